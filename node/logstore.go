@@ -1,0 +1,192 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	bbolt "go.etcd.io/bbolt"
+
+	"revoked"
+)
+
+const (
+	raftFile   = "raft.db"
+	lockWait   = time.Second
+	cachedLogs = 512
+)
+
+// stores are Raft's log and stable store in one bbolt file.
+//
+// Asked top down, log is: anchoredLog (what the snapshot says goes before what the log says), then
+// raft.LogCache, then guard (a write error is the end), then bolt. The cache is below anchoredLog
+// and not above it: it may hold the very entry that anchoredLog must hide.
+type stores struct {
+	bolt   *raftboltdb.BoltStore
+	log    raft.LogStore
+	stable raft.StableStore
+
+	path     string
+	guard    *guard
+	anchored *anchoredLog
+	closing  sync.Once
+	closed   error
+}
+
+// openStores opens dir/raft.db, or makes it. It fails within a second when another process has it
+// open. The first write or sync error, of either store, is given to fatal, once; from then on every
+// write is refused untried. useSnapshots must be called before Raft starts.
+func openStores(dir string, fatal func(error), log *slog.Logger) (*stores, error) {
+	path := filepath.Join(dir, raftFile)
+	opened := time.Now()
+	bolt, err := raftboltdb.New(raftboltdb.Options{
+		Path: path,
+		BoltOptions: &bbolt.Options{
+			Timeout: lockWait,
+			// The free list is not written with every commit, where it would come to dominate after
+			// a burst; it is rebuilt at the next opening.
+			NoFreelistSync: true,
+			FreelistType:   bbolt.FreelistMapType,
+		},
+	})
+	switch {
+	case errors.Is(err, bbolt.ErrTimeout):
+		return nil, fmt.Errorf("open %s: in use by another process; a data directory belongs to one node: "+
+			"stop the other process or give this one another directory: %w", path, err)
+	case err != nil:
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	s := &stores{bolt: bolt, path: path, guard: &guard{fatal: fatal}}
+	if err := s.assemble(bolt, bolt); err != nil {
+		return nil, errors.Join(err, bolt.Close())
+	}
+	log.Info("opened the Raft log", "path", path, "bytes", s.Size(), "took", time.Since(opened))
+	return s, nil
+}
+
+// assemble puts the layers over a log store and a stable store.
+func (s *stores) assemble(log raft.LogStore, stable raft.StableStore) error {
+	cache, err := raft.NewLogCache(cachedLogs, &guardedLog{store: log, guard: s.guard})
+	if err != nil {
+		return fmt.Errorf("log cache: %w", err)
+	}
+	s.anchored = newAnchoredLog(cache)
+	s.log = s.anchored
+	s.stable, err = newVoteStore(&guardedStable{store: stable, guard: s.guard})
+	return err
+}
+
+// useSnapshots says how to learn index and term of the newest snapshot, zero for none. It is asked
+// at every read of the log, from several goroutines: newest must be quick and must not come back
+// here. It must know of a snapshot as soon as its sink's Close has returned. It first removes what
+// a snapshot that was installed before the last stop left behind, so Raft must not run yet.
+func (s *stores) useSnapshots(newest func() (index, term uint64)) error {
+	return s.anchored.use(newest)
+}
+
+// Size returns the size of the file in bytes, 0 when it cannot be told.
+func (s *stores) Size() int64 {
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// Close closes the file. Raft must have been shut down. Writes after it are refused with
+// revoked.ErrClosed and are not fatal.
+func (s *stores) Close() error {
+	s.closing.Do(func() {
+		s.guard.close()
+		s.closed = s.bolt.Close()
+	})
+	return s.closed
+}
+
+// A guard lets writes through until one has failed. What a failed write or sync left on disk is
+// unknown and a second sync may lie, so nothing is tried again: the process ends and reads the disk
+// anew.
+type guard struct {
+	fatal func(error)
+
+	mu     sync.Mutex
+	failed error
+}
+
+// write runs do unless an earlier one failed, and calls fatal if do is the first that fails. Writes
+// come one after the other.
+func (g *guard) write(what string, do func() error) error {
+	g.mu.Lock()
+	if g.failed != nil {
+		defer g.mu.Unlock()
+		return g.failed
+	}
+	err := do()
+	if err == nil {
+		g.mu.Unlock()
+		return nil
+	}
+	err = fmt.Errorf("raft store: %s: %w", what, err)
+	g.failed = err
+	g.mu.Unlock()
+	g.fatal(err)
+	return err
+}
+
+func (g *guard) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.failed == nil {
+		g.failed = fmt.Errorf("raft store: %w", revoked.ErrClosed)
+	}
+}
+
+// A guardedLog is a log store whose writes go through a guard. It does not pass on IsMonotonic: the
+// logs here may have gaps.
+type guardedLog struct {
+	store raft.LogStore
+	guard *guard
+}
+
+var _ raft.LogStore = (*guardedLog)(nil)
+
+func (l *guardedLog) FirstIndex() (uint64, error)                { return l.store.FirstIndex() }
+func (l *guardedLog) LastIndex() (uint64, error)                 { return l.store.LastIndex() }
+func (l *guardedLog) GetLog(index uint64, entry *raft.Log) error { return l.store.GetLog(index, entry) }
+
+func (l *guardedLog) StoreLog(entry *raft.Log) error {
+	return l.guard.write("store an entry", func() error { return l.store.StoreLog(entry) })
+}
+
+func (l *guardedLog) StoreLogs(entries []*raft.Log) error {
+	return l.guard.write("store entries", func() error { return l.store.StoreLogs(entries) })
+}
+
+func (l *guardedLog) DeleteRange(first, last uint64) error {
+	return l.guard.write("delete entries", func() error { return l.store.DeleteRange(first, last) })
+}
+
+// A guardedStable is a stable store whose writes go through a guard.
+type guardedStable struct {
+	store raft.StableStore
+	guard *guard
+}
+
+var _ raft.StableStore = (*guardedStable)(nil)
+
+func (s *guardedStable) Get(key []byte) ([]byte, error)       { return s.store.Get(key) }
+func (s *guardedStable) GetUint64(key []byte) (uint64, error) { return s.store.GetUint64(key) }
+
+func (s *guardedStable) Set(key, value []byte) error {
+	return s.guard.write("set "+string(key), func() error { return s.store.Set(key, value) })
+}
+
+func (s *guardedStable) SetUint64(key []byte, value uint64) error {
+	return s.guard.write("set "+string(key), func() error { return s.store.SetUint64(key, value) })
+}
