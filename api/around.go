@@ -1,0 +1,239 @@
+package api
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+// around is what every request goes through: headers, the transport check, panics, metrics and the
+// one log line at the end. It is the only global middleware.
+func (a *API) around(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		start := time.Now()
+		a.metrics.inFlight.Inc()
+		ex := &exchange{Context: c}
+		defer func() {
+			if p := recover(); p != nil {
+				a.panicked(ex, p)
+				if p == http.ErrAbortHandler || ex.Response().Committed {
+					a.finish(ex, start)
+					panic(http.ErrAbortHandler) // the client must not take what it has for the whole
+				}
+				_ = a.serverError(ex)
+			}
+			a.finish(ex, start)
+		}()
+		h := ex.Response().Header()
+		h["Cache-Control"] = []string{"no-store"}
+		h["Pragma"] = []string{"no-cache"}
+		h["X-Content-Type-Options"] = []string{"nosniff"}
+		if len(a.cfg.CORSOrigins) > 0 && a.cors(ex) {
+			return nil
+		}
+		if err := a.refuseTransport(ex); err != nil {
+			a.fail(ex, err)
+			return nil
+		}
+		if ex.Response().Committed {
+			return nil
+		}
+		if err := next(ex); err != nil {
+			a.fail(ex, err)
+		}
+		return nil
+	}
+}
+
+// refuseTransport answers what came over a transport that is not allowed. It has answered when the
+// response is committed.
+func (a *API) refuseTransport(ex *exchange) error {
+	r := ex.Request()
+	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+		// net/http drops a Content-Length beside Transfer-Encoding. RFC 9112 section 6.1: such a
+		// connection is closed after the answer, so nothing can hide behind the disagreement.
+		ex.Response().Header().Set("Connection", "close")
+	}
+	if !a.cfg.RequireHTTPS || a.secure(r) {
+		return nil
+	}
+	ex.outcome = "plain_http"
+	if a.isOAuth(r.URL.Path) || !strings.HasPrefix(r.URL.Path, "/v1/") {
+		return a.oauthError(ex, http.StatusBadRequest, codeInvalidRequest, "HTTPS is required")
+	}
+	return a.problemWith(ex, http.StatusBadRequest, "HTTPS is required", "")
+}
+
+// secure reports whether the request came over TLS, to this node or to a proxy that is trusted.
+func (a *API) secure(r *http.Request) bool {
+	if r.TLS != nil {
+		return true
+	}
+	if len(a.cfg.TrustedProxies) == 0 {
+		return false
+	}
+	proto := r.Header["X-Forwarded-Proto"]
+	return len(proto) == 1 && strings.EqualFold(proto[0], "https") && inside(a.cfg.TrustedProxies, peer(r))
+}
+
+// peer returns the address of the other end of the connection, the zero address if there is none.
+func peer(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
+
+func inside(networks []netip.Prefix, addr netip.Addr) bool {
+	for _, n := range networks {
+		if n.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// ipNet converts p for echo, which takes the older type.
+func ipNet(p netip.Prefix) *net.IPNet {
+	p = p.Masked()
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func (a *API) panicked(ex *exchange, p any) {
+	a.metrics.panics.Inc()
+	ex.outcome, ex.err = "panic", errors.New("handler panicked")
+	if p == http.ErrAbortHandler {
+		return
+	}
+	// The value of a panic may hold what the handler was reading, so only its type is logged.
+	a.cfg.Log.Error("panic in a handler", slog.String("route", ex.Path()), slog.String("type", fmt.Sprintf("%T", p)),
+		slog.String("stack", string(debug.Stack())))
+}
+
+func (a *API) serverError(ex *exchange) error {
+	if a.isOAuth(ex.Request().URL.Path) {
+		return a.oauthError(ex, http.StatusInternalServerError, codeServerError, "internal error")
+	}
+	return a.problemWith(ex, http.StatusInternalServerError, http.StatusText(http.StatusInternalServerError), "")
+}
+
+// finish counts the request and writes its log line: successes of the hot and the health routes at
+// debug level, the server's own trouble as a warning, everything else at info.
+func (a *API) finish(ex *exchange, start time.Time) {
+	a.metrics.inFlight.Dec()
+	took := time.Since(start)
+	route, status := ex.Path(), ex.Response().Status
+	if route == "" {
+		route = "none"
+	}
+	if ex.outcome == "" {
+		ex.outcome = "ok"
+		if status >= http.StatusBadRequest {
+			ex.outcome = "refused"
+		}
+	}
+	a.metrics.requests.WithLabelValues(route, statusText(status), ex.outcome).Inc()
+	a.metrics.duration.WithLabelValues(route).Observe(took.Seconds())
+	r := ex.Request()
+	level := slog.LevelInfo
+	switch {
+	case status >= http.StatusInternalServerError:
+		level = slog.LevelWarn
+	case ex.quiet && status < http.StatusBadRequest:
+		level = slog.LevelDebug
+	}
+	if !a.cfg.Log.Enabled(r.Context(), level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 10)
+	attrs = append(attrs,
+		slog.String("method", clip(r.Method)), slog.String("route", route), slog.Int("status", status),
+		slog.Duration("duration", took), slog.String("outcome", ex.outcome),
+		slog.String("remote", clip(ex.RealIP())), slog.String("request_id", a.ids.of(r)))
+	if ex.client != nil {
+		attrs = append(attrs, slog.String("client_id", clip(ex.client.ID)))
+	}
+	if ex.err != nil {
+		attrs = append(attrs, slog.String("error", ex.err.Error()))
+	}
+	a.cfg.Log.LogAttrs(r.Context(), level, "request", attrs...)
+}
+
+// statusText avoids an allocation for the statuses that are frequent.
+func statusText(status int) string {
+	switch status {
+	case http.StatusOK:
+		return "200"
+	case http.StatusServiceUnavailable:
+		return "503"
+	}
+	return strconv.Itoa(status)
+}
+
+// clip makes a name that came from outside fit for a log line: short, and without control characters.
+func clip(s string) string {
+	const most = 64
+	clean := len(s) <= most
+	for i := 0; clean && i < len(s); i++ {
+		clean = s[i] >= 0x20 && s[i] < 0x7f
+	}
+	if clean {
+		return s
+	}
+	cut := ""
+	if len(s) > most {
+		s, cut = s[:most], "..."
+	}
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r >= 0x7f {
+			return '?'
+		}
+		return r
+	}, s) + cut
+}
+
+// requestIDs names requests in the log: by the caller's X-Request-Id where it is harmless, else by a
+// prefix drawn at start and a counter. The id is not sent back: answers that must not be told apart
+// would differ by it.
+type requestIDs struct {
+	prefix string
+	n      atomic.Uint64
+}
+
+func newRequestIDs() (*requestIDs, error) {
+	var b [6]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return nil, fmt.Errorf("draw request id prefix: %w", err)
+	}
+	return &requestIDs{prefix: hex.EncodeToString(b[:])}, nil
+}
+
+func (ids *requestIDs) of(r *http.Request) string {
+	if given := r.Header.Get("X-Request-Id"); given != "" && len(given) <= 64 && harmless(given) {
+		return given
+	}
+	return ids.prefix + "-" + strconv.FormatUint(ids.n.Add(1), 36)
+}
+
+func harmless(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.') {
+			return false
+		}
+	}
+	return true
+}

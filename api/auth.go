@@ -1,0 +1,156 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"revoked"
+)
+
+// errUnauthenticated is returned when a caller presented nothing that verifies. It says no more, on
+// purpose: an unknown client and a wrong secret are answered alike.
+var errUnauthenticated = errors.New("client authentication failed")
+
+// A throttledError is returned when a caller that failed is over its budget.
+type throttledError struct{ after time.Duration }
+
+func (e *throttledError) Error() string { return "too many failures" }
+
+// Is makes a throttledError a kind of quota.
+func (e *throttledError) Is(target error) bool { return target == revoked.ErrQuota }
+
+// retrySeconds returns a Retry-After value, at least 1.
+func retrySeconds(d time.Duration) string {
+	return strconv.FormatInt(max(1, int64((d+time.Second-1)/time.Second)), 10)
+}
+
+// authenticateBasic authenticates by the values of an Authorization header, at most one of them. The
+// client that is returned is confidential, enabled and may use HTTP Basic.
+func (a *API) authenticateBasic(c echo.Context, values []string) (*revoked.Client, error) {
+	if len(values) == 0 {
+		a.metrics.authFailures.WithLabelValues("none").Inc()
+		return nil, errUnauthenticated
+	}
+	readings := basicReadings(values[0])
+	return a.verify(c, readings, revoked.AuthBasic)
+}
+
+// basicReadings returns the readings of an Authorization header, none for another scheme.
+func basicReadings(header string) []credential {
+	scheme, param, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		return nil
+	}
+	return decodeBasic(strings.Trim(param, " \t"))
+}
+
+// verify authenticates by any of the readings. Secrets are verified first and failures throttled
+// after: a right secret passes however many others guessed. No readings: malformed, which fails.
+func (a *API) verify(c echo.Context, readings []credential, method string) (*revoked.Client, error) {
+	ctx, cancel := a.within(c)
+	defer cancel()
+	var found *revoked.Client
+	for i := range readings {
+		client, err := a.verifyOne(ctx, &readings[i], method)
+		if err != nil {
+			return nil, err
+		}
+		if client != nil && found == nil {
+			found = client
+		}
+	}
+	if found != nil {
+		return found, nil
+	}
+	a.metrics.authFailures.WithLabelValues("failed").Inc()
+	var wait time.Duration
+	for i := range readings {
+		wait = max(wait, a.failures.spend(readings[i].id, a.cfg.Now()))
+	}
+	if wait > 0 {
+		a.metrics.throttled.WithLabelValues("authentication").Inc()
+		return nil, &throttledError{wait}
+	}
+	return nil, errUnauthenticated
+}
+
+// verifyOne returns the client that the credential proves, or nil. It does the same work for a
+// client that does not exist.
+func (a *API) verifyOne(ctx context.Context, cr *credential, method string) (*revoked.Client, error) {
+	client, ok := a.cfg.Backend.Client(cr.id)
+	if !ok {
+		a.secrets.decoy(cr.secret)
+		return nil, nil
+	}
+	suspect := a.failures.exhausted(cr.id, a.cfg.Now())
+	right, err := a.secrets.verify(ctx, client, cr.secret, a.cfg.Now(), suspect)
+	if err != nil {
+		if suspect { // waiting for a guess is not worth more than this
+			return nil, &throttledError{time.Second}
+		}
+		return nil, err
+	}
+	if !right || client.Disabled || client.Type != revoked.Confidential || !mayUse(client, method) {
+		return nil, nil
+	}
+	return client, nil
+}
+
+// mayUse reports whether the client may authenticate by method. A record that names no methods
+// allows all of them.
+func mayUse(c *revoked.Client, method string) bool {
+	if len(c.AuthMethods) == 0 {
+		return true
+	}
+	for _, m := range c.AuthMethods {
+		if m == method {
+			return true
+		}
+	}
+	return false
+}
+
+// refuseProblem answers a failed authentication under /v1.
+func (a *API) refuseProblem(c echo.Context, err error) error {
+	status, outcome := a.refusal(c, err)
+	if status == http.StatusServiceUnavailable {
+		return a.problem(c, err)
+	}
+	a.note(c, outcome)
+	if status == http.StatusTooManyRequests {
+		return a.problemWith(c, status, "too many failures", "")
+	}
+	return a.problemWith(c, status, "client authentication failed", "")
+}
+
+// refuseOAuth answers a failed authentication at an OAuth endpoint.
+func (a *API) refuseOAuth(c echo.Context, err error) error {
+	status, outcome := a.refusal(c, err)
+	if status == http.StatusServiceUnavailable {
+		return a.oauthFail(c, err)
+	}
+	a.note(c, outcome)
+	if status == http.StatusTooManyRequests {
+		return a.oauthError(c, status, codeUnavailable, "too many failures, retry later")
+	}
+	return a.oauthError(c, status, codeInvalidClient, "client authentication failed")
+}
+
+// refusal returns the status and outcome of a failed authentication; it sets Retry-After on a 429.
+func (a *API) refusal(c echo.Context, err error) (int, string) {
+	var t *throttledError
+	switch {
+	case errors.As(err, &t):
+		c.Response().Header().Set("Retry-After", retrySeconds(t.after))
+		return http.StatusTooManyRequests, "throttled"
+	case errors.Is(err, errUnauthenticated):
+		return http.StatusUnauthorized, "unauthenticated"
+	}
+	return http.StatusServiceUnavailable, "unavailable"
+}

@@ -1,0 +1,111 @@
+package api
+
+import (
+	"encoding/base64"
+	"strings"
+)
+
+// maxBasic bounds the base64 text of Basic credentials.
+const maxBasic = 8 << 10
+
+// A credential is one reading of what a caller presented.
+type credential struct{ id, secret string }
+
+// decodeBasic reads the parameter of an Authorization header of scheme Basic. Clients spell id and
+// secret in four ways (form-encoded as RFC 6749 section 2.3.1 says, percent-encoded, with only the
+// colon escaped, raw), so it returns every different reading, the standard's first; none when the
+// header is malformed. The pair is split at the first colon: a raw secret may hold more of them.
+func decodeBasic(param string) []credential {
+	if len(param) > maxBasic {
+		return nil
+	}
+	b, err := base64.StdEncoding.DecodeString(param)
+	if err != nil {
+		if b, err = base64.RawStdEncoding.DecodeString(param); err != nil {
+			return nil
+		}
+	}
+	id, secret, ok := strings.Cut(string(b), ":")
+	clear(b)
+	if !ok || id == "" || secret == "" {
+		return nil
+	}
+	raw := credential{id, secret}
+	if !strings.ContainsAny(id, "%+") && !strings.ContainsAny(secret, "%+") {
+		return []credential{raw}
+	}
+	readings := make([]credential, 0, 4)
+	for _, decode := range []func(string) (string, bool){decodeForm, decodePercent, decodeColon} {
+		i, ok1 := decode(id)
+		s, ok2 := decode(secret)
+		if c := (credential{i, s}); ok1 && ok2 && i != "" && s != "" && !contains(readings, c) {
+			readings = append(readings, c)
+		}
+	}
+	if !contains(readings, raw) {
+		readings = append(readings, raw)
+	}
+	return readings
+}
+
+func contains(list []credential, c credential) bool {
+	for _, x := range list {
+		if x == c {
+			return true
+		}
+	}
+	return false
+}
+
+func decodeForm(s string) (string, bool) {
+	b, ok := unescape([]byte(s), true)
+	return string(b), ok
+}
+
+func decodePercent(s string) (string, bool) {
+	b, ok := unescape([]byte(s), false)
+	return string(b), ok
+}
+
+func decodeColon(s string) (string, bool) {
+	return strings.ReplaceAll(strings.ReplaceAll(s, "%3A", ":"), "%3a", ":"), true
+}
+
+// unescape decodes percent escapes, and with plus also "+" for a blank, in place. It reports whether
+// every escape was well-formed.
+func unescape(b []byte, plus bool) ([]byte, bool) {
+	n := 0
+	for i := 0; i < len(b); i++ {
+		c := b[i]
+		switch {
+		case c == '%':
+			if i+2 >= len(b) {
+				return nil, false
+			}
+			hi, ok1 := unhex(b[i+1])
+			lo, ok2 := unhex(b[i+2])
+			if !ok1 || !ok2 {
+				return nil, false
+			}
+			c = hi<<4 | lo
+			i += 2
+		case c == '+' && plus:
+			c = ' '
+		}
+		b[n] = c
+		n++
+	}
+	return b[:n], true
+}
+
+func unhex(c byte) (byte, bool) {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10, true
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10, true
+	}
+	return 0, false
+}

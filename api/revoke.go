@@ -1,0 +1,49 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"revoked"
+)
+
+// revoke is the revocation endpoint (RFC 7009). It answers 200 only after the backend said that the
+// revocation is final, or that the token cannot be valid.
+func (a *API) revoke(c echo.Context) error {
+	q := a.acquire()
+	defer a.release(q)
+	if err := a.read(c, q); err != nil {
+		return unlessAnswered(err)
+	}
+	if err := a.identify(c, q, true); err != nil {
+		return unlessAnswered(err)
+	}
+	client := a.caller(c)
+	if len(client.Roles) > 0 && !client.Has(revoked.RoleAdmin) {
+		// A resource server or an issuer holds credentials for something else (RFC 9701 section 3).
+		a.note(c, "unauthorized_client")
+		return a.oauthError(c, http.StatusBadRequest, codeUnauthorizedClient, "this client may not revoke tokens")
+	}
+	if !q.has(paramToken) {
+		return a.refused(c, http.StatusBadRequest, "no_token", "the token is missing")
+	}
+	ctx, cancel := a.within(c)
+	defer cancel()
+	_, err := a.cfg.Backend.Revoke(ctx, revoked.ActorOf(client), revoked.DigestToken(string(q.values[paramToken])))
+	if err != nil {
+		err = a.oauthFail(c, err)
+		a.metrics.revocations.WithLabelValues(c.(*exchange).outcome).Inc()
+		return err
+	}
+	a.note(c, "revoked")
+	a.metrics.revocations.WithLabelValues("revoked").Inc()
+	return write(c, http.StatusOK, typeJSON, []byte("{}"))
+}
+
+func unlessAnswered(err error) error {
+	if err == errAnswered { //nolint:errorlint // never wrapped: it is this package's own signal
+		return nil
+	}
+	return err
+}
