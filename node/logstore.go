@@ -82,10 +82,13 @@ func (s *stores) assemble(log raft.LogStore, stable raft.StableStore) error {
 	return err
 }
 
-// useSnapshots says how to learn index and term of the newest snapshot, zero for none. It is asked
-// at every read of the log, from several goroutines: newest must be quick and must not come back
-// here. It must know of a snapshot as soon as its sink's Close has returned. It first removes what
-// a snapshot that was installed before the last stop left behind, so Raft must not run yet.
+// useSnapshots says how to learn index and term of the newest snapshot, zero for none. It removes
+// what a snapshot that was installed before the last stop left behind, so Raft must not run yet.
+//
+// newest is asked at every read and write of the log, from several goroutines: it must be quick and
+// must not come back here. It must know of a snapshot at the latest when the state machine has been
+// restored from it, and may know it from the Close of its sink on, provided that the process ends
+// when it cannot be restored.
 func (s *stores) useSnapshots(newest func() (index, term uint64)) error {
 	return s.anchored.use(newest)
 }
