@@ -1,0 +1,384 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/labstack/echo/v4"
+
+	"revoked"
+)
+
+// Bounds of a bulk registration.
+const (
+	bulkLines   = 512     // lines a call of Register takes at most
+	bulkBytes   = 1 << 20 // and bytes of their bodies
+	bulkFlights = 4       // calls at once
+	bulkQueue   = 16      // batches whose results are not written yet
+)
+
+// A bulkLine is one body of a bulk registration: it stands in a batch's regs at place reg, or err says
+// what is wrong with it.
+type bulkLine struct {
+	n   int
+	reg int
+	err error
+}
+
+// A bulkBatch is what one call of Register takes.
+type bulkBatch struct {
+	lines   []bulkLine
+	regs    []revoked.Registration
+	bytes   int
+	results []revoked.RegisterResult
+	err     error
+	done    bool
+}
+
+func (b *bulkBatch) full() bool { return len(b.lines) >= bulkLines || b.bytes >= bulkBytes }
+
+// bulkCounts is the summary of ?results=errors.
+type bulkCounts struct {
+	registered, known, revoked, failed, lines int
+}
+
+// A bulk is one bulk registration on its way. The handler's goroutine reads lines into pending; a few
+// flights take pending as a whole, call Register, and write the results of the batches that are
+// finished in the order of the lines. While all flights are busy pending grows, so batches are as big
+// as the cluster is slow, and a lone line does not wait for company.
+//
+// Invariants: bodies of one grant are never in two flights at once, so they are committed in their
+// order; memory is bounded by bulkQueue batches, whatever the client sends and however little it reads.
+type bulk struct {
+	ctx      context.Context // ends when the client is gone
+	register func(context.Context, []revoked.Registration) ([]revoked.RegisterResult, error)
+	describe func(error) (code, detail string)
+	out      io.Writer
+	onlyErrs bool
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	pending *bulkBatch
+	blocked bool                // pending holds a grant of flying
+	flying  map[string]struct{} // grants in flight
+	queue   []*bulkBatch        // taken, in order, results not yet written
+	ended   bool
+	broken  error // of out
+
+	writing sync.Mutex // held by the flight that writes results; protects what follows
+	counts  bulkCounts
+	buf     []byte
+}
+
+func newBulk() *bulk {
+	b := &bulk{pending: new(bulkBatch), flying: make(map[string]struct{})}
+	b.changed = sync.NewCond(&b.mu)
+	return b
+}
+
+// add takes the next body. It waits while the batch that gathers is full, and fails when the results
+// cannot be written any more.
+func (b *bulk) add(n, size int, reg revoked.Registration, err error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.pending.full() && b.broken == nil {
+		b.changed.Wait()
+	}
+	if b.broken != nil {
+		return b.broken
+	}
+	p := b.pending
+	p.bytes += size
+	if err != nil {
+		p.lines = append(p.lines, bulkLine{n: n, err: err})
+	} else {
+		p.lines = append(p.lines, bulkLine{n: n, reg: len(p.regs)})
+		p.regs = append(p.regs, reg)
+		if _, ok := b.flying[reg.GrantID]; ok {
+			b.blocked = true
+		}
+	}
+	b.changed.Broadcast()
+	return nil
+}
+
+// end says that no more bodies will come.
+func (b *bulk) end() {
+	b.mu.Lock()
+	b.ended = true
+	b.changed.Broadcast()
+	b.mu.Unlock()
+}
+
+// fly takes batches and registers them until there are no more.
+func (b *bulk) fly() {
+	for {
+		batch := b.take()
+		if batch == nil {
+			return
+		}
+		if len(batch.regs) > 0 {
+			batch.results, batch.err = b.register(b.ctx, batch.regs)
+			if batch.err == nil && len(batch.results) != len(batch.regs) {
+				batch.err = fmt.Errorf("%w: got %d results for %d registrations", revoked.ErrOutcomeUnknown, len(batch.results), len(batch.regs))
+			}
+		}
+		b.land(batch)
+	}
+}
+
+// take waits for a batch and returns it, nil when there will be none.
+func (b *bulk) take() *bulkBatch {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		switch {
+		case b.broken != nil || b.ended && len(b.pending.lines) == 0:
+			return nil
+		case len(b.pending.lines) > 0 && !b.blocked && len(b.queue) < bulkQueue:
+			batch := b.pending
+			b.pending = new(bulkBatch)
+			for i := range batch.regs {
+				b.flying[batch.regs[i].GrantID] = struct{}{}
+			}
+			b.queue = append(b.queue, batch)
+			b.changed.Broadcast()
+			return batch
+		}
+		b.changed.Wait()
+	}
+}
+
+// land books a batch as finished and writes the results of all that are finished, in order.
+func (b *bulk) land(batch *bulkBatch) {
+	b.mu.Lock()
+	batch.done = true
+	for i := range batch.regs {
+		delete(b.flying, batch.regs[i].GrantID)
+	}
+	if b.blocked {
+		b.blocked = false
+		for i := range b.pending.regs {
+			if _, ok := b.flying[b.pending.regs[i].GrantID]; ok {
+				b.blocked = true
+				break
+			}
+		}
+	}
+	b.changed.Broadcast()
+	b.mu.Unlock()
+
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	for {
+		b.mu.Lock()
+		if len(b.queue) == 0 || !b.queue[0].done || b.broken != nil {
+			b.mu.Unlock()
+			return
+		}
+		first := b.queue[0]
+		b.mu.Unlock()
+		b.buf = b.appendResults(b.buf[:0], first)
+		_, err := b.out.Write(b.buf)
+		b.mu.Lock()
+		b.queue = append(b.queue[:0], b.queue[1:]...)
+		if err != nil {
+			b.broken = err
+		}
+		b.changed.Broadcast()
+		b.mu.Unlock()
+	}
+}
+
+func (b *bulk) appendResults(out []byte, batch *bulkBatch) []byte {
+	for _, l := range batch.lines {
+		b.counts.lines++
+		err := l.err
+		if err == nil {
+			err = batch.err
+		}
+		var res revoked.RegisterResult
+		if err == nil {
+			res = batch.results[l.reg]
+			if res.GrantID == "" {
+				res.GrantID = batch.regs[l.reg].GrantID
+			}
+			err = res.Err
+		}
+		if err != nil {
+			b.counts.failed++
+			code, detail := b.describe(err)
+			out = appendLineError(out, code, detail, l.n)
+			continue
+		}
+		switch {
+		case res.Created:
+			b.counts.registered++
+		default:
+			b.counts.known++
+		}
+		if res.Revoked {
+			b.counts.revoked++
+		}
+		if !b.onlyErrs {
+			out = append(appendRegistered(out, &res), '\n')
+		}
+	}
+	return out
+}
+
+// appendRegistered appends {"grant_id","index","state"}.
+func appendRegistered(out []byte, res *revoked.RegisterResult) []byte {
+	out = append(out, `{"grant_id":`...)
+	out = appendString(out, res.GrantID)
+	out = append(out, `,"index":`...)
+	out = strconv.AppendUint(out, res.Index, 10)
+	if res.Revoked {
+		return append(out, `,"state":"revoked"}`...)
+	}
+	return append(out, `,"state":"active"}`...)
+}
+
+func appendLineError(out []byte, code, detail string, line int) []byte {
+	out = append(out, `{"error":`...)
+	out = appendString(out, code)
+	out = append(out, `,"detail":`...)
+	out = appendString(out, detail)
+	out = append(out, `,"line":`...)
+	out = strconv.AppendInt(out, int64(line), 10)
+	return append(out, "}\n"...)
+}
+
+func (n bulkCounts) append(out []byte) []byte {
+	return fmt.Appendf(out, `{"registered":%d,"known":%d,"revoked":%d,"failed":%d,"lines":%d}`+"\n",
+		n.registered, n.known, n.revoked, n.failed, n.lines)
+}
+
+// registerLines is POST /v1/grants with an NDJSON body. The status is 200 whatever becomes of the
+// lines: it is sent before they are read. The client may send everything before it reads anything:
+// what it does not fetch waits in a [spool].
+func (a *API) registerLines(c echo.Context) error {
+	onlyErrs := false
+	switch c.QueryParam("results") {
+	case "", "all":
+	case "errors":
+		onlyErrs = true
+	default:
+		return a.problemWith(c, http.StatusBadRequest, "malformed request", "results is all or errors")
+	}
+	s := newStream(c)
+	if err := s.rc.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return a.problem(c, err)
+	}
+	lines := newLineReader(s, maxRegistration)
+	// The first byte of the body comes before the first of the answer: a client that waits for
+	// 100 Continue gets it.
+	if _, err := lines.br.Peek(1); err != nil && !errors.Is(err, io.EOF) {
+		return a.problemWith(c, http.StatusBadRequest, "malformed request", "the body could not be read")
+	}
+	c.Response().Header().Set(echo.HeaderContentType, typeNDJSON)
+	c.Response().WriteHeader(http.StatusOK)
+
+	ctx, cancel := context.WithCancel(c.Request().Context())
+	defer cancel()
+	out := newSpool("")
+	b := newBulk()
+	b.ctx, b.out, b.onlyErrs, b.describe = ctx, out, onlyErrs, a.describeLine
+	b.register = a.registerFor(a.caller(c))
+
+	drained := make(chan error, 1)
+	go func() {
+		err := out.drain(s, s.flush)
+		if err != nil {
+			cancel()
+			s.stopReading()
+		}
+		drained <- err
+	}()
+	rerr := a.readLines(b, lines)
+	if rerr != nil {
+		last := appendLineError(nil, "body_unreadable", "the body broke off; nothing from this line on was read", lines.n)
+		_, _ = out.Write(last)
+	}
+	if onlyErrs {
+		_, _ = out.Write(b.counts.append(nil))
+	}
+	out.finish()
+	if err := <-drained; err != nil {
+		// The client has not all results: it must not take the answer for whole.
+		a.note(c, "aborted")
+		a.cfg.Log.Info("bulk registration broken off", "line", lines.n, "error", err)
+		panic(http.ErrAbortHandler)
+	}
+	if rerr != nil {
+		a.note(c, "aborted")
+		return fmt.Errorf("read registrations: %w", rerr)
+	}
+	return nil
+}
+
+// readLines feeds the lines to b and returns when the results of all are written, with the error that
+// broke the stream.
+func (a *API) readLines(b *bulk, lines *lineReader) error {
+	var flights sync.WaitGroup
+	for range bulkFlights {
+		flights.Go(b.fly)
+	}
+	defer flights.Wait()
+	defer b.end()
+	var d registrationDecoder
+	defer d.r.wipe()
+	now := revoked.TimeOf(a.cfg.Now())
+	for {
+		line, tooLong, err := lines.next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if lines.n%bulkLines == 0 {
+			now = revoked.TimeOf(a.cfg.Now())
+		}
+		var reg revoked.Registration
+		switch {
+		case tooLong:
+			err = fmt.Errorf("%w: the line is longer than %d bytes", revoked.ErrInvalid, maxRegistration)
+		case blank(line):
+			continue
+		default:
+			reg, err = d.decode(line, now)
+		}
+		if err := b.add(lines.n, len(line), reg, err); err != nil {
+			return err
+		}
+	}
+}
+
+// registerFor returns Backend.Register in the name of caller, under the request timeout. Registrations
+// for an issuer that the caller may not register for are refused here.
+func (a *API) registerFor(caller *revoked.Client) func(context.Context, []revoked.Registration) ([]revoked.RegisterResult, error) {
+	actor := revoked.ActorOf(caller)
+	return func(ctx context.Context, regs []revoked.Registration) ([]revoked.RegisterResult, error) {
+		ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
+		defer cancel()
+		return a.cfg.Backend.Register(ctx, actor, regs)
+	}
+}
+
+// describeLine says what went wrong with one line: a word to act on, and a sentence.
+func (a *API) describeLine(err error) (code, detail string) {
+	x := a.answerFor(err)
+	if x.status == http.StatusServiceUnavailable {
+		return codeUnavailable, x.title
+	}
+	if x.opaque {
+		return x.outcome, x.title
+	}
+	return x.outcome, err.Error()
+}
