@@ -29,6 +29,10 @@ func newRoot() *cobra.Command {
 // serverCommands are the commands that run or prepare nodes; clientCommands those that talk to one.
 func serverCommands() []*cobra.Command {
 	return []*cobra.Command{
+		devCommand(),
+		healthcheckCommand(),
+		certCommand(),
+		keygenCommand(),
 		versionCommand(),
 	}
 }
