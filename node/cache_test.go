@@ -282,7 +282,7 @@ func adversity(t *testing.T, reads int64, ignoreEpochs bool) (stale, hits int64)
 }
 
 func TestUnderLateFillsNoReadIsOlderThanWhatWasPublished(t *testing.T) {
-	reads := int64(5_000_000) 
+	reads := int64(5_000_000)
 	if underRace || testing.Short() {
 		reads = 500_000
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -120,8 +121,8 @@ type lineWriter struct {
 
 func (w *lineWriter) Write(p []byte) (int, error) {
 	msg, level := strings.TrimRight(string(p), " \t\r\n"), hclog.Info
-	if open := strings.IndexByte(msg, '['); w.infer && open >= 0 {
-		// What stands before the bracket is at most a time.
+	// What stands before the bracket may be a time, but not a word.
+	if open := strings.IndexByte(msg, '['); w.infer && open >= 0 && !strings.ContainsFunc(msg[:open], unicode.IsLetter) {
 		if word, rest, ok := strings.Cut(msg[open+1:], "]"); ok {
 			if word == "ERR" {
 				word = "ERROR"
