@@ -185,7 +185,7 @@ func (cfg Config) memberlist() (*memberlist.Config, *peerBook, error) {
 	mc.EnableCompression = false // the decompressor has no bound in this version
 	mc.DeadNodeReclaimTime = reclaimAfter
 	mc.Logger = newLogBridge(cfg.Log).logger()
-	book := newPeerBook(cfg.Log, own)
+	book := newPeerBook(own)
 	mc.Delegate, mc.Events, mc.Alive = book, book, book
 	if mc.BindAddr, mc.BindPort, err = resolve(cfg.Bind, "0.0.0.0"); err != nil {
 		return nil, nil, fmt.Errorf("bind address: %w", err)

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"cmp"
-	"log/slog"
 	"net"
 	"slices"
 	"strconv"
@@ -29,7 +28,6 @@ type Peer struct {
 // A peerBook remembers who was heard of. It is memberlist's delegate: its methods are called on the
 // goroutines that detect failures, so they only touch the map.
 type peerBook struct {
-	log  *slog.Logger
 	meta []byte // what this node says of itself
 
 	mu    sync.Mutex
@@ -48,8 +46,8 @@ var (
 	_ memberlist.AliveDelegate = (*peerBook)(nil)
 )
 
-func newPeerBook(log *slog.Logger, meta []byte) *peerBook {
-	return &peerBook{log: log, meta: meta, known: make(map[string]*entry)}
+func newPeerBook(meta []byte) *peerBook {
+	return &peerBook{meta: meta, known: make(map[string]*entry)}
 }
 
 // NodeMeta returns what this node says of itself.
