@@ -62,18 +62,25 @@ func (a *API) around(next echo.HandlerFunc) echo.HandlerFunc {
 func (a *API) refuseTransport(ex *exchange) error {
 	r := ex.Request()
 	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
-		// net/http drops a Content-Length beside Transfer-Encoding. RFC 9112 section 6.1: such a
-		// connection is closed after the answer, so nothing can hide behind the disagreement.
-		ex.Response().Header().Set("Connection", "close")
+		if ambiguousLength(r) {
+			ex.outcome = "ambiguous"
+			ex.Response().Header().Set("Connection", "close")
+			return a.malformed(ex, "Content-Length beside Transfer-Encoding")
+		}
 	}
 	if !a.cfg.RequireHTTPS || a.secure(r) {
 		return nil
 	}
 	ex.outcome = "plain_http"
-	if a.isOAuth(r.URL.Path) || !strings.HasPrefix(r.URL.Path, "/v1/") {
-		return a.oauthError(ex, http.StatusBadRequest, codeInvalidRequest, "HTTPS is required")
+	return a.malformed(ex, "HTTPS is required")
+}
+
+// malformed answers 400 in the shape of the path; under /v1 that is a problem document.
+func (a *API) malformed(ex *exchange, why string) error {
+	if strings.HasPrefix(ex.Request().URL.Path, "/v1/") {
+		return a.problemWith(ex, http.StatusBadRequest, why, "")
 	}
-	return a.problemWith(ex, http.StatusBadRequest, "HTTPS is required", "")
+	return a.oauthError(ex, http.StatusBadRequest, codeInvalidRequest, why)
 }
 
 // secure reports whether the request came over TLS, to this node or to a proxy that is trusted.
