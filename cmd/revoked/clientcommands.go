@@ -14,5 +14,6 @@ func clientCommands() []*cobra.Command {
 		tokenCommand(),
 		clientCommand(),
 		revokeAllCommand(),
+		benchCommand(),
 	}
 }
