@@ -1,0 +1,374 @@
+package api_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"revoked"
+	"revoked/api"
+)
+
+// memoryNode is the node behind the admin tests.
+type memoryNode = fakeNode
+
+// An adminBench is an API behind a TLS server on loopback, before a node in memory.
+type adminBench struct {
+	node *memoryNode
+	srv  *httptest.Server
+	log  *safeBuffer
+}
+
+// secretOf is the secret of every client of an adminBench.
+func secretOf(id string) string { return "secret-of-" + id + "-0123456789abcdef0123456789" }
+
+func newAdminBench(t testing.TB) *adminBench {
+	t.Helper()
+	b := &adminBench{node: newFakeNode(), log: &safeBuffer{}}
+	for _, c := range []revoked.Client{
+		{ID: "admin", Roles: []revoked.Role{revoked.RoleAdmin}},
+		{ID: "issuer", Roles: []revoked.Role{revoked.RoleIssuer}},
+		{ID: "narrow", Roles: []revoked.Role{revoked.RoleIssuer}, Issuers: []string{"https://as.example"}},
+		{ID: "rs1", Roles: []revoked.Role{revoked.RoleResourceServer}},
+		{ID: "rs2", Roles: []revoked.Role{revoked.RoleResourceServer}, Audiences: []string{"aud2"}},
+		{ID: "app"}, {ID: "other"},
+	} {
+		c.Type = revoked.Confidential
+		c.AuthMethods = []string{revoked.AuthBasic, revoked.AuthPost}
+		c.Secrets = []revoked.SecretHash{api.HashSecret(secretOf(c.ID))}
+		b.node.put(c)
+	}
+	b.node.put(revoked.Client{ID: "pub", Type: revoked.Public})
+	a, err := api.New(api.Config{Backend: b.node, Issuer: "https://as.example", RequireHTTPS: true, RequirePost: true, Log: jsonLog(b.log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.srv = httptest.NewUnstartedServer(a.Handler())
+	b.srv.EnableHTTP2 = true
+	b.srv.StartTLS()
+	t.Cleanup(b.srv.Close)
+	return b
+}
+
+// A reply is an answer that was read to its end.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (r reply) field(t *testing.T, name string) any {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal([]byte(r.body), &m); err != nil {
+		t.Fatalf("got %d %q, want a JSON object", r.status, r.body)
+	}
+	return m[name]
+}
+
+// do sends a request as a client; contentType "" is application/json where there is a body.
+func (b *adminBench) do(t testing.TB, who, method, path, contentType, body string) reply {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, b.srv.URL+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if contentType == "" && body != "" {
+		contentType = "application/json"
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	if who != "" {
+		req.SetBasicAuth(who, secretOf(who))
+	}
+	res, err := b.srv.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	got, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reply{res.StatusCode, res.Header, string(got)}
+}
+
+// ahead is a time in seconds, an hour from now.
+func ahead() string { return fmt.Sprint(time.Now().Add(time.Hour).Unix()) }
+
+func pairBody(grant, client, access, refresh string) string {
+	return fmt.Sprintf(`{"grant_id":%q,"client_id":%q,"subject":"alice","session":"s-1","username":"alice@example.org",
+		"issuer":"https://as.example","scope":"read write","audience":["rs1"],
+		"access_token":{"token":%q,"issued_at":1790000000.25,"expires_at":%s,"jti":"j","cnf":{"x5t#S256": "abc"}},
+		"refresh_token":{"digest":%q,"issued_at":1790000000,"expires_at":%s}}`,
+		grant, client, access, ahead(), revoked.DigestToken(refresh), ahead())
+}
+
+// TestAdminRoles: contract section 3, the column "role" of every call.
+func TestAdminRoles(t *testing.T) {
+	b := newAdminBench(t)
+	calls := []struct {
+		method, path, body string
+		may                []string
+	}{
+		{"POST", "/v1/grants", `{}`, []string{"admin", "issuer", "narrow"}},
+		{"GET", "/v1/grants/none", "", []string{"admin", "issuer", "narrow"}},
+		{"DELETE", "/v1/grants/none", "", []string{"admin", "issuer", "narrow"}},
+		{"POST", "/v1/revocations", `{}`, []string{"admin"}},
+		{"GET", "/v1/revocations", "", []string{"admin", "rs1", "rs2"}},
+		{"GET", "/v1/clients", "", []string{"admin"}},
+		{"POST", "/v1/clients", `{}`, []string{"admin"}},
+		{"GET", "/v1/clients/none", "", []string{"admin"}},
+		{"PATCH", "/v1/clients/none", `{}`, []string{"admin"}},
+		{"DELETE", "/v1/clients/none", "", []string{"admin"}},
+		{"POST", "/v1/clients/none/secret", "", []string{"admin"}},
+		{"GET", "/v1/settings", "", []string{"admin"}},
+		{"PATCH", "/v1/settings", `{}`, []string{"admin"}},
+		{"GET", "/v1/members", "", []string{"admin"}},
+		{"GET", "/v1/status", "", []string{"admin"}},
+		{"POST", "/v1/cluster/join", `{}`, []string{"admin"}},
+		{"POST", "/v1/cluster/leave", `{}`, []string{"admin"}},
+		{"POST", "/v1/cluster/remove", `{}`, []string{"admin"}},
+		{"POST", "/v1/cluster/transfer-leader", `{}`, []string{"admin"}},
+		{"GET", "/v1/snapshot", "", []string{"admin"}},
+	}
+	for _, c := range calls {
+		for _, who := range []string{"", "admin", "issuer", "narrow", "rs1", "rs2", "app"} {
+			got := b.do(t, who, c.method, c.path, "", c.body)
+			want := http.StatusForbidden
+			if who == "" {
+				want = http.StatusUnauthorized
+			}
+			refused := got.status == http.StatusForbidden || got.status == http.StatusUnauthorized
+			if slices.Contains(c.may, who) {
+				if refused {
+					t.Errorf("%s %s as %q: got %d, want it let in", c.method, c.path, who, got.status)
+				}
+			} else if got.status != want {
+				t.Errorf("%s %s as %q: got %d, want %d", c.method, c.path, who, got.status, want)
+			}
+			if got.header.Get("Cache-Control") != "no-store" {
+				t.Errorf("%s %s: got Cache-Control %q, want no-store", c.method, c.path, got.header.Get("Cache-Control"))
+			}
+			if got.status == http.StatusUnauthorized && got.header.Get("WWW-Authenticate") != `Basic realm="revoked"` {
+				t.Errorf("%s %s: got WWW-Authenticate %q", c.method, c.path, got.header.Get("WWW-Authenticate"))
+			}
+			if got.status >= 400 {
+				checkProblem(t, c.method+" "+c.path, got)
+			}
+		}
+	}
+}
+
+// checkProblem: RFC 9457 section 3.
+func checkProblem(t *testing.T, what string, r reply) {
+	t.Helper()
+	if ct := r.header.Get("Content-Type"); ct != "application/problem+json" {
+		t.Errorf("%s: got Content-Type %q, want application/problem+json", what, ct)
+	}
+	var p struct {
+		Type, Title, Detail string
+		Status              int
+	}
+	if err := json.Unmarshal([]byte(r.body), &p); err != nil || p.Status != r.status || p.Title == "" || p.Type == "" {
+		t.Errorf("%s: got %q, want a problem document with status %d", what, r.body, r.status)
+	}
+}
+
+func TestRegister(t *testing.T) {
+	b := newAdminBench(t)
+	body := pairBody("g-1", "app", "access-1", "refresh-1")
+	got := b.do(t, "issuer", "POST", "/v1/grants", "", body)
+	if got.status != 201 || got.field(t, "grant_id") != "g-1" || got.field(t, "state") != "active" || got.field(t, "index").(float64) == 0 {
+		t.Fatalf("got %d %s, want 201 with grant_id, index, state active", got.status, got.body)
+	}
+	if again := b.do(t, "issuer", "POST", "/v1/grants", "", body); again.status != 200 || again.field(t, "state") != "active" {
+		t.Errorf("the same again: got %d %s, want 200", again.status, again.body)
+	}
+	rec, err := b.node.Peek(revoked.DigestToken("access-1"))
+	if err != nil || !rec.Found || rec.Token.IssuedAt != 1790000000_250000 || string(rec.Token.CNF) != `{"x5t#S256":"abc"}` || rec.Token.Scope != "read write" {
+		t.Errorf("got record %+v, want what was registered", rec.Token)
+	}
+	drawn := b.do(t, "issuer", "POST", "/v1/grants", "", `{"client_id":"app","access_token":{"token":"t2"}}`)
+	if id, _ := drawn.field(t, "grant_id").(string); drawn.status != 201 || len(id) != 24 || !strings.HasPrefix(id, "g_") {
+		t.Errorf("without grant_id: got %d %s, want 201 and a drawn id", drawn.status, drawn.body)
+	}
+	if _, err := b.node.Revoke(t.Context(), actor(b, "admin"), revoked.DigestToken("late")); err != nil {
+		t.Fatal(err)
+	}
+	late := b.do(t, "issuer", "POST", "/v1/grants", "", `{"client_id":"app","access_token":{"token":"late"}}`)
+	if late.status != 201 || late.field(t, "state") != "revoked" {
+		t.Errorf("a token with a tombstone: got %d %s, want 201 revoked", late.status, late.body)
+	}
+}
+
+func actor(b *adminBench, id string) revoked.Actor {
+	c, _ := b.node.Client(id)
+	return revoked.ActorOf(c)
+}
+
+// TestRegisterRefusals: contract section 3, body of a registration; every refusal, and that none of
+// them repeats the token.
+func TestRegisterRefusals(t *testing.T) {
+	b := newAdminBench(t)
+	if got := b.do(t, "issuer", "POST", "/v1/grants", "", pairBody("g-1", "app", "known", "known-r")); got.status != 201 {
+		t.Fatal(got)
+	}
+	const secret = "SECRET-TOKEN-1234"
+	tok := `"access_token":{"token":"` + secret + `"}`
+	long := strings.Repeat("x", 300)
+	for _, tt := range []struct {
+		name, who, body string
+		want            int
+	}{
+		{"no JSON", "issuer", `token=` + secret, 400},
+		{"an array", "issuer", `[{"client_id":"app",` + tok + `}]`, 400},
+		{"cut short", "issuer", `{"client_id":"app",` + tok, 400},
+		{"two values", "issuer", `{"client_id":"app",` + tok + `} {}`, 400},
+		{"unknown field", "issuer", `{"client_id":"app","colour":"red",` + tok + `}`, 400},
+		{"unknown field that is a token", "issuer", `{"client_id":"app","` + secret + `":"red"}`, 400},
+		{"unknown field of a token", "issuer", `{"client_id":"app","access_token":{"token":"` + secret + `","exp":1}}`, 400},
+		{"a field twice", "issuer", `{"client_id":"app","client_id":"other",` + tok + `}`, 400},
+		{"another spelling of a name", "issuer", `{"Client_ID":"app",` + tok + `}`, 400},
+		{"client_id a number", "issuer", `{"client_id":1,` + tok + `}`, 400},
+		{"audience a string", "issuer", `{"client_id":"app","audience":"rs1",` + tok + `}`, 400},
+		{"cnf a string", "issuer", `{"client_id":"app","access_token":{"token":"` + secret + `","cnf":"x"}}`, 400},
+		{"expires_at a string", "issuer", `{"client_id":"app","access_token":{"token":"` + secret + `","expires_at":"2030-01-01"}}`, 400},
+		{"expires_at in milliseconds", "issuer", `{"client_id":"app","access_token":{"token":"` + secret + `","expires_at":1990000000000}}`, 400},
+		{"past expiry", "issuer", `{"client_id":"app","access_token":{"token":"` + secret + `","expires_at":1000000000}}`, 400},
+		{"negative issued_at", "issuer", `{"client_id":"app","access_token":{"token":"` + secret + `","issued_at":-1}}`, 400},
+		{"no client_id", "issuer", `{` + tok + `}`, 400},
+		{"no tokens", "issuer", `{"client_id":"app"}`, 400},
+		{"tokens null", "issuer", `{"client_id":"app","access_token":null}`, 400},
+		{"token and digest", "issuer", `{"client_id":"app","access_token":{"token":"` + secret + `","digest":"` + revoked.DigestToken("x").String() + `"}}`, 400},
+		{"neither token nor digest", "issuer", `{"client_id":"app","access_token":{}}`, 400},
+		{"empty token", "issuer", `{"client_id":"app","access_token":{"token":""}}`, 400},
+		{"digest of a wrong length", "issuer", `{"client_id":"app","access_token":{"digest":"` + secret + `"}}`, 400},
+		{"digest with padding", "issuer", `{"client_id":"app","access_token":{"digest":"` + revoked.DigestToken("x").String() + `="}}`, 400},
+		{"digest in the other alphabet", "issuer", `{"client_id":"app","access_token":{"digest":"` + strings.Repeat("+", 43) + `"}}`, 400},
+		{"one token for both", "issuer", `{"client_id":"app",` + tok + `,"refresh_token":{"token":"` + secret + `"}}`, 400},
+		{"grant_id too long", "issuer", `{"grant_id":"` + long + `","client_id":"app",` + tok + `}`, 400},
+		{"control character in an id", "issuer", `{"grant_id":"a\u0007","client_id":"app",` + tok + `}`, 400},
+		{"lone surrogate", "issuer", `{"grant_id":"\ud800","client_id":"app",` + tok + `}`, 400},
+		{"empty grant_id", "issuer", `{"grant_id":"","client_id":"app",` + tok + `}`, 400},
+		{"too many audiences", "issuer", `{"client_id":"app","audience":[` + strings.Repeat(`"a",`, 64) + `"a"],` + tok + `}`, 400},
+		{"nested deep", "issuer", `{"client_id":"app","access_token":{"token":"` + secret + `","cnf":{"a":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `}}}`, 400},
+		{"unknown client", "issuer", `{"client_id":"nobody",` + tok + `}`, 422},
+		{"grant of another subject", "issuer", `{"grant_id":"g-1","client_id":"app","subject":"bob",` + tok + `}`, 409},
+		{"token of another client", "issuer", `{"client_id":"other","access_token":{"token":"known"}}`, 409},
+		{"issuer that the caller may not register for", "narrow", `{"client_id":"app","issuer":"https://evil.example",` + tok + `}`, 403},
+		{"too large", "issuer", `{"client_id":"app",` + tok + `,"scope":"` + strings.Repeat("x", 70000) + `"}`, 413},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := b.do(t, tt.who, "POST", "/v1/grants", "", tt.body)
+			if got.status != tt.want {
+				t.Errorf("got %d %s, want %d", got.status, got.body, tt.want)
+			}
+			checkProblem(t, tt.name, got)
+			if strings.Contains(got.body, secret) {
+				t.Errorf("the answer repeats the token: %s", got.body)
+			}
+		})
+	}
+	if strings.Contains(b.log.String(), secret) {
+		t.Error("a token is in the log")
+	}
+	if got := b.do(t, "issuer", "POST", "/v1/grants", "", `{"client_id":"app","colour":"red"}`); !strings.Contains(got.body, "colour") {
+		t.Errorf("got %s, want the unknown field named", got.body)
+	}
+}
+
+func TestRegisterContentTypes(t *testing.T) {
+	b := newAdminBench(t)
+	for _, ct := range []string{"text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "application/"} {
+		if got := b.do(t, "issuer", "POST", "/v1/grants", ct, `{}`); got.status != 415 {
+			t.Errorf("%s: got %d, want 415", ct, got.status)
+		}
+	}
+	if got := b.do(t, "issuer", "POST", "/v1/grants", "Application/JSON; charset=UTF-8", pairBody("g", "app", "a", "r")); got.status != 201 {
+		t.Errorf("got %d %s, want 201", got.status, got.body)
+	}
+	req, _ := http.NewRequest("POST", b.srv.URL+"/v1/grants", strings.NewReader("x"))
+	req.Header.Set("Content-Type", "application/x-ndjson")
+	req.Header.Set("Content-Encoding", "gzip")
+	req.SetBasicAuth("issuer", secretOf("issuer"))
+	res, err := b.srv.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 415 {
+		t.Errorf("gzip: got %d, want 415", res.StatusCode)
+	}
+}
+
+func TestGrant(t *testing.T) {
+	b := newAdminBench(t)
+	id := `g/1 "ä"`
+	if got := b.do(t, "issuer", "POST", "/v1/grants", "", pairBody(id, "app", "a", "r")); got.status != 201 {
+		t.Fatal(got)
+	}
+	path := "/v1/grants/" + url.PathEscape(id)
+	got := b.do(t, "issuer", "GET", path, "", "")
+	if got.status != 200 {
+		t.Fatal(got)
+	}
+	for name, want := range map[string]any{"grant_id": id, "state": "active", "client_id": "app", "subject": "alice", "session": "s-1",
+		"issuer": "https://as.example", "scope": "read write", "registered_by": "issuer", "revoked": nil} {
+		if v := got.field(t, name); v != want {
+			t.Errorf("%s: got %v, want %v", name, v, want)
+		}
+	}
+	first := got.field(t, "tokens").([]any)[0].(map[string]any)
+	if first["kind"] != "access_token" || first["digest_prefix"] != revoked.DigestToken("a").Prefix() || first["state"] != "active" || first["issued_at"] != 1790000000.25 {
+		t.Errorf("got token %v", first)
+	}
+	if strings.Contains(got.body, revoked.DigestToken("a").String()) {
+		t.Error("a whole digest is shown")
+	}
+	for _, method := range []string{"GET", "DELETE"} {
+		if got := b.do(t, "narrow", method, path, "", ""); got.status != 404 {
+			t.Errorf("%s by another issuer: got %d, want 404", method, got.status)
+		}
+	}
+	for range 2 {
+		if got := b.do(t, "issuer", "DELETE", path+"?reason=left", "", ""); got.status != 200 || got.field(t, "index").(float64) == 0 {
+			t.Errorf("DELETE: got %d %s, want 200 {index}", got.status, got.body)
+		}
+	}
+	got = b.do(t, "admin", "GET", path, "", "")
+	end, _ := got.field(t, "revoked").(map[string]any)
+	if got.field(t, "state") != "revoked" || end["by"] != "issuer" || end["reason"] != "left" || end["index"].(float64) == 0 || end["at"].(float64) == 0 {
+		t.Errorf("got %s, want how it ended", got.body)
+	}
+	if got := b.do(t, "admin", "DELETE", "/v1/grants/none", "", ""); got.status != 404 {
+		t.Errorf("unknown: got %d, want 404", got.status)
+	}
+}
+
+func TestUnavailable(t *testing.T) {
+	b := newAdminBench(t)
+	b.node.mu.Lock()
+	b.node.fail = func(string) error { return fmt.Errorf("%w: raft says no", revoked.ErrNoLeader) }
+	b.node.mu.Unlock()
+	for _, c := range [][3]string{
+		{"POST", "/v1/grants", pairBody("g", "app", "a", "r")}, {"GET", "/v1/grants/g", ""}, {"DELETE", "/v1/grants/g", ""},
+		{"POST", "/v1/revocations", `{"subject":"alice"}`}, {"GET", "/v1/revocations", ""}, {"GET", "/v1/clients", ""},
+		{"POST", "/v1/clients", `{"client_id":"n"}`}, {"PATCH", "/v1/clients/app", `{"disabled":true}`}, {"DELETE", "/v1/clients/app", ""},
+		{"POST", "/v1/clients/app/secret", ""}, {"PATCH", "/v1/settings", `{"lease_duration":"3s"}`}, {"GET", "/v1/members", ""},
+		{"POST", "/v1/cluster/leave", "{}"}, {"GET", "/v1/snapshot", ""},
+	} {
+		got := b.do(t, "admin", c[0], c[1], "", c[2])
+		if got.status != 503 || got.header.Get("Retry-After") == "" || strings.Contains(got.body, "raft") {
+			t.Errorf("%s %s: got %d %s, want an opaque 503 with Retry-After", c[0], c[1], got.status, got.body)
+		}
+	}
+}

@@ -1,0 +1,203 @@
+package api_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"revoked"
+)
+
+// request makes a request as a client.
+func (b *adminBench) request(t testing.TB, who, method, path string, body io.Reader) *http.Request {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, b.srv.URL+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth(who, secretOf(who))
+	return req
+}
+
+// revokeSome registers and ends one grant of each audience, revokes an unknown token and makes a
+// cut-off by subject.
+func revokeSome(t *testing.T, b *adminBench) {
+	t.Helper()
+	for _, aud := range []string{"rs1", "aud2", ""} {
+		body := fmt.Sprintf(`{"grant_id":"g-%s","client_id":"app","subject":"alice","access_token":{"token":"t-%s"}`, aud, aud)
+		if aud != "" {
+			body += fmt.Sprintf(`,"audience":[%q]`, aud)
+		}
+		if got := b.do(t, "issuer", "POST", "/v1/grants", "", body+"}"); got.status != 201 {
+			t.Fatal(got)
+		}
+		if got := b.do(t, "admin", "DELETE", "/v1/grants/g-"+aud+"?reason=why", "", ""); got.status != 200 {
+			t.Fatal(got)
+		}
+	}
+	if _, err := b.node.Revoke(t.Context(), actor(b, "app"), revoked.DigestToken("unknown")); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.do(t, "admin", "POST", "/v1/revocations", "", `{"subject":"alice","client_id":"app","reason":"alice left"}`); got.status != 200 {
+		t.Fatal(got)
+	}
+}
+
+func feedLines(t *testing.T, body string) (out []map[string]any) {
+	t.Helper()
+	for line := range strings.Lines(body) {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Fatalf("got line %q, want JSON", line)
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+func TestFeed(t *testing.T) {
+	b := newAdminBench(t)
+	start := b.node.index
+	revokeSome(t, b)
+	got := b.do(t, "admin", "GET", fmt.Sprintf("/v1/revocations?after=%d", start), "", "")
+	events := feedLines(t, got.body)
+	if got.status != 200 || got.header.Get("Content-Type") != "application/x-ndjson" || len(events) != 5 {
+		t.Fatalf("got %d %s, want five events", got.status, got.body)
+	}
+	last := 0.0
+	for _, e := range events {
+		if e["index"].(float64) <= last {
+			t.Errorf("event %v is out of order", e)
+		}
+		last = e["index"].(float64)
+	}
+	first, cutoff := events[0], events[4]
+	if first["kind"] != "grant" || first["reason"] != "why" || first["actor"] != "admin" || first["digests"].([]any)[0] != revoked.DigestToken("t-rs1").String() {
+		t.Errorf("got %v", first)
+	}
+	if sel := cutoff["selector"].(map[string]any); cutoff["kind"] != "cutoff" || sel["subject"] != "alice" || cutoff["issued_before"] == nil {
+		t.Errorf("got %v", cutoff)
+	}
+	if events[3]["kind"] != "token" || events[3]["selector"] != nil {
+		t.Errorf("got %v, want a token", events[3])
+	}
+	if got := b.do(t, "admin", "GET", fmt.Sprintf("/v1/revocations?after=%d", int(last)), "", ""); got.body != "" || got.status != 200 {
+		t.Errorf("nothing new: got %d %q, want 200 and nothing", got.status, got.body)
+	}
+	for _, after := range []string{"x", "-1", "1.5", "+1", "99999999999999999999"} {
+		if got := b.do(t, "admin", "GET", "/v1/revocations?after="+after, "", ""); got.status != 400 {
+			t.Errorf("after=%s: got %d, want 400", after, got.status)
+		}
+	}
+	b.node.mu.Lock()
+	b.node.oldest = start + 1
+	b.node.mu.Unlock()
+	if got := b.do(t, "admin", "GET", fmt.Sprintf("/v1/revocations?after=%d", start), "", ""); got.status != 410 {
+		t.Errorf("no longer held: got %d, want 410", got.status)
+	}
+}
+
+// TestFeedOfResourceServer: a resource server sees its audience's digests and those of tokens that name
+// none; no subject, in whatever field.
+func TestFeedOfResourceServer(t *testing.T) {
+	b := newAdminBench(t)
+	start := b.node.index
+	revokeSome(t, b)
+	got := b.do(t, "rs2", "GET", fmt.Sprintf("/v1/revocations?after=%d", start), "", "")
+	if strings.Contains(got.body, "alice") || strings.Contains(got.body, "reason") {
+		t.Errorf("a subject is shown: %s", got.body)
+	}
+	if strings.Contains(got.body, revoked.DigestToken("t-rs1").String()) {
+		t.Error("another audience's digest is shown")
+	}
+	for _, token := range []string{"t-aud2", "t-", "unknown"} {
+		if !strings.Contains(got.body, revoked.DigestToken(token).String()) {
+			t.Errorf("the digest of %s is missing: %s", token, got.body)
+		}
+	}
+	events := feedLines(t, got.body)
+	cutoff := events[len(events)-1]
+	if cutoff["kind"] != "cutoff" || cutoff["withheld"] != true || cutoff["selector"].(map[string]any)["client_id"] != "app" {
+		t.Errorf("got %v, want a cut-off that says that something is withheld", cutoff)
+	}
+}
+
+// TestFeedSSE: an index is sent whole, Last-Event-ID resumes after it, and the stream goes on.
+func TestFeedSSE(t *testing.T) {
+	b := newAdminBench(t)
+	b.node.mu.Lock()
+	at := b.node.next()
+	for i := range 700 { // more than a page at one index
+		b.node.events = append(b.node.events, revoked.Event{Index: at, Kind: revoked.EventToken, Digests: []revoked.Digest{revoked.DigestToken(fmt.Sprint(i))}, Audiences: [][]string{nil}})
+	}
+	b.node.mu.Unlock()
+	open := func(last string) (*bufio.Scanner, func()) {
+		req := b.request(t, "admin", "GET", "/v1/revocations?after=0", nil)
+		req.Header.Set("Accept", "text/event-stream")
+		if last != "" {
+			req.Header.Set("Last-Event-ID", last)
+		}
+		res, err := b.srv.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != 200 || res.Header.Get("Content-Type") != "text/event-stream" {
+			t.Fatalf("got %d %s", res.StatusCode, res.Header)
+		}
+		return bufio.NewScanner(res.Body), func() { res.Body.Close() }
+	}
+	events, done := open("")
+	data, ids := 0, 0
+	for data < 700 && events.Scan() {
+		switch line := events.Text(); {
+		case strings.HasPrefix(line, "data: "):
+			data++
+		case strings.HasPrefix(line, "id: ") && data > 0:
+			ids++
+			if data != 699 || line != fmt.Sprint("id: ", at) {
+				t.Errorf("got %s after %d events, want the id with the last", line, data)
+			}
+		}
+	}
+	if data != 700 || ids != 1 {
+		t.Errorf("got %d events and %d ids, want 700 and 1", data, ids)
+	}
+	done()
+
+	events, done = open(fmt.Sprint(at))
+	defer done()
+	if got := b.do(t, "admin", "POST", "/v1/revocations", "", `{"subject":"bob"}`); got.status != 200 {
+		t.Fatal(got)
+	}
+	for events.Scan() {
+		if line, ok := strings.CutPrefix(events.Text(), "data: "); ok {
+			if !strings.Contains(line, `"bob"`) {
+				t.Errorf("got %s, want only what came after Last-Event-ID", line)
+			}
+			return
+		}
+	}
+	t.Error("the stream ended before the event")
+}
+
+// TestFeedEndsWithItsReader: a reader that is disabled gets nothing more.
+func TestFeedEndsWithItsReader(t *testing.T) {
+	b := newAdminBench(t)
+	res, err := b.srv.Client().Do(b.request(t, "rs1", "GET", "/v1/revocations?follow=true", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if got := b.do(t, "admin", "PATCH", "/v1/clients/rs1", "", `{"disabled":true}`); got.status != 200 {
+		t.Fatal(got)
+	}
+	revokeSome(t, b)
+	body, _ := io.ReadAll(res.Body)
+	if strings.Contains(string(body), `"digests"`) {
+		t.Errorf("got %s, want nothing after the reader was disabled", body)
+	}
+}
