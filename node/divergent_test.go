@@ -114,6 +114,13 @@ func (b *bench) add(id raft.ServerID, log []*raft.Log) *benchNode {
 // start starts n on log, which is over n.disk, keeping trailing entries below each snapshot, and
 // connects it with the peers.
 func (b *bench) start(n *benchNode, log raft.LogStore, trailing uint64, peers ...*benchNode) {
+	b.t.Helper()
+	b.startOn(n, log, n.disk, trailing, peers...)
+}
+
+// startOn is start with a stable store as well.
+func (b *bench) startOn(n *benchNode, log raft.LogStore, stable raft.StableStore, trailing uint64, peers ...*benchNode) {
+	b.t.Helper()
 	conf := raft.DefaultConfig()
 	conf.LocalID = n.id
 	conf.HeartbeatTimeout, conf.ElectionTimeout = 100*time.Millisecond, 100*time.Millisecond
@@ -121,7 +128,7 @@ func (b *bench) start(n *benchNode, log raft.LogStore, trailing uint64, peers ..
 	conf.TrailingLogs = trailing
 	conf.Logger = newRaftLogger(quiet(), string(n.id))
 	var err error
-	if n.raft, err = raft.NewRaft(conf, n.fsm, log, n.disk, n.snapshots, n.trans); err != nil {
+	if n.raft, err = raft.NewRaft(conf, n.fsm, log, stable, n.snapshots, n.trans); err != nil {
 		b.t.Fatal(err)
 	}
 	// Only now, or requests from before would be waiting for it.

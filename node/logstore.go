@@ -63,8 +63,9 @@ func openStores(dir string, fatal func(error), log *slog.Logger) (*stores, error
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	s := &stores{bolt: bolt, path: path, guard: &guard{fatal: fatal}}
-	if err := s.assemble(bolt, bolt); err != nil {
-		return nil, errors.Join(err, bolt.Close())
+	// bbolt syncs the file it makes but not its name: a node that lost it would have forgotten its votes.
+	if err := errors.Join(syncDir(dir), s.assemble(bolt, bolt)); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), bolt.Close())
 	}
 	log.Info("opened the Raft log", "path", path, "bytes", s.Size(), "took", time.Since(opened))
 	return s, nil

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 	bbolt "go.etcd.io/bbolt"
@@ -240,4 +241,39 @@ func indexes(t *testing.T, log raft.LogStore) []uint64 {
 		}
 	}
 	return out
+}
+
+// Raft itself carries on after a failed write: a leader steps down, a follower logs it. Here the node
+// is told once, whatever Raft tries afterwards. (Where its term cannot be stored, Raft panics.)
+func TestUnderRaftAFailedWriteIsFatalOnce(t *testing.T) {
+	b := &bench{t: t, nodes: map[raft.ServerID]*benchNode{}}
+	alone := raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "a"}}}
+	n := b.add("a", []*raft.Log{{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(alone)}})
+	disk := &failingStore{InmemStore: n.disk}
+	fatal := make(chan error, 100)
+	s := &stores{guard: &guard{fatal: func(err error) { fatal <- err }}}
+	if err := s.assemble(disk, missing{disk}); err != nil {
+		t.Fatal(err)
+	}
+	b.startOn(n, s.log, s.stable, 0)
+	b.apply("stored", 1, n)
+	term, err := s.stable.GetUint64([]byte(keyVoteTerm))
+	if candidate, _ := s.stable.Get([]byte(keyVoteCandidate)); err != nil || term != 3 || string(candidate) != "a" {
+		t.Errorf("got a vote for %q in term %d, %v, want that of Raft for itself in term 3", candidate, term, err)
+	}
+	disk.fail()
+	if err := n.raft.Apply([]byte("lost"), longStop).Error(); err == nil {
+		t.Error("got no error, want that of the disk")
+	}
+	select {
+	case err := <-fatal:
+		if !errors.Is(err, errDisk) {
+			t.Errorf("got %v, want %v", err, errDisk)
+		}
+	case <-time.After(longStop):
+		t.Fatal("nobody was told")
+	}
+	if err := s.log.StoreLogs(entries(3, 4, 4)); err == nil || len(fatal) != 0 {
+		t.Errorf("got %v and %d more calls of fatal, want an error and none", err, len(fatal))
+	}
 }

@@ -49,6 +49,13 @@ func (f *failingStore) try() error {
 	return nil
 }
 
+// fail makes all writes fail from now on.
+func (f *failingStore) fail() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failAt = 1
+}
+
 func (f *failingStore) StoreLog(l *raft.Log) error { return f.StoreLogs([]*raft.Log{l}) }
 
 func (f *failingStore) StoreLogs(l []*raft.Log) error {
