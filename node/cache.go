@@ -27,6 +27,7 @@ const (
 	countersPerEntry = 10
 	minCounters      = 1 << 10
 	getBuffer        = 64
+	readAttempts     = 3 // of a token whose grant is removed while it is read
 )
 
 // A cache keeps records that were read from the state machine. It holds records, never verdicts.
@@ -135,7 +136,7 @@ func (c *cache) current(e *entry) bool {
 // read makes an entry from the state, nil for a token that is not known. Each epoch is read before
 // what it stands for.
 func (c *cache) read(d revoked.Digest) (*entry, error) {
-	for {
+	for range readAttempts {
 		e := &entry{digest: d}
 		e.generation = c.epochs.generation.Load()
 		e.token = c.epochs.token(d).Load()
@@ -156,11 +157,10 @@ func (c *cache) read(d revoked.Digest) (*entry, error) {
 		if found || e.record.Token.State != revoked.Live {
 			return e, nil
 		}
-		// Both were removed between the two reads, or the state is broken.
-		if c.current(e) {
-			return nil, errLiveWithoutGrant
-		}
+		// Both were removed between the two reads; the epochs may not have moved yet. Or the state is
+		// broken: then the next attempts find the same.
 	}
+	return nil, fmt.Errorf("token %s: %w", d.Prefix(), errLiveWithoutGrant)
 }
 
 // errLiveWithoutGrant is no sentinel of the root package: it is a broken state, and opaque.
