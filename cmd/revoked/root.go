@@ -40,6 +40,7 @@ func serverCommands() []*cobra.Command {
 // prepare makes every command of the tree tell wrong usage from failure: wrong flags, wrong
 // arguments and unknown commands end with 64.
 func prepare(cmd *cobra.Command) {
+	cmd.SuggestionsMinimumDistance = 2
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%w", err) })
 	if args := cmd.Args; args != nil {
 		cmd.Args = func(c *cobra.Command, given []string) error {
