@@ -1470,6 +1470,155 @@ func (x *Reap) GetLimit() uint32 {
 	return 0
 }
 
+// The head of a snapshot stream. Not a command.
+type SnapshotHead struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	ConfigIndex   uint64                 `protobuf:"varint,4,opt,name=config_index,json=configIndex,proto3" json:"config_index,omitempty"`
+	Stamp         int64                  `protobuf:"varint,5,opt,name=stamp,proto3" json:"stamp,omitempty"`
+	LogHash       []byte                 `protobuf:"bytes,6,opt,name=log_hash,json=logHash,proto3" json:"log_hash,omitempty"`
+	StateHash     []byte                 `protobuf:"bytes,7,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
+	Tokens        uint64                 `protobuf:"varint,8,opt,name=tokens,proto3" json:"tokens,omitempty"` // live
+	Grants        uint64                 `protobuf:"varint,9,opt,name=grants,proto3" json:"grants,omitempty"` // live
+	Clients       uint64                 `protobuf:"varint,10,opt,name=clients,proto3" json:"clients,omitempty"`
+	Cutoffs       uint64                 `protobuf:"varint,11,opt,name=cutoffs,proto3" json:"cutoffs,omitempty"`
+	Events        uint64                 `protobuf:"varint,12,opt,name=events,proto3" json:"events,omitempty"`                              // rows of the feed
+	EventsFloor   uint64                 `protobuf:"varint,13,opt,name=events_floor,json=eventsFloor,proto3" json:"events_floor,omitempty"` // the highest index dropped from the feed
+	Tombstones    uint64                 `protobuf:"varint,14,opt,name=tombstones,proto3" json:"tombstones,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotHead) Reset() {
+	*x = SnapshotHead{}
+	mi := &file_fsm_command_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotHead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotHead) ProtoMessage() {}
+
+func (x *SnapshotHead) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotHead.ProtoReflect.Descriptor instead.
+func (*SnapshotHead) Descriptor() ([]byte, []int) {
+	return file_fsm_command_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SnapshotHead) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *SnapshotHead) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *SnapshotHead) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *SnapshotHead) GetConfigIndex() uint64 {
+	if x != nil {
+		return x.ConfigIndex
+	}
+	return 0
+}
+
+func (x *SnapshotHead) GetStamp() int64 {
+	if x != nil {
+		return x.Stamp
+	}
+	return 0
+}
+
+func (x *SnapshotHead) GetLogHash() []byte {
+	if x != nil {
+		return x.LogHash
+	}
+	return nil
+}
+
+func (x *SnapshotHead) GetStateHash() []byte {
+	if x != nil {
+		return x.StateHash
+	}
+	return nil
+}
+
+func (x *SnapshotHead) GetTokens() uint64 {
+	if x != nil {
+		return x.Tokens
+	}
+	return 0
+}
+
+func (x *SnapshotHead) GetGrants() uint64 {
+	if x != nil {
+		return x.Grants
+	}
+	return 0
+}
+
+func (x *SnapshotHead) GetClients() uint64 {
+	if x != nil {
+		return x.Clients
+	}
+	return 0
+}
+
+func (x *SnapshotHead) GetCutoffs() uint64 {
+	if x != nil {
+		return x.Cutoffs
+	}
+	return 0
+}
+
+func (x *SnapshotHead) GetEvents() uint64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *SnapshotHead) GetEventsFloor() uint64 {
+	if x != nil {
+		return x.EventsFloor
+	}
+	return 0
+}
+
+func (x *SnapshotHead) GetTombstones() uint64 {
+	if x != nil {
+		return x.Tombstones
+	}
+	return 0
+}
+
 var File_fsm_command_proto protoreflect.FileDescriptor
 
 const file_fsm_command_proto_rawDesc = "" +
@@ -1587,7 +1736,27 @@ const file_fsm_command_proto_rawDesc = "" +
 	"\x05limit\x18\x03 \x01(\rR\x05limit\"2\n" +
 	"\x04Reap\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x14\n" +
-	"\x05limit\x18\x02 \x01(\rR\x05limitB\rZ\vrevoked/fsmb\x06proto3"
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"\x89\x03\n" +
+	"\fSnapshotHead\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\x12!\n" +
+	"\fconfig_index\x18\x04 \x01(\x04R\vconfigIndex\x12\x14\n" +
+	"\x05stamp\x18\x05 \x01(\x03R\x05stamp\x12\x19\n" +
+	"\blog_hash\x18\x06 \x01(\fR\alogHash\x12\x1d\n" +
+	"\n" +
+	"state_hash\x18\a \x01(\fR\tstateHash\x12\x16\n" +
+	"\x06tokens\x18\b \x01(\x04R\x06tokens\x12\x16\n" +
+	"\x06grants\x18\t \x01(\x04R\x06grants\x12\x18\n" +
+	"\aclients\x18\n" +
+	" \x01(\x04R\aclients\x12\x18\n" +
+	"\acutoffs\x18\v \x01(\x04R\acutoffs\x12\x16\n" +
+	"\x06events\x18\f \x01(\x04R\x06events\x12!\n" +
+	"\fevents_floor\x18\r \x01(\x04R\veventsFloor\x12\x1e\n" +
+	"\n" +
+	"tombstones\x18\x0e \x01(\x04R\n" +
+	"tombstonesB\rZ\vrevoked/fsmb\x06proto3"
 
 var (
 	file_fsm_command_proto_rawDescOnce sync.Once
@@ -1601,7 +1770,7 @@ func file_fsm_command_proto_rawDescGZIP() []byte {
 	return file_fsm_command_proto_rawDescData
 }
 
-var file_fsm_command_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_fsm_command_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_fsm_command_proto_goTypes = []any{
 	(*Actor)(nil),          // 0: revoked.fsm.v1.Actor
 	(*Batch)(nil),          // 1: revoked.fsm.v1.Batch
@@ -1623,6 +1792,7 @@ var file_fsm_command_proto_goTypes = []any{
 	(*Bootstrap)(nil),      // 17: revoked.fsm.v1.Bootstrap
 	(*Expire)(nil),         // 18: revoked.fsm.v1.Expire
 	(*Reap)(nil),           // 19: revoked.fsm.v1.Reap
+	(*SnapshotHead)(nil),   // 20: revoked.fsm.v1.SnapshotHead
 }
 var file_fsm_command_proto_depIdxs = []int32{
 	2,  // 0: revoked.fsm.v1.Batch.ops:type_name -> revoked.fsm.v1.Op
@@ -1668,7 +1838,7 @@ func file_fsm_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_command_proto_rawDesc), len(file_fsm_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

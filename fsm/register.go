@@ -1,0 +1,257 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+
+	"revoked"
+)
+
+// A newToken is one token of a registration that the state does not hold yet.
+type newToken struct {
+	spec *TokenSpec
+	tok  revoked.Token
+}
+
+// register adds tokens to a grant, or makes it. Nothing is written before everything is checked.
+func (t *tx) register(who *revoked.Client, m *Register) Result {
+	if err := mayRegister(who, m.Issuer); err != nil {
+		return Result{Err: err}
+	}
+	if t.client(m.ClientId) == nil {
+		return Result{Err: fmt.Errorf("%w: %q", revoked.ErrUnknownClient, m.ClientId)}
+	}
+	g, row := t.grant(m.GrantId)
+	if row != nil {
+		if err := sameGrant(&g, m); err != nil {
+			return Result{Err: err}
+		}
+	}
+	fresh, known, err := t.sort(m, row != nil)
+	if err != nil {
+		return Result{Err: err}
+	}
+	if len(fresh) == 0 {
+		return t.registered(m, known)
+	}
+	if g.TokenCount+len(fresh) > revoked.MaxGrantTokens {
+		return Result{Err: fmt.Errorf("%w: %q would hold more than %d tokens", revoked.ErrGrantFull, m.GrantId, revoked.MaxGrantTokens)}
+	}
+	if row == nil {
+		g.Grant = revoked.Grant{
+			ID: m.GrantId, ClientID: m.ClientId, Subject: m.Subject, Session: m.Session, Issuer: m.Issuer,
+			RegisteredBy: who.ID, CreatedAt: t.Stamp, CreatedIndex: t.Index,
+		}
+	}
+	dead := t.join(&g, row, fresh, m.Audience)
+	for _, tok := range known {
+		dead = dead || t.isDead(&g.Grant, &tok)
+	}
+	return Result{Register: revoked.RegisterResult{
+		GrantID: g.ID, Index: t.Index, Created: true, Revoked: dead || g.Revoked != nil,
+	}}
+}
+
+// mayRegister reports whether who may register tokens of an issuer.
+func mayRegister(who *revoked.Client, issuer string) error {
+	if who.Has(revoked.RoleAdmin) {
+		return nil
+	}
+	if !who.Has(revoked.RoleIssuer) {
+		return fmt.Errorf("%w: client %q is neither an issuer nor an administrator", revoked.ErrForbidden, who.ID)
+	}
+	if len(who.Issuers) > 0 && !slices.Contains(who.Issuers, issuer) {
+		return fmt.Errorf("%w: client %q does not register for issuer %q", revoked.ErrForbidden, who.ID, issuer)
+	}
+	return nil
+}
+
+// sameGrant returns ErrConflict unless a registration may join g.
+func sameGrant(g *grantRow, m *Register) error {
+	if g.ClientID == m.ClientId && g.Subject == m.Subject && g.Session == m.Session && g.Issuer == m.Issuer {
+		return nil
+	}
+	return fmt.Errorf("%w: grant %q belongs to another client, subject, session or issuer", revoked.ErrConflict, g.ID)
+}
+
+// sort tells the tokens of a registration that are new from those that are known. Tokens that are known
+// belong to this grant; or, when there is no such grant, all of them are known in one other grant: a
+// registration without a grant id, sent again.
+func (t *tx) sort(m *Register, exists bool) (fresh []newToken, known []revoked.Token, err error) {
+	for _, spec := range m.Tokens {
+		d := revoked.Digest(spec.Digest)
+		tok, row := t.token(d)
+		if row != nil {
+			known = append(known, tok)
+			continue
+		}
+		exp := revoked.Time(spec.ExpiresAt)
+		if exp != 0 && exp <= t.Stamp {
+			return nil, nil, fmt.Errorf("%w: token %s has expired", revoked.ErrInvalid, d.Prefix())
+		}
+		if fresh == nil {
+			fresh = make([]newToken, 0, len(m.Tokens))
+		}
+		fresh = append(fresh, newToken{spec: spec, tok: revoked.Token{
+			Digest: d, Kind: revoked.TokenKind(spec.Kind), State: revoked.Live, GrantID: m.GrantId,
+			IssuedAt: revoked.Time(spec.IssuedAt), ExpiresAt: exp, NotBefore: revoked.Time(spec.NotBefore),
+			Scope: m.Scope, Username: m.Username, Audience: m.Audience, JTI: spec.Jti, CNF: spec.Cnf,
+		}})
+		if spec.IssuedAt == 0 {
+			fresh[len(fresh)-1].tok.IssuedAt = t.Stamp
+		}
+	}
+	for i := range known {
+		same := known[i].GrantID == m.GrantId || (!exists && len(fresh) == 0 && known[i].GrantID == known[0].GrantID)
+		if !same {
+			return nil, nil, fmt.Errorf("%w: token %s belongs to another grant", revoked.ErrConflict, known[i].Digest.Prefix())
+		}
+	}
+	return fresh, known, nil
+}
+
+// registered answers for a registration of which everything is known.
+func (t *tx) registered(m *Register, known []revoked.Token) Result {
+	g, row := t.grant(known[0].GrantID)
+	if row == nil {
+		t.fail(fmt.Errorf("token %s has no grant %q", known[0].Digest.Prefix(), known[0].GrantID))
+		return Result{}
+	}
+	if err := sameGrant(&g, m); err != nil {
+		return Result{Err: err}
+	}
+	dead := g.Revoked != nil
+	for i := range known {
+		dead = dead || t.isDead(&g.Grant, &known[i])
+	}
+	return Result{Register: revoked.RegisterResult{GrantID: g.ID, Index: t.Index, Revoked: dead}}
+}
+
+// isDead reports whether a token of g was revoked or cut off.
+func (t *tx) isDead(g *revoked.Grant, tok *revoked.Token) bool {
+	return tok.State == revoked.Revoked || (tok.State == revoked.Live && t.cutoff(g, tok.IssuedAt) != nil)
+}
+
+// join writes fresh tokens into g, and reports whether any of them is dead from the start.
+func (t *tx) join(g *grantRow, row []byte, fresh []newToken, audience []string) (dead bool) {
+	due, isNew := g.Due, row == nil
+	var stone *binding
+	var gone []revoked.Digest
+	for i := range fresh {
+		tok := &fresh[i].tok
+		if g.LatestExpiry = max(g.LatestExpiry, tok.ExpiresAt); tok.ExpiresAt == 0 {
+			g.LatestExpiry = revoked.MaxTime
+		}
+		if b := t.takeTombstone(tok.Digest, g.ClientID); b != nil && stone == nil {
+			stone = b
+		}
+		if g.Revoked != nil || t.cutoff(&g.Grant, tok.IssuedAt) != nil {
+			tok.State, dead = revoked.Revoked, true
+			gone = append(gone, tok.Digest)
+		} else if tok.Kind == revoked.RefreshToken {
+			t.rotate(g, tok, fresh[:i])
+		}
+	}
+	for i := range fresh {
+		tok := &fresh[i].tok
+		t.putToken(nil, tok)
+		if tok.State == revoked.Live {
+			t.Tokens++
+		}
+		t.addMember(g, tok, &due)
+	}
+	g.TokenCount += len(fresh)
+	if isNew {
+		t.indexGrant(&g.Grant)
+		t.Grants++
+	}
+	if len(gone) > 0 {
+		t.goneEvent(&g.Grant, gone, audience)
+	}
+	if stone != nil && g.Revoked == nil {
+		t.endGrant(g, row, revoked.Revocation{At: stone.At, By: stone.By, Reason: stone.Reason, Index: stone.Index})
+		return true
+	}
+	if g.Revoked != nil {
+		due = t.revokedDue(&g.Grant)
+	} else if due == 0 {
+		due = t.overDue(&g.Grant)
+	}
+	t.putGrant(row, g, due)
+	return dead
+}
+
+// rotate decides which refresh token of g is the live one: that with the latest issued_at, of equals
+// the one that came last. RefreshIat outlives the token that set it.
+func (t *tx) rotate(g *grantRow, tok *revoked.Token, sameOp []newToken) {
+	if tok.IssuedAt < g.RefreshIat {
+		tok.State = revoked.Rotated
+		return
+	}
+	if !g.LiveRefresh.IsZero() {
+		t.retire(g.LiveRefresh, sameOp)
+	}
+	g.LiveRefresh, g.RefreshIat = tok.Digest, tok.IssuedAt
+}
+
+// retire makes a refresh token that another one replaced a stub. It may be of the same registration,
+// and not written yet.
+func (t *tx) retire(d revoked.Digest, sameOp []newToken) {
+	for i := range sameOp {
+		if sameOp[i].tok.Digest == d {
+			sameOp[i].tok.State = revoked.Rotated
+			return
+		}
+	}
+	if tok, row := t.token(d); row != nil && tok.State == revoked.Live {
+		t.bury(&tok, row, revoked.Rotated)
+	}
+}
+
+// bury turns a live token into a stub.
+func (t *tx) bury(tok *revoked.Token, row []byte, state revoked.TokenState) {
+	tok.State = state
+	t.putToken(row, tok)
+	t.Tokens--
+}
+
+// addMember files a new token under its grant: the first inlineTokens in the row itself.
+func (t *tx) addMember(g *grantRow, tok *revoked.Token, due *revoked.Time) {
+	exp := tok.ExpiresAt
+	if tok.State != revoked.Live {
+		exp = 0
+	}
+	if len(g.Tokens) < inlineTokens {
+		g.Tokens = append(g.Tokens, tok.Digest)
+		if exp != 0 && (*due == 0 || exp < *due) {
+			*due = exp
+		}
+		return
+	}
+	t.put(memberKey(nil, g.ID, tok.Digest), nil, appendTime(nil, exp))
+	t.requeue(tokenKey(nil, tok.Digest), 0, exp)
+}
+
+// indexGrant writes the keys by which a selector finds g.
+func (t *tx) indexGrant(g *revoked.Grant) {
+	t.eachIndex(g, func(key []byte) { t.set(key, nil) })
+}
+
+// eachIndex calls fn with every index key of g.
+func (t *tx) eachIndex(g *revoked.Grant, fn func(key []byte)) {
+	for _, p := range grantIndexes(g) {
+		if p.value != "" {
+			t.keyBuf = indexKey(t.keyBuf[:0], p.property, p.value, g.ID)
+			fn(t.keyBuf)
+		}
+	}
+}
+
+type indexed struct {
+	property byte
+	value    string
+}
+
+func grantIndexes(g *revoked.Grant) [3]indexed {
+	return [3]indexed{{byClient, g.ClientID}, {bySubject, g.Subject}, {bySession, g.Session}}
+}

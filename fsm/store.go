@@ -1,0 +1,238 @@
+package fsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+
+	"revoked"
+)
+
+const (
+	defaultCacheBytes = 64 << 20
+	memTableBytes     = 32 << 20
+	currentFile       = "CURRENT" // names the generation directory in use
+	generationPrefix  = "state-"
+	checkpointDir     = "checkpoints"
+)
+
+// A store is one generation of the durable state: a Pebble database without a WAL of its own. It is
+// closed when the last holder lets go; retired generations delete their directory then.
+type store struct {
+	db      *pebble.DB
+	cache   *pebble.Cache
+	dir     string
+	refs    atomic.Int64
+	retired atomic.Bool
+	closed  chan struct{}
+	err     error // of the close; valid after closed
+}
+
+func openStore(dir string, cacheBytes int64, log *slog.Logger, fatal func(error)) (*store, error) {
+	if cacheBytes <= 0 {
+		cacheBytes = defaultCacheBytes
+	}
+	cache := pebble.NewCache(cacheBytes)
+	opts := pebbleOptions(cache, log, fatal)
+	db, err := pebble.Open(dir, opts)
+	if err != nil {
+		cache.Unref()
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	s := &store{db: db, cache: cache, dir: dir, closed: make(chan struct{})}
+	s.refs.Store(1)
+	return s, nil
+}
+
+func pebbleOptions(cache *pebble.Cache, log *slog.Logger, fatal func(error)) *pebble.Options {
+	opts := &pebble.Options{
+		Cache:                       cache,
+		DisableWAL:                  true, // the Raft log is the WAL
+		FormatMajorVersion:          pebble.FormatNewest,
+		MemTableSize:                memTableBytes,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       24,
+		LBaseMaxBytes:               256 << 20,
+		MaxOpenFiles:                1024,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		Logger:                      pebbleLogger{log: log, fatal: fatal},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) { fatal(fmt.Errorf("store: background work: %w", err)) },
+			DataCorruption:  func(i pebble.DataCorruptionInfo) { fatal(fmt.Errorf("store: corruption: %s", i)) },
+		},
+	}
+	opts.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionBalanced })
+	for i := range opts.Levels {
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		opts.Levels[i].FilterType = pebble.TableFilter
+	}
+	return opts
+}
+
+// release gives a hold back; the last one closes.
+func (s *store) release() {
+	if s.refs.Add(-1) != 0 {
+		return
+	}
+	s.err = s.db.Close()
+	s.cache.Unref()
+	if s.retired.Load() {
+		s.err = errors.Join(s.err, os.RemoveAll(s.dir))
+	}
+	close(s.closed)
+}
+
+// get returns a copy of a row, nil when there is none.
+func (s *store) get(key []byte) ([]byte, error) {
+	v, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read row: %w", err)
+	}
+	out := append(make([]byte, 0, len(v)), v...)
+	return out, closer.Close()
+}
+
+// A pebbleLogger passes on what an operator must see: Pebble's informational lines are many.
+type pebbleLogger struct {
+	log   *slog.Logger
+	fatal func(error)
+}
+
+var _ pebble.Logger = pebbleLogger{}
+
+func (l pebbleLogger) Infof(format string, args ...any) {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		l.log.Debug("store: " + fmt.Sprintf(format, args...))
+	}
+}
+
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.log.Error("store: " + fmt.Sprintf(format, args...))
+}
+
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	err := fmt.Errorf("store: %s", fmt.Sprintf(format, args...))
+	l.fatal(err)
+	panic(err) // Pebble does not survive the return of Fatalf
+}
+
+// currentGeneration returns the name of the generation that CURRENT names, "" in a new directory, and
+// removes what an interrupted restore left beside it.
+func currentGeneration(dir string) (string, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make data directory: %w", err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, currentFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read current generation: %w", err)
+	}
+	name := strings.TrimSpace(string(b))
+	if err == nil && (!strings.HasPrefix(name, generationPrefix) || name != filepath.Base(name)) {
+		return "", fmt.Errorf("%s does not name a generation", filepath.Join(dir, currentFile))
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", fmt.Errorf("list data directory: %w", err)
+	}
+	found := name == ""
+	for _, e := range entries {
+		switch {
+		case e.Name() == name:
+			found = true
+		case strings.HasPrefix(e.Name(), generationPrefix), e.Name() == checkpointDir, e.Name() == currentFile+".tmp":
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return "", fmt.Errorf("remove leftover: %w", err)
+			}
+		}
+	}
+	if !found {
+		return "", fmt.Errorf("generation %s is missing in %s", name, dir)
+	}
+	return name, nil
+}
+
+// setCurrent makes name the generation in use: the one rename of a swap. Durable on return.
+func setCurrent(dir, name string) error {
+	tmp := filepath.Join(dir, currentFile+".tmp")
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("write current generation: %w", err)
+	}
+	_, err = f.WriteString(name + "\n")
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return fmt.Errorf("write current generation: %w", err)
+	}
+	if err := os.Rename(tmp, filepath.Join(dir, currentFile)); err != nil {
+		return fmt.Errorf("swap generation: %w", err)
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// acquire holds the present generation until release.
+func (f *FSM) acquire() (*store, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.store == nil {
+		return nil, fmt.Errorf("%w: the state machine", revoked.ErrClosed)
+	}
+	f.store.refs.Add(1)
+	return f.store, nil
+}
+
+// onceFatal calls fatal for the first error only.
+type onceFatal struct {
+	once  sync.Once
+	bad   atomic.Bool
+	fatal func(error)
+	log   *slog.Logger
+}
+
+func (o *onceFatal) report(err error) {
+	o.bad.Store(true)
+	o.once.Do(func() {
+		o.log.Error("state machine cannot go on", "error", err)
+		o.fatal(err)
+	})
+}
+
+// onceError keeps the first error that it is given.
+type onceError struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (o *onceError) set(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		o.err = err
+	}
+}
+
+func (o *onceError) get() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}

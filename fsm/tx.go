@@ -1,0 +1,372 @@
+package fsm
+
+import (
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/protobuf/proto"
+
+	"revoked"
+)
+
+// A tx gathers what log entries change until one commit writes all of it, the applied index included.
+// Operations read through it, so they see what earlier ones of the same batch did.
+//
+// Errors of the store stick in err: what is computed afterwards is thrown away, and the process ends.
+//
+// A dry tx writes nothing: it tells whether an operation would.
+type tx struct {
+	f     *FSM
+	s     *store
+	b     *pebble.Batch // nil: dry
+	cells map[string][]byte
+	err   error
+	dirty bool
+
+	applied // as of the entry in hand
+	mem     *memory
+	seq     uint32 // events and cut-offs of the entry so far
+
+	// Staged changes of memory.
+	clients  map[string]*revoked.Client // nil: deleted
+	deleted  map[string]*deletedRow     // nil: forgotten
+	cutoffs  map[string]*cutoffRow      // nil: dropped
+	order    []string                   // of cutoffs: publication follows it
+	tombs    map[string]int             // deltas
+	settings *revoked.Settings
+	cluster  string
+	reaps    int
+	queueLow revoked.Time
+
+	points         []hashPoint
+	tokensChanged  []revoked.Digest
+	grantsChanged  []string
+	keyBuf, valBuf []byte
+}
+
+func (f *FSM) newTx(s *store, mem *memory, dry bool) *tx {
+	t := &tx{f: f, s: s, mem: mem, applied: mem.applied, queueLow: mem.queueFloor, cells: map[string][]byte{}}
+	if !dry {
+		t.b = s.db.NewBatch()
+	}
+	return t
+}
+
+func (t *tx) fail(err error) {
+	if t.err == nil {
+		t.err = err
+	}
+}
+
+// get returns a row as this tx sees it, nil if there is none. The caller must not change it.
+func (t *tx) get(key []byte) []byte {
+	if v, ok := t.cells[string(key)]; ok {
+		return v
+	}
+	v, err := t.s.get(key)
+	if err != nil {
+		t.fail(err)
+	}
+	return v
+}
+
+// put replaces a row of the state; old is what get returned. It keeps val.
+func (t *tx) put(key, old, val []byte) {
+	t.dirty = true
+	if old != nil {
+		t.State.remove(key, old)
+	}
+	t.State.add(key, val)
+	t.cells[string(key)] = val
+	t.set(key, val)
+}
+
+// del removes a row of the state.
+func (t *tx) del(key, old []byte) {
+	if old == nil {
+		return
+	}
+	t.dirty = true
+	t.State.remove(key, old)
+	t.cells[string(key)] = nil
+	t.unset(key)
+}
+
+// set and unset write without hashing: rows that follow from others.
+func (t *tx) set(key, val []byte) {
+	if t.b != nil {
+		if err := t.b.Set(key, val, nil); err != nil {
+			t.fail(fmt.Errorf("write row: %w", err))
+		}
+	}
+}
+
+func (t *tx) unset(key []byte) {
+	if t.b != nil {
+		if err := t.b.Delete(key, nil); err != nil {
+			t.fail(fmt.Errorf("delete row: %w", err))
+		}
+	}
+}
+
+// requeue moves row's entry in the queue from old to due; 0 is none.
+func (t *tx) requeue(row []byte, old, due revoked.Time) {
+	if old == due {
+		return
+	}
+	if old != 0 {
+		t.keyBuf = queueKey(t.keyBuf[:0], old, row)
+		t.unset(t.keyBuf)
+	}
+	if due != 0 {
+		t.keyBuf = queueKey(t.keyBuf[:0], due, row)
+		t.set(t.keyBuf, nil)
+		t.queueLow = min(t.queueLow, due)
+	}
+}
+
+func (t *tx) token(d revoked.Digest) (tok revoked.Token, row []byte) {
+	row = t.get(tokenKey(nil, d))
+	if row == nil {
+		return tok, nil
+	}
+	tok, err := parseToken(d, row)
+	if err != nil {
+		t.fail(err)
+	}
+	return tok, row
+}
+
+func (t *tx) putToken(old []byte, tok *revoked.Token) {
+	t.put(tokenKey(nil, tok.Digest), old, appendToken(make([]byte, 0, 160), tok))
+	t.tokensChanged = append(t.tokensChanged, tok.Digest)
+}
+
+func (t *tx) grant(id string) (g grantRow, row []byte) {
+	row = t.get(grantKey(nil, id))
+	if row == nil {
+		return g, nil
+	}
+	g, err := parseGrant(id, row)
+	if err != nil {
+		t.fail(err)
+	}
+	return g, row
+}
+
+// putGrant writes g with its entry in the queue moved to due.
+func (t *tx) putGrant(old []byte, g *grantRow, due revoked.Time) {
+	key := grantKey(nil, g.ID)
+	t.requeue(key, g.Due, due)
+	g.Due = due
+	t.put(key, old, appendGrant(make([]byte, 0, 160+32*len(g.Tokens)), g))
+	t.grantsChanged = append(t.grantsChanged, g.ID)
+}
+
+func (t *tx) client(id string) *revoked.Client {
+	if c, ok := t.clients[id]; ok {
+		return c
+	}
+	return t.mem.clients[id]
+}
+
+func (t *tx) putClient(c *revoked.Client) {
+	key := clientKey(nil, c.ID)
+	row, err := proto.MarshalOptions{Deterministic: true}.Marshal(ClientMessage(c))
+	if err != nil {
+		t.fail(fmt.Errorf("encode client: %w", err))
+		return
+	}
+	t.put(key, t.get(key), row)
+	if t.clients == nil {
+		t.clients = map[string]*revoked.Client{}
+	}
+	t.clients[c.ID] = c
+}
+
+func (t *tx) dropClient(id string) {
+	key := clientKey(nil, id)
+	t.del(key, t.get(key))
+	if t.clients == nil {
+		t.clients = map[string]*revoked.Client{}
+	}
+	t.clients[id] = nil
+}
+
+func (t *tx) deletedClient(id string) (deletedRow, bool) {
+	if d, ok := t.deleted[id]; ok {
+		if d == nil {
+			return deletedRow{}, false
+		}
+		return *d, true
+	}
+	d, ok := t.mem.deleted[id]
+	return d, ok
+}
+
+// putDeleted remembers, or with d nil forgets, that a client was deleted.
+func (t *tx) putDeleted(id string, d *deletedRow) {
+	key := deletedKey(nil, id)
+	old, _ := t.deletedClient(id)
+	row := t.get(key)
+	if t.deleted == nil {
+		t.deleted = map[string]*deletedRow{}
+	}
+	t.deleted[id] = d
+	if d == nil {
+		t.requeue(key, old.Due, 0)
+		t.del(key, row)
+		return
+	}
+	t.requeue(key, old.Due, d.Due)
+	t.put(key, row, appendDeleted(nil, d))
+}
+
+func (t *tx) config() revoked.Settings {
+	if t.settings != nil {
+		return *t.settings
+	}
+	return t.mem.settings
+}
+
+func (t *tx) putSettings(s revoked.Settings) {
+	row, err := proto.MarshalOptions{Deterministic: true}.Marshal(SettingsMessage(s))
+	if err != nil {
+		t.fail(fmt.Errorf("encode settings: %w", err))
+		return
+	}
+	key := []byte{famSettings}
+	t.put(key, t.get(key), row)
+	t.settings = &s
+}
+
+func (t *tx) clusterID() string {
+	if t.cluster != "" {
+		return t.cluster
+	}
+	return t.mem.clusterID
+}
+
+func (t *tx) putClusterID(id string) {
+	key := []byte{famCluster}
+	t.put(key, t.get(key), []byte(id))
+	t.cluster = id
+}
+
+// cutoff finds a cut-off that covers a token of g issued at iat.
+func (t *tx) cutoff(g *revoked.Grant, iat revoked.Time) *cutoffRow {
+	for _, k := range t.order {
+		if c := t.cutoffs[k]; c != nil && c.covers(g, iat) {
+			return c
+		}
+	}
+	// One that this tx drops is covered by the one that supersedes it, or is past its retention.
+	return t.mem.cutoffs.find(g, iat)
+}
+
+// putCutoff writes c; with drop it removes it.
+func (t *tx) putCutoff(c *cutoffRow, drop bool) {
+	key := c.key()
+	old := t.get(key)
+	var due revoked.Time
+	if old != nil {
+		was, err := parseCutoff(key, old)
+		if err != nil {
+			t.fail(err)
+		}
+		due = was.Due
+	}
+	if t.cutoffs == nil {
+		t.cutoffs = map[string]*cutoffRow{}
+	}
+	if _, ok := t.cutoffs[string(key)]; !ok {
+		t.order = append(t.order, string(key))
+	}
+	if drop {
+		t.cutoffs[string(key)] = nil
+		t.requeue(key, due, 0)
+		t.del(key, old)
+		return
+	}
+	t.cutoffs[string(key)] = c
+	t.requeue(key, due, c.Due)
+	t.put(key, old, appendCutoff(nil, c))
+}
+
+func (t *tx) event(e revoked.Event) {
+	e.Index, e.Time = t.Index, t.Stamp
+	t.put(eventKey(nil, t.Index, t.seq), nil, appendEvent(nil, &e))
+	t.seq++
+	t.Events++
+}
+
+// commit writes everything and publishes it: rows, then memory, then Changes, then the applied index.
+func (t *tx) commit() {
+	if t.err == nil {
+		t.set([]byte{famApplied}, t.applied.append(nil))
+	}
+	if t.err == nil {
+		if err := t.b.Commit(pebble.NoSync); err != nil {
+			t.fail(fmt.Errorf("commit rows: %w", err))
+		}
+	}
+	if t.err != nil {
+		t.f.failed.report(t.err)
+		return
+	}
+	_ = t.b.Close() // frees memory only
+	t.f.mu.Lock()
+	t.publish()
+	t.f.mu.Unlock()
+	if c := t.f.cfg.Changes; c != nil {
+		for i := range t.tokensChanged {
+			c.TokenChanged(t.tokensChanged[i])
+		}
+		for _, id := range t.grantsChanged {
+			c.GrantChanged(id)
+		}
+	}
+	t.f.progress.advance(t.Index)
+}
+
+// publish moves the staged changes into memory. FSM.mu is held.
+func (t *tx) publish() {
+	m := t.mem
+	m.applied = t.applied
+	for id, c := range t.clients {
+		if c == nil {
+			delete(m.clients, id)
+		} else {
+			m.clients[id] = c
+		}
+	}
+	if t.clients != nil {
+		m.sortClients()
+	}
+	for id, d := range t.deleted {
+		if d == nil {
+			delete(m.deleted, id)
+		} else {
+			m.deleted[id] = *d
+		}
+	}
+	for _, key := range t.order {
+		m.setCutoff(key, t.cutoffs[key])
+	}
+	for who, n := range t.tombs {
+		if m.tombstones[who] += n; m.tombstones[who] <= 0 {
+			delete(m.tombstones, who)
+		}
+	}
+	if t.settings != nil {
+		m.settings = *t.settings
+	}
+	if t.cluster != "" {
+		m.clusterID = t.cluster
+	}
+	m.reaps += t.reaps
+	m.queueFloor = t.queueLow
+	for _, p := range t.points {
+		t.f.ring.push(p)
+	}
+}
