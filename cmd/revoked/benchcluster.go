@@ -39,6 +39,7 @@ func startBenchCluster(ctx context.Context, dir string, nodes, apiPort int) (*be
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	init := exec.CommandContext(ctx, exe, "dev", "--init-only", "--dir", dir, "--nodes", strconv.Itoa(nodes), "--api-port", strconv.Itoa(apiPort))
+	init.Args[0] = "revoked"
 	if out, err := init.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("make a cluster in %s: %w: %s", dir, err, printable(strings.TrimSpace(string(out))))
 	}
@@ -313,6 +314,7 @@ type baselineServer struct {
 // startBaseline starts the baseline with the bodies it is to answer with.
 func startBaseline(exe string, bodies map[string]string) (*baselineServer, error) {
 	cmd := exec.Command(exe, "bench", "baseline-server")
+	cmd.Args[0] = "revoked"
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

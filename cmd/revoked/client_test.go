@@ -445,10 +445,10 @@ func TestRegisterStream(t *testing.T) {
 		stderr       string
 		path         string
 	}{
-		{"failures and a count", failures + `{"registered":1,"known":0,"failed":1,"lines":2}` + "\n", nil, 1,
-			"REGISTERED  KNOWN  FAILED\n1           0      1\n", "line 2: invalid_request: not JSON", "/v1/grants?results=errors"},
-		{"all registered", `{"registered":2,"known":0,"failed":0,"lines":2}` + "\n", nil, 0,
-			"REGISTERED  KNOWN  FAILED\n2           0      0\n", "", "/v1/grants?results=errors"},
+		{"failures and a count", failures + `{"registered":1,"known":0,"revoked":0,"failed":1,"lines":2}` + "\n", nil, 1,
+			"REGISTERED  KNOWN  REVOKED  FAILED\n1           0      0        1\n", "line 2: invalid_request: not JSON", "/v1/grants?results=errors"},
+		{"all registered", `{"registered":2,"known":0,"revoked":1,"failed":0,"lines":2}` + "\n", nil, 0,
+			"REGISTERED  KNOWN  REVOKED  FAILED\n2           0      1        0\n", "", "/v1/grants?results=errors"},
 		{"an answer cut short is a failure", "", nil, 1, "", "ended before its summary", "/v1/grants?results=errors"},
 		{"every result as JSON", `{"grant_id":"g","index":1,"state":"active"}` + "\n" + failures, []string{"-o", "json", "--results", "all"}, 1,
 			`{"grant_id":"g","index":1,"state":"active"}` + "\n" + failures, "1 registrations failed", "/v1/grants"},

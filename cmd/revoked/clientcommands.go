@@ -14,6 +14,7 @@ func clientCommands() []*cobra.Command {
 		tokenCommand(),
 		clientCommand(),
 		revokeAllCommand(),
+		snapshotCommand(),
 		benchCommand(),
 	}
 }

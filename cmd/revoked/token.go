@@ -163,9 +163,9 @@ func rawText(raw json.RawMessage) string {
 
 // withDate adds the date to a number of Unix seconds.
 func withDate(raw json.RawMessage, text string) string {
-	var sec int64
-	if json.Unmarshal(raw, &sec) != nil {
+	var sec float64
+	if json.Unmarshal(raw, &sec) != nil || sec < 0 || sec > 1<<40 {
 		return text
 	}
-	return text + " (" + time.Unix(sec, 0).UTC().Format(time.RFC3339) + ")"
+	return text + " (" + time.Unix(int64(sec), 0).UTC().Format(time.RFC3339) + ")"
 }

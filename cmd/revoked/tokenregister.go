@@ -248,13 +248,14 @@ type resultLine struct {
 type resultSummary struct {
 	Registered uint64 `json:"registered"`
 	Known      uint64 `json:"known"`
+	Revoked    uint64 `json:"revoked"` // of the registered and known: dead from the start
 	Failed     uint64 `json:"failed"`
 }
 
 // A resultCount is what was seen of the answer.
 type resultCount struct {
-	registered, known, failed uint64
-	summary                   bool
+	resultSummary
+	whole bool // the summary line was seen
 }
 
 // readResults reads the answer to its end. It shows failures as they come.
@@ -272,11 +273,11 @@ func readResults(cmd *cobra.Command, asJSON bool, body io.Reader) (resultCount, 
 		}
 		switch {
 		case l.Lines != nil:
-			n = resultCount{registered: l.Registered, known: l.Known, failed: l.Failed, summary: true}
+			n = resultCount{resultSummary: l.resultSummary, whole: true}
 		case l.Error != "":
-			n.failed++
+			n.Failed++
 		default:
-			n.registered++
+			n.Registered++
 		}
 		if asJSON {
 			if err := printBody(cmd.OutOrStdout(), lines.Bytes()); err != nil {
@@ -292,18 +293,18 @@ func readResults(cmd *cobra.Command, asJSON bool, body io.Reader) (resultCount, 
 // report says how many were registered; failures end the command with 1.
 func (n resultCount) report(cmd *cobra.Command, asJSON bool) error {
 	if !asJSON {
-		if !n.summary {
+		if !n.whole {
 			return errors.New("the answer ended before its summary: some lines may not have been registered; it is safe to send the whole file again")
 		}
-		err := printTable(cmd.OutOrStdout(), []string{"REGISTERED", "KNOWN", "FAILED"}, [][]string{{
-			strconv.FormatUint(n.registered, 10), strconv.FormatUint(n.known, 10), strconv.FormatUint(n.failed, 10),
+		err := printTable(cmd.OutOrStdout(), []string{"REGISTERED", "KNOWN", "REVOKED", "FAILED"}, [][]string{{
+			strconv.FormatUint(n.Registered, 10), strconv.FormatUint(n.Known, 10), strconv.FormatUint(n.Revoked, 10), strconv.FormatUint(n.Failed, 10),
 		}})
 		if err != nil {
 			return err
 		}
 	}
-	if n.failed > 0 {
-		return fmt.Errorf("%d registrations failed; it is safe to send them again", n.failed)
+	if n.Failed > 0 {
+		return fmt.Errorf("%d registrations failed; it is safe to send them again", n.Failed)
 	}
 	return nil
 }
