@@ -97,6 +97,7 @@ type API struct {
 	issuer   issuer
 	metadata []byte
 	pool     *sync.Pool // of *oauthRequest
+	routes   map[string]bool
 }
 
 // New returns the API of a node. The error wraps [revoked.ErrInvalid] when the configuration is wrong.
@@ -135,6 +136,7 @@ func New(cfg Config) (*API, error) {
 	a.registerCheck(a.echo)
 	a.registerAdmin(a.echo)
 	a.registerHealth(a.echo, cfg.MetricsOnAPI)
+	a.routes = routesOf(a.echo)
 	return a, nil
 }
 
@@ -164,5 +166,16 @@ func (a *API) MetricsHandler() http.Handler {
 	b.cfg.RequireHTTPS = false
 	e := b.router()
 	b.registerHealth(e, true)
+	b.routes = routesOf(e)
 	return e
+}
+
+// routesOf returns the paths of an echo's routes. echo's Context.Path is the request's own path where no
+// route matched, which must not become a label or a log line.
+func routesOf(e *echo.Echo) map[string]bool {
+	routes := make(map[string]bool)
+	for _, r := range e.Routes() {
+		routes[r.Path] = true
+	}
+	return routes
 }

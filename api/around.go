@@ -126,7 +126,7 @@ func (a *API) panicked(ex *exchange, p any) {
 		return
 	}
 	// The value of a panic may hold what the handler was reading, so only its type is logged.
-	a.cfg.Log.Error("panic in a handler", slog.String("route", ex.Path()), slog.String("type", fmt.Sprintf("%T", p)),
+	a.cfg.Log.Error("panic in a handler", slog.String("route", a.route(ex)), slog.String("type", fmt.Sprintf("%T", p)),
 		slog.String("stack", string(debug.Stack())))
 }
 
@@ -142,10 +142,7 @@ func (a *API) serverError(ex *exchange) error {
 func (a *API) finish(ex *exchange, start time.Time) {
 	a.metrics.inFlight.Dec()
 	took := time.Since(start)
-	route, status := ex.Path(), ex.Response().Status
-	if route == "" {
-		route = "none"
-	}
+	route, status := a.route(ex), ex.Response().Status
 	if ex.outcome == "" {
 		ex.outcome = "ok"
 		if status >= http.StatusBadRequest {
@@ -177,6 +174,14 @@ func (a *API) finish(ex *exchange, start time.Time) {
 		attrs = append(attrs, slog.String("error", ex.err.Error()))
 	}
 	a.cfg.Log.LogAttrs(r.Context(), level, "request", attrs...)
+}
+
+// route returns the path of the route that matched, "none" when none did.
+func (a *API) route(ex *exchange) string {
+	if p := ex.Path(); a.routes[p] {
+		return p
+	}
+	return "none"
 }
 
 // statusText avoids an allocation for the statuses that are frequent.
