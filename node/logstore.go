@@ -11,7 +11,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	bbolt "go.etcd.io/bbolt"
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"revoked"
 )
@@ -56,7 +57,7 @@ func openStores(dir string, fatal func(error), log *slog.Logger) (*stores, error
 		},
 	})
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("open %s: in use by another process; a data directory belongs to one node: "+
 			"stop the other process or give this one another directory: %w", path, err)
 	case err != nil:

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	bbolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"revoked"
 )
@@ -21,8 +21,8 @@ func TestASecondProcessOnADirectoryFailsAtOnceAndSaysWhy(t *testing.T) {
 		second.Close()
 		t.Fatal("got no error, want one: the file is locked")
 	}
-	if !errors.Is(err, bbolt.ErrTimeout) {
-		t.Errorf("got %v, want it to wrap %v", err, bbolt.ErrTimeout)
+	if !errors.Is(err, bolterrors.ErrTimeout) {
+		t.Errorf("got %v, want it to wrap %v", err, bolterrors.ErrTimeout)
 	}
 	for _, word := range []string{dir, "another process", "stop"} {
 		if !strings.Contains(err.Error(), word) {
@@ -275,5 +275,44 @@ func TestUnderRaftAFailedWriteIsFatalOnce(t *testing.T) {
 	}
 	if err := s.log.StoreLogs(entries(3, 4, 4)); err == nil || len(fatal) != 0 {
 		t.Errorf("got %v and %d more calls of fatal, want an error and none", err, len(fatal))
+	}
+}
+
+// The whole way on disk: a divergent tail, a snapshot over it, the process ends before the next
+// append; the next process starts with what fits the snapshot, and Raft starts on it.
+func TestRaftStartsAfterACrashBetweenInstallAndTheNextAppend(t *testing.T) {
+	dir := t.TempDir()
+	b := &bench{t: t, nodes: map[raft.ServerID]*benchNode{}}
+	n := b.add("a", nil)
+	alone := raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "a"}}}
+	s := openTestStores(t, dir)
+	if err := s.log.StoreLogs(entries(2, 1, 20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.stable.SetUint64([]byte("CurrentTerm"), 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	sink, err := n.snapshots.Create(1, 10, 3, alone, 1, n.trans)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (listSnapshot{"one", "two"}).Persist(sink); err != nil {
+		t.Fatal(err)
+	}
+	s = openTestStores(t, dir)
+	if err := s.useSnapshots(n.newest); err != nil {
+		t.Fatal(err)
+	}
+	b.startOn(n, s.log, s.stable, 0)
+	b.apply("three", 1, n)
+	n.fsm.wait(t, "the entry", func(commands []string, _ int) bool { return len(commands) == 3 })
+	if got, want := n.fsm.list(), []string{"one", "two", "three 0"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if first, err := s.bolt.FirstIndex(); err != nil || first != 11 {
+		t.Errorf("got first entry %d, %v, want 11: nothing of the tail", first, err)
 	}
 }
