@@ -114,8 +114,9 @@ func (c *config) where(key string) string {
 }
 
 // load reads the settings: a flag goes before a variable, a variable before the file, the file before
-// the default. The error is a *configError with everything that could not be read; the config is
-// returned beside it, so that more can be checked. getenv is os.LookupEnv.
+// the default. The error is a *configError with everything that could not be read, and then the config
+// is returned beside it, so that more can be checked; or another error when there is no file to read
+// from. getenv is os.LookupEnv.
 func (c *configFlags) load(getenv func(string) (string, bool)) (*config, error) {
 	cfg := &config{origin: map[string]string{}}
 	var problems []problem
@@ -127,11 +128,15 @@ func (c *configFlags) load(getenv func(string) (string, bool)) (*config, error) 
 	if file != "" {
 		abs, err := filepath.Abs(file)
 		if err != nil {
-			return cfg, &configError{[]problem{{file, err.Error()}}}
+			return cfg, err
 		}
 		cfg.file = abs
 		var bad []problem
 		fromFile, bad = readConfigFile(file)
+		if fromFile == nil && len(bad) > 0 {
+			// Without a file nothing that depends on it is worth saying.
+			return cfg, errors.New(bad[0].String())
+		}
 		problems = append(problems, bad...)
 	}
 	for _, s := range settingsTable() {

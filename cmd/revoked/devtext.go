@@ -65,16 +65,16 @@ func printCredentials(w io.Writer, c *devCluster) {
 func curlLines(c *devCluster, token string, expires time.Time) []string {
 	curl := func(as string, node int, path, rest string) string {
 		n, cl := c.Nodes[min(node, len(c.Nodes))-1], c.Clients[as]
-		return fmt.Sprintf("curl -sS --cacert %s -u %s:%s %s -w '\\n' %s%s",
+		return fmt.Sprintf("curl -sS --cacert %s -u %s:%s %s %s%s",
 			shellQuote(c.CA), cl.ClientID, cl.ClientSecret, rest, n.API, path)
 	}
 	pair := fmt.Sprintf(`{"client_id":"app","subject":"alice","scope":"read write","access_token":{"token":"%s","expires_at":%d},"refresh_token":{"token":"%s-refresh"}}`,
 		token, expires.Unix(), token)
 	return []string{
 		curl("issuer", 1, "/v1/grants", "-H 'Content-Type: application/json' -d '"+pair+"'"),
-		curl("resource_server", 3, "/oauth2/introspect", "-d token="+token),
-		curl("app", 2, "/oauth2/revoke", "-d token="+token),
-		curl("resource_server", 1, "/oauth2/introspect", "-d token="+token),
+		curl("resource_server", 3, "/oauth2/introspect", "-w '\\n' -d token="+token),
+		curl("app", 2, "/oauth2/revoke", "-w '\\n' -d token="+token),
+		curl("resource_server", 1, "/oauth2/introspect", "-w '\\n' -d token="+token),
 	}
 }
 

@@ -30,6 +30,7 @@ func newRoot() *cobra.Command {
 func serverCommands() []*cobra.Command {
 	return []*cobra.Command{
 		devCommand(),
+		serverCommand(),
 		healthcheckCommand(),
 		certCommand(),
 		keygenCommand(),
