@@ -114,8 +114,26 @@ func (t *tx) updateSettings(who *revoked.Client, m *PutSettings) Result {
 		return Result{Err: err}
 	}
 	s.Version = t.Index
-	t.putSettings(s)
-	return Result{Settings: s}
+	next := t.withCeiling(s)
+	t.putSettings(next)
+	return Result{Settings: next.at(t.Stamp)}
+}
+
+// ceilingPatience is how long LeaseCeiling is remembered after a decrease: far more than the longest
+// lease, for the stamp is not the clock that leases run on.
+const ceilingPatience = time.Hour
+
+// withCeiling sets what Apply alone sets: the longest lease that was granted under earlier settings
+// and may still be in force.
+func (t *tx) withCeiling(s revoked.Settings) settingsRow {
+	was := t.config()
+	longest := max(was.LeaseDuration, was.LeaseCeiling)
+	if longest <= s.LeaseDuration {
+		s.LeaseCeiling = 0
+		return settingsRow{Settings: s}
+	}
+	s.LeaseCeiling = longest
+	return settingsRow{Settings: s, CeilingUntil: t.Stamp.Add(ceilingPatience)}
 }
 
 // checkSettings returns ErrUnprocessable for settings under which the promise could not be kept, or the
@@ -151,8 +169,8 @@ func (t *tx) bootstrap(m *Bootstrap) {
 	if m.Settings != nil {
 		s = settingsOf(m.Settings)
 	}
-	s.Version = t.Index
-	t.putSettings(s)
+	s.Version, s.LeaseCeiling = t.Index, 0
+	t.putSettings(settingsRow{Settings: s})
 	for _, rec := range m.Clients {
 		if t.client(rec.GetId()) != nil || checkClient(rec) != nil {
 			continue

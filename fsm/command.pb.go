@@ -1051,6 +1051,8 @@ type SettingsRecord struct {
 	MaxClockSkew           int64                  `protobuf:"varint,4,opt,name=max_clock_skew,json=maxClockSkew,proto3" json:"max_clock_skew,omitempty"`
 	SecretGrace            int64                  `protobuf:"varint,5,opt,name=secret_grace,json=secretGrace,proto3" json:"secret_grace,omitempty"`
 	Version                uint64                 `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"`
+	LeaseCeiling           int64                  `protobuf:"varint,7,opt,name=lease_ceiling,json=leaseCeiling,proto3" json:"lease_ceiling,omitempty"` // set by Apply, as is the next
+	CeilingUntil           int64                  `protobuf:"varint,8,opt,name=ceiling_until,json=ceilingUntil,proto3" json:"ceiling_until,omitempty"` // the stamp from which lease_ceiling is past
 	unknownFields          protoimpl.UnknownFields
 	sizeCache              protoimpl.SizeCache
 }
@@ -1123,6 +1125,20 @@ func (x *SettingsRecord) GetSecretGrace() int64 {
 func (x *SettingsRecord) GetVersion() uint64 {
 	if x != nil {
 		return x.Version
+	}
+	return 0
+}
+
+func (x *SettingsRecord) GetLeaseCeiling() int64 {
+	if x != nil {
+		return x.LeaseCeiling
+	}
+	return 0
+}
+
+func (x *SettingsRecord) GetCeilingUntil() int64 {
+	if x != nil {
+		return x.CeilingUntil
 	}
 	return 0
 }
@@ -1706,14 +1722,16 @@ const file_fsm_command_proto_rawDesc = "" +
 	"\n" +
 	"if_version\x18\x02 \x01(\x04R\tifVersion\"+\n" +
 	"\fDeleteClient\x12\x1b\n" +
-	"\tclient_id\x18\x01 \x01(\tR\bclientId\"\xff\x01\n" +
+	"\tclient_id\x18\x01 \x01(\tR\bclientId\"\xc9\x02\n" +
 	"\x0eSettingsRecord\x12%\n" +
 	"\x0elease_duration\x18\x01 \x01(\x03R\rleaseDuration\x128\n" +
 	"\x18late_registration_window\x18\x02 \x01(\x03R\x16lateRegistrationWindow\x12)\n" +
 	"\x10cutoff_retention\x18\x03 \x01(\x03R\x0fcutoffRetention\x12$\n" +
 	"\x0emax_clock_skew\x18\x04 \x01(\x03R\fmaxClockSkew\x12!\n" +
 	"\fsecret_grace\x18\x05 \x01(\x03R\vsecretGrace\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\x04R\aversion\"h\n" +
+	"\aversion\x18\x06 \x01(\x04R\aversion\x12#\n" +
+	"\rlease_ceiling\x18\a \x01(\x03R\fleaseCeiling\x12#\n" +
+	"\rceiling_until\x18\b \x01(\x03R\fceilingUntil\"h\n" +
 	"\vPutSettings\x12:\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1e.revoked.fsm.v1.SettingsRecordR\bsettings\x12\x1d\n" +
 	"\n" +

@@ -121,13 +121,13 @@ func parseClient(id string, row []byte) (*revoked.Client, error) {
 	return clientOf(&rec), nil
 }
 
-func parseSettings(row []byte) (revoked.Settings, error) {
+func parseSettings(row []byte) (settingsRow, error) {
 	var rec SettingsRecord
 	if err := proto.Unmarshal(row, &rec); err != nil {
-		return revoked.Settings{}, fmt.Errorf("settings: %w: %w", errRow, err)
+		return settingsRow{}, fmt.Errorf("settings: %w: %w", errRow, err)
 	}
 	if err := known(&rec); err != nil {
-		return revoked.Settings{}, err
+		return settingsRow{}, err
 	}
-	return settingsOf(&rec), nil
+	return settingsRow{Settings: settingsOf(&rec), CeilingUntil: revoked.Time(rec.CeilingUntil)}, nil
 }

@@ -15,7 +15,7 @@ type memory struct {
 	clients    map[string]*revoked.Client
 	sorted     []*revoked.Client // by id
 	deleted    map[string]deletedRow
-	settings   revoked.Settings
+	settings   settingsRow
 	clusterID  string
 	cutoffs    cutoffIndex
 	tombstones map[string]int        // live tombstones by who made them: the quota
@@ -27,7 +27,7 @@ type memory struct {
 func newMemory() memory {
 	return memory{
 		clients: map[string]*revoked.Client{}, deleted: map[string]deletedRow{},
-		settings: revoked.DefaultSettings(), cutoffs: newCutoffIndex(), tombstones: map[string]int{},
+		settings: settingsRow{Settings: revoked.DefaultSettings()}, cutoffs: newCutoffIndex(), tombstones: map[string]int{},
 		unreaped: map[string]*cutoffRow{},
 	}
 }

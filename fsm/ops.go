@@ -101,7 +101,7 @@ func SettingsMessage(s revoked.Settings) *SettingsRecord {
 	return &SettingsRecord{
 		LeaseDuration: int64(s.LeaseDuration), LateRegistrationWindow: int64(s.LateRegistrationWindow),
 		CutoffRetention: int64(s.CutoffRetention), MaxClockSkew: int64(s.MaxClockSkew),
-		SecretGrace: int64(s.SecretGrace), Version: s.Version,
+		SecretGrace: int64(s.SecretGrace), Version: s.Version, LeaseCeiling: int64(s.LeaseCeiling),
 	}
 }
 
@@ -113,6 +113,7 @@ func settingsOf(m *SettingsRecord) revoked.Settings {
 		MaxClockSkew:           time.Duration(m.GetMaxClockSkew()),
 		SecretGrace:            time.Duration(m.GetSecretGrace()),
 		Version:                m.GetVersion(),
+		LeaseCeiling:           time.Duration(m.GetLeaseCeiling()),
 	}
 }
 

@@ -116,7 +116,7 @@ func (f *FSM) ClientDeleted(id string) bool {
 func (f *FSM) Settings() revoked.Settings {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.mem.settings
+	return f.mem.settings.at(f.mem.applied.Stamp)
 }
 
 // ClusterID returns the id of the cluster, "" before Bootstrap.

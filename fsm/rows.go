@@ -281,6 +281,21 @@ func parseDeleted(row []byte) (deletedRow, error) {
 	return d, wrapRow(r.end(), "deleted client", "")
 }
 
+// A settingsRow is the settings, and until when their LeaseCeiling matters.
+type settingsRow struct {
+	revoked.Settings
+	CeilingUntil revoked.Time
+}
+
+// at returns the settings as they hold at a stamp.
+func (s *settingsRow) at(stamp revoked.Time) revoked.Settings {
+	now := s.Settings
+	if stamp >= s.CeilingUntil {
+		now.LeaseCeiling = 0
+	}
+	return now
+}
+
 // A cutoffRow is a cut-off and how far Reap has come with it.
 type cutoffRow struct {
 	revoked.Cutoff

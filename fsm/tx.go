@@ -33,7 +33,7 @@ type tx struct {
 	cutoffs  map[string]*cutoffRow      // nil: dropped
 	order    []string                   // of cutoffs: publication follows it
 	tombs    map[string]int             // deltas
-	settings *revoked.Settings
+	settings *settingsRow
 	cluster  string
 	reaps    int
 	queueLow revoked.Time
@@ -224,13 +224,15 @@ func (t *tx) putDeleted(id string, d *deletedRow) {
 
 func (t *tx) config() revoked.Settings {
 	if t.settings != nil {
-		return *t.settings
+		return t.settings.at(t.Stamp)
 	}
-	return t.mem.settings
+	return t.mem.settings.at(t.Stamp)
 }
 
-func (t *tx) putSettings(s revoked.Settings) {
-	row, err := proto.MarshalOptions{Deterministic: true}.Marshal(SettingsMessage(s))
+func (t *tx) putSettings(s settingsRow) {
+	m := SettingsMessage(s.Settings)
+	m.CeilingUntil = int64(s.CeilingUntil)
+	row, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
 		t.fail(fmt.Errorf("encode settings: %w", err))
 		return
