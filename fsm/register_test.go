@@ -1,0 +1,252 @@
+package fsm_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"revoked"
+	"revoked/fsm"
+)
+
+func TestRegisterRules(t *testing.T) {
+	with := func(change func(*revoked.Registration)) revoked.Registration {
+		r := pair("1")
+		change(&r)
+		return r
+	}
+	tests := []struct {
+		name  string
+		actor string
+		reg   revoked.Registration
+		err   error
+		want  revoked.RegisterResult
+	}{
+		{"the same again is known", "issuer", pair("1"), nil, revoked.RegisterResult{GrantID: "g-1"}},
+		{"the same without a grant id of its own is known in its first grant", "issuer",
+			with(func(r *revoked.Registration) { r.GrantID = "drawn" }), nil, revoked.RegisterResult{GrantID: "g-1"}},
+		{"another subject is a conflict", "issuer", with(func(r *revoked.Registration) { r.Subject = "bob" }), revoked.ErrConflict, revoked.RegisterResult{}},
+		{"another session is a conflict", "issuer", with(func(r *revoked.Registration) { r.Session = "s-2" }), revoked.ErrConflict, revoked.RegisterResult{}},
+		{"another issuer is a conflict", "issuer", with(func(r *revoked.Registration) { r.Issuer = "https://x" }), revoked.ErrConflict, revoked.RegisterResult{}},
+		{"another client is a conflict", "issuer", with(func(r *revoked.Registration) { r.ClientID = "other" }), revoked.ErrConflict, revoked.RegisterResult{}},
+		{"a token known for another client is a conflict", "issuer",
+			with(func(r *revoked.Registration) { r.GrantID, r.ClientID = "g-2", "other" }), revoked.ErrConflict, revoked.RegisterResult{}},
+		{"a known token beside a new one in another grant is a conflict", "issuer", with(func(r *revoked.Registration) {
+			r.GrantID = "g-2"
+			r.Tokens = append(r.Tokens, access("new", start, time.Hour))
+		}), revoked.ErrConflict, revoked.RegisterResult{}},
+		{"a new token joins the grant", "issuer", with(func(r *revoked.Registration) {
+			r.Scope, r.Username, r.Audience = "less", "else", nil
+			r.Tokens = []revoked.TokenRegistration{access("a-2", start, time.Hour)}
+		}), nil, revoked.RegisterResult{GrantID: "g-1", Created: true}},
+		{"an unknown client", "issuer", with(func(r *revoked.Registration) { r.ClientID, r.GrantID = "nobody", "g-9" }), revoked.ErrUnknownClient, revoked.RegisterResult{}},
+		{"a token that has expired", "issuer", with(func(r *revoked.Registration) {
+			r.Tokens = []revoked.TokenRegistration{access("old", start.Add(-time.Hour), time.Hour)}
+		}), revoked.ErrInvalid, revoked.RegisterResult{}},
+		{"no tokens", "issuer", with(func(r *revoked.Registration) { r.Tokens = nil }), revoked.ErrInvalid, revoked.RegisterResult{}},
+		{"the zero digest", "issuer", with(func(r *revoked.Registration) { r.Tokens[0].Digest = revoked.Digest{} }), revoked.ErrInvalid, revoked.RegisterResult{}},
+		{"one token twice", "issuer", with(func(r *revoked.Registration) { r.Tokens[1].Digest = r.Tokens[0].Digest }), revoked.ErrInvalid, revoked.RegisterResult{}},
+		{"cnf that is not an object", "issuer", with(func(r *revoked.Registration) { r.Tokens[0].CNF = []byte("[]") }), revoked.ErrInvalid, revoked.RegisterResult{}},
+		{"by an administrator", "admin", pair("2"), nil, revoked.RegisterResult{GrantID: "g-2", Created: true}},
+		{"by a plain client", "app", pair("2"), revoked.ErrForbidden, revoked.RegisterResult{}},
+		{"by a resource server", "rs", pair("2"), revoked.ErrForbidden, revoked.RegisterResult{}},
+		{"by an issuer of another issuer", "narrow", pair("2"), revoked.ErrForbidden, revoked.RegisterResult{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m := newMachine(t)
+			narrow := confidential("narrow", revoked.RoleIssuer)
+			narrow.Issuers = []string{"https://else.example"}
+			m.must(fsm.PutClientOp(m.by("admin"), narrow, 0))
+			m.register(pair("1"))
+			_, _, before := m.f.Hashes()
+			r := m.do(fsm.RegisterOp(m.by(tt.actor), tt.reg))[0]
+			wantErr(t, r.Err, tt.err)
+			if tt.err != nil {
+				if _, _, after := m.f.Hashes(); after != before {
+					t.Error("a refused registration changed the state")
+				}
+				return
+			}
+			got := r.Register
+			if got.Index != uint64(len(m.log)) {
+				t.Errorf("got index %d, want %d", got.Index, len(m.log))
+			}
+			got.Index = 0
+			if got != tt.want {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestRegisterKeepsWhatBelongsToTheToken(t *testing.T) {
+	m := newMachine(t)
+	r := pair("1")
+	r.Tokens[0].CNF = []byte(`{"x5t#S256":"abc"}`)
+	r.Tokens[1].NotBefore = start.Add(time.Minute)
+	r.Tokens[1].IssuedAt = start + 123456
+	m.register(r)
+	for i, reg := range r.Tokens {
+		got, ok, err := m.f.LookupToken(reg.Digest)
+		if err != nil || !ok {
+			t.Fatalf("lookup: %v %v", ok, err)
+		}
+		want := revoked.Token{
+			Digest: reg.Digest, Kind: reg.Kind, State: revoked.Live, GrantID: "g-1", IssuedAt: reg.IssuedAt,
+			ExpiresAt: reg.ExpiresAt, NotBefore: reg.NotBefore, Scope: r.Scope, Username: r.Username, Audience: r.Audience,
+			JTI: reg.JTI, CNF: reg.CNF,
+		}
+		if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
+			t.Errorf("token %d: got %+v, want %+v", i, got, want)
+		}
+	}
+	g, ok, err := m.f.LookupGrant("g-1")
+	if err != nil || !ok || g.Subject != "alice" || g.RegisteredBy != "issuer" || g.TokenCount != 2 ||
+		g.LiveRefresh != digest("r-1") || g.LatestExpiry != start.Add(24*time.Hour) || g.CreatedIndex != 2 || g.CreatedAt != start {
+		t.Errorf("grant: got %+v, %v, %v", g, ok, err)
+	}
+}
+
+func TestIssuedAtDefaultsToTheEntry(t *testing.T) {
+	m := newMachine(t)
+	r := pair("1")
+	r.Tokens[0].IssuedAt = 0
+	m.register(r)
+	if got, _, _ := m.f.LookupToken(digest("a-1")); got.IssuedAt != start {
+		t.Errorf("got issued_at %d, want %d", got.IssuedAt, start)
+	}
+}
+
+func TestRotation(t *testing.T) {
+	add := func(m *machine, name string, iat revoked.Time) revoked.RegisterResult {
+		r := pair("1")
+		r.Tokens = []revoked.TokenRegistration{refresh(name, iat, 24*time.Hour)}
+		return m.register(r)
+	}
+	t.Run("the refresh token with the latest issued_at is live", func(t *testing.T) {
+		m := newMachine(t)
+		m.register(pair("1"))
+		add(m, "r-2", start.Add(time.Second))
+		m.want("r-1", revoked.Dead)
+		m.want("r-2", revoked.Active)
+		m.want("a-1", revoked.Active)
+	})
+	t.Run("one that comes late but is older is rotated from the start", func(t *testing.T) {
+		m := newMachine(t)
+		m.register(pair("1"))
+		if got := add(m, "r-0", start.Add(-time.Second)); got.Revoked {
+			t.Errorf("rotated is not revoked: got %+v", got)
+		}
+		m.want("r-0", revoked.Dead)
+		m.want("r-1", revoked.Active)
+	})
+	t.Run("of two that are equal the one registered last is live", func(t *testing.T) {
+		m := newMachine(t)
+		m.register(pair("1"))
+		add(m, "r-2", start)
+		m.want("r-1", revoked.Dead)
+		m.want("r-2", revoked.Active)
+	})
+	t.Run("two in one registration", func(t *testing.T) {
+		m := newMachine(t)
+		r := pair("1")
+		r.Tokens = []revoked.TokenRegistration{refresh("r-b", start.Add(time.Second), time.Hour), refresh("r-a", start, time.Hour), refresh("r-c", start.Add(time.Second), time.Hour)}
+		m.register(r)
+		m.want("r-a", revoked.Dead)
+		m.want("r-b", revoked.Dead)
+		m.want("r-c", revoked.Active)
+	})
+	t.Run("revoking a rotated token ends the grant", func(t *testing.T) {
+		m := newMachine(t)
+		m.register(pair("1"))
+		add(m, "r-2", start.Add(time.Second))
+		if r := m.revoke("app", "r-1"); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		m.want("r-2", revoked.Dead)
+		m.want("a-1", revoked.Dead)
+	})
+	t.Run("an older one stays rotated after the latest has expired", func(t *testing.T) {
+		m := newMachine(t)
+		r := pair("1")
+		r.Tokens[0].ExpiresAt = start.Add(100 * time.Hour)
+		m.register(r)
+		m.later(25 * time.Hour)
+		m.drain()
+		add2 := pair("1")
+		add2.Tokens = []revoked.TokenRegistration{refresh("r-0", start.Add(-time.Second), 90*time.Hour)}
+		m.register(add2)
+		m.want("r-0", revoked.Dead)
+	})
+}
+
+func TestGrantHoldsAtMostTenThousandTokens(t *testing.T) {
+	m := newMachine(t)
+	fill(m, "g-1", 0, revoked.MaxGrantTokens)
+	r := pair("1")
+	r.Tokens = r.Tokens[:1]
+	res := m.do(fsm.RegisterOp(m.by("issuer"), r))[0]
+	wantErr(t, res.Err, revoked.ErrGrantFull)
+	v, err := m.f.View("g-1", m.now)
+	if err != nil || len(v.Tokens) != revoked.MaxGrantTokens || v.State != revoked.Live {
+		t.Fatalf("view: got %d tokens, state %v, error %v", len(v.Tokens), v.State, err)
+	}
+	if r := m.revoke("app", "big-9999"); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	for _, i := range []int{0, 63, 64, 5000, 9999} {
+		m.want(fmt.Sprintf("big-%d", i), revoked.Dead)
+	}
+	if tokens, grants := m.f.Counts(); tokens != revoked.MaxGrantTokens-64 || grants != 0 {
+		t.Errorf("before Reap: got %d tokens and %d grants", tokens, grants)
+	}
+	m.drain()
+	if tokens, _ := m.f.Counts(); tokens != 0 {
+		t.Errorf("after Reap: got %d live tokens, want none", tokens)
+	}
+	events, _, err := m.f.Events(0, 10_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[revoked.Digest]bool{}
+	for _, e := range events {
+		for _, d := range e.Digests {
+			listed[d] = true
+		}
+	}
+	if len(listed) != revoked.MaxGrantTokens {
+		t.Errorf("the feed lists %d digests, want all %d", len(listed), revoked.MaxGrantTokens)
+	}
+	m.later(48 * time.Hour)
+	m.drain()
+	if _, ok, _ := m.f.LookupGrant("g-1"); ok {
+		t.Error("the grant is over and still there")
+	}
+	if _, ok, _ := m.f.LookupToken(digest("big-7000")); ok {
+		t.Error("a stub of a grant that is over is still there")
+	}
+	m.sameAs(m.replayed(7))
+}
+
+// fill registers n access tokens big-from... in a grant.
+func fill(m *machine, grant string, from, n int) {
+	m.t.Helper()
+	for i := from; i < from+n; {
+		var ops []*fsm.Op
+		for len(ops) < 100 && i < from+n {
+			r := pair("1")
+			r.GrantID, r.Tokens = grant, nil
+			for len(r.Tokens) < 10 && i < from+n {
+				r.Tokens = append(r.Tokens, access(fmt.Sprintf("big-%d", i), start, time.Hour+time.Duration(i)*time.Second))
+				i++
+			}
+			ops = append(ops, fsm.RegisterOp(m.by("issuer"), r))
+		}
+		for _, r := range m.do(ops...) {
+			if r.Err != nil {
+				m.t.Fatal(r.Err)
+			}
+		}
+	}
+}
