@@ -92,7 +92,10 @@ type Settings struct {
 	CutoffRetention        time.Duration
 	MaxClockSkew           time.Duration
 	SecretGrace            time.Duration
-	Version                uint64 // log index of the last change
+	// LeaseCeiling is the longest lease that may still be in force after LeaseDuration was lowered; 0
+	// when that is LeaseDuration itself. The cluster sets it.
+	LeaseCeiling time.Duration
+	Version      uint64 // log index of the last change
 }
 
 // DefaultSettings returns the settings of a new cluster.

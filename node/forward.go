@@ -1,0 +1,189 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"revoked"
+	"revoked/fsm"
+	"revoked/transport"
+)
+
+const callsAhead = 3 // forwarded batches in flight at once
+
+// A forwarder brings the submissions of a node that does not lead to the leader: one hop, all that
+// waits in one call. The receiving node never forwards again.
+type forwarder struct {
+	n     *Node
+	queue chan *submission
+	slots chan struct{}
+	wg    sync.WaitGroup
+}
+
+func newForwarder(n *Node) *forwarder {
+	return &forwarder{n: n, queue: make(chan *submission, maxQueue), slots: make(chan struct{}, callsAhead)}
+}
+
+// submit queues s and waits. A caller that gives up leaves its submission to run its course.
+func (f *forwarder) submit(ctx context.Context, s *submission) error {
+	if f.n.leaderAddress() == "" {
+		return fmt.Errorf("%w: none is known here", revoked.ErrNoLeader)
+	}
+	select {
+	case f.queue <- s:
+	default:
+		return fmt.Errorf("%w: %d calls wait to be forwarded", revoked.ErrOverloaded, maxQueue)
+	}
+	select {
+	case <-s.done:
+		return s.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: the leader did not answer in time", revoked.ErrOutcomeUnknown)
+	case <-f.n.ctx.Done():
+		return fmt.Errorf("%w: this node is stopping", revoked.ErrOutcomeUnknown)
+	}
+}
+
+func (f *forwarder) run(ctx context.Context) {
+	defer f.wg.Wait()
+	for {
+		select {
+		case f.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		var batch []*submission
+		ops, bytes := 0, 0
+		select {
+		case s := <-f.queue:
+			batch, ops, bytes = append(batch, s), len(s.ops), s.bytes
+		case <-ctx.Done():
+			return
+		}
+	more:
+		for ops < maxEntryOps && bytes < maxEntryBytes {
+			select {
+			case s := <-f.queue:
+				batch = append(batch, s)
+				ops, bytes = ops+len(s.ops), bytes+s.bytes
+			default:
+				break more
+			}
+		}
+		f.wg.Go(func() {
+			f.send(ctx, batch)
+			<-f.slots
+		})
+	}
+}
+
+// send makes the calls of one batch: what must be final waits for more than the commit, so it goes
+// in a call of its own.
+func (f *forwarder) send(ctx context.Context, batch []*submission) {
+	var plain, final []*submission
+	for _, s := range batch {
+		if s.final {
+			final = append(final, s)
+		} else {
+			plain = append(plain, s)
+		}
+	}
+	if len(final) > 0 && len(plain) > 0 {
+		f.wg.Go(func() { f.call(ctx, final, true) })
+		f.call(ctx, plain, false)
+		return
+	}
+	f.call(ctx, batch, len(final) > 0)
+}
+
+func (f *forwarder) call(ctx context.Context, batch []*submission, final bool) {
+	ctx, cancel := context.WithTimeout(ctx, f.n.cfg.RequestTimeout)
+	defer cancel()
+	var ops []*fsm.Op
+	for _, s := range batch {
+		ops = append(ops, s.ops...)
+	}
+	f.n.metrics.forwarded.Add(float64(max(1, len(ops))))
+	var resp SubmitResponse
+	err := f.n.callLeader(ctx, pathSubmit, &SubmitRequest{Ops: ops, Final: final}, &resp)
+	if err == nil {
+		err = errorOf(resp.Code, resp.Detail)
+	}
+	if err == nil && len(resp.Results) != len(ops) {
+		err = fmt.Errorf("%w: %d results for %d operations", revoked.ErrOutcomeUnknown, len(resp.Results), len(ops))
+	}
+	next := 0
+	for _, s := range batch {
+		if err != nil {
+			s.finish(0, err)
+			continue
+		}
+		for i := range s.ops {
+			r := resp.Results[next]
+			s.results[i] = opResult{err: errorOf(r.Code, r.Detail), index: r.Index, created: r.Created, revoked: r.Revoked}
+			next++
+		}
+		s.finish(resp.Index, nil)
+	}
+}
+
+// errorOf rebuilds an error that crossed the wire.
+func errorOf(code uint32, detail string) error {
+	err := revoked.FromCode(code)
+	if err == nil || detail == "" {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, detail)
+}
+
+// detailOf is the text of err that crosses the wire, without the sentinel's own words.
+func detailOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	text, sentinel := err.Error(), revoked.FromCode(revoked.Code(err)).Error()
+	if len(text) > len(sentinel)+2 && text[:len(sentinel)+2] == sentinel+": " {
+		return text[len(sentinel)+2:]
+	}
+	if text == sentinel {
+		return ""
+	}
+	return text
+}
+
+// callLeader makes one call to the leader as Raft knows it. ErrNoLeader: certainly nothing happened
+// there; any other failure of the call leaves the outcome unknown.
+func (n *Node) callLeader(ctx context.Context, path string, req, resp proto.Message) error {
+	addr := n.leaderAddress()
+	if addr == "" {
+		return fmt.Errorf("%w: none is known here", revoked.ErrNoLeader)
+	}
+	name, host, err := transport.SplitAddress(addr)
+	if err != nil {
+		return err
+	}
+	return n.call(ctx, host, name, path, req, resp)
+}
+
+// call makes one node-to-node call.
+func (n *Node) call(ctx context.Context, host, name, path string, req, resp proto.Message) error {
+	body, err := proto.Marshal(req)
+	if err != nil {
+		return err
+	}
+	b, err := n.trans.Call(ctx, host, name, path, body)
+	switch {
+	case errors.Is(err, transport.ErrNotSent):
+		return fmt.Errorf("%w: %v", revoked.ErrNoLeader, err)
+	case err != nil:
+		return fmt.Errorf("%w: %v", revoked.ErrOutcomeUnknown, err)
+	}
+	if err := proto.Unmarshal(b, resp); err != nil {
+		return fmt.Errorf("%w: answer of %s: %v", revoked.ErrOutcomeUnknown, host, err)
+	}
+	return nil
+}

@@ -1,0 +1,340 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"revoked"
+)
+
+// leases joins the two sides of the read leases to this node: the holder always, the table while
+// this node leads. One lock guards both, so booking and acknowledging never interleave.
+type leases struct {
+	n   *Node
+	now func() instant
+
+	mu     sync.Mutex
+	holder leaseHolder
+	table  *leaseTable // nil unless this node's term is open
+	kick   chan struct{}
+	lost   bool   // the loss of the lease has been logged
+	reason string // why the last ask was refused
+}
+
+func newLeases(n *Node) *leases {
+	return &leases{n: n, now: n.cfg.BootClock, holder: leaseHolder{boot: string(n.boot)}, kick: make(chan struct{}, 1), lost: true}
+}
+
+// skew is the wall clock minus the boot clock.
+func (l *leases) skew(now instant) time.Duration {
+	return time.Duration(l.n.cfg.Now().UnixNano() - int64(now))
+}
+
+// valid reports whether this node may answer from its own copy. Call it after the copy was read.
+func (l *leases) valid() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	return l.holder.valid(now, l.skew(now))
+}
+
+// left is how long this node may still answer from its own copy.
+func (l *leases) left() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	return l.holder.left(now, l.skew(now))
+}
+
+// adopt follows the leader of a term.
+func (l *leases) adopt(term uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.holder.adopt(term)
+}
+
+// ask notes a new ask and returns what goes with it.
+func (l *leases) ask() leaseAsk {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	nonce := l.holder.ask(now, l.skew(now))
+	return leaseAsk{server: l.n.self, boot: l.holder.boot, nonce: nonce, adopted: l.holder.adopted, dropped: l.holder.dropped}
+}
+
+// adopted returns the term last followed and the nonce up to which grants are refused.
+func (l *leases) adopted() (term, dropped uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.holder.adopted, l.holder.dropped
+}
+
+// take takes a grant of the leader.
+func (l *leases) take(g leaseGrant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.holder.grant(g) {
+		l.reason = ""
+	}
+}
+
+// refused notes why the leader did not admit an ask.
+func (l *leases) refused(reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reason = reason
+}
+
+// drop ends this node's lease for good; grants that are under way are refused.
+func (l *leases) drop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.holder.drop()
+}
+
+// watch logs when the lease is lost and when it is back, and why.
+func (l *leases) watch(ctx context.Context) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		l.mu.Lock()
+		now := l.now()
+		held, reason, was := l.holder.valid(now, l.skew(now)), l.reason, !l.lost
+		l.lost = !held
+		l.mu.Unlock()
+		switch {
+		case held && !was:
+			l.n.log.Info("read lease held: answers are local")
+		case !held && was:
+			if reason == "" {
+				reason = "no grant came in time"
+			}
+			l.n.metrics.leaseLosses.Inc()
+			l.n.log.Warn("read lease lost: the leader is asked for every answer", "reason", reason)
+		}
+	}
+}
+
+// begin opens the table of a term, whose first command is at index epoch and has been applied here.
+func (l *leases) begin(term, epoch uint64, members []raft.ServerID) {
+	settings := l.n.Settings()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.table = newLeaseTable(term, epoch, l.now(), settings.LeaseDuration, max(settings.LeaseDuration, settings.LeaseCeiling), members)
+}
+
+// end closes it: nothing is granted or acknowledged any more.
+func (l *leases) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.table = nil
+}
+
+// members tells the table the newest configuration. Servers that are gone were free when they went.
+func (l *leases) members(conf raft.Configuration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.table == nil {
+		return
+	}
+	now := l.now()
+	l.table.setLength(l.n.Settings().LeaseDuration)
+	for _, s := range conf.Servers {
+		l.table.addMember(s.ID, now)
+	}
+	for id := range l.table.books {
+		if ok, _ := l.table.free(id, now); ok && !inConfiguration(conf, id) {
+			l.table.forget(id)
+		}
+	}
+	l.table.release(now)
+}
+
+// report notes what a member has applied.
+func (l *leases) report(id raft.ServerID, boot string, applied, adopted uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.table == nil {
+		return
+	}
+	now := l.now()
+	l.table.adopt(leaseAsk{server: id, adopted: adopted})
+	l.table.report(now, id, boot, applied)
+	l.table.release(now)
+}
+
+// giveBack takes a member off the books.
+func (l *leases) giveBack(id raft.ServerID, boot string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.table != nil {
+		l.table.giveBack(id, boot)
+		l.table.release(l.now())
+	}
+}
+
+// serve admits an ask, books it, proves that this node still leads its term by an entry proposed
+// afterwards, and returns the grant; or the reason why there is none.
+func (l *leases) serve(ctx context.Context, p *proposer, a leaseAsk) (leaseGrant, refusalReason) {
+	l.mu.Lock()
+	t := l.table
+	if t == nil || t.term != p.term {
+		l.mu.Unlock()
+		return leaseGrant{}, refusedSilent
+	}
+	reason := t.admit(l.now(), a)
+	length := t.length
+	t.release(l.now())
+	l.mu.Unlock()
+	if reason != admitted {
+		return leaseGrant{}, reason
+	}
+	s := newSubmission(nil, false)
+	if err := p.submit(ctx, s); err != nil || s.term != p.term {
+		return leaseGrant{}, refusedSilent
+	}
+	return leaseGrant{term: p.term, nonce: a.nonce, boot: a.boot, length: length}, admitted
+}
+
+// acknowledge waits until index, which has been applied here, is final: no member can answer from an
+// older copy any more.
+func (l *leases) acknowledge(ctx context.Context, term, index uint64) error {
+	l.mu.Lock()
+	t := l.table
+	if t == nil || t.term != term {
+		l.mu.Unlock()
+		return fmt.Errorf("%w: committed at index %d, leadership ended before everybody had applied it", revoked.ErrOutcomeUnknown, index)
+	}
+	t.report(l.now(), l.n.self, l.holder.boot, index)
+	w := t.wait(l.now(), index)
+	l.mu.Unlock()
+	select { // nearly always final at once when alone
+	case <-w.done:
+		return nil
+	default:
+	}
+	l.nudge()
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		t.abandon(w)
+		return fmt.Errorf("%w: committed at index %d, not everybody has applied it yet", revoked.ErrOutcomeUnknown, index)
+	}
+}
+
+func (l *leases) nudge() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// expire releases what waits for bookings that run out. It lives as long as the term.
+func (l *leases) expire(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-l.kick:
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		l.mu.Lock()
+		pause := time.Hour
+		if l.table != nil {
+			now := l.now()
+			l.table.release(now)
+			if next := l.table.nextBound(now); next != 0 {
+				pause = next.sub(now) + time.Millisecond
+			}
+		}
+		l.mu.Unlock()
+		timer.Reset(pause)
+	}
+}
+
+// clear waits until a member can hold no lease any more, and keeps it from new ones: nobody leaves
+// the configuration while booked. The bar falls when the change has failed.
+func (l *leases) clear(ctx context.Context, id raft.ServerID) error {
+	for {
+		l.mu.Lock()
+		if l.table == nil {
+			l.mu.Unlock()
+			return fmt.Errorf("%w: leadership ended", revoked.ErrNoLeader)
+		}
+		l.table.bar(id, true)
+		now := l.now()
+		free, until := l.table.free(id, now)
+		l.mu.Unlock()
+		if free {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			l.bar(id, false)
+			return fmt.Errorf("%w: %s may hold a read lease for %v still", revoked.ErrNoLeader, nodeOf(id), until.sub(now))
+		case <-time.After(min(until.sub(now)+time.Millisecond, 50*time.Millisecond)):
+		}
+	}
+}
+
+func (l *leases) bar(id raft.ServerID, barred bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.table != nil {
+		l.table.bar(id, barred)
+	}
+}
+
+// leftOf is how long a member may still answer from its own copy, as this leader must assume.
+func (l *leases) leftOf(id raft.ServerID) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.table == nil {
+		return 0
+	}
+	return l.table.left(id, l.now())
+}
+
+// renewEvery is the pace of the asks.
+func (n *Node) renewEvery() time.Duration { return n.Settings().LeaseDuration / 4 }
+
+// leaseSelf keeps the leader's own lease: it reads by the same path as everybody. Ticks that do not
+// commit also show a log disk that hangs: then somebody else must lead.
+func (n *Node) leaseSelf(ctx context.Context, p *proposer) {
+	n.leases.adopt(p.term)
+	last := time.Now()
+	for ctx.Err() == nil {
+		a := n.leases.ask()
+		a.applied = n.fsm.Applied()
+		g, reason := n.leases.serve(ctx, p, a)
+		if reason == admitted {
+			n.leases.take(g)
+			last = time.Now()
+		} else if ctx.Err() == nil {
+			n.leases.refused(string(reason))
+			n.metrics.leaseRefusals.WithLabelValues(string(reason)).Inc()
+		}
+		if stalled := time.Since(last); stalled > 2*n.Settings().LeaseDuration && ctx.Err() == nil {
+			n.log.Error("entries do not commit: handing leadership over", "for", stalled)
+			if err := n.transferAway(); err != nil && stalled > 10*n.Settings().LeaseDuration {
+				n.fatal(fmt.Errorf("entries do not commit for %v and nobody else can lead: %w", stalled, err))
+				return
+			}
+		}
+		n.pause(ctx, n.renewEvery())
+	}
+}

@@ -1,0 +1,152 @@
+package node
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// peers is what the leader knows of the other members by their reports. It is for operators, for
+// autopilot and for choosing a successor; what acknowledgements rest on is the lease table.
+// Time is an argument.
+type peers struct {
+	silence time.Duration // a member that said nothing for so long is not reachable
+
+	mu      sync.Mutex
+	began   time.Time // when this term began to lead
+	members map[raft.ServerID]raft.Server
+	self    raft.ServerID
+	heard   map[raft.ServerID]*peerState
+}
+
+type peerState struct {
+	who       *Hello
+	boot      string
+	stream    uint64 // the stream that speaks for it: a newer one replaces an older
+	connected bool
+	applied   uint64
+	lastIndex uint64
+	lastTerm  uint64
+	at        time.Time
+	diverged  string
+}
+
+func newPeers(self raft.ServerID, silence time.Duration) *peers {
+	return &peers{self: self, silence: silence, heard: map[raft.ServerID]*peerState{}, members: map[raft.ServerID]raft.Server{}}
+}
+
+// lead begins a term: what earlier terms heard counts no more.
+func (p *peers) lead(now time.Time, conf raft.Configuration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.began = now
+	p.heard = map[raft.ServerID]*peerState{}
+	p.setMembers(conf)
+}
+
+func (p *peers) setMembers(conf raft.Configuration) {
+	p.members = make(map[raft.ServerID]raft.Server, len(conf.Servers))
+	for _, s := range conf.Servers {
+		p.members[s.ID] = s
+	}
+}
+
+// configure tells the newest configuration.
+func (p *peers) configure(conf raft.Configuration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.setMembers(conf)
+}
+
+// isMember reports whether id is in the configuration that was told last.
+func (p *peers) isMember(id raft.ServerID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.members[id]
+	return ok
+}
+
+// open begins a stream of reports.
+func (p *peers) open(id raft.ServerID, stream uint64, who *Hello, boot string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st := &peerState{who: who, boot: boot, stream: stream, connected: true}
+	if old := p.heard[id]; old != nil && old.boot == boot {
+		st.applied, st.lastIndex, st.lastTerm, st.at = old.applied, old.lastIndex, old.lastTerm, old.at
+	}
+	p.heard[id] = st
+}
+
+// observe takes one report.
+func (p *peers) observe(id raft.ServerID, stream uint64, now time.Time, r *Report, diverged string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st := p.heard[id]
+	if st == nil || st.stream != stream {
+		return
+	}
+	st.applied, st.lastIndex, st.lastTerm, st.at, st.diverged = r.Applied, r.LastIndex, r.LastTerm, now, diverged
+}
+
+// close ends a stream: the member is not reachable until it opens another.
+func (p *peers) close(id raft.ServerID, stream uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if st := p.heard[id]; st != nil && st.stream == stream {
+		st.connected = false
+	}
+}
+
+// settling reports whether the term is so young that a live member may not have reported yet.
+func (p *peers) settling(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return now.Sub(p.began) < p.silence
+}
+
+// alone reports whether there is no other member: nobody has to learn the commit index.
+func (p *peers) alone() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.members) <= 1
+}
+
+// A peerView is a copy of what is known of one member.
+type peerView struct {
+	server    raft.Server
+	who       *Hello // nil: never heard in this term
+	applied   uint64
+	lastIndex uint64
+	lastTerm  uint64
+	alive     bool
+	heardAgo  time.Duration
+	diverged  string
+}
+
+// view lists the members, this node included, by server id.
+func (p *peers) view(now time.Time) []peerView {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]peerView, 0, len(p.members))
+	for id, s := range p.members {
+		v := peerView{server: s}
+		if st := p.heard[id]; st != nil {
+			v.who, v.applied, v.lastIndex, v.lastTerm, v.diverged = st.who, st.applied, st.lastIndex, st.lastTerm, st.diverged
+			v.alive = st.connected && !st.at.IsZero() && now.Sub(st.at) < p.silence
+			v.heardAgo = now.Sub(st.at)
+			if st.at.IsZero() {
+				v.who = nil
+			}
+		}
+		out = append(out, v)
+	}
+	slices.SortFunc(out, func(a, b peerView) int {
+		if a.server.ID < b.server.ID {
+			return -1
+		}
+		return 1
+	})
+	return out
+}

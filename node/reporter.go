@@ -1,0 +1,230 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
+
+	"revoked"
+	"revoked/transport"
+)
+
+// A reporter keeps a stream of reports to whoever leads: what this node has applied, its hashes and
+// its clock, and its asks for a read lease. Acknowledgements of revocations rest on it.
+type reporter struct {
+	n *Node
+
+	mu      sync.Mutex
+	current *reportStream // nil: none is open
+}
+
+// A reportStream is the stream to one leader.
+type reportStream struct {
+	n      *Node
+	addr   raft.ServerAddress
+	stream *transport.Stream
+	term   atomic.Uint64 // the leader's, once it has said it
+	wake   chan struct{} // something is to be said at once
+	giving atomic.Bool   // the lease goes back: nothing is asked any more
+	given  chan struct{} // closed when the leader has taken it off the books
+	once   sync.Once
+}
+
+const reportInterval = 200 * time.Millisecond
+
+// run reports until ctx ends.
+func (r *reporter) run(ctx context.Context) {
+	n := r.n
+	pause := retryPause
+	for ctx.Err() == nil {
+		changed := n.leaderChange.wait()
+		addr := n.leaderAddress()
+		if addr != "" && n.leaderID() != n.self {
+			started := time.Now()
+			err := r.reportTo(ctx, addr)
+			if err != nil && ctx.Err() == nil {
+				n.log.Debug("report stream ended", "leader", addr, "error", err)
+			}
+			if time.Since(started) > time.Second {
+				pause = retryPause
+			} else {
+				pause = min(2*pause, 500*time.Millisecond)
+			}
+		} else {
+			pause = 500 * time.Millisecond
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+			pause = retryPause
+		case <-time.After(pause):
+		}
+	}
+}
+
+// reportTo sends reports to one leader until it is another's turn.
+func (r *reporter) reportTo(ctx context.Context, addr raft.ServerAddress) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	name, host, err := transport.SplitAddress(addr)
+	if err != nil {
+		return err
+	}
+	stream, err := r.n.trans.Stream(ctx, host, name, pathReports)
+	if err != nil {
+		return err
+	}
+	s := &reportStream{n: r.n, addr: addr, stream: stream, wake: make(chan struct{}, 1), given: make(chan struct{})}
+	ended := make(chan error, 1)
+	go func() { ended <- s.read() }()
+	defer func() {
+		stream.Close()
+		cancel()
+		<-ended
+	}()
+	r.mu.Lock()
+	r.current = s
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		r.current = nil
+		r.mu.Unlock()
+	}()
+	return s.send(ctx, ended)
+}
+
+// send sends a report whenever the node has applied something, an ask is due, or a while has passed.
+func (s *reportStream) send(ctx context.Context, ended chan error) error {
+	n := s.n
+	var asked time.Time
+	tick := time.NewTicker(reportInterval)
+	defer tick.Stop()
+	for first := true; ; first = false {
+		advanced := n.fsm.AppliedChan() // taken before the index is read: no advance is missed
+		changed := n.leaderChange.wait()
+		rep := n.newReport()
+		rep.AdoptedTerm, rep.DroppedNonce = n.leases.adopted()
+		switch {
+		case first:
+			rep.Who, rep.BootId = n.hello(), n.boot
+		case s.giving.Load():
+			n.leases.drop()
+			rep.GiveBack = true
+			_, rep.DroppedNonce = n.leases.adopted()
+		case s.term.Load() != 0 && time.Since(asked) >= n.renewEvery() && !n.diverged.Load():
+			a := n.leases.ask()
+			rep.Nonce, rep.AdoptedTerm, rep.DroppedNonce = a.nonce, a.adopted, a.dropped
+			asked = time.Now()
+		}
+		b, err := proto.Marshal(rep)
+		if err != nil {
+			return err
+		}
+		if err := s.stream.Send(b); err != nil {
+			return err
+		}
+		if n.leaderAddress() != s.addr {
+			return nil
+		}
+		select {
+		case <-advanced:
+		case <-tick.C:
+		case <-s.wake:
+		case <-changed:
+		case err := <-ended:
+			ended <- err
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// newReport reads applied before the hashes, so that it never claims more than the state holds.
+func (n *Node) newReport() *Report {
+	rep := &Report{Applied: n.fsm.Applied(), Wall: int64(revoked.TimeOf(n.cfg.Now())), LastIndex: n.raft.LastIndex(), LastTerm: n.raft.CurrentTerm()}
+	index, log, state := n.fsm.Hashes()
+	rep.HashIndex, rep.LogHash, rep.StateHash = index, log[:], state[:]
+	return rep
+}
+
+func (s *reportStream) read() error {
+	for {
+		b, err := s.stream.Recv()
+		if err != nil {
+			return err
+		}
+		var reply ReportReply
+		if err := proto.Unmarshal(b, &reply); err != nil {
+			return err
+		}
+		if err := s.hear(&reply); err != nil {
+			return err
+		}
+	}
+}
+
+// hear takes one reply of the leader.
+func (s *reportStream) hear(reply *ReportReply) error {
+	n := s.n
+	if reply.Diverged != "" && !n.diverged.Swap(true) {
+		n.log.Error("this node's state differs from the leader's: it answers no more and must be replaced with an empty data directory", "detail", reply.Diverged)
+		n.leases.drop()
+	}
+	if reply.Refused != "" {
+		n.leases.refused(reply.Refused)
+	}
+	switch {
+	case reply.NotMember:
+		n.removed()
+		return fmt.Errorf("%w: not a member", revoked.ErrForbidden)
+	case reply.GivenBack:
+		s.once.Do(func() { close(s.given) })
+	case reply.Nonce != 0:
+		n.leases.take(leaseGrant{term: reply.Term, nonce: reply.Nonce, boot: string(reply.BootId), length: time.Duration(reply.Length)})
+	case reply.Term != 0:
+		n.leases.adopt(reply.Term)
+		s.term.Store(reply.Term)
+		s.nudge()
+	}
+	return nil
+}
+
+func (s *reportStream) nudge() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// resume asks for leases again after a giveBack that led to nothing.
+func (r *reporter) resume() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.current != nil {
+		r.current.giving.Store(false)
+	}
+}
+
+// giveBack ends this node's lease and waits, for a short while, until the leader has taken
+// it off the books: then nobody waits for this node after it has stopped.
+func (r *reporter) giveBack(ctx context.Context) {
+	r.n.leases.drop()
+	r.mu.Lock()
+	s := r.current
+	r.mu.Unlock()
+	if s == nil {
+		return
+	}
+	s.giving.Store(true)
+	s.nudge()
+	select {
+	case <-s.given:
+	case <-ctx.Done():
+	}
+}
