@@ -29,9 +29,16 @@ type benchFlags struct {
 	rounds      int
 	duration    time.Duration
 	lone        int
+	client      string
 	only        []string
 	output      string
 }
+
+// The clients of a load.
+const (
+	clientNetHTTP = "net/http"
+	clientLean    = "lean"
+)
 
 // Bounds of what one run may ask for.
 const (
@@ -63,6 +70,7 @@ func benchCommand() *cobra.Command {
 	f.IntVar(&b.rounds, "rounds", 3, "turns of baseline and subject")
 	f.DurationVar(&b.duration, "duration", 5*time.Second, "length of one turn")
 	f.IntVar(&b.lone, "lone", 300, "lone revocations to time")
+	f.StringVar(&b.client, "client", clientNetHTTP, `client of the load, the same for both sides: "`+clientNetHTTP+`", or "`+clientLean+`", which weighs next to nothing and so is harder on the ratio`)
 	f.StringSliceVar(&b.only, "only", nil, "measures to take, separated by commas (default: all)")
 	addOutputFlag(cmd, &b.output)
 	cmd.AddCommand(baselineServerCommand())
@@ -102,6 +110,8 @@ func (b *benchFlags) check() (asJSON bool, err error) {
 		return false, usageError("--duration takes 100ms to %v", maxBenchDuration)
 	case b.lone < 10 || b.lone > 100_000:
 		return false, usageError("--lone takes 10 to 100000")
+	case b.client != clientNetHTTP && b.client != clientLean:
+		return false, usageError(`--client takes "%s" or "%s"`, clientNetHTTP, clientLean)
 	case b.devJSON != "" && b.dir != "":
 		return false, usageError("--dev-json names a cluster with a folder of its own: leave out --dir")
 	}
@@ -138,7 +148,7 @@ func (b *benchFlags) run(ctx context.Context, progress io.Writer) (*benchReport,
 		Host:          host,
 		Parameters: benchParameters{
 			Nodes: len(c.dev.Nodes), Pairs: b.pairs, Connections: b.connections, Rounds: b.rounds,
-			DurationS: b.duration.Seconds(), OwnCluster: b.devJSON == "",
+			DurationS: b.duration.Seconds(), Client: b.client, OwnCluster: b.devJSON == "",
 		},
 	}
 	run, err := newRunID()

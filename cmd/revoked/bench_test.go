@@ -139,12 +139,17 @@ func baseline(t *testing.T, bodies map[string]string) *baselineServer {
 
 func TestLoadAgainstBaseline(t *testing.T) {
 	b := baseline(t, map[string]string{revokePath: `{}`, introspectPath: `{"active":true,"client_id":"app"}`})
-	tokens := benchTokens{run: "0123456789ab"}
+	for name, lean := range map[string]bool{"lean": true, "net/http": false} {
+		t.Run(name, func(t *testing.T) { testLoad(t, b, lean) })
+	}
+}
 
+func testLoad(t *testing.T, b *baselineServer, lean bool) {
+	tokens := benchTokens{run: "0123456789ab"}
 	t.Run("hands out every token of a pool once", func(t *testing.T) {
 		pool := &tokenPool{low: 10, high: 510}
 		got, err := load{
-			targets: []string{b.addr}, tls: b.tls, connections: 4, duration: time.Minute,
+			targets: []string{b.addr}, tls: b.tls, lean: lean, connections: 4, duration: time.Minute,
 			template: formTemplate(revokePath, b.addr, "YTpi", tokens.refresh()), next: pool.each, good: isRevoked,
 		}.run(t.Context())
 		if err != nil || got.requests != 500 || got.failures != 0 || got.latency.count != 500 {
@@ -154,7 +159,7 @@ func TestLoadAgainstBaseline(t *testing.T) {
 	t.Run("counts a wrong answer as a failure, and says which", func(t *testing.T) {
 		pool := &tokenPool{high: 3}
 		got, err := load{
-			targets: []string{b.addr}, tls: b.tls, connections: 1, duration: time.Minute,
+			targets: []string{b.addr}, tls: b.tls, lean: lean, connections: 1, duration: time.Minute,
 			template: formTemplate("/elsewhere", b.addr, "YTpi", tokens.refresh()), next: pool.each, good: isRevoked,
 		}.run(t.Context())
 		if err != nil || got.requests != 0 || got.failures != 3 || !strings.Contains(got.firstBad, "404") {
@@ -165,7 +170,7 @@ func TestLoadAgainstBaseline(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		asked := 0
 		_, err := load{
-			targets: []string{b.addr}, tls: b.tls, connections: 1, duration: time.Hour,
+			targets: []string{b.addr}, tls: b.tls, lean: lean, connections: 1, duration: time.Hour,
 			template: formTemplate(introspectPath, b.addr, "YTpi", tokens.access()), good: isActive,
 			next: func(int) func() (uint64, bool) {
 				return func() (uint64, bool) {
@@ -186,14 +191,14 @@ func TestBenchReport(t *testing.T) {
 	base, ratio := 10_000.0, 0.91
 	m := &benchMeasure{
 		Name: "introspect", What: "introspections of live tokens, one follower", Unit: "1/s", Value: 9_100, Baseline: &base, Ratio: &ratio,
-		Rounds: []benchRound{{Subject: 9_100, Baseline: 10_000, Latency: benchLatency{P50: 5, P99: 12.5, Max: 20}}},
+		Rounds: []benchRound{{Subject: 9_100, Baseline: 10_000, Latency: benchLatency{P50: 5, P99: 12.5, Max: 20}, SubjectCPUUS: 61, BaselineCPUUS: 52}},
 	}
 	m.goal("ratio >= 0.85", true)
 	m.detail("cache_hit_ratio", 0.97)
 	r := &benchReport{
 		FormatVersion: 1, Version: "1.0.0", StartedAt: "2026-01-31T12:00:00Z", TookSeconds: 60,
-		Host:       benchHost{CPUs: 2, Platform: "linux/amd64", Go: "go1.26", Filesystem: "ext4", FsyncP50US: 250, FsyncP99US: 900, FsyncProbes: 300},
-		Parameters: benchParameters{Nodes: 3, Pairs: 100_000, Connections: 64, Rounds: 3, DurationS: 5, OwnCluster: true},
+		Host:       benchHost{CPUs: 2, Platform: "linux/amd64", Go: "go1.26", Filesystem: "ext4", FsyncP50US: 250, FsyncP99US: 900, FsyncProbes: 300, LoadAverage: 0.25},
+		Parameters: benchParameters{Nodes: 3, Pairs: 100_000, Connections: 64, Rounds: 3, DurationS: 5, Client: "lean", OwnCluster: true},
 		Measures:   []*benchMeasure{m, {Name: "size", What: "resident memory", Unit: "MiB", Value: 151.4, Failures: 1, FirstFailure: "status 503"}},
 	}
 	for name, asJSON := range map[string]bool{"bench-table": false, "bench-json": true} {

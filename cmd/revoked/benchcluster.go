@@ -205,6 +205,17 @@ func (c *benchCluster) hosts() []string {
 	return all
 }
 
+// pids returns the processes of the nodes, as far as they are known.
+func (c *benchCluster) pids() []int {
+	var pids []int
+	for _, n := range c.dev.Nodes {
+		if n.PID != 0 {
+			pids = append(pids, n.PID)
+		}
+	}
+	return pids
+}
+
 // client returns a client of node i's API.
 func (c *benchCluster) client(role string, i int) *apiClient {
 	cr := c.dev.Clients[role]

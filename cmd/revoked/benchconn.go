@@ -38,6 +38,15 @@ func dialRaw(ctx context.Context, addr string, cfg *tls.Config) (*rawConn, error
 
 func (c *rawConn) close() { c.conn.Close() }
 
+// spent reports whether the connection takes no further request after err.
+func (c *rawConn) spent(err error) bool { return err != nil || c.closing }
+
+// agreed returns what the handshake agreed on.
+func (c *rawConn) agreed() (version, suite uint16) {
+	s := c.conn.ConnectionState()
+	return s.Version, s.CipherSuite
+}
+
 // do sends request and returns status and body of the answer. The body is good until the next call.
 func (c *rawConn) do(request []byte) (int, []byte, error) {
 	if err := c.conn.SetDeadline(time.Now().Add(rawTimeout)); err != nil {
@@ -107,6 +116,7 @@ func hasPrefixFold(line, prefix []byte) bool {
 // A requestTemplate is the bytes of a request with a place for a token's number.
 type requestTemplate struct {
 	bytes []byte
+	body  int // where the body begins
 	slot  int // where the digits go
 }
 
@@ -115,12 +125,17 @@ func formTemplate(path, host, basic, tokenPrefix string) requestTemplate {
 	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Basic %s\r\n"+
 		"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\ntoken=%s",
 		path, host, basic, len("token=")+len(tokenPrefix)+tokenDigits, tokenPrefix)
-	return requestTemplate{bytes: append([]byte(head), bytes.Repeat([]byte{'0'}, tokenDigits)...), slot: len(head)}
+	return requestTemplate{
+		bytes: append([]byte(head), bytes.Repeat([]byte{'0'}, tokenDigits)...),
+		body:  len(head) - len("token=") - len(tokenPrefix),
+		slot:  len(head),
+	}
 }
 
 // copy returns a template for one connection to change.
 func (t requestTemplate) copy() requestTemplate {
-	return requestTemplate{bytes: bytes.Clone(t.bytes), slot: t.slot}
+	t.bytes = bytes.Clone(t.bytes)
+	return t
 }
 
 // number puts n into the template and returns its bytes, good until the next call.

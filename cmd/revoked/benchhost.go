@@ -17,11 +17,13 @@ type benchHost struct {
 	FsyncP50US  float64 `json:"fsync_p50_us"`
 	FsyncP99US  float64 `json:"fsync_p99_us"`
 	FsyncProbes int     `json:"fsync_probes"`
+	LoadAverage float64 `json:"load_average"` // of the last minute, before the measures: of others
 }
 
 // examineHost looks at the machine, and refuses a folder in memory: its figures would mean nothing.
 func examineHost(dir string) (benchHost, error) {
 	h := benchHost{CPUs: runtime.GOMAXPROCS(0), Platform: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(), FsyncProbes: 300}
+	h.LoadAverage, _ = loadAverage() // 0 where the system does not tell
 	fs, inMemory, err := filesystemOf(dir)
 	if err != nil {
 		return h, err

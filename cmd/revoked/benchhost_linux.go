@@ -42,6 +42,16 @@ func filesystemOf(dir string) (name string, inMemory bool, err error) {
 	return fmt.Sprintf("0x%x", uint32(st.Type)), false, nil
 }
 
+// loadAverage returns that of the last minute.
+func loadAverage() (float64, error) {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0, err
+	}
+	one, _, _ := strings.Cut(string(b), " ")
+	return strconv.ParseFloat(one, 64)
+}
+
 // residentBytes returns the resident memory of a process.
 func residentBytes(pid int) (int64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

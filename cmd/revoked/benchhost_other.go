@@ -15,6 +15,8 @@ import (
 // filesystemOf names no file system here: only Linux is asked whether it is one in memory.
 func filesystemOf(string) (name string, inMemory bool, err error) { return "unknown", false, nil }
 
+func loadAverage() (float64, error) { return 0, errors.ErrUnsupported }
+
 func residentBytes(int) (int64, error) {
 	return 0, fmt.Errorf("resident memory on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }

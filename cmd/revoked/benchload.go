@@ -10,10 +10,28 @@ import (
 	"time"
 )
 
+// A sender is one connection of a load, or what stands for one. It is used by one goroutine.
+type sender interface {
+	// do sends a request made of the template and returns the answer; its body is good until the
+	// next call.
+	do(request []byte) (status int, body []byte, err error)
+	// spent reports whether a new sender is needed after a call that returned err.
+	spent(err error) bool
+	// agreed returns what the TLS handshake agreed on.
+	agreed() (version, suite uint16)
+	close()
+}
+
+var (
+	_ sender = (*rawConn)(nil)
+	_ sender = (*httpSender)(nil)
+)
+
 // A load is one kind of request, sent as fast as it is answered over a number of connections.
 type load struct {
 	targets     []string // host:port; connection i talks to targets[i % len]
 	tls         *tls.Config
+	lean        bool // hand-written HTTP/1.1 instead of net/http's client
 	connections int
 	duration    time.Duration
 	template    requestTemplate
@@ -45,7 +63,7 @@ func (r loadResult) rate() float64 {
 // run opens all connections first and then measures. It ends after the duration, or when there are no
 // tokens left.
 func (l load) run(ctx context.Context) (loadResult, error) {
-	conns := make([]*rawConn, l.connections)
+	conns := make([]sender, l.connections)
 	defer func() {
 		for _, c := range conns {
 			if c != nil {
@@ -54,14 +72,14 @@ func (l load) run(ctx context.Context) (loadResult, error) {
 		}
 	}()
 	for i := range conns {
-		c, err := dialRaw(ctx, l.targets[i%len(l.targets)], l.tls)
+		c, err := l.dial(ctx, i)
 		if err != nil {
 			return loadResult{}, fmt.Errorf("connect to %s: %w", l.targets[i%len(l.targets)], err)
 		}
 		conns[i] = c
 	}
-	state := conns[0].conn.ConnectionState()
-	total := loadResult{latency: &histogram{}, suite: state.CipherSuite, version: state.Version}
+	total := loadResult{latency: &histogram{}}
+	total.version, total.suite = conns[0].agreed()
 	var stop atomic.Bool
 	timer := time.AfterFunc(l.duration, func() { stop.Store(true) })
 	defer timer.Stop()
@@ -87,9 +105,18 @@ func (l load) run(ctx context.Context) (loadResult, error) {
 	return total, ctx.Err()
 }
 
+// dial opens connection i.
+func (l load) dial(ctx context.Context, i int) (sender, error) {
+	target := l.targets[i%len(l.targets)]
+	if l.lean {
+		return dialRaw(ctx, target, l.tls)
+	}
+	return dialHTTP(ctx, target, l.tls, l.template)
+}
+
 // drive sends requests over one connection. A broken connection is opened anew; its request counts as
 // a failure.
-func (l load) drive(ctx context.Context, conn **rawConn, i int, stop *atomic.Bool) loadResult {
+func (l load) drive(ctx context.Context, conn *sender, i int, stop *atomic.Bool) loadResult {
 	r := loadResult{latency: &histogram{}}
 	template := l.template.copy()
 	next := l.next(i)
@@ -111,11 +138,11 @@ func (l load) drive(ctx context.Context, conn **rawConn, i int, stop *atomic.Boo
 			r.requests++
 			r.latency.add(took)
 		}
-		if err == nil && !(*conn).closing {
+		if !(*conn).spent(err) {
 			continue
 		}
 		(*conn).close()
-		c, err := dialRaw(ctx, l.targets[i%len(l.targets)], l.tls)
+		c, err := l.dial(ctx, i)
 		if err != nil {
 			r.fail(err.Error())
 			break

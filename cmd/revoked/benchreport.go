@@ -27,6 +27,7 @@ type benchParameters struct {
 	Connections int     `json:"connections"`
 	Rounds      int     `json:"rounds"`
 	DurationS   float64 `json:"duration_seconds"`
+	Client      string  `json:"client"`
 	OwnCluster  bool    `json:"own_cluster"`
 }
 
@@ -51,6 +52,9 @@ type benchRound struct {
 	Subject  float64      `json:"subject"`
 	Baseline float64      `json:"baseline,omitempty"`
 	Latency  benchLatency `json:"latency"`
+	// Processor time of all nodes, and of the baseline, by request. It holds on a busy machine too.
+	SubjectCPUUS  float64 `json:"subject_cpu_us,omitempty"`
+	BaselineCPUUS float64 `json:"baseline_cpu_us,omitempty"`
 	// BaselineLatency is that of the baseline's run.
 	BaselineLatency *benchLatency `json:"baseline_latency,omitempty"`
 }
@@ -100,9 +104,10 @@ func (r *benchReport) print(w io.Writer, asJSON bool) error {
 	}
 	p := r.Parameters
 	fmt.Fprintf(w, "revoked %s, %s, %s, %d CPUs (nodes, baseline and load share them)\n", r.Version, r.Host.Go, r.Host.Platform, r.Host.CPUs)
-	fmt.Fprintf(w, "data on %s, fsync p50 %.0f us, p99 %.0f us; %d nodes, %d pairs, %d connections, %d rounds of %v\n\n",
-		r.Host.Filesystem, r.Host.FsyncP50US, r.Host.FsyncP99US, p.Nodes, p.Pairs, p.Connections, p.Rounds,
+	fmt.Fprintf(w, "data on %s, fsync p50 %.0f us, p99 %.0f us; %d nodes, %d pairs, %d connections of a %s client, %d rounds of %v\n",
+		r.Host.Filesystem, r.Host.FsyncP50US, r.Host.FsyncP99US, p.Nodes, p.Pairs, p.Connections, p.Client, p.Rounds,
 		time.Duration(p.DurationS*float64(time.Second)))
+	fmt.Fprintf(w, "load average when it began: %s\n\n", number(r.Host.LoadAverage))
 	rows := make([][]string, 0, len(r.Measures))
 	for _, m := range r.Measures {
 		baseline, ratio, met := "", "", ""
@@ -138,6 +143,13 @@ func (m *benchMeasure) facts() string {
 			p50, p99 = append(p50, r.Latency.P50), append(p99, r.Latency.P99)
 		}
 		parts = append(parts, fmt.Sprintf("latency p50 %.2f ms, p99 %.2f ms", median(p50), median(p99)))
+		var subject, baseline []float64
+		for _, r := range m.Rounds {
+			subject, baseline = append(subject, r.SubjectCPUUS), append(baseline, r.BaselineCPUUS)
+		}
+		if s, b := median(subject), median(baseline); s > 0 {
+			parts = append(parts, fmt.Sprintf("processor time by request %.0f us of all nodes, %.0f us of the baseline", s, b))
+		}
 	}
 	names := make([]string, 0, len(m.Details))
 	for name := range m.Details {

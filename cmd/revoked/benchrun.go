@@ -185,11 +185,11 @@ func (r *benchRun) turns(ctx context.Context, m *benchMeasure, subject, baseline
 				return err
 			}
 		}
-		base, err := baseline.run(ctx)
+		base, baseCPU, err := timed(ctx, baseline, []int{r.baseline.cmd.Process.Pid})
 		if err != nil {
 			return err
 		}
-		got, err := subject.run(ctx)
+		got, gotCPU, err := timed(ctx, subject, r.cluster.pids())
 		if err != nil {
 			return err
 		}
@@ -204,6 +204,7 @@ func (r *benchRun) turns(ctx context.Context, m *benchMeasure, subject, baseline
 		baseLatency := latencyOf(base.latency)
 		m.Rounds = append(m.Rounds, benchRound{
 			Subject: got.rate(), Baseline: base.rate(), Latency: latencyOf(got.latency), BaselineLatency: &baseLatency,
+			SubjectCPUUS: gotCPU, BaselineCPUUS: baseCPU,
 		})
 		subjects, baselines = append(subjects, got.rate()), append(baselines, base.rate())
 		ratios = append(ratios, got.rate()/max(base.rate(), 1))
@@ -214,6 +215,33 @@ func (r *benchRun) turns(ctx context.Context, m *benchMeasure, subject, baseline
 	b, ratio := median(baselines), median(ratios)
 	m.Baseline, m.Ratio = &b, &ratio
 	return nil
+}
+
+// timed runs l and returns as well how many microseconds of processor time a request took of the
+// processes; 0 where that is not known.
+func timed(ctx context.Context, l load, pids []int) (loadResult, float64, error) {
+	before, err := processorTimes(pids)
+	got, runErr := l.run(ctx)
+	if runErr != nil || err != nil || got.requests == 0 {
+		return got, 0, runErr
+	}
+	after, err := processorTimes(pids)
+	if err != nil {
+		return got, 0, nil
+	}
+	return got, micros(after-before) / float64(got.requests), nil
+}
+
+func processorTimes(pids []int) (time.Duration, error) {
+	var sum time.Duration
+	for _, pid := range pids {
+		t, err := processorTime(pid)
+		if err != nil {
+			return 0, err
+		}
+		sum += t
+	}
+	return sum, nil
 }
 
 func (r *benchRun) warmUp(ctx context.Context, d time.Duration, loads ...load) error {

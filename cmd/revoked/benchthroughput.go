@@ -44,7 +44,8 @@ func (r *benchRun) introspect(ctx context.Context) error {
 	}
 	host := r.cluster.host(node)
 	subject := load{
-		targets: []string{host}, tls: r.cluster.tls, connections: r.flags.connections, duration: r.flags.duration,
+		targets: []string{host}, tls: r.cluster.tls, lean: r.flags.client == clientLean,
+		connections: r.flags.connections, duration: r.flags.duration,
 		template: r.introspection(host), next: anyOf(r.flags.pairs), good: isActive,
 	}
 	baseline := subject
@@ -74,7 +75,8 @@ func (r *benchRun) revoke(ctx context.Context) error {
 		return err
 	}
 	subject := load{
-		targets: r.cluster.hosts(), tls: r.cluster.tls, connections: r.flags.connections, duration: r.flags.duration,
+		targets: r.cluster.hosts(), tls: r.cluster.tls, lean: r.flags.client == clientLean,
+		connections: r.flags.connections, duration: r.flags.duration,
 		template: r.revocation(r.cluster.host(0)), good: isRevoked,
 	}
 	baseline := subject
