@@ -275,6 +275,9 @@ func (a *API) registerLines(c echo.Context) error {
 	if err := s.rc.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return a.problem(c, err)
 	}
+	if c.Request().ProtoMajor >= 2 {
+		s.hold = newHold()
+	}
 	lines := newLineReader(s, maxRegistration)
 	// The first byte of the body comes before the first of the answer: a client that waits for
 	// 100 Continue gets it.

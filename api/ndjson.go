@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -73,6 +74,7 @@ type stream struct {
 	c    echo.Context
 	rc   *http.ResponseController
 	idle time.Duration
+	hold *hold // nil: parts of the answer are sent as they come
 }
 
 func newStream(c echo.Context) *stream {
@@ -85,7 +87,9 @@ func (s *stream) Read(p []byte) (int, error) {
 	if err := s.rc.SetReadDeadline(at); err != nil {
 		return 0, err
 	}
+	s.hold.reading()
 	n, err := s.c.Request().Body.Read(p)
+	s.hold.read(err)
 	if n > 0 {
 		if derr := s.rc.SetWriteDeadline(time.Now().Add(s.idle)); derr != nil {
 			return n, derr
@@ -96,6 +100,7 @@ func (s *stream) Read(p []byte) (int, error) {
 
 // Write sends a part of the answer.
 func (s *stream) Write(p []byte) (int, error) {
+	s.hold.wait(len(p))
 	if err := s.rc.SetWriteDeadline(time.Now().Add(s.idle)); err != nil {
 		return 0, err
 	}
@@ -107,3 +112,77 @@ func (s *stream) flush() error { return s.rc.Flush() }
 
 // stopReading makes a Read that waits return.
 func (s *stream) stopReading() { _ = s.rc.SetReadDeadline(time.Now().Add(-time.Second)) }
+
+// Bounds of a hold.
+const (
+	holdFree    = 32 << 10 // bytes that every client's window takes (RFC 9113 section 6.9.2: 65,535)
+	holdSilence = 250 * time.Millisecond
+)
+
+// A hold keeps parts of an HTTP/2 answer back while the body is still coming. In net/http's HTTP/2 the
+// updates of the client's sending window wait behind data of the same stream that the client's own
+// window does not take: client and server would wait for each other for good. So no more than
+// holdFree bytes are sent before the body has ended, unless the client has been silent for holdSilence
+// after all that it sent was read: it may be waiting for results. A client that is slow, sends more than
+// the window after that, and reads nothing, runs into the idle timeout; HTTP/1.1 has no such limit.
+//
+// The methods of a nil hold do nothing.
+type hold struct {
+	mu    sync.Mutex
+	sent  int
+	since time.Time     // a Read of the body waits since then; zero: none does
+	ended chan struct{} // closed when the body has ended
+}
+
+func newHold() *hold { return &hold{ended: make(chan struct{})} }
+
+func (h *hold) reading() {
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	h.since = time.Now()
+	h.mu.Unlock()
+}
+
+func (h *hold) read(err error) {
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.since = time.Time{}
+	if err == nil {
+		return
+	}
+	select {
+	case <-h.ended:
+	default:
+		close(h.ended)
+	}
+}
+
+// wait returns when n bytes may be sent.
+func (h *hold) wait(n int) {
+	if h == nil {
+		return
+	}
+	tick := time.NewTicker(holdSilence / 5)
+	defer tick.Stop()
+	for {
+		h.mu.Lock()
+		ok := h.sent+n <= holdFree || !h.since.IsZero() && time.Since(h.since) >= holdSilence
+		if ok {
+			h.sent += n
+		}
+		h.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-h.ended:
+			return
+		case <-tick.C:
+		}
+	}
+}
