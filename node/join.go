@@ -219,10 +219,17 @@ func (n *Node) announceAddress(ctx context.Context, conf raft.Configuration) err
 			hosts = append(hosts, host)
 		}
 	}
-	if known || len(conf.Servers) == 1 {
+	if known {
 		return nil
 	}
 	n.log.Info("telling the cluster a new address", "address", mine)
+	if len(conf.Servers) == 1 { // it is the cluster
+		if n.proposer.Load() == nil {
+			return errors.New("waiting to lead, to correct this node's own address")
+		}
+		_, err := n.admit(ctx, n.hello())
+		return err
+	}
 	_, err := n.joinAt(ctx, hosts)
 	return err
 }
