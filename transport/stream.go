@@ -53,6 +53,11 @@ func (t *Transport) Stream(ctx context.Context, hostport, wantNode, path string)
 		_ = out.Close()
 		return nil, fmt.Errorf("stream %s%s: %w", hostport, path, err)
 	}
+	// While net/http waits for the next piece of the request it does not look at the context.
+	context.AfterFunc(ctx, func() {
+		_ = out.CloseWithError(revoked.ErrClosed)
+		_ = resp.Body.Close()
+	})
 	return &Stream{
 		r: bufio.NewReader(resp.Body),
 		write: func(frame []byte) error {
@@ -62,11 +67,7 @@ func (t *Transport) Stream(ctx context.Context, hostport, wantNode, path string)
 			_, err := out.Write(frame)
 			return err
 		},
-		stop: func() {
-			cancel()
-			_ = out.CloseWithError(revoked.ErrClosed)
-			_ = resp.Body.Close()
-		},
+		stop: cancel,
 	}, nil
 }
 
