@@ -1,9 +1,11 @@
 package api_test
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -22,8 +24,10 @@ type memoryNode = fakeNode
 // An adminBench is an API behind a TLS server on loopback, before a node in memory.
 type adminBench struct {
 	node *memoryNode
-	srv  *httptest.Server
 	log  *safeBuffer
+	addr string
+	url  string
+	http *http.Client
 }
 
 // secretOf is the secret of every client of an adminBench.
@@ -50,11 +54,35 @@ func newAdminBench(t testing.TB) *adminBench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.srv = httptest.NewUnstartedServer(a.Handler())
-	b.srv.EnableHTTP2 = true
-	b.srv.StartTLS()
-	t.Cleanup(b.srv.Close)
+	serveAdmin(t, b, a)
 	return b
+}
+
+// serveAdmin serves a on a port of loopback, with a certificate and a client of httptest.
+func serveAdmin(t testing.TB, b *adminBench, a *api.API) {
+	t.Helper()
+	lender := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(lender.Close)
+	tr := lender.Client().Transport.(*http.Transport).Clone()
+	tr.ForceAttemptHTTP2 = true
+	b.http = &http.Client{Transport: tr}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.addr = ln.Addr().String()
+	b.url = "https://" + b.addr
+	srv := api.NewServer(api.ServerConfig{Listener: ln, API: a,
+		TLS: &tls.Config{Certificates: lender.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}})
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve() }()
+	t.Cleanup(func() {
+		tr.CloseIdleConnections()
+		_ = srv.Close()
+		if err := <-done; err != nil {
+			t.Errorf("got %v, want a server that ends without an error", err)
+		}
+	})
 }
 
 // A reply is an answer that was read to its end.
@@ -76,7 +104,7 @@ func (r reply) field(t *testing.T, name string) any {
 // do sends a request as a client; contentType "" is application/json where there is a body.
 func (b *adminBench) do(t testing.TB, who, method, path, contentType, body string) reply {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, b.srv.URL+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), method, b.url+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +117,7 @@ func (b *adminBench) do(t testing.TB, who, method, path, contentType, body strin
 	if who != "" {
 		req.SetBasicAuth(who, secretOf(who))
 	}
-	res, err := b.srv.Client().Do(req)
+	res, err := b.http.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,11 +324,11 @@ func TestRegisterContentTypes(t *testing.T) {
 	if got := b.do(t, "issuer", "POST", "/v1/grants", "Application/JSON; charset=UTF-8", pairBody("g", "app", "a", "r")); got.status != 201 {
 		t.Errorf("got %d %s, want 201", got.status, got.body)
 	}
-	req, _ := http.NewRequest("POST", b.srv.URL+"/v1/grants", strings.NewReader("x"))
+	req, _ := http.NewRequest("POST", b.url+"/v1/grants", strings.NewReader("x"))
 	req.Header.Set("Content-Type", "application/x-ndjson")
 	req.Header.Set("Content-Encoding", "gzip")
 	req.SetBasicAuth("issuer", secretOf("issuer"))
-	res, err := b.srv.Client().Do(req)
+	res, err := b.http.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 // request makes a request as a client.
 func (b *adminBench) request(t testing.TB, who, method, path string, body io.Reader) *http.Request {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, b.srv.URL+path, body)
+	req, err := http.NewRequestWithContext(t.Context(), method, b.url+path, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestFeedSSE(t *testing.T) {
 		if last != "" {
 			req.Header.Set("Last-Event-ID", last)
 		}
-		res, err := b.srv.Client().Do(req)
+		res, err := b.http.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,7 +187,7 @@ func TestFeedSSE(t *testing.T) {
 // TestFeedEndsWithItsReader: a reader that is disabled gets nothing more.
 func TestFeedEndsWithItsReader(t *testing.T) {
 	b := newAdminBench(t)
-	res, err := b.srv.Client().Do(b.request(t, "rs1", "GET", "/v1/revocations?follow=true", nil))
+	res, err := b.http.Do(b.request(t, "rs1", "GET", "/v1/revocations?follow=true", nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -20,7 +21,12 @@ const (
 	bulkBytes   = 1 << 20 // and bytes of their bodies
 	bulkFlights = 4       // calls at once
 	bulkQueue   = 16      // batches whose results are not written yet
+
+	overloadTries = 8 // of a batch that meets a full queue: 1.4 s of waiting
 )
+
+// A registerFunc is Backend.Register for one caller.
+type registerFunc func(context.Context, []revoked.Registration) ([]revoked.RegisterResult, error)
 
 // A bulkLine is one body of a bulk registration: it stands in a batch's regs at place reg, or err says
 // what is wrong with it.
@@ -56,7 +62,7 @@ type bulkCounts struct {
 // order; memory is bounded by bulkQueue batches, whatever the client sends and however little it reads.
 type bulk struct {
 	ctx      context.Context // ends when the client is gone
-	register func(context.Context, []revoked.Registration) ([]revoked.RegisterResult, error)
+	register registerFunc
 	describe func(error) (code, detail string)
 	out      io.Writer
 	onlyErrs bool
@@ -290,9 +296,10 @@ func (a *API) registerLines(c echo.Context) error {
 	ctx, cancel := context.WithCancel(c.Request().Context())
 	defer cancel()
 	out := newSpool("")
+	defer out.finish() // also when something panics: drain must end
 	b := newBulk()
 	b.ctx, b.out, b.onlyErrs, b.describe = ctx, out, onlyErrs, a.describeLine
-	b.register = a.registerFor(a.caller(c))
+	b.register = patient(a.registerFor(a.caller(c)))
 
 	drained := make(chan error, 1)
 	go func() {
@@ -363,14 +370,26 @@ func (a *API) readLines(b *bulk, lines *lineReader) error {
 	}
 }
 
-// registerFor returns Backend.Register in the name of caller, under the request timeout. Registrations
-// for an issuer that the caller may not register for are refused here.
-func (a *API) registerFor(caller *revoked.Client) func(context.Context, []revoked.Registration) ([]revoked.RegisterResult, error) {
+// registerFor returns Backend.Register in the name of caller, under the request timeout.
+func (a *API) registerFor(caller *revoked.Client) registerFunc {
 	actor := revoked.ActorOf(caller)
 	return func(ctx context.Context, regs []revoked.Registration) ([]revoked.RegisterResult, error) {
 		ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
 		defer cancel()
 		return a.cfg.Backend.Register(ctx, actor, regs)
+	}
+}
+
+// patient returns register with patience for a node whose queue is full: a bulk registration slows down
+// then instead of failing. Nothing of such a call was taken.
+func patient(register registerFunc) registerFunc {
+	return func(ctx context.Context, regs []revoked.Registration) ([]revoked.RegisterResult, error) {
+		for try := 1; ; try++ {
+			results, err := register(ctx, regs)
+			if !errors.Is(err, revoked.ErrOverloaded) || try == overloadTries || !pause(ctx, time.Duration(try)*50*time.Millisecond) {
+				return results, err
+			}
+		}
 	}
 }
 

@@ -45,7 +45,7 @@ func manyLines(n int, line func(int) string) io.Reader {
 // client returns an HTTP client for one version of HTTP.
 func (b *adminBench) client(t *testing.T, h2 bool) *http.Client {
 	t.Helper()
-	tr := b.srv.Client().Transport.(*http.Transport).Clone()
+	tr := b.http.Transport.(*http.Transport).Clone()
 	tr.ForceAttemptHTTP2 = h2
 	if !h2 {
 		tr.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
@@ -142,6 +142,24 @@ func TestBulkGoesOn(t *testing.T) {
 	}
 }
 
+// TestBulkIsPatient: a full queue slows a bulk registration down and fails none of it.
+func TestBulkIsPatient(t *testing.T) {
+	b := newAdminBench(t)
+	calls := 0
+	b.node.mu.Lock()
+	b.node.fail = func(m string) error {
+		if calls++; m == "Register" && calls%2 == 1 {
+			return revoked.ErrOverloaded
+		}
+		return nil
+	}
+	b.node.mu.Unlock()
+	got := b.do(t, "issuer", "POST", "/v1/grants?results=errors", ndjson, bulkLine(1)+"\n"+bulkLine(2))
+	if want := `{"registered":2,"known":0,"revoked":0,"failed":0,"lines":2}` + "\n"; got.body != want {
+		t.Errorf("got %s, want %s", got.body, want)
+	}
+}
+
 // TestBulkKeepsTheOrderOfAGrant: bodies of one grant are committed in the order of their lines.
 func TestBulkKeepsTheOrderOfAGrant(t *testing.T) {
 	b := newAdminBench(t)
@@ -209,7 +227,7 @@ func TestBulkClientThatDoesNotRead(t *testing.T) {
 	t.Run("HTTP/1.1", func(t *testing.T) {
 		b := newAdminBench(t)
 		b.node.discard = true
-		conn, err := tls.Dial("tcp", b.srv.Listener.Addr().String(), b.client(t, false).Transport.(*http.Transport).TLSClientConfig)
+		conn, err := tls.Dial("tcp", b.addr, b.client(t, false).Transport.(*http.Transport).TLSClientConfig)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -319,7 +337,7 @@ func heap() int64 {
 // does not look whole.
 func TestBulkCutShort(t *testing.T) {
 	b := newAdminBench(t)
-	conn, err := tls.Dial("tcp", b.srv.Listener.Addr().String(), b.client(t, false).Transport.(*http.Transport).TLSClientConfig)
+	conn, err := tls.Dial("tcp", b.addr, b.client(t, false).Transport.(*http.Transport).TLSClientConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -399,7 +417,7 @@ func BenchmarkBulk(b *testing.B) {
 	for done < b.N {
 		req := bench.request(b, "issuer", "POST", "/v1/grants?results=errors", bytes.NewReader(body.Bytes()))
 		req.Header.Set("Content-Type", ndjson)
-		res, err := bench.srv.Client().Do(req)
+		res, err := bench.http.Do(req)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -277,7 +277,7 @@ func TestSnapshot(t *testing.T) {
 		return fmt.Errorf("disk is gone")
 	}
 	req := b.request(t, "admin", "GET", "/v1/snapshot", nil)
-	res, err := b.srv.Client().Do(req)
+	res, err := b.http.Do(req)
 	if err == nil {
 		_, err = io.ReadAll(res.Body)
 		res.Body.Close()
