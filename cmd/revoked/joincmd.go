@@ -101,7 +101,13 @@ func removeCommand() *cobra.Command {
 		if *force && *reason == "" {
 			return usageError("--force needs --reason")
 		}
-		body := map[string]any{"node": args[0], "force": *force, "reason": *reason}
+		body := map[string]any{"node": args[0]}
+		if *force {
+			body["force"] = true
+		}
+		if *reason != "" {
+			body["reason"] = *reason
+		}
 		c, err := jsonCall("remove node "+printable(args[0]), http.MethodPost, "/v1/cluster/remove", body)
 		if err != nil {
 			return err
@@ -120,11 +126,11 @@ func transferLeaderCommand() *cobra.Command {
 	}
 	conn := addConnectionFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		node, to := "", "another node"
+		body, to := map[string]string{}, "another node"
 		if len(args) == 1 {
-			node, to = args[0], printable(args[0])
+			body["node"], to = args[0], printable(args[0])
 		}
-		c, err := jsonCall("transfer leadership", http.MethodPost, "/v1/cluster/transfer-leader", map[string]string{"node": node})
+		c, err := jsonCall("transfer leadership", http.MethodPost, "/v1/cluster/transfer-leader", body)
 		if err != nil {
 			return err
 		}

@@ -26,7 +26,7 @@ func snapshotCommand() *cobra.Command {
 		Use:   "snapshot",
 		Short: "Back up, inspect and restore the state of the cluster",
 	}
-	cmd.AddCommand(snapshotSaveCommand(), snapshotInspectCommand())
+	cmd.AddCommand(snapshotSaveCommand(), snapshotInspectCommand(), snapshotRestoreCommand())
 	return cmd
 }
 
