@@ -36,7 +36,8 @@ func (a *API) registerAdmin(e *echo.Echo) {
 	e.DELETE("/v1/grants/:id", a.deleteGrant, issuer)
 
 	e.POST("/v1/revocations", a.postRevocations, admin)
-	e.GET("/v1/revocations", a.getRevocations, reader)
+	feeds := newEndings()
+	e.GET("/v1/revocations", func(c echo.Context) error { return a.getRevocations(c, feeds) }, reader)
 
 	e.GET("/v1/clients", a.getClients, admin)
 	e.POST("/v1/clients", a.postClients, admin)

@@ -28,6 +28,7 @@ type adminBench struct {
 	addr string
 	url  string
 	http *http.Client
+	srv  *api.Server
 }
 
 // secretOf is the secret of every client of an adminBench.
@@ -74,6 +75,7 @@ func serveAdmin(t testing.TB, b *adminBench, a *api.API) {
 	b.url = "https://" + b.addr
 	srv := api.NewServer(api.ServerConfig{Listener: ln, API: a,
 		TLS: &tls.Config{Certificates: lender.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}})
+	b.srv = srv
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve() }()
 	t.Cleanup(func() {

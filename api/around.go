@@ -120,11 +120,15 @@ func ipNet(p netip.Prefix) *net.IPNet {
 }
 
 func (a *API) panicked(ex *exchange, p any) {
-	a.metrics.panics.Inc()
-	ex.outcome, ex.err = "panic", errors.New("handler panicked")
 	if p == http.ErrAbortHandler {
+		// A stream that could not be finished was broken off on purpose.
+		if ex.outcome == "" {
+			ex.outcome = "aborted"
+		}
 		return
 	}
+	a.metrics.panics.Inc()
+	ex.outcome, ex.err = "panic", errors.New("handler panicked")
 	// The value of a panic may hold what the handler was reading, so only its type is logged.
 	a.cfg.Log.Error("panic in a handler", slog.String("route", a.route(ex)), slog.String("type", fmt.Sprintf("%T", p)),
 		slog.String("stack", string(debug.Stack())))

@@ -181,7 +181,7 @@ func feedStart(c echo.Context, sse bool) (uint64, error) {
 // getRevocations is GET /v1/revocations. As NDJSON it sends what is there now and ends, or goes on with
 // ?follow=true; the header Revoked-Index says up to which index it was complete when it began. As SSE it
 // goes on until the client leaves.
-func (a *API) getRevocations(c echo.Context) error {
+func (a *API) getRevocations(c echo.Context, open *endings) error {
 	sse := strings.Contains(c.Request().Header.Get("Accept"), typeEventStream)
 	after, err := feedStart(c, sse)
 	if err != nil {
@@ -195,7 +195,8 @@ func (a *API) getRevocations(c echo.Context) error {
 	default:
 		return a.problem(c, fmt.Errorf("%w: follow must be true or false", revoked.ErrInvalid))
 	}
-	ctx := c.Request().Context()
+	ctx, cancel := open.context(c.Request())
+	defer cancel()
 	r := &feedReader{a: a, who: a.caller(c), after: after, limit: feedPage, sse: sse}
 	target := a.cfg.Backend.NodeStatus(ctx).AppliedIndex
 	last := target
@@ -218,7 +219,7 @@ func (a *API) getRevocations(c echo.Context) error {
 	s := newStream(c)
 	s.idle = feedIdle
 	if err := r.run(ctx, s, more, target, follow); err != nil {
-		return a.endFeed(c, err)
+		return a.endFeed(ctx, c, err)
 	}
 	return nil
 }
@@ -285,8 +286,8 @@ func (r *feedReader) wait(ctx context.Context, s *stream) error {
 
 // endFeed ends a feed that was begun. A reader that left, or a node that stops, is the normal end of a
 // feed that follows; of anything else the reader must not think that it has all.
-func (a *API) endFeed(c echo.Context, err error) error {
-	if c.Request().Context().Err() != nil || errors.Is(err, revoked.ErrClosed) {
+func (a *API) endFeed(ctx context.Context, c echo.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, revoked.ErrClosed) {
 		return nil
 	}
 	a.note(c, a.answerFor(err).outcome)

@@ -201,3 +201,22 @@ func TestFeedEndsWithItsReader(t *testing.T) {
 		t.Errorf("got %s, want nothing after the reader was disabled", body)
 	}
 }
+
+// TestFeedDoesNotHoldUpAStop: an orderly stop ends the streams that have no end.
+func TestFeedDoesNotHoldUpAStop(t *testing.T) {
+	b := newAdminBench(t)
+	for _, h2 := range []bool{false, true} {
+		res, err := b.client(t, h2).Do(b.request(t, "rs1", "GET", "/v1/revocations?follow=true", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		line, err := bufio.NewReader(res.Body).ReadString('\n')
+		if err != nil || !strings.Contains(line, "heartbeat") {
+			t.Fatalf("got %q %v, want a heartbeat", line, err)
+		}
+	}
+	if err := b.srv.Shutdown(t.Context()); err != nil {
+		t.Errorf("got %v, want a stop that does not run into its timeout", err)
+	}
+}
