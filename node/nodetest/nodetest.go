@@ -39,6 +39,7 @@ type Options struct {
 	API      func(k int, c *api.Config)
 	NoWait   bool // do not wait until all are ready
 	LogLevel slog.Level
+	Log      slog.Handler // where the nodes and their API servers log; default: nowhere
 }
 
 // A Cluster is a number of nodes, numbered from 0.
@@ -85,6 +86,9 @@ func Start(t testing.TB, o Options) *Cluster {
 	c.log = slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: o.LogLevel})
 	if os.Getenv("NODETEST_LOG") == "" {
 		c.log = slog.DiscardHandler
+	}
+	if o.Log != nil {
+		c.log = o.Log
 	}
 	var err error
 	if c.ca, err = transport.NewAuthority("nodetest", time.Hour); err != nil {
@@ -252,6 +256,16 @@ func listen(t testing.TB, addr string) net.Listener {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// StopGracefully lets requests finish before it stops the node, as the program does on SIGTERM.
+func (m *Member) StopGracefully() {
+	ctx, cancel := context.WithTimeout(context.Background(), LongStop)
+	defer cancel()
+	if err := m.server.Shutdown(ctx); err != nil {
+		m.c.T.Errorf("shut down the API of %s: %v", m.ID, err)
+	}
+	m.Stop()
 }
 
 // Stop ends the node in order. It stays a member.
