@@ -118,7 +118,7 @@ func New(cfg Config) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := newVerifier()
+	v, err := newVerifier(cfg.RequestTimeout)
 	if err != nil {
 		return nil, err
 	}

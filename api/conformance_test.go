@@ -270,7 +270,7 @@ func TestRevocationSaysWhatTheBackendSays(t *testing.T) {
 		{revoked.ErrNoCluster, 503, "temporarily_unavailable"}, {revoked.ErrClosed, 503, "temporarily_unavailable"},
 		{fmt.Errorf("disk on fire at /secret"), 503, "temporarily_unavailable"}, {context.DeadlineExceeded, 503, "temporarily_unavailable"},
 		{revoked.ErrConflict, 503, "temporarily_unavailable"}, {revoked.ErrNotFound, 503, "temporarily_unavailable"},
-		{revoked.ErrQuota, 429, "temporarily_unavailable"}, {revoked.ErrActorChanged, 401, "invalid_client"},
+		{revoked.ErrQuota, 429, "temporarily_unavailable"}, {revoked.ErrActorChanged, 503, "temporarily_unavailable"},
 		{revoked.ErrForeignToken, 400, "invalid_grant"},
 	} {
 		b := newBench(t)
@@ -290,6 +290,36 @@ func TestRevocationSaysWhatTheBackendSays(t *testing.T) {
 			if w := b.do(c); strconv.Itoa(w.Code) != what {
 				t.Errorf("CL-09 while %v: got %d, want %s", row.err, w.Code, what)
 			}
+		}
+	}
+}
+
+// A record that changes under a request is judged again: only credentials that are wrong now are 401.
+func TestRevocationByAClientThatChanges(t *testing.T) {
+	for _, row := range []struct {
+		id     string
+		change func(*revoked.Client)
+		status int
+	}{
+		{"something else changed", func(c *revoked.Client) { c.Audiences = []string{"x"} }, 200},
+		{"the secret changed", func(c *revoked.Client) { c.Secrets = []revoked.SecretHash{strong("other")} }, 401},
+		{"it was disabled", func(c *revoked.Client) { c.Disabled = true }, 401},
+	} {
+		b := newBench(t)
+		calls := 0
+		b.node.onRevoke = func(context.Context, revoked.Actor, revoked.Digest) error {
+			if calls++; calls == 1 {
+				old, _ := b.node.Client("c1")
+				c := *old
+				row.change(&c)
+				b.node.put(c)
+			}
+			return nil
+		}
+		w := b.do(call{path: pathRevoke, auth: as("c1"), body: "token=AT1"})
+		always(t, w)
+		if w.Code != row.status {
+			t.Errorf("%s: got %d %s, want %d", row.id, w.Code, w.Body, row.status)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/labstack/echo/v4"
@@ -30,7 +32,19 @@ func (a *API) revoke(c echo.Context) error {
 	}
 	ctx, cancel := a.within(c)
 	defer cancel()
-	_, err := a.cfg.Backend.Revoke(ctx, revoked.ActorOf(client), revoked.DigestToken(string(q.values[paramToken])))
+	d := revoked.DigestToken(string(q.values[paramToken]))
+	_, err := a.cfg.Backend.Revoke(ctx, revoked.ActorOf(client), d)
+	if errors.Is(err, revoked.ErrActorChanged) {
+		// The record changed under the request, or this node's copy of it is behind. Only wrong credentials
+		// are 401: so they are judged again, by the newer record.
+		if err := a.identify(c, q, true); err != nil {
+			return unlessAnswered(err)
+		}
+		_, err = a.cfg.Backend.Revoke(ctx, revoked.ActorOf(a.caller(c)), d)
+		if errors.Is(err, revoked.ErrActorChanged) {
+			err = fmt.Errorf("%w: %v", revoked.ErrOutcomeUnknown, err)
+		}
+	}
 	if err != nil {
 		err = a.oauthFail(c, err)
 		a.metrics.revocations.WithLabelValues(c.(*exchange).outcome).Inc()

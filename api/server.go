@@ -95,17 +95,18 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ShutdownTimeout)
 	defer cancel()
 	s.http.SetKeepAlivesEnabled(false)
-	err := errors.Join(s.port.Close(), s.http.Shutdown(ctx))
+	err := s.http.Shutdown(ctx) // closes the port too, once it knows that this is wanted
 	s.port.wait()
 	if err != nil {
-		return fmt.Errorf("shut down: %w", errors.Join(err, s.http.Close()))
+		_ = s.http.Close()
+		return fmt.Errorf("shut down: %w", err)
 	}
 	return nil
 }
 
 // Close ends every connection at once. It may be called twice.
 func (s *Server) Close() error {
-	err := errors.Join(s.port.Close(), s.http.Close())
+	err := s.http.Close()
 	s.port.wait()
 	return err
 }

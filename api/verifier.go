@@ -43,6 +43,9 @@ func hashSecret(kind revoked.HashKind, salt []byte, secret string) []byte {
 // costs argon2id, so no more than a few are computed at once and what was found is remembered, under
 // a key drawn at start.
 //
+// While someone guesses at a weak secret faster than one slot can compute, its owner passes if it was seen
+// since the start, and otherwise waits in the same queue.
+//
 // An argon2id hash takes longer than the decoy of an unknown client: that a client with an imported,
 // weak secret exists can be told by timing. Burning argon2id for every unknown id instead would hand
 // anyone the means to stop the node.
@@ -50,6 +53,7 @@ type verifier struct {
 	key     []byte
 	slots   chan struct{} // argon2id for clients in good standing
 	suspect chan struct{} // and for those over their budget of failures
+	wait    time.Duration // for a slot
 
 	mu    sync.Mutex
 	known map[[sha256.Size]byte]bool // (salt, hash, secret) under key: does the secret match?
@@ -58,8 +62,9 @@ type verifier struct {
 // maxKnown bounds the memory of argon2id results.
 const maxKnown = 4096
 
-func newVerifier() (*verifier, error) {
+func newVerifier(wait time.Duration) (*verifier, error) {
 	v := &verifier{
+		wait:    wait,
 		key:     make([]byte, 32),
 		slots:   make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		suspect: make(chan struct{}, 1),
@@ -116,6 +121,8 @@ func (v *verifier) weak(ctx context.Context, s *revoked.SecretHash, secret strin
 	if hit {
 		return ok, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, v.wait)
+	defer cancel()
 	lane := v.slots
 	if suspect {
 		lane = v.suspect
