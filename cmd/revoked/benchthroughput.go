@@ -81,11 +81,12 @@ func (r *benchRun) revoke(ctx context.Context) error {
 	}
 	baseline := subject
 	baseline.targets, baseline.tls, baseline.next = []string{r.baseline.addr}, r.baseline.tls, anyOf(r.flags.pairs)
-	// More pairs than any machine of this size revokes in one turn.
-	pool := uint64(r.flags.duration.Seconds() * 12_000)
-	pool = min(max(pool, uint64(r.flags.connections)), 1_000_000)
+	pool, err := r.revocationPool(ctx, subject)
+	if err != nil {
+		return err
+	}
 	m := &benchMeasure{Name: "revoke", What: "revocations of live pairs, all nodes", Unit: "1/s"}
-	err := r.turns(ctx, m, subject, baseline, func(l *load) error {
+	err = r.turns(ctx, m, subject, baseline, func(l *load) error {
 		p, err := r.fresh(ctx, pool)
 		if err != nil {
 			return err
@@ -99,6 +100,22 @@ func (r *benchRun) revoke(ctx context.Context) error {
 	m.goal("ratio >= 0.5", *m.Ratio >= 0.5 && m.Failures == 0)
 	r.add(m)
 	return nil
+}
+
+// revocationPool warms the nodes up and returns how many pairs a turn needs: more than it can revoke.
+func (r *benchRun) revocationPool(ctx context.Context, subject load) (uint64, error) {
+	const warm = 5000
+	p, err := r.fresh(ctx, warm)
+	if err != nil {
+		return 0, err
+	}
+	subject.next, subject.duration = p.each, min(r.flags.duration, time.Second)
+	got, err := subject.run(ctx)
+	if err != nil {
+		return 0, err
+	}
+	pool := uint64(2 * got.rate() * r.flags.duration.Seconds())
+	return min(max(pool, warm), 1_000_000), nil
 }
 
 // fresh registers n more pairs and returns them.

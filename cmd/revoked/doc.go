@@ -6,8 +6,8 @@
 // it failed, 2 for a negative answer and 64 when the command line was wrong.
 //
 // It never takes a token or a secret from the command line, where every user of the machine could
-// read it, and never prints one, with a single exception: dev, which made the secrets itself a moment
-// ago, shows them to the newcomer who started it.
+// read it, and prints none but secrets that were made a moment ago: dev shows those of its clients to
+// the newcomer who started it, client create and client rotate-secret show a new one this once.
 //
 // What is dangerous: server creates and owns data_dir; cert and keygen write private keys (mode 0600,
 // never over a file that is there unless forced).
