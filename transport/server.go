@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +46,7 @@ func (t *Transport) handle(w http.ResponseWriter, r *http.Request) {
 	t.wg.Add(1)
 	t.mu.Unlock()
 	defer t.wg.Done()
+	defer t.confess(r)
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		WriteError(w, http.StatusMethodNotAllowed, 0, "calls between nodes are POST")
@@ -61,6 +63,20 @@ func (t *Transport) handle(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = &boundedBody{ReadCloser: r.Body, max: t.cfg.MaxBody, left: t.cfg.MaxBody}
 	t.cfg.Handler.ServeHTTP(w, r)
+}
+
+// confess logs a panic of the handler as the defect that it is; net/http then breaks the call off and
+// the caller learns nothing of its outcome.
+func (t *Transport) confess(r *http.Request) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v != http.ErrAbortHandler {
+		t.log.Error("a call from another node made the handler panic", "path", r.URL.Path, "peer", PeerNode(r),
+			"panic", v, "stack", string(debug.Stack()))
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // A boundedBody fails with ErrTooLarge beyond its limit, until ServeStream lifts it.
