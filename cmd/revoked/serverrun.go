@@ -155,7 +155,7 @@ func (s *server) stop() error {
 	go func() { done <- s.stopParts(ctx) }()
 	select {
 	case err := <-done:
-		if err == nil {
+		if err == nil && s.api != nil {
 			s.log.Info("stopped")
 		}
 		return err
@@ -238,15 +238,24 @@ func (s *server) listen() (*serverPorts, error) {
 			continue
 		}
 		ln, err := net.Listen("tcp", l.addr)
-		if errors.Is(err, syscall.EADDRINUSE) {
-			err = fmt.Errorf("%s: %s is in use by another process; stop that one or choose another port", s.cfg.where(l.key), l.addr)
-		} else if err != nil {
-			err = fmt.Errorf("%s: cannot listen on %s: %w", s.cfg.where(l.key), l.addr, err)
-		}
 		if err != nil {
-			return nil, errors.Join(err, p.close())
+			return nil, errors.Join(s.listenError(l.key, l.addr, err), p.close())
 		}
 		*l.at = ln
 	}
+	// Gossip binds its own ports, but only once the node is in a cluster: too late to be told.
+	for _, network := range []string{"tcp", "udp"} {
+		if err := tryListen(network, s.cfg.GossipAddr); err != nil {
+			return nil, errors.Join(s.listenError("gossip_addr", s.cfg.GossipAddr, err), p.close())
+		}
+	}
 	return &p, nil
+}
+
+// listenError says which setting names an address that cannot be listened on.
+func (s *server) listenError(key, addr string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s: %s is in use by another process; stop that one or choose another port", s.cfg.where(key), addr)
+	}
+	return fmt.Errorf("%s: cannot listen on %s: %w", s.cfg.where(key), addr, err)
 }
