@@ -63,14 +63,14 @@ const (
 // its own copy, until when, and which indexes are therefore final. It is a pure state machine: the
 // caller holds one lock around every method, and brings the time.
 //
-// Invariants: bounds only grow while their holder lives; acked only grows; an index is acknowledged
-// only when no booking is left whose holder has not applied it.
+// Invariants: bounds only grow until their holder says that it has dropped what they stand for; acked
+// only grows; an index is acknowledged only when no booking is left whose holder has not applied it.
 type leaseTable struct {
 	term   uint64
 	epoch  uint64 // index of the term's first command
 	length time.Duration
 
-	acked   uint64 // highest index that was acknowledged
+	acked   uint64 // highest index that was acknowledged in this term
 	books   map[raft.ServerID]*booking
 	waiting []*leaseWaiter
 }
@@ -82,7 +82,9 @@ type booking struct {
 	applied   uint64
 	inherited instant // until when a lease of an earlier term may last; 0: cleared
 	past      []oldBoot
-	barred    bool // its removal is under way: no new lease
+	barred    bool   // its removal is under way: no new lease
+	booked    uint64 // highest nonce that was booked under boot
+	dropped   uint64 // under boot it refuses every grant up to this nonce
 
 	lapses   []instant // when its booking ran out before it was renewed
 	keptUp   instant   // since when it has been keeping up, after two lapses
@@ -104,7 +106,7 @@ type leaseWaiter struct {
 // newLeaseTable begins a term whose first command, at index epoch, has been applied here at now. Every
 // member is booked for the longest lease that an earlier leader can have granted.
 func newLeaseTable(term, epoch uint64, now instant, length, longest time.Duration, members []raft.ServerID) *leaseTable {
-	t := &leaseTable{term: term, epoch: epoch, length: length, acked: epoch, books: map[raft.ServerID]*booking{}}
+	t := &leaseTable{term: term, epoch: epoch, length: length, books: map[raft.ServerID]*booking{}}
 	for _, m := range members {
 		t.books[m] = &booking{inherited: now.add(boundAfter(longest)), lastSeen: now}
 	}
@@ -122,7 +124,7 @@ func (t *leaseTable) addMember(id raft.ServerID, now instant) {
 func (t *leaseTable) setLength(l time.Duration) { t.length = l }
 
 // admit decides on an ask and, if it is admitted, books the member before it returns, whether or not a
-// grant will be sent. longestWait is how long an index may wait before it bars those that are behind it.
+// grant will be sent.
 func (t *leaseTable) admit(now instant, a leaseAsk) refusalReason {
 	b := t.books[a.server]
 	if b == nil {
@@ -130,7 +132,8 @@ func (t *leaseTable) admit(now instant, a leaseAsk) refusalReason {
 	}
 	t.adopt(a)
 	t.report(now, a.server, a.boot, a.applied)
-	if b.barred {
+	b.dropped = max(b.dropped, a.dropped)
+	if b.barred || a.nonce <= b.dropped { // its removal is under way, or it would not take the grant
 		return refusedReturned
 	}
 	if a.applied < t.floor(now) {
@@ -140,6 +143,7 @@ func (t *leaseTable) admit(now instant, a leaseAsk) refusalReason {
 		return refusedLapsed
 	}
 	b.bound = max(b.bound, now.add(boundAfter(t.length)))
+	b.booked = max(b.booked, a.nonce)
 	return admitted
 }
 
@@ -191,10 +195,11 @@ func (t *leaseTable) report(now instant, id raft.ServerID, boot string, applied 
 		return
 	}
 	if b.boot != boot {
+		b.past = slices.DeleteFunc(b.past, func(o oldBoot) bool { return o.bound <= now })
 		if b.bound > now {
 			b.past = append(b.past, oldBoot{b.boot, b.bound})
 		}
-		b.boot, b.bound, b.applied = boot, 0, 0
+		b.boot, b.bound, b.applied, b.booked, b.dropped = boot, 0, 0, 0, 0
 	}
 	if applied < b.applied { // a report that was overtaken
 		return
@@ -205,10 +210,17 @@ func (t *leaseTable) report(now instant, id raft.ServerID, boot string, applied 
 	}
 }
 
-// giveBack ends a member's booking: it has said that it answers no more and takes no older grant.
-func (t *leaseTable) giveBack(id raft.ServerID, boot string) {
-	if b := t.books[id]; b != nil && b.boot == boot {
-		b.bound, b.inherited = 0, 0
+// giveBack ends a member's booking: it has said that it answers no more and refuses every grant up to
+// the nonce dropped. Its word can be overtaken by a later ask on another stream: what was booked for a
+// later nonce stays booked.
+func (t *leaseTable) giveBack(id raft.ServerID, boot string, dropped uint64) {
+	b := t.books[id]
+	if b == nil || b.boot != boot {
+		return
+	}
+	b.inherited, b.dropped = 0, max(b.dropped, dropped)
+	if b.booked <= dropped {
+		b.bound = 0
 	}
 }
 

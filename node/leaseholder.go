@@ -6,7 +6,8 @@ import "time"
 // lock around every method, and brings the time. Nothing of it is ever stored: after a restart the
 // boot id is another, and old grants name the old one.
 //
-// Invariant: a lease in force ends no later than length after the moment its ask was noted.
+// Invariants: a lease in force ends no later than length after the moment its ask was noted; while one
+// run of leases lasts, the member's copy holds everything that has been acknowledged.
 type leaseHolder struct {
 	boot string
 
@@ -20,6 +21,7 @@ type leaseHolder struct {
 	term     uint64
 	end      instant       // 0: no lease
 	wallSkew time.Duration // wall clock minus boot clock when the lease's ask was noted
+	run      uint64        // numbers the unbroken runs of leases; 0: none yet
 }
 
 // adopt follows a term: leases of older terms end here and now, and grants that are still under way
@@ -45,10 +47,13 @@ func (h *leaseHolder) ask(now instant, skew time.Duration) (nonce uint64) {
 }
 
 // grant takes a grant, or refuses it: it must answer the newest ask of this life, from a leader that
-// is not older than the one last followed.
-func (h *leaseHolder) grant(g leaseGrant) bool {
+// is not older than the one last followed. Where no lease is in force at now, a new run begins.
+func (h *leaseHolder) grant(now instant, skew time.Duration, g leaseGrant) bool {
 	if !h.open || g.boot != h.boot || g.nonce != h.nonce || g.nonce <= h.dropped || g.term < h.adopted || g.length <= 0 {
 		return false
+	}
+	if !h.valid(now, skew) {
+		h.run++
 	}
 	h.adopted, h.term, h.open = g.term, g.term, false
 	h.end, h.wallSkew = h.asked.add(g.length), h.skew
@@ -60,6 +65,13 @@ func (h *leaseHolder) grant(g leaseGrant) bool {
 // the machine may have been stopped without either of them noticing alone.
 func (h *leaseHolder) valid(now instant, skew time.Duration) bool {
 	return h.end != 0 && now < h.end.add(-leaseGuard) && (skew-h.wallSkew).Abs() <= leaseGuard
+}
+
+// covers reports whether the lease covers an answer whose state was read during the given run. A
+// lease that began after the state was read says nothing of that state: it may be older than what was
+// acknowledged while this member had no lease.
+func (h *leaseHolder) covers(now instant, skew time.Duration, run uint64) bool {
+	return run == h.run && h.valid(now, skew)
 }
 
 // left is how long the lease still lasts.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -19,7 +20,8 @@ type leases struct {
 
 	mu     sync.Mutex
 	holder leaseHolder
-	table  *leaseTable // nil unless this node's term is open
+	run    atomic.Uint64 // of the holder, for mark
+	table  *leaseTable   // nil unless this node's term is open
 	kick   chan struct{}
 	lost   bool   // the loss of the lease has been logged
 	reason string // why the last ask was refused
@@ -34,12 +36,24 @@ func (l *leases) skew(now instant) time.Duration {
 	return time.Duration(l.n.cfg.Now().UnixNano() - int64(now))
 }
 
-// valid reports whether this node may answer from its own copy. Call it after the copy was read.
+// valid reports whether a lease is in force now. Answers rest on covers.
 func (l *leases) valid() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
 	return l.holder.valid(now, l.skew(now))
+}
+
+// mark names the run of leases that is under way. Take it before the copy is read.
+func (l *leases) mark() uint64 { return l.run.Load() }
+
+// covers reports whether this node may answer from what it has read of its own copy since mark. Call
+// it after the copy was read.
+func (l *leases) covers(mark uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	return l.holder.covers(now, l.skew(now), mark)
 }
 
 // left is how long this node may still answer from its own copy.
@@ -77,8 +91,10 @@ func (l *leases) adopted() (term, dropped uint64) {
 func (l *leases) take(g leaseGrant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.holder.grant(g) {
+	now := l.now()
+	if l.holder.grant(now, l.skew(now), g) {
 		l.reason = ""
+		l.run.Store(l.holder.run)
 	}
 }
 
@@ -172,12 +188,12 @@ func (l *leases) report(id raft.ServerID, boot string, applied, adopted uint64) 
 	l.table.release(now)
 }
 
-// giveBack takes a member off the books.
-func (l *leases) giveBack(id raft.ServerID, boot string) {
+// giveBack takes a member off the books, which refuses every grant up to the nonce dropped.
+func (l *leases) giveBack(id raft.ServerID, boot string, dropped uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.table != nil {
-		l.table.giveBack(id, boot)
+		l.table.giveBack(id, boot, dropped)
 		l.table.release(l.now())
 	}
 }

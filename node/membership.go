@@ -258,9 +258,11 @@ func (n *Node) Leave(ctx context.Context) (uint64, error) {
 	if n.clusterID() == "" {
 		return 0, fmt.Errorf("%w: nothing to leave", revoked.ErrNoCluster)
 	}
-	giving, cancel := context.WithTimeout(ctx, n.cfg.HeartbeatTimeout)
-	n.reporter.giveBack(giving)
-	cancel()
+	if n.proposer.Load() == nil {
+		giving, cancel := context.WithTimeout(ctx, n.cfg.HeartbeatTimeout)
+		n.reporter.giveBack(giving)
+		cancel()
+	}
 	index, err := n.toLeader(ctx, &AdminRequest{Kind: AdminRequest_LEAVE, Server: string(n.self)})
 	if err != nil {
 		n.reporter.resume()

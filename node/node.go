@@ -129,7 +129,7 @@ func (n *Node) openData() (err error) {
 		return err
 	}
 	n.leases = newLeases(n)
-	n.reporter = &reporter{n: n}
+	n.reporter = newReporter(n)
 	n.peers = newPeers(n.self, 3*n.cfg.HeartbeatTimeout)
 	n.stamps = newStampClock(n.cfg.Now, string(n.self))
 	return nil
@@ -280,9 +280,11 @@ func (n *Node) Close(ctx context.Context) error {
 				n.log.Info("stopping as leader", "reason", err)
 			}
 		}
-		giving, cancel := context.WithTimeout(ctx, n.cfg.HeartbeatTimeout)
-		n.reporter.giveBack(giving)
-		cancel()
+		if n.clusterID() != "" && n.proposer.Load() == nil {
+			giving, cancel := context.WithTimeout(ctx, n.cfg.HeartbeatTimeout)
+			n.reporter.giveBack(giving)
+			cancel()
+		}
 		n.closed = n.release()
 	})
 	return n.closed

@@ -15,7 +15,8 @@ type peers struct {
 	silence time.Duration // a member that said nothing for so long is not reachable
 
 	mu      sync.Mutex
-	began   time.Time // when this term began to lead
+	highest map[raft.ServerID]uint64 // applied by each instance as far as this process has ever heard
+	began   time.Time                // when this term began to lead
 	members map[raft.ServerID]raft.Server
 	self    raft.ServerID
 	heard   map[raft.ServerID]*peerState
@@ -34,7 +35,7 @@ type peerState struct {
 }
 
 func newPeers(self raft.ServerID, silence time.Duration) *peers {
-	return &peers{self: self, silence: silence, heard: map[raft.ServerID]*peerState{}, members: map[raft.ServerID]raft.Server{}}
+	return &peers{self: self, silence: silence, heard: map[raft.ServerID]*peerState{}, highest: map[raft.ServerID]uint64{}, members: map[raft.ServerID]raft.Server{}}
 }
 
 // lead begins a term: what earlier terms heard counts no more.
@@ -79,6 +80,14 @@ func (p *peers) open(id raft.ServerID, stream uint64, who *Hello, boot string) {
 	p.heard[id] = st
 }
 
+// rolledBack reports whether an instance has come back with a log that ends below what it had applied:
+// an old image of its disk. It may have forgotten a vote, too.
+func (p *peers) rolledBack(id raft.ServerID, lastIndex uint64) (had uint64, back bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.highest[id], lastIndex < p.highest[id]
+}
+
 // observe takes one report.
 func (p *peers) observe(id raft.ServerID, stream uint64, now time.Time, r *Report, diverged string) {
 	p.mu.Lock()
@@ -87,6 +96,7 @@ func (p *peers) observe(id raft.ServerID, stream uint64, now time.Time, r *Repor
 	if st == nil || st.stream != stream {
 		return
 	}
+	p.highest[id] = max(p.highest[id], r.Applied)
 	st.applied, st.lastIndex, st.lastTerm, st.at, st.diverged = r.Applied, r.LastIndex, r.LastTerm, now, diverged
 }
 

@@ -248,7 +248,10 @@ func (p *proposer) succeed(ctx context.Context, batch []*submission, out *fsm.Ou
 	committed := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, p.n.cfg.RequestTimeout)
 	defer cancel()
-	err := p.n.leases.acknowledge(ctx, p.term, out.Index)
+	err := fmt.Errorf("%w: committed at index %d in a later term than it was proposed for", revoked.ErrOutcomeUnknown, out.Index)
+	if term == p.term { // else the books of p.term know nothing of the leases granted since
+		err = p.n.leases.acknowledge(ctx, p.term, out.Index)
+	}
 	p.n.metrics.propagation.Observe(time.Since(committed).Seconds())
 	for _, s := range final {
 		s.finish(out.Index, err)

@@ -23,16 +23,18 @@ func (n *Node) Peek(d revoked.Digest) (revoked.Record, error) {
 // the leader's word, given through an entry that was proposed after the question, and applied here
 // before the record is read again. One call serves all questions that wait when it is sent.
 func (n *Node) Status(ctx context.Context, d revoked.Digest) (revoked.Status, error) {
+	mark := n.leases.mark()
 	st, err := n.judge(d)
 	if err != nil {
 		return revoked.Status{}, err
 	}
-	// The record has been read: only now is the clock compared with the end of the lease.
+	// The record has been read: only now is the clock compared with the end of the lease, of a lease
+	// that was in force without a break since before the record was read.
 	switch {
 	case st.Verdict == revoked.Dead:
 		n.metrics.local.WithLabelValues("dead").Inc()
 		return st, nil
-	case st.Verdict != revoked.Unknown && n.leases.valid():
+	case st.Verdict != revoked.Unknown && n.leases.covers(mark):
 		n.metrics.local.WithLabelValues("leased").Inc()
 		return st, nil
 	case st.Verdict == revoked.Unknown:

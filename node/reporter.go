@@ -19,9 +19,14 @@ import (
 type reporter struct {
 	n *Node
 
+	giving atomic.Bool   // the lease goes back: nothing is asked any more
+	given  chan struct{} // a leader has taken it off the books
+
 	mu      sync.Mutex
 	current *reportStream // nil: none is open
 }
+
+func newReporter(n *Node) *reporter { return &reporter{n: n, given: make(chan struct{}, 1)} }
 
 // A reportStream is the stream to one leader.
 type reportStream struct {
@@ -30,9 +35,6 @@ type reportStream struct {
 	stream *transport.Stream
 	term   atomic.Uint64 // the leader's, once it has said it
 	wake   chan struct{} // something is to be said at once
-	giving atomic.Bool   // the lease goes back: nothing is asked any more
-	given  chan struct{} // closed when the leader has taken it off the books
-	once   sync.Once
 }
 
 const reportInterval = 200 * time.Millisecond
@@ -79,7 +81,7 @@ func (r *reporter) reportTo(ctx context.Context, addr raft.ServerAddress) error 
 	if err != nil {
 		return err
 	}
-	s := &reportStream{n: r.n, addr: addr, stream: stream, wake: make(chan struct{}, 1), given: make(chan struct{})}
+	s := &reportStream{n: r.n, addr: addr, stream: stream, wake: make(chan struct{}, 1)}
 	ended := make(chan error, 1)
 	go func() { ended <- s.read() }()
 	defer func() {
@@ -112,7 +114,7 @@ func (s *reportStream) send(ctx context.Context, ended chan error) error {
 		switch {
 		case first:
 			rep.Who, rep.BootId = n.hello(), n.boot
-		case s.giving.Load():
+		case n.reporter.giving.Load():
 			n.leases.drop()
 			rep.GiveBack = true
 			_, rep.DroppedNonce = n.leases.adopted()
@@ -180,11 +182,17 @@ func (s *reportStream) hear(reply *ReportReply) error {
 		n.leases.refused(reply.Refused)
 	}
 	switch {
+	case reply.RolledBack != "":
+		n.fatal(fmt.Errorf("%w: this data directory was rolled back to an older image (%s): move it away and let the node join as a new instance", revoked.ErrConflict, reply.RolledBack))
+		return revoked.ErrConflict
 	case reply.NotMember:
 		n.removed()
 		return fmt.Errorf("%w: not a member", revoked.ErrForbidden)
 	case reply.GivenBack:
-		s.once.Do(func() { close(s.given) })
+		select {
+		case n.reporter.given <- struct{}{}:
+		default:
+		}
 	case reply.Nonce != 0:
 		n.leases.take(leaseGrant{term: reply.Term, nonce: reply.Nonce, boot: string(reply.BootId), length: time.Duration(reply.Length)})
 	case reply.Term != 0:
@@ -202,29 +210,22 @@ func (s *reportStream) nudge() {
 	}
 }
 
-// resume asks for leases again after a giveBack that led to nothing.
-func (r *reporter) resume() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.current != nil {
-		r.current.giving.Store(false)
-	}
-}
-
-// giveBack ends this node's lease and waits, for a short while, until the leader has taken
-// it off the books: then nobody waits for this node after it has stopped.
+// giveBack ends this node's lease for good and waits, until ctx ends, until the leader, perhaps one
+// that is just being elected, has taken it off the books: then nobody waits for this node after it
+// has stopped.
 func (r *reporter) giveBack(ctx context.Context) {
+	r.giving.Store(true)
 	r.n.leases.drop()
 	r.mu.Lock()
-	s := r.current
-	r.mu.Unlock()
-	if s == nil {
-		return
+	if r.current != nil {
+		r.current.nudge()
 	}
-	s.giving.Store(true)
-	s.nudge()
+	r.mu.Unlock()
 	select {
-	case <-s.given:
+	case <-r.given:
 	case <-ctx.Done():
 	}
 }
+
+// resume asks for leases again, after a giveBack that led to nothing.
+func (r *reporter) resume() { r.giving.Store(false) }

@@ -83,6 +83,11 @@ func (s *reportSession) open(ctx context.Context, peer string) bool {
 		s.refuse(ctx)
 		return false
 	}
+	if had, back := s.n.peers.rolledBack(s.id, rep.LastIndex); back {
+		s.n.log.Error("a member came back with an older data directory", "server", s.id, "had_applied", had, "log_ends", rep.LastIndex)
+		s.reply(&ReportReply{RolledBack: fmt.Sprintf("it had applied index %d, its log ends at %d", had, rep.LastIndex)})
+		return false
+	}
 	s.n.peers.open(s.id, s.number, rep.Who, s.boot)
 	s.take(ctx, &rep)
 	return s.reply(&ReportReply{Term: s.p.term})
@@ -109,7 +114,7 @@ func (s *reportSession) take(ctx context.Context, rep *Report) {
 	case diverged != "":
 		s.reply(&ReportReply{Diverged: diverged, Refused: string(refusedDiverged)})
 	case rep.GiveBack:
-		n.leases.giveBack(s.id, s.boot)
+		n.leases.giveBack(s.id, s.boot, rep.DroppedNonce)
 		s.reply(&ReportReply{GivenBack: true})
 	case rep.Nonce != 0:
 		s.wg.Go(func() { s.answer(ctx, rep) })

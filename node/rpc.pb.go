@@ -831,9 +831,10 @@ type ReportReply struct {
 	// A grant, when nonce is not 0.
 	Nonce         uint64 `protobuf:"varint,4,opt,name=nonce,proto3" json:"nonce,omitempty"`
 	BootId        []byte `protobuf:"bytes,5,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
-	Length        int64  `protobuf:"varint,6,opt,name=length,proto3" json:"length,omitempty"`                        // nanoseconds
-	Refused       string `protobuf:"bytes,7,opt,name=refused,proto3" json:"refused,omitempty"`                       // why an ask was not admitted
-	GivenBack     bool   `protobuf:"varint,8,opt,name=given_back,json=givenBack,proto3" json:"given_back,omitempty"` // the lease is off the books
+	Length        int64  `protobuf:"varint,6,opt,name=length,proto3" json:"length,omitempty"`                          // nanoseconds
+	Refused       string `protobuf:"bytes,7,opt,name=refused,proto3" json:"refused,omitempty"`                         // why an ask was not admitted
+	GivenBack     bool   `protobuf:"varint,8,opt,name=given_back,json=givenBack,proto3" json:"given_back,omitempty"`   // the lease is off the books
+	RolledBack    string `protobuf:"bytes,9,opt,name=rolled_back,json=rolledBack,proto3" json:"rolled_back,omitempty"` // the data directory is older than what this instance had: what and by how much
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -924,6 +925,13 @@ func (x *ReportReply) GetGivenBack() bool {
 	return false
 }
 
+func (x *ReportReply) GetRolledBack() string {
+	if x != nil {
+		return x.RolledBack
+	}
+	return ""
+}
+
 var File_node_rpc_proto protoreflect.FileDescriptor
 
 const file_node_rpc_proto_rawDesc = "" +
@@ -1004,7 +1012,7 @@ const file_node_rpc_proto_rawDesc = "" +
 	" \x01(\x04R\x05nonce\x12!\n" +
 	"\fadopted_term\x18\v \x01(\x04R\vadoptedTerm\x12#\n" +
 	"\rdropped_nonce\x18\f \x01(\x04R\fdroppedNonce\x12\x1b\n" +
-	"\tgive_back\x18\r \x01(\bR\bgiveBack\"\xdc\x01\n" +
+	"\tgive_back\x18\r \x01(\bR\bgiveBack\"\xfd\x01\n" +
 	"\vReportReply\x12\x1d\n" +
 	"\n" +
 	"not_member\x18\x01 \x01(\bR\tnotMember\x12\x1a\n" +
@@ -1015,7 +1023,9 @@ const file_node_rpc_proto_rawDesc = "" +
 	"\x06length\x18\x06 \x01(\x03R\x06length\x12\x18\n" +
 	"\arefused\x18\a \x01(\tR\arefused\x12\x1d\n" +
 	"\n" +
-	"given_back\x18\b \x01(\bR\tgivenBackB\x0eZ\frevoked/nodeb\x06proto3"
+	"given_back\x18\b \x01(\bR\tgivenBack\x12\x1f\n" +
+	"\vrolled_back\x18\t \x01(\tR\n" +
+	"rolledBackB\x0eZ\frevoked/nodeb\x06proto3"
 
 var (
 	file_node_rpc_proto_rawDescOnce sync.Once

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Runs the built binary as a newcomer would: dev, the printed curl lines, the command line tool, Ctrl-C.
+# Usage: smoke.sh BINARY
+set -euo pipefail
+binary=$(realpath "$1")
+dir=$(mktemp -d)
+port=$((20000 + RANDOM % 5000))
+pid=
+cleanup() {
+	[ -z "$pid" ] || kill -INT "$pid" 2>/dev/null || true
+	[ -z "$pid" ] || wait "$pid" 2>/dev/null || true
+	rm -rf "$dir"
+}
+trap cleanup EXIT
+fail() { printf 'smoke: %s\n' "$*" >&2; cat "$dir/out" >&2; exit 1; }
+
+# Job control gives the program a group of its own, so that SIGINT reaches it as Ctrl-C would.
+set -m
+"$binary" dev --dir "$dir/dev" --api-port "$port" >"$dir/out" 2>&1 &
+pid=$!
+set +m
+for _ in $(seq 300); do
+	[ -f "$dir/dev/dev.json" ] && break
+	kill -0 "$pid" 2>/dev/null || fail "dev ended by itself"
+	sleep 0.1
+done
+[ -f "$dir/dev/dev.json" ] || fail "dev was not ready within 30 s"
+
+answers=$(grep '^curl' "$dir/out" | sh)
+printf '%s\n' "$answers"
+[ "$(grep -c '^{}$' <<<"$answers")" = 1 ] || fail "the revocation did not answer {}"
+[ "$(grep -c '"active":true' <<<"$answers")" = 1 ] || fail "the token was not active before"
+[ "$(tail -n 1 <<<"$answers")" = '{"active":false}' ] || fail "the token was not inactive afterwards"
+
+eval "$(grep '^export' "$dir/out")"
+"$binary" members || fail "members"
+"$binary" status >/dev/null || fail "status"
+printf 'no-such-token' | "$binary" token introspect - >/dev/null && fail "introspect of an unknown token ended with 0" || [ $? = 2 ] || fail "introspect of an unknown token did not end with 2"
+"$binary" no-such-command >/dev/null 2>&1 && fail "an unknown command ended with 0" || [ $? = 64 ] || fail "an unknown command did not end with 64"
+
+kill -INT "$pid"
+wait "$pid" || fail "Ctrl-C ended dev with $?"
+pid=
+if pgrep -f "$dir/dev/" >/dev/null; then fail "Ctrl-C left processes behind"; fi
+echo "smoke: ok"
