@@ -203,6 +203,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	if pending && !f.failed.bad.Load() {
 		t.commit()
 	}
+	t.close()
 	if f.failed.bad.Load() {
 		for i := range out {
 			if _, isErr := out[i].(error); !isErr {

@@ -30,6 +30,7 @@ type machine struct {
 	changes *changes
 	mu      sync.Mutex
 	fatal   []error
+	cache   int64 // 0: the default
 }
 
 type changes struct {
@@ -69,7 +70,7 @@ func empty(t testing.TB) *machine {
 func (m *machine) open() {
 	m.t.Helper()
 	m.changes = &changes{tokens: map[revoked.Digest]int{}, grants: map[string]int{}}
-	f, err := fsm.Open(fsm.Config{Dir: m.dir, CacheBytes: 8 << 20, Changes: m.changes, Fatal: m.onFatal})
+	f, err := fsm.Open(fsm.Config{Dir: m.dir, CacheBytes: m.cache, Changes: m.changes, Fatal: m.onFatal})
 	if err != nil {
 		m.t.Fatalf("open: %v", err)
 	}

@@ -20,6 +20,7 @@ import (
 const (
 	defaultCacheBytes = 64 << 20
 	memTableBytes     = 32 << 20
+	memTablesHeld     = 2 // one that is written to, one that is flushed
 	currentFile       = "CURRENT" // names the generation directory in use
 	generationPrefix  = "state-"
 	checkpointDir     = "checkpoints"
@@ -41,7 +42,8 @@ func openStore(dir string, cacheBytes int64, log *slog.Logger, fatal func(error)
 	if cacheBytes <= 0 {
 		cacheBytes = defaultCacheBytes
 	}
-	cache := pebble.NewCache(cacheBytes)
+	// Pebble takes the memory of its memtables out of the cache.
+	cache := pebble.NewCache(cacheBytes + memTablesHeld*memTableBytes)
 	opts := pebbleOptions(cache, log, fatal)
 	db, err := pebble.Open(dir, opts)
 	if err != nil {

@@ -19,6 +19,7 @@ type tx struct {
 	f     *FSM
 	s     *store
 	b     *pebble.Batch // nil: dry
+	it    *pebble.Iterator
 	cells map[string][]byte
 	err   error
 	dirty bool
@@ -63,11 +64,49 @@ func (t *tx) get(key []byte) []byte {
 	if v, ok := t.cells[string(key)]; ok {
 		return v
 	}
-	v, err := t.s.get(key)
-	if err != nil {
-		t.fail(err)
+	if t.b == nil {
+		v, err := t.s.get(key)
+		if err != nil {
+			t.fail(err)
+		}
+		return v
 	}
-	return v
+	return t.seek(key)
+}
+
+// seek reads a committed row through one iterator that serves the whole tx. Most rows that Apply asks
+// for are not there, and DB.Get does not ask the filters of the last level; this does.
+func (t *tx) seek(key []byte) []byte {
+	if t.it == nil {
+		it, err := t.s.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
+		if err != nil {
+			t.fail(fmt.Errorf("read row: %w", err))
+			return nil
+		}
+		t.it = it
+	}
+	if !t.it.SeekPrefixGE(key) {
+		if err := t.it.Error(); err != nil {
+			t.fail(fmt.Errorf("read row: %w", err))
+		}
+		return nil
+	}
+	v, err := t.it.ValueAndErr()
+	if err != nil {
+		t.fail(fmt.Errorf("read row: %w", err))
+		return nil
+	}
+	return append(make([]byte, 0, len(v)), v...)
+}
+
+// close lets go of what a tx holds; commit does it too.
+func (t *tx) close() {
+	if t.it != nil {
+		if err := t.it.Close(); err != nil {
+			t.fail(fmt.Errorf("read rows: %w", err))
+		}
+		t.it = nil
+	}
 }
 
 // put replaces a row of the state; old is what get returned. It keeps val.
@@ -304,6 +343,7 @@ func (t *tx) event(e revoked.Event) {
 
 // commit writes everything and publishes it: rows, then memory, then Changes, then the applied index.
 func (t *tx) commit() {
+	t.close()
 	if t.err == nil {
 		t.set([]byte{famApplied}, t.applied.append(nil))
 	}
