@@ -97,12 +97,15 @@ func stagePhantom(t *testing.T, wrap func(*fastPort) raft.Transport) (deposed, l
 	// The write is either refused or in the log before the rest of the network opens.
 	stored := time.NewTicker(time.Millisecond)
 	defer stored.Stop()
+	stop := time.After(longStop)
 	for refused := false; !refused && deposed.raft.LastIndex() == last; {
 		select {
 		case phantom = <-done:
 			refused = true
 			done <- phantom
 		case <-stored.C:
+		case <-stop:
+			t.Fatal("the write was neither refused nor stored")
 		}
 	}
 	network.set(nil)
