@@ -118,7 +118,7 @@ func (c *benchCluster) register(ctx context.Context, t benchTokens, low, high ui
 	for i := range streams {
 		from, to := low+(high-low)*i/streams, low+(high-low)*(i+1)/streams
 		go func() {
-			err := c.registerStream(ctx, int(i), newPairReader(t, from, to), to-from)
+			err := c.registerAll(ctx, int(i), t, from, to)
 			if err != nil {
 				cancel(err)
 			}
@@ -131,11 +131,24 @@ func (c *benchCluster) register(ctx context.Context, t benchTokens, low, high ui
 	return time.Since(start), context.Cause(ctx)
 }
 
-// registerStream sends one stream to node i.
-func (c *benchCluster) registerStream(ctx context.Context, i int, pairs io.Reader, want uint64) error {
-	if want == 0 {
-		return nil
+// registerAll sends the pairs from low up to high to node i, again where some failed: those that are
+// known already stay as they are.
+func (c *benchCluster) registerAll(ctx context.Context, i int, t benchTokens, low, high uint64) error {
+	const tries = 5
+	var err error
+	for range tries {
+		if low == high {
+			return nil
+		}
+		if err = c.registerStream(ctx, i, newPairReader(t, low, high), high-low); err == nil || ctx.Err() != nil {
+			return err
+		}
 	}
+	return err
+}
+
+// registerStream sends one stream to node i. It fails unless every pair is registered then.
+func (c *benchCluster) registerStream(ctx context.Context, i int, pairs io.Reader, want uint64) error {
 	resp, addr, err := c.client("issuer", i).open(ctx, call{
 		what: "register pairs", method: http.MethodPost, path: "/v1/grants?results=errors",
 		contentType: "application/x-ndjson", accept: "application/x-ndjson", stream: pairs,
@@ -144,6 +157,7 @@ func (c *benchCluster) registerStream(ctx context.Context, i int, pairs io.Reade
 		return err
 	}
 	defer resp.Body.Close()
+	var failure string
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
 		var l resultLine
@@ -152,9 +166,9 @@ func (c *benchCluster) registerStream(ctx context.Context, i int, pairs io.Reade
 		}
 		switch {
 		case l.Lines == nil:
-			return fmt.Errorf("register pairs at %s: line %d: %s: %s", addr, l.Line, printable(l.Error), printable(l.Detail))
-		case l.Registered != want:
-			return fmt.Errorf("register pairs at %s: %d of %d registered", addr, l.Registered, want)
+			failure = first(failure, fmt.Sprintf("line %d: %s: %s", l.Line, printable(l.Error), printable(l.Detail)))
+		case l.Registered+l.Known != want:
+			return fmt.Errorf("register pairs at %s: %d of %d registered; %s", addr, l.Registered+l.Known, want, failure)
 		default:
 			return nil
 		}

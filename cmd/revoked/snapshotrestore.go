@@ -58,4 +58,3 @@ func snapshotRestoreCommand() *cobra.Command {
 	}
 	return cmd
 }
-
