@@ -31,7 +31,7 @@ import (
 // rawMark begins every raw token, and secretMark every secret of these tests: neither may be found in a
 // log, a metric or a file.
 const (
-	rawMark    = "raw."
+	rawMark    = "raw~"
 	secretMark = "Secret-of-"
 )
 

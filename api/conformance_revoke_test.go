@@ -87,7 +87,7 @@ func happyRows() []row {
 		{id: "HP-01", level: "RFC 7009 2.2", says: "a client revokes its access token", ask: at1, status: 200, dead: pair},
 		{id: "HP-03", level: "RFC 7009 2", says: "a client revokes its refresh token", ask: ask{who: "c1", body: "token={RT1}"}, status: 200, dead: pair},
 		{id: "HP-04", level: "RFC 7009 2.2", says: "a revocation repeated", ask: at1, status: 200, dead: pair, after: again(at1)},
-		{id: "HP-05", level: "RFC 7009 2.2", says: "a token that was never issued", ask: ask{who: "c1", body: "token=raw.never-issued"}, status: 200},
+		{id: "HP-05", level: "RFC 7009 2.2", says: "a token that was never issued", ask: ask{who: "c1", body: "token=raw~never-issued"}, status: 200},
 		{id: "HP-07", level: "RFC 7009 2.1", says: "an access token without a refresh token", ask: ask{who: "c1", body: "token={AT3}"}, status: 200, dead: "AT3"},
 		{id: "HP-08", level: "RFC 6749 2.3.1", says: "client_secret_post", ask: ask{body: "client_id=c1&client_secret={secret:c1}&token={AT1}"}, status: 200, dead: pair},
 		{id: "HP-09", level: "contract 2", says: "an administrator revokes the token of another", ask: ask{who: "adm", body: "token={AT2}"}, status: 200, dead: "AT2 RT2"},
@@ -100,7 +100,9 @@ func happyRows() []row {
 }
 
 func hintRows() []row {
-	hint := func(token, hint string) ask { return ask{who: "c1", body: "token={" + token + "}&token_type_hint=" + hint} }
+	hint := func(token, hint string) ask {
+		return ask{who: "c1", body: "token={" + token + "}&token_type_hint=" + hint}
+	}
 	rows := []row{
 		{id: "HT-01", level: "RFC 7009 2.1", says: "a right hint for an access token", ask: hint("AT1", "access_token"), status: 200, dead: pair},
 		{id: "HT-02", level: "RFC 7009 2.1", says: "a right hint for a refresh token", ask: hint("RT1", "refresh_token"), status: 200, dead: pair},
@@ -117,7 +119,7 @@ func hintRows() []row {
 	}
 	for _, h := range []string{"access_token", "refresh_token", "banana", "ACCESS_TOKEN", "", "id_token", "pct"} {
 		rows = append(rows, row{id: "HT-10", level: "RFC 7009 2.2", says: "an unknown token with the hint '" + h + "'",
-			ask: ask{who: "c1", body: "token=raw.unknown&token_type_hint=" + h}, status: 200})
+			ask: ask{who: "c1", body: "token=raw~unknown&token_type_hint=" + h}, status: 200})
 	}
 	return rows
 }
@@ -182,9 +184,9 @@ func ownerRows() []row {
 		{id: "OW-05", level: "RFC 7009 2.1", says: "a public client that may revoke, a foreign token", ask: ask{body: "client_id=pub2&token={AT1}"}, status: 400, code: "invalid_grant"},
 		{id: "OW-06", level: "RFC 6749 5.2", says: "a disabled client with the right secret", ask: ask{who: "cd", body: "token={ATd}"}, status: 401, code: "invalid_client"},
 		{id: "OW-07", level: "RFC 9701 3", says: "a resource server", ask: ask{who: "rs1", body: "token={AT1}"}, status: 400, code: "unauthorized_client"},
-		{id: "OW-07", level: "RFC 9701 3", says: "a resource server, an unknown token", ask: ask{who: "rs1", body: "token=raw.unknown"}, status: 400, code: "unauthorized_client"},
+		{id: "OW-07", level: "RFC 9701 3", says: "a resource server, an unknown token", ask: ask{who: "rs1", body: "token=raw~unknown"}, status: 400, code: "unauthorized_client"},
 		{id: "OW-07", level: "contract 2", says: "an issuer", ask: ask{who: "iss", body: "token={AT1}"}, status: 400, code: "unauthorized_client"},
-		{id: "OW-08", level: "contract 2", says: "an administrator revokes an unknown token", ask: ask{who: "adm", body: "token=raw.unknown"}, status: 200},
+		{id: "OW-08", level: "contract 2", says: "an administrator revokes an unknown token", ask: ask{who: "adm", body: "token=raw~unknown"}, status: 200},
 		{id: "OW-15", level: "RFC 7009 2.1", says: "names that come in headers are ignored", ask: ask{body: "token={AT1}", header: spoof}, status: 401, code: "invalid_client"},
 		{id: "OW-15", level: "RFC 7009 2.1", says: "names that come in headers change no credentials", ask: ask{who: "c2", body: "token={AT1}", header: spoof}, status: 400, code: "invalid_grant"},
 		{id: "contract", level: "2 \"foreign and already dead: 200\"", says: "a foreign token of a revoked grant", ask: c1, status: 200, dead: pair,
