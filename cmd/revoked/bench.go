@@ -102,6 +102,8 @@ func (b *benchFlags) check() (asJSON bool, err error) {
 	switch {
 	case b.pairs < 100 || b.pairs > maxBenchPairs:
 		return false, usageError("--pairs takes 100 to %d", maxBenchPairs)
+	case b.nodes < 1 || b.nodes > maxDevNodes:
+		return false, usageError("--nodes takes 1 to %d", maxDevNodes)
 	case b.connections < 1 || b.connections > maxBenchConnections:
 		return false, usageError("--connections takes 1 to %d", maxBenchConnections)
 	case b.rounds < 1 || b.rounds > maxBenchRounds:
