@@ -159,14 +159,15 @@ func checkSettings(s revoked.Settings) error {
 	return nil
 }
 
-// bootstrap gives a new cluster its id, settings and first clients.
+// bootstrap gives a new cluster its id, settings and first clients. What is malformed is left out: the
+// program checks its files before it proposes them.
 func (t *tx) bootstrap(m *Bootstrap) {
 	if t.clusterID() != "" || m.ClusterId == "" {
 		return
 	}
 	t.putClusterID(m.ClusterId)
 	s := revoked.DefaultSettings()
-	if m.Settings != nil {
+	if m.Settings != nil && checkSettings(settingsOf(m.Settings)) == nil {
 		s = settingsOf(m.Settings)
 	}
 	s.Version, s.LeaseCeiling = t.Index, 0
