@@ -434,3 +434,16 @@ func (s *stage) forward(t *testing.T, d time.Duration) {
 		return true
 	})
 }
+
+// withCORS is what TM-12 wants of an answer to a configured origin.
+func withCORS(t *testing.T, _ *world, _ *nodetest.Member, r nodetest.Reply) {
+	t.Helper()
+	h := r.Header
+	if h.Get("Access-Control-Allow-Origin") != appOrigin || h.Get("Access-Control-Allow-Credentials") != "" {
+		t.Errorf("got Allow-Origin %q, Allow-Credentials %q", h.Get("Access-Control-Allow-Origin"), h.Get("Access-Control-Allow-Credentials"))
+	}
+	exposed := h.Get("Access-Control-Expose-Headers")
+	if !strings.Contains(exposed, "Retry-After") || !strings.Contains(exposed, "WWW-Authenticate") || !strings.Contains(strings.Join(h.Values("Vary"), ","), "Origin") {
+		t.Errorf("got Expose-Headers %q, Vary %q", exposed, h.Values("Vary"))
+	}
+}
