@@ -73,9 +73,10 @@ func (r *benchRun) lone(ctx context.Context) error {
 			return err
 		}
 		if !isRevoked(status, body) {
-			m.Failures++
-			m.FirstFailure = first(m.FirstFailure, fmt.Sprintf("status %d: %s", status, body))
-		} else if i >= len(conns) { // the first of each node warms its connection
+			m.fail(status, body)
+			continue
+		}
+		if i >= len(conns) { // the first of each node warms its connection
 			all.add(took)
 			if at == leader {
 				atLeader.add(took)
@@ -89,6 +90,8 @@ func (r *benchRun) lone(ctx context.Context) error {
 		}
 		if isActive(status, body) {
 			broken++
+		} else if !isInactive(status, body) {
+			m.fail(status, body)
 		}
 		if err := pause(ctx, loneGap); err != nil {
 			return err
@@ -355,6 +358,8 @@ func (r *benchRun) cutoff(ctx context.Context) error {
 		}
 		if isActive(status, body) {
 			broken++
+		} else if !isInactive(status, body) {
+			m.fail(status, body)
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err

@@ -75,6 +75,12 @@ func (m *benchMeasure) goal(text string, met bool) {
 	m.Goal, m.Met = text, &met
 }
 
+// fail counts an answer that is not the one that is measured.
+func (m *benchMeasure) fail(status int, body []byte) {
+	m.Failures++
+	m.FirstFailure = first(m.FirstFailure, fmt.Sprintf("status %d: %s", status, printable(string(body))))
+}
+
 // detail adds a fact.
 func (m *benchMeasure) detail(name string, value any) {
 	if m.Details == nil {
