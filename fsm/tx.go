@@ -1,7 +1,9 @@
 package fsm
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"google.golang.org/protobuf/proto"
@@ -16,13 +18,15 @@ import (
 //
 // A dry tx writes nothing: it tells whether an operation would.
 type tx struct {
-	f     *FSM
-	s     *store
-	b     *pebble.Batch // nil: dry
-	it    *pebble.Iterator
-	cells map[string][]byte
-	err   error
-	dirty bool
+	f      *FSM
+	s      *store
+	dry    bool
+	it     *pebble.Iterator
+	writes []write
+	arena  []byte // holds the keys of writes
+	cells  map[string][]byte
+	err    error
+	dirty  bool
 
 	applied // as of the entry in hand
 	mem     *memory
@@ -46,11 +50,7 @@ type tx struct {
 }
 
 func (f *FSM) newTx(s *store, mem *memory, dry bool) *tx {
-	t := &tx{f: f, s: s, mem: mem, applied: mem.applied, queueLow: mem.queueFloor, cells: map[string][]byte{}}
-	if !dry {
-		t.b = s.db.NewBatch()
-	}
-	return t
+	return &tx{f: f, s: s, mem: mem, dry: dry, applied: mem.applied, queueLow: mem.queueFloor, cells: map[string][]byte{}}
 }
 
 func (t *tx) fail(err error) {
@@ -64,7 +64,7 @@ func (t *tx) get(key []byte) []byte {
 	if v, ok := t.cells[string(key)]; ok {
 		return v
 	}
-	if t.b == nil {
+	if t.dry {
 		v, err := t.s.get(key)
 		if err != nil {
 			t.fail(err)
@@ -133,19 +133,60 @@ func (t *tx) del(key, old []byte) {
 
 // set and unset write without hashing: rows that follow from others.
 func (t *tx) set(key, val []byte) {
-	if t.b != nil {
-		if err := t.b.Set(key, val, nil); err != nil {
-			t.fail(fmt.Errorf("write row: %w", err))
-		}
+	if !t.dry {
+		t.writes = append(t.writes, write{key: t.keep(key), val: val, n: len(t.writes)})
 	}
 }
 
 func (t *tx) unset(key []byte) {
-	if t.b != nil {
-		if err := t.b.Delete(key, nil); err != nil {
-			t.fail(fmt.Errorf("delete row: %w", err))
+	if !t.dry {
+		t.writes = append(t.writes, write{key: t.keep(key), gone: true, n: len(t.writes)})
+	}
+}
+
+// A write waits for the commit.
+type write struct {
+	key, val []byte
+	n        int // in the order of the writes
+	gone     bool
+}
+
+// keep copies a key into memory that lives as long as the tx.
+func (t *tx) keep(key []byte) []byte {
+	if cap(t.arena)-len(t.arena) < len(key) {
+		t.arena = make([]byte, 0, max(64<<10, len(key)))
+	}
+	n := len(t.arena)
+	t.arena = append(t.arena, key...)
+	return t.arena[n:len(t.arena):len(t.arena)]
+}
+
+// batch turns the writes into one Pebble batch, in key order: the memtable takes neighbours faster than
+// strangers. Of two writes to one key the later counts.
+func (t *tx) batch() *pebble.Batch {
+	slices.SortFunc(t.writes, func(a, b write) int {
+		if c := bytes.Compare(a.key, b.key); c != 0 {
+			return c
+		}
+		return a.n - b.n
+	})
+	b := t.s.db.NewBatch()
+	for i := range t.writes {
+		w := &t.writes[i]
+		if i+1 < len(t.writes) && bytes.Equal(w.key, t.writes[i+1].key) {
+			continue
+		}
+		var err error
+		if w.gone {
+			err = b.Delete(w.key, nil)
+		} else {
+			err = b.Set(w.key, w.val, nil)
+		}
+		if err != nil {
+			t.fail(fmt.Errorf("write row: %w", err))
 		}
 	}
+	return b
 }
 
 // requeue moves row's entry in the queue from old to due; 0 is none.
@@ -348,15 +389,16 @@ func (t *tx) commit() {
 		t.set([]byte{famApplied}, t.applied.append(nil))
 	}
 	if t.err == nil {
-		if err := t.b.Commit(pebble.NoSync); err != nil {
+		b := t.batch()
+		if err := b.Commit(pebble.NoSync); err != nil {
 			t.fail(fmt.Errorf("commit rows: %w", err))
 		}
+		_ = b.Close() // frees memory only
 	}
 	if t.err != nil {
 		t.f.failed.report(t.err)
 		return
 	}
-	_ = t.b.Close() // frees memory only
 	t.f.mu.Lock()
 	t.publish()
 	t.f.mu.Unlock()
