@@ -158,6 +158,8 @@ func (a *API) finish(ex *exchange, start time.Time) {
 	r := ex.Request()
 	level := slog.LevelInfo
 	switch {
+	case route == "/livez" || route == "/readyz":
+		level = slog.LevelDebug // asked every second, and "not yet" is an answer
 	case status >= http.StatusInternalServerError:
 		level = slog.LevelWarn
 	case ex.quiet && status < http.StatusBadRequest:

@@ -2,9 +2,12 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log"
 	"log/slog"
+	"net"
+	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -40,7 +43,21 @@ func (l *raftLog) Log(level hclog.Level, msg string, args ...any) {
 	if level == hclog.Off {
 		return
 	}
+	if endOfPeer(args) {
+		level = min(level, hclog.Debug)
+	}
 	l.log.Log(context.Background(), levelOf(level), msg, args...)
+}
+
+// endOfPeer reports whether a line is about a connection that either side has closed: Raft calls that
+// an error, but it is how every stop and every restart looks.
+func endOfPeer(args []any) bool {
+	for _, a := range args {
+		if err, ok := a.(error); ok && (errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET)) {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *raftLog) Trace(msg string, args ...any) { l.Log(hclog.Trace, msg, args...) }
