@@ -1,0 +1,382 @@
+package api_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"revoked/api"
+	"revoked/node/nodetest"
+)
+
+// TestConformanceOfCluster holds table 6.9: what a cluster of nodes promises while nodes come and go.
+func TestConformanceOfCluster(t *testing.T) {
+	s := newStage(t, func(c *api.Config) { c.RequestTimeout = 2 * time.Second })
+	runScenarios(t, s, clusterScenarios())
+}
+
+func clusterScenarios() []scenario {
+	return []scenario{
+		{"CL-01", "RFC 7009 2.1", "inactive on every node right after the 200", inactiveAtOnce},
+		{"CL-12", "contract 2", "a cache that fills while a revocation is applied, 1000 rounds", cacheRace},
+		{"CL-17", "contract 2", "a follower stops in order under load", stopUnderLoad(false)},
+		{"CL-04", "RFC 7009 2.2.1", "the leader stops under load", stopUnderLoad(true)},
+		{"PR-11", "contract 2", "nothing revoked comes back after all nodes restarted", restartAll},
+		{"CL-03", "RFC 7009 2.2.1", "a request during an election is answered 200 or 503", duringElection},
+		{"CL-04", "RFC 7009 2.2.1", "an entry that was appended and not committed", appendedOnly},
+		{"CL-05", "RFC 7009 2.2", "without quorum nothing is promised", withoutQuorum},
+	}
+}
+
+// many registers n pairs of a client and returns the access and refresh tokens.
+func (s *stage) many(t *testing.T, client string, n int) (access, refresh []string) {
+	t.Helper()
+	id, now := worlds.Add(1), s.clock.now()
+	var lines strings.Builder
+	for i := range n {
+		access = append(access, fmt.Sprintf("%sm%d.%d", rawMark, id, i))
+		refresh = append(refresh, fmt.Sprintf("%sr%d.%d", rawMark, id, i))
+		fmt.Fprintf(&lines, `{"client_id":%q,"audience":["rs1"],"access_token":{"token":%q,"expires_at":%d},"refresh_token":{"token":%q}}`+"\n",
+			client, access[i], now.Add(time.Hour).Unix(), refresh[i])
+	}
+	r := s.send(t, s.HTTP, s.Follower(), "/v1/grants?results=errors", ask{who: "iss", body: lines.String(), contentType: ndjson}, nil)
+	if want := fmt.Sprintf(`{"registered":%d,"known":0,"revoked":0,"failed":0,"lines":%d}`+"\n", n, n); r.Status != 200 || r.Body != want {
+		t.Fatalf("register: got %d %s, want %s", r.Status, r.Body, want)
+	}
+	return access, refresh
+}
+
+func inactiveAtOnce(t *testing.T, s *stage) {
+	access, refresh := s.many(t, "c1", 60)
+	var all sync.WaitGroup
+	for worker := range 3 {
+		all.Go(func() {
+			for i := worker; i < len(access); i += 3 {
+				r := s.send(t, s.HTTP, s.Members[i%3], pathRevoke, ask{who: "c1", body: "token=" + access[i]}, nil)
+				keeps(t, r)
+				if r.Status != 200 {
+					t.Errorf("revoke: got %d %s", r.Status, r.Body)
+				}
+				s.everywhere(t, "access token", access[i], false, false)
+				s.everywhere(t, "refresh token", refresh[i], true, false)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// cacheRace asks for a token on one node without a pause while it is revoked through another.
+func cacheRace(t *testing.T, s *stage) {
+	const rounds, workers = 1000, 8
+	access, _ := s.many(t, "c1", rounds)
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for worker := range workers {
+		all.Go(func() {
+			reader, writer := s.Members[worker%3], s.Members[(worker/3+worker+1)%3]
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= rounds || t.Failed() {
+					return
+				}
+				var over atomic.Bool
+				var reading sync.WaitGroup
+				reading.Go(func() {
+					for !over.Load() {
+						s.active(t, reader, access[i], false)
+					}
+				})
+				r := s.send(t, s.HTTP, writer, pathRevoke, ask{who: "c1", body: "token=" + access[i]}, nil)
+				if r.Status != 200 {
+					t.Errorf("round %d: revoke: got %d %s", i, r.Status, r.Body)
+				}
+				for range 2 {
+					if s.active(t, reader, access[i], false) {
+						t.Errorf("round %d: %s says active after the 200", i, reader.ID)
+					}
+				}
+				over.Store(true)
+				reading.Wait()
+			}
+		})
+	}
+	all.Wait()
+}
+
+// attempt revokes a token through a member that may be stopping: 0 is no answer.
+func (s *stage) attempt(t *testing.T, m *nodetest.Member, token string) int {
+	form := url.Values{"token": {token}}
+	req, err := http.NewRequest(http.MethodPost, m.URL+pathRevoke, strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	req.Header.Set("Content-Type", formType)
+	req.SetBasicAuth("c1", secretFor("c1"))
+	resp, err := s.HTTP.Do(req)
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
+
+// stopUnderLoad stops a node in order while all nodes revoke. Every answer is 200 or 503, what was answered
+// 200 is final, and what was not is 200 when it is sent again.
+func stopUnderLoad(leader bool) func(t *testing.T, s *stage) {
+	return func(t *testing.T, s *stage) {
+		const tokens, workers = 300, 6
+		access, refresh := s.many(t, "c1", tokens)
+		victim := s.Follower()
+		if leader {
+			victim = s.Leader()
+		}
+		var half = make(chan struct{})
+		var next, done atomic.Int64
+		results := make([]int, tokens)
+		var all sync.WaitGroup
+		for worker := range workers {
+			all.Go(func() {
+				for {
+					i := int(next.Add(1)) - 1
+					if i >= tokens {
+						return
+					}
+					results[i] = s.attempt(t, s.Members[(worker+i)%3], access[i])
+					if done.Add(1) == tokens/3 {
+						close(half)
+					}
+				}
+			})
+		}
+		<-half
+		victim.StopGracefully()
+		all.Wait()
+		counts := map[int]int{}
+		for i, status := range results {
+			counts[status]++
+			switch status {
+			case 200:
+				s.everywhere(t, "answered 200 before the stop", access[i], false, false)
+			case 503, 0:
+				s.until(t, "a retry is answered 200", func() bool { return s.attempt(t, s.Follower(), access[i]) == 200 })
+			default:
+				t.Errorf("got %d, want 200 or 503", status)
+			}
+			s.everywhere(t, "refresh token in the end", refresh[i], true, false)
+		}
+		if counts[200] == 0 {
+			t.Errorf("got %v, want some 200", counts)
+		}
+		victim.Start()
+		s.WaitReady()
+		for i := range access {
+			if s.active(t, victim, access[i], false) {
+				t.Errorf("the node that came back says active of token %d", i)
+			}
+		}
+	}
+}
+
+func restartAll(t *testing.T, s *stage) {
+	w := s.world(t, s.Follower())
+	s.revoke(t, "c1", w.tokens["ATb"])
+	for _, m := range s.Members {
+		m.StopGracefully()
+	}
+	s.HTTP.CloseIdleConnections()
+	for _, m := range s.Members {
+		m.Start()
+	}
+	s.WaitReady()
+	w.check(t, whole)
+}
+
+func duringElection(t *testing.T, s *stage) {
+	access, _ := s.many(t, "c1", 40)
+	leader := s.Leader()
+	var followers []*nodetest.Member
+	for _, m := range s.Members {
+		if m != leader {
+			followers = append(followers, m)
+		}
+	}
+	leader.Stop()
+	results := make([]int, len(access))
+	var all sync.WaitGroup
+	for i := range access {
+		all.Go(func() { results[i] = s.attempt(t, followers[i%2], access[i]) })
+	}
+	all.Wait()
+	for i, status := range results {
+		if status != 200 && status != 503 {
+			t.Errorf("got %d, want 200 or 503", status)
+		}
+		s.until(t, "a retry is answered 200", func() bool { return s.attempt(t, followers[i%2], access[i]) == 200 })
+		s.everywhere(t, "in the end", access[i], false, false)
+	}
+	leader.Start()
+	s.WaitReady()
+}
+
+// appendedOnly lets the leader append what nobody else will have: 503, and 200 when it is sent again.
+func appendedOnly(t *testing.T, s *stage) {
+	w := s.world(t, s.Follower())
+	leader := s.Leader()
+	for _, m := range s.Members {
+		if m != leader {
+			m.Stop()
+		}
+	}
+	r := s.send(t, s.HTTP, leader, pathRevoke, ask{who: "c1", body: "token={AT1}"}, w.tokens)
+	keeps(t, r)
+	if r.Status != 503 {
+		t.Errorf("a leader without followers: got %d %s, want 503", r.Status, r.Body)
+	}
+	for _, m := range s.Members {
+		if m != leader {
+			m.Start()
+		}
+	}
+	s.WaitReady()
+	s.until(t, "a retry is answered 200", func() bool { return s.attempt(t, s.Follower(), w.tokens["AT1"]) == 200 })
+	w.check(t, pair)
+}
+
+// quorumRows are what a node that is left alone answers. They are checked at once: each may take its time
+// to find out that there is no leader.
+func quorumRows() []row {
+	down := func(id, level, says string, a ask) row {
+		return row{id: id, level: level, says: says, ask: a, status: 503, code: "temporarily_unavailable"}
+	}
+	c1 := func(body string) ask { return ask{who: "c1", body: body} }
+	return []row{
+		down("CL-03", "RFC 7009 2.2.1", "a live token of its own", c1("token={AT1}")),
+		down("CL-16", "RFC 7009 2.2.1", "the body and the headers of the 503", c1("token={AT1}")),
+		down("CL-05", "RFC 7009 2.2", "an unknown token", c1("token=raw~unknown")),
+		down("CL-05", "contract 2 \"a repeat is as final as the first\"", "a token that was revoked before", c1("token={AT3}")),
+		down("CL-08", "RFC 7009 2.2", "a foreign token", c1("token={AT2}")),
+		down("CL-08", "RFC 7009 2.2", "an administrator", ask{who: "adm", body: "token={AT2}"}),
+		{id: "CL-09", level: "RFC 6749 5.2", says: "a wrong secret", ask: ask{auth: basicOf("c1:wrong"), body: "token={AT1}"}, status: 401, code: "invalid_client"},
+		{id: "CL-09", level: "RFC 6749 5.2", says: "no credentials", ask: ask{body: "token={AT1}"}, status: 401, code: "invalid_client"},
+		{id: "CL-09", level: "contract 2", says: "no token", ask: c1("x=1"), status: 400, code: "invalid_request"},
+		{id: "CL-09", level: "contract 2", says: "two tokens", ask: c1("token=a&token=b"), status: 400, code: "invalid_request"},
+		{id: "CL-09", level: "contract 2", says: "a resource server", ask: ask{who: "rs1", body: "token={AT1}"}, status: 400, code: "unauthorized_client"},
+	}
+}
+
+func withoutQuorum(t *testing.T, s *stage) {
+	w := s.world(t, s.Follower())
+	s.revoke(t, "c1", w.tokens["AT3"])
+	last := s.Follower()
+	for _, m := range s.Members {
+		if m != last {
+			m.Stop()
+		}
+	}
+	s.until(t, "its lease is over", func() bool { return !last.Node.NodeStatus(context.Background()).Lease.Held })
+	t.Run("alone", func(t *testing.T) {
+		for _, row := range quorumRows() {
+			t.Run(row.name(), func(t *testing.T) {
+				t.Parallel()
+				for _, path := range revokePaths {
+					r := s.send(t, s.HTTP, last, path, row.ask, w.tokens)
+					keeps(t, r)
+					if r.Status != row.status || !strings.HasPrefix(r.Body, `{"error":"`+row.code+`"`) {
+						t.Errorf("%s: got %d %s, want %d %s", path, r.Status, r.Body, row.status, row.code)
+					}
+				}
+			})
+		}
+		t.Run("CL-11 RFC 7662 4: introspection", func(t *testing.T) {
+			t.Parallel()
+			aloneIntrospection(t, s, last, w)
+		})
+		t.Run("contract 3: the rest of the API", func(t *testing.T) {
+			t.Parallel()
+			aloneAdmin(t, s, last, w)
+		})
+	})
+	for _, m := range s.Members {
+		if m != last {
+			m.Start()
+		}
+	}
+	s.WaitReady()
+	w.check(t, "AT3")
+	s.until(t, "a retry is answered 200", func() bool { return s.attempt(t, last, w.tokens["AT1"]) == 200 })
+	w.check(t, "AT3 AT1 RT1")
+}
+
+func aloneIntrospection(t *testing.T, s *stage, last *nodetest.Member, w *world) {
+	for _, row := range []struct {
+		says, who, token string
+		status           int
+		body             string
+	}{
+		{"a live token", "rs1", "{AT1}", 503, ""},
+		{"a live token, its client", "c1", "{AT1}", 503, ""},
+		{"a live refresh token, an administrator", "adm", "{RT1}", 503, ""},
+		{"an unknown token", "rs1", "raw~unknown", 503, ""},
+		{"a revoked token is inactive for ever", "rs1", "{AT3}", 200, saysNo},
+		{"a rotated token too", "adm", "{RTg0}", 200, saysNo},
+	} {
+		for _, path := range introspectPaths {
+			r := s.send(t, s.HTTP, last, path, ask{who: row.who, body: "token=" + row.token}, w.tokens)
+			keeps(t, r)
+			if r.Status != row.status || row.status == 200 && r.Body != row.body || row.status == 503 && !strings.HasPrefix(r.Body, `{"error":"temporarily_unavailable"`) {
+				t.Errorf("%s: got %d %s, want %d", row.says, r.Status, r.Body, row.status)
+			}
+		}
+	}
+}
+
+func aloneAdmin(t *testing.T, s *stage, last *nodetest.Member, w *world) {
+	for _, row := range []struct {
+		method, path, who, body string
+		status                  int
+	}{
+		{"POST", "/v1/grants", "iss", `{"client_id":"c1","access_token":{"token":"raw~alone"}}`, 503},
+		{"GET", "/v1/grants/" + w.grants["g1"], "adm", "", 503},
+		{"DELETE", "/v1/grants/" + w.grants["g1"], "adm", "", 503},
+		{"POST", "/v1/revocations", "adm", `{"subject":"x"}`, 503},
+		{"POST", "/v1/revocations", "adm", `{"subject":"x","dry_run":true}`, 503},
+		{"POST", "/v1/clients", "adm", `{"client_id":"alone"}`, 503},
+		{"PATCH", "/v1/clients/c1", "adm", `{"disabled":true}`, 503},
+		{"DELETE", "/v1/clients/c1", "adm", "", 503},
+		{"PATCH", "/v1/settings", "adm", `{"secret_grace":"1h"}`, 503},
+		{"GET", "/v1/snapshot", "adm", "", 503},
+		{"POST", "/v1/grants", "c1", `{}`, 403},
+		{"POST", "/v1/grants", "", `{}`, 401},
+		{"POST", "/v1/grants", "iss", `{}`, 400},
+		{"GET", "/v1/status", "adm", "", 200},
+		{"GET", "/v1/members", "adm", "", 200},
+		{"GET", "/livez", "", "", 200},
+		{"GET", "/readyz", "", "", 503},
+		{"GET", "/readyz?verbose&revoke", "", "", 503},
+		{"GET", "/metrics", "", "", 200},
+		{"GET", metadataPath, "", "", 200},
+	} {
+		r := s.json(t, last, row.method, row.path, row.who, row.body)
+		if r.Status != row.status {
+			t.Errorf("%s %s: got %d %s, want %d", row.method, row.path, r.Status, r.Body, row.status)
+		}
+		if row.status == 503 && r.Header.Get("Retry-After") == "" {
+			t.Errorf("%s %s: 503 without Retry-After", row.method, row.path)
+		}
+	}
+	r := s.send(t, s.HTTP, last, "/v1/check", ask{method: "GET", auth: "Bearer {AT1}", header: http.Header{"Revoked-Authorization": {basicOf("rs1:" + secretFor("rs1"))}}}, w.tokens)
+	if r.Status != 503 {
+		t.Errorf("/v1/check: got %d %s, want 503", r.Status, r.Body)
+	}
+	r = s.send(t, s.HTTP, last, "/v1/grants", ask{who: "iss", contentType: ndjson, body: `{"client_id":"c1","access_token":{"token":"raw~alone1"}}` + "\n{}\n"}, nil)
+	if lines := strings.Split(strings.TrimSpace(r.Body), "\n"); r.Status != 200 || len(lines) != 2 || !strings.Contains(lines[0], `"error":"temporarily_unavailable"`) || !strings.Contains(lines[1], `"line":2`) {
+		t.Errorf("NDJSON: got %d %s, want a line that says temporarily_unavailable and one that says invalid", r.Status, r.Body)
+	}
+}
