@@ -10,7 +10,9 @@ import (
 	"revoked"
 )
 
-// Bounds of what a command may hold. They keep rows, entries and feeds small whoever asks.
+// Bounds of what a command may hold. They keep rows, entries and feeds small whoever asks. Apply holds
+// operations to them too, so they are part of the log's meaning: members of two versions that differ
+// here would part. A bound changes only together with a new command type.
 const (
 	maxID           = 512
 	maxReason       = 1024
