@@ -171,8 +171,8 @@ func certDevCommand() *cobra.Command {
 		Use:   "dev",
 		Short: "Make everything that nodes on several machines or containers need",
 		Long: "Make a CA, node1.pem to nodeN.pem and their keys (cluster port), node1-api.pem to nodeN-api.pem\n" +
-			"and their keys (API port), gossip.key and clients.json in one folder. What is there already is\n" +
-			"kept, so it may run before every start.",
+			"and their keys (API port), gossip.key, clients.json and admin.secret (the administrator's, once\n" +
+			"more) in one folder. What is there already is kept, so it may run before every start.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			names, err := devHosts(hosts, nodes, cmd.Flags().Changed("nodes"))
@@ -183,7 +183,7 @@ func certDevCommand() *cobra.Command {
 			if err := m.make(); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s is complete: CA, certificates of %d nodes, gossip key, clients.json\n", dir, len(names))
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s is complete: CA, certificates of %d nodes, gossip key, clients.json, admin.secret\n", dir, len(names))
 			return nil
 		},
 	}

@@ -21,7 +21,8 @@ import (
 const devLife = 365 * day
 
 // devMaterial makes, in one folder, what a cluster needs beside its settings: a CA, the certificates
-// of both ports, the gossip key and the first clients. What is there and still good is kept.
+// of both ports, the gossip key, the first clients and the secret of the administrator among them. What is
+// there and still good is kept.
 type devMaterial struct {
 	dir   string
 	hosts []string // of node 1, 2, ...
@@ -45,8 +46,22 @@ func (m devMaterial) make() error {
 	if err := m.gossipKey(); err != nil {
 		return err
 	}
-	_, err = m.clients()
-	return err
+	return m.adminSecret()
+}
+
+// adminSecret puts the secret of the administrator into a file of its own: the command line tool in a
+// container reads it (REVOKED_CLIENT_SECRET_FILE).
+func (m devMaterial) adminSecret() error {
+	clients, err := m.clients()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(clients, func(c devClient) bool { return c.ClientID == adminID })
+	name, secret := m.path("admin.secret"), clients[i].ClientSecret+"\n" // clients has seen to it that there is one
+	if data, err := readBounded(name, maxConfigFile); err == nil && string(data) == secret {
+		return nil
+	}
+	return writeFiles(true, newFile{name, []byte(secret), privateMode})
 }
 
 // authority loads the folder's CA, or makes one.
