@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -67,6 +68,9 @@ func (a *API) verify(c echo.Context, readings []credential, method string) (*rev
 	if found != nil {
 		return found, nil
 	}
+	if a.unsure(readings) {
+		return nil, fmt.Errorf("%w: no client of that name, yet", revoked.ErrNotCurrent)
+	}
 	a.metrics.authFailures.WithLabelValues("failed").Inc()
 	var wait time.Duration
 	for i := range readings {
@@ -77,6 +81,19 @@ func (a *API) verify(c echo.Context, readings []credential, method string) (*rev
 		return nil, &throttledError{wait}
 	}
 	return nil, errUnauthenticated
+}
+
+// unsure reports whether an unknown client may be one that this node has not heard of since its start.
+func (a *API) unsure(readings []credential) bool {
+	if len(readings) == 0 || a.cfg.Backend.ClientsCurrent() {
+		return false
+	}
+	for i := range readings {
+		if _, known := a.cfg.Backend.Client(readings[i].id); known {
+			return false
+		}
+	}
+	return true
 }
 
 // verifyOne returns the client that the credential proves, or nil. It does the same work for a

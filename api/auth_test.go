@@ -52,6 +52,35 @@ func TestGuessesAreThrottledAndTheRightSecretIsNot(t *testing.T) {
 	}
 }
 
+// A node that has just started may not know every client yet: it cannot call one unknown.
+func TestAnUnknownClientOfANodeThatIsBehind(t *testing.T) {
+	b := newBench(t)
+	b.node.mu.Lock()
+	b.node.behind = true
+	b.node.mu.Unlock()
+	for _, row := range []struct {
+		name, auth string
+		want       int
+	}{
+		{"a client that it does not know", basic("nobody", "secret"), 503},
+		{"a client that it knows, with a wrong secret", basic("c1", "wrong"), 401},
+		{"a client that it knows", as("c1"), 200},
+		{"nobody", "", 401},
+	} {
+		w := b.do(call{path: pathRevoke, auth: row.auth, body: "token=x"})
+		always(t, w)
+		if w.Code != row.want {
+			t.Errorf("%s: got %d, want %d", row.name, w.Code, row.want)
+		}
+		if row.want == 200 || row.auth == "" {
+			continue
+		}
+		if w := b.do(call{method: "GET", path: "/v1/status", auth: row.auth}); w.Code != row.want {
+			t.Errorf("%s, under /v1: got %d, want %d", row.name, w.Code, row.want)
+		}
+	}
+}
+
 func TestSecretsAndTheirEnd(t *testing.T) {
 	b := newBench(t)
 	at := func(d time.Duration) revoked.Time { return revoked.TimeOf(b.now.Add(d)) }

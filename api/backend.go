@@ -55,6 +55,9 @@ type ClientStore interface {
 	// Client returns this node's own copy, without proof: authentication works without quorum. The
 	// caller must not change what is pointed to.
 	Client(id string) (*revoked.Client, bool)
+	// ClientsCurrent is false from the start of a node until its copy has once been proven current: a
+	// client that it does not know may exist.
+	ClientsCurrent() bool
 	// Clients lists all of them, by id.
 	Clients(ctx context.Context) ([]*revoked.Client, error)
 	// CreateClient stores a new client; it sets CreatedAt and Version. ErrConflict if the id is taken.

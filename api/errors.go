@@ -52,7 +52,7 @@ func answers() []answer {
 		{revoked.ErrNotFound, http.StatusNotFound, codeInvalidRequest, "not found", "not_found", false},
 		{revoked.ErrForbidden, denied, codeUnauthorizedClient, "forbidden", "forbidden", false},
 		{revoked.ErrForeignToken, bad, codeInvalidGrant, "the token was issued to another client", "foreign_token", true},
-		{revoked.ErrActorChanged, http.StatusUnauthorized, codeInvalidClient, "client authentication failed", "actor_changed", true},
+		{revoked.ErrActorChanged, down, codeUnavailable, "the caller has changed, retry", "actor_changed", true}, // whoever may no longer, authentication tells
 		{revoked.ErrQuota, many, codeUnavailable, "quota exceeded, retry later", "quota", true},
 		{revoked.ErrGone, gone, codeInvalidRequest, "no longer held", "gone", false},
 		{revoked.ErrNoLeader, down, codeUnavailable, "no leader, retry later", "no_leader", true},

@@ -41,6 +41,7 @@ type fakeNode struct {
 	batches  []int    // sizes of Register calls
 	snapshot func(w io.Writer) error
 	discard  bool // Register keeps nothing
+	behind   bool // the clients are not known to be all
 }
 
 func newFakeNode() *fakeNode {
@@ -395,6 +396,12 @@ func (f *fakeNode) Client(id string) (*revoked.Client, bool) {
 	defer f.mu.Unlock()
 	c, ok := f.clients[id]
 	return c, ok
+}
+
+func (f *fakeNode) ClientsCurrent() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.behind
 }
 
 func (f *fakeNode) Clients(context.Context) ([]*revoked.Client, error) {

@@ -18,13 +18,14 @@ type leases struct {
 	n   *Node
 	now func() instant
 
-	mu     sync.Mutex
-	holder leaseHolder
-	run    atomic.Uint64 // of the holder, for mark
-	table  *leaseTable   // nil unless this node's term is open
-	kick   chan struct{}
-	lost   bool   // the loss of the lease has been logged
-	reason string // why the last ask was refused
+	mu       sync.Mutex
+	holder   leaseHolder
+	run      atomic.Uint64 // of the holder, for mark
+	everHeld atomic.Bool   // a grant was taken since the start: the copy was current then
+	table    *leaseTable   // nil unless this node's term is open
+	kick     chan struct{}
+	lost     bool   // the loss of the lease has been logged
+	reason   string // why the last ask was refused
 }
 
 func newLeases(n *Node) *leases {
@@ -95,6 +96,7 @@ func (l *leases) take(g leaseGrant) {
 	if l.holder.grant(now, l.skew(now), g) {
 		l.reason = ""
 		l.run.Store(l.holder.run)
+		l.everHeld.Store(true)
 	}
 }
 

@@ -98,10 +98,10 @@ func (n *Node) Events(_ context.Context, after uint64, limit int) ([]revoked.Eve
 // WaitApplied implements api.Feed.
 func (n *Node) WaitApplied(ctx context.Context, index uint64) error { return n.fsm.Wait(ctx, index) }
 
-// Client implements api.ClientStore. A node that is in no cluster yet knows the clients of its
+// Client implements api.ClientStore. A node that has never been in a cluster knows the clients of its
 // bootstrap files.
 func (n *Node) Client(id string) (*revoked.Client, bool) {
-	if n.fsm.ClusterID() != "" {
+	if n.clusterID() != "" {
 		return n.fsm.Client(id)
 	}
 	for i := range n.cfg.BootstrapClients {
@@ -111,6 +111,10 @@ func (n *Node) Client(id string) (*revoked.Client, bool) {
 	}
 	return nil, false
 }
+
+// ClientsCurrent implements api.ClientStore: the state that a crash left is behind until the log has
+// been replayed.
+func (n *Node) ClientsCurrent() bool { return n.clusterID() == "" || n.leases.everHeld.Load() }
 
 // Clients implements api.ClientStore.
 func (n *Node) Clients(ctx context.Context) ([]*revoked.Client, error) {
