@@ -193,7 +193,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 			out[i] = f.skip(t, l)
 			continue
 		}
-		if l.Type == raft.LogCommand && pending && scans(l.Data) {
+		if pending && (t.size > maxCommitBytes || (l.Type == raft.LogCommand && scans(l.Data))) {
 			t.commit()
 			t = f.newTx(s, &f.mem, false)
 		}
@@ -229,6 +229,10 @@ func (f *FSM) skip(t *tx, l *raft.Log) any {
 	return &Outcome{Index: l.Index}
 }
 
+// maxCommitBytes is about how much one commit writes at most, an entry of its own aside: Pebble gives a
+// batch of half a memtable a flush of its own.
+const maxCommitBytes = 4 << 20
+
 // scans reports whether a command walks the store, where it would miss what is not committed yet.
 func scans(data []byte) bool {
 	return len(data) > 1 && (Type(data[1]) == TypeExpire || Type(data[1]) == TypeReap)
@@ -250,6 +254,7 @@ func (f *FSM) applyOne(t *tx, l *raft.Log) any {
 		switch m := m.(type) {
 		case *Batch:
 			t.advance(m.Stamp)
+			t.prefetch(m.Ops)
 			out.Results = make([]Result, len(m.Ops))
 			for i, op := range m.Ops {
 				out.Results[i] = t.op(op)

@@ -24,6 +24,7 @@ type tx struct {
 	it     *pebble.Iterator
 	writes []write
 	arena  []byte // holds the keys of writes
+	size   int    // of the writes, in bytes
 	cells  map[string][]byte
 	err    error
 	dirty  bool
@@ -99,6 +100,31 @@ func (t *tx) seek(key []byte) []byte {
 	return append(make([]byte, 0, len(v)), v...)
 }
 
+// prefetch reads, in key order, the rows that the registrations of a batch will ask for.
+func (t *tx) prefetch(ops []*Op) {
+	var keys [][]byte
+	for _, op := range ops {
+		r := op.GetRegister()
+		if r == nil {
+			continue
+		}
+		t.keyBuf = grantKey(t.keyBuf[:0], r.GrantId)
+		keys = append(keys, t.keep(t.keyBuf))
+		for _, s := range r.Tokens {
+			if len(s.GetDigest()) == len(revoked.Digest{}) {
+				t.keyBuf = tokenKey(t.keyBuf[:0], revoked.Digest(s.Digest))
+				keys = append(keys, t.keep(t.keyBuf))
+			}
+		}
+	}
+	slices.SortFunc(keys, bytes.Compare)
+	for _, key := range keys {
+		if _, ok := t.cells[string(key)]; !ok {
+			t.cells[string(key)] = t.seek(key)
+		}
+	}
+}
+
 // close lets go of what a tx holds; commit does it too.
 func (t *tx) close() {
 	if t.it != nil {
@@ -134,6 +160,7 @@ func (t *tx) del(key, old []byte) {
 // set and unset write without hashing: rows that follow from others.
 func (t *tx) set(key, val []byte) {
 	if !t.dry {
+		t.size += len(key) + len(val)
 		t.writes = append(t.writes, write{key: t.keep(key), val: val, n: len(t.writes)})
 	}
 }
