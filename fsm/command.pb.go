@@ -1197,10 +1197,14 @@ func (x *PutSettings) GetIfVersion() uint64 {
 
 // Type 2. The first command of a term: a no-op never reaches the state machine.
 type Epoch struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Stamp         int64                  `protobuf:"varint,1,opt,name=stamp,proto3" json:"stamp,omitempty"`
-	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
-	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Stamp int64                  `protobuf:"varint,1,opt,name=stamp,proto3" json:"stamp,omitempty"`
+	Term  uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	Node  string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	// After a recovery from a lost quorum: everything issued at or before this moment, and every grant
+	// there is, is over, for revocations may have been lost. 0: nothing.
+	EndsBefore    int64  `protobuf:"varint,4,opt,name=ends_before,json=endsBefore,proto3" json:"ends_before,omitempty"`
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1252,6 +1256,20 @@ func (x *Epoch) GetTerm() uint64 {
 func (x *Epoch) GetNode() string {
 	if x != nil {
 		return x.Node
+	}
+	return ""
+}
+
+func (x *Epoch) GetEndsBefore() int64 {
+	if x != nil {
+		return x.EndsBefore
+	}
+	return 0
+}
+
+func (x *Epoch) GetReason() string {
+	if x != nil {
+		return x.Reason
 	}
 	return ""
 }
@@ -1735,11 +1753,14 @@ const file_fsm_command_proto_rawDesc = "" +
 	"\vPutSettings\x12:\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1e.revoked.fsm.v1.SettingsRecordR\bsettings\x12\x1d\n" +
 	"\n" +
-	"if_version\x18\x02 \x01(\x04R\tifVersion\"E\n" +
+	"if_version\x18\x02 \x01(\x04R\tifVersion\"~\n" +
 	"\x05Epoch\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x12\n" +
-	"\x04node\x18\x03 \x01(\tR\x04node\"\x1c\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x1f\n" +
+	"\vends_before\x18\x04 \x01(\x03R\n" +
+	"endsBefore\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\x1c\n" +
 	"\x04Tick\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\"\xb4\x01\n" +
 	"\tBootstrap\x12\x14\n" +

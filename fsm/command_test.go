@@ -44,6 +44,7 @@ func samples() []struct {
 			fsm.PutClientOp(by, client, 9), fsm.DeleteClientOp(by, "app"), fsm.PutSettingsOp(by, settings, 5),
 		}}},
 		{"epoch", fsm.TypeEpoch, &fsm.Epoch{Stamp: int64(start), Term: 3, Node: "node1"}},
+		{"epoch-recovered", fsm.TypeEpoch, &fsm.Epoch{Stamp: int64(start), Term: 3, Node: "node1", EndsBefore: int64(start), Reason: "why"}},
 		{"tick", fsm.TypeTick, &fsm.Tick{Stamp: int64(start)}},
 		{"bootstrap", fsm.TypeBootstrap, &fsm.Bootstrap{
 			Stamp: int64(start), ClusterId: "c-1", Settings: fsm.SettingsMessage(settings), Clients: []*fsm.ClientRecord{fsm.ClientMessage(client)},

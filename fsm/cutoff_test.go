@@ -182,6 +182,29 @@ func TestDeletedClientsTokensStayDead(t *testing.T) {
 	m.sameAs(m.replayed(2))
 }
 
+func TestAnEpochOfARecoveredClusterEndsEverything(t *testing.T) {
+	m := newMachine(t)
+	r := pair("1")
+	r.Tokens[0].IssuedAt, r.Tokens[0].NotBefore = start.Add(time.Minute), 0 // an issuer ahead
+	m.register(r)
+	m.apply(fsm.TypeEpoch, &fsm.Epoch{Term: 2, Node: "n", EndsBefore: int64(start), Reason: "quorum lost"})
+	m.want("a-1", revoked.Dead)
+	m.want("r-1", revoked.Dead)
+	if got := m.register(pair("2")); !got.Revoked {
+		t.Errorf("issued before: got %+v", got)
+	}
+	m.later(2 * time.Second)
+	later := pair("3")
+	later.Tokens = []revoked.TokenRegistration{access("a-3", m.now, time.Hour)}
+	if got := m.register(later); got.Revoked {
+		t.Errorf("issued after: got %+v", got)
+	}
+	m.drain()
+	m.want("a-3", revoked.Active)
+	m.want("r-1", revoked.Dead)
+	m.sameAs(m.replayed(2))
+}
+
 func TestClientRules(t *testing.T) {
 	m := newMachine(t)
 	admin, _ := m.f.Client("admin")

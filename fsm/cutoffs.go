@@ -24,6 +24,23 @@ func (t *tx) makeCutoff(who *revoked.Client, m *MakeCutoff) Result {
 	return Result{}
 }
 
+// epoch ends everything where a leader opens the log of a recovered cluster.
+func (t *tx) epoch(m *Epoch) {
+	if m.EndsBefore <= 0 {
+		return
+	}
+	reason := m.Reason
+	if checkText("reason", reason, maxReason) != nil {
+		reason = ""
+	}
+	t.endEverything(min(revoked.Time(m.EndsBefore), maxTime), reason)
+}
+
+// endEverything makes a cut-off over all grants: what was revoked and is lost must not come back.
+func (t *tx) endEverything(before revoked.Time, reason string) {
+	t.addCutoff(&cutoffRow{Cutoff: revoked.Cutoff{IssuedBefore: before, Reason: reason}, Whole: true})
+}
+
 // addCutoff stores c, made now. It takes the place of those with the same selector that it covers: so
 // one selector holds at most a falling staircase of moments, and a repeat costs nothing lasting.
 func (t *tx) addCutoff(c *cutoffRow) {

@@ -43,7 +43,8 @@ type FSM struct {
 	failed   onceFatal
 	progress progress
 	durable  atomic.Uint64
-	gen      int // number of the newest generation directory; Restore's alone
+	covers   func(g *revoked.Grant, iat revoked.Time) bool // cutOff, made once
+	gen      int                                           // number of the newest generation directory; Restore's alone
 
 	// mu guards which store is current, and memory. Apply alone changes them, holding it for as long
 	// as that takes in memory.
@@ -89,6 +90,7 @@ func Open(cfg Config) (*FSM, error) {
 		cfg.Fatal = func(err error) { panic(err) }
 	}
 	f := &FSM{cfg: cfg, log: cfg.Log}
+	f.covers = f.cutOff
 	f.failed.fatal, f.failed.log = cfg.Fatal, cfg.Log
 	name, err := currentGeneration(cfg.Dir)
 	if err != nil {
@@ -261,6 +263,7 @@ func (f *FSM) applyOne(t *tx, l *raft.Log) any {
 			}
 		case *Epoch:
 			t.advance(m.Stamp)
+			t.epoch(m)
 		case *Tick:
 			t.advance(m.Stamp)
 		case *Bootstrap:

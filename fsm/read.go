@@ -78,7 +78,7 @@ func (f *FSM) Circumstances(clientID string, now revoked.Time) revoked.Circumsta
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return revoked.Circumstances{
-		Now: now, Stamp: f.mem.applied.Stamp, Client: f.mem.clients[clientID], CutOff: f.cutOff,
+		Now: now, Stamp: f.mem.applied.Stamp, Client: f.mem.clients[clientID], CutOff: f.covers,
 	}
 }
 

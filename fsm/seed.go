@@ -90,7 +90,7 @@ func (f *FSM) seal(opts SeedOptions) (SnapshotHeader, error) {
 		if reason == "" {
 			reason = "restored from a backup"
 		}
-		t.addCutoff(&cutoffRow{Cutoff: revoked.Cutoff{IssuedBefore: opts.Before, Reason: reason}, Whole: true})
+		t.endEverything(min(opts.Before, maxTime), reason)
 	}
 	t.points = append(t.points, hashPoint{index: t.Index, log: t.LogHash, state: t.State.bytes()})
 	t.commit()
