@@ -1,0 +1,400 @@
+//go:build system
+
+package systemtest
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A member is a node of dev.json with its process.
+type member struct {
+	ID      string `json:"id"`
+	API     string `json:"api"`
+	Cluster string `json:"cluster"`
+	Gossip  string `json:"gossip"`
+	PID     int    `json:"pid"`
+	Data    string `json:"data"`
+	Config  string `json:"config"`
+	Log     string `json:"log"`
+
+	args   []string // more flags of the server
+	proc   *process
+	client *http.Client
+}
+
+// A credential is a client of dev.json.
+type credential struct {
+	ClientID     string `json:"client_id"`
+	ClientSecret string `json:"client_secret"`
+}
+
+// A cluster is a folder of `revoked dev --init-only` and the processes of its nodes.
+type cluster struct {
+	ID      string                `json:"cluster_id"`
+	CA      string                `json:"ca"`
+	Nodes   []*member             `json:"nodes"`
+	Clients map[string]credential `json:"clients"`
+
+	dir  string
+	pool *x509.CertPool
+}
+
+// newCluster lays out n nodes and starts none.
+func newCluster(t testing.TB, n int) *cluster {
+	t.Helper()
+	dir := realFolder(t)
+	return layOut(t, dir, n, freePorts(t, n))
+}
+
+// layOut writes the folder of a cluster whose node k has its API at port + k - 1.
+func layOut(t testing.TB, dir string, n, port int) *cluster {
+	t.Helper()
+	code, out, messages := runProgram(t, nil, "", "dev", "--init-only", "--nodes", strconv.Itoa(n), "--dir", dir, "--api-port", strconv.Itoa(port))
+	if code != 0 {
+		t.Fatalf("dev --init-only: exit code %d: %s%s", code, out, messages)
+	}
+	c := readCluster(t, dir)
+	t.Cleanup(func() { c.atEnd(t) })
+	return c
+}
+
+// readCluster reads dev.json.
+func readCluster(t testing.TB, dir string) *cluster {
+	t.Helper()
+	c := &cluster{dir: dir, pool: x509.NewCertPool()}
+	data, err := os.ReadFile(filepath.Join(dir, "dev.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, c); err != nil {
+		t.Fatal(err)
+	}
+	pem, err := os.ReadFile(c.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.pool.AppendCertsFromPEM(pem) {
+		t.Fatalf("%s holds no certificate", c.CA)
+	}
+	for _, m := range c.Nodes {
+		m.client = c.httpClient()
+	}
+	return c
+}
+
+// startCluster lays out n nodes, starts them all and waits until each is ready.
+func startCluster(t testing.TB, n int) *cluster {
+	t.Helper()
+	c := newCluster(t, n)
+	c.startAll(t)
+	c.awaitReady(t, c.Nodes...)
+	return c
+}
+
+func (c *cluster) startAll(t testing.TB) {
+	t.Helper()
+	for _, m := range c.Nodes {
+		c.start(t, m)
+	}
+}
+
+// start starts one node, with its output appended to its log.
+func (c *cluster) start(t testing.TB, m *member) {
+	t.Helper()
+	if m.proc != nil && m.proc.runs() {
+		t.Fatalf("%s runs already", m.ID)
+	}
+	m.proc = startProcess(t, m.Log, nil, "revoked", append([]string{"server", "--config", m.Config}, m.args...)...)
+}
+
+// running returns the nodes whose processes run.
+func (c *cluster) running() []*member {
+	var up []*member
+	for _, m := range c.Nodes {
+		if m.proc != nil && m.proc.runs() {
+			up = append(up, m)
+		}
+	}
+	return up
+}
+
+// atEnd ends every node; of a test that failed it shows the ends of the logs.
+func (c *cluster) atEnd(t testing.TB) {
+	for _, m := range c.Nodes {
+		if m.proc != nil {
+			m.proc.kill()
+		}
+		m.client.CloseIdleConnections()
+		if t.Failed() {
+			t.Logf("the end of the log of %s:\n%s", m.ID, tail(m.Log, 25))
+		}
+	}
+}
+
+// awaitReady returns when each of the nodes answers introspections and knows a leader.
+func (c *cluster) awaitReady(t testing.TB, nodes ...*member) {
+	t.Helper()
+	for _, m := range nodes {
+		await(t, m.ID+" to be ready", func() error {
+			if !m.proc.runs() {
+				t.Fatalf("%s ended (%v) before it was ready; the end of its log:\n%s", m.ID, m.proc.err, tail(m.Log, 15))
+			}
+			return c.readiness(m)
+		})
+	}
+}
+
+// readiness is nil when the node is ready, and else what it says is missing.
+func (c *cluster) readiness(m *member) error {
+	a := c.send(m, request{method: http.MethodGet, path: "/readyz?verbose&revoke"})
+	switch {
+	case a.err != nil:
+		return a.err
+	case a.status != http.StatusOK:
+		return fmt.Errorf("%d: %s", a.status, a.body)
+	}
+	return nil
+}
+
+// awaitNotReady returns when the node says that it cannot answer any more.
+func (c *cluster) awaitNotReady(t testing.TB, m *member) {
+	t.Helper()
+	await(t, m.ID+" to stop being ready", func() error {
+		a := c.send(m, request{method: http.MethodGet, path: "/readyz"})
+		if a.err != nil {
+			return a.err
+		}
+		if a.status != http.StatusServiceUnavailable {
+			return fmt.Errorf("got %d, want 503", a.status)
+		}
+		return nil
+	})
+}
+
+// leader returns the running node that leads, once there is one that can write.
+func (c *cluster) leader(t testing.TB) *member {
+	t.Helper()
+	var found *member
+	await(t, "a leader", func() error {
+		for _, m := range c.running() {
+			if s, err := c.status(m); err == nil && s.State == "leader" && c.readiness(m) == nil {
+				found = m
+				return nil
+			}
+		}
+		return errors.New("nobody leads")
+	})
+	return found
+}
+
+// A nodeStatus is what of GET /v1/status the tests look at.
+type nodeStatus struct {
+	NodeID       string `json:"node_id"`
+	ClusterID    string `json:"cluster_id"`
+	State        string `json:"state"`
+	Term         uint64 `json:"term"`
+	AppliedIndex uint64 `json:"applied_index"`
+	Voters       int    `json:"voters"`
+	HashIndex    uint64 `json:"hash_index"`
+	LogHash      string `json:"log_hash"`
+	StateHash    string `json:"state_hash"`
+	Tokens       uint64 `json:"tokens"`
+	Grants       uint64 `json:"grants"`
+	Leader       struct {
+		NodeID string `json:"node_id"`
+	} `json:"leader"`
+}
+
+func (c *cluster) status(m *member) (nodeStatus, error) {
+	var s nodeStatus
+	a := c.send(m, request{method: http.MethodGet, path: "/v1/status", as: "admin"})
+	if err := a.want(http.StatusOK); err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal(a.body, &s)
+}
+
+// checkAgreement waits until every node has told its hashes for one and the same index, and fails when
+// they differ there, or at any index that two of them told on the way.
+func (c *cluster) checkAgreement(t testing.TB, nodes ...*member) {
+	t.Helper()
+	type hashes struct{ log, state string }
+	told := map[uint64]hashes{}
+	seen := map[uint64]map[string]bool{}
+	await(t, "all nodes at one index", func() error {
+		for _, m := range nodes {
+			s, err := c.status(m)
+			if err != nil {
+				return err
+			}
+			h := hashes{s.LogHash, s.StateHash}
+			if other, ok := told[s.HashIndex]; ok && other != h {
+				t.Fatalf("at index %d %s has hashes %v, another node %v", s.HashIndex, m.ID, h, other)
+			}
+			told[s.HashIndex] = h
+			if seen[s.HashIndex] == nil {
+				seen[s.HashIndex] = map[string]bool{}
+			}
+			seen[s.HashIndex][m.ID] = true
+			if len(seen[s.HashIndex]) == len(nodes) {
+				return nil
+			}
+		}
+		return errors.New("no index yet that all have told")
+	})
+}
+
+// A request is one HTTP request to a node.
+type request struct {
+	method, path string
+	as           string // client of dev.json; empty: nobody
+	form         url.Values
+	json         any
+	header       http.Header
+}
+
+// An answer is what came back; err is a request that got no whole answer.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+	err    error
+}
+
+// want is nil when the answer has that status.
+func (a answer) want(status int) error {
+	if a.err != nil {
+		return a.err
+	}
+	if a.status != status {
+		return fmt.Errorf("got %d %s, want %d", a.status, strings.TrimSpace(string(a.body)), status)
+	}
+	return nil
+}
+
+// httpClient returns a client that trusts the cluster's CA.
+func (c *cluster) httpClient() *http.Client {
+	return &http.Client{
+		Timeout: 15 * time.Second,
+		Transport: &http.Transport{
+			TLSClientConfig:     &tls.Config{RootCAs: c.pool},
+			MaxIdleConnsPerHost: 64,
+			DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			ForceAttemptHTTP2:   false,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// realFolder returns a new folder on a real disk.
+func realFolder(t testing.TB) string {
+	t.Helper()
+	const tmpfs, ramfs = 0x01021994, 0x858458f6
+	for _, base := range []string{os.Getenv("REVOKED_DIR"), os.TempDir(), "/var/tmp"} {
+		var fs syscall.Statfs_t
+		if base == "" || syscall.Statfs(base, &fs) != nil || fs.Type == tmpfs || fs.Type == ramfs {
+			continue
+		}
+		dir, err := os.MkdirTemp(base, "revoked-system-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if os.Getenv("REVOKED_KEEP") != "" {
+				t.Logf("kept %s", dir)
+				return
+			}
+			if err := os.RemoveAll(dir); err != nil {
+				t.Error(err)
+			}
+		})
+		return dir
+	}
+	t.Fatal("no folder on a real disk: set REVOKED_DIR")
+	return ""
+}
+
+// freePorts returns an API port from which n nodes find all their ports free: below the range from
+// which the kernel takes ports for outgoing connections.
+func freePorts(t testing.TB, n int) int {
+	t.Helper()
+	for range 200 {
+		base := 15000 + 16*rand.IntN(800)
+		free := true
+		for k := range n {
+			for _, offset := range []int{0, 1000, 2000} {
+				free = free && isFree(net.JoinHostPort("127.0.0.1", strconv.Itoa(base+k+offset)))
+			}
+		}
+		if free {
+			return base
+		}
+	}
+	t.Fatal("found no free ports")
+	return 0
+}
+
+func isFree(addr string) bool {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return false
+	}
+	defer l.Close()
+	p, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return false
+	}
+	return p.Close() == nil
+}
+
+// tail returns the last lines of a file.
+func tail(name string, lines int) string {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// need fails the test, or outside CI skips it, when a tool is missing.
+func need(t testing.TB, tool string) {
+	t.Helper()
+	if _, err := exec.LookPath(tool); err == nil {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s is not installed", tool)
+	}
+	t.Skipf("%s is not installed", tool)
+}
+
+// number is a variable's value, or what it is without one.
+func number(t testing.TB, name string, without int) int {
+	t.Helper()
+	v := os.Getenv(name)
+	if v == "" {
+		return without
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 {
+		t.Fatalf("%s: %q is no number above 0", name, v)
+	}
+	return n
+}

@@ -1,0 +1,401 @@
+//go:build system
+
+package systemtest
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"math"
+	mrand "math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// A pair is one token pair with what happened to it. Its tokens and its grant are made by the test.
+type pair struct {
+	number                 int
+	grant, access, refresh string
+
+	ackedAt    atomic.Int64 // when a revocation was first acknowledged; MaxInt64: never
+	registered atomic.Bool  // a registration was acknowledged
+	condemned  atomic.Bool  // a revocation was sent
+
+	mu  sync.Mutex
+	ops []porcupine.Operation
+}
+
+func (p *pair) note(v verb, node string, client int, call, answer int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ops = append(p.ops, porcupine.Operation{ClientId: client, Input: pairOperation{p.number, v, node}, Call: call, Return: answer})
+}
+
+// token returns one of the two, and who may introspect it.
+func (p *pair) token(r *mrand.Rand) (token, as string) {
+	if r.IntN(2) == 0 {
+		return p.access, [...]string{"resource_server", "app", "admin"}[r.IntN(3)]
+	}
+	return p.refresh, [...]string{"app", "admin"}[r.IntN(2)]
+}
+
+// A load is a constant stream of registrations, revocations and introspections through the nodes, by
+// several workers, with everything written down.
+type load struct {
+	c     *cluster
+	name  string
+	start time.Time
+	stop  chan struct{}
+	wg    sync.WaitGroup
+
+	mu     sync.Mutex
+	nodes  []*member
+	pairs  []*pair
+	broken error // the first broken promise
+
+	registered, revoked, introspected atomic.Int64
+	unanswered                        atomic.Int64 // no connection, or it broke
+	unavailable                       atomic.Int64 // 503
+}
+
+// startLoad starts the workers, each at most perSecond operations a second. The caller must call end.
+func startLoad(t testing.TB, c *cluster, workers, perSecond int) *load {
+	l := &load{c: c, name: strings.ToLower(rand.Text()[:8]), start: time.Now(), stop: make(chan struct{}), nodes: c.Nodes}
+	for w := range workers {
+		r := mrand.New(mrand.NewPCG(uint64(w), mrand.Uint64()))
+		l.wg.Go(func() { l.work(w, r, time.Second/time.Duration(perSecond)) })
+	}
+	t.Cleanup(l.halt)
+	return l
+}
+
+// use has the workers ask these nodes from now on.
+func (l *load) use(nodes ...*member) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.nodes = nodes
+}
+
+func (l *load) now() int64 { return int64(time.Since(l.start)) }
+
+// halt stops the workers and waits for them.
+func (l *load) halt() {
+	l.mu.Lock()
+	select {
+	case <-l.stop:
+	default:
+		close(l.stop)
+	}
+	l.mu.Unlock()
+	l.wg.Wait()
+}
+
+// breach notes that a promise was broken and stops the load.
+func (l *load) breach(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken == nil {
+		l.broken = fmt.Errorf(format, args...)
+	}
+	select {
+	case <-l.stop:
+	default:
+		close(l.stop)
+	}
+}
+
+// check fails the test at once when a promise was broken.
+func (l *load) check(t testing.TB) {
+	t.Helper()
+	l.mu.Lock()
+	err := l.broken
+	l.mu.Unlock()
+	if err != nil {
+		for _, m := range l.c.Nodes {
+			if m.proc != nil {
+				m.proc.kill() // what is on the disks stays as it is
+			}
+		}
+		t.Fatal(err)
+	}
+}
+
+func (l *load) work(id int, r *mrand.Rand, pause time.Duration) {
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-tick.C:
+		}
+		l.mu.Lock()
+		m := l.nodes[r.IntN(len(l.nodes))]
+		l.mu.Unlock()
+		switch n := r.IntN(100); {
+		case n < 12:
+			l.register(id, m, l.newPair())
+		case n < 15:
+			l.registerMany(id, m, []*pair{l.newPair(), l.newPair(), l.newPair(), l.newPair()})
+		case n < 17: // revoked before it is registered
+			p := l.newPair()
+			l.revoke(id, m, p, r)
+			l.register(id, m, p)
+		case n < 19: // a registration that comes twice
+			if p := l.pick(r); p != nil {
+				l.register(id, m, p)
+			}
+		case n < 33:
+			if p := l.pick(r); p != nil {
+				l.revoke(id, m, p, r)
+			}
+		default:
+			if p := l.pick(r); p != nil {
+				l.introspect(id, m, p, r)
+			}
+		}
+	}
+}
+
+func (l *load) newPair() *pair {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(l.pairs)
+	p := &pair{number: n, grant: fmt.Sprintf("g-%s-%d", l.name, n), access: fmt.Sprintf("at-%s-%d", l.name, n), refresh: fmt.Sprintf("rt-%s-%d", l.name, n)}
+	p.ackedAt.Store(math.MaxInt64)
+	l.pairs = append(l.pairs, p)
+	return p
+}
+
+// pick returns a pair, mostly one of the latest, so that operations meet.
+func (l *load) pick(r *mrand.Rand) *pair {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.pairs) == 0 {
+		return nil
+	}
+	n := len(l.pairs)
+	if r.IntN(4) > 0 {
+		n = min(n, 64)
+	}
+	return l.pairs[len(l.pairs)-1-r.IntN(n)]
+}
+
+// A told is the answer to a registration, or the line of one.
+type told struct {
+	State string `json:"state"`
+	Error string `json:"error"`
+}
+
+func (l *load) register(id int, m *member, p *pair) {
+	call := l.now()
+	a := l.c.register(m, p.grant, "subject-"+p.grant, p.access, p.refresh)
+	var said told
+	if a.err == nil && (a.status == http.StatusOK || a.status == http.StatusCreated) {
+		if err := json.Unmarshal(a.body, &said); err != nil {
+			l.breach("%s: a registration answers %d %q", m.ID, a.status, a.body)
+		}
+	} else if a.err == nil && a.status != http.StatusServiceUnavailable {
+		l.breach("%s: a registration answers %d %s", m.ID, a.status, a.body)
+	}
+	l.noteUnanswered(a)
+	l.noteRegistration(id, m, p, said.State, call)
+}
+
+// noteUnanswered counts a request that led to nothing.
+func (l *load) noteUnanswered(a answer) {
+	switch {
+	case a.err != nil:
+		l.unanswered.Add(1)
+	case a.status == http.StatusServiceUnavailable:
+		l.unavailable.Add(1)
+	}
+}
+
+func (l *load) registerMany(id int, m *member, pairs []*pair) {
+	var lines bytes.Buffer
+	for _, p := range pairs {
+		if err := json.NewEncoder(&lines).Encode(registration(p.grant, "subject-"+p.grant, p.access, p.refresh)); err != nil {
+			l.breach("%v", err)
+		}
+	}
+	call := l.now()
+	results := make([]told, len(pairs))
+	a := l.c.sendLines(m, "/v1/grants", lines.Bytes())
+	if a.err == nil && a.status == http.StatusOK {
+		for i, line := range bytes.Split(bytes.TrimSpace(a.body), []byte("\n")) {
+			if i >= len(results) || json.Unmarshal(line, &results[i]) != nil {
+				l.breach("%s: line %d of the answer to %d lines: %q", m.ID, i+1, len(pairs), line)
+				break
+			}
+		}
+	}
+	l.noteUnanswered(a)
+	for i, p := range pairs {
+		l.noteRegistration(id, m, p, results[i].State, call)
+	}
+}
+
+func (l *load) noteRegistration(id int, m *member, p *pair, state string, call int64) {
+	switch state {
+	case "active":
+		p.registered.Store(true)
+		p.note(registeredLive, m.ID, id, call, l.now())
+		if call > p.ackedAt.Load() {
+			l.breach("%s: pair %d: a registration that began after the acknowledged revocation answers active", m.ID, p.number)
+		}
+		l.registered.Add(1)
+	case "revoked":
+		p.registered.Store(true)
+		p.note(registeredDead, m.ID, id, call, l.now())
+		l.registered.Add(1)
+	default:
+		p.note(registerMaybe, m.ID, id, call, call)
+	}
+}
+
+// revoke revokes a pair in one of the ways there are.
+func (l *load) revoke(id int, m *member, p *pair, r *mrand.Rand) {
+	known := p.registered.Load()
+	p.condemned.Store(true)
+	call := l.now()
+	p.note(revokeBegin, m.ID, id, call, call)
+	var a answer
+	switch way := r.IntN(10); {
+	case known && way == 0:
+		a = l.c.send(m, request{method: http.MethodDelete, path: "/v1/grants/" + p.grant, as: "issuer"})
+	case known && way == 1:
+		a = l.c.send(m, request{method: http.MethodPost, path: "/v1/revocations", as: "admin", json: map[string]any{"grant_id": p.grant}})
+	default:
+		a = l.c.revoke(m, [...]string{"app", "admin"}[r.IntN(2)], [...]string{p.access, p.refresh}[r.IntN(2)])
+	}
+	switch {
+	case a.err == nil && a.status == http.StatusOK:
+		at := l.now()
+		p.note(revokeEnd, m.ID, id, at, at)
+		for {
+			old := p.ackedAt.Load()
+			if old <= at || p.ackedAt.CompareAndSwap(old, at) {
+				break
+			}
+		}
+		l.revoked.Add(1)
+	case a.err == nil && a.status != http.StatusServiceUnavailable:
+		l.breach("%s: a revocation answers %d %s", m.ID, a.status, a.body)
+	default:
+		l.noteUnanswered(a)
+	}
+}
+
+// introspect asks for one token of a pair. Here is the watch: an active answer to a question that was
+// asked after the acknowledgement ends the run.
+func (l *load) introspect(id int, m *member, p *pair, r *mrand.Rand) {
+	token, as := p.token(r)
+	acked := p.ackedAt.Load()
+	call := l.now()
+	a := l.c.introspect(m, as, token)
+	active, ok := a.active()
+	switch {
+	case !ok:
+		if a.err == nil && a.status != http.StatusServiceUnavailable {
+			l.breach("%s: an introspection answers %d %s", m.ID, a.status, a.body)
+		}
+		l.noteUnanswered(a)
+		return // no observation
+	case active && acked != math.MaxInt64:
+		l.breach("%s: pair %d is active %v after its revocation was acknowledged", m.ID, p.number, time.Duration(call-acked))
+	}
+	v := saidInactive
+	if active {
+		v = saidActive
+	}
+	p.note(v, m.ID, id, call, l.now())
+	l.introspected.Add(1)
+}
+
+// end stops the load and holds all nodes to it: nothing acknowledged is lost on any of them, the whole
+// history fits the model.
+func (l *load) end(t testing.TB, nodes ...*member) {
+	t.Helper()
+	l.halt()
+	l.check(t)
+	l.sweep(t, nodes)
+	var history []porcupine.Operation
+	for _, p := range l.pairs {
+		history = append(history, p.ops...)
+	}
+	res := porcupine.CheckOperationsTimeout(pairModel(), history, time.Minute)
+	if res != porcupine.Ok {
+		l.explain(t)
+		t.Errorf("the history of %d operations does not fit the model: %v", len(history), res)
+	}
+	t.Logf("%d pairs, %d registrations, %d revocations, %d introspections, %d times 503, %d times no answer; %d operations checked against the model",
+		len(l.pairs), l.registered.Load(), l.revoked.Load(), l.introspected.Load(), l.unavailable.Load(), l.unanswered.Load(), len(history))
+}
+
+// sweep asks every node for both tokens of every pair.
+func (l *load) sweep(t testing.TB, nodes []*member) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for w, m := range nodes {
+		for half := range 2 {
+			wg.Go(func() {
+				for i := half; i < len(l.pairs); i += 2 {
+					l.sweepPair(t, m, l.pairs[i], 1000+2*w+half)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	l.check(t)
+}
+
+func (l *load) sweepPair(t testing.TB, m *member, p *pair, id int) {
+	for _, token := range []string{p.access, p.refresh} {
+		for try := 0; ; try++ {
+			call := l.now()
+			a := l.c.introspect(m, "app", token)
+			active, ok := a.active()
+			if !ok {
+				if try == 100 {
+					t.Errorf("%s: no answer for pair %d: %v", m.ID, p.number, a.want(http.StatusOK))
+					return
+				}
+				continue
+			}
+			switch acked := p.ackedAt.Load(); {
+			case active && acked != math.MaxInt64:
+				t.Errorf("%s: pair %d is active %v after its revocation was acknowledged", m.ID, p.number, time.Duration(call-acked))
+			case !active && p.registered.Load() && !p.condemned.Load():
+				t.Errorf("%s: pair %d was registered, is acknowledged, was never revoked, and is not active", m.ID, p.number)
+			}
+			v := saidInactive
+			if active {
+				v = saidActive
+			}
+			p.note(v, m.ID, id, call, l.now())
+			break
+		}
+	}
+}
+
+// explain prints the history of the first pair that does not fit.
+func (l *load) explain(t testing.TB) {
+	for _, p := range l.pairs {
+		if porcupine.CheckOperations(pairModel(), p.ops) {
+			continue
+		}
+		for _, op := range p.ops {
+			in := op.Input.(pairOperation)
+			t.Logf("pair %d: %12v to %12v client %d at %s: %v", p.number, time.Duration(op.Call), time.Duration(op.Return), op.ClientId, in.node, in.verb)
+		}
+		return
+	}
+}
