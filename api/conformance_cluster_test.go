@@ -315,6 +315,7 @@ func withoutQuorum(t *testing.T, s *stage) {
 }
 
 func aloneIntrospection(t *testing.T, s *stage, last *nodetest.Member, w *world) {
+	var all sync.WaitGroup
 	for _, row := range []struct {
 		says, who, token string
 		status           int
@@ -328,16 +329,20 @@ func aloneIntrospection(t *testing.T, s *stage, last *nodetest.Member, w *world)
 		{"a rotated token too", "adm", "{RTg0}", 200, saysNo},
 	} {
 		for _, path := range introspectPaths {
-			r := s.send(t, s.HTTP, last, path, ask{who: row.who, body: "token=" + row.token}, w.tokens)
-			keeps(t, r)
-			if r.Status != row.status || row.status == 200 && r.Body != row.body || row.status == 503 && !strings.HasPrefix(r.Body, `{"error":"temporarily_unavailable"`) {
-				t.Errorf("%s: got %d %s, want %d", row.says, r.Status, r.Body, row.status)
-			}
+			all.Go(func() {
+				r := s.send(t, s.HTTP, last, path, ask{who: row.who, body: "token=" + row.token}, w.tokens)
+				keeps(t, r)
+				if r.Status != row.status || row.status == 200 && r.Body != row.body || row.status == 503 && !strings.HasPrefix(r.Body, `{"error":"temporarily_unavailable"`) {
+					t.Errorf("%s: got %d %s, want %d", row.says, r.Status, r.Body, row.status)
+				}
+			})
 		}
 	}
+	all.Wait()
 }
 
 func aloneAdmin(t *testing.T, s *stage, last *nodetest.Member, w *world) {
+	var all sync.WaitGroup
 	for _, row := range []struct {
 		method, path, who, body string
 		status                  int
@@ -363,14 +368,17 @@ func aloneAdmin(t *testing.T, s *stage, last *nodetest.Member, w *world) {
 		{"GET", "/metrics", "", "", 200},
 		{"GET", metadataPath, "", "", 200},
 	} {
-		r := s.json(t, last, row.method, row.path, row.who, row.body)
-		if r.Status != row.status {
-			t.Errorf("%s %s: got %d %s, want %d", row.method, row.path, r.Status, r.Body, row.status)
-		}
-		if row.status == 503 && r.Header.Get("Retry-After") == "" {
-			t.Errorf("%s %s: 503 without Retry-After", row.method, row.path)
-		}
+		all.Go(func() {
+			r := s.json(t, last, row.method, row.path, row.who, row.body)
+			if r.Status != row.status {
+				t.Errorf("%s %s: got %d %s, want %d", row.method, row.path, r.Status, r.Body, row.status)
+			}
+			if row.status == 503 && r.Header.Get("Retry-After") == "" {
+				t.Errorf("%s %s: 503 without Retry-After", row.method, row.path)
+			}
+		})
 	}
+	all.Wait()
 	r := s.send(t, s.HTTP, last, "/v1/check", ask{method: "GET", auth: "Bearer {AT1}", header: http.Header{"Revoked-Authorization": {basicOf("rs1:" + secretFor("rs1"))}}}, w.tokens)
 	if r.Status != 503 {
 		t.Errorf("/v1/check: got %d %s, want 503", r.Status, r.Body)
