@@ -16,7 +16,6 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 CMD ["/usr
 EXPOSE 8443/tcp 7443/tcp 7946/tcp 7946/udp
 # Where bulk registrations spill what a slow caller has not read yet.
 ENV TMPDIR=/data
-VOLUME ["/data"]
 
 FROM golang:1.26 AS build
 WORKDIR /src
@@ -37,4 +36,3 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 CMD ["/usr
 EXPOSE 8443/tcp 7443/tcp 7946/tcp 7946/udp
 # Where bulk registrations spill what a slow caller has not read yet.
 ENV TMPDIR=/data
-VOLUME ["/data"]

@@ -53,11 +53,13 @@ func (n *Node) apiOf(id raft.ServerID) string {
 // Readiness implements api.Cluster.
 func (n *Node) Readiness(context.Context) revoked.Readiness {
 	var r revoked.Readiness
-	check := func(name string, ok bool, detail string) bool {
-		r.Checks = append(r.Checks, revoked.Check{Name: name, OK: ok, Detail: detail})
+	check := func(name string, ok bool, otherwise string) bool {
+		c := revoked.Check{Name: name, OK: ok}
 		if !ok {
-			r.Reasons = append(r.Reasons, detail)
+			c.Detail = otherwise
+			r.Reasons = append(r.Reasons, otherwise)
 		}
+		r.Checks = append(r.Checks, c)
 		return ok
 	}
 	member := check("cluster", n.fsm.ClusterID() != "", "in no cluster yet")
