@@ -19,7 +19,7 @@ import (
 
 const (
 	defaultCacheBytes = 64 << 20
-	memTableBytes     = 32 << 20
+	memTableBytes     = 16 << 20
 	memTablesHeld     = 2         // one that is written to, one that is flushed
 	currentFile       = "CURRENT" // names the generation directory in use
 	generationPrefix  = "state-"

@@ -44,10 +44,10 @@ type tx struct {
 	reaps    int
 	queueLow revoked.Time
 
-	points         []hashPoint
-	tokensChanged  []revoked.Digest
-	grantsChanged  []string
-	keyBuf, valBuf []byte
+	points        []hashPoint
+	tokensChanged []revoked.Digest
+	grantsChanged []string
+	keyBuf        []byte
 }
 
 func (f *FSM) newTx(s *store, mem *memory, dry bool) *tx {
