@@ -232,7 +232,8 @@ func anyStone(m *model, grant string) bool {
 // the hash over all rows that InspectSnapshot computes from nothing.
 func agree(t *testing.T, m *machine, n int) {
 	t.Helper()
-	m.sameAs(m.replayed(n))
+	replayed := m.replayed(n)
+	m.sameAs(replayed)
 	restored := empty(t)
 	backup := m.backup()
 	if err := restored.f.Restore(io.NopCloser(bytes.NewReader(backup))); err != nil {
@@ -256,7 +257,7 @@ func agree(t *testing.T, m *machine, n int) {
 		}
 	}
 	m.sameAs(restored)
-	for _, v := range []*machine{restored, crashed} {
+	for _, v := range []*machine{replayed, restored, crashed} {
 		if err := v.f.Close(); err != nil {
 			t.Error(err)
 		}

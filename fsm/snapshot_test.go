@@ -175,6 +175,27 @@ func TestReadsGoOnDuringRestore(t *testing.T) {
 	}
 }
 
+// Authentication does not wait for the replay of the log.
+func TestACrashForgetsNoChangeOfAClient(t *testing.T) {
+	m := newMachine(t)
+	app, _ := m.f.Client("app")
+	changed := *app
+	changed.Disabled = true
+	m.must(fsm.PutClientOp(m.by("admin"), &changed, changed.Version))
+	crashed := m.crash()
+	if got, ok := crashed.f.Client("app"); !ok || !got.Disabled {
+		t.Errorf("after a crash: got %+v, want the client, disabled", got)
+	}
+	m.must(fsm.DeleteClientOp(m.by("admin"), "app"))
+	crashed = m.crash()
+	if _, ok := crashed.f.Client("app"); ok {
+		t.Error("after a crash the deleted client is there")
+	}
+	if crashed.f.ClusterID() == "" {
+		t.Error("after a crash the cluster has no id")
+	}
+}
+
 func TestCrashIsRepairedByReplay(t *testing.T) {
 	m := lived(t)
 	cold := m.crash() // nothing was flushed

@@ -429,6 +429,13 @@ func (t *tx) commit() {
 	t.f.mu.Lock()
 	t.publish()
 	t.f.mu.Unlock()
+	if t.clients != nil {
+		// Who may call is decided before a crashed node has replayed its log, too: a client that was disabled
+		// must not come back for that while, nor one be called unknown. Clients change rarely.
+		if err := t.f.flush(t.s); err != nil {
+			return // reported
+		}
+	}
 	if c := t.f.cfg.Changes; c != nil {
 		for i := range t.tokensChanged {
 			c.TokenChanged(t.tokensChanged[i])
