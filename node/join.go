@@ -137,7 +137,7 @@ func (n *Node) bootstrap(ctx context.Context) error {
 		if h.NonVoter {
 			suffrage = raft.Nonvoter
 		}
-		conf.Servers = append(conf.Servers, raft.Server{Suffrage: suffrage, ID: serverIDOf(h), Address: transport.RaftAddress(name, h.ClusterAddr)})
+		conf.Servers = append(conf.Servers, raft.Server{Suffrage: suffrage, ID: serverIDOf(h), Address: addressOf(h)})
 	}
 	n.log.Info("founding a cluster", "nodes", names)
 	if err := n.raft.BootstrapCluster(conf).Error(); err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
@@ -207,7 +207,7 @@ func (n *Node) waitMember(ctx context.Context) error {
 
 // announceAddress tells the cluster this node's present address: a no-op where it is known already.
 func (n *Node) announceAddress(ctx context.Context, conf raft.Configuration) error {
-	mine := transport.RaftAddress(n.cfg.NodeID, n.cfg.ClusterAdvertise)
+	mine := addressOf(n.hello())
 	known := false
 	hosts := slices.Clone(n.cfg.Join)
 	for _, s := range conf.Servers {
@@ -288,14 +288,14 @@ func (n *Node) admit(ctx context.Context, who *Hello) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	server, addr := serverIDOf(who), transport.RaftAddress(who.NodeId, who.ClusterAddr)
+	server, addr := serverIDOf(who), addressOf(who)
 	for _, s := range conf.Servers {
 		switch {
 		case s.ID == server && s.Address == addr:
 			return n.fsm.Applied(), nil // a member already
 		case s.ID == server && s.Suffrage == raft.Voter:
 			return n.changed(n.raft.AddVoter(server, addr, 0, n.cfg.RequestTimeout))
-		case s.ID != server && s.Address == addr && nodeOf(s.ID) != who.NodeId:
+		case s.ID != server && nodeOf(s.ID) != who.NodeId && hostOf(s.Address) == who.ClusterAddr:
 			return 0, fmt.Errorf("%w: address %s is that of %s", revoked.ErrConflict, who.ClusterAddr, nodeOf(s.ID))
 		case s.ID != server && nodeOf(s.ID) == who.NodeId && n.isAlive(s.ID):
 			return 0, fmt.Errorf("%w: node %s is a member and alive: two nodes must not share a node_id", revoked.ErrConflict, who.NodeId)
@@ -303,6 +303,17 @@ func (n *Node) admit(ctx context.Context, who *Hello) (uint64, error) {
 	}
 	n.log.Info("a node joins", "server", server, "address", addr)
 	return n.changed(n.raft.AddNonvoter(server, addr, 0, n.cfg.RequestTimeout))
+}
+
+// addressOf is Raft's address for a node: unique also while two instances of it have the same host
+// and port.
+func addressOf(who *Hello) raft.ServerAddress {
+	return transport.InstanceAddress(who.NodeId, who.ClusterAddr, who.Instance)
+}
+
+func hostOf(addr raft.ServerAddress) string {
+	_, host, _ := transport.SplitAddress(addr)
+	return host
 }
 
 // changed waits for a change of the configuration.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -104,7 +105,7 @@ func seedRaft(dir string, self raft.ServerID, h fsm.SnapshotHeader, o SeedOption
 		return fmt.Errorf("open snapshots: %w", err)
 	}
 	conf := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: self,
-		Address: transport.RaftAddress(o.NodeID, "restored.invalid:1")}}}
+		Address: transport.InstanceAddress(o.NodeID, "restored.invalid:1", strings.TrimPrefix(string(self), o.NodeID+"/"))}}}
 	_, trans := raft.NewInmemTransport("")
 	sink, err := fsm.NewSnapshotStore(inner, f).Create(raft.SnapshotVersionMax, h.Index, term, conf, 1, trans)
 	if err != nil {

@@ -83,11 +83,25 @@ func RaftAddress(nodeID, hostport string) raft.ServerAddress {
 	return raft.ServerAddress(nodeID + "@" + hostport)
 }
 
-// SplitAddress takes a RaftAddress apart. The error wraps ErrBadAddress or ErrBadNodeID.
+// InstanceAddress is RaftAddress with the instance behind it: "node1@127.0.0.1:9443#0a1b". Raft allows
+// an address once in a configuration, but for a while two instances of a node have the same one: that
+// which lost its disk, and its successor. Nobody dials by the instance.
+func InstanceAddress(nodeID, hostport, instance string) raft.ServerAddress {
+	return RaftAddress(nodeID, hostport) + raft.ServerAddress("#"+instance)
+}
+
+// SplitAddress takes a RaftAddress or an InstanceAddress apart. The error wraps ErrBadAddress or
+// ErrBadNodeID.
 func SplitAddress(addr raft.ServerAddress) (nodeID, hostport string, err error) {
 	nodeID, hostport, ok := strings.Cut(string(addr), "@")
 	if !ok {
 		return "", "", fmt.Errorf("%w: want node@host:port", ErrBadAddress)
+	}
+	if at := strings.LastIndexByte(hostport, '#'); at >= 0 {
+		if err := CheckNodeID(hostport[at+1:]); err != nil {
+			return "", "", fmt.Errorf("%w: instance: %w", ErrBadAddress, err)
+		}
+		hostport = hostport[:at]
 	}
 	if err := CheckNodeID(nodeID); err != nil {
 		return "", "", err

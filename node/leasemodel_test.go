@@ -1,0 +1,224 @@
+package node
+
+import (
+	"flag"
+	"fmt"
+	"hash/maphash"
+	"strings"
+	"testing"
+	"time"
+)
+
+var modelStates = flag.Int("lease.states", 400_000, "how many states of each scope the model of the leases explores")
+
+// An exploration goes through every world of a scope, breadth first, so what it finds is a shortest way
+// to break the promise.
+type exploration struct {
+	states    int
+	complete  bool
+	deepest   int
+	violation []string // the way to it, in words
+	broken    broken
+}
+
+type visit struct {
+	from int32
+	by   step
+}
+
+func explore(s *scope, limit int) exploration {
+	seed := maphash.MakeSeed()
+	type key [2]uint64
+	var buf []byte
+	keyOf := func(w *world) key {
+		buf = w.canonical(buf[:0])
+		var second maphash.Hash
+		second.SetSeed(seed)
+		second.WriteByte(1)
+		second.Write(buf)
+		return key{maphash.Bytes(seed, buf), second.Sum64()}
+	}
+	first := newWorld(s)
+	seen := map[key]struct{}{keyOf(first): {}}
+	visits := []visit{{from: -1}}
+	type at struct {
+		w     *world
+		id    int32
+		depth int
+	}
+	queue := []at{{first, 0, 0}}
+	var e exploration
+	var steps []step
+	for len(queue) > 0 {
+		cur := queue[0]
+		queue[0].w = nil
+		queue = queue[1:]
+		e.deepest = max(e.deepest, cur.depth)
+		steps = cur.w.steps(steps[:0])
+		for _, st := range steps {
+			next := cur.w.clone()
+			b := next.do(st)
+			if b != "" {
+				visits = append(visits, visit{cur.id, st})
+				e.broken, e.violation = b, retrace(s, visits, int32(len(visits)-1))
+				e.states = len(seen)
+				return e
+			}
+			k := keyOf(next)
+			if _, ok := seen[k]; ok {
+				continue
+			}
+			if len(seen) >= limit {
+				e.states = len(seen)
+				return e
+			}
+			seen[k] = struct{}{}
+			visits = append(visits, visit{cur.id, st})
+			queue = append(queue, at{next, int32(len(visits) - 1), cur.depth + 1})
+		}
+	}
+	e.states, e.complete = len(seen), true
+	return e
+}
+
+// retrace does the steps that led to a visit again and tells them.
+func retrace(s *scope, visits []visit, id int32) []string {
+	var steps []step
+	for ; visits[id].from >= 0; id = visits[id].from {
+		steps = append(steps, visits[id].by)
+	}
+	w := newWorld(s)
+	var told []string
+	for i := len(steps) - 1; i >= 0; i-- {
+		told = append(told, w.describe(steps[i]))
+		w.do(steps[i])
+	}
+	return told
+}
+
+// In the model a lease lasts one tick on a slow clock and a booking two on a fast one: the rates of the
+// clocks then matter within two ticks.
+const modelLength = 100 * time.Second
+
+var (
+	fastLeader = []float64{1 + rateBound, 1 + rateBound, 1 - rateBound}
+	slowLeader = []float64{1 - rateBound, 1 - rateBound, 1 + rateBound}
+	even       = []float64{1, 1, 1}
+)
+
+const (
+	nodeA = 1 << iota
+	nodeB
+	nodeC
+)
+
+func modelScope(rates []float64, change func(*scope)) *scope {
+	s := &scope{nodes: 3, initial: 3, length: modelLength, tick: modelLength, rates: rates, askers: nodeC}
+	change(s)
+	return s
+}
+
+// The scopes together hold two terms, two revocations, a crash, a removal, an arrival, a lease given
+// back; each as far as a state space that can be searched to the end allows.
+func modelScopes() map[string]*scope {
+	return map[string]*scope{
+		"one term, clocks apart":             modelScope(fastLeader, func(s *scope) { s.asks, s.ticks, s.revokes, s.proofs = 2, 2, 1, 2 }),
+		"one term, clocks swapped":           modelScope(slowLeader, func(s *scope) { s.asks, s.ticks, s.revokes, s.proofs = 2, 2, 1, 2 }),
+		"one term, two revocations":          modelScope(even, func(s *scope) { s.asks, s.ticks, s.revokes, s.proofs = 1, 1, 2, 1 }),
+		"one term, the leader holds a lease": modelScope(even, func(s *scope) { s.asks, s.ticks, s.revokes, s.proofs, s.askers = 1, 1, 2, 1, nodeA }),
+		"one term, reads in two steps":       modelScope(even, func(s *scope) { s.asks, s.ticks, s.revokes, s.proofs, s.reads = 2, 1, 1, 1, true }),
+		"one term, a lease given back":       modelScope(even, func(s *scope) { s.asks, s.ticks, s.revokes, s.proofs, s.back = 2, 0, 1, 2, 1 }),
+		"one term, the holder crashes":       modelScope(even, func(s *scope) { s.asks, s.ticks, s.revokes, s.proofs, s.crashes, s.crashers = 2, 1, 1, 1, 1, nodeC }),
+		"two terms, the clocks run": modelScope(fastLeader, func(s *scope) {
+			s.asks, s.ticks, s.revokes, s.proofs, s.elections, s.candidates = 1, 2, 1, 1, 1, nodeB
+		}),
+		"two terms, the holder follows": modelScope(even, func(s *scope) {
+			s.asks, s.ticks, s.revokes, s.proofs, s.elections, s.hellos, s.candidates = 1, 1, 1, 1, 1, 1, nodeB
+		}),
+		"two terms, late answers": modelScope(even, func(s *scope) {
+			s.asks, s.revokes, s.proofs, s.elections, s.late, s.candidates = 1, 1, 1, 1, 1, nodeB
+		}),
+		"two terms, two revocations": modelScope(even, func(s *scope) {
+			s.asks, s.revokes, s.proofs, s.elections, s.ticks, s.candidates = 1, 2, 1, 1, 0, nodeB
+		}),
+		"two terms, two asks": modelScope(even, func(s *scope) {
+			s.asks, s.revokes, s.proofs, s.elections, s.hellos, s.candidates = 2, 1, 1, 1, 1, nodeB
+		}),
+		"two terms of one node that crashes": modelScope(even, func(s *scope) {
+			s.asks, s.ticks, s.revokes, s.proofs, s.elections, s.crashes, s.crashers, s.candidates = 1, 1, 1, 1, 1, 1, nodeA, nodeA
+		}),
+		"a holder is removed": modelScope(even, func(s *scope) {
+			s.asks, s.ticks, s.revokes, s.proofs, s.removes = 1, 2, 1, 1, 1
+		}),
+		"a holder is removed, then two terms": modelScope(even, func(s *scope) {
+			s.asks, s.ticks, s.revokes, s.proofs, s.removes, s.elections, s.candidates = 1, 2, 1, 1, 1, 1, nodeB
+		}),
+		"a member comes": modelScope(even, func(s *scope) {
+			s.initial, s.asks, s.ticks, s.revokes, s.proofs, s.adds, s.elections, s.candidates = 2, 1, 1, 2, 1, 1, 0, nodeB
+		}),
+	}
+}
+
+func TestTheLeaseModelHolds(t *testing.T) {
+	for name, s := range modelScopes() {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			e := explore(s, *modelStates)
+			t.Logf("%d states, complete %v, depth %d, %v", e.states, e.complete, e.deepest, time.Since(start).Round(time.Millisecond))
+			if e.broken != "" {
+				t.Fatalf("%s:\n%s", e.broken, tell(e.violation))
+			}
+		})
+	}
+}
+
+// Every rule of the protocol is needed: without it the model finds a way to break the promise. The
+// scope is the smallest of those above, or like them, in which it shows.
+func TestTheLeaseModelBreaksWithoutAnyOneRule(t *testing.T) {
+	scopes := modelScopes()
+	for _, c := range []struct {
+		off rule
+		in  string
+	}{
+		{bookBeforeProof, "one term, two revocations"},
+		{proofNeeded, "two terms, the clocks run"},
+		{proofProposedAfter, "two terms, late answers"},
+		{newLeaderWaits, "two terms, the clocks run"},
+		{newTermClearsOnlyOld, "one term, two revocations"},
+		{grantNamesBoot, "one term, the holder crashes"},
+		{bookNamesBoot, "one term, the holder crashes"},
+		{grantNamesNonce, "one term, clocks apart"},
+		{adoptionRefusesGrants, "two terms, the holder follows"},
+		{adoptionEndsLease, "two terms, the holder follows"},
+		{clockReadInRequest, "one term, clocks apart"},
+		{stateReadUnderLease, "one term, reads in two steps"},
+		{ackWaits, "one term, two revocations"},
+		{admitOnlyAcked, "one term, two revocations"},
+		{admitOnlyEpoch, "two terms, the clocks run"},
+		{openAfterEpoch, "two terms, the clocks run"},
+		{removalWaits, "a holder is removed, then two terms"},
+		{removalBars, "a holder is removed, then two terms"},
+		{removedStayBooked, "a holder is removed"},
+		{giveBackNamesNonce, "one term, a lease given back"},
+		{bookingCoversRates, "one term, clocks apart"},
+	} {
+		t.Run(c.off.String(), func(t *testing.T) {
+			s := *scopes[c.in]
+			s.off = c.off
+			start := time.Now()
+			e := explore(&s, 4*(*modelStates))
+			if e.broken == "" {
+				t.Fatalf("held in %d states (complete %v): got no violation, want one", e.states, e.complete)
+			}
+			t.Logf("after %d states, %v: %s:\n%s", e.states, time.Since(start).Round(time.Millisecond), e.broken, tell(e.violation))
+		})
+	}
+}
+
+func tell(steps []string) string {
+	var b strings.Builder
+	for i, s := range steps {
+		fmt.Fprintf(&b, "%3d. %s\n", i+1, s)
+	}
+	return b.String()
+}

@@ -1,0 +1,186 @@
+package node_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"revoked/node"
+	"revoked/node/nodetest"
+)
+
+// join makes a new member and waits until it votes.
+func join(t *testing.T, c *nodetest.Cluster, voters int) *nodetest.Member {
+	t.Helper()
+	m := c.Add()
+	m.Start()
+	if r := m.JSON(http.MethodPost, "/v1/cluster/join", "admin", fmt.Sprintf(`{"addresses":[%q]}`, c.Members[0].ClusterAddr())); r.Status != 200 {
+		t.Fatalf("join: got %d %s, want 200", r.Status, r.Body)
+	}
+	waitVoters(c, voters)
+	return m
+}
+
+func waitVoters(c *nodetest.Cluster, want int) {
+	c.T.Helper()
+	c.Until(fmt.Sprintf("%d members vote", want), func() bool {
+		return c.Leader().Node.NodeStatus(context.Background()).Voters == want
+	})
+}
+
+func TestANodeWithAnEmptyDiskComesBackAsANewInstance(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{})
+	dead, _ := register(t, c.Members[0], "dead")
+	if r := c.Members[0].Form("/oauth2/revoke", "app", url.Values{"token": {dead}}); r.Status != 200 {
+		t.Fatalf("revoke: got %d %s", r.Status, r.Body)
+	}
+	m := c.Follower()
+	m.Stop()
+	m.Wipe()
+	m.Start()
+	c.WaitReady()
+	c.Until("the old instance is gone and the new one votes", func() bool {
+		ms, err := c.Leader().Node.Members(context.Background())
+		if err != nil || len(ms) != 3 {
+			return false
+		}
+		for _, o := range ms {
+			if !o.Voter {
+				return false
+			}
+		}
+		return true
+	})
+	if isActive(t, m, "resource_server", dead) {
+		t.Error("the new instance brought a revoked token back")
+	}
+}
+
+func TestAMemberMayChangeItsAddress(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{})
+	m := c.Follower()
+	m.Stop()
+	m.Move()
+	m.Start()
+	c.WaitReady()
+	c.Until("the new address is known", func() bool {
+		ms, err := c.Leader().Node.Members(context.Background())
+		if err != nil {
+			return false
+		}
+		for _, o := range ms {
+			if o.NodeID == m.ID {
+				return o.Cluster == m.ClusterAddr() && o.Voter
+			}
+		}
+		return false
+	})
+	if n := len(must(c.Leader().Node.Members(context.Background()))); n != 3 {
+		t.Errorf("members: got %d, want 3: an address is not an identity", n)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func TestANonVoterByChoiceAnswersAndIsNotPromoted(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(k int, conf *node.Config) { conf.NonVoter = k == 1 }})
+	replica := c.Add()
+	replica.Start()
+	if r := replica.JSON(http.MethodPost, "/v1/cluster/join", "admin", fmt.Sprintf(`{"addresses":[%q]}`, c.Members[0].ClusterAddr())); r.Status != 200 {
+		t.Fatalf("join: got %d %s", r.Status, r.Body)
+	}
+	third := join(t, c, 2)
+	c.WaitReady()
+	live, _ := register(t, replica, "live")
+	for _, m := range []*nodetest.Member{c.Members[0], replica, third} {
+		if !isActive(t, m, "resource_server", live) {
+			t.Errorf("%s says inactive of a live token", m.ID)
+		}
+	}
+	for _, m := range must(c.Leader().Node.Members(context.Background())) {
+		if m.NodeID == replica.ID && m.Voter {
+			t.Error("a node that chose not to vote was promoted")
+		}
+	}
+}
+
+func TestAForeignClusterIsRefused(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{Nodes: 1})
+	stranger := c.Add()
+	stranger.Start()
+	if r := stranger.JSON(http.MethodPost, "/v1/cluster/join", "admin", fmt.Sprintf(`{"addresses":[%q]}`, c.Members[0].ClusterAddr())); r.Status != 200 {
+		t.Fatalf("join: got %d %s", r.Status, r.Body)
+	}
+	waitVoters(c, 2)
+	if r := stranger.JSON(http.MethodPost, "/v1/cluster/join", "admin", fmt.Sprintf(`{"addresses":[%q]}`, c.Members[0].ClusterAddr())); r.Status != http.StatusConflict {
+		t.Errorf("join of a member: got %d %s, want 409", r.Status, r.Body)
+	}
+	other := nodetest.Start(t, nodetest.Options{Nodes: 1})
+	lonely := other.Add()
+	lonely.Start()
+	// Another CA: its handshake is refused, and the answer says that no cluster could be joined.
+	r := lonely.JSON(http.MethodPost, "/v1/cluster/join", "admin", fmt.Sprintf(`{"addresses":[%q]}`, c.Members[0].ClusterAddr()))
+	if r.Status != http.StatusUnprocessableEntity || !strings.Contains(r.Body, "no cluster could be joined") {
+		t.Errorf("join of a cluster with another CA: got %d %s, want 422", r.Status, r.Body)
+	}
+}
+
+func TestRemovalsThatWouldLoseQuorumAreRefused(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{})
+	down, leader := c.Follower(), c.Leader()
+	down.Stop()
+	var up *nodetest.Member
+	for _, m := range c.Members {
+		if m != down && m != leader {
+			up = m
+		}
+	}
+	c.Until("the leader knows that it is down", func() bool {
+		for _, m := range must(leader.Node.Members(context.Background())) {
+			if m.NodeID == down.ID {
+				return !m.Alive
+			}
+		}
+		return false
+	})
+	if r := leader.JSON(http.MethodPost, "/v1/cluster/remove", "admin", fmt.Sprintf(`{"node":%q}`, up.ID)); r.Status != http.StatusConflict {
+		t.Errorf("removing a live voter while another is down: got %d %s, want 409", r.Status, r.Body)
+	}
+	if r := leader.JSON(http.MethodPost, "/v1/cluster/remove", "admin", fmt.Sprintf(`{"node":%q}`, "nobody")); r.Status != http.StatusNotFound {
+		t.Errorf("removing nobody: got %d %s, want 404", r.Status, r.Body)
+	}
+	if r := up.JSON(http.MethodPost, "/v1/cluster/remove", "admin", fmt.Sprintf(`{"node":%q}`, down.ID)); r.Status != 200 {
+		t.Errorf("removing the one that is down, through a follower: got %d %s, want 200", r.Status, r.Body)
+	}
+	waitVoters(c, 2)
+	down.Start()
+	<-down.Node.Done()
+	if err := down.Node.Err(); err == nil || !strings.Contains(err.Error(), "--rejoin") {
+		t.Errorf("a removed node that comes back: got %v, want an error that names --rejoin", err)
+	}
+	down.Stop()
+	if r := leader.JSON(http.MethodPost, "/v1/cluster/remove", "admin", fmt.Sprintf(`{"node":%q,"force":true}`, up.ID)); r.Status != http.StatusUnprocessableEntity {
+		t.Errorf("a forced removal without a reason: got %d %s, want 422", r.Status, r.Body)
+	}
+}
+
+func TestLeadershipGoesWhereItIsSent(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{})
+	target := c.Follower()
+	if r := target.JSON(http.MethodPost, "/v1/cluster/transfer-leader", "admin", fmt.Sprintf(`{"node":%q}`, target.ID)); r.Status != 200 {
+		t.Fatalf("transfer: got %d %s, want 200", r.Status, r.Body)
+	}
+	c.Until("the target leads", func() bool { return c.Leader() == target })
+	live, _ := register(t, target, "live")
+	if r := c.Follower().Form("/oauth2/revoke", "app", url.Values{"token": {live}}); r.Status != 200 {
+		t.Errorf("revoke after a transfer: got %d %s", r.Status, r.Body)
+	}
+}
