@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// shell runs a script with sh -e in dir. It returns what it printed and its exit code.
+func shell(t *testing.T, dir string, env []string, script string) (string, int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-ec", script)
+	cmd.Dir = dir
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "REVOKED_") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	cmd.Env = append(cmd.Env, env...)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// runBlock runs a block with its names replaced, after a prelude, and wants the exit code that its
+// comment tells.
+func runBlock(t *testing.T, b block, dir string, env []string, names *strings.Replacer, prelude string) string {
+	t.Helper()
+	code := 0
+	if _, text, ok := strings.Cut(b.test, "exit "); ok {
+		var err error
+		if code, err = strconv.Atoi(text); err != nil {
+			t.Fatalf("%v: exit code: %v", b, err)
+		}
+	}
+	// An answer that is an error ends the block, as a reader would stop.
+	script := strings.ReplaceAll(names.Replace(b.text), "curl ", "curl --fail-with-body ")
+	out, got := shell(t, dir, env, prelude+script)
+	if got != code {
+		t.Fatalf("%v: got exit code %d, want %d:\n%s", b, got, code, out)
+	}
+	return out
+}
+
+func needCurl(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("no curl on this machine")
+	}
+}
+
+// A docsCluster is a cluster of dev and what the pages call its parts.
+type docsCluster struct {
+	devCluster
+	work  string // where the blocks are run
+	env   []string
+	names *strings.Replacer
+}
+
+func newDocsCluster(t *testing.T, c devCluster) docsCluster {
+	t.Helper()
+	d := docsCluster{devCluster: c, work: t.TempDir()}
+	write := func(name, text string) string {
+		name = filepath.Join(d.work, name)
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	ca, err := os.ReadFile(c.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := c.Clients["admin"]
+	var addrs, pairs []string
+	for i, n := range c.Nodes {
+		addrs = append(addrs, n.API)
+		pairs = append(pairs, fmt.Sprintf("https://127.0.0.1:%d", 8443+i), n.API,
+			fmt.Sprintf("https://node%d.example.org:8443", i+1), n.API)
+	}
+	for id, cl := range c.Clients {
+		d.env = append(d.env, strings.ToUpper(id)+"="+id+":"+cl.ClientSecret)
+		pairs = append(pairs, "-u "+id+":SECRET", "-u "+id+":"+cl.ClientSecret)
+	}
+	d.env = append(d.env, "REVOKED_ADDR="+strings.Join(addrs, ","), "REVOKED_CACERT="+write("ca.pem", string(ca)),
+		"REVOKED_CLIENT_ID=admin", "REVOKED_CLIENT_SECRET="+admin.ClientSecret,
+		"REVOKED_CLIENT_SECRET_FILE="+write("admin.secret", admin.ClientSecret+"\n"))
+	d.names = strings.NewReplacer(append(pairs, "/var/lib/revoked", filepath.Join(d.work, "data"))...)
+	return d
+}
+
+// run runs the blocks of a page that are marked with kind, and returns what each printed.
+func (d docsCluster) run(t *testing.T, page, kind string) []string {
+	t.Helper()
+	var out []string
+	for _, b := range tested(t, page, kind) {
+		out = append(out, runBlock(t, b, d.work, d.env, d.names, ""))
+	}
+	return out
+}
+
+// What README and the pages show is what a cluster of dev answers to.
+func TestDocsOnADevCluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs three nodes")
+	}
+	needCurl(t)
+	dir := t.TempDir()
+	p := startProgram(t, "dev", "--dir", dir, "--api-port", strconv.Itoa(freeBase(t, 3)))
+	p.readUntil(t, "Stop with Ctrl-C.")
+	c := newDocsCluster(t, readDevFile(t, dir))
+
+	t.Run("README: a first revocation", func(t *testing.T) {
+		out := c.run(t, "README.md", "curl")[0]
+		answers := regexp.MustCompile(`\{("active":(true|false)|\}|"grant_id")`).FindAllString(out, -1)
+		if got, want := strings.Join(answers, " "), `{"grant_id" {"active":true {} {"active":false`; got != want {
+			t.Errorf("got %s, want %s:\n%s", got, want, out)
+		}
+	})
+	t.Run("api.md", func(t *testing.T) { c.run(t, "docs/api.md", "curl") })
+	t.Run("configure.md", func(t *testing.T) { c.run(t, "docs/configure.md", "") })
+	t.Run("operate.md", func(t *testing.T) { c.run(t, "docs/operate.md", "cli") })
+	t.Run("metrics.md: the families of the libraries", func(t *testing.T) { c.checkLibraryMetrics(t) })
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.wait(t); err != nil {
+		t.Errorf("dev: got %v, want it to end well; standard error:\n%s", err, p.stderr)
+	}
+}
+
+// checkLibraryMetrics wants every metric of Raft and gossip that metrics.md names on the page of one of
+// the nodes.
+func (d docsCluster) checkLibraryMetrics(t *testing.T) {
+	var all strings.Builder
+	for _, n := range d.Nodes {
+		page, code := shell(t, d.work, d.env, "curl -sS --cacert ca.pem "+n.API+"/metrics")
+		if code != 0 {
+			t.Fatal(page)
+		}
+		all.WriteString(page)
+	}
+	count := 0
+	for _, cells := range tableRows(readPage(t, "docs/metrics.md")) {
+		name := code1(cells[0])
+		if !strings.HasPrefix(name, "revoked_raft_") && !strings.HasPrefix(name, "revoked_memberlist_") {
+			continue
+		}
+		count++
+		if !strings.Contains(all.String(), "\n# TYPE "+name+" ") {
+			t.Errorf("docs/metrics.md tells of %s, which no node shows", name)
+		}
+	}
+	if count == 0 {
+		t.Error("docs/metrics.md tells of no metric of the libraries")
+	}
+}
+
+// install.md as it is written makes a cluster of three nodes and its first clients; only names of hosts,
+// ports and folders are those of this machine.
+func TestDocsInstallation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs three nodes")
+	}
+	const page = "docs/install.md"
+	work, base := t.TempDir(), freeBase(t, 3)
+	pairs := []string{"node$i.example.org", "127.0.0.1"}
+	for k := 1; k <= 3; k++ {
+		pairs = append(pairs,
+			fmt.Sprintf("node%d.example.org:8443", k), fmt.Sprintf("127.0.0.1:%d", base+k-1),
+			fmt.Sprintf("node%d.example.org:7443", k), fmt.Sprintf("127.0.0.1:%d", base+k-1+devClusterOffset))
+	}
+	names := strings.NewReplacer(pairs...)
+	runBlock(t, tested(t, page, "")[0], work, nil, names, "")
+
+	settings := names.Replace(tested(t, page, "file revoked.yml")[0].text)
+	programs := make([]*program, 3)
+	folders := make([]*strings.Replacer, 3)
+	for i := range programs {
+		id := nodeName(i)
+		etc := filepath.Join(work, id, "etc")
+		folders[i] = strings.NewReplacer("/etc/revoked", etc, "/var/lib/revoked", filepath.Join(work, id, "data"))
+		layOutNode(t, filepath.Join(work, "pki"), etc, id)
+		own, shared, ok := strings.Cut(settings, "bootstrap_expect")
+		if !ok || strings.Count(own, "node1") != 1 { // the addresses have been replaced already
+			t.Fatalf("settings of node 1: got %q", own)
+		}
+		own = strings.NewReplacer("node1", id, strconv.Itoa(base), strconv.Itoa(base+i),
+			strconv.Itoa(base+devClusterOffset), strconv.Itoa(base+i+devClusterOffset)).Replace(own)
+		text := folders[i].Replace(own+"bootstrap_expect"+shared) +
+			fmt.Sprintf("api_addr: 127.0.0.1:%d\ncluster_addr: 127.0.0.1:%d\ngossip_addr: 127.0.0.1:%d\n",
+				base+i, base+i+devClusterOffset, base+i+devGossipOffset)
+		if err := os.WriteFile(filepath.Join(etc, "revoked.yml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	everywhere := tested(t, page, "on every node")
+	check, health := everywhere[0], everywhere[1]
+	for i := range programs {
+		if out := runBlock(t, check, work, nil, folders[i], ""); strings.Contains(out, "warning") {
+			t.Errorf("%s: got %s, want no warning", nodeName(i), out)
+		}
+		programs[i] = startProgram(t, "server", "--config", filepath.Join(work, nodeName(i), "etc", "revoked.yml"))
+	}
+	for i := range programs {
+		awaitBlock(t, health, work, folders[i])
+	}
+	first := tested(t, page, "cli")[0]
+	var exports string
+	for line := range strings.Lines(first.text) {
+		if strings.HasPrefix(line, "export ") {
+			exports += names.Replace(line)
+		}
+	}
+	for _, b := range tested(t, page, "cli") {
+		runBlock(t, b, work, nil, names, exports)
+	}
+	for _, p := range programs {
+		stopProgram(t, p)
+	}
+}
+
+// layOutNode copies what install.md's table says from pki to the folder of a node.
+func layOutNode(t *testing.T, pki, etc, id string) {
+	t.Helper()
+	if err := os.MkdirAll(etc, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	quoted := regexp.MustCompile("`([^`]+)`")
+	copied := 0
+	for _, cells := range tableRows(readPage(t, "docs/install.md")) {
+		if !strings.HasPrefix(code1(cells[0]), "pki/") {
+			continue
+		}
+		from, to := quoted.FindAllStringSubmatch(cells[0], -1), quoted.FindAllStringSubmatch(cells[1], -1)
+		if len(from) != len(to) {
+			t.Fatalf("docs/install.md: %q goes to %q", cells[0], cells[1])
+		}
+		for i := range from {
+			data, err := os.ReadFile(filepath.Join(pki, strings.Replace(strings.TrimPrefix(from[i][1], "pki/"), "nodeN", id, 1)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(etc, filepath.Base(to[i][1])), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			copied++
+		}
+	}
+	if copied < 7 {
+		t.Fatalf("docs/install.md: got %d files for a node", copied)
+	}
+}
+
+// awaitBlock runs a block until it ends with 0.
+func awaitBlock(t *testing.T, b block, dir string, names *strings.Replacer) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), longStop)
+	defer cancel()
+	err := poll(ctx, func(context.Context) error {
+		if out, code := shell(t, dir, nil, names.Replace(b.text)); code != 0 {
+			return errors.New(out)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("%v: %v", b, err)
+	}
+}
+
+// The blocks of operate.md that renew certificates and keys work on what install.md has made.
+func TestDocsRenewal(t *testing.T) {
+	work := t.TempDir()
+	same := strings.NewReplacer()
+	runBlock(t, tested(t, "docs/install.md", "")[0], work, nil, same, "")
+	before, err := os.ReadFile(filepath.Join(work, "pki", "node1.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range tested(t, "docs/operate.md", "pki") {
+		runBlock(t, b, work, nil, same, "")
+	}
+	after, err := os.ReadFile(filepath.Join(work, "pki", "node1.pem"))
+	if err != nil || string(after) == string(before) {
+		t.Errorf("the certificate of node1 was not renewed (%v)", err)
+	}
+}
