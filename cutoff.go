@@ -32,9 +32,14 @@ type Cutoff struct {
 	Index        uint64
 }
 
-// Covers reports whether the cut-off ends a token of g issued at iat. Equal whole seconds count as
-// before.
-func (c *Cutoff) Covers(g *Grant, iat Time) bool {
+// Covers reports whether the cut-off ends a token t of g: whether it was issued at or before it. Equal
+// whole seconds count as before. A token that was there when the cut-off was made was issued by then,
+// whatever it says.
+func (c *Cutoff) Covers(g *Grant, t *Token) bool {
+	iat := t.IssuedAt
+	if t.RegisteredAt != 0 && t.RegisteredAt <= c.At {
+		iat = min(iat, t.RegisteredAt)
+	}
 	return iat.Unix() <= c.IssuedBefore.Unix() && c.Matches(g)
 }
 

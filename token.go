@@ -51,18 +51,21 @@ func (s TokenState) String() string {
 // A Token is one access or refresh token. Of a token that is no longer Live only a stub remains:
 // Digest, Kind, GrantID, State and ExpiresAt.
 type Token struct {
-	Digest    Digest
-	Kind      TokenKind
-	State     TokenState
-	GrantID   string
-	IssuedAt  Time
-	ExpiresAt Time // 0: never
-	NotBefore Time // 0: at once
-	Scope     string
-	Username  string
-	Audience  []string
-	JTI       string
-	CNF       []byte // a JSON object, or empty (RFC 7800, RFC 8705 section 3.2)
+	Digest   Digest
+	Kind     TokenKind
+	State    TokenState
+	GrantID  string
+	IssuedAt Time
+	// RegisteredAt is set only for a token whose IssuedAt was ahead of the moment of its registration:
+	// a clock of the issuer that is fast must not save it from a cut-off that came later.
+	RegisteredAt Time
+	ExpiresAt    Time // 0: never
+	NotBefore    Time // 0: at once
+	Scope        string
+	Username     string
+	Audience     []string
+	JTI          string
+	CNF          []byte // a JSON object, or empty (RFC 7800, RFC 8705 section 3.2)
 }
 
 // A Grant is one authorization of one client by one subject; the unit of revocation.
@@ -116,8 +119,8 @@ type Circumstances struct {
 	Now    Time    // the node's clock
 	Stamp  Time    // the newest stamp that the state machine has applied
 	Client *Client // the grant's client as the state machine has it; nil if there is none
-	// CutOff reports whether a cut-off covers a token of the grant issued at iat.
-	CutOff func(g *Grant, iat Time) bool
+	// CutOff reports whether a cut-off covers a token of the grant.
+	CutOff func(g *Grant, t *Token) bool
 }
 
 // Decide is the one function that says whether a token is active. It is pure.
@@ -130,7 +133,7 @@ func Decide(r *Record, c Circumstances) Verdict {
 	if r.Token.State != Live || r.Grant.Revoked != nil {
 		return Dead
 	}
-	if c.CutOff != nil && c.CutOff(&r.Grant, r.Token.IssuedAt) {
+	if c.CutOff != nil && c.CutOff(&r.Grant, &r.Token) {
 		return Dead
 	}
 	if exp := r.Token.ExpiresAt; exp != 0 {

@@ -91,8 +91,8 @@ func (f *fakeNode) actor(by revoked.Actor) error {
 	return nil
 }
 
-func (f *fakeNode) cutOff(g *revoked.Grant, iat revoked.Time) bool {
-	return slices.ContainsFunc(f.cutoffs, func(c *revoked.Cutoff) bool { return c.Covers(g, iat) })
+func (f *fakeNode) cutOff(g *revoked.Grant, tok *revoked.Token) bool {
+	return slices.ContainsFunc(f.cutoffs, func(c *revoked.Cutoff) bool { return c.Covers(g, tok) })
 }
 
 func (f *fakeNode) verdict(d revoked.Digest) (revoked.Verdict, revoked.Record) {
@@ -305,7 +305,7 @@ func (f *fakeNode) register(by revoked.Actor, reg *revoked.Registration) revoked
 		if who, ok := f.tombs[t.Digest]; ok && (who.Admin || who.ClientID == g.ClientID) {
 			f.end(g, who, "late")
 		}
-		res.Revoked = res.Revoked || g.Revoked != nil || f.cutOff(g, t.IssuedAt)
+		res.Revoked = res.Revoked || g.Revoked != nil || f.cutOff(g, t)
 	}
 	return res
 }

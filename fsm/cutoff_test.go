@@ -55,6 +55,33 @@ func TestCutoffRules(t *testing.T) {
 	}
 }
 
+func TestATokenOfAFastClockIsNotSavedFromACutoff(t *testing.T) {
+	m := newMachine(t)
+	ahead := pair("1")
+	for i := range ahead.Tokens {
+		ahead.Tokens[i].IssuedAt = m.now.Add(time.Minute)
+	}
+	m.register(ahead)
+	m.later(2 * time.Second)
+	m.must(fsm.CutoffOp(m.by("admin"), revoked.Selector{Subject: "alice"}, 0, ""))
+	m.want("a-1", revoked.Dead)
+	m.want("r-1", revoked.Dead)
+
+	// What is registered after the cut-off is judged by its issued_at, fast clock or not.
+	m.later(2 * time.Second)
+	later := pair("2")
+	for i := range later.Tokens {
+		later.Tokens[i].IssuedAt = m.now.Add(time.Minute)
+	}
+	if r := m.register(later); r.Revoked {
+		t.Error("issued after the cut-off: dead from the start")
+	}
+	m.want("a-2", revoked.Active)
+	m.drain()
+	m.want("a-2", revoked.Active)
+	m.sameAs(m.replayed(3))
+}
+
 func TestCutoffEndsWhatIsRegisteredLater(t *testing.T) {
 	m := newMachine(t)
 	m.must(fsm.CutoffOp(m.by("admin"), revoked.Selector{Subject: "alice"}, 0, ""))

@@ -43,8 +43,8 @@ type FSM struct {
 	failed   onceFatal
 	progress progress
 	durable  atomic.Uint64
-	covers   func(g *revoked.Grant, iat revoked.Time) bool // cutOff, made once
-	gen      int                                           // number of the newest generation directory; Restore's alone
+	covers   func(g *revoked.Grant, tok *revoked.Token) bool // cutOff, made once
+	gen      int                                             // number of the newest generation directory; Restore's alone
 
 	// mu guards which store is current, and memory. Apply alone changes them, holding it for as long
 	// as that takes in memory.

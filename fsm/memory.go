@@ -99,15 +99,15 @@ func (x *cutoffIndex) remove(key string) {
 	}
 }
 
-// find returns the newest cut-off that covers a token of g issued at iat, nil if none does.
-func (x *cutoffIndex) find(g *revoked.Grant, iat revoked.Time) *cutoffRow {
+// find returns the newest cut-off that covers a token of g, nil if none does.
+func (x *cutoffIndex) find(g *revoked.Grant, tok *revoked.Token) *cutoffRow {
 	if len(x.byKey) == 0 {
 		return nil
 	}
 	var best *cutoffRow
 	look := func(l []*cutoffRow) {
 		for _, c := range l {
-			if c.covers(g, iat) && (best == nil || bytes.Compare(c.key(), best.key()) > 0) {
+			if c.covers(g, tok) && (best == nil || bytes.Compare(c.key(), best.key()) > 0) {
 				best = c
 			}
 		}

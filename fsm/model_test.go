@@ -34,6 +34,7 @@ type modelGrant struct {
 type modelToken struct {
 	grant    string
 	iat, exp revoked.Time
+	came     revoked.Time
 	refresh  bool
 	dead     bool // for itself: rotated, or cut off when it came
 }
@@ -45,15 +46,19 @@ type modelStone struct {
 
 type modelCutoff struct {
 	client, subject string
-	before          revoked.Time
+	before, at      revoked.Time
 }
 
-func (c *modelCutoff) covers(g *modelGrant, iat revoked.Time) bool {
+func (c *modelCutoff) covers(g *modelGrant, t *modelToken) bool {
+	iat := t.iat
+	if t.came <= c.at {
+		iat = min(iat, t.came) // it was there: it was issued by then
+	}
 	return (c.client == "" || c.client == g.client) && (c.subject == "" || c.subject == g.subject) && iat.Unix() <= c.before.Unix()
 }
 
-func (m *model) cut(g *modelGrant, iat revoked.Time) bool {
-	return slices.ContainsFunc(m.cutoffs, func(c modelCutoff) bool { return c.covers(g, iat) })
+func (m *model) cut(g *modelGrant, t *modelToken) bool {
+	return slices.ContainsFunc(m.cutoffs, func(c modelCutoff) bool { return c.covers(g, t) })
 }
 
 func (m *model) active(name string, now revoked.Time) bool {
@@ -62,7 +67,7 @@ func (m *model) active(name string, now revoked.Time) bool {
 		return false
 	}
 	g := m.grants[t.grant]
-	return !t.dead && !g.dead && !m.cut(g, t.iat) && t.exp > now && (!t.refresh || g.live == name)
+	return !t.dead && !g.dead && !m.cut(g, t) && t.exp > now && (!t.refresh || g.live == name)
 }
 
 func (m *model) register(r revoked.Registration, names []string, now revoked.Time) (err bool) {
@@ -99,8 +104,8 @@ func (m *model) register(r revoked.Registration, names []string, now revoked.Tim
 	stone := false
 	for _, i := range fresh {
 		spec := &r.Tokens[i]
-		t := &modelToken{grant: r.GrantID, iat: spec.IssuedAt, exp: spec.ExpiresAt, refresh: spec.Kind == revoked.RefreshToken}
-		t.dead = g.dead || m.cut(g, t.iat)
+		t := &modelToken{grant: r.GrantID, iat: spec.IssuedAt, came: now, exp: spec.ExpiresAt, refresh: spec.Kind == revoked.RefreshToken}
+		t.dead = g.dead || m.cut(g, t)
 		for _, s := range m.stones[names[i]] {
 			stone = stone || ((s.client == "" || s.client == r.ClientID) && now < s.until)
 		}
@@ -184,7 +189,7 @@ func TestAgainstTheModel(t *testing.T) {
 				} else {
 					c.subject = pick([]string{"alice", "bob"})
 				}
-				c.before = min(c.before, m.now)
+				c.before, c.at = min(c.before, m.now), m.now
 				m.must(fsm.CutoffOp(m.by("admin"), revoked.Selector{ClientID: c.client, Subject: c.subject}, c.before, ""))
 				mod.cutoffs = append(mod.cutoffs, c)
 			case 8:

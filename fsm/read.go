@@ -82,10 +82,10 @@ func (f *FSM) Circumstances(clientID string, now revoked.Time) revoked.Circumsta
 	}
 }
 
-func (f *FSM) cutOff(g *revoked.Grant, iat revoked.Time) bool {
+func (f *FSM) cutOff(g *revoked.Grant, tok *revoked.Token) bool {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.mem.cutoffs.find(g, iat) != nil
+	return f.mem.cutoffs.find(g, tok) != nil
 }
 
 // Client returns a client as the state has it. Nobody may change what is pointed to.
@@ -165,7 +165,7 @@ func (f *FSM) View(id string, now revoked.Time) (revoked.GrantView, error) {
 		}
 		state := tok.State
 		if state == revoked.Live {
-			cut := f.cutOff(&g.Grant, tok.IssuedAt)
+			cut := f.cutOff(&g.Grant, &tok)
 			covered = covered || cut
 			switch {
 			case g.Revoked != nil || cut:
@@ -196,7 +196,7 @@ func (f *FSM) View(id string, now revoked.Time) (revoked.GrantView, error) {
 func (f *FSM) endedBy(g *revoked.Grant) *revoked.Cutoff {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	c := f.mem.cutoffs.find(g, 0)
+	c := f.mem.cutoffs.find(g, &revoked.Token{})
 	if c == nil {
 		return nil
 	}
@@ -246,7 +246,7 @@ func (f *FSM) CountMatching(ctx context.Context, s revoked.Selector, issuedBefor
 	if issuedBefore == 0 {
 		issuedBefore = now
 	}
-	c := revoked.Cutoff{Selector: s, IssuedBefore: issuedBefore}
+	c := revoked.Cutoff{Selector: s, IssuedBefore: issuedBefore, At: now}
 	n, seen := 0, 0
 	err = st.matching(&s, nil, func(_ []byte, g *grantRow) (bool, error) {
 		if seen++; seen%256 == 0 && ctx.Err() != nil {
@@ -274,8 +274,8 @@ func (f *FSM) anyCovered(st *store, g *grantRow, c *revoked.Cutoff, now revoked.
 		if err != nil || !ok {
 			return err
 		}
-		found = tok.State == revoked.Live && c.Covers(&g.Grant, tok.IssuedAt) &&
-			(tok.ExpiresAt == 0 || tok.ExpiresAt > now) && !f.cutOff(&g.Grant, tok.IssuedAt)
+		found = tok.State == revoked.Live && c.Covers(&g.Grant, &tok) &&
+			(tok.ExpiresAt == 0 || tok.ExpiresAt > now) && !f.cutOff(&g.Grant, &tok)
 		return nil
 	})
 	return found, err

@@ -158,7 +158,7 @@ func (t *tx) reapGrant(c *cutoffRow, id string, cursor []byte, budget int) (int,
 	if row == nil || g.Revoked != nil || !c.Matches(&g.Grant) {
 		return budget, nil
 	}
-	ended := func(tok *revoked.Token) bool { return c.covers(&g.Grant, tok.IssuedAt) }
+	ended := func(tok *revoked.Token) bool { return c.covers(&g.Grant, tok) }
 	gone := t.newEvent(&g.Grant, c.By, c.Reason)
 	if len(cursor) == 0 {
 		for _, d := range g.Tokens {

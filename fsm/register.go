@@ -97,8 +97,11 @@ func (t *tx) sort(m *Register, exists bool) (fresh []newToken, known []revoked.T
 			IssuedAt: revoked.Time(spec.IssuedAt), ExpiresAt: exp, NotBefore: revoked.Time(spec.NotBefore),
 			Scope: m.Scope, Username: m.Username, Audience: m.Audience, JTI: spec.Jti, CNF: spec.Cnf,
 		}})
-		if spec.IssuedAt == 0 {
-			fresh[len(fresh)-1].tok.IssuedAt = t.Stamp
+		switch tok := &fresh[len(fresh)-1].tok; {
+		case spec.IssuedAt == 0:
+			tok.IssuedAt = t.Stamp
+		case tok.IssuedAt > t.Stamp:
+			tok.RegisteredAt = t.Stamp
 		}
 	}
 	for i := range known {
@@ -129,7 +132,7 @@ func (t *tx) registered(m *Register, known []revoked.Token) Result {
 
 // isDead reports whether a token of g was revoked or cut off.
 func (t *tx) isDead(g *revoked.Grant, tok *revoked.Token) bool {
-	return tok.State == revoked.Revoked || (tok.State == revoked.Live && t.cutoff(g, tok.IssuedAt) != nil)
+	return tok.State == revoked.Revoked || (tok.State == revoked.Live && t.cutoff(g, tok) != nil)
 }
 
 // join writes fresh tokens into g, and reports whether any of them is dead from the start.
@@ -145,7 +148,7 @@ func (t *tx) join(g *grantRow, row []byte, fresh []newToken, audience []string) 
 		if b := t.takeTombstone(tok.Digest, g.ClientID); b != nil && stone == nil {
 			stone = b
 		}
-		if g.Revoked != nil || t.cutoff(&g.Grant, tok.IssuedAt) != nil {
+		if g.Revoked != nil || t.cutoff(&g.Grant, tok) != nil {
 			tok.State, dead = revoked.Revoked, true
 			gone = append(gone, tok.Digest)
 		} else if tok.Kind == revoked.RefreshToken {

@@ -35,7 +35,7 @@ func (t *tx) revoke(who *revoked.Client, m *Revoke) Result {
 
 // isLive reports whether some node may still call the token active, by the clock of the log.
 func (t *tx) isLive(g *revoked.Grant, tok *revoked.Token) bool {
-	return tok.State == revoked.Live && g.Revoked == nil && t.cutoff(g, tok.IssuedAt) == nil &&
+	return tok.State == revoked.Live && g.Revoked == nil && t.cutoff(g, tok) == nil &&
 		(tok.ExpiresAt == 0 || tok.ExpiresAt > t.Stamp)
 }
 

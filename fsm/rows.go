@@ -23,14 +23,22 @@ const (
 	hasCNF
 )
 
+// isAhead, in the first byte of a live token's row: its issued_at was ahead of its registration, whose
+// moment follows.
+const isAhead = 0x08
+
 // appendToken writes a token's row:
 //
-//	byte 0      state, kind << 4
+//	byte 0      state, 8 for a live token that was registered before it was issued, kind << 4
 //	            grant id (length, bytes)
 //	stub:       expiry
-//	live:       flags, issued at, then what the flags name
+//	live:       flags, issued at, registered at (with the 8), then what the flags name
 func appendToken(b []byte, t *revoked.Token) []byte {
-	b = append(b, byte(t.State)|byte(t.Kind)<<4)
+	head := byte(t.State) | byte(t.Kind)<<4
+	if t.State == revoked.Live && t.RegisteredAt != 0 {
+		head |= isAhead
+	}
+	b = append(b, head)
 	b = appendString(b, t.GrantID)
 	if t.State != revoked.Live {
 		return appendTime(b, t.ExpiresAt)
@@ -50,6 +58,9 @@ func appendToken(b []byte, t *revoked.Token) []byte {
 	set(t.JTI != "", hasJTI)
 	set(len(t.CNF) > 0, hasCNF)
 	b = appendTime(append(b, f), t.IssuedAt)
+	if head&isAhead != 0 {
+		b = appendTime(b, t.RegisteredAt)
+	}
 	if f&hasExpiry != 0 {
 		b = appendTime(b, t.ExpiresAt)
 	}
@@ -78,7 +89,7 @@ func parseToken(d revoked.Digest, row []byte) (revoked.Token, error) {
 	r := rowReader{b: row}
 	head := r.byte()
 	t := revoked.Token{
-		Digest: d, State: revoked.TokenState(head & 0x0f), Kind: revoked.TokenKind(head >> 4), GrantID: r.string(),
+		Digest: d, State: revoked.TokenState(head & 0x07), Kind: revoked.TokenKind(head >> 4), GrantID: r.string(),
 	}
 	if t.State < revoked.Live || t.State > revoked.Expired ||
 		(t.Kind != revoked.AccessToken && t.Kind != revoked.RefreshToken) {
@@ -90,6 +101,9 @@ func parseToken(d revoked.Digest, row []byte) (revoked.Token, error) {
 	}
 	f := r.byte()
 	t.IssuedAt = r.time()
+	if head&isAhead != 0 {
+		t.RegisteredAt = r.time()
+	}
 	if f&hasExpiry != 0 {
 		t.ExpiresAt = r.time()
 	}
@@ -314,11 +328,11 @@ type cutoffRow struct {
 func (c *cutoffRow) key() []byte { return cutoffKey(nil, c.Index, c.Seq) }
 
 // covers is Cutoff.Covers, and Whole.
-func (c *cutoffRow) covers(g *revoked.Grant, iat revoked.Time) bool {
+func (c *cutoffRow) covers(g *revoked.Grant, tok *revoked.Token) bool {
 	if c.Whole && g.CreatedIndex < c.Index && c.Matches(g) {
 		return true
 	}
-	return c.Covers(g, iat)
+	return c.Covers(g, tok)
 }
 
 func appendCutoff(b []byte, c *cutoffRow) []byte {

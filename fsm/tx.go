@@ -362,15 +362,15 @@ func (t *tx) putClusterID(id string) {
 	t.cluster = id
 }
 
-// cutoff finds a cut-off that covers a token of g issued at iat.
-func (t *tx) cutoff(g *revoked.Grant, iat revoked.Time) *cutoffRow {
+// cutoff finds a cut-off that covers a token of g.
+func (t *tx) cutoff(g *revoked.Grant, tok *revoked.Token) *cutoffRow {
 	for _, k := range t.order {
-		if c := t.cutoffs[k]; c != nil && c.covers(g, iat) {
+		if c := t.cutoffs[k]; c != nil && c.covers(g, tok) {
 			return c
 		}
 	}
 	// One that this tx drops is covered by the one that supersedes it, or is past its retention.
-	return t.mem.cutoffs.find(g, iat)
+	return t.mem.cutoffs.find(g, tok)
 }
 
 // putCutoff writes c; with drop it removes it.

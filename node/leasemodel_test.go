@@ -136,7 +136,7 @@ func modelScopes() map[string]*scope {
 			s.asks, s.ticks, s.revokes, s.proofs, s.elections, s.hellos, s.candidates = 1, 1, 1, 1, 1, 1, nodeB
 		}),
 		"two terms, late answers": modelScope(even, func(s *scope) {
-			s.asks, s.revokes, s.proofs, s.elections, s.late, s.candidates = 1, 1, 1, 1, 1, nodeB
+			s.asks, s.ticks, s.revokes, s.elections, s.late, s.candidates = 1, 2, 2, 1, 1, nodeB
 		}),
 		"two terms, two revocations": modelScope(even, func(s *scope) {
 			s.asks, s.revokes, s.proofs, s.elections, s.ticks, s.candidates = 1, 2, 1, 1, 0, nodeB
@@ -152,6 +152,9 @@ func modelScopes() map[string]*scope {
 		}),
 		"a holder is removed, then two terms": modelScope(even, func(s *scope) {
 			s.asks, s.ticks, s.revokes, s.proofs, s.removes, s.elections, s.candidates = 1, 2, 1, 1, 1, 1, nodeB
+		}),
+		"a holder is removed, then two terms, at once": modelScope(even, func(s *scope) {
+			s.asks, s.revokes, s.proofs, s.removes, s.elections, s.candidates = 1, 1, 1, 1, 1, nodeB
 		}),
 		"a member comes": modelScope(even, func(s *scope) {
 			s.initial, s.asks, s.ticks, s.revokes, s.proofs, s.adds, s.elections, s.candidates = 2, 1, 1, 2, 1, 1, 0, nodeB
@@ -196,8 +199,8 @@ func TestTheLeaseModelBreaksWithoutAnyOneRule(t *testing.T) {
 		{admitOnlyAcked, "one term, two revocations"},
 		{admitOnlyEpoch, "two terms, the clocks run"},
 		{openAfterEpoch, "two terms, the clocks run"},
-		{removalWaits, "a holder is removed, then two terms"},
-		{removalBars, "a holder is removed, then two terms"},
+		{removalWaits, "a holder is removed, then two terms, at once"},
+		{removalBars, "a holder is removed, then two terms, at once"},
 		{removedStayBooked, "a holder is removed"},
 		{giveBackNamesNonce, "one term, a lease given back"},
 		{bookingCoversRates, "one term, clocks apart"},

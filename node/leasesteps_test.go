@@ -581,13 +581,22 @@ func (w *world) doLead(l *worldLead, st step) {
 		l.match[k] = l.accepted[k]
 		w.commit(l)
 	case stepOpen:
-		l.table = newLeaseTable(l.term, uint64(l.epoch), n.clock, w.s.length, w.s.length, w.members(n.log))
+		epoch := l.epoch
+		if w.s.off == openAfterEpoch {
+			epoch = n.applied
+		}
+		l.table = newLeaseTable(l.term, uint64(epoch), n.clock, w.s.length, w.s.length, w.members(n.log))
 		for _, b := range l.table.books {
 			switch w.s.off {
 			case newLeaderWaits:
 				b.inherited = 0
 			case bookingCoversRates:
 				b.inherited = n.clock.add(w.s.length)
+			}
+		}
+		for k := range w.nodes { // who never asks has nothing to be waited for
+			if !w.s.all && w.s.askers&(1<<k) == 0 {
+				w.nodes[k].holder.adopt(l.term)
 			}
 		}
 	case stepAsk:

@@ -191,8 +191,13 @@ func (p *proposer) propose(ctx context.Context, batch []*submission) {
 			p.fail(batch, err)
 			return
 		}
+		out, ok := future.Response().(*fsm.Outcome)
+		if !ok { // the state could not apply it: this node is about to end
+			p.fail(batch, fmt.Errorf("apply: %v", future.Response()))
+			return
+		}
 		p.n.metrics.commit.Observe(time.Since(started).Seconds())
-		p.succeed(ctx, batch, future.Response().(*fsm.Outcome))
+		p.succeed(ctx, batch, out)
 	})
 }
 
