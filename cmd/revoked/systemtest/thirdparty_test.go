@@ -1,0 +1,384 @@
+//go:build system
+
+package systemtest
+
+import (
+	"bufio"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// nobody is the user that gateways run as.
+const nobody = 65534
+
+// awkwardSecret is spelled differently by everybody who sends it: raw, form-encoded, percent-encoded.
+const awkwardSecret = "s:e c/ret+%"
+
+// Software that nobody here wrote works with the server as it is, and a token that was revoked through
+// another node is refused by it from then on.
+func TestThirdParties(t *testing.T) {
+	for _, name := range []string{"nginx", "apache2", "/usr/bin/python3", "ruby", "unshare", "setpriv"} {
+		need(t, name)
+	}
+	c := startCluster(t, 3)
+	t.Run("Authlib revokes and introspects", func(t *testing.T) { testAuthlib(t, c) })
+	t.Run("rack-oauth2 revokes access and refresh tokens", func(t *testing.T) { testRackOAuth2(t, c) })
+	t.Run("gateways", func(t *testing.T) {
+		gateways := map[string]*gateway{"nginx": startNginx(t, c), "Apache with mod_oauth2": startApache(t, c)}
+		for name, g := range gateways {
+			t.Run(name+" refuses what another node revoked", func(t *testing.T) { testGateway(t, c, g) })
+		}
+		t.Run("nobody is let in when nobody can tell", func(t *testing.T) { testGatewaysFailClosed(t, c, gateways) })
+	})
+}
+
+// createClient makes a client of its own for a third party, with a secret that may be awkward.
+func (c *cluster) createClient(t *testing.T, id, secret string, roles ...string) {
+	t.Helper()
+	body := map[string]any{"client_id": id, "client_secret": secret, "imported": true, "roles": append([]string{}, roles...)}
+	a := c.send(c.Nodes[0], request{method: http.MethodPost, path: "/v1/clients", as: "admin", json: body})
+	if err := a.want(http.StatusCreated); err != nil {
+		t.Fatal(err)
+	}
+	c.Clients[id] = credential{id, secret}
+}
+
+// registerFor registers a pair that belongs to a client.
+func (c *cluster) registerFor(t *testing.T, client, grant, access, refresh string) {
+	t.Helper()
+	body := registration(grant, "alice", access, refresh)
+	body["client_id"] = client
+	a := c.send(c.Nodes[0], request{method: http.MethodPost, path: "/v1/grants", as: "issuer", json: body})
+	if err := a.want(http.StatusCreated); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// runScript runs a client of testdata with lines to read, and returns what it answered.
+func runScript(t *testing.T, env []string, input, name string, args ...string) []string {
+	t.Helper()
+	var out, messages strings.Builder
+	p := startProcess(t, "", func(cmd *exec.Cmd) {
+		cmd.Env = append(cmd.Env, env...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &messages
+	}, name, args...)
+	if code := p.exit(t); code != 0 {
+		t.Fatalf("exit code %d: %s", code, messages.String())
+	}
+	return strings.Split(strings.TrimSpace(out.String()), "\n")
+}
+
+func testAuthlib(t *testing.T, c *cluster) {
+	c.createClient(t, "authlib", awkwardSecret)
+	n := c.Nodes
+	for _, method := range []string{"client_secret_basic", "client_secret_post"} {
+		access, refresh := "authlib-access-"+method, "authlib-refresh-"+method
+		c.registerFor(t, "authlib", "g-"+method, access, refresh)
+		lines := strings.Join([]string{
+			"introspect " + n[0].API + "/oauth2/introspect " + access + " access_token",
+			"introspect " + n[1].API + "/oauth2/introspect " + refresh,
+			"revoke " + n[2].API + "/oauth2/revoke " + access + " refresh_token", // a wrong hint changes nothing
+			"introspect " + n[0].API + "/oauth2/introspect " + access,
+			"introspect " + n[1].API + "/oauth2/introspect " + refresh,
+			"revoke " + n[1].API + "/oauth2/revoke never-issued",
+		}, "\n")
+		env := []string{"CLIENT_ID=authlib", "CLIENT_SECRET=" + awkwardSecret, "AUTH_METHOD=" + method, "REQUESTS_CA_BUNDLE=" + c.CA}
+		got := runScript(t, env, lines, "/usr/bin/python3", "testdata/authlib_client.py")
+		if len(got) != 6 {
+			t.Fatalf("%s: got %q", method, got)
+		}
+		for i, want := range []string{`"active": true`, `"active": true`, "200 {}", `200 {"active": false}`, `200 {"active": false}`, "200 {}"} {
+			if !strings.HasPrefix(got[i], "200 ") || !strings.Contains(got[i], want) {
+				t.Errorf("%s, call %d: got %q, want %q", method, i+1, got[i], want)
+			}
+		}
+	}
+}
+
+func testRackOAuth2(t *testing.T, c *cluster) {
+	c.createClient(t, "rack", awkwardSecret)
+	var lines []string
+	for i, way := range []string{"basic", "basic_without_www_form_urlencode", "body"} {
+		for j, kind := range []string{"access_token", "refresh_token"} {
+			name := fmt.Sprintf("%s-%s", way, kind)
+			c.registerFor(t, "rack", "g-"+name, "access_token-"+name, "refresh_token-"+name)
+			lines = append(lines, strings.Join([]string{way, c.Nodes[(i+j)%3].API + "/invoke/pub.oauth/revokeToken", kind, kind + "-" + name}, " "))
+		}
+	}
+	lines = append(lines, "basic "+c.Nodes[0].API+"/oauth2/revoke access_token never-issued")
+	env := []string{"CLIENT_ID=rack", "CLIENT_SECRET=" + awkwardSecret, "CA=" + c.CA}
+	got := runScript(t, env, strings.Join(lines, "\n"), "ruby", "testdata/rack_oauth2_client.rb")
+	for i, line := range lines {
+		if i >= len(got) || got[i] != "success" {
+			t.Fatalf("%q: got %q, want success", line, got)
+		}
+	}
+	for _, line := range lines[:len(lines)-1] {
+		_, name, _ := strings.Cut(line[strings.LastIndex(line, " ")+1:], "-")
+		c.wantActive(t, "access_token-"+name, false, c.Nodes...)
+		if active, ok := c.introspect(c.Nodes[0], "rack", "refresh_token-"+name).active(); !ok || active {
+			t.Errorf("%s: the refresh token is still active", name)
+		}
+	}
+	got = runScript(t, append(env, "CLIENT_SECRET=wrong"), lines[0], "ruby", "testdata/rack_oauth2_client.rb")
+	if len(got) != 1 || got[0] != "401 invalid_client" {
+		t.Errorf("a wrong secret: got %q, want 401 invalid_client", got)
+	}
+}
+
+// A gateway is a server of somebody else's before protected content.
+type gateway struct {
+	url     string
+	refusal int // status for a token that could not be checked
+	log     string
+}
+
+const protectedPage = "the protected page\n"
+
+// gatewayFolder makes a folder for a gateway that runs as nobody: content, CA, and what its example file
+// becomes with the names of this test. Every name must be in the example.
+func gatewayFolder(t *testing.T, c *cluster, example string, names map[string]string) (dir, config string) {
+	t.Helper()
+	dir = realFolder(t)
+	ca, err := os.ReadFile(c.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(repository, "deploy/examples", example))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = string(text)
+	for old, with := range names {
+		if !strings.Contains(config, old) {
+			t.Fatalf("%s does not say %q any more", example, old)
+		}
+		config = strings.ReplaceAll(config, old, strings.ReplaceAll(with, "DIR", dir))
+	}
+	for k, m := range c.Nodes {
+		config = strings.ReplaceAll(config, fmt.Sprintf("node%d.example.org:8443", k+1), strings.TrimPrefix(m.API, "https://"))
+	}
+	for _, sub := range []string{"www", "run"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, content := range map[string]string{"ca.pem": string(ca), "www/index.html": protectedPage, "revoked.conf": config} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, filepath.Join(dir, "revoked.conf")
+}
+
+// giveAway makes nobody the owner of the folder and all in it.
+func giveAway(t *testing.T, dir string) {
+	t.Helper()
+	err := filepath.Walk(dir, func(name string, _ os.FileInfo, err error) error {
+		return errors.Join(err, os.Chown(name, nobody, nobody))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startNginx runs nginx with deploy/examples/nginx/revoked.conf.
+func startNginx(t *testing.T, c *cluster) *gateway {
+	t.Helper()
+	addr := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1))
+	dir, _ := gatewayFolder(t, c, "nginx/revoked.conf", map[string]string{
+		"listen 8080;": "listen " + addr + ";", "/var/www/html": "DIR/www", "/etc/revoked/": "DIR/", "revoked.example.org": "localhost",
+	})
+	cl := c.Clients["resource_server"]
+	basic := base64.StdEncoding.EncodeToString([]byte(cl.ClientID + ":" + cl.ClientSecret))
+	around := fmt.Sprintf(`daemon off; master_process off; pid DIR/run/pid; error_log DIR/run/error.log;
+events {}
+http {
+	access_log off;
+	client_body_temp_path DIR/run/body; proxy_temp_path DIR/run/proxy; fastcgi_temp_path DIR/run/f; uwsgi_temp_path DIR/run/u; scgi_temp_path DIR/run/s;
+	include DIR/revoked.conf;
+}
+`)
+	for name, content := range map[string]string{
+		"nginx.conf":             strings.ReplaceAll(around, "DIR", dir),
+		"nginx-credentials.conf": fmt.Sprintf("proxy_set_header Revoked-Authorization \"Basic %s\";\n", basic),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	giveAway(t, dir)
+	return startGateway(t, &gateway{url: "http://" + addr + "/", refusal: http.StatusServiceUnavailable, log: filepath.Join(dir, "run/error.log")},
+		asNobody("nginx", "-c", filepath.Join(dir, "nginx.conf"), "-e", filepath.Join(dir, "run/error.log")))
+}
+
+// asNobody is a command line that runs a program without any rights, and not longer than this process.
+func asNobody(command ...string) []string {
+	id := fmt.Sprint(nobody)
+	return append([]string{"setpriv", "--reuid", id, "--regid", id, "--clear-groups", "--no-new-privs", "--pdeathsig", "KILL"}, command...)
+}
+
+// startApache runs Apache with deploy/examples/apache/revoked.conf. It sees the cluster's CA in the place
+// of the system's: the mount is in a namespace of its own.
+func startApache(t *testing.T, c *cluster) *gateway {
+	t.Helper()
+	addr := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1))
+	cl := c.Clients["resource_server"]
+	dir, _ := gatewayFolder(t, c, "apache/revoked.conf", map[string]string{
+		"CLIENT_ID": url.QueryEscape(cl.ClientID), "CLIENT_SECRET": url.QueryEscape(cl.ClientSecret),
+	})
+	var conf strings.Builder
+	fmt.Fprintf(&conf, "ServerRoot DIR\nServerName localhost\nListen %s\nPidFile DIR/run/pid\nErrorLog DIR/run/error.log\nMutex file:DIR/run\nDocumentRoot DIR/www\n", addr)
+	for _, m := range []string{"mpm_event", "authn_core", "authz_core", "authz_user", "dir", "oauth2"} {
+		fmt.Fprintf(&conf, "LoadModule %s_module /usr/lib/apache2/modules/mod_%s.so\n", m, m)
+	}
+	conf.WriteString("DirectoryIndex index.html\nInclude DIR/revoked.conf\n")
+	if err := os.WriteFile(filepath.Join(dir, "apache.conf"), []byte(strings.ReplaceAll(conf.String(), "DIR", dir)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	giveAway(t, dir)
+	script := fmt.Sprintf("mount -t tmpfs tmpfs /etc/ssl/certs && cp %s/ca.pem /etc/ssl/certs/ca-certificates.crt && chmod 644 /etc/ssl/certs/* && exec %s",
+		dir, strings.Join(asNobody("apache2", "-X", "-f", dir+"/apache.conf"), " "))
+	return startGateway(t, &gateway{url: "http://" + addr + "/", refusal: http.StatusUnauthorized, log: filepath.Join(dir, "run/error.log")},
+		[]string{"unshare", "--mount", "sh", "-c", script})
+}
+
+// startGateway starts it, waits until it answers, and ends it with the test.
+func startGateway(t *testing.T, g *gateway, command []string) *gateway {
+	t.Helper()
+	p := startProcess(t, "", nil, command[0], command[1:]...)
+	t.Cleanup(func() {
+		p.signal(syscall.SIGTERM)
+		<-p.done
+		if t.Failed() {
+			t.Logf("%s said:\n%s\n%s", command, p.out.String(), tail(g.log, 30))
+		}
+	})
+	await(t, g.url+" to answer", func() error {
+		if !p.runs() {
+			t.Fatalf("%s ended: %v\n%s\n%s", command, p.err, p.out.String(), tail(g.log, 30))
+		}
+		conn, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(g.url, "http://"), "/"))
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	return g
+}
+
+// A visit is what a user of the gateway got.
+type visit struct {
+	status int
+	body   string
+	header http.Header
+}
+
+// get asks for the protected page. The answer must be whole.
+func (g *gateway) get(t *testing.T, header http.Header) visit {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, g.url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(bufio.NewReader(resp.Body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := visit{status: resp.StatusCode, body: string(body), header: resp.Header}
+	if v.status != http.StatusOK && strings.Contains(v.body, protectedPage) {
+		t.Errorf("status %d, but the page was shown", v.status)
+	}
+	return v
+}
+
+func bearerHeader(token string) http.Header {
+	return http.Header{"Authorization": {"Bearer " + token}}
+}
+
+func testGateway(t *testing.T, c *cluster, g *gateway) {
+	name := strings.NewReplacer("/", "-", " ", "-").Replace(t.Name())
+	token, other := name+"-1", name+"-2"
+	c.mustRegister(t, c.Nodes[0], name+"-g1", "alice", token, token+"-refresh")
+	c.mustRegister(t, c.Nodes[1], name+"-g2", "bob", other, other+"-refresh")
+	for range 6 { // whichever node is asked
+		if v := g.get(t, bearerHeader(token)); v.status != http.StatusOK || v.body != protectedPage {
+			t.Fatalf("a live token: got %d %q, want the page", v.status, v.body)
+		}
+	}
+	c.mustRevoke(t, c.Nodes[2], token+"-refresh")
+	for range 12 {
+		if v := g.get(t, bearerHeader(token)); v.status != http.StatusUnauthorized || !strings.Contains(v.header.Get("WWW-Authenticate"), "invalid_token") {
+			t.Fatalf("after the revocation: got %d %q, want 401 invalid_token", v.status, v.header.Get("WWW-Authenticate"))
+		}
+	}
+	if v := g.get(t, bearerHeader(other)); v.status != http.StatusOK {
+		t.Errorf("a token of somebody else: got %d, want 200", v.status)
+	}
+	for what, header := range map[string]http.Header{
+		"no token":            {},
+		"an unknown token":    bearerHeader(name + "-unknown"),
+		"a refresh token":     bearerHeader(other + "-refresh"),
+		"another scheme":      {"Authorization": {"Basic YWxpY2U6c2VjcmV0"}},
+		"a forged credential": {"Authorization": {"Bearer x"}, "Revoked-Authorization": {"Basic eDp5"}},
+	} {
+		if v := g.get(t, header); v.status != http.StatusUnauthorized {
+			t.Errorf("%s: got %d, want 401", what, v.status)
+		}
+	}
+	if v := g.get(t, http.Header{"Authorization": {"Bearer " + other}, "Revoked-Authorization": {"Basic eDp5"}}); v.status != http.StatusOK {
+		t.Errorf("a user's own Revoked-Authorization is not passed on: got %d, want 200", v.status)
+	}
+}
+
+// testGatewaysFailClosed takes the quorum away: a live token is refused, never let in unchecked, and let
+// in again when the nodes are back.
+func testGatewaysFailClosed(t *testing.T, c *cluster, gateways map[string]*gateway) {
+	c.mustRegister(t, c.Nodes[0], "closed", "alice", "closed-access", "closed-refresh")
+	for name, g := range gateways {
+		if v := g.get(t, bearerHeader("closed-access")); v.status != http.StatusOK {
+			t.Fatalf("%s: got %d, want 200", name, v.status)
+		}
+	}
+	c.Nodes[1].proc.kill()
+	c.Nodes[2].proc.kill()
+	c.awaitNotReady(t, c.Nodes[0])
+	for name, g := range gateways {
+		if v := g.get(t, bearerHeader("closed-access")); v.status != g.refusal {
+			t.Errorf("%s without a quorum: got %d, want %d", name, v.status, g.refusal)
+		}
+	}
+	c.start(t, c.Nodes[1])
+	c.awaitReady(t, c.Nodes[:2]...)
+	for name, g := range gateways {
+		await(t, name+" to let in again", func() error {
+			if v := g.get(t, bearerHeader("closed-access")); v.status != http.StatusOK {
+				return fmt.Errorf("got %d", v.status)
+			}
+			return nil
+		})
+	}
+	c.start(t, c.Nodes[2])
+	c.awaitReady(t, c.Nodes...)
+}
