@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -293,5 +294,61 @@ func TestDocsRenewal(t *testing.T) {
 	after, err := os.ReadFile(filepath.Join(work, "pki", "node1.pem"))
 	if err != nil || string(after) == string(before) {
 		t.Errorf("the certificate of node1 was not renewed (%v)", err)
+	}
+}
+
+// What operate.md says of a new certificate: put in place it is used and logged, and metrics tell its end.
+func TestDocsRenewalOfARunningNode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs a node")
+	}
+	needCurl(t)
+	c, _ := oneNode(t)
+	dir := filepath.Dir(c.CA)
+	p := startProgram(t, "server", "--config", c.Nodes[0].Config)
+	awaitReady(t, p, &c)
+	expiry := func() string {
+		page, code := shell(t, dir, nil, "curl -sS --cacert ca.pem "+c.Nodes[0].API+"/metrics")
+		_, value, ok := strings.Cut(page, "\nrevoked_peer_certificate_expiry_seconds ")
+		if code != 0 || !ok {
+			t.Fatalf("no end of the certificate: %d %s", code, page)
+		}
+		value, _, _ = strings.Cut(value, "\n")
+		return value
+	}
+	serial := func(ctx context.Context) string {
+		tlsConfig, err := trustConfig(c.CA)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := (&tls.Dialer{Config: tlsConfig}).DialContext(ctx, "tcp", strings.TrimPrefix(c.Nodes[0].API, "https://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber.String()
+	}
+	before, served := expiry(), serial(t.Context())
+	renew := tested(t, "docs/operate.md", "pki")[0].text
+	names := strings.NewReplacer("pki", ".", "node1.example.org,revoked.example.org", "127.0.0.1", "node1.example.org", "127.0.0.1", "--force", "--force --days 30")
+	if out, code := shell(t, dir, nil, names.Replace(renew)); code != 0 {
+		t.Fatal(out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), longStop)
+	defer cancel()
+	err := poll(ctx, func(ctx context.Context) error {
+		if expiry() == before || serial(ctx) == served {
+			return errors.New("an old certificate is in use")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	stopProgram(t, p)
+	for _, want := range []string{`msg="certificates reloaded"`, `msg="API certificate reloaded"`} {
+		if !strings.Contains(p.stderr.String(), want) {
+			t.Errorf("got no line with %s; standard error:\n%s", want, p.stderr)
+		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"revoked/transport"
 )
 
 func serverCommand() *cobra.Command {
@@ -95,6 +97,10 @@ func serve(ctx context.Context, flags *configFlags, stderr io.Writer) error {
 	log := newLogger(stderr, cfg.LogFormat, level)
 	for _, w := range append(cfg.warnings(), files.warnings...) {
 		log.Warn(w)
+	}
+	// They were checked before there was a log; from here on they tell of their renewal and their end.
+	if files.certs, err = transport.LoadCerts(cfg.ClusterCA, cfg.ClusterCert, cfg.ClusterKey, log); err != nil {
+		return err
 	}
 	s := &server{cfg: cfg, files: files, log: log}
 	if err := s.open(ctx); err != nil {
