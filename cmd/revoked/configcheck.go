@@ -135,6 +135,9 @@ func (c *config) checkValues() []problem {
 			note(d.key, "want %v to %v, not %v", d.least, d.most, d.value)
 		}
 	}
+	if c.CutoffRetention < c.LateRegistrationWindow {
+		note("cutoff_retention", "%v is less than late_registration_window, %v", c.CutoffRetention, c.LateRegistrationWindow)
+	}
 	if c.ElectionTimeout < c.HeartbeatTimeout {
 		note("election_timeout", "%v is less than heartbeat_timeout, %v", c.ElectionTimeout, c.HeartbeatTimeout)
 	}
@@ -172,13 +175,13 @@ type boundedDuration struct {
 }
 
 func (c *config) durations() []boundedDuration {
-	const week = 7 * 24 * time.Hour
 	return []boundedDuration{
-		{"lease_duration", c.LeaseDuration, 200 * time.Millisecond, time.Minute},
-		{"late_registration_window", c.LateRegistrationWindow, time.Second, 53 * week},
-		{"cutoff_retention", c.CutoffRetention, time.Minute, 1000 * week},
-		{"max_clock_skew", c.MaxClockSkew, 100 * time.Millisecond, time.Hour},
-		{"secret_grace", c.SecretGrace, 0, 53 * week},
+		// The replicated ones: what PATCH /v1/settings takes as well.
+		{"lease_duration", c.LeaseDuration, 500 * time.Millisecond, time.Minute},
+		{"late_registration_window", c.LateRegistrationWindow, time.Second, 90 * day},
+		{"cutoff_retention", c.CutoffRetention, time.Hour, 3650 * day},
+		{"max_clock_skew", c.MaxClockSkew, 100 * time.Millisecond, 5 * time.Minute},
+		{"secret_grace", c.SecretGrace, 0, 365 * day},
 		{"heartbeat_timeout", c.HeartbeatTimeout, 10 * time.Millisecond, time.Minute},
 		{"election_timeout", c.ElectionTimeout, 10 * time.Millisecond, time.Minute},
 		{"request_timeout", c.RequestTimeout, 100 * time.Millisecond, 10 * time.Minute},
