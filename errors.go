@@ -44,6 +44,8 @@ var (
 	ErrNoCluster = errors.New("node belongs to no cluster yet")
 	// ErrClosed is returned after Close (503).
 	ErrClosed = errors.New("closed")
+	// ErrDamaged is returned when a file is not as it was written. The node that owns it ends.
+	ErrDamaged = errors.New("damaged")
 
 	// ErrMember is returned when a node that is in a cluster is asked to join another (409).
 	ErrMember = errors.New("already a member of a cluster")

@@ -2,13 +2,13 @@ package fsm
 
 import (
 	"encoding/binary"
-	"errors"
+	"fmt"
 
 	"revoked"
 )
 
 // errRow is returned for a row whose bytes are not what this version writes.
-var errRow = errors.New("row is damaged")
+var errRow = fmt.Errorf("row is %w", revoked.ErrDamaged)
 
 // A rowReader takes values off the front of a row. After the first failure it is stuck and returns
 // zero values; end tells. It never allocates more than the row holds.

@@ -48,7 +48,7 @@ func openStore(dir string, cacheBytes int64, log *slog.Logger, fatal func(error)
 	db, err := pebble.Open(dir, opts)
 	if err != nil {
 		cache.Unref()
-		return nil, fmt.Errorf("open store %s: %w", dir, err)
+		return nil, storeError("open "+dir, err)
 	}
 	s := &store{db: db, cache: cache, dir: dir, closed: make(chan struct{})}
 	s.refs.Store(1)
@@ -69,8 +69,8 @@ func pebbleOptions(cache *pebble.Cache, log *slog.Logger, fatal func(error)) *pe
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		Logger:                      pebbleLogger{log: log, fatal: fatal},
 		EventListener: &pebble.EventListener{
-			BackgroundError: func(err error) { fatal(fmt.Errorf("store: background work: %w", err)) },
-			DataCorruption:  func(i pebble.DataCorruptionInfo) { fatal(fmt.Errorf("store: corruption: %s", i)) },
+			BackgroundError: func(err error) { fatal(storeError("background work", err)) },
+			DataCorruption:  func(i pebble.DataCorruptionInfo) { fatal(fmt.Errorf("%w: store: %s", revoked.ErrDamaged, i)) },
 		},
 	}
 	opts.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionBalanced })
@@ -79,6 +79,14 @@ func pebbleOptions(cache *pebble.Cache, log *slog.Logger, fatal func(error)) *pe
 		opts.Levels[i].FilterType = pebble.TableFilter
 	}
 	return opts
+}
+
+// storeError is an error of Pebble with what it did.
+func storeError(what string, err error) error {
+	if pebble.IsCorruptionError(err) || errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: store: %s: %w", revoked.ErrDamaged, what, err)
+	}
+	return fmt.Errorf("store: %s: %w", what, err)
 }
 
 // release gives a hold back; the last one closes.
@@ -143,7 +151,7 @@ func currentGeneration(dir string) (string, error) {
 	}
 	name := strings.TrimSpace(string(b))
 	if err == nil && (!strings.HasPrefix(name, generationPrefix) || name != filepath.Base(name)) {
-		return "", fmt.Errorf("%s does not name a generation", filepath.Join(dir, currentFile))
+		return "", fmt.Errorf("%w: %s does not name a generation", revoked.ErrDamaged, filepath.Join(dir, currentFile))
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -161,7 +169,7 @@ func currentGeneration(dir string) (string, error) {
 		}
 	}
 	if !found {
-		return "", fmt.Errorf("generation %s is missing in %s", name, dir)
+		return "", fmt.Errorf("%w: generation %s is missing in %s", revoked.ErrDamaged, name, dir)
 	}
 	return name, nil
 }

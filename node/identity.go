@@ -51,7 +51,10 @@ func openIdentity(dir, nodeID string, rejoin bool) (*identity, error) {
 	}
 	id := &identity{dir: dir}
 	if err := json.Unmarshal(b, id); err != nil || id.NodeID == "" || id.Instance == "" {
-		return nil, fmt.Errorf("%s is damaged (%v): move the data directory away and let the node join as a new instance", path, err)
+		if err == nil {
+			err = errors.New("it names no node")
+		}
+		return nil, damaged(path, err)
 	}
 	if id.NodeID != nodeID {
 		return nil, fmt.Errorf("data directory %s belongs to node %q, but node_id is %q", dir, id.NodeID, nodeID)
@@ -67,7 +70,7 @@ func openIdentity(dir, nodeID string, rejoin bool) (*identity, error) {
 		}
 		return drawIdentity(dir, nodeID)
 	}
-	return id, nil
+	return id, checkComplete(dir, id)
 }
 
 // leftovers lists data that has lost its identity: starting over it could vote twice.

@@ -46,20 +46,20 @@ type stores struct {
 func openStores(dir string, fatal func(error), log *slog.Logger) (*stores, error) {
 	path := filepath.Join(dir, raftFile)
 	opened := time.Now()
-	bolt, err := raftboltdb.New(raftboltdb.Options{
-		Path: path,
-		BoltOptions: &bbolt.Options{
-			Timeout: lockWait,
-			// The free list is not written with every commit, where it would come to dominate after
-			// a burst; it is rebuilt at the next opening.
-			NoFreelistSync: true,
-			FreelistType:   bbolt.FreelistMapType,
-		},
-	})
+	err := checkLogFile(path)
+	var bolt *raftboltdb.BoltStore
+	if err == nil {
+		err = guarded(path, func() error {
+			bolt, err = openBolt(path)
+			return err
+		})
+	}
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("open %s: in use by another process; a data directory belongs to one node: "+
 			"stop the other process or give this one another directory: %w", path, err)
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return nil, damaged(path, err)
 	case err != nil:
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
@@ -72,9 +72,22 @@ func openStores(dir string, fatal func(error), log *slog.Logger) (*stores, error
 	return s, nil
 }
 
+func openBolt(path string) (*raftboltdb.BoltStore, error) {
+	return raftboltdb.New(raftboltdb.Options{
+		Path: path,
+		BoltOptions: &bbolt.Options{
+			Timeout: lockWait,
+			// The free list is not written with every commit, where it would come to dominate after
+			// a burst; it is rebuilt at the next opening.
+			NoFreelistSync: true,
+			FreelistType:   bbolt.FreelistMapType,
+		},
+	})
+}
+
 // assemble puts the layers over a log store and a stable store.
 func (s *stores) assemble(log raft.LogStore, stable raft.StableStore) error {
-	cache, err := raft.NewLogCache(cachedLogs, &guardedLog{store: log, guard: s.guard})
+	cache, err := raft.NewLogCache(cachedLogs, &guardedLog{store: log, guard: s.guard, path: s.path})
 	if err != nil {
 		return fmt.Errorf("log cache: %w", err)
 	}
@@ -144,6 +157,19 @@ func (g *guard) write(what string, do func() error) error {
 	return err
 }
 
+// fail refuses every later write and calls fatal, unless something had failed before.
+func (g *guard) fail(err error) {
+	g.mu.Lock()
+	first := g.failed == nil
+	if first {
+		g.failed = err
+	}
+	g.mu.Unlock()
+	if first {
+		g.fatal(err)
+	}
+}
+
 func (g *guard) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -152,25 +178,45 @@ func (g *guard) close() {
 	}
 }
 
-// A guardedLog is a log store whose writes go through a guard. It does not pass on IsMonotonic: the
-// logs here may have gaps.
+// A guardedLog is a log store whose writes go through a guard, and whose entries carry a checksum on
+// disk: one that is not as it was written is fatal. It does not pass on IsMonotonic: the logs here may
+// have gaps.
 type guardedLog struct {
 	store raft.LogStore
 	guard *guard
+	path  string
 }
 
 var _ raft.LogStore = (*guardedLog)(nil)
 
-func (l *guardedLog) FirstIndex() (uint64, error)                { return l.store.FirstIndex() }
-func (l *guardedLog) LastIndex() (uint64, error)                 { return l.store.LastIndex() }
-func (l *guardedLog) GetLog(index uint64, entry *raft.Log) error { return l.store.GetLog(index, entry) }
+func (l *guardedLog) FirstIndex() (uint64, error) { return l.store.FirstIndex() }
+func (l *guardedLog) LastIndex() (uint64, error)  { return l.store.LastIndex() }
+
+func (l *guardedLog) GetLog(index uint64, entry *raft.Log) error {
+	err := l.store.GetLog(index, entry)
+	if errors.Is(err, raft.ErrLogNotFound) || errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return err
+	}
+	if err == nil {
+		err = unseal(index, entry)
+	}
+	if err != nil {
+		err = damaged(l.path, err)
+		l.guard.fail(err)
+	}
+	return err
+}
 
 func (l *guardedLog) StoreLog(entry *raft.Log) error {
-	return l.guard.write("store an entry", func() error { return l.store.StoreLog(entry) })
+	return l.guard.write("store an entry", func() error { return l.store.StoreLog(sealed(entry)) })
 }
 
 func (l *guardedLog) StoreLogs(entries []*raft.Log) error {
-	return l.guard.write("store entries", func() error { return l.store.StoreLogs(entries) })
+	onDisk := make([]*raft.Log, len(entries))
+	for i, e := range entries {
+		onDisk[i] = sealed(e)
+	}
+	return l.guard.write("store entries", func() error { return l.store.StoreLogs(onDisk) })
 }
 
 func (l *guardedLog) DeleteRange(first, last uint64) error {

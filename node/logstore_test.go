@@ -248,7 +248,7 @@ func indexes(t *testing.T, log raft.LogStore) []uint64 {
 func TestUnderRaftAFailedWriteIsFatalOnce(t *testing.T) {
 	b := &bench{t: t, nodes: map[raft.ServerID]*benchNode{}}
 	alone := raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "a"}}}
-	n := b.add("a", []*raft.Log{{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(alone)}})
+	n := b.add("a", []*raft.Log{sealed(&raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(alone)})})
 	disk := &failingStore{InmemStore: n.disk}
 	fatal := make(chan error, 100)
 	s := &stores{guard: &guard{fatal: func(err error) { fatal <- err }}}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"revoked"
 	"revoked/cluster"
 	"revoked/fsm"
 	"revoked/transport"
@@ -121,9 +122,9 @@ func (n *Node) openData() (err error) {
 		return err
 	}
 	ep := newEpochs()
-	n.fsm, err = fsm.Open(fsm.Config{Dir: filepath.Join(n.cfg.DataDir, "state"), CacheBytes: n.cfg.StoreCacheSize, Log: n.log, Changes: ep, Fatal: n.fatal})
+	n.fsm, err = fsm.Open(fsm.Config{Dir: filepath.Join(n.cfg.DataDir, "state"), CacheBytes: n.cfg.StoreCacheSize, Log: n.log, Changes: ep, Fatal: n.stateFailed})
 	if err != nil {
-		return fmt.Errorf("open state: %w", err)
+		return n.stateError(fmt.Errorf("open state: %w", err))
 	}
 	if n.cache, err = newCache(n.cfg.CacheSize, ep, n.fsm, n.cfg.Registerer); err != nil {
 		return err
@@ -254,6 +255,17 @@ func (n *Node) leaderID() raft.ServerID {
 func (n *Node) fatal(err error) {
 	n.log.Error("this node must end", "error", err)
 	n.finish(err)
+}
+
+// stateFailed is fatal for the state machine.
+func (n *Node) stateFailed(err error) { n.fatal(n.stateError(err)) }
+
+// stateError adds to an error of damaged files what to do about it.
+func (n *Node) stateError(err error) error {
+	if errors.Is(err, revoked.ErrDamaged) {
+		return damaged(filepath.Join(n.cfg.DataDir, "state"), err)
+	}
+	return err
 }
 
 // finish closes Done, once.

@@ -51,6 +51,7 @@ type cluster struct {
 	Nodes   []*member             `json:"nodes"`
 	Clients map[string]credential `json:"clients"`
 
+	t    testing.TB // whose end ends the nodes
 	dir  string
 	pool *x509.CertPool
 }
@@ -70,6 +71,7 @@ func layOut(t testing.TB, dir string, n, port int) *cluster {
 		t.Fatalf("dev --init-only: exit code %d: %s%s", code, out, messages)
 	}
 	c := readCluster(t, dir)
+	c.t = t
 	t.Cleanup(func() { c.atEnd(t) })
 	return c
 }
@@ -114,13 +116,14 @@ func (c *cluster) startAll(t testing.TB) {
 	}
 }
 
-// start starts one node, with its output appended to its log.
+// start starts one node, with its output appended to its log. It runs until the end of the test that
+// made the cluster, at most.
 func (c *cluster) start(t testing.TB, m *member) {
 	t.Helper()
 	if m.proc != nil && m.proc.runs() {
 		t.Fatalf("%s runs already", m.ID)
 	}
-	m.proc = startProcess(t, m.Log, nil, "revoked", append([]string{"server", "--config", m.Config}, m.args...)...)
+	m.proc = startProcess(c.t, m.Log, nil, "revoked", append([]string{"server", "--config", m.Config}, m.args...)...)
 }
 
 // running returns the nodes whose processes run.
@@ -142,7 +145,7 @@ func (c *cluster) atEnd(t testing.TB) {
 		}
 		m.client.CloseIdleConnections()
 		if t.Failed() {
-			t.Logf("the end of the log of %s:\n%s", m.ID, tail(m.Log, 25))
+			t.Logf("the end of the log of %s:\n%s", m.ID, tail(m.Log, 12))
 		}
 	}
 }
@@ -363,13 +366,18 @@ func isFree(addr string) bool {
 	return p.Close() == nil
 }
 
-// tail returns the last lines of a file.
+// tail returns the last lines of a file, without those of single requests.
 func tail(name string, lines int) string {
 	data, err := os.ReadFile(name)
 	if err != nil {
 		return err.Error()
 	}
-	all := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
+	var all []string
+	for line := range strings.Lines(string(data)) {
+		if !strings.Contains(line, " msg=request ") {
+			all = append(all, strings.TrimRight(line, "\n"))
+		}
+	}
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
