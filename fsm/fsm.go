@@ -72,6 +72,9 @@ type Result struct {
 	// index showed it.
 	Index    uint64
 	Register revoked.RegisterResult
+	// Ended: a registration that makes an older token inactive, by rotation or by a tombstone that ends
+	// its grant. It is final when every node knows, as a revocation is.
+	Ended    bool
 	Client   *revoked.Client
 	Settings revoked.Settings
 	Matched  int

@@ -43,13 +43,18 @@ func (t *tx) register(who *revoked.Client, m *Register) Result {
 			RegisteredBy: who.ID, CreatedAt: t.Stamp, CreatedIndex: t.Index,
 		}
 	}
+	live, over := g.LiveRefresh, g.Revoked != nil
 	dead := t.join(&g, row, fresh, m.Audience)
 	for _, tok := range known {
 		dead = dead || t.isDead(&g.Grant, &tok)
 	}
-	return Result{Register: revoked.RegisterResult{
-		GrantID: g.ID, Index: t.Index, Created: true, Revoked: dead || g.Revoked != nil,
-	}}
+	rotated := !live.IsZero() && g.LiveRefresh != live
+	return Result{
+		Ended: row != nil && (rotated || !over && g.Revoked != nil),
+		Register: revoked.RegisterResult{
+			GrantID: g.ID, Index: t.Index, Created: true, Revoked: dead || g.Revoked != nil,
+		},
+	}
 }
 
 // mayRegister reports whether who may register tokens of an issuer.
@@ -123,11 +128,13 @@ func (t *tx) registered(m *Register, known []revoked.Token) Result {
 	if err := sameGrant(&g, m); err != nil {
 		return Result{Err: err}
 	}
-	dead := g.Revoked != nil
+	dead, rotated := g.Revoked != nil, false
 	for i := range known {
 		dead = dead || t.isDead(&g.Grant, &known[i])
+		rotated = rotated || known[i].Kind == revoked.RefreshToken && g.TokenCount > len(known)
 	}
-	return Result{Register: revoked.RegisterResult{GrantID: g.ID, Index: t.Index, Revoked: dead}}
+	// The first time may have ended something without being answered: a repeat is as final.
+	return Result{Ended: dead || rotated, Register: revoked.RegisterResult{GrantID: g.ID, Index: t.Index, Revoked: dead}}
 }
 
 // isDead reports whether a token of g was revoked or cut off.

@@ -253,3 +253,36 @@ func fill(m *machine, grant string, from, n int) {
 		}
 	}
 }
+
+func TestARegistrationThatEndsAnOlderTokenSaysSo(t *testing.T) {
+	with := func(id string, tokens ...revoked.TokenRegistration) revoked.Registration {
+		r := pair("1")
+		if r.GrantID = id; tokens != nil {
+			r.Tokens = tokens
+		}
+		return r
+	}
+	for _, tt := range []struct {
+		name string
+		reg  revoked.Registration
+		want bool
+	}{
+		{"a new grant ends nothing", with("g-2", access("a-2", start, time.Hour), refresh("r-2", start, time.Hour)), false},
+		{"one more access token ends nothing", with("g-1", access("a-2", start, time.Hour)), false},
+		{"the same again ends nothing", with("g-1"), false},
+		{"an older refresh token ends nothing", with("g-1", refresh("r-0", start.Add(-time.Hour), 2*time.Hour)), false},
+		{"a newer refresh token ends the one before", with("g-1", refresh("r-2", start.Add(time.Second), time.Hour)), true},
+		{"a token that was revoked ahead ends the grant it joins", with("g-1", access("ahead", start, time.Hour)), true},
+		{"a token that was revoked ahead ends no grant of its own", with("g-2", access("ahead", start, time.Hour)), false},
+	} {
+		m := newMachine(t)
+		m.register(pair("1"))
+		m.revoke("app", "ahead")
+		if got := m.must(fsm.RegisterOp(m.by("issuer"), tt.reg)).Ended; got != tt.want {
+			t.Errorf("%s: got %t, want %t", tt.name, got, tt.want)
+		}
+		if got := m.must(fsm.RegisterOp(m.by("issuer"), tt.reg)).Ended; tt.want && !got {
+			t.Errorf("%s, sent again: got %t, want %t", tt.name, got, tt.want)
+		}
+	}
+}

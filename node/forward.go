@@ -124,7 +124,7 @@ func (f *forwarder) call(ctx context.Context, batch []*submission, final bool) {
 		}
 		for i := range s.ops {
 			r := resp.Results[next]
-			s.results[i] = opResult{err: errorOf(r.Code, r.Detail), index: r.Index, created: r.Created, revoked: r.Revoked}
+			s.results[i] = opResult{err: errorOf(r.Code, r.Detail), index: r.Index, created: r.Created, revoked: r.Revoked, grantID: r.GrantId}
 			next++
 		}
 		s.finish(resp.Index, nil)

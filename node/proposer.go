@@ -80,7 +80,7 @@ func (p *proposer) submit(ctx context.Context, s *submission) error {
 func mayBeSettled(op *fsm.Op) bool { return op.GetRegister() == nil }
 
 func localResult(r fsm.Result) opResult {
-	return opResult{err: r.Err, index: r.Index, created: r.Register.Created, revoked: r.Register.Revoked}
+	return opResult{err: r.Err, index: r.Index, created: r.Register.Created, revoked: r.Register.Revoked, grantID: r.Register.GrantID, ended: r.Ended}
 }
 
 func (p *proposer) enqueue(s *submission) error {
@@ -235,7 +235,7 @@ func (p *proposer) succeed(ctx context.Context, batch []*submission, out *fsm.Ou
 				next++
 			}
 		}
-		if s.final {
+		if s.mustBeFinal() {
 			final = append(final, s)
 			continue
 		}

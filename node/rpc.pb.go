@@ -551,6 +551,7 @@ type OpResult struct {
 	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
 	Created       bool                   `protobuf:"varint,4,opt,name=created,proto3" json:"created,omitempty"`
 	Revoked       bool                   `protobuf:"varint,5,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	GrantId       string                 `protobuf:"bytes,6,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"` // of a registration, where it is not the one that was asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -618,6 +619,13 @@ func (x *OpResult) GetRevoked() bool {
 		return x.Revoked
 	}
 	return false
+}
+
+func (x *OpResult) GetGrantId() string {
+	if x != nil {
+		return x.GrantId
+	}
+	return ""
 }
 
 type MembersResponse struct {
@@ -984,13 +992,14 @@ const file_node_rpc_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x123\n" +
-	"\aresults\x18\x04 \x03(\v2\x19.revoked.node.v1.OpResultR\aresults\"\x80\x01\n" +
+	"\aresults\x18\x04 \x03(\v2\x19.revoked.node.v1.OpResultR\aresults\"\x9b\x01\n" +
 	"\bOpResult\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x18\n" +
 	"\acreated\x18\x04 \x01(\bR\acreated\x12\x18\n" +
-	"\arevoked\x18\x05 \x01(\bR\arevoked\"W\n" +
+	"\arevoked\x18\x05 \x01(\bR\arevoked\x12\x19\n" +
+	"\bgrant_id\x18\x06 \x01(\tR\agrantId\"W\n" +
 	"\x0fMembersResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x18\n" +

@@ -96,6 +96,9 @@ func (n *Node) serveSubmit(ctx context.Context, peer string, req *SubmitRequest)
 	resp := &SubmitResponse{Index: s.index, Results: make([]*OpResult, len(s.results))}
 	for i, r := range s.results {
 		resp.Results[i] = &OpResult{Code: revoked.Code(r.err), Detail: detailOf(r.err), Index: r.index, Created: r.created, Revoked: r.revoked}
+		if r.grantID != req.Ops[i].GetRegister().GetGrantId() {
+			resp.Results[i].GrantId = r.grantID
+		}
 	}
 	return resp, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -34,6 +35,8 @@ type opResult struct {
 	index   uint64
 	created bool
 	revoked bool
+	grantID string // of a registration: where its tokens are
+	ended   bool   // known to the leader only: of a registration that made an older token inactive
 }
 
 func newSubmission(ops []*fsm.Op, final bool) *submission {
@@ -42,6 +45,12 @@ func newSubmission(ops []*fsm.Op, final bool) *submission {
 		s.bytes += proto.Size(op) + 4
 	}
 	return s
+}
+
+// mustBeFinal reports whether the answer waits until every node knows: that is asked for, or one of its
+// registrations ended something.
+func (s *submission) mustBeFinal() bool {
+	return s.final || slices.ContainsFunc(s.results, func(r opResult) bool { return r.ended })
 }
 
 // finish answers the caller, once.

@@ -75,6 +75,9 @@ func (n *Node) Register(ctx context.Context, by revoked.Actor, regs []revoked.Re
 	out := make([]revoked.RegisterResult, len(regs))
 	for i, r := range s.results {
 		out[i] = revoked.RegisterResult{GrantID: regs[i].GrantID, Index: r.index, Created: r.created, Revoked: r.revoked, Err: r.err}
+		if r.grantID != "" { // all of it was known already, in that grant
+			out[i].GrantID = r.grantID
+		}
 		if out[i].Index == 0 {
 			out[i].Index = s.index
 		}
