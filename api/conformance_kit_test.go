@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -69,6 +70,9 @@ type logSpy struct {
 
 func (s *logSpy) Write(p []byte) (int, error) {
 	line := string(p)
+	if os.Getenv("NODETEST_LOG") != "" {
+		fmt.Fprint(os.Stderr, line)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lines++
@@ -117,7 +121,11 @@ func newStage(t *testing.T, change ...func(*api.Config)) *stage {
 	s.Cluster = nodetest.Start(t, nodetest.Options{
 		Clients: stageClients(),
 		Log:     slog.NewTextHandler(s.spy, &slog.HandlerOptions{Level: slog.LevelDebug}),
-		Node:    func(_ int, c *node.Config) { c.Now = s.clock.now },
+		Node: func(_ int, c *node.Config) {
+			c.Now = s.clock.now
+			// Elections are the cluster table's to start: not a busy machine's.
+			c.HeartbeatTimeout, c.ElectionTimeout = time.Second, time.Second
+		},
 		API: func(_ int, c *api.Config) {
 			c.Now = s.clock.now
 			c.AuthFailuresPerMinute, c.MissesPerSecond = 100_000, 100_000
