@@ -88,6 +88,8 @@ type booking struct {
 
 	lapses   []instant // when its booking ran out before it was renewed
 	keptUp   instant   // since when it has been keeping up, after two lapses
+	goal     uint64    // while it must keep up: what it has to have applied next,
+	goalSet  instant   // and since when
 	lastSeen instant
 }
 
@@ -171,7 +173,7 @@ func (t *leaseTable) steady(now instant, b *booking) bool {
 		return true
 	}
 	if b.keptUp == 0 {
-		b.keptUp = now
+		b.keptUp, b.goal, b.goalSet = now, t.floor(now), now
 	}
 	if now.sub(b.keptUp) < 10*time.Second {
 		return false
@@ -205,8 +207,21 @@ func (t *leaseTable) report(now instant, id raft.ServerID, boot string, applied 
 		return
 	}
 	b.applied, b.lastSeen = applied, now
-	if t.books[id].keptUp != 0 && applied < t.floor(now) {
+	if b.keptUp != 0 {
+		t.followUp(now, b)
+	}
+}
+
+// followUp sees whether a member that lapsed keeps up: nothing may be acknowledged for longer than a
+// quarter of a lease before it has applied it. Its word is always older than what was acknowledged
+// meanwhile, so it is measured by goals, one after the other.
+func (t *leaseTable) followUp(now instant, b *booking) {
+	late := now.sub(b.goalSet) > t.length/4
+	if late {
 		b.keptUp = now
+	}
+	if late || b.applied >= b.goal {
+		b.goal, b.goalSet = t.floor(now), now
 	}
 }
 
