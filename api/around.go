@@ -170,16 +170,27 @@ func (a *API) finish(ex *exchange, start time.Time) {
 	}
 	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs,
-		slog.String("method", clip(r.Method)), slog.String("route", route), slog.Int("status", status),
+		slog.String("method", methodName(r.Method)), slog.String("route", route), slog.Int("status", status),
 		slog.Duration("duration", took), slog.String("outcome", ex.outcome),
 		slog.String("remote", clip(ex.RealIP())), slog.String("request_id", a.ids.of(r)))
 	if ex.client != nil {
 		attrs = append(attrs, slog.String("client_id", clip(ex.client.ID)))
 	}
-	if ex.err != nil {
+	if ex.err != nil && status >= http.StatusInternalServerError {
+		// Errors of the caller's repeat what he named, and a token may stand where a name belongs.
 		attrs = append(attrs, slog.String("error", ex.err.Error()))
 	}
 	a.cfg.Log.LogAttrs(r.Context(), level, "request", attrs...)
+}
+
+// methodName returns a method for the log. Where a body is longer than was said, its rest is read as the
+// next request, and a token as the method.
+func methodName(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return method
+	}
+	return "other"
 }
 
 // route returns the path of the route that matched, "none" when none did.
@@ -240,16 +251,23 @@ func newRequestIDs() (*requestIDs, error) {
 }
 
 func (ids *requestIDs) of(r *http.Request) string {
-	if given := r.Header.Get("X-Request-Id"); given != "" && len(given) <= 64 && harmless(given) {
+	if given := r.Header.Get("X-Request-Id"); harmless(given) {
 		return given
 	}
 	return ids.prefix + "-" + strconv.FormatUint(ids.n.Add(1), 36)
 }
 
+// harmless reports whether s may be logged as an id of the caller's: short, or a UUID or trace id. What
+// is longer may be a token.
 func harmless(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
 	for i := 0; i < len(s); i++ {
 		c := s[i]
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.') {
+		hex := '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F' || c == '-'
+		word := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' || c == '.'
+		if !hex && (!word || len(s) > 20) {
 			return false
 		}
 	}

@@ -1,6 +1,7 @@
 package fsm_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -284,5 +285,18 @@ func TestARegistrationThatEndsAnOlderTokenSaysSo(t *testing.T) {
 		if got := m.must(fsm.RegisterOp(m.by("issuer"), tt.reg)).Ended; tt.want && !got {
 			t.Errorf("%s, sent again: got %t, want %t", tt.name, got, tt.want)
 		}
+	}
+}
+
+// What names no client is not written to the log: it may be anything, a token too.
+func TestARegistrationForAnUnknownClientIsNotProposed(t *testing.T) {
+	m := newMachine(t)
+	r := pair("1")
+	r.ClientID = "nobody"
+	if res, settled := m.f.Settled(fsm.RegisterOp(m.by("issuer"), r)); !settled || !errors.Is(res.Register.Err, revoked.ErrUnknownClient) && !errors.Is(res.Err, revoked.ErrUnknownClient) {
+		t.Errorf("got %+v, settled %t, want %v without an entry", res, settled, revoked.ErrUnknownClient)
+	}
+	if _, settled := m.f.Settled(fsm.RegisterOp(m.by("issuer"), pair("1"))); settled {
+		t.Error("a new registration needs no entry")
 	}
 }

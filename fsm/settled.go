@@ -7,14 +7,14 @@ import "revoked"
 // actor is part of it. Result.Index is the applied index at which that was seen.
 //
 // It runs the very code of Apply, over a copy that is thrown away. A registration with a token that
-// is not known is told apart early: it is the common one.
+// is not known, for a client that is, is told apart early: it is the common one.
 func (f *FSM) Settled(op *Op) (Result, bool) {
 	s, err := f.acquire()
 	if err != nil {
 		return Result{Err: err}, true
 	}
 	defer s.release()
-	if r := op.GetRegister(); r != nil {
+	if r := op.GetRegister(); r != nil && f.knows(r.ClientId) {
 		for _, spec := range r.Tokens {
 			if len(spec.GetDigest()) != len(revoked.Digest{}) {
 				break
@@ -45,6 +45,11 @@ func (f *FSM) Settled(op *Op) (Result, bool) {
 		}
 	}
 	return r, true
+}
+
+func (f *FSM) knows(client string) bool {
+	_, ok := f.Client(client)
+	return ok
 }
 
 func (f *FSM) dryRun(s *store, op *Op) (r Result, dirty bool, err error) {
