@@ -58,7 +58,7 @@ func (p *proposer) submit(ctx context.Context, s *submission) error {
 			s.settled[i], s.results[i] = true, opResult{err: err}
 			continue
 		}
-		if !mayBeSettled(op) {
+		if !p.mayBeSettled(op) {
 			continue
 		}
 		if r, ok := p.n.fsm.Settled(op); ok {
@@ -76,8 +76,16 @@ func (p *proposer) submit(ctx context.Context, s *submission) error {
 	}
 }
 
-// mayBeSettled spares registrations, which are nearly always new, a look-up that Apply repeats.
-func mayBeSettled(op *fsm.Op) bool { return op.GetRegister() == nil }
+// mayBeSettled spares registrations, which are nearly always new, a look-up that Apply repeats. What
+// names no client may be anything, a token too, and stays out of the log.
+func (p *proposer) mayBeSettled(op *fsm.Op) bool {
+	r := op.GetRegister()
+	if r == nil {
+		return true
+	}
+	_, known := p.n.fsm.Client(r.ClientId)
+	return !known
+}
 
 func localResult(r fsm.Result) opResult {
 	return opResult{err: r.Err, index: r.Index, created: r.Register.Created, revoked: r.Register.Revoked, grantID: r.Register.GrantID, ended: r.Ended}

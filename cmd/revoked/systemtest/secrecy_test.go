@@ -256,7 +256,7 @@ func (k *canaries) sendWrong(t *testing.T, c *cluster, m *member) {
 		if a.err != nil || a.status >= 500 {
 			t.Errorf("%s: %v", name, a.want(http.StatusBadRequest))
 		}
-		if name != "a token as the client registered" { // the caller is told which client is unknown
+		if !strings.Contains(r.path, "/v1/grants/") && name != "a token as the client registered" { // who asks is told what was not found
 			k.search(t, "the answer to "+name, a.body)
 		}
 	}
