@@ -85,6 +85,11 @@ func appendToken(b []byte, t *revoked.Token) []byte {
 	return b
 }
 
+// isLiveRow reports whether a token's row is that of a live one.
+func isLiveRow(row []byte) bool {
+	return len(row) > 0 && revoked.TokenState(row[0]&0x07) == revoked.Live
+}
+
 func parseToken(d revoked.Digest, row []byte) (revoked.Token, error) {
 	r := rowReader{b: row}
 	head := r.byte()

@@ -31,6 +31,7 @@ const (
 type store struct {
 	db      *pebble.DB
 	cache   *pebble.Cache
+	recent  *recentRows
 	dir     string
 	refs    atomic.Int64
 	retired atomic.Bool
@@ -43,14 +44,15 @@ func openStore(dir string, cacheBytes int64, log *slog.Logger, fatal func(error)
 		cacheBytes = defaultCacheBytes
 	}
 	// Pebble takes the memory of its memtables out of the cache.
-	cache := pebble.NewCache(cacheBytes + memTablesHeld*memTableBytes)
+	// Half of what remains is for rows, half for blocks.
+	cache := pebble.NewCache(cacheBytes/2 + memTablesHeld*memTableBytes)
 	opts := pebbleOptions(cache, log, fatal)
 	db, err := pebble.Open(dir, opts)
 	if err != nil {
 		cache.Unref()
 		return nil, storeError("open "+dir, err)
 	}
-	s := &store{db: db, cache: cache, dir: dir, closed: make(chan struct{})}
+	s := &store{db: db, cache: cache, recent: newRecentRows(cacheBytes / 2), dir: dir, closed: make(chan struct{})}
 	s.refs.Store(1)
 	return s, nil
 }
@@ -102,8 +104,11 @@ func (s *store) release() {
 	close(s.closed)
 }
 
-// get returns a copy of a row, nil when there is none.
+// get returns a row, nil when there is none. The caller must not change it.
 func (s *store) get(key []byte) ([]byte, error) {
+	if v, ok := s.recent.get(key); ok {
+		return v, nil
+	}
 	v, closer, err := s.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil

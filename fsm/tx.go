@@ -65,6 +65,9 @@ func (t *tx) get(key []byte) []byte {
 	if v, ok := t.cells[string(key)]; ok {
 		return v
 	}
+	if v, ok := t.s.recent.get(key); ok {
+		return v
+	}
 	if t.dry {
 		v, err := t.s.get(key)
 		if err != nil {
@@ -119,9 +122,7 @@ func (t *tx) prefetch(ops []*Op) {
 	}
 	slices.SortFunc(keys, bytes.Compare)
 	for _, key := range keys {
-		if _, ok := t.cells[string(key)]; !ok {
-			t.cells[string(key)] = t.seek(key)
-		}
+		t.cells[string(key)] = t.get(key)
 	}
 }
 
@@ -421,6 +422,7 @@ func (t *tx) commit() {
 			t.fail(fmt.Errorf("commit rows: %w", err))
 		}
 		_ = b.Close() // frees memory only
+		t.s.recent.commit(t.writes)
 	}
 	if t.err != nil {
 		t.f.failed.report(t.err)
