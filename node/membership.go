@@ -320,7 +320,7 @@ func (n *Node) Members(ctx context.Context) ([]revoked.Member, error) {
 
 func (n *Node) serveMembers(_ context.Context, peer string, _ *AdminRequest) (*MembersResponse, error) {
 	if !n.isMemberNode(peer) {
-		return &MembersResponse{Code: revoked.Code(revoked.ErrForbidden)}, nil
+		return &MembersResponse{Code: revoked.Code(revoked.ErrNoLeader)}, nil
 	}
 	if n.proposer.Load() == nil {
 		return &MembersResponse{Code: revoked.Code(revoked.ErrNoLeader)}, nil

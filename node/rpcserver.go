@@ -76,7 +76,8 @@ func handle[Req, Resp any, PReq interface {
 // serveSubmit is the leader's half of forwarding. It never forwards again.
 func (n *Node) serveSubmit(ctx context.Context, peer string, req *SubmitRequest) (*SubmitResponse, error) {
 	if !n.isMemberNode(peer) {
-		return &SubmitResponse{Code: revoked.Code(revoked.ErrForbidden), Detail: "not a member of this cluster"}, nil
+		// Its callers are not to blame: it has left, or is not in yet. Nothing was proposed.
+		return &SubmitResponse{Code: revoked.Code(revoked.ErrNoLeader), Detail: "the node that was asked is no member of this cluster"}, nil
 	}
 	p := n.proposer.Load()
 	if p == nil {
