@@ -429,7 +429,7 @@ func (s *stage) until(t *testing.T, what string, ok func() bool) {
 }
 
 // forward moves the clock of all nodes, and waits until they have leases again and the time of the log
-// has followed.
+// has followed: a token that is registered without issued_at tells what time it is there.
 func (s *stage) forward(t *testing.T, d time.Duration) {
 	t.Helper()
 	s.clock.forward(d)
@@ -440,6 +440,20 @@ func (s *stage) forward(t *testing.T, d time.Duration) {
 			}
 		}
 		return true
+	})
+	s.until(t, "the time of the log has followed", func() bool {
+		token := fresh("probe")
+		m := s.Follower()
+		r := s.json(t, m, http.MethodPost, "/v1/grants", "iss", `{"client_id":"c1","access_token":{"token":"`+token+`"}}`)
+		if r.Status != http.StatusCreated {
+			return false
+		}
+		r = s.send(t, s.HTTP, m, pathIntrospect, ask{who: "c1", body: "token=" + token}, nil)
+		s.revoke(t, "c1", token)
+		var got struct {
+			IssuedAt int64 `json:"iat"`
+		}
+		return json.Unmarshal([]byte(r.Body), &got) == nil && got.IssuedAt >= s.clock.now().Unix()-10
 	})
 }
 
