@@ -13,7 +13,7 @@ import (
 	"revoked/transport"
 )
 
-const callsAhead = 3 // forwarded batches in flight at once
+const callsAhead = 6 // forwarded batches in flight at once
 
 // A forwarder brings the submissions of a node that does not lead to the leader: one hop, all that
 // waits in one call. The receiving node never forwards again.
@@ -50,32 +50,19 @@ func (f *forwarder) submit(ctx context.Context, s *submission) error {
 
 func (f *forwarder) run(ctx context.Context) {
 	defer f.wg.Wait()
+	var crowd gatherer
 	for {
 		select {
 		case f.slots <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
-		var batch []*submission
-		ops, bytes := 0, 0
-		select {
-		case s := <-f.queue:
-			batch, ops, bytes = append(batch, s), len(s.ops), s.bytes
-		case <-ctx.Done():
+		b, ok := crowd.next(ctx, f.queue, nil)
+		if !ok {
 			return
 		}
-	more:
-		for ops < maxEntryOps && bytes < maxEntryBytes {
-			select {
-			case s := <-f.queue:
-				batch = append(batch, s)
-				ops, bytes = ops+len(s.ops), bytes+s.bytes
-			default:
-				break more
-			}
-		}
 		f.wg.Go(func() {
-			f.send(ctx, batch)
+			f.send(ctx, b.subs)
 			<-f.slots
 		})
 	}

@@ -108,17 +108,18 @@ func (p *proposer) enqueue(s *submission) error {
 // run proposes until ctx ends, then answers what is left: it was never proposed.
 func (p *proposer) run(ctx context.Context) {
 	defer p.stop()
+	var crowd gatherer
 	for {
 		select {
 		case p.slots <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
-		batch, ok := p.gather(ctx)
+		b, ok := crowd.next(ctx, p.queue, p.wanted)
 		if !ok {
 			return
 		}
-		p.propose(ctx, batch)
+		p.propose(ctx, b.subs)
 	}
 }
 
@@ -131,35 +132,6 @@ func (p *proposer) stop() {
 		s.finish(0, fmt.Errorf("%w: leadership has ended", revoked.ErrNoLeader))
 	}
 	p.wg.Wait()
-}
-
-// gather waits for work and takes all that is there, within the bounds of an entry. An empty batch
-// is a tick.
-func (p *proposer) gather(ctx context.Context) ([]*submission, bool) {
-	var batch []*submission
-	ops, bytes := 0, 0
-	take := func(s *submission) {
-		batch = append(batch, s)
-		ops += len(s.ops)
-		bytes += s.bytes
-	}
-	select {
-	case s := <-p.queue:
-		take(s)
-	case <-p.wanted:
-	case <-ctx.Done():
-		return nil, false
-	}
-	for ops < maxEntryOps && bytes < maxEntryBytes {
-		select {
-		case s := <-p.queue:
-			take(s)
-			continue
-		default:
-		}
-		break
-	}
-	return batch, true
 }
 
 func (p *proposer) propose(ctx context.Context, batch []*submission) {
