@@ -8,7 +8,8 @@
 # read-only.
 
 FROM scratch AS local
-COPY --chown=65532:65532 dist/rootfs/ /
+COPY dist/rootfs/ /
+COPY --chown=65532:65532 dist/owned/ /
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/revoked"]
 CMD ["server"]
@@ -27,8 +28,7 @@ RUN VERSION="$VERSION" scripts/dist.sh
 
 FROM gcr.io/distroless/static-debian12:nonroot AS release
 COPY --from=build /src/dist/rootfs/usr/local/bin/revoked /usr/local/bin/revoked
-COPY --from=build --chown=65532:65532 /src/dist/rootfs/data /data
-COPY --from=build --chown=65532:65532 /src/dist/rootfs/certs /certs
+COPY --from=build --chown=65532:65532 /src/dist/owned/ /
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/revoked"]
 CMD ["server"]

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Makes dist/rootfs: all that is in an image, with a static binary. VERSION names the version.
+# Makes all that is in an image: dist/rootfs, with a static binary, and dist/owned, the folders that belong to
+# the user of the node. VERSION names the version.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-root=dist/rootfs
+umask 022 # the user of the image reads it
+root=dist/rootfs owned=dist/owned
 
-rm -rf "$root"
-mkdir -p "$root"/{usr/local/bin,etc/ssl/certs,data,certs}
+rm -rf "$root" "$owned"
+mkdir -p "$root"/{usr/local/bin,etc/ssl/certs} "$owned"/{data,certs}
 # A fresh named volume takes the mode and the owner of the folder it is mounted on.
-chmod 700 "$root/data" "$root/certs"
+chmod 700 "$owned"/*
 
 CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION:-}" -o "$root/usr/local/bin/revoked" ./cmd/revoked
 
@@ -20,4 +22,4 @@ if [ -f "$authorities" ]; then
 else
 	echo "dist: no $authorities here: in the image the tool trusts only REVOKED_CACERT" >&2
 fi
-echo "dist: $root is complete"
+echo "dist: $root and $owned are complete"

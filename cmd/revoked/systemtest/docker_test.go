@@ -208,6 +208,10 @@ func TestComposeStack(t *testing.T) {
 		t.Log("no Docker engine answers on this machine: only the files are checked (TestComposeFiles); the same faults run in TestNetworkPartitions")
 		return
 	}
+	if _, err := exec.LookPath(composeCommand()[0]); err != nil {
+		t.Log("a Docker engine, but no compose tool on this machine: only the files are checked (TestComposeFiles)")
+		return
+	}
 	s := startStack(t)
 	s.awaitAnswering(t, s.Nodes...)
 	s.checkHardened(t)

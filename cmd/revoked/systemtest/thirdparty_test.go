@@ -203,14 +203,14 @@ func startNginx(t *testing.T, c *cluster) *gateway {
 	})
 	cl := c.Clients["resource_server"]
 	basic := base64.StdEncoding.EncodeToString([]byte(cl.ClientID + ":" + cl.ClientSecret))
-	around := fmt.Sprintf(`daemon off; master_process off; pid DIR/run/pid; error_log DIR/run/error.log;
+	around := `daemon off; master_process off; pid DIR/run/pid; error_log DIR/run/error.log;
 events {}
 http {
 	access_log off;
 	client_body_temp_path DIR/run/body; proxy_temp_path DIR/run/proxy; fastcgi_temp_path DIR/run/f; uwsgi_temp_path DIR/run/u; scgi_temp_path DIR/run/s;
 	include DIR/revoked.conf;
 }
-`)
+`
 	for name, content := range map[string]string{
 		"nginx.conf":             strings.ReplaceAll(around, "DIR", dir),
 		"nginx-credentials.conf": fmt.Sprintf("proxy_set_header Revoked-Authorization \"Basic %s\";\n", basic),
