@@ -54,7 +54,7 @@ func (c *config) loadClusterCert(f *serverFiles) []problem {
 	}
 	certs, err := transport.LoadCerts(c.ClusterCA, c.ClusterCert, c.ClusterKey, nil)
 	if err != nil {
-		return []problem{{"cluster certificate", err.Error()}}
+		return []problem{{"cluster_ca, cluster_cert, cluster_key", err.Error()}}
 	}
 	if id := certs.NodeID(); id != c.NodeID {
 		return []problem{{c.where("cluster_cert"), fmt.Sprintf("names node %q, but node_id is %q; take the certificate of this node, or set node_id", id, c.NodeID)}}
@@ -69,7 +69,7 @@ func (c *config) loadAPICert(f *serverFiles) []problem {
 	if len(problems) == 0 {
 		cert, err := api.LoadCertificate(c.APICert, c.APIKey)
 		if err != nil {
-			problems = append(problems, problem{"API certificate", err.Error()})
+			problems = append(problems, problem{"api_cert, api_key", err.Error()})
 		}
 		f.apiCert = cert
 	}
