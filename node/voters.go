@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -67,6 +68,12 @@ func (v *voterKeeper) KnownServers() map[raft.ServerID]*autopilot.Server {
 		if p.who != nil && p.who.NonVoter || self && v.n.cfg.NonVoter {
 			s.Meta[nonVoterMeta] = "true"
 		}
+		switch {
+		case self:
+			s.Meta[regionMeta] = v.n.cfg.Region
+		case p.who != nil:
+			s.Meta[regionMeta] = p.who.Region
+		}
 		out[s.ID] = s
 	}
 	return out
@@ -87,7 +94,11 @@ func (v *voterKeeper) FetchServerStats(_ context.Context, servers map[raft.Serve
 	return out
 }
 
-const nonVoterMeta = "non_voter"
+// What KnownServers tells the promoter about a member.
+const (
+	nonVoterMeta = "non_voter"
+	regionMeta   = "region"
+)
 
 // A choosyPromoter promotes like autopilot's own, but leaves out members that chose not to vote.
 type choosyPromoter struct{ autopilot.StablePromoter }
@@ -97,11 +108,43 @@ var _ autopilot.Promoter = (*choosyPromoter)(nil)
 // CalculatePromotionsAndDemotions implements autopilot.Promoter.
 func (c *choosyPromoter) CalculatePromotionsAndDemotions(conf *autopilot.Config, st *autopilot.State) autopilot.RaftChanges {
 	all := c.StablePromoter.CalculatePromotionsAndDemotions(conf, st)
-	var out autopilot.RaftChanges
+	var candidates []raft.ServerID
 	for _, id := range all.Promotions {
 		if st.Servers[id].Server.Meta[nonVoterMeta] == "" {
-			out.Promotions = append(out.Promotions, id)
+			candidates = append(candidates, id)
 		}
+	}
+	return autopilot.RaftChanges{Promotions: spread(candidates, st.Servers)}
+}
+
+// maxVoters bounds the majority that every write has to wait for; further members are replicas until
+// a voter goes.
+const maxVoters = 7
+
+// spread chooses whom to promote: the region with the fewest voters comes first, so that the loss of
+// one region costs as few votes as can be.
+func spread(candidates []raft.ServerID, servers map[raft.ServerID]*autopilot.ServerState) []raft.ServerID {
+	inRegion, voters := map[string]int{}, 0
+	for _, s := range servers {
+		if s.HasVotingRights() {
+			inRegion[s.Server.Meta[regionMeta]]++
+			voters++
+		}
+	}
+	regionOf := func(id raft.ServerID) string { return servers[id].Server.Meta[regionMeta] }
+	var out []raft.ServerID
+	slices.Sort(candidates)
+	for len(candidates) > 0 && voters < maxVoters {
+		best := 0
+		for i, id := range candidates {
+			if inRegion[regionOf(id)] < inRegion[regionOf(candidates[best])] {
+				best = i
+			}
+		}
+		id := candidates[best]
+		out, candidates = append(out, id), slices.Delete(candidates, best, best+1)
+		inRegion[regionOf(id)]++
+		voters++
 	}
 	return out
 }
