@@ -40,10 +40,6 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 	reg.MustRegister(m.leaseLosses, m.leaseRefusals,
 		gauge("revoked_lease_left_seconds", "How long this node may still answer from its own copy; 0 without a lease.",
 			func() float64 { return n.leases.left().Seconds() }))
-	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "revoked_node_info",
-		Help: "Always 1: who this node is."}, []string{"node_id", "region", "version"})
-	info.WithLabelValues(n.cfg.NodeID, n.cfg.Region, n.cfg.Version).Set(1)
-	reg.MustRegister(info)
 	reg.MustRegister(m.commit, m.propagation, m.entryOps, m.forwarded, m.proofs, m.local,
 		gauge("revoked_applied_index", "Log index that this node has applied.", func() float64 { return float64(n.fsm.Applied()) }),
 		gauge("revoked_commit_index", "Log index that this node knows to be committed.", func() float64 { return float64(n.raft.CommitIndex()) }),
