@@ -33,6 +33,9 @@ type Config struct {
 	// trusted to follow the log: a failed write, an undecodable command, a log that contradicts the
 	// state. It must end the process; nil panics.
 	Fatal func(error)
+	// Crash ends the process at once; it does not return. It is called after Fatal, with an error that
+	// the store does not survive even for as long as an orderly stop takes. nil panics.
+	Crash func(error)
 }
 
 // An FSM is the replicated state. Apply, ApplyBatch, Snapshot and Restore are Raft's and come from one
@@ -92,6 +95,9 @@ func Open(cfg Config) (*FSM, error) {
 	if cfg.Fatal == nil {
 		cfg.Fatal = func(err error) { panic(err) }
 	}
+	if cfg.Crash == nil {
+		cfg.Crash = crash
+	}
 	f := &FSM{cfg: cfg, log: cfg.Log}
 	f.covers = f.cutOff
 	f.failed.fatal, f.failed.log = cfg.Fatal, cfg.Log
@@ -111,7 +117,7 @@ func Open(cfg Config) (*FSM, error) {
 	if _, err := fmt.Sscanf(name, generationPrefix+"%d", &f.gen); err != nil {
 		return nil, fmt.Errorf("generation %q: %w", name, err)
 	}
-	s, err := openStore(filepath.Join(cfg.Dir, name), cfg.CacheBytes, cfg.Log, f.failed.report)
+	s, err := openStore(filepath.Join(cfg.Dir, name), cfg.CacheBytes, cfg.Log, f.failed.report, cfg.Crash)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +160,7 @@ func (f *FSM) Close() error {
 	}
 	var err error
 	if !f.failed.bad.Load() {
-		if err = s.db.Flush(); err == nil {
+		if err = s.flush(); err == nil {
 			f.durable.Store(index)
 		}
 	}

@@ -33,7 +33,7 @@ func (f *FSM) Restore(rc io.ReadCloser) error {
 	if err := f.mayReplace(&h); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
-	s, err := openStore(dir, f.cfg.CacheBytes, f.log, f.failed.report)
+	s, err := openStore(dir, f.cfg.CacheBytes, f.log, f.failed.report, f.cfg.Crash)
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
@@ -109,7 +109,7 @@ func build(dir string, r io.Reader, cacheBytes int64, log *slog.Logger) (Snapsho
 		return SnapshotHeader{}, fmt.Errorf("make generation: %w", err)
 	}
 	var background onceError
-	s, err := openStore(dir, cacheBytes, log, background.set)
+	s, err := openStore(dir, cacheBytes, log, background.set, crash)
 	if err != nil {
 		return SnapshotHeader{}, err
 	}
@@ -163,10 +163,7 @@ func (b *builder) finish(a *applied) error {
 	if err := b.commit(); err != nil {
 		return err
 	}
-	if err := b.s.db.Flush(); err != nil {
-		return fmt.Errorf("flush store: %w", err)
-	}
-	return nil
+	return b.s.flush()
 }
 
 // derive calls put with the keys of the index and the queue that follow from a row of the state. It

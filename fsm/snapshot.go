@@ -254,8 +254,7 @@ func (f *FSM) flush(s *store) error {
 	f.mu.RLock()
 	index, current := f.mem.applied.Index, f.store == s
 	f.mu.RUnlock()
-	if err := s.db.Flush(); err != nil {
-		err = fmt.Errorf("flush store: %w", err)
+	if err := s.flush(); err != nil {
 		f.failed.report(err)
 		return err
 	}

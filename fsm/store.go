@@ -30,6 +30,7 @@ const (
 // closed when the last holder lets go; retired generations delete their directory then.
 type store struct {
 	db      *pebble.DB
+	broken  *breakage
 	cache   *pebble.Cache
 	recent  *recentRows
 	dir     string
@@ -39,20 +40,22 @@ type store struct {
 	err     error // of the close; valid after closed
 }
 
-func openStore(dir string, cacheBytes int64, log *slog.Logger, fatal func(error)) (*store, error) {
+func openStore(dir string, cacheBytes int64, log *slog.Logger, fatal, crash func(error)) (*store, error) {
 	if cacheBytes <= 0 {
 		cacheBytes = defaultCacheBytes
 	}
 	// Pebble takes the memory of its memtables out of the cache.
 	// Half of what remains is for rows, half for blocks.
 	cache := pebble.NewCache(cacheBytes/2 + memTablesHeld*memTableBytes)
-	opts := pebbleOptions(cache, log, fatal)
+	b := &breakage{done: make(chan struct{}), fatal: fatal}
+	opts := pebbleOptions(cache, log, b.report)
+	opts.Logger = pebbleLogger{log: log, fatal: b.report, crash: crash}
 	db, err := pebble.Open(dir, opts)
 	if err != nil {
 		cache.Unref()
 		return nil, storeError("open "+dir, err)
 	}
-	s := &store{db: db, cache: cache, recent: newRecentRows(cacheBytes / 2), dir: dir, closed: make(chan struct{})}
+	s := &store{db: db, broken: b, cache: cache, recent: newRecentRows(cacheBytes / 2), dir: dir, closed: make(chan struct{})}
 	s.refs.Store(1)
 	return s, nil
 }
@@ -69,7 +72,6 @@ func pebbleOptions(cache *pebble.Cache, log *slog.Logger, fatal func(error)) *pe
 		LBaseMaxBytes:               256 << 20,
 		MaxOpenFiles:                1024,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
-		Logger:                      pebbleLogger{log: log, fatal: fatal},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { fatal(storeError("background work", err)) },
 			DataCorruption:  func(i pebble.DataCorruptionInfo) { fatal(fmt.Errorf("%w: store: %s", revoked.ErrDamaged, i)) },
@@ -124,6 +126,7 @@ func (s *store) get(key []byte) ([]byte, error) {
 type pebbleLogger struct {
 	log   *slog.Logger
 	fatal func(error)
+	crash func(error) // does not return
 }
 
 var _ pebble.Logger = pebbleLogger{}
@@ -141,7 +144,41 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 func (l pebbleLogger) Fatalf(format string, args ...any) {
 	err := fmt.Errorf("store: %s", fmt.Sprintf(format, args...))
 	l.fatal(err)
-	panic(err) // Pebble does not survive the return of Fatalf
+	l.crash(err) // Pebble does not survive the return of Fatalf
+}
+
+// crash is the Crash of who has none.
+func crash(err error) { panic(err) }
+
+// A breakage is the first error of Pebble's work in the background. It tries a flush that has failed
+// again and again: whoever waits for one must not wait for ever.
+type breakage struct {
+	fatal func(error)
+	once  sync.Once
+	done  chan struct{}
+	err   error // read after done
+}
+
+func (b *breakage) report(err error) {
+	b.once.Do(func() {
+		b.err = err
+		close(b.done)
+	})
+	b.fatal(err)
+}
+
+// flush brings what has been committed to disk. It fails when any work in the background has failed.
+func (s *store) flush() error {
+	done, err := s.db.AsyncFlush()
+	if err != nil {
+		return fmt.Errorf("flush store: %w", err)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-s.broken.done:
+		return fmt.Errorf("flush store: %w", s.broken.err)
+	}
 }
 
 // currentGeneration returns the name of the generation that CURRENT names, "" in a new directory, and

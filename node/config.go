@@ -46,8 +46,11 @@ type Config struct {
 
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
-	Now        func() time.Time
-	BootClock  func() instant // CLOCK_BOOTTIME; tests bring their own
+	// Crash ends the process at once; it does not return. The store calls it when it cannot even be
+	// closed. nil panics.
+	Crash     func(error)
+	Now       func() time.Time
+	BootClock func() instant // CLOCK_BOOTTIME; tests bring their own
 }
 
 func (c Config) withDefaults() (Config, error) {

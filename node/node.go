@@ -122,7 +122,7 @@ func (n *Node) openData() (err error) {
 		return err
 	}
 	ep := newEpochs()
-	n.fsm, err = fsm.Open(fsm.Config{Dir: filepath.Join(n.cfg.DataDir, "state"), CacheBytes: n.cfg.StoreCacheSize, Log: n.log, Changes: ep, Fatal: n.stateFailed})
+	n.fsm, err = fsm.Open(fsm.Config{Dir: filepath.Join(n.cfg.DataDir, "state"), CacheBytes: n.cfg.StoreCacheSize, Log: n.log, Changes: ep, Fatal: n.stateFailed, Crash: n.cfg.Crash})
 	if err != nil {
 		return n.stateError(fmt.Errorf("open state: %w", err))
 	}

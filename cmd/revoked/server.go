@@ -102,9 +102,9 @@ func serve(ctx context.Context, flags *configFlags, stderr io.Writer) error {
 	if files.certs, err = transport.LoadCerts(cfg.ClusterCA, cfg.ClusterCert, cfg.ClusterKey, log); err != nil {
 		return err
 	}
-	s := &server{cfg: cfg, files: files, log: log}
+	s := &server{cfg: cfg, files: files, log: log, stderr: stderr}
 	if err := s.open(ctx); err != nil {
-		return errors.Join(err, s.stop())
+		return errors.Join(withAdvice(err), s.stop())
 	}
 	reload := &reloader{flags: flags, file: cfg.file, files: files, level: level, log: log}
 	s.background(reload.run)

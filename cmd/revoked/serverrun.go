@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,6 +27,8 @@ type server struct {
 	cfg   *config
 	files *serverFiles
 	log   *slog.Logger
+
+	stderr io.Writer
 
 	node    *node.Node
 	face    *backend
@@ -83,8 +88,23 @@ func (s *server) nodeConfig(cluster net.Listener, memory int64, reg *prometheus.
 		},
 		HeartbeatTimeout: c.HeartbeatTimeout, ElectionTimeout: c.ElectionTimeout, RequestTimeout: c.RequestTimeout,
 		CacheSize: cacheSize(c.CacheSize, memory), StoreCacheSize: cacheSize(c.StoreCacheSize, memory),
-		Log: s.log, Registerer: reg, Now: time.Now,
+		Log: s.log, Registerer: reg, Now: time.Now, Crash: s.crash,
 	}
+}
+
+// crash ends the program without an orderly stop: nothing can be stopped in order any more.
+func (s *server) crash(err error) {
+	fmt.Fprintf(s.stderr, "revoked: the node had to end: %v\n", withAdvice(err))
+	os.Exit(exitFailed)
+}
+
+// withAdvice adds what an operator can do about an error of the disk.
+func withAdvice(err error) error {
+	// The store tells some of its errors as text only.
+	if errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+		return fmt.Errorf("%w; free some space and start it again: nothing that was acknowledged is lost", err)
+	}
+	return err
 }
 
 func (s *server) apiConfig(reg *prometheus.Registry) api.Config {
@@ -138,7 +158,7 @@ func (s *server) wait(ctx context.Context) error {
 		return err
 	case <-s.node.Done():
 		if err := s.node.Err(); err != nil {
-			return fmt.Errorf("the node had to end: %w", err)
+			return fmt.Errorf("the node had to end: %w", withAdvice(err))
 		}
 		s.log.Info("the node has left its cluster for good")
 		return nil

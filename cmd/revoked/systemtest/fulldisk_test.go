@@ -1,0 +1,130 @@
+//go:build system
+
+package systemtest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// A disk that is full, under the log and the state of a follower, then of the leader: the node says so and
+// ends, the others go on, and when there is room again it comes back with everything.
+func TestFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("a file system of the test's own needs root")
+		}
+		t.Skip("a file system of the test's own needs root")
+	}
+	need(t, "mkfs.ext4")
+	need(t, "mount")
+	c := newCluster(t, 3)
+	small := c.Nodes[1]
+	smallDisk(t, small.Data, 96)
+	c.startAll(t)
+	c.awaitReady(t, c.Nodes...)
+	l := startLoad(t, c, 4, 50)
+	for _, role := range []string{"a follower", "the leader"} {
+		t.Run(role, func(t *testing.T) {
+			if role == "the leader" {
+				lead(t, c, small)
+			} else {
+				lead(t, c, c.Nodes[0])
+			}
+			ballast := filepath.Join(small.Data, "ballast")
+			fill(t, ballast)
+			endsForWantOfSpace(t, small) // the load does it
+			c.awaitReady(t, c.Nodes[0], c.Nodes[2])
+			c.mustRevoke(t, c.Nodes[0], "revoked-while-a-disk-is-full")
+
+			c.start(t, small) // still full: it says so again
+			endsForWantOfSpace(t, small)
+			if err := os.Remove(ballast); err != nil {
+				t.Fatal(err)
+			}
+			c.start(t, small)
+			c.awaitReady(t, small)
+			l.check(t)
+		})
+	}
+	l.halt()
+	c.awaitReady(t, c.Nodes...)
+	c.checkAgreement(t, c.Nodes...)
+	l.end(t, c.Nodes...)
+}
+
+// endsForWantOfSpace waits until a node ends by itself, and wants its last words to say why and what to do.
+func endsForWantOfSpace(t testing.TB, m *member) {
+	t.Helper()
+	if code := m.proc.exit(t); code != 1 {
+		t.Errorf("got exit code %d, want 1", code)
+	}
+	last := tail(m.Log, 4) // what could not be closed in order may follow
+	for _, want := range []string{"revoked: the node had to end: ", "no space left on device", "free some space and start it again"} {
+		if !strings.Contains(last, want) {
+			t.Errorf("its last words are %q, want %q among them", last, want)
+		}
+	}
+}
+
+// smallDisk makes a file system of so many MiB in a file and mounts it at dir.
+func smallDisk(t testing.TB, dir string, mib int) {
+	t.Helper()
+	image := dir + ".img"
+	f, err := os.Create(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(int64(mib)<<20), f.Close(), os.MkdirAll(dir, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("mkfs.ext4", "-q", "-m", "0", image).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.ext4: %v: %s", err, out)
+	}
+	if out, err := exec.Command("mount", "-o", "loop", image, dir).CombinedOutput(); err != nil {
+		t.Fatalf("mount: %v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+			t.Errorf("umount %s: %v: %s", dir, err, out)
+		}
+	})
+}
+
+// fill writes a file until the disk is full.
+func fill(t testing.TB, name string) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for block := make([]byte, 1<<20); len(block) > 0; {
+		_, err := f.Write(block)
+		switch {
+		case errors.Is(err, syscall.ENOSPC):
+			block = block[:len(block)/2]
+		case err != nil && !errors.Is(err, io.ErrShortWrite):
+			t.Fatal(err)
+		}
+	}
+}
+
+// lead makes a node the leader.
+func lead(t testing.TB, c *cluster, m *member) {
+	t.Helper()
+	await(t, m.ID+" to lead", func() error {
+		if c.leader(t) == m {
+			return nil
+		}
+		code, _, messages := runProgram(t, c.tool("admin", c.Nodes...), "", "transfer-leader", m.ID)
+		return fmt.Errorf("transfer-leader ends with %d: %s", code, messages)
+	})
+}
