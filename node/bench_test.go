@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"revoked"
+	"revoked/node"
 	"revoked/node/nodetest"
 )
 
 func benchCluster(b *testing.B) *nodetest.Cluster {
 	b.Helper()
-	return nodetest.Start(b, nodetest.Options{})
+	return nodetest.Start(b, nodetest.Options{Node: func(_ int, c *node.Config) { c.StoreCacheSize = 128 << 20 }})
 }
 
 func pairNamed(i uint64) revoked.Registration {
