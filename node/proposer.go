@@ -19,7 +19,7 @@ const (
 	maxEntryOps    = 1024
 	maxEntryBytes  = 512 << 10
 	maxQueue       = 16 << 10 // submissions
-	proposalsAhead = 2        // in flight at once: while one is being replicated the next gathers
+	proposalsAhead = 1        // in flight: an entry carries the commit index of the one before it, see DESIGN.md
 )
 
 // A proposer turns submissions into log entries during one term of this node's leadership. It exists
