@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -51,6 +52,9 @@ func explore(s *scope, limit int) exploration {
 		return key{maphash.Bytes(seed, buf), second.Sum64()}
 	}
 	first := newWorld(s)
+	for _, st := range s.prologue {
+		first.do(st)
+	}
 	seen := map[key]struct{}{keyOf(first): {}}
 	visits := []visit{{from: -1}}
 	type at struct {
@@ -99,11 +103,12 @@ func retrace(s *scope, visits []visit, id int32) []string {
 	for ; visits[id].from >= 0; id = visits[id].from {
 		steps = append(steps, visits[id].by)
 	}
+	slices.Reverse(steps)
 	w := newWorld(s)
 	var told []string
-	for i := len(steps) - 1; i >= 0; i-- {
-		told = append(told, w.describe(steps[i]))
-		w.do(steps[i])
+	for _, st := range slices.Concat(s.prologue, steps) {
+		told = append(told, w.describe(st))
+		w.do(st)
 	}
 	return told
 }
@@ -150,6 +155,7 @@ func modelScopes() map[string]*scope {
 		}),
 		"two terms, late answers": modelScope(even, func(s *scope) {
 			s.asks, s.ticks, s.revokes, s.elections, s.late, s.candidates = 1, 2, 2, 1, 1, nodeB
+			s.prologue = []step{{stepRevoke, 0, 0}, {stepAcceptLate, 0, 1}, {stepElect, 1, nodeB | nodeC}}
 		}),
 		"two terms, two revocations": modelScope(even, func(s *scope) {
 			s.asks, s.revokes, s.proofs, s.elections, s.ticks, s.candidates = 1, 2, 1, 1, 0, nodeB

@@ -89,6 +89,7 @@ type scope struct {
 	askers, candidates, crashers         int  // bits of nodes
 	reads                                bool // reads take two steps; else they are checked after every step, in one
 	all                                  bool // also steps that make no difference to safety, or only for the better
+	prologue                             []step
 	off                                  rule
 }
 
