@@ -18,6 +18,7 @@ const (
 	bulkQueue   = 16      // batches whose results are not written yet
 
 	overloadTries = 8 // of a batch that meets a full queue: 1.4 s of waiting
+	unknownTries  = 3 // of a batch whose outcome is unknown, or that finds no leader, each for request_timeout
 )
 
 // A registerFunc is Backend.Register for one caller.

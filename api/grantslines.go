@@ -129,13 +129,20 @@ func (a *API) registerFor(caller *revoked.Client) registerFunc {
 	}
 }
 
-// patient returns register with patience for a node whose queue is full: a bulk registration slows down
-// then instead of failing. Nothing of such a call was taken.
+// patient returns register with patience: a bulk registration slows down instead of failing where the
+// queue of a node is full, and goes on through a change of leader. Registering twice changes nothing.
 func patient(register registerFunc) registerFunc {
 	return func(ctx context.Context, regs []revoked.Registration) ([]revoked.RegisterResult, error) {
 		for try := 1; ; try++ {
 			results, err := register(ctx, regs)
-			if !errors.Is(err, revoked.ErrOverloaded) || try == overloadTries || !pause(ctx, time.Duration(try)*50*time.Millisecond) {
+			tries := 1
+			switch {
+			case errors.Is(err, revoked.ErrOverloaded):
+				tries = overloadTries
+			case errors.Is(err, revoked.ErrNoLeader), errors.Is(err, revoked.ErrOutcomeUnknown):
+				tries = unknownTries
+			}
+			if try >= tries || !pause(ctx, time.Duration(try)*50*time.Millisecond) {
 				return results, err
 			}
 		}

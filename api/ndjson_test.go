@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -121,7 +122,7 @@ func TestBulkGoesOn(t *testing.T) {
 			return nil
 		}
 		if calls++; calls == 2 {
-			return fmt.Errorf("%w: raft", revoked.ErrOutcomeUnknown)
+			return errors.New("raft has ended")
 		}
 		return nil
 	}
@@ -142,21 +143,36 @@ func TestBulkGoesOn(t *testing.T) {
 	}
 }
 
-// TestBulkIsPatient: a full queue slows a bulk registration down and fails none of it.
+// TestBulkIsPatient: a full queue or a change of leader slows a bulk registration down and fails none
+// of it; what lasts is told.
 func TestBulkIsPatient(t *testing.T) {
-	b := newAdminBench(t)
-	calls := 0
-	b.node.mu.Lock()
-	b.node.fail = func(m string) error {
-		if calls++; m == "Register" && calls%2 == 1 {
-			return revoked.ErrOverloaded
+	for _, row := range []struct {
+		err   error
+		times int // in a row
+		want  string
+	}{
+		{revoked.ErrOverloaded, 1, `{"registered":1,"known":0,"revoked":0,"failed":0,"lines":1}`},
+		{revoked.ErrNoLeader, 2, `{"registered":1,"known":0,"revoked":0,"failed":0,"lines":1}`},
+		{fmt.Errorf("%w: raft", revoked.ErrOutcomeUnknown), 2, `{"registered":1,"known":0,"revoked":0,"failed":0,"lines":1}`},
+		{revoked.ErrNoLeader, 1000, `"failed":1,"lines":1}`},
+	} {
+		b := newAdminBench(t)
+		calls := 0
+		b.node.mu.Lock()
+		b.node.fail = func(m string) error {
+			if m != "Register" {
+				return nil
+			}
+			if calls++; calls%(row.times+1) != 0 {
+				return row.err
+			}
+			return nil
 		}
-		return nil
-	}
-	b.node.mu.Unlock()
-	got := b.do(t, "issuer", "POST", "/v1/grants?results=errors", ndjson, bulkLine(1)+"\n"+bulkLine(2))
-	if want := `{"registered":2,"known":0,"revoked":0,"failed":0,"lines":2}` + "\n"; got.body != want {
-		t.Errorf("got %s, want %s", got.body, want)
+		b.node.mu.Unlock()
+		got := b.do(t, "issuer", "POST", "/v1/grants?results=errors", ndjson, bulkLine(1))
+		if !strings.HasSuffix(got.body, row.want+"\n") {
+			t.Errorf("%v %d times: got %s, want %s", row.err, row.times, got.body, row.want)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ package systemtest
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -100,31 +101,43 @@ func (e export) registerAll(t testing.TB, c *cluster) int {
 	start := time.Now()
 	for k, m := range c.Nodes {
 		wg.Go(func() {
-			n, err := c.stream(m, names[k])
-			done.Add(int64(n))
-			if err != nil {
-				t.Errorf("%s: %v", m.ID, err)
+			// As an issuer would: what was answered with temporarily_unavailable is sent again.
+			for try := 1; ; try++ {
+				n, later, err := c.stream(m, names[k])
+				if err != nil || try == 5 && len(later) > 0 {
+					t.Errorf("%s: %d lines left: %v", m.ID, len(later), err)
+				}
+				done.Add(int64(n))
+				if err != nil || len(later) == 0 || try == 5 {
+					return
+				}
+				t.Logf("%s: %d lines are sent again", m.ID, len(later))
+				if err := keepLines(names[k], later); err != nil {
+					t.Error(err)
+					return
+				}
 			}
 		})
 	}
 	wg.Wait()
 	took := time.Since(start)
-	if done.Load() != int64(e.pairs) {
+	if t.Failed() || done.Load() != int64(e.pairs) {
 		t.Fatalf("%d of %d pairs were answered with active", done.Load(), e.pairs)
 	}
 	return int(float64(e.pairs) / took.Seconds())
 }
 
-// stream sends a file as NDJSON and returns how many lines were answered with active.
-func (c *cluster) stream(m *member, name string) (active int, err error) {
+// stream sends a file as NDJSON. It returns how many lines were answered with active, and the numbers,
+// from 0, of those that may be sent again.
+func (c *cluster) stream(m *member, name string) (active int, later []int, err error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer f.Close()
 	req, err := http.NewRequest(http.MethodPost, m.API+"/v1/grants", f)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	req.Header.Set("Content-Type", "application/x-ndjson")
 	issuer := c.Clients["issuer"]
@@ -133,21 +146,43 @@ func (c *cluster) stream(m *member, name string) (active int, err error) {
 	patient.Timeout = 0
 	resp, err := patient.Do(req)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
-		return 0, fmt.Errorf("got %d: %s", resp.StatusCode, text)
+		return 0, nil, fmt.Errorf("got %d: %s", resp.StatusCode, text)
 	}
 	lines := bufio.NewScanner(resp.Body)
-	for lines.Scan() {
-		if !strings.Contains(lines.Text(), `"state":"active"`) {
-			return active, fmt.Errorf("line %d: %s", active+1, lines.Text())
+	for n := 0; lines.Scan(); n++ {
+		switch {
+		case strings.Contains(lines.Text(), `"state":"active"`):
+			active++
+		case strings.Contains(lines.Text(), `"error":"temporarily_unavailable"`):
+			later = append(later, n)
+		default:
+			return active, later, fmt.Errorf("line %d: %s", n+1, lines.Text())
 		}
-		active++
 	}
-	return active, lines.Err()
+	return active, later, lines.Err()
+}
+
+// keepLines leaves only the lines of these numbers, in order, in a file.
+func keepLines(name string, numbers []int) error {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	var kept bytes.Buffer
+	n := 0
+	for line := range bytes.Lines(data) {
+		if len(numbers) > 0 && numbers[0] == n {
+			kept.Write(line)
+			numbers = numbers[1:]
+		}
+		n++
+	}
+	return os.WriteFile(name, kept.Bytes(), 0o600)
 }
 
 // eachOf runs f for every item, several at once.
