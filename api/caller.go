@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -74,15 +73,4 @@ func hasAny(c *revoked.Client, roles []revoked.Role) bool {
 // within returns the request's context, ended after the configured request timeout.
 func (a *API) within(c echo.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(c.Request().Context(), a.cfg.RequestTimeout)
-}
-
-// extend moves the read and write deadlines of the connection to d from now: handlers that stream
-// call it whenever they made progress. It works on HTTP/1 and HTTP/2.
-func (a *API) extend(c echo.Context, d time.Duration) error {
-	rc := http.NewResponseController(c.Response())
-	at := time.Now().Add(d) // the connection's clock, not that of Config
-	if err := rc.SetReadDeadline(at); err != nil {
-		return err
-	}
-	return rc.SetWriteDeadline(at)
 }
