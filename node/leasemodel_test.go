@@ -175,6 +175,17 @@ func modelScopes() map[string]*scope {
 		"a holder is removed, then two terms, at once": modelScope(even, func(s *scope) {
 			s.asks, s.revokes, s.proofs, s.removes, s.elections, s.candidates = 1, 1, 1, 1, 1, nodeB
 		}),
+		"an acknowledgement by an earlier term's books": modelScope(even, func(s *scope) {
+			s.asks, s.revokes, s.proofs, s.elections, s.candidates = 1, 1, 1, 2, nodeB
+			s.prologue = []step{{stepElect, 1, nodeB | nodeC}, {stepAccept, 1, 2}, {stepAccept, 1, 2}, {stepAsk, 1, 2}, {stepAdmit, 0, 0},
+				{stepTickEntry, 1, 0}, {stepAccept, 1, 2}, {stepTake, 0, 0}, {stepAccept, 1, 0}, {stepElect, 0, nodeA | nodeC}}
+		}),
+		"a removal that waited in an earlier term": modelScope(even, func(s *scope) {
+			s.asks, s.revokes, s.proofs, s.removes, s.elections, s.candidates = 1, 1, 1, 1, 3, nodeB
+			// A bars C, B leads and grants C a lease, A leads again.
+			s.prologue = []step{{stepClear, 0, 2}, {stepElect, 1, nodeB | nodeC}, {stepAccept, 1, 2}, {stepAccept, 1, 2}, {stepAsk, 1, 2}, {stepAdmit, 0, 0},
+				{stepTickEntry, 1, 0}, {stepAccept, 1, 2}, {stepTake, 0, 0}, {stepAccept, 1, 0}, {stepElect, 0, nodeA | nodeC}, {stepAccept, 2, 1}}
+		}),
 		"a member comes": modelScope(even, func(s *scope) {
 			s.initial, s.asks, s.ticks, s.revokes, s.proofs, s.adds, s.elections, s.candidates = 2, 1, 1, 2, 1, 1, 0, nodeB
 		}),
@@ -230,6 +241,8 @@ func TestTheLeaseModelBreaksWithoutAnyOneRule(t *testing.T) {
 		{removedStayBooked, "a holder is removed"},
 		{giveBackNamesNonce, "one term, a lease given back"},
 		{bookingCoversRates, "one term, clocks apart"},
+		{ackInOwnTerm, "an acknowledgement by an earlier term's books"},
+		{removalInOwnTerm, "a removal that waited in an earlier term"},
 	} {
 		t.Run(c.off.String(), func(t *testing.T) {
 			s := *scopes[c.in]
