@@ -285,25 +285,27 @@ func (l *leases) expire(ctx context.Context) {
 }
 
 // clear waits until a member can hold no lease any more, and keeps it from new ones: nobody leaves
-// the configuration while booked. The bar falls when the change has failed.
-func (l *leases) clear(ctx context.Context, id raft.ServerID) error {
+// the configuration while booked. It returns the term whose books say so; the wait is worth nothing in
+// another. The bar falls when the change has failed.
+func (l *leases) clear(ctx context.Context, id raft.ServerID) (term uint64, err error) {
 	for {
 		l.mu.Lock()
 		if l.table == nil {
 			l.mu.Unlock()
-			return fmt.Errorf("%w: leadership ended", revoked.ErrNoLeader)
+			return 0, fmt.Errorf("%w: leadership ended", revoked.ErrNoLeader)
 		}
 		l.table.bar(id, true)
+		term = l.table.term
 		now := l.now()
 		free, until := l.table.free(id, now)
 		l.mu.Unlock()
 		if free {
-			return nil
+			return term, nil
 		}
 		select {
 		case <-ctx.Done():
 			l.bar(id, false)
-			return fmt.Errorf("%w: %s may hold a read lease for %v still", revoked.ErrNoLeader, nodeOf(id), until.sub(now))
+			return 0, fmt.Errorf("%w: %s may hold a read lease for %v still", revoked.ErrNoLeader, nodeOf(id), until.sub(now))
 		case <-time.After(min(until.sub(now)+time.Millisecond, 50*time.Millisecond)):
 		}
 	}

@@ -133,8 +133,12 @@ func (n *Node) removeServer(id raft.ServerID, force bool) (uint64, error) {
 	// waiting for it.
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.RequestTimeout)
 	defer cancel()
-	if err := n.leases.clear(ctx, id); err != nil {
+	term, err := n.leases.clear(ctx, id)
+	if err != nil {
 		return 0, err
+	}
+	if n.raft.CurrentTerm() != term { // a leader in between may have granted it a lease
+		return 0, fmt.Errorf("%w: leadership ended", revoked.ErrNoLeader)
 	}
 	index, err := n.changed(n.raft.RemoveServer(id, 0, n.cfg.RequestTimeout))
 	if err != nil {
