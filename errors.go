@@ -24,7 +24,7 @@ var (
 	// ErrForeignToken is returned when a client revokes a live token of another (400 invalid_grant).
 	ErrForeignToken = errors.New("token was issued to another client")
 	// ErrActorChanged is returned when the caller was changed, disabled or deleted since it
-	// authenticated (401).
+	// authenticated (503: a retry authenticates anew, and is told).
 	ErrActorChanged = errors.New("caller has changed since it authenticated")
 	// ErrQuota is returned when a client has used up a budget (429).
 	ErrQuota = errors.New("quota exceeded")

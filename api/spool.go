@@ -90,13 +90,6 @@ func (s *spool) finish() {
 	s.mu.Unlock()
 }
 
-// failed returns why the spool takes no more, nil while it does.
-func (s *spool) failed() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.broken
-}
-
 // drain writes everything to w, in order, until finish was called and nothing is left, or w fails.
 // flush is called whenever w has all that there is for now. One goroutine may call drain, once; it
 // releases the file.
