@@ -68,6 +68,9 @@ func (n *Node) lead(ctx context.Context) {
 	n.stamps.setVoters(voterIDs(conf))
 	n.peers.lead(time.Now(), conf)
 	epoch, ok := n.openTerm(ctx, term)
+	for ; ok && n.raft.CurrentTerm() != term; epoch, ok = n.openTerm(ctx, term) {
+		term = n.raft.CurrentTerm() // the notification was late: another term of this node has begun
+	}
 	if !ok {
 		return
 	}
