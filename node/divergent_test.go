@@ -101,8 +101,10 @@ type benchNode struct {
 func (b *bench) add(id raft.ServerID, log []*raft.Log) *benchNode {
 	_, trans := raft.NewInmemTransport(raft.ServerAddress(id))
 	n := &benchNode{id: id, fsm: newListFSM(), disk: raft.NewInmemStore(), snapshots: raft.NewInmemSnapshotStore(), trans: trans}
-	if err := n.disk.StoreLogs(log); err != nil {
-		b.t.Fatal(err)
+	for _, e := range log { // as they are on a disk, with their checksums
+		if err := n.disk.StoreLog(sealed(e)); err != nil {
+			b.t.Fatal(err)
+		}
 	}
 	if err := n.disk.SetUint64([]byte("CurrentTerm"), 2); err != nil {
 		b.t.Fatal(err)

@@ -18,10 +18,11 @@ const callsAhead = 6 // forwarded batches in flight at once
 // A forwarder brings the submissions of a node that does not lead to the leader: one hop, all that
 // waits in one call. The receiving node never forwards again.
 type forwarder struct {
-	n     *Node
-	queue chan *submission
-	slots chan struct{}
-	wg    sync.WaitGroup
+	n      *Node
+	gather gatherer
+	queue  chan *submission
+	slots  chan struct{}
+	wg     sync.WaitGroup
 }
 
 func newForwarder(n *Node) *forwarder {
@@ -33,6 +34,8 @@ func (f *forwarder) submit(ctx context.Context, s *submission) error {
 	if f.n.leaderAddress() == "" {
 		return fmt.Errorf("%w: none is known here", revoked.ErrNoLeader)
 	}
+	f.gather.enter(s)
+	defer f.gather.leave(s)
 	select {
 	case f.queue <- s:
 	default:
@@ -50,14 +53,13 @@ func (f *forwarder) submit(ctx context.Context, s *submission) error {
 
 func (f *forwarder) run(ctx context.Context) {
 	defer f.wg.Wait()
-	var crowd gatherer
 	for {
 		select {
 		case f.slots <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
-		b, ok := crowd.next(ctx, f.queue, nil)
+		b, ok := f.gather.next(ctx, f.queue, nil)
 		if !ok {
 			return
 		}

@@ -2,34 +2,45 @@ package node
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
 // A gatherer takes submissions from a queue in batches: one that waits, and whatever else is there.
 //
 // Under load the callers of one batch come back one after the other, and the first of them would get
-// an entry of its own, so a gatherer whose batches were large lately waits a moment for the others. A
-// lone caller is never delayed: batches of one teach it not to wait.
+// an entry of its own. So while many are outstanding, a batch waits a moment until it holds its share
+// of them. A lone caller is never delayed.
 type gatherer struct {
-	usual float64 // size of late batches, smoothed
+	outstanding atomic.Int64 // operations that were submitted and have not been answered
 }
 
 const (
-	patience = 400 * time.Microsecond // far below a commit
-	crowd    = 8                      // usual size from which waiting pays
+	patience = time.Millisecond // less than a commit
+	crowd    = 8                // outstanding operations from which waiting pays
+	share    = 3                // a batch should hold one in so many of what is outstanding
 )
+
+// weight is what a submission counts for: one that asks for proof alone counts as well.
+func (s *submission) weight() int { return max(1, len(s.ops)) }
+
+// enter and leave are called around the life of a submission.
+func (g *gatherer) enter(s *submission) { g.outstanding.Add(int64(s.weight())) }
+func (g *gatherer) leave(s *submission) { g.outstanding.Add(-int64(s.weight())) }
 
 // A batch is what one entry, or one call to the leader, is made of. With no submissions it is a tick.
 type batch struct {
-	subs  []*submission
-	ops   int
-	bytes int
+	subs   []*submission
+	ops    int
+	bytes  int
+	weight int
 }
 
 func (b *batch) add(s *submission) {
 	b.subs = append(b.subs, s)
 	b.ops += len(s.ops)
 	b.bytes += s.bytes
+	b.weight += s.weight()
 }
 
 func (b *batch) full() bool { return b.ops >= maxEntryOps || b.bytes >= maxEntryBytes }
@@ -46,11 +57,8 @@ func (g *gatherer) next(ctx context.Context, queue <-chan *submission, tick <-ch
 		return nil, false
 	}
 	g.drain(b, queue)
-	if want := int(g.usual / 2); len(b.subs) > 0 && g.usual >= crowd && len(b.subs) < want && !b.full() {
-		g.linger(ctx, b, queue, want)
-	}
-	if len(b.subs) > 0 {
-		g.usual += (float64(len(b.subs)) - g.usual) / 4
+	if all := int(g.outstanding.Load()); len(b.subs) > 0 && all >= crowd && b.weight < all/share {
+		g.linger(ctx, b, queue, all/share)
 	}
 	return b, true
 }
@@ -66,11 +74,11 @@ func (g *gatherer) drain(b *batch, queue <-chan *submission) {
 	}
 }
 
-// linger waits a moment until the batch has the size that it usually has by half.
+// linger waits a moment until the batch weighs want.
 func (g *gatherer) linger(ctx context.Context, b *batch, queue <-chan *submission, want int) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	for len(b.subs) < want && !b.full() {
+	for b.weight < want && !b.full() {
 		select {
 		case s := <-queue:
 			b.add(s)

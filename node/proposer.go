@@ -29,6 +29,7 @@ type proposer struct {
 	n    *Node
 	term uint64
 
+	gather gatherer
 	queue  chan *submission
 	slots  chan struct{}
 	wanted chan struct{} // a tick would carry the commit index to the followers
@@ -65,6 +66,8 @@ func (p *proposer) submit(ctx context.Context, s *submission) error {
 			s.settled[i], s.results[i] = true, localResult(r)
 		}
 	}
+	p.gather.enter(s)
+	defer p.gather.leave(s)
 	if err := p.enqueue(s); err != nil {
 		return err
 	}
@@ -108,14 +111,13 @@ func (p *proposer) enqueue(s *submission) error {
 // run proposes until ctx ends, then answers what is left: it was never proposed.
 func (p *proposer) run(ctx context.Context) {
 	defer p.stop()
-	var crowd gatherer
 	for {
 		select {
 		case p.slots <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
-		b, ok := crowd.next(ctx, p.queue, p.wanted)
+		b, ok := p.gather.next(ctx, p.queue, p.wanted)
 		if !ok {
 			return
 		}
