@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -90,6 +91,11 @@ func pasteLines(t *testing.T, clone, printed string) {
 
 // dev that is killed takes its nodes along, and so does one whose terminal is closed.
 func TestDevTakesItsNodesAlong(t *testing.T) {
+	// Whoever runs the tests may have SIGHUP ignored, as nohup does, and dev would inherit that; a signal
+	// that is caught here is back at its default there.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	defer signal.Stop(caught)
 	for _, s := range []syscall.Signal{syscall.SIGKILL, syscall.SIGHUP, syscall.SIGTERM} {
 		dir := filepath.Join(realFolder(t), "dev")
 		dev := startProcess(t, "", nil, "revoked", "dev", "--dir", dir, "--api-port", strconv.Itoa(freePorts(t, 3)))
