@@ -27,7 +27,6 @@ type Config struct {
 	GossipBind      string // host:port; empty: no gossip (tests)
 	GossipAdvertise string
 	GossipKey       []byte // 32 bytes
-	GossipWAN       bool
 
 	BootstrapExpect  int
 	Join             []string // cluster addresses

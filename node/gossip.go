@@ -19,7 +19,7 @@ func (n *Node) runGossip(ctx context.Context, id string) {
 			NodeID: n.cfg.NodeID, Instance: n.id.Instance, Region: n.cfg.Region, ClusterID: id,
 			Bind: n.cfg.GossipBind, Advertise: n.cfg.GossipAdvertise, Key: n.cfg.GossipKey,
 			API: n.cfg.API, Cluster: n.cfg.ClusterAdvertise, Version: n.cfg.Version,
-			Log: n.log, WAN: n.cfg.GossipWAN, JoinEvery: 15 * time.Second, Peers: n.gossipAddresses,
+			Log: n.log, JoinEvery: 15 * time.Second, Peers: n.gossipAddresses,
 		})
 		if err != nil {
 			n.log.Error("gossip did not start; answers and membership do not depend on it", "error", err)
