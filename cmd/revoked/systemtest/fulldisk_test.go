@@ -17,12 +17,7 @@ import (
 // A disk that is full, under the log and the state of a follower, then of the leader: the node says so and
 // ends, the others go on, and when there is room again it comes back with everything.
 func TestFullDisk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("a file system of the test's own needs root")
-		}
-		t.Skip("a file system of the test's own needs root")
-	}
+	needRoot(t, "file systems of the test's own")
 	need(t, "mkfs.ext4")
 	need(t, "mount")
 	c := newCluster(t, 3)

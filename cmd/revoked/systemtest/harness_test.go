@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,6 +35,7 @@ type member struct {
 	Log     string `json:"log"`
 
 	args   []string // more flags of the server
+	within []string // the command that runs it, and becomes it, if any
 	proc   *process
 	client *http.Client
 }
@@ -123,7 +125,8 @@ func (c *cluster) start(t testing.TB, m *member) {
 	if m.proc != nil && m.proc.runs() {
 		t.Fatalf("%s runs already", m.ID)
 	}
-	m.proc = startProcess(c.t, m.Log, nil, "revoked", append([]string{"server", "--config", m.Config}, m.args...)...)
+	line := slices.Concat(m.within, []string{"revoked", "server", "--config", m.Config}, m.args)
+	m.proc = startProcess(c.t, m.Log, nil, line[0], line[1:]...)
 }
 
 // running returns the nodes whose processes run.
@@ -135,6 +138,17 @@ func (c *cluster) running() []*member {
 		}
 	}
 	return up
+}
+
+// without returns the other nodes.
+func (c *cluster) without(some ...*member) []*member {
+	var others []*member
+	for _, m := range c.Nodes {
+		if !slices.Contains(some, m) {
+			others = append(others, m)
+		}
+	}
+	return others
 }
 
 // atEnd ends every node; of a test that failed it shows the ends of the logs.
@@ -391,6 +405,18 @@ func need(t testing.TB, tool string) {
 		t.Fatalf("%s is not installed", tool)
 	}
 	t.Skipf("%s is not installed", tool)
+}
+
+// needRoot fails the test, or outside CI skips it, when it may not do what only root may.
+func needRoot(t testing.TB, what string) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s need root", what)
+	}
+	t.Skipf("%s need root", what)
 }
 
 // number is a variable's value, or what it is without one.
