@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"revoked"
+	"revoked/internal/mutant"
 )
 
 // Restore implements raft.FSM: it replaces the state by a snapshot. It checks all of it, builds the new
@@ -45,6 +46,9 @@ func (f *FSM) Restore(rc io.ReadCloser) error {
 		s.retired.Store(true)
 		s.release()
 		return err
+	}
+	if mutant.On(mutant.ServeDuringRestore) {
+		f.progress.advance(h.Index)
 	}
 	f.gen++
 	old := f.adopt(s, mem)

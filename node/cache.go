@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"revoked"
+	"revoked/internal/mutant"
 )
 
 // A recordSource is the state that a cache reads from: the state machine.
@@ -128,6 +129,9 @@ func (c *cache) key(d revoked.Digest) uint64 { return maphash.Bytes(c.seed, d[:]
 
 // current reports whether nothing that e was made from has changed.
 func (c *cache) current(e *entry) bool {
+	if mutant.On(mutant.NoEpochCheck) {
+		return true
+	}
 	return e.generation == c.epochs.generation.Load() &&
 		e.token == c.epochs.token(e.digest).Load() &&
 		e.grant == e.grantNow.Load()

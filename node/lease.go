@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"revoked/internal/mutant"
 )
 
 // Lease time is an instant on CLOCK_BOOTTIME of one machine: it goes on while the machine is
@@ -109,8 +111,12 @@ type leaseWaiter struct {
 // member is booked for the longest lease that an earlier leader can have granted.
 func newLeaseTable(term, epoch uint64, now instant, length, longest time.Duration, members []raft.ServerID) *leaseTable {
 	t := &leaseTable{term: term, epoch: epoch, length: length, books: map[raft.ServerID]*booking{}}
+	inherited := now.add(boundAfter(longest))
+	if mutant.On(mutant.NoNewLeaderWait) {
+		inherited = 0
+	}
 	for _, m := range members {
-		t.books[m] = &booking{inherited: now.add(boundAfter(longest)), lastSeen: now}
+		t.books[m] = &booking{inherited: inherited, lastSeen: now}
 	}
 	return t
 }
@@ -144,9 +150,16 @@ func (t *leaseTable) admit(now instant, a leaseAsk) refusalReason {
 	if !t.steady(now, b) {
 		return refusedLapsed
 	}
-	b.bound = max(b.bound, now.add(boundAfter(t.length)))
-	b.booked = max(b.booked, a.nonce)
+	if !mutant.On(mutant.BookAtGrant) {
+		t.book(now, b, a.nonce)
+	}
 	return admitted
+}
+
+// book notes that a member may hold a lease that it asks for now.
+func (t *leaseTable) book(now instant, b *booking, nonce uint64) {
+	b.bound = max(b.bound, now.add(boundAfter(t.length)))
+	b.booked = max(b.booked, nonce)
 }
 
 // floor is the lowest applied index with which a member is admitted.
@@ -187,6 +200,9 @@ func (t *leaseTable) steady(now instant, b *booking) bool {
 func (t *leaseTable) adopt(a leaseAsk) {
 	if b := t.books[a.server]; b != nil && a.adopted >= t.term {
 		b.inherited = 0
+		if mutant.On(mutant.ClearNewerBooking) {
+			b.bound = 0
+		}
 	}
 }
 
@@ -264,6 +280,9 @@ func (t *leaseTable) forget(id raft.ServerID) { delete(t.books, id) }
 
 // holdsUp reports whether the booking forbids to acknowledge index at now.
 func (b *booking) holdsUp(now instant, index uint64) bool {
+	if mutant.On(mutant.NoAckWait) {
+		return false
+	}
 	if b.inherited > now {
 		return true
 	}

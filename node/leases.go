@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"revoked"
+	"revoked/internal/mutant"
 )
 
 // leases joins the two sides of the read leases to this node: the holder always, the table while
@@ -53,6 +54,9 @@ func (l *leases) mark() uint64 { return l.run.Load() }
 func (l *leases) covers(mark uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if mutant.On(mutant.TimerFlag) {
+		return !l.lost // as watch saw it last
+	}
 	now := l.now()
 	return l.holder.covers(now, l.skew(now), mark)
 }
@@ -216,11 +220,25 @@ func (l *leases) serve(ctx context.Context, p *proposer, a leaseAsk) (leaseGrant
 	if reason != admitted {
 		return leaseGrant{}, reason
 	}
-	s := newSubmission(nil, false)
-	if err := p.submit(ctx, s); err != nil || s.term != p.term {
+	if !l.proven(ctx, p) {
 		return leaseGrant{}, refusedSilent
 	}
+	if mutant.On(mutant.BookAtGrant) {
+		l.bookLate(t, a)
+	}
 	return leaseGrant{term: p.term, nonce: a.nonce, boot: a.boot, length: length}, admitted
+}
+
+// proven reports whether an entry that is proposed from now on has been committed in the proposer's term.
+func (l *leases) proven(ctx context.Context, p *proposer) bool {
+	switch {
+	case mutant.On(mutant.GrantOnState):
+		return l.n.raft.State() == raft.Leader
+	case mutant.On(mutant.VerifyLeader):
+		return l.n.raft.VerifyLeader().Error() == nil
+	}
+	s := newSubmission(nil, false)
+	return p.submit(ctx, s) == nil && s.term == p.term
 }
 
 // acknowledge waits until index, which has been applied here, is final: no member can answer from an

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"revoked/internal/mutant"
 )
 
 // A step is one thing that may happen in a world.
@@ -614,7 +616,7 @@ func (w *world) doLead(l *worldLead, st step) {
 	case stepGrant:
 		p := &l.proofs[k]
 		p.sent = true
-		if w.s.off == bookBeforeProof {
+		if w.s.off == bookBeforeProof || mutant.On(mutant.BookAtGrant) {
 			b := l.table.books[p.ask.ask.server]
 			if b == nil {
 				return

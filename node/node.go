@@ -48,6 +48,7 @@ type Node struct {
 	stamps   *stampClock
 	streams  atomic.Uint64
 	notify   chan bool
+	sent     sentProof // of one mutant
 
 	leaderChange broadcast
 	expecting    atomic.Bool // founding or joining: strangers of the cluster's CA may speak Raft to it

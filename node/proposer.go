@@ -12,6 +12,7 @@ import (
 
 	"revoked"
 	"revoked/fsm"
+	"revoked/internal/mutant"
 )
 
 // Bounds of one log entry and of what waits for one.
@@ -65,6 +66,10 @@ func (p *proposer) submit(ctx context.Context, s *submission) error {
 		if r, ok := p.n.fsm.Settled(op); ok {
 			s.settled[i], s.results[i] = true, localResult(r)
 		}
+	}
+	if mutant.On(mutant.RepeatAckedAtOnce) && s.changesNothing() {
+		s.finish(p.n.fsm.Applied(), nil)
+		return nil
 	}
 	p.gather.enter(s)
 	defer p.gather.leave(s)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"revoked"
+	"revoked/internal/mutant"
 )
 
 // Peek implements api.StatusReader: this node's own copy, proven by nothing.
@@ -24,6 +25,7 @@ func (n *Node) Peek(d revoked.Digest) (revoked.Record, error) {
 // before the record is read again. One call serves all questions that wait when it is sent.
 func (n *Node) Status(ctx context.Context, d revoked.Digest) (revoked.Status, error) {
 	mark := n.leases.mark()
+	early := mutant.On(mutant.CheckBeforeRead) && n.leases.covers(mark)
 	st, err := n.judge(d)
 	if err != nil {
 		return revoked.Status{}, err
@@ -34,7 +36,7 @@ func (n *Node) Status(ctx context.Context, d revoked.Digest) (revoked.Status, er
 	case st.Verdict == revoked.Dead:
 		n.metrics.local.WithLabelValues("dead").Inc()
 		return st, nil
-	case st.Verdict != revoked.Unknown && n.leases.covers(mark):
+	case st.Verdict != revoked.Unknown && (early || n.leases.covers(mark)):
 		n.metrics.local.WithLabelValues("leased").Inc()
 		return st, nil
 	case st.Verdict == revoked.Unknown:

@@ -11,6 +11,7 @@ import (
 
 	"revoked"
 	"revoked/fsm"
+	"revoked/internal/mutant"
 )
 
 // A submission is what one caller wants in the log: any number of operations, decided together but
@@ -102,7 +103,11 @@ func (n *Node) route(ctx context.Context, s *submission) error {
 func (n *Node) prove(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.RequestTimeout)
 	defer cancel()
-	s, err := n.submit(ctx, nil, false)
+	submit := n.submit
+	if mutant.On(mutant.JoinSentCall) {
+		submit = n.joinSent
+	}
+	s, err := submit(ctx, nil, false)
 	if err != nil {
 		if errors.Is(err, revoked.ErrOutcomeUnknown) {
 			return fmt.Errorf("%w: the leader's word did not come", revoked.ErrNotCurrent)

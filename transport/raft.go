@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"revoked/internal/mutant"
 )
 
 // A safeTransport is Raft's own network transport without the two parts of it that are not safe:
@@ -31,7 +33,11 @@ var (
 )
 
 // SetHeartbeatHandler does nothing.
-func (*safeTransport) SetHeartbeatHandler(func(raft.RPC)) {}
+func (s *safeTransport) SetHeartbeatHandler(handler func(raft.RPC)) {
+	if mutant.On(mutant.HeartbeatHandler) {
+		s.NetworkTransport.SetHeartbeatHandler(handler)
+	}
+}
 
 // AppendEntriesPipeline returns raft.ErrPipelineReplicationNotSupported.
 func (*safeTransport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
