@@ -29,6 +29,8 @@ type benchFlags struct {
 	rounds      int
 	duration    time.Duration
 	lone        int
+	kills       int
+	healthy     time.Duration
 	client      string
 	only        []string
 	output      string
@@ -70,6 +72,8 @@ func benchCommand() *cobra.Command {
 	f.IntVar(&b.rounds, "rounds", 3, "turns of baseline and subject")
 	f.DurationVar(&b.duration, "duration", 5*time.Second, "length of one turn")
 	f.IntVar(&b.lone, "lone", 300, "lone revocations to time")
+	f.IntVar(&b.kills, "kills", 5, "kills of the leader in each of failover and comeback")
+	f.DurationVar(&b.healthy, "healthy", 20*time.Second, "length of the healthy stretch under mixed load")
 	f.StringVar(&b.client, "client", clientNetHTTP, `client of the load, the same for both sides: "`+clientNetHTTP+`", or "`+clientLean+`", which weighs next to nothing and so is harder on the ratio`)
 	f.StringSliceVar(&b.only, "only", nil, "measures to take, separated by commas (default: all)")
 	addOutputFlag(cmd, &b.output)
@@ -112,6 +116,10 @@ func (b *benchFlags) check() (asJSON bool, err error) {
 		return false, usageError("--duration takes 100ms to %v", maxBenchDuration)
 	case b.lone < 10 || b.lone > 100_000:
 		return false, usageError("--lone takes 10 to 100000")
+	case b.kills < 1 || b.kills > 1000:
+		return false, usageError("--kills takes 1 to 1000")
+	case b.healthy < time.Second || b.healthy > maxBenchDuration:
+		return false, usageError("--healthy takes 1s to %v", maxBenchDuration)
 	case b.client != clientNetHTTP && b.client != clientLean:
 		return false, usageError(`--client takes "%s" or "%s"`, clientNetHTTP, clientLean)
 	case b.devJSON != "" && b.dir != "":

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -187,6 +188,46 @@ func testLoad(t *testing.T, b *baselineServer, lean bool) {
 	})
 }
 
+func TestPacedLoadAgainstBaseline(t *testing.T) {
+	b := baseline(t, map[string]string{revokePath: `{}`})
+	start := func(t *testing.T, path string, pool *tokenPool, perSecond float64) *pacedRun {
+		t.Helper()
+		template := formTemplate(path, b.addr, "YTpi", benchTokens{run: "0123456789ab"}.refresh())
+		run, err := pacedLoad{
+			targets: []string{b.addr}, tls: b.tls, connections: 3, perSecond: perSecond, next: numbered(template, pool.each), good: isRevoked,
+		}.start(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return run
+	}
+	t.Run("sends each once", func(t *testing.T) {
+		run := start(t, revokePath, &tokenPool{low: 7, high: 107}, 1e6)
+		run.wg.Wait() // until the pool is empty
+		if got := run.stop(); got.requests != 100 || got.failures != 0 || got.latency.count != 100 {
+			t.Errorf("got %d requests, %d failures, %d times; want 100, 0, 100", got.requests, got.failures, got.latency.count)
+		}
+	})
+	t.Run("counts a wrong answer", func(t *testing.T) {
+		run := start(t, "/elsewhere", &tokenPool{high: 4}, 1e6)
+		run.wg.Wait()
+		if got := run.stop(); got.requests != 0 || got.failures != 4 || !strings.Contains(got.firstBad, "404") {
+			t.Errorf("got %d requests, %d failures, %q; want 0, 4, the status", got.requests, got.failures, got.firstBad)
+		}
+	})
+	t.Run("sends nothing before it is due, and stops when it is told to", func(t *testing.T) {
+		pool := &tokenPool{high: 1000}
+		run := start(t, revokePath, pool, 1.0/3600) // the first at once, the others in hours
+		for pool.taken.Load() == 0 {
+			runtime.Gosched()
+		}
+		got := run.stop()
+		if got.requests+got.failures > 1 || pool.taken.Load() != 1 {
+			t.Errorf("got %d requests, %d failures, %d tokens taken; want one of each at most", got.requests, got.failures, pool.taken.Load())
+		}
+	})
+}
+
 func TestBenchReport(t *testing.T) {
 	base, ratio := 10_000.0, 0.91
 	m := &benchMeasure{
@@ -215,6 +256,8 @@ func TestBenchUsage(t *testing.T) {
 		"a measure that there is not": {"--only", "introspect,nope"},
 		"too few pairs":               {"--pairs", "1"},
 		"no connection":               {"--connections", "0"},
+		"no kill":                     {"--kills", "0"},
+		"an hour of health":           {"--healthy", "1h"},
 		"a day":                       {"--duration", "24h"},
 		"two folders":                 {"--dev-json", "x", "--dir", "y"},
 	} {

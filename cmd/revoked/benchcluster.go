@@ -287,7 +287,8 @@ func (c *benchCluster) settle(ctx context.Context) error {
 	return nil
 }
 
-// counter returns a counter of node i by its metric's name; false where the node does not offer it.
+// counter returns a counter of node i by its metric's name, with or without labels; false where the
+// node does not offer it.
 func (c *benchCluster) counter(ctx context.Context, i int, name string) (float64, bool) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.dev.Nodes[i].API+"/metrics", nil)
 	if err != nil {

@@ -60,6 +60,18 @@ func (r loadResult) rate() float64 {
 	return float64(r.requests) / r.elapsed.Seconds()
 }
 
+// add adds what another part, or another run, came to.
+func (r *loadResult) add(o loadResult) {
+	if r.latency == nil {
+		r.latency = &histogram{}
+	}
+	r.requests += o.requests
+	r.failures += o.failures
+	r.firstBad = first(r.firstBad, o.firstBad)
+	r.latency.merge(o.latency)
+	r.elapsed += o.elapsed
+}
+
 // run opens all connections first and then measures. It ends after the duration, or when there are no
 // tokens left.
 func (l load) run(ctx context.Context) (loadResult, error) {
@@ -94,10 +106,7 @@ func (l load) run(ctx context.Context) (loadResult, error) {
 			r := l.drive(ctx, &conns[i], i, &stop)
 			mu.Lock()
 			defer mu.Unlock()
-			total.requests += r.requests
-			total.failures += r.failures
-			total.firstBad = first(total.firstBad, r.firstBad)
-			total.latency.merge(r.latency)
+			total.add(r)
 		})
 	}
 	wg.Wait()

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -208,116 +207,6 @@ func (r *benchRun) startAgain(ctx context.Context, node int) (time.Duration, err
 		return 0, err
 	}
 	return time.Since(start), nil
-}
-
-// failover kills the leader of an idle cluster, asks the others all the while, and measures how long
-// no revocation succeeds.
-func (r *benchRun) failover(ctx context.Context) error {
-	if len(r.cluster.dev.Nodes) < 3 {
-		return errors.New("it takes three nodes to lose one")
-	}
-	pool, err := r.fresh(ctx, 2000)
-	if err != nil {
-		return err
-	}
-	leader, err := r.cluster.leader(ctx)
-	if err != nil {
-		return err
-	}
-	one, two := (leader+1)%len(r.cluster.dev.Nodes), (leader+2)%len(r.cluster.dev.Nodes)
-	m := &benchMeasure{Name: "failover", What: "kill -9 of the leader until a revocation succeeds", Unit: "s"}
-	reads := make(chan readWatch, 2)
-	watchCtx, stopWatch := context.WithCancel(ctx)
-	defer stopWatch()
-	for _, node := range []int{one, two} {
-		go func() { reads <- r.watchReads(watchCtx, node) }()
-	}
-	if err := r.cluster.kill(leader, syscall.SIGKILL); err != nil {
-		return err
-	}
-	killed := time.Now()
-	refused, err := r.revokeUntil(ctx, pool, one, time.Minute)
-	took := time.Since(killed)
-	// The reads go on for as long again: a lease that ran out would show.
-	if err == nil {
-		err = pause(ctx, 2*time.Second)
-	}
-	stopWatch()
-	for range 2 {
-		w := <-reads
-		m.Failures += w.bad
-		m.FirstFailure = first(m.FirstFailure, w.firstBad)
-		m.detail("reads_at_"+w.node, w.good)
-	}
-	if _, again := r.startAgain(ctx, leader); again != nil {
-		return errors.Join(err, again)
-	}
-	if err != nil {
-		return err
-	}
-	m.Value = took.Seconds()
-	m.detail("revocations_refused", refused)
-	m.goal("no 503 to a read at the survivors", m.Failures == 0)
-	r.add(m)
-	return nil
-}
-
-// A readWatch is what one survivor answered meanwhile.
-type readWatch struct {
-	node      string
-	good, bad uint64
-	firstBad  string
-}
-
-// watchReads introspects live tokens at one node, one every few milliseconds, until ctx ends.
-func (r *benchRun) watchReads(ctx context.Context, node int) readWatch {
-	w := readWatch{node: r.cluster.dev.Nodes[node].ID}
-	c, err := dialRaw(ctx, r.cluster.host(node), r.cluster.tls)
-	if err != nil {
-		w.bad, w.firstBad = 1, err.Error()
-		return w
-	}
-	defer c.close()
-	template, next := r.introspection(r.cluster.host(node)), anyOf(r.flags.pairs)(node)
-	for pause(ctx, 4*time.Millisecond) == nil {
-		n, _ := next()
-		status, body, err := c.do(template.number(n))
-		switch {
-		case err != nil:
-			w.bad++
-			w.firstBad = first(w.firstBad, err.Error())
-			return w
-		case isActive(status, body):
-			w.good++
-		default:
-			w.bad++
-			w.firstBad = first(w.firstBad, fmt.Sprintf("%s: status %d: %s", w.node, status, printable(string(body))))
-		}
-	}
-	return w
-}
-
-// revokeUntil revokes at one node until it succeeds, and returns how often it was refused.
-func (r *benchRun) revokeUntil(ctx context.Context, pool *tokenPool, node int, atMost time.Duration) (refused int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, atMost)
-	defer cancel()
-	template := r.revocation(r.cluster.host(node))
-	n, _ := pool.take()
-	for {
-		c, err := dialRaw(ctx, r.cluster.host(node), r.cluster.tls)
-		if err != nil {
-			return refused, err
-		}
-		status, body, err := c.do(template.number(n))
-		c.close()
-		if err == nil && isRevoked(status, body) {
-			return refused, nil
-		}
-		refused++
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
-			return refused, fmt.Errorf("no revocation succeeded within %v", atMost)
-		}
-	}
 }
 
 // cutoff ends all tokens of subjects that hold many, one entry each.

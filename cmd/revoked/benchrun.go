@@ -44,12 +44,15 @@ func measures() []measure {
 		{"idle", false, false, (*benchRun).idle},
 		{"register", true, false, nil}, // taken while the pairs are made
 		{"introspect", true, false, (*benchRun).introspect},
+		{"beside", true, false, (*benchRun).beside},
 		{"latency", true, false, (*benchRun).latency},
 		{"revoke", true, false, (*benchRun).revoke},
 		{"lone", true, false, (*benchRun).lone},
 		{"size", true, false, (*benchRun).size},
 		{"restart", true, true, (*benchRun).restart},
+		{"healthy", true, false, (*benchRun).healthy},
 		{"failover", true, true, (*benchRun).failover},
+		{"comeback", true, true, (*benchRun).comeback},
 		{"cutoff", true, false, (*benchRun).cutoff},
 	}
 }
@@ -171,25 +174,48 @@ func (r *benchRun) startBaseline(ctx context.Context) error {
 	return err
 }
 
-// turns runs baseline and subject in turns and returns the measure. before is called ahead of each
-// turn of the subject, outside of what is measured.
-func (r *benchRun) turns(ctx context.Context, m *benchMeasure, subject, baseline load, before func(*load) error) error {
+// A comparison is what is measured in turns.
+type comparison struct {
+	subject, baseline load
+	before            func(subject *load) error // ahead of each turn of the subject, not measured; nil: nothing
+	beside            *pacedLoad                // runs beside both; nil: nothing does
+	besides           loadResult                // what that came to in all
+}
+
+// timed runs one side, with what runs beside it.
+func (c *comparison) timed(ctx context.Context, l load, pids []int) (got loadResult, cpu float64, err error) {
+	if c.beside == nil {
+		return timed(ctx, l, pids)
+	}
+	run, err := c.beside.start(ctx)
+	if err != nil {
+		return loadResult{}, 0, err
+	}
+	got, cpu, err = timed(ctx, l, pids)
+	c.besides.add(run.stop())
+	return got, cpu, err
+}
+
+// turns runs baseline and subject in turns and fills in the measure.
+func (r *benchRun) turns(ctx context.Context, m *benchMeasure, c *comparison) error {
 	warm := min(r.flags.duration, time.Second)
 	var subjects, baselines, ratios []float64
 	for round := range r.flags.rounds {
-		if err := before(&subject); err != nil {
-			return err
-		}
-		if round == 0 {
-			if err := r.warmUp(ctx, warm, baseline); err != nil {
+		if c.before != nil {
+			if err := c.before(&c.subject); err != nil {
 				return err
 			}
 		}
-		base, baseCPU, err := timed(ctx, baseline, []int{r.baseline.cmd.Process.Pid})
+		if round == 0 {
+			if err := r.warmUp(ctx, warm, c.baseline); err != nil {
+				return err
+			}
+		}
+		base, baseCPU, err := c.timed(ctx, c.baseline, []int{r.baseline.cmd.Process.Pid})
 		if err != nil {
 			return err
 		}
-		got, gotCPU, err := timed(ctx, subject, r.cluster.pids())
+		got, gotCPU, err := c.timed(ctx, c.subject, r.cluster.pids())
 		if err != nil {
 			return err
 		}

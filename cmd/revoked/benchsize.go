@@ -39,9 +39,12 @@ func (r *benchRun) uses() ([]nodeUse, error) {
 	return all, nil
 }
 
-// idle measures the processor time of nodes that are asked nothing.
+// idle measures the processor time of nodes that are asked nothing, once they have done with starting.
 func (r *benchRun) idle(ctx context.Context) error {
-	const watch = 5 * time.Second
+	const settle, watch = 3 * time.Second, 10 * time.Second
+	if err := pause(ctx, settle); err != nil {
+		return err
+	}
 	before, err := r.uses()
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -175,8 +176,8 @@ func TestBenchOnACluster(t *testing.T) {
 		t.Skip("the temporary folder is in memory")
 	}
 	p := startProgram(t, "bench", "--dir", t.TempDir(), "--api-port", strconv.Itoa(freeBase(t, 3)), "-o", "json",
-		"--pairs", "300", "--rounds", "1", "--duration", "150ms", "--lone", "12", "--connections", "6",
-		"--only", "register,introspect,revoke,lone,size,restart,cutoff")
+		"--pairs", "300", "--rounds", "1", "--duration", "150ms", "--lone", "12", "--connections", "6", "--kills", "1", "--healthy", "1s",
+		"--only", "register,introspect,beside,revoke,lone,size,restart,healthy,failover,comeback,cutoff")
 	out, err := p.stdout.ReadBytes('\n')
 	if err != nil {
 		t.Fatalf("no report: %v; stderr: %s", err, p.stderr)
@@ -191,17 +192,17 @@ func TestBenchOnACluster(t *testing.T) {
 	var names []string
 	for _, m := range r.Measures {
 		names = append(names, m.Name)
-		if m.Failures != 0 || m.Value <= 0 {
+		if m.Failures != 0 || (m.Value <= 0) != (m.Name == "healthy") { // whose figure is what was not right
 			t.Errorf("%s: got %v with %d failures (%s), want a figure and none", m.Name, m.Value, m.Failures, m.FirstFailure)
 		}
 		if n, ok := m.Details["promise_broken"]; ok && n != 0.0 {
 			t.Errorf("%s: got %v broken promises, want none", m.Name, n)
 		}
-		if compared := m.Name == "introspect" || m.Name == "revoke"; compared && (m.Baseline == nil || *m.Baseline <= 0) {
+		if compared := slices.Contains([]string{"introspect", "beside", "revoke"}, m.Name); compared && (m.Baseline == nil || *m.Baseline <= 0) {
 			t.Errorf("%s: got no baseline, want one", m.Name)
 		}
 	}
-	if got, want := strings.Join(names, " "), "register introspect revoke lone memory disk restart cutoff"; got != want {
+	if got, want := strings.Join(names, " "), "register introspect beside revoke lone memory disk restart healthy failover comeback cutoff"; got != want {
 		t.Errorf("measures: got %s, want %s", got, want)
 	}
 }
