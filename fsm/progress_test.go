@@ -1,9 +1,11 @@
 package fsm_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"testing"
 
@@ -112,6 +114,47 @@ func TestTheAppliedIndexIsPublishedLast(t *testing.T) {
 		m.revoke("app", fmt.Sprintf("r-%d", i))
 	}
 	wg.Wait()
+}
+
+// replaced looks at the state at the moment in which it is told that all of it was replaced.
+type replaced struct {
+	order
+	at func()
+}
+
+func (r *replaced) AllChanged() { r.at() }
+
+// A snapshot that is installed may end tokens that this node called active until then. Its index says
+// that it does so no more: whoever waits for that must not be told before the new state answers.
+func TestTheIndexOfARestoredStateIsPublishedLast(t *testing.T) {
+	ahead := newMachine(t)
+	ahead.register(pair("1"))
+	m := &machine{t: t, dir: t.TempDir(), now: start}
+	told := 0
+	changes := &replaced{order: order{m: m, told: map[string]bool{}}}
+	f, err := fsm.Open(fsm.Config{Dir: m.dir, Changes: changes, Fatal: m.onFatal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m.f = f
+	m.apply(fsm.TypeBootstrap, &fsm.Bootstrap{ClusterId: ahead.f.ClusterID(), Clients: clientRecords()})
+	m.register(pair("1"))
+	ahead.revoke("app", "r-1")
+	was, index := f.Applied(), ahead.f.Applied()
+	changes.at = func() {
+		told++
+		if got := f.Applied(); got != was {
+			t.Errorf("index %d is published before readers are told of the state that it stands for, want %d", got, was)
+		}
+		m.want("a-1", revoked.Dead)
+	}
+	if err := f.Restore(io.NopCloser(bytes.NewReader(ahead.backup()))); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Applied(); told != 1 || got != index {
+		t.Errorf("told %d times, applied index %d, want once, %d", told, got, index)
+	}
 }
 
 func TestHashesAtPastIndexes(t *testing.T) {

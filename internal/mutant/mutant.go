@@ -1,5 +1,5 @@
 // Package mutant names the known ways to break the product on purpose. A test that never failed is no
-// evidence: each mutant leaves out one rule, and some test notices.
+// evidence: each mutant leaves out one rule, and docs/proofs.md says which test notices.
 //
 // Only a build with the tag "mutant" can be broken: there the environment variable REVOKED_MUTANT names
 // the one rule to leave out. In every other build On is constantly false, so the compiler removes what
