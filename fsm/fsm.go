@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 
 	"revoked"
@@ -23,10 +23,15 @@ type Changes interface {
 	AllChanged() // the state was replaced by a snapshot
 }
 
+// An FS is the file system of the state: the machine's, or that of a test which forgets at a crash what
+// was not synced.
+type FS = vfs.FS
+
 // Config is what Open needs.
 type Config struct {
 	Dir        string       // the directory of the state; made when absent
 	CacheBytes int64        // of Pebble's block cache; 0: 64 MiB
+	FS         FS           // nil: the machine's
 	Log        *slog.Logger // nil: discarded
 	Changes    Changes      // nil: nobody listens
 	// Fatal is called once, with the first error after which this copy of the state can no longer be
@@ -46,6 +51,7 @@ type FSM struct {
 	failed   onceFatal
 	progress progress
 	durable  atomic.Uint64
+	frozen   atomic.Uint64                                   // checkpoints so far
 	covers   func(g *revoked.Grant, tok *revoked.Token) bool // cutOff, made once
 	gen      int                                             // number of the newest generation directory; Restore's alone
 
@@ -89,6 +95,9 @@ func Open(cfg Config) (*FSM, error) {
 	if cfg.Dir == "" {
 		return nil, fmt.Errorf("%w: fsm: Dir is empty", revoked.ErrInvalid)
 	}
+	if cfg.FS == nil {
+		cfg.FS = vfs.Default
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -101,23 +110,23 @@ func Open(cfg Config) (*FSM, error) {
 	f := &FSM{cfg: cfg, log: cfg.Log}
 	f.covers = f.cutOff
 	f.failed.fatal, f.failed.log = cfg.Fatal, cfg.Log
-	name, err := currentGeneration(cfg.Dir)
+	name, err := currentGeneration(cfg.FS, cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
 	if name == "" {
 		name = generationName(1)
-		if err := os.MkdirAll(filepath.Join(cfg.Dir, name), 0o700); err != nil {
+		if err := cfg.FS.MkdirAll(filepath.Join(cfg.Dir, name), 0o700); err != nil {
 			return nil, fmt.Errorf("make generation: %w", err)
 		}
-		if err := setCurrent(cfg.Dir, name); err != nil {
+		if err := setCurrent(cfg.FS, cfg.Dir, name); err != nil {
 			return nil, err
 		}
 	}
 	if _, err := fmt.Sscanf(name, generationPrefix+"%d", &f.gen); err != nil {
 		return nil, fmt.Errorf("generation %q: %w", name, err)
 	}
-	s, err := openStore(filepath.Join(cfg.Dir, name), cfg.CacheBytes, cfg.Log, f.failed.report, cfg.Crash)
+	s, err := openStore(cfg.FS, filepath.Join(cfg.Dir, name), cfg.CacheBytes, cfg.Log, f.failed.report, cfg.Crash)
 	if err != nil {
 		return nil, err
 	}

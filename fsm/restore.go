@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -27,20 +26,20 @@ func (f *FSM) Restore(rc io.ReadCloser) error {
 	}
 	name := generationName(f.gen + 1)
 	dir := filepath.Join(f.cfg.Dir, name)
-	h, err := build(dir, r, f.cfg.CacheBytes, f.log)
+	h, err := build(f.cfg.FS, dir, r, f.cfg.CacheBytes, f.log)
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(dir))
+		return errors.Join(err, f.cfg.FS.RemoveAll(dir))
 	}
 	if err := f.mayReplace(&h); err != nil {
-		return errors.Join(err, os.RemoveAll(dir))
+		return errors.Join(err, f.cfg.FS.RemoveAll(dir))
 	}
-	s, err := openStore(dir, f.cfg.CacheBytes, f.log, f.failed.report, f.cfg.Crash)
+	s, err := openStore(f.cfg.FS, dir, f.cfg.CacheBytes, f.log, f.failed.report, f.cfg.Crash)
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(dir))
+		return errors.Join(err, f.cfg.FS.RemoveAll(dir))
 	}
 	mem, err := loadMemory(s)
 	if err == nil {
-		err = setCurrent(f.cfg.Dir, name)
+		err = setCurrent(f.cfg.FS, f.cfg.Dir, name)
 	}
 	if err != nil {
 		s.retired.Store(true)
@@ -105,15 +104,15 @@ func (f *FSM) keep(r io.Reader) error {
 }
 
 // build makes a store in dir from a snapshot, checked and on disk.
-func build(dir string, r io.Reader, cacheBytes int64, log *slog.Logger) (SnapshotHeader, error) {
-	if err := os.RemoveAll(dir); err != nil {
+func build(fs FS, dir string, r io.Reader, cacheBytes int64, log *slog.Logger) (SnapshotHeader, error) {
+	if err := fs.RemoveAll(dir); err != nil {
 		return SnapshotHeader{}, fmt.Errorf("make generation: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return SnapshotHeader{}, fmt.Errorf("make generation: %w", err)
 	}
 	var background onceError
-	s, err := openStore(dir, cacheBytes, log, background.set, crash)
+	s, err := openStore(fs, dir, cacheBytes, log, background.set, crash)
 	if err != nil {
 		return SnapshotHeader{}, err
 	}
@@ -128,7 +127,7 @@ func build(dir string, r io.Reader, cacheBytes int64, log *slog.Logger) (Snapsho
 	if err = errors.Join(err, s.err); err != nil {
 		return h, err
 	}
-	return h, syncDir(dir)
+	return h, syncDir(fs, dir)
 }
 
 // A builder writes rows, and those that follow from them, in batches.

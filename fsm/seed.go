@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"revoked"
 )
 
@@ -57,10 +59,10 @@ func Seed(dir string, snapshot io.Reader, opts SeedOptions) (SnapshotHeader, err
 }
 
 func seed(dir, name string, snapshot io.Reader, opts SeedOptions) (SnapshotHeader, error) {
-	if h, err := build(filepath.Join(dir, name), bufio.NewReaderSize(snapshot, 1<<20), 0, opts.Log); err != nil {
+	if h, err := build(vfs.Default, filepath.Join(dir, name), bufio.NewReaderSize(snapshot, 1<<20), 0, opts.Log); err != nil {
 		return h, err
 	}
-	if err := setCurrent(dir, name); err != nil {
+	if err := setCurrent(vfs.Default, dir, name); err != nil {
 		return SnapshotHeader{}, err
 	}
 	var background onceError

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
 	"path/filepath"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -72,6 +71,7 @@ func (h *SnapshotHeader) applied() applied {
 // A source is a frozen copy of the state: a checkpoint opened for reading only.
 type source struct {
 	db   *pebble.DB
+	fs   FS
 	dir  string
 	head SnapshotHeader
 }
@@ -87,16 +87,13 @@ func (f *FSM) freeze() (*source, error) {
 		return nil, err
 	}
 	parent := filepath.Join(f.cfg.Dir, checkpointDir)
-	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return nil, fmt.Errorf("make checkpoint: %w", err)
-	}
-	tmp, err := os.MkdirTemp(parent, "cp-")
-	if err != nil {
+	tmp := filepath.Join(parent, fmt.Sprintf("cp-%d", f.frozen.Add(1)))
+	if err := f.cfg.FS.MkdirAll(tmp, 0o700); err != nil {
 		return nil, fmt.Errorf("make checkpoint: %w", err)
 	}
 	src, err := openSource(s, tmp)
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(tmp))
+		return nil, errors.Join(err, f.cfg.FS.RemoveAll(tmp))
 	}
 	return src, nil
 }
@@ -106,11 +103,11 @@ func openSource(s *store, tmp string) (*source, error) {
 	if err := s.db.Checkpoint(dir); err != nil {
 		return nil, fmt.Errorf("make checkpoint: %w", err)
 	}
-	db, err := pebble.Open(dir, &pebble.Options{ReadOnly: true, DisableWAL: true, Cache: s.cache, Logger: quietLogger{}})
+	db, err := pebble.Open(dir, &pebble.Options{FS: s.fs, ReadOnly: true, DisableWAL: true, Cache: s.cache, Logger: quietLogger{}})
 	if err != nil {
 		return nil, fmt.Errorf("open checkpoint: %w", err)
 	}
-	src := &source{db: db, dir: tmp}
+	src := &source{db: db, fs: s.fs, dir: tmp}
 	if src.head, err = readHead(db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -127,7 +124,7 @@ func (quietLogger) Fatalf(format string, args ...any) {
 }
 
 // Close removes the copy.
-func (s *source) Close() error { return errors.Join(s.db.Close(), os.RemoveAll(s.dir)) }
+func (s *source) Close() error { return errors.Join(s.db.Close(), s.fs.RemoveAll(s.dir)) }
 
 // readHead gathers the head of a snapshot from the rows.
 func readHead(db pebble.Reader) (SnapshotHeader, error) {

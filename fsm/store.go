@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"revoked"
 )
@@ -33,6 +35,7 @@ type store struct {
 	broken  *breakage
 	cache   *pebble.Cache
 	recent  *recentRows
+	fs      FS
 	dir     string
 	refs    atomic.Int64
 	retired atomic.Bool
@@ -40,7 +43,7 @@ type store struct {
 	err     error // of the close; valid after closed
 }
 
-func openStore(dir string, cacheBytes int64, log *slog.Logger, fatal, crash func(error)) (*store, error) {
+func openStore(fs FS, dir string, cacheBytes int64, log *slog.Logger, fatal, crash func(error)) (*store, error) {
 	if cacheBytes <= 0 {
 		cacheBytes = defaultCacheBytes
 	}
@@ -49,13 +52,14 @@ func openStore(dir string, cacheBytes int64, log *slog.Logger, fatal, crash func
 	cache := pebble.NewCache(cacheBytes/2 + memTablesHeld*memTableBytes)
 	b := &breakage{done: make(chan struct{}), fatal: fatal}
 	opts := pebbleOptions(cache, log, b.report)
+	opts.FS = fs
 	opts.Logger = pebbleLogger{log: log, fatal: b.report, crash: crash}
 	db, err := pebble.Open(dir, opts)
 	if err != nil {
 		cache.Unref()
 		return nil, storeError("open "+dir, err)
 	}
-	s := &store{db: db, broken: b, cache: cache, recent: newRecentRows(cacheBytes / 2), dir: dir, closed: make(chan struct{})}
+	s := &store{db: db, broken: b, cache: cache, recent: newRecentRows(cacheBytes / 2), fs: fs, dir: dir, closed: make(chan struct{})}
 	s.refs.Store(1)
 	return s, nil
 }
@@ -101,7 +105,7 @@ func (s *store) release() {
 	s.err = s.db.Close()
 	s.cache.Unref()
 	if s.retired.Load() {
-		s.err = errors.Join(s.err, os.RemoveAll(s.dir))
+		s.err = errors.Join(s.err, s.fs.RemoveAll(s.dir))
 	}
 	close(s.closed)
 }
@@ -183,11 +187,11 @@ func (s *store) flush() error {
 
 // currentGeneration returns the name of the generation that CURRENT names, "" in a new directory, and
 // removes what an interrupted restore left beside it.
-func currentGeneration(dir string) (string, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func currentGeneration(fs FS, dir string) (string, error) {
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("make data directory: %w", err)
 	}
-	b, err := os.ReadFile(filepath.Join(dir, currentFile))
+	b, err := readFile(fs, filepath.Join(dir, currentFile))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("read current generation: %w", err)
 	}
@@ -195,17 +199,17 @@ func currentGeneration(dir string) (string, error) {
 	if err == nil && (!strings.HasPrefix(name, generationPrefix) || name != filepath.Base(name)) {
 		return "", fmt.Errorf("%w: %s does not name a generation", revoked.ErrDamaged, filepath.Join(dir, currentFile))
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := fs.List(dir)
 	if err != nil {
 		return "", fmt.Errorf("list data directory: %w", err)
 	}
 	found := name == ""
 	for _, e := range entries {
 		switch {
-		case e.Name() == name:
+		case e == name:
 			found = true
-		case strings.HasPrefix(e.Name(), generationPrefix), e.Name() == checkpointDir, e.Name() == currentFile+".tmp":
-			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+		case strings.HasPrefix(e, generationPrefix), e == checkpointDir, e == currentFile+".tmp":
+			if err := fs.RemoveAll(filepath.Join(dir, e)); err != nil {
 				return "", fmt.Errorf("remove leftover: %w", err)
 			}
 		}
@@ -217,25 +221,34 @@ func currentGeneration(dir string) (string, error) {
 }
 
 // setCurrent makes name the generation in use: the one rename of a swap. Durable on return.
-func setCurrent(dir, name string) error {
+func setCurrent(fs FS, dir, name string) error {
 	tmp := filepath.Join(dir, currentFile+".tmp")
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := fs.Create(tmp, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return fmt.Errorf("write current generation: %w", err)
 	}
-	_, err = f.WriteString(name + "\n")
+	_, err = f.Write([]byte(name + "\n"))
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err != nil {
 		return fmt.Errorf("write current generation: %w", err)
 	}
-	if err := os.Rename(tmp, filepath.Join(dir, currentFile)); err != nil {
+	if err := fs.Rename(tmp, filepath.Join(dir, currentFile)); err != nil {
 		return fmt.Errorf("swap generation: %w", err)
 	}
-	return syncDir(dir)
+	return syncDir(fs, dir)
 }
 
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
+func readFile(fs FS, path string) ([]byte, error) {
+	f, err := fs.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(f)
+	return b, errors.Join(err, f.Close())
+}
+
+func syncDir(fs FS, dir string) error {
+	f, err := fs.OpenDir(dir)
 	if err != nil {
 		return fmt.Errorf("sync directory: %w", err)
 	}

@@ -182,7 +182,7 @@ type write struct {
 // keep copies a key into memory that lives as long as the tx.
 func (t *tx) keep(key []byte) []byte {
 	if cap(t.arena)-len(t.arena) < len(key) {
-		t.arena = make([]byte, 0, max(64<<10, len(key)))
+		t.arena = make([]byte, 0, max(min(64<<10, max(1<<10, 2*cap(t.arena))), len(key)))
 	}
 	n := len(t.arena)
 	t.arena = append(t.arena, key...)

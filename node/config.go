@@ -50,6 +50,8 @@ type Config struct {
 	Crash     func(error)
 	Now       func() time.Time
 	BootClock func() instant // CLOCK_BOOTTIME; tests bring their own
+
+	seams seams
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -106,5 +108,6 @@ func (c Config) withDefaults() (Config, error) {
 	if c.BootClock == nil {
 		c.BootClock = bootClock
 	}
+	c.seams = c.seams.withDefaults()
 	return c, nil
 }

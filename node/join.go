@@ -282,8 +282,8 @@ func (n *Node) admit(ctx context.Context, who *Hello) (uint64, error) {
 		return 0, fmt.Errorf("%w: node %s belongs to cluster %s, this is %s: empty its data directory first",
 			revoked.ErrUnprocessable, who.NodeId, who.ClusterId, id)
 	}
-	n.membership.Lock()
-	defer n.membership.Unlock()
+	n.membership.take()
+	defer n.membership.give()
 	conf, err := n.configuration()
 	if err != nil {
 		return 0, err

@@ -64,6 +64,7 @@ func (n *Node) lead(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	n.cfg.seams.trace(traceEvent{kind: traceElected, node: n.self, term: term})
 	n.stamps.reset(n.fsm.Stamp())
 	n.stamps.setVoters(voterIDs(conf))
 	n.peers.lead(time.Now(), conf)

@@ -33,6 +33,12 @@ func newLeases(n *Node) *leases {
 	return &leases{n: n, now: n.cfg.BootClock, holder: leaseHolder{boot: string(n.boot)}, kick: make(chan struct{}, 1), lost: true}
 }
 
+// trace tells the simulation of an event of this node.
+func (l *leases) trace(e traceEvent) {
+	e.node = l.n.self
+	l.n.cfg.seams.trace(e)
+}
+
 // skew is the wall clock minus the boot clock.
 func (l *leases) skew(now instant) time.Duration {
 	return time.Duration(l.n.cfg.Now().UnixNano() - int64(now))
@@ -74,6 +80,7 @@ func (l *leases) adopt(term uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.holder.adopt(term)
+	l.trace(traceEvent{kind: traceAdopted, term: term})
 }
 
 // ask notes a new ask and returns what goes with it.
@@ -82,7 +89,9 @@ func (l *leases) ask() leaseAsk {
 	defer l.mu.Unlock()
 	now := l.now()
 	nonce := l.holder.ask(now, l.skew(now))
-	return leaseAsk{server: l.n.self, boot: l.holder.boot, nonce: nonce, adopted: l.holder.adopted, dropped: l.holder.dropped}
+	a := leaseAsk{server: l.n.self, boot: l.holder.boot, nonce: nonce, adopted: l.holder.adopted, dropped: l.holder.dropped}
+	l.trace(traceEvent{kind: traceAsked, ask: a})
+	return a
 }
 
 // adopted returns the term last followed and the nonce up to which grants are refused.
@@ -97,7 +106,9 @@ func (l *leases) take(g leaseGrant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	if l.holder.grant(now, l.skew(now), g) {
+	took := l.holder.grant(now, l.skew(now), g)
+	l.trace(traceEvent{kind: traceTaken, g: g, took: took})
+	if took {
 		l.reason = ""
 		l.run.Store(l.holder.run)
 		l.everHeld.Store(true)
@@ -116,6 +127,7 @@ func (l *leases) drop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.holder.drop()
+	l.trace(traceEvent{kind: traceDropped})
 }
 
 // watch logs when the lease is lost and when it is back, and why.
@@ -151,7 +163,9 @@ func (l *leases) begin(term, epoch uint64, members []raft.ServerID) {
 	settings := l.n.Settings()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.table = newLeaseTable(term, epoch, l.now(), settings.LeaseDuration, max(settings.LeaseDuration, settings.LeaseCeiling), members)
+	longest := max(settings.LeaseDuration, settings.LeaseCeiling)
+	l.table = newLeaseTable(term, epoch, l.now(), settings.LeaseDuration, longest, members)
+	l.trace(traceEvent{kind: traceOpened, term: term, index: epoch, longest: longest})
 }
 
 // end closes it: nothing is granted or acknowledged any more.
@@ -159,6 +173,7 @@ func (l *leases) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.table = nil
+	l.trace(traceEvent{kind: traceClosed})
 }
 
 // members tells the table the newest configuration. Servers that are gone were free when they went.
@@ -191,6 +206,7 @@ func (l *leases) report(id raft.ServerID, boot string, applied, adopted uint64) 
 	now := l.now()
 	l.table.adopt(leaseAsk{server: id, adopted: adopted})
 	l.table.report(now, id, boot, applied)
+	l.trace(traceEvent{kind: traceReport, term: l.table.term, ask: leaseAsk{server: id, boot: boot, applied: applied, adopted: adopted}})
 	l.table.release(now)
 }
 
@@ -200,6 +216,7 @@ func (l *leases) giveBack(id raft.ServerID, boot string, dropped uint64) {
 	defer l.mu.Unlock()
 	if l.table != nil {
 		l.table.giveBack(id, boot, dropped)
+		l.trace(traceEvent{kind: traceGivenBack, term: l.table.term, ask: leaseAsk{server: id, boot: boot, dropped: dropped}})
 		l.table.release(l.now())
 	}
 }
@@ -215,30 +232,40 @@ func (l *leases) serve(ctx context.Context, p *proposer, a leaseAsk) (leaseGrant
 	}
 	reason := t.admit(l.now(), a)
 	length := t.length
+	if reason == admitted {
+		l.trace(traceEvent{kind: traceBooked, term: t.term, ask: a, g: leaseGrant{length: length}})
+	}
 	t.release(l.now())
 	l.mu.Unlock()
 	if reason != admitted {
 		return leaseGrant{}, reason
 	}
-	if !l.proven(ctx, p) {
+	index, ok := l.proven(ctx, p)
+	if !ok {
 		return leaseGrant{}, refusedSilent
 	}
 	if mutant.On(mutant.BookAtGrant) {
 		l.bookLate(t, a)
 	}
-	return leaseGrant{term: p.term, nonce: a.nonce, boot: a.boot, length: length}, admitted
+	g := leaseGrant{term: p.term, nonce: a.nonce, boot: a.boot, length: length}
+	l.trace(traceEvent{kind: traceGranted, term: p.term, index: index, ask: a, g: g})
+	return g, admitted
 }
 
-// proven reports whether an entry that is proposed from now on has been committed in the proposer's term.
-func (l *leases) proven(ctx context.Context, p *proposer) bool {
+// proven reports whether an entry that is proposed from now on has been committed in the proposer's
+// term, and at which index.
+func (l *leases) proven(ctx context.Context, p *proposer) (index uint64, ok bool) {
 	switch {
 	case mutant.On(mutant.GrantOnState):
-		return l.n.raft.State() == raft.Leader
+		return 0, l.n.raft.State() == raft.Leader
 	case mutant.On(mutant.VerifyLeader):
-		return l.n.raft.VerifyLeader().Error() == nil
+		return 0, l.n.raft.VerifyLeader().Error() == nil
 	}
 	s := newSubmission(nil, false)
-	return p.submit(ctx, s) == nil && s.term == p.term
+	if p.submit(ctx, s) != nil || s.term != p.term {
+		return 0, false
+	}
+	return s.index, true
 }
 
 // acknowledge waits until index, which has been applied here, is final: no member can answer from an
@@ -255,12 +282,15 @@ func (l *leases) acknowledge(ctx context.Context, term, index uint64) error {
 	l.mu.Unlock()
 	select { // nearly always final at once when alone
 	case <-w.done:
+		l.trace(traceEvent{kind: traceAcknowledged, term: term, index: index})
 		return nil
 	default:
 	}
+	l.trace(traceEvent{kind: traceWaits, term: term, index: index})
 	l.nudge()
 	select {
 	case <-w.done:
+		l.trace(traceEvent{kind: traceAcknowledged, term: term, index: index})
 		return nil
 	case <-ctx.Done():
 		l.mu.Lock()

@@ -29,7 +29,7 @@ const (
 // raft.LogCache, then guard (a write error is the end), then bolt. The cache is below anchoredLog
 // and not above it: it may hold the very entry that anchoredLog must hide.
 type stores struct {
-	bolt   *raftboltdb.BoltStore
+	bolt   *raftboltdb.BoltStore // nil where tests bring another store
 	log    raft.LogStore
 	stable raft.StableStore
 
@@ -122,7 +122,9 @@ func (s *stores) Size() int64 {
 func (s *stores) Close() error {
 	s.closing.Do(func() {
 		s.guard.close()
-		s.closed = s.bolt.Close()
+		if s.bolt != nil {
+			s.closed = s.bolt.Close()
+		}
 	})
 	return s.closed
 }

@@ -94,8 +94,8 @@ func (n *Node) removeNode(node string, force bool, reason string) (uint64, error
 // removeServer takes one server out of the configuration. Unless forced it is refused where the rest
 // would have no majority of live voters.
 func (n *Node) removeServer(id raft.ServerID, force bool) (uint64, error) {
-	n.membership.Lock()
-	defer n.membership.Unlock()
+	n.membership.take()
+	defer n.membership.give()
 	conf, err := n.configuration()
 	if err != nil {
 		return 0, err

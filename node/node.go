@@ -53,7 +53,7 @@ type Node struct {
 	leaderChange broadcast
 	expecting    atomic.Bool // founding or joining: strangers of the cluster's CA may speak Raft to it
 	diverged     atomic.Bool
-	membership   sync.Mutex // one change of the configuration at a time
+	membership   turn // one change of the configuration at a time
 
 	gossipMu   sync.Mutex
 	gossip     *cluster.Gossip
@@ -82,7 +82,7 @@ func Open(ctx context.Context, cfg Config) (n *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n = &Node{cfg: cfg, log: cfg.Log.With("node", cfg.NodeID), done: make(chan struct{}), notify: make(chan bool, 64)}
+	n = &Node{cfg: cfg, log: cfg.Log.With("node", cfg.NodeID), membership: newTurn(), done: make(chan struct{}), notify: make(chan bool, 64)}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -119,11 +119,11 @@ func (n *Node) openData() (err error) {
 	if _, err := rand.Read(n.boot); err != nil {
 		return err
 	}
-	if n.stores, err = openStores(n.cfg.DataDir, n.fatal, n.log); err != nil {
+	if n.stores, err = n.cfg.seams.stores(n.cfg.DataDir, n.fatal, n.log); err != nil {
 		return err
 	}
 	ep := newEpochs()
-	n.fsm, err = fsm.Open(fsm.Config{Dir: filepath.Join(n.cfg.DataDir, "state"), CacheBytes: n.cfg.StoreCacheSize, Log: n.log, Changes: ep, Fatal: n.stateFailed, Crash: n.cfg.Crash})
+	n.fsm, err = fsm.Open(fsm.Config{Dir: filepath.Join(n.cfg.DataDir, "state"), FS: n.cfg.seams.fs, CacheBytes: n.cfg.StoreCacheSize, Log: n.log, Changes: ep, Fatal: n.stateFailed, Crash: n.cfg.Crash})
 	if err != nil {
 		return n.stateError(fmt.Errorf("open state: %w", err))
 	}
@@ -142,13 +142,13 @@ func (n *Node) openRaft() (err error) {
 	n.trans, err = transport.New(transport.Config{
 		NodeID: n.cfg.NodeID, Listener: n.cfg.Listener, Advertise: n.cfg.ClusterAdvertise, Certs: n.cfg.Certs,
 		Handler: n.handler(), AllowRaft: n.allowRaft, Log: n.log, Registerer: n.cfg.Registerer,
-		RaftTimeout: 10 * time.Second,
+		RaftTimeout: 10 * time.Second, Dial: n.cfg.seams.dial,
 	})
 	if err != nil {
 		return err
 	}
 	log := newRaftLogger(n.log, "raft")
-	inner, err := raft.NewFileSnapshotStoreWithLogger(n.cfg.DataDir, 2, log)
+	inner, err := n.cfg.seams.snapshots(n.cfg.DataDir, log)
 	if err != nil {
 		return fmt.Errorf("open snapshots: %w", err)
 	}
@@ -169,7 +169,7 @@ func (n *Node) openRaft() (err error) {
 	conf.LocalID = n.self
 	conf.HeartbeatTimeout, conf.ElectionTimeout = n.cfg.HeartbeatTimeout, n.cfg.ElectionTimeout
 	conf.LeaderLeaseTimeout = n.cfg.HeartbeatTimeout
-	conf.CommitTimeout = 50 * time.Millisecond
+	conf.CommitTimeout = n.cfg.seams.commitTimeout
 	conf.MaxAppendEntries = 64
 	conf.SnapshotThreshold = 1 << 40 // by bytes instead: see logKeeper
 	conf.SnapshotInterval = time.Hour
@@ -179,7 +179,7 @@ func (n *Node) openRaft() (err error) {
 	conf.Logger = log
 	// The state is durable by itself: a snapshot is restored at the start only where it is newer.
 	conf.NoSnapshotRestoreOnStart = durable >= index
-	n.raft, err = raft.NewRaft(conf, n.fsm, n.meter, n.stores.stable, snaps, n.trans.Raft())
+	n.raft, err = raft.NewRaft(conf, n.fsm, n.meter, n.stores.stable, snaps, n.cfg.seams.transport(n.trans.Raft()))
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}

@@ -30,6 +30,7 @@ func (n *Node) Status(ctx context.Context, d revoked.Digest) (revoked.Status, er
 	if err != nil {
 		return revoked.Status{}, err
 	}
+	n.cfg.seams.trace(traceEvent{kind: traceRead, node: n.self})
 	// The record has been read: only now is the clock compared with the end of the lease, of a lease
 	// that was in force without a break since before the record was read.
 	switch {
@@ -37,6 +38,7 @@ func (n *Node) Status(ctx context.Context, d revoked.Digest) (revoked.Status, er
 		n.metrics.local.WithLabelValues("dead").Inc()
 		return st, nil
 	case st.Verdict != revoked.Unknown && (early || n.leases.covers(mark)):
+		n.cfg.seams.trace(traceEvent{kind: traceLeased, node: n.self})
 		n.metrics.local.WithLabelValues("leased").Inc()
 		return st, nil
 	case st.Verdict == revoked.Unknown:

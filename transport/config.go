@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,7 +32,10 @@ type Config struct {
 	MaxConnections int           // inbound; default 512
 	MaxHandshakes  int           // inbound, under way at the same time; default 64
 	Log            *slog.Logger  // default: none
-	Registerer     prometheus.Registerer
+	// Dial connects to a peer; default: plain TCP. What it returns is bounded by the context, which ends
+	// after DialTimeout.
+	Dial       func(ctx context.Context, network, address string) (net.Conn, error)
+	Registerer prometheus.Registerer
 }
 
 // Limits that are not worth a setting.
@@ -71,6 +75,9 @@ func (cfg Config) withDefaults() Config {
 	}
 	if cfg.MaxHandshakes == 0 {
 		cfg.MaxHandshakes = 64
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = new(net.Dialer).DialContext
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -224,8 +224,7 @@ func (t *Transport) dial(ctx context.Context, hostport, wantNode, proto string) 
 	defer cancel()
 	stop := context.AfterFunc(t.ctx, cancel)
 	defer stop()
-	var d net.Dialer
-	raw, err := d.DialContext(ctx, "tcp", hostport)
+	raw, err := t.cfg.Dial(ctx, "tcp", hostport)
 	if err != nil {
 		return nil, nil, err
 	}

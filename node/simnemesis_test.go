@@ -1,0 +1,366 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// A simNemesis does one cluster harm, by its seed.
+type simNemesis struct {
+	s   *sim
+	ctx context.Context
+
+	mu  sync.Mutex
+	rng *rand.Rand
+}
+
+// simFaults are what it does, by weight.
+var simFaults = []struct {
+	weight int
+	name   string
+	do     func(*simNemesis)
+}{
+	{12, "crash", (*simNemesis).crash},
+	{8, "crash of the leader", (*simNemesis).crashLeader},
+	{1, "crash of all", (*simNemesis).crashAll},
+	{14, "cut", (*simNemesis).cut},
+	{8, "cut of the leader", (*simNemesis).cutLeader},
+	{8, "freeze", (*simNemesis).freeze},
+	{6, "freeze of the leader", (*simNemesis).freezeLeader},
+	{5, "slow link", (*simNemesis).slow},
+	{5, "disk stall", (*simNemesis).stall},
+	{6, "transfer", (*simNemesis).transfer},
+	{4, "reset", (*simNemesis).reset},
+	{5, "snapshot", (*simNemesis).snapshot},
+	{4, "removal", (*simNemesis).remove},
+	{3, "clock jump", (*simNemesis).jump},
+	{3, "restart in order", (*simNemesis).restart},
+	{6, "late answers", (*simNemesis).late},
+	{6, "replays", (*simNemesis).replay},
+}
+
+// run does harm until ctx ends, then heals everything.
+func (m *simNemesis) run() {
+	total := 0
+	for _, f := range simFaults {
+		total += f.weight
+	}
+	for m.ctx.Err() == nil && !m.s.o.failed() {
+		pause(m.ctx, time.Duration(m.exp()*float64(3*time.Second)))
+		if m.intn(5) == 0 { // a calm in which everybody holds a lease
+			pause(m.ctx, 4*time.Second)
+		}
+		n := m.intn(total)
+		for _, f := range simFaults {
+			if n -= f.weight; n < 0 {
+				m.told("%s", f.name)
+				f.do(m)
+				break
+			}
+		}
+	}
+}
+
+func (m *simNemesis) told(format string, args ...any) {
+	m.s.o.note(func() string { return "nemesis: " + fmt.Sprintf(format, args...) })
+}
+
+func (m *simNemesis) count(what string) { m.s.o.count.add("nemesis: " + what) }
+
+func (m *simNemesis) span(least, most time.Duration) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return least + time.Duration(m.rng.Int64N(int64(most-least)))
+}
+
+func (m *simNemesis) intn(n int) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rng.IntN(n)
+}
+
+func (m *simNemesis) exp() float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rng.ExpFloat64()
+}
+
+// later undoes a fault after d, or at the end.
+func (m *simNemesis) later(d time.Duration, undo func()) {
+	m.s.wg.Go(func() {
+		pause(m.ctx, d)
+		undo()
+	})
+}
+
+func (m *simNemesis) leader() *simNode {
+	var best *simNode
+	term := uint64(0)
+	for _, n := range m.s.nodes {
+		if l := n.now(); l != nil && l.n.raft.State() == raft.Leader && l.n.raft.CurrentTerm() >= term {
+			best, term = n, l.n.raft.CurrentTerm()
+		}
+	}
+	return best
+}
+
+func (m *simNemesis) node() *simNode { return m.s.nodes[m.intn(len(m.s.nodes))] }
+
+func (m *simNemesis) crash() { m.kill(m.node()) }
+
+func (m *simNemesis) crashLeader() {
+	if n := m.leader(); n != nil {
+		m.kill(n)
+	}
+}
+
+func (m *simNemesis) kill(n *simNode) {
+	if n.now() == nil {
+		return
+	}
+	machine := m.intn(3) == 0
+	m.told("kill %s, machine %v", n.id, machine)
+	m.count("crashes")
+	n.crash(machine)
+	m.later(m.span(50*time.Millisecond, 5*time.Second), func() { m.revive(n) })
+}
+
+// revive starts a node again: with its disk, or as a new instance when it was removed.
+func (m *simNemesis) revive(n *simNode) {
+	n.mu.Lock()
+	down := n.life == nil && !n.reviving
+	n.reviving = true
+	fresh := n.gone
+	n.gone = false
+	n.mu.Unlock()
+	if down {
+		n.start(fresh)
+	}
+	n.mu.Lock()
+	if down {
+		n.reviving = false
+	}
+	l := n.life
+	n.mu.Unlock()
+	if down && l != nil {
+		m.s.wg.Go(func() {
+			pause(m.ctx, 6*time.Second)
+			if l == n.now() && l.frozen.Load() == nil {
+				m.s.o.durable(l)
+			}
+		})
+	}
+}
+
+func (m *simNemesis) crashAll() {
+	for _, n := range m.s.nodes {
+		m.kill(n)
+	}
+}
+
+func (m *simNemesis) cut() { m.isolate(m.node()) }
+
+func (m *simNemesis) cutLeader() {
+	if n := m.leader(); n != nil {
+		m.isolate(n)
+	}
+}
+
+// isolate cuts the links of a node: to all or some, both ways or one way.
+func (m *simNemesis) isolate(n *simNode) {
+	in, out := true, true
+	switch m.intn(4) {
+	case 0:
+		in = false
+	case 1:
+		out = false
+	}
+	some := m.intn(4) == 0
+	m.count("cuts")
+	var heals []func()
+	for _, o := range m.s.nodes {
+		if o == n || some && m.intn(2) == 0 {
+			continue
+		}
+		if in {
+			heals = append(heals, m.s.net.cut(o.k, n.k))
+		}
+		if out {
+			heals = append(heals, m.s.net.cut(n.k, o.k))
+		}
+	}
+	d := m.span(100*time.Millisecond, 7*time.Second)
+	m.told("cut %s, in %v, out %v, some %v, for %v", n.id, in, out, some, d)
+	m.later(d, func() {
+		for _, heal := range heals {
+			heal()
+		}
+		m.told("heal %s", n.id)
+	})
+}
+
+func (m *simNemesis) freeze() { m.hold(m.node()) }
+
+func (m *simNemesis) freezeLeader() {
+	if n := m.leader(); n != nil {
+		m.hold(n)
+	}
+}
+
+// hold freezes a node: nothing comes in, goes out, is answered or written, while its clocks go on.
+func (m *simNemesis) hold(n *simNode) {
+	l := n.now()
+	if l == nil || l.frozen.Load() != nil {
+		return
+	}
+	d := m.span(100*time.Millisecond, 5*time.Second)
+	m.told("freeze %s for %v", n.id, d)
+	m.count("freezes")
+	ch := make(chan struct{})
+	l.frozen.Store(&ch)
+	thaw, open := m.s.net.freeze(l.host), l.gate.close()
+	m.later(d, func() {
+		l.frozen.Store(nil)
+		close(ch)
+		open()
+		thaw()
+		m.told("thaw %s", n.id)
+	})
+}
+
+func (m *simNemesis) slow() {
+	a, b := m.node(), m.node()
+	d := m.span(5*time.Millisecond, 800*time.Millisecond)
+	m.count("slow links")
+	m.s.net.slow(a.k, b.k, d)
+	m.later(m.span(time.Second, 8*time.Second), func() { m.s.net.slow(a.k, b.k, 0) })
+}
+
+func (m *simNemesis) stall() {
+	if l := m.node().now(); l != nil {
+		m.count("disk stalls")
+		open := l.gate.close()
+		m.later(m.span(50*time.Millisecond, 4*time.Second), open)
+	}
+}
+
+func (m *simNemesis) transfer() {
+	n, to := m.leader(), m.node()
+	if n == nil {
+		return
+	}
+	l := n.now()
+	m.s.wg.Go(func() {
+		if _, err := l.n.TransferLeader(m.ctx, to.id); err == nil && !l.dead.Load() && to != n {
+			m.s.o.count.add("race: leadership transfer")
+		}
+	})
+}
+
+func (m *simNemesis) reset() {
+	m.count("resets")
+	m.s.net.reset(m.node().k, m.node().k)
+}
+
+// snapshot has a node take one and keep nearly nothing of its log, so that whoever is behind gets the
+// state; best while somebody is cut off.
+func (m *simNemesis) snapshot() {
+	n := m.leader()
+	if n == nil {
+		return
+	}
+	l, far := n.now(), m.node()
+	if l == nil {
+		return
+	}
+	if far != n && far.now() != nil {
+		m.kill(far)
+	}
+	m.s.wg.Go(func() {
+		pause(m.ctx, m.span(200*time.Millisecond, 2*time.Second))
+		conf := l.n.raft.ReloadableConfig()
+		conf.TrailingLogs = uint64(m.intn(3))
+		if l.n.raft.ReloadConfig(conf) == nil && l.n.raft.Snapshot().Error() == nil {
+			m.s.o.count.add("nemesis: snapshots")
+		}
+	})
+}
+
+// remove takes a node out; it comes back as a new instance with an empty disk.
+func (m *simNemesis) remove() {
+	n := m.node()
+	l, by := n.now(), m.node().now()
+	if l == nil || by == nil || by == l {
+		return
+	}
+	m.s.wg.Go(func() {
+		_, err := by.n.Remove(m.ctx, n.id, false, "")
+		m.told("remove %s: %v", n.id, err)
+		if err != nil || by.dead.Load() {
+			return
+		}
+		m.count("removals")
+		pause(m.ctx, m.span(0, 3*time.Second))
+		n.mu.Lock()
+		n.gone = true
+		n.mu.Unlock()
+		n.crash(false)
+		pause(m.ctx, m.span(100*time.Millisecond, 2*time.Second))
+		m.revive(n)
+	})
+}
+
+// jump moves the wall clock of a node for a while.
+func (m *simNemesis) jump() {
+	n := m.node()
+	d := m.span(-10*time.Second, 10*time.Second)
+	if m.intn(2) == 0 {
+		d /= 200
+	}
+	m.count("clock jumps")
+	n.clock.wall.Add(int64(d))
+	m.later(m.span(time.Second, 10*time.Second), func() { n.clock.wall.Add(int64(-d)) })
+}
+
+func (m *simNemesis) restart() {
+	n := m.node()
+	l := n.now()
+	if l == nil || l.frozen.Load() != nil {
+		return
+	}
+	m.count("restarts in order")
+	n.stop()
+	m.later(m.span(0, time.Second), func() { m.revive(n) })
+}
+
+// late has answers of Raft leave late: those of an earlier round come in a later one.
+func (m *simNemesis) late() {
+	l := m.node().now()
+	if l == nil {
+		return
+	}
+	m.count("late answers")
+	l.raft.faults(0, 0.3)
+	m.later(m.span(time.Second, 6*time.Second), func() {
+		l.raft.faults(0, 0)
+		m.s.o.count.plus("race: an answer of Raft of an earlier round", int(l.raft.lateAnswers.Swap(0)))
+	})
+}
+
+// replay has Raft's requests come again, and reports, asks and grants.
+func (m *simNemesis) replay() {
+	l := m.node().now()
+	if l == nil {
+		return
+	}
+	l.raft.faults(0.2, 0)
+	m.later(m.span(time.Second, 6*time.Second), func() {
+		l.raft.faults(0, 0)
+		m.s.o.count.plus("nemesis: requests of Raft repeated", int(l.raft.replays.Swap(0)))
+	})
+}
