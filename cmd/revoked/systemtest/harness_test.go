@@ -319,6 +319,9 @@ func (c *cluster) httpClient() *http.Client {
 	}
 }
 
+// keepFile in a cluster's folder says that the folder outlives its test.
+const keepFile = "KEEP"
+
 // realFolder returns a new folder on a real disk.
 func realFolder(t testing.TB) string {
 	t.Helper()
@@ -333,7 +336,7 @@ func realFolder(t testing.TB) string {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			if os.Getenv("REVOKED_KEEP") != "" {
+			if _, err := os.Stat(filepath.Join(dir, keepFile)); err == nil || os.Getenv("REVOKED_KEEP") != "" {
 				t.Logf("kept %s", dir)
 				return
 			}

@@ -57,6 +57,8 @@ type load struct {
 
 	mu     sync.Mutex
 	nodes  []*member
+	pinned bool // each worker keeps to one node, so that one that hangs holds up its own only
+	rests  bool // no worker begins anything
 	pairs  []*pair
 	broken error // the first broken promise
 
@@ -81,6 +83,33 @@ func (l *load) use(nodes ...*member) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.nodes = nodes
+}
+
+// pin has each worker keep to one of the nodes.
+func (l *load) pin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pinned = true
+}
+
+// rest has the workers begin nothing, or go on.
+func (l *load) rest(rests bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rests = rests
+}
+
+// node is where a worker sends its next operation; nil: nowhere.
+func (l *load) node(id int, r *mrand.Rand) *member {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.rests:
+		return nil
+	case l.pinned:
+		return l.nodes[id%len(l.nodes)]
+	}
+	return l.nodes[r.IntN(len(l.nodes))]
 }
 
 func (l *load) now() int64 { return int64(time.Since(l.start)) }
@@ -136,9 +165,10 @@ func (l *load) work(id int, r *mrand.Rand, pause time.Duration) {
 			return
 		case <-tick.C:
 		}
-		l.mu.Lock()
-		m := l.nodes[r.IntN(len(l.nodes))]
-		l.mu.Unlock()
+		m := l.node(id, r)
+		if m == nil {
+			continue
+		}
 		switch n := r.IntN(100); {
 		case n < 12:
 			l.register(id, m, l.newPair())
@@ -398,4 +428,44 @@ func (l *load) explain(t testing.TB) {
 		}
 		return
 	}
+}
+
+// burst sends a node questions and revocations that nobody waits for, all at once; the end of the load waits.
+func (l *load) burst(m *member, size int, revocations float64) {
+	for i := range size {
+		r := mrand.New(mrand.NewPCG(uint64(i), mrand.Uint64()))
+		p := l.pick(r)
+		if p == nil {
+			return
+		}
+		l.wg.Go(func() {
+			if r.Float64() < revocations/4 {
+				l.revoke(500+i, m, p, r)
+			} else {
+				l.introspect(500+i, m, p, r)
+			}
+		})
+	}
+}
+
+// probe asks each of the nodes for some of the pairs: what was acknowledged must be there.
+func (l *load) probe(t testing.TB, nodes []*member, size int) {
+	t.Helper()
+	r := mrand.New(mrand.NewPCG(mrand.Uint64(), 1))
+	var wg sync.WaitGroup
+	for w, m := range nodes {
+		var pairs []*pair
+		for range size {
+			if p := l.pick(r); p != nil {
+				pairs = append(pairs, p)
+			}
+		}
+		wg.Go(func() {
+			for _, p := range pairs {
+				l.sweepPair(t, m, p, 2000+w)
+			}
+		})
+	}
+	wg.Wait()
+	l.check(t)
 }

@@ -162,7 +162,7 @@ func (m *member) host() string {
 func portOf(addr string) string { return addr[strings.LastIndex(addr, ":")+1:] }
 
 // cut puts the drops in force, in place of any before.
-func (w *network) cut(t *testing.T, drops []drop) {
+func (w *network) cut(t testing.TB, drops []drop) {
 	t.Helper()
 	for _, m := range w.Nodes {
 		var rules strings.Builder
@@ -178,7 +178,7 @@ func (w *network) cut(t *testing.T, drops []drop) {
 }
 
 // heal ends every cut.
-func (w *network) heal(t *testing.T) {
+func (w *network) heal(t testing.TB) {
 	t.Helper()
 	w.cut(t, nil)
 	for _, k := range w.links {

@@ -36,7 +36,7 @@ type link struct {
 	changed             chan struct{} // closed at a change, and replaced
 	there, back, jitter time.Duration
 	rate                int // bytes a second in each direction of each connection; 0: no limit
-	cuts                []linkCut
+	cuts                []*linkCut
 	conns               map[*linkConn]struct{}
 }
 
@@ -80,9 +80,13 @@ func (l *link) delay(there, back, jitter time.Duration) {
 // limit sets how many bytes a second each direction of a connection carries; 0 is no limit.
 func (l *link) limit(rate int) { l.change(func() { l.rate = rate }) }
 
-// cut holds back a protocol ("" is all) in the directions given, until heal.
-func (l *link) cut(protocol string, there, back bool) {
-	l.change(func() { l.cuts = append(l.cuts, linkCut{protocol, there, back}) })
+// cut holds back a protocol ("" is all) in the directions given, until undo or heal.
+func (l *link) cut(protocol string, there, back bool) (undo func()) {
+	c := &linkCut{protocol, there, back}
+	l.change(func() { l.cuts = append(l.cuts, c) })
+	return func() {
+		l.change(func() { l.cuts = slices.DeleteFunc(l.cuts, func(other *linkCut) bool { return other == c }) })
+	}
 }
 
 // heal ends every cut; delay and rate stay.
@@ -121,7 +125,7 @@ func (l *link) change(how func()) {
 func (l *link) holds(protocol string, there bool) (held, ended bool, changed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	held = slices.ContainsFunc(l.cuts, func(c linkCut) bool {
+	held = slices.ContainsFunc(l.cuts, func(c *linkCut) bool {
 		return (c.protocol == "" || c.protocol == protocol) && (there && c.there || !there && c.back)
 	})
 	return held, l.ended, l.changed
