@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -22,7 +21,7 @@ func TestFullDisk(t *testing.T) {
 	need(t, "mount")
 	c := newCluster(t, 3)
 	small := c.Nodes[1]
-	smallDisk(t, small.Data, 96)
+	newDisk(t, small.Data, 96, "")
 	c.startAll(t)
 	c.awaitReady(t, c.Nodes...)
 	l := startLoad(t, c, 4, 50)
@@ -67,30 +66,6 @@ func endsForWantOfSpace(t testing.TB, m *member) {
 			t.Errorf("its last words are %q, want %q among them", last, want)
 		}
 	}
-}
-
-// smallDisk makes a file system of so many MiB in a file and mounts it at dir.
-func smallDisk(t testing.TB, dir string, mib int) {
-	t.Helper()
-	image := dir + ".img"
-	f, err := os.Create(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(f.Truncate(int64(mib)<<20), f.Close(), os.MkdirAll(dir, 0o700)); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("mkfs.ext4", "-q", "-m", "0", image).CombinedOutput(); err != nil {
-		t.Fatalf("mkfs.ext4: %v: %s", err, out)
-	}
-	if out, err := exec.Command("mount", "-o", "loop", image, dir).CombinedOutput(); err != nil {
-		t.Fatalf("mount: %v: %s", err, out)
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
-			t.Errorf("umount %s: %v: %s", dir, err, out)
-		}
-	})
 }
 
 // fill writes a file until the disk is full.

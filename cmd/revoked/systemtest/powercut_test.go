@@ -1,0 +1,181 @@
+//go:build system
+
+package systemtest
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Power cuts at random instants under load, at one node, at two of three with the third away, and at all:
+// what was acknowledged is there afterwards, also where only those that were cut can know it. The
+// disks lose what was not synced; REVOKED_CUTS says how many cuts.
+func TestPowerCuts(t *testing.T) {
+	needRoot(t, "file systems of the test's own")
+	need(t, "mkfs.ext4")
+	cuts := number(t, "REVOKED_CUTS", 18)
+	c := newCluster(t, 3)
+	disks := map[*member]*disk{}
+	for _, m := range c.Nodes {
+		disks[m] = newDisk(t, m.Data, 128, "commit=600", "-J", "size=4")
+	}
+	checkUnsyncedIsLost(t, disks[c.Nodes[0]])
+	c.startAll(t)
+	c.awaitReady(t, c.Nodes...)
+	l := startLoad(t, c, 6, 40)
+	for i := range cuts {
+		awaitWrites(t, l, 20)
+		<-time.After(rand.N(300 * time.Millisecond))
+		order := rand.Perm(3)
+		victims, away := []*member{}, []*member{}
+		for k, at := range order {
+			if k <= i%3 {
+				victims = append(victims, c.Nodes[at])
+			} else if i%3 == 1 {
+				away = append(away, c.Nodes[at])
+			}
+		}
+		cutPower(t, victims, away, disks)
+		for _, m := range victims {
+			c.start(t, m)
+		}
+		c.awaitReady(t, victims...)
+		l.probe(t, victims, 60)
+		for _, m := range away {
+			c.start(t, m)
+		}
+		c.awaitReady(t, c.Nodes...)
+		l.check(t)
+	}
+	l.halt()
+	c.awaitReady(t, c.Nodes...)
+	c.checkAgreement(t, c.Nodes...)
+	l.end(t, c.Nodes...)
+}
+
+// cutPower has the victims stand still, takes their disks as they are, kills them, and puts the disks in.
+// Who is away is killed meanwhile.
+func cutPower(t testing.TB, victims, away []*member, disks map[*member]*disk) {
+	t.Helper()
+	for _, m := range victims {
+		m.proc.signal(syscall.SIGSTOP)
+	}
+	for _, m := range victims {
+		await(t, m.ID+" to stand still", m.proc.standsStill) // a sync under way ends first
+	}
+	var all sync.WaitGroup
+	for _, m := range victims {
+		all.Go(func() { disks[m].take(t) })
+	}
+	all.Wait()
+	for _, m := range append(away, victims...) {
+		m.proc.kill()
+	}
+	for _, m := range victims {
+		disks[m].putTaken(t)
+	}
+}
+
+// standsStill is nil when every thread of the process is stopped.
+func (p *process) standsStill() error {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+	if err != nil || len(tasks) == 0 {
+		return fmt.Errorf("no threads: %w", err)
+	}
+	for _, name := range tasks {
+		stat, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if _, state, ok := strings.Cut(string(stat), ") "); err != nil || !ok || state[0] != 'T' {
+			return fmt.Errorf("%s: %s %w", name, stat, err)
+		}
+	}
+	return nil
+}
+
+// A disk is a file system of the test's own in a file.
+type disk struct{ image, dir string }
+
+// newDisk makes a file system of so many MiB in a file and mounts it at dir until the end of the test.
+func newDisk(t testing.TB, dir string, mib int, options string, mkfs ...string) *disk {
+	t.Helper()
+	d := &disk{image: dir + ".img", dir: dir}
+	f, err := os.Create(d.image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(int64(mib)<<20), f.Close(), os.MkdirAll(dir, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "mkfs.ext4", append(append([]string{"-q", "-m", "0"}, mkfs...), d.image)...)
+	d.mount(t, options)
+	t.Cleanup(func() { command(t, "umount", dir) })
+	return d
+}
+
+func (d *disk) mount(t testing.TB, options string) {
+	t.Helper()
+	command(t, "mount", "-o", strings.TrimSuffix("loop,"+options, ","), d.image, d.dir)
+}
+
+// take copies the disk as it is at this moment: without what waits in the file system's memory.
+func (d *disk) take(t testing.TB) { command(t, "cp", d.image, d.image+".taken") }
+
+// putTaken puts the copy in the place of the disk.
+func (d *disk) putTaken(t testing.TB) {
+	t.Helper()
+	command(t, "umount", d.dir)
+	if err := os.Rename(d.image+".taken", d.image); err != nil {
+		t.Fatal(err)
+	}
+	d.mount(t, "commit=600")
+}
+
+func command(t testing.TB, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Errorf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
+	}
+}
+
+// checkUnsyncedIsLost holds the harness to what it claims.
+func checkUnsyncedIsLost(t *testing.T, d *disk) {
+	t.Helper()
+	write := func(name string, sync bool) {
+		f, err := os.Create(filepath.Join(d.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = f.WriteString("text")
+		if sync {
+			err = errors.Join(err, f.Sync())
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("synced", true)
+	write("not-synced", false)
+	d.take(t)
+	d.putTaken(t)
+	if text, err := os.ReadFile(filepath.Join(d.dir, "synced")); err != nil || string(text) != "text" {
+		t.Fatalf("what was synced before a cut is %q (%v)", text, err)
+	}
+	if _, err := os.Stat(filepath.Join(d.dir, "not-synced")); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("what was not synced survives a cut (%v): these cuts prove nothing", err)
+	}
+	if err := os.Remove(filepath.Join(d.dir, "synced")); err != nil {
+		t.Fatal(err)
+	}
+}
