@@ -68,6 +68,12 @@ func (n *Node) lead(ctx context.Context) {
 	n.stamps.reset(n.fsm.Stamp())
 	n.stamps.setVoters(voterIDs(conf))
 	n.peers.lead(time.Now(), conf)
+	inner, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	w := newWatchdog(n)
+	wg.Go(func() { w.run(inner) })
 	epoch, ok := n.openTerm(ctx, term)
 	for ; ok && n.raft.CurrentTerm() != term; epoch, ok = n.openTerm(ctx, term) {
 		term = n.raft.CurrentTerm() // the notification was late: another term of this node has begun
@@ -88,10 +94,8 @@ func (n *Node) lead(ctx context.Context) {
 	defer n.leaderChange.announce()
 	defer n.proposer.Store(nil)
 
-	inner, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
 	wg.Go(func() { n.leases.expire(inner) })
-	wg.Go(func() { n.leaseSelf(inner, p) })
+	wg.Go(func() { n.leaseSelf(inner, p, w) })
 	voters := n.startAutopilot(inner)
 	go func() { // the bootstrap and the chores need the proposer's reports and clocks, not its queue
 		n.found(inner)

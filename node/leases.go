@@ -380,28 +380,20 @@ func (l *leases) leftOf(id raft.ServerID) time.Duration {
 // renewEvery is the pace of the asks.
 func (n *Node) renewEvery() time.Duration { return n.Settings().LeaseDuration / 4 }
 
-// leaseSelf keeps the leader's own lease: it reads by the same path as everybody. Ticks that do not
-// commit also show a log disk that hangs: then somebody else must lead.
-func (n *Node) leaseSelf(ctx context.Context, p *proposer) {
+// leaseSelf keeps the leader's own lease: it reads by the same path as everybody. Its ticks also show
+// that entries commit.
+func (n *Node) leaseSelf(ctx context.Context, p *proposer, w *watchdog) {
 	n.leases.adopt(p.term)
-	last := time.Now()
 	for ctx.Err() == nil {
 		a := n.leases.ask()
 		a.applied = n.fsm.Applied()
 		g, reason := n.leases.serve(ctx, p, a)
 		if reason == admitted {
 			n.leases.take(g)
-			last = time.Now()
+			w.feed()
 		} else if ctx.Err() == nil {
 			n.leases.refused(string(reason))
 			n.metrics.leaseRefusals.WithLabelValues(string(reason)).Inc()
-		}
-		if stalled := time.Since(last); stalled > 2*n.Settings().LeaseDuration && ctx.Err() == nil {
-			n.log.Error("entries do not commit: handing leadership over", "for", stalled)
-			if err := n.transferAway(); err != nil && stalled > 10*n.Settings().LeaseDuration {
-				n.fatal(fmt.Errorf("entries do not commit for %v and nobody else can lead: %w", stalled, err))
-				return
-			}
 		}
 		n.pause(ctx, n.renewEvery())
 	}

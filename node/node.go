@@ -258,6 +258,15 @@ func (n *Node) fatal(err error) {
 	n.finish(err)
 }
 
+// crash ends the process at once where nothing can be stopped in order any more.
+func (n *Node) crash(err error) {
+	n.log.Error("this node must end", "error", err)
+	if n.cfg.Crash != nil {
+		n.cfg.Crash(err)
+	}
+	n.finish(err)
+}
+
 // stateFailed is fatal for the state machine.
 func (n *Node) stateFailed(err error) { n.fatal(n.stateError(err)) }
 
