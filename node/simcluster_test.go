@@ -40,11 +40,14 @@ type sim struct {
 
 // A simNode is a node through its lives.
 type simNode struct {
-	s                *sim
-	k                int
-	id               string
-	addr             string
-	certs            *transport.Certs
+	s     *sim
+	k     int
+	id    string
+	addr  string
+	certs *transport.Certs
+	// timeout is that of Raft. One node of some clusters has a long one: it stands for a process whose
+	// timers run late, which learns of its deposition by messages only.
+	timeout          time.Duration
 	disk             *simDisk
 	clock            *simClock
 	lives, instances int
@@ -125,6 +128,10 @@ func (s *sim) add() *simNode {
 	m := &simNode{s: s, k: k, id: fmt.Sprintf("n%d", k+1), addr: fmt.Sprintf("10.0.0.%d:7000", k+1)}
 	m.clock = &simClock{base: s.began, boot: instant(time.Hour) * instant(1+k), rate: 1 + rateBound*float64(s.intn(3)-1)}
 	m.certs = s.issue(m)
+	m.timeout = 500 * time.Millisecond
+	if k == int(s.seed%7) {
+		m.timeout = 4 * time.Second
+	}
 	s.nodes = append(s.nodes, m)
 	return m
 }
@@ -172,7 +179,7 @@ func (m *simNode) start(fresh bool) {
 	conf := Config{
 		NodeID: m.id, Region: "r", DataDir: dir, API: "https://" + m.id, Version: "sim",
 		Listener: l.host, Certs: m.certs, BootstrapClients: simClients,
-		HeartbeatTimeout: 500 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond, StableTime: 500 * time.Millisecond,
+		HeartbeatTimeout: m.timeout, ElectionTimeout: m.timeout, StableTime: 500 * time.Millisecond,
 		RequestTimeout: 5 * time.Second,
 		CacheSize:      1 << 20, StoreCacheSize: 1 << 20,
 		Log: slog.New(&simLogHandler{o: s.o, node: m.id}), Now: m.clock.Wall, BootClock: m.clock.Boot,

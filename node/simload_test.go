@@ -196,11 +196,7 @@ func (s *sim) revokeAt(ctx context.Context, l *simLife, g *simGrant, token revok
 	o.mu.Unlock()
 	o.count.add("calls: revoke")
 	// What an answer rests on: an active one that comes now is wrong, whoever gives it.
-	for _, m := range s.nodes {
-		if x := m.now(); x != nil && x.frozen.Load() == nil {
-			s.ask(ctx, x, g, token)
-		}
-	}
+	s.askAll(ctx, g, token)
 	return true
 }
 
@@ -218,6 +214,34 @@ func (c *simCaller) burst(ctx context.Context) {
 			c.s.wg.Go(func() { c.s.revokeAt(ctx, l, g, token) })
 		}
 		pause(ctx, 5*time.Millisecond)
+	}
+}
+
+// live is a grant that should be active, if there is one: the answers for it are the ones that can be wrong.
+func (o *simOracle) live(n int) *simGrant {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := len(o.grants) - 1 - n; i >= max(0, len(o.grants)-40); i-- {
+		if g := o.grants[i]; g.known != 0 && g.revoked == 0 {
+			return g
+		}
+	}
+	return nil
+}
+
+// insist asks one node again and again, at it or on its way out of a lease, until it has failed to
+// answer a few times.
+func (s *sim) insist(ctx context.Context, l *simLife, d time.Duration) {
+	refused := 0
+	for end := time.Now().Add(d); refused < 5 && time.Now().Before(end) && ctx.Err() == nil && !l.dead.Load(); pause(ctx, 20*time.Millisecond) {
+		if g := s.o.live(s.intn(5)); g != nil && l.frozen.Load() == nil {
+			if !l.n.leases.valid() {
+				refused++
+				s.wg.Go(func() { s.ask(ctx, l, g, g.access) })
+				continue
+			}
+			s.ask(ctx, l, g, g.access)
+		}
 	}
 }
 
@@ -239,21 +263,31 @@ func (c *simCaller) look(ctx context.Context) {
 	c.s.ask(ctx, l, g, token)
 }
 
+// everywhere asks all nodes at once. One without a lease may take long: whoever asks it does not wait.
 func (c *simCaller) everywhere(ctx context.Context, g *simGrant) {
-	for _, m := range c.s.nodes {
-		if l := m.now(); l != nil && l.frozen.Load() == nil {
-			token := g.access
-			if c.s.o.known(g) && c.rng.IntN(2) == 0 {
-				token = g.refresh
-			}
-			c.s.ask(ctx, l, g, token)
+	token := g.access
+	if c.s.o.known(g) && c.rng.IntN(2) == 0 {
+		token = g.refresh
+	}
+	c.s.askAll(ctx, g, token)
+}
+
+func (s *sim) askAll(ctx context.Context, g *simGrant, token revoked.Digest) {
+	for _, m := range s.nodes {
+		l := m.now()
+		switch {
+		case l == nil || l.frozen.Load() != nil:
+		case l.n.leases.valid():
+			s.ask(ctx, l, g, token)
+		default:
+			s.wg.Go(func() { s.ask(ctx, l, g, token) })
 		}
 	}
 }
 
 // ask makes one introspection.
 func (s *sim) ask(ctx context.Context, l *simLife, g *simGrant, token revoked.Digest) {
-	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	start := s.o.seq.Add(1)
 	st, err := l.n.Status(ctx, token)

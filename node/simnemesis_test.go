@@ -41,6 +41,8 @@ var simFaults = []struct {
 	{3, "clock jump", (*simNemesis).jump},
 	{3, "restart in order", (*simNemesis).restart},
 	{6, "late answers", (*simNemesis).late},
+	{5, "slow node", (*simNemesis).slowNode},
+	{2, "another lease", (*simNemesis).settings},
 	{6, "replays", (*simNemesis).replay},
 }
 
@@ -195,6 +197,13 @@ func (m *simNemesis) isolate(n *simNode) {
 		}
 	}
 	d := m.span(100*time.Millisecond, 7*time.Second)
+	if l := n.now(); l != nil {
+		m.s.wg.Go(func() { m.s.insist(m.ctx, l, 4*time.Second) })
+		if l.n.raft.State() == raft.Leader && m.intn(2) == 0 { // it hears late that it was deposed
+			l.raft.slow.Store(int64(m.span(10*time.Millisecond, 300*time.Millisecond)))
+			m.later(d+2*time.Second, func() { l.raft.slow.Store(0) })
+		}
+	}
 	m.told("cut %s, in %v, out %v, some %v, for %v", n.id, in, out, some, d)
 	m.later(d, func() {
 		for _, heal := range heals {
@@ -223,6 +232,11 @@ func (m *simNemesis) hold(n *simNode) {
 	m.count("freezes")
 	ch := make(chan struct{})
 	l.frozen.Store(&ch)
+	for range 2 { // their answers stop between the copy and the lease, and go on first of all
+		if g := m.s.o.live(m.intn(3)); g != nil {
+			m.s.wg.Go(func() { m.s.ask(m.ctx, l, g, g.access) })
+		}
+	}
 	thaw, open := m.s.net.freeze(l.host), l.gate.close()
 	m.later(d, func() {
 		l.frozen.Store(nil)
@@ -239,6 +253,51 @@ func (m *simNemesis) slow() {
 	m.count("slow links")
 	m.s.net.slow(a.k, b.k, d)
 	m.later(m.span(time.Second, 8*time.Second), func() { m.s.net.slow(a.k, b.k, 0) })
+}
+
+// slowNode makes all links of a node so slow that its leases come late or not at all, while calls get
+// through.
+func (m *simNemesis) slowNode() {
+	n := m.node()
+	d := m.span(100*time.Millisecond, 1500*time.Millisecond)
+	set := func(d time.Duration) {
+		for _, o := range m.s.nodes {
+			if o != n {
+				m.s.net.slow(n.k, o.k, d)
+				m.s.net.slow(o.k, n.k, d)
+			}
+		}
+	}
+	m.count("slow nodes")
+	m.told("slow %s by %v", n.id, d)
+	set(d)
+	if l := n.now(); l != nil {
+		m.s.wg.Go(func() {
+			for range 60 {
+				pause(m.ctx, 50*time.Millisecond)
+				if g := m.s.o.live(m.s.intn(3)); g != nil && !l.dead.Load() && l.frozen.Load() == nil {
+					m.s.wg.Go(func() { m.s.ask(m.ctx, l, g, g.access) })
+				}
+			}
+		})
+	}
+	m.later(m.span(3*time.Second, 8*time.Second), func() { set(0) })
+}
+
+// settings changes the length of the leases.
+func (m *simNemesis) settings() {
+	l := m.node().now()
+	if l == nil {
+		return
+	}
+	m.s.wg.Go(func() {
+		st := l.n.Settings()
+		st.LeaseDuration = m.span(time.Second, 3*time.Second)
+		if _, index, err := l.n.UpdateSettings(m.ctx, l.actor("admin"), st); err == nil && !l.dead.Load() {
+			m.s.o.acknowledgedAt(index)
+			m.count("changes of the lease's length")
+		}
+	})
 }
 
 func (m *simNemesis) stall() {
@@ -299,6 +358,7 @@ func (m *simNemesis) remove() {
 		return
 	}
 	m.s.wg.Go(func() {
+		m.delay(n)
 		_, err := by.n.Remove(m.ctx, n.id, false, "")
 		m.told("remove %s: %v", n.id, err)
 		if err != nil || by.dead.Load() {
@@ -312,6 +372,31 @@ func (m *simNemesis) remove() {
 		n.crash(false)
 		pause(m.ctx, m.span(100*time.Millisecond, 2*time.Second))
 		m.revive(n)
+		m.delay(n)
+	})
+}
+
+// delay makes acknowledgements wait for a while: a holder other than n is frozen under a stream of
+// revocations.
+func (m *simNemesis) delay(n *simNode) {
+	var far *simNode
+	for _, o := range m.s.nodes {
+		if l := o.now(); o != n && l != nil && l.n.raft.State() != raft.Leader {
+			far = o
+		}
+	}
+	if far == nil {
+		return
+	}
+	m.hold(far)
+	m.s.wg.Go(func() {
+		for range 20 {
+			pause(m.ctx, 100*time.Millisecond)
+			l, g := m.node().now(), m.s.o.live(m.intn(4))
+			if l != nil && g != nil && l.frozen.Load() == nil {
+				m.s.wg.Go(func() { m.s.revokeAt(m.ctx, l, g, g.access) })
+			}
+		}
 	})
 }
 
@@ -359,6 +444,12 @@ func (m *simNemesis) replay() {
 		return
 	}
 	l.raft.faults(0.2, 0)
+	m.s.wg.Go(func() {
+		for range 10 {
+			pause(m.ctx, m.span(50*time.Millisecond, 500*time.Millisecond))
+			m.s.repeat(m.ctx)
+		}
+	})
 	m.later(m.span(time.Second, 6*time.Second), func() {
 		l.raft.faults(0, 0)
 		m.s.o.count.plus("nemesis: requests of Raft repeated", int(l.raft.replays.Swap(0)))

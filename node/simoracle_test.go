@@ -49,6 +49,8 @@ type simOracle struct {
 	instances map[raft.ServerID]*simInstance
 	lives     map[*simLife]bool
 
+	reports, asks, grantsSent []traceEvent // the newest, to be repeated
+
 	tables    map[uint64]*simTable
 	maxOpened uint64
 	openedBy  raft.ServerID

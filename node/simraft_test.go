@@ -26,9 +26,9 @@ type simRaft struct {
 	past   []any // requests that came, to be repeated
 	replay float64
 	late   float64
-	told   func(what string)
 
 	lateAnswers, replays atomic.Int64
+	slow                 atomic.Int64 // how long each request waits for the main loop
 }
 
 // simCloser is what a node asks of Raft's transport.
@@ -65,6 +65,9 @@ func (s *simRaft) pump() {
 	for {
 		select {
 		case rpc := <-s.Transport.Consumer():
+			if d := s.slow.Load(); d > 0 {
+				time.Sleep(time.Duration(d))
+			}
 			s.pass(rpc)
 		case <-s.stop:
 			return
