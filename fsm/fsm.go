@@ -54,6 +54,7 @@ type FSM struct {
 	frozen   atomic.Uint64                                   // checkpoints so far
 	covers   func(g *revoked.Grant, tok *revoked.Token) bool // cutOff, made once
 	gen      int                                             // number of the newest generation directory; Restore's alone
+	scratch  scratch                                         // of the last tx, for the next
 
 	// mu guards which store is current, and memory. Apply alone changes them, holding it for as long
 	// as that takes in memory.

@@ -58,6 +58,10 @@ func (t *tx) deleteGrant(who *revoked.Client, m *DeleteGrant) Result {
 // endGrant sets the one flag that ends a grant, and makes its inline tokens stubs. The others are dead
 // by the flag; Reap removes their rows.
 func (t *tx) endGrant(g *grantRow, row []byte, rev revoked.Revocation) {
+	if t.dry { // it would change the state: that is all a dry one has to tell
+		t.dirty = true
+		return
+	}
 	g.Revoked = &rev
 	t.Grants--
 	ev := revoked.Event{
@@ -77,7 +81,12 @@ func (t *tx) endGrant(g *grantRow, row []byte, rev revoked.Revocation) {
 		t.put(key, t.get(key), []byte{})
 		t.reaps++
 	}
-	t.putGrant(row, g, t.revokedDue(&g.Grant))
+	// A queue entry that comes earlier stays where it is, and Expire moves it then: two writes less now.
+	due := t.revokedDue(&g.Grant)
+	if g.Due != 0 {
+		due = min(due, g.Due)
+	}
+	t.putGrant(row, g, due)
 }
 
 // goneEvent tells the feed of tokens that were dead when they were registered.

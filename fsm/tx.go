@@ -18,16 +18,14 @@ import (
 //
 // A dry tx writes nothing: it tells whether an operation would.
 type tx struct {
-	f      *FSM
-	s      *store
-	dry    bool
-	it     *pebble.Iterator
-	writes []write
-	arena  []byte // holds the keys of writes
-	size   int    // of the writes, in bytes
-	cells  map[string][]byte
-	err    error
-	dirty  bool
+	f     *FSM
+	s     *store
+	dry   bool
+	it    *pebble.Iterator
+	size  int // of the writes, in bytes
+	err   error
+	dirty bool
+	scratch
 
 	applied // as of the entry in hand
 	mem     *memory
@@ -47,11 +45,41 @@ type tx struct {
 	points        []hashPoint
 	tokensChanged []revoked.Digest
 	grantsChanged []string
-	keyBuf        []byte
 }
 
+// newTx begins a tx. Of those that are not dry there is one at a time.
 func (f *FSM) newTx(s *store, mem *memory, dry bool) *tx {
-	return &tx{f: f, s: s, mem: mem, dry: dry, applied: mem.applied, queueLow: mem.queueFloor, cells: map[string][]byte{}}
+	t := &tx{f: f, s: s, mem: mem, dry: dry, applied: mem.applied, queueLow: mem.queueFloor}
+	if !dry {
+		t.scratch = f.scratch.again()
+	}
+	return t
+}
+
+// A scratch is the memory that a tx works in. One tx after the other uses it: nothing of it is held
+// after the commit.
+type scratch struct {
+	writes []write
+	cells  map[string][]byte // rows as the tx sees them
+	arena  []byte            // holds keys and rows
+	keyBuf []byte
+	rowBuf []byte
+}
+
+// Bounds of what is used again.
+const (
+	arenaKept  = 1 << 20
+	writesKept = 16 << 10
+)
+
+// again returns the scratch for another tx.
+func (s *scratch) again() scratch {
+	if s.cells == nil || len(s.writes) > writesKept || cap(s.arena) > arenaKept {
+		return scratch{cells: map[string][]byte{}}
+	}
+	clear(s.cells)
+	clear(s.writes)
+	return scratch{writes: s.writes[:0], cells: s.cells, arena: s.arena[:0], keyBuf: s.keyBuf[:0], rowBuf: s.rowBuf[:0]}
 }
 
 func (t *tx) fail(err error) {
@@ -143,6 +171,9 @@ func (t *tx) put(key, old, val []byte) {
 		t.State.remove(key, old)
 	}
 	t.State.add(key, val)
+	if t.dry {
+		return
+	}
 	t.cells[string(key)] = val
 	t.set(key, val)
 }
@@ -154,6 +185,9 @@ func (t *tx) del(key, old []byte) {
 	}
 	t.dirty = true
 	t.State.remove(key, old)
+	if t.dry {
+		return
+	}
 	t.cells[string(key)] = nil
 	t.unset(key)
 }
@@ -179,13 +213,13 @@ type write struct {
 	gone     bool
 }
 
-// keep copies a key into memory that lives as long as the tx.
-func (t *tx) keep(key []byte) []byte {
-	if cap(t.arena)-len(t.arena) < len(key) {
-		t.arena = make([]byte, 0, max(min(64<<10, max(1<<10, 2*cap(t.arena))), len(key)))
+// keep copies a key or a row into memory that lives as long as the tx.
+func (t *tx) keep(b []byte) []byte {
+	if cap(t.arena)-len(t.arena) < len(b) {
+		t.arena = make([]byte, 0, max(1<<10, min(2*cap(t.arena), arenaKept), len(b)))
 	}
 	n := len(t.arena)
-	t.arena = append(t.arena, key...)
+	t.arena = append(t.arena, b...)
 	return t.arena[n:len(t.arena):len(t.arena)]
 }
 
@@ -234,7 +268,8 @@ func (t *tx) requeue(row []byte, old, due revoked.Time) {
 }
 
 func (t *tx) token(d revoked.Digest) (tok revoked.Token, row []byte) {
-	row = t.get(tokenKey(nil, d))
+	t.keyBuf = tokenKey(t.keyBuf[:0], d)
+	row = t.get(t.keyBuf)
 	if row == nil {
 		return tok, nil
 	}
@@ -246,12 +281,15 @@ func (t *tx) token(d revoked.Digest) (tok revoked.Token, row []byte) {
 }
 
 func (t *tx) putToken(old []byte, tok *revoked.Token) {
-	t.put(tokenKey(nil, tok.Digest), old, appendToken(make([]byte, 0, 160), tok))
+	t.keyBuf = tokenKey(t.keyBuf[:0], tok.Digest)
+	t.rowBuf = appendToken(t.rowBuf[:0], tok)
+	t.put(t.keyBuf, old, t.keep(t.rowBuf))
 	t.tokensChanged = append(t.tokensChanged, tok.Digest)
 }
 
 func (t *tx) grant(id string) (g grantRow, row []byte) {
-	row = t.get(grantKey(nil, id))
+	t.keyBuf = grantKey(t.keyBuf[:0], id)
+	row = t.get(t.keyBuf)
 	if row == nil {
 		return g, nil
 	}
@@ -267,7 +305,8 @@ func (t *tx) putGrant(old []byte, g *grantRow, due revoked.Time) {
 	key := grantKey(nil, g.ID)
 	t.requeue(key, g.Due, due)
 	g.Due = due
-	t.put(key, old, appendGrant(make([]byte, 0, 160+32*len(g.Tokens)), g))
+	t.rowBuf = appendGrant(t.rowBuf[:0], g)
+	t.put(key, old, t.keep(t.rowBuf))
 	t.grantsChanged = append(t.grantsChanged, g.ID)
 }
 
@@ -405,7 +444,9 @@ func (t *tx) putCutoff(c *cutoffRow, drop bool) {
 
 func (t *tx) event(e revoked.Event) {
 	e.Index, e.Time = t.Index, t.Stamp
-	t.put(eventKey(nil, t.Index, t.seq), nil, appendEvent(nil, &e))
+	t.keyBuf = eventKey(t.keyBuf[:0], t.Index, t.seq)
+	t.rowBuf = appendEvent(t.rowBuf[:0], &e)
+	t.put(t.keyBuf, nil, t.keep(t.rowBuf))
 	t.seq++
 	t.Events++
 }
@@ -413,6 +454,7 @@ func (t *tx) event(e revoked.Event) {
 // commit writes everything and publishes it: rows, then memory, then Changes, then the applied index.
 func (t *tx) commit() {
 	t.close()
+	defer func() { t.f.scratch = t.scratch }()
 	if t.err == nil {
 		t.set([]byte{famApplied}, t.applied.append(nil))
 	}

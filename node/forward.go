@@ -13,20 +13,36 @@ import (
 	"revoked/transport"
 )
 
-const callsAhead = 6 // forwarded batches in flight at once
+// Forwarded batches in flight at once. Those that must be final wait for the commit and for every member:
+// with few in flight the next ones gather meanwhile, and the leader has fewer calls to answer.
+const (
+	plainAhead = 6
+	finalAhead = 3
+)
 
 // A forwarder brings the submissions of a node that does not lead to the leader: one hop, all that
 // waits in one call. The receiving node never forwards again.
+//
+// What must be final goes in calls of its own, for it waits for more than the commit, and must not
+// hold up the rest.
 type forwarder struct {
-	n      *Node
+	n            *Node
+	plain, final forwardLane
+	wg           sync.WaitGroup
+}
+
+type forwardLane struct {
 	gather gatherer
 	queue  chan *submission
 	slots  chan struct{}
-	wg     sync.WaitGroup
+}
+
+func newForwardLane(ahead int) forwardLane {
+	return forwardLane{queue: make(chan *submission, maxQueue), slots: make(chan struct{}, ahead)}
 }
 
 func newForwarder(n *Node) *forwarder {
-	return &forwarder{n: n, queue: make(chan *submission, maxQueue), slots: make(chan struct{}, callsAhead)}
+	return &forwarder{n: n, plain: newForwardLane(plainAhead), final: newForwardLane(finalAhead)}
 }
 
 // submit queues s and waits. A caller that gives up leaves its submission to run its course.
@@ -34,10 +50,14 @@ func (f *forwarder) submit(ctx context.Context, s *submission) error {
 	if f.n.leaderAddress() == "" {
 		return fmt.Errorf("%w: none is known here", revoked.ErrNoLeader)
 	}
-	f.gather.enter(s)
-	defer f.gather.leave(s)
+	lane := &f.plain
+	if s.final {
+		lane = &f.final
+	}
+	lane.gather.enter(s)
+	defer lane.gather.leave(s)
 	select {
-	case f.queue <- s:
+	case lane.queue <- s:
 	default:
 		return fmt.Errorf("%w: %d calls wait to be forwarded", revoked.ErrOverloaded, maxQueue)
 	}
@@ -52,41 +72,27 @@ func (f *forwarder) submit(ctx context.Context, s *submission) error {
 }
 
 func (f *forwarder) run(ctx context.Context) {
-	defer f.wg.Wait()
+	f.wg.Go(func() { f.serve(ctx, &f.plain, false) })
+	f.wg.Go(func() { f.serve(ctx, &f.final, true) })
+	f.wg.Wait()
+}
+
+func (f *forwarder) serve(ctx context.Context, lane *forwardLane, final bool) {
 	for {
 		select {
-		case f.slots <- struct{}{}:
+		case lane.slots <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
-		b, ok := f.gather.next(ctx, f.queue, nil)
+		b, ok := lane.gather.next(ctx, lane.queue, nil)
 		if !ok {
 			return
 		}
 		f.wg.Go(func() {
-			f.send(ctx, b.subs)
-			<-f.slots
+			f.call(ctx, b.subs, final)
+			<-lane.slots
 		})
 	}
-}
-
-// send makes the calls of one batch: what must be final waits for more than the commit, so it goes
-// in a call of its own.
-func (f *forwarder) send(ctx context.Context, batch []*submission) {
-	var plain, final []*submission
-	for _, s := range batch {
-		if s.final {
-			final = append(final, s)
-		} else {
-			plain = append(plain, s)
-		}
-	}
-	if len(final) > 0 && len(plain) > 0 {
-		f.wg.Go(func() { f.call(ctx, final, true) })
-		f.call(ctx, plain, false)
-		return
-	}
-	f.call(ctx, batch, len(final) > 0)
 }
 
 func (f *forwarder) call(ctx context.Context, batch []*submission, final bool) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -11,18 +12,32 @@ import (
 	"revoked/internal/mutant"
 )
 
-// A safeTransport is Raft's own network transport without the two parts of it that are not safe:
+// A safeTransport is Raft's own network transport without the parts of it that are not safe:
 //
 //   - It ignores SetHeartbeatHandler, so that heartbeats go through Raft's main loop like everything
 //     else (hashicorp/raft#695). With the fast path a term is adopted behind the back of a leader that
 //     was just deposed, and the next write of one of its clients is stamped with that term.
 //   - It declines pipelining (hashicorp/raft#612): a follower whose disk stalls can wedge it for good.
+//   - It bounds the commit index of what a leader sends by what the message proves, see incoming.
 //
 // It embeds the concrete type: embedding the interface would lose RequestPreVote, and with it
 // pre-vote, without a word.
 type safeTransport struct {
 	*raft.NetworkTransport
 	stream *streamLayer
+
+	incoming chan raft.RPC
+	closed   chan struct{}
+	once     sync.Once
+}
+
+func newSafeTransport(cfg *raft.NetworkTransportConfig, stream *streamLayer) *safeTransport {
+	s := &safeTransport{
+		NetworkTransport: raft.NewNetworkTransportWithConfig(cfg), stream: stream,
+		incoming: make(chan raft.RPC), closed: make(chan struct{}),
+	}
+	go s.pass()
+	return s
 }
 
 var (
@@ -44,9 +59,72 @@ func (*safeTransport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (
 	return nil, raft.ErrPipelineReplicationNotSupported
 }
 
+// Consumer implements raft.Transport.
+func (s *safeTransport) Consumer() <-chan raft.RPC { return s.incoming }
+
+// pass hands what peers ask over to Raft, until Close.
+//
+// A leader tells that an entry is committed with the next entry, and Raft stores that one before it
+// looks at the commit index, so the apply would wait for a disk. A leader may as well send the commit
+// index in a message of its own first; that is what Raft is given here.
+func (s *safeTransport) pass() {
+	var told uint64 // the highest commit index that was brought forward; a hint
+	for {
+		var rpc raft.RPC
+		select {
+		case rpc = <-s.NetworkTransport.Consumer():
+		case <-s.closed:
+			return
+		}
+		if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+			boundCommit(req)
+			if first := commitAhead(req); first != nil && first.LeaderCommitIndex > told {
+				told = first.LeaderCommitIndex
+				s.hand(raft.RPC{Command: first, RespChan: make(chan raft.RPCResponse, 1)})
+			}
+		}
+		s.hand(rpc)
+	}
+}
+
+func (s *safeTransport) hand(rpc raft.RPC) {
+	select {
+	case s.incoming <- rpc:
+	case <-s.closed:
+	}
+}
+
+// boundCommit keeps the commit index of a message within what the message proves to be in the
+// follower's log: up to its last entry, or to the one before its first (Raft, figure 2: "min(leaderCommit,
+// index of last new entry)"). The library bounds it by the follower's own last index instead, which may
+// be the end of a tail that nobody has compared.
+func boundCommit(req *raft.AppendEntriesRequest) {
+	proven := req.PrevLogEntry
+	if n := len(req.Entries); n > 0 {
+		proven = req.Entries[n-1].Index
+	}
+	req.LeaderCommitIndex = min(req.LeaderCommitIndex, proven)
+}
+
+// commitAhead returns a message without entries that carries what of the commit index the one before
+// the first entry of req proves; nil when there is nothing to bring forward.
+func commitAhead(req *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
+	if len(req.Entries) == 0 {
+		return nil
+	}
+	first := *req
+	first.Entries = nil
+	boundCommit(&first)
+	if first.LeaderCommitIndex == 0 {
+		return nil
+	}
+	return &first
+}
+
 // Close ends Raft's part of the port, and its connections in both directions. Raft calls it when it
 // shuts down. The calls between nodes go on until Transport.Close.
 func (s *safeTransport) Close() error {
+	s.once.Do(func() { close(s.closed) })
 	err := s.NetworkTransport.Close()
 	s.CloseStreams()
 	s.stream.conns.closeWhere(func(c *conn) bool { return c.raft })

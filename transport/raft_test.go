@@ -183,3 +183,50 @@ func TestASnapshotPassesWhole(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// A message may prove less of a follower's log than the commit index it carries, and what it does
+// prove to be committed is applied before its entries are stored.
+func TestCommitIndexComesBoundedAndAhead(t *testing.T) {
+	entries := func(from, n uint64) (out []*raft.Log) {
+		for i := range n {
+			out = append(out, &raft.Log{Index: from + i, Term: 1})
+		}
+		return out
+	}
+	type message struct{ prev, entries, commit uint64 }
+	for _, tc := range []struct {
+		name string
+		sent []message
+		want []message
+	}{
+		{"a heartbeat", []message{{0, 0, 0}}, []message{{0, 0, 0}}},
+		{"the commit index alone", []message{{7, 0, 7}}, []message{{7, 0, 7}}},
+		{"behind what is proven", []message{{7, 0, 5}}, []message{{7, 0, 5}}},
+		{"beyond what is proven, no entries", []message{{7, 0, 9}}, []message{{7, 0, 7}}},
+		{"entries after a commit", []message{{7, 2, 7}}, []message{{7, 0, 7}, {7, 2, 7}}},
+		{"beyond what is proven, with entries", []message{{7, 2, 20}}, []message{{7, 0, 7}, {7, 2, 9}}},
+		{"the first entries of a log", []message{{0, 2, 2}}, []message{{0, 2, 2}}},
+		{"nothing committed yet", []message{{7, 2, 0}}, []message{{7, 2, 0}}},
+		{"brought forward once", []message{{7, 1, 7}, {7, 1, 7}}, []message{{7, 0, 7}, {7, 1, 7}, {7, 1, 7}}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a := newAuthority(t)
+			n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
+			served := serveRaft(t, n2)
+			for _, m := range tc.sent {
+				req := heartbeat(n1)
+				req.PrevLogEntry, req.PrevLogTerm, req.LeaderCommitIndex, req.Entries = m.prev, 1, m.commit, entries(m.prev+1, m.entries)
+				var resp raft.AppendEntriesResponse
+				if err := n1.Raft().AppendEntries("node2", transport.RaftAddress("node2", n2.addr), req, &resp); err != nil || !resp.Success {
+					t.Fatalf("got %v, %v, want success", resp, err)
+				}
+			}
+			for i, want := range tc.want {
+				got := (<-served).(*raft.AppendEntriesRequest)
+				if m := (message{got.PrevLogEntry, uint64(len(got.Entries)), got.LeaderCommitIndex}); m != want || got.Term != 1 || string(got.ID) != n1.name {
+					t.Errorf("message %d: got %+v, want %+v", i, got, want)
+				}
+			}
+		})
+	}
+}

@@ -65,16 +65,13 @@ func New(cfg Config) (*Transport, error) {
 		dial:     t.dial,
 		conns:    t.conns,
 	}
-	t.raft = &safeTransport{
-		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			Stream:          stream,
-			MaxPool:         cfg.MaxPool,
-			MaxRPCsInFlight: 1, // no pipelining, and said to the library too
-			Timeout:         cfg.RaftTimeout,
-			Logger:          RaftLog(t.log),
-		}),
-		stream: stream,
-	}
+	t.raft = newSafeTransport(&raft.NetworkTransportConfig{
+		Stream:          stream,
+		MaxPool:         cfg.MaxPool,
+		MaxRPCsInFlight: 1, // no pipelining, and said to the library too
+		Timeout:         cfg.RaftTimeout,
+		Logger:          RaftLog(t.log),
+	}, stream)
 	return t, nil
 }
 
