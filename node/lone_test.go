@@ -38,7 +38,7 @@ func newLoneNode(t *testing.T) *loneNode {
 	l.Node = &Node{
 		log: quiet(), self: "self", fsm: l.state.FSM, raft: &raft.Raft{}, ctx: ctx, peers: newPeers("self", time.Second),
 		cfg: Config{
-			RequestTimeout: longStop,
+			RequestTimeout: longStop, seams: seams{}.withDefaults(),
 			BootClock:      func() instant { return instant(l.boot.Load()) },
 			Now: func() time.Time {
 				return time.UnixMicro(int64(stateStart)).Add(time.Duration(l.boot.Load() - int64(base)))
