@@ -37,9 +37,7 @@ func (a *API) around(next echo.HandlerFunc) echo.HandlerFunc {
 			a.finish(ex, start)
 		}()
 		h := ex.Response().Header()
-		h["Cache-Control"] = []string{"no-store"}
-		h["Pragma"] = []string{"no-cache"}
-		h["X-Content-Type-Options"] = []string{"nosniff"}
+		h["Cache-Control"], h["Pragma"], h["X-Content-Type-Options"] = noStore, noCache, noSniff
 		if len(a.cfg.CORSOrigins) > 0 && a.cors(ex) {
 			return nil
 		}
@@ -56,6 +54,14 @@ func (a *API) around(next echo.HandlerFunc) echo.HandlerFunc {
 		return nil
 	}
 }
+
+// Values of headers, shared by all answers: nobody writes into them.
+var (
+	noStore  = []string{"no-store"}
+	noCache  = []string{"no-cache"}
+	noSniff  = []string{"nosniff"}
+	jsonType = []string{typeJSON}
+)
 
 // refuseTransport answers what came over a transport that is not allowed. It has answered when the
 // response is committed.
@@ -153,8 +159,7 @@ func (a *API) finish(ex *exchange, start time.Time) {
 			ex.outcome = "refused"
 		}
 	}
-	a.metrics.requests.WithLabelValues(route, statusText(status), ex.outcome).Inc()
-	a.metrics.duration.WithLabelValues(route).Observe(took.Seconds())
+	a.metrics.requests.add(route, status, ex.outcome, took)
 	r := ex.Request()
 	level := slog.LevelInfo
 	switch {
@@ -199,17 +204,6 @@ func (a *API) route(ex *exchange) string {
 		return p
 	}
 	return "none"
-}
-
-// statusText avoids an allocation for the statuses that are frequent.
-func statusText(status int) string {
-	switch status {
-	case http.StatusOK:
-		return "200"
-	case http.StatusServiceUnavailable:
-		return "503"
-	}
-	return strconv.Itoa(status)
 }
 
 // clip makes a name that came from outside fit for a log line: short, and without control characters.

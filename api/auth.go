@@ -104,8 +104,9 @@ func (a *API) verifyOne(ctx context.Context, cr *credential, method string) (*re
 		a.secrets.decoy(cr.secret)
 		return nil, nil
 	}
-	suspect := a.failures.exhausted(cr.id, a.cfg.Now())
-	right, err := a.secrets.verify(ctx, client, cr.secret, a.cfg.Now(), suspect)
+	now := a.cfg.Now()
+	suspect := a.failures.exhausted(cr.id, now)
+	right, err := a.secrets.verify(ctx, client, cr.secret, now, suspect)
 	if err != nil {
 		if suspect { // waiting for a guess is not worth more than this
 			return nil, &throttledError{time.Second}

@@ -19,9 +19,10 @@ func decodeBasic(param string) []credential {
 	if len(param) > maxBasic {
 		return nil
 	}
-	b, err := base64.StdEncoding.DecodeString(param)
+	var room [256]byte // on the stack, for all but the longest
+	b, err := base64.StdEncoding.AppendDecode(room[:0], []byte(param))
 	if err != nil {
-		if b, err = base64.RawStdEncoding.DecodeString(param); err != nil {
+		if b, err = base64.RawStdEncoding.AppendDecode(room[:0], []byte(param)); err != nil {
 			return nil
 		}
 	}

@@ -72,5 +72,6 @@ func hasAny(c *revoked.Client, roles []revoked.Role) bool {
 
 // within returns the request's context, ended after the configured request timeout.
 func (a *API) within(c echo.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(c.Request().Context(), a.cfg.RequestTimeout)
+	d := &deadline{Context: c.Request().Context(), after: a.cfg.RequestTimeout}
+	return d, d.stop
 }

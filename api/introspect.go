@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -86,7 +87,7 @@ func (a *API) introspect(c echo.Context) error {
 	v := viewerOf(a.caller(c))
 	s, err := a.status(ctx, &v, revoked.DigestToken(string(q.values[paramToken])))
 	if err != nil {
-		a.metrics.introspections.WithLabelValues("error").Inc()
+		a.metrics.introspections["error"].Inc()
 		var t *throttledError
 		if errors.As(err, &t) {
 			c.Response().Header().Set("Retry-After", retrySeconds(t.after))
@@ -97,12 +98,12 @@ func (a *API) introspect(c echo.Context) error {
 	body := append(q.out[:0], inactive...)
 	if result == "active" {
 		if body, err = appendActive(q.out[:0], &s.Record); err != nil {
-			a.metrics.introspections.WithLabelValues("error").Inc()
+			a.metrics.introspections["error"].Inc()
 			return a.oauthFail(c, err)
 		}
 	}
 	q.out = body
-	a.metrics.introspections.WithLabelValues(result).Inc()
+	a.metrics.introspections[result].Inc()
 	ex := c.(*exchange)
 	ex.outcome, ex.quiet = result, true
 	return write(c, 200, typeJSON, body)
@@ -180,10 +181,18 @@ func appendMemberTime(b []byte, name string, t revoked.Time) []byte {
 	return strconv.AppendInt(b, t.Unix(), 10)
 }
 
+// plain holds the bytes that stand for themselves in a JSON string, in HTML too.
+var plain = func() (t [256]bool) {
+	for c := 0x20; c < 0x7f; c++ {
+		t[c] = !strings.ContainsRune(`"\<>&`, rune(c))
+	}
+	return t
+}()
+
 // appendText appends s as a JSON string.
 func appendText(b []byte, s string) []byte {
 	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+		if !plain[s[i]] {
 			quoted, err := json.Marshal(s)
 			if err != nil { // strings always marshal
 				return append(b, `""`...)

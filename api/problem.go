@@ -93,7 +93,11 @@ func statusHeaders(h http.Header, status int) {
 
 // write sends a whole body. HEAD gets the headers only (net/http drops the body).
 func write(c echo.Context, status int, contentType string, body []byte) error {
-	c.Response().Header()["Content-Type"] = []string{contentType}
+	value := jsonType
+	if contentType != typeJSON {
+		value = []string{contentType}
+	}
+	c.Response().Header()["Content-Type"] = value
 	c.Response().WriteHeader(status)
 	_, err := c.Response().Write(body)
 	return err

@@ -7,9 +7,13 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"revoked"
+	"revoked/node"
 	"revoked/node/nodetest"
 )
 
@@ -179,4 +183,43 @@ func TestGrowingFromOneToThreeAndBack(t *testing.T) {
 			t.Errorf("%s says active after the leave", m.ID)
 		}
 	}
+}
+
+func TestAQuestionOutlivesTheLeadershipThatItWasAskedUnder(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, c *node.Config) { c.RequestTimeout = nodetest.LongStop }})
+	asked := c.Leader()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var wg sync.WaitGroup
+	var answers atomic.Uint64
+	for range 8 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := asked.Node.Status(t.Context(), revoked.DigestToken("nobody's")); err != nil {
+					t.Errorf("a token that nobody knows: got %v, want an answer, from the next leader", err)
+					return
+				}
+				answers.Add(1)
+			}
+		})
+	}
+	more := func(n uint64) {
+		from := answers.Load()
+		c.Until("questions are answered", func() bool { return answers.Load() >= from+n || t.Failed() })
+	}
+	more(100)
+	for _, m := range c.Members {
+		if m != asked {
+			m.Stop()
+		}
+	}
+	c.Until("the leader gives up", func() bool { return asked.Node.NodeStatus(t.Context()).State != "leader" })
+	for _, m := range c.Members {
+		if m != asked {
+			m.Start()
+		}
+	}
+	more(100)
+	stop()
+	wg.Wait()
 }

@@ -58,13 +58,14 @@ func (l *leases) mark() uint64 { return l.run.Load() }
 // covers reports whether this node may answer from what it has read of its own copy since mark. Call
 // it after the copy was read.
 func (l *leases) covers(mark uint64) bool {
+	now := l.now() // outside of the lock: it may be a system call
+	skew := l.skew(now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if mutant.On(mutant.TimerFlag) {
 		return !l.lost // as watch saw it last
 	}
-	now := l.now()
-	return l.holder.covers(now, l.skew(now), mark)
+	return l.holder.covers(now, skew, mark)
 }
 
 // left is how long this node may still answer from its own copy.
@@ -262,6 +263,7 @@ func (l *leases) proven(ctx context.Context, p *proposer) (index uint64, ok bool
 		return 0, l.n.raft.VerifyLeader().Error() == nil
 	}
 	s := newSubmission(nil, false)
+	s.lease = true
 	if p.submit(ctx, s) != nil || s.term != p.term {
 		return 0, false
 	}

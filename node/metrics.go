@@ -11,11 +11,14 @@ type metrics struct {
 	entryOps    prometheus.Histogram
 	forwarded   prometheus.Counter
 	proofs      *prometheus.CounterVec
-	local       *prometheus.CounterVec
+	lookups     lookups
 
 	leaseLosses   prometheus.Counter
 	leaseRefusals *prometheus.CounterVec
 }
+
+// lookups are counters of one family, found once: every introspection counts one.
+type lookups struct{ dead, leased, unknown, unleased prometheus.Counter }
 
 func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 	seconds := prometheus.ExponentialBuckets(0.0005, 2, 15)
@@ -30,8 +33,12 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 			Help: "Operations and proofs that this node asked of the leader."}),
 		proofs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "revoked_proofs_total",
 			Help: "Answers that had to be proven current, by outcome."}, []string{"outcome"}),
-		local: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "revoked_lookups_total",
-			Help: "Token look-ups in this node's own copy, by what it held."}, []string{"verdict"}),
+	}
+	verdicts := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "revoked_lookups_total",
+		Help: "Token look-ups in this node's own copy, by what it held."}, []string{"verdict"})
+	m.lookups = lookups{
+		dead: verdicts.WithLabelValues("dead"), leased: verdicts.WithLabelValues("leased"),
+		unknown: verdicts.WithLabelValues("unknown"), unleased: verdicts.WithLabelValues("unleased"),
 	}
 	m.leaseLosses = prometheus.NewCounter(prometheus.CounterOpts{Name: "revoked_lease_losses_total",
 		Help: "Times that this node lost its read lease."})
@@ -40,7 +47,7 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 	reg.MustRegister(m.leaseLosses, m.leaseRefusals,
 		gauge("revoked_lease_left_seconds", "How long this node may still answer from its own copy; 0 without a lease.",
 			func() float64 { return n.leases.left().Seconds() }))
-	reg.MustRegister(m.commit, m.propagation, m.entryOps, m.forwarded, m.proofs, m.local,
+	reg.MustRegister(m.commit, m.propagation, m.entryOps, m.forwarded, m.proofs, verdicts,
 		gauge("revoked_applied_index", "Log index that this node has applied.", func() float64 { return float64(n.fsm.Applied()) }),
 		gauge("revoked_commit_index", "Log index that this node knows to be committed.", func() float64 { return float64(n.raft.CommitIndex()) }),
 		gauge("revoked_term", "Raft term of this node.", func() float64 { return float64(n.raft.CurrentTerm()) }),

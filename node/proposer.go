@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -228,7 +229,7 @@ func (p *proposer) succeed(ctx context.Context, batch []*submission, out *fsm.Ou
 		}
 		s.finish(out.Index, nil)
 	}
-	if len(batch) > 0 && len(p.queue) == 0 && p.busy.Load() == 0 && !p.n.peers.alone() {
+	if slices.ContainsFunc(batch, func(s *submission) bool { return !s.lease }) && len(p.queue) == 0 && p.busy.Load() == 0 && !p.n.peers.alone() {
 		select {
 		case p.wanted <- struct{}{}:
 		default:

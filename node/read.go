@@ -35,16 +35,16 @@ func (n *Node) Status(ctx context.Context, d revoked.Digest) (revoked.Status, er
 	// that was in force without a break since before the record was read.
 	switch {
 	case st.Verdict == revoked.Dead:
-		n.metrics.local.WithLabelValues("dead").Inc()
+		n.metrics.lookups.dead.Inc()
 		return st, nil
 	case st.Verdict != revoked.Unknown && (early || n.leases.covers(mark)):
 		n.cfg.seams.trace(traceEvent{kind: traceLeased, node: n.self})
-		n.metrics.local.WithLabelValues("leased").Inc()
+		n.metrics.lookups.leased.Inc()
 		return st, nil
 	case st.Verdict == revoked.Unknown:
-		n.metrics.local.WithLabelValues("unknown").Inc()
+		n.metrics.lookups.unknown.Inc()
 	default:
-		n.metrics.local.WithLabelValues("unleased").Inc()
+		n.metrics.lookups.unleased.Inc()
 	}
 	if err := n.prove(ctx); err != nil {
 		n.metrics.proofs.WithLabelValues("failed").Inc()

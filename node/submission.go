@@ -20,6 +20,7 @@ import (
 type submission struct {
 	ops   []*fsm.Op
 	final bool // answer only when no node can still say "active" against it
+	lease bool // proves a lease: no follower waits until it has applied the entry
 	bytes int
 
 	settled []bool // by the leader: the op changes nothing, its result stands
@@ -61,7 +62,8 @@ func (s *submission) finish(index uint64, err error) {
 }
 
 // submit brings ops to whoever leads and waits for the outcome. Attempts that are known not to have
-// been proposed are repeated with the next leader until ctx ends.
+// been proposed are repeated with the next leader until ctx ends; so is a mere question, whatever
+// became of it: the leader may have died over it, and asking again changes nothing.
 //
 // Errors: ErrNoLeader (nothing was proposed), ErrOutcomeUnknown, ErrOverloaded, ErrClosed.
 func (n *Node) submit(ctx context.Context, ops []*fsm.Op, final bool) (*submission, error) {
@@ -74,7 +76,8 @@ func (n *Node) submit(ctx context.Context, ops []*fsm.Op, final bool) (*submissi
 		if err == nil {
 			return s, nil
 		}
-		if !errors.Is(err, revoked.ErrNoLeader) {
+		again := errors.Is(err, revoked.ErrNoLeader) || len(ops) == 0 && errors.Is(err, revoked.ErrOutcomeUnknown)
+		if !again {
 			return nil, err
 		}
 		select {
