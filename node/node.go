@@ -183,6 +183,7 @@ func (n *Node) openRaft() (err error) {
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	n.trans.HoldOutages(n.replicatesTo)
 	return nil
 }
 

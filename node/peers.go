@@ -8,6 +8,15 @@ import (
 	"github.com/hashicorp/raft"
 )
 
+// replicatesTo reports whether this node leads in term and has the server in its configuration.
+func (n *Node) replicatesTo(id raft.ServerID, term uint64) bool {
+	if n.raft.State() != raft.Leader || n.raft.CurrentTerm() != term {
+		return false
+	}
+	conf, err := n.configuration()
+	return err == nil && inConfiguration(conf, id)
+}
+
 // peers is what the leader knows of the other members by their reports. It is for operators, for
 // autopilot and for choosing a successor; what acknowledgements rest on is the lease table.
 // Time is an argument.

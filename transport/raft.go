@@ -24,7 +24,8 @@ import (
 // pre-vote, without a word.
 type safeTransport struct {
 	*raft.NetworkTransport
-	stream *streamLayer
+	stream  *streamLayer
+	outages outages
 
 	incoming chan raft.RPC
 	closed   chan struct{}
