@@ -39,7 +39,7 @@ func newLoneNode(t *testing.T) *loneNode {
 		log: quiet(), self: "self", fsm: l.state.FSM, raft: &raft.Raft{}, ctx: ctx, peers: newPeers("self", time.Second),
 		cfg: Config{
 			RequestTimeout: longStop, seams: seams{}.withDefaults(),
-			BootClock:      func() instant { return instant(l.boot.Load()) },
+			BootClock: func() instant { return instant(l.boot.Load()) },
 			Now: func() time.Time {
 				return time.UnixMicro(int64(stateStart)).Add(time.Duration(l.boot.Load() - int64(base)))
 			},
