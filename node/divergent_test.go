@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"revoked/transport"
 )
 
 const longStop = 30 * time.Second
@@ -128,7 +130,7 @@ func (b *bench) startOn(n *benchNode, log raft.LogStore, stable raft.StableStore
 	conf.HeartbeatTimeout, conf.ElectionTimeout = 100*time.Millisecond, 100*time.Millisecond
 	conf.LeaderLeaseTimeout, conf.CommitTimeout = 100*time.Millisecond, 5*time.Millisecond
 	conf.TrailingLogs = trailing
-	conf.Logger = newRaftLogger(quiet(), string(n.id))
+	conf.Logger = transport.RaftLog(quiet(), string(n.id))
 	var err error
 	if n.raft, err = raft.NewRaft(conf, n.fsm, log, stable, n.snapshots, n.trans); err != nil {
 		b.t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	"revoked"
 	"revoked/fsm"
+	"revoked/transport"
 )
 
 // A lone node is a state, a cache and both sides of the leases, without a network and with a Raft that
@@ -237,7 +238,7 @@ func TestALeaseIsGrantedOnAnEntryAlone(t *testing.T) {
 func singleRaft(t *testing.T) *raft.Raft {
 	t.Helper()
 	conf := raft.DefaultConfig()
-	conf.LocalID, conf.Logger = "self", newRaftLogger(quiet(), "raft")
+	conf.LocalID, conf.Logger = "self", transport.RaftLog(quiet(), "raft")
 	addr, trans := raft.NewInmemTransport("")
 	store := raft.NewInmemStore()
 	r, err := raft.NewRaft(conf, newListFSM(), store, store, raft.NewInmemSnapshotStore(), trans)

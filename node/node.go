@@ -147,7 +147,7 @@ func (n *Node) openRaft() (err error) {
 	if err != nil {
 		return err
 	}
-	log := newRaftLogger(n.log, "raft")
+	log := transport.RaftLog(n.log, "raft")
 	inner, err := n.cfg.seams.snapshots(n.cfg.DataDir, log)
 	if err != nil {
 		return fmt.Errorf("open snapshots: %w", err)

@@ -99,7 +99,7 @@ func seedRaft(dir string, self raft.ServerID, h fsm.SnapshotHeader, o SeedOption
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	log := newRaftLogger(o.Log, "raft")
+	log := transport.RaftLog(o.Log, "raft")
 	inner, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, log)
 	if err != nil {
 		return fmt.Errorf("open snapshots: %w", err)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	autopilot "github.com/hashicorp/raft-autopilot"
+
+	"revoked/transport"
 )
 
 // voterKeeper runs raft-autopilot during a term: a member that has caught up and was healthy for a
@@ -26,7 +28,7 @@ func (n *Node) startAutopilot(ctx context.Context) *voterKeeper {
 		autopilot.WithPromoter(&choosyPromoter{}),
 		autopilot.WithUpdateInterval(500*time.Millisecond),
 		autopilot.WithReconcileInterval(500*time.Millisecond),
-		autopilot.WithLogger(newRaftLogger(n.log, "autopilot")))
+		autopilot.WithLogger(transport.RaftLog(n.log, "autopilot")))
 	v.pilot.Start(ctx)
 	return v
 }

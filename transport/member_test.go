@@ -99,7 +99,7 @@ func newMember(t testing.TB, c memberConfig) *member {
 	cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = c.timeout, c.timeout, c.timeout
 	cfg.CommitTimeout = 10 * time.Millisecond
 	cfg.PreVoteDisabled = !c.preVote
-	cfg.Logger = transport.RaftLog(c.log.logger().With("member", c.id))
+	cfg.Logger = transport.RaftLog(c.log.logger().With("member", c.id), "")
 	m := &member{id: c.id, trans: c.trans, fsm: newRecorder(), obs: make(chan raft.Observation, 256)}
 	store, snaps := raft.NewInmemStore(), raft.NewInmemSnapshotStore()
 	if err := raft.BootstrapCluster(cfg, store, store, snaps, c.trans, raft.Configuration{Servers: c.servers}); err != nil {

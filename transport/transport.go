@@ -70,7 +70,7 @@ func New(cfg Config) (*Transport, error) {
 		MaxPool:         cfg.MaxPool,
 		MaxRPCsInFlight: 1, // no pipelining, and said to the library too
 		Timeout:         cfg.RaftTimeout,
-		Logger:          RaftLog(t.log),
+		Logger:          RaftLog(t.log, "raft"),
 	}, stream)
 	return t, nil
 }

@@ -1,20 +1,23 @@
-package node
+package transport_test
 
 import (
 	"bytes"
 	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"revoked/transport"
 )
 
 // textLogger returns a logger for Raft that shows level and above, and what it wrote.
 func textLogger(level slog.Level) (hclog.Logger, *bytes.Buffer) {
 	var b bytes.Buffer
-	return newRaftLogger(slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{
+	return transport.RaftLog(slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{
 		Level: level,
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
@@ -42,6 +45,8 @@ func TestRaftLoggerWritesToSlog(t *testing.T) {
 			`level=INFO msg=m logger=raft k="1 / 2"`},
 		{"other bases as well", func(l hclog.Logger) { l.Info("m", "x", hclog.Hex(255), "o", hclog.Octal(8), "b", hclog.Binary(5)) },
 			"level=INFO msg=m logger=raft x=0xff o=010 b=0b101"},
+		{"a closed connection is no error", func(l hclog.Logger) { l.Error("m", "error", net.ErrClosed) },
+			`level=DEBUG msg=m logger=raft error="use of closed network connection"`},
 		{"implied arguments", func(l hclog.Logger) { l.With("a", 1).With("b", 2).Info("m") }, "level=INFO msg=m a=1 b=2 logger=raft"},
 		{"names are joined", func(l hclog.Logger) { l.Named("net").With("a", 1).Info("m") }, "level=INFO msg=m a=1 logger=raft.net"},
 		{"names are replaced", func(l hclog.Logger) { l.Named("net").ResetNamed("x").Info("m") }, "level=INFO msg=m logger=x"},
@@ -64,7 +69,7 @@ func TestRaftLoggerWritesToSlog(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			l, out := textLogger(levelTrace)
+			l, out := textLogger(slog.LevelDebug - 4)
 			test.do(l)
 			if got := strings.TrimSpace(out.String()); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
@@ -105,7 +110,7 @@ func TestThatPreVoteIsOffIsSeen(t *testing.T) {
 	l, out := textLogger(slog.LevelWarn)
 	conf := raft.DefaultConfig()
 	conf.LocalID, conf.Logger = "a", l
-	r, err := raft.NewRaft(conf, newListFSM(), raft.NewInmemStore(), raft.NewInmemStore(), raft.NewInmemSnapshotStore(),
+	r, err := raft.NewRaft(conf, &raft.MockFSM{}, raft.NewInmemStore(), raft.NewInmemStore(), raft.NewInmemSnapshotStore(),
 		struct{ raft.Transport }{trans})
 	if err != nil {
 		t.Fatal(err)
