@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,15 +25,16 @@ import (
 // disks in memory, each with clocks of its own. One seed gives the schedule; what goroutine runs first
 // is the runtime's choice, so a seed may have to be run more than once.
 type sim struct {
-	t     *testing.T
-	seed  uint64
-	dir   string
-	began time.Time
-	net   *simNet
-	ca    *transport.Authority
-	nodes []*simNode
-	o     *simOracle
-	wg    sync.WaitGroup
+	t       *testing.T
+	seed    uint64
+	dir     string
+	began   time.Time
+	net     *simNet
+	ca      *transport.Authority
+	nodes   []*simNode
+	o       *simOracle
+	nemesis *simNemesis
+	wg      sync.WaitGroup
 
 	mu  sync.Mutex
 	rng *rand.Rand // of whoever needs chance outside of the nemesis
@@ -183,7 +185,7 @@ func (m *simNode) start(fresh bool) {
 		RequestTimeout: 5 * time.Second,
 		CacheSize:      1 << 20, StoreCacheSize: 1 << 20,
 		Log: slog.New(&simLogHandler{o: s.o, node: m.id}), Now: m.clock.Wall, BootClock: m.clock.Boot,
-		Crash: func(err error) { s.o.fail("store", "%s: %v", m.id, err) },
+		Crash: func(err error) { s.ends(l, err) },
 	}
 	for _, o := range s.nodes[:min(simVoters, len(s.nodes))] {
 		conf.Join = append(conf.Join, o.addr)
@@ -216,6 +218,19 @@ func (m *simNode) start(fresh bool) {
 			s.o.ended(l, n.Err())
 		case <-n.ctx.Done():
 		}
+	})
+}
+
+// ends hears that a life ends itself at once: right only where its disk hangs.
+func (s *sim) ends(l *simLife, err error) {
+	if !strings.Contains(err.Error(), "hangs") {
+		s.o.fail("store", "%s: %v", l.self, err)
+		return
+	}
+	s.o.count.add("nemesis: leaders whose disk hangs end themselves")
+	s.wg.Go(func() {
+		l.of.crash(false)
+		s.nemesis.later(time.Second, func() { s.nemesis.revive(l.of) })
 	})
 }
 

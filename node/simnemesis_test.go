@@ -135,28 +135,27 @@ func (m *simNemesis) kill(n *simNode) {
 // revive starts a node again: with its disk, or as a new instance when it was removed.
 func (m *simNemesis) revive(n *simNode) {
 	n.mu.Lock()
-	down := n.life == nil && !n.reviving
-	n.reviving = true
+	if n.life != nil || n.reviving {
+		n.mu.Unlock()
+		return
+	}
 	fresh := n.gone
-	n.gone = false
+	n.reviving, n.gone = true, false
 	n.mu.Unlock()
-	if down {
-		n.start(fresh)
-	}
+	n.start(fresh)
 	n.mu.Lock()
-	if down {
-		n.reviving = false
-	}
+	n.reviving = false
 	l := n.life
 	n.mu.Unlock()
-	if down && l != nil {
-		m.s.wg.Go(func() {
-			pause(m.ctx, 6*time.Second)
-			if l == n.now() && l.frozen.Load() == nil {
-				m.s.o.durable(l)
-			}
-		})
+	if l == nil {
+		return
 	}
+	m.s.wg.Go(func() {
+		pause(m.ctx, 6*time.Second)
+		if l == n.now() && l.frozen.Load() == nil {
+			m.s.o.durable(l)
+		}
+	})
 }
 
 func (m *simNemesis) crashAll() {
@@ -304,7 +303,11 @@ func (m *simNemesis) stall() {
 	if l := m.node().now(); l != nil {
 		m.count("disk stalls")
 		open := l.gate.close()
-		m.later(m.span(50*time.Millisecond, 4*time.Second), open)
+		most := 4 * time.Second
+		if m.intn(6) == 0 {
+			most = 30 * time.Second
+		}
+		m.later(m.span(50*time.Millisecond, most), open)
 	}
 }
 
@@ -361,7 +364,7 @@ func (m *simNemesis) remove() {
 		m.delay(n)
 		_, err := by.n.Remove(m.ctx, n.id, false, "")
 		m.told("remove %s: %v", n.id, err)
-		if err != nil || by.dead.Load() {
+		if err != nil || by.dead.Load() { // it may have happened: see strays
 			return
 		}
 		m.count("removals")
@@ -374,6 +377,33 @@ func (m *simNemesis) remove() {
 		m.revive(n)
 		m.delay(n)
 	})
+}
+
+// strays brings back, as new instances, nodes whose removal succeeded without a word: neither they nor
+// who asked for it have heard.
+func (m *simNemesis) strays() {
+	n := m.leader()
+	if n == nil {
+		return
+	}
+	lead := n.now()
+	if lead == nil || lead.n.proposer.Load() == nil {
+		return
+	}
+	conf, err := lead.n.configuration()
+	if err != nil {
+		return
+	}
+	for _, o := range m.s.nodes {
+		if l := o.now(); l != nil && !inConfiguration(conf, l.self) && m.s.o.wasMember(l.self) {
+			m.told("%s is a member no more", l.self)
+			o.mu.Lock()
+			o.gone = true
+			o.mu.Unlock()
+			o.crash(false)
+			m.revive(o)
+		}
+	}
 }
 
 // delay makes acknowledgements wait for a while: a holder other than n is frozen under a stream of

@@ -44,6 +44,7 @@ type simOracle struct {
 	hashes  map[uint64][2][32]byte
 	entries map[simEntry]uint32
 	config  map[raft.ServerID]bool // of the newest configuration seen in any log
+	members map[raft.ServerID]bool // of any
 	confAt  simEntry
 
 	instances map[raft.ServerID]*simInstance
@@ -73,7 +74,7 @@ type simGrant struct {
 
 func newSimOracle(s *sim, count *simCounts) *simOracle {
 	return &simOracle{s: s, count: count, ring: make([]string, 400), hashes: map[uint64][2][32]byte{}, entries: map[simEntry]uint32{},
-		instances: map[raft.ServerID]*simInstance{}, lives: map[*simLife]bool{}, tables: map[uint64]*simTable{}, config: map[raft.ServerID]bool{}}
+		instances: map[raft.ServerID]*simInstance{}, lives: map[*simLife]bool{}, tables: map[uint64]*simTable{}, config: map[raft.ServerID]bool{}, members: map[raft.ServerID]bool{}}
 }
 
 func (o *simOracle) failed() bool { return o.bad.Load() }
@@ -154,7 +155,7 @@ func (o *simOracle) ended(l *simLife, err error) {
 		return
 	}
 	o.note(func() string { return fmt.Sprintf("%s ends: %v", l.self, err) })
-	if err != nil && !strings.Contains(err.Error(), "was removed from its cluster") {
+	if err != nil && !strings.Contains(err.Error(), "was removed from its cluster") && !strings.Contains(err.Error(), "hangs") {
 		o.fail("end", "%s ended by itself: %v", l.self, err)
 	}
 }
@@ -185,7 +186,7 @@ func (o *simOracle) stored(l *simLife, e *raft.Log) {
 func (o *simOracle) configured(conf raft.Configuration) {
 	now := map[raft.ServerID]bool{}
 	for _, s := range conf.Servers {
-		now[s.ID] = true
+		now[s.ID], o.members[s.ID] = true, true
 	}
 	waits := o.tables[o.maxOpened] != nil && len(o.tables[o.maxOpened].waits) > 0
 	for id := range now {
@@ -199,6 +200,12 @@ func (o *simOracle) configured(conf raft.Configuration) {
 		}
 	}
 	o.config = now
+}
+
+func (o *simOracle) wasMember(id raft.ServerID) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.members[id]
 }
 
 // observe holds a life to what never goes back. The lock is held.
