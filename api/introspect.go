@@ -64,7 +64,7 @@ func (a *API) status(ctx context.Context, v *viewer, d revoked.Digest) (revoked.
 		return s, err
 	}
 	if s.Verdict == revoked.Unknown {
-		a.misses.spend(v.name, now)
+		a.misses.owe(v.name, a.cfg.Now())
 	}
 	return s, nil
 }

@@ -6,7 +6,8 @@
 //
 // It never asserts a time, never touches a process, a port or a folder that it did not make, and leaves
 // nothing behind. Longer forms are set by variables: REVOKED_ROUNDS (kill rounds, 20), REVOKED_PAIRS
-// (pairs of the bulk registration, 1000000), REVOKED_SAMPLE (of those, revoked one by one, 30000).
+// (pairs of the bulk registration, 1000000), REVOKED_SAMPLE (of those, revoked one by one, 30000),
+// REVOKED_FLOOD (seconds of the flood of random tokens, 4) and REVOKED_MISSES (its budget a second, 100).
 // REVOKED_KEEP=1 keeps the folders of the clusters, REVOKED_RACE=1 builds the program with the race
 // detector, REVOKED_DIR is where the folders are made (a real disk, not memory).
 //
