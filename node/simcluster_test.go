@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -166,7 +167,7 @@ var simClients = []revoked.Client{
 func (m *simNode) start(fresh bool) {
 	s := m.s
 	m.lives++
-	fresh = fresh || m.lives == 1
+	fresh = fresh || m.lives == 1 || m.left()
 	if fresh {
 		m.instances++
 		m.disk = newSimDisk()
@@ -219,6 +220,13 @@ func (m *simNode) start(fresh bool) {
 		case <-n.ctx.Done():
 		}
 	})
+}
+
+// left reports whether the node has noted that it is a member no more: it may have died with the word.
+func (m *simNode) left() bool {
+	b, err := os.ReadFile(filepath.Join(m.s.dir, fmt.Sprintf("%s-%d", m.id, m.instances), "identity.json"))
+	var id identity
+	return err == nil && json.Unmarshal(b, &id) == nil && id.Left
 }
 
 // ends hears that a life ends itself at once: right only where its disk hangs.

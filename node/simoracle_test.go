@@ -88,6 +88,11 @@ func (o *simOracle) fail(what, format string, args ...any) {
 
 func (o *simOracle) failLocked(what, format string, args ...any) {
 	text := fmt.Sprintf("%s: %s", what, fmt.Sprintf(format, args...))
+	switch what {
+	case "progress", "start", "end", "store":
+	default: // an invariant, or a rule of the model
+		text = "broken: " + text
+	}
 	if o.err == "" {
 		o.err = text
 	}

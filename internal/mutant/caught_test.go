@@ -18,12 +18,15 @@ const (
 	unit     = "unit"
 	model    = "model, every schedule within bounds"
 	schedule = "model, random schedules"
+	sim      = "simulation of whole nodes"
 )
 
 // Searches of the model that find what they look for well within these bounds.
 const (
 	states    = "LEASE_STATES=30000"
 	schedules = "LEASE_SCHEDULES=500"
+	minutes   = "SIM_MINUTES=12"
+	hour      = "SIM_MINUTES=120"
 )
 
 const (
@@ -32,6 +35,8 @@ const (
 	behind   = "may answer from its state at"
 	oneTerm  = holds + "/one_term,_two_revocations"
 	twoTerms = holds + "/an_acknowledgement_by_an_earlier_term"
+	sims     = "TestSim"
+	breaks   = "broken: "
 	booked   = "TestLeaseTable/rule_2:_what_is_admitted_is_booked"
 )
 
@@ -40,30 +45,42 @@ var caught = []catch{
 	{by: mutant.NoAckWait, how: unit, pkg: "node", test: booked, says: "settle 11", takes: "1 s"},
 	{by: mutant.NoAckWait, how: model, pkg: "node", test: oneTerm, says: behind, env: states, takes: "1 s"},
 	{by: mutant.NoAckWait, how: schedule, pkg: "node", test: random, says: behind, env: schedules, takes: "1 s"},
+	{by: mutant.NoAckWait, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "1 s"},
 	{by: mutant.RepeatAckedAtOnce, how: unit, pkg: "node", test: "TestTheRepeatOfARevocationIsAnsweredOnlyByAnEntry",
 		says: "a repeated revocation was acknowledged although", takes: "1 s"},
+	{by: mutant.RepeatAckedAtOnce, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
 	{by: mutant.JoinSentCall, how: unit, pkg: "node", test: "TestAQuestionJoinsNoProofThatWasSentBefore",
 		says: "waits for the answer to a proof sent before it", takes: "1 s"},
+	{by: mutant.JoinSentCall, how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "1 min", byHand: true},
 	{by: mutant.ClearNewerBooking, how: unit, pkg: "node", test: "TestLeaseTable/rule_7", says: "settle 11", takes: "1 s"},
 	{by: mutant.ClearNewerBooking, how: model, pkg: "node", test: oneTerm, says: behind, env: states, takes: "1 s"},
 	{by: mutant.ClearNewerBooking, how: schedule, pkg: "node", test: random, says: behind, env: schedules, takes: "1 s"},
+	{by: mutant.ClearNewerBooking, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "1 s"},
 	{by: mutant.BookAtGrant, how: unit, pkg: "node", test: booked, says: "settle 11", takes: "1 s"},
 	{by: mutant.BookAtGrant, how: model, pkg: "node", test: oneTerm, says: behind, env: states, takes: "1 s"},
 	{by: mutant.BookAtGrant, how: schedule, pkg: "node", test: random, says: behind, env: schedules, takes: "1 s"},
+	{by: mutant.BookAtGrant, how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "1 min", byHand: true},
 	{by: mutant.GrantOnState, how: unit, pkg: "node", test: "TestALeaseIsGrantedOnAnEntryAlone",
 		says: "although no entry has been committed since the ask", takes: "2 s"},
+	{by: mutant.GrantOnState, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "1 s"},
 	{by: mutant.VerifyLeader, how: unit, pkg: "node", test: "TestALeaseIsGrantedOnAnEntryAlone",
 		says: "although no entry has been committed since the ask", takes: "2 s"},
+	{by: mutant.VerifyLeader, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "1 s"},
 	{by: mutant.NoNewLeaderWait, how: unit, pkg: "node", test: "TestLeaseTable/rule_7", says: "settle 11", takes: "1 s"},
 	{by: mutant.NoNewLeaderWait, how: model, pkg: "node", test: twoTerms, says: behind, env: states, takes: "2 s"},
 	{by: mutant.NoNewLeaderWait, how: schedule, pkg: "node", test: random, says: behind, env: schedules, takes: "1 s"},
+	{by: mutant.NoNewLeaderWait, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "5 s"},
 	{by: mutant.CheckBeforeRead, how: unit, pkg: "node", test: "TestARecordReadUnderALeaseThatHasEndedIsNoAnswer",
 		says: "from its own copy, and its lease ended while it was read", takes: "1 s"},
+	{by: mutant.CheckBeforeRead, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
 	{by: mutant.TimerFlag, how: unit, pkg: "node", test: "TestAProcessThatWasStoppedLooksAtTheClockFirst",
 		says: "its lease ended while the process stood still", takes: "1 s"},
+	{by: mutant.TimerFlag, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
 	{by: mutant.NoEpochCheck, how: unit, pkg: "node", test: "TestALateFillIsNeverBelieved/epochs_ignored_false",
 		says: "got dead false, want true", takes: "1 s"},
+	{by: mutant.NoEpochCheck, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
 	{by: mutant.NoTombstones, how: unit, pkg: "fsm", test: "TestTombstones", says: "verdict of a-1: got 1, want 2", takes: "1 s"},
+	{by: mutant.NoTombstones, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
 	{by: mutant.ServeDuringRestore, how: unit, pkg: "fsm", test: "TestTheIndexOfARestoredStateIsPublishedLast",
 		says: "is published before readers are told of the state", takes: "1 s"},
 	{by: mutant.HeartbeatHandler, how: unit, pkg: "transport", test: "TestHeartbeatsGoThroughTheMainLoop",
