@@ -28,9 +28,12 @@ func TestABudget(t *testing.T) {
 		for range 30 {
 			b.owe("caller", now)
 		}
-		for after, want := range map[time.Duration]bool{0: true, 2 * time.Second: true, 2050 * time.Millisecond: true, 2150 * time.Millisecond: false} {
-			if got := b.exhausted("caller", now.Add(after)); got != want {
-				t.Errorf("after %v: exhausted: got %v, want %v", after, got, want)
+		for _, row := range []struct {
+			after time.Duration
+			want  bool
+		}{{0, true}, {2 * time.Second, true}, {2050 * time.Millisecond, true}, {2150 * time.Millisecond, false}} {
+			if got := b.exhausted("caller", now.Add(row.after)); got != row.want {
+				t.Errorf("after %v: exhausted: got %v, want %v", row.after, got, row.want)
 			}
 		}
 		if b.exhausted("another", now) {
