@@ -213,6 +213,12 @@ func (n *Node) announceAddress(ctx context.Context, conf raft.Configuration) err
 	for _, s := range conf.Servers {
 		if s.ID == n.self {
 			known = s.Address == mine
+			if !known {
+				if err := n.checkTwin(ctx, n.hello(), s.Address); err != nil {
+					n.fatal(err)
+					return err
+				}
+			}
 			continue
 		}
 		if _, host, err := transport.SplitAddress(s.Address); err == nil {
@@ -232,6 +238,21 @@ func (n *Node) announceAddress(ctx context.Context, conf raft.Configuration) err
 	}
 	_, err := n.joinAt(ctx, hosts)
 	return err
+}
+
+// checkTwin returns an error when a process with the identity of who runs at its old address, and means
+// to be there: a copy of its data directory. Two of them could vote twice.
+func (n *Node) checkTwin(ctx context.Context, who *Hello, old raft.ServerAddress) error {
+	host := hostOf(old)
+	if host == "" || host == who.ClusterAddr {
+		return nil
+	}
+	h, err := n.ask(ctx, host)
+	if err != nil || h.NodeId != who.NodeId || h.Instance != who.Instance || h.ClusterAddr != host {
+		return nil
+	}
+	return fmt.Errorf("%w: another process runs as node %s with a copy of this data directory, at %s: one of the two must be stopped "+
+		"and its data directory moved away; it can join as a new instance", revoked.ErrConflict, who.NodeId, host)
 }
 
 // serveJoin takes a node in. A member that does not lead passes the request on, once.
@@ -290,6 +311,11 @@ func (n *Node) admit(ctx context.Context, who *Hello) (uint64, error) {
 	}
 	server, addr := serverIDOf(who), addressOf(who)
 	for _, s := range conf.Servers {
+		if s.ID == server {
+			if err := n.checkTwin(ctx, who, s.Address); err != nil {
+				return 0, err
+			}
+		}
 		switch {
 		case s.ID == server && s.Address == addr:
 			return n.fsm.Applied(), nil // a member already

@@ -2,12 +2,20 @@ package node_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"revoked"
 	"revoked/node"
 	"revoked/node/nodetest"
 )
@@ -80,6 +88,72 @@ func TestAMemberMayChangeItsAddress(t *testing.T) {
 	})
 	if n := len(must(c.Leader().Node.Members(context.Background()))); n != 3 {
 		t.Errorf("members: got %d, want 3: an address is not an identity", n)
+	}
+}
+
+// Nobody calls on a node that was removed while it was away: it must ask, or it would stand for election
+// for ever.
+func TestWhoWasRemovedWhileAwayEnds(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{Nodes: 4})
+	m := c.Follower()
+	m.Stop()
+	leader := c.Leader()
+	c.Until("the removal is done", func() bool {
+		return leader.JSON(http.MethodPost, "/v1/cluster/remove", "admin", fmt.Sprintf(`{"node":%q,"force":true,"reason":"away"}`, m.ID)).Status == http.StatusOK
+	})
+	leader.Restart() // whoever leads now has never called on it
+	c.WaitReady()
+	m.Start()
+	select {
+	case <-m.Node.Done():
+	case <-time.After(nodetest.LongStop):
+		t.Fatal("it runs on")
+	}
+	if err := m.Node.Err(); !errors.Is(err, revoked.ErrForbidden) || !strings.Contains(err.Error(), "was removed from its cluster") {
+		t.Errorf("got %v, want it to say that it was removed", err)
+	}
+	m.Stop()
+	if err := m.TryStart(); err == nil {
+		t.Error("it starts again")
+	}
+}
+
+// A copy of a member's data directory that starts elsewhere while the member runs could vote beside it: it ends.
+func TestACopyOfAMemberEnds(t *testing.T) {
+	confs := make([]node.Config, 3)
+	c := nodetest.Start(t, nodetest.Options{Node: func(k int, conf *node.Config) { confs[k] = *conf }})
+	k := slices.Index(c.Members, c.Follower())
+	m := c.Members[k]
+	m.Stop()
+	conf := confs[k]
+	copied := t.TempDir() + "/data"
+	if err := os.CopyFS(copied, os.DirFS(conf.DataDir)); err != nil {
+		t.Fatal(err)
+	}
+	m.Start()
+	c.WaitReady()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf.DataDir, conf.Listener, conf.ClusterAdvertise, conf.Registerer = copied, listener, "", prometheus.NewRegistry()
+	twin, err := node.Open(context.Background(), conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer twin.Close(context.Background())
+	select {
+	case <-twin.Done():
+	case <-time.After(nodetest.LongStop):
+		t.Fatal("the copy runs beside the member")
+	}
+	if err := twin.Err(); !errors.Is(err, revoked.ErrConflict) { // with the member, or with what the member had applied since
+		t.Errorf("got %v, want a conflict", err)
+	}
+	for _, o := range must(c.Leader().Node.Members(context.Background())) {
+		if o.NodeID == m.ID && o.Cluster != m.ClusterAddr() {
+			t.Errorf("the member is looked for at %s, the copy's address", o.Cluster)
+		}
 	}
 }
 

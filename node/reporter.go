@@ -43,6 +43,7 @@ const reportInterval = 200 * time.Millisecond
 func (r *reporter) run(ctx context.Context) {
 	n := r.n
 	pause := retryPause
+	inquired, turn := time.Now(), 0
 	for ctx.Err() == nil {
 		changed := n.leaderChange.wait()
 		addr := n.leaderAddress()
@@ -59,6 +60,10 @@ func (r *reporter) run(ctx context.Context) {
 			}
 		} else {
 			pause = 500 * time.Millisecond
+			if addr == "" && time.Since(inquired) >= inquiryInterval {
+				r.inquire(ctx, turn)
+				inquired, turn = time.Now(), turn+1
+			}
 		}
 		select {
 		case <-ctx.Done():
