@@ -155,3 +155,38 @@ func allTraced(p *process) error {
 	}
 	return nil
 }
+
+// A file system that turns read-only under a node, as file systems do that meet an error: the node ends, the
+// others go on, and with the disk back it has everything.
+func TestReadOnlyDisk(t *testing.T) {
+	needRoot(t, "file systems of the test's own")
+	need(t, "mkfs.ext4")
+	c := newCluster(t, 3)
+	m := c.Nodes[1]
+	d := newDisk(t, m.Data, 96, "")
+	c.startAll(t)
+	c.awaitReady(t, c.Nodes...)
+	l := startLoad(t, c, 4, 40)
+	for _, leads := range []bool{false, true} {
+		if leads {
+			lead(t, c, m)
+		} else {
+			lead(t, c, c.Nodes[0])
+		}
+		awaitWrites(t, l, 10)
+		command(t, "mount", "-o", "remount,abort", m.Data)
+		code, last := m.proc.exit(t), tail(m.Log, 60)
+		if code != 1 && code != 2 || !strings.Contains(last, "read-only file system") {
+			t.Errorf("got exit code %d and the last words %q, want a read-only file system and an end because of it", code, last)
+		}
+		c.mustRevoke(t, c.Nodes[0], "revoked-while-a-disk-is-read-only")
+		command(t, "umount", d.dir)
+		d.mount(t, "")
+		c.start(t, m)
+		c.awaitReady(t, c.Nodes...)
+		l.probe(t, []*member{m}, 40)
+	}
+	l.halt()
+	c.checkAgreement(t, c.Nodes...)
+	l.end(t, c.Nodes...)
+}

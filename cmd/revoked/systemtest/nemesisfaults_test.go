@@ -207,17 +207,24 @@ func (n *nemesis) starve(t *testing.T, m *member, _ plan) func() {
 	if !m.proc.runs() {
 		return nil
 	}
-	group, err := cpuGroup(t, 5)
+	return starve(t, m.proc, 5)
+}
+
+// starve leaves a process so many hundredths of a core, until free.
+func starve(t testing.TB, p *process, percent int) (free func()) {
+	t.Helper()
+	group, err := cpuGroup(t, percent)
 	if err != nil {
 		t.Fatalf("a group with little CPU: %v", err)
 	}
-	pid := []byte(strconv.Itoa(m.proc.cmd.Process.Pid))
-	if os.WriteFile(filepath.Join(group, "cgroup.procs"), pid, 0) != nil {
-		return nil // it ended meanwhile
+	pid := []byte(strconv.Itoa(p.cmd.Process.Pid))
+	put := func(group string) {
+		if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), pid, 0); err != nil && p.runs() {
+			t.Errorf("move a process to %s: %v", group, err)
+		}
 	}
-	return func() {
-		_ = os.WriteFile(filepath.Join(filepath.Dir(group), "cgroup.procs"), pid, 0) // it may have ended
-	}
+	put(group)
+	return func() { put(filepath.Dir(group)) }
 }
 
 // cpuGroup makes a control group whose processes get so many hundredths of a core together.
