@@ -87,6 +87,7 @@ type booking struct {
 	barred    bool   // its removal is under way: no new lease
 	booked    uint64 // highest nonce that was booked under boot
 	dropped   uint64 // under boot it refuses every grant up to this nonce
+	reserved  uint64 // what it had applied when a place was kept for it last
 
 	lapses   []instant // when its booking ran out before it was renewed
 	keptUp   instant   // since when it has been keeping up, after two lapses
@@ -144,7 +145,8 @@ func (t *leaseTable) admit(now instant, a leaseAsk) refusalReason {
 	if b.barred || a.nonce <= b.dropped { // its removal is under way, or it would not take the grant
 		return refusedReturned
 	}
-	if a.applied < t.floor(now) {
+	if low := t.floor(now); b.applied < low {
+		t.reserve(now, b, a.nonce, low)
 		return refusedBehind
 	}
 	if !t.steady(now, b) {
@@ -154,6 +156,27 @@ func (t *leaseTable) admit(now instant, a leaseAsk) refusalReason {
 		t.book(now, b, a.nonce)
 	}
 	return admitted
+}
+
+// near is how many entries a member may be behind and have a place kept for it.
+const near = 64
+
+// reserve keeps a place for a member that is just behind: from now on what is acknowledged waits for
+// it, as if it had been admitted. Without that a member far away would never be admitted while
+// revocations follow each other closely: what it says it has applied is one way old, and what nearer members
+// have had acknowledged meanwhile is newer. Whoever lapses, or has not moved since, gets no place.
+func (t *leaseTable) reserve(now instant, b *booking, nonce, low uint64) {
+	if b.bound > now || low-b.applied > near || b.applied <= b.reserved || !t.steady(now, b) {
+		return
+	}
+	b.reserved = b.applied
+	t.book(now, b, nonce)
+}
+
+// kept reports whether what is acknowledged waits for a member.
+func (t *leaseTable) kept(id raft.ServerID, now instant) bool {
+	b := t.books[id]
+	return b != nil && b.bound > now
 }
 
 // book notes that a member may hold a lease that it asks for now.
@@ -217,7 +240,7 @@ func (t *leaseTable) report(now instant, id raft.ServerID, boot string, applied 
 		if b.bound > now {
 			b.past = append(b.past, oldBoot{b.boot, b.bound})
 		}
-		b.boot, b.bound, b.applied, b.booked, b.dropped = boot, 0, 0, 0, 0
+		b.boot, b.bound, b.applied, b.booked, b.dropped, b.reserved = boot, 0, 0, 0, 0, 0
 	}
 	if applied < b.applied { // a report that was overtaken
 		return

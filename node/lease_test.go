@@ -66,9 +66,32 @@ func TestLeaseTable(t *testing.T) {
 			lt.addMember("c", base)
 			wantAdmit(t, lt, base, leaseAsk{server: "c", boot: "1", nonce: 1, applied: 10}, admitted)
 		}},
-		{"rule 2: whoever is behind the term's first command is not admitted, and not booked", func(t *testing.T, lt *leaseTable) {
+		{"rule 2: whoever is behind the term's first command is not admitted", func(t *testing.T, lt *leaseTable) {
 			wantAdmit(t, lt, base, askOf(1, 9), refusedBehind)
-			wantSettle(t, lt, base, 11, true)
+		}},
+		{"rule 2: for a member that is just behind a place is kept, and what is acknowledged waits for it", func(t *testing.T, lt *leaseTable) {
+			wantSettle(t, lt, base, 12, true)
+			wantAdmit(t, lt, base, askOf(1, 11), refusedBehind)
+			wantSettle(t, lt, base, 13, false)
+			lt.report(base, "b", "1", 13)
+			wantSettle(t, lt, base, 13, true)
+			wantAdmit(t, lt, base, askOf(1, 11), admitted) // by its newest report
+		}},
+		{"rule 2: for a member that is far behind none is kept", func(t *testing.T, lt *leaseTable) {
+			wantSettle(t, lt, base, 12+near, true)
+			wantAdmit(t, lt, base, askOf(1, 11), refusedBehind)
+			wantSettle(t, lt, base, 13+near, true)
+		}},
+		{"rule 2: a member that has not moved since a place was kept for it gets no other", func(t *testing.T, lt *leaseTable) {
+			wantSettle(t, lt, base, 12, true)
+			wantAdmit(t, lt, base, askOf(1, 11), refusedBehind)
+			wantAdmit(t, lt, base.add(bound/2), askOf(2, 11), refusedBehind)
+			wantSettle(t, lt, base.add(bound-1), 13, false)
+			wantSettle(t, lt, base.add(bound), 13, true) // its place was not kept for longer
+			wantAdmit(t, lt, base.add(bound), askOf(3, 11), refusedBehind)
+			wantSettle(t, lt, base.add(bound), 14, true)
+			wantAdmit(t, lt, base.add(bound), askOf(4, 12), refusedBehind)
+			wantSettle(t, lt, base.add(bound), 15, false) // it has moved
 		}},
 		{"rule 2: whoever is behind an acknowledged index is not admitted", func(t *testing.T, lt *leaseTable) {
 			wantSettle(t, lt, base, 12, true)

@@ -25,8 +25,9 @@ type leases struct {
 	everHeld atomic.Bool   // a grant was taken since the start: the copy was current then
 	table    *leaseTable   // nil unless this node's term is open
 	kick     chan struct{}
-	lost     bool   // the loss of the lease has been logged
-	reason   string // why the last ask was refused
+	reported broadcast // a member has said what it has applied
+	lost     bool      // the loss of the lease has been logged
+	reason   string    // why the last ask was refused
 }
 
 func newLeases(n *Node) *leases {
@@ -209,6 +210,7 @@ func (l *leases) report(id raft.ServerID, boot string, applied, adopted uint64) 
 	l.table.report(now, id, boot, applied)
 	l.trace(traceEvent{kind: traceReport, term: l.table.term, ask: leaseAsk{server: id, boot: boot, applied: applied, adopted: adopted}})
 	l.table.release(now)
+	l.reported.announce()
 }
 
 // giveBack takes a member off the books, which refuses every grant up to the nonce dropped.
@@ -225,19 +227,7 @@ func (l *leases) giveBack(id raft.ServerID, boot string, dropped uint64) {
 // serve admits an ask, books it, proves that this node still leads its term by an entry proposed
 // afterwards, and returns the grant; or the reason why there is none.
 func (l *leases) serve(ctx context.Context, p *proposer, a leaseAsk) (leaseGrant, refusalReason) {
-	l.mu.Lock()
-	t := l.table
-	if t == nil || t.term != p.term {
-		l.mu.Unlock()
-		return leaseGrant{}, refusedSilent
-	}
-	reason := t.admit(l.now(), a)
-	length := t.length
-	if reason == admitted {
-		l.trace(traceEvent{kind: traceBooked, term: t.term, ask: a, g: leaseGrant{length: length}})
-	}
-	t.release(l.now())
-	l.mu.Unlock()
+	t, length, reason := l.admitSoon(ctx, p, a)
 	if reason != admitted {
 		return leaseGrant{}, reason
 	}
@@ -251,6 +241,43 @@ func (l *leases) serve(ctx context.Context, p *proposer, a leaseAsk) (leaseGrant
 	g := leaseGrant{term: p.term, nonce: a.nonce, boot: a.boot, length: length}
 	l.trace(traceEvent{kind: traceGranted, term: p.term, index: index, ask: a, g: g})
 	return g, admitted
+}
+
+// admitSoon admits an ask. A member for which a place is kept may be behind by as much as is on its way here:
+// its next reports are waited for, until it would ask again.
+func (l *leases) admitSoon(ctx context.Context, p *proposer, a leaseAsk) (*leaseTable, time.Duration, refusalReason) {
+	ctx, cancel := context.WithTimeout(ctx, l.n.renewEvery())
+	defer cancel()
+	for {
+		reported := l.reported.wait()
+		t, length, reason, kept := l.admit(p, a)
+		if reason != refusedBehind || !kept {
+			return t, length, reason
+		}
+		select {
+		case <-reported:
+		case <-ctx.Done():
+			return t, length, reason
+		}
+	}
+}
+
+// admit decides on an ask once, under the lock, and says whether a place is kept for the member.
+func (l *leases) admit(p *proposer, a leaseAsk) (t *leaseTable, length time.Duration, reason refusalReason, kept bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t = l.table
+	if t == nil || t.term != p.term {
+		return nil, 0, refusedSilent, false
+	}
+	now := l.now()
+	reason = t.admit(now, a)
+	if reason == admitted {
+		a.applied = t.books[a.server].applied // by its newest report
+		l.trace(traceEvent{kind: traceBooked, term: t.term, ask: a, g: leaseGrant{length: t.length}})
+	}
+	t.release(now)
+	return t, t.length, reason, t.kept(a.server, now)
 }
 
 // proven reports whether an entry that is proposed from now on has been committed in the proposer's
