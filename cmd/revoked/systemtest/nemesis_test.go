@@ -45,7 +45,7 @@ func TestNemesis(t *testing.T) {
 }
 
 // nemesisMinutes is how long CI has.
-const nemesisMinutes = 5
+const nemesisMinutes = 4
 
 // A nemesis is a network of three nodes, and a fourth that comes and goes, with what is wrong with it.
 type nemesis struct {
@@ -94,7 +94,7 @@ func newNemesis(t *testing.T, seed uint64) *nemesis {
 		network: w, fourth: fourth, r: rand.New(rand.NewPCG(seed, 1)), drops: map[string][]drop{},
 		happened: map[string]int{}, together: map[string]int{}, last: map[*member]nodeStatus{},
 	}
-	n.load = startLoad(t, w.cluster, 12, 20)
+	n.load = startLoad(t, w.cluster, 12, 15)
 	n.load.pin()
 	n.load.use(w.without(fourth)...)
 	return n

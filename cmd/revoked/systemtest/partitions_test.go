@@ -90,7 +90,7 @@ func linkPartitions() []partition {
 			}},
 		{name: "every connection breaks again and again",
 			hold: func(w *network, l, a, b *member) {
-				for range 20 {
+				for range 10 {
 					for _, k := range w.links {
 						k.reset("")
 					}

@@ -23,7 +23,7 @@ import (
 func TestPowerCuts(t *testing.T) {
 	needRoot(t, "file systems of the test's own")
 	need(t, "mkfs.ext4")
-	cuts := number(t, "REVOKED_CUTS", 18)
+	cuts := number(t, "REVOKED_CUTS", 15)
 	c := newCluster(t, 3)
 	disks := map[*member]*disk{}
 	for _, m := range c.Nodes {

@@ -50,7 +50,7 @@ func TestCrashLoop(t *testing.T) {
 	l := startLoad(t, c, 6, 40)
 	l.pin()
 	m := c.without(c.leader(t))[0]
-	for i := range 12 {
+	for i := range 8 {
 		m.proc.kill()
 		c.start(t, m)
 		c.mustRevoke(t, c.without(m)[i%2], fmt.Sprintf("revoked-in-the-loop-%d", i))
