@@ -20,11 +20,11 @@ func (n *Node) watchLeadership(ctx context.Context) {
 	defer func() { running.stop() }()
 	for {
 		select {
-		case leads := <-n.notify:
+		case w := <-n.herald.news:
 			running.stop()
 			running = nil
-			if leads {
-				running = n.beginTerm(ctx)
+			if w.leads {
+				running = n.beginTerm(ctx, w.number)
 			}
 			n.leaderChange.announce()
 		case <-ctx.Done():
@@ -39,12 +39,12 @@ type termRun struct {
 	done   chan struct{}
 }
 
-func (n *Node) beginTerm(ctx context.Context) *termRun {
+func (n *Node) beginTerm(ctx context.Context, word uint64) *termRun {
 	ctx, cancel := context.WithCancel(ctx)
 	r := &termRun{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
-		n.lead(ctx)
+		n.lead(ctx, word)
 	}()
 	return r
 }
@@ -58,7 +58,8 @@ func (r *termRun) stop() {
 
 // lead runs one term. Until its first command, a real one, has been applied here, nothing is
 // proposed, acknowledged or answered on the strength of it: a no-op never reaches the state machine.
-func (n *Node) lead(ctx context.Context) {
+// Its books open only while Raft's word that this node leads is still its last.
+func (n *Node) lead(ctx context.Context, word uint64) {
 	term := n.raft.CurrentTerm()
 	conf, err := n.configuration()
 	if err != nil {
@@ -75,16 +76,21 @@ func (n *Node) lead(ctx context.Context) {
 	w := newWatchdog(n)
 	wg.Go(func() { w.run(inner) })
 	epoch, ok := n.openTerm(ctx, term)
-	for ; ok && n.raft.CurrentTerm() != term; epoch, ok = n.openTerm(ctx, term) {
-		term = n.raft.CurrentTerm() // the notification was late: another term of this node has begun
-	}
-	if !ok {
+	if !ok || n.raft.CurrentTerm() != term { // the word was late: the next one begins another term
 		return
 	}
 	if conf, err = n.configuration(); err != nil {
 		return
 	}
-	n.leases.begin(term, epoch, serverIDs(conf))
+	current := false
+	n.herald.hold(func() {
+		if current = n.herald.number == word; current {
+			n.leases.begin(term, epoch, serverIDs(conf))
+		}
+	})
+	if !current {
+		return
+	}
 	defer n.leases.end()
 	p := newProposer(n, term)
 	n.proposer.Store(p)

@@ -174,8 +174,17 @@ func (l *leases) begin(term, epoch uint64, members []raft.ServerID) {
 func (l *leases) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.table = nil
-	l.trace(traceEvent{kind: traceClosed})
+	if l.table != nil {
+		l.table = nil
+		l.trace(traceEvent{kind: traceClosed})
+	}
+}
+
+// isOpen reports whether the books of this term are open.
+func (l *leases) isOpen(term uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.table != nil && l.table.term == term
 }
 
 // members tells the table the newest configuration. Servers that are gone were free when they went.

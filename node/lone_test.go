@@ -237,8 +237,15 @@ func TestALeaseIsGrantedOnAnEntryAlone(t *testing.T) {
 // singleRaft is a Raft that leads itself.
 func singleRaft(t *testing.T) *raft.Raft {
 	t.Helper()
+	r := startSingleRaft(t, nil)
+	await(t, "it leads", func() bool { return r.State() == raft.Leader })
+	return r
+}
+
+func startSingleRaft(t *testing.T, notify chan<- bool) *raft.Raft {
+	t.Helper()
 	conf := raft.DefaultConfig()
-	conf.LocalID, conf.Logger = "self", transport.RaftLog(quiet(), "raft")
+	conf.LocalID, conf.Logger, conf.NotifyCh = "self", transport.RaftLog(quiet(), "raft"), notify
 	addr, trans := raft.NewInmemTransport("")
 	store := raft.NewInmemStore()
 	r, err := raft.NewRaft(conf, newListFSM(), store, store, raft.NewInmemSnapshotStore(), trans)
@@ -250,6 +257,5 @@ func singleRaft(t *testing.T) *raft.Raft {
 	if err := r.BootstrapCluster(servers).Error(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "it leads", func() bool { return r.State() == raft.Leader })
 	return r
 }

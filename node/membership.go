@@ -137,10 +137,9 @@ func (n *Node) removeServer(id raft.ServerID, force bool) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if n.raft.CurrentTerm() != term { // a leader in between may have granted it a lease
-		return 0, fmt.Errorf("%w: leadership ended", revoked.ErrNoLeader)
-	}
-	index, err := n.changed(n.raft.RemoveServer(id, 0, n.cfg.RequestTimeout))
+	index, err := n.change(ctx, term, func(wait time.Duration) raft.IndexFuture { // in no other: its leader may have granted a lease
+		return n.raft.RemoveServer(id, 0, wait)
+	})
 	if err != nil {
 		n.leases.bar(id, false)
 	}

@@ -47,7 +47,7 @@ type Node struct {
 	peers    *peers
 	stamps   *stampClock
 	streams  atomic.Uint64
-	notify   chan bool
+	herald   *herald
 	sent     sentProof // of one mutant
 
 	leaderChange broadcast
@@ -82,7 +82,7 @@ func Open(ctx context.Context, cfg Config) (n *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n = &Node{cfg: cfg, log: cfg.Log.With("node", cfg.NodeID), membership: newTurn(), done: make(chan struct{}), notify: make(chan bool, 64)}
+	n = &Node{cfg: cfg, log: cfg.Log.With("node", cfg.NodeID), membership: newTurn(), done: make(chan struct{}), herald: newHerald()}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -175,7 +175,7 @@ func (n *Node) openRaft() (err error) {
 	conf.SnapshotInterval = time.Hour
 	conf.TrailingLogs = maxTrailing
 	conf.NoLegacyTelemetry = true
-	conf.NotifyCh = n.notify
+	conf.NotifyCh = n.herald.says
 	conf.Logger = log
 	// The state is durable by itself: a snapshot is restored at the start only where it is newer.
 	conf.NoSnapshotRestoreOnStart = durable >= index
@@ -210,6 +210,7 @@ func (n *Node) start() {
 	entering, stop := context.WithCancel(n.ctx)
 	n.entering = stop
 	n.wg.Go(func() { n.enter(entering) })
+	n.wg.Go(func() { n.herald.run(n.ctx, n.leases.end) })
 	n.wg.Go(func() { n.watchLeadership(n.ctx) })
 	n.wg.Go(func() { n.forward.run(n.ctx) })
 	n.wg.Go(func() { n.reporter.run(n.ctx) })
@@ -318,7 +319,9 @@ func (n *Node) release() error {
 	var errs []error
 	n.cancel()
 	if n.raft != nil {
-		errs = append(errs, n.raft.Shutdown().Error())
+		var down raft.Future
+		n.herald.hold(func() { down = n.raft.Shutdown() }) // Raft waits for no herald any more
+		errs = append(errs, down.Error())
 	}
 	n.stopGossip()
 	if n.trans != nil {

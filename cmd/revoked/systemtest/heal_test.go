@@ -8,30 +8,43 @@ import (
 	"time"
 )
 
-// Members that were cut off for a while answer again soon after the network is whole. How soon is printed:
-// HEAL_ROUNDS and HEAL_SECONDS set how often and for how long they are cut off.
-func TestAfterAHealMembersAnswerAgain(t *testing.T) {
-	rounds, outage := number(t, "HEAL_ROUNDS", 1), time.Duration(number(t, "HEAL_SECONDS", 20))*time.Second
+// Members that were cut off or down for a while answer again soon after. How soon is printed: HEAL_ROUNDS
+// and HEAL_SECONDS set how often and for how long they are away.
+func TestMembersThatWereAwayAnswerAgain(t *testing.T) {
+	rounds, away := number(t, "HEAL_ROUNDS", 1), time.Duration(number(t, "HEAL_SECONDS", 20))*time.Second
 	w := startNetwork(t, 5)
 	for round := range rounds {
-		token := fmt.Sprintf("meanwhile-%d", round)
-		leader := w.leader(t)
-		others := w.without(leader)
-		cut := others[:2]
-		w.cut(t, both(cut, append(others[2:], leader)))
-		over := time.After(outage)
-		for _, m := range cut {
-			w.awaitNotReady(t, m)
+		for how, leave := range map[string]func(some, rest []*member) (back func()){
+			"cut off": func(some, rest []*member) func() {
+				w.cut(t, both(some, rest))
+				return func() { w.heal(t) }
+			},
+			"killed": func(some, _ []*member) func() {
+				for _, m := range some {
+					m.proc.kill()
+				}
+				return func() {
+					for _, m := range some {
+						w.start(t, m)
+					}
+				}
+			},
+		} {
+			leader := w.leader(t)
+			others := w.without(leader)
+			some, token := others[:2], fmt.Sprintf("%s-%d", how, round)
+			back := leave(some, append(others[2:], leader))
+			over := time.After(away)
+			w.mustRegister(t, leader, token, "alice", token, token+"-refresh") // there is something to catch up with
+			<-over
+			began := time.Now()
+			back()
+			for _, m := range some {
+				w.awaitReady(t, m)
+				t.Logf("%s holds a read lease %.1f s after it was %s for %v", m.ID, time.Since(began).Seconds(), how, away)
+			}
+			w.wantActive(t, token, true, some...)
+			w.mustRevoke(t, leader, token)
 		}
-		w.mustRegister(t, leader, token, "alice", token, token+"-refresh") // there is something to catch up with
-		<-over
-		healed := time.Now()
-		w.heal(t)
-		for _, m := range cut {
-			w.awaitReady(t, m)
-			t.Logf("%s holds a read lease %.1f s after an outage of %v", m.ID, time.Since(healed).Seconds(), outage)
-		}
-		w.wantActive(t, token, true, cut...)
-		w.mustRevoke(t, leader, token)
 	}
 }
