@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"maps"
@@ -160,6 +161,11 @@ func (o *simOracle) ended(l *simLife, err error) {
 		return
 	}
 	o.note(func() string { return fmt.Sprintf("%s ends: %v", l.self, err) })
+	if errors.Is(err, revoked.ErrForbidden) { // it starts again as a new instance only, whoever starts it
+		l.of.mu.Lock()
+		l.of.gone = true
+		l.of.mu.Unlock()
+	}
 	if err != nil && !strings.Contains(err.Error(), "was removed from its cluster") && !strings.Contains(err.Error(), "hangs") {
 		o.fail("end", "%s ended by itself: %v", l.self, err)
 	}
