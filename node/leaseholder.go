@@ -22,6 +22,7 @@ type leaseHolder struct {
 	end      instant       // 0: no lease
 	wallSkew time.Duration // wall clock minus boot clock when the lease's ask was noted
 	run      uint64        // numbers the unbroken runs of leases; 0: none yet
+	length   time.Duration // of the newest lease; 0: none yet
 }
 
 // adopt follows a term: leases of older terms end here and now, and grants that are still under way
@@ -56,7 +57,7 @@ func (h *leaseHolder) grant(now instant, skew time.Duration, g leaseGrant) bool 
 		h.run++
 	}
 	h.adopted, h.term, h.open = g.term, g.term, false
-	h.end, h.wallSkew = h.asked.add(g.length), h.skew
+	h.end, h.wallSkew, h.length = h.asked.add(g.length), h.skew, g.length
 	return true
 }
 

@@ -415,8 +415,17 @@ func (l *leases) leftOf(id raft.ServerID) time.Duration {
 	return l.table.left(id, l.now())
 }
 
-// renewEvery is the pace of the asks.
-func (n *Node) renewEvery() time.Duration { return n.Settings().LeaseDuration / 4 }
+// renewEvery is the pace of the asks: four in a lease, of the one that is held and of those to come. When
+// the setting has just become longer, the lease that is held is as short as it was.
+func (n *Node) renewEvery() time.Duration {
+	length := n.Settings().LeaseDuration
+	n.leases.mu.Lock()
+	defer n.leases.mu.Unlock()
+	if held := n.leases.holder.length; held > 0 {
+		length = min(length, held)
+	}
+	return length / 4
+}
 
 // leaseSelf keeps the leader's own lease: it reads by the same path as everybody. Its ticks also show
 // that entries commit.
