@@ -123,6 +123,9 @@ func newSim(t *testing.T, seed uint64, dir string, count *simCounts) *sim {
 	return s
 }
 
+// simTimeout is Raft's, of a node whose timers run in time.
+const simTimeout = 600 * time.Millisecond
+
 // simVoters is how many nodes found the cluster.
 const simVoters = 3
 
@@ -131,7 +134,7 @@ func (s *sim) add() *simNode {
 	m := &simNode{s: s, k: k, id: fmt.Sprintf("n%d", k+1), addr: fmt.Sprintf("10.0.0.%d:7000", k+1)}
 	m.clock = &simClock{base: s.began, boot: instant(time.Hour) * instant(1+k), rate: 1 + rateBound*float64(s.intn(3)-1)}
 	m.certs = s.issue(m)
-	m.timeout = 500 * time.Millisecond
+	m.timeout = simTimeout
 	if k == int(s.seed%7) {
 		m.timeout = 4 * time.Second
 	}

@@ -22,7 +22,7 @@ type simCaller struct {
 
 const (
 	simCallers = 4
-	simThink   = 600 * time.Millisecond // between the calls of one caller, on average
+	simThink   = 700 * time.Millisecond // between the calls of one caller, on average
 )
 
 // load runs the callers until ctx ends.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"revoked/fsm"
 )
 
 // A simNemesis does one cluster harm, by its seed.
@@ -209,7 +211,22 @@ func (m *simNemesis) isolate(n *simNode) {
 			heal()
 		}
 		m.told("heal %s", n.id)
+		if l := n.now(); l != nil && l.n.raft.State() == raft.Leader {
+			m.chores(l)
+		}
 	})
+}
+
+// chores has a leader propose commands of its own, as it does when something expires, while it may be
+// learning that it leads no more.
+func (m *simNemesis) chores(l *simLife) {
+	for range 40 {
+		if l.dead.Load() || l.n.raft.State() != raft.Leader {
+			return
+		}
+		m.s.wg.Go(func() { l.n.proposeCommand(fsm.TypeTick, &fsm.Tick{Stamp: int64(l.n.fsm.Stamp())}) })
+		pause(m.ctx, 5*time.Millisecond)
+	}
 }
 
 func (m *simNemesis) freeze() { m.hold(m.node()) }
@@ -315,6 +332,11 @@ func (m *simNemesis) transfer() {
 	n, to := m.leader(), m.node()
 	if n == nil {
 		return
+	}
+	for _, o := range m.s.nodes {
+		if o.timeout > simTimeout && m.intn(2) == 0 { // the one that would notice late that it was deposed
+			to = o
+		}
 	}
 	l := n.now()
 	m.s.wg.Go(func() {
