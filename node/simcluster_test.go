@@ -94,12 +94,6 @@ func (c *simClock) Wall() time.Time {
 	return time.Now().Add(time.Duration(c.wall.Load()))
 }
 
-func (s *sim) float() float64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rng.Float64()
-}
-
 func (s *sim) intn(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -322,9 +316,8 @@ func (s *sim) until(what string, d time.Duration, ok func() bool) bool {
 
 // A simLogHandler keeps the newest lines of all nodes, for the report of a failure.
 type simLogHandler struct {
-	o     *simOracle
-	node  string
-	attrs []slog.Attr
+	o    *simOracle
+	node string
 }
 
 func (h *simLogHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }

@@ -176,7 +176,6 @@ type simPipe struct {
 
 type simSegment struct {
 	at    time.Time
-	sent  time.Time
 	stuck bool // sent into a cut
 	b     []byte
 }
@@ -220,7 +219,7 @@ func (c *simConn) Write(b []byte) (int, error) {
 		return len(b), nil
 	}
 	now := time.Now()
-	s := simSegment{sent: now, b: append([]byte(nil), b...)}
+	s := simSegment{b: append([]byte(nil), b...)}
 	l := n.link(p.from.k, p.to.k)
 	if l.cuts > 0 || p.from.frozen {
 		s.stuck = true
@@ -239,38 +238,38 @@ func (c *simConn) Write(b []byte) (int, error) {
 }
 
 // ready returns what can be read now, or how long to wait for it; 0 for until something changes.
-func (p *simPipe) ready(b []byte, closed bool) (n int, err error, wait time.Duration) {
+func (p *simPipe) ready(b []byte, closed bool) (n int, wait time.Duration, err error) {
 	now := time.Now()
 	if closed {
-		return 0, net.ErrClosed, 0
+		return 0, 0, net.ErrClosed
 	}
 	if !p.deadline.IsZero() && !now.Before(p.deadline) {
-		return 0, os.ErrDeadlineExceeded, 0
+		return 0, 0, os.ErrDeadlineExceeded
 	}
 	if !p.deadline.IsZero() {
 		wait = p.deadline.Sub(now)
 	}
 	if p.err != nil {
-		return 0, p.err, 0
+		return 0, 0, p.err
 	}
 	if p.to.frozen {
-		return 0, nil, wait
+		return 0, wait, nil
 	}
 	if len(p.segs) == 0 {
 		if p.eof {
-			return 0, io.EOF, 0
+			return 0, 0, io.EOF
 		}
-		return 0, nil, wait
+		return 0, wait, nil
 	}
 	s := &p.segs[0]
 	if s.stuck {
-		return 0, nil, wait
+		return 0, wait, nil
 	}
 	if d := s.at.Sub(now); d > 0 {
 		if wait == 0 || d < wait {
 			wait = d
 		}
-		return 0, nil, wait
+		return 0, wait, nil
 	}
 	for n < len(b) && len(p.segs) > 0 && !p.segs[0].stuck && !p.segs[0].at.After(now) {
 		s := &p.segs[0]
@@ -281,14 +280,14 @@ func (p *simPipe) ready(b []byte, closed bool) (n int, err error, wait time.Dura
 			p.segs = p.segs[1:]
 		}
 	}
-	return n, nil, 0
+	return n, 0, nil
 }
 
 func (c *simConn) Read(b []byte) (int, error) {
 	p := c.in
 	for {
 		c.net.mu.Lock()
-		n, err, wait := p.ready(b, c.closed)
+		n, wait, err := p.ready(b, c.closed)
 		c.net.mu.Unlock()
 		if n > 0 || err != nil || len(b) == 0 {
 			return n, err
@@ -350,7 +349,7 @@ func (n *simNet) cut(from, to int) (heal func()) {
 	defer n.mu.Unlock()
 	l := n.link(from, to)
 	l.cuts++
-	began, on := time.Now(), true
+	on := true
 	giveUp := time.AfterFunc(simSilence, func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
@@ -358,7 +357,6 @@ func (n *simNet) cut(from, to int) (heal func()) {
 			n.silence(from, to)
 		}
 	})
-	_ = began
 	return func() {
 		giveUp.Stop()
 		n.mu.Lock()

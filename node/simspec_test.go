@@ -36,13 +36,12 @@ type simAsk struct {
 // valid reports whether the life may answer from its copy now.
 func (h *simHolder) valid(l *simLife) bool {
 	moved := time.Duration(l.of.clock.wall.Load() - h.wall)
-	return h.end != 0 && l.of.clock.Boot() < h.end.add(-leaseGuard) && moved.Abs() <= leaseGuard+l.of.clock.drift(h, l)
+	return h.end != 0 && l.of.clock.Boot() < h.end.add(-leaseGuard) && moved.Abs() <= leaseGuard+simDrift
 }
 
-// drift is how far wall and boot clock may have parted by their rates alone.
-func (c *simClock) drift(h *simHolder, l *simLife) time.Duration {
-	return time.Duration(rateBound * float64(10*time.Second))
-}
+// simDrift is how far wall and boot clock part at most during a lease, by their rates alone: so much more
+// than the guard the wall clock may have moved before the product must have noticed.
+const simDrift = 100 * time.Millisecond
 
 // A simTable is one term of leadership.
 type simTable struct {
