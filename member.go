@@ -37,6 +37,7 @@ type NodeStatus struct {
 	HashIndex    uint64      `json:"hash_index"`
 	Tokens       uint64      `json:"tokens"`
 	Grants       uint64      `json:"grants"`
+	WaitingFor   []string    `json:"waiting_for,omitempty"` // at the leader, while a revocation waits: nodes that may still say "active"
 }
 
 // A LeaderRef names the leader; both fields are empty when none is known.

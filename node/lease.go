@@ -357,6 +357,23 @@ func (t *leaseTable) release(now instant) {
 	})
 }
 
+// holdingUp names the members that what waits for acknowledgement waits for: they may still answer from
+// an older copy.
+func (t *leaseTable) holdingUp(now instant) []raft.ServerID {
+	var newest uint64
+	for _, w := range t.waiting {
+		newest = max(newest, w.index)
+	}
+	var ids []raft.ServerID
+	for id, b := range t.books {
+		if newest > t.acked && b.holdsUp(now, newest) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // nextBound is the first moment after now at which a booking runs out, if anything waits; else 0.
 func (t *leaseTable) nextBound(now instant) instant {
 	if len(t.waiting) == 0 {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -259,4 +260,31 @@ func TestLeaseTable(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) { c.do(t, openTable(false)) })
 	}
+}
+
+func TestWhoHoldsUpIsNamed(t *testing.T) {
+	lt := newLeaseTable(5, 10, base, testLength, testLength, []raft.ServerID{"a", "b", "c"})
+	for _, id := range []raft.ServerID{"a", "b", "c"} {
+		a := leaseAsk{server: id, boot: "boot", nonce: 1, applied: 10, adopted: 5}
+		if reason := lt.admit(base, a); reason != admitted {
+			t.Fatalf("%s: got %q, want it admitted", id, reason)
+		}
+	}
+	want := func(now instant, ids ...raft.ServerID) {
+		t.Helper()
+		if got := lt.holdingUp(now); !slices.Equal(got, ids) {
+			t.Errorf("got %v, want %v", got, ids)
+		}
+	}
+	want(base) // nothing waits
+	lt.wait(base, 11)
+	want(base, "a", "b", "c")
+	lt.report(base, "b", "boot", 11)
+	want(base, "a", "c")
+	lt.report(base, "a", "boot", 12)
+	want(base, "c")
+	want(base.add(boundAfter(testLength) + 1)) // its lease has run out
+	lt.report(base, "c", "boot", 11)
+	lt.release(base)
+	want(base)
 }

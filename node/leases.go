@@ -415,6 +415,20 @@ func (l *leases) leftOf(id raft.ServerID) time.Duration {
 	return l.table.left(id, l.now())
 }
 
+// holdingUp names the nodes that revocations are waiting for at this leader.
+func (l *leases) holdingUp() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.table == nil {
+		return nil
+	}
+	var nodes []string
+	for _, id := range l.table.holdingUp(l.now()) {
+		nodes = append(nodes, nodeOf(id))
+	}
+	return nodes
+}
+
 // renewEvery is the pace of the asks: four in a lease, of the one that is held and of those to come. When
 // the setting has just become longer, the lease that is held is as short as it was.
 func (n *Node) renewEvery() time.Duration {

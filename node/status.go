@@ -35,6 +35,7 @@ func (n *Node) NodeStatus(context.Context) revoked.NodeStatus {
 	}
 	left := n.leases.left()
 	st.Lease = revoked.LeaseStatus{Held: left > 0, LeftMS: left.Milliseconds()}
+	st.WaitingFor = n.leases.holdingUp()
 	st.Healthy = n.Readiness(context.Background()).CanAnswer
 	return st
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -64,7 +65,7 @@ func printStatus(w io.Writer, s revoked.NodeStatus) error {
 		lease = millis(s.Lease.LeftMS) + " left"
 	}
 	u := func(n uint64) string { return strconv.FormatUint(n, 10) }
-	return printPairs(w, [][2]string{
+	rows := [][2]string{
 		{"Node", s.NodeID},
 		{"Cluster", s.ClusterID},
 		{"Version", s.Version},
@@ -81,5 +82,9 @@ func printStatus(w io.Writer, s revoked.NodeStatus) error {
 		{"Hash index", u(s.HashIndex)},
 		{"Log hash", s.LogHash},
 		{"State hash", s.StateHash},
-	})
+	}
+	if len(s.WaitingFor) > 0 {
+		rows = append(rows, [2]string{"Waiting for", strings.Join(s.WaitingFor, ", ")})
+	}
+	return printPairs(w, rows)
 }
