@@ -10,7 +10,8 @@
 // REVOKED_MINUTES (of the nemesis, 4) and REVOKED_SEED (its plan), REVOKED_ROUNDS (kill rounds, 20),
 // REVOKED_CUTS (of power, 15), REVOKED_PAIRS (pairs of the bulk registration, 1000000), REVOKED_SAMPLE (of
 // those, revoked one by one, 30000). REVOKED_KEEP=1 keeps the folders of the clusters, REVOKED_RACE=1 builds
-// the program with the race detector, REVOKED_DIR is where the folders are made (a real disk, not memory).
+// the program with the race detector, REVOKED_MUTANT with GOFLAGS=-tags=mutant breaks one of its rules
+// (internal/mutant), to see these tests fail, REVOKED_DIR is where the folders are made (a real disk, not memory).
 //
 // Dangerous: many of the tests need root. They make network namespaces, mount small file systems, make control
 // groups and trace the nodes' system calls.
