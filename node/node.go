@@ -33,6 +33,7 @@ type Node struct {
 	boot []byte // drawn at every start: reports of an earlier life do not count
 
 	fsm     *fsm.FSM
+	install *installs
 	stores  *stores
 	meter   *meteredLog
 	raft    *raft.Raft
@@ -159,6 +160,7 @@ func (n *Node) openRaft() (err error) {
 	if err := n.stores.useSnapshots(snaps.newest); err != nil {
 		return err
 	}
+	n.install = &installs{FSM: n.fsm}
 	n.meter = &meteredLog{LogStore: n.stores.log}
 	durable, err := n.fsm.DurableIndex()
 	if err != nil {
@@ -179,7 +181,7 @@ func (n *Node) openRaft() (err error) {
 	conf.Logger = log
 	// The state is durable by itself: a snapshot is restored at the start only where it is newer.
 	conf.NoSnapshotRestoreOnStart = durable >= index
-	n.raft, err = raft.NewRaft(conf, n.fsm, n.meter, n.stores.stable, snaps, n.cfg.seams.transport(n.trans.Raft()))
+	n.raft, err = raft.NewRaft(conf, n.install, n.meter, n.stores.stable, snaps, n.cfg.seams.transport(n.trans.Raft()))
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}

@@ -154,7 +154,7 @@ func (s *reportStream) send(ctx context.Context, ended chan error) error {
 
 // newReport reads applied before the hashes, so that it never claims more than the state holds.
 func (n *Node) newReport() *Report {
-	rep := &Report{Applied: n.fsm.Applied(), Wall: int64(revoked.TimeOf(n.cfg.Now())), LastIndex: n.raft.LastIndex(), LastTerm: n.raft.CurrentTerm()}
+	rep := &Report{Applied: n.fsm.Applied(), Wall: int64(revoked.TimeOf(n.cfg.Now())), LastIndex: max(n.raft.LastIndex(), n.install.index.Load()), LastTerm: n.raft.CurrentTerm()}
 	index, log, state := n.fsm.Hashes()
 	rep.HashIndex, rep.LogHash, rep.StateHash = index, log[:], state[:]
 	return rep

@@ -2,9 +2,12 @@ package node
 
 import (
 	"fmt"
+	"io"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
+
+	"revoked/fsm"
 )
 
 // An indexedSnapshots is a snapshot store that knows its newest snapshot without a look at the disk:
@@ -58,6 +61,25 @@ func (s *indexedSink) Close() error {
 	if old := s.store.mark.Load(); s.mark.index >= old.index {
 		s.store.mark.Store(s.mark)
 	}
+	return nil
+}
+
+// installs is the state machine as Raft sees it. The state that a leader streams is its present one, newer
+// than the snapshot that it is sent for: until the log has come as far, the node has applied more than
+// its log holds, and that is no sign of an old disk (peers.rolledBack).
+type installs struct {
+	*fsm.FSM
+	index atomic.Uint64 // of the state restored last in this life
+}
+
+var _ raft.BatchingFSM = (*installs)(nil)
+
+// Restore implements raft.FSM.
+func (f *installs) Restore(rc io.ReadCloser) error {
+	if err := f.FSM.Restore(rc); err != nil {
+		return err
+	}
+	f.index.Store(f.Applied())
 	return nil
 }
 
