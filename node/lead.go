@@ -127,6 +127,7 @@ func (n *Node) openTerm(ctx context.Context, term uint64) (epoch uint64, ok bool
 			return 0, false
 		}
 		n.log.Warn("first command of the term failed", "term", term, "error", err)
+		n.pause(ctx, retryPause) // during a transfer of leadership it fails at once
 	}
 	return 0, false
 }
