@@ -202,9 +202,16 @@ func (n *Node) transferAway() error {
 }
 
 // transferTo is tried a few times: a transfer can bounce when the target is a few entries behind.
+//
+// Never while replication to the target stands still: Raft puts a transfer's wish to a channel that only
+// replication empties. A second wish blocks, and if leadership ends then, for good: this node would take the
+// transfer for under way ever after, and refuse all entries whenever it leads again.
 func (n *Node) transferTo(s raft.Server) error {
 	var err error
 	for range 3 {
+		if n.trans.Stalled(s.ID, n.cfg.HeartbeatTimeout/2) {
+			return fmt.Errorf("%w: replication to %s stands still", revoked.ErrNoLeader, nodeOf(s.ID))
+		}
 		if err = n.raft.LeadershipTransferToServer(s.ID, s.Address).Error(); err == nil {
 			return nil
 		}

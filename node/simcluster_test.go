@@ -10,11 +10,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/hashicorp/raft"
 
@@ -274,7 +276,26 @@ func (m *simNode) crash(machine bool) {
 	m.s.o.died(l)
 	m.s.net.kill(l.host, machine)
 	m.disk = m.disk.crash(l.gate, rand.New(rand.NewPCG(m.s.number(), 5)))
-	m.s.wg.Go(func() { l.n.release() })
+	m.s.wg.Go(func() {
+		l.n.release()
+		answerTransfers(l.n.raft)
+	})
+}
+
+// answerTransfers answers the hand-overs that a Raft which has ended did not come to: it leaves them
+// without an answer, and in a bubble no goroutine may be left that waits for one.
+func answerTransfers(r *raft.Raft) {
+	inner := func(v reflect.Value, name string) reflect.Value {
+		f := v.Elem().FieldByName(name)
+		return reflect.NewAt(f.Type(), unsafe.Pointer(f.UnsafeAddr())).Elem()
+	}
+	for ch := inner(reflect.ValueOf(r), "leadershipTransferCh"); ; {
+		future, ok := ch.TryRecv()
+		if !ok {
+			return
+		}
+		inner(future, "errCh").Send(reflect.ValueOf(raft.ErrRaftShutdown))
+	}
 }
 
 // stop ends it in order.

@@ -216,6 +216,12 @@ func (g *simGate) crash() {
 	}
 }
 
+func (g *simGate) crashed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.dead
+}
+
 func (g *simGate) write(do func() error) error {
 	for {
 		g.mu.Lock()
@@ -246,17 +252,44 @@ func (g *simGate) write(do func() error) error {
 type simGatedLog struct {
 	raft.LogStore
 	g *simGate
+
+	// lost is what Raft believes to have stored since its node died: it reads that again, and panics where
+	// it cannot.
+	mu   sync.Mutex
+	lost map[uint64]*raft.Log
+}
+
+func (l *simGatedLog) GetLog(index uint64, out *raft.Log) error {
+	err := l.LogStore.GetLog(index, out)
+	if !errors.Is(err, raft.ErrLogNotFound) {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.lost[index]; e != nil {
+		*out = *e
+		return nil
+	}
+	return err
 }
 
 func (l *simGatedLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
 
 func (l *simGatedLog) StoreLogs(entries []*raft.Log) error {
-	return l.g.write(func() error {
+	err := l.g.write(func() error {
 		for _, e := range entries {
 			l.g.stored(e)
 		}
 		return l.LogStore.StoreLogs(entries)
 	})
+	if l.g.crashed() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, e := range entries {
+			l.lost[e.Index] = e
+		}
+	}
+	return err
 }
 
 type simGatedStable struct {
@@ -282,7 +315,7 @@ func (d *simDisk) open(g *simGate) func(string, func(error), *slog.Logger) (*sto
 		if err := s.assemble(d.log, d.log); err != nil {
 			return nil, err
 		}
-		s.log, s.stable = &simGatedLog{s.log, g}, &simGatedStable{s.stable, g}
+		s.log, s.stable = &simGatedLog{LogStore: s.log, g: g, lost: map[uint64]*raft.Log{}}, &simGatedStable{s.stable, g}
 		return s, nil
 	}
 }

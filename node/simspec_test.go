@@ -209,7 +209,9 @@ func (o *simOracle) booked(l *simLife, e traceEvent) {
 		o.failLocked(admitOnlyAcked.String(), "%s admits %s at %d in term %d, which has acknowledged %d", l.self, e.ask.server, e.ask.applied, t.term, t.acked)
 	}
 	k := simBook{e.ask.server, e.ask.boot, e.ask.nonce}
-	t.books[k] = simBooked{at: time.Now(), acks: t.acks, after: l.n.raft.LastIndex()}
+	if _, again := t.books[k]; !again { // an ask that comes twice may be granted on the proof of the first
+		t.books[k] = simBooked{at: time.Now(), acks: t.acks, after: l.n.raft.LastIndex()}
+	}
 	t.until[e.ask.server] = time.Now().Add(boundAfter(e.g.length))
 	t.boots[e.ask.server] = e.ask.boot
 	if e.term < o.maxOpened {

@@ -23,6 +23,28 @@ type outages struct {
 
 	mu    sync.Mutex
 	beats map[raft.ServerID]chan struct{} // closed by the next heartbeat that arrives
+	calls map[*call]struct{}              // of replication, under way or held
+}
+
+type call struct {
+	to    raft.ServerID
+	since time.Time
+}
+
+// begin notes a call of replication until end is called.
+func (o *outages) begin(id raft.ServerID) (end func()) {
+	c := &call{to: id, since: time.Now()}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.calls == nil {
+		o.calls = map[*call]struct{}{}
+	}
+	o.calls[c] = struct{}{}
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		delete(o.calls, c)
+	}
 }
 
 const outageLook = 100 * time.Millisecond // how often a held call asks whether it is still wanted
@@ -77,8 +99,25 @@ func (t *Transport) HoldOutages(replicates func(server raft.ServerID, term uint6
 	t.raft.outages.replicates.Store(&replicates)
 }
 
+// Stalled reports whether a call of replication to the server has been under way, or held back, for longer
+// than d. Raft's replication to it does nothing else meanwhile.
+func (t *Transport) Stalled(server raft.ServerID, d time.Duration) bool {
+	o := &t.raft.outages
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for c := range o.calls {
+		if c.to == server && time.Since(c.since) > d {
+			return true
+		}
+	}
+	return false
+}
+
 // AppendEntries implements raft.Transport.
 func (s *safeTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if !isHeartbeat(args) {
+		defer s.outages.begin(id)()
+	}
 	err := s.NetworkTransport.AppendEntries(id, target, args, resp)
 	switch {
 	case isHeartbeat(args) && err == nil:
@@ -91,6 +130,7 @@ func (s *safeTransport) AppendEntries(id raft.ServerID, target raft.ServerAddres
 
 // InstallSnapshot implements raft.Transport.
 func (s *safeTransport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	defer s.outages.begin(id)()
 	err := s.NetworkTransport.InstallSnapshot(id, target, args, resp, data)
 	if err != nil {
 		s.outages.hold(id, args.Term, s.stream.done)

@@ -137,3 +137,24 @@ func TestErrorsOfHeartbeatsAreToldAtOnce(t *testing.T) {
 		t.Error("got no error")
 	}
 }
+
+// A transfer of leadership must not be asked for while replication to the target stands still.
+func TestReplicationThatStandsStillIsSeen(t *testing.T) {
+	o := startOutage(t)
+	if o.n1.Stalled("2", 0) {
+		t.Error("stalled before there was a call")
+	}
+	told := make(chan error, 1)
+	go func() { told <- o.entry() }()
+	o.held(t, told)
+	if !o.n1.Stalled("2", 0) || o.n1.Stalled("3", 0) || o.n1.Stalled("2", time.Hour) {
+		t.Error("got another word than that the call to 2 has been held for a moment")
+	}
+	o.wanted.Store(false)
+	if err := <-told; err == nil {
+		t.Error("the call to a node that is down went well")
+	}
+	if o.n1.Stalled("2", 0) {
+		t.Error("stalled when the call was over")
+	}
+}
