@@ -1,5 +1,5 @@
 // Package node is one member of the cluster: Raft and its stores, batching and forwarding of writes,
-// the proof that an answer is current, the record cache, and membership.
+// the read leases under which answers are current, the record cache, and membership.
 //
 // What it promises: a method of [Node] that returns nil from a revocation, a cut-off, a deletion or a
 // change of a client returns only after the change is committed and no node can still answer "active"

@@ -11,6 +11,9 @@
 // never repeats a call whose outcome is unknown, and keeps no session tickets, which would outlive a
 // CA that was taken away.
 //
+// Raft's own errors of replication are held back while a peer is out of reach, for as long as this node
+// leads and replicates to it (outage.go).
+//
 // Dangerous to change: the Raft transport that it hands out ignores SetHeartbeatHandler. With the
 // fast path a deposed leader can write an entry under a term that it does not lead, and the copies
 // diverge for good (see raft.go and heartbeat_test.go).
