@@ -20,15 +20,6 @@ const (
 	tableEnd   = "<!-- end of the mutants -->\n"
 )
 
-// anchored is a test's name as a pattern that matches no longer name at the first level.
-func anchored(test string) string {
-	first, rest, sub := strings.Cut(test, "/")
-	if !sub {
-		return "^" + first + "$"
-	}
-	return "^" + first + "$/" + rest
-}
-
 func TestEveryMutantIsInTheTable(t *testing.T) {
 	has := map[mutant.Name]bool{}
 	for _, c := range caught {

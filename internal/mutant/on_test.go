@@ -58,3 +58,12 @@ func run(binary string, c catch, mutant string) (string, error) {
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
+
+// anchored is a test's name as a pattern that matches no longer name at the first level.
+func anchored(test string) string {
+	first, rest, sub := strings.Cut(test, "/")
+	if !sub {
+		return "^" + first + "$"
+	}
+	return "^" + first + "$/" + rest
+}
