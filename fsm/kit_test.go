@@ -4,8 +4,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -275,14 +277,49 @@ func (m *machine) sameAs(other *machine) {
 // crash copies the directory as a crash now would leave it, and opens the copy.
 func (m *machine) crash() *machine {
 	m.t.Helper()
-	r := &machine{t: m.t, dir: m.t.TempDir(), now: m.now, log: append([]*raft.Log(nil), m.log...)}
-	if err := os.CopyFS(filepath.Join(r.dir, "x"), os.DirFS(m.dir)); err != nil {
-		m.t.Fatal(err)
-	}
-	r.dir = filepath.Join(r.dir, "x")
+	r := &machine{t: m.t, dir: m.moment(), now: m.now, log: append([]*raft.Log(nil), m.log...)}
 	r.open()
 	m.t.Cleanup(func() { r.f.Close() })
 	return r
+}
+
+// moment copies the directory as it is at one moment: a flush in the background may add and remove files
+// during a copy, which then is thrown away.
+func (m *machine) moment() string {
+	m.t.Helper()
+	for {
+		dir := filepath.Join(m.t.TempDir(), "x")
+		before := m.files()
+		err := os.CopyFS(dir, os.DirFS(m.dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			m.t.Fatal(err)
+		}
+		if err == nil && slices.Equal(before, m.files()) {
+			return dir
+		}
+	}
+}
+
+// files tells the names and sizes of all files.
+func (m *machine) files() (list []string) {
+	m.t.Helper()
+	err := filepath.WalkDir(m.dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			list = append(list, fmt.Sprint(path, info.Size()))
+		}
+		return nil
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return list
 }
 
 func TestRevocationEndsBothTokens(t *testing.T) {

@@ -56,8 +56,9 @@ func (r *benchRun) comeback(ctx context.Context) error {
 			}
 			answering := make(chan error, 1)
 			go func() {
-				answering <- r.readUntil(ctx, leader, time.Minute)
+				err := r.readUntil(ctx, leader, time.Minute)
 				back = time.Since(began)
+				answering <- err
 			}()
 			_, err := r.revokeUntil(ctx, pool, survivor, time.Minute)
 			revocations = append(revocations, time.Since(began).Seconds())
