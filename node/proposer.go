@@ -32,6 +32,7 @@ type proposer struct {
 	term uint64
 
 	gather gatherer
+	rhythm *rhythm
 	queue  chan *submission
 	slots  chan struct{}
 	wanted chan struct{} // a tick would carry the commit index to the followers
@@ -45,6 +46,7 @@ type proposer struct {
 func newProposer(n *Node, term uint64) *proposer {
 	return &proposer{
 		n: n, term: term,
+		rhythm: newRhythm(),
 		queue:  make(chan *submission, maxQueue),
 		slots:  make(chan struct{}, proposalsAhead),
 		wanted: make(chan struct{}, 1),

@@ -35,6 +35,9 @@ type reportStream struct {
 	stream *transport.Stream
 	term   atomic.Uint64 // the leader's, once it has said it
 	wake   chan struct{} // something is to be said at once
+
+	mu    sync.Mutex
+	askAt time.Time // when the leader wants the next ask; zero: it has not said
 }
 
 const reportInterval = 200 * time.Millisecond
@@ -109,7 +112,7 @@ func (r *reporter) reportTo(ctx context.Context, addr raft.ServerAddress) error 
 func (s *reportStream) send(ctx context.Context, ended chan error) error {
 	n := s.n
 	var asked time.Time
-	tick := time.NewTicker(reportInterval)
+	tick := time.NewTimer(reportInterval)
 	defer tick.Stop()
 	for first := true; ; first = false {
 		advanced := n.fsm.AppliedChan() // taken before the index is read: no advance is missed
@@ -123,7 +126,7 @@ func (s *reportStream) send(ctx context.Context, ended chan error) error {
 			n.leases.drop()
 			rep.GiveBack = true
 			_, rep.DroppedNonce = n.leases.adopted()
-		case s.term.Load() != 0 && time.Since(asked) >= n.renewEvery() && !n.diverged.Load():
+		case s.untilAsk(asked) <= 0:
 			a := n.leases.ask()
 			rep.Nonce, rep.AdoptedTerm, rep.DroppedNonce = a.nonce, a.adopted, a.dropped
 			asked = time.Now()
@@ -138,6 +141,7 @@ func (s *reportStream) send(ctx context.Context, ended chan error) error {
 		if n.leaderAddress() != s.addr {
 			return nil
 		}
+		tick.Reset(min(reportInterval, max(0, s.untilAsk(asked))))
 		select {
 		case <-advanced:
 		case <-tick.C:
@@ -149,6 +153,32 @@ func (s *reportStream) send(ctx context.Context, ended chan error) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// untilAsk is how long it is until the next ask: an interval after the last one, or when the leader has
+// said, unless that makes no sense. Nobody asks whom it does not know to lead, or with a state that differs.
+func (s *reportStream) untilAsk(asked time.Time) time.Duration {
+	if s.term.Load() == 0 || s.n.diverged.Load() {
+		return time.Hour
+	}
+	every := s.n.renewEvery()
+	due := asked.Add(every)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.askAt.After(asked.Add(every/2)) && s.askAt.Before(asked.Add(2*every)) {
+		due = s.askAt
+	}
+	return time.Until(due)
+}
+
+// plan notes when the leader wants the next ask.
+func (s *reportStream) plan(in time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.askAt = time.Time{}
+	if in > 0 {
+		s.askAt = time.Now().Add(in)
 	}
 }
 
@@ -200,6 +230,7 @@ func (s *reportStream) hear(reply *ReportReply) error {
 		}
 	case reply.Nonce != 0:
 		n.leases.take(leaseGrant{term: reply.Term, nonce: reply.Nonce, boot: string(reply.BootId), length: time.Duration(reply.Length)})
+		s.plan(time.Duration(reply.AskIn))
 	case reply.Term != 0:
 		n.leases.adopt(reply.Term)
 		s.term.Store(reply.Term)

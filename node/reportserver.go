@@ -23,7 +23,10 @@ type reportSession struct {
 	id     raft.ServerID
 	boot   string
 
-	mu sync.Mutex // replies are sent by the reader and by grants
+	expected time.Time     // the next ask, as the member was told
+	late     time.Duration // by how much its asks miss that: about a round trip
+
+	mu sync.Mutex // replies are sent by the reader and by grants, which set expected
 	wg sync.WaitGroup
 }
 
@@ -117,6 +120,7 @@ func (s *reportSession) take(ctx context.Context, rep *Report) {
 		n.leases.giveBack(s.id, s.boot, rep.DroppedNonce)
 		s.reply(&ReportReply{GivenBack: true})
 	case rep.Nonce != 0:
+		s.punctual()
 		s.wg.Go(func() { s.answer(ctx, rep) })
 	}
 }
@@ -141,7 +145,28 @@ func (s *reportSession) answer(ctx context.Context, rep *Report) {
 		s.reply(&ReportReply{Refused: string(reason)})
 		return
 	}
-	s.reply(&ReportReply{Term: g.term, Nonce: g.nonce, BootId: []byte(g.boot), Length: int64(g.length)})
+	s.reply(&ReportReply{Term: g.term, Nonce: g.nonce, BootId: []byte(g.boot), Length: int64(g.length), AskIn: int64(s.askIn())})
+}
+
+// punctual learns from an ask that has come how late the member's next one will be.
+func (s *reportSession) punctual() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.expected.IsZero() {
+		s.late = min(max(0, s.late+time.Since(s.expected)), s.n.renewEvery()/2)
+		s.expected = time.Time{}
+	}
+}
+
+// askIn tells a member when to ask next.
+func (s *reportSession) askIn() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.p.rhythm.askIn(s.n.renewEvery(), s.late)
+	if d > 0 {
+		s.expected = time.Now().Add(d + s.late)
+	}
+	return d
 }
 
 // catchUp waits, for a short while, until this node's own state reaches an index that a member has

@@ -840,6 +840,7 @@ type ReportReply struct {
 	Nonce         uint64 `protobuf:"varint,4,opt,name=nonce,proto3" json:"nonce,omitempty"`
 	BootId        []byte `protobuf:"bytes,5,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	Length        int64  `protobuf:"varint,6,opt,name=length,proto3" json:"length,omitempty"`                          // nanoseconds
+	AskIn         int64  `protobuf:"varint,12,opt,name=ask_in,json=askIn,proto3" json:"ask_in,omitempty"`              // nanoseconds after which to ask again; 0: by the member's own pace
 	Refused       string `protobuf:"bytes,7,opt,name=refused,proto3" json:"refused,omitempty"`                         // why an ask was not admitted
 	GivenBack     bool   `protobuf:"varint,8,opt,name=given_back,json=givenBack,proto3" json:"given_back,omitempty"`   // the lease is off the books
 	RolledBack    string `protobuf:"bytes,9,opt,name=rolled_back,json=rolledBack,proto3" json:"rolled_back,omitempty"` // the data directory is older than what this instance had: what and by how much
@@ -915,6 +916,13 @@ func (x *ReportReply) GetBootId() []byte {
 func (x *ReportReply) GetLength() int64 {
 	if x != nil {
 		return x.Length
+	}
+	return 0
+}
+
+func (x *ReportReply) GetAskIn() int64 {
+	if x != nil {
+		return x.AskIn
 	}
 	return 0
 }
@@ -1021,7 +1029,7 @@ const file_node_rpc_proto_rawDesc = "" +
 	" \x01(\x04R\x05nonce\x12!\n" +
 	"\fadopted_term\x18\v \x01(\x04R\vadoptedTerm\x12#\n" +
 	"\rdropped_nonce\x18\f \x01(\x04R\fdroppedNonce\x12\x1b\n" +
-	"\tgive_back\x18\r \x01(\bR\bgiveBack\"\xfd\x01\n" +
+	"\tgive_back\x18\r \x01(\bR\bgiveBack\"\x94\x02\n" +
 	"\vReportReply\x12\x1d\n" +
 	"\n" +
 	"not_member\x18\x01 \x01(\bR\tnotMember\x12\x1a\n" +
@@ -1029,7 +1037,8 @@ const file_node_rpc_proto_rawDesc = "" +
 	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05nonce\x18\x04 \x01(\x04R\x05nonce\x12\x17\n" +
 	"\aboot_id\x18\x05 \x01(\fR\x06bootId\x12\x16\n" +
-	"\x06length\x18\x06 \x01(\x03R\x06length\x12\x18\n" +
+	"\x06length\x18\x06 \x01(\x03R\x06length\x12\x15\n" +
+	"\x06ask_in\x18\f \x01(\x03R\x05askIn\x12\x18\n" +
 	"\arefused\x18\a \x01(\tR\arefused\x12\x1d\n" +
 	"\n" +
 	"given_back\x18\b \x01(\bR\tgivenBack\x12\x1f\n" +
