@@ -254,8 +254,38 @@ func (c *benchCluster) leader(ctx context.Context) (int, error) {
 	return 0, errors.New("no node knows a leader")
 }
 
-// settle waits until every node has applied what the leader has committed.
+// settle waits until every node has applied what the leader has committed, and rests.
 func (c *benchCluster) settle(ctx context.Context) error {
+	if err := c.catchUp(ctx); err != nil {
+		return err
+	}
+	return c.rest(ctx)
+}
+
+// rest waits, for half a minute at most, until the nodes do next to nothing: what they still owe their
+// disks for the pairs just registered is no part of what is measured next.
+func (c *benchCluster) rest(ctx context.Context) error {
+	const look, busy = 250 * time.Millisecond, 0.25 // of a core, all nodes together
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
+		before, err := processorTimes(c.pids())
+		if err != nil {
+			return nil // not known here
+		}
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		after, err := processorTimes(c.pids())
+		if err != nil || (after-before).Seconds() < busy*look.Seconds() {
+			return nil
+		}
+	}
+	return nil
+}
+
+// catchUp waits until every node has applied what the leader has committed.
+func (c *benchCluster) catchUp(ctx context.Context) error {
 	leader, err := c.leader(ctx)
 	if err != nil {
 		return err
