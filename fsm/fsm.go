@@ -34,6 +34,9 @@ type Config struct {
 	FS         FS           // nil: the machine's
 	Log        *slog.Logger // nil: discarded
 	Changes    Changes      // nil: nobody listens
+	// Installing is told the index of a state that a leader streamed, before it replaces this copy; after an
+	// error the copy stays. nil: nobody listens.
+	Installing func(index uint64) error
 	// Fatal is called once, with the first error after which this copy of the state can no longer be
 	// trusted to follow the log: a failed write, an undecodable command, a log that contradicts the
 	// state. It must end the process; nil panics.

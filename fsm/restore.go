@@ -38,6 +38,9 @@ func (f *FSM) Restore(rc io.ReadCloser) error {
 		return errors.Join(err, f.cfg.FS.RemoveAll(dir))
 	}
 	mem, err := loadMemory(s)
+	if err == nil && f.cfg.Installing != nil {
+		err = f.cfg.Installing(h.Index)
+	}
 	if err == nil {
 		err = setCurrent(f.cfg.FS, f.cfg.Dir, name)
 	}

@@ -11,18 +11,31 @@ import (
 	"revoked/fsm"
 )
 
-// A state that was streamed is newer than its snapshot: a node that has it and reports on a new stream
-// before its log has come as far was taken for one with an old disk, and ended itself (found by TestSim).
+// A state that was streamed is newer than its snapshot: a node that has it and reports on a new stream, or
+// after a restart, before its log has come as far was taken for one with an old disk, and ended itself
+// (found by TestSim).
 func TestAnInstalledStateCountsAsTheEndOfTheLog(t *testing.T) {
-	open := func() *fsm.FSM {
-		f, err := fsm.Open(fsm.Config{Dir: t.TempDir()})
+	stable := raft.NewInmemStore()
+	in, err := openInstalls(stable)
+	if err != nil || in.index.Load() != 0 {
+		t.Fatalf("with an empty store: got %d, %v", in.index.Load(), err)
+	}
+	open := func(installing func(uint64) error) *fsm.FSM {
+		f, err := fsm.Open(fsm.Config{Dir: t.TempDir(), Installing: installing})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { f.Close() })
 		return f
 	}
-	leader, follower := open(), &installs{FSM: open()}
+	var follower *fsm.FSM
+	leader := open(nil)
+	follower = open(func(index uint64) error {
+		if at := follower.Applied(); at >= index {
+			t.Errorf("noted when the state was at %d already", at)
+		}
+		return in.note(index)
+	})
 	data, err := fsm.Encode(fsm.TypeBootstrap, &fsm.Bootstrap{Stamp: 1, ClusterId: "c"})
 	if err != nil {
 		t.Fatal(err)
@@ -35,14 +48,46 @@ func TestAnInstalledStateCountsAsTheEndOfTheLog(t *testing.T) {
 	if err := follower.Restore(io.NopCloser(&snapshot)); err != nil {
 		t.Fatal(err)
 	}
-	if got := follower.index.Load(); got != 608 {
-		t.Errorf("the state that was installed counts up to %d, want 608", got)
+	again, err := openInstalls(stable)
+	if err != nil {
+		t.Fatal(err)
 	}
-	p := newPeers("a", 0)
-	p.open("b", 1, &Hello{}, "boot")
-	rep := &Report{Applied: follower.Applied(), LastIndex: max(596, follower.index.Load())}
-	p.observe("b", 1, p.began, rep, "")
-	if had, back := p.rolledBack("b", rep.LastIndex); back {
-		t.Errorf("a node with a new state is taken for one with an old disk: had %d, got %d", had, rep.LastIndex)
+	for when, in := range map[string]*installs{"in this life": in, "after a restart": again} {
+		if got := in.index.Load(); got != 608 {
+			t.Errorf("%s: the state that was installed counts up to %d, want 608", when, got)
+		}
+		p := newPeers("a", 0)
+		p.open("b", 1, &Hello{}, "boot")
+		rep := &Report{Applied: follower.Applied(), LastIndex: max(596, in.index.Load())}
+		p.observe("b", 1, p.began, rep, "")
+		if had, back := p.rolledBack("b", rep.LastIndex); back {
+			t.Errorf("%s: a node with a new state is taken for one with an old disk: had %d, got %d", when, had, rep.LastIndex)
+		}
+	}
+}
+
+// A state that cannot be noted does not replace the one before it.
+func TestAStateThatCannotBeNotedIsNotInstalled(t *testing.T) {
+	f, err := fsm.Open(fsm.Config{Dir: t.TempDir(), Installing: func(uint64) error { return io.ErrShortWrite }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	other, err := fsm.Open(fsm.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	data, err := fsm.Encode(fsm.TypeBootstrap, &fsm.Bootstrap{Stamp: 1, ClusterId: "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Apply(&raft.Log{Index: 5, Term: 1, Type: raft.LogCommand, Data: data})
+	var snapshot bytes.Buffer
+	if _, err := other.WriteSnapshot(context.Background(), &snapshot); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Restore(io.NopCloser(&snapshot)); err == nil || f.Applied() != 0 {
+		t.Errorf("got %v and a state at %d, want an error and the old state", err, f.Applied())
 	}
 }

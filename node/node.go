@@ -123,8 +123,12 @@ func (n *Node) openData() (err error) {
 	if n.stores, err = n.cfg.seams.stores(n.cfg.DataDir, n.fatal, n.log); err != nil {
 		return err
 	}
+	if n.install, err = openInstalls(n.stores.stable); err != nil {
+		return err
+	}
 	ep := newEpochs()
-	n.fsm, err = fsm.Open(fsm.Config{Dir: filepath.Join(n.cfg.DataDir, "state"), FS: n.cfg.seams.fs, CacheBytes: n.cfg.StoreCacheSize, Log: n.log, Changes: ep, Fatal: n.stateFailed, Crash: n.cfg.Crash})
+	n.fsm, err = fsm.Open(fsm.Config{Dir: filepath.Join(n.cfg.DataDir, "state"), FS: n.cfg.seams.fs, CacheBytes: n.cfg.StoreCacheSize, Log: n.log,
+		Changes: ep, Installing: n.install.note, Fatal: n.stateFailed, Crash: n.cfg.Crash})
 	if err != nil {
 		return n.stateError(fmt.Errorf("open state: %w", err))
 	}
@@ -160,7 +164,6 @@ func (n *Node) openRaft() (err error) {
 	if err := n.stores.useSnapshots(snaps.newest); err != nil {
 		return err
 	}
-	n.install = &installs{FSM: n.fsm}
 	n.meter = &meteredLog{LogStore: n.stores.log}
 	durable, err := n.fsm.DurableIndex()
 	if err != nil {
@@ -181,7 +184,7 @@ func (n *Node) openRaft() (err error) {
 	conf.Logger = log
 	// The state is durable by itself: a snapshot is restored at the start only where it is newer.
 	conf.NoSnapshotRestoreOnStart = durable >= index
-	n.raft, err = raft.NewRaft(conf, n.install, n.meter, n.stores.stable, snaps, n.cfg.seams.transport(n.trans.Raft()))
+	n.raft, err = raft.NewRaft(conf, n.fsm, n.meter, n.stores.stable, snaps, n.cfg.seams.transport(n.trans.Raft()))
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}

@@ -1,13 +1,12 @@
 package node
 
 import (
+	"errors"
 	"fmt"
-	"io"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
-
-	"revoked/fsm"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
 // An indexedSnapshots is a snapshot store that knows its newest snapshot without a look at the disk:
@@ -64,22 +63,33 @@ func (s *indexedSink) Close() error {
 	return nil
 }
 
-// installs is the state machine as Raft sees it. The state that a leader streams is its present one, newer
-// than the snapshot that it is sent for: until the log has come as far, the node has applied more than
-// its log holds, and that is no sign of an old disk (peers.rolledBack).
+// installs notes how far a state reaches that a leader has streamed. It is the leader's present one, newer
+// than the snapshot that it is sent for: until the log has come as far, the node has applied more than its
+// log holds, and that is no sign of an old disk (peers.rolledBack), nor after a restart. The note lies with
+// the log, so an old image of the log has an old note.
 type installs struct {
-	*fsm.FSM
-	index atomic.Uint64 // of the state restored last in this life
+	stable raft.StableStore
+	index  atomic.Uint64
 }
 
-var _ raft.BatchingFSM = (*installs)(nil)
+const keyInstalled = "Installed"
 
-// Restore implements raft.FSM.
-func (f *installs) Restore(rc io.ReadCloser) error {
-	if err := f.FSM.Restore(rc); err != nil {
-		return err
+func openInstalls(stable raft.StableStore) (*installs, error) {
+	f := &installs{stable: stable}
+	index, err := stable.GetUint64([]byte(keyInstalled))
+	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return nil, fmt.Errorf("read %s: %w", keyInstalled, err)
 	}
-	f.index.Store(f.Applied())
+	f.index.Store(index)
+	return f, nil
+}
+
+// note is called before the state takes the old one's place.
+func (f *installs) note(index uint64) error {
+	if err := f.stable.SetUint64([]byte(keyInstalled), index); err != nil {
+		return fmt.Errorf("note the installed state: %w", err)
+	}
+	f.index.Store(index)
 	return nil
 }
 
