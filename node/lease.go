@@ -57,6 +57,7 @@ const (
 	refusedDiverged  refusalReason = "diverged"
 	refusedLapsed    refusalReason = "lapsed"
 	refusedClock     refusalReason = "clock"
+	refusedRate      refusalReason = "clock_rate"
 	refusedReturned  refusalReason = "returned"
 	refusedSilent    refusalReason = "no_report"
 )

@@ -44,7 +44,7 @@ func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
 		Help: "Times that this node lost its read lease."})
 	m.leaseRefusals = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "revoked_lease_refusals_total",
 		Help: "Read leases that this leader did not grant, by reason."}, []string{"reason"})
-	for _, reason := range []refusalReason{refusedNotMember, refusedBehind, refusedDiverged, refusedLapsed, refusedClock, refusedReturned, refusedSilent} {
+	for _, reason := range []refusalReason{refusedNotMember, refusedBehind, refusedDiverged, refusedLapsed, refusedClock, refusedRate, refusedReturned, refusedSilent} {
 		m.leaseRefusals.WithLabelValues(string(reason)) // there from the start, so that a first one is an increase
 	}
 	reg.MustRegister(m.leaseLosses, m.leaseRefusals,

@@ -29,6 +29,7 @@ type peers struct {
 	members map[raft.ServerID]raft.Server
 	self    raft.ServerID
 	heard   map[raft.ServerID]*peerState
+	rates   map[raft.ServerID]*rateWatch // of all terms: they are this machine's clock and theirs
 }
 
 type peerState struct {
@@ -44,7 +45,7 @@ type peerState struct {
 }
 
 func newPeers(self raft.ServerID, silence time.Duration) *peers {
-	return &peers{self: self, silence: silence, heard: map[raft.ServerID]*peerState{}, highest: map[raft.ServerID]uint64{}, members: map[raft.ServerID]raft.Server{}}
+	return &peers{self: self, silence: silence, heard: map[raft.ServerID]*peerState{}, highest: map[raft.ServerID]uint64{}, rates: map[raft.ServerID]*rateWatch{}, members: map[raft.ServerID]raft.Server{}}
 }
 
 // lead begins a term: what earlier terms heard counts no more.
@@ -107,6 +108,29 @@ func (p *peers) observe(id raft.ServerID, stream uint64, now time.Time, r *Repor
 	}
 	p.highest[id] = max(p.highest[id], r.Applied)
 	st.applied, st.lastIndex, st.lastTerm, st.at, st.diverged = r.Applied, r.LastIndex, r.LastTerm, now, diverged
+}
+
+// watchRate takes a member's boot clock as it was sent and this node's as it came in. It reports whether the
+// two run apart further than leases allow, whether that is news, and by how much the member's is slower.
+func (p *peers) watchRate(id raft.ServerID, boot string, now, theirs instant) (wrong, news bool, drift float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.rates[id]
+	if w == nil || w.boot != boot {
+		w = &rateWatch{boot: boot}
+		p.rates[id] = w
+	}
+	was := w.wrong
+	w.observe(now, theirs)
+	return w.wrong, w.wrong != was, w.drift
+}
+
+// rateWrong reports what watchRate said of a member last.
+func (p *peers) rateWrong(id raft.ServerID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.rates[id]
+	return w != nil && w.wrong
 }
 
 // close ends a stream: the member is not reachable until it opens another.

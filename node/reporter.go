@@ -184,7 +184,8 @@ func (s *reportStream) plan(in time.Duration) {
 
 // newReport reads applied before the hashes, so that it never claims more than the state holds.
 func (n *Node) newReport() *Report {
-	rep := &Report{Applied: n.fsm.Applied(), Wall: int64(revoked.TimeOf(n.cfg.Now())), LastIndex: max(n.raft.LastIndex(), n.install.index.Load()), LastTerm: n.raft.CurrentTerm()}
+	rep := &Report{Applied: n.fsm.Applied(), Wall: int64(revoked.TimeOf(n.cfg.Now())), LastIndex: max(n.raft.LastIndex(), n.install.index.Load()), LastTerm: n.raft.CurrentTerm(),
+		BootClock: int64(n.cfg.BootClock())}
 	index, log, state := n.fsm.Hashes()
 	rep.HashIndex, rep.LogHash, rep.StateHash = index, log[:], state[:]
 	return rep

@@ -110,6 +110,7 @@ func (s *reportSession) reply(r *ReportReply) bool {
 func (s *reportSession) take(ctx context.Context, rep *Report) {
 	n := s.n
 	n.stamps.observe(string(s.id), revoked.Time(rep.Wall))
+	s.watchRate(rep)
 	diverged := n.compareHashes(rep)
 	n.peers.observe(s.id, s.number, time.Now(), rep, diverged)
 	n.leases.report(s.id, s.boot, rep.Applied, rep.AdoptedTerm)
@@ -125,6 +126,21 @@ func (s *reportSession) take(ctx context.Context, rep *Report) {
 	}
 }
 
+// watchRate compares the rates of the two clocks.
+func (s *reportSession) watchRate(rep *Report) {
+	if rep.BootClock == 0 {
+		return
+	}
+	wrong, news, drift := s.n.peers.watchRate(s.id, s.boot, s.n.cfg.BootClock(), instant(rep.BootClock))
+	slower := fmt.Sprintf("%.1f %%", 100*drift)
+	switch {
+	case news && wrong:
+		s.n.log.Error("the clock of a member and the clock of this leader run apart: it gets no read lease", "server", s.id, "slower_by", slower)
+	case news:
+		s.n.log.Info("the clock of a member runs with this leader's again", "server", s.id, "slower_by", slower)
+	}
+}
+
 // answer admits an ask or says why not.
 func (s *reportSession) answer(ctx context.Context, rep *Report) {
 	n := s.n
@@ -132,6 +148,8 @@ func (s *reportSession) answer(ctx context.Context, rep *Report) {
 	var g leaseGrant
 	if off := n.clockError(rep); off > n.Settings().MaxClockSkew {
 		reason = refusedClock
+	} else if n.peers.rateWrong(s.id) {
+		reason = refusedRate
 	} else if err := n.catchUp(ctx, rep.HashIndex); err != nil {
 		reason = refusedSilent
 	} else if n.compareHashes(rep) != "" {

@@ -705,6 +705,7 @@ type Report struct {
 	AdoptedTerm   uint64 `protobuf:"varint,11,opt,name=adopted_term,json=adoptedTerm,proto3" json:"adopted_term,omitempty"`    // older leases have been dropped
 	DroppedNonce  uint64 `protobuf:"varint,12,opt,name=dropped_nonce,json=droppedNonce,proto3" json:"dropped_nonce,omitempty"` // grants up to this nonce are refused
 	GiveBack      bool   `protobuf:"varint,13,opt,name=give_back,json=giveBack,proto3" json:"give_back,omitempty"`             // the lease has been dropped for good: this life answers no more
+	BootClock     int64  `protobuf:"varint,14,opt,name=boot_clock,json=bootClock,proto3" json:"boot_clock,omitempty"`          // nanoseconds on the node's boot clock; 0: not told
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -828,6 +829,13 @@ func (x *Report) GetGiveBack() bool {
 		return x.GiveBack
 	}
 	return false
+}
+
+func (x *Report) GetBootClock() int64 {
+	if x != nil {
+		return x.BootClock
+	}
+	return 0
 }
 
 // What the leader says on that stream. The first reply names its term.
@@ -1011,7 +1019,7 @@ const file_node_rpc_proto_rawDesc = "" +
 	"\x0fMembersResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x18\n" +
-	"\amembers\x18\x03 \x01(\fR\amembers\"\x89\x03\n" +
+	"\amembers\x18\x03 \x01(\fR\amembers\"\xa8\x03\n" +
 	"\x06Report\x12(\n" +
 	"\x03who\x18\x01 \x01(\v2\x16.revoked.node.v1.HelloR\x03who\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\fR\x06bootId\x12\x18\n" +
@@ -1029,7 +1037,9 @@ const file_node_rpc_proto_rawDesc = "" +
 	" \x01(\x04R\x05nonce\x12!\n" +
 	"\fadopted_term\x18\v \x01(\x04R\vadoptedTerm\x12#\n" +
 	"\rdropped_nonce\x18\f \x01(\x04R\fdroppedNonce\x12\x1b\n" +
-	"\tgive_back\x18\r \x01(\bR\bgiveBack\"\x94\x02\n" +
+	"\tgive_back\x18\r \x01(\bR\bgiveBack\x12\x1d\n" +
+	"\n" +
+	"boot_clock\x18\x0e \x01(\x03R\tbootClock\"\x94\x02\n" +
 	"\vReportReply\x12\x1d\n" +
 	"\n" +
 	"not_member\x18\x01 \x01(\bR\tnotMember\x12\x1a\n" +

@@ -83,6 +83,7 @@ type simLife struct {
 // A simClock is the clocks of one machine. Its wall clock is disciplined: right but for an offset. Its
 // boot clock has a rate of its own.
 type simClock struct {
+	mu   sync.Mutex
 	base time.Time
 	boot instant
 	rate float64
@@ -90,8 +91,18 @@ type simClock struct {
 }
 
 func (c *simClock) Boot() instant {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.boot.add(time.Duration(float64(time.Since(c.base)) * c.rate))
 }
+
+// turn makes the clock go on at another rate.
+func (c *simClock) turn(rate float64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.boot, c.base, c.rate = c.boot.add(time.Duration(float64(time.Since(c.base))*c.rate)), time.Now(), rate
+}
+
 func (c *simClock) Wall() time.Time {
 	return time.Now().Add(time.Duration(c.wall.Load()))
 }
