@@ -21,7 +21,7 @@ import (
 
 const (
 	defaultCacheBytes = 64 << 20
-	memTableBytes     = 16 << 20
+	memTableBytes     = 32 << 20
 	memTablesHeld     = 2         // one that is written to, one that is flushed
 	currentFile       = "CURRENT" // names the generation directory in use
 	generationPrefix  = "state-"
@@ -71,7 +71,7 @@ func pebbleOptions(cache *pebble.Cache, log *slog.Logger, fatal func(error)) *pe
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                memTableBytes,
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       4,
+		L0CompactionThreshold:       8, // keys are digests: a compaction rewrites all of the next level, however little is new
 		L0StopWritesThreshold:       24,
 		LBaseMaxBytes:               256 << 20,
 		MaxOpenFiles:                1024,

@@ -81,58 +81,91 @@ func TestARateWatchIsContentAgain(t *testing.T) {
 	}
 }
 
+// What was said of a life is not forgotten with it: the clock is the machine's.
+func TestANewLifeBeginsWithWhatWasSaidOfTheOldOne(t *testing.T) {
+	p := newPeers("a", 0)
+	p.open("b", 1, &Hello{}, "boot")
+	watch := func(stream uint64, d time.Duration, rate float64) (wrong bool) {
+		for at := time.Duration(0); at < d; at += 200 * time.Millisecond {
+			wrong, _, _ = p.watchRate("b", stream, instant(at), instant(float64(at)*rate))
+		}
+		return wrong
+	}
+	if !watch(1, time.Minute, 1.1) || !p.rateWrong("b") || !p.alien() {
+		t.Fatal("a clock that is 10 % too fast was not told")
+	}
+	p.open("b", 2, &Hello{}, "another boot")
+	if watch(1, time.Minute, 1); !p.rateWrong("b") {
+		t.Error("an old stream still speaks for the member")
+	}
+	if !watch(2, 5*time.Second, 1) {
+		t.Error("a restart made a clock right")
+	}
+	if watch(2, time.Minute, 1) || p.alien() {
+		t.Error("a clock that is right is still told wrong")
+	}
+}
+
 // A member whose clock runs at a rate that the leases are not made for holds none, and says why; the
-// others do.
-func TestAMemberWhoseClockRunsAtAnotherRateHoldsNoLease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSim(t, 5, t.TempDir(), newSimCounts())
-		defer s.end()
-		for range simVoters {
-			s.add()
-		}
+// others do. Where it is the leader's, nobody holds one.
+func TestWhoseClockRunsAtAnotherRateHoldsNoLease(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		leads   bool
+		holders int
+	}{{"a follower", false, simVoters - 1}, {"the leader", true, 0}} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { rateApart(t, tc.leads, tc.holders) })
+		})
+	}
+}
+
+func rateApart(t *testing.T, leads bool, holders int) {
+	s := newSim(t, 5, t.TempDir(), newSimCounts())
+	defer s.end()
+	for range simVoters {
+		s.add()
+	}
+	for _, m := range s.nodes {
+		m.clock.rate = 1
+		m.start(false)
+	}
+	held := func() (n int) {
 		for _, m := range s.nodes {
-			m.clock.rate = 1
-			m.start(false)
-		}
-		held := func(want int) func() bool {
-			return func() bool {
-				n := 0
-				for _, m := range s.nodes {
-					if m.now().n.leases.valid() {
-						n++
-					}
-				}
-				return n == want
+			if m.now().n.leases.valid() {
+				n++
 			}
 		}
-		if !s.until("every node holds a lease", time.Minute, held(simVoters)) {
-			t.Fatal(s.o.err)
+		return n
+	}
+	all := func() bool { return held() == simVoters }
+	if !s.until("every node holds a lease", time.Minute, all) {
+		t.Fatal(s.o.err)
+	}
+	var slow *simNode
+	for _, m := range s.nodes {
+		if (m.now().n.proposer.Load() != nil) == leads {
+			slow = m
 		}
-		var slow *simNode
-		for _, m := range s.nodes {
-			if m.now().n.raft.State().String() == "Follower" {
-				slow = m
-			}
+	}
+	slow.clock.turn(0.90)
+	refused := func() bool {
+		l := slow.now().n.leases
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.reason == string(refusedRate)
+	}
+	if !s.until("the one whose clock is slow is refused for it", time.Minute, refused) {
+		t.Fatal(s.o.err)
+	}
+	time.Sleep(10 * time.Second)
+	for range 100 {
+		if time.Sleep(100 * time.Millisecond); held() != holders || slow.now().n.leases.valid() {
+			t.Fatalf("%d nodes hold a lease, want %d; the one whose clock is slow: %v", held(), holders, slow.now().n.leases.valid())
 		}
-		slow.clock.turn(0.90)
-		refused := func() bool {
-			l := slow.now().n.leases
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			return l.reason == string(refusedRate)
-		}
-		if !s.until("the one whose clock is slow is refused for it", time.Minute, refused) {
-			t.Fatal(s.o.err)
-		}
-		time.Sleep(10 * time.Second)
-		for range 100 {
-			if time.Sleep(100 * time.Millisecond); !held(simVoters-1)() || slow.now().n.leases.valid() {
-				t.Fatal("the one whose clock is slow holds a lease, or another one holds none")
-			}
-		}
-		slow.clock.turn(1)
-		if !s.until("it holds one again", time.Minute, held(simVoters)) {
-			t.Error(s.o.err)
-		}
-	})
+	}
+	slow.clock.turn(1)
+	if !s.until("every node holds a lease again", time.Minute, all) {
+		t.Error(s.o.err)
+	}
 }

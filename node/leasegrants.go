@@ -17,10 +17,11 @@ func (l *leases) serve(ctx context.Context, p *proposer, a leaseAsk) (leaseGrant
 		return leaseGrant{}, reason
 	}
 	index, ok := p.rhythm.join(ctx, l.n.renewEvery())
+	if !ok && ctx.Err() == nil {
+		index, ok = l.proven(ctx, p)
+	}
 	if !ok {
-		if index, ok = l.proven(ctx, p); !ok {
-			return leaseGrant{}, refusedSilent
-		}
+		return leaseGrant{}, refusedSilent
 	}
 	return l.granted(t, p, a, index, length), admitted
 }
@@ -95,26 +96,41 @@ func (n *Node) leaseSelf(ctx context.Context, p *proposer, w *watchdog) {
 	l.adopt(p.term)
 	defer p.rhythm.stop()
 	for ctx.Err() == nil {
-		next := time.Now().Add(n.renewEvery())
+		began := time.Now()
 		a := l.ask()
 		a.applied = n.fsm.Applied()
 		t, length, reason := l.admitSoon(ctx, p, a)
-		r := p.rhythm.beat(next)
+		r := p.rhythm.beat(began.Add(n.renewEvery()))
 		index, ok := l.proven(ctx, p)
 		r.finish(index, ok)
+		if ok {
+			w.feed()
+		}
 		switch {
 		case !ok:
 			reason = refusedSilent
+		case reason == admitted && n.peers.alien():
+			reason = refusedRate
 		case reason == admitted:
 			l.take(l.granted(t, p, a, index, length))
-		}
-		if ok {
-			w.feed()
 		}
 		if reason != admitted && ctx.Err() == nil {
 			l.refused(string(reason))
 			n.metrics.leaseRefusals.WithLabelValues(string(reason)).Inc()
 		}
-		n.pause(ctx, time.Until(next))
+		n.rest(ctx, p, began)
+	}
+}
+
+// rest waits until the leader's next ask is due, in steps: the interval may become shorter.
+func (n *Node) rest(ctx context.Context, p *proposer, began time.Time) {
+	for ctx.Err() == nil {
+		next := began.Add(n.renewEvery())
+		p.rhythm.plan(next)
+		left := time.Until(next)
+		if left <= 0 {
+			return
+		}
+		n.pause(ctx, min(left, reportInterval))
 	}
 }

@@ -110,15 +110,19 @@ func (p *peers) observe(id raft.ServerID, stream uint64, now time.Time, r *Repor
 	st.applied, st.lastIndex, st.lastTerm, st.at, st.diverged = r.Applied, r.LastIndex, r.LastTerm, now, diverged
 }
 
-// watchRate takes a member's boot clock as it was sent and this node's as it came in. It reports whether the
-// two run apart further than leases allow, whether that is news, and by how much the member's is slower.
-func (p *peers) watchRate(id raft.ServerID, boot string, now, theirs instant) (wrong, news bool, drift float64) {
+// watchRate takes a member's boot clock as it was sent and this node's as it came in, by the stream that speaks
+// for the member. It reports whether the two run apart further than leases allow, whether that is news, and
+// by how much. A new life begins with what was said of the one before.
+func (p *peers) watchRate(id raft.ServerID, stream uint64, now, theirs instant) (wrong, news bool, drift float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	w := p.rates[id]
-	if w == nil || w.boot != boot {
-		w = &rateWatch{boot: boot}
-		p.rates[id] = w
+	st, w := p.heard[id], p.rates[id]
+	if st == nil || st.stream != stream {
+		return false, false, 0
+	}
+	if w == nil || w.boot != st.boot {
+		next := &rateWatch{boot: st.boot, wrong: w != nil && w.wrong}
+		p.rates[id], w = next, next
 	}
 	was := w.wrong
 	w.observe(now, theirs)
@@ -131,6 +135,23 @@ func (p *peers) rateWrong(id raft.ServerID) bool {
 	defer p.mu.Unlock()
 	w := p.rates[id]
 	return w != nil && w.wrong
+}
+
+// alien reports whether the clocks of most members that report run apart from this node's: then it is this
+// one's that is wrong.
+func (p *peers) alien() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	wrong, all := 0, 0
+	for id, st := range p.heard {
+		if w := p.rates[id]; st.connected && w != nil {
+			all++
+			if w.wrong {
+				wrong++
+			}
+		}
+	}
+	return 2*wrong > all
 }
 
 // close ends a stream: the member is not reachable until it opens another.

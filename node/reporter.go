@@ -36,8 +36,10 @@ type reportStream struct {
 	term   atomic.Uint64 // the leader's, once it has said it
 	wake   chan struct{} // something is to be said at once
 
-	mu    sync.Mutex
-	askAt time.Time // when the leader wants the next ask; zero: it has not said
+	mu     sync.Mutex
+	open   bool          // the newest ask has not been answered
+	askAt  time.Time     // when the leader wants the next ask; zero: it has not said
+	replan chan struct{} // that has changed
 }
 
 const reportInterval = 200 * time.Millisecond
@@ -89,7 +91,7 @@ func (r *reporter) reportTo(ctx context.Context, addr raft.ServerAddress) error 
 	if err != nil {
 		return err
 	}
-	s := &reportStream{n: r.n, addr: addr, stream: stream, wake: make(chan struct{}, 1)}
+	s := &reportStream{n: r.n, addr: addr, stream: stream, wake: make(chan struct{}, 1), replan: make(chan struct{}, 1)}
 	ended := make(chan error, 1)
 	go func() { ended <- s.read() }()
 	defer func() {
@@ -112,8 +114,6 @@ func (r *reporter) reportTo(ctx context.Context, addr raft.ServerAddress) error 
 func (s *reportStream) send(ctx context.Context, ended chan error) error {
 	n := s.n
 	var asked time.Time
-	tick := time.NewTimer(reportInterval)
-	defer tick.Stop()
 	for first := true; ; first = false {
 		advanced := n.fsm.AppliedChan() // taken before the index is read: no advance is missed
 		changed := n.leaderChange.wait()
@@ -130,6 +130,7 @@ func (s *reportStream) send(ctx context.Context, ended chan error) error {
 			a := n.leases.ask()
 			rep.Nonce, rep.AdoptedTerm, rep.DroppedNonce = a.nonce, a.adopted, a.dropped
 			asked = time.Now()
+			s.asks()
 		}
 		b, err := proto.Marshal(rep)
 		if err != nil {
@@ -141,8 +142,21 @@ func (s *reportStream) send(ctx context.Context, ended chan error) error {
 		if n.leaderAddress() != s.addr {
 			return nil
 		}
+		if err := s.rest(ctx, asked, advanced, changed, ended); err != nil {
+			return err
+		}
+	}
+}
+
+// rest waits until there is something to say.
+func (s *reportStream) rest(ctx context.Context, asked time.Time, advanced, changed <-chan struct{}, ended chan error) error {
+	tick := time.NewTimer(reportInterval)
+	defer tick.Stop()
+	for {
 		tick.Reset(min(reportInterval, max(0, s.untilAsk(asked))))
 		select {
+		case <-s.replan:
+			continue
 		case <-advanced:
 		case <-tick.C:
 		case <-s.wake:
@@ -153,42 +167,69 @@ func (s *reportStream) send(ctx context.Context, ended chan error) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		return nil
 	}
 }
 
 // untilAsk is how long it is until the next ask: an interval after the last one, or when the leader has
-// said, unless that makes no sense. Nobody asks whom it does not know to lead, or with a state that differs.
+// said, unless that makes no sense. An ask that is not answered yet is given twice as long: a new one would
+// make its grant worthless, and an answer that takes longer than an interval would never be in time. Nobody
+// asks whom it does not know to lead, with a state that differs, or while its lease goes back.
 func (s *reportStream) untilAsk(asked time.Time) time.Duration {
-	if s.term.Load() == 0 || s.n.diverged.Load() {
+	n := s.n
+	if s.term.Load() == 0 || n.diverged.Load() || n.reporter.giving.Load() {
 		return time.Hour
 	}
-	every := s.n.renewEvery()
-	due := asked.Add(every)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.askAt.After(asked.Add(every/2)) && s.askAt.Before(asked.Add(2*every)) {
-		due = s.askAt
-	}
-	return time.Until(due)
+	return time.Until(s.due(asked, n.renewEvery()))
 }
 
-// plan notes when the leader wants the next ask.
-func (s *reportStream) plan(in time.Duration) {
+// due is when the next ask is, every being the interval between asks.
+func (s *reportStream) due(asked time.Time, every time.Duration) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.askAt = time.Time{}
+	switch {
+	case s.open:
+		return asked.Add(2 * every)
+	case s.askAt.After(asked.Add(every/2)) && s.askAt.Before(asked.Add(2*every)):
+		return s.askAt
+	}
+	return asked.Add(every)
+}
+
+// asks notes that an ask goes out.
+func (s *reportStream) asks() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open, s.askAt = true, time.Time{}
+}
+
+// answered notes that the newest ask has been answered, or an older one, which does no harm. The leader wants
+// the next one in so long, when in is not 0.
+func (s *reportStream) answered(in time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open = false
 	if in > 0 {
 		s.askAt = time.Now().Add(in)
+	}
+	select {
+	case s.replan <- struct{}{}:
+	default:
 	}
 }
 
 // newReport reads applied before the hashes, so that it never claims more than the state holds.
 func (n *Node) newReport() *Report {
-	rep := &Report{Applied: n.fsm.Applied(), Wall: int64(revoked.TimeOf(n.cfg.Now())), LastIndex: max(n.raft.LastIndex(), n.install.index.Load()), LastTerm: n.raft.CurrentTerm(),
+	rep := &Report{Applied: n.fsm.Applied(), Wall: int64(revoked.TimeOf(n.cfg.Now())), LastIndex: n.lastIndex(), LastTerm: n.raft.CurrentTerm(),
 		BootClock: int64(n.cfg.BootClock())}
 	index, log, state := n.fsm.Hashes()
 	rep.HashIndex, rep.LogHash, rep.StateHash = index, log[:], state[:]
 	return rep
+}
+
+// lastIndex is where the log ends, or as far as a streamed state reaches.
+func (n *Node) lastIndex() uint64 {
+	return max(n.raft.LastIndex(), min(n.install.index.Load(), n.fsm.Applied()))
 }
 
 func (s *reportStream) read() error {
@@ -216,6 +257,7 @@ func (s *reportStream) hear(reply *ReportReply) error {
 	}
 	if reply.Refused != "" {
 		n.leases.refused(reply.Refused)
+		s.answered(0)
 	}
 	switch {
 	case reply.RolledBack != "":
@@ -231,7 +273,7 @@ func (s *reportStream) hear(reply *ReportReply) error {
 		}
 	case reply.Nonce != 0:
 		n.leases.take(leaseGrant{term: reply.Term, nonce: reply.Nonce, boot: string(reply.BootId), length: time.Duration(reply.Length)})
-		s.plan(time.Duration(reply.AskIn))
+		s.answered(time.Duration(reply.AskIn))
 	case reply.Term != 0:
 		n.leases.adopt(reply.Term)
 		s.term.Store(reply.Term)

@@ -23,11 +23,12 @@ type reportSession struct {
 	id     raft.ServerID
 	boot   string
 
+	mu sync.Mutex // replies are sent by the reader and by grants
+	wg sync.WaitGroup
+
+	pace     sync.Mutex    // guards the next two
 	expected time.Time     // the next ask, as the member was told
 	late     time.Duration // by how much its asks miss that: about a round trip
-
-	mu sync.Mutex // replies are sent by the reader and by grants, which set expected
-	wg sync.WaitGroup
 }
 
 // serveReports takes the reports of a member for as long as this node leads, and answers its asks for
@@ -122,7 +123,8 @@ func (s *reportSession) take(ctx context.Context, rep *Report) {
 		s.reply(&ReportReply{GivenBack: true})
 	case rep.Nonce != 0:
 		s.punctual()
-		s.wg.Go(func() { s.answer(ctx, rep) })
+		arrived := time.Now()
+		s.wg.Go(func() { s.answer(ctx, rep, arrived) })
 	}
 }
 
@@ -131,18 +133,20 @@ func (s *reportSession) watchRate(rep *Report) {
 	if rep.BootClock == 0 {
 		return
 	}
-	wrong, news, drift := s.n.peers.watchRate(s.id, s.boot, s.n.cfg.BootClock(), instant(rep.BootClock))
-	slower := fmt.Sprintf("%.1f %%", 100*drift)
+	wrong, news, drift := s.n.peers.watchRate(s.id, s.number, s.n.cfg.BootClock(), instant(rep.BootClock))
 	switch {
 	case news && wrong:
-		s.n.log.Error("the clock of a member and the clock of this leader run apart: it gets no read lease", "server", s.id, "slower_by", slower)
+		s.n.log.Error("the clock of a member and the clock of this leader run apart: it gets no read lease", "server", s.id, "apart", percent(drift))
 	case news:
-		s.n.log.Info("the clock of a member runs with this leader's again", "server", s.id, "slower_by", slower)
+		s.n.log.Info("the clock of a member runs with this leader's again", "server", s.id, "apart", percent(drift))
 	}
 }
 
+// percent words a share, of a second in each second say.
+func percent(share float64) string { return fmt.Sprintf("%.1f %%", 100*max(share, -share)) }
+
 // answer admits an ask or says why not.
-func (s *reportSession) answer(ctx context.Context, rep *Report) {
+func (s *reportSession) answer(ctx context.Context, rep *Report, arrived time.Time) {
 	n := s.n
 	reason := admitted
 	var g leaseGrant
@@ -163,24 +167,24 @@ func (s *reportSession) answer(ctx context.Context, rep *Report) {
 		s.reply(&ReportReply{Refused: string(reason)})
 		return
 	}
-	s.reply(&ReportReply{Term: g.term, Nonce: g.nonce, BootId: []byte(g.boot), Length: int64(g.length), AskIn: int64(s.askIn())})
+	s.reply(&ReportReply{Term: g.term, Nonce: g.nonce, BootId: []byte(g.boot), Length: int64(g.length), AskIn: int64(s.askIn(arrived))})
 }
 
 // punctual learns from an ask that has come how late the member's next one will be.
 func (s *reportSession) punctual() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.pace.Lock()
+	defer s.pace.Unlock()
 	if !s.expected.IsZero() {
 		s.late = min(max(0, s.late+time.Since(s.expected)), s.n.renewEvery()/2)
 		s.expected = time.Time{}
 	}
 }
 
-// askIn tells a member when to ask next.
-func (s *reportSession) askIn() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	d := s.p.rhythm.askIn(s.n.renewEvery(), s.late)
+// askIn tells a member whose ask came at arrived when to ask next.
+func (s *reportSession) askIn(arrived time.Time) time.Duration {
+	s.pace.Lock()
+	defer s.pace.Unlock()
+	d := s.p.rhythm.askIn(s.n.renewEvery(), s.late, arrived)
 	if d > 0 {
 		s.expected = time.Now().Add(d + s.late)
 	}

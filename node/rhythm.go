@@ -34,7 +34,8 @@ func (r *proofRound) finish(index uint64, ok bool) {
 	close(r.done)
 }
 
-// lull is how long an ask may wait for the leader's: the pace of the asks is every.
+// lull is how long before the leader's ask, or after it should have come, an ask waits for it; every is the
+// interval between asks.
 func lull(every time.Duration) time.Duration { return min(every/8, 50*time.Millisecond) }
 
 // beat begins the leader's own ask, the next of which is planned at next, and returns the round that
@@ -69,18 +70,25 @@ func (h *rhythm) join(ctx context.Context, every time.Duration) (index uint64, o
 	}
 }
 
-// askIn is how long a member that has just been answered, and whose asks are late by so much, should wait
-// until it asks again, so that it meets the first beat that is half an interval away from its last ask or
-// more; 0 when no beat is planned.
-func (h *rhythm) askIn(every, late time.Duration) time.Duration {
+// plan moves the leader's next ask.
+func (h *rhythm) plan(next time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	d := time.Until(h.next) - lull(every)/2 - late
-	switch {
-	case h.next.IsZero():
+	h.next = next
+}
+
+// askIn is how long a member whose ask came at arrived, and is answered now, should wait until it asks
+// again, so that it meets the first beat that is half an interval away from that or more. It is told by how
+// much its asks are late. 0: no beat is planned, or the answer came too late for that.
+func (h *rhythm) askIn(every, late time.Duration, arrived time.Time) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.next.IsZero() {
 		return 0
-	case d+late < every/2:
-		d += every
 	}
-	return max(0, d)
+	want := h.next.Add(-lull(every) / 2)
+	if want.Sub(arrived) < every/2 {
+		want = want.Add(every)
+	}
+	return max(0, time.Until(want)-late)
 }

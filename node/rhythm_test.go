@@ -78,6 +78,96 @@ func TestTheEndOfARhythmProvesNothing(t *testing.T) {
 	})
 }
 
+// What is booked while a proof is under way, which may have been proposed before, is proven by the next one.
+func TestAnAskJoinsNoProofThatIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newRhythm()
+		slow := h.beat(time.Now().Add(lull(testPace) / 2))
+		got := make(chan uint64, 1)
+		go func() {
+			index, _ := h.join(t.Context(), testPace)
+			got <- index
+		}()
+		synctest.Wait()
+		slow.finish(7, true)
+		synctest.Wait()
+		h.beat(time.Now().Add(testPace)).finish(8, true)
+		if index := <-got; index != 8 {
+			t.Errorf("proven by entry %d, which was proposed before the ask; want 8", index)
+		}
+	})
+}
+
+func TestAMemberIsToldToMeetTheBeatThatIsNearToItsPace(t *testing.T) {
+	const early = 25 * time.Millisecond // half a lull
+	for _, tc := range []struct {
+		name          string
+		arrived, next time.Duration // from now
+		late, want    time.Duration
+	}{
+		{"just answered by a beat", -30 * time.Millisecond, 495 * time.Millisecond, 0, 470 * time.Millisecond},
+		{"as before, far away", -110 * time.Millisecond, 415 * time.Millisecond, 80 * time.Millisecond, 310 * time.Millisecond},
+		{"shortly before a beat: the one after it", -10 * time.Millisecond, 100 * time.Millisecond, 0, 575 * time.Millisecond},
+		{"a slow proof", -325 * time.Millisecond, 200 * time.Millisecond, 20 * time.Millisecond, 155 * time.Millisecond},
+		{"a proof that took longer than that", -510 * time.Millisecond, 15 * time.Millisecond, 20 * time.Millisecond, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newRhythm()
+				h.plan(time.Now().Add(tc.next))
+				if got := h.askIn(testPace, tc.late, time.Now().Add(tc.arrived)); got != tc.want {
+					t.Errorf("got %v, want %v (early by %v)", got, tc.want, early)
+				}
+			})
+		})
+	}
+	if got := newRhythm().askIn(testPace, 0, time.Now()); got != 0 {
+		t.Errorf("without a beat: got %v, want 0", got)
+	}
+}
+
+func TestWhenAMemberAsks(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		prepare func(*reportStream)
+		want    time.Duration // from the last ask on
+	}{
+		{"an answer says nothing: by its own pace", func(s *reportStream) { s.asks(); s.answered(0) }, testPace},
+		{"when the leader says", func(s *reportStream) { s.asks(); s.answered(470 * time.Millisecond) }, 470 * time.Millisecond},
+		{"what it says is too soon", func(s *reportStream) { s.asks(); s.answered(10 * time.Millisecond) }, testPace},
+		{"or too late", func(s *reportStream) { s.asks(); s.answered(time.Minute) }, testPace},
+		{"no answer yet: a new ask would make it worthless", func(s *reportStream) { s.asks() }, 2 * testPace},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, asked := &reportStream{replan: make(chan struct{}, 1)}, time.Now()
+				tc.prepare(s)
+				if got := s.due(asked, testPace).Sub(asked); got != tc.want {
+					t.Errorf("got %v, want %v", got, tc.want)
+				}
+			})
+		})
+	}
+	for name, prepare := range map[string]func(*reportStream){
+		"nobody is known to lead": func(s *reportStream) { s.term.Store(0) },
+		"its state differs":       func(s *reportStream) { s.n.diverged.Store(true) },
+		"the lease goes back":     func(s *reportStream) { s.n.reporter.giving.Store(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLoneNode(t)
+			l.reporter = newReporter(l.Node)
+			s := &reportStream{n: l.Node}
+			s.term.Store(1)
+			if got := s.untilAsk(time.Time{}); got > 0 {
+				t.Fatalf("a stream that never asked: got %v, want at once", got)
+			}
+			if prepare(s); s.untilAsk(time.Time{}) <= reportInterval {
+				t.Error("it asks")
+			}
+		})
+	}
+}
+
 // An idle cluster writes one entry for each renewal of all its leases, however far away its members are,
 // and nobody's lease ends meanwhile.
 func TestIdleMembersShareTheProofsOfTheirLeases(t *testing.T) {

@@ -66,7 +66,8 @@ func (s *indexedSink) Close() error {
 // installs notes how far a state reaches that a leader has streamed. It is the leader's present one, newer
 // than the snapshot that it is sent for: until the log has come as far, the node has applied more than its
 // log holds, and that is no sign of an old disk (peers.rolledBack), nor after a restart. The note lies with
-// the log, so an old image of the log has an old note.
+// the log, so an older image of the log has an older note. It is written before the state is replaced: it counts
+// as far as the state has come.
 type installs struct {
 	stable raft.StableStore
 	index  atomic.Uint64

@@ -266,7 +266,8 @@ func (c *benchCluster) settle(ctx context.Context) error {
 // disks for the pairs just registered is no part of what is measured next.
 func (c *benchCluster) rest(ctx context.Context) error {
 	const look, busy = 250 * time.Millisecond, 0.25 // of a core, all nodes together
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
+	quiet := 0
+	for end := time.Now().Add(30 * time.Second); quiet < 2 && time.Now().Before(end); {
 		before, err := processorTimes(c.pids())
 		if err != nil {
 			return nil // not known here
@@ -277,8 +278,11 @@ func (c *benchCluster) rest(ctx context.Context) error {
 			return ctx.Err()
 		}
 		after, err := processorTimes(c.pids())
-		if err != nil || (after-before).Seconds() < busy*look.Seconds() {
+		if err != nil {
 			return nil
+		}
+		if quiet++; (after - before).Seconds() >= busy*look.Seconds() {
+			quiet = 0
 		}
 	}
 	return nil
