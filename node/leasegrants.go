@@ -17,11 +17,10 @@ func (l *leases) serve(ctx context.Context, p *proposer, a leaseAsk) (leaseGrant
 		return leaseGrant{}, reason
 	}
 	index, ok := p.rhythm.join(ctx, l.n.renewEvery())
-	if !ok && ctx.Err() == nil {
-		index, ok = l.proven(ctx, p)
-	}
 	if !ok {
-		return leaseGrant{}, refusedSilent
+		if index, ok = l.proven(ctx, p); !ok {
+			return leaseGrant{}, refusedSilent
+		}
 	}
 	return l.granted(t, p, a, index, length), admitted
 }
