@@ -57,10 +57,10 @@ type simNode struct {
 	clock            *simClock
 	lives, instances int
 
-	mu       sync.Mutex
-	life     *simLife // nil while it is down
-	reviving bool
-	gone     bool // it was removed: it comes back with an empty disk
+	mu      sync.Mutex
+	life    *simLife // nil while it is down
+	turning bool     // it is being stopped in order, or started: nobody else starts it
+	gone    bool     // it was removed: it comes back with an empty disk
 }
 
 // A simLife is one process.
@@ -313,15 +313,19 @@ func answerTransfers(r *raft.Raft) {
 func (m *simNode) stop() {
 	m.mu.Lock()
 	l := m.life
-	m.life = nil
-	m.mu.Unlock()
-	if l == nil {
+	if l == nil || m.turning {
+		m.mu.Unlock()
 		return
 	}
+	m.life, m.turning = nil, true
+	m.mu.Unlock()
 	l.n.Close(context.Background())
 	l.dead.Store(true)
 	m.s.o.died(l)
 	m.s.net.kill(l.host, false)
+	m.mu.Lock()
+	m.turning = false
+	m.mu.Unlock()
 }
 
 // end stops everything.

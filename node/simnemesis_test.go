@@ -137,16 +137,16 @@ func (m *simNemesis) kill(n *simNode) {
 // revive starts a node again: with its disk, or as a new instance when it was removed.
 func (m *simNemesis) revive(n *simNode) {
 	n.mu.Lock()
-	if n.life != nil || n.reviving {
+	if n.life != nil || n.turning {
 		n.mu.Unlock()
 		return
 	}
 	fresh := n.gone
-	n.reviving, n.gone = true, false
+	n.turning, n.gone = true, false
 	n.mu.Unlock()
 	n.start(fresh)
 	n.mu.Lock()
-	n.reviving = false
+	n.turning = false
 	l := n.life
 	n.mu.Unlock()
 	if l == nil {
