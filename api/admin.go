@@ -31,31 +31,36 @@ func (a *API) registerAdmin(e *echo.Echo) {
 	issuer := a.requireRole(revoked.RoleIssuer, revoked.RoleAdmin)
 	reader := a.requireRole(revoked.RoleResourceServer, revoked.RoleAdmin)
 
+	get := func(path string, h echo.HandlerFunc, before ...echo.MiddlewareFunc) { // RFC 9110, 9.1: with HEAD
+		e.GET(path, h, before...)
+		e.HEAD(path, h, before...)
+	}
+
 	e.POST("/v1/grants", a.postGrants, issuer)
-	e.GET("/v1/grants/:id", a.getGrant, issuer)
+	get("/v1/grants/:id", a.getGrant, issuer)
 	e.DELETE("/v1/grants/:id", a.deleteGrant, issuer)
 
 	e.POST("/v1/revocations", a.postRevocations, admin)
 	feeds := newEndings()
-	e.GET("/v1/revocations", func(c echo.Context) error { return a.getRevocations(c, feeds) }, reader)
+	get("/v1/revocations", func(c echo.Context) error { return a.getRevocations(c, feeds) }, reader)
 
-	e.GET("/v1/clients", a.getClients, admin)
+	get("/v1/clients", a.getClients, admin)
 	e.POST("/v1/clients", a.postClients, admin)
-	e.GET("/v1/clients/:id", a.getClient, admin)
+	get("/v1/clients/:id", a.getClient, admin)
 	e.PATCH("/v1/clients/:id", a.patchClient, admin)
 	e.DELETE("/v1/clients/:id", a.deleteClient, admin)
 	e.POST("/v1/clients/:id/secret", a.postSecret, admin)
 
-	e.GET("/v1/settings", a.getSettings, admin)
+	get("/v1/settings", a.getSettings, admin)
 	e.PATCH("/v1/settings", a.patchSettings, admin)
 
-	e.GET("/v1/members", a.getMembers, admin)
-	e.GET("/v1/status", a.getStatus, admin)
+	get("/v1/members", a.getMembers, admin)
+	get("/v1/status", a.getStatus, admin)
 	e.POST("/v1/cluster/join", a.postJoin, admin)
 	e.POST("/v1/cluster/leave", a.postLeave, admin)
 	e.POST("/v1/cluster/remove", a.postRemove, admin)
 	e.POST("/v1/cluster/transfer-leader", a.postTransferLeader, admin)
-	e.GET("/v1/snapshot", a.getSnapshot, admin)
+	get("/v1/snapshot", a.getSnapshot, admin)
 }
 
 // A bodyError is a body that is refused before it is decoded.

@@ -106,12 +106,12 @@ func (c *Certificate) NotAfter() time.Time {
 }
 
 // TLSConfig returns the configuration of the API port: TLS 1.2 and up, with 1.2 only ephemeral elliptic
-// curve key exchange and authenticated ciphers (RFC 8996, RFC 10015), HTTP/2 and HTTP/1.1. With
+// curve key exchange and authenticated ciphers (RFC 8996, RFC 10015), HTTP/2, HTTP/1.1 and HTTP/1.0. With
 // clientCAs a client may present a certificate, which must then be of one of them.
 func TLSConfig(cert *Certificate, clientCAs *x509.CertPool) *tls.Config {
 	cfg := &tls.Config{
 		MinVersion:     tls.VersionTLS12,
-		NextProtos:     []string{"h2", "http/1.1"},
+		NextProtos:     []string{"h2", "http/1.1", "http/1.0"},
 		GetCertificate: cert.GetCertificate,
 		CipherSuites: []uint16{ // of TLS 1.2; those of 1.3 are not a choice
 			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,

@@ -144,19 +144,27 @@ type snapshotWriter struct {
 
 func (w *snapshotWriter) Write(p []byte) (int, error) {
 	if !w.begun {
-		w.begun = true
-		h := w.s.c.Response().Header()
-		h.Set(echo.HeaderContentType, echo.MIMEOctetStream)
-		h.Set(echo.HeaderContentDisposition, `attachment; filename="revoked.snapshot"`)
-		w.s.c.Response().WriteHeader(http.StatusOK)
+		w.begin()
 	}
 	return w.s.Write(p)
+}
+
+func (w *snapshotWriter) begin() {
+	w.begun = true
+	h := w.s.c.Response().Header()
+	h.Set(echo.HeaderContentType, echo.MIMEOctetStream)
+	h.Set(echo.HeaderContentDisposition, `attachment; filename="revoked.snapshot"`)
+	w.s.c.Response().WriteHeader(http.StatusOK)
 }
 
 // getSnapshot is GET /v1/snapshot. An answer that could not be finished is broken off, so that nobody
 // takes it for a backup.
 func (a *API) getSnapshot(c echo.Context) error {
 	w := &snapshotWriter{s: newStream(c)}
+	if c.Request().Method == http.MethodHead {
+		w.begin()
+		return nil
+	}
 	// Making the snapshot takes its time before the first byte.
 	_ = w.s.rc.SetWriteDeadline(time.Now().Add(slowTimeout))
 	err := a.cfg.Backend.Snapshot(c.Request().Context(), w)

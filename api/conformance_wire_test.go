@@ -299,6 +299,17 @@ func httpVersions(t *testing.T, s *stage) {
 		t.Errorf("HTTP/2: got HTTP/%d and %d, want 2 and 200", resp.ProtoMajor, resp.StatusCode)
 	}
 	w.check(t, pair+" "+whole+" AT3")
+	old := s.HTTP.Transport.(*http.Transport).TLSClientConfig.Clone()
+	old.NextProtos = []string{"http/1.0"} // a client that says so in the handshake
+	conn, err := tls.Dial("tcp", strings.TrimPrefix(s.Follower().URL, "https://"), old)
+	if err != nil {
+		t.Fatalf("HTTP/1.0 by ALPN: %v", err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "GET /livez HTTP/1.0\r\n\r\n")
+	if b, err := io.ReadAll(conn); err != nil || !strings.Contains(string(b), " 200 OK") {
+		t.Errorf("HTTP/1.0 by ALPN: got %q, %v; want 200 and the end", b, err)
+	}
 }
 
 // smuggling sends what a proxy and this server may read as one request or as two.

@@ -1,10 +1,12 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -178,11 +180,23 @@ func feedStart(c echo.Context, sse bool) (uint64, error) {
 	return after, nil
 }
 
+// wantsEvents reports whether server-sent events are asked for by name (RFC 9110, 12.5.1).
+func wantsEvents(accept []string) bool {
+	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {
+		name, params, err := mime.ParseMediaType(part)
+		if err == nil && name == typeEventStream {
+			q, err := strconv.ParseFloat(cmp.Or(params["q"], "1"), 64)
+			return err != nil || q > 0
+		}
+	}
+	return false
+}
+
 // getRevocations is GET /v1/revocations. As NDJSON it sends what is there now and ends, or goes on with
 // ?follow=true; the header Revoked-Index says up to which index it was complete when it began. As SSE it
 // goes on until the client leaves.
 func (a *API) getRevocations(c echo.Context, open *endings) error {
-	sse := strings.Contains(c.Request().Header.Get("Accept"), typeEventStream)
+	sse := wantsEvents(c.Request().Header.Values("Accept"))
 	after, err := feedStart(c, sse)
 	if err != nil {
 		return a.problem(c, err)
@@ -216,6 +230,9 @@ func (a *API) getRevocations(c echo.Context, open *endings) error {
 		h.Set("X-Accel-Buffering", "no") // nginx
 	}
 	c.Response().WriteHeader(http.StatusOK)
+	if c.Request().Method == http.MethodHead {
+		return nil
+	}
 	s := newStream(c)
 	s.idle = feedIdle
 	if err := r.run(ctx, s, more, target, follow); err != nil {

@@ -220,3 +220,51 @@ func TestFeedDoesNotHoldUpAStop(t *testing.T) {
 		t.Errorf("got %v, want a stop that does not run into its timeout", err)
 	}
 }
+
+// HEAD is GET without the content (RFC 9110, 9.1 and 9.3.2), also where GET is long or has no end.
+func TestHeadOfEveryResource(t *testing.T) {
+	b := newAdminBench(t)
+	revokeSome(t, b)
+	for path, kind := range map[string]string{
+		"/v1/clients": "application/json", "/v1/clients/app": "application/json", "/v1/grants/g-rs1": "application/json",
+		"/v1/settings": "application/json", "/v1/members": "application/json", "/v1/status": "application/json",
+		"/v1/revocations": "text/event-stream", "/v1/revocations?follow=true": "text/event-stream", "/v1/snapshot": "application/octet-stream",
+	} {
+		req := b.request(t, "admin", http.MethodHead, path, nil)
+		req.Header.Set("Accept", "text/event-stream")
+		resp, err := b.http.Do(req)
+		if err != nil {
+			t.Errorf("HEAD %s: %v", path, err)
+			continue
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if got := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || !strings.HasPrefix(got, kind) || len(body) > 0 || err != nil {
+			t.Errorf("HEAD %s: got %d, %s, %d bytes, %v; want 200, %s and nothing", path, resp.StatusCode, got, len(body), err, kind)
+		}
+	}
+}
+
+// What is not wanted by name, or wanted with a weight of 0, is not sent (RFC 9110, 12.4.2 and 12.5.1).
+func TestWhoWantsServerSentEvents(t *testing.T) {
+	b := newAdminBench(t)
+	revokeSome(t, b)
+	for accept, want := range map[string]string{
+		"": "application/x-ndjson", "*/*": "application/x-ndjson", "text/event-stream;q=0": "application/x-ndjson",
+		"text/event-streams": "application/x-ndjson", "TEXT/Event-Stream": "text/event-stream",
+		"application/json, text/event-stream;q=0.5": "text/event-stream",
+	} {
+		req := b.request(t, "admin", http.MethodHead, "/v1/revocations", nil)
+		if accept != "" {
+			req.Header.Set("Accept", accept)
+		}
+		resp, err := b.http.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := resp.Header.Get("Content-Type"); got != want {
+			t.Errorf("Accept %q: got %s, want %s", accept, got, want)
+		}
+	}
+}

@@ -24,7 +24,7 @@ func settings() []setting {
 	const hour, year = time.Hour, 8760 * time.Hour
 	return []setting{
 		{"lease_duration", func(s *revoked.Settings) *time.Duration { return &s.LeaseDuration }, 500 * time.Millisecond, time.Minute},
-		{"late_registration_window", func(s *revoked.Settings) *time.Duration { return &s.LateRegistrationWindow }, time.Second, year},
+		{"late_registration_window", func(s *revoked.Settings) *time.Duration { return &s.LateRegistrationWindow }, time.Second, 90 * 24 * hour},
 		{"cutoff_retention", func(s *revoked.Settings) *time.Duration { return &s.CutoffRetention }, hour, 10 * year},
 		{"max_clock_skew", func(s *revoked.Settings) *time.Duration { return &s.MaxClockSkew }, 100 * time.Millisecond, 5 * time.Minute},
 		{"secret_grace", func(s *revoked.Settings) *time.Duration { return &s.SecretGrace }, 0, year},

@@ -371,7 +371,7 @@ func (n *Node) memberTable() []revoked.Member {
 		} else {
 			m.LeaseLeftMS = n.leases.leftOf(s.ID).Milliseconds()
 		}
-		if m.AppliedIndex > 0 && m.AppliedIndex < applied {
+		if m.AppliedIndex < applied { // 0 is of one that has not reported to this leader yet
 			m.Behind = applied - m.AppliedIndex
 		}
 		out = append(out, m)

@@ -359,7 +359,8 @@ func TestSecretSources(t *testing.T) {
 	t.Setenv("REVOKED_CLIENT_SECRET", "")
 	t.Setenv("REVOKED_CLIENT_SECRET_FILE", file)
 	runWith(t, "", "members")
-	for i, want := range []recorded{{user: "other"}, {user: "admin"}} {
+	runWith(t, "", "members", "--client-secret", "from: file%")
+	for i, want := range []recorded{{user: "other"}, {user: "admin"}, {user: "admin"}} {
 		got := node.asked()[i]
 		// RFC 6749 section 2.3.1: form-encoded.
 		if got.user != want.user || got.password != "from%3A+file%25" {

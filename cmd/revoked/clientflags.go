@@ -24,6 +24,7 @@ type connection struct {
 	addr       string
 	caCert     string
 	clientID   string
+	secretText string
 	secretFile string
 	clientCert string
 	clientKey  string
@@ -38,7 +39,8 @@ func addConnectionFlags(cmd *cobra.Command) *connection {
 	f.StringVar(&c.addr, "addr", "", "nodes to talk to, https URLs separated by commas (REVOKED_ADDR; default "+defaultAddr+")")
 	f.StringVar(&c.caCert, "cacert", "", "file of the CA that signed the nodes' API certificates (REVOKED_CACERT; default: the system's)")
 	f.StringVar(&c.clientID, "client-id", "", "client id to authenticate as (REVOKED_CLIENT_ID)")
-	f.StringVar(&c.secretFile, "client-secret-file", "", "file that holds the client secret (REVOKED_CLIENT_SECRET_FILE, or the secret itself in REVOKED_CLIENT_SECRET)")
+	f.StringVar(&c.secretText, "client-secret", "", "the client secret (REVOKED_CLIENT_SECRET); every user of this machine sees it in the list of processes")
+	f.StringVar(&c.secretFile, "client-secret-file", "", "file that holds the client secret (REVOKED_CLIENT_SECRET_FILE)")
 	f.StringVar(&c.clientCert, "client-cert", "", "file of the TLS client certificate (REVOKED_CLIENT_CERT)")
 	f.StringVar(&c.clientKey, "client-key", "", "file of its key (REVOKED_CLIENT_KEY)")
 	f.DurationVar(&c.timeout, "timeout", 30*time.Second, "longest wait for one answer")
@@ -144,10 +146,15 @@ func parseAddrs(list string) ([]string, error) {
 // maxSecretFile bounds what is read from a file of a secret.
 const maxSecretFile = 4 << 10
 
-// secret returns the client secret: the flag's file, the environment's secret, the environment's file.
+// secret returns the client secret: that of the flags, else that of the environment.
 func (c *connection) secret() (string, error) {
 	file := c.secretFile
-	if file == "" {
+	switch {
+	case c.secretText != "" && file != "":
+		return "", usageError("give --client-secret or --client-secret-file, not both")
+	case c.secretText != "":
+		return c.secretText, nil
+	case file == "":
 		if s := os.Getenv("REVOKED_CLIENT_SECRET"); s != "" {
 			return s, nil
 		}

@@ -66,6 +66,11 @@ func (d *devRun) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
+	lock, err := lockFolder(d.dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	if err := d.prepare(); err != nil {
 		return err
 	}
@@ -123,6 +128,19 @@ func (d *devRun) makeFolder() (remove func() error, err error) {
 		return nil, err
 	}
 	return nothing, os.MkdirAll(d.dir, 0o700)
+}
+
+// lockFolder takes the folder for this process: another one would write over what its nodes use. The lock
+// ends with the process, however it ends.
+func lockFolder(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "dev.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another revoked dev uses %s: stop it, or give this one another --dir", dir), f.Close())
+	}
+	return f, nil
 }
 
 // prepare writes everything that nodes need, and takes away what an earlier run said of its nodes.
@@ -200,7 +218,7 @@ func (d *devRun) wait(ctx context.Context) error {
 			if ctx.Err() != nil {
 				continue
 			}
-			fmt.Fprintf(d.messages, "%s ended (%s). The others go on. Start it again with: revoked server --config %s\n",
+			fmt.Fprintf(d.messages, "%s ended (%s). The others go on. Start it again with (--rejoin where it has left the cluster): revoked server --config %s\n",
 				c.node.ID, howEnded(c.err), shellQuote(c.node.Config))
 		}
 	}

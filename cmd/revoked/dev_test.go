@@ -146,6 +146,7 @@ func TestDevRunsAClusterAsPrinted(t *testing.T) {
 	runCurlLines(t, printed)
 	checkMetricsPage(t, c)
 	checkNoTokenInLogs(t, printed, c)
+	checkDevTwice(t, dir)
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
@@ -248,6 +249,25 @@ func checkNoTokenInLogs(t *testing.T, printed string, c devCluster) {
 }
 
 // A parent that is killed takes its nodes along.
+// checkDevTwice starts dev on a folder that another one uses: nothing in it changes.
+func checkDevTwice(t *testing.T, dir string) {
+	t.Helper()
+	name := filepath.Join(dir, "dev.json")
+	before, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, more := range [][]string{{}, {"--init-only"}} {
+		p := startProgram(t, append([]string{"dev", "--dir", dir, "--api-port", strconv.Itoa(freeBase(t, 3))}, more...)...)
+		if err := p.wait(t); err == nil || !strings.Contains(p.stderr.String(), "another revoked dev uses "+dir) {
+			t.Errorf("a second dev %v: got %v, %s; want it to be refused", more, err, p.stderr)
+		}
+	}
+	if after, err := os.ReadFile(name); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("a second dev changed dev.json: %v", err)
+	}
+}
+
 func TestDevChildrenEndWithTheirParent(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")

@@ -47,9 +47,12 @@ func printMembers(w io.Writer, m membersAnswer) error {
 		if n.LeaseLeftMS > 0 {
 			lease = millis(n.LeaseLeftMS)
 		}
+		appliedIndex, behind := strconv.FormatUint(n.AppliedIndex, 10), strconv.FormatUint(n.Behind, 10)
+		if n.AppliedIndex == 0 { // it has not reported to this leader yet
+			appliedIndex, behind = "?", "?"
+		}
 		rows = append(rows, []string{
-			n.NodeID, n.Region, memberState(n), yesNo(n.Voter),
-			strconv.FormatUint(n.AppliedIndex, 10), strconv.FormatUint(n.Behind, 10),
+			n.NodeID, n.Region, memberState(n), yesNo(n.Voter), appliedIndex, behind,
 			millis(n.LastContactMS), lease, n.Version,
 		})
 	}

@@ -22,6 +22,7 @@ func newRoot() *cobra.Command {
 	}
 	root.AddCommand(serverCommands()...)
 	root.AddCommand(clientCommands()...)
+	root.InitDefaultCompletionCmd() // now, so that it tells wrong usage as the others do
 	prepare(root)
 	return root
 }
@@ -64,6 +65,9 @@ func needCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		fmt.Fprintln(cmd.ErrOrStderr(), cmd.UsageString())
 		return usageError("no command given")
+	}
+	if args[0] == "recover" && !cmd.HasParent() { // else it is taken for a slip of remove, which is no help to whoever has lost a quorum
+		return usageError(`there is no command "recover" yet: docs/operate.md, "Quorum lost", says what to do`)
 	}
 	msg := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
