@@ -45,7 +45,7 @@ func TestNemesis(t *testing.T) {
 }
 
 // nemesisMinutes is how long CI has.
-const nemesisMinutes = 4
+const nemesisMinutes = 3
 
 // A nemesis is a network of three nodes, and a fourth that comes and goes, with what is wrong with it.
 type nemesis struct {
