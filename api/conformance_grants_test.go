@@ -125,6 +125,9 @@ func registerConflicts(t *testing.T, s *stage) {
 	register("c1", "u", "r", "https://as.example", at+"3", 409)
 	register("c1", "u", "s", "https://as.other", at+"4", 409)
 	s.call(t, "POST", "/v1/grants", "iss", `{"client_id":"c2","access_token":{"token":"`+at+`"}}`, 409)
+	if known := s.call(t, "POST", "/v1/grants", "iss", `{"client_id":"c1","subject":"else","access_token":{"token":"`+at+`"}}`, 200); known["grant_id"] != id {
+		t.Errorf("a token known for the same client: got %v, want its grant %s", known, id)
+	}
 	for i := 1; i <= 4; i++ {
 		s.everywhere(t, "after a conflict", fmt.Sprint(at, i), false, false)
 	}

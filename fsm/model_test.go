@@ -90,7 +90,7 @@ func (m *model) register(r revoked.Registration, names []string, now revoked.Tim
 			continue
 		}
 		if t.grant != r.GrantID && (g != nil || len(fresh) > 0 || t.grant != m.tokens[names[0]].grant ||
-			m.grants[t.grant].client != r.ClientID || m.grants[t.grant].subject != r.Subject) {
+			m.grants[t.grant].client != r.ClientID) {
 			return true
 		}
 	}

@@ -32,7 +32,7 @@ func (t *tx) register(who *revoked.Client, m *Register) Result {
 		return Result{Err: err}
 	}
 	if len(fresh) == 0 {
-		return t.registered(m, known)
+		return t.registered(who, m, known)
 	}
 	if g.TokenCount+len(fresh) > revoked.MaxGrantTokens {
 		return Result{Err: fmt.Errorf("%w: %q would hold more than %d tokens", revoked.ErrGrantFull, m.GrantId, revoked.MaxGrantTokens)}
@@ -118,15 +118,16 @@ func (t *tx) sort(m *Register, exists bool) (fresh []newToken, known []revoked.T
 	return fresh, known, nil
 }
 
-// registered answers for a registration of which everything is known.
-func (t *tx) registered(m *Register, known []revoked.Token) Result {
+// registered answers for a registration of which everything is known, to the same client: nothing changes,
+// whatever else it says.
+func (t *tx) registered(who *revoked.Client, m *Register, known []revoked.Token) Result {
 	g, row := t.grant(known[0].GrantID)
 	if row == nil {
 		t.fail(fmt.Errorf("token %s has no grant %q", known[0].Digest.Prefix(), known[0].GrantID))
 		return Result{}
 	}
-	if err := sameGrant(&g, m); err != nil {
-		return Result{Err: err}
+	if g.ClientID != m.ClientId || mayRegister(who, g.Issuer) != nil {
+		return Result{Err: fmt.Errorf("%w: token %s belongs to another client or issuer", revoked.ErrConflict, known[0].Digest.Prefix())}
 	}
 	dead, rotated := g.Revoked != nil, false
 	for i := range known {
