@@ -137,6 +137,7 @@ func (n *Node) openData() (err error) {
 	}
 	n.leases = newLeases(n)
 	n.reporter = newReporter(n)
+	n.reporter.member.Store(n.boundTo() != "")
 	n.peers = newPeers(n.self, 3*n.cfg.HeartbeatTimeout)
 	n.stamps = newStampClock(n.cfg.Now, string(n.self))
 	return nil
