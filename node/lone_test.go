@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -231,6 +232,37 @@ func TestALeaseIsGrantedOnAnEntryAlone(t *testing.T) {
 	}
 	if left := l.leases.leftOf("self"); left == 0 {
 		t.Error("the ask was not booked: the test proves nothing")
+	}
+}
+
+// A Raft that is shut down takes a wish for a transfer, half of the time, and nobody ever answers it: who
+// waited for that kept the node from ending.
+func TestAWishForATransferIsNotWaitedForAfterTheEnd(t *testing.T) {
+	l := newLoneNode(t)
+	r := startSingleRaft(t, nil)
+	if err := r.Shutdown().Error(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l.raft, l.ctx = r, ctx
+	answers := make(chan error)
+	ask := func() { answers <- l.wish(raft.Server{ID: "other", Address: "other"}) }
+	for range 32 { // all but certainly one of them is taken
+		go ask()
+	}
+	cancel()
+	for range 32 {
+		select {
+		case err := <-answers:
+			if err == nil {
+				t.Error("a Raft that is shut down handed leadership over")
+			}
+		case <-time.After(longStop):
+			t.Fatal("a transfer is waited for although the node has ended")
+		}
+	}
+	if err := l.transferTo(raft.Server{ID: "other", Address: "other"}); !errors.Is(err, revoked.ErrClosed) {
+		t.Errorf("after the end: got %v, want %v", err, revoked.ErrClosed)
 	}
 }
 

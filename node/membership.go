@@ -209,10 +209,13 @@ func (n *Node) transferAway() error {
 func (n *Node) transferTo(s raft.Server) error {
 	var err error
 	for range 3 {
+		if n.ctx.Err() != nil {
+			return fmt.Errorf("%w: the node is stopping", revoked.ErrClosed)
+		}
 		if n.trans.Stalled(s.ID, n.cfg.HeartbeatTimeout/2) {
 			return fmt.Errorf("%w: replication to %s stands still", revoked.ErrNoLeader, nodeOf(s.ID))
 		}
-		if err = n.raft.LeadershipTransferToServer(s.ID, s.Address).Error(); err == nil {
+		if err = n.wish(s); err == nil {
 			return nil
 		}
 		if errors.Is(err, raft.ErrNotLeader) {
@@ -220,6 +223,20 @@ func (n *Node) transferTo(s raft.Server) error {
 		}
 	}
 	return fmt.Errorf("%w: transfer to %s failed: %v", revoked.ErrNoLeader, nodeOf(s.ID), err)
+}
+
+// wish gives Raft one wish for a transfer and waits for the answer while the node lives: a Raft that is
+// shut down may take a wish and leave it.
+func (n *Node) wish(s raft.Server) error {
+	answer := make(chan error, 1)
+	future := n.raft.LeadershipTransferToServer(s.ID, s.Address)
+	go func() { answer <- future.Error() }()
+	select {
+	case err := <-answer:
+		return err
+	case <-n.ctx.Done():
+		return raft.ErrRaftShutdown
+	}
 }
 
 // retireReplaced removes the old instance of a node that came back with an empty disk, once the new
