@@ -58,7 +58,7 @@ func (r *reporter) inquireAt(ctx context.Context, leader, host string) {
 		return
 	}
 	var reply ReportReply
-	if proto.Unmarshal(b, &reply) == nil && reply.NotMember && r.wasMember() {
+	if proto.Unmarshal(b, &reply) == nil && reply.NotMember {
 		n.removed()
 	}
 }

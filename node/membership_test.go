@@ -258,3 +258,65 @@ func TestLeadershipGoesWhereItIsSent(t *testing.T) {
 		t.Errorf("revoke after a transfer: got %d %s", r.Status, r.Body)
 	}
 }
+
+// A node that lost its disk has forgotten what it stored and whom it voted for. Its successor at the same
+// address must not speak for it: with the one other member that has an acknowledged revocation away, it would
+// elect a leader that lacks it.
+func TestANewInstanceDoesNotVoteForTheOneItReplaces(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{})
+	dead, _ := register(t, c.Members[0], "dead")
+	c.Until("it is active everywhere", func() bool {
+		return !slices.ContainsFunc(c.Members, func(m *nodetest.Member) bool { return !isActive(t, m, "resource_server", dead) })
+	})
+	late := c.Follower()
+	late.Stop()
+	leader := c.Leader()
+	if r := leader.Form("/oauth2/revoke", "app", url.Values{"token": {dead}}); r.Status != 200 {
+		t.Fatalf("revoke: got %d %s", r.Status, r.Body)
+	}
+	var wiped *nodetest.Member
+	for _, m := range c.Members {
+		if m != leader && m != late {
+			wiped = m
+		}
+	}
+	wiped.Stop()
+	leader.Stop()
+	wiped.Wipe()
+	wiped.Start()
+	late.Start()
+	c.Until("the new instance has been asked for the old one's vote a few times, and refused", func() bool {
+		if late.Node.Readiness(context.Background()).CanAnswer || late.Node.NodeStatus(context.Background()).Leader.NodeID != "" {
+			t.Fatal("a leader was elected by a member that has forgotten the revocation")
+		}
+		return refusals(t, wiped, "another_instance") >= 3
+	})
+	leader.Start()
+	c.WaitReady()
+	for _, m := range c.Members {
+		if isActive(t, m, "resource_server", dead) {
+			t.Errorf("%s brought a revoked token back", m.ID)
+		}
+	}
+	c.Until("the new instance has taken the old one's place", func() bool {
+		ms, err := c.Leader().Node.Members(context.Background())
+		return err == nil && len(ms) == 3 && !slices.ContainsFunc(ms, func(m revoked.Member) bool { return !m.Voter })
+	})
+}
+
+// refusals is how many connections of peers a node has refused for a reason.
+func refusals(t *testing.T, m *nodetest.Member, reason string) float64 {
+	t.Helper()
+	families, err := m.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, x := range f.GetMetric() {
+			if f.GetName() == "revoked_peer_refused_total" && x.GetLabel()[0].GetValue() == reason {
+				return x.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
+}

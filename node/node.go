@@ -137,7 +137,6 @@ func (n *Node) openData() (err error) {
 	}
 	n.leases = newLeases(n)
 	n.reporter = newReporter(n)
-	n.reporter.member.Store(n.boundTo() != "")
 	n.peers = newPeers(n.self, 3*n.cfg.HeartbeatTimeout)
 	n.stamps = newStampClock(n.cfg.Now, string(n.self))
 	return nil
@@ -146,7 +145,7 @@ func (n *Node) openData() (err error) {
 // openRaft starts the cluster port and Raft on it.
 func (n *Node) openRaft() (err error) {
 	n.trans, err = transport.New(transport.Config{
-		NodeID: n.cfg.NodeID, Listener: n.cfg.Listener, Advertise: n.cfg.ClusterAdvertise, Certs: n.cfg.Certs,
+		NodeID: n.cfg.NodeID, Instance: n.id.Instance, Listener: n.cfg.Listener, Advertise: n.cfg.ClusterAdvertise, Certs: n.cfg.Certs,
 		Handler: n.handler(), AllowRaft: n.allowRaft, Log: n.log, Registerer: n.cfg.Registerer,
 		RaftTimeout: 10 * time.Second, Dial: n.cfg.seams.dial,
 	})

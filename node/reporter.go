@@ -19,7 +19,6 @@ import (
 type reporter struct {
 	n *Node
 
-	member atomic.Bool   // this instance is, or was, a member: a leader has said so, or an earlier life was in the cluster
 	giving atomic.Bool   // the lease goes back: nothing is asked any more
 	given  chan struct{} // a leader has taken it off the books
 
@@ -44,16 +43,6 @@ type reportStream struct {
 }
 
 const reportInterval = 200 * time.Millisecond
-
-// wasMember reports whether this instance can have been removed. One that has just begun can hear Raft
-// before it has joined, in place of the instance before it at the same address, and reports to that leader.
-func (r *reporter) wasMember() bool {
-	if r.member.Load() {
-		return true
-	}
-	conf, err := r.n.configuration()
-	return err == nil && inConfiguration(conf, r.n.self)
-}
 
 // run reports until ctx ends.
 func (r *reporter) run(ctx context.Context) {
@@ -275,9 +264,7 @@ func (s *reportStream) hear(reply *ReportReply) error {
 		n.fatal(fmt.Errorf("%w: this data directory was rolled back to an older image (%s): move it away and let the node join as a new instance", revoked.ErrConflict, reply.RolledBack))
 		return revoked.ErrConflict
 	case reply.NotMember:
-		if n.reporter.wasMember() {
-			n.removed()
-		}
+		n.removed()
 		return fmt.Errorf("%w: not a member", revoked.ErrForbidden)
 	case reply.GivenBack:
 		select {
@@ -288,7 +275,6 @@ func (s *reportStream) hear(reply *ReportReply) error {
 		n.leases.take(leaseGrant{term: reply.Term, nonce: reply.Nonce, boot: string(reply.BootId), length: time.Duration(reply.Length)})
 		s.answered(time.Duration(reply.AskIn))
 	case reply.Term != 0:
-		n.reporter.member.Store(true)
 		n.leases.adopt(reply.Term)
 		s.term.Store(reply.Term)
 		s.nudge()

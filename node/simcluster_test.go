@@ -60,7 +60,7 @@ type simNode struct {
 	mu      sync.Mutex
 	life    *simLife // nil while it is down
 	turning bool     // it is being stopped in order, or started: nobody else starts it
-	gone    bool     // it was removed: it comes back with an empty disk
+	gone    bool     // it was removed, or has lost its disk: it comes back with an empty one
 }
 
 // A simLife is one process.

@@ -40,6 +40,7 @@ var simFaults = []struct {
 	{4, "reset", (*simNemesis).reset},
 	{5, "snapshot", (*simNemesis).snapshot},
 	{4, "removal", (*simNemesis).remove},
+	{3, "lost disk", (*simNemesis).loseDisk},
 	{3, "clock jump", (*simNemesis).jump},
 	{3, "restart in order", (*simNemesis).restart},
 	{6, "late answers", (*simNemesis).late},
@@ -399,6 +400,35 @@ func (m *simNemesis) remove() {
 		m.revive(n)
 		m.delay(n)
 	})
+}
+
+// loseDisk takes a node's disk away; it comes back as a new instance at the same address. All are up at that
+// moment, and whoever lost a disk before has been replaced: no two disks may be away at once.
+func (m *simNemesis) loseDisk() {
+	n, lead := m.node(), m.leader()
+	if lead == nil || n.now() == nil {
+		return
+	}
+	l := lead.now()
+	if l == nil || l.n.proposer.Load() == nil {
+		return
+	}
+	f := l.n.raft.GetConfiguration()
+	if f.Error() != nil || f.Index() > l.n.raft.CommitIndex() || len(f.Configuration().Servers) != len(m.s.nodes) {
+		return
+	}
+	for _, s := range f.Configuration().Servers {
+		if s.Suffrage != raft.Voter || m.s.lifeOf(s.ID) == nil {
+			return
+		}
+	}
+	m.told("%s loses its disk", n.id)
+	m.count("lost disks")
+	n.mu.Lock()
+	n.gone = true
+	n.mu.Unlock()
+	n.crash(false)
+	m.later(m.span(50*time.Millisecond, 5*time.Second), func() { m.revive(n) })
 }
 
 // strays brings back, as new instances, nodes whose removal succeeded without a word: neither they nor

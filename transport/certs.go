@@ -254,9 +254,11 @@ func (id *identity) serverConfig() *tls.Config {
 	}
 }
 
-// clientConfig is for dialling wantNode, or any node when that is empty.
-func (id *identity) clientConfig(wantNode, proto string) *tls.Config {
+// clientConfig is for dialling wantNode, or any node when that is empty, and in it an instance, or any when
+// that is empty: it goes as the server name, which says whom a connection is for (RFC 6066, section 3).
+func (id *identity) clientConfig(wantNode, instance, proto string) *tls.Config {
 	return &tls.Config{
+		ServerName:             instance,
 		MinVersion:             tls.VersionTLS13,
 		NextProtos:             []string{proto},
 		Certificates:           []tls.Certificate{id.cert},

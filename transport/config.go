@@ -19,6 +19,9 @@ type Config struct {
 	Advertise string       // host:port at which peers reach this node
 	Certs     *Certs
 	Handler   http.Handler // answers the calls of other nodes; see PeerNode, ReadBody, ServeStream, WriteError
+	// Instance is who this node is while it has this disk; a stream of Raft's that names another is refused.
+	// Empty, it takes all.
+	Instance string
 	// AllowRaft is asked before the first byte of an inbound Raft stream is passed on. An error
 	// refuses the stream and is logged.
 	AllowRaft func(nodeID string) error

@@ -3,9 +3,9 @@
 //
 // It promises that no byte of Raft and no call passes between two processes unless both hold a
 // certificate of the cluster's CA that names a node, that the one who dialled reached the node that
-// it meant, and that no connection outlives the certificate that opened it. Handshakes, connections,
-// frames, bodies and headers are bounded, and a peer that falls silent without closing is noticed
-// within seconds: nothing here waits for ever.
+// it meant, for Raft with the disk that it meant, and that no connection outlives the certificate that
+// opened it. Handshakes, connections, frames, bodies and headers are bounded, and a peer that falls
+// silent without closing is noticed within seconds: nothing here waits for ever.
 //
 // It never decides who is a member (that is asked of Config.AllowRaft), never follows a redirect,
 // never repeats a call whose outcome is unknown, and keeps no session tickets, which would outlive a

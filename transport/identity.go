@@ -85,9 +85,16 @@ func RaftAddress(nodeID, hostport string) raft.ServerAddress {
 
 // InstanceAddress is RaftAddress with the instance behind it: "node1@127.0.0.1:9443#0a1b". Raft allows
 // an address once in a configuration, but for a while two instances of a node have the same one: that
-// which lost its disk, and its successor. Nobody dials by the instance.
+// which lost its disk, and its successor, who must not speak for it: it has forgotten what it stored and whom it
+// voted for. So a stream of Raft's names the instance that it is for.
 func InstanceAddress(nodeID, hostport, instance string) raft.ServerAddress {
 	return RaftAddress(nodeID, hostport) + raft.ServerAddress("#"+instance)
+}
+
+// instanceOf returns the instance that an address names; empty when it names none.
+func instanceOf(addr raft.ServerAddress) string {
+	_, instance, _ := strings.Cut(string(addr), "#")
+	return instance
 }
 
 // SplitAddress takes a RaftAddress or an InstanceAddress apart. The error wraps ErrBadAddress or

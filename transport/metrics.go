@@ -24,7 +24,7 @@ func newMetrics(reg prometheus.Registerer, certs *Certs) (*metrics, error) {
 		}, []string{"protocol", "direction"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "revoked_peer_refused_total",
-			Help: "Connections refused on the cluster port, by reason (handshake, not_allowed, full).",
+			Help: "Connections refused on the cluster port, by reason (handshake, not_allowed, another_instance, full).",
 		}, []string{"reason"}),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "revoked_peer_calls_total",

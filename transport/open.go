@@ -18,7 +18,7 @@ const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 // the first words of HTTP/2 itself and waits for the first byte of the answer: after it, the peer
 // has taken the certificate; before it, no call was sent.
 func (t *Transport) open(ctx context.Context, hostport, wantNode string) (net.Conn, error) {
-	tc, below, err := t.dial(ctx, hostport, wantNode, protoHTTP)
+	tc, below, err := t.dial(ctx, hostport, wantNode, "", protoHTTP)
 	if err != nil {
 		return nil, err
 	}

@@ -135,12 +135,12 @@ func (s *safeTransport) Close() error {
 // A streamLayer is Raft's share of the port.
 type streamLayer struct {
 	*listener
-	dial func(ctx context.Context, hostport, wantNode, proto string) (*tls.Conn, *conn, error)
+	dial func(ctx context.Context, hostport, wantNode, instance, proto string) (*tls.Conn, *conn, error)
 	// conns holds the connections of the whole port.
 	conns *connSet
 }
 
-// Dial connects to the node that address names, and to no other.
+// Dial connects to the node and the instance that address names, and to no other.
 func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	node, hostport, err := SplitAddress(address)
 	if err != nil {
@@ -156,7 +156,7 @@ func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (n
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 	}
 	defer cancel()
-	tc, below, err := s.dial(ctx, hostport, node, protoRaft)
+	tc, below, err := s.dial(ctx, hostport, node, instanceOf(address), protoRaft)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"revoked"
+	"revoked/internal/mutant"
 )
 
 // A Transport is the cluster port of one node. All methods may be called at once.
@@ -174,6 +175,10 @@ func (t *Transport) admit(c *conn) {
 			_ = c.Close()
 		}
 	case protoRaft:
+		if to := cs.ServerName; to != "" && t.cfg.Instance != "" && to != t.cfg.Instance && !mutant.On(mutant.AnyInstance) {
+			t.refuse(c, "another_instance", fmt.Errorf("node %s wants instance %s of this node, which is %s: its disk was replaced", node, to, t.cfg.Instance))
+			return
+		}
 		if err := t.cfg.AllowRaft(node); err != nil {
 			t.refuse(c, "not_allowed", fmt.Errorf("node %s may not speak Raft here: %w", node, err))
 			return
@@ -213,7 +218,7 @@ func (t *Transport) recheck() {
 }
 
 // dial connects to wantNode at hostport, or to any node of the cluster when wantNode is empty.
-func (t *Transport) dial(ctx context.Context, hostport, wantNode, proto string) (*tls.Conn, *conn, error) {
+func (t *Transport) dial(ctx context.Context, hostport, wantNode, instance, proto string) (*tls.Conn, *conn, error) {
 	if err := checkHostPort(hostport); err != nil {
 		return nil, nil, err
 	}
@@ -230,7 +235,7 @@ func (t *Transport) dial(ctx context.Context, hostport, wantNode, proto string) 
 	if c == nil {
 		return nil, nil, fmt.Errorf("%w: transport", revoked.ErrClosed)
 	}
-	tc := tls.Client(c, t.cfg.Certs.cur.Load().clientConfig(wantNode, proto))
+	tc := tls.Client(c, t.cfg.Certs.cur.Load().clientConfig(wantNode, instance, proto))
 	if err := tc.HandshakeContext(ctx); err != nil {
 		_ = c.Close()
 		return nil, nil, fmt.Errorf("handshake with %s: %w", hostport, err)
@@ -242,7 +247,7 @@ func (t *Transport) dial(ctx context.Context, hostport, wantNode, proto string) 
 // Probe makes a TLS handshake with whoever is at hostport and returns the node that its certificate
 // names. Whether that node would talk to this one it does not tell.
 func (t *Transport) Probe(ctx context.Context, hostport string) (nodeID string, err error) {
-	tc, c, err := t.dial(ctx, hostport, "", protoHTTP)
+	tc, c, err := t.dial(ctx, hostport, "", "", protoHTTP)
 	if err != nil {
 		return "", fmt.Errorf("probe %s: %w", hostport, err)
 	}

@@ -83,7 +83,7 @@ func TestStrangersAreRefusedBeforeTheFirstByte(t *testing.T) {
 
 func TestRaftDialsNobodyButTheNodeThatItMeans(t *testing.T) {
 	a := newAuthority(t)
-	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
+	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", func(cfg *transport.Config) { cfg.Instance = "0a1b" })
 	foreign := start(t, newAuthority(t), "node3", nil)
 	serveRaft(t, n2)
 	for _, c := range []struct {
@@ -92,6 +92,8 @@ func TestRaftDialsNobodyButTheNodeThatItMeans(t *testing.T) {
 		ok   bool
 	}{
 		{"the node", transport.RaftAddress("node2", n2.addr), true},
+		{"the instance", transport.InstanceAddress("node2", n2.addr, "0a1b"), true},
+		{"the instance that had the disk before", transport.InstanceAddress("node2", n2.addr, "ffff"), false},
 		{"another name", transport.RaftAddress("node9", n2.addr), false},
 		{"another CA", transport.RaftAddress("node3", foreign.addr), false},
 		{"no name", raft.ServerAddress(n2.addr), false},
@@ -103,6 +105,10 @@ func TestRaftDialsNobodyButTheNodeThatItMeans(t *testing.T) {
 				t.Errorf("got %v, want ok: %v", err, c.ok)
 			}
 		})
+	}
+	n2.log.wait(t, "wants instance ffff of this node, which is 0a1b")
+	if got := n2.metric(t, "revoked_peer_refused_total", map[string]string{"reason": "another_instance"}); got < 1 {
+		t.Errorf("refusals for another instance: got %v, want one", got)
 	}
 }
 

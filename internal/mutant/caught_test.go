@@ -16,6 +16,7 @@ type catch struct {
 
 const (
 	unit     = "unit"
+	cluster  = "a cluster in one process"
 	model    = "model, every schedule within bounds"
 	schedule = "model, random schedules"
 	sim      = "simulation of whole nodes"
@@ -85,4 +86,6 @@ var caught = []catch{
 		says: "is published before readers are told of the state", takes: "1 s"},
 	{by: mutant.HeartbeatHandler, how: unit, pkg: "transport", test: "TestHeartbeatsGoThroughTheMainLoop",
 		says: "the fast path took a heartbeat", takes: "1 s"},
+	{by: mutant.AnyInstance, how: cluster, pkg: "node", test: "TestANewInstanceDoesNotVoteForTheOneItReplaces",
+		says: "a leader was elected by a member that has forgotten the revocation", takes: "2 s"},
 }

@@ -25,12 +25,13 @@ const (
 	NoTombstones       Name = "no-tombstones"        // the revocation of an unknown token is forgotten
 	ServeDuringRestore Name = "serve-during-restore" // a snapshot's index is published while the old state still answers
 	HeartbeatHandler   Name = "heartbeat-handler"    // heartbeats pass by Raft's main loop
+	AnyInstance        Name = "any-instance"         // a node that lost its disk speaks for the instance before it
 )
 
 // All lists the mutants.
 func All() []Name {
 	return []Name{
 		NoAckWait, RepeatAckedAtOnce, JoinSentCall, ClearNewerBooking, BookAtGrant, GrantOnState, VerifyLeader, NoNewLeaderWait,
-		CheckBeforeRead, TimerFlag, NoEpochCheck, NoTombstones, ServeDuringRestore, HeartbeatHandler,
+		CheckBeforeRead, TimerFlag, NoEpochCheck, NoTombstones, ServeDuringRestore, HeartbeatHandler, AnyInstance,
 	}
 }
