@@ -94,19 +94,12 @@ func (r *jsonReader) object(names []string, read func(k int) error) error {
 	outer := r.field
 	var seen uint64
 	for first := true; ; first = false {
-		c := r.peek()
-		if c == '}' && first {
-			break
+		more, err := r.another(first)
+		if err != nil {
+			return err
 		}
-		if !first {
-			if c == '}' {
-				break
-			}
-			if c != ',' {
-				return r.fail("want a comma or the end of the object")
-			}
-			r.i++
-			r.space()
+		if !more {
+			break
 		}
 		name, err := r.text(256)
 		if err != nil {
@@ -367,25 +360,33 @@ func (r *jsonReader) value() error {
 	return r.fail("want a JSON value")
 }
 
+// another moves to the next member of an object, over the comma before it; false at the object's end.
+func (r *jsonReader) another(first bool) (bool, error) {
+	switch c := r.peek(); {
+	case c == '}':
+		return false, nil
+	case first:
+		return true, nil
+	case c != ',':
+		return false, r.fail("want a comma or the end of the object")
+	}
+	r.i++
+	r.space()
+	return true, nil
+}
+
 func (r *jsonReader) anyObject() error {
 	if r.depth++; r.depth > maxDepth {
 		return r.fail("nested too deep")
 	}
 	r.i++
 	for first := true; ; first = false {
-		c := r.peek()
-		if c == '}' && first {
-			break
+		more, err := r.another(first)
+		if err != nil {
+			return err
 		}
-		if !first {
-			if c == '}' {
-				break
-			}
-			if c != ',' {
-				return r.fail("want a comma or the end of the object")
-			}
-			r.i++
-			r.space()
+		if !more {
+			break
 		}
 		if _, err := r.text(len(r.b)); err != nil {
 			return err

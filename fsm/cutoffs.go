@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"revoked"
@@ -72,4 +73,63 @@ func (t *tx) cutoffsOf(s *revoked.Selector) []*cutoffRow {
 		}
 	}
 	return out
+}
+
+// A cutoffRow is a cut-off and how far Reap has come with it.
+type cutoffRow struct {
+	revoked.Cutoff
+	Seq uint32 // among the cut-offs of one log entry
+	// Whole: every grant that was there when it was made is over, whatever issued_at its tokens
+	// claim. So a deleted client's tokens do not come back when its id is taken again.
+	Whole  bool
+	Due    revoked.Time
+	Reaped bool
+	// Cursor is the key of the last grant that Reap has finished with, Member the last of that
+	// grant's further digests, when it stopped among them.
+	Cursor []byte
+	Member []byte
+}
+
+func (c *cutoffRow) key() []byte { return cutoffKey(nil, c.Index, c.Seq) }
+
+// covers is Cutoff.Covers, and Whole.
+func (c *cutoffRow) covers(g *revoked.Grant, tok *revoked.Token) bool {
+	if c.Whole && g.CreatedIndex < c.Index && c.Matches(g) {
+		return true
+	}
+	return c.Covers(g, tok)
+}
+
+func appendCutoff(b []byte, c *cutoffRow) []byte {
+	b = append(b, 1)
+	for _, s := range [...]string{c.ClientID, c.Subject, c.Session, c.GrantID, c.Issuer, c.By, c.Reason} {
+		b = appendString(b, s)
+	}
+	b = appendTime(appendTime(appendTime(b, c.IssuedBefore), c.At), c.Due)
+	var f byte
+	if c.Whole {
+		f |= 1
+	}
+	if c.Reaped {
+		f |= 2
+	}
+	return appendBytes(appendBytes(append(b, f), c.Cursor), c.Member)
+}
+
+func parseCutoff(key, row []byte) (cutoffRow, error) {
+	r := rowReader{b: row}
+	if r.byte() != 1 || len(key) != 13 {
+		return cutoffRow{}, fmt.Errorf("cut-off: %w", errRow)
+	}
+	var c cutoffRow
+	c.Index, c.Seq = binary.BigEndian.Uint64(key[1:]), binary.BigEndian.Uint32(key[9:])
+	for _, s := range [...]*string{&c.ClientID, &c.Subject, &c.Session, &c.GrantID, &c.Issuer, &c.By, &c.Reason} {
+		*s = r.string()
+	}
+	c.IssuedBefore, c.At, c.Due = r.time(), r.time(), r.time()
+	f := r.byte()
+	c.Whole, c.Reaped = f&1 != 0, f&2 != 0
+	c.Cursor = append([]byte(nil), r.bytes()...)
+	c.Member = append([]byte(nil), r.bytes()...)
+	return c, wrapRow(r.end(), "cut-off", "")
 }

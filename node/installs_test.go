@@ -36,16 +36,7 @@ func TestAnInstalledStateCountsAsTheEndOfTheLog(t *testing.T) {
 		}
 		return in.note(index)
 	})
-	data, err := fsm.Encode(fsm.TypeBootstrap, &fsm.Bootstrap{Stamp: 1, ClusterId: "c"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	leader.Apply(&raft.Log{Index: 608, Term: 7, Type: raft.LogCommand, Data: data})
-	var snapshot bytes.Buffer
-	if _, err := leader.WriteSnapshot(context.Background(), &snapshot); err != nil {
-		t.Fatal(err)
-	}
-	if err := follower.Restore(io.NopCloser(&snapshot)); err != nil {
+	if err := follower.Restore(streamed(t, leader, 608)); err != nil {
 		t.Fatal(err)
 	}
 	again, err := openInstalls(stable)
@@ -78,16 +69,22 @@ func TestAStateThatCannotBeNotedIsNotInstalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
+	if err := f.Restore(streamed(t, other, 5)); err == nil || f.Applied() != 0 {
+		t.Errorf("got %v and a state at %d, want an error and the old state", err, f.Applied())
+	}
+}
+
+// streamed brings a state to an index and returns what a leader with that state sends.
+func streamed(t *testing.T, f *fsm.FSM, index uint64) io.ReadCloser {
+	t.Helper()
 	data, err := fsm.Encode(fsm.TypeBootstrap, &fsm.Bootstrap{Stamp: 1, ClusterId: "c"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	other.Apply(&raft.Log{Index: 5, Term: 1, Type: raft.LogCommand, Data: data})
+	f.Apply(&raft.Log{Index: index, Term: 7, Type: raft.LogCommand, Data: data})
 	var snapshot bytes.Buffer
-	if _, err := other.WriteSnapshot(context.Background(), &snapshot); err != nil {
+	if _, err := f.WriteSnapshot(context.Background(), &snapshot); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Restore(io.NopCloser(&snapshot)); err == nil || f.Applied() != 0 {
-		t.Errorf("got %v and a state at %d, want an error and the old state", err, f.Applied())
-	}
+	return io.NopCloser(&snapshot)
 }

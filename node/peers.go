@@ -1,6 +1,7 @@
 package node
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -62,6 +63,7 @@ func (p *peers) setMembers(conf raft.Configuration) {
 	for _, s := range conf.Servers {
 		p.members[s.ID] = s
 	}
+	maps.DeleteFunc(p.rates, func(id raft.ServerID, _ *rateWatch) bool { return p.members[id].ID == "" })
 }
 
 // configure tells the newest configuration.
