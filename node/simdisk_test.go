@@ -130,14 +130,13 @@ func (l *simLog) DeleteRange(first, last uint64) error {
 	for i := first; i <= last; i++ {
 		delete(l.entries, i)
 	}
-	if first <= l.first {
-		l.first = last + 1
-	}
-	if last >= l.last {
-		l.last = first - 1
-	}
-	if l.first > l.last {
+	switch { // Raft deletes at the ends only
+	case len(l.entries) == 0:
 		l.first, l.last = 0, 0
+	case first <= l.first:
+		l.first = max(l.first, last+1)
+	default:
+		l.last = first - 1
 	}
 	return nil
 }
