@@ -146,97 +146,12 @@ func (n *Node) removeServer(id raft.ServerID, force bool) (uint64, error) {
 	return index, err
 }
 
-// handOver transfers leadership to a named node, or to the fittest.
-func (n *Node) handOver(ctx context.Context, node string) (uint64, error) {
-	if node == "" {
-		if err := n.transferAway(); err != nil {
-			return 0, err
-		}
-		return n.fsm.Applied(), nil
-	}
-	for _, p := range n.views() {
-		if nodeOf(p.server.ID) != node {
-			continue
-		}
-		switch {
-		case p.server.ID == n.self:
-			return n.fsm.Applied(), nil // it leads already
-		case p.server.Suffrage != raft.Voter:
-			return 0, fmt.Errorf("%w: %s is not a voter", revoked.ErrUnprocessable, node)
-		case !p.alive && n.peers.settling(time.Now()):
-			return 0, fmt.Errorf("%w: it has just begun to lead and has not heard of %s", revoked.ErrNoLeader, node)
-		case !p.alive:
-			return 0, fmt.Errorf("%w: %s is not reachable", revoked.ErrUnprocessable, node)
-		}
-		return n.fsm.Applied(), n.transferTo(p.server)
-	}
-	return 0, fmt.Errorf("%w: no member is named %q", revoked.ErrNotFound, node)
-}
-
 // views is what this leader knows of the members of the newest configuration.
 func (n *Node) views() []peerView {
 	if conf, err := n.configuration(); err == nil {
 		n.peers.configure(conf)
 	}
 	return n.peers.view(time.Now())
-}
-
-// transferAway hands leadership to the live voter that has applied most.
-func (n *Node) transferAway() error {
-	var best *peerView
-	for _, p := range n.views() {
-		if p.server.ID == n.self || p.server.Suffrage != raft.Voter || !p.alive || p.diverged != "" {
-			continue
-		}
-		if best == nil || p.lastIndex > best.lastIndex {
-			best = &p
-		}
-	}
-	if best == nil && n.peers.settling(time.Now()) {
-		return fmt.Errorf("%w: it has just begun to lead and has not heard of the other voters", revoked.ErrNoLeader)
-	}
-	if best == nil {
-		return fmt.Errorf("%w: no other voter is reachable to lead", revoked.ErrQuorumRisk)
-	}
-	return n.transferTo(best.server)
-}
-
-// transferTo is tried a few times: a transfer can bounce when the target is a few entries behind.
-//
-// Never while replication to the target stands still: Raft puts a transfer's wish to a channel that only
-// replication empties. A second wish blocks, and if leadership ends then, for good: this node would take the
-// transfer for under way ever after, and refuse all entries whenever it leads again.
-func (n *Node) transferTo(s raft.Server) error {
-	var err error
-	for range 3 {
-		if n.ctx.Err() != nil {
-			return fmt.Errorf("%w: the node is stopping", revoked.ErrClosed)
-		}
-		if n.trans.Stalled(s.ID, n.cfg.HeartbeatTimeout/2) {
-			return fmt.Errorf("%w: replication to %s stands still", revoked.ErrNoLeader, nodeOf(s.ID))
-		}
-		if err = n.wish(s); err == nil {
-			return nil
-		}
-		if errors.Is(err, raft.ErrNotLeader) {
-			return fmt.Errorf("%w: leadership moved meanwhile", revoked.ErrNoLeader)
-		}
-	}
-	return fmt.Errorf("%w: transfer to %s failed: %v", revoked.ErrNoLeader, nodeOf(s.ID), err)
-}
-
-// wish gives Raft one wish for a transfer and waits for the answer while the node lives: a Raft that is
-// shut down may take a wish and leave it.
-func (n *Node) wish(s raft.Server) error {
-	answer := make(chan error, 1)
-	future := n.raft.LeadershipTransferToServer(s.ID, s.Address)
-	go func() { answer <- future.Error() }()
-	select {
-	case err := <-answer:
-		return err
-	case <-n.ctx.Done():
-		return raft.ErrRaftShutdown
-	}
 }
 
 // retireReplaced removes the old instance of a node that came back with an empty disk, once the new

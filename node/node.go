@@ -55,6 +55,7 @@ type Node struct {
 	expecting    atomic.Bool // founding or joining: strangers of the cluster's CA may speak Raft to it
 	diverged     atomic.Bool
 	membership   turn // one change of the configuration at a time
+	wishes       wishes
 
 	gossipMu   sync.Mutex
 	gossip     *cluster.Gossip

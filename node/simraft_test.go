@@ -29,6 +29,18 @@ type simRaft struct {
 
 	lateAnswers, replays atomic.Int64
 	slow                 atomic.Int64 // how long each request waits for the main loop
+	behind               atomic.Value // raft.ServerID of a follower that asks for ever older entries
+}
+
+// AppendEntries stands in for a follower that is far behind: Raft goes on sending to it, and does nothing
+// else for it.
+func (s *simRaft) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if s.behind.Load() != id || len(args.Entries) == 0 {
+		return s.Transport.AppendEntries(id, target, args, resp)
+	}
+	time.Sleep(20 * time.Millisecond)
+	*resp = raft.AppendEntriesResponse{Term: args.Term, LastLog: args.PrevLogEntry, NoRetryBackoff: true}
+	return nil
 }
 
 // simCloser is what a node asks of Raft's transport.

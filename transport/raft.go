@@ -26,6 +26,7 @@ type safeTransport struct {
 	*raft.NetworkTransport
 	stream  *streamLayer
 	outages outages
+	told    told
 
 	incoming chan raft.RPC
 	closed   chan struct{}
@@ -53,6 +54,37 @@ func (s *safeTransport) SetHeartbeatHandler(handler func(raft.RPC)) {
 	if mutant.On(mutant.HeartbeatHandler) {
 		s.NetworkTransport.SetHeartbeatHandler(handler)
 	}
+}
+
+// TimeoutNow implements raft.Transport.
+func (s *safeTransport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	s.told.add(id)
+	return s.NetworkTransport.TimeoutNow(id, target, args, resp)
+}
+
+// TimeoutsSent is how many times the server has been told to stand for election at once: Raft tells it
+// last in a transfer of leadership.
+func (t *Transport) TimeoutsSent(server raft.ServerID) int { return t.raft.told.of(server) }
+
+// told counts, by server.
+type told struct {
+	mu     sync.Mutex
+	counts map[raft.ServerID]int
+}
+
+func (t *told) add(id raft.ServerID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.counts == nil {
+		t.counts = map[raft.ServerID]int{}
+	}
+	t.counts[id]++
+}
+
+func (t *told) of(id raft.ServerID) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.counts[id]
 }
 
 // AppendEntriesPipeline returns raft.ErrPipelineReplicationNotSupported.
