@@ -37,6 +37,9 @@ func (f *FSM) Restore(rc io.ReadCloser) error {
 	if err != nil {
 		return errors.Join(err, f.cfg.FS.RemoveAll(dir))
 	}
+	if mutant.On(mutant.ServeDuringRestore) {
+		f.progress.advance(h.Index)
+	}
 	mem, err := loadMemory(s)
 	if err == nil && f.cfg.Installing != nil {
 		err = f.cfg.Installing(h.Index)
@@ -48,9 +51,6 @@ func (f *FSM) Restore(rc io.ReadCloser) error {
 		s.retired.Store(true)
 		s.release()
 		return err
-	}
-	if mutant.On(mutant.ServeDuringRestore) {
-		f.progress.advance(h.Index)
 	}
 	f.gen++
 	old := f.adopt(s, mem)

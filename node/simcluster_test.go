@@ -206,10 +206,13 @@ func (m *simNode) start(fresh bool) {
 	}
 	seed := s.number()
 	conf.seams = seams{
-		dial: l.host.dial, fs: m.disk.state, stores: m.disk.open(l.gate), snapshots: m.disk.snaps.open,
+		dial: l.host.dial, stores: m.disk.open(l.gate), snapshots: m.disk.snaps.open,
 		transport:     func(t raft.Transport) raft.Transport { l.raft = newSimRaft(t, seed); return l.raft },
 		commitTimeout: 150 * time.Millisecond,
 		trace:         func(e traceEvent) { s.o.trace(l, e) },
+		fs: simFS{m.disk.state, filepath.Join(dir, "state", "CURRENT"), func() time.Duration {
+			return time.Duration(s.intn(int(100 * time.Millisecond)))
+		}},
 	}
 	n, err := Open(context.Background(), conf)
 	if err != nil {

@@ -57,6 +57,23 @@ func (d *simDisk) crash(g *simGate, rng *rand.Rand) *simDisk {
 	return next
 }
 
+// A simFS takes its time to make a state that was restored the current one. Pebble, which holds locks while it
+// writes, is served at once: in a bubble nobody may sleep with a lock that others wait for.
+type simFS struct {
+	vfs.FS
+	current string // the file that says which state is
+	sleep   func() time.Duration
+}
+
+func (f simFS) Rename(from, to string) error {
+	if to == f.current {
+		time.Sleep(f.sleep())
+	}
+	return f.FS.Rename(from, to)
+}
+
+func (f simFS) Unwrap() vfs.FS { return f.FS }
+
 var errSimCrashed = errors.New("simulated: crashed")
 
 // A simLog is a log and stable store, in memory, whose writes are whole and durable when they return, as

@@ -37,8 +37,10 @@ var simFaults = []struct {
 	{5, "slow link", (*simNemesis).slow},
 	{5, "disk stall", (*simNemesis).stall},
 	{6, "transfer", (*simNemesis).transfer},
+	{6, "deposed late", (*simNemesis).depose},
 	{4, "reset", (*simNemesis).reset},
 	{5, "snapshot", (*simNemesis).snapshot},
+	{5, "snapshot to a holder", (*simNemesis).overtake},
 	{4, "removal", (*simNemesis).remove},
 	{3, "lost disk", (*simNemesis).loseDisk},
 	{3, "clock jump", (*simNemesis).jump},
@@ -184,7 +186,12 @@ func (m *simNemesis) isolate(n *simNode) {
 	case 1:
 		out = false
 	}
-	some := m.intn(4) == 0
+	m.sever(n, in, out, m.intn(4) == 0, m.span(100*time.Millisecond, 7*time.Second), m.intn(2) == 0)
+}
+
+// sever cuts links of a node for d. A leader that is late gets to the messages that depose it after a while
+// only, as one whose main loop has other things to do.
+func (m *simNemesis) sever(n *simNode, in, out, some bool, d time.Duration, late bool) {
 	m.count("cuts")
 	var heals []func()
 	for _, o := range m.s.nodes {
@@ -198,10 +205,9 @@ func (m *simNemesis) isolate(n *simNode) {
 			heals = append(heals, m.s.net.cut(n.k, o.k))
 		}
 	}
-	d := m.span(100*time.Millisecond, 7*time.Second)
 	if l := n.now(); l != nil {
 		m.s.wg.Go(func() { m.s.insist(m.ctx, l, 4*time.Second) })
-		if l.n.raft.State() == raft.Leader && m.intn(2) == 0 { // it hears late that it was deposed
+		if l.n.raft.State() == raft.Leader && late {
 			l.raft.slow.Store(int64(m.span(10*time.Millisecond, 300*time.Millisecond)))
 			m.later(d+2*time.Second, func() { l.raft.slow.Store(0) })
 		}
@@ -218,11 +224,39 @@ func (m *simNemesis) isolate(n *simNode) {
 	})
 }
 
+// depose makes the one whose timers are long the leader and cuts it off until the others have another: it
+// learns that from their messages only, in the midst of proposals of its own.
+func (m *simNemesis) depose() {
+	lead := m.leader()
+	if lead == nil {
+		return
+	}
+	for _, n := range m.s.nodes {
+		if n.timeout == simTimeout {
+			continue
+		}
+		m.s.wg.Go(func() {
+			if l := lead.now(); l != nil && lead != n {
+				l.n.TransferLeader(m.ctx, n.id)
+			}
+			for range 20 {
+				if l := n.now(); l != nil && l.n.proposer.Load() == nil {
+					pause(m.ctx, 100*time.Millisecond)
+				}
+			}
+			if l := n.now(); l != nil && l.n.proposer.Load() != nil {
+				m.count("leaders deposed late")
+				m.sever(n, true, true, false, m.span(1500*time.Millisecond, n.timeout), true)
+			}
+		})
+	}
+}
+
 // chores has a leader propose commands of its own, as it does when something expires, while it may be
-// learning that it leads no more.
+// learning that it leads no more. It does not look whether it does: nor does whoever is about to propose.
 func (m *simNemesis) chores(l *simLife) {
 	for range 40 {
-		if l.dead.Load() || l.n.raft.State() != raft.Leader {
+		if l.dead.Load() {
 			return
 		}
 		m.s.wg.Go(func() { l.n.proposeCommand(fsm.TypeTick, &fsm.Tick{Stamp: int64(l.n.fsm.Stamp())}) })
@@ -372,6 +406,35 @@ func (m *simNemesis) snapshot() {
 		conf.TrailingLogs = uint64(m.intn(3))
 		if l.n.raft.ReloadConfig(conf) == nil && l.n.raft.Snapshot().Error() == nil {
 			m.s.o.count.add("nemesis: snapshots")
+		}
+	})
+}
+
+// overtake has a member that holds a lease get, as a snapshot, revocations that wait for just this member: its
+// log ends before them, the leader's begins behind them.
+func (m *simNemesis) overtake() {
+	n, far := m.leader(), m.node()
+	if n == nil || n == far {
+		return
+	}
+	l, h := n.now(), far.now()
+	if l == nil || h == nil || h.frozen.Load() != nil || !h.n.leases.valid() {
+		return
+	}
+	m.s.wg.Go(func() {
+		heal := m.s.net.cut(n.k, far.k)
+		defer heal()
+		m.count("cuts")
+		for k := range 6 { // one by one: the first is under way already when the others follow
+			if g := m.s.o.live(k); g != nil {
+				m.s.wg.Go(func() { m.s.revokeAt(m.ctx, l, g, g.access) })
+			}
+			pause(m.ctx, 30*time.Millisecond)
+		}
+		conf := l.n.raft.ReloadableConfig()
+		conf.TrailingLogs = 0
+		if l.n.raft.ReloadConfig(conf) == nil && l.n.raft.Snapshot().Error() == nil {
+			m.count("snapshots to who holds a lease")
 		}
 	})
 }

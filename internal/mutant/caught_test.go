@@ -84,8 +84,10 @@ var caught = []catch{
 	{by: mutant.NoTombstones, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
 	{by: mutant.ServeDuringRestore, how: unit, pkg: "fsm", test: "TestTheIndexOfARestoredStateIsPublishedLast",
 		says: "is published before readers are told of the state", takes: "1 s"},
+	{by: mutant.ServeDuringRestore, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "3 s"},
 	{by: mutant.HeartbeatHandler, how: unit, pkg: "transport", test: "TestHeartbeatsGoThroughTheMainLoop",
 		says: "the fast path took a heartbeat", takes: "1 s"},
+	{by: mutant.HeartbeatHandler, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "5 s"},
 	{by: mutant.AnyInstance, how: cluster, pkg: "node", test: "TestANewInstanceDoesNotVoteForTheOneItReplaces",
 		says: "a leader was elected by a member that has forgotten the revocation", takes: "2 s"},
 }
