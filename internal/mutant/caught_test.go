@@ -87,7 +87,7 @@ var caught = []catch{
 	{by: mutant.ServeDuringRestore, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "3 s"},
 	{by: mutant.HeartbeatHandler, how: unit, pkg: "transport", test: "TestHeartbeatsGoThroughTheMainLoop",
 		says: "the fast path took a heartbeat", takes: "1 s"},
-	{by: mutant.HeartbeatHandler, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "5 s"},
+	{by: mutant.HeartbeatHandler, how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "5 s"},
 	{by: mutant.AnyInstance, how: cluster, pkg: "node", test: "TestANewInstanceDoesNotVoteForTheOneItReplaces",
 		says: "a leader was elected by a member that has forgotten the revocation", takes: "2 s"},
 }
