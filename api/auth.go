@@ -55,18 +55,13 @@ func basicReadings(header string) []credential {
 // after: a right secret passes however many others guessed. No readings: malformed, which fails.
 func (a *API) verify(c echo.Context, readings []credential, method string) (*revoked.Client, error) {
 	ctx := c.Request().Context()
-	var found *revoked.Client
-	for i := range readings {
-		client, err := a.verifyOne(ctx, &readings[i], method)
-		if err != nil {
-			return nil, err
-		}
-		if client != nil && found == nil {
-			found = client
-		}
+	was := make([]*revoked.Client, len(readings))
+	found, err := a.verifyAny(ctx, readings, method, was)
+	if err == nil && found == nil && a.newer(ctx, readings, was) {
+		found, err = a.verifyAny(ctx, readings, method, was)
 	}
-	if found != nil {
-		return found, nil
+	if err != nil || found != nil {
+		return found, err
 	}
 	if a.unsure(readings) {
 		return nil, fmt.Errorf("%w: no client of that name, yet", revoked.ErrNotCurrent)
@@ -83,6 +78,53 @@ func (a *API) verify(c echo.Context, readings []credential, method string) (*rev
 	return nil, errUnauthenticated
 }
 
+// verifyAny verifies all readings, so that it takes as long whichever is right, and sets was to the records that
+// it went by.
+func (a *API) verifyAny(ctx context.Context, readings []credential, method string, was []*revoked.Client) (found *revoked.Client, err error) {
+	for i := range readings {
+		was[i], _ = a.cfg.Backend.Client(readings[i].id)
+		client, err := a.verifyOne(ctx, was[i], &readings[i], method)
+		if err != nil {
+			return nil, err
+		}
+		if client != nil && found == nil {
+			found = client
+		}
+	}
+	return found, nil
+}
+
+// catchUp is how long a caller waits at most for this node to catch up, where it has no lease: bad
+// credentials are told also when nothing can be proven.
+const catchUp = time.Second
+
+// current has this node catch up, if it can in that time, with what was acknowledged before.
+func (a *API) current(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, catchUp)
+	defer cancel()
+	return a.cfg.Backend.Current(ctx)
+}
+
+// newer reports whether this node knows more of the clients in question than it went by: one may have been made
+// or changed elsewhere a moment ago. Who has failed too often is not worth the call.
+func (a *API) newer(ctx context.Context, readings []credential, was []*revoked.Client) bool {
+	now := a.cfg.Now()
+	for i := range readings {
+		if a.failures.exhausted(readings[i].id, now) {
+			return false
+		}
+	}
+	if len(readings) == 0 || a.current(ctx) != nil {
+		return false
+	}
+	for i := range readings {
+		if client, _ := a.cfg.Backend.Client(readings[i].id); client != was[i] {
+			return true
+		}
+	}
+	return false
+}
+
 // unsure reports whether an unknown client may be one that this node has not heard of since its start.
 func (a *API) unsure(readings []credential) bool {
 	if len(readings) == 0 || a.cfg.Backend.ClientsCurrent() {
@@ -96,11 +138,10 @@ func (a *API) unsure(readings []credential) bool {
 	return true
 }
 
-// verifyOne returns the client that the credential proves, or nil. It does the same work for a
-// client that does not exist.
-func (a *API) verifyOne(ctx context.Context, cr *credential, method string) (*revoked.Client, error) {
-	client, ok := a.cfg.Backend.Client(cr.id)
-	if !ok {
+// verifyOne returns the client if the credential proves that it is the caller, or nil. It does the same work for
+// a client that does not exist.
+func (a *API) verifyOne(ctx context.Context, client *revoked.Client, cr *credential, method string) (*revoked.Client, error) {
+	if client == nil {
 		a.secrets.decoy(cr.secret)
 		return nil, nil
 	}

@@ -3,6 +3,7 @@ package api_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,6 +79,56 @@ func TestAnUnknownClientOfANodeThatIsBehind(t *testing.T) {
 		if w := b.do(call{method: "GET", path: "/v1/status", auth: row.auth}); w.Code != row.want {
 			t.Errorf("%s, under /v1: got %d, want %d", row.name, w.Code, row.want)
 		}
+	}
+}
+
+// A node without a lease is behind for a moment: what was done to a client at another node is final there too.
+func TestAClientThatWasChangedElsewhere(t *testing.T) {
+	disabled := func(id string) func(*fakeNode) {
+		return func(f *fakeNode) { c := *f.clients[id]; c.Disabled = true; f.set(c) }
+	}
+	deleted := func(id string) func(*fakeNode) { return func(f *fakeNode) { delete(f.clients, id) } }
+	made := func(f *fakeNode) { f.set(confidential("new", "new-secret")) }
+	rotated := func(f *fakeNode) { f.set(confidential("c1", "c1-another")) }
+	public := func(f *fakeNode) { c := *f.clients["pub1"]; c.AllowPublicRevocation = true; f.set(c) }
+	heard := func(f *fakeNode) {
+		c := *f.clients["rs1"]
+		c.Audiences = []string{"another"}
+		f.set(c)
+		f.settings.LeaseDuration = 7 * time.Second
+	}
+	bearer := func(b *bench) *httptest.ResponseRecorder {
+		return b.do(call{method: "GET", path: "/v1/check", header: http.Header{"Revoked-Authorization": {as("rs1")}, "Authorization": {"Bearer AT1"}}})
+	}
+	ask := func(c call) func(*bench) *httptest.ResponseRecorder {
+		return func(b *bench) *httptest.ResponseRecorder { return b.do(c) }
+	}
+	for _, row := range []struct {
+		name   string
+		what   func(*fakeNode)
+		ask    func(*bench) *httptest.ResponseRecorder
+		status int
+		holds  string
+	}{
+		{"a disabled resource server introspects", disabled("rs1"), ask(call{path: pathIntrospect, auth: as("rs1"), body: "token=AT1"}), 401, "invalid_client"},
+		{"a deleted one", deleted("rs1"), ask(call{path: pathIntrospect, auth: as("rs1"), body: "token=AT1"}), 401, "invalid_client"},
+		{"one of other audiences", heard, ask(call{path: pathIntrospect, auth: as("rs1"), body: "token=AT1"}), 200, `{"active":false}`},
+		{"a disabled resource server checks", disabled("rs1"), bearer, 503, ""},
+		{"a client that was made revokes", made, ask(call{path: pathRevoke, auth: as("new"), body: "token=x"}), 200, "{}"},
+		{"a new secret", rotated, ask(call{path: pathRevoke, auth: basic("c1", "c1-another"), body: "token=x"}), 200, "{}"},
+		{"a public client that may now", public, ask(call{path: pathRevoke, body: "token=ATp&client_id=pub1"}), 200, "{}"},
+		{"a disabled administrator", disabled("admin"), ask(call{method: "GET", path: "/v1/status", auth: as("admin")}), 401, ""},
+		{"a client that was made is shown", made, ask(call{method: "GET", path: "/v1/clients/new", auth: as("admin")}), 200, `"client_id":"new"`},
+		{"one that was deleted is not", deleted("c1"), ask(call{method: "GET", path: "/v1/clients/c1", auth: as("admin")}), 404, ""},
+		{"the settings", heard, ask(call{method: "GET", path: "/v1/settings", auth: as("admin")}), 200, `"lease_duration":"7s"`},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			b := newBench(t)
+			b.node.elsewhere = row.what
+			if w := row.ask(b); w.Code != row.status || !strings.Contains(w.Body.String(), row.holds) {
+				t.Errorf("got %d %s, want %d with %q", w.Code, w.Body, row.status, row.holds)
+			}
+		})
 	}
 }
 

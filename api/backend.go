@@ -55,6 +55,9 @@ type ClientStore interface {
 	// Client returns this node's own copy, without proof: authentication works without quorum. The
 	// caller must not change what is pointed to.
 	Client(id string) (*revoked.Client, bool)
+	// Current returns when this node's copy holds everything that was acknowledged before the call: at once
+	// where it has a lease. ErrNotCurrent, ErrNoLeader.
+	Current(ctx context.Context) error
 	// ClientsCurrent is false from the start of a node until its copy has once been proven current: a
 	// client that it does not know may exist.
 	ClientsCurrent() bool

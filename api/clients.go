@@ -62,6 +62,11 @@ func (a *API) getClient(c echo.Context) error {
 	if err != nil {
 		return a.problem(c, err)
 	}
+	ctx, cancel := a.within(c)
+	defer cancel()
+	if err := a.cfg.Backend.Current(ctx); err != nil {
+		return a.problem(c, err)
+	}
 	cl, ok := a.cfg.Backend.Client(id)
 	if !ok {
 		return a.problem(c, fmt.Errorf("%w: no such client", revoked.ErrNotFound))

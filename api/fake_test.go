@@ -42,6 +42,9 @@ type fakeNode struct {
 	snapshot func(w io.Writer) error
 	discard  bool // Register keeps nothing
 	behind   bool // the clients are not known to be all
+	// elsewhere is what happened at other nodes and this one hears of when it proves its copy current.
+	// It holds the lock.
+	elsewhere func(*fakeNode)
 }
 
 func newFakeNode() *fakeNode {
@@ -60,6 +63,11 @@ func newFakeNode() *fakeNode {
 func (f *fakeNode) put(c revoked.Client) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.set(c)
+}
+
+// set is put under the lock.
+func (f *fakeNode) set(c revoked.Client) {
 	if c.Type == "" {
 		c.Type = revoked.Confidential
 	}
@@ -213,6 +221,7 @@ func (f *fakeNode) Status(_ context.Context, d revoked.Digest) (revoked.Status, 
 	if err := f.check("Status"); err != nil && v != revoked.Dead {
 		return revoked.Status{}, err
 	}
+	f.hear()
 	return revoked.Status{Verdict: v, Record: r}, nil
 }
 
@@ -396,6 +405,24 @@ func (f *fakeNode) Client(id string) (*revoked.Client, bool) {
 	defer f.mu.Unlock()
 	c, ok := f.clients[id]
 	return c, ok
+}
+
+// Current brings what was done elsewhere.
+func (f *fakeNode) Current(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.check("Current"); err != nil {
+		return err
+	}
+	f.hear()
+	return nil
+}
+
+func (f *fakeNode) hear() {
+	if f.elsewhere != nil {
+		f.elsewhere(f)
+		f.elsewhere = nil
+	}
 }
 
 func (f *fakeNode) ClientsCurrent() bool {

@@ -19,14 +19,15 @@ const inactive = `{"active":false}`
 
 // A viewer is who asks about a token.
 type viewer struct {
-	name      string   // for the budget of misses
-	clientID  string   // sees its own tokens; empty: none
-	all       bool     // sees every token
-	audiences []string // a resource server's; nil: none
+	client    *revoked.Client // as it authenticated; nil: a network
+	name      string          // for the budget of misses
+	clientID  string          // sees its own tokens; empty: none
+	all       bool            // sees every token
+	audiences []string        // a resource server's; nil: none
 }
 
 func viewerOf(c *revoked.Client) viewer {
-	v := viewer{name: c.ID, clientID: c.ID, all: c.Has(revoked.RoleAdmin)}
+	v := viewer{client: c, name: c.ID, clientID: c.ID, all: c.Has(revoked.RoleAdmin)}
 	if c.Has(revoked.RoleResourceServer) {
 		v.audiences = c.HasAudiences()
 	}
@@ -45,7 +46,8 @@ func (v *viewer) sees(r *revoked.Record) bool {
 	return r.Token.HasAudience(v.audiences)
 }
 
-// status returns what is true of the token. Unknown tokens cost the leader a call: a viewer who is
+// status returns what is true of the token, or ErrActorChanged where the viewer is a client that is not what it
+// authenticated as any more: a node that was behind learns both at once. Unknown tokens cost the leader a call: a viewer who is
 // over its budget of them gets an error that wraps [revoked.ErrQuota], for those only.
 func (a *API) status(ctx context.Context, v *viewer, d revoked.Digest) (revoked.Status, error) {
 	now := a.cfg.Now()
@@ -66,6 +68,12 @@ func (a *API) status(ctx context.Context, v *viewer, d revoked.Digest) (revoked.
 	if s.Verdict == revoked.Unknown {
 		a.misses.owe(v.name, a.cfg.Now())
 	}
+	// The copy is proven current now, and so is what it says of the caller.
+	if v.client != nil {
+		if now, ok := a.cfg.Backend.Client(v.client.ID); !ok || now.Version != v.client.Version {
+			return revoked.Status{}, fmt.Errorf("%w: client %q", revoked.ErrActorChanged, v.client.ID)
+		}
+	}
 	return s, nil
 }
 
@@ -85,7 +93,15 @@ func (a *API) introspect(c echo.Context) error {
 	ctx, cancel := a.within(c)
 	defer cancel()
 	v := viewerOf(a.caller(c))
-	s, err := a.status(ctx, &v, revoked.DigestToken(string(q.values[paramToken])))
+	d := revoked.DigestToken(string(q.values[paramToken]))
+	s, err := a.status(ctx, &v, d)
+	if errors.Is(err, revoked.ErrActorChanged) { // judged again, by the newer record
+		if err := a.identify(c, q, false); err != nil {
+			return unlessAnswered(err)
+		}
+		v = viewerOf(a.caller(c))
+		s, err = a.status(ctx, &v, d)
+	}
 	if err != nil {
 		a.metrics.introspections["error"].Inc()
 		var t *throttledError

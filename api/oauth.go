@@ -239,13 +239,21 @@ func (a *API) whoIs(c echo.Context, q *oauthRequest, values []string, public boo
 	case q.has(paramClientSecret) && id != "":
 		return a.verify(c, []credential{{id, string(q.values[paramClientSecret])}}, revoked.AuthPost)
 	case public && id != "" && !q.has(paramClientSecret) && !q.has(paramAssertion):
-		client, ok := a.cfg.Backend.Client(id)
-		if ok && client.Type == revoked.Public && client.AllowPublicRevocation && !client.Disabled {
+		client, _ := a.cfg.Backend.Client(id)
+		if !mayBePublic(client) && a.newer(c.Request().Context(), []credential{{id: id}}, []*revoked.Client{client}) {
+			client, _ = a.cfg.Backend.Client(id)
+		}
+		if mayBePublic(client) {
 			return client, nil
 		}
 	}
 	a.metrics.authFailures.WithLabelValues("none").Inc()
 	return nil, errUnauthenticated
+}
+
+// mayBePublic reports whether a client may revoke by its name alone.
+func mayBePublic(c *revoked.Client) bool {
+	return c != nil && c.Type == revoked.Public && c.AllowPublicRevocation && !c.Disabled
 }
 
 // named reports whether one of the readings is of client id. No readings: the header is malformed and

@@ -119,9 +119,17 @@ func (n *Node) Client(id string) (*revoked.Client, bool) {
 // been replayed.
 func (n *Node) ClientsCurrent() bool { return n.clusterID() == "" || n.leases.everHeld.Load() }
 
+// Current implements api.ClientStore. Under a lease nothing is acknowledged that this node has not applied.
+func (n *Node) Current(ctx context.Context) error {
+	if n.clusterID() == "" || n.leases.valid() && !n.diverged.Load() {
+		return nil
+	}
+	return n.prove(ctx)
+}
+
 // Clients implements api.ClientStore.
 func (n *Node) Clients(ctx context.Context) ([]*revoked.Client, error) {
-	if err := n.prove(ctx); err != nil {
+	if err := n.Current(ctx); err != nil {
 		return nil, err
 	}
 	return n.fsm.Clients(), nil
