@@ -93,6 +93,8 @@ func TestRevocationConformance(t *testing.T) {
 		{"OW-06 a disabled client with the right secret", call{auth: as("cd"), body: "token=AT1"}, 401, "invalid_client", ""},
 		{"OW-07 a resource server", call{auth: as("rs1"), body: "token=AT1"}, 400, "unauthorized_client", ""},
 		{"OW-07 an issuer", call{auth: as("iss"), body: "token=AT1"}, 400, "unauthorized_client", ""},
+		{"OW-07 an issuer, an unknown token", call{auth: as("iss"), body: "token=nope"}, 400, "unauthorized_client", ""},
+		{"OW-07 an issuer, no token", call{auth: as("iss"), body: "token="}, 400, "unauthorized_client", ""},
 		{"OW-08 an administrator revokes an unknown token", call{auth: as("admin"), body: "token=nope"}, 200, "", ""},
 		{"OW-15 identity headers from outside", call{body: "token=AT1", header: http.Header{"X-Client-Id": {"c1"}, "X-Forwarded-User": {"c1"}, "X-Ssl-Client-Cert": {"c1"}}}, 401, "invalid_client", ""},
 		{"CA-01 a wrong secret", call{auth: basic("c1", "wrong"), body: "token=AT1"}, 401, "invalid_client", ""},
@@ -236,6 +238,30 @@ func TestPublicClientMayRevokeItsOwnWhenAllowed(t *testing.T) {
 	}
 	if w := b.do(call{path: pathIntrospect, body: "client_id=pub1&token=ATp"}); w.Code != 401 {
 		t.Errorf("IN-09: got %d, want 401", w.Code)
+	}
+}
+
+// OW-07: who is a resource server or an issuer, and an OAuth client besides, revokes what was issued to itself.
+func TestAResourceServerRevokesItsOwn(t *testing.T) {
+	b := newBench(t)
+	b.pair(t, "r", "rs1")
+	b.pair(t, "s", "rs1")
+	for _, token := range []string{"ATr", "RTs"} {
+		if w := b.do(call{path: pathRevoke, auth: as("rs2"), body: "token=" + token}); w.Code != 400 {
+			t.Errorf("%s by another resource server: got %d %s, want 400", token, w.Code, w.Body)
+		}
+		if w := b.do(call{path: pathRevoke, auth: as("rs1"), body: "token=" + token}); w.Code != 200 {
+			t.Errorf("%s by its own client: got %d %s, want 200", token, w.Code, w.Body)
+		}
+	}
+	for _, token := range []string{"ATr", "RTr", "ATs", "RTs"} {
+		if b.active(t, token) {
+			t.Errorf("%s is active, want it dead", token)
+		}
+	}
+	b.node.onStatus = func(context.Context, revoked.Digest) error { return revoked.ErrNoLeader }
+	if w := b.do(call{path: pathRevoke, auth: as("rs1"), body: "token=unknown"}); w.Code != 503 {
+		t.Errorf("an unknown token without a leader: got %d, want 503", w.Code)
 	}
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -22,17 +23,22 @@ func (a *API) revoke(c echo.Context) error {
 		return unlessAnswered(err)
 	}
 	client := a.caller(c)
+	ctx, cancel := a.within(c)
+	defer cancel()
+	d := revoked.DigestToken(string(q.values[paramToken]))
 	if len(client.Roles) > 0 && !client.Has(revoked.RoleAdmin) {
-		// A resource server or an issuer holds credentials for something else (RFC 9701 section 3).
-		a.note(c, "unauthorized_client")
-		return a.oauthError(c, http.StatusBadRequest, codeUnauthorizedClient, "this client may not revoke tokens")
+		own, err := a.owns(ctx, client, d)
+		if err != nil {
+			return a.failRevocation(c, err)
+		}
+		if !own {
+			a.note(c, "unauthorized_client")
+			return a.oauthError(c, http.StatusBadRequest, codeUnauthorizedClient, "this client may not revoke tokens")
+		}
 	}
 	if !q.has(paramToken) {
 		return a.refused(c, http.StatusBadRequest, "no_token", "the token is missing")
 	}
-	ctx, cancel := a.within(c)
-	defer cancel()
-	d := revoked.DigestToken(string(q.values[paramToken]))
 	_, err := a.cfg.Backend.Revoke(ctx, revoked.ActorOf(client), d)
 	if errors.Is(err, revoked.ErrActorChanged) {
 		// The record changed under the request, or this node's copy of it is behind. Only wrong credentials
@@ -46,13 +52,33 @@ func (a *API) revoke(c echo.Context) error {
 		}
 	}
 	if err != nil {
-		err = a.oauthFail(c, err)
-		a.metrics.revocations.WithLabelValues(c.(*exchange).outcome).Inc()
-		return err
+		return a.failRevocation(c, err)
 	}
 	a.note(c, "revoked")
 	a.metrics.revocations.WithLabelValues("revoked").Inc()
 	return write(c, http.StatusOK, typeJSON, []byte("{}"))
+}
+
+// owns reports whether the token was issued to the client. A resource server or an issuer holds credentials for
+// something else (RFC 9701 section 3); one that is an OAuth client too has tokens of its own, and only for those
+// it is one here.
+func (a *API) owns(ctx context.Context, client *revoked.Client, d revoked.Digest) (bool, error) {
+	if r, err := a.cfg.Backend.Peek(d); err == nil && r.Found { // whose it is never changes
+		return r.Grant.ClientID == client.ID, nil
+	}
+	v := viewerOf(client)
+	s, err := a.status(ctx, &v, d)
+	return err == nil && s.Record.Found && s.Record.Grant.ClientID == client.ID, err
+}
+
+func (a *API) failRevocation(c echo.Context, err error) error {
+	var t *throttledError
+	if errors.As(err, &t) {
+		c.Response().Header().Set("Retry-After", retrySeconds(t.after))
+	}
+	err = a.oauthFail(c, err)
+	a.metrics.revocations.WithLabelValues(c.(*exchange).outcome).Inc()
+	return err
 }
 
 func unlessAnswered(err error) error {
