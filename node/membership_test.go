@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,6 +89,46 @@ func TestAMemberMayChangeItsAddress(t *testing.T) {
 	})
 	if n := len(must(c.Leader().Node.Members(context.Background()))); n != 3 {
 		t.Errorf("members: got %d, want 3: an address is not an identity", n)
+	}
+}
+
+// A majority that moves at once finds itself no more: it says nothing until it has its old addresses back, and then it
+// has lost nothing.
+func TestAllMembersMoveAtOnce(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{})
+	live, _ := register(t, c.Members[0], "live")
+	dead, _ := register(t, c.Members[1], "dead")
+	if r := c.Members[2].Form("/oauth2/revoke", "app", url.Values{"token": {dead}}); r.Status != 200 {
+		t.Fatalf("revoke: got %d %s", r.Status, r.Body)
+	}
+	turn := func(move func(*nodetest.Member)) {
+		for _, m := range c.Members {
+			m.Stop()
+		}
+		for _, m := range c.Members {
+			move(m)
+		}
+		for _, m := range c.Members {
+			m.Start()
+		}
+	}
+	var backs []func()
+	turn(func(m *nodetest.Member) { backs = append(backs, m.Move()) })
+	var asked sync.WaitGroup
+	for _, m := range c.Members {
+		asked.Go(func() {
+			if r := m.Form("/oauth2/introspect", "resource_server", url.Values{"token": {live}}); r.Status != 503 {
+				t.Errorf("%s at a new address among new addresses: got %d %s, want 503", m.ID, r.Status, r.Body)
+			}
+		})
+	}
+	asked.Wait()
+	turn(func(*nodetest.Member) { backs[0](); backs = backs[1:] })
+	c.WaitReady()
+	for _, m := range c.Members {
+		if !isActive(t, m, "resource_server", live) || isActive(t, m, "resource_server", dead) {
+			t.Errorf("%s at its old address: want the live token active and the dead one not", m.ID)
+		}
 	}
 }
 

@@ -302,8 +302,12 @@ func (m *Member) Wipe() {
 // ClusterAddr is where peers reach the node.
 func (m *Member) ClusterAddr() string { return m.cluster }
 
-// Move gives the stopped node another cluster address.
-func (m *Member) Move() { m.cluster = freePort(m.c.T) }
+// Move gives the stopped node another cluster address, and returns how to give the old one back.
+func (m *Member) Move() (back func()) {
+	was := m.cluster
+	m.cluster = freePort(m.c.T)
+	return func() { m.cluster = was }
+}
 
 func (c *Cluster) stopAll() {
 	for _, m := range c.Members {
