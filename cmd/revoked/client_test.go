@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"flag"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -258,6 +260,7 @@ func TestClientFailsOver(t *testing.T) {
 	good := answering(200, "application/json", `{"members":[]}`)
 	busy := answering(503, "application/problem+json", `{"title":"Service Unavailable","status":503,"detail":"no leader"}`)
 	broken := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	silent := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	refused := answering(403, "application/problem+json", `{"title":"Forbidden","status":403}`)
 
 	t.Run("to the next node where the first cannot be reached", func(t *testing.T) {
@@ -299,6 +302,47 @@ func TestClientFailsOver(t *testing.T) {
 			t.Errorf("requests to the second node: got %d, want 0", n)
 		}
 	})
+	t.Run("in time where the first takes connections and is silent", func(t *testing.T) {
+		for _, args := range [][]string{{"members"}, {"client", "rotate-secret", "app"}} { // nothing was sent: a rotation may go on too
+			node := newFakeNode(t, answering(200, "application/json", `{"members":[],"client_id":"app","client_secret":"s"}`))
+			useNodes(t, silentAddr(t)+","+silentAddr(t)+","+node.URL, node)
+			got := runWith(t, "", append(args, "--timeout", "3s")...)
+			if got.code != 0 || len(node.asked()) != 1 {
+				t.Errorf("%v: got exit %d and %d requests to the third node, want 0 and 1; stderr: %s", args, got.code, len(node.asked()), got.stderr)
+			}
+		}
+	})
+	t.Run("in time where the first takes a question and is silent", func(t *testing.T) {
+		one, two := newFakeNode(t, silent), newFakeNode(t, good)
+		useNodes(t, one.URL+","+two.URL, one)
+		if got := runWith(t, "", "members", "--timeout", "2s"); got.code != 0 {
+			t.Errorf("exit code: got %d, want 0; stderr: %s", got.code, got.stderr)
+		}
+	})
+	t.Run("but not where the first takes its time over a change", func(t *testing.T) {
+		slow := func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-time.After(1200 * time.Millisecond): // longer than its share of the timeout
+				answering(200, "application/json", `{}`)(w, r)
+			case <-r.Context().Done():
+			}
+		}
+		one, two := newFakeNode(t, slow), newFakeNode(t, good)
+		useNodes(t, one.URL+","+two.URL, one)
+		if got := runWith(t, testToken, "token", "revoke", "-", "--timeout", "2s"); got.code != 0 || len(two.asked()) != 0 {
+			t.Errorf("got exit %d and %d requests to the second node, want 0 and 0; stderr: %s", got.code, len(two.asked()), got.stderr)
+		}
+	})
+	t.Run("and says which were silent when all are", func(t *testing.T) {
+		one, two := silentAddr(t), silentAddr(t)
+		useNodes(t, one+","+two, nil)
+		got := runWith(t, "", "members", "--timeout", "1s")
+		for _, says := range []string{one + ": no answer within 500ms (its share of --timeout)", two + ": no answer within 1s (--timeout)"} {
+			if got.code != exitFailed || !strings.Contains(got.stderr, says) {
+				t.Errorf("got exit %d and %q, want %d and %q", got.code, got.stderr, exitFailed, says)
+			}
+		}
+	})
 	t.Run("and names every address when all fail", func(t *testing.T) {
 		one, two := newFakeNode(t, busy), newFakeNode(t, busy)
 		useNodes(t, one.URL+","+two.URL, one)
@@ -328,6 +372,17 @@ func closedAddr(t *testing.T) string {
 	s := httptest.NewServer(http.NotFoundHandler())
 	s.Close()
 	return strings.Replace(s.URL, "http:", "https:", 1)
+}
+
+// silentAddr returns the URL of a listener whose connections nobody serves, as those of a stopped process.
+func silentAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return "https://" + l.Addr().String()
 }
 
 func TestClientExplainsTLS(t *testing.T) {
