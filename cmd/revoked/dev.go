@@ -22,6 +22,7 @@ type devRun struct {
 	initOnly bool
 	out      io.Writer // what a newcomer reads
 	messages io.Writer
+	wanted   bool // the folder stays
 
 	cluster  *devCluster
 	children []*devChild
@@ -59,6 +60,9 @@ func devCommand() *cobra.Command {
 
 // run does all of it and returns when the cluster has stopped. A signal to stop is no error.
 func (d *devRun) run(ctx context.Context) (err error) {
+	if err := checkDevPorts(d.apiPort, len(d.hosts)); err != nil {
+		return err
+	}
 	ctx, cancel := stopSignals(ctx, devSignals()...)
 	defer cancel()
 	remove, err := d.makeFolder()
@@ -78,12 +82,14 @@ func (d *devRun) run(ctx context.Context) (err error) {
 		if err := d.cluster.writeFile(); err != nil {
 			return err
 		}
+		d.wanted = true
 		printInitOnly(d.out, d.cluster)
 		return nil
 	}
 	if err := d.cluster.checkPorts(); err != nil {
 		return err
 	}
+	d.wanted = d.keep // from here on there are logs to read, also where the start fails
 	defer d.stop()
 	if err := d.start(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -112,17 +118,19 @@ func devSignals() []os.Signal {
 	return signals
 }
 
-// makeFolder makes the folder, and returns what takes it away in the end.
+// makeFolder makes the folder, and returns what takes it away in the end unless it is wanted.
 func (d *devRun) makeFolder() (remove func() error, err error) {
 	nothing := func() error { return nil }
 	if d.dir == "" {
 		if d.dir, err = os.MkdirTemp("", "revoked-dev-"); err != nil {
 			return nil, err
 		}
-		if d.keep || d.initOnly {
-			return nothing, nil
-		}
-		return func() error { return os.RemoveAll(d.dir) }, nil
+		return func() error {
+			if d.wanted {
+				return nil
+			}
+			return os.RemoveAll(d.dir)
+		}, nil
 	}
 	if d.dir, err = filepath.Abs(d.dir); err != nil {
 		return nil, err

@@ -361,4 +361,15 @@ func TestDevNamesThePortThatIsTaken(t *testing.T) {
 	if !strings.Contains(p.stderr.String(), want) {
 		t.Errorf("got %q, want it to say %q", p.stderr, want)
 	}
+
+	// Its keys are in nobody's way: no node has run, so there is nothing to keep.
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	p = startProgram(t, "dev", "--nodes", "1", "--keep", "--api-port", strconv.Itoa(port))
+	if err := p.wait(t); err == nil {
+		t.Error("got no error with --keep")
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("temporary folder: got %v and %v, want nothing left", left, err)
+	}
 }
