@@ -22,7 +22,8 @@ type devRun struct {
 	initOnly bool
 	out      io.Writer // what a newcomer reads
 	messages io.Writer
-	wanted   bool // the folder stays
+	wanted   bool   // the folder stays
+	command  string // calls this program from a shell
 
 	cluster  *devCluster
 	children []*devChild
@@ -63,6 +64,9 @@ func (d *devRun) run(ctx context.Context) (err error) {
 	if err := checkDevPorts(d.apiPort, len(d.hosts)); err != nil {
 		return err
 	}
+	if d.command, err = thisCommand(); err != nil {
+		return err
+	}
 	ctx, cancel := stopSignals(ctx, devSignals()...)
 	defer cancel()
 	remove, err := d.makeFolder()
@@ -83,7 +87,7 @@ func (d *devRun) run(ctx context.Context) (err error) {
 			return err
 		}
 		d.wanted = true
-		printInitOnly(d.out, d.cluster)
+		printInitOnly(d.out, d.cluster, d.command)
 		return nil
 	}
 	if err := d.cluster.checkPorts(); err != nil {
@@ -97,7 +101,7 @@ func (d *devRun) run(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	printWelcome(d.out, d.cluster)
+	printWelcome(d.out, d.cluster, d.command)
 	return d.wait(ctx)
 }
 
@@ -226,8 +230,8 @@ func (d *devRun) wait(ctx context.Context) error {
 			if ctx.Err() != nil {
 				continue
 			}
-			fmt.Fprintf(d.messages, "%s ended (%s). The others go on. Start it again with (--rejoin where it has left the cluster): revoked server --config %s\n",
-				c.node.ID, howEnded(c.err), shellQuote(c.node.Config))
+			fmt.Fprintf(d.messages, "%s ended (%s). The others go on. Start it again with (--rejoin where it has left the cluster): %s server --config %s\n",
+				c.node.ID, howEnded(c.err), d.command, shellQuote(c.node.Config))
 		}
 	}
 	if ctx.Err() != nil {

@@ -144,6 +144,7 @@ func TestDevRunsAClusterAsPrinted(t *testing.T) {
 		t.Errorf("got mode %v, %v, want 0600", st.Mode(), err)
 	}
 	runCurlLines(t, printed)
+	runMembersLine(t, printed)
 	checkMetricsPage(t, c)
 	checkNoTokenInLogs(t, printed, c)
 	checkDevTwice(t, dir)
@@ -191,6 +192,20 @@ func runCurlLines(t *testing.T, printed string) {
 	}
 	if diff := cmp.Diff([]string{"{}", `{"active":false}`}, got[2:]); diff != "" {
 		t.Errorf("revoke and introspect: -want +got:\n%s", diff)
+	}
+}
+
+// runMembersLine pastes the lines that set up the command line tool and call it.
+func runMembersLine(t *testing.T, printed string) {
+	t.Helper()
+	_, rest, ok := strings.Cut(printed, "\nThe same program is the command line tool:\n")
+	lines, _, ok2 := strings.Cut(rest, "\nStop with")
+	if !ok || !ok2 {
+		t.Fatalf("got %s, want the command line tool", printed)
+	}
+	out, code := shell(t, t.TempDir(), nil, lines)
+	if code != 0 || !strings.Contains(out, "node3") {
+		t.Errorf("got exit code %d and %s of\n%s\nwant the members", code, out, lines)
 	}
 }
 
