@@ -78,7 +78,8 @@ func printWelcome(w io.Writer, c *devCluster, command string) {
 	fmt.Fprintln(w, "\nStop with Ctrl-C.")
 }
 
-// printInitOnly tells how to start the nodes of a folder that was only written.
+// printInitOnly tells how to start the nodes of a folder that was only written. Nodes that are started so log to
+// standard error: no files of logs are named.
 func printInitOnly(w io.Writer, c *devCluster, command string) {
 	fmt.Fprintf(w, "Wrote %s. Start each node as a process of its own:\n\n", c.dir)
 	for _, n := range c.Nodes {
@@ -87,7 +88,7 @@ func printInitOnly(w io.Writer, c *devCluster, command string) {
 	fmt.Fprintln(w)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, n := range c.Nodes {
-		fmt.Fprintf(tw, "  %s\t%s\tlog %s\n", n.ID, n.API, n.Log)
+		fmt.Fprintf(tw, "  %s\t%s\n", n.ID, n.API)
 	}
 	tw.Flush()
 	fmt.Fprintf(w, "\nClients and their secrets are in %s. For the command line tool:\n\n", filepath.Join(c.dir, "clients.json"))

@@ -44,8 +44,8 @@ func TestCommandName(t *testing.T) {
 	}
 }
 
-// What dev --init-only prints can be pasted.
-func TestInitOnlyPrintsCommands(t *testing.T) {
+// What dev --init-only prints can be pasted, and names no file that is not there.
+func TestInitOnlyPrintsWhatThereIs(t *testing.T) {
 	dir := t.TempDir()
 	p := startProgram(t, "dev", "--init-only", "--nodes", "2", "--dir", dir, "--api-port", strconv.Itoa(freeBase(t, 2)))
 	printed := p.readUntil(t, "export REVOKED_CLIENT_ID=")
@@ -55,6 +55,9 @@ func TestInitOnlyPrintsCommands(t *testing.T) {
 	for _, n := range readDevFile(t, dir).Nodes {
 		if want := "\nrevoked server --config " + n.Config + "\n"; !strings.Contains(printed, want) {
 			t.Errorf("got %s, want the line %q", printed, want)
+		}
+		if n.Log == "" || strings.Contains(printed, n.Log) {
+			t.Errorf("got %s, want no %q, which no node writes then", printed, n.Log)
 		}
 	}
 }
