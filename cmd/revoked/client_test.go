@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"flag"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -464,6 +466,53 @@ func TestSecretOut(t *testing.T) {
 	if got := runWith(t, "", "client", "create", "app", "--secret-out", file); got.code != exitFailed || len(node.asked()) != 1 {
 		t.Errorf("over a file that is there: got exit %d and %d requests, want %d and no second request", got.code, len(node.asked()), exitFailed)
 	}
+}
+
+// A secret that nobody has seen is lost: the client is there, and only another secret helps.
+func TestSecretThatCannotBeWritten(t *testing.T) {
+	node := newFakeNode(t, answering(201, "application/json", `{"client_id":"app","client_secret":"`+testSecret+`"}`))
+	useNodes(t, node.URL, node)
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		name, command string
+		more          []string
+		says          []string
+	}{
+		{"a new client", "create", nil, []string{"client app exists", "`revoked client rotate-secret app` makes a new one"}},
+		{"a new client as JSON", "create", []string{"-o", "json"}, []string{"client app exists", "`revoked client rotate-secret app` makes a new one"}},
+		{"another secret", "rotate-secret", nil, []string{"`revoked client rotate-secret app` makes a new one", "client app has another secret (the one before lives on for secret_grace)"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var stderr bytes.Buffer
+			code := run(append([]string{"client", tt.command, "app"}, tt.more...), strings.NewReader(""), fullDisk{}, &stderr)
+			got := stderr.String()
+			for _, want := range append(tt.says, "its secret could not be written: write /dev/stdout: no space left on device") {
+				if code != exitFailed || !strings.Contains(got, want) {
+					t.Errorf("got exit %d and %q, want %d and %q", code, got, exitFailed, want)
+				}
+			}
+			if strings.Contains(got, "keep the secret") || strings.Contains(got, testSecret) {
+				t.Errorf("got %q, want neither the secret nor to keep it", got)
+			}
+		})
+	}
+	t.Run("a file that cannot be written is taken away", func(t *testing.T) {
+		name := filepath.Join(dir, "secret")
+		if err := os.WriteFile(name, nil, 0o400); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(name) // for reading: every write fails
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := keepSecret(f, testSecret); !errors.Is(err, syscall.EBADF) {
+			t.Errorf("got %v, want %v", err, syscall.EBADF)
+		}
+		if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the file: got %v, want it gone", err)
+		}
+	})
 }
 
 func TestRegisterFromFlags(t *testing.T) {
