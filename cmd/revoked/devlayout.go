@@ -64,7 +64,7 @@ func devHosts(hosts []string, n int, nGiven bool) ([]string, error) {
 		if len(hosts) > 0 {
 			out[i] = strings.TrimSpace(hosts[i])
 		}
-		if out[i] == "" || strings.ContainsAny(out[i], "/@ \t") || strings.HasPrefix(out[i], "[") {
+		if !isHost(out[i]) || strings.HasPrefix(out[i], "*") {
 			return nil, usageError("--hosts: %q is neither a name nor an address", out[i])
 		}
 	}
