@@ -264,8 +264,20 @@ func readRefusal(c call, addr string, resp *http.Response) error {
 		return e
 	}
 	e.code = printable(first(body.Error, body.Title, e.code))
-	e.detail = printable(first(body.Description, body.Detail))
+	e.detail = unrepeated(e.code, printable(first(body.Description, body.Detail)))
 	return e
+}
+
+// unrepeated returns detail without a beginning that only says code again: the title of a problem is often the
+// text of the error that its detail begins with.
+func unrepeated(code, detail string) string {
+	if strings.EqualFold(detail, code) {
+		return ""
+	}
+	if n := len(code); len(detail) > n+2 && strings.EqualFold(detail[:n+2], code+": ") {
+		return detail[n+2:]
+	}
+	return detail
 }
 
 // printable returns s, shortened, with what could move a terminal's cursor replaced.

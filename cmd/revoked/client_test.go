@@ -176,6 +176,8 @@ func TestClientCommands(t *testing.T) {
 		{"an expectation of none is sent", []string{"revoke-all", "--grant", "g-1", "--expect", "0"}, "", 409, `{"title":"Conflict","status":409,"detail":"matched 1, not 0"}`, recorded{method: "POST", path: "/v1/revocations", contentType: "application/json", body: `{"expect":0,"grant_id":"g-1"}`}, 1},
 		{"bad credentials say what to check", []string{"members"}, "", 401, `{"title":"Unauthorized","status":401}`, recorded{method: "GET", path: "/v1/members"}, 1},
 		{"an OAuth error is told", []string{"token", "revoke", "-"}, testToken, 400, `{"error":"invalid_grant","error_description":"token was issued to another client"}`, recorded{method: "POST", path: "/oauth2/revoke", contentType: "application/x-www-form-urlencoded", body: "token=" + testToken}, 1},
+		{"what the title says is not said again", []string{"client", "create", "app"}, "", 409, `{"title":"conflict","status":409,"detail":"conflict: client \"app\" exists"}`, recorded{method: "POST", path: "/v1/clients", contentType: "application/json", body: `{"client_id":"app","type":"confidential"}`}, 1},
+		{"a detail that is the title is left out", []string{"client", "show", "app"}, "", 404, `{"title":"not found","status":404,"detail":"not found"}`, recorded{method: "GET", path: "/v1/clients/app"}, 1},
 		{"a page of HTML is not repeated", []string{"members"}, "", 502, `<html>proxy</html>`, recorded{method: "GET", path: "/v1/members"}, 1},
 	}
 	for _, tt := range tests {
@@ -558,6 +560,8 @@ func TestRegisterStream(t *testing.T) {
 			"REGISTERED  KNOWN  REVOKED  FAILED\n1           0      0        1\n", "line 2: invalid_request: not JSON", "/v1/grants?results=errors"},
 		{"all registered", `{"registered":2,"known":0,"revoked":1,"failed":0,"lines":2}` + "\n", nil, 0,
 			"REGISTERED  KNOWN  REVOKED  FAILED\n2           0      1        0\n", "", "/v1/grants?results=errors"},
+		{"a failure is said once", `{"error":"conflict","detail":"conflict: token abc belongs to another grant","line":1}` + "\n" + `{"registered":0,"known":0,"revoked":0,"failed":1,"lines":1}` + "\n", nil, 1,
+			"REGISTERED  KNOWN  REVOKED  FAILED\n0           0      0        1\n", "line 1: conflict: token abc belongs", "/v1/grants?results=errors"},
 		{"an answer cut short is a failure", "", nil, 1, "", "ended before its summary", "/v1/grants?results=errors"},
 		{"every result as JSON", `{"grant_id":"g","index":1,"state":"active"}` + "\n" + failures, []string{"-o", "json", "--results", "all"}, 1,
 			`{"grant_id":"g","index":1,"state":"active"}` + "\n" + failures, "1 registrations failed", "/v1/grants"},

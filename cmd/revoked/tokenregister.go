@@ -288,7 +288,7 @@ func readResults(cmd *cobra.Command, asJSON bool, body io.Reader) (resultCount, 
 				return n, err
 			}
 		} else if l.Error != "" && l.Lines == nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "line %d: %s\n", l.Line, printable(strings.TrimSuffix(l.Error+": "+l.Detail, ": ")))
+			fmt.Fprintf(cmd.ErrOrStderr(), "line %d: %s\n", l.Line, printable(strings.TrimSuffix(l.Error+": "+unrepeated(l.Error, l.Detail), ": ")))
 		}
 	}
 	return n, lines.Err()
