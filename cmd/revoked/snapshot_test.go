@@ -125,6 +125,15 @@ func TestSnapshotSaveToAFullDisk(t *testing.T) {
 	}
 }
 
+func TestSnapshotRestoreTellsItsSize(t *testing.T) {
+	good := goodSnapshot(t)
+	got := runWith(t, string(good), "snapshot", "restore", "-", "--data-dir", filepath.Join(t.TempDir(), "data"), "--node-id", "node1", "-o", "json")
+	var a headerAnswer
+	if err := json.Unmarshal([]byte(got.stdout), &a); err != nil || got.code != 0 || a.Bytes != int64(len(good)) {
+		t.Errorf("got exit %d, %q and %q, want 0 and %d bytes", got.code, got.stdout, got.stderr, len(good))
+	}
+}
+
 func TestSnapshotInspect(t *testing.T) {
 	good := goodSnapshot(t)
 	file := filepath.Join(t.TempDir(), "backup")
