@@ -114,11 +114,15 @@ func issueCommand(cmd *cobra.Command, hosts *[]string, do issue) *cobra.Command 
 		if args[0] != filepath.Base(args[0]) || args[0] == "." || args[0] == ".." {
 			return usageError("%q cannot be the name of a file", args[0])
 		}
+		names, err := certHosts(*hosts)
+		if err != nil {
+			return err
+		}
 		authority, err := from.load(out.dir)
 		if err != nil {
 			return err
 		}
-		certPEM, keyPEM, err := do(authority, args[0], *hosts, validFor)
+		certPEM, keyPEM, err := do(authority, args[0], names, validFor)
 		if err != nil {
 			return err
 		}
@@ -148,6 +152,9 @@ func certServerCommand() *cobra.Command {
 	cmd.Flags().StringSliceVar(&hosts, "hosts", nil, "names and addresses that callers use (default: NAME)")
 	return issueCommand(cmd, &hosts, func(a *transport.Authority, name string, hosts []string, validFor time.Duration) ([]byte, []byte, error) {
 		if len(hosts) == 0 {
+			if !isHost(name) {
+				return nil, nil, usageError("%q is neither a DNS name nor an IP address: name them with --hosts", name)
+			}
 			hosts = []string{name}
 		}
 		return a.IssueServer(hosts, validFor)

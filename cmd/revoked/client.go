@@ -12,15 +12,17 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 // maxAnswer bounds an answer that is read into memory.
 const maxAnswer = 64 << 20
 
-// An apiClient calls the API of the nodes. It tries the next node where one cannot be reached or
+// An apiClient calls the API of the nodes. It tries the next node where one cannot be reached in time or
 // answers 503.
 type apiClient struct {
 	addrs    []string // https URLs without a trailing slash; at least one
@@ -88,25 +90,26 @@ func (a *apiClient) open(ctx context.Context, c call) (*http.Response, string, e
 		return nil, "", usageError("%s acts on the node that is asked: REVOKED_ADDR (or --addr) must name exactly one", c.what)
 	}
 	var failures []error
-	for _, addr := range a.addrs {
-		resp, err := a.send(ctx, c, addr)
+	for i, addr := range a.addrs {
+		resp, sent, err := a.try(ctx, c, addr, i == len(a.addrs)-1)
 		if err == nil {
 			return resp, addr, nil
 		}
 		failures = append(failures, err)
-		if !mayTryNext(ctx, c, err) {
+		if !mayTryNext(ctx, c, sent, err) {
 			break
 		}
 	}
 	return nil, "", errors.Join(failures...)
 }
 
-// mayTryNext reports whether another node may be asked after err.
-func mayTryNext(ctx context.Context, c call, err error) bool {
+// mayTryNext reports whether another node may be asked after err. sent is false where no byte of the
+// request can have left.
+func mayTryNext(ctx context.Context, c call, sent bool, err error) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	if neverSent(err) {
+	if !sent {
 		return true
 	}
 	if c.once || c.stream != nil {
@@ -119,12 +122,35 @@ func mayTryNext(ctx context.Context, c call, err error) bool {
 	return true // the connection broke: every call that is not once may be repeated safely
 }
 
-// neverSent reports whether err says that no connection came about.
-func neverSent(err error) bool {
-	var op *net.OpError
-	var dns *net.DNSError
-	var cert *tls.CertificateVerificationError
-	return errors.As(err, &op) && op.Op == "dial" || errors.As(err, &dns) || errors.As(err, &cert)
+// connectTime is the longest wait for a connection.
+const connectTime = 5 * time.Second
+
+// try sends c to one node. A node that is stopped takes connections and never serves them: unless it is
+// the last, it gets only its share of the time, to be connected to and, where it is asked for something
+// that it has at hand, to begin its answer. A change that was sent is waited for: it may take as long as a lease.
+func (a *apiClient) try(ctx context.Context, c call, addr string, last bool) (resp *http.Response, sent bool, err error) {
+	stopWatch := func() bool { return true }
+	if !last {
+		share := min(connectTime, a.timeout/time.Duration(len(a.addrs)))
+		limited, giveUp := context.WithCancelCause(ctx) // lives on with the body; ends with ctx
+		stopWatch = time.AfterFunc(share, func() { giveUp(fmt.Errorf("no answer within %v (its share of --timeout)", share)) }).Stop
+		ctx = limited
+	}
+	var connected atomic.Bool
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+		connected.Store(true)
+		if !c.atHand() {
+			stopWatch()
+		}
+	}})
+	resp, err = a.send(traced, c, addr)
+	stopWatch()
+	return resp, connected.Load(), err
+}
+
+// atHand reports whether a node answers c from what it has.
+func (c call) atHand() bool {
+	return c.method == http.MethodGet && c.accept == "" // a backup is made first, which takes its time
 }
 
 // send sends c to one node.
@@ -238,8 +264,20 @@ func readRefusal(c call, addr string, resp *http.Response) error {
 		return e
 	}
 	e.code = printable(first(body.Error, body.Title, e.code))
-	e.detail = printable(first(body.Description, body.Detail))
+	e.detail = unrepeated(e.code, printable(first(body.Description, body.Detail)))
 	return e
+}
+
+// unrepeated returns detail without a beginning that only says code again: the title of a problem is often the
+// text of the error that its detail begins with.
+func unrepeated(code, detail string) string {
+	if strings.EqualFold(detail, code) {
+		return ""
+	}
+	if n := len(code); len(detail) > n+2 && strings.EqualFold(detail[:n+2], code+": ") {
+		return detail[n+2:]
+	}
+	return detail
 }
 
 // printable returns s, shortened, with what could move a terminal's cursor replaced.

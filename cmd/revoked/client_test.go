@@ -4,15 +4,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"flag"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -172,6 +176,8 @@ func TestClientCommands(t *testing.T) {
 		{"an expectation of none is sent", []string{"revoke-all", "--grant", "g-1", "--expect", "0"}, "", 409, `{"title":"Conflict","status":409,"detail":"matched 1, not 0"}`, recorded{method: "POST", path: "/v1/revocations", contentType: "application/json", body: `{"expect":0,"grant_id":"g-1"}`}, 1},
 		{"bad credentials say what to check", []string{"members"}, "", 401, `{"title":"Unauthorized","status":401}`, recorded{method: "GET", path: "/v1/members"}, 1},
 		{"an OAuth error is told", []string{"token", "revoke", "-"}, testToken, 400, `{"error":"invalid_grant","error_description":"token was issued to another client"}`, recorded{method: "POST", path: "/oauth2/revoke", contentType: "application/x-www-form-urlencoded", body: "token=" + testToken}, 1},
+		{"what the title says is not said again", []string{"client", "create", "app"}, "", 409, `{"title":"conflict","status":409,"detail":"conflict: client \"app\" exists"}`, recorded{method: "POST", path: "/v1/clients", contentType: "application/json", body: `{"client_id":"app","type":"confidential"}`}, 1},
+		{"a detail that is the title is left out", []string{"client", "show", "app"}, "", 404, `{"title":"not found","status":404,"detail":"not found"}`, recorded{method: "GET", path: "/v1/clients/app"}, 1},
 		{"a page of HTML is not repeated", []string{"members"}, "", 502, `<html>proxy</html>`, recorded{method: "GET", path: "/v1/members"}, 1},
 	}
 	for _, tt := range tests {
@@ -229,6 +235,10 @@ func TestClientUsage(t *testing.T) {
 		{"register nothing", []string{"token", "register"}, "--client"},
 		{"both tokens from standard input", []string{"token", "register", "--client", "app", "--access-token-file", "-", "--refresh-token-file", "-"}, "standard input"},
 		{"a lifetime without its token", []string{"token", "register", "--client", "app", "--access-token-file", "-", "--refresh-expires-in", "1h"}, "needs the file"},
+		{"a token that lives for no time", []string{"token", "register", "--client", "app", "--access-token-file", "-", "--expires-in", "0s"}, "--expires-in must be more than 0; without it"},
+		{"a refresh token that lives for no time", []string{"token", "register", "--client", "app", "--refresh-token-file", "-", "--refresh-expires-in", "0"}, "--refresh-expires-in must be more than 0"},
+		{"a token that ended before", []string{"token", "register", "--client", "app", "--access-token-file", "-", "--expires-in", "-1h"}, "--expires-in must be more than 0"},
+		{"a body and a lifetime of zero", []string{"token", "register", "-", "--expires-in", "0s"}, "not from both"},
 		{"an unknown flag", []string{"members", "--nope"}, "unknown flag"},
 		{"imported without a secret", []string{"client", "create", "x", "--imported"}, "--secret-file"},
 		{"a certificate without its key", []string{"members", "--client-cert", "x.pem"}, "go together"},
@@ -254,6 +264,7 @@ func TestClientFailsOver(t *testing.T) {
 	good := answering(200, "application/json", `{"members":[]}`)
 	busy := answering(503, "application/problem+json", `{"title":"Service Unavailable","status":503,"detail":"no leader"}`)
 	broken := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	silent := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	refused := answering(403, "application/problem+json", `{"title":"Forbidden","status":403}`)
 
 	t.Run("to the next node where the first cannot be reached", func(t *testing.T) {
@@ -295,6 +306,47 @@ func TestClientFailsOver(t *testing.T) {
 			t.Errorf("requests to the second node: got %d, want 0", n)
 		}
 	})
+	t.Run("in time where the first takes connections and is silent", func(t *testing.T) {
+		for _, args := range [][]string{{"members"}, {"client", "rotate-secret", "app"}} { // nothing was sent: a rotation may go on too
+			node := newFakeNode(t, answering(200, "application/json", `{"members":[],"client_id":"app","client_secret":"s"}`))
+			useNodes(t, silentAddr(t)+","+silentAddr(t)+","+node.URL, node)
+			got := runWith(t, "", append(args, "--timeout", "3s")...)
+			if got.code != 0 || len(node.asked()) != 1 {
+				t.Errorf("%v: got exit %d and %d requests to the third node, want 0 and 1; stderr: %s", args, got.code, len(node.asked()), got.stderr)
+			}
+		}
+	})
+	t.Run("in time where the first takes a question and is silent", func(t *testing.T) {
+		one, two := newFakeNode(t, silent), newFakeNode(t, good)
+		useNodes(t, one.URL+","+two.URL, one)
+		if got := runWith(t, "", "members", "--timeout", "2s"); got.code != 0 {
+			t.Errorf("exit code: got %d, want 0; stderr: %s", got.code, got.stderr)
+		}
+	})
+	t.Run("but not where the first takes its time over a change", func(t *testing.T) {
+		slow := func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-time.After(1200 * time.Millisecond): // longer than its share of the timeout
+				answering(200, "application/json", `{}`)(w, r)
+			case <-r.Context().Done():
+			}
+		}
+		one, two := newFakeNode(t, slow), newFakeNode(t, good)
+		useNodes(t, one.URL+","+two.URL, one)
+		if got := runWith(t, testToken, "token", "revoke", "-", "--timeout", "2s"); got.code != 0 || len(two.asked()) != 0 {
+			t.Errorf("got exit %d and %d requests to the second node, want 0 and 0; stderr: %s", got.code, len(two.asked()), got.stderr)
+		}
+	})
+	t.Run("and says which were silent when all are", func(t *testing.T) {
+		one, two := silentAddr(t), silentAddr(t)
+		useNodes(t, one+","+two, nil)
+		got := runWith(t, "", "members", "--timeout", "1s")
+		for _, says := range []string{one + ": no answer within 500ms (its share of --timeout)", two + ": no answer within 1s (--timeout)"} {
+			if got.code != exitFailed || !strings.Contains(got.stderr, says) {
+				t.Errorf("got exit %d and %q, want %d and %q", got.code, got.stderr, exitFailed, says)
+			}
+		}
+	})
 	t.Run("and names every address when all fail", func(t *testing.T) {
 		one, two := newFakeNode(t, busy), newFakeNode(t, busy)
 		useNodes(t, one.URL+","+two.URL, one)
@@ -324,6 +376,17 @@ func closedAddr(t *testing.T) string {
 	s := httptest.NewServer(http.NotFoundHandler())
 	s.Close()
 	return strings.Replace(s.URL, "http:", "https:", 1)
+}
+
+// silentAddr returns the URL of a listener whose connections nobody serves, as those of a stopped process.
+func silentAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return "https://" + l.Addr().String()
 }
 
 func TestClientExplainsTLS(t *testing.T) {
@@ -407,6 +470,53 @@ func TestSecretOut(t *testing.T) {
 	}
 }
 
+// A secret that nobody has seen is lost: the client is there, and only another secret helps.
+func TestSecretThatCannotBeWritten(t *testing.T) {
+	node := newFakeNode(t, answering(201, "application/json", `{"client_id":"app","client_secret":"`+testSecret+`"}`))
+	useNodes(t, node.URL, node)
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		name, command string
+		more          []string
+		says          []string
+	}{
+		{"a new client", "create", nil, []string{"client app exists", "`revoked client rotate-secret app` makes a new one"}},
+		{"a new client as JSON", "create", []string{"-o", "json"}, []string{"client app exists", "`revoked client rotate-secret app` makes a new one"}},
+		{"another secret", "rotate-secret", nil, []string{"`revoked client rotate-secret app` makes a new one", "client app has another secret (the one before lives on for secret_grace)"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var stderr bytes.Buffer
+			code := run(append([]string{"client", tt.command, "app"}, tt.more...), strings.NewReader(""), fullDisk{}, &stderr)
+			got := stderr.String()
+			for _, want := range append(tt.says, "its secret could not be written: write /dev/stdout: no space left on device") {
+				if code != exitFailed || !strings.Contains(got, want) {
+					t.Errorf("got exit %d and %q, want %d and %q", code, got, exitFailed, want)
+				}
+			}
+			if strings.Contains(got, "keep the secret") || strings.Contains(got, testSecret) {
+				t.Errorf("got %q, want neither the secret nor to keep it", got)
+			}
+		})
+	}
+	t.Run("a file that cannot be written is taken away", func(t *testing.T) {
+		name := filepath.Join(dir, "secret")
+		if err := os.WriteFile(name, nil, 0o400); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(name) // for reading: every write fails
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := keepSecret(f, testSecret); !errors.Is(err, syscall.EBADF) {
+			t.Errorf("got %v, want %v", err, syscall.EBADF)
+		}
+		if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the file: got %v, want it gone", err)
+		}
+	})
+}
+
 func TestRegisterFromFlags(t *testing.T) {
 	node := newFakeNode(t, answering(201, "application/json", `{"grant_id":"g","index":1,"state":"active"}`))
 	useNodes(t, node.URL, node)
@@ -450,6 +560,8 @@ func TestRegisterStream(t *testing.T) {
 			"REGISTERED  KNOWN  REVOKED  FAILED\n1           0      0        1\n", "line 2: invalid_request: not JSON", "/v1/grants?results=errors"},
 		{"all registered", `{"registered":2,"known":0,"revoked":1,"failed":0,"lines":2}` + "\n", nil, 0,
 			"REGISTERED  KNOWN  REVOKED  FAILED\n2           0      1        0\n", "", "/v1/grants?results=errors"},
+		{"a failure is said once", `{"error":"conflict","detail":"conflict: token abc belongs to another grant","line":1}` + "\n" + `{"registered":0,"known":0,"revoked":0,"failed":1,"lines":1}` + "\n", nil, 1,
+			"REGISTERED  KNOWN  REVOKED  FAILED\n0           0      0        1\n", "line 1: conflict: token abc belongs", "/v1/grants?results=errors"},
 		{"an answer cut short is a failure", "", nil, 1, "", "ended before its summary", "/v1/grants?results=errors"},
 		{"every result as JSON", `{"grant_id":"g","index":1,"state":"active"}` + "\n" + failures, []string{"-o", "json", "--results", "all"}, 1,
 			`{"grant_id":"g","index":1,"state":"active"}` + "\n" + failures, "1 registrations failed", "/v1/grants"},

@@ -105,9 +105,9 @@ func (c *connection) open() (*apiClient, error) {
 		http: &http.Client{
 			Transport: &http.Transport{
 				Proxy:               http.ProxyFromEnvironment,
-				DialContext:         (&net.Dialer{Timeout: min(c.timeout, 5*time.Second)}).DialContext,
+				DialContext:         (&net.Dialer{Timeout: min(c.timeout, connectTime)}).DialContext,
 				TLSClientConfig:     tlsConfig,
-				TLSHandshakeTimeout: min(c.timeout, 5*time.Second),
+				TLSHandshakeTimeout: min(c.timeout, connectTime),
 				ForceAttemptHTTP2:   true,
 			},
 			// The API never redirects. Following one would carry the secret to a stranger.

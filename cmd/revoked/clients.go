@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -126,7 +127,7 @@ func clientCreateCommand() *cobra.Command {
 			return err
 		}
 		c.once = true
-		return out.run(cmd, conn, c)
+		return out.run(cmd, conn, c, "client "+printable(args[0])+" exists")
 	}
 	return cmd
 }
@@ -145,7 +146,7 @@ func clientRotateCommand() *cobra.Command {
 			return err
 		}
 		c.once = true // a second rotation would end the grace of the secret that is in use
-		return out.run(cmd, conn, c)
+		return out.run(cmd, conn, c, "client "+printable(args[0])+" has another secret (the one before lives on for secret_grace)")
 	}
 	return cmd
 }
@@ -159,8 +160,9 @@ func addSecretOut(cmd *cobra.Command) *secretOut {
 	return s
 }
 
-// run sends c, whose answer holds a secret, and prints the answer, or all of it but the secret.
-func (s *secretOut) run(cmd *cobra.Command, conn *connection, c call) error {
+// run sends c, whose answer holds a secret, and prints the answer, or all of it but the secret. done says what is
+// done once there is an answer.
+func (s *secretOut) run(cmd *cobra.Command, conn *connection, c call, done string) error {
 	a, err := conn.open()
 	if err != nil {
 		return err
@@ -186,34 +188,60 @@ func (s *secretOut) run(cmd *cobra.Command, conn *connection, c call) error {
 		return err
 	}
 	if f != nil {
-		if body, err = s.keep(f, body, r.ClientSecret); err != nil {
-			return err
+		if err := keepSecret(f, r.ClientSecret); err != nil {
+			return secretLost(done, r.ClientID, err)
 		}
 		fmt.Fprintf(cmd.ErrOrStderr(), "the secret is in %s\n", s.file)
 		r.ClientSecret = ""
+		if body, err = withoutSecret(body); err != nil {
+			return err
+		}
 	}
 	if a.asJSON {
-		return printBody(cmd.OutOrStdout(), body)
+		err = printBody(cmd.OutOrStdout(), body)
+	} else {
+		err = printSecret(cmd.OutOrStdout(), r)
 	}
+	switch {
+	case err != nil && r.ClientSecret != "":
+		return secretLost(done, r.ClientID, err)
+	case err == nil && r.ClientSecret != "" && !a.asJSON:
+		fmt.Fprintln(cmd.ErrOrStderr(), "keep the secret: it is not shown again")
+	}
+	return err
+}
+
+func printSecret(w io.Writer, r clientRecord) error {
 	pairs := [][2]string{{"client_id", r.ClientID}}
 	if r.ClientSecret != "" {
 		pairs = append(pairs, [2]string{"client_secret", r.ClientSecret})
-		fmt.Fprintln(cmd.ErrOrStderr(), "keep the secret: it is not shown again")
 	}
-	return printPairs(cmd.OutOrStdout(), pairs)
+	return printPairs(w, pairs)
 }
 
-// keep writes secret to f durably and returns body without it.
-func (s *secretOut) keep(f *os.File, body []byte, secret string) ([]byte, error) {
-	if _, err := f.WriteString(secret + "\n"); err != nil {
-		return nil, fmt.Errorf("write the secret: %w", err)
+// secretLost says that what was done is done, and that nobody has the secret.
+func secretLost(done, id string, err error) error {
+	return fmt.Errorf("%s, but its secret could not be written: %w; `revoked client rotate-secret %s` makes a new one",
+		done, err, shellQuote(printable(id)))
+}
+
+// keepSecret writes secret to f durably, or takes f away: half a secret is none.
+func keepSecret(f *os.File, secret string) error {
+	_, err := f.WriteString(secret + "\n")
+	if err == nil {
+		err = f.Sync()
 	}
-	if err := f.Sync(); err != nil {
-		return nil, fmt.Errorf("write the secret: %w", err)
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
 	}
+	return nil
+}
+
+// withoutSecret returns an answer without its secret.
+func withoutSecret(body []byte) ([]byte, error) {
 	fields := map[string]json.RawMessage{}
 	if err := json.Unmarshal(body, &fields); err != nil {
-		return nil, fmt.Errorf("write the secret: %w", err)
+		return nil, err
 	}
 	delete(fields, "client_secret")
 	return json.Marshal(fields)

@@ -22,6 +22,8 @@ type devRun struct {
 	initOnly bool
 	out      io.Writer // what a newcomer reads
 	messages io.Writer
+	wanted   bool   // the folder stays
+	command  string // calls this program from a shell
 
 	cluster  *devCluster
 	children []*devChild
@@ -59,6 +61,12 @@ func devCommand() *cobra.Command {
 
 // run does all of it and returns when the cluster has stopped. A signal to stop is no error.
 func (d *devRun) run(ctx context.Context) (err error) {
+	if err := checkDevPorts(d.apiPort, len(d.hosts)); err != nil {
+		return err
+	}
+	if d.command, err = thisCommand(); err != nil {
+		return err
+	}
 	ctx, cancel := stopSignals(ctx, devSignals()...)
 	defer cancel()
 	remove, err := d.makeFolder()
@@ -78,12 +86,14 @@ func (d *devRun) run(ctx context.Context) (err error) {
 		if err := d.cluster.writeFile(); err != nil {
 			return err
 		}
-		printInitOnly(d.out, d.cluster)
+		d.wanted = true
+		printInitOnly(d.out, d.cluster, d.command)
 		return nil
 	}
 	if err := d.cluster.checkPorts(); err != nil {
 		return err
 	}
+	d.wanted = d.keep // from here on there are logs to read, also where the start fails
 	defer d.stop()
 	if err := d.start(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -91,7 +101,7 @@ func (d *devRun) run(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	printWelcome(d.out, d.cluster)
+	printWelcome(d.out, d.cluster, d.command)
 	return d.wait(ctx)
 }
 
@@ -112,17 +122,19 @@ func devSignals() []os.Signal {
 	return signals
 }
 
-// makeFolder makes the folder, and returns what takes it away in the end.
+// makeFolder makes the folder, and returns what takes it away in the end unless it is wanted.
 func (d *devRun) makeFolder() (remove func() error, err error) {
 	nothing := func() error { return nil }
 	if d.dir == "" {
 		if d.dir, err = os.MkdirTemp("", "revoked-dev-"); err != nil {
 			return nil, err
 		}
-		if d.keep || d.initOnly {
-			return nothing, nil
-		}
-		return func() error { return os.RemoveAll(d.dir) }, nil
+		return func() error {
+			if d.wanted {
+				return nil
+			}
+			return os.RemoveAll(d.dir)
+		}, nil
 	}
 	if d.dir, err = filepath.Abs(d.dir); err != nil {
 		return nil, err
@@ -218,8 +230,8 @@ func (d *devRun) wait(ctx context.Context) error {
 			if ctx.Err() != nil {
 				continue
 			}
-			fmt.Fprintf(d.messages, "%s ended (%s). The others go on. Start it again with (--rejoin where it has left the cluster): revoked server --config %s\n",
-				c.node.ID, howEnded(c.err), shellQuote(c.node.Config))
+			fmt.Fprintf(d.messages, "%s ended (%s). The others go on. Start it again with (--rejoin where it has left the cluster): %s server --config %s\n",
+				c.node.ID, howEnded(c.err), d.command, shellQuote(c.node.Config))
 		}
 	}
 	if ctx.Err() != nil {

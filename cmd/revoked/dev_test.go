@@ -144,6 +144,7 @@ func TestDevRunsAClusterAsPrinted(t *testing.T) {
 		t.Errorf("got mode %v, %v, want 0600", st.Mode(), err)
 	}
 	runCurlLines(t, printed)
+	runMembersLine(t, printed)
 	checkMetricsPage(t, c)
 	checkNoTokenInLogs(t, printed, c)
 	checkDevTwice(t, dir)
@@ -191,6 +192,20 @@ func runCurlLines(t *testing.T, printed string) {
 	}
 	if diff := cmp.Diff([]string{"{}", `{"active":false}`}, got[2:]); diff != "" {
 		t.Errorf("revoke and introspect: -want +got:\n%s", diff)
+	}
+}
+
+// runMembersLine pastes the lines that set up the command line tool and call it.
+func runMembersLine(t *testing.T, printed string) {
+	t.Helper()
+	_, rest, ok := strings.Cut(printed, "\nThe same program is the command line tool:\n")
+	lines, _, ok2 := strings.Cut(rest, "\nStop with")
+	if !ok || !ok2 {
+		t.Fatalf("got %s, want the command line tool", printed)
+	}
+	out, code := shell(t, t.TempDir(), nil, lines)
+	if code != 0 || !strings.Contains(out, "node3") {
+		t.Errorf("got exit code %d and %s of\n%s\nwant the members", code, out, lines)
 	}
 }
 
@@ -360,5 +375,16 @@ func TestDevNamesThePortThatIsTaken(t *testing.T) {
 	want := l.Addr().String() + " is in use by another process; node1 needs it for its cluster port: try --api-port "
 	if !strings.Contains(p.stderr.String(), want) {
 		t.Errorf("got %q, want it to say %q", p.stderr, want)
+	}
+
+	// Its keys are in nobody's way: no node has run, so there is nothing to keep.
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	p = startProgram(t, "dev", "--nodes", "1", "--keep", "--api-port", strconv.Itoa(port))
+	if err := p.wait(t); err == nil {
+		t.Error("got no error with --keep")
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("temporary folder: got %v and %v, want nothing left", left, err)
 	}
 }

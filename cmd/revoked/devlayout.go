@@ -64,17 +64,25 @@ func devHosts(hosts []string, n int, nGiven bool) ([]string, error) {
 		if len(hosts) > 0 {
 			out[i] = strings.TrimSpace(hosts[i])
 		}
-		if out[i] == "" || strings.ContainsAny(out[i], "/@ \t") || strings.HasPrefix(out[i], "[") {
+		if !isHost(out[i]) || strings.HasPrefix(out[i], "*") {
 			return nil, usageError("--hosts: %q is neither a name nor an address", out[i])
 		}
 	}
 	return out, nil
 }
 
+// checkDevPorts refuses an API port above which the ports of n nodes do not fit.
+func checkDevPorts(apiPort, n int) error {
+	if most := 65535 - devGossipOffset - n + 1; apiPort < 1 || apiPort > most {
+		return usageError("--api-port takes 1 to %d here, not %d: the other ports lie above it", most, apiPort)
+	}
+	return nil
+}
+
 // newDevCluster lays out a cluster in dir (absolute). It touches nothing.
 func newDevCluster(dir string, hosts []string, apiPort int, clients []devClient) (*devCluster, error) {
-	if apiPort < 1 || apiPort+len(hosts)-1+devGossipOffset > 65535 {
-		return nil, usageError("--api-port takes 1 to %d here, not %d: the other ports lie above it", 65535-devGossipOffset-len(hosts)+1, apiPort)
+	if err := checkDevPorts(apiPort, len(hosts)); err != nil {
+		return nil, err
 	}
 	c := &devCluster{CA: filepath.Join(dir, "ca.pem"), Clients: map[string]devCredential{}, dir: dir, hosts: hosts}
 	for i, host := range hosts {

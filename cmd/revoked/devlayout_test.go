@@ -44,6 +44,8 @@ func TestDevHosts(t *testing.T) {
 		{"no node is too few", nil, 0, true, ""},
 		{"an empty host", []string{"a", ""}, 3, false, ""},
 		{"a URL is no host", []string{"https://a"}, 3, false, ""},
+		{"a wildcard is no host", []string{"*.example.org"}, 1, false, ""},
+		{"neither name nor address", []string{"foo!bar"}, 1, false, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := devHosts(tt.hosts, tt.n, tt.given)

@@ -4,16 +4,64 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
 )
 
-// printWelcome tells a newcomer where everything is and what to do next.
-func printWelcome(w io.Writer, c *devCluster) {
+// commandName returns how a shell calls this program, in whichever folder it stands: exe is the program's file,
+// called how it was called, work the folder that it was called in.
+func commandName(exe, called, work string) string {
+	if builtByGoRun(exe) {
+		// Its file is not for long, and nobody's to type.
+		if st, err := os.Stat(filepath.Join(work, "cmd", "revoked")); err == nil && st.IsDir() {
+			return "cd " + shellQuote(work) + " && go run ./cmd/revoked"
+		}
+		return shellQuote(exe)
+	}
+	if filepath.Base(called) == called {
+		if _, err := exec.LookPath(called); err == nil {
+			return shellQuote(called)
+		}
+		return shellQuote(exe)
+	}
+	if !filepath.IsAbs(called) {
+		called = filepath.Join(work, called)
+	}
+	return shellQuote(called)
+}
+
+// builtByGoRun reports whether `go run` made the file: in a temporary folder, or in the cache of builds.
+func builtByGoRun(exe string) bool {
+	dir := filepath.Dir(exe)
+	entry := filepath.Base(dir) // of the cache, which may be anywhere: a hash and -d
+	return strings.Contains(dir, "/go-build") || len(entry) == 66 && strings.HasSuffix(entry, "-d")
+}
+
+// thisCommand is commandName of this process.
+func thisCommand() (string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program: %w", err)
+	}
+	work, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	return commandName(exe, os.Args[0], work), nil
+}
+
+// printWelcome tells a newcomer where everything is and what to do next. command calls this program.
+func printWelcome(w io.Writer, c *devCluster, command string) {
 	fmt.Fprintf(w, "A cluster of %d nodes is ready. Everything is in %s\n\n", len(c.Nodes), c.dir)
-	printNodes(w, c)
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, n := range c.Nodes {
+		fmt.Fprintf(tw, "  %s\t%s\tlog %s\n", n.ID, n.API, n.Log)
+	}
+	tw.Flush()
 	fmt.Fprintln(w, "\nCredentials (client id, secret), for this cluster only:")
 	printCredentials(w, c)
 	fmt.Fprintln(w, "\nTry it in another terminal. Register a token pair, see it active, revoke it, see it dead on another node:")
@@ -26,30 +74,27 @@ func printWelcome(w io.Writer, c *devCluster) {
 	for _, line := range exportLines(c) {
 		fmt.Fprintln(w, line)
 	}
-	fmt.Fprintln(w, "revoked members")
+	fmt.Fprintln(w, command+" members")
 	fmt.Fprintln(w, "\nStop with Ctrl-C.")
 }
 
-// printInitOnly tells how to start the nodes of a folder that was only written.
-func printInitOnly(w io.Writer, c *devCluster) {
+// printInitOnly tells how to start the nodes of a folder that was only written. Nodes that are started so log to
+// standard error: no files of logs are named.
+func printInitOnly(w io.Writer, c *devCluster, command string) {
 	fmt.Fprintf(w, "Wrote %s. Start each node as a process of its own:\n\n", c.dir)
 	for _, n := range c.Nodes {
-		fmt.Fprintf(w, "revoked server --config %s\n", shellQuote(n.Config))
+		fmt.Fprintf(w, "%s server --config %s\n", command, shellQuote(n.Config))
 	}
 	fmt.Fprintln(w)
-	printNodes(w, c)
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, n := range c.Nodes {
+		fmt.Fprintf(tw, "  %s\t%s\n", n.ID, n.API)
+	}
+	tw.Flush()
 	fmt.Fprintf(w, "\nClients and their secrets are in %s. For the command line tool:\n\n", filepath.Join(c.dir, "clients.json"))
 	for _, line := range exportLines(c) {
 		fmt.Fprintln(w, line)
 	}
-}
-
-func printNodes(w io.Writer, c *devCluster) {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, n := range c.Nodes {
-		fmt.Fprintf(tw, "  %s\t%s\tlog %s\n", n.ID, n.API, n.Log)
-	}
-	tw.Flush()
 }
 
 func printCredentials(w io.Writer, c *devCluster) {

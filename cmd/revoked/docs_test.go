@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -315,7 +316,7 @@ func commandLines(line string) [][]string {
 
 func checkCommand(t *testing.T, b block, words []string) {
 	t.Helper()
-	cmd, rest := newRoot(), words[1:]
+	cmd, rest := newRoot(io.Discard), words[1:]
 	root := cmd
 	for len(rest) > 0 {
 		next := findCommand(cmd, rest[0])

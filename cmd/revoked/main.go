@@ -24,13 +24,30 @@ func main() {
 
 // run runs the program with args (without its name) and returns its exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := newRoot()
+	out := &output{to: stdout}
+	root := newRoot(out)
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(context.Background())
+	if err == nil {
+		err = out.err
+	}
 	return report(cmd, err, stderr)
+}
+
+// An output remembers the first failure of a write: not every command asks, and help never does.
+type output struct {
+	to  io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.to.Write(p)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
 }
 
 // report says what went wrong, once, and returns the exit code that tells of it.

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -31,6 +35,29 @@ func TestStories(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
+}
+
+// Whatever was to be printed and could not be is a failure.
+func TestStandardOutputThatFails(t *testing.T) {
+	for _, args := range [][]string{
+		{"version"}, {"version", "-o", "json"}, {"--help"}, {"help", "server"}, {"client", "create", "--help"}, {"completion", "bash"}, {"keygen"},
+	} {
+		var stderr bytes.Buffer
+		code := run(args, strings.NewReader(""), fullDisk{}, &stderr)
+		if want := "revoked: write /dev/stdout: no space left on device\n"; code != exitFailed || stderr.String() != want {
+			t.Errorf("%v: got exit %d and %q, want %d and %q", args, code, stderr.String(), exitFailed, want)
+		}
+	}
+	if code := run([]string{"version", "-o", "xml"}, strings.NewReader(""), fullDisk{}, io.Discard); code != exitUsage {
+		t.Errorf("wrong usage: got exit %d, want %d", code, exitUsage)
+	}
+}
+
+// A fullDisk takes nothing, as standard output that goes to /dev/full.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.ENOSPC}
 }
 
 // code runs the program and wants the exit code given first: code 64 revoked frob.

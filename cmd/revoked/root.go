@@ -2,13 +2,14 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 )
 
-// newRoot returns the whole tree of commands. A tree is used for one run.
-func newRoot() *cobra.Command {
+// newRoot returns the whole tree of commands, which write to stdout. A tree is used for one run.
+func newRoot(stdout io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "revoked",
 		Short: "Revoke OAuth tokens everywhere at once",
@@ -20,6 +21,7 @@ func newRoot() *cobra.Command {
 		RunE:          needCommand,
 		Args:          cobra.ArbitraryArgs,
 	}
+	root.SetOut(stdout) // before the command for completions is made, which takes it then
 	root.AddCommand(serverCommands()...)
 	root.AddCommand(clientCommands()...)
 	root.InitDefaultCompletionCmd() // now, so that it tells wrong usage as the others do

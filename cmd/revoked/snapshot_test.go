@@ -114,6 +114,26 @@ func TestSnapshotSave(t *testing.T) {
 	})
 }
 
+// Where the backup cannot be written, that is what is said, not what it looks like to whoever reads it.
+func TestSnapshotSaveToAFullDisk(t *testing.T) {
+	node := snapshotNode(t, goodSnapshot(t), false)
+	useNodes(t, node.URL, node)
+	var stderr bytes.Buffer
+	code := run([]string{"snapshot", "save", "-"}, strings.NewReader(""), fullDisk{}, &stderr)
+	if want := "revoked: save the snapshot: write /dev/stdout: no space left on device\n"; code != exitFailed || stderr.String() != want {
+		t.Errorf("got exit %d and %q, want %d and %q", code, stderr.String(), exitFailed, want)
+	}
+}
+
+func TestSnapshotRestoreTellsItsSize(t *testing.T) {
+	good := goodSnapshot(t)
+	got := runWith(t, string(good), "snapshot", "restore", "-", "--data-dir", filepath.Join(t.TempDir(), "data"), "--node-id", "node1", "-o", "json")
+	var a headerAnswer
+	if err := json.Unmarshal([]byte(got.stdout), &a); err != nil || got.code != 0 || a.Bytes != int64(len(good)) {
+		t.Errorf("got exit %d, %q and %q, want 0 and %d bytes", got.code, got.stdout, got.stderr, len(good))
+	}
+}
+
 func TestSnapshotInspect(t *testing.T) {
 	good := goodSnapshot(t)
 	file := filepath.Join(t.TempDir(), "backup")

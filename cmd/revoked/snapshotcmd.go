@@ -76,7 +76,11 @@ func fetchSnapshot(ctx context.Context, a *apiClient, w io.Writer) (fsm.Snapshot
 		return fsm.SnapshotHeader{}, err
 	}
 	defer resp.Body.Close()
-	header, err := verifyWhile(resp.Body, w)
+	out := &output{to: w}
+	header, err := verifyWhile(resp.Body, out)
+	if out.err != nil { // to whoever reads on the way it looks like the end of the snapshot
+		return header, fmt.Errorf("save the snapshot: %w", out.err)
+	}
 	if err != nil {
 		return header, fmt.Errorf("%s at %s: %w; it was not saved", c.what, addr, cause(ctx, err))
 	}

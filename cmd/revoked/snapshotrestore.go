@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -49,12 +50,26 @@ func snapshotRestoreCommand() *cobra.Command {
 			return fmt.Errorf("restore the snapshot: %w", err)
 		}
 		defer in.Close()
-		header, err := node.Seed(cmd.Context(), *dataDir, in, node.SeedOptions{NodeID: id, AcceptLoss: *acceptLoss, Reason: *reason})
+		backup := &countingReader{from: in}
+		header, err := node.Seed(cmd.Context(), *dataDir, backup, node.SeedOptions{NodeID: id, AcceptLoss: *acceptLoss, Reason: *reason})
 		if err != nil {
 			return fmt.Errorf("restore the snapshot to %s: %w", *dataDir, err)
 		}
+		header.Bytes = backup.n // a state on disk has no size of its own: nothing but its stream has
 		fmt.Fprintf(cmd.ErrOrStderr(), "restored to %s; start the node with node_id %s, then let others join it\n", *dataDir, printable(id))
 		return printHeader(cmd.OutOrStdout(), asJSON, header)
 	}
 	return cmd
+}
+
+// A countingReader counts what is read.
+type countingReader struct {
+	from io.Reader
+	n    int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.from.Read(p)
+	c.n += int64(n)
+	return n, err
 }

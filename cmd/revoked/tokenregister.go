@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // A registration holds the flags of `token register` that describe one grant.
@@ -60,7 +61,7 @@ func tokenRegisterCommand() *cobra.Command {
 			return err
 		}
 		if r.ndjson != "" {
-			if len(args) > 0 || r.described() {
+			if len(args) > 0 || r.described(f) {
 				return usageError("--ndjson goes with neither a file argument nor flags that describe one grant")
 			}
 			return r.stream(cmd, a)
@@ -71,10 +72,10 @@ func tokenRegisterCommand() *cobra.Command {
 }
 
 // described reports whether flags describe a grant.
-func (r *registration) described() bool {
+func (r *registration) described(f *pflag.FlagSet) bool {
 	return r.client != "" || r.grant != "" || r.subject != "" || r.session != "" || r.username != "" || r.issuer != "" ||
 		r.scope != "" || len(r.audience) > 0 || r.accessFile != "" || r.refreshFile != "" ||
-		r.accessLifetime != 0 || r.refreshLifetime != 0
+		f.Changed("expires-in") || f.Changed("refresh-expires-in")
 }
 
 // maxRegistration bounds the body of one registration.
@@ -109,8 +110,9 @@ type registerAnswer struct {
 
 // body returns the JSON body: that of the file, or one made of the flags.
 func (r *registration) body(cmd *cobra.Command, args []string) ([]byte, error) {
+	f := cmd.Flags()
 	if len(args) == 1 {
-		if r.described() {
+		if r.described(f) {
 			return nil, usageError("a body comes from a file or from flags, not from both")
 		}
 		return readBody(cmd, args[0])
@@ -122,10 +124,12 @@ func (r *registration) body(cmd *cobra.Command, args []string) ([]byte, error) {
 		return nil, usageError("name --access-token-file, --refresh-token-file or both")
 	case r.accessFile == "-" && r.refreshFile == "-":
 		return nil, usageError("only one token can come from standard input")
-	case r.accessLifetime < 0 || r.refreshLifetime < 0:
-		return nil, usageError("a lifetime cannot be negative")
-	case r.accessLifetime != 0 && r.accessFile == "" || r.refreshLifetime != 0 && r.refreshFile == "":
+	case f.Changed("expires-in") && r.accessFile == "" || f.Changed("refresh-expires-in") && r.refreshFile == "":
 		return nil, usageError("a lifetime needs the file of its token")
+	case f.Changed("expires-in") && r.accessLifetime <= 0: // 0 would be taken for the lack of a lifetime
+		return nil, usageError("--expires-in must be more than 0; without it the token never expires")
+	case f.Changed("refresh-expires-in") && r.refreshLifetime <= 0:
+		return nil, usageError("--refresh-expires-in must be more than 0; without it the token never expires")
 	}
 	return r.fromFlags(cmd, time.Now())
 }
@@ -284,7 +288,7 @@ func readResults(cmd *cobra.Command, asJSON bool, body io.Reader) (resultCount, 
 				return n, err
 			}
 		} else if l.Error != "" && l.Lines == nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "line %d: %s\n", l.Line, printable(strings.TrimSuffix(l.Error+": "+l.Detail, ": ")))
+			fmt.Fprintf(cmd.ErrOrStderr(), "line %d: %s\n", l.Line, printable(strings.TrimSuffix(l.Error+": "+unrepeated(l.Error, l.Detail), ": ")))
 		}
 	}
 	return n, lines.Err()
