@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -22,6 +23,10 @@ type schedule struct {
 	done [stepKinds]int
 	calm int // no election and no crash until so many steps have been taken
 
+	spec  *leaseSpec // hears every event of the walk
+	lives []*specLife
+	says  string // its first complaint
+
 	asleep []int // by node: it takes no step until so many have been taken
 }
 
@@ -37,7 +42,38 @@ func newSchedule(seed uint64, off rule) *schedule {
 		s.rates = append(s.rates, 1+rateBound*float64(k.rng.IntN(3)-1))
 	}
 	k.w, k.asleep = newWorld(s), make([]int, n)
+	k.watch()
 	return k
+}
+
+// watch has the checker of the product's events hear those of the walk.
+func (k *schedule) watch() {
+	k.spec, k.lives = newLeaseSpec(), make([]*specLife, len(k.w.nodes))
+	k.spec.count = func(string) {}
+	k.spec.time = func() time.Time { return time.Unix(0, 0).Add(k.w.true) }
+	k.spec.fail = func(what, format string, args ...any) {
+		if k.says == "" {
+			k.says = what + ": " + fmt.Sprintf(format, args...)
+		}
+	}
+	k.spec.entry = func(index, term uint64) bool {
+		return slices.ContainsFunc(k.w.nodes, func(n worldNode) bool { return int(index) <= len(n.log) && n.log[index-1].term == term })
+	}
+	for i := range k.lives {
+		k.live(i)
+	}
+	k.spec.hear(k.lives[0], traceEvent{kind: traceOpened, term: 1, index: 1}) // the world begins with it
+	k.w.trace = func(i int, e traceEvent) { k.spec.hear(k.lives[i], e) }
+}
+
+// live begins a life of a node in the eyes of the checker.
+func (k *schedule) live(i int) {
+	delete(k.spec.lives, k.lives[i])
+	n := &k.w.nodes[i]
+	k.lives[i] = &specLife{self: serverID(i), boot: n.bootName(),
+		clock: func() instant { return n.clock }, wall: func() int64 { return 0 }, rate: func() float64 { return n.rate },
+		applied: func() uint64 { return uint64(n.applied) }, last: func() uint64 { return uint64(len(n.log)) }}
+	k.spec.lives[k.lives[i]] = true
 }
 
 // weights say how often a kind of step is taken where it can be.
@@ -73,7 +109,19 @@ func (k *schedule) run(told func(string)) broken {
 			k.calm = i + k.rng.IntN(120)
 		}
 		k.done[st.kind]++
-		if b := k.w.do(st); b != "" {
+		b := k.w.do(st)
+		if st.kind == stepCrash {
+			k.live(st.a)
+		}
+		for i := range k.w.nodes {
+			if k.w.mayAnswer(i) {
+				k.w.tell(i, traceEvent{kind: traceLeased})
+			}
+		}
+		if b == "" && k.w.s.off == allRules && k.says != "" {
+			b = broken("the checker of the events complains: " + k.says)
+		}
+		if b != "" {
 			return b
 		}
 	}
@@ -234,7 +282,10 @@ func TestRandomSchedulesFindMissingRules(t *testing.T) {
 			if k == nil {
 				t.Fatalf("%d schedules kept the promise without the rule, want one that breaks it", n)
 			}
-			t.Logf("seed %d: %s", k.seed, b)
+			if k.says == "" && off != stateReadUnderLease { // it hears of no reads
+				t.Errorf("seed %d: %s, and the checker of the events has not complained", k.seed, b)
+			}
+			t.Logf("seed %d: %s; the checker says: %s", k.seed, b, k.says)
 		})
 	}
 }

@@ -330,16 +330,20 @@ func (w *world) do(st step) broken {
 		w.eager()
 	}
 	for k := range w.nodes {
-		n := &w.nodes[k]
-		ok := n.holder.valid(n.clock, 0)
-		if w.s.off == clockReadInRequest {
-			ok = n.flag
-		}
-		if ok && n.applied < w.acked {
+		if n := &w.nodes[k]; w.mayAnswer(k) && n.applied < w.acked {
 			return broken(fmt.Sprintf("%s may answer from its state at %d, and %d is acknowledged", serverID(k), n.applied, w.acked))
 		}
 	}
 	return ""
+}
+
+// mayAnswer reports whether a node takes itself for the holder of a lease.
+func (w *world) mayAnswer(k int) bool {
+	n := &w.nodes[k]
+	if w.s.off == clockReadInRequest {
+		return n.flag
+	}
+	return n.holder.valid(n.clock, 0)
 }
 
 func (w *world) carryOut(st step) broken {
@@ -354,6 +358,7 @@ func (w *world) carryOut(st step) broken {
 		for k := range w.nodes {
 			w.nodes[k].clock += instant(float64(d) * w.nodes[k].rate)
 		}
+		w.true += d
 	case stepCrash:
 		w.crash(st.a)
 	case stepReadState:
@@ -466,6 +471,9 @@ func (w *world) admit(a worldAsk) {
 	if reason != admitted {
 		return
 	}
+	if w.s.off != bookBeforeProof {
+		w.tell(l.node, w.booking(l, a.ask))
+	}
 	switch w.s.off {
 	case bookBeforeProof:
 		b.bound = before
@@ -479,6 +487,12 @@ func (w *world) admit(a worldAsk) {
 	if !slices.Contains(l.proofs, p) {
 		l.proofs = append(l.proofs, p)
 	}
+}
+
+// booking is the event of an ask that is booked, with what the member has applied by its newest report.
+func (w *world) booking(l *worldLead, a leaseAsk) traceEvent {
+	a.applied = l.table.books[a.server].applied
+	return traceEvent{kind: traceBooked, term: l.term, ask: a, g: leaseGrant{length: w.s.length}}
 }
 
 // tamper is what the switched off rules do to whatever a member says.
@@ -496,6 +510,7 @@ func (w *world) report(l *worldLead, a leaseAsk) {
 	if b == nil {
 		return
 	}
+	w.tell(l.node, traceEvent{kind: traceReport, term: l.term, ask: a})
 	w.tamper(b, &a, l.table)
 	l.table.adopt(a)
 	l.table.report(w.nodes[l.node].clock, a.server, a.boot, a.applied)
@@ -512,10 +527,12 @@ func (w *world) take(m worldGrant) {
 	case adoptionRefusesGrants:
 		g.term = max(g.term, n.holder.adopted)
 	}
-	n.holder.grant(n.clock, 0, g)
+	took := n.holder.grant(n.clock, 0, g)
+	w.tell(m.node, traceEvent{kind: traceTaken, g: m.grant, took: took})
 }
 
-func (w *world) follow(n *worldNode, term uint64) {
+func (w *world) follow(k int, term uint64) {
+	n := &w.nodes[k]
 	before := n.holder
 	n.holder.adopt(term)
 	switch w.s.off {
@@ -524,6 +541,7 @@ func (w *world) follow(n *worldNode, term uint64) {
 	case adoptionEndsLease:
 		n.holder.end = before.end
 	}
+	w.tell(k, traceEvent{kind: traceAdopted, term: term})
 }
 
 // commit raises the leader's commit index to what it knows of its members, and applies.
@@ -596,6 +614,7 @@ func (w *world) doLead(l *worldLead, st step) {
 				b.inherited = n.clock.add(w.s.length)
 			}
 		}
+		w.tell(l.node, traceEvent{kind: traceOpened, term: l.term, index: uint64(l.epoch)})
 		for k := range w.nodes { // who never asks has nothing to be waited for
 			if !w.s.all && w.s.askers&(1<<k) == 0 {
 				w.nodes[k].holder.adopt(l.term)
@@ -608,9 +627,10 @@ func (w *world) doLead(l *worldLead, st step) {
 		a := w.askOf(k)
 		a.nonce = h.nonce
 		w.asks = append(w.asks, worldAsk{k, l.term, a})
+		w.tell(k, traceEvent{kind: traceAsked, ask: a})
 	case stepHello:
 		w.used.hellos++
-		w.follow(&w.nodes[k], l.term)
+		w.follow(k, l.term)
 	case stepReport:
 		w.report(l, w.askOf(k))
 	case stepGrant:
@@ -622,7 +642,9 @@ func (w *world) doLead(l *worldLead, st step) {
 				return
 			}
 			b.bound = max(b.bound, n.clock.add(boundAfter(w.s.length)))
+			w.tell(l.node, w.booking(l, p.ask.ask))
 		}
+		w.tell(l.node, traceEvent{kind: traceGranted, term: l.term, ask: p.ask.ask, index: uint64(l.commit)})
 		w.grants = append(w.grants, worldGrant{p.ask.node, leaseGrant{term: l.term, nonce: p.ask.ask.nonce, boot: p.ask.ask.boot, length: w.s.length}})
 	case stepAck:
 		l.table.report(n.clock, serverID(l.node), n.bootName(), uint64(k))
@@ -631,10 +653,12 @@ func (w *world) doLead(l *worldLead, st step) {
 		}
 		if w.s.off == ackWaits || l.table.settle(n.clock, uint64(k)) {
 			w.acked = max(w.acked, k)
+			w.tell(l.node, traceEvent{kind: traceAcknowledged, term: l.term, index: uint64(k)})
 		}
 	case stepGiveBack:
 		w.used.back++
 		w.nodes[k].holder.drop()
+		w.tell(k, traceEvent{kind: traceDropped})
 		w.backs = append(w.backs, worldAsk{k, l.term, w.askOf(k)})
 	default:
 		w.doMember(l, st)

@@ -152,6 +152,9 @@ type world struct {
 	backs  []worldAsk // leases being given back
 	acked  int
 
+	trace func(k int, e traceEvent) // hears what the product's nodes would tell; nil: nobody
+	true  time.Duration             // what has passed
+
 	used struct{ asks, ticks, crashes, elections, revokes, proofs, removes, adds, back, hellos, late int }
 }
 
@@ -176,6 +179,13 @@ func newWorld(s *scope) *world {
 	l.table = newLeaseTable(1, 1, w.nodes[0].clock.add(-10*boundAfter(s.length)), s.length, s.length, w.members(first))
 	w.leads = append(w.leads, l)
 	return w
+}
+
+// tell tells of an event at node k.
+func (w *world) tell(k int, e traceEvent) {
+	if w.trace != nil {
+		w.trace(k, e)
+	}
 }
 
 func serverID(k int) raft.ServerID { return raft.ServerID(rune('A' + k)) }

@@ -77,7 +77,10 @@ type simLife struct {
 
 	frozen atomic.Pointer[chan struct{}] // closed when it thaws
 	pauses atomic.Pointer[time.Duration] // of the next read, between the copy and the lease
-	spec   simHolder                     // guarded by the oracle
+
+	// Guarded by the oracle.
+	spec                 *specLife
+	applied, lastCommand uint64
 }
 
 // A simClock is the clocks of one machine. Its wall clock is disciplined: right but for an offset. Its
@@ -94,6 +97,12 @@ func (c *simClock) Boot() instant {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.boot.add(time.Duration(float64(time.Since(c.base)) * c.rate))
+}
+
+func (c *simClock) pace() float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rate
 }
 
 // turn makes the clock go on at another rate.
@@ -187,6 +196,8 @@ func (m *simNode) start(fresh bool) {
 		s.t.Fatal(err)
 	}
 	l := &simLife{of: m, dir: dir, fresh: fresh}
+	l.spec = &specLife{clock: m.clock.Boot, wall: m.clock.wall.Load, rate: m.clock.pace,
+		applied: func() uint64 { return l.n.fsm.Applied() }, last: func() uint64 { return l.n.raft.LastIndex() }}
 	l.host = s.net.listen(m.k, m.addr)
 	l.gate = &simGate{rng: rand.New(rand.NewPCG(s.number(), 4)), latency: 300 * time.Microsecond, stored: func(e *raft.Log) { s.o.stored(l, e) }}
 	conf := Config{

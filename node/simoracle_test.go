@@ -28,7 +28,7 @@ import (
 //	I7 nothing active from the copy without a lease
 //	I8 terms and applied indexes never go back, across restarts
 //
-// Beside them it holds every lease event of the product to the rules of the model (simspec_test.go).
+// Beside them it holds every lease event of the product to the rules of the model (leasespec_test.go).
 type simOracle struct {
 	s     *sim
 	count *simCounts
@@ -40,7 +40,6 @@ type simOracle struct {
 	ring   []string
 	at     int
 	grants []*simGrant
-	acked  uint64 // highest index acknowledged to anybody
 
 	hashes  map[uint64][2][32]byte
 	entries map[simEntry]uint32
@@ -53,9 +52,8 @@ type simOracle struct {
 
 	reports, asks, grantsSent []traceEvent // the newest, to be repeated
 
-	tables    map[uint64]*simTable
-	maxOpened uint64
-	openedBy  raft.ServerID
+	spec     *leaseSpec
+	openedBy raft.ServerID
 }
 
 type simEntry struct{ index, term uint64 }
@@ -74,8 +72,11 @@ type simGrant struct {
 }
 
 func newSimOracle(s *sim, count *simCounts) *simOracle {
-	return &simOracle{s: s, count: count, ring: make([]string, 400), hashes: map[uint64][2][32]byte{}, entries: map[simEntry]uint32{},
-		instances: map[raft.ServerID]*simInstance{}, lives: map[*simLife]bool{}, tables: map[uint64]*simTable{}, config: map[raft.ServerID]bool{}, members: map[raft.ServerID]bool{}}
+	o := &simOracle{s: s, count: count, ring: make([]string, 400), hashes: map[uint64][2][32]byte{}, entries: map[simEntry]uint32{},
+		instances: map[raft.ServerID]*simInstance{}, lives: map[*simLife]bool{}, spec: newLeaseSpec(), config: map[raft.ServerID]bool{}, members: map[raft.ServerID]bool{}}
+	o.spec.fail, o.spec.count, o.spec.time = o.failLocked, count.add, time.Now
+	o.spec.entry = func(index, term uint64) bool { _, ok := o.entries[simEntry{index, term}]; return ok }
+	return o
 }
 
 func (o *simOracle) failed() bool { return o.bad.Load() }
@@ -132,7 +133,8 @@ func (o *simOracle) born(l *simLife, n *Node) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	l.n, l.self = n, n.self
-	o.lives[l] = true
+	l.spec.self, l.spec.boot = n.self, string(n.boot)
+	o.lives[l], o.spec.lives[l.spec] = true, true
 	in := o.instances[l.self]
 	if in == nil {
 		in = &simInstance{}
@@ -153,6 +155,7 @@ func (o *simOracle) died(l *simLife) {
 	defer o.mu.Unlock()
 	o.observe(l)
 	delete(o.lives, l)
+	delete(o.spec.lives, l.spec)
 	o.noteLocked(fmt.Sprintf("%s is gone", l.self))
 }
 
@@ -179,7 +182,7 @@ func (o *simOracle) stored(l *simLife, e *raft.Log) {
 	defer o.mu.Unlock()
 	k := simEntry{e.Index, e.Term}
 	if e.Type == raft.LogCommand {
-		l.spec.lastCommand = e.Index
+		l.lastCommand = e.Index
 	}
 	if had, ok := o.entries[k]; ok {
 		if had != sum {
@@ -200,7 +203,7 @@ func (o *simOracle) configured(conf raft.Configuration) {
 	for _, s := range conf.Servers {
 		now[s.ID], o.members[s.ID] = true, true
 	}
-	waits := o.tables[o.maxOpened] != nil && len(o.tables[o.maxOpened].waits) > 0
+	waits := o.spec.waiting()
 	for id := range now {
 		if !o.config[id] && waits {
 			o.count.add("race: member added during an ack wait")
@@ -227,10 +230,10 @@ func (o *simOracle) observe(l *simLife) {
 	if term < in.term {
 		o.failLocked("I8", "%s went back from term %d to %d", l.self, in.term, term)
 	}
-	if applied < l.spec.applied {
-		o.failLocked("I8", "%s went back from index %d to %d", l.self, l.spec.applied, applied)
+	if applied < l.applied {
+		o.failLocked("I8", "%s went back from index %d to %d", l.self, l.applied, applied)
 	}
-	in.term, l.spec.applied = term, applied
+	in.term, l.applied = term, applied
 	in.applied = max(in.applied, applied)
 	index, log, state := l.n.fsm.Hashes()
 	h := [2][32]byte{log, state}
@@ -253,26 +256,14 @@ func (o *simOracle) check() {
 			delete(o.hashes, k)
 		}
 	}
-	if o.tables[o.maxOpened] != nil {
-		maps.DeleteFunc(o.tables, func(term uint64, t *simTable) bool { return term+50 < o.maxOpened })
-	}
+	maps.DeleteFunc(o.spec.tables, func(term uint64, _ *specTable) bool { return term+50 < o.spec.maxOpened })
 }
 
 // acknowledgedAt is told of every success that is final, before anybody else hears of it: I5.
 func (o *simOracle) acknowledgedAt(index uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.acknowledgedLocked(index)
-}
-
-func (o *simOracle) acknowledgedLocked(index uint64) {
-	o.acked = max(o.acked, index)
-	for l := range o.lives {
-		if applied := l.n.fsm.Applied(); applied < index && l.spec.valid(l) {
-			o.failLocked("I5", "index %d is acknowledged, but %s has applied %d and holds a lease of term %d for %v still",
-				index, l.self, applied, l.spec.term, l.spec.end.add(-leaseGuard).sub(l.of.clock.Boot()))
-		}
-	}
+	o.spec.final(index)
 }
 
 // known reports whether the registration of a grant was acknowledged.
