@@ -212,7 +212,10 @@ func (a *API) getRevocations(c echo.Context, open *endings) error {
 	ctx, cancel := open.context(c.Request())
 	defer cancel()
 	r := &feedReader{a: a, who: a.caller(c), after: after, limit: feedPage, sse: sse}
-	target := a.cfg.Backend.NodeStatus(ctx).AppliedIndex
+	target, err := a.feedEnd(ctx, after)
+	if err != nil {
+		return a.problem(c, err)
+	}
 	last := target
 	if follow {
 		last = ^uint64(0)
@@ -239,6 +242,23 @@ func (a *API) getRevocations(c echo.Context, open *endings) error {
 		return a.endFeed(ctx, c, err)
 	}
 	return nil
+}
+
+// feedEnd returns the index up to which this node has the log, after or a higher one. A reader that was at
+// another node may be ahead of this one, which then catches up first. The error is [revoked.ErrGone] for one
+// that is ahead of the whole log: the cluster was restored from a backup, and what the reader waits for would
+// be what comes long after it missed something.
+func (a *API) feedEnd(ctx context.Context, after uint64) (uint64, error) {
+	if end := a.cfg.Backend.NodeStatus(ctx).AppliedIndex; after <= end {
+		return end, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
+	defer cancel()
+	end, err := a.cfg.Backend.Newest(ctx)
+	if err == nil && after > end {
+		err = fmt.Errorf("%w: %d is ahead of the log, which ends at %d: start again from after=0", revoked.ErrGone, after, end)
+	}
+	return end, err
 }
 
 func (r *feedReader) run(ctx context.Context, s *stream, more bool, target uint64, follow bool) (err error) {
