@@ -180,16 +180,29 @@ func feedStart(c echo.Context, sse bool) (uint64, error) {
 	return after, nil
 }
 
-// wantsEvents reports whether server-sent events are asked for by name (RFC 9110, 12.5.1).
+// wantsEvents reports whether server-sent events are asked for by name, and NDJSON is not liked better
+// (RFC 9110, 12.5.1).
 func wantsEvents(accept []string) bool {
-	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {
-		name, params, err := mime.ParseMediaType(part)
-		if err == nil && name == typeEventStream {
-			q, err := strconv.ParseFloat(cmp.Or(params["q"], "1"), 64)
-			return err != nil || q > 0
+	all := strings.Join(accept, ",")
+	q := weight(all, typeEventStream)
+	return q > 0 && q >= weight(all, typeNDJSON, "application/*", "*/*")
+}
+
+// weight returns the quality value of the first of the media ranges that accept holds, 0 where it holds none.
+func weight(accept string, ranges ...string) float64 {
+	for _, want := range ranges {
+		for part := range strings.SplitSeq(accept, ",") {
+			name, params, err := mime.ParseMediaType(part)
+			if err != nil || name != want {
+				continue
+			}
+			if q, err := strconv.ParseFloat(cmp.Or(params["q"], "1"), 64); err == nil {
+				return q
+			}
+			return 1
 		}
 	}
-	return false
+	return 0
 }
 
 // getRevocations is GET /v1/revocations. As NDJSON it sends what is there now and ends, or goes on with

@@ -334,7 +334,12 @@ func TestWhoWantsServerSentEvents(t *testing.T) {
 	for accept, want := range map[string]string{
 		"": "application/x-ndjson", "*/*": "application/x-ndjson", "text/event-stream;q=0": "application/x-ndjson",
 		"text/event-streams": "application/x-ndjson", "TEXT/Event-Stream": "text/event-stream",
-		"application/json, text/event-stream;q=0.5": "text/event-stream",
+		"application/json, text/event-stream;q=0.5":     "text/event-stream",
+		"application/x-ndjson, text/event-stream;q=0.1": "application/x-ndjson", "text/event-stream;q=0.1,application/x-ndjson;q=0.2": "application/x-ndjson",
+		"application/x-ndjson;q=0.1, text/event-stream": "text/event-stream", "application/x-ndjson, text/event-stream": "text/event-stream",
+		"text/event-stream, */*;q=0.1": "text/event-stream", "text/event-stream;q=0.1, */*": "application/x-ndjson",
+		"text/event-stream;q=0.5, application/*;q=0.6, */*;q=0.1": "application/x-ndjson",
+		"text/event-stream;q=0.5, application/x-ndjson;q=0, */*":  "text/event-stream", "text/event-stream, */*": "text/event-stream",
 	} {
 		req := b.request(t, "admin", http.MethodHead, "/v1/revocations", nil)
 		if accept != "" {
