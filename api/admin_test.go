@@ -384,6 +384,47 @@ func TestGrant(t *testing.T) {
 	}
 }
 
+// TestQueriesAreReadStrictly: what of a query is not understood, or is said twice, is not guessed at.
+func TestQueriesAreReadStrictly(t *testing.T) {
+	b := newBench(t)
+	for _, row := range []struct {
+		says, method, path string
+		status             int
+		detail             string
+	}{
+		{"a bad escape in a value", "GET", "/v1/revocations?after=%zz", 400, "bad escape"},
+		{"a bad escape in a name", "GET", "/v1/revocations?a%fter=1", 400, "bad escape"},
+		{"a semicolon", "GET", "/v1/revocations?after=5;x=1", 400, "semicolon"},
+		{"a semicolon alone", "GET", "/v1/revocations?;", 400, "semicolon"},
+		{"a repeated parameter", "GET", "/v1/revocations?after=1&after=2", 400, "after is repeated"},
+		{"a parameter repeated with the same value", "GET", "/v1/revocations?follow=false&follow=false", 400, "follow is repeated"},
+		{"a parameter repeated by another spelling", "GET", "/v1/revocations?after=10&%61fter=10", 400, "after is repeated"},
+		{"a bad escape in a reason", "DELETE", "/v1/grants/g1?reason=%zz", 400, "bad escape"},
+		{"two reasons", "DELETE", "/v1/grants/g1?reason=a&reason=b", 400, "reason is repeated"},
+		{"a bad escape where no parameter is known", "GET", "/v1/status?x=%", 400, "bad escape"},
+		{"two ways to show results", "POST", "/v1/grants?results=errors&results=errors", 400, "results is repeated"},
+		{"an unknown parameter", "HEAD", "/v1/revocations?after=10&x=1", 200, ""},
+		{"an unknown parameter, repeated", "HEAD", "/v1/revocations?after=10&x=1&x=2", 200, ""},
+		{"an empty query", "HEAD", "/v1/revocations?", 200, ""},
+		{"separators alone", "HEAD", "/v1/revocations?&&after=10&", 200, ""},
+		{"a query that is not ours: a gateway's", "GET", "/v1/check?a=%zz&a;b", 401, "client authentication failed"},
+	} {
+		w := b.do(call{method: row.method, path: row.path, auth: as("admin")})
+		if w.Code != row.status || !strings.Contains(w.Body.String(), row.detail) {
+			t.Errorf("%s: got %d %s, want %d, %q", row.says, w.Code, w.Body, row.status, row.detail)
+		}
+		if w.Code == 400 && w.Header().Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: got Content-Type %q", row.says, w.Header().Get("Content-Type"))
+		}
+	}
+	if !b.active(t, "AT1") {
+		t.Error("a grant was deleted by a request that was refused")
+	}
+	if w := b.do(call{method: "GET", path: "/v1/revocations?after=%zz", auth: basic("admin", "wrong")}); w.Code != 401 {
+		t.Errorf("bad credentials and a bad query: got %d, want 401", w.Code)
+	}
+}
+
 func TestUnavailable(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.mu.Lock()

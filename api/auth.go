@@ -68,8 +68,10 @@ func (a *API) verify(c echo.Context, readings []credential, method string) (*rev
 	}
 	a.metrics.authFailures.WithLabelValues("failed").Inc()
 	var wait time.Duration
-	for i := range readings {
-		wait = max(wait, a.failures.spend(readings[i].id, a.cfg.Now()))
+	for i := range readings { // those of an id stand together, and cost it one failure
+		if i == 0 || readings[i].id != readings[i-1].id {
+			wait = max(wait, a.failures.spend(readings[i].id, a.cfg.Now()))
+		}
 	}
 	if wait > 0 {
 		a.metrics.throttled.WithLabelValues("authentication").Inc()

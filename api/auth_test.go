@@ -53,6 +53,25 @@ func TestGuessesAreThrottledAndTheRightSecretIsNot(t *testing.T) {
 	}
 }
 
+// A request that fails costs each id that it may mean one failure, however many ways there are to read it.
+func TestReadingsOfACredentialCostOneFailure(t *testing.T) {
+	b := newBench(t, func(c *api.Config) { c.AuthFailuresPerMinute = 4 })
+	codes := map[int]int{}
+	for range 6 {
+		codes[b.do(call{path: pathRevoke, auth: rawBasic("c1", "a+b%2Bc"), body: "token=x"}).Code]++
+	}
+	if codes[401] != 4 || codes[429] != 2 {
+		t.Errorf("a secret that can be read in three ways: got %v, want 4 times 401 and 2 times 429", codes)
+	}
+	clear(codes)
+	for range 6 {
+		codes[b.do(call{path: pathRevoke, auth: rawBasic("%63+2", "a+b%2Bc"), body: "token=x"}).Code]++
+	}
+	if codes[401] != 4 || codes[429] != 2 {
+		t.Errorf("and an id: got %v, want 4 times 401 and 2 times 429", codes)
+	}
+}
+
 // A node that has just started may not know every client yet: it cannot call one unknown.
 func TestAnUnknownClientOfANodeThatIsBehind(t *testing.T) {
 	b := newBench(t)

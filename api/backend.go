@@ -46,6 +46,10 @@ type Feed interface {
 	// Events returns at most limit events with an index above after, and the index up to which the
 	// log is covered by them. ErrGone when after is no longer held.
 	Events(ctx context.Context, after uint64, limit int) (events []revoked.Event, upTo uint64, err error)
+	// Newest returns an index that this node has applied; no node had applied a higher one before the
+	// call. ErrNotCurrent, ErrNoLeader. A read lease does not prove it: what was not acknowledged yet
+	// another node may have applied, and told a reader.
+	Newest(ctx context.Context) (index uint64, err error)
 	// WaitApplied returns when this node has applied index, or with the context's error.
 	WaitApplied(ctx context.Context, index uint64) error
 }

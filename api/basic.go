@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/base64"
+	"slices"
 	"strings"
 )
 
@@ -11,10 +12,14 @@ const maxBasic = 8 << 10
 // A credential is one reading of what a caller presented.
 type credential struct{ id, secret string }
 
+// maxSpellings is how many readings of an id, and of a secret, are tried: nine pairs at most.
+const maxSpellings = 3
+
 // decodeBasic reads the parameter of an Authorization header of scheme Basic. Clients spell id and
-// secret in four ways (form-encoded as RFC 6749 section 2.3.1 says, percent-encoded, with only the
-// colon escaped, raw), so it returns every different reading, the standard's first; none when the
-// header is malformed. The pair is split at the first colon: a raw secret may hold more of them.
+// secret each in a way of its own (form-encoded as RFC 6749 section 2.3.1 says, percent-encoded, with
+// only the colon escaped, raw), so it returns every reading of the one with every reading of the other:
+// the standard's first, those of an id together, none twice, none at all when the header is malformed.
+// The pair is split at the first colon: a raw secret may hold more of them.
 func decodeBasic(param string) []credential {
 	if len(param) > maxBasic {
 		return nil
@@ -31,32 +36,32 @@ func decodeBasic(param string) []credential {
 	if !ok || id == "" || secret == "" {
 		return nil
 	}
-	raw := credential{id, secret}
 	if !strings.ContainsAny(id, "%+") && !strings.ContainsAny(secret, "%+") {
-		return []credential{raw}
+		return []credential{{id, secret}}
 	}
-	readings := make([]credential, 0, 4)
-	for _, decode := range []func(string) (string, bool){decodeForm, decodePercent, decodeColon} {
-		i, ok1 := decode(id)
-		s, ok2 := decode(secret)
-		if c := (credential{i, s}); ok1 && ok2 && i != "" && s != "" && !contains(readings, c) {
-			readings = append(readings, c)
+	secrets := spellings(secret)
+	readings := make([]credential, 0, maxSpellings*maxSpellings)
+	for _, i := range spellings(id) {
+		for _, s := range secrets {
+			readings = append(readings, credential{i, s})
 		}
-	}
-	if !contains(readings, raw) {
-		readings = append(readings, raw)
 	}
 	return readings
 }
 
-func contains(list []credential, c credential) bool {
-	for _, x := range list {
-		if x == c {
-			return true
+// spellings returns the different texts that s may stand for, the standard's first. All four differ only
+// where s has a plus sign, an escaped colon and another escape: the colon alone is not tried then.
+func spellings(s string) []string {
+	list := make([]string, 0, maxSpellings)
+	for _, decode := range []func(string) (string, bool){decodeForm, decodePercent, asItIs, decodeColon} {
+		if t, ok := decode(s); ok && len(list) < maxSpellings && !slices.Contains(list, t) {
+			list = append(list, t)
 		}
 	}
-	return false
+	return list
 }
+
+func asItIs(s string) (string, bool) { return s, true }
 
 func decodeForm(s string) (string, bool) {
 	b, ok := unescape([]byte(s), true)

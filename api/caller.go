@@ -35,8 +35,8 @@ func (a *API) note(c echo.Context, outcome string) {
 }
 
 // requireRole authenticates the caller by HTTP Basic and lets it pass when it has one of the roles;
-// without roles every confidential client passes. It answers 401, 403, 429 or 503 otherwise. Use it
-// on routes, never on a group: echo would turn 405 into 404.
+// without roles every confidential client passes. It answers 401, 403, 429 or 503 otherwise, and 400
+// to a query that is malformed. Use it on routes, never on a group: echo would turn 405 into 404.
 func (a *API) requireRole(roles ...revoked.Role) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -55,6 +55,9 @@ func (a *API) requireRole(roles ...revoked.Role) echo.MiddlewareFunc {
 			if !hasAny(client, roles) {
 				a.note(c, "forbidden")
 				return a.problemWith(c, http.StatusForbidden, "forbidden", "the caller lacks the role for this")
+			}
+			if err := checkQuery(c.Request().URL.RawQuery); err != nil {
+				return a.problem(c, err)
 			}
 			return next(c)
 		}

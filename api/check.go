@@ -16,10 +16,12 @@ const (
 	maxCheckHeader = 4 << 10
 )
 
-// registerCheck adds forward authentication, with and without the original path behind it (Envoy).
+// registerCheck adds forward authentication, with and without the original path behind it (Envoy). A
+// gateway repeats the user's method, which may be any; echo's Any is a list of eleven. A path without
+// methods whose "not found" is the handler takes all.
 func (a *API) registerCheck(e *echo.Echo) {
-	e.Any(pathCheck, a.check)
-	e.Any(pathCheck+"/*", a.check)
+	e.RouteNotFound(pathCheck, a.check)
+	e.RouteNotFound(pathCheck+"/*", a.check)
 }
 
 // check decides whether the bearer token of a user's request may be used: 200, 401 or 503, whatever the

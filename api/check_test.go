@@ -63,6 +63,28 @@ func TestForwardAuthentication(t *testing.T) {
 	}
 }
 
+// A gateway repeats the user's method, whatever it is.
+func TestForwardAuthenticationTakesEveryMethod(t *testing.T) {
+	b := newBench(t)
+	for _, method := range []string{"GET", "HEAD", "POST", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "MKCOL", "SEARCH", "LOCK", "QUERY", "PURGE", "FOO"} {
+		for _, path := range []string{"/v1/check", "/v1/check/", "/v1/check/some/path"} {
+			ask := func(token string) int {
+				return b.do(call{method: method, path: path, contentType: "-", auth: "Bearer " + token, header: http.Header{"Revoked-Authorization": {as("rs1")}}}).Code
+			}
+			if live, dead := ask("AT1"), ask("nope"); live != 200 || dead != 401 {
+				t.Errorf("%s %s: got %d and %d, want 200 and 401", method, path, live, dead)
+			}
+		}
+		if method == "GET" || method == "HEAD" {
+			continue
+		}
+		w := b.do(call{method: method, path: "/livez"})
+		if method != "OPTIONS" && w.Code != 405 || w.Header().Get("Allow") == "" {
+			t.Errorf("%s /livez: got %d, Allow %q, want 405", method, w.Code, w.Header().Get("Allow"))
+		}
+	}
+}
+
 func TestForwardAuthenticationWithoutProofIs503(t *testing.T) {
 	b := newBench(t, func(c *api.Config) { c.MissesPerSecond = 1 })
 	ask := func(token string) int {

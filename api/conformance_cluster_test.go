@@ -357,6 +357,7 @@ func aloneAdmin(t *testing.T, s *stage, last *nodetest.Member, w *world) {
 		{"DELETE", "/v1/clients/c1", "adm", "", 503},
 		{"PATCH", "/v1/settings", "adm", `{"secret_grace":"1h"}`, 503},
 		{"GET", "/v1/snapshot", "adm", "", 503},
+		{"GET", "/v1/revocations?after=1152921504606846976", "rs1", "", 503},
 		{"POST", "/v1/grants", "c1", `{}`, 403},
 		{"POST", "/v1/grants", "", `{}`, 401},
 		{"POST", "/v1/grants", "iss", `{}`, 400},

@@ -381,6 +381,16 @@ func (f *fakeNode) Events(_ context.Context, after uint64, limit int) ([]revoked
 	return out, max(upTo, after), nil
 }
 
+// Newest asks fail under the lock: a test may make the node catch up in it.
+func (f *fakeNode) Newest(context.Context) (uint64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.check("Newest"); err != nil {
+		return 0, err
+	}
+	return f.index, nil
+}
+
 func (f *fakeNode) WaitApplied(ctx context.Context, index uint64) error {
 	for {
 		f.mu.Lock()

@@ -180,16 +180,29 @@ func feedStart(c echo.Context, sse bool) (uint64, error) {
 	return after, nil
 }
 
-// wantsEvents reports whether server-sent events are asked for by name (RFC 9110, 12.5.1).
+// wantsEvents reports whether server-sent events are asked for by name, and NDJSON is not liked better
+// (RFC 9110, 12.5.1).
 func wantsEvents(accept []string) bool {
-	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {
-		name, params, err := mime.ParseMediaType(part)
-		if err == nil && name == typeEventStream {
-			q, err := strconv.ParseFloat(cmp.Or(params["q"], "1"), 64)
-			return err != nil || q > 0
+	all := strings.Join(accept, ",")
+	q := weight(all, typeEventStream)
+	return q > 0 && q >= weight(all, typeNDJSON, "application/*", "*/*")
+}
+
+// weight returns the quality value of the first of the media ranges that accept holds, 0 where it holds none.
+func weight(accept string, ranges ...string) float64 {
+	for _, want := range ranges {
+		for part := range strings.SplitSeq(accept, ",") {
+			name, params, err := mime.ParseMediaType(part)
+			if err != nil || name != want {
+				continue
+			}
+			if q, err := strconv.ParseFloat(cmp.Or(params["q"], "1"), 64); err == nil {
+				return q
+			}
+			return 1
 		}
 	}
-	return false
+	return 0
 }
 
 // getRevocations is GET /v1/revocations. As NDJSON it sends what is there now and ends, or goes on with
@@ -212,7 +225,10 @@ func (a *API) getRevocations(c echo.Context, open *endings) error {
 	ctx, cancel := open.context(c.Request())
 	defer cancel()
 	r := &feedReader{a: a, who: a.caller(c), after: after, limit: feedPage, sse: sse}
-	target := a.cfg.Backend.NodeStatus(ctx).AppliedIndex
+	target, err := a.feedEnd(ctx, after)
+	if err != nil {
+		return a.problem(c, err)
+	}
 	last := target
 	if follow {
 		last = ^uint64(0)
@@ -239,6 +255,23 @@ func (a *API) getRevocations(c echo.Context, open *endings) error {
 		return a.endFeed(ctx, c, err)
 	}
 	return nil
+}
+
+// feedEnd returns the index up to which this node has the log, after or a higher one. A reader that was at
+// another node may be ahead of this one, which then catches up first. The error is [revoked.ErrGone] for one
+// that is ahead of the whole log: the cluster was restored from a backup, and what the reader waits for would
+// be what comes long after it missed something.
+func (a *API) feedEnd(ctx context.Context, after uint64) (uint64, error) {
+	if end := a.cfg.Backend.NodeStatus(ctx).AppliedIndex; after <= end {
+		return end, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
+	defer cancel()
+	end, err := a.cfg.Backend.Newest(ctx)
+	if err == nil && after > end {
+		err = fmt.Errorf("%w: %d is ahead of the log, which ends at %d: start again from after=0", revoked.ErrGone, after, end)
+	}
+	return end, err
 }
 
 func (r *feedReader) run(ctx context.Context, s *stream, more bool, target uint64, follow bool) (err error) {

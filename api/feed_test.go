@@ -101,6 +101,88 @@ func TestFeed(t *testing.T) {
 	}
 }
 
+// TestFeedAheadOfThisNode: a reader that comes from another node waits until this one has caught up; one that
+// is ahead of the whole log, which a restored backup made shorter, must not wait for ever for what it missed.
+func TestFeedAheadOfThisNode(t *testing.T) {
+	b := newAdminBench(t)
+	revokeSome(t, b)
+	end := b.node.index
+	asked := 0
+	during := func(f func() error) {
+		b.node.mu.Lock()
+		defer b.node.mu.Unlock()
+		b.node.fail = func(method string) error {
+			if method != "Newest" {
+				return nil
+			}
+			asked++
+			return f()
+		}
+	}
+	sse := func(path, last string) reply {
+		t.Helper()
+		req := b.request(t, "admin", "GET", path, nil)
+		req.Header.Set("Accept", "text/event-stream")
+		req.Header.Set("Last-Event-ID", last)
+		res, err := b.http.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if res.StatusCode == 200 {
+			return reply{status: 200}
+		}
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply{res.StatusCode, res.Header, string(body)}
+	}
+	get := func(after uint64, more string) reply {
+		t.Helper()
+		return b.do(t, "admin", "GET", fmt.Sprintf("/v1/revocations?after=%d%s", after, more), "", "")
+	}
+
+	during(func() error { return nil })
+	for what, got := range map[string]reply{
+		"one ahead": get(end+1, ""), "far ahead": get(1<<60, ""), "one that follows": get(end+1, "&follow=true"),
+		"SSE": sse("/v1/revocations", fmt.Sprint(end+1)), "HEAD": b.do(t, "admin", "HEAD", fmt.Sprintf("/v1/revocations?after=%d", end+1), "", ""),
+	} {
+		if got.status != 410 || what != "HEAD" && !strings.Contains(got.body, "after=0") {
+			t.Errorf("ahead of the cluster, %s: got %d %s, want 410 that says where to start", what, got.status, got.body)
+		}
+	}
+	asked = 0
+	if got := get(end, ""); got.status != 200 || got.body != "" || asked != 0 {
+		t.Errorf("at the end: got %d %q and %d questions, want 200, nothing and none", got.status, got.body, asked)
+	}
+
+	for _, err := range []error{revoked.ErrNotCurrent, revoked.ErrNoLeader} {
+		during(func() error { return err })
+		if got := get(end+1, ""); got.status != 503 || got.header.Get("Retry-After") == "" {
+			t.Errorf("%v: got %d, want 503", err, got.status)
+		}
+		if got := get(end, ""); got.status != 200 {
+			t.Errorf("%v, at the end: got %d, want 200", err, got.status)
+		}
+	}
+
+	caught := false
+	during(func() error {
+		for !caught && b.node.index < end+3 {
+			b.node.events = append(b.node.events, revoked.Event{Index: b.node.next(), Kind: revoked.EventToken,
+				Digests: []revoked.Digest{revoked.DigestToken(fmt.Sprint(b.node.index))}, Audiences: [][]string{nil}})
+		}
+		caught = true
+		return nil
+	})
+	got := get(end+2, "")
+	events := feedLines(t, got.body)
+	if got.status != 200 || len(events) != 1 || events[0]["index"] != float64(end+3) || got.header.Get("Revoked-Index") != fmt.Sprint(end+3) {
+		t.Errorf("ahead of this node only: got %d %s %s, want the one event after it", got.status, got.header.Get("Revoked-Index"), got.body)
+	}
+}
+
 // TestFeedOfResourceServer: a resource server sees its audience's digests and those of tokens that name
 // none; no subject, in whatever field.
 func TestFeedOfResourceServer(t *testing.T) {
@@ -252,7 +334,12 @@ func TestWhoWantsServerSentEvents(t *testing.T) {
 	for accept, want := range map[string]string{
 		"": "application/x-ndjson", "*/*": "application/x-ndjson", "text/event-stream;q=0": "application/x-ndjson",
 		"text/event-streams": "application/x-ndjson", "TEXT/Event-Stream": "text/event-stream",
-		"application/json, text/event-stream;q=0.5": "text/event-stream",
+		"application/json, text/event-stream;q=0.5":     "text/event-stream",
+		"application/x-ndjson, text/event-stream;q=0.1": "application/x-ndjson", "text/event-stream;q=0.1,application/x-ndjson;q=0.2": "application/x-ndjson",
+		"application/x-ndjson;q=0.1, text/event-stream": "text/event-stream", "application/x-ndjson, text/event-stream": "text/event-stream",
+		"text/event-stream, */*;q=0.1": "text/event-stream", "text/event-stream;q=0.1, */*": "application/x-ndjson",
+		"text/event-stream;q=0.5, application/*;q=0.6, */*;q=0.1": "application/x-ndjson",
+		"text/event-stream;q=0.5, application/x-ndjson;q=0, */*":  "text/event-stream", "text/event-stream, */*": "text/event-stream",
 	} {
 		req := b.request(t, "admin", http.MethodHead, "/v1/revocations", nil)
 		if accept != "" {

@@ -106,7 +106,7 @@ func newBench(t testing.TB, change ...func(*api.Config)) *bench {
 	b.node.now = func() time.Time { return b.now }
 	for _, c := range []revoked.Client{
 		confidential("c1", "c1-secret"), confidential("c2", "c2-secret"), confidential("cl:ient", "s%c+r t"),
-		confidential("s:e", "s:e c/ret"),
+		confidential("s:e", "s:e c/ret"), confidential("a b%", "50%25+x"),
 		confidential("rs1", "rs1-secret", revoked.RoleResourceServer), confidential("rs2", "rs2-secret", revoked.RoleResourceServer),
 		confidential("iss", "iss-secret", revoked.RoleIssuer), confidential("admin", "admin-secret", revoked.RoleAdmin),
 		{ID: "pub1", Type: revoked.Public},

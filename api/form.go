@@ -85,5 +85,10 @@ func (f *form) repeated() bool {
 	return false
 }
 
+// credentials reports whether anything that says who asks has a value.
+func (f *form) credentials() bool {
+	return f.has(paramClientID) || f.has(paramClientSecret) || f.has(paramAssertion) || f.has(paramAssertionType)
+}
+
 // has reports whether the parameter has a value.
 func (f *form) has(n int) bool { return len(f.values[n]) > 0 }

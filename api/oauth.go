@@ -127,12 +127,10 @@ func (a *API) readParts(r *http.Request, q *oauthRequest) (status int, outcome, 
 		if err := q.query.decode([]byte(r.URL.RawQuery)); err != nil {
 			return bad, "undecodable", "the query is not well-formed"
 		}
-		for n, seen := range q.query.seen {
-			if seen > 0 && n != paramHint {
-				return bad, "query", "token and credentials belong in the body"
-			}
+		if q.query.has(paramToken) || q.query.credentials() {
+			return bad, "query", "token and credentials belong in the body"
 		}
-		if q.seen[paramHint]+q.query.seen[paramHint] > 1 {
+		if q.query.repeated() || q.query.has(paramHint) && q.seen[paramHint] > 0 {
 			return bad, "repeated", "a parameter is repeated"
 		}
 	case r.Method == http.MethodGet && !a.cfg.RequirePost:
@@ -146,7 +144,7 @@ func (a *API) readParts(r *http.Request, q *oauthRequest) (status int, outcome, 
 		if err := q.form.decode(q.buf); err != nil {
 			return bad, "undecodable", "the query is not well-formed"
 		}
-		if q.has(paramClientID) || q.has(paramClientSecret) || q.has(paramAssertion) {
+		if q.credentials() {
 			return bad, "query", "credentials never belong in the query"
 		}
 	default:

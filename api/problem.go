@@ -54,14 +54,17 @@ func (a *API) problemWith(c echo.Context, status int, title, detail string) erro
 // oauthError answers with the error object of RFC 6749 section 5.2. The description must be a
 // constant of this package: it has only the characters %x20-21 %x23-5B %x5D-7E.
 func (a *API) oauthError(c echo.Context, status int, code, description string) error {
-	b := make([]byte, 0, 96)
+	b := appendOAuthError(make([]byte, 0, 96), code, description)
+	statusHeaders(c.Response().Header(), status)
+	return write(c, status, typeJSON, b)
+}
+
+func appendOAuthError(b []byte, code, description string) []byte {
 	b = append(b, `{"error":"`...)
 	b = append(b, code...)
 	b = append(b, `","error_description":"`...)
 	b = append(b, description...)
-	b = append(b, `"}`...)
-	statusHeaders(c.Response().Header(), status)
-	return write(c, status, typeJSON, b)
+	return append(b, `"}`...)
 }
 
 // oauthFail answers an OAuth request with what err means.

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -164,8 +165,8 @@ func TestServerRefusesRSAKeyExchange(t *testing.T) {
 	}
 }
 
-// raw sends bytes over TLS and returns the answers that come back until the connection ends or is idle.
-func (r *running) raw(t *testing.T, plain bool, request string) string {
+// dial connects to the server, by HTTP/1 over TLS or in plain.
+func (r *running) dial(t *testing.T, plain bool) net.Conn {
 	t.Helper()
 	var c net.Conn
 	var err error
@@ -177,7 +178,14 @@ func (r *running) raw(t *testing.T, plain bool, request string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// raw sends bytes and returns the first answer that comes back.
+func (r *running) raw(t *testing.T, plain bool, request string) string {
+	t.Helper()
+	c := r.dial(t, plain)
 	if _, err := io.WriteString(c, request); err != nil {
 		t.Fatal(err)
 	}
@@ -228,6 +236,80 @@ func TestAmbiguousFramingIsRefused(t *testing.T) {
 	}
 	if r.active(t, "AT1") {
 		t.Error("a chunked body was not read")
+	}
+}
+
+// What net/http refuses before a handler sees it has the shape of the contract too.
+func TestRefusalsOfTheServerItselfAreJSON(t *testing.T) {
+	r := start(t, nil)
+	const head = "POST /oauth2/revoke HTTP/1.1\r\nHost: as.example\r\n"
+	const chunks = "9\r\ntoken=AT1\r\n0\r\n\r\n"
+	const good = "GET /livez HTTP/1.1\r\nHost: as.example\r\n\r\n"
+	for _, row := range []struct {
+		id, request string
+		status      int
+	}{
+		{"no HTTP", "SSH-2.0-x\r\n\r\n", 400},
+		{"a bad escape in the path", "POST /oauth2/%zz HTTP/1.1\r\nHost: as.example\r\n\r\n", 400},
+		{"two lengths that differ", head + "Content-Length: 9\r\nContent-Length: 8\r\n\r\ntoken=AT1", 400},
+		{"a bad name of a header", head + "a b: c\r\nContent-Length: 0\r\n\r\n", 400},
+		{"a bad value of a header", head + "a: \x00\r\nContent-Length: 0\r\n\r\n", 400},
+		{"no Host", "POST /oauth2/revoke HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 400},
+		{"an unknown encoding", head + "Transfer-Encoding: gzip, chunked\r\n\r\n" + chunks, 501},
+		{"a large header", head + "a: " + strings.Repeat("x", 40<<10) + "\r\n\r\n", 431},
+		{"an unknown expectation", head + "Expect: foo\r\nContent-Length: 9\r\n\r\ntoken=AT1", 417},
+		{"an unknown expectation in HTTP/1.0", "POST /oauth2/revoke HTTP/1.0\r\nExpect: foo\r\n\r\n", 417},
+		{"an unknown version", "GET / HTTP/3.0\r\nHost: as.example\r\n\r\n", 505},
+	} {
+		for _, plain := range []bool{false, true} {
+			for _, second := range []bool{false, true} {
+				c := r.dial(t, plain)
+				br := bufio.NewReader(c)
+				if second { // on a connection that has served a request
+					_, _ = io.WriteString(c, good)
+					res, err := http.ReadResponse(br, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					_, _ = io.Copy(io.Discard, res.Body)
+				}
+				_, _ = io.WriteString(c, row.request)
+				res, err := http.ReadResponse(br, nil)
+				if err != nil {
+					t.Errorf("%s: %v", row.id, err)
+					continue
+				}
+				body, err := io.ReadAll(res.Body)
+				h := res.Header
+				if res.StatusCode != row.status || err != nil || !strings.HasPrefix(string(body), `{"error":"invalid_request","error_description":"`) || !json.Valid(body) || !res.Close {
+					t.Errorf("%s (plain %t, second %t): got %d %q %v, close %t, want %d and JSON", row.id, plain, second, res.StatusCode, body, err, res.Close, row.status)
+				}
+				if h.Get("Content-Type") != "application/json" || h.Get("Cache-Control") != "no-store" || h.Get("Pragma") != "no-cache" || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Date") == "" {
+					t.Errorf("%s (plain %t, second %t): got headers %v", row.id, plain, second, h)
+				}
+			}
+		}
+	}
+	if !r.active(t, "AT1") {
+		t.Error("the token was revoked")
+	}
+}
+
+// What a handler sends is never taken for a refusal, not even a body that looks like one.
+func TestBodiesThatLookLikeRefusals(t *testing.T) {
+	like := "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request" + strings.Repeat("x", 8<<10)
+	r := start(t, func(c *api.ServerConfig) {
+		c.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				t.Error(err)
+			}
+			for range 3 { // larger than the buffers of net/http: each is a write of its own
+				_, _ = io.WriteString(w, like)
+			}
+		})
+	})
+	if got := r.raw(t, false, "GET / HTTP/1.0\r\n\r\n"); got != fmt.Sprintf("200 %s true", strings.Repeat(like, 3)) {
+		t.Errorf("got %.200q and more, want what the handler wrote", got)
 	}
 }
 

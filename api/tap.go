@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // maxTap is how many of the last bytes read a tap remembers: a request's header, and what net/http
@@ -16,7 +17,8 @@ const maxTap = maxHeaderBytes + 8<<10
 
 // A tap is an HTTP/1 connection that remembers the header of the request at hand. net/http drops a
 // Content-Length that comes beside Transfer-Encoding without telling; such a request is an attempt to
-// make two servers disagree about where it ends (RFC 9112 section 6.3), and is refused.
+// make two servers disagree about where it ends (RFC 9112 section 6.3), and is refused. What net/http
+// refuses by itself, as plain text, is sent as JSON.
 type tap struct {
 	net.Conn
 	wrote atomic.Bool // since the last read returned: what is read next is a new request
@@ -54,8 +56,18 @@ func (t *tap) forget() {
 	t.last = t.last[:0]
 }
 
+// Write sends b, or a refusal in JSON for one of net/http's own. Those are the first that is written since
+// something was read: what streams is not looked at. Behind a request that was sent without waiting for
+// the answer to the one before, they stay as they are.
 func (t *tap) Write(b []byte) (int, error) {
-	t.wrote.Store(true)
+	if !t.wrote.Swap(true) {
+		if instead := refusal(b, time.Now()); instead != nil { // time.Now: as net/http dates its answers
+			if _, err := t.Conn.Write(instead); err != nil {
+				return 0, err
+			}
+			return len(b), nil
+		}
+	}
 	return t.Conn.Write(b)
 }
 

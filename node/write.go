@@ -98,6 +98,14 @@ func (n *Node) Events(_ context.Context, after uint64, limit int) ([]revoked.Eve
 	return n.fsm.Events(after, limit)
 }
 
+// Newest implements api.Feed.
+func (n *Node) Newest(ctx context.Context) (uint64, error) {
+	if err := n.prove(ctx); err != nil {
+		return 0, err
+	}
+	return n.fsm.Applied(), nil
+}
+
 // WaitApplied implements api.Feed.
 func (n *Node) WaitApplied(ctx context.Context, index uint64) error { return n.fsm.Wait(ctx, index) }
 
