@@ -92,6 +92,24 @@ func TestAMemberMayChangeItsAddress(t *testing.T) {
 	}
 }
 
+// Who stops in order is waited for by nobody, not even by whoever leads in its place.
+func TestWhoStopsInOrderGivesItsLeaseBack(t *testing.T) {
+	for name, who := range map[string]func(*nodetest.Cluster) *nodetest.Member{
+		"a follower": (*nodetest.Cluster).Follower, "the leader": (*nodetest.Cluster).Leader,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := nodetest.Start(t, nodetest.Options{})
+			m := who(c)
+			m.Stop()
+			for _, o := range must(c.Leader().Node.Members(context.Background())) {
+				if o.NodeID == m.ID && o.LeaseLeftMS != 0 {
+					t.Errorf("%s has stopped and is waited for: its lease has %d ms left", m.ID, o.LeaseLeftMS)
+				}
+			}
+		})
+	}
+}
+
 // A majority that moves at once finds itself no more: it says nothing until it has its old addresses back, and then it
 // has lost nothing.
 func TestAllMembersMoveAtOnce(t *testing.T) {

@@ -305,19 +305,40 @@ func (n *Node) Err() error { return n.err }
 // accepted any more, stores are closed. Membership never changes. Safe to call twice.
 func (n *Node) Close(ctx context.Context) error {
 	n.closeOne.Do(func() {
+		patience := n.cfg.HeartbeatTimeout
 		if n.proposer.Load() != nil && !n.peers.alone() {
 			if err := n.transferAway(); err != nil {
 				n.log.Info("stopping as leader", "reason", err)
+			} else { // it is a follower from here on, with a lease to give back to whoever opens its books next
+				n.deposed(ctx, patience)
+				patience *= 2
 			}
 		}
 		if n.clusterID() != "" && n.proposer.Load() == nil {
-			giving, cancel := context.WithTimeout(ctx, n.cfg.HeartbeatTimeout)
+			giving, cancel := context.WithTimeout(ctx, patience)
 			n.reporter.giveBack(giving)
 			cancel()
 		}
 		n.closed = n.release()
 	})
 	return n.closed
+}
+
+// deposed returns when this node proposes no more, or after d.
+func (n *Node) deposed(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	for {
+		changed := n.leaderChange.wait()
+		if n.proposer.Load() == nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // release is the reverse of Open, from wherever it got to.
