@@ -297,6 +297,8 @@ func (n *Node) memberTable() []revoked.Member {
 		case v.who != nil:
 			m.Region, m.API, m.Version, m.Alive = v.who.Region, v.who.Api, v.who.Version, v.alive
 			m.AppliedIndex, m.LastContactMS = v.applied, v.heardAgo.Milliseconds()
+		case leader == n.self && !n.peers.settling(time.Now()): // gossip is slower to know who died before this term
+			m.Alive = false
 		}
 		if s.ID == n.self {
 			m.LeaseLeftMS = n.leases.left().Milliseconds()
