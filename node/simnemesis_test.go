@@ -17,8 +17,10 @@ type simNemesis struct {
 	s   *sim
 	ctx context.Context
 
-	mu  sync.Mutex
-	rng *rand.Rand
+	mu       sync.Mutex
+	rng      *rand.Rand
+	removing int           // removals that may still happen
+	lost     raft.ServerID // whose disk was lost last
 }
 
 // simFaults are what it does, by weight.
@@ -443,10 +445,11 @@ func (m *simNemesis) overtake() {
 func (m *simNemesis) remove() {
 	n := m.node()
 	l, by := n.now(), m.node().now()
-	if l == nil || by == nil || by == l {
+	if l == nil || by == nil || by == l || !m.shrink() {
 		return
 	}
 	m.s.wg.Go(func() {
+		defer m.later(10*time.Second, m.shrunk) // a leader that was asked may still do it
 		m.delay(n)
 		_, err := by.n.Remove(m.ctx, n.id, false, "")
 		m.told("remove %s: %v", n.id, err)
@@ -463,6 +466,35 @@ func (m *simNemesis) remove() {
 		m.revive(n)
 		m.delay(n)
 	})
+}
+
+// shrink begins a removal, unless a disk has been lost whose voter has not been replaced yet: with another voter
+// gone there would be no majority left, for good.
+func (m *simNemesis) shrink() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.s.o.isMember(m.lost) {
+		return false
+	}
+	m.removing++
+	return true
+}
+
+func (m *simNemesis) shrunk() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.removing--
+}
+
+// lose notes that a disk is about to be lost, unless a removal may be under way.
+func (m *simNemesis) lose(id raft.ServerID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.removing > 0 {
+		return false
+	}
+	m.lost = id
+	return true
 }
 
 // loseDisk takes a node's disk away; it comes back as a new instance at the same address. All are up at that
@@ -484,6 +516,10 @@ func (m *simNemesis) loseDisk() {
 		if s.Suffrage != raft.Voter || m.s.lifeOf(s.ID) == nil {
 			return
 		}
+	}
+	victim := n.now()
+	if victim == nil || !m.lose(victim.self) {
+		return
 	}
 	m.told("%s loses its disk", n.id)
 	m.count("lost disks")

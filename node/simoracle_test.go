@@ -217,6 +217,13 @@ func (o *simOracle) configured(conf raft.Configuration) {
 	o.config = now
 }
 
+// isMember reports whether an instance is in the newest configuration.
+func (o *simOracle) isMember(id raft.ServerID) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.config[id]
+}
+
 func (o *simOracle) wasMember(id raft.ServerID) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
