@@ -91,11 +91,27 @@ func pebbleOptions(cache *pebble.Cache, log *slog.Logger, fatal func(error)) *pe
 
 // storeError is an error of Pebble with what it did.
 func storeError(what string, err error) error {
+	err = storeCause{err}
 	if pebble.IsCorruptionError(err) || errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%w: store: %s: %w", revoked.ErrDamaged, what, err)
 	}
 	return fmt.Errorf("store: %s: %w", what, err)
 }
+
+// A storeCause is an error of Pebble in one line: some are more, and of corruption the last line is a placeholder.
+type storeCause struct{ error }
+
+func (e storeCause) Error() string {
+	var lines []string
+	for line := range strings.Lines(e.error.Error()) {
+		if line = strings.TrimSpace(line); line != "" && line != "<corruption detail carrier>" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
+}
+
+func (e storeCause) Unwrap() error { return e.error }
 
 // release gives a hold back; the last one closes.
 func (s *store) release() {
