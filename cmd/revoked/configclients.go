@@ -135,10 +135,14 @@ func readPrivate(name string) ([]byte, []string, error) {
 	}
 	var warnings []string
 	if isWorldReadable(st) {
-		warnings = append(warnings, fmt.Sprintf("%s holds secrets and everybody on this machine may read it: chmod 600", name))
+		warnings = append(warnings, readableWarning(name))
 	}
 	data, err := readBounded(name, maxConfigFile)
 	return data, warnings, err
+}
+
+func readableWarning(name string) string {
+	return fmt.Sprintf("%s holds secrets and everybody on this machine may read it: chmod 600", name)
 }
 
 // client checks the record and returns it with its secret hashed.
