@@ -78,7 +78,9 @@ func pebbleOptions(cache *pebble.Cache, log *slog.Logger, fatal func(error)) *pe
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { fatal(storeError("background work", err)) },
-			DataCorruption:  func(i pebble.DataCorruptionInfo) { fatal(fmt.Errorf("%w: store: %s", revoked.ErrDamaged, i)) },
+			DataCorruption: func(i pebble.DataCorruptionInfo) { // its own text ends with a stack
+				fatal(fmt.Errorf("%w: store: %s: %w", revoked.ErrDamaged, i.Path, storeCause{i.Details}))
+			},
 		},
 	}
 	opts.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionBalanced })
