@@ -268,6 +268,21 @@ func TestADataDirectoryThatServerRefuses(t *testing.T) {
 	}
 }
 
+func TestBadYAMLNamesItsLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"node_id: a\nregion: b\n\nlog_level: debug\njoin [a]\napi_addr: :1\n": "f.yml: line 5: ",
+		"node_id: a\nregion: b\njoin: [a, b\napi_addr: :1\n":                  "f.yml: line 3: ",
+		"node_id: a\nregion: b\n\tjoin: [a]\n":                                "f.yml: line 3: ",
+		"node_id: a\nregion: b\n join: [a]\n":                                 "f.yml: line 3: ",
+		"node_id: a\nregion: \"b\nlog_level: debug\n":                         "f.yml: line 2: ",
+	} {
+		_, problems := parseConfig("f.yml", []byte(text))
+		if len(problems) != 1 || !strings.HasPrefix(problems[0].String(), want) {
+			t.Errorf("%q: got %v, want %s", text, problems, want)
+		}
+	}
+}
+
 func TestFoundersAreCounted(t *testing.T) {
 	for _, tt := range []struct {
 		expect int
