@@ -46,6 +46,15 @@ func parseIssuer(s string, requireHTTPS bool) (issuer, error) {
 	return issuer{text: s, origin: u.Scheme + "://" + u.Host, path: strings.TrimRight(u.EscapedPath(), "/")}, nil
 }
 
+// MetadataMembers are the members of the metadata document that this package makes itself, whatever
+// Config.MetadataExtra says.
+func MetadataMembers() []string {
+	return []string{
+		"issuer", "revocation_endpoint", "revocation_endpoint_auth_methods_supported",
+		"introspection_endpoint", "introspection_endpoint_auth_methods_supported",
+	}
+}
+
 // metadataDocument returns the RFC 8414 document: extra, and over it what this package knows. Members
 // are sorted, so every node with the same configuration has the same bytes. Empty arrays are left out
 // (section 3.2).

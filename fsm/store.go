@@ -78,7 +78,9 @@ func pebbleOptions(cache *pebble.Cache, log *slog.Logger, fatal func(error)) *pe
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { fatal(storeError("background work", err)) },
-			DataCorruption:  func(i pebble.DataCorruptionInfo) { fatal(fmt.Errorf("%w: store: %s", revoked.ErrDamaged, i)) },
+			DataCorruption: func(i pebble.DataCorruptionInfo) { // its own text ends with a stack
+				fatal(fmt.Errorf("%w: store: %s: %w", revoked.ErrDamaged, i.Path, storeCause{i.Details}))
+			},
 		},
 	}
 	opts.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionBalanced })
@@ -91,11 +93,27 @@ func pebbleOptions(cache *pebble.Cache, log *slog.Logger, fatal func(error)) *pe
 
 // storeError is an error of Pebble with what it did.
 func storeError(what string, err error) error {
+	err = storeCause{err}
 	if pebble.IsCorruptionError(err) || errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%w: store: %s: %w", revoked.ErrDamaged, what, err)
 	}
 	return fmt.Errorf("store: %s: %w", what, err)
 }
+
+// A storeCause is an error of Pebble in one line: some are more, and of corruption the last line is a placeholder.
+type storeCause struct{ error }
+
+func (e storeCause) Error() string {
+	var lines []string
+	for line := range strings.Lines(e.error.Error()) {
+		if line = strings.TrimSpace(line); line != "" && line != "<corruption detail carrier>" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
+}
+
+func (e storeCause) Unwrap() error { return e.error }
 
 // release gives a hold back; the last one closes.
 func (s *store) release() {

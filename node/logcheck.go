@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/hashicorp/raft"
@@ -73,6 +74,28 @@ func guarded(path string, f func() error) (err error) {
 		}
 	}()
 	return f()
+}
+
+// startRaft runs start, in which Raft reads all of the log above its newest snapshot, and makes an error of
+// the panic that it ends with at an entry that it does not get.
+func startRaft(dir string, start func() (*raft.Raft, error)) (r *raft.Raft, err error) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		cause, ok := p.(error)
+		var bug runtime.Error
+		if !ok || errors.As(cause, &bug) {
+			panic(p)
+		}
+		if errors.Is(cause, raft.ErrLogNotFound) {
+			cause = damaged(filepath.Join(dir, "snapshots"), fmt.Errorf("it does not go with the log, %s, which begins above the newest snapshot that can be read: "+
+				"a snapshot or its meta.json is missing or damaged", filepath.Join(dir, raftFile)))
+		}
+		err = cause
+	}()
+	return start()
 }
 
 // sealSize is what a seal adds to the extensions of an entry on disk.

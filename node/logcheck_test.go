@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"revoked"
+	"revoked/transport"
 )
 
 // A log file that is not as it was written is never opened, and never crashes the program.
@@ -84,5 +86,50 @@ func TestAChangedEntryIsFatal(t *testing.T) {
 	}
 	if err := log.StoreLog(&raft.Log{Index: 3}); err == nil {
 		t.Error("a damaged log still takes entries")
+	}
+}
+
+// Raft panics at an entry that it does not get while it starts: that is an error, with the file and what to do.
+func TestAStartWithoutAnEntryIsAnError(t *testing.T) {
+	for name, tt := range map[string]struct {
+		damage func(*raft.InmemStore) error
+		names  string
+	}{
+		"a changed entry": {func(s *raft.InmemStore) error {
+			var e raft.Log
+			err := s.GetLog(2, &e)
+			e.Data = []byte("x")
+			return errors.Join(err, s.StoreLog(&e))
+		}, "raft.db"},
+		"a log that was cut for a snapshot that is gone": {func(s *raft.InmemStore) error { return s.DeleteRange(1, 2) }, "snapshots"},
+	} {
+		b := &bench{t: t, nodes: map[raft.ServerID]*benchNode{}}
+		n := b.add("a", entries(1, 1, 4))
+		if err := tt.damage(n.disk); err != nil {
+			t.Fatal(err)
+		}
+		log := &guardedLog{store: n.disk, guard: &guard{fatal: func(error) {}}, path: "/data/raft.db"}
+		conf := raft.DefaultConfig()
+		conf.LocalID, conf.Logger = n.id, transport.RaftLog(quiet(), "raft")
+		r, err := startRaft("/data", func() (*raft.Raft, error) { return raft.NewRaft(conf, n.fsm, log, n.disk, n.snapshots, n.trans) })
+		if r != nil {
+			t.Errorf("%s: Raft runs", name)
+			r.Shutdown()
+		}
+		if !errors.Is(err, revoked.ErrDamaged) || !strings.Contains(err.Error(), "/data/"+tt.names+" (") || !strings.Contains(err.Error(), "move the data directory away") {
+			t.Errorf("%s: got %v, want %v, %s and what to do", name, err, revoked.ErrDamaged, tt.names)
+		}
+	}
+}
+
+// What a node ends of is what was fatal, not what came of it.
+func TestAFailedStartTellsWhatWasFatal(t *testing.T) {
+	n := &Node{log: quiet(), done: make(chan struct{}), cfg: Config{DataDir: "/data"}}
+	if err := n.cause(revoked.ErrClosed); !errors.Is(err, revoked.ErrClosed) {
+		t.Errorf("got %v, want %v", err, revoked.ErrClosed)
+	}
+	n.stateFailed(fmt.Errorf("%w: store: a block", revoked.ErrDamaged))
+	if err := n.cause(revoked.ErrClosed); err == nil || !strings.Contains(err.Error(), "/data/state (") {
+		t.Errorf("got %v, want the state and what to do", err)
 	}
 }

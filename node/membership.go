@@ -32,7 +32,7 @@ func (n *Node) administer(ctx context.Context, req *AdminRequest) (uint64, error
 	}
 	switch req.Kind {
 	case AdminRequest_LEAVE:
-		return n.removeServer(raft.ServerID(req.Server), false)
+		return n.removeServer(raft.ServerID(req.Server), false, "stop this node instead and have it removed with force and a reason")
 	case AdminRequest_REMOVE:
 		if req.Force && req.Reason == "" {
 			return 0, fmt.Errorf("%w: a forced removal needs a reason", revoked.ErrUnprocessable)
@@ -80,7 +80,7 @@ func (n *Node) removeNode(node string, force bool, reason string) (uint64, error
 			continue
 		}
 		found = true
-		if index, err = n.removeServer(s.ID, force); err != nil {
+		if index, err = n.removeServer(s.ID, force, "force with a reason"); err != nil {
 			return 0, err
 		}
 		n.log.Info("a node was removed", "server", s.ID, "forced", force, "reason", reason)
@@ -92,8 +92,8 @@ func (n *Node) removeNode(node string, force bool, reason string) (uint64, error
 }
 
 // removeServer takes one server out of the configuration. Unless forced it is refused where the rest
-// would have no majority of live voters.
-func (n *Node) removeServer(id raft.ServerID, force bool) (uint64, error) {
+// would have no majority of live voters; the refusal names otherwise as the other thing to do.
+func (n *Node) removeServer(id raft.ServerID, force bool, otherwise string) (uint64, error) {
 	n.membership.take()
 	defer n.membership.give()
 	conf, err := n.configuration()
@@ -120,8 +120,8 @@ func (n *Node) removeServer(id raft.ServerID, force bool) (uint64, error) {
 		return 0, fmt.Errorf("%w: it has just begun to lead and has not heard of all members", revoked.ErrNoLeader)
 	}
 	if alive < voters/2+1 && !force {
-		return 0, fmt.Errorf("%w: without %s only %d of %d voters would be alive: bring one back, or force with a reason",
-			revoked.ErrQuorumRisk, nodeOf(id), alive, voters)
+		return 0, fmt.Errorf("%w: without %s only %d of %d voters would be alive: bring one back, or %s",
+			revoked.ErrQuorumRisk, nodeOf(id), alive, voters, otherwise)
 	}
 	if id == n.self {
 		if err := n.transferAway(); err != nil {
@@ -169,7 +169,7 @@ func (n *Node) retireReplaced() {
 			ready := young.alive && (young.server.Suffrage == raft.Voter || young.who != nil && young.who.NonVoter)
 			for _, old := range instances {
 				if ready && old.server.ID != young.server.ID && !old.alive {
-					if _, err := n.removeServer(old.server.ID, false); err != nil {
+					if _, err := n.removeServer(old.server.ID, false, "remove it with force and a reason"); err != nil {
 						n.log.Warn("the replaced instance of a node stays for now", "node", node, "error", err)
 					} else {
 						n.log.Info("removed the replaced instance of a node", "server", old.server.ID)
@@ -198,7 +198,7 @@ func (n *Node) Join(ctx context.Context, addresses []string) (uint64, error) {
 // Leave implements api.Cluster: leadership, configuration, gossip; then Done.
 func (n *Node) Leave(ctx context.Context) (uint64, error) {
 	if n.clusterID() == "" {
-		return 0, fmt.Errorf("%w: nothing to leave", revoked.ErrNoCluster)
+		return 0, fmt.Errorf("%w: %w: nothing to leave", revoked.ErrUnprocessable, revoked.ErrNoCluster)
 	}
 	if n.proposer.Load() == nil {
 		giving, cancel := context.WithTimeout(ctx, n.cfg.HeartbeatTimeout)
@@ -219,12 +219,27 @@ func (n *Node) Leave(ctx context.Context) (uint64, error) {
 
 // Remove implements api.Cluster.
 func (n *Node) Remove(ctx context.Context, node string, force bool, reason string) (uint64, error) {
+	if err := n.checkInCluster(); err != nil {
+		return 0, err
+	}
 	return n.toLeader(ctx, &AdminRequest{Kind: AdminRequest_REMOVE, Node: node, Force: force, Reason: reason})
 }
 
 // TransferLeader implements api.Cluster.
 func (n *Node) TransferLeader(ctx context.Context, node string) (uint64, error) {
+	if err := n.checkInCluster(); err != nil {
+		return 0, err
+	}
 	return n.toLeader(ctx, &AdminRequest{Kind: AdminRequest_TRANSFER, Node: node})
+}
+
+// checkInCluster refuses what only a member can be asked. ErrUnprocessable goes first: ErrNoCluster alone says
+// that a repeat may help.
+func (n *Node) checkInCluster() error {
+	if conf, err := n.configuration(); err != nil || len(conf.Servers) > 0 || n.clusterID() != "" {
+		return err
+	}
+	return fmt.Errorf("%w: %w: ask a member", revoked.ErrUnprocessable, revoked.ErrNoCluster)
 }
 
 // markLeft makes sure that this data directory starts again only as a new instance.

@@ -245,6 +245,18 @@ func TestANonVoterByChoiceAnswersAndIsNotPromoted(t *testing.T) {
 	}
 }
 
+func TestANodeOfNoClusterSaysSoAtOnce(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{Nodes: 1})
+	lonely := c.Add()
+	lonely.Start()
+	for path, body := range map[string]string{"/leave": `{}`, "/remove": `{"node":"x"}`, "/transfer-leader": `{}`} {
+		r := lonely.JSON(http.MethodPost, "/v1/cluster"+path, "admin", body)
+		if r.Status != http.StatusUnprocessableEntity || !strings.Contains(r.Body, "belongs to no cluster") {
+			t.Errorf("%s: got %d %s, want 422 and why", path, r.Status, r.Body)
+		}
+	}
+}
+
 func TestAForeignClusterIsRefused(t *testing.T) {
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1})
 	stranger := c.Add()
@@ -286,6 +298,9 @@ func TestRemovalsThatWouldLoseQuorumAreRefused(t *testing.T) {
 	})
 	if r := leader.JSON(http.MethodPost, "/v1/cluster/remove", "admin", fmt.Sprintf(`{"node":%q}`, up.ID)); r.Status != http.StatusConflict {
 		t.Errorf("removing a live voter while another is down: got %d %s, want 409", r.Status, r.Body)
+	}
+	if r := up.JSON(http.MethodPost, "/v1/cluster/leave", "admin", `{}`); r.Status != http.StatusConflict || !strings.Contains(r.Body, "stop this node instead") {
+		t.Errorf("a live voter leaves while another is down: got %d %s, want 409 and what to do", r.Status, r.Body)
 	}
 	if r := leader.JSON(http.MethodPost, "/v1/cluster/remove", "admin", fmt.Sprintf(`{"node":%q}`, "nobody")); r.Status != http.StatusNotFound {
 		t.Errorf("removing nobody: got %d %s, want 404", r.Status, r.Body)

@@ -90,6 +90,7 @@ func Open(ctx context.Context, cfg Config) (n *Node, err error) {
 		if err != nil {
 			n.release()
 			cfg.Listener.Close()
+			err = n.cause(err)
 			n = nil
 		}
 	}()
@@ -185,7 +186,9 @@ func (n *Node) openRaft() (err error) {
 	conf.Logger = log
 	// The state is durable by itself: a snapshot is restored at the start only where it is newer.
 	conf.NoSnapshotRestoreOnStart = durable >= index
-	n.raft, err = raft.NewRaft(conf, n.fsm, n.meter, n.stores.stable, snaps, n.cfg.seams.transport(n.trans.Raft()))
+	n.raft, err = startRaft(n.cfg.DataDir, func() (*raft.Raft, error) {
+		return raft.NewRaft(conf, n.fsm, n.meter, n.stores.stable, snaps, n.cfg.seams.transport(n.trans.Raft()))
+	})
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
@@ -282,6 +285,18 @@ func (n *Node) stateFailed(err error) { n.fatal(n.stateError(err)) }
 func (n *Node) stateError(err error) error {
 	if errors.Is(err, revoked.ErrDamaged) {
 		return damaged(filepath.Join(n.cfg.DataDir, "state"), err)
+	}
+	return err
+}
+
+// cause returns what a start failed of: where something was fatal, err is only what came of it.
+func (n *Node) cause(err error) error {
+	select {
+	case <-n.done:
+		if n.err != nil {
+			return n.err
+		}
+	default:
 	}
 	return err
 }

@@ -215,6 +215,7 @@ func TestCheckValues(t *testing.T) {
 		{"an issuer with a query", "issuer: https://a.example?x=1", "no query"},
 		{"an issuer without TLS", "issuer: http://a.example", "want an https URL"},
 		{"an API URL without TLS", "api_advertise: http://a.example", "want an https URL"},
+		{"metadata that the server makes itself", "\nmetadata_extra: {issuer: 'https://a.example'}", "revoked.yml:2: metadata_extra: issuer is not yours to set"},
 		{"a lease of nothing", "lease_duration: 0s", "lease_duration: want 500ms to 1m0s"},
 		{"cut-offs forgotten before late registrations", "cutoff_retention: 1h\nlate_registration_window: 2h", "less than late_registration_window"},
 		{"elections shorter than heartbeats", "election_timeout: 100ms", "less than heartbeat_timeout"},
@@ -238,6 +239,82 @@ func TestCheckValues(t *testing.T) {
 				t.Errorf("got %q, want it to say %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestADataDirectoryThatServerRefuses(t *testing.T) {
+	left, file := t.TempDir(), filepath.Join(t.TempDir(), "data")
+	for name, text := range map[string]string{filepath.Join(left, "identity.json"): `{"cluster_id":"c","left":true}`, file: "x"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		dir    string
+		rejoin bool
+		want   string
+	}{
+		{left, false, "--rejoin"},
+		{left, true, ""},
+		{file, false, "is not a directory"},
+		{filepath.Join(file, "below"), false, "lies under a file"},
+		{filepath.Join(left, "new"), false, ""},
+	} {
+		c := &config{settings: settings{DataDir: tt.dir, Rejoin: tt.rejoin}}
+		got := c.checkDataDir()
+		if (len(got) > 0) != (tt.want != "") || len(got) > 0 && !strings.Contains(got[0].text, tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.dir, got, tt.want)
+		}
+	}
+}
+
+func TestBadYAMLNamesItsLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"node_id: a\nregion: b\n\nlog_level: debug\njoin [a]\napi_addr: :1\n": "f.yml: line 5: ",
+		"node_id: a\nregion: b\njoin: [a, b\napi_addr: :1\n":                  "f.yml: line 3: ",
+		"node_id: a\nregion: b\n\tjoin: [a]\n":                                "f.yml: line 3: ",
+		"node_id: a\nregion: b\n join: [a]\n":                                 "f.yml: line 3: ",
+		"node_id: a\nregion: \"b\nlog_level: debug\n":                         "f.yml: line 2: ",
+	} {
+		_, problems := parseConfig("f.yml", []byte(text))
+		if len(problems) != 1 || !strings.HasPrefix(problems[0].String(), want) {
+			t.Errorf("%q: got %v, want %s", text, problems, want)
+		}
+	}
+}
+
+func TestFoundersAreCounted(t *testing.T) {
+	for _, tt := range []struct {
+		expect int
+		join   []string
+		right  bool
+	}{
+		{0, []string{"a:1"}, true},
+		{1, nil, true},
+		{3, []string{"a:1", "b:1", "self:1"}, true},
+		{3, []string{"a:1", "b:1"}, true},
+		{3, []string{"a:1", "b:1", "other-name:1"}, true},
+		{3, []string{"a:1", "self:1"}, false},
+		{3, []string{"a:1", "a:1", "self:1"}, false},
+		{5, []string{"a:1", "b:1", "self:1"}, false},
+		{2, []string{"a:1", "b:1", "self:1"}, false},
+	} {
+		c := &config{settings: settings{BootstrapExpect: tt.expect, Join: tt.join, ClusterAdvertise: "self:1"}}
+		if got := c.founders(); (got == "") != tt.right {
+			t.Errorf("%d of %v: got %q, want right %t", tt.expect, tt.join, got, tt.right)
+		}
+	}
+}
+
+func TestAKeyThatEverybodyMayRead(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "api.key")
+	for mode, want := range map[os.FileMode]int{0o600: 0, 0o640: 0, 0o644: 1} {
+		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Chmod(name, mode)); err != nil {
+			t.Fatal(err)
+		}
+		if got := keyWarnings(name); len(got) != want {
+			t.Errorf("%v: got %v, want %d warnings", mode, got, want)
+		}
 	}
 }
 

@@ -7,10 +7,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"revoked/api"
 	"revoked/transport"
 )
 
@@ -46,11 +48,11 @@ func (c *config) derive(hostname func() (string, error)) []problem {
 	clusterHost, _, _ := net.SplitHostPort(c.ClusterAdvertise)
 	c.GossipAdvertise = orAddress(c.GossipAdvertise, c.GossipAddr, clusterHost)
 	note("gossip_advertise", checkAdvertised(c.GossipAdvertise))
-	api, err := apiURL(orAddress(c.APIAdvertise, c.APIAddr, host), c.RequireHTTPS)
+	address, err := apiURL(orAddress(c.APIAdvertise, c.APIAddr, host), c.RequireHTTPS)
 	note("api_advertise", err)
-	c.APIAdvertise = api
+	c.APIAdvertise = address
 	if c.Issuer == "" {
-		c.Issuer = api
+		c.Issuer = address
 	}
 	return problems
 }
@@ -129,6 +131,11 @@ func (c *config) checkValues() []problem {
 	}
 	if err := checkIssuer(c.Issuer, c.RequireHTTPS); err != nil {
 		note("issuer", "%v", err)
+	}
+	for _, name := range api.MetadataMembers() {
+		if _, ok := c.MetadataExtra[name]; ok {
+			note("metadata_extra", "%s is not yours to set: the server makes it itself", name)
+		}
 	}
 	for _, d := range c.durations() {
 		if d.value < d.least || d.value > d.most {
@@ -243,6 +250,9 @@ func (c *config) warnings() []string {
 	if !c.RequireHTTPS {
 		out = append(out, "require_https is false: tokens and secrets may cross the network in the clear")
 	}
+	if text := c.founders(); text != "" && !isMember(c.DataDir) {
+		out = append(out, text)
+	}
 	for _, n := range c.CheckNetworks {
 		if n.Bits() == 0 {
 			out = append(out, "check_networks lets every address call /v1/check without credentials")
@@ -251,16 +261,45 @@ func (c *config) warnings() []string {
 	return out
 }
 
-// isMember tells whether the data directory belongs to a node that is in a cluster. It reads what
-// package node wrote there, and only to give a better message: node decides by itself.
-func isMember(dataDir string) bool {
+// founders says what is wrong with the number of founders that join names; empty: nothing. It is no more than a
+// warning: a node of join that is in a cluster takes this one in, whatever was expected. A node counts as named
+// by its cluster_advertise only, so it may be one of join under another name.
+func (c *config) founders() string {
+	if c.BootstrapExpect == 0 || len(c.Join) == 0 {
+		return ""
+	}
+	named := slices.Clone(c.Join)
+	slices.Sort(named)
+	named = slices.Compact(named)
+	most := len(named)
+	if !slices.Contains(named, c.ClusterAdvertise) {
+		most++
+	}
+	if len(named) <= c.BootstrapExpect && c.BootstrapExpect <= most {
+		return ""
+	}
+	return fmt.Sprintf("bootstrap_expect is %d, but join names %d nodes and this one makes it %d at most: no cluster is founded "+
+		"until join names exactly the founders, the same on each of them", c.BootstrapExpect, len(named), most)
+}
+
+// A dataIdentity is what package node wrote of itself into a data directory. It is read only to give a better
+// message: node decides by itself.
+type dataIdentity struct {
+	ClusterID string `json:"cluster_id"`
+	Left      bool   `json:"left"`
+}
+
+// readIdentity returns the zero value where there is nothing that can be read.
+func readIdentity(dataDir string) (id dataIdentity) {
 	data, err := os.ReadFile(filepath.Join(dataDir, "identity.json"))
-	if err != nil {
-		return false
+	if err != nil || json.Unmarshal(data, &id) != nil {
+		return dataIdentity{}
 	}
-	var id struct {
-		ClusterID string `json:"cluster_id"`
-		Left      bool   `json:"left"`
-	}
-	return json.Unmarshal(data, &id) == nil && id.ClusterID != "" && !id.Left
+	return id
+}
+
+// isMember tells whether the data directory belongs to a node that is in a cluster.
+func isMember(dataDir string) bool {
+	id := readIdentity(dataDir)
+	return id.ClusterID != "" && !id.Left
 }

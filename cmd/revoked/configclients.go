@@ -101,7 +101,7 @@ func parseClients(data []byte) ([]revoked.Client, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
 	if err := dec.Decode(&records); err != nil && !errors.Is(err, io.EOF) {
-		return nil, errors.New(withoutValues(err))
+		return nil, fmt.Errorf("%s; want a list of clients, each with client_id and client_secret or client_secret_hash", withoutValues(err))
 	}
 	clients := make([]revoked.Client, 0, len(records))
 	for i, r := range records {
@@ -115,13 +115,20 @@ func parseClients(data []byte) ([]revoked.Client, error) {
 }
 
 // withoutValues returns a message of the YAML library with every quoted value cut out: it could be a
-// secret in a wrong place.
+// secret in a wrong place. What Go and YAML call a type is said in other words.
 func withoutValues(err error) string {
 	parts := strings.Split(plainYAML(err), "`")
 	for i := 1; i < len(parts); i += 2 {
 		parts[i] = "..."
 	}
-	return strings.Join(parts, "`")
+	s := strings.Join(parts, "`")
+	for _, r := range []struct{ goes, comes string }{
+		{"[]main.bootstrapRecord", "a list of clients"}, {"in type main.bootstrapRecord", "in a client"}, {"main.bootstrapRecord", "a client"},
+		{"[]string", "a list"}, {"cannot unmarshal", "cannot read"}, {"!!map", "keys and values"}, {"!!seq", "a list"}, {"!!str", "a text"},
+	} {
+		s = strings.ReplaceAll(s, r.goes, r.comes)
+	}
+	return s
 }
 
 // readPrivate reads a file that should be readable by its owner only, and warns where all may.
@@ -135,10 +142,14 @@ func readPrivate(name string) ([]byte, []string, error) {
 	}
 	var warnings []string
 	if isWorldReadable(st) {
-		warnings = append(warnings, fmt.Sprintf("%s holds secrets and everybody on this machine may read it: chmod 600", name))
+		warnings = append(warnings, readableWarning(name))
 	}
 	data, err := readBounded(name, maxConfigFile)
 	return data, warnings, err
+}
+
+func readableWarning(name string) string {
+	return fmt.Sprintf("%s holds secrets and everybody on this machine may read it: chmod 600", name)
 }
 
 // client checks the record and returns it with its secret hashed.

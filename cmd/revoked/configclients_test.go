@@ -61,13 +61,17 @@ func TestParseClientsRefuses(t *testing.T) {
 		{"an unknown method", "- {client_id: a, auth_methods: [hunter2]}", "auth_methods: want"},
 		{"no id", "- {client_secret: hunter2}", "client_id"},
 		{"a broken hash", "- {client_id: a, client_secret_hash: hunter2}", "want kind:salt:hash"},
-		{"a secret where a list belongs", "- {client_id: a, roles: hunter2}", "cannot unmarshal"},
-		{"no list", "client_id: a", "cannot unmarshal"},
+		{"a secret where a list belongs", "- {client_id: a, roles: hunter2}", "cannot read a text `...` into a list"},
+		{"no list", "client_id: a", "line 1: cannot read keys and values into a list of clients; want a list of clients"},
+		{"a text", "hunter2", "want a list of clients"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := parseClients([]byte(tt.text))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want it to say %q", err, tt.want)
+			}
+			if err != nil && (strings.Contains(err.Error(), "main.") || strings.Contains(err.Error(), "!!")) {
+				t.Errorf("the error speaks of Go's or YAML's types: %v", err)
 			}
 			if err != nil && strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("the error repeats a secret: %v", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -39,7 +40,7 @@ func parseConfig(name string, data []byte) (map[string]fileSetting, []problem) {
 	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
 		return nil, nil
 	} else if err != nil {
-		return nil, []problem{{name, plainYAML(err)}}
+		return nil, []problem{{name, plainYAML(wrongLine(data, err))}}
 	}
 	var more yaml.Node
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
@@ -116,6 +117,30 @@ func rawOf(node *yaml.Node) (raw, error) {
 	default:
 		return raw{}, errors.New("want a value")
 	}
+}
+
+// What wrongLine tries at most: it reads the text once for each line.
+const maxLinesTried, maxBytesTried = 1000, 64 << 10
+
+// wrongLine returns the parser's error with the line at which the text goes wrong: the one after the longest
+// beginning that can be read. The parser names the line at which the block begins.
+func wrongLine(data []byte, err error) error {
+	_, text, ok := strings.Cut(err.Error(), ": ")
+	if i := strings.Index(text, ": "); strings.HasPrefix(text, "line ") && i > 0 {
+		text = text[i+2:]
+	}
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	if !ok || len(lines) > maxLinesTried || len(data) > maxBytesTried {
+		return err
+	}
+	good, end := 0, 0
+	for i, line := range lines {
+		end += len(line)
+		if yaml.Unmarshal(data[:end], new(yaml.Node)) == nil {
+			good = i + 1
+		}
+	}
+	return fmt.Errorf("line %d: %s", min(good+1, len(lines)), text)
 }
 
 // plainYAML returns the library's message without its prefix, in one line.

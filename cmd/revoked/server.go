@@ -104,12 +104,24 @@ func serve(ctx context.Context, flags *configFlags, stderr io.Writer) error {
 	}
 	s := &server{cfg: cfg, files: files, log: log, stderr: stderr}
 	if err := s.open(ctx); err != nil {
-		return errors.Join(withAdvice(err), s.stop())
+		return s.ended(withAdvice(err))
 	}
 	reload := &reloader{flags: flags, file: cfg.file, files: files, level: level, log: log}
 	s.background(reload.run)
 	log.Info("node is up", "node", cfg.NodeID, "version", readVersion().Version, "region", cfg.Region, "data_dir", cfg.DataDir,
 		"api", cfg.APIAdvertise, "cluster", cfg.ClusterAdvertise, "gossip", cfg.GossipAdvertise)
-	err = s.wait(ctx)
-	return errors.Join(err, s.stop())
+	return s.ended(s.wait(ctx))
+}
+
+// ended stops everything and returns why the node ended. What went wrong in the stop comes of that, where there was
+// a reason: it is logged, so that the reason is the last that is said.
+func (s *server) ended(reason error) error {
+	err := s.stop()
+	if reason == nil {
+		return err
+	}
+	if err != nil {
+		s.log.Warn("the stop was not in order", "error", err)
+	}
+	return reason
 }

@@ -2,9 +2,12 @@ package main
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"slices"
+	"syscall"
 
 	"revoked"
 	"revoked/api"
@@ -25,7 +28,7 @@ type serverFiles struct {
 // loadFiles reads every file that the settings name. It returns all problems at once.
 func (c *config) loadFiles() (*serverFiles, []problem) {
 	f := &serverFiles{}
-	problems := slices.Concat(c.loadClusterCert(f), c.loadAPICert(f), c.loadGossipKey(f))
+	problems := slices.Concat(c.checkDataDir(), c.loadClusterCert(f), c.loadAPICert(f), c.loadGossipKey(f))
 	clients, warnings, bad := c.bootstrapClients()
 	f.clients = clients
 	f.warnings = append(f.warnings, warnings...)
@@ -60,6 +63,7 @@ func (c *config) loadClusterCert(f *serverFiles) []problem {
 		return []problem{{c.where("cluster_cert"), fmt.Sprintf("names node %q, but node_id is %q; take the certificate of this node, or set node_id", id, c.NodeID)}}
 	}
 	f.certs = certs
+	f.warnings = append(f.warnings, keyWarnings(c.ClusterKey)...)
 	return nil
 }
 
@@ -72,6 +76,7 @@ func (c *config) loadAPICert(f *serverFiles) []problem {
 			problems = append(problems, problem{"api_cert, api_key", err.Error()})
 		}
 		f.apiCert = cert
+		f.warnings = append(f.warnings, keyWarnings(c.APIKey)...)
 	}
 	if f.apiCert != nil {
 		f.warnings = append(f.warnings, c.nameWarnings(f.apiCert)...)
@@ -88,6 +93,27 @@ func (c *config) loadAPICert(f *serverFiles) []problem {
 		return append(problems, problem{c.where("api_client_ca"), c.APIClientCA + " holds no certificate in PEM"})
 	}
 	return problems
+}
+
+// keyWarnings warns when everybody may read a private key.
+func keyWarnings(name string) []string {
+	if st, err := os.Stat(name); err == nil && isWorldReadable(st) {
+		return []string{readableWarning(name)}
+	}
+	return nil
+}
+
+// checkDataDir finds what package node would refuse of the data directory before it looks at its data.
+func (c *config) checkDataDir() []problem {
+	st, err := os.Stat(c.DataDir)
+	if err == nil && !st.IsDir() || errors.Is(err, syscall.ENOTDIR) {
+		return []problem{{c.where("data_dir"), fmt.Sprintf("%s is not a directory, or lies under a file", c.DataDir)}}
+	}
+	if id := readIdentity(c.DataDir); id.Left && !c.Rejoin {
+		return []problem{{c.where("data_dir"), fmt.Sprintf("data directory %s has left its cluster (%s): start with --rejoin to join anew as a new instance, "+
+			"or with an empty directory", c.DataDir, id.ClusterID)}}
+	}
+	return nil
 }
 
 // nameWarnings warns when the certificate does not cover the host that others are told.

@@ -25,11 +25,12 @@ func TestDamagedFiles(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		wreck func(t *testing.T, dir string)
-		says  []string // each in the node's last words
+		says  []string // each in the last line it writes
 	}{
 		{"the log is cut in half", truncate("raft.db"), []string{"raft.db", "damaged", "move the data directory away"}},
 		{"the log is not a log", overwrite("raft.db", "#!/bin/sh\n"), []string{"raft.db", "damaged", "move the data directory away"}},
 		{"bits of the log have flipped", flip("raft.db"), []string{"raft.db", "damaged", "move the data directory away"}},
+		{"an entry of the log has changed", replace("raft.db", "alice", "alicf"), []string{"raft.db", "damaged", "move the data directory away"}},
 		{"the log is empty", overwriteAll("raft.db"), []string{"raft.db", "move the data directory away"}},
 		{"the log is gone", remove("raft.db"), []string{"raft.db", "move the data directory away"}},
 		{"bits of the store's manifest have flipped", flip("state/state-*/MANIFEST-*"), []string{"state", "damaged", "move the data directory away"}},
@@ -51,8 +52,9 @@ func TestDamagedFiles(t *testing.T) {
 			}
 			tt.wreck(t, m.Data)
 			words := c.lastWords(t, m)
+			lines := strings.Split(strings.TrimSpace(words), "\n")
 			for _, want := range append(tt.says, m.Data) {
-				if !strings.Contains(words, want) {
+				if !strings.Contains(lines[len(lines)-1], want) {
 					t.Errorf("it does not say %q, but:\n%s", want, words)
 				}
 			}
@@ -144,6 +146,21 @@ func overwrite(pattern, with string) func(*testing.T, string) {
 				t.Fatal(err)
 			}
 			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// replace puts other bytes of the same length into files that hold the old ones.
+func replace(pattern, old, with string) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		for _, name := range files(t, dir, pattern) {
+			data, err := os.ReadFile(name)
+			if err != nil || !bytes.Contains(data, []byte(old)) {
+				t.Fatalf("no %q in %s: %v", old, name, err)
+			}
+			if err := os.WriteFile(name, bytes.ReplaceAll(data, []byte(old), []byte(with)), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
