@@ -64,7 +64,12 @@ func startProcess(t testing.TB, log string, setup func(*exec.Cmd), name string, 
 	if err := <-started; err != nil {
 		t.Fatalf("start %s: %v", p.name, err)
 	}
-	t.Cleanup(p.kill)
+	t.Cleanup(func() { // with what it has started: `go run` dies alone, and its child would keep the output open
+		if p.runs() {
+			syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+		}
+		<-p.done
+	})
 	return p
 }
 
