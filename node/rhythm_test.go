@@ -180,29 +180,13 @@ func TestIdleMembersShareTheProofsOfTheirLeases(t *testing.T) {
 				s := newSim(t, 5, t.TempDir(), newSimCounts())
 				s.net.delay = tc.delay
 				defer s.end()
-				for range simVoters {
-					s.add()
-				}
-				for _, m := range s.nodes {
-					m.start(false)
-				}
-				held := func() bool {
-					for _, m := range s.nodes {
-						if !m.now().n.leases.valid() {
-							return false
-						}
-					}
-					return true
-				}
-				if !s.until("every node holds a lease", time.Minute, held) {
-					t.Fatal(s.o.err)
-				}
+				s.begin()
 				time.Sleep(10 * time.Second)
 				n := s.nodes[0].now().n
 				before, began := n.raft.LastIndex(), time.Now()
 				for time.Since(began) < time.Minute {
 					time.Sleep(20 * time.Millisecond)
-					if !held() {
+					if s.holders() < simVoters {
 						t.Fatalf("a lease has ended in an idle cluster after %v\n%s", time.Since(began), s.o.told())
 					}
 				}

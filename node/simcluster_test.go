@@ -350,6 +350,31 @@ func (s *sim) end() {
 	s.wg.Wait()
 }
 
+// begin starts the founders, and returns when every node holds a lease.
+func (s *sim) begin() {
+	for range simVoters {
+		s.add()
+	}
+	for _, m := range s.nodes {
+		m.start(false)
+	}
+	if !s.until("every node holds a lease", time.Minute, s.allHold) {
+		s.t.Fatal(s.o.err)
+	}
+}
+
+// holders is how many nodes hold a lease.
+func (s *sim) holders() (n int) {
+	for _, m := range s.nodes {
+		if l := m.now(); l != nil && l.n.leases.valid() {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *sim) allHold() bool { return s.holders() == len(s.nodes) }
+
 // until waits for something that must come.
 func (s *sim) until(what string, d time.Duration, ok func() bool) bool {
 	for end := time.Now().Add(d); !ok(); time.Sleep(20 * time.Millisecond) {

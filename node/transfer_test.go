@@ -17,24 +17,8 @@ func TestATransferIsNotWishedForTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 5, t.TempDir(), newSimCounts())
 		defer s.end()
-		for range simVoters {
-			s.add()
-		}
-		for _, m := range s.nodes {
-			m.start(false)
-		}
+		s.begin()
 		ctx := context.Background()
-		held := func() bool {
-			for _, m := range s.nodes {
-				if !m.now().n.leases.valid() {
-					return false
-				}
-			}
-			return true
-		}
-		if !s.until("every node holds a lease", time.Minute, held) {
-			t.Fatal(s.o.err)
-		}
 		first := (&simNemesis{s: s}).leader()
 		lead, target := first.now(), s.nodes[(first.k+1)%simVoters].now()
 		lead.raft.behind.Store(target.self)
@@ -63,7 +47,7 @@ func TestATransferIsNotWishedForTwice(t *testing.T) {
 			heal()
 		}
 		lead.raft.behind.Store(raft.ServerID(""))
-		if !s.until("every node holds a lease again", time.Minute, held) {
+		if !s.until("every node holds a lease again", time.Minute, s.allHold) {
 			t.Fatal(s.o.err)
 		}
 		if _, err := (&simNemesis{s: s}).leader().now().n.TransferLeader(ctx, first.id); err != nil {
