@@ -115,15 +115,63 @@ func (b *bench) add(id raft.ServerID, log []*raft.Log) *benchNode {
 	return n
 }
 
-// start starts n on log, which is over n.disk, keeping trailing entries below each snapshot, and
-// connects it with the peers.
-func (b *bench) start(n *benchNode, log raft.LogStore, trailing uint64, peers ...*benchNode) {
+// A cure is what of anchor.go a node has.
+type cure int
+
+const (
+	uncured     cure = iota // the library alone
+	appendsOnly             // what follows the snapshot is taken
+	cured                   // and the log is anchored, as it ships
+)
+
+// start starts n, keeping trailing entries below each snapshot, and connects it with the peers.
+func (b *bench) start(n *benchNode, c cure, trailing uint64, peers ...*benchNode) {
 	b.t.Helper()
-	b.startOn(n, log, n.disk, trailing, peers...)
+	log, trans := raft.LogStore(n.disk), raft.Transport(n.trans)
+	if c == cured {
+		log = n.anchored(b.t)
+	}
+	if c != uncured {
+		reviewed := &reviewedTransport{InmemTransport: n.trans, review: anchorAppends(n.newest), incoming: make(chan raft.RPC), done: make(chan struct{})}
+		go reviewed.pass()
+		b.t.Cleanup(func() { close(reviewed.done) })
+		trans = reviewed
+	}
+	b.startOn(n, log, n.disk, trans, trailing, peers...)
 }
 
-// startOn is start with a stable store as well.
-func (b *bench) startOn(n *benchNode, log raft.LogStore, stable raft.StableStore, trailing uint64, peers ...*benchNode) {
+// A reviewedTransport does what transport.ReviewAppends says.
+type reviewedTransport struct {
+	*raft.InmemTransport
+	review   func(*raft.AppendEntriesRequest)
+	incoming chan raft.RPC
+	done     chan struct{}
+}
+
+func (t *reviewedTransport) Consumer() <-chan raft.RPC { return t.incoming }
+
+func (t *reviewedTransport) pass() {
+	for {
+		select {
+		case rpc := <-t.InmemTransport.Consumer():
+			if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+				changed := *req // in memory, the leader's own
+				t.review(&changed)
+				rpc.Command = &changed
+			}
+			select {
+			case t.incoming <- rpc:
+			case <-t.done:
+				return
+			}
+		case <-t.done:
+			return
+		}
+	}
+}
+
+// startOn is start on the given stores and transport.
+func (b *bench) startOn(n *benchNode, log raft.LogStore, stable raft.StableStore, trans raft.Transport, trailing uint64, peers ...*benchNode) {
 	b.t.Helper()
 	conf := raft.DefaultConfig()
 	conf.LocalID = n.id
@@ -132,7 +180,7 @@ func (b *bench) startOn(n *benchNode, log raft.LogStore, stable raft.StableStore
 	conf.TrailingLogs = trailing
 	conf.Logger = transport.RaftLog(quiet(), string(n.id))
 	var err error
-	if n.raft, err = raft.NewRaft(conf, n.fsm, log, stable, n.snapshots, n.trans); err != nil {
+	if n.raft, err = raft.NewRaft(conf, n.fsm, log, stable, n.snapshots, trans); err != nil {
 		b.t.Fatal(err)
 	}
 	// Only now, or requests from before would be waiting for it.
@@ -156,12 +204,9 @@ func (n *benchNode) newest() (index, term uint64) {
 	return metas[0].Index, metas[0].Term
 }
 
-// logOver returns the log store of a node: the library's alone, or the one that ships.
-func (n *benchNode) logOver(t *testing.T, anchored bool) raft.LogStore {
+// anchored returns the log store that ships, over n.disk.
+func (n *benchNode) anchored(t *testing.T) raft.LogStore {
 	t.Helper()
-	if !anchored {
-		return n.disk
-	}
 	s := &stores{guard: &guard{fatal: func(err error) { t.Errorf("fatal: %v", err) }}}
 	if err := s.assemble(n.disk, missing{n.disk}); err != nil {
 		t.Fatal(err)
@@ -207,9 +252,10 @@ func (b *bench) apply(prefix string, count int, of ...*benchNode) *benchNode {
 }
 
 // A healed bench has voters a and b, which committed 100 commands and then cut their logs behind a
-// snapshot of them all, and c, which holds 200 entries of an older term that nobody else has.
-// d, if there is one, has nothing but the configuration, and is not started.
-func healed(t *testing.T, withD bool) (b *bench, leader, c, d *benchNode) {
+// snapshot of them all, and c, which holds entries of an older term that nobody else has, up to as many
+// as are beyond the index of the snapshot. d, if there is one, has nothing but the configuration, and is
+// not started.
+func healed(t *testing.T, withD bool, beyond uint64) (b *bench, leader, c, d *benchNode) {
 	t.Helper()
 	b = &bench{t: t, nodes: map[raft.ServerID]*benchNode{}}
 	servers := raft.Configuration{}
@@ -226,15 +272,21 @@ func healed(t *testing.T, withD bool) (b *bench, leader, c, d *benchNode) {
 	}
 	first := []*raft.Log{{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(servers)}}
 	a, bb := b.add("a", first), b.add("b", first)
-	c = b.add("c", append(slices.Clone(first), entries(2, 2, 200)...))
+	c = b.add("c", first)
 	if withD {
 		d = b.add("d", first)
 	}
-	b.start(a, a.logOver(t, true), 0)
-	b.start(bb, bb.logOver(t, true), 0, a)
+	b.start(a, cured, 0)
+	b.start(bb, cured, 0, a)
 	leader = b.apply("committed", 100, a, bb)
 	if err := leader.raft.Snapshot().Error(); err != nil {
 		t.Fatal(err)
+	}
+	index, _ := leader.newest()
+	for _, e := range entries(2, 2, index+beyond) {
+		if err := c.disk.StoreLog(sealed(e)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return b, leader, c, d
 }
@@ -245,20 +297,23 @@ func TestASnapshotOverADivergentTailIsInstalledOnce(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		trailing uint64
+		beyond   uint64
 	}{
-		{"the divergent entry at its index was kept", 10_000},
-		{"the divergent entry at its index was compacted away", 0},
+		{"the divergent entry at its index was kept", 10_000, 100},
+		{"the divergent entry at its index was compacted away", 0, 100},
+		{"the divergent entry at its index is the last one", 10_000, 0},
+		{"the divergent entry at its index was the last one", 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Run("without the anchored log it does not end", func(t *testing.T) {
-				b, leader, c, _ := healed(t, false)
-				b.start(c, c.logOver(t, false), test.trailing, b.nodes["a"], b.nodes["b"])
+			t.Run("without anchors it does not end", func(t *testing.T) {
+				b, leader, c, _ := healed(t, false, test.beyond)
+				b.start(c, uncured, test.trailing, b.nodes["a"], b.nodes["b"])
 				b.apply("after", 1, leader)
 				c.fsm.wait(t, "the livelock", func(_ []string, restores int) bool { return restores >= 2000 })
 			})
-			t.Run("with it the node recovers", func(t *testing.T) {
-				b, leader, c, _ := healed(t, false)
-				b.start(c, c.logOver(t, true), test.trailing, b.nodes["a"], b.nodes["b"])
+			t.Run("with them the node recovers", func(t *testing.T) {
+				b, leader, c, _ := healed(t, false, test.beyond)
+				b.start(c, cured, test.trailing, b.nodes["a"], b.nodes["b"])
 				b.apply("after", 100, leader)
 				c.fsm.wait(t, "recovery", func(commands []string, _ int) bool { return len(commands) == 200 })
 				b.same(leader, c)
@@ -270,27 +325,12 @@ func TestASnapshotOverADivergentTailIsInstalledOnce(t *testing.T) {
 	}
 }
 
-// A patchedLog is the obvious cure and no more: it answers for the snapshot's index.
-type patchedLog struct {
-	raft.LogStore
-	newest func() (uint64, uint64)
-}
-
-func (l patchedLog) GetLog(index uint64, entry *raft.Log) error {
-	err := l.LogStore.GetLog(index, entry)
-	if i, term := l.newest(); index == i && (err != nil || entry.Term != term) {
-		*entry = raft.Log{Index: i, Term: term, Type: raft.LogNoop}
-		return nil
-	}
-	return err
-}
-
 // A node that recovered from a divergent tail comes to lead, and a node lags behind its snapshot.
 // What is left of the tail below the snapshot must not reach it: it was never committed.
 func TestWhatASnapshotReplacedIsNeverSentOn(t *testing.T) {
-	run := func(t *testing.T, log func(c *benchNode) raft.LogStore) (b *bench, c, d *benchNode) {
-		b, leader, c, d := healed(t, true)
-		b.start(c, log(c), 10_000, b.nodes["a"], b.nodes["b"])
+	run := func(t *testing.T, has cure) (b *bench, c, d *benchNode) {
+		b, leader, c, d := healed(t, true, 100)
+		b.start(c, has, 10_000, b.nodes["a"], b.nodes["b"])
 		b.apply("after", 1, leader)
 		c.fsm.wait(t, "recovery", func(commands []string, _ int) bool { return len(commands) == 101 })
 		for stop := time.Now().Add(longStop); c.raft.State() != raft.Leader; {
@@ -303,21 +343,21 @@ func TestWhatASnapshotReplacedIsNeverSentOn(t *testing.T) {
 				_ = l.raft.LeadershipTransferToServer(c.id, c.trans.LocalAddr()).Error()
 			}
 		}
-		b.start(d, d.logOver(t, true), 10_000, c) // c alone: the leader before it may not have noticed yet
+		b.start(d, cured, 10_000, c) // c alone: the leader before it may not have noticed yet
 		b.apply("last", 1, c)
 		d.fsm.wait(t, "the laggard", func(commands []string, _ int) bool {
 			return slices.Contains(commands, "last 0")
 		})
 		return b, c, d
 	}
-	t.Run("answering for the snapshot's index only, they differ for good", func(t *testing.T) {
-		_, c, d := run(t, func(c *benchNode) raft.LogStore { return patchedLog{c.disk, c.newest} })
+	t.Run("with the log as it was they differ for good", func(t *testing.T) {
+		_, c, d := run(t, appendsOnly)
 		if slices.Equal(c.fsm.list(), d.fsm.list()) {
 			t.Error("got the same commands on both: the test proves nothing")
 		}
 	})
 	t.Run("with the anchored log they agree", func(t *testing.T) {
-		b, c, d := run(t, func(c *benchNode) raft.LogStore { return c.logOver(t, true) })
+		b, c, d := run(t, cured)
 		b.same(c, d)
 	})
 }

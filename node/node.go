@@ -166,6 +166,7 @@ func (n *Node) openRaft() (err error) {
 	if err := n.stores.useSnapshots(snaps.newest); err != nil {
 		return err
 	}
+	n.trans.ReviewAppends(anchorAppends(snaps.newest))
 	n.meter = &meteredLog{LogStore: n.stores.log}
 	durable, err := n.fsm.DurableIndex()
 	if err != nil {

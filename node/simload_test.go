@@ -72,6 +72,12 @@ func (s *sim) newGrant() *simGrant {
 	return g
 }
 
+func (g *simGrant) registration() revoked.Registration {
+	expires := revoked.TimeOf(time.Now().Add(24 * time.Hour))
+	return revoked.Registration{GrantID: g.id, ClientID: "app", Tokens: []revoked.TokenRegistration{
+		{Digest: g.access, Kind: revoked.AccessToken, ExpiresAt: expires}, {Digest: g.refresh, Kind: revoked.RefreshToken, ExpiresAt: expires}}}
+}
+
 // any returns a node that runs; a question to one that is frozen waits until it thaws.
 func (c *simCaller) any(ctx context.Context) *simLife {
 	for range 8 {
@@ -112,9 +118,7 @@ func (c *simCaller) register(ctx context.Context, g *simGrant) {
 		g.began = o.seq.Add(1)
 	}
 	o.mu.Unlock()
-	expires := revoked.TimeOf(time.Now().Add(24 * time.Hour))
-	res, err := l.n.Register(ctx, l.actor("issuer"), []revoked.Registration{{GrantID: g.id, ClientID: "app", Tokens: []revoked.TokenRegistration{
-		{Digest: g.access, Kind: revoked.AccessToken, ExpiresAt: expires}, {Digest: g.refresh, Kind: revoked.RefreshToken, ExpiresAt: expires}}}})
+	res, err := l.n.Register(ctx, l.actor("issuer"), []revoked.Registration{g.registration()})
 	if err == nil {
 		err = res[0].Err
 	}

@@ -53,9 +53,7 @@ func TestATransferIsNotWishedForTwice(t *testing.T) {
 		if _, err := (&simNemesis{s: s}).leader().now().n.TransferLeader(ctx, first.id); err != nil {
 			t.Fatal(err)
 		}
-		g := s.newGrant()
-		_, err := lead.n.Register(ctx, lead.actor("issuer"), []revoked.Registration{{GrantID: g.id, ClientID: "app", Tokens: []revoked.TokenRegistration{
-			{Digest: g.access, Kind: revoked.AccessToken, ExpiresAt: revoked.TimeOf(time.Now().Add(time.Hour))}}}})
+		_, err := lead.n.Register(ctx, lead.actor("issuer"), []revoked.Registration{s.newGrant().registration()})
 		if err != nil {
 			t.Errorf("the first leader leads again, and a registration: %v", err)
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -18,7 +19,7 @@ import (
 //     else (hashicorp/raft#695). With the fast path a term is adopted behind the back of a leader that
 //     was just deposed, and the next write of one of its clients is stamped with that term.
 //   - It declines pipelining (hashicorp/raft#612): a follower whose disk stalls can wedge it for good.
-//   - It bounds the commit index of what a leader sends by what the message proves, see incoming.
+//   - It bounds the commit index of what a leader sends by what the message proves, see boundCommit.
 //
 // It embeds the concrete type: embedding the interface would lose RequestPreVote, and with it
 // pre-vote, without a word.
@@ -27,6 +28,8 @@ type safeTransport struct {
 	stream  *streamLayer
 	outages outages
 	told    told
+	// appends is what the node does to a request that comes; nil for nothing.
+	appends atomic.Pointer[func(*raft.AppendEntriesRequest)]
 
 	incoming chan raft.RPC
 	closed   chan struct{}
@@ -113,11 +116,25 @@ func (s *safeTransport) pass() {
 			boundCommit(req)
 			if first := commitAhead(req); first != nil && first.LeaderCommitIndex > told {
 				told = first.LeaderCommitIndex
+				s.reviewed(first)
 				s.hand(raft.RPC{Command: first, RespChan: make(chan raft.RPCResponse, 1)})
 			}
+			s.reviewed(req)
 		}
 		s.hand(rpc)
 	}
+}
+
+func (s *safeTransport) reviewed(req *raft.AppendEntriesRequest) {
+	if review := s.appends.Load(); review != nil {
+		(*review)(req)
+	}
+}
+
+// ReviewAppends lets the node change each AppendEntries request that comes before Raft sees it, when what of
+// its commit index it proves has been found out. review is called for one request after the other.
+func (t *Transport) ReviewAppends(review func(*raft.AppendEntriesRequest)) {
+	t.raft.appends.Store(&review)
 }
 
 func (s *safeTransport) hand(rpc raft.RPC) {

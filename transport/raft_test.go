@@ -230,3 +230,23 @@ func TestCommitIndexComesBoundedAndAhead(t *testing.T) {
 		})
 	}
 }
+
+// A node sees each message before Raft does, the one that comes ahead too, and with the commit index that
+// it proves as it came.
+func TestANodeReviewsAppends(t *testing.T) {
+	a := newAuthority(t)
+	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
+	n2.ReviewAppends(func(req *raft.AppendEntriesRequest) { req.PrevLogEntry = 0 })
+	served := serveRaft(t, n2)
+	req := heartbeat(n1)
+	req.PrevLogEntry, req.PrevLogTerm, req.LeaderCommitIndex, req.Entries = 7, 1, 9, []*raft.Log{{Index: 8, Term: 1}}
+	var resp raft.AppendEntriesResponse
+	if err := n1.Raft().AppendEntries("node2", transport.RaftAddress("node2", n2.addr), req, &resp); err != nil || !resp.Success {
+		t.Fatalf("got %v, %v, want success", resp, err)
+	}
+	for i, want := range []uint64{7, 8} {
+		if got := (<-served).(*raft.AppendEntriesRequest); got.PrevLogEntry != 0 || got.LeaderCommitIndex != want {
+			t.Errorf("message %d: got %+v, want no previous entry and commit index %d", i, got, want)
+		}
+	}
+}
