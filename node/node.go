@@ -361,6 +361,7 @@ func (n *Node) deposed(ctx context.Context, d time.Duration) {
 func (n *Node) release() error {
 	var errs []error
 	n.cancel()
+	n.wishes.close()
 	if n.raft != nil {
 		var down raft.Future
 		n.herald.hold(func() { down = n.raft.Shutdown() }) // Raft waits for no herald any more

@@ -334,6 +334,7 @@ func (m *simNode) stop() {
 	m.life, m.turning = nil, true
 	m.mu.Unlock()
 	l.n.Close(context.Background())
+	answerTransfers(l.n.raft)
 	l.dead.Store(true)
 	m.s.o.died(l)
 	m.s.net.kill(l.host, false)

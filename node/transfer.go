@@ -99,8 +99,11 @@ func (n *Node) transferTo(s raft.Server) error {
 // wish gives Raft one wish for a transfer and waits for the answer while the node lives: a Raft that is
 // shut down may take a wish and leave it.
 func (n *Node) wish(s raft.Server) error {
+	var future raft.Future
+	if !n.wishes.give(func() { future = n.raft.LeadershipTransferToServer(s.ID, s.Address) }) {
+		return raft.ErrRaftShutdown
+	}
 	answer := make(chan error, 1)
-	future := n.raft.LeadershipTransferToServer(s.ID, s.Address)
 	go func() { answer <- future.Error() }()
 	select {
 	case err := <-answer:
@@ -115,6 +118,24 @@ func (n *Node) wish(s raft.Server) error {
 type wishes struct {
 	mu    sync.Mutex
 	terms map[raft.ServerID]uint64
+	over  bool
+}
+
+// give gives Raft a wish, which must not wait, unless Raft is being shut down: nobody would answer it.
+func (w *wishes) give(wish func()) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.over {
+		wish()
+	}
+	return !w.over
+}
+
+// close comes before Raft is shut down.
+func (w *wishes) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
 }
 
 func (w *wishes) open(id raft.ServerID, term uint64) bool {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,4 +62,13 @@ func TestATransferIsNotWishedForTwice(t *testing.T) {
 			t.Error(s.o.err)
 		}
 	})
+}
+
+// A Raft that is shut down takes wishes and answers none.
+func TestNothingIsWishedForOfARaftThatEnds(t *testing.T) {
+	n := &Node{} // no Raft: a wish would be a panic
+	n.wishes.close()
+	if err := n.wish(raft.Server{ID: "b"}); !errors.Is(err, raft.ErrRaftShutdown) {
+		t.Errorf("got %v, want %v", err, raft.ErrRaftShutdown)
+	}
 }
