@@ -10,13 +10,18 @@ import (
 
 // An anchoredLog is a log whose entries at and below the newest snapshot count only if they lead to
 // that snapshot: if the entry at its index is there and has its term. Raft's paper (section 7) has a
-// follower discard its log otherwise; hashicorp/raft keeps it. Should that node lead one day, it would
-// send the entries below, which were never committed, to a node that lags behind. So they are not shown,
-// and the next append deletes them. A leader that is asked for one that is not there sends its snapshot.
+// follower discard its log otherwise; hashicorp/raft keeps it. Two things follow, and this is
+// against both:
+//
+//   - The entry that the follower still has at the snapshot's index, or the lack of one, refuses
+//     every append, the leader sends its snapshot again, and so on without end. So the snapshot's
+//     index is answered with the snapshot's term. Where the log ends at that very index, Raft does
+//     not ask it: see anchorAppends.
+//   - Should that node lead one day, it would send the entries below, which were never committed, to
+//     a node that lags behind. So they are not shown, and the next append deletes them. A leader that
+//     is asked for one that is not there sends its snapshot.
 //
 // Entries above the snapshot are left alone: Raft remembers them and removes them itself.
-//
-// What follows the snapshot must be taken all the same: see anchorAppends.
 type anchoredLog struct {
 	raft.LogStore
 	newest  func() (index, term uint64)
@@ -65,18 +70,28 @@ func (l *anchoredLog) use(newest func() (index, term uint64)) error {
 // IsMonotonic tells Raft that gaps are allowed.
 func (l *anchoredLog) IsMonotonic() bool { return false }
 
-// GetLog reads an entry; one that does not lead to the newest snapshot is not found.
+// GetLog reads an entry. The entry at the index of a snapshot that the log does not lead to is made
+// up: it has the right index and term and nothing in it. Raft only compares it; it cannot be sent,
+// since the entry before it, which would have to be sent along as the previous one, is not shown.
 func (l *anchoredLog) GetLog(index uint64, entry *raft.Log) error {
-	if newest, _ := l.newest(); index <= newest {
-		a, err := l.anchor()
-		if err != nil {
-			return err
-		}
-		if index <= a.index && !a.held {
-			return raft.ErrLogNotFound
-		}
+	if newest, _ := l.newest(); index > newest {
+		return l.LogStore.GetLog(index, entry)
 	}
-	return l.LogStore.GetLog(index, entry)
+	a, err := l.anchor()
+	switch {
+	case err != nil:
+		return err
+	case index < a.index && !a.held:
+		return raft.ErrLogNotFound
+	case index != a.index:
+		return l.LogStore.GetLog(index, entry)
+	}
+	err = l.LogStore.GetLog(index, entry)
+	if errors.Is(err, raft.ErrLogNotFound) || err == nil && entry.Term != a.term {
+		*entry = raft.Log{Index: a.index, Term: a.term, Type: raft.LogNoop}
+		return nil
+	}
+	return err
 }
 
 // StoreLog stores an entry.
@@ -139,10 +154,12 @@ func (l *anchoredLog) anchor() (*anchor, error) {
 }
 
 // anchorAppends returns what is to be done to an AppendEntries request before Raft sees it: one that follows
-// the newest snapshot has no previous entry to compare. Raft would compare it with the entry that the log
-// still has at the snapshot's index, or, where that was its last, with what it remembers of it; either may be
-// of another term, or gone. Such a request would be refused, the leader would send its snapshot again, and so
-// on without end (hashicorp/raft#697). A snapshot is of committed entries, so what it ends with agrees.
+// the newest snapshot has no previous entry to compare. Where the log ends at the snapshot's index in an entry of
+// another term, Raft compares with the term that it remembers of it, refuses, gets the snapshot again, and so on
+// without end (hashicorp/raft#697). A snapshot is of committed entries, so what it ends with agrees.
+//
+// A snapshot may come between this look and Raft's. If it was taken here, the entry at its index is the right one,
+// and Raft remembers it or asks the log; if it was installed, the leader's next request finds it.
 func anchorAppends(newest func() (index, term uint64)) func(*raft.AppendEntriesRequest) {
 	return func(req *raft.AppendEntriesRequest) {
 		if index, term := newest(); req.PrevLogEntry == index && req.PrevLogTerm == term {

@@ -108,7 +108,7 @@ func (b *bench) add(id raft.ServerID, log []*raft.Log) *benchNode {
 			b.t.Fatal(err)
 		}
 	}
-	if err := n.disk.SetUint64([]byte("CurrentTerm"), 2); err != nil {
+	if err := n.disk.SetUint64([]byte(keyTerm), 2); err != nil {
 		b.t.Fatal(err)
 	}
 	b.nodes[id] = n

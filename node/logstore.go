@@ -101,9 +101,8 @@ func (s *stores) assemble(log raft.LogStore, stable raft.StableStore) error {
 // what a snapshot that was installed before the last stop left behind, so Raft must not run yet.
 //
 // newest is asked at every read and write of the log, from several goroutines: it must be quick and
-// must not come back here. It must know of a snapshot at the latest when the state machine has been
-// restored from it, and may know it from the Close of its sink on, provided that the process ends
-// when it cannot be restored.
+// must not come back here. It must know of a snapshot when the state machine has been restored from it, and
+// not before; of one that was taken here from the Close of its sink on.
 func (s *stores) useSnapshots(newest func() (index, term uint64)) error {
 	return s.anchored.use(newest)
 }

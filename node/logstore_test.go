@@ -37,7 +37,7 @@ func TestEntriesAndSizeSurviveReopening(t *testing.T) {
 	if err := s.log.StoreLogs(entries(1, 1, 600)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.stable.SetUint64([]byte("CurrentTerm"), 7); err != nil {
+	if err := s.stable.SetUint64([]byte(keyTerm), 7); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -52,7 +52,7 @@ func TestEntriesAndSizeSurviveReopening(t *testing.T) {
 	if err := s.log.GetLog(300, &entry); err != nil || entry.Term != 1 {
 		t.Errorf("got %+v, %v, want entry 300 of term 1", entry, err)
 	}
-	if term, err := s.stable.GetUint64([]byte("CurrentTerm")); err != nil || term != 7 {
+	if term, err := s.stable.GetUint64([]byte(keyTerm)); err != nil || term != 7 {
 		t.Errorf("got term %d, %v, want 7", term, err)
 	}
 	if s.Size() == 0 {
@@ -77,7 +77,7 @@ func TestClosingTwiceIsSafeAndLaterWritesAreRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.stable.SetUint64([]byte("CurrentTerm"), 2); !errors.Is(err, revoked.ErrClosed) {
+	if err := s.stable.SetUint64([]byte(keyTerm), 2); !errors.Is(err, revoked.ErrClosed) {
 		t.Errorf("got %v, want %v", err, revoked.ErrClosed)
 	}
 	if err := s.log.StoreLogs(entries(1, 1, 1)); err == nil {
@@ -93,7 +93,7 @@ var writes = []struct {
 	{"storing an entry", func(s *stores) error { return s.log.StoreLog(entries(1, 1, 1)[0]) }},
 	{"storing entries", func(s *stores) error { return s.log.StoreLogs(entries(1, 1, 3)) }},
 	{"deleting entries", func(s *stores) error { return s.log.DeleteRange(1, 2) }},
-	{"setting the term", func(s *stores) error { return s.stable.SetUint64([]byte("CurrentTerm"), 3) }},
+	{"setting the term", func(s *stores) error { return s.stable.SetUint64([]byte(keyTerm), 3) }},
 	{"setting a value", func(s *stores) error { return s.stable.Set([]byte("k"), []byte("v")) }},
 	{"voting", func(s *stores) error {
 		return errors.Join(s.stable.SetUint64([]byte(keyVoteTerm), 3), s.stable.Set([]byte(keyVoteCandidate), []byte("a")))
@@ -137,22 +137,23 @@ func TestAnAnchoredLog(t *testing.T) {
 		log          []*raft.Log
 		index, term  uint64
 		shown        []uint64 // what GetLog finds
+		atAnchor     uint64   // the term at the snapshot's index
 		afterStoring []uint64 // what the store holds once entry 21 was stored
 	}{
 		{"with the snapshot's own entry shows everything",
-			entries(3, 1, 20), 10, 3, span(1, 20), span(1, 21)},
+			entries(3, 1, 20), 10, 3, span(1, 20), 3, span(1, 21)},
 		{"without a snapshot shows everything",
-			entries(3, 1, 20), 0, 0, span(1, 20), span(1, 21)},
+			entries(3, 1, 20), 0, 0, span(1, 20), 0, span(1, 21)},
 		{"with another entry at the snapshot's index hides it and all below",
-			entries(2, 1, 20), 10, 3, span(11, 20), span(11, 21)},
+			entries(2, 1, 20), 10, 3, span(10, 20), 3, span(11, 21)},
 		{"that ends below the snapshot hides all",
-			entries(2, 1, 5), 10, 3, nil, span(21, 21)},
-		{"that is empty shows nothing",
-			nil, 10, 3, nil, span(21, 21)},
+			entries(2, 1, 5), 10, 3, span(10, 10), 3, span(21, 21)},
+		{"that is empty answers for the snapshot",
+			nil, 10, 3, span(10, 10), 3, span(21, 21)},
 		{"that was compacted at the snapshot shows what follows",
-			entries(3, 11, 20), 10, 3, span(11, 20), span(11, 21)},
+			entries(3, 11, 20), 10, 3, span(10, 20), 3, span(11, 21)},
 		{"with a gap at the snapshot hides what is before the gap",
-			append(entries(2, 1, 9), entries(3, 11, 20)...), 10, 3, span(11, 20), span(11, 21)},
+			append(entries(2, 1, 9), entries(3, 11, 20)...), 10, 3, span(10, 20), 3, span(11, 21)},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -171,6 +172,10 @@ func TestAnAnchoredLog(t *testing.T) {
 				if got := indexes(t, log); !slices.Equal(got, test.shown) {
 					t.Errorf("round %d: got entries %v, want %v", round, got, test.shown)
 				}
+			}
+			var entry raft.Log
+			if err := log.GetLog(test.index, &entry); test.index > 0 && (err != nil || entry.Term != test.atAnchor || entry.Index != test.index) {
+				t.Errorf("got %+v, %v at the snapshot's index, want term %d", entry, err, test.atAnchor)
 			}
 			if err := log.StoreLogs(entries(4, 21, 21)); err != nil {
 				t.Fatal(err)
@@ -284,7 +289,7 @@ func TestRaftStartsAfterACrashBetweenInstallAndTheNextAppend(t *testing.T) {
 	if err := s.log.StoreLogs(entries(2, 1, 20)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.stable.SetUint64([]byte("CurrentTerm"), 3); err != nil {
+	if err := s.stable.SetUint64([]byte(keyTerm), 3); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {

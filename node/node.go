@@ -188,7 +188,7 @@ func (n *Node) openRaft() (err error) {
 	// The state is durable by itself: a snapshot is restored at the start only where it is newer.
 	conf.NoSnapshotRestoreOnStart = durable >= index
 	n.raft, err = startRaft(n.cfg.DataDir, func() (*raft.Raft, error) {
-		return raft.NewRaft(conf, n.fsm, n.meter, n.stores.stable, snaps, n.cfg.seams.transport(n.trans.Raft()))
+		return raft.NewRaft(conf, countedFSM{n.fsm, snaps}, n.meter, termStore{n.stores.stable, n.crash}, snaps, n.cfg.seams.transport(n.trans.Raft()))
 	})
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)

@@ -91,7 +91,7 @@ func seedRaft(dir string, self raft.ServerID, h fsm.SnapshotHeader, o SeedOption
 	}
 	defer func() { err = errors.Join(err, failed, st.Close()) }()
 	term := max(h.Term, 1)
-	if err := st.stable.SetUint64([]byte("CurrentTerm"), term); err != nil {
+	if err := st.stable.SetUint64([]byte(keyTerm), term); err != nil {
 		return fmt.Errorf("seed the term: %w", err)
 	}
 	f, err := fsm.Open(fsm.Config{Dir: filepath.Join(dir, "state"), Log: o.Log, Fatal: fatal})

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -76,7 +75,6 @@ var simRaces = []string{
 // TestSim is the simulation: seed after seed, as long as it is told to.
 func TestSim(t *testing.T) {
 	run := simRunOf(t)
-	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	count, began := newSimCounts(), time.Now()
 	var next, simulated atomic.Int64
 	done := func() bool {

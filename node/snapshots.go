@@ -3,17 +3,21 @@ package node
 import (
 	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
+	"revoked/fsm"
 )
 
 // An indexedSnapshots is a snapshot store that knows its newest snapshot without a look at the disk:
 // the log store asks at every read and write.
 type indexedSnapshots struct {
 	raft.SnapshotStore
-	mark atomic.Pointer[snapshotMark]
+	mark   atomic.Pointer[snapshotMark]
+	copied atomic.Pointer[snapshotMark] // whole in the store, and not restored from yet
 }
 
 type snapshotMark struct{ index, term uint64 }
@@ -31,10 +35,18 @@ func indexSnapshots(inner raft.SnapshotStore) (*indexedSnapshots, error) {
 	return s, nil
 }
 
-// newest returns index and term of the newest complete snapshot; zeros when there is none.
+// newest returns index and term of the newest snapshot that Raft goes by; zeros when there is none. One that a
+// leader has sent counts when the state machine has been restored from it: after a restore that fails Raft goes on
+// where it was.
 func (s *indexedSnapshots) newest() (index, term uint64) {
 	m := s.mark.Load()
 	return m.index, m.term
+}
+
+func (s *indexedSnapshots) count(m *snapshotMark) {
+	if m != nil && m.index >= s.mark.Load().index {
+		s.mark.Store(m)
+	}
 }
 
 // Create implements raft.SnapshotStore.
@@ -50,17 +62,57 @@ type indexedSink struct {
 	raft.SnapshotSink
 	store *indexedSnapshots
 	mark  *snapshotMark
+	own   bool // of a snapshot that is taken here
 }
 
-// Close implements raft.SnapshotSink: the snapshot counts from here on.
+// Close implements raft.SnapshotSink.
 func (s *indexedSink) Close() error {
 	if err := s.SnapshotSink.Close(); err != nil {
 		return err
 	}
-	if old := s.store.mark.Load(); s.mark.index >= old.index {
-		s.store.mark.Store(s.mark)
+	if s.own {
+		s.store.count(s.mark)
+	} else {
+		s.store.copied.Store(s.mark)
 	}
 	return nil
+}
+
+// A countedFSM is the state machine as Raft has it: it tells the store which snapshots are taken here, and
+// which have been restored from.
+type countedFSM struct {
+	*fsm.FSM
+	snaps *indexedSnapshots
+}
+
+var _ raft.BatchingFSM = countedFSM{}
+
+// Restore implements raft.FSM.
+func (f countedFSM) Restore(rc io.ReadCloser) error {
+	err := f.FSM.Restore(rc)
+	if copied := f.snaps.copied.Swap(nil); err == nil {
+		f.snaps.count(copied)
+	}
+	return err
+}
+
+// Snapshot implements raft.FSM.
+func (f countedFSM) Snapshot() (raft.FSMSnapshot, error) {
+	s, err := f.FSM.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	return ownSnapshot{s}, nil
+}
+
+type ownSnapshot struct{ raft.FSMSnapshot }
+
+// Persist implements raft.FSMSnapshot.
+func (s ownSnapshot) Persist(sink raft.SnapshotSink) error {
+	if sink, ok := sink.(*indexedSink); ok {
+		sink.own = true
+	}
+	return s.FSMSnapshot.Persist(sink)
 }
 
 // installs notes how far a state reaches that a leader has streamed. It is the leader's present one, newer

@@ -9,10 +9,13 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
+	"revoked"
 )
 
-// The keys that Raft keeps a vote under, and the one that a voteStore keeps it under.
+// The keys that Raft keeps its term and a vote under, and the one that a voteStore keeps a vote under.
 const (
+	keyTerm          = "CurrentTerm"
 	keyVoteTerm      = "LastVoteTerm"
 	keyVoteCandidate = "LastVoteCand"
 	keyVote          = "Vote"
@@ -165,3 +168,19 @@ func decodeVote(b []byte) (vote, error) {
 }
 
 func voteChecksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+
+// A termStore is the stable store as a Raft that runs has it. Raft panics where it cannot keep its term, also
+// where an earlier write has failed and the node is ending in order; so the process ends before, with the cause.
+type termStore struct {
+	raft.StableStore
+	crash func(error)
+}
+
+// SetUint64 stores value under key.
+func (s termStore) SetUint64(key []byte, value uint64) error {
+	err := s.StableStore.SetUint64(key, value)
+	if err != nil && string(key) == keyTerm && !errors.Is(err, revoked.ErrClosed) {
+		s.crash(err)
+	}
+	return err
+}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
+	"revoked"
 )
 
 // missing makes a store in memory say of a missing key what the store on disk says.
@@ -228,3 +230,34 @@ func FuzzDecodeVote(f *testing.F) {
 		}
 	})
 }
+
+// Raft panics where its term is not kept: the process ends before it can, with what was wrong.
+func TestATermThatIsNotKeptEndsTheProcess(t *testing.T) {
+	full := errors.New("no space left on device")
+	for name, tt := range map[string]struct {
+		key   string
+		err   error
+		wants bool
+	}{
+		"the term":                           {keyTerm, full, true},
+		"the term, once it is closed":        {keyTerm, revoked.ErrClosed, false},
+		"the term, kept":                     {keyTerm, nil, false},
+		"something that Raft can go without": {keyInstalled, full, false},
+	} {
+		var crashed error
+		s := termStore{refusingStore{raft.NewInmemStore(), tt.err}, func(err error) { crashed = err }}
+		if err := s.SetUint64([]byte(tt.key), 5); !errors.Is(err, tt.err) {
+			t.Errorf("%s: got %v, want %v", name, err, tt.err)
+		}
+		if got := crashed != nil; got != tt.wants {
+			t.Errorf("%s: got a crash with %v, want one: %v", name, crashed, tt.wants)
+		}
+	}
+}
+
+type refusingStore struct {
+	raft.StableStore
+	err error
+}
+
+func (s refusingStore) SetUint64([]byte, uint64) error { return s.err }
