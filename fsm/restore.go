@@ -15,8 +15,8 @@ import (
 )
 
 // Restore implements raft.FSM: it replaces the state by a snapshot. It checks all of it, builds the new
-// state beside the old one, syncs, and swaps by one rename; until then, and after any error, the old
-// state stands. Readers go on throughout.
+// state beside the old one, syncs, and swaps by one rename; until then, and after any error before it, the old
+// state stands. An error of the swap itself is fatal: the next start reads what is on disk. Readers go on throughout.
 //
 // A marker holds no state: it is taken for restored when the state is at its index already, or newer.
 func (f *FSM) Restore(rc io.ReadCloser) error {
@@ -44,12 +44,16 @@ func (f *FSM) Restore(rc io.ReadCloser) error {
 	if err == nil && f.cfg.Installing != nil {
 		err = f.cfg.Installing(h.Index)
 	}
-	if err == nil {
+	swapping := err == nil
+	if swapping {
 		err = setCurrent(f.cfg.FS, f.cfg.Dir, name)
 	}
 	if err != nil {
-		s.retired.Store(true)
+		s.retired.Store(!swapping)
 		s.release()
+		if swapping { // either state may be the one on disk
+			f.failed.report(err)
+		}
 		return err
 	}
 	f.gen++

@@ -153,17 +153,27 @@ func (l *anchoredLog) anchor() (*anchor, error) {
 	return a, nil
 }
 
-// anchorAppends returns what is to be done to an AppendEntries request before Raft sees it: one that follows
-// the newest snapshot has no previous entry to compare. Where the log ends at the snapshot's index in an entry of
-// another term, Raft compares with the term that it remembers of it, refuses, gets the snapshot again, and so on
-// without end (hashicorp/raft#697). A snapshot is of committed entries, so what it ends with agrees.
+// anchorAppends returns what is to be done to an AppendEntries request before Raft sees it. What a snapshot ends
+// with and holds is committed, and every leader has it; so of a request that begins at or below the newest snapshot,
+// what the snapshot holds is left out, and there is no previous entry to compare.
 //
-// A snapshot may come between this look and Raft's. If it was taken here, the entry at its index is the right one,
-// and Raft remembers it or asks the log; if it was installed, the leader's next request finds it.
+// Where the log ends at the snapshot's index in an entry of another term, Raft compares with the term that it
+// remembers of it and asks no log: it would refuse what follows the snapshot, be sent the snapshot again, and so on
+// without end (hashicorp/raft#697). And a leader that goes back step by step, because of a snapshot that came between
+// this look and Raft's, would end at its own snapshot, which may be older, and Raft would go back to that.
 func anchorAppends(newest func() (index, term uint64)) func(*raft.AppendEntriesRequest) {
 	return func(req *raft.AppendEntriesRequest) {
-		if index, term := newest(); req.PrevLogEntry == index && req.PrevLogTerm == term {
-			req.PrevLogEntry, req.PrevLogTerm = 0, 0
+		index, term := newest()
+		if req.PrevLogEntry > index || req.PrevLogEntry == index && req.PrevLogTerm != term {
+			return
 		}
+		held := 0
+		for held < len(req.Entries) && req.Entries[held].Index <= index {
+			if e := req.Entries[held]; e.Index == index && e.Term != term {
+				return // of no leader: for Raft to refuse
+			}
+			held++
+		}
+		req.PrevLogEntry, req.PrevLogTerm, req.Entries = 0, 0, req.Entries[held:]
 	}
 }

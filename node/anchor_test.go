@@ -11,25 +11,42 @@ import (
 	"revoked"
 )
 
-// What follows the newest snapshot has no previous entry to compare, whatever the log holds there; anything else
-// stays as it came.
+// What the newest snapshot holds is not compared, whatever the log holds there; anything else stays as it came.
 func TestAnchoredAppends(t *testing.T) {
 	review := anchorAppends(func() (uint64, uint64) { return 10, 3 })
-	for name, tt := range map[string]struct{ index, term, wantIndex, wantTerm uint64 }{
-		"after the snapshot":           {10, 3, 0, 0},
-		"of another term at its index": {10, 2, 10, 2},
-		"after an entry below it":      {9, 3, 9, 3},
-		"after an entry above it":      {11, 3, 11, 3},
-		"a heartbeat, after no entry":  {0, 0, 0, 0},
+	for name, tt := range map[string]struct {
+		index, term         uint64
+		entries             []*raft.Log
+		wantIndex, wantTerm uint64
+		want                []*raft.Log
+	}{
+		"after the snapshot":                    {10, 3, entries(4, 11, 12), 0, 0, entries(4, 11, 12)},
+		"after the snapshot, nothing":           {10, 3, nil, 0, 0, nil},
+		"of another term at its index":          {10, 2, entries(4, 11, 12), 10, 2, entries(4, 11, 12)},
+		"from below it, beyond it":              {8, 2, entries(3, 9, 12), 0, 0, entries(3, 11, 12)},
+		"from below it, up to it":               {8, 2, entries(3, 9, 10), 0, 0, nil},
+		"below it":                              {4, 1, entries(2, 5, 8), 0, 0, nil},
+		"from below it, of another term at it":  {8, 2, entries(2, 9, 12), 8, 2, entries(2, 9, 12)},
+		"after an entry above it":               {11, 3, entries(4, 12, 13), 11, 3, entries(4, 12, 13)},
+		"a heartbeat, after no entry":           {0, 0, nil, 0, 0, nil},
+		"the first entries of a log, beyond it": {0, 0, entries(3, 1, 12), 0, 0, entries(3, 11, 12)},
 	} {
-		req := &raft.AppendEntriesRequest{Term: 4, PrevLogEntry: tt.index, PrevLogTerm: tt.term, LeaderCommitIndex: 10, Entries: entries(4, 11, 12)}
+		req := &raft.AppendEntriesRequest{Term: 4, PrevLogEntry: tt.index, PrevLogTerm: tt.term, LeaderCommitIndex: 10, Entries: tt.entries}
 		review(req)
 		if req.PrevLogEntry != tt.wantIndex || req.PrevLogTerm != tt.wantTerm {
 			t.Errorf("%s: got previous entry %d of term %d, want %d of term %d", name, req.PrevLogEntry, req.PrevLogTerm, tt.wantIndex, tt.wantTerm)
 		}
-		if req.LeaderCommitIndex != 10 || len(req.Entries) != 2 || req.Term != 4 {
+		if len(req.Entries) != len(tt.want) || len(tt.want) > 0 && (req.Entries[0].Index != tt.want[0].Index || req.Entries[0].Term != tt.want[0].Term) {
+			t.Errorf("%s: got entries %+v, want %+v", name, req.Entries, tt.want)
+		}
+		if req.LeaderCommitIndex != 10 || req.Term != 4 {
 			t.Errorf("%s: got %+v: more was changed", name, req)
 		}
+	}
+	none := anchorAppends(func() (uint64, uint64) { return 0, 0 })
+	req := &raft.AppendEntriesRequest{Entries: entries(1, 1, 2)}
+	if none(req); len(req.Entries) != 2 {
+		t.Errorf("without a snapshot: got %+v", req)
 	}
 }
 

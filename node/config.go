@@ -46,7 +46,8 @@ type Config struct {
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 	// Crash ends the process at once; it does not return. It is called when something cannot even be
-	// closed: the store (nil panics), or a disk that hangs (nil is as any other fatal error).
+	// closed: the store (nil panics), a disk that hangs (nil is as any other fatal error), or a term that cannot
+	// be written (Raft panics if it is nil).
 	Crash     func(error)
 	Now       func() time.Time
 	BootClock func() instant // CLOCK_BOOTTIME; tests bring their own

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -190,7 +191,8 @@ func (n *Node) openRaft() (err error) {
 	n.raft, err = startRaft(n.cfg.DataDir, func() (*raft.Raft, error) {
 		return raft.NewRaft(conf, countedFSM{n.fsm, snaps}, n.meter, termStore{n.stores.stable, n.crash}, snaps, n.cfg.seams.transport(n.trans.Raft()))
 	})
-	if err != nil {
+	newest := err == nil && n.raft.Stats()["last_snapshot_index"] == strconv.FormatUint(index, 10)
+	if err := snaps.startError(n.cfg.DataDir, newest, err); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	n.trans.HoldOutages(n.replicatesTo)

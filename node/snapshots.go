@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
@@ -18,6 +20,7 @@ type indexedSnapshots struct {
 	raft.SnapshotStore
 	mark   atomic.Pointer[snapshotMark]
 	copied atomic.Pointer[snapshotMark] // whole in the store, and not restored from yet
+	failed atomic.Pointer[error]        // of the last restore that failed
 }
 
 type snapshotMark struct{ index, term uint64 }
@@ -44,9 +47,23 @@ func (s *indexedSnapshots) newest() (index, term uint64) {
 }
 
 func (s *indexedSnapshots) count(m *snapshotMark) {
-	if m != nil && m.index >= s.mark.Load().index {
-		s.mark.Store(m)
+	for old := s.mark.Load(); m != nil && m.index >= old.index && !s.mark.CompareAndSwap(old, m); {
+		old = s.mark.Load()
 	}
+}
+
+// startError is why a start did not come to the newest snapshot: the log is cut by that one, so Raft must not go by an
+// older one. Other errors of a start it returns as they are.
+func (s *indexedSnapshots) startError(dir string, newest bool, err error) error {
+	index, _ := s.newest()
+	failed := s.failed.Load()
+	switch {
+	case failed == nil || newest:
+		return err
+	case errors.Is(*failed, syscall.ENOSPC):
+		return fmt.Errorf("restore the snapshot at index %d: %w", index, *failed)
+	}
+	return damaged(filepath.Join(dir, "snapshots"), fmt.Errorf("the newest, at index %d, cannot be restored: %w", index, *failed))
 }
 
 // Create implements raft.SnapshotStore.
@@ -90,10 +107,13 @@ var _ raft.BatchingFSM = countedFSM{}
 // Restore implements raft.FSM.
 func (f countedFSM) Restore(rc io.ReadCloser) error {
 	err := f.FSM.Restore(rc)
-	if copied := f.snaps.copied.Swap(nil); err == nil {
-		f.snaps.count(copied)
+	copied := f.snaps.copied.Swap(nil)
+	if err != nil {
+		f.snaps.failed.Store(&err)
+		return err
 	}
-	return err
+	f.snaps.count(copied)
+	return nil
 }
 
 // Snapshot implements raft.FSM.

@@ -1,12 +1,16 @@
 package node
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/hashicorp/raft"
 
+	"revoked"
 	"revoked/fsm"
 )
 
@@ -70,4 +74,34 @@ func TestASnapshotCountsWhenItIsRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("taken here", 608, 8)
+}
+
+// What a start tells of a restore that failed goes before what Raft says of it.
+func TestAStartTellsWhyASnapshotWasNotRestored(t *testing.T) {
+	other := errors.New("failed to load any existing snapshots")
+	full := fmt.Errorf("write state: %w", syscall.ENOSPC)
+	broken := errors.New("a row is cut short")
+	for name, tt := range map[string]struct {
+		failed error
+		newest bool
+		err    error
+		want   error
+		says   string
+	}{
+		"nothing was restored":               {nil, true, nil, nil, ""},
+		"another error":                      {nil, false, other, other, ""},
+		"the disk is full, no older one":     {full, false, other, syscall.ENOSPC, "index 70"},
+		"the disk is full, an older one":     {full, false, nil, syscall.ENOSPC, "index 70"},
+		"it is broken, and an older one was": {broken, false, nil, revoked.ErrDamaged, "/data/snapshots (the newest, at index 70"},
+	} {
+		s := &indexedSnapshots{}
+		s.mark.Store(&snapshotMark{70, 2})
+		if tt.failed != nil {
+			s.failed.Store(&tt.failed)
+		}
+		err := s.startError("/data", tt.newest, tt.err)
+		if !errors.Is(err, tt.want) || err != nil && !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: got %v, want %v and %q", name, err, tt.want, tt.says)
+		}
+	}
 }

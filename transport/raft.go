@@ -20,6 +20,7 @@ import (
 //     was just deposed, and the next write of one of its clients is stamped with that term.
 //   - It declines pipelining (hashicorp/raft#612): a follower whose disk stalls can wedge it for good.
 //   - It bounds the commit index of what a leader sends by what the message proves, see boundCommit.
+//   - It lets the node change what a leader sends, see Transport.ReviewAppends.
 //
 // It embeds the concrete type: embedding the interface would lose RequestPreVote, and with it
 // pre-vote, without a word.
