@@ -102,7 +102,8 @@ func (s *stores) assemble(log raft.LogStore, stable raft.StableStore) error {
 //
 // newest is asked at every read and write of the log, from several goroutines: it must be quick and
 // must not come back here. It must know of a snapshot when the state machine has been restored from it, and
-// not before; of one that was taken here from the Close of its sink on.
+// not before; of one that was taken here from the Close of its sink on. At a start it is the newest there is, and
+// the start fails where Raft does not come to it.
 func (s *stores) useSnapshots(newest func() (index, term uint64)) error {
 	return s.anchored.use(newest)
 }

@@ -40,7 +40,7 @@ func indexSnapshots(inner raft.SnapshotStore) (*indexedSnapshots, error) {
 
 // newest returns index and term of the newest snapshot that Raft goes by; zeros when there is none. One that a
 // leader has sent counts when the state machine has been restored from it: after a restore that fails Raft goes on
-// where it was.
+// where it was. Those that a start finds count at once: see startError.
 func (s *indexedSnapshots) newest() (index, term uint64) {
 	m := s.mark.Load()
 	return m.index, m.term
