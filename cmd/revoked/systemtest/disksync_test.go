@@ -33,9 +33,7 @@ func TestSyncErrors(t *testing.T) {
 			}
 			trace, _ := inject(t, m, tt.calls, "error=EIO")
 			code, last := m.proc.exit(t), tail(m.Log, 60)
-			inOrder := code == 1 && strings.Contains(last, "revoked: the node had to end: ")
-			inRaft := code == 2 && strings.Contains(last, "panic: failed to save current term: ") // Raft does not go on without its term
-			if !inOrder && !inRaft || !strings.Contains(last, "input/output error") {
+			if code != 1 || !strings.Contains(last, "revoked: the node had to end: ") || !strings.Contains(last, "input/output error") {
 				t.Errorf("got exit code %d and the last words %q, want an input/output error and an end because of it", code, last)
 			}
 			checkNotRetried(t, trace)
@@ -51,15 +49,16 @@ func TestSyncErrors(t *testing.T) {
 	l.end(t, c.Nodes...)
 }
 
-// checkNotRetried wants no sync of a file after one that failed: it may lie.
+// checkNotRetried wants a call that failed, and no sync of a file after one that failed: it may lie.
 func checkNotRetried(t *testing.T, trace string) {
 	t.Helper()
 	text, err := os.ReadFile(trace)
 	if err != nil {
 		t.Fatal(err)
 	}
-	failed := map[string]bool{}
+	injected, failed := false, map[string]bool{}
 	for line := range strings.Lines(string(text)) {
+		injected = injected || strings.Contains(line, "INJECTED") // where writes fail as well, the first may be one
 		_, call, ok := strings.Cut(line, "sync(")
 		if !ok {
 			continue
@@ -70,8 +69,8 @@ func checkNotRetried(t *testing.T, trace string) {
 		}
 		failed[file] = failed[file] || strings.Contains(line, "INJECTED")
 	}
-	if len(failed) == 0 {
-		t.Fatal("nothing was synced")
+	if !injected {
+		t.Errorf("no call failed: the trace is %q", text)
 	}
 }
 
