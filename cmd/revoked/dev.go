@@ -94,7 +94,11 @@ func (d *devRun) run(ctx context.Context) (err error) {
 		return err
 	}
 	d.wanted = d.keep // from here on there are logs to read, also where the start fails
-	defer d.stop()
+	return errors.Join(d.serve(ctx), d.stop())
+}
+
+// serve starts the nodes, and returns when ctx ends or none is left.
+func (d *devRun) serve(ctx context.Context) error {
 	if err := d.start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // told to stop while starting
@@ -240,20 +244,19 @@ func (d *devRun) wait(ctx context.Context) error {
 	return fmt.Errorf("no node is left; the logs are in %s", d.dir)
 }
 
-// stop stops every node, in order, and leaves a dev.json without process ids.
-func (d *devRun) stop() {
+// stop stops every node, in order, and leaves a dev.json without process ids. The error names the nodes that
+// could not be stopped in order.
+func (d *devRun) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), devStopTime)
 	defer cancel()
-	stopChildren(ctx, d.children)
-	if _, err := os.Stat(d.cluster.file()); err != nil {
-		return // the cluster was never ready
+	err := stopChildren(ctx, d.children)
+	if _, missing := os.Stat(d.cluster.file()); missing != nil {
+		return nil // the cluster was never ready: a node may have been told before it listened
 	}
 	for i := range d.cluster.Nodes {
 		d.cluster.Nodes[i].PID = 0
 	}
-	if err := d.cluster.writeFile(); err != nil {
-		fmt.Fprintf(d.messages, "revoked: %v\n", err)
-	}
+	return errors.Join(err, d.cluster.writeFile())
 }
 
 // howEnded says in a word how a process ended.

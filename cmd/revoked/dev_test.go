@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -158,6 +160,9 @@ func TestDevRunsAClusterAsPrinted(t *testing.T) {
 		if err := syscall.Kill(n.PID, 0); !errors.Is(err, syscall.ESRCH) {
 			t.Errorf("%s still runs: %v", n.ID, err)
 		}
+		if log := lastLines(n.Log, 10); !strings.Contains(log, "msg=stopped") {
+			t.Errorf("%s was not stopped in order; the end of its log:\n%s", n.ID, log)
+		}
 	}
 	for _, n := range readDevFile(t, dir).Nodes {
 		if n.PID != 0 {
@@ -263,7 +268,6 @@ func checkNoTokenInLogs(t *testing.T, printed string, c devCluster) {
 	}
 }
 
-// A parent that is killed takes its nodes along.
 // checkDevTwice starts dev on a folder that another one uses: nothing in it changes.
 func checkDevTwice(t *testing.T, dir string) {
 	t.Helper()
@@ -283,6 +287,7 @@ func checkDevTwice(t *testing.T, dir string) {
 	}
 }
 
+// A parent that is killed takes its nodes along.
 func TestDevChildrenEndWithTheirParent(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")
@@ -296,6 +301,85 @@ func TestDevChildrenEndWithTheirParent(t *testing.T) {
 	}
 	_ = p.wait(t)
 	awaitClosed(t, strings.TrimPrefix(n.API, "https://"))
+}
+
+// dev stops a node by a signal and by letting go of it, and the node may see the second first: the signal that
+// comes then does not cut the orderly stop short.
+func TestAChildStopsInOrderHoweverItIsTold(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs a node")
+	}
+	dir := t.TempDir()
+	if err := startProgram(t, "dev", "--init-only", "--nodes", "1", "--dir", dir, "--api-port", strconv.Itoa(freeBase(t, 1))).wait(t); err != nil {
+		t.Fatal(err)
+	}
+	c := readDevFile(t, dir)
+	exe, err := exec.LookPath("revoked")
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := startChild(exe, c.Nodes[0], childEnvironment(os.Environ(), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer child.signal(syscall.SIGKILL)
+	ctx, cancel := context.WithTimeout(t.Context(), longStop)
+	defer cancel()
+	if _, err := waitReady(ctx, &c); err != nil {
+		t.Fatalf("%v; the end of the log:\n%s", err, lastLines(c.Nodes[0].Log, 10))
+	}
+	request := holdRequest(t, c) // the stop waits for it
+	child.alive.Close()
+	awaitLog(ctx, t, c.Nodes[0], "msg=stopping")
+	child.signal(syscall.SIGTERM)
+	request.Close()
+	select {
+	case <-child.done:
+	case <-ctx.Done():
+		t.Fatal("it does not end")
+	}
+	if log := lastLines(c.Nodes[0].Log, 10); child.err != nil || !strings.Contains(log, "msg=stopped") {
+		t.Errorf("got %s, want an orderly stop; the end of the log:\n%s", howEnded(child.err), log)
+	}
+}
+
+// holdRequest sends the first node the head of a request, and returns when the node waits for its body.
+func holdRequest(t *testing.T, c devCluster) io.Closer {
+	t.Helper()
+	tlsConfig, err := trustConfig(c.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := strings.TrimPrefix(c.Nodes[0].API, "https://")
+	conn, err := tls.Dial("tcp", addr, tlsConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	head := "POST /oauth2/introspect HTTP/1.1\r\nHost: " + addr + "\r\nContent-Type: application/x-www-form-urlencoded\r\n" +
+		"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+	if _, err := io.WriteString(conn, head); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, " 100 ") {
+		t.Fatalf("got %q, %v, want to be told to go on", line, err)
+	}
+	return conn
+}
+
+// awaitLog returns when the node's log says what is wanted.
+func awaitLog(ctx context.Context, t *testing.T, n devNode, want string) {
+	t.Helper()
+	err := poll(ctx, func(context.Context) error {
+		log, err := os.ReadFile(n.Log)
+		if err == nil && !strings.Contains(string(log), want) {
+			err = fmt.Errorf("%s never says %q", n.Log, want)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // awaitClosed returns when nobody listens on addr any more.

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -75,14 +77,17 @@ func (c *devChild) signal(s syscall.Signal) {
 	_ = c.proc.Signal(s)
 }
 
-// stopChildren asks all to stop, waits for them, and kills those that are not gone when ctx ends.
-func stopChildren(ctx context.Context, children []*devChild) {
+// stopChildren asks all that run to stop, waits for them, and kills those that are not gone when ctx ends. The
+// error tells of each that did not end in order, with the end of its log.
+func stopChildren(ctx context.Context, children []*devChild) error {
+	children = slices.DeleteFunc(slices.Clone(children), (*devChild).ended)
 	for _, c := range children {
 		c.signal(syscall.SIGTERM)
 		// A child that its user stopped with SIGSTOP could not end otherwise.
 		c.signal(syscall.SIGCONT)
 		c.alive.Close()
 	}
+	var errs []error
 	for _, c := range children {
 		select {
 		case <-c.done:
@@ -90,6 +95,21 @@ func stopChildren(ctx context.Context, children []*devChild) {
 			c.signal(syscall.SIGKILL)
 			<-c.done
 		}
+		if c.err != nil {
+			errs = append(errs, fmt.Errorf("%s did not stop in order (%s); its data is safe; the end of its log:\n%s",
+				c.node.ID, howEnded(c.err), lastLines(c.node.Log, 10)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ended reports whether the process has ended.
+func (c *devChild) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
 	}
 }
 

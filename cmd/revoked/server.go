@@ -34,7 +34,11 @@ func serverCommand() *cobra.Command {
 			ctx, stop := stopSignals(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			if parent >= 0 {
-				go watchParent(parent, stop)
+				// A parent that lets go is no signal: the one that may follow still finds its handler.
+				var letGo context.CancelFunc
+				ctx, letGo = context.WithCancel(ctx)
+				defer letGo()
+				go watchParent(parent, letGo)
 			}
 			return serve(ctx, &flags, cmd.ErrOrStderr())
 		},
