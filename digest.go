@@ -3,7 +3,6 @@ package revoked
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
 )
 
 // A Digest is the SHA-256 of a token's bytes: the only form of a token below the HTTP handler.
@@ -11,18 +10,6 @@ type Digest [sha256.Size]byte
 
 // DigestToken returns the digest of a raw token.
 func DigestToken(token string) Digest { return sha256.Sum256([]byte(token)) }
-
-// ParseDigest reads the base64url form without padding (43 characters). It returns an error that
-// wraps [ErrInvalid] for any other length or alphabet.
-func ParseDigest(s string) (Digest, error) {
-	var d Digest
-	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) != len(d) {
-		return d, fmt.Errorf("%w: a digest is the base64url form, without padding, of 32 bytes", ErrInvalid)
-	}
-	copy(d[:], b)
-	return d, nil
-}
 
 // String returns the base64url form without padding.
 func (d Digest) String() string { return base64.RawURLEncoding.EncodeToString(d[:]) }

@@ -1,7 +1,5 @@
 package revoked
 
-import "time"
-
 // A Member is one node as the answering node sees it. JSON: contract of GET /v1/members.
 type Member struct {
 	NodeID        string `json:"node_id"`
@@ -65,12 +63,4 @@ type Check struct {
 	Name   string
 	OK     bool
 	Detail string
-}
-
-// ContactAge returns d in whole milliseconds, -1 when never heard.
-func ContactAge(heard bool, d time.Duration) int64 {
-	if !heard {
-		return -1
-	}
-	return d.Milliseconds()
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"regexp"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -245,25 +246,12 @@ func newRequestIDs() (*requestIDs, error) {
 }
 
 func (ids *requestIDs) of(r *http.Request) string {
-	if given := r.Header.Get("X-Request-Id"); harmless(given) {
+	if given := r.Header.Get("X-Request-Id"); given != "" && requestID.MatchString(given) {
 		return given
 	}
 	return ids.prefix + "-" + strconv.FormatUint(ids.n.Add(1), 36)
 }
 
-// harmless reports whether s may be logged as an id of the caller's: short, or a UUID or trace id. What
-// is longer may be a token.
-func harmless(s string) bool {
-	if s == "" || len(s) > 64 {
-		return false
-	}
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		hex := '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F' || c == '-'
-		word := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' || c == '.'
-		if !hex && (!word || len(s) > 20) {
-			return false
-		}
-	}
-	return true
-}
+// requestID is what may be logged as an id of the caller's: a UUID, a trace id (W3C Trace Context) or something
+// short. Anything else may be a token.
+var requestID = regexp.MustCompile(`^([0-9A-Za-z._-]{1,20}|[0-9A-Fa-f]{32}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})$`)

@@ -128,6 +128,15 @@ func registerConflicts(t *testing.T, s *stage) {
 	if known := s.call(t, "POST", "/v1/grants", "iss", `{"client_id":"c1","subject":"else","access_token":{"token":"`+at+`"}}`, 200); known["grant_id"] != id {
 		t.Errorf("a token known for the same client: got %v, want its grant %s", known, id)
 	}
+	// What a registration does not say of its grant it does not say otherwise.
+	s.call(t, "POST", "/v1/grants", "iss", `{"grant_id":"`+id+`","client_id":"c1","access_token":{"token":"`+at+`"}}`, 200)
+	more := at + ".more"
+	s.call(t, "POST", "/v1/grants", "iss", `{"grant_id":"`+id+`","client_id":"c1","subject":null,"access_token":{"token":"`+more+`"}}`, 201)
+	s.everywhere(t, "joined by the grant's id alone", more, false, true)
+	other := fresh("other")
+	s.call(t, "POST", "/v1/grants", "iss", `{"client_id":"c1","refresh_token":{"token":"`+other+`"}}`, 201)
+	s.call(t, "POST", "/v1/grants", "iss", `{"client_id":"c1","access_token":{"token":"`+at+`"},"refresh_token":{"token":"`+other+`"}}`, 200)
+	s.call(t, "POST", "/v1/grants", "iss", `{"client_id":"c1","access_token":{"token":"`+at+`"},"refresh_token":{"token":"`+other+`.new"}}`, 409)
 	for i := 1; i <= 4; i++ {
 		s.everywhere(t, "after a conflict", fmt.Sprint(at, i), false, false)
 	}

@@ -153,6 +153,22 @@ func TestEveryMetricMoves(t *testing.T) {
 	}
 }
 
+// An id of the caller's is logged where it cannot be a token: a token of 64 hex digits is none.
+func TestRequestIDs(t *testing.T) {
+	trace := strings.Repeat("0aF9", 8)
+	for id, logged := range map[string]bool{
+		"r-1": true, "A.b_c": true, strings.Repeat("x", 20): true, strings.Repeat("x", 21): false,
+		"9f3b8c1e-0d2a-4e5f-8a7b-1c2d3e4f5a6b": true, "9f3b8c1e-0d2a-4e5f-8a7b1-c2d3e4f5a6b": false,
+		trace: true, trace + "0": false, trace[1:]: false, trace + trace: false, "a b": false, "ä": false,
+	} {
+		b := newBench(t)
+		b.do(call{path: pathRevoke, auth: as("c1"), body: "token=AT1", header: http.Header{"X-Request-Id": {id}}})
+		if got := strings.Contains(b.log.String(), `"request_id":"`+id+`"`); got != logged {
+			t.Errorf("%q is logged: got %t, want %t", id, got, logged)
+		}
+	}
+}
+
 func TestOneLineARequestWithoutSecrets(t *testing.T) {
 	b := newBench(t)
 	b.do(call{path: pathRevoke + "?tenant=secret-query", auth: as("c1"), body: "token=AT1", header: http.Header{"X-Request-Id": {"r-1"}}})

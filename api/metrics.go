@@ -15,7 +15,7 @@ type metrics struct {
 	throttled      *prometheus.CounterVec        // budget: authentication, misses
 	revocations    *prometheus.CounterVec        // outcome
 	introspections map[string]prometheus.Counter // result: active, inactive, unknown, error
-	checks         *prometheus.CounterVec        // result: active, inactive, unknown, error
+	checks         *prometheus.CounterVec        // result: active, inactive, unknown, none, malformed, error
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {

@@ -22,6 +22,7 @@ func (a *API) revoke(c echo.Context) error {
 	if err := a.identify(c, q, true); err != nil {
 		return unlessAnswered(err)
 	}
+	defer func() { a.metrics.revocations.WithLabelValues(c.(*exchange).outcome).Inc() }()
 	client := a.caller(c)
 	ctx, cancel := a.within(c)
 	defer cancel()
@@ -55,7 +56,6 @@ func (a *API) revoke(c echo.Context) error {
 		return a.failRevocation(c, err)
 	}
 	a.note(c, "revoked")
-	a.metrics.revocations.WithLabelValues("revoked").Inc()
 	return write(c, http.StatusOK, typeJSON, []byte("{}"))
 }
 
@@ -77,7 +77,6 @@ func (a *API) failRevocation(c echo.Context, err error) error {
 		c.Response().Header().Set("Retry-After", retrySeconds(t.after))
 	}
 	err = a.oauthFail(c, err)
-	a.metrics.revocations.WithLabelValues(c.(*exchange).outcome).Inc()
 	return err
 }
 

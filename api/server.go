@@ -86,9 +86,6 @@ func (s *Server) Serve() error {
 	return fmt.Errorf("serve %s: %w", s.cfg.Listener.Addr(), err)
 }
 
-// Addr returns the address that is listened on.
-func (s *Server) Addr() net.Addr { return s.cfg.Listener.Addr() }
-
 // Shutdown stops accepting, lets requests finish until ctx ends or the shutdown timeout is over, then
 // closes what is left. It may be called twice, and before Serve.
 func (s *Server) Shutdown(ctx context.Context) error {

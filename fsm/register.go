@@ -27,7 +27,7 @@ func (t *tx) register(who *revoked.Client, m *Register) Result {
 			return Result{Err: err}
 		}
 	}
-	fresh, known, err := t.sort(m, row != nil)
+	fresh, known, err := t.sort(m)
 	if err != nil {
 		return Result{Err: err}
 	}
@@ -71,18 +71,19 @@ func mayRegister(who *revoked.Client, issuer string) error {
 	return nil
 }
 
-// sameGrant returns ErrConflict unless a registration may join g.
+// sameGrant returns ErrConflict unless a registration may join g. What it does not say of the grant it does not
+// say otherwise.
 func sameGrant(g *grantRow, m *Register) error {
-	if g.ClientID == m.ClientId && g.Subject == m.Subject && g.Session == m.Session && g.Issuer == m.Issuer {
+	same := func(said, is string) bool { return said == "" || said == is }
+	if g.ClientID == m.ClientId && same(m.Subject, g.Subject) && same(m.Session, g.Session) && same(m.Issuer, g.Issuer) {
 		return nil
 	}
 	return fmt.Errorf("%w: grant %q belongs to another client, subject, session or issuer", revoked.ErrConflict, g.ID)
 }
 
-// sort tells the tokens of a registration that are new from those that are known. Tokens that are known
-// belong to this grant; or, when there is no such grant, all of them are known in one other grant: a
-// registration without a grant id, sent again.
-func (t *tx) sort(m *Register, exists bool) (fresh []newToken, known []revoked.Token, err error) {
+// sort tells the tokens of a registration that are new from those that are known. What is known beside something
+// new belongs to this grant.
+func (t *tx) sort(m *Register) (fresh []newToken, known []revoked.Token, err error) {
 	for _, spec := range m.Tokens {
 		d := revoked.Digest(spec.Digest)
 		tok, row := t.token(d)
@@ -110,32 +111,31 @@ func (t *tx) sort(m *Register, exists bool) (fresh []newToken, known []revoked.T
 		}
 	}
 	for i := range known {
-		same := known[i].GrantID == m.GrantId || (!exists && len(fresh) == 0 && known[i].GrantID == known[0].GrantID)
-		if !same {
-			return nil, nil, fmt.Errorf("%w: token %s belongs to another grant", revoked.ErrConflict, known[i].Digest.Prefix())
+		if len(fresh) > 0 && known[i].GrantID != m.GrantId {
+			return nil, nil, fmt.Errorf("%w: token %s belongs to another grant: register the others with that grant_id", revoked.ErrConflict, known[i].Digest.Prefix())
 		}
 	}
 	return fresh, known, nil
 }
 
 // registered answers for a registration of which everything is known, to the same client: nothing changes,
-// whatever else it says.
+// whatever else it says. The answer names the grant of the first token.
 func (t *tx) registered(who *revoked.Client, m *Register, known []revoked.Token) Result {
-	g, row := t.grant(known[0].GrantID)
-	if row == nil {
-		t.fail(fmt.Errorf("token %s has no grant %q", known[0].Digest.Prefix(), known[0].GrantID))
-		return Result{}
-	}
-	if g.ClientID != m.ClientId || mayRegister(who, g.Issuer) != nil {
-		return Result{Err: fmt.Errorf("%w: token %s belongs to another client or issuer", revoked.ErrConflict, known[0].Digest.Prefix())}
-	}
-	dead, rotated := g.Revoked != nil, false
+	dead, rotated := false, false
 	for i := range known {
-		dead = dead || t.isDead(&g.Grant, &known[i])
+		g, row := t.grant(known[i].GrantID)
+		if row == nil {
+			t.fail(fmt.Errorf("token %s has no grant %q", known[i].Digest.Prefix(), known[i].GrantID))
+			return Result{}
+		}
+		if g.ClientID != m.ClientId || mayRegister(who, g.Issuer) != nil {
+			return Result{Err: fmt.Errorf("%w: token %s belongs to another client or issuer", revoked.ErrConflict, known[i].Digest.Prefix())}
+		}
+		dead = dead || g.Revoked != nil || t.isDead(&g.Grant, &known[i])
 		rotated = rotated || known[i].Kind == revoked.RefreshToken && g.TokenCount > len(known)
 	}
 	// The first time may have ended something without being answered: a repeat is as final.
-	return Result{Ended: dead || rotated, Register: revoked.RegisterResult{GrantID: g.ID, Index: t.Index, Revoked: dead}}
+	return Result{Ended: dead || rotated, Register: revoked.RegisterResult{GrantID: known[0].GrantID, Index: t.Index, Revoked: dead}}
 }
 
 // isDead reports whether a token of g was revoked or cut off.

@@ -30,6 +30,18 @@ func TestRegisterRules(t *testing.T) {
 			with(func(r *revoked.Registration) { r.GrantID, r.Subject, r.Session, r.Issuer = "drawn", "bob", "s-2", "" }), nil, revoked.RegisterResult{GrantID: "g-1"}},
 		{"but tells nothing to an issuer of another issuer", "narrow",
 			with(func(r *revoked.Registration) { r.GrantID, r.Issuer = "drawn", "https://else.example" }), revoked.ErrConflict, revoked.RegisterResult{}},
+		{"what is not said of the grant is not said otherwise", "issuer", with(func(r *revoked.Registration) {
+			r.Subject, r.Session, r.Issuer = "", "", ""
+			r.Tokens = []revoked.TokenRegistration{access("a-2", start, time.Hour)}
+		}), nil, revoked.RegisterResult{GrantID: "g-1", Created: true}},
+		{"a subject for a grant that has none is another subject", "issuer",
+			with(func(r *revoked.Registration) { r.GrantID = "g-0" }), revoked.ErrConflict, revoked.RegisterResult{}},
+		{"tokens known in two grants of the client change nothing", "issuer", with(func(r *revoked.Registration) {
+			r.GrantID, r.Subject, r.Session, r.Issuer, r.Tokens = "g-0", "", "", "", []revoked.TokenRegistration{r.Tokens[0], access("a-0", start, time.Hour)}
+		}), nil, revoked.RegisterResult{GrantID: "g-1"}},
+		{"one of them known for another client is a conflict", "issuer", with(func(r *revoked.Registration) {
+			r.GrantID, r.Tokens = "drawn", []revoked.TokenRegistration{r.Tokens[0], access("a-other", start, time.Hour)}
+		}), revoked.ErrConflict, revoked.RegisterResult{}},
 		{"another subject is a conflict", "issuer", with(func(r *revoked.Registration) { r.Subject = "bob" }), revoked.ErrConflict, revoked.RegisterResult{}},
 		{"another session is a conflict", "issuer", with(func(r *revoked.Registration) { r.Session = "s-2" }), revoked.ErrConflict, revoked.RegisterResult{}},
 		{"another issuer is a conflict", "issuer", with(func(r *revoked.Registration) { r.Issuer = "https://x" }), revoked.ErrConflict, revoked.RegisterResult{}},
@@ -64,6 +76,8 @@ func TestRegisterRules(t *testing.T) {
 			narrow.Issuers = []string{"https://else.example"}
 			m.must(fsm.PutClientOp(m.by("admin"), narrow, 0))
 			m.register(pair("1"))
+			m.register(revoked.Registration{GrantID: "g-0", ClientID: "app", Tokens: []revoked.TokenRegistration{access("a-0", start, time.Hour)}})
+			m.register(revoked.Registration{GrantID: "g-other", ClientID: "other", Tokens: []revoked.TokenRegistration{access("a-other", start, time.Hour)}})
 			_, _, before := m.f.Hashes()
 			r := m.do(fsm.RegisterOp(m.by(tt.actor), tt.reg))[0]
 			wantErr(t, r.Err, tt.err)

@@ -183,6 +183,15 @@ func (c *Certs) loadPair(pool *x509.CertPool) (*identity, error) {
 	if _, err := readCertificates(c.certFile); err != nil {
 		return nil, fmt.Errorf("node certificate: %w", err)
 	}
+	key, err := os.ReadFile(c.keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("node key: %w; the user that runs the node must be able to read it", err)
+	}
+	block, _ := pem.Decode(key)
+	clear(key)
+	if block == nil {
+		return nil, fmt.Errorf("node key: %s holds no key in PEM", c.keyFile)
+	}
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("key %s does not fit certificate %s; both must come from the same request: %w",
@@ -199,7 +208,7 @@ func (c *Certs) loadPair(pool *x509.CertPool) (*identity, error) {
 	pair.Leaf = leaf
 	nodeID, err := nodeOf(leaf)
 	if err != nil {
-		return nil, fmt.Errorf("node certificate %s: %w; the cluster port needs one made with `revoked cert server`, or with URI SAN revoked://node/<node_id>",
+		return nil, fmt.Errorf("node certificate %s: %w; the cluster port needs one made with `revoked cert node NODE_ID`, or with URI SAN revoked://node/<node_id>",
 			c.certFile, err)
 	}
 	now := time.Now()

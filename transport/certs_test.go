@@ -36,7 +36,8 @@ func TestLoadCertsSaysWhatIsWrong(t *testing.T) {
 	}{
 		{"the key of another certificate", a.CertPEM(), cert, otherKey, []string{"key.pem", "does not fit", "cert.pem"}},
 		{"a certificate that has ended", a.CertPEM(), ended, endedKey, []string{"cert.pem", "expired", "issue a new one"}},
-		{"a server certificate", a.CertPEM(), server, serverKey, []string{"does not name a node", "revoked://node/"}},
+		{"a server certificate", a.CertPEM(), server, serverKey, []string{"does not name a node", "`revoked cert node NODE_ID`", "revoked://node/"}},
+		{"a key that is no PEM", a.CertPEM(), cert, []byte("hello"), []string{"key.pem", "no key in PEM"}},
 		{"another CA", other.CertPEM(), cert, key, []string{"cert.pem", "ca.pem", "unknown authority"}},
 		{"no CA in the CA file", cert, cert, key, []string{"not a CA certificate"}},
 		{"a file that is no PEM", []byte("hello"), cert, key, []string{"ca.pem", "BEGIN CERTIFICATE"}},

@@ -18,7 +18,7 @@ type Config struct {
 	Listener  net.Listener // plain TCP, bound already; New takes it over
 	Advertise string       // host:port at which peers reach this node
 	Certs     *Certs
-	Handler   http.Handler // answers the calls of other nodes; see PeerNode, ReadBody, ServeStream, WriteError
+	Handler   http.Handler // answers the calls of other nodes; see PeerNode, ServeStream, WriteError
 	// Instance is who this node is while it has this disk; a stream of Raft's that names another is refused.
 	// Empty, it takes all.
 	Instance string

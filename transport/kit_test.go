@@ -3,6 +3,7 @@ package transport_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -153,7 +154,7 @@ func start(t testing.TB, a *transport.Authority, node string, tune func(*transpo
 
 // echo answers with the caller's name and what it sent.
 func echo(w http.ResponseWriter, r *http.Request) {
-	body, err := transport.ReadBody(r)
+	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		transport.WriteError(w, http.StatusRequestEntityTooLarge, 1, err.Error())
 		return

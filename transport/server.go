@@ -104,18 +104,6 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadBody returns the whole body of a call, which is bounded by Config.MaxBody (ErrTooLarge).
-func ReadBody(r *http.Request) ([]byte, error) {
-	if r.ContentLength < 0 {
-		return io.ReadAll(r.Body)
-	}
-	b, err := readExactly(r.Body, int(r.ContentLength))
-	if err != nil {
-		return nil, fmt.Errorf("read call: %w", err)
-	}
-	return b, nil
-}
-
 // PeerNode returns the node that made a call, out of its verified certificate. It is empty for a
 // request that did not come through a Transport.
 func PeerNode(r *http.Request) string {
