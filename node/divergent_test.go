@@ -175,8 +175,8 @@ func (b *bench) startOn(n *benchNode, log raft.LogStore, stable raft.StableStore
 	b.t.Helper()
 	conf := raft.DefaultConfig()
 	conf.LocalID = n.id
-	conf.HeartbeatTimeout, conf.ElectionTimeout = 100*time.Millisecond, 100*time.Millisecond
-	conf.LeaderLeaseTimeout, conf.CommitTimeout = 100*time.Millisecond, 5*time.Millisecond
+	conf.HeartbeatTimeout, conf.ElectionTimeout = 500*time.Millisecond, 500*time.Millisecond
+	conf.LeaderLeaseTimeout, conf.CommitTimeout = 500*time.Millisecond, 5*time.Millisecond
 	conf.TrailingLogs = trailing
 	conf.Logger = transport.RaftLog(quiet(), string(n.id))
 	var err error
@@ -309,7 +309,7 @@ func TestASnapshotOverADivergentTailIsInstalledOnce(t *testing.T) {
 				b, leader, c, _ := healed(t, false, test.beyond)
 				b.start(c, uncured, test.trailing, b.nodes["a"], b.nodes["b"])
 				b.apply("after", 1, leader)
-				c.fsm.wait(t, "the livelock", func(_ []string, restores int) bool { return restores >= 2000 })
+				c.fsm.wait(t, "the livelock", func(_ []string, restores int) bool { return restores >= 200 })
 			})
 			t.Run("with them the node recovers", func(t *testing.T) {
 				b, leader, c, _ := healed(t, false, test.beyond)

@@ -19,12 +19,12 @@ set -m
 "$binary" dev --dir "$dir/dev" --api-port "$port" >"$dir/out" 2>&1 &
 pid=$!
 set +m
-for _ in $(seq 300); do
-	[ -f "$dir/dev/dev.json" ] && break
+for _ in $(seq 1000); do
+	grep -q '^Stop with Ctrl-C' "$dir/out" && break
 	kill -0 "$pid" 2>/dev/null || fail "dev ended by itself"
 	sleep 0.1
 done
-[ -f "$dir/dev/dev.json" ] || fail "dev was not ready within 30 s"
+[ -f "$dir/dev/dev.json" ] || fail "dev was not ready within 100 s"
 
 answers=$(grep '^curl' "$dir/out" | sh)
 printf '%s\n' "$answers"

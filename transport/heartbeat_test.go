@@ -58,20 +58,19 @@ func stagePhantom(t *testing.T, wrap func(*fastPort) raft.Transport) (deposed, l
 	}
 	var members []*member
 	for _, s := range servers {
-		timeout := 200 * time.Millisecond
+		timeout := time.Second
 		if s.ID == "a" {
-			timeout = 6 * time.Second // it stays leader, in its own eyes, for all of the test
+			timeout = 30 * time.Second // it stays leader, in its own eyes, for all of the test
 		}
 		members = append(members, newMember(t, memberConfig{
 			id: string(s.ID), trans: ports[s.Address], servers: servers, timeout: timeout,
 		}))
 	}
 	deposed = members[0]
-	if first := awaitLeader(t, members); first != deposed {
+	for first := awaitLeader(t, members); first != deposed; first = awaitLeader(t, members) {
 		if err := first.raft.LeadershipTransferToServer("a", "a").Error(); err != nil {
-			t.Fatalf("transfer to a: %v", err)
+			t.Logf("transfer to a, tried again: %v", err)
 		}
-		deposed.await(t, raft.Leader)
 	}
 	if err := deposed.raft.Apply([]byte("before"), longStop).Error(); err != nil {
 		t.Fatal(err)

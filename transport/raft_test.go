@@ -119,7 +119,7 @@ func TestRaftRunsOnTheShippedTransport(t *testing.T) {
 	members := make([]*member, 0, len(nodes))
 	for _, s := range nodes {
 		members = append(members, newMember(t, memberConfig{
-			id: s.name, trans: s.Raft(), servers: servers, timeout: 200 * time.Millisecond, preVote: true, log: log,
+			id: s.name, trans: s.Raft(), servers: servers, timeout: time.Second, preVote: true, log: log,
 		}))
 	}
 	leader := awaitLeader(t, members)

@@ -310,7 +310,7 @@ func TestClientFailsOver(t *testing.T) {
 		for _, args := range [][]string{{"members"}, {"client", "rotate-secret", "app"}} { // nothing was sent: a rotation may go on too
 			node := newFakeNode(t, answering(200, "application/json", `{"members":[],"client_id":"app","client_secret":"s"}`))
 			useNodes(t, silentAddr(t)+","+silentAddr(t)+","+node.URL, node)
-			got := runWith(t, "", append(args, "--timeout", "3s")...)
+			got := runWith(t, "", append(args, "--timeout", "12s")...)
 			if got.code != 0 || len(node.asked()) != 1 {
 				t.Errorf("%v: got exit %d and %d requests to the third node, want 0 and 1; stderr: %s", args, got.code, len(node.asked()), got.stderr)
 			}
@@ -319,29 +319,29 @@ func TestClientFailsOver(t *testing.T) {
 	t.Run("in time where the first takes a question and is silent", func(t *testing.T) {
 		one, two := newFakeNode(t, silent), newFakeNode(t, good)
 		useNodes(t, one.URL+","+two.URL, one)
-		if got := runWith(t, "", "members", "--timeout", "2s"); got.code != 0 {
+		if got := runWith(t, "", "members", "--timeout", "8s"); got.code != 0 {
 			t.Errorf("exit code: got %d, want 0; stderr: %s", got.code, got.stderr)
 		}
 	})
 	t.Run("but not where the first takes its time over a change", func(t *testing.T) {
 		slow := func(w http.ResponseWriter, r *http.Request) {
 			select {
-			case <-time.After(1200 * time.Millisecond): // longer than its share of the timeout
+			case <-time.After(3 * time.Second): // longer than its share of the timeout
 				answering(200, "application/json", `{}`)(w, r)
 			case <-r.Context().Done():
 			}
 		}
 		one, two := newFakeNode(t, slow), newFakeNode(t, good)
 		useNodes(t, one.URL+","+two.URL, one)
-		if got := runWith(t, testToken, "token", "revoke", "-", "--timeout", "2s"); got.code != 0 || len(two.asked()) != 0 {
+		if got := runWith(t, testToken, "token", "revoke", "-", "--timeout", "5s"); got.code != 0 || len(two.asked()) != 0 {
 			t.Errorf("got exit %d and %d requests to the second node, want 0 and 0; stderr: %s", got.code, len(two.asked()), got.stderr)
 		}
 	})
 	t.Run("and says which were silent when all are", func(t *testing.T) {
 		one, two := silentAddr(t), silentAddr(t)
 		useNodes(t, one+","+two, nil)
-		got := runWith(t, "", "members", "--timeout", "1s")
-		for _, says := range []string{one + ": no answer within 500ms (its share of --timeout)", two + ": no answer within 1s (--timeout)"} {
+		got := runWith(t, "", "members", "--timeout", "4s")
+		for _, says := range []string{one + ": no answer within 2s (its share of --timeout)", two + ": no answer within 4s (--timeout)"} {
 			if got.code != exitFailed || !strings.Contains(got.stderr, says) {
 				t.Errorf("got exit %d and %q, want %d and %q", got.code, got.stderr, exitFailed, says)
 			}

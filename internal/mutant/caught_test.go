@@ -26,7 +26,7 @@ const (
 const (
 	states    = "LEASE_STATES=30000"
 	schedules = "LEASE_SCHEDULES=500"
-	minutes   = "SIM_MINUTES=12"
+	minutes   = "SIM_MINUTES=24"
 	hour      = "SIM_MINUTES=120"
 )
 

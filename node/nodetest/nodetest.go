@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -166,14 +167,21 @@ func (c *Cluster) issue(m *Member) {
 	write("api-key.pem", key)
 }
 
-// freePort returns a loopback address that was free a moment ago. It lies below the ports that the system
-// hands out: a node finds it free again after a restart, whatever connections others open meanwhile.
+// handedOut are the addresses that freePort has returned.
+var handedOut sync.Map
+
+// freePort returns a loopback address that was free a moment ago, and each only once. It lies below the ports that
+// the system hands out: a node finds it free again after a restart, whatever connections others open meanwhile.
 func freePort(t testing.TB) string {
 	for range 1000 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		addr := fmt.Sprintf("127.0.0.1:%d", 22_000+rand.IntN(10_000))
+		if _, taken := handedOut.LoadOrStore(addr, true); taken {
+			continue
+		}
+		l, err := net.Listen("tcp", addr)
 		if err == nil {
 			defer l.Close()
-			return l.Addr().String()
+			return addr
 		}
 	}
 	t.Fatal("no port is free")
@@ -201,7 +209,7 @@ func (m *Member) TryStart() error {
 	conf := node.Config{
 		NodeID: m.ID, Region: fmt.Sprintf("region%d", m.k%2+1), DataDir: filepath.Join(m.Dir, "data"), API: m.URL, Version: "test",
 		Listener: listener, Certs: certs, BootstrapClients: m.c.opts.Clients, Log: log, Registerer: m.Registry,
-		HeartbeatTimeout: 300 * time.Millisecond, ElectionTimeout: 300 * time.Millisecond, StableTime: 300 * time.Millisecond,
+		HeartbeatTimeout: 500 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond, StableTime: 300 * time.Millisecond,
 		CacheSize: 8 << 20, StoreCacheSize: 8 << 20,
 	}
 	if m.k < m.c.opts.Expect {

@@ -79,10 +79,7 @@ func TestDamagedFiles(t *testing.T) {
 // runs it is asked: what it answers must be true.
 func (c *cluster) lastWords(t *testing.T, m *member) string {
 	t.Helper()
-	before, err := os.Stat(m.Log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := len(logOf(t, m))
 	c.start(t, m)
 	for i := 0; i < 1<<20 && m.proc.runs(); i++ {
 		a := c.introspect(m, "app", fmt.Sprintf("at-%d", i%200))
@@ -93,11 +90,7 @@ func (c *cluster) lastWords(t *testing.T, m *member) string {
 	if code := m.proc.exit(t); code != 1 {
 		t.Errorf("got exit code %d, want 1", code)
 	}
-	text, err := os.ReadFile(m.Log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text[before.Size():])
+	return logOf(t, m)[before:]
 }
 
 // files returns what matches the pattern under dir, biggest first; there must be some.

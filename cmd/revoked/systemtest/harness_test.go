@@ -383,6 +383,16 @@ func isFree(addr string) bool {
 	return p.Close() == nil
 }
 
+// logOf returns all that a node has logged, in all its lives.
+func logOf(t testing.TB, m *member) string {
+	t.Helper()
+	data, err := os.ReadFile(m.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
 // tail returns the last lines of a file, without those of single requests.
 func tail(name string, lines int) string {
 	data, err := os.ReadFile(name)

@@ -32,7 +32,8 @@ func TestNemesis(t *testing.T) {
 	n := newNemesis(t, uint64(seed))
 	t.Cleanup(func() { n.freeze(t) })
 	stop := time.Now().Add(time.Duration(minutes) * time.Minute)
-	for round := 1; time.Now().Before(stop); round++ {
+	late := stop.Add(nemesisMinutes * time.Minute) // by then each kind has had its chance
+	for round := 1; time.Now().Before(stop) || minutes >= nemesisMinutes && !n.all() && time.Now().Before(late); round++ {
 		n.round(t, round)
 		if round%5 == 0 {
 			n.quiet(t)
@@ -172,6 +173,11 @@ func (n *nemesis) note(name string) {
 		slices.Sort(met)
 		n.together[strings.Join(slices.Compact(met), " + ")]++
 	}
+}
+
+// all tells whether every kind of fault has happened.
+func (n *nemesis) all() bool {
+	return !slices.ContainsFunc(faults(), func(f fault) bool { return n.happened[f.name] == 0 })
 }
 
 // target is the node of a role: half the time the leader, if anybody says that it leads.
