@@ -74,7 +74,7 @@ func (e *bodyError) Error() string { return e.detail }
 // mediaType checks that the request's content type is one of types and its body is not encoded, and
 // returns which.
 func mediaType(r *http.Request, types ...string) (string, error) {
-	if r.Header.Get("Content-Encoding") != "" {
+	if len(r.Header["Content-Encoding"]) > 0 {
 		return "", &bodyError{http.StatusUnsupportedMediaType, "a body with a Content-Encoding is not taken"}
 	}
 	t, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))

@@ -223,6 +223,7 @@ func refusedBodies(t *testing.T, s *stage) {
 		send("text", "{}", "text/plain", nil, 415)
 		send("another charset", "{}", "application/json; charset=latin1", nil, 415)
 		send("gzip", "{}", "application/json", http.Header{"Content-Encoding": {"gzip"}}, 415)
+		send("identity", "{}", "application/json", http.Header{"Content-Encoding": {"identity"}}, 415)
 		send("more than it may have", huge, "application/json", nil, 413)
 		for _, body := range []string{"[]", "null", `"x"`, "{} {}", "{", `{"unknown_member":1}`, `{"reason":1,"reason":2}`, "{\"a\":\"\xff\"}", `{"raw~x":1}`, strings.Repeat(`{"cnf":`, 40)} {
 			send("malformed JSON "+body[:min(len(body), 20)], body, "application/json", nil, 400)

@@ -162,7 +162,7 @@ func (a *API) readBody(r *http.Request, q *oauthRequest) (status int, outcome, d
 	if len(types) != 1 || !isForm(types[0]) {
 		return http.StatusBadRequest, "content_type", "the content type must be application/x-www-form-urlencoded"
 	}
-	if enc := r.Header["Content-Encoding"]; len(enc) > 1 || len(enc) == 1 && !strings.EqualFold(enc[0], "identity") {
+	if len(r.Header["Content-Encoding"]) > 0 {
 		return http.StatusUnsupportedMediaType, "content_encoding", "content encodings are not supported"
 	}
 	if r.ContentLength > maxForm {

@@ -42,6 +42,14 @@ func (t Type) String() string {
 	return fmt.Sprintf("type %d", byte(t))
 }
 
+// CommandVersion is the highest version of operations that this program can apply. Whatever is added to an
+// operation, or to the operations, raises it, and is of that version in VersionOf: members tell theirs, and a leader
+// proposes nothing that one of them could not apply.
+const CommandVersion = 1
+
+// VersionOf returns the lowest CommandVersion of a program that can apply op.
+func VersionOf(*Op) uint32 { return 1 }
+
 const (
 	commandFormat = 0x01
 	// MaxCommandBytes is the largest command that Encode makes and Decode takes.

@@ -228,3 +228,18 @@ func TestAQuestionOutlivesTheLeadershipThatItWasAskedUnder(t *testing.T) {
 	stop()
 	wg.Wait()
 }
+
+// An operation that not every member can apply is refused, and everything else goes on.
+func TestNothingIsProposedThatAMemberCannotApply(t *testing.T) {
+	for version, status := range map[uint32]int{1: http.StatusOK, 2: http.StatusUnprocessableEntity} {
+		c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) { conf.OfVersion(version) }})
+		access, _ := register(t, c.Follower(), "old")
+		r := c.Follower().JSON(http.MethodPatch, "/v1/settings", "admin", `{"secret_grace":"1h"}`)
+		if r.Status != status || status != http.StatusOK && !strings.Contains(r.Body, "upgrade every member first") {
+			t.Errorf("an operation of version %d: got %d %s, want %d", version, r.Status, r.Body, status)
+		}
+		if !isActive(t, c.Members[0], "resource_server", access) {
+			t.Error("a token that was registered beside it is not active")
+		}
+	}
+}

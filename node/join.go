@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"revoked"
+	"revoked/fsm"
 	"revoked/transport"
 )
 
@@ -19,7 +20,7 @@ func (n *Node) hello() *Hello {
 		NodeId: n.cfg.NodeID, Instance: n.id.Instance, ClusterId: n.clusterID(),
 		ClusterAddr: n.cfg.ClusterAdvertise, GossipAddr: n.cfg.GossipAdvertise,
 		Api: n.cfg.API, Region: n.cfg.Region, Version: n.cfg.Version,
-		NonVoter: n.cfg.NonVoter, Expect: uint32(n.cfg.BootstrapExpect),
+		NonVoter: n.cfg.NonVoter, Expect: uint32(n.cfg.BootstrapExpect), Commands: fsm.CommandVersion,
 	}
 	if conf, err := n.configuration(); err == nil {
 		for _, s := range conf.Servers {

@@ -59,7 +59,7 @@ func newProposer(n *Node, term uint64) *proposer {
 func (p *proposer) submit(ctx context.Context, s *submission) error {
 	s.settled = make([]bool, len(s.ops))
 	for i, op := range s.ops {
-		if err := p.n.fsm.Admit(op); err != nil {
+		if err := p.n.admitOp(op); err != nil {
 			s.settled[i], s.results[i] = true, opResult{err: err}
 			continue
 		}

@@ -93,6 +93,7 @@ type Hello struct {
 	MemberIds     []string               `protobuf:"bytes,11,rep,name=member_ids,json=memberIds,proto3" json:"member_ids,omitempty"`       // node ids of the newest configuration
 	MemberAddrs   []string               `protobuf:"bytes,12,rep,name=member_addrs,json=memberAddrs,proto3" json:"member_addrs,omitempty"` // their cluster addresses, aligned
 	LeaderId      string                 `protobuf:"bytes,13,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
+	Commands      uint32                 `protobuf:"varint,14,opt,name=commands,proto3" json:"commands,omitempty"` // fsm.CommandVersion; 0 of a program from before there was more than one: 1
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -216,6 +217,13 @@ func (x *Hello) GetLeaderId() string {
 		return x.LeaderId
 	}
 	return ""
+}
+
+func (x *Hello) GetCommands() uint32 {
+	if x != nil {
+		return x.Commands
+	}
+	return 0
 }
 
 type JoinRequest struct {
@@ -960,7 +968,7 @@ var File_node_rpc_proto protoreflect.FileDescriptor
 
 const file_node_rpc_proto_rawDesc = "" +
 	"\n" +
-	"\x0enode/rpc.proto\x12\x0frevoked.node.v1\x1a\x11fsm/command.proto\"\xf7\x02\n" +
+	"\x0enode/rpc.proto\x12\x0frevoked.node.v1\x1a\x11fsm/command.proto\"\x93\x03\n" +
 	"\x05Hello\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x1d\n" +
@@ -978,7 +986,8 @@ const file_node_rpc_proto_rawDesc = "" +
 	"\n" +
 	"member_ids\x18\v \x03(\tR\tmemberIds\x12!\n" +
 	"\fmember_addrs\x18\f \x03(\tR\vmemberAddrs\x12\x1b\n" +
-	"\tleader_id\x18\r \x01(\tR\bleaderId\"U\n" +
+	"\tleader_id\x18\r \x01(\tR\bleaderId\x12\x1a\n" +
+	"\bcommands\x18\x0e \x01(\rR\bcommands\"U\n" +
 	"\vJoinRequest\x12(\n" +
 	"\x03who\x18\x01 \x01(\v2\x16.revoked.node.v1.HelloR\x03who\x12\x1c\n" +
 	"\tforwarded\x18\x02 \x01(\bR\tforwarded\"\xd8\x01\n" +

@@ -22,6 +22,7 @@ type seams struct {
 	transport     func(raft.Transport) raft.Transport
 	commitTimeout time.Duration // of Raft
 	trace         func(traceEvent)
+	versionOf     func(*fsm.Op) uint32
 }
 
 func (s seams) withDefaults() seams {
@@ -38,6 +39,9 @@ func (s seams) withDefaults() seams {
 	}
 	if s.commitTimeout == 0 {
 		s.commitTimeout = 50 * time.Millisecond
+	}
+	if s.versionOf == nil {
+		s.versionOf = fsm.VersionOf
 	}
 	if s.trace == nil {
 		s.trace = func(traceEvent) {}

@@ -327,7 +327,7 @@ func readCertificates(file string) ([]*x509.Certificate, error) {
 
 func missing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: make development certificates with `revoked cert dev`, or correct the path", err)
+		return fmt.Errorf("%w: make it with `revoked cert`, or correct the path", err)
 	}
 	return err
 }

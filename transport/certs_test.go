@@ -60,7 +60,7 @@ func TestLoadCertsSaysWhatIsWrong(t *testing.T) {
 		})
 	}
 	_, err = transport.LoadCerts("/nowhere/ca.pem", "/nowhere/cert.pem", "/nowhere/key.pem", nil)
-	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "revoked cert dev") {
+	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "revoked cert") {
 		t.Errorf("missing file: got %v, want it to be ErrNotExist and to name a remedy", err)
 	}
 }

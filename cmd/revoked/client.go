@@ -204,6 +204,8 @@ func (a *apiClient) explain(ctx context.Context, c call, addr string, err error)
 		hint = "; use a name or address that the node's certificate holds"
 	case errors.As(err, &notTLS):
 		hint = "; there is no TLS at this port: is it the API's?"
+	case errors.As(err, &op) && op.Op == "remote error" && strings.Contains(err.Error(), "certificate required"):
+		hint = "; this looks like a cluster port: REVOKED_ADDR or --addr names the API address"
 	case errors.As(err, &op) && op.Op == "dial":
 		hint = "; does the node run? REVOKED_ADDR or --addr names the API address"
 	}

@@ -172,6 +172,9 @@ func (d *devRun) prepare() error {
 	if d.cluster, err = newDevCluster(d.dir, d.hosts, d.apiPort, clients); err != nil {
 		return err
 	}
+	if err := d.cluster.checkMoved(); err != nil {
+		return err
+	}
 	if err := os.Remove(d.cluster.file()); err != nil && !isNotExist(err) {
 		return err
 	}

@@ -135,6 +135,30 @@ func (c *devCluster) settings(i int) []devSetting {
 	}
 }
 
+// checkMoved refuses a folder whose nodes are members at other addresses: who moves finds the others, but not where all
+// move at once.
+func (c *devCluster) checkMoved() error {
+	if len(c.Nodes) == 1 {
+		return nil
+	}
+	for _, n := range c.Nodes {
+		file, err := readBounded(n.Config, maxConfigFile)
+		if err != nil || !isMember(n.Data) {
+			continue
+		}
+		was := func(key string) string {
+			_, rest, _ := strings.Cut(string(file), "\n"+key+": \"")
+			value, _, _ := strings.Cut(rest, "\"")
+			return value
+		}
+		if at := was("cluster_addr"); at != "" && at != n.Cluster {
+			return fmt.Errorf("%s was made for other addresses: its %s is a member at %s, with its API at %s, not at %s; "+
+				"start it with the --api-port and --hosts of then, or take another --dir", c.dir, n.ID, at, was("api_addr"), n.Cluster)
+		}
+	}
+	return nil
+}
+
 // writeConfigs writes the file of every node.
 func (c *devCluster) writeConfigs() error {
 	for i, n := range c.Nodes {

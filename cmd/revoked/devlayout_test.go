@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +29,55 @@ func TestDevFileShape(t *testing.T) {
 		`"clients":{"admin":{"client_id":"admin","client_secret":"s1"},"app":{"client_id":"app","client_secret":"s2"}}}`
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// A folder whose nodes are members at other addresses is refused before anything in it changes: all at once they
+// would not find each other.
+func TestDevRefusesAFolderOfOtherPorts(t *testing.T) {
+	dir := t.TempDir()
+	layOut := func(port, nodes int) *devCluster {
+		c, err := newDevCluster(dir, []string{"127.0.0.1", "127.0.0.1"}[:nodes], port, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	made := layOut(20443, 2)
+	if err := made.writeConfigs(); err != nil {
+		t.Fatal(err)
+	}
+	if err := layOut(20543, 2).checkMoved(); err != nil {
+		t.Errorf("nodes of no cluster yet: got %v, want them to move", err)
+	}
+	identity := newFile{filepath.Join(made.Nodes[1].Data, "identity.json"), []byte(`{"cluster_id":"c1"}`), privateMode}
+	if err := writeFiles(false, identity); err != nil {
+		t.Fatal(err)
+	}
+	if err := made.checkMoved(); err != nil {
+		t.Errorf("the same ports: got %v", err)
+	}
+	if err := layOut(20543, 2).checkMoved(); err == nil || !strings.Contains(err.Error(), "node2 is a member at 127.0.0.1:21444, with its API at 127.0.0.1:20444") {
+		t.Errorf("other ports: got %v, want the old ones named", err)
+	}
+	if err := layOut(20543, 1).checkMoved(); err != nil {
+		t.Errorf("one node alone: got %v, want it to move", err)
+	}
+}
+
+// Half of a CA is not answered with a new one.
+func TestDevRefusesHalfACA(t *testing.T) {
+	for _, lost := range []string{"ca.pem", "ca-key.pem"} {
+		m := devMaterial{dir: t.TempDir()}
+		if _, err := m.authority(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(m.path(lost)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.authority(); err == nil || !strings.Contains(err.Error(), "is there without "+lost+": put that back") {
+			t.Errorf("without %s: got %v, want to be told to put it back", lost, err)
+		}
 	}
 }
 

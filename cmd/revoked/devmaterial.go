@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -71,12 +72,16 @@ func (m devMaterial) authority() (*transport.Authority, error) {
 	if err == nil || !isNotExist(err) {
 		return authority, err
 	}
+	for have, lacks := range map[string]string{cert: key, key: cert} {
+		// Somebody took the key away on purpose, or an earlier run was cut short: no reason for a new CA.
+		if _, err := os.Lstat(have); err == nil {
+			return nil, fmt.Errorf("%s is there without %s: put that back, or take another folder", have, filepath.Base(lacks))
+		}
+	}
 	authority, err = transport.NewAuthority("revoked development CA", 10*devLife)
 	if err != nil {
 		return nil, err
 	}
-	// Half a CA is in the folder only when an earlier run was cut short, or somebody took the key
-	// away on purpose; the second must not be answered with a new CA.
 	err = writeFiles(false, newFile{key, authority.KeyPEM(), privateMode}, newFile{cert, authority.CertPEM(), publicMode})
 	return authority, err
 }

@@ -82,16 +82,21 @@ func ask(ctx context.Context, tlsConfig *tls.Config, method, to string, form url
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %d: %s", to, resp.StatusCode, strings.TrimSpace(string(body)))
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return body, nil
+	case http.StatusUnauthorized, http.StatusTooManyRequests:
+		return nil, fmt.Errorf("%s answers %d to %s: unless it becomes known, clients.json is not the one that this cluster was made with: put that back, or take another --dir",
+			to, resp.StatusCode, as.ClientID)
 	}
-	return body, nil
+	return nil, fmt.Errorf("%s answers %d: %s", to, resp.StatusCode, strings.TrimSpace(string(body)))
 }
 
 // poll calls f until it returns nil or ctx ends, each time with a few seconds.
 func poll(ctx context.Context, f func(context.Context) error) error {
 	tick := time.NewTicker(devPollTime)
 	defer tick.Stop()
+	var last error
 	for {
 		once, cancel := context.WithTimeout(ctx, 3*time.Second)
 		err := f(once)
@@ -99,9 +104,12 @@ func poll(ctx context.Context, f func(context.Context) error) error {
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil { // a call that was cut off says nothing of what was wrong before
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w (last: %w)", context.Cause(ctx), err)
+			return fmt.Errorf("%w (last: %w)", context.Cause(ctx), last)
 		case <-tick.C:
 		}
 	}
