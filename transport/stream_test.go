@@ -215,9 +215,9 @@ func (l *cutLink) copy(to, from net.Conn) {
 func TestASilentlyCutPeerHangsNothing(t *testing.T) {
 	a := newAuthority(t)
 	quick := func(c *transport.Config) {
-		c.Silence = 200 * time.Millisecond
-		c.RaftTimeout = 200 * time.Millisecond
-		c.DialTimeout = 500 * time.Millisecond
+		c.Silence = time.Second
+		c.RaftTimeout = time.Second
+		c.DialTimeout = time.Second
 	}
 	ended := make(chan error, 1)
 	n1 := start(t, a, "node1", quick)

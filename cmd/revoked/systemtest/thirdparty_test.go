@@ -48,10 +48,7 @@ func TestThirdParties(t *testing.T) {
 func (c *cluster) createClient(t *testing.T, id, secret string, roles ...string) {
 	t.Helper()
 	body := map[string]any{"client_id": id, "client_secret": secret, "imported": true, "roles": append([]string{}, roles...)}
-	a := c.send(c.Nodes[0], request{method: http.MethodPost, path: "/v1/clients", as: "admin", json: body})
-	if err := a.want(http.StatusCreated); err != nil {
-		t.Fatal(err)
-	}
+	c.awaitStatus(t, request{method: http.MethodPost, path: "/v1/clients", as: "admin", json: body}, http.StatusCreated, http.StatusConflict)
 	c.Clients[id] = credential{id, secret}
 }
 
@@ -60,10 +57,25 @@ func (c *cluster) registerFor(t *testing.T, client, grant, access, refresh strin
 	t.Helper()
 	body := registration(grant, "alice", access, refresh)
 	body["client_id"] = client
-	a := c.send(c.Nodes[0], request{method: http.MethodPost, path: "/v1/grants", as: "issuer", json: body})
-	if err := a.want(http.StatusCreated); err != nil {
-		t.Fatal(err)
-	}
+	c.awaitStatus(t, request{method: http.MethodPost, path: "/v1/grants", as: "issuer", json: body}, http.StatusCreated, http.StatusOK)
+}
+
+// awaitStatus sends a request until the answer is not 503, which any change of the leader may bring. What it did at a
+// try without an answer is then told by the second status.
+func (c *cluster) awaitStatus(t *testing.T, r request, first, again int) {
+	t.Helper()
+	await(t, fmt.Sprintf("%s %s", r.method, r.path), func() error {
+		a := c.send(c.Nodes[0], r)
+		if a.status == http.StatusServiceUnavailable || a.err != nil {
+			return a.want(first)
+		}
+		if a.status != again {
+			if err := a.want(first); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return nil
+	})
 }
 
 // runScript runs a client of testdata with lines to read, and returns what it answered.
