@@ -104,6 +104,8 @@ func TestEveryMetricMoves(t *testing.T) {
 	gateway := http.Header{"Revoked-Authorization": {as("rs1")}}
 	b.do(call{path: pathRevoke, auth: as("c1"), body: "token=AT1"})
 	b.do(call{path: pathRevoke, auth: as("c1"), body: "token=AT2"})
+	b.do(call{path: pathRevoke, auth: as("rs1"), body: "token=AT2"})
+	b.do(call{path: pathRevoke, auth: as("c1")})
 	b.do(call{path: pathRevoke, body: "token=AT1"})
 	b.do(call{path: pathRevoke, auth: basic("c1", "wrong"), body: "token=AT1"})
 	b.do(call{path: pathRevoke, auth: basic("c1", "wrong"), body: "token=AT1"})
@@ -132,7 +134,7 @@ func TestEveryMetricMoves(t *testing.T) {
 		{1, "requests_total", []string{"route", pathRevoke, "status", "200", "outcome", "revoked"}},
 		{1, "requests_total", []string{"route", pathRevoke, "status", "400", "outcome", "foreign_token"}},
 		{1, "requests_total", []string{"route", pathRevoke, "status", "429", "outcome", "throttled"}},
-		{6, "request_duration_seconds", []string{"route", pathRevoke}},
+		{8, "request_duration_seconds", []string{"route", pathRevoke}},
 		{1, "panics_total", nil},
 		{1, "authentication_failures_total", []string{"kind", "none"}},
 		{2, "authentication_failures_total", []string{"kind", "failed"}},
@@ -140,6 +142,8 @@ func TestEveryMetricMoves(t *testing.T) {
 		{1, "throttled_total", []string{"budget", "misses"}},
 		{1, "revocations_total", []string{"outcome", "revoked"}},
 		{1, "revocations_total", []string{"outcome", "foreign_token"}},
+		{1, "revocations_total", []string{"outcome", "unauthorized_client"}},
+		{1, "revocations_total", []string{"outcome", "no_token"}},
 		{1, "introspections_total", []string{"result", "active"}},
 		{1, "introspections_total", []string{"result", "inactive"}},
 		{1, "introspections_total", []string{"result", "unknown"}},

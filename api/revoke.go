@@ -22,7 +22,13 @@ func (a *API) revoke(c echo.Context) error {
 	if err := a.identify(c, q, true); err != nil {
 		return unlessAnswered(err)
 	}
-	defer func() { a.metrics.revocations.WithLabelValues(c.(*exchange).outcome).Inc() }()
+	err := a.revokeAs(c, q)
+	a.metrics.revocations.WithLabelValues(c.(*exchange).outcome).Inc()
+	return err
+}
+
+// revokeAs is revoke for a caller who has authenticated.
+func (a *API) revokeAs(c echo.Context, q *oauthRequest) error {
 	client := a.caller(c)
 	ctx, cancel := a.within(c)
 	defer cancel()
@@ -76,8 +82,7 @@ func (a *API) failRevocation(c echo.Context, err error) error {
 	if errors.As(err, &t) {
 		c.Response().Header().Set("Retry-After", retrySeconds(t.after))
 	}
-	err = a.oauthFail(c, err)
-	return err
+	return a.oauthFail(c, err)
 }
 
 func unlessAnswered(err error) error {

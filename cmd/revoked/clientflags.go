@@ -19,8 +19,8 @@ import (
 const defaultAddr = "https://127.0.0.1:8443"
 
 // A connection is what a client command is told about the node to talk to: flags first, then the
-// environment. A secret is better in its file or variable
-// than in its flag: command lines are seen by every user of a machine.
+// environment. A secret is better in its file or variable than in its flag:
+// command lines are seen by every user of a machine.
 type connection struct {
 	addr       string
 	caCert     string
