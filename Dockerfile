@@ -1,11 +1,11 @@
-# Three stages, in this order on purpose: the builder of old Docker engines runs them from the top down to
-# the target, so "local" needs nothing from a registry. BuildKit skips what the target does not need.
+# The order of the three stages matters: old Docker engines run them from the top to the target, so that
+# the target "local" needs no registry. BuildKit skips stages that the target does not need.
 #
-#   docker build -t revoked .                                      release: compiles here, pulls two images
-#   scripts/dist.sh && docker build --target local -t revoked .    local: a binary built outside, pulls nothing
+#   docker build -t revoked .                                      release: compiles in Docker, pulls two images
+#   scripts/dist.sh && docker build --target local -t revoked .    local: copies a binary built outside, pulls nothing
 #
-# Neither has a shell. The node keeps its data in /data; nothing else is written, so the root may be
-# read-only.
+# Neither image has a shell. The node writes only to /data and /tmp. If the root file system is
+# read-only, mount a volume at /tmp: it holds results of bulk registrations that a slow caller has not read.
 
 FROM scratch AS local
 COPY dist/rootfs/ /
@@ -15,8 +15,6 @@ ENTRYPOINT ["/usr/local/bin/revoked"]
 CMD ["server"]
 HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 CMD ["/usr/local/bin/revoked", "healthcheck"]
 EXPOSE 8443/tcp 7443/tcp 7946/tcp 7946/udp
-# Where bulk registrations spill what a slow caller has not read yet.
-ENV TMPDIR=/data
 
 FROM golang:1.26 AS build
 WORKDIR /src
@@ -34,5 +32,3 @@ ENTRYPOINT ["/usr/local/bin/revoked"]
 CMD ["server"]
 HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 CMD ["/usr/local/bin/revoked", "healthcheck"]
 EXPOSE 8443/tcp 7443/tcp 7946/tcp 7946/udp
-# Where bulk registrations spill what a slow caller has not read yet.
-ENV TMPDIR=/data

@@ -1,8 +1,10 @@
 package revoked
 
 import (
+	"fmt"
 	"slices"
-	"time"
+	"strings"
+	"unicode/utf8"
 )
 
 // ClientType is "confidential" or "public" (RFC 6749 section 2.1).
@@ -14,7 +16,7 @@ const (
 	Public       ClientType = "public"
 )
 
-// A Role is what a client may do beside revoking and introspecting its own tokens.
+// A Role permits more than revoking and introspecting the client's own tokens.
 type Role string
 
 // The roles.
@@ -30,13 +32,13 @@ const (
 	AuthPost  = "client_secret_post"
 )
 
-// HashKind says how a client secret is stored.
+// HashKind is the algorithm of a stored client secret.
 type HashKind uint8
 
-// The kinds of hash. The numbers are part of stored records.
+// The hash kinds. The numbers are part of stored records.
 const (
-	HashSHA256   HashKind = 1 // SHA-256(salt, secret): secrets of 32 bytes and more
-	HashArgon2id HashKind = 2 // argon2id, 19 MiB, 2 passes: imported, possibly weak secrets
+	HashSHA256   HashKind = 1 // SHA-256(salt, secret): for secrets of at least 32 bytes
+	HashArgon2id HashKind = 2 // argon2id, 19 MiB, 2 passes: for imported, possibly weak secrets
 )
 
 // A SecretHash is a stored client secret.
@@ -44,7 +46,7 @@ type SecretHash struct {
 	Kind      HashKind
 	Salt      []byte
 	Hash      []byte
-	ExpiresAt Time // 0: never; set when rotate-secret replaced it
+	ExpiresAt Time // 0: never; set when a rotation replaces the secret
 }
 
 // A Client is an OAuth client, an issuer, a resource server or an administrator.
@@ -53,58 +55,154 @@ type Client struct {
 	Type                  ClientType
 	Roles                 []Role
 	Audiences             []string
-	Issuers               []string // issuers an issuer may register for; none: any
+	Issuers               []string // issuers that an issuer may register for; empty: any
 	AuthMethods           []string
 	AllowPublicRevocation bool
 	Disabled              bool
 	CreatedAt             Time
-	Version               uint64 // log index of the last change: commands carry it, Apply checks it
+	Version               uint64 // log index of the last change; commands carry it, Apply compares it
 	Secrets               []SecretHash
 }
 
-// Has reports whether the client has role r.
+// Has reports whether the client has the role.
 func (c *Client) Has(r Role) bool { return slices.Contains(c.Roles, r) }
 
-// HasAudiences returns the audiences of a resource server: those it names, else its client id.
-func (c *Client) HasAudiences() []string {
+// EffectiveAudiences returns the audiences of a resource server: its Audiences, or its client id if
+// it has none.
+func (c *Client) EffectiveAudiences() []string {
 	if len(c.Audiences) > 0 {
 		return c.Audiences
 	}
 	return []string{c.ID}
 }
 
-// An Actor is who asks for a change: a client as it was when it authenticated.
+// An Actor is the client that requests a change, in the version that authenticated.
 type Actor struct {
 	ClientID string
 	Version  uint64
 	Admin    bool
 }
 
-// ActorOf returns the actor that an authenticated client is.
+// ActorOf returns an authenticated client as an actor.
 func ActorOf(c *Client) Actor {
 	return Actor{ClientID: c.ID, Version: c.Version, Admin: c.Has(RoleAdmin)}
 }
 
-// Settings are replicated: the same on every node at the same log index.
-type Settings struct {
-	LeaseDuration          time.Duration
-	LateRegistrationWindow time.Duration
-	CutoffRetention        time.Duration
-	MaxClockSkew           time.Duration
-	SecretGrace            time.Duration
-	// LeaseCeiling is the longest lease that may still be in force after LeaseDuration was lowered; 0
-	// when that is LeaseDuration itself. The cluster sets it.
-	LeaseCeiling time.Duration
-	Version      uint64 // log index of the last change
+// Limits of a client record.
+const (
+	MaxClientID      = 128 // bytes of a client id
+	MaxClientList    = 64  // audiences or issuers
+	MaxClientElement = 512 // bytes of an audience or issuer
+	MaxClientSecrets = 8   // stored secrets: the current one and those in their grace period
+	maxSecretHash    = 128 // bytes of a salt or hash
+)
+
+// ValidateClient returns an error that names the first invalid field of a client record. The API,
+// the bootstrap files and Apply all use it. The error wraps [ErrInvalid] if a value is malformed
+// and [ErrUnprocessable] if well-formed fields contradict each other.
+func ValidateClient(c *Client) error {
+	for _, err := range []error{
+		ValidateClientID(c.ID),
+		validateClientEnums(c),
+		validateClientList("audiences", c.Audiences),
+		validateClientList("issuers", c.Issuers),
+		validateSecrets(c.Secrets),
+		validateClientCombination(c),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// DefaultSettings returns the settings of a new cluster.
-func DefaultSettings() Settings {
-	return Settings{
-		LeaseDuration:          2 * time.Second,
-		LateRegistrationWindow: time.Hour,
-		CutoffRetention:        9600 * time.Hour,
-		MaxClockSkew:           5 * time.Second,
-		SecretGrace:            24 * time.Hour,
+// ValidateClientID accepts printable ASCII, so that HTTP Basic can carry the id in any encoding. It
+// rejects the path segments that a router would resolve. The error wraps [ErrInvalid].
+func ValidateClientID(id string) error {
+	switch {
+	case id == "" || len(id) > MaxClientID:
+		return fmt.Errorf("%w: client_id: want 1 to %d bytes, got %d", ErrInvalid, MaxClientID, len(id))
+	case strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r > '~' }):
+		return fmt.Errorf("%w: client_id: want printable ASCII", ErrInvalid)
+	case id == "." || id == "..":
+		return fmt.Errorf("%w: client_id: %q is a path segment", ErrInvalid, id)
 	}
+	return nil
+}
+
+func validateClientEnums(c *Client) error {
+	if c.Type != Confidential && c.Type != Public {
+		return fmt.Errorf("%w: type: want confidential or public", ErrInvalid)
+	}
+	for i, r := range c.Roles {
+		if r != RoleAdmin && r != RoleIssuer && r != RoleResourceServer {
+			return fmt.Errorf("%w: roles: want admin, issuer or resource_server", ErrInvalid)
+		}
+		if slices.Contains(c.Roles[:i], r) {
+			return fmt.Errorf("%w: roles: %s is repeated", ErrInvalid, r)
+		}
+	}
+	for i, m := range c.AuthMethods {
+		if m != AuthBasic && m != AuthPost {
+			return fmt.Errorf("%w: auth_methods: want %s or %s", ErrInvalid, AuthBasic, AuthPost)
+		}
+		if slices.Contains(c.AuthMethods[:i], m) {
+			return fmt.Errorf("%w: auth_methods: %s is repeated", ErrInvalid, m)
+		}
+	}
+	return nil
+}
+
+func validateClientList(field string, list []string) error {
+	if len(list) > MaxClientList {
+		return fmt.Errorf("%w: %s: want at most %d, got %d", ErrInvalid, field, MaxClientList, len(list))
+	}
+	for _, s := range list {
+		if s == "" || len(s) > MaxClientElement {
+			return fmt.Errorf("%w: %s: want 1 to %d bytes each, got %d",
+				ErrInvalid, field, MaxClientElement, len(s))
+		}
+		if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			return fmt.Errorf("%w: %s: want UTF-8 without control characters", ErrInvalid, field)
+		}
+	}
+	return nil
+}
+
+func validateSecrets(secrets []SecretHash) error {
+	if len(secrets) > MaxClientSecrets {
+		return fmt.Errorf("%w: secrets: want at most %d, got %d", ErrInvalid, MaxClientSecrets, len(secrets))
+	}
+	for _, s := range secrets {
+		if s.Kind != HashSHA256 && s.Kind != HashArgon2id || len(s.Hash) == 0 ||
+			len(s.Hash) > maxSecretHash || len(s.Salt) > maxSecretHash || s.ExpiresAt < 0 {
+			return fmt.Errorf("%w: secrets: malformed hash", ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// validateClientCombination rejects a record whose fields contradict each other.
+func validateClientCombination(c *Client) error {
+	public := c.Type == Public
+	problem := ""
+	switch {
+	case public && len(c.Roles) > 0:
+		problem = "roles: a public client cannot have roles, it cannot authenticate"
+	case public && len(c.AuthMethods) > 0:
+		problem = "auth_methods: a public client cannot authenticate"
+	case public && len(c.Secrets) > 0:
+		problem = "client_secret: a public client cannot have a secret"
+	case !public && len(c.AuthMethods) == 0:
+		problem = "auth_methods: a confidential client needs at least one"
+	case !public && c.AllowPublicRevocation:
+		problem = "allow_public_revocation: only a public client may have it"
+	case len(c.Issuers) > 0 && !c.Has(RoleIssuer):
+		problem = "issuers: only a client with the role issuer may have them"
+	case c.Has(RoleAdmin) && !slices.Contains(c.AuthMethods, AuthBasic):
+		problem = "auth_methods: an administrator needs client_secret_basic, the only method the API accepts"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrUnprocessable, problem)
 }

@@ -1,18 +1,23 @@
 package revoked
 
-// A Selector names grants by any of five properties. Those that are set must all match.
+import (
+	"fmt"
+	"time"
+)
+
+// A Selector selects grants by up to five properties. Every property that is set must match.
 type Selector struct {
-	ClientID string `json:"client_id,omitempty"`
-	Subject  string `json:"subject,omitempty"`
-	Session  string `json:"session,omitempty"`
-	GrantID  string `json:"grant_id,omitempty"`
-	Issuer   string `json:"issuer,omitempty"`
+	ClientID string
+	Subject  string
+	Session  string
+	GrantID  string
+	Issuer   string
 }
 
-// IsZero reports whether nothing is selected.
+// IsZero reports whether no property is set.
 func (s Selector) IsZero() bool { return s == Selector{} }
 
-// Matches reports whether g has every property that s names. The zero selector matches every grant:
+// Matches reports whether g has every property that s sets. The zero selector matches every grant:
 // only restore and recovery may use it.
 func (s Selector) Matches(g *Grant) bool {
 	return (s.ClientID == "" || s.ClientID == g.ClientID) &&
@@ -26,34 +31,46 @@ func (s Selector) Matches(g *Grant) bool {
 type Cutoff struct {
 	Selector
 	IssuedBefore Time
-	At           Time // when it was made
+	At           Time // when it was created
 	By           string
 	Reason       string
 	Index        uint64
 }
 
-// Covers reports whether the cut-off ends a token t of g: whether it was issued at or before it. Equal
-// whole seconds count as before. A token that was there when the cut-off was made was issued by then,
-// whatever it says.
-func (c *Cutoff) Covers(g *Grant, t *Token) bool {
+// Covers reports whether the cut-off ends token t of grant g, that is, whether t was issued at or
+// before IssuedBefore. Equal whole seconds count as before. A token that was registered before the
+// cut-off was created counts as issued at its registration, even if its IssuedAt is later. skew is
+// how far the clock of the issuer may be ahead: 0 for registered tokens.
+func (c *Cutoff) Covers(g *Grant, t *Token, skew time.Duration) bool {
 	iat := t.IssuedAt
 	if t.RegisteredAt != 0 && t.RegisteredAt <= c.At {
 		iat = min(iat, t.RegisteredAt)
 	}
-	return iat.Unix() <= c.IssuedBefore.Unix() && c.Matches(g)
+	return iat.Unix() <= c.IssuedBefore.Add(skew).Unix() && c.Matches(g)
 }
 
-// A CutoffRequest asks for a cut-off.
+// A CutoffRequest describes a new cut-off.
 type CutoffRequest struct {
 	Selector
-	IssuedBefore Time // 0: the moment of the entry
+	IssuedBefore Time // 0: when the log entry is applied
 	Reason       string
 	DryRun       bool
-	Expect       *int // refuse with ErrExpectation unless so many live grants match
+	Expect       *int // fail with ErrExpectation unless exactly this many live grants match
 }
 
-// A CutoffResult tells what was done.
+// A CutoffResult is the outcome of a [CutoffRequest].
 type CutoffResult struct {
 	Index   uint64
-	Matched *int // live grants, counted when DryRun or Expect asked for it
+	Matched *int // live grants; nil unless DryRun or Expect was set
+}
+
+// CheckIssuedBefore returns [ErrUnprocessable] if a cut-off is ahead of now by more than
+// MaxClockSkew, by which clocks may differ. A cut-off cannot be undone: in the far future it would
+// lock out its client, subject or issuer until then.
+func (s *Settings) CheckIssuedBefore(before, now Time) error {
+	if before <= now.Add(s.MaxClockSkew) {
+		return nil
+	}
+	return fmt.Errorf("%w: issued_before is ahead of now by more than max_clock_skew, %s",
+		ErrUnprocessable, FormatDuration(s.MaxClockSkew))
 }

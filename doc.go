@@ -1,7 +1,9 @@
-// Package revoked holds the words that every floor of the cluster shares: token digests, grants,
-// clients, cut-offs, the sentinels, and [Decide], the one function that says whether a token is
-// active.
+// Package revoked holds the domain types that every package of the cluster shares: token digests,
+// grants, clients, settings, cut-offs, feed events and sentinel errors. [Decide] is the only
+// function that decides whether a token is active. [ValidateClient] and [ValidateSettings] are the
+// only validators of replicated records.
 //
-// It does no I/O, starts no goroutine and reads no clock: time is always an argument.
-// A raw token exists in one HTTP handler only; here and below there are digests.
+// The package does no I/O, starts no goroutine and reads no clock: the current time is always an
+// argument. Raw tokens exist in one HTTP handler only. This package, like all code below the
+// handlers, sees only the digests of tokens.
 package revoked

@@ -11,53 +11,174 @@ import (
 	"testing"
 )
 
-// A floor is what a package may import. Tests may import more: see testOf.
+// A floor lists the imports that a package may have. Tests may import more: see testOf.
 type floor struct {
 	ours []string // packages of this module
 	libs []string // prefixes of third-party import paths; nil: the standard library only
 	any  bool     // any third-party library
 }
 
-// everywhere is what every floor above the root may use.
+// everywhere lists the imports that every floor above the root may have.
 var everywhere = []string{
 	"github.com/prometheus/client_golang/", "github.com/prometheus/client_model/", "golang.org/x/",
 }
 
 // floors is the import graph: the root below four siblings that never import each other, node above
-// three of them, the program on top. api stands beside node: it declares the interfaces that it needs.
+// three of them, the program on top. api stands beside node: it declares the interfaces that it
+// needs.
 var floors = map[string]floor{
-	switches:      {},
-	"revoked":     {},
-	"revoked/fsm": {ours: []string{"revoked"}, libs: []string{"github.com/hashicorp/raft", "github.com/cockroachdb/pebble/v2", "google.golang.org/protobuf/"}},
-	"revoked/transport": {ours: []string{"revoked"}, libs: []string{
-		"github.com/hashicorp/raft", "github.com/hashicorp/go-hclog", // Raft's transport logs through it
+	// Patches of the source for tests; no product package imports them.
+	"revoked/internal/mutant":         {},
+	"revoked/internal/mutant/overlay": {ours: []string{"revoked/internal/mutant"}},
+	"revoked/internal/durable":        {},
+	"revoked/internal/fair":           {},
+	"revoked/internal/filewatch":      {},
+	"revoked/internal/hashilog":       {ours: []string{}, libs: []string{"github.com/hashicorp/go-hclog"}},
+	"revoked/internal/retry":          {},
+	"revoked/internal/slots":          {},
+	// Programs of attackers; imported by tests only.
+	hostile: {ours: []string{}},
+	// Waits of tests; imported by tests only.
+	awaits: {},
+	// Tests of whole clusters through the API; imported by tests only.
+	scenarios:                   {},
+	"revoked/internal/textsafe": {},
+	"revoked":                   {},
+
+	"revoked/fsm": {
+		ours: []string{"revoked", "revoked/fsm/command", "revoked/fsm/rows", "revoked/fsm/snapshot", "revoked/fsm/store"},
+		libs: []string{"github.com/hashicorp/raft", "github.com/cockroachdb/pebble/v2", "google.golang.org/protobuf/"},
+	},
+	"revoked/fsm/command": {ours: []string{"revoked"}, libs: []string{"google.golang.org/protobuf/"}},
+	"revoked/fsm/rows": {ours: []string{"revoked", "revoked/fsm/command"},
+		libs: []string{"google.golang.org/protobuf/"}},
+	"revoked/fsm/snapshot": {ours: []string{"revoked", "revoked/fsm/command", "revoked/fsm/rows"},
+		libs: []string{"google.golang.org/protobuf/"}},
+	"revoked/fsm/store": {ours: []string{"revoked"}, libs: []string{"github.com/cockroachdb/pebble/v2"}},
+
+	"revoked/transport": {ours: []string{"revoked", "revoked/transport/frames", "revoked/transport/pki"},
+		libs: []string{"github.com/hashicorp/raft"}},
+	"revoked/transport/frames": {ours: []string{"revoked"}},
+	"revoked/transport/pki":    {ours: []string{"revoked"}},
+	"revoked/cluster": {ours: []string{"revoked"},
+		libs: []string{"github.com/hashicorp/memberlist", "github.com/hashicorp/go-hclog"}},
+	"revoked/node/nodepb": {ours: []string{"revoked", "revoked/fsm/command"},
+		libs: []string{"google.golang.org/protobuf/"}},
+	"revoked/node/jwt":  {ours: []string{"revoked"}, libs: []string{"github.com/go-jose/go-jose/v4"}},
+	"revoked/node/jwks": {ours: []string{"revoked", "revoked/node/jwt"}},
+	"revoked/node/bearer": {ours: []string{"revoked", "revoked/internal/fair", "revoked/node/cache",
+		"revoked/node/jwt"}},
+	"revoked/node/lease":            {ours: []string{}},
+	"revoked/node/lease/leasecheck": {ours: []string{}}, // imported by tests only
+	"revoked/node/cache":            {ours: []string{"revoked"}, libs: []string{"github.com/dgraph-io/ristretto/v2"}},
+	"revoked/node/propose": {ours: []string{"revoked", "revoked/fsm", "revoked/fsm/command",
+		"revoked/internal/fair", "revoked/node/nodepb"},
+		libs: []string{
+			"github.com/hashicorp/raft", "google.golang.org/protobuf/",
+		}},
+	"revoked/node/raftstore": {ours: []string{"revoked", "revoked/fsm", "revoked/fsm/command"}, libs: []string{
+		"github.com/hashicorp/raft", "github.com/hashicorp/raft-boltdb/v2", "go.etcd.io/bbolt",
 	}},
-	"revoked/cluster": {ours: []string{"revoked"}, libs: []string{"github.com/hashicorp/memberlist"}},
-	"revoked/api":     {ours: []string{"revoked"}, libs: []string{"github.com/labstack/"}},
-	"revoked/node": {ours: []string{"revoked", "revoked/fsm", "revoked/transport", "revoked/cluster"}, libs: []string{
-		"github.com/hashicorp/raft", "github.com/hashicorp/raft-boltdb/v2", "github.com/hashicorp/raft-autopilot",
-		"github.com/hashicorp/go-hclog", "go.etcd.io/bbolt", "github.com/dgraph-io/ristretto/v2", "google.golang.org/protobuf/",
+	"revoked/node/roster": {ours: []string{"revoked", "revoked/fsm", "revoked/fsm/command", "revoked/transport",
+		"revoked/transport/pki", "revoked/cluster", "revoked/node/lease", "revoked/node/nodepb", "revoked/node/propose"},
+		libs: []string{
+			"github.com/hashicorp/raft", "github.com/hashicorp/raft-autopilot", "google.golang.org/protobuf/",
+		}},
+	"revoked/node": {ours: []string{"revoked", "revoked/fsm", "revoked/fsm/command", "revoked/fsm/snapshot",
+		"revoked/transport", "revoked/transport/pki", "revoked/cluster", "revoked/node/bearer", "revoked/node/cache",
+		"revoked/node/jwks", "revoked/node/jwt", "revoked/node/lease", "revoked/node/nodepb", "revoked/node/propose",
+		"revoked/node/raftstore", "revoked/node/roster"}, libs: []string{
+		"github.com/hashicorp/raft", "google.golang.org/protobuf/",
 	}},
+
+	"revoked/client": {}, // linked into programs of users, so the standard library only
+	"revoked/api": {
+		ours: []string{"revoked", "revoked/api/clientauth", "revoked/api/registration", "revoked/api/serve",
+			"revoked/api/stream", "revoked/api/strictjson"},
+		libs: []string{"github.com/labstack/"},
+	},
+	"revoked/api/clientauth":   {ours: []string{"revoked"}},
+	"revoked/api/registration": {ours: []string{"revoked", "revoked/api/strictjson"}},
+	"revoked/api/serve":        {ours: []string{"revoked"}},
+	"revoked/api/stream":       {ours: []string{}},
+	"revoked/api/strictjson":   {ours: []string{"revoked"}},
+	// Tests only.
+	"revoked/api/conformance": {ours: []string{"revoked"}},
+
+	// Simulated network and disk, for node's tests only.
+	"revoked/node/internal/simkit": {ours: []string{"revoked/node/raftstore"}, any: true},
 	// The test kit runs whole nodes, with their API where a test needs it.
-	"revoked/node/nodetest": {ours: []string{"revoked", "revoked/api", "revoked/fsm", "revoked/transport", "revoked/cluster", "revoked/node"}, any: true},
-	// Runs the built program; knows nothing of its inside.
-	"revoked/cmd/revoked/systemtest": {},
-	"revoked/cmd/revoked":            {ours: []string{"revoked", "revoked/fsm", "revoked/transport", "revoked/cluster", "revoked/api", "revoked/node"}, any: true},
+	"revoked/node/nodetest": {ours: []string{"revoked", "revoked/api", "revoked/api/clientauth", "revoked/api/serve",
+		"revoked/fsm", "revoked/fsm/command", "revoked/transport", "revoked/transport/pki", "revoked/cluster",
+		"revoked/node"}, any: true},
+	// Runs the built program as a black box.
+	"revoked/cmd/revoked/systemtest":     {ours: []string{scenarios, hostile, "revoked/cmd/revoked/internal/devcluster"}},
+	"revoked/cmd/revoked/internal/cli":   {ours: []string{}, any: true},
+	"revoked/cmd/revoked/internal/files": {ours: []string{}},
+	"revoked/cmd/revoked/internal/config": {ours: []string{
+		"revoked", "revoked/transport", "revoked/transport/pki", "revoked/cluster", "revoked/api", "revoked/api/clientauth",
+		"revoked/api/serve",
+		"revoked/cmd/revoked/internal/files",
+	}, any: true},
+	// Uses the program only from outside, as its tests do.
+	"revoked/cmd/revoked/internal/devcluster": {ours: []string{"revoked/client", "revoked/cmd/revoked/internal/files"}},
+	"revoked/cmd/revoked/internal/devfolder": {ours: []string{
+		"revoked", "revoked/transport", "revoked/transport/pki", "revoked/cluster", "revoked/api/clientauth",
+		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/config", "revoked/cmd/revoked/internal/devcluster",
+		"revoked/cmd/revoked/internal/files",
+	}},
+	"revoked/cmd/revoked/internal/bench/plot": {},
+	"revoked/cmd/revoked/internal/bench": {ours: []string{
+		"revoked/client", "revoked/transport/pki", "revoked/cmd/revoked/internal/bench/plot",
+		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/devcluster",
+		"revoked/cmd/revoked/internal/devfolder",
+	}, libs: []string{"github.com/prometheus/procfs", "google.golang.org/protobuf/encoding/protowire"}},
+	"revoked/cmd/revoked/internal/server": {ours: []string{
+		"revoked", "revoked/api", "revoked/api/serve", "revoked/node", "revoked/transport/pki",
+		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/config",
+	}, any: true},
+	"revoked/cmd/revoked": {ours: []string{
+		"revoked", "revoked/client", "revoked/fsm", "revoked/fsm/snapshot", "revoked/transport", "revoked/transport/pki",
+		"revoked/cluster", "revoked/api", "revoked/api/clientauth", "revoked/api/serve", "revoked/node",
+		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/files", "revoked/cmd/revoked/internal/config",
+		"revoked/cmd/revoked/internal/devcluster", "revoked/cmd/revoked/internal/devfolder",
+		"revoked/cmd/revoked/internal/bench",
+		"revoked/cmd/revoked/internal/server",
+	}, any: true},
 }
 
-// switches break the product where a build tag asks for it; in every build that ships they are constantly
-// false. Every floor above the root may have one.
-const switches = "revoked/internal/mutant"
+// shared lists packages that import nothing else of this module. Every package but the root may
+// import them.
+var shared = []string{
+	"revoked/internal/durable", "revoked/internal/filewatch", "revoked/internal/hashilog", "revoked/internal/retry",
+	"revoked/internal/slots", "revoked/internal/textsafe",
+}
 
-// testKit may be imported by files named _test.go, and by nothing else.
+// scenarios are tests of whole clusters. Only the tests that run them may import them.
+const scenarios = "revoked/internal/scenario"
+
+// hostile has the programs of attackers. Only tests may import it.
+const hostile = "revoked/internal/hostile"
+
+// awaits has the waits of tests. Only tests may import it.
+const awaits = "revoked/internal/await"
+
+// testKit may be imported only by files named _test.go.
 const testKit = "revoked/node/nodetest"
 
-// testOf names what the tests of a package may import of this module beside what the package itself
-// may, and itself.
+// testOf lists additional packages of this module that the tests of a package may import.
 var testOf = map[string][]string{
-	"revoked/api":         {"revoked/node", testKit},
-	"revoked/node":        {"revoked/api", testKit},
-	"revoked/cmd/revoked": {testKit},
+	"revoked/api": {"revoked/fsm", "revoked/fsm/command", "revoked/node/bearer",
+		"revoked/node/cache", "revoked/node/jwt", hostile},
+	"revoked/api/serve":       {hostile},
+	"revoked/cluster":         {hostile},
+	"revoked/api/conformance": {"revoked/api", "revoked/api/clientauth", "revoked/node", testKit},
+	"revoked/node": {"revoked/api", "revoked/node/internal/simkit", "revoked/node/lease/leasecheck",
+		scenarios, testKit},
+	"revoked/node/bearer":    {"revoked/fsm", "revoked/fsm/command"},
+	"revoked/node/lease":     {"revoked/node/lease/leasecheck"},
+	"revoked/node/raftstore": {"revoked/fsm/command", testKit},
+	"revoked/cmd/revoked":    {"revoked/node/jwt", testKit},
 }
 
 type pkg struct {
@@ -65,7 +186,7 @@ type pkg struct {
 	Imports, TestImports, XTestImports []string
 }
 
-func TestImports(t *testing.T) {
+func TestImports_EachPackage_FollowsFloors(t *testing.T) {
 	for _, p := range listPackages(t) {
 		f, ok := floors[p.ImportPath]
 		if !ok {
@@ -77,12 +198,13 @@ func TestImports(t *testing.T) {
 		}
 		for _, path := range p.Imports {
 			if !f.allows(path) {
-				t.Errorf("%s imports %s, which its floor does not", p.ImportPath, path)
+				t.Errorf("%s imports %s, which its floor does not allow", p.ImportPath, path)
 			}
 		}
 		for _, path := range slices.Concat(p.TestImports, p.XTestImports) {
-			// Libraries for tests are a matter of taste; the graph of this module is not.
-			if ours(path) && path != p.ImportPath && !f.allows(path) && !slices.Contains(testOf[p.ImportPath], path) {
+			// The test checks only packages of this module here: tests may use any library.
+			if ours(path) && path != p.ImportPath && path != awaits && !f.allows(path) &&
+				!slices.Contains(testOf[p.ImportPath], path) {
 				t.Errorf("a test of %s imports %s, which it may not", p.ImportPath, path)
 			}
 		}
@@ -92,12 +214,14 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// The table itself must hold what the design says, or it holds nothing.
-func TestSiblingsNeverImportEachOther(t *testing.T) {
+// The table itself must follow the design.
+func TestImports_Siblings_AreIndependent(t *testing.T) {
 	siblings := []string{"revoked/fsm", "revoked/transport", "revoked/cluster", "revoked/api"}
 	for _, s := range siblings {
-		if got := floors[s].ours; !slices.Equal(got, []string{"revoked"}) {
-			t.Errorf("%s may import %v of this module, want the root alone", s, got)
+		for _, path := range floors[s].ours {
+			if path != "revoked" && !strings.HasPrefix(path, s+"/") {
+				t.Errorf("%s may import %s, want only the root and its own subpackages", s, path)
+			}
 		}
 	}
 	if f := floors["revoked"]; f.any || len(f.libs) > 0 || len(f.ours) > 0 {
@@ -107,7 +231,7 @@ func TestSiblingsNeverImportEachOther(t *testing.T) {
 
 func (f floor) allows(path string) bool {
 	if ours(path) {
-		return slices.Contains(f.ours, path) || path == switches && f.ours != nil
+		return slices.Contains(f.ours, path) || f.ours != nil && slices.Contains(shared, path)
 	}
 	if standard(path) || f.any {
 		return true

@@ -8,7 +8,7 @@ import (
 // A Time is an instant in microseconds since the Unix epoch. Zero means absent.
 type Time int64
 
-// MaxTime is later than every instant that a registration may name.
+// MaxTime is later than any time that a registration may contain.
 const MaxTime Time = math.MaxInt64
 
 // TimeOf converts t; the zero time.Time becomes 0.
@@ -36,7 +36,7 @@ func (t Time) Std() time.Time {
 	return time.UnixMicro(int64(t)).UTC()
 }
 
-// Add returns t+d, never beyond [MaxTime].
+// Add returns t+d, capped at [MaxTime].
 func (t Time) Add(d time.Duration) Time {
 	us := Time(d.Microseconds())
 	if us > 0 && t > MaxTime-us {
@@ -45,5 +45,9 @@ func (t Time) Add(d time.Duration) Time {
 	return t + us
 }
 
-// Sub returns t-u.
-func (t Time) Sub(u Time) time.Duration { return time.Duration(t-u) * time.Microsecond }
+// Sub returns t-u, capped at the longest and the shortest duration. Those are 292 years, which is
+// less than the range of times.
+func (t Time) Sub(u Time) time.Duration {
+	const most = Time(math.MaxInt64 / int64(time.Microsecond))
+	return time.Duration(min(max(t-u, -most), most)) * time.Microsecond
+}

@@ -11,10 +11,11 @@ import (
 
 	"revoked"
 	"revoked/api"
+	"revoked/fsm/command"
 )
 
-// CA-18: guesses are throttled for each client id; who knows the secret is never refused.
-func TestGuessesAreThrottledAndTheRightSecretIsNot(t *testing.T) {
+// CA-18: failures are throttled per client id, and the correct secret always passes.
+func TestAuth_Guesses_ThrottleFailuresOnly(t *testing.T) {
 	b := newBench(t, func(c *api.Config) { c.AuthFailuresPerMinute = 5 })
 	guess := func(auth string) int {
 		w := b.do(call{path: pathRevoke, auth: auth, body: "token=x"})
@@ -26,7 +27,7 @@ func TestGuessesAreThrottledAndTheRightSecretIsNot(t *testing.T) {
 		}
 		return w.Code
 	}
-	for _, id := range []string{"c1", "nobody"} { // both alike
+	for _, id := range []string{"c1", "nobody"} { // a known and an unknown client
 		codes := map[int]int{}
 		for i := range 10 {
 			codes[guess(basic(id, "guess"+strconv.Itoa(i)))]++
@@ -36,16 +37,17 @@ func TestGuessesAreThrottledAndTheRightSecretIsNot(t *testing.T) {
 		}
 	}
 	if got := guess(rawBasic("%63%31", "guess")); got != 429 {
-		t.Errorf("another spelling of the same id: got %d, want 429", got)
+		t.Errorf("another encoding of the same id: got %d, want 429", got)
 	}
 	if got := guess(as("c1")); got != 200 {
-		t.Errorf("the right secret: got %d, want 200", got)
+		t.Errorf("the correct secret: got %d, want 200", got)
 	}
 	if got := guess(basic("c2", "wrong")); got != 401 {
 		t.Errorf("another client: got %d, want 401", got)
 	}
-	if w := b.do(call{method: "GET", path: "/v1/status", auth: basic("c1", "wrong")}); w.Code != 429 || w.Header().Get("Retry-After") == "" {
-		t.Errorf("/v1 has the same budget: got %d", w.Code)
+	if w := b.do(call{method: "GET", path: "/v1/status", auth: basic("c1", "wrong")}); w.Code != 429 ||
+		w.Header().Get("Retry-After") == "" {
+		t.Errorf("the same limit under /v1: got %d, want 429", w.Code)
 	}
 	b.now = b.now.Add(13 * time.Second)
 	if got := guess(basic("c1", "wrong")); got != 401 {
@@ -53,27 +55,27 @@ func TestGuessesAreThrottledAndTheRightSecretIsNot(t *testing.T) {
 	}
 }
 
-// A request that fails costs each id that it may mean one failure, however many ways there are to read it.
-func TestReadingsOfACredentialCostOneFailure(t *testing.T) {
+// A failed request costs each candidate id one failure, however many candidates it has.
+func TestAuth_SeveralDecodings_CostOneFailure(t *testing.T) {
 	b := newBench(t, func(c *api.Config) { c.AuthFailuresPerMinute = 4 })
 	codes := map[int]int{}
 	for range 6 {
 		codes[b.do(call{path: pathRevoke, auth: rawBasic("c1", "a+b%2Bc"), body: "token=x"}).Code]++
 	}
 	if codes[401] != 4 || codes[429] != 2 {
-		t.Errorf("a secret that can be read in three ways: got %v, want 4 times 401 and 2 times 429", codes)
+		t.Errorf("a secret with three decodings: got %v, want 4 times 401 and 2 times 429", codes)
 	}
 	clear(codes)
 	for range 6 {
 		codes[b.do(call{path: pathRevoke, auth: rawBasic("%63+2", "a+b%2Bc"), body: "token=x"}).Code]++
 	}
 	if codes[401] != 4 || codes[429] != 2 {
-		t.Errorf("and an id: got %v, want 4 times 401 and 2 times 429", codes)
+		t.Errorf("an id with several decodings: got %v, want 4 times 401 and 2 times 429", codes)
 	}
 }
 
-// A node that has just started may not know every client yet: it cannot call one unknown.
-func TestAnUnknownClientOfANodeThatIsBehind(t *testing.T) {
+// A node that has just started may not know every client, so it cannot reject an unknown one.
+func TestAuth_NodeBehind_UnknownClientIs503(t *testing.T) {
 	b := newBench(t)
 	b.node.mu.Lock()
 	b.node.behind = true
@@ -82,10 +84,10 @@ func TestAnUnknownClientOfANodeThatIsBehind(t *testing.T) {
 		name, auth string
 		want       int
 	}{
-		{"a client that it does not know", basic("nobody", "secret"), 503},
-		{"a client that it knows, with a wrong secret", basic("c1", "wrong"), 401},
-		{"a client that it knows", as("c1"), 200},
-		{"nobody", "", 401},
+		{"an unknown client", basic("nobody", "secret"), 503},
+		{"a known client, whose secret may have changed", basic("c1", "wrong"), 503},
+		{"a known client", as("c1"), 200},
+		{"no credentials", "", 401},
 	} {
 		w := b.do(call{path: pathRevoke, auth: row.auth, body: "token=x"})
 		always(t, w)
@@ -101,57 +103,68 @@ func TestAnUnknownClientOfANodeThatIsBehind(t *testing.T) {
 	}
 }
 
-// A node without a lease is behind for a moment: what was done to a client at another node is final there too.
-func TestAClientThatWasChangedElsewhere(t *testing.T) {
-	disabled := func(id string) func(*fakeNode) {
-		return func(f *fakeNode) { c := *f.clients[id]; c.Disabled = true; f.set(c) }
+// A change of a client at another node is final, even while this node has no lease and is behind.
+func TestAuth_ClientChangedElsewhere_IsSeen(t *testing.T) {
+	disabled := func(id string) func(*memoryNode) {
+		return func(n *memoryNode) { n.change(id, func(c *revoked.Client) { c.Disabled = true }) }
 	}
-	deleted := func(id string) func(*fakeNode) { return func(f *fakeNode) { delete(f.clients, id) } }
-	made := func(f *fakeNode) { f.set(confidential("new", "new-secret")) }
-	rotated := func(f *fakeNode) { f.set(confidential("c1", "c1-another")) }
-	public := func(f *fakeNode) { c := *f.clients["pub1"]; c.AllowPublicRevocation = true; f.set(c) }
-	heard := func(f *fakeNode) {
-		c := *f.clients["rs1"]
-		c.Audiences = []string{"another"}
-		f.set(c)
-		f.settings.LeaseDuration = 7 * time.Second
+	deleted := func(id string) func(*memoryNode) {
+		return func(n *memoryNode) { n.mustApply(command.DeleteClientOp(n.setupActor(), id)) }
+	}
+	created := func(n *memoryNode) { n.put(confidential("new", "new-secret")) }
+	rotated := func(n *memoryNode) { n.put(confidential("c1", "c1-another")) }
+	public := func(n *memoryNode) { n.change("pub1", func(c *revoked.Client) { c.AllowPublicRevocation = true }) }
+	updated := func(n *memoryNode) {
+		n.change("rs1", func(c *revoked.Client) { c.Audiences = []string{"another"} })
+		s := n.fsm.Settings()
+		s.LeaseDuration = 7 * time.Second
+		n.mustApply(command.PutSettingsOp(n.setupActor(), s, s.Version))
 	}
 	bearer := func(b *bench) *httptest.ResponseRecorder {
-		return b.do(call{method: "GET", path: "/v1/check", header: http.Header{"Revoked-Authorization": {as("rs1")}, "Authorization": {"Bearer AT1"}}})
+		return b.do(call{method: "GET", path: "/v1/check",
+			header: http.Header{"Revoked-Authorization": {as("rs1")}, "Authorization": {"Bearer AT1"}}})
 	}
 	ask := func(c call) func(*bench) *httptest.ResponseRecorder {
 		return func(b *bench) *httptest.ResponseRecorder { return b.do(c) }
 	}
 	for _, row := range []struct {
 		name   string
-		what   func(*fakeNode)
+		change func(*memoryNode)
 		ask    func(*bench) *httptest.ResponseRecorder
 		status int
-		holds  string
+		body   string // part of it
 	}{
-		{"a disabled resource server introspects", disabled("rs1"), ask(call{path: pathIntrospect, auth: as("rs1"), body: "token=AT1"}), 401, "invalid_client"},
-		{"a deleted one", deleted("rs1"), ask(call{path: pathIntrospect, auth: as("rs1"), body: "token=AT1"}), 401, "invalid_client"},
-		{"one of other audiences", heard, ask(call{path: pathIntrospect, auth: as("rs1"), body: "token=AT1"}), 200, `{"active":false}`},
+		{"a disabled resource server introspects", disabled("rs1"),
+			ask(call{path: pathIntrospect, auth: as("rs1"), body: "token=AT1"}), 401, "invalid_client"},
+		{"a deleted resource server introspects", deleted("rs1"),
+			ask(call{path: pathIntrospect, auth: as("rs1"), body: "token=AT1"}), 401, "invalid_client"},
+		{"a resource server with other audiences", updated,
+			ask(call{path: pathIntrospect, auth: as("rs1"), body: "token=AT1"}), 200, `{"active":false}`},
 		{"a disabled resource server checks", disabled("rs1"), bearer, 503, ""},
-		{"a client that was made revokes", made, ask(call{path: pathRevoke, auth: as("new"), body: "token=x"}), 200, "{}"},
+		{"a created client revokes", created, ask(call{path: pathRevoke, auth: as("new"), body: "token=x"}), 200, "{}"},
 		{"a new secret", rotated, ask(call{path: pathRevoke, auth: basic("c1", "c1-another"), body: "token=x"}), 200, "{}"},
-		{"a public client that may now", public, ask(call{path: pathRevoke, body: "token=ATp&client_id=pub1"}), 200, "{}"},
-		{"a disabled administrator", disabled("admin"), ask(call{method: "GET", path: "/v1/status", auth: as("admin")}), 401, ""},
-		{"a client that was made is shown", made, ask(call{method: "GET", path: "/v1/clients/new", auth: as("admin")}), 200, `"client_id":"new"`},
-		{"one that was deleted is not", deleted("c1"), ask(call{method: "GET", path: "/v1/clients/c1", auth: as("admin")}), 404, ""},
-		{"the settings", heard, ask(call{method: "GET", path: "/v1/settings", auth: as("admin")}), 200, `"lease_duration":"7s"`},
+		{"a public client that may revoke now", public, ask(call{path: pathRevoke, body: "token=ATp&client_id=pub1"}), 200,
+			"{}"},
+		{"a disabled administrator", disabled("admin"), ask(call{method: "GET", path: "/v1/status", auth: as("admin")}),
+			401, ""},
+		{"a created client is shown", created, ask(call{method: "GET", path: "/v1/clients/new", auth: as("admin")}), 200,
+			`"client_id":"new"`},
+		{"a deleted client is not shown", deleted("c1"), ask(call{method: "GET", path: "/v1/clients/c1", auth: as("admin")}),
+			404, ""},
+		{"the settings", updated, ask(call{method: "GET", path: "/v1/settings", auth: as("admin")}), 200,
+			`"lease_duration":"7s"`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			b := newBench(t)
-			b.node.elsewhere = row.what
-			if w := row.ask(b); w.Code != row.status || !strings.Contains(w.Body.String(), row.holds) {
-				t.Errorf("got %d %s, want %d with %q", w.Code, w.Body, row.status, row.holds)
+			b.node.elsewhere = row.change
+			if w := row.ask(b); w.Code != row.status || !strings.Contains(w.Body.String(), row.body) {
+				t.Errorf("got %d %s, want %d with %q", w.Code, w.Body, row.status, row.body)
 			}
 		})
 	}
 }
 
-func TestSecretsAndTheirEnd(t *testing.T) {
+func TestAuth_ExpiredSecret_Is401(t *testing.T) {
 	b := newBench(t)
 	at := func(d time.Duration) revoked.Time { return revoked.TimeOf(b.now.Add(d)) }
 	old, gone := strong("old"), strong("gone")
@@ -159,8 +172,12 @@ func TestSecretsAndTheirEnd(t *testing.T) {
 	oldWeak := weak("oldweak")
 	oldWeak.ExpiresAt = at(time.Second)
 	c := confidential("multi", "new")
-	c.Secrets = append(c.Secrets, old, gone, weak("weak"), oldWeak, revoked.SecretHash{Kind: 99, Hash: []byte{}})
+	c.Secrets = append(c.Secrets, old, gone, weak("weak"), oldWeak)
 	b.node.put(c)
+	stored, _ := b.node.Client("multi")
+	later := *stored // has a secret of a kind that only a later version supports
+	later.Secrets = append(later.Secrets, revoked.SecretHash{Kind: 99, Hash: []byte{}})
+	b.node.records = map[string]*revoked.Client{"multi": &later}
 	post, head := confidential("post", "post-secret"), confidential("head", "head-secret")
 	post.AuthMethods, head.AuthMethods = []string{revoked.AuthPost}, []string{revoked.AuthBasic}
 	b.node.put(post)
@@ -198,14 +215,15 @@ func TestSecretsAndTheirEnd(t *testing.T) {
 		}
 	}
 	c.Secrets = c.Secrets[:1]
+	b.node.records = nil
 	b.node.put(c)
 	if w := b.do(call{path: pathRevoke, auth: basic("multi", "weak"), body: "token=x"}); w.Code != 401 {
-		t.Errorf("a weak secret that was taken away: got %d, want 401", w.Code)
+		t.Errorf("a removed weak secret: got %d, want 401", w.Code)
 	}
 }
 
-// A client over its budget that guesses at a weak secret does not keep its owner out.
-func TestWeakSecretUnderAttack(t *testing.T) {
+// Guesses at a weak secret, over the limit of failures, do not lock its owner out.
+func TestAuth_WeakSecretGuessed_OwnerPasses(t *testing.T) {
 	b := newBench(t, func(c *api.Config) { c.AuthFailuresPerMinute = 1 })
 	c := confidential("w", "")
 	c.Secrets = []revoked.SecretHash{weak("w-secret")}
@@ -218,7 +236,7 @@ func TestWeakSecretUnderAttack(t *testing.T) {
 	}
 }
 
-func TestRolesUnderV1(t *testing.T) {
+func TestAuth_EachRole_ReachesItsRoutes(t *testing.T) {
 	b := newBench(t)
 	for _, row := range []struct {
 		id     string
@@ -228,7 +246,7 @@ func TestRolesUnderV1(t *testing.T) {
 		{"the role", call{auth: as("admin")}, 200},
 		{"another role", call{auth: as("rs1")}, 403},
 		{"no role", call{auth: as("c1")}, 403},
-		{"nobody", call{}, 401},
+		{"no credentials", call{}, 401},
 		{"a wrong secret", call{auth: basic("admin", "wrong")}, 401},
 		{"a bearer token", call{auth: "Bearer AT1"}, 401},
 		{"two headers", call{header: http.Header{"Authorization": {as("admin"), as("admin")}}}, 400},
@@ -246,31 +264,76 @@ func TestRolesUnderV1(t *testing.T) {
 		}
 	}
 	w := b.do(call{method: "POST", path: "/v1/status", auth: as("admin")})
-	if w.Code != 405 || !strings.Contains(w.Header().Get("Allow"), "GET") || w.Header().Get("Content-Type") != "application/problem+json" {
-		t.Errorf("a wrong method: got %d, %v", w.Code, w.Header())
+	if w.Code != 405 || !strings.Contains(w.Header().Get("Allow"), "GET") ||
+		w.Header().Get("Content-Type") != "application/problem+json" {
+		t.Errorf("a wrong method: got %d, %v, want 405 and Allow", w.Code, w.Header())
 	}
 }
 
-func TestConfigIsChecked(t *testing.T) {
-	good := func() api.Config { return api.Config{Backend: newFakeNode(), Issuer: "https://as.example"} }
+func TestNew_InvalidConfig_IsRejected(t *testing.T) {
+	good := func() api.Config {
+		return api.Config{Backend: newMemoryNode(t, time.Now), Issuer: "https://as.example"}
+	}
 	if _, err := api.New(good()); err != nil {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*api.Config){
 		"no backend": func(c *api.Config) { c.Backend = nil }, "no issuer": func(c *api.Config) { c.Issuer = "" },
-		"an issuer with a query":      func(c *api.Config) { c.Issuer = "https://as.example?x" },
-		"an issuer with a fragment":   func(c *api.Config) { c.Issuer = "https://as.example#" },
-		"a plain issuer":              func(c *api.Config) { c.Issuer = "http://as.example"; c.RequireHTTPS = true },
-		"an issuer without a host":    func(c *api.Config) { c.Issuer = "https:///x" },
-		"a negative budget":           func(c *api.Config) { c.AuthFailuresPerMinute = -1 },
-		"a negative budget of misses": func(c *api.Config) { c.MissesPerSecond = -1 },
-		"a negative timeout":          func(c *api.Config) { c.RequestTimeout = -1 },
-		"metadata that is no JSON":    func(c *api.Config) { c.MetadataExtra = map[string]any{"x": func() {}} },
+		"an issuer with a query":       func(c *api.Config) { c.Issuer = "https://as.example?x" },
+		"an issuer with a fragment":    func(c *api.Config) { c.Issuer = "https://as.example#" },
+		"a plain issuer":               func(c *api.Config) { c.Issuer = "http://as.example"; c.RequireHTTPS = true },
+		"an issuer without a host":     func(c *api.Config) { c.Issuer = "https:///x" },
+		"a negative budget":            func(c *api.Config) { c.AuthFailuresPerMinute = -1 },
+		"a negative budget of misses":  func(c *api.Config) { c.MissesPerSecond = -1 },
+		"a negative timeout":           func(c *api.Config) { c.RequestTimeout = -1 },
+		"a network with host bits":     func(c *api.Config) { c.CheckNetworks = networks("10.1.2.3/8", "*") },
+		"an IPv4-mapped network":       func(c *api.Config) { c.CheckNetworks = networks("::ffff:10.0.0.0/104", "*") },
+		"metadata without a JSON form": func(c *api.Config) { c.MetadataExtra = map[string]any{"x": func() {}} },
 	} {
 		cfg := good()
 		change(&cfg)
 		if _, err := api.New(cfg); err == nil || !strings.Contains(fmt.Sprint(err), revoked.ErrInvalid.Error()) {
 			t.Errorf("%s: got %v, want an invalid request", name, err)
 		}
+	}
+}
+
+// An access token in the header does not authenticate a client, so it is not a second way to
+// (RFC 6749 section 2.3).
+func TestOAuth_AccessTokenInHeader_IsIgnored(t *testing.T) {
+	b := newBench(t)
+	const own = "client_id=c1&client_secret=c1-secret&"
+	for _, row := range []struct {
+		name   string
+		call   call
+		status int
+	}{
+		{"Bearer beside the body", call{auth: "Bearer AT1", body: own}, 200},
+		{"a lower-case scheme", call{auth: "bearer AT1", body: own}, 200},
+		{"a malformed one", call{auth: "Bearer", body: own}, 200},
+		{"DPoP beside the body", call{auth: "DPoP AT1", body: own}, 200},
+		{"Bearer beside a wrong secret", call{auth: "Bearer AT1", body: "client_id=c1&client_secret=wrong&"}, 401},
+		{"Bearer alone", call{auth: "Bearer AT1"}, 401},
+		{"Bearer and a client_id without a secret", call{auth: "Bearer AT1", body: "client_id=c1&"}, 401},
+		{"Basic beside the body", call{auth: as("c1"), body: own}, 400},
+		{"another scheme beside the body", call{auth: "Digest x", body: own}, 400},
+		{"a scheme that begins alike", call{auth: "Bearers AT1", body: own}, 400},
+		{"two headers", call{header: http.Header{"Authorization": {"Bearer AT1", as("c1")}}}, 400},
+		{"two Bearer headers beside the body",
+			call{header: http.Header{"Authorization": {"Bearer AT1", "Bearer AT1"}}, body: own}, 400},
+	} {
+		for _, path := range []string{pathRevoke, pathIntrospect} {
+			c := row.call
+			c.path, c.body = path, c.body+"token=x"
+			w := b.do(c)
+			always(t, w)
+			if w.Code != row.status {
+				t.Errorf("%s, %s: got %d %s, want %d", row.name, path, w.Code, w.Body, row.status)
+			}
+		}
+	}
+	b.node.change("pub1", func(c *revoked.Client) { c.AllowPublicRevocation = true })
+	if w := b.do(call{path: pathRevoke, auth: "Bearer ATp", body: "client_id=pub1&token=ATp"}); w.Code != 200 {
+		t.Errorf("a public client: got %d %s, want 200", w.Code, w.Body)
 	}
 }

@@ -2,27 +2,52 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 
+	"revoked"
 	"revoked/api"
 )
 
-// nowhere is a response writer that keeps nothing.
-type nowhere struct {
+// A discardWriter is a response writer that discards everything.
+type discardWriter struct {
 	h      http.Header
 	status int
 }
 
-func (n *nowhere) Header() http.Header         { return n.h }
-func (n *nowhere) Write(b []byte) (int, error) { return len(b), nil }
-func (n *nowhere) WriteHeader(status int)      { n.status = status }
+func (n *discardWriter) Header() http.Header         { return n.h }
+func (n *discardWriter) Write(b []byte) (int, error) { return len(b), nil }
+func (n *discardWriter) WriteHeader(status int)      { n.status = status }
+
+// A fixedNode gives constant answers, so that a benchmark measures the API alone.
+type fixedNode struct {
+	*hookedNode
+	status revoked.TokenStatus
+}
+
+func (n *fixedNode) Status(context.Context, revoked.Digest) (revoked.TokenStatus, error) {
+	return n.status, nil
+}
+
+func (n *fixedNode) Revoke(context.Context, revoked.Actor, revoked.Digest) (revoked.RevokeResult, error) {
+	return revoked.RevokeResult{Index: 1}, nil
+}
+
+func withFixedNode(c *api.Config) {
+	n := &fixedNode{hookedNode: c.Backend.(*hookedNode)}
+	n.status, _ = n.hookedNode.Status(context.Background(), revoked.DigestToken("AT1"))
+	c.Backend, c.Log = n, nil
+}
 
 func benchmark(b *testing.B, path, auth, body string) {
-	n := newBench(b, func(c *api.Config) { c.Log = nil })
-	h := n.api.Handler()
+	benchmarkHandler(b, newBench(b, withFixedNode).api.Handler(), path, auth, body)
+}
+
+func benchmarkHandler(b *testing.B, h http.Handler, path, auth, body string) {
+	b.Helper()
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		reader := bytes.NewReader(nil)
@@ -30,7 +55,7 @@ func benchmark(b *testing.B, path, auth, body string) {
 		r.Header.Set("Content-Type", formType)
 		r.Header.Set("Authorization", auth)
 		r.ContentLength = int64(len(body))
-		w := &nowhere{h: http.Header{}}
+		w := &discardWriter{h: http.Header{}}
 		for pb.Next() {
 			reader.Reset([]byte(body))
 			r.Body = io.NopCloser(reader)
@@ -46,9 +71,28 @@ func benchmark(b *testing.B, path, auth, body string) {
 
 func BenchmarkIntrospect(b *testing.B) { benchmark(b, pathIntrospect, as("rs1"), "token=AT1") }
 
+// A cachedNode answers from its state through the cache of records, as a node with a lease does.
+type cachedNode struct{ *hookedNode }
+
+func (n *cachedNode) Status(ctx context.Context, d revoked.Digest) (revoked.TokenStatus, error) {
+	return n.tokens.Status(ctx, &revoked.PresentedToken{Digest: d})
+}
+
+func (n *cachedNode) StatusOf(ctx context.Context, p revoked.PresentedToken) (revoked.TokenStatus, error) {
+	return n.tokens.Status(ctx, &p)
+}
+
+// BenchmarkIntrospectCached compares a JWT that the node has seen with a registered opaque token.
+func BenchmarkIntrospectCached(b *testing.B) {
+	n := newBench(b, func(c *api.Config) { c.Backend, c.Log = &cachedNode{c.Backend.(*hookedNode)}, nil })
+	jwt := n.node.trust(b, nil).sign(nil)
+	b.Run("opaque", func(b *testing.B) { benchmarkHandler(b, n.api.Handler(), pathIntrospect, as("rs1"), "token=AT1") })
+	b.Run("jwt", func(b *testing.B) { benchmarkHandler(b, n.api.Handler(), pathIntrospect, as("rs1"), "token="+jwt) })
+}
+
 func BenchmarkRevoke(b *testing.B) { benchmark(b, pathRevoke, as("c1"), "token=AT1") }
 
-// BenchmarkBare is what the two are measured against: a handler that reads a form and answers.
+// BenchmarkBare is the baseline of the other two: a handler that reads a form and answers.
 func BenchmarkBare(b *testing.B) {
 	body := []byte("token=AT1")
 	b.ReportAllocs()
@@ -61,7 +105,7 @@ func BenchmarkBare(b *testing.B) {
 	})
 	r := httptest.NewRequest(http.MethodPost, "https://as.example/", nil)
 	r.Header.Set("Content-Type", formType)
-	w := &nowhere{h: http.Header{}}
+	w := &discardWriter{h: http.Header{}}
 	for b.Loop() {
 		r.Body, r.PostForm, r.Form = io.NopCloser(bytes.NewReader(body)), nil, nil
 		h.ServeHTTP(w, r)
@@ -69,11 +113,11 @@ func BenchmarkBare(b *testing.B) {
 }
 
 // benchmarkServer sends requests over kept-alive TLS connections, from this process.
-func benchmarkServer(b *testing.B, change func(*api.ServerConfig)) {
-	r := start(b, change, func(c *api.Config) { c.Log = nil })
+func benchmarkServer(b *testing.B, handler http.Handler) {
+	r := start(b, handler, func(c *api.Config) { c.Log = nil })
 	b.SetParallelism(8)
 	b.RunParallel(func(pb *testing.PB) {
-		c := r.client(b, false, 0)
+		c := r.client(b, false)
 		for pb.Next() {
 			res, _, err := r.introspect(c, "https")
 			if err != nil || res.StatusCode != 200 {
@@ -86,13 +130,11 @@ func benchmarkServer(b *testing.B, change func(*api.ServerConfig)) {
 
 func BenchmarkServerIntrospect(b *testing.B) { benchmarkServer(b, nil) }
 
-// BenchmarkServerBare is the same server before a handler that does nothing.
+// BenchmarkServerBare is the same server with an empty handler.
 func BenchmarkServerBare(b *testing.B) {
-	benchmarkServer(b, func(c *api.ServerConfig) {
-		c.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body)
-			w.Header().Set("Content-Type", "application/json")
-			_, _ = io.WriteString(w, `{"active":true,"scope":"read write","client_id":"c1"}`)
-		})
-	})
+	benchmarkServer(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"active":true,"scope":"read write","client_id":"c1"}`)
+	}))
 }

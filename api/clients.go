@@ -1,27 +1,23 @@
 package api
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
-	"time"
-
-	"github.com/labstack/echo/v4"
 
 	"revoked"
+	"revoked/api/clientauth"
+	"revoked/api/strictjson"
 )
 
-const (
-	maxClientList = 64 // elements of a list in a client record
-	maxSecrets    = 4  // stored hashes: the present one and those in their grace
-	// clientRetries is how often a change is made anew after somebody else changed the record.
-	clientRetries = 5
-)
+// maxSecrets limits the stored hashes of a client: the current one and those in their grace period.
+const maxSecrets = 4
 
-// clientAnswer is a client record as JSON.
-type clientAnswer struct {
+// maxSecretsView limits the member valid_secrets of a body, in bytes.
+const maxSecretsView = 1 << 10
+
+// clientView is a client record as JSON.
+type clientView struct {
 	ClientID              string         `json:"client_id"`
 	Type                  string         `json:"type"`
 	Roles                 []revoked.Role `json:"roles"`
@@ -30,131 +26,159 @@ type clientAnswer struct {
 	AuthMethods           []string       `json:"auth_methods"`
 	AllowPublicRevocation bool           `json:"allow_public_revocation"`
 	Disabled              bool           `json:"disabled"`
-	CreatedAt             unixTime       `json:"created_at"`
-	ClientSecret          string         `json:"client_secret,omitempty"` // in the answer that made it
+	CreatedAt             unixSeconds    `json:"created_at"`
+	Secrets               []secretInfo   `json:"valid_secrets,omitempty"`
+	// WeakSecret is true if a valid secret has less than [clientauth.StrongSecret] bytes.
+	WeakSecret   bool   `json:"weak_secret,omitempty"`
+	ClientSecret string `json:"client_secret,omitempty"` // only in the response to its POST
 }
 
-func viewClient(c *revoked.Client) clientAnswer {
-	return clientAnswer{
+// secretInfo describes one valid secret of a client.
+type secretInfo struct {
+	ExpiresAt unixSeconds `json:"expires_at"` // null: never
+}
+
+// viewClient returns the record without its secrets. Lists are never null.
+func viewClient(c *revoked.Client) clientView {
+	return clientView{
 		ClientID: c.ID, Type: string(c.Type), Roles: append([]revoked.Role{}, c.Roles...),
 		Audiences: append([]string{}, c.Audiences...), Issuers: append([]string{}, c.Issuers...),
 		AuthMethods: append([]string{}, c.AuthMethods...), AllowPublicRevocation: c.AllowPublicRevocation,
-		Disabled: c.Disabled, CreatedAt: unixTime(c.CreatedAt),
+		Disabled: c.Disabled, CreatedAt: unixSeconds(c.CreatedAt),
 	}
 }
 
-func (a *API) getClients(c echo.Context) error {
-	ctx, cancel := a.within(c)
+// describeSecrets adds the members that only GET of one client has: whether a secret is weak, and
+// while old secrets are valid beside the current one, until when.
+func (v *clientView) describeSecrets(c *revoked.Client, now revoked.Time) {
+	v.WeakSecret = clientauth.HasWeakSecret(c, now.Std())
+	var valid []secretInfo
+	for _, s := range c.Secrets {
+		if s.ExpiresAt == 0 || s.ExpiresAt > now {
+			valid = append(valid, secretInfo{unixSeconds(s.ExpiresAt)})
+		}
+	}
+	if len(valid) > 1 || len(valid) == 1 && valid[0].ExpiresAt != 0 {
+		v.Secrets = valid
+	}
+}
+
+// getClients is GET /v1/clients.
+func (a *API) getClients(r *request) error {
+	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	list, err := a.cfg.Backend.Clients(ctx)
 	if err != nil {
-		return a.problem(c, err)
+		return err
 	}
-	out := make([]clientAnswer, 0, len(list))
-	for _, cl := range list {
-		out = append(out, viewClient(cl))
+	out := make([]clientView, 0, len(list))
+	for _, c := range list {
+		out = append(out, viewClient(c))
 	}
-	return a.reply(c, http.StatusOK, map[string][]clientAnswer{"clients": out})
+	return r.writeJSON(http.StatusOK, map[string][]clientView{"clients": out})
 }
 
-func (a *API) getClient(c echo.Context) error {
-	id, err := pathID(c)
+// getClient is GET /v1/clients/{id}.
+func (a *API) getClient(r *request) error {
+	id, err := r.pathID()
 	if err != nil {
-		return a.problem(c, err)
+		return err
 	}
-	ctx, cancel := a.within(c)
+	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	if err := a.cfg.Backend.Current(ctx); err != nil {
-		return a.problem(c, err)
+		return err
 	}
-	cl, ok := a.cfg.Backend.Client(id)
+	c, ok := a.cfg.Backend.Client(id)
 	if !ok {
-		return a.problem(c, fmt.Errorf("%w: no such client", revoked.ErrNotFound))
+		return errNoClient
 	}
-	return a.reply(c, http.StatusOK, viewClient(cl))
+	v := viewClient(c)
+	v.describeSecrets(c, revoked.TimeOf(a.cfg.Now()))
+	return r.writeJSON(http.StatusOK, v)
 }
 
-// postClients is POST /v1/clients. The answer is the only one that shows the secret.
-func (a *API) postClients(c echo.Context) error {
-	p, err := decodeClient(c, typeJSON)
+var errNoClient = fmt.Errorf("%w: no such client", revoked.ErrNotFound)
+
+// postClients is POST /v1/clients. Only its response shows the secret.
+func (a *API) postClients(r *request) error {
+	p, err := decodeClient(r, typesJSON)
 	if err != nil {
-		return a.refuse(c, err)
+		return err
 	}
-	cl, secret, err := p.create()
+	c, secret, err := p.create()
 	if err != nil {
-		return a.problem(c, err)
+		return err
 	}
-	ctx, cancel := a.within(c)
+	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	made, _, err := a.cfg.Backend.CreateClient(ctx, revoked.ActorOf(a.caller(c)), cl)
+	made, _, err := a.cfg.Backend.CreateClient(ctx, revoked.ActorOf(r.client), c)
 	if err != nil {
-		return a.problem(c, err)
+		return err
 	}
 	out := viewClient(made)
 	out.ClientSecret = secret
-	return a.reply(c, http.StatusCreated, out)
+	return r.writeJSON(http.StatusCreated, out)
 }
 
-// patchClient is PATCH /v1/clients/{id}: a merge patch (RFC 7396). A patch that changes nothing is
-// committed like any other: its answer is as final.
-func (a *API) patchClient(c echo.Context) error {
-	p, err := decodeClient(c, typeMergePatch, typeJSON)
+// patchClient is PATCH /v1/clients/{id}: a merge patch (RFC 7396). A patch without changes is also
+// committed, so its response is as final as any other.
+func (a *API) patchClient(r *request) error {
+	p, err := decodeClient(r, typesPatch)
 	if err != nil {
-		return a.refuse(c, err)
+		return err
 	}
-	cl, _, err := a.changeClient(c, p.apply)
+	c, _, err := a.changeClient(r, p.apply)
 	if err != nil {
-		return a.problem(c, err)
+		return err
 	}
-	return a.reply(c, http.StatusOK, viewClient(cl))
+	return r.writeJSON(http.StatusOK, viewClient(c))
 }
 
-func (a *API) deleteClient(c echo.Context) error {
-	id, err := pathID(c)
+// deleteClient is DELETE /v1/clients/{id}.
+func (a *API) deleteClient(r *request) error {
+	id, err := r.pathID()
 	if err != nil {
-		return a.problem(c, err)
+		return err
 	}
-	ctx, cancel := a.within(c)
+	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	index, err := a.cfg.Backend.DeleteClient(ctx, revoked.ActorOf(a.caller(c)), id)
-	if err != nil {
-		return a.problem(c, err)
-	}
-	return a.reply(c, http.StatusOK, indexAnswer{Index: index})
+	return r.writeIndex(a.cfg.Backend.DeleteClient(ctx, revoked.ActorOf(r.client), id))
 }
 
-// secretAnswer is the answer of POST /v1/clients/{id}/secret.
-type secretAnswer struct {
+// secretView is the response to POST /v1/clients/{id}/secret.
+type secretView struct {
 	ClientID     string `json:"client_id"`
 	ClientSecret string `json:"client_secret"`
 	Index        uint64 `json:"index"`
 }
 
-// postSecret is POST /v1/clients/{id}/secret: a new secret; the old ones live on for secret_grace.
-func (a *API) postSecret(c echo.Context) error {
-	if err := decodeBody(c, true, []string{typeJSON}, nil, nil); err != nil {
-		return a.refuse(c, err)
+// postSecret is POST /v1/clients/{id}/secret: a new secret. The old ones stay valid for
+// secret_grace.
+func (a *API) postSecret(r *request) error {
+	if err := r.decodeOptional(); err != nil {
+		return err
 	}
-	secret := NewSecret()
-	hash := HashSecret(secret)
-	cl, index, err := a.changeClient(c, func(cl *revoked.Client) error {
-		if cl.Type == revoked.Public {
+	secret := clientauth.NewSecret()
+	hash := clientauth.HashSecret(secret)
+	c, index, err := a.changeClient(r, func(c *revoked.Client) error {
+		if c.Type == revoked.Public {
 			return fmt.Errorf("%w: a public client has no secret", revoked.ErrUnprocessable)
 		}
-		cl.Secrets = rotate(cl.Secrets, hash, revoked.TimeOf(a.cfg.Now()), a.cfg.Backend.Settings().SecretGrace)
+		now := revoked.TimeOf(a.cfg.Now())
+		c.Secrets = rotate(c.Secrets, hash, now, now.Add(a.cfg.Backend.Settings().SecretGrace))
 		return nil
 	})
 	if err != nil {
-		return a.problem(c, err)
+		return err
 	}
-	return a.reply(c, http.StatusOK, secretAnswer{ClientID: cl.ID, ClientSecret: secret, Index: index})
+	return r.writeJSON(http.StatusOK, secretView{ClientID: c.ID, ClientSecret: secret, Index: index})
 }
 
-// rotate puts a new secret before those that have not ended. None of the old ones lives longer than
-// grace from now.
-func rotate(old []revoked.SecretHash, made revoked.SecretHash, now revoked.Time, grace time.Duration) []revoked.SecretHash {
-	out := []revoked.SecretHash{made}
-	end := now.Add(grace)
+// rotate returns next followed by the old secrets that have not expired. The old secrets expire at
+// end or earlier.
+func rotate(old []revoked.SecretHash, next revoked.SecretHash, now, end revoked.Time) []revoked.SecretHash {
+	out := []revoked.SecretHash{next}
 	for _, s := range old {
 		if s.ExpiresAt == 0 || s.ExpiresAt > end {
 			s.ExpiresAt = end
@@ -166,57 +190,200 @@ func rotate(old []revoked.SecretHash, made revoked.SecretHash, now revoked.Time,
 	return out
 }
 
-// changeClient applies change to the record named in the path. When somebody else has changed it
-// meanwhile the change is made anew on what they left.
-func (a *API) changeClient(c echo.Context, change func(*revoked.Client) error) (*revoked.Client, uint64, error) {
-	id, err := pathID(c)
+// changeClient applies change to the record that the path names and stores the result. change gets
+// a shallow copy: it replaces lists and never modifies them. If another request has changed the
+// record, changeClient calls change again.
+func (a *API) changeClient(r *request, change func(*revoked.Client) error) (
+	made *revoked.Client, index uint64, err error,
+) {
+	id, err := r.pathID()
 	if err != nil {
 		return nil, 0, err
 	}
-	ctx, cancel := a.within(c)
+	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	actor := revoked.ActorOf(a.caller(c))
-	var last error
-	for try := range clientRetries {
-		if try > 0 && !pause(ctx, time.Duration(try)*20*time.Millisecond) {
-			break
-		}
-		cur, ok := a.cfg.Backend.Client(id)
+	err = retryConflict(ctx, func() error {
+		stored, ok := a.cfg.Backend.Client(id)
 		if !ok {
-			return nil, 0, fmt.Errorf("%w: no such client", revoked.ErrNotFound)
+			return errNoClient
 		}
-		next := copyClient(cur)
+		next := *stored
 		if err := change(&next); err != nil {
-			return nil, 0, err
+			return err
 		}
-		made, index, err := a.cfg.Backend.UpdateClient(ctx, actor, next)
-		if !errors.Is(err, revoked.ErrConflict) {
-			return made, index, err
-		}
-		last = err
-	}
-	return nil, 0, last
+		made, index, err = a.cfg.Backend.UpdateClient(ctx, revoked.ActorOf(r.client), next)
+		return err
+	})
+	return made, index, err
 }
 
-// pause waits for d, for this node to learn what the leader knows. It reports whether ctx still runs.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
+// A patched is a field of a merge patch (RFC 7396). null sets it to its zero value.
+type patched[T any] struct {
+	set   bool
+	value T
+}
+
+// field returns the field of a body that sets p.
+func (p *patched[T]) field(name string, read readFunc[T]) field {
+	return field{name, func(j *strictjson.Reader) (err error) {
+		p.set = true
+		if !j.Null() {
+			p.value, err = read(j)
+		}
+		return err
+	}}
+}
+
+// apply sets dst if the body has the field.
+func (p *patched[T]) apply(dst *T) {
+	if p.set {
+		*dst = p.value
 	}
 }
 
-// copyClient returns a copy that shares no list with c.
-func copyClient(c *revoked.Client) revoked.Client {
-	out := *c
-	out.Roles = slices.Clone(c.Roles)
-	out.Audiences = slices.Clone(c.Audiences)
-	out.Issuers = slices.Clone(c.Issuers)
-	out.AuthMethods = slices.Clone(c.AuthMethods)
-	out.Secrets = slices.Clone(c.Secrets)
-	return out
+// A clientPatch is the body of a POST or PATCH of a client.
+type clientPatch struct {
+	id        patched[string]
+	typ       patched[revoked.ClientType]
+	roles     patched[[]revoked.Role]
+	audiences patched[[]string]
+	issuers   patched[[]string]
+	methods   patched[[]string]
+	public    patched[bool]
+	disabled  patched[bool]
+	createdAt patched[revoked.Time]
+	secrets   patched[[]byte] // read-only
+	weak      patched[bool]   // read-only
+	secret    patched[string]
+	imported  patched[bool]
+}
+
+// decodeClient reads a clientPatch and checks each value separately.
+func decodeClient(r *request, types []string) (*clientPatch, error) {
+	p := new(clientPatch)
+	if err := r.decodeBody(types, p.fields()...); err != nil {
+		return nil, err
+	}
+	return p, p.validate()
+}
+
+// ParseClient returns the client that the body of a POST /v1/clients describes, with its secret
+// hashed. Its errors are those of the endpoint.
+func ParseClient(body []byte) (revoked.Client, error) {
+	p := new(clientPatch)
+	if err := decodeObject(body, p.fields()); err != nil {
+		return revoked.Client{}, err
+	}
+	if err := p.validate(); err != nil {
+		return revoked.Client{}, err
+	}
+	c, _, err := p.create()
+	return c, err
+}
+
+func (p *clientPatch) fields() []field {
+	list := names(revoked.MaxClientList, revoked.MaxClientElement)
+	return []field{
+		p.id.field("client_id", name(revoked.MaxClientID)),
+		p.typ.field("type", func(j *strictjson.Reader) (revoked.ClientType, error) {
+			s, err := j.Name(maxID)
+			return revoked.ClientType(s), err
+		}),
+		p.roles.field("roles", func(j *strictjson.Reader) ([]revoked.Role, error) {
+			list, err := list(j)
+			roles := make([]revoked.Role, 0, len(list))
+			for _, s := range list {
+				roles = append(roles, revoked.Role(s))
+			}
+			return roles, err
+		}),
+		p.audiences.field("audiences", list),
+		p.issuers.field("issuers", list),
+		p.methods.field("auth_methods", list),
+		p.public.field("allow_public_revocation", (*strictjson.Reader).Bool),
+		p.disabled.field("disabled", (*strictjson.Reader).Bool),
+		p.createdAt.field("created_at", (*strictjson.Reader).Time),
+		p.secrets.field("valid_secrets", func(j *strictjson.Reader) ([]byte, error) { return j.Raw(maxSecretsView) }),
+		p.weak.field("weak_secret", (*strictjson.Reader).Bool),
+		p.secret.field("client_secret", name(clientauth.MaxSecret)),
+		p.imported.field("imported", (*strictjson.Reader).Bool),
+	}
+}
+
+// validate rejects values that are malformed for any record (400). create and apply reject values
+// that contradict the record.
+func (p *clientPatch) validate() error {
+	probe := revoked.Client{ID: "any", Type: revoked.Confidential}
+	p.merge(&probe)
+	if err := revoked.ValidateClient(&probe); errors.Is(err, revoked.ErrInvalid) {
+		return err
+	}
+	return nil
+}
+
+// create returns the client that a POST describes, and its secret unless it is public.
+func (p *clientPatch) create() (c revoked.Client, secret string, err error) {
+	switch {
+	case p.id.value == "":
+		return c, "", fmt.Errorf("%w: client_id is missing", revoked.ErrInvalid)
+	case p.createdAt.value != 0:
+		return c, "", fmt.Errorf("%w: created_at is set by the server", revoked.ErrUnprocessable)
+	case p.secrets.set || p.weak.set:
+		return c, "", fmt.Errorf("%w: valid_secrets and weak_secret are set by the server", revoked.ErrUnprocessable)
+	}
+	c = revoked.Client{Type: revoked.Confidential}
+	p.merge(&c)
+	secret = p.secret.value
+	if c.Type == revoked.Confidential {
+		if secret == "" {
+			secret = clientauth.NewSecret()
+		}
+		if err := clientauth.CheckSecret(secret, p.imported.value); err != nil {
+			return c, "", err
+		}
+	}
+	if secret != "" {
+		c.Secrets = []revoked.SecretHash{clientauth.HashSecret(secret)}
+	}
+	return c, secret, revoked.ValidateClient(&c)
+}
+
+// apply changes c as a PATCH describes. It accepts the current value of a field that cannot change.
+// It ignores valid_secrets and weak_secret, which change by themselves while a caller edits the
+// record.
+func (p *clientPatch) apply(c *revoked.Client) error {
+	fixed := func(field string) error {
+		return fmt.Errorf("%w: %s cannot be changed", revoked.ErrUnprocessable, field)
+	}
+	switch {
+	case p.id.set && p.id.value != c.ID:
+		return fixed("client_id")
+	case p.typ.set && p.typ.value != c.Type:
+		return fixed("type")
+	case p.createdAt.set && p.createdAt.value.Unix() != c.CreatedAt.Unix():
+		return fixed("created_at")
+	case p.secret.set || p.imported.set:
+		return fmt.Errorf("%w: a secret is changed by POST to the client's secret", revoked.ErrUnprocessable)
+	}
+	p.merge(c)
+	return revoked.ValidateClient(c)
+}
+
+// merge sets the fields of the body. A confidential client without auth_methods gets both.
+func (p *clientPatch) merge(c *revoked.Client) {
+	if p.id.value != "" {
+		c.ID = p.id.value
+	}
+	if p.typ.value != "" {
+		c.Type = p.typ.value
+	}
+	p.roles.apply(&c.Roles)
+	p.audiences.apply(&c.Audiences)
+	p.issuers.apply(&c.Issuers)
+	p.methods.apply(&c.AuthMethods)
+	p.public.apply(&c.AllowPublicRevocation)
+	p.disabled.apply(&c.Disabled)
+	if c.AuthMethods == nil && c.Type == revoked.Confidential {
+		c.AuthMethods = []string{revoked.AuthBasic, revoked.AuthPost}
+	}
 }

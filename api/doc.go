@@ -1,15 +1,20 @@
-// Package api is the HTTP face of a node: the OAuth endpoints (RFC 7009, 7662, 8414), the admin and
-// issuer API under /v1, forward authentication, health and metrics.
+// Package api is the HTTP interface of a node. It serves the OAuth endpoints (RFC 7009, 7662,
+// 8414), the admin and issuer API under /v1, forward authentication, health and metrics.
 //
-// It promises that a 200 to a revocation is written only after [Revoker.Revoke] returned without an
-// error, that every error it does not know is an opaque 503, and that every answer of an OAuth
-// endpoint is JSON which repeats nothing of the request.
+// It promises:
+//   - A revocation gets 200 only after [Backend.Revoke] returned nil.
+//   - An error without a row in response.go is an opaque 503.
+//   - Errors of the OAuth endpoints are JSON and do not repeat input.
 //
-// It never writes a raw token or a secret anywhere: a token is digested in the handler that read it
-// and its buffer is cleared; log lines, metrics and errors carry neither tokens nor query strings. It
-// knows no Raft and decides nothing about a token: that is [revoked.Decide]'s.
+// It never writes a raw token or a secret. A handler digests the token that it reads and clears the
+// buffer. Log lines, metrics and errors do not contain tokens or query strings. The package does
+// not depend on Raft. [revoked.Decide] evaluates tokens.
 //
-// What is dangerous: http.Request.Form and echo's FormValue and Bind mix the query string into the
-// body, so no handler here may use them; and an echo middleware on a group turns 405 into 404, so
-// middleware is global or on a route.
+// [API.middleware] runs the handler of a route. A handler decodes the request (request.go,
+// oauthform.go) and calls the [Backend] once. It then writes the answer (response.go) or returns an
+// error, for which the middleware writes the answer.
+//
+// Dangerous: http.Request.Form and echo's FormValue and Bind mix the query into the body, so no
+// handler may use them. Echo's middleware on a group turns 405 into 404, so the package uses no
+// groups.
 package api

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"mime"
 	"net/http"
 	"strconv"
@@ -15,159 +16,100 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"revoked"
+	"revoked/api/clientauth"
+	"revoked/api/serve"
+	"revoked/api/stream"
 )
 
+// Limits of the feed.
 const (
-	typeEventStream = "text/event-stream"
-	feedPage        = 512     // events asked for at once
-	feedMaxPage     = 1 << 20 // of one index, if it holds so many
-	feedHeartbeat   = 15 * time.Second
+	feedPage      = 512       // events per call of Backend.Events
+	feedBytes     = 256 << 10 // bytes after which a page ends with the index
+	feedMaxPage   = 1 << 20   // bound of the page, which doubles while one index has more events
+	feedHeartbeat = 15 * time.Second
 	// feedIdle is how long a reader may leave its connection full before it is dropped.
 	feedIdle = 30 * time.Second
 )
 
-// feedEvent is one event of the feed as JSON. Times are Unix seconds.
-type feedEvent struct {
-	Index        uint64            `json:"index"`
-	Time         unixTime          `json:"time"`
-	Kind         revoked.EventKind `json:"kind"`
-	Digests      []string          `json:"digests,omitempty"`
-	Selector     *revoked.Selector `json:"selector,omitempty"`
-	IssuedBefore *unixTime         `json:"issued_before,omitempty"`
-	Action       string            `json:"action,omitempty"`
-	// Withheld: the selector has conditions more, which this reader may not see. What it shows
-	// matches more than what was revoked.
-	Withheld bool   `json:"withheld,omitempty"`
-	Actor    string `json:"actor,omitempty"`
-	Reason   string `json:"reason,omitempty"`
-}
+// readerRoles may read the feed.
+var readerRoles = []revoked.Role{revoked.RoleResourceServer, revoked.RoleAdmin}
 
-// A feedReader is one reader of the feed: where it stands, and what it may see.
-type feedReader struct {
-	a     *API
-	who   *revoked.Client
-	after uint64 // everything up to here was sent
-	limit int
-	sse   bool
-	buf   []byte
-}
-
-// page reads the next events that the reader may see into r.buf, whole indexes only, up to index last,
-// and moves r.after. more is false when the node holds nothing after r.after.
-func (r *feedReader) page(ctx context.Context, last uint64) (more bool, err error) {
-	r.buf = r.buf[:0]
-	events, upTo, err := r.a.cfg.Backend.Events(ctx, r.after, r.limit)
+// getRevocations is GET /v1/revocations, the feed. An NDJSON response ends after the existing
+// events, or continues with ?follow=true. Server-sent events continue until the client disconnects.
+// The header Revoked-Index is the index up to which the response was complete when it began.
+func (a *API) getRevocations(r *request) error {
+	sse := wantsEvents(r.Request().Header.Values("Accept"))
+	after, err := feedStart(r, sse)
 	if err != nil {
-		return false, err
+		return err
 	}
-	if upTo <= r.after {
-		if len(events) < r.limit {
-			return false, nil
+	follow := sse
+	switch r.QueryParam("follow") {
+	case "", "false":
+	case "true":
+		follow = true
+	default:
+		return fmt.Errorf("%w: follow must be true or false", revoked.ErrInvalid)
+	}
+	if r.Request().Method != http.MethodHead {
+		release, err := a.streams.feeds.take(r.client.ID)
+		if err != nil {
+			return err
 		}
-		// One index holds more events than were asked for.
-		if r.limit *= 2; r.limit > feedMaxPage {
-			return false, fmt.Errorf("%w: more than %d events share an index", revoked.ErrOutcomeUnknown, feedMaxPage)
-		}
-		return true, nil
+		defer release()
 	}
-	r.limit = feedPage
-	upTo = min(upTo, last)
-	for i := range events {
-		e := &events[i]
-		if e.Index > upTo {
-			break
-		}
-		shown, ok := r.show(e)
-		if !ok {
-			continue
-		}
-		// Only the last event of an index carries its id: who stops in between gets all of it again.
-		whole := i+1 == len(events) || events[i+1].Index != e.Index
-		if err := r.append(&shown, whole); err != nil {
-			return false, err
-		}
-	}
-	r.after = upTo
-	return true, nil
-}
-
-// show returns the event as the reader may see it. A resource server sees digests of tokens that it is
-// an audience of, and no subjects, sessions or reasons.
-func (r *feedReader) show(e *revoked.Event) (feedEvent, bool) {
-	out := feedEvent{Index: e.Index, Time: unixTime(e.Time), Kind: e.Kind, Action: e.Action, Actor: e.Actor}
-	sel := e.Selector
-	admin := r.who.Has(revoked.RoleAdmin)
-	if admin {
-		out.Reason = e.Reason
-	} else {
-		out.Withheld = e.Kind == revoked.EventCutoff && (sel.Subject != "" || sel.Session != "")
-		sel.Subject, sel.Session = "", ""
-	}
-	if !sel.IsZero() || e.Kind == revoked.EventCutoff {
-		out.Selector = &sel
-	}
-	if e.Kind == revoked.EventCutoff {
-		t := unixTime(e.IssuedBefore)
-		out.IssuedBefore = &t
-	}
-	mine := r.who.HasAudiences()
-	for i, d := range e.Digests {
-		if !admin && i < len(e.Audiences) {
-			t := revoked.Token{Audience: e.Audiences[i]}
-			if !t.HasAudience(mine) {
-				continue
-			}
-		}
-		out.Digests = append(out.Digests, d.String())
-	}
-	return out, admin || len(e.Digests) == 0 || len(out.Digests) > 0
-}
-
-func (r *feedReader) append(e *feedEvent, whole bool) error {
-	b, err := json.Marshal(e)
+	ctx, cancel := serve.UntilShutdown(r.Request())
+	defer cancel()
+	target, err := a.feedEnd(ctx, after)
 	if err != nil {
-		return fmt.Errorf("encode event: %w", err)
+		return err
 	}
-	if !r.sse {
-		r.buf = append(append(r.buf, b...), '\n')
+	f := &feedReader{a: a, session: a.auth.Open(r.caller, readerRoles...), client: r.client, after: after,
+		last: target, follow: follow, limit: feedPage, sse: sse}
+	if follow {
+		f.last = math.MaxUint64
+	}
+	// The first page decides the status.
+	more, err := f.page(ctx)
+	var ended *clientauth.EndedError
+	if errors.As(err, &ended) {
+		return fmt.Errorf("%w: %s", revoked.ErrActorChanged, ended.Reason)
+	}
+	if err != nil {
+		return err
+	}
+	h := r.Response().Header()
+	h.Set("Revoked-Index", strconv.FormatUint(target, 10))
+	h.Set(echo.HeaderContentType, stream.TypeNDJSON)
+	if sse {
+		h.Set(echo.HeaderContentType, stream.TypeEventStream)
+		h.Set("X-Accel-Buffering", "no") // nginx
+	}
+	r.Response().WriteHeader(http.StatusOK)
+	if r.Request().Method == http.MethodHead {
 		return nil
 	}
-	if whole {
-		r.buf = append(r.buf, "id: "...)
-		r.buf = strconv.AppendUint(r.buf, e.Index, 10)
-		r.buf = append(r.buf, '\n')
+	s := stream.New(r.Response(), r.Request(), feedIdle)
+	err = f.run(ctx, s, more)
+	if err == nil || ctx.Err() != nil || errors.Is(err, revoked.ErrClosed) {
+		return nil // complete, or the reader disconnected, or the node shuts down
 	}
-	r.buf = append(r.buf, "event: "...)
-	r.buf = append(r.buf, e.Kind...)
-	r.buf = append(r.buf, "\ndata: "...)
-	r.buf = append(r.buf, b...)
-	r.buf = append(r.buf, "\n\n"...)
-	return nil
+	if errors.As(err, &ended) {
+		r.outcome = ended.Reason
+		if f.end(s, ended.Reason) == nil && follow {
+			return nil
+		}
+	}
+	r.outcome = cmp.Or(r.outcome, a.errors.mapping(err).outcome)
+	a.cfg.Log.Info("feed aborted", "error", err)
+	panic(http.ErrAbortHandler) // so that the reader does not mistake a part of the feed for all of it
 }
 
-// heartbeat says that the reader has everything up to r.after. In SSE it moves Last-Event-ID.
-func (r *feedReader) heartbeat() []byte {
-	if r.sse {
-		return fmt.Appendf(r.buf[:0], ": heartbeat\nid: %d\n\n", r.after)
-	}
-	return fmt.Appendf(r.buf[:0], `{"index":%d,"kind":"heartbeat"}`+"\n", r.after)
-}
-
-// allowed reports whether who reads may still do so: clients change while a stream is open.
-func (r *feedReader) allowed() bool {
-	now, ok := r.a.cfg.Backend.Client(r.who.ID)
-	if !ok || now.Disabled || !hasAny(now, []revoked.Role{revoked.RoleAdmin, revoked.RoleResourceServer}) {
-		return false
-	}
-	r.who = now
-	return true
-}
-
-// feedStart reads from where a request wants the feed. Last-Event-ID, which an SSE client sends when it
-// comes back, goes before the parameter.
-func feedStart(c echo.Context, sse bool) (uint64, error) {
-	from := c.QueryParam("after")
-	if id := c.Request().Header.Get("Last-Event-ID"); sse && id != "" {
+// feedStart returns the index after which a request reads the feed. Last-Event-ID, which an SSE
+// client sends when it reconnects, takes precedence over the parameter.
+func feedStart(r *request, sse bool) (uint64, error) {
+	from := r.QueryParam("after")
+	if id := r.Request().Header.Get("Last-Event-ID"); sse && id != "" {
 		from = id
 	}
 	if from == "" {
@@ -180,15 +122,34 @@ func feedStart(c echo.Context, sse bool) (uint64, error) {
 	return after, nil
 }
 
-// wantsEvents reports whether server-sent events are asked for by name, and NDJSON is not liked better
-// (RFC 9110, 12.5.1).
-func wantsEvents(accept []string) bool {
-	all := strings.Join(accept, ",")
-	q := weight(all, typeEventStream)
-	return q > 0 && q >= weight(all, typeNDJSON, "application/*", "*/*")
+// feedEnd returns an index up to which this node has the log, at least after. A reader that comes
+// from another node may be ahead of this node, which then catches up first. feedEnd returns
+// [revoked.ErrGone] if after is ahead of the whole log. The cluster was then restored from a
+// backup, and the reader would miss the events up to after.
+func (a *API) feedEnd(ctx context.Context, after uint64) (uint64, error) {
+	if end := a.cfg.Backend.NodeStatus(ctx).AppliedIndex; after <= end {
+		return end, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
+	defer cancel()
+	end, err := a.cfg.Backend.Newest(ctx)
+	if err == nil && after > end {
+		err = fmt.Errorf("%w: %d is ahead of the log, which ends at %d: start again from after=0",
+			revoked.ErrGone, after, end)
+	}
+	return end, err
 }
 
-// weight returns the quality value of the first of the media ranges that accept holds, 0 where it holds none.
+// wantsEvents reports whether Accept names server-sent events, and does not prefer NDJSON (RFC 9110
+// section 12.5.1).
+func wantsEvents(accept []string) bool {
+	all := strings.Join(accept, ",")
+	q := weight(all, stream.TypeEventStream)
+	return q > 0 && q >= weight(all, stream.TypeNDJSON, "application/*", "*/*")
+}
+
+// weight returns the quality value in accept of the first media range that it names, or 0 if accept
+// names none of them.
 func weight(accept string, ranges ...string) float64 {
 	for _, want := range ranges {
 		for part := range strings.SplitSeq(accept, ",") {
@@ -205,142 +166,223 @@ func weight(accept string, ranges ...string) float64 {
 	return 0
 }
 
-// getRevocations is GET /v1/revocations. As NDJSON it sends what is there now and ends, or goes on with
-// ?follow=true; the header Revoked-Index says up to which index it was complete when it began. As SSE it
-// goes on until the client leaves.
-func (a *API) getRevocations(c echo.Context, open *endings) error {
-	sse := wantsEvents(c.Request().Header.Values("Accept"))
-	after, err := feedStart(c, sse)
+// A feedReader is the state of one reader of the feed.
+type feedReader struct {
+	a       *API
+	session *clientauth.Session
+	client  *revoked.Client // its present record, which decides which events the reader sees
+	after   uint64          // all events up to this index are in buf or sent
+	last    uint64          // reads no event after this index
+	follow  bool            // waits for new events after the last page
+	limit   int
+	sse     bool
+	buf     []byte
+	sent    time.Time // of the last bytes; zero before the first
+}
+
+// page reads the next events that the reader may see into f.buf, in whole indexes, and moves
+// f.after. more is false if the node has no event after f.after.
+func (f *feedReader) page(ctx context.Context) (more bool, err error) {
+	f.buf = nil // a reader that waits holds no memory
+	events, upTo, err := f.a.cfg.Backend.Events(ctx, f.after, f.limit)
 	if err != nil {
-		return a.problem(c, err)
+		return false, err
 	}
-	follow := sse
-	switch c.QueryParam("follow") {
-	case "", "false":
-	case "true":
-		follow = true
-	default:
-		return a.problem(c, fmt.Errorf("%w: follow must be true or false", revoked.ErrInvalid))
+	// The record is at least as new as the events, so a reader that was disabled gets no later event.
+	if f.client, err = f.session.Client(); err != nil {
+		return false, err
 	}
-	ctx, cancel := open.context(c.Request())
-	defer cancel()
-	r := &feedReader{a: a, who: a.caller(c), after: after, limit: feedPage, sse: sse}
-	target, err := a.feedEnd(ctx, after)
+	if upTo <= f.after {
+		if len(events) < f.limit {
+			return false, nil
+		}
+		// One index holds more events than the limit.
+		if f.limit *= 2; f.limit > feedMaxPage {
+			return false, fmt.Errorf("%w: more than %d events share an index", revoked.ErrOutcomeUnknown, feedMaxPage)
+		}
+		return true, nil
+	}
+	f.limit = feedPage
+	upTo = min(upTo, f.last)
+	for i := range events {
+		e := &events[i]
+		if e.Index > upTo {
+			break
+		}
+		shown, ok := f.view(e)
+		if !ok {
+			continue
+		}
+		// Only the last event of an index carries its id, so a reader that stops before it gets them all
+		// again.
+		whole := i+1 == len(events) || events[i+1].Index != e.Index
+		if err := f.append(&shown, whole); err != nil {
+			return false, err
+		}
+		if whole && len(f.buf) >= feedBytes {
+			upTo, f.limit = e.Index, i+1 // the next page has about as many
+			break
+		}
+	}
+	f.after = upTo
+	return true, nil
+}
+
+func (f *feedReader) append(e *eventView, whole bool) error {
+	b, err := json.Marshal(e)
 	if err != nil {
-		return a.problem(c, err)
+		return fmt.Errorf("encode event: %w", err)
 	}
-	last := target
-	if follow {
-		last = ^uint64(0)
-	}
-	// The first page decides the status.
-	more, err := r.page(ctx, last)
-	if err != nil {
-		return a.problem(c, err)
-	}
-	h := c.Response().Header()
-	h.Set("Revoked-Index", strconv.FormatUint(target, 10))
-	h.Set(echo.HeaderContentType, typeNDJSON)
-	if sse {
-		h.Set(echo.HeaderContentType, typeEventStream)
-		h.Set("X-Accel-Buffering", "no") // nginx
-	}
-	c.Response().WriteHeader(http.StatusOK)
-	if c.Request().Method == http.MethodHead {
+	if !f.sse {
+		f.buf = append(append(f.buf, b...), '\n')
 		return nil
 	}
-	s := newStream(c)
-	s.idle = feedIdle
-	if err := r.run(ctx, s, more, target, follow); err != nil {
-		return a.endFeed(ctx, c, err)
+	var id uint64
+	if whole {
+		id = e.Index
 	}
+	f.buf = stream.AppendEvent(f.buf, id, string(e.Kind), b)
 	return nil
 }
 
-// feedEnd returns the index up to which this node has the log, after or a higher one. A reader that was at
-// another node may be ahead of this one, which then catches up first. The error is [revoked.ErrGone] for one
-// that is ahead of the whole log: the cluster was restored from a backup, and what the reader waits for would
-// be what comes long after it missed something.
-func (a *API) feedEnd(ctx context.Context, after uint64) (uint64, error) {
-	if end := a.cfg.Backend.NodeStatus(ctx).AppliedIndex; after <= end {
-		return end, nil
+// heartbeat returns a line that confirms f.after. In SSE it moves Last-Event-ID.
+func (f *feedReader) heartbeat() []byte {
+	if f.sse {
+		return stream.AppendHeartbeat(f.buf[:0], f.after)
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
-	defer cancel()
-	end, err := a.cfg.Backend.Newest(ctx)
-	if err == nil && after > end {
-		err = fmt.Errorf("%w: %d is ahead of the log, which ends at %d: start again from after=0", revoked.ErrGone, after, end)
-	}
-	return end, err
+	return fmt.Appendf(f.buf[:0], `{"index":%d,"kind":"heartbeat"}`+"\n", f.after)
 }
 
-func (r *feedReader) run(ctx context.Context, s *stream, more bool, target uint64, follow bool) (err error) {
-	last := target
-	if follow {
-		last = ^uint64(0)
-		// An answer that has nothing yet must reach the client too: it waits for the status.
-		if len(r.buf) == 0 {
-			r.buf = r.heartbeat()
-		}
+// end sends the last line of a stream that ends early. The reader has all events up to its index.
+func (f *feedReader) end(s *stream.Stream, reason string) error {
+	data := fmt.Appendf(nil, `{"index":%d,"kind":"end","reason":%q}`, f.after, reason)
+	if f.sse {
+		f.buf = stream.AppendEvent(f.buf[:0], f.after, "end", data)
+	} else {
+		f.buf = append(append(f.buf[:0], data...), '\n')
 	}
+	return f.send(s)
+}
+
+// run sends f.buf and the pages after it.
+func (f *feedReader) run(ctx context.Context, s *stream.Stream, more bool) (err error) {
 	for {
-		if len(r.buf) > 0 {
-			if _, err := s.Write(r.buf); err != nil {
-				return err
-			}
-			if err := s.flush(); err != nil {
-				return err
-			}
+		if f.follow && len(f.buf) == 0 && time.Since(f.sent) >= feedHeartbeat {
+			f.buf = f.heartbeat() // the first one brings the status to the client
+		}
+		if err := f.send(s); err != nil {
+			return err
 		}
 		switch {
-		case !follow && (!more || r.after >= target):
+		case !f.follow && (!more || f.after >= f.last):
 			return nil
 		case !more:
-			if err := r.wait(ctx, s); err != nil {
+			if err := f.wait(ctx); err != nil {
 				return err
 			}
 		}
-		if !r.allowed() {
-			return fmt.Errorf("%w: the reader may not read the feed any more", revoked.ErrForbidden)
-		}
-		if more, err = r.page(ctx, last); err != nil {
+		if more, err = f.page(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// wait returns when there may be something after r.after. Meanwhile it keeps the connection alive.
-func (r *feedReader) wait(ctx context.Context, s *stream) error {
-	for {
-		wctx, cancel := context.WithTimeout(ctx, feedHeartbeat)
-		err := r.a.cfg.Backend.WaitApplied(wctx, r.after+1)
-		timedOut := wctx.Err() != nil && ctx.Err() == nil
-		cancel()
-		switch {
-		case err == nil:
-			return nil
-		case !timedOut:
-			return err
-		}
-		if _, err := s.Write(r.heartbeat()); err != nil {
-			return err
-		}
-		if err := s.flush(); err != nil {
-			return err
-		}
-		if !r.allowed() {
-			return fmt.Errorf("%w: the reader may not read the feed any more", revoked.ErrForbidden)
-		}
-	}
-}
-
-// endFeed ends a feed that was begun. A reader that left, or a node that stops, is the normal end of a
-// feed that follows; of anything else the reader must not think that it has all.
-func (a *API) endFeed(ctx context.Context, c echo.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, revoked.ErrClosed) {
+// send writes f.buf and flushes it.
+func (f *feedReader) send(s *stream.Stream) error {
+	if len(f.buf) == 0 {
 		return nil
 	}
-	a.note(c, a.answerFor(err).outcome)
-	a.cfg.Log.Info("feed ended", "error", err)
-	panic(http.ErrAbortHandler)
+	if _, err := s.Write(f.buf); err != nil {
+		return err
+	}
+	f.sent = time.Now()
+	return s.Flush()
+}
+
+// wait blocks until there may be an event after f.after, a heartbeat is due or the credential ends.
+// The time counts from the last bytes sent. An idle cluster commits entries without events all the
+// time, which must not wake every reader: the page before a heartbeat moves f.after past them.
+func (f *feedReader) wait(ctx context.Context) error {
+	for {
+		beat := time.Until(f.sent.Add(feedHeartbeat))
+		pause := min(beat, f.session.Pause())
+		due, cancel := context.WithTimeout(ctx, pause)
+		err := f.a.cfg.Backend.WaitEvent(due, f.after)
+		timedOut := due.Err() != nil && ctx.Err() == nil
+		cancel()
+		switch {
+		case err == nil || !timedOut:
+			return err
+		case pause >= beat:
+			return nil
+		}
+		if _, err := f.session.Client(); err != nil {
+			return err
+		}
+	}
+}
+
+// eventView is one event of the feed as JSON. Times are whole Unix seconds, which is also how a
+// cut-off compares them.
+type eventView struct {
+	Index        uint64            `json:"index"`
+	Time         unixSeconds       `json:"time"`
+	Kind         revoked.EventKind `json:"kind"`
+	Digests      []string          `json:"digests,omitempty"`
+	Issuer       string            `json:"issuer,omitempty"` // of a JWT, or a trusted issuer
+	JTI          string            `json:"jti,omitempty"`
+	Selector     *selectorView     `json:"selector,omitempty"`
+	IssuedBefore *unixSeconds      `json:"issued_before,omitempty"`
+	Action       string            `json:"action,omitempty"`
+	// Withheld is true if the selector has more conditions, which this reader may not see. The shown
+	// selector then matches more than was revoked.
+	Withheld bool   `json:"withheld,omitempty"`
+	Actor    string `json:"actor,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+}
+
+// selectorView is the selector of an event in the feed.
+type selectorView struct {
+	ClientID string `json:"client_id,omitempty"`
+	Subject  string `json:"subject,omitempty"`
+	Session  string `json:"session,omitempty"`
+	GrantID  string `json:"grant_id,omitempty"`
+	Issuer   string `json:"issuer,omitempty"`
+}
+
+// view returns the part of an event that the reader may see, and false if the reader may see none.
+// A resource server sees the digests of tokens with its audience, but no subject, session or
+// reason.
+func (f *feedReader) view(e *revoked.Event) (eventView, bool) {
+	out := eventView{Index: e.Index, Time: unixSeconds(e.Time), Kind: e.Kind, Action: e.Action, Actor: e.Actor}
+	sel := e.Selector
+	admin := f.client.Has(revoked.RoleAdmin)
+	if admin {
+		out.Reason = e.Reason
+	} else {
+		out.Withheld = e.Kind == revoked.EventCutoff && (sel.Subject != "" || sel.Session != "")
+		sel.Subject, sel.Session = "", ""
+	}
+	if e.Kind == revoked.EventJWT || e.Kind == revoked.EventIssuer {
+		out.Issuer, out.JTI, sel.Issuer = sel.Issuer, e.JTI, ""
+	}
+	if !sel.IsZero() || e.Kind == revoked.EventCutoff {
+		v := selectorView(sel)
+		out.Selector = &v
+	}
+	if e.Kind == revoked.EventCutoff {
+		t := unixSeconds(e.IssuedBefore)
+		out.IssuedBefore = &t
+	}
+	audiences := f.client.EffectiveAudiences()
+	for i, d := range e.Digests {
+		if !admin && i < len(e.Audiences) {
+			t := revoked.Token{Audience: e.Audiences[i]}
+			if !t.IntendedFor(audiences) {
+				continue
+			}
+		}
+		out.Digests = append(out.Digests, d.String())
+	}
+	return out, admin || len(e.Digests) == 0 || len(out.Digests) > 0
 }

@@ -10,9 +10,11 @@ import (
 	"testing"
 
 	"revoked"
+	"revoked/fsm/command"
+	"revoked/internal/await"
 )
 
-// request makes a request as a client.
+// request returns a request of a client.
 func (b *adminBench) request(t testing.TB, who, method, path string, body io.Reader) *http.Request {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, b.url+path, body)
@@ -23,12 +25,13 @@ func (b *adminBench) request(t testing.TB, who, method, path string, body io.Rea
 	return req
 }
 
-// revokeSome registers and ends one grant of each audience, revokes an unknown token and makes a
-// cut-off by subject.
+// revokeSome registers and deletes one grant for each audience, revokes an unknown token and
+// creates a cut-off by subject.
 func revokeSome(t *testing.T, b *adminBench) {
 	t.Helper()
 	for _, aud := range []string{"rs1", "aud2", ""} {
-		body := fmt.Sprintf(`{"grant_id":"g-%s","client_id":"app","subject":"alice","access_token":{"token":"t-%s"}`, aud, aud)
+		body := fmt.Sprintf(`{"grant_id":"g-%s","client_id":"app","subject":"alice","access_token":{"token":"t-%s"}`, aud,
+			aud)
 		if aud != "" {
 			body += fmt.Sprintf(`,"audience":[%q]`, aud)
 		}
@@ -42,7 +45,8 @@ func revokeSome(t *testing.T, b *adminBench) {
 	if _, err := b.node.Revoke(t.Context(), actor(b, "app"), revoked.DigestToken("unknown")); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.do(t, "admin", "POST", "/v1/revocations", "", `{"subject":"alice","client_id":"app","reason":"alice left"}`); got.status != 200 {
+	if got := b.do(t, "admin", "POST", "/v1/revocations", "",
+		`{"subject":"alice","client_id":"app","reason":"alice left"}`); got.status != 200 {
 		t.Fatal(got)
 	}
 }
@@ -59,9 +63,9 @@ func feedLines(t *testing.T, body string) (out []map[string]any) {
 	return out
 }
 
-func TestFeed(t *testing.T) {
+func TestFeed_NDJSON_ListsEventsInOrder(t *testing.T) {
 	b := newAdminBench(t)
-	start := b.node.index
+	start := b.node.fsm.Applied()
 	revokeSome(t, b)
 	got := b.do(t, "admin", "GET", fmt.Sprintf("/v1/revocations?after=%d", start), "", "")
 	events := feedLines(t, got.body)
@@ -71,21 +75,25 @@ func TestFeed(t *testing.T) {
 	last := 0.0
 	for _, e := range events {
 		if e["index"].(float64) <= last {
-			t.Errorf("event %v is out of order", e)
+			t.Errorf("got event %v out of order", e)
 		}
 		last = e["index"].(float64)
 	}
 	first, cutoff := events[0], events[4]
-	if first["kind"] != "grant" || first["reason"] != "why" || first["actor"] != "admin" || first["digests"].([]any)[0] != revoked.DigestToken("t-rs1").String() {
+	if first["kind"] != "grant" || first["reason"] != "why" || first["actor"] != "admin" ||
+		first["digests"].([]any)[0] != revoked.DigestToken("t-rs1").String() {
 		t.Errorf("got %v", first)
 	}
-	if sel := cutoff["selector"].(map[string]any); cutoff["kind"] != "cutoff" || sel["subject"] != "alice" || cutoff["issued_before"] == nil {
+	if sel := cutoff["selector"].(map[string]any); cutoff["kind"] != "cutoff" || sel["subject"] != "alice" ||
+		cutoff["issued_before"] == nil {
 		t.Errorf("got %v", cutoff)
 	}
-	if events[3]["kind"] != "token" || events[3]["selector"] != nil {
-		t.Errorf("got %v, want a token", events[3])
+	if sel := events[3]["selector"].(map[string]any); events[3]["kind"] != "token" || sel["client_id"] != "app" ||
+		len(sel) != 1 {
+		t.Errorf("got %v, want a token of app", events[3])
 	}
-	if got := b.do(t, "admin", "GET", fmt.Sprintf("/v1/revocations?after=%d", int(last)), "", ""); got.body != "" || got.status != 200 {
+	if got := b.do(t, "admin", "GET", fmt.Sprintf("/v1/revocations?after=%d", int(last)), "", ""); got.body != "" ||
+		got.status != 200 {
 		t.Errorf("nothing new: got %d %q, want 200 and nothing", got.status, got.body)
 	}
 	for _, after := range []string{"x", "-1", "1.5", "+1", "99999999999999999999"} {
@@ -94,20 +102,25 @@ func TestFeed(t *testing.T) {
 		}
 	}
 	b.node.mu.Lock()
-	b.node.oldest = start + 1
+	b.node.fail = func(method string) error {
+		if method == "Events" {
+			return fmt.Errorf("%w: the oldest index held is %d", revoked.ErrGone, start+1)
+		}
+		return nil
+	}
 	b.node.mu.Unlock()
 	if got := b.do(t, "admin", "GET", fmt.Sprintf("/v1/revocations?after=%d", start), "", ""); got.status != 410 {
 		t.Errorf("no longer held: got %d, want 410", got.status)
 	}
 }
 
-// TestFeedAheadOfThisNode: a reader that comes from another node waits until this one has caught up; one that
-// is ahead of the whole log, which a restored backup made shorter, must not wait for ever for what it missed.
-func TestFeedAheadOfThisNode(t *testing.T) {
+// A reader that comes from another node waits until this one has caught up. A reader ahead of the
+// whole log, which a restored backup made shorter, gets 410.
+func TestFeed_ReaderAhead_WaitsOrGets410(t *testing.T) {
 	b := newAdminBench(t)
 	revokeSome(t, b)
-	end := b.node.index
-	asked := 0
+	end := b.node.fsm.Applied()
+	calls := 0
 	during := func(f func() error) {
 		b.node.mu.Lock()
 		defer b.node.mu.Unlock()
@@ -115,7 +128,7 @@ func TestFeedAheadOfThisNode(t *testing.T) {
 			if method != "Newest" {
 				return nil
 			}
-			asked++
+			calls++
 			return f()
 		}
 	}
@@ -146,15 +159,16 @@ func TestFeedAheadOfThisNode(t *testing.T) {
 	during(func() error { return nil })
 	for what, got := range map[string]reply{
 		"one ahead": get(end+1, ""), "far ahead": get(1<<60, ""), "one that follows": get(end+1, "&follow=true"),
-		"SSE": sse("/v1/revocations", fmt.Sprint(end+1)), "HEAD": b.do(t, "admin", "HEAD", fmt.Sprintf("/v1/revocations?after=%d", end+1), "", ""),
+		"SSE":  sse("/v1/revocations", fmt.Sprint(end+1)),
+		"HEAD": b.do(t, "admin", "HEAD", fmt.Sprintf("/v1/revocations?after=%d", end+1), "", ""),
 	} {
 		if got.status != 410 || what != "HEAD" && !strings.Contains(got.body, "after=0") {
-			t.Errorf("ahead of the cluster, %s: got %d %s, want 410 that says where to start", what, got.status, got.body)
+			t.Errorf("ahead of the cluster, %s: got %d %s, want 410 with after=0", what, got.status, got.body)
 		}
 	}
-	asked = 0
-	if got := get(end, ""); got.status != 200 || got.body != "" || asked != 0 {
-		t.Errorf("at the end: got %d %q and %d questions, want 200, nothing and none", got.status, got.body, asked)
+	calls = 0
+	if got := get(end, ""); got.status != 200 || got.body != "" || calls != 0 {
+		t.Errorf("at the end: got %d %q and %d calls, want 200, no event and 0", got.status, got.body, calls)
 	}
 
 	for _, err := range []error{revoked.ErrNotCurrent, revoked.ErrNoLeader} {
@@ -169,54 +183,57 @@ func TestFeedAheadOfThisNode(t *testing.T) {
 
 	caught := false
 	during(func() error {
-		for !caught && b.node.index < end+3 {
-			b.node.events = append(b.node.events, revoked.Event{Index: b.node.next(), Kind: revoked.EventToken,
-				Digests: []revoked.Digest{revoked.DigestToken(fmt.Sprint(b.node.index))}, Audiences: [][]string{nil}})
+		for i := uint64(1); !caught && i <= 3; i++ {
+			d := revoked.DigestToken(fmt.Sprint(i))
+			b.node.mustApply(command.RevokeOp(b.node.setupActor(), d, ""))
 		}
 		caught = true
 		return nil
 	})
 	got := get(end+2, "")
 	events := feedLines(t, got.body)
-	if got.status != 200 || len(events) != 1 || events[0]["index"] != float64(end+3) || got.header.Get("Revoked-Index") != fmt.Sprint(end+3) {
-		t.Errorf("ahead of this node only: got %d %s %s, want the one event after it", got.status, got.header.Get("Revoked-Index"), got.body)
+	if got.status != 200 || len(events) != 1 || events[0]["index"] != float64(end+3) ||
+		got.header.Get("Revoked-Index") != fmt.Sprint(end+3) {
+		t.Errorf("ahead of this node only: got %d %s %s, want the one event after it", got.status,
+			got.header.Get("Revoked-Index"), got.body)
 	}
 }
 
-// TestFeedOfResourceServer: a resource server sees its audience's digests and those of tokens that name
-// none; no subject, in whatever field.
-func TestFeedOfResourceServer(t *testing.T) {
+// A resource server sees digests of its audience and of tokens without an audience, and no subject
+// in any field.
+func TestFeed_ResourceServer_SeesItsAudience(t *testing.T) {
 	b := newAdminBench(t)
-	start := b.node.index
+	start := b.node.fsm.Applied()
 	revokeSome(t, b)
 	got := b.do(t, "rs2", "GET", fmt.Sprintf("/v1/revocations?after=%d", start), "", "")
 	if strings.Contains(got.body, "alice") || strings.Contains(got.body, "reason") {
-		t.Errorf("a subject is shown: %s", got.body)
+		t.Errorf("got %s, want no subject and no reason", got.body)
 	}
 	if strings.Contains(got.body, revoked.DigestToken("t-rs1").String()) {
-		t.Error("another audience's digest is shown")
+		t.Error("got the digest of another audience, want none")
 	}
 	for _, token := range []string{"t-aud2", "t-", "unknown"} {
 		if !strings.Contains(got.body, revoked.DigestToken(token).String()) {
-			t.Errorf("the digest of %s is missing: %s", token, got.body)
+			t.Errorf("got %s, want the digest of %s", got.body, token)
 		}
 	}
 	events := feedLines(t, got.body)
 	cutoff := events[len(events)-1]
-	if cutoff["kind"] != "cutoff" || cutoff["withheld"] != true || cutoff["selector"].(map[string]any)["client_id"] != "app" {
-		t.Errorf("got %v, want a cut-off that says that something is withheld", cutoff)
+	if cutoff["kind"] != "cutoff" || cutoff["withheld"] != true ||
+		cutoff["selector"].(map[string]any)["client_id"] != "app" {
+		t.Errorf("got %v, want a cut-off with withheld true", cutoff)
 	}
 }
 
-// TestFeedSSE: an index is sent whole, Last-Event-ID resumes after it, and the stream goes on.
-func TestFeedSSE(t *testing.T) {
+// Last-Event-ID resumes after a whole index.
+func TestFeed_SSE_ResumesWholeIndexes(t *testing.T) {
 	b := newAdminBench(t)
-	b.node.mu.Lock()
-	at := b.node.next()
+	var ops []*command.Op
 	for i := range 700 { // more than a page at one index
-		b.node.events = append(b.node.events, revoked.Event{Index: at, Kind: revoked.EventToken, Digests: []revoked.Digest{revoked.DigestToken(fmt.Sprint(i))}, Audiences: [][]string{nil}})
+		ops = append(ops, command.RevokeOp(b.node.setupActor(), revoked.DigestToken(fmt.Sprint(i)), ""))
 	}
-	b.node.mu.Unlock()
+	b.node.mustApply(ops...)
+	at := b.node.fsm.Applied()
 	open := func(last string) (*bufio.Scanner, func()) {
 		req := b.request(t, "admin", "GET", "/v1/revocations?after=0", nil)
 		req.Header.Set("Accept", "text/event-stream")
@@ -258,34 +275,161 @@ func TestFeedSSE(t *testing.T) {
 	for events.Scan() {
 		if line, ok := strings.CutPrefix(events.Text(), "data: "); ok {
 			if !strings.Contains(line, `"bob"`) {
-				t.Errorf("got %s, want only what came after Last-Event-ID", line)
+				t.Errorf("got %s, want only events after Last-Event-ID", line)
 			}
 			return
 		}
 	}
-	t.Error("the stream ended before the event")
+	t.Error("got the end of the stream, want an event")
 }
 
-// TestFeedEndsWithItsReader: a reader that is disabled gets nothing more.
-func TestFeedEndsWithItsReader(t *testing.T) {
+// A stream ends with the credential that opened it. Its last line has the index up to which it was
+// complete, and the reason.
+func TestFeed_CredentialEnds_StreamEnds(t *testing.T) {
+	for _, row := range credentialEnds("rs1") {
+		for _, accept := range []string{"application/x-ndjson", "text/event-stream"} {
+			b := newAdminBench(t)
+			req := b.request(t, "rs1", "GET", "/v1/revocations?follow=true", nil)
+			req.Header.Set("Accept", accept)
+			res, err := b.http.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			row.change(t, b)
+			body, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			if err != nil {
+				t.Errorf("%s, %s: got %v, want a clean end", row.name, accept, err)
+			}
+			lines := strings.Split(strings.TrimSpace(string(body)), "\n")
+			var last struct {
+				Kind, Reason string
+				Index        *uint64
+			}
+			text := strings.TrimPrefix(lines[len(lines)-1], "data: ")
+			if err := json.Unmarshal([]byte(text), &last); err != nil || last.Kind != "end" || last.Reason != row.reason ||
+				last.Index == nil {
+				t.Errorf("%s, %s: got last line %q, want an end for %s", row.name, accept, text, row.reason)
+			}
+			if n := strings.Count(string(body), "heartbeat"); n > 1 {
+				t.Errorf("%s, %s: got %d heartbeats, want the end before the second", row.name, accept, n)
+			}
+			revokeSome(t, b)
+			if got := b.do(t, "rs1", "GET", "/v1/revocations", "", ""); got.status != 401 && got.status != 403 {
+				t.Errorf("%s: got %d for a new request, want 401 or 403", row.name, got.status)
+			}
+		}
+	}
+}
+
+// A stream survives changes that leave its credential as it is.
+func TestFeed_OtherChanges_StreamContinues(t *testing.T) {
 	b := newAdminBench(t)
 	res, err := b.http.Do(b.request(t, "rs1", "GET", "/v1/revocations?follow=true", nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	if got := b.do(t, "admin", "PATCH", "/v1/clients/rs1", "", `{"disabled":true}`); got.status != 200 {
+	if got := b.do(t, "admin", "POST", "/v1/clients/rs1/secret", "", "{}"); got.status != 200 { // the old one lives on
+		t.Fatal(got)
+	}
+	if got := b.do(t, "admin", "PATCH", "/v1/clients/rs1", "", `{"audiences":["rs9"]}`); got.status != 200 {
 		t.Fatal(got)
 	}
 	revokeSome(t, b)
-	body, _ := io.ReadAll(res.Body)
-	if strings.Contains(string(body), `"digests"`) {
-		t.Errorf("got %s, want nothing after the reader was disabled", body)
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() {
+		switch text := lines.Text(); {
+		case strings.Contains(text, `"end"`), strings.Contains(text, revoked.DigestToken("t-rs1").String()):
+			t.Fatalf("got %s, want no end and no digest of its former audience", text)
+		case strings.Contains(text, `"cutoff"`):
+			return
+		}
+	}
+	t.Error("got the end of the stream, want the cut-off")
+}
+
+// A bounded answer that ends early is cut off, so that a reader does not take it for all events.
+func TestFeed_BoundedAnswer_IsCutOff(t *testing.T) {
+	b := newAdminBench(t)
+	for i := range 3 {
+		var ops []*command.Op
+		for j := range 500 { // a page each
+			ops = append(ops, command.RevokeOp(b.node.setupActor(), revoked.DigestToken(fmt.Sprint(i, j)), ""))
+		}
+		b.node.mustApply(ops...)
+	}
+	pages := 0
+	b.node.mu.Lock()
+	b.node.fail = func(method string) error {
+		if method == "Events" {
+			if pages++; pages == 2 {
+				b.node.change("rs1", func(c *revoked.Client) { c.Disabled = true })
+			}
+		}
+		return nil
+	}
+	b.node.mu.Unlock()
+	res, err := b.http.Do(b.request(t, "rs1", "GET", "/v1/revocations", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err == nil || !strings.HasSuffix(string(body), `"kind":"end","reason":"client_disabled"}`+"\n") {
+		t.Errorf("got %.200s, error %v, want an end line and an aborted answer", body[max(0, len(body)-200):], err)
 	}
 }
 
-// TestFeedDoesNotHoldUpAStop: an orderly stop ends the streams that have no end.
-func TestFeedDoesNotHoldUpAStop(t *testing.T) {
+// Entries without events, of which an idle cluster commits two a second, must not wake the readers.
+func TestFeed_EntriesWithoutEvents_WakeNoReader(t *testing.T) {
+	b := newAdminBench(t)
+	const readers, ticks = 20, 50
+	var pages int
+	waits := make(chan struct{}, readers*(ticks+3))
+	b.node.mu.Lock()
+	b.node.fail = func(method string) error {
+		switch method {
+		case "Events":
+			pages++
+		case "WaitEvent":
+			waits <- struct{}{}
+		}
+		return nil
+	}
+	b.node.mu.Unlock()
+	var bodies []*bufio.Scanner
+	for range readers {
+		res, err := b.http.Do(b.request(t, "rs1", "GET", "/v1/revocations?follow=true", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		bodies = append(bodies, bufio.NewScanner(res.Body))
+	}
+	// Each waits for an event after the last page that the start of the node made it read.
+	for range readers {
+		await.Receive(t, waits, "a reader that waits")
+	}
+	for range ticks {
+		b.node.apply(&command.Tick{Stamp: b.node.stamp()})
+	}
+	b.node.mustApply(command.RevokeOp(b.node.setupActor(), revoked.DigestToken("x"), ""))
+	for _, s := range bodies {
+		for s.Scan() && !strings.Contains(s.Text(), `"token"`) {
+		}
+		if s.Err() != nil {
+			t.Fatal(s.Err())
+		}
+	}
+	b.node.mu.Lock()
+	defer b.node.mu.Unlock()
+	if most := 5 * readers; pages > most {
+		t.Errorf("got %d pages read by %d readers for %d entries and one event, want at most %d", pages, readers, ticks, most)
+	}
+}
+
+func TestFeed_Shutdown_EndsStreams(t *testing.T) {
 	b := newAdminBench(t)
 	for _, h2 := range []bool{false, true} {
 		res, err := b.client(t, h2).Do(b.request(t, "rs1", "GET", "/v1/revocations?follow=true", nil))
@@ -299,18 +443,19 @@ func TestFeedDoesNotHoldUpAStop(t *testing.T) {
 		}
 	}
 	if err := b.srv.Shutdown(t.Context()); err != nil {
-		t.Errorf("got %v, want a stop that does not run into its timeout", err)
+		t.Errorf("got %v, want a stop before its timeout", err)
 	}
 }
 
-// HEAD is GET without the content (RFC 9110, 9.1 and 9.3.2), also where GET is long or has no end.
-func TestHeadOfEveryResource(t *testing.T) {
+// HEAD is GET without the content (RFC 9110 sections 9.1 and 9.3.2), even if GET streams.
+func TestV1_Head_EqualsGet(t *testing.T) {
 	b := newAdminBench(t)
 	revokeSome(t, b)
 	for path, kind := range map[string]string{
 		"/v1/clients": "application/json", "/v1/clients/app": "application/json", "/v1/grants/g-rs1": "application/json",
 		"/v1/settings": "application/json", "/v1/members": "application/json", "/v1/status": "application/json",
-		"/v1/revocations": "text/event-stream", "/v1/revocations?follow=true": "text/event-stream", "/v1/snapshot": "application/octet-stream",
+		"/v1/revocations": "text/event-stream", "/v1/revocations?follow=true": "text/event-stream",
+		"/v1/snapshot": "application/octet-stream",
 	} {
 		req := b.request(t, "admin", http.MethodHead, path, nil)
 		req.Header.Set("Accept", "text/event-stream")
@@ -321,25 +466,32 @@ func TestHeadOfEveryResource(t *testing.T) {
 		}
 		body, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if got := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || !strings.HasPrefix(got, kind) || len(body) > 0 || err != nil {
-			t.Errorf("HEAD %s: got %d, %s, %d bytes, %v; want 200, %s and nothing", path, resp.StatusCode, got, len(body), err, kind)
+		if got := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || !strings.HasPrefix(got, kind) ||
+			len(body) > 0 || err != nil {
+			t.Errorf("HEAD %s: got %d, %s, %d bytes, %v; want 200, %s and nothing", path, resp.StatusCode, got, len(body), err,
+				kind)
 		}
 	}
 }
 
-// What is not wanted by name, or wanted with a weight of 0, is not sent (RFC 9110, 12.4.2 and 12.5.1).
-func TestWhoWantsServerSentEvents(t *testing.T) {
+// A type that Accept does not name, or gives the weight 0, is not sent (RFC 9110 sections 12.4.2
+// and 12.5.1).
+func TestFeed_AcceptHeader_PicksFormat(t *testing.T) {
 	b := newAdminBench(t)
 	revokeSome(t, b)
 	for accept, want := range map[string]string{
 		"": "application/x-ndjson", "*/*": "application/x-ndjson", "text/event-stream;q=0": "application/x-ndjson",
 		"text/event-streams": "application/x-ndjson", "TEXT/Event-Stream": "text/event-stream",
-		"application/json, text/event-stream;q=0.5":     "text/event-stream",
-		"application/x-ndjson, text/event-stream;q=0.1": "application/x-ndjson", "text/event-stream;q=0.1,application/x-ndjson;q=0.2": "application/x-ndjson",
-		"application/x-ndjson;q=0.1, text/event-stream": "text/event-stream", "application/x-ndjson, text/event-stream": "text/event-stream",
-		"text/event-stream, */*;q=0.1": "text/event-stream", "text/event-stream;q=0.1, */*": "application/x-ndjson",
+		"application/json, text/event-stream;q=0.5":               "text/event-stream",
+		"application/x-ndjson, text/event-stream;q=0.1":           "application/x-ndjson",
+		"text/event-stream;q=0.1,application/x-ndjson;q=0.2":      "application/x-ndjson",
+		"application/x-ndjson;q=0.1, text/event-stream":           "text/event-stream",
+		"application/x-ndjson, text/event-stream":                 "text/event-stream",
+		"text/event-stream, */*;q=0.1":                            "text/event-stream",
+		"text/event-stream;q=0.1, */*":                            "application/x-ndjson",
 		"text/event-stream;q=0.5, application/*;q=0.6, */*;q=0.1": "application/x-ndjson",
-		"text/event-stream;q=0.5, application/x-ndjson;q=0, */*":  "text/event-stream", "text/event-stream, */*": "text/event-stream",
+		"text/event-stream;q=0.5, application/x-ndjson;q=0, */*":  "text/event-stream",
+		"text/event-stream, */*":                                  "text/event-stream",
 	} {
 		req := b.request(t, "admin", http.MethodHead, "/v1/revocations", nil)
 		if accept != "" {

@@ -1,7 +1,6 @@
 package api_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,6 +18,8 @@ import (
 
 	"revoked"
 	"revoked/api"
+	"revoked/api/clientauth"
+	"revoked/internal/await"
 )
 
 const (
@@ -28,58 +28,53 @@ const (
 	formType       = "application/x-www-form-urlencoded"
 )
 
-// A hookedNode is a fake node some of whose answers a test replaces, or counts.
+// A hookedNode is a memoryNode that calls hooks and counts the calls of Status.
 type hookedNode struct {
-	*fakeNode
+	*memoryNode
 	onRevoke    func(ctx context.Context, by revoked.Actor, d revoked.Digest) error
 	onStatus    func(ctx context.Context, d revoked.Digest) error
 	statusCalls atomic.Int64
+	records     map[string]*revoked.Client // replace those of the state, for values that no command stores
+	editRecord  func(r *revoked.Record)    // changes the record that Status returns
 }
 
-func (h *hookedNode) Revoke(ctx context.Context, by revoked.Actor, d revoked.Digest) (uint64, error) {
+func (h *hookedNode) Client(id string) (*revoked.Client, bool) {
+	if c, ok := h.records[id]; ok {
+		return c, true
+	}
+	return h.memoryNode.Client(id)
+}
+
+func (h *hookedNode) Revoke(ctx context.Context, by revoked.Actor, d revoked.Digest) (revoked.RevokeResult, error) {
 	if h.onRevoke != nil {
 		if err := h.onRevoke(ctx, by, d); err != nil {
-			return 0, err
+			return revoked.RevokeResult{}, err
 		}
 	}
-	return h.fakeNode.Revoke(ctx, by, d)
+	return h.memoryNode.Revoke(ctx, by, d)
 }
 
-func (h *hookedNode) Status(ctx context.Context, d revoked.Digest) (revoked.Status, error) {
+func (h *hookedNode) Status(ctx context.Context, d revoked.Digest) (revoked.TokenStatus, error) {
 	h.statusCalls.Add(1)
 	if h.onStatus != nil {
 		if err := h.onStatus(ctx, d); err != nil {
-			return revoked.Status{}, err
+			return revoked.TokenStatus{}, err
 		}
 	}
-	return h.fakeNode.Status(ctx, d)
+	s, err := h.memoryNode.Status(ctx, d)
+	if h.editRecord != nil {
+		h.editRecord(&s.Record)
+	}
+	return s, err
 }
 
-// A bench is an API before a fake node, with the fixtures of the conformance tables.
+// A bench is an API with a memoryNode and the fixtures of the conformance tables.
 type bench struct {
 	node     *hookedNode
 	api      *api.API
 	registry *prometheus.Registry
-	log      *safeBuffer
+	log      *await.Log
 	now      time.Time
-}
-
-// safeBuffer is a bytes.Buffer for several goroutines.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 func strong(secret string) revoked.SecretHash {
@@ -90,37 +85,38 @@ func strong(secret string) revoked.SecretHash {
 
 func weak(secret string) revoked.SecretHash {
 	salt := []byte("0123456789abcdef")
-	return revoked.SecretHash{Kind: revoked.HashArgon2id, Salt: salt, Hash: argon2.IDKey([]byte(secret), salt, 2, 19456, 1, 32)}
+	return revoked.SecretHash{Kind: revoked.HashArgon2id, Salt: salt,
+		Hash: argon2.IDKey([]byte(secret), salt, 2, 19456, 1, 32)}
 }
 
 func confidential(id, secret string, roles ...revoked.Role) revoked.Client {
-	return revoked.Client{ID: id, Type: revoked.Confidential, Roles: roles, AuthMethods: []string{revoked.AuthBasic, revoked.AuthPost},
-		Secrets: []revoked.SecretHash{strong(secret)}}
+	return revoked.Client{ID: id, Type: revoked.Confidential, Roles: roles,
+		AuthMethods: []string{revoked.AuthBasic, revoked.AuthPost},
+		Secrets:     []revoked.SecretHash{strong(secret)}}
 }
 
-// newBench returns an API with C1, C2, C3, CP, CD, RS1, RS2, an issuer and an administrator, whose
-// secrets are their ids and "-secret", and live pairs of c1 and c2 (audience rs1).
+// newBench returns an API with C1, C2, C3, CP, CD, RS1, RS2, an issuer and an administrator. The
+// secret of a client is its id and "-secret". c1 and c2 have live pairs (audience rs1).
 func newBench(t testing.TB, change ...func(*api.Config)) *bench {
 	t.Helper()
-	b := &bench{node: &hookedNode{fakeNode: newFakeNode()}, registry: prometheus.NewRegistry(), log: &safeBuffer{}, now: time.Unix(1_790_000_100, 0)}
-	b.node.now = func() time.Time { return b.now }
-	for _, c := range []revoked.Client{
-		confidential("c1", "c1-secret"), confidential("c2", "c2-secret"), confidential("cl:ient", "s%c+r t"),
-		confidential("s:e", "s:e c/ret"), confidential("a b%", "50%25+x"),
-		confidential("rs1", "rs1-secret", revoked.RoleResourceServer), confidential("rs2", "rs2-secret", revoked.RoleResourceServer),
-		confidential("iss", "iss-secret", revoked.RoleIssuer), confidential("admin", "admin-secret", revoked.RoleAdmin),
-		{ID: "pub1", Type: revoked.Public},
-	} {
-		b.node.put(c)
-	}
+	b := &bench{registry: prometheus.NewRegistry(), log: &await.Log{}, now: time.Unix(1_790_000_100, 0)}
+	b.node = &hookedNode{memoryNode: newMemoryNode(t, func() time.Time { return b.now })}
 	disabled := confidential("cd", "cd-secret")
 	disabled.Disabled = true
-	b.node.put(disabled)
+	b.node.put(
+		confidential("c1", "c1-secret"), confidential("c2", "c2-secret"), confidential("cl:ient", "s%c+r t"),
+		confidential("s:e", "s:e c/ret"), confidential("a b%", "50%25+x"),
+		confidential("rs1", "rs1-secret", revoked.RoleResourceServer),
+		confidential("rs2", "rs2-secret", revoked.RoleResourceServer),
+		confidential("iss", "iss-secret", revoked.RoleIssuer), confidential("admin", "admin-secret", revoked.RoleAdmin),
+		revoked.Client{ID: "pub1", Type: revoked.Public}, disabled)
 	b.pair(t, "1", "c1")
 	b.pair(t, "2", "c2")
 	b.pair(t, "p", "pub1")
-	cfg := api.Config{Backend: b.node, Issuer: "https://as.example", RequireHTTPS: true, RequirePost: true, MetricsOnAPI: true,
-		Registerer: b.registry, Gatherer: b.registry, Now: func() time.Time { return b.now },
+	cfg := api.Config{Backend: b.node, Issuer: "https://as.example", RequireHTTPS: true, RequirePost: true,
+		RequestTimeout: await.Limit, // a busy machine is not overloaded
+		MetricsOnAPI:   true,
+		Registerer:     b.registry, Gatherer: b.registry, Now: func() time.Time { return b.now },
 		Log: slog.New(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	for _, f := range change {
 		f(&cfg)
@@ -137,11 +133,14 @@ func newBench(t testing.TB, change ...func(*api.Config)) *bench {
 func (b *bench) pair(t testing.TB, name, client string) {
 	t.Helper()
 	iss, _ := b.node.Client("iss")
-	regs := []revoked.Registration{{GrantID: "g" + name, ClientID: client, Subject: "alice", Session: "s1", Username: "alice@example.org",
-		Issuer: "https://as.example", Scope: "read write", Audience: []string{"rs1"},
+	regs := []revoked.Registration{{GrantID: "g" + name, ClientID: client, Subject: "alice", Session: "s1",
+		Username: "alice@example.org",
+		Issuer:   "https://as.example", Scope: "read write", Audience: []string{"rs1"},
 		Tokens: []revoked.TokenRegistration{
-			{Digest: revoked.DigestToken("AT" + name), Kind: revoked.AccessToken, IssuedAt: 1_790_000_000_000_000, ExpiresAt: 1_790_003_600_000_000, JTI: "j" + name},
-			{Digest: revoked.DigestToken("RT" + name), Kind: revoked.RefreshToken, IssuedAt: 1_790_000_000_000_000, ExpiresAt: 1_792_592_000_000_000},
+			{Digest: revoked.DigestToken("AT" + name), Kind: revoked.AccessToken, IssuedAt: 1_790_000_000_000_000,
+				ExpiresAt: 1_790_003_600_000_000, JTI: "j" + name},
+			{Digest: revoked.DigestToken("RT" + name), Kind: revoked.RefreshToken, IssuedAt: 1_790_000_000_000_000,
+				ExpiresAt: 1_792_592_000_000_000},
 		}}}
 	res, err := b.node.Register(t.Context(), revoked.ActorOf(iss), regs)
 	if err != nil || res[0].Err != nil {
@@ -167,9 +166,9 @@ func basic(id, secret string) string {
 // as returns the Basic credentials of a fixture.
 func as(id string) string { return basic(id, id+"-secret") }
 
-func (b *bench) do(c call) *httptest.ResponseRecorder { return serve(b.api.Handler(), c) }
+func (b *bench) do(c call) *httptest.ResponseRecorder { return serveCall(b.api.Handler(), c) }
 
-func serve(h http.Handler, c call) *httptest.ResponseRecorder {
+func serveCall(h http.Handler, c call) *httptest.ResponseRecorder {
 	if c.method == "" {
 		c.method = http.MethodPost
 	}
@@ -202,8 +201,8 @@ func serve(h http.Handler, c call) *httptest.ResponseRecorder {
 	return w
 }
 
-// active reports what a resource server is told of a token; refresh tokens are asked for by the
-// administrator.
+// active reports whether a token is active: to a resource server for an access token, to the
+// administrator for a refresh token.
 func (b *bench) active(t testing.TB, token string) bool {
 	t.Helper()
 	who := "rs1"
@@ -215,4 +214,53 @@ func (b *bench) active(t testing.TB, token string) bool {
 		t.Fatalf("introspection of %s: got %d %s", token, w.Code, w.Body)
 	}
 	return strings.HasPrefix(w.Body.String(), `{"active":true`)
+}
+
+func jsonLog(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// A credentialEnd is a change after which a client may no longer use a stream that it has opened.
+type credentialEnd struct {
+	name   string
+	change func(*testing.T, *adminBench)
+	reason string // in the last line of the stream
+}
+
+// credentialEnds returns every way in which the credential of a client can end.
+func credentialEnds(client string) []credentialEnd {
+	patch := func(body string) func(*testing.T, *adminBench) {
+		return func(t *testing.T, b *adminBench) {
+			if got := b.do(t, "admin", "PATCH", "/v1/clients/"+client, "", body); got.status != 200 {
+				t.Fatal(got)
+			}
+		}
+	}
+	// replace makes the secret expire after a time, as a rotation does, and adds another.
+	replace := func(after time.Duration) func(*testing.T, *adminBench) {
+		return func(_ *testing.T, b *adminBench) {
+			b.node.change(client, func(c *revoked.Client) {
+				old := c.Secrets[0]
+				old.ExpiresAt = revoked.TimeOf(time.Now().Add(after))
+				c.Secrets = []revoked.SecretHash{clientauth.HashSecret(secretOf("another")), old}
+			})
+		}
+	}
+	return []credentialEnd{
+		{"disabled", patch(`{"disabled":true}`), "client_disabled"},
+		{"without its role", patch(`{"roles":[]}`), "role_lost"},
+		{"not allowed to use Basic", patch(`{"auth_methods":["client_secret_post"]}`), "secret_ended"},
+		{"deleted", func(t *testing.T, b *adminBench) {
+			if got := b.do(t, "admin", "DELETE", "/v1/clients/"+client, "", ""); got.status != 200 {
+				t.Fatal(got)
+			}
+		}, "client_deleted"},
+		{"with a secret that was replaced", func(_ *testing.T, b *adminBench) {
+			b.node.change(client, func(c *revoked.Client) {
+				c.Secrets = []revoked.SecretHash{clientauth.HashSecret(secretOf("another"))}
+			})
+		}, "secret_ended"},
+		{"with a secret past its grace", replace(-time.Second), "secret_ended"},
+		{"with a secret whose grace ends while nothing happens", replace(200 * time.Millisecond), "secret_ended"},
+	}
 }

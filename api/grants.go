@@ -1,118 +1,158 @@
 package api
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
-	"github.com/labstack/echo/v4"
-
 	"revoked"
+	"revoked/api/clientauth"
+	"revoked/api/registration"
+	"revoked/api/stream"
+	"revoked/internal/textsafe"
 )
 
-// postGrants is POST /v1/grants: one registration, or many with one a line.
-func (a *API) postGrants(c echo.Context) error {
-	t, err := mediaType(c.Request(), typeJSON, typeNDJSON)
+// postGrants is POST /v1/grants: one registration, or one per line.
+func (a *API) postGrants(r *request) error {
+	t, err := mediaType(r.Request(), typeJSON, stream.TypeNDJSON)
 	if err != nil {
-		return a.refuse(c, err)
+		return err
 	}
-	if t == typeNDJSON {
-		return a.registerLines(c)
+	if t == stream.TypeNDJSON {
+		return a.registerLines(r)
 	}
-	body, err := readBody(c.Request(), maxRegistration)
+	body, err := readBody(r.Request(), registration.MaxBody)
 	if err != nil {
-		return a.refuse(c, err)
+		return err
 	}
-	var d registrationDecoder
-	reg, err := d.decode(body, revoked.TimeOf(a.cfg.Now()))
+	var d registration.Decoder
+	reg, err := d.Decode(body, revoked.TimeOf(a.cfg.Now()))
 	clear(body)
-	d.r.wipe()
+	d.Wipe()
 	if err != nil {
-		return a.problem(c, err)
+		return err
 	}
-	results, err := a.registerFor(a.caller(c))(c.Request().Context(), []revoked.Registration{reg})
+	results, err := a.registerAs(r.client)(r.Request().Context(), []revoked.Registration{reg})
 	switch {
 	case err != nil:
-		return a.problem(c, err)
+		return err
 	case len(results) != 1:
-		return a.problem(c, fmt.Errorf("%w: got %d results for one registration", revoked.ErrOutcomeUnknown, len(results)))
+		return fmt.Errorf("%w: results (got %d, want 1)", revoked.ErrOutcomeUnknown, len(results))
 	case results[0].Err != nil:
-		return a.problem(c, results[0].Err)
+		return results[0].Err
 	}
 	res := results[0]
-	if res.GrantID == "" {
-		res.GrantID = reg.GrantID
-	}
+	res.GrantID = cmp.Or(res.GrantID, reg.GrantID)
 	status := http.StatusCreated
 	if !res.Created {
 		status = http.StatusOK
 	}
-	return write(c, status, typeJSON, append(appendRegistered(make([]byte, 0, 128), &res), '\n'))
+	return r.write(status, typeJSON, append(registration.AppendResult(make([]byte, 0, 128), &res), '\n'))
 }
 
-// grantAnswer is the answer of GET /v1/grants/{id}. Times are Unix seconds.
-type grantAnswer struct {
-	GrantID      string        `json:"grant_id"`
-	State        string        `json:"state"`
-	ClientID     string        `json:"client_id"`
-	Subject      string        `json:"subject,omitempty"`
-	Session      string        `json:"session,omitempty"`
-	Issuer       string        `json:"issuer,omitempty"`
-	Scope        string        `json:"scope,omitempty"` // of the tokens that are active, each word once
-	RegisteredBy string        `json:"registered_by,omitempty"`
-	CreatedAt    unixTime      `json:"created_at"`
-	CreatedIndex uint64        `json:"created_index"`
-	ExpiresAt    unixTime      `json:"expires_at"` // of the last token to expire; null: never
-	TokenCount   int           `json:"token_count"`
-	Tokens       []tokenAnswer `json:"tokens"`
-	Revoked      *endAnswer    `json:"revoked,omitempty"`
+// issuerRoles may register grants.
+var issuerRoles = []revoked.Role{revoked.RoleIssuer, revoked.RoleAdmin}
+
+// registerAs returns Backend.Register for the caller, with the request timeout.
+func (a *API) registerAs(caller *revoked.Client) registration.Func {
+	actor := revoked.ActorOf(caller)
+	return func(ctx context.Context, regs []revoked.Registration) ([]revoked.RegisterResult, error) {
+		ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
+		defer cancel()
+		return a.cfg.Backend.Register(ctx, actor, regs)
+	}
 }
 
-type tokenAnswer struct {
+// registerWhile returns Backend.RegisterBulk for as long as session lasts, with the rights that the
+// caller has at each call. Otherwise it returns a [clientauth.EndedError], or ErrActorChanged for
+// all registrations if this node's record of the caller is behind.
+func (a *API) registerWhile(session *clientauth.Session) registration.Func {
+	return func(ctx context.Context, regs []revoked.Registration) ([]revoked.RegisterResult, error) {
+		client, err := session.Client()
+		if err != nil {
+			return nil, err
+		}
+		results, err := a.cfg.Backend.RegisterBulk(ctx, revoked.ActorOf(client), regs)
+		for i := range results {
+			if errors.Is(results[i].Err, revoked.ErrActorChanged) {
+				return nil, results[i].Err
+			}
+		}
+		return results, err
+	}
+}
+
+// grantView is the response to GET /v1/grants/{id}. Times are Unix seconds.
+type grantView struct {
+	GrantID      string          `json:"grant_id"`
+	State        string          `json:"state"`
+	ClientID     string          `json:"client_id"`
+	Subject      string          `json:"subject,omitempty"`
+	Session      string          `json:"session,omitempty"`
+	Issuer       string          `json:"issuer,omitempty"`
+	Scope        string          `json:"scope,omitempty"` // words of the active tokens, without repeats
+	RegisteredBy string          `json:"registered_by,omitempty"`
+	CreatedAt    unixSeconds     `json:"created_at"`
+	CreatedIndex uint64          `json:"created_index"`
+	ExpiresAt    unixTime        `json:"expires_at"` // latest of the tokens; null: never
+	TokenCount   int             `json:"token_count"`
+	Tokens       []tokenView     `json:"tokens,omitzero"` // nil in a list
+	Revoked      *revocationView `json:"revoked,omitempty"`
+}
+
+// tokenView is one token of a grant. It shows a prefix of the digest only.
+type tokenView struct {
 	Kind         string   `json:"kind"`
 	DigestPrefix string   `json:"digest_prefix"`
 	State        string   `json:"state"`
-	IssuedAt     unixTime `json:"issued_at"` // null where only a stub is left
+	IssuedAt     unixTime `json:"issued_at"` // null for a stub
 	ExpiresAt    unixTime `json:"expires_at"`
 	NotBefore    unixTime `json:"not_before"`
 	Scope        string   `json:"scope,omitempty"`
 	Audience     []string `json:"audience,omitempty"`
 }
 
-// endAnswer says how a grant ended.
-type endAnswer struct {
-	At     unixTime `json:"at"`
-	By     string   `json:"by"`
-	Reason string   `json:"reason"`
-	Index  uint64   `json:"index"`
-	Cutoff bool     `json:"cutoff,omitempty"` // by a cut-off, not by name
+// revocationView is the revocation of a grant.
+type revocationView struct {
+	At     unixSeconds `json:"at"`
+	By     string      `json:"by"`
+	Reason string      `json:"reason"`
+	Index  uint64      `json:"index"`
+	Cutoff bool        `json:"cutoff,omitempty"` // by a cut-off
 }
 
-func (a *API) getGrant(c echo.Context) error {
-	id, err := pathID(c)
+// getGrant is GET /v1/grants/{id}.
+func (a *API) getGrant(r *request) error {
+	id, err := r.pathID()
 	if err != nil {
-		return a.problem(c, err)
+		return err
 	}
-	ctx, cancel := a.within(c)
+	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	view, err := a.cfg.Backend.Grant(ctx, id)
 	if err != nil {
-		return a.problem(c, err)
+		return err
 	}
-	if by := a.caller(c); !by.Has(revoked.RoleAdmin) && view.Grant.RegisteredBy != by.ID {
-		// An issuer learns nothing of the grants of others, not even that they are there.
-		return a.problem(c, fmt.Errorf("%w: no such grant", revoked.ErrNotFound))
+	if !r.client.Has(revoked.RoleAdmin) && view.Grant.RegisteredBy != r.client.ID {
+		return errNoGrant // issuers must not learn which grants of others exist
 	}
-	return a.reply(c, http.StatusOK, viewGrant(&view))
+	return r.writeJSON(http.StatusOK, viewGrant(&view))
 }
 
-func viewGrant(v *revoked.GrantView) grantAnswer {
+// errNoGrant also hides grants of other issuers.
+var errNoGrant = fmt.Errorf("%w: no such grant", revoked.ErrNotFound)
+
+// viewGrant returns the JSON form of a grant. Its scope is the union of its active tokens.
+func viewGrant(v *revoked.GrantView) grantView {
 	g := &v.Grant
-	out := grantAnswer{
+	out := grantView{
 		GrantID: g.ID, State: v.State.String(), ClientID: g.ClientID, Subject: g.Subject, Session: g.Session,
-		Issuer: g.Issuer, RegisteredBy: g.RegisteredBy, CreatedAt: unixTime(g.CreatedAt), CreatedIndex: g.CreatedIndex,
-		TokenCount: g.TokenCount, Tokens: make([]tokenAnswer, 0, len(v.Tokens)),
+		Issuer: g.Issuer, RegisteredBy: g.RegisteredBy, CreatedAt: unixSeconds(g.CreatedAt), CreatedIndex: g.CreatedIndex,
+		TokenCount: g.TokenCount, Tokens: make([]tokenView, 0, len(v.Tokens)),
 	}
 	if g.LatestExpiry != revoked.MaxTime {
 		out.ExpiresAt = unixTime(g.LatestExpiry)
@@ -130,7 +170,7 @@ func viewGrant(v *revoked.GrantView) grantAnswer {
 				}
 			}
 		}
-		out.Tokens = append(out.Tokens, tokenAnswer{
+		out.Tokens = append(out.Tokens, tokenView{
 			Kind: t.Kind.String(), DigestPrefix: t.Digest.Prefix(), State: state.String(), IssuedAt: unixTime(t.IssuedAt),
 			ExpiresAt: unixTime(t.ExpiresAt), NotBefore: unixTime(t.NotBefore), Scope: t.Scope, Audience: t.Audience,
 		})
@@ -138,32 +178,105 @@ func viewGrant(v *revoked.GrantView) grantAnswer {
 	out.Scope = strings.Join(scopes, " ")
 	switch {
 	case g.Revoked != nil:
-		out.Revoked = &endAnswer{At: unixTime(g.Revoked.At), By: g.Revoked.By, Reason: g.Revoked.Reason, Index: g.Revoked.Index}
+		e := g.Revoked
+		out.Revoked = &revocationView{At: unixSeconds(e.At), By: e.By, Reason: e.Reason, Index: e.Index}
 	case v.ByCutoff != nil:
-		out.Revoked = &endAnswer{At: unixTime(v.ByCutoff.At), By: v.ByCutoff.By, Reason: v.ByCutoff.Reason, Index: v.ByCutoff.Index, Cutoff: true}
+		e := v.ByCutoff
+		out.Revoked = &revocationView{At: unixSeconds(e.At), By: e.By, Reason: e.Reason, Index: e.Index, Cutoff: true}
 	}
 	return out
 }
 
-// deleteGrant is DELETE /v1/grants/{id}[?reason=]. Whose grant it is, is decided where the grant ends.
-func (a *API) deleteGrant(c echo.Context) error {
-	id, err := pathID(c)
+// Bounds of limit, the most grants of a page.
+const (
+	defaultGrants = 100
+	maxGrants     = 1000
+)
+
+// grantsView is the response to GET /v1/grants.
+type grantsView struct {
+	Grants []grantView `json:"grants"`
+	Next   string      `json:"next,omitempty"`
+}
+
+// getGrants is GET /v1/grants: a page of the grants that match every selector of the query.
+func (a *API) getGrants(r *request) error {
+	q, err := readGrantQuery(r)
 	if err != nil {
-		return a.problem(c, err)
+		return err
 	}
-	reason := c.QueryParam("reason")
-	if len(reason) > maxReason || !printable(strings.ToValidUTF8(reason, "\x00")) {
-		return a.problem(c, fmt.Errorf("%w: reason: at most %d bytes without control characters", revoked.ErrInvalid, maxReason))
-	}
-	ctx, cancel := a.within(c)
+	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	by := a.caller(c)
-	index, err := a.cfg.Backend.DeleteGrant(ctx, revoked.ActorOf(by), id, reason)
-	if errors.Is(err, revoked.ErrForbidden) && !by.Has(revoked.RoleAdmin) {
-		err = fmt.Errorf("%w: no such grant", revoked.ErrNotFound)
-	}
+	page, err := a.cfg.Backend.Grants(ctx, q)
 	if err != nil {
-		return a.problem(c, err)
+		return err
 	}
-	return a.reply(c, http.StatusOK, indexAnswer{Index: index})
+	out := grantsView{Grants: make([]grantView, 0, len(page.Grants)), Next: page.Next}
+	for i := range page.Grants {
+		v := viewGrant(&page.Grants[i])
+		v.Tokens = nil
+		out.Grants = append(out.Grants, v)
+	}
+	return r.writeJSON(http.StatusOK, out)
+}
+
+func readGrantQuery(r *request) (revoked.GrantQuery, error) {
+	q := revoked.GrantQuery{Limit: defaultGrants}
+	bad := func(name, want string) (revoked.GrantQuery, error) {
+		return q, fmt.Errorf("%w: query parameter %s: want %s", revoked.ErrInvalid, name, want)
+	}
+	for _, p := range [...]struct {
+		name  string
+		to    *string
+		limit int
+	}{
+		{"client_id", &q.ClientID, maxID}, {"subject", &q.Subject, maxID}, {"session", &q.Session, maxID},
+		{"issuer", &q.Issuer, maxURI}, {"after", &q.After, maxID},
+	} {
+		if *p.to = r.QueryParam(p.name); len(*p.to) > p.limit {
+			return bad(p.name, fmt.Sprintf("at most %d bytes", p.limit))
+		}
+	}
+	if q.Selector.IsZero() {
+		return q, fmt.Errorf("%w: give at least one of client_id, subject, session, issuer", revoked.ErrInvalid)
+	}
+	switch state := r.QueryParam("state"); state {
+	case "":
+	case revoked.Live.String():
+		q.State = revoked.Live
+	case revoked.Revoked.String():
+		q.State = revoked.Revoked
+	case revoked.Expired.String():
+		q.State = revoked.Expired
+	default:
+		return bad("state", "active, revoked or expired")
+	}
+	if text := r.QueryParam("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxGrants {
+			return bad("limit", fmt.Sprintf("1 to %d", maxGrants))
+		}
+		q.Limit = n
+	}
+	return q, nil
+}
+
+// deleteGrant is DELETE /v1/grants/{id}[?reason=]. The backend checks that the caller owns the
+// grant.
+func (a *API) deleteGrant(r *request) error {
+	id, err := r.pathID()
+	if err != nil {
+		return err
+	}
+	reason := r.QueryParam("reason")
+	if len(reason) > maxReason || !textsafe.Printable(strings.ToValidUTF8(reason, "\x00")) {
+		return fmt.Errorf("%w: reason: at most %d bytes without control characters", revoked.ErrInvalid, maxReason)
+	}
+	ctx, cancel := a.withTimeout(r)
+	defer cancel()
+	index, err := a.cfg.Backend.DeleteGrant(ctx, revoked.ActorOf(r.client), id, reason)
+	if errors.Is(err, revoked.ErrForbidden) && !r.client.Has(revoked.RoleAdmin) {
+		err = errNoGrant
+	}
+	return r.writeIndex(index, err)
 }

@@ -2,44 +2,36 @@ package api
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"revoked"
 )
 
-const typeText = "text/plain; charset=utf-8"
+// Paths of the probes.
+const (
+	pathLive    = "/livez"
+	pathReady   = "/readyz"
+	pathMetrics = "/metrics"
+)
 
-func (a *API) registerHealth(e *echo.Echo, metrics bool) {
-	methods := []string{http.MethodGet, http.MethodHead}
-	e.Match(methods, "/livez", a.live)
-	e.Match(methods, "/readyz", a.ready)
-	if !metrics {
-		return
-	}
-	page := promhttp.HandlerFor(a.cfg.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
-	e.Match(methods, "/metrics", func(c echo.Context) error {
-		c.(*exchange).quiet = true
-		page.ServeHTTP(c.Response(), c.Request())
-		return nil
-	})
+// getLive answers 200 as long as the process serves requests.
+func (a *API) getLive(r *request) error {
+	r.quiet = true
+	return r.write(http.StatusOK, typeText, []byte("ok\n"))
 }
 
-// live answers 200 as long as the process serves requests.
-func (a *API) live(c echo.Context) error {
-	c.(*exchange).quiet = true
-	return write(c, http.StatusOK, typeText, []byte("ok\n"))
-}
-
-// ready answers 200 when the node can answer introspections with the promise kept, with ?revoke when
-// a leader is known too, else 503. ?verbose lists the checks.
-func (a *API) ready(c echo.Context) error {
-	c.(*exchange).quiet = true
-	ctx, cancel := a.within(c)
+// getReady answers 200 if the node can answer introspections with a current state, else 503. With
+// ?revoke it must also know a leader. ?verbose lists the checks.
+func (a *API) getReady(r *request) error {
+	r.quiet = true
+	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	state := a.cfg.Backend.Readiness(ctx)
-	query := c.Request().URL.Query()
+	query := r.Request().URL.Query()
 	ok := state.CanAnswer
 	if query.Has("revoke") {
 		ok = ok && state.CanRevoke
@@ -58,15 +50,27 @@ func (a *API) ready(c echo.Context) error {
 			b.WriteByte('\n')
 		}
 		for _, reason := range state.Reasons {
-			b.WriteString(reason + "\n")
+			if !slices.ContainsFunc(state.Checks, func(c revoked.Check) bool { return c.Detail == reason }) {
+				b.WriteString(reason + "\n")
+			}
 		}
 	}
 	if ok {
 		b.WriteString("ready\n")
-		return write(c, http.StatusOK, typeText, []byte(b.String()))
+		return r.write(http.StatusOK, typeText, []byte(b.String()))
 	}
-	a.note(c, "not_ready")
+	r.outcome = "not_ready"
 	b.WriteString("not ready\n")
-	statusHeaders(c.Response().Header(), http.StatusServiceUnavailable)
-	return write(c, http.StatusServiceUnavailable, typeText, []byte(b.String()))
+	setStatusHeaders(r.Response().Header(), http.StatusServiceUnavailable)
+	return r.write(http.StatusServiceUnavailable, typeText, []byte(b.String()))
+}
+
+// metricsPage returns the handler of /metrics.
+func (a *API) metricsPage() handler {
+	page := promhttp.HandlerFor(a.cfg.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
+	return func(r *request) error {
+		r.quiet = true
+		page.ServeHTTP(r.Response(), r.Request())
+		return nil
+	}
 }

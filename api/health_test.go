@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -11,11 +12,13 @@ import (
 
 	"revoked"
 	"revoked/api"
+	"revoked/internal/await"
 )
 
-func TestHealth(t *testing.T) {
+func TestHealth_Readiness_DecidesStatus(t *testing.T) {
 	all := revoked.Readiness{CanAnswer: true, CanRevoke: true, Checks: []revoked.Check{{Name: "lease", OK: true}}}
-	noLeader := revoked.Readiness{CanAnswer: true, Reasons: []string{"no leader is known"}, Checks: []revoked.Check{{Name: "leader", Detail: "none"}}}
+	noLeader := revoked.Readiness{CanAnswer: true, Reasons: []string{"no leader is known"},
+		Checks: []revoked.Check{{Name: "leader", Detail: "none"}}}
 	none := revoked.Readiness{}
 	for _, row := range []struct {
 		path   string
@@ -35,7 +38,7 @@ func TestHealth(t *testing.T) {
 		b := newBench(t)
 		b.node.ready = row.state
 		for name, h := range map[string]http.Handler{"API": b.api.Handler(), "metrics": b.api.MetricsHandler()} {
-			w := serve(h, call{method: "GET", path: row.path, plain: name == "metrics"})
+			w := serveCall(h, call{method: "GET", path: row.path, plain: name == "metrics"})
 			if w.Code != row.status || w.Body.String() != row.body {
 				t.Errorf("%s on the %s address: got %d %q, want %d %q", row.path, name, w.Code, w.Body, row.status, row.body)
 			}
@@ -46,21 +49,22 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-func TestMetricsPage(t *testing.T) {
+func TestMetrics_Page_IsServed(t *testing.T) {
 	b := newBench(t, func(c *api.Config) { c.MetricsOnAPI = false })
 	if w := b.do(call{method: "GET", path: "/metrics"}); w.Code != 404 {
 		t.Errorf("on the API address: got %d, want 404", w.Code)
 	}
-	w := serve(b.api.MetricsHandler(), call{method: "GET", path: "/metrics", plain: true})
+	w := serveCall(b.api.MetricsHandler(), call{method: "GET", path: "/metrics", plain: true})
 	if w.Code != 200 || !strings.Contains(w.Body.String(), "revoked_api_requests_total") {
-		t.Errorf("on its own address: got %d", w.Code)
+		t.Errorf("on its own address: got %d, want 200 and the metrics", w.Code)
 	}
-	if w := serve(b.api.MetricsHandler(), call{path: pathRevoke, auth: as("c1"), body: "token=AT1"}); w.Code != 404 {
+	if w := serveCall(b.api.MetricsHandler(), call{path: pathRevoke, auth: as("c1"), body: "token=AT1"}); w.Code != 404 {
 		t.Errorf("OAuth on the metrics address: got %d, want 404", w.Code)
 	}
 }
 
-// value returns a counter, gauge, or the count of a histogram; labels are name, value pairs.
+// value returns a counter, a gauge, or the count of a histogram. labels are pairs of name and
+// value.
 func (b *bench) value(t *testing.T, name string, labels ...string) float64 {
 	t.Helper()
 	families, err := b.registry.Gather()
@@ -94,7 +98,7 @@ func has(m *dto.Metric, labels []string) bool {
 	return true
 }
 
-func TestEveryMetricMoves(t *testing.T) {
+func TestMetrics_EachCounter_Moves(t *testing.T) {
 	b := newBench(t, func(c *api.Config) { c.AuthFailuresPerMinute, c.MissesPerSecond = 1, 1 })
 	inFlight := 0.0
 	b.node.onRevoke = func(context.Context, revoked.Actor, revoked.Digest) error {
@@ -104,6 +108,7 @@ func TestEveryMetricMoves(t *testing.T) {
 	gateway := http.Header{"Revoked-Authorization": {as("rs1")}}
 	b.do(call{path: pathRevoke, auth: as("c1"), body: "token=AT1"})
 	b.do(call{path: pathRevoke, auth: as("c1"), body: "token=AT2"})
+	b.do(call{path: pathRevoke, auth: as("c1"), body: "token=unknown"})
 	b.do(call{path: pathRevoke, auth: as("rs1"), body: "token=AT2"})
 	b.do(call{path: pathRevoke, auth: as("c1")})
 	b.do(call{path: pathRevoke, body: "token=AT1"})
@@ -121,7 +126,7 @@ func TestEveryMetricMoves(t *testing.T) {
 		t.Errorf("a panic: got %d %s, want 500", w.Code, w.Body)
 	}
 	if strings.Contains(b.log.String(), "token=AT1") {
-		t.Error("the value of a panic is logged")
+		t.Error("got the value of a panic in the log, want its type only")
 	}
 	if inFlight != 1 || b.value(t, "in_flight_requests") != 0 {
 		t.Errorf("in flight: got %v within and %v after, want 1 and 0", inFlight, b.value(t, "in_flight_requests"))
@@ -134,13 +139,14 @@ func TestEveryMetricMoves(t *testing.T) {
 		{1, "requests_total", []string{"route", pathRevoke, "status", "200", "outcome", "revoked"}},
 		{1, "requests_total", []string{"route", pathRevoke, "status", "400", "outcome", "foreign_token"}},
 		{1, "requests_total", []string{"route", pathRevoke, "status", "429", "outcome", "throttled"}},
-		{8, "request_duration_seconds", []string{"route", pathRevoke}},
+		{9, "request_duration_seconds", []string{"route", pathRevoke}},
 		{1, "panics_total", nil},
 		{1, "authentication_failures_total", []string{"kind", "none"}},
 		{2, "authentication_failures_total", []string{"kind", "failed"}},
 		{1, "throttled_total", []string{"budget", "authentication"}},
 		{1, "throttled_total", []string{"budget", "misses"}},
 		{1, "revocations_total", []string{"outcome", "revoked"}},
+		{1, "revocations_total", []string{"outcome", "unknown"}},
 		{1, "revocations_total", []string{"outcome", "foreign_token"}},
 		{1, "revocations_total", []string{"outcome", "unauthorized_client"}},
 		{1, "revocations_total", []string{"outcome", "no_token"}},
@@ -157,8 +163,8 @@ func TestEveryMetricMoves(t *testing.T) {
 	}
 }
 
-// An id of the caller's is logged where it cannot be a token: a token of 64 hex digits is none.
-func TestRequestIDs(t *testing.T) {
+// The log shows the caller's id unless it may be a token: 64 hexadecimal digits may be one.
+func TestLog_RequestID_IsHarmless(t *testing.T) {
 	trace := strings.Repeat("0aF9", 8)
 	for id, logged := range map[string]bool{
 		"r-1": true, "A.b_c": true, strings.Repeat("x", 20): true, strings.Repeat("x", 21): false,
@@ -173,14 +179,48 @@ func TestRequestIDs(t *testing.T) {
 	}
 }
 
-func TestOneLineARequestWithoutSecrets(t *testing.T) {
+// A line that may be lost if the process is killed is neither that of a problem nor that of an
+// administrator.
+func TestLog_RequestLog_GetsOrdinaryLines(t *testing.T) {
+	for name, tt := range map[string]struct {
+		call   call
+		fails  error // of the backend
+		status int
+		later  bool
+	}{
+		"a revocation":   {call{path: pathRevoke, auth: as("c1"), body: "token=AT1"}, nil, 200, true},
+		"a wrong secret": {call{path: pathRevoke, auth: basic("c1", "wrong"), body: "token=AT1"}, nil, 401, true},
+		"a failure of the server": {call{path: pathRevoke, auth: as("c1"), body: "token=AT1"},
+			revoked.ErrNoLeader, 503, false},
+		"an administrator":          {call{path: pathRevoke, auth: as("admin"), body: "token=AT1"}, nil, 200, false},
+		"a refused administrator":   {call{path: pathRevoke, auth: as("admin")}, nil, 400, false},
+		"an administrator's status": {call{method: "GET", path: "/v1/status", auth: as("admin")}, nil, 200, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var requests await.Log
+			b := newBench(t, func(c *api.Config) { c.RequestLog = slog.New(slog.NewJSONHandler(&requests, nil)) })
+			b.node.onRevoke = func(context.Context, revoked.Actor, revoked.Digest) error { return tt.fails }
+			if got := b.do(tt.call); got.Code != tt.status {
+				t.Errorf("got %d, want %d", got.Code, tt.status)
+			}
+			now, later := strings.Count(b.log.String(), `"msg":"request"`), strings.Count(requests.String(), `"msg":"request"`)
+			if now+later != 1 || (later == 1) != tt.later {
+				t.Errorf("got %d lines now and %d later, want one, later %t", now, later, tt.later)
+			}
+		})
+	}
+}
+
+func TestLog_Request_OneLineNoSecrets(t *testing.T) {
 	b := newBench(t)
-	b.do(call{path: pathRevoke + "?tenant=secret-query", auth: as("c1"), body: "token=AT1", header: http.Header{"X-Request-Id": {"r-1"}}})
+	b.do(call{path: pathRevoke + "?tenant=secret-query", auth: as("c1"), body: "token=AT1",
+		header: http.Header{"X-Request-Id": {"r-1"}}})
 	line := b.log.String()
 	if strings.Count(line, "\n") != 1 {
 		t.Fatalf("got %q, want one line", line)
 	}
-	for _, want := range []string{`"method":"POST"`, `"route":"/oauth2/revoke"`, `"status":200`, `"outcome":"revoked"`, `"client_id":"c1"`, `"request_id":"r-1"`, `"duration":`} {
+	for _, want := range []string{`"method":"POST"`, `"route":"/oauth2/revoke"`, `"status":200`, `"outcome":"revoked"`,
+		`"client_id":"c1"`, `"request_id":"r-1"`, `"duration_seconds":`} {
 		if !strings.Contains(line, want) {
 			t.Errorf("got %s, want %s in it", line, want)
 		}
@@ -194,11 +234,14 @@ func TestOneLineARequestWithoutSecrets(t *testing.T) {
 	b.do(call{method: "GET", path: "/v1/grants/some-id/token-in-path", auth: as("c1")})
 	b.do(call{method: "PUT", path: "/v1/grants/token-in-path", auth: as("c1")})
 	b.do(call{method: "GET", path: "/v1/grants/token-in-path", auth: as("admin")})
-	b.do(call{method: "TOKEN-IN-PATH", path: "/v1/grants", auth: as("admin"), header: http.Header{"X-Request-Id": {"something-that-may-well-be-a-token-in-path"}}})
-	if log := strings.ToLower(b.log.String()); strings.Contains(log, "bad\\nid") || strings.Contains(log, "token-in-path") {
-		t.Errorf("what came from outside is logged: %s", b.log.String())
+	b.do(call{method: "TOKEN-IN-PATH", path: "/v1/grants", auth: as("admin"),
+		header: http.Header{"X-Request-Id": {"something-that-may-well-be-a-token-in-path"}}})
+	if log := strings.ToLower(b.log.String()); strings.Contains(log, "bad\\nid") ||
+		strings.Contains(log, "token-in-path") {
+		t.Errorf("got log %s, want no input of the caller", b.log.String())
 	}
-	if none, known := b.value(t, "requests_total", "route", "none"), b.value(t, "requests_total", "route", "/v1/grants/:id"); none+known != 4 {
+	if none, known := b.value(t, "requests_total", "route", "none"),
+		b.value(t, "requests_total", "route", "/v1/grants/:id"); none+known != 4 {
 		t.Errorf("got %v requests of no route and %v of one, want 4 in all", none, known)
 	}
 }

@@ -6,127 +6,159 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
-	"strings"
-
-	"github.com/labstack/echo/v4"
 
 	"revoked"
+	"revoked/api/strictjson"
 )
 
-// inactive is the answer for every token that the caller may not use or not see (RFC 7662 section 2.2).
+// inactive is the answer for every token that the caller may not use or see (RFC 7662 section 2.2).
 const inactive = `{"active":false}`
 
-// A viewer is who asks about a token.
+// A viewer is the caller that asks for the status of a token.
 type viewer struct {
-	client    *revoked.Client // as it authenticated; nil: a network
-	name      string          // for the budget of misses
-	clientID  string          // sees its own tokens; empty: none
+	client    *revoked.Client // as authenticated; nil: a network
+	name      string          // key of the limiter of misses
+	clientID  string          // sees the tokens of this client; empty: of no client
+	audiences []string        // of a network, which sees tokens as a resource server does
 	all       bool            // sees every token
-	audiences []string        // a resource server's; nil: none
 }
 
+// viewerOf returns an authenticated client as a viewer.
 func viewerOf(c *revoked.Client) viewer {
-	v := viewer{client: c, name: c.ID, clientID: c.ID, all: c.Has(revoked.RoleAdmin)}
-	if c.Has(revoked.RoleResourceServer) {
-		v.audiences = c.HasAudiences()
-	}
-	return v
+	return viewer{client: c, name: c.ID, clientID: c.ID, all: c.Has(revoked.RoleAdmin)}
 }
 
-// sees reports whether the viewer may know that the token is live. Owner and audience of a token never
-// change, so the answer is final for any copy of the record.
-func (v *viewer) sees(r *revoked.Record) bool {
+// sees reports whether the viewer may know that the token is live.
+func (v *viewer) sees(r *revoked.Record, foreign bool) bool { return v.refusal(r, foreign) == "" }
+
+// refusal returns why the viewer may not know that the token is live, or "" if it may. The owner
+// and the audience of a token never change, so the result holds for any copy of the record. A
+// client of another issuer is not the client of this cluster with the same id.
+func (v *viewer) refusal(r *revoked.Record, foreign bool) revoked.Reason {
+	audiences := v.audiences
 	switch {
-	case v.all, v.clientID != "" && v.clientID == r.Grant.ClientID:
-		return true
-	case r.Token.Kind != revoked.AccessToken || v.audiences == nil:
-		return false
+	case v.all, v.clientID != "" && v.clientID == r.Grant.ClientID && !foreign:
+		return ""
+	case r.Token.Kind != revoked.AccessToken:
+		return revoked.ReasonRefreshToken
+	case v.client == nil:
+	case !v.client.Has(revoked.RoleResourceServer):
+		return revoked.ReasonAudience
+	default:
+		audiences = v.client.EffectiveAudiences()
 	}
-	return r.Token.HasAudience(v.audiences)
+	if r.Token.IntendedFor(audiences) {
+		return ""
+	}
+	return revoked.ReasonAudience
 }
 
-// status returns what is true of the token, or ErrActorChanged where the viewer is a client that is not what it
-// authenticated as any more: a node that was behind learns both at once. Unknown tokens cost the leader a call: a viewer who is
-// over its budget of them gets an error that wraps [revoked.ErrQuota], for those only.
-func (a *API) status(ctx context.Context, v *viewer, d revoked.Digest) (revoked.Status, error) {
-	now := a.cfg.Now()
-	if a.misses.exhausted(v.name, now) {
-		if r, err := a.cfg.Backend.Peek(d); err != nil || !r.Found {
-			a.metrics.throttled.WithLabelValues("misses").Inc()
-			return revoked.Status{}, &throttledError{a.misses.spend(v.name, now)}
-		}
+// hidden returns this node's copy of a token that the viewer may not see, and why it may not. The
+// reason is "" if the viewer may see the token, or if this node does not have it.
+func (a *API) hidden(d revoked.Digest, v *viewer) (revoked.Record, revoked.Reason) {
+	r, err := a.cfg.Backend.Peek(d)
+	if err != nil || !r.Found {
+		return revoked.Record{}, ""
 	}
-	s, err := a.cfg.Backend.Status(ctx, d)
+	return r, v.refusal(&r, false)
+}
+
+// status returns the status of the token. It returns [revoked.ErrActorChanged] if the viewer's
+// record is no longer the one that authenticated. The lookup of an unknown token costs the leader a
+// call. So a viewer over its limit gets a 429 for a token that this node does not have. A JWT that
+// this node can verify is exempt.
+func (a *API) status(ctx context.Context, v *viewer, p revoked.PresentedToken) (revoked.TokenStatus, error) {
+	d, now := p.Digest, a.cfg.Now()
+	if p.KnownOnly = a.misses.Empty(v.name, now); p.KnownOnly && p.JWT == "" {
+		if r, err := a.cfg.Backend.Peek(d); err != nil || !r.Found {
+			return revoked.TokenStatus{}, a.tooManyMisses(v)
+		}
+		p.KnownOnly = false
+	}
+	s, err := a.statusOf(ctx, v, p)
 	if err != nil {
-		// What cannot be proven current need not be, where the viewer may not see it anyway.
-		if r, peekErr := a.cfg.Backend.Peek(d); peekErr == nil && r.Found && !v.sees(&r) {
-			return revoked.Status{Verdict: revoked.Dead, Record: r}, nil
+		// A viewer who may not see the token gets inactive, so no read barrier is needed.
+		if r, why := a.hidden(d, v); why != "" {
+			return revoked.TokenStatus{Decision: revoked.Decision{Verdict: revoked.Dead, Reason: why}, Record: r}, nil
 		}
 		return s, err
 	}
-	if s.Verdict == revoked.Unknown {
-		a.misses.owe(v.name, a.cfg.Now())
+	switch {
+	case s.Verdict != revoked.Unknown:
+	case p.KnownOnly:
+		return revoked.TokenStatus{}, a.tooManyMisses(v)
+	default:
+		a.misses.Charge(v.name, a.cfg.Now())
 	}
-	// The copy is proven current now, and so is what it says of the caller.
+	// The node's copy is current as of this call, and so is its record of the viewer.
 	if v.client != nil {
 		if now, ok := a.cfg.Backend.Client(v.client.ID); !ok || now.Version != v.client.Version {
-			return revoked.Status{}, fmt.Errorf("%w: client %q", revoked.ErrActorChanged, v.client.ID)
+			return revoked.TokenStatus{}, fmt.Errorf("%w: client %q", revoked.ErrActorChanged, v.client.ID)
 		}
 	}
 	return s, nil
 }
 
+// statusOf asks the backend about a token.
+func (a *API) statusOf(ctx context.Context, v *viewer, p revoked.PresentedToken) (revoked.TokenStatus, error) {
+	if p.JWT == "" {
+		return a.cfg.Backend.Status(ctx, p.Digest)
+	}
+	p.Caller = v.name
+	return a.cfg.Backend.StatusOf(ctx, p)
+}
+
+// tooManyMisses returns the answer to a viewer that has asked about too many unknown tokens.
+func (a *API) tooManyMisses(v *viewer) error {
+	a.metrics.throttled.WithLabelValues("misses").Inc()
+	return &failure{status: http.StatusTooManyRequests, code: codeUnavailable, title: "quota exceeded, retry later",
+		outcome: "quota", retryAfter: a.misses.Take(v.name, a.cfg.Now())}
+}
+
 // introspect is the introspection endpoint (RFC 7662).
-func (a *API) introspect(c echo.Context) error {
+func (a *API) introspect(r *request) error {
 	q := a.acquire()
 	defer a.release(q)
-	if err := a.read(c, q); err != nil {
-		return unlessAnswered(err)
+	if err := a.read(r.Request(), q); err != nil {
+		return err
 	}
-	if err := a.identify(c, q, false); err != nil {
-		return unlessAnswered(err)
+	if err := a.identify(r, q, false); err != nil {
+		return err
 	}
 	if !q.has(paramToken) {
-		return a.refused(c, 400, "no_token", "the token is missing")
+		return errNoToken
 	}
-	ctx, cancel := a.within(c)
-	defer cancel()
-	v := viewerOf(a.caller(c))
-	d := revoked.DigestToken(string(q.values[paramToken]))
-	s, err := a.status(ctx, &v, d)
-	if errors.Is(err, revoked.ErrActorChanged) { // judged again, by the newer record
-		if err := a.identify(c, q, false); err != nil {
-			return unlessAnswered(err)
+	ctx := r.Request().Context() // Status bounds its wait: most introspections need no timer
+	v, p := viewerOf(r.client), q.presented()
+	s, err := a.status(ctx, &v, p)
+	if errors.Is(err, revoked.ErrActorChanged) { // authenticate again with the newer record
+		if err := a.identify(r, q, false); err != nil {
+			return err
 		}
-		v = viewerOf(a.caller(c))
-		s, err = a.status(ctx, &v, d)
+		v = viewerOf(r.client)
+		s, err = a.status(ctx, &v, p)
+	}
+	result := "error"
+	if err == nil {
+		result = resultOf(&s, v.sees(&s.Record, s.Foreign))
+	}
+	q.out = append(q.out[:0], inactive...)
+	if result == "active" {
+		q.out, err = appendActive(q.out[:0], &s.Record)
 	}
 	if err != nil {
 		a.metrics.introspections["error"].Inc()
-		var t *throttledError
-		if errors.As(err, &t) {
-			c.Response().Header().Set("Retry-After", retrySeconds(t.after))
-		}
-		return a.oauthFail(c, err)
+		return err
 	}
-	result := resultOf(&s, v.sees(&s.Record))
-	body := append(q.out[:0], inactive...)
-	if result == "active" {
-		if body, err = appendActive(q.out[:0], &s.Record); err != nil {
-			a.metrics.introspections["error"].Inc()
-			return a.oauthFail(c, err)
-		}
-	}
-	q.out = body
 	a.metrics.introspections[result].Inc()
-	ex := c.(*exchange)
-	ex.outcome, ex.quiet = result, true
-	return write(c, 200, typeJSON, body)
+	r.outcome, r.quiet = result, true
+	return r.write(http.StatusOK, typeJSON, q.out)
 }
 
-// resultOf returns the word for a proven status and whether the viewer sees the token.
-func resultOf(s *revoked.Status, sees bool) string {
+// resultOf names the result for a viewer: active, inactive or unknown.
+func resultOf(s *revoked.TokenStatus, sees bool) string {
 	switch {
 	case s.Verdict == revoked.Unknown:
 		return "unknown"
@@ -136,9 +168,10 @@ func resultOf(s *revoked.Status, sees bool) string {
 	return "inactive"
 }
 
-// appendActive appends the members of RFC 7662 section 2.2 that the record holds, in a fixed order. One
-// audience is a string, several are an array. A refresh token says no more than active, client_id, iat
-// and exp. It fails rather than leave out a confirmation it cannot repeat.
+// appendActive appends the members of RFC 7662 section 2.2 that the record has, in a fixed order.
+// One audience is a string, several are an array. A refresh token has active, client_id, iat and
+// exp only. It fails if the confirmation (cnf) cannot be copied: without it a bound token would
+// pass as a bearer token.
 func appendActive(b []byte, r *revoked.Record) ([]byte, error) {
 	t, g := &r.Token, &r.Grant
 	b = append(b, `{"active":true`...)
@@ -166,7 +199,7 @@ func appendActive(b []byte, r *revoked.Record) ([]byte, error) {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = appendText(b, aud)
+			b = strictjson.AppendString(b, aud)
 		}
 		b = append(b, ']')
 	}
@@ -174,47 +207,27 @@ func appendActive(b []byte, r *revoked.Record) ([]byte, error) {
 	b = appendMember(b, "jti", t.JTI)
 	if len(t.CNF) > 0 {
 		if t.CNF[0] != '{' || bytes.ContainsAny(t.CNF, "\r\n") || !json.Valid(t.CNF) {
-			return nil, fmt.Errorf("confirmation of token %s is no JSON object", t.Digest.Prefix())
+			return nil, fmt.Errorf("confirmation of token %s: not a JSON object", t.Digest.Prefix())
 		}
 		b = append(append(b, `,"cnf":`...), t.CNF...)
 	}
 	return append(b, '}'), nil
 }
 
+// appendMember appends a member, unless its value is empty.
 func appendMember(b []byte, name, value string) []byte {
 	if value == "" {
 		return b
 	}
 	b = append(append(append(b, `,"`...), name...), `":`...)
-	return appendText(b, value)
+	return strictjson.AppendString(b, value)
 }
 
+// appendMemberTime appends a time in whole Unix seconds, unless it is zero.
 func appendMemberTime(b []byte, name string, t revoked.Time) []byte {
 	if t == 0 {
 		return b
 	}
 	b = append(append(append(b, `,"`...), name...), `":`...)
 	return strconv.AppendInt(b, t.Unix(), 10)
-}
-
-// plain holds the bytes that stand for themselves in a JSON string, in HTML too.
-var plain = func() (t [256]bool) {
-	for c := 0x20; c < 0x7f; c++ {
-		t[c] = !strings.ContainsRune(`"\<>&`, rune(c))
-	}
-	return t
-}()
-
-// appendText appends s as a JSON string.
-func appendText(b []byte, s string) []byte {
-	for i := 0; i < len(s); i++ {
-		if !plain[s[i]] {
-			quoted, err := json.Marshal(s)
-			if err != nil { // strings always marshal
-				return append(b, `""`...)
-			}
-			return append(b, quoted...)
-		}
-	}
-	return append(append(append(b, '"'), s...), '"')
 }

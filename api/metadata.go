@@ -14,40 +14,38 @@ import (
 	"revoked"
 )
 
-const wellKnown = "/.well-known/oauth-authorization-server"
-
 // An issuer is a parsed issuer identifier (RFC 8414 section 2).
 type issuer struct {
 	text   string // exactly as configured
-	origin string // scheme and authority: where the endpoints are
+	origin string // scheme and authority of the endpoints
 	path   string // without a trailing slash; empty for most
 }
 
-// parseIssuer checks an issuer identifier. Plain http is let through where HTTPS is not required.
+// parseIssuer parses an issuer identifier. It accepts plain http unless HTTPS is required.
 func parseIssuer(s string, requireHTTPS bool) (issuer, error) {
-	bad := func(why string) (issuer, error) {
-		return issuer{}, fmt.Errorf("%w: issuer: %s", revoked.ErrInvalid, why)
+	bad := func(problem string) (issuer, error) {
+		return issuer{}, fmt.Errorf("%w: issuer: %s", revoked.ErrInvalid, problem)
 	}
 	if s == "" {
-		return bad("is missing")
+		return bad("missing")
 	}
 	u, err := url.Parse(s)
 	if err != nil {
-		return bad("is not a URL")
+		return bad("not a URL")
 	}
 	switch {
 	case u.Scheme != "https" && (requireHTTPS || u.Scheme != "http"):
 		return bad("scheme must be https")
 	case u.Host == "" || u.User != nil:
-		return bad("needs a host and no user")
+		return bad("must have a host and no user")
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
-		return bad("has a query or a fragment")
+		return bad("must not have a query or a fragment")
 	}
 	return issuer{text: s, origin: u.Scheme + "://" + u.Host, path: strings.TrimRight(u.EscapedPath(), "/")}, nil
 }
 
-// MetadataMembers are the members of the metadata document that this package makes itself, whatever
-// Config.MetadataExtra says.
+// MetadataMembers returns the members of the metadata document that Config.MetadataExtra cannot
+// replace.
 func MetadataMembers() []string {
 	return []string{
 		"issuer", "revocation_endpoint", "revocation_endpoint_auth_methods_supported",
@@ -55,9 +53,9 @@ func MetadataMembers() []string {
 	}
 }
 
-// metadataDocument returns the RFC 8414 document: extra, and over it what this package knows. Members
-// are sorted, so every node with the same configuration has the same bytes. Empty arrays are left out
-// (section 3.2).
+// metadataDocument returns the RFC 8414 document: extra, overlaid with the members of this package.
+// Members are sorted, so nodes with the same configuration send the same bytes. Empty arrays are
+// omitted (section 3.2).
 func metadataDocument(iss issuer, extra map[string]any) ([]byte, error) {
 	doc := maps.Clone(extra)
 	if doc == nil {
@@ -82,18 +80,13 @@ func metadataDocument(iss issuer, extra map[string]any) ([]byte, error) {
 	return b, nil
 }
 
-// isMetadata reports whether path is where the metadata is: RFC 8414 section 3.1 puts the issuer's
-// path behind the well-known one.
-func (a *API) isMetadata(path string) bool {
-	return path == wellKnown || a.issuer.path != "" && path == wellKnown+a.issuer.path
-}
-
-func (a *API) serveMetadata(c echo.Context) error {
-	ex := c.(*exchange)
-	switch c.Request().Method {
+// getMetadata serves the document, which New has encoded.
+func (a *API) getMetadata(r *request) error {
+	switch r.Request().Method {
 	case http.MethodGet, http.MethodHead:
-		ex.quiet = true
-		return write(c, http.StatusOK, typeJSON, a.metadata)
+		r.quiet = true
+		return r.write(http.StatusOK, typeJSON, a.metadata)
 	}
+	r.Response().Header().Set("Allow", a.allowedMethods(r.Request().URL.Path))
 	return echo.ErrMethodNotAllowed
 }

@@ -7,9 +7,10 @@ import (
 	"revoked/api"
 )
 
-func TestMetadata(t *testing.T) {
+func TestMetadata_Extra_IsMerged(t *testing.T) {
 	const path = "/.well-known/oauth-authorization-server"
-	extra := map[string]any{"response_types_supported": []string{"code"}, "token_endpoint": "https://as.example/token", "scopes_supported": []string{},
+	extra := map[string]any{"response_types_supported": []string{"code"}, "token_endpoint": "https://as.example/token",
+		"scopes_supported":      []string{},
 		"grant_types_supported": []any{}, "issuer": "https://evil.example", "revocation_endpoint": "https://evil.example/r"}
 	with := func(issuer string) func(*api.Config) {
 		return func(c *api.Config) { c.Issuer, c.MetadataExtra = issuer, extra }
@@ -23,7 +24,7 @@ func TestMetadata(t *testing.T) {
 		t.Errorf("MD-01, MD-04, MD-06: got %d %s\nwant %s", w.Code, w.Body, want)
 	}
 	if other := newBench(t, with("https://as.example")).do(call{method: "GET", path: path}); other.Body.String() != want {
-		t.Errorf("another node has other bytes: %s", other.Body)
+		t.Errorf("another node: got %s, want %s", other.Body, want)
 	}
 	for _, method := range []string{"POST", "DELETE", "OPTIONS", "BREW"} {
 		w := b.do(call{method: method, path: path})
@@ -33,7 +34,7 @@ func TestMetadata(t *testing.T) {
 		}
 	}
 	if w := b.do(call{method: "HEAD", path: path}); w.Code != 200 {
-		t.Errorf("HEAD: got %d", w.Code)
+		t.Errorf("HEAD: got %d, want 200", w.Code)
 	}
 
 	b = newBench(t, with("https://as.example/t1/"))
@@ -46,6 +47,6 @@ func TestMetadata(t *testing.T) {
 		t.Errorf("MD-02: got %v", doc)
 	}
 	if w := b.do(call{method: "GET", path: path + "/t2"}); w.Code != 404 {
-		t.Errorf("another issuer's path: got %d", w.Code)
+		t.Errorf("the path of another issuer: got %d, want 404", w.Code)
 	}
 }

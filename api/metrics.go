@@ -2,41 +2,48 @@ package api
 
 import (
 	"fmt"
+	"maps"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are what the API counts. Labels have few values: a client id is never one.
+// metrics are the metrics of the API. A label has few values; a client id is never a label.
 type metrics struct {
-	requests       requestCounter
+	requests       *prometheus.CounterVec
+	durations      *prometheus.HistogramVec
 	inFlight       prometheus.Gauge
 	panics         prometheus.Counter
 	authFailures   *prometheus.CounterVec        // kind: none presented, failed
-	throttled      *prometheus.CounterVec        // budget: authentication, misses
+	throttled      *prometheus.CounterVec        // budget: a limiter, or a kind of slots
 	revocations    *prometheus.CounterVec        // outcome
 	introspections map[string]prometheus.Counter // result: active, inactive, unknown, error
-	checks         *prometheus.CounterVec        // result: active, inactive, unknown, none, malformed, error
+	checks         *prometheus.CounterVec        // result, see docs/metrics.md
 }
 
+// newMetrics registers the metrics. It fails if r already has the metrics of an API.
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "revoked", Subsystem: "api", Name: name, Help: help}, labels)
+		opts := prometheus.CounterOpts{Namespace: "revoked", Subsystem: "api", Name: name, Help: help}
+		return prometheus.NewCounterVec(opts, labels)
 	}
 	introspections := counter("introspections_total", "Introspections of authenticated callers, by result.", "result")
 	m := &metrics{
-		requests: requestCounter{
-			counts: counter("requests_total", "Requests answered, by route, status and outcome.", "route", "status", "outcome"),
-			duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-				Namespace: "revoked", Subsystem: "api", Name: "request_duration_seconds",
-				Help:    "Time from the request's header to the end of its answer.",
-				Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
-			}, []string{"route"}),
-		},
+		requests: counter("requests_total", "Requests answered, by route, status and outcome.", "route", "status", "outcome"),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "revoked", Subsystem: "api", Name: "request_duration_seconds",
+			Help:    "Time from the request's header to the end of its answer.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"route"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "revoked", Subsystem: "api", Name: "in_flight_requests",
 			Help: "Requests being answered now."}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "revoked", Subsystem: "api", Name: "panics_total",
 			Help: "Handlers that panicked."}),
-		authFailures:   counter("authentication_failures_total", "Callers that did not authenticate: none presented, or failed.", "kind"),
+		authFailures: counter("authentication_failures_total",
+			"Callers that did not authenticate: none presented, or failed.", "kind"),
 		throttled:      counter("throttled_total", "Requests refused with 429 for a budget kept here.", "budget"),
 		revocations:    counter("revocations_total", "Revocation requests of authenticated callers, by outcome.", "outcome"),
 		introspections: map[string]prometheus.Counter{},
@@ -45,11 +52,69 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	for _, result := range []string{"active", "inactive", "unknown", "error"} {
 		m.introspections[result] = introspections.WithLabelValues(result)
 	}
-	for _, c := range []prometheus.Collector{m.requests.counts, m.requests.duration, m.inFlight, m.panics, m.authFailures,
+	for _, outcome := range []string{"revoked", "unknown"} { // alerts compare their rates
+		m.revocations.WithLabelValues(outcome)
+	}
+	for _, c := range []prometheus.Collector{m.requests, m.durations, m.inFlight, m.panics, m.authFailures,
 		m.throttled, m.revocations, introspections, m.checks} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
 	return m, nil
+}
+
+// routeMetrics are the metrics of one route. Their series appear with the first request.
+type routeMetrics struct {
+	requests  *prometheus.CounterVec // labels status, outcome
+	durations prometheus.ObserverVec // no label
+
+	// known holds the series found before: a lookup in a vector hashes every label. add replaces the
+	// map, so that its readers need no lock.
+	known atomic.Pointer[map[routeLabels]routeSeries]
+	mu    sync.Mutex // held while known is replaced
+}
+
+type routeLabels struct {
+	status  int
+	outcome string
+}
+
+type routeSeries struct {
+	requests  prometheus.Counter
+	durations prometheus.Observer
+}
+
+// forRoute sets the label of the route once, so that a request looks up only the other two.
+func (m *metrics) forRoute(path string) *routeMetrics {
+	r := &routeMetrics{
+		requests:  m.requests.MustCurryWith(prometheus.Labels{"route": path}),
+		durations: m.durations.MustCurryWith(prometheus.Labels{"route": path}),
+	}
+	r.known.Store(&map[routeLabels]routeSeries{})
+	return r
+}
+
+// add counts one request.
+func (m *routeMetrics) add(status int, outcome string, took time.Duration) {
+	labels := routeLabels{status, outcome}
+	s, ok := (*m.known.Load())[labels]
+	if !ok {
+		s = m.find(labels)
+	}
+	s.requests.Inc()
+	s.durations.Observe(took.Seconds())
+}
+
+// find returns the series with these labels and adds them to known.
+func (m *routeMetrics) find(labels routeLabels) routeSeries {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := routeSeries{
+		m.requests.WithLabelValues(strconv.Itoa(labels.status), labels.outcome), m.durations.WithLabelValues(),
+	}
+	known := maps.Clone(*m.known.Load())
+	known[labels] = s
+	m.known.Store(&known)
+	return s
 }

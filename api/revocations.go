@@ -2,99 +2,275 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"strconv"
 	"time"
 
-	"github.com/labstack/echo/v4"
-
 	"revoked"
+	"revoked/api/stream"
+	"revoked/api/strictjson"
+	"revoked/internal/retry"
 )
 
-// maxAhead is how far issued_before may lie ahead of the node's clock. A cut-off cannot be taken back:
-// one far ahead would lock its client, subject or issuer out for as long.
-const maxAhead = 5 * time.Minute
-
-var cutoffFields = []string{"client_id", "subject", "session", "grant_id", "issuer", "issued_before", "reason", "dry_run", "expect"}
-
-// decodeCutoff reads the body of POST /v1/revocations.
-func decodeCutoff(c echo.Context) (req revoked.CutoffRequest, err error) {
-	err = decodeBody(c, false, []string{typeJSON}, cutoffFields, func(r *jsonReader, k int) (err error) {
-		if r.null() {
-			return nil
-		}
-		switch k {
-		case 0:
-			req.ClientID, err = r.words(maxID)
-		case 1:
-			req.Subject, err = r.words(maxID)
-		case 2:
-			req.Session, err = r.words(maxID)
-		case 3:
-			req.GrantID, err = r.words(maxID)
-		case 4:
-			req.Issuer, err = r.words(maxURI)
-		case 5:
-			req.IssuedBefore, err = r.seconds()
-		case 6:
-			req.Reason, err = r.reason()
-		case 7:
-			req.DryRun, err = r.boolean()
-		case 8:
-			var n uint64
-			n, err = r.count(1 << 40)
-			expect := int(n)
-			req.Expect = &expect
-		}
+// postRevocations is POST /v1/revocations: a cut-off, or the end of the JWTs that a jti names. An
+// NDJSON body is a deny list.
+func (a *API) postRevocations(r *request) error {
+	t, err := mediaType(r.Request(), typeJSON, stream.TypeNDJSON)
+	if err != nil {
 		return err
+	}
+	if t == stream.TypeNDJSON {
+		return a.denyLines(r)
+	}
+	req, err := decodeRevocation(r)
+	if !req.hasJTI && !r.client.Has(revoked.RoleAdmin) {
+		return forbidden("only an administrator may create a cut-off; give a jti")
+	}
+	if err != nil {
+		return err
+	}
+	if req.hasJTI {
+		return a.revokeJTI(r, &req)
+	}
+	// Apply checks it again; a dry run does not get that far.
+	settings := a.cfg.Backend.Settings()
+	if err := settings.CheckIssuedBefore(req.IssuedBefore, revoked.TimeOf(a.cfg.Now())); err != nil {
+		return err
+	}
+	ctx, cancel := r.withSlowTimeout()
+	defer cancel()
+	res, err := a.cfg.Backend.RevokeMatching(ctx, revoked.ActorOf(r.client), req.CutoffRequest)
+	if errors.Is(err, revoked.ErrExpectation) {
+		f := a.errors.failure(r.Request().URL.Path, err)
+		f.matched = res.Matched
+		return f
+	}
+	if err != nil {
+		return err
+	}
+	return r.writeJSON(http.StatusOK, indexView{Index: res.Index, Matched: res.Matched})
+}
+
+// revokeJTI ends a JWT that the caller has not shown. Apply decides whether the caller may.
+func (a *API) revokeJTI(r *request, req *revocationBody) error {
+	ctx, cancel := a.withTimeout(r)
+	defer cancel()
+	index, err := a.cfg.Backend.RevokeJTI(ctx, revoked.ActorOf(r.client), revoked.JTIRevocation{
+		Issuer: req.Issuer, JTI: req.jti, ExpiresAt: req.expiresAt, Reason: req.Reason,
 	})
-	if err == nil && req.Selector.IsZero() {
-		err = fmt.Errorf("%w: give at least one of client_id, subject, session, grant_id, issuer", revoked.ErrInvalid)
+	if err != nil {
+		return err
+	}
+	return r.writeJSON(http.StatusOK, indexView{Index: index})
+}
+
+// A revocationBody is the body of POST /v1/revocations.
+type revocationBody struct {
+	revoked.CutoffRequest
+	jti       string
+	hasJTI    bool
+	expiresAt revoked.Time
+}
+
+func decodeRevocation(r *request) (req revocationBody, err error) {
+	err = r.decodeBody(typesJSON,
+		into("client_id", &req.ClientID, name(maxID)),
+		into("subject", &req.Subject, name(maxID)),
+		into("session", &req.Session, name(maxID)),
+		into("grant_id", &req.GrantID, name(maxID)),
+		into("issuer", &req.Issuer, name(maxURI)),
+		into("jti", &req.jti, func(j *strictjson.Reader) (string, error) {
+			req.hasJTI = true
+			return j.Name(maxID)
+		}),
+		into("expires_at", &req.expiresAt, (*strictjson.Reader).Time),
+		into("issued_before", &req.IssuedBefore, (*strictjson.Reader).Time),
+		into("reason", &req.Reason, readReason),
+		into("dry_run", &req.DryRun, (*strictjson.Reader).Bool),
+		into("expect", &req.Expect, func(j *strictjson.Reader) (*int, error) {
+			n, err := j.Uint(1 << 40)
+			expect := int(n)
+			return &expect, err
+		}))
+	if err == nil {
+		err = req.check()
 	}
 	return req, err
 }
 
-// postRevocations is POST /v1/revocations: a cut-off.
-func (a *API) postRevocations(c echo.Context) error {
-	req, err := decodeCutoff(c)
-	if err != nil {
-		return a.refuse(c, err)
+// check refuses members that contradict each other.
+func (b *revocationBody) check() error {
+	only := revoked.Selector{Issuer: b.Issuer}
+	switch {
+	case !b.hasJTI && b.expiresAt != 0:
+		return fmt.Errorf("%w: expires_at needs a jti", revoked.ErrInvalid)
+	case !b.hasJTI && b.Selector.IsZero():
+		return fmt.Errorf("%w: give at least one of client_id, subject, session, grant_id, issuer", revoked.ErrInvalid)
+	case b.hasJTI && b.Issuer == "":
+		return fmt.Errorf("%w: a jti needs an issuer", revoked.ErrInvalid)
+	case b.hasJTI && (b.Selector != only || b.IssuedBefore != 0):
+		return fmt.Errorf("%w: with a jti, give only issuer, expires_at and reason", revoked.ErrInvalid)
+	case b.hasJTI && (b.DryRun || b.Expect != nil):
+		return fmt.Errorf("%w: dry_run and expect count grants, and a jti names none", revoked.ErrUnprocessable)
 	}
-	if req.IssuedBefore > revoked.TimeOf(a.cfg.Now()).Add(maxAhead) {
-		return a.problem(c, fmt.Errorf("%w: issued_before lies ahead of now", revoked.ErrUnprocessable))
-	}
-	ctx, cancel := a.slowly(c)
-	defer cancel()
-	res, err := a.cfg.Backend.RevokeMatching(ctx, revoked.ActorOf(a.caller(c)), req)
-	if errors.Is(err, revoked.ErrExpectation) {
-		return a.unexpected(c, err, res.Matched)
-	}
-	if err != nil {
-		return a.problem(c, err)
-	}
-	return a.reply(c, http.StatusOK, indexAnswer{Index: res.Index, Matched: res.Matched})
+	return nil
 }
 
-// unexpected answers 409 and says how many grants match.
-func (a *API) unexpected(c echo.Context, err error, matched *int) error {
-	a.note(c, "expectation")
-	body, jerr := json.Marshal(struct {
-		problemBody
-		Matched *int `json:"matched,omitempty"`
-	}{problemBody{Type: "about:blank", Title: "another number of grants matches", Status: http.StatusConflict, Detail: err.Error()}, matched})
-	if jerr != nil {
-		return a.problem(c, err)
-	}
-	return write(c, http.StatusConflict, typeProblem, body)
+// denyLines is POST /v1/revocations with an NDJSON body: a deny list, a jti a line.
+func (a *API) denyLines(r *request) error {
+	return a.streamLines(r, maxAdminBody, func(l *lineStream) error {
+		d := denyList{a: a, lineStream: l, pending: make(chan denyLine, bulkLines), done: make(chan struct{})}
+		l.summary = d.counts
+		go d.work()
+		err := d.read()
+		close(d.pending)
+		<-d.done
+		return err
+	})
 }
 
-// slowly returns the request's context with the timeout of calls that may take long, and keeps the
-// connection open for it.
-func (a *API) slowly(c echo.Context) (context.Context, context.CancelFunc) {
-	at := time.Now().Add(slowTimeout + 10*time.Second) // the deadline of a socket
-	// Without it the server's own write timeout ends the answer earlier, nothing else.
-	_ = http.NewResponseController(c.Response()).SetWriteDeadline(at)
-	return context.WithTimeout(c.Request().Context(), slowTimeout)
+// A denyLine is a line of a deny list; err if it is malformed.
+type denyLine struct {
+	n   int
+	req revoked.JTIRevocation
+	err error
+}
+
+// A denyList is a deny list that is being imported. One goroutine reads lines, another commits what
+// has been read meanwhile in one entry. So a single line is not delayed, and entries are large when
+// the cluster is slow.
+type denyList struct {
+	a *API
+	*lineStream
+	pending       chan denyLine
+	done          chan struct{}
+	total, failed int
+	buf           []byte
+}
+
+func (d *denyList) read() error {
+	for {
+		line, tooLong, err := d.lines.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case tooLong:
+			err = fmt.Errorf("%w: the line is longer than %d bytes", revoked.ErrInvalid, maxAdminBody)
+		case stream.Blank(line):
+			continue
+		}
+		next := denyLine{n: d.lines.Line(), err: err}
+		if err == nil {
+			next.req, next.err = decodeDenial(line)
+		}
+		d.pending <- next
+	}
+}
+
+// decodeDenial reads a line. A line has no other selector than the issuer and the jti.
+func decodeDenial(line []byte) (revoked.JTIRevocation, error) {
+	var req revocationBody
+	err := decodeObject(line, []field{
+		into("issuer", &req.Issuer, name(maxURI)),
+		into("jti", &req.jti, func(j *strictjson.Reader) (string, error) {
+			req.hasJTI = true
+			return j.Name(maxID)
+		}),
+		into("expires_at", &req.expiresAt, (*strictjson.Reader).Time),
+		into("reason", &req.Reason, readReason),
+	})
+	switch {
+	case err == nil && !req.hasJTI:
+		err = fmt.Errorf("%w: a line needs a jti", revoked.ErrInvalid)
+	case err == nil:
+		err = req.check()
+	}
+	return revoked.JTIRevocation{Issuer: req.Issuer, JTI: req.jti, ExpiresAt: req.expiresAt, Reason: req.Reason}, err
+}
+
+// work commits lines until the last one.
+func (d *denyList) work() {
+	defer close(d.done)
+	for first := range d.pending {
+		batch := []denyLine{first}
+		for len(batch) < bulkLines && len(d.pending) > 0 {
+			batch = append(batch, <-d.pending)
+		}
+		d.commit(batch)
+	}
+}
+
+// commit ends the tokens of a batch and writes a line for each.
+func (d *denyList) commit(batch []denyLine) {
+	var list []revoked.JTIRevocation
+	for _, l := range batch {
+		if l.err == nil {
+			list = append(list, l.req)
+		}
+	}
+	var results []error
+	var index uint64
+	var err error
+	if len(list) > 0 {
+		results, index, err = d.revoke(list)
+	}
+	d.buf = d.buf[:0]
+	for _, l := range batch {
+		d.total++
+		failure := l.err
+		if failure == nil {
+			if failure = err; err == nil {
+				failure, results = results[0], results[1:]
+			}
+		}
+		switch {
+		case failure != nil:
+			d.failed++
+			code, detail := d.a.describeLine(failure)
+			d.buf = appendLineError(d.buf, code, detail, l.n)
+		case !d.errorsOnly:
+			d.buf = append(strconv.AppendUint(append(d.buf, `{"index":`...), index, 10), "}\n"...)
+		}
+	}
+	_, _ = d.out.Write(d.buf) // an error also ends the body
+}
+
+// revoke commits a batch. It repeats while that is safe and may help.
+func (d *denyList) revoke(list []revoked.JTIRevocation) (results []error, index uint64, err error) {
+	tries := func(err error) int {
+		if errors.Is(err, revoked.ErrOverloaded) || errors.Is(err, revoked.ErrActorChanged) ||
+			errors.Is(err, revoked.ErrNoLeader) {
+			return 5
+		}
+		return 1
+	}
+	err = retry.Do(d.ctx, 100*time.Millisecond, tries, func() error {
+		client, err := d.session.Client()
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(d.ctx, d.a.cfg.RequestTimeout)
+		defer cancel()
+		results, index, err = d.a.cfg.Backend.RevokeJTIs(ctx, revoked.ActorOf(client), list)
+		for _, result := range results {
+			if errors.Is(result, revoked.ErrActorChanged) {
+				return result
+			}
+		}
+		if err == nil && len(results) != len(list) {
+			err = fmt.Errorf("%w: results (got %d, want %d)", revoked.ErrOutcomeUnknown, len(results), len(list))
+		}
+		return err
+	})
+	return results, index, err
+}
+
+// counts returns the last line of an answer with errors only.
+func (d *denyList) counts() []byte {
+	return fmt.Appendf(nil, "{\"lines\":%d,\"revoked\":%d,\"failed\":%d}\n", d.total, d.total-d.failed, d.failed)
 }

@@ -5,89 +5,141 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-
-	"github.com/labstack/echo/v4"
+	"net/netip"
 
 	"revoked"
 )
 
-// revoke is the revocation endpoint (RFC 7009). It answers 200 only after the backend said that the
-// revocation is final, or that the token cannot be valid.
-func (a *API) revoke(c echo.Context) error {
+// revoke is the revocation endpoint (RFC 7009). It answers 200 only after the backend reported that
+// the revocation is final, or that the token cannot be valid.
+func (a *API) revoke(r *request) error {
 	q := a.acquire()
 	defer a.release(q)
-	if err := a.read(c, q); err != nil {
-		return unlessAnswered(err)
+	if err := a.read(r.Request(), q); err != nil {
+		return err
 	}
-	if err := a.identify(c, q, true); err != nil {
-		return unlessAnswered(err)
+	if err := a.identify(r, q, true); err != nil {
+		return err
 	}
-	err := a.revokeAs(c, q)
-	a.metrics.revocations.WithLabelValues(c.(*exchange).outcome).Inc()
-	return err
+	res, err := a.revokeToken(r, q)
+	if err != nil {
+		a.metrics.revocations.WithLabelValues(a.errors.failure(r.Request().URL.Path, err).outcome).Inc()
+		return err
+	}
+	r.outcome = "revoked"
+	if res.Unknown {
+		r.outcome = "unknown"
+	}
+	a.metrics.revocations.WithLabelValues(r.outcome).Inc()
+	if r.client.Has(revoked.RoleAdmin) {
+		r.Response().Header().Set(headerOutcome, r.outcome)
+	}
+	return r.write(http.StatusOK, typeJSON, []byte("{}"))
 }
 
-// revokeAs is revoke for a caller who has authenticated.
-func (a *API) revokeAs(c echo.Context, q *oauthRequest) error {
-	client := a.caller(c)
-	ctx, cancel := a.within(c)
+// headerOutcome shows an administrator whether the token was known: "revoked" or "unknown". Every
+// other caller gets the same answer for both (RFC 7009 section 2.2): it must not learn which tokens
+// exist.
+const headerOutcome = "Revoked-Outcome"
+
+// revokeToken revokes the token of q for the authenticated caller.
+func (a *API) revokeToken(r *request, q *oauthRequest) (res revoked.RevokeResult, err error) {
+	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	d := revoked.DigestToken(string(q.values[paramToken]))
-	if len(client.Roles) > 0 && !client.Has(revoked.RoleAdmin) {
-		own, err := a.owns(ctx, client, d)
-		if err != nil {
-			return a.failRevocation(c, err)
-		}
-		if !own {
-			a.note(c, "unauthorized_client")
-			return a.oauthError(c, http.StatusBadRequest, codeUnauthorizedClient, "this client may not revoke tokens")
+	p := q.presented()
+	p.Caller = r.client.ID
+	if len(r.client.Roles) > 0 && !r.client.Has(revoked.RoleAdmin) {
+		if err := a.checkOwner(ctx, r.client, p); err != nil {
+			return res, err
 		}
 	}
 	if !q.has(paramToken) {
-		return a.refused(c, http.StatusBadRequest, "no_token", "the token is missing")
+		return res, errNoToken
 	}
-	_, err := a.cfg.Backend.Revoke(ctx, revoked.ActorOf(client), d)
+	if err := a.checkAnonymous(ctx, r, p); err != nil {
+		return res, err
+	}
+	res, err = a.revokePresented(ctx, r.client, p)
+	if !errors.Is(err, revoked.ErrActorChanged) {
+		return res, err
+	}
+	// The client record changed during the request, or this node's copy of it is behind. Authenticate
+	// again with the newer record, so that 401 is sent for wrong credentials only.
+	if err := a.identify(r, q, true); err != nil {
+		return res, err
+	}
+	res, err = a.revokePresented(ctx, r.client, p)
 	if errors.Is(err, revoked.ErrActorChanged) {
-		// The record changed under the request, or this node's copy of it is behind. Only wrong credentials
-		// are 401: so they are judged again, by the newer record.
-		if err := a.identify(c, q, true); err != nil {
-			return unlessAnswered(err)
-		}
-		_, err = a.cfg.Backend.Revoke(ctx, revoked.ActorOf(a.caller(c)), d)
-		if errors.Is(err, revoked.ErrActorChanged) {
-			err = fmt.Errorf("%w: %v", revoked.ErrOutcomeUnknown, err)
-		}
+		err = fmt.Errorf("%w: %v", revoked.ErrOutcomeUnknown, err)
 	}
-	if err != nil {
-		return a.failRevocation(c, err)
-	}
-	a.note(c, "revoked")
-	return write(c, http.StatusOK, typeJSON, []byte("{}"))
+	return res, err
 }
 
-// owns reports whether the token was issued to the client. A resource server or an issuer holds credentials for
-// something else (RFC 9701 section 3); one that is an OAuth client too has tokens of its own, and only for those
-// it is one here.
-func (a *API) owns(ctx context.Context, client *revoked.Client, d revoked.Digest) (bool, error) {
-	if r, err := a.cfg.Backend.Peek(d); err == nil && r.Found { // whose it is never changes
-		return r.Grant.ClientID == client.ID, nil
+func (a *API) revokePresented(
+	ctx context.Context, by *revoked.Client, p revoked.PresentedToken,
+) (revoked.RevokeResult, error) {
+	if p.JWT == "" {
+		return a.cfg.Backend.Revoke(ctx, revoked.ActorOf(by), p.Digest)
 	}
-	v := viewerOf(client)
-	s, err := a.status(ctx, &v, d)
-	return err == nil && s.Record.Found && s.Record.Grant.ClientID == client.ID, err
+	return a.cfg.Backend.RevokeToken(ctx, revoked.ActorOf(by), p)
 }
 
-func (a *API) failRevocation(c echo.Context, err error) error {
-	var t *throttledError
-	if errors.As(err, &t) {
-		c.Response().Header().Set("Retry-After", retrySeconds(t.after))
-	}
-	return a.oauthFail(c, err)
-}
-
-func unlessAnswered(err error) error {
-	if err == errAnswered { //nolint:errorlint // never wrapped: it is this package's own signal
+// checkAnonymous limits the revocations of unknown tokens by a public client. Everybody can send
+// them, and each uses up the client's quota of tombstones. A token that this node knows is never
+// limited, so users behind one address can always revoke their tokens.
+func (a *API) checkAnonymous(ctx context.Context, r *request, p revoked.PresentedToken) error {
+	if r.client.Type != revoked.Public {
 		return nil
 	}
-	return err
+	if known, err := a.cfg.Backend.Peek(p.Digest); err == nil && known.Found {
+		return nil
+	}
+	if p.JWT != "" {
+		p.KnownOnly = true
+		if s, err := a.cfg.Backend.StatusOf(ctx, p); err != nil || s.Record.Found {
+			return err
+		}
+	}
+	wait := a.anonymous.Take(r.client.ID+"\x00"+network(r.RealIP()), a.cfg.Now())
+	if wait == 0 {
+		return nil
+	}
+	a.metrics.throttled.WithLabelValues("public_revocations").Inc()
+	return &failure{status: http.StatusTooManyRequests, code: codeUnavailable,
+		title: "too many revocations of unknown tokens, retry later", outcome: "quota", retryAfter: wait}
+}
+
+// network returns the part of an address that one host owns: all of IPv4, 64 bits of IPv6.
+func network(address string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return address
+	}
+	if ip = ip.Unmap().WithZone(""); ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return ip.String()
+}
+
+// checkOwner rejects a token that was not issued to the client. Resource servers and issuers
+// hold credentials for another purpose (RFC 9701 section 3), so they act as OAuth clients only for
+// their own tokens.
+func (a *API) checkOwner(ctx context.Context, client *revoked.Client, p revoked.PresentedToken) error {
+	record, err := a.cfg.Backend.Peek(p.Digest)
+	foreign := false
+	if err != nil || !record.Found { // the owner of a token never changes, so any copy that has the token suffices
+		v := viewerOf(client)
+		s, err := a.status(ctx, &v, p)
+		if err != nil {
+			return err
+		}
+		record, foreign = s.Record, s.Foreign
+	}
+	if !record.Found || foreign || record.Grant.ClientID != client.ID {
+		return &failure{status: http.StatusBadRequest, code: codeUnauthorizedClient,
+			title: "this client may not revoke tokens", outcome: "unauthorized_client"}
+	}
+	return nil
 }

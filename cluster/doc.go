@@ -1,13 +1,13 @@
-// Package cluster is gossip: which nodes are there, at which addresses, in which region, of which
-// version.
+// Package cluster runs gossip, which lists the nodes with their addresses, regions and versions.
 //
-// It promises a hint and nothing more. What it says is never evidence for a verdict, a lease or an
-// acknowledgement, changes no membership and moves no address that Raft dials: whoever holds the
-// gossip key can say anything here. It makes listings nicer and finds neighbours.
+// It promises only hints. Any holder of the gossip key can forge its data. So the data is never
+// evidence for a verdict, a lease or an acknowledgement, and never changes membership or an address
+// that Raft dials. It improves listings and finds neighbors.
 //
-// Every packet is encrypted with AES-256 and bound to the cluster's id; a node with another key or
-// of another cluster is not heard, and the log says what to correct. Nothing secret travels in it.
+// Every packet is encrypted with AES-256 and bound to the cluster's id. A node with another key or
+// of another cluster is ignored, and the log names the remedy. Gossip carries no secrets. A
+// message costs about its own size, also one of an attacker. Waiting connections are limited.
 //
-// Dangerous to change: the delegates run on the goroutines that detect failures. They touch a map
-// and return.
+// Dangerous to change: memberlist calls the delegates on the goroutines that detect failures. They
+// must not block.
 package cluster

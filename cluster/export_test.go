@@ -2,7 +2,7 @@ package cluster
 
 import "log/slog"
 
-// For the tests of the codec, which is nobody's business outside.
+// Exports for the tests of the codec.
 
 type Meta = meta
 
@@ -15,18 +15,32 @@ func DecodeMeta(b []byte) (Meta, error) { return decodeMeta(b) }
 
 var SplitName, GossipName = splitName, gossipName
 
-// NewBook returns a book and the way to tell it of nodes.
-func NewBook() *peerBook { return newPeerBook(nil) }
+// NewBook returns an empty book.
+func NewBook() *peerBook { return newPeerBook(nil, nil) }
 
 func (b *peerBook) Members() []Peer { return b.members() }
 func (b *peerBook) Known() int      { b.mu.Lock(); defer b.mu.Unlock(); return len(b.known) }
 
 const MaxPeers = maxPeers
 
-// LogLine passes one line of memberlist through the bridge.
+// MaxWaiting limits the waiting connections of all sources.
+const MaxWaiting = maxWaiting
+
+// Known returns how many nodes memberlist knows.
+func (g *Gossip) Known() int { return len(g.list.Members()) }
+
+// InspectPacket and InspectRequest check decrypted messages.
+func InspectPacket(b []byte) error { _, err := inspectPacket(b); return err }
+
+var InspectRequest = inspectRequest
+
+// LogLine passes lines of memberlist to the log.
 func LogLine(log *slog.Logger, lines ...string) {
-	l := newLogBridge(log).logger()
+	l := newLogger(log)
 	for _, line := range lines {
 		l.Print(line)
 	}
 }
+
+// Health returns 0 if other nodes answer this one, and up to 7 if answers are missing.
+func (g *Gossip) Health() int { return g.list.GetHealthScore() }

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -15,33 +14,34 @@ import (
 	"revoked"
 )
 
-// reclaimAfter is how long a name must be dead before it may appear at another address.
+// reclaimAfter is the time after which a dead node may reappear at another address.
 const reclaimAfter = 30 * time.Second
 
-// lookupTimeout bounds the lookup of a host name in Bind and Advertise.
+// lookupTimeout limits the lookup of a host name in Bind and Advertise.
 const lookupTimeout = 5 * time.Second
 
-// A Config is what gossip needs. NodeID, Instance, ClusterID, Bind and Key are required.
+// Config configures Start. NodeID, Instance, ClusterID, Bind and Key are required.
 type Config struct {
 	NodeID    string
-	Instance  string // drawn with the data directory
+	Instance  string // instance of the data directory
 	Region    string
-	ClusterID string // nodes of another cluster are not heard
-	Bind      string // host:port for TCP and UDP; port 0 takes a free one; no host means every interface
-	Advertise string // host:port that others use; empty: the address bound to
+	ClusterID string // nodes of other clusters are ignored
+	Bind      string // host:port for TCP and UDP; port 0: any free port; no host: every interface
+	Advertise string // host:port for other nodes; empty: the bound address
 	Key       []byte // KeySize bytes, the same on every node
 	API       string // URL of this node's API
 	Cluster   string // host:port of this node's cluster port
 	Version   string
 	Log       *slog.Logger
-	WAN       bool          // slower and with smaller packets, for links between regions
-	JoinEvery time.Duration // between attempts to reach peers that are missing; default 30 s
-	// Peers returns gossip addresses of the members that Raft knows, to find them again after a
-	// long partition: gossip alone forgets the dead. Nil: none.
+	Metrics   *Metrics      // may be nil
+	WAN       bool          // slower, with smaller packets, for links between regions
+	JoinEvery time.Duration // between attempts to reach missing peers; default 30 s
+	// Peers returns gossip addresses of the members in Raft's configuration. Gossip forgets dead
+	// nodes, so it would not find them after a long partition. It may be nil.
 	Peers func(ctx context.Context) []string
 }
 
-// Gossip is a running node of the gossip. All methods may be called at once.
+// Gossip is a running gossip node. All methods may be called concurrently.
 type Gossip struct {
 	cfg  Config
 	log  *slog.Logger
@@ -54,7 +54,7 @@ type Gossip struct {
 	err    error
 }
 
-// Start binds and begins to gossip. It reaches nobody before Join, or before Peers names somebody.
+// Start binds the port and starts gossip. It contacts the nodes of Join and of Config.Peers.
 func Start(cfg Config) (*Gossip, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -66,8 +66,18 @@ func Start(cfg Config) (*Gossip, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gossip: %w", err)
 	}
+	opener, err := newOpener(cfg.Key, cfg.ClusterID)
+	if err != nil {
+		return nil, fmt.Errorf("gossip: %w", err)
+	}
+	guard, err := newGuard(mc, opener, cfg.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("gossip on %s: %w", cfg.Bind, err)
+	}
+	mc.Transport = guard
 	list, err := memberlist.Create(mc)
 	if err != nil {
+		_ = guard.Shutdown()
 		return nil, fmt.Errorf("gossip on %s: %w", cfg.Bind, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -78,18 +88,18 @@ func Start(cfg Config) (*Gossip, error) {
 	return g, nil
 }
 
-// Addr returns host:port at which others reach this node's gossip.
+// Addr returns the host:port of this node's gossip for other nodes.
 func (g *Gossip) Addr() string {
 	n := g.list.LocalNode()
 	return net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
 }
 
-// Members returns the nodes that were heard of, this one included, sorted by node id; dead ones stay
-// with Alive false.
+// Members returns the known nodes, this one included, sorted by node id. Dead nodes have Alive
+// false.
 func (g *Gossip) Members() []Peer { return g.book.members() }
 
-// Join contacts the gossip addresses (host:port) and returns how many answered; an error when none
-// did.
+// Join contacts the gossip addresses (host:port) and returns how many answered. It returns an error
+// if none answered.
 func (g *Gossip) Join(addrs []string) (int, error) {
 	n, err := g.list.Join(addrs)
 	if err != nil {
@@ -98,8 +108,8 @@ func (g *Gossip) Join(addrs []string) (int, error) {
 	return n, nil
 }
 
-// Leave tells the others that this node goes on purpose, and waits until they were told or timeout
-// is over. Close must follow.
+// Leave announces that this node leaves, and waits until the announcement is sent or timeout has
+// passed. The caller must then call Close.
 func (g *Gossip) Leave(timeout time.Duration) error {
 	if err := g.list.Leave(timeout); err != nil {
 		return fmt.Errorf("gossip leave: %w", err)
@@ -107,11 +117,8 @@ func (g *Gossip) Leave(timeout time.Duration) error {
 	return nil
 }
 
-// Health returns 0 when this node's own view is sound, more when it misses answers that it should
-// get, at most 7.
-func (g *Gossip) Health() int { return g.list.GetHealthScore() }
-
-// Close ends gossip without a farewell and waits for what it started. Safe twice.
+// Close stops gossip without an announcement and waits for its goroutines. It is safe to call
+// twice.
 func (g *Gossip) Close() error {
 	g.once.Do(func() {
 		g.cancel()
@@ -121,7 +128,7 @@ func (g *Gossip) Close() error {
 	return g.err
 }
 
-// rejoin looks for members that gossip does not see.
+// rejoin contacts members that gossip does not know, every JoinEvery.
 func (g *Gossip) rejoin(ctx context.Context) {
 	tick := time.NewTicker(g.cfg.JoinEvery)
 	defer tick.Stop()
@@ -149,24 +156,25 @@ func (g *Gossip) joinMissing(ctx context.Context) {
 		if seen[addr] {
 			continue
 		}
-		// One at a time: Close waits for one attempt, not for all of them.
+		// One address per call, so that Close waits for at most one attempt.
 		if _, err := g.list.Join([]string{addr}); err != nil {
-			g.log.Debug("gossip: member not reached", "addr", addr, "err", err)
+			g.log.Debug("cannot reach gossip member", "addr", addr, "error", err)
 		}
 	}
 }
 
-// memberlist returns the library's configuration.
+// memberlist returns the configuration of the library.
 func (cfg Config) memberlist() (*memberlist.Config, *peerBook, error) {
-	if !plain(cfg.NodeID) || !plain(cfg.Instance) {
-		return nil, nil, fmt.Errorf("%w: node id %q and instance %q must be 1 to 64 of A-Z a-z 0-9 . _ -",
+	if revoked.CheckNodeID(cfg.NodeID) != nil || revoked.CheckNodeID(cfg.Instance) != nil {
+		return nil, nil, fmt.Errorf("%w: invalid node id or instance (got %q and %q, want 1 to 64 of A-Z a-z 0-9 . _ -)",
 			revoked.ErrInvalid, cfg.NodeID, cfg.Instance)
 	}
 	if cfg.ClusterID == "" || len(cfg.ClusterID) > memberlist.LabelMaxSize {
-		return nil, nil, errors.New("a cluster id of 1 to 255 bytes is needed")
+		return nil, nil, fmt.Errorf("cluster id: invalid length (got %d bytes, want 1 to %d)", len(cfg.ClusterID),
+			memberlist.LabelMaxSize)
 	}
 	if len(cfg.Key) != KeySize {
-		return nil, nil, fmt.Errorf("%w: %d bytes, want %d", ErrBadKey, len(cfg.Key), KeySize)
+		return nil, nil, fmt.Errorf("%w (got %d bytes, want %d)", ErrBadKey, len(cfg.Key), KeySize)
 	}
 	own, err := meta{region: cfg.Region, api: cfg.API, cluster: cfg.Cluster, version: cfg.Version}.encode()
 	if err != nil {
@@ -175,17 +183,17 @@ func (cfg Config) memberlist() (*memberlist.Config, *peerBook, error) {
 	mc := memberlist.DefaultLANConfig()
 	if cfg.WAN {
 		mc = memberlist.DefaultWANConfig()
-		mc.UDPBufferSize = 1200 // tunnels between regions drop what is longer, silently
+		mc.UDPBufferSize = 1200 // tunnels between regions silently drop longer packets
 	}
-	mc.TCPTimeout = min(mc.TCPTimeout, 5*time.Second) // Close waits for a join that is under way
+	mc.TCPTimeout = min(mc.TCPTimeout, 5*time.Second) // Close waits for a join in progress
 	mc.Name = gossipName(cfg.NodeID, cfg.Instance)
 	mc.Label = cfg.ClusterID
 	mc.SecretKey = cfg.Key
 	mc.GossipVerifyIncoming, mc.GossipVerifyOutgoing = true, true
-	mc.EnableCompression = false // the decompressor has no bound in this version
+	mc.EnableCompression = false // the decompressor has no limit; the guard refuses compressed messages
 	mc.DeadNodeReclaimTime = reclaimAfter
-	mc.Logger = newLogBridge(cfg.Log).logger()
-	book := newPeerBook(own)
+	mc.Logger = newLogger(cfg.Log)
+	book := newPeerBook(own, cfg.Metrics)
 	mc.Delegate, mc.Events, mc.Alive = book, book, book
 	if mc.BindAddr, mc.BindPort, err = resolve(cfg.Bind, "0.0.0.0"); err != nil {
 		return nil, nil, fmt.Errorf("bind address: %w", err)
@@ -199,21 +207,21 @@ func (cfg Config) memberlist() (*memberlist.Config, *peerBook, error) {
 	return mc, book, nil
 }
 
-// resolve splits host:port and looks the host up: memberlist wants an IP address.
+// resolve splits host:port and resolves the host, because memberlist needs an IP address.
 func resolve(hostport, noHost string) (ip string, port int, err error) {
 	host, p, err := net.SplitHostPort(hostport)
 	if err != nil {
-		return "", 0, fmt.Errorf("want host:port, got %q", hostport)
+		return "", 0, fmt.Errorf("invalid address (got %q, want host:port)", hostport)
 	}
 	n, err := strconv.ParseUint(p, 10, 16)
 	if err != nil {
-		return "", 0, fmt.Errorf("port %q is not 0 to 65535", p)
+		return "", 0, fmt.Errorf("invalid port (got %q, want 0 to 65535)", p)
 	}
 	if host == "" {
 		host = noHost
 	}
 	if host == "" {
-		return "", 0, fmt.Errorf("%q names no host", hostport)
+		return "", 0, fmt.Errorf("host is missing (got %q)", hostport)
 	}
 	if net.ParseIP(host) != nil {
 		return host, int(n), nil

@@ -1,65 +1,21 @@
 package cluster_test
 
 import (
-	"bytes"
 	"context"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"revoked/cluster"
+	"revoked/internal/await"
 )
 
-// longStop is how long a test waits for what must happen.
-const longStop = 30 * time.Second
-
-// A logBook keeps what was logged and lets a test wait for a text.
-type logBook struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-	more chan struct{}
-}
-
-func newLogBook() *logBook { return &logBook{more: make(chan struct{})} }
-
-func (b *logBook) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	close(b.more)
-	b.more = make(chan struct{})
-	return b.text.Write(p)
-}
-
-func (b *logBook) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
-func (b *logBook) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-func (b *logBook) wait(t *testing.T, want string) {
-	t.Helper()
-	stop := time.After(longStop)
-	for {
-		b.mu.Lock()
-		all, more := b.text.String(), b.more
-		b.mu.Unlock()
-		if strings.Contains(all, want) {
-			return
-		}
-		select {
-		case <-more:
-		case <-stop:
-			t.Fatalf("%q was not logged; log:\n%s", want, all)
-		}
-	}
-}
+// longStop limits every wait of a test.
+const longStop = 2 * time.Minute
 
 func newKey(t testing.TB) []byte {
 	t.Helper()
@@ -91,24 +47,14 @@ func start(t testing.TB, key []byte, node string, tune func(*cluster.Config)) *c
 	return g
 }
 
-// await returns the members of g when they satisfy ok. Gossip announces nothing to its users, so
-// this looks again and again.
-func await(t *testing.T, g *cluster.Gossip, what string, ok func([]cluster.Peer) bool) []cluster.Peer {
+// members polls the members of g until ok returns true, and returns them.
+func members(t *testing.T, g *cluster.Gossip, what string, ok func([]cluster.Peer) bool) (got []cluster.Peer) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	stop := time.After(longStop)
-	for {
-		got := g.Members()
-		if ok(got) {
-			return got
-		}
-		select {
-		case <-tick.C:
-		case <-stop:
-			t.Fatalf("want %s, got %+v", what, got)
-		}
-	}
+	await.Until(t, what, func() bool {
+		got = g.Members()
+		return ok(got)
+	})
+	return got
 }
 
 func alive(n int) func([]cluster.Peer) bool {
@@ -132,7 +78,7 @@ func find(peers []cluster.Peer, node string) cluster.Peer {
 	return cluster.Peer{}
 }
 
-func TestNodesFindEachOther(t *testing.T) {
+func TestGossip_Join_FindsAllNodes(t *testing.T) {
 	key := newKey(t)
 	n1 := start(t, key, "node1", nil)
 	n2 := start(t, key, "node2", func(c *cluster.Config) { c.Region = "south" })
@@ -143,9 +89,9 @@ func TestNodesFindEachOther(t *testing.T) {
 		}
 	}
 	for _, g := range []*cluster.Gossip{n1, n2, n3} {
-		got := await(t, g, "three living members", alive(3))
+		got := members(t, g, "three live members", alive(3))
 		if !slices.IsSortedFunc(got, func(a, b cluster.Peer) int { return strings.Compare(a.NodeID, b.NodeID) }) {
-			t.Errorf("not sorted: %+v", got)
+			t.Errorf("got %+v, want them sorted", got)
 		}
 		want := cluster.Peer{
 			NodeID: "node2", Instance: "node2-i1", Region: "south", API: "https://node2.example:8443",
@@ -155,30 +101,60 @@ func TestNodesFindEachOther(t *testing.T) {
 			t.Errorf("got %+v, want %+v", p, want)
 		}
 	}
-	if got := n1.Health(); got != 0 {
-		t.Errorf("health: got %d, want 0", got)
+	// A stall makes a node doubt itself. Probes that are answered restore its health.
+	members(t, n1, "a healthy node", func([]cluster.Peer) bool { return n1.Health() == 0 })
+}
+
+// A node that fails is probed over UDP, over TCP and through others, and suspected. None of the
+// messages of real nodes may be refused.
+func TestGossip_FailedNode_RefusesNothing(t *testing.T) {
+	key := newKey(t)
+	reg := prometheus.NewRegistry()
+	log := &await.Log{}
+	tune := func(c *cluster.Config) { c.Log = log.Logger() }
+	metrics := cluster.NewMetrics(reg)
+	n1 := start(t, key, "node1", func(c *cluster.Config) { tune(c); c.Metrics = metrics })
+	n2 := start(t, key, "node2", func(c *cluster.Config) { tune(c); c.Metrics = metrics; c.WAN = true })
+	n3 := start(t, key, "node3", tune)
+	for _, g := range []*cluster.Gossip{n2, n3} {
+		if _, err := g.Join([]string{n1.Addr()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	members(t, n1, "three live members", alive(3))
+	if err := n3.Close(); err != nil { // without Leave
+		t.Fatal(err)
+	}
+	members(t, n1, "two live members", alive(2))
+	members(t, n2, "two live members", alive(2))
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(families) > 0 {
+		t.Errorf("got %v, want nothing refused; log:\n%s", families, log)
 	}
 }
 
-func TestANodeThatLeavesStaysKnownAndMayComeBackElsewhere(t *testing.T) {
+func TestGossip_Leave_KeepsTheNode(t *testing.T) {
 	key := newKey(t)
 	n1 := start(t, key, "node1", nil)
 	n2 := start(t, key, "node2", nil)
 	if _, err := n2.Join([]string{n1.Addr()}); err != nil {
 		t.Fatal(err)
 	}
-	await(t, n1, "two living members", alive(2))
+	members(t, n1, "two live members", alive(2))
 	old := n2.Addr()
 	if err := n2.Leave(longStop); err != nil {
 		t.Fatal(err)
 	}
-	got := await(t, n1, "one living member", alive(1))
+	got := members(t, n1, "one live member", alive(1))
 	if p := find(got, "node2"); p.NodeID != "node2" || p.Alive {
-		t.Errorf("the one that left: got %+v, want it known and not alive", p)
+		t.Errorf("node that left: got %+v, want it known and not alive", p)
 	}
-	again := start(t, key, "node2", nil) // same instance, another port, while the old one still holds its own
+	again := start(t, key, "node2", nil) // same instance, another port; the old one still has its port
 	if again.Addr() == old {
-		t.Fatal("the test needs another address")
+		t.Fatalf("got address %s, want another", old)
 	}
 	if err := n2.Close(); err != nil {
 		t.Fatal(err)
@@ -189,63 +165,63 @@ func TestANodeThatLeavesStaysKnownAndMayComeBackElsewhere(t *testing.T) {
 	if _, err := again.Join([]string{n1.Addr()}); err != nil {
 		t.Fatal(err)
 	}
-	got = await(t, n1, "two living members", alive(2))
+	got = members(t, n1, "two live members", alive(2))
 	if p := find(got, "node2"); p.Gossip != again.Addr() {
 		t.Errorf("got address %s, want %s", p.Gossip, again.Addr())
 	}
 }
 
-// A node that lost its disk has a new instance: it is heard at once, whatever is thought of the old
-// one, and listed once.
-func TestANewInstanceIsHeardAtOnce(t *testing.T) {
+// A node that lost its disk has a new instance. It is accepted at once, even while the old one is
+// considered alive, and listed once.
+func TestGossip_NewInstance_ReplacesTheOld(t *testing.T) {
 	key := newKey(t)
 	n1 := start(t, key, "node1", nil)
 	n2 := start(t, key, "node2", nil)
 	if _, err := n2.Join([]string{n1.Addr()}); err != nil {
 		t.Fatal(err)
 	}
-	if err := n2.Close(); err != nil { // no farewell
+	if err := n2.Close(); err != nil { // without Leave
 		t.Fatal(err)
 	}
 	again := start(t, key, "node2", func(c *cluster.Config) { c.Instance = "node2-i2" })
 	if _, err := again.Join([]string{n1.Addr()}); err != nil {
 		t.Fatal(err)
 	}
-	await(t, n1, "the new instance alone", func(peers []cluster.Peer) bool {
+	members(t, n1, "only the new instance", func(peers []cluster.Peer) bool {
 		p := find(peers, "node2")
 		return len(peers) == 2 && p.Alive && p.Instance == "node2-i2"
 	})
 }
 
-func TestAWrongKeyIsNotHeardAndTheLogSaysWhatToDo(t *testing.T) {
-	log := newLogBook()
-	n1 := start(t, newKey(t), "node1", func(c *cluster.Config) { c.Log = log.logger() })
+func TestGossip_WrongKey_IsRefused(t *testing.T) {
+	log := &await.Log{}
+	n1 := start(t, newKey(t), "node1", func(c *cluster.Config) { c.Log = log.Logger() })
 	n2 := start(t, newKey(t), "node2", nil)
 	_, err := n2.Join([]string{n1.Addr()})
 	if err == nil || !strings.Contains(err.Error(), "same gossip key") {
-		t.Errorf("join: got %v, want an error that names the key", err)
+		t.Errorf("join: got %v, want an error that mentions the key", err)
 	}
-	log.wait(t, "put the same key into gossip_key_file on every node")
+	log.Wait(t, "put the same key into gossip_key_file on every node")
 	if got := n1.Members(); len(got) != 1 {
-		t.Errorf("got %+v, want node1 alone", got)
+		t.Errorf("got %+v, want only node1", got)
 	}
 }
 
-func TestAnotherClusterIsNotHeard(t *testing.T) {
+func TestGossip_OtherCluster_IsRefused(t *testing.T) {
 	key := newKey(t)
-	log := newLogBook()
-	n1 := start(t, key, "node1", func(c *cluster.Config) { c.Log = log.logger() })
+	log := &await.Log{}
+	n1 := start(t, key, "node1", func(c *cluster.Config) { c.Log = log.Logger() })
 	n2 := start(t, key, "node2", func(c *cluster.Config) { c.ClusterID = "c2" })
 	if _, err := n2.Join([]string{n1.Addr()}); err == nil {
-		t.Error("join: got no error")
+		t.Error("join: got nil, want an error")
 	}
-	log.wait(t, "a node of another cluster is talking to this one")
+	log.Wait(t, "a node of another cluster is talking to this one")
 	if got := n1.Members(); len(got) != 1 {
-		t.Errorf("got %+v, want node1 alone", got)
+		t.Errorf("got %+v, want only node1", got)
 	}
 }
 
-func TestMissingMembersAreLookedFor(t *testing.T) {
+func TestGossip_Peers_AreJoined(t *testing.T) {
 	key := newKey(t)
 	n1 := start(t, key, "node1", nil)
 	var mu sync.Mutex
@@ -259,33 +235,36 @@ func TestMissingMembersAreLookedFor(t *testing.T) {
 		}
 	})
 	mu.Lock()
-	asked = []string{n1.Addr()} // Raft's configuration learns of it later
+	asked = []string{n1.Addr()} // added to Raft's configuration later
 	mu.Unlock()
-	await(t, n2, "two living members", alive(2))
+	members(t, n2, "two live members", alive(2))
 }
 
-func TestStartRefusesAConfigurationThatCannotWork(t *testing.T) {
+func TestStart_InvalidConfig_IsAnError(t *testing.T) {
 	good := cluster.Config{NodeID: "n", Instance: "i", ClusterID: "c", Bind: "127.0.0.1:0", Key: newKey(t)}
 	for name, spoil := range map[string]func(*cluster.Config){
-		"no key":                      func(c *cluster.Config) { c.Key = nil },
-		"a key of 16 bytes":           func(c *cluster.Config) { c.Key = c.Key[:16] },
-		"no cluster id":               func(c *cluster.Config) { c.ClusterID = "" },
-		"no node id":                  func(c *cluster.Config) { c.NodeID = "" },
-		"an instance with a tilde":    func(c *cluster.Config) { c.Instance = "a~b" },
-		"a bind address without port": func(c *cluster.Config) { c.Bind = "127.0.0.1" },
-		"no host in advertise":        func(c *cluster.Config) { c.Advertise = ":1" },
-		"metadata that is too long":   func(c *cluster.Config) { c.API, c.Region = strings.Repeat("a", 255), strings.Repeat("b", 255) },
-		"a region with a line break":  func(c *cluster.Config) { c.Region = "a\nb" },
+		"no key":                    func(c *cluster.Config) { c.Key = nil },
+		"key of 16 bytes":           func(c *cluster.Config) { c.Key = c.Key[:16] },
+		"no cluster id":             func(c *cluster.Config) { c.ClusterID = "" },
+		"no node id":                func(c *cluster.Config) { c.NodeID = "" },
+		"instance with a tilde":     func(c *cluster.Config) { c.Instance = "a~b" },
+		"bind address without port": func(c *cluster.Config) { c.Bind = "127.0.0.1" },
+		"no host in advertise":      func(c *cluster.Config) { c.Advertise = ":1" },
+		"metadata too long": func(c *cluster.Config) {
+			c.API, c.Region = strings.Repeat("a", 255),
+				strings.Repeat("b", 255)
+		},
+		"region with a line break": func(c *cluster.Config) { c.Region = "a\nb" },
 	} {
 		cfg := good
 		spoil(&cfg)
 		g, err := cluster.Start(cfg)
 		if err == nil {
-			t.Errorf("%s: got no error", name)
+			t.Errorf("%s: got nil, want an error", name)
 			_ = g.Close()
 		}
 		if err != nil && len(cfg.Key) > 0 && strings.Contains(err.Error(), string(cfg.Key)) {
-			t.Errorf("%s: the error holds the key", name)
+			t.Errorf("%s: got %q, want it without the key", name, err)
 		}
 	}
 }

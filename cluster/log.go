@@ -1,88 +1,67 @@
 package cluster
 
 import (
-	"context"
 	"log"
 	"log/slog"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/time/rate"
+
+	"revoked/internal/hashilog"
 )
 
-// hintEvery is how often the same advice is logged, at most.
-const hintEvery = time.Minute
+// adviceInterval is the shortest time between two log lines with the same advice.
+const adviceInterval = time.Minute
 
-// A logBridge takes the lines of memberlist and hands them to slog at their level. Lines that mean a
-// wrong key or a foreign cluster become advice.
-type logBridge struct {
-	log   *slog.Logger
-	mu    sync.Mutex
-	hints map[string]time.Time // when each was logged last
-	now   func() time.Time
-}
-
-func newLogBridge(log *slog.Logger) *logBridge {
-	return &logBridge{log: log, hints: make(map[string]time.Time), now: time.Now}
-}
-
-// logger returns a logger whose lines end here.
-func (b *logBridge) logger() *log.Logger { return log.New(b, "", 0) }
-
-// advice is what a line of memberlist means to an operator.
+// advice maps a part of a line of memberlist to its meaning for an operator.
 var advice = []struct{ contains, means string }{
-	{"no installed keys could decrypt",
+	{errKey.Error(),
 		"a node with another gossip key is talking to this one; put the same key into gossip_key_file on every node"},
-	{"encryption is configured but remote state is not encrypted",
-		"something without the gossip key is talking to this node; put the same key into gossip_key_file on every node"},
-	{"with unacceptable label",
+	{errPlain.Error(),
+		"a process without the gossip key is talking to this node; put the same key into gossip_key_file on every node"},
+	{errLabel.Error(),
 		"a node of another cluster is talking to this one; gossip addresses of the two clusters are mixed up"},
+	{errCompressed.Error(), forged}, {errType.Error(), forged}, {errMalformed.Error(), forged},
+	{errIndirect.Error(), forged},
+	{errOversized.Error(), "a process sends larger messages than any node; close the gossip port to strangers"},
+	{errNodes.Error(), "gossip lists as many nodes as it can; the gossip key may be stolen, put a new one on every node"},
+	{errDisplaced.Error(), "many processes connect to the gossip port and send nothing; close the port to strangers"},
+	{errFull.Error(), "many nodes wait for an answer of gossip at once; the gossip key may be stolen"},
+	{noMessage, "a process connects to the gossip port and sends nothing, such as a health check or a port scanner"},
 	{"Conflicting address",
-		"two processes use the same node identity; if one is the same node at a new address, it is accepted within a minute or so"},
+		"two processes use the same node identity; " +
+			"a node at a new address is accepted within about a minute"},
 }
 
-// Write takes one line.
-func (b *logBridge) Write(p []byte) (int, error) {
-	level, msg := splitLine(strings.TrimSpace(string(p)))
-	for _, a := range advice {
-		if strings.Contains(msg, a.contains) {
-			if b.due(a.contains) {
-				b.log.Warn("gossip: "+a.means, "detail", msg)
-			}
-			return len(p), nil
+// forged is the advice for messages that are encrypted with the key, but that no node sends.
+const forged = "a process that holds the gossip key sends messages that no node sends; put a new key on every node"
+
+// adviser passes the log of memberlist to the next sink. It replaces lines that indicate a wrong
+// key or another cluster with advice, and logs the same advice at most once a minute.
+type adviser struct {
+	next   hclog.SinkAdapter
+	limits []*rate.Sometimes // by advice
+}
+
+// newLogger returns a logger for memberlist.
+func newLogger(to *slog.Logger) *log.Logger {
+	a := &adviser{next: hashilog.Sink{Log: to}}
+	for range advice {
+		a.limits = append(a.limits, &rate.Sometimes{First: 1, Interval: adviceInterval})
+	}
+	return hashilog.NewFor(a, "").StandardLogger(&hclog.StandardLoggerOptions{InferLevels: true})
+}
+
+// Accept implements hclog.SinkAdapter.
+func (a *adviser) Accept(name string, level hclog.Level, msg string, args ...any) {
+	msg = strings.TrimPrefix(msg, "memberlist: ")
+	for i, x := range advice {
+		if strings.Contains(msg, x.contains) {
+			a.limits[i].Do(func() { a.next.Accept(name, hclog.Warn, "gossip: "+x.means, "detail", msg) })
+			return
 		}
 	}
-	b.log.Log(context.Background(), level, "gossip: "+msg)
-	return len(p), nil
-}
-
-// due reports whether a hint may be logged now, and notes that it was.
-func (b *logBridge) due(hint string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := b.now()
-	if last, ok := b.hints[hint]; ok && now.Sub(last) < hintEvery {
-		return false
-	}
-	b.hints[hint] = now
-	return true
-}
-
-// splitLine reads "[WARN] memberlist: text". Lines without a level are errors: memberlist writes
-// them in its rarest branches.
-func splitLine(line string) (slog.Level, string) {
-	level := slog.LevelError
-	if rest, ok := strings.CutPrefix(line, "["); ok {
-		if name, text, ok := strings.Cut(rest, "]"); ok {
-			switch name {
-			case "DEBUG":
-				level = slog.LevelDebug
-			case "INFO":
-				level = slog.LevelInfo
-			case "WARN":
-				level = slog.LevelWarn
-			}
-			line = strings.TrimSpace(text)
-		}
-	}
-	return level, strings.TrimPrefix(line, "memberlist: ")
+	a.next.Accept(name, level, "gossip: "+msg, args...)
 }

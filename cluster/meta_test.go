@@ -11,9 +11,10 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"revoked/cluster"
+	"revoked/internal/await"
 )
 
-func TestMetaBytesDoNotChange(t *testing.T) {
+func TestMeta_GoldenBytes(t *testing.T) {
 	want, err := os.ReadFile("testdata/meta.golden")
 	if err != nil {
 		t.Fatal(err)
@@ -28,22 +29,22 @@ func TestMetaBytesDoNotChange(t *testing.T) {
 	}
 }
 
-func TestDecodeMeta(t *testing.T) {
+func TestDecodeMeta_OnlyWholeMetadata_Accepted(t *testing.T) {
 	for _, c := range []struct {
 		name, in string
 		ok       bool
 	}{
-		{"nothing said", "\x01", true},
-		{"a tag of a newer node", "\x01\x01\x02eu\x63\x03new", true},
+		{"no values", "\x01", true},
+		{"tag of a newer node", "\x01\x01\x02eu\x63\x03new", true},
 		{"no bytes", "", false},
-		{"another version", "\x02\x01\x02eu", false},
-		{"a tag without length", "\x01\x01", false},
-		{"a value cut short", "\x01\x01\x05eu", false},
-		{"the same tag twice", "\x01\x01\x01a\x01\x01b", false},
+		{"other version", "\x02\x01\x02eu", false},
+		{"tag without length", "\x01\x01", false},
+		{"value cut short", "\x01\x01\x05eu", false},
+		{"repeated tag", "\x01\x01\x01a\x01\x01b", false},
 		{"tags out of order", "\x01\x02\x01a\x01\x01b", false},
-		{"an empty value", "\x01\x01\x00", false},
-		{"a line break", "\x01\x01\x01\n", false},
-		{"an escape sequence", "\x01\x01\x02\x1b[", false},
+		{"empty value", "\x01\x01\x00", false},
+		{"line break", "\x01\x01\x01\n", false},
+		{"escape sequence", "\x01\x01\x02\x1b[", false},
 		{"bad UTF-8", "\x01\x01\x01\xff", false},
 		{"too long", "\x01" + strings.Repeat("\x63\x01a", 1) + strings.Repeat("x", 400), false},
 	} {
@@ -54,7 +55,8 @@ func TestDecodeMeta(t *testing.T) {
 }
 
 func FuzzDecodeMeta(f *testing.F) {
-	for _, seed := range []string{"", "\x01", "\x01\x01\x02eu\x02\x0bhttps://a:1", "\x01\x63\x03new", "\x02", "\x01\x01\xff"} {
+	for _, seed := range []string{"", "\x01", "\x01\x01\x02eu\x02\x0bhttps://a:1", "\x01\x63\x03new", "\x02",
+		"\x01\x01\xff"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
@@ -79,7 +81,7 @@ func FuzzSplitName(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in string) {
 		node, instance, err := cluster.SplitName(in)
 		if err == nil && cluster.GossipName(node, instance) != in {
-			t.Errorf("%q and %q do not give %q", node, instance, in)
+			t.Errorf("got %q from %q and %q, want %q", cluster.GossipName(node, instance), node, instance, in)
 		}
 	})
 }
@@ -94,42 +96,45 @@ func FuzzParseKey(f *testing.F) {
 			return
 		}
 		if again, err := cluster.ParseKey(cluster.FormatKey(key)); err != nil || !bytes.Equal(again, key) {
-			t.Errorf("got %v after formatting", err)
+			t.Errorf("got %v after formatting, want the same key", err)
 		}
 	})
 }
 
-func TestParseKey(t *testing.T) {
+func TestParseKey_OneKeyAlone_Accepted(t *testing.T) {
 	const good = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 	for _, c := range []struct {
 		name, in string
 		ok       bool
 	}{
 		{"one line", good, true},
-		{"comments, empty lines, line ends of Windows", "# a\r\n\r\n" + good + "\r\n# b\r\n", true},
-		{"nothing", "# only a comment\n", false},
+		{"comments, empty lines, CRLF", "# a\r\n\r\n" + good + "\r\n# b\r\n", true},
+		{"only a comment", "# only a comment\n", false},
 		{"two keys", good + "\n" + good, false},
+		{"a blank before", " " + good, false},
+		{"a blank after", "# a\n" + good + " \r\n", false},
+		{"a tab after", good + "\t", false},
 		{"16 bytes", "AAECAwQFBgcICQoLDA0ODw==", false},
 		{"not base64", strings.Repeat("!", 44), false},
-		{"a huge file", strings.Repeat("#", 1<<20), false},
+		{"huge file", strings.Repeat("#", 1<<20), false},
 	} {
 		key, err := cluster.ParseKey(c.in)
 		if (err == nil) != c.ok {
 			t.Errorf("%s: got %v, want ok: %v", c.name, err, c.ok)
 		}
 		if err == nil && len(key) != cluster.KeySize {
-			t.Errorf("%s: got %d bytes", c.name, len(key))
+			t.Errorf("%s: got %d bytes, want %d", c.name, len(key), cluster.KeySize)
 		}
 		if err != nil && strings.Contains(err.Error(), "AAEC") {
-			t.Errorf("%s: the error holds the key", c.name)
+			t.Errorf("%s: got %q, want it without the key", c.name, err)
 		}
 	}
 	a, b := newKey(t), newKey(t)
 	if bytes.Equal(a, b) {
-		t.Error("two keys are the same")
+		t.Error("got two equal keys, want different ones")
 	}
 	if got, err := cluster.ParseKey(cluster.FormatKey(a)); err != nil || !bytes.Equal(got, a) {
-		t.Errorf("got %v after formatting", err)
+		t.Errorf("got %v after formatting, want the same key", err)
 	}
 }
 
@@ -137,7 +142,7 @@ func node(name string, port int) *memberlist.Node {
 	return &memberlist.Node{Name: name, Addr: net.IPv4(127, 0, 0, 1), Port: uint16(port), Meta: []byte{1}}
 }
 
-func TestTheBookIsBoundedAndKeepsTheLiving(t *testing.T) {
+func TestPeerBook_Full_KeepsLivePeers(t *testing.T) {
 	b := cluster.NewBook()
 	b.NotifyJoin(node("keep~1", 1))
 	for i := range 3 * cluster.MaxPeers {
@@ -149,30 +154,30 @@ func TestTheBookIsBoundedAndKeepsTheLiving(t *testing.T) {
 		t.Errorf("got %d known, want at most %d", got, cluster.MaxPeers)
 	}
 	if p := find(b.Members(), "keep"); !p.Alive {
-		t.Error("a living node was forgotten for a dead one")
+		t.Error("got the live node evicted, want it kept")
 	}
 	for _, bad := range []*memberlist.Node{node("nameless", 1), {Name: "a~b", Meta: []byte("junk")}} {
 		if b.NotifyAlive(bad) == nil {
-			t.Errorf("%q: got no error", bad.Name)
+			t.Errorf("%q: got nil, want an error", bad.Name)
 		}
 	}
 }
 
-func TestLogLinesKeepTheirLevel(t *testing.T) {
-	log := newLogBook()
-	cluster.LogLine(log.logger(),
+func TestLog_KeepsLevels(t *testing.T) {
+	log := &await.Log{}
+	cluster.LogLine(log.Logger(),
 		"[DEBUG] memberlist: one", "[INFO] memberlist: two", "[WARN] memberlist: three", "[ERR] memberlist: four", "five",
 		"[ERR] memberlist: Decrypt packet failed: no installed keys could decrypt the message from=1",
 		"[ERR] memberlist: Decrypt packet failed: no installed keys could decrypt the message from=2")
 	for _, want := range []string{
 		`level=DEBUG msg="gossip: one"`, `level=INFO msg="gossip: two"`, `level=WARN msg="gossip: three"`,
-		`level=ERROR msg="gossip: four"`, `level=ERROR msg="gossip: five"`,
+		`level=ERROR msg="gossip: four"`, `level=INFO msg="gossip: five"`,
 	} {
 		if !strings.Contains(log.String(), want) {
-			t.Errorf("missing %s in:\n%s", want, log)
+			t.Errorf("got log:\n%s\nwant %s", log, want)
 		}
 	}
 	if got := strings.Count(log.String(), "gossip_key_file"); got != 1 {
-		t.Errorf("advice logged %d times, want once a minute", got)
+		t.Errorf("got advice %d times, want once a minute", got)
 	}
 }

@@ -6,14 +6,19 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 )
 
-// maxPeers is how many instances are remembered, dead ones included.
+// maxPeers limits the remembered instances, dead ones included.
 const maxPeers = 1024
 
-// A Peer is one node as gossip knows it: a hint, never evidence.
+// forgetAfter is the time after which a dead instance may yield to a new one. By then memberlist
+// has forgotten it too, so maxPeers also limits the list of memberlist.
+const forgetAfter = 3 * time.Hour
+
+// Peer is one node as gossip knows it: a hint, never evidence.
 type Peer struct {
 	NodeID   string
 	Instance string
@@ -25,19 +30,21 @@ type Peer struct {
 	Alive    bool
 }
 
-// A peerBook remembers who was heard of. It is memberlist's delegate: its methods are called on the
-// goroutines that detect failures, so they only touch the map.
+// peerBook remembers the known nodes. It is memberlist's delegate: its methods run on the
+// goroutines that detect failures, so they must not block.
 type peerBook struct {
-	meta []byte // what this node says of itself
+	meta    []byte // metadata of this node
+	metrics *Metrics
 
 	mu    sync.Mutex
-	turn  uint64
+	turn  uint64            // counts changes
 	known map[string]*entry // by gossip name
 }
 
 type entry struct {
 	peer Peer
-	turn uint64 // when it changed, in changes of the book
+	turn uint64 // value of peerBook.turn at the last change
+	at   time.Time
 }
 
 var (
@@ -46,11 +53,11 @@ var (
 	_ memberlist.AliveDelegate = (*peerBook)(nil)
 )
 
-func newPeerBook(meta []byte) *peerBook {
-	return &peerBook{meta: meta, known: make(map[string]*entry)}
+func newPeerBook(meta []byte, m *Metrics) *peerBook {
+	return &peerBook{meta: meta, metrics: m, known: make(map[string]*entry)}
 }
 
-// NodeMeta returns what this node says of itself.
+// NodeMeta implements memberlist.Delegate.
 func (b *peerBook) NodeMeta(limit int) []byte {
 	if len(b.meta) > limit {
 		return nil
@@ -58,37 +65,51 @@ func (b *peerBook) NodeMeta(limit int) []byte {
 	return b.meta
 }
 
-// NotifyMsg drops user messages: there are none.
+// NotifyMsg implements memberlist.Delegate. Our nodes send no user messages.
 func (*peerBook) NotifyMsg([]byte) {}
 
-// GetBroadcasts has none.
+// GetBroadcasts implements memberlist.Delegate.
 func (*peerBook) GetBroadcasts(int, int) [][]byte { return nil }
 
-// LocalState has none.
+// LocalState implements memberlist.Delegate.
 func (*peerBook) LocalState(bool) []byte { return nil }
 
-// MergeRemoteState ignores what it gets.
+// MergeRemoteState implements memberlist.Delegate.
 func (*peerBook) MergeRemoteState([]byte, bool) {}
 
-// NotifyAlive refuses a node whose name or metadata no node of ours would send.
+// NotifyAlive implements memberlist.AliveDelegate. It refuses a node with an invalid name or
+// metadata, and a new node beyond maxPeers.
 func (b *peerBook) NotifyAlive(n *memberlist.Node) error {
-	_, err := peerOf(n)
-	return err
+	if _, err := peerOf(n); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.known[n.Name]; ok || len(b.known) < maxPeers {
+		return nil
+	}
+	for _, e := range b.known {
+		if !e.peer.Alive && time.Since(e.at) > forgetAfter {
+			return nil
+		}
+	}
+	b.metrics.refuse(reasonOf(errNodes))
+	return errNodes
 }
 
-// NotifyJoin notes a node that came.
-func (b *peerBook) NotifyJoin(n *memberlist.Node) { b.note(n, true) }
+// NotifyJoin implements memberlist.EventDelegate.
+func (b *peerBook) NotifyJoin(n *memberlist.Node) { b.record(n, true) }
 
-// NotifyUpdate notes new metadata.
-func (b *peerBook) NotifyUpdate(n *memberlist.Node) { b.note(n, true) }
+// NotifyUpdate implements memberlist.EventDelegate.
+func (b *peerBook) NotifyUpdate(n *memberlist.Node) { b.record(n, true) }
 
-// NotifyLeave notes a node that left or is thought dead.
-func (b *peerBook) NotifyLeave(n *memberlist.Node) { b.note(n, false) }
+// NotifyLeave implements memberlist.EventDelegate. The node has left or is considered dead.
+func (b *peerBook) NotifyLeave(n *memberlist.Node) { b.record(n, false) }
 
-func (b *peerBook) note(n *memberlist.Node, alive bool) {
+func (b *peerBook) record(n *memberlist.Node, alive bool) {
 	p, err := peerOf(n)
 	if err != nil {
-		return // NotifyAlive has refused it before
+		return // NotifyAlive has refused it
 	}
 	p.Alive = alive
 	b.mu.Lock()
@@ -97,10 +118,10 @@ func (b *peerBook) note(n *memberlist.Node, alive bool) {
 	if _, ok := b.known[n.Name]; !ok && len(b.known) >= maxPeers {
 		b.evict()
 	}
-	b.known[n.Name] = &entry{p, b.turn}
+	b.known[n.Name] = &entry{p, b.turn, time.Now()}
 }
 
-// evict forgets the instance that changed longest ago, a dead one if there is any.
+// evict removes the instance whose last change is oldest, preferring dead ones.
 func (b *peerBook) evict() {
 	var name string
 	var worst *entry
@@ -113,7 +134,7 @@ func (b *peerBook) evict() {
 	delete(b.known, name)
 }
 
-// members returns one peer for each node id, sorted: its living instance, else its newest.
+// members returns one peer for each node id, sorted: its live instance, or its newest.
 func (b *peerBook) members() []Peer {
 	b.mu.Lock()
 	defer b.mu.Unlock()

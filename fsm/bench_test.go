@@ -13,32 +13,36 @@ import (
 
 	"revoked"
 	"revoked/fsm"
+	"revoked/fsm/command"
 )
 
-// bulk makes n entries of 512 registrations of a pair each, as an issuer would send them.
+// bulk returns n entries, each with 512 registrations of an access and a refresh token.
 func bulk(m *machine, n int) []*raft.Log {
 	logs := make([]*raft.Log, n)
 	for i := range logs {
-		ops := make([]*fsm.Op, 512)
+		ops := make([]*command.Op, 512)
 		for j := range ops {
 			k := i*512 + j
 			r := revoked.Registration{
-				GrantID: draw(16), ClientID: fmt.Sprintf("app-%d", k%6), Subject: fmt.Sprintf("user-%d", k%200_000),
-				Session: draw(9), Issuer: "https://as.example.org", Scope: "openid profile read", Audience: []string{"https://api.example.org"},
+				GrantID: randomText(16), ClientID: fmt.Sprintf("app-%d", k%6), Subject: fmt.Sprintf("user-%d", k%200_000),
+				Session: randomText(9), Issuer: "https://as.example.org", Scope: "openid profile read",
+				Audience: []string{"https://api.example.org"},
 				Tokens: []revoked.TokenRegistration{
-					{Digest: revoked.DigestToken(draw(16)), Kind: revoked.AccessToken, IssuedAt: start, ExpiresAt: start.Add(time.Hour)},
-					{Digest: revoked.DigestToken(draw(16)), Kind: revoked.RefreshToken, IssuedAt: start, ExpiresAt: start.Add(720 * time.Hour)},
+					{Digest: revoked.DigestToken(randomText(16)), Kind: revoked.AccessToken, IssuedAt: start,
+						ExpiresAt: start.Add(time.Hour)},
+					{Digest: revoked.DigestToken(randomText(16)), Kind: revoked.RefreshToken, IssuedAt: start,
+						ExpiresAt: start.Add(720 * time.Hour)},
 				},
 			}
 			r.ClientID = "app"
-			ops[j] = fsm.RegisterOp(m.by("issuer"), r)
+			ops[j] = command.RegisterOp(m.by("issuer"), r)
 		}
-		logs[i] = m.entry(fsm.TypeBatch, &fsm.Batch{Ops: ops})
+		logs[i] = m.entry(&command.Batch{Ops: ops})
 	}
 	return logs
 }
 
-func draw(n int) string {
+func randomText(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails
 	return base64.RawURLEncoding.EncodeToString(b)
@@ -82,12 +86,12 @@ func BenchmarkLookup(b *testing.B) {
 	logs := bulk(m, 200)
 	var digests []revoked.Digest
 	for _, l := range logs {
-		_, msg, err := fsm.Decode(l.Data)
+		msg, err := command.Decode(l.Data)
 		if err != nil {
 			b.Fatal(err)
 		}
 		m.f.Apply(l)
-		for _, op := range msg.(*fsm.Batch).Ops {
+		for _, op := range msg.(*command.Batch).Ops {
 			digests = append(digests, revoked.Digest(op.GetRegister().Tokens[0].Digest))
 		}
 	}
@@ -95,7 +99,7 @@ func BenchmarkLookup(b *testing.B) {
 	i := 0
 	for b.Loop() {
 		i = (i + 7919) % len(digests)
-		if r, err := m.f.Lookup(digests[i]); err != nil || !r.Found {
+		if r, err := lookup(m.f, digests[i]); err != nil || !r.Found {
 			b.Fatal(r, err)
 		}
 	}
@@ -106,16 +110,16 @@ func BenchmarkRevoke(b *testing.B) {
 	logs := bulk(m, b.N)
 	revs := make([]*raft.Log, len(logs))
 	for i, l := range logs {
-		_, msg, err := fsm.Decode(l.Data)
+		msg, err := command.Decode(l.Data)
 		if err != nil {
 			b.Fatal(err)
 		}
 		m.f.Apply(l)
-		var ops []*fsm.Op
-		for _, op := range msg.(*fsm.Batch).Ops {
-			ops = append(ops, fsm.RevokeOp(m.by("app"), revoked.Digest(op.GetRegister().Tokens[0].Digest), ""))
+		var ops []*command.Op
+		for _, op := range msg.(*command.Batch).Ops {
+			ops = append(ops, command.RevokeOp(m.by("app"), revoked.Digest(op.GetRegister().Tokens[0].Digest), ""))
 		}
-		revs[i] = m.entry(fsm.TypeBatch, &fsm.Batch{Ops: ops})
+		revs[i] = m.entry(&command.Batch{Ops: ops})
 	}
 	b.ResetTimer()
 	for _, l := range revs {

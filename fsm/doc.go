@@ -1,18 +1,22 @@
-// Package fsm is the replicated state machine: what the log's commands mean, and where their effect is
-// kept.
+// Package fsm is the replicated state machine: it applies the commands of the log to the stored
+// state and answers reads from it.
 //
-// It promises that two members that have applied the same log hold the same rows, the same two hashes
-// and give the same results, whatever crash, replay or snapshot lies between: Apply reads no clock, no
-// random source and no map order, and the applied index is written in one Pebble batch with what it
-// tells of. A grant, a token or a client that was ended never comes back to life.
+// Members that have applied the same log hold the same rows and the same two hashes, and give the
+// same results, despite crashes, replays and snapshots. Apply depends on no clock, no random source
+// and no map order. It writes the applied index in the Pebble batch of the rows. A grant or token
+// that has ended never becomes active again, even if its client was deleted and the id is used
+// again.
 //
-// It never sees a raw token or a secret, only their digests and hashes. It never skips a command that
-// it does not understand: that, a failed write, and a log that contradicts the state are reported to
-// Config.Fatal, which must end the process.
+// The package never sees a raw token or a secret, only digests and hashes. It never skips a command
+// that it cannot decode. Such a command, a failed write, and a log that contradicts the state are
+// reported to Config.Fatal, which must end the process.
 //
-// Dangerous: Pebble runs without its own WAL, for the Raft log is the WAL. What is not flushed is lost
-// with the process and comes back by replay only; the log may be cut no further than DurableIndex,
-// which Snapshot sees to by flushing before its marker is persisted. Raft must start with
-// NoSnapshotRestoreOnStart exactly when DurableIndex is not below its newest snapshot's index, and its
-// snapshot store must be wrapped by NewSnapshotStore.
+// Dangerous: the store has no WAL. Rows that are not flushed are lost when the process ends. Only a
+// replay restores them, so the log must not be truncated beyond DurableIndex. Snapshot ensures
+// this: it flushes before its marker is persisted. Raft must start with NoSnapshotRestoreOnStart if
+// and only if DurableIndex is at or above its newest snapshot, and NewSnapshotStore must wrap its
+// snapshot store.
+//
+// Three layers apply a command, each a struct that embeds the one below: applier implements the
+// rules, access reads and writes typed rows, unit collects the writes of a commit.
 package fsm

@@ -1,56 +1,88 @@
 package fsm
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"revoked"
+	"revoked/fsm/rows"
 )
 
-// Events returns, in log order, events with an index above after, at most about limit of them (all of
-// one index are given together), and upTo: no event with an index in (after, upTo] is missing, so
-// upTo is the next after. ErrGone when events above after were dropped already.
+// maxEventDigests is the largest number of digests in one event.
+const maxEventDigests = 256
+
+// deadTokens collects the dead tokens of one grant for the feed.
+type deadTokens struct {
+	a     *applier
+	event revoked.Event
+}
+
+// deadTokens returns an empty event for tokens of g. by is the actor that ended them.
+func (a *applier) deadTokens(g *revoked.Grant, by, reason string) *deadTokens {
+	return &deadTokens{a, revoked.Event{
+		Kind: revoked.EventGrant, Selector: revoked.Selector{GrantID: g.ID}, Actor: by, Reason: reason,
+	}}
+}
+
+// add adds a token and sends the event if it is full.
+func (d *deadTokens) add(digest revoked.Digest, audience []string) {
+	d.event.Digests = append(d.event.Digests, digest)
+	d.event.Audiences = append(d.event.Audiences, audience)
+	if len(d.event.Digests) == maxEventDigests {
+		d.send()
+	}
+}
+
+// send appends the event to the feed unless it has no tokens.
+func (d *deadTokens) send() {
+	if len(d.event.Digests) > 0 {
+		d.a.event(d.event)
+		d.event.Digests, d.event.Audiences = nil, nil
+	}
+}
+
+// Events returns events with an index above after, in log order. It returns about limit events and
+// never splits those of one index. The result has every event with an index in (after, upTo], so
+// pass upTo as the next after. It returns ErrGone if events above after were dropped.
 func (f *FSM) Events(after uint64, limit int) (events []revoked.Event, upTo uint64, err error) {
 	s, err := f.acquire()
 	if err != nil {
 		return nil, 0, err
 	}
-	defer s.release()
-	f.mu.RLock()
-	floor, upTo := f.mem.applied.EventsFloor, f.mem.applied.Index
-	f.mu.RUnlock()
-	if after < floor {
-		return nil, 0, fmt.Errorf("%w: the feed begins after index %d", revoked.ErrGone, floor)
+	defer s.Release()
+	if upTo, err = f.feedEnd(after); err != nil || after >= upTo {
+		return nil, after, err
 	}
-	if after >= upTo {
-		return nil, after, nil
-	}
-	limit = max(limit, 1)
-	err = s.scanFrom([]byte{famEvent}, eventKey(nil, after+1, 0), func(key, val []byte) (bool, error) {
-		index := binary.BigEndian.Uint64(key[1:])
-		if index > upTo { // committed after the look at memory
+	start := rows.SeqKey(nil, rows.FamilyEvent, after+1, 0)
+	err = s.Scan([]byte{rows.FamilyEvent}, start, func(key, val []byte) (bool, error) {
+		index := rows.KeyIndex(key)
+		if index > upTo { // committed since
 			return false, nil
 		}
-		if n := len(events); n >= limit && events[n-1].Index != index {
+		if n := len(events); n >= max(limit, 1) && events[n-1].Index != index {
 			upTo = events[n-1].Index
 			return false, nil
 		}
-		e, err := parseEvent(key, val)
-		if err != nil {
-			return false, err
-		}
-		events = append(events, e)
-		return true, nil
+		var e rows.Event
+		err := rows.Parse(key, val, &e)
+		events = append(events, e.Event)
+		return true, err
 	})
+	if err == nil {
+		_, err = f.feedEnd(after) // events may have been dropped meanwhile
+	}
 	if err != nil {
 		return nil, 0, err
 	}
-	// What was dropped meanwhile may have been asked for.
-	f.mu.RLock()
-	floor = f.mem.applied.EventsFloor
-	f.mu.RUnlock()
-	if after < floor {
-		return nil, 0, fmt.Errorf("%w: the feed begins after index %d", revoked.ErrGone, floor)
-	}
 	return events, upTo, nil
+}
+
+// feedEnd returns the applied index, or ErrGone if events above after were dropped.
+func (f *FSM) feedEnd(after uint64) (uint64, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	a := &f.mem.applied
+	if after < a.EventsFloor {
+		return 0, fmt.Errorf("%w: the feed begins after index %d", revoked.ErrGone, a.EventsFloor)
+	}
+	return a.Index, nil
 }

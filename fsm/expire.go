@@ -1,278 +1,266 @@
 package fsm
 
 import (
-	"encoding/binary"
 	"fmt"
 	"time"
 
 	"revoked"
+	"revoked/fsm/rows"
 )
 
-// Bounds of the background commands that Backlog proposes, in rows touched, and of the feed.
+// Limits of the background commands that Backlog returns, in rows, and of the feed.
 const (
-	expireLimit = 4000
-	reapLimit   = 1000
-	maxLimit    = 100_000 // what a command may ask for
-	eventsKept  = 1_000_000
-	// cutoffPatience is how long a cut-off that Reap has not finished is kept beyond its time.
-	cutoffPatience = time.Minute
+	expireLimit  = 4000
+	compactLimit = 1000
+	maxLimit     = 100_000 // upper bound for every command
+	maxEvents    = 1_000_000
+	// cutoffExtension is the time for which Expire keeps a cut-off that Compact has not finished.
+	cutoffExtension = time.Minute
 )
 
-// expire looks at the rows whose time has come, oldest first, and drops what has outlived its use. It
-// touches about limit rows: what is begun is finished.
-func (t *tx) expire(before revoked.Time, limit int) {
-	budget := min(max(limit, 1), maxLimit)
-	before = min(before, t.Stamp)
-	for _, e := range t.dueRows(before, budget) {
-		if budget <= 0 || t.err != nil {
+// clampLimit bounds the limit of a command.
+func clampLimit(n uint32) int { return int(min(max(n, 1), maxLimit)) }
+
+// expire examines the rows that are due, earliest first, and drops those that are over. It stops
+// after the row at which it has touched about limit rows.
+func (a *applier) expire(before revoked.Time, limit int) {
+	before = min(before, a.Stamp)
+	for _, e := range a.dueRows(before, limit) {
+		if limit <= 0 || a.err != nil {
 			break
 		}
-		switch e.row[0] {
-		case famGrant:
-			budget -= t.expireGrant(string(e.row[1:]), e.due, before, budget)
-		case famToken:
-			budget -= t.expireMember(e.row, e.due)
-		case famTombstone:
-			budget -= t.expireTombstone(e.row, e.due)
-		case famCutoff:
-			budget -= t.expireCutoff(e.row, e.due, before)
-		case famDeleted:
-			budget -= t.expireDeleted(string(e.row[1:]), e.due)
+		switch id := string(e.row[1:]); e.row[0] {
+		case rows.FamilyGrant:
+			limit -= a.expireGrant(id, e.due, before, limit)
+		case rows.FamilyToken:
+			limit -= a.expireMember(revoked.Digest(e.row[1:]), e.due)
+		case rows.FamilyTombstone:
+			limit -= a.expireTombstone(revoked.Digest(e.row[1:]), e.due)
+		case rows.FamilyCutoff:
+			limit -= a.expireCutoff(string(e.row), e.due, before)
+		case rows.FamilyDeleted:
+			limit -= a.expireDeleted(id, e.due)
+		case rows.FamilyAdmission:
+			limit -= a.expireAdmission(id, e.due)
+		case rows.FamilyJoinToken:
+			limit -= a.expireJoinToken(id, e.due)
+		case rows.FamilyDenial:
+			limit -= a.expireDenial(revoked.Digest(e.row[1:]), e.due)
+		case rows.FamilyIssuer:
+			limit -= a.expireIssuer(id, e.due, before)
 		default:
-			t.fail(fmt.Errorf("queue names family %q: %w", e.row[0], errRow))
+			a.fail(fmt.Errorf("queue entry of family %q: %w", e.row[0], rows.ErrRow))
 		}
 	}
-	t.trimEvents(before, budget)
+	a.trimEvents(before, limit)
 }
 
+// A dueRow is an entry of the queue.
 type dueRow struct {
 	due revoked.Time
-	row []byte
+	row []byte // its key
 }
 
-// dueRows returns at most n entries of the queue up to before. The tx has written nothing yet.
-func (t *tx) dueRows(before revoked.Time, n int) []dueRow {
+// dueRows returns the first n entries of the queue that are due by the time before. It reads
+// committed rows only.
+func (a *applier) dueRows(before revoked.Time, n int) []dueRow {
 	var out []dueRow
-	low := before + 1
-	start := queuePrefix(nil, max(t.mem.queueFloor, 0))
-	err := t.s.scanFrom([]byte{famQueue}, start, func(key, _ []byte) (bool, error) {
-		due, row, err := parseQueueKey(key)
+	floor := before + 1
+	start := rows.QueueKey(nil, max(a.mem.queueFloor, 0), nil)
+	err := a.store.Scan([]byte{rows.FamilyQueue}, start, func(key, _ []byte) (bool, error) {
+		due, row, err := rows.ParseQueueKey(key)
 		if err != nil {
 			return false, err
 		}
 		if due > before || len(out) == n {
-			low = due
+			floor = due
 			return false, nil
 		}
 		out = append(out, dueRow{due: due, row: append([]byte(nil), row...)})
 		return true, nil
 	})
 	if err != nil {
-		t.fail(err)
+		a.fail(err)
 	}
-	// Nothing below what this step takes stays in the queue, unless the step itself puts it there
-	// (requeue lowers the mark again) or leaves it over.
-	t.queueLow = low
+	// Invariant: no entry of the queue is due before queueFloor. requeue lowers the floor for
+	// entries that this command adds. Entries that the command does not reach are due no earlier
+	// than the first one.
+	a.queueFloor = floor
 	if len(out) > 0 {
-		t.queueLow = min(low, out[0].due)
+		a.queueFloor = min(floor, out[0].due)
 	}
 	return out
 }
 
-// expireGrant makes the inline tokens that expired stubs, or drops the grant if it is over. It returns
-// how many rows it touched.
-func (t *tx) expireGrant(id string, due, before revoked.Time, budget int) int {
-	g, row := t.grant(id)
+// expireGrant replaces the expired inline tokens of a grant with stubs, or drops the grant if it is
+// over. It returns the number of touched rows.
+func (a *applier) expireGrant(id string, due, before revoked.Time, limit int) int {
+	g, row := a.grant(id)
 	if row == nil || g.Due != due {
-		t.fail(fmt.Errorf("queue entry of grant %q is stray: %w", id, errRow))
+		a.fail(errStray("grant", id))
 		return 1
 	}
-	over := t.overDue(&g.Grant)
+	over := a.overDue(&g.Grant)
 	if g.Revoked != nil {
-		over = t.revokedDue(&g.Grant)
+		over = a.revokedDue(&g.Grant)
 	}
 	if over != 0 && over <= before {
-		return t.dropGrant(&g, row, budget)
+		return a.dropGrant(&g, row, limit)
 	}
-	cost, next := 1, over
+	touched, next := 1, over
 	for _, d := range g.Tokens {
-		tok, trow := t.token(d)
-		if trow == nil || tok.State != revoked.Live || tok.ExpiresAt == 0 {
+		t, tokenRow := a.token(d)
+		if tokenRow == nil || t.State != revoked.Live || t.ExpiresAt == 0 {
 			continue
 		}
-		if tok.ExpiresAt <= before {
-			t.bury(&tok, trow, revoked.Expired)
-			cost++
-		} else if next == 0 || tok.ExpiresAt < next {
-			next = tok.ExpiresAt
+		if t.ExpiresAt <= before {
+			a.toStub(&t, tokenRow, revoked.Expired)
+			touched++
+		} else if next == 0 || t.ExpiresAt < next {
+			next = t.ExpiresAt
 		}
 	}
-	t.putGrant(row, &g, next)
-	return cost
+	a.putGrant(row, &g, next)
+	return touched
 }
 
-// dropGrant removes a grant and all that is left of its tokens; of a large one, at first only further
-// tokens, as many as the budget allows: the grant stays in the queue until they are gone.
-func (t *tx) dropGrant(g *grantRow, row []byte, budget int) int {
-	cost := 1
-	if g.overflow() {
-		var gone []revoked.Digest
-		prefix := memberPrefix(nil, g.ID)
-		more := false
-		err := t.s.scan(prefix, func(key, _ []byte) (bool, error) {
-			if len(gone) >= budget {
-				more = true
-				return false, nil
-			}
-			d, err := memberOf(prefix, key)
-			gone = append(gone, d)
-			return true, err
-		})
-		if err != nil {
-			t.fail(err)
-			return cost
+// dropGrant deletes a grant and its tokens. From a large grant it first deletes up to limit further
+// tokens. The grant stays in the queue until all of them are deleted.
+func (a *applier) dropGrant(g *rows.Grant, row []byte, limit int) int {
+	touched := 1
+	if g.Overflows() {
+		digests, more := a.members(g.ID, nil, limit)
+		for _, d := range digests {
+			a.dropMember(g.ID, d)
 		}
-		for _, d := range gone {
-			key := memberKey(nil, g.ID, d)
-			mrow := t.get(key)
-			t.unqueueMember(d, mrow)
-			t.del(key, mrow)
-			t.dropToken(d)
+		if touched += 2 * len(digests); more || a.err != nil {
+			return touched
 		}
-		cost += 2 * len(gone)
-		if more {
-			return cost
-		}
-		if rkey := reapKey(nil, g.ID); t.get(rkey) != nil {
-			t.del(rkey, t.get(rkey))
-			t.reaps--
-		}
+		a.putCursor(g.ID, nil)
 	}
 	for _, d := range g.Tokens {
-		t.dropToken(d)
+		a.dropToken(d)
 	}
-	t.eachIndex(&g.Grant, t.unset)
 	if g.Revoked == nil {
-		t.Grants--
+		a.Grants--
 	}
-	key := grantKey(nil, g.ID)
-	t.requeue(key, g.Due, 0)
-	t.del(key, row)
-	t.grantsChanged = append(t.grantsChanged, g.ID)
-	return cost + len(g.Tokens)
+	a.deleteGrantRow(row, g)
+	return touched + len(g.Tokens)
 }
 
-func (t *tx) unqueueMember(d revoked.Digest, row []byte) {
-	r := rowReader{b: row}
-	if queued := r.time(); queued != 0 {
-		t.requeue(tokenKey(nil, d), queued, 0)
+// members returns at most n committed digests of a grant's further tokens after cursor (nil: from
+// the first), and whether there are more.
+func (a *applier) members(id string, cursor []byte, n int) (digests []revoked.Digest, more bool) {
+	prefix := rows.MemberPrefix(nil, id)
+	start := prefix
+	if len(cursor) > 0 {
+		start = append(append(append([]byte(nil), prefix...), cursor...), 0)
 	}
+	err := a.store.Scan(prefix, start, func(key, _ []byte) (bool, error) {
+		if len(digests) >= n {
+			more = true
+			return false, nil
+		}
+		d, err := rows.ParseMemberKey(prefix, key)
+		digests = append(digests, d)
+		return true, err
+	})
+	if err != nil {
+		a.fail(err)
+	}
+	return digests, more
 }
 
-func (t *tx) dropToken(d revoked.Digest) {
-	tok, row := t.token(d)
-	if row == nil {
-		return
-	}
-	if tok.State == revoked.Live {
-		t.Tokens--
-	}
-	t.del(tokenKey(nil, d), row)
-	t.tokensChanged = append(t.tokensChanged, d)
-}
-
-// expireMember makes one token beyond the inline ones a stub.
-func (t *tx) expireMember(key []byte, due revoked.Time) int {
-	tok, row := t.token(revoked.Digest(key[1:]))
-	t.requeue(key, due, 0)
-	if row == nil { // its grant was dropped in this very step
+// expireMember replaces an expired token beyond the inline ones with a stub.
+func (a *applier) expireMember(d revoked.Digest, due revoked.Time) int {
+	t, row := a.token(d)
+	a.requeue(rows.DigestKey(nil, rows.FamilyToken, d), due, 0)
+	if row == nil { // this command dropped its grant
 		return 1
 	}
-	mkey := memberKey(nil, tok.GrantID, tok.Digest)
-	t.put(mkey, t.get(mkey), appendTime(nil, 0))
-	if tok.State == revoked.Live {
-		t.bury(&tok, row, revoked.Expired)
+	key := rows.MemberKey(nil, t.GrantID, d)
+	a.put(key, a.get(key), rows.AppendMember(nil, 0))
+	if t.State == revoked.Live {
+		a.toStub(&t, row, revoked.Expired)
 	}
 	return 2
 }
 
-func (t *tx) expireTombstone(key []byte, due revoked.Time) int {
-	row := t.get(key)
-	if row == nil {
-		t.fail(fmt.Errorf("queue entry of a tombstone is stray: %w", errRow))
+// expireTombstone drops a tombstone: its queue entry is at its latest Until.
+func (a *applier) expireTombstone(d revoked.Digest, due revoked.Time) int {
+	t, row := a.tombstone(d)
+	if row == nil || t.Due != due {
+		a.fail(errStray("tombstone", d.Prefix()))
 		return 1
 	}
-	stone, err := parseTombstone(row)
-	if err != nil || stone.Due != due {
-		t.fail(fmt.Errorf("tombstone: %w", errRow))
-		return 1
-	}
-	t.dropTombstone(key, row, &stone)
-	t.tokensChanged = append(t.tokensChanged, revoked.Digest(key[1:]))
+	a.deleteTombstone(d, row, &t)
+	a.tokensChanged = append(a.tokensChanged, d)
 	return 1
 }
 
-// expireCutoff forgets a cut-off after its retention, but never before Reap has made stubs of
-// everything it covers.
-func (t *tx) expireCutoff(key []byte, due, before revoked.Time) int {
-	c := t.mem.cutoffs.byKey[string(key)]
+// expireCutoff drops a cut-off after its retention, but neither before Compact has finished it nor
+// while a JWT that it covers may live.
+func (a *applier) expireCutoff(key string, due, before revoked.Time) int {
+	c := a.mem.cutoffs.byKey[key]
 	if c == nil || c.Due != due {
-		t.fail(fmt.Errorf("queue entry of a cut-off is stray: %w", errRow))
+		a.fail(errStray("cut-off", key))
 		return 1
 	}
 	later := *c
-	switch over := c.At.Add(t.config().CutoffRetention); {
+	switch over := c.At.Add(max(a.currentSettings().CutoffRetention, a.longestJWT())); {
 	case over > before:
 		later.Due = over
-	case !c.Reaped:
-		later.Due = before.Add(cutoffPatience)
+	case !c.Compacted:
+		later.Due = before.Add(cutoffExtension)
 	default:
-		t.putCutoff(c, true)
+		a.dropCutoff(c)
 		return 1
 	}
-	t.putCutoff(&later, false)
+	a.putCutoff(&later)
 	return 1
 }
 
-func (t *tx) expireDeleted(id string, due revoked.Time) int {
-	if d, ok := t.deletedClient(id); !ok || d.Due != due {
-		t.fail(fmt.Errorf("queue entry of deleted client %q is stray: %w", id, errRow))
+// expireDeleted removes the record of a deleted client. From then on a repeated deletion gets
+// ErrNotFound.
+func (a *applier) expireDeleted(id string, due revoked.Time) int {
+	if d := a.deletedClient(id); d == nil || d.Due != due {
+		a.fail(errStray("deleted client", id))
 		return 1
 	}
-	t.putDeleted(id, nil)
+	a.putDeleted(id, nil)
 	return 1
 }
 
-// trimEvents drops the oldest events of the feed: beyond the newest eventsKept, and older than
+// trimEvents drops at most limit of the oldest events: those beyond maxEvents, and those older than
 // cutoff_retention.
-func (t *tx) trimEvents(before revoked.Time, budget int) {
-	if budget <= 0 || t.Events == 0 || t.err != nil {
+func (a *applier) trimEvents(before revoked.Time, limit int) {
+	if limit <= 0 || a.Events == 0 || a.err != nil {
 		return
 	}
-	type row struct{ key, val []byte }
-	var gone []row
-	oldest := before.Add(-t.config().CutoffRetention)
-	start := eventKey(nil, t.EventsFloor, 0)
-	err := t.s.scanFrom([]byte{famEvent}, start, func(key, val []byte) (bool, error) {
-		if len(gone) >= budget {
+	type event struct{ key, val []byte }
+	var old []event
+	oldest := before.Add(-a.currentSettings().CutoffRetention)
+	start := rows.SeqKey(nil, rows.FamilyEvent, a.EventsFloor, 0)
+	err := a.store.Scan([]byte{rows.FamilyEvent}, start, func(key, val []byte) (bool, error) {
+		if len(old) >= limit {
 			return false, nil
 		}
-		if t.Events-uint64(len(gone)) <= eventsKept {
-			e, err := parseEvent(key, val)
-			if err != nil || e.Time >= oldest {
+		if a.Events-uint64(len(old)) <= maxEvents {
+			var e rows.Event
+			if err := rows.Parse(key, val, &e); err != nil || e.Time >= oldest {
 				return false, err
 			}
 		}
-		gone = append(gone, row{append([]byte(nil), key...), append([]byte(nil), val...)})
+		old = append(old, event{append([]byte(nil), key...), append([]byte(nil), val...)})
 		return true, nil
 	})
 	if err != nil {
-		t.fail(err)
+		a.fail(err)
 		return
 	}
-	for _, r := range gone {
-		t.del(r.key, r.val)
-		t.Events--
-		t.EventsFloor = binary.BigEndian.Uint64(r.key[1:])
+	for _, e := range old {
+		a.del(e.key, e.val)
+		a.Events--
+		a.EventsFloor = rows.KeyIndex(e.key)
 	}
 }

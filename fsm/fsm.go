@@ -1,68 +1,74 @@
 package fsm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
+	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 
 	"revoked"
+	"revoked/fsm/rows"
+	"revoked/fsm/store"
 )
 
-// Changes hears what a commit changed. The calls come from Apply, after the commit and before the
-// applied index is published, so a cache that moves its epochs here never serves what an
-// acknowledged revocation ended. They must not block and must not call the FSM.
+// Changes receives the changes of each commit. Apply calls it after the commit and before it
+// publishes the applied index. So a cache that advances its epochs here never serves a record that
+// an acknowledged revocation ended. The methods must not block and must not call the FSM.
 type Changes interface {
 	TokenChanged(d revoked.Digest)
 	GrantChanged(id string)
-	AllChanged() // the state was replaced by a snapshot
+	AllChanged() // a snapshot replaced the state
 }
 
-// An FS is the file system of the state: the machine's, or that of a test which forgets at a crash what
-// was not synced.
-type FS = vfs.FS
+// FS is a file system. Tests replace it with one that loses unsynced writes in a crash.
+type FS = store.FS
 
-// Config is what Open needs.
+// Config configures Open.
 type Config struct {
-	Dir        string       // the directory of the state; made when absent
-	CacheBytes int64        // of Pebble's block cache; 0: 64 MiB
-	FS         FS           // nil: the machine's
+	Dir        string       // directory of the state; Open creates it
+	CacheBytes int64        // size of Pebble's block cache; 0: 64 MiB
+	FS         FS           // nil: the file system of the machine
 	Log        *slog.Logger // nil: discarded
-	Changes    Changes      // nil: nobody listens
-	// Installing is told the index of a state that a leader streamed, before it replaces this copy; after an
-	// error the copy stays. nil: nobody listens.
+	Changes    Changes      // may be nil
+	// Installing receives the index of a streamed state before it replaces this one. An error
+	// cancels the restore. May be nil.
 	Installing func(index uint64) error
-	// Fatal is called once, with the first error after which this copy of the state can no longer be
-	// trusted to follow the log: a failed write, an undecodable command, a log that contradicts the
-	// state. It must end the process; nil panics.
+	// Fatal receives, once, the first error after which the state must not be used: a failed write,
+	// an unknown command, a log that contradicts the state. It must end the process. If it is nil,
+	// the FSM panics.
 	Fatal func(error)
-	// Crash ends the process at once; it does not return. It is called after Fatal, with an error that
-	// the store does not survive even for as long as an orderly stop takes. nil panics.
+	// Crash ends the process at once and does not return. It is called after Fatal if a clean
+	// shutdown is impossible. If it is nil, the FSM panics.
 	Crash func(error)
 }
 
-// An FSM is the replicated state. Apply, ApplyBatch, Snapshot and Restore are Raft's and come from one
-// goroutine; everything else may be called at any time from anywhere.
+// An FSM is the replicated state. Raft calls Apply, ApplyBatch, Snapshot and Restore from one
+// goroutine. All other methods may be called concurrently.
 type FSM struct {
-	cfg      Config
-	log      *slog.Logger
-	failed   onceFatal
-	progress progress
-	durable  atomic.Uint64
-	frozen   atomic.Uint64                                   // checkpoints so far
-	covers   func(g *revoked.Grant, tok *revoked.Token) bool // cutOff, made once
-	gen      int                                             // number of the newest generation directory; Restore's alone
-	scratch  scratch                                         // of the last tx, for the next
+	cfg         Config
+	log         *slog.Logger
+	failed      fatalOnce
+	progress    progress // applied index
+	events      progress // index of the newest event or change of a client
+	durable     atomic.Uint64
+	checkpoints atomic.Uint64
+	load        writeLoad
+	covered     coverage // method value isCovered, allocated once
+	denialQuota uint64   // the constant; a test lowers it
+	generation  int      // generation of the store; used only by Restore
+	scratch     scratch  // buffers of the last unit, reused by the next
 
-	// mu guards which store is current, and memory. Apply alone changes them, holding it for as long
-	// as that takes in memory.
+	// mu guards store, mem and ring. Only Apply, Restore and Close change them. They do no I/O
+	// while they hold mu.
 	mu    sync.RWMutex
-	store *store
+	store *store.Store // nil after Close
 	mem   memory
 	ring  hashRing
 }
@@ -72,29 +78,8 @@ var (
 	_ raft.BatchingFSM = (*FSM)(nil)
 )
 
-// An Outcome is what Apply returns for a command.
-type Outcome struct {
-	Index   uint64
-	Results []Result // one for each operation of a Batch
-}
-
-// A Result is the outcome of one operation.
-type Result struct {
-	Err error // wraps a sentinel of the root package
-	// Index is that of the state in which the outcome holds: this entry's, or for a repeat whatever
-	// index showed it.
-	Index    uint64
-	Register revoked.RegisterResult
-	// Ended: a registration that makes an older token inactive, by rotation or by a tombstone that ends
-	// its grant. It is final when every node knows, as a revocation is.
-	Ended    bool
-	Client   *revoked.Client
-	Settings revoked.Settings
-	Matched  int
-}
-
-// Open opens the state in cfg.Dir, or makes an empty one. It removes what a restore or a snapshot that
-// was interrupted left behind.
+// Open opens the state in cfg.Dir, or creates an empty one. It removes the leftovers of an
+// interrupted restore or snapshot.
 func Open(cfg Config) (*FSM, error) {
 	if cfg.Dir == "" {
 		return nil, fmt.Errorf("%w: fsm: Dir is empty", revoked.ErrInvalid)
@@ -106,63 +91,92 @@ func Open(cfg Config) (*FSM, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Fatal == nil {
-		cfg.Fatal = func(err error) { panic(err) }
+		cfg.Fatal = crash
 	}
 	if cfg.Crash == nil {
 		cfg.Crash = crash
 	}
-	f := &FSM{cfg: cfg, log: cfg.Log}
-	f.covers = f.cutOff
+	f := &FSM{cfg: cfg, log: cfg.Log, denialQuota: denialQuota}
+	f.covered = f.isCovered
 	f.failed.fatal, f.failed.log = cfg.Fatal, cfg.Log
-	name, err := currentGeneration(cfg.FS, cfg.Dir)
-	if err != nil {
+	var err error
+	if f.generation, err = store.Current(cfg.FS, cfg.Dir); err != nil {
 		return nil, err
 	}
-	if name == "" {
-		name = generationName(1)
-		if err := cfg.FS.MkdirAll(filepath.Join(cfg.Dir, name), 0o700); err != nil {
-			return nil, fmt.Errorf("make generation: %w", err)
-		}
-		if err := setCurrent(cfg.FS, cfg.Dir, name); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := fmt.Sscanf(name, generationPrefix+"%d", &f.gen); err != nil {
-		return nil, fmt.Errorf("generation %q: %w", name, err)
-	}
-	s, err := openStore(cfg.FS, filepath.Join(cfg.Dir, name), cfg.CacheBytes, cfg.Log, f.failed.report, cfg.Crash)
+	s, err := f.openGeneration(f.generation)
 	if err != nil {
 		return nil, err
 	}
 	mem, err := loadMemory(s)
+	if err == nil {
+		err = filterKeys(s, &mem)
+	}
 	if err != nil {
-		s.release()
+		s.Release()
 		return nil, err
 	}
 	f.adopt(s, mem)
 	f.progress.index.Store(mem.applied.Index)
+	f.events.index.Store(mem.applied.Index) // an upper bound of the newest event
 	f.durable.Store(mem.applied.Index)
 	return f, nil
 }
 
-func generationName(n int) string { return fmt.Sprintf("%s%06d", generationPrefix, n) }
+// crash is the default of Config.Fatal and Config.Crash.
+func crash(err error) { panic(err) }
 
-// adopt makes s the current store. It returns the one before.
-func (f *FSM) adopt(s *store, mem memory) (old *store) {
+// openGeneration opens the n-th generation. A background error of the store ends the process.
+func (f *FSM) openGeneration(n int) (*store.Store, error) {
+	return store.Open(store.GenerationDir(f.cfg.Dir, n), store.Options{
+		FS: f.cfg.FS, CacheBytes: f.cfg.CacheBytes, Log: f.log, Fatal: f.failed.report, Crash: f.cfg.Crash,
+	})
+}
+
+// filterKeys makes reads of absent tokens, grants and tombstones cheap.
+func filterKeys(s *store.Store, mem *memory) error {
+	a := &mem.applied
+	return s.Filter(string([]byte{rows.FamilyToken, rows.FamilyGrant, rows.FamilyTombstone}),
+		int(a.Tokens+a.Grants+a.Tombstones))
+}
+
+// adopt makes s the current store and returns the previous one.
+func (f *FSM) adopt(s *store.Store, mem memory) (old *store.Store) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	old, f.store, f.mem = f.store, s, mem
-	f.ring.reset()
-	if a := &mem.applied; a.Index > 0 {
-		f.ring.push(hashPoint{index: a.Index, log: a.LogHash, state: a.State.bytes()})
-	}
+	f.ring = hashRing{}
+	a := &mem.applied
+	f.ring.push(hashPoint{index: a.Index, log: a.LogHash, state: a.State.Bytes()})
 	return old
 }
 
-// Close flushes and closes the state, and wakes everyone who waits. It is safe twice. Raft must have
-// been shut down before.
+// acquire returns the current store, which stays open until the caller releases it. It returns
+// errClosed after Close.
+func (f *FSM) acquire() (*store.Store, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.store == nil {
+		return nil, errClosed
+	}
+	f.store.Hold()
+	return f.store, nil
+}
+
+// A coverage reports whether a cut-off covers a token of g, see revoked.DecideInput.
+type coverage = func(g *revoked.Grant, t *revoked.Token, skew time.Duration) bool
+
+// isCovered is the coverage of the current state.
+func (f *FSM) isCovered(g *revoked.Grant, t *revoked.Token, skew time.Duration) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.mem.cutoffs.find(g, t, skew) != nil
+}
+
+// Close flushes and closes the state and wakes every waiter. Raft must have stopped first. Close
+// may be called more than once.
 func (f *FSM) Close() error {
-	f.progress.shut()
+	f.progress.close()
+	f.events.close()
 	f.mu.Lock()
 	s := f.store
 	f.store = nil
@@ -173,17 +187,40 @@ func (f *FSM) Close() error {
 	}
 	var err error
 	if !f.failed.bad.Load() {
-		if err = s.flush(); err == nil {
+		if err = s.Flush(); err == nil {
 			f.durable.Store(index)
 		}
 	}
-	s.release()
-	<-s.closed
-	return errors.Join(err, s.err)
+	s.Release()
+	return errors.Join(err, s.Wait())
 }
 
-// DurableIndex returns an index that is on disk: a restart would find it, or a later one. Right after
-// Open it is exactly what was found.
+// Applied returns the index of the newest log entry whose effects every reader sees. A commit
+// publishes it last: after the rows, the memory and Changes.
+func (f *FSM) Applied() uint64 { return f.progress.index.Load() }
+
+// Wait blocks until Applied() >= index. It returns the cause of ctx if ctx ends first, and
+// revoked.ErrClosed if the state machine closes first.
+func (f *FSM) Wait(ctx context.Context, index uint64) error { return f.progress.wait(ctx, index) }
+
+// WaitEvent blocks until the feed may have an event with an index above after, or a client has
+// changed, which may end the right to read. Other entries wake no caller. It returns nil too early
+// once after Open and after Restore. Its errors are those of Wait.
+func (f *FSM) WaitEvent(ctx context.Context, after uint64) error {
+	if after == math.MaxUint64 { // no index is above it
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	return f.events.wait(ctx, after+1)
+}
+
+// AppliedChan returns a channel that is closed when Applied next advances or the state machine
+// closes. Call it before reading the state, or an advance may be missed.
+func (f *FSM) AppliedChan() <-chan struct{} { return f.progress.next() }
+
+// DurableIndex returns an index that is on disk: a restart finds it or a later one. Right after
+// Open it is the index that Open found. After a failure it returns an error that wraps
+// revoked.ErrClosed.
 func (f *FSM) DurableIndex() (uint64, error) {
 	if f.failed.bad.Load() {
 		return 0, fmt.Errorf("%w: the state machine has failed", revoked.ErrClosed)
@@ -191,181 +228,36 @@ func (f *FSM) DurableIndex() (uint64, error) {
 	return f.durable.Load(), nil
 }
 
-// Apply implements raft.FSM.
-func (f *FSM) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
-
-// ApplyBatch implements raft.BatchingFSM. The answer to a command is an *Outcome; to a command that
-// the state holds already, one without results; to a configuration, nil; and after a failure, an error.
-func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
-	out := make([]any, len(logs))
-	s, err := f.acquire()
-	if err != nil {
-		for i := range out {
-			out[i] = err
-		}
-		return out
-	}
-	defer s.release()
-	t := f.newTx(s, &f.mem, false)
-	pending := false
-	for i, l := range logs {
-		if f.failed.bad.Load() {
-			out[i] = fmt.Errorf("%w: the state machine has failed", revoked.ErrOutcomeUnknown)
-			continue
-		}
-		if l.Index <= t.Index {
-			out[i] = f.skip(t, l)
-			continue
-		}
-		if pending && (t.size > maxCommitBytes || (l.Type == raft.LogCommand && scans(l.Data))) {
-			t.commit()
-			t = f.newTx(s, &f.mem, false)
-		}
-		out[i] = f.applyOne(t, l)
-		pending = true
-	}
-	if pending && !f.failed.bad.Load() {
-		t.commit()
-	}
-	t.close()
-	if f.failed.bad.Load() {
-		for i := range out {
-			if _, isErr := out[i].(error); !isErr {
-				out[i] = fmt.Errorf("%w: the state machine has failed", revoked.ErrOutcomeUnknown)
-			}
-		}
-	}
-	return out
-}
-
-// skip answers for an entry that the state holds already. An entry below the applied index with a
-// later term than the applied one cannot be of the log that made this state.
-func (f *FSM) skip(t *tx, l *raft.Log) any {
-	if l.Term > t.Term {
-		err := fmt.Errorf("log entry %d has term %d, but the state at index %d is of term %d: the state is not of this log",
-			l.Index, l.Term, t.Index, t.Term)
+// flush makes the state of s durable, at least up to the index applied at the time of the call.
+func (f *FSM) flush(s *store.Store) error {
+	f.mu.RLock()
+	index, current := f.mem.applied.Index, f.store == s
+	f.mu.RUnlock()
+	if err := s.Flush(); err != nil {
 		f.failed.report(err)
 		return err
 	}
-	if l.Type != raft.LogCommand {
-		return nil
-	}
-	return &Outcome{Index: l.Index}
-}
-
-// maxCommitBytes is about how much one commit writes at most, an entry of its own aside: Pebble gives a
-// batch of half a memtable a flush of its own.
-const maxCommitBytes = 4 << 20
-
-// scans reports whether a command walks the store, where it would miss what is not committed yet.
-func scans(data []byte) bool {
-	return len(data) > 1 && (Type(data[1]) == TypeExpire || Type(data[1]) == TypeReap)
-}
-
-func (f *FSM) applyOne(t *tx, l *raft.Log) any {
-	t.Index, t.Term, t.seq = l.Index, l.Term, 0
-	var out *Outcome
-	switch l.Type {
-	case raft.LogCommand:
-		typ, m, err := Decode(l.Data)
-		if err != nil {
-			err = fmt.Errorf("log entry %d: %w", l.Index, err)
-			f.failed.report(err)
-			return err
+	for current {
+		now := f.durable.Load()
+		if index <= now || f.durable.CompareAndSwap(now, index) {
+			break
 		}
-		t.LogHash = nextLogHash(t.LogHash, l.Index, l.Term, l.Data)
-		out = &Outcome{Index: l.Index}
-		switch m := m.(type) {
-		case *Batch:
-			t.advance(m.Stamp)
-			t.prefetch(m.Ops)
-			out.Results = make([]Result, len(m.Ops))
-			for i, op := range m.Ops {
-				out.Results[i] = t.op(op)
-			}
-		case *Epoch:
-			t.advance(m.Stamp)
-			t.epoch(m)
-		case *Tick:
-			t.advance(m.Stamp)
-		case *Bootstrap:
-			t.advance(m.Stamp)
-			t.bootstrap(m)
-		case *Expire:
-			t.advance(m.Stamp)
-			t.expire(revoked.Time(m.Before), int(m.Limit))
-		case *Reap:
-			t.advance(m.Stamp)
-			t.reap(int(m.Limit))
-		default:
-			err := fmt.Errorf("log entry %d: no rule for %s", l.Index, typ)
-			f.failed.report(err)
-			return err
-		}
-	case raft.LogConfiguration:
-		t.ConfigIndex = l.Index
 	}
-	if t.err != nil {
-		f.failed.report(fmt.Errorf("log entry %d: %w", l.Index, t.err))
-		return t.err
-	}
-	t.points = append(t.points, hashPoint{index: l.Index, log: t.LogHash, state: t.State.bytes()})
-	if out == nil {
-		return nil
-	}
-	return out
+	return nil
 }
 
-// advance moves the stamp: never back.
-func (t *tx) advance(stamp int64) { t.Stamp = max(t.Stamp, revoked.Time(stamp)) }
-
-// op applies one operation of a batch.
-func (t *tx) op(op *Op) Result {
-	r := t.run(op)
-	if r.Index == 0 {
-		r.Index = t.Index
-	}
-	if r.Err != nil {
-		r.Register.Err = r.Err
-	}
-	return r
+// fatalOnce passes the first error to fatal.
+type fatalOnce struct {
+	once  sync.Once
+	bad   atomic.Bool
+	fatal func(error)
+	log   *slog.Logger
 }
 
-func (t *tx) run(op *Op) Result {
-	if err := checkOp(op); err != nil {
-		return Result{Err: err}
-	}
-	who, err := t.actor(op.Actor)
-	if err != nil {
-		return Result{Err: err}
-	}
-	switch k := op.Kind.(type) {
-	case *Op_Register:
-		return t.register(who, k.Register)
-	case *Op_Revoke:
-		return t.revoke(who, k.Revoke)
-	case *Op_DeleteGrant:
-		return t.deleteGrant(who, k.DeleteGrant)
-	case *Op_MakeCutoff:
-		return t.makeCutoff(who, k.MakeCutoff)
-	case *Op_PutClient:
-		return t.updateClient(who, k.PutClient)
-	case *Op_DeleteClient:
-		return t.deleteClient(who, k.DeleteClient)
-	case *Op_PutSettings:
-		return t.updateSettings(who, k.PutSettings)
-	}
-	return Result{Err: fmt.Errorf("%w: an operation of no kind", revoked.ErrInvalid)}
-}
-
-// actor returns the client that asks, as it still must be.
-func (t *tx) actor(a *Actor) (*revoked.Client, error) {
-	if a.GetClientId() == "" {
-		return nil, fmt.Errorf("%w: an operation needs an actor", revoked.ErrForbidden)
-	}
-	c := t.client(a.ClientId)
-	if c == nil || c.Disabled || c.Version != a.Version {
-		return nil, fmt.Errorf("%w: client %q", revoked.ErrActorChanged, a.ClientId)
-	}
-	return c, nil
+func (o *fatalOnce) report(err error) {
+	o.bad.Store(true)
+	o.once.Do(func() {
+		o.log.Error("state machine failed", "error", err)
+		o.fatal(err)
+	})
 }

@@ -1,64 +1,50 @@
 package fsm
 
 import (
-	"container/heap"
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"revoked"
 )
 
-// progress publishes the applied index. A waiter is woken once, when its own index is reached.
+// progress publishes an index: the applied one, or that of the newest event. It wakes each waiter
+// once, when its index is reached. All methods may be called concurrently.
 type progress struct {
-	index  atomic.Uint64
-	mu     sync.Mutex
-	queue  waitQueue
-	moved  chan struct{} // nil: nobody asked
-	closed bool
+	index   atomic.Uint64
+	mu      sync.Mutex
+	waiting map[uint64]*waiters // by index
+	moved   chan struct{}       // nil: not requested
+	closed  bool
 }
 
-type waiter struct {
-	index uint64
-	done  chan struct{}
-	slot  int
+// waiters are the callers of wait for one index.
+type waiters struct {
+	n    int
+	done chan struct{}
 }
 
-type waitQueue []*waiter
-
-var _ heap.Interface = (*waitQueue)(nil)
-
-func (q waitQueue) Len() int           { return len(q) }
-func (q waitQueue) Less(i, j int) bool { return q[i].index < q[j].index }
-func (q waitQueue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].slot, q[j].slot = i, j
-}
-
-func (q *waitQueue) Push(x any) {
-	w := x.(*waiter)
-	w.slot = len(*q)
-	*q = append(*q, w)
-}
-
-func (q *waitQueue) Pop() any {
-	old := *q
-	w := old[len(old)-1]
-	old[len(old)-1] = nil
-	*q = old[:len(old)-1]
-	w.slot = -1
-	return w
-}
-
+// advance publishes index. The published index never decreases.
 func (p *progress) advance(index uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if index > p.index.Load() {
 		p.index.Store(index)
 	}
-	for len(p.queue) > 0 && p.queue[0].index <= index {
-		close(heap.Pop(&p.queue).(*waiter).done)
+	p.wake(index)
+}
+
+// wake wakes the waiters for indexes up to index, and the callers of next. The caller must hold
+// p.mu.
+func (p *progress) wake(index uint64) {
+	for at, w := range p.waiting {
+		if at <= index {
+			close(w.done)
+			delete(p.waiting, at)
+		}
 	}
 	if p.moved != nil {
 		close(p.moved)
@@ -66,38 +52,55 @@ func (p *progress) advance(index uint64) {
 	}
 }
 
+// close wakes every waiter with revoked.ErrClosed.
+func (p *progress) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	p.wake(math.MaxUint64)
+}
+
+// wait implements FSM.Wait.
 func (p *progress) wait(ctx context.Context, index uint64) error {
 	if p.index.Load() >= index {
 		return nil
 	}
 	p.mu.Lock()
-	if p.closed {
+	if p.closed || p.index.Load() >= index {
 		p.mu.Unlock()
-		return fmt.Errorf("%w: the state machine", revoked.ErrClosed)
+		return p.reached(index)
 	}
-	if p.index.Load() >= index {
-		p.mu.Unlock()
-		return nil
+	w := p.waiting[index]
+	if w == nil {
+		w = &waiters{done: make(chan struct{})}
+		put(&p.waiting, index, w)
 	}
-	w := &waiter{index: index, done: make(chan struct{})}
-	heap.Push(&p.queue, w)
+	w.n++
 	p.mu.Unlock()
 	select {
 	case <-w.done:
-		if p.index.Load() >= index {
-			return nil
-		}
-		return fmt.Errorf("%w: the state machine", revoked.ErrClosed)
+		return p.reached(index)
 	case <-ctx.Done():
 		p.mu.Lock()
-		if w.slot >= 0 {
-			heap.Remove(&p.queue, w.slot)
+		if w.n--; w.n == 0 && p.waiting[index] == w {
+			delete(p.waiting, index)
 		}
 		p.mu.Unlock()
 		return context.Cause(ctx)
 	}
 }
 
+// reached returns nil if index was applied, and errClosed if close woke the waiter first.
+func (p *progress) reached(index uint64) error {
+	if p.index.Load() >= index {
+		return nil
+	}
+	return errClosed
+}
+
+var errClosed = fmt.Errorf("%w: state machine", revoked.ErrClosed)
+
+// next implements FSM.AppliedChan.
 func (p *progress) next() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -110,27 +113,26 @@ func (p *progress) next() <-chan struct{} {
 	return p.moved
 }
 
-// shut wakes everyone: nothing moves any more.
-func (p *progress) shut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed = true
-	for len(p.queue) > 0 {
-		close(heap.Pop(&p.queue).(*waiter).done)
-	}
-	if p.moved != nil {
-		close(p.moved)
-		p.moved = nil
-	}
+// writeLoad is the load of the store, read at most every loadAge.
+type writeLoad struct {
+	mu      sync.Mutex
+	at      time.Time
+	percent int
 }
 
-// Applied returns the index of the newest log entry whose effects every reader sees. It is published
-// last: after the rows, the memory and Changes.
-func (f *FSM) Applied() uint64 { return f.progress.index.Load() }
+const loadAge = 50 * time.Millisecond
 
-// Wait returns when Applied() >= index, with the cause of ctx, or with revoked.ErrClosed.
-func (f *FSM) Wait(ctx context.Context, index uint64) error { return f.progress.wait(ctx, index) }
-
-// AppliedChan returns a channel that is closed when Applied next moves, and when the state machine
-// closes. Take it before reading the state, or the move may be missed.
-func (f *FSM) AppliedChan() <-chan struct{} { return f.progress.next() }
+// WriteLoad returns how full the buffers of the store are, beyond which writes have to wait, in
+// percent. It may be 50 ms old. It is 0 after Close.
+func (f *FSM) WriteLoad() int {
+	f.load.mu.Lock()
+	defer f.load.mu.Unlock()
+	if now := time.Now(); now.Sub(f.load.at) >= loadAge {
+		f.load.at, f.load.percent = now, 0
+		if s, err := f.acquire(); err == nil {
+			f.load.percent = s.WriteLoad()
+			s.Release()
+		}
+	}
+	return f.load.percent
+}

@@ -13,11 +13,13 @@ import (
 
 	"revoked"
 	"revoked/fsm"
+	"revoked/fsm/command"
+	"revoked/internal/await"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestWaiters(t *testing.T) {
+func TestWait_ManyWaiters_WokenOrClosed(t *testing.T) {
 	m := newMachine(t)
 	const each = 50
 	var wg sync.WaitGroup
@@ -29,17 +31,17 @@ func TestWaiters(t *testing.T) {
 	}
 	moved := m.f.AppliedChan()
 	for range 20 {
-		m.apply(fsm.TypeTick, &fsm.Tick{})
+		m.apply(&command.Tick{})
 	}
 	wg.Wait()
-	<-moved
+	await.Receive(t, moved, "a moved index")
 	close(errs)
 	for err := range errs {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	cause := errors.New("enough")
+	cause := errors.New("canceled by the test")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(cause)
 	wantErr(t, m.f.Wait(ctx, 1000), cause)
@@ -48,18 +50,18 @@ func TestWaiters(t *testing.T) {
 	if err := m.f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	<-last
+	await.Receive(t, last, "the end of the machine")
 	wg.Wait()
 	wantErr(t, m.f.Wait(context.Background(), 1000), revoked.ErrClosed)
-	_, err := m.f.Lookup(digest("a"))
+	_, err := lookup(m.f, digest("a"))
 	wantErr(t, err, revoked.ErrClosed)
 }
 
-// order fails when a reader that has seen the applied index, or was told of a change, does not see the
-// change itself.
+// order fails the test if a change is announced before readers see it, or after its index is
+// published.
 type order struct {
-	m    *machine
-	told map[string]bool
+	m         *machine
+	announced map[string]bool
 }
 
 func (o *order) TokenChanged(revoked.Digest) {}
@@ -67,24 +69,24 @@ func (o *order) AllChanged()                 {}
 func (o *order) GrantChanged(id string) {
 	g, ok, err := o.m.f.LookupGrant(id)
 	if err != nil || !ok {
-		o.m.t.Errorf("told of grant %s before it was there: %v", id, err)
+		o.m.t.Errorf("grant %s when it is announced: got %t, %v, want it", id, ok, err)
 	}
-	if ok && o.m.f.Applied() >= g.CreatedIndex && !o.told[id] {
-		o.m.t.Errorf("the applied index was published before grant %s was told of", id)
+	if ok && o.m.f.Applied() >= g.CreatedIndex && !o.announced[id] {
+		o.m.t.Errorf("grant %s: got its index published before it was announced", id)
 	}
-	o.told[id] = true
+	o.announced[id] = true
 }
 
-func TestTheAppliedIndexIsPublishedLast(t *testing.T) {
+func TestApplied_Commit_PublishedLast(t *testing.T) {
 	m := &machine{t: t, dir: t.TempDir(), now: start}
-	o := &order{m: m, told: map[string]bool{}}
+	o := &order{m: m, announced: map[string]bool{}}
 	f, err := fsm.Open(fsm.Config{Dir: m.dir, Changes: o, Fatal: m.onFatal})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
 	m.f = f
-	m.apply(fsm.TypeBootstrap, &fsm.Bootstrap{ClusterId: "c", Clients: clientRecords()})
+	m.apply(&command.Bootstrap{ClusterId: "c", Clients: clientRecords()})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for i := range 50 {
@@ -93,9 +95,10 @@ func TestTheAppliedIndexIsPublishedLast(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			r, err := f.Lookup(digest(fmt.Sprintf("a-%d", i)))
-			if err != nil || revoked.Decide(&r, f.Circumstances("app", start)) != revoked.Dead {
-				t.Errorf("index %d is applied, and the token it ended is not dead: %v", index, err)
+			r, err := lookup(f, digest(fmt.Sprintf("a-%d", i)))
+			v, decided := f.Decide(&r, start)
+			if err != nil || decided != nil || v.Verdict != revoked.Dead {
+				t.Errorf("token at index %d: got not dead, %v, want dead", index, err)
 			}
 			_, _ = f.Counts()
 			_ = f.Clients()
@@ -105,8 +108,8 @@ func TestTheAppliedIndexIsPublishedLast(t *testing.T) {
 			if _, _, err := f.Events(0, 10); err != nil {
 				t.Error(err)
 			}
-			f.Settled(fsm.RevokeOp(revoked.Actor{ClientID: "app", Version: 1}, digest("x"), ""))
-			f.Backlog(start)
+			f.DryRun(command.RevokeOp(revoked.Actor{ClientID: "app", Version: 1}, digest("x"), ""))
+			f.Backlog(start, atMost)
 		}
 	})
 	for i := range 50 {
@@ -116,7 +119,7 @@ func TestTheAppliedIndexIsPublishedLast(t *testing.T) {
 	wg.Wait()
 }
 
-// replaced looks at the state at the moment in which it is told that all of it was replaced.
+// replaced calls at when a restore is announced.
 type replaced struct {
 	order
 	at func()
@@ -124,64 +127,64 @@ type replaced struct {
 
 func (r *replaced) AllChanged() { r.at() }
 
-// A snapshot that is installed may end tokens that this node called active until then. Its index says
-// that it does so no more: whoever waits for that must not be told before the new state answers.
-func TestTheIndexOfARestoredStateIsPublishedLast(t *testing.T) {
+// A restore may end tokens that this node called active. A revocation waits for the index of the
+// new state, so the node must not publish the index before the new state answers.
+func TestApplied_Restore_PublishedLast(t *testing.T) {
 	ahead := newMachine(t)
 	ahead.register(pair("1"))
 	m := &machine{t: t, dir: t.TempDir(), now: start}
-	told := 0
-	changes := &replaced{order: order{m: m, told: map[string]bool{}}}
+	announced := 0
+	changes := &replaced{order: order{m: m, announced: map[string]bool{}}}
 	f, err := fsm.Open(fsm.Config{Dir: m.dir, Changes: changes, Fatal: m.onFatal})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
 	m.f = f
-	m.apply(fsm.TypeBootstrap, &fsm.Bootstrap{ClusterId: ahead.f.ClusterID(), Clients: clientRecords()})
+	m.apply(&command.Bootstrap{ClusterId: ahead.f.ClusterID(), Clients: clientRecords()})
 	m.register(pair("1"))
 	ahead.revoke("app", "r-1")
 	was, index := f.Applied(), ahead.f.Applied()
 	changes.at = func() {
-		told++
+		announced++
 		if got := f.Applied(); got != was {
-			t.Errorf("index %d is published before readers are told of the state that it stands for, want %d", got, was)
+			t.Errorf("applied index when the restore is announced: got %d, want %d", got, was)
 		}
 		m.want("a-1", revoked.Dead)
 	}
 	if err := f.Restore(io.NopCloser(bytes.NewReader(ahead.backup()))); err != nil {
 		t.Fatal(err)
 	}
-	if got := f.Applied(); told != 1 || got != index {
-		t.Errorf("told %d times, applied index %d, want once, %d", told, got, index)
+	if got := f.Applied(); announced != 1 || got != index {
+		t.Errorf("got %d announcements and applied index %d, want 1 and %d", announced, got, index)
 	}
 }
 
-func TestHashesAtPastIndexes(t *testing.T) {
+func TestHashesAt_PastIndexes_Known(t *testing.T) {
 	m := newMachine(t)
 	for i := range 5000 {
-		m.apply(fsm.TypeTick, &fsm.Tick{Stamp: int64(i)})
+		m.apply(&command.Tick{Stamp: int64(i)})
 	}
 	index, log, state := m.f.Hashes()
-	if l, s, ok := m.f.LogHashAt(index); !ok || l != log || s != state {
-		t.Errorf("at the newest index: got %x %x %v", l, s, ok)
+	if l, s, ok := m.f.HashesAt(index); !ok || l != log || s != state {
+		t.Errorf("newest index: got %x, %x, %t, want %x, %x", l, s, ok, log, state)
 	}
-	if _, _, ok := m.f.LogHashAt(index - 4000); !ok {
-		t.Error("4000 back is not known")
+	if _, _, ok := m.f.HashesAt(index - 4000); !ok {
+		t.Error("index 4000 back: got unknown, want known")
 	}
 	for _, i := range []uint64{index + 1, 1, 0} {
-		if _, _, ok := m.f.LogHashAt(i); ok {
-			t.Errorf("index %d is known", i)
+		if _, _, ok := m.f.HashesAt(i); ok {
+			t.Errorf("index %d: got known, want unknown", i)
 		}
 	}
-	l1, _, _ := m.f.LogHashAt(index - 1)
+	l1, _, _ := m.f.HashesAt(index - 1)
 	if l1 == log {
-		t.Error("a tick did not move the log hash")
+		t.Error("log hash after a tick: got the same, want a different one")
 	}
 	r := m.replayed(64)
-	if l, s, ok := r.f.LogHashAt(index - 100); !ok {
-		t.Error("not known after replay")
-	} else if wl, ws, _ := m.f.LogHashAt(index - 100); l != wl || s != ws {
-		t.Error("hashes at a past index depend on the batches of Apply")
+	if l, s, ok := r.f.HashesAt(index - 100); !ok {
+		t.Error("index after replay: got unknown, want known")
+	} else if wl, ws, _ := m.f.HashesAt(index - 100); l != wl || s != ws {
+		t.Error("hashes at a past index after a replay in batches: got different ones, want the same")
 	}
 }

@@ -13,9 +13,12 @@ import (
 
 	"revoked"
 	"revoked/fsm"
+	"revoked/fsm/command"
+	"revoked/fsm/snapshot"
+	"revoked/internal/await"
 )
 
-// A member is a state machine under a real Raft.
+// A member is a state machine under Raft.
 type member struct {
 	*machine
 	id    raft.ServerID
@@ -36,14 +39,16 @@ func newMember(t *testing.T, id string) *member {
 	return m
 }
 
-// run starts Raft as a node does: it restores at start only what is newer than the state on disk.
+// run starts Raft as a node does: it restores at start only a snapshot newer than the state on
+// disk.
 func (m *member) run() {
 	m.t.Helper()
 	m.snaps = fsm.NewSnapshotStore(m.files, m.f)
 	_, m.trans = raft.NewInmemTransport(raft.ServerAddress(m.id))
 	c := raft.DefaultConfig()
 	c.LocalID, c.Logger = m.id, hclog.NewNullLogger()
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 200*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 200*time.Millisecond, 200*time.Millisecond,
+		200*time.Millisecond
 	c.TrailingLogs, c.SnapshotThreshold, c.SnapshotInterval = 2, 1<<30, time.Hour
 	list, err := m.snaps.List()
 	if err != nil {
@@ -70,9 +75,9 @@ func (m *member) stop() {
 }
 
 // propose commits operations through Raft.
-func (m *member) propose(ops ...*fsm.Op) {
+func (m *member) propose(ops ...*command.Op) {
 	m.t.Helper()
-	l := m.entry(fsm.TypeBatch, &fsm.Batch{Ops: ops})
+	l := m.entry(&command.Batch{Ops: ops})
 	fut := m.raft.Apply(l.Data, time.Minute)
 	if err := fut.Error(); err != nil {
 		m.t.Fatal(err)
@@ -84,8 +89,8 @@ func (m *member) propose(ops ...*fsm.Op) {
 	}
 }
 
-func TestUnderRaft(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+func TestFSM_UnderRaft_MembersAgree(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	a := newMember(t, "a")
 	a.run()
@@ -94,24 +99,24 @@ func TestUnderRaft(t *testing.T) {
 	if err := a.raft.BootstrapCluster(boot).Error(); err != nil {
 		t.Fatal(err)
 	}
-	<-a.raft.LeaderCh()
-	l := a.entry(fsm.TypeBootstrap, &fsm.Bootstrap{ClusterId: "c-1", Clients: clientRecords()})
+	await.Receive(t, a.raft.LeaderCh(), "a leader")
+	l := a.entry(&command.Bootstrap{ClusterId: "c-1", Clients: clientRecords()})
 	if err := a.raft.Apply(l.Data, time.Minute).Error(); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 20 {
-		a.propose(fsm.RegisterOp(a.by("issuer"), pair(fmt.Sprint(i))))
+		a.propose(command.RegisterOp(a.by("issuer"), pair(fmt.Sprint(i))))
 	}
-	a.propose(fsm.RevokeOp(a.by("app"), digest("a-3"), ""))
+	a.propose(command.RevokeOp(a.by("app"), digest("a-3"), ""))
 	if err := a.raft.Snapshot().Error(); err != nil {
 		t.Fatal(err)
 	}
 	if first, _ := a.logs.FirstIndex(); first < 10 {
-		t.Fatalf("the log still begins at %d", first)
+		t.Fatalf("first index of the log: got %d, want at least 10", first)
 	}
-	a.propose(fsm.RevokeOp(a.by("app"), digest("a-4"), ""))
+	a.propose(command.RevokeOp(a.by("app"), digest("a-4"), ""))
 
-	// A member with an empty disk gets the state itself, where the leader keeps a marker.
+	// A member with an empty disk receives the state, although the leader has only a marker.
 	b := newMember(t, "b")
 	b.run()
 	a.trans.Connect("b", b.trans)
@@ -122,7 +127,7 @@ func TestUnderRaft(t *testing.T) {
 	if err := b.f.Wait(ctx, a.f.Applied()); err != nil {
 		t.Fatal(err)
 	}
-	a.propose(fsm.RevokeOp(a.by("app"), digest("a-5"), ""))
+	a.propose(command.RevokeOp(a.by("app"), digest("a-5"), ""))
 	if err := b.f.Wait(ctx, a.f.Applied()); err != nil {
 		t.Fatal(err)
 	}
@@ -131,11 +136,11 @@ func TestUnderRaft(t *testing.T) {
 	b.want("a-5", revoked.Dead)
 	b.want("a-6", revoked.Active)
 
-	// Its own snapshot is a marker; after a restart it goes on from its disk and the log.
+	// Its own snapshot is a marker. After a restart it continues from its disk and the log.
 	if err := b.raft.Snapshot().Error(); err != nil {
 		t.Fatal(err)
 	}
-	a.propose(fsm.RevokeOp(a.by("app"), digest("a-6"), ""))
+	a.propose(command.RevokeOp(a.by("app"), digest("a-6"), ""))
 	if err := b.f.Wait(ctx, a.f.Applied()); err != nil {
 		t.Fatal(err)
 	}
@@ -145,20 +150,20 @@ func TestUnderRaft(t *testing.T) {
 	b.run()
 	a.trans.Connect("b", b.trans)
 	b.trans.Connect("a", a.trans)
-	a.propose(fsm.RevokeOp(a.by("app"), digest("a-7"), ""))
+	a.propose(command.RevokeOp(a.by("app"), digest("a-7"), ""))
 	if err := b.f.Wait(ctx, a.f.Applied()); err != nil {
 		t.Fatal(err)
 	}
 	a.sameAs(b.machine)
 	b.want("a-7", revoked.Dead)
 	if len(a.fatal)+len(b.fatal) > 0 {
-		t.Errorf("fatal: %v %v", a.fatal, b.fatal)
+		t.Errorf("fatal: got %v and %v, want none", a.fatal, b.fatal)
 	}
 	_, rc, err := b.snaps.Open(mustList(t, b)[0].ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fsm.InspectSnapshot(rc); err != nil {
+	if _, err := snapshot.Read(rc, nil); err != nil {
 		t.Error(err)
 	}
 	if _, err := io.Copy(io.Discard, rc); err != nil {
@@ -173,7 +178,7 @@ func mustList(t *testing.T, m *member) []*raft.SnapshotMeta {
 	t.Helper()
 	l, err := m.snaps.List()
 	if err != nil || len(l) == 0 {
-		t.Fatalf("list: %v, %v", l, err)
+		t.Fatalf("list: got %v, %v, want a snapshot", l, err)
 	}
 	return l
 }

@@ -3,266 +3,293 @@ package fsm
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"revoked"
+	"revoked/fsm/command"
+	"revoked/fsm/rows"
 )
 
-// A newToken is one token of a registration that the state does not hold yet.
-type newToken struct {
-	spec *TokenSpec
-	tok  revoked.Token
-}
-
-// register adds tokens to a grant, or makes it. Nothing is written before everything is checked.
-func (t *tx) register(who *revoked.Client, m *Register) Result {
-	if err := mayRegister(who, m.Issuer); err != nil {
+// register adds tokens to a grant and creates the grant if it does not exist. It writes nothing
+// unless every check passes.
+func (a *applier) register(actor *revoked.Client, m *command.Register) Result {
+	if err := mayRegister(actor, m.Issuer); err != nil {
 		return Result{Err: err}
 	}
-	if t.client(m.ClientId) == nil {
+	if a.client(m.ClientId) == nil {
 		return Result{Err: fmt.Errorf("%w: %q", revoked.ErrUnknownClient, m.ClientId)}
 	}
-	g, row := t.grant(m.GrantId)
+	g, row := a.grant(m.GrantId)
 	if row != nil {
-		if err := sameGrant(&g, m); err != nil {
+		if err := a.mayJoin(actor, &g, m); err != nil {
 			return Result{Err: err}
 		}
 	}
-	fresh, known, err := t.sort(m)
+	fresh, known, err := a.splitKnown(m)
 	if err != nil {
 		return Result{Err: err}
 	}
 	if len(fresh) == 0 {
-		return t.registered(who, m, known)
+		return a.registerKnown(actor, m, known)
 	}
-	if g.TokenCount+len(fresh) > revoked.MaxGrantTokens {
-		return Result{Err: fmt.Errorf("%w: %q would hold more than %d tokens", revoked.ErrGrantFull, m.GrantId, revoked.MaxGrantTokens)}
+	if n := g.TokenCount + len(fresh); n > revoked.MaxGrantTokens {
+		return Result{Err: fmt.Errorf("%w: grant %q: got %d tokens, want at most %d",
+			revoked.ErrGrantFull, m.GrantId, n, revoked.MaxGrantTokens)}
 	}
 	if row == nil {
 		g.Grant = revoked.Grant{
 			ID: m.GrantId, ClientID: m.ClientId, Subject: m.Subject, Session: m.Session, Issuer: m.Issuer,
-			RegisteredBy: who.ID, CreatedAt: t.Stamp, CreatedIndex: t.Index,
+			RegisteredBy: actor.ID, CreatedAt: a.Stamp, CreatedIndex: a.Index,
 		}
 	}
-	live, over := g.LiveRefresh, g.Revoked != nil
-	dead := t.join(&g, row, fresh, m.Audience)
-	for _, tok := range known {
-		dead = dead || t.isDead(&g.Grant, &tok)
+	refresh, wasRevoked := g.LiveRefresh, g.Revoked != nil
+	dead := a.addTokens(&g, row, fresh, m.Audience)
+	for _, t := range known {
+		dead = dead || a.isDead(&g.Grant, &t)
 	}
-	rotated := !live.IsZero() && g.LiveRefresh != live
+	rotated := !refresh.IsZero() && g.LiveRefresh != refresh
 	return Result{
-		Ended: row != nil && (rotated || !over && g.Revoked != nil),
+		Ended: row != nil && (rotated || !wasRevoked && g.Revoked != nil),
 		Register: revoked.RegisterResult{
-			GrantID: g.ID, Index: t.Index, Created: true, Revoked: dead || g.Revoked != nil,
+			GrantID: g.ID, Index: a.Index, Created: true, Revoked: dead || g.Revoked != nil,
 		},
 	}
 }
 
-// mayRegister reports whether who may register tokens of an issuer.
-func mayRegister(who *revoked.Client, issuer string) error {
-	if who.Has(revoked.RoleAdmin) {
+// mayRegister returns ErrForbidden unless actor may register tokens of issuer.
+func mayRegister(actor *revoked.Client, issuer string) error {
+	if actor.Has(revoked.RoleAdmin) {
 		return nil
 	}
-	if !who.Has(revoked.RoleIssuer) {
-		return fmt.Errorf("%w: client %q is neither an issuer nor an administrator", revoked.ErrForbidden, who.ID)
+	if !actor.Has(revoked.RoleIssuer) {
+		return fmt.Errorf("%w: client %q is neither an issuer nor an administrator", revoked.ErrForbidden, actor.ID)
 	}
-	if len(who.Issuers) > 0 && !slices.Contains(who.Issuers, issuer) {
-		return fmt.Errorf("%w: client %q does not register for issuer %q", revoked.ErrForbidden, who.ID, issuer)
+	if len(actor.Issuers) > 0 && !slices.Contains(actor.Issuers, issuer) {
+		return fmt.Errorf("%w: client %q may not register for issuer %q", revoked.ErrForbidden, actor.ID, issuer)
 	}
 	return nil
 }
 
-// sameGrant returns ErrConflict unless a registration may join g. What it does not say of the grant it does not
-// say otherwise.
-func sameGrant(g *grantRow, m *Register) error {
-	same := func(said, is string) bool { return said == "" || said == is }
-	if g.ClientID == m.ClientId && same(m.Subject, g.Subject) && same(m.Session, g.Session) && same(m.Issuer, g.Issuer) {
+// errTaken is the only conflict of a registration. It does not name the property that differs, so
+// an issuer cannot learn the client or the subject of a grant by guessing.
+var errTaken = fmt.Errorf("%w: the grant or a token is already registered with other properties or by "+
+	"another caller; use another grant_id and other tokens", revoked.ErrConflict)
+
+// mayJoin returns errTaken unless actor may add the tokens of m to g. Empty fields in m match any
+// value.
+func (a *applier) mayJoin(actor *revoked.Client, g *rows.Grant, m *command.Register) error {
+	same := func(got, want string) bool { return got == "" || got == want }
+	if g.ClientID == m.ClientId && same(m.Subject, g.Subject) && same(m.Session, g.Session) &&
+		same(m.Issuer, g.Issuer) && a.mayExtend(actor, &g.Grant) {
 		return nil
 	}
-	return fmt.Errorf("%w: grant %q belongs to another client, subject, session or issuer", revoked.ErrConflict, g.ID)
+	return errTaken
 }
 
-// sort tells the tokens of a registration that are new from those that are known. What is known beside something
-// new belongs to this grant.
-func (t *tx) sort(m *Register) (fresh []newToken, known []revoked.Token, err error) {
+// mayExtend reports whether actor may add tokens to g and learn that g holds a token: an
+// administrator, an issuer whose Issuers name the issuer of g, and the unbound issuer that
+// registered g.
+func (a *applier) mayExtend(actor *revoked.Client, g *revoked.Grant) bool {
+	if mayRegister(actor, g.Issuer) != nil {
+		return false
+	}
+	return a.rules < 2 || g.RegisteredBy == actor.ID || len(actor.Issuers) > 0 || actor.Has(revoked.RoleAdmin)
+}
+
+// splitKnown separates the tokens of a registration that are new from those in the state. If any
+// token is new, the known ones must belong to the same grant.
+func (a *applier) splitKnown(m *command.Register) (fresh, known []revoked.Token, err error) {
 	for _, spec := range m.Tokens {
 		d := revoked.Digest(spec.Digest)
-		tok, row := t.token(d)
-		if row != nil {
-			known = append(known, tok)
+		if t, row := a.token(d); row != nil {
+			known = append(known, t)
 			continue
 		}
-		exp := revoked.Time(spec.ExpiresAt)
-		if exp != 0 && exp <= t.Stamp {
+		if err := a.checkIssuedAt(spec); err != nil {
+			return nil, nil, err
+		}
+		t := revoked.Token{
+			Digest: d, Kind: revoked.TokenKind(spec.Kind), State: revoked.Live, GrantID: m.GrantId,
+			IssuedAt: revoked.Time(spec.IssuedAt), ExpiresAt: revoked.Time(spec.ExpiresAt),
+			NotBefore: revoked.Time(spec.NotBefore), Scope: m.Scope, Username: m.Username, Audience: m.Audience,
+			JTI: spec.Jti, CNF: spec.Cnf,
+		}
+		switch {
+		case t.ExpiresAt != 0 && t.ExpiresAt <= a.Stamp:
 			return nil, nil, fmt.Errorf("%w: token %s has expired", revoked.ErrInvalid, d.Prefix())
+		case t.IssuedAt == 0:
+			t.IssuedAt = a.Stamp
+		case t.IssuedAt > a.Stamp:
+			t.RegisteredAt = a.Stamp
 		}
 		if fresh == nil {
-			fresh = make([]newToken, 0, len(m.Tokens))
+			fresh = make([]revoked.Token, 0, len(m.Tokens))
 		}
-		fresh = append(fresh, newToken{spec: spec, tok: revoked.Token{
-			Digest: d, Kind: revoked.TokenKind(spec.Kind), State: revoked.Live, GrantID: m.GrantId,
-			IssuedAt: revoked.Time(spec.IssuedAt), ExpiresAt: exp, NotBefore: revoked.Time(spec.NotBefore),
-			Scope: m.Scope, Username: m.Username, Audience: m.Audience, JTI: spec.Jti, CNF: spec.Cnf,
-		}})
-		switch tok := &fresh[len(fresh)-1].tok; {
-		case spec.IssuedAt == 0:
-			tok.IssuedAt = t.Stamp
-		case tok.IssuedAt > t.Stamp:
-			tok.RegisteredAt = t.Stamp
-		}
+		fresh = append(fresh, t)
 	}
 	for i := range known {
 		if len(fresh) > 0 && known[i].GrantID != m.GrantId {
-			return nil, nil, fmt.Errorf("%w: token %s belongs to another grant: register the others with that grant_id", revoked.ErrConflict, known[i].Digest.Prefix())
+			return nil, nil, errTaken
 		}
 	}
 	return fresh, known, nil
 }
 
-// registered answers for a registration of which everything is known, to the same client: nothing changes,
-// whatever else it says. The answer names the grant of the first token.
-func (t *tx) registered(who *revoked.Client, m *Register, known []revoked.Token) Result {
+// checkIssuedAt returns ErrUnprocessable for a new token whose issued_at would defeat a rule. A
+// refresh token from the future would rotate every later one. Without issued_at, a token that was
+// revoked before a restore or a recovery would count as issued after it.
+func (a *applier) checkIssuedAt(spec *command.TokenSpec) error {
+	if a.rules < 2 {
+		return nil
+	}
+	skew := a.currentSettings().MaxClockSkew
+	if revoked.TokenKind(spec.Kind) == revoked.RefreshToken && revoked.Time(spec.IssuedAt) > a.Stamp.Add(skew) {
+		return fmt.Errorf("%w: refresh_token: issued_at is more than max_clock_skew (%s) in the future",
+			revoked.ErrUnprocessable, revoked.FormatDuration(skew))
+	}
+	if c := a.wholeCutoff(); c != nil && spec.IssuedAt == 0 {
+		return fmt.Errorf("%w: issued_at is missing: since the restore or recovery at %s every token needs it",
+			revoked.ErrUnprocessable, c.IssuedBefore.Std().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// registerKnown returns the result of a registration whose tokens are all in the state. If they
+// belong to the same client, nothing changes and the result names the grant of the first token.
+func (a *applier) registerKnown(actor *revoked.Client, m *command.Register, known []revoked.Token) Result {
 	dead, rotated := false, false
 	for i := range known {
-		g, row := t.grant(known[i].GrantID)
+		t := &known[i]
+		g, row := a.grant(t.GrantID)
 		if row == nil {
-			t.fail(fmt.Errorf("token %s has no grant %q", known[i].Digest.Prefix(), known[i].GrantID))
+			a.fail(errOrphan(t))
 			return Result{}
 		}
-		if g.ClientID != m.ClientId || mayRegister(who, g.Issuer) != nil {
-			return Result{Err: fmt.Errorf("%w: token %s belongs to another client or issuer", revoked.ErrConflict, known[i].Digest.Prefix())}
+		if g.ClientID != m.ClientId || !a.mayExtend(actor, &g.Grant) {
+			return Result{Err: errTaken}
 		}
-		dead = dead || g.Revoked != nil || t.isDead(&g.Grant, &known[i])
-		rotated = rotated || known[i].Kind == revoked.RefreshToken && g.TokenCount > len(known)
+		dead = dead || g.Revoked != nil || a.isDead(&g.Grant, t)
+		rotated = rotated || t.Kind == revoked.RefreshToken && g.TokenCount > len(known)
 	}
-	// The first time may have ended something without being answered: a repeat is as final.
-	return Result{Ended: dead || rotated, Register: revoked.RegisterResult{GrantID: known[0].GrantID, Index: t.Index, Revoked: dead}}
+	// The first registration may have ended an older token before its response was lost. So the
+	// response to a repeat must also wait for all members.
+	return Result{Ended: dead || rotated, Register: revoked.RegisterResult{
+		GrantID: known[0].GrantID, Index: a.Index, Revoked: dead,
+	}}
 }
 
 // isDead reports whether a token of g was revoked or cut off.
-func (t *tx) isDead(g *revoked.Grant, tok *revoked.Token) bool {
-	return tok.State == revoked.Revoked || (tok.State == revoked.Live && t.cutoff(g, tok) != nil)
+func (a *applier) isDead(g *revoked.Grant, t *revoked.Token) bool {
+	return t.State == revoked.Revoked || (t.State == revoked.Live && (a.findCutoff(g, t, 0) != nil || a.isDeniedJTI(g, t)))
 }
 
-// join writes fresh tokens into g, and reports whether any of them is dead from the start.
-func (t *tx) join(g *grantRow, row []byte, fresh []newToken, audience []string) (dead bool) {
-	due, isNew := g.Due, row == nil
-	var stone *binding
-	var gone []revoked.Digest
+// addTokens writes fresh tokens into g and reports whether any of them is already dead.
+func (a *applier) addTokens(g *rows.Grant, row []byte, fresh []revoked.Token, audience []string) (dead bool) {
+	due := g.Due
+	var tombstone *rows.Binding
+	ev := a.deadTokens(&g.Grant, "", "")
+	if g.Revoked != nil {
+		ev.event.Actor, ev.event.Reason = g.Revoked.By, g.Revoked.Reason
+	}
 	for i := range fresh {
-		tok := &fresh[i].tok
-		if g.LatestExpiry = max(g.LatestExpiry, tok.ExpiresAt); tok.ExpiresAt == 0 {
+		t := &fresh[i]
+		if g.LatestExpiry = max(g.LatestExpiry, t.ExpiresAt); t.ExpiresAt == 0 {
 			g.LatestExpiry = revoked.MaxTime
 		}
-		if b := t.takeTombstone(tok.Digest, g.ClientID); b != nil && stone == nil {
-			stone = b
+		if b := a.takeTombstone(t.Digest, g.ClientID); b != nil && tombstone == nil {
+			tombstone = b
 		}
-		if g.Revoked != nil || t.cutoff(&g.Grant, tok) != nil {
-			tok.State, dead = revoked.Revoked, true
-			gone = append(gone, tok.Digest)
-		} else if tok.Kind == revoked.RefreshToken {
-			t.rotate(g, tok, fresh[:i])
+		if tombstone == nil {
+			tombstone = a.deniedBefore(&g.Grant, t)
+		}
+		if g.Revoked != nil || a.findCutoff(&g.Grant, t, 0) != nil {
+			t.State, dead = revoked.Revoked, true
+		} else if t.Kind == revoked.RefreshToken {
+			a.rotate(g, t, fresh[:i])
 		}
 	}
 	for i := range fresh {
-		tok := &fresh[i].tok
-		t.putToken(nil, tok)
-		if tok.State == revoked.Live {
-			t.Tokens++
+		t := &fresh[i]
+		a.putToken(nil, t)
+		if t.State == revoked.Live {
+			a.Tokens++
 		}
-		t.addMember(g, tok, &due)
+		a.addMember(g, t, &due)
 	}
 	g.TokenCount += len(fresh)
-	if isNew {
-		t.indexGrant(&g.Grant)
-		t.Grants++
+	if row == nil {
+		a.indexGrant(&g.Grant)
+		a.Grants++
 	}
-	if len(gone) > 0 {
-		t.goneEvent(&g.Grant, gone, audience)
+	endedBy := rows.Binding{By: ev.event.Actor, Reason: ev.event.Reason}
+	if tombstone != nil {
+		endedBy = *tombstone
 	}
-	if stone != nil && g.Revoked == nil {
-		t.endGrant(g, row, revoked.Revocation{At: stone.At, By: stone.By, Reason: stone.Reason, Index: stone.Index})
+	for i := range fresh {
+		if fresh[i].State == revoked.Revoked {
+			ev.add(fresh[i].Digest, audience)
+		}
+		if fresh[i].State == revoked.Revoked || tombstone != nil {
+			a.denyToken(&g.Grant, &fresh[i], endedBy.By, endedBy.Reason, true)
+		}
+	}
+	ev.send()
+	if tombstone != nil && g.Revoked == nil {
+		a.endGrant(g, row, revoked.Revocation{
+			At: tombstone.At, By: tombstone.By, Reason: tombstone.Reason, Index: tombstone.Index,
+		})
 		return true
 	}
 	if g.Revoked != nil {
-		due = t.revokedDue(&g.Grant)
+		due = a.revokedDue(&g.Grant)
 	} else if due == 0 {
-		due = t.overDue(&g.Grant)
+		due = a.overDue(&g.Grant)
 	}
-	t.putGrant(row, g, due)
+	a.putGrant(row, g, due)
 	return dead
 }
 
-// rotate decides which refresh token of g is the live one: that with the latest issued_at, of equals
-// the one that came last. RefreshIat outlives the token that set it.
-func (t *tx) rotate(g *grantRow, tok *revoked.Token, sameOp []newToken) {
-	if tok.IssuedAt < g.RefreshIat {
-		tok.State = revoked.Rotated
+// rotate decides which refresh token of g is live: the one with the latest issued_at or, among
+// equal ones, the one registered last. RefreshIat remains after the token that set it has expired.
+func (a *applier) rotate(g *rows.Grant, t *revoked.Token, sameOp []revoked.Token) {
+	if t.IssuedAt < g.RefreshIat {
+		t.State = revoked.Rotated
 		return
 	}
 	if !g.LiveRefresh.IsZero() {
-		t.retire(g.LiveRefresh, sameOp)
+		a.markRotated(g.LiveRefresh, sameOp)
 	}
-	g.LiveRefresh, g.RefreshIat = tok.Digest, tok.IssuedAt
+	g.LiveRefresh, g.RefreshIat = t.Digest, t.IssuedAt
 }
 
-// retire makes a refresh token that another one replaced a stub. It may be of the same registration,
-// and not written yet.
-func (t *tx) retire(d revoked.Digest, sameOp []newToken) {
+// markRotated replaces a rotated refresh token with a stub. A token of sameOp is not written yet,
+// so only its state changes.
+func (a *applier) markRotated(d revoked.Digest, sameOp []revoked.Token) {
 	for i := range sameOp {
-		if sameOp[i].tok.Digest == d {
-			sameOp[i].tok.State = revoked.Rotated
+		if sameOp[i].Digest == d {
+			sameOp[i].State = revoked.Rotated
 			return
 		}
 	}
-	if tok, row := t.token(d); row != nil && tok.State == revoked.Live {
-		t.bury(&tok, row, revoked.Rotated)
+	if t, row := a.token(d); row != nil && t.State == revoked.Live {
+		a.toStub(&t, row, revoked.Rotated)
 	}
 }
 
-// bury turns a live token into a stub.
-func (t *tx) bury(tok *revoked.Token, row []byte, state revoked.TokenState) {
-	tok.State = state
-	t.putToken(row, tok)
-	t.Tokens--
-}
-
-// addMember files a new token under its grant: the first inlineTokens in the row itself.
-func (t *tx) addMember(g *grantRow, tok *revoked.Token, due *revoked.Time) {
-	exp := tok.ExpiresAt
-	if tok.State != revoked.Live {
+// addMember lists a new token in its grant: inline, or in a member row with a separate queue entry.
+// If an inline token expires before *due, addMember sets *due to its expiry.
+func (a *applier) addMember(g *rows.Grant, t *revoked.Token, due *revoked.Time) {
+	exp := t.ExpiresAt
+	if t.State != revoked.Live {
 		exp = 0
 	}
-	if len(g.Tokens) < inlineTokens {
-		g.Tokens = append(g.Tokens, tok.Digest)
+	if len(g.Tokens) < rows.InlineTokens {
+		g.Tokens = append(g.Tokens, t.Digest)
 		if exp != 0 && (*due == 0 || exp < *due) {
 			*due = exp
 		}
 		return
 	}
-	t.put(memberKey(nil, g.ID, tok.Digest), nil, appendTime(nil, exp))
-	t.requeue(tokenKey(nil, tok.Digest), 0, exp)
-}
-
-// indexGrant writes the keys by which a selector finds g.
-func (t *tx) indexGrant(g *revoked.Grant) {
-	t.eachIndex(g, func(key []byte) { t.set(key, nil) })
-}
-
-// eachIndex calls fn with every index key of g.
-func (t *tx) eachIndex(g *revoked.Grant, fn func(key []byte)) {
-	for _, p := range grantIndexes(g) {
-		if p.value != "" {
-			t.keyBuf = indexKey(t.keyBuf[:0], p.property, p.value, g.ID)
-			fn(t.keyBuf)
-		}
-	}
-}
-
-type indexed struct {
-	property byte
-	value    string
-}
-
-func grantIndexes(g *revoked.Grant) [3]indexed {
-	return [3]indexed{{byClient, g.ClientID}, {bySubject, g.Subject}, {bySession, g.Session}}
+	a.put(rows.MemberKey(nil, g.ID, t.Digest), nil, rows.AppendMember(nil, exp))
+	a.requeue(rows.DigestKey(nil, rows.FamilyToken, t.Digest), 0, exp)
 }

@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"revoked"
-	"revoked/fsm"
+	"revoked/fsm/command"
 )
 
-func TestRegisterRules(t *testing.T) {
+func TestRegister_Rules_ResultOrError(t *testing.T) {
 	with := func(change func(*revoked.Registration)) revoked.Registration {
 		r := pair("1")
 		change(&r)
@@ -23,47 +23,63 @@ func TestRegisterRules(t *testing.T) {
 		err   error
 		want  revoked.RegisterResult
 	}{
-		{"the same again is known", "issuer", pair("1"), nil, revoked.RegisterResult{GrantID: "g-1"}},
-		{"the same without a grant id of its own is known in its first grant", "issuer",
-			with(func(r *revoked.Registration) { r.GrantID = "drawn" }), nil, revoked.RegisterResult{GrantID: "g-1"}},
-		{"what is known for the client changes nothing, whatever else is said of it", "issuer",
-			with(func(r *revoked.Registration) { r.GrantID, r.Subject, r.Session, r.Issuer = "drawn", "bob", "s-2", "" }), nil, revoked.RegisterResult{GrantID: "g-1"}},
-		{"but tells nothing to an issuer of another issuer", "narrow",
-			with(func(r *revoked.Registration) { r.GrantID, r.Issuer = "drawn", "https://else.example" }), revoked.ErrConflict, revoked.RegisterResult{}},
-		{"what is not said of the grant is not said otherwise", "issuer", with(func(r *revoked.Registration) {
+		{"repeat", "issuer", pair("1"), nil, revoked.RegisterResult{GrantID: "g-1"}},
+		{"repeat with another grant id", "issuer",
+			with(func(r *revoked.Registration) { r.GrantID = "generated" }), nil, revoked.RegisterResult{GrantID: "g-1"}},
+		{"repeat with other subject, session and issuer", "issuer",
+			with(func(r *revoked.Registration) {
+				r.GrantID, r.Subject, r.Session, r.Issuer = "generated", "bob", "s-2", ""
+			}), nil, revoked.RegisterResult{GrantID: "g-1"}},
+		{"repeat by an issuer of another issuer", "narrow",
+			with(func(r *revoked.Registration) {
+				r.GrantID, r.Issuer = "generated", "https://else.example"
+			}), revoked.ErrConflict, revoked.RegisterResult{}},
+		{"new token without subject, session and issuer", "issuer", with(func(r *revoked.Registration) {
 			r.Subject, r.Session, r.Issuer = "", "", ""
 			r.Tokens = []revoked.TokenRegistration{access("a-2", start, time.Hour)}
 		}), nil, revoked.RegisterResult{GrantID: "g-1", Created: true}},
-		{"a subject for a grant that has none is another subject", "issuer",
+		{"subject for a grant without one", "issuer",
 			with(func(r *revoked.Registration) { r.GrantID = "g-0" }), revoked.ErrConflict, revoked.RegisterResult{}},
-		{"tokens known in two grants of the client change nothing", "issuer", with(func(r *revoked.Registration) {
-			r.GrantID, r.Subject, r.Session, r.Issuer, r.Tokens = "g-0", "", "", "", []revoked.TokenRegistration{r.Tokens[0], access("a-0", start, time.Hour)}
+		{"known tokens of two grants", "issuer", with(func(r *revoked.Registration) {
+			r.GrantID, r.Subject, r.Session, r.Issuer, r.Tokens = "g-0", "", "", "",
+				[]revoked.TokenRegistration{r.Tokens[0], access("a-0", start, time.Hour)}
 		}), nil, revoked.RegisterResult{GrantID: "g-1"}},
-		{"one of them known for another client is a conflict", "issuer", with(func(r *revoked.Registration) {
-			r.GrantID, r.Tokens = "drawn", []revoked.TokenRegistration{r.Tokens[0], access("a-other", start, time.Hour)}
+		{"known tokens of two clients", "issuer", with(func(r *revoked.Registration) {
+			r.GrantID, r.Tokens = "generated", []revoked.TokenRegistration{r.Tokens[0], access("a-other", start, time.Hour)}
 		}), revoked.ErrConflict, revoked.RegisterResult{}},
-		{"another subject is a conflict", "issuer", with(func(r *revoked.Registration) { r.Subject = "bob" }), revoked.ErrConflict, revoked.RegisterResult{}},
-		{"another session is a conflict", "issuer", with(func(r *revoked.Registration) { r.Session = "s-2" }), revoked.ErrConflict, revoked.RegisterResult{}},
-		{"another issuer is a conflict", "issuer", with(func(r *revoked.Registration) { r.Issuer = "https://x" }), revoked.ErrConflict, revoked.RegisterResult{}},
-		{"another client is a conflict", "issuer", with(func(r *revoked.Registration) { r.ClientID = "other" }), revoked.ErrConflict, revoked.RegisterResult{}},
-		{"a token known for another client is a conflict", "issuer",
-			with(func(r *revoked.Registration) { r.GrantID, r.ClientID = "g-2", "other" }), revoked.ErrConflict, revoked.RegisterResult{}},
-		{"a known token beside a new one in another grant is a conflict", "issuer", with(func(r *revoked.Registration) {
+		{"other subject", "issuer", with(func(r *revoked.Registration) { r.Subject = "bob" }), revoked.ErrConflict,
+			revoked.RegisterResult{}},
+		{"other session", "issuer", with(func(r *revoked.Registration) { r.Session = "s-2" }), revoked.ErrConflict,
+			revoked.RegisterResult{}},
+		{"other issuer", "issuer", with(func(r *revoked.Registration) { r.Issuer = "https://x" }),
+			revoked.ErrConflict, revoked.RegisterResult{}},
+		{"other client", "issuer", with(func(r *revoked.Registration) { r.ClientID = "other" }), revoked.ErrConflict,
+			revoked.RegisterResult{}},
+		{"known token for another client", "issuer",
+			with(func(r *revoked.Registration) {
+				r.GrantID, r.ClientID = "g-2", "other"
+			}), revoked.ErrConflict, revoked.RegisterResult{}},
+		{"known and new token in another grant", "issuer", with(func(r *revoked.Registration) {
 			r.GrantID = "g-2"
 			r.Tokens = append(r.Tokens, access("new", start, time.Hour))
 		}), revoked.ErrConflict, revoked.RegisterResult{}},
-		{"a new token joins the grant", "issuer", with(func(r *revoked.Registration) {
+		{"new token in the grant", "issuer", with(func(r *revoked.Registration) {
 			r.Scope, r.Username, r.Audience = "less", "else", nil
 			r.Tokens = []revoked.TokenRegistration{access("a-2", start, time.Hour)}
 		}), nil, revoked.RegisterResult{GrantID: "g-1", Created: true}},
-		{"an unknown client", "issuer", with(func(r *revoked.Registration) { r.ClientID, r.GrantID = "nobody", "g-9" }), revoked.ErrUnknownClient, revoked.RegisterResult{}},
-		{"a token that has expired", "issuer", with(func(r *revoked.Registration) {
+		{"unknown client", "issuer", with(func(r *revoked.Registration) { r.ClientID, r.GrantID = "nobody", "g-9" }),
+			revoked.ErrUnknownClient, revoked.RegisterResult{}},
+		{"expired token", "issuer", with(func(r *revoked.Registration) {
 			r.Tokens = []revoked.TokenRegistration{access("old", start.Add(-time.Hour), time.Hour)}
 		}), revoked.ErrInvalid, revoked.RegisterResult{}},
-		{"no tokens", "issuer", with(func(r *revoked.Registration) { r.Tokens = nil }), revoked.ErrInvalid, revoked.RegisterResult{}},
-		{"the zero digest", "issuer", with(func(r *revoked.Registration) { r.Tokens[0].Digest = revoked.Digest{} }), revoked.ErrInvalid, revoked.RegisterResult{}},
-		{"one token twice", "issuer", with(func(r *revoked.Registration) { r.Tokens[1].Digest = r.Tokens[0].Digest }), revoked.ErrInvalid, revoked.RegisterResult{}},
-		{"cnf that is not an object", "issuer", with(func(r *revoked.Registration) { r.Tokens[0].CNF = []byte("[]") }), revoked.ErrInvalid, revoked.RegisterResult{}},
+		{"no tokens", "issuer", with(func(r *revoked.Registration) { r.Tokens = nil }), revoked.ErrInvalid,
+			revoked.RegisterResult{}},
+		{"zero digest", "issuer", with(func(r *revoked.Registration) { r.Tokens[0].Digest = revoked.Digest{} }),
+			revoked.ErrInvalid, revoked.RegisterResult{}},
+		{"duplicate token", "issuer", with(func(r *revoked.Registration) { r.Tokens[1].Digest = r.Tokens[0].Digest }),
+			revoked.ErrInvalid, revoked.RegisterResult{}},
+		{"cnf is not an object", "issuer", with(func(r *revoked.Registration) { r.Tokens[0].CNF = []byte("[]") }),
+			revoked.ErrInvalid, revoked.RegisterResult{}},
 		{"by an administrator", "admin", pair("2"), nil, revoked.RegisterResult{GrantID: "g-2", Created: true}},
 		{"by a plain client", "app", pair("2"), revoked.ErrForbidden, revoked.RegisterResult{}},
 		{"by a resource server", "rs", pair("2"), revoked.ErrForbidden, revoked.RegisterResult{}},
@@ -74,16 +90,18 @@ func TestRegisterRules(t *testing.T) {
 			m := newMachine(t)
 			narrow := confidential("narrow", revoked.RoleIssuer)
 			narrow.Issuers = []string{"https://else.example"}
-			m.must(fsm.PutClientOp(m.by("admin"), narrow, 0))
+			m.must(command.PutClientOp(m.by("admin"), narrow, 0))
 			m.register(pair("1"))
-			m.register(revoked.Registration{GrantID: "g-0", ClientID: "app", Tokens: []revoked.TokenRegistration{access("a-0", start, time.Hour)}})
-			m.register(revoked.Registration{GrantID: "g-other", ClientID: "other", Tokens: []revoked.TokenRegistration{access("a-other", start, time.Hour)}})
+			m.register(revoked.Registration{GrantID: "g-0", ClientID: "app",
+				Tokens: []revoked.TokenRegistration{access("a-0", start, time.Hour)}})
+			m.register(revoked.Registration{GrantID: "g-other", ClientID: "other",
+				Tokens: []revoked.TokenRegistration{access("a-other", start, time.Hour)}})
 			_, _, before := m.f.Hashes()
-			r := m.do(fsm.RegisterOp(m.by(tt.actor), tt.reg))[0]
+			r := m.do(command.RegisterOp(m.by(tt.actor), tt.reg))[0]
 			wantErr(t, r.Err, tt.err)
 			if tt.err != nil {
 				if _, _, after := m.f.Hashes(); after != before {
-					t.Error("a refused registration changed the state")
+					t.Error("state hash after a refusal: got a different one, want the same")
 				}
 				return
 			}
@@ -99,7 +117,7 @@ func TestRegisterRules(t *testing.T) {
 	}
 }
 
-func TestRegisterKeepsWhatBelongsToTheToken(t *testing.T) {
+func TestRegister_AllFields_Kept(t *testing.T) {
 	m := newMachine(t)
 	r := pair("1")
 	r.Tokens[0].CNF = []byte(`{"x5t#S256":"abc"}`)
@@ -109,7 +127,7 @@ func TestRegisterKeepsWhatBelongsToTheToken(t *testing.T) {
 	for i, reg := range r.Tokens {
 		got, ok, err := m.f.LookupToken(reg.Digest)
 		if err != nil || !ok {
-			t.Fatalf("lookup: %v %v", ok, err)
+			t.Fatalf("lookup: got found %t, %v, want the token", ok, err)
 		}
 		want := revoked.Token{
 			Digest: reg.Digest, Kind: reg.Kind, State: revoked.Live, GrantID: "g-1", IssuedAt: reg.IssuedAt,
@@ -125,12 +143,13 @@ func TestRegisterKeepsWhatBelongsToTheToken(t *testing.T) {
 	}
 	g, ok, err := m.f.LookupGrant("g-1")
 	if err != nil || !ok || g.Subject != "alice" || g.RegisteredBy != "issuer" || g.TokenCount != 2 ||
-		g.LiveRefresh != digest("r-1") || g.LatestExpiry != start.Add(24*time.Hour) || g.CreatedIndex != 2 || g.CreatedAt != start {
-		t.Errorf("grant: got %+v, %v, %v", g, ok, err)
+		g.LiveRefresh != digest("r-1") || g.LatestExpiry != start.Add(24*time.Hour) || g.CreatedIndex != 2 ||
+		g.CreatedAt != start {
+		t.Errorf("grant: got %+v, found %t, %v, want that of the registration", g, ok, err)
 	}
 }
 
-func TestIssuedAtDefaultsToTheEntry(t *testing.T) {
+func TestRegister_NoIssuedAt_UsesStamp(t *testing.T) {
 	m := newMachine(t)
 	r := pair("1")
 	r.Tokens[0].IssuedAt = 0
@@ -140,13 +159,13 @@ func TestIssuedAtDefaultsToTheEntry(t *testing.T) {
 	}
 }
 
-func TestRotation(t *testing.T) {
+func TestRegister_RefreshTokens_Rotate(t *testing.T) {
 	add := func(m *machine, name string, iat revoked.Time) revoked.RegisterResult {
 		r := pair("1")
 		r.Tokens = []revoked.TokenRegistration{refresh(name, iat, 24*time.Hour)}
 		return m.register(r)
 	}
-	t.Run("the refresh token with the latest issued_at is live", func(t *testing.T) {
+	t.Run("latest issued_at is live", func(t *testing.T) {
 		m := newMachine(t)
 		m.register(pair("1"))
 		add(m, "r-2", start.Add(time.Second))
@@ -154,16 +173,16 @@ func TestRotation(t *testing.T) {
 		m.want("r-2", revoked.Active)
 		m.want("a-1", revoked.Active)
 	})
-	t.Run("one that comes late but is older is rotated from the start", func(t *testing.T) {
+	t.Run("older token is rotated at once", func(t *testing.T) {
 		m := newMachine(t)
 		m.register(pair("1"))
 		if got := add(m, "r-0", start.Add(-time.Second)); got.Revoked {
-			t.Errorf("rotated is not revoked: got %+v", got)
+			t.Errorf("rotated token: got %+v, want not Revoked", got)
 		}
 		m.want("r-0", revoked.Dead)
 		m.want("r-1", revoked.Active)
 	})
-	t.Run("of two that are equal the one registered last is live", func(t *testing.T) {
+	t.Run("equal issued_at", func(t *testing.T) {
 		m := newMachine(t)
 		m.register(pair("1"))
 		add(m, "r-2", start)
@@ -173,13 +192,14 @@ func TestRotation(t *testing.T) {
 	t.Run("two in one registration", func(t *testing.T) {
 		m := newMachine(t)
 		r := pair("1")
-		r.Tokens = []revoked.TokenRegistration{refresh("r-b", start.Add(time.Second), time.Hour), refresh("r-a", start, time.Hour), refresh("r-c", start.Add(time.Second), time.Hour)}
+		r.Tokens = []revoked.TokenRegistration{refresh("r-b", start.Add(time.Second), time.Hour),
+			refresh("r-a", start, time.Hour), refresh("r-c", start.Add(time.Second), time.Hour)}
 		m.register(r)
 		m.want("r-a", revoked.Dead)
 		m.want("r-b", revoked.Dead)
 		m.want("r-c", revoked.Active)
 	})
-	t.Run("revoking a rotated token ends the grant", func(t *testing.T) {
+	t.Run("revocation of a rotated token", func(t *testing.T) {
 		m := newMachine(t)
 		m.register(pair("1"))
 		add(m, "r-2", start.Add(time.Second))
@@ -189,7 +209,7 @@ func TestRotation(t *testing.T) {
 		m.want("r-2", revoked.Dead)
 		m.want("a-1", revoked.Dead)
 	})
-	t.Run("an older one stays rotated after the latest has expired", func(t *testing.T) {
+	t.Run("older token after the latest expired", func(t *testing.T) {
 		m := newMachine(t)
 		r := pair("1")
 		r.Tokens[0].ExpiresAt = start.Add(100 * time.Hour)
@@ -203,12 +223,12 @@ func TestRotation(t *testing.T) {
 	})
 }
 
-func TestGrantHoldsAtMostTenThousandTokens(t *testing.T) {
+func TestRegister_FullGrant_Refused(t *testing.T) {
 	m := newMachine(t)
 	fill(m, "g-1", 0, revoked.MaxGrantTokens)
 	r := pair("1")
 	r.Tokens = r.Tokens[:1]
-	res := m.do(fsm.RegisterOp(m.by("issuer"), r))[0]
+	res := m.do(command.RegisterOp(m.by("issuer"), r))[0]
 	wantErr(t, res.Err, revoked.ErrGrantFull)
 	v, err := m.f.View("g-1", m.now)
 	if err != nil || len(v.Tokens) != revoked.MaxGrantTokens || v.State != revoked.Live {
@@ -221,11 +241,12 @@ func TestGrantHoldsAtMostTenThousandTokens(t *testing.T) {
 		m.want(fmt.Sprintf("big-%d", i), revoked.Dead)
 	}
 	if tokens, grants := m.f.Counts(); tokens != revoked.MaxGrantTokens-64 || grants != 0 {
-		t.Errorf("before Reap: got %d tokens and %d grants", tokens, grants)
+		t.Errorf("before Compact: got %d tokens and %d grants, want %d and 0", tokens, grants,
+			revoked.MaxGrantTokens-64)
 	}
 	m.drain()
 	if tokens, _ := m.f.Counts(); tokens != 0 {
-		t.Errorf("after Reap: got %d live tokens, want none", tokens)
+		t.Errorf("live tokens after Compact: got %d, want 0", tokens)
 	}
 	events, _, err := m.f.Events(0, 10_000)
 	if err != nil {
@@ -238,15 +259,15 @@ func TestGrantHoldsAtMostTenThousandTokens(t *testing.T) {
 		}
 	}
 	if len(listed) != revoked.MaxGrantTokens {
-		t.Errorf("the feed lists %d digests, want all %d", len(listed), revoked.MaxGrantTokens)
+		t.Errorf("digests in the feed: got %d, want %d", len(listed), revoked.MaxGrantTokens)
 	}
 	m.later(48 * time.Hour)
 	m.drain()
 	if _, ok, _ := m.f.LookupGrant("g-1"); ok {
-		t.Error("the grant is over and still there")
+		t.Error("grant after its end: got a row, want none")
 	}
 	if _, ok, _ := m.f.LookupToken(digest("big-7000")); ok {
-		t.Error("a stub of a grant that is over is still there")
+		t.Error("stub after the end of its grant: got a row, want none")
 	}
 	m.sameAs(m.replayed(7))
 }
@@ -255,15 +276,16 @@ func TestGrantHoldsAtMostTenThousandTokens(t *testing.T) {
 func fill(m *machine, grant string, from, n int) {
 	m.t.Helper()
 	for i := from; i < from+n; {
-		var ops []*fsm.Op
+		var ops []*command.Op
 		for len(ops) < 100 && i < from+n {
 			r := pair("1")
 			r.GrantID, r.Tokens = grant, nil
 			for len(r.Tokens) < 10 && i < from+n {
-				r.Tokens = append(r.Tokens, access(fmt.Sprintf("big-%d", i), start, time.Hour+time.Duration(i)*time.Second))
+				r.Tokens = append(r.Tokens,
+					access(fmt.Sprintf("big-%d", i), start, time.Hour+time.Duration(i)*time.Second))
 				i++
 			}
-			ops = append(ops, fsm.RegisterOp(m.by("issuer"), r))
+			ops = append(ops, command.RegisterOp(m.by("issuer"), r))
 		}
 		for _, r := range m.do(ops...) {
 			if r.Err != nil {
@@ -273,7 +295,7 @@ func fill(m *machine, grant string, from, n int) {
 	}
 }
 
-func TestARegistrationThatEndsAnOlderTokenSaysSo(t *testing.T) {
+func TestRegister_EndsOlderToken_Reported(t *testing.T) {
 	with := func(id string, tokens ...revoked.TokenRegistration) revoked.Registration {
 		r := pair("1")
 		if r.GrantID = id; tokens != nil {
@@ -286,35 +308,36 @@ func TestARegistrationThatEndsAnOlderTokenSaysSo(t *testing.T) {
 		reg  revoked.Registration
 		want bool
 	}{
-		{"a new grant ends nothing", with("g-2", access("a-2", start, time.Hour), refresh("r-2", start, time.Hour)), false},
-		{"one more access token ends nothing", with("g-1", access("a-2", start, time.Hour)), false},
-		{"the same again ends nothing", with("g-1"), false},
-		{"an older refresh token ends nothing", with("g-1", refresh("r-0", start.Add(-time.Hour), 2*time.Hour)), false},
-		{"a newer refresh token ends the one before", with("g-1", refresh("r-2", start.Add(time.Second), time.Hour)), true},
-		{"a token that was revoked ahead ends the grant it joins", with("g-1", access("ahead", start, time.Hour)), true},
-		{"a token that was revoked ahead ends no grant of its own", with("g-2", access("ahead", start, time.Hour)), false},
+		{"new grant", with("g-2", access("a-2", start, time.Hour), refresh("r-2", start, time.Hour)), false},
+		{"further access token", with("g-1", access("a-2", start, time.Hour)), false},
+		{"repeat", with("g-1"), false},
+		{"older refresh token", with("g-1", refresh("r-0", start.Add(-time.Hour), 2*time.Hour)), false},
+		{"newer refresh token", with("g-1", refresh("r-2", start.Add(time.Second), time.Hour)), true},
+		{"tombstoned token in an existing grant", with("g-1", access("ahead", start, time.Hour)), true},
+		{"tombstoned token in a new grant", with("g-2", access("ahead", start, time.Hour)), false},
 	} {
 		m := newMachine(t)
 		m.register(pair("1"))
 		m.revoke("app", "ahead")
-		if got := m.must(fsm.RegisterOp(m.by("issuer"), tt.reg)).Ended; got != tt.want {
+		if got := m.must(command.RegisterOp(m.by("issuer"), tt.reg)).Ended; got != tt.want {
 			t.Errorf("%s: got %t, want %t", tt.name, got, tt.want)
 		}
-		if got := m.must(fsm.RegisterOp(m.by("issuer"), tt.reg)).Ended; tt.want && !got {
-			t.Errorf("%s, sent again: got %t, want %t", tt.name, got, tt.want)
+		if got := m.must(command.RegisterOp(m.by("issuer"), tt.reg)).Ended; tt.want && !got {
+			t.Errorf("%s, repeated: got %t, want %t", tt.name, got, tt.want)
 		}
 	}
 }
 
-// What names no client is not written to the log: it may be anything, a token too.
-func TestARegistrationForAnUnknownClientIsNotProposed(t *testing.T) {
+// A registration for an unknown client must not reach the log: its client_id may be a token.
+func TestDryRun_UnknownClient_NoOp(t *testing.T) {
 	m := newMachine(t)
 	r := pair("1")
 	r.ClientID = "nobody"
-	if res, settled := m.f.Settled(fsm.RegisterOp(m.by("issuer"), r)); !settled || !errors.Is(res.Register.Err, revoked.ErrUnknownClient) && !errors.Is(res.Err, revoked.ErrUnknownClient) {
-		t.Errorf("got %+v, settled %t, want %v without an entry", res, settled, revoked.ErrUnknownClient)
+	if res, noop := m.f.DryRun(command.RegisterOp(m.by("issuer"), r)); !noop ||
+		!errors.Is(res.Register.Err, revoked.ErrUnknownClient) && !errors.Is(res.Err, revoked.ErrUnknownClient) {
+		t.Errorf("got %+v, no-op %t, want %v and no-op", res, noop, revoked.ErrUnknownClient)
 	}
-	if _, settled := m.f.Settled(fsm.RegisterOp(m.by("issuer"), pair("1"))); settled {
-		t.Error("a new registration needs no entry")
+	if _, noop := m.f.DryRun(command.RegisterOp(m.by("issuer"), pair("1"))); noop {
+		t.Error("new registration: got a no-op, want a change")
 	}
 }

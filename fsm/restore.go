@@ -6,272 +6,279 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
+	"os"
+	"time"
 
-	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"revoked"
-	"revoked/internal/mutant"
+	"revoked/fsm/command"
+	"revoked/fsm/rows"
+	"revoked/fsm/snapshot"
+	"revoked/fsm/store"
 )
 
-// Restore implements raft.FSM: it replaces the state by a snapshot. It checks all of it, builds the new
-// state beside the old one, syncs, and swaps by one rename; until then, and after any error before it, the old
-// state stands. An error of the swap itself is fatal: the next start reads what is on disk. Readers go on throughout.
+// Restore implements raft.FSM: it replaces the state with a snapshot. It builds and checks the new
+// state beside the old one, syncs it, and swaps by one rename. After an earlier error the old state
+// remains in use. An error of the swap is fatal, and the next start uses whichever state is on
+// disk. Reads continue throughout.
 //
-// A marker holds no state: it is taken for restored when the state is at its index already, or newer.
+// A marker holds no state: Restore accepts it if the state is already at or above its index.
 func (f *FSM) Restore(rc io.ReadCloser) error {
 	r := bufio.NewReaderSize(rc, 1<<20)
-	if head, err := r.Peek(len(markerMagic)); err == nil && string(head) == markerMagic {
-		return f.keep(r)
+	if isMarker(r) {
+		return f.acceptMarker(r)
 	}
-	name := generationName(f.gen + 1)
-	dir := filepath.Join(f.cfg.Dir, name)
+	next := f.generation + 1
+	dir := store.GenerationDir(f.cfg.Dir, next)
 	h, err := build(f.cfg.FS, dir, r, f.cfg.CacheBytes, f.log)
+	if err == nil {
+		err = f.mayReplace(&h)
+	}
+	var s *store.Store
+	if err == nil {
+		s, err = f.openGeneration(next)
+	}
 	if err != nil {
 		return errors.Join(err, f.cfg.FS.RemoveAll(dir))
-	}
-	if err := f.mayReplace(&h); err != nil {
-		return errors.Join(err, f.cfg.FS.RemoveAll(dir))
-	}
-	s, err := openStore(f.cfg.FS, dir, f.cfg.CacheBytes, f.log, f.failed.report, f.cfg.Crash)
-	if err != nil {
-		return errors.Join(err, f.cfg.FS.RemoveAll(dir))
-	}
-	if mutant.On(mutant.ServeDuringRestore) {
-		f.progress.advance(h.Index)
 	}
 	mem, err := loadMemory(s)
+	if err == nil {
+		err = filterKeys(s, &mem)
+	}
 	if err == nil && f.cfg.Installing != nil {
 		err = f.cfg.Installing(h.Index)
 	}
-	swapping := err == nil
-	if swapping {
-		err = setCurrent(f.cfg.FS, f.cfg.Dir, name)
-	}
 	if err != nil {
-		s.retired.Store(!swapping)
-		s.release()
-		if swapping { // either state may be the one on disk
-			f.failed.report(err)
-		}
+		s.Retire()
+		s.Release()
 		return err
 	}
-	f.gen++
+	if err := store.SetCurrent(f.cfg.FS, f.cfg.Dir, next); err != nil {
+		s.Release() // and keep both generations: either may be the one on disk
+		f.failed.report(err)
+		return err
+	}
+	f.generation = next
 	old := f.adopt(s, mem)
 	f.durable.Store(h.Index)
 	if old != nil {
-		old.retired.Store(true)
-		old.release()
+		old.Retire()
+		old.Release()
 	}
 	if c := f.cfg.Changes; c != nil {
 		c.AllChanged()
 	}
 	f.progress.advance(h.Index)
+	f.events.advance(h.Index)
 	f.log.Info("state restored", "index", h.Index, "term", h.Term, "tokens", h.Tokens, "grants", h.Grants)
 	return nil
 }
 
-// mayReplace refuses what would take the state back, or to another cluster.
-func (f *FSM) mayReplace(h *SnapshotHeader) error {
+// mayReplace refuses a snapshot that is older than the state or belongs to another cluster.
+func (f *FSM) mayReplace(h *snapshot.Header) error {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if f.store == nil {
-		return fmt.Errorf("%w: the state machine", revoked.ErrClosed)
+		return errClosed
 	}
 	if id := f.mem.clusterID; id != "" && h.ClusterID != id {
-		return fmt.Errorf("%w: of cluster %q, not %q", errSnapshot, h.ClusterID, id)
+		return fmt.Errorf("%w: cluster id: got %q, want %q", snapshot.ErrMalformed, h.ClusterID, id)
 	}
 	if a := &f.mem.applied; h.Index < a.Index {
-		return fmt.Errorf("%w: of index %d, but the state is at %d", errSnapshot, h.Index, a.Index)
+		return fmt.Errorf("%w: index: got %d, but the state is at %d", snapshot.ErrMalformed, h.Index, a.Index)
 	}
 	return nil
 }
 
-// keep answers for a marker.
-func (f *FSM) keep(r io.Reader) error {
-	b, err := io.ReadAll(io.LimitReader(r, markerSize+1))
-	if err != nil {
-		return fmt.Errorf("read marker: %w", err)
-	}
-	m, err := parseMarker(b)
+// acceptMarker checks that the state belongs to the log of the marker. It changes nothing.
+func (f *FSM) acceptMarker(r io.Reader) error {
+	m, err := readMarker(r)
 	if err != nil {
 		return err
 	}
 	f.mu.RLock()
 	a := f.mem.applied
 	f.mu.RUnlock()
-	if a.Index < m.index {
-		return fmt.Errorf("%w: the marker is of index %d, but the state beside it is at %d: the data directory is not whole",
-			errSnapshot, m.index, a.Index)
+	if a.Index < m.Index {
+		return fmt.Errorf("%w: marker index: got %d, but the state is at %d: incomplete data directory",
+			snapshot.ErrMalformed, m.Index, a.Index)
 	}
-	if a.Index == m.index && a.LogHash != m.logHash {
-		return fmt.Errorf("%w: the marker and the state beside it are of different logs at index %d", errSnapshot, m.index)
+	if a.Index == m.Index && a.LogHash != m.LogHash {
+		return fmt.Errorf("%w: the marker and the state have different logs at index %d",
+			snapshot.ErrMalformed, m.Index)
 	}
 	return nil
 }
 
-// build makes a store in dir from a snapshot, checked and on disk.
-func build(fs FS, dir string, r io.Reader, cacheBytes int64, log *slog.Logger) (SnapshotHeader, error) {
-	if err := fs.RemoveAll(dir); err != nil {
-		return SnapshotHeader{}, fmt.Errorf("make generation: %w", err)
+// build creates a store in dir from a snapshot. The store is checked and durable on return.
+func build(fs FS, dir string, r io.Reader, cacheBytes int64, log *slog.Logger) (h snapshot.Header, err error) {
+	if err := errors.Join(fs.RemoveAll(dir), fs.MkdirAll(dir, 0o700)); err != nil {
+		return snapshot.Header{}, fmt.Errorf("create generation: %w", err)
 	}
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
-		return SnapshotHeader{}, fmt.Errorf("make generation: %w", err)
-	}
-	var background onceError
-	s, err := openStore(fs, dir, cacheBytes, log, background.set, crash)
+	background := newFirstError()
+	s, err := store.Open(dir, store.Options{
+		FS: fs, CacheBytes: cacheBytes, Log: log, Fatal: background.set, Crash: crash,
+	})
 	if err != nil {
-		return SnapshotHeader{}, err
+		return snapshot.Header{}, err
 	}
-	b := &builder{s: s, batch: s.db.NewBatch()}
-	h, err := readStream(r, b.row)
-	if err == nil {
-		a := h.applied()
-		err = b.finish(&a)
-	}
-	err = errors.Join(err, background.get())
-	s.release()
-	if err = errors.Join(err, s.err); err != nil {
+	h, err = load(s, r)
+	s.Release()
+	if err = errors.Join(err, background.get(), s.Wait()); err != nil {
 		return h, err
 	}
-	return h, syncDir(fs, dir)
+	return h, store.SyncDir(fs, dir)
 }
 
-// A builder writes rows, and those that follow from them, in batches.
-type builder struct {
-	s     *store
-	batch *pebble.Batch
-}
+// maxLoadBatch is the approximate size of a batch that load commits.
+const maxLoadBatch = 1 << 20
 
-const buildBatch = 1 << 20
-
-func (b *builder) row(key, val []byte) error {
-	if err := b.batch.Set(key, val, nil); err != nil {
-		return fmt.Errorf("write row: %w", err)
-	}
-	if err := derive(key, val, func(k []byte) error { return b.batch.Set(k, nil, nil) }); err != nil {
+// load fills s with the rows of a snapshot and those that derive from them, and flushes it.
+func load(s *store.Store, r io.Reader) (snapshot.Header, error) {
+	b := s.NewBatch()
+	h, err := snapshot.Read(r, func(key, val []byte) error {
+		err := b.Set(key, val)
+		if err == nil {
+			err = rows.Derive(key, val, func(k []byte) error { return b.Set(k, nil) })
+		}
+		if err != nil || b.Len() < maxLoadBatch {
+			return err
+		}
+		err = b.Commit()
+		b = s.NewBatch()
 		return err
+	})
+	if err != nil {
+		return h, err
 	}
-	if b.batch.Len() < buildBatch {
+	if err := b.Set([]byte{rows.FamilyApplied}, rows.Append(nil, &h.Applied)); err != nil {
+		return h, err
+	}
+	if err := b.Commit(); err != nil {
+		return h, err
+	}
+	return h, s.Flush()
+}
+
+// firstError keeps the first error that set receives. It is safe for concurrent use.
+type firstError chan error
+
+func newFirstError() firstError { return make(firstError, 1) }
+
+func (e firstError) set(err error) {
+	select {
+	case e <- err:
+	default:
+	}
+}
+
+func (e firstError) get() error {
+	select {
+	case err := <-e:
+		return err
+	default:
 		return nil
 	}
-	return b.commit()
 }
 
-func (b *builder) commit() error {
-	if err := b.batch.Commit(pebble.NoSync); err != nil {
-		return fmt.Errorf("write rows: %w", err)
-	}
-	b.batch = b.s.db.NewBatch()
-	return nil
+// SeedOptions configure Seed.
+type SeedOptions struct {
+	// ClusterID is the id of the new cluster. Members of the old cluster cannot join it.
+	ClusterID string
+	// Before is the moment of the seed. The backup lacks the revocations since it was made, so
+	// Seed ends every grant of the backup and everything issued at or before this moment. It must
+	// not be earlier than the stamp of the backup by more than max_clock_skew.
+	Before revoked.Time
+	// AcceptLoss keeps the tokens of the backup active instead, even those revoked since. It
+	// requires a Reason.
+	AcceptLoss bool
+	Reason     string // in the cut-off and in the feed
+	Log        *slog.Logger
 }
 
-func (b *builder) finish(a *applied) error {
-	if err := b.batch.Set([]byte{famApplied}, a.append(nil), nil); err != nil {
-		return fmt.Errorf("write row: %w", err)
+// Seed creates the state of the first member of a new cluster from a backup. dir must not hold a
+// state. Seed returns the header of the state, one index above the backup. The header's stamp is
+// the moment of the cut-off. Raft needs a snapshot at that index: Open, Snapshot and Persist write
+// its marker. After an error dir holds no state.
+func Seed(dir string, backup io.Reader, opts SeedOptions) (snapshot.Header, error) {
+	switch {
+	case opts.ClusterID == "":
+		return snapshot.Header{}, fmt.Errorf("%w: seed: ClusterID is empty", revoked.ErrInvalid)
+	case opts.AcceptLoss && opts.Reason == "":
+		return snapshot.Header{}, fmt.Errorf("%w: seed: AcceptLoss requires a Reason", revoked.ErrInvalid)
+	case !opts.AcceptLoss && opts.Before <= 0:
+		return snapshot.Header{}, fmt.Errorf("%w: seed: Before is not set", revoked.ErrInvalid)
 	}
-	if err := b.commit(); err != nil {
-		return err
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return b.s.flush()
+	if !store.IsEmpty(dir) {
+		return snapshot.Header{}, fmt.Errorf("%w: %s already holds a state", revoked.ErrConflict, dir)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return snapshot.Header{}, fmt.Errorf("create data directory: %w", err)
+	}
+	h, err := seed(dir, backup, opts)
+	if err != nil {
+		return h, errors.Join(err, store.Remove(dir, 1))
+	}
+	return h, nil
 }
 
-// derive calls put with the keys of the index and the queue that follow from a row of the state. It
-// returns an error for a row that this version could not have written.
-func derive(key, val []byte, put func(key []byte) error) error {
-	queue := func(due revoked.Time, row []byte) error {
-		if due == 0 {
-			return nil
-		}
-		return put(queueKey(nil, due, row))
+// seed builds the state in dir and applies the entry that makes it a new cluster. After an error
+// the caller removes the remaining files.
+func seed(dir string, backup io.Reader, opts SeedOptions) (snapshot.Header, error) {
+	h, err := build(vfs.Default, store.GenerationDir(dir, 1), bufio.NewReaderSize(backup, 1<<20), 0, opts.Log)
+	if err != nil {
+		return h, err
 	}
-	switch key[0] {
-	case famGrant:
-		g, err := parseGrant(string(key[1:]), val)
-		if err != nil {
-			return err
-		}
-		for _, p := range grantIndexes(&g.Grant) {
-			if p.value == "" {
-				continue
-			}
-			if err := put(indexKey(nil, p.property, p.value, g.ID)); err != nil {
-				return err
-			}
-		}
-		return queue(g.Due, key)
-	case famMember:
-		r := rowReader{b: val}
-		due := r.time()
-		if err := r.end(); err != nil || len(key) < 33 {
-			return fmt.Errorf("member: %w", errRow)
-		}
-		return queue(due, tokenKey(nil, revoked.Digest(key[len(key)-32:])))
-	case famTombstone:
-		t, err := parseTombstone(val)
-		if err != nil {
-			return err
-		}
-		return queue(t.Due, key)
-	case famCutoff:
-		c, err := parseCutoff(key, val)
-		if err != nil {
-			return err
-		}
-		return queue(c.Due, key)
-	case famDeleted:
-		d, err := parseDeleted(val)
-		if err != nil {
-			return err
-		}
-		return queue(d.Due, key)
+	if err := store.SetCurrent(vfs.Default, dir, 1); err != nil {
+		return snapshot.Header{}, err
 	}
-	return nil
+	fatal := newFirstError()
+	f, err := Open(Config{Dir: dir, Log: opts.Log, Fatal: fatal.set})
+	if err != nil {
+		return snapshot.Header{}, err
+	}
+	h, err = f.startCluster(opts)
+	return h, errors.Join(err, f.Close(), fatal.get())
 }
 
-// A counter checks the form of every row and counts what the head of a snapshot tells.
-type counter struct {
-	rows, tokens, grants, clients, cutoffs, tombstones, events uint64
-	cluster                                                    string
-}
-
-func (n *counter) count(key, val []byte) (err error) {
-	n.rows++
-	switch key[0] {
-	case famToken:
-		if len(key) != 33 {
-			return fmt.Errorf("token: %w", errRow)
-		}
-		var t revoked.Token
-		if t, err = parseToken(revoked.Digest(key[1:]), val); err == nil && t.State == revoked.Live {
-			n.tokens++
-		}
-	case famGrant:
-		var g grantRow
-		if g, err = parseGrant(string(key[1:]), val); err == nil && g.Revoked == nil {
-			n.grants++
-		}
-	case famClient:
-		_, err = parseClient(string(key[1:]), val)
-		n.clients++
-	case famCutoff:
-		_, err = parseCutoff(key, val)
-		n.cutoffs++
-	case famTombstone:
-		if len(key) != 33 {
-			return fmt.Errorf("tombstone: %w", errRow)
-		}
-		_, err = parseTombstone(val)
-		n.tombstones++
-	case famEvent:
-		_, err = parseEvent(key, val)
-		n.events++
-	case famDeleted:
-		_, err = parseDeleted(val)
-	case famSettings:
-		_, err = parseSettings(val)
-	case famCluster:
-		n.cluster = string(val)
+// startCluster turns the state of a backup into that of a new cluster, by applying an entry that is
+// not in any log.
+func (f *FSM) startCluster(opts SeedOptions) (snapshot.Header, error) {
+	s, err := f.acquire()
+	if err != nil {
+		return snapshot.Header{}, err
 	}
-	return err
+	defer s.Release()
+	a := f.begin(s)
+	defer a.close()
+	a.Index++
+	a.LogHash = rows.NextLogHash(a.LogHash, a.Index, a.Term, []byte("seed "+opts.ClusterID))
+	a.putClusterID(opts.ClusterID)
+	a.forgetAdmissions()
+	if !opts.AcceptLoss {
+		// Tokens issued between a slow clock and the stamp would stay active.
+		if a.Stamp > opts.Before.Add(a.currentSettings().MaxClockSkew) {
+			return snapshot.Header{}, fmt.Errorf("%w: seed: clock is behind the backup (got %s, want at least %s)",
+				revoked.ErrUnprocessable, opts.Before.Std().Format(time.RFC3339), a.Stamp.Std().Format(time.RFC3339))
+		}
+		a.advance(min(opts.Before, command.MaxTime))
+		reason := opts.Reason
+		if reason == "" {
+			reason = "restored from a backup"
+		}
+		a.endEverything(a.Stamp, reason)
+	}
+	a.recordHashes()
+	f.commit(a)
+	if a.err != nil {
+		return snapshot.Header{}, a.err
+	}
+	if err := f.flush(s); err != nil {
+		return snapshot.Header{}, err
+	}
+	return snapshot.ReadHeader(s)
 }

@@ -14,12 +14,16 @@ import (
 
 	"revoked"
 	"revoked/fsm"
+	"revoked/fsm/command"
+	"revoked/fsm/snapshot"
+	"revoked/internal/await"
 )
 
-// lived returns a machine whose state has a row of every family.
+// lived returns a machine with a row of every family.
 func lived(t testing.TB) *machine {
 	t.Helper()
 	m := newMachine(t)
+	m.rules = 0 // the golden snapshot has a hash of this log
 	for _, n := range []string{"1", "2", "3", "4"} {
 		m.register(pair(n))
 	}
@@ -27,14 +31,15 @@ func lived(t testing.TB) *machine {
 	m.revoke("app", "a-1")
 	m.revoke("app", "ghost")
 	m.revoke("admin", "ghost")
-	m.must(fsm.CutoffOp(m.by("admin"), revoked.Selector{Subject: "bob"}, 0, "left"))
-	m.must(fsm.DeleteClientOp(m.by("admin"), "other"))
+	m.must(command.CutoffOp(m.by("admin"), revoked.Selector{Subject: "bob"}, 0, "left"))
+	m.must(command.DeleteClientOp(m.by("admin"), "other"))
 	r := pair("2")
-	r.Tokens = []revoked.TokenRegistration{refresh("r-2b", start.Add(time.Second), time.Hour), access("short", start, time.Minute)}
+	r.Tokens = []revoked.TokenRegistration{refresh("r-2b", start.Add(time.Second), time.Hour),
+		access("short", start, time.Minute)}
 	m.register(r)
-	m.revoke("app", "big-99") // leaves a row for Reap
+	m.revoke("app", "big-99") // leaves a row for Compact
 	m.now = m.now.Add(10 * time.Minute)
-	m.apply(fsm.TypeExpire, &fsm.Expire{Before: int64(m.now.Add(-5 * time.Second)), Limit: 1000})
+	m.apply(&command.Expire{Before: int64(m.now.Add(-5 * time.Second)), Limit: 1000})
 	return m
 }
 
@@ -45,33 +50,35 @@ func (m *machine) backup() []byte {
 	if err != nil {
 		m.t.Fatalf("write snapshot: %v", err)
 	}
-	got, err := fsm.InspectSnapshot(bytes.NewReader(b.Bytes()))
+	got, err := snapshot.Read(bytes.NewReader(b.Bytes()), nil)
 	if err != nil {
-		m.t.Fatalf("inspect: %v", err)
+		m.t.Fatalf("read snapshot: %v", err)
 	}
 	index, log, state := m.f.Hashes()
-	if got != h || got.Index != index || got.LogHash != log || got.StateHash != state || got.ClusterID != m.f.ClusterID() || got.Bytes != int64(b.Len()) {
-		m.t.Errorf("inspect: got %+v, want %+v", got, h)
+	if got != h || got.Index != index || got.LogHash != log || got.State.Bytes() != state ||
+		got.ClusterID != m.f.ClusterID() || got.Bytes != int64(b.Len()) {
+		m.t.Errorf("read snapshot: got %+v, want %+v", got, h)
 	}
 	return b.Bytes()
 }
 
-func TestRestoreGivesTheSameState(t *testing.T) {
+func TestRestore_Backup_SameState(t *testing.T) {
 	m := lived(t)
 	r := empty(t)
-	r.register2(t)
+	r.registerForgotten(t)
 	if err := r.f.Restore(io.NopCloser(bytes.NewReader(m.backup()))); err != nil {
 		t.Fatalf("restore: %v", err)
 	}
 	m.sameAs(r)
 	if r.changes.all != 1 || r.f.Applied() != m.f.Applied() {
-		t.Errorf("got AllChanged %d times, applied %d", r.changes.all, r.f.Applied())
+		t.Errorf("got %d calls of AllChanged and applied index %d, want 1 and %d", r.changes.all, r.f.Applied(),
+			m.f.Applied())
 	}
 	if !bytes.Equal(m.backup(), r.backup()) {
-		t.Error("the backups differ")
+		t.Error("backup of the restored state: got different bytes, want the same")
 	}
-	// From here on both go the same way, background commands included.
-	r.log, r.now = append([]*raft.Log(nil), m.log...), m.now
+	// Both must remain equal afterwards, even after background commands.
+	r.log, r.now, r.rules = append([]*raft.Log(nil), m.log...), m.now, m.rules
 	for _, v := range []*machine{m, r} {
 		v.register(pair("5"))
 		v.revoke("app", "a-3")
@@ -83,22 +90,22 @@ func TestRestoreGivesTheSameState(t *testing.T) {
 	}
 	m.sameAs(r)
 	if d, err := r.f.DurableIndex(); err != nil || d < uint64(10) {
-		t.Errorf("durable index %d, %v", d, err)
+		t.Errorf("durable index: got %d, %v, want at least 10", d, err)
 	}
 	entries, err := os.ReadDir(r.dir)
 	if err != nil || len(entries) != 3 { // CURRENT, the generation, checkpoints
-		t.Errorf("the directory holds %v, %v", entries, err)
+		t.Errorf("directory: got %v, %v, want 3 entries", entries, err)
 	}
 }
 
-// register2 gives the state that a restore replaces something to forget.
-func (m *machine) register2(t *testing.T) {
+// registerForgotten adds rows that a restore must remove.
+func (m *machine) registerForgotten(t *testing.T) {
 	t.Helper()
-	m.apply(fsm.TypeBootstrap, &fsm.Bootstrap{ClusterId: "c-1", Clients: clientRecords()})
+	m.apply(&command.Bootstrap{ClusterId: "c-1", Clients: clientRecords()})
 	m.register(pair("forgotten"))
 }
 
-func TestRestoreRefuses(t *testing.T) {
+func TestRestore_BadSnapshot_Refused(t *testing.T) {
 	m := lived(t)
 	good := m.backup()
 	flip := func(i int) []byte {
@@ -110,34 +117,34 @@ func TestRestoreRefuses(t *testing.T) {
 		name string
 		data []byte
 	}{
-		{"nothing", nil},
-		{"half of it", good[:len(good)/2]},
+		{"empty", nil},
+		{"first half", good[:len(good)/2]},
 		{"all but the last byte", good[:len(good)-1]},
-		{"something after its end", append(bytes.Clone(good), 0)},
-		{"another magic", flip(0)},
-		{"another version", flip(11)},
-		{"a flipped bit in the head", flip(20)},
-		{"a flipped bit in a row", flip(len(good) / 2)},
-		{"a flipped bit in the checksum", flip(len(good) - 3)},
+		{"byte after the end", append(bytes.Clone(good), 0)},
+		{"other magic", flip(0)},
+		{"other version", flip(11)},
+		{"flipped bit in the head", flip(20)},
+		{"flipped bit in a row", flip(len(good) / 2)},
+		{"flipped bit in the checksum", flip(len(good) - 3)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, _, before := m.f.Hashes()
 			if err := m.f.Restore(io.NopCloser(bytes.NewReader(tt.data))); err == nil {
-				t.Fatal("got no error")
+				t.Fatal("got success, want an error")
 			}
-			if _, err := fsm.InspectSnapshot(bytes.NewReader(tt.data)); err == nil {
-				t.Error("inspect: got no error")
+			if _, err := snapshot.Read(bytes.NewReader(tt.data), nil); err == nil {
+				t.Error("read: got success, want an error")
 			}
 			if _, _, after := m.f.Hashes(); after != before {
-				t.Error("the old state did not stand")
+				t.Error("state hash after a refusal: got a different one, want the same")
 			}
 			m.want("a-3", revoked.Active)
 		})
 	}
-	t.Run("of another cluster", func(t *testing.T) {
+	t.Run("other cluster", func(t *testing.T) {
 		x := empty(t)
-		x.apply(fsm.TypeBootstrap, &fsm.Bootstrap{ClusterId: "c-2", Clients: clientRecords()})
+		x.apply(&command.Bootstrap{ClusterId: "c-2", Clients: clientRecords()})
 		wantErr(t, x.f.Restore(io.NopCloser(bytes.NewReader(good))), revoked.ErrInvalid)
 	})
 	t.Run("older than the state", func(t *testing.T) {
@@ -146,10 +153,10 @@ func TestRestoreRefuses(t *testing.T) {
 	})
 }
 
-func TestReadsGoOnDuringRestore(t *testing.T) {
+func TestRestore_ConcurrentReads_Succeed(t *testing.T) {
 	m := lived(t)
 	backup := m.backup()
-	stop, done := make(chan struct{}), make(chan error)
+	stop, done := make(chan struct{}), make(chan error, 1)
 	go func() {
 		for {
 			select {
@@ -158,7 +165,7 @@ func TestReadsGoOnDuringRestore(t *testing.T) {
 				return
 			default:
 			}
-			if r, err := m.f.Lookup(digest("a-3")); err != nil || !r.Found {
+			if r, err := lookup(m.f, digest("a-3")); err != nil || !r.Found {
 				done <- errors.Join(errors.New("lookup failed"), err)
 				return
 			}
@@ -170,37 +177,37 @@ func TestReadsGoOnDuringRestore(t *testing.T) {
 		}
 	}
 	close(stop)
-	if err := <-done; err != nil {
+	if err := await.Receive(t, done, "the end of the reads"); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// Authentication does not wait for the replay of the log.
-func TestACrashForgetsNoChangeOfAClient(t *testing.T) {
+// A node authenticates clients before it has replayed its log.
+func TestApply_ClientChange_SurvivesCrash(t *testing.T) {
 	m := newMachine(t)
 	app, _ := m.f.Client("app")
 	changed := *app
 	changed.Disabled = true
-	m.must(fsm.PutClientOp(m.by("admin"), &changed, changed.Version))
+	m.must(command.PutClientOp(m.by("admin"), &changed, changed.Version))
 	crashed := m.crash()
 	if got, ok := crashed.f.Client("app"); !ok || !got.Disabled {
-		t.Errorf("after a crash: got %+v, want the client, disabled", got)
+		t.Errorf("client after a crash: got %+v, want it disabled", got)
 	}
-	m.must(fsm.DeleteClientOp(m.by("admin"), "app"))
+	m.must(command.DeleteClientOp(m.by("admin"), "app"))
 	crashed = m.crash()
 	if _, ok := crashed.f.Client("app"); ok {
-		t.Error("after a crash the deleted client is there")
+		t.Error("deleted client after a crash: got a record, want none")
 	}
 	if crashed.f.ClusterID() == "" {
-		t.Error("after a crash the cluster has no id")
+		t.Error("cluster id after a crash: got none, want one")
 	}
 }
 
-func TestCrashIsRepairedByReplay(t *testing.T) {
+func TestReplay_AfterCrash_SameState(t *testing.T) {
 	m := lived(t)
-	cold := m.crash() // nothing was flushed
+	cold := m.crash() // without a flush
 	if d, err := cold.f.DurableIndex(); err != nil || d >= m.f.Applied() {
-		t.Fatalf("durable index %d, %v, applied %d", d, err, m.f.Applied())
+		t.Fatalf("durable index without a flush: got %d, %v, want below %d", d, err, m.f.Applied())
 	}
 	for i := 0; i < len(cold.log); i += 3 {
 		cold.f.ApplyBatch(cold.log[i:min(i+3, len(cold.log))])
@@ -215,9 +222,9 @@ func TestCrashIsRepairedByReplay(t *testing.T) {
 	m.revoke("app", "a-2")
 	warm := m.crash()
 	if d, err := warm.f.DurableIndex(); err != nil || d != at {
-		t.Fatalf("durable index %d, %v, want %d", d, err, at)
+		t.Fatalf("durable index: got %d, %v, want %d", d, err, at)
 	}
-	for _, l := range warm.log { // the prefix is skipped
+	for _, l := range warm.log { // skips the prefix
 		if _, ok := warm.f.Apply(l).(*fsm.Outcome); !ok {
 			t.Fatal(warm.fatal)
 		}
@@ -227,16 +234,16 @@ func TestCrashIsRepairedByReplay(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := m.f.Close(); err != nil {
-		t.Errorf("close again: %v", err)
+		t.Errorf("second close: got %v, want success", err)
 	}
 	m.open()
 	if d, _ := m.f.DurableIndex(); d != uint64(len(m.log)) {
-		t.Errorf("after Close: durable index %d, want %d", d, len(m.log))
+		t.Errorf("durable index after Close: got %d, want %d", d, len(m.log))
 	}
 	m.sameAs(warm)
 }
 
-func TestALogOfALaterTermThatIsNotApplied(t *testing.T) {
+func TestApply_LaterTermBelowIndex_Fatal(t *testing.T) {
 	m := lived(t)
 	l := *m.log[3]
 	l.Term = 9
@@ -246,35 +253,35 @@ func TestALogOfALaterTermThatIsNotApplied(t *testing.T) {
 	}
 }
 
-func TestFatal(t *testing.T) {
+func TestApply_UnknownCommand_Fatal(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		data []byte
 	}{
-		{"an unknown format", []byte{2, 3}},
-		{"an unknown type", []byte{1, 99}},
-		{"an unknown field", []byte{1, 3, 0xf8, 0x07, 1}},
-		{"nothing", nil},
+		{"unknown format", []byte{2, 3}},
+		{"unknown type", []byte{1, 99}},
+		{"unknown field", []byte{1, 3, 0xf8, 0x07, 1}},
+		{"empty", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := newMachine(t)
 			l := &raft.Log{Index: uint64(len(m.log) + 1), Term: 1, Data: tt.data}
 			for range 2 {
 				if _, isErr := m.f.Apply(l).(error); !isErr {
-					t.Error("got no error")
+					t.Error("got success, want an error")
 				}
 			}
 			if len(m.fatal) != 1 {
 				t.Errorf("got %v, want one fatal error", m.fatal)
 			}
 			if m.f.Applied() != 1 {
-				t.Errorf("applied moved to %d", m.f.Applied())
+				t.Errorf("applied index: got %d, want 1", m.f.Applied())
 			}
 		})
 	}
 }
 
-// snapshotter is what Raft does around a snapshot.
+// snapshotter returns a snapshot store as Raft uses it, and its inner store.
 func snapshotter(t *testing.T, m *machine) (*fsm.SnapshotStore, *raft.FileSnapshotStore) {
 	t.Helper()
 	inner, err := raft.NewFileSnapshotStore(t.TempDir(), 2, io.Discard)
@@ -301,26 +308,26 @@ func take(t *testing.T, m *machine, s raft.SnapshotStore) {
 	}
 }
 
-func TestSnapshotStoreStreamsTheStateOfAMarker(t *testing.T) {
+func TestSnapshotStore_Marker_StreamsState(t *testing.T) {
 	m := lived(t)
 	store, inner := snapshotter(t, m)
 	take(t, m, store)
 	at := m.f.Applied()
 	if d, _ := m.f.DurableIndex(); d < at {
-		t.Errorf("durable index %d after a snapshot at %d", d, at)
+		t.Errorf("durable index after a snapshot: got %d, want %d", d, at)
 	}
 	list, err := store.List()
 	if err != nil || len(list) != 1 || list[0].Size > 100 {
-		t.Fatalf("list: got %+v, %v", list, err)
+		t.Fatalf("list: got %+v, %v, want one marker", list, err)
 	}
-	m.register(pair("7")) // the stream may be of a later index
+	m.register(pair("7")) // so the stream is at a later index
 	meta, rc, err := store.Open(list[0].ID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	data, err := io.ReadAll(rc)
 	if err != nil || int64(len(data)) != meta.Size {
-		t.Fatalf("got %d bytes, %v, meta says %d", len(data), err, meta.Size)
+		t.Fatalf("got %d bytes, %v, want %d", len(data), err, meta.Size)
 	}
 	for range 2 {
 		if err := rc.Close(); err != nil {
@@ -328,7 +335,7 @@ func TestSnapshotStoreStreamsTheStateOfAMarker(t *testing.T) {
 		}
 	}
 	if left, err := filepath.Glob(filepath.Join(m.dir, "checkpoints", "*")); err != nil || len(left) != 0 {
-		t.Errorf("checkpoints left: %v %v", left, err)
+		t.Errorf("checkpoints: got %v, %v, want none", left, err)
 	}
 
 	follower := empty(t)
@@ -346,7 +353,7 @@ func TestSnapshotStoreStreamsTheStateOfAMarker(t *testing.T) {
 	}
 	fmeta, frc, err := fstore.Open(sink.ID())
 	if err != nil || fmeta.Size != meta.Size {
-		t.Fatalf("open installed: %+v, %v", fmeta, err)
+		t.Fatalf("open installed: got %+v, %v, want size %d", fmeta, err, meta.Size)
 	}
 	if err := follower.f.Restore(frc); err != nil {
 		t.Fatal(err)
@@ -354,18 +361,18 @@ func TestSnapshotStoreStreamsTheStateOfAMarker(t *testing.T) {
 	if err := frc.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range m.log[meta.Index:] { // replayed from the snapshot's index; skipped
+	for _, l := range m.log[meta.Index:] { // Raft replays them; the state skips them
 		follower.f.Apply(l)
 	}
 	m.sameAs(follower)
 
-	t.Run("the marker itself is restored only where the state is", func(t *testing.T) {
+	t.Run("restore of a marker", func(t *testing.T) {
 		_, mrc, err := inner.Open(list[0].ID)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := m.f.Restore(mrc); err != nil {
-			t.Errorf("beside its state: got %v", err)
+			t.Errorf("marker of this state: got %v, want success", err)
 		}
 		_, mrc, err = inner.Open(list[0].ID)
 		if err != nil {
@@ -373,7 +380,7 @@ func TestSnapshotStoreStreamsTheStateOfAMarker(t *testing.T) {
 		}
 		wantErr(t, empty(t).f.Restore(mrc), revoked.ErrInvalid)
 	})
-	t.Run("a reader that stops early leaves nothing behind", func(t *testing.T) {
+	t.Run("reader that stops early", func(t *testing.T) {
 		_, rc, err := store.Open(list[0].ID)
 		if err != nil {
 			t.Fatal(err)
@@ -385,32 +392,61 @@ func TestSnapshotStoreStreamsTheStateOfAMarker(t *testing.T) {
 			t.Fatal(err)
 		}
 		if left, _ := filepath.Glob(filepath.Join(m.dir, "checkpoints", "*")); len(left) != 0 {
-			t.Errorf("checkpoints left: %v", left)
+			t.Errorf("checkpoints: got %v, want none", left)
 		}
 	})
 }
 
-func TestSeed(t *testing.T) {
+func TestSeed_Backup_NewCluster(t *testing.T) {
 	m := lived(t)
 	backup := m.backup()
-	t.Run("everything in the backup is over", func(t *testing.T) {
+	t.Run("ends everything", func(t *testing.T) {
 		s := &machine{t: t, dir: t.TempDir(), now: m.now.Add(time.Hour)}
 		h, err := fsm.Seed(s.dir, bytes.NewReader(backup), fsm.SeedOptions{ClusterID: "c-new", Before: s.now})
 		if err != nil || h.ClusterID != "c-new" || h.Index != m.f.Applied()+1 {
-			t.Fatalf("seed: got %+v, %v", h, err)
+			t.Fatalf("seed: got %+v, %v, want cluster c-new at index %d", h, err, m.f.Applied()+1)
 		}
 		s.open()
 		defer s.f.Close()
 		if d, _ := s.f.DurableIndex(); d != h.Index || s.f.ClusterID() != "c-new" {
-			t.Errorf("got durable index %d, cluster %q", d, s.f.ClusterID())
+			t.Errorf("got durable index %d and cluster %q, want %d and c-new", d, s.f.ClusterID(), h.Index)
 		}
 		s.want("a-3", revoked.Dead)
 		s.want("a-2", revoked.Dead)
-		if _, err := fsm.Seed(s.dir, bytes.NewReader(backup), fsm.SeedOptions{ClusterID: "c-x", Before: s.now}); err == nil {
-			t.Error("a directory in use was seeded")
+		if _, err := fsm.Seed(s.dir, bytes.NewReader(backup),
+			fsm.SeedOptions{ClusterID: "c-x", Before: s.now}); err == nil {
+			t.Error("directory in use: got success, want an error")
 		}
 	})
-	t.Run("unless the loss is accepted", func(t *testing.T) {
+	t.Run("refuses a clock behind the backup", func(t *testing.T) {
+		skew := m.f.Settings().MaxClockSkew
+		s := &machine{t: t, dir: t.TempDir(), now: m.now, rules: command.Rules}
+		opts := fsm.SeedOptions{ClusterID: "c-new", Before: m.now.Add(-skew) - 1}
+		_, err := fsm.Seed(s.dir, bytes.NewReader(backup), opts)
+		wantErr(t, err, revoked.ErrUnprocessable)
+		opts.Before = m.now.Add(-skew)
+		h, err := fsm.Seed(s.dir, bytes.NewReader(backup), opts)
+		if err != nil || h.Stamp != m.now {
+			t.Fatalf("within max_clock_skew: got stamp %d, %v, want the backup's %d", h.Stamp, err, m.now)
+		}
+		s.open()
+		defer s.f.Close()
+		s.log = make([]*raft.Log, h.Index)
+		r := pair("lost")
+		r.Tokens = []revoked.TokenRegistration{access("lost", m.now, time.Hour)}
+		if got := s.register(r); !got.Revoked {
+			t.Errorf("token issued at the stamp of the backup: got %+v, want revoked", got)
+		}
+		r.Tokens[0] = access("undated", m.now.Add(time.Minute), time.Hour)
+		r.Tokens[0].IssuedAt = 0
+		wantErr(t, s.do(command.RegisterOp(s.by("issuer"), r))[0].Err, revoked.ErrUnprocessable)
+		s.later(time.Second)
+		r.Tokens[0] = access("new", s.now, time.Hour)
+		if got := s.register(r); got.Revoked {
+			t.Errorf("token issued after the restore: got %+v, want active", got)
+		}
+	})
+	t.Run("accepts the loss", func(t *testing.T) {
 		s := &machine{t: t, dir: t.TempDir(), now: m.now}
 		opts := fsm.SeedOptions{ClusterID: "c-new", AcceptLoss: true}
 		_, err := fsm.Seed(s.dir, bytes.NewReader(backup), opts)
@@ -424,12 +460,12 @@ func TestSeed(t *testing.T) {
 		s.want("a-3", revoked.Active)
 		s.want("a-1", revoked.Dead)
 	})
-	t.Run("a damaged backup leaves nothing", func(t *testing.T) {
+	t.Run("damaged backup", func(t *testing.T) {
 		dir := t.TempDir()
 		_, err := fsm.Seed(dir, bytes.NewReader(backup[:len(backup)-5]), fsm.SeedOptions{ClusterID: "c", Before: m.now})
 		wantErr(t, err, revoked.ErrInvalid)
 		if left, _ := os.ReadDir(dir); len(left) != 0 {
-			t.Errorf("left: %v", left)
+			t.Errorf("directory: got %v, want it empty", left)
 		}
 	})
 }

@@ -2,194 +2,257 @@ package fsm
 
 import (
 	"fmt"
-
-	"google.golang.org/protobuf/proto"
+	"time"
 
 	"revoked"
+	"revoked/fsm/rows"
 )
 
-// What a tx stages of memory: clients, settings, cut-offs and the like are read through the tx, written
-// as rows, and moved into memory when the rows are there.
-
-func (t *tx) client(id string) *revoked.Client {
-	if c, ok := t.clients[id]; ok {
+// client returns a client, or nil if it does not exist. The caller must not change it.
+func (a *access) client(id string) *revoked.Client {
+	if c, ok := a.clients[id]; ok {
 		return c
 	}
-	return t.mem.clients[id]
+	return a.mem.clients[id]
 }
 
-func (t *tx) putClient(c *revoked.Client) {
-	key := clientKey(nil, c.ID)
-	row, err := proto.MarshalOptions{Deterministic: true}.Marshal(ClientMessage(c))
+// putClient writes c, which must not change afterwards: memory will point to it.
+func (a *access) putClient(c *revoked.Client) {
+	row, err := rows.AppendClient(nil, c)
 	if err != nil {
-		t.fail(fmt.Errorf("encode client: %w", err))
+		a.fail(fmt.Errorf("encode client: %w", err))
 		return
 	}
-	t.put(key, t.get(key), row)
-	if t.clients == nil {
-		t.clients = map[string]*revoked.Client{}
-	}
-	t.clients[c.ID] = c
+	key := rows.Key(nil, rows.FamilyClient, c.ID)
+	a.put(key, a.get(key), row)
+	put(&a.clients, c.ID, c)
+	a.lastEvent = a.Index
 }
 
-func (t *tx) dropClient(id string) {
-	key := clientKey(nil, id)
-	t.del(key, t.get(key))
-	if t.clients == nil {
-		t.clients = map[string]*revoked.Client{}
-	}
-	t.clients[id] = nil
+func (a *access) dropClient(id string) {
+	key := rows.Key(nil, rows.FamilyClient, id)
+	a.del(key, a.get(key))
+	put(&a.clients, id, nil)
+	a.lastEvent = a.Index
 }
 
-func (t *tx) deletedClient(id string) (deletedRow, bool) {
-	if d, ok := t.deleted[id]; ok {
-		if d == nil {
-			return deletedRow{}, false
-		}
-		return *d, true
+// deletedClient returns the record of a deleted client, or nil.
+func (a *access) deletedClient(id string) *rows.Deleted {
+	if d, ok := a.deleted[id]; ok {
+		return d
 	}
-	d, ok := t.mem.deleted[id]
-	return d, ok
+	return a.mem.deleted[id]
 }
 
-// putDeleted remembers, or with d nil forgets, that a client was deleted.
-func (t *tx) putDeleted(id string, d *deletedRow) {
-	key := deletedKey(nil, id)
-	old, _ := t.deletedClient(id)
-	row := t.get(key)
-	if t.deleted == nil {
-		t.deleted = map[string]*deletedRow{}
+// putDeleted records that a client was deleted; nil removes the record.
+func (a *access) putDeleted(id string, d *rows.Deleted) {
+	key := rows.Key(nil, rows.FamilyDeleted, id)
+	var was revoked.Time
+	if old := a.deletedClient(id); old != nil {
+		was = old.Due
 	}
-	t.deleted[id] = d
+	row := a.get(key)
+	put(&a.deleted, id, d)
 	if d == nil {
-		t.requeue(key, old.Due, 0)
-		t.del(key, row)
+		a.requeue(key, was, 0)
+		a.del(key, row)
 		return
 	}
-	t.requeue(key, old.Due, d.Due)
-	t.put(key, row, appendDeleted(nil, d))
+	a.requeue(key, was, d.Due)
+	a.put(key, row, rows.Append(nil, d))
 }
 
-func (t *tx) config() revoked.Settings {
-	if t.settings != nil {
-		return t.settings.at(t.Stamp)
+// currentSettings returns the settings as of the stamp.
+func (a *access) currentSettings() revoked.Settings {
+	if a.settings != nil {
+		return a.settings.At(a.Stamp)
 	}
-	return t.mem.settings.at(t.Stamp)
+	return a.mem.settings.At(a.Stamp)
 }
 
-func (t *tx) putSettings(s settingsRow) {
-	m := SettingsMessage(s.Settings)
-	m.CeilingUntil = int64(s.CeilingUntil)
-	row, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+// putSettings writes s, which takes effect for the rest of the entry.
+func (a *access) putSettings(s *rows.Settings) {
+	row, err := rows.AppendSettings(nil, s)
 	if err != nil {
-		t.fail(fmt.Errorf("encode settings: %w", err))
+		a.fail(fmt.Errorf("encode settings: %w", err))
 		return
 	}
-	key := []byte{famSettings}
-	t.put(key, t.get(key), row)
-	t.settings = &s
+	key := []byte{rows.FamilySettings}
+	a.put(key, a.get(key), row)
+	a.settings = s
 }
 
-func (t *tx) clusterID() string {
-	if t.cluster != "" {
-		return t.cluster
+// currentCluster returns the id of the cluster, "" before Bootstrap.
+func (a *access) currentCluster() string {
+	if a.clusterID != "" {
+		return a.clusterID
 	}
-	return t.mem.clusterID
+	return a.mem.clusterID
 }
 
-func (t *tx) putClusterID(id string) {
-	key := []byte{famCluster}
-	t.put(key, t.get(key), []byte(id))
-	t.cluster = id
+func (a *access) putClusterID(id string) {
+	key := []byte{rows.FamilyCluster}
+	a.put(key, a.get(key), []byte(id))
+	a.clusterID = id
 }
 
-// cutoff finds a cut-off that covers a token of g.
-func (t *tx) cutoff(g *revoked.Grant, tok *revoked.Token) *cutoffRow {
-	for _, k := range t.order {
-		if c := t.cutoffs[k]; c != nil && c.covers(g, tok) {
+// findCutoff returns a cut-off that covers a token of g, or nil.
+func (a *access) findCutoff(g *revoked.Grant, t *revoked.Token, skew time.Duration) *rows.Cutoff {
+	for _, k := range a.cutoffOrder {
+		if c := a.cutoffs[k]; c != nil && c.Covers(g, t, skew) {
 			return c
 		}
 	}
-	// One that this tx drops is covered by the one that supersedes it, or is past its retention.
-	return t.mem.cutoffs.find(g, tok)
+	// A cut-off in memory that this unit drops is either covered by its replacement or past its
+	// retention.
+	return a.mem.cutoffs.find(g, t, skew)
 }
 
-// putCutoff writes c; with drop it removes it.
-func (t *tx) putCutoff(c *cutoffRow, drop bool) {
-	key := c.key()
-	old := t.get(key)
-	var due revoked.Time
-	if old != nil {
-		was, err := parseCutoff(key, old)
-		if err != nil {
-			t.fail(err)
+// cutoffsOf returns the cut-offs whose selector equals s.
+func (a *access) cutoffsOf(s *revoked.Selector) []*rows.Cutoff {
+	var out []*rows.Cutoff
+	for _, c := range a.mem.cutoffs.sameSelector(s) {
+		if _, changed := a.cutoffs[string(c.Key())]; !changed {
+			out = append(out, c)
 		}
-		due = was.Due
 	}
-	if t.cutoffs == nil {
-		t.cutoffs = map[string]*cutoffRow{}
+	for _, k := range a.cutoffOrder {
+		if c := a.cutoffs[k]; c != nil && c.Selector == *s {
+			out = append(out, c)
+		}
 	}
-	if _, ok := t.cutoffs[string(key)]; !ok {
-		t.order = append(t.order, string(key))
+	return out
+}
+
+// wholeCutoff returns the newest cut-off of everything, of a restore or a recovery, or nil.
+func (a *access) wholeCutoff() (newest *rows.Cutoff) {
+	if len(a.cutoffOrder) == 0 && len(a.mem.cutoffs.all) == 0 {
+		return nil
 	}
-	if drop {
-		t.cutoffs[string(key)] = nil
-		t.requeue(key, due, 0)
-		t.del(key, old)
+	for _, c := range a.cutoffsOf(&revoked.Selector{}) {
+		if newest == nil || compareKeys(c, newest) > 0 {
+			newest = c
+		}
+	}
+	return newest
+}
+
+// putCutoff writes c in place of the cut-off with the same key, if there was one.
+func (a *access) putCutoff(c *rows.Cutoff) { a.changeCutoff(c.Key(), c) }
+
+func (a *access) dropCutoff(c *rows.Cutoff) { a.changeCutoff(c.Key(), nil) }
+
+// changeCutoff writes c and moves its queue entry. If c is nil, it deletes both. It finds the old
+// queue entry through the old row.
+func (a *access) changeCutoff(key []byte, c *rows.Cutoff) {
+	old := a.get(key)
+	var was revoked.Time
+	if old != nil {
+		var v rows.Cutoff
+		if err := rows.Parse(key, old, &v); err != nil {
+			a.fail(err)
+		}
+		was = v.Due
+	}
+	if _, ok := a.cutoffs[string(key)]; !ok {
+		a.cutoffOrder = append(a.cutoffOrder, string(key))
+	}
+	put(&a.cutoffs, string(key), c)
+	if c == nil {
+		a.requeue(key, was, 0)
+		a.del(key, old)
 		return
 	}
-	t.cutoffs[string(key)] = c
-	t.requeue(key, due, c.Due)
-	t.put(key, old, appendCutoff(nil, c))
+	a.requeue(key, was, c.Due)
+	a.put(key, old, rows.Append(nil, c))
 }
 
-func (t *tx) event(e revoked.Event) {
-	e.Index, e.Time = t.Index, t.Stamp
-	t.keyBuf = eventKey(t.keyBuf[:0], t.Index, t.seq)
-	t.rowBuf = appendEvent(t.rowBuf[:0], &e)
-	t.put(t.keyBuf, nil, t.keep(t.rowBuf))
-	t.seq++
-	t.Events++
-}
-
-// publish moves the staged changes into memory. FSM.mu is held.
-func (t *tx) publish() {
-	m := t.mem
-	m.applied = t.applied
-	for id, c := range t.clients {
-		if c == nil {
-			delete(m.clients, id)
-		} else {
-			m.clients[id] = c
+// tombstone returns the tombstone of d. If d has none, row is nil and t binds no client.
+func (a *access) tombstone(d revoked.Digest) (t rows.Tombstone, row []byte) {
+	key := rows.DigestKey(nil, rows.FamilyTombstone, d)
+	if row = a.get(key); row != nil {
+		if err := rows.Parse(key, row, &t); err != nil {
+			a.fail(err)
 		}
 	}
-	if t.clients != nil {
+	return t, row
+}
+
+// putTombstone writes t and moves its queue entry to due.
+func (a *access) putTombstone(d revoked.Digest, old []byte, t *rows.Tombstone, due revoked.Time) {
+	key := rows.DigestKey(nil, rows.FamilyTombstone, d)
+	a.requeue(key, t.Due, due)
+	t.Due = due
+	if old == nil {
+		a.Tombstones++
+	}
+	a.put(key, old, rows.Append(nil, t))
+	a.tokensChanged = append(a.tokensChanged, d)
+}
+
+// deleteTombstone deletes t and releases its share of the quotas.
+func (a *access) deleteTombstone(d revoked.Digest, old []byte, t *rows.Tombstone) {
+	for i := range t.Bindings {
+		a.countTombstone(t.Bindings[i].By, -1)
+	}
+	key := rows.DigestKey(nil, rows.FamilyTombstone, d)
+	a.requeue(key, t.Due, 0)
+	a.del(key, old)
+	a.Tombstones--
+}
+
+func (a *access) tombstonesOf(client string) int {
+	return a.mem.tombstones[client] + a.tombstones[client]
+}
+
+// countTombstone adds n to the number of bindings that count against the quota of client.
+func (a *access) countTombstone(client string, n int) {
+	put(&a.tombstones, client, a.tombstones[client]+n)
+}
+
+// publish applies the staged changes to memory. The caller must hold FSM.mu.
+func (a *access) publish() {
+	m := a.mem
+	m.applied = a.Applied
+	publishMap(m.clients, a.clients)
+	if a.clients != nil {
 		m.sortClients()
 	}
-	for id, d := range t.deleted {
-		if d == nil {
-			delete(m.deleted, id)
-		} else {
-			m.deleted[id] = *d
+	publishMap(m.deleted, a.deleted)
+	for _, key := range a.cutoffOrder {
+		m.setCutoff(key, a.cutoffs[key])
+	}
+	publishMap(m.admissions, a.admissions)
+	publishMap(m.joinTokens, a.joinTokens)
+	publishIssuers(m, a.issuers)
+	for client, n := range a.tombstones {
+		if m.tombstones[client] += n; m.tombstones[client] <= 0 {
+			delete(m.tombstones, client)
 		}
 	}
-	for _, key := range t.order {
-		m.setCutoff(key, t.cutoffs[key])
-	}
-	for who, n := range t.tombs {
-		if m.tombstones[who] += n; m.tombstones[who] <= 0 {
-			delete(m.tombstones, who)
+	for client, n := range a.denials {
+		if m.denials[client] = n; n == 0 {
+			delete(m.denials, client)
 		}
 	}
-	if t.settings != nil {
-		m.settings = *t.settings
+	if a.settings != nil {
+		m.settings = *a.settings
 	}
-	if t.cluster != "" {
-		m.clusterID = t.cluster
+	if a.clusterID != "" {
+		m.clusterID = a.clusterID
 	}
-	m.reaps += t.reaps
-	m.queueFloor = t.queueLow
-	for _, p := range t.points {
-		t.f.ring.push(p)
+	if a.version.Commands != 0 {
+		m.version = a.version
+	}
+	m.compactions += a.compactions
+	m.queueFloor = a.queueFloor
+}
+
+// publishMap moves staged values into memory; nil values delete.
+func publishMap[V any](into, staged map[string]*V) {
+	for key, v := range staged {
+		if into[key] = v; v == nil {
+			delete(into, key)
+		}
 	}
 }

@@ -11,13 +11,13 @@ import (
 	"revoked/fsm"
 )
 
-// An FS whose directories cannot be synced from the moment that it is armed.
+// dirFS fails to sync directories once it is armed.
 type dirFS struct {
 	fsm.FS
 	armed *bool
 }
 
-var errDirectory = errors.New("the directory cannot be synced")
+var errDirectory = errors.New("sync of a directory fails")
 
 func (f dirFS) OpenDir(name string) (vfs.File, error) {
 	file, err := f.FS.OpenDir(name)
@@ -36,8 +36,9 @@ func (f dirFile) Sync() error {
 	return f.File.Sync()
 }
 
-// After the rename of a swap either state may be the one on disk: both must be there, and the node must end.
-func TestASwapThatFailsIsFatalAndLosesNoState(t *testing.T) {
+// After a failed swap either state may be the one on disk, so both must remain and the process
+// must end.
+func TestRestore_FailedSwap_FatalKeepsState(t *testing.T) {
 	m := lived(t)
 	backup := m.backup()
 	armed := false
@@ -52,16 +53,16 @@ func TestASwapThatFailsIsFatalAndLosesNoState(t *testing.T) {
 		t.Errorf("got %v, want %v", err, errDirectory)
 	}
 	if !errors.Is(fatal, errDirectory) {
-		t.Errorf("the node goes on: got %v, want %v", fatal, errDirectory)
+		t.Errorf("fatal: got %v, want %v", fatal, errDirectory)
 	}
 	armed = false
 	f.Close()
 	again, err := fsm.Open(conf)
 	if err != nil {
-		t.Fatalf("the next start: %v", err)
+		t.Fatalf("next start: got %v, want success", err)
 	}
 	defer again.Close()
-	if r, err := again.Lookup(digest("a-3")); err != nil || !r.Found {
-		t.Errorf("got %+v, %v: want the state that was being swapped in", r, err)
+	if r, err := lookup(again, digest("a-3")); err != nil || !r.Found {
+		t.Errorf("got %+v, %v, want the new state", r, err)
 	}
 }

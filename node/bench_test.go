@@ -28,7 +28,8 @@ func pairNamed(i uint64) revoked.Registration {
 	refresh := revoked.DigestToken(string(raw[:]))
 	exp := revoked.TimeOf(time.Now().Add(time.Hour))
 	return revoked.Registration{
-		GrantID: fmt.Sprintf("g_%016x", i), ClientID: "app", Subject: fmt.Sprintf("user-%d", i), Scope: "read write", Issuer: "https://as.example",
+		GrantID: fmt.Sprintf("g_%016x", i), ClientID: "app", Subject: fmt.Sprintf("user-%d", i),
+		Scope: "read write", Issuer: "https://as.example",
 		Tokens: []revoked.TokenRegistration{
 			{Digest: access, Kind: revoked.AccessToken, ExpiresAt: exp},
 			{Digest: refresh, Kind: revoked.RefreshToken, ExpiresAt: exp.Add(24 * time.Hour)},

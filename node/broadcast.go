@@ -2,14 +2,14 @@ package node
 
 import "sync"
 
-// A broadcast wakes all that wait for the next announcement. The zero value is ready.
+// A broadcast wakes all waiters at the next announcement. The zero value is ready.
 type broadcast struct {
 	mu sync.Mutex
 	ch chan struct{}
 }
 
-// wait returns a channel that is closed at the next announcement. Take it before looking at what is
-// announced.
+// wait returns a channel that closes at the next announcement. Call wait before reading the
+// announced state, or an announcement may be missed.
 func (b *broadcast) wait() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -19,6 +19,7 @@ func (b *broadcast) wait() <-chan struct{} {
 	return b.ch
 }
 
+// announce wakes everyone who holds a channel of wait. It does not block.
 func (b *broadcast) announce() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

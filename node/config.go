@@ -1,60 +1,85 @@
 package node
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"net/url"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"revoked"
-	"revoked/transport"
+	"revoked/fsm"
+	"revoked/fsm/command"
+	"revoked/node/jwks"
+	"revoked/node/lease"
+	"revoked/node/raftstore"
+	"revoked/transport/pki"
 )
 
-// Config is all that a node needs. NodeID, DataDir, Listener, Certs and GossipKey are required.
+// Config configures a node. NodeID, DataDir, Listener, Certs and, with gossip, GossipKey are
+// required; withDefaults fills in the rest.
 type Config struct {
 	NodeID  string
 	Region  string
 	DataDir string
-	API     string // URL that others are told to reach this node's API at
+	API     string // URL of this node's API, announced to the other members
 	Version string
 
-	Listener         net.Listener // of the cluster port, bound already; Open owns it
-	ClusterAdvertise string       // host:port that peers dial
-	Certs            *transport.Certs
+	Listener         net.Listener // cluster port, already bound; Open owns it
+	ClusterAdvertise string       // host:port that the other members dial
+	Certs            *pki.Certs
 
-	GossipBind      string // host:port; empty: no gossip (tests)
+	GossipBind      string // host:port; empty turns gossip off
 	GossipAdvertise string
 	GossipKey       []byte // 32 bytes
 
 	BootstrapExpect  int
 	Join             []string // cluster addresses
+	JoinToken        string   // admits this node; empty: an administrator admits it by name
 	NonVoter         bool
-	Rejoin           bool             // start again in a data directory that has left its cluster
-	BootstrapClients []revoked.Client // proposed once by the first leader; answer for a node in no cluster
-	Defaults         revoked.Settings // of a new cluster
+	Rejoin           bool             // accept a data directory that has left its cluster
+	BootstrapClients []revoked.Client // proposed once, by the first leader; used until the node is in a cluster
+	Defaults         revoked.Settings // settings of a new cluster
+
+	// KeyFetch bounds the fetches of key sets of trusted issuers, while this node leads.
+	KeyFetch KeyFetchConfig
 
 	HeartbeatTimeout time.Duration
 	ElectionTimeout  time.Duration
 	RequestTimeout   time.Duration // longest wait of one call
-	StableTime       time.Duration // how long a new member must be healthy before it becomes a voter
+	StableTime       time.Duration // a new member must be healthy for this long to become a voter
 
-	CacheSize      int64 // bytes of records in memory
-	StoreCacheSize int64 // bytes of store blocks in memory
+	CacheSize      int64 // bytes of the record cache
+	StoreCacheSize int64 // bytes of the store's block cache
 
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
-	// Crash ends the process at once; it does not return. It is called when something cannot even be
-	// closed: the store (nil panics), a disk that hangs (nil is as any other fatal error), or a term that cannot
-	// be written (Raft panics if it is nil).
+	// Crash ends the process at once and does not return. The node calls it when it cannot close
+	// cleanly: the store fails, a term cannot be written, or the disk hangs. If Crash is nil, the
+	// first two cases panic, and a disk that hangs is a fatal error.
 	Crash     func(error)
 	Now       func() time.Time
-	BootClock func() instant // CLOCK_BOOTTIME; tests bring their own
+	BootClock func() lease.Instant // CLOCK_BOOTTIME, except in tests
 
-	seams seams
+	hooks hooks
 }
 
+// A KeyFetchConfig bounds the fetches of key sets. The zero value verifies certificates with the
+// system's roots, connects directly and allows public addresses only.
+type KeyFetchConfig struct {
+	CAFile string         // PEM file of the roots that replace those of the system
+	Allow  []netip.Prefix // networks beyond the public ones
+	Proxy  *url.URL       // HTTP proxy, or nil
+}
+
+// withDefaults returns c with a value for each field that may be empty. It returns ErrInvalid if a
+// required field is empty, or if the certificate belongs to another node.
 func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.NodeID == "":
@@ -62,41 +87,22 @@ func (c Config) withDefaults() (Config, error) {
 	case c.DataDir == "":
 		return c, fmt.Errorf("%w: data directory is empty", revoked.ErrInvalid)
 	case c.Listener == nil || c.Certs == nil:
-		return c, fmt.Errorf("%w: the cluster port needs a listener and certificates", revoked.ErrInvalid)
+		return c, fmt.Errorf("%w: cluster port has no listener or no certificates", revoked.ErrInvalid)
 	case c.Certs.NodeID() != c.NodeID:
-		return c, fmt.Errorf("%w: the cluster certificate names node %q, but node_id is %q: issue one for this node",
+		return c, fmt.Errorf("%w: cluster certificate: wrong node (got %q, want node_id %q)",
 			revoked.ErrInvalid, c.Certs.NodeID(), c.NodeID)
 	case c.GossipBind != "" && len(c.GossipKey) != 32:
-		return c, fmt.Errorf("%w: the gossip key must have 32 bytes, not %d", revoked.ErrInvalid, len(c.GossipKey))
+		return c, fmt.Errorf("%w: gossip key: wrong length (got %d bytes, want 32)", revoked.ErrInvalid, len(c.GossipKey))
 	}
-	if c.Region == "" {
-		c.Region = "default"
-	}
-	if c.ClusterAdvertise == "" {
-		c.ClusterAdvertise = c.Listener.Addr().String()
-	}
-	if c.Defaults == (revoked.Settings{}) {
-		c.Defaults = revoked.DefaultSettings()
-	}
-	for _, d := range []struct {
-		at *time.Duration
-		to time.Duration
-	}{
-		{&c.HeartbeatTimeout, 500 * time.Millisecond},
-		{&c.ElectionTimeout, 500 * time.Millisecond},
-		{&c.RequestTimeout, 5 * time.Second},
-		{&c.StableTime, 2 * time.Second},
-	} {
-		if *d.at <= 0 {
-			*d.at = d.to
-		}
-	}
-	if c.CacheSize <= 0 {
-		c.CacheSize = 64 << 20
-	}
-	if c.StoreCacheSize <= 0 {
-		c.StoreCacheSize = 64 << 20
-	}
+	c.Region = cmp.Or(c.Region, "default")
+	c.ClusterAdvertise = cmp.Or(c.ClusterAdvertise, c.Listener.Addr().String())
+	c.Defaults = cmp.Or(c.Defaults, revoked.DefaultSettings())
+	orDefault(&c.HeartbeatTimeout, defaultTimeout)
+	orDefault(&c.ElectionTimeout, defaultTimeout)
+	orDefault(&c.RequestTimeout, 5*time.Second)
+	orDefault(&c.StableTime, 2*time.Second)
+	orDefault(&c.CacheSize, 64<<20)
+	orDefault(&c.StoreCacheSize, 64<<20)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -107,8 +113,53 @@ func (c Config) withDefaults() (Config, error) {
 		c.Now = time.Now
 	}
 	if c.BootClock == nil {
-		c.BootClock = bootClock
+		c.BootClock = lease.BootClock
 	}
-	c.seams = c.seams.withDefaults()
+	c.hooks = c.hooks.withDefaults()
+	if c.hooks.fetchKeys == nil {
+		c.hooks.fetchKeys = jwks.NewFetcher(jwks.Config(c.KeyFetch)).Fetch
+	}
 	return c, nil
+}
+
+// defaultTimeout is Raft's heartbeat and election timeout on a LAN.
+const defaultTimeout = 500 * time.Millisecond
+
+// orDefault sets v to value unless v is positive.
+func orDefault[T cmp.Ordered](v *T, value T) {
+	var zero T
+	if *v <= zero {
+		*v = value
+	}
+}
+
+// hooks replace the network, the servers of keys, the disk and the timing of the machine, and the
+// version, in tests: mostly in the simulation (virtualcluster_test.go). The zero value uses the
+// machine's own.
+type hooks struct {
+	observation   // observes the leases; empty without the tag sim
+	dial          func(ctx context.Context, network, address string) (net.Conn, error)
+	fs            fsm.FS
+	store         raftstore.Hooks
+	transport     func(raft.Transport) raft.Transport
+	commitTimeout time.Duration // raft.Config.CommitTimeout
+	versionOf     func(*command.Op) uint32
+	commands      uint32 // the command.Version that the node announces
+	fetchKeys     func(ctx context.Context, uri string) (jwks.Set, error)
+}
+
+func (h hooks) withDefaults() hooks {
+	if h.transport == nil {
+		h.transport = func(t raft.Transport) raft.Transport { return t }
+	}
+	if h.commitTimeout == 0 {
+		h.commitTimeout = 50 * time.Millisecond
+	}
+	if h.commands == 0 {
+		h.commands = command.Version
+	}
+	if h.versionOf == nil {
+		h.versionOf = command.VersionOf
+	}
+	return h
 }

@@ -1,17 +1,14 @@
-// Package node is one member of the cluster: Raft and its stores, batching and forwarding of writes,
-// the read leases under which answers are current, the record cache, and membership.
+// Package node runs one member of the cluster. It connects Raft and its stores, the read leases,
+// the record cache, the proposals and the membership. Each part has its own lock.
 //
-// What it promises: a method of [Node] that returns nil from a revocation, a cut-off, a deletion or a
-// change of a client returns only after the change is committed and no node can still answer "active"
-// against it. An error wrapping revoked.ErrOutcomeUnknown says that the change may or may not have
-// happened; repeating it is always safe.
+// Promise: a call that ends tokens, such as a revocation, returns nil only after the change is
+// committed and no node can still report the token as active. After an error wrapping
+// revoked.ErrOutcomeUnknown the change may or may not be applied; a repeat is safe.
 //
-// What it never does: answer from belief. State() == Leader, LastContact and VerifyLeader of
-// hashicorp/raft prove nothing about the present; the only proof of leadership used here is an entry
-// that was proposed afterwards and committed. See DESIGN.md.
+// A node never answers on the assumption that it leads. State, LastContact and VerifyLeader of
+// hashicorp/raft may be outdated. Only an entry that was proposed after the request and committed
+// shows who leads. See DESIGN.md.
 //
-// What is dangerous: anything that would let a cached record outlive a change (cache.go), and any
-// path that publishes an applied index before the state and the cache epochs have moved (fsm).
+// Dangerous to change: a cached record must never outlive a change (package cache). The applied
+// index must be published only after the state and the cache epochs have changed (package fsm).
 package node
-
-//go:generate sh -c "cd .. && protoc -I . --go_out=. --go_opt=module=revoked node/rpc.proto"

@@ -1,19 +1,76 @@
 package node
 
-import "revoked/fsm"
+import (
+	"context"
+	"sync"
 
-// HangDisk has every write of Raft's log and votes wait until release, as on a disk that hangs.
-func (n *Node) HangDisk() (release func()) {
-	n.stores.guard.mu.Lock()
-	return n.stores.guard.mu.Unlock
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/node/nodepb"
+)
+
+// HangDisk makes every write of Raft's log wait for mu.
+func (c *Config) HangDisk(mu *sync.Mutex) {
+	c.hooks.store.Front = func(log raft.LogStore, stable raft.StableStore) (raft.LogStore, raft.StableStore) {
+		return hangingLog{log, mu}, stable
+	}
 }
 
-// OfVersion has the node take every change of the settings for an operation of a version.
+type hangingLog struct {
+	raft.LogStore
+	mu *sync.Mutex
+}
+
+func (l hangingLog) StoreLogs(entries []*raft.Log) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.LogStore.StoreLogs(entries)
+}
+
+// MarkOf returns how far an instance had come, as leaders have recorded it in this node's log.
+func (n *Node) MarkOf(server raft.ServerID) uint64 { return n.store.Mark(server).GetIndex() }
+
+// Applied returns the applied index.
+func (n *Node) Applied() uint64 { return n.fsm.Applied() }
+
+// Server returns the id of this node's instance.
+func (n *Node) Server() raft.ServerID { return n.id.server }
+
+// OfVersion makes the node treat every change of the settings as an operation of version.
 func (c *Config) OfVersion(version uint32) {
-	c.seams.versionOf = func(op *fsm.Op) uint32 {
+	c.hooks.versionOf = func(op *command.Op) uint32 {
 		if op.GetPutSettings() != nil {
 			return version
 		}
-		return fsm.VersionOf(op)
+		return command.VersionOf(op)
 	}
+}
+
+// Announce makes the node report to the others that it knows commands up to version only.
+func (c *Config) Announce(version uint32) { c.hooks.commands = version }
+
+// LogVersion returns the highest version of a command that the node has applied.
+func (n *Node) LogVersion() uint32 { return n.fsm.Version() }
+
+// ProposeHere proposes an operation that only a leader proposes. This node must lead.
+func (n *Node) ProposeHere(ctx context.Context, op *command.Op) error {
+	_, err := n.propose.CommitHere(ctx, op)
+	return err
+}
+
+// Trust makes the cluster trust an issuer.
+func (n *Node) Trust(ctx context.Context, by revoked.Actor, i *revoked.Issuer) error {
+	_, err := n.propose.Commit(ctx, command.PutIssuerOp(by, i, 0))
+	return err
+}
+
+// Hello returns what the node sends others about itself.
+func (n *Node) Hello() *nodepb.Hello { return n.roster.Hello() }
+
+// CallLeader makes one call to the leader with the certificate of n, as a thief of its key would.
+func (n *Node) CallLeader(ctx context.Context, path string, req, resp proto.Message) error {
+	return caller{n.transport, n.raft}.callLeader(ctx, path, req, resp)
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -10,92 +11,191 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/hashicorp/raft"
 
 	"revoked"
+	"revoked/internal/durable"
+	"revoked/node/raftstore"
 )
 
-// An identity says who a data directory is. It is drawn once, with the directory: the same node id
-// with an empty disk is another instance, so a voter that forgot its votes can never pass for itself.
+// An identity names a data directory and holds its lock. The instance is generated once, with the
+// directory. The same node id with an empty disk is another instance, so a voter that lost its
+// votes cannot act as its old instance. NodeID, Instance, server and boot never change after
+// openIdentity.
 type identity struct {
 	NodeID    string `json:"node_id"`
 	Instance  string `json:"instance"`
-	ClusterID string `json:"cluster_id"` // empty until the node has joined or founded a cluster
-	Left      bool   `json:"left"`       // left, or was removed: starts again only as a new instance
+	ClusterID string `json:"cluster_id"` // empty until the node joined or bootstrapped a cluster
+	Left      bool   `json:"left"`       // the node left or was removed; it starts again only as a new instance
 
-	dir string
+	dir    string
+	lock   *os.File
+	server raft.ServerID // this instance in Raft
+	boot   []byte        // random for each process start: reports of an earlier process do not count
+	mu     sync.Mutex    // guards ClusterID and Left
 }
 
-// serverID is Raft's name for an instance: node id, slash, instance.
-func (id identity) serverID() raft.ServerID { return raft.ServerID(id.NodeID + "/" + id.Instance) }
+// raftID returns the name of an instance in Raft.
+func raftID(nodeID, instance string) raft.ServerID { return raft.ServerID(nodeID + "/" + instance) }
 
+// nodeOf returns the node id in the name of an instance.
 func nodeOf(id raft.ServerID) string {
 	name, _, _ := strings.Cut(string(id), "/")
 	return name
 }
 
-// openIdentity reads the identity of dir, or draws one when the directory is new.
+// openIdentity creates dir if it does not exist, locks it, and reads its identity or generates one
+// if the directory is new. close releases the lock.
 func openIdentity(dir, nodeID string, rejoin bool) (*identity, error) {
-	path := filepath.Join(dir, "identity.json")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create data directory: %w", err)
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	id, err := readIdentity(dir, nodeID, rejoin)
+	if err == nil {
+		id.lock, id.server, id.boot = lock, raftID(id.NodeID, id.Instance), make([]byte, 16)
+		_, err = rand.Read(id.boot)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return id, nil
+}
+
+// close releases the lock on the data directory.
+func (id *identity) close() error { return id.lock.Close() }
+
+// clusterID returns the cluster that the data directory belongs to, or "" before it joined one.
+func (id *identity) clusterID() string {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	return id.ClusterID
+}
+
+// bind records the cluster that the data directory belongs to; it is durable on return. fresh
+// reports whether the directory was unbound before. It returns ErrUnprocessable if the directory
+// belongs to another cluster.
+func (id *identity) bind(cluster string) (fresh bool, err error) {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	switch id.ClusterID {
+	case cluster:
+		return false, nil
+	case "":
+		id.ClusterID = cluster
+		if err := id.save(); err != nil {
+			id.ClusterID = ""
+			return false, err
+		}
+		return true, nil
+	}
+	return false, fmt.Errorf("%w: data directory: wrong cluster (got %s, want %s)",
+		revoked.ErrUnprocessable, id.ClusterID, cluster)
+}
+
+// markLeft records that the node left its cluster: the directory starts again only as a new
+// instance.
+func (id *identity) markLeft() error {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	id.Left = true
+	return id.save()
+}
+
+// readIdentity reads the identity of dir, or generates one if dir is new or rejoins.
+func readIdentity(dir, nodeID string, rejoin bool) (*identity, error) {
+	path := filepath.Join(dir, identityFile)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if left, err := leftovers(dir); err != nil || len(left) > 0 {
-			return nil, errors.Join(err, leftoverError(dir, left))
+		if err := checkEmpty(dir); err != nil {
+			return nil, err
 		}
-		return drawIdentity(dir, nodeID)
+		return generateIdentity(dir, nodeID)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read identity: %w", err)
 	}
 	id := &identity{dir: dir}
 	if err := json.Unmarshal(b, id); err != nil || id.NodeID == "" || id.Instance == "" {
-		if err == nil {
-			err = errors.New("it names no node")
-		}
-		return nil, damaged(path, err)
+		return nil, raftstore.Damaged(path, cmp.Or(err, errors.New("node id or instance is missing")))
 	}
 	if id.NodeID != nodeID {
-		return nil, fmt.Errorf("data directory %s belongs to node %q, but node_id is %q", dir, id.NodeID, nodeID)
+		return nil, fmt.Errorf("data directory %s: wrong node (got %q, want node_id %q)", dir, id.NodeID, nodeID)
 	}
-	if id.Left {
-		if !rejoin {
-			return nil, fmt.Errorf("data directory %s has left its cluster (%s): start with --rejoin to join anew as a new instance, or with an empty directory", dir, id.ClusterID)
-		}
-		for _, name := range []string{"raft.db", "snapshots", "state"} {
-			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
-				return nil, fmt.Errorf("empty data directory for rejoin: %w", err)
-			}
-		}
-		return drawIdentity(dir, nodeID)
+	if !id.Left {
+		return id, id.checkComplete()
 	}
-	return id, checkComplete(dir, id)
+	if !rejoin {
+		return nil, fmt.Errorf("data directory %s has left its cluster (%s): "+
+			"start with --rejoin to join anew as a new instance, or with an empty directory", dir, id.ClusterID)
+	}
+	for _, name := range dataFiles {
+		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			return nil, fmt.Errorf("empty data directory for rejoin: %w", err)
+		}
+	}
+	return generateIdentity(dir, nodeID)
 }
 
-// leftovers lists data that has lost its identity: starting over it could vote twice.
-func leftovers(dir string) ([]string, error) {
+const (
+	identityFile = "identity.json"
+	lockFile     = "LOCK"
+	stateDir     = "state"
+)
+
+// dataFiles are the files and directories that must not exist without an identity in the same
+// directory.
+var dataFiles = []string{raftstore.LogFile, raftstore.SnapshotDir, stateDir}
+
+// checkComplete returns ErrDamaged if the log or the state of a member is missing. Without its log
+// the node could vote twice, and a new state would lack the entries that the log dropped.
+func (id *identity) checkComplete() error {
+	if id.ClusterID == "" {
+		return nil
+	}
+	path := filepath.Join(id.dir, raftstore.LogFile)
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return raftstore.Damaged(path, errors.New("file is missing"))
+	case err != nil:
+		return err
+	case info.Size() == 0:
+		return raftstore.Damaged(path, errors.New("file is empty"))
+	}
+	current := filepath.Join(id.dir, stateDir, "CURRENT")
+	if _, err := os.Stat(current); errors.Is(err, fs.ErrNotExist) {
+		return raftstore.Damaged(current, errors.New("file is missing"))
+	}
+	return nil
+}
+
+// checkEmpty returns an error if dir contains data but no identity. A node that started anew on
+// that data could vote twice.
+func checkEmpty(dir string) error {
 	var found []string
-	for _, name := range []string{"raft.db", "state", "snapshots"} {
+	for _, name := range dataFiles {
 		switch _, err := os.Stat(filepath.Join(dir, name)); {
 		case err == nil:
 			found = append(found, name)
 		case !errors.Is(err, fs.ErrNotExist):
-			return nil, err
+			return err
 		}
 	}
-	return found, nil
-}
-
-func leftoverError(dir string, left []string) error {
-	if len(left) == 0 {
+	if len(found) == 0 {
 		return nil
 	}
-	return fmt.Errorf("data directory %s holds %s but no identity.json: move it away and let the node join as a new instance",
-		dir, strings.Join(left, ", "))
+	return fmt.Errorf("data directory %s holds %s but no %s: move it away and let the node join as a new instance",
+		dir, strings.Join(found, ", "), identityFile)
 }
 
-func drawIdentity(dir, nodeID string) (*identity, error) {
+// generateIdentity generates a new instance; it is durable on return.
+func generateIdentity(dir, nodeID string) (*identity, error) {
 	b := make([]byte, 8)
 	if _, err := rand.Read(b); err != nil {
 		return nil, err
@@ -104,45 +204,31 @@ func drawIdentity(dir, nodeID string) (*identity, error) {
 	return id, id.save()
 }
 
-// save is durable on return.
+// save writes the identity; it is durable on return. The caller holds mu, or is the only user.
 func (id *identity) save() error {
 	b, err := json.MarshalIndent(id, "", "  ")
+	if err == nil {
+		err = durable.Replace(filepath.Join(id.dir, identityFile), append(b, '\n'), 0o600)
+	}
+	if err == nil {
+		err = durable.SyncDir(id.dir)
+	}
 	if err != nil {
-		return err
-	}
-	tmp := filepath.Join(id.dir, "identity.json.tmp")
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
 		return fmt.Errorf("save identity: %w", err)
 	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("save identity: %w", err)
-	}
-	if err := os.Rename(tmp, filepath.Join(id.dir, "identity.json")); err != nil {
-		return fmt.Errorf("save identity: %w", err)
-	}
-	return syncDir(id.dir)
+	return nil
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// lockDir takes the directory for this process. The lock ends with the process, however it ends.
+// lockDir locks dir for this process. The kernel releases the lock when the process ends.
 func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock data directory: %w", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%w: data directory %s is in use by another process: stop that one, or give this node its own data_dir",
-			revoked.ErrConflict, dir)
+		return nil, fmt.Errorf("%w: data directory %s is in use by another process: "+
+			"stop that one, or give this node its own data_dir", revoked.ErrConflict, dir)
 	}
 	return f, nil
 }

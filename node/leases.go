@@ -3,137 +3,161 @@ package node
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"revoked"
-	"revoked/internal/mutant"
+	"revoked/node/lease"
 )
 
-// leases joins the two sides of the read leases to this node: the holder always, the table while
-// this node leads. One lock guards both, so booking and acknowledging never interleave.
+// leases holds both sides of this node's read leases: the member's side always, the leader's side
+// while a term is open. All methods may be called concurrently.
+//
+// One lock guards both sides, so a reservation and an acknowledgement never interleave. The
+// protocol and the argument for its safety are in DESIGN.md.
 type leases struct {
-	n   *Node
-	now func() instant
+	server      string
+	boot        string
+	now         func() lease.Instant
+	wall        func() time.Time
+	settings    func() revoked.Settings
+	observation observation
 
-	mu       sync.Mutex
-	holder   leaseHolder
-	run      atomic.Uint64 // of the holder, for mark
-	everHeld atomic.Bool   // a grant was taken since the start: the copy was current then
-	table    *leaseTable   // nil unless this node's term is open
-	kick     chan struct{}
-	reported broadcast // a member has said what it has applied
-	lost     bool      // the loss of the lease has been logged
-	reason   string    // why the last ask was refused
+	// steady is a clock for the intake. It may stand still while the machine is suspended.
+	steady func() lease.Instant
+
+	mu     sync.Mutex
+	intake lease.Intake
+	holder *leaseHolder
+	term   *leaseTerm // nil unless this node's term is open
+	held   bool       // whether watch last saw a lease
+	reason string     // why the last request was refused
+
+	run      atomic.Uint64 // current run of leases, for mark
+	everHeld atomic.Bool   // a lease has been held since the start, so the copy has been current
+	kick     chan struct{} // wakes expire
+	reported broadcast     // the leader received a report
 }
 
-func newLeases(n *Node) *leases {
-	return &leases{n: n, now: n.cfg.BootClock, holder: leaseHolder{boot: string(n.boot)}, kick: make(chan struct{}, 1), lost: true}
+// A leaseTerm is the leader's side in one term.
+type leaseTerm struct {
+	table   *leaseTable
+	barrier barrier
+	rounds  *rounds
 }
 
-// trace tells the simulation of an event of this node.
-func (l *leases) trace(e traceEvent) {
-	e.node = l.n.self
-	l.n.cfg.seams.trace(e)
+// A barrier commits an entry that is proposed after the call. It reports false unless the entry is
+// known to have committed in the term that the barrier belongs to.
+type barrier func(ctx context.Context) bool
+
+// newLeases returns the leases of a node that holds none. settings may be called at any time and
+// must not block.
+func newLeases(cfg Config, id *identity, settings func() revoked.Settings) *leases {
+	server, boot := string(id.server), string(id.boot)
+	steady := steadyClock()
+	return &leases{
+		server: server, boot: boot, now: cfg.BootClock, wall: cfg.Now, settings: settings,
+		steady: steady, intake: lease.NewIntake(steady()), observation: cfg.hooks.observation,
+		holder: newLeaseHolder(server, boot, cfg.hooks.observation), kick: make(chan struct{}, 1),
+	}
 }
 
-// skew is the wall clock minus the boot clock.
-func (l *leases) skew(now instant) time.Duration {
-	return time.Duration(l.n.cfg.Now().UnixNano() - int64(now))
+// skew returns the wall clock minus the boot clock.
+func (l *leases) skew(now lease.Instant) time.Duration {
+	return time.Duration(l.wall().UnixNano() - int64(now))
 }
 
-// valid reports whether a lease is in force now. Answers rest on covers.
-func (l *leases) valid() bool {
+// valid reports whether a lease is in force. To answer a read, use covers instead.
+func (l *leases) valid() bool { return l.remaining() > 0 }
+
+// remaining returns how long this node may still answer from its own copy.
+func (l *leases) remaining() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	return l.holder.valid(now, l.skew(now))
+	return l.holder.Remaining(now, l.skew(now))
 }
 
-// mark names the run of leases that is under way. Take it before the copy is read.
+// mark returns the current run of leases. Call it before reading the copy.
 func (l *leases) mark() uint64 { return l.run.Load() }
 
-// covers reports whether this node may answer from what it has read of its own copy since mark. Call
-// it after the copy was read.
+// covers reports whether the lease covers an answer from the copy, which was read after mark
+// returned and before this call.
 func (l *leases) covers(mark uint64) bool {
-	now := l.now() // outside of the lock: it may be a system call
+	now := l.now() // outside the lock: it may be a system call
 	skew := l.skew(now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if mutant.On(mutant.TimerFlag) {
-		return !l.lost // as watch saw it last
-	}
-	return l.holder.covers(now, skew, mark)
+	return l.holder.Covers(now, skew, mark)
 }
 
-// left is how long this node may still answer from its own copy.
-func (l *leases) left() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := l.now()
-	return l.holder.left(now, l.skew(now))
-}
-
-// adopt follows the leader of a term.
+// adopt adopts a leader's term. A newer term ends this node's lease.
 func (l *leases) adopt(term uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.holder.adopt(term)
-	l.trace(traceEvent{kind: traceAdopted, term: term})
+	l.holder.Adopt(term)
 }
 
-// ask notes a new ask and returns what goes with it.
-func (l *leases) ask() leaseAsk {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := l.now()
-	nonce := l.holder.ask(now, l.skew(now))
-	a := leaseAsk{server: l.n.self, boot: l.holder.boot, nonce: nonce, adopted: l.holder.adopted, dropped: l.holder.dropped}
-	l.trace(traceEvent{kind: traceAsked, ask: a})
-	return a
-}
-
-// adopted returns the term last followed and the nonce up to which grants are refused.
+// adopted returns the highest term adopted and the nonce up to which replies are rejected.
 func (l *leases) adopted() (term, dropped uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.holder.adopted, l.holder.dropped
+	return l.holder.Adopted()
 }
 
-// take takes a grant of the leader.
-func (l *leases) take(g leaseGrant) {
+// request starts a new request for a lease. The caller must set Applied.
+func (l *leases) request() lease.Request {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	took := l.holder.grant(now, l.skew(now), g)
-	l.trace(traceEvent{kind: traceTaken, g: g, took: took})
-	if took {
+	return l.holder.Request(now, l.skew(now))
+}
+
+// take handles a reply of the leader.
+func (l *leases) take(r lease.Reply) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	if l.holder.Take(now, l.skew(now), r) {
 		l.reason = ""
-		l.run.Store(l.holder.run)
+		l.run.Store(l.holder.Run())
 		l.everHeld.Store(true)
 	}
 }
 
-// refused notes why the leader did not admit an ask.
+// refused records why the leader refused the last request.
 func (l *leases) refused(reason string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reason = reason
 }
 
-// drop ends this node's lease for good; grants that are under way are refused.
+// drop ends this node's lease and rejects the replies to all requests so far.
 func (l *leases) drop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.holder.drop()
-	l.trace(traceEvent{kind: traceDropped})
+	l.holder.Drop()
 }
 
-// watch logs when the lease is lost and when it is back, and why.
-func (l *leases) watch(ctx context.Context) {
+// renewEvery returns the interval between requests: a quarter of a lease. The shorter of the
+// setting and the held lease counts, because a setting that has grown does not extend that lease.
+func (l *leases) renewEvery() time.Duration {
+	length := l.settings().LeaseDuration
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if held := l.holder.Length(); held > 0 {
+		length = min(length, held)
+	}
+	return length / 4
+}
+
+// watch logs when the lease is lost or acquired, until ctx ends.
+func (l *leases) watch(ctx context.Context, log *slog.Logger, losses prometheus.Counter) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -144,135 +168,162 @@ func (l *leases) watch(ctx context.Context) {
 		}
 		l.mu.Lock()
 		now := l.now()
-		held, reason, was := l.holder.valid(now, l.skew(now)), l.reason, !l.lost
-		l.lost = !held
+		held, reason, was := l.holder.Valid(now, l.skew(now)), l.reason, l.held
+		l.held = held
 		l.mu.Unlock()
 		switch {
 		case held && !was:
-			l.n.log.Info("read lease held: answers are local")
+			log.Info("read lease acquired")
 		case !held && was:
 			if reason == "" {
-				reason = "no grant came in time"
+				reason = "no reply in time"
 			}
-			l.n.metrics.leaseLosses.Inc()
-			l.n.log.Warn("read lease lost: the leader is asked for every answer", "reason", reason)
+			losses.Inc()
+			log.Warn("read lease lost", "reason", reason)
 		}
 	}
 }
 
-// begin opens the table of a term, whose first command is at index epoch and has been applied here.
-func (l *leases) begin(term, epoch uint64, members []raft.ServerID) {
-	settings := l.n.Settings()
+// begin opens a term, whose first command at index first has been applied here.
+func (l *leases) begin(term, first uint64, members []string, barrier barrier) {
+	settings := l.settings()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	longest := max(settings.LeaseDuration, settings.LeaseCeiling)
-	l.table = newLeaseTable(term, epoch, l.now(), settings.LeaseDuration, longest, members)
-	l.trace(traceEvent{kind: traceOpened, term: term, index: epoch, longest: longest})
+	table := lease.NewTable(term, first, l.lastIntake(term), settings.LeaseDuration, longest, members)
+	l.term = &leaseTerm{table: observeTable(table, first, l.observation), barrier: barrier, rounds: newRounds()}
 }
 
-// end closes it: nothing is granted or acknowledged any more.
+// end closes the term: no further lease is granted and no further index acknowledged.
 func (l *leases) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.table != nil {
-		l.table = nil
-		l.trace(traceEvent{kind: traceClosed})
-	}
+	l.term = nil
 }
 
-// isOpen reports whether the books of this term are open.
+// isOpen reports whether leases are granted in a term.
 func (l *leases) isOpen(term uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.table != nil && l.table.term == term
+	return l.term != nil && l.term.table.Term() == term
 }
 
-// members tells the table the newest configuration. Servers that are gone were free when they went.
-func (l *leases) members(conf raft.Configuration) {
+// withTable calls f with the open term's table, under the lock. It reports whether a term is open.
+func (l *leases) withTable(f func(t *leaseTable, now lease.Instant)) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.table == nil {
-		return
+	if l.term == nil {
+		return false
 	}
-	now := l.now()
-	l.table.setLength(l.n.Settings().LeaseDuration)
-	for _, s := range conf.Servers {
-		l.table.addMember(s.ID, now)
-	}
-	for id := range l.table.books {
-		if ok, _ := l.table.free(id, now); ok && !inConfiguration(conf, id) {
-			l.table.forget(id)
-		}
-	}
-	l.table.release(now)
+	f(l.term.table, l.now())
+	return true
 }
 
-// report notes what a member has applied.
+// setMembers passes a new configuration to the table. A server leaves the configuration only after
+// its reservations have ended.
+func (l *leases) setMembers(conf raft.Configuration) {
+	length := l.settings().LeaseDuration
+	l.withTable(func(t *leaseTable, now lease.Instant) { t.Update(now, serverIDs(conf), length) })
+}
+
+// report records a member's report.
 func (l *leases) report(id raft.ServerID, boot string, applied, adopted uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.table == nil {
-		return
-	}
-	now := l.now()
-	l.table.adopt(leaseAsk{server: id, adopted: adopted})
-	l.table.report(now, id, boot, applied)
-	l.trace(traceEvent{kind: traceReport, term: l.table.term, ask: leaseAsk{server: id, boot: boot, applied: applied, adopted: adopted}})
-	l.table.release(now)
-	l.reported.announce()
-}
-
-// giveBack takes a member off the books, which refuses every grant up to the nonce dropped.
-func (l *leases) giveBack(id raft.ServerID, boot string, dropped uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.table != nil {
-		l.table.giveBack(id, boot, dropped)
-		l.trace(traceEvent{kind: traceGivenBack, term: l.table.term, ask: leaseAsk{server: id, boot: boot, dropped: dropped}})
-		l.table.release(l.now())
+	r := lease.Request{Server: string(id), Boot: boot, Applied: applied, Adopted: adopted}
+	if l.withTable(func(t *leaseTable, now lease.Instant) { t.Report(now, r) }) {
+		l.reported.announce()
 	}
 }
 
-// acknowledge waits until index, which has been applied here, is final: no member can answer from an
-// older copy any more.
+// returned ends the reservation of a member that has returned its lease. The member rejects every
+// reply up to the nonce dropped.
+func (l *leases) returned(id raft.ServerID, boot string, dropped uint64) {
+	l.withTable(func(t *leaseTable, now lease.Instant) { t.Return(now, string(id), boot, dropped) })
+}
+
+// remainingOf returns how long a member may still answer from its own copy, as the leader must
+// assume.
+func (l *leases) remainingOf(id raft.ServerID) (d time.Duration) {
+	l.withTable(func(t *leaseTable, now lease.Instant) { d = t.Remaining(string(id), now) })
+	return d
+}
+
+// blockedBy returns the nodes that acknowledgements wait for at this leader.
+func (l *leases) blockedBy() (nodes []string) {
+	l.withTable(func(t *leaseTable, now lease.Instant) {
+		for _, id := range t.BlockedBy(now) {
+			nodes = append(nodes, nodeOf(raft.ServerID(id)))
+		}
+	})
+	return nodes
+}
+
+// acknowledge blocks until every node that may answer has applied index. This node must have
+// applied it already. acknowledge returns ErrOutcomeUnknown if the term or ctx ends first.
 func (l *leases) acknowledge(ctx context.Context, term, index uint64) error {
 	l.mu.Lock()
-	t := l.table
-	if t == nil || t.term != term {
+	if l.term == nil || l.term.table.Term() != term {
 		l.mu.Unlock()
-		return fmt.Errorf("%w: committed at index %d, leadership ended before everybody had applied it", revoked.ErrOutcomeUnknown, index)
+		return fmt.Errorf("%w: committed at index %d, leadership ended before all nodes applied it",
+			revoked.ErrOutcomeUnknown, index)
 	}
-	t.report(l.now(), l.n.self, l.holder.boot, index)
-	w := t.wait(l.now(), index)
+	t, now := l.term.table, l.now()
+	t.Report(now, lease.Request{Server: l.server, Boot: l.boot, Applied: index})
+	w := t.Wait(now, index)
 	l.mu.Unlock()
-	select { // nearly always final at once when alone
-	case <-w.done:
-		l.trace(traceEvent{kind: traceAcknowledged, term: term, index: index})
+	select { // a cluster of one node never waits
+	case <-w.Done():
 		return nil
 	default:
 	}
-	l.trace(traceEvent{kind: traceWaits, term: term, index: index})
-	l.nudge()
-	select {
-	case <-w.done:
-		l.trace(traceEvent{kind: traceAcknowledged, term: term, index: index})
-		return nil
-	case <-ctx.Done():
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		t.abandon(w)
-		return fmt.Errorf("%w: committed at index %d, not everybody has applied it yet", revoked.ErrOutcomeUnknown, index)
-	}
-}
-
-func (l *leases) nudge() {
 	select {
 	case l.kick <- struct{}{}:
 	default:
 	}
+	select {
+	case <-w.Done():
+		return nil
+	case <-ctx.Done():
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		t.Cancel(w)
+		return fmt.Errorf("%w: committed at index %d, not applied on all nodes yet", revoked.ErrOutcomeUnknown, index)
+	}
 }
 
-// expire releases what waits for bookings that run out. It lives as long as the term.
+// Limits of keepUp.
+const (
+	keepUpTime = time.Second // longest wait
+	highLoad   = 60          // percent of what a store can buffer: bulk work waits above it
+)
+
+// keepUp blocks until every member with a lease of the term has applied index, and until no store
+// is under high load. load returns the highest one. keepUp gives up after a second, so that a
+// member that stands still slows bulk work down but does not stop it.
+func (l *leases) keepUp(ctx context.Context, term, index uint64, load func() int) {
+	ctx, cancel := context.WithTimeout(ctx, keepUpTime)
+	defer cancel()
+	poll := time.NewTicker(20 * time.Millisecond) // the loads announce nothing
+	defer poll.Stop()
+	for {
+		reported := l.reported.wait()
+		behind := false
+		open := l.withTable(func(t *leaseTable, now lease.Instant) {
+			behind = t.Term() == term && t.IsBehind(now, l.server, index)
+		})
+		if !open || !behind && load() < highLoad {
+			return
+		}
+		select {
+		case <-reported:
+		case <-poll.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// expire wakes the acknowledgements that wait for a reservation when it expires. It runs until ctx
+// ends with the term.
 func (l *leases) expire(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -283,87 +334,54 @@ func (l *leases) expire(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		l.mu.Lock()
 		pause := time.Hour
-		if l.table != nil {
-			now := l.now()
-			l.table.release(now)
-			if next := l.table.nextBound(now); next != 0 {
-				pause = next.sub(now) + time.Millisecond
+		l.withTable(func(t *leaseTable, now lease.Instant) {
+			t.Release(now)
+			if next := t.NextExpiry(now); next != 0 {
+				pause = next.Sub(now) + time.Millisecond
 			}
-		}
-		l.mu.Unlock()
+		})
 		timer.Reset(pause)
 	}
 }
 
-// clear waits until a member can hold no lease any more, and keeps it from new ones: nobody leaves
-// the configuration while booked. It returns the term whose books say so; the wait is worth nothing in
-// another. The bar falls when the change has failed.
+// clear blocks new leases of a member and waits until the member can no longer hold one. Only then
+// may the member be removed from the configuration, and only in the returned term. If the
+// configuration change fails, call unblock. If leadership or ctx ends first, clear allows new
+// leases again and returns ErrNoLeader.
 func (l *leases) clear(ctx context.Context, id raft.ServerID) (term uint64, err error) {
 	for {
-		l.mu.Lock()
-		if l.table == nil {
-			l.mu.Unlock()
+		var free bool
+		var wait time.Duration
+		open := l.withTable(func(t *leaseTable, now lease.Instant) {
+			t.Block(string(id), true)
+			term, wait = t.Term(), t.Remaining(string(id), now)
+			free, _ = t.IsFree(string(id), now)
+		})
+		switch {
+		case !open:
 			return 0, fmt.Errorf("%w: leadership ended", revoked.ErrNoLeader)
-		}
-		l.table.bar(id, true)
-		term = l.table.term
-		now := l.now()
-		free, until := l.table.free(id, now)
-		l.mu.Unlock()
-		if free {
+		case free:
 			return term, nil
 		}
 		select {
 		case <-ctx.Done():
-			l.bar(id, false)
-			return 0, fmt.Errorf("%w: %s may hold a read lease for %v still", revoked.ErrNoLeader, nodeOf(id), until.sub(now))
-		case <-time.After(min(until.sub(now)+time.Millisecond, 50*time.Millisecond)):
+			l.unblock(id)
+			return 0, fmt.Errorf("%w: %s may still hold a read lease for %v", revoked.ErrNoLeader, nodeOf(id), wait)
+		case <-time.After(min(wait+time.Millisecond, 50*time.Millisecond)):
 		}
 	}
 }
 
-func (l *leases) bar(id raft.ServerID, barred bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.table != nil {
-		l.table.bar(id, barred)
-	}
+// unblock allows new leases of a member again.
+func (l *leases) unblock(id raft.ServerID) {
+	l.withTable(func(t *leaseTable, _ lease.Instant) { t.Block(string(id), false) })
 }
 
-// leftOf is how long a member may still answer from its own copy, as this leader must assume.
-func (l *leases) leftOf(id raft.ServerID) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.table == nil {
-		return 0
+func serverIDs(conf raft.Configuration) []string {
+	ids := make([]string, len(conf.Servers))
+	for i, s := range conf.Servers {
+		ids[i] = string(s.ID)
 	}
-	return l.table.left(id, l.now())
-}
-
-// holdingUp names the nodes that revocations are waiting for at this leader.
-func (l *leases) holdingUp() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.table == nil {
-		return nil
-	}
-	var nodes []string
-	for _, id := range l.table.holdingUp(l.now()) {
-		nodes = append(nodes, nodeOf(id))
-	}
-	return nodes
-}
-
-// renewEvery is the pace of the asks: four in a lease, of the one that is held and of those to come. When
-// the setting has just become longer, the lease that is held is as short as it was.
-func (n *Node) renewEvery() time.Duration {
-	length := n.Settings().LeaseDuration
-	n.leases.mu.Lock()
-	defer n.leases.mu.Unlock()
-	if held := n.leases.holder.length; held > 0 {
-		length = min(length, held)
-	}
-	return length / 4
+	return ids
 }

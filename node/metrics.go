@@ -2,72 +2,60 @@ package node
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"revoked/node/lease"
 )
 
-// metrics are the node's own numbers. Raft's, boltdb's and memberlist's come through go-metrics.
+// metrics count reads and read leases. Raft, boltdb and memberlist report through go-metrics.
 type metrics struct {
-	commit      prometheus.Histogram
-	propagation prometheus.Histogram
-	entryOps    prometheus.Histogram
-	forwarded   prometheus.Counter
-	proofs      *prometheus.CounterVec
-	lookups     lookups
+	lookups  struct{ dead, leased, unknown, unleased prometheus.Counter }
+	barriers struct{ proven, failed prometheus.Counter }
 
 	leaseLosses   prometheus.Counter
 	leaseRefusals *prometheus.CounterVec
+	keyFetches    struct{ done, failed prometheus.Counter }
 }
 
-// lookups are counters of one family, found once: every introspection counts one.
-type lookups struct{ dead, leased, unknown, unleased prometheus.Counter }
-
-func newMetrics(n *Node, reg prometheus.Registerer) *metrics {
-	seconds := prometheus.ExponentialBuckets(0.0005, 2, 15)
+// newMetrics registers the metrics in reg. It panics if a second node of the process uses reg, too.
+func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
-		commit: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "revoked_commit_seconds",
-			Help: "Time from the proposal of a log entry until it was applied on the leader.", Buckets: seconds}),
-		propagation: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "revoked_propagation_seconds",
-			Help: "Time from the commit of a revocation until every reachable member had applied it.", Buckets: seconds}),
-		entryOps: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "revoked_entry_operations",
-			Help: "Operations in one log entry; 0 is a tick.", Buckets: []float64{0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048}}),
-		forwarded: prometheus.NewCounter(prometheus.CounterOpts{Name: "revoked_forwarded_operations_total",
-			Help: "Operations and proofs that this node asked of the leader."}),
-		proofs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "revoked_proofs_total",
-			Help: "Answers that had to be proven current, by outcome."}, []string{"outcome"}),
+		leaseLosses: counter("revoked_lease_losses_total", "Times that this node lost its read lease."),
+		leaseRefusals: counters("revoked_lease_refusals_total",
+			"Read leases that this leader did not grant, by reason.", "reason"),
 	}
-	verdicts := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "revoked_lookups_total",
-		Help: "Token look-ups in this node's own copy, by what it held."}, []string{"verdict"})
-	m.lookups = lookups{
-		dead: verdicts.WithLabelValues("dead"), leased: verdicts.WithLabelValues("leased"),
-		unknown: verdicts.WithLabelValues("unknown"), unleased: verdicts.WithLabelValues("unleased"),
+	verdicts := counters("revoked_lookups_total", "Token lookups in this node's own copy, by what it held.", "verdict")
+	m.lookups.dead, m.lookups.leased = verdicts.WithLabelValues("dead"), verdicts.WithLabelValues("leased")
+	m.lookups.unknown, m.lookups.unleased = verdicts.WithLabelValues("unknown"), verdicts.WithLabelValues("unleased")
+	barriers := counters("revoked_proofs_total", "Answers that needed a read barrier, by outcome.", "outcome")
+	m.barriers.proven, m.barriers.failed = barriers.WithLabelValues("proven"), barriers.WithLabelValues("failed")
+	for _, reason := range []lease.Refusal{
+		lease.RefusedNotMember, lease.RefusedBehind, lease.RefusedDiverged, lease.RefusedLapsed,
+		lease.RefusedClock, lease.RefusedRate, lease.RefusedReturned, lease.RefusedSilent,
+	} {
+		m.leaseRefusals.WithLabelValues(string(reason)) // starts at 0, so that a rate includes the first refusal
 	}
-	m.leaseLosses = prometheus.NewCounter(prometheus.CounterOpts{Name: "revoked_lease_losses_total",
-		Help: "Times that this node lost its read lease."})
-	m.leaseRefusals = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "revoked_lease_refusals_total",
-		Help: "Read leases that this leader did not grant, by reason."}, []string{"reason"})
-	for _, reason := range []refusalReason{refusedNotMember, refusedBehind, refusedDiverged, refusedLapsed, refusedClock, refusedRate, refusedReturned, refusedSilent} {
-		m.leaseRefusals.WithLabelValues(string(reason)) // there from the start, so that a first one is an increase
-	}
-	reg.MustRegister(m.leaseLosses, m.leaseRefusals,
-		gauge("revoked_lease_left_seconds", "How long this node may still answer from its own copy; 0 without a lease.",
-			func() float64 { return n.leases.left().Seconds() }))
-	reg.MustRegister(m.commit, m.propagation, m.entryOps, m.forwarded, m.proofs, verdicts,
-		gauge("revoked_applied_index", "Log index that this node has applied.", func() float64 { return float64(n.fsm.Applied()) }),
-		gauge("revoked_commit_index", "Log index that this node knows to be committed.", func() float64 { return float64(n.raft.CommitIndex()) }),
-		gauge("revoked_term", "Raft term of this node.", func() float64 { return float64(n.raft.CurrentTerm()) }),
-		gauge("revoked_leader", "1 on the node that leads and may propose.", func() float64 { return truth(n.proposer.Load() != nil) }),
-		gauge("revoked_tokens", "Live token records in the state.", func() float64 { t, _ := n.fsm.Counts(); return float64(t) }),
-		gauge("revoked_grants", "Live grants in the state.", func() float64 { _, g := n.fsm.Counts(); return float64(g) }),
-		gauge("revoked_log_bytes", "Size of the Raft log file.", func() float64 { return float64(n.stores.Size()) }),
-		gauge("revoked_diverged", "1 when this node's state was found to differ from the leader's.", func() float64 { return truth(n.diverged.Load()) }),
-	)
+	fetches := counters("revoked_key_fetches_total", "Fetches of key sets of trusted issuers by this leader, by outcome.",
+		"outcome")
+	m.keyFetches.done, m.keyFetches.failed = fetches.WithLabelValues("done"), fetches.WithLabelValues("failed")
+	reg.MustRegister(fetches, m.leaseLosses, m.leaseRefusals, verdicts, barriers)
 	return m
+}
+
+func (m *metrics) countRefusal(r lease.Refusal) { m.leaseRefusals.WithLabelValues(string(r)).Inc() }
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+}
+
+func counters(name, help, label string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 }
 
 func gauge(name, help string, f func() float64) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 }
 
-func truth(b bool) float64 {
+func toFloat(b bool) float64 {
 	if b {
 		return 1
 	}

@@ -2,67 +2,215 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"slices"
 
 	"revoked"
-	"revoked/internal/mutant"
+	"revoked/node/bearer"
+	"revoked/node/jwt"
 )
 
-// Peek implements api.StatusReader: this node's own copy, proven by nothing.
+// Peek implements api.Backend: it reads this node's copy, which may be stale.
 func (n *Node) Peek(d revoked.Digest) (revoked.Record, error) {
-	r, err := n.cache.Lookup(d)
+	r, err := n.tokens.Cache.Lookup(d)
 	if err != nil {
 		return revoked.Record{}, fmt.Errorf("%w: %v", revoked.ErrNotCurrent, err)
 	}
 	return *r, nil
 }
 
-// Status implements api.StatusReader.
+// Status returns the status of the token with digest d, see StatusOf.
+func (n *Node) Status(ctx context.Context, d revoked.Digest) (revoked.TokenStatus, error) {
+	return n.status(ctx, &revoked.PresentedToken{Digest: d})
+}
+
+// StatusOf implements api.Backend.
 //
-// Dead may be said by any copy at any time. Everything else that the copy holds may be said under a
-// read lease. Without one, and for a token that it does not hold, the copy must be proven current: by
-// the leader's word, given through an entry that was proposed after the question, and applied here
-// before the record is read again. One call serves all questions that wait when it is sent.
-func (n *Node) Status(ctx context.Context, d revoked.Digest) (revoked.Status, error) {
+// A dead token stays dead, so any copy may report it. A live token needs a read lease that covers
+// the read. Without a lease, and for an unknown token, the copy is read again behind a read
+// barrier.
+func (n *Node) StatusOf(ctx context.Context, p revoked.PresentedToken) (revoked.TokenStatus, error) {
+	return n.status(ctx, &p)
+}
+
+func (n *Node) status(ctx context.Context, p *revoked.PresentedToken) (revoked.TokenStatus, error) {
 	mark := n.leases.mark()
-	early := mutant.On(mutant.CheckBeforeRead) && n.leases.covers(mark)
-	st, err := n.judge(d)
+	look := n.tokens.Look(p)
+	st, err := n.evaluate(ctx, &look)
 	if err != nil {
-		return revoked.Status{}, err
+		return revoked.TokenStatus{}, err
 	}
-	n.cfg.seams.trace(traceEvent{kind: traceRead, node: n.self})
-	// The record has been read: only now is the clock compared with the end of the lease, of a lease
-	// that was in force without a break since before the record was read.
+	n.cfg.hooks.afterRead()
+	// The lease is checked after the read, and must have been in force without a break since mark.
 	switch {
 	case st.Verdict == revoked.Dead:
 		n.metrics.lookups.dead.Inc()
 		return st, nil
-	case st.Verdict != revoked.Unknown && (early || n.leases.covers(mark)):
-		n.cfg.seams.trace(traceEvent{kind: traceLeased, node: n.self})
+	case st.Verdict != revoked.Unknown && n.leases.covers(mark):
+		n.cfg.hooks.answered()
 		n.metrics.lookups.leased.Inc()
 		return st, nil
 	case st.Verdict == revoked.Unknown:
 		n.metrics.lookups.unknown.Inc()
+		if p.KnownOnly {
+			return st, nil
+		}
 	default:
 		n.metrics.lookups.unleased.Inc()
 	}
-	if err := n.prove(ctx); err != nil {
-		n.metrics.proofs.WithLabelValues("failed").Inc()
-		return revoked.Status{}, err
+	if err := n.propose.ReadBarrier(ctx); err != nil {
+		n.metrics.barriers.failed.Inc()
+		return revoked.TokenStatus{}, err
 	}
-	n.metrics.proofs.WithLabelValues("proven").Inc()
-	return n.judge(d)
+	n.metrics.barriers.proven.Inc()
+	return n.evaluate(ctx, &look)
 }
 
-// judge reads the record and decides on this node's copy.
-func (n *Node) judge(d revoked.Digest) (revoked.Status, error) {
-	if n.diverged.Load() {
-		return revoked.Status{}, fmt.Errorf("%w: its state differs from the leader's", revoked.ErrNotCurrent)
-	}
-	r, err := n.cache.Lookup(d)
+// Explain implements api.Backend. The index and what ended the token may be newer than the status.
+func (n *Node) Explain(ctx context.Context, p revoked.PresentedToken) (revoked.Explanation, error) {
+	st, err := n.status(ctx, &p)
 	if err != nil {
-		return revoked.Status{}, fmt.Errorf("%w: %v", revoked.ErrNotCurrent, err)
+		return revoked.Explanation{}, err
 	}
-	v := revoked.Decide(r, n.fsm.Circumstances(r.Grant.ClientID, revoked.TimeOf(n.cfg.Now())))
-	return revoked.Status{Verdict: v, Record: *r}, nil
+	x, err := n.tokens.Explain(&p, st)
+	if err != nil {
+		return revoked.Explanation{}, fmt.Errorf("%w: %v", revoked.ErrNotCurrent, err)
+	}
+	x.NodeID, x.AppliedIndex, x.LeaseLeft = n.cfg.NodeID, n.fsm.Applied(), max(0, n.leases.remaining())
+	return x, nil
 }
+
+// evaluate returns the status of a token in this node's copy.
+func (n *Node) evaluate(ctx context.Context, l *bearer.Lookup) (revoked.TokenStatus, error) {
+	if n.roster.Diverged() {
+		return revoked.TokenStatus{}, fmt.Errorf("%w: state differs from the leader's", revoked.ErrNotCurrent)
+	}
+	st, err := l.Status(ctx)
+	if err != nil && !errors.Is(err, revoked.ErrOverloaded) {
+		err = fmt.Errorf("%w: %v", revoked.ErrNotCurrent, err)
+	}
+	return st, err
+}
+
+// Grant implements api.Backend. The view is current as of the call.
+func (n *Node) Grant(ctx context.Context, id string) (revoked.GrantView, error) {
+	if err := n.propose.ReadBarrier(ctx); err != nil {
+		return revoked.GrantView{}, err
+	}
+	return n.fsm.View(id, revoked.TimeOf(n.cfg.Now()))
+}
+
+// Grants implements api.Backend. The page is current as of the call.
+func (n *Node) Grants(ctx context.Context, q revoked.GrantQuery) (revoked.GrantPage, error) {
+	if err := n.propose.ReadBarrier(ctx); err != nil {
+		return revoked.GrantPage{}, err
+	}
+	return n.fsm.Grants(ctx, &q, revoked.TimeOf(n.cfg.Now()))
+}
+
+// Events implements api.Backend: the events that this node has applied.
+func (n *Node) Events(_ context.Context, after uint64, limit int) ([]revoked.Event, uint64, error) {
+	return n.fsm.Events(after, limit)
+}
+
+// Newest implements api.Backend. Every event acknowledged before the call has at most the returned
+// index.
+func (n *Node) Newest(ctx context.Context) (uint64, error) {
+	if err := n.propose.ReadBarrier(ctx); err != nil {
+		return 0, err
+	}
+	return n.fsm.Applied(), nil
+}
+
+// WaitEvent implements api.Backend.
+func (n *Node) WaitEvent(ctx context.Context, after uint64) error { return n.fsm.WaitEvent(ctx, after) }
+
+// Client implements api.Backend. Until this node is in a cluster, it returns the bootstrap clients.
+func (n *Node) Client(id string) (*revoked.Client, bool) {
+	if n.roster.ClusterID() != "" {
+		return n.fsm.Client(id)
+	}
+	for i := range n.cfg.BootstrapClients {
+		if c := &n.cfg.BootstrapClients[i]; c.ID == id {
+			return c, true
+		}
+	}
+	return nil, false
+}
+
+// ClientsCurrent implements api.Backend. After a crash the state may lack the end of the log until
+// the node holds its first lease. A node of no cluster knows only its bootstrap clients.
+func (n *Node) ClientsCurrent() bool { return n.roster.ClusterID() != "" && n.leases.everHeld.Load() }
+
+// Current implements api.Backend. Under a lease this node has applied every acknowledged change. It
+// returns ErrNoCluster at a node of no cluster.
+func (n *Node) Current(ctx context.Context) error {
+	if n.roster.ClusterID() == "" {
+		return revoked.ErrNoCluster
+	}
+	if n.leases.valid() && !n.roster.Diverged() {
+		return nil
+	}
+	return n.propose.ReadBarrier(ctx)
+}
+
+// Clients implements api.Backend. The records are current as of the call.
+func (n *Node) Clients(ctx context.Context) ([]*revoked.Client, error) {
+	if err := n.Current(ctx); err != nil {
+		return nil, err
+	}
+	return n.fsm.Clients(), nil
+}
+
+// Settings implements api.Backend.
+func (n *Node) Settings() revoked.Settings {
+	if n.fsm.ClusterID() == "" {
+		return n.cfg.Defaults
+	}
+	return n.fsm.Settings()
+}
+
+// Snapshot implements api.Backend. A read barrier ensures that the backup contains every change
+// acknowledged before the call.
+func (n *Node) Snapshot(ctx context.Context, w io.Writer) error {
+	if err := n.propose.ReadBarrier(ctx); err != nil {
+		return err
+	}
+	_, err := n.fsm.WriteSnapshot(ctx, w)
+	return err
+}
+
+// Issuers implements api.Backend.
+func (n *Node) Issuers() []*revoked.Issuer {
+	return slices.DeleteFunc(n.fsm.Issuers(), func(i *revoked.Issuer) bool { return i.DeletedAt != 0 })
+}
+
+// issuer returns this node's copy of an issuer that is not deleted. The error wraps ErrNotFound.
+func (n *Node) issuer(name string) (*revoked.Issuer, error) {
+	for _, i := range n.Issuers() {
+		if i.Name == name {
+			return i, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: no such issuer", revoked.ErrNotFound)
+}
+
+// CheckToken implements api.Backend.
+func (n *Node) CheckToken(ctx context.Context, name, token string) (revoked.TokenCheck, error) {
+	if err := n.Current(ctx); err != nil {
+		return revoked.TokenCheck{}, err
+	}
+	i, err := n.issuer(name)
+	if err != nil {
+		return revoked.TokenCheck{}, err
+	}
+	return jwt.Check(i, token, revoked.TimeOf(n.cfg.Now()))
+}
+
+// ParseKeys implements api.Backend.
+func (n *Node) ParseKeys(set []byte) ([]revoked.IssuerKey, error) { return jwt.ParseInline(set) }
+
+// FormatKeys implements api.Backend.
+func (n *Node) FormatKeys(keys []revoked.IssuerKey) ([]byte, error) { return jwt.FormatKeys(keys) }

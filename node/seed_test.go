@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,8 +14,8 @@ import (
 	"revoked/node/nodetest"
 )
 
-// backUp makes a cluster with one live and one revoked pair, and returns a backup of it that is older
-// than a second revocation.
+// backUp returns a backup of a cluster with a live pair, a revoked pair, and a pair that is revoked
+// after the backup.
 func backUp(t *testing.T) (backup []byte) {
 	t.Helper()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1})
@@ -32,22 +31,20 @@ func backUp(t *testing.T) (backup []byte) {
 			}
 			backup = b.Bytes()
 		}
-		if r := m.Form("/oauth2/revoke", "app", url.Values{"token": {token}}); r.Status != 200 {
-			t.Fatalf("revoke: got %d %s", r.Status, r.Body)
-		}
+		revoke(t, m, token)
 	}
 	return backup
 }
 
-func TestABackupSeedsANewClusterThatOthersJoin(t *testing.T) {
+func TestSeed_NewCluster_AcceptsJoins(t *testing.T) {
 	backup := backUp(t)
 	for _, tc := range []struct {
 		name   string
 		accept bool
 		live   bool
 	}{
-		{"without a statement of loss everything issued before the restore is dead", false, false},
-		{"with one, what was revoked after the backup is back", true, true},
+		{"without accept_loss", false, false},
+		{"with accept_loss", true, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := nodetest.Start(t, nodetest.Options{Nodes: 1, NoWait: true})
@@ -55,48 +52,63 @@ func TestABackupSeedsANewClusterThatOthersJoin(t *testing.T) {
 			m.Stop()
 			m.Wipe()
 			h, err := node.Seed(context.Background(), filepath.Join(m.Dir, "data"), bytes.NewReader(backup),
-				node.SeedOptions{NodeID: m.ID, AcceptLoss: tc.accept, Reason: "a drill"})
+				node.SeedOptions{NodeID: m.ID, AcceptLoss: tc.accept, Reason: "test"})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if h.Grants != 3 && h.Grants != 2 {
-				t.Errorf("header: got %d grants", h.Grants)
+				t.Errorf("header: got %d grants, want 2 or 3", h.Grants)
 			}
 			m.Start()
 			c.WaitReady()
-			second := c.Add()
-			second.Start()
-			if r := second.JSON(http.MethodPost, "/v1/cluster/join", "admin", fmt.Sprintf(`{"addresses":[%q]}`, m.ClusterAddr())); r.Status != 200 {
-				t.Fatalf("join: got %d %s", r.Status, r.Body)
-			}
+			second := joinNew(t, c)
 			c.WaitReady()
 			for _, m := range c.Members {
 				if isActive(t, m, "resource_server", "at-dead") {
-					t.Errorf("%s: a token that was revoked before the backup is active", m.ID)
+					t.Errorf("token revoked before the backup on %s: got active, want inactive", m.ID)
 				}
 				for _, token := range []string{"at-live", "at-late"} {
 					if got := isActive(t, m, "resource_server", token); got != tc.live {
-						t.Errorf("%s: %s: got active %v, want %v", m.ID, token, got, tc.live)
+						t.Errorf("%s on %s: got active %t, want %t", token, m.ID, got, tc.live)
 					}
 				}
 			}
-			fresh, _ := register(t, second, "fresh-"+fmt.Sprint(tc.accept))
-			_ = fresh
+			undated := `{"client_id":"app","access_token":{"token":"at-undated"}}`
+			want := http.StatusUnprocessableEntity // it may have been revoked after the backup
+			if tc.accept {
+				want = http.StatusCreated
+			}
+			registration := func(body string) nodetest.Reply {
+				return second.Decided(func() nodetest.Reply { return second.JSON(http.MethodPost, "/v1/grants", "issuer", body) })
+			}
+			if r := registration(undated); r.Status != want && (!tc.accept || r.Status != http.StatusOK) {
+				t.Errorf("token without issued_at: got %d %s, want %d", r.Status, r.Body, want)
+			}
+			dated := fmt.Sprintf(`{"client_id":"app","access_token":{"token":"at-new","issued_at":%d}}`,
+				h.Stamp.Unix()+1)
+			if r := registration(dated); r.Status != http.StatusCreated && r.Status != http.StatusOK {
+				t.Errorf("token issued after the restore: got %d %s, want 201", r.Status, r.Body)
+			}
+			if !isActive(t, second, "resource_server", "at-new") {
+				t.Error("token issued after the restore: got inactive, want active")
+			}
 		})
 	}
 }
 
-func TestASeedNeedsANewDirectoryAndAWholeBackup(t *testing.T) {
+func TestSeed_BadBackupOrDirectory_Fails(t *testing.T) {
 	backup := backUp(t)
 	dir := t.TempDir()
 	cut := filepath.Join(dir, "cut")
-	if _, err := node.Seed(context.Background(), cut, bytes.NewReader(backup[:len(backup)-1]), node.SeedOptions{NodeID: "n"}); err == nil {
-		t.Error("a backup that was cut off: got nil, want an error")
+	if _, err := node.Seed(context.Background(), cut, bytes.NewReader(backup[:len(backup)-1]),
+		node.SeedOptions{NodeID: "n"}); err == nil {
+		t.Error("truncated backup: got nil, want an error")
 	}
 	if _, err := node.Seed(context.Background(), cut, bytes.NewReader(backup), node.SeedOptions{NodeID: "n"}); err != nil {
 		t.Errorf("after a failed attempt: got %v, want nil", err)
 	}
-	if _, err := node.Seed(context.Background(), cut, bytes.NewReader(backup), node.SeedOptions{NodeID: "n"}); err == nil || !strings.Contains(err.Error(), revoked.ErrConflict.Error()) {
-		t.Errorf("into a directory in use: got %v, want a refusal", err)
+	if _, err := node.Seed(context.Background(), cut, bytes.NewReader(backup),
+		node.SeedOptions{NodeID: "n"}); err == nil || !strings.Contains(err.Error(), revoked.ErrConflict.Error()) {
+		t.Errorf("used directory: got %v, want a conflict", err)
 	}
 }

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,9 +11,9 @@ import (
 	"revoked"
 )
 
-// A wish for a transfer that Raft did not come to stays where the next one blocks. If leadership ended then,
-// the node would refuse every entry whenever it leads again (hashicorp/raft#696).
-func TestATransferIsNotWishedForTwice(t *testing.T) {
+// A second request would block Raft's goroutine until leadership ends, and the node would reject
+// all entries in its next term (hashicorp/raft#696).
+func TestTransfer_TargetBehind_IsRequestedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 5, t.TempDir(), newSimCounts())
 		defer s.end()
@@ -26,23 +25,23 @@ func TestATransferIsNotWishedForTwice(t *testing.T) {
 		s.until("the target falls behind", time.Minute, func() bool {
 			return lead.n.fsm.Applied() > target.n.fsm.Applied()+3
 		})
-		for range 2 { // as an operator would
-			if _, err := lead.n.TransferLeader(ctx, target.of.id); err == nil {
-				t.Fatal("leadership went to a member that is behind")
+		for range 2 {
+			if _, err := lead.n.TransferLeader(ctx, lead.actor("admin"), target.of.id); err == nil {
+				t.Fatal("transfer to a member that is behind: got no error, want one")
 			}
 		}
 		if lead.n.raft.State() != raft.Leader {
-			t.Fatal("it leads no more: the test proves nothing")
+			t.Fatal("got another leader, want the first one")
 		}
 		var heals []func()
 		for _, m := range s.nodes {
 			if m != first {
-				heals = append(heals, s.net.cut(m.k, first.k), s.net.cut(first.k, m.k))
+				heals = append(heals, s.net.Cut(m.k, first.k), s.net.Cut(first.k, m.k))
 			}
 		}
-		s.until("another leads", time.Minute, func() bool {
+		s.until("another node leads", time.Minute, func() bool {
 			l := (&simNemesis{s: s}).leader()
-			return l != nil && l != first && l.now().n.proposer.Load() != nil
+			return l != nil && l != first && l.now().n.leadership.proposer() != nil
 		})
 		for _, heal := range heals {
 			heal()
@@ -51,24 +50,16 @@ func TestATransferIsNotWishedForTwice(t *testing.T) {
 		if !s.until("every node holds a lease again", time.Minute, s.allHold) {
 			t.Fatal(s.o.err)
 		}
-		if _, err := (&simNemesis{s: s}).leader().now().n.TransferLeader(ctx, first.id); err != nil {
+		next := (&simNemesis{s: s}).leader().now()
+		if _, err := next.n.TransferLeader(ctx, next.actor("admin"), first.id); err != nil {
 			t.Fatal(err)
 		}
 		_, err := lead.n.Register(ctx, lead.actor("issuer"), []revoked.Registration{s.newGrant().registration()})
 		if err != nil {
-			t.Errorf("the first leader leads again, and a registration: %v", err)
+			t.Errorf("registration under the first leader: got %v, want nil", err)
 		}
 		if s.o.failed() {
 			t.Error(s.o.err)
 		}
 	})
-}
-
-// A Raft that is shut down takes wishes and answers none.
-func TestNothingIsWishedForOfARaftThatEnds(t *testing.T) {
-	n := &Node{} // no Raft: a wish would be a panic
-	n.wishes.close()
-	if err := n.wish(raft.Server{ID: "b"}); !errors.Is(err, raft.ErrRaftShutdown) {
-		t.Errorf("got %v, want %v", err, raft.ErrRaftShutdown)
-	}
 }

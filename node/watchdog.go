@@ -2,20 +2,21 @@ package node
 
 import (
 	"context"
-	"fmt"
+	"log/slog"
 	"time"
 )
 
-// A watchdog ends a leadership whose entries do not commit. A leader whose disk hangs goes on with its
-// heartbeats (hashicorp/raft#503), so nobody else would stand for election.
+// A watchdog ends the leadership of a node whose entries do not commit. A leader whose disk hangs
+// keeps sending heartbeats (hashicorp/raft#503), so no other node would start an election.
 type watchdog struct {
-	n   *Node
-	fed chan struct{}
+	log      *slog.Logger
+	leases   *leases
+	transfer func() error
+	hung     func(stalled time.Duration)
+	fed      chan struct{}
 }
 
-func newWatchdog(n *Node) *watchdog { return &watchdog{n: n, fed: make(chan struct{}, 1)} }
-
-// feed says that an entry has been committed.
+// feed records that an entry was committed. It never blocks.
 func (w *watchdog) feed() {
 	select {
 	case w.fed <- struct{}{}:
@@ -23,43 +24,45 @@ func (w *watchdog) feed() {
 	}
 }
 
-// run watches until ctx, one leadership, ends. What is late by two leases is handed over, if anybody can
-// take it. Where Raft does not even take that up it waits for its disk, and so would every orderly end:
-// the process ends at once.
+// run watches until ctx ends with the term. If no entry commits for two leases, it transfers
+// leadership. If Raft does not answer that request, it is blocked on the disk, and a clean shutdown
+// would block as well. Then run ends the process.
 func (w *watchdog) run(ctx context.Context) {
-	const patience = 16 // looks, a quarter of a lease apart: a pause of the process is one look, however long
-	n := w.n
+	const maxTicks = 16 // each a quarter of a lease; a pause of the process counts as one tick
 	last, next := time.Now(), time.Now()
-	var handing chan error // of the attempt under way
-	looks := 0
+	var transfer chan error // result of the attempt under way
+	ticks := 0
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.fed:
-			last, looks = time.Now(), 0
+			last, ticks = time.Now(), 0
 			continue
-		case err := <-handing:
-			handing = nil
-			next = time.Now().Add(2 * n.Settings().LeaseDuration)
+		case err := <-transfer:
+			transfer = nil
+			next = time.Now().Add(w.maxStall())
 			if err != nil {
-				n.log.Warn("leadership was not handed over", "error", err)
+				w.log.Warn("transferring leadership failed", "error", err)
 			}
 			continue
-		case <-time.After(n.renewEvery()):
+		case <-time.After(w.leases.renewEvery()):
 		}
 		stalled := time.Since(last)
-		if stalled <= 2*n.Settings().LeaseDuration || handing == nil && time.Now().Before(next) {
+		if stalled <= w.maxStall() || transfer == nil && time.Now().Before(next) {
 			continue
 		}
-		if handing == nil {
-			n.log.Error("entries do not commit: handing leadership over", "for", stalled)
-			handing, looks = make(chan error, 1), 0
-			go func(done chan<- error) { done <- n.transferAway() }(handing) // Raft may never answer it
+		if transfer == nil {
+			w.log.Error("entries do not commit, transferring leadership", "stalled_seconds", stalled.Seconds())
+			transfer, ticks = make(chan error, 1), 0
+			go func(done chan<- error) { done <- w.transfer() }(transfer) // Raft may never answer
 		}
-		if looks++; looks > patience {
-			n.crash(fmt.Errorf("entries do not commit for %v and Raft stands still: the disk of %s hangs", stalled, n.stores.path))
+		if ticks++; ticks > maxTicks {
+			w.hung(stalled)
 			return
 		}
 	}
 }
+
+// maxStall returns how long entries may take to commit.
+func (w *watchdog) maxStall() time.Duration { return 2 * w.leases.settings().LeaseDuration }

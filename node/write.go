@@ -1,50 +1,94 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"io"
 
 	"revoked"
 	"revoked/fsm"
+	"revoked/fsm/command"
 )
 
-// one commits a single operation that must be final everywhere.
-func (n *Node) one(ctx context.Context, op *fsm.Op) (uint64, error) {
-	s, err := n.submit(ctx, []*fsm.Op{op}, true)
+// The changes below share one contract. They return the index of the entry once the change is
+// final: committed, and applied by every node that may answer under a read lease. Register alone
+// returns after the commit, unless it made an older token inactive.
+//
+// Errors: ErrNoLeader and ErrOverloaded guarantee that nothing was proposed. After
+// ErrOutcomeUnknown the change may be applied; a repeat is safe. A refused change returns the
+// sentinel error of the violated rule.
+
+// Revoke implements api.Backend.
+func (n *Node) Revoke(ctx context.Context, by revoked.Actor, d revoked.Digest) (revoked.RevokeResult, error) {
+	res, err := n.propose.CommitResult(ctx, command.RevokeOp(by, d, ""))
+	return revoked.RevokeResult{Index: res.Index, Unknown: res.Unknown}, err
+}
+
+// RevokeToken implements api.Backend. A JWT is verified by a copy that is as new as the call,
+// because its issuer may just have been trusted, or its keys renewed. Apply decides who may revoke
+// it.
+func (n *Node) RevokeToken(
+	ctx context.Context, by revoked.Actor, p revoked.PresentedToken,
+) (revoked.RevokeResult, error) {
+	mark := n.leases.mark()
+	j, err := n.tokens.Verify(ctx, &p)
+	if err == nil && !n.leases.covers(mark) {
+		if err = n.propose.ReadBarrier(ctx); err == nil {
+			j, err = n.tokens.Verify(ctx, &p)
+		}
+	}
 	if err != nil {
-		return 0, err
+		return revoked.RevokeResult{}, err
 	}
-	if err := s.results[0].err; err != nil {
-		return 0, err
+	if j == nil {
+		return n.Revoke(ctx, by, p.Digest)
 	}
-	return s.index, nil
+	res, err := n.propose.CommitResult(ctx, command.RevokeJWTOp(by, j, ""))
+	return revoked.RevokeResult{Index: res.Index}, err
 }
 
-// Revoke implements api.Revoker.
-func (n *Node) Revoke(ctx context.Context, by revoked.Actor, d revoked.Digest) (uint64, error) {
-	return n.one(ctx, fsm.RevokeOp(by, d, ""))
+// RevokeJTI implements api.Backend.
+func (n *Node) RevokeJTI(ctx context.Context, by revoked.Actor, r revoked.JTIRevocation) (uint64, error) {
+	return n.propose.Commit(ctx, jtiOp(by, &r))
 }
 
-// DeleteGrant implements api.Revoker.
+// RevokeJTIs implements api.Backend.
+func (n *Node) RevokeJTIs(
+	ctx context.Context, by revoked.Actor, list []revoked.JTIRevocation,
+) ([]error, uint64, error) {
+	ops := make([]*command.Op, len(list))
+	for i := range list {
+		ops[i] = jtiOp(by, &list[i])
+	}
+	committed, err := n.propose.Propose(ctx, ops, true)
+	if err != nil {
+		return nil, 0, err
+	}
+	results := make([]error, len(committed.Results))
+	for i := range committed.Results {
+		results[i] = committed.Results[i].Err
+	}
+	return results, committed.Index, nil
+}
+
+func jtiOp(by revoked.Actor, r *revoked.JTIRevocation) *command.Op {
+	j := revoked.JWT{Issuer: r.Issuer, JTI: r.JTI, ExpiresAt: r.ExpiresAt}
+	return command.RevokeJWTOp(by, &j, r.Reason)
+}
+
+// DeleteGrant implements api.Backend.
 func (n *Node) DeleteGrant(ctx context.Context, by revoked.Actor, id, reason string) (uint64, error) {
-	return n.one(ctx, fsm.DeleteGrantOp(by, id, reason))
+	return n.propose.Commit(ctx, command.DeleteGrantOp(by, id, reason))
 }
 
-// RevokeMatching implements api.Revoker. With DryRun or Expect the live grants are counted first, on
-// a state that is proven current.
-func (n *Node) RevokeMatching(ctx context.Context, by revoked.Actor, req revoked.CutoffRequest) (revoked.CutoffResult, error) {
+// RevokeMatching implements api.Backend. With DryRun or Expect it counts the live grants first,
+// behind a read barrier.
+func (n *Node) RevokeMatching(
+	ctx context.Context, by revoked.Actor, req revoked.CutoffRequest,
+) (revoked.CutoffResult, error) {
 	var res revoked.CutoffResult
 	if req.DryRun || req.Expect != nil {
-		if err := n.prove(ctx); err != nil {
-			return res, err
-		}
-		now := revoked.TimeOf(n.cfg.Now())
-		before := req.IssuedBefore
-		if before == 0 {
-			before = max(now, n.fsm.Stamp())
-		}
-		count, err := n.fsm.CountMatching(ctx, req.Selector, before, now)
+		count, err := n.countMatching(ctx, req)
 		if err != nil {
 			return res, err
 		}
@@ -57,149 +101,134 @@ func (n *Node) RevokeMatching(ctx context.Context, by revoked.Actor, req revoked
 			return res, nil
 		}
 	}
-	index, err := n.one(ctx, fsm.CutoffOp(by, req.Selector, req.IssuedBefore, req.Reason))
+	index, err := n.propose.Commit(ctx, command.CutoffOp(by, req.Selector, req.IssuedBefore, req.Reason))
 	res.Index = index
 	return res, err
 }
 
-// Register implements api.GrantStore.
-func (n *Node) Register(ctx context.Context, by revoked.Actor, regs []revoked.Registration) ([]revoked.RegisterResult, error) {
-	ops := make([]*fsm.Op, len(regs))
-	for i, r := range regs {
-		ops[i] = fsm.RegisterOp(by, r)
-	}
-	s, err := n.submit(ctx, ops, false)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]revoked.RegisterResult, len(regs))
-	for i, r := range s.results {
-		out[i] = revoked.RegisterResult{GrantID: regs[i].GrantID, Index: r.index, Created: r.created, Revoked: r.revoked, Err: r.err}
-		if r.grantID != "" { // all of it was known already, in that grant
-			out[i].GrantID = r.grantID
-		}
-		if out[i].Index == 0 {
-			out[i].Index = s.index
-		}
-	}
-	return out, nil
-}
-
-// Grant implements api.GrantStore.
-func (n *Node) Grant(ctx context.Context, id string) (revoked.GrantView, error) {
-	if err := n.prove(ctx); err != nil {
-		return revoked.GrantView{}, err
-	}
-	return n.fsm.View(id, revoked.TimeOf(n.cfg.Now()))
-}
-
-// Events implements api.Feed.
-func (n *Node) Events(_ context.Context, after uint64, limit int) ([]revoked.Event, uint64, error) {
-	return n.fsm.Events(after, limit)
-}
-
-// Newest implements api.Feed.
-func (n *Node) Newest(ctx context.Context) (uint64, error) {
-	if err := n.prove(ctx); err != nil {
+// countMatching counts behind a read barrier, so a grant that was registered before the call
+// counts.
+func (n *Node) countMatching(ctx context.Context, req revoked.CutoffRequest) (int, error) {
+	if err := n.propose.ReadBarrier(ctx); err != nil {
 		return 0, err
 	}
-	return n.fsm.Applied(), nil
+	now := revoked.TimeOf(n.cfg.Now())
+	before := req.IssuedBefore
+	if before == 0 {
+		before = max(now, n.fsm.Stamp())
+	}
+	return n.fsm.CountMatching(ctx, req.Selector, before, now)
 }
 
-// WaitApplied implements api.Feed.
-func (n *Node) WaitApplied(ctx context.Context, index uint64) error { return n.fsm.Wait(ctx, index) }
-
-// Client implements api.ClientStore. A node that has never been in a cluster knows the clients of its
-// bootstrap files.
-func (n *Node) Client(id string) (*revoked.Client, bool) {
-	if n.clusterID() != "" {
-		return n.fsm.Client(id)
-	}
-	for i := range n.cfg.BootstrapClients {
-		if c := &n.cfg.BootstrapClients[i]; c.ID == id {
-			return c, true
-		}
-	}
-	return nil, false
+// Register implements api.Backend. Each registration succeeds or fails independently; the returned
+// error applies to all of them.
+func (n *Node) Register(
+	ctx context.Context, by revoked.Actor, regs []revoked.Registration,
+) ([]revoked.RegisterResult, error) {
+	committed, err := n.propose.Propose(ctx, registerOps(by, regs), false)
+	return registerResults(regs, committed), err
 }
 
-// ClientsCurrent implements api.ClientStore: the state that a crash left is behind until the log has
-// been replayed.
-func (n *Node) ClientsCurrent() bool { return n.clusterID() == "" || n.leases.everHeld.Load() }
+// RegisterBulk implements api.Backend.
+func (n *Node) RegisterBulk(
+	ctx context.Context, by revoked.Actor, regs []revoked.Registration,
+) ([]revoked.RegisterResult, error) {
+	committed, err := n.propose.ProposeBulk(ctx, registerOps(by, regs))
+	return registerResults(regs, committed), err
+}
 
-// Current implements api.ClientStore. Under a lease nothing is acknowledged that this node has not applied.
-func (n *Node) Current(ctx context.Context) error {
-	if n.clusterID() == "" || n.leases.valid() && !n.diverged.Load() {
+func registerOps(by revoked.Actor, regs []revoked.Registration) []*command.Op {
+	ops := make([]*command.Op, len(regs))
+	for i, r := range regs {
+		ops[i] = command.RegisterOp(by, r)
+	}
+	return ops
+}
+
+// registerResults returns nil if nothing was committed.
+func registerResults(regs []revoked.Registration, committed fsm.Outcome) []revoked.RegisterResult {
+	if committed.Results == nil {
 		return nil
 	}
-	return n.prove(ctx)
-}
-
-// Clients implements api.ClientStore.
-func (n *Node) Clients(ctx context.Context) ([]*revoked.Client, error) {
-	if err := n.Current(ctx); err != nil {
-		return nil, err
+	out := make([]revoked.RegisterResult, len(regs))
+	for i, r := range committed.Results {
+		out[i] = revoked.RegisterResult{
+			GrantID: cmp.Or(r.Register.GrantID, regs[i].GrantID), // the tokens may already belong to another grant
+			Index:   cmp.Or(r.Index, committed.Index),
+			Created: r.Register.Created, Revoked: r.Register.Revoked, Err: r.Err,
+		}
 	}
-	return n.fsm.Clients(), nil
+	return out
 }
 
-// CreateClient implements api.ClientStore.
+// CreateClient implements api.Backend.
 func (n *Node) CreateClient(ctx context.Context, by revoked.Actor, c revoked.Client) (*revoked.Client, uint64, error) {
-	return n.putClient(ctx, fsm.PutClientOp(by, &c, 0), c.ID)
+	return n.putClient(ctx, command.PutClientOp(by, &c, 0), c.ID)
 }
 
-// UpdateClient implements api.ClientStore.
+// UpdateClient implements api.Backend.
 func (n *Node) UpdateClient(ctx context.Context, by revoked.Actor, c revoked.Client) (*revoked.Client, uint64, error) {
-	return n.putClient(ctx, fsm.PutClientOp(by, &c, c.Version), c.ID)
+	return n.putClient(ctx, command.PutClientOp(by, &c, c.Version), c.ID)
 }
 
-// putClient returns the record as this node holds it after the change.
-func (n *Node) putClient(ctx context.Context, op *fsm.Op, id string) (*revoked.Client, uint64, error) {
-	index, err := n.one(ctx, op)
+// putClient commits op and returns the client's record in this node's state.
+func (n *Node) putClient(ctx context.Context, op *command.Op, id string) (*revoked.Client, uint64, error) {
+	index, err := n.propose.CommitHere(ctx, op)
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := n.fsm.Wait(ctx, index); err != nil {
-		return nil, 0, fmt.Errorf("%w: changed at index %d, not yet applied here", revoked.ErrOutcomeUnknown, index)
-	}
 	c, ok := n.fsm.Client(id)
 	if !ok {
-		return nil, 0, fmt.Errorf("%w: client was deleted meanwhile", revoked.ErrConflict)
+		return nil, 0, fmt.Errorf("%w: client was deleted in the meantime", revoked.ErrConflict)
 	}
 	return c, index, nil
 }
 
-// DeleteClient implements api.ClientStore.
+// DeleteClient implements api.Backend. The tokens of the client become inactive.
 func (n *Node) DeleteClient(ctx context.Context, by revoked.Actor, id string) (uint64, error) {
-	return n.one(ctx, fsm.DeleteClientOp(by, id))
+	return n.propose.Commit(ctx, command.DeleteClientOp(by, id))
 }
 
-// Settings implements api.SettingsStore.
-func (n *Node) Settings() revoked.Settings {
-	if n.fsm.ClusterID() == "" {
-		return n.cfg.Defaults
-	}
-	return n.fsm.Settings()
-}
-
-// UpdateSettings implements api.SettingsStore.
-func (n *Node) UpdateSettings(ctx context.Context, by revoked.Actor, s revoked.Settings) (revoked.Settings, uint64, error) {
-	index, err := n.one(ctx, fsm.PutSettingsOp(by, s, s.Version))
+// UpdateSettings implements api.Backend.
+func (n *Node) UpdateSettings(
+	ctx context.Context, by revoked.Actor, s revoked.Settings,
+) (revoked.Settings, uint64, error) {
+	index, err := n.propose.CommitHere(ctx, command.PutSettingsOp(by, s, s.Version))
 	if err != nil {
 		return revoked.Settings{}, 0, err
-	}
-	if err := n.fsm.Wait(ctx, index); err != nil {
-		return revoked.Settings{}, 0, fmt.Errorf("%w: changed at index %d, not yet applied here", revoked.ErrOutcomeUnknown, index)
 	}
 	return n.fsm.Settings(), index, nil
 }
 
-// Snapshot implements api.Cluster. The state is proven current first: a backup holds everything that
-// was acknowledged before it was asked for.
-func (n *Node) Snapshot(ctx context.Context, w io.Writer) error {
-	if err := n.prove(ctx); err != nil {
-		return err
+// CreateIssuer implements api.Backend.
+func (n *Node) CreateIssuer(ctx context.Context, by revoked.Actor, i revoked.Issuer) (*revoked.Issuer, uint64, error) {
+	return n.putIssuer(ctx, command.PutIssuerOp(by, &i, 0), i.Name)
+}
+
+// UpdateIssuer implements api.Backend.
+func (n *Node) UpdateIssuer(ctx context.Context, by revoked.Actor, i revoked.Issuer) (*revoked.Issuer, uint64, error) {
+	return n.putIssuer(ctx, command.PutIssuerOp(by, &i, i.Version), i.Name)
+}
+
+// putIssuer commits op and returns the issuer's record in this node's state.
+func (n *Node) putIssuer(ctx context.Context, op *command.Op, name string) (*revoked.Issuer, uint64, error) {
+	index, err := n.propose.CommitHere(ctx, op)
+	if err != nil {
+		return nil, 0, err
 	}
-	_, err := n.fsm.WriteSnapshot(ctx, w)
-	return err
+	i, err := n.issuer(name)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: issuer was deleted in the meantime", revoked.ErrConflict)
+	}
+	return i, index, nil
+}
+
+// DeleteIssuer implements api.Backend.
+func (n *Node) DeleteIssuer(ctx context.Context, by revoked.Actor, name string) (uint64, error) {
+	return n.propose.Commit(ctx, command.DeleteIssuerOp(by, name))
+}
+
+// BanIssuerKey implements api.Backend.
+func (n *Node) BanIssuerKey(ctx context.Context, by revoked.Actor, name, thumbprint string) (uint64, error) {
+	return n.propose.Commit(ctx, command.BanIssuerKeyOp(by, name, thumbprint))
 }

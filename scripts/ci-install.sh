@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Installs what the tests need beyond Go: Debian packages (as root) and staticcheck into the folder $1.
+# Installs the requirements of the tests beyond Go: Debian packages (as root), and linters in the folder $1.
 set -euo pipefail
 bin=$1
 mkdir -p "$bin"
 
-# gcc: the race detector. iproute2, nftables: hosts of the system tests' own. strace: disk faults.
-# The rest are the third-party clients and gateways that the system tests drive.
+# The race detector needs gcc. The system tests need iproute2 and nftables for network namespaces, strace
+# for disk faults, and the other packages as third-party clients and gateways.
 packages=(gcc libc6-dev curl iproute2 nftables strace util-linux procps
-	nginx-light apache2 libapache2-mod-oauth2 python3-authlib python3-requests ruby ruby-rack-oauth2)
+	nginx-light haproxy apache2 libapache2-mod-oauth2 python3-authlib python3-requests ruby ruby-rack-oauth2)
 
 missing=()
 for p in "${packages[@]}"; do
@@ -16,11 +16,17 @@ done
 if [ ${#missing[@]} -gt 0 ]; then
 	export DEBIAN_FRONTEND=noninteractive
 	apt-get update -q >/dev/null
-	# Services must not start: the tests run their own, on loopback.
+	# Do not start services: the tests run their own, on loopback.
 	printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
 	chmod +x /usr/sbin/policy-rc.d
 	apt-get install -q -y --no-install-recommends "${missing[@]}" >/dev/null || { rm -f /usr/sbin/policy-rc.d; exit 1; }
 	rm -f /usr/sbin/policy-rc.d
 fi
 
-command -v staticcheck >/dev/null && staticcheck -version | grep -q 2026 || GOBIN="$bin" go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
+for tool in \
+	honnef.co/go/tools/cmd/staticcheck@v0.8.2 \
+	github.com/kisielk/errcheck@v1.30.0 \
+	github.com/golangci/misspell/cmd/misspell@v0.8.0 \
+	golang.org/x/vuln/cmd/govulncheck@v1.9.0; do
+	GOBIN="$bin" go install "$tool"
+done

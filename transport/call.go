@@ -2,32 +2,31 @@ package transport
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
-	"time"
 
 	"revoked"
+	"revoked/transport/frames"
 )
 
-// ErrNotSent is returned when a call certainly did not reach the peer: nobody answered at the
-// address, the handshake failed, or the call was refused here. Any other error than a *CallError
-// leaves the outcome unknown.
-var ErrNotSent = errors.New("not sent")
+// ErrNotSent is returned when a call certainly did not reach the peer: the address did not answer,
+// the handshake failed, or this node refused to send the call. After any other error except a
+// *CallError the outcome is unknown.
+var ErrNotSent = frames.ErrNotSent
 
-// A CallError is an answer other than 200. It unwraps to the sentinel that its code names.
+// CallError is an answer other than 200. It unwraps to the sentinel error of its code.
 type CallError struct {
 	Status  int    // HTTP status
 	Code    uint32 // revoked.Code of the peer's error, 0 for none
-	Message string // what the peer says; at most 4 KiB
+	Message string // from the peer, at most 4 KiB
 }
 
 // Error returns status and message.
@@ -35,14 +34,14 @@ func (e *CallError) Error() string {
 	return fmt.Sprintf("peer answered %d: %s", e.Status, e.Message)
 }
 
-// Unwrap returns the sentinel, nil for none.
+// Unwrap returns the sentinel error, or nil.
 func (e *CallError) Unwrap() error { return revoked.FromCode(e.Code) }
 
 // Call posts body to a path of the peer at hostport and returns the body of its answer. The peer's
-// certificate must name wantNode; empty accepts any node of the cluster's CA. Request and answer are
-// bounded by Config.MaxBody (ErrTooLarge). An answer other than 200 is a *CallError; redirects are
-// not followed; nothing that the peer may have seen is sent again. Only ctx bounds how long the peer
-// may take; a peer that falls silent is noticed after about Config.Silence.
+// certificate must name wantNode; empty accepts any node of the cluster's CA. A request or answer
+// of more than Config.MaxBody bytes is ErrTooLarge. An answer other than 200 is a *CallError. Call
+// does not follow redirects and never repeats a request that the peer may have received. It blocks
+// until ctx ends, or until the peer has been silent for about Config.Silence.
 func (t *Transport) Call(ctx context.Context, hostport, wantNode, path string, body []byte) ([]byte, error) {
 	answer, err := t.call(ctx, hostport, wantNode, path, body)
 	result := "ok"
@@ -64,18 +63,66 @@ func (t *Transport) Call(ctx context.Context, hostport, wantNode, path string, b
 
 func (t *Transport) call(ctx context.Context, hostport, wantNode, path string, body []byte) ([]byte, error) {
 	if int64(len(body)) > t.cfg.MaxBody {
-		return nil, fmt.Errorf("%w: %w: request of %d bytes, at most %d", ErrNotSent, ErrTooLarge, len(body), t.cfg.MaxBody)
+		return nil, fmt.Errorf("%w: %w: request (got %d bytes, want at most %d)",
+			ErrNotSent, ErrTooLarge, len(body), t.cfg.MaxBody)
 	}
-	resp, err := t.post(ctx, peerKey{wantNode, hostport, false}, path, bytes.NewReader(body), int64(len(body)))
+	key := peerKey{wantNode, hostport, false}
+	p, err := t.peerOf(key, path)
+	if err != nil {
+		return nil, err
+	}
+	for tries := 1; ; tries++ {
+		client, err := p.line.get(ctx)
+		if errors.Is(err, errOlder) {
+			return t.callHTTP(ctx, key, path, body)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+		}
+		a, err := client.Call(ctx, path, body)
+		if errors.Is(err, ErrNotSent) && client.Ended() && ctx.Err() == nil && tries < 3 {
+			continue // the connection ended before the call: connect again
+		}
+		return a.Body, cmp.Or(err, callError(a))
+	}
+}
+
+// peerOf checks the address and the path of a call and returns the peer.
+func (t *Transport) peerOf(key peerKey, path string) (*peer, error) {
+	err := checkHostPort(key.hostport)
+	if err == nil && !strings.HasPrefix(path, "/") {
+		err = fmt.Errorf("invalid path (got %q, want a leading /)", path)
+	}
+	var p *peer
+	if err == nil {
+		p, err = t.peers.get(key)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+	}
+	return p, nil
+}
+
+// callError returns the error that an answer other than 200 stands for.
+func callError(a frames.Answer) error {
+	if a.Status == http.StatusOK {
+		return nil
+	}
+	return &CallError{Status: a.Status, Code: a.Code, Message: string(a.Body[:min(len(a.Body), maxMessage)])}
+}
+
+// callHTTP makes a call over HTTP/2.
+func (t *Transport) callHTTP(ctx context.Context, key peerKey, path string, body []byte) ([]byte, error) {
+	resp, err := t.post(ctx, key, path, bytes.NewReader(body), int64(len(body)))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.ContentLength > t.cfg.MaxBody {
-		return nil, fmt.Errorf("%w: answer of %d bytes, at most %d", ErrTooLarge, resp.ContentLength, t.cfg.MaxBody)
+		return nil, fmt.Errorf("%w: answer (got %d bytes, want at most %d)", ErrTooLarge, resp.ContentLength, t.cfg.MaxBody)
 	}
 	if resp.ContentLength >= 0 {
-		b, err := readExactly(resp.Body, int(resp.ContentLength))
+		b, err := frames.ReadExactly(resp.Body, int(resp.ContentLength))
 		if err != nil {
 			return nil, fmt.Errorf("read answer: %w", err)
 		}
@@ -86,18 +133,18 @@ func (t *Transport) call(ctx context.Context, hostport, wantNode, path string, b
 		return nil, fmt.Errorf("read answer: %w", err)
 	}
 	if int64(len(b)) > t.cfg.MaxBody {
-		return nil, fmt.Errorf("%w: answer, at most %d bytes", ErrTooLarge, t.cfg.MaxBody)
+		return nil, fmt.Errorf("%w: answer (want at most %d bytes)", ErrTooLarge, t.cfg.MaxBody)
 	}
 	return b, nil
 }
 
-// post sends one request and returns its answer if that is 200. size is -1 for a streamed body.
-func (t *Transport) post(ctx context.Context, key peerKey, path string, body io.Reader, size int64) (*http.Response, error) {
-	if err := checkHostPort(key.hostport); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
-	}
-	if !strings.HasPrefix(path, "/") {
-		return nil, fmt.Errorf("%w: path %q does not begin with /", ErrNotSent, path)
+// post sends one request over HTTP/2 and returns its answer if the status is 200. size is -1 for a
+// streamed body.
+func (t *Transport) post(ctx context.Context, key peerKey, path string, body io.Reader,
+	size int64) (*http.Response, error) {
+	p, err := t.peerOf(key, path)
+	if err != nil {
+		return nil, err
 	}
 	var sent atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -109,11 +156,7 @@ func (t *Transport) post(ctx context.Context, key peerKey, path string, body io.
 	}
 	req.ContentLength = size
 	req.Header.Set("Content-Type", "application/octet-stream")
-	p, err := t.peers.get(key)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
-	}
-	// RoundTrip, not a http.Client: no redirect, no cookie, no second try of our own.
+	// An http.Client would follow redirects.
 	resp, err := p.http.RoundTrip(req)
 	if err != nil {
 		if !sent.Load() || neverOpened(err) {
@@ -131,90 +174,7 @@ func (t *Transport) post(ctx context.Context, key peerKey, path string, body io.
 }
 
 // neverOpened reports whether net/http found a new connection closed before it wrote the first
-// request to it. The error has no name in the library; a test fails should its text change.
+// request to it. The library does not export the error; a test fails if its text changes.
 func neverOpened(err error) bool {
 	return err.Error() == "http2: client conn could not be established"
-}
-
-// A peerKey is one pool of connections. Streams have their own, so that what they report does not
-// queue behind the body of a large call.
-type peerKey struct {
-	node, hostport string
-	streams        bool
-}
-
-// A peer is the connections to one node at one address.
-type peer struct {
-	http *http.Transport
-	used time.Time
-}
-
-// peers keeps the pools, at most maxPeers: the one unused for longest goes first.
-type peers struct {
-	t      *Transport
-	mu     sync.Mutex
-	kept   map[peerKey]*peer
-	closed bool
-}
-
-func (p *peers) get(key peerKey) (*peer, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return nil, fmt.Errorf("%w: transport", revoked.ErrClosed)
-	}
-	got, ok := p.kept[key]
-	if !ok {
-		if len(p.kept) >= maxPeers {
-			p.evict()
-		}
-		got = &peer{http: p.t.newClient(key)}
-		p.kept[key] = got
-	}
-	got.used = time.Now()
-	return got, nil
-}
-
-func (p *peers) evict() {
-	var oldest peerKey
-	var at time.Time
-	for k, v := range p.kept {
-		if at.IsZero() || v.used.Before(at) {
-			oldest, at = k, v.used
-		}
-	}
-	p.kept[oldest].http.CloseIdleConnections()
-	delete(p.kept, oldest)
-}
-
-func (p *peers) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed = true
-	for k, v := range p.kept {
-		v.http.CloseIdleConnections()
-		delete(p.kept, k)
-	}
-}
-
-func (t *Transport) newClient(key peerKey) *http.Transport {
-	// To net/http this is HTTP/2 over plain connections: TLS is below, made by dial, because the
-	// connection must be known to be accepted before net/http gets it.
-	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true)
-	return &http.Transport{
-		Protocols: protocols,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return t.open(ctx, key.hostport, key.node)
-		},
-		DisableCompression:     true,
-		IdleConnTimeout:        idleTimeout,
-		MaxResponseHeaderBytes: maxHeader,
-		HTTP2: &http.HTTP2Config{
-			MaxReceiveBufferPerStream: 1 << 20,
-			SendPingTimeout:           t.cfg.Silence / 2,
-			PingTimeout:               t.cfg.Silence / 2,
-			WriteByteTimeout:          t.cfg.Silence,
-		},
-	}
 }

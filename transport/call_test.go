@@ -10,11 +10,13 @@ import (
 	"testing"
 
 	"revoked"
+	"revoked/internal/await"
 	"revoked/transport"
+	"revoked/transport/pki"
 )
 
-func TestCallCarriesTheCallersName(t *testing.T) {
-	a := newAuthority(t)
+func TestCall_CarriesTheCallersNode(t *testing.T) {
+	a := newCA(t)
 	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
 	for _, want := range []string{"node2", ""} {
 		got, err := n1.Call(within(t), n2.addr, want, "/echo", []byte("hello"))
@@ -23,21 +25,22 @@ func TestCallCarriesTheCallersName(t *testing.T) {
 		}
 	}
 	if got := n1.metric(t, "revoked_peer_calls_total", map[string]string{"result": "ok"}); got != 2 {
-		t.Errorf("calls counted: got %v, want 2", got)
+		t.Errorf("got %v counted calls, want 2", got)
 	}
 	if got := n2.metric(t, "revoked_peer_connections", map[string]string{"protocol": "call", "direction": "in"}); got < 1 {
-		t.Errorf("connections shown: got %v, want at least 1", got)
+		t.Errorf("got %v connections, want at least 1", got)
 	}
-	if n1.metric(t, "revoked_peer_sent_bytes_total", nil) == 0 || n1.metric(t, "revoked_peer_received_bytes_total", nil) == 0 {
-		t.Error("no bytes counted")
+	if n1.metric(t, "revoked_peer_sent_bytes_total", nil) == 0 ||
+		n1.metric(t, "revoked_peer_received_bytes_total", nil) == 0 {
+		t.Error("got 0 counted bytes, want more")
 	}
 	if got := n1.metric(t, "revoked_peer_certificate_expiry_seconds", nil); got == 0 {
-		t.Error("expiry of the certificate is not shown")
+		t.Error("got no certificate expiry, want one")
 	}
 }
 
-func TestCallErrors(t *testing.T) {
-	a := newAuthority(t)
+func TestCall_EachFailure_HasItsError(t *testing.T) {
+	a := newCA(t)
 	n1 := start(t, a, "node1", func(c *transport.Config) { c.MaxBody = 1 << 20 })
 	n2 := start(t, a, "node2", func(c *transport.Config) {
 		c.MaxBody = 1 << 20
@@ -57,7 +60,7 @@ func TestCallErrors(t *testing.T) {
 			case "/drain":
 				_, err := io.Copy(io.Discard, r.Body)
 				if !errors.Is(err, transport.ErrTooLarge) {
-					t.Errorf("body beyond the bound: got %v, want ErrTooLarge", err)
+					t.Errorf("body beyond the limit: got %v, want ErrTooLarge", err)
 				}
 				transport.WriteError(w, http.StatusRequestEntityTooLarge, 0, "")
 			case "/panic":
@@ -82,22 +85,25 @@ func TestCallErrors(t *testing.T) {
 		notSent                bool
 		status                 int
 	}{
-		{name: "a sentinel of the peer comes through", addr: n2.addr, node: "node2", path: "/no-leader", is: revoked.ErrNoLeader, status: 503},
-		{name: "a redirect is an answer and not followed", addr: n2.addr, node: "node2", path: "/redirect", status: 307},
-		{name: "nobody listens there", addr: gone, node: "node2", path: "/", notSent: true},
-		{name: "another node answers", addr: n2.addr, node: "node3", path: "/", is: transport.ErrWrongNode, notSent: true},
-		{name: "the address is none", addr: "nowhere", node: "node2", path: "/", is: transport.ErrBadAddress, notSent: true},
-		{name: "the path is none", addr: n2.addr, node: "node2", path: "x", notSent: true},
-		{name: "the request is too large", addr: n2.addr, node: "node2", path: "/", body: make([]byte, 1<<20+1), is: transport.ErrTooLarge, notSent: true},
-		{name: "the answer says that it is too large", addr: n2.addr, node: "node2", path: "/big-announced", is: transport.ErrTooLarge},
-		{name: "the answer turns out too large", addr: n2.addr, node: "node2", path: "/big", is: transport.ErrTooLarge},
-		{name: "the handler breaks off", addr: n2.addr, node: "node2", path: "/panic"},
+		{name: "sentinel error of the peer", addr: n2.addr, node: "node2", path: "/no-leader", is: revoked.ErrNoLeader,
+			status: 503},
+		{name: "redirect", addr: n2.addr, node: "node2", path: "/redirect", status: 307},
+		{name: "closed port", addr: gone, node: "node2", path: "/", notSent: true},
+		{name: "another node", addr: n2.addr, node: "node3", path: "/", is: pki.ErrWrongNode, notSent: true},
+		{name: "invalid address", addr: "nowhere", node: "node2", path: "/", is: transport.ErrBadAddress, notSent: true},
+		{name: "invalid path", addr: n2.addr, node: "node2", path: "x", notSent: true},
+		{name: "request too large", addr: n2.addr, node: "node2", path: "/", body: make([]byte, 1<<20+1),
+			is: transport.ErrTooLarge, notSent: true},
+		{name: "answer too large, announced", addr: n2.addr, node: "node2", path: "/big-announced",
+			is: transport.ErrTooLarge},
+		{name: "answer too large, streamed", addr: n2.addr, node: "node2", path: "/big", is: transport.ErrTooLarge},
+		{name: "handler aborts", addr: n2.addr, node: "node2", path: "/panic"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := n1.Call(within(t), c.addr, c.node, c.path, c.body)
 			if err == nil {
-				t.Fatal("got no error")
+				t.Fatal("got nil, want an error")
 			}
 			if c.is != nil && !errors.Is(err, c.is) {
 				t.Errorf("got %v, want one that is %v", err, c.is)
@@ -115,7 +121,7 @@ func TestCallErrors(t *testing.T) {
 		})
 	}
 
-	t.Run("a cancelled call that was sent is not reported as not sent", func(t *testing.T) {
+	t.Run("canceled after sending", func(t *testing.T) {
 		entered := make(chan struct{})
 		n3 := start(t, a, "node3", func(c *transport.Config) {
 			c.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -131,7 +137,7 @@ func TestCallErrors(t *testing.T) {
 		}
 	})
 
-	t.Run("a node with a larger bound is held to ours", func(t *testing.T) {
+	t.Run("caller with a larger limit", func(t *testing.T) {
 		n4 := start(t, a, "node4", nil)
 		_, err := n4.Call(within(t), n2.addr, "node2", "/drain", bytes.Repeat([]byte{1}, 1<<20+1))
 		if !errors.As(err, &answered) || answered.Status != http.StatusRequestEntityTooLarge {
@@ -140,21 +146,8 @@ func TestCallErrors(t *testing.T) {
 	})
 }
 
-func TestProbeTellsWhoIsThere(t *testing.T) {
-	a := newAuthority(t)
-	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
-	got, err := n1.Probe(within(t), n2.addr)
-	if err != nil || got != "node2" {
-		t.Errorf("got %q, %v, want node2", got, err)
-	}
-	foreign := start(t, newAuthority(t), "node3", nil)
-	if got, err := n1.Probe(within(t), foreign.addr); err == nil {
-		t.Errorf("a node of another CA: got %q, want an error", got)
-	}
-}
-
-func TestCloseEndsCallsAndIsSafeTwice(t *testing.T) {
-	a := newAuthority(t)
+func TestClose_EndsCalls(t *testing.T) {
+	a := newCA(t)
 	entered, left := make(chan struct{}), make(chan struct{})
 	n1 := start(t, a, "node1", nil)
 	n2 := start(t, a, "node2", func(c *transport.Config) {
@@ -169,23 +162,24 @@ func TestCloseEndsCallsAndIsSafeTwice(t *testing.T) {
 		_, err := n1.Call(within(t), n2.addr, "node2", "/", nil)
 		failed <- err
 	}()
-	<-entered
+	await.Receive(t, entered, "call in the handler")
 	if err := n2.Close(); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case <-left:
 	default:
-		t.Error("Close returned before the handler did")
+		t.Error("got Close before the end of the handler, want it after")
 	}
-	if err := <-failed; err == nil || errors.Is(err, transport.ErrNotSent) {
-		t.Errorf("call: got %v, want an error of unknown outcome", err)
+	if err := await.Receive(t, failed, "result of the call"); err == nil || errors.Is(err, transport.ErrNotSent) {
+		t.Errorf("call: got %v, want an error with unknown outcome", err)
 	}
 	if err := n2.Close(); err != nil {
 		t.Errorf("second Close: %v", err)
 	}
 	n2.Serve() // does nothing
-	if _, err := n2.Call(within(t), n1.addr, "node1", "/", nil); !errors.Is(err, revoked.ErrClosed) || !errors.Is(err, transport.ErrNotSent) {
+	if _, err := n2.Call(within(t), n1.addr, "node1", "/", nil); !errors.Is(err, revoked.ErrClosed) ||
+		!errors.Is(err, transport.ErrNotSent) {
 		t.Errorf("call after Close: got %v, want ErrClosed and ErrNotSent", err)
 	}
 }

@@ -1,8 +1,10 @@
 package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -10,19 +12,27 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A conn is a TCP connection with a peer, below TLS. It is known to its set until it is closed.
+// The protocols of the port.
+const (
+	protoRaft   = "revoked-raft/1"
+	protoFrames = "revoked-frames/1" // calls and streams, see frames
+	protoHTTP   = "h2"               // the same with a peer of version 0.3
+)
+
+// conn is a TCP connection with a peer, below TLS. It stays in its set until it is closed.
 type conn struct {
 	net.Conn
 	set   *connSet
 	once  sync.Once
 	err   error
-	timer *time.Timer // closes at the end of the peer's certificate; nil before the handshake
+	timer *time.Timer // closes when the peer's certificate expires; nil before the handshake
 
 	// Set by adopt, under set.mu.
 	chain []*x509.Certificate
 	usage x509.ExtKeyUsage
 	gauge prometheus.Gauge
 	raft  bool
+	node  string // inbound: the peer, counted in connSet.nodes
 }
 
 func (c *conn) Read(b []byte) (int, error) {
@@ -37,7 +47,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Close closes the TCP connection at once, whatever TLS still had to say. Safe at any time, and twice.
+// Close closes the TCP connection at once, without TLS close_notify. It is safe to call twice and
+// concurrently.
 func (c *conn) Close() error {
 	c.once.Do(func() {
 		c.err = c.Conn.Close()
@@ -46,42 +57,43 @@ func (c *conn) Close() error {
 	return c.err
 }
 
-// A connSet is every open connection of a transport, so that all of them can be closed: on Close,
-// when Raft stops, when a certificate ends, when the CA no longer vouches for a peer.
+// A dialFunc connects to wantNode at hostport, or to any node of the cluster if wantNode is empty.
+type dialFunc func(ctx context.Context, hostport, wantNode, instance string, protos ...string) (*tls.Conn, *conn, error)
+
+// connSet holds every open connection of a transport. They are closed by Close, when Raft stops,
+// when a certificate expires, or when the CA no longer trusts a peer.
 type connSet struct {
 	metrics *metrics
 	mu      sync.Mutex
 	conns   map[*conn]struct{}
 	closed  bool
-	limit   int // of inbound connections; the others are as many as this node opens
-	inbound int
+	limit   int            // limit for verified inbound connections; this node limits the others itself
+	inbound int            // verified inbound connections
+	nodes   map[string]int // of these, those of each node
 }
 
 func newConnSet(m *metrics, limit int) *connSet {
-	return &connSet{metrics: m, conns: make(map[*conn]struct{}), limit: limit}
+	return &connSet{metrics: m, conns: make(map[*conn]struct{}), limit: limit, nodes: make(map[string]int)}
 }
 
-// add takes over raw. It returns nil, with raw closed, when the set is closed or full.
+// add takes ownership of raw. It closes raw and returns nil if the set is closed.
 func (s *connSet) add(raw net.Conn, usage x509.ExtKeyUsage) *conn {
 	c := &conn{Conn: raw, set: s, usage: usage}
-	in := usage == x509.ExtKeyUsageClientAuth
 	s.mu.Lock()
-	if s.closed || in && s.inbound >= s.limit {
+	if s.closed {
 		s.mu.Unlock()
 		_ = raw.Close()
 		return nil
 	}
 	s.conns[c] = struct{}{}
-	if in {
-		s.inbound++
-	}
 	s.mu.Unlock()
 	return c
 }
 
-// adopt notes who the peer is after the handshake, and closes the connection when the peer's
-// certificate ends.
-func (s *connSet) adopt(c *conn, cs tls.ConnectionState) {
+// adopt records the peer after the handshake, and closes the connection when the peer's certificate
+// expires. It returns an error if there are too many verified inbound connections, in all or of
+// this node. node is empty for a connection that this node opened.
+func (s *connSet) adopt(c *conn, node string, cs tls.ConnectionState) error {
 	ends := cs.PeerCertificates[0].NotAfter
 	for _, cert := range cs.PeerCertificates[1:] {
 		if cert.NotAfter.Before(ends) {
@@ -98,12 +110,24 @@ func (s *connSet) adopt(c *conn, cs tls.ConnectionState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.conns[c]; !ok {
-		return // closed meanwhile
+		return nil // already closed
+	}
+	if node != "" {
+		switch perNode := max(s.limit/4, 1); {
+		case s.nodes[node] >= perNode:
+			return fmt.Errorf("node %s has too many connections (got %d, want at most %d)", node, s.nodes[node]+1, perNode)
+		case s.inbound >= s.limit:
+			return fmt.Errorf("too many connections (want at most %d)", s.limit)
+		}
+		c.node = node
+		s.nodes[node]++
+		s.inbound++
 	}
 	c.chain, c.raft = cs.PeerCertificates, protocol == "raft"
 	c.gauge = s.metrics.conns.WithLabelValues(protocol, direction)
 	c.gauge.Inc()
 	c.timer = time.AfterFunc(time.Until(ends), func() { _ = c.Close() })
+	return nil
 }
 
 func (s *connSet) forget(c *conn) {
@@ -113,8 +137,11 @@ func (s *connSet) forget(c *conn) {
 		return
 	}
 	delete(s.conns, c)
-	if c.usage == x509.ExtKeyUsageClientAuth {
+	if c.node != "" {
 		s.inbound--
+		if s.nodes[c.node]--; s.nodes[c.node] == 0 {
+			delete(s.nodes, c.node)
+		}
 	}
 	if c.gauge != nil {
 		c.gauge.Dec()
@@ -124,7 +151,8 @@ func (s *connSet) forget(c *conn) {
 	}
 }
 
-// closeWhere closes the connections for which pick, called under the lock, is true.
+// closeWhere closes the connections for which pick returns true. It holds the lock while calling
+// pick.
 func (s *connSet) closeWhere(pick func(*conn) bool) (n int) {
 	s.mu.Lock()
 	var doomed []*conn
@@ -140,10 +168,19 @@ func (s *connSet) closeWhere(pick func(*conn) bool) (n int) {
 	return len(doomed)
 }
 
-// close closes every connection and takes no new one.
+// close closes every connection and refuses new ones.
 func (s *connSet) close() {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
 	s.closeWhere(func(*conn) bool { return true })
 }
+
+// An abruptConn closes its TCP connection without TLS close_notify, which waits up to 5 s for room
+// in the send buffer of a dead connection. The messages of its protocols are self-delimiting.
+type abruptConn struct {
+	*tls.Conn
+	below *conn
+}
+
+func (c *abruptConn) Close() error { return c.below.Close() }

@@ -1,20 +1,24 @@
-// Package transport is the one port on which the nodes of a cluster speak to each other: mutual TLS
-// 1.3, split by ALPN into Raft's stream layer ("revoked-raft/1") and calls between nodes ("h2").
+// Package transport is the single port on which the nodes of a cluster communicate: mutual TLS 1.3,
+// split by ALPN into Raft's stream layer ("revoked-raft/1") and calls between nodes
+// ("revoked-frames/1"; "h2" with nodes of version 0.3).
 //
-// It promises that no byte of Raft and no call passes between two processes unless both hold a
-// certificate of the cluster's CA that names a node, that the one who dialled reached the node that
-// it meant, for Raft with the disk that it meant, and that no connection outlives the certificate that
-// opened it. Handshakes, connections, frames, bodies and headers are bounded, and a peer that falls
-// silent without closing is noticed within seconds: nothing here waits for ever.
+// It promises:
 //
-// It never decides who is a member (that is asked of Config.AllowRaft), never follows a redirect,
-// never repeats a call whose outcome is unknown, and keeps no session tickets, which would outlive a
-// CA that was taken away.
+//   - Two processes exchange a byte of Raft or a call only if both hold a certificate of the
+//     cluster's CA that names a node, and the dialing side has reached the node that it meant. For
+//     Raft, also the instance: the disk that it meant.
+//   - A connection is closed when the certificate that opened it expires or the CA is removed.
+//   - Handshakes, connections, frames, bodies and headers are limited, and a silent peer is
+//     detected within seconds. No operation blocks forever.
+//   - Connections that have not proved their node cannot keep nodes out: see admission.go.
 //
-// Raft's own errors of replication are held back while a peer is out of reach, for as long as this node
-// leads and replicates to it (outage.go).
+// It never decides who is a member (Config.AllowRaft does), never follows a redirect, and never
+// repeats a call whose outcome is unknown. It keeps no session tickets, which would outlive a
+// removed CA.
 //
-// Dangerous to change: the Raft transport that it hands out ignores SetHeartbeatHandler. With the
-// fast path a deposed leader can write an entry under a term that it does not lead, and the copies
-// diverge for good (see raft.go and heartbeat_test.go).
+// The Raft transport notifies followers of a commit without waiting for an entry: see notices.go.
+//
+// Dangerous to change: the Raft transport ignores SetHeartbeatHandler. With the fast path a deposed
+// leader can write an entry in a term that it does not lead, and the logs diverge permanently
+// (raft.go, heartbeat_test.go).
 package transport

@@ -1,8 +1,7 @@
 package transport
 
-// For the tests of the decoders, which are nobody's business outside.
+// Exports for the tests of the decoders.
 var (
-	AppendFrame   = appendFrame
-	ReadFrame     = readFrame
+	ReadHello     = readHello
 	CheckHostPort = checkHostPort
 )

@@ -11,14 +11,14 @@ import (
 
 var errCut = errors.New("cut")
 
-// A fastNet connects Rafts in one process, with the same fast path for heartbeats as
-// raft.NetworkTransport, and can cut single members off.
+// fastNet connects Raft nodes in one process, with the heartbeat fast path of
+// raft.NetworkTransport. It can cut off members.
 type fastNet struct {
 	mu    sync.Mutex
 	ports map[raft.ServerAddress]*fastPort
-	// pass decides whether a message goes through; nil: all do.
+	// pass reports whether a message is delivered; nil delivers all.
 	pass func(from, to raft.ServerAddress, isHeartbeat bool) bool
-	// answered is told of each heartbeat that was answered.
+	// answered is called after each answered heartbeat.
 	answered func(from, to raft.ServerAddress, term uint64)
 }
 
@@ -36,7 +36,7 @@ func (n *fastNet) port(addr raft.ServerAddress) *fastPort {
 	return p
 }
 
-// A fastPort is one member's transport.
+// fastPort is one member's transport.
 type fastPort struct {
 	net  *fastNet
 	addr raft.ServerAddress
@@ -67,7 +67,7 @@ func (p *fastPort) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raf
 func (p *fastPort) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte { return []byte(addr) }
 func (p *fastPort) DecodePeer(b []byte) raft.ServerAddress                     { return raft.ServerAddress(b) }
 
-// isHeartbeat is the condition of NetworkTransport.handleCommand.
+// isHeartbeat has the condition of NetworkTransport.handleCommand.
 func isHeartbeat(req *raft.AppendEntriesRequest) bool {
 	return req.Term != 0 && len(req.Addr) != 0 && req.PrevLogEntry == 0 && req.PrevLogTerm == 0 &&
 		len(req.Entries) == 0 && req.LeaderCommitIndex == 0
@@ -106,7 +106,8 @@ func (p *fastPort) send(target raft.ServerAddress, cmd any, data io.Reader, fast
 	}
 }
 
-func (p *fastPort) AppendEntries(_ raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+func (p *fastPort) AppendEntries(_ raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest,
+	resp *raft.AppendEntriesResponse) error {
 	fast := isHeartbeat(req)
 	r, err := p.send(target, req, nil, fast)
 	if r, ok := r.(*raft.AppendEntriesResponse); ok && r != nil {
@@ -118,7 +119,8 @@ func (p *fastPort) AppendEntries(_ raft.ServerID, target raft.ServerAddress, req
 	return err
 }
 
-func (p *fastPort) RequestVote(_ raft.ServerID, target raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+func (p *fastPort) RequestVote(_ raft.ServerID, target raft.ServerAddress, req *raft.RequestVoteRequest,
+	resp *raft.RequestVoteResponse) error {
 	r, err := p.send(target, req, nil, false)
 	if r, ok := r.(*raft.RequestVoteResponse); ok && r != nil {
 		*resp = *r
@@ -126,7 +128,8 @@ func (p *fastPort) RequestVote(_ raft.ServerID, target raft.ServerAddress, req *
 	return err
 }
 
-func (p *fastPort) InstallSnapshot(_ raft.ServerID, target raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+func (p *fastPort) InstallSnapshot(_ raft.ServerID, target raft.ServerAddress, req *raft.InstallSnapshotRequest,
+	resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	r, err := p.send(target, req, data, false)
 	if r, ok := r.(*raft.InstallSnapshotResponse); ok && r != nil {
 		*resp = *r
@@ -134,7 +137,8 @@ func (p *fastPort) InstallSnapshot(_ raft.ServerID, target raft.ServerAddress, r
 	return err
 }
 
-func (p *fastPort) TimeoutNow(_ raft.ServerID, target raft.ServerAddress, req *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+func (p *fastPort) TimeoutNow(_ raft.ServerID, target raft.ServerAddress, req *raft.TimeoutNowRequest,
+	resp *raft.TimeoutNowResponse) error {
 	r, err := p.send(target, req, nil, false)
 	if r, ok := r.(*raft.TimeoutNowResponse); ok && r != nil {
 		*resp = *r
@@ -142,7 +146,7 @@ func (p *fastPort) TimeoutNow(_ raft.ServerID, target raft.ServerAddress, req *r
 	return err
 }
 
-// A deafPort ignores the heartbeat handler, as the shipped transport does.
+// deafPort ignores the heartbeat handler, as the shipped transport does.
 type deafPort struct{ *fastPort }
 
 func (deafPort) SetHeartbeatHandler(func(raft.RPC)) {}

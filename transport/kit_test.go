@@ -1,82 +1,28 @@
 package transport_test
 
 import (
-	"bytes"
 	"context"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"revoked/internal/await"
 	"revoked/transport"
+	"revoked/transport/pki"
 )
 
-// longStop is how long a test waits for what must happen; no test asserts how long it took.
+// longStop limits every wait of a test.
 const longStop = 30 * time.Second
 
-// A logBook keeps what was logged and lets a test wait for a text.
-type logBook struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-	more chan struct{}
-}
-
-func newLogBook() *logBook { return &logBook{more: make(chan struct{})} }
-
-func (b *logBook) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	close(b.more)
-	b.more = make(chan struct{})
-	return b.text.Write(p)
-}
-
-func (b *logBook) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
-func (b *logBook) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-// wait returns when all texts were logged.
-func (b *logBook) wait(t *testing.T, texts ...string) {
+func newCA(t testing.TB) *pki.CA {
 	t.Helper()
-	stop := time.After(longStop)
-	for {
-		b.mu.Lock()
-		all, more := b.text.String(), b.more
-		b.mu.Unlock()
-		missing := ""
-		for _, want := range texts {
-			if !strings.Contains(all, want) {
-				missing = want
-			}
-		}
-		if missing == "" {
-			return
-		}
-		select {
-		case <-more:
-		case <-stop:
-			t.Fatalf("%q was not logged; log:\n%s", missing, all)
-		}
-	}
-}
-
-func newAuthority(t testing.TB) *transport.Authority {
-	t.Helper()
-	a, err := transport.NewAuthority("test CA", time.Hour)
+	a, err := pki.NewCA("test CA", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,14 +46,14 @@ func files(t testing.TB, ca, cert, key []byte) (caFile, certFile, keyFile string
 		write(t, filepath.Join(dir, "key.pem"), key)
 }
 
-func nodeCerts(t testing.TB, a *transport.Authority, node string) *transport.Certs {
+func nodeCerts(t testing.TB, a *pki.CA, node string) *pki.Certs {
 	t.Helper()
 	cert, key, err := a.IssueNode(node, []string{"127.0.0.1"}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ca, certFile, keyFile := files(t, a.CertPEM(), cert, key)
-	c, err := transport.LoadCerts(ca, certFile, keyFile, nil)
+	c, err := pki.LoadCerts(ca, certFile, keyFile, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,26 +62,27 @@ func nodeCerts(t testing.TB, a *transport.Authority, node string) *transport.Cer
 
 type server struct {
 	*transport.Transport
+	ca   *pki.CA
 	name string
 	addr string
-	log  *logBook
+	log  *await.Log
 	reg  *prometheus.Registry
 }
 
-// start runs a transport on loopback; tune may change its configuration.
-func start(t testing.TB, a *transport.Authority, node string, tune func(*transport.Config)) *server {
+// start runs a transport on loopback. tune may change its configuration.
+func start(t testing.TB, a *pki.CA, node string, tune func(*transport.Config)) *server {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{name: node, addr: ln.Addr().String(), log: newLogBook(), reg: prometheus.NewRegistry()}
+	s := &server{ca: a, name: node, addr: ln.Addr().String(), log: &await.Log{}, reg: prometheus.NewRegistry()}
 	cfg := transport.Config{
 		NodeID: node, Listener: ln, Advertise: s.addr, Certs: nodeCerts(t, a, node),
 		Handler:   http.HandlerFunc(echo),
 		AllowRaft: func(string) error { return nil },
-		Log:       s.log.logger(), Registerer: s.reg,
-		RaftTimeout: longStop,
+		Log:       s.log.Logger(), Registerer: s.reg,
+		RaftTimeout: longStop, DialTimeout: longStop,
 	}
 	if tune != nil {
 		tune(&cfg)
@@ -152,7 +99,7 @@ func start(t testing.TB, a *transport.Authority, node string, tune func(*transpo
 	return s
 }
 
-// echo answers with the caller's name and what it sent.
+// echo answers with the caller's node and its body.
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {

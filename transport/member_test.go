@@ -8,10 +8,11 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"revoked/transport"
+	"revoked/internal/await"
+	"revoked/internal/hashilog"
 )
 
-// A recorder is a state machine that keeps what was applied, by index.
+// recorder is a state machine that keeps the applied data by index.
 type recorder struct {
 	mu      sync.Mutex
 	applied map[uint64]string
@@ -44,7 +45,7 @@ func (r *recorder) all() map[uint64]string {
 	return out
 }
 
-// await returns the index at which data was applied.
+// await returns the index of applied data.
 func (r *recorder) await(t testing.TB, data string) uint64 {
 	t.Helper()
 	stop := time.After(longStop)
@@ -61,7 +62,7 @@ func (r *recorder) await(t testing.TB, data string) uint64 {
 		select {
 		case <-more:
 		case <-stop:
-			t.Fatalf("%q was not applied", data)
+			t.Fatalf("got %q not applied, want it applied", data)
 		}
 	}
 }
@@ -77,10 +78,10 @@ type memberConfig struct {
 	servers []raft.Server
 	timeout time.Duration
 	preVote bool
-	log     *logBook
+	log     *await.Log
 }
 
-// A member is one Raft of a test.
+// member is one Raft node of a test.
 type member struct {
 	id    string
 	raft  *raft.Raft
@@ -92,17 +93,18 @@ type member struct {
 func newMember(t testing.TB, c memberConfig) *member {
 	t.Helper()
 	if c.log == nil {
-		c.log = newLogBook()
+		c.log = &await.Log{}
 	}
 	cfg := raft.DefaultConfig()
 	cfg.LocalID = raft.ServerID(c.id)
 	cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaderLeaseTimeout = c.timeout, c.timeout, c.timeout
 	cfg.CommitTimeout = 10 * time.Millisecond
 	cfg.PreVoteDisabled = !c.preVote
-	cfg.Logger = transport.RaftLog(c.log.logger().With("member", c.id), "")
+	cfg.Logger = hashilog.New(c.log.Logger().With("member", c.id), "")
 	m := &member{id: c.id, trans: c.trans, fsm: newRecorder(), obs: make(chan raft.Observation, 256)}
 	store, snaps := raft.NewInmemStore(), raft.NewInmemSnapshotStore()
-	if err := raft.BootstrapCluster(cfg, store, store, snaps, c.trans, raft.Configuration{Servers: c.servers}); err != nil {
+	if err := raft.BootstrapCluster(cfg, store, store, snaps, c.trans,
+		raft.Configuration{Servers: c.servers}); err != nil {
 		t.Fatal(err)
 	}
 	var err error
@@ -130,7 +132,7 @@ func (m *member) await(t testing.TB, want raft.RaftState) {
 	}
 }
 
-// awaitLeader returns a member that is leader and could commit.
+// awaitLeader returns a member that leads and has committed a barrier.
 func awaitLeader(t testing.TB, members []*member) *member {
 	t.Helper()
 	elected := make(chan raft.Observation, 256)
@@ -152,7 +154,7 @@ func awaitLeader(t testing.TB, members []*member) *member {
 		select {
 		case <-elected:
 		case <-stop:
-			t.Fatal("no leader")
+			t.Fatal("got no leader, want one")
 		}
 	}
 }

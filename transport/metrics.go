@@ -2,11 +2,18 @@ package transport
 
 import (
 	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+
+	"revoked/transport/pki"
 )
 
-// metrics counts what happens on the port.
+// metrics are the counters and gauges of the port.
 type metrics struct {
 	conns    *prometheus.GaugeVec   // by protocol and direction
 	refused  *prometheus.CounterVec // by reason
@@ -15,8 +22,8 @@ type metrics struct {
 	bytesIn  prometheus.Counter
 }
 
-// newMetrics registers the metrics; with a nil registerer they are kept and shown to nobody.
-func newMetrics(reg prometheus.Registerer, certs *Certs) (*metrics, error) {
+// newMetrics returns the metrics, registered unless reg is nil.
+func newMetrics(reg prometheus.Registerer, certs *pki.Certs) (*metrics, error) {
 	m := &metrics{
 		conns: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "revoked_peer_connections",
@@ -24,7 +31,8 @@ func newMetrics(reg prometheus.Registerer, certs *Certs) (*metrics, error) {
 		}, []string{"protocol", "direction"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "revoked_peer_refused_total",
-			Help: "Connections refused on the cluster port, by reason (handshake, not_allowed, another_instance, full).",
+			Help: "Connections refused on the cluster port, by reason (silent, not_tls, displaced: yielded to a " +
+				"newer one; handshake, not_allowed, another_instance, full).",
 		}, []string{"reason"}),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "revoked_peer_calls_total",
@@ -50,4 +58,54 @@ func newMetrics(reg prometheus.Registerer, certs *Certs) (*metrics, error) {
 		}
 	}
 	return m, nil
+}
+
+// The log lines that refused connections may cause: a burst, then one a minute.
+const (
+	refusalBurst = 5
+	refusalEvery = time.Minute
+)
+
+// refusals counts and logs refused connections. Strangers cannot flood the log, nor hide the
+// refusal of a member: reasons and known addresses have limits of their own.
+type refusals struct {
+	metrics *metrics
+	log     *slog.Logger
+
+	mu   sync.Mutex
+	logs map[refusalKind]*refusalLog
+}
+
+type refusalKind struct {
+	reason string
+	known  bool
+}
+
+type refusalLog struct {
+	limit   *rate.Limiter
+	skipped int // refusals since the last line
+}
+
+func newRefusals(m *metrics, log *slog.Logger) *refusals {
+	return &refusals{metrics: m, log: log, logs: make(map[refusalKind]*refusalLog)}
+}
+
+func (r *refusals) report(from net.Addr, known bool, reason string, err error) {
+	r.metrics.refused.WithLabelValues(reason).Inc()
+	r.mu.Lock()
+	l := r.logs[refusalKind{reason, known}]
+	if l == nil {
+		l = &refusalLog{limit: rate.NewLimiter(rate.Every(refusalEvery), refusalBurst)}
+		r.logs[refusalKind{reason, known}] = l
+	}
+	if !l.limit.Allow() {
+		l.skipped++
+		r.mu.Unlock()
+		return
+	}
+	skipped := l.skipped
+	l.skipped = 0
+	r.mu.Unlock()
+	r.log.Warn("refused a connection on the cluster port", "from", from.String(), "reason", reason, "error", err,
+		"not_logged", skipped)
 }

@@ -8,24 +8,25 @@ import (
 	"time"
 )
 
-// preface is what a client says first in HTTP/2 (RFC 9113 section 3.4).
+// preface holds the first bytes of an HTTP/2 client (RFC 9113 section 3.4).
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-// open connects for calls and returns when the peer has accepted.
+// open connects with dial for calls over HTTP/2, to a peer of version 0.3. It returns once the peer
+// has accepted, at most timeout later.
 //
-// With TLS 1.3 the one who dials believes the handshake done before the other has looked at its
-// certificate. A call sent then is lost, and whoever sent it cannot tell whether it was. So this says
-// the first words of HTTP/2 itself and waits for the first byte of the answer: after it, the peer
-// has taken the certificate; before it, no call was sent.
-func (t *Transport) open(ctx context.Context, hostport, wantNode string) (net.Conn, error) {
-	tc, below, err := t.dial(ctx, hostport, wantNode, "", protoHTTP)
+// With TLS 1.3 the dialing side completes its handshake before the peer has verified its
+// certificate. A call sent then may be lost, and its outcome is unknown. So open sends the HTTP/2
+// preface itself and waits for the first byte of the answer, which shows that the peer has accepted
+// the certificate. If open fails, no call was sent.
+func open(ctx context.Context, dial dialFunc, hostport, wantNode string, timeout time.Duration) (net.Conn, error) {
+	tc, below, err := dial(ctx, hostport, wantNode, "", protoHTTP)
 	if err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = below.Close() })
 	defer stop()
-	c := &openConn{Conn: tc, said: len(preface)}
-	_ = tc.SetDeadline(time.Now().Add(t.cfg.DialTimeout))
+	c := &openConn{Conn: tc, resend: len(preface)}
+	_ = tc.SetDeadline(time.Now().Add(timeout))
 	if _, err = tc.Write([]byte(preface)); err == nil {
 		_, err = tc.Read(c.first[:])
 	}
@@ -38,13 +39,13 @@ func (t *Transport) open(ctx context.Context, hostport, wantNode string) (net.Co
 	return c, nil
 }
 
-// An openConn is a connection on which the preface was said and one byte was read already.
-// Reads come from one goroutine at a time, and so do writes, as net/http has it.
+// openConn is a connection on which open has already sent the preface and read one byte. One
+// goroutine at a time may read, and one may write.
 type openConn struct {
 	*tls.Conn
-	said   int // bytes of the preface that net/http has yet to say again
+	resend int // bytes of the preface that net/http has yet to write
 	first  [1]byte
-	unread bool // first was not read yet
+	unread bool // whether net/http has yet to read first
 }
 
 func (c *openConn) Read(p []byte) (int, error) {
@@ -57,8 +58,8 @@ func (c *openConn) Read(p []byte) (int, error) {
 }
 
 func (c *openConn) Write(p []byte) (int, error) {
-	skip := min(c.said, len(p))
-	c.said -= skip
+	skip := min(c.resend, len(p))
+	c.resend -= skip
 	if skip == len(p) {
 		return skip, nil
 	}

@@ -3,16 +3,18 @@ package transport_test
 import (
 	"errors"
 	"io"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/raft"
 
+	"revoked/internal/await"
 	"revoked/transport"
 )
 
-// heartbeat is a message that takes NetworkTransport's fast path when a handler is set.
+// heartbeat returns a message for which NetworkTransport uses the fast path if a handler is set.
 func heartbeat(from *server) *raft.AppendEntriesRequest {
 	return &raft.AppendEntriesRequest{
 		RPCHeader: raft.RPCHeader{ProtocolVersion: 3, ID: []byte(from.name), Addr: []byte(from.Raft().LocalAddr())},
@@ -20,7 +22,7 @@ func heartbeat(from *server) *raft.AppendEntriesRequest {
 	}
 }
 
-// serveRaft answers what comes on the Consumer channel until the test ends, and counts it.
+// serveRaft answers Raft's requests until the test ends, and returns them.
 func serveRaft(t testing.TB, s *server) (served <-chan any) {
 	t.Helper()
 	out := make(chan any, 64)
@@ -38,6 +40,8 @@ func serveRaft(t testing.TB, s *server) (served <-chan any) {
 					rpc.Respond(&raft.AppendEntriesResponse{Term: c.Term, Success: true}, nil)
 				case *raft.RequestPreVoteRequest:
 					rpc.Respond(&raft.RequestPreVoteResponse{Term: c.Term, Granted: true}, nil)
+				case *raft.RequestVoteRequest:
+					rpc.Respond(&raft.RequestVoteResponse{Term: c.Term, Granted: true}, nil)
 				case *raft.InstallSnapshotRequest:
 					n, _ := io.Copy(io.Discard, rpc.Reader)
 					rpc.Respond(&raft.InstallSnapshotResponse{Term: c.Term, Success: n == c.Size}, nil)
@@ -54,8 +58,8 @@ func serveRaft(t testing.TB, s *server) (served <-chan any) {
 	return out
 }
 
-func TestHeartbeatsGoThroughTheMainLoop(t *testing.T) {
-	a := newAuthority(t)
+func TestRaft_HeartbeatsUseTheMainLoop(t *testing.T) {
+	a := newCA(t)
 	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
 	n2.Raft().SetHeartbeatHandler(func(rpc raft.RPC) {
 		t.Error("the fast path took a heartbeat")
@@ -63,52 +67,86 @@ func TestHeartbeatsGoThroughTheMainLoop(t *testing.T) {
 	})
 	served := serveRaft(t, n2)
 	var resp raft.AppendEntriesResponse
-	if err := n1.Raft().AppendEntries("node2", transport.RaftAddress("node2", n2.addr), heartbeat(n1), &resp); err != nil || !resp.Success {
+	if err := n1.Raft().AppendEntries("node2", transport.RaftAddress("node2", n2.addr), heartbeat(n1),
+		&resp); err != nil || !resp.Success {
 		t.Fatalf("got %v, %v, want success", resp, err)
 	}
-	if _, ok := (<-served).(*raft.AppendEntriesRequest); !ok {
-		t.Error("the heartbeat did not come through Consumer")
+	if _, ok := await.Receive(t, served, "message to Raft").(*raft.AppendEntriesRequest); !ok {
+		t.Error("got no heartbeat from Consumer, want one")
 	}
 }
 
-func TestPipeliningIsDeclined(t *testing.T) {
-	n1 := start(t, newAuthority(t), "node1", nil)
+func TestRaft_DeclinesPipelining(t *testing.T) {
+	n1 := start(t, newCA(t), "node1", nil)
 	_, err := n1.Raft().AppendEntriesPipeline("node2", transport.RaftAddress("node2", n1.addr))
 	if !errors.Is(err, raft.ErrPipelineReplicationNotSupported) {
 		t.Errorf("got %v, want ErrPipelineReplicationNotSupported", err)
 	}
 }
 
-func TestPreVoteIsKept(t *testing.T) {
-	a := newAuthority(t)
+func TestRaft_KeepsPreVote(t *testing.T) {
+	a := newCA(t)
 	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
 	voter, ok := n1.Raft().(raft.WithPreVote)
 	if !ok {
-		t.Fatal("the transport has no RequestPreVote")
+		t.Fatal("got a transport without RequestPreVote, want one with it")
 	}
 	serveRaft(t, n2)
 	var resp raft.RequestPreVoteResponse
 	req := &raft.RequestPreVoteRequest{RPCHeader: heartbeat(n1).RPCHeader, Term: 2}
-	if err := voter.RequestPreVote("node2", transport.RaftAddress("node2", n2.addr), req, &resp); err != nil || !resp.Granted {
+	if err := voter.RequestPreVote("node2", transport.RaftAddress("node2", n2.addr), req, &resp); err != nil ||
+		!resp.Granted {
 		t.Errorf("got %v, %v, want granted", resp, err)
 	}
 }
 
-func TestRaftKnowsTheNodeByNameAndAddress(t *testing.T) {
-	n1 := start(t, newAuthority(t), "node1", nil)
-	if got, want := n1.Raft().LocalAddr(), transport.RaftAddress("node1", n1.addr); got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-	if got := n1.LocalAddr(); got != n1.addr {
-		t.Errorf("got %s, want %s", got, n1.addr)
+// A candidate's note reaches the voter, which refuses the vote in Raft's place. A candidate without
+// a guard, as in version 0.3, sends none.
+func TestGuardVotes_Note_DecidesVote(t *testing.T) {
+	a := newCA(t)
+	old, n1, n2 := start(t, a, "node3", nil), start(t, a, "node1", nil), start(t, a, "node2", nil)
+	note := []byte("fine")
+	n1.GuardVotes(transport.VoteGuard{
+		Note:    func(raft.ServerID) []byte { return note },
+		MayVote: func([]byte) bool { return true },
+	})
+	n2.GuardVotes(transport.VoteGuard{
+		Note:    func(raft.ServerID) []byte { return nil },
+		MayVote: func(note []byte) bool { return string(note) == "fine" },
+	})
+	serveRaft(t, n2)
+	for _, tt := range []struct {
+		from *server
+		note string
+		want bool
+	}{{n1, "fine", true}, {n1, "rolled back", false}, {old, "", true}} {
+		note = []byte(tt.note)
+		req := &raft.RequestVoteRequest{
+			RPCHeader: heartbeat(tt.from).RPCHeader, Term: 2,
+		}
+		var resp raft.RequestVoteResponse
+		err := tt.from.Raft().RequestVote("node2", transport.RaftAddress("node2", n2.addr), req, &resp)
+		if err != nil || resp.Granted != tt.want {
+			t.Errorf("%s with note %q: got %v, %v, want granted: %t", tt.from.name, tt.note, resp.Granted, err, tt.want)
+		}
+		if !reflect.DeepEqual(req, &raft.RequestVoteRequest{RPCHeader: heartbeat(tt.from).RPCHeader, Term: 2}) {
+			t.Errorf("got request %+v, want it unchanged: all voters share it", req)
+		}
 	}
 }
 
-// A cluster on the shipped transport: elects with pre-vote, replicates, moves leadership, installs a
-// snapshot, survives the loss of a member's port.
-func TestRaftRunsOnTheShippedTransport(t *testing.T) {
-	a := newAuthority(t)
-	log := newLogBook()
+func TestRaft_LocalAddr_HasNodeAndAddress(t *testing.T) {
+	n1 := start(t, newCA(t), "node1", nil)
+	if got, want := n1.Raft().LocalAddr(), transport.RaftAddress("node1", n1.addr); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// The cluster elects with pre-vote, replicates, transfers leadership, and survives the loss of a
+// member.
+func TestRaft_ClusterOnTransport(t *testing.T) {
+	a := newCA(t)
+	log := &await.Log{}
 	var nodes []*server
 	var servers []raft.Server
 	for _, name := range []string{"node1", "node2", "node3"} {
@@ -138,13 +176,13 @@ func TestRaftRunsOnTheShippedTransport(t *testing.T) {
 		}
 	}
 	if err := leader.raft.LeadershipTransferToServer(raft.ServerID(next.id), next.trans.LocalAddr()).Error(); err != nil {
-		t.Fatalf("transfer: %v", err)
+		t.Fatalf("transfer: got %v, want nil", err)
 	}
 	next.await(t, raft.Leader)
 	if strings.Contains(log.String(), "pre-vote is disabled") {
-		t.Error("Raft runs without pre-vote")
+		t.Error("got Raft without pre-vote, want it enabled")
 	}
-	// The leader's Raft shuts down and closes its share of the port; the calls go on.
+	// The leader's Raft shuts down and closes its connections. Calls still work.
 	if err := next.raft.Shutdown().Error(); err != nil {
 		t.Fatal(err)
 	}
@@ -163,18 +201,19 @@ func TestRaftRunsOnTheShippedTransport(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := restPort.Call(within(t), deadPort.addr, deadPort.name, "/", nil); err != nil {
-		t.Errorf("call after Raft's end: %v", err)
+		t.Errorf("call after Raft's end: got %v, want nil", err)
 	}
 }
 
-func TestASnapshotPassesWhole(t *testing.T) {
-	a := newAuthority(t)
+func TestRaft_InstallSnapshot_PassesAllBytes(t *testing.T) {
+	a := newCA(t)
 	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
 	serveRaft(t, n2)
 	const size = 3<<20 + 17
 	var resp raft.InstallSnapshotResponse
 	req := &raft.InstallSnapshotRequest{RPCHeader: heartbeat(n1).RPCHeader, Term: 1, Size: size}
-	err := n1.Raft().InstallSnapshot("node2", transport.RaftAddress("node2", n2.addr), req, &resp, io.LimitReader(zeros{}, size))
+	err := n1.Raft().InstallSnapshot("node2", transport.RaftAddress("node2", n2.addr), req, &resp,
+		io.LimitReader(zeros{}, size))
 	if err != nil || !resp.Success {
 		t.Errorf("got %v, %v, want success", resp, err)
 	}
@@ -184,9 +223,9 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// A message may prove less of a follower's log than the commit index it carries, and what it does
-// prove to be committed is applied before its entries are stored.
-func TestCommitIndexComesBoundedAndAhead(t *testing.T) {
+// A message may prove less than its commit index. The part that it proves is applied before its
+// entries are stored.
+func TestRaft_CommitIndex_IsLimitedAndAhead(t *testing.T) {
 	entries := func(from, n uint64) (out []*raft.Log) {
 		for i := range n {
 			out = append(out, &raft.Log{Index: from + i, Term: 1})
@@ -199,31 +238,35 @@ func TestCommitIndexComesBoundedAndAhead(t *testing.T) {
 		sent []message
 		want []message
 	}{
-		{"a heartbeat", []message{{0, 0, 0}}, []message{{0, 0, 0}}},
-		{"the commit index alone", []message{{7, 0, 7}}, []message{{7, 0, 7}}},
-		{"behind what is proven", []message{{7, 0, 5}}, []message{{7, 0, 5}}},
-		{"beyond what is proven, no entries", []message{{7, 0, 9}}, []message{{7, 0, 7}}},
+		{"heartbeat", []message{{0, 0, 0}}, []message{{0, 0, 0}}},
+		{"only the commit index", []message{{7, 0, 7}}, []message{{7, 0, 7}}},
+		{"below what is proved", []message{{7, 0, 5}}, []message{{7, 0, 5}}},
+		{"beyond what is proved, no entries", []message{{7, 0, 9}}, []message{{7, 0, 7}}},
 		{"entries after a commit", []message{{7, 2, 7}}, []message{{7, 0, 7}, {7, 2, 7}}},
-		{"beyond what is proven, with entries", []message{{7, 2, 20}}, []message{{7, 0, 7}, {7, 2, 9}}},
-		{"the first entries of a log", []message{{0, 2, 2}}, []message{{0, 2, 2}}},
-		{"nothing committed yet", []message{{7, 2, 0}}, []message{{7, 2, 0}}},
-		{"brought forward once", []message{{7, 1, 7}, {7, 1, 7}}, []message{{7, 0, 7}, {7, 1, 7}, {7, 1, 7}}},
+		{"beyond what is proved, entries", []message{{7, 2, 20}}, []message{{7, 0, 7}, {7, 2, 9}}},
+		{"first entries of a log", []message{{0, 2, 2}}, []message{{0, 2, 2}}},
+		{"no commit yet", []message{{7, 2, 0}}, []message{{7, 2, 0}}},
+		{"sent without entries before", []message{{7, 0, 7}, {7, 1, 7}}, []message{{7, 0, 7}, {7, 1, 7}}},
+		{"sent ahead once", []message{{7, 1, 7}, {7, 1, 7}}, []message{{7, 0, 7}, {7, 1, 7}, {7, 1, 7}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			a := newAuthority(t)
+			a := newCA(t)
 			n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
 			served := serveRaft(t, n2)
 			for _, m := range tc.sent {
 				req := heartbeat(n1)
-				req.PrevLogEntry, req.PrevLogTerm, req.LeaderCommitIndex, req.Entries = m.prev, 1, m.commit, entries(m.prev+1, m.entries)
+				req.PrevLogEntry, req.PrevLogTerm, req.LeaderCommitIndex, req.Entries = m.prev, 1, m.commit,
+					entries(m.prev+1, m.entries)
 				var resp raft.AppendEntriesResponse
-				if err := n1.Raft().AppendEntries("node2", transport.RaftAddress("node2", n2.addr), req, &resp); err != nil || !resp.Success {
+				if err := n1.Raft().AppendEntries("node2", transport.RaftAddress("node2", n2.addr), req, &resp); err != nil ||
+					!resp.Success {
 					t.Fatalf("got %v, %v, want success", resp, err)
 				}
 			}
 			for i, want := range tc.want {
-				got := (<-served).(*raft.AppendEntriesRequest)
-				if m := (message{got.PrevLogEntry, uint64(len(got.Entries)), got.LeaderCommitIndex}); m != want || got.Term != 1 || string(got.ID) != n1.name {
+				got := await.Receive(t, served, "message to Raft").(*raft.AppendEntriesRequest)
+				if m := (message{got.PrevLogEntry, uint64(len(got.Entries)), got.LeaderCommitIndex}); m != want ||
+					got.Term != 1 || string(got.ID) != n1.name {
 					t.Errorf("message %d: got %+v, want %+v", i, got, want)
 				}
 			}
@@ -231,21 +274,23 @@ func TestCommitIndexComesBoundedAndAhead(t *testing.T) {
 	}
 }
 
-// A node sees each message before Raft does, the one that comes ahead too, and with the commit index that
-// it proves as it came.
-func TestANodeReviewsAppends(t *testing.T) {
-	a := newAuthority(t)
+// The review sees each message before Raft, including the inserted one, with its limited commit
+// index.
+func TestReviewAppends_ChangesRequests(t *testing.T) {
+	a := newCA(t)
 	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
 	n2.ReviewAppends(func(req *raft.AppendEntriesRequest) { req.PrevLogEntry = 0 })
 	served := serveRaft(t, n2)
 	req := heartbeat(n1)
 	req.PrevLogEntry, req.PrevLogTerm, req.LeaderCommitIndex, req.Entries = 7, 1, 9, []*raft.Log{{Index: 8, Term: 1}}
 	var resp raft.AppendEntriesResponse
-	if err := n1.Raft().AppendEntries("node2", transport.RaftAddress("node2", n2.addr), req, &resp); err != nil || !resp.Success {
+	if err := n1.Raft().AppendEntries("node2", transport.RaftAddress("node2", n2.addr), req, &resp); err != nil ||
+		!resp.Success {
 		t.Fatalf("got %v, %v, want success", resp, err)
 	}
 	for i, want := range []uint64{7, 8} {
-		if got := (<-served).(*raft.AppendEntriesRequest); got.PrevLogEntry != 0 || got.LeaderCommitIndex != want {
+		got := await.Receive(t, served, "message to Raft").(*raft.AppendEntriesRequest)
+		if got.PrevLogEntry != 0 || got.LeaderCommitIndex != want {
 			t.Errorf("message %d: got %+v, want no previous entry and commit index %d", i, got, want)
 		}
 	}

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bound makes the kernel give a connection up when the peer has been silent for about
-// silence: by keep-alives while nothing is under way, by TCP_USER_TIMEOUT while something is (keep-alives
-// are not sent then).
-func bound(c net.Conn, silence time.Duration) {
+// limitSilence makes the kernel close a connection after the peer has been silent for about
+// silence: by keep-alives on an idle connection, by TCP_USER_TIMEOUT while data is unacknowledged,
+// when keep-alives are not sent.
+func limitSilence(c net.Conn, silence time.Duration) {
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
 		return

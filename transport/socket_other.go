@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// bound makes the kernel give a connection up when the peer has been silent for about silence, as
-// far as keep-alives can do it.
-func bound(c net.Conn, silence time.Duration) {
+// limitSilence makes the kernel close an idle connection after the peer has been silent for about
+// silence. Unacknowledged data delays that.
+func limitSilence(c net.Conn, silence time.Duration) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.SetKeepAliveConfig(keepAlive(silence))
 	}

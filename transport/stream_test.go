@@ -14,15 +14,18 @@ import (
 	"github.com/hashicorp/raft"
 
 	"revoked"
+	"revoked/internal/await"
 	"revoked/transport"
+	"revoked/transport/pki"
 )
 
-// echoFrames sends back every frame with the peer's name before it.
-func echoFrames(t testing.TB, ended chan<- error) http.Handler {
+// echoFrames returns every frame with the peer's node in front. It sends the error that ended each
+// stream; the caller may end it while the handler still accepts it.
+func echoFrames(ended chan<- error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := transport.ServeStream(w, r)
 		if err != nil {
-			t.Errorf("ServeStream: %v", err)
+			ended <- fmt.Errorf("accept: %w", err)
 			return
 		}
 		defer s.Close()
@@ -39,12 +42,12 @@ func echoFrames(t testing.TB, ended chan<- error) http.Handler {
 	})
 }
 
-func TestStreamCarriesFramesBothWays(t *testing.T) {
-	a := newAuthority(t)
+func TestStream_CarriesFramesBothWays(t *testing.T) {
+	a := newCA(t)
 	ended := make(chan error, 1)
 	n1 := start(t, a, "node1", nil)
 	n2 := start(t, a, "node2", func(c *transport.Config) {
-		c.Handler = echoFrames(t, ended)
+		c.Handler = echoFrames(ended)
 		c.MaxBody = 1 << 20 // a stream may carry more than a call
 	})
 	s, err := n1.Stream(within(t), n2.addr, "node2", "/reports")
@@ -80,17 +83,13 @@ func TestStreamCarriesFramesBothWays(t *testing.T) {
 		t.Errorf("send after Close: got %v, want ErrClosed", err)
 	}
 	if _, err := s.Recv(); err == nil {
-		t.Error("receive after Close: got no error")
+		t.Error("receive after Close: got nil, want an error")
 	}
-	select {
-	case <-ended:
-	case <-time.After(longStop):
-		t.Error("the other side did not notice")
-	}
+	await.Receive(t, ended, "end of the stream on the other side")
 }
 
-func TestStreamIsRefusedLikeACall(t *testing.T) {
-	a := newAuthority(t)
+func TestStream_Refused_ReturnsCallErrors(t *testing.T) {
+	a := newCA(t)
 	n1 := start(t, a, "node1", nil)
 	n2 := start(t, a, "node2", func(c *transport.Config) {
 		c.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -103,18 +102,18 @@ func TestStreamIsRefusedLikeACall(t *testing.T) {
 		t.Errorf("got %v, want ErrNoLeader", err)
 	}
 	if _, err := n1.Stream(within(t), n2.addr, "node2", "/plain"); err == nil {
-		t.Error("an answer that is no stream: got no error")
+		t.Error("answer without a stream: got nil, want an error")
 	}
-	if _, err := n1.Stream(within(t), n2.addr, "node3", "/"); !errors.Is(err, transport.ErrWrongNode) {
+	if _, err := n1.Stream(within(t), n2.addr, "node3", "/"); !errors.Is(err, pki.ErrWrongNode) {
 		t.Errorf("got %v, want ErrWrongNode", err)
 	}
 }
 
-func TestStreamEndsWithItsContextAndWithThePeer(t *testing.T) {
-	a := newAuthority(t)
+func TestStream_EndsWithContextOrPeer(t *testing.T) {
+	a := newCA(t)
 	ended := make(chan error, 2)
 	n1 := start(t, a, "node1", nil)
-	n2 := start(t, a, "node2", func(c *transport.Config) { c.Handler = echoFrames(t, ended) })
+	n2 := start(t, a, "node2", func(c *transport.Config) { c.Handler = echoFrames(ended) })
 
 	ctx, cancel := context.WithCancel(within(t))
 	s, err := n1.Stream(ctx, n2.addr, "node2", "/")
@@ -124,9 +123,9 @@ func TestStreamEndsWithItsContextAndWithThePeer(t *testing.T) {
 	defer s.Close()
 	cancel()
 	if _, err := s.Recv(); err == nil {
-		t.Error("receive after the context's end: got no error")
+		t.Error("receive after the end of the context: got nil, want an error")
 	}
-	<-ended
+	await.Receive(t, ended, "end of the stream on the other side")
 
 	s, err = n1.Stream(within(t), n2.addr, "node2", "/")
 	if err != nil {
@@ -137,12 +136,12 @@ func TestStreamEndsWithItsContextAndWithThePeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.Recv(); err == nil {
-		t.Error("receive after the peer's end: got no error")
+		t.Error("receive after the end of the peer: got nil, want an error")
 	}
 }
 
-// A cutLink passes bytes between a dialler and a server until it is cut: then both sides keep their
-// connection and hear nothing, as when a cable is pulled.
+// cutLink forwards bytes between a client and a server until it is cut. Then both sides keep a
+// silent connection, as if a cable were pulled.
 type cutLink struct {
 	addr string
 	ln   net.Listener
@@ -196,9 +195,9 @@ func (l *cutLink) copy(to, from net.Conn) {
 		select {
 		case <-l.cut:
 			if err != nil {
-				return // without a word to the other side
+				return // the other side is not closed
 			}
-			continue // swallowed
+			continue // discarded
 		default:
 		}
 		if err != nil {
@@ -212,18 +211,16 @@ func (l *cutLink) copy(to, from net.Conn) {
 	}
 }
 
-func TestASilentlyCutPeerHangsNothing(t *testing.T) {
-	a := newAuthority(t)
+func TestTransport_SilentPeer_EndsAllCalls(t *testing.T) {
+	a := newCA(t)
 	quick := func(c *transport.Config) {
-		c.Silence = time.Second
-		c.RaftTimeout = time.Second
-		c.DialTimeout = time.Second
+		c.Silence, c.RaftTimeout, c.DialTimeout = 2*time.Second, 2*time.Second, 2*time.Second
 	}
 	ended := make(chan error, 1)
 	n1 := start(t, a, "node1", quick)
 	n2 := start(t, a, "node2", func(c *transport.Config) {
 		quick(c)
-		frames := echoFrames(t, ended)
+		frames := echoFrames(ended)
 		c.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/frames" {
 				frames.ServeHTTP(w, r)
@@ -235,7 +232,6 @@ func TestASilentlyCutPeerHangsNothing(t *testing.T) {
 	serveRaft(t, n2)
 	link := newCutLink(t, n2.addr)
 
-	// Everything works over the link.
 	if _, err := n1.Call(within(t), link.addr, "node2", "/", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -250,29 +246,25 @@ func TestASilentlyCutPeerHangsNothing(t *testing.T) {
 	}
 
 	close(link.cut)
-	// No context ends here: what was open must end by itself, on both sides.
-	if _, err := n1.Call(context.Background(), link.addr, "node2", "/", nil); err == nil || errors.Is(err, transport.ErrNotSent) {
-		t.Errorf("call: got %v, want an error of unknown outcome", err)
+	// No context ends. All calls must end by themselves, on both sides.
+	if _, err := n1.Call(context.Background(), link.addr, "node2", "/", nil); err == nil ||
+		errors.Is(err, transport.ErrNotSent) {
+		t.Errorf("call: got %v, want an error with unknown outcome", err)
 	}
 	if _, err := s.Recv(); err == nil {
-		t.Error("stream, near side: got no error")
+		t.Error("stream, near side: got nil, want an error")
 	}
-	select {
-	case <-ended:
-	case <-time.After(longStop):
-		t.Error("stream, far side: it did not end")
-	}
+	await.Receive(t, ended, "end of the stream on the other side")
 	if err := n1.Raft().AppendEntries("node2", target, heartbeat(n1), &raft.AppendEntriesResponse{}); err == nil {
-		t.Error("Raft: got no error")
+		t.Error("Raft: got nil, want an error")
 	}
-	// A new connection over the cut link fails too, and was not sent.
 	if _, err := n1.Call(context.Background(), link.addr, "node2", "/", nil); !errors.Is(err, transport.ErrNotSent) {
 		t.Errorf("call over a dead link: got %v, want ErrNotSent", err)
 	}
 }
 
-func TestCallsOfManyShareTheirConnections(t *testing.T) {
-	a := newAuthority(t)
+func TestCall_Concurrent_SharesConnections(t *testing.T) {
+	a := newCA(t)
 	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
 	var wg sync.WaitGroup
 	for i := range 64 {
@@ -288,6 +280,6 @@ func TestCallsOfManyShareTheirConnections(t *testing.T) {
 	big := bytes.Repeat([]byte("x"), 8<<20)
 	got, err := n1.Call(within(t), n2.addr, "node2", "/", big)
 	if err != nil || len(got) != len(big)+6 {
-		t.Errorf("8 MiB: got %d bytes, %v", len(got), err)
+		t.Errorf("8 MiB: got %d bytes, %v, want %d", len(got), err, len(big)+6)
 	}
 }

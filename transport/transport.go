@@ -13,13 +13,12 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	"golang.org/x/time/rate"
 
 	"revoked"
-	"revoked/internal/mutant"
+	"revoked/internal/hashilog"
 )
 
-// A Transport is the cluster port of one node. All methods may be called at once.
+// Transport is the cluster port of one node. All methods may be called concurrently.
 type Transport struct {
 	cfg     Config
 	log     *slog.Logger
@@ -29,8 +28,9 @@ type Transport struct {
 	raft    *safeTransport
 	calls   *listener
 	server  *http.Server
-	noisy   *rate.Limiter // of what strangers can make this node log
-	slots   chan struct{} // one for each handshake under way
+	frames  *listener
+	known   *known
+	loads   *loads
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -38,10 +38,10 @@ type Transport struct {
 	mu      sync.Mutex // guards started, closed and the first Add of wg
 	started bool
 	closed  bool
-	wg      sync.WaitGroup // everything that Serve started, and the handlers
+	wg      sync.WaitGroup // all goroutines of Serve, and the handlers
 }
 
-// New checks cfg and takes its Listener over. Nothing is accepted before Serve.
+// New returns a transport that owns cfg.Listener. It accepts no connection before Serve.
 func New(cfg Config) (*Transport, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -54,13 +54,15 @@ func New(cfg Config) (*Transport, error) {
 	t := &Transport{
 		cfg: cfg, log: cfg.Log, metrics: m,
 		conns: newConnSet(m, cfg.MaxConnections),
-		calls: newListener(cfg.Listener.Addr()),
-		noisy: rate.NewLimiter(refusalsALog, refusalsALog),
-		slots: make(chan struct{}, cfg.MaxHandshakes),
+		calls: newListener(cfg.Listener.Addr()), frames: newListener(cfg.Listener.Addr()),
+		known: newKnown(cfg),
+		loads: newLoads(cfg.MaxCalls, cfg.MaxBody),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	t.peers = &peers{t: t, kept: make(map[peerKey]*peer)}
-	t.server = t.newServer()
+	t.peers = &peers{
+		dial: t.dial, dialTimeout: cfg.DialTimeout, limits: cfg.frameLimits(), kept: make(map[peerKey]*peer),
+	}
+	t.server = newServer(cfg, t.handle)
 	stream := &streamLayer{
 		listener: newListener(addr(RaftAddress(cfg.NodeID, cfg.Advertise))),
 		dial:     t.dial,
@@ -69,21 +71,55 @@ func New(cfg Config) (*Transport, error) {
 	t.raft = newSafeTransport(&raft.NetworkTransportConfig{
 		Stream:          stream,
 		MaxPool:         cfg.MaxPool,
-		MaxRPCsInFlight: 1, // no pipelining, and said to the library too
+		MaxRPCsInFlight: 1, // disables pipelining in the library too
 		Timeout:         cfg.RaftTimeout,
-		Logger:          RaftLog(t.log, "raft"),
+		Logger:          hashilog.New(t.log, "raft"),
 	}, stream)
 	return t, nil
 }
 
-// Raft returns the transport for raft.NewRaft: without the heartbeat fast path and without
-// pipelining, with pre-vote.
+// Raft returns the transport for raft.NewRaft. It has pre-vote, but neither the heartbeat fast path
+// nor pipelining.
 func (t *Transport) Raft() raft.Transport { return t.raft }
 
-// LocalAddr returns the address that the listener is bound to.
-func (t *Transport) LocalAddr() string { return t.cfg.Listener.Addr().String() }
+// TimeoutsSent returns how many TimeoutNow messages were sent to the server. In a leadership
+// transfer this is Raft's last message.
+func (t *Transport) TimeoutsSent(server raft.ServerID) int { return t.raft.timeouts.of(server) }
 
-// Serve starts accepting and returns. A second call, and one after Close, does nothing.
+// ContactOf returns when Raft messages between this node and the server last arrived or failed.
+func (t *Transport) ContactOf(server raft.ServerID) Contact { return t.raft.contacts.of(server) }
+
+// ReviewAppends sets a function that may change each received AppendEntries request before Raft
+// receives it. The commit index of the request is already limited to what it proves. review is not
+// called concurrently.
+func (t *Transport) ReviewAppends(review func(*raft.AppendEntriesRequest)) {
+	t.raft.review.Store(&review)
+}
+
+// AnnounceCommit notifies the followers that the entry at index has committed, without waiting for
+// the next entry. This node must have appended the entry as the leader of term. A follower that
+// lacks it gets a notice once it holds it. AnnounceCommit does not block. Followers of any version
+// understand it: see DESIGN.md.
+func (t *Transport) AnnounceCommit(term, index uint64) { t.raft.notices.announce(term, index) }
+
+// DeferReplicationErrors makes a failed call of replication return its error to Raft after the
+// outage, not at once. replicates reports whether this node leads the term and replicates to the
+// server. It is called repeatedly from many goroutines.
+func (t *Transport) DeferReplicationErrors(replicates func(server raft.ServerID, term uint64) bool) {
+	t.raft.failures.replicates.Store(&replicates)
+}
+
+// GuardVotes sends notes with this node's vote requests, and refuses the votes that g refuses. A
+// peer of version 0.3 neither sends nor reads notes.
+func (t *Transport) GuardVotes(g VoteGuard) { t.raft.guard.Store(&g) }
+
+// Stalled reports whether a call of replication to the server has been in progress or deferred for
+// longer than d. Until it returns, Raft's replication to the server makes no other progress.
+func (t *Transport) Stalled(server raft.ServerID, d time.Duration) bool {
+	return t.raft.failures.stalled(server, d)
+}
+
+// Serve starts accepting connections and returns. It does nothing if called again or after Close.
 func (t *Transport) Serve() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -91,13 +127,16 @@ func (t *Transport) Serve() {
 		return
 	}
 	t.started = true
-	t.wg.Go(t.accept)
-	t.wg.Go(func() { _ = t.server.Serve(t.calls) }) // ends with Close only
+	admission := newAdmission(t.cfg, t.conns, t.known, t.calls, t.frames, t.raft.stream.listener)
+	t.wg.Go(func() { admission.run(t.ctx) })
+	t.wg.Go(func() { t.known.run(t.ctx) })
+	t.wg.Go(func() { _ = t.server.Serve(t.calls) }) // returns only after Close
+	t.wg.Go(t.acceptFrames)
 	t.wg.Go(func() { t.cfg.Certs.Watch(t.ctx, t.cfg.PollInterval, t.recheck) })
 }
 
-// Close ends the port and everything on it, and returns when all that the transport started has
-// ended, handlers included: their contexts are cancelled. Safe twice and in any state.
+// Close closes the port and all connections, cancels the contexts of handlers, and waits for all
+// goroutines of the transport. It is safe to call twice and in any state.
 func (t *Transport) Close() error {
 	t.mu.Lock()
 	first := !t.closed
@@ -112,113 +151,46 @@ func (t *Transport) Close() error {
 		}
 		_ = t.raft.Close()
 		_ = t.calls.Close()
+		_ = t.frames.Close()
 		_ = t.server.Close()
 		t.conns.close()
 		t.peers.close()
 	}
 	t.wg.Wait()
+	t.raft.notices.wg.Wait()
 	return err
 }
 
-func (t *Transport) accept() {
-	for {
-		raw, err := t.cfg.Listener.Accept()
-		if err != nil {
-			if t.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return
-			}
-			// Out of file descriptors, or the like: it may pass.
-			t.log.Error("cannot accept on the cluster port", "err", err)
-			select {
-			case <-t.ctx.Done():
-				return
-			case <-time.After(acceptBackoff):
-				continue
-			}
-		}
-		c := t.conns.add(raw, x509.ExtKeyUsageClientAuth)
-		if c == nil {
-			t.refuse(raw, "full", errors.New("too many connections"))
-			continue
-		}
-		select {
-		case t.slots <- struct{}{}:
-			t.wg.Go(func() { t.admit(c) })
-		default:
-			t.refuse(c, "full", errors.New("too many handshakes"))
-		}
-	}
-}
-
-// admit makes the handshake and hands the connection to its protocol. It holds a slot until then.
-func (t *Transport) admit(c *conn) {
-	bound(c.Conn, t.cfg.Silence)
-	tc := tls.Server(c, &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: t.cfg.Certs.GetConfigForClient})
-	ctx, cancel := context.WithTimeout(t.ctx, t.cfg.DialTimeout)
-	err := tc.HandshakeContext(ctx)
-	cancel()
-	<-t.slots
-	if err != nil {
-		t.refuse(c, "handshake", err)
+// handle serves a call unless the transport is closed. Close waits for it.
+func (t *Transport) handle(w http.ResponseWriter, r *http.Request) {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
 		return
 	}
-	cs := tc.ConnectionState()
-	node, err := nodeOf(cs.PeerCertificates[0])
-	if err != nil {
-		t.refuse(c, "handshake", err)
-		return
-	}
-	t.conns.adopt(c, cs)
-	switch cs.NegotiatedProtocol {
-	case protoHTTP:
-		if !t.calls.give(tc) {
-			_ = c.Close()
-		}
-	case protoRaft:
-		if to := cs.ServerName; to != "" && t.cfg.Instance != "" && to != t.cfg.Instance && !mutant.On(mutant.AnyInstance) {
-			t.refuse(c, "another_instance", fmt.Errorf("node %s wants instance %s of this node, which is %s: its disk was replaced", node, to, t.cfg.Instance))
-			return
-		}
-		if err := t.cfg.AllowRaft(node); err != nil {
-			t.refuse(c, "not_allowed", fmt.Errorf("node %s may not speak Raft here: %w", node, err))
-			return
-		}
-		if !t.raft.stream.give(&raftConn{Conn: tc, below: c}) {
-			_ = c.Close()
-		}
-	default:
-		t.refuse(c, "handshake", fmt.Errorf("node %s offers neither %s nor %s", node, protoRaft, protoHTTP))
-	}
+	t.wg.Add(1)
+	t.mu.Unlock()
+	defer t.wg.Done()
+	serveCall(t.cfg, t.loads, w, r)
 }
 
-func (t *Transport) refuse(c net.Conn, reason string, err error) {
-	_ = c.Close()
-	if t.ctx.Err() != nil {
-		return
-	}
-	t.metrics.refused.WithLabelValues(reason).Inc()
-	if t.noisy.Allow() {
-		t.log.Warn("refused a connection on the cluster port", "from", c.RemoteAddr().String(), "reason", reason, "err", err)
-	}
-}
-
-// recheck closes the connections whose peers the CA in use now does not vouch for.
+// recheck closes the connections of peers that the current CA does not trust.
 func (t *Transport) recheck() {
-	id := t.cfg.Certs.cur.Load()
 	n := t.conns.closeWhere(func(c *conn) bool {
 		if c.chain == nil {
-			return false // in its handshake
+			return false // handshake in progress
 		}
-		_, err := id.verify(c.chain, c.usage)
-		return err != nil
+		return t.cfg.Certs.Verify(c.chain, c.usage) != nil
 	})
 	if n > 0 {
-		t.log.Warn("closed connections of peers that the new CA does not vouch for", "connections", n)
+		t.log.Warn("closed connections of untrusted peers", "connections", n)
 	}
 }
 
-// dial connects to wantNode at hostport, or to any node of the cluster when wantNode is empty.
-func (t *Transport) dial(ctx context.Context, hostport, wantNode, instance, proto string) (*tls.Conn, *conn, error) {
+// dial connects to wantNode at hostport, or to any node of the cluster if wantNode is empty.
+func (t *Transport) dial(
+	ctx context.Context, hostport, wantNode, instance string, protos ...string,
+) (*tls.Conn, *conn, error) {
 	if err := checkHostPort(hostport); err != nil {
 		return nil, nil, err
 	}
@@ -230,27 +202,21 @@ func (t *Transport) dial(ctx context.Context, hostport, wantNode, instance, prot
 	if err != nil {
 		return nil, nil, err
 	}
-	bound(raw, t.cfg.Silence)
+	limitSilence(raw, t.cfg.Silence)
 	c := t.conns.add(raw, x509.ExtKeyUsageServerAuth)
 	if c == nil {
 		return nil, nil, fmt.Errorf("%w: transport", revoked.ErrClosed)
 	}
-	tc := tls.Client(c, t.cfg.Certs.cur.Load().clientConfig(wantNode, instance, proto))
+	tc := tls.Client(c, t.cfg.Certs.ClientConfig(wantNode, instance, protos...))
 	if err := tc.HandshakeContext(ctx); err != nil {
 		_ = c.Close()
 		return nil, nil, fmt.Errorf("handshake with %s: %w", hostport, err)
 	}
-	t.conns.adopt(c, tc.ConnectionState())
-	return tc, c, nil
-}
-
-// Probe makes a TLS handshake with whoever is at hostport and returns the node that its certificate
-// names. Whether that node would talk to this one it does not tell.
-func (t *Transport) Probe(ctx context.Context, hostport string) (nodeID string, err error) {
-	tc, c, err := t.dial(ctx, hostport, "", "", protoHTTP)
-	if err != nil {
-		return "", fmt.Errorf("probe %s: %w", hostport, err)
+	cs := tc.ConnectionState()
+	if err := t.conns.adopt(c, "", cs); err != nil {
+		_ = c.Close()
+		return nil, nil, err
 	}
-	defer func() { _ = c.Close() }()
-	return nodeOf(tc.ConnectionState().PeerCertificates[0])
+	t.known.learn(raw.RemoteAddr())
+	return tc, c, nil
 }

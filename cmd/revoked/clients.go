@@ -1,16 +1,22 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
 	"os"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"revoked"
+	"revoked/api/clientauth"
+	"revoked/client"
+	"revoked/cmd/revoked/internal/cli"
 )
 
 func clientCommand() *cobra.Command {
@@ -21,305 +27,235 @@ func clientCommand() *cobra.Command {
 	cmd.AddCommand(
 		clientCreateCommand(),
 		clientListCommand(),
-		clientShowCommand(),
-		clientRotateCommand(),
-		clientDisabledCommand("disable", "Suspend a client: its tokens are inactive until it is enabled again", true),
-		clientDisabledCommand("enable", "Enable a client that was disabled", false),
-		clientDeleteCommand(),
+		apiCommand(&cobra.Command{Use: "show ID", Short: "Show a client", Args: cobra.ExactArgs(1)},
+			withArg((*client.Client).Client), printClient),
+		secretCommand(&cobra.Command{
+			Use:   "rotate-secret ID",
+			Short: "Give a client a new secret; the old one stays valid for secret_grace",
+			Args:  cobra.ExactArgs(1),
+		}, withArg((*client.Client).RotateSecret),
+			"client ARG has a new secret (the old one stays valid for secret_grace)"),
+		setDisabledCommand("disable ID", "Suspend a client: its tokens are inactive until you enable it again", true),
+		setDisabledCommand("enable ID", "Enable a client that was disabled", false),
+		changeCommand(&cobra.Command{
+			Use: "delete ID", Short: "Delete a client; all of its tokens end", Args: cobra.ExactArgs(1),
+		}, withArg((*client.Client).DeleteClient), "deleted ARG; all of its tokens have ended"),
 	)
 	return cmd
 }
 
-// A clientRecord is a client as the API shows it.
-type clientRecord struct {
-	ClientID              string   `json:"client_id"`
-	Type                  string   `json:"type"`
-	Roles                 []string `json:"roles"`
-	Audiences             []string `json:"audiences"`
-	Issuers               []string `json:"issuers"`
-	AuthMethods           []string `json:"auth_methods"`
-	AllowPublicRevocation bool     `json:"allow_public_revocation"`
-	Disabled              bool     `json:"disabled"`
-	CreatedAt             any      `json:"created_at"`
-	ClientSecret          string   `json:"client_secret"` // in the answers to create and rotate-secret only
+func setDisabledCommand(use, short string, disabled bool) *cobra.Command {
+	return apiCommand(&cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1)},
+		func(c *client.Client, ctx context.Context, args []string) (client.Answer[client.ClientRecord], error) {
+			return c.SetDisabled(ctx, args[0], disabled)
+		}, printClient)
 }
 
-func (r clientRecord) state() string {
-	if r.Disabled {
-		return "disabled"
+func printClient(cmd *cobra.Command, r client.ClientRecord) error {
+	if r.WeakSecret {
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s has an imported secret of less than 32 bytes, which can be guessed: "+
+			"replace it with revoked client rotate-secret\n", r.ClientID)
 	}
-	return "enabled"
-}
-
-func (r clientRecord) created() string {
-	raw, err := json.Marshal(r.CreatedAt)
-	if err != nil || r.CreatedAt == nil {
-		return ""
+	pairs := []any{
+		"client_id", r.ClientID, "type", r.Type, "state", clientState(r), "roles", r.Roles, "audiences", audiences(r),
+		"issuers", r.Issuers, "auth_methods", r.AuthMethods, "allow_public_revocation", r.AllowPublicRevocation,
+		"created_at", withDate(r.CreatedAt, rawText(r.CreatedAt)),
 	}
-	return withDate(raw, rawText(raw))
-}
-
-func printClient(w io.Writer, r clientRecord) error {
-	pairs := [][2]string{
-		{"client_id", r.ClientID},
-		{"type", r.Type},
-		{"state", r.state()},
-		{"roles", strings.Join(r.Roles, " ")},
-		{"audiences", strings.Join(r.Audiences, " ")},
-		{"issuers", strings.Join(r.Issuers, " ")},
-		{"auth_methods", strings.Join(r.AuthMethods, " ")},
-		{"allow_public_revocation", yesNo(r.AllowPublicRevocation)},
-		{"created_at", r.created()},
+	if len(r.Secrets) > 0 { // public clients have none, and older nodes do not list them
+		pairs = append(pairs, "secrets", secretsText(r.Secrets))
 	}
-	return printPairs(w, pairs)
+	return cli.PrintPairs(cmd.OutOrStdout(), pairs...)
 }
 
-// clientPath returns the path of a client's record.
-func clientPath(id, rest string) string { return "/v1/clients/" + url.PathEscape(id) + rest }
+// secretsText returns how many secrets of a client are valid, and until when the old ones are.
+func secretsText(secrets []client.ClientSecret) string {
+	var until []string
+	for _, s := range secrets {
+		if s.ExpiresAt != nil {
+			until = append(until, time.Unix(*s.ExpiresAt, 0).UTC().Format(time.RFC3339))
+		}
+	}
+	text := fmt.Sprintf("%d valid", len(secrets))
+	if len(until) > 0 {
+		text += "; an old one ends at " + strings.Join(until, ", ")
+	}
+	return text
+}
+
+// audiences returns the audiences of a client. A resource server without any has its own id.
+func audiences(r client.ClientRecord) []string {
+	if len(r.Audiences) == 0 && slices.Contains(r.Roles, string(revoked.RoleResourceServer)) {
+		return []string{r.ClientID}
+	}
+	return r.Audiences
+}
+
+func clientState(r client.ClientRecord) string {
+	return map[bool]string{false: "enabled", true: "disabled"}[r.Disabled]
+}
+
+func clientListCommand() *cobra.Command {
+	return apiCommand(&cobra.Command{Use: "list", Short: "List the clients", Args: cobra.NoArgs},
+		withoutArgs((*client.Client).Clients),
+		func(cmd *cobra.Command, l client.Clients) error {
+			var rows [][]string
+			for _, r := range l.Clients {
+				rows = append(rows, []string{
+					r.ClientID, r.Type, strings.Join(r.Roles, " "), strings.Join(audiences(r), " "), clientState(r),
+				})
+			}
+			return cli.PrintTable(cmd.OutOrStdout(), []string{"CLIENT", "TYPE", "ROLES", "AUDIENCES", "STATE"}, rows)
+		})
+}
 
 func clientCreateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create ID",
-		Short: "Create a client; its secret is shown this once",
-		Long: "Create a client. The server makes its secret and keeps only a hash: this is the one time that\n" +
-			"it is shown (or, with --secret-out, written to a new file that only you can read).",
+		Short: "Create a client; its secret is shown only this once",
+		Long: "Create a client. The server generates its secret and keeps only a hash. The secret is shown only\n" +
+			"this once or, with --secret-out, written to a new file that only you can read.",
 		Example: "  revoked client create app\n" +
 			"  revoked client create api-gateway --role resource_server --audience orders --audience billing\n" +
 			"  revoked client create spa --type public --allow-public-revocation",
 		Args: cobra.ExactArgs(1),
 	}
-	conn := addConnectionFlags(cmd)
 	f := cmd.Flags()
-	kind := f.String("type", "confidential", "confidential or public")
-	roles := f.StringArray("role", nil, "admin, issuer or resource_server (repeatable; none: a plain OAuth client)")
-	audiences := f.StringArray("audience", nil, "audience of a resource server (repeatable; default: its client id)")
-	issuers := f.StringArray("issuer", nil, "issuer that an issuer may register for (repeatable; default: any)")
-	methods := f.StringArray("auth-method", nil, "client_secret_basic or client_secret_post (repeatable; default: both)")
-	public := f.Bool("allow-public-revocation", false, "let this public client revoke its own tokens")
-	secretFile := f.String("secret-file", "", "file of a secret to set instead of one made by the server")
-	imported := f.Bool("imported", false, "with --secret-file: take also a secret shorter than 32 bytes")
-	out := addSecretOut(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		body := map[string]any{"client_id": args[0], "type": *kind}
-		for name, list := range map[string][]string{"roles": *roles, "audiences": *audiences, "issuers": *issuers, "auth_methods": *methods} {
-			if len(list) > 0 {
-				body[name] = list
-			}
-		}
-		if *public {
-			body["allow_public_revocation"] = true
-		}
-		if *imported && *secretFile == "" {
-			return usageError("--imported needs --secret-file")
+	n := client.NewClient{}
+	f.StringVar(&n.Type, "type", "confidential", "confidential or public")
+	f.StringArrayVar(&n.Roles, "role", nil, "admin, issuer or resource_server (repeatable; none: a plain OAuth client)")
+	f.StringArrayVar(&n.Audiences, "audience", nil, "audience of a resource server (repeatable; default: its client id)")
+	f.StringArrayVar(&n.Issuers, "issuer", nil, "issuer that an issuer may register for (repeatable; default: any)")
+	f.StringArrayVar(&n.AuthMethods, "auth-method", nil,
+		"client_secret_basic or client_secret_post (repeatable; default: both)")
+	f.BoolVar(&n.AllowPublicRevocation, "allow-public-revocation", false, "let this public client revoke its own tokens")
+	secretFile := f.String("secret-file", "", "file of a secret to set instead of a generated one")
+	f.BoolVar(&n.Imported, "imported", false, "with --secret-file: accept a secret shorter than 32 bytes")
+	cmd.PreRunE = func(_ *cobra.Command, args []string) error {
+		n.ClientID = args[0]
+		if n.Imported && *secretFile == "" {
+			return cli.UsageError("--imported needs --secret-file")
 		}
 		if *secretFile != "" {
-			secret, err := (&connection{secretFile: *secretFile}).secret()
-			if err != nil {
+			var err error
+			if n.ClientSecret, err = readClientSecret(*secretFile); err != nil {
 				return err
 			}
-			body["client_secret"] = secret
-			if *imported {
-				body["imported"] = true
+			if err := clientauth.CheckSecret(n.ClientSecret, n.Imported); err != nil {
+				return cli.UsageError("%s: %s (flag --imported)", *secretFile, revoked.Detail(err))
 			}
 		}
-		c, err := jsonCall("create client "+printable(args[0]), http.MethodPost, "/v1/clients", body)
-		if err != nil {
-			return err
-		}
-		c.once = true
-		return out.run(cmd, conn, c, "client "+printable(args[0])+" exists")
+		return checkNewClient(n)
 	}
-	return cmd
+	return secretCommand(cmd,
+		func(c *client.Client, ctx context.Context, _ []string) (client.Answer[client.ClientRecord], error) {
+			return c.CreateClient(ctx, n)
+		}, "client ARG was created")
 }
 
-func clientRotateCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "rotate-secret ID",
-		Short: "Give a client a new secret; the old one lives on for secret_grace",
-		Args:  cobra.ExactArgs(1),
+// checkNewClient refuses a client that the API would refuse. The API's messages name the byte of
+// the JSON body, which the user of the tool never sees.
+func checkNewClient(n client.NewClient) error {
+	c := revoked.Client{
+		ID: n.ClientID, Type: revoked.ClientType(n.Type), Audiences: n.Audiences, Issuers: n.Issuers,
+		AuthMethods: n.AuthMethods, AllowPublicRevocation: n.AllowPublicRevocation,
 	}
+	for _, r := range n.Roles {
+		c.Roles = append(c.Roles, revoked.Role(r))
+	}
+	if len(c.AuthMethods) == 0 && c.Type == revoked.Confidential {
+		c.AuthMethods = []string{revoked.AuthBasic, revoked.AuthPost} // as the server does
+	}
+	if err := revoked.ValidateClient(&c); err != nil {
+		return cli.UsageError("%s", revoked.Detail(err))
+	}
+	return nil
+}
+
+// secretCommand completes cmd, which makes one call whose answer contains a secret. It prints the
+// answer, or with --secret-out writes the secret to that new file and prints the rest. done
+// describes the change after a successful call, with the first argument in place of ARG.
+func secretCommand(cmd *cobra.Command, do apiCall[client.ClientRecord], done string) *cobra.Command {
 	conn := addConnectionFlags(cmd)
-	out := addSecretOut(cmd)
+	file := cmd.Flags().String("secret-out", "", "write the secret to this new file (mode 0600) instead of printing it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := jsonCall("rotate the secret of "+printable(args[0]), http.MethodPost, clientPath(args[0], "/secret"), struct{}{})
-		if err != nil {
-			return err
-		}
-		c.once = true // a second rotation would end the grace of the secret that is in use
-		return out.run(cmd, conn, c, "client "+printable(args[0])+" has another secret (the one before lives on for secret_grace)")
+		done = strings.Replace(done, "ARG", args[0], 1)
+		return callForSecret(cmd, conn, args, *file, do, done)
 	}
 	return cmd
 }
 
-// A secretOut is where a secret goes that the server has just made.
-type secretOut struct{ file string }
-
-func addSecretOut(cmd *cobra.Command) *secretOut {
-	s := &secretOut{}
-	cmd.Flags().StringVar(&s.file, "secret-out", "", "write the secret to this new file (mode 0600) instead of printing it")
-	return s
-}
-
-// run sends c, whose answer holds a secret, and prints the answer, or all of it but the secret. done says what is
-// done once there is an answer.
-func (s *secretOut) run(cmd *cobra.Command, conn *connection, c call, done string) error {
-	a, err := conn.open()
+func callForSecret(
+	cmd *cobra.Command, conn *connection, args []string, file string, do apiCall[client.ClientRecord], done string,
+) error {
+	c, asJSON, err := conn.open()
 	if err != nil {
 		return err
 	}
-	// The file comes first: a secret that cannot be kept must not replace the one in use.
+	// Create the file first: a secret that cannot be stored must not replace the one in use.
 	var f *os.File
-	if s.file != "" {
-		f, err = os.OpenFile(s.file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if file != "" {
+		f, err = os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return fmt.Errorf("write the secret: %w", err)
 		}
 		defer f.Close()
 	}
-	body, err := a.do(cmd.Context(), c)
+	a, err := do(c, cmd.Context(), args)
 	if err != nil {
 		if f != nil {
-			os.Remove(s.file) // still empty
+			_ = os.Remove(file) // still empty
 		}
-		return err
-	}
-	var r clientRecord
-	if err := parseAnswer(c.what, body, &r); err != nil {
-		return err
+		return conn.advise(err)
 	}
 	if f != nil {
-		if err := keepSecret(f, r.ClientSecret); err != nil {
-			return secretLost(done, r.ClientID, err)
+		if err := writeSecret(f, a.Value.ClientSecret); err != nil {
+			return secretLost(done, a.Value.ClientID, err)
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "the secret is in %s\n", s.file)
-		r.ClientSecret = ""
-		if body, err = withoutSecret(body); err != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "the secret is in %s\n", file)
+		a.Value.ClientSecret = ""
+		if a.Body, err = without(a.Body, "client_secret"); err != nil {
 			return err
 		}
 	}
-	if a.asJSON {
-		err = printBody(cmd.OutOrStdout(), body)
+	pairs := []any{"client_id", a.Value.ClientID}
+	if a.Value.ClientSecret != "" {
+		pairs = append(pairs, "client_secret", a.Value.ClientSecret)
+	}
+	if asJSON {
+		err = cli.PrintBody(cmd.OutOrStdout(), a.Body)
 	} else {
-		err = printSecret(cmd.OutOrStdout(), r)
+		err = cli.PrintPairs(cmd.OutOrStdout(), pairs...)
 	}
 	switch {
-	case err != nil && r.ClientSecret != "":
-		return secretLost(done, r.ClientID, err)
-	case err == nil && r.ClientSecret != "" && !a.asJSON:
-		fmt.Fprintln(cmd.ErrOrStderr(), "keep the secret: it is not shown again")
+	case err != nil && a.Value.ClientSecret != "":
+		return secretLost(done, a.Value.ClientID, err)
+	case err == nil && a.Value.ClientSecret != "" && !asJSON:
+		_, err = fmt.Fprintln(cmd.ErrOrStderr(), "keep the secret: it is not shown again")
 	}
 	return err
 }
 
-func printSecret(w io.Writer, r clientRecord) error {
-	pairs := [][2]string{{"client_id", r.ClientID}}
-	if r.ClientSecret != "" {
-		pairs = append(pairs, [2]string{"client_secret", r.ClientSecret})
-	}
-	return printPairs(w, pairs)
-}
-
-// secretLost says that what was done is done, and that nobody has the secret.
+// secretLost returns an error that names the change and how to get another secret.
 func secretLost(done, id string, err error) error {
-	return fmt.Errorf("%s, but its secret could not be written: %w; `revoked client rotate-secret %s` makes a new one",
-		done, err, shellQuote(printable(id)))
+	return fmt.Errorf("%s, but its secret could not be written: %w; `revoked client rotate-secret %s` generates a new one",
+		done, err, cli.ShellQuote(cli.Clean(id)))
 }
 
-// keepSecret writes secret to f durably, or takes f away: half a secret is none.
-func keepSecret(f *os.File, secret string) error {
+// writeSecret writes secret to f durably. On an error it removes the file.
+func writeSecret(f *os.File, secret string) error {
 	_, err := f.WriteString(secret + "\n")
-	if err == nil {
-		err = f.Sync()
+	if err = cmp.Or(err, f.Sync()); err != nil {
+		err = errors.Join(err, os.Remove(f.Name()))
 	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return err
 }
 
-// withoutSecret returns an answer without its secret.
-func withoutSecret(body []byte) ([]byte, error) {
+// without returns the JSON object body without one member.
+func without(body []byte, member string) ([]byte, error) {
 	fields := map[string]json.RawMessage{}
 	if err := json.Unmarshal(body, &fields); err != nil {
 		return nil, err
 	}
-	delete(fields, "client_secret")
+	delete(fields, member)
 	return json.Marshal(fields)
-}
-
-func clientListCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List the clients", Args: cobra.NoArgs}
-	conn := addConnectionFlags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		a, err := conn.open()
-		if err != nil {
-			return err
-		}
-		c := call{what: "list the clients", method: http.MethodGet, path: "/v1/clients"}
-		body, err := a.do(cmd.Context(), c)
-		if err != nil {
-			return err
-		}
-		type list struct {
-			Clients []clientRecord `json:"clients"`
-		}
-		return answer(cmd, a, c.what, body, func(w io.Writer, l list) error {
-			rows := make([][]string, 0, len(l.Clients))
-			for _, r := range l.Clients {
-				rows = append(rows, []string{r.ClientID, r.Type, strings.Join(r.Roles, " "), strings.Join(r.Audiences, " "), r.state()})
-			}
-			return printTable(w, []string{"CLIENT", "TYPE", "ROLES", "AUDIENCES", "STATE"}, rows)
-		})
-	}
-	return cmd
-}
-
-func clientShowCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "show ID", Short: "Show a client", Args: cobra.ExactArgs(1)}
-	conn := addConnectionFlags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return runClientCall(cmd, conn, call{what: "show client " + printable(args[0]), method: http.MethodGet, path: clientPath(args[0], "")})
-	}
-	return cmd
-}
-
-func clientDisabledCommand(name, short string, disabled bool) *cobra.Command {
-	cmd := &cobra.Command{Use: name + " ID", Short: short, Args: cobra.ExactArgs(1)}
-	conn := addConnectionFlags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := jsonCall(name+" client "+printable(args[0]), http.MethodPatch, clientPath(args[0], ""), map[string]bool{"disabled": disabled})
-		if err != nil {
-			return err
-		}
-		c.contentType = "application/merge-patch+json"
-		return runClientCall(cmd, conn, c)
-	}
-	return cmd
-}
-
-// runClientCall sends c, whose answer is a client's record, and prints it.
-func runClientCall(cmd *cobra.Command, conn *connection, c call) error {
-	a, err := conn.open()
-	if err != nil {
-		return err
-	}
-	body, err := a.do(cmd.Context(), c)
-	if err != nil {
-		return err
-	}
-	return answer(cmd, a, c.what, body, printClient)
-}
-
-func clientDeleteCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "delete ID",
-		Short: "Delete a client; all of its tokens end",
-		Args:  cobra.ExactArgs(1),
-	}
-	conn := addConnectionFlags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c := call{what: "delete client " + printable(args[0]), method: http.MethodDelete, path: clientPath(args[0], "")}
-		return runIndexed(cmd, conn, c, "deleted "+printable(args[0])+"; all of its tokens have ended")
-	}
-	return cmd
 }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,10 +22,16 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"revoked/cmd/revoked/internal/cli"
+	"revoked/cmd/revoked/internal/devcluster"
+	"revoked/cmd/revoked/internal/devfolder"
 )
 
-// longStop ends a test that would wait for ever. No test expects to come near it.
-const longStop = 2 * time.Minute
+const (
+	longStop     = 2 * time.Minute // ends a test that would hang
+	pollInterval = 20 * time.Millisecond
+)
 
 // A program is a running revoked: the test binary under that name.
 type program struct {
@@ -34,8 +41,23 @@ type program struct {
 	ended  chan error
 }
 
-// startProgram starts revoked with args; the test's end kills it if it still runs.
+// startProgram starts revoked with args. Test cleanup kills it.
 func startProgram(t *testing.T, args ...string) *program {
+	t.Helper()
+	return startWith(t, nil, args...)
+}
+
+// startCluster starts three nodes with dev and returns what it printed. A stall of a busy machine
+// must not start an election: calls fail during it.
+func startCluster(t *testing.T, dir string) (p *program, printed string) {
+	t.Helper()
+	p = startWith(t, []string{"REVOKED_HEARTBEAT_TIMEOUT=3s", "REVOKED_ELECTION_TIMEOUT=3s"},
+		"dev", "--dir", dir, "--api-port", strconv.Itoa(freeBase(t, 3)))
+	return p, p.readUntil(t, "Stop with Ctrl-C.")
+}
+
+// startWith is startProgram with more variables of the environment.
+func startWith(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
 	exe, err := exec.LookPath("revoked") // TestMain put it there
 	if err != nil {
@@ -48,6 +70,7 @@ func startProgram(t *testing.T, args ...string) *program {
 			p.cmd.Env = append(p.cmd.Env, v)
 		}
 	}
+	p.cmd.Env = append(p.cmd.Env, env...)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -60,18 +83,18 @@ func startProgram(t *testing.T, args ...string) *program {
 	go func() { p.ended <- p.cmd.Wait() }()
 	t.Cleanup(func() {
 		r.Close()
-		if p.cmd.ProcessState == nil {
-			_ = p.cmd.Process.Kill()
-			<-p.ended
-			p.ended <- nil
-		}
+		_ = p.cmd.Process.Kill() // fails if it has ended
+		<-p.ended
 	})
 	return p
 }
 
-// readUntil reads standard output up to a line that begins with prefix.
+// readUntil reads standard output up to a line that starts with prefix. It kills a program that
+// prints no such line.
 func (p *program) readUntil(t *testing.T, prefix string) string {
 	t.Helper()
+	kill := time.AfterFunc(longStop, func() { _ = p.cmd.Process.Kill() })
+	defer kill.Stop()
 	var b strings.Builder
 	for {
 		line, err := p.stdout.ReadString('\n')
@@ -79,7 +102,7 @@ func (p *program) readUntil(t *testing.T, prefix string) string {
 		if err != nil {
 			<-p.ended
 			p.ended <- nil
-			t.Fatalf("%q never came; standard output:\n%s\nstandard error:\n%s", prefix, b.String(), p.stderr)
+			t.Fatalf("no line starts with %q; standard output:\n%s\nstandard error:\n%s", prefix, b.String(), p.stderr)
 		}
 		if strings.HasPrefix(line, prefix) {
 			return b.String()
@@ -95,7 +118,7 @@ func (p *program) wait(t *testing.T) error {
 		p.ended <- err
 		return err
 	case <-time.After(longStop):
-		t.Fatalf("it does not end; standard error:\n%s", p.stderr)
+		t.Fatalf("the program did not exit; standard error:\n%s", p.stderr)
 		return nil
 	}
 }
@@ -103,20 +126,16 @@ func (p *program) wait(t *testing.T) error {
 // freeBase returns an API port from which n nodes find all their ports free.
 func freeBase(t *testing.T, n int) int {
 	t.Helper()
-	c := devCluster{dir: "/", hosts: make([]string, n)}
-	for i := range c.hosts {
-		c.hosts[i] = "127.0.0.1"
-	}
-	port := c.freePort()
+	port := devfolder.FreePort(slices.Repeat([]string{"127.0.0.1"}, n))
 	if port == 0 {
 		t.Skip("no free ports from 18443 to 19443")
 	}
 	return port
 }
 
-func readDevFile(t *testing.T, dir string) devCluster {
+func readDevFile(t *testing.T, dir string) devcluster.Cluster {
 	t.Helper()
-	var c devCluster
+	var c devcluster.Cluster
 	data, err := os.ReadFile(filepath.Join(dir, "dev.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -129,26 +148,25 @@ func readDevFile(t *testing.T, dir string) devCluster {
 	return c
 }
 
-// The first minutes of a newcomer, contract section 1: dev prints commands that work as they are
-// pasted, writes dev.json, and leaves nothing running after a Ctrl-C.
-func TestDevRunsAClusterAsPrinted(t *testing.T) {
+// Contract section 1: dev prints commands that work as pasted, writes dev.json, and stops every
+// node on Ctrl-C.
+func TestDev_PrintedCommands_Work(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs three nodes")
 	}
 	dir := filepath.Join(t.TempDir(), "with space")
-	p := startProgram(t, "dev", "--dir", dir, "--api-port", strconv.Itoa(freeBase(t, 3)))
-	printed := p.readUntil(t, "Stop with Ctrl-C.")
+	p, printed := startCluster(t, dir)
 	c := readDevFile(t, dir)
 	if c.ClusterID == "" || len(c.Nodes) != 3 || len(c.Clients) != 5 {
-		t.Fatalf("got %+v", c)
+		t.Fatalf("got %+v, want a cluster id, three nodes and five clients", c)
 	}
 	if st, err := os.Stat(filepath.Join(dir, "dev.json")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("got mode %v, %v, want 0600", st.Mode(), err)
 	}
-	runCurlLines(t, printed)
+	jwt := runCurlLines(t, printed)
 	runMembersLine(t, printed)
 	checkMetricsPage(t, c)
-	checkNoTokenInLogs(t, printed, c)
+	checkNoTokenInLogs(t, printed, jwt, c)
 	checkDevTwice(t, dir)
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -160,47 +178,56 @@ func TestDevRunsAClusterAsPrinted(t *testing.T) {
 		if err := syscall.Kill(n.PID, 0); !errors.Is(err, syscall.ESRCH) {
 			t.Errorf("%s still runs: %v", n.ID, err)
 		}
-		if log := lastLines(n.Log, 10); !strings.Contains(log, "msg=stopped") {
-			t.Errorf("%s was not stopped in order; the end of its log:\n%s", n.ID, log)
+		if log := devcluster.LastLines(n.Log, 10); !strings.Contains(log, "msg=stopped") {
+			t.Errorf("%s did not shut down cleanly; the end of its log:\n%s", n.ID, log)
 		}
 	}
 	for _, n := range readDevFile(t, dir).Nodes {
 		if n.PID != 0 {
-			t.Errorf("dev.json still tells the process of %s", n.ID)
+			t.Errorf("dev.json still has the process id of %s", n.ID)
 		}
 	}
 }
 
-// runCurlLines runs the printed commands in a shell.
-func runCurlLines(t *testing.T, printed string) {
+// runCurlLines runs the printed commands in one shell, and returns the JWT that they signed. It
+// returns "" on a machine without curl.
+func runCurlLines(t *testing.T, printed string) (jwt string) {
 	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Log("no curl on this machine: the printed lines were not run")
-		return
+		return ""
 	}
-	var got []string
+	const end = "-- end of line --"
+	var script strings.Builder
 	for line := range strings.Lines(printed) {
-		if !strings.HasPrefix(line, "curl ") {
-			continue
+		if strings.HasPrefix(line, "curl ") || strings.HasPrefix(line, "JWT=") {
+			script.WriteString(line + "echo '" + end + "'\n")
 		}
-		out, err := exec.Command("/bin/sh", "-c", line).CombinedOutput()
-		if err != nil {
-			t.Fatalf("%s: %v: %s", line, err, out)
-		}
-		got = append(got, strings.TrimSpace(string(out)))
 	}
-	if len(got) != 4 {
-		t.Fatalf("got %d curl lines, want 4", len(got))
+	out, code := shell(t, t.TempDir(), nil, script.String()+`echo "$JWT"`)
+	got := strings.Split(strings.TrimSpace(out), end)
+	for i := range got {
+		got[i] = strings.TrimSpace(got[i])
+	}
+	if code != 0 || len(got) != 9 {
+		t.Fatalf("got exit code %d and %d outputs, want 0 and 9:\n%s", code, len(got), out)
 	}
 	if !strings.Contains(got[0], `"state":"active"`) || !strings.Contains(got[1], `"active":true`) {
 		t.Errorf("got %q", got[:2])
 	}
-	if diff := cmp.Diff([]string{"{}", `{"active":false}`}, got[2:]); diff != "" {
-		t.Errorf("revoke and introspect: -want +got:\n%s", diff)
+	if diff := cmp.Diff([]string{"{}", `{"active":false}`, ""}, got[2:5]); diff != "" {
+		t.Errorf("revoke, introspect and sign: -want +got:\n%s", diff)
 	}
+	if !strings.Contains(got[5], `"active":true`) || !strings.Contains(got[5], `"iss":"`+devfolder.IssuerURL+`"`) {
+		t.Errorf("a signed JWT: got %s, want it active", got[5])
+	}
+	if diff := cmp.Diff([]string{"{}", `{"active":false}`}, got[6:8]); diff != "" {
+		t.Errorf("revoke and introspect a JWT: -want +got:\n%s", diff)
+	}
+	return got[8]
 }
 
-// runMembersLine pastes the lines that set up the command line tool and call it.
+// runMembersLine runs the lines that set up and call the command line tool.
 func runMembersLine(t *testing.T, printed string) {
 	t.Helper()
 	_, rest, ok := strings.Cut(printed, "\nThe same program is the command line tool:\n")
@@ -214,10 +241,10 @@ func runMembersLine(t *testing.T, printed string) {
 	}
 }
 
-// checkMetricsPage wants the numbers of every layer on one page.
-func checkMetricsPage(t *testing.T, c devCluster) {
+// checkMetricsPage checks that one page has the metrics of every layer.
+func checkMetricsPage(t *testing.T, c devcluster.Cluster) {
 	t.Helper()
-	tlsConfig, err := trustConfig(c.CA)
+	tlsConfig, err := c.TLS()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,38 +264,39 @@ func checkMetricsPage(t *testing.T, c devCluster) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"revoked_raft_commitTime", "revoked_raft_boltdb_", "revoked_memberlist_", "revoked_build_info{", "go_goroutines", "process_open_fds"} {
+	for _, want := range []string{"revoked_raft_commitTime", "revoked_raft_boltdb_", "revoked_memberlist_",
+		"revoked_build_info{", "go_goroutines", "process_open_fds"} {
 		if !strings.Contains(string(page), "\n"+want) {
 			t.Errorf("/metrics has no %s", want)
 		}
 	}
 }
 
-// checkNoTokenInLogs is the canary: what was sent as a token or a secret is in no log.
-func checkNoTokenInLogs(t *testing.T, printed string, c devCluster) {
+// checkNoTokenInLogs checks that no log contains a token or a secret.
+func checkNoTokenInLogs(t *testing.T, printed, jwt string, c devcluster.Cluster) {
 	t.Helper()
 	_, rest, ok := strings.Cut(printed, `"access_token":{"token":"`)
 	token, _, ok2 := strings.Cut(rest, `"`)
 	if !ok || !ok2 || len(token) < 8 {
-		t.Fatal("no token in what was printed")
+		t.Fatal("got no token in the printed commands")
 	}
 	for _, n := range c.Nodes {
 		log, err := os.ReadFile(n.Log)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(string(log), token) {
-			t.Errorf("%s holds a token", n.Log)
+		if strings.Contains(string(log), token) || jwt != "" && strings.Contains(string(log), jwt) {
+			t.Errorf("%s contains a token", n.Log)
 		}
 		for _, cl := range c.Clients {
 			if strings.Contains(string(log), cl.ClientSecret) {
-				t.Errorf("%s holds the secret of %s", n.Log, cl.ClientID)
+				t.Errorf("%s contains the secret of %s", n.Log, cl.ClientID)
 			}
 		}
 	}
 }
 
-// checkDevTwice starts dev on a folder that another one uses: nothing in it changes.
+// checkDevTwice starts dev on a folder that another dev uses. Nothing in it may change.
 func checkDevTwice(t *testing.T, dir string) {
 	t.Helper()
 	name := filepath.Join(dir, "dev.json")
@@ -279,7 +307,7 @@ func checkDevTwice(t *testing.T, dir string) {
 	for _, more := range [][]string{{}, {"--init-only"}} {
 		p := startProgram(t, append([]string{"dev", "--dir", dir, "--api-port", strconv.Itoa(freeBase(t, 3))}, more...)...)
 		if err := p.wait(t); err == nil || !strings.Contains(p.stderr.String(), "another revoked dev uses "+dir) {
-			t.Errorf("a second dev %v: got %v, %s; want it to be refused", more, err, p.stderr)
+			t.Errorf("a second dev %v: got %v, %s; want it refused", more, err, p.stderr)
 		}
 	}
 	if after, err := os.ReadFile(name); err != nil || !bytes.Equal(before, after) {
@@ -287,8 +315,57 @@ func checkDevTwice(t *testing.T, dir string) {
 	}
 }
 
-// A parent that is killed takes its nodes along.
-func TestDevChildrenEndWithTheirParent(t *testing.T) {
+// The demo issuer outlives a restart: dev neither replaces its key nor creates a second record. A
+// record that somebody deleted costs the demo, not the cluster.
+func TestDev_SameFolder_KeepsDemoIssuer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs a node")
+	}
+	dir := t.TempDir()
+	port := strconv.Itoa(freeBase(t, 1))
+	start := func() (*program, string) {
+		p := startProgram(t, "dev", "--nodes", "1", "--dir", dir, "--api-port", port)
+		return p, p.readUntil(t, "Stop with Ctrl-C.")
+	}
+	key := filepath.Join(dir, "demo-issuer-key.pem")
+	var first []byte
+	for run := range 2 {
+		p, printed := start()
+		runCurlLines(t, printed)
+		st, err := os.Stat(key)
+		if err != nil || st.Mode().Perm() != 0o600 {
+			t.Fatalf("key: got mode %v, %v, want 0600", st.Mode(), err)
+		}
+		data, err := os.ReadFile(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if run == 0 {
+			first = data
+		}
+		if !bytes.Equal(data, first) {
+			t.Error("a second dev replaced the key of the demo issuer")
+		}
+		if run == 1 {
+			c := newDocsCluster(t, readDevFile(t, dir))
+			out, code := shell(t, dir, c.env, "revoked issuer list; revoked issuer delete demo")
+			if code != 0 || strings.Count(out, devfolder.IssuerURL) != 1 {
+				t.Errorf("got exit code %d and %s, want one issuer", code, out)
+			}
+		}
+		stopProgram(t, p)
+	}
+	p, printed := start()
+	if strings.Contains(printed, "JWT") {
+		t.Errorf("after the deletion of the issuer: got %s, want no lines with a JWT", printed)
+	}
+	stopProgram(t, p)
+	if !strings.Contains(p.stderr.String(), "no demo of JWTs: create the issuer") {
+		t.Errorf("got %s, want the reason", p.stderr)
+	}
+}
+
+func TestDev_KilledParent_NodesEnd(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")
 	}
@@ -303,50 +380,61 @@ func TestDevChildrenEndWithTheirParent(t *testing.T) {
 	awaitClosed(t, strings.TrimPrefix(n.API, "https://"))
 }
 
-// dev stops a node by a signal and by letting go of it, and the node may see the second first: the signal that
-// comes then does not cut the orderly stop short.
-func TestAChildStopsInOrderHoweverItIsTold(t *testing.T) {
+// dev stops a node by a signal and by closing its pipe. If the node sees the pipe first, the signal
+// must not interrupt the clean shutdown.
+func TestServer_ReleasedThenSignalled_StopsCleanly(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")
 	}
 	dir := t.TempDir()
-	if err := startProgram(t, "dev", "--init-only", "--nodes", "1", "--dir", dir, "--api-port", strconv.Itoa(freeBase(t, 1))).wait(t); err != nil {
+	if err := startProgram(t, "dev", "--init-only", "--nodes", "1", "--dir", dir, "--api-port",
+		strconv.Itoa(freeBase(t, 1))).wait(t); err != nil {
 		t.Fatal(err)
 	}
 	c := readDevFile(t, dir)
-	exe, err := exec.LookPath("revoked")
-	if err != nil {
+	r := newRunner(t, &c)
+	if err := r.Start(0); err != nil {
 		t.Fatal(err)
 	}
-	child, err := startChild(exe, c.Nodes[0], childEnvironment(os.Environ(), nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer child.signal(syscall.SIGKILL)
+	child := r.Process(0)
+	defer child.Signal(syscall.SIGKILL)
 	ctx, cancel := context.WithTimeout(t.Context(), longStop)
 	defer cancel()
-	if _, err := waitReady(ctx, &c); err != nil {
-		t.Fatalf("%v; the end of the log:\n%s", err, lastLines(c.Nodes[0].Log, 10))
+	if _, err := r.AwaitCluster(ctx); err != nil {
+		t.Fatal(err)
 	}
 	request := holdRequest(t, c) // the stop waits for it
-	child.alive.Close()
+	if err := r.Release(0); err != nil {
+		t.Fatal(err)
+	}
 	awaitLog(ctx, t, c.Nodes[0], "msg=stopping")
-	child.signal(syscall.SIGTERM)
+	child.Signal(syscall.SIGTERM)
 	request.Close()
 	select {
-	case <-child.done:
+	case <-child.Done():
 	case <-ctx.Done():
-		t.Fatal("it does not end")
+		t.Fatal("the node did not exit")
 	}
-	if log := lastLines(c.Nodes[0].Log, 10); child.err != nil || !strings.Contains(log, "msg=stopped") {
-		t.Errorf("got %s, want an orderly stop; the end of the log:\n%s", howEnded(child.err), log)
+	if log := devcluster.LastLines(c.Nodes[0].Log, 10); child.Err() != nil || !strings.Contains(log, "msg=stopped") {
+		t.Errorf("got %s, want a clean shutdown; the end of the log:\n%s", devcluster.ExitReason(child.Err()), log)
 	}
 }
 
-// holdRequest sends the first node the head of a request, and returns when the node waits for its body.
-func holdRequest(t *testing.T, c devCluster) io.Closer {
+// newRunner returns a runner for a cluster of dev.
+func newRunner(t *testing.T, c *devcluster.Cluster) *devcluster.Runner {
 	t.Helper()
-	tlsConfig, err := trustConfig(c.CA)
+	r, err := devcluster.NewRunner(c, devfolder.Environment(os.Environ()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// holdRequest sends the head of a request to the first node and returns when the node waits for the
+// body.
+func holdRequest(t *testing.T, c devcluster.Cluster) io.Closer {
+	t.Helper()
+	tlsConfig, err := c.TLS()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -356,24 +444,25 @@ func holdRequest(t *testing.T, c devCluster) io.Closer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	head := "POST /oauth2/introspect HTTP/1.1\r\nHost: " + addr + "\r\nContent-Type: application/x-www-form-urlencoded\r\n" +
+	head := "POST /oauth2/introspect HTTP/1.1\r\nHost: " + addr +
+		"\r\nContent-Type: application/x-www-form-urlencoded\r\n" +
 		"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
 	if _, err := io.WriteString(conn, head); err != nil {
 		t.Fatal(err)
 	}
 	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, " 100 ") {
-		t.Fatalf("got %q, %v, want to be told to go on", line, err)
+		t.Fatalf("got %q, %v, want 100 Continue", line, err)
 	}
 	return conn
 }
 
-// awaitLog returns when the node's log says what is wanted.
-func awaitLog(ctx context.Context, t *testing.T, n devNode, want string) {
+// awaitLog returns when the log of the node contains want.
+func awaitLog(ctx context.Context, t *testing.T, n devcluster.Node, want string) {
 	t.Helper()
-	err := poll(ctx, func(context.Context) error {
+	err := devcluster.Poll(ctx, pollInterval, func(context.Context) error {
 		log, err := os.ReadFile(n.Log)
 		if err == nil && !strings.Contains(string(log), want) {
-			err = fmt.Errorf("%s never says %q", n.Log, want)
+			err = fmt.Errorf("%s does not contain %q", n.Log, want)
 		}
 		return err
 	})
@@ -382,33 +471,32 @@ func awaitLog(ctx context.Context, t *testing.T, n devNode, want string) {
 	}
 }
 
-// awaitClosed returns when nobody listens on addr any more.
+// awaitClosed returns when addr refuses connections.
 func awaitClosed(t *testing.T, addr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), longStop)
 	defer cancel()
-	err := poll(ctx, func(ctx context.Context) error {
+	err := devcluster.Poll(ctx, pollInterval, func(ctx context.Context) error {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 		if err != nil {
 			return nil
 		}
 		conn.Close()
-		return errors.New("somebody listens on " + addr)
+		return errors.New(addr + " still accepts connections")
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-// A folder written by --init-only runs node by node, each a server of its own; a stopped node comes
-// back with what it knew.
-func TestInitOnlyFolderRunsAsServers(t *testing.T) {
+func TestDev_InitOnlyFolder_RunsAsServers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")
 	}
 	dir := t.TempDir()
 	port := freeBase(t, 1)
-	if err := startProgram(t, "dev", "--init-only", "--nodes", "1", "--dir", dir, "--api-port", strconv.Itoa(port)).wait(t); err != nil {
+	if err := startProgram(t, "dev", "--init-only", "--nodes", "1", "--dir", dir, "--api-port",
+		strconv.Itoa(port)).wait(t); err != nil {
 		t.Fatal(err)
 	}
 	c := readDevFile(t, dir)
@@ -419,7 +507,7 @@ func TestInitOnlyFolderRunsAsServers(t *testing.T) {
 	for range 2 {
 		p := startProgram(t, "server", "--config", c.Nodes[0].Config)
 		ctx, cancel := context.WithTimeout(t.Context(), longStop)
-		id, err := waitReady(ctx, &c)
+		id, err := newRunner(t, &c).AwaitCluster(ctx)
 		cancel()
 		if err != nil {
 			t.Fatalf("%v; standard error:\n%s", err, p.stderr)
@@ -431,7 +519,8 @@ func TestInitOnlyFolderRunsAsServers(t *testing.T) {
 			t.Errorf("got cluster %s after a restart, want %s", id, first)
 		}
 		second := startProgram(t, "server", "--config", c.Nodes[0].Config)
-		if err := second.wait(t); err == nil || !strings.Contains(second.stderr.String(), "is in use by another process; stop that one or choose another port") {
+		if err := second.wait(t); err == nil || !strings.Contains(second.stderr.String(),
+			"is in use by another process; stop it or choose another port") {
 			t.Errorf("got %v, %s, want the taken port named", err, second.stderr)
 		}
 		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -443,9 +532,9 @@ func TestInitOnlyFolderRunsAsServers(t *testing.T) {
 	}
 }
 
-func TestDevNamesThePortThatIsTaken(t *testing.T) {
+func TestDev_PortInUse_NamesIt(t *testing.T) {
 	port := freeBase(t, 1)
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+devClusterOffset)))
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+devfolder.ClusterOffset)))
 	if err != nil {
 		t.Skip(err)
 	}
@@ -453,15 +542,15 @@ func TestDevNamesThePortThatIsTaken(t *testing.T) {
 	p := startProgram(t, "dev", "--nodes", "1", "--dir", t.TempDir(), "--api-port", strconv.Itoa(port))
 	err = p.wait(t)
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != exitFailed {
+	if !errors.As(err, &exit) || exit.ExitCode() != cli.ExitFailed {
 		t.Errorf("got %v, want exit code 1", err)
 	}
 	want := l.Addr().String() + " is in use by another process; node1 needs it for its cluster port: try --api-port "
 	if !strings.Contains(p.stderr.String(), want) {
-		t.Errorf("got %q, want it to say %q", p.stderr, want)
+		t.Errorf("got %q, want %q in it", p.stderr, want)
 	}
 
-	// Its keys are in nobody's way: no node has run, so there is nothing to keep.
+	// No node has run, so the folder is removed even with --keep.
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
 	p = startProgram(t, "dev", "--nodes", "1", "--keep", "--api-port", strconv.Itoa(port))
@@ -469,6 +558,6 @@ func TestDevNamesThePortThatIsTaken(t *testing.T) {
 		t.Error("got no error with --keep")
 	}
 	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
-		t.Errorf("temporary folder: got %v and %v, want nothing left", left, err)
+		t.Errorf("temporary folder: got %v and %v, want it empty", left, err)
 	}
 }

@@ -3,70 +3,98 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
+	"io"
 
 	"github.com/spf13/cobra"
 
-	"revoked/api"
+	"revoked"
+	"revoked/api/clientauth"
 	"revoked/cluster"
+	"revoked/cmd/revoked/internal/cli"
+	"revoked/cmd/revoked/internal/config"
+	"revoked/cmd/revoked/internal/files"
 )
 
+// keygenFlags are the flags of `keygen`.
+type keygenFlags struct {
+	file                string
+	force, secret, hash bool
+}
+
 func keygenCommand() *cobra.Command {
-	var file string
-	var force, hash bool
+	k := keygenFlags{}
 	cmd := &cobra.Command{
 		Use:   "keygen",
-		Short: "Make a gossip key, or hash a client secret",
+		Short: "Make a gossip key or a client secret, or hash a client secret",
 		Long: "Make a gossip key, for gossip_key_file of every node.\n\n" +
+			"With --secret: make a client secret, for instance for bootstrap_admin_secret_file.\n\n" +
 			"With --hash: read a client secret from standard input and print its hash, for\n" +
 			"client_secret_hash in bootstrap_clients_file.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			text, err := keygenText(cmd, hash)
-			if err != nil {
-				return err
-			}
-			if file == "" {
-				_, err := fmt.Fprint(cmd.OutOrStdout(), text)
-				return err
-			}
-			return writeFiles(force, newFile{file, []byte(text), privateMode})
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return k.run(cmd) },
 	}
-	cmd.Flags().StringVarP(&file, "file", "f", "", "write to this file, mode 0600 (default: standard output)")
-	cmd.Flags().BoolVar(&force, "force", false, "replace the file if it is there")
-	cmd.Flags().BoolVar(&hash, "hash", false, "hash the client secret on standard input")
+	cmd.Flags().StringVarP(&k.file, "file", "f", "", "write to this file, mode 0600 (default: standard output)")
+	cmd.Flags().BoolVar(&k.force, "force", false, "replace the file if it exists")
+	cmd.Flags().BoolVar(&k.secret, "secret", false, "make a client secret of 256 random bits")
+	cmd.Flags().BoolVar(&k.hash, "hash", false, "hash the client secret on standard input")
 	return cmd
 }
 
-func keygenText(cmd *cobra.Command, hash bool) (string, error) {
-	if !hash {
-		key, err := cluster.NewKey()
-		if err != nil {
-			return "", err
-		}
-		return cluster.FormatKey(key), nil
+func (k *keygenFlags) run(cmd *cobra.Command) error {
+	if k.secret && k.hash {
+		return cli.UsageError("give --secret or --hash, not both")
 	}
-	secret, err := readSecretLine(cmd)
+	text, name, err := k.text(cmd)
 	if err != nil {
-		return "", err
+		return err
 	}
-	return formatSecretHash(api.HashSecret(secret)) + "\n", nil
+	if k.file == "" {
+		_, err := fmt.Fprint(cmd.OutOrStdout(), text)
+		return err
+	}
+	if err := files.Write(k.force, files.Private(k.file, []byte(text))); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.ErrOrStderr(), "wrote %s to %s\n", name, k.file)
+	return err
 }
 
-// readSecretLine reads a secret from standard input.
-func readSecretLine(cmd *cobra.Command) (string, error) {
-	buf := make([]byte, 0, 1026)
-	for len(buf) < cap(buf) {
-		n, err := cmd.InOrStdin().Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
+// text returns the content of the file, and a name for it.
+func (k *keygenFlags) text(cmd *cobra.Command) (text, name string, err error) {
+	switch {
+	case k.secret:
+		return clientauth.NewSecret() + "\n", "a client secret", nil
+	case k.hash:
+		secret, err := readSecretLine(cmd)
 		if err != nil {
-			break
+			return "", "", err
 		}
+		return config.FormatSecretHash(clientauth.HashSecret(secret)) + "\n", "the hash of a client secret", nil
 	}
-	secret := strings.TrimRight(string(buf), "\r\n")
-	if secret == "" || len(secret) > 1024 || strings.ContainsAny(secret, "\r\n") {
-		return "", errors.New("want one secret of at most 1024 bytes in one line on standard input")
+	key, err := cluster.NewKey()
+	if err != nil {
+		return "", "", err
+	}
+	return cluster.FormatKey(key), "a gossip key, the same for every node,", nil
+}
+
+// readSecretLine reads the secret on standard input. A short one is hashed for a record with
+// imported, which the configuration checks.
+func readSecretLine(cmd *cobra.Command) (string, error) {
+	buf, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxSecretFile))
+	if err != nil {
+		return "", fmt.Errorf("read the secret: %w", err)
+	}
+	secret, err := files.OneLine(buf)
+	if err != nil {
+		return "", fmt.Errorf("read the secret: %w", err)
+	}
+	if err := clientauth.CheckSecret(secret, true); err != nil {
+		return "", errors.New(revoked.Detail(err))
+	}
+	if len(secret) < clientauth.StrongSecret {
+		fmt.Fprintf(cmd.ErrOrStderr(), "the secret has less than %d bytes: its record needs imported: true\n",
+			clientauth.StrongSecret)
 	}
 	return secret, nil
 }

@@ -6,17 +6,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"revoked/cmd/revoked/internal/cli"
+	"revoked/internal/textsafe"
 )
 
-// The exit codes.
-const (
-	exitOK       = 0
-	exitFailed   = 1
-	exitNegative = 2  // the answer was no: unhealthy, inactive
-	exitUsage    = 64 // EX_USAGE of sysexits.h
-)
+// maxLine bounds a printed line of an error, in bytes.
+const maxLine = 4000
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
@@ -24,69 +23,66 @@ func main() {
 
 // run runs the program with args (without its name) and returns its exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	out := &output{to: stdout}
+	out := &cli.Output{To: stdout}
 	root := newRoot(out)
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(context.Background())
 	if err == nil {
-		err = out.err
+		err = out.Err
 	}
 	return report(cmd, err, stderr)
 }
 
-// An output remembers the first failure of a write: not every command asks, and help never does.
-type output struct {
-	to  io.Writer
-	err error
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	n, err := o.to.Write(p)
-	if o.err == nil {
-		o.err = err
+// newRoot returns the command tree, which writes to stdout. Use a tree for one run only.
+func newRoot(stdout io.Writer) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "revoked",
+		Short: "Revoke OAuth tokens everywhere at once",
+		Long: "revoked keeps OAuth tokens revoked: after any node answered 200 to a revocation,\n" +
+			"no node of the cluster answers active for that token again.\n\n" +
+			"Start with:  revoked dev",
+		SilenceUsage:  true, // the usage page would hide the error
+		SilenceErrors: true,
+		RunE:          needCommand,
+		Args:          cobra.ArbitraryArgs,
 	}
-	return n, err
+	root.SetOut(stdout) // the completion command copies it
+	root.AddCommand(
+		// These run or prepare nodes.
+		devCommand(), serverCommand(), healthcheckCommand(), certCommand(), keygenCommand(), versionCommand(),
+		// These call a node, or work on a backup.
+		joinCommand(), leaveCommand(), membersCommand(), statusCommand(), removeCommand(), transferLeaderCommand(),
+		admitCommand(), admittedCommand(), joinTokenCommand(), promoteCommand(), demoteCommand(),
+		tokenCommand(), explainCommand(), grantsCommand(),
+		clientCommand(), issuerCommand(), revokeAllCommand(), revokeJTICommand(),
+		settingsCommand(), snapshotCommand(), benchCommand(),
+	)
+	root.InitDefaultCompletionCmd() // before prepare, so that its usage errors exit with 64 too
+	prepare(root)
+	return root
 }
 
-// report says what went wrong, once, and returns the exit code that tells of it.
+// report prints err, if any, and returns the exit code. It makes the text safe for a terminal:
+// parts of it come from the network.
 func report(cmd *cobra.Command, err error, stderr io.Writer) int {
 	if err == nil {
-		return exitOK
+		return cli.ExitOK
 	}
-	var e *exitError
+	var e *cli.ExitError
 	if !errors.As(err, &e) {
-		e = &exitError{code: exitFailed, err: err}
+		e = &cli.ExitError{Code: cli.ExitFailed, Err: err}
 	}
-	if e.err != nil {
-		fmt.Fprintf(stderr, "revoked: %v\n", e.err)
+	if e.Err != nil {
+		prefix := "revoked: "
+		for line := range strings.SplitSeq(e.Err.Error(), "\n") {
+			fmt.Fprintf(stderr, "%s%s\n", prefix, textsafe.Clean(line, maxLine))
+			prefix = ""
+		}
 	}
-	if e.code == exitUsage {
+	if e.Code == cli.ExitUsage {
 		fmt.Fprintf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
 	}
-	return e.code
+	return e.Code
 }
-
-// An exitError ends the program with a code. With a nil err nothing is printed: all has been said.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit %d", e.code)
-	}
-	return e.err.Error()
-}
-
-func (e *exitError) Unwrap() error { return e.err }
-
-// usageError returns an error that ends the program with 64.
-func usageError(format string, args ...any) error {
-	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
-}
-
-// negative returns an error that ends the program silently with 2: the answer was given, and was no.
-func negative() error { return &exitError{code: exitNegative} }

@@ -11,13 +11,15 @@ import (
 	"strings"
 	"testing"
 
+	"revoked/cmd/revoked/internal/cli"
 	"revoked/fsm"
 )
 
 // goodSnapshot returns a backup of an empty state.
 func goodSnapshot(t *testing.T) []byte {
 	t.Helper()
-	f, err := fsm.Open(fsm.Config{Dir: filepath.Join(t.TempDir(), "state"), CacheBytes: 1 << 20, Log: slog.New(slog.DiscardHandler)})
+	f, err := fsm.Open(fsm.Config{Dir: filepath.Join(t.TempDir(), "state"), CacheBytes: 1 << 20,
+		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +43,7 @@ func snapshotNode(t *testing.T, b []byte, cut bool) *fakeNode {
 	})
 }
 
-func TestSnapshotSave(t *testing.T) {
+func TestSnapshotSave_Backup_IsVerified(t *testing.T) {
 	good := goodSnapshot(t)
 	flipped := bytes.Clone(good)
 	flipped[len(flipped)/2] ^= 0x40
@@ -53,7 +55,7 @@ func TestSnapshotSave(t *testing.T) {
 		"a body that ends too early":   {good[:len(good)-7], false},
 		"a bit that was flipped":       {flipped, false},
 		"bytes that follow":            {append(bytes.Clone(good), "more"...), false},
-		"no snapshot at all":           {[]byte(`{"error":"x"}`), false},
+		"not a snapshot":               {[]byte(`{"error":"x"}`), false},
 		"nothing":                      {nil, false},
 	}
 	for name, tt := range bad {
@@ -62,14 +64,14 @@ func TestSnapshotSave(t *testing.T) {
 			useNodes(t, node.URL, node)
 			dir := t.TempDir()
 			got := runWith(t, "", "snapshot", "save", filepath.Join(dir, "backup"))
-			if got.code != exitFailed || !strings.Contains(got.stderr, "not saved") {
-				t.Errorf("got exit %d and %q, want %d and that nothing was saved", got.code, got.stderr, exitFailed)
+			if got.code != cli.ExitFailed || !strings.Contains(got.stderr, "not saved") {
+				t.Errorf("got exit %d and %q, want %d and no saved file", got.code, got.stderr, cli.ExitFailed)
 			}
 			if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 				t.Errorf("files left: got %v and %v, want none", left, err)
 			}
-			if got := runWith(t, "", "snapshot", "save", "-"); got.code != exitFailed {
-				t.Errorf("to standard output: got exit %d, want %d", got.code, exitFailed)
+			if got := runWith(t, "", "snapshot", "save", "-"); got.code != cli.ExitFailed {
+				t.Errorf("to standard output: got exit %d, want %d", got.code, cli.ExitFailed)
 			}
 		})
 	}
@@ -89,12 +91,13 @@ func TestSnapshotSave(t *testing.T) {
 			t.Errorf("mode: got %v and %v, want 0600", info.Mode(), err)
 		}
 	})
-	t.Run("never over a file that is there, unless forced", func(t *testing.T) {
+	t.Run("never over an existing file, unless forced", func(t *testing.T) {
 		if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := runWith(t, "", "snapshot", "save", file); got.code != exitFailed || !strings.Contains(got.stderr, "--force") {
-			t.Errorf("got exit %d and %q, want %d and the way out", got.code, got.stderr, exitFailed)
+		if got := runWith(t, "", "snapshot", "save", file); got.code != cli.ExitFailed ||
+			!strings.Contains(got.stderr, "--force") {
+			t.Errorf("got exit %d and %q, want %d and advice", got.code, got.stderr, cli.ExitFailed)
 		}
 		if b, _ := os.ReadFile(file); string(b) != "precious" {
 			t.Errorf("the file was changed: got %q", b)
@@ -106,7 +109,7 @@ func TestSnapshotSave(t *testing.T) {
 			t.Error("forced: the file is not the snapshot")
 		}
 	})
-	t.Run("to standard output holds nothing but the snapshot", func(t *testing.T) {
+	t.Run("to standard output writes only the snapshot", func(t *testing.T) {
 		got := runWith(t, "", "snapshot", "save", "-")
 		if got.code != 0 || got.stdout != string(good) {
 			t.Errorf("got exit %d and %d bytes, want 0 and %d", got.code, len(got.stdout), len(good))
@@ -114,41 +117,49 @@ func TestSnapshotSave(t *testing.T) {
 	})
 }
 
-// Where the backup cannot be written, that is what is said, not what it looks like to whoever reads it.
-func TestSnapshotSaveToAFullDisk(t *testing.T) {
+// If the backup cannot be written, the error names the failed write, not a damaged snapshot.
+func TestSnapshotSave_FullDisk_IsReported(t *testing.T) {
 	node := snapshotNode(t, goodSnapshot(t), false)
 	useNodes(t, node.URL, node)
 	var stderr bytes.Buffer
 	code := run([]string{"snapshot", "save", "-"}, strings.NewReader(""), fullDisk{}, &stderr)
-	if want := "revoked: save the snapshot: write /dev/stdout: no space left on device\n"; code != exitFailed || stderr.String() != want {
-		t.Errorf("got exit %d and %q, want %d and %q", code, stderr.String(), exitFailed, want)
+	if want := "revoked: save the snapshot: write /dev/stdout: no space left on device\n"; code != cli.ExitFailed ||
+		stderr.String() != want {
+		t.Errorf("got exit %d and %q, want %d and %q", code, stderr.String(), cli.ExitFailed, want)
 	}
 }
 
-func TestSnapshotRestoreTellsItsSize(t *testing.T) {
+func TestSnapshotRestore_Backup_PrintsSize(t *testing.T) {
 	good := goodSnapshot(t)
-	got := runWith(t, string(good), "snapshot", "restore", "-", "--data-dir", filepath.Join(t.TempDir(), "data"), "--node-id", "node1", "-o", "json")
-	var a headerAnswer
+	got := runWith(t, string(good), "snapshot", "restore", "-", "--data-dir", filepath.Join(t.TempDir(), "data"),
+		"--node-id", "node1", "-o", "json")
+	var a headerView
 	if err := json.Unmarshal([]byte(got.stdout), &a); err != nil || got.code != 0 || a.Bytes != int64(len(good)) {
 		t.Errorf("got exit %d, %q and %q, want 0 and %d bytes", got.code, got.stdout, got.stderr, len(good))
 	}
+	if want := "every token issued before " + a.CreatedAt + " is ended"; !strings.Contains(got.stderr, want) {
+		t.Errorf("got %q, want %q", got.stderr, want)
+	}
 }
 
-func TestSnapshotInspect(t *testing.T) {
+func TestSnapshotInspect_Backup_IsVerified(t *testing.T) {
 	good := goodSnapshot(t)
 	file := filepath.Join(t.TempDir(), "backup")
 	if err := os.WriteFile(file, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, in := range map[string]struct{ stdin, arg string }{"a file": {"", file}, "standard input": {string(good), "-"}} {
+	for name, in := range map[string]struct{ stdin, arg string }{"a file": {"", file},
+		"standard input": {string(good), "-"}} {
 		got := runWith(t, in.stdin, "snapshot", "inspect", in.arg, "-o", "json")
-		var a headerAnswer
-		if err := json.Unmarshal([]byte(got.stdout), &a); err != nil || got.code != 0 || a.FormatVersion < 1 || a.Bytes != int64(len(good)) {
+		var a headerView
+		if err := json.Unmarshal([]byte(got.stdout), &a); err != nil || got.code != 0 || a.FormatVersion < 1 ||
+			a.Bytes != int64(len(good)) {
 			t.Errorf("%s: got exit %d and %q, want 0 and the header", name, got.code, got.stdout)
 		}
 	}
-	if got := runWith(t, string(good[:len(good)-1]), "snapshot", "inspect", "-"); got.code != exitFailed || got.stdout != "" {
-		t.Errorf("a short one: got exit %d and %q, want %d and nothing", got.code, got.stdout, exitFailed)
+	if got := runWith(t, string(good[:len(good)-1]), "snapshot", "inspect", "-"); got.code != cli.ExitFailed ||
+		got.stdout != "" {
+		t.Errorf("a short one: got exit %d and %q, want %d and nothing", got.code, got.stdout, cli.ExitFailed)
 	}
 	if _, err := verifyWhile(bytes.NewReader(good), io.Discard); err != nil {
 		t.Errorf("verify: got %v, want none", err)

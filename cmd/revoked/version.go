@@ -1,33 +1,26 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"revoked/cmd/revoked/internal/cli"
+	"revoked/cmd/revoked/internal/server"
 )
 
 // version is set by the build: -ldflags "-X main.version=1.2.3".
 var version = ""
 
-// A buildVersion is what the binary knows of its own making.
-type buildVersion struct {
-	Version  string `json:"version"`
-	Commit   string `json:"commit,omitempty"`
-	Time     string `json:"time,omitempty"`
-	Modified bool   `json:"modified,omitempty"` // built from a tree with changes not committed
-	Go       string `json:"go"`
-	Platform string `json:"platform"`
-}
-
-// readVersion never fails: what the build did not record stays empty, and the version is "dev".
-func readVersion() buildVersion {
-	v := buildVersion{
-		Version:  version,
-		Go:       runtime.Version(),
-		Platform: runtime.GOOS + "/" + runtime.GOARCH,
+// readVersion returns the build information. Missing values are empty, except the version, which is
+// then "dev".
+func readVersion() server.Build {
+	v := server.Build{
+		Version: cmp.Or(version, "dev"), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
@@ -41,9 +34,6 @@ func readVersion() buildVersion {
 			}
 		}
 	}
-	if v.Version == "" {
-		v.Version = "dev"
-	}
 	return v
 }
 
@@ -55,21 +45,21 @@ func versionCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := readVersion()
-			switch output {
-			case "json":
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
-			case "table":
-				fmt.Fprintf(cmd.OutOrStdout(), "revoked %s\n", v.Version)
-				if v.Commit != "" {
-					fmt.Fprintf(cmd.OutOrStdout(), "commit  %s\n", v.Commit)
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "go      %s %s\n", v.Go, v.Platform)
-				return nil
-			default:
-				return usageError("-o takes table or json, not %q", output)
+			asJSON, err := cli.WantJSON(output)
+			if err != nil {
+				return err
 			}
+			if asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "revoked %s\n", v.Version)
+			if v.Commit != "" {
+				fmt.Fprintf(cmd.OutOrStdout(), "commit  %s\n", v.Commit)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "go      %s %s\n", v.Go, v.Platform)
+			return nil
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	cli.AddOutputFlag(cmd, &output)
 	return cmd
 }

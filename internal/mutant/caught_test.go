@@ -1,17 +1,15 @@
 package mutant_test
 
-import "revoked/internal/mutant"
-
-// A catch is a test that notices a mutant.
+// A catch is a test that fails under a mutant.
 type catch struct {
-	by     mutant.Name
+	by     string // name of the mutant
 	how    string // kind of test
-	pkg    string
-	test   string // as -run takes it
-	says   string // what the failing test prints: it notices this mutant, not anything
-	env    string // bounds of a search: what is enough for this
-	takes  string // about, on two cores
-	byHand bool   // takes longer than .ci/run can wait for
+	pkg    string // below the module's root
+	test   string // as for -run
+	says   string // part of the failure text: the test fails for this reason
+	env    string // bounds of a search
+	takes  string // approximate time on two cores
+	byHand bool   // takes longer than .ci/run can wait
 }
 
 const (
@@ -19,10 +17,11 @@ const (
 	cluster  = "a cluster in one process"
 	model    = "model, every schedule within bounds"
 	schedule = "model, random schedules"
+	changes  = "model, every order of changes"
 	sim      = "simulation of whole nodes"
 )
 
-// Searches of the model that find what they look for well within these bounds.
+// Bounds of the searches, with a margin.
 const (
 	states    = "LEASE_STATES=30000"
 	schedules = "LEASE_SCHEDULES=500"
@@ -31,63 +30,129 @@ const (
 )
 
 const (
-	holds    = "TestTheLeaseModelHolds"
-	random   = "TestRandomSchedulesOfTheLeasesKeepThePromise"
+	holds    = "TestModel_AllStates_HoldPromise"
+	random   = "TestWalk_RandomSteps_HoldPromise"
 	behind   = "may answer from its state at"
 	oneTerm  = holds + "/one_term,_two_revocations"
 	twoTerms = holds + "/an_acknowledgement_by_an_earlier_term"
+	waits    = "TestBegin_OlderLeases_CountFromTheLastEarlierEntry"
 	sims     = "TestSim"
 	breaks   = "broken: "
-	booked   = "TestLeaseTable/rule_2:_what_is_admitted_is_booked"
+	heldOnly = "TestNotices_Followers_GetOneOnceTheyHoldEntry/holds_it,_not_committed"
+	rule7    = "TestTable_EachRule_Holds/rule_7"
+	booked   = "TestTable_EachRule_Holds/rule_2:_an_admitted_request_is_reserved"
 )
 
 // caught is the table of docs/proofs.md.
 var caught = []catch{
-	{by: mutant.NoAckWait, how: unit, pkg: "node", test: booked, says: "settle 11", takes: "1 s"},
-	{by: mutant.NoAckWait, how: model, pkg: "node", test: oneTerm, says: behind, env: states, takes: "1 s"},
-	{by: mutant.NoAckWait, how: schedule, pkg: "node", test: random, says: behind, env: schedules, takes: "1 s"},
-	{by: mutant.NoAckWait, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "1 s"},
-	{by: mutant.RepeatAckedAtOnce, how: unit, pkg: "node", test: "TestTheRepeatOfARevocationIsAnsweredOnlyByAnEntry",
-		says: "a repeated revocation was acknowledged although", takes: "1 s"},
-	{by: mutant.RepeatAckedAtOnce, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
-	{by: mutant.JoinSentCall, how: unit, pkg: "node", test: "TestAQuestionJoinsNoProofThatWasSentBefore",
-		says: "waits for the answer to a proof sent before it", takes: "1 s"},
-	{by: mutant.JoinSentCall, how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "1 min", byHand: true},
-	{by: mutant.ClearNewerBooking, how: unit, pkg: "node", test: "TestLeaseTable/rule_7", says: "settle 11", takes: "1 s"},
-	{by: mutant.ClearNewerBooking, how: model, pkg: "node", test: oneTerm, says: behind, env: states, takes: "1 s"},
-	{by: mutant.ClearNewerBooking, how: schedule, pkg: "node", test: random, says: behind, env: schedules, takes: "1 s"},
-	{by: mutant.ClearNewerBooking, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "1 s"},
-	{by: mutant.BookAtGrant, how: unit, pkg: "node", test: booked, says: "settle 11", takes: "1 s"},
-	{by: mutant.BookAtGrant, how: model, pkg: "node", test: oneTerm, says: behind, env: states, takes: "1 s"},
-	{by: mutant.BookAtGrant, how: schedule, pkg: "node", test: random, says: "the checker of the events complains", env: schedules, takes: "1 s"},
-	{by: mutant.BookAtGrant, how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "1 min", byHand: true},
-	{by: mutant.GrantOnState, how: unit, pkg: "node", test: "TestALeaseIsGrantedOnAnEntryAlone",
-		says: "although no entry has been committed since the ask", takes: "2 s"},
-	{by: mutant.GrantOnState, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "1 s"},
-	{by: mutant.VerifyLeader, how: unit, pkg: "node", test: "TestALeaseIsGrantedOnAnEntryAlone",
-		says: "although no entry has been committed since the ask", takes: "2 s"},
-	{by: mutant.VerifyLeader, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "1 s"},
-	{by: mutant.NoNewLeaderWait, how: unit, pkg: "node", test: "TestLeaseTable/rule_7", says: "settle 11", takes: "1 s"},
-	{by: mutant.NoNewLeaderWait, how: model, pkg: "node", test: twoTerms, says: behind, env: states, takes: "2 s"},
-	{by: mutant.NoNewLeaderWait, how: schedule, pkg: "node", test: random, says: behind, env: schedules, takes: "1 s"},
-	{by: mutant.NoNewLeaderWait, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "5 s"},
-	{by: mutant.CheckBeforeRead, how: unit, pkg: "node", test: "TestARecordReadUnderALeaseThatHasEndedIsNoAnswer",
-		says: "from its own copy, and its lease ended while it was read", takes: "1 s"},
-	{by: mutant.CheckBeforeRead, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
-	{by: mutant.TimerFlag, how: unit, pkg: "node", test: "TestAProcessThatWasStoppedLooksAtTheClockFirst",
-		says: "its lease ended while the process stood still", takes: "1 s"},
-	{by: mutant.TimerFlag, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
-	{by: mutant.NoEpochCheck, how: unit, pkg: "node", test: "TestALateFillIsNeverBelieved/epochs_ignored_false",
+	{by: "no-ack-wait", how: unit, pkg: "node/lease", test: booked, says: "acknowledge 11", takes: "1 s"},
+	{by: "no-ack-wait", how: model, pkg: "node/lease", test: oneTerm, says: behind, env: states, takes: "1 s"},
+	{by: "no-ack-wait", how: schedule, pkg: "node/lease", test: random, says: behind, env: schedules, takes: "1 s"},
+	{by: "no-ack-wait", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "1 s"},
+	{by: "repeat-acked-at-once", how: unit, pkg: "node/propose", test: "TestPropose_RepeatedOperation_WaitsForEntry",
+		says: "a repeat was acknowledged too early", takes: "1 s"},
+	{by: "repeat-acked-at-once", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
+	{by: "join-sent-call", how: unit, pkg: "node/propose", test: "TestReadBarrier_EarlierBarrierSent_SendsItsOwn",
+		says: "got an answer from the earlier barrier", takes: "1 s"},
+	{by: "join-sent-call", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "1 min", byHand: true},
+	{by: "clear-newer-reservation", how: unit, pkg: "node/lease", test: rule7, says: "acknowledge 11",
+		takes: "1 s"},
+	{by: "clear-newer-reservation", how: model, pkg: "node/lease", test: oneTerm, says: behind, env: states, takes: "1 s"},
+	{by: "clear-newer-reservation", how: schedule, pkg: "node/lease", test: random, says: behind, env: schedules,
+		takes: "1 s"},
+	{by: "clear-newer-reservation", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "1 s"},
+	{by: "reserve-at-reply", how: unit, pkg: "node/lease", test: booked, says: "acknowledge 11", takes: "1 s"},
+	{by: "reserve-at-reply", how: model, pkg: "node/lease", test: oneTerm, says: behind, env: states, takes: "1 s"},
+	{by: "reserve-at-reply", how: schedule, pkg: "node/lease", test: random, says: "the checker complains", env: schedules,
+		takes: "1 s"},
+	{by: "reserve-at-reply", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "1 min", byHand: true},
+	{by: "reply-on-state", how: unit, pkg: "node", test: "TestGrant_NoEntryCommitted_Refused",
+		says: "no entry committed since the request", takes: "2 s"},
+	{by: "reply-on-state", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "1 s"},
+	{by: "verify-leader", how: unit, pkg: "node", test: "TestGrant_NoEntryCommitted_Refused",
+		says: "no entry committed since the request", takes: "2 s"},
+	{by: "verify-leader", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "1 s"},
+	{by: "no-new-leader-wait", how: unit, pkg: "node/lease", test: rule7, says: "acknowledge 11",
+		takes: "1 s"},
+	{by: "no-new-leader-wait", how: model, pkg: "node/lease", test: twoTerms, says: behind, env: states, takes: "2 s"},
+	{by: "no-new-leader-wait", how: schedule, pkg: "node/lease", test: random, says: behind, env: schedules, takes: "1 s"},
+	{by: "no-new-leader-wait", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "5 s"},
+	{by: "wait-from-first-entry", how: unit, pkg: "node/lease", test: "TestIntake_Before_IsNeverTooEarly",
+		says: "want at least", takes: "1 s"},
+	{by: "wait-from-first-entry", how: model, pkg: "node/lease", test: twoTerms, says: behind, env: states, takes: "1 s"},
+	{by: "wait-from-first-entry", how: schedule, pkg: "node/lease", test: random, says: behind, env: schedules,
+		takes: "1 s"},
+	{by: "wait-from-first-entry", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "5 s"},
+	{by: "wait-forgets-own-entries", how: unit, pkg: "node", test: waits + "/an_entry_that_it_proposed",
+		says: "reserved: got", takes: "1 s"},
+	{by: "wait-forgets-own-entries", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "15 s"},
+	{by: "wait-forgets-restart", how: unit, pkg: "node", test: waits + "/it_has_just_started",
+		says: "reserved: got", takes: "1 s"},
+	{by: "wait-forgets-restart", how: sim, pkg: "node", test: sims, says: breaks, env: "SIM_MINUTES=480", takes: "3 min",
+		byHand: true},
+	{by: "wait-forgets-snapshot", how: unit, pkg: "node/raftstore", test: "TestSnapshotTracker_CountsRestoredSnapshots",
+		says: "two snapshots were received", takes: "1 s"},
+	{by: "check-before-read", how: unit, pkg: "node", test: "TestStatus_LeaseEndsDuringRead_NoAnswer",
+		says: "lease ended during the read: got", takes: "1 s"},
+	{by: "check-before-read", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
+	{by: "timer-flag", how: unit, pkg: "node", test: "TestStatus_ProcessStopped_ReadsClock",
+		says: "lease ended while the process was stopped: got", takes: "1 s"},
+	{by: "timer-flag", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
+	{by: "no-epoch-check", how: unit, pkg: "node/cache", test: "TestCache_LateFill_IsStale/epochs_ignored_false",
 		says: "got dead false, want true", takes: "1 s"},
-	{by: mutant.NoEpochCheck, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
-	{by: mutant.NoTombstones, how: unit, pkg: "fsm", test: "TestTombstones", says: "verdict of a-1: got 1, want 2", takes: "1 s"},
-	{by: mutant.NoTombstones, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
-	{by: mutant.ServeDuringRestore, how: unit, pkg: "fsm", test: "TestTheIndexOfARestoredStateIsPublishedLast",
-		says: "is published before readers are told of the state", takes: "1 s"},
-	{by: mutant.ServeDuringRestore, how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "3 s"},
-	{by: mutant.HeartbeatHandler, how: unit, pkg: "transport", test: "TestHeartbeatsGoThroughTheMainLoop",
+	{by: "no-epoch-check", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
+	{by: "no-tombstones", how: unit, pkg: "fsm", test: "TestTombstone_LateRegistration_Dead",
+		says: "verdict of a-1: got 1, want 2", takes: "1 s"},
+	{by: "no-tombstones", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
+	{by: "filter-without-commits", how: unit, pkg: "fsm/store", test: "TestFilter_RandomHistory_NeverLacksARow",
+		says: "which the store holds", takes: "1 s"},
+	{by: "scan-without-commits", how: unit, pkg: "fsm/store", test: "TestFilter_ScanBesideCommits_NeverLacksARow",
+		says: "which the store holds", takes: "1 s"},
+	{by: "serve-during-restore", how: unit, pkg: "fsm", test: "TestApplied_Restore_PublishedLast",
+		says: "applied index when the restore is announced", takes: "1 s"},
+	{by: "serve-during-restore", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "3 s"},
+	{by: "heartbeat-handler", how: unit, pkg: "transport", test: "TestRaft_HeartbeatsUseTheMainLoop",
 		says: "the fast path took a heartbeat", takes: "1 s"},
-	{by: mutant.HeartbeatHandler, how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "5 s"},
-	{by: mutant.AnyInstance, how: cluster, pkg: "node", test: "TestANewInstanceDoesNotVoteForTheOneItReplaces",
-		says: "a leader was elected by a member that has forgotten the revocation", takes: "2 s"},
+	{by: "heartbeat-handler", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "5 min", byHand: true},
+	{by: "any-instance", how: cluster, pkg: "node", test: "TestNewInstance_OldVote_IsRefused",
+		says: "got a leader without the revocation", takes: "2 s"},
+	{by: "two-votes", how: changes, pkg: "node/roster", test: "TestRules_EveryChange_KeepsThem",
+		says: "want at most 2 and 1", takes: "1 s"},
+	{by: "two-votes", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "10 s"},
+	{by: "no-admission", how: cluster, pkg: "node", test: "TestJoin_NotAdmitted_IsRefused",
+		says: "want 403", takes: "2 s"},
+	{by: "no-admission", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
+	{by: "removed-comes-back", how: unit, pkg: "node/roster", test: "TestVoters_RemovedMeanwhile_StaysRemoved",
+		says: "want it to stay removed", takes: "1 s"},
+	{by: "rolled-back-vote", how: unit, pkg: "node/roster", test: "TestMayVote_RolledBackDisk_IsRefused",
+		says: "got vote true", takes: "1 s"},
+	{by: "forgotten-marks", how: unit, pkg: "node/raftstore", test: "TestStore_Marks_Survive",
+		says: "got mark 0 of a, want 3", takes: "1 s"},
+	{by: "marks-of-discarded-log", how: unit, pkg: "node/raftstore", test: "TestStore_MarksInDiscardedLog_Survive",
+		says: "got mark 0 of a, want 3", takes: "1 s"},
+	{by: "notice-too-early", how: unit, pkg: "transport", test: heldOnly,
+		says: "got notices [a 5:7], want []", takes: "1 s"},
+	{by: "notice-too-early", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "1 min", byHand: true},
+	{by: "notice-of-another-term", how: unit, pkg: "node/propose", test: "TestAnnounce_LaterTerm_IsNotAnnounced",
+		says: "an entry of a later term: got announcements", takes: "1 s"},
+	{by: "unbounded-commit", how: unit, pkg: "transport", test: "TestRaft_CommitIndex_IsLimitedAndAhead",
+		says: "want {prev:7 entries:0 commit:7}", takes: "1 s"},
+	{by: "denial-not-looked-up", how: unit, pkg: "fsm", test: "TestRevokeJWT_GrantOrSession_EndsLaterTokens",
+		says: "later token of the grant: got dead false, want true", takes: "1 s"},
+	{by: "denial-not-looked-up", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
+	{by: "cached-key-state", how: unit, pkg: "node/bearer", test: "TestStatus_Change_EndsCachedJWT/key_banned",
+		says: "after: got verdict 1, want 2", takes: "1 s"},
+	{by: "cached-key-state", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "3 s"},
+	{by: "no-cutoff-of-claims", how: unit, pkg: "fsm", test: "TestCutoff_Whole_CoversJWTsByIssuedAt",
+		says: "got 1, want 2", takes: "1 s"},
+	{by: "no-cutoff-of-claims", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "4 s"},
+	{by: "no-tombstone-of-jwt", how: unit, pkg: "fsm", test: "TestTombstone_OfJWT_BindsIt",
+		says: "got dead false, want true", takes: "1 s"},
+	{by: "denial-expires-by-clock", how: unit, pkg: "fsm", test: "TestExpire_AheadOfStamp_KeepsDenials",
+		says: "got 1, want 2", takes: "1 s"},
+	{by: "ban-ends-by-fetch", how: unit, pkg: "fsm", test: "TestBanIssuerKey_Fetches_DoNotBringItBack",
+		says: "key a: got state active, want banned", takes: "1 s"},
+	{by: "ban-ends-by-fetch", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "20 s", byHand: true},
+	{by: "lowered-skew", how: unit, pkg: "fsm", test: "TestPutIssuer_LoweredSkew_KeepsCutoffs",
+		says: "got 1, want 2", takes: "1 s"},
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -20,19 +19,19 @@ const (
 	tableEnd   = "<!-- end of the mutants -->\n"
 )
 
-func TestEveryMutantIsInTheTable(t *testing.T) {
-	has := map[mutant.Name]bool{}
+func TestMutants_EachMutant_HasATest(t *testing.T) {
+	has := map[string]bool{}
 	for _, c := range caught {
 		has[c.by] = has[c.by] || !c.byHand
 	}
-	for _, m := range mutant.All() {
-		if !has[m] {
-			t.Errorf("no test that .ci/run can wait for catches %s", m)
+	for _, m := range mutant.All {
+		if !has[m.Name] {
+			t.Errorf("%s: no test that .ci/run runs catches it", m.Name)
 		}
 	}
 }
 
-func TestTheDocsTellWhichTestCatchesWhich(t *testing.T) {
+func TestMutants_DocsTable_IsUpToDate(t *testing.T) {
 	b, err := os.ReadFile(docs)
 	if err != nil {
 		t.Fatal(err)
@@ -40,9 +39,9 @@ func TestTheDocsTellWhichTestCatchesWhich(t *testing.T) {
 	before, rest, ok := strings.Cut(string(b), tableBegin)
 	was, after, ok2 := strings.Cut(rest, tableEnd)
 	if !ok || !ok2 {
-		t.Fatalf("%s has no place for the table", docs)
+		t.Fatalf("%s: markers of the table are missing", docs)
 	}
-	want := table(t)
+	want := table()
 	if *update {
 		if err := os.WriteFile(docs, []byte(before+tableBegin+want+tableEnd+after), 0o644); err != nil {
 			t.Fatal(err)
@@ -50,45 +49,33 @@ func TestTheDocsTellWhichTestCatchesWhich(t *testing.T) {
 		return
 	}
 	if was != want {
-		t.Errorf("the table of %s is not the one of caught_test.go: run go test ./internal/mutant -update", docs)
+		t.Errorf("%s: table is out of date; run go test ./internal/mutant -update", docs)
 	}
 }
 
-// table tells the mutants in Markdown. What each breaks is its comment in mutant.go.
-func table(t *testing.T) string {
-	t.Helper()
-	source, err := os.ReadFile("mutant.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	breaks := map[mutant.Name]string{}
-	for _, m := range regexp.MustCompile(`Name += "([a-z-]+)" +// (.+)`).FindAllStringSubmatch(string(source), -1) {
-		breaks[mutant.Name(m[1])] = m[2]
-	}
+// table returns the mutants as a Markdown table.
+func table() string {
 	var b strings.Builder
 	b.WriteString("| mutant | what is broken | package | test that catches it | kind | takes |\n|---|---|---|---|---|---|\n")
-	for _, m := range mutant.All() {
-		if breaks[m] == "" {
-			t.Errorf("mutant.go does not say what %s breaks", m)
-		}
-		name, what := fmt.Sprintf("`%s`", m), breaks[m]
+	for _, m := range mutant.All {
+		name, what := fmt.Sprintf("`%s`", m.Name), m.Breaks
 		for _, c := range caught {
-			if c.by != m {
+			if c.by != m.Name {
 				continue
 			}
 			how := c.how
 			if c.byHand {
 				how += ", by hand"
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s | `%s` | %s | %s |\n", name, what, c.pkg, strings.TrimSpace(c.env+" "+c.test), how, c.takes)
+			fmt.Fprintf(&b, "| %s | %s | %s | `%s` | %s | %s |\n", name, what, c.pkg, strings.TrimSpace(c.env+" "+c.test), how,
+				c.takes)
 			name, what = "", ""
 		}
 	}
 	return b.String()
 }
 
-// The tests that the table names exist.
-func TestTheTableNamesTests(t *testing.T) {
+func TestMutants_ListedTests_Exist(t *testing.T) {
 	for _, c := range caught {
 		first, _, _ := strings.Cut(c.test, "/")
 		cmd := exec.Command("grep", "-rqE", "--include=*_test.go", fmt.Sprintf(`^func %s\(t \*testing\.T\)`, first), ".")

@@ -1,37 +1,74 @@
-// Package mutant names the known ways to break the product on purpose. A test that never failed is no
-// evidence: each mutant leaves out one rule, and docs/proofs.md says which test notices.
+// Package mutant breaks the product on purpose, one rule at a time. A test that has never failed
+// proves nothing. Each mutant is a patch of the source that leaves out one rule, and docs/proofs.md
+// names the tests that fail under it.
 //
-// Only a build with the tag "mutant" can be broken: there the environment variable REVOKED_MUTANT names
-// the one rule to leave out. In every other build On is constantly false, so the compiler removes what
-// it guards, names included; TestNoMutantIsInTheProgram looks.
+// The product has no switch for mutants. [Mutant.Overlay] writes the patched files to another
+// directory, and a JSON file for `go build -overlay` and `go test -overlay`. Only a build with that
+// flag is broken.
 package mutant
 
-// A Name names one mutant.
-type Name string
-
-// The mutants.
-const (
-	NoAckWait          Name = "no-ack-wait"          // a revocation is acknowledged without waiting for any lease
-	RepeatAckedAtOnce  Name = "repeat-acked-at-once" // the repeat of a revocation that still waits is acknowledged
-	JoinSentCall       Name = "join-sent-call"       // a question joins a proof that was asked for before it
-	ClearNewerBooking  Name = "clear-newer-booking"  // who follows a term is cleared of the term's own booking too
-	BookAtGrant        Name = "book-at-grant"        // booked when the grant is sent, not when the ask is admitted
-	GrantOnState       Name = "grant-on-state"       // State() == Leader is taken for a proof of leadership
-	VerifyLeader       Name = "verify-leader"        // VerifyLeader is taken for a proof of leadership
-	NoNewLeaderWait    Name = "no-new-leader-wait"   // a new leader assumes that nobody holds an older lease
-	CheckBeforeRead    Name = "check-before-read"    // the lease is looked at before the record is read
-	TimerFlag          Name = "timer-flag"           // a flag that a timer sets stands for the clock
-	NoEpochCheck       Name = "no-epoch-check"       // a cached record is believed whatever changed since
-	NoTombstones       Name = "no-tombstones"        // the revocation of an unknown token is forgotten
-	ServeDuringRestore Name = "serve-during-restore" // a snapshot's index is published while the old state still answers
-	HeartbeatHandler   Name = "heartbeat-handler"    // heartbeats pass by Raft's main loop
-	AnyInstance        Name = "any-instance"         // a node that lost its disk speaks for the instance before it
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 )
 
-// All lists the mutants.
-func All() []Name {
-	return []Name{
-		NoAckWait, RepeatAckedAtOnce, JoinSentCall, ClearNewerBooking, BookAtGrant, GrantOnState, VerifyLeader, NoNewLeaderWait,
-		CheckBeforeRead, TimerFlag, NoEpochCheck, NoTombstones, ServeDuringRestore, HeartbeatHandler, AnyInstance,
+// A Mutant is a named patch of the source.
+type Mutant struct {
+	Name   string
+	Breaks string // the rule that it leaves out, for docs/proofs.md
+	Edits  []Edit
+}
+
+// An Edit replaces Old by New in File, a path below the module's root. Old occurs exactly once.
+type Edit struct {
+	File, Old, New string
+}
+
+// Patch returns the patched content of each file that m edits, by path below root, the module root.
+func (m Mutant) Patch(root string) (map[string]string, error) {
+	files := map[string]string{}
+	for _, e := range m.Edits {
+		source, ok := files[e.File]
+		if !ok {
+			b, err := os.ReadFile(filepath.Join(root, e.File))
+			if err != nil {
+				return nil, fmt.Errorf("mutant %s: %w", m.Name, err)
+			}
+			source = string(b)
+		}
+		if n := strings.Count(source, e.Old); n != 1 {
+			return nil, fmt.Errorf("mutant %s: %s: patched text occurs %d times, want 1:\n%s", m.Name, e.File, n, e.Old)
+		}
+		files[e.File] = strings.Replace(source, e.Old, e.New, 1)
 	}
+	return files, nil
+}
+
+// Overlay writes the patched files into dir and returns the path of the file for the flag -overlay.
+func (m Mutant) Overlay(root, dir string) (string, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return "", err
+	}
+	files, err := m.Patch(root)
+	if err != nil {
+		return "", err
+	}
+	replace := map[string]string{}
+	for file, source := range files {
+		patched := filepath.Join(dir, strings.ReplaceAll(file, "/", "_"))
+		if err := os.WriteFile(patched, []byte(source), 0o600); err != nil {
+			return "", err
+		}
+		replace[filepath.Join(root, file)] = patched
+	}
+	b, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, m.Name+".json")
+	return path, os.WriteFile(path, b, 0o600)
 }

@@ -1,4 +1,3 @@
-// Package nodetest is the test kit: clusters of whole nodes in one process, with the shipped
-// transport on loopback, their API servers, and the faults that a process can inflict on itself.
-// Only tests import it.
+// Package nodetest runs clusters of whole nodes in one process: the shipped transport on loopback,
+// the API servers, and the faults that a process can cause itself. Only tests import it.
 package nodetest

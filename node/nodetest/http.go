@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// A Reply is an HTTP answer, read whole.
+// A Reply is an HTTP response with its whole body.
 type Reply struct {
 	Status int
 	Header http.Header
 	Body   string
 }
 
-// Form posts a form to path with the credentials of client (none when it is empty).
+// Form posts a form to path with the credentials of client, or without credentials if client is "".
 func (m *Member) Form(path, client string, form url.Values) Reply {
 	m.c.T.Helper()
 	req, err := http.NewRequest(http.MethodPost, m.URL+path, strings.NewReader(form.Encode()))
@@ -25,10 +25,11 @@ func (m *Member) Form(path, client string, form url.Values) Reply {
 	if client != "" {
 		req.SetBasicAuth(client, Secret)
 	}
+	req.Header["X-Idempotency-Key"] = nil // not sent: sends req again if the server has closed the connection
 	return m.Do(req)
 }
 
-// JSON sends a JSON body (none when it is empty) with the credentials of client.
+// JSON sends a JSON body, or no body if body is "", with the credentials of client.
 func (m *Member) JSON(method, path, client, body string) Reply {
 	m.c.T.Helper()
 	req, err := http.NewRequest(method, m.URL+path, strings.NewReader(body))
@@ -41,10 +42,22 @@ func (m *Member) JSON(method, path, client, body string) Reply {
 	if client != "" {
 		req.SetBasicAuth(client, Secret)
 	}
+	req.Header["X-Idempotency-Key"] = nil // not sent: sends req again if the server has closed the connection
 	return m.Do(req)
 }
 
-// Do sends a request as it is.
+// Decided repeats call while its response is 503. On a busy machine a leader may lose its term at
+// any moment.
+func (m *Member) Decided(call func() Reply) (r Reply) {
+	m.c.T.Helper()
+	m.c.Until("a leader decides", func() bool {
+		r = call()
+		return r.Status != http.StatusServiceUnavailable
+	})
+	return r
+}
+
+// Do sends req unchanged.
 func (m *Member) Do(req *http.Request) Reply {
 	m.c.T.Helper()
 	resp, err := m.c.HTTP.Do(req)

@@ -19,29 +19,28 @@ import (
 
 	"revoked"
 	"revoked/api"
+	"revoked/api/clientauth"
+	"revoked/api/serve"
 	"revoked/node"
-	"revoked/transport"
+	"revoked/transport/pki"
 )
 
-// LongStop bounds every wait of the kit: what has not happened by then never will.
-const LongStop = 60 * time.Second
-
-// Secret is the secret of every client that the kit makes.
+// Secret is the secret of every client that the kit creates.
 const Secret = "nodetest-secret-of-32-bytes-or-more"
 
-// Options of a cluster. The zero value is three nodes, each with an API server and no gossip.
+// Options configure a cluster. The zero value is three nodes with API servers and without gossip.
 type Options struct {
 	Nodes    int
 	Expect   int // bootstrap_expect; default Nodes
 	Clients  []revoked.Client
 	Node     func(k int, c *node.Config) // changes a node's configuration before it starts
 	API      func(k int, c *api.Config)
-	NoWait   bool // do not wait until all are ready
+	NoWait   bool // return before the nodes are ready
 	LogLevel slog.Level
-	Log      slog.Handler // where the nodes and their API servers log; default: nowhere
+	Log      slog.Handler // log of the nodes and their API servers; default: discard
 }
 
-// A Cluster is a number of nodes, numbered from 0.
+// A Cluster is a set of nodes in this process, numbered from 0.
 type Cluster struct {
 	T       testing.TB
 	Members []*Member
@@ -49,14 +48,14 @@ type Cluster struct {
 
 	opts Options
 	dir  string
-	ca   *transport.Authority
+	ca   *pki.CA
 	log  slog.Handler
 }
 
 // A Member is one node of a Cluster, running or not.
 type Member struct {
 	Node *node.Node // nil while stopped
-	URL  string     // of the API
+	URL  string     // URL of the API
 	ID   string
 	Dir  string
 
@@ -64,12 +63,12 @@ type Member struct {
 	k        int
 	cluster  string // address of the cluster port, kept over restarts
 	apiAddr  string
-	server   *api.Server
+	server   *serve.Server
 	serving  chan struct{}
 	Registry *prometheus.Registry
 }
 
-// Start makes a cluster, waits until every node can answer, and stops it when the test ends.
+// Start creates a cluster, waits until every node can answer, and stops it when the test ends.
 func Start(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	if o.Nodes == 0 {
@@ -81,16 +80,15 @@ func Start(t testing.TB, o Options) *Cluster {
 	if o.Clients == nil {
 		o.Clients = Clients()
 	}
-	c := &Cluster{T: t, opts: o, dir: t.TempDir()}
-	c.log = slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: o.LogLevel})
-	if os.Getenv("NODETEST_LOG") == "" {
-		c.log = slog.DiscardHandler
-	}
-	if o.Log != nil {
+	c := &Cluster{T: t, opts: o, dir: t.TempDir(), log: slog.DiscardHandler}
+	switch {
+	case o.Log != nil:
 		c.log = o.Log
+	case os.Getenv("NODETEST_LOG") != "":
+		c.log = slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.LogLevel})
 	}
 	var err error
-	if c.ca, err = transport.NewAuthority("nodetest", time.Hour); err != nil {
+	if c.ca, err = pki.NewCA("nodetest", time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	pool := x509.NewCertPool()
@@ -98,7 +96,9 @@ func Start(t testing.TB, o Options) *Cluster {
 	c.HTTP = &http.Client{
 		Timeout:       LongStop,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport:     &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, MaxIdleConnsPerHost: 64, ForceAttemptHTTP2: true},
+		Transport: &http.Transport{
+			TLSClientConfig: &tls.Config{RootCAs: pool}, MaxIdleConnsPerHost: 64, ForceAttemptHTTP2: true,
+		},
 	}
 	t.Cleanup(c.stopAll)
 	for range o.Nodes {
@@ -113,9 +113,10 @@ func Start(t testing.TB, o Options) *Cluster {
 	return c
 }
 
-// Clients are those of `revoked dev`: admin, issuer, resource_server, app, other_app; all with Secret.
+// Clients returns the clients of `revoked dev`: admin, issuer, resource_server, app and other_app.
+// All have Secret.
 func Clients() []revoked.Client {
-	hash := api.HashSecret(Secret)
+	hash := clientauth.HashSecret(Secret)
 	make := func(id string, roles ...revoked.Role) revoked.Client {
 		return revoked.Client{ID: id, Type: revoked.Confidential, Roles: roles, Secrets: []revoked.SecretHash{hash},
 			AuthMethods: []string{revoked.AuthBasic, revoked.AuthPost}}
@@ -126,10 +127,19 @@ func Clients() []revoked.Client {
 	}
 }
 
-// Add makes one more node that is in no cluster; start and join it yourself.
+// Add creates a node that is not in the cluster yet. The caller starts and joins it.
 func (c *Cluster) Add() *Member {
 	c.T.Helper()
 	return c.addMember()
+}
+
+// Admit lets a node join.
+func (c *Cluster) Admit(m *Member) {
+	c.T.Helper()
+	c.Until(m.ID+" is admitted", func() bool {
+		r := c.Leader().JSON(http.MethodPost, "/v1/cluster/admit", "admin", fmt.Sprintf(`{"node":%q}`, m.ID))
+		return r.Status == http.StatusOK || r.Status == http.StatusConflict // it is a member
+	})
 }
 
 func (c *Cluster) addMember() *Member {
@@ -167,11 +177,11 @@ func (c *Cluster) issue(m *Member) {
 	write("api-key.pem", key)
 }
 
-// handedOut are the addresses that freePort has returned.
+// handedOut holds the addresses that freePort has returned.
 var handedOut sync.Map
 
-// freePort returns a loopback address that was free a moment ago, and each only once. It lies below the ports that
-// the system hands out: a node finds it free again after a restart, whatever connections others open meanwhile.
+// freePort returns a free loopback address, each only once. The port lies below the kernel's
+// ephemeral ports, so that no connection takes it while its node restarts.
 func freePort(t testing.TB) string {
 	for range 1000 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 22_000+rand.IntN(10_000))
@@ -184,11 +194,11 @@ func freePort(t testing.TB) string {
 			return addr
 		}
 	}
-	t.Fatal("no port is free")
+	t.Fatal("got no free port in 1000 attempts, want one")
 	return ""
 }
 
-// Start runs the node, in the directory of its last run.
+// Start runs the node on its data directory.
 func (m *Member) Start() {
 	m.c.T.Helper()
 	if err := m.TryStart(); err != nil {
@@ -196,19 +206,24 @@ func (m *Member) Start() {
 	}
 }
 
-// TryStart is Start for a node that may be refused.
+// TryStart is Start for a node that may not start.
 func (m *Member) TryStart() error {
 	t := m.c.T
 	log := slog.New(m.c.log).With("n", m.ID)
-	certs, err := transport.LoadCerts(filepath.Join(m.Dir, "ca.pem"), filepath.Join(m.Dir, "node.pem"), filepath.Join(m.Dir, "node-key.pem"), log)
+	path := func(name string) string { return filepath.Join(m.Dir, name) }
+	certs, err := pki.LoadCerts(path("ca.pem"), path("node.pem"), path("node-key.pem"), log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	listener := listen(t, m.cluster)
+	settings := revoked.DefaultSettings()
+	settings.LeaseDuration = 2 * time.Second // a busy machine loses no lease
 	m.Registry = prometheus.NewRegistry()
 	conf := node.Config{
-		NodeID: m.ID, Region: fmt.Sprintf("region%d", m.k%2+1), DataDir: filepath.Join(m.Dir, "data"), API: m.URL, Version: "test",
+		NodeID: m.ID, Region: fmt.Sprintf("region%d", m.k%2+1), DataDir: path("data"),
+		API: m.URL, Version: "test",
 		Listener: listener, Certs: certs, BootstrapClients: m.c.opts.Clients, Log: log, Registerer: m.Registry,
+		Defaults:         settings,
 		HeartbeatTimeout: 500 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond, StableTime: 300 * time.Millisecond,
 		CacheSize: 8 << 20, StoreCacheSize: 8 << 20,
 	}
@@ -232,7 +247,8 @@ func (m *Member) TryStart() error {
 
 func (m *Member) serve(log *slog.Logger) {
 	t := m.c.T
-	conf := api.Config{Backend: m.Node, Log: log, Registerer: m.Registry, Gatherer: m.Registry, Issuer: "https://as.example",
+	conf := api.Config{
+		Backend: m.Node, Log: log, Registerer: m.Registry, Gatherer: m.Registry, Issuer: "https://as.example",
 		RequireHTTPS: true, RequirePost: true, MetricsOnAPI: true, Version: "test"}
 	if f := m.c.opts.API; f != nil {
 		f(m.k, &conf)
@@ -241,19 +257,21 @@ func (m *Member) serve(log *slog.Logger) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := api.LoadCertificate(filepath.Join(m.Dir, "api.pem"), filepath.Join(m.Dir, "api-key.pem"))
+	cert, err := serve.LoadCertificate(filepath.Join(m.Dir, "api.pem"), filepath.Join(m.Dir, "api-key.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.server = api.NewServer(api.ServerConfig{Listener: listen(t, m.apiAddr), TLS: api.TLSConfig(cert, nil), API: a, Log: log})
+	m.server = serve.New(serve.Config{
+		Listener: listen(t, m.apiAddr), TLS: serve.TLSConfig(cert, nil), Handler: a.Handler(), Log: log,
+	})
 	m.serving = make(chan struct{})
 	go func(done chan struct{}) {
 		defer close(done)
-		m.server.Serve()
+		_ = m.server.Serve()
 	}(m.serving)
 }
 
-// listen takes a port again that the last life of a node may just have given back.
+// listen retries, because the node's last process may only just have released the port.
 func listen(t testing.TB, addr string) net.Listener {
 	deadline := time.Now().Add(LongStop)
 	for {
@@ -268,7 +286,8 @@ func listen(t testing.TB, addr string) net.Listener {
 	}
 }
 
-// StopGracefully lets requests finish before it stops the node, as the program does on SIGTERM.
+// StopGracefully finishes the running requests and then stops the node, like the program on
+// SIGTERM.
 func (m *Member) StopGracefully() {
 	ctx, cancel := context.WithTimeout(context.Background(), LongStop)
 	defer cancel()
@@ -278,12 +297,12 @@ func (m *Member) StopGracefully() {
 	m.Stop()
 }
 
-// Stop ends the node in order. It stays a member.
+// Stop closes the node cleanly; the node stays a member.
 func (m *Member) Stop() {
 	if m.Node == nil {
 		return
 	}
-	m.server.Close()
+	_ = m.server.Close()
 	<-m.serving
 	ctx, cancel := context.WithTimeout(context.Background(), LongStop)
 	defer cancel()
@@ -300,17 +319,17 @@ func (m *Member) Restart() {
 	m.Start()
 }
 
-// Wipe throws the stopped node's data away.
+// Wipe removes the data of the stopped node.
 func (m *Member) Wipe() {
 	if err := os.RemoveAll(filepath.Join(m.Dir, "data")); err != nil {
 		m.c.T.Fatal(err)
 	}
 }
 
-// ClusterAddr is where peers reach the node.
+// ClusterAddr returns the address of the cluster port.
 func (m *Member) ClusterAddr() string { return m.cluster }
 
-// Move gives the stopped node another cluster address, and returns how to give the old one back.
+// Move gives the stopped node another cluster address. back restores the old one.
 func (m *Member) Move() (back func()) {
 	was := m.cluster
 	m.cluster = freePort(m.c.T)
@@ -324,29 +343,7 @@ func (c *Cluster) stopAll() {
 	c.HTTP.CloseIdleConnections()
 }
 
-// Until waits for ok to become true, looking often, and fails the test at the long stop.
-func (c *Cluster) Until(what string, ok func() bool) {
-	c.T.Helper()
-	deadline := time.Now().Add(LongStop)
-	for !ok() {
-		if time.Now().After(deadline) {
-			c.T.Fatalf("waited %v in vain until %s", LongStop, what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// WaitReady waits until every running node can answer and revoke.
-func (c *Cluster) WaitReady() {
-	c.T.Helper()
-	for _, m := range c.Members {
-		if m.Node != nil {
-			c.Until(m.ID+" is ready", func() bool { return m.Node.Readiness(context.Background()).CanAnswer })
-		}
-	}
-}
-
-// Leader waits for a leader that knows it, and returns it.
+// Leader waits until a node knows that it leads, and returns it.
 func (c *Cluster) Leader() *Member {
 	c.T.Helper()
 	var leader *Member
@@ -374,13 +371,6 @@ func (c *Cluster) Follower() *Member {
 			return m
 		}
 	}
-	c.T.Fatal("no follower is running")
+	c.T.Fatal("got no running follower, want one")
 	return nil
-}
-
-type testWriter struct{ t testing.TB }
-
-func (w testWriter) Write(p []byte) (int, error) {
-	os.Stderr.Write(p)
-	return len(p), nil
 }

@@ -3,12 +3,14 @@
 package systemtest
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -66,7 +68,8 @@ func registration(grant, subject, access, refresh string) map[string]any {
 }
 
 func (c *cluster) register(m *member, grant, subject, access, refresh string) answer {
-	return c.send(m, request{method: http.MethodPost, path: "/v1/grants", as: "issuer", json: registration(grant, subject, access, refresh)})
+	return c.send(m, request{method: http.MethodPost, path: "/v1/grants", as: "issuer",
+		json: registration(grant, subject, access, refresh)})
 }
 
 func (c *cluster) revoke(m *member, as, token string) answer {
@@ -74,42 +77,43 @@ func (c *cluster) revoke(m *member, as, token string) answer {
 }
 
 func (c *cluster) introspect(m *member, as, token string) answer {
-	return c.send(m, request{method: http.MethodPost, path: "/oauth2/introspect", as: as, form: url.Values{"token": {token}}})
+	return c.send(m, request{method: http.MethodPost, path: "/oauth2/introspect", as: as,
+		form: url.Values{"token": {token}}})
 }
 
-// active tells what an introspection said; ok is false for everything but a 200.
+// active returns the result of an introspection; ok is false unless the status is 200.
 func (a answer) active() (active, ok bool) {
 	if a.err != nil || a.status != http.StatusOK {
 		return false, false
 	}
-	var said struct {
+	var body struct {
 		Active *bool `json:"active"`
 	}
-	if err := json.Unmarshal(a.body, &said); err != nil || said.Active == nil {
+	if err := json.Unmarshal(a.body, &body); err != nil || body.Active == nil {
 		return false, false
 	}
-	return *said.Active, true
+	return *body.Active, true
 }
 
-// mustRegister registers a pair, whatever it takes.
+// mustRegister registers a pair and retries until it succeeds.
 func (c *cluster) mustRegister(t testing.TB, m *member, grant, subject, access, refresh string) {
 	t.Helper()
 	await(t, "the registration of "+grant, func() error {
 		a := c.register(m, grant, subject, access, refresh)
 		if a.err == nil && a.status == http.StatusOK {
-			return nil // an earlier try had come through
+			return nil // an earlier attempt succeeded
 		}
 		return a.want(http.StatusCreated)
 	})
 }
 
-// mustRevoke revokes a token, whatever it takes.
+// mustRevoke revokes a token and retries until it succeeds.
 func (c *cluster) mustRevoke(t testing.TB, m *member, token string) {
 	t.Helper()
 	await(t, "the revocation", func() error { return c.revoke(m, "app", token).want(http.StatusOK) })
 }
 
-// wantActive fails unless every node says so of the token. A node that says nothing yet is asked again.
+// wantActive fails the test unless every node answers want. It asks again until a node answers 200.
 func (c *cluster) wantActive(t testing.TB, token string, want bool, nodes ...*member) {
 	t.Helper()
 	for _, m := range nodes {
@@ -127,7 +131,7 @@ func (c *cluster) wantActive(t testing.TB, token string, want bool, nodes ...*me
 	}
 }
 
-// tool is the environment of the command line tool as a client, at the nodes given.
+// tool returns the environment of the command line tool as a client of the given nodes.
 func (c *cluster) tool(as string, nodes ...*member) []string {
 	var addrs []string
 	for _, m := range nodes {
@@ -156,4 +160,49 @@ func (c *cluster) sendLines(m *member, path string, lines []byte) answer {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 	return answer{status: resp.StatusCode, header: resp.Header, body: body, err: err}
+}
+
+// awaitKnown waits until the node's own copy has the token.
+func (c *cluster) awaitKnown(t testing.TB, m *member, token string) {
+	t.Helper()
+	await(t, m.ID+" to know a token", func() error {
+		a := c.introspect(m, "resource_server", token)
+		if err := a.want(http.StatusOK); err != nil {
+			return err
+		}
+		if !strings.Contains(string(a.body), `"active":true`) {
+			return fmt.Errorf("got %s", a.body)
+		}
+		return nil
+	})
+}
+
+// metric returns the sum of a node's series of one name.
+func (c *cluster) metric(t testing.TB, m *member, name string) float64 {
+	t.Helper()
+	sum, err := c.readMetric(m, name)
+	if err != nil {
+		t.Fatalf("metrics of %s: %v", m.ID, err)
+	}
+	return sum
+}
+
+func (c *cluster) readMetric(m *member, name string) (float64, error) {
+	a := c.send(m, request{method: http.MethodGet, path: "/metrics"})
+	if err := a.want(http.StatusOK); err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for lines := bufio.NewScanner(strings.NewReader(string(a.body))); lines.Scan(); {
+		rest, ok := strings.CutPrefix(lines.Text(), name)
+		if !ok || rest == "" || rest[0] != ' ' && rest[0] != '{' {
+			continue
+		}
+		v, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+		if err != nil {
+			return 0, fmt.Errorf("%q: %w", lines.Text(), err)
+		}
+		sum += v
+	}
+	return sum, nil
 }

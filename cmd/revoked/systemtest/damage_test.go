@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// Damaged files: the node says which file and what to do and ends with 1, the others go on, and nothing
-// that was acknowledged is lost.
-func TestDamagedFiles(t *testing.T) {
+// A node with a damaged file exits with 1 and names the file and the remedy. The others continue,
+// and nothing acknowledged is lost.
+func TestDamagedFiles_NodeExitsAndNamesFile(t *testing.T) {
 	c := startCluster(t, 3)
 	for i := range 200 {
 		c.mustRegister(t, c.Nodes[i%3], fmt.Sprintf("g-%d", i), "alice", fmt.Sprintf("at-%d", i), fmt.Sprintf("rt-%d", i))
@@ -23,26 +23,33 @@ func TestDamagedFiles(t *testing.T) {
 		}
 	}
 	for _, tt := range []struct {
-		name  string
-		wreck func(t *testing.T, dir string)
-		says  []string // each in the last line it writes
+		name   string
+		damage func(t *testing.T, dir string)
+		want   []string // each in the last line of the log
 	}{
-		{"the log is cut in half", truncate("raft.db"), []string{"raft.db", "damaged", "move the data directory away"}},
-		{"the log is not a log", overwrite("raft.db", "#!/bin/sh\n"), []string{"raft.db", "damaged", "move the data directory away"}},
-		{"bits of the log have flipped", flip("raft.db"), []string{"raft.db", "damaged", "move the data directory away"}},
-		{"an entry of the log has changed", replace("raft.db", "alice", "alicf"), []string{"raft.db", "damaged", "move the data directory away"}},
-		{"the log is empty", overwriteAll("raft.db"), []string{"raft.db", "move the data directory away"}},
-		{"the log is gone", remove("raft.db"), []string{"raft.db", "move the data directory away"}},
-		{"bits of the store's manifest have flipped", flip("state/state-*/MANIFEST-*"), []string{"state", "damaged", "move the data directory away"}},
-		{"bits of the store's tables have flipped", flip("state/state-*/*.sst"), []string{"state", "damaged", "move the data directory away"}},
-		{"a table of the store is gone", remove("state/state-*/*.sst"), []string{"state", "damaged", "move the data directory away"}},
-		{"the store's generation cannot be read", overwriteAll("state/CURRENT"), []string{"CURRENT", "damaged", "move the data directory away"}},
-		{"bits of the identity have flipped", overwrite("identity.json", "garbage"), []string{"identity.json", "damaged", "move the data directory away"}},
-		{"the identity is gone", remove("identity.json"), []string{"no identity.json", "move it away"}},
+		{"the log is truncated", truncate("raft.db"), []string{"raft.db", "damaged", "move the data directory away"}},
+		{"the log is a text file", overwrite("raft.db", "#!/bin/sh\n"),
+			[]string{"raft.db", "damaged", "move the data directory away"}},
+		{"flipped bits in the log", flip("raft.db"), []string{"raft.db", "damaged", "move the data directory away"}},
+		{"a changed entry in the log", replace("raft.db", "alice", "alicf"),
+			[]string{"raft.db", "damaged", "move the data directory away"}},
+		{"the log is empty", empty("raft.db"), []string{"raft.db", "move the data directory away"}},
+		{"the log is missing", remove("raft.db"), []string{"raft.db", "move the data directory away"}},
+		{"flipped bits in the store's manifest", flip("state/state-*/MANIFEST-*"),
+			[]string{"state", "damaged", "move the data directory away"}},
+		{"flipped bits in the store's tables", flip("state/state-*/*.sst"),
+			[]string{"state", "damaged", "move the data directory away"}},
+		{"a table of the store is missing", remove("state/state-*/*.sst"),
+			[]string{"state", "damaged", "move the data directory away"}},
+		{"the store's generation is empty", empty("state/CURRENT"),
+			[]string{"CURRENT", "damaged", "move the data directory away"}},
+		{"the identity is garbage", overwrite("identity.json", "garbage"),
+			[]string{"identity.json", "damaged", "move the data directory away"}},
+		{"the identity is missing", remove("identity.json"), []string{"no identity.json", "move it away"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := c.Nodes[2]
-			m.proc.signal(syscall.SIGTERM)
+			m.proc.Signal(syscall.SIGTERM)
 			if code := m.proc.exit(t); code != 0 {
 				t.Fatalf("got exit code %d after SIGTERM, want 0", code)
 			}
@@ -50,15 +57,15 @@ func TestDamagedFiles(t *testing.T) {
 			if err := os.CopyFS(good, os.DirFS(m.Data)); err != nil {
 				t.Fatal(err)
 			}
-			tt.wreck(t, m.Data)
+			tt.damage(t, m.Data)
 			words := c.lastWords(t, m)
 			lines := strings.Split(strings.TrimSpace(words), "\n")
-			for _, want := range append(tt.says, m.Data) {
+			for _, want := range append(tt.want, m.Data) {
 				if !strings.Contains(lines[len(lines)-1], want) {
-					t.Errorf("it does not say %q, but:\n%s", want, words)
+					t.Errorf("got log %s\nwant %q in its last line", words, want)
 				}
 			}
-			c.mustRevoke(t, c.Nodes[0], "at-100") // the others go on
+			c.mustRevoke(t, c.Nodes[0], "at-100") // the others continue
 			if err := os.RemoveAll(m.Data); err != nil {
 				t.Fatal(err)
 			}
@@ -75,16 +82,16 @@ func TestDamagedFiles(t *testing.T) {
 	}
 }
 
-// lastWords starts a node that must end by itself with exit code 1 and returns what it wrote. While it
-// runs it is asked: what it answers must be true.
+// lastWords starts a node that must exit with code 1 and returns its log. While the node runs, its
+// answers must be correct.
 func (c *cluster) lastWords(t *testing.T, m *member) string {
 	t.Helper()
 	before := len(logOf(t, m))
 	c.start(t, m)
-	for i := 0; i < 1<<20 && m.proc.runs(); i++ {
+	for i := 0; i < 1<<20 && m.proc.Running(); i++ {
 		a := c.introspect(m, "app", fmt.Sprintf("at-%d", i%200))
 		if active, ok := a.active(); ok && active != (i%2 == 1) {
-			t.Errorf("the damaged node says active %t of pair %d", active, i%200)
+			t.Errorf("pair %d: got active %t of the damaged node, want %t", i%200, active, !active)
 		}
 	}
 	if code := m.proc.exit(t); code != 1 {
@@ -93,12 +100,12 @@ func (c *cluster) lastWords(t *testing.T, m *member) string {
 	return logOf(t, m)[before:]
 }
 
-// files returns what matches the pattern under dir, biggest first; there must be some.
+// files returns the files that match the pattern under dir, at least one.
 func files(t *testing.T, dir, pattern string) []string {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, pattern))
 	if err != nil || len(names) == 0 {
-		t.Fatalf("no %s in %s: %v", pattern, dir, err)
+		t.Fatalf("got no %s in %s, error %v, want at least one", pattern, dir, err)
 	}
 	return names
 }
@@ -145,13 +152,13 @@ func overwrite(pattern, with string) func(*testing.T, string) {
 	}
 }
 
-// replace puts other bytes of the same length into files that hold the old ones.
+// replace replaces bytes with others of the same length.
 func replace(pattern, old, with string) func(*testing.T, string) {
 	return func(t *testing.T, dir string) {
 		for _, name := range files(t, dir, pattern) {
 			data, err := os.ReadFile(name)
 			if err != nil || !bytes.Contains(data, []byte(old)) {
-				t.Fatalf("no %q in %s: %v", old, name, err)
+				t.Fatalf("got no %q in %s, error %v, want it", old, name, err)
 			}
 			if err := os.WriteFile(name, bytes.ReplaceAll(data, []byte(old), []byte(with)), 0o600); err != nil {
 				t.Fatal(err)
@@ -160,8 +167,8 @@ func replace(pattern, old, with string) func(*testing.T, string) {
 	}
 }
 
-// overwriteAll leaves the files with nothing.
-func overwriteAll(pattern string) func(*testing.T, string) {
+// empty truncates files to length 0.
+func empty(pattern string) func(*testing.T, string) {
 	return func(t *testing.T, dir string) {
 		for _, name := range files(t, dir, pattern) {
 			if err := os.Truncate(name, 0); err != nil {
@@ -171,7 +178,7 @@ func overwriteAll(pattern string) func(*testing.T, string) {
 	}
 }
 
-// flip inverts a byte in every stretch of 256.
+// flip inverts one byte of every 256.
 func flip(pattern string) func(*testing.T, string) {
 	return func(t *testing.T, dir string) {
 		for _, name := range files(t, dir, pattern) {

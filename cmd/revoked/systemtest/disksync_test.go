@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// A sync that fails once: the node ends at once, without trying it again, and says why; the others go on;
-// started again it reads its disk anew and has everything.
-func TestSyncErrors(t *testing.T) {
+// A node whose sync fails exits at once with the cause and does not sync again. The others
+// continue. After a restart it reads its disk again and has everything.
+func TestSyncError_NodeExits(t *testing.T) {
 	needTracer(t)
 	c := startCluster(t, 3)
 	l := startLoad(t, c, 4, 40)
@@ -25,7 +25,7 @@ func TestSyncErrors(t *testing.T) {
 	}{
 		{"the log of a follower", false, "fdatasync"},
 		{"the log of the leader", true, "fdatasync"},
-		{"the disk of the leader is gone", true, "fdatasync,fsync,sync_file_range,pwrite64"},
+		{"all writes of the leader", true, "fdatasync,fsync,sync_file_range,pwrite64"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := c.leader(t)
@@ -34,8 +34,9 @@ func TestSyncErrors(t *testing.T) {
 			}
 			trace, _ := inject(t, m, tt.calls, "error=EIO")
 			code, last := m.proc.exit(t), tail(m.Log, 60)
-			if code != 1 || !strings.Contains(last, "revoked: the node had to end: ") || !strings.Contains(last, "input/output error") {
-				t.Errorf("got exit code %d and the last words %q, want an input/output error and an end because of it", code, last)
+			if code != 1 || !strings.Contains(last, "revoked: the node had to stop: ") ||
+				!strings.Contains(last, "input/output error") {
+				t.Errorf("got exit code %d and log %q, want an exit because of an input/output error", code, last)
 			}
 			checkNotRetried(t, trace)
 			c.mustRevoke(t, c.without(m)[0], "revoked-while-a-disk-is-broken")
@@ -50,7 +51,8 @@ func TestSyncErrors(t *testing.T) {
 	l.end(t, c.Nodes...)
 }
 
-// checkNotRetried wants a call that failed, and no sync of a file after one that failed: it may lie.
+// checkNotRetried fails the test unless a call failed and no file was synced after a failed sync.
+// Such a second sync may succeed without writing.
 func checkNotRetried(t *testing.T, trace string) {
 	t.Helper()
 	text, err := os.ReadFile(trace)
@@ -59,25 +61,25 @@ func checkNotRetried(t *testing.T, trace string) {
 	}
 	injected, failed := false, map[string]bool{}
 	for line := range strings.Lines(string(text)) {
-		injected = injected || strings.Contains(line, "INJECTED") // where writes fail as well, the first may be one
+		injected = injected || strings.Contains(line, "INJECTED") // the first failure may be a write
 		_, call, ok := strings.Cut(line, "sync(")
 		if !ok {
 			continue
 		}
 		file, _, _ := strings.Cut(call, ")") // number and name
 		if failed[file] {
-			t.Errorf("a sync of file %s after one that failed: %s", file, line)
+			t.Errorf("file %s: got %s after a failed sync, want none", file, line)
 		}
 		failed[file] = failed[file] || strings.Contains(line, "INJECTED")
 	}
 	if !injected {
-		t.Errorf("no call failed: the trace is %q", text)
+		t.Errorf("got trace %q, want a failed call", text)
 	}
 }
 
-// Syncs that hang: the cluster goes on without the node, whatever it was; it never says active of what
-// was revoked meanwhile; and when they end it comes back.
-func TestSyncStalls(t *testing.T) {
+// While the syncs of a node hang, the cluster continues without it, leader or not. The node never
+// answers active for a token revoked meanwhile, and returns when they end.
+func TestSyncStall_ClusterContinues(t *testing.T) {
 	needTracer(t)
 	c := startCluster(t, 3)
 	l := startLoad(t, c, 6, 40)
@@ -96,14 +98,14 @@ func TestSyncStalls(t *testing.T) {
 						return nil
 					}
 				}
-				return errors.New("nobody leads")
+				return errors.New("no leader")
 			})
 			c.mustRevoke(t, others[0], "revoked-while-a-disk-hangs")
 			c.awaitReady(t, others...)
 			awaitWrites(t, l, 20)
 			end()
-			if !m.proc.runs() || leads && strings.Contains(tail(m.Log, 20), "this node must end") {
-				if code := m.proc.exit(t); code != 1 { // it led and could not hand over
+			if !m.proc.Running() || leads && strings.Contains(tail(m.Log, 20), "node must stop") {
+				if code := m.proc.exit(t); code != 1 { // it led and could not transfer leadership
 					t.Errorf("got exit code %d, want 1", code)
 				}
 				c.start(t, m)
@@ -118,34 +120,34 @@ func TestSyncStalls(t *testing.T) {
 	l.end(t, c.Nodes...)
 }
 
-// needTracer fails the test, or outside CI skips it, where it cannot inject errors into system calls.
+// needTracer skips the test if it cannot inject errors into system calls; in CI it fails the test.
 func needTracer(t *testing.T) {
 	t.Helper()
 	needRoot(t, "errors in system calls")
 	need(t, "strace")
 }
 
-// inject has system calls of a node that runs go wrong until end, and returns the file in which they
-// are written down.
+// inject makes system calls of a running node fail or stall until end is called. It returns the
+// file of the trace.
 func inject(t *testing.T, m *member, calls, how string) (trace string, end func()) {
 	t.Helper()
 	trace = filepath.Join(t.TempDir(), "trace")
 	p := startProcess(t, "", nil, "strace", "-f", "-y", "-qq", "-p", fmt.Sprint(m.proc.cmd.Process.Pid), "-o", trace,
 		"-e", "trace="+calls, "-e", "inject="+calls+":"+how)
 	await(t, "the tracer", func() error {
-		if !p.runs() { // with the node, or by itself
+		if !p.Running() { // strace ended with the node or failed
 			select {
-			case <-m.proc.done:
+			case <-m.proc.Done():
 			case <-time.After(longStop):
 				t.Fatalf("strace ended: %s", p.out.String())
 			}
 		}
 		return allTraced(m.proc)
 	})
-	return trace, p.kill // the kernel lets the node go on
+	return trace, p.Kill // the kernel resumes the node
 }
 
-// allTraced is nil when every thread of the process is traced, or it has ended.
+// allTraced returns nil if every thread of the process is traced or the process has ended.
 func allTraced(p *process) error {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -154,15 +156,15 @@ func allTraced(p *process) error {
 	for _, name := range tasks {
 		status, err := os.ReadFile(name)
 		if err == nil && strings.Contains(string(status), "TracerPid:\t0\n") {
-			return fmt.Errorf("%s is not traced", name)
+			return fmt.Errorf("thread %s is not traced", name)
 		}
 	}
 	return nil
 }
 
-// A file system that turns read-only under a node, as file systems do that meet an error: the node ends, the
-// others go on, and with the disk back it has everything.
-func TestReadOnlyDisk(t *testing.T) {
+// A file system becomes read-only after an error. The node exits, the others continue, and with a
+// writable disk the node has everything.
+func TestReadOnlyDisk_NodeExits(t *testing.T) {
 	needRoot(t, "file systems of the test's own")
 	need(t, "mkfs.ext4")
 	c := newCluster(t, 3)
@@ -181,7 +183,7 @@ func TestReadOnlyDisk(t *testing.T) {
 		command(t, "mount", "-o", "remount,abort", m.Data)
 		code, last := m.proc.exit(t), tail(m.Log, 60)
 		if code != 1 && code != 2 || !strings.Contains(last, "read-only file system") {
-			t.Errorf("got exit code %d and the last words %q, want a read-only file system and an end because of it", code, last)
+			t.Errorf("got exit code %d and log %q, want an exit because of a read-only file system", code, last)
 		}
 		c.mustRevoke(t, c.Nodes[0], "revoked-while-a-disk-is-read-only")
 		command(t, "umount", d.dir)

@@ -1,18 +1,28 @@
-// Package systemtest holds the tests that run the built program as processes of their own, on real
-// disks and real ports, and break it: kill -9 under load, pauses, cut networks, damaged files, full, failing and
-// hanging disks, power cuts, wrong certificates. It promises what a user can check from outside; it imports
-// nothing of this module.
+// Package systemtest runs the built program in processes on real disks and real ports and injects
+// faults. Processes are killed and paused, and networks cut. Files are damaged, disks fill, fail,
+// hang and lose power, and certificates are wrong. It checks only behavior that a user can observe.
+// So it imports only packages that also treat the program as a black box.
 //
 //	go test -tags system -v ./cmd/revoked/systemtest/
 //
-// It never asserts a time, never touches a process, a port or a folder that it did not make, and leaves
-// nothing behind but the folder of a nemesis run that failed. Longer forms are set by variables:
-// REVOKED_MINUTES (of the nemesis, 4) and REVOKED_SEED (its plan), REVOKED_ROUNDS (kill rounds, 20),
-// REVOKED_CUTS (of power, 15), REVOKED_PAIRS (pairs of the bulk registration, 1000000), REVOKED_SAMPLE (of
-// those, revoked one by one, 30000). REVOKED_KEEP=1 keeps the folders of the clusters, REVOKED_RACE=1 builds
-// the program with the race detector, REVOKED_MUTANT with GOFLAGS=-tags=mutant breaks one of its rules
-// (internal/mutant), to see these tests fail, REVOKED_DIR is where the folders are made (a real disk, not memory).
+// The tests assert no durations. They touch only processes, ports and directories that they
+// created, and leave only the directory of a failed nemesis run. Environment variables configure
+// them:
 //
-// Dangerous: many of the tests need root. They make network namespaces, mount small file systems, make control
-// groups and trace the nodes' system calls.
+//   - REVOKED_MINUTES and REVOKED_SEED: length (default 4) and plan of the nemesis; also the seed
+//     of the fuzz
+//   - REVOKED_ROUNDS: kill rounds (20)
+//   - REVOKED_CUTS: power cuts (15)
+//   - REVOKED_HOSTILE: how many times the attacks of the hostile clients are repeated (1)
+//   - REVOKED_FUZZ and REVOKED_FUZZ_RATE: length of the fuzz (10s), and its most exchanges a
+//     second (500)
+//   - REVOKED_PAIRS and REVOKED_SAMPLE: pairs of the bulk registration (1000000), and how many are
+//     revoked one by one (30000)
+//   - REVOKED_DIR: parent of the test directories, on a real disk
+//   - REVOKED_KEEP=1: keep the directories of the clusters
+//   - REVOKED_RACE=1: build the program with the race detector
+//   - GOFLAGS=-overlay=...: break a rule of the program (internal/mutant), to see a test fail
+//
+// Dangerous: many tests need root. They create network namespaces and control groups, mount small
+// file systems and trace system calls.
 package systemtest

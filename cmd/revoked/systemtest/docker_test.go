@@ -19,24 +19,26 @@ import (
 	"time"
 
 	yaml "go.yaml.in/yaml/v3"
+
+	"revoked/cmd/revoked/internal/devcluster"
 )
 
-// repository is the root of the source tree, seen from the folder of these tests.
+// repository is the root of the source tree, relative to these tests.
 const repository = "../../.."
 
-// composeFiles are the files of a stack whose image is made from a binary built outside.
+// composeFiles define a stack whose image gets a binary built outside.
 var composeFiles = []string{"docker-compose.yml", "docker-compose.local.yml"}
 
-// A stack is the project of docker-compose.yml under a name of its own. Its containers are what the
-// harness calls nodes; they have no processes of ours.
+// A stack is the project of docker-compose.yml under a unique name. Its containers are the nodes of
+// the harness, without a process field.
 type stack struct {
 	*cluster
 	project, image string
-	compose        []string // the command
+	compose        []string // command of the compose tool
 	env            []string
 }
 
-// startStack builds the image and brings the three nodes up. What it makes is taken away in the end.
+// startStack builds the image and starts three nodes. Test cleanup removes everything.
 func startStack(t *testing.T) *stack {
 	t.Helper()
 	name := fmt.Sprintf("revokedtest%d", rand.Uint32())
@@ -56,7 +58,7 @@ func startStack(t *testing.T) *stack {
 	return s
 }
 
-// composeCommand is the compose tool of this machine.
+// composeCommand returns the compose tool of this machine.
 func composeCommand() []string {
 	if exec.Command("docker", "compose", "version").Run() == nil {
 		return []string{"docker", "compose"}
@@ -64,10 +66,10 @@ func composeCommand() []string {
 	return []string{"docker-compose"}
 }
 
-// readCertificates copies what a user needs out of a container, as the comment in the file says.
+// readCertificates copies the CA and the clients out of a container, as the compose file explains.
 func (s *stack) readCertificates(t *testing.T, port int) {
 	t.Helper()
-	s.cluster = &cluster{dir: realFolder(t), Clients: map[string]credential{}, pool: x509.NewCertPool()}
+	s.cluster = &cluster{dir: realDir(t), Clients: map[string]devcluster.Credential{}, pool: x509.NewCertPool()}
 	s.CA = filepath.Join(s.dir, "ca.pem")
 	for _, name := range []string{"ca.pem", "clients.json"} {
 		s.mustDocker(t, "cp", s.container(t, "node1")+":/certs/"+name, s.dir)
@@ -83,7 +85,7 @@ func (s *stack) readCertificates(t *testing.T, port int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var list []credential
+	var list []devcluster.Credential
 	if err := json.Unmarshal(data, &list); err != nil {
 		t.Fatal(err)
 	}
@@ -91,20 +93,22 @@ func (s *stack) readCertificates(t *testing.T, port int) {
 		s.Clients[cl.ClientID] = cl
 	}
 	for k := range 3 {
-		s.Nodes = append(s.Nodes, &member{ID: fmt.Sprintf("node%d", k+1), API: fmt.Sprintf("https://127.0.0.1:%d", port+k), client: s.httpClient()})
+		s.Nodes = append(s.Nodes, &member{Node: devcluster.Node{
+			ID: fmt.Sprintf("node%d", k+1), API: fmt.Sprintf("https://127.0.0.1:%d", port+k)},
+			client: s.httpClient()})
 	}
 }
 
-// remove takes away the containers, volumes, networks and the image of the project, whatever became of it.
+// remove removes the containers, volumes, networks and the image of the project.
 func (s *stack) remove(t *testing.T) {
 	if t.Failed() {
 		out, _ := s.run(t, "logs", "--tail", "25")
-		t.Logf("the ends of the logs:\n%s", out)
+		t.Logf("end of the logs:\n%s", out)
 	}
 	if out, err := s.run(t, "down", "--volumes", "--remove-orphans", "--timeout", "10"); err != nil {
 		t.Errorf("down: %v\n%s", err, out)
 	}
-	_, _ = tool(t, s.env, "docker", "rmi", "--force", s.image) // it is not there when the build failed
+	_, _ = tool(t, s.env, "docker", "rmi", "--force", s.image) // missing if the build failed
 	label := "label=com.docker.compose.project=" + s.project
 	for what, args := range map[string][]string{
 		"containers": {"ps", "--all", "--quiet", "--filter", label},
@@ -113,7 +117,7 @@ func (s *stack) remove(t *testing.T) {
 		"images":     {"images", "--quiet", s.image},
 	} {
 		if left := strings.TrimSpace(s.mustDocker(t, args...)); left != "" {
-			t.Errorf("%s were left behind: %s", what, left)
+			t.Errorf("got %s %s after the removal, want none", what, left)
 		}
 	}
 }
@@ -156,13 +160,14 @@ func (s *stack) container(t *testing.T, service string) string {
 	return id
 }
 
-// awaitHealthy waits until Docker itself finds the containers of the nodes healthy.
+// awaitHealthy waits until Docker reports the nodes' containers as healthy.
 func (s *stack) awaitHealthy(t *testing.T) {
 	t.Helper()
 	for _, m := range s.Nodes {
 		id := s.container(t, m.ID)
 		await(t, m.ID+" to be healthy", func() error {
-			switch state := strings.TrimSpace(s.mustDocker(t, "inspect", "--format", "{{.State.Status}} {{.State.Health.Status}}", id)); state {
+			switch state := strings.TrimSpace(s.mustDocker(t, "inspect", "--format",
+				"{{.State.Status}} {{.State.Health.Status}}", id)); state {
 			case "running healthy":
 				return nil
 			default:
@@ -172,8 +177,8 @@ func (s *stack) awaitHealthy(t *testing.T) {
 	}
 }
 
-// awaitAnswering waits until the nodes answer with the promise kept and know a leader. It is the
-// harness's awaitReady for nodes without processes of ours.
+// awaitAnswering waits until the nodes are ready and know a leader. It is awaitReady for nodes
+// without a process of the test.
 func (s *stack) awaitAnswering(t *testing.T, nodes ...*member) {
 	t.Helper()
 	for _, m := range nodes {
@@ -181,7 +186,7 @@ func (s *stack) awaitAnswering(t *testing.T, nodes ...*member) {
 	}
 }
 
-// leading returns the node that leads, among those given.
+// leading waits for a leader among nodes and returns it with the others.
 func (s *stack) leading(t *testing.T, nodes ...*member) (leader *member, others []*member) {
 	t.Helper()
 	await(t, "a leader", func() error {
@@ -194,22 +199,22 @@ func (s *stack) leading(t *testing.T, nodes ...*member) (leader *member, others 
 			}
 		}
 		if leader == nil {
-			return errors.New("nobody leads")
+			return errors.New("no leader")
 		}
 		return nil
 	})
 	return leader, others
 }
 
-// The stack of docker-compose.yml, as a user starts it: revoke through one node and it is dead on all;
-// lose a container, a network, everything at once, and it stays dead.
-func TestComposeStack(t *testing.T) {
+// The stack of docker-compose.yml, as a user starts it: a token revoked through one node is dead on
+// all and stays dead through the loss of a container, a network and all nodes.
+func TestComposeStack_SurvivesFaults(t *testing.T) {
 	if !engineAnswers() {
-		t.Log("no Docker engine answers on this machine: only the files are checked (TestComposeFiles); the same faults run in TestNetworkPartitions")
+		t.Log("no Docker engine: only TestComposeFiles_GrantLeastPrivilege runs; TestNetworkPartitions_MajorityContinues has the same faults")
 		return
 	}
 	if _, err := exec.LookPath(composeCommand()[0]); err != nil {
-		t.Log("a Docker engine, but no compose tool on this machine: only the files are checked (TestComposeFiles)")
+		t.Log("no compose tool: only TestComposeFiles_GrantLeastPrivilege runs")
 		return
 	}
 	s := startStack(t)
@@ -229,28 +234,30 @@ func TestComposeStack(t *testing.T) {
 
 func engineAnswers() bool { return exec.Command("docker", "version").Run() == nil }
 
-// checkHardened looks at what runs, not at the file.
+// checkHardened inspects the running containers, not the file.
 func (s *stack) checkHardened(t *testing.T) {
 	t.Helper()
 	for _, m := range s.Nodes {
 		id := s.container(t, m.ID)
-		got := strings.TrimSpace(s.mustDocker(t, "inspect", "--format", "{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}}", id))
+		got := strings.TrimSpace(s.mustDocker(t, "inspect", "--format",
+			"{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}}", id))
 		if want := "65532:65532 true [ALL] [no-new-privileges:true]"; got != want {
-			t.Errorf("%s runs as %q, want %q", m.ID, got, want)
+			t.Errorf("%s: got user and rights %q, want %q", m.ID, got, want)
 		}
 		out := s.mustDocker(t, "exec", id, "revoked", "members")
 		for _, want := range []string{"node1", "node2", "node3"} {
 			if !strings.Contains(out, want) {
-				t.Errorf("the tool inside %s does not know %s:\n%s", m.ID, want, out)
+				t.Errorf("members in %s: got %s\nwant %s", m.ID, out, want)
 			}
 		}
 		if _, err := tool(t, s.env, "docker", "exec", id, "/bin/sh", "-c", "true"); err == nil {
-			t.Errorf("%s has a shell", m.ID)
+			t.Errorf("%s: got a shell, want none", m.ID)
 		}
 	}
 }
 
-// loseContainer kills the container of the leader; the others go on, and it comes back with what it knew.
+// loseContainer kills the container of the leader. The others continue, and it returns with its
+// data.
 func (s *stack) loseContainer(t *testing.T) {
 	t.Helper()
 	s.mustRegister(t, s.Nodes[0], "g-2", "alice", "access-2", "refresh-2")
@@ -269,8 +276,8 @@ func (s *stack) loseContainer(t *testing.T) {
 	s.wantActive(t, "access-3", true, s.Nodes...)
 }
 
-// loseNetwork cuts the leader off the others, but not off its clients: it stops answering, they go on;
-// reconnected it is ready again and knows what was revoked meanwhile.
+// loseNetwork cuts the leader off from the nodes but not from its clients. It stops answering and
+// the others continue. After the reconnect, it is ready and has the revocations that it missed.
 func (s *stack) loseNetwork(t *testing.T) {
 	t.Helper()
 	s.mustRegister(t, s.Nodes[0], "g-4", "carol", "access-4", "refresh-4")
@@ -278,14 +285,14 @@ func (s *stack) loseNetwork(t *testing.T) {
 	s.mustDocker(t, "network", "disconnect", s.project+"_wan", s.container(t, cut.ID))
 	s.mustRevoke(t, others[0], "access-4")
 	if active, ok := s.introspect(cut, "app", "access-4").active(); ok && active {
-		t.Errorf("%s says active after the revocation was acknowledged", cut.ID)
+		t.Errorf("%s: got active after the acknowledged revocation, want inactive or 503", cut.ID)
 	}
 	s.awaitNotReady(t, cut)
 	if err := s.introspect(cut, "app", "access-3").want(http.StatusServiceUnavailable); err != nil {
-		t.Errorf("%s without the others: %v", cut.ID, err)
+		t.Errorf("%s, cut off: %v", cut.ID, err)
 	}
 	if err := s.revoke(cut, "app", "access-3").want(http.StatusServiceUnavailable); err != nil {
-		t.Errorf("%s without the others: %v", cut.ID, err)
+		t.Errorf("%s, cut off: %v", cut.ID, err)
 	}
 	s.awaitAnswering(t, others...)
 	s.mustRevoke(t, others[1], "access-3")
@@ -295,15 +302,16 @@ func (s *stack) loseNetwork(t *testing.T) {
 	s.wantActive(t, "access-3", false, s.Nodes...)
 }
 
-// stopAndStart stops all nodes in an orderly way, takes the containers away and makes new ones: the
-// volumes hold what was acknowledged.
+// stopAndStart shuts all nodes down cleanly and replaces the containers. The volumes hold every
+// acknowledged change.
 func (s *stack) stopAndStart(t *testing.T) {
 	t.Helper()
 	s.mustRegister(t, s.Nodes[2], "g-5", "dave", "access-5", "refresh-5")
 	s.mustCompose(t, "stop")
 	for _, m := range s.Nodes {
-		if got := strings.TrimSpace(s.mustDocker(t, "inspect", "--format", "{{.State.ExitCode}}", s.container(t, m.ID))); got != "0" {
-			t.Errorf("%s stopped with exit code %s, want 0", m.ID, got)
+		if got := strings.TrimSpace(s.mustDocker(t, "inspect", "--format", "{{.State.ExitCode}}",
+			s.container(t, m.ID))); got != "0" {
+			t.Errorf("%s: got exit code %s, want 0", m.ID, got)
 		}
 	}
 	s.mustCompose(t, "down")
@@ -315,15 +323,17 @@ func (s *stack) stopAndStart(t *testing.T) {
 	s.wantActive(t, "access-5", true, s.Nodes...)
 }
 
-// spillRegistrations sends more than is kept in memory for a caller that reads nothing before it has
-// sent everything: the container, whose root is read-only, needs a place for it.
+// spillRegistrations sends more lines than a node keeps results of in memory. The client reads
+// nothing before it has sent everything, so the node needs a temporary file although its root is
+// read-only.
 func (s *stack) spillRegistrations(t *testing.T) {
 	t.Helper()
 	const pairs = 20_000
 	var lines bytes.Buffer
 	out := json.NewEncoder(&lines)
 	for i := range pairs {
-		if err := out.Encode(registration(fmt.Sprintf("bulk-%d", i), "erin", fmt.Sprintf("bulk-%d", i), fmt.Sprintf("bulk-refresh-%d", i))); err != nil {
+		if err := out.Encode(registration(fmt.Sprintf("bulk-%d", i), "erin", fmt.Sprintf("bulk-%d", i),
+			fmt.Sprintf("bulk-refresh-%d", i))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -332,12 +342,12 @@ func (s *stack) spillRegistrations(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := bytes.Count(a.body, []byte(`"state":"active"`)); got != pairs {
-		t.Errorf("got %d pairs registered, want %d; the end of the answer: %s", got, pairs, a.body[max(0, len(a.body)-300):])
+		t.Errorf("got %d registered pairs, want %d; end of the answer: %s", got, pairs, a.body[max(0, len(a.body)-300):])
 	}
 }
 
-// The compose files hold with any compose tool, and no service of them has more rights than it needs.
-func TestComposeFiles(t *testing.T) {
+// The compose tool accepts the compose files, and no service has rights that it does not need.
+func TestComposeFiles_GrantLeastPrivilege(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(repository, composeFiles[0]))
 	if err != nil {
 		t.Fatal(err)
@@ -358,18 +368,19 @@ func TestComposeFiles(t *testing.T) {
 		t.Errorf("got %d services, want certs and three nodes", len(file.Services))
 	}
 	for name, s := range file.Services {
-		if !s.ReadOnly || s.Privileged || fmt.Sprint(s.CapDrop) != "[ALL]" || fmt.Sprint(s.SecurityOpt) != "[no-new-privileges:true]" {
-			t.Errorf("service %s has more rights than it needs: %+v", name, s)
+		if !s.ReadOnly || s.Privileged || fmt.Sprint(s.CapDrop) != "[ALL]" ||
+			fmt.Sprint(s.SecurityOpt) != "[no-new-privileges:true]" {
+			t.Errorf("service %s: got rights %+v, want the least", name, s)
 		}
 		for _, v := range s.Volumes {
 			if volume, _, _ := strings.Cut(v, ":"); strings.ContainsAny(volume, "/.") {
-				t.Errorf("service %s mounts %s of the host", name, v)
+				t.Errorf("service %s: got mount %s, want only volumes", name, v)
 			}
 		}
 	}
 	compose := composeCommand()
 	if _, err := exec.LookPath(compose[0]); err != nil {
-		t.Log("no compose tool on this machine: the files were only parsed")
+		t.Log("no compose tool: the files were only parsed")
 		return
 	}
 	for _, files := range [][]string{composeFiles[:1], composeFiles} {
@@ -383,7 +394,7 @@ func TestComposeFiles(t *testing.T) {
 	}
 }
 
-// tool runs a program of this machine to its end; its error has what it said.
+// tool runs a program of this machine until it ends. The error has its output.
 func tool(t *testing.T, env []string, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), longStop)
 	defer cancel()
@@ -393,7 +404,8 @@ func tool(t *testing.T, env []string, name string, args ...string) (string, erro
 	var out, messages bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &messages
 	if err := cmd.Run(); err != nil {
-		return out.String(), fmt.Errorf("%s %s: %w\n%s%s", filepath.Base(name), strings.Join(args, " "), err, out.String(), messages.String())
+		return out.String(), fmt.Errorf("%s %s: %w\n%s%s", filepath.Base(name), strings.Join(args, " "), err, out.String(),
+			messages.String())
 	}
 	return out.String(), nil
 }

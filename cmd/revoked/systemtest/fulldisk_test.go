@@ -13,9 +13,9 @@ import (
 	"testing"
 )
 
-// A disk that is full, under the log and the state of a follower, then of the leader: the node says so and
-// ends, the others go on, and when there is room again it comes back with everything.
-func TestFullDisk(t *testing.T) {
+// A node whose disk is full, as follower and as leader, exits with the cause. The others continue,
+// and with free space the node returns with everything.
+func TestFullDisk_NodeExits(t *testing.T) {
 	needRoot(t, "file systems of the test's own")
 	need(t, "mkfs.ext4")
 	need(t, "mount")
@@ -34,12 +34,12 @@ func TestFullDisk(t *testing.T) {
 			}
 			ballast := filepath.Join(small.Data, "ballast")
 			fill(t, ballast)
-			endsForWantOfSpace(t, small) // the load does it
+			awaitFullDiskExit(t, small) // the load fills it
 			c.awaitReady(t, c.Nodes[0], c.Nodes[2])
 			c.mustRevoke(t, c.Nodes[0], "revoked-while-a-disk-is-full")
 
-			c.start(t, small) // still full: it says so again
-			endsForWantOfSpace(t, small)
+			c.start(t, small) // still full: it exits again
+			awaitFullDiskExit(t, small)
 			if err := os.Remove(ballast); err != nil {
 				t.Fatal(err)
 			}
@@ -54,16 +54,18 @@ func TestFullDisk(t *testing.T) {
 	l.end(t, c.Nodes...)
 }
 
-// endsForWantOfSpace waits until a node ends by itself, and wants its last words to say why and what to do.
-func endsForWantOfSpace(t testing.TB, m *member) {
+// awaitFullDiskExit waits until a node exits and fails the test unless its log has cause and
+// remedy.
+func awaitFullDiskExit(t testing.TB, m *member) {
 	t.Helper()
 	if code := m.proc.exit(t); code != 1 {
 		t.Errorf("got exit code %d, want 1", code)
 	}
-	last := tail(m.Log, 4) // what could not be closed in order may follow
-	for _, want := range []string{"revoked: the node had to end: ", "no space left on device", "free some space and start it again"} {
+	last := tail(m.Log, 4) // errors of the shutdown may follow
+	for _, want := range []string{"revoked: the node had to stop: ", "no space left on device",
+		"free some space and start it again"} {
 		if !strings.Contains(last, want) {
-			t.Errorf("its last words are %q, want %q among them", last, want)
+			t.Errorf("got log %q, want %q in it", last, want)
 		}
 	}
 }
@@ -95,6 +97,6 @@ func lead(t testing.TB, c *cluster, m *member) {
 			return nil
 		}
 		code, _, messages := runProgram(t, c.tool("admin", c.Nodes...), "", "transfer-leader", m.ID)
-		return fmt.Errorf("transfer-leader ends with %d: %s", code, messages)
+		return fmt.Errorf("transfer-leader: got exit code %d: %s", code, messages)
 	})
 }

@@ -3,6 +3,7 @@
 package systemtest
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -21,39 +22,27 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"revoked/cmd/revoked/internal/devcluster"
 )
 
 // A member is a node of dev.json with its process.
 type member struct {
-	ID      string `json:"id"`
-	API     string `json:"api"`
-	Cluster string `json:"cluster"`
-	Gossip  string `json:"gossip"`
-	PID     int    `json:"pid"`
-	Data    string `json:"data"`
-	Config  string `json:"config"`
-	Log     string `json:"log"`
-
-	args   []string // more flags of the server
-	within []string // the command that runs it, and becomes it, if any
-	proc   *process
-	client *http.Client
+	devcluster.Node
+	program string   // path of the program; empty: the one under test
+	args    []string // more flags of the server
+	within  []string // command that execs the server, if any
+	proc    *process
+	client  *http.Client
 }
 
-// A credential is a client of dev.json.
-type credential struct {
-	ClientID     string `json:"client_id"`
-	ClientSecret string `json:"client_secret"`
-}
-
-// A cluster is a folder of `revoked dev --init-only` and the processes of its nodes.
+// A cluster is the directory of `revoked dev --init-only` with the processes of its nodes.
 type cluster struct {
-	ID      string                `json:"cluster_id"`
-	CA      string                `json:"ca"`
-	Nodes   []*member             `json:"nodes"`
-	Clients map[string]credential `json:"clients"`
+	CA      string
+	Nodes   []*member
+	Clients map[string]devcluster.Credential
 
-	t    testing.TB // whose end ends the nodes
+	t    testing.TB // its end stops the nodes
 	dir  string
 	pool *x509.CertPool
 }
@@ -61,16 +50,18 @@ type cluster struct {
 // newCluster lays out n nodes and starts none.
 func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
-	dir := realFolder(t)
-	return layOut(t, dir, n, freePorts(t, n))
+	dir := realDir(t)
+	return layOut(t, "revoked", dir, n, freePorts(t, n))
 }
 
-// layOut writes the folder of a cluster whose node k has its API at port + k - 1.
-func layOut(t testing.TB, dir string, n, port int) *cluster {
+// layOut writes the directory of a cluster with a program. The API of node k has the port
+// port + k - 1.
+func layOut(t testing.TB, program, dir string, n, port int) *cluster {
 	t.Helper()
-	code, out, messages := runProgram(t, nil, "", "dev", "--init-only", "--nodes", strconv.Itoa(n), "--dir", dir, "--api-port", strconv.Itoa(port))
+	code, out, messages := runOther(t, program, nil, "", "dev", "--init-only", "--nodes", strconv.Itoa(n), "--dir", dir,
+		"--api-port", strconv.Itoa(port))
 	if code != 0 {
-		t.Fatalf("dev --init-only: exit code %d: %s%s", code, out, messages)
+		t.Fatalf("dev --init-only: got exit code %d, want 0: %s%s", code, out, messages)
 	}
 	c := readCluster(t, dir)
 	c.t = t
@@ -81,20 +72,18 @@ func layOut(t testing.TB, dir string, n, port int) *cluster {
 // readCluster reads dev.json.
 func readCluster(t testing.TB, dir string) *cluster {
 	t.Helper()
-	c := &cluster{dir: dir, pool: x509.NewCertPool()}
-	data, err := os.ReadFile(filepath.Join(dir, "dev.json"))
+	dev, err := devcluster.Read(filepath.Join(dir, "dev.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(data, c); err != nil {
-		t.Fatal(err)
-	}
-	pem, err := os.ReadFile(c.CA)
+	c := &cluster{CA: dev.CA, Clients: dev.Clients, dir: dir}
+	tlsConfig, err := dev.TLS()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !c.pool.AppendCertsFromPEM(pem) {
-		t.Fatalf("%s holds no certificate", c.CA)
+	c.pool = tlsConfig.RootCAs
+	for _, n := range dev.Nodes {
+		c.Nodes = append(c.Nodes, &member{Node: n})
 	}
 	for _, m := range c.Nodes {
 		m.client = c.httpClient()
@@ -118,22 +107,22 @@ func (c *cluster) startAll(t testing.TB) {
 	}
 }
 
-// start starts one node, with its output appended to its log. It runs until the end of the test that
-// made the cluster, at most.
+// start starts one node and appends its output to its log. Cleanup of the test that created the
+// cluster stops it.
 func (c *cluster) start(t testing.TB, m *member) {
 	t.Helper()
-	if m.proc != nil && m.proc.runs() {
-		t.Fatalf("%s runs already", m.ID)
+	if m.proc != nil && m.proc.Running() {
+		t.Fatalf("%s: already running", m.ID)
 	}
-	line := slices.Concat(m.within, []string{"revoked", "server", "--config", m.Config}, m.args)
+	line := slices.Concat(m.within, []string{cmp.Or(m.program, "revoked"), "server", "--config", m.Config}, m.args)
 	m.proc = startProcess(c.t, m.Log, nil, line[0], line[1:]...)
 }
 
-// running returns the nodes whose processes run.
+// running returns the nodes with a running process.
 func (c *cluster) running() []*member {
 	var up []*member
 	for _, m := range c.Nodes {
-		if m.proc != nil && m.proc.runs() {
+		if m.proc != nil && m.proc.Running() {
 			up = append(up, m)
 		}
 	}
@@ -151,33 +140,33 @@ func (c *cluster) without(some ...*member) []*member {
 	return others
 }
 
-// atEnd ends every node; of a test that failed it shows the ends of the logs.
+// atEnd stops every node. If the test failed, it logs the end of the log of each node.
 func (c *cluster) atEnd(t testing.TB) {
 	for _, m := range c.Nodes {
 		if m.proc != nil {
-			m.proc.kill()
+			m.proc.Kill()
 		}
 		m.client.CloseIdleConnections()
 		if t.Failed() {
-			t.Logf("the end of the log of %s:\n%s", m.ID, tail(m.Log, 12))
+			t.Logf("end of the log of %s:\n%s", m.ID, tail(m.Log, 12))
 		}
 	}
 }
 
-// awaitReady returns when each of the nodes answers introspections and knows a leader.
+// awaitReady waits until each node answers introspections and knows a leader.
 func (c *cluster) awaitReady(t testing.TB, nodes ...*member) {
 	t.Helper()
 	for _, m := range nodes {
 		await(t, m.ID+" to be ready", func() error {
-			if !m.proc.runs() {
-				t.Fatalf("%s ended (%v) before it was ready; the end of its log:\n%s", m.ID, m.proc.err, tail(m.Log, 15))
+			if !m.proc.Running() {
+				t.Fatalf("%s: exited (%v) before it was ready; end of its log:\n%s", m.ID, m.proc.Err(), tail(m.Log, 15))
 			}
 			return c.readiness(m)
 		})
 	}
 }
 
-// readiness is nil when the node is ready, and else what it says is missing.
+// readiness returns nil if the node is ready, else an error with its failed checks.
 func (c *cluster) readiness(m *member) error {
 	a := c.send(m, request{method: http.MethodGet, path: "/readyz?verbose&revoke"})
 	switch {
@@ -189,7 +178,7 @@ func (c *cluster) readiness(m *member) error {
 	return nil
 }
 
-// awaitNotReady returns when the node says that it cannot answer any more.
+// awaitNotReady waits until the node reports that it cannot answer.
 func (c *cluster) awaitNotReady(t testing.TB, m *member) {
 	t.Helper()
 	await(t, m.ID+" to stop being ready", func() error {
@@ -204,7 +193,7 @@ func (c *cluster) awaitNotReady(t testing.TB, m *member) {
 	})
 }
 
-// leader returns the running node that leads, once there is one that can write.
+// leader waits for a leader that can write and returns it.
 func (c *cluster) leader(t testing.TB) *member {
 	t.Helper()
 	var found *member
@@ -215,12 +204,12 @@ func (c *cluster) leader(t testing.TB) *member {
 				return nil
 			}
 		}
-		return errors.New("nobody leads")
+		return errors.New("no leader")
 	})
 	return found
 }
 
-// A nodeStatus is what of GET /v1/status the tests look at.
+// A nodeStatus has the fields of GET /v1/status that the tests use.
 type nodeStatus struct {
 	NodeID       string `json:"node_id"`
 	ClusterID    string `json:"cluster_id"`
@@ -247,12 +236,12 @@ func (c *cluster) status(m *member) (nodeStatus, error) {
 	return s, json.Unmarshal(a.body, &s)
 }
 
-// checkAgreement waits until every node has told its hashes for one and the same index, and fails when
-// they differ there, or at any index that two of them told on the way.
+// checkAgreement waits until every node has reported its hashes for one index. It fails the test if
+// two nodes report different hashes for the same index.
 func (c *cluster) checkAgreement(t testing.TB, nodes ...*member) {
 	t.Helper()
 	type hashes struct{ log, state string }
-	told := map[uint64]hashes{}
+	reported := map[uint64]hashes{}
 	seen := map[uint64]map[string]bool{}
 	await(t, "all nodes at one index", func() error {
 		for _, m := range nodes {
@@ -261,10 +250,10 @@ func (c *cluster) checkAgreement(t testing.TB, nodes ...*member) {
 				return err
 			}
 			h := hashes{s.LogHash, s.StateHash}
-			if other, ok := told[s.HashIndex]; ok && other != h {
-				t.Fatalf("at index %d %s has hashes %v, another node %v", s.HashIndex, m.ID, h, other)
+			if other, ok := reported[s.HashIndex]; ok && other != h {
+				t.Fatalf("index %d: got hashes %[3]v of %[2]s, want %[4]v as on another node", s.HashIndex, m.ID, h, other)
 			}
-			told[s.HashIndex] = h
+			reported[s.HashIndex] = h
 			if seen[s.HashIndex] == nil {
 				seen[s.HashIndex] = map[string]bool{}
 			}
@@ -273,20 +262,20 @@ func (c *cluster) checkAgreement(t testing.TB, nodes ...*member) {
 				return nil
 			}
 		}
-		return errors.New("no index yet that all have told")
+		return errors.New("no index reported by all nodes yet")
 	})
 }
 
 // A request is one HTTP request to a node.
 type request struct {
 	method, path string
-	as           string // client of dev.json; empty: nobody
+	as           string // client of dev.json; empty: no credentials
 	form         url.Values
 	json         any
 	header       http.Header
 }
 
-// An answer is what came back; err is a request that got no whole answer.
+// An answer is the response to a request; err is set if it is incomplete.
 type answer struct {
 	status int
 	header http.Header
@@ -294,7 +283,7 @@ type answer struct {
 	err    error
 }
 
-// want is nil when the answer has that status.
+// want returns nil if the answer has that status.
 func (a answer) want(status int) error {
 	if a.err != nil {
 		return a.err
@@ -319,11 +308,11 @@ func (c *cluster) httpClient() *http.Client {
 	}
 }
 
-// keepFile in a cluster's folder says that the folder outlives its test.
+// keepFile in a cluster's directory keeps the directory after the test.
 const keepFile = "KEEP"
 
-// realFolder returns a new folder on a real disk.
-func realFolder(t testing.TB) string {
+// realDir returns a new directory on a real disk.
+func realDir(t testing.TB) string {
 	t.Helper()
 	const tmpfs, ramfs = 0x01021994, 0x858458f6
 	for _, base := range []string{os.Getenv("REVOKED_DIR"), os.TempDir(), "/var/tmp"} {
@@ -346,12 +335,12 @@ func realFolder(t testing.TB) string {
 		})
 		return dir
 	}
-	t.Fatal("no folder on a real disk: set REVOKED_DIR")
+	t.Fatal("found no directory on a real disk; set REVOKED_DIR")
 	return ""
 }
 
-// freePorts returns an API port from which n nodes find all their ports free: below the range from
-// which the kernel takes ports for outgoing connections.
+// freePorts returns an API port from which all ports of n nodes are free. They are below the range
+// that the kernel uses for outgoing connections.
 func freePorts(t testing.TB, n int) int {
 	t.Helper()
 	for range 200 {
@@ -383,7 +372,7 @@ func isFree(addr string) bool {
 	return p.Close() == nil
 }
 
-// logOf returns all that a node has logged, in all its lives.
+// logOf returns the whole log of a node, over all its restarts.
 func logOf(t testing.TB, m *member) string {
 	t.Helper()
 	data, err := os.ReadFile(m.Log)
@@ -393,7 +382,7 @@ func logOf(t testing.TB, m *member) string {
 	return string(data)
 }
 
-// tail returns the last lines of a file, without those of single requests.
+// tail returns the last lines of a file, without request lines.
 func tail(name string, lines int) string {
 	data, err := os.ReadFile(name)
 	if err != nil {
@@ -408,7 +397,7 @@ func tail(name string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// need fails the test, or outside CI skips it, when a tool is missing.
+// need skips the test if a tool is missing; in CI it fails the test.
 func need(t testing.TB, tool string) {
 	t.Helper()
 	if _, err := exec.LookPath(tool); err == nil {
@@ -420,7 +409,7 @@ func need(t testing.TB, tool string) {
 	t.Skipf("%s is not installed", tool)
 }
 
-// needRoot fails the test, or outside CI skips it, when it may not do what only root may.
+// needRoot skips the test if it does not run as root; in CI it fails the test.
 func needRoot(t testing.TB, what string) {
 	t.Helper()
 	if os.Geteuid() == 0 {
@@ -432,7 +421,7 @@ func needRoot(t testing.TB, what string) {
 	t.Skipf("%s need root", what)
 }
 
-// number is a variable's value, or what it is without one.
+// number returns the value of an environment variable, or without if it is not set.
 func number(t testing.TB, name string, without int) int {
 	t.Helper()
 	v := os.Getenv(name)
@@ -441,7 +430,7 @@ func number(t testing.TB, name string, without int) int {
 	}
 	n, err := strconv.Atoi(v)
 	if err != nil || n < 1 {
-		t.Fatalf("%s: %q is no number above 0", name, v)
+		t.Fatalf("%s: got %q, want a number above 0", name, v)
 	}
 	return n
 }

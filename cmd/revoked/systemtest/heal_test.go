@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Members that were cut off or down for a while answer again soon after. How soon is printed: HEAL_ROUNDS
-// and HEAL_SECONDS set how often and for how long they are away.
-func TestMembersThatWereAwayAnswerAgain(t *testing.T) {
+// A member that was cut off or down answers again soon after. The test logs how soon. HEAL_ROUNDS
+// and HEAL_SECONDS set how often and for how long it is away.
+func TestMember_AfterAbsence_AnswersAgain(t *testing.T) {
 	rounds, away := number(t, "HEAL_ROUNDS", 1), time.Duration(number(t, "HEAL_SECONDS", 20))*time.Second
 	w := startNetwork(t, 5)
 	for round := range rounds {
@@ -21,7 +21,7 @@ func TestMembersThatWereAwayAnswerAgain(t *testing.T) {
 			},
 			"killed": func(some, _ []*member) func() {
 				for _, m := range some {
-					m.proc.kill()
+					m.proc.Kill()
 				}
 				return func() {
 					for _, m := range some {
@@ -35,7 +35,7 @@ func TestMembersThatWereAwayAnswerAgain(t *testing.T) {
 			some, token := others[:2], fmt.Sprintf("%s-%d", how, round)
 			back := leave(some, append(others[2:], leader))
 			over := time.After(away)
-			w.mustRegister(t, leader, token, "alice", token, token+"-refresh") // there is something to catch up with
+			w.mustRegister(t, leader, token, "alice", token, token+"-refresh") // the member must catch up with it
 			<-over
 			began := time.Now()
 			back()

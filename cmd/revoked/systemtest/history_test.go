@@ -9,27 +9,28 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// The interval model. A revocation is a begin, at its call, and an end, at its acknowledgement: between
-// the two one node may say inactive and another still active; after the end none may. A registration
-// whose outcome is unknown is a begin only, as it may take effect at any later time or never. Everything
-// else is one point between call and answer.
+// The interval model: a revocation begins with its call and ends with its acknowledgement. Between
+// the two, one node may answer inactive and another active; after the end none may answer active. A
+// registration with an unknown outcome never ends, because it may take effect at any later time or
+// not at all. Every other operation is one point between call and answer.
 type verb int
 
 const (
 	registerMaybe  verb = iota // a registration was sent whose outcome is unknown
 	registeredLive             // acknowledged as active
-	registeredDead             // acknowledged as revoked from the start
+	registeredDead             // acknowledged as revoked
 	revokeBegin                // a revocation was sent
 	revokeEnd                  // a revocation was acknowledged
-	saidActive
-	saidInactive
+	readActive
+	readInactive
 )
 
 func (v verb) String() string {
-	return [...]string{"register: unknown", "register: active", "register: revoked", "revoke: sent", "revoke: acknowledged", "active", "inactive"}[v]
+	return [...]string{"register: unknown", "register: active", "register: revoked", "revoke: sent",
+		"revoke: acknowledged", "active", "inactive"}[v]
 }
 
-// phase of a registration or a revocation.
+// A phase is the state of a registration or a revocation.
 type phase int
 
 const (
@@ -38,10 +39,10 @@ const (
 	surely
 )
 
-// pairState is the state of one pair: both tokens share it.
+// pairState is the state of one pair; both tokens share it.
 type pairState struct{ registered, revoked phase }
 
-// step applies one operation and tells whether it was legal.
+// step applies one operation and reports whether it was legal.
 func (s pairState) step(v verb) (legal bool, next pairState) {
 	switch v {
 	case registerMaybe:
@@ -61,16 +62,16 @@ func (s pairState) step(v verb) (legal bool, next pairState) {
 	case revokeEnd:
 		s.revoked = surely
 		return true, s
-	case saidActive:
+	case readActive:
 		legal = s.registered != never && s.revoked != surely
-		s.registered = surely // what was seen stays
+		s.registered = surely // an observation is final
 		return legal, s
 	default:
 		return s.registered != surely || s.revoked != never, s
 	}
 }
 
-// pairOperation is the input of an operation: whose it is and what happened.
+// pairOperation is the input of an operation: its pair and its verb.
 type pairOperation struct {
 	pair int
 	verb verb
@@ -102,34 +103,51 @@ func pairModel() porcupine.Model {
 	}
 }
 
-// event is one operation of a hand-made history.
+// event is one operation of a written history.
 type event struct {
 	verb         verb
 	call, answer int64
 }
 
-// The checker is checked: histories whose verdict is known.
-func TestHistoryModel(t *testing.T) {
+// The checker accepts and rejects histories with a known verdict.
+func TestHistoryModel_Histories_AreEvaluated(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		ops   []event
 		legal bool
 	}{
-		{"a pair that lives and dies", []event{{registeredLive, 0, 1}, {saidActive, 2, 3}, {revokeBegin, 4, 4}, {revokeEnd, 6, 6}, {saidInactive, 7, 8}}, true},
-		{"active after the acknowledgement", []event{{registeredLive, 0, 1}, {revokeBegin, 2, 2}, {revokeEnd, 4, 4}, {saidActive, 5, 6}}, false},
-		{"active in an answer that was asked for before the acknowledgement", []event{{registeredLive, 0, 1}, {revokeBegin, 2, 2}, {saidActive, 3, 6}, {revokeEnd, 4, 4}}, true},
-		{"inactive on one node, active on another, then the acknowledgement", []event{{registeredLive, 0, 1}, {revokeBegin, 2, 2}, {saidInactive, 3, 4}, {saidActive, 5, 6}, {revokeEnd, 7, 7}}, true},
-		{"a revocation of unknown outcome that never takes effect", []event{{registeredLive, 0, 1}, {revokeBegin, 2, 2}, {saidActive, 50, 51}}, true},
-		{"a revocation of unknown outcome that takes effect late", []event{{registeredLive, 0, 1}, {revokeBegin, 2, 2}, {saidActive, 50, 51}, {saidInactive, 60, 61}}, true},
-		{"inactive although nobody revoked", []event{{registeredLive, 0, 1}, {saidInactive, 2, 3}}, false},
-		{"an acknowledged registration that is lost", []event{{registeredLive, 0, 1}, {saidActive, 2, 3}, {saidInactive, 4, 5}}, false},
-		{"a late registration that brings the pair to life", []event{{revokeBegin, 0, 0}, {revokeEnd, 2, 2}, {registeredLive, 3, 4}}, false},
-		{"a late registration that is dead from the start", []event{{revokeBegin, 0, 0}, {revokeEnd, 2, 2}, {registeredDead, 3, 4}, {saidInactive, 5, 6}}, true},
-		{"dead from the start although nobody revoked", []event{{registeredDead, 0, 1}}, false},
-		{"active before any registration", []event{{saidActive, 0, 1}}, false},
-		{"a registration of unknown outcome that was not there, then was", []event{{registerMaybe, 0, 0}, {saidInactive, 1, 2}, {saidActive, 3, 4}}, true},
-		{"a registration of unknown outcome that was there, then was not", []event{{registerMaybe, 0, 0}, {saidActive, 1, 2}, {saidInactive, 3, 4}}, false},
-		{"a read during the registration", []event{{registeredLive, 0, 9}, {saidInactive, 1, 2}, {saidActive, 3, 4}}, true},
+		{"a pair that is revoked", []event{{registeredLive, 0, 1}, {readActive, 2, 3}, {revokeBegin, 4, 4},
+			{revokeEnd, 6, 6}, {readInactive, 7, 8}}, true},
+		{"active after the acknowledgement", []event{{registeredLive, 0, 1}, {revokeBegin, 2, 2}, {revokeEnd, 4, 4},
+			{readActive, 5, 6}}, false},
+		{"active, asked before the acknowledgement",
+			[]event{{registeredLive, 0, 1}, {revokeBegin, 2, 2}, {readActive, 3, 6}, {revokeEnd, 4, 4}}, true},
+		{"inactive and active before the acknowledgement",
+			[]event{{registeredLive, 0, 1}, {revokeBegin, 2, 2}, {readInactive, 3, 4}, {readActive, 5, 6}, {revokeEnd, 7, 7}},
+			true},
+		{"a revocation of unknown outcome that never takes effect",
+			[]event{{registeredLive, 0, 1}, {revokeBegin, 2, 2}, {readActive, 50, 51}}, true},
+		{"a revocation of unknown outcome that takes effect late",
+			[]event{{registeredLive, 0, 1}, {revokeBegin, 2, 2}, {readActive, 50, 51}, {readInactive, 60, 61}}, true},
+		{"inactive without a revocation", []event{{registeredLive, 0, 1}, {readInactive, 2, 3}}, false},
+		{"an acknowledged registration that is lost",
+			[]event{{registeredLive, 0, 1}, {readActive, 2, 3}, {readInactive, 4, 5}}, false},
+		{"a late registration that is live", []event{{revokeBegin, 0, 0}, {revokeEnd, 2, 2}, {registeredLive, 3, 4}}, false},
+		{"a late registration that is dead from the start",
+			[]event{{revokeBegin, 0, 0}, {revokeEnd, 2, 2}, {registeredDead, 3, 4}, {readInactive, 5, 6}}, true},
+		{"a registration that took effect, and was repeated after the revocation",
+			[]event{{registerMaybe, 0, 0}, {readActive, 1, 2}, {revokeBegin, 3, 3}, {revokeEnd, 4, 4}, {registeredDead, 0, 9}},
+			true},
+		{"a repeated registration, active after the revocation",
+			[]event{{registerMaybe, 0, 0}, {revokeBegin, 3, 3}, {revokeEnd, 4, 4}, {readActive, 5, 6}, {registeredDead, 0, 9}},
+			false},
+		{"dead from the start without a revocation", []event{{registeredDead, 0, 1}}, false},
+		{"active before any registration", []event{{readActive, 0, 1}}, false},
+		{"a registration of unknown outcome, inactive, then active",
+			[]event{{registerMaybe, 0, 0}, {readInactive, 1, 2}, {readActive, 3, 4}}, true},
+		{"a registration of unknown outcome, active, then inactive",
+			[]event{{registerMaybe, 0, 0}, {readActive, 1, 2}, {readInactive, 3, 4}}, false},
+		{"a read during the registration", []event{{registeredLive, 0, 9}, {readInactive, 1, 2}, {readActive, 3, 4}}, true},
 	} {
 		var history []porcupine.Operation
 		for _, e := range tt.ops {

@@ -20,12 +20,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linkMark is on the packets of the links themselves, which must not be redirected into them again.
+// linkMark marks the packets of the links, which must not be redirected into a link again.
 const linkMark = 0x7e
 
-// asNodesDo gives a link's outgoing socket the mark, and the same idea of silence as the nodes' sockets
-// have: else a cut of packets would go on in the link's retransmissions after it was healed.
-func asNodesDo(_, _ string, c syscall.RawConn) error {
+// configureSocket sets the mark and the user timeout of the nodes' sockets on a link's outgoing
+// socket. With another timeout the link's retransmissions would prolong a cut after it is healed.
+func configureSocket(_, _ string, c syscall.RawConn) error {
 	var err error
 	ctlErr := c.Control(func(fd uintptr) {
 		err = errors.Join(
@@ -36,27 +36,29 @@ func asNodesDo(_, _ string, c syscall.RawConn) error {
 	return errors.Join(ctlErr, err)
 }
 
-// putLinks has everything that a node dials at the cluster port of another pass through a link of the
-// two, without the nodes' knowing: a packet filter redirects it inside the namespace of who dials, so
-// what is cut between the namespaces is cut as before. To be called before the nodes run.
+// putLinks passes each connection from a node to the cluster port of another through a link of the
+// two. A packet filter redirects it inside the namespace of the dialing node, so cuts between
+// namespaces still apply. Call it before the nodes start.
 func (w *network) putLinks(t testing.TB) {
 	t.Helper()
 	w.links = map[[2]*member]*link{}
 	for _, near := range w.Nodes {
 		byAddress := map[string]*link{}
 		var rules strings.Builder
-		fmt.Fprintf(&rules, "table ip links {\nchain out {\ntype nat hook output priority -100;\nmeta mark %d return\n", linkMark)
+		fmt.Fprintf(&rules, "table ip links {\nchain out {\ntype nat hook output priority -100;\nmeta mark %d return\n",
+			linkMark)
 		listener := w.listenFrom(t, near)
 		for _, far := range w.Nodes {
 			if far == near {
 				continue
 			}
-			d := net.Dialer{Timeout: 3 * time.Second, Control: asNodesDo}
+			d := net.Dialer{Timeout: 3 * time.Second, Control: configureSocket}
 			from := dialFromWith(w.hosts[near], &d)
 			l := startLink(t, nil, func() (net.Conn, error) { return from(context.Background(), "tcp", far.Cluster) })
 			w.links[[2]*member{near, far}] = l
 			byAddress[far.Cluster] = l
-			fmt.Fprintf(&rules, "ip daddr %s tcp dport %s redirect to :%s\n", far.host(), portOf(far.Cluster), portOf(listener.Addr().String()))
+			fmt.Fprintf(&rules, "ip daddr %s tcp dport %s redirect to :%s\n", far.host(), portOf(far.Cluster),
+				portOf(listener.Addr().String()))
 		}
 		rules.WriteString("}\n}\n")
 		w.filter(t, near, rules.String())
@@ -66,7 +68,7 @@ func (w *network) putLinks(t testing.TB) {
 				if err != nil {
 					return
 				}
-				to, err := dialledAddress(c.(*net.TCPConn))
+				to, err := originalAddress(c.(*net.TCPConn))
 				if l := byAddress[to]; err == nil && l != nil {
 					l.carry(c)
 				} else {
@@ -77,10 +79,10 @@ func (w *network) putLinks(t testing.TB) {
 	}
 }
 
-// link returns what the first dials to the second through.
+// link returns the link for connections from the first node to the second.
 func (w *network) link(near, far *member) *link { return w.links[[2]*member{near, far}] }
 
-// delayBetween puts two nodes so far apart, each way, whoever dialled.
+// delayBetween delays both directions of all connections between two nodes.
 func (w *network) delayBetween(a, b *member, oneWay, jitter time.Duration) {
 	w.link(a, b).delay(oneWay, oneWay, jitter)
 	w.link(b, a).delay(oneWay, oneWay, jitter)
@@ -100,8 +102,8 @@ func (w *network) listenFrom(t testing.TB, m *member) (l net.Listener) {
 	return l
 }
 
-// dialledAddress is where a redirected connection was meant to go.
-func dialledAddress(c *net.TCPConn) (string, error) {
+// originalAddress returns the original destination of a redirected connection.
+func originalAddress(c *net.TCPConn) (string, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return "", err
@@ -118,43 +120,43 @@ func dialledAddress(c *net.TCPConn) (string, error) {
 	return net.JoinHostPort(net.IP(in.Multiaddr[4:8]).String(), fmt.Sprint(port)), nil
 }
 
-// filter puts rules in force in the namespace of a node.
+// filter applies rules in the namespace of a node.
 func (w *network) filter(t testing.TB, m *member, rules string) {
 	t.Helper()
-	var said strings.Builder
+	var output strings.Builder
 	p := startProcess(t, "", func(cmd *exec.Cmd) {
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(rules), &said, &said
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(rules), &output, &output
 	}, "ip", "netns", "exec", w.hosts[m], "nft", "-f", "-")
 	if code := p.exit(t); code != 0 {
-		t.Fatalf("nft: %s\n%s", said.String(), rules)
+		t.Fatalf("nft: %s\n%s", output.String(), rules)
 	}
 }
 
-// What a link does to two protocols on one port: the harness is tested before what it tests.
-func TestLink(t *testing.T) {
+// This tests the harness: a link treats two protocols on one port separately.
+func TestLink_AffectsOneProtocol(t *testing.T) {
 	l, dial := linkToEcho(t)
 	raft, calls := dial(raftStreams), dial(nodeCalls)
 	echo(t, raft, "a")
 	echo(t, calls, "b")
 
-	t.Run("a cut of one protocol holds it and not the other", func(t *testing.T) {
+	t.Run("a cut of one protocol spares the other", func(t *testing.T) {
 		l.cut(raftStreams, true, true)
 		before := l.held.Load()
-		say(t, raft, "held")
-		await(t, "the cut to be met", func() error {
+		send(t, raft, "held")
+		await(t, "a connection to be cut", func() error {
 			if l.held.Load() == before {
-				return errors.New("nothing met it")
+				return errors.New("no connection was cut")
 			}
 			return nil
 		})
 		echo(t, calls, "passes")
 		l.heal()
-		hear(t, raft, "held")
+		expect(t, raft, "held")
 	})
-	t.Run("a cut of one direction lets the other pass", func(t *testing.T) {
+	t.Run("a cut of one direction spares the other", func(t *testing.T) {
 		l.cut("", false, true)
 		before := l.held.Load()
-		say(t, raft, "answer held")
+		send(t, raft, "answer held")
 		await(t, "the answer to be held", func() error {
 			if l.held.Load() == before {
 				return errors.New("not held")
@@ -162,23 +164,23 @@ func TestLink(t *testing.T) {
 			return nil
 		})
 		l.heal()
-		hear(t, raft, "answer held")
+		expect(t, raft, "answer held")
 	})
-	t.Run("a delay is kept, and so is the order", func(t *testing.T) {
+	t.Run("a delay keeps the order", func(t *testing.T) {
 		const oneWay = 30 * time.Millisecond
 		l.delay(oneWay, oneWay, 10*time.Millisecond)
 		begin := time.Now()
-		say(t, raft, "one ")
-		say(t, raft, "two ")
-		say(t, raft, "three")
-		hear(t, raft, "one two three")
+		send(t, raft, "one ")
+		send(t, raft, "two ")
+		send(t, raft, "three")
+		expect(t, raft, "one two three")
 		if took := time.Since(begin); took < 2*oneWay {
-			t.Errorf("there and back took %v, want at least %v", took, 2*oneWay)
+			t.Errorf("round trip: got %v, want at least %v", took, 2*oneWay)
 		}
 		l.delay(0, 0, 0)
 		echo(t, raft, "d")
 	})
-	t.Run("a limit is kept", func(t *testing.T) {
+	t.Run("a rate limit holds", func(t *testing.T) {
 		const rate, size = 1 << 20, 256 << 10
 		l.limit(rate)
 		begin := time.Now()
@@ -188,26 +190,26 @@ func TestLink(t *testing.T) {
 			_, err := raft.Write([]byte(text))
 			sent <- err
 		}()
-		hear(t, raft, text)
+		expect(t, raft, text)
 		if err := <-sent; err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(begin); took < time.Second*size/rate {
-			t.Errorf("took %v, want at least %v", took, time.Second*size/rate)
+			t.Errorf("got %v, want at least %v", took, time.Second*size/rate)
 		}
 		l.limit(0)
 	})
-	t.Run("a reset breaks one protocol and not the other", func(t *testing.T) {
+	t.Run("a reset of one protocol spares the other", func(t *testing.T) {
 		l.reset(raftStreams)
 		if _, err := raft.Read(make([]byte, 1)); err == nil {
-			t.Error("the connection still reads")
+			t.Error("read after the reset: got nil, want an error")
 		}
 		echo(t, calls, "still there")
 		echo(t, dial(raftStreams), "a new one")
 	})
 }
 
-// linkToEcho returns a link to a server that says back what it hears, on both protocols.
+// linkToEcho returns a link to a server that echoes both protocols.
 func linkToEcho(t *testing.T) (l *link, dial func(protocol string) *tls.Conn) {
 	t.Helper()
 	dir := t.TempDir()
@@ -218,7 +220,8 @@ func linkToEcho(t *testing.T) (l *link, dial func(protocol string) *tls.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{raftStreams, nodeCalls}})
+	server, err := tls.Listen("tcp", "127.0.0.1:0",
+		&tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{raftStreams, nodeCalls}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +245,8 @@ func linkToEcho(t *testing.T) (l *link, dial func(protocol string) *tls.Conn) {
 	l = startLink(t, front, func() (net.Conn, error) { return net.Dial("tcp", server.Addr().String()) })
 	return l, func(protocol string) *tls.Conn {
 		t.Helper()
-		c, err := tls.Dial("tcp", front.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
+		c, err := tls.Dial("tcp", front.Addr().String(),
+			&tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -256,24 +260,24 @@ func linkToEcho(t *testing.T) (l *link, dial func(protocol string) *tls.Conn) {
 
 func echo(t *testing.T, c net.Conn, text string) {
 	t.Helper()
-	say(t, c, text)
-	hear(t, c, text)
+	send(t, c, text)
+	expect(t, c, text)
 }
 
-func say(t *testing.T, c net.Conn, text string) {
+func send(t *testing.T, c net.Conn, text string) {
 	t.Helper()
 	if _, err := c.Write([]byte(text)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func hear(t *testing.T, c net.Conn, want string) {
+func expect(t *testing.T, c net.Conn, want string) {
 	t.Helper()
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(c, got); err != nil {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Fatalf("heard %.40q, want %.40q", got, want)
+		t.Fatalf("got %.40q, want %.40q", got, want)
 	}
 }

@@ -19,14 +19,14 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// A pair is one token pair with what happened to it. Its tokens and its grant are made by the test.
+// A pair is a token pair with its history. The test chooses its tokens and its grant id.
 type pair struct {
 	number                 int
 	grant, access, refresh string
 
-	ackedAt    atomic.Int64 // when a revocation was first acknowledged; MaxInt64: never
+	ackedAt    atomic.Int64 // time of the first acknowledged revocation; MaxInt64: none
 	registered atomic.Bool  // a registration was acknowledged
-	condemned  atomic.Bool  // a revocation was sent
+	revokeSent atomic.Bool  // a revocation was sent
 
 	mu  sync.Mutex
 	ops []porcupine.Operation
@@ -35,10 +35,11 @@ type pair struct {
 func (p *pair) note(v verb, node string, client int, call, answer int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ops = append(p.ops, porcupine.Operation{ClientId: client, Input: pairOperation{p.number, v, node}, Call: call, Return: answer})
+	p.ops = append(p.ops, porcupine.Operation{ClientId: client, Input: pairOperation{p.number, v, node}, Call: call,
+		Return: answer})
 }
 
-// token returns one of the two, and who may introspect it.
+// token returns one token of the pair and a client that may introspect it.
 func (p *pair) token(r *mrand.Rand) (token, as string) {
 	if r.IntN(2) == 0 {
 		return p.access, [...]string{"resource_server", "app", "admin"}[r.IntN(3)]
@@ -46,8 +47,8 @@ func (p *pair) token(r *mrand.Rand) (token, as string) {
 	return p.refresh, [...]string{"app", "admin"}[r.IntN(2)]
 }
 
-// A load is a constant stream of registrations, revocations and introspections through the nodes, by
-// several workers, with everything written down.
+// A load is a constant stream of registrations, revocations and introspections by several workers
+// through the nodes. It records every operation.
 type load struct {
 	c     *cluster
 	name  string
@@ -57,17 +58,18 @@ type load struct {
 
 	mu     sync.Mutex
 	nodes  []*member
-	pinned bool // each worker keeps to one node, so that one that hangs holds up its own only
-	rests  bool // no worker begins anything
+	pinned bool // each worker uses one node, so a node that hangs blocks only its own worker
+	rests  bool // no worker starts an operation
 	pairs  []*pair
-	broken error // the first broken promise
+	broken error // the first violation
 
 	registered, revoked, introspected atomic.Int64
-	unanswered                        atomic.Int64 // no connection, or it broke
+	unanswered                        atomic.Int64 // no connection, or a lost one
 	unavailable                       atomic.Int64 // 503
 }
 
-// startLoad starts the workers, each at most perSecond operations a second. The caller must call end.
+// startLoad starts the workers, each at most perSecond operations a second. The caller must call
+// end.
 func startLoad(t testing.TB, c *cluster, workers, perSecond int) *load {
 	l := &load{c: c, name: strings.ToLower(rand.Text()[:8]), start: time.Now(), stop: make(chan struct{}), nodes: c.Nodes}
 	for w := range workers {
@@ -78,28 +80,28 @@ func startLoad(t testing.TB, c *cluster, workers, perSecond int) *load {
 	return l
 }
 
-// use has the workers ask these nodes from now on.
+// use sends all further operations of the workers to these nodes.
 func (l *load) use(nodes ...*member) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.nodes = nodes
 }
 
-// pin has each worker keep to one of the nodes.
+// pin assigns each worker to one of the nodes.
 func (l *load) pin() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.pinned = true
 }
 
-// rest has the workers begin nothing, or go on.
+// rest pauses the workers, or resumes them.
 func (l *load) rest(rests bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rests = rests
 }
 
-// node is where a worker sends its next operation; nil: nowhere.
+// node returns the node for a worker's next operation, nil if it rests.
 func (l *load) node(id int, r *mrand.Rand) *member {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -126,8 +128,8 @@ func (l *load) halt() {
 	l.wg.Wait()
 }
 
-// breach notes that a promise was broken and stops the load.
-func (l *load) breach(format string, args ...any) {
+// violate records a violation and stops the load.
+func (l *load) violate(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.broken == nil {
@@ -140,7 +142,7 @@ func (l *load) breach(format string, args ...any) {
 	}
 }
 
-// check fails the test at once when a promise was broken.
+// check fails the test at once after a violation.
 func (l *load) check(t testing.TB) {
 	t.Helper()
 	l.mu.Lock()
@@ -149,7 +151,7 @@ func (l *load) check(t testing.TB) {
 	if err != nil {
 		for _, m := range l.c.Nodes {
 			if m.proc != nil {
-				m.proc.kill() // what is on the disks stays as it is
+				m.proc.Kill() // preserves the disks for inspection
 			}
 		}
 		t.Fatal(err)
@@ -178,7 +180,7 @@ func (l *load) work(id int, r *mrand.Rand, pause time.Duration) {
 			p := l.newPair()
 			l.revoke(id, m, p, r)
 			l.register(id, m, p)
-		case n < 19: // a registration that comes twice
+		case n < 19: // a repeated registration
 			if p := l.pick(r); p != nil {
 				l.register(id, m, p)
 			}
@@ -198,13 +200,14 @@ func (l *load) newPair() *pair {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := len(l.pairs)
-	p := &pair{number: n, grant: fmt.Sprintf("g-%s-%d", l.name, n), access: fmt.Sprintf("at-%s-%d", l.name, n), refresh: fmt.Sprintf("rt-%s-%d", l.name, n)}
+	p := &pair{number: n, grant: fmt.Sprintf("g-%s-%d", l.name, n), access: fmt.Sprintf("at-%s-%d", l.name, n),
+		refresh: fmt.Sprintf("rt-%s-%d", l.name, n)}
 	p.ackedAt.Store(math.MaxInt64)
 	l.pairs = append(l.pairs, p)
 	return p
 }
 
-// pick returns a pair, mostly one of the latest, so that operations meet.
+// pick returns a pair, mostly a recent one, so that operations overlap.
 func (l *load) pick(r *mrand.Rand) *pair {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -218,8 +221,8 @@ func (l *load) pick(r *mrand.Rand) *pair {
 	return l.pairs[len(l.pairs)-1-r.IntN(n)]
 }
 
-// A told is the answer to a registration, or the line of one.
-type told struct {
+// A registrationResult is the answer to a registration or to a line.
+type registrationResult struct {
 	State string `json:"state"`
 	Error string `json:"error"`
 }
@@ -227,19 +230,19 @@ type told struct {
 func (l *load) register(id int, m *member, p *pair) {
 	call := l.now()
 	a := l.c.register(m, p.grant, "subject-"+p.grant, p.access, p.refresh)
-	var said told
+	var result registrationResult
 	if a.err == nil && (a.status == http.StatusOK || a.status == http.StatusCreated) {
-		if err := json.Unmarshal(a.body, &said); err != nil {
-			l.breach("%s: a registration answers %d %q", m.ID, a.status, a.body)
+		if err := json.Unmarshal(a.body, &result); err != nil {
+			l.violate("%s: registration: got %d %q, want a JSON body", m.ID, a.status, a.body)
 		}
 	} else if a.err == nil && a.status != http.StatusServiceUnavailable {
-		l.breach("%s: a registration answers %d %s", m.ID, a.status, a.body)
+		l.violate("%s: registration: got %d %s, want 200, 201 or 503", m.ID, a.status, a.body)
 	}
 	l.noteUnanswered(a)
-	l.noteRegistration(id, m, p, said.State, call)
+	l.noteRegistration(id, m, p, result.State, call)
 }
 
-// noteUnanswered counts a request that led to nothing.
+// noteUnanswered counts a request without an answer.
 func (l *load) noteUnanswered(a answer) {
 	switch {
 	case a.err != nil:
@@ -253,16 +256,16 @@ func (l *load) registerMany(id int, m *member, pairs []*pair) {
 	var lines bytes.Buffer
 	for _, p := range pairs {
 		if err := json.NewEncoder(&lines).Encode(registration(p.grant, "subject-"+p.grant, p.access, p.refresh)); err != nil {
-			l.breach("%v", err)
+			l.violate("%v", err)
 		}
 	}
 	call := l.now()
-	results := make([]told, len(pairs))
+	results := make([]registrationResult, len(pairs))
 	a := l.c.sendLines(m, "/v1/grants", lines.Bytes())
 	if a.err == nil && a.status == http.StatusOK {
 		for i, line := range bytes.Split(bytes.TrimSpace(a.body), []byte("\n")) {
 			if i >= len(results) || json.Unmarshal(line, &results[i]) != nil {
-				l.breach("%s: line %d of the answer to %d lines: %q", m.ID, i+1, len(pairs), line)
+				l.violate("%s: bulk registration: got line %d of %d: %q, want a result", m.ID, i+1, len(pairs), line)
 				break
 			}
 		}
@@ -279,11 +282,15 @@ func (l *load) noteRegistration(id int, m *member, p *pair, state string, call i
 		p.registered.Store(true)
 		p.note(registeredLive, m.ID, id, call, l.now())
 		if call > p.ackedAt.Load() {
-			l.breach("%s: pair %d: a registration that began after the acknowledged revocation answers active", m.ID, p.number)
+			l.violate("%s: pair %d: got an active registration after the acknowledged revocation, want a revoked one", m.ID,
+				p.number)
 		}
 		l.registered.Add(1)
 	case "revoked":
 		p.registered.Store(true)
+		// A node repeats a registration whose first try has an unknown outcome, for example because
+		// the leader paused. The first may have taken effect before the revocation.
+		p.note(registerMaybe, m.ID, id, call, call)
 		p.note(registeredDead, m.ID, id, call, l.now())
 		l.registered.Add(1)
 	default:
@@ -291,10 +298,10 @@ func (l *load) noteRegistration(id int, m *member, p *pair, state string, call i
 	}
 }
 
-// revoke revokes a pair in one of the ways there are.
+// revoke revokes a pair in a random way.
 func (l *load) revoke(id int, m *member, p *pair, r *mrand.Rand) {
 	known := p.registered.Load()
-	p.condemned.Store(true)
+	p.revokeSent.Store(true)
 	call := l.now()
 	p.note(revokeBegin, m.ID, id, call, call)
 	var a answer
@@ -302,7 +309,8 @@ func (l *load) revoke(id int, m *member, p *pair, r *mrand.Rand) {
 	case known && way == 0:
 		a = l.c.send(m, request{method: http.MethodDelete, path: "/v1/grants/" + p.grant, as: "issuer"})
 	case known && way == 1:
-		a = l.c.send(m, request{method: http.MethodPost, path: "/v1/revocations", as: "admin", json: map[string]any{"grant_id": p.grant}})
+		a = l.c.send(m, request{method: http.MethodPost, path: "/v1/revocations", as: "admin",
+			json: map[string]any{"grant_id": p.grant}})
 	default:
 		a = l.c.revoke(m, [...]string{"app", "admin"}[r.IntN(2)], [...]string{p.access, p.refresh}[r.IntN(2)])
 	}
@@ -318,14 +326,14 @@ func (l *load) revoke(id int, m *member, p *pair, r *mrand.Rand) {
 		}
 		l.revoked.Add(1)
 	case a.err == nil && a.status != http.StatusServiceUnavailable:
-		l.breach("%s: a revocation answers %d %s", m.ID, a.status, a.body)
+		l.violate("%s: revocation: got %d %s, want 200 or 503", m.ID, a.status, a.body)
 	default:
 		l.noteUnanswered(a)
 	}
 }
 
-// introspect asks for one token of a pair. Here is the watch: an active answer to a question that was
-// asked after the acknowledgement ends the run.
+// introspect introspects one token of a pair. An active answer to a request that was sent after the
+// acknowledged revocation ends the run.
 func (l *load) introspect(id int, m *member, p *pair, r *mrand.Rand) {
 	token, as := p.token(r)
 	acked := p.ackedAt.Load()
@@ -335,23 +343,24 @@ func (l *load) introspect(id int, m *member, p *pair, r *mrand.Rand) {
 	switch {
 	case !ok:
 		if a.err == nil && a.status != http.StatusServiceUnavailable {
-			l.breach("%s: an introspection answers %d %s", m.ID, a.status, a.body)
+			l.violate("%s: introspection: got %d %s, want 200 or 503", m.ID, a.status, a.body)
 		}
 		l.noteUnanswered(a)
-		return // no observation
+		return // the answer proves nothing
 	case active && acked != math.MaxInt64:
-		l.breach("%s: pair %d is active %v after its revocation was acknowledged", m.ID, p.number, time.Duration(call-acked))
+		l.violate("%s: pair %d: got active %v after the acknowledged revocation, want inactive", m.ID, p.number,
+			time.Duration(call-acked))
 	}
-	v := saidInactive
+	v := readInactive
 	if active {
-		v = saidActive
+		v = readActive
 	}
 	p.note(v, m.ID, id, call, l.now())
 	l.introspected.Add(1)
 }
 
-// end stops the load and holds all nodes to it: nothing acknowledged is lost on any of them, the whole
-// history fits the model.
+// end stops the load and checks all nodes: each has everything acknowledged, and the whole history
+// fits the model.
 func (l *load) end(t testing.TB, nodes ...*member) {
 	t.Helper()
 	l.halt()
@@ -364,13 +373,14 @@ func (l *load) end(t testing.TB, nodes ...*member) {
 	res := porcupine.CheckOperationsTimeout(pairModel(), history, time.Minute)
 	if res != porcupine.Ok {
 		l.explain(t)
-		t.Errorf("the history of %d operations does not fit the model: %v", len(history), res)
+		t.Errorf("history of %d operations: got %v, want it to fit the model", len(history), res)
 	}
-	t.Logf("%d pairs, %d registrations, %d revocations, %d introspections, %d times 503, %d times no answer; %d operations checked against the model",
-		len(l.pairs), l.registered.Load(), l.revoked.Load(), l.introspected.Load(), l.unavailable.Load(), l.unanswered.Load(), len(history))
+	t.Logf("%d pairs, %d registrations, %d revocations, %d introspections, %d answers 503, %d unanswered; %d operations checked against the model",
+		len(l.pairs), l.registered.Load(), l.revoked.Load(), l.introspected.Load(), l.unavailable.Load(),
+		l.unanswered.Load(), len(history))
 }
 
-// sweep asks every node for both tokens of every pair.
+// sweep introspects both tokens of every pair at every node.
 func (l *load) sweep(t testing.TB, nodes []*member) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -390,25 +400,27 @@ func (l *load) sweep(t testing.TB, nodes []*member) {
 func (l *load) sweepPair(t testing.TB, m *member, p *pair, id int) {
 	for _, token := range []string{p.access, p.refresh} {
 		for try := 0; ; try++ {
+			acked := p.ackedAt.Load() // before the call: the load may go on
 			call := l.now()
 			a := l.c.introspect(m, "app", token)
 			active, ok := a.active()
 			if !ok {
 				if try == 100 {
-					t.Errorf("%s: no answer for pair %d: %v", m.ID, p.number, a.want(http.StatusOK))
+					t.Errorf("%s: pair %d: %v", m.ID, p.number, a.want(http.StatusOK))
 					return
 				}
 				continue
 			}
-			switch acked := p.ackedAt.Load(); {
+			switch {
 			case active && acked != math.MaxInt64:
-				t.Errorf("%s: pair %d is active %v after its revocation was acknowledged", m.ID, p.number, time.Duration(call-acked))
-			case !active && p.registered.Load() && !p.condemned.Load():
-				t.Errorf("%s: pair %d was registered, is acknowledged, was never revoked, and is not active", m.ID, p.number)
+				t.Errorf("%s: pair %d: got active %v after its acknowledged revocation, want inactive", m.ID, p.number,
+					time.Duration(call-acked))
+			case !active && p.registered.Load() && !p.revokeSent.Load():
+				t.Errorf("%s: pair %d: got inactive, want active: it is registered and not revoked", m.ID, p.number)
 			}
-			v := saidInactive
+			v := readInactive
 			if active {
-				v = saidActive
+				v = readActive
 			}
 			p.note(v, m.ID, id, call, l.now())
 			break
@@ -416,7 +428,7 @@ func (l *load) sweepPair(t testing.TB, m *member, p *pair, id int) {
 	}
 }
 
-// explain prints the history of the first pair that does not fit.
+// explain logs the history of the first pair that does not fit the model.
 func (l *load) explain(t testing.TB) {
 	for _, p := range l.pairs {
 		if porcupine.CheckOperations(pairModel(), p.ops) {
@@ -424,13 +436,15 @@ func (l *load) explain(t testing.TB) {
 		}
 		for _, op := range p.ops {
 			in := op.Input.(pairOperation)
-			t.Logf("pair %d: %12v to %12v client %d at %s: %v", p.number, time.Duration(op.Call), time.Duration(op.Return), op.ClientId, in.node, in.verb)
+			t.Logf("pair %d: %12v to %12v client %d at %s: %v", p.number, time.Duration(op.Call), time.Duration(op.Return),
+				op.ClientId, in.node, in.verb)
 		}
 		return
 	}
 }
 
-// burst sends a node questions and revocations that nobody waits for, all at once; the end of the load waits.
+// burst sends a node introspections and revocations at once and does not wait; the end of the load
+// does.
 func (l *load) burst(m *member, size int, revocations float64) {
 	for i := range size {
 		r := mrand.New(mrand.NewPCG(uint64(i), mrand.Uint64()))
@@ -448,7 +462,7 @@ func (l *load) burst(m *member, size int, revocations float64) {
 	}
 }
 
-// probe asks each of the nodes for some of the pairs: what was acknowledged must be there.
+// probe checks at each node that some pairs are as acknowledged.
 func (l *load) probe(t testing.TB, nodes []*member, size int) {
 	t.Helper()
 	r := mrand.New(mrand.NewPCG(mrand.Uint64(), 1))

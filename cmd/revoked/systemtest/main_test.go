@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestMain builds the program once and puts it first in the PATH, so that tests and the shell lines
-// that the program prints find it as "revoked".
+// TestMain builds the program once and puts it first in the PATH. Tests and the shell lines that
+// the program prints call it as "revoked".
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
 }
@@ -39,11 +39,11 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// cleanEnvironment is this process's without what would set up the program behind the test's back.
+// cleanEnvironment returns this process's environment without variables that configure the program.
 func cleanEnvironment(more ...string) []string {
 	var env []string
 	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "REVOKED_") || strings.HasPrefix(v, "REVOKED_MUTANT=") {
+		if !strings.HasPrefix(v, "REVOKED_") {
 			env = append(env, v)
 		}
 	}

@@ -13,9 +13,9 @@ import (
 	"testing"
 )
 
-// What an operator gets wrong in the settings and files of a node: the node says what is wrong, where,
-// and what to do, in lines of its own, and ends with 1 before it has touched anything.
-func TestMistakesInSettings(t *testing.T) {
+// A node with a mistake in its settings or files exits with 1 before it changes anything. Its log
+// lines name the mistake, the place and the remedy.
+func TestSettings_Mistakes_NodeExits(t *testing.T) {
 	c := newCluster(t, 2)
 	other := newCluster(t, 1)
 	m := c.Nodes[0]
@@ -26,27 +26,40 @@ func TestMistakesInSettings(t *testing.T) {
 	lines := strings.Count(string(good), "\n")
 	for _, tt := range []struct {
 		name     string
-		key      string // replaced, or added
+		key      string // replaced or added
 		value    string
-		says     []string
-		lastLine bool // the mistake is in the line that was added at the end
+		want     []string
+		lastLine bool // the mistake is in the added line
 	}{
-		{name: "a key that does not exist", key: "lease_durration", value: "2s", says: []string{"lease_durration", "lease_duration"}, lastLine: true},
-		{name: "a duration that is none", key: "lease_duration", value: "soon", says: []string{"lease_duration", "soon", "500ms"}, lastLine: true},
-		{name: "a duration that is negative", key: "request_timeout", value: "-5s", says: []string{"request_timeout"}, lastLine: true},
-		{name: "a size that is none", key: "cache_size", value: "much", says: []string{"cache_size", "much"}, lastLine: true},
-		{name: "YAML that is none", key: "x: [", value: "", says: []string{m.Config}},
-		{name: "an address without a port", key: "api_addr", value: "127.0.0.1", says: []string{"api_addr", "127.0.0.1", "port"}},
-		{name: "a certificate that is missing", key: "api_cert", value: "nothing.pem", says: []string{"api_cert", "nothing.pem", "no such file"}},
-		{name: "a key of another certificate", key: "api_key", value: "node2-api-key.pem", says: []string{"api_cert", "does not match"}},
-		{name: "a certificate that is something else", key: "cluster_ca", value: "gossip.key", says: []string{"cluster_ca", "gossip.key"}},
-		{name: "the certificate of another node", key: "cluster_cert", value: "node2.pem\ncluster_key: node2-key.pem", says: []string{"node2", "node1"}},
-		{name: "the CA of another cluster", key: "cluster_ca", value: other.CA, says: []string{"cluster_ca", "cluster_cert", "not good under the CA", other.CA}},
-		{name: "a gossip key that is none", key: "gossip_key_file", value: m.Config, says: []string{"gossip_key_file", "revoked keygen"}},
-		{name: "a folder where a secret should be", key: "bootstrap_admin_secret_file", value: c.dir, says: []string{"bootstrap_admin_secret_file", c.dir, "is a directory"}, lastLine: true},
-		{name: "a secret that is empty", key: "bootstrap_admin_secret_file", value: "/dev/null", says: []string{"bootstrap_admin_secret_file", "/dev/null"}, lastLine: true},
-		{name: "a data directory that is a file", key: "data_dir", value: m.Config, says: []string{m.Config, "not a directory"}},
-		{name: "a level that does not exist", key: "log_level", value: "verbose", says: []string{"log_level", "verbose", "debug"}, lastLine: true},
+		{name: "an unknown key", key: "lease_durration", value: "2s", want: []string{"lease_durration", "lease_duration"},
+			lastLine: true},
+		{name: "an invalid duration", key: "lease_duration", value: "soon",
+			want: []string{"lease_duration", "soon", "500ms"}, lastLine: true},
+		{name: "a negative duration", key: "request_timeout", value: "-5s", want: []string{"request_timeout"},
+			lastLine: true},
+		{name: "an invalid size", key: "cache_size", value: "much", want: []string{"cache_size", "much"}, lastLine: true},
+		{name: "invalid YAML", key: "x: [", value: "", want: []string{m.Config}},
+		{name: "an address without a port", key: "api_addr", value: "127.0.0.1",
+			want: []string{"api_addr", "127.0.0.1", "port"}},
+		{name: "a missing certificate", key: "api_cert", value: "nothing.pem",
+			want: []string{"api_cert", "nothing.pem", "no such file"}},
+		{name: "a key of another certificate", key: "api_key", value: "node2-api-key.pem",
+			want: []string{"api_cert", "does not match"}},
+		{name: "a CA file without a certificate", key: "cluster_ca", value: "gossip.key",
+			want: []string{"cluster_ca", "gossip.key"}},
+		{name: "the certificate of another node", key: "cluster_cert", value: "node2.pem\ncluster_key: node2-key.pem",
+			want: []string{"node2", "node1"}},
+		{name: "the CA of another cluster", key: "cluster_ca", value: other.CA,
+			want: []string{"cluster_ca", "cluster_cert", "not valid under the CA", other.CA}},
+		{name: "an invalid gossip key", key: "gossip_key_file", value: m.Config,
+			want: []string{"gossip_key_file", "revoked keygen"}},
+		{name: "a directory as secret file", key: "bootstrap_admin_secret_file", value: c.dir,
+			want: []string{"bootstrap_admin_secret_file", c.dir, "is a directory"}, lastLine: true},
+		{name: "an empty secret", key: "bootstrap_admin_secret_file", value: "/dev/null",
+			want: []string{"bootstrap_admin_secret_file", "/dev/null"}, lastLine: true},
+		{name: "a file as data directory", key: "data_dir", value: m.Config, want: []string{m.Config, "not a directory"}},
+		{name: "an unknown log level", key: "log_level", value: "verbose", want: []string{"log_level", "verbose", "debug"},
+			lastLine: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			text := replaceKey(string(good), tt.key, tt.value)
@@ -58,24 +71,24 @@ func TestMistakesInSettings(t *testing.T) {
 				t.Errorf("got exit code %d, want 1", code)
 			}
 			if tt.lastLine {
-				tt.says = append(tt.says, fmt.Sprintf("%s:%d", m.Config, lines+1))
+				tt.want = append(tt.want, fmt.Sprintf("%s:%d", m.Config, lines+1))
 			}
-			for _, want := range tt.says {
+			for _, want := range tt.want {
 				if !strings.Contains(words, want) {
-					t.Errorf("it does not say %q, but:\n%s%s", want, stdout, words)
+					t.Errorf("got output %s%s\nwant %q in it", stdout, words, want)
 				}
 			}
 			if strings.Contains(words, "goroutine ") || strings.Contains(words, "Usage:") {
-				t.Errorf("got more than what is wrong:\n%s", words)
+				t.Errorf("got log %s\nwant only the mistake", words)
 			}
 			if _, err := os.Stat(filepath.Join(m.Data, "raft.db")); err == nil {
-				t.Error("it has made its data directory")
+				t.Error("got a data directory, want none")
 			}
 		})
 	}
 }
 
-// replaceKey gives a key of a settings file another value, or adds it as the last line.
+// replaceKey changes a key of a settings file, or adds it as the last line.
 func replaceKey(text, key, value string) string {
 	var out strings.Builder
 	found := false
@@ -91,10 +104,10 @@ func replaceKey(text, key, value string) string {
 	return out.String()
 }
 
-// What an operator gets wrong with nodes that run.
-func TestMistakesWithNodes(t *testing.T) {
+// Mistakes of an operator with running nodes do not change the cluster.
+func TestCluster_Mistakes_ChangeNothing(t *testing.T) {
 	c := newCluster(t, 4)
-	stranger := c.Nodes[3] // of the same CA, for now alone
+	stranger := c.Nodes[3] // has the same CA but is in another cluster
 	c.rewriteConfig(t, stranger, "bootstrap_expect: 1")
 	three := c.Nodes[:3]
 	for _, m := range three {
@@ -119,43 +132,30 @@ func TestMistakesWithNodes(t *testing.T) {
 	t.Run("a second process on a data directory", func(t *testing.T) {
 		free := freePorts(t, 1)
 		at := func(offset int) string { return net.JoinHostPort("127.0.0.1", fmt.Sprint(free+offset)) }
-		code, _, words := runProgram(t, nil, "", "server", "--config", three[0].Config, "--api-addr", at(0), "--cluster-addr", at(1000), "--gossip-addr", at(2000))
+		code, _, words := runProgram(t, nil, "", "server", "--config", three[0].Config, "--api-addr", at(0),
+			"--cluster-addr", at(1000), "--gossip-addr", at(2000))
 		if code != 1 || !strings.Contains(words, three[0].Data+" is in use by another process") {
-			t.Errorf("got exit code %d and %q, want 1 and what is in use", code, words)
+			t.Errorf("got exit code %d and %q, want 1 and the directory in use", code, words)
 		}
 		intact(t)
 	})
-	t.Run("a node of one cluster is told to join another", func(t *testing.T) {
+	t.Run("a member joins another cluster", func(t *testing.T) {
 		code, _, words := runProgram(t, c.tool("admin", stranger), "", "join", three[0].Cluster)
 		if code != 1 || !strings.Contains(words, "member of a cluster") {
-			t.Errorf("got exit code %d and %q, want 1 and that it is in a cluster", code, words)
+			t.Errorf("got exit code %d and %q, want 1 and a refusal of a member", code, words)
 		}
 		intact(t)
 	})
-	t.Run("the data of one cluster is started with the settings of another", func(t *testing.T) {
+	t.Run("data of one cluster, settings of another", func(t *testing.T) {
 		stop(t, stranger)
 		c.rewriteConfig(t, stranger, fmt.Sprintf("join: [%q]", three[0].Cluster))
 		before := clusterID(t, c, three[0])
 		c.start(t, stranger)
-		c.awaitReady(t, stranger) // it goes on as what it is
+		c.awaitReady(t, stranger) // it is still in its own cluster
 		if id := clusterID(t, c, stranger); id == before {
-			t.Errorf("it has changed into cluster %s", id)
+			t.Errorf("got cluster %s, want the previous one", id)
 		}
 		stop(t, stranger)
-		intact(t)
-	})
-	t.Run("a node with an empty disk founds no second cluster", func(t *testing.T) {
-		m, before := three[2], clusterID(t, c, three[0])
-		stop(t, m)
-		if err := os.RemoveAll(m.Data); err != nil {
-			t.Fatal(err)
-		}
-		c.start(t, m)
-		c.awaitReady(t, m)
-		c.awaitVoters(t, 3, three...)
-		if id := clusterID(t, c, m); id != before {
-			t.Errorf("it is in cluster %s, want %s", id, before)
-		}
 		intact(t)
 	})
 	t.Run("another gossip key", func(t *testing.T) {
@@ -171,10 +171,11 @@ func TestMistakesWithNodes(t *testing.T) {
 		}
 		m.args = []string{"--gossip-key-file", name}
 		c.start(t, m)
-		intact(t) // gossip is no evidence for anything
+		intact(t) // answers do not depend on gossip
 		c.mustRevoke(t, m, "revoked-without-gossip")
 		await(t, "a line about the key", func() error {
-			if text := tail(m.Log, 1000) + tail(three[0].Log, 1000); !strings.Contains(text, "a node with another gossip key is talking to this one") {
+			if text := tail(m.Log, 1000) + tail(three[0].Log, 1000); !strings.Contains(text,
+				"a node with another gossip key is talking to this one") {
 				return fmt.Errorf("got %s", text)
 			}
 			return nil
@@ -185,21 +186,22 @@ func TestMistakesWithNodes(t *testing.T) {
 		intact(t)
 	})
 	t.Run("a certificate of another CA", func(t *testing.T) {
-		// With the CA of the other cluster too the node is right by itself, and a stranger to the others.
+		// With the other CA as well the node is consistent in itself, but the others do not trust it.
 		other, m := newCluster(t, 2), three[1]
 		stop(t, m)
 		at := func(name string) string { return filepath.Join(other.dir, name) }
 		m.args = []string{"--cluster-ca", other.CA, "--cluster-cert", at("node2.pem"), "--cluster-key", at("node2-key.pem")}
 		c.start(t, m)
 		await(t, "a line about the certificate", func() error {
-			if text := tail(m.Log, 1000) + tail(three[0].Log, 1000); !strings.Contains(text, "certificate signed by unknown authority") {
+			if text := tail(m.Log, 1000) + tail(three[0].Log, 1000); !strings.Contains(text,
+				"certificate signed by unknown authority") {
 				return fmt.Errorf("got %s", text)
 			}
 			return nil
 		})
 		c.awaitReady(t, three[0], three[2])
 		if a := c.introspect(m, "app", "at-live"); a.status != http.StatusServiceUnavailable {
-			t.Errorf("got %d %s of a node that nobody knows, want 503", a.status, a.body)
+			t.Errorf("untrusted node: got %d %s, want 503", a.status, a.body)
 		}
 		stop(t, m)
 		m.args = nil
@@ -209,12 +211,12 @@ func TestMistakesWithNodes(t *testing.T) {
 	c.checkAgreement(t, three...)
 }
 
-// stop is an orderly stop.
+// stop shuts a node down cleanly.
 func stop(t testing.TB, m *member) {
 	t.Helper()
-	m.proc.signal(syscall.SIGTERM)
+	m.proc.Signal(syscall.SIGTERM)
 	if code := m.proc.exit(t); code != 0 {
-		t.Fatalf("%s ends with %d after SIGTERM, want 0; the end of its log:\n%s", m.ID, code, tail(m.Log, 10))
+		t.Fatalf("%s: got exit code %d after SIGTERM, want 0; end of its log:\n%s", m.ID, code, tail(m.Log, 10))
 	}
 }
 

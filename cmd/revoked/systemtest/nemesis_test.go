@@ -18,21 +18,21 @@ import (
 	"time"
 )
 
-// Faults of every kind, one to three at once, while clients at every node register, revoke and ask.
-// Nothing that was acknowledged is undone: not during, not after restarts, on no node; and when it is quiet
-// all nodes hold the same. What happens is drawn from a seed, which is printed; when it happens is
-// not, so a seed repeats the plan and not the run.
+// Faults of every kind, one to three at once, while clients at every node register, revoke and
+// introspect. No node undoes anything acknowledged, during the faults or after restarts, and
+// without faults all nodes have the same state. The test derives the plan from a seed, which it
+// logs. The seed does not determine the timing, so it repeats the plan but not the run.
 //
-// REVOKED_SEED and REVOKED_MINUTES choose plan and length. A run of full length that never
-// had one of the kinds fails. After a failure the folder is kept, with the data, logs and histories.
-func TestNemesis(t *testing.T) {
+// REVOKED_SEED and REVOKED_MINUTES choose plan and length. A run of full length fails unless every
+// kind of fault happened. A failed run keeps its directory with data, logs and histories.
+func TestNemesis_UndoesNothing(t *testing.T) {
 	minutes := number(t, "REVOKED_MINUTES", nemesisMinutes)
 	seed := number(t, "REVOKED_SEED", 1+rand.IntN(1<<30))
 	t.Logf("REVOKED_SEED=%d REVOKED_MINUTES=%d", seed, minutes)
 	n := newNemesis(t, uint64(seed))
 	t.Cleanup(func() { n.freeze(t) })
 	stop := time.Now().Add(time.Duration(minutes) * time.Minute)
-	late := stop.Add(nemesisMinutes * time.Minute) // by then each kind has had its chance
+	late := stop.Add(nemesisMinutes * time.Minute) // each kind has occurred by then
 	for round := 1; time.Now().Before(stop) || minutes >= nemesisMinutes && !n.all() && time.Now().Before(late); round++ {
 		n.round(t, round)
 		if round%5 == 0 {
@@ -45,31 +45,31 @@ func TestNemesis(t *testing.T) {
 	n.report(t, minutes >= nemesisMinutes)
 }
 
-// nemesisMinutes is how long CI has.
+// nemesisMinutes is the length in CI.
 const nemesisMinutes = 3
 
-// A nemesis is a network of three nodes, and a fourth that comes and goes, with what is wrong with it.
+// A nemesis is a network of three nodes and a fourth that joins and leaves, with its faults.
 type nemesis struct {
 	*network
 	load    *load
-	r       *rand.Rand // draws the plan, and nothing else
-	deck    []int      // of kinds that are yet to come
+	r       *rand.Rand // used only for the plan
+	deck    []int      // remaining kinds
 	fourth  *member
 	leaving bool // the fourth was asked to leave, or was removed
 
-	drops    map[string][]drop // in force, by fault
-	active   []string          // faults in force
+	drops    map[string][]drop // active, by fault
+	active   []string          // active faults
 	happened map[string]int
 	together map[string]int
-	last     map[*member]nodeStatus // as seen when it was quiet
+	last     map[*member]nodeStatus // at the last quiet time
 }
 
 // A plan is one fault of a round.
 type plan struct {
 	kind          int
-	role          int // of the node it is for
+	role          int // role of the faulty node
 	after, length time.Duration
-	amount        float64 // 0 to 1: how bad
+	amount        float64 // 0 to 1
 }
 
 func newNemesis(t *testing.T, seed uint64) *nemesis {
@@ -85,7 +85,7 @@ func newNemesis(t *testing.T, seed uint64) *nemesis {
 		w.rewriteConfig(t, m, "bootstrap_expect: 3", join)
 	}
 	w.rewriteConfig(t, fourth, join)
-	fourth.args = []string{"--rejoin"} // counts only once it has left
+	fourth.args = []string{"--rejoin"} // matters only after it has left
 	w.putLinks(t)
 	for _, m := range w.without(fourth) {
 		w.start(t, m)
@@ -101,10 +101,10 @@ func newNemesis(t *testing.T, seed uint64) *nemesis {
 	return n
 }
 
-// plan draws the next round: kinds from a shuffled deck, so that each comes as often as any other, and
-// once a deck the three that are worst together.
+// plan picks the kinds of the next round from a shuffled deck, so that all are equally frequent.
+// Once per deck it combines the worst three.
 func (n *nemesis) plan() []plan {
-	size := 1 + (n.r.IntN(6)+3)/4 // 1, 2 or 3: mostly more than one
+	size := 1 + (n.r.IntN(6)+3)/4 // 1 to 3, mostly more than one
 	var kinds []int
 	if len(n.deck) == 0 {
 		n.deck = n.r.Perm(len(faults()))
@@ -118,14 +118,15 @@ func (n *nemesis) plan() []plan {
 		plans = append(plans, plan{
 			kind: kind, role: n.r.IntN(6),
 			after:  time.Duration(n.r.IntN(800)) * time.Millisecond,
-			length: 500*time.Millisecond + time.Duration(n.r.IntN(4500))*time.Millisecond, // up to twice lease and election
+			length: 500*time.Millisecond + time.Duration(n.r.IntN(4500))*time.Millisecond,
+			// up to twice lease and election timeout
 			amount: n.r.Float64(),
 		})
 	}
 	return plans
 }
 
-// round has the faults of one plan begin and end.
+// round begins and ends the faults of one plan.
 func (n *nemesis) round(t *testing.T, number int) {
 	t.Helper()
 	type event struct {
@@ -143,7 +144,8 @@ func (n *nemesis) round(t *testing.T, number int) {
 			if end = f.begin(n, t, m, p); end != nil {
 				n.note(f.name)
 			}
-			story = append(story, fmt.Sprintf("%v %s %s", time.Since(begin).Round(time.Millisecond), f.name, n.nameOf(m, end != nil)))
+			story = append(story, fmt.Sprintf("%v %s %s", time.Since(begin).Round(time.Millisecond), f.name,
+				n.nameOf(m, end != nil)))
 		}}, event{p.after + p.length, func() {
 			if end != nil {
 				end()
@@ -164,7 +166,7 @@ func (n *nemesis) round(t *testing.T, number int) {
 	t.Logf("round %d, %v: %s", number, time.Since(n.load.start).Round(time.Second), strings.Join(story, "; "))
 }
 
-// note counts a fault that happened, and with which others it met.
+// note counts a fault and its combinations with other active faults.
 func (n *nemesis) note(name string) {
 	n.happened[name]++
 	n.active = append(n.active, name)
@@ -175,17 +177,17 @@ func (n *nemesis) note(name string) {
 	}
 }
 
-// all tells whether every kind of fault has happened.
+// all reports whether every kind of fault has happened.
 func (n *nemesis) all() bool {
 	return !slices.ContainsFunc(faults(), func(f fault) bool { return n.happened[f.name] == 0 })
 }
 
-// target is the node of a role: half the time the leader, if anybody says that it leads.
+// target returns the node of a role: in half the cases the leader, if one is known.
 func (n *nemesis) target(role int) *member {
 	var leader *member
 	term := uint64(0)
 	for _, m := range n.running() {
-		if s, err := n.glance(m); err == nil && s.State == "leader" && s.Term >= term {
+		if s, err := n.quickStatus(m); err == nil && s.State == "leader" && s.Term >= term {
 			leader, term = m, s.Term
 		}
 	}
@@ -202,8 +204,8 @@ func (n *nemesis) target(role int) *member {
 	return others[role%len(others)]
 }
 
-// glance is status of a node that may hang.
-func (n *nemesis) glance(m *member) (s nodeStatus, err error) {
+// quickStatus returns the status of a node that may hang.
+func (n *nemesis) quickStatus(m *member) (s nodeStatus, err error) {
 	quick := *m
 	client := *m.client
 	client.Timeout = time.Second
@@ -213,53 +215,53 @@ func (n *nemesis) glance(m *member) (s nodeStatus, err error) {
 
 func (n *nemesis) nameOf(m *member, happened bool) string {
 	if !happened {
-		return "(could not be had)"
+		return "(unknown)"
 	}
 	return m.ID
 }
 
-// put starts whatever does not run and should.
-func (n *nemesis) put(t testing.TB) {
+// startMissing starts all members that do not run.
+func (n *nemesis) startMissing(t testing.TB) {
 	for _, m := range n.without(n.fourth) {
-		if !m.proc.runs() {
+		if !m.proc.Running() {
 			n.start(t, m)
 		}
 	}
 }
 
-// isOut tells whether a node may end by itself: the fourth, when it leaves, or learns that it did before
-// it was killed.
-func (n *nemesis) isOut(m *member) bool {
+// mayExit reports whether a node may exit by itself: the fourth when it leaves, or when it learns
+// that it left before it was killed.
+func (n *nemesis) mayExit(m *member) bool {
 	return m == n.fourth && (n.leaving || strings.Contains(tail(m.Log, 3), "was removed from its cluster"))
 }
 
-// checkProcesses fails when a node ended that nobody ended.
+// checkProcesses fails the test if a node exited by itself.
 func (n *nemesis) checkProcesses(t testing.TB) {
 	t.Helper()
 	for _, m := range n.Nodes {
-		if m.proc == nil || m.proc.runs() {
+		if m.proc == nil || m.proc.Running() {
 			continue
 		}
 		state := m.proc.cmd.ProcessState
-		if state.ExitCode() > 0 && !n.isOut(m) {
-			t.Fatalf("%s ended by itself (%v); the end of its log:\n%s", m.ID, m.proc.err, tail(m.Log, 15))
+		if state.ExitCode() > 0 && !n.mayExit(m) {
+			t.Fatalf("%s: exited by itself (%v); end of its log:\n%s", m.ID, m.proc.Err(), tail(m.Log, 15))
 		}
 	}
 }
 
-// quiet ends every fault and waits until all nodes are well; then all hold the same, none has gone back,
-// and each knows what was acknowledged.
+// quiet ends every fault and waits until all nodes are ready. Then all must have the same state, no
+// older term or index than before, and everything acknowledged.
 func (n *nemesis) quiet(t *testing.T) {
 	t.Helper()
 	n.drops = map[string][]drop{}
 	n.heal(t)
 	for _, m := range n.Nodes {
 		if m.proc != nil {
-			m.proc.signal(syscall.SIGCONT)
+			m.proc.Signal(syscall.SIGCONT)
 		}
 	}
-	n.put(t)
-	n.settleFourth(t)
+	n.startMissing(t)
+	n.awaitFourth(t)
 	up := n.running()
 	n.awaitReady(t, up...)
 	n.load.rest(true)
@@ -270,7 +272,7 @@ func (n *nemesis) quiet(t *testing.T) {
 			t.Fatal(err)
 		}
 		if was := n.last[m]; m != n.fourth && (s.Term < was.Term || s.AppliedIndex < was.AppliedIndex) {
-			t.Errorf("%s went back from term %d and index %d to %d and %d", m.ID, was.Term, was.AppliedIndex, s.Term, s.AppliedIndex)
+			t.Errorf("%s: got term %d, index %d, want at least %d, %d", m.ID, s.Term, s.AppliedIndex, was.Term, was.AppliedIndex)
 		}
 		n.last[m] = s
 	}
@@ -278,58 +280,59 @@ func (n *nemesis) quiet(t *testing.T) {
 	n.load.rest(false)
 	n.load.use(up...)
 	n.checkProcesses(t)
-	t.Logf("quiet with %d nodes at %v: term %d, index %d", len(up), time.Since(n.load.start).Round(time.Second), n.last[up[0]].Term, n.last[up[0]].AppliedIndex)
+	t.Logf("quiet with %d nodes at %v: term %d, index %d", len(up), time.Since(n.load.start).Round(time.Second),
+		n.last[up[0]].Term, n.last[up[0]].AppliedIndex)
 }
 
-// settleFourth waits until the fourth node is in or gone.
-func (n *nemesis) settleFourth(t testing.TB) {
+// awaitFourth waits until the fourth node is a member or has left.
+func (n *nemesis) awaitFourth(t testing.TB) {
 	t.Helper()
 	if n.fourth.proc == nil {
 		return
 	}
-	await(t, "the fourth node to be in or gone", func() error {
-		if !n.fourth.proc.runs() {
-			if n.isOut(n.fourth) || n.fourth.proc.cmd.ProcessState.ExitCode() <= 0 {
+	await(t, "the fourth node to join or leave", func() error {
+		if !n.fourth.proc.Running() {
+			if n.mayExit(n.fourth) || n.fourth.proc.cmd.ProcessState.ExitCode() <= 0 {
 				return nil
 			}
-			t.Fatalf("%s ended by itself; the end of its log:\n%s", n.fourth.ID, tail(n.fourth.Log, 15))
+			t.Fatalf("%s: exited by itself; end of its log:\n%s", n.fourth.ID, tail(n.fourth.Log, 15))
 		}
 		return n.readiness(n.fourth)
 	})
-	if n.fourth.proc.runs() || n.isOut(n.fourth) {
+	if n.fourth.proc.Running() || n.mayExit(n.fourth) {
 		return
 	}
-	n.start(t, n.fourth) // it was killed while it was a member
+	n.start(t, n.fourth) // it was killed as a member
 	await(t, "the fourth node to be back", func() error {
 		n.checkProcesses(t)
 		return n.readiness(n.fourth)
 	})
 }
 
-// report prints what happened, and of a whole run wants each kind.
+// report logs the faults. A full run fails unless each kind happened.
 func (n *nemesis) report(t *testing.T, whole bool) {
 	var lines []string
 	for _, f := range faults() {
 		lines = append(lines, fmt.Sprintf("%4d  %s", n.happened[f.name], f.name))
 		if whole && n.happened[f.name] == 0 {
-			t.Errorf("%s never happened", f.name)
+			t.Errorf("%s: got 0 faults, want at least 1", f.name)
 		}
 	}
 	for met, times := range n.together {
 		lines = append(lines, fmt.Sprintf("%4d  %s", times, met))
 	}
 	slices.Sort(lines[len(faults()):])
-	t.Logf("how often each fault happened, and which met:\n%s", strings.Join(lines, "\n"))
+	t.Logf("faults and their combinations:\n%s", strings.Join(lines, "\n"))
 }
 
-// freeze keeps what a failed run leaves: data, logs, and the histories of all pairs.
+// freeze keeps data, logs and the histories of all pairs after a failed run.
 func (n *nemesis) freeze(t testing.TB) {
 	if !t.Failed() {
 		return
 	}
 	for _, m := range n.Nodes {
 		if m.proc != nil {
-			m.proc.kill()
+			m.proc.Kill()
 		}
 	}
 	n.load.halt()
@@ -342,7 +345,8 @@ func (n *nemesis) freeze(t testing.TB) {
 	for _, p := range n.load.pairs {
 		for _, op := range p.ops {
 			in := op.Input.(pairOperation)
-			err = errors.Join(err, lines.Encode(map[string]any{"pair": p.number, "what": in.verb.String(), "node": in.node, "client": op.ClientId, "call": op.Call, "return": op.Return}))
+			err = errors.Join(err, lines.Encode(map[string]any{"pair": p.number, "what": in.verb.String(), "node": in.node,
+				"client": op.ClientId, "call": op.Call, "return": op.Return}))
 		}
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
@@ -350,7 +354,8 @@ func (n *nemesis) freeze(t testing.TB) {
 	}
 }
 
-// admin sends an order of the cluster's administration, and tells whether it was carried out.
+// admin sends an administration request and reports whether it succeeded.
 func (n *nemesis) admin(m *member, order string, body map[string]any) error {
-	return n.send(m, request{method: http.MethodPost, path: "/v1/cluster/" + order, as: "admin", json: body}).want(http.StatusOK)
+	return n.send(m, request{method: http.MethodPost, path: "/v1/cluster/" + order, as: "admin",
+		json: body}).want(http.StatusOK)
 }

@@ -18,21 +18,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A network is a set of hosts of the test's own: a network namespace for each node, and one with the
-// bridge between them, where the clients are. What is cut is cut between nodes; clients reach all.
+// A network has a network namespace for each node, and one for the clients and the bridge to the
+// nodes. Cuts are between nodes; clients reach all nodes.
 type network struct {
 	*cluster
 	hub   string
 	hosts map[*member]string   // namespace of each node
-	links map[[2]*member]*link // what the first dials to the second through; see putLinks
+	links map[[2]*member]*link // for connections from the first to the second, see putLinks
 }
 
 const (
 	networkPort    = 8443
-	networkAddress = "10.77.0." // of node k: k
+	networkAddress = "10.77.0." // node k has address 10.77.0.k
 )
 
-// startNetwork makes the hosts, starts a node on each of n, and waits until all are ready.
+// startNetwork creates n hosts, starts a node on each and waits until all are ready.
 func startNetwork(t *testing.T, n int) *network {
 	t.Helper()
 	w := newNetwork(t, n)
@@ -41,7 +41,7 @@ func startNetwork(t *testing.T, n int) *network {
 	return w
 }
 
-// newNetwork makes the hosts of n nodes and starts none.
+// newNetwork creates n hosts and starts no node.
 func newNetwork(t *testing.T, n int) *network {
 	t.Helper()
 	needRoot(t, "network namespaces")
@@ -63,10 +63,11 @@ func newNetwork(t *testing.T, n int) *network {
 		mustTool(t, "ip", "-n", host, "link", "set", "eth0", "up")
 		addresses, hosts = append(addresses, address), append(hosts, host)
 	}
-	dir := realFolder(t)
-	code, out, messages := runProgram(t, nil, "", "dev", "--init-only", "--dir", dir, "--hosts", strings.Join(addresses, ","), "--api-port", strconv.Itoa(networkPort))
+	dir := realDir(t)
+	code, out, messages := runProgram(t, nil, "", "dev", "--init-only", "--dir", dir, "--hosts",
+		strings.Join(addresses, ","), "--api-port", strconv.Itoa(networkPort))
 	if code != 0 {
-		t.Fatalf("dev --init-only: exit code %d: %s%s", code, out, messages)
+		t.Fatalf("dev --init-only: got exit code %d, want 0: %s%s", code, out, messages)
 	}
 	w.cluster = readCluster(t, dir)
 	w.t = t
@@ -79,7 +80,7 @@ func newNetwork(t *testing.T, n int) *network {
 	return w
 }
 
-// addHost makes a namespace, which goes with the test.
+// addHost creates a namespace that test cleanup removes.
 func (w *network) addHost(t *testing.T, name string) {
 	t.Helper()
 	mustTool(t, "ip", "netns", "add", name)
@@ -109,9 +110,9 @@ func dialFromWith(host string, d *net.Dialer) func(ctx context.Context, netw, ad
 	}
 }
 
-// inside runs f in a namespace. What it makes there, a socket, may be used anywhere: a socket belongs to
-// the namespace of the thread that makes it. That thread goes there and never comes back: it ends with
-// its goroutine.
+// inside runs f in a namespace. A socket belongs to the namespace of the thread that creates it, so
+// sockets that f creates may be used anywhere. The thread stays in the namespace and ends with its
+// goroutine.
 func inside(host string, f func() error) (err error) {
 	done := make(chan struct{})
 	go func() {
@@ -131,13 +132,13 @@ func inside(host string, f func() error) (err error) {
 	return err
 }
 
-// A drop is what one host stops hearing.
+// A drop is a packet filter rule of one host.
 type drop struct {
 	at   *member
-	rule string // of nftables, without its verdict
+	rule string // nftables rule without its verdict
 }
 
-// from returns the drops by which each of the hearers hears nothing more of the speakers.
+// from returns the drops of all packets from speakers at hearers.
 func from(speakers, hearers []*member) []drop {
 	var drops []drop
 	for _, s := range speakers {
@@ -148,7 +149,7 @@ func from(speakers, hearers []*member) []drop {
 	return drops
 }
 
-// both returns the drops by which two groups of nodes hear nothing more of each other.
+// both returns the drops of all packets between two groups of nodes.
 func both(a, b []*member) []drop { return append(from(a, b), from(b, a)...) }
 
 func (m *member) host() string {
@@ -161,7 +162,7 @@ func (m *member) host() string {
 
 func portOf(addr string) string { return addr[strings.LastIndex(addr, ":")+1:] }
 
-// cut puts the drops in force, in place of any before.
+// cut replaces all active drops.
 func (w *network) cut(t testing.TB, drops []drop) {
 	t.Helper()
 	for _, m := range w.Nodes {

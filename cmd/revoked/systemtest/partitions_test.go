@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// A partition is one way in which the network fails, between a leader and two followers.
+// A partition is a failure of the network between a leader and two followers.
 type partition struct {
 	name  string
 	drops func(leader, a, b *member) []drop
 	hold  func(w *network, leader, a, b *member) // on the links
-	// silent returns who must stop answering; the others must go on. Nil: all must go on.
+	// silent returns the nodes that must stop answering, nil for none. The others must continue.
 	silent func(leader, a, b *member) []*member
 }
 
@@ -25,20 +25,29 @@ func partitions() []partition {
 	theLeader := func(leader, _, _ *member) []*member { return group(leader) }
 	follower := func(_, a, _ *member) []*member { return group(a) }
 	return []partition{
-		{name: "the leader is cut off both ways", drops: func(l, a, b *member) []drop { return both(group(l), group(a, b)) }, silent: theLeader},
-		{name: "a follower is cut off both ways", drops: func(l, a, b *member) []drop { return both(group(a), group(l, b)) }, silent: follower},
-		{name: "the leader can send but not hear", drops: func(l, a, b *member) []drop { return from(group(a, b), group(l)) }, silent: theLeader},
-		{name: "the leader can hear but not send", drops: func(l, a, b *member) []drop { return from(group(l), group(a, b)) }, silent: theLeader},
-		{name: "a follower can send but not hear", drops: func(l, a, b *member) []drop { return from(group(l, b), group(a)) }, silent: follower},
-		{name: "a follower can hear but not send", drops: func(l, a, b *member) []drop { return from(group(a), group(l, b)) }, silent: follower},
-		{name: "the leader and a follower cannot talk, a third reaches both", drops: func(l, a, _ *member) []drop { return both(group(l), group(a)) }, silent: follower},
-		{name: "the followers cannot talk to each other", drops: func(_, a, b *member) []drop { return both(group(a), group(b)) }},
-		{name: "the cluster port of a follower is cut, API and gossip work", silent: follower, drops: func(l, a, b *member) []drop {
-			return []drop{
-				{a, "tcp dport " + portOf(a.Cluster)},
-				{a, fmt.Sprintf("tcp sport { %s, %s }", portOf(l.Cluster), portOf(b.Cluster))},
-			}
-		}},
+		{name: "the leader is cut off both ways",
+			drops: func(l, a, b *member) []drop { return both(group(l), group(a, b)) }, silent: theLeader},
+		{name: "a follower is cut off both ways",
+			drops: func(l, a, b *member) []drop { return both(group(a), group(l, b)) }, silent: follower},
+		{name: "the leader can send but not receive",
+			drops: func(l, a, b *member) []drop { return from(group(a, b), group(l)) }, silent: theLeader},
+		{name: "the leader can receive but not send",
+			drops: func(l, a, b *member) []drop { return from(group(l), group(a, b)) }, silent: theLeader},
+		{name: "a follower can send but not receive",
+			drops: func(l, a, b *member) []drop { return from(group(l, b), group(a)) }, silent: follower},
+		{name: "a follower can receive but not send",
+			drops: func(l, a, b *member) []drop { return from(group(a), group(l, b)) }, silent: follower},
+		{name: "the leader and a follower cannot talk, a third reaches both",
+			drops: func(l, a, _ *member) []drop { return both(group(l), group(a)) }, silent: follower},
+		{name: "the followers cannot talk to each other",
+			drops: func(_, a, b *member) []drop { return both(group(a), group(b)) }},
+		{name: "the cluster port of a follower is cut, API and gossip work", silent: follower,
+			drops: func(l, a, b *member) []drop {
+				return []drop{
+					{a, "tcp dport " + portOf(a.Cluster)},
+					{a, fmt.Sprintf("tcp sport { %s, %s }", portOf(l.Cluster), portOf(b.Cluster))},
+				}
+			}},
 		{name: "gossip is cut everywhere", drops: func(l, a, b *member) []drop {
 			ports := fmt.Sprintf("{ %s, %s, %s }", portOf(l.Gossip), portOf(a.Gossip), portOf(b.Gossip))
 			var drops []drop
@@ -60,7 +69,7 @@ func partitions() []partition {
 // linkPartitions are for a network with links.
 func linkPartitions() []partition {
 	group := func(m ...*member) []*member { return m }
-	// between holds one protocol between a node and others, whoever dialled.
+	// between cuts one protocol between a node and others in both directions.
 	between := func(w *network, protocol string, m *member, others ...*member) {
 		for _, o := range others {
 			w.link(m, o).cut(protocol, true, true)
@@ -88,7 +97,7 @@ func linkPartitions() []partition {
 				w.link(a, l).cut(nodeCalls, false, true)
 				w.link(a, b).cut(nodeCalls, false, true)
 			}},
-		{name: "every connection breaks again and again",
+		{name: "every connection breaks repeatedly",
 			hold: func(w *network, l, a, b *member) {
 				for range 10 {
 					for _, k := range w.links {
@@ -97,7 +106,7 @@ func linkPartitions() []partition {
 					w.mustRevoke(w.t, a, "revoked-among-resets")
 				}
 			}},
-		{name: "50 ms and as much jitter on every wire",
+		{name: "50 ms delay and as much jitter on every link",
 			hold: func(w *network, l, a, b *member) {
 				w.delayBetween(l, a, 50*time.Millisecond, 50*time.Millisecond)
 				w.delayBetween(l, b, 50*time.Millisecond, 50*time.Millisecond)
@@ -106,16 +115,17 @@ func linkPartitions() []partition {
 	}
 }
 
-// However the network fails between the nodes: who cannot know says 503, the majority goes on, and no
-// token whose revocation was acknowledged is active anywhere, during and afterwards.
-func TestNetworkPartitions(t *testing.T) {
+// The network between the nodes fails. Nodes that cannot prove they are current answer 503, and the
+// majority continues. During the failure and afterwards, no node answers active for a token with an
+// acknowledged revocation.
+func TestNetworkPartitions_MajorityContinues(t *testing.T) {
 	w := startNetwork(t, 3)
 	w.runPartitions(t, partitions())
 }
 
-// The same where one of the two protocols of the cluster port fails and the other works, and where the
-// wire itself is bad.
-func TestLinkPartitions(t *testing.T) {
+// The promise above also holds when one protocol of the cluster port fails, and over slow or lossy
+// links.
+func TestLinkPartitions_MajorityContinues(t *testing.T) {
 	w := newNetwork(t, 3)
 	w.putLinks(t)
 	w.startAll(t)
@@ -132,7 +142,7 @@ func (w *network) runPartitions(t *testing.T, partitions []partition) {
 			l.check(t)
 		})
 		if !ok {
-			break // the network may still be cut
+			break // the cut may still be active
 		}
 	}
 	l.halt()
@@ -151,7 +161,7 @@ func (w *network) runPartition(t *testing.T, l *load, name string, p partition) 
 	for _, grant := range []string{"dies", "lives", "doubtful"} {
 		w.mustRegister(t, leader, name+grant, "alice", name+grant, name+grant+"-refresh")
 	}
-	w.wantActive(t, name+"dies", true, w.Nodes...) // it is in every cache
+	w.wantActive(t, name+"dies", true, w.Nodes...) // every node caches it
 
 	if p.drops != nil {
 		w.cut(t, p.drops(leader, a, b))
@@ -184,83 +194,83 @@ func (w *network) runPartition(t *testing.T, l *load, name string, p partition) 
 	w.wantActive(t, name+"lives", true, w.Nodes...)
 }
 
-// checkSilent holds the node that is cut off to its silence: never active after the acknowledgement, and
-// 503 for everything that it cannot know.
+// checkSilent checks a node that is cut off: after the acknowledgement it never answers active, and
+// it answers 503 if it cannot prove that it is current.
 func (w *network) checkSilent(t *testing.T, m *member, name string) {
 	t.Helper()
 	if active, ok := w.introspect(m, "app", name+"dies").active(); ok && active {
-		t.Fatalf("%s says active after the revocation was acknowledged", m.ID)
+		t.Fatalf("%s: got active after the acknowledged revocation, want inactive or 503", m.ID)
 	}
 	w.awaitNotReady(t, m)
-	var asked sync.WaitGroup
+	var requests sync.WaitGroup
 	for what, ask := range map[string]func() answer{
 		"introspection": func() answer { return w.introspect(m, "app", name+"lives") },
-		"revocation":    func() answer { return w.revoke(m, "app", name+"doubtful") }, // a held call may arrive late
+		"revocation":    func() answer { return w.revoke(m, "app", name+"doubtful") }, // a delayed call may arrive late
 		"registration": func() answer {
 			return w.register(m, name+"silent", "carol", name+"silent", name+"silent-refresh")
 		},
 	} {
-		asked.Go(func() { // at once: each waits for request_timeout
+		requests.Go(func() { // concurrently: each takes request_timeout
 			a := ask()
 			if err := a.want(http.StatusServiceUnavailable); err != nil {
-				t.Errorf("%s at %s, which is cut off: %v", what, m.ID, err)
+				t.Errorf("%s at %s, cut off: %v", what, m.ID, err)
 			} else if a.header.Get("Retry-After") == "" {
-				t.Errorf("%s at %s: 503 without Retry-After", what, m.ID)
+				t.Errorf("%s at %s: got 503 without Retry-After, want the header", what, m.ID)
 			}
 		})
 	}
-	asked.Wait()
+	requests.Wait()
 }
 
-// awaitAnswers waits until each of the nodes answers what it must: from its lease, or by asking.
+// awaitAnswers waits until each node answers, from its lease or through the leader.
 func (w *network) awaitAnswers(t *testing.T, nodes []*member, name string) {
 	t.Helper()
 	w.wantActive(t, name+"dies", false, nodes...)
 	w.wantActive(t, name+"lives", true, nodes...)
 }
 
-// awaitWrites waits until the load has had so many more revocations acknowledged.
+// awaitWrites waits until the load has n more acknowledged revocations.
 func awaitWrites(t *testing.T, l *load, n int64) {
 	t.Helper()
 	goal := l.revoked.Load() + n
-	await(t, "the load to go on", func() error {
+	await(t, "the load to continue", func() error {
 		l.check(t)
 		if got := l.revoked.Load(); got < goal {
-			return fmt.Errorf("%d more revocations", goal-got)
+			return fmt.Errorf("%d revocations missing", goal-got)
 		}
 		return nil
 	})
 }
 
-// awaitMembers waits until every node sees every other again. No failure of the network takes a voter
-// away.
+// awaitMembers waits until every node sees every other. It fails the test if a voter was removed:
+// no failure of the network may do that.
 func (w *network) awaitMembers(t *testing.T) {
 	t.Helper()
 	for _, m := range w.Nodes {
-		await(t, "the members, as "+m.ID+" sees them", func() error {
+		await(t, "the members seen by "+m.ID, func() error {
 			a := w.send(m, request{method: http.MethodGet, path: "/v1/members", as: "admin"})
 			if err := a.want(http.StatusOK); err != nil {
 				return err
 			}
-			var said struct {
+			var body struct {
 				Members []struct {
 					NodeID string `json:"node_id"`
 					Voter  bool   `json:"voter"`
 					Alive  bool   `json:"alive"`
 				} `json:"members"`
 			}
-			if err := json.Unmarshal(a.body, &said); err != nil {
+			if err := json.Unmarshal(a.body, &body); err != nil {
 				return err
 			}
-			if len(said.Members) != len(w.Nodes) {
+			if len(body.Members) != len(w.Nodes) {
 				return fmt.Errorf("%s", a.body)
 			}
-			for _, other := range said.Members {
+			for _, other := range body.Members {
 				if !other.Voter {
-					t.Errorf("%s: %s is no voter any more", m.ID, other.NodeID)
+					t.Errorf("%s: got %s as non-voter, want a voter", m.ID, other.NodeID)
 				}
 				if !other.Alive {
-					return fmt.Errorf("%s is not seen", other.NodeID)
+					return fmt.Errorf("%s is missing", other.NodeID)
 				}
 			}
 			return nil

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// A node that stands still for longer than its lease while clients go on asking it, and wakes with their
-// requests in its sockets. The others revoke meanwhile. What it then says to questions that began
-// after the acknowledgement is never active, whether it led or not.
-func TestPauses(t *testing.T) {
+// A node pauses for longer than its lease and wakes with requests in its sockets. The others revoke
+// meanwhile. The node, leader or not, never answers active to a request sent after the
+// acknowledgement.
+func TestPause_NeverAnswersStale(t *testing.T) {
 	c := startCluster(t, 3)
 	l := startLoad(t, c, 6, 30)
 	l.pin()
@@ -38,43 +38,43 @@ func TestPauses(t *testing.T) {
 func (c *cluster) checkPause(t *testing.T, m *member, name string) {
 	t.Helper()
 	c.mustRegister(t, m, name, "alice", name+"-at", name+"-rt")
-	c.wantActive(t, name+"-at", true, c.Nodes...) // it is in every cache
+	c.wantActive(t, name+"-at", true, c.Nodes...) // every node caches it
 	patient := *m
 	patient.client = &http.Client{Transport: m.client.Transport, Timeout: longStop}
 
-	m.proc.signal(syscall.SIGSTOP)
-	await(t, m.ID+" to stand still", m.proc.standsStill)
+	m.proc.Signal(syscall.SIGSTOP)
+	await(t, m.ID+" to be stopped", m.proc.isStopped)
 	var waiting sync.WaitGroup
 	ask := func(n int, look func(answer)) {
 		for i := range n {
 			waiting.Go(func() { look(c.introspect(&patient, "app", name+[]string{"-at", "-rt"}[i%2])) })
 		}
 	}
-	ask(8, func(answer) {}) // these may be told the old state, were it not that their node sleeps too long
+	ask(8, func(answer) {}) // sent before the revocation: they may get the old state
 	for i := range 4 {
 		waiting.Go(func() { _ = c.revoke(&patient, "app", fmt.Sprintf("%s-unknown-%d", name, i)) })
 	}
-	c.mustRevoke(t, c.without(m)[0], name+"-rt") // its lease has run out by then: this waited for it
+	c.mustRevoke(t, c.without(m)[0], name+"-rt") // waits for the lease of the paused node
 	answered := make(chan answer, 16)
 	ask(cap(answered), func(a answer) { answered <- a })
 	select {
 	case a := <-answered:
-		t.Errorf("it stands still and answers: %d %s (%v)", a.status, a.body, a.err)
-	case <-time.After(300 * time.Millisecond): // all are in its sockets
+		t.Errorf("paused node: got %d %s, error %v, want no answer", a.status, a.body, a.err)
+	case <-time.After(300 * time.Millisecond): // all requests are in its sockets
 	}
-	m.proc.signal(syscall.SIGCONT)
+	m.proc.Signal(syscall.SIGCONT)
 	waiting.Wait()
 	close(answered)
-	said := 0
+	answers := 0
 	for a := range answered {
 		if active, ok := a.active(); ok {
-			said++
+			answers++
 			if active {
-				t.Errorf("%s woke and says active after the revocation was acknowledged", m.ID)
+				t.Errorf("%s, awake: got active after the acknowledged revocation, want inactive or 503", m.ID)
 			}
 		}
 	}
 	c.awaitReady(t, m)
 	c.wantActive(t, name+"-at", false, c.Nodes...)
-	t.Logf("%s woke with %d questions: %d answers, the rest 503", m.ID, cap(answered), said)
+	t.Logf("%s woke with %d requests: %d answers, the rest 503", m.ID, cap(answered), answers)
 }

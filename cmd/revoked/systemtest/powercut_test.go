@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-// Power cuts at random instants under load, at one node, at two of three with the third away, and at all:
-// what was acknowledged is there afterwards, also where only those that were cut can know it. The
-// disks lose what was not synced; REVOKED_CUTS says how many cuts.
-func TestPowerCuts(t *testing.T) {
+// Power cuts at random instants under load: at one node, at two of three with the third down, and
+// at all. Everything acknowledged survives, even if only the nodes that were cut have it. The disks
+// lose unsynced data. REVOKED_CUTS is the number of cuts.
+func TestPowerCuts_LoseNothing(t *testing.T) {
 	needRoot(t, "file systems of the test's own")
 	need(t, "mkfs.ext4")
 	cuts := number(t, "REVOKED_CUTS", 15)
@@ -63,15 +63,15 @@ func TestPowerCuts(t *testing.T) {
 	l.end(t, c.Nodes...)
 }
 
-// cutPower has the victims stand still, takes their disks as they are, kills them, and puts the disks in.
-// Who is away is killed meanwhile.
+// cutPower stops the victims, copies their disks, kills them, and mounts the copies. It kills the
+// nodes in away meanwhile.
 func cutPower(t testing.TB, victims, away []*member, disks map[*member]*disk) {
 	t.Helper()
 	for _, m := range victims {
-		m.proc.signal(syscall.SIGSTOP)
+		m.proc.Signal(syscall.SIGSTOP)
 	}
 	for _, m := range victims {
-		await(t, m.ID+" to stand still", m.proc.standsStill) // a sync under way ends first
+		await(t, m.ID+" to stop", m.proc.isStopped) // a sync under way ends first
 	}
 	var all sync.WaitGroup
 	for _, m := range victims {
@@ -79,15 +79,15 @@ func cutPower(t testing.TB, victims, away []*member, disks map[*member]*disk) {
 	}
 	all.Wait()
 	for _, m := range append(away, victims...) {
-		m.proc.kill()
+		m.proc.Kill()
 	}
 	for _, m := range victims {
 		disks[m].putTaken(t)
 	}
 }
 
-// standsStill is nil when every thread of the process is stopped.
-func (p *process) standsStill() error {
+// isStopped returns nil if every thread of the process is stopped.
+func (p *process) isStopped() error {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
 	if err != nil || len(tasks) == 0 {
 		return fmt.Errorf("no threads: %w", err)
@@ -104,10 +104,10 @@ func (p *process) standsStill() error {
 	return nil
 }
 
-// A disk is a file system of the test's own in a file.
+// A disk is a file system in a file.
 type disk struct{ image, dir string }
 
-// newDisk makes a file system of so many MiB in a file and mounts it at dir until the end of the test.
+// newDisk creates a file system of mib MiB and mounts it at dir until the end of the test.
 func newDisk(t testing.TB, dir string, mib int, options string, mkfs ...string) *disk {
 	t.Helper()
 	d := &disk{image: dir + ".img", dir: dir}
@@ -129,10 +129,10 @@ func (d *disk) mount(t testing.TB, options string) {
 	command(t, "mount", "-o", strings.TrimSuffix("loop,"+options, ","), d.image, d.dir)
 }
 
-// take copies the disk as it is at this moment: without what waits in the file system's memory.
+// take copies the disk at this moment, without data that the file system has not written.
 func (d *disk) take(t testing.TB) { command(t, "cp", d.image, d.image+".taken") }
 
-// putTaken puts the copy in the place of the disk.
+// putTaken replaces the disk with the copy.
 func (d *disk) putTaken(t testing.TB) {
 	t.Helper()
 	command(t, "umount", d.dir)
@@ -149,7 +149,7 @@ func command(t testing.TB, name string, args ...string) {
 	}
 }
 
-// checkUnsyncedIsLost holds the harness to what it claims.
+// checkUnsyncedIsLost tests the harness: synced data survives a cut, unsynced data does not.
 func checkUnsyncedIsLost(t *testing.T, d *disk) {
 	t.Helper()
 	write := func(name string, sync bool) {
@@ -170,10 +170,10 @@ func checkUnsyncedIsLost(t *testing.T, d *disk) {
 	d.take(t)
 	d.putTaken(t)
 	if text, err := os.ReadFile(filepath.Join(d.dir, "synced")); err != nil || string(text) != "text" {
-		t.Fatalf("what was synced before a cut is %q (%v)", text, err)
+		t.Fatalf("synced data after a cut: got %q, error %v, want it unchanged", text, err)
 	}
 	if _, err := os.Stat(filepath.Join(d.dir, "not-synced")); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatalf("what was not synced survives a cut (%v): these cuts prove nothing", err)
+		t.Fatalf("unsynced data after a cut: got error %v, want it lost: these cuts prove nothing", err)
 	}
 	if err := os.Remove(filepath.Join(d.dir, "synced")); err != nil {
 		t.Fatal(err)

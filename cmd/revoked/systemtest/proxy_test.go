@@ -15,32 +15,31 @@ import (
 	"time"
 )
 
-// The protocols of the cluster port, as their ALPN names go over the wire in the clear.
+// ALPN names of the protocols of the cluster port, which TLS sends in the clear.
 const (
 	raftStreams = "revoked-raft/1"
-	nodeCalls   = "h2"
+	nodeCalls   = "revoked-frames/1"
 )
 
-// A link is the wire from one node to the cluster port of another: everything that the first dials
-// there passes through it. It delays each direction, and holds back either protocol in either
-// direction. What is held is not lost, as TCP loses nothing: it arrives after the cut, if the ends
-// have not given up by then. All methods may be called at once.
+// A link carries all connections from one node to the cluster port of another. It delays each
+// direction and can cut either protocol in either direction. A cut holds bytes without loss, like
+// TCP: they arrive afterwards unless the ends have closed. Methods may be called concurrently.
 type link struct {
 	listener net.Listener
 	dial     func() (net.Conn, error)
 	wg       sync.WaitGroup
-	held     atomic.Int64 // pieces that met a cut
+	held     atomic.Int64 // pieces held by a cut
 
 	mu                  sync.Mutex
 	ended               bool
-	changed             chan struct{} // closed at a change, and replaced
+	changed             chan struct{} // closed and replaced at each change
 	there, back, jitter time.Duration
-	rate                int // bytes a second in each direction of each connection; 0: no limit
+	rate                int // bytes per second in each direction of each connection; 0: no limit
 	cuts                []*linkCut
 	conns               map[*linkConn]struct{}
 }
 
-// A linkCut holds back one protocol, or every one if it names none.
+// A linkCut cuts one protocol, or all if protocol is empty.
 type linkCut struct {
 	protocol    string
 	there, back bool
@@ -48,12 +47,12 @@ type linkCut struct {
 
 // A linkConn is one connection through a link.
 type linkConn struct {
-	near, far net.Conn // of who dialled, and of who was dialled
+	near, far net.Conn // connections to the dialing and to the dialed node
 	protocol  string
 }
 
-// startLink serves a link on listener until the end of the test, or its close. Pass dial nil where
-// connections come from elsewhere, through carry.
+// startLink serves a link on listener until the end of the test or close. dial is nil if the
+// connections come through carry.
 func startLink(t testing.TB, listener net.Listener, dial func() (net.Conn, error)) *link {
 	l := &link{listener: listener, dial: dial, changed: make(chan struct{}), conns: map[*linkConn]struct{}{}}
 	if listener != nil {
@@ -71,16 +70,17 @@ func startLink(t testing.TB, listener net.Listener, dial func() (net.Conn, error
 	return l
 }
 
-// delay sets how long a piece takes from who dials, and back to it, each longer by up to jitter. Order
-// within a connection is kept. A new connection costs one round trip more, as over a real wire.
+// delay sets the latency from and to the dialing node; jitter adds a random delay up to its value.
+// Bytes of a connection stay in order. A new connection costs one more round trip, as over a real
+// link.
 func (l *link) delay(there, back, jitter time.Duration) {
 	l.change(func() { l.there, l.back, l.jitter = there, back, jitter })
 }
 
-// limit sets how many bytes a second each direction of a connection carries; 0 is no limit.
+// limit sets the bytes per second in each direction of a connection; 0 removes the limit.
 func (l *link) limit(rate int) { l.change(func() { l.rate = rate }) }
 
-// cut holds back a protocol ("" is all) in the directions given, until undo or heal.
+// cut cuts a protocol ("" for all) in the given directions until undo or heal.
 func (l *link) cut(protocol string, there, back bool) (undo func()) {
 	c := &linkCut{protocol, there, back}
 	l.change(func() { l.cuts = append(l.cuts, c) })
@@ -89,10 +89,10 @@ func (l *link) cut(protocol string, there, back bool) (undo func()) {
 	}
 }
 
-// heal ends every cut; delay and rate stay.
+// heal ends every cut. Delay and rate stay.
 func (l *link) heal() { l.change(func() { l.cuts = nil }) }
 
-// reset breaks every connection of a protocol ("" is all).
+// reset resets every connection of a protocol ("" for all).
 func (l *link) reset(protocol string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -103,7 +103,7 @@ func (l *link) reset(protocol string) {
 	}
 }
 
-// close ends the link with all its connections, and waits.
+// close closes the link and all its connections and waits for its goroutines.
 func (l *link) close() {
 	if l.listener != nil {
 		_ = l.listener.Close()
@@ -121,7 +121,7 @@ func (l *link) change(how func()) {
 	l.changed = make(chan struct{})
 }
 
-// holds tells whether a cut is in force, and returns what is closed when that may have changed.
+// holds reports whether a cut is active, and returns a channel that is closed when that may change.
 func (l *link) holds(protocol string, there bool) (held, ended bool, changed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -131,7 +131,7 @@ func (l *link) holds(protocol string, there bool) (held, ended bool, changed <-c
 	return held, l.ended, l.changed
 }
 
-// carry takes a connection over from who dialled it.
+// carry carries a connection that the dialing node opened.
 func (l *link) carry(near net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -177,7 +177,7 @@ func (l *link) run(c *linkConn) {
 	both.Wait()
 }
 
-// A piece is what was read at once, and when it may arrive. Without bytes it is the end.
+// A piece has the bytes of one read and their time of arrival. No bytes mark the end.
 type piece struct {
 	bytes []byte
 	due   time.Time
@@ -213,7 +213,7 @@ func (l *link) pump(c *linkConn, there bool, first []byte, setUp time.Duration) 
 		}
 	})
 	broken := false
-	for p := range pieces { // to the end, so that its sender ends too
+	for p := range pieces { // drain the channel, so that the sender can end
 		if broken = broken || !l.pass(c.protocol, there, p.due); broken {
 			continue
 		}
@@ -226,7 +226,7 @@ func (l *link) pump(c *linkConn, there bool, first []byte, setUp time.Duration) 
 	}
 }
 
-// due is when a piece arrives that was read now, after another that arrives at last.
+// due returns the arrival of a piece read now, after a piece that arrives at last.
 func (l *link) due(last time.Time, size int, there bool) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -247,7 +247,7 @@ func (l *link) due(last time.Time, size int, there bool) time.Time {
 	return due
 }
 
-// pass waits until a piece may arrive; false: never.
+// pass waits until a piece may arrive. It returns false if the link closes first.
 func (l *link) pass(protocol string, there bool, due time.Time) bool {
 	met := false
 	for {
@@ -272,7 +272,7 @@ func (l *link) pass(protocol string, there bool, due time.Time) bool {
 	}
 }
 
-// reset breaks the connection on both sides at once.
+// reset resets both sides of the connection.
 func (c *linkConn) reset() {
 	for _, end := range []net.Conn{c.near, c.far} {
 		if tcp, ok := end.(*net.TCPConn); ok {
@@ -290,8 +290,8 @@ func closeWrite(c net.Conn) {
 	}
 }
 
-// readHello reads the ClientHello, which is in the clear, and returns its bytes, to be passed on, and the
-// first protocol that it offers.
+// readHello reads the ClientHello, which is in the clear. It returns the bytes, to be passed on,
+// and the first offered protocol.
 func readHello(c net.Conn) (hello []byte, protocol string, err error) {
 	tee := &helloReader{Conn: c}
 	seen := errors.New("seen")
@@ -307,7 +307,7 @@ func readHello(c net.Conn) (hello []byte, protocol string, err error) {
 	return tee.read.Bytes(), protocol, nil
 }
 
-// A helloReader remembers what is read and says nothing.
+// A helloReader records the bytes read and discards writes.
 type helloReader struct {
 	net.Conn
 	read bytes.Buffer

@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// A follower is cut off while it holds a lease, and removed before the lease has run out. Revocations are
-// acknowledged only when it can say nothing more; it never says active afterwards, although it does not know that
-// it is out; and when it hears of that it ends.
-func TestRemovedWhileCutOff(t *testing.T) {
+// A follower is cut off while it holds a lease and removed before the lease expires. Revocations
+// are acknowledged only after its lease. The follower has not seen its removal. It never answers
+// active afterwards, and exits when it learns of the removal.
+func TestRemoval_WhileCutOff_KeepsPromise(t *testing.T) {
 	w := newNetwork(t, 4)
 	w.startAll(t)
 	w.awaitReady(t, w.Nodes...)
@@ -31,16 +31,16 @@ func TestRemovedWhileCutOff(t *testing.T) {
 	}()
 	w.mustRevoke(t, leader, "removed-rt")
 	var asked sync.WaitGroup
-	for range 20 { // at once: each waits for request_timeout when there is no lease
+	for range 20 { // concurrently: without a lease each takes request_timeout
 		asked.Go(func() {
 			if active, ok := w.introspect(out, "app", "removed-at").active(); ok && active {
-				t.Errorf("%s says active after the revocation was acknowledged", out.ID)
+				t.Errorf("%s: got active after the acknowledged revocation, want inactive or 503", out.ID)
 			}
 		})
 	}
 	asked.Wait()
 	if err := (<-removed).want(http.StatusOK); err != nil {
-		t.Logf("the first removal: %v", err)
+		t.Logf("first removal: %v", err)
 		await(t, "the removal", func() error {
 			return w.send(w.leader(t), request{method: http.MethodPost, path: "/v1/cluster/remove", as: "admin",
 				json: map[string]any{"node": out.ID, "force": true, "reason": "it is cut off"}}).want(http.StatusOK)
@@ -54,10 +54,10 @@ func TestRemovedWhileCutOff(t *testing.T) {
 	}
 	w.heal(t)
 	if code := out.proc.exit(t); code != 1 {
-		t.Errorf("who was removed ends with %d, want 1", code)
+		t.Errorf("removed node: got exit code %d, want 1", code)
 	}
 	if last := tail(out.Log, 3); !strings.Contains(last, "was removed from its cluster") {
-		t.Errorf("its last words are %q, want them to say that it was removed", last)
+		t.Errorf("removed node: got log %q, want the removal in it", last)
 	}
 	l.use(others...)
 	awaitWrites(t, l, 20)

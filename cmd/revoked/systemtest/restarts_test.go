@@ -17,18 +17,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Every node is stopped in order and started again, one after the other, the leader too, under load: each
-// ends with 0, and while one is away the others answer for every token.
-func TestRollingRestart(t *testing.T) {
+// Every node, including the leader, is restarted under load, one after the other. Each exits with
+// 0, and meanwhile the others answer for every token.
+func TestRollingRestart_OthersAnswer(t *testing.T) {
 	c := startCluster(t, 3)
 	l := startLoad(t, c, 6, 40)
 	l.pin()
 	c.mustRegister(t, c.Nodes[0], "rolling", "alice", "rolling-at", "rolling-rt")
 	for round := range 2 {
 		for _, m := range append([]*member{c.leader(t)}, c.Nodes...) {
-			m.proc.signal(syscall.SIGTERM)
+			m.proc.Signal(syscall.SIGTERM)
 			if code := m.proc.exit(t); code != 0 {
-				t.Errorf("%s ended with %d after SIGTERM, want 0; the end of its log:\n%s", m.ID, code, tail(m.Log, 10))
+				t.Errorf("%s: got exit code %d after SIGTERM, want 0; end of its log:\n%s", m.ID, code, tail(m.Log, 10))
 			}
 			others := c.without(m)
 			c.wantActive(t, "rolling-at", true, others...)
@@ -44,14 +44,14 @@ func TestRollingRestart(t *testing.T) {
 	l.end(t, c.Nodes...)
 }
 
-// A node that ends again and again soon after its start: the others go on, and it stays a voter.
-func TestCrashLoop(t *testing.T) {
+// A node exits repeatedly soon after its start. The others continue, and it stays a voter.
+func TestCrashLoop_OthersContinue(t *testing.T) {
 	c := startCluster(t, 3)
 	l := startLoad(t, c, 6, 40)
 	l.pin()
 	m := c.without(c.leader(t))[0]
 	for i := range 8 {
-		m.proc.kill()
+		m.proc.Kill()
 		c.start(t, m)
 		c.mustRevoke(t, c.without(m)[i%2], fmt.Sprintf("revoked-in-the-loop-%d", i))
 		<-time.After(rand.N(time.Second))
@@ -64,9 +64,9 @@ func TestCrashLoop(t *testing.T) {
 	l.end(t, c.Nodes...)
 }
 
-// A node that runs out of file descriptors: it may say nothing, or end; it says nothing wrong, the others go
-// on, and it is well again when it has them back.
-func TestFewFiles(t *testing.T) {
+// A node without file descriptors may stop answering or exit, but it never gives a wrong answer.
+// The others continue, and it recovers when descriptors are available again.
+func TestFewDescriptors_OthersContinue(t *testing.T) {
 	c := startCluster(t, 3)
 	l := startLoad(t, c, 6, 40)
 	l.pin()
@@ -91,12 +91,12 @@ func TestFewFiles(t *testing.T) {
 		for _, conn := range idle {
 			_ = conn.Close()
 		}
-		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &was, nil); err != nil && m.proc.runs() {
+		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &was, nil); err != nil && m.proc.Running() {
 			t.Fatal(err)
 		}
-		if strings.Contains(logOf(t, m)[before:], "this node must end") { // and may still be at it
+		if strings.Contains(logOf(t, m)[before:], "node must stop") { // it may still be exiting
 			if code := m.proc.exit(t); code != 1 {
-				t.Errorf("%s ended for want of files with %d, want 1; the end of its log:\n%s", m.ID, code, tail(m.Log, 10))
+				t.Errorf("%s: got exit code %d without descriptors, want 1; end of its log:\n%s", m.ID, code, tail(m.Log, 10))
 			}
 			c.start(t, m)
 		}
@@ -108,8 +108,8 @@ func TestFewFiles(t *testing.T) {
 	l.end(t, c.Nodes...)
 }
 
-// A node with less memory than its work wants, or a twentieth of a core: slower, never wrong.
-func TestLittleMemoryAndCPU(t *testing.T) {
+// A node with little memory or a twentieth of a core is slower but never wrong.
+func TestLittleMemoryAndCPU_AnswersStayRight(t *testing.T) {
 	needRoot(t, "limits on processes")
 	c := newCluster(t, 3)
 	poor := c.Nodes[1]
@@ -121,7 +121,7 @@ func TestLittleMemoryAndCPU(t *testing.T) {
 	lead(t, c, poor)
 	for i := range 4 {
 		if err := c.sendLines(c.Nodes[0], "/v1/grants", manyLines(i, 2000)).want(http.StatusOK); err != nil {
-			t.Logf("a bulk registration beside it: %v", err)
+			t.Logf("concurrent bulk registration: %v", err)
 		}
 	}
 	awaitWrites(t, l, 40)
@@ -138,7 +138,7 @@ func TestLittleMemoryAndCPU(t *testing.T) {
 	l.end(t, c.Nodes...)
 }
 
-// hold opens connections to a node's API and keeps them, as many as it takes.
+// hold opens as many connections to a node's API as it accepts and keeps them.
 func (c *cluster) hold(m *member, n int) []net.Conn {
 	var held []net.Conn
 	for range n {
@@ -149,12 +149,12 @@ func (c *cluster) hold(m *member, n int) []net.Conn {
 	return held
 }
 
-// manyLines is the body of a bulk registration.
+// manyLines returns the body of a bulk registration.
 func manyLines(batch, n int) []byte {
 	var lines bytes.Buffer
 	for i := range n {
 		name := fmt.Sprintf("bulk-%d-%d", batch, i)
-		_ = json.NewEncoder(&lines).Encode(registration(name, "bob", name+"-at", name+"-rt")) // a buffer takes all
+		_ = json.NewEncoder(&lines).Encode(registration(name, "bob", name+"-at", name+"-rt")) // a buffer never fails
 	}
 	return lines.Bytes()
 }

@@ -1,0 +1,181 @@
+package revoked
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// An Admission is the decision about one node name. A name without one is not admitted, unless it
+// is a member of the cluster already, as the founders are.
+type Admission struct {
+	Node      string
+	State     AdmissionState
+	NonVoter  bool // an administrator does not let it vote
+	ExpiresAt Time // of Admitted: the node must have joined before
+	By        string
+	Reason    string // of Barred
+	At        Time   // of the last change of State
+	Index     uint64 // log index of the last change of State
+}
+
+// An AdmissionState is the state of an [Admission].
+type AdmissionState uint8
+
+// The states of an admission.
+const (
+	// Admitted means that the node may join until ExpiresAt.
+	Admitted AdmissionState = iota + 1
+	// Joined means that the node has used its admission. It may repeat an unfinished join.
+	Joined
+	// Withdrawn means that the node left, or that its admission was deleted. It counts like no
+	// admission, and is forgotten after [AdmissionMemory].
+	Withdrawn
+	// Barred means that the node was removed. Only a later admission lets it join again.
+	Barred
+)
+
+// Open reports whether the node may join at now.
+func (a *Admission) Open(now Time) bool {
+	return a.State == Joined || a.State == Admitted && now < a.ExpiresAt
+}
+
+// The states of an [AdmittedNode].
+const (
+	NodeAdmitted = "admitted"
+	NodeMember   = "member"
+	NodeBarred   = "barred"
+)
+
+// An AdmittedNode is a node that may join, that is a member, or that is barred.
+type AdmittedNode struct {
+	Node      string
+	NonVoter  bool // an administrator does not let it vote
+	State     string
+	ExpiresAt Time   // of the admission; 0: does not expire
+	By        string // empty: bootstrap, or the cluster itself
+}
+
+// ListAdmitted combines the members of the configuration with the admissions at now, in the order
+// of the names. Every member is listed as a member, also without an admission.
+func ListAdmitted(members []string, admissions []Admission, now Time) []AdmittedNode {
+	nodes := map[string]AdmittedNode{}
+	for _, m := range members {
+		nodes[m] = AdmittedNode{Node: m, State: NodeMember}
+	}
+	for _, a := range admissions {
+		n := AdmittedNode{Node: a.Node, NonVoter: a.NonVoter, By: a.By}
+		_, member := nodes[a.Node]
+		switch {
+		case member:
+			n.State = NodeMember
+		case a.State == Barred:
+			n.State = NodeBarred
+		case a.Open(now):
+			n.State = NodeAdmitted
+			if a.State == Admitted {
+				n.ExpiresAt = a.ExpiresAt
+			}
+		default:
+			continue
+		}
+		nodes[a.Node] = n
+	}
+	byName := func(a, b AdmittedNode) int { return cmp.Compare(a.Node, b.Node) }
+	return slices.SortedFunc(maps.Values(nodes), byName)
+}
+
+// A JoinToken admits the first node that presents it. Only the digest of the token is stored.
+type JoinToken struct {
+	ID        string
+	Hash      Digest // of the token
+	Node      string // the only node that may use it; empty: any
+	NonVoter  bool   // the node never votes, until it is promoted
+	CreatedAt Time
+	ExpiresAt Time
+	By        string
+	Index     uint64 // log index of its creation
+	UsedBy    string // node; empty: not used
+	UsedAt    Time
+	DeletedAt Time // not 0: it admits no node and is not listed
+}
+
+// A JoinTokenState is the state of a [JoinToken].
+type JoinTokenState string
+
+// The states of a join token.
+const (
+	JoinTokenOpen    JoinTokenState = "open"
+	JoinTokenUsed    JoinTokenState = "used"
+	JoinTokenExpired JoinTokenState = "expired"
+)
+
+// State returns the state of a token that is not deleted.
+func (t *JoinToken) State(now Time) JoinTokenState {
+	switch {
+	case t.UsedBy != "":
+		return JoinTokenUsed
+	case now >= t.ExpiresAt:
+		return JoinTokenExpired
+	}
+	return JoinTokenOpen
+}
+
+// Admits reports whether node may use the token at now.
+func (t *JoinToken) Admits(node string, now Time) bool {
+	return t.DeletedAt == 0 && t.State(now) == JoinTokenOpen && (t.Node == "" || t.Node == node)
+}
+
+// Limits of admissions and join tokens. AdmissionMemory is how long the state keeps a withdrawn
+// admission, and a used, expired or deleted token.
+const (
+	MinAdmissionTTL     = time.Second
+	MaxAdmissionTTL     = 30 * 24 * time.Hour
+	DefaultAdmissionTTL = time.Hour
+	AdmissionMemory     = 24 * time.Hour
+	MaxAdmissions       = 1024
+	MaxBars             = 10_000
+	MaxJoinTokens       = 1024
+)
+
+// CheckAdmissionTTL returns an error that wraps [ErrUnprocessable] if d is out of bounds.
+func CheckAdmissionTTL(d time.Duration) error {
+	if d < MinAdmissionTTL || d > MaxAdmissionTTL {
+		return fmt.Errorf("%w: ttl must be from %s to %s", ErrUnprocessable,
+			FormatDuration(MinAdmissionTTL), FormatDuration(MaxAdmissionTTL))
+	}
+	return nil
+}
+
+// maxNodeID is the length of the longest node id.
+const maxNodeID = 64
+
+// CheckNodeID returns an error that wraps [ErrInvalid] unless id is 1 to 64 characters of
+// A-Z a-z 0-9 . _ -. It refuses "." and "..", which are not file names.
+func CheckNodeID(id string) error {
+	if id == "" || len(id) > maxNodeID || id == "." || id == ".." {
+		return fmt.Errorf("%w: node: want 1 to %d characters and not \".\" or \"..\" (got %d)",
+			ErrInvalid, maxNodeID, len(id))
+	}
+	for i := range len(id) {
+		switch c := id[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return fmt.Errorf("%w: node: want only A-Z a-z 0-9 . _ -", ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// NotAdmittedError returns the [ErrForbidden] with which a cluster refuses a node. A barred node
+// needs a token that names it.
+func NotAdmittedError(node string, barred bool) error {
+	named := ""
+	if barred {
+		named = " that names it"
+	}
+	return fmt.Errorf("%w: %s is not admitted: an administrator runs revoked admit %s, or gives it a join token%s",
+		ErrForbidden, node, node, named)
+}

@@ -1,0 +1,177 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"revoked"
+	"revoked/api/serve"
+	"revoked/api/stream"
+)
+
+// checkCapacity refuses a request for which the port has no capacity. Probes and metrics are served
+// even then.
+func (a *API) checkCapacity(r *request) error {
+	f := serve.Refused(r.Request())
+	if f == nil {
+		return nil
+	}
+	answer := &failure{status: f.Status, title: f.Text, outcome: "limit_" + f.Cause, unrouted: true}
+	if f.Status == http.StatusServiceUnavailable {
+		switch a.route(r) {
+		case pathLive, pathReady, pathMetrics:
+			return nil
+		}
+		answer.code = codeUnavailable
+	}
+	r.flood = true
+	return answer
+}
+
+// A clientCounter bounds the requests in progress of each authenticated client.
+type clientCounter struct {
+	limit int
+
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func (c *clientCounter) enter(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n[id] >= c.limit {
+		return false
+	}
+	c.n[id]++
+	return true
+}
+
+func (c *clientCounter) leave(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n[id]--; c.n[id] == 0 {
+		delete(c.n, id)
+	}
+}
+
+// admit makes client the caller of r and counts the request as its own until finish. Beyond the
+// limit of a client it returns 429.
+func (a *API) admit(r *request, client *revoked.Client) error {
+	r.client = client
+	if !a.perClient.enter(client.ID) {
+		a.metrics.throttled.WithLabelValues("requests").Inc()
+		r.flood = true
+		return &failure{status: http.StatusTooManyRequests, code: codeUnavailable,
+			title: "too many requests of this client in progress", outcome: "limit_client"}
+	}
+	r.counted = true
+	return nil
+}
+
+// slotsRetry is the Retry-After of a request that found no slot.
+const slotsRetry = 5 * time.Second
+
+// slots bounds the open requests of one kind, by client and in all. Each such request holds memory,
+// disk or a goroutine for as long as its caller likes. Methods may be called concurrently.
+type slots struct {
+	kind             string // plural, for messages
+	perClient, total int
+	advice           string // advice to the caller; no full stop
+	throttled        prometheus.Counter
+
+	mu   sync.Mutex
+	open map[string]int // by client id; never 0
+	all  int
+}
+
+// take takes a slot. The caller must call release once, when the request has ended. The error is a
+// 429.
+func (s *slots) take(client string) (release func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.open[client] >= s.perClient:
+		return nil, s.full(fmt.Sprintf("the client has %d open %s at this node: %s", s.perClient, s.kind, s.advice))
+	case s.all >= s.total:
+		return nil, s.full(fmt.Sprintf("this node has %d open %s of all clients: ask another node", s.total, s.kind))
+	}
+	s.open[client]++
+	s.all++
+	return sync.OnceFunc(func() { s.release(client) }), nil
+}
+
+func (s *slots) full(detail string) error {
+	s.throttled.Inc()
+	return &failure{status: http.StatusTooManyRequests, code: codeUnavailable, title: "too many open " + s.kind,
+		detail: detail, outcome: "throttled", retryAfter: slotsRetry}
+}
+
+func (s *slots) release(client string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all--
+	if s.open[client]--; s.open[client] == 0 {
+		delete(s.open, client)
+	}
+}
+
+// count returns the number of open requests.
+func (s *slots) count() float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return float64(s.all)
+}
+
+// streams holds the slots of the requests without a bounded length, and the disk that they share.
+type streams struct {
+	feeds, bulks, snapshots *slots
+	spools                  *stream.Budget
+}
+
+// Snapshots that are downloaded at once. Each keeps the files of a checkpoint on disk.
+const (
+	maxSnapshots       = 4
+	maxClientSnapshots = 2
+)
+
+// newStreams returns the slots that cfg configures.
+func newStreams(cfg Config, m *metrics) *streams {
+	kind := func(kind, advice string, perClient, total int) *slots {
+		return &slots{kind: strings.ReplaceAll(kind, "_", " "), advice: advice, perClient: perClient, total: total,
+			open: make(map[string]int), throttled: m.throttled.WithLabelValues(kind)}
+	}
+	return &streams{
+		spools: stream.NewBudget(cfg.SpoolLimit),
+		feeds:  kind("feeds", "close one, or share one among its readers", cfg.FeedLimitPerClient, cfg.FeedLimit),
+		bulks: kind("bulk_registrations", "send more lines in one of them, or wait until one has ended",
+			cfg.BulkLimitPerClient, cfg.BulkLimit),
+		snapshots: kind("snapshots", "wait until one has ended", maxClientSnapshots, maxSnapshots),
+	}
+}
+
+// register registers gauges of what is open now.
+func (s *streams) register(r prometheus.Registerer) error {
+	gauge := func(name, help string, labels prometheus.Labels, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "revoked", Subsystem: "api", Name: name, Help: help, ConstLabels: labels}, value)
+	}
+	open := func(kind string, s *slots) prometheus.Collector {
+		return gauge("open_streams", "Feeds, bulk registrations and snapshots that are open now, by kind.",
+			prometheus.Labels{"kind": kind}, s.count)
+	}
+	for _, c := range []prometheus.Collector{
+		open("feeds", s.feeds), open("bulk_registrations", s.bulks), open("snapshots", s.snapshots),
+		gauge("spool_bytes", "Results of bulk registrations in temporary files, not yet read by the callers.", nil,
+			func() float64 { return float64(s.spools.Used()) }),
+	} {
+		if err := r.Register(c); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,18 @@
+// Package clientauth authenticates OAuth clients by id and secret (RFC 6749 section 2.3.1).
+//
+// It promises that a correct secret is accepted while others guess. A strong one, and a weak one
+// that its address has used before, passes at once. A weak one that is new to an address takes its
+// turn at the client, in which addresses alternate. All attempts of one address share its turns.
+//
+// Every other attempt costs its client ids a failure before argon2id runs, so concurrent guesses
+// cannot exceed the budget. Over the budget a node verifies four attempts a second at one client
+// id. An unknown client and a wrong secret return the same error, after about the same time: a
+// failure lasts as long as one argon2id, which the package waits for instead of computing it.
+//
+// Secrets are compared in constant time and are never stored. The package keeps salted hashes and,
+// for argon2id results, keys under an HMAC of this process.
+//
+// Known weakness: while all argon2id slots are in use, a wrong weak secret takes longer than an
+// unknown client. An attacker at an address that the client itself uses is not slowed once this
+// node has verified the right secret.
+package clientauth

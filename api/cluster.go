@@ -1,0 +1,351 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"revoked"
+	"revoked/api/stream"
+	"revoked/api/strictjson"
+)
+
+// maxAddresses limits the addresses of a join: one that answers is enough.
+const maxAddresses = 64
+
+// getMembers is GET /v1/members.
+func (a *API) getMembers(r *request) error {
+	ctx, cancel := a.withTimeout(r)
+	defer cancel()
+	members, err := a.cfg.Backend.Members(ctx)
+	if err != nil {
+		return err
+	}
+	return r.writeJSON(http.StatusOK, viewMembers(members))
+}
+
+// membersView is the JSON body of GET /v1/members.
+type membersView struct {
+	Members []memberView `json:"members"`
+}
+
+// memberView is one member as the answering node, or the leader, sees it. Durations are
+// milliseconds.
+type memberView struct {
+	NodeID        string `json:"node_id"`
+	Region        string `json:"region"`
+	API           string `json:"api"`
+	Cluster       string `json:"cluster"`
+	Voter         bool   `json:"voter"`
+	Leader        bool   `json:"leader"`
+	Alive         bool   `json:"alive"`
+	AppliedIndex  uint64 `json:"applied_index"`
+	Behind        uint64 `json:"behind"`
+	LastContactMS int64  `json:"last_contact_ms"` // -1: never
+	LeaseLeftMS   int64  `json:"lease_left_ms"`
+	Version       string `json:"version"`
+}
+
+func viewMembers(members []revoked.Member) membersView {
+	v := membersView{Members: make([]memberView, len(members))}
+	for i, m := range members {
+		contact := int64(-1)
+		if m.LastContact >= 0 {
+			contact = m.LastContact.Milliseconds()
+		}
+		v.Members[i] = memberView{
+			NodeID: m.NodeID, Region: m.Region, API: m.API, Cluster: m.Cluster,
+			Voter: m.Voter, Leader: m.Leader, Alive: m.Alive, AppliedIndex: m.AppliedIndex, Behind: m.Behind,
+			LastContactMS: contact, LeaseLeftMS: m.LeaseLeft.Milliseconds(), Version: m.Version,
+		}
+	}
+	return v
+}
+
+// getStatus is GET /v1/status.
+func (a *API) getStatus(r *request) error {
+	ctx, cancel := a.withTimeout(r)
+	defer cancel()
+	view := viewStatus(a.cfg.Backend.NodeStatus(ctx))
+	if !view.Healthy {
+		view.Reasons = a.cfg.Backend.Readiness(ctx).Reasons
+	}
+	return r.writeJSON(http.StatusOK, view)
+}
+
+// statusView is the JSON body of GET /v1/status: the view of the answering node alone.
+type statusView struct {
+	NodeID       string     `json:"node_id"`
+	ClusterID    string     `json:"cluster_id"`
+	Version      string     `json:"version"`
+	Healthy      bool       `json:"healthy"`
+	Leader       leaderView `json:"leader"`
+	Term         uint64     `json:"term"`
+	State        string     `json:"state"`
+	CommitIndex  uint64     `json:"commit_index"`
+	AppliedIndex uint64     `json:"applied_index"`
+	Voters       int        `json:"voters"`
+	Quorum       int        `json:"quorum"`
+	Lease        leaseView  `json:"lease"`
+	LogHash      string     `json:"log_hash"`
+	StateHash    string     `json:"state_hash"`
+	HashIndex    uint64     `json:"hash_index"`
+	Tokens       uint64     `json:"tokens"`
+	Grants       uint64     `json:"grants"`
+	WaitingFor   []string   `json:"waiting_for,omitempty"`
+	Reasons      []string   `json:"reasons,omitempty"` // why the node is not healthy
+}
+
+// leaderView names the leader from the view of the node. It is empty without a leader.
+type leaderView struct {
+	NodeID string `json:"node_id"`
+	API    string `json:"api"`
+}
+
+// leaseView is the read lease of a node.
+type leaseView struct {
+	Held   bool  `json:"held"`
+	LeftMS int64 `json:"left_ms"`
+}
+
+func viewStatus(s revoked.NodeStatus) statusView {
+	return statusView{
+		NodeID: s.NodeID, ClusterID: s.ClusterID, Version: s.Version, Healthy: s.Healthy,
+		Leader: leaderView(s.Leader), Term: s.Term, State: s.State,
+		CommitIndex: s.CommitIndex, AppliedIndex: s.AppliedIndex, Voters: s.Voters, Quorum: s.Quorum,
+		Lease:   leaseView{Held: s.Lease.Held, LeftMS: s.Lease.Left.Milliseconds()},
+		LogHash: s.LogHash, StateHash: s.StateHash, HashIndex: s.HashIndex,
+		Tokens: s.Tokens, Grants: s.Grants, WaitingFor: s.WaitingFor,
+	}
+}
+
+// postJoin is POST /v1/cluster/join: this node joins the cluster that it finds at the addresses.
+func (a *API) postJoin(r *request) error {
+	var addresses []string
+	err := r.decodeBody(typesJSON, field{"addresses", func(j *strictjson.Reader) (err error) {
+		addresses, err = j.Names(maxAddresses, maxID)
+		for _, addr := range addresses {
+			if err == nil && !isHostPort(addr) {
+				err = j.Fail("want host:port, the cluster address of a node")
+			}
+		}
+		return err
+	}})
+	if err == nil && len(addresses) == 0 {
+		err = fmt.Errorf("%w: addresses is missing or empty", revoked.ErrInvalid)
+	}
+	if err != nil {
+		return err
+	}
+	ctx, cancel := r.withSlowTimeout()
+	defer cancel()
+	return r.writeIndex(a.cfg.Backend.Join(ctx, addresses))
+}
+
+// isHostPort reports whether addr has a host and a port that can be dialed.
+func isHostPort(addr string) bool {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host == "" {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+// postLeave is POST /v1/cluster/leave: this node leaves the cluster permanently.
+func (a *API) postLeave(r *request) error {
+	if err := r.decodeOptional(); err != nil {
+		return err
+	}
+	ctx, cancel := r.withSlowTimeout()
+	defer cancel()
+	return r.writeIndex(a.cfg.Backend.Leave(ctx))
+}
+
+// postRemove is POST /v1/cluster/remove.
+func (a *API) postRemove(r *request) error {
+	var node, reason string
+	var force bool
+	err := r.decodeBody(typesJSON,
+		into("node", &node, name(maxID)),
+		into("force", &force, (*strictjson.Reader).Bool),
+		into("reason", &reason, readReason))
+	switch {
+	case err != nil:
+		return err
+	case node == "":
+		return errNoNode
+	case force && strings.TrimSpace(reason) == "":
+		return fmt.Errorf("%w: force needs a reason", revoked.ErrUnprocessable)
+	}
+	ctx, cancel := r.withSlowTimeout()
+	defer cancel()
+	return r.writeIndex(a.cfg.Backend.Remove(ctx, revoked.ActorOf(r.client), node, force, reason))
+}
+
+// postTransferLeader is POST /v1/cluster/transfer-leader. Without a node the leader chooses one.
+func (a *API) postTransferLeader(r *request) error {
+	var node string
+	if err := r.decodeOptional(into("node", &node, name(maxID))); err != nil {
+		return err
+	}
+	ctx, cancel := r.withSlowTimeout()
+	defer cancel()
+	index, err := a.cfg.Backend.TransferLeader(ctx, revoked.ActorOf(r.client), node)
+	if err != nil {
+		return err
+	}
+	if leader := a.leaderName(ctx); leader != "" {
+		r.Response().Header().Set("Revoked-Leader", leader)
+	}
+	return r.writeIndex(index, nil)
+}
+
+// leaderName returns the node id of the leader, or "" if this node learns of none within a quarter
+// of the request timeout: a new leader is known with its first heartbeat.
+func (a *API) leaderName(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout/4)
+	defer cancel()
+	for {
+		members, err := a.cfg.Backend.Members(ctx)
+		i := slices.IndexFunc(members, func(m revoked.Member) bool { return m.Leader })
+		if err == nil && i >= 0 {
+			return members[i].NodeID
+		}
+		select {
+		case <-ctx.Done():
+			return ""
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// A snapshotWriter begins the response with the first byte of the snapshot, so an error before that
+// byte can still set the status.
+type snapshotWriter struct {
+	r     *request
+	s     *stream.Stream
+	begun bool
+}
+
+func (w *snapshotWriter) Write(p []byte) (int, error) {
+	if !w.begun {
+		w.begin()
+	}
+	return w.s.Write(p)
+}
+
+// begin sends the header. After that, an error can only abort the response.
+func (w *snapshotWriter) begin() {
+	w.begun = true
+	h := w.r.Response().Header()
+	h.Set(echo.HeaderContentType, echo.MIMEOctetStream)
+	h.Set(echo.HeaderContentDisposition, `attachment; filename="revoked.snapshot"`)
+	w.r.Response().WriteHeader(http.StatusOK)
+}
+
+// getSnapshot is GET /v1/snapshot. If it fails midway, it closes the connection, so that the client
+// does not mistake the partial file for a backup.
+func (a *API) getSnapshot(r *request) error {
+	w := &snapshotWriter{r: r, s: stream.New(r.Response(), r.Request(), stream.Idle)}
+	if r.Request().Method == http.MethodHead {
+		w.begin()
+		return nil
+	}
+	release, err := a.streams.snapshots.take(r.client.ID)
+	if err != nil {
+		return err
+	}
+	defer release()
+	// The first byte comes only after the node has written the snapshot to disk.
+	_ = w.s.ExtendWrite(slowTimeout)
+	err = a.cfg.Backend.Snapshot(r.Request().Context(), w)
+	if err == nil && !w.begun {
+		err = fmt.Errorf("%w: the snapshot is empty", revoked.ErrOutcomeUnknown)
+	}
+	if err == nil || !w.begun {
+		return err
+	}
+	r.outcome = "aborted"
+	a.cfg.Log.Warn("snapshot aborted", "error", err)
+	panic(http.ErrAbortHandler)
+}
+
+// getSettings is GET /v1/settings.
+func (a *API) getSettings(r *request) error {
+	return r.write(http.StatusOK, typeJSON, viewSettings(a.cfg.Backend.Settings()))
+}
+
+// viewSettings returns the settings as JSON.
+func viewSettings(s revoked.Settings) []byte {
+	out := []byte{'{'}
+	for i, rule := range revoked.SettingRules() {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(strictjson.AppendString(out, rule.Name), ':')
+		out = strictjson.AppendString(out, revoked.FormatDuration(*rule.Field(&s)))
+	}
+	return append(out, "}\n"...)
+}
+
+// patchSettings is PATCH /v1/settings: a merge patch (RFC 7396). null restores a default.
+func (a *API) patchSettings(r *request) error {
+	apply, err := decodeSettings(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := a.withTimeout(r)
+	defer cancel()
+	var made revoked.Settings
+	err = retryConflict(ctx, func() (err error) {
+		next := a.cfg.Backend.Settings()
+		apply(&next)
+		made, _, err = a.cfg.Backend.UpdateSettings(ctx, revoked.ActorOf(r.client), next)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return r.write(http.StatusOK, typeJSON, viewSettings(made))
+}
+
+// decodeSettings returns a function that applies the changes of the body.
+func decodeSettings(r *request) (apply func(*revoked.Settings), err error) {
+	var fields []field
+	var outOfBounds error
+	change, defaults := make(map[*revoked.SettingRule]time.Duration), revoked.DefaultSettings()
+	rules := revoked.SettingRules()
+	for i := range rules {
+		rule := &rules[i]
+		fields = append(fields, field{rule.Name, func(j *strictjson.Reader) error {
+			d := *rule.Field(&defaults)
+			if !j.Null() {
+				var err error
+				if d, err = readDuration(j); err != nil {
+					return err
+				}
+			}
+			if err := rule.Validate(d); err != nil && outOfBounds == nil {
+				outOfBounds = err // 422, returned only if no field is malformed (400)
+			}
+			change[rule] = d
+			return nil
+		}})
+	}
+	if err := r.decodeBody(typesPatch, fields...); err != nil {
+		return nil, err
+	}
+	return func(s *revoked.Settings) {
+		for rule, d := range change {
+			*rule.Field(s) = d
+		}
+	}, outOfBounds
+}

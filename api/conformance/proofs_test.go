@@ -1,0 +1,133 @@
+package conformance_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A proof is a row that a test of another package covers. Its source contains mark.
+type proof struct{ id, level, title, dir, test, mark string }
+
+func (p *proof) entry() entry {
+	return entry{p.id, p.level, p.title, p.test + " in " + strings.Replace(p.dir, ".", "the root", 1)}
+}
+
+// proofs lists the rules of trusted issuers, whose tests need no cluster or a broken one, and the
+// attacks of RFC 8725.
+func proofs() []proof {
+	const attacks = "TestVerify_Attacks_AreNotVerified"
+	list := []proof{
+		{"JW-11", "contract 4", "an entry for a jti outlives the token and both clock skews, and no longer", "fsm",
+			"TestRevokeJWT_Denial_LivesAsLongAsTheToken", "JW-11"},
+		{"C25", "contract 4", "a raise of max_lifetime counts for later tokens", "fsm",
+			"TestPutIssuer_RaisedLifetime_CountsForLaterTokens", "C25"},
+		{"C26", "RFC 7515 2", "any changed character makes another token", "node/jwt",
+			"TestVerify_AnyCharacterChanged_IsNotVerified", "C26"},
+		{"C26", "RFC 7518 3.4", "both spellings of an ECDSA signature are one token", "fsm",
+			"TestRevokeJWT_OtherSpelling_IsDead", "C26"},
+		{"C27", "contract 4", "only iat counts against the cut-offs of a restore and of a deleted client", "fsm",
+			"TestCutoff_Whole_CoversJWTsByIssuedAt", "C27"},
+		{"C28", "contract 4", "a registration that expires before its JWT does not revive it", "fsm",
+			"TestExpire_RegisteredJWT_StaysDead", "C28"},
+		{"C29", "contract 4", "503 while the keys cannot be fetched", "node",
+			"TestKeyFetch_AddressNotAllowed_IsShown", "C29"},
+		{"C30", "contract 4", "a cut-off covers iat up to issued_before plus clock_skew", ".",
+			"TestDecide_JWT_ByRecordKeyAndClient", "C30"},
+		{"C31", "RFC 7517 5", "a set without a usable key is a failed fetch", "node/jwt",
+			"TestParseKeys_Sets_AreBounded", "C31"},
+		{"C31", "contract 4", "a key that is missing from two fetches is retired", "fsm",
+			"TestPutIssuerKeys_MissingTwice_Retired", "C31"},
+		{"C31", "contract 4", "rotation under load with a hostile server", "node",
+			"TestRotation_HostileServer_LosesNoGoodToken", "C31"},
+		{"C32", "contract 4", "a client of that id at the issuer is not ours", "api",
+			"TestRevoke_JWT_ConformanceRows_Hold", "C32"},
+		{"C33", "contract 4", "a caller whose turn to verify does not come gets 503", "node/bearer",
+			"TestCheck_NoTurn_Overloaded", "C33"},
+		{"C34", "contract 4", "a cached JWT is as new as the state", "node/bearer",
+			"TestStatus_Change_EndsCachedJWT", "C34"},
+		{"C35", "contract 4", "a revoked grant or session ends later tokens, too", "fsm",
+			"TestRevokeJWT_GrantOrSession_EndsLaterTokens", "C35"},
+		{"C36", "contract 4", "the tokens of a deleted issuer stay dead", "fsm",
+			"TestDeleteIssuer_ItsTokens_StayDead", "C36"},
+		{"C37", "RFC 8725 3.12", "claims tell access tokens from ID tokens", "node/jwt",
+			"TestVerify_OptionsOfTheIssuer_Decide", "C37"},
+		{"C38", "RFC 8725 3.10", "claims of another type or out of bounds", "node/jwt",
+			"TestVerify_Claims_AreStrict", "C38"},
+		{"C39", "contract 4", "tokens of a deleted client are inactive", "fsm",
+			"TestDeleteClient_ItsJWTs_Inactive", "C39"},
+		{"C40", "RFC 8725 3.4", "keys that are weak, private, malformed or of another kind", "node/jwt",
+			"TestParseKeys_EachKey_IsUsedIgnoredOrRefused", "C40"},
+		{"C41", "contract 4", "only an issuer that names the iss may revoke by jti", "api",
+			"TestRevocations_JTI_EndsTheToken", "C41"},
+		{"JWT", "RFC 8725 2.1, 3.1", "no signature, HMAC with a public key, another algorithm", "node/jwt", attacks,
+			"Section 2.1"},
+		{"JWT", "RFC 8725 2.2, 3.5", "weak and symmetric keys", "node/jwt",
+			"TestParseKeys_EachKey_IsUsedIgnoredOrRefused", "RFC 8725 sections 2.2"},
+		{"JWT", "RFC 8725 2.3, 3.3", "nested and encrypted tokens", "node/jwt", attacks, "sections 2.3 and 3.3"},
+		{"JWT", "RFC 8725 2.6, 3.7", "several encodings of one JSON text", "node/jwt",
+			"TestParse_OtherForms_AreRefused", "RFC 8725 section 2.6"},
+		{"JWT", "RFC 8725 2.7, 3.8", "a token of another issuer with the same key", "node/jwt",
+			"TestVerify_OtherIssuer_IsNotVerified", "RFC 8725 sections 2.7 and 3.8"},
+		{"JWT", "RFC 8725 3.9", "a token for another audience", "api",
+			"TestIntrospect_JWT_ByAudienceAndOwner", "RFC 8725 section 3.9"},
+		{"JWT", "RFC 8725 2.8, 3.11", "tokens of other kinds of the same issuer", "node/jwt", attacks,
+			"sections 2.8, 3.11 and 3.12"},
+		{"JWT", "RFC 8725 2.9, 3.10", "keys that the token brings along", "node/jwt", attacks, "Sections 2.9 and 3.10"},
+	}
+	for _, shape := range []string{"RFC 9068", "Keycloak", "Microsoft Entra", "Okta", "Auth0", "Cognito", "Hydra",
+		"node-oidc-provider", "Spring Authorization Server"} {
+		list = append(list, proof{"JWT", "contract 4", "tokens as documented: " + shape, "node/jwt",
+			"TestVerify_TokensOfProducts_AreRead", `name: "` + shape})
+	}
+	return list
+}
+
+// Each test in the list exists, and its source names the row.
+func TestProofs_EachTest_NamesItsRow(t *testing.T) {
+	source := map[string]string{} // of the tests, by package and name
+	for _, p := range proofs() {
+		if _, done := source[p.dir]; !done {
+			source[p.dir] = "read"
+			readTests(t, p.dir, source)
+		}
+		if text := source[p.dir+" "+p.test]; !strings.Contains(text, p.mark) {
+			t.Errorf("%s %s: got no test %s in %s with %q in its source", p.id, p.level, p.test, p.dir, p.mark)
+		}
+	}
+}
+
+// readTests adds the source of each test of a package, with its comment.
+func readTests(t *testing.T, dir string, to map[string]string) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join("../..", dir, "*_test.go"))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("%s: got tests %v, %v", dir, names, err)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, name, text, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || !strings.HasPrefix(f.Name.Name, "Test") {
+				continue
+			}
+			from := f.Pos()
+			if f.Doc != nil {
+				from = f.Doc.Pos()
+			}
+			to[dir+" "+f.Name.Name] = string(text[fset.Position(from).Offset:fset.Position(f.End()).Offset])
+		}
+	}
+}

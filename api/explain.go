@@ -1,0 +1,171 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"revoked"
+	"revoked/api/registration"
+	"revoked/api/strictjson"
+)
+
+// An explainBody is the body of POST /v1/explain. It has a token or a digest.
+type explainBody struct {
+	revoked.PresentedToken
+	hasToken, hasDigest bool
+	as                  string // client id of the caller in question; empty: the administrator who asks
+}
+
+func decodeExplain(r *request) (b explainBody, err error) {
+	err = r.decodeLimited(typesJSON, maxAdminBody,
+		into("token", &b.PresentedToken, func(j *strictjson.Reader) (revoked.PresentedToken, error) {
+			b.hasToken = true
+			text, err := j.Text(maxForm)
+			if err == nil && len(text) == 0 {
+				err = j.Fail("empty")
+			}
+			if err != nil {
+				return revoked.PresentedToken{}, err
+			}
+			defer clear(text)
+			return presented(text), nil
+		}),
+		into("digest", &b.Digest, func(j *strictjson.Reader) (revoked.Digest, error) {
+			b.hasDigest = true
+			return registration.ReadDigest(j)
+		}),
+		into("as", &b.as, name(maxID)))
+	if err == nil && b.hasToken == b.hasDigest {
+		err = fmt.Errorf("%w: give either token or digest", revoked.ErrInvalid)
+	}
+	return b, err
+}
+
+// explainView is the response to POST /v1/explain. Members that do not apply are absent.
+type explainView struct {
+	Active       bool                 `json:"active"`
+	Reason       revoked.Reason       `json:"reason"`
+	Kind         string               `json:"kind"`
+	GrantID      string               `json:"grant_id,omitempty"`
+	ClientID     string               `json:"client_id,omitempty"`
+	Subject      string               `json:"subject,omitempty"`
+	Session      string               `json:"session,omitempty"`
+	Issuer       string               `json:"issuer,omitempty"`
+	JTI          string               `json:"jti,omitempty"`
+	IssuedAt     unixTime             `json:"issued_at,omitempty"`
+	ExpiresAt    unixTime             `json:"expires_at,omitempty"`
+	Audience     []string             `json:"audience,omitempty"`
+	Scope        string               `json:"scope,omitempty"`
+	Revoked      *revocationView      `json:"revoked,omitempty"`
+	Cutoff       *cutoffView          `json:"cutoff,omitempty"`
+	IssuerReason revoked.IssuerReason `json:"issuer_reason,omitempty"`
+	Node         string               `json:"node,omitempty"`
+	AppliedIndex uint64               `json:"applied_index"`
+	LeaseLeftMS  int64                `json:"lease_left_ms,omitempty"` // absent: the node has no lease
+}
+
+// cutoffView is a cut-off that covers a token.
+type cutoffView struct {
+	Selector     selectorView `json:"selector"`
+	IssuedBefore unixSeconds  `json:"issued_before"`
+	Index        uint64       `json:"index"`
+	By           string       `json:"by"`
+	At           unixSeconds  `json:"at"`
+	Reason       string       `json:"reason"`
+}
+
+// Values of kind.
+const (
+	kindRegistered = "registered"
+	kindJWT        = "jwt"
+	kindUnknown    = "unknown"
+)
+
+// postExplain is POST /v1/explain: it reports why a token is active or not, for any caller.
+func (a *API) postExplain(r *request) error {
+	b, err := decodeExplain(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := a.withTimeout(r)
+	defer cancel()
+	asker := viewerOf(r.client)
+	if a.misses.Empty(asker.name, a.cfg.Now()) {
+		return a.tooManyMisses(&asker)
+	}
+	b.Caller = asker.name
+	x, failure := a.cfg.Backend.Explain(ctx, b.PresentedToken)
+	v, err := a.viewerAs(ctx, &asker, b.as)
+	if err != nil {
+		return err
+	}
+	if failure != nil {
+		// A caller that may not see the token gets inactive without a read barrier.
+		rec, why := a.hidden(b.Digest, v)
+		if why == "" {
+			return failure
+		}
+		x.Decision, x.Record = revoked.Decision{Verdict: revoked.Dead, Reason: why}, rec
+		status := a.cfg.Backend.NodeStatus(ctx)
+		x.NodeID, x.AppliedIndex = status.NodeID, status.AppliedIndex
+	} else if x.Verdict == revoked.Unknown {
+		a.misses.Charge(asker.name, a.cfg.Now())
+	}
+	return r.writeJSON(http.StatusOK, viewExplanation(&x, v))
+}
+
+// viewerAs returns the client with that id as a viewer, or asker for an empty id. The client is
+// read after the token, so it is as current as the token.
+func (a *API) viewerAs(ctx context.Context, asker *viewer, id string) (*viewer, error) {
+	if id == "" {
+		return asker, nil
+	}
+	client, ok := a.cfg.Backend.Client(id)
+	if !ok {
+		if err := a.cfg.Backend.Current(ctx); err != nil {
+			return nil, err
+		}
+		client, ok = a.cfg.Backend.Client(id)
+	}
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%w: as", revoked.ErrUnknownClient)
+	case client.Disabled:
+		return nil, fmt.Errorf("%w: as: the client is disabled, so it cannot introspect", revoked.ErrUnprocessable)
+	case client.Type == revoked.Public:
+		return nil, fmt.Errorf("%w: as: a public client cannot introspect", revoked.ErrUnprocessable)
+	}
+	v := viewerOf(client)
+	return &v, nil
+}
+
+func viewExplanation(x *revoked.Explanation, v *viewer) explainView {
+	t, g := &x.Record.Token, &x.Record.Grant
+	out := explainView{
+		Reason: x.Reason, Kind: kindUnknown, GrantID: g.ID, ClientID: g.ClientID, Subject: g.Subject, Session: g.Session,
+		Issuer: g.Issuer, JTI: t.JTI, IssuedAt: unixTime(t.IssuedAt), ExpiresAt: unixTime(t.ExpiresAt),
+		Audience: t.Audience, Scope: t.Scope, IssuerReason: x.IssuerReason, Node: x.NodeID,
+		AppliedIndex: x.AppliedIndex, LeaseLeftMS: x.LeaseLeft.Milliseconds(),
+	}
+	switch {
+	case x.IsJWT:
+		out.Kind = kindJWT
+	case x.Record.Found:
+		out.Kind = kindRegistered
+	}
+	if why := v.refusal(&x.Record, x.Foreign); x.Verdict == revoked.Active && why != "" {
+		out.Reason = why
+	}
+	out.Active = out.Reason == revoked.ReasonActive
+	if e := x.Revoked; e != nil {
+		out.Revoked = &revocationView{At: unixSeconds(e.At), By: e.By, Reason: e.Reason, Index: e.Index}
+	}
+	if c := x.Cutoff; c != nil {
+		out.Cutoff = &cutoffView{
+			Selector: selectorView(c.Selector), IssuedBefore: unixSeconds(c.IssuedBefore), Index: c.Index, By: c.By,
+			At: unixSeconds(c.At), Reason: c.Reason,
+		}
+	}
+	return out
+}

@@ -1,0 +1,203 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"revoked"
+	"revoked/api/clientauth"
+)
+
+// Path and limits of forward authentication.
+const (
+	pathCheck = "/v1/check"
+	// maxBearer limits a bearer token, maxCheckHeader a header of the response, in bytes.
+	maxBearer      = 16 << 10
+	maxCheckHeader = 4 << 10
+)
+
+// check is forward authentication: it decides whether the bearer token of a user's request may be
+// used, with 200, 401 or 503. A gateway without valid credentials gets 403. The method is that of
+// the user's request, so any is served, and the body is ignored. The caller is a resource server
+// with Basic credentials in Revoked-Authorization, or is in a configured network, which has
+// audiences as a resource server does. Only access tokens pass. Tokens bound to a key (cnf) do not,
+// because their possession cannot be verified here.
+func (a *API) check(r *request) error {
+	v, err := a.gateway(r)
+	var f *failure
+	if errors.As(err, &f) && f.outcome == outcomeGateway {
+		return a.countCheck(f)
+	}
+	if err != nil {
+		return err
+	}
+	token, found, ok := bearer(r.Request().Header["Authorization"])
+	if !found {
+		return a.countCheck(&failure{status: http.StatusUnauthorized, title: "a bearer token is required",
+			outcome: "none", challenge: "Bearer"})
+	}
+	if !ok {
+		return a.countCheck(inactiveBearer("malformed"))
+	}
+	p := revoked.PresentedToken{Digest: revoked.DigestToken(token)}
+	if revoked.HasJWTForm(token) {
+		p.JWT = token
+	}
+	s, err := a.status(r.Request().Context(), &v, p)
+	if err != nil {
+		// Gateways turn statuses other than 2xx, 401 and 403 into their own error, so 503 replaces 429.
+		return a.countCheck(&failure{status: http.StatusServiceUnavailable, title: unavailable.title,
+			outcome: "error", cause: err})
+	}
+	rec := &s.Record
+	sees := v.sees(rec, s.Foreign) && rec.Token.Kind == revoked.AccessToken && len(rec.Token.CNF) == 0
+	r.outcome = resultOf(&s, sees)
+	if r.outcome != "active" {
+		return a.countCheck(inactiveBearer(r.outcome))
+	}
+	a.metrics.checks.WithLabelValues(r.outcome).Inc()
+	r.quiet = true
+	h := r.Response().Header()
+	setSafe(h, headerSubject, rec.Grant.Subject)
+	setSafe(h, headerClientID, rec.Grant.ClientID)
+	setSafe(h, headerScope, rec.Token.Scope)
+	r.Response().WriteHeader(http.StatusOK)
+	return nil
+}
+
+// inactiveBearer returns the 401 of RFC 6750 section 3.1 for a token that was presented.
+func inactiveBearer(result string) *failure {
+	return &failure{status: http.StatusUnauthorized, title: "the token is not active", outcome: result,
+		challenge: `Bearer error="invalid_token"`}
+}
+
+// countCheck counts a check that failed and returns f.
+func (a *API) countCheck(f *failure) error {
+	a.metrics.checks.WithLabelValues(f.outcome).Inc()
+	return f
+}
+
+// outcomeGateway is the outcome of a check whose gateway does not identify itself.
+const outcomeGateway = "gateway"
+
+// unknownGateway returns the answer to a gateway without valid credentials. It has no challenge: a
+// gateway would relay a 401 to its user, whose browser would ask for a password.
+func unknownGateway(detail string) *failure {
+	return &failure{status: http.StatusForbidden, title: "the gateway is not authenticated", outcome: outcomeGateway,
+		detail: detail}
+}
+
+// gateway returns the caller of a check.
+func (a *API) gateway(r *request) (viewer, error) {
+	values := r.Request().Header["Revoked-Authorization"]
+	if len(values) == 0 {
+		from := peer(r.Request())
+		if audiences, ok := audiencesOf(a.cfg.CheckNetworks, from); ok {
+			return viewer{name: "network " + from.String(), audiences: audiences,
+				all: slices.Contains(audiences, anyAudience)}, nil
+		}
+	}
+	if len(values) > 1 {
+		return viewer{}, unknownGateway("more than one Revoked-Authorization: set it, do not add to the user's")
+	}
+	caller, err := a.authenticateBasic(r, values)
+	var throttled *clientauth.ThrottledError
+	switch {
+	case len(values) == 0:
+		return viewer{}, unknownGateway("Revoked-Authorization is missing, and no check_networks has this address")
+	case errors.Is(err, clientauth.ErrUnauthenticated), errors.As(err, &throttled) && throttled.Verified:
+		return viewer{}, unknownGateway("Revoked-Authorization has no valid credentials")
+	case throttled != nil: // gateways turn 429 into their own error
+		return viewer{}, &failure{status: http.StatusServiceUnavailable, title: unavailable.title, outcome: "throttled",
+			retryAfter: throttled.RetryAfter, cause: err}
+	case err != nil:
+		return viewer{}, err
+	}
+	client := caller.Client
+	if err := a.admit(r, client); err != nil {
+		// Gateways turn statuses other than 2xx, 401 and 403 into their own error, so 503 replaces 429.
+		return viewer{}, &failure{status: http.StatusServiceUnavailable, code: codeUnavailable,
+			title: "too many requests of this client in progress", outcome: "limit_client"}
+	}
+	if !client.Has(revoked.RoleResourceServer) {
+		return viewer{}, unknownGateway("the caller is not a resource server")
+	}
+	v := viewerOf(client)
+	v.clientID = "" // a resource server is an audience here, not an owner
+	return v, nil
+}
+
+// anyAudience stands for every audience in the audiences of a network.
+const anyAudience = "*"
+
+// audiencesOf returns the audiences of the network with the longest prefix that contains the
+// address. ok is false if no network contains it.
+func audiencesOf(networks map[netip.Prefix][]string, addr netip.Addr) (audiences []string, ok bool) {
+	longest := -1
+	for n, of := range networks {
+		if n.Bits() > longest && n.Contains(addr) {
+			longest, audiences = n.Bits(), of
+		}
+	}
+	return audiences, longest >= 0
+}
+
+// bearer returns the token of an Authorization header with these values (RFC 6750 section 2.1).
+// found is false without the scheme Bearer. ok is false if the token is malformed or the header is
+// repeated.
+func bearer(values []string) (token string, found, ok bool) {
+	if len(values) == 0 {
+		return "", false, false
+	}
+	if len(values) > 1 {
+		return "", true, false
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", false, false
+	}
+	token = strings.Trim(token, " \t")
+	if token == "" || len(token) > maxBearer {
+		return "", true, false
+	}
+	for i := 0; i < len(token); i++ {
+		if token[i] <= 0x20 || token[i] >= 0x7f {
+			return "", true, false
+		}
+	}
+	return token, true, true
+}
+
+// Headers of an answer that a gateway may pass on.
+const (
+	headerSubject  = "Revoked-Subject"
+	headerClientID = "Revoked-Client-Id"
+	headerScope    = "Revoked-Scope"
+)
+
+// clearIdentity sets the headers that a gateway may pass on to the empty value. Some gateways keep
+// the user's own header of that name if the answer has none (GHSA-7r4p-vjf4-gxv4).
+func clearIdentity(h http.Header) {
+	h[headerSubject], h[headerClientID], h[headerScope] = noValue, noValue, noValue
+}
+
+// noValue is the empty value of a header. It must not be changed.
+var noValue = []string{""}
+
+// setSafe sets a header that a gateway may pass on. It keeps the empty value instead of one that is
+// too long, is not printable ASCII, or begins or ends with a blank. A recipient would drop that
+// blank, and a name that was shortened could be another user's name.
+func setSafe(h http.Header, name, value string) {
+	if len(value) > maxCheckHeader || value != strings.Trim(value, " ") {
+		return
+	}
+	for i := 0; i < len(value); i++ {
+		if value[i] < 0x20 || value[i] >= 0x7f {
+			return
+		}
+	}
+	h.Set(name, value)
+}

@@ -1,0 +1,325 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+
+	"revoked"
+	"revoked/api/strictjson"
+)
+
+// maxIssuerBody limits the body of an issuer, in bytes. A key set takes most of it.
+const maxIssuerBody = 320 << 10
+
+// issuerView is an issuer record as JSON. Lists are never null.
+type issuerView struct {
+	Name            string            `json:"name"`
+	Issuer          string            `json:"issuer"`
+	JWKSURI         string            `json:"jwks_uri,omitempty"`
+	JWKS            json.RawMessage   `json:"jwks,omitempty"`
+	Algorithms      []string          `json:"algorithms"`
+	TokenTypes      []string          `json:"token_types"`
+	RequiredClaims  map[string]string `json:"required_claims"`
+	ForbiddenClaims []string          `json:"forbidden_claims"`
+	ClientClaim     string            `json:"client_claim"`
+	SessionClaim    string            `json:"session_claim"`
+	GrantClaim      string            `json:"grant_claim"`
+	RevokeSession   bool              `json:"revoke_session"`
+	OwnClients      bool              `json:"own_clients"`
+	UnknownClients  string            `json:"unknown_clients"`
+	RequireAudience bool              `json:"require_audience"`
+	JTI             bool              `json:"jti"`
+	MaxLifetime     string            `json:"max_lifetime"`
+	ClockSkew       string            `json:"clock_skew"`
+	Disabled        bool              `json:"disabled"`
+	CreatedAt       unixSeconds       `json:"created_at"`
+	Keys            []issuerKeyView   `json:"keys"`
+	Fetch           *keyFetchView     `json:"fetch,omitempty"` // absent if the leader did not report it
+}
+
+type keyFetchView struct {
+	At     unixSeconds `json:"at"` // null: not fetched yet
+	OK     bool        `json:"ok"`
+	Error  string      `json:"error,omitempty"`
+	NextAt unixSeconds `json:"next_at"`
+}
+
+type issuerKeyView struct {
+	KeyID      string `json:"kid,omitempty"`
+	Thumbprint string `json:"thumbprint"`
+	Algorithm  string `json:"alg,omitempty"`
+	State      string `json:"state"`
+}
+
+// Values of unknown_clients.
+const (
+	allowClients  = "allow"
+	refuseClients = "refuse"
+)
+
+func (a *API) viewIssuer(i *revoked.Issuer, fetches map[string]revoked.KeyFetch) (issuerView, error) {
+	v := issuerView{
+		Name: i.Name, Issuer: i.Issuer, JWKSURI: i.JWKSURI, Algorithms: append([]string{}, i.Algorithms...),
+		TokenTypes: append([]string{}, i.TokenTypes...), RequiredClaims: map[string]string{},
+		ForbiddenClaims: append([]string{}, i.ForbiddenClaims...), ClientClaim: i.ClientClaim,
+		SessionClaim: i.SessionClaim, GrantClaim: i.GrantClaim, RevokeSession: i.RevokeSession,
+		OwnClients: i.OwnClients, UnknownClients: allowClients, RequireAudience: i.RequireAudience, JTI: i.JTI,
+		MaxLifetime: revoked.FormatDuration(i.MaxLifetime), ClockSkew: revoked.FormatDuration(i.ClockSkew),
+		Disabled: i.Disabled, CreatedAt: unixSeconds(i.CreatedAt), Keys: []issuerKeyView{},
+	}
+	maps.Copy(v.RequiredClaims, i.RequiredClaims)
+	if i.RefuseUnknownClients {
+		v.UnknownClients = refuseClients
+	}
+	for n := range i.Keys {
+		k := &i.Keys[n]
+		v.Keys = append(v.Keys, issuerKeyView{k.KeyID, k.Thumbprint, i.AlgorithmOf(k), k.State.String()})
+	}
+	if i.JWKSURI != "" {
+		if f, ok := fetches[i.Name]; ok {
+			v.Fetch = &keyFetchView{unixSeconds(f.At), f.At != 0 && f.Error == "", f.Error, unixSeconds(f.NextAt)}
+		}
+		return v, nil
+	}
+	var err error
+	v.JWKS, err = a.cfg.Backend.FormatKeys(givenKeys(i))
+	return v, err
+}
+
+// givenKeys returns the keys of the newest set, which may be retired or banned.
+func givenKeys(i *revoked.Issuer) []revoked.IssuerKey {
+	var keys []revoked.IssuerKey
+	for _, k := range i.Keys {
+		if k.MissingSince == 0 {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// getIssuers is GET /v1/issuers.
+func (a *API) getIssuers(r *request) error {
+	ctx, cancel := a.withTimeout(r)
+	defer cancel()
+	if err := a.cfg.Backend.Current(ctx); err != nil {
+		return err
+	}
+	out, list := []issuerView{}, a.cfg.Backend.Issuers()
+	fetches := a.keyFetches(ctx, list...)
+	for _, i := range list {
+		v, err := a.viewIssuer(i, fetches)
+		if err != nil {
+			return err
+		}
+		out = append(out, v)
+	}
+	return r.writeJSON(http.StatusOK, map[string][]issuerView{"issuers": out})
+}
+
+// getIssuer is GET /v1/issuers/{name}.
+func (a *API) getIssuer(r *request) error {
+	ctx, cancel := a.withTimeout(r)
+	defer cancel()
+	if err := a.cfg.Backend.Current(ctx); err != nil {
+		return err
+	}
+	i, err := a.pathIssuer(r)
+	if err != nil {
+		return err
+	}
+	return a.writeIssuer(ctx, r, http.StatusOK, i)
+}
+
+// keyFetches asks the leader for the fetches if one of the issuers has any. Without an answer the
+// records are shown without them.
+func (a *API) keyFetches(ctx context.Context, issuers ...*revoked.Issuer) map[string]revoked.KeyFetch {
+	if !slices.ContainsFunc(issuers, func(i *revoked.Issuer) bool { return i.JWKSURI != "" }) {
+		return nil
+	}
+	fetches, err := a.cfg.Backend.KeyFetches(ctx)
+	if err != nil {
+		a.cfg.Log.Info("leader did not report its fetches of keys", "error", err)
+	}
+	return fetches
+}
+
+func (a *API) writeIssuer(ctx context.Context, r *request, status int, i *revoked.Issuer) error {
+	v, err := a.viewIssuer(i, a.keyFetches(ctx, i))
+	if err != nil {
+		return err
+	}
+	return r.writeJSON(status, v)
+}
+
+// pathIssuer returns this node's copy of the issuer that the path names.
+func (a *API) pathIssuer(r *request) (*revoked.Issuer, error) {
+	name, err := r.pathID()
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range a.cfg.Backend.Issuers() {
+		if i.Name == name {
+			return i, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: no such issuer", revoked.ErrNotFound)
+}
+
+// postIssuers is POST /v1/issuers.
+func (a *API) postIssuers(r *request) error {
+	p, err := a.decodeIssuer(r, typesJSON)
+	if err != nil {
+		return err
+	}
+	i, err := p.create()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := a.withTimeout(r)
+	defer cancel()
+	made, _, err := a.cfg.Backend.CreateIssuer(ctx, revoked.ActorOf(r.client), i)
+	if err != nil {
+		return err
+	}
+	return a.writeIssuer(ctx, r, http.StatusCreated, made)
+}
+
+// patchIssuer is PATCH /v1/issuers/{name}: a merge patch (RFC 7396).
+func (a *API) patchIssuer(r *request) error {
+	p, err := a.decodeIssuer(r, typesPatch)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := a.withTimeout(r)
+	defer cancel()
+	var made *revoked.Issuer
+	err = retryConflict(ctx, func() error {
+		stored, err := a.pathIssuer(r)
+		if err != nil {
+			return err
+		}
+		next, err := p.change(stored)
+		if err != nil {
+			return err
+		}
+		made, _, err = a.cfg.Backend.UpdateIssuer(ctx, revoked.ActorOf(r.client), next)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return a.writeIssuer(ctx, r, http.StatusOK, made)
+}
+
+// deleteIssuer is DELETE /v1/issuers/{name}.
+func (a *API) deleteIssuer(r *request) error {
+	name, err := r.pathID()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := a.withTimeout(r)
+	defer cancel()
+	return r.writeIndex(a.cfg.Backend.DeleteIssuer(ctx, revoked.ActorOf(r.client), name))
+}
+
+// deleteIssuerKey is DELETE /v1/issuers/{name}/keys/{thumbprint}: it bans the key for good.
+func (a *API) deleteIssuerKey(r *request) error {
+	name, err := r.pathID()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := a.withTimeout(r)
+	defer cancel()
+	return r.writeIndex(a.cfg.Backend.BanIssuerKey(ctx, revoked.ActorOf(r.client), name, r.Param("thumbprint")))
+}
+
+// postIssuerRefresh is POST /v1/issuers/{name}/refresh: the leader fetches the keys now.
+func (a *API) postIssuerRefresh(r *request) error {
+	if err := r.decodeOptional(); err != nil {
+		return err
+	}
+	name, err := r.pathID()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := r.withSlowTimeout()
+	defer cancel()
+	index, changed, err := a.cfg.Backend.RefreshIssuer(ctx, name)
+	if err != nil {
+		return err
+	}
+	return r.writeJSON(http.StatusOK, struct {
+		Index   uint64 `json:"index"`
+		Changed bool   `json:"changed"`
+	}{index, changed})
+}
+
+// tokenCheckView is the response to POST /v1/issuers/{name}/check. The members after reason are
+// absent unless the issuer signed the token.
+type tokenCheckView struct {
+	Verified   bool        `json:"verified"`
+	Reason     string      `json:"reason,omitempty"`
+	KeyID      string      `json:"kid,omitempty"`
+	Thumbprint string      `json:"thumbprint,omitempty"`
+	ClientID   string      `json:"client_id,omitempty"`
+	Subject    string      `json:"sub,omitempty"`
+	Session    string      `json:"session,omitempty"`
+	Grant      string      `json:"grant,omitempty"`
+	JTI        string      `json:"jti,omitempty"`
+	IssuedAt   unixSeconds `json:"iat,omitempty"`
+	ExpiresAt  unixSeconds `json:"exp,omitempty"`
+}
+
+// postIssuerCheck is POST /v1/issuers/{name}/check: it answers why a token of the issuer cannot be
+// active. It does not read revocations.
+func (a *API) postIssuerCheck(r *request) error {
+	var token string
+	// A longer token has the wrong form, like the longest that is read.
+	if err := r.decodeLimited(typesJSON, maxIssuerBody, into("token", &token, name(maxIssuerBody))); err != nil {
+		return err
+	}
+	if token == "" {
+		return fmt.Errorf("%w: token is missing", revoked.ErrInvalid)
+	}
+	id, err := r.pathID()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := a.withTimeout(r)
+	defer cancel()
+	c, err := a.cfg.Backend.CheckToken(ctx, id, token)
+	if err != nil {
+		return err
+	}
+	return r.writeJSON(http.StatusOK, tokenCheckView{
+		Verified: c.Reason == "", Reason: string(c.Reason), KeyID: c.KeyID, Thumbprint: c.JWT.Thumbprint,
+		ClientID: c.JWT.ClientID, Subject: c.JWT.Subject, Session: c.JWT.Session, Grant: c.JWT.GrantID, JTI: c.JWT.JTI,
+		IssuedAt: unixSeconds(c.JWT.IssuedAt), ExpiresAt: unixSeconds(c.JWT.ExpiresAt),
+	})
+}
+
+// readTokenTypes reads a list of strings that may be empty, and drops repeated ones.
+func readTokenTypes(j *strictjson.Reader) ([]string, error) {
+	list, seen := []string{}, map[string]bool{}
+	err := j.Array(revoked.MaxIssuerList, func() error {
+		s, err := j.Line(revoked.MaxTokenType)
+		if err == nil && !seen[s] {
+			list, seen[s] = append(list, s), true
+		}
+		return err
+	})
+	return list, err
+}
+
+// readClients reads unknown_clients. It reports whether they are refused.
+func readClients(j *strictjson.Reader) (bool, error) {
+	s, err := j.Line(maxID)
+	if err == nil && s != allowClients && s != refuseClients {
+		err = j.Fail("want allow or refuse")
+	}
+	return s == refuseClients, err
+}

@@ -1,0 +1,284 @@
+package api
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"revoked"
+	"revoked/api/serve"
+	"revoked/internal/textsafe"
+)
+
+// middleware wraps every request. It sets the common headers, checks the transport, answers CORS,
+// recovers panics and writes the response to an error. At the end it counts the request and writes
+// its only log line. The package has no other middleware.
+func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		start := time.Now()
+		a.metrics.inFlight.Inc()
+		r := &request{Context: c}
+		defer func() {
+			abort := false
+			if p := recover(); p != nil {
+				abort = a.recovered(r, p)
+			}
+			a.finish(r, start)
+			if abort {
+				panic(http.ErrAbortHandler)
+			}
+		}()
+		h := r.Response().Header()
+		h["Cache-Control"], h["Pragma"], h["X-Content-Type-Options"] = noStore, noCache, noSniff
+		if strings.HasPrefix(r.Request().URL.Path, pathCheck) {
+			clearIdentity(h)
+		}
+		if len(a.cfg.CORSOrigins) > 0 && a.cors(r) {
+			return nil
+		}
+		err := a.checkCapacity(r)
+		if err == nil {
+			err = a.checkTransport(r)
+		}
+		if err == nil {
+			err = next(r)
+		}
+		if err != nil {
+			a.writeError(r, err)
+		}
+		return nil
+	}
+}
+
+// recovered handles the value of a panic. Handlers panic with [http.ErrAbortHandler] to abort a
+// response that they cannot finish. Other panics are answered with 500. It returns true if the
+// connection must be closed, so that the client does not mistake a partial response for a whole
+// one.
+func (a *API) recovered(r *request, p any) (abort bool) {
+	if p == http.ErrAbortHandler {
+		r.outcome = cmp.Or(r.outcome, "aborted")
+		return true
+	}
+	a.metrics.panics.Inc()
+	// The value may hold input of the handler, so the log gets its type only.
+	a.cfg.Log.Error("handler panicked", slog.String("route", a.route(r)), slog.String("type", fmt.Sprintf("%T", p)),
+		slog.String("stack", string(debug.Stack())))
+	f := routerFailure(r.Request().URL.Path, http.StatusInternalServerError)
+	f.outcome, f.cause = "panic", errors.New("handler panicked")
+	if r.Response().Committed {
+		r.outcome, r.err = f.outcome, f.cause
+		return true
+	}
+	a.writeError(r, f)
+	return false
+}
+
+// checkTransport rejects a request whose end is ambiguous, and plain HTTP where HTTPS is required.
+func (a *API) checkTransport(r *request) error {
+	req := r.Request()
+	if serve.AmbiguousLength(req) {
+		r.Response().Header().Set("Connection", "close")
+		return &failure{status: http.StatusBadRequest, title: "Content-Length beside Transfer-Encoding",
+			outcome: "ambiguous", unrouted: true}
+	}
+	if a.cfg.RequireHTTPS && !a.secure(req) {
+		return &failure{status: http.StatusBadRequest, title: "HTTPS is required", outcome: "plain_http", unrouted: true}
+	}
+	return nil
+}
+
+// secure reports whether the request came over TLS, to this node or to a trusted proxy.
+func (a *API) secure(r *http.Request) bool {
+	if r.TLS != nil {
+		return true
+	}
+	if len(a.cfg.TrustedProxies) == 0 {
+		return false
+	}
+	proto := r.Header["X-Forwarded-Proto"]
+	return len(proto) == 1 && strings.EqualFold(proto[0], "https") && inside(a.cfg.TrustedProxies, peer(r))
+}
+
+// peer returns the address of the other end of the connection, or the zero address if it is
+// unknown.
+func peer(r *http.Request) netip.Addr { return serve.CallerAddr(r, nil) }
+
+// callerAddr returns the address of the caller, or the zero address if it is unknown.
+func (a *API) callerAddr(r *request) netip.Addr {
+	return serve.CallerAddr(r.Request(), a.cfg.TrustedProxies)
+}
+
+func inside(networks []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(addr) })
+}
+
+// ipExtractor returns the function that echo uses to find a client's address.
+func ipExtractor(trusted []netip.Prefix) echo.IPExtractor {
+	direct := echo.ExtractIPDirect()
+	return func(r *http.Request) string {
+		if addr := serve.CallerAddr(r, trusted); addr.IsValid() {
+			return addr.String()
+		}
+		return direct(r)
+	}
+}
+
+// cors adds the headers of the Fetch standard if the origin is configured, also to errors. It
+// answers preflights and returns true for them. It covers the OAuth endpoints and the metadata, and
+// never allows credentials mode.
+func (a *API) cors(r *request) (answered bool) {
+	req := r.Request()
+	methods := a.allowedMethods(req.URL.Path)
+	if methods == "" {
+		return false
+	}
+	h := r.Response().Header()
+	h.Add("Vary", "Origin")
+	origin := req.Header.Get("Origin")
+	switch {
+	case origin == "":
+		return false
+	case slices.Contains(a.cfg.CORSOrigins, "*"):
+		h.Set("Access-Control-Allow-Origin", "*")
+	case slices.Contains(a.cfg.CORSOrigins, origin):
+		h.Set("Access-Control-Allow-Origin", origin)
+	default:
+		return false
+	}
+	h.Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
+	if req.Method != http.MethodOptions || req.Header.Get("Access-Control-Request-Method") == "" {
+		return false
+	}
+	if a.cfg.RequireHTTPS && !a.secure(req) {
+		return false
+	}
+	h.Add("Vary", "Access-Control-Request-Method")
+	h.Add("Vary", "Access-Control-Request-Headers")
+	h.Set("Access-Control-Allow-Methods", methods)
+	h.Set("Access-Control-Allow-Headers", "authorization, content-type")
+	h.Set("Access-Control-Max-Age", "600")
+	h.Set("Allow", methods)
+	r.outcome, r.quiet = "preflight", true
+	r.Response().WriteHeader(http.StatusNoContent)
+	return true
+}
+
+// finish counts the request and writes its log line. The level is debug for a success of a hot
+// route, for health and for a refusal at a limit. It is warning for a 5xx and for a gateway without
+// valid credentials, else info.
+func (a *API) finish(r *request, start time.Time) {
+	a.metrics.inFlight.Dec()
+	if r.counted {
+		a.perClient.leave(r.client.ID)
+	}
+	took := time.Since(start)
+	status := r.Response().Status
+	switch {
+	case r.outcome != "":
+	case status >= http.StatusBadRequest:
+		r.outcome = "refused"
+	default:
+		r.outcome = "ok"
+	}
+	route := a.route(r)
+	a.routes[route].add(status, r.outcome, took)
+	level := slog.LevelInfo
+	switch {
+	case route == pathLive || route == pathReady:
+		level = slog.LevelDebug // probes come every second, and 503 is an ordinary answer
+	case r.flood:
+		level = slog.LevelDebug
+	case status >= http.StatusInternalServerError || r.outcome == outcomeGateway:
+		level = slog.LevelWarn
+	case r.quiet && status < http.StatusBadRequest:
+		level = slog.LevelDebug
+	}
+	req := r.Request()
+	if !a.cfg.Log.Enabled(req.Context(), level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 11)
+	if r.outcome == outcomeNoLeader && level > slog.LevelDebug {
+		shown, suppressed := a.leaderless.take(a.cfg.Now())
+		if !shown {
+			return
+		}
+		attrs = append(attrs, slog.Int("suppressed", suppressed))
+	}
+	attrs = append(attrs,
+		slog.String("method", methodName(req.Method)), slog.String("route", route), slog.Int("status", status),
+		slog.Float64("duration_seconds", took.Seconds()), slog.String("outcome", r.outcome),
+		slog.String("remote", textsafe.Clean(r.RealIP(), maxLogged)), slog.String("request_id", a.ids.of(req)))
+	if r.client != nil {
+		attrs = append(attrs, slog.String("client_id", textsafe.Clean(r.client.ID, maxLogged)))
+	}
+	if r.err != nil && status >= http.StatusInternalServerError {
+		// The error of a 4xx may repeat input, which may contain a token in place of a name.
+		attrs = append(attrs, slog.String("error", r.err.Error()))
+	}
+	a.logOf(r, level).LogAttrs(req.Context(), level, "request", attrs...)
+}
+
+// logOf returns the log for the line of a request. Problems, and what administrators do, must not
+// be lost if the process is killed.
+func (a *API) logOf(r *request, level slog.Level) *slog.Logger {
+	if level >= slog.LevelWarn || r.client != nil && r.client.Has(revoked.RoleAdmin) {
+		return a.cfg.Log
+	}
+	return a.cfg.RequestLog
+}
+
+// sparseLines limits log lines to one a second. The zero value is ready, for concurrent use.
+type sparseLines struct {
+	mu         sync.Mutex
+	next       time.Time
+	suppressed int
+}
+
+// take reports whether a line is shown now, and how many were not since the last one.
+func (s *sparseLines) take(now time.Time) (shown bool, suppressed int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Before(s.next) && s.next.Sub(now) <= time.Second { // not after the clock was set back
+		s.suppressed++
+		return false, 0
+	}
+	suppressed, s.suppressed, s.next = s.suppressed, 0, now.Add(time.Second)
+	return true, suppressed
+}
+
+// methodName returns a method for the log. If a body is longer than its Content-Length, its rest is
+// parsed as the next request, so the method may contain a token.
+func methodName(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodOptions:
+		return method
+	}
+	return "other"
+}
+
+// noRoute is the route label of a request that matches no route.
+const noRoute = "none"
+
+// route returns the path of the route that matched. Without a match echo's Path is the request's
+// own, which must not become a label or part of a log line.
+func (a *API) route(r *request) string {
+	if _, ok := a.routes[r.Path()]; ok {
+		return r.Path()
+	}
+	return noRoute
+}
+
+// maxLogged bounds a value from the request in a log line, in bytes.
+const maxLogged = 64

@@ -1,0 +1,205 @@
+package api
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/labstack/echo/v4"
+
+	"revoked"
+	"revoked/api/clientauth"
+)
+
+// New returns the API of a node. The error wraps [revoked.ErrInvalid] if the configuration is
+// invalid.
+func New(cfg Config) (*API, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	iss, err := parseIssuer(cfg.Issuer, cfg.RequireHTTPS)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := metadataDocument(iss, cfg.MetadataExtra)
+	if err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	streams := newStreams(cfg, m)
+	if err := streams.register(cfg.Registerer); err != nil {
+		return nil, err
+	}
+	a := &API{
+		cfg: cfg, errors: newErrorTable(), metrics: m, streams: streams, ids: newRequestIDs(), leaderless: &sparseLines{},
+		metadata: doc, issuerPath: iss.path, forms: &sync.Pool{},
+		auth: clientauth.New(clientauth.Config{
+			Clients: cfg.Backend, Now: cfg.Now, FailuresPerMinute: cfg.AuthFailuresPerMinute, MaxWait: cfg.RequestTimeout,
+			Failed: m.authFailures.WithLabelValues("failed"), Throttled: m.throttled.WithLabelValues("authentication"),
+		}),
+		misses: clientauth.NewLimiter(float64(cfg.MissesPerSecond), cfg.MissesPerSecond),
+		anonymous: clientauth.NewLimiter(float64(cfg.PublicRevocationsPerMinute)/60,
+			cfg.PublicRevocationsPerMinute),
+		perClient: &clientCounter{limit: cfg.MaxRequestsPerClient, n: map[string]int{}},
+	}
+	a.echo, a.routes = a.router(slices.Concat(a.oauthRoutes(), a.adminRoutes(), a.healthRoutes(cfg.MetricsOnAPI)))
+	return a, nil
+}
+
+// Handler returns the handler of the API port. It may serve requests concurrently.
+func (a *API) Handler() http.Handler { return a.echo }
+
+// MetricsHandler returns a handler of /livez, /readyz and /metrics only, for a separate listener.
+// It accepts plain HTTP even with RequireHTTPS.
+func (a *API) MetricsHandler() http.Handler {
+	b := *a
+	b.cfg.RequireHTTPS = false
+	b.echo, b.routes = b.router(b.healthRoutes(true))
+	return b.echo
+}
+
+// The two OAuth endpoints, each under its own name and that of the webMethods service.
+const (
+	pathRevoke           = "/oauth2/revoke"
+	pathInvokeRevoke     = "/invoke/pub.oauth/revokeToken"
+	pathIntrospect       = "/oauth2/introspect"
+	pathInvokeIntrospect = "/invoke/pub.oauth/introspectToken"
+)
+
+// pathMetadata is the path of the metadata document. RFC 8414 section 3.1 appends the path of the
+// issuer.
+const pathMetadata = "/.well-known/oauth-authorization-server"
+
+// allowedMethods returns the Allow header of the endpoints that check methods themselves, "" for
+// other paths.
+func (a *API) allowedMethods(path string) string {
+	switch path {
+	case pathRevoke, pathInvokeRevoke, pathIntrospect, pathInvokeIntrospect:
+		if a.cfg.RequirePost {
+			return http.MethodPost
+		}
+		return "GET, POST"
+	case pathMetadata, pathMetadata + a.issuerPath:
+		return "GET, HEAD"
+	}
+	return ""
+}
+
+// A route is a path with its handler for some methods.
+type route struct {
+	methods string // separated by spaces; empty: all, and the handler checks the method
+	path    string
+	handler handler
+}
+
+// oauthRoutes returns the routes of the OAuth endpoints. Their handlers check the method, in the
+// order of the contract.
+func (a *API) oauthRoutes() []route {
+	list := []route{
+		{"", pathRevoke, a.revoke},
+		{"", pathInvokeRevoke, a.revoke},
+		{"", pathIntrospect, a.introspect},
+		{"", pathInvokeIntrospect, a.introspect},
+		{"", pathMetadata, a.getMetadata},
+	}
+	if a.issuerPath != "" {
+		list = append(list, route{"", pathMetadata + a.issuerPath, a.getMetadata})
+	}
+	return list
+}
+
+// adminRoutes returns the routes of the admin and issuer API (/v1). A GET route also serves HEAD
+// (RFC 9110 section 9.1).
+func (a *API) adminRoutes() []route {
+	admin := func(h handler) handler { return a.authorize(h, revoked.RoleAdmin) }
+	issuer := func(h handler) handler { return a.authorize(h, issuerRoles...) }
+	reader := func(h handler) handler { return a.authorize(h, readerRoles...) }
+	return []route{
+		{"POST", "/v1/grants", issuer(a.postGrants)},
+		{"GET HEAD", "/v1/grants", admin(a.getGrants)},
+		{"GET HEAD", "/v1/grants/:id", issuer(a.getGrant)},
+		{"DELETE", "/v1/grants/:id", issuer(a.deleteGrant)},
+
+		{"POST", "/v1/explain", admin(a.postExplain)},
+		{"POST", "/v1/revocations", issuer(a.postRevocations)},
+		{"GET HEAD", "/v1/revocations", reader(a.getRevocations)},
+
+		{"GET HEAD", "/v1/clients", admin(a.getClients)},
+		{"POST", "/v1/clients", admin(a.postClients)},
+		{"GET HEAD", "/v1/clients/:id", admin(a.getClient)},
+		{"PATCH", "/v1/clients/:id", admin(a.patchClient)},
+		{"DELETE", "/v1/clients/:id", admin(a.deleteClient)},
+		{"POST", "/v1/clients/:id/secret", admin(a.postSecret)},
+
+		{"GET HEAD", "/v1/issuers", admin(a.getIssuers)},
+		{"POST", "/v1/issuers", admin(a.postIssuers)},
+		{"GET HEAD", "/v1/issuers/:id", admin(a.getIssuer)},
+		{"PATCH", "/v1/issuers/:id", admin(a.patchIssuer)},
+		{"DELETE", "/v1/issuers/:id", admin(a.deleteIssuer)},
+		{"DELETE", "/v1/issuers/:id/keys/:thumbprint", admin(a.deleteIssuerKey)},
+		{"POST", "/v1/issuers/:id/check", admin(a.postIssuerCheck)},
+		{"POST", "/v1/issuers/:id/refresh", admin(a.postIssuerRefresh)},
+
+		{"GET HEAD", "/v1/settings", admin(a.getSettings)},
+		{"PATCH", "/v1/settings", admin(a.patchSettings)},
+
+		{"GET HEAD", "/v1/members", admin(a.getMembers)},
+		{"GET HEAD", "/v1/status", admin(a.getStatus)},
+		{"POST", "/v1/cluster/join", admin(a.postJoin)},
+		{"POST", "/v1/cluster/leave", admin(a.postLeave)},
+		{"POST", "/v1/cluster/remove", admin(a.postRemove)},
+		{"POST", "/v1/cluster/transfer-leader", admin(a.postTransferLeader)},
+		{"POST", "/v1/cluster/promote", admin(a.postSuffrage(a.cfg.Backend.Promote))},
+		{"POST", "/v1/cluster/demote", admin(a.postSuffrage(a.cfg.Backend.Demote))},
+		{"POST", "/v1/cluster/admit", admin(a.postAdmit)},
+		{"DELETE", "/v1/cluster/admit/:id", admin(a.deleteAdmit)},
+		{"GET HEAD", "/v1/cluster/admitted", admin(a.getAdmitted)},
+		{"GET HEAD", "/v1/cluster/join-tokens", admin(a.getJoinTokens)},
+		{"POST", "/v1/cluster/join-tokens", admin(a.postJoinTokens)},
+		{"DELETE", "/v1/cluster/join-tokens/:id", admin(a.deleteJoinToken)},
+		{"GET HEAD", "/v1/snapshot", admin(a.getSnapshot)},
+
+		// Envoy appends the original path.
+		{"", pathCheck, a.check},
+		{"", pathCheck + "/*", a.check},
+	}
+}
+
+// healthRoutes returns the routes of the probes and, if metrics is set, of the metrics.
+func (a *API) healthRoutes(metrics bool) []route {
+	list := []route{
+		{"GET HEAD", pathLive, a.getLive},
+		{"GET HEAD", pathReady, a.getReady},
+	}
+	if metrics {
+		list = append(list, route{"GET HEAD", pathMetrics, a.metricsPage()})
+	}
+	return list
+}
+
+// router returns an echo server with the routes, and the metrics of each route. Routes have neither
+// middleware nor groups: echo's groups turn a 405 into a 404.
+func (a *API) router(routes []route) (*echo.Echo, map[string]*routeMetrics) {
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.IPExtractor = ipExtractor(a.cfg.TrustedProxies)
+	e.Use(a.middleware)
+	metrics := map[string]*routeMetrics{noRoute: a.metrics.forRoute(noRoute)}
+	for _, r := range routes {
+		metrics[r.path] = a.metrics.forRoute(r.path)
+		if r.methods == "" {
+			// RouteNotFound serves all methods of a path without other routes. Any registers only eleven.
+			e.RouteNotFound(r.path, adapt(r.handler))
+			continue
+		}
+		for method := range strings.FieldsSeq(r.methods) {
+			e.Add(method, r.path, adapt(r.handler))
+		}
+	}
+	return e, metrics
+}

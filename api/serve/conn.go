@@ -1,0 +1,59 @@
+package serve
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+)
+
+// A conn is an accepted TCP connection, below TLS. It holds a slot until Close.
+//
+// A write that fails may have sent a part of a TLS record. crypto/tls still sends a close_notify
+// after it, which the peer would decrypt together with that part and report as "bad record MAC". So
+// every write after a failed one fails too.
+type conn struct {
+	net.Conn
+	peeked []byte // bytes that negotiate has read; Read returns them first
+	slot   *slot
+	failed atomic.Pointer[error] // of the first failed write
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	if len(c.peeked) > 0 && len(b) > 0 {
+		n := copy(b, c.peeked)
+		if c.peeked = c.peeked[n:]; len(c.peeked) == 0 {
+			c.peeked = nil
+		}
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}
+
+func (c *conn) Write(b []byte) (int, error) {
+	if err := c.failed.Load(); err != nil {
+		return 0, *err
+	}
+	n, err := c.Conn.Write(b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		first := err // not err itself: it would be allocated for every write
+		c.failed.CompareAndSwap(nil, &first)
+	}
+	return n, err
+}
+
+// CloseWrite sends the end of the stream, if the transport can.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// Close also releases the slot. It may be called twice.
+func (c *conn) Close() error {
+	c.slot.release()
+	return c.Conn.Close()
+}

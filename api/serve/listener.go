@@ -1,0 +1,249 @@
+package serve
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// A listener reads the first bytes of each connection and finishes the TLS handshake. Accept
+// returns HTTP/1 connections, wrapped in a [recordingConn]. HTTP/2 connections go to serveHTTP2.
+type listener struct {
+	inner  net.Listener
+	server *Server
+	ready  chan net.Conn
+
+	ctx        context.Context // ends with Close
+	cancel     context.CancelFunc
+	retired    chan struct{} // closed by retire
+	swept      chan struct{} // closed when acceptLoop has ended
+	accepted   chan struct{} // closed when acceptLoop and its handshakes have ended
+	startOnce  sync.Once
+	retireOnce sync.Once
+	closeOnce  sync.Once
+	group      sync.WaitGroup // acceptLoop and handshakes
+	serving    sync.WaitGroup // HTTP/2 connections
+	closeErr   error          // set by closeOnce
+}
+
+var _ net.Listener = (*listener)(nil)
+
+func newListener(inner net.Listener, s *Server) *listener {
+	l := &listener{inner: inner, server: s, ready: make(chan net.Conn), retired: make(chan struct{}),
+		swept: make(chan struct{}), accepted: make(chan struct{})}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	return l
+}
+
+// Accept returns the next HTTP/1 connection that is ready to be read. After retire it returns those
+// that had connected before, and then [net.ErrClosed].
+func (l *listener) Accept() (net.Conn, error) {
+	l.startOnce.Do(func() {
+		if l.ctx.Err() == nil {
+			l.group.Go(func() {
+				defer close(l.swept)
+				l.acceptLoop()
+			})
+			go func() {
+				l.group.Wait()
+				close(l.accepted)
+			}()
+		}
+	})
+	select {
+	case c := <-l.ready:
+		return c, nil
+	case <-l.accepted:
+	case <-l.ctx.Done():
+	}
+	return nil, net.ErrClosed
+}
+
+// acceptLoop accepts connections until Close or retire.
+func (l *listener) acceptLoop() {
+	backoff := time.Millisecond
+	for {
+		c, err := l.inner.Accept()
+		switch {
+		case l.ctx.Err() != nil:
+			if err == nil {
+				_ = c.Close()
+			}
+			return
+		case err == nil:
+			backoff = time.Millisecond
+			l.place(c)
+			continue
+		case l.isRetired():
+			if errors.Is(err, os.ErrDeadlineExceeded) && waiting(l.inner) > 0 && l.sweep() {
+				continue
+			}
+			_ = l.closeInner() // everything that had connected is accepted
+			return
+		}
+		// The likely cause is a temporary lack of file descriptors.
+		l.server.cfg.Log.Warn("accept failed", slog.String("error", err.Error()))
+		select {
+		case <-time.After(backoff):
+		case <-l.ctx.Done():
+		}
+		backoff = min(2*backoff, time.Second)
+	}
+}
+
+// retire closes the inner listener after it has accepted the connections that wait in its queue:
+// the kernel would reset them. It blocks until then, or until ctx ends.
+func (l *listener) retire(ctx context.Context) {
+	l.retireOnce.Do(func() {
+		close(l.retired)
+		l.startOnce.Do(func() { close(l.swept); close(l.accepted) }) // Accept was never called
+		refuseNewConnections(l.inner)
+		if !l.sweep() {
+			_ = l.closeInner()
+		}
+	})
+	select {
+	case <-l.swept:
+	case <-ctx.Done():
+	}
+	_ = l.closeInner()
+}
+
+// sweep lets Accept of the inner listener fail after sweepTime. It returns false if it cannot.
+func (l *listener) sweep() bool {
+	timed, ok := l.inner.(interface{ SetDeadline(time.Time) error })
+	return ok && timed.SetDeadline(time.Now().Add(sweepTime)) == nil
+}
+
+// sweepTime is how long retire waits for connections whose TCP handshake has begun.
+const sweepTime = 100 * time.Millisecond
+
+func (l *listener) isRetired() bool {
+	select {
+	case <-l.retired:
+		return true
+	default:
+		return false
+	}
+}
+
+// place gives a connection a slot, so that a shutdown waits for its first request, and opens it.
+func (l *listener) place(tcp net.Conn) {
+	c := &conn{Conn: tcp}
+	slot := l.server.slots.take(c, addressOf(tcp.RemoteAddr()), time.Now())
+	if slot == nil {
+		l.refused(tcp.RemoteAddr(), refusedf(causeConnections, "every spare slot is taken"))
+		_ = tcp.Close()
+		return
+	}
+	c.slot = slot
+	if slot.refused != "" {
+		l.refused(tcp.RemoteAddr(), refusedf(slot.refused, "its requests are refused"))
+	}
+	l.group.Go(func() { l.open(c) })
+}
+
+// open passes a connection on, or closes it if it does not negotiate a protocol in time.
+func (l *listener) open(c *conn) {
+	stop := context.AfterFunc(l.ctx, func() { _ = c.Close() })
+	defer stop()
+	ready, err := l.negotiate(c)
+	if err != nil {
+		l.refused(c.RemoteAddr(), err)
+		_ = c.Close()
+		return
+	}
+	if !stop() {
+		return // Close has closed it
+	}
+	if h2, ok := ready.(*frameConn); ok {
+		l.serving.Go(func() { l.server.serveHTTP2(h2) })
+		return
+	}
+	select {
+	case l.ready <- ready:
+	case <-l.ctx.Done():
+		_ = c.Close()
+	}
+}
+
+// refused counts a connection that is closed, or whose requests are refused. It logs a cause
+// rarely, except those of port scanners and of probes without bytes.
+func (l *listener) refused(remote net.Addr, err error) {
+	cause := causeHandshake
+	var r *refusedError
+	if errors.As(err, &r) {
+		cause = r.cause
+	}
+	l.server.metrics.connsRefused.WithLabelValues(cause).Inc()
+	switch cause {
+	case causeSilent, causeGone, causeHandshake:
+		l.server.cfg.Log.Debug("connection refused", slog.String("remote", remote.String()), slog.String("cause", cause),
+			slog.String("error", err.Error()))
+	default:
+		l.server.rare.warn("connection refused", cause, remote.String(), "error", err.Error())
+	}
+}
+
+func (l *listener) negotiate(c *conn) (net.Conn, error) {
+	if err := c.SetDeadline(time.Now().Add(readHeaderTimeout)); err != nil {
+		return nil, err
+	}
+	isTLS, err := readOpening(c)
+	if err != nil {
+		return nil, err
+	}
+	link := connLink{slot: c.slot}
+	if !isTLS {
+		rc := &recordingConn{Conn: c, link: link}
+		rc.link.recording = rc
+		return rc, c.SetDeadline(time.Time{})
+	}
+	cfg := l.server.cfg.TLS
+	if cfg == nil {
+		return nil, refusedf(causeNoTLS, "TLS is not served on this port")
+	}
+	tc := tls.Server(c, cfg)
+	if err := tc.HandshakeContext(l.ctx); err != nil {
+		return nil, refusedf(causeHandshake, "handshake: %w", err)
+	}
+	if err := c.SetDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	if tc.ConnectionState().NegotiatedProtocol == "h2" {
+		return newFrameConn(tc, c.slot, &l.server.blocks, func(cause string) {
+			l.refused(c.RemoteAddr(), refusedf(cause, "HTTP/2 frames did not arrive in time or hold too much memory"))
+		}), nil
+	}
+	rc := &recordingTLSConn{recordingConn{Conn: tc, link: link}, tc}
+	rc.link.recording = &rc.recordingConn
+	return rc, nil
+}
+
+// Close stops accepting. Connections that Accept returned stay open.
+func (l *listener) Close() error {
+	l.cancel()
+	return l.closeInner()
+}
+
+func (l *listener) closeInner() error {
+	l.closeOnce.Do(func() { l.closeErr = l.inner.Close() })
+	return l.closeErr
+}
+
+// Addr returns the address of the inner listener.
+func (l *listener) Addr() net.Addr { return l.inner.Addr() }
+
+// wait closes the listener and blocks until its goroutines have ended. The connections must be
+// closed or about to end.
+func (l *listener) wait() {
+	_ = l.Close()
+	l.startOnce.Do(func() {}) // a later Accept must not start acceptLoop
+	l.group.Wait()
+	l.serving.Wait()
+}

@@ -1,0 +1,28 @@
+package client
+
+import (
+	"context"
+	"net/http"
+)
+
+const settingsPath = "/v1/settings"
+
+// Settings are the replicated settings by name, such as "lease_duration": "2s".
+type Settings map[string]string
+
+// Settings returns the replicated settings.
+func (c *Client) Settings(ctx context.Context) (Answer[Settings], error) {
+	return call[Settings](ctx, c, get("read the settings", settingsPath))
+}
+
+// UpdateSettings changes replicated settings by a merge patch (RFC 7396): nil restores the default
+// of a setting, and a setting that changes does not name keeps its value. The answer holds all
+// settings.
+func (c *Client) UpdateSettings(ctx context.Context, changes map[string]*string) (Answer[Settings], error) {
+	r, err := jsonRequest("change the settings", http.MethodPatch, settingsPath, changes)
+	if err != nil {
+		return Answer[Settings]{}, err
+	}
+	r.contentType = "application/merge-patch+json"
+	return call[Settings](ctx, c, r)
+}

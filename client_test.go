@@ -1,0 +1,88 @@
+package revoked_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"revoked"
+)
+
+func TestValidateClient_OneInvalidField_NamesIt(t *testing.T) {
+	valid := func() *revoked.Client {
+		return &revoked.Client{
+			ID: "app", Type: revoked.Confidential, Roles: []revoked.Role{revoked.RoleIssuer},
+			Issuers: []string{"https://as.example"}, Audiences: []string{"rs1"},
+			AuthMethods: []string{revoked.AuthBasic, revoked.AuthPost},
+			Secrets:     []revoked.SecretHash{{Kind: revoked.HashSHA256, Salt: make([]byte, 16), Hash: make([]byte, 32)}},
+		}
+	}
+	public := func(c *revoked.Client) {
+		c.Type, c.Roles, c.Issuers, c.AuthMethods, c.Secrets = revoked.Public, nil, nil, nil, nil
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(*revoked.Client)
+		want   error
+		field  string
+	}{
+		{"confidential client", func(*revoked.Client) {}, nil, ""},
+		{"public client", public, nil, ""},
+		{"public revocation by a public client", func(c *revoked.Client) { public(c); c.AllowPublicRevocation = true }, nil,
+			""},
+		{"empty id", func(c *revoked.Client) { c.ID = "" }, revoked.ErrInvalid, "client_id"},
+		{"longest id", func(c *revoked.Client) { c.ID = strings.Repeat("a", 128) }, nil, ""},
+		{"id too long", func(c *revoked.Client) { c.ID = strings.Repeat("a", 129) }, revoked.ErrInvalid, "client_id"},
+		{"id with a newline", func(c *revoked.Client) { c.ID = "a\nb" }, revoked.ErrInvalid, "client_id"},
+		{"id beyond ASCII", func(c *revoked.Client) { c.ID = "ä" }, revoked.ErrInvalid, "client_id"},
+		{"id of the current folder", func(c *revoked.Client) { c.ID = "." }, revoked.ErrInvalid, "client_id"},
+		{"id of the parent folder", func(c *revoked.Client) { c.ID = ".." }, revoked.ErrInvalid, "client_id"},
+		{"unknown type", func(c *revoked.Client) { c.Type = "secret" }, revoked.ErrInvalid, "type"},
+		{"empty type", func(c *revoked.Client) { c.Type = "" }, revoked.ErrInvalid, "type"},
+		{"unknown role", func(c *revoked.Client) { c.Roles = append(c.Roles, "root") }, revoked.ErrInvalid, "roles"},
+		{"repeated role", func(c *revoked.Client) { c.Roles = append(c.Roles, c.Roles[0]) }, revoked.ErrInvalid, "roles"},
+		{"unknown method", func(c *revoked.Client) { c.AuthMethods = []string{"none"} }, revoked.ErrInvalid, "auth_methods"},
+		{"repeated method", func(c *revoked.Client) { c.AuthMethods[1] = c.AuthMethods[0] }, revoked.ErrInvalid,
+			"auth_methods"},
+		{"empty audience", func(c *revoked.Client) { c.Audiences = []string{""} }, revoked.ErrInvalid, "audiences"},
+		{"audience with a control character", func(c *revoked.Client) { c.Audiences[0] = "a\x00" }, revoked.ErrInvalid,
+			"audiences"},
+		{"audience that is not UTF-8", func(c *revoked.Client) { c.Audiences[0] = "\xff" }, revoked.ErrInvalid, "audiences"},
+		{"too many audiences", func(c *revoked.Client) { c.Audiences = slices.Repeat(c.Audiences, 65) }, revoked.ErrInvalid,
+			"audiences"},
+		{"issuer too long", func(c *revoked.Client) { c.Issuers[0] = strings.Repeat("i", 513) }, revoked.ErrInvalid,
+			"issuers"},
+		{"too many secrets", func(c *revoked.Client) { c.Secrets = slices.Repeat(c.Secrets, 9) }, revoked.ErrInvalid,
+			"secrets"},
+		{"unknown hash kind", func(c *revoked.Client) { c.Secrets[0].Kind = 9 }, revoked.ErrInvalid, "secrets"},
+		{"empty hash", func(c *revoked.Client) { c.Secrets[0].Hash = nil }, revoked.ErrInvalid, "secrets"},
+		{"long salt", func(c *revoked.Client) { c.Secrets[0].Salt = make([]byte, 129) }, revoked.ErrInvalid, "secrets"},
+		{"public with a role", func(c *revoked.Client) { public(c); c.Roles = []revoked.Role{revoked.RoleIssuer} },
+			revoked.ErrUnprocessable, "roles"},
+		{"public with a method", func(c *revoked.Client) { public(c); c.AuthMethods = []string{revoked.AuthBasic} },
+			revoked.ErrUnprocessable, "auth_methods"},
+		{"public with a secret", func(c *revoked.Client) { s := c.Secrets; public(c); c.Secrets = s },
+			revoked.ErrUnprocessable, "client_secret"},
+		{"confidential without a method", func(c *revoked.Client) { c.AuthMethods = nil }, revoked.ErrUnprocessable,
+			"auth_methods"},
+		{"public revocation by a confidential client", func(c *revoked.Client) { c.AllowPublicRevocation = true },
+			revoked.ErrUnprocessable, "allow_public_revocation"},
+		{"issuers without the role", func(c *revoked.Client) { c.Roles = nil }, revoked.ErrUnprocessable, "issuers"},
+		{"administrator without Basic", func(c *revoked.Client) {
+			c.Roles, c.AuthMethods = append(c.Roles, revoked.RoleAdmin), []string{revoked.AuthPost}
+		}, revoked.ErrUnprocessable, "auth_methods"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := valid()
+			tt.change(c)
+			err := revoked.ValidateClient(c)
+			if !errors.Is(err, tt.want) {
+				t.Fatalf("got %v, want %v", err, tt.want)
+			}
+			if detail := revoked.Detail(err); !strings.HasPrefix(detail, tt.field) {
+				t.Errorf("got detail %q, want it to begin with %q", detail, tt.field)
+			}
+		})
+	}
+}

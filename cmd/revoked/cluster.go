@@ -1,0 +1,220 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"revoked/client"
+	"revoked/cmd/revoked/internal/cli"
+)
+
+func joinCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "join ADDR[,ADDR...]",
+		Short: "Make the called node join a cluster",
+		Long: "Make the node at REVOKED_ADDR, which is not in a cluster yet, join the cluster that it finds at\n" +
+			"one of the addresses. These are cluster addresses (host:port), not API addresses.\n" +
+			"Authenticate as the administrator of the node's own bootstrap files.",
+		Example: "  REVOKED_ADDR=https://node4:8443 revoked join node1:7443,node2:7443",
+		Args:    cobra.MinimumNArgs(1),
+	}
+	var addresses []string
+	cmd.PreRunE = func(_ *cobra.Command, args []string) error {
+		for a := range strings.SplitSeq(strings.Join(args, ","), ",") {
+			a = strings.TrimSpace(a)
+			if strings.Contains(a, "://") {
+				return cli.UsageError("%s: join takes cluster addresses such as node1:7443, not URLs of the API", a)
+			}
+			if a != "" {
+				addresses = append(addresses, a)
+			}
+		}
+		if len(addresses) == 0 {
+			return cli.UsageError("join needs the cluster address of a member")
+		}
+		return nil
+	}
+	join := func(c *client.Client, ctx context.Context, _ []string) (client.Answer[client.Applied], error) {
+		a, err := c.Join(ctx, addresses)
+		var status *client.StatusError
+		switch {
+		case !errors.As(err, &status):
+		case status.Status == http.StatusUnauthorized:
+			err = fmt.Errorf("%w; a node in no cluster knows only the clients of its own "+
+				"bootstrap_admin_secret_file and bootstrap_clients_file", err)
+		case status.Status == http.StatusUnprocessableEntity:
+			err = fmt.Errorf("%w; is each ADDR the cluster address (cluster_advertise) of a running member, "+
+				"and does the same CA sign its certificate?", err)
+		}
+		return a, err
+	}
+	return changeCommand(cmd, join, "joined; the node becomes a voter once it has caught up")
+}
+
+func leaveCommand() *cobra.Command {
+	return changeCommand(&cobra.Command{
+		Use:   "leave",
+		Short: "Make the called node leave its cluster permanently",
+		Long: "Make the node at REVOKED_ADDR leave its cluster permanently. It transfers leadership, returns its\n" +
+			"read lease, leaves the configuration and exits. Its data directory does not start again without\n" +
+			"--rejoin. To stop a node for a while, stop its process instead.",
+		Args: cobra.NoArgs,
+	}, withoutArgs((*client.Client).Leave), "left the cluster; the node stops now")
+}
+
+func removeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "remove NODE",
+		Short: "Remove a lost node from the cluster",
+		Long: "Remove a node that is lost and will not come back. The cluster refuses if the node answers or if\n" +
+			"it would lose quorum, unless you force it and give a reason. Use `revoked leave` for a node that runs.",
+		Args: cobra.ExactArgs(1),
+	}
+	force := cmd.Flags().Bool("force", false, "remove it even if it answers or if that would lose quorum")
+	reason := cmd.Flags().String("reason", "", "reason, for the log; required with --force")
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if *force && *reason == "" {
+			return cli.UsageError("--force needs --reason")
+		}
+		return nil
+	}
+	return changeCommand(cmd, withArg(
+		func(c *client.Client, ctx context.Context, node string) (client.Answer[client.Applied], error) {
+			return c.Remove(ctx, client.Removal{Node: node, Force: *force, Reason: *reason})
+		}), "removed ARG")
+}
+
+func transferLeaderCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "transfer-leader [NODE]",
+		Short: "Transfer leadership to another node",
+		Long:  "Transfer leadership to NODE, or to the follower that is most up to date.",
+		Args:  cobra.MaximumNArgs(1),
+	}
+	transfer := func(c *client.Client, ctx context.Context, args []string) (client.Answer[client.Applied], error) {
+		return c.TransferLeader(ctx, strings.Join(args, ""))
+	}
+	return apiCommand(cmd, transfer, func(cmd *cobra.Command, a client.Applied) error {
+		_, err := fmt.Fprintf(cmd.ErrOrStderr(), "leadership transferred to %s (log index %d)\n",
+			cli.Clean(cmp.Or(cmd.Flags().Arg(0), a.Leader, "another node")), a.Index)
+		return err
+	})
+}
+
+func membersCommand() *cobra.Command {
+	return apiCommand(&cobra.Command{
+		Use:   "members",
+		Short: "List the nodes of the cluster",
+		Long: "List the nodes of the cluster as the leader sees them: region, state, vote, applied log index,\n" +
+			"entries behind, time since the last report, lease time left, version.",
+		Args: cobra.NoArgs,
+	}, withoutArgs((*client.Client).Members), printMembers, func(cmd *cobra.Command, m client.Members) error {
+		if len(m.Members) == 0 {
+			fmt.Fprintln(cmd.ErrOrStderr(), noCluster)
+		}
+		return nil
+	})
+}
+
+// noCluster explains the answers of a node that belongs to no cluster.
+const noCluster = "this node is in no cluster yet: it waits for the nodes that bootstrap_expect counts, " +
+	"or for revoked join ADDR"
+
+func printMembers(cmd *cobra.Command, m client.Members) error {
+	if len(m.Members) == 0 {
+		return nil
+	}
+	rows := make([][]string, 0, len(m.Members))
+	for _, n := range m.Members {
+		lease := "none"
+		if n.LeaseLeftMS > 0 {
+			lease = formatMillis(n.LeaseLeftMS)
+		}
+		applied, behind := fmt.Sprint(n.AppliedIndex), fmt.Sprint(n.Behind)
+		if n.AppliedIndex == 0 {
+			applied, behind = "?", "?"
+		}
+		rows = append(rows, []string{
+			n.NodeID, n.Region, memberState(n), cli.YesNo(n.Voter), applied, behind,
+			formatMillis(n.LastContactMS), lease, n.Version,
+		})
+	}
+	return cli.PrintTable(cmd.OutOrStdout(), []string{
+		"NODE", "REGION", "STATE", "VOTER", "APPLIED", "BEHIND", "LAST CONTACT", "LEASE LEFT", "VERSION",
+	}, rows)
+}
+
+func memberState(m client.Member) string {
+	switch {
+	case m.Leader:
+		return "leader"
+	case !m.Alive:
+		return "lost"
+	}
+	return "follower"
+}
+
+func statusCommand() *cobra.Command {
+	return apiCommand(&cobra.Command{
+		Use:   "status",
+		Short: "Show the health of the called node",
+		Long: "Show health, leader, term, log indexes, quorum, read lease and hashes of the called node.\n" +
+			"Exit code 0: healthy. 2: reachable, but unhealthy. 1: unreachable.",
+		Args: cobra.NoArgs,
+	}, withoutArgs((*client.Client).Status), printStatus, func(cmd *cobra.Command, s client.Status) error {
+		if s.Healthy {
+			return nil
+		}
+		if s.ClusterID == "" {
+			fmt.Fprintln(cmd.ErrOrStderr(), noCluster)
+		}
+		why := ""
+		if len(s.Reasons) > 0 {
+			why = ": " + strings.Join(s.Reasons, "; ")
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "revoked: node %s is not healthy%s\n", cli.Clean(s.NodeID), cli.Clean(why))
+		return cli.Negative()
+	})
+}
+
+func printStatus(cmd *cobra.Command, s client.Status) error {
+	leader := "none"
+	if s.Leader.NodeID != "" {
+		leader = s.Leader.NodeID
+		if s.Leader.API != "" {
+			leader += " (" + s.Leader.API + ")"
+		}
+	}
+	lease := "none"
+	if s.Lease.Held {
+		lease = formatMillis(s.Lease.LeftMS) + " left"
+	}
+	pairs := []any{
+		"Node", s.NodeID, "Cluster", s.ClusterID, "Version", s.Version, "Healthy", s.Healthy, "State", s.State,
+		"Leader", leader, "Term", s.Term, "Commit index", s.CommitIndex, "Applied index", s.AppliedIndex,
+		"Voters", fmt.Sprintf("%d (quorum %d)", s.Voters, s.Quorum), "Read lease", lease,
+		"Tokens", s.Tokens, "Grants", s.Grants,
+	}
+	if s.ClusterID != "" { // else both hashes are zero
+		pairs = append(pairs, "Hash index", s.HashIndex, "Log hash", s.LogHash, "State hash", s.StateHash)
+	}
+	if len(s.WaitingFor) > 0 {
+		pairs = append(pairs, "Waiting for", strings.Join(s.WaitingFor, ", "))
+	}
+	return cli.PrintPairs(cmd.OutOrStdout(), pairs...)
+}
+
+// formatMillis formats milliseconds. A negative number is "never".
+func formatMillis(ms int64) string {
+	if ms < 0 {
+		return "never"
+	}
+	return (time.Duration(ms) * time.Millisecond).String()
+}

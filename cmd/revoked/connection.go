@@ -1,0 +1,285 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"revoked"
+	"revoked/client"
+	"revoked/cmd/revoked/internal/cli"
+	"revoked/cmd/revoked/internal/files"
+)
+
+// defaultAddr is the address of the first node of `revoked dev`.
+const defaultAddr = "https://127.0.0.1:8443"
+
+// maxSecretFile bounds a secret file, in bytes.
+const maxSecretFile = 4 << 10
+
+// A connection holds the flags of a command that calls the API. A flag overrides its environment
+// variable.
+type connection struct {
+	addr       string
+	caCert     string
+	clientID   string
+	secretText string
+	secretFile string
+	clientCert string
+	clientKey  string
+	output     string
+	timeout    time.Duration
+}
+
+func addConnectionFlags(cmd *cobra.Command) *connection {
+	c := &connection{}
+	f := cmd.Flags()
+	f.StringVar(&c.addr, "addr", "",
+		"nodes to call, https URLs separated by commas (REVOKED_ADDR; default "+defaultAddr+")")
+	f.StringVar(&c.caCert, "cacert", "",
+		"file of the CA that signed the nodes' API certificates (REVOKED_CACERT; default: the system's)")
+	f.StringVar(&c.clientID, "client-id", "", "client id to authenticate as (REVOKED_CLIENT_ID)")
+	f.StringVar(&c.secretText, "client-secret", "",
+		"client secret (REVOKED_CLIENT_SECRET); every user of this machine can see it in the process list")
+	f.StringVar(&c.secretFile, "client-secret-file", "", "file of the client secret (REVOKED_CLIENT_SECRET_FILE)")
+	f.StringVar(&c.clientCert, "client-cert", "", "file of the TLS client certificate (REVOKED_CLIENT_CERT)")
+	f.StringVar(&c.clientKey, "client-key", "", "file of its key (REVOKED_CLIENT_KEY)")
+	f.DurationVar(&c.timeout, "timeout", client.DefaultTimeout, "longest wait for one answer")
+	cli.AddOutputFlag(cmd, &c.output)
+	return c
+}
+
+// open returns a client for the nodes that flags or environment name, and whether the output is
+// JSON.
+func (c *connection) open() (api *client.Client, asJSON bool, err error) {
+	cfg := client.Config{
+		ID: cmp.Or(c.clientID, os.Getenv("REVOKED_CLIENT_ID")), Timeout: c.timeout, UserAgent: "revoked-cli",
+	}
+	if asJSON, err = cli.WantJSON(c.output); err != nil {
+		return nil, false, err
+	}
+	if cfg.Addrs, err = client.ParseAddrs(cmp.Or(c.addr, os.Getenv("REVOKED_ADDR"), defaultAddr)); err != nil {
+		return nil, false, cli.UsageError("REVOKED_ADDR or --addr: %w", err)
+	}
+	if cfg.Secret, err = c.secret(); err != nil {
+		return nil, false, err
+	}
+	if err := checkClientID(cfg.ID); err != nil {
+		return nil, false, err
+	}
+	if cfg.Secret == "" && cmp.Or(c.clientCert, os.Getenv("REVOKED_CLIENT_CERT")) == "" {
+		return nil, false, cli.UsageError("no client secret: set REVOKED_CLIENT_SECRET_FILE or --client-secret-file")
+	}
+	if cfg.TLS, err = c.tls(); err != nil {
+		return nil, false, err
+	}
+	if c.timeout <= 0 {
+		return nil, false, cli.UsageError("--timeout must be more than 0")
+	}
+	api, err = client.New(cfg)
+	return api, asJSON, err
+}
+
+// checkClientID returns a usage error for an id that no client can have. Every call needs one.
+func checkClientID(id string) error {
+	if id == "" {
+		return cli.UsageError("no client id: set REVOKED_CLIENT_ID or --client-id, and its secret with " +
+			"REVOKED_CLIENT_SECRET_FILE or --client-secret-file")
+	}
+	if err := revoked.ValidateClientID(id); err != nil {
+		return cli.UsageError("REVOKED_CLIENT_ID or --client-id: %s", revoked.Detail(err))
+	}
+	return nil
+}
+
+// secret returns the client secret of flags or environment. Two sources are an error: one of them
+// would silently win over the other.
+func (c *connection) secret() (string, error) {
+	secret, file := c.secretText, c.secretFile
+	name, fileName := "--client-secret", "--client-secret-file"
+	if secret == "" && file == "" {
+		secret, file = os.Getenv("REVOKED_CLIENT_SECRET"), os.Getenv("REVOKED_CLIENT_SECRET_FILE")
+		name, fileName = "REVOKED_CLIENT_SECRET", "REVOKED_CLIENT_SECRET_FILE"
+	}
+	switch {
+	case secret != "" && file != "":
+		return "", cli.UsageError("give %s or %s, not both", name, fileName)
+	case secret != "":
+		line, err := files.OneLine([]byte(secret))
+		if err != nil {
+			err = cli.UsageError("%s: %w", name, err)
+		}
+		return line, err
+	case file != "":
+		return readClientSecret(file)
+	}
+	return "", nil
+}
+
+func readClientSecret(file string) (string, error) {
+	b, err := files.Read(file, maxSecretFile)
+	if err != nil {
+		return "", fmt.Errorf("read the client secret: %w", err)
+	}
+	s, err := files.OneLine(b)
+	if err != nil {
+		return "", fmt.Errorf("read the client secret: %s: %w", file, err)
+	}
+	return s, nil
+}
+
+func (c *connection) tls() (*tls.Config, error) {
+	cfg, err := files.TrustCA(cmp.Or(c.caCert, os.Getenv("REVOKED_CACERT")))
+	if err != nil {
+		return nil, fmt.Errorf("read the CA (REVOKED_CACERT): %w", err)
+	}
+	certFile := cmp.Or(c.clientCert, os.Getenv("REVOKED_CLIENT_CERT"))
+	keyFile := cmp.Or(c.clientKey, os.Getenv("REVOKED_CLIENT_KEY"))
+	if (certFile == "") != (keyFile == "") {
+		return nil, cli.UsageError("REVOKED_CLIENT_CERT and REVOKED_CLIENT_KEY (or their flags) go together; only one is set")
+	}
+	if certFile != "" {
+		pair, err := files.KeyPair(certFile, keyFile)
+		if err != nil {
+			return nil, fmt.Errorf("load the client certificate (REVOKED_CLIENT_CERT, REVOKED_CLIENT_KEY): %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
+}
+
+// An apiCall calls the API with the arguments of a command.
+type apiCall[T any] func(c *client.Client, ctx context.Context, args []string) (client.Answer[T], error)
+
+// apiCommand completes cmd, which makes one call: see callAPI.
+func apiCommand[T any](
+	cmd *cobra.Command, do apiCall[T], table func(*cobra.Command, T) error, after ...func(*cobra.Command, T) error,
+) *cobra.Command {
+	conn := addConnectionFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return callAPI(cmd, conn, args, do, table, after...)
+	}
+	return cmd
+}
+
+// callAPI makes one call and prints the answer: the body with -o json, otherwise with table. It
+// then calls each function of after, up to the first error.
+func callAPI[T any](
+	cmd *cobra.Command, conn *connection, args []string, do apiCall[T],
+	table func(*cobra.Command, T) error, after ...func(*cobra.Command, T) error,
+) error {
+	c, asJSON, err := conn.open()
+	if err != nil {
+		return err
+	}
+	a, err := do(c, cmd.Context(), args)
+	switch {
+	case err != nil:
+		err = conn.advise(err)
+	case asJSON:
+		err = cli.PrintBody(cmd.OutOrStdout(), a.Body)
+	default:
+		err = table(cmd, a.Value)
+	}
+	for _, f := range after {
+		if err == nil {
+			err = f(cmd, a.Value)
+		}
+	}
+	return err
+}
+
+// withoutArgs adapts a method without arguments to an apiCall.
+func withoutArgs[T any](do func(*client.Client, context.Context) (client.Answer[T], error)) apiCall[T] {
+	return func(c *client.Client, ctx context.Context, _ []string) (client.Answer[T], error) { return do(c, ctx) }
+}
+
+// withArg adapts a method with one argument to an apiCall, which passes the first argument.
+func withArg[T any](do func(*client.Client, context.Context, string) (client.Answer[T], error)) apiCall[T] {
+	return func(c *client.Client, ctx context.Context, args []string) (client.Answer[T], error) {
+		return do(c, ctx, args[0])
+	}
+}
+
+// changeCommand completes cmd, which makes one change. It prints done on standard error, with the
+// first argument in place of ARG, and the log index of the change.
+func changeCommand(cmd *cobra.Command, do apiCall[client.Applied], done string) *cobra.Command {
+	return apiCommand(cmd, do, func(cmd *cobra.Command, a client.Applied) error {
+		done = strings.Replace(done, "ARG", cmd.Flags().Arg(0), 1)
+		_, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s (log index %d)\n", cli.Clean(done), a.Index)
+		return err
+	})
+}
+
+// advise adds advice for the user to the error of a call.
+func (c *connection) advise(err error) error {
+	if err == nil {
+		return nil
+	}
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, e := range several.Unwrap() {
+			all = append(all, c.advise(e))
+		}
+		return errors.Join(all...)
+	}
+	if errors.Is(err, client.ErrOneNode) {
+		return cli.UsageError("%w: REVOKED_ADDR (or --addr) must name exactly one", err)
+	}
+	if advice := c.adviceFor(err); advice != "" {
+		return fmt.Errorf("%w; %s", err, advice)
+	}
+	return err
+}
+
+func (c *connection) adviceFor(err error) string {
+	var status *client.StatusError
+	if errors.As(err, &status) {
+		switch status.Status {
+		case http.StatusUnauthorized:
+			return "check REVOKED_CLIENT_ID and REVOKED_CLIENT_SECRET (or REVOKED_CLIENT_SECRET_FILE)"
+		case http.StatusForbidden:
+			return "this client lacks the required role"
+		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+			return "try again"
+		}
+		return ""
+	}
+	var unknownCA x509.UnknownAuthorityError
+	var wrongName x509.HostnameError
+	var notTLS tls.RecordHeaderError
+	var op *net.OpError
+	switch {
+	case errors.As(err, &unknownCA) && cmp.Or(c.caCert, os.Getenv("REVOKED_CACERT")) == "":
+		return "name the cluster's CA with REVOKED_CACERT or --cacert"
+	case errors.As(err, &unknownCA):
+		return "REVOKED_CACERT (or --cacert) names a CA that did not sign this node's certificate"
+	case errors.As(err, &wrongName):
+		return "use a name or address that the node's certificate contains"
+	case errors.As(err, &notTLS):
+		return "this port does not speak TLS: is it the API's?"
+	case errors.As(err, &op) && op.Op == "remote error" && strings.Contains(err.Error(), "certificate required"):
+		return "this looks like a cluster port: REVOKED_ADDR or --addr names the API address"
+	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF):
+		return "the port ended the connection: is it the API's, not the cluster or gossip port, and is the node running?"
+	case errors.As(err, &op) && op.Op == "dial":
+		return "is the node running? REVOKED_ADDR or --addr names the API address"
+	case errors.Is(err, client.ErrTimeout):
+		return "--timeout sets the limit"
+	case errors.Is(err, client.ErrAnswer):
+		return "is the node newer than this tool?"
+	}
+	return ""
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"revoked/cmd/revoked/internal/files"
+)
+
+// maxToken is the longest token that the API accepts for a revocation, in bytes. New tokens are
+// shorter.
+const maxToken = 16 << 10
+
+// readToken reads a token from a file, or from standard input if name is "-". It refuses text that
+// cannot be a token: a node would record the revocation of that text and end nothing.
+//
+// Its errors do not contain name: a user may have typed the token itself there.
+func readToken(cmd *cobra.Command, name string) (string, error) {
+	const around = 16 // room for a byte order mark and line ends
+	b, err := readInput(cmd, name, maxToken+around)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", errors.New("read the token: file does not exist; " +
+			"give a token in a file or on standard input (-), never on the command line")
+	case err != nil:
+		return "", fmt.Errorf("read the token: %w", err)
+	case len(b) == maxToken+around:
+		return "", errTokenTooLong
+	}
+	token, err := files.OneLine(b)
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	if len(token) > maxToken {
+		return "", errTokenTooLong
+	}
+	if err := checkToken(token); err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	return token, nil
+}
+
+var errTokenTooLong = fmt.Errorf("read the token: it %w: at most %d bytes", files.ErrTooLong, maxToken)
+
+// schemes are the prefixes of a token in an Authorization header, in lower case.
+var schemes = []string{"authorization:", "bearer ", "dpop ", "basic ", "token ", "token=", "access_token=",
+	"refresh_token="}
+
+// checkToken refuses text that no authorization server issues as a token. The syntax is that of RFC
+// 6749 appendix A.12 without the blank, which RFC 6750 section 2.1 excludes. Letters outside ASCII
+// pass, because the API registers such tokens too.
+func checkToken(token string) error {
+	lower := strings.ToLower(token)
+	for _, scheme := range schemes {
+		if strings.HasPrefix(lower, scheme) {
+			return fmt.Errorf("it begins with %q: give the token alone", strings.TrimSpace(token[:len(scheme)]))
+		}
+	}
+	switch first, last := token[0], token[len(token)-1]; {
+	case first == '{' || first == '[':
+		return errors.New("it is JSON: give the token alone, for instance jq -r .access_token")
+	case (first == '"' || first == '\'') && first == last:
+		return errors.New("it is in quotes: give the token alone")
+	}
+	if !utf8.ValidString(token) {
+		return errors.New("it is not text in UTF-8")
+	}
+	for _, r := range token {
+		switch {
+		case unicode.IsSpace(r):
+			return errors.New("it has a blank: a token has none (RFC 6750 section 2.1)")
+		case !unicode.IsPrint(r):
+			return errors.New("it has invisible characters: a token has none (RFC 6749 appendix A.12)")
+		}
+	}
+	return nil
+}
+
+// readInput reads up to limit bytes from a file, or from standard input if name is "-". Its errors
+// do not contain name.
+func readInput(cmd *cobra.Command, name string, limit int64) ([]byte, error) {
+	r, err := openInput(cmd, name)
+	if err != nil {
+		return nil, withoutPath(err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, limit))
+	return b, withoutPath(err)
+}
+
+func openInput(cmd *cobra.Command, name string) (io.ReadCloser, error) {
+	if name == "-" {
+		return io.NopCloser(cmd.InOrStdin()), nil
+	}
+	return os.Open(name)
+}
+
+func withoutPath(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}

@@ -1,0 +1,337 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"revoked/cmd/revoked/internal/cli"
+)
+
+func TestHistogram_QuantilesAreWithinTwoPercent(t *testing.T) {
+	h := &histogram{}
+	rng := rand.New(rand.NewPCG(1, 2))
+	var all []time.Duration
+	for range 20_000 {
+		d := time.Duration(rng.ExpFloat64() * float64(3*time.Millisecond))
+		all = append(all, d)
+		h.add(d)
+	}
+	slices.Sort(all)
+	for _, q := range []float64{0, 0.5, 0.9, 0.99, 0.999, 1} {
+		exact := all[min(int(q*float64(len(all))), len(all)-1)]
+		got := h.quantile(q)
+		if off := float64(got-exact) / float64(max(exact, 1)); q > 0 && (off > 0.02 || off < -0.02) {
+			t.Errorf("quantile %v: got %v, want %v within 2 %%", q, got, exact)
+		}
+	}
+	if h.quantile(1) != all[len(all)-1] {
+		t.Errorf("the largest: got %v, want %v exactly", h.quantile(1), all[len(all)-1])
+	}
+}
+
+func TestTenths_CountsByTheTenth(t *testing.T) {
+	if got, want := tenths([]float64{1.29, 0.98, 1.2, 1.31}), "0.9: 1, 1.2: 2, 1.3: 1"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := tenths(nil); got != "" {
+		t.Errorf("got %q, want nothing", got)
+	}
+}
+
+func TestHistogram_BucketsAreMonotonic(t *testing.T) {
+	last := -1
+	for d := time.Duration(0); d < 1<<40; d += d/100 + 1 {
+		b := bucketOf(d)
+		if b < last {
+			t.Fatalf("bucket of %d: got %d, want at least %d", d, b, last)
+		}
+		if up := upperBound(b); up < d {
+			t.Fatalf("bucket of %d: got the upper bound %d, want no less", d, up)
+		}
+		last = b
+	}
+	if b := bucketOf(time.Duration(1<<63 - 1)); b >= len(histogram{}.buckets) {
+		t.Errorf("bucket of the longest duration: got %d, want one of the histogram", b)
+	}
+	if (&histogram{}).quantile(0.5) != 0 {
+		t.Error("the median of an empty histogram: got more than 0")
+	}
+}
+
+func TestPairReader_ReadsOneBodyPerLine(t *testing.T) {
+	made := tokens{run: "0123456789ab", clientID: "app", issued: 1_790_000_000, subjects: 5}
+	var sent atomic.Uint64
+	out, err := io.ReadAll(&pairReader{tokens: made, low: 3, high: 400, sent: &sent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+	if len(lines) != 397 || sent.Load() != 397 {
+		t.Fatalf("got %d lines, %d counted, want 397", len(lines), sent.Load())
+	}
+	type token struct {
+		Token     string `json:"token"`
+		IssuedAt  int64  `json:"issued_at"`
+		ExpiresAt int64  `json:"expires_at"`
+	}
+	for i, line := range lines {
+		var body struct {
+			ClientID string `json:"client_id"`
+			Subject  string `json:"subject"`
+			Scope    string `json:"scope"`
+			Access   token  `json:"access_token"`
+			Refresh  token  `json:"refresh_token"`
+		}
+		d := json.NewDecoder(strings.NewReader(line))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&body); err != nil {
+			t.Fatalf("line %d: %v", i, err)
+		}
+		n := uint64(3 + i)
+		if want := strings.TrimPrefix(string(form(made.access(), n)), "token="); body.Access.Token != want ||
+			len(want) != tokenLength {
+			t.Fatalf("line %d: got the token %q, want that of the requests, %q, of %d bytes", i, body.Access.Token, want,
+				tokenLength)
+		}
+		if body.Subject != made.subject(n) || body.ClientID != "app" || body.Access.Token == body.Refresh.Token {
+			t.Fatalf("line %d: got %+v, want client, subject and two tokens", i, body)
+		}
+	}
+}
+
+func TestTokens_ThatEnd_ExpireWithinAMinute(t *testing.T) {
+	made := tokens{run: "0123456789ab", clientID: "app", issued: 1_790_000_000, ends: 1_790_000_500}
+	count := map[int64]int{}
+	for n := range uint64(600) {
+		var body struct {
+			Access struct {
+				ExpiresAt int64 `json:"expires_at"`
+			} `json:"access_token"`
+			Refresh struct {
+				ExpiresAt int64 `json:"expires_at"`
+			} `json:"refresh_token"`
+		}
+		if err := json.Unmarshal(made.registration(nil, n), &body); err != nil {
+			t.Fatal(err)
+		}
+		at := body.Access.ExpiresAt
+		if at < made.ends || at >= made.ends+60 || body.Refresh.ExpiresAt != at {
+			t.Fatalf("pair %d: got %d and %d, want both in the minute after %d", n, at, body.Refresh.ExpiresAt, made.ends)
+		}
+		count[at]++
+	}
+	if len(count) != 60 {
+		t.Errorf("seconds with tokens that expire: got %d, want 60", len(count))
+	}
+}
+
+func TestGrowth_SlowerAtTheEnd_MissesGoal(t *testing.T) {
+	first := registered{pairs: 100_000, took: 10 * time.Second, cpu: 8 * time.Second}
+	for seconds, met := range map[time.Duration]bool{10: true, 15: true, 16: false} {
+		took := seconds * time.Second
+		m := growth(first, registered{pairs: 100_000, took: took, cpu: 12 * time.Second})
+		if *m.Met != met || *m.Baseline != 10_000 || m.Details["processor_us_per_pair_last"] != 120.0 {
+			t.Errorf("last pairs in %v: got %+v, want goal met: %v", took, m, met)
+		}
+	}
+}
+
+// serveBaseline runs ServeBaseline in this process.
+func serveBaseline(t *testing.T, bodies map[string]string) target {
+	t.Helper()
+	inR, inW := io.Pipe()
+	outR, outW := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- ServeBaseline(context.Background(), inR, outW) }()
+	t.Cleanup(func() {
+		inW.Close()
+		if err := <-done; err != nil {
+			t.Errorf("baseline: %v", err)
+		}
+	})
+	b, err := askBaseline(inW, outR, bodies)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// loadOf returns a load of revocations at path.
+func loadOf(b target, connections int, path string, p *pool) load {
+	return load{
+		targets: []target{b}, connections: connections, duration: time.Minute,
+		request: newRequest(path, b.addr, "YTpi", formType), bodies: forms(tokens{run: "0123456789ab"}.refresh(), p.each),
+		good: isRevoked,
+	}
+}
+
+func TestLoad_RunsAgainstBaseline(t *testing.T) {
+	b := serveBaseline(t, map[string]string{revokePath: `{}`})
+	for name, lean := range map[string]bool{ClientLean: true, "nethttp": false} {
+		b.lean = lean
+		t.Run(name, func(t *testing.T) { testLoad(t, b) })
+	}
+}
+
+func testLoad(t *testing.T, b target) {
+	t.Run("each token of a pool is sent once", func(t *testing.T) {
+		got, err := loadOf(b, 4, revokePath, &pool{low: 10, high: 510}).run(t.Context())
+		if err != nil || got.requests != 500 || got.Failures != 0 || got.latency.count != 500 {
+			t.Errorf("got %+v, error %v; want 500 requests and times, no failure", got, err)
+		}
+		if !strings.HasPrefix(got.protocol, "HTTP/1.1, TLS 1.3, ") {
+			t.Errorf("got protocol %q, want HTTP/1.1 over TLS 1.3", got.protocol)
+		}
+	})
+	t.Run("a wrong answer is a failure", func(t *testing.T) {
+		got, err := loadOf(b, 1, "/elsewhere", &pool{high: 3}).run(t.Context())
+		if err != nil || got.requests != 0 || got.Failures != 3 || !strings.Contains(got.FirstFailure, "404") {
+			t.Errorf("got %d requests, %d failures, %q, error %v; want 0, 3, the status, none", got.requests, got.Failures,
+				got.FirstFailure, err)
+		}
+	})
+	t.Run("the end of the context is an error", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		asked := 0
+		l := loadOf(b, 1, revokePath, &pool{})
+		l.bodies = func(int) func() ([]byte, bool) {
+			return func() ([]byte, bool) {
+				if asked++; asked == 100 {
+					cancel()
+				}
+				return form("x", uint64(asked)), true
+			}
+		}
+		if _, err := l.run(ctx); err == nil {
+			t.Error("got no error, want that of the context")
+		}
+	})
+}
+
+func TestLoad_AtARate_SendsWhenDue(t *testing.T) {
+	b := serveBaseline(t, map[string]string{revokePath: `{}`})
+	b.lean = true
+	start := func(t *testing.T, path string, p *pool, perSecond float64) *loadRun {
+		t.Helper()
+		l := loadOf(b, 3, path, p)
+		l.perSecond = perSecond
+		run, err := l.start(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return run
+	}
+	t.Run("each token is sent once", func(t *testing.T) {
+		run := start(t, revokePath, &pool{low: 7, high: 107}, 1e6)
+		run.wg.Wait() // until the pool is empty
+		if got := run.stop(); got.requests != 100 || got.Failures != 0 || got.latency.count != 100 {
+			t.Errorf("got %d requests, %d failures, %d times; want 100, 0, 100", got.requests, got.Failures, got.latency.count)
+		}
+	})
+	t.Run("a wrong answer is a failure", func(t *testing.T) {
+		run := start(t, "/elsewhere", &pool{high: 4}, 1e6)
+		run.wg.Wait()
+		if got := run.stop(); got.requests != 0 || got.Failures != 4 || !strings.Contains(got.FirstFailure, "404") {
+			t.Errorf("got %d requests, %d failures, %q; want 0, 4, the status", got.requests, got.Failures, got.FirstFailure)
+		}
+	})
+	t.Run("nothing is sent before it is due", func(t *testing.T) {
+		p := &pool{high: 1000}
+		run := start(t, revokePath, p, 1.0/3600) // the first is due immediately, the others after hours
+		for p.taken.Load() == 0 {
+			runtime.Gosched()
+		}
+		if got := run.stop(); got.requests+got.Failures > 1 || p.taken.Load() != 1 {
+			t.Errorf("got %d requests, %d failures, %d tokens taken; want at most one of each", got.requests, got.Failures,
+				p.taken.Load())
+		}
+	})
+}
+
+func TestReport_PrintsTableAndJSON(t *testing.T) {
+	base, ratio := 10_000.0, 0.91
+	m := &Measure{
+		Name: "introspect", What: "introspections of live tokens, one follower", Unit: "1/s", Value: 9_100, Baseline: &base,
+		Ratio: &ratio,
+		Rounds: []Round{{Subject: 9_100, Baseline: 10_000, Latency: Latency{P50: 5, P99: 12.5, Max: 20}, SubjectCPUUS: 61,
+			BaselineCPUUS: 52}},
+	}
+	m.goal("ratio >= 0.85", true)
+	m.detail("cache_hit_ratio", 0.97)
+	r := &Report{
+		FormatVersion: 1, Version: "1.0.0", StartedAt: "2026-01-31T12:00:00Z", TookSeconds: 60,
+		Host: Host{CPUs: 2, Platform: "linux/amd64", Go: "go1.26", Filesystem: "ext4", FsyncP50US: 250,
+			FsyncP99US: 900, FsyncProbes: 300, LoadAverage: 0.25},
+		Parameters: Parameters{Nodes: 3, Pairs: 100_000, DenyEntries: 20_000, Connections: 64, Rounds: 3,
+			DurationS: 5, Client: "lean",
+			OwnCluster: true},
+		Measures: []*Measure{m, {Name: "size", What: "resident memory", Unit: "MiB", Value: 151.4,
+			failures: failures{1, "status 503"}}},
+	}
+	for name, asJSON := range map[string]bool{"bench-table": false, "bench-json": true} {
+		var out bytes.Buffer
+		if err := r.Print(&out, asJSON); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join("testdata", name+".golden")
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), out.String()); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", file, diff)
+		}
+	}
+}
+
+func TestOptions_Invalid_IsUsageError(t *testing.T) {
+	valid := Options{
+		Parameters: Parameters{Nodes: 3, Pairs: 1000, DenyEntries: 100, Connections: 1, Rounds: 1, Client: ClientLean},
+		Duration:   time.Second, Lone: 10, Kills: 1, Healthy: time.Second,
+	}
+	if err := valid.Check(); err != nil {
+		t.Errorf("got %v for valid options", err)
+	}
+	for name, change := range map[string]func(*Options){
+		"an unknown measure": func(o *Options) { o.Only = []string{"introspect", "nope"} },
+		"too few pairs":      func(o *Options) { o.Pairs = 1 },
+		"no connection":      func(o *Options) { o.Connections = 0 },
+		"no kill":            func(o *Options) { o.Kills = 0 },
+		"an hour of health":  func(o *Options) { o.Healthy = time.Hour },
+		"a turn of a day":    func(o *Options) { o.Duration = 24 * time.Hour },
+		"an unknown client":  func(o *Options) { o.Client = "curl" },
+		"two folders":        func(o *Options) { o.DevJSON, o.Dir = "x", "y" },
+	} {
+		o := valid
+		change(&o)
+		var usage *cli.ExitError
+		if err := o.Check(); !errors.As(err, &usage) || usage.Code != cli.ExitUsage {
+			t.Errorf("%s: got %v, want a usage error", name, err)
+		}
+	}
+}
+
+func TestRun_FolderInMemory_IsUsageError(t *testing.T) {
+	if _, inMemory, err := filesystemOf("/dev/shm"); err != nil || !inMemory {
+		t.Skip("this machine has no file system in memory")
+	}
+	_, err := Run(t.Context(), &Options{Dir: "/dev/shm"}, io.Discard)
+	var usage *cli.ExitError
+	if !errors.As(err, &usage) || usage.Code != cli.ExitUsage || !strings.Contains(err.Error(), "in memory") {
+		t.Errorf("got %v, want a usage error with the reason", err)
+	}
+}

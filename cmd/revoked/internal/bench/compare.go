@@ -1,0 +1,212 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+const (
+	revokePath     = "/oauth2/revoke"
+	introspectPath = "/oauth2/introspect"
+	formType       = "application/x-www-form-urlencoded"
+)
+
+func (r *run) introspection() *request {
+	return r.cluster.request("resource_server", introspectPath, formType)
+}
+
+func (r *run) revocation() *request { return r.cluster.request("app", revokePath, formType) }
+
+func isActive(status int, body []byte) bool {
+	return status == http.StatusOK && bytes.HasPrefix(body, []byte(`{"active":true`))
+}
+
+func isInactive(status int, body []byte) bool {
+	return status == http.StatusOK && string(body) == `{"active":false}`
+}
+
+func isRevoked(status int, body []byte) bool { return status == http.StatusOK && string(body) == `{}` }
+
+// reads returns a load of introspections of live tokens.
+func (r *run) reads(targets ...target) load {
+	return load{
+		targets: targets, request: r.introspection(),
+		bodies: forms(r.tokens.access(), anyOf(r.opts.Pairs)), good: isActive,
+	}
+}
+
+// revocations returns a load that revokes pairs at all nodes.
+func (r *run) revocations(pairs numbers, lean bool) load {
+	return load{
+		targets: r.cluster.targets(lean), request: r.revocation(),
+		bodies: forms(r.tokens.refresh(), pairs), good: isRevoked,
+	}
+}
+
+// startBaseline starts the baseline with the bodies of the cluster's answers, unless it already
+// runs.
+func (r *run) startBaseline(ctx context.Context) error {
+	if r.baseline != nil {
+		return nil
+	}
+	c, err := r.cluster.target(0, true).dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	status, body, err := c.do(r.introspection(), form(r.tokens.access(), 0))
+	if err != nil {
+		return err
+	}
+	if !isActive(status, body) {
+		return fmt.Errorf("introspection of a live token: %s", describe(status, body))
+	}
+	r.baseline, err = startBaseline(map[string]string{introspectPath: string(body), revokePath: `{}`})
+	return err
+}
+
+// A comparison is one load that runs against the subject and the baseline in turns.
+type comparison struct {
+	subject, baseline load
+	before            func(subject *load) error // before each turn of the subject, not measured; may be nil
+	peer              *load                     // a third side, see Options.Against; may be nil
+	beforePeer        func(peer *load) error    // as before; may be nil
+	beside            *load                     // runs beside all sides; may be nil
+	besides           loadResult                // all runs of beside
+}
+
+// compare starts the baseline and returns the comparison of a load with the same load on the
+// baseline.
+func (r *run) compare(ctx context.Context, subject load) (*comparison, error) {
+	if err := r.startBaseline(ctx); err != nil {
+		return nil, err
+	}
+	subject.connections, subject.duration = r.opts.Connections, r.opts.Duration
+	c := &comparison{subject: subject, baseline: subject}
+	t := r.baseline.target
+	t.lean = r.opts.lean()
+	c.baseline.targets = []target{t}
+	return c, nil
+}
+
+// turn runs l, and c.beside at the same time. It sets the processor time per request if the system
+// reports that of pids.
+func (c *comparison) turn(ctx context.Context, l load, pids []int) (got *loadResult, err error) {
+	if c.beside != nil {
+		beside, err := c.beside.start(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { c.besides.add(beside.stop()) }()
+	}
+	before, errBefore := processorTimes(pids)
+	if got, err = l.run(ctx); err != nil {
+		return nil, err
+	}
+	after, errAfter := processorTimes(pids)
+	if errBefore == nil && errAfter == nil && got.requests > 0 {
+		got.cpu = micros(after-before) / float64(got.requests)
+	}
+	return got, nil
+}
+
+// againstPeer adds the load on the peer to c, if the options ask for one.
+func (r *run) againstPeer(ctx context.Context, c *comparison, l func(*etcd) load) error {
+	if r.opts.Against == "" {
+		return nil
+	}
+	if r.peer == nil {
+		r.say(r.opts.Against, "starting %d nodes", len(r.cluster.nodes))
+		var err error
+		if r.peer, err = startEtcd(ctx, r.opts.EtcdBinary, r.dir, len(r.cluster.nodes),
+			r.opts.APIPort+etcdPortOffset); err != nil {
+			return err
+		}
+	}
+	peer := l(r.peer)
+	peer.connections, peer.duration = r.opts.Connections, r.opts.Duration
+	c.peer = &peer
+	return nil
+}
+
+// peerTurn runs the peer's turn of a round, if there is a peer.
+func (r *run) peerTurn(ctx context.Context, m *Measure, c *comparison, round *Round) error {
+	if c.peer == nil {
+		return nil
+	}
+	if c.beforePeer != nil {
+		if err := c.beforePeer(c.peer); err != nil {
+			return err
+		}
+	}
+	got, err := c.turn(ctx, *c.peer, r.peer.pids())
+	if err != nil {
+		return err
+	}
+	if got.Failures > 0 {
+		if got.requests == 0 {
+			return fmt.Errorf("%s failed: %s", r.opts.Against, got.FirstFailure)
+		}
+		r.say(m.Name, "%s: %d failures, the first: %s", r.opts.Against, got.Failures, got.FirstFailure)
+	}
+	round.PeerFailures = got.Failures
+	latency := latencyOf(&got.latency)
+	round.Peer, round.PeerCPUUS, round.PeerLatency = got.rate(), got.cpu, &latency
+	r.say(m.Name, "%s: %.0f %s, ratio to it %.2f", r.opts.Against, got.rate(), m.Unit, round.Subject/max(got.rate(), 1))
+	return nil
+}
+
+// turns runs baseline, subject and peer alternately and fills in m.
+func (r *run) turns(ctx context.Context, m *Measure, c *comparison) error {
+	warm := c.baseline
+	warm.duration = min(r.opts.Duration, time.Second)
+	if _, err := warm.run(ctx); err != nil {
+		return err
+	}
+	var ratios []float64
+	for round := range r.opts.Rounds {
+		if c.before != nil {
+			if err := c.before(&c.subject); err != nil {
+				return err
+			}
+		}
+		base, err := c.turn(ctx, c.baseline, []int{r.baseline.cmd.Process.Pid})
+		if err != nil {
+			return err
+		}
+		got, err := c.turn(ctx, c.subject, r.cluster.pids())
+		if err != nil {
+			return err
+		}
+		if base.protocol != got.protocol {
+			return errors.New("baseline and subject agreed on different protocols or cipher suites")
+		}
+		if base.Failures > 0 {
+			return fmt.Errorf("the baseline failed: %s", base.FirstFailure)
+		}
+		m.failures.add(got.failures)
+		baseLatency := latencyOf(&base.latency)
+		this := Round{
+			Subject: got.rate(), Baseline: base.rate(), Latency: latencyOf(&got.latency), BaselineLatency: &baseLatency,
+			SubjectCPUUS: got.cpu, BaselineCPUUS: base.cpu,
+		}
+		ratio := got.rate() / max(base.rate(), 1)
+		ratios = append(ratios, ratio)
+		r.say(m.Name, "round %d: %.0f %s, baseline %.0f, ratio %.2f", round+1, got.rate(), m.Unit, base.rate(), ratio)
+		m.detail("protocol", got.protocol)
+		if err := r.peerTurn(ctx, m, c, &this); err != nil {
+			return err
+		}
+		m.Rounds = append(m.Rounds, this)
+	}
+	if c.peer != nil {
+		m.comparePeer()
+	}
+	m.Value = m.median(func(r Round) float64 { return r.Subject })
+	m.compare(m.median(func(r Round) float64 { return r.Baseline }), median(ratios))
+	return nil
+}

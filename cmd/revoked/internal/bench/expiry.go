@@ -1,0 +1,78 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"revoked/internal/retry"
+)
+
+const (
+	expiryTime  = time.Minute // in which the tokens of the measure expiry expire
+	expiryPairs = 500_000     // at most
+)
+
+// expiry compares revocations while a million tokens expire within a minute, or all pairs if the
+// cluster holds fewer, with revocations before that.
+func (r *run) expiry(ctx context.Context, m *Measure) error {
+	n := min(expiryPairs, r.opts.Pairs)
+	const slowest = 5000 // pairs registered in a second
+	ends := time.Now().Add(time.Duration(n/slowest)*time.Second + 5*r.opts.Duration + 30*time.Second)
+	t, low := r.tokens, r.used
+	t.ends = ends.Unix()
+	r.used += n
+	if _, err := r.registerPairs(ctx, t, low, low+n); err != nil {
+		return err
+	}
+	if err := r.cluster.awaitIdle(ctx); err != nil {
+		return err
+	}
+	before, err := r.revocationPace(ctx)
+	if err != nil {
+		return err
+	}
+	revoked, err := r.fresh(ctx, uint64(paceFastest*r.opts.Duration.Seconds()))
+	if err != nil {
+		return err
+	}
+	if left := time.Until(ends); left < 0 {
+		return fmt.Errorf("the pairs that expire took %v too long to register", -left.Round(time.Second))
+	}
+	live, err := r.liveTokens(ctx)
+	if err != nil {
+		return err
+	}
+	r.say(m.Name, "waits for %s", ends.Format(time.TimeOnly))
+	if err := retry.Sleep(ctx, time.Until(ends.Add(expiryTime/4))); err != nil {
+		return err
+	}
+	during, err := r.paceOf(ctx, revoked)
+	if err != nil {
+		return err
+	}
+	atEnd, err := r.liveTokens(ctx)
+	if err != nil {
+		return err
+	}
+	m.failures.add(before.failures)
+	m.failures.add(during.failures)
+	m.Value = during.rate()
+	m.compare(before.rate(), during.rate()/max(before.rate(), 1))
+	m.Rounds = []Round{{Subject: during.rate(), Baseline: before.rate(), Latency: latencyOf(&during.latency),
+		SubjectCPUUS: during.cpu, BaselineCPUUS: before.cpu}}
+	m.detail("tokens_that_expire_in_a_minute", 2*n)
+	m.detail("tokens_gone_at_the_end_of_the_turn", live-min(live, atEnd+2*during.requests))
+	m.goal("ratio >= 0.8", *m.Ratio >= 0.8 && m.Failures == 0)
+	return nil
+}
+
+// liveTokens returns the number of live tokens in the state.
+func (r *run) liveTokens(ctx context.Context) (uint64, error) {
+	leader, err := r.cluster.leader(ctx)
+	if err != nil {
+		return 0, err
+	}
+	s, err := r.cluster.status(ctx, leader)
+	return s.Tokens, err
+}

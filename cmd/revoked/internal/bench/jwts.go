@@ -1,0 +1,292 @@
+package bench
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	jwtCount   = 2000 // JWTs of each algorithm
+	forgers    = 8    // connections that send forged JWTs
+	cachedGoal = 0.97 // of the rate of opaque tokens
+	floodGoal  = 0.9  // of the rate without forged JWTs
+)
+
+// jwts compares introspections of JWTs that one follower has seen with those of opaque tokens. It
+// also measures first sights of JWTs, by algorithm, and the rate that a caller of opaque tokens
+// keeps during a flood of forged JWTs.
+func (r *run) jwts(ctx context.Context, m *Measure) error {
+	node, err := r.cluster.follower(ctx)
+	if err != nil {
+		return err
+	}
+	signers, err := newJWTSigners()
+	if err != nil {
+		return err
+	}
+	iss := "https://" + r.tokens.run + ".example"
+	if err := r.trust(ctx, "bench-"+r.tokens.run, iss, signers); err != nil {
+		return err
+	}
+	opaque := r.reads(r.cluster.target(node, r.opts.lean()))
+	opaque.connections, opaque.duration = r.opts.Connections, r.opts.Duration
+	cached := opaque
+	first := map[string]*loadResult{}
+	for _, s := range signers {
+		list, err := s.many(iss, r.tokens.issued)
+		if err != nil {
+			return err
+		}
+		once := opaque
+		once.bodies, once.duration = eachOf(list), time.Minute
+		got, err := r.side(ctx, m, once)
+		if err != nil {
+			return err
+		}
+		first[s.alg] = got
+		r.say(m.Name, "%s, seen for the first time: %.0f/s", s.alg, got.rate())
+		cached.bodies = anyText(list) // the last algorithm: a cached JWT does not depend on it
+	}
+	if err := r.cachedTurns(ctx, m, cached, opaque); err != nil {
+		return err
+	}
+	for alg, got := range first {
+		m.detail("first_seen_"+alg+"_per_second", got.rate())
+		if cachedCPU := m.median(func(r Round) float64 { return r.SubjectCPUUS }); got.cpu > 0 {
+			m.detail("first_seen_"+alg+"_processor_us", got.cpu)
+			m.detail("first_seen_"+alg+"_share_of_verification", max(0, 1-cachedCPU/got.cpu))
+		}
+	}
+	left, err := r.flood(ctx, m, opaque, signers[0], iss)
+	if err != nil {
+		return err
+	}
+	m.detail("beside_forged_jwts", left)
+	m.goal(fmt.Sprintf("ratio >= %v, beside forged JWTs >= %v", cachedGoal, floodGoal),
+		*m.Ratio >= cachedGoal && left >= floodGoal && m.Failures == 0)
+	return nil
+}
+
+// trust creates the issuer at the leader and waits until every node has it.
+func (r *run) trust(ctx context.Context, name, iss string, signers []*jwtSigner) error {
+	keys := make([]map[string]string, 0, len(signers))
+	for _, s := range signers {
+		keys = append(keys, s.jwk)
+	}
+	record, err := json.Marshal(map[string]any{
+		"name": name, "issuer": iss, "require_audience": false, "jwks": map[string]any{"keys": keys},
+	})
+	if err != nil {
+		return err
+	}
+	leader, err := r.cluster.leader(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := r.cluster.Client("admin", leader).CreateIssuer(ctx, record); err != nil {
+		return err
+	}
+	return r.cluster.awaitIdle(ctx)
+}
+
+// side runs one load and counts its failures.
+func (r *run) side(ctx context.Context, m *Measure, l load) (*loadResult, error) {
+	got, err := (&comparison{}).turn(ctx, l, r.cluster.pids())
+	if err == nil {
+		m.failures.add(got.failures)
+	}
+	return got, err
+}
+
+// cachedTurns runs cached JWTs and opaque tokens in turns and fills in m.
+func (r *run) cachedTurns(ctx context.Context, m *Measure, cached, opaque load) error {
+	var ratios []float64
+	for round := range r.opts.Rounds {
+		base, err := r.side(ctx, m, opaque)
+		if err != nil {
+			return err
+		}
+		got, err := r.side(ctx, m, cached)
+		if err != nil {
+			return err
+		}
+		ratio := got.rate() / max(base.rate(), 1)
+		ratios = append(ratios, ratio)
+		r.say(m.Name, "round %d: %.0f %s, opaque %.0f, ratio %.2f", round+1, got.rate(), m.Unit, base.rate(), ratio)
+		m.Rounds = append(m.Rounds, Round{Subject: got.rate(), Baseline: base.rate(), Latency: latencyOf(&got.latency),
+			SubjectCPUUS: got.cpu, BaselineCPUUS: base.cpu})
+	}
+	m.Value = m.median(func(r Round) float64 { return r.Subject })
+	m.compare(m.median(func(r Round) float64 { return r.Baseline }), median(ratios))
+	return nil
+}
+
+// flood returns the rate of opaque tokens beside forged JWTs of another client, as a part of the
+// rate without them.
+func (r *run) flood(ctx context.Context, m *Measure, opaque load, s *jwtSigner, iss string) (left float64, err error) {
+	token, err := s.token(iss, "forged", r.tokens.issued)
+	if err != nil {
+		return 0, err
+	}
+	forged := opaque
+	forged.request, forged.connections = r.cluster.request("app", introspectPath, formType), forgers
+	forged.bodies = func(connection int) func() ([]byte, bool) {
+		body := []byte("token=" + token)
+		sig, n := body[len(body)-40:], uint64(connection)<<40
+		return func() ([]byte, bool) {
+			n++
+			copy(sig, fmt.Sprintf("%016x", n))
+			return body, true
+		}
+	}
+	forged.good = func(status int, body []byte) bool {
+		return isInactive(status, body) || status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
+	}
+	var ratios []float64
+	for range r.opts.Rounds {
+		alone, err := r.side(ctx, m, opaque)
+		if err != nil {
+			return 0, err
+		}
+		flood, err := forged.start(ctx)
+		if err != nil {
+			return 0, err
+		}
+		beside, err := r.side(ctx, m, opaque)
+		refused := flood.stop()
+		if err != nil {
+			return 0, err
+		}
+		m.failures.add(refused.failures)
+		ratios = append(ratios, beside.rate()/max(alone.rate(), 1))
+		r.say(m.Name, "beside %.0f forged JWTs/s: %.0f %s, alone %.0f", refused.rate(), beside.rate(), m.Unit, alone.rate())
+	}
+	return median(ratios), nil
+}
+
+// anyText returns the bodies of endless introspections of the tokens.
+func anyText(list []string) func(int) func() ([]byte, bool) {
+	numbers := anyOf(uint64(len(list)))
+	return func(connection int) func() ([]byte, bool) {
+		next := numbers(connection)
+		var body []byte
+		return func() ([]byte, bool) {
+			n, ok := next()
+			body = append(append(body[:0], "token="...), list[n]...)
+			return body, ok
+		}
+	}
+}
+
+// eachOf returns the bodies of one introspection of each token.
+func eachOf(list []string) func(int) func() ([]byte, bool) {
+	var taken atomic.Int64
+	return func(int) func() ([]byte, bool) {
+		var body []byte
+		return func() ([]byte, bool) {
+			n := taken.Add(1) - 1
+			if n >= int64(len(list)) {
+				return nil, false
+			}
+			body = append(append(body[:0], "token="...), list[n]...)
+			return body, true
+		}
+	}
+}
+
+// A jwtSigner signs JWTs by one algorithm (RFC 7515, 7518 and 8037).
+type jwtSigner struct {
+	alg  string
+	jwk  map[string]string
+	sign func(input []byte) ([]byte, error)
+}
+
+func newJWTSigners() ([]*jwtSigner, error) {
+	b64 := base64.RawURLEncoding.EncodeToString
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, err
+	}
+	ecKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	point, err := ecKey.PublicKey.Bytes() // 4, x, y
+	if err != nil {
+		return nil, err
+	}
+	edPublic, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	return []*jwtSigner{
+		{"RS256", map[string]string{"kid": "RS256", "kty": "RSA", "n": b64(rsaKey.N.Bytes()), "e": "AQAB"},
+			func(input []byte) ([]byte, error) {
+				d := sha256.Sum256(input)
+				return rsa.SignPKCS1v15(nil, rsaKey, crypto.SHA256, d[:])
+			}},
+		{"ES256", map[string]string{"kid": "ES256", "kty": "EC", "crv": "P-256", "x": b64(point[1:33]), "y": b64(point[33:])},
+			func(input []byte) ([]byte, error) {
+				d := sha256.Sum256(input)
+				x, y, err := ecdsa.Sign(rand.Reader, ecKey, d[:])
+				if err != nil {
+					return nil, err
+				}
+				sig := make([]byte, 64)
+				x.FillBytes(sig[:32])
+				y.FillBytes(sig[32:])
+				return sig, nil
+			}},
+		{"EdDSA", map[string]string{"kid": "EdDSA", "kty": "OKP", "crv": "Ed25519", "x": b64(edPublic)},
+			func(input []byte) ([]byte, error) { return ed25519.Sign(edKey, input), nil }},
+	}, nil
+}
+
+// many signs jwtCount tokens.
+func (s *jwtSigner) many(iss string, issued int64) ([]string, error) {
+	list := make([]string, jwtCount)
+	for i := range list {
+		var err error
+		if list[i], err = s.token(iss, fmt.Sprint(s.alg, "-", i), issued); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// token signs one access token (RFC 9068) without an audience.
+func (s *jwtSigner) token(iss, jti string, issued int64) (string, error) {
+	var input strings.Builder
+	for i, part := range []any{
+		map[string]string{"alg": s.alg, "kid": s.alg, "typ": "at+jwt"},
+		map[string]any{"iss": iss, "sub": "user-" + jti, "client_id": "bench", "jti": jti, "iat": issued,
+			"exp": issued + int64(12*time.Hour/time.Second), "scope": "read write"},
+	} {
+		b, err := json.Marshal(part)
+		if err != nil {
+			return "", err
+		}
+		if i > 0 {
+			input.WriteByte('.')
+		}
+		input.WriteString(base64.RawURLEncoding.EncodeToString(b))
+	}
+	sig, err := s.sign([]byte(input.String()))
+	if err != nil {
+		return "", err
+	}
+	return input.String() + "." + base64.RawURLEncoding.EncodeToString(sig), nil
+}

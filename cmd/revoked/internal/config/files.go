@@ -1,0 +1,305 @@
+package config
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"revoked"
+	"revoked/api/clientauth"
+	"revoked/api/serve"
+	"revoked/cluster"
+	"revoked/cmd/revoked/internal/files"
+	"revoked/transport/pki"
+)
+
+// Files are the contents of the files that the settings name.
+type Files struct {
+	Certs     *pki.Certs
+	APICert   *serve.Certificate
+	ClientCAs *x509.CertPool // nil: callers need no certificate
+	GossipKey []byte
+	JoinToken string // empty: none
+	Clients   []revoked.Client
+	Warnings  []string
+}
+
+// loadFiles reads every file that the settings name and adds a problem for each invalid one.
+func (c *Config) loadFiles() *Files {
+	f := &Files{}
+	c.checkDataDir()
+	c.checkTempDir(f)
+	c.loadClusterCert(f)
+	c.loadAPICert(f)
+	c.loadGossipKey(f)
+	c.loadJoinToken(f)
+	if c.JWKSCAFile != "" {
+		_, err := files.TrustCA(c.JWKSCAFile)
+		c.add("jwks_ca_file", err)
+	}
+	before := len(c.problems)
+	c.loadClients(f)
+	if len(c.problems) == before {
+		c.checkBootstrap(f.Clients)
+	}
+	return f
+}
+
+// require adds a problem for every key whose path is empty. It reports whether all are set.
+func (c *Config) require(advice string, keys ...string) bool {
+	before := len(c.problems)
+	for _, s := range c.table() {
+		if p, ok := s.field.(*path); ok && *p == "" && slices.Contains(keys, s.Key) {
+			c.note(s.Key, "is not set; %s", advice)
+		}
+	}
+	return len(c.problems) == before
+}
+
+func (c *Config) loadClusterCert(f *Files) {
+	advice := "nodes talk over mutual TLS; for a trial: revoked cert ca && revoked cert node " + c.NodeID
+	if !c.require(advice, "cluster_ca", "cluster_cert", "cluster_key") {
+		return
+	}
+	certs, err := pki.LoadCerts(c.ClusterCA, c.ClusterCert, c.ClusterKey, nil)
+	if err != nil {
+		c.note("cluster_ca, cluster_cert, cluster_key", "%v", err)
+		return
+	}
+	if id := certs.NodeID(); id != c.NodeID {
+		c.addf("cluster_cert", "names node %q, but node_id is %q; use the certificate of this node, or set node_id",
+			id, c.NodeID)
+		return
+	}
+	f.Certs = certs
+	f.warnReadable(c.ClusterKey)
+}
+
+func (c *Config) loadAPICert(f *Files) {
+	advice := "the API is HTTPS; for a trial: revoked cert ca && revoked cert server api --hosts NAME"
+	if c.require(advice, "api_cert", "api_key") {
+		cert, err := serve.LoadCertificate(c.APICert, c.APIKey)
+		if err != nil {
+			c.note("api_cert, api_key", "%v", err)
+		} else {
+			f.APICert = cert
+			c.checkCertNames(f)
+		}
+		f.warnReadable(c.APIKey)
+	}
+	if c.APIClientCA != "" {
+		var err error
+		f.ClientCAs, err = files.CertPool(c.APIClientCA)
+		c.add("api_client_ca", err)
+	}
+}
+
+// checkCertNames warns if the API certificate does not cover the advertised host.
+func (c *Config) checkCertNames(f *Files) {
+	cert, err := f.APICert.GetCertificate(nil)
+	u, badURL := url.Parse(c.APIAdvertise)
+	if err != nil || badURL != nil || cert.Leaf == nil {
+		return
+	}
+	if cert.Leaf.VerifyHostname(u.Hostname()) != nil {
+		f.Warnings = append(f.Warnings, fmt.Sprintf("%s does not cover %q, the host of api_advertise: "+
+			"callers that check names will refuse it", c.APICert, u.Hostname()))
+	}
+}
+
+func (c *Config) loadGossipKey(f *Files) {
+	advice := "gossip is encrypted; make one key for all nodes: revoked keygen -f gossip.key"
+	if !c.require(advice, "gossip_key_file") {
+		return
+	}
+	data, err := f.readPrivate(c.GossipKeyFile)
+	if err == nil {
+		data, err = files.Text(data)
+	}
+	if err == nil {
+		f.GossipKey, err = cluster.ParseKey(string(data))
+	}
+	if err != nil {
+		c.addf("gossip_key_file", "%s: %v", c.GossipKeyFile, err)
+		return
+	}
+	// Both may be 32 bytes in base64, and the gossip key lies on every node.
+	if secret, err := files.Read(c.BootstrapAdminSecretFile, maxFile); err == nil && holdsKey(secret, f.GossipKey) {
+		c.addf("gossip_key_file", "%s holds the secret of bootstrap_admin_secret_file; "+
+			"generate a key of its own with: revoked keygen -f FILE", c.GossipKeyFile)
+	}
+}
+
+// loadJoinToken reads the join token. A member needs none: its file may be gone.
+func (c *Config) loadJoinToken(f *Files) {
+	if c.JoinTokenFile == "" || IsMember(c.DataDir) {
+		return
+	}
+	token, err := f.readLine(c.JoinTokenFile)
+	c.add("join_token_file", err)
+	f.JoinToken = token
+}
+
+// holdsKey reports whether a file with the content data holds the gossip key too.
+func holdsKey(data, key []byte) bool {
+	other, err := cluster.ParseKey(string(data))
+	return err == nil && bytes.Equal(other, key)
+}
+
+// loadClients reads both bootstrap files. Secrets are hashed. In a member the files no longer
+// count, so their problems are only warnings: a secret that was deleted after the bootstrap must
+// not keep the node from starting.
+func (c *Config) loadClients(f *Files) {
+	before := len(c.problems)
+	c.readClients(f)
+	if !IsMember(c.DataDir) {
+		return
+	}
+	for _, p := range c.problems[before:] {
+		f.Warnings = append(f.Warnings, p.String()+"; ignored, because this node is in a cluster: remove the setting")
+	}
+	c.problems = c.problems[:before]
+}
+
+func (c *Config) readClients(f *Files) {
+	if name := c.BootstrapAdminSecretFile; name != "" {
+		secret, err := f.readSecret(name)
+		if err != nil {
+			c.add("bootstrap_admin_secret_file", err)
+		} else {
+			f.Clients = append(f.Clients, revoked.Client{
+				ID: AdminID, Type: revoked.Confidential, Roles: []revoked.Role{revoked.RoleAdmin},
+				AuthMethods: []string{revoked.AuthBasic, revoked.AuthPost},
+				Secrets:     []revoked.SecretHash{clientauth.HashSecret(secret)},
+			})
+		}
+	}
+	name := c.BootstrapClientsFile
+	if name == "" {
+		return
+	}
+	data, err := f.readPrivate(name)
+	if err != nil {
+		c.add("bootstrap_clients_file", err)
+		return
+	}
+	if data, err = files.Text(data); err != nil {
+		c.addf("bootstrap_clients_file", "%s: %v", name, err)
+		return
+	}
+	clients, err := parseClients(data)
+	if err != nil {
+		c.addf("bootstrap_clients_file", "%s: %v", name, err)
+	}
+	for _, cl := range clients {
+		if slices.ContainsFunc(f.Clients, func(c revoked.Client) bool { return c.ID == cl.ID }) {
+			c.addf("bootstrap_clients_file", "%s: client %q is defined twice", name, cl.ID)
+			continue
+		}
+		f.Clients = append(f.Clients, cl)
+	}
+}
+
+// readSecret reads a file with the secret of the first administrator.
+func (f *Files) readSecret(name string) (string, error) {
+	secret, err := f.readLine(name)
+	if err != nil {
+		return "", err
+	}
+	if len(secret) < clientauth.StrongSecret {
+		return "", fmt.Errorf("%s: the secret has %d bytes (want %d or more); generate one with: revoked keygen --secret",
+			name, len(secret), clientauth.StrongSecret)
+	}
+	if err := clientauth.CheckSecret(secret, false); err != nil {
+		return "", fmt.Errorf("%s: %s", name, revoked.Detail(err))
+	}
+	return secret, nil
+}
+
+// readLine reads a file with one secret or token.
+func (f *Files) readLine(name string) (string, error) {
+	data, err := f.readPrivate(name)
+	if err != nil {
+		return "", err
+	}
+	line, err := files.OneLine(data)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	return line, err
+}
+
+// readPrivate reads a file that only its owner should be able to read.
+func (f *Files) readPrivate(name string) ([]byte, error) {
+	if _, err := os.Stat(name); errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("no such file: %s", name)
+	}
+	f.warnReadable(name)
+	return files.Read(name, maxFile)
+}
+
+func (f *Files) warnReadable(name string) {
+	if st, err := os.Stat(name); err == nil && st.Mode().Perm()&0o004 != 0 {
+		f.Warnings = append(f.Warnings, name+" holds secrets, but every user of this machine can read it: chmod 600")
+	}
+}
+
+// checkDataDir adds a problem for a data directory that package node would refuse.
+func (c *Config) checkDataDir() {
+	st, err := os.Stat(c.DataDir)
+	if err == nil && !st.IsDir() || errors.Is(err, syscall.ENOTDIR) {
+		c.addf("data_dir", "%s is not a directory, or lies under a file", c.DataDir)
+		return
+	}
+	id := readIdentity(c.DataDir)
+	c.addIf(id.NodeID != "" && id.NodeID != c.NodeID, "data_dir",
+		"data directory %s: wrong node (got %q, want node_id %q)", c.DataDir, id.NodeID, c.NodeID)
+	if id.Left && !c.Rejoin {
+		c.addf("data_dir", "data directory %s has left its cluster (%s): "+
+			"start with --rejoin to join again as a new instance, or with an empty directory", c.DataDir, id.ClusterID)
+	}
+}
+
+// tryDataDir returns an error if the data directory could not be created or written. It creates and
+// removes a folder there, or in the nearest parent that exists.
+func tryDataDir(dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	for parent := filepath.Dir(dir); parent != dir; dir, parent = parent, filepath.Dir(parent) {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+	}
+	name, err := os.MkdirTemp(dir, "revoked-check-*")
+	if err != nil {
+		return fmt.Errorf("cannot be created or written: %w", err)
+	}
+	return os.Remove(name)
+}
+
+// checkBootstrap adds a problem if a node without a cluster could neither join nor bootstrap one,
+// or would bootstrap one without an administrator.
+func (c *Config) checkBootstrap(clients []revoked.Client) {
+	isAdmin := func(c revoked.Client) bool { return c.Has(revoked.RoleAdmin) }
+	if IsMember(c.DataDir) || slices.ContainsFunc(clients, isAdmin) {
+		return
+	}
+	switch {
+	case c.BootstrapExpect > 0:
+		c.note("bootstrap_admin_secret_file",
+			"is not set, and bootstrap_clients_file names no administrator: the new cluster could not be administered; "+
+				"put a secret of 32 bytes or more into a file and name it here")
+	case len(c.Join) == 0:
+		c.note("",
+			"this node is not in a cluster and cannot get into one: set bootstrap_expect (a new cluster), "+
+				"join (cluster addresses of an existing one), or bootstrap_admin_secret_file (then run revoked join)")
+	}
+}

@@ -1,0 +1,9 @@
+package devcluster
+
+import "syscall"
+
+// childAttributes puts the child into its own process group. The kernel kills it when the parent
+// dies without having stopped it, even if the child hangs.
+func childAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}

@@ -1,0 +1,87 @@
+package server
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"revoked/cmd/revoked/internal/config"
+	"revoked/internal/filewatch"
+)
+
+// reloadTime is the interval at which files are checked for changes.
+const reloadTime = 2 * time.Second
+
+// A reloader applies a new log level and new certificates on SIGHUP, and a new log level when the
+// file of the settings changes. Every other setting needs a restart.
+type reloader struct {
+	flags *config.Flags
+	file  string // configuration file; may be empty
+	files *config.Files
+	level *slog.LevelVar
+	log   *slog.Logger
+}
+
+func (r *reloader) run(ctx context.Context) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	if r.file != "" {
+		settings := filewatch.New(func([][]byte) error { return r.logLevel() }, r.file)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() {
+			settings.Watch(ctx, reloadTime, func(_ bool, err error) { r.report("settings not reloaded", err) })
+		})
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+			r.log.Info("reloading certificates and log level on SIGHUP")
+			r.report("cluster certificate not reloaded, the old one stays in use", r.files.Certs.Reload())
+			_, err := r.files.APICert.Reload()
+			r.report("API certificate not reloaded, the old one stays in use", err)
+			r.report("settings not reloaded", r.logLevel())
+		}
+	}
+}
+
+func (r *reloader) report(problem string, err error) {
+	if err != nil {
+		r.log.Error(problem, "error", err)
+	}
+}
+
+// logLevel reads the settings again and applies log_level.
+func (r *reloader) logLevel() error {
+	cfg, err := r.flags.Read(os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	if level := parseLevel(cfg.LogLevel); level != r.level.Level() {
+		r.level.Set(level)
+		r.log.Info("log level changed", "log_level", cfg.LogLevel)
+	}
+	return nil
+}
+
+func newLogger(w io.Writer, format string, level *slog.LevelVar) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+func parseLevel(s string) slog.Level {
+	var l slog.Level
+	_ = l.UnmarshalText([]byte(s)) // package config checked it
+	return l
+}

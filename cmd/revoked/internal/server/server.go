@@ -1,0 +1,256 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"revoked"
+	"revoked/api"
+	"revoked/api/serve"
+	"revoked/cmd/revoked/internal/cli"
+	"revoked/cmd/revoked/internal/config"
+	"revoked/node"
+)
+
+// A server is one running node with its listeners. open starts the parts, stop stops them in
+// reverse order.
+type server struct {
+	cfg   *config.Config
+	build Build
+	files *config.Files
+
+	base     *slog.Logger // the node adds its id itself
+	log      *slog.Logger // names the node
+	requests *slog.Logger // as log, but its lines may be written a little later
+	lines    *lineWriter  // of all loggers
+
+	limits portLimits
+
+	node    *node.Node
+	backend *backend
+	api     *serve.Server
+	metrics *serve.Server // nil: on the API port
+
+	cancel  context.CancelFunc // ends the background goroutines
+	ctx     context.Context
+	running sync.WaitGroup
+	failed  chan error // error of a listener that ended unexpectedly
+}
+
+// open starts all parts. The caller must call stop, even after an error.
+func (s *server) open(ctx context.Context) error {
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.failed = make(chan error, 2)
+	memory := readMemory()
+	limitHeap(memory)
+	s.limits = limitsOf(s.cfg, memory.bytes())
+	reg, err := NewRegistry(s.build, s.cfg.NodeID, s.cfg.Region)
+	if err != nil {
+		return err
+	}
+	if err := bridgeMetrics(reg); err != nil {
+		return err
+	}
+	// Open the ports first: a conflict must be found before anything is written to the disk.
+	ports, err := listen(s.cfg)
+	if err != nil {
+		return err
+	}
+	s.node, err = node.Open(ctx, s.nodeConfig(ports.cluster, memory.bytes(), reg))
+	if err != nil {
+		return errors.Join(err, ports.close())
+	}
+	s.backend = &backend{Node: s.node}
+	a, err := api.New(s.apiConfig(reg))
+	if err != nil {
+		return errors.Join(err, ports.close())
+	}
+	s.openServers(a, ports, reg)
+	s.background(func(ctx context.Context) { s.files.APICert.Watch(ctx, reloadTime, s.apiCertChanged) })
+	return nil
+}
+
+func (s *server) nodeConfig(cluster net.Listener, memory int64, reg *prometheus.Registry) node.Config {
+	c := s.cfg
+	proxy, _ := c.JWKSProxyURL() // checked before
+	return node.Config{
+		KeyFetch: node.KeyFetchConfig{CAFile: c.JWKSCAFile, Allow: c.JWKSAllowNetworks, Proxy: proxy},
+		NodeID:   c.NodeID, Region: c.Region, DataDir: c.DataDir, API: c.APIAdvertise, Version: s.build.Version,
+		Listener: cluster, ClusterAdvertise: c.ClusterAdvertise, Certs: s.files.Certs,
+		GossipBind: c.GossipAddr, GossipAdvertise: c.GossipAdvertise, GossipKey: s.files.GossipKey,
+		BootstrapExpect: c.BootstrapExpect, Join: c.Join, JoinToken: s.files.JoinToken,
+		NonVoter: c.NonVoter, Rejoin: c.Rejoin,
+		BootstrapClients: s.files.Clients,
+		Defaults:         c.Replicated,
+		HeartbeatTimeout: c.HeartbeatTimeout, ElectionTimeout: c.ElectionTimeout, RequestTimeout: c.RequestTimeout,
+		CacheSize: cacheSize(c.CacheSize, memory), StoreCacheSize: cacheSize(c.StoreCacheSize, memory),
+		Log: s.base, Registerer: reg, Now: time.Now, Crash: s.crash,
+	}
+}
+
+// crash ends the program at once. The node calls it when a clean shutdown is impossible.
+func (s *server) crash(err error) {
+	s.lines.end()
+	fmt.Fprintf(s.lines, "revoked: the node had to stop: %v\n", withAdvice(err))
+	os.Exit(cli.ExitFailed)
+}
+
+// withAdvice adds advice for the operator about a full disk.
+func withAdvice(err error) error {
+	// Some errors of the store do not wrap the system error.
+	if errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+		return fmt.Errorf("%w; free some space and start it again: no acknowledged change is lost", err)
+	}
+	return err
+}
+
+func (s *server) apiConfig(reg *prometheus.Registry) api.Config {
+	c := s.cfg
+	return api.Config{
+		Backend: s.backend, Log: s.log, RequestLog: s.requests, Registerer: reg, Gatherer: reg, Now: time.Now,
+		Issuer: c.Issuer, MetadataExtra: c.MetadataExtra,
+		RequireHTTPS: c.RequireHTTPS, RequirePost: c.RequirePost,
+		CORSOrigins: c.CORSOrigins, TrustedProxies: c.TrustedProxies, CheckNetworks: c.CheckNetworks,
+		MetricsOnAPI:          c.MetricsAddr == "",
+		AuthFailuresPerMinute: c.AuthFailuresPerMinute, MissesPerSecond: c.MissesPerSecond,
+		FeedLimit: c.FeedLimit, FeedLimitPerClient: c.FeedLimitPerClient,
+		BulkLimit: c.BulkLimit, BulkLimitPerClient: c.BulkLimitPerClient,
+		TempDir: c.TempDir, SpoolLimit: c.SpoolLimit, SpoolLimitPerRequest: c.SpoolLimitPerRequest,
+		PublicRevocationsPerMinute: c.PublicRevocationsPerMinute,
+		RequestTimeout:             c.RequestTimeout, Version: s.build.Version,
+		MaxRequestsPerClient: s.limits.perClient,
+	}
+}
+
+// retireTime is how long answers carry "Connection: close" before the API's listener closes, at
+// most. A connection that is in use closes within that time without a lost request.
+const retireTime = time.Second
+
+func (s *server) openServers(a *api.API, ports *serverPorts, reg *prometheus.Registry) {
+	// One half is for open requests, the other for the node to transfer leadership and return its
+	// lease.
+	drain := s.cfg.ShutdownTimeout / 2
+	s.api = serve.New(serve.Config{
+		Listener: ports.api, TLS: serve.TLSConfig(s.files.APICert, s.files.ClientCAs), Handler: a.Handler(), Log: s.log,
+		RequestTimeout: s.cfg.RequestTimeout, ShutdownTimeout: drain,
+		Registerer: reg, TrustedProxies: s.cfg.TrustedProxies,
+		MaxConns: s.limits.conns, MaxConnsPerAddress: s.limits.connsPerAddress,
+		MaxRequests: s.limits.requests, MaxRequestsPerAddress: s.limits.requestsPerAddress,
+		RetireTime: min(s.cfg.ShutdownDelay, retireTime, drain/2),
+	})
+	servers := []*serve.Server{s.api}
+	if ports.metrics != nil {
+		s.metrics = serve.New(serve.Config{
+			Listener: ports.metrics, Handler: a.MetricsHandler(), Log: s.log,
+			RequestTimeout: s.cfg.RequestTimeout, ShutdownTimeout: drain,
+		})
+		servers = append(servers, s.metrics)
+	}
+	for _, srv := range servers {
+		s.running.Go(func() {
+			if err := srv.Serve(); err != nil {
+				s.failed <- err
+			}
+		})
+	}
+}
+
+// background runs f in a goroutine. stop ends its context and waits for it.
+func (s *server) background(f func(context.Context)) {
+	s.running.Go(func() { f(s.ctx) })
+}
+
+// wait returns nil when ctx ends or the node has left its cluster. It returns the error of a part
+// that fails.
+func (s *server) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		s.log.Info("stopping")
+		return nil
+	case err := <-s.failed:
+		return err
+	case <-s.node.Done():
+		if err := s.node.Err(); err != nil {
+			return fmt.Errorf("the node had to stop: %w", withAdvice(err))
+		}
+		s.log.Info("node has left its cluster")
+		return nil
+	}
+}
+
+// stop stops all parts within shutdown_timeout, which begins after shutdown_delay. Readiness comes
+// first, so that load balancers stop sending requests. The API is next, so that no request meets a
+// half-closed node. The node then transfers leadership and returns its lease. The metrics listener
+// closes last, so it can show the shutdown. The node stays a member.
+func (s *server) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.stopParts(ctx) }()
+	select {
+	case err := <-done:
+		if err == nil && s.api != nil {
+			s.log.Info("stopped")
+		}
+		return err
+	case <-time.After(s.cfg.ShutdownTimeout + time.Second):
+		return fmt.Errorf("not stopped within shutdown_timeout, %v; the node's data is safe", s.cfg.ShutdownTimeout)
+	}
+}
+
+func (s *server) stopParts(ctx context.Context) error {
+	var errs []error
+	if s.backend != nil {
+		s.backend.stopping.Store(true)
+	}
+	if s.api != nil {
+		if err := s.api.Shutdown(ctx); err != nil {
+			s.log.Warn("requests interrupted by shutdown", "error", err)
+		}
+	}
+	if s.node != nil {
+		errs = append(errs, s.node.Close(ctx))
+	}
+	if s.metrics != nil {
+		errs = append(errs, s.metrics.Close())
+	}
+	s.cancel()
+	s.running.Wait()
+	return errors.Join(errs...)
+}
+
+func (s *server) apiCertChanged(err error) {
+	if err != nil {
+		s.log.Error("API certificate not reloaded, the old one stays in use", "error", err)
+		return
+	}
+	s.log.Info("API certificate reloaded", "not_after", s.files.APICert.NotAfter())
+}
+
+// A backend adapts the node to the API. It reports that it is not ready once stop has begun.
+type backend struct {
+	*node.Node
+	stopping atomic.Bool
+}
+
+var _ api.Backend = (*backend)(nil)
+
+func (b *backend) Readiness(ctx context.Context) revoked.Readiness {
+	r := b.Node.Readiness(ctx)
+	if b.stopping.Load() {
+		r.CanAnswer, r.CanRevoke = false, false
+		r.Reasons = append(r.Reasons, "stopping")
+	}
+	return r
+}

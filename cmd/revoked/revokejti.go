@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"revoked/client"
+	"revoked/cmd/revoked/internal/cli"
+)
+
+// maxJTI is the longest jti that the API accepts, in bytes.
+const maxJTI = 512
+
+func revokeJTICommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "revoke-jti FILE|-",
+		Short: "End JWTs of a trusted issuer by their jti, without the tokens",
+		Long: "End the JWTs of a trusted issuer that have one of the jti in a file, one per line. It is safe to\n" +
+			"send a file again. Put only jti into the file, never tokens.",
+		Example: "  revoked revoke-jti --issuer https://as.example --reason \"leaked log\" jtis.txt",
+		Args:    cobra.ExactArgs(1),
+	}
+	conn := addConnectionFlags(cmd)
+	f := cmd.Flags()
+	issuer := f.String("issuer", "", "iss claim of the tokens")
+	reason := f.String("reason", "", "reason, shown in the feed")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *issuer == "" {
+			return cli.UsageError("name the issuer of the tokens: --issuer")
+		}
+		c, asJSON, err := conn.open()
+		if err != nil {
+			return err
+		}
+		in, err := openInput(cmd, args[0])
+		if err != nil {
+			return fmt.Errorf("read the jti: %w", withoutPath(err))
+		}
+		defer in.Close()
+		list := &denyList{template: client.JTIRevocation{Issuer: *issuer, Reason: *reason}}
+		return list.send(cmd, conn, c, in, asJSON)
+	}
+	return cmd
+}
+
+// A denyList is a file of jti that is sent as lines of JSON.
+type denyList struct {
+	template client.JTIRevocation
+	failed   error // why the file could not be read
+}
+
+// send sends the jti in a file and prints the results as they arrive.
+func (d *denyList) send(cmd *cobra.Command, conn *connection, c *client.Client, in io.Reader, asJSON bool) error {
+	lines, out := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.failed = d.write(out, in)
+		_ = out.CloseWithError(d.failed) // nil is the end of the file
+	}()
+	sum, complete := client.RevokeSummary{}, false
+	err := c.RevokeJTIs(cmd.Context(), lines, true, func(l client.RevokeLine, line []byte) error {
+		if l.Lines != nil {
+			sum, complete = l.RevokeSummary, true
+		}
+		if asJSON {
+			return cli.PrintBody(cmd.OutOrStdout(), line)
+		}
+		if l.Error == "" {
+			return nil
+		}
+		text := l.Error
+		if l.Detail != "" {
+			text += ": " + l.Detail
+		}
+		_, err := fmt.Fprintf(cmd.ErrOrStderr(), "jti %d: %s\n", l.Line, cli.Clean(text))
+		return err
+	})
+	_ = lines.Close()
+	<-done
+	switch {
+	case d.failed != nil && !errors.Is(d.failed, io.ErrClosedPipe):
+		return fmt.Errorf("%w; the lines before it were sent, and it is safe to send them again", d.failed)
+	case err != nil:
+		return fmt.Errorf("%w; it is safe to send the whole file again", conn.advise(err))
+	case !complete:
+		return errors.New("the answer ended before its summary: some jti may not be revoked; " +
+			"it is safe to send the whole file again")
+	}
+	if !asJSON {
+		row := []string{fmt.Sprint(sum.Revoked), fmt.Sprint(sum.Failed)}
+		if err := cli.PrintTable(cmd.OutOrStdout(), []string{"REVOKED", "FAILED"}, [][]string{row}); err != nil {
+			return err
+		}
+	}
+	if sum.Failed > 0 {
+		return fmt.Errorf("%d jti were not revoked; it is safe to send them again", sum.Failed)
+	}
+	return nil
+}
+
+// write writes a body for each jti. It skips empty lines.
+func (d *denyList) write(out io.Writer, in io.Reader) error {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(make([]byte, 0, 4<<10), maxJTI+16)
+	body := json.NewEncoder(out)
+	body.SetEscapeHTML(false)
+	for n := 1; lines.Scan(); n++ {
+		jti := strings.TrimSuffix(lines.Text(), "\r")
+		switch {
+		case jti == "":
+			continue
+		case !utf8.ValidString(jti):
+			return fmt.Errorf("line %d is not UTF-8", n)
+		case len(jti) > maxJTI:
+			return fmt.Errorf("line %d is too long for a jti: at most %d bytes", n, maxJTI)
+		case strings.HasPrefix(jti, "eyJ") && strings.Count(jti, ".") == 2:
+			return fmt.Errorf("line %d looks like a token, not like a jti", n)
+		}
+		entry := d.template
+		entry.JTI = jti
+		if err := body.Encode(entry); err != nil {
+			return err
+		}
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return fmt.Errorf("a line is too long for a jti: at most %d bytes", maxJTI)
+	}
+	return lines.Err()
+}

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"revoked"
+	"revoked/client"
+	"revoked/cmd/revoked/internal/cli"
+	"revoked/fsm/snapshot"
+	"revoked/internal/durable"
+	"revoked/node"
+)
+
+func snapshotCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "snapshot",
+		Short: "Back up, inspect and restore the state of the cluster",
+	}
+	cmd.AddCommand(snapshotSaveCommand(), snapshotInspectCommand(), snapshotRestoreCommand())
+	return cmd
+}
+
+func snapshotSaveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "save FILE|-",
+		Short: "Save a backup, verified, to a file or standard output",
+		Long: "Save a backup of the state of the cluster and verify it. FILE appears only when it is complete and\n" +
+			"on disk. With - exit code 1 means that the stream is incomplete. The backup contains digests of\n" +
+			"tokens and hashes of secrets, never the tokens or secrets.",
+		Args: cobra.ExactArgs(1),
+	}
+	conn := addConnectionFlags(cmd)
+	force := cmd.Flags().Bool("force", false, "replace FILE if it exists")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, asJSON, err := conn.open()
+		if err != nil {
+			return err
+		}
+		// On Ctrl-C, remove a partly written file.
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		if args[0] == "-" {
+			header, err := fetchSnapshot(ctx, c, cmd.OutOrStdout())
+			if err != nil {
+				return conn.advise(err)
+			}
+			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "verified backup of cluster %s at log index %d\n",
+				cli.Clean(header.ClusterID), header.Index)
+			return err
+		}
+		header, err := saveSnapshot(ctx, c, args[0], *force)
+		if err != nil {
+			return conn.advise(err)
+		}
+		if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "saved and verified %s\n", args[0]); err != nil {
+			return err
+		}
+		return printHeader(cmd.OutOrStdout(), asJSON, header)
+	}
+	return cmd
+}
+
+// fetchSnapshot copies a backup to w and verifies it. The copy is valid only if the error is nil.
+func fetchSnapshot(ctx context.Context, c *client.Client, w io.Writer) (snapshot.Header, error) {
+	body, addr, err := c.Snapshot(ctx)
+	if err != nil {
+		return snapshot.Header{}, err
+	}
+	defer body.Close()
+	out := &cli.Output{To: w}
+	header, err := verifyWhile(body, out)
+	if out.Err != nil { // the verifier mistakes a failed copy for the end of the snapshot
+		return header, fmt.Errorf("save the snapshot: %w", out.Err)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return header, fmt.Errorf("fetch a snapshot at %s: %w; it was not saved", addr, err)
+	}
+	return header, nil
+}
+
+// verifyWhile copies r to w and verifies the snapshot that it reads. It fails unless r ends with
+// the snapshot.
+func verifyWhile(r io.Reader, w io.Writer) (snapshot.Header, error) {
+	tee := io.TeeReader(r, w)
+	header, err := snapshot.Read(tee, nil)
+	if err != nil {
+		return header, err
+	}
+	n, err := io.Copy(io.Discard, tee)
+	if err != nil {
+		return header, err
+	}
+	if n > 0 {
+		return header, fmt.Errorf("%d bytes follow the snapshot", n)
+	}
+	return header, nil
+}
+
+// saveSnapshot creates file complete and durable, or not at all.
+func saveSnapshot(ctx context.Context, c *client.Client, file string, force bool) (snapshot.Header, error) {
+	var header snapshot.Header
+	if _, err := os.Lstat(file); err == nil && !force {
+		return header, fmt.Errorf("%s exists already; use --force to replace it", file)
+	}
+	dir := filepath.Dir(file)
+	tmp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".*") // mode 0600
+	if err != nil {
+		return header, fmt.Errorf("save the snapshot: %w", err)
+	}
+	defer func() { _, _ = tmp.Close(), os.Remove(tmp.Name()) }()
+	if header, err = fetchSnapshot(ctx, c, tmp); err != nil {
+		return header, err
+	}
+	if err = errors.Join(tmp.Sync(), tmp.Close()); err == nil {
+		err = publish(tmp.Name(), file, force)
+	}
+	if err == nil {
+		err = durable.SyncDir(dir)
+		if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
+			return header, nil // the file system cannot sync a directory
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("save the snapshot: %w", err)
+	}
+	return header, err
+}
+
+// publish renames tmp to file. Without force it never replaces a file, except in a race on a file
+// system without hard links.
+func publish(tmp, file string, force bool) error {
+	if force {
+		return os.Rename(tmp, file)
+	}
+	err := os.Link(tmp, file)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// The file system has no hard links: check again, then rename.
+	if _, err := os.Lstat(file); err == nil {
+		return fmt.Errorf("%s: %w", file, fs.ErrExist)
+	}
+	return os.Rename(tmp, file)
+}
+
+func snapshotInspectCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "inspect FILE|-",
+		Short: "Verify a backup and show its contents",
+		Args:  cobra.ExactArgs(1),
+	}
+	var output string
+	cli.AddOutputFlag(cmd, &output)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		asJSON, err := cli.WantJSON(output)
+		if err != nil {
+			return err
+		}
+		f, err := openInput(cmd, args[0])
+		if err != nil {
+			return fmt.Errorf("inspect the snapshot: %w", err)
+		}
+		defer f.Close()
+		header, err := verifyWhile(f, io.Discard)
+		if err != nil {
+			return fmt.Errorf("%s: invalid backup: %s", args[0], revoked.Detail(err))
+		}
+		return printHeader(cmd.OutOrStdout(), asJSON, header)
+	}
+	return cmd
+}
+
+// A headerView is the JSON output of `snapshot`.
+type headerView struct {
+	FormatVersion int    `json:"format_version"`
+	ClusterID     string `json:"cluster_id"`
+	Index         uint64 `json:"index"`
+	Term          uint64 `json:"term"`
+	Tokens        uint64 `json:"tokens"`
+	Grants        uint64 `json:"grants"`
+	Clients       uint64 `json:"clients"`
+	Cutoffs       uint64 `json:"cutoffs"`
+	Tombstones    uint64 `json:"tombstones"`
+	Bytes         int64  `json:"bytes"`
+	LogHash       string `json:"log_hash"`
+	StateHash     string `json:"state_hash"`
+	CreatedAt     string `json:"created_at"`
+}
+
+func printHeader(w io.Writer, asJSON bool, h snapshot.Header) error {
+	state := h.State.Bytes()
+	a := headerView{
+		FormatVersion: h.Version, ClusterID: h.ClusterID, Index: h.Index, Term: h.Term,
+		Tokens: h.Tokens, Grants: h.Grants, Clients: h.Clients, Cutoffs: h.Cutoffs, Tombstones: h.Tombstones, Bytes: h.Bytes,
+		LogHash: hex.EncodeToString(h.LogHash[:]), StateHash: hex.EncodeToString(state[:]),
+		CreatedAt: h.Stamp.Std().Format(time.RFC3339),
+	}
+	if asJSON {
+		return json.NewEncoder(w).Encode(a)
+	}
+	return cli.PrintPairs(w,
+		"Cluster", a.ClusterID, "Log index", a.Index, "Term", a.Term, "Made at", a.CreatedAt, "Tokens", a.Tokens,
+		"Grants", a.Grants, "Clients", a.Clients, "Cut-offs", a.Cutoffs, "Tombstones", a.Tombstones, "Bytes", a.Bytes,
+		"Log hash", a.LogHash, "State hash", a.StateHash, "Format", a.FormatVersion)
+}
+
+func snapshotRestoreCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "restore FILE|-",
+		Short: "Start a new cluster from a backup",
+		Long: "Fill the data directory of one new, stopped node from a backup. It becomes the first node of a new\n" +
+			"cluster, and others then join it. You cannot restore into a running cluster.\n\n" +
+			"A backup lacks later revocations. So the restore ends every token issued before\n" +
+			"this moment, and the new cluster registers a token only with its issued_at. With --accept-loss\n" +
+			"--reason R it does neither, and such tokens may be active again.",
+		Example: "  revoked snapshot restore backup.snap --data-dir /var/lib/revoked --node-id node1",
+		Args:    cobra.ExactArgs(1),
+	}
+	var form string
+	cli.AddOutputFlag(cmd, &form)
+	f := cmd.Flags()
+	dataDir := f.String("data-dir", "", "data directory to create; it must not contain a node")
+	nodeID := f.String("node-id", "", "node id of the new node (default: the host name)")
+	acceptLoss := f.Bool("accept-loss", false, "create no cut-off: tokens revoked after the backup may be active again")
+	reason := f.String("reason", "", "reason, for the log; required with --accept-loss")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		asJSON, err := cli.WantJSON(form)
+		switch {
+		case err != nil:
+			return err
+		case *dataDir == "":
+			return cli.UsageError("--data-dir is required")
+		case *acceptLoss && *reason == "":
+			return cli.UsageError("--accept-loss needs --reason")
+		}
+		id := *nodeID
+		if id == "" {
+			if id, err = os.Hostname(); err != nil {
+				return cli.UsageError("this host has no name; give --node-id")
+			}
+		}
+		in, err := openInput(cmd, args[0])
+		if err != nil {
+			return fmt.Errorf("restore the snapshot: %w", err)
+		}
+		defer in.Close()
+		backup := &cli.Output{To: io.Discard}
+		header, err := node.Seed(cmd.Context(), *dataDir, io.TeeReader(in, backup),
+			node.SeedOptions{NodeID: id, AcceptLoss: *acceptLoss, Reason: *reason})
+		if err != nil {
+			err = fmt.Errorf("restore the snapshot to %s: %w", *dataDir, err)
+			if errors.Is(err, revoked.ErrUnprocessable) {
+				err = fmt.Errorf("%w; set the clock of this machine and try again", err)
+			}
+			return err
+		}
+		header.Bytes = backup.Bytes // size of the whole stream
+		ended := fmt.Sprintf("every token issued before %s is ended, and registrations need issued_at",
+			header.Stamp.Std().Format(time.RFC3339))
+		if *acceptLoss {
+			ended = "tokens revoked after the backup may be active again"
+		}
+		_, err = fmt.Fprintf(cmd.ErrOrStderr(),
+			"restored to %s: %s; start the node with node_id %s, then let others join it\n",
+			*dataDir, ended, cli.Clean(id))
+		if err != nil {
+			return err
+		}
+		return printHeader(cmd.OutOrStdout(), asJSON, header)
+	}
+	return cmd
+}

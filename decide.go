@@ -1,0 +1,262 @@
+package revoked
+
+import "time"
+
+// A Record is the stored state of one token digest. Token and Grant are unset if Found is false.
+type Record struct {
+	Found bool
+	Token Token
+	Grant Grant
+}
+
+// A Verdict states whether a token may still be used, and whether other nodes must agree.
+type Verdict uint8
+
+// The verdicts. Introspection answers {"active":false} for all but Active (RFC 7662 section 2.2).
+const (
+	// Unknown means that this copy has no record of the digest. Only the leader's copy is
+	// authoritative.
+	Unknown Verdict = iota
+	// Active may be returned only by a node whose copy a lease or a read barrier proves current.
+	Active
+	// Dead means revoked, rotated, expired or cut off. It is final, so even a stale copy may return
+	// it.
+	Dead
+	// NotYet means that not_before is in the future.
+	NotYet
+	// Suspended means that the grant's client is disabled or does not exist, or that the record of
+	// the token's issuer does not let it be active.
+	Suspended
+	// PastExpiry means expired by this node's clock only. Other nodes may still return Active.
+	PastExpiry
+)
+
+// A Reason names the rule by which a token is active for a caller, or is not.
+type Reason string
+
+// The reasons. [Decide] returns all but ReasonAudience and ReasonRefreshToken, which depend on the
+// caller.
+const (
+	ReasonActive         Reason = "active"
+	ReasonUnknown        Reason = "unknown"
+	ReasonRevoked        Reason = "revoked" // its grant
+	ReasonRotated        Reason = "rotated"
+	ReasonExpired        Reason = "expired"
+	ReasonNotYetValid    Reason = "not_yet_valid"
+	ReasonCutOff         Reason = "cut_off"
+	ReasonClientDisabled Reason = "client_disabled"
+	ReasonClientUnknown  Reason = "client_unknown" // deleted, or unknown where the issuer's record refuses it
+	ReasonAudience       Reason = "audience"       // the caller is neither its client nor an audience
+	ReasonRefreshToken   Reason = "refresh_token"  // only its client and administrators see it
+	ReasonIssuer         Reason = "issuer"         // see IssuerReason
+	ReasonDenied         Reason = "denied"         // by its jti, its digest, or the grant or session that it claims
+)
+
+// A Decision is the result of [Decide] with the rule that led to it.
+type Decision struct {
+	Verdict      Verdict
+	Reason       Reason
+	IssuerReason IssuerReason // set only for ReasonIssuer
+}
+
+// DecideInput holds the other inputs of [Decide], all read from one node.
+type DecideInput struct {
+	Now    Time    // the node's clock
+	Stamp  Time    // the newest timestamp that the state machine has applied
+	Client *Client // the grant's client in the state machine; nil if it does not exist
+	// Cutoff reports whether a cut-off covers a token of the grant, see [Cutoff.Covers]. nil: no
+	// cut-offs.
+	Cutoff func(g *Grant, t *Token, skew time.Duration) bool
+
+	// Denied reports that a denial has ended the token or, for a JWT, a tombstone or the grant that
+	// it claims.
+	Denied bool
+
+	// The fields below are set only for a verified JWT that is not registered.
+
+	Issuer     *Issuer  // the record of its issuer
+	Key        KeyState // the state of the key that verified it; 0: the record lost the key
+	ClientGone bool     // the client was deleted
+}
+
+// Decide reports whether a token may still be used, and the rule that decided. Decide is pure. No
+// other function makes this decision.
+//
+// A token is expired if Now or Stamp has reached ExpiresAt. It is not yet valid if Now or Stamp is
+// before NotBefore. A JWT may be dated ahead by the clock skew of its issuer, and every cut-off
+// reaches so much further, see [Issuer.CutoffSkew].
+func Decide(r *Record, in DecideInput) Decision {
+	if !r.Found {
+		return Decision{Verdict: Unknown, Reason: ReasonUnknown}
+	}
+	if reason := ended(r, &in); reason != "" {
+		return Decision{Verdict: Dead, Reason: reason}
+	}
+	var skew, reach time.Duration
+	if in.Issuer != nil {
+		skew, reach = in.Issuer.ClockSkew, in.Issuer.CutoffSkew(r.Token.IssuedAt)
+		switch {
+		case in.Issuer.DeletedAt != 0:
+			return refused(Dead, RefusedIssuer)
+		case in.Key != KeyActive:
+			return refused(Dead, RefusedKey)
+		}
+	}
+	if in.Cutoff != nil && in.Cutoff(&r.Grant, &r.Token, reach) {
+		return Decision{Verdict: Dead, Reason: ReasonCutOff}
+	}
+	if exp := r.Token.ExpiresAt; exp != 0 {
+		if exp <= in.Stamp {
+			return Decision{Verdict: Dead, Reason: ReasonExpired}
+		}
+		if exp <= in.Now {
+			return Decision{Verdict: PastExpiry, Reason: ReasonExpired}
+		}
+	}
+	now := min(in.Now, in.Stamp).Add(skew)
+	if nbf := r.Token.NotBefore; nbf != 0 && nbf > now {
+		return Decision{Verdict: NotYet, Reason: ReasonNotYetValid}
+	}
+	if in.Issuer != nil {
+		return decideJWT(r, &in, now)
+	}
+	switch {
+	case in.Client == nil:
+		return Decision{Verdict: Suspended, Reason: ReasonClientUnknown}
+	case in.Client.Disabled:
+		return Decision{Verdict: Suspended, Reason: ReasonClientDisabled}
+	}
+	return Decision{Verdict: Active, Reason: ReasonActive}
+}
+
+// ended returns why the state has ended a token for good, or "". A cut-off that has not been
+// compacted is not among the reasons.
+func ended(r *Record, in *DecideInput) Reason {
+	switch {
+	case r.Grant.Revoked != nil:
+		return ReasonRevoked
+	case r.Token.State == Live && !in.Denied:
+		return ""
+	case r.Token.State == Live:
+		return ReasonDenied
+	case r.Token.State == Rotated:
+		return ReasonRotated
+	case r.Token.State == Expired:
+		return ReasonExpired
+	case r.Grant.ID != "":
+		return ReasonCutOff // only a cut-off ends a token alone
+	}
+	return ReasonRevoked // a stub that outlived its grant
+}
+
+// refused returns the decision about a token that the record of its issuer does not let be active.
+func refused(v Verdict, why IssuerReason) Decision {
+	return Decision{Verdict: v, Reason: ReasonIssuer, IssuerReason: why}
+}
+
+// decideJWT applies the record of the issuer. now includes the clock skew.
+func decideJWT(r *Record, in *DecideInput, now Time) Decision {
+	t, iss := &r.Token, in.Issuer
+	switch {
+	case t.IssuedAt > now:
+		return Decision{Verdict: NotYet, Reason: ReasonNotYetValid}
+	case iss.Disabled:
+		return refused(Suspended, RefusedDisabled)
+	case t.ExpiresAt == 0:
+		return refused(Suspended, RefusedClaims)
+	case t.ExpiresAt.Sub(t.IssuedAt) > iss.LifetimeOf(t.IssuedAt):
+		return refused(Suspended, RefusedLifetime)
+	case iss.RequireAudience && len(t.Audience) == 0:
+		return refused(Suspended, RefusedAudience)
+	case in.Client != nil && in.Client.Disabled:
+		return Decision{Verdict: Suspended, Reason: ReasonClientDisabled}
+	case in.ClientGone, in.Client == nil && iss.RefuseUnknownClients:
+		return Decision{Verdict: Suspended, Reason: ReasonClientUnknown}
+	}
+	return Decision{Verdict: Active, Reason: ReasonActive}
+}
+
+// A TokenStatus is a node's final answer for one token.
+type TokenStatus struct {
+	Decision
+	Record Record // Found is false for Unknown
+	// JWT is the verified JWT from whose claims Record was made. nil: the token is registered or
+	// unknown.
+	JWT *JWT
+	// Foreign reports that the client of the record is one of another issuer, not one of this cluster:
+	// a client with the same id does not own the token.
+	Foreign bool
+}
+
+// An Ending is what ended a token, as far as the state still knows it.
+type Ending struct {
+	Revoked *Revocation // a revocation of its grant, a denial, or a tombstone; nil: not known
+	Cutoff  *Cutoff     // nil: not known
+}
+
+// An Explanation is the reason why a token is active or not.
+type Explanation struct {
+	TokenStatus
+	Ending
+	IsJWT        bool // it is a JWT that is not registered; its claims are verified only if JWT is set
+	NodeID       string
+	AppliedIndex uint64        // the index that this node had applied then
+	LeaseLeft    time.Duration // 0: the node had no read lease
+}
+
+// A PresentedToken is a token as a caller sent it.
+type PresentedToken struct {
+	Digest Digest
+	// JWT is the token itself if it has the form of a JWT, see [HasJWTForm]. It must not be stored or
+	// logged.
+	JWT    string
+	Caller string // the caller: callers take turns at the verification of signatures
+	// KnownOnly means that the leader is not asked about a token that this node does not know.
+	KnownOnly bool
+}
+
+// HasJWTForm reports whether a token has three parts of base64url characters, like a JWT in the
+// compact form (RFC 7515 section 7.1).
+func HasJWTForm[T string | []byte](token T) bool {
+	dots := 0
+	for i := range len(token) {
+		switch c := token[i]; {
+		case 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_':
+		case c == '.' && dots < 2 && i > 0:
+			dots++
+		default:
+			return false
+		}
+	}
+	return dots == 2
+}
+
+// A GrantView is a grant with its tokens, for an administrator or the issuer that registered it.
+type GrantView struct {
+	Grant  Grant
+	Tokens []TokenView
+	State  TokenState // Live, Revoked or Expired
+	// ByCutoff is the cut-off that ended the whole grant, or nil.
+	ByCutoff *Cutoff
+}
+
+// A GrantQuery selects grants for a list.
+type GrantQuery struct {
+	Selector
+	State TokenState // Live, Revoked or Expired; 0: any
+	After string     // the Next of the page before; empty: the first page
+	Limit int        // the most grants of a page
+}
+
+// A GrantPage is a part of a list of grants. The grants have no tokens.
+type GrantPage struct {
+	Grants []GrantView
+	Next   string // id of the last grant that was examined; empty: the list is complete
+}
+
+// A TokenView is one token of a [GrantView] with its state, which accounts for the grant and the
+// cut-offs.
+type TokenView struct {
+	Token Token
+	State TokenState
+}

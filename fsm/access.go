@@ -1,0 +1,182 @@
+package fsm
+
+import (
+	"fmt"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/fsm/rows"
+)
+
+// access reads and writes typed rows through a unit, and keeps their queue entries. Its methods
+// return a row along with its value: pass it to the put of the same kind.
+type access struct {
+	unit
+	mem *memory
+	staged
+}
+
+// token returns a token or its stub. row is nil if the digest is not registered.
+func (a *access) token(d revoked.Digest) (t revoked.Token, row []byte) {
+	a.keyBuf = rows.DigestKey(a.keyBuf[:0], rows.FamilyToken, d)
+	if row = a.get(a.keyBuf); row == nil {
+		return t, nil
+	}
+	t, err := rows.ParseToken(d, row)
+	if err != nil {
+		a.fail(err)
+	}
+	return t, row
+}
+
+// putToken writes t. The commit announces it to Changes.
+func (a *access) putToken(old []byte, t *revoked.Token) {
+	a.keyBuf = rows.DigestKey(a.keyBuf[:0], rows.FamilyToken, t.Digest)
+	a.rowBuf = rows.AppendToken(a.rowBuf[:0], t)
+	a.put(a.keyBuf, old, a.keep(a.rowBuf))
+	a.tokensChanged = append(a.tokensChanged, t.Digest)
+}
+
+// toStub replaces a live token with a stub in state.
+func (a *access) toStub(t *revoked.Token, row []byte, state revoked.TokenState) {
+	t.State = state
+	a.putToken(row, t)
+	a.Tokens--
+}
+
+// dropToken deletes a token or its stub.
+func (a *access) dropToken(d revoked.Digest) {
+	t, row := a.token(d)
+	if row == nil {
+		return
+	}
+	if t.State == revoked.Live {
+		a.Tokens--
+	}
+	a.del(rows.DigestKey(nil, rows.FamilyToken, d), row)
+	a.tokensChanged = append(a.tokensChanged, d)
+}
+
+// grant returns a grant. row is nil if the grant does not exist.
+func (a *access) grant(id string) (g rows.Grant, row []byte) {
+	a.keyBuf = rows.Key(a.keyBuf[:0], rows.FamilyGrant, id)
+	if row = a.get(a.keyBuf); row == nil {
+		return g, nil
+	}
+	g, err := rows.ParseGrant(id, row)
+	if err != nil {
+		a.fail(err)
+	}
+	return g, row
+}
+
+// putGrant writes g and moves its queue entry to due.
+func (a *access) putGrant(old []byte, g *rows.Grant, due revoked.Time) {
+	key := rows.Key(nil, rows.FamilyGrant, g.ID)
+	a.requeue(key, g.Due, due)
+	g.Due = due
+	a.rowBuf = rows.AppendGrant(a.rowBuf[:0], g)
+	a.put(key, old, a.keep(a.rowBuf))
+	a.grantsChanged = append(a.grantsChanged, g.ID)
+}
+
+// deleteGrantRow deletes the row of g, its queue entry and its index keys.
+func (a *access) deleteGrantRow(old []byte, g *rows.Grant) {
+	rows.EachIndexKey(a.keyBuf, &g.Grant, a.unset)
+	key := rows.Key(nil, rows.FamilyGrant, g.ID)
+	a.requeue(key, g.Due, 0)
+	a.del(key, old)
+	a.grantsChanged = append(a.grantsChanged, g.ID)
+}
+
+// indexGrant writes the index keys of a new grant.
+func (a *access) indexGrant(g *revoked.Grant) {
+	rows.EachIndexKey(a.keyBuf, g, func(key []byte) { a.set(key, nil) })
+}
+
+// dropMember deletes a further token of a grant: its row and its member row.
+func (a *access) dropMember(id string, d revoked.Digest) {
+	key := rows.MemberKey(nil, id, d)
+	row := a.get(key)
+	due, err := rows.ParseMember(row)
+	if err != nil {
+		a.fail(err)
+	}
+	a.requeue(rows.DigestKey(nil, rows.FamilyToken, d), due, 0)
+	a.del(key, row)
+	a.dropToken(d)
+}
+
+// putCursor records that Compact must continue with grant id after cursor. A nil cursor removes the
+// row.
+func (a *access) putCursor(id string, cursor []byte) {
+	key := rows.Key(nil, rows.FamilyCompact, id)
+	old := a.get(key)
+	switch {
+	case cursor != nil:
+		a.put(key, old, cursor)
+		if old == nil {
+			a.compactions++
+		}
+	case old != nil:
+		a.del(key, old)
+		a.compactions--
+	}
+}
+
+// event appends an event of the current entry to the feed.
+func (a *access) event(e revoked.Event) {
+	e.Index, e.Time = a.Index, a.Stamp
+	a.keyBuf = rows.SeqKey(a.keyBuf[:0], rows.FamilyEvent, a.Index, a.seq)
+	a.rowBuf = rows.Append(a.rowBuf[:0], &rows.Event{Event: e})
+	a.put(a.keyBuf, nil, a.keep(a.rowBuf))
+	a.seq++
+	a.Events++
+	a.lastEvent = a.Index
+}
+
+// requeue moves the queue entry of the row with that key from old to due. 0 means no entry.
+func (a *access) requeue(row []byte, old, due revoked.Time) {
+	if old == due {
+		return
+	}
+	if old != 0 {
+		a.keyBuf = rows.QueueKey(a.keyBuf[:0], old, row)
+		a.unset(a.keyBuf)
+	}
+	if due != 0 {
+		a.keyBuf = rows.QueueKey(a.keyBuf[:0], due, row)
+		a.set(a.keyBuf, nil)
+		a.queueFloor = min(a.queueFloor, due)
+	}
+}
+
+// prefetch loads the rows that the registrations of a batch will read.
+func (a *access) prefetch(ops []*command.Op) {
+	var keys [][]byte
+	for _, op := range ops {
+		r := op.GetRegister()
+		if r == nil {
+			continue
+		}
+		a.keyBuf = rows.Key(a.keyBuf[:0], rows.FamilyGrant, r.GrantId)
+		keys = append(keys, a.keep(a.keyBuf))
+		for _, s := range r.Tokens {
+			if len(s.GetDigest()) == len(revoked.Digest{}) {
+				a.keyBuf = rows.DigestKey(a.keyBuf[:0], rows.FamilyToken, revoked.Digest(s.Digest))
+				keys = append(keys, a.keep(a.keyBuf))
+			}
+		}
+	}
+	a.load(keys)
+}
+
+// errStray reports a queue entry or a cursor without its row.
+func errStray(kind, id string) error {
+	return fmt.Errorf("%s %q: stray entry: %w", kind, id, rows.ErrRow)
+}
+
+// errOrphan reports a broken invariant: every token has a grant.
+func errOrphan(t *revoked.Token) error {
+	return fmt.Errorf("token %s: grant %q is missing", t.Digest.Prefix(), t.GrantID)
+}

@@ -1,0 +1,377 @@
+package fsm
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/fsm/rows"
+)
+
+// membershipOp applies an operation on admissions and join tokens. actor is nil if the cluster
+// itself proposed it.
+func (a *applier) membershipOp(actor *revoked.Client, op *command.Op) Result {
+	if actor != nil && !actor.Has(revoked.RoleAdmin) {
+		return Result{Err: errAdminOnly("the membership")}
+	}
+	by := op.GetActor().GetClientId()
+	switch k := op.Kind.(type) {
+	case *command.Op_AdmitNode:
+		return a.admitNode(by, k.AdmitNode)
+	case *command.Op_WithdrawNode:
+		return a.withdrawNode(by, k.WithdrawNode.Node)
+	case *command.Op_BarNode:
+		return a.barNode(by, k.BarNode)
+	case *command.Op_JoinNode:
+		return a.joinNode(k.JoinNode)
+	case *command.Op_SetVoting:
+		return a.setVoting(by, k.SetVoting)
+	case *command.Op_CreateJoinToken:
+		return a.createJoinToken(by, k.CreateJoinToken)
+	case *command.Op_DeleteJoinToken:
+		return a.deleteJoinToken(k.DeleteJoinToken.Id)
+	}
+	a.fail(fmt.Errorf("operation %T: Apply has no case for it", op.Kind))
+	return Result{}
+}
+
+// admitNode admits a node, also one that is barred.
+func (a *applier) admitNode(by string, m *command.AdmitNode) Result {
+	counts := func(v *revoked.Admission) bool {
+		return v.Node != m.Node && (v.State == revoked.Admitted || v.State == revoked.Withdrawn)
+	}
+	if n := countStaged(a.mem.admissions, a.admissions, counts); n >= revoked.MaxAdmissions {
+		return Result{Err: fmt.Errorf("%w: %d nodes are admitted or were withdrawn in the last day, the maximum",
+			revoked.ErrUnprocessable, n)}
+	}
+	a.decide(revoked.Admission{
+		Node: m.Node, State: revoked.Admitted, NonVoter: m.NonVoter, By: by,
+		ExpiresAt: a.Stamp.Add(time.Duration(m.Ttl)),
+	})
+	return Result{}
+}
+
+// withdrawNode ends an admission. A node that is not admitted any more changes nothing.
+func (a *applier) withdrawNode(by, node string) Result {
+	switch old := a.admission(node); {
+	case old == nil && by == "": // a founder left
+		return Result{}
+	case old == nil:
+		return Result{Err: fmt.Errorf("%w: node %q is not admitted", revoked.ErrNotFound, node)}
+	case old.State == revoked.Admitted || old.State == revoked.Joined:
+		a.decide(revoked.Admission{Node: node, State: revoked.Withdrawn, NonVoter: old.NonVoter, By: by})
+	}
+	return Result{}
+}
+
+// barNode bars a node. The first reason stays.
+func (a *applier) barNode(by string, m *command.BarNode) Result {
+	old := a.admission(m.Node)
+	if old != nil && old.State == revoked.Barred {
+		return Result{}
+	}
+	isBarred := func(v *revoked.Admission) bool { return v.State == revoked.Barred }
+	if n := countStaged(a.mem.admissions, a.admissions, isBarred); n >= revoked.MaxBars {
+		return Result{Err: fmt.Errorf("%w: %d nodes are barred, the maximum: admit and withdraw old ones",
+			revoked.ErrUnprocessable, n)}
+	}
+	a.decide(revoked.Admission{
+		Node: m.Node, State: revoked.Barred, NonVoter: old != nil && old.NonVoter, By: by, Reason: m.Reason,
+	})
+	return Result{}
+}
+
+// joinNode uses up the token and the admission of a node. A node may present a token that it used
+// before, because its configuration still names the file: then its admission decides.
+func (a *applier) joinNode(m *command.JoinNode) Result {
+	old := a.admission(m.Node)
+	barred := old != nil && old.State == revoked.Barred
+	joined := revoked.Admission{Node: m.Node, State: revoked.Joined}
+	admitted := old != nil && old.Open(a.Stamp)
+	if admitted {
+		joined.NonVoter, joined.By = old.NonVoter, old.By
+	}
+	if t := a.tokenFor(m, old); t != nil && (!admitted || old.State == revoked.Admitted) {
+		used := *t
+		used.UsedBy, used.UsedAt = m.Node, a.Stamp
+		a.putJoinToken(&used)
+		joined.NonVoter, joined.By = joined.NonVoter || t.NonVoter, t.By
+		admitted = true
+	}
+	switch {
+	case !admitted:
+		return Result{Err: revoked.NotAdmittedError(m.Node, barred)}
+	case old == nil || old.State != revoked.Joined:
+		a.decide(joined)
+	}
+	return Result{}
+}
+
+// tokenFor returns the join token of m if it admits the node, else nil. old is the admission of the
+// node. A barred node needs a token that names it and is newer than the bar.
+func (a *applier) tokenFor(m *command.JoinNode, old *revoked.Admission) *revoked.JoinToken {
+	if len(m.TokenHash) == 0 {
+		return nil
+	}
+	t := a.joinTokenByHash(revoked.Digest(m.TokenHash))
+	if t == nil || !t.Admits(m.Node, a.Stamp) {
+		return nil
+	}
+	if old != nil && old.State == revoked.Barred && (t.Node == "" || t.Index <= old.Index) {
+		return nil
+	}
+	return t
+}
+
+// setVoting records whether a member may vote. It changes nothing else of its admission.
+func (a *applier) setVoting(by string, m *command.SetVoting) Result {
+	switch old := a.admission(m.Node); {
+	case old == nil && m.NonVoter: // a founder
+		a.decide(revoked.Admission{Node: m.Node, State: revoked.Joined, NonVoter: true, By: by})
+	case old != nil && old.NonVoter != m.NonVoter:
+		next := *old
+		next.NonVoter = m.NonVoter
+		a.putAdmission(&next)
+	}
+	return Result{}
+}
+
+// createJoinToken creates a token. A repeat changes nothing.
+func (a *applier) createJoinToken(by string, m *command.CreateJoinToken) Result {
+	hash := revoked.Digest(m.Hash)
+	old, same := a.joinToken(m.Id), a.joinTokenByHash(hash)
+	switch {
+	case old != nil && old == same:
+		return Result{}
+	case old != nil || same != nil:
+		return Result{Err: fmt.Errorf("%w: the join token exists", revoked.ErrConflict)}
+	}
+	if n := len(stagedValues(a.mem.joinTokens, a.joinTokens)); n >= revoked.MaxJoinTokens {
+		return Result{Err: fmt.Errorf("%w: %d join tokens exist or ended in the last day, the maximum",
+			revoked.ErrUnprocessable, n)}
+	}
+	a.putJoinToken(&revoked.JoinToken{
+		ID: m.Id, Hash: hash, Node: m.Node, NonVoter: m.NonVoter, By: by, Index: a.Index,
+		CreatedAt: a.Stamp, ExpiresAt: a.Stamp.Add(time.Duration(m.Ttl)),
+	})
+	return Result{}
+}
+
+// deleteJoinToken deletes a token. A repeat changes nothing.
+func (a *applier) deleteJoinToken(id string) Result {
+	old := a.joinToken(id)
+	if old == nil {
+		return Result{Err: fmt.Errorf("%w: join token %q", revoked.ErrNotFound, id)}
+	}
+	if old.DeletedAt == 0 {
+		next := *old
+		next.DeletedAt = a.Stamp
+		a.putJoinToken(&next)
+	}
+	return Result{}
+}
+
+// expireAdmission drops an admission that has expired, or that was withdrawn long ago.
+func (a *applier) expireAdmission(node string, due revoked.Time) int {
+	v := a.admission(node)
+	if v == nil || (&rows.Admission{Admission: *v}).Due() != due {
+		a.fail(errStray("admission", node))
+		return 1
+	}
+	a.dropAdmission(v)
+	return 1
+}
+
+// expireJoinToken drops a join token that ended long ago.
+func (a *applier) expireJoinToken(id string, due revoked.Time) int {
+	v := a.joinToken(id)
+	if v == nil || (&rows.JoinToken{JoinToken: *v}).Due() != due {
+		a.fail(errStray("join token", id))
+		return 1
+	}
+	a.dropJoinToken(v)
+	return 1
+}
+
+// forgetAdmissions drops every admission, bar and join token: only the members of the configuration
+// remain.
+func (a *applier) forgetAdmissions() {
+	for _, v := range stagedValues(a.mem.admissions, a.admissions) {
+		a.dropAdmission(v)
+	}
+	for _, v := range stagedValues(a.mem.joinTokens, a.joinTokens) {
+		a.dropJoinToken(v)
+	}
+}
+
+// decide writes v with the stamp and index of the entry in hand.
+func (a *applier) decide(v revoked.Admission) {
+	v.At, v.Index = a.Stamp, a.Index
+	a.putAdmission(&v)
+}
+
+// admission returns the admission of a node, nil without one. The caller must not change it.
+func (a *access) admission(node string) *revoked.Admission {
+	if v, ok := a.admissions[node]; ok {
+		return v
+	}
+	return a.mem.admissions[node]
+}
+
+// putAdmission writes v, which must not change afterwards, and moves its queue entry.
+func (a *access) putAdmission(v *revoked.Admission) {
+	key := rows.Key(nil, rows.FamilyAdmission, v.Node)
+	row := rows.Admission{Admission: *v}
+	a.requeue(key, a.admissionDue(v.Node), row.Due())
+	a.put(key, a.get(key), rows.Append(nil, &row))
+	put(&a.admissions, v.Node, v)
+}
+
+func (a *access) dropAdmission(v *revoked.Admission) {
+	key := rows.Key(nil, rows.FamilyAdmission, v.Node)
+	a.requeue(key, a.admissionDue(v.Node), 0)
+	a.del(key, a.get(key))
+	put(&a.admissions, v.Node, nil)
+}
+
+// admissionDue returns the time of the queue entry of a node's admission, 0 if it has none.
+func (a *access) admissionDue(node string) revoked.Time {
+	old := a.admission(node)
+	if old == nil {
+		return 0
+	}
+	return (&rows.Admission{Admission: *old}).Due()
+}
+
+// joinToken returns a join token, nil if it does not exist. The caller must not change it.
+func (a *access) joinToken(id string) *revoked.JoinToken {
+	if v, ok := a.joinTokens[id]; ok {
+		return v
+	}
+	return a.mem.joinTokens[id]
+}
+
+// joinTokenByHash returns the join token with that digest, or nil.
+func (a *access) joinTokenByHash(hash revoked.Digest) *revoked.JoinToken {
+	for _, v := range a.joinTokens {
+		if v != nil && v.Hash == hash {
+			return v
+		}
+	}
+	if v := a.mem.joinTokenByHash(hash); v != nil && a.joinToken(v.ID) == v {
+		return v
+	}
+	return nil
+}
+
+// putJoinToken writes v, which must not change afterwards, and moves its queue entry.
+func (a *access) putJoinToken(v *revoked.JoinToken) {
+	key := rows.Key(nil, rows.FamilyJoinToken, v.ID)
+	row := rows.JoinToken{JoinToken: *v}
+	a.requeue(key, a.joinTokenDue(v.ID), row.Due())
+	a.put(key, a.get(key), rows.Append(nil, &row))
+	put(&a.joinTokens, v.ID, v)
+}
+
+func (a *access) dropJoinToken(v *revoked.JoinToken) {
+	key := rows.Key(nil, rows.FamilyJoinToken, v.ID)
+	a.requeue(key, a.joinTokenDue(v.ID), 0)
+	a.del(key, a.get(key))
+	put(&a.joinTokens, v.ID, nil)
+}
+
+// joinTokenDue returns the time of the queue entry of a join token, 0 if it does not exist.
+func (a *access) joinTokenDue(id string) revoked.Time {
+	old := a.joinToken(id)
+	if old == nil {
+		return 0
+	}
+	return (&rows.JoinToken{JoinToken: *old}).Due()
+}
+
+// joinTokenByHash returns the join token with that digest, or nil.
+func (m *memory) joinTokenByHash(hash revoked.Digest) *revoked.JoinToken {
+	for _, v := range m.joinTokens {
+		if v.Hash == hash {
+			return v
+		}
+	}
+	return nil
+}
+
+// stagedValues returns the values as a unit sees them, in no order.
+func stagedValues[V any](mem, staged map[string]*V) (list []*V) {
+	for key, v := range mem {
+		if _, changed := staged[key]; !changed {
+			list = append(list, v)
+		}
+	}
+	for _, v := range staged {
+		if v != nil {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
+// countStaged counts values as a unit sees them.
+func countStaged[V any](mem, staged map[string]*V, counts func(*V) bool) (n int) {
+	for _, v := range stagedValues(mem, staged) {
+		if counts(v) {
+			n++
+		}
+	}
+	return n
+}
+
+// Admission returns the decision about a node name. It reports false if there is none.
+func (f *FSM) Admission(node string) (revoked.Admission, bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	v, ok := f.mem.admissions[node]
+	if !ok {
+		return revoked.Admission{}, false
+	}
+	return *v, true
+}
+
+// Admissions returns the decisions about all node names, in the order of the names. Expired and
+// withdrawn ones are among them until Expire.
+func (f *FSM) Admissions() []revoked.Admission {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	byNode := func(a, b revoked.Admission) int { return cmp.Compare(a.Node, b.Node) }
+	return sortedValues(f.mem.admissions, byNode)
+}
+
+// JoinTokens returns the join tokens in the order of their creation. Deleted ones are among them
+// until Expire.
+func (f *FSM) JoinTokens() []revoked.JoinToken {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return sortedValues(f.mem.joinTokens, func(a, b revoked.JoinToken) int {
+		return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.ID, b.ID))
+	})
+}
+
+// JoinToken returns the join token with that id. It reports false if it does not exist.
+func (f *FSM) JoinToken(id string) (revoked.JoinToken, bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if v := f.mem.joinTokens[id]; v != nil {
+		return *v, true
+	}
+	return revoked.JoinToken{}, false
+}
+
+func sortedValues[V any](m map[string]*V, compare func(a, b V) int) []V {
+	list := make([]V, 0, len(m))
+	for _, v := range m {
+		list = append(list, *v)
+	}
+	slices.SortFunc(list, compare)
+	return list
+}

@@ -1,0 +1,436 @@
+package fsm_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"revoked"
+	"revoked/fsm"
+	"revoked/fsm/command"
+)
+
+func (m *machine) token(id, secret, node string, nonVoter bool, ttl time.Duration) *command.Op {
+	return command.CreateJoinTokenOp(m.by("admin"),
+		&revoked.JoinToken{ID: id, Hash: revoked.DigestToken(secret), Node: node, NonVoter: nonVoter}, ttl)
+}
+
+// join applies the join of a node with a token; an empty secret is none.
+func (m *machine) join(node, secret string) error {
+	var hash revoked.Digest
+	if secret != "" {
+		hash = revoked.DigestToken(secret)
+	}
+	return m.do(command.JoinNodeOp(node, hash))[0].Err
+}
+
+// The highest version of a command in the log is part of the state: it survives a replay and a
+// snapshot. Rules and operations count.
+func TestVersion_NewerCommand_IsRecorded(t *testing.T) {
+	for name, newer := range map[string]func(*machine){
+		"rules": func(m *machine) {
+			m.rules = command.Rules
+			m.do(command.DeleteGrantOp(m.by("admin"), "none", ""))
+		},
+		"operation": func(m *machine) { m.must(command.AdmitNodeOp(m.by("admin"), "node4", false, time.Hour)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			m.rules = 0
+			m.do(command.DeleteGrantOp(m.by("admin"), "none", ""))
+			if got := m.f.Version(); got != 1 {
+				t.Errorf("before: got %d, want 1", got)
+			}
+			newer(m)
+			m.rules = 0
+			m.do(command.DeleteGrantOp(m.by("admin"), "none", ""))
+			replayed, restored := m.replayed(3), empty(t)
+			if err := restored.f.Restore(io.NopCloser(bytes.NewReader(m.backup()))); err != nil {
+				t.Fatal(err)
+			}
+			m.sameAs(replayed)
+			for at, v := range map[string]*machine{"": m, "replayed": replayed, "restored": restored} {
+				if got := v.f.Version(); got != 2 {
+					t.Errorf("%s: got %d, want 2", at, got)
+				}
+			}
+		})
+	}
+}
+
+func TestJoinNode_Admission_UsedOnce(t *testing.T) {
+	m := newMachine(t)
+	err := m.join("node4", "")
+	wantErr(t, err, revoked.ErrForbidden)
+	want := "node4 is not admitted: an administrator runs revoked admit node4, or gives it a join token"
+	if revoked.Detail(err) != want {
+		t.Errorf("got %q, want %q", revoked.Detail(err), want)
+	}
+	m.must(command.AdmitNodeOp(m.by("admin"), "node4", true, time.Hour))
+	if a, ok := m.f.Admission("node4"); !ok || !a.Open(m.now) || a.ExpiresAt != m.now.Add(time.Hour) || a.By != "admin" {
+		t.Errorf("got %+v, %v, want an admission by admin for an hour", a, ok)
+	}
+	for range 2 { // a repeat of an unfinished join
+		if err := m.join("node4", ""); err != nil {
+			t.Fatalf("join: got %v, want success", err)
+		}
+	}
+	if a, _ := m.f.Admission("node4"); a.State != revoked.Joined || !a.NonVoter || a.By != "admin" {
+		t.Errorf("got %+v, want it joined as a non-voter", a)
+	}
+	m.must(command.WithdrawNodeOp(revoked.Actor{}, "node4")) // it left
+	wantErr(t, m.join("node4", ""), revoked.ErrForbidden)
+	m.sameAs(m.replayed(3))
+}
+
+func TestJoinNode_ExpiredAdmission_Refused(t *testing.T) {
+	m := newMachine(t)
+	m.must(command.AdmitNodeOp(m.by("admin"), "node4", false, time.Minute))
+	m.later(time.Minute)
+	wantErr(t, m.join("node4", ""), revoked.ErrForbidden)
+	m.later(time.Minute)
+	m.drain()
+	if list := m.f.Admissions(); len(list) != 0 {
+		t.Errorf("got %+v, want it expired", list)
+	}
+}
+
+func TestBarNode_UntilAdmitted_Refused(t *testing.T) {
+	m := newMachine(t)
+	m.must(m.token("old", "old secret", "node4", false, time.Hour))
+	m.must(command.AdmitNodeOp(m.by("admin"), "node4", false, time.Hour))
+	m.must(command.BarNodeOp(revoked.Actor{}, "node4", "stolen"))
+	m.must(m.token("open", "open secret", "", false, time.Hour))
+	for _, secret := range []string{"", "old secret", "open secret"} {
+		wantErr(t, m.join("node4", secret), revoked.ErrForbidden)
+	}
+	m.later(1000 * time.Hour)
+	m.drain()
+	if a, ok := m.f.Admission("node4"); !ok || a.State != revoked.Barred || a.Reason != "stolen" {
+		t.Errorf("got %+v, %v, want it barred", a, ok)
+	}
+	m.must(command.WithdrawNodeOp(m.by("admin"), "node4"))
+	if a, _ := m.f.Admission("node4"); a.State != revoked.Barred {
+		t.Errorf("after a withdrawal: got %+v, want it barred", a)
+	}
+	m.must(m.token("new", "new secret", "node4", false, time.Hour))
+	if err := m.join("node4", "new secret"); err != nil {
+		t.Errorf("token that names the barred node: got %v, want success", err)
+	}
+	m.must(command.BarNodeOp(m.by("admin"), "node4", ""))
+	m.must(command.AdmitNodeOp(m.by("admin"), "node4", false, time.Hour))
+	if err := m.join("node4", ""); err != nil {
+		t.Errorf("admitted again: got %v, want success", err)
+	}
+}
+
+func TestJoinToken_OneNode_OneUse(t *testing.T) {
+	m := newMachine(t)
+	m.must(m.token("t1", "secret 1", "", true, time.Hour))
+	m.must(m.token("t1", "secret 1", "", true, time.Hour)) // a repeat
+	wantErr(t, m.do(m.token("t1", "secret 2", "", true, time.Hour))[0].Err, revoked.ErrConflict)
+	wantErr(t, m.do(m.token("t2", "secret 1", "", true, time.Hour))[0].Err, revoked.ErrConflict)
+	m.must(m.token("t2", "secret 2", "node5", false, time.Hour))
+	m.must(m.token("t3", "secret 3", "", false, time.Hour))
+	m.must(command.DeleteJoinTokenOp(m.by("admin"), "t3"))
+	m.must(command.DeleteJoinTokenOp(m.by("admin"), "t3"))
+	wantErr(t, m.do(command.DeleteJoinTokenOp(m.by("admin"), "t9"))[0].Err, revoked.ErrNotFound)
+
+	wantErr(t, m.join("node4", "secret 2"), revoked.ErrForbidden) // of another node
+	wantErr(t, m.join("node4", "secret 3"), revoked.ErrForbidden) // deleted
+	wantErr(t, m.join("node4", "no such"), revoked.ErrForbidden)
+	// Two nodes in one entry: the first wins.
+	h := revoked.DigestToken("secret 1")
+	res := m.do(command.JoinNodeOp("node4", h), command.JoinNodeOp("node6", h), command.JoinNodeOp("node4", h))
+	if res[0].Err != nil || res[2].Err != nil {
+		t.Errorf("join and repeat: got %v and %v, want success", res[0].Err, res[2].Err)
+	}
+	wantErr(t, res[1].Err, revoked.ErrForbidden)
+	tok, ok := m.f.JoinToken("t1")
+	if !ok || tok.UsedBy != "node4" || tok.UsedAt != m.now || tok.State(m.now) != revoked.JoinTokenUsed || tok.Hash != h {
+		t.Errorf("got %+v, %v, want it used by node4", tok, ok)
+	}
+	if a, _ := m.f.Admission("node4"); !a.NonVoter || a.By != "admin" {
+		t.Errorf("got %+v, want a non-voter, admitted by admin", a)
+	}
+	m.must(command.WithdrawNodeOp(revoked.Actor{}, "node4"))
+	wantErr(t, m.join("node4", "secret 1"), revoked.ErrForbidden)
+
+	m.later(time.Hour)
+	wantErr(t, m.join("node5", "secret 2"), revoked.ErrForbidden)
+	if tok, _ := m.f.JoinToken("t2"); tok.State(m.now) != revoked.JoinTokenExpired {
+		t.Errorf("got %+v, want it expired", tok)
+	}
+	m.later(23*time.Hour - time.Minute)
+	m.drain()
+	if list := m.f.JoinTokens(); len(list) != 3 {
+		t.Errorf("tokens within a day: got %+v, want 3", list)
+	}
+	m.later(2 * time.Hour)
+	m.drain()
+	if list := m.f.JoinTokens(); len(list) != 0 {
+		t.Errorf("tokens after a day: got %+v, want none", list)
+	}
+	m.sameAs(m.replayed(2))
+}
+
+func TestMembershipOps_BadRequests_Refused(t *testing.T) {
+	m := newMachine(t)
+	admin := m.by("admin")
+	long := strings.Repeat("n", 65)
+	m.do(command.WithdrawNodeOp(admin, "first")) // the first one records its version
+	for _, tt := range []struct {
+		name string
+		op   *command.Op
+		err  error
+	}{
+		{"admit by an issuer", command.AdmitNodeOp(m.by("issuer"), "n", false, time.Hour), revoked.ErrForbidden},
+		{"admit by no one", command.AdmitNodeOp(revoked.Actor{}, "n", false, time.Hour), revoked.ErrForbidden},
+		{"admit an empty name", command.AdmitNodeOp(admin, "", false, time.Hour), revoked.ErrInvalid},
+		{"admit a path", command.AdmitNodeOp(admin, "../n", false, time.Hour), revoked.ErrInvalid},
+		{"admit a long name", command.AdmitNodeOp(admin, long, false, time.Hour), revoked.ErrInvalid},
+		{"admit for no time", command.AdmitNodeOp(admin, "n", false, 0), revoked.ErrUnprocessable},
+		{"admit for a year", command.AdmitNodeOp(admin, "n", false, 9000*time.Hour), revoked.ErrUnprocessable},
+		{"withdraw an unknown name", command.WithdrawNodeOp(admin, "n"), revoked.ErrNotFound},
+		{"bar by an issuer", command.BarNodeOp(m.by("issuer"), "n", ""), revoked.ErrForbidden},
+		{"bar with a long reason", command.BarNodeOp(admin, "n", strings.Repeat("x", 2000)), revoked.ErrInvalid},
+		{"set voting by no one", command.SetVotingOp(revoked.Actor{}, "n", true), revoked.ErrForbidden},
+		{"token by no one", command.CreateJoinTokenOp(revoked.Actor{}, &revoked.JoinToken{ID: "t"}, time.Hour),
+			revoked.ErrForbidden},
+		{"token without an id", m.token("", "s", "", false, time.Hour), revoked.ErrInvalid},
+		{"token for a bad name", m.token("t", "s", "a b", false, time.Hour), revoked.ErrInvalid},
+		{"token for too long", m.token("t", "s", "", false, 9000*time.Hour), revoked.ErrUnprocessable},
+		{"stale actor", command.WithdrawNodeOp(revoked.Actor{ClientID: "admin", Version: 99}, "n"), revoked.ErrActorChanged},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, _, before := m.f.Hashes()
+			wantErr(t, m.do(tt.op)[0].Err, tt.err)
+			if _, _, after := m.f.Hashes(); before != after {
+				t.Error("state after a refusal: got a change, want none")
+			}
+		})
+	}
+}
+
+func TestMembershipOps_Limits_Unprocessable(t *testing.T) {
+	m := newMachine(t)
+	by := m.by("admin")
+	fill := func(n int, op func(i int) *command.Op) {
+		var ops []*command.Op
+		for i := range n {
+			ops = append(ops, op(i))
+		}
+		for i, r := range m.do(ops...) {
+			if r.Err != nil {
+				t.Fatalf("operation %d: got %v, want success", i, r.Err)
+			}
+		}
+		wantErr(t, m.do(op(n))[0].Err, revoked.ErrUnprocessable)
+	}
+	fill(revoked.MaxAdmissions, func(i int) *command.Op {
+		return command.AdmitNodeOp(by, fmt.Sprint("n", i), false, time.Hour)
+	})
+	m.must(command.AdmitNodeOp(by, "n0", true, time.Hour)) // a renewal
+	fill(revoked.MaxJoinTokens, func(i int) *command.Op {
+		return m.token(fmt.Sprint("t", i), fmt.Sprint("secret ", i), "", false, time.Hour)
+	})
+	m.later(26 * time.Hour)
+	m.drain()
+	m.must(command.AdmitNodeOp(by, "late", false, time.Hour))
+	m.must(m.token("late", "late secret", "", false, time.Hour))
+}
+
+func TestSetVoting_Founder_Kept(t *testing.T) {
+	m := newMachine(t)
+	by := m.by("admin")
+	m.must(command.SetVotingOp(by, "node1", false))
+	if _, ok := m.f.Admission("node1"); ok {
+		t.Error("promotion of a voter: got a row, want none")
+	}
+	m.must(command.SetVotingOp(by, "node1", true))
+	if a, _ := m.f.Admission("node1"); !a.NonVoter || a.State != revoked.Joined {
+		t.Errorf("got %+v, want a member that does not vote", a)
+	}
+	m.must(command.SetVotingOp(by, "node1", false))
+	if a, _ := m.f.Admission("node1"); a.NonVoter {
+		t.Errorf("got %+v, want a member that may vote", a)
+	}
+}
+
+// A restore begins a new cluster, whose only member is the seeded node.
+func TestSeed_Admissions_Forgotten(t *testing.T) {
+	m := admitted(t)
+	dir := t.TempDir()
+	h, err := fsm.Seed(dir, bytes.NewReader(m.backup()), fsm.SeedOptions{ClusterID: "c-2", Before: m.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &machine{t: t, dir: dir, now: m.now}
+	s.open()
+	t.Cleanup(func() { s.f.Close() })
+	if len(s.f.Admissions()) != 0 || len(s.f.JoinTokens()) != 0 {
+		t.Errorf("got %v and %v, want neither admissions nor tokens", s.f.Admissions(), s.f.JoinTokens())
+	}
+	if _, _, state := s.f.Hashes(); state != h.State.Bytes() {
+		t.Error("state hash: got another than in the header")
+	}
+}
+
+func TestEpoch_Recovered_ForgetsAdmissions(t *testing.T) {
+	m := admitted(t)
+	// In one batch with the last admission, which is not committed yet.
+	l := m.entry(&command.Batch{Ops: []*command.Op{command.AdmitNodeOp(m.by("admin"), "late", false, time.Hour)}})
+	e := m.entry(&command.Epoch{Term: 2, Node: "n", EndsBefore: int64(m.now), Reason: "quorum lost"})
+	for _, out := range m.f.ApplyBatch(append(m.log[:0:0], l, e)) {
+		if _, ok := out.(*fsm.Outcome); !ok {
+			t.Fatal(out)
+		}
+	}
+	if len(m.f.Admissions()) != 0 || len(m.f.JoinTokens()) != 0 {
+		t.Errorf("got %v and %v, want neither admissions nor tokens", m.f.Admissions(), m.f.JoinTokens())
+	}
+	m.sameAs(m.replayed(1))
+	m.sameAs(m.replayed(100))
+	m.later(48 * time.Hour)
+	m.drain()
+	if len(m.fatal) != 0 {
+		t.Errorf("fatal: got %v, want none", m.fatal)
+	}
+}
+
+// admitted returns a machine with an admission in every state and a token in every state.
+func admitted(t testing.TB) *machine {
+	m := newMachine(t)
+	by := m.by("admin")
+	m.must(command.AdmitNodeOp(by, "node4", true, time.Hour))
+	m.must(command.AdmitNodeOp(by, "node5", false, time.Hour))
+	m.must(command.WithdrawNodeOp(by, "node5"))
+	m.must(command.BarNodeOp(by, "node6", "broken"))
+	m.must(m.token("open", "open secret", "", false, time.Hour))
+	m.must(m.token("used", "used secret", "node7", true, time.Hour))
+	m.must(m.token("deleted", "deleted secret", "", false, time.Hour))
+	m.must(command.DeleteJoinTokenOp(by, "deleted"))
+	if err := m.join("node7", "used secret"); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestRestore_Admissions_SameState(t *testing.T) {
+	m := admitted(t)
+	r := empty(t)
+	if err := r.f.Restore(io.NopCloser(bytes.NewReader(m.backup()))); err != nil {
+		t.Fatal(err)
+	}
+	m.sameAs(r)
+	got, want := fmt.Sprint(r.f.Admissions(), r.f.JoinTokens()), fmt.Sprint(m.f.Admissions(), m.f.JoinTokens())
+	if got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if strings.Contains(string(m.backup()), "used secret") {
+		t.Error("snapshot: got a raw token, want digests only")
+	}
+	agree(t, m, 3)
+}
+
+// modelNode is the naive form of an admission.
+type modelNode struct {
+	state    string // "", admitted, joined, withdrawn, barred
+	expires  revoked.Time
+	barredAt int
+}
+
+type modelJoinToken struct {
+	node    string
+	expires revoked.Time
+	gone    bool // used or deleted
+	made    int
+}
+
+// The test draws histories of admissions and compares every answer with that of a naive model.
+func TestMembershipOps_RandomHistories_MatchModel(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		m := newMachine(t)
+		by := m.by("admin")
+		nodes, tokens := map[string]modelNode{}, map[string]*modelJoinToken{}
+		pick := func(l ...string) string { return rapid.SampledFrom(l).Draw(r, "pick") }
+		for step := range rapid.IntRange(1, 40).Draw(r, "steps") {
+			node, id := pick("n1", "n2", "n3"), pick("t1", "t2", "t3")
+			n, tok := nodes[node], tokens[id]
+			var op *command.Op
+			refused := false
+			switch pick("admit", "withdraw", "bar", "join", "join", "join", "create", "delete", "later") {
+			case "admit":
+				n = modelNode{state: "admitted", expires: m.now.Add(time.Hour)}
+				op = command.AdmitNodeOp(by, node, rapid.Bool().Draw(r, "non-voter"), time.Hour)
+			case "withdraw":
+				op = command.WithdrawNodeOp(revoked.Actor{}, node)
+				if n.state == "admitted" || n.state == "joined" {
+					n.state = "withdrawn"
+				}
+			case "bar":
+				op = command.BarNodeOp(by, node, "")
+				if n.state != "barred" {
+					n.state, n.barredAt = "barred", step
+				}
+			case "join":
+				secret := pick("", id)
+				var hash revoked.Digest
+				usable := false
+				if secret != "" {
+					hash = revoked.DigestToken(secret)
+					usable = tok != nil && !tok.gone && m.now < tok.expires && (tok.node == "" || tok.node == node) &&
+						(n.state != "barred" || tok.node == node && tok.made > n.barredAt)
+				}
+				op = command.JoinNodeOp(node, hash)
+				may := n.state == "joined" || n.state == "admitted" && m.now < n.expires
+				refused = !may && !usable
+				if usable && n.state != "joined" {
+					tok.gone = true
+				}
+				if !refused {
+					n.state = "joined"
+				}
+			case "create":
+				op = m.token(id, id, pick("", node), false, 2*time.Hour)
+				if tok != nil {
+					continue
+				}
+				tokens[id] = &modelJoinToken{node: op.GetCreateJoinToken().Node, expires: m.now.Add(2 * time.Hour), made: step}
+			case "delete":
+				op = command.DeleteJoinTokenOp(by, id)
+				if refused = tok == nil; !refused {
+					tok.gone = true
+				}
+			case "later":
+				m.later(time.Duration(rapid.IntRange(1, 60).Draw(r, "minutes")) * time.Minute)
+				m.drain()
+				continue
+			}
+			nodes[node] = n
+			res := m.do(op)[0]
+			if (res.Err != nil) != refused {
+				r.Fatalf("step %d: %v: got %v, want refused %v", step, op, res.Err, refused)
+			}
+			for name, n := range nodes {
+				a, _ := m.f.Admission(name)
+				want := n.state == "joined" || n.state == "admitted" && m.now < n.expires
+				if a.Open(m.now) != want || (a.State == revoked.Barred) != (n.state == "barred") {
+					r.Fatalf("step %d: %s: got %+v, want open %v in state %q", step, name, a, want, n.state)
+				}
+			}
+		}
+		if len(m.fatal) > 0 {
+			r.Fatalf("fatal: got %v, want none", m.fatal)
+		}
+		agree(t, m, rapid.IntRange(1, 9).Draw(r, "batch"))
+		if err := m.f.Close(); err != nil {
+			r.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,43 @@
+// Package command holds the commands of the replicated log: their encoding, their limits, and the
+// operations that a batch carries.
+//
+// Encode gives the same bytes on every member. Decode never panics and refuses a command of a type,
+// or with a field, unknown to this program. A command carries digests of tokens and hashes of
+// secrets, never the tokens or secrets.
+//
+// Dangerous: the limits are part of the meaning of the log. Two members whose limits differ apply
+// the same entry differently, and their states diverge. See Version.
+package command
+
+//go:generate sh -c "cd ../.. && protoc -I . --go_out=. --go_opt=module=revoked fsm/command/command.proto"
+
+// Version is the highest version of operations that this program can apply. Raise it with every
+// new operation or field, and return it from VersionOf for that operation. Members announce their
+// Version; a leader proposes an operation only if every member can apply it.
+const Version = 3
+
+// Rules are the newest rules for registrations, the value of Batch.rules. The leader sets them in
+// an entry if every member has at least that Version. Apply keeps the rules of older entries. Rules
+// 2 decide who may add to a grant, and which issued_at a token may have: see fsm/DESIGN.md.
+const Rules = 2
+
+// Version returns the lowest Version of a program that can apply m.
+func (m *Batch) Version() uint32 {
+	version := max(m.GetRules(), 1)
+	for _, op := range m.GetOps() {
+		version = max(version, VersionOf(op))
+	}
+	return version
+}
+
+// VersionOf returns the lowest Version of a program that can apply op.
+func VersionOf(op *Op) uint32 {
+	switch op.GetKind().(type) {
+	case *Op_AdmitNode, *Op_WithdrawNode, *Op_BarNode, *Op_JoinNode, *Op_SetVoting, *Op_CreateJoinToken,
+		*Op_DeleteJoinToken:
+		return 2
+	case *Op_PutIssuer, *Op_DeleteIssuer, *Op_PutIssuerKeys, *Op_BanIssuerKey, *Op_RevokeJwt:
+		return 3
+	}
+	return 1
+}

@@ -1,0 +1,322 @@
+package command
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"revoked"
+)
+
+// Limits of an operation, in bytes or in number. They bound rows, entries and feeds. A limit may
+// change only together with Version: see the package comment.
+const (
+	maxID      = 512
+	maxReason  = 1024
+	maxScope   = 8192
+	maxValues  = 64 // limit for audience, audiences, issuers
+	maxJTI     = 512
+	maxCNF     = 4096
+	maxTokens  = 64
+	maxSecrets = 8
+	maxHash    = 128
+)
+
+// MaxTime is the latest time that a command may contain: the last second of the year 9999.
+const MaxTime = revoked.Time(253402300799 * 1e6)
+
+// Admit returns an error if op is invalid in every state: ErrInvalid or ErrUnprocessable for a
+// field that is malformed or over its limit, ErrForbidden for an operation without an actor. The
+// leader calls it before it proposes op. Apply repeats it, because a leader of another version may
+// have proposed op.
+func Admit(op *Op) error {
+	if err := check(op); err != nil {
+		return err
+	}
+	if op.GetActor().GetClientId() == "" && !mayBeOwn(op) {
+		return fmt.Errorf("%w: operation without an actor", revoked.ErrForbidden)
+	}
+	return nil
+}
+
+// mayBeOwn reports whether the cluster itself may propose op, without an actor.
+func mayBeOwn(op *Op) bool {
+	switch op.GetKind().(type) {
+	case *Op_JoinNode, *Op_WithdrawNode, *Op_BarNode, *Op_PutIssuerKeys:
+		return true
+	}
+	return false
+}
+
+func check(op *Op) error {
+	switch k := op.GetKind().(type) {
+	case *Op_Register:
+		return checkRegister(k.Register)
+	case *Op_Revoke:
+		if n := len(k.Revoke.GetDigest()); n != len(revoked.Digest{}) {
+			return invalid("digest", "got %d bytes, want %d", n, len(revoked.Digest{}))
+		}
+		return CheckReason(k.Revoke.GetReason())
+	case *Op_DeleteGrant:
+		if err := checkID("grant_id", k.DeleteGrant.GetGrantId()); err != nil {
+			return err
+		}
+		return CheckReason(k.DeleteGrant.GetReason())
+	case *Op_MakeCutoff:
+		return checkCutoff(k.MakeCutoff)
+	case *Op_PutClient:
+		return CheckClient(k.PutClient.GetClient())
+	case *Op_DeleteClient:
+		return checkID("client_id", k.DeleteClient.GetClientId())
+	case *Op_PutSettings:
+		if k.PutSettings.GetSettings() == nil {
+			return invalid("settings", "missing")
+		}
+		s := k.PutSettings.Settings.Settings()
+		return revoked.ValidateSettings(&s)
+	}
+	return checkMembership(op)
+}
+
+// checkMembership checks the operations on admissions and join tokens.
+func checkMembership(op *Op) error {
+	switch k := op.GetKind().(type) {
+	case *Op_AdmitNode:
+		return cmp.Or(revoked.CheckNodeID(k.AdmitNode.GetNode()), checkTTL(k.AdmitNode.GetTtl()))
+	case *Op_WithdrawNode:
+		return revoked.CheckNodeID(k.WithdrawNode.GetNode())
+	case *Op_BarNode:
+		return cmp.Or(revoked.CheckNodeID(k.BarNode.GetNode()), CheckReason(k.BarNode.GetReason()))
+	case *Op_JoinNode:
+		if n := len(k.JoinNode.GetTokenHash()); n != 0 && n != len(revoked.Digest{}) {
+			return invalid("token_hash", "got %d bytes, want %d", n, len(revoked.Digest{}))
+		}
+		return revoked.CheckNodeID(k.JoinNode.GetNode())
+	case *Op_SetVoting:
+		return revoked.CheckNodeID(k.SetVoting.GetNode())
+	case *Op_CreateJoinToken:
+		return checkJoinToken(k.CreateJoinToken)
+	case *Op_DeleteJoinToken:
+		return checkID("id", k.DeleteJoinToken.GetId())
+	}
+	return checkIssuerOp(op)
+}
+
+func checkJoinToken(m *CreateJoinToken) error {
+	if n := len(m.GetHash()); n != len(revoked.Digest{}) {
+		return invalid("hash", "got %d bytes, want %d", n, len(revoked.Digest{}))
+	}
+	if m.GetNode() != "" {
+		if err := revoked.CheckNodeID(m.Node); err != nil {
+			return err
+		}
+	}
+	return cmp.Or(checkID("id", m.GetId()), checkTTL(m.GetTtl()))
+}
+
+func checkTTL(ns int64) error { return revoked.CheckAdmissionTTL(time.Duration(ns)) }
+
+func checkRegister(m *Register) error {
+	for _, err := range [...]error{
+		checkID("grant_id", m.GetGrantId()), checkID("client_id", m.GetClientId()),
+		checkTexts(maxID, "subject", m.GetSubject(), "session", m.GetSession()),
+		checkTexts(maxID, "username", m.GetUsername(), "issuer", m.GetIssuer()),
+		checkTexts(maxScope, "scope", m.GetScope()), checkList("audience", m.GetAudience()),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	if n := len(m.Tokens); n == 0 || n > maxTokens {
+		return invalid("tokens", "got %d, want 1 to %d", n, maxTokens)
+	}
+	for i, s := range m.Tokens {
+		if err := checkToken(s); err != nil {
+			return err
+		}
+		for _, other := range m.Tokens[:i] {
+			if string(other.Digest) == string(s.Digest) {
+				return invalid("tokens", "duplicate token")
+			}
+		}
+	}
+	return nil
+}
+
+// checkToken refuses the zero digest, because rows use it for an absent token.
+func checkToken(s *TokenSpec) error {
+	var zero revoked.Digest
+	if len(s.GetDigest()) != len(zero) || string(s.Digest) == string(zero[:]) {
+		return invalid("digest", "want %d bytes that are not all zero", len(zero))
+	}
+	if k := revoked.TokenKind(min(s.Kind, 255)); k != revoked.AccessToken && k != revoked.RefreshToken {
+		return invalid("token kind", "got %d, want %d or %d", s.Kind, revoked.AccessToken, revoked.RefreshToken)
+	}
+	for _, err := range [...]error{
+		checkTime("issued_at", s.IssuedAt), checkTime("expires_at", s.ExpiresAt), checkTime("not_before", s.NotBefore),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	if s.ExpiresAt != 0 && s.ExpiresAt <= max(s.IssuedAt, s.NotBefore) {
+		return invalid("expires_at", "not after issued_at and not_before")
+	}
+	if err := checkTexts(maxJTI, "jti", s.Jti); err != nil {
+		return err
+	}
+	if n := len(s.Cnf); n > maxCNF {
+		return invalid("cnf", "got %d bytes, want at most %d", n, maxCNF)
+	}
+	if len(s.Cnf) > 0 && (s.Cnf[0] != '{' || !json.Valid(s.Cnf)) {
+		return invalid("cnf", "not a JSON object")
+	}
+	return nil
+}
+
+func checkCutoff(m *MakeCutoff) error {
+	s := m.GetSelector().Selector()
+	if s.IsZero() {
+		return invalid("selector", "want at least one of client_id, subject, session, grant_id and issuer")
+	}
+	err := checkTexts(maxID, "client_id", s.ClientID, "subject", s.Subject, "session", s.Session,
+		"grant_id", s.GrantID, "issuer", s.Issuer)
+	if err != nil {
+		return err
+	}
+	if err := checkTime("issued_before", m.IssuedBefore); err != nil {
+		return err
+	}
+	return CheckReason(m.Reason)
+}
+
+// CheckClient returns an error that wraps ErrInvalid or ErrUnprocessable for a record that must not
+// be stored. It is weaker than revoked.ValidateClient, and frozen: it decides which records of a
+// Bootstrap every version applies.
+func CheckClient(c *ClientRecord) error {
+	for _, err := range [...]error{
+		checkID("client_id", c.GetId()),
+		checkEnum("type", []string{c.GetType()}, string(revoked.Confidential), string(revoked.Public)),
+		checkEnum("roles", c.GetRoles(),
+			string(revoked.RoleAdmin), string(revoked.RoleIssuer), string(revoked.RoleResourceServer)),
+		checkEnum("auth_methods", c.GetAuthMethods(), revoked.AuthBasic, revoked.AuthPost),
+		checkList("audiences", c.GetAudiences()), checkList("issuers", c.GetIssuers()), checkSecrets(c),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkEnum refuses repeated values and those that are not allowed.
+func checkEnum(name string, list []string, allowed ...string) error {
+	for i, s := range list {
+		if !slices.Contains(allowed, s) {
+			return invalid(name, "got %q, want one of %q", s, allowed)
+		}
+		if slices.Contains(list[:i], s) {
+			return invalid(name, "%q is repeated", s)
+		}
+	}
+	return nil
+}
+
+// checkSecrets checks stored hashes. A public client cannot authenticate, so it must not have any.
+func checkSecrets(c *ClientRecord) error {
+	if c.GetType() == string(revoked.Public) {
+		if len(c.Secrets) > 0 || len(c.Roles) > 0 {
+			return fmt.Errorf("%w: public client with a secret or a role", revoked.ErrUnprocessable)
+		}
+		return nil
+	}
+	if n := len(c.GetSecrets()); n > maxSecrets {
+		return invalid("secrets", "got %d, want at most %d", n, maxSecrets)
+	}
+	for _, s := range c.GetSecrets() {
+		k := revoked.HashKind(min(s.Kind, 255))
+		if (k != revoked.HashSHA256 && k != revoked.HashArgon2id) || len(s.Hash) == 0 || len(s.Hash) > maxHash ||
+			len(s.Salt) > maxHash || s.ExpiresAt < 0 {
+			return invalid("secrets", "malformed hash")
+		}
+	}
+	return nil
+}
+
+// AdmitBootstrap checks a whole bootstrap before it is proposed. It returns an error that names the
+// first bad record: a client that revoked.ValidateClient refuses or whose id repeats, or settings
+// out of bounds. Apply cannot refuse a bootstrap: see fsm/DESIGN.md.
+func AdmitBootstrap(m *Bootstrap) error {
+	if m.Settings != nil {
+		if s := m.Settings.Settings(); revoked.ValidateSettings(&s) != nil {
+			return fmt.Errorf("bootstrap settings: %w", revoked.ValidateSettings(&s))
+		}
+	}
+	seen := map[string]bool{}
+	for i, rec := range m.Clients {
+		err := revoked.ValidateClient(rec.Client())
+		if err == nil && seen[rec.Id] {
+			err = fmt.Errorf("%w: client_id: repeated", revoked.ErrInvalid)
+		}
+		if err == nil {
+			err = CheckClient(rec)
+		}
+		if err != nil {
+			return fmt.Errorf("bootstrap client %d (%q): %w", i+1, rec.GetId(), err)
+		}
+		seen[rec.Id] = true
+	}
+	return nil
+}
+
+// CheckReason returns an error that wraps ErrInvalid for a reason that is too long or not plain
+// UTF-8.
+func CheckReason(s string) error { return checkTexts(maxReason, "reason", s) }
+
+func checkID(name, s string) error {
+	if s == "" {
+		return invalid(name, "empty")
+	}
+	return checkTexts(maxID, name, s)
+}
+
+func checkList(name string, l []string) error {
+	if n := len(l); n > maxValues {
+		return invalid(name, "got %d values, want at most %d", n, maxValues)
+	}
+	for _, s := range l {
+		if err := checkID(name, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkTexts checks pairs of a name and a value.
+func checkTexts(limit int, pairs ...string) error {
+	for i := 0; i < len(pairs); i += 2 {
+		switch name, s := pairs[i], pairs[i+1]; {
+		case len(s) > limit:
+			return invalid(name, "got %d bytes, want at most %d", len(s), limit)
+		case !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0:
+			return invalid(name, "not UTF-8, or has a zero byte")
+		}
+	}
+	return nil
+}
+
+func checkTime(name string, t int64) error {
+	if t < 0 || revoked.Time(t) > MaxTime {
+		return invalid(name, "not a time between 1970 and 9999")
+	}
+	return nil
+}
+
+// invalid returns an ErrInvalid about one field. problem is a format for args.
+func invalid(field, problem string, args ...any) error {
+	return fmt.Errorf("%w: %s: "+problem, append([]any{revoked.ErrInvalid, field}, args...)...)
+}

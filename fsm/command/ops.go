@@ -1,0 +1,220 @@
+package command
+
+import (
+	"time"
+
+	"revoked"
+)
+
+// RegisterOp returns the operation that registers r for the actor by. It shares the slices of r.
+func RegisterOp(by revoked.Actor, r revoked.Registration) *Op {
+	m := &Register{
+		GrantId: r.GrantID, ClientId: r.ClientID, Subject: r.Subject, Session: r.Session,
+		Username: r.Username, Issuer: r.Issuer, Scope: r.Scope, Audience: r.Audience,
+		Tokens: make([]*TokenSpec, len(r.Tokens)),
+	}
+	specs := make([]TokenSpec, len(r.Tokens))
+	for i := range r.Tokens {
+		t, s := &r.Tokens[i], &specs[i]
+		s.Digest, s.Kind = t.Digest[:], uint32(t.Kind)
+		s.IssuedAt, s.ExpiresAt, s.NotBefore = int64(t.IssuedAt), int64(t.ExpiresAt), int64(t.NotBefore)
+		s.Jti, s.Cnf = t.JTI, t.CNF
+		m.Tokens[i] = s
+	}
+	return newOp(by, &Op_Register{Register: m})
+}
+
+// RevokeOp returns the operation that ends the grant of the token with digest d.
+func RevokeOp(by revoked.Actor, d revoked.Digest, reason string) *Op {
+	return newOp(by, &Op_Revoke{Revoke: &Revoke{Digest: d[:], Reason: reason}})
+}
+
+// DeleteGrantOp returns the operation that ends the grant with that id.
+func DeleteGrantOp(by revoked.Actor, id, reason string) *Op {
+	return newOp(by, &Op_DeleteGrant{DeleteGrant: &DeleteGrant{GrantId: id, Reason: reason}})
+}
+
+// CutoffOp returns the operation that creates a cut-off. issuedBefore 0 stands for the stamp of the
+// entry.
+func CutoffOp(by revoked.Actor, s revoked.Selector, issuedBefore revoked.Time, reason string) *Op {
+	return newOp(by, &Op_MakeCutoff{MakeCutoff: &MakeCutoff{
+		Selector: &Selector{
+			ClientId: s.ClientID, Subject: s.Subject, Session: s.Session, GrantId: s.GrantID, Issuer: s.Issuer,
+		},
+		IssuedBefore: int64(issuedBefore), Reason: reason,
+	}})
+}
+
+// PutClientOp returns the operation that creates c (ifVersion 0) or replaces the record whose
+// version is ifVersion.
+func PutClientOp(by revoked.Actor, c *revoked.Client, ifVersion uint64) *Op {
+	return newOp(by, &Op_PutClient{PutClient: &PutClient{Client: ClientMessage(c), IfVersion: ifVersion}})
+}
+
+// DeleteClientOp returns the operation that removes a client and ends its tokens.
+func DeleteClientOp(by revoked.Actor, id string) *Op {
+	return newOp(by, &Op_DeleteClient{DeleteClient: &DeleteClient{ClientId: id}})
+}
+
+// PutSettingsOp returns the operation that replaces the settings whose version is ifVersion.
+func PutSettingsOp(by revoked.Actor, s revoked.Settings, ifVersion uint64) *Op {
+	m := &PutSettings{Settings: SettingsMessage(s), IfVersion: ifVersion}
+	return newOp(by, &Op_PutSettings{PutSettings: m})
+}
+
+// AdmitNodeOp returns the operation that lets a node join for ttl. The node never votes if nonVoter
+// is set.
+func AdmitNodeOp(by revoked.Actor, node string, nonVoter bool, ttl time.Duration) *Op {
+	return newOp(by, &Op_AdmitNode{AdmitNode: &AdmitNode{Node: node, NonVoter: nonVoter, Ttl: int64(ttl)}})
+}
+
+// WithdrawNodeOp returns the operation that ends the admission of a node. The zero actor stands for
+// the cluster: the node left.
+func WithdrawNodeOp(by revoked.Actor, node string) *Op {
+	return newOp(by, &Op_WithdrawNode{WithdrawNode: &WithdrawNode{Node: node}})
+}
+
+// BarNodeOp returns the operation that bars a node until it is admitted again. The zero actor
+// stands for the cluster.
+func BarNodeOp(by revoked.Actor, node, reason string) *Op {
+	return newOp(by, &Op_BarNode{BarNode: &BarNode{Node: node, Reason: reason}})
+}
+
+// JoinNodeOp returns the operation with which the leader uses up the admission of a node that
+// joins. token is the digest of the join token that the node sent, zero if it sent none. The result
+// wraps ErrForbidden if neither admits the node. A repeat for the same node changes nothing.
+func JoinNodeOp(node string, token revoked.Digest) *Op {
+	m := &JoinNode{Node: node}
+	if !token.IsZero() {
+		m.TokenHash = token[:]
+	}
+	return newOp(revoked.Actor{}, &Op_JoinNode{JoinNode: m})
+}
+
+// SetVotingOp returns the operation that records whether an administrator lets a member vote.
+func SetVotingOp(by revoked.Actor, node string, nonVoter bool) *Op {
+	return newOp(by, &Op_SetVoting{SetVoting: &SetVoting{Node: node, NonVoter: nonVoter}})
+}
+
+// CreateJoinTokenOp returns the operation that creates t for ttl: its ID, Hash, Node and NonVoter.
+func CreateJoinTokenOp(by revoked.Actor, t *revoked.JoinToken, ttl time.Duration) *Op {
+	return newOp(by, &Op_CreateJoinToken{CreateJoinToken: &CreateJoinToken{
+		Id: t.ID, Hash: t.Hash[:], Node: t.Node, NonVoter: t.NonVoter, Ttl: int64(ttl),
+	}})
+}
+
+// DeleteJoinTokenOp returns the operation that deletes a join token.
+func DeleteJoinTokenOp(by revoked.Actor, id string) *Op {
+	return newOp(by, &Op_DeleteJoinToken{DeleteJoinToken: &DeleteJoinToken{Id: id}})
+}
+
+// IsAdministrative reports whether op changes clients, issuers, settings, cut-offs or the
+// membership.
+func IsAdministrative(op *Op) bool {
+	switch op.GetKind().(type) {
+	case nil, *Op_Register, *Op_Revoke, *Op_DeleteGrant, *Op_RevokeJwt:
+		return false
+	}
+	return true
+}
+
+// KindOf names the kind of op, as the field of the message does: "put_client". It is "" for an
+// operation without a kind.
+func KindOf(op *Op) string {
+	m := op.ProtoReflect()
+	if field := m.WhichOneof(m.Descriptor().Oneofs().ByName("kind")); field != nil {
+		return string(field.Name())
+	}
+	return ""
+}
+
+func newOp(by revoked.Actor, kind isOp_Kind) *Op {
+	return &Op{Actor: ActorMessage(by), Kind: kind}
+}
+
+// ActorMessage returns the message of by.
+func ActorMessage(by revoked.Actor) *Actor {
+	return &Actor{ClientId: by.ClientID, Version: by.Version, Admin: by.Admin}
+}
+
+// Actor is the inverse of ActorMessage. A nil m gives the zero actor.
+func (m *Actor) Actor() revoked.Actor {
+	return revoked.Actor{ClientID: m.GetClientId(), Version: m.GetVersion(), Admin: m.GetAdmin()}
+}
+
+// Selector returns the selector of m. A nil m gives the zero selector.
+func (m *Selector) Selector() revoked.Selector {
+	return revoked.Selector{
+		ClientID: m.GetClientId(), Subject: m.GetSubject(), Session: m.GetSession(),
+		GrantID: m.GetGrantId(), Issuer: m.GetIssuer(),
+	}
+}
+
+// ClientMessage returns the record of c. It shares the slices of c.
+func ClientMessage(c *revoked.Client) *ClientRecord {
+	m := &ClientRecord{
+		Id: c.ID, Type: string(c.Type), Audiences: c.Audiences, Issuers: c.Issuers, AuthMethods: c.AuthMethods,
+		AllowPublicRevocation: c.AllowPublicRevocation, Disabled: c.Disabled,
+		CreatedAt: int64(c.CreatedAt), Version: c.Version,
+	}
+	for _, r := range c.Roles {
+		m.Roles = append(m.Roles, string(r))
+	}
+	for _, s := range c.Secrets {
+		m.Secrets = append(m.Secrets, &SecretHash{
+			Kind: uint32(s.Kind), Salt: s.Salt, Hash: s.Hash, ExpiresAt: int64(s.ExpiresAt),
+		})
+	}
+	return m
+}
+
+// Client is the inverse of ClientMessage. A nil record gives the zero client.
+func (m *ClientRecord) Client() *revoked.Client {
+	c := &revoked.Client{
+		ID: m.GetId(), Type: revoked.ClientType(m.GetType()), Audiences: m.GetAudiences(), Issuers: m.GetIssuers(),
+		AuthMethods: m.GetAuthMethods(), AllowPublicRevocation: m.GetAllowPublicRevocation(), Disabled: m.GetDisabled(),
+		CreatedAt: revoked.Time(m.GetCreatedAt()), Version: m.GetVersion(),
+	}
+	for _, r := range m.GetRoles() {
+		c.Roles = append(c.Roles, revoked.Role(r))
+	}
+	for _, s := range m.GetSecrets() {
+		c.Secrets = append(c.Secrets, revoked.SecretHash{
+			Kind: revoked.HashKind(s.GetKind()), Salt: s.GetSalt(), Hash: s.GetHash(),
+			ExpiresAt: revoked.Time(s.GetExpiresAt()),
+		})
+	}
+	return c
+}
+
+// NewBootstrap returns a bootstrap with settings and first clients. The caller sets the stamp and
+// the cluster id.
+func NewBootstrap(s revoked.Settings, clients []revoked.Client) *Bootstrap {
+	m := &Bootstrap{Settings: SettingsMessage(s)}
+	for i := range clients {
+		m.Clients = append(m.Clients, ClientMessage(&clients[i]))
+	}
+	return m
+}
+
+// SettingsMessage returns the record of s.
+func SettingsMessage(s revoked.Settings) *SettingsRecord {
+	return &SettingsRecord{
+		LeaseDuration: int64(s.LeaseDuration), LateRegistrationWindow: int64(s.LateRegistrationWindow),
+		CutoffRetention: int64(s.CutoffRetention), MaxClockSkew: int64(s.MaxClockSkew),
+		SecretGrace: int64(s.SecretGrace), Version: s.Version, LeaseCeiling: int64(s.LeaseCeiling),
+	}
+}
+
+// Settings is the inverse of SettingsMessage. A nil record gives the zero settings.
+func (m *SettingsRecord) Settings() revoked.Settings {
+	return revoked.Settings{
+		LeaseDuration:          time.Duration(m.GetLeaseDuration()),
+		LateRegistrationWindow: time.Duration(m.GetLateRegistrationWindow()),
+		CutoffRetention:        time.Duration(m.GetCutoffRetention()),
+		MaxClockSkew:           time.Duration(m.GetMaxClockSkew()),
+		SecretGrace:            time.Duration(m.GetSecretGrace()),
+		Version:                m.GetVersion(),
+		LeaseCeiling:           time.Duration(m.GetLeaseCeiling()),
+	}
+}

@@ -1,0 +1,331 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/fsm/rows"
+)
+
+// denialQuota is the number of denials that a client without the role of an administrator may have
+// at a time. It bounds what one client adds to the state. A denial of a session may stay for
+// cutoff_retention, so the quota is large.
+const denialQuota = 10_000_000
+
+// revokeJWT ends a JWT of a trusted issuer.
+func (a *applier) revokeJWT(actor *revoked.Client, m *command.RevokeJWT) Result {
+	iss, j := a.issuerOf(m.Issuer), m.JWT()
+	if iss == nil || iss.DeletedAt != 0 && len(j.Digests) == 0 {
+		return Result{Err: fmt.Errorf("%w: issuer %q is not trusted", revoked.ErrUnprocessable, m.Issuer)}
+	}
+	if len(j.Digests) == 0 {
+		return a.denyUnseen(actor, &iss.Issuer, j, m.Reason)
+	}
+	if res, registered := a.revokeRegistered(actor, j, m.Reason); res.Err != nil || registered && !ownsJWT(actor, iss, j) {
+		return res
+	}
+	if !ownsJWT(actor, iss, j) {
+		if v := a.decideJWT(&iss.Issuer, j); v != revoked.Dead && v != revoked.PastExpiry {
+			return Result{Err: fmt.Errorf("%w: %s", revoked.ErrForeignToken, j.Digests[0].Prefix())}
+		}
+		return Result{}
+	}
+	if err := a.mayDeny(actor, revoked.DenialKey(revoked.DenyDigest, "", string(j.Digests[0][:]))); err != nil {
+		return Result{Err: err}
+	}
+	a.endJWT(actor, &iss.Issuer, j, m.Reason)
+	return Result{}
+}
+
+// mayDeny returns ErrQuota if actor has too many denials to add the one with that key. The
+// revocation of a registered token adds its denials in any case: the state already holds the token.
+func (a *applier) mayDeny(actor *revoked.Client, id revoked.Digest) error {
+	if actor.Has(revoked.RoleAdmin) || a.denialsOf(actor.ID) < a.denialQuota {
+		return nil
+	}
+	if _, row := a.denial(id); row != nil { // a repeat adds nothing
+		return nil
+	}
+	return fmt.Errorf("%w: client %q: %d deny entries, the most of one client", revoked.ErrQuota, actor.ID, a.denialQuota)
+}
+
+// ownsJWT reports whether actor may revoke j. The client ids of an issuer are those of this cluster
+// only if its record has OwnClients: two issuers may both have a client "web".
+func ownsJWT(actor *revoked.Client, iss *rows.Issuer, j *revoked.JWT) bool {
+	return actor.Has(revoked.RoleAdmin) || iss.OwnClients && j.ClientID == actor.ID
+}
+
+// revokeRegistered ends the grants of the digests that are registered. Their records decide who may
+// do so. It reports whether there are any.
+func (a *applier) revokeRegistered(actor *revoked.Client, j *revoked.JWT, reason string) (res Result, found bool) {
+	for i := range j.Digests {
+		if _, row := a.token(j.Digests[i]); row == nil {
+			continue
+		}
+		found = true
+		res = a.revoke(actor, &command.Revoke{Digest: j.Digests[i][:], Reason: reason})
+		if res.Err != nil {
+			return res, true
+		}
+	}
+	return res, found
+}
+
+// denyUnseen denies a jti. The actor has not shown the token, so an issuer must be bound to the
+// iss.
+func (a *applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) Result {
+	switch {
+	case actor.Has(revoked.RoleAdmin):
+	case !actor.Has(revoked.RoleIssuer) || !slices.Contains(actor.Issuers, iss.Issuer):
+		return Result{Err: fmt.Errorf("%w: client %q is neither an administrator nor an issuer whose issuers name %q",
+			revoked.ErrForbidden, actor.ID, iss.Issuer)}
+	}
+	if !iss.JTI {
+		return Result{Err: fmt.Errorf("%w: issuer %q reuses jti: revoke the token itself",
+			revoked.ErrUnprocessable, iss.Issuer)}
+	}
+	if err := a.mayDeny(actor, revoked.DenialKey(revoked.DenyJTI, iss.Issuer, j.JTI)); err != nil {
+		return Result{Err: err}
+	}
+	if a.denyJTI(iss, j, actor.ID, reason) {
+		a.jwtEvent(actor, j, revoked.Selector{Issuer: iss.Issuer}, reason)
+	}
+	return Result{}
+}
+
+// decideJWT decides about j as of the stamp of the log.
+func (a *applier) decideJWT(iss *revoked.Issuer, j *revoked.JWT) revoked.Verdict {
+	r := j.Record()
+	in := revoked.DecideInput{
+		Now: a.Stamp, Stamp: a.Stamp, Client: a.client(j.ClientID), Issuer: iss,
+		Cutoff: func(g *revoked.Grant, t *revoked.Token, skew time.Duration) bool {
+			return a.findCutoff(g, t, skew) != nil
+		},
+	}
+	if k := iss.Key(j.Thumbprint); k != nil {
+		in.Key = k.State
+	}
+	denial, err := findDenial(func(key []byte) ([]byte, error) { return a.get(key), nil }, j, iss.OwnClients)
+	if err != nil {
+		a.fail(err)
+	}
+	in.Denied = denial != nil
+	return revoked.Decide(&r, in).Verdict
+}
+
+// endJWT denies j and, if the issuer has them, its grant or its session. An expired token still
+// ends these: the issuer may have refreshed them.
+func (a *applier) endJWT(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) {
+	sel := revoked.Selector{Issuer: iss.Issuer}
+	changed := a.denyDigests(iss, j, actor.ID, reason)
+	if iss.JTI && j.JTI != "" && a.denyJTI(iss, j, actor.ID, reason) {
+		changed = true
+	}
+	switch {
+	case iss.GrantClaim != "" && j.GrantID != "":
+		sel.GrantID = j.GrantID
+		if a.denyFamily(revoked.DenyGrant, iss, j.GrantID, actor.ID, reason) {
+			changed = true
+		}
+		if g, row := a.grant(j.GrantID); row != nil && g.Issuer == iss.Issuer && g.Revoked == nil {
+			a.endGrant(&g, row, revoked.Revocation{At: a.Stamp, By: actor.ID, Reason: reason, Index: a.Index})
+		}
+	case iss.GrantClaim == "" && iss.RevokeSession && j.Session != "":
+		sel.Session = j.Session
+		if a.denyFamily(revoked.DenySession, iss, j.Session, actor.ID, reason) {
+			changed = true
+		}
+	}
+	if changed {
+		a.jwtEvent(actor, j, sel, reason)
+	}
+}
+
+func (a *applier) jwtEvent(actor *revoked.Client, j *revoked.JWT, sel revoked.Selector, reason string) {
+	e := revoked.Event{Kind: revoked.EventJWT, Selector: sel, JTI: j.JTI, Actor: actor.ID, Reason: reason}
+	for i := range j.Digests {
+		e.Digests, e.Audiences = append(e.Digests, j.Digests[i]), append(e.Audiences, j.Audience)
+	}
+	a.event(e)
+}
+
+// jwtEnd returns the time at which j is over by every clock. Without an expiry, or with one that no
+// active token can have, it is that of the longest token.
+func (a *applier) jwtEnd(iss *revoked.Issuer, exp revoked.Time) revoked.Time {
+	end := a.Stamp.Add(a.jwtLifetime(iss))
+	if exp != 0 {
+		end = min(end, exp.Add(iss.ClockSkew+a.currentSettings().MaxClockSkew))
+	}
+	return end
+}
+
+func (a *applier) denyJTI(iss *revoked.Issuer, j *revoked.JWT, by, reason string) bool {
+	var renew time.Duration
+	if j.ExpiresAt == 0 {
+		renew = a.jwtLifetime(iss) / 16
+	}
+	return a.deny(revoked.DenialKey(revoked.DenyJTI, iss.Issuer, j.JTI), a.jwtEnd(iss, j.ExpiresAt), renew, by, reason)
+}
+
+func (a *applier) denyDigests(iss *revoked.Issuer, j *revoked.JWT, by, reason string) (changed bool) {
+	for i := range j.Digests {
+		if a.denyDigest(j.Digests[i], a.jwtEnd(iss, j.ExpiresAt), by, reason) {
+			changed = true
+		}
+	}
+	return changed
+}
+
+// denyDigest denies a token, however its issuer is configured.
+func (a *applier) denyDigest(d revoked.Digest, until revoked.Time, by, reason string) bool {
+	if !a.deny(revoked.DenialKey(revoked.DenyDigest, "", string(d[:])), until, 0, by, reason) {
+		return false
+	}
+	a.tokensChanged = append(a.tokensChanged, d)
+	return true
+}
+
+// denyFamily denies a grant or a session: also the tokens that the issuer still adds to it.
+func (a *applier) denyFamily(kind revoked.DenialKind, iss *revoked.Issuer, value, by, reason string) bool {
+	keep := max(a.currentSettings().CutoffRetention, a.jwtLifetime(iss))
+	return a.deny(revoked.DenialKey(kind, iss.Issuer, value), a.Stamp.Add(keep), keep/16, by, reason)
+}
+
+// denyToken denies a registered token that ends: its registration may have named an earlier expiry
+// than the JWT does, and its rows then go first. A revoked grant keeps the stubs of its tokens long
+// enough. Other tokens need withDigest.
+func (a *applier) denyToken(g *revoked.Grant, t *revoked.Token, by, reason string, withDigest bool) {
+	longest := a.longestJWT()
+	if longest == 0 {
+		return
+	}
+	if iss := a.issuerOf(g.Issuer); iss != nil && t.JTI != "" && iss.JTI {
+		a.denyJTI(&iss.Issuer, &revoked.JWT{JTI: t.JTI}, by, reason)
+	}
+	if withDigest {
+		a.denyDigest(t.Digest, a.Stamp.Add(longest), by, reason)
+	}
+}
+
+// denyGrantOf denies the JWTs that claim to be of the registered grant g, which ends.
+func (a *applier) denyGrantOf(g *revoked.Grant, r *revoked.Revocation) {
+	if iss := a.issuerOf(g.Issuer); g.Issuer != "" && iss != nil && iss.GrantClaim != "" {
+		a.denyFamily(revoked.DenyGrant, &iss.Issuer, g.ID, r.By, r.Reason)
+	}
+}
+
+// deny writes the denial with that key. A repeat extends it, unless that would add no more than
+// renew. It reports whether it wrote.
+func (a *applier) deny(id revoked.Digest, until revoked.Time, renew time.Duration, by, reason string) bool {
+	if until <= a.Stamp {
+		return false
+	}
+	v, row := a.denial(id)
+	if row != nil && v.Until.Add(renew) >= until {
+		return false
+	}
+	key := rows.DigestKey(nil, rows.FamilyDenial, id)
+	a.requeue(key, v.Until, until)
+	if row != nil {
+		a.countDenial(v.By, -1)
+	}
+	a.countDenial(by, 1)
+	v.Denial = revoked.Denial{Until: until, At: a.Stamp, By: by, Reason: reason, Index: a.Index}
+	a.put(key, row, rows.Append(nil, &v))
+	a.tokensChanged = append(a.tokensChanged, id)
+	return true
+}
+
+// denial returns the denial with that key. row is nil if there is none.
+func (a *access) denial(id revoked.Digest) (v rows.Denial, row []byte) {
+	key := rows.DigestKey(nil, rows.FamilyDenial, id)
+	if row = a.get(key); row != nil {
+		if err := rows.Parse(key, row, &v); err != nil {
+			a.fail(err)
+		}
+	}
+	return v, row
+}
+
+// isDeniedJTI reports whether the jti of a registered token is denied.
+func (a *access) isDeniedJTI(g *revoked.Grant, t *revoked.Token) bool {
+	if t.JTI == "" || g.Issuer == "" || a.issuerOf(g.Issuer) == nil {
+		return false
+	}
+	_, row := a.denial(revoked.DenialKey(revoked.DenyJTI, g.Issuer, t.JTI))
+	return row != nil
+}
+
+// deniedBefore returns the denial of a token that is about to be registered in g, or nil: a JWT
+// that was revoked must not become active by its registration.
+func (a *access) deniedBefore(g *revoked.Grant, t *revoked.Token) *rows.Binding {
+	if len(a.mem.issuers) == 0 && len(a.issuers) == 0 {
+		return nil
+	}
+	keys := []revoked.Digest{revoked.DenialKey(revoked.DenyDigest, "", string(t.Digest[:]))}
+	if g.Issuer != "" && a.issuerOf(g.Issuer) != nil {
+		keys = append(keys, revoked.DenialKey(revoked.DenyGrant, g.Issuer, g.ID))
+		if t.JTI != "" {
+			keys = append(keys, revoked.DenialKey(revoked.DenyJTI, g.Issuer, t.JTI))
+		}
+	}
+	for _, id := range keys {
+		if v, row := a.denial(id); row != nil {
+			return &rows.Binding{By: v.By, At: v.At, Until: v.Until, Index: v.Index, Reason: v.Reason}
+		}
+	}
+	return nil
+}
+
+// expireDenial drops a denial: the tokens that it ends are over.
+func (a *applier) expireDenial(id revoked.Digest, due revoked.Time) int {
+	v, row := a.denial(id)
+	if row == nil || v.Until != due {
+		a.fail(errStray("denial", id.Prefix()))
+		return 1
+	}
+	key := rows.DigestKey(nil, rows.FamilyDenial, id)
+	a.requeue(key, due, 0)
+	a.del(key, row)
+	a.countDenial(v.By, -1)
+	a.tokensChanged = append(a.tokensChanged, id)
+	return 1
+}
+
+func (a *access) denialsOf(client string) uint64 {
+	if n, ok := a.denials[client]; ok {
+		return n
+	}
+	return a.mem.denials[client]
+}
+
+// countDenial adds n, 1 or -1, to the number of denials of a client.
+func (a *access) countDenial(client string, n int) {
+	v := rows.Denials{Count: a.denialsOf(client)}
+	switch {
+	case n > 0:
+		v.Count++
+	case v.Count > 0: // else the denial is older than this row
+		v.Count--
+	}
+	put(&a.denials, client, v.Count)
+	key := rows.Key(nil, rows.FamilyDenials, client)
+	if old := a.get(key); v.Count == 0 {
+		a.del(key, old)
+	} else {
+		a.put(key, old, rows.Append(nil, &v))
+	}
+}
+
+// Denials returns the number of denials in the state. Those that are over count until Expire.
+func (f *FSM) Denials() (n uint64) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	for _, count := range f.mem.denials {
+		n += count
+	}
+	return n
+}

@@ -1,0 +1,256 @@
+package fsm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"revoked"
+	"revoked/fsm/rows"
+)
+
+// View returns a grant with all its tokens, each with its state at now. It returns ErrNotFound if
+// the grant does not exist.
+func (f *FSM) View(id string, now revoked.Time) (revoked.GrantView, error) {
+	s, err := f.acquire()
+	if err != nil {
+		return revoked.GrantView{}, err
+	}
+	defer s.Release()
+	g, ok, err := readGrant(s, id)
+	if err != nil {
+		return revoked.GrantView{}, err
+	}
+	if !ok {
+		return revoked.GrantView{}, fmt.Errorf("%w: grant %q", revoked.ErrNotFound, id)
+	}
+	return f.view(s, &g, now, true)
+}
+
+// view returns a grant with its state at now. With all, it has its tokens; otherwise view reads no
+// more of them than it needs to know the state.
+func (f *FSM) view(s reader, g *rows.Grant, now revoked.Time, all bool) (revoked.GrantView, error) {
+	v := revoked.GrantView{Grant: g.Grant, State: revoked.Expired}
+	if g.Revoked != nil {
+		v.State = revoked.Revoked
+	}
+	if g.Revoked != nil && !all {
+		return v, nil
+	}
+	now = max(now, f.Stamp())
+	var ended, live bool
+	var failed error
+	err := eachToken(s, g, func(t *revoked.Token) bool {
+		var state revoked.TokenState
+		if state, failed = f.stateOf(s, g, t, now); failed != nil {
+			return false
+		}
+		ended, live = ended || state == revoked.Revoked, live || state == revoked.Live
+		if all {
+			v.Tokens = append(v.Tokens, revoked.TokenView{Token: *t, State: state})
+		}
+		return all || !live
+	})
+	switch {
+	case err != nil || failed != nil:
+		return revoked.GrantView{}, errors.Join(err, failed)
+	case g.Revoked != nil:
+	case live:
+		v.State = revoked.Live
+	case ended:
+		v.State = revoked.Revoked
+		v.ByCutoff = f.endedBy(&g.Grant)
+	}
+	return v, nil
+}
+
+// stateOf returns the state of a token of g, which accounts for the grant, the cut-offs and the
+// denials of its jti.
+func (f *FSM) stateOf(s reader, g *rows.Grant, t *revoked.Token, now revoked.Time) (revoked.TokenState, error) {
+	switch {
+	case t.State != revoked.Live:
+		return t.State, nil
+	case g.Revoked != nil, f.isCovered(&g.Grant, t, 0):
+		return revoked.Revoked, nil
+	case t.JTI != "" && f.Issuer(g.Issuer) != nil:
+		denial, err := findDenial(s.Get, &revoked.JWT{Issuer: g.Issuer, JTI: t.JTI}, false)
+		if err != nil || denial != nil {
+			return revoked.Revoked, err
+		}
+	}
+	if t.ExpiresAt != 0 && t.ExpiresAt <= now {
+		return revoked.Expired, nil
+	}
+	return revoked.Live, nil
+}
+
+// maxPageRows is the number of rows that one page of grants reads, apart from those of the grant
+// with which it is reached.
+const maxPageRows = 10_000
+
+// A countingReader counts the rows that it reads.
+type countingReader struct {
+	reader
+	rows int
+}
+
+func (c *countingReader) Get(key []byte) ([]byte, error) {
+	c.rows++
+	return c.reader.Get(key)
+}
+
+func (c *countingReader) Scan(prefix, start []byte, fn func(key, val []byte) (bool, error)) error {
+	return c.reader.Scan(prefix, start, func(key, val []byte) (bool, error) {
+		c.rows++
+		return fn(key, val)
+	})
+}
+
+// Grants returns the grants that q selects, each with its state at now and without its tokens, in
+// the order of their ids. It reads a bounded number of rows of a snapshot, so a page may have fewer
+// grants than q.Limit, or none, although it is not the last one. It stops when ctx ends.
+func (f *FSM) Grants(ctx context.Context, q *revoked.GrantQuery, now revoked.Time) (page revoked.GrantPage, err error) {
+	st, err := f.acquire()
+	if err != nil {
+		return page, err
+	}
+	defer st.Release()
+	snap := st.Snapshot()
+	defer func() { err = errors.Join(err, snap.Close()) }()
+	var cursor []byte
+	if q.After != "" {
+		cursor = append(rows.SelectorPrefix(&q.Selector), q.After...)
+	}
+	read, last := &countingReader{reader: snap}, ""
+	err = scanMatching(read, &q.Selector, cursor, func(_ []byte, g *rows.Grant) (bool, error) {
+		switch {
+		case ctx.Err() != nil:
+			return false, context.Cause(ctx)
+		case last != "" && (read.rows > maxPageRows || len(page.Grants) == q.Limit):
+			page.Next = last
+			return false, nil
+		}
+		last = g.ID
+		if !q.Matches(&g.Grant) {
+			return true, nil
+		}
+		v, err := f.view(read, g, now, false)
+		if err == nil && (q.State == 0 || q.State == v.State) {
+			page.Grants = append(page.Grants, v)
+		}
+		return true, err
+	})
+	return page, err
+}
+
+// endedBy returns the newest cut-off that ended a token of g, or nil.
+func (f *FSM) endedBy(g *revoked.Grant) *revoked.Cutoff {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	c := f.mem.cutoffs.find(g, &revoked.Token{}, 0)
+	if c == nil {
+		return nil
+	}
+	out := c.Cutoff
+	return &out
+}
+
+// CountMatching counts the grants with a token that is active at now and that a cut-off with
+// selector s and issuedBefore (0: now) would end. It scans the index of the most selective
+// property, or all grants for an issuer alone, and stops when ctx ends.
+func (f *FSM) CountMatching(ctx context.Context, s revoked.Selector, issuedBefore, now revoked.Time) (int, error) {
+	st, err := f.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer st.Release()
+	now = max(now, f.Stamp())
+	if issuedBefore == 0 {
+		issuedBefore = now
+	}
+	c := revoked.Cutoff{Selector: s, IssuedBefore: issuedBefore, At: now}
+	n, seen := 0, 0
+	err = scanMatching(st, &s, nil, func(_ []byte, g *rows.Grant) (bool, error) {
+		if seen++; seen%256 == 0 && ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		if g.Revoked != nil || !s.Matches(&g.Grant) {
+			return true, nil
+		}
+		ends := false
+		err := eachToken(st, g, func(t *revoked.Token) bool {
+			ends = t.State == revoked.Live && c.Covers(&g.Grant, t, 0) &&
+				(t.ExpiresAt == 0 || t.ExpiresAt > now) && !f.isCovered(&g.Grant, t, 0)
+			return !ends
+		})
+		if ends {
+			n++
+		}
+		return true, err
+	})
+	return n, err
+}
+
+// eachToken calls fn with every token of g, including dead ones, until fn returns false. The inline
+// tokens come first, in the order of registration, then the others, in the order of their digests.
+func eachToken(s reader, g *rows.Grant, fn func(*revoked.Token) bool) error {
+	more := true
+	one := func(d revoked.Digest) error {
+		t, ok, err := readToken(s, d)
+		if ok {
+			more = fn(&t)
+		}
+		return err
+	}
+	for _, d := range g.Tokens {
+		if err := one(d); err != nil || !more {
+			return err
+		}
+	}
+	if !g.Overflows() {
+		return nil
+	}
+	prefix := rows.MemberPrefix(nil, g.ID)
+	return s.Scan(prefix, nil, func(key, _ []byte) (bool, error) {
+		d, err := rows.ParseMemberKey(prefix, key)
+		if err == nil {
+			err = one(d)
+		}
+		return more, err
+	})
+}
+
+// scanMatching calls fn with every grant that sel may match, starting after cursor (nil: with the
+// first), until fn returns false. A cursor is the key that an earlier call of fn received.
+func scanMatching(s reader, sel *revoked.Selector, cursor []byte,
+	fn func(key []byte, g *rows.Grant) (bool, error)) error {
+	if sel.GrantID != "" {
+		key := rows.Key(nil, rows.FamilyGrant, sel.GrantID)
+		g, ok, err := readGrant(s, sel.GrantID)
+		if err != nil || !ok || bytes.Equal(cursor, key) {
+			return err
+		}
+		_, err = fn(key, &g)
+		return err
+	}
+	prefix := rows.SelectorPrefix(sel)
+	start := prefix
+	if cursor != nil {
+		start = append(bytes.Clone(cursor), 0)
+	}
+	return s.Scan(prefix, start, func(key, val []byte) (bool, error) {
+		id, ok := string(key[len(prefix):]), true
+		var g rows.Grant
+		var err error
+		if key[0] == rows.FamilyGrant {
+			g, err = rows.ParseGrant(id, val)
+		} else {
+			g, ok, err = readGrant(s, id)
+		}
+		if err != nil || !ok {
+			return err == nil, err
+		}
+		return fn(key, &g)
+	})
+}

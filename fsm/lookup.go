@@ -1,0 +1,158 @@
+package fsm
+
+import (
+	"revoked"
+	"revoked/fsm/rows"
+)
+
+// LookupToken reads a token or its stub. It reports false if the digest is not registered.
+func (f *FSM) LookupToken(d revoked.Digest) (revoked.Token, bool, error) {
+	s, err := f.acquire()
+	if err != nil {
+		return revoked.Token{}, false, err
+	}
+	defer s.Release()
+	return readToken(s, d)
+}
+
+// LookupGrant reads a grant. It reports false if the grant does not exist.
+func (f *FSM) LookupGrant(id string) (revoked.Grant, bool, error) {
+	s, err := f.acquire()
+	if err != nil {
+		return revoked.Grant{}, false, err
+	}
+	defer s.Release()
+	g, ok, err := readGrant(s, id)
+	return g.Grant, ok, err
+}
+
+// A reader reads committed rows.
+type reader interface {
+	Get(key []byte) ([]byte, error)
+	Scan(prefix, start []byte, fn func(key, val []byte) (bool, error)) error
+}
+
+// readToken reads a committed token or stub. It reports false if the digest is not registered.
+func readToken(s reader, d revoked.Digest) (revoked.Token, bool, error) {
+	var key [33]byte
+	row, err := s.Get(rows.DigestKey(key[:0], rows.FamilyToken, d))
+	if err != nil || row == nil {
+		return revoked.Token{}, false, err
+	}
+	t, err := rows.ParseToken(d, row)
+	return t, err == nil, err
+}
+
+// readGrant reads a committed grant. It reports false if the grant does not exist.
+func readGrant(s reader, id string) (rows.Grant, bool, error) {
+	row, err := s.Get(rows.Key(nil, rows.FamilyGrant, id))
+	if err != nil || row == nil {
+		return rows.Grant{}, false, err
+	}
+	g, err := rows.ParseGrant(id, row)
+	return g, err == nil, err
+}
+
+// Decide applies revoked.Decide to a registered token, or to one without a record.
+func (f *FSM) Decide(r *revoked.Record, now revoked.Time) (revoked.Decision, error) {
+	f.mu.RLock()
+	in := revoked.DecideInput{
+		Now: now, Stamp: f.mem.applied.Stamp, Client: f.mem.clients[r.Grant.ClientID], Cutoff: f.covered,
+	}
+	trusted := len(f.mem.issuersByID) > 0 && f.mem.issuersByID[r.Grant.Issuer] != nil
+	f.mu.RUnlock()
+	if !trusted || r.Token.JTI == "" {
+		return revoked.Decide(r, in), nil
+	}
+	s, err := f.acquire()
+	if err != nil {
+		return revoked.Decision{}, err
+	}
+	defer s.Release()
+	denial, err := findDenial(s.Get, jtiOf(r), false)
+	if err != nil {
+		return revoked.Decision{}, err
+	}
+	in.Denied = denial != nil
+	return revoked.Decide(r, in), nil
+}
+
+// DecideJWT returns the input for a verified JWT that is not registered, without Key and Denied.
+// Issuer is nil if no record of the issuer exists.
+func (f *FSM) DecideJWT(j *revoked.JWT, now revoked.Time) revoked.DecideInput {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	in := revoked.DecideInput{
+		Now: now, Stamp: f.mem.applied.Stamp, Client: f.mem.clients[j.ClientID], Cutoff: f.covered,
+	}
+	if v := f.mem.issuersByID[j.Issuer]; v != nil {
+		in.Issuer = &v.Issuer
+	}
+	in.ClientGone = in.Client == nil && f.mem.deleted[j.ClientID] != nil
+	return in
+}
+
+// Client returns a client. It reports false if the client does not exist. The caller must not
+// change the client.
+func (f *FSM) Client(id string) (*revoked.Client, bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	c, ok := f.mem.clients[id]
+	return c, ok
+}
+
+// Clients returns all clients, sorted by id. The caller must change neither the slice nor the
+// clients.
+func (f *FSM) Clients() []*revoked.Client {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.mem.sorted
+}
+
+// Settings returns the replicated settings, or the defaults before Bootstrap.
+func (f *FSM) Settings() revoked.Settings {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.mem.settings.At(f.mem.applied.Stamp)
+}
+
+// ClusterID returns the id of the cluster, "" before Bootstrap.
+func (f *FSM) ClusterID() string {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.mem.clusterID
+}
+
+// Stamp returns the newest stamp of the log.
+func (f *FSM) Stamp() revoked.Time {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.mem.applied.Stamp
+}
+
+// Counts returns the number of tokens with a live row and of grants that are not revoked. Expired
+// tokens count until Expire, and tokens that a cut-off ended until Compact.
+func (f *FSM) Counts() (tokens, grants uint64) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.mem.applied.Tokens, f.mem.applied.Grants
+}
+
+// Hashes returns the newest applied index and the two hashes at it. log is a rolling hash of the
+// index, term and bytes of every command; state is the order-independent hash of the rows of the
+// state. Both are equal on every member at the same index.
+func (f *FSM) Hashes() (index uint64, log, state [32]byte) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	a := &f.mem.applied
+	return a.Index, a.LogHash, a.State.Bytes()
+}
+
+// HashesAt returns the hashes at index. It reports false unless index is among the newest few
+// thousand applied since the start of the process or the last restore.
+func (f *FSM) HashesAt(index uint64) (log, state [32]byte, ok bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	p, ok := f.ring.at(index)
+	return p.log, p.state, ok
+}

@@ -1,0 +1,85 @@
+package rows
+
+import (
+	"fmt"
+
+	"revoked"
+)
+
+// An Admission is the row of a node name.
+type Admission struct{ revoked.Admission }
+
+// Due returns when Expire must drop the row, 0 for never.
+func (v *Admission) Due() revoked.Time {
+	switch v.State {
+	case revoked.Admitted:
+		return v.ExpiresAt
+	case revoked.Withdrawn:
+		return v.At.Add(revoked.AdmissionMemory)
+	}
+	return 0
+}
+
+func (v *Admission) code(c *coder) {
+	if c.decoding {
+		v.Node = string(c.key[1:])
+	}
+	c.version()
+	state := byte(v.State)
+	c.byte(&state)
+	c.flag(&v.NonVoter)
+	c.time(&v.ExpiresAt, &v.At)
+	c.string(&v.By, &v.Reason)
+	c.uvarint(&v.Index)
+	if c.decoding {
+		v.State = revoked.AdmissionState(state)
+		if v.State < revoked.Admitted || v.State > revoked.Barred {
+			c.fail()
+		}
+	}
+}
+
+// ParseAdmission decodes the row of a node name.
+func ParseAdmission(key, row []byte) (*revoked.Admission, error) {
+	var v Admission
+	if err := Parse(key, row, &v); err != nil {
+		return nil, fmt.Errorf("admission of %q: %w", key[1:], err)
+	}
+	return &v.Admission, nil
+}
+
+// A JoinToken is the row of a join token.
+type JoinToken struct{ revoked.JoinToken }
+
+// Due returns when Expire must drop the row: revoked.AdmissionMemory after the end of the token.
+func (v *JoinToken) Due() revoked.Time {
+	end := v.ExpiresAt
+	switch {
+	case v.DeletedAt != 0:
+		end = v.DeletedAt
+	case v.UsedBy != "":
+		end = v.UsedAt
+	}
+	return end.Add(revoked.AdmissionMemory)
+}
+
+func (v *JoinToken) code(c *coder) {
+	if c.decoding {
+		v.ID = string(c.key[1:])
+	}
+	c.version()
+	c.digest(&v.Hash)
+	c.string(&v.Node, &v.By, &v.UsedBy)
+	c.flag(&v.NonVoter)
+	c.time(&v.CreatedAt, &v.ExpiresAt, &v.UsedAt, &v.DeletedAt)
+	c.uvarint(&v.Index)
+}
+
+// ParseJoinToken decodes the row of a join token.
+func ParseJoinToken(key, row []byte) (*revoked.JoinToken, error) {
+	var v JoinToken
+	if err := Parse(key, row, &v); err != nil {
+		return nil, fmt.Errorf("join token %q: %w", key[1:], err)
+	}
+	return &v.JoinToken, nil
+}

@@ -1,0 +1,54 @@
+package rows
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"revoked"
+	"revoked/fsm/command"
+)
+
+// An Issuer is a trusted issuer with the fields that only the state machine needs.
+type Issuer struct {
+	revoked.Issuer
+	Due revoked.Time // of the row's queue entry, 0 if it has none
+}
+
+// AppendIssuer appends the row of v: an IssuerRecord.
+func AppendIssuer(b []byte, v *Issuer) ([]byte, error) {
+	m := command.IssuerMessage(&v.Issuer)
+	m.Due = int64(v.Due)
+	return proto.MarshalOptions{Deterministic: true}.MarshalAppend(b, m)
+}
+
+// ParseIssuer is the inverse of AppendIssuer.
+func ParseIssuer(name string, row []byte) (*Issuer, error) {
+	var rec command.IssuerRecord
+	if err := parseRecord("issuer "+name, row, &rec); err != nil {
+		return nil, err
+	}
+	if rec.Name != name {
+		return nil, fmt.Errorf("issuer %s: %w", name, ErrRow)
+	}
+	return &Issuer{Issuer: *rec.Record(), Due: revoked.Time(rec.Due)}, nil
+}
+
+// A Denial is the row of a denial, whose key holds its revoked.DenialKey.
+type Denial struct{ revoked.Denial }
+
+func (v *Denial) code(c *coder) {
+	c.version()
+	c.time(&v.Until, &v.At)
+	c.string(&v.By, &v.Reason)
+	c.uvarint(&v.Index)
+}
+
+// Denials is the row of the number of denials that a client has written and that are kept. The row
+// is absent for a client without any.
+type Denials struct{ Count uint64 }
+
+func (v *Denials) code(c *coder) {
+	c.version()
+	c.uvarint(&v.Count)
+}

@@ -1,0 +1,57 @@
+package rows
+
+import (
+	"slices"
+
+	"revoked"
+)
+
+// A Binding ties a tombstone to the client whose registrations it ends. An empty client id stands
+// for any client.
+type Binding struct {
+	ClientID string
+	By       string // the client whose quota it counts against
+	At       revoked.Time
+	Until    revoked.Time
+	Index    uint64
+	Reason   string
+}
+
+// A Tombstone records the revocation of an unknown token. Due is the latest Until.
+type Tombstone struct {
+	Due      revoked.Time
+	Bindings []Binding
+}
+
+// Binds returns the first binding that ends a registration for client, or nil.
+func (t *Tombstone) Binds(client string) *Binding {
+	return t.find(func(b Binding) bool { return b.ClientID == "" || b.ClientID == client })
+}
+
+// BindingTo returns the binding to exactly that client, or nil.
+func (t *Tombstone) BindingTo(client string) *Binding {
+	return t.find(func(b Binding) bool { return b.ClientID == client })
+}
+
+func (t *Tombstone) find(match func(Binding) bool) *Binding {
+	if i := slices.IndexFunc(t.Bindings, match); i >= 0 {
+		return &t.Bindings[i]
+	}
+	return nil
+}
+
+func (t *Tombstone) code(c *coder) {
+	c.version()
+	c.time(&t.Due)
+	n := c.length(len(t.Bindings), 1)
+	for i := 0; i < n && !c.bad; i++ {
+		if c.decoding {
+			t.Bindings = append(t.Bindings, Binding{})
+		}
+		v := &t.Bindings[i]
+		c.string(&v.ClientID, &v.By)
+		c.time(&v.At, &v.Until)
+		c.uvarint(&v.Index)
+		c.string(&v.Reason)
+	}
+}

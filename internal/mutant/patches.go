@@ -1,0 +1,214 @@
+package mutant
+
+import (
+	"fmt"
+	"strings"
+)
+
+// All lists the mutants. When you move or change a patched line, change its patch here: the test
+// TestMutants_EveryPatch_Applies names it.
+var All = []Mutant{
+	{"no-ack-wait", "a revocation is acknowledged without waiting for any lease", []Edit{{
+		"node/lease/table.go",
+		"func (m *reservation) blocks(now Instant, index uint64) bool {\n",
+		"func (m *reservation) blocks(now Instant, index uint64) bool {\n\tif true {\n\t\treturn false\n\t}\n",
+	}}},
+	{"repeat-acked-at-once", "a repeated revocation is acknowledged while the first still waits", []Edit{{
+		"node/propose/proposer.go",
+		"\tp.check(s)\n",
+		"\tp.check(s)\n\tif len(s.ops) > 0 && !slices.Contains(s.noop, false) {\n\t\ts.finish(0, nil)\n\t\treturn nil\n\t}\n",
+	}}},
+	{"join-sent-call", "a read joins a barrier that was sent before it", []Edit{{
+		"node/propose/router.go",
+		"\tout, err := r.Propose(ctx, nil, false)\n",
+		"\tout, err := r.joinSent(ctx)\n",
+	}, {
+		"node/propose/router.go",
+		"// Serve proposes the operations",
+		`func (r *Router) joinSent(ctx context.Context) (fsm.Outcome, error) {
+	mine := &sentCall{done: make(chan struct{})}
+	if c, sent := sentCalls.LoadOrStore(r, mine); sent {
+		<-c.(*sentCall).done
+		return c.(*sentCall).out, c.(*sentCall).err
+	}
+	mine.out, mine.err = r.Propose(ctx, nil, false)
+	sentCalls.Delete(r)
+	close(mine.done)
+	return mine.out, mine.err
+}
+
+type sentCall struct {
+	done chan struct{}
+	out  fsm.Outcome
+	err  error
+}
+
+var sentCalls sync.Map // *Router to *sentCall
+
+// Serve proposes the operations`,
+	}, {
+		"node/propose/router.go", "import (\n", "import (\n\t\"sync\"\n",
+	}}},
+	{"clear-newer-reservation", "adopting a term also clears the reservation made in that term", []Edit{{
+		"node/lease/table.go", "\tm.inherited = 0\n", "\tm.inherited, m.until = 0, 0\n",
+	}}},
+	{"reserve-at-reply", "a lease is reserved when the reply is sent, not when the request is admitted", []Edit{{
+		"node/lease/table.go", "\tt.reserve(now, m, r.Nonce)\n\treturn Admitted\n", "\treturn Admitted\n",
+	}, {
+		"node/lease/table.go", "// floor returns",
+		"func (t *Table) ReserveLate(now Instant, a Admission) Admission {\n\tif m := t.reservations[a.Request.Server]; m != nil {\n" +
+			"\t\tt.reserve(now, m, a.Request.Nonce)\n\t}\n\treturn a\n}\n\n// floor returns",
+	}, {
+		"node/renewal.go", "\treturn t.table.Grant(a), lease.Admitted\n",
+		"\tl.mu.Lock()\n\tdefer l.mu.Unlock()\n\treturn t.table.Grant(t.table.ReserveLate(l.now(), a)), lease.Admitted\n",
+	}, {
+		"node/lease/steps_test.go", "if w.s.off == reserveBeforeBarrier {", "if true {",
+	}}},
+	{"reply-on-state", "State() == Leader replaces the committed entry of a read barrier", []Edit{{
+		"node/propose/proposer.go",
+		"\ts := newProposal(nil, false)\n\ts.lease = true\n",
+		"\tif true {\n\t\treturn p.cfg.Log.(*raft.Raft).State() == raft.Leader\n\t}\n\ts := newProposal(nil, false)\n\ts.lease = true\n",
+	}}},
+	{"verify-leader", "VerifyLeader replaces the committed entry of a read barrier", []Edit{{
+		"node/propose/proposer.go",
+		"\ts := newProposal(nil, false)\n\ts.lease = true\n",
+		"\tif true {\n\t\treturn p.cfg.Log.(*raft.Raft).VerifyLeader().Error() == nil\n\t}\n\ts := newProposal(nil, false)\n\ts.lease = true\n",
+	}}},
+	{"no-new-leader-wait", "a new leader assumes that no older lease is in force", []Edit{{
+		"node/lease/table.go", "\tinherited := since.Add(ReservedFor(longest))\n", "\tvar inherited Instant\n",
+	}}},
+	{"wait-from-first-entry", "the wait for old leases begins at the first entry that a log took in, not at the last", []Edit{{
+		"node/lease/intake.go", "\ti.latest = now\n", "",
+	}}},
+	{"wait-forgets-own-entries", "the wait for old leases ignores what the new leader proposed as an earlier leader", []Edit{{
+		"node/intake.go", "\tl.intake.Took(low, high, l.steady())\n",
+		"\tif l.term == nil {\n\t\tl.intake.Took(low, high, l.steady())\n\t}\n",
+	}}},
+	{"wait-forgets-restart", "the wait for old leases may begin before the process of the new leader", []Edit{{
+		"node/lease/intake.go", "Intake{latest: now, earlier: now}", "Intake{latest: now - 1<<42, earlier: now - 1<<42}",
+	}}},
+	{"wait-forgets-snapshot", "the wait for old leases ignores entries that came in a snapshot", []Edit{{
+		"node/raftstore/snapshots.go", "\tif received != nil {\n", "\tif received != nil && false {\n",
+	}}},
+	{"check-before-read", "the lease is checked before the record is read", []Edit{{
+		"node/read.go", "\tmark := n.leases.mark()\n", "\tmark := n.leases.mark()\n\tearly := n.leases.covers(mark)\n",
+	}, {
+		"node/read.go", "st.Verdict != revoked.Unknown && n.leases.covers(mark):",
+		"st.Verdict != revoked.Unknown && (early || n.leases.covers(mark)):",
+	}}},
+	{"timer-flag", "a flag that a timer sets replaces the clock", []Edit{{
+		"node/leases.go",
+		"\treturn l.holder.Covers(now, skew, mark)\n",
+		"\tif true {\n\t\treturn l.held // as watch saw it last\n\t}\n\treturn l.holder.Covers(now, skew, mark)\n",
+	}}},
+	{"no-epoch-check", "a cached record is used even if it has changed since", []Edit{{
+		"node/cache/cache.go",
+		"func (c *Cache) current(e *entry) bool {\n",
+		"func (c *Cache) current(e *entry) bool {\n\tif true {\n\t\treturn true\n\t}\n",
+	}}},
+	{"no-tombstones", "the revocation of an unknown token is forgotten", []Edit{{
+		"fsm/revoke.go",
+		"func (a *applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {\n",
+		"func (a *applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {\n\tif true {\n\t\treturn Result{}\n\t}\n",
+	}}},
+	{"filter-without-commits", "the filter of absent rows does not get the rows of commits", []Edit{{
+		"fsm/store/filter.go", "[...]*keySet{s, f.building}", "[...]*keySet{f.building}",
+	}}},
+	{"scan-without-commits", "a new filter of absent rows lacks what was committed while it was built", []Edit{{
+		"fsm/store/filter.go", "[...]*keySet{s, f.building}", "[...]*keySet{s}",
+	}}},
+	{"serve-during-restore", "a snapshot's index is published while the old state still answers", []Edit{{
+		"fsm/restore.go", "\tmem, err := loadMemory(s)\n", "\tf.progress.advance(h.Index)\n\tmem, err := loadMemory(s)\n",
+	}}},
+	{"heartbeat-handler", "heartbeats bypass Raft's main loop", []Edit{{
+		"transport/raft.go",
+		"func (s *safeTransport) SetHeartbeatHandler(func(raft.RPC)) {}\n",
+		"func (s *safeTransport) SetHeartbeatHandler(f func(raft.RPC)) { s.NetworkTransport.SetHeartbeatHandler(f) }\n",
+	}}},
+	{"any-instance", "a node that lost its disk votes as its previous instance", []Edit{{
+		"transport/admission.go", "to != a.cfg.Instance {\n", "to != a.cfg.Instance && false {\n",
+	}}},
+	{"two-votes", "a new instance is promoted while the old one votes", []Edit{{
+		"node/roster/rules.go",
+		"if nodeOf(s.ID) == nodeOf(id) && s.ID != id {",
+		"if false {",
+	}, {
+		"node/roster/voters.go", " || votes[s.Name]\n", "\n",
+	}}},
+	{"no-admission", "a certificate of the cluster's CA suffices to join", []Edit{{
+		"node/roster/admission.go",
+		"\t\terr = t.Commit(ctx, command.JoinNodeOp(h.NodeId, hash))\n",
+		"\t\t_ = t.Commit(ctx, command.JoinNodeOp(h.NodeId, hash))\n",
+	}}},
+	{"removed-comes-back", "autopilot promotes a server that was removed meanwhile", []Edit{{
+		"node/roster/voters.go", "\tindex, err := p.changes.promote(id)\n",
+		"\tif true {\n\t\treturn p.Raft.AddVoter(id, addr, 0, 0)\n\t}\n\tindex, err := p.changes.promote(id)\n",
+	}}},
+	{"rolled-back-vote", "a voter whose disk was rolled back helps any candidate", []Edit{{
+		"node/roster/marks.go", "\tvar n nodepb.VoteNote\n", "\tif true {\n\t\treturn true\n\t}\n\tvar n nodepb.VoteNote\n",
+	}}},
+	{"forgotten-marks", "marks end with the log entries that hold them", []Edit{{
+		"node/raftstore/marks.go", "\tif err := l.keep(first, last); err != nil {\n\t\treturn err\n\t}\n", "",
+	}}},
+	{"marks-of-discarded-log", "marks end with a log that does not lead to a received snapshot", []Edit{{
+		"node/raftstore/checkedlog.go", "\t\tif err := l.DeleteRange(first, last); err != nil {\n",
+		"\t\tif err := l.LogStore.(*markedLog).LogStore.DeleteRange(first, last); err != nil {\n",
+	}}},
+	{"notice-too-early", "a notice makes a follower commit what it holds, before a majority holds it", []Edit{{
+		"transport/notices.go",
+		"\tn.start(f)\n}\n\n// announce",
+		"\tif req.Term > n.term || req.Term == n.term && f.held > n.index {\n\t\tn.term, n.index = req.Term, f.held\n\t}\n" +
+			"\tn.start(f)\n}\n\n// announce",
+	}}},
+	{"notice-of-another-term", "a commit is announced in a term to which the entry may not belong", []Edit{{
+		"node/propose/proposer.go", "\tif term != p.term || lease ||", "\tif lease ||",
+	}}},
+	{"unbounded-commit", "a message commits entries that it does not prove to be in the log", []Edit{{
+		"transport/raft.go", "min(req.LeaderCommitIndex, proven(req))", "max(req.LeaderCommitIndex, min(0, proven(req)))",
+	}}},
+	{"denial-not-looked-up", "introspection of a JWT ignores its denials", []Edit{{
+		"fsm/endings.go", "range j.DenialKeys() {\n", "range j.DenialKeys()[:0] {\n",
+	}}},
+	{"cached-key-state", "a cached JWT keeps the issuer and the key state with which it was verified", []Edit{{
+		"node/bearer/bearer.go", "\t\tif in.Issuer == j.Issuer {\n", "\t\tif in.Issuer = j.Issuer; true {\n",
+	}}},
+	{"no-cutoff-of-claims", "cut-offs do not cover JWTs", []Edit{{
+		"fsm/lookup.go", "Client: f.mem.clients[j.ClientID], Cutoff: f.covered,", "Client: f.mem.clients[j.ClientID],",
+	}}},
+	{"no-tombstone-of-jwt", "a tombstone binds registrations only, not JWTs", []Edit{{
+		"fsm/endings.go",
+		"range j.Digests {\n\t\tt, err := readTombstone", "range j.Digests[:0] {\n\t\tt, err := readTombstone",
+	}}},
+	{"denial-expires-by-clock", "rows expire by the leader's clock, not by the stamps of the log", []Edit{{
+		"fsm/expire.go", "\tbefore = min(before, a.Stamp)\n", "",
+	}, {
+		"fsm/compact.go", "\tbefore := min(now, stamp).Add(-skew)\n", "\tbefore := now.Add(-skew)\n",
+	}, {
+		"fsm/compact.go", "&command.Expire{Stamp: int64(now),", "&command.Expire{Stamp: int64(stamp),",
+	}, {
+		"fsm/compact.go", "&command.Compact{Stamp: int64(now),", "&command.Compact{Stamp: int64(stamp),",
+	}, {
+		"node/leader.go", "l.fsm, l.roster.Clock.Stamp)", "l.fsm, l.roster.Clock.Wall)",
+	}, {
+		"node/propose/clock.go", "// Reset starts a term",
+		"func (c *Clock) Wall() revoked.Time { return revoked.TimeOf(c.now()) }\n\n// Reset starts a term",
+	}}},
+	{"ban-ends-by-fetch", "a fetched set makes a banned key active again", []Edit{{
+		"fsm/issuerkeys.go", "set[i].Algorithm, 0\n", "set[i].Algorithm, 0\n\t\t\tk.State = revoked.KeyActive\n",
+	}}},
+	{"lowered-skew", "a lower clock_skew brings back tokens that a cut-off has ended", []Edit{{
+		"decide.go", "in.Issuer.CutoffSkew(r.Token.IssuedAt)", "in.Issuer.ClockSkew",
+	}}},
+}
+
+// Find returns the mutant with that name.
+func Find(name string) (Mutant, error) {
+	var names []string
+	for _, m := range All {
+		if m.Name == name {
+			return m, nil
+		}
+		names = append(names, m.Name)
+	}
+	return Mutant{}, fmt.Errorf("unknown mutant %q (want one of %s)", name, strings.Join(names, ", "))
+}

@@ -1,0 +1,120 @@
+package slots_test
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"revoked/internal/slots"
+)
+
+// kit names the slots of a set and records which were taken away.
+type kit struct {
+	set     *slots.Set
+	order   uint64
+	evicted []string
+}
+
+func (k *kit) take(name, source string, known bool) *slots.Slot {
+	k.order++
+	return k.takeAt(k.order, name, source, known)
+}
+
+func (k *kit) takeAt(order uint64, name, source string, known bool) *slots.Slot {
+	return k.set.Take(slots.Waiter{Source: netip.MustParseAddr(source), Known: known, Order: order,
+		Evict: func() { k.evicted = append(k.evicted, name) }})
+}
+
+func TestTake_FullSource_DisplacesItsOldest(t *testing.T) {
+	k := &kit{set: slots.New(slots.Limits{Total: 8, Strangers: 4, PerSource: 2})}
+	other := k.take("other", "10.0.0.9", false)
+	first := k.take("a1", "10.0.0.1", false)
+	k.take("a2", "10.0.0.1", false)
+	k.take("a3", "10.0.0.1", false)
+	if want := []string{"a1"}; !slices.Equal(k.evicted, want) {
+		t.Errorf("got %v, want %v", k.evicted, want)
+	}
+	if first.Release() {
+		t.Error("slot taken away: got true, want false")
+	}
+	if !other.Release() || other.Release() {
+		t.Error("Release twice: got other than true, false")
+	}
+	if got := k.set.Held(); got != 2 {
+		t.Errorf("got %d slots in use, want 2", got)
+	}
+}
+
+func TestTake_ManyStrangers_LeaveReservedSlots(t *testing.T) {
+	k := &kit{set: slots.New(slots.Limits{Total: 4, Strangers: 2, PerSource: 2})}
+	k.take("member", "10.0.0.1", true)
+	k.take("b1", "10.0.0.2", false)
+	k.take("b2", "10.0.0.2", false)
+	k.take("c1", "10.0.0.3", false) // displaces the oldest of the source that holds the most
+	k.take("d1", "10.0.0.4", false) // all hold one: the oldest of the strangers
+	k.take("member2", "10.0.0.5", true)
+	k.take("member3", "10.0.0.6", true) // full: a member yields
+	if want := []string{"b1", "b2", "member"}; !slices.Equal(k.evicted, want) {
+		t.Errorf("got %v, want %v", k.evicted, want)
+	}
+}
+
+// A connection that arrived before another must not displace it, even if it asks for its slot
+// later.
+func TestTake_LateOldConnection_YieldsItself(t *testing.T) {
+	k := &kit{set: slots.New(slots.Limits{Total: 8, Strangers: 4, PerSource: 2})}
+	k.takeAt(8, "new", "10.0.0.1", false)
+	k.takeAt(9, "newer", "10.0.0.1", false)
+	if k.takeAt(7, "old", "10.0.0.1", false).Release() {
+		t.Error("slot of the older connection: got it held, want it taken away")
+	}
+	if want := []string{"old"}; !slices.Equal(k.evicted, want) {
+		t.Errorf("got %v, want %v", k.evicted, want)
+	}
+}
+
+// Members may use all slots while no stranger waits, and give them back.
+func TestTake_FullOfMembers_StrangerGetsASlot(t *testing.T) {
+	k := &kit{set: slots.New(slots.Limits{Total: 2, Strangers: 1, PerSource: 1})}
+	k.take("member", "10.0.0.1", true)
+	k.take("member2", "10.0.0.2", true)
+	k.take("a", "10.0.0.3", false)
+	if want := []string{"member"}; !slices.Equal(k.evicted, want) {
+		t.Errorf("got %v, want %v", k.evicted, want)
+	}
+}
+
+func TestTake_OneSlot_GoesToTheNewest(t *testing.T) {
+	k := &kit{set: slots.New(slots.Share(1))}
+	k.take("a", "10.0.0.1", false)
+	k.take("b", "10.0.0.2", false)
+	if want := []string{"a"}; !slices.Equal(k.evicted, want) || k.set.Held() != 1 {
+		t.Errorf("got %v and %d in use, want %v and 1", k.evicted, k.set.Held(), want)
+	}
+}
+
+func TestSource_CountsOneHostOnce(t *testing.T) {
+	for text, want := range map[string]string{
+		"10.1.2.3:5":            "10.1.2.3",
+		"[::ffff:10.1.2.3]:5":   "10.1.2.3",
+		"[2001:db8:1:2::1]:5":   "2001:db8:1:2::",
+		"[2001:db8:1:2:9::7]:5": "2001:db8:1:2::",
+		"[fe80::1%eth0]:5":      "fe80::",
+		"somewhere":             "invalid IP",
+	} {
+		if got := slots.Source(textAddr(text)).String(); got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+	}
+	if got := slots.Source(nil); got.IsValid() {
+		t.Errorf("no address: got %s, want none", got)
+	}
+}
+
+type textAddr string
+
+func (textAddr) Network() string  { return "tcp" }
+func (a textAddr) String() string { return string(a) }
+
+var _ net.Addr = textAddr("")

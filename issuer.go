@@ -1,0 +1,194 @@
+package revoked
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"slices"
+	"strings"
+	"time"
+)
+
+// An Issuer is a trusted issuer of JWTs, which need no registration. Every node verifies them with
+// the issuer's keys. All fields but Version, CreatedAt and Keys are the operator's choice.
+type Issuer struct {
+	Name                 string // the operator's choice, see [CheckIssuerName]
+	Issuer               string // the iss claim, compared exactly; it is unique and never changes
+	JWKSURI              string // the leader fetches the keys there; empty: the operator gave them
+	Algorithms           []string
+	TokenTypes           []string // accepted typ headers, see [Issuer.AcceptsType]
+	RequiredClaims       map[string]string
+	ForbiddenClaims      []string
+	ClientClaim          string // empty: client_id, else azp
+	SessionClaim         string // empty: tokens have no session
+	GrantClaim           string // empty: tokens have no grant
+	RevokeSession        bool   // revoking a token ends its session, if GrantClaim is empty
+	OwnClients           bool   // its client ids are the client ids of this cluster
+	RefuseUnknownClients bool
+	RequireAudience      bool
+	JTI                  bool // false: the issuer reuses jti across tokens
+	MaxLifetime          time.Duration
+	// EarlierLifetime bounds tokens issued until LifetimeSince: a raise of MaxLifetime counts only
+	// for tokens that are issued after it. LifetimeSince is 0 if no raise is to be remembered.
+	EarlierLifetime time.Duration
+	LifetimeSince   Time
+	ClockSkew       time.Duration
+	// EarlierSkew is an earlier, larger ClockSkew, by which cut-offs still reach the tokens that were
+	// issued until SkewSince: a token that a cut-off has ended stays dead. SkewSince is 0 if no
+	// lowering is to be remembered.
+	EarlierSkew time.Duration
+	SkewSince   Time
+	Disabled    bool
+	CreatedAt   Time
+	DeletedAt   Time        // 0: not deleted; else no token is active, and the keys serve to revoke
+	Version     uint64      // log index of the last change, of the record or its keys
+	KeysVersion uint64      // log index of the last change of Keys
+	Keys        []IssuerKey // sorted by thumbprint, which is unique
+}
+
+// KeyState is the state of an issuer's key.
+type KeyState uint8
+
+// The states. The numbers are part of stored records. A key that left KeyActive verifies no token
+// as active again. It still serves to revoke tokens.
+const (
+	KeyActive  KeyState = 1
+	KeyRetired KeyState = 2 // missing from two fetches, or from the set that the operator gave
+	KeyBanned  KeyState = 3 // banned by an administrator; no fetch brings it back
+)
+
+// String returns the name that the API uses for the state.
+func (s KeyState) String() string {
+	switch s {
+	case KeyActive:
+		return "active"
+	case KeyRetired:
+		return "retired"
+	case KeyBanned:
+		return "banned"
+	}
+	return "unknown"
+}
+
+// An IssuerKey is a public key of an issuer.
+type IssuerKey struct {
+	KeyID        string
+	Thumbprint   string // RFC 7638, SHA-256, base64url
+	Algorithm    string // alg of the JWK; empty: any that fits the key
+	Public       []byte // DER of a SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7)
+	State        KeyState
+	MissingSince Time // first fetch without the key; 0: the newest fetch had it
+	EndedAt      Time // when it was retired or banned
+}
+
+// DefaultIssuer returns the defaults of a new issuer. The operator adds Name, Issuer, and JWKSURI
+// or Keys.
+func DefaultIssuer() Issuer {
+	return Issuer{
+		TokenTypes: []string{"at+jwt"}, SessionClaim: "sid", RequireAudience: true, JTI: true,
+		MaxLifetime: day, ClockSkew: 5 * time.Second,
+	}
+}
+
+// Key returns the key with that thumbprint, or nil.
+func (i *Issuer) Key(thumbprint string) *IssuerKey {
+	for n := range i.Keys {
+		if i.Keys[n].Thumbprint == thumbprint {
+			return &i.Keys[n]
+		}
+	}
+	return nil
+}
+
+// AlgorithmOf returns the algorithm of a key of i: the alg of its JWK, else the only one that the
+// type of the key and Algorithms allow. It is "" if there are several.
+func (i *Issuer) AlgorithmOf(k *IssuerKey) string {
+	if k.Algorithm != "" {
+		return k.Algorithm
+	}
+	public, err := x509.ParsePKIXPublicKey(k.Public)
+	if err != nil {
+		return ""
+	}
+	switch public := public.(type) {
+	case ed25519.PublicKey:
+		return "EdDSA"
+	case *ecdsa.PublicKey:
+		return map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}[public.Curve.Params().BitSize]
+	case *rsa.PublicKey:
+		isOther := func(a string) bool { return !strings.HasPrefix(a, "RS") && !strings.HasPrefix(a, "PS") }
+		if left := slices.DeleteFunc(slices.Clone(i.Algorithms), isOther); len(left) == 1 {
+			return left[0]
+		}
+	}
+	return ""
+}
+
+// LifetimeOf returns the longest lifetime of a token that was issued at iat. Equal whole seconds
+// count as before a raise.
+func (i *Issuer) LifetimeOf(iat Time) time.Duration {
+	if i.LifetimeSince != 0 && iat.Unix() <= i.LifetimeSince.Unix() {
+		return min(i.EarlierLifetime, i.MaxLifetime)
+	}
+	return i.MaxLifetime
+}
+
+// CutoffSkew returns by how much cut-offs reach further for a token that was issued at iat.
+func (i *Issuer) CutoffSkew(iat Time) time.Duration {
+	if iat <= i.SkewSince {
+		return max(i.EarlierSkew, i.ClockSkew)
+	}
+	return i.ClockSkew
+}
+
+// AcceptsType reports whether a token may have the given typ header; "" means that it has none.
+// Neither case nor a leading "application/" counts (RFC 7515 section 4.1.9).
+func (i *Issuer) AcceptsType(typ string) bool {
+	return slices.ContainsFunc(i.TokenTypes, func(t string) bool { return plainType(t) == plainType(typ) })
+}
+
+// plainType returns typ in lower case, without a leading "application/". The prefix stays if
+// nothing, or another slash, follows it.
+func plainType(typ string) string {
+	typ = strings.ToLower(typ)
+	if rest, ok := strings.CutPrefix(typ, "application/"); ok && rest != "" && !strings.Contains(rest, "/") {
+		return rest
+	}
+	return typ
+}
+
+// A KeyFetch describes the fetches of an issuer's key set by the leader.
+type KeyFetch struct {
+	At     Time   // end of the last fetch; 0: none yet
+	Error  string // why it failed; empty: it succeeded
+	NextAt Time   // when the next one is due
+}
+
+// An IssuerReason is why the record and the keys of an issuer do not let a token be active. The API
+// shows it to administrators.
+type IssuerReason string
+
+// The reasons, in the order in which they are checked.
+const (
+	RefusedFormat      IssuerReason = "format" // not a JWT of the right form
+	RefusedIssuer      IssuerReason = "issuer"
+	RefusedAlgorithm   IssuerReason = "alg"
+	RefusedKey         IssuerReason = "kid" // unknown, or the key is retired or banned
+	RefusedSignature   IssuerReason = "signature"
+	RefusedType        IssuerReason = "typ"
+	RefusedClaims      IssuerReason = "claims"
+	RefusedLifetime    IssuerReason = "lifetime"
+	RefusedAudience    IssuerReason = "audience"
+	RefusedDisabled    IssuerReason = "disabled"
+	RefusedExpired     IssuerReason = "expired"
+	RefusedNotYetValid IssuerReason = "not_yet_valid"
+)
+
+// A TokenCheck reports whether a token may be active by the record and the keys of its issuer. It
+// does not account for revocations.
+type TokenCheck struct {
+	Reason IssuerReason // empty: it may be active
+	KeyID  string       // kid of the token; empty unless the issuer signed it
+	JWT    JWT          // its claims; zero unless the issuer signed the token
+}

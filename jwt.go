@@ -1,0 +1,101 @@
+package revoked
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"math"
+)
+
+// A JWT is a token of a trusted issuer, as far as its revocation needs it. The claims count only if
+// a node has verified its signature.
+type JWT struct {
+	Issuer     string   // the iss claim
+	Digests    []Digest // of the token and, if its signature has one, of its other spelling
+	JTI        string
+	ClientID   string
+	Subject    string
+	Session    string
+	GrantID    string
+	IssuedAt   Time
+	ExpiresAt  Time
+	NotBefore  Time // 0: valid immediately
+	Scope      string
+	Username   string
+	Audience   []string
+	CNF        []byte // see [Token]
+	Thumbprint string // of the key that verified the token
+}
+
+// Record returns the record on which [Decide] decides. Its grant is newer than every cut-off, so
+// that only the iat of the token counts against those of a restore or of a deleted client.
+func (j *JWT) Record() Record {
+	r := Record{
+		Found: true,
+		Token: Token{
+			Kind: AccessToken, State: Live, GrantID: j.GrantID, IssuedAt: j.IssuedAt, ExpiresAt: j.ExpiresAt,
+			NotBefore: j.NotBefore, Scope: j.Scope, Username: j.Username, Audience: j.Audience, JTI: j.JTI, CNF: j.CNF,
+		},
+		Grant: Grant{
+			ID: j.GrantID, ClientID: j.ClientID, Subject: j.Subject, Session: j.Session, Issuer: j.Issuer,
+			CreatedAt: j.IssuedAt, CreatedIndex: math.MaxUint64, LatestExpiry: j.ExpiresAt, TokenCount: 1,
+		},
+	}
+	if len(j.Digests) > 0 {
+		r.Token.Digest = j.Digests[0]
+	}
+	return r
+}
+
+// A JTIRevocation names the JWTs of a trusted issuer that end, without showing them.
+type JTIRevocation struct {
+	Issuer    string // the iss claim
+	JTI       string
+	ExpiresAt Time // of the token; 0: unknown
+	Reason    string
+}
+
+// DenialKind is the property by which a denial ends JWTs.
+type DenialKind uint8
+
+// The kinds. The numbers are part of stored keys.
+const (
+	DenyJTI     DenialKind = 1
+	DenyDigest  DenialKind = 2
+	DenyGrant   DenialKind = 3
+	DenySession DenialKind = 4
+)
+
+// A Denial ends the JWTs of an issuer that have a certain property, whenever they were issued.
+type Denial struct {
+	Until  Time // the end of the last token that it can end, by every clock
+	At     Time
+	By     string // client id of the actor
+	Reason string
+	Index  uint64
+}
+
+// DenialKey returns the key of the denial of one value: a jti, a digest, a grant or a session. The
+// issuer of a digest is "".
+func DenialKey(kind DenialKind, issuer, value string) Digest {
+	b := append(make([]byte, 0, 256), byte(kind))
+	b = binary.AppendUvarint(b, uint64(len(issuer)))
+	b = append(append(b, issuer...), value...)
+	return sha256.Sum256(b)
+}
+
+// DenialKeys returns the keys of the denials that can end j.
+func (j *JWT) DenialKeys() []Digest {
+	keys := make([]Digest, 0, 5)
+	for i := range j.Digests {
+		keys = append(keys, DenialKey(DenyDigest, "", string(j.Digests[i][:])))
+	}
+	for _, p := range [...]struct {
+		kind  DenialKind
+		value string
+	}{{DenyJTI, j.JTI}, {DenyGrant, j.GrantID}, {DenySession, j.Session}} {
+		if p.value != "" {
+			keys = append(keys, DenialKey(p.kind, j.Issuer, p.value))
+		}
+	}
+	return keys
+}

@@ -1,0 +1,69 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"revoked"
+	"revoked/fsm"
+	"revoked/fsm/command"
+	"revoked/node/propose"
+)
+
+// background commits commands that expire or remove state. It leaves most of the time to callers.
+// It is not safe for concurrent use.
+type background struct {
+	commit func(command.Command) (fsm.Outcome, error)
+	keepUp func(index uint64) // waits until the members with a lease have applied index
+
+	pace propose.Pace
+	last uint64 // index of the newest command
+}
+
+// A backlog is the state with rows to expire or remove.
+type backlog interface {
+	// Backlog returns the next command, or nil.
+	Backlog(now revoked.Time, size func(limit int) int) fsm.Background
+	// OldestDue returns a time before which no row is due, or 0 if that is unknown.
+	OldestDue() revoked.Time
+}
+
+var _ backlog = (*fsm.FSM)(nil)
+
+const (
+	backgroundTarget = 10 * time.Millisecond // to apply one command: callers wait for it
+	minRows          = 256                   // of one command
+	inARow           = 64                    // commands without a pause
+	idlePause        = time.Second
+	// The pause after a command is so many times what applying it took, if callers wrote meanwhile.
+	// On a busy machine that is longer than it should take, and callers wait as long.
+	callersShare = 9
+	// There is no such pause once a row has been due for this long: the state would grow.
+	longOverdue = 10 * time.Minute
+)
+
+// run commits commands until none is due, until it should leave time to callers, or inARow. It
+// returns how long to wait before the next call. It waits while a member has not applied the
+// command before the last one.
+func (b *background) run(ctx context.Context, state backlog, stamp func() revoked.Time) (pause time.Duration) {
+	for range inARow {
+		now := stamp()
+		c := state.Backlog(now, func(limit int) int { return b.pace.Ops(backgroundTarget, minRows, limit) })
+		if c == nil || ctx.Err() != nil {
+			return idlePause
+		}
+		out, err := b.commit(c)
+		if err != nil {
+			return idlePause
+		}
+		b.pace.Observe(int(c.GetLimit()), out.Took)
+		before := b.last
+		b.last = out.Index
+		b.keepUp(before)
+		oldest := state.OldestDue()
+		if overdue := oldest != 0 && now.Sub(oldest) > longOverdue; out.Index > before+1 && !overdue {
+			return callersShare * out.Took
+		}
+	}
+	return idlePause
+}

@@ -1,0 +1,324 @@
+// Package bearer decides about tokens as callers present them: about those that are registered, and
+// about JWTs of trusted issuers, which it verifies.
+//
+// A record or a tombstone of a token's digest wins over its claims. A verified JWT is kept in the
+// node's cache of records until anything changes that may end it. The verdict is made anew for each
+// call.
+//
+// At most half of the processors verify signatures at once, and callers take turns: tokens that do
+// not verify must not starve those that do. The package keeps no raw token.
+package bearer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"revoked"
+	"revoked/internal/fair"
+	"revoked/node/cache"
+	"revoked/node/jwt"
+)
+
+// State is the part of *fsm.FSM that a Decider reads.
+type State interface {
+	// Issuer returns the issuer with that iss, which may be deleted, or nil. A record never changes.
+	Issuer(iss string) *revoked.Issuer
+	// Decide decides about a registered token.
+	Decide(r *revoked.Record, now revoked.Time) (revoked.Decision, error)
+	// DecideJWT returns the input for a JWT, without Key and Denied.
+	DecideJWT(j *revoked.JWT, now revoked.Time) revoked.DecideInput
+	// Ending returns what ended the token with digest d and that status.
+	Ending(st *revoked.TokenStatus, d revoked.Digest) (revoked.Ending, error)
+}
+
+// maxWait is how long a caller waits for its turn to verify a token.
+const maxWait = time.Second
+
+// attempts are made if the record of the issuer changes during the verification.
+const attempts = 3
+
+// A Decider decides about tokens. All methods may be called concurrently.
+type Decider struct {
+	Cache *cache.Cache
+	// Refetch brings the keys of an issuer with a JWKSURI up to date in the state, for a token that
+	// names an unknown key. It returns an error if the keys cannot be fetched. nil: no keys are
+	// fetched.
+	Refetch func(ctx context.Context, i *revoked.Issuer) error
+
+	state State
+	now   func() time.Time
+	gate  *fair.Gate
+
+	results map[string]prometheus.Counter // counts JWTs
+	cached  prometheus.Counter            // one of results
+
+	mu        sync.Mutex
+	verifiers map[string]verifier // by iss
+}
+
+// A verifier verifies the tokens of one version of an issuer.
+type verifier struct {
+	issuer *revoked.Issuer
+	*jwt.Verifier
+}
+
+// New returns a decider over a cache of the state. now is the node's clock. It registers its metric
+// in reg.
+func New(c *cache.Cache, state State, now func() time.Time, reg prometheus.Registerer) *Decider {
+	d := &Decider{
+		Cache: c, state: state, now: now, gate: fair.NewGate(max(1, runtime.GOMAXPROCS(0)/2)),
+		verifiers: map[string]verifier{}, results: map[string]prometheus.Counter{},
+	}
+	lookups := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "revoked_jwt_lookups_total",
+		Help: "Lookups of presented JWTs that are not registered, by result."}, []string{"result"})
+	for _, result := range []string{resultCached, resultVerified, resultOverloaded, resultUnavailable,
+		string(revoked.RefusedFormat), string(revoked.RefusedIssuer), string(revoked.RefusedAlgorithm),
+		string(revoked.RefusedKey), string(revoked.RefusedSignature), string(revoked.RefusedType),
+		string(revoked.RefusedClaims)} {
+		d.results[result] = lookups.WithLabelValues(result)
+	}
+	reg.MustRegister(lookups)
+	d.cached = d.results[resultCached]
+	return d
+}
+
+// The results that are no reason for a refusal.
+const (
+	resultCached      = "cached"
+	resultVerified    = "verified"
+	resultOverloaded  = "overloaded"
+	resultUnavailable = "unavailable" // the keys cannot be fetched, or do not parse
+)
+
+// Status returns the status of a token in this node's copy of the state. Without the JWT itself,
+// only a registered token is known, whatever the cache holds. It returns revoked.ErrOverloaded if
+// the token would have to be verified and its caller's turn does not come.
+func (d *Decider) Status(ctx context.Context, p *revoked.PresentedToken) (revoked.TokenStatus, error) {
+	l := d.Look(p)
+	return l.Status(ctx)
+}
+
+// A Lookup finds the status of one presented token, as often as the caller asks. It remembers what
+// cannot change meanwhile: a token that did not verify is not verified again, unless the record of
+// its issuer has changed. It is not safe for concurrent use.
+type Lookup struct {
+	decider   *Decider
+	presented revoked.PresentedToken
+	token     *jwt.Token       // nil: not parsed yet
+	why       revoked.Decision // about a token that did not verify
+	malformed bool             // the token has not the form of a JWT
+	refused   *revoked.Issuer  // with which the token did not verify
+	counted   bool
+}
+
+// Look returns a lookup of a token. It copies p, so that neither allocates.
+func (d *Decider) Look(p *revoked.PresentedToken) Lookup { return Lookup{decider: d, presented: *p} }
+
+// Status is like [Decider.Status].
+func (l *Lookup) Status(ctx context.Context) (revoked.TokenStatus, error) {
+	d, p := l.decider, &l.presented
+	if p.JWT == "" {
+		r, err := d.Cache.Lookup(p.Digest)
+		if err != nil {
+			return revoked.TokenStatus{}, err
+		}
+		return d.registered(r)
+	}
+	r, j, err := d.Cache.Find(p.Digest)
+	hit := j != nil
+	var unverified revoked.Decision
+	if err == nil && j == nil && !r.Found {
+		r, j, unverified, err = l.add(ctx)
+	}
+	for range attempts {
+		switch {
+		case err != nil:
+			return revoked.TokenStatus{}, err
+		case j == nil && r.Found:
+			return d.registered(r)
+		case j == nil:
+			return revoked.TokenStatus{Decision: unverified}, nil
+		}
+		in := d.state.DecideJWT(&j.JWT, revoked.TimeOf(d.now()))
+		if in.Issuer == j.Issuer {
+			if hit && !l.counted {
+				l.counted = true
+				d.cached.Inc()
+			}
+			in.Key, in.Denied = j.Key, j.Denied
+			return revoked.TokenStatus{
+				Decision: revoked.Decide(r, in), Record: *r, JWT: &j.JWT, Foreign: !in.Issuer.OwnClients,
+			}, nil
+		}
+		hit = false
+		r, j, unverified, err = l.add(ctx)
+	}
+	return revoked.TokenStatus{}, fmt.Errorf("%w: the issuer of the token keeps changing", revoked.ErrNotCurrent)
+}
+
+// count counts the first result of the lookup.
+func (l *Lookup) count(result string) {
+	if !l.counted {
+		l.counted = true
+		l.decider.results[result].Inc()
+	}
+}
+
+// registered decides about a record of the state.
+func (d *Decider) registered(r *revoked.Record) (revoked.TokenStatus, error) {
+	decision, err := d.state.Decide(r, revoked.TimeOf(d.now()))
+	return revoked.TokenStatus{Decision: decision, Record: *r}, err
+}
+
+// Explain adds to the status of p what ended the token, as far as the state still knows it. The
+// state may be newer than the status.
+func (d *Decider) Explain(p *revoked.PresentedToken, st revoked.TokenStatus) (revoked.Explanation, error) {
+	x := revoked.Explanation{TokenStatus: st}
+	x.IsJWT = st.JWT != nil || st.Verdict == revoked.Unknown && st.Reason == revoked.ReasonIssuer
+	var err error
+	if x.Ending, err = d.state.Ending(&st, p.Digest); err != nil {
+		return revoked.Explanation{}, err
+	}
+	if st.Verdict == revoked.Unknown && x.Revoked != nil {
+		x.Reason, x.IssuerReason = revoked.ReasonDenied, ""
+	}
+	return x, nil
+}
+
+// add verifies a JWT and puts it into the cache. It returns the record of its claims, or the record
+// of the state if a digest of it is registered. Without either, the record is not found, and the
+// decision has the reason.
+func (l *Lookup) add(ctx context.Context) (*revoked.Record, *cache.JWT, revoked.Decision, error) {
+	j, why, err := l.verify(ctx)
+	if err != nil || j == nil {
+		return &revoked.Record{}, nil, why, err
+	}
+	r, isJWT, err := l.decider.Cache.Add(j)
+	if err != nil || !isJWT {
+		return r, nil, why, err
+	}
+	return r, j, why, nil
+}
+
+// Verify verifies a JWT for its revocation: also one that has expired, or whose key or issuer does
+// not make it active. It returns nil for a token that no trusted issuer made. Its errors are those
+// of Status.
+func (d *Decider) Verify(ctx context.Context, p *revoked.PresentedToken) (*revoked.JWT, error) {
+	l := d.Look(p)
+	j, _, err := l.verify(ctx)
+	if err != nil || j == nil {
+		return nil, err
+	}
+	return &j.JWT, nil
+}
+
+// verify returns nil, and why, for a token that no trusted issuer made.
+func (l *Lookup) verify(ctx context.Context) (*cache.JWT, revoked.Decision, error) {
+	d := l.decider
+	if l.parse(); l.malformed {
+		l.count(string(revoked.RefusedFormat))
+		return nil, l.why, nil
+	}
+	issuer := d.state.Issuer(l.token.Issuer())
+	switch {
+	case issuer == nil:
+		l.count(string(revoked.RefusedIssuer))
+		return nil, unverified(revoked.RefusedIssuer), nil
+	case issuer == l.refused:
+		return nil, l.why, nil
+	}
+	res, err := d.check(ctx, issuer, l.token, l.presented.Caller)
+	if err == nil && res.UnknownKey && issuer.JWKSURI != "" && issuer.DeletedAt == 0 && d.Refetch != nil {
+		if err := d.Refetch(ctx, issuer); err != nil {
+			l.count(resultUnavailable)
+			return nil, revoked.Decision{}, err
+		}
+		if issuer = d.state.Issuer(l.token.Issuer()); issuer == nil {
+			return nil, unverified(revoked.RefusedIssuer), nil
+		}
+		res, err = d.check(ctx, issuer, l.token, l.presented.Caller)
+	}
+	switch {
+	case errors.Is(err, revoked.ErrOverloaded):
+		l.count(resultOverloaded)
+		return nil, revoked.Decision{}, err
+	case err != nil:
+		l.count(resultUnavailable)
+		return nil, revoked.Decision{}, err
+	case !res.Verified:
+		l.count(string(res.Reason))
+		l.refused, l.why = issuer, unverified(res.Reason)
+		return nil, l.why, nil
+	}
+	l.count(resultVerified)
+	j := &cache.JWT{JWT: res.JWT, Issuer: issuer}
+	if k := issuer.Key(res.JWT.Thumbprint); k != nil {
+		j.Key = k.State
+	}
+	return j, revoked.Decision{}, nil
+}
+
+// parse sets token, or malformed and why.
+func (l *Lookup) parse() {
+	if l.token != nil || l.malformed {
+		return
+	}
+	var err error
+	if l.token, err = jwt.Parse(l.presented.JWT); err == nil {
+		return
+	}
+	l.malformed = true
+	if l.why = unverified(revoked.RefusedFormat); !jwt.HasHeader(l.presented.JWT) { // it is opaque
+		l.why = revoked.Decision{Verdict: revoked.Unknown, Reason: revoked.ReasonUnknown}
+	}
+}
+
+// unverified returns the decision about a JWT of which nothing may be believed.
+func unverified(why revoked.IssuerReason) revoked.Decision {
+	return revoked.Decision{Verdict: revoked.Unknown, Reason: revoked.ReasonIssuer, IssuerReason: why}
+}
+
+// check verifies a token when it is the turn of its caller.
+func (d *Decider) check(
+	ctx context.Context, issuer *revoked.Issuer, t *jwt.Token, caller string,
+) (jwt.Result, error) {
+	v, err := d.verifier(issuer)
+	if err != nil {
+		return jwt.Result{}, err
+	}
+	waiting, cancel := context.WithTimeoutCause(ctx, maxWait, errBusy)
+	defer cancel()
+	if err := d.gate.Enter(waiting, nil, caller); err != nil {
+		return jwt.Result{}, fmt.Errorf("%w: verify a token: %w", revoked.ErrOverloaded, err)
+	}
+	defer d.gate.Leave()
+	return v.Verify(t, revoked.TimeOf(d.now())), nil
+}
+
+var errBusy = errors.New("too many tokens to verify")
+
+// verifier returns the verifier of an issuer. It parses the keys once for each version.
+func (d *Decider) verifier(issuer *revoked.Issuer) (*jwt.Verifier, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if v := d.verifiers[issuer.Issuer]; v.issuer == issuer {
+		return v.Verifier, nil
+	}
+	v, err := jwt.New(issuer)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", revoked.ErrNotCurrent, err)
+	}
+	for iss := range d.verifiers {
+		if d.state.Issuer(iss) == nil { // forgotten
+			delete(d.verifiers, iss)
+		}
+	}
+	d.verifiers[issuer.Issuer] = verifier{issuer, v}
+	return v, nil
+}

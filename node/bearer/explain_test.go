@@ -1,0 +1,73 @@
+package bearer_test
+
+import (
+	"strings"
+	"testing"
+
+	"revoked"
+	"revoked/fsm/command"
+)
+
+func TestExplain_UnverifiedToken_TellsWhy(t *testing.T) {
+	es := signers()[1]
+	good := es.sign(nil)
+	parts := strings.Split(good, ".")
+	for _, tt := range []struct {
+		name, token string
+		reason      revoked.Reason
+		issuer      revoked.IssuerReason
+	}{
+		{"opaque", "abc", revoked.ReasonUnknown, ""},
+		{"three parts without a header", "a.b.c", revoked.ReasonUnknown, ""},
+		{"claims that are not JSON", parts[0] + ".AAAA.AAAA", revoked.ReasonIssuer, revoked.RefusedFormat},
+		{"issuer that is not trusted", es.sign(map[string]any{"iss": "https://x.example"}),
+			revoked.ReasonIssuer, revoked.RefusedIssuer},
+		{"another signature", parts[0] + "." + parts[1] + "." + strings.Repeat("A", 86),
+			revoked.ReasonIssuer, revoked.RefusedSignature},
+		{"unknown key", signer{es.alg, "other", es.key}.sign(nil), revoked.ReasonIssuer, revoked.RefusedKey},
+		{"no expiry", es.sign(map[string]any{"exp": nil}), revoked.ReasonIssuer, revoked.RefusedClaims},
+	} {
+		m := newMachine(t, nil)
+		st := m.status(tt.token)
+		x, err := m.Explain(present(tt.token), st)
+		want := revoked.Decision{Verdict: revoked.Unknown, Reason: tt.reason, IssuerReason: tt.issuer}
+		if err != nil || x.Decision != want || x.IsJWT != (tt.issuer != "") || x.JWT != nil || x.Record.Found {
+			t.Errorf("%s: got %+v, %v, want %+v and no claims", tt.name, x, err, want)
+		}
+		// A tombstone of the digest is what the state knows about such a token.
+		m.must(command.RevokeOp(m.by("admin"), revoked.DigestToken(tt.token), "stolen"))
+		x, err = m.Explain(present(tt.token), m.status(tt.token))
+		want = revoked.Decision{Verdict: revoked.Unknown, Reason: revoked.ReasonDenied}
+		if err != nil || x.Decision != want || x.Revoked == nil || x.Revoked.By != "admin" || x.Revoked.Reason != "stolen" {
+			t.Errorf("%s, revoked: got %+v, %v, want it denied by admin", tt.name, x, err)
+		}
+	}
+}
+
+// The answer about a digest depends on the state alone: a node that has seen the JWT gives the same
+// answer as the others.
+func TestExplain_DigestOfCachedJWT_IsUnknown(t *testing.T) {
+	m := newMachine(t, nil)
+	token := signers()[1].sign(nil)
+	m.want("with the token", token, revoked.Active)
+	m.want("with the token again", token, revoked.Active)
+	explain := func() revoked.Explanation {
+		p := &revoked.PresentedToken{Digest: revoked.DigestToken(token)}
+		st, err := m.Decider.Status(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := m.Explain(p, st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	if x := explain(); x.Verdict != revoked.Unknown || x.Reason != revoked.ReasonUnknown || x.IsJWT || x.Record.Found {
+		t.Errorf("got %+v, want it unknown", x)
+	}
+	m.must(command.RevokeJWTOp(m.by("admin"), m.verified(token), "stolen"))
+	if x := explain(); x.Reason != revoked.ReasonDenied || x.Revoked == nil || x.Revoked.Reason != "stolen" {
+		t.Errorf("after its revocation: got %+v, want it denied", x)
+	}
+}

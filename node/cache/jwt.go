@@ -1,0 +1,72 @@
+package cache
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"revoked"
+)
+
+// A JWT is a verified token that is not registered. It is immutable once it is in the cache.
+type JWT struct {
+	revoked.JWT
+	// Issuer is the record with which the token was verified. The entry is current only as long as
+	// the state machine returns the same one.
+	Issuer *revoked.Issuer
+	Key    revoked.KeyState // of the key that verified the token
+	Denied bool             // set by Add
+	marks  []mark
+}
+
+// A mark is an epoch that was read before the rows of a JWT.
+type mark struct {
+	now *atomic.Uint64
+	was uint64
+}
+
+// current reports whether the rows that end j are unchanged.
+func (j *JWT) current() bool {
+	for i := range j.marks {
+		if j.marks[i].now.Load() != j.marks[i].was {
+			return false
+		}
+	}
+	return true
+}
+
+// Add stores j and returns the record of its claims. If one of the digests of j is
+// registered, it returns that record instead, and false.
+//
+// Add reads the epochs of all that can end j, before the rows: of its digests, whose change also
+// means a registration or a tombstone, of each denial, and of the grant that it claims.
+func (c *Cache) Add(j *JWT) (r *revoked.Record, isJWT bool, err error) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.closed {
+		return nil, false, fmt.Errorf("%w: record cache", revoked.ErrClosed)
+	}
+	e := &entry{digest: j.Digests[0], generation: c.epochs.generation.Load(), record: j.Record(), jwt: j}
+	e.token = c.epochs.token(e.digest).Load()
+	for _, d := range append(j.DenialKeys(), j.Digests[1:]...) {
+		now := c.epochs.token(d)
+		j.marks = append(j.marks, mark{now, now.Load()})
+	}
+	if j.GrantID != "" {
+		now := c.epochs.grant(j.GrantID)
+		j.marks = append(j.marks, mark{now, now.Load()})
+	}
+	for _, d := range j.Digests {
+		registered, err := c.read(d)
+		if err != nil {
+			return nil, false, err
+		}
+		if registered != nil {
+			return &registered.record, false, nil
+		}
+	}
+	if j.Denied, err = c.source.IsDenied(&j.JWT, j.Issuer.OwnClients); err != nil {
+		return nil, false, fmt.Errorf("look up denials: %w", err)
+	}
+	c.entries.Set(c.key(e.digest), e, e.cost())
+	return &e.record, true, nil
+}

@@ -1,0 +1,313 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"revoked"
+)
+
+// A simTrust is the part of the oracle that knows trusted issuers and their tokens. The oracle's
+// lock guards it. JWTs take part in the invariants like this:
+//
+//	I1 once a change that ends a token is acknowledged, no node answers active for it, for ever; nor
+//	   while its issuer is disabled, or does not allow its algorithm
+//	I2 a token is active only with an issuer and a key that exist, and while the node's clock and its
+//	   newest stamp allow it; a token that nothing ends is never inactive
+//	I3 a node that is current has every acknowledged change
+//
+// The other invariants hold for the entries of the log, whatever they contain.
+type simTrust struct {
+	issuers []*simIssuer
+	tokens  []*simJWT
+	endings []*simEnding
+}
+
+// A simIssuer is a trusted issuer, with what the callers know about its record.
+type simIssuer struct {
+	n       int
+	record  revoked.Issuer // as created
+	configs []*simConfig
+	keys    []*simKey    // in the order of their creation
+	gone    bool         // its deletion was called
+	signed  atomic.Int64 // number of tokens
+}
+
+// A simConfig is a version of the record. Each replaces the one that its caller has read.
+type simConfig struct {
+	began, acked     int64
+	ifVersion, index uint64
+	disabled         bool
+	skew             time.Duration
+	only             string // the only algorithm; empty: all
+}
+
+func (c *simConfig) lets(t *simJWT) bool {
+	return !c.disabled && (c.only == "" || c.only == t.key.signer.algorithm)
+}
+
+// A simKey is a key of one issuer.
+type simKey struct {
+	issuer *simIssuer
+	signer *simSigner
+	began  int64 // given to a node, or published for the fetches
+	known  int64 // every node that is current verifies with it
+	gone   *simEnding
+	banned bool // acknowledged
+}
+
+// A simJWT is a token with its history in sequence numbers, like simGrant.
+type simJWT struct {
+	issuer    *simIssuer
+	key       *simKey
+	spellings []string
+	jwt       revoked.JWT
+
+	revoking, revoked int64
+	unverified        bool              // it was revoked as an unknown token
+	seen              map[*simLife]bool // processes that answered active
+}
+
+func (t *simJWT) String() string {
+	return fmt.Sprintf("JWT %s of %s, key %s", t.jwt.JTI, t.jwt.Issuer, t.key.signer.record.Thumbprint[:6])
+}
+
+// A simEnding is a change that ends tokens for good, also those that are signed later.
+type simEnding struct {
+	began, acked int64
+	touches      func(*simJWT) bool // tokens that it may end
+	covers       func(*simJWT) bool // tokens that it ends, once acknowledged
+}
+
+// begin is called before a change that may end tokens.
+func (o *simOracle) begin(touches func(*simJWT) bool) *simEnding {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.beginLocked(touches)
+}
+
+func (o *simOracle) beginLocked(touches func(*simJWT) bool) *simEnding {
+	e := &simEnding{began: o.seq.Add(1), touches: touches}
+	o.trust.endings = append(o.trust.endings, e)
+	for _, t := range o.trust.tokens {
+		e.apply(t)
+	}
+	return e
+}
+
+// final is called once the change is acknowledged. It ends the tokens that covers returns.
+func (o *simOracle) final(e *simEnding, covers func(*simJWT) bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.finalLocked(e, covers)
+}
+
+func (o *simOracle) finalLocked(e *simEnding, covers func(*simJWT) bool) {
+	if e.acked != 0 {
+		return
+	}
+	e.acked, e.covers = o.seq.Add(1), covers
+	for _, t := range o.trust.tokens {
+		e.apply(t)
+	}
+}
+
+func (e *simEnding) apply(t *simJWT) {
+	if t.revoking == 0 && e.touches(t) {
+		t.revoking = e.began
+	}
+	if t.revoked == 0 && e.acked != 0 && e.covers(t) {
+		t.revoked = e.acked
+	}
+}
+
+// signed adds a token, which earlier changes may have ended.
+func (o *simOracle) signed(t *simJWT) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, e := range o.trust.endings {
+		e.apply(t)
+	}
+	o.trust.tokens = append(o.trust.tokens, t)
+}
+
+// possible returns the versions that a read between two moments may have found. The first result
+// is nil if no version was acknowledged before. A version whose outcome is unknown takes effect
+// only if the one that it replaces is the newest.
+func (i *simIssuer) possible(start, end int64) (last *simConfig, all []*simConfig) {
+	for _, c := range i.configs {
+		if c.acked != 0 && c.acked < start && (last == nil || c.index > last.index) {
+			last = c
+		}
+	}
+	for _, c := range i.configs {
+		switch {
+		case c.began > end:
+		case c == last, last == nil, c.acked != 0 && c.index > last.index, c.acked == 0 && c.ifVersion >= last.index:
+			all = append(all, c)
+		}
+	}
+	return last, all
+}
+
+// A simAsk is what was true of a node when a call began and when it ended.
+type simAsk struct {
+	l              *simLife
+	start, end     int64
+	clock0, clock1 revoked.Time
+	stamp0, stamp1 revoked.Time
+	jumps          int64
+	steady         bool // the node's wall clock did not jump meanwhile
+}
+
+func (s *sim) askBegins(l *simLife) simAsk {
+	clock := l.of.clock
+	return simAsk{l: l, jumps: clock.jumps.Load(), clock0: revoked.TimeOf(clock.Wall()), stamp0: l.n.fsm.Stamp(),
+		start: s.o.seq.Add(1)}
+}
+
+func (s *sim) askEnds(a *simAsk) {
+	clock := a.l.of.clock
+	a.end, a.stamp1, a.clock1 = s.o.seq.Add(1), a.l.n.fsm.Stamp(), revoked.TimeOf(clock.Wall())
+	a.steady = a.jumps%2 == 0 && a.jumps == clock.jumps.Load()
+}
+
+// answeredJWT checks one introspection of a JWT: I1 and I2.
+func (o *simOracle) answeredJWT(t *simJWT, st revoked.TokenStatus, a *simAsk) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if t.revoking != 0 && t.revoking < a.end && (t.revoked == 0 || t.revoked > a.start) {
+		o.count.add("race: JWT read during its own revocation")
+	}
+	_, confs := t.issuer.possible(a.start, a.end)
+	if st.Verdict == revoked.Active {
+		o.activeJWT(t, confs, a)
+		return
+	}
+	o.count.add("answers: JWT inactive")
+	o.inactiveJWT(t, st.Verdict, a)
+}
+
+func (o *simOracle) activeJWT(t *simJWT, confs []*simConfig, a *simAsk) {
+	o.count.add("answers: JWT active")
+	skew := time.Duration(0)
+	for _, c := range confs {
+		skew = max(skew, c.skew)
+	}
+	switch {
+	case t.revoked != 0 && t.revoked < a.start:
+		o.failLocked("I1", "%s answered active for %v after a change that ends it was acknowledged", a.l.self, t)
+	case t.key.began == 0 || t.key.began > a.end || len(confs) == 0:
+		o.failLocked("I2", "%s answered active for %v, whose issuer or key does not exist", a.l.self, t)
+	case !slices.ContainsFunc(confs, func(c *simConfig) bool { return c.lets(t) }):
+		o.failLocked("I1", "%s answered active for %v after its issuer was disabled, or lost the algorithm", a.l.self, t)
+	case a.steady && (t.jwt.ExpiresAt <= a.clock0 || t.jwt.ExpiresAt <= a.stamp0):
+		o.failLocked("I2", "%s answered active for %v, which has expired", a.l.self, t)
+	case a.steady && max(t.jwt.IssuedAt, t.jwt.NotBefore) > min(a.clock1, a.stamp1).Add(skew):
+		o.failLocked("I2", "%s answered active for %v, which is not yet valid", a.l.self, t)
+	}
+	t.seen[a.l] = true
+	if t.key.known == 0 {
+		t.key.known = a.end
+		o.count.add("race: JWT active by a key that was just fetched")
+	}
+}
+
+// inactiveJWT checks that something made a token inactive, so that a node does not keep the promise
+// by refusing all tokens.
+func (o *simOracle) inactiveJWT(t *simJWT, v revoked.Verdict, a *simAsk) {
+	if t.seen[a.l] && t.revoked != 0 && t.revoked < a.start {
+		delete(t.seen, a.l)
+		if t.key.banned && t.key.gone.acked < a.start {
+			o.count.add("race: key banned while its JWT was cached")
+		}
+		o.count.add("race: JWT revoked while it was cached")
+	}
+	if t.unverified && t.revoked < a.start && t.key.known != 0 && t.key.known < a.start {
+		t.unverified = false
+		o.count.add("race: JWT revoked before its key was known")
+	}
+	if !a.steady || t.revoking != 0 && t.revoking < a.end || t.key.known == 0 || t.key.known >= a.start {
+		return
+	}
+	last, confs := t.issuer.possible(a.start, a.end)
+	skew := time.Duration(math.MaxInt64)
+	for _, c := range confs {
+		if !c.lets(t) {
+			return
+		}
+		skew = min(skew, c.skew)
+	}
+	if last == nil || t.jwt.ExpiresAt <= a.clock1 || t.jwt.ExpiresAt <= a.stamp1 ||
+		max(t.jwt.IssuedAt, t.jwt.NotBefore) > min(a.clock0, a.stamp0).Add(skew) {
+		return
+	}
+	o.failLocked("I2", "%s answered %v for %v, which is good", a.l.self, v, t)
+}
+
+// expiring returns the n newest tokens that are revoked and whose expiry is near.
+func (o *simOracle) expiring(n int) (some []*simJWT) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := revoked.TimeOf(time.Now())
+	for _, t := range slices.Backward(o.trust.tokens) {
+		if t.revoked != 0 && t.jwt.ExpiresAt.Sub(now).Abs() < 25*time.Second && len(some) < n {
+			some = append(some, t)
+		}
+	}
+	return some
+}
+
+// deadJWTs returns the n newest tokens that an acknowledged change has ended and that have not
+// expired. A node that becomes current afterwards has the change. The caller holds the lock.
+func (o *simOracle) deadJWTs(n int) (dead []*simJWT) {
+	now := revoked.TimeOf(time.Now())
+	for _, t := range slices.Backward(o.trust.tokens) {
+		if t.revoked != 0 && t.jwt.ExpiresAt > now && len(dead) < n {
+			dead = append(dead, t)
+		}
+	}
+	return dead
+}
+
+func (t *simJWT) presented(spelling int) *revoked.PresentedToken {
+	raw := t.spellings[spelling%len(t.spellings)]
+	return &revoked.PresentedToken{Digest: revoked.DigestToken(raw), JWT: raw, Caller: "rs"}
+}
+
+// askJWT makes one introspection of a JWT.
+func (s *sim) askJWT(ctx context.Context, l *simLife, t *simJWT) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	a := s.askBegins(l)
+	st, err := l.n.StatusOf(ctx, *t.presented(s.intn(2)))
+	s.askEnds(&a)
+	if l.dead.Load() {
+		return
+	}
+	if err != nil {
+		s.o.count.add("answers: JWT 503")
+		return
+	}
+	s.o.answeredJWT(t, st, &a)
+	s.countExpiry(t, &a)
+}
+
+// countExpiry counts the answers for which only the stamps kept a token inactive: its denial is
+// gone, and the clock of the node has not reached its expiry.
+func (s *sim) countExpiry(t *simJWT, a *simAsk) {
+	s.o.mu.Lock()
+	counts := t.revoked != 0 && t.revoked < a.start && a.steady && a.clock1 < t.jwt.ExpiresAt &&
+		t.jwt.ExpiresAt <= a.stamp1
+	s.o.mu.Unlock()
+	if !counts {
+		return
+	}
+	if denied, err := a.l.n.fsm.IsDenied(&t.jwt, t.issuer.record.OwnClients); err == nil && !denied {
+		s.o.count.add("race: denial expired before the JWT did by a node's clock")
+	}
+}

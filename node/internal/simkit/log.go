@@ -1,0 +1,125 @@
+package simkit
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"maps"
+	"sync"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+)
+
+// A memLog is a log and stable store in memory. Like those of bbolt, its writes are atomic, and
+// durable when they return.
+type memLog struct {
+	mu          sync.Mutex
+	entries     map[uint64]*raft.Log
+	first, last uint64
+	kv          map[string][]byte
+	sealed      bool // deletions fail
+}
+
+func newMemLog() *memLog { return &memLog{entries: map[uint64]*raft.Log{}, kv: map[string][]byte{}} }
+
+func (l *memLog) copy() *memLog {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &memLog{entries: maps.Clone(l.entries), first: l.first, last: l.last, kv: maps.Clone(l.kv)}
+}
+
+func (l *memLog) FirstIndex() (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.first, nil
+}
+
+func (l *memLog) LastIndex() (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last, nil
+}
+
+func (l *memLog) GetLog(index uint64, out *raft.Log) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e, ok := l.entries[index]
+	if !ok {
+		return raft.ErrLogNotFound
+	}
+	*out = *e
+	return nil
+}
+
+func (l *memLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
+
+func (l *memLog) StoreLogs(entries []*raft.Log) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range entries {
+		l.entries[e.Index] = e
+		if l.first == 0 || e.Index < l.first {
+			l.first = e.Index
+		}
+		l.last = max(l.last, e.Index)
+	}
+	return nil
+}
+
+func (l *memLog) seal() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sealed = true
+}
+
+func (l *memLog) DeleteRange(first, last uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sealed {
+		return errCrashed
+	}
+	for i := first; i <= last; i++ {
+		delete(l.entries, i)
+	}
+	switch { // Raft deletes only at the ends
+	case len(l.entries) == 0:
+		l.first, l.last = 0, 0
+	case first <= l.first:
+		l.first = max(l.first, last+1)
+	default:
+		l.last = first - 1
+	}
+	return nil
+}
+
+func (l *memLog) Set(key, value []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kv[string(key)] = bytes.Clone(value)
+	return nil
+}
+
+func (l *memLog) Get(key []byte) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v, ok := l.kv[string(key)]
+	if !ok {
+		return nil, raftboltdb.ErrKeyNotFound
+	}
+	return bytes.Clone(v), nil
+}
+
+func (l *memLog) SetUint64(key []byte, v uint64) error {
+	return l.Set(key, binary.BigEndian.AppendUint64(nil, v))
+}
+
+func (l *memLog) GetUint64(key []byte) (uint64, error) {
+	b, err := l.Get(key)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
+var errCrashed = errors.New("simulated: crashed")

@@ -1,0 +1,120 @@
+package node_test
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"revoked/node"
+	"revoked/node/nodetest"
+)
+
+func joinToken(t *testing.T, c *nodetest.Cluster, body string) string {
+	t.Helper()
+	m := c.Leader()
+	r := m.Decided(func() nodetest.Reply {
+		return m.JSON(http.MethodPost, "/v1/cluster/join-tokens", "admin", body)
+	})
+	_, rest, ok := strings.Cut(r.Body, `"token":"`)
+	token, _, ok2 := strings.Cut(rest, `"`)
+	if r.Status != http.StatusCreated || !ok || !ok2 {
+		t.Fatalf("join token: got %d %s, want 201", r.Status, r.Body)
+	}
+	return token
+}
+
+func wantRefused(t *testing.T, r nodetest.Reply, m *nodetest.Member) {
+	t.Helper()
+	text := m.ID + " is not admitted: an administrator runs revoked admit " + m.ID + ", or gives it a join token"
+	if r.Status != http.StatusForbidden || !strings.Contains(r.Body, text) {
+		t.Errorf("join of %s: got %d %s, want 403: %s", m.ID, r.Status, r.Body, text)
+	}
+}
+
+// A certificate of the cluster's CA is not membership.
+func TestJoin_NotAdmitted_IsRefused(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{})
+	m := c.Add()
+	m.Start()
+	for _, through := range c.Members[:3] {
+		wantRefused(t, decidedJoin(m, through), m)
+	}
+	if got := len(members(t, c)); got != 3 {
+		t.Errorf("got %d members, want 3", got)
+	}
+	c.Admit(m)
+	mustJoin(t, m, c.Members[0])
+}
+
+// The certificate of a removed node, with an empty directory or with --rejoin, does not admit a
+// node.
+func TestJoin_AfterEnd_NeedsNewAdmission(t *testing.T) {
+	var rejoin bool
+	c := nodetest.Start(t, nodetest.Options{Nodes: 5, Node: func(_ int, conf *node.Config) { conf.Rejoin = rejoin }})
+	removed, left := c.Members[3], c.Members[4]
+	removed.Stop()
+	c.Until("it is silent", func() bool { return !members(t, c)[removed.ID].Alive })
+	remove := func() nodetest.Reply {
+		return c.Leader().JSON(http.MethodPost, "/v1/cluster/remove", "admin", `{"node":"`+removed.ID+`"}`)
+	}
+	c.Until("it is removed", func() bool { s := remove().Status; return s == http.StatusOK || s == http.StatusNotFound })
+	c.Until("the other leaves", func() bool {
+		select {
+		case <-left.Node.Done(): // the answer was lost
+			return true
+		default:
+			left.JSON(http.MethodPost, "/v1/cluster/leave", "admin", `{}`)
+			return false
+		}
+	})
+	left.Stop()
+	removed.Wipe()
+	rejoin = true
+	for _, m := range []*nodetest.Member{removed, left} {
+		m.Start()
+		wantRefused(t, decidedJoin(m, c.Members[0]), m)
+	}
+	if got := len(members(t, c)); got != 3 {
+		t.Errorf("got %d members, want 3", got)
+	}
+	for _, m := range []*nodetest.Member{removed, left} {
+		c.Admit(m)
+		mustJoin(t, m, c.Members[0])
+	}
+}
+
+// A node with a join token in its settings joins when it starts.
+func TestJoin_Token_AdmitsOneNode(t *testing.T) {
+	tokens := map[string]string{}
+	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(_ int, conf *node.Config) {
+		conf.JoinToken = tokens[conf.NodeID]
+	}})
+	m, other, third := c.Add(), c.Add(), c.Add()
+	tokens[m.ID] = joinToken(t, c, `{"non_voter":true}`)
+	tokens[other.ID] = tokens[m.ID]
+	tokens[third.ID] = joinToken(t, c, `{"node":"`+other.ID+`"}`)
+	for _, n := range []*nodetest.Member{m, other, third} {
+		n.Start()
+	}
+	mustJoin(t, m, c.Members[0])
+	wantRefused(t, decidedJoin(other, c.Members[0]), other) // used
+	wantRefused(t, decidedJoin(third, c.Members[0]), third) // names another node
+	c.Admit(third)
+	mustJoin(t, third, c.Members[0])
+	c.Until("the third node votes", func() bool { return members(t, c)[third.ID].Voter })
+	if members(t, c)[m.ID].Voter {
+		t.Error("node with a non-voter token: got a voter, want a replica")
+	}
+	other.Stop()
+	third.Stop()
+	for _, o := range []*nodetest.Member{m, c.Members[0]} {
+		for _, name := range []string{"raft.db", "identity.json"} {
+			b, err := os.ReadFile(filepath.Join(o.Dir, "data", name))
+			if err == nil && strings.Contains(string(b), tokens[m.ID]) {
+				t.Errorf("%s of %s holds the token, want only its digest", name, o.ID)
+			}
+		}
+	}
+}

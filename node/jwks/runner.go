@@ -1,0 +1,329 @@
+package jwks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"revoked"
+)
+
+// maxFetches is how many fetches run at once.
+const maxFetches = 4
+
+// listInterval is the time between two looks at the list of issuers.
+const listInterval = time.Second
+
+// A RunnerConfig configures a [Runner]. Its functions may be called concurrently.
+type RunnerConfig struct {
+	// Issuers returns the issuers of the state. Those with a JWKSURI are fetched.
+	Issuers func() []*revoked.Issuer
+	Fetch   func(ctx context.Context, uri string) (Set, error)
+	// Store commits the keys of an issuer, which replace those of the version that it has, and returns
+	// the log index once it is applied here. Equal keys change nothing.
+	Store func(ctx context.Context, i *revoked.Issuer, keys []revoked.IssuerKey) (index uint64, err error)
+	Log   *slog.Logger
+	Count func(ok bool) // counts a fetch
+}
+
+// A Runner fetches the keys of all issuers while this node leads. Its methods may be called
+// concurrently.
+type Runner struct {
+	cfg     RunnerConfig
+	slots   chan struct{} // a slot for each fetch in progress
+	changed chan struct{}
+
+	mu      sync.Mutex
+	workers map[string]*worker // by name; nil unless Run runs
+}
+
+// NewRunner returns a runner, which does nothing until Run.
+func NewRunner(cfg RunnerConfig) *Runner {
+	return &Runner{cfg: cfg, slots: make(chan struct{}, maxFetches), changed: make(chan struct{}, 1)}
+}
+
+// A State describes the fetches of an issuer.
+type State struct {
+	At     time.Time // end of the last fetch; zero: none yet
+	OK     bool      // it succeeded
+	Error  string    // why it failed
+	NextAt time.Time // when the next fetch is due
+
+	Failures int       // fetches that failed since the last one that succeeded
+	Since    time.Time // end of the last fetch that succeeded, or the start of the first
+}
+
+// An Outcome is the result of a fetch that somebody asked for.
+type Outcome struct {
+	Index   uint64 // log index of the keys, or of the state that already had them
+	Changed bool
+}
+
+// A worker fetches the keys of one issuer. The mutex of the runner guards it.
+type worker struct {
+	name, uri string
+	schedule  Schedule
+	state     State
+	running   *attempt
+	asked     *attempt // to be made next
+	wake      chan struct{}
+	stop      context.CancelFunc
+	done      chan struct{}
+}
+
+// An attempt is one fetch and those who wait for it.
+type attempt struct {
+	done    chan struct{}
+	outcome Outcome
+	err     error
+}
+
+// Run fetches until ctx ends. It returns after all that it started has ended. It must not run twice
+// at a time.
+func (r *Runner) Run(ctx context.Context) {
+	r.mu.Lock()
+	r.workers = map[string]*worker{}
+	r.mu.Unlock()
+	tick := time.NewTicker(listInterval)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		r.follow(ctx)
+		select {
+		case <-tick.C:
+		case <-r.changed:
+		case <-ctx.Done():
+		}
+	}
+	r.mu.Lock()
+	all := r.workers
+	r.workers = nil
+	r.mu.Unlock()
+	for _, w := range all {
+		<-w.done
+	}
+}
+
+// Changed makes the runner look at the list of issuers soon.
+func (r *Runner) Changed() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// follow starts and stops workers, so that there is one for each issuer with a URI.
+func (r *Runner) follow(ctx context.Context) {
+	uris := map[string]string{}
+	for _, i := range r.cfg.Issuers() {
+		if i.JWKSURI != "" && i.DeletedAt == 0 {
+			uris[i.Name] = i.JWKSURI
+		}
+	}
+	// A worker ends before another begins, so that fetches of one issuer never overlap.
+	for _, w := range r.stopOthers(uris) {
+		<-w.done
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, uri := range uris {
+		if r.workers[name] != nil {
+			continue
+		}
+		life, stop := context.WithCancel(ctx)
+		w := &worker{name: name, uri: uri, wake: make(chan struct{}, 1), stop: stop, done: make(chan struct{})}
+		w.state.Since = time.Now()
+		r.workers[name] = w
+		go r.work(life, w)
+	}
+}
+
+// stopOthers stops the workers of issuers that are gone or have another URI, and returns them.
+func (r *Runner) stopOthers(uris map[string]string) (stopped []*worker) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, w := range r.workers {
+		if uris[name] != w.uri {
+			w.stop()
+			delete(r.workers, name)
+			stopped = append(stopped, w)
+		}
+	}
+	return stopped
+}
+
+// Refresh fetches the keys of an issuer now and waits for the result. Calls that come while a fetch
+// runs share it. Errors: ErrQuota if a fetch began less than MinInterval ago, ErrNotCurrent for an
+// issuer whose keys are not fetched, ErrNoLeader if this node does not lead.
+func (r *Runner) Refresh(ctx context.Context, name string) (Outcome, error) {
+	a, err := r.ask(name)
+	if err != nil {
+		return Outcome{}, err
+	}
+	select {
+	case <-a.done:
+		return a.outcome, a.err
+	case <-ctx.Done():
+		return Outcome{}, fmt.Errorf("%w: the fetch has not ended", revoked.ErrNotCurrent)
+	}
+}
+
+func (r *Runner) ask(name string) (*attempt, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.workers == nil {
+		return nil, errNotRunning
+	}
+	w := r.workers[name]
+	switch {
+	case w == nil:
+		r.Changed()
+		return nil, fmt.Errorf("%w: the keys of issuer %q are not fetched yet", revoked.ErrNotCurrent, name)
+	case w.running != nil:
+		return w.running, nil
+	case w.asked != nil:
+		return w.asked, nil
+	}
+	if wait := w.schedule.Wait(time.Now()); wait > 0 {
+		return nil, fmt.Errorf("%w: the keys of issuer %q were fetched less than %s ago", revoked.ErrQuota, name, MinInterval)
+	}
+	w.asked = &attempt{done: make(chan struct{})}
+	w.wake <- struct{}{}
+	return w.asked, nil
+}
+
+var errNotRunning = fmt.Errorf("%w: this node does not fetch keys", revoked.ErrNoLeader)
+
+// States returns the state of the fetches of each issuer. It returns false if this node does not
+// fetch.
+func (r *Runner) States() (map[string]State, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	states := map[string]State{}
+	for name, w := range r.workers {
+		states[name] = w.state
+	}
+	return states, r.workers != nil
+}
+
+// work fetches the keys of one issuer until ctx ends.
+func (r *Runner) work(ctx context.Context, w *worker) {
+	defer close(w.done)
+	for r.pause(ctx, w) {
+		a := r.begin(w)
+		set, err := r.cfg.Fetch(ctx, w.uri)
+		<-r.slots
+		if err == nil {
+			a.outcome, err = r.store(ctx, w.name, set)
+		}
+		if a.err = err; ctx.Err() != nil {
+			a.err = errNotRunning
+		}
+		r.end(ctx, w, a, set)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w.asked != nil {
+		w.asked.err = errNotRunning
+		close(w.asked.done)
+		w.asked = nil
+	}
+}
+
+// pause waits until a fetch is due or asked for, and then for a slot. It returns false if ctx ends.
+func (r *Runner) pause(ctx context.Context, w *worker) bool {
+	r.mu.Lock()
+	due := time.NewTimer(time.Until(w.schedule.Next()))
+	r.mu.Unlock()
+	defer due.Stop()
+	select {
+	case <-due.C:
+	case <-w.wake:
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case r.slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// begin returns the attempt that the fetch serves.
+func (r *Runner) begin(w *worker) *attempt {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := w.asked
+	if a == nil {
+		a = &attempt{done: make(chan struct{})}
+	} else {
+		select {
+		case <-w.wake: // the fetch was due just when it was asked for
+		default:
+		}
+	}
+	w.running, w.asked = a, nil
+	w.schedule.Begin(time.Now())
+	return a
+}
+
+// store commits a fetched set, on the newest record of the issuer.
+func (r *Runner) store(ctx context.Context, name string, set Set) (Outcome, error) {
+	i := r.issuer(name)
+	if i == nil {
+		return Outcome{}, fmt.Errorf("%w: issuer %q", revoked.ErrNotFound, name)
+	}
+	index, err := r.cfg.Store(ctx, i, set.Keys)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("store the keys: %w", err)
+	}
+	next := r.issuer(name)
+	return Outcome{Index: index, Changed: next != nil && next.KeysVersion != i.KeysVersion}, nil
+}
+
+func (r *Runner) issuer(name string) *revoked.Issuer {
+	for _, i := range r.cfg.Issuers() {
+		if i.Name == name {
+			return i
+		}
+	}
+	return nil
+}
+
+// end records the result of a fetch and wakes the callers that wait.
+func (r *Runner) end(ctx context.Context, w *worker, a *attempt, set Set) {
+	missing := false
+	if i := r.issuer(w.name); i != nil {
+		for _, k := range i.Keys {
+			missing = missing || k.State == revoked.KeyActive && k.MissingSince != 0
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer close(a.done)
+	w.running = nil
+	if ctx.Err() != nil {
+		return
+	}
+	failing, now := w.state.Error != "", time.Now()
+	w.state = State{At: now, OK: a.err == nil, Failures: w.state.Failures + 1, Since: w.state.Since}
+	if a.err == nil {
+		w.state.Failures, w.state.Since = 0, now
+		w.schedule.Succeeded(now, set.MaxAge, missing, rand.Float64())
+	} else {
+		w.state.Error = a.err.Error()
+		w.schedule.Failed(now, rand.Float64())
+	}
+	w.state.NextAt = w.schedule.Next()
+	r.cfg.Count(a.err == nil)
+	switch {
+	case a.err != nil && !failing && !errors.Is(a.err, revoked.ErrConflict):
+		r.cfg.Log.Warn("fetching the keys of an issuer failed", "issuer", w.name, "error", a.err)
+	case a.err == nil && failing:
+		r.cfg.Log.Info("fetching the keys of an issuer succeeded again", "issuer", w.name)
+	}
+}

@@ -1,0 +1,61 @@
+package jwks
+
+import "time"
+
+// The times of a schedule.
+const (
+	// MinInterval is the shortest time between two fetches of one issuer, for any cause.
+	MinInterval = 30 * time.Second
+	minAge      = 5 * time.Minute
+	maxAgeLimit = 24 * time.Hour
+	defaultAge  = 15 * time.Minute // of a response without max-age
+	maxBackOff  = 15 * time.Minute
+)
+
+// A Schedule decides when the keys of one issuer are fetched. The caller holds a lock around each
+// call. The zero value is due at once.
+type Schedule struct {
+	begun    time.Time // start of the last fetch
+	next     time.Time // when the next fetch is due
+	failures int       // in a row
+}
+
+// Next returns when the next fetch is due. The zero time means at once.
+func (s *Schedule) Next() time.Time { return s.next }
+
+// Begin records the start of a fetch.
+func (s *Schedule) Begin(now time.Time) { s.begun = now }
+
+// Wait returns how long a fetch that somebody asks for must still wait, so that two fetches begin
+// at least MinInterval apart.
+func (s *Schedule) Wait(now time.Time) time.Duration {
+	if s.begun.IsZero() {
+		return 0
+	}
+	return max(0, MinInterval-now.Sub(s.begun))
+}
+
+// Succeeded records a fetch. The set may be cached for maxAge; 0: the response had no max-age. If
+// missing is true the set lacked a known key: a second fetch decides soon whether to retire the
+// key. random is from 0 to 1, not inclusive; it spreads the fetches of several issuers.
+func (s *Schedule) Succeeded(now time.Time, maxAge time.Duration, missing bool, random float64) {
+	s.failures = 0
+	if maxAge == 0 {
+		maxAge = defaultAge
+	}
+	age := min(max(maxAge, minAge), maxAgeLimit)
+	delay := max(minAge, age-time.Duration(random*float64(age)/10))
+	if missing {
+		delay = MinInterval + time.Duration(random*float64(MinInterval)/10)
+	}
+	s.next = now.Add(delay)
+}
+
+// Failed records a failed fetch. The delay doubles with each failure in a row. random is as for
+// Succeeded.
+func (s *Schedule) Failed(now time.Time, random float64) {
+	delay := MinInterval << min(s.failures, 10)
+	s.failures++
+	delay = min(delay, maxBackOff)
+	s.next = now.Add(delay + time.Duration(random*float64(delay)/4))
+}

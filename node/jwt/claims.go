@@ -1,0 +1,198 @@
+package jwt
+
+import (
+	"slices"
+	"strings"
+
+	"revoked"
+)
+
+// Limits of the claims, in bytes or in number. They are the limits of a registration, see package
+// command.
+const (
+	maxID     = 512
+	maxScope  = 8192
+	maxValues = 64
+	maxCNF    = 4096
+)
+
+// readClaims returns a verified result with the claims, or RefusedClaims.
+func readClaims(issuer *revoked.Issuer, t *Token) Result {
+	c := claims{object: &t.claims}
+	c.distinguish(issuer)
+	issued, expires := c.second("iat", false), c.second("exp", false)
+	if issued == 0 || expires == 0 {
+		return Result{Reason: revoked.RefusedClaims}
+	}
+	notBefore := c.second("nbf", true)
+	if expires <= max(issued, notBefore) {
+		c.bad = true
+	}
+	c.text("iss", maxID)
+	r := Result{Verified: true, JWT: revoked.JWT{
+		Issuer: issuer.Issuer, Digests: []revoked.Digest{t.Digest()}, JTI: c.text("jti", maxID),
+		ClientID: c.client(issuer.ClientClaim), Subject: c.text("sub", maxID),
+		Session: c.optional(issuer.SessionClaim), GrantID: c.optional(issuer.GrantClaim),
+		IssuedAt: issued, ExpiresAt: expires, NotBefore: notBefore,
+		Scope: c.scope(), Username: c.username(), Audience: c.audience(), CNF: c.confirmation(),
+	}}
+	if twin, ok := t.Twin(); ok {
+		r.JWT.Digests = append(r.JWT.Digests, twin)
+	}
+	if c.bad {
+		return Result{Reason: revoked.RefusedClaims}
+	}
+	return r
+}
+
+// claims reads claims. A claim of the wrong type or over its limit sets bad. The strings that it
+// returns do not share the memory of the token.
+type claims struct {
+	object *value
+	bad    bool
+}
+
+// distinguish checks the claims that distinguish access tokens from other tokens of the issuer.
+func (c *claims) distinguish(issuer *revoked.Issuer) {
+	for name, want := range issuer.RequiredClaims {
+		if v := c.object.get(name); v == nil || v.kind != text || v.text != want {
+			c.bad = true
+		}
+	}
+	for _, name := range issuer.ForbiddenClaims {
+		if c.object.get(name) != nil {
+			c.bad = true
+		}
+	}
+}
+
+// text returns a claim that is a string, or "" if it is absent.
+func (c *claims) text(name string, limit int) string {
+	v := c.object.get(name)
+	if v == nil {
+		return ""
+	}
+	if v.kind != text || len(v.text) > limit {
+		c.bad = true
+		return ""
+	}
+	return strings.Clone(v.text)
+}
+
+// optional returns a claim whose name the operator chose; without a name it is absent.
+func (c *claims) optional(name string) string {
+	if name == "" {
+		return ""
+	}
+	return c.text(name, maxID)
+}
+
+// client returns the client that the token was issued to, or "" if the token does not name it. A
+// client_id of the wrong type does not fall back to azp.
+func (c *claims) client(name string) string {
+	if name == "" {
+		name = "client_id"
+		if c.object.get(name) == nil {
+			name = "azp"
+		}
+	}
+	client := c.text(name, maxID)
+	if client == "" && c.object.get(name) != nil {
+		c.bad = true
+	}
+	return client
+}
+
+// second returns a NumericDate in whole seconds. It returns 0 only if the claim is absent or bad:
+// 0 would mean "never" as an expiry, so the second 0 becomes its first microsecond.
+func (c *claims) second(name string, up bool) revoked.Time {
+	v := c.object.get(name)
+	if v == nil {
+		return 0
+	}
+	if v.kind != number {
+		c.bad = true
+		return 0
+	}
+	s, ok := wholeSeconds(v.text, up)
+	if !ok {
+		c.bad = true
+		return 0
+	}
+	return max(1, revoked.Time(s*1e6))
+}
+
+// scope returns scope (RFC 9068 section 2.2.3), or scp.
+func (c *claims) scope() string {
+	scope, other := c.scopes("scope"), c.scopes("scp")
+	if c.object.get("scope") == nil {
+		return other
+	}
+	return scope
+}
+
+// scopes returns a claim that is a string of scopes with blanks between them, or a list of scopes,
+// which some issuers send. The result is the string.
+func (c *claims) scopes(name string) string {
+	v := c.object.get(name)
+	if v == nil || v.kind != array {
+		return c.text(name, maxScope)
+	}
+	var names []string
+	for _, s := range v.list {
+		if s.kind != text || s.text == "" || strings.Contains(s.text, " ") {
+			c.bad = true
+		}
+		names = append(names, s.text)
+	}
+	scopes := strings.Join(names, " ")
+	if len(scopes) > maxScope {
+		c.bad = true
+	}
+	return scopes
+}
+
+func (c *claims) username() string {
+	preferred, other := c.text("preferred_username", maxID), c.text("username", maxID)
+	if c.object.get("preferred_username") == nil {
+		return other
+	}
+	return preferred
+}
+
+// audience returns aud, a string or a list (RFC 7519 section 4.1.3).
+func (c *claims) audience() []string {
+	v := c.object.get("aud")
+	if v == nil {
+		return nil
+	}
+	list := []value{*v}
+	if v.kind == array {
+		list = v.list
+	}
+	if len(list) > maxValues {
+		c.bad = true
+		return nil
+	}
+	var audience []string
+	for _, a := range list {
+		if a.kind != text || a.text == "" || len(a.text) > maxID {
+			c.bad = true
+		}
+		audience = append(audience, strings.Clone(a.text))
+	}
+	return audience
+}
+
+// confirmation returns cnf (RFC 7800 section 3.1).
+func (c *claims) confirmation() []byte {
+	v := c.object.get("cnf")
+	if v == nil {
+		return nil
+	}
+	if v.kind != object || len(v.raw) > maxCNF {
+		c.bad = true
+		return nil
+	}
+	return slices.Clone([]byte(v.raw))
+}

@@ -1,0 +1,161 @@
+package jwt
+
+import (
+	"crypto"
+	"crypto/x509"
+	"fmt"
+	"slices"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"revoked"
+)
+
+// A Result is the outcome of a verification.
+type Result struct {
+	// Verified means that the issuer signed the token as an access token of the right form, with a
+	// key in any state. Then the other fields may be believed, and the token may be revoked.
+	Verified bool
+	// Reason is empty if the token may be active. The caller still decides about revocations.
+	Reason revoked.IssuerReason
+	// UnknownKey means that the token names a key that the issuer does not have, so its keys may be
+	// out of date. The other fields but Reason are unset.
+	UnknownKey bool
+	KeyID      string // of the token
+	// JWT has the claims, the digests of the token and of its twin, and the thumbprint of the key.
+	JWT revoked.JWT
+}
+
+// maxTries is how many keys a token is verified with. Only a token without a kid, or keys that
+// share one, need more than one.
+const maxTries = 4
+
+// A Verifier verifies the tokens of one issuer. It is immutable.
+type Verifier struct {
+	issuer *revoked.Issuer
+	keys   []verifyKey // active keys first
+}
+
+type verifyKey struct {
+	*revoked.IssuerKey
+	public crypto.PublicKey
+}
+
+// New returns a verifier for an issuer, which must not change any more. It returns an error for a
+// key that does not parse.
+func New(issuer *revoked.Issuer) (*Verifier, error) {
+	v := &Verifier{issuer: issuer}
+	for i := range issuer.Keys {
+		k := &issuer.Keys[i]
+		public, err := x509.ParsePKIXPublicKey(k.Public)
+		if err != nil {
+			return nil, fmt.Errorf("parse key %s of issuer %s: %w", k.Thumbprint, issuer.Name, err)
+		}
+		v.keys = append(v.keys, verifyKey{k, public})
+	}
+	slices.SortStableFunc(v.keys, func(a, b verifyKey) int { return int(a.State) - int(b.State) })
+	return v, nil
+}
+
+// Verify verifies a token at the time now.
+func (v *Verifier) Verify(t *Token, now revoked.Time) Result {
+	if t.issuer != v.issuer.Issuer {
+		return Result{Reason: revoked.RefusedIssuer}
+	}
+	keys, refused := v.candidates(t)
+	if refused.Reason != "" {
+		return refused
+	}
+	key := t.signedBy(keys)
+	if key == nil {
+		return Result{Reason: revoked.RefusedSignature}
+	}
+	if !v.issuer.AcceptsType(t.typ) {
+		return Result{Reason: revoked.RefusedType}
+	}
+	r := readClaims(v.issuer, t)
+	if !r.Verified {
+		return r
+	}
+	r.KeyID, r.JWT.Thumbprint = t.keyID, key.Thumbprint
+	r.Reason = v.inactive(&r.JWT, key.State, now)
+	return r
+}
+
+// candidates returns the keys to try, or the reason why there are none.
+func (v *Verifier) candidates(t *Token) ([]verifyKey, Result) {
+	allowed := v.issuer.Algorithms
+	if len(allowed) == 0 {
+		allowed = revoked.SignatureAlgorithms()
+	}
+	if !slices.Contains(allowed, t.algorithm) {
+		return nil, Result{Reason: revoked.RefusedAlgorithm}
+	}
+	var keys []verifyKey
+	known := false
+	for _, k := range v.keys {
+		if t.hasKeyID && k.KeyID != t.keyID {
+			continue
+		}
+		known = true
+		if fits(t.algorithm, k.public) && (k.Algorithm == "" || k.Algorithm == t.algorithm) && len(keys) < maxTries {
+			keys = append(keys, k)
+		}
+	}
+	switch {
+	case t.hasKeyID && !known:
+		return nil, Result{Reason: revoked.RefusedKey, UnknownKey: true}
+	case len(keys) == 0:
+		return nil, Result{Reason: revoked.RefusedAlgorithm}
+	}
+	return keys, Result{}
+}
+
+// signedBy returns the key that made the signature, or nil. The caller has chosen the algorithm:
+// it is one that the issuer and each of the keys allow.
+func (t *Token) signedBy(keys []verifyKey) *verifyKey {
+	jws, err := jose.ParseSignedCompact(t.raw, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(t.algorithm)})
+	if err != nil {
+		return nil
+	}
+	for i := range keys {
+		if _, err := jws.Verify(keys[i].public); err == nil {
+			return &keys[i]
+		}
+	}
+	return nil
+}
+
+// inactive returns the reason why a verified token cannot be active.
+func (v *Verifier) inactive(t *revoked.JWT, state revoked.KeyState, now revoked.Time) revoked.IssuerReason {
+	switch {
+	case state != revoked.KeyActive:
+		return revoked.RefusedKey
+	case t.ExpiresAt > t.IssuedAt.Add(v.issuer.LifetimeOf(t.IssuedAt)):
+		return revoked.RefusedLifetime
+	case v.issuer.RequireAudience && len(t.Audience) == 0:
+		return revoked.RefusedAudience
+	case v.issuer.Disabled:
+		return revoked.RefusedDisabled
+	case t.ExpiresAt <= now:
+		return revoked.RefusedExpired
+	case max(t.IssuedAt, t.NotBefore) > now.Add(v.issuer.ClockSkew):
+		return revoked.RefusedNotYetValid
+	}
+	return ""
+}
+
+// Check verifies a token for an administrator, who may learn why it cannot be active. The error is
+// that of [New].
+func Check(issuer *revoked.Issuer, token string, now revoked.Time) (revoked.TokenCheck, error) {
+	t, err := Parse(token)
+	if err != nil {
+		return revoked.TokenCheck{Reason: revoked.RefusedFormat}, nil
+	}
+	v, err := New(issuer)
+	if err != nil {
+		return revoked.TokenCheck{}, err
+	}
+	r := v.Verify(t, now)
+	return revoked.TokenCheck{Reason: r.Reason, KeyID: r.KeyID, JWT: r.JWT}, nil
+}

@@ -1,0 +1,186 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"revoked"
+	"revoked/fsm"
+	"revoked/fsm/command"
+	"revoked/internal/retry"
+	"revoked/node/lease"
+	"revoked/node/propose"
+	"revoked/node/roster"
+)
+
+// A leader does the work of the terms in which this node leads. leadership calls run for one term
+// at a time. run returns after everything that it started has ended, so the work of two terms never
+// overlaps.
+type leader struct {
+	nodeID     string
+	log        *slog.Logger
+	raft       *raft.Raft
+	fsm        *fsm.FSM
+	leases     *leases
+	leadership *leadership
+	roster     *roster.Roster
+	propose    *propose.Router
+	timeout    time.Duration // longest wait for one command
+	defaults   revoked.Settings
+	clients    []revoked.Client // clients of a new cluster
+
+	refused func(lease.Refusal)         // counts a refusal of the node's own lease
+	fatal   func(error)                 // ends the node
+	hung    func(stalled time.Duration) // ends the process: Raft waits for the disk
+}
+
+// run leads one term until ctx ends. change is the number of the leadership change that began it.
+//
+// A change is only a hint: the term opens once its first command is applied here, and only if no
+// other change was received meanwhile. A no-op entry does not suffice, because it never reaches the
+// state machine.
+func (l *leader) run(ctx context.Context, change uint64) {
+	term := l.raft.CurrentTerm()
+	conf, err := l.roster.Configuration()
+	if err != nil {
+		return
+	}
+	l.roster.StartTerm(conf)
+	inner, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	w := &watchdog{log: l.log, leases: l.leases, transfer: l.roster.TransferAway, hung: l.hung,
+		fed: make(chan struct{}, 1)}
+	wg.Go(func() { w.run(inner) })
+	first, ok := l.openTerm(ctx, term)
+	if !ok || l.raft.CurrentTerm() != term { // a newer change begins another term
+		return
+	}
+	if conf, err = l.roster.Configuration(); err != nil {
+		return
+	}
+	p := l.propose.NewProposer(term)
+	if !l.leadership.open(change, func() { l.leases.begin(term, first, serverIDs(conf), p.Barrier) }) {
+		return
+	}
+	defer l.leases.end()
+	l.leadership.setProposer(p)
+	l.log.Info("leading", "term", term)
+	defer l.log.Info("no longer leading", "term", term)
+	defer l.leadership.setProposer(nil)
+
+	wg.Go(func() { l.leases.expire(inner) })
+	wg.Go(func() { l.leadership.keys.Run(inner) })
+	wg.Go(func() {
+		l.leases.renewOwn(inner, term, renewal{l.fsm.Applied, w.feed, l.roster.ClockOutlier, l.refused})
+	})
+	wg.Go(func() {
+		defer cancel()
+		defer l.roster.StartVoters(inner).Stop()
+		l.initCluster(inner)
+		l.maintain(inner, term)
+	})
+	p.Run(ctx)
+	cancel()
+	wg.Wait()
+}
+
+// openTerm commits the first command of the term and returns its index once it is applied here.
+func (l *leader) openTerm(ctx context.Context, term uint64) (first uint64, ok bool) {
+	for ctx.Err() == nil {
+		cmd := &command.Epoch{Stamp: int64(l.roster.Clock.Stamp()), Term: term, Node: l.nodeID}
+		out, err := l.commit(cmd)
+		switch {
+		case err == nil:
+			return out.Index, true
+		case l.raft.State() != raft.Leader:
+			return 0, false
+		}
+		l.log.Warn("committing the first command of a term failed", "term", term, "error", err)
+		_ = retry.Sleep(ctx, propose.RetryPause) // Raft rejects the command immediately while leadership is transferred
+	}
+	return 0, false
+}
+
+// commit proposes a command of the cluster itself and returns the outcome once it is applied here.
+func (l *leader) commit(c command.Command) (fsm.Outcome, error) {
+	data, err := command.Encode(c)
+	if err != nil {
+		return fsm.Outcome{}, err
+	}
+	f := l.raft.Apply(data, l.timeout)
+	if err := f.Error(); err != nil {
+		return fsm.Outcome{}, propose.ApplyError(err)
+	}
+	out, _ := f.Response().(*fsm.Outcome)
+	if out == nil { // the state machine has failed and will stop this node
+		return fsm.Outcome{}, fmt.Errorf("%w: apply: %v", revoked.ErrOutcomeUnknown, f.Response())
+	}
+	return *out, nil
+}
+
+// initCluster gives a new cluster its id, settings and first clients. It waits until the clocks of
+// a majority are known.
+func (l *leader) initCluster(ctx context.Context) {
+	for l.fsm.ClusterID() == "" && ctx.Err() == nil {
+		if !l.roster.Clock.HasMajority() {
+			_ = retry.Sleep(ctx, 20*time.Millisecond)
+			continue
+		}
+		b := make([]byte, 16)
+		if _, err := rand.Read(b); err != nil {
+			l.fatal(err)
+			return
+		}
+		cmd := command.NewBootstrap(l.defaults, l.clients)
+		cmd.Stamp, cmd.ClusterId = int64(l.roster.Clock.Stamp()), hex.EncodeToString(b)
+		if _, err := l.commit(cmd); err != nil {
+			l.log.Warn("initializing the cluster failed", "error", err)
+			_ = retry.Sleep(ctx, propose.RetryPause)
+		}
+	}
+}
+
+// maintain follows the configuration and records marks until ctx ends. It also compacts the state
+// and, once a second, reconciles the members with it.
+func (l *leader) maintain(ctx context.Context, term uint64) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	work := background{commit: l.commit, keepUp: func(index uint64) {
+		l.leases.keepUp(ctx, term, index, l.roster.WriteLoad)
+	}}
+	var resume time.Time
+	for i := 0; ; i++ {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if l.roster.FollowConfiguration() != nil {
+			return
+		}
+		l.recordMarks()
+		if now := time.Now(); !now.Before(resume) {
+			resume = now.Add(work.run(ctx, l.fsm, l.roster.Clock.Stamp))
+		}
+		if i%10 == 0 {
+			l.roster.Reconcile()
+		}
+	}
+}
+
+// recordMarks commits marks that are due. The ticks of an idle cluster hold them already, so this
+// adds entries only under load. A failure is harmless: the next marks are due soon.
+func (l *leader) recordMarks() {
+	if marks := l.roster.OverdueMarks(); marks != nil {
+		_, _ = l.commit(&command.Tick{Stamp: int64(l.roster.Clock.Stamp()), Marks: marks})
+	}
+}

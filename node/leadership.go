@@ -1,0 +1,202 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"revoked"
+	"revoked/node/jwks"
+	"revoked/node/propose"
+)
+
+// A leadershipWatcher numbers the changes that raft.Config.NotifyCh reports.
+//
+// NotifyCh is unbuffered: Raft neither starts nor ends a term of this node's leadership before run
+// has received the change. run receives no change while withLock runs f. So if the last change was
+// *leads*, Raft accepts an entry in that term or rejects it.
+type leadershipWatcher struct {
+	notifyCh chan bool // from Raft
+	changes  chan leadershipChange
+	lock     chan struct{} // a mutex: waiting for it blocks on a channel
+	number   uint64        // number of the last change; guarded by lock
+}
+
+// A leadershipChange is an announcement of Raft. A later change has a higher number.
+type leadershipChange struct {
+	leads  bool
+	number uint64
+}
+
+func newLeadershipWatcher() *leadershipWatcher {
+	return &leadershipWatcher{notifyCh: make(chan bool), changes: make(chan leadershipChange, 64),
+		lock: make(chan struct{}, 1)}
+}
+
+// run receives Raft's changes until ctx ends. Before it passes on a change it calls end, which
+// stops everything that relies on the previous change.
+func (w *leadershipWatcher) run(ctx context.Context, end func()) {
+	for {
+		var c leadershipChange
+		select {
+		case c.leads = <-w.notifyCh:
+		case <-ctx.Done():
+			return
+		}
+		w.withLock(func() {
+			w.number++
+			c.number = w.number
+			end()
+		})
+		select {
+		case w.changes <- c:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// withLock calls f while no change is received. Raft may block until f returns: f must be short,
+// and may wait for Raft only with a timeout.
+func (w *leadershipWatcher) withLock(f func()) {
+	w.lock <- struct{}{}
+	defer func() { <-w.lock }()
+	f()
+}
+
+// leadership tracks whether this node leads, and runs its terms one at a time. All methods may be
+// called concurrently.
+type leadership struct {
+	watcher *leadershipWatcher
+	leases  *leases
+	life    context.Context // ends when the node starts to stop
+	outage  *outage
+	changed broadcast // the leader that Raft knows, or the result of proposer, changed
+	current atomic.Pointer[propose.Proposer]
+	keys    *jwks.Runner // fetches key sets while this node leads
+}
+
+func newLeadership(l *leases, life context.Context, o *outage) *leadership {
+	return &leadership{watcher: newLeadershipWatcher(), leases: l, life: life, outage: o}
+}
+
+// proposer returns the proposer of this node's term, or nil if this node may not propose.
+func (l *leadership) proposer() *propose.Proposer { return l.current.Load() }
+
+// term returns the term in which this node may propose, or 0.
+func (l *leadership) term() uint64 {
+	if p := l.proposer(); p != nil {
+		return p.Term()
+	}
+	return 0
+}
+
+// followLeader returns a function that announces each change of the leader that r knows, until ctx
+// ends. It misses no change after the call of followLeader.
+func (l *leadership) followLeader(r *raft.Raft) func(ctx context.Context) {
+	observed := make(chan raft.Observation, 64)
+	observer := raft.NewObserver(observed, false, func(o *raft.Observation) bool {
+		_, ok := o.Data.(raft.LeaderObservation)
+		return ok
+	})
+	r.RegisterObserver(observer)
+	l.outage.follow(r.Leader() != "")
+	return func(ctx context.Context) {
+		defer r.DeregisterObserver(observer)
+		for {
+			select {
+			case <-observed:
+				l.outage.follow(r.Leader() != "")
+				l.changed.announce()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// run follows the changes of leadership until ctx ends. It calls lead in a goroutine for each term,
+// with a context that ends with the term. Terms never overlap.
+func (l *leadership) run(ctx context.Context, lead func(ctx context.Context, change uint64)) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	cancel := func() {}
+	for {
+		select {
+		case c := <-l.watcher.changes:
+			cancel()
+			running.Wait()
+			if c.leads {
+				var term context.Context
+				term, cancel = context.WithCancel(ctx)
+				running.Go(func() { lead(term, c.number) })
+			}
+			l.changed.announce()
+		case <-ctx.Done():
+			cancel()
+			return
+		}
+	}
+}
+
+// enqueueTimeout is how long Raft may take to accept a change. Raft itself may be waiting for the
+// watcher.
+const enqueueTimeout = 100 * time.Millisecond
+
+// changeInTerm calls change, which hands a configuration change to Raft, until Raft has accepted or
+// rejected it. Raft accepts it in the given term or not at all: leadership does not change while
+// change runs. If this node no longer grants leases of the term, changeInTerm returns ErrNoLeader
+// and Raft has not received the change.
+func (l *leadership) changeInTerm(ctx context.Context, term uint64,
+	change func(wait time.Duration) raft.IndexFuture) (raft.IndexFuture, error) {
+	for {
+		var f raft.IndexFuture
+		l.watcher.withLock(func() {
+			if l.life.Err() == nil && l.leases.isOpen(term) {
+				f = change(enqueueTimeout)
+			}
+		})
+		if f == nil {
+			return nil, fmt.Errorf("%w: leadership ended", revoked.ErrNoLeader)
+		}
+		if !errors.Is(f.Error(), raft.ErrEnqueueTimeout) || ctx.Err() != nil {
+			return f, nil
+		}
+	}
+}
+
+// open calls begin if the change with that number is the last one, and reports whether it did.
+func (l *leadership) open(change uint64, begin func()) (ran bool) {
+	l.watcher.withLock(func() {
+		if ran = l.watcher.number == change; ran {
+			begin()
+		}
+	})
+	return ran
+}
+
+// setProposer sets the result of proposer.
+func (l *leadership) setProposer(p *propose.Proposer) {
+	l.current.Store(p)
+	l.changed.announce()
+}
+
+// awaitEnd blocks until this node may not propose, or ctx ends.
+func (l *leadership) awaitEnd(ctx context.Context) {
+	for {
+		changed := l.changed.wait()
+		if l.proposer() == nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,378 @@
+package leasecheck
+
+import (
+	"time"
+)
+
+// The constants of the protocol, deliberately repeated.
+const (
+	rateBound = 0.01
+	guard     = 50 * time.Millisecond
+)
+
+func reservedFor(length time.Duration) time.Duration {
+	return time.Duration(float64(length)*(1+rateBound)/(1-rateBound)) + guard
+}
+
+// maxWallDrift bounds how far the wall clock and the boot clock diverge during a lease by their
+// rates alone. The wall clock may move by the guard plus this drift before the product must notice.
+const maxWallDrift = 100 * time.Millisecond
+
+// The rules that a failure names, in addition to invariants I3, I5, I6 and I7 of the simulation.
+const (
+	ruleOpen       = "a term opens when its first command is applied"
+	ruleFirst      = "a member behind the term's first command is not admitted"
+	ruleAcked      = "a member behind an acknowledged index is not admitted"
+	ruleReserve    = "reserve before the barrier"
+	ruleBarrier    = "barrier"
+	ruleNonce      = "a reply names its request"
+	ruleBoot       = "a reply names the boot id"
+	ruleOwnTerm    = "an acknowledgement belongs to the table's own term"
+	lateAfter      = 500 * time.Millisecond // a longer wait is counted
+	waitersInARace = 4
+)
+
+// A Checker checks the events of all nodes, one at a time: the caller holds one lock around every
+// method. The fields are set before the first event.
+type Checker struct {
+	Fail  func(rule, format string, args ...any)
+	Count func(race string)
+	Time  func() time.Time              // true time
+	Entry func(index, term uint64) bool // some log has held such an entry
+
+	Lives     map[*Life]bool // the processes that run
+	MaxOpened uint64         // highest term opened
+	Acked     uint64         // highest index acknowledged in any term
+
+	terms map[uint64]*termState
+}
+
+// A Life is one process of a node. Its clock counts nanoseconds.
+type Life struct {
+	Server, Boot  string
+	Clock         func() int64   // boot clock
+	Wall          func() int64   // offset of the wall clock
+	Rate          func() float64 // rate of the boot clock
+	Applied, Last func() uint64  // applied index, last index of the log
+
+	nonce    uint64
+	requests map[uint64]request
+	adopted  uint64
+	dropped  uint64 // replies up to this nonce are rejected
+	term     uint64
+	end      int64 // end of the lease on this incarnation's clock; 0: none
+	length   time.Duration
+	endsWall int64 // offset of the wall clock when its request was noted
+	ended    time.Time
+}
+
+type request struct {
+	boot int64
+	at   time.Time
+	wall int64
+}
+
+// Valid reports whether the incarnation may answer from its own copy now.
+func (l *Life) Valid() bool {
+	moved := time.Duration(l.Wall() - l.endsWall)
+	return l.end != 0 && l.Clock() < l.end-int64(guard) && moved.Abs() <= guard+maxWallDrift
+}
+
+// Term returns the term of the newest lease.
+func (l *Life) Term() uint64 { return l.term }
+
+// A termState is one term of leadership.
+type termState struct {
+	term, first  uint64
+	life         *Life
+	opened       time.Time
+	acked        uint64
+	acks         int
+	waits        map[uint64]time.Time
+	reservations map[key]reserved
+	granted      map[key]bool
+	boots        map[string]string
+	until        map[string]time.Time // end of the newest reservation, in true time
+	applied      map[string]uint64
+}
+
+// A key names one request.
+type key struct {
+	server, boot string
+	nonce        uint64
+}
+
+func keyOf(e Event) key { return key{e.Server, e.Boot, e.Nonce} }
+
+type reserved struct {
+	at    time.Time
+	acks  int
+	after uint64 // last index of the leader's log
+}
+
+// New returns a Checker that has seen no event.
+func New() *Checker {
+	return &Checker{Lives: map[*Life]bool{}, terms: map[uint64]*termState{}}
+}
+
+// Take checks one event of an incarnation.
+func (c *Checker) Take(l *Life, e Event) {
+	switch e.Kind {
+	case Opened:
+		c.opened(l, e)
+	case Reported:
+		c.reported(e)
+	case Reserved:
+		c.reserved(l, e)
+	case Granted:
+		c.granted(l, e)
+	case Waits:
+		if t := c.terms[e.Term]; t != nil {
+			t.waits[e.Index] = c.Time()
+			if len(t.waits) == waitersInARace {
+				c.Count("race: revocations follow each other behind a slow holder")
+			}
+		}
+	case Acknowledged:
+		c.acknowledged(l, e)
+	case Canceled:
+		if t := c.terms[e.Term]; t != nil {
+			delete(t.waits, e.Index)
+		}
+	case Requested:
+		c.requested(l, e)
+	case Taken:
+		c.taken(l, e)
+	case Adopted:
+		if e.Term > l.adopted {
+			l.adopted = e.Term
+			c.drop(l)
+		}
+	case Dropped:
+		c.drop(l)
+	case Answered:
+		if !l.Valid() && !l.ended.Equal(c.Time()) {
+			c.Fail("I7", "%s answers from its copy without a lease", l.Server)
+		}
+	}
+}
+
+func (c *Checker) drop(l *Life) {
+	l.end, l.dropped, l.ended = 0, l.nonce, c.Time()
+}
+
+// Waiting reports whether an acknowledgement of the newest term waits.
+func (c *Checker) Waiting() bool {
+	t := c.terms[c.MaxOpened]
+	return t != nil && len(t.waits) > 0
+}
+
+// Forget drops terms that are far below the newest.
+func (c *Checker) Forget() {
+	for term := range c.terms {
+		if term+50 < c.MaxOpened {
+			delete(c.terms, term)
+		}
+	}
+}
+
+func (c *Checker) opened(l *Life, e Event) {
+	if t := c.terms[e.Term]; t != nil {
+		c.Fail("I6", "term %d is opened by %s and by %s", e.Term, t.life.Server, l.Server)
+	}
+	if l.Applied() < e.Index {
+		c.Fail(ruleOpen, "%s opens term %d at %d, its first command is at %d", l.Server, e.Term, l.Applied(), e.Index)
+	}
+	if !c.Entry(e.Index, e.Term) {
+		c.Fail(ruleOpen, "%s opens term %d on index %d, which is not an entry of that term", l.Server, e.Term, e.Index)
+	}
+	for _, t := range c.terms { // a frozen leader may open its term after a later one, and then acknowledges nothing
+		if t.term < e.Term && e.Index < t.acked {
+			c.Fail("I3", "%s opens term %d at index %d, but %d was acknowledged in term %d", l.Server, e.Term, e.Index,
+				t.acked, t.term)
+		}
+	}
+	c.terms[e.Term] = &termState{term: e.Term, first: e.Index, life: l, opened: c.Time(), waits: map[uint64]time.Time{},
+		reservations: map[key]reserved{},
+		granted:      map[key]bool{}, boots: map[string]string{}, until: map[string]time.Time{}, applied: map[string]uint64{}}
+	c.Count("events: terms opened")
+	for x := range c.Lives {
+		if x != l && x.Valid() && x.term < e.Term {
+			c.Count("race: new leader with old leases in force")
+			break
+		}
+	}
+	c.MaxOpened = max(c.MaxOpened, e.Term)
+}
+
+func (c *Checker) reported(e Event) {
+	t := c.terms[e.Term]
+	if t == nil {
+		return
+	}
+	if had := t.boots[e.Server]; had != e.Boot {
+		if had != "" && t.until[e.Server].After(c.Time()) {
+			c.Count("race: new process reports while the old one is reserved")
+			if len(t.waits) > 0 {
+				c.Count("race: new process reports during an ack wait")
+			}
+		}
+		t.boots[e.Server], t.applied[e.Server] = e.Boot, 0
+	}
+	t.applied[e.Server] = max(t.applied[e.Server], e.Applied)
+}
+
+func (c *Checker) reserved(l *Life, e Event) {
+	t := c.terms[e.Term]
+	if t == nil || t.life != l {
+		c.Fail(ruleOpen, "%s reserves a lease for %s in term %d, which it has not opened", l.Server, e.Server, e.Term)
+		return
+	}
+	applied := e.Applied
+	if t.boots[e.Server] == e.Boot { // its newest report counts
+		applied = max(applied, t.applied[e.Server])
+	}
+	if applied < t.first {
+		c.Fail(ruleFirst, "%s admits %s at %d in term %d, which begins at %d", l.Server, e.Server, applied, t.term, t.first)
+	}
+	if applied < t.acked {
+		c.Fail(ruleAcked, "%s admits %s at %d in term %d, which has acknowledged %d", l.Server, e.Server, applied,
+			t.term, t.acked)
+	}
+	if _, again := t.reservations[keyOf(e)]; !again { // a repeated request may be granted on the barrier of the first
+		t.reservations[keyOf(e)] = reserved{at: c.Time(), acks: t.acks, after: l.Last()}
+	}
+	t.until[e.Server] = c.Time().Add(reservedFor(e.Length))
+	t.boots[e.Server] = e.Boot
+	if e.Term < c.MaxOpened {
+		c.Count("race: deposed leader gets a lease request")
+	}
+}
+
+func (c *Checker) granted(l *Life, e Event) {
+	t := c.terms[e.Term]
+	if t == nil {
+		return
+	}
+	r, ok := t.reservations[keyOf(e)]
+	switch {
+	case !ok:
+		c.Fail(ruleReserve, "%s grants %s nonce %d in term %d without a reservation", l.Server, e.Server, e.Nonce, t.term)
+	case l.Applied() <= r.after: // the leader appends the barrier's entry after it reserved
+		c.Fail(ruleBarrier, "%s grants %s at index %d, the reservation came after %d", l.Server, e.Server,
+			l.Applied(), r.after)
+	case !c.Entry(r.after+1, e.Term):
+		c.Fail(ruleBarrier, "%s grants %s in term %d, index %d is not an entry of that term", l.Server, e.Server,
+			t.term, r.after+1)
+	}
+	if t.acks > r.acks {
+		c.Count("race: admitted, acknowledged, then granted")
+	}
+	t.granted[keyOf(e)] = true
+}
+
+func (c *Checker) requested(l *Life, e Event) {
+	if l.requests == nil {
+		l.requests = map[uint64]request{}
+	}
+	if e.Nonce <= l.nonce {
+		c.Fail(ruleNonce, "%s uses nonce %d again", l.Server, e.Nonce)
+	}
+	l.nonce = e.Nonce
+	l.requests[l.nonce] = request{boot: l.Clock(), at: c.Time(), wall: l.Wall()}
+	delete(l.requests, l.nonce-64)
+}
+
+func (c *Checker) taken(l *Life, e Event) {
+	q, ok := l.requests[e.Nonce]
+	if !e.Accepted {
+		c.Count("events: replies rejected by their holder")
+		if ok && l.Clock() >= q.boot+int64(e.Length-guard) {
+			c.Count("race: reply arrives after its lease ended")
+		}
+		return
+	}
+	c.Count("events: leases taken")
+	k := key{l.Server, l.Boot, e.Nonce}
+	t := c.terms[e.Term]
+	switch {
+	case e.Term < l.adopted:
+		c.Fail("I6", "%s takes a lease of term %d and has adopted %d", l.Server, e.Term, l.adopted)
+	case !ok || e.Nonce != l.nonce || e.Nonce <= l.dropped:
+		c.Fail(ruleNonce, "%s takes a reply to nonce %d, its newest is %d, it has dropped %d", l.Server, e.Nonce,
+			l.nonce, l.dropped)
+	case e.Boot != l.Boot:
+		c.Fail(ruleBoot, "%s accepts a reply to another incarnation", l.Server)
+	case t != nil && !t.granted[k]:
+		c.Fail(ruleBarrier, "%s takes a lease of term %d that was not granted", l.Server, e.Term)
+	case t != nil && t.reservations[k].at.Before(q.at):
+		c.Fail(ruleReserve, "%s made its request after the reservation", l.Server)
+	}
+	l.adopted = max(l.adopted, e.Term)
+	l.term, l.end, l.length, l.endsWall = e.Term, q.boot+int64(e.Length), e.Length, q.wall
+	if !l.Valid() {
+		c.Count("race: reply arrives after its lease ended")
+		return
+	}
+	if applied := l.Applied(); applied < c.Acked {
+		c.Fail("I5", "%s takes a lease of term %d at index %d, but %d was acknowledged", l.Server, e.Term, applied, c.Acked)
+	}
+}
+
+func (c *Checker) acknowledged(l *Life, e Event) {
+	t := c.terms[e.Term]
+	if t == nil || t.life != l {
+		c.Fail(ruleOwnTerm, "%s acknowledges index %d in term %d, which it has not opened", l.Server, e.Index, e.Term)
+		return
+	}
+	if !c.Entry(e.Index, e.Term) {
+		c.Fail(ruleOwnTerm, "%s acknowledges index %d in term %d, which is not an entry of that term", l.Server,
+			e.Index, e.Term)
+	}
+	since, waited := t.waits[e.Index]
+	delete(t.waits, e.Index)
+	t.acked, t.acks = max(t.acked, e.Index), t.acks+1
+	c.Count("events: acknowledged")
+	if waited && c.Time().Sub(since) > lateAfter {
+		c.countLate(l, t, e.Index)
+	}
+	c.countOverlap(t)
+	c.Final(e.Index)
+}
+
+// countOverlap counts an acknowledgement that a wait from the beginning of the term would delay: a
+// member has not adopted the term, and less than its older lease has passed.
+func (c *Checker) countOverlap(t *termState) {
+	for x := range c.Lives {
+		if x.term != 0 && x.term < t.term && x.adopted < t.term && c.Time().Sub(t.opened) < x.length {
+			c.Count("race: the wait for old leases began before the term")
+			return
+		}
+	}
+}
+
+// countLate counts an acknowledgement that waited for a member that is behind.
+func (c *Checker) countLate(l *Life, t *termState, index uint64) {
+	for id, applied := range t.applied {
+		if applied < index && id != l.Server {
+			c.Count("race: ack waits for a reservation to expire")
+			for x := range c.Lives {
+				if x.Server == id && x.Rate() < l.Rate() {
+					c.Count("race: slow clock holds a lease of a fast leader")
+				}
+			}
+			return
+		}
+	}
+}
+
+// Final checks I5 for the index of a success before its caller receives it.
+func (c *Checker) Final(index uint64) {
+	c.Acked = max(c.Acked, index)
+	for l := range c.Lives {
+		if applied := l.Applied(); applied < index && l.Valid() {
+			c.Fail("I5", "index %d is acknowledged, but %s has applied %d and still holds a lease of term %d for %v",
+				index, l.Server, applied, l.term, time.Duration(l.end-int64(guard)-l.Clock()))
+		}
+	}
+}

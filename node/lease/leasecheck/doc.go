@@ -1,0 +1,7 @@
+// Package leasecheck checks the events of the lease protocol against its rules, for tests.
+//
+// A [Checker] accepts only steps that the rules in node/DESIGN.md permit. It follows the rules and
+// true time, and shares no code with package lease. It observes the nodes of the simulation
+// (node/simulation_test.go) and the model itself, where it must complain whenever the model finds
+// the promise broken (node/lease/walk_test.go).
+package leasecheck

@@ -1,0 +1,364 @@
+package lease
+
+import (
+	"slices"
+	"time"
+)
+
+// A Table is the leader's side of the read leases in one term. It tracks which members may still
+// answer from their own copy, and until when. That determines which indexes may be acknowledged.
+// The caller holds one lock around every method.
+//
+// Invariants: a reservation outlives every lease it may lead to, and ends early only if its holder
+// returns the lease. acked never decreases. An index is acknowledged only if every member with an
+// unexpired reservation has applied it.
+type Table struct {
+	term   uint64
+	first  uint64 // index of the term's first command
+	length time.Duration
+
+	acked        uint64 // highest index acknowledged in this term
+	reservations map[string]*reservation
+	waiters      []*Waiter
+}
+
+// A reservation holds the leader's assumptions about one member.
+type reservation struct {
+	boot      string  // the incarnation that until and applied belong to; empty before its first report
+	until     Instant // 0: nothing reserved
+	applied   uint64
+	inherited Instant   // until when a lease of an earlier term may last; 0: cleared
+	earlier   []oldBoot // unexpired reservations of earlier incarnations
+	blocked   bool      // no new lease: the member is being removed
+	nonce     uint64    // highest nonce reserved for boot
+	dropped   uint64    // boot rejects every reply up to this nonce
+	heldAt    uint64    // applied when a refused request last got a reservation
+
+	lagging
+}
+
+// An oldBoot is the reservation of an earlier incarnation, whose applied index does not count.
+type oldBoot struct {
+	boot  string
+	until Instant
+}
+
+// A Waiter waits until its index may be acknowledged.
+type Waiter struct {
+	index uint64
+	since Instant
+	done  chan struct{}
+}
+
+// Done returns a channel that is closed once the index is acknowledged.
+func (w *Waiter) Done() <-chan struct{} { return w.done }
+
+// NewTable begins a term whose first command, at index first, has been applied here. It reserves
+// for every member the longest lease that an earlier leader can have granted. since is an instant
+// after which this node's log took in no entry of an earlier term: see Intake.
+func NewTable(term, first uint64, since Instant, length, longest time.Duration, members []string) *Table {
+	t := &Table{term: term, first: first, length: length, reservations: map[string]*reservation{}}
+	inherited := since.Add(ReservedFor(longest))
+	for _, m := range members {
+		t.reservations[m] = &reservation{inherited: inherited}
+	}
+	return t
+}
+
+// Term returns the term of the table.
+func (t *Table) Term() uint64 { return t.term }
+
+// Update sets the newest configuration and lease length. It forgets servers that are no longer
+// members, once they are free.
+func (t *Table) Update(now Instant, members []string, length time.Duration) {
+	t.length = length
+	for _, id := range members {
+		t.addMember(id)
+	}
+	for id := range t.reservations {
+		if free, _ := t.IsFree(id, now); free && !slices.Contains(members, id) {
+			t.forget(id)
+		}
+	}
+	t.Release(now)
+}
+
+// addMember adds a server that joined during the term: it has held no lease.
+func (t *Table) addMember(id string) {
+	if t.reservations[id] == nil {
+		t.reservations[id] = &reservation{}
+	}
+}
+
+// forget drops a server that left the configuration. It must be free.
+func (t *Table) forget(id string) { delete(t.reservations, id) }
+
+// Admit records the report in r and decides whether r may lead to a lease. If it may, Admit
+// reserves the lease before it returns, even if the reply is never sent.
+func (t *Table) Admit(now Instant, r Request) (Admission, Refusal) {
+	refusal := t.admit(now, r)
+	t.Release(now)
+	return Admission{r, t.length}, refusal
+}
+
+// Grant returns the reply to an admitted request. Call it only after the barrier: an entry that was
+// proposed after Admit returned has been committed in the table's term. It needs no lock.
+func (t *Table) Grant(a Admission) Reply {
+	return Reply{Term: t.term, Nonce: a.Request.Nonce, Boot: a.Request.Boot, Length: a.Length}
+}
+
+func (t *Table) admit(now Instant, r Request) Refusal {
+	m := t.reservations[r.Server]
+	if m == nil {
+		return RefusedNotMember
+	}
+	t.report(now, r)
+	m.dropped = max(m.dropped, r.Dropped)
+	if m.blocked || r.Nonce <= m.dropped { // being removed, or it would reject the reply
+		return RefusedReturned
+	}
+	low := t.floor(now)
+	if m.applied < low {
+		t.hold(now, m, r.Nonce, low)
+		return RefusedBehind
+	}
+	if !m.allowRenewal(now, low) {
+		return RefusedLapsed
+	}
+	t.reserve(now, m, r.Nonce)
+	return Admitted
+}
+
+// maxBehind is how many entries a member may be behind and still get a reservation.
+const maxBehind = 64
+
+// hold reserves a lease for a member that is just behind, as if it were admitted: acknowledgements
+// wait for it from now on. Without that a distant member is never admitted under load. Its reports
+// are one network delay old, and meanwhile newer indexes are acknowledged. A member that lapsed, or
+// has applied nothing since its last hold, gets no reservation.
+func (t *Table) hold(now Instant, m *reservation, nonce, low uint64) {
+	if m.until > now || low-m.applied > maxBehind || m.applied <= m.heldAt || !m.allowRenewal(now, low) {
+		return
+	}
+	m.heldAt = m.applied
+	t.reserve(now, m, nonce)
+}
+
+// allowRenewal reports whether a member that sends a request may get a lease. It records a lapse if
+// the last reservation has expired. low is the floor at now.
+func (m *reservation) allowRenewal(now Instant, low uint64) bool {
+	if m.until != 0 && now > m.until {
+		m.lapse(m.until)
+		m.until = 0
+	}
+	return m.mayRenew(now, low)
+}
+
+// IsReserved reports whether acknowledgements wait for a member.
+func (t *Table) IsReserved(id string, now Instant) bool {
+	m := t.reservations[id]
+	return m != nil && m.until > now
+}
+
+// reserve records that a member may obtain a lease for a request that it made before now.
+func (t *Table) reserve(now Instant, m *reservation, nonce uint64) {
+	m.until = max(m.until, now.Add(ReservedFor(t.length)))
+	m.nonce = max(m.nonce, nonce)
+}
+
+// floor returns the lowest applied index with which a member is admitted.
+func (t *Table) floor(now Instant) uint64 {
+	low := max(t.first, t.acked)
+	for _, w := range t.waiters {
+		if now.Sub(w.since) > t.length/4 {
+			low = max(low, w.index)
+		}
+	}
+	return low
+}
+
+// Report records a member's report: Server, Boot, Applied and Adopted of r.
+func (t *Table) Report(now Instant, r Request) {
+	t.report(now, r)
+	t.Release(now)
+}
+
+func (t *Table) report(now Instant, r Request) {
+	m := t.reservations[r.Server]
+	if m == nil {
+		return
+	}
+	t.clearInherited(m, r.Adopted)
+	if m.boot != r.Boot {
+		m.restart(now, r.Boot)
+	}
+	if r.Applied < m.applied { // a newer report came first
+		return
+	}
+	m.applied = r.Applied
+	if m.keepsUpSince != 0 {
+		m.track(now, m.applied, t.floor(now), t.length/4)
+	}
+}
+
+// clearInherited drops the reservation for leases of earlier terms, once the member has adopted
+// this term and thereby dropped those leases. A reservation of this term stays.
+func (t *Table) clearInherited(m *reservation, adopted uint64) {
+	if adopted < t.term {
+		return
+	}
+	m.inherited = 0
+}
+
+// restart begins another incarnation of the member. An unexpired reservation of the old one stays.
+func (m *reservation) restart(now Instant, boot string) {
+	m.earlier = slices.DeleteFunc(m.earlier, func(o oldBoot) bool { return o.until <= now })
+	if m.until > now {
+		m.earlier = append(m.earlier, oldBoot{m.boot, m.until})
+	}
+	m.boot, m.until, m.applied, m.nonce, m.dropped, m.heldAt = boot, 0, 0, 0, 0, 0
+}
+
+// Return ends a member's reservation: it no longer answers, and rejects every reply up to the nonce
+// dropped. A reservation for a later nonce stays, since a later request may arrive first.
+func (t *Table) Return(now Instant, id, boot string, dropped uint64) {
+	m := t.reservations[id]
+	if m == nil || m.boot != boot {
+		return
+	}
+	m.inherited, m.dropped = 0, max(m.dropped, dropped)
+	if m.nonce <= dropped {
+		m.until = 0
+	}
+	t.Release(now)
+}
+
+// Block refuses or, with false, allows new leases for a member that is being removed.
+func (t *Table) Block(id string, blocked bool) {
+	if m := t.reservations[id]; m != nil {
+		m.blocked = blocked
+	}
+}
+
+// IsFree reports whether a member can no longer hold a lease, and otherwise until when it may.
+func (t *Table) IsFree(id string, now Instant) (free bool, until Instant) {
+	m := t.reservations[id]
+	if m == nil {
+		return true, 0
+	}
+	until = max(m.until, m.inherited)
+	for _, o := range m.earlier {
+		until = max(until, o.until)
+	}
+	return until <= now, until
+}
+
+// Remaining returns how long the leader must assume that a member answers from its own copy.
+func (t *Table) Remaining(id string, now Instant) time.Duration {
+	if free, until := t.IsFree(id, now); !free {
+		return until.Sub(now)
+	}
+	return 0
+}
+
+// blocks reports whether the reservation forbids acknowledging index at now.
+func (m *reservation) blocks(now Instant, index uint64) bool {
+	if m.inherited > now {
+		return true
+	}
+	if slices.ContainsFunc(m.earlier, func(o oldBoot) bool { return o.until > now }) {
+		return true
+	}
+	return m.until > now && m.applied < index
+}
+
+// tryAcknowledge acknowledges index, which the leader has applied, unless a reservation blocks it.
+// From then on no member behind index is admitted.
+func (t *Table) tryAcknowledge(now Instant, index uint64) bool {
+	if index <= t.acked {
+		return true
+	}
+	for _, m := range t.reservations {
+		if m.blocks(now, index) {
+			return false
+		}
+	}
+	t.acked = index
+	return true
+}
+
+// Wait returns a waiter for index, which the leader has applied.
+func (t *Table) Wait(now Instant, index uint64) *Waiter {
+	w := &Waiter{index: index, since: now, done: make(chan struct{})}
+	if t.tryAcknowledge(now, index) {
+		close(w.done)
+		return w
+	}
+	t.waiters = append(t.waiters, w)
+	return w
+}
+
+// Cancel removes a waiter.
+func (t *Table) Cancel(w *Waiter) {
+	t.waiters = slices.DeleteFunc(t.waiters, func(o *Waiter) bool { return o == w })
+}
+
+// Release acknowledges the waiting indexes that no reservation blocks at now.
+func (t *Table) Release(now Instant) {
+	t.waiters = slices.DeleteFunc(t.waiters, func(w *Waiter) bool {
+		if !t.tryAcknowledge(now, w.index) {
+			return false
+		}
+		close(w.done)
+		return true
+	})
+}
+
+// IsBehind reports whether a member other than self has a reservation and has not reported index as
+// applied.
+func (t *Table) IsBehind(now Instant, self string, index uint64) bool {
+	for id, m := range t.reservations {
+		if id != self && m.until > now && m.applied < index {
+			return true
+		}
+	}
+	return false
+}
+
+// BlockedBy returns the members that the newest waiter waits for, sorted by id.
+func (t *Table) BlockedBy(now Instant) []string {
+	var newest uint64
+	for _, w := range t.waiters {
+		newest = max(newest, w.index)
+	}
+	var ids []string
+	for id, m := range t.reservations {
+		if newest > t.acked && m.blocks(now, newest) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// NextExpiry returns the first instant after now at which a reservation expires, if a waiter
+// exists; otherwise 0.
+func (t *Table) NextExpiry(now Instant) Instant {
+	if len(t.waiters) == 0 {
+		return 0
+	}
+	var next Instant
+	consider := func(at Instant) {
+		if at > now && (next == 0 || at < next) {
+			next = at
+		}
+	}
+	for _, m := range t.reservations {
+		consider(m.until)
+		consider(m.inherited)
+		for _, o := range m.earlier {
+			consider(o.until)
+		}
+	}
+	return next
+}

@@ -1,0 +1,252 @@
+package node_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/fsm/snapshot"
+	"revoked/node"
+	"revoked/node/jwt"
+	"revoked/node/nodepb"
+	"revoked/node/nodetest"
+)
+
+// While a member of version 0.3 is present, the leader proposes nothing that it cannot apply. Once
+// the log has commands of version 2, no node can pass for such a member.
+func TestOldMember_UntilUpgraded_LimitsTheCluster(t *testing.T) {
+	var log logLines
+	old := map[string]bool{"node3": true}
+	c := nodetest.Start(t, nodetest.Options{Log: log.handler(), Node: func(_ int, conf *node.Config) {
+		conf.NonVoter = conf.NodeID == "node3" // it must not lead
+		if old[conf.NodeID] {
+			conf.Announce(1)
+		}
+	}})
+	third := thief{c, c.Members[2]}
+	written := 0
+	write := func() {
+		t.Helper()
+		written++
+		body := fmt.Sprintf(`{"client_id":"app","access_token":{"token":"written-%d"}}`, written)
+		c.Until("a write", func() bool {
+			return c.Leader().JSON(http.MethodPost, "/v1/grants", "issuer", body).Status < 300
+		})
+	}
+	names422 := func(path, body string) { t.Helper(); namesOld(t, c, c.Leader, "node3", path, body) }
+	names422("/v1/cluster/admit", `{"node":"node9"}`)
+	names422("/v1/cluster/join-tokens", `{}`)
+	names422("/v1/cluster/demote", `{"node":"node2"}`)
+	write()
+	if got := c.Leader().Node.LogVersion(); got != 1 {
+		t.Errorf("log with an old member: got version %d, want 1", got)
+	}
+	unnamed := &nodepb.AdminRequest{Kind: nodepb.AdminRequest_REMOVE, Node: "nodeX"}
+	c.Until("a leader with a report of the old member takes its change without a caller", func() bool {
+		return errors.Is(third.call(nodepb.PathAdmin, unnamed), revoked.ErrNotFound)
+	})
+	thief{c, c.Members[0]}.onlyFollower().want(revoked.ErrForbidden, "change without a caller, from a new member",
+		nodepb.PathAdmin, unnamed)
+
+	fresh, oldJoiner := c.Add(), c.Add()
+	old[oldJoiner.ID] = true
+	for _, m := range []*nodetest.Member{fresh, oldJoiner} {
+		m.Start()
+		mustJoin(t, m, c.Members[0]) // without an admission
+	}
+	c.Until("a warning in the log names node3", func() bool {
+		return log.has("admission is not enforced: upgrade every member", "node=node3")
+	})
+
+	clear(old) // the upgrade
+	c.Members[2].Restart()
+	oldJoiner.Restart()
+	c.WaitReady()
+	c.Until("the log has version 2", func() bool { write(); return c.Leader().Node.LogVersion() == 2 })
+	late := c.Add()
+	old["node3"], old[late.ID] = true, true // node3 pretends
+	c.Members[2].Restart()
+	late.Start()
+	r := decidedJoin(late, c.Members[0])
+	if r.Status != http.StatusUnprocessableEntity || !strings.Contains(r.Body, late.ID+" runs version") {
+		t.Errorf("join of an old node: got %d %s, want 422 that names it", r.Status, r.Body)
+	}
+	third.want(revoked.ErrForbidden, "change without a caller, after the upgrade", nodepb.PathAdmin, unnamed)
+	c.Until("a node is admitted whatever node3 reports", func() bool {
+		r := c.Leader().JSON(http.MethodPost, "/v1/cluster/admit", "admin", `{"node":"node9"}`)
+		if r.Status != http.StatusOK && r.Status != http.StatusServiceUnavailable {
+			t.Fatalf("admit: got %d %s, want 200", r.Status, r.Body)
+		}
+		return r.Status == http.StatusOK
+	})
+}
+
+// onlyFollower returns a thief at a voter that does not lead.
+func (th thief) onlyFollower() thief {
+	if leader := th.c.Leader(); leader == th.m {
+		th.m = th.c.Members[1]
+	}
+	return th
+}
+
+// While a member knows commands of version 2 only, the leader proposes no operation of trusted
+// issuers: 422, which names that member. After the upgrade all pass. Then neither a node of version
+// 2 can join, nor a program of version 2 read a snapshot.
+func TestOldMember_UntilUpgraded_RefusesIssuers(t *testing.T) {
+	given, fetched := newJWTSigner(t, "k1"), newJWTSigner(t, "k2")
+	server := newKeyServer(t, fetched.jwks())
+	old := map[string]bool{"node3": true}
+	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
+		conf.KeyFetch = node.KeyFetchConfig{CAFile: server.ca, Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+		conf.NonVoter = conf.NodeID == "node3" // it must not lead
+		if old[conf.NodeID] {
+			conf.Announce(2)
+		}
+	}})
+	const iss, other = "https://as2.example", "https://other.example"
+	inline := fmt.Sprintf(`{"name":"as2","issuer":%q,"jwks":%s}`, iss, given.jwks())
+	third := thief{c, c.Members[2]}
+	for what, op := range issuerOps(t, admin(c), given.jwks()) {
+		c.Until("the leader has reports", func() bool {
+			var err error
+			if op.GetPutIssuerKeys() != nil { // no leader takes fetched keys from another member
+				err = c.Leader().Node.ProposeHere(t.Context(), op)
+			} else {
+				err = third.call(nodepb.PathSubmit, &nodepb.SubmitRequest{Ops: []*command.Op{op}, Final: true})
+			}
+			if errors.Is(err, revoked.ErrNoLeader) || err != nil && strings.Contains(err.Error(), "has not reported") {
+				return false
+			}
+			if !errors.Is(err, revoked.ErrUnprocessable) || !strings.Contains(err.Error(), "node3 runs version") {
+				t.Errorf("%s: got %v, want %v that names node3", what, err, revoked.ErrUnprocessable)
+			}
+			return true
+		})
+	}
+	for _, m := range c.Members {
+		by := func() *nodetest.Member { return m }
+		namesOld(t, c, by, "node3", "/v1/issuers", inline)
+		namesOld(t, c, by, "node3", "/v1/revocations", fmt.Sprintf(`{"issuer":%q,"jti":"j1"}`, iss))
+		if got := snapshotVersion(t, m); got > 2 {
+			t.Errorf("snapshot of %s: got version %d, want at most 2", m.ID, got)
+		}
+	}
+
+	clear(old) // the upgrade
+	third.m.Restart()
+	c.WaitReady()
+	c.Until("the leader trusts an issuer", func() bool {
+		return c.Follower().JSON("POST", "/v1/issuers", "admin", inline).Status == http.StatusCreated
+	})
+	adminCall(t, c.Leader(), "POST", "/v1/issuers",
+		fmt.Sprintf(`{"name":"other","issuer":%q,"jwks_uri":"%s/jwks"}`, other, server.URL), http.StatusCreated)
+	kept, ended := fetched.token(other, "j1"), given.token(iss, "j1")
+	for _, m := range c.Members {
+		c.Until(m.ID+" has the fetched keys", func() bool { return active(t, m, kept) == "true" })
+	}
+	adminCall(t, third.m, "POST", "/v1/revocations", fmt.Sprintf(`{"issuer":%q,"jti":"j1"}`, iss), http.StatusOK)
+	thumbprint := inlineKeys(t, fetched.jwks())[0].Thumbprint
+	adminCall(t, third.m, "DELETE", "/v1/issuers/other/keys/"+thumbprint, "", http.StatusOK)
+	for _, m := range c.Members {
+		for what, token := range map[string]string{"revoked": ended, "of a banned key": kept} {
+			if got := active(t, m, token); got != "false" {
+				t.Errorf("%s, a token %s: got active %s, want false", m.ID, what, got)
+			}
+		}
+	}
+	adminCall(t, third.m, "DELETE", "/v1/issuers/other", "", http.StatusOK)
+
+	late := c.Add()
+	old[late.ID] = true
+	late.Start()
+	r := decidedJoin(late, c.Members[0])
+	if r.Status != http.StatusUnprocessableEntity || !strings.Contains(r.Body, late.ID+" runs version") {
+		t.Errorf("join of a node of version 2: got %d %s, want 422 that names it", r.Status, r.Body)
+	}
+	for _, m := range c.Members[:3] {
+		if got := snapshotVersion(t, m); got != 3 {
+			t.Errorf("snapshot of %s: got version %d, want 3", m.ID, got)
+		}
+	}
+}
+
+// While a member of version 2 leads, the other members refuse operations that it does not know: it
+// could only answer that it does not understand them.
+func TestOldMember_Leads_OthersRefuseIssuers(t *testing.T) {
+	old := map[string]bool{"node1": true}
+	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
+		conf.NonVoter = conf.NodeID != "node1" // so that it leads
+		if old[conf.NodeID] {
+			conf.Announce(2)
+		}
+	}})
+	body := fmt.Sprintf(`{"name":"as2","issuer":"https://as2.example","jwks":%s}`, newJWTSigner(t, "k1").jwks())
+	for _, m := range c.Members[1:] {
+		namesOld(t, c, func() *nodetest.Member { return m }, "node1", "/v1/issuers", body)
+	}
+	clear(old) // the upgrade
+	c.Members[0].Restart()
+	c.WaitReady()
+	adminCall(t, c.Members[1], "POST", "/v1/issuers", body, http.StatusCreated)
+}
+
+// namesOld checks that a call of an administrator is 422 and names the old member, once the leader
+// has all reports.
+func namesOld(t *testing.T, c *nodetest.Cluster, by func() *nodetest.Member, old, path, body string) {
+	t.Helper()
+	c.Until("the leader has reports", func() bool {
+		r := by().JSON(http.MethodPost, path, "admin", body)
+		if r.Status == http.StatusServiceUnavailable || strings.Contains(r.Body, "has not reported") {
+			return false
+		}
+		if r.Status != http.StatusUnprocessableEntity || !strings.Contains(r.Body, old+" runs version") {
+			t.Errorf("%s at %s: got %d %s, want 422 that names %s", path, by().ID, r.Status, r.Body, old)
+		}
+		return true
+	})
+}
+
+// issuerOps returns each operation of command version 3.
+func issuerOps(t *testing.T, by revoked.Actor, jwks string) map[string]*command.Op {
+	t.Helper()
+	i := revoked.DefaultIssuer()
+	i.Name, i.Issuer, i.Keys = "as2", "https://as2.example", inlineKeys(t, jwks)
+	ops := map[string]*command.Op{
+		"PutIssuer":     command.PutIssuerOp(by, &i, 0),
+		"DeleteIssuer":  command.DeleteIssuerOp(by, i.Name),
+		"PutIssuerKeys": command.PutIssuerKeysOp(i.Name, 1, i.Keys),
+		"BanIssuerKey":  command.BanIssuerKeyOp(by, i.Name, i.Keys[0].Thumbprint),
+		"RevokeJWT":     command.RevokeJWTOp(by, &revoked.JWT{Issuer: i.Issuer, JTI: "j1"}, ""),
+	}
+	for what, op := range ops {
+		if command.VersionOf(op) != 3 {
+			t.Fatalf("%s: got version %d, want 3", what, command.VersionOf(op))
+		}
+	}
+	return ops
+}
+
+func inlineKeys(t *testing.T, jwks string) []revoked.IssuerKey {
+	t.Helper()
+	keys, err := jwt.ParseInline([]byte(jwks))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// snapshotVersion returns the command version that a program needs to read a snapshot of m.
+func snapshotVersion(t *testing.T, m *nodetest.Member) uint32 {
+	t.Helper()
+	r := adminCall(t, m, "GET", "/v1/snapshot", "", http.StatusOK)
+	h, err := snapshot.Read(strings.NewReader(r.Body), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.Commands
+}

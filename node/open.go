@@ -1,0 +1,295 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"revoked"
+	"revoked/cluster"
+	"revoked/fsm"
+	"revoked/fsm/command"
+	"revoked/internal/textsafe"
+	"revoked/node/bearer"
+	"revoked/node/cache"
+	"revoked/node/jwks"
+	"revoked/node/nodepb"
+	"revoked/node/propose"
+	"revoked/node/raftstore"
+	"revoked/node/roster"
+	"revoked/transport"
+)
+
+// Open starts a node on its data directory. It returns once the node runs; Readiness reports
+// whether the node can answer. After an error everything is closed, including the listener of a
+// valid cfg.
+func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
+	if cfg, err = cfg.withDefaults(); err != nil {
+		return nil, err
+	}
+	log := cfg.Log.With("node", cfg.NodeID)
+	n := &Node{cfg: cfg, log: log, life: newLife(ctx, log, cfg.Crash), metrics: newMetrics(cfg.Registerer)}
+	defer func() {
+		if err != nil {
+			_ = n.life.close() // err is the cause
+			cfg.Listener.Close()
+			err = n.life.cause(err)
+		}
+	}()
+	if n.id, err = openIdentity(cfg.DataDir, cfg.NodeID, cfg.Rejoin); err != nil {
+		return nil, err
+	}
+	n.life.onClose(n.id.close)
+	changes := cache.NewEpochs()
+	if n.fsm, err = fsm.Open(n.stateConfig(changes)); err != nil {
+		return nil, n.withAdvice(fmt.Errorf("open state: %w", err))
+	}
+	n.life.onClose(n.fsm.Close)
+	if err := n.checkBootstrap(); err != nil {
+		return nil, err
+	}
+	records, err := cache.New(cfg.CacheSize, changes, n.fsm, cfg.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	n.life.onClose(func() error { records.Close(); return nil })
+	n.tokens = bearer.New(records, n.fsm, cfg.Now, cfg.Registerer)
+	if n.store, err = raftstore.Open(n.storeConfig()); err != nil {
+		return nil, err
+	}
+	n.life.onClose(n.store.Close)
+	n.life.onClose(n.life.wait)
+	if n.transport, err = transport.New(n.transportConfig()); err != nil {
+		return nil, err
+	}
+	n.life.onClose(n.transport.Close)
+	n.transport.ReviewAppends(n.store.ReviewAppend)
+	n.leases = newLeases(cfg, n.id, n.Settings)
+	n.leadership = newLeadership(n.leases, n.life.ctx,
+		newOutage(n.id.server, cfg.ElectionTimeout, cfg.RequestTimeout))
+	if n.raft, err = n.store.StartRaft(n.raftConfig(), cfg.hooks.transport(n.transport.Raft())); err != nil {
+		return nil, fmt.Errorf("start raft: %w", err)
+	}
+	n.life.onClose(n.stopRaft)
+	n.roster = n.newRoster()
+	n.transport.DeferReplicationErrors(n.roster.ReplicatesTo)
+	n.transport.GuardVotes(n.roster.VoteGuard())
+	n.propose = n.newRouter()
+	n.leadership.keys = n.newKeyRunner()
+	cfg.Registerer.MustRegister(jwks.NewCollector(n.leadership.keys))
+	n.tokens.Refetch = n.refetchKeys
+	cfg.Registerer.MustRegister(n.gauges()...)
+	n.start()
+	return n, nil
+}
+
+// start starts the goroutines of the node. From here on, other nodes can call it.
+func (n *Node) start() {
+	n.life.start(n.leadership.followLeader(n.raft))
+	n.life.start((&silenceWatch{n.raft, n.cfg.HeartbeatTimeout, n.cfg.ElectionTimeout}).run)
+	n.transport.Serve()
+	n.life.start(func(ctx context.Context) { n.leadership.watcher.run(ctx, n.leases.end) })
+	n.life.start(func(ctx context.Context) { n.leadership.run(ctx, n.newLeader().run) })
+	n.life.start(n.propose.Run)
+	n.life.start(n.store.SnapshotBySize)
+	n.life.start(func(ctx context.Context) { n.leases.watch(ctx, n.log, n.metrics.leaseLosses) })
+	n.roster.Run(n.life.start)
+}
+
+// The methods below connect each part of the node with the others. A function of a part that does
+// not exist yet is passed as a closure.
+
+func (n *Node) stateConfig(changes fsm.Changes) fsm.Config {
+	return fsm.Config{
+		Dir: filepath.Join(n.cfg.DataDir, stateDir), FS: n.cfg.hooks.fs, CacheBytes: n.cfg.StoreCacheSize,
+		Log: n.log, Changes: changes,
+		Installing: func(index uint64) error { return n.store.SetInstalled(index) },
+		Fatal:      func(err error) { n.life.fatal(n.withAdvice(err)) }, Crash: n.cfg.Crash,
+	}
+}
+
+// withAdvice adds the directory and the remedy to an error of a damaged state.
+func (n *Node) withAdvice(err error) error {
+	if errors.Is(err, revoked.ErrDamaged) {
+		return raftstore.Damaged(filepath.Join(n.cfg.DataDir, stateDir), err)
+	}
+	return err
+}
+
+// checkBootstrap returns an error if this node would initialize a cluster with an invalid record.
+// Apply skips invalid records, so they must not be proposed.
+func (n *Node) checkBootstrap() error {
+	if n.fsm.ClusterID() != "" {
+		return nil
+	}
+	return command.AdmitBootstrap(command.NewBootstrap(n.cfg.Defaults, n.cfg.BootstrapClients))
+}
+
+func (n *Node) storeConfig() raftstore.Config {
+	return raftstore.Config{
+		Dir: n.cfg.DataDir, FSM: n.fsm, Fatal: n.life.fatal, Crash: n.life.crash,
+		Took: func(low, high uint64) { n.leases.took(low, high) },
+		Log:  n.log, Hooks: n.cfg.hooks.store,
+	}
+}
+
+func (n *Node) transportConfig() transport.Config {
+	return transport.Config{
+		NodeID: n.cfg.NodeID, Instance: n.id.Instance, Certs: n.cfg.Certs,
+		Listener: n.cfg.Listener, Advertise: n.cfg.ClusterAdvertise,
+		Handler: n.handler(), AllowRaft: func(peer string) error { return n.roster.AllowRaft(peer) },
+		Known:       func() []string { return n.roster.ClusterAddresses() },
+		RaftTimeout: 10 * time.Second, Dial: n.cfg.hooks.dial,
+		Log: n.log, Registerer: n.cfg.Registerer,
+	}
+}
+
+// raftConfig sets what differs from the library's defaults. The leader lease timeout is at its
+// upper bound, the heartbeat timeout: Raft's own lease decides nothing here but when a leader steps
+// down.
+func (n *Node) raftConfig() *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = n.id.server
+	c.HeartbeatTimeout, c.ElectionTimeout = n.cfg.HeartbeatTimeout, n.cfg.ElectionTimeout
+	c.LeaderLeaseTimeout = n.cfg.HeartbeatTimeout
+	c.CommitTimeout = n.cfg.hooks.commitTimeout
+	c.MaxAppendEntries = 64
+	c.NoLegacyTelemetry = true
+	c.NotifyCh = n.leadership.watcher.notifyCh
+	return c
+}
+
+func (n *Node) newRouter() *propose.Router {
+	calls := caller{n.transport, n.raft}
+	return propose.NewRouter(propose.Config{
+		Log: n.raft, State: n.fsm, Stamps: n.roster.Clock, Timeout: n.cfg.RequestTimeout,
+		Metrics:       propose.NewMetrics(n.cfg.Registerer),
+		HasLeader:     func() bool { return n.raft.Leader() != "" },
+		LeaderChanged: n.leadership.changed.wait,
+		Forward: func(ctx context.Context, req *nodepb.SubmitRequest, resp *nodepb.SubmitResponse) error {
+			return calls.callLeader(ctx, nodepb.PathSubmit, req, resp)
+		},
+		NoLeader: n.noLeader, LeaderKnows: n.roster.LeaderKnows, Admit: n.admit, Rules: n.rules, Marks: n.roster.Marks,
+		KeepUp: func(ctx context.Context, term, index uint64) {
+			n.leases.keepUp(ctx, term, index, n.roster.WriteLoad)
+		},
+		Forwarded: n.logForwarded, Acknowledge: n.leases.acknowledge, Announce: n.transport.AnnounceCommit,
+		Stopping: n.life.ctx.Done(),
+	}, n.leadership.proposer)
+}
+
+// logForwarded logs an administrator's operation with the member that brought it. That member, not
+// this node, has verified the caller's secret.
+func (n *Node) logForwarded(via string, op *command.Op, outcome fsm.Result) {
+	attrs := []any{
+		"operation", command.KindOf(op), "client_id", textsafe.Clean(op.GetActor().GetClientId(), maxLogged), "via", via}
+	if outcome.Err != nil {
+		n.log.Warn("forwarded operation failed", append(attrs, "error", outcome.Err)...)
+		return
+	}
+	n.log.Info("forwarded operation made", append(attrs, "index", outcome.Index)...)
+}
+
+// maxLogged bounds a client id from another node in a log line, in bytes.
+const maxLogged = 128
+
+// admit checks, before an operation is proposed, that the state accepts it and that every member
+// can apply it.
+func (n *Node) admit(op *command.Op) error {
+	if err := command.Admit(op); err != nil {
+		return err
+	}
+	if version := n.cfg.hooks.versionOf(op); version > 1 {
+		return n.roster.CanApply(version)
+	}
+	return nil
+}
+
+// rules returns the newest command.Rules that every member is known to support.
+func (n *Node) rules() uint32 {
+	if n.roster.CanApply(command.Rules) != nil {
+		return 0
+	}
+	return command.Rules
+}
+
+func (n *Node) newRoster() *roster.Roster {
+	c, calls := n.cfg, caller{n.transport, n.raft}
+	return roster.New(roster.Config{
+		NodeID: c.NodeID, Region: c.Region, API: c.API, Version: c.Version, ClusterAdvertise: c.ClusterAdvertise,
+		BootstrapExpect: c.BootstrapExpect, Join: c.Join, JoinToken: c.JoinToken, NonVoter: c.NonVoter,
+		Commands: c.hooks.commands,
+		Gossip: roster.GossipConfig{
+			Bind: c.GossipBind, Advertise: c.GossipAdvertise, Key: c.GossipKey, Metrics: cluster.NewMetrics(c.Registerer),
+		},
+		HeartbeatTimeout: c.HeartbeatTimeout, RequestTimeout: c.RequestTimeout, StableTime: c.StableTime,
+		Log: n.log, Now: c.Now, BootClock: c.BootClock, Clock: propose.NewClock(c.Now, string(n.id.server)),
+		Raft: n.raft, Transport: n.transport, FSM: n.fsm,
+		Identity: roster.Identity{
+			Server: n.id.server, Instance: n.id.Instance, Boot: n.id.boot,
+			Cluster: n.id.clusterID, Bind: n.id.bind, MarkLeft: n.id.markLeft,
+		},
+		Holder: roster.Holder{
+			Adopt: n.leases.adopt, Adopted: n.leases.adopted, Drop: n.leases.drop, Request: n.leases.request,
+			Take: n.leases.take, Refused: n.leases.refused, Remaining: n.leases.remaining, RenewEvery: n.leases.renewEvery,
+		},
+		Leader: roster.Leader{
+			Term: n.leadership.term, Grant: n.leases.grant, NextRenewal: n.leases.nextRenewal,
+			CountRefusal: n.metrics.countRefusal, ChangeInTerm: n.leadership.changeInTerm,
+			SetMembers: n.leases.setMembers, Report: n.leases.report, GiveBack: n.leases.returned,
+			Clear: n.leases.clear, Unblock: n.leases.unblock, RemainingOf: n.leases.remainingOf, Settings: n.Settings,
+		},
+		Context: n.life.ctx, Fatal: n.life.fatal, End: n.life.end,
+		LeaderChanged: n.leadership.changed.wait, NoLeader: n.noLeader, Call: calls.call, CallLeader: calls.callLeader,
+		Store:       n.store,
+		ReadBarrier: func(ctx context.Context) error { return n.propose.ReadBarrier(ctx) },
+		Commit: func(ctx context.Context, op *command.Op) error {
+			out, err := n.propose.Propose(ctx, []*command.Op{op}, false)
+			if err != nil {
+				return err
+			}
+			return out.Results[0].Err
+		},
+	})
+}
+
+func (n *Node) newLeader() *leader {
+	return &leader{
+		nodeID: n.cfg.NodeID, log: n.log, raft: n.raft, fsm: n.fsm, leases: n.leases, leadership: n.leadership,
+		roster: n.roster, propose: n.propose, timeout: n.cfg.RequestTimeout,
+		defaults: n.cfg.Defaults, clients: n.cfg.BootstrapClients,
+		refused: n.metrics.countRefusal, fatal: n.life.fatal,
+		hung: func(stalled time.Duration) {
+			n.life.crash(fmt.Errorf("disk of %s hangs: no entry committed for %v", n.store.Path(), stalled))
+		},
+	}
+}
+
+// gauges returns the metrics that read the state of the node when they are collected.
+func (n *Node) gauges() []prometheus.Collector {
+	tokens := func() float64 { t, _ := n.fsm.Counts(); return float64(t) }
+	grants := func() float64 { _, g := n.fsm.Counts(); return float64(g) }
+	return []prometheus.Collector{
+		gauge("revoked_lease_left_seconds", "How long this node may still answer from its own copy; 0 without a lease.",
+			func() float64 { return n.leases.remaining().Seconds() }),
+		gauge("revoked_applied_index", "Log index that this node has applied.",
+			func() float64 { return float64(n.fsm.Applied()) }),
+		gauge("revoked_commit_index", "Log index that this node knows to be committed.",
+			func() float64 { return float64(n.raft.CommitIndex()) }),
+		gauge("revoked_term", "Raft term of this node.", func() float64 { return float64(n.raft.CurrentTerm()) }),
+		gauge("revoked_leader", "1 on the node that leads and may propose.",
+			func() float64 { return toFloat(n.leadership.proposer() != nil) }),
+		gauge("revoked_tokens", "Live token records in the state.", tokens),
+		gauge("revoked_grants", "Live grants in the state.", grants),
+		gauge("revoked_deny_entries", "Deny entries in the state, which end JWTs of trusted issuers.",
+			func() float64 { return float64(n.fsm.Denials()) }),
+		gauge("revoked_log_bytes", "Size of the Raft log file.", func() float64 { return float64(n.store.Size()) }),
+		gauge("revoked_diverged", "1 when this node's state was found to differ from the leader's.",
+			func() float64 { return toFloat(n.roster.Diverged()) }),
+	}
+}

@@ -1,0 +1,109 @@
+package node
+
+import (
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"revoked"
+	"revoked/transport"
+)
+
+// Bounds of the wait for a leader. An ordinary election takes less than a second, or two election
+// timeouts on a slow network.
+const (
+	minGrace      = time.Second
+	maxRetryAfter = 30 * time.Second
+)
+
+// An outage decides when a request need not wait for a leader. Until the grace has passed, requests
+// wait as usual. Afterwards they are refused at once if this node reaches too few voters for an
+// election. If it reaches enough, an election is under way: requests wait for as long as one
+// request may wait in all. Methods may be called concurrently.
+type outage struct {
+	self     raft.ServerID
+	grace    time.Duration // without a leader
+	silence  time.Duration // without a message, a voter counts as unreachable
+	patience time.Duration // without a leader, although enough voters are reachable
+	since    atomic.Pointer[time.Time]
+}
+
+// newOutage returns an outage that begins now: no leader is known yet. Raft needs up to two
+// election timeouts for a first leader, so a shorter silence shows nothing.
+func newOutage(self raft.ServerID, electionTimeout, requestTimeout time.Duration) *outage {
+	grace := max(minGrace, 2*electionTimeout)
+	o := &outage{self: self, grace: grace, silence: grace + electionTimeout, patience: max(grace, requestTimeout)}
+	o.follow(false)
+	return o
+}
+
+// follow records whether Raft knows a leader.
+func (o *outage) follow(known bool) {
+	if known {
+		o.since.Store(nil)
+		return
+	}
+	now := time.Now()
+	o.since.CompareAndSwap(nil, &now)
+}
+
+// check returns an OutageError if waiting for a leader is useless, else nil. conf and contact are
+// called only after the grace.
+func (o *outage) check(conf func() (raft.Configuration, error), contact func(raft.ServerID) transport.Contact) error {
+	since := o.since.Load()
+	if since == nil || time.Since(*since) < o.grace {
+		return nil
+	}
+	lasted := time.Since(*since)
+	e := &revoked.OutageError{Since: *since, RetryAfter: time.Second}
+	if c, err := conf(); err == nil {
+		o.count(e, c, contact)
+	}
+	lost := e.Voters > 0 && e.Reachable < e.Quorum()
+	if !lost && lasted < o.patience {
+		return nil
+	}
+	if lost {
+		e.RetryAfter = min(lasted, maxRetryAfter)
+	}
+	return e
+}
+
+// count fills in the voters. A node that is not a voter asks for no votes, so it cannot know.
+func (o *outage) count(e *revoked.OutageError, conf raft.Configuration, contact func(raft.ServerID) transport.Contact) {
+	votes := false
+	for _, s := range conf.Servers {
+		if s.Suffrage != raft.Voter {
+			continue
+		}
+		e.Voters++
+		if s.ID == o.self {
+			votes = true
+			e.Reachable++
+			continue
+		}
+		c := contact(s.ID)
+		if c.Failing.IsZero() && time.Since(c.Heard) < o.silence {
+			e.Reachable++
+			continue
+		}
+		silent := revoked.SilentVoter{Since: e.Since}
+		silent.NodeID, _, _ = strings.Cut(string(s.ID), "/")
+		for _, t := range []time.Time{c.Heard, c.Failing} {
+			if !t.IsZero() {
+				silent.Since = t
+			}
+		}
+		e.Silent = append(e.Silent, silent)
+	}
+	if !votes {
+		e.Voters, e.Reachable, e.Silent = 0, 0, nil
+	}
+}
+
+// noLeader returns an OutageError if a request need not wait for a leader.
+func (n *Node) noLeader() error {
+	return n.leadership.outage.check(n.roster.Configuration, n.transport.ContactOf)
+}

@@ -1,0 +1,118 @@
+package propose
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"revoked"
+)
+
+// Bounds of one log entry and of the queue in front of it.
+const (
+	maxEntryOps   = 1024
+	maxEntryBytes = 512 << 10
+	maxQueue      = 16 << 10 // proposals
+)
+
+// A batcher queues proposals and returns them in batches. All methods may be called concurrently,
+// except next.
+type batcher struct {
+	queue chan *proposal
+	crowd crowd
+}
+
+func newBatcher() batcher { return batcher{queue: make(chan *proposal, maxQueue)} }
+
+// push queues p without blocking, or returns ErrOverloaded if the queue is full.
+func (b *batcher) push(p *proposal) error {
+	b.crowd.queued(p.weight())
+	select {
+	case b.queue <- p:
+		return nil
+	default:
+		b.crowd.queued(-p.weight())
+		return fmt.Errorf("%w: %d proposals are queued", revoked.ErrOverloaded, maxQueue)
+	}
+}
+
+// enter counts p as outstanding until leave.
+func (b *batcher) enter(p *proposal) { b.crowd.change(p.weight()) }
+func (b *batcher) leave(p *proposal) { b.crowd.change(-p.weight()) }
+
+// A batch is the content of one log entry, or of one call to the leader.
+type batch struct {
+	proposals          []*proposal
+	ops, bytes, weight int
+}
+
+func (b *batch) add(p *proposal) {
+	b.proposals = append(b.proposals, p)
+	b.ops += len(p.ops)
+	b.bytes += p.bytes
+	b.weight += p.weight()
+}
+
+func (b *batch) full() bool { return b.ops >= maxEntryOps || b.bytes >= maxEntryBytes }
+
+// next blocks until a proposal is queued and returns the batch. If no proposal is queued and other
+// fires, it returns nil. It reports false when ctx has ended. The batch waits for further proposals
+// for at most that long.
+func (b *batcher) next(ctx context.Context, other <-chan struct{}, most time.Duration) (*batch, bool) {
+	next := &batch{}
+	if len(b.queue) > 0 {
+		other = nil
+	}
+	began := time.Now()
+	select {
+	case p := <-b.queue:
+		next.add(p)
+	case <-other:
+		return nil, true
+	case <-ctx.Done():
+		return nil, false
+	}
+	idle := time.Since(began)
+	b.drain(next)
+	if expected := b.crowd.begin(idle); expected >= minExpected {
+		b.gather(ctx, next, expected, most)
+	}
+	b.crowd.end(next.weight)
+	return next, true
+}
+
+func (b *batcher) drain(into *batch) {
+	for !into.full() {
+		select {
+		case p := <-b.queue:
+			into.add(p)
+		default:
+			return
+		}
+	}
+}
+
+// gather fills the batch until it holds nearly all that are expected and not under way, or none has
+// come for a while.
+func (b *batcher) gather(ctx context.Context, into *batch, expected float64, most time.Duration) {
+	if into.full() || b.crowd.holds(into.weight, expected) {
+		return
+	}
+	limit, pause := time.NewTimer(min(most, b.crowd.longest())), time.NewTimer(maxPause)
+	defer limit.Stop()
+	defer pause.Stop()
+	for !into.full() && !b.crowd.holds(into.weight, expected) {
+		select {
+		case p := <-b.queue:
+			into.add(p)
+			b.drain(into)
+			pause.Reset(maxPause)
+		case <-pause.C:
+			return
+		case <-limit.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}

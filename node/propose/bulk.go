@@ -1,0 +1,200 @@
+package propose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"revoked"
+	"revoked/fsm"
+	"revoked/fsm/command"
+	"revoked/internal/fair"
+)
+
+// Bulk proposals take what other work leaves. DESIGN.md has the reasons for these limits.
+const (
+	bulkCalls = 4   // bulk proposals that a node has under way; more wait for their turn
+	maxBulk   = 256 // bulk proposals that the leader queues
+
+	// Limits while there are other callers, and without them: how long applying a bulk entry should
+	// take, and how many bulk entries before the newest a member with a lease may not have applied.
+	applyTarget, applyTargetAlone = 5 * time.Millisecond, 40 * time.Millisecond
+	maxLag, maxLagAlone           = 0, 8
+	aloneAfter                    = 10 * time.Second // without another caller
+	minBulkOps                    = 32
+
+	linger     = 1500 * time.Microsecond // wait for other callers before a bulk entry
+	lingerTime = 50 * time.Millisecond   // how long after the last entry of other callers
+	maxSkips   = 8                       // entries of other callers in a row while a bulk proposal waits
+)
+
+// A share is a part of a proposal: ops[from:to].
+type share struct {
+	*proposal
+	from, to int
+}
+
+func (s share) last() bool { return s.to == len(s.ops) }
+
+// wholes returns the proposals of a batch as shares.
+func wholes(b *batch) []share {
+	out := make([]share, len(b.proposals))
+	for i, p := range b.proposals {
+		out[i] = share{p, 0, len(p.ops)}
+	}
+	return out
+}
+
+// A bulkQueue holds the bulk proposals of one term. An entry takes a share of them when its turn
+// comes. It opens again for the next entry once the members have kept up.
+type bulkQueue struct {
+	ready chan struct{} // capacity one: wakes the proposer when an entry may take a share
+
+	mu      sync.Mutex
+	waiting fair.Queue[*share] // by client; from is where the next share begins
+	count   int
+	open    bool
+	closed  bool
+	recent  [maxLagAlone + 1]uint64 // indexes of the newest bulk entries, newest first; 0: none
+}
+
+func newBulkQueue() *bulkQueue { return &bulkQueue{ready: make(chan struct{}, 1), open: true} }
+
+// push queues p, or returns ErrOverloaded or the error of a queue that is closed.
+func (q *bulkQueue) push(p *proposal) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.closed:
+		return errLeadershipEnded
+	case q.count >= maxBulk:
+		return fmt.Errorf("%w: %d bulk proposals are queued", revoked.ErrOverloaded, q.count)
+	}
+	q.count++
+	q.waiting.Push(clientOf(p.ops), &share{p, 0, 0})
+	q.signal()
+	return nil
+}
+
+// signal must be called with mu held.
+func (q *bulkQueue) signal() {
+	if !q.open || q.waiting.Empty() {
+		return
+	}
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
+// isReady reports whether an entry may take a share now. If so, ready fires again.
+func (q *bulkQueue) isReady() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.signal()
+	return q.open && !q.waiting.Empty()
+}
+
+// take returns the shares of one entry with at most ops operations: each client has the same part
+// of it, unless it has less. The queue stays closed until reopen.
+func (q *bulkQueue) take(ops int) (out []share) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.open { // ready fired for an earlier entry
+		return nil
+	}
+	bytes := 0
+	for clients := q.waiting.Keys(); clients > 0; clients-- {
+		for part, more := (ops+clients-1)/clients, true; more; {
+			if part == 0 || bytes >= maxEntryBytes {
+				q.waiting.Rotate()
+				break
+			}
+			s := q.waiting.First()
+			taken := share{s.proposal, s.from, min(s.from+part, len(s.ops))}
+			n := taken.to - taken.from
+			s.from, part, ops = taken.to, part-n, ops-n
+			bytes += s.bytes * n / len(s.ops)
+			out = append(out, taken)
+			if taken.last() {
+				q.count--
+				more = q.waiting.Pop()
+			}
+		}
+	}
+	q.open = len(out) == 0
+	return out
+}
+
+// reopen allows the next entry.
+func (q *bulkQueue) reopen() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.open = true
+	q.signal()
+}
+
+// committed records the index of a bulk entry. It returns the index of the entry that many before
+// it, or 0.
+func (q *bulkQueue) committed(index uint64, before int) uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	copy(q.recent[1:], q.recent[:])
+	q.recent[0] = index
+	return q.recent[before]
+}
+
+// drop removes the rest of the proposals of shares after their entry failed.
+func (q *bulkQueue) drop(shares []share) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, s := range shares {
+		if !s.last() {
+			q.waiting.Remove(clientOf(s.ops), func(o *share) bool { return o.proposal == s.proposal })
+			q.count--
+		}
+	}
+}
+
+// close refuses further proposals and returns those that wait.
+func (q *bulkQueue) close() (rest []*share) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	for !q.waiting.Empty() {
+		rest = append(rest, q.waiting.First())
+		if q.waiting.Pop() {
+			q.waiting.Rotate()
+		}
+	}
+	return rest
+}
+
+// ProposeBulk is like Propose with final false, for registrations that may wait. Their order is
+// kept, but they may be spread over several entries, between those of other callers. Each result
+// has the index of its entry. The wait for the client's turn ends only with ctx. Then the call
+// takes at most six times the timeout of other calls.
+func (r *Router) ProposeBulk(ctx context.Context, ops []*command.Op) (fsm.Outcome, error) {
+	switch err := r.bulk.Enter(ctx, r.cfg.Stopping, clientOf(ops)); {
+	case errors.Is(err, fair.ErrStopped):
+		return fsm.Outcome{}, revoked.ErrClosed
+	case err != nil: // nothing was proposed
+		return fsm.Outcome{}, fmt.Errorf("%w: %w", revoked.ErrNoLeader, err)
+	}
+	defer r.bulk.Leave()
+	return r.submit(ctx, bulkTries*r.cfg.Timeout, func() *proposal {
+		s := newProposal(ops, false)
+		s.bulk = true
+		return s
+	})
+}
+
+// clientOf returns the client that ops belong to.
+func clientOf(ops []*command.Op) string {
+	if len(ops) == 0 {
+		return ""
+	}
+	return ops[0].GetActor().GetClientId()
+}

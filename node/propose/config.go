@@ -1,0 +1,77 @@
+package propose
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"revoked"
+	"revoked/fsm"
+	"revoked/fsm/command"
+	"revoked/node/nodepb"
+)
+
+// Config holds the functions and limits that proposing needs from the node. All fields are
+// required, and their functions may be called concurrently.
+type Config struct {
+	Log     Log
+	State   State
+	Stamps  *Clock
+	Metrics *Metrics
+	Timeout time.Duration // longest wait of one call
+
+	// HasLeader reports whether Raft knows a leader.
+	HasLeader func() bool
+	// LeaderChanged returns a channel that is closed when the leader, or the proposer of this node,
+	// changes next.
+	LeaderChanged func() <-chan struct{}
+	// NoLeader returns an error that wraps ErrNoLeader if waiting for a leader is useless, else nil.
+	NoLeader func() error
+	// Forward calls the leader. ErrNoLeader guarantees that the leader did not get the request.
+	Forward func(ctx context.Context, req *nodepb.SubmitRequest, resp *nodepb.SubmitResponse) error
+	// LeaderKnows returns ErrUnprocessable if the leader is too old for operations of a version, and
+	// ErrNoLeader if no leader answers. It may call the leader.
+	LeaderKnows func(ctx context.Context, version uint32) error
+	// Admit returns an error if op must not be proposed, and ErrNoLeader if this new leader cannot
+	// decide yet.
+	Admit func(op *command.Op) error
+	// Rules returns the newest command.Rules that every member knows.
+	Rules func() uint32
+	// Forwarded logs the outcome of an administrator's operation that the member via forwarded.
+	Forwarded func(via string, op *command.Op, outcome fsm.Result)
+	// Marks returns the marks for an entry without operations, or nil.
+	Marks func() []*command.Mark
+	// Acknowledge blocks until no lease of the term can still answer from a state before index.
+	Acknowledge func(ctx context.Context, term, index uint64) error
+	// KeepUp blocks until every member with a lease of the term has applied index and can take more
+	// bulk work. It gives up after a bounded time, and when the term or ctx ends.
+	KeepUp func(ctx context.Context, term, index uint64)
+	// Announce notifies the members that the entry at index, which this node proposed in term, has
+	// committed. It does not block.
+	Announce func(term, index uint64)
+	// Stopping is closed when the node starts to stop.
+	Stopping <-chan struct{}
+}
+
+// Log is the part of *raft.Raft that appends entries.
+type Log interface {
+	Apply(command []byte, timeout time.Duration) raft.ApplyFuture
+	CurrentTerm() uint64
+}
+
+// State is the part of *fsm.FSM that proposals are checked against.
+type State interface {
+	// DryRun returns the result of op if op would change nothing.
+	DryRun(op *command.Op) (fsm.Result, bool)
+	// Review returns the error with which the newest rules refuse a registration.
+	Review(op *command.Op) error
+	// Client returns a client, and whether it exists.
+	Client(id string) (*revoked.Client, bool)
+	// Wait blocks until index is applied or ctx ends.
+	Wait(ctx context.Context, index uint64) error
+}
+
+// RetryPause is the wait before the next attempt at something that needs a leader: Raft may know a
+// leader before it may propose.
+const RetryPause = 50 * time.Millisecond

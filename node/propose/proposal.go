@@ -1,0 +1,93 @@
+package propose
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"revoked"
+	"revoked/fsm"
+	"revoked/fsm/command"
+	"revoked/node/nodepb"
+)
+
+// A proposal is one caller's share of a log entry. Its operations share an entry, but each succeeds
+// or fails separately. Without operations it is a read barrier.
+type proposal struct {
+	ops   []*command.Op
+	final bool // answer only when no node can still report the old state
+	lease bool // the barrier of a lease: followers need not learn quickly that it committed
+	bulk  bool // may wait for others, and be spread over several entries
+	bytes int
+
+	noop    []bool // on the leader: the operation changes nothing and results holds its result
+	results []fsm.Result
+	index   uint64
+	term    uint64 // term of the entry; set on the leader only
+	err     error
+	done    chan struct{}
+}
+
+func newProposal(ops []*command.Op, final bool) *proposal {
+	p := &proposal{ops: ops, final: final, results: make([]fsm.Result, len(ops)), done: make(chan struct{})}
+	for _, op := range ops {
+		p.bytes += proto.Size(op) + 4
+	}
+	return p
+}
+
+// mustBeFinal reports whether the answer waits for the leases of all members. Registrations that
+// ended an older token wait as well.
+func (p *proposal) mustBeFinal() bool {
+	return p.final || slices.ContainsFunc(p.results, func(r fsm.Result) bool { return r.Ended })
+}
+
+// weight is the share of a batch that p counts for. A read barrier has weight 1.
+func (p *proposal) weight() int { return max(1, len(p.ops)) }
+
+// timeout returns how long a call for p may take.
+func (p *proposal) timeout(normal time.Duration) time.Duration {
+	if p.bulk {
+		return bulkTries * normal
+	}
+	return normal
+}
+
+// finish answers the caller. It must be called once.
+func (p *proposal) finish(index uint64, err error) {
+	p.index, p.err = index, err
+	close(p.done)
+}
+
+// response encodes the outcome of p for the node that forwarded it.
+func (p *proposal) response(err error) *nodepb.SubmitResponse {
+	if err != nil {
+		return &nodepb.SubmitResponse{Code: revoked.Code(err), Detail: revoked.Detail(err)}
+	}
+	resp := &nodepb.SubmitResponse{Index: p.index, Results: make([]*nodepb.OpResult, len(p.results))}
+	for i, r := range p.results {
+		resp.Results[i] = &nodepb.OpResult{
+			Code: revoked.Code(r.Err), Detail: revoked.Detail(r.Err),
+			Index: r.Index, Created: r.Register.Created, Revoked: r.Register.Revoked,
+			Unknown: r.Unknown,
+		}
+		if id := r.Register.GrantID; id != p.ops[i].GetRegister().GetGrantId() {
+			resp.Results[i].GrantId = id
+		}
+	}
+	return resp
+}
+
+func decodeResult(r *nodepb.OpResult) fsm.Result {
+	return fsm.Result{
+		Err: nodepb.DecodeError(r.Code, r.Detail), Index: r.Index, Unknown: r.Unknown,
+		Register: revoked.RegisterResult{Created: r.Created, Revoked: r.Revoked, GrantID: r.GrantId},
+	}
+}
+
+// bulkTries is how many times the timeout of others a bulk proposal has.
+const bulkTries = 6
+
+var errLeadershipEnded = fmt.Errorf("%w: leadership ended", revoked.ErrNoLeader)

@@ -1,0 +1,370 @@
+package propose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"revoked"
+	"revoked/fsm"
+	"revoked/fsm/command"
+)
+
+// inFlight limits the entries that are proposed but not committed. It is one, because an entry
+// carries the commit index of the entry before it. DESIGN.md has the measurements.
+const inFlight = 1
+
+// A Proposer turns proposals into log entries during one term of this node's leadership. Create it
+// only after the first command of the term is applied here: then the state that proposals are
+// checked against includes every change acknowledged in earlier terms.
+type Proposer struct {
+	cfg  Config
+	term uint64
+
+	batcher batcher
+	bulk    *bulkQueue
+	pace    Pace
+	others  time.Time // when an entry of other callers than bulk ones was proposed last
+	skips   int       // entries since the last bulk entry while one was ready
+	slots   chan struct{}
+	busy    atomic.Int32 // entries in flight
+
+	mu     sync.Mutex // guards closed against sends on the queue
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// Term returns the term that the proposer was created for.
+func (p *Proposer) Term() uint64 { return p.term }
+
+// Barrier commits an entry proposed after the call. It reports false unless the entry is known to
+// have committed in the proposer's term.
+func (p *Proposer) Barrier(ctx context.Context) bool {
+	s := newProposal(nil, false)
+	s.lease = true
+	return p.propose(ctx, s) == nil && s.term == p.term
+}
+
+// propose queues s and blocks until it is answered or ctx ends. Operations that would change
+// nothing stay out of the entry; their results are returned once the entry committed, which shows
+// that the state they were read from was current.
+func (p *Proposer) propose(ctx context.Context, s *proposal) error {
+	p.check(s)
+	if s.bulk {
+		if err := p.bulk.push(s); err != nil {
+			return err
+		}
+	} else {
+		p.batcher.enter(s)
+		defer p.batcher.leave(s)
+		if err := p.enqueue(s); err != nil {
+			return err
+		}
+	}
+	select {
+	case <-s.done:
+		return s.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: timed out waiting for the commit", revoked.ErrOutcomeUnknown)
+	}
+}
+
+// check fills in the results of the operations that need no entry: refused ones and no-ops.
+func (p *Proposer) check(s *proposal) {
+	s.noop = make([]bool, len(s.ops))
+	for i, op := range s.ops {
+		if err := p.cfg.Admit(op); err != nil {
+			s.noop[i], s.results[i] = true, fsm.Result{Err: err}
+			continue
+		}
+		if !p.mayBeNoop(op) {
+			continue
+		}
+		if r, ok := p.cfg.State.DryRun(op); ok {
+			s.noop[i], s.results[i] = true, r
+		}
+	}
+}
+
+// mayBeNoop spares registrations, which are nearly always new, a lookup that Apply repeats. A
+// registration for an unknown client may contain anything, even a token; it stays out of the log.
+func (p *Proposer) mayBeNoop(op *command.Op) bool {
+	r := op.GetRegister()
+	if r == nil {
+		return true
+	}
+	_, known := p.cfg.State.Client(r.ClientId)
+	return !known
+}
+
+func (p *Proposer) enqueue(s *proposal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return errLeadershipEnded
+	}
+	return p.batcher.push(s)
+}
+
+// Run proposes until ctx ends, and then answers queued proposals with ErrNoLeader: they were never
+// proposed. It returns after every proposal has been answered.
+func (p *Proposer) Run(ctx context.Context) {
+	defer p.stop()
+	for {
+		select {
+		case p.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		shares, ok := p.next(ctx)
+		if !ok {
+			return
+		}
+		p.commit(ctx, shares)
+	}
+}
+
+// next blocks until there is something to propose, and returns the content of the next entry. Bulk
+// proposals have an entry of their own. They get it when no other proposal waits, or after maxSkips
+// other entries.
+func (p *Proposer) next(ctx context.Context) ([]share, bool) {
+	for {
+		if waits := p.bulk.isReady(); !waits || p.skips < maxSkips {
+			b, ok := p.nextOfOthers(ctx)
+			if !ok {
+				return nil, false
+			}
+			if b != nil {
+				if waits {
+					p.skips++
+				}
+				return wholes(b), true
+			}
+		}
+		p.skips = 0
+		target := applyTargetAlone
+		if p.hasOthers() {
+			target = applyTarget
+		}
+		if s := p.bulk.take(p.pace.Ops(target, minBulkOps, maxEntryOps)); len(s) > 0 {
+			return s, true
+		}
+	}
+}
+
+// hasOthers reports whether there are callers other than bulk ones. Only Run may call it.
+func (p *Proposer) hasOthers() bool { return time.Since(p.others) < aloneAfter }
+
+// nextOfOthers returns the next batch of all but bulk proposals. It returns nil if there is none
+// and a bulk entry may be proposed. Callers that were just answered have a moment to come back.
+func (p *Proposer) nextOfOthers(ctx context.Context) (*batch, bool) {
+	most := maxGather
+	if p.bulk.isReady() {
+		most = linger
+	}
+	b, ok := p.batcher.next(ctx, p.bulk.ready, most)
+	if ok && b == nil && time.Since(p.others) < lingerTime {
+		over := make(chan struct{})
+		timer := time.AfterFunc(linger, func() { close(over) })
+		b, ok = p.batcher.next(ctx, over, linger)
+		timer.Stop()
+	}
+	if b != nil && slices.ContainsFunc(b.proposals, func(s *proposal) bool { return !s.lease }) {
+		p.others = time.Now()
+	}
+	return b, ok
+}
+
+func (p *Proposer) stop() {
+	p.mu.Lock()
+	p.closed = true
+	close(p.batcher.queue)
+	p.mu.Unlock()
+	for s := range p.batcher.queue {
+		s.finish(0, errLeadershipEnded)
+	}
+	for _, s := range p.bulk.close() {
+		s.fail(errLeadershipEnded)
+	}
+	p.wg.Wait()
+}
+
+// commit hands one entry to Raft and answers the proposals in a goroutine.
+func (p *Proposer) commit(ctx context.Context, shares []share) {
+	data, ops, err := p.encode(shares)
+	if err != nil {
+		<-p.slots
+		p.fail(shares, fmt.Errorf("%w: %v", revoked.ErrInvalid, err))
+		return
+	}
+	p.cfg.Metrics.entryOps.Observe(float64(ops))
+	p.busy.Add(1)
+	lag := maxLagAlone
+	if p.hasOthers() {
+		lag = maxLag
+	}
+	started := time.Now()
+	future := p.cfg.Log.Apply(data, p.cfg.Timeout)
+	p.wg.Go(func() {
+		err := future.Error()
+		p.busy.Add(-1)
+		var out *fsm.Outcome
+		if err == nil {
+			out, _ = future.Response().(*fsm.Outcome)
+		}
+		bulk := len(shares) > 0 && shares[0].bulk
+		if bulk && out != nil {
+			p.pace.Observe(ops, out.Took) // before the slot is free: the next entry needs it
+		}
+		if !bulk && err == nil {
+			p.batcher.crowd.landed(time.Since(started))
+		}
+		alone := p.isAlone() // before Run, which waits for the slot, takes what is queued
+		<-p.slots
+		switch {
+		case err != nil:
+			p.fail(shares, ApplyError(err))
+			return
+		case out == nil: // the state machine has failed and will stop this node
+			p.fail(shares, fmt.Errorf("%w: apply: %v", revoked.ErrOutcomeUnknown, future.Response()))
+			return
+		}
+		p.cfg.Metrics.commit.Observe(time.Since(started).Seconds())
+		final, term := p.distribute(shares, out)
+		if alone {
+			p.announce(shares, term, out.Index)
+		}
+		if bulk { // only now may the next entry have a share of the same proposals
+			earlier := p.bulk.committed(out.Index, lag)
+			p.wg.Go(func() {
+				committed := time.Now()
+				p.cfg.KeepUp(ctx, p.term, earlier)
+				p.cfg.Metrics.bulkPause.Observe(time.Since(committed).Seconds())
+				p.bulk.reopen()
+			})
+		}
+		p.acknowledge(ctx, final, term, out.Index)
+	})
+}
+
+// encode returns the command of an entry and the number of operations in it. A command without
+// operations is a tick. While a member does not know the newest rules, or has not reported, the
+// entry has older ones. encode then refuses the registrations that the newest rules refuse now.
+func (p *Proposer) encode(shares []share) (data []byte, ops int, err error) {
+	cmd := &command.Batch{Stamp: int64(p.cfg.Stamps.Stamp()), Rules: p.cfg.Rules()}
+	for _, s := range shares {
+		for i := s.from; i < s.to; i++ {
+			op := s.ops[i]
+			if !s.noop[i] && cmd.Rules != command.Rules && op.GetRegister() != nil {
+				if err := p.cfg.State.Review(op); err != nil {
+					s.noop[i], s.results[i] = true, fsm.Result{Err: err}
+				}
+			}
+			if !s.noop[i] {
+				cmd.Ops = append(cmd.Ops, op)
+			}
+		}
+	}
+	if len(cmd.Ops) == 0 {
+		data, err = command.Encode(&command.Tick{Stamp: cmd.Stamp, Marks: p.cfg.Marks()})
+	} else {
+		data, err = command.Encode(cmd)
+	}
+	return data, len(cmd.Ops), err
+}
+
+// fail answers the proposals of an entry that failed. The rest of their operations is not proposed.
+func (p *Proposer) fail(shares []share, err error) {
+	if len(shares) > 0 && shares[0].bulk {
+		p.bulk.drop(shares)
+		p.bulk.reopen()
+	}
+	for _, s := range shares {
+		s.fail(err)
+	}
+}
+
+// fail answers a proposal whose operations from s.from on failed or were not proposed.
+func (s *share) fail(err error) {
+	if s.from > 0 && errors.Is(err, revoked.ErrNoLeader) {
+		err = fmt.Errorf("%w: %d of %d operations committed: %v", revoked.ErrOutcomeUnknown, s.from, len(s.ops), err)
+	}
+	s.finish(0, err)
+}
+
+// ApplyError translates an error of raft.Apply: ErrNoLeader if the entry was certainly not
+// proposed, else ErrOutcomeUnknown. See hashicorp/raft api.go; every error that is not listed is
+// unknown.
+func ApplyError(err error) error {
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress),
+		errors.Is(err, raft.ErrEnqueueTimeout):
+		return fmt.Errorf("%w: %v", revoked.ErrNoLeader, err)
+	}
+	return fmt.Errorf("%w: %v", revoked.ErrOutcomeUnknown, err)
+}
+
+// distribute gives the results of a committed entry to the proposals and answers those that are
+// complete. It returns those whose answer must wait for the leases, and the term of the entry.
+func (p *Proposer) distribute(shares []share, out *fsm.Outcome) (final []*proposal, term uint64) {
+	// The entry was proposed when Raft's term was at least p.term. If it is not higher now, it is the
+	// entry's own term.
+	term = p.cfg.Log.CurrentTerm()
+	next := 0
+	for _, s := range shares {
+		s.term = term
+		for i := s.from; i < s.to; i++ {
+			if !s.noop[i] {
+				s.results[i] = out.Results[next]
+				next++
+			}
+		}
+		switch {
+		case !s.last():
+		case s.mustBeFinal():
+			final = append(final, s.proposal)
+		default:
+			s.finish(out.Index, nil)
+		}
+	}
+	return final, term
+}
+
+// acknowledge answers proposals of the entry at index once no node can still report the old state.
+func (p *Proposer) acknowledge(ctx context.Context, final []*proposal, term, index uint64) {
+	if len(final) == 0 {
+		return
+	}
+	committed := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+	defer cancel()
+	err := fmt.Errorf("%w: committed at index %d in a later term than %d", revoked.ErrOutcomeUnknown, index, p.term)
+	if term == p.term { // the reservations of p.term do not cover leases granted in a later term
+		err = p.cfg.Acknowledge(ctx, p.term, index)
+	}
+	p.cfg.Metrics.propagation.Observe(time.Since(committed).Seconds())
+	for _, s := range final {
+		s.finish(index, err)
+	}
+}
+
+// isAlone reports whether no other entry follows now: none is in flight and nothing is queued.
+func (p *Proposer) isAlone() bool {
+	return len(p.batcher.queue) == 0 && p.busy.Load() == 0 && !p.bulk.isReady()
+}
+
+// announce notifies the members of a commit if no other entry would. The barriers of leases do not
+// need it. The members learn of an entry of a later term from its leader.
+func (p *Proposer) announce(shares []share, term, index uint64) {
+	lease := !slices.ContainsFunc(shares, func(s share) bool { return !s.lease })
+	if term != p.term || lease || !p.isAlone() {
+		return
+	}
+	p.cfg.Announce(term, index)
+}

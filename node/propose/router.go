@@ -1,0 +1,189 @@
+package propose
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"revoked"
+	"revoked/fsm"
+	"revoked/fsm/command"
+	"revoked/internal/fair"
+	"revoked/node/nodepb"
+)
+
+// A Router sends proposals to the leader, which may be this node. All methods may be called
+// concurrently.
+type Router struct {
+	cfg       Config
+	leading   func() *Proposer
+	forwarder *forwarder
+	bulk      *fair.Gate
+}
+
+// NewRouter returns a router; Run starts it. leading returns the proposer of this node's term, or
+// nil if the node may not propose. It may be called concurrently.
+func NewRouter(cfg Config, leading func() *Proposer) *Router {
+	return &Router{cfg: cfg, leading: leading, forwarder: newForwarder(cfg), bulk: fair.NewGate(bulkCalls)}
+}
+
+// Run forwards proposals until ctx ends.
+func (r *Router) Run(ctx context.Context) { r.forwarder.run(ctx) }
+
+// NewProposer returns the proposer of a term; Run starts it.
+func (r *Router) NewProposer(term uint64) *Proposer {
+	return &Proposer{
+		cfg: r.cfg, term: term, batcher: newBatcher(), bulk: newBulkQueue(),
+		slots: make(chan struct{}, inFlight),
+	}
+}
+
+// Propose commits ops and blocks for the outcome. With final it returns only when no node can still
+// report the old state. It retries while nothing was proposed. It also retries a read barrier whose
+// outcome is unknown. It does not wait for a leader while NoLeader returns an error.
+//
+// Errors: ErrNoLeader (nothing was proposed), ErrOutcomeUnknown, ErrOverloaded, ErrClosed. The
+// errors of single operations are in the results.
+func (r *Router) Propose(ctx context.Context, ops []*command.Op, final bool) (fsm.Outcome, error) {
+	return r.submit(ctx, r.cfg.Timeout, func() *proposal { return newProposal(ops, final) })
+}
+
+// submit makes proposals until one is answered or the timeout has passed.
+func (r *Router) submit(ctx context.Context, timeout time.Duration, propose func() *proposal) (fsm.Outcome, error) {
+	ctx, cancel := limit(ctx, timeout)
+	defer cancel()
+	if err := r.cfg.NoLeader(); err != nil {
+		return fsm.Outcome{}, err
+	}
+	for {
+		changed := r.cfg.LeaderChanged()
+		s := propose()
+		err := r.try(ctx, s)
+		if err == nil && len(s.ops) == 1 && errors.Is(s.results[0].Err, revoked.ErrNoLeader) {
+			err = s.results[0].Err // Config.Admit needs the leader to know more
+		}
+		if err == nil {
+			return fsm.Outcome{Index: s.index, Results: s.results}, nil
+		}
+		retry := errors.Is(err, revoked.ErrNoLeader) || len(s.ops) == 0 && errors.Is(err, revoked.ErrOutcomeUnknown)
+		if !retry {
+			return fsm.Outcome{}, err
+		}
+		if useless := r.cfg.NoLeader(); useless != nil {
+			return fsm.Outcome{}, useless
+		}
+		select {
+		case <-ctx.Done():
+			return fsm.Outcome{}, err
+		case <-r.cfg.Stopping:
+			return fsm.Outcome{}, revoked.ErrClosed
+		case <-changed:
+		case <-time.After(RetryPause):
+		}
+	}
+}
+
+// limit returns a context that ends after timeout, or with ctx if that is earlier. Requests of the
+// API end earlier, so they do not pay for a second context.
+func limit(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if end, ok := ctx.Deadline(); ok && time.Until(end) <= timeout {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, timeout)
+}
+
+// try proposes s once, here if this node leads, else through the leader that Raft knows.
+func (r *Router) try(ctx context.Context, s *proposal) error {
+	if p := r.leading(); p != nil {
+		return p.propose(ctx, s)
+	}
+	return r.forwarder.propose(ctx, s)
+}
+
+// Commit proposes one operation that must be final and returns the index of its entry.
+func (r *Router) Commit(ctx context.Context, op *command.Op) (uint64, error) {
+	res, err := r.CommitResult(ctx, op)
+	return res.Index, err
+}
+
+// CommitResult is like Commit and returns the whole result, whose Index is that of the entry.
+func (r *Router) CommitResult(ctx context.Context, op *command.Op) (fsm.Result, error) {
+	out, err := r.Propose(ctx, []*command.Op{op}, true)
+	if err == nil {
+		err = out.Results[0].Err
+	}
+	if err != nil {
+		return fsm.Result{}, err
+	}
+	res := out.Results[0]
+	res.Index = out.Index
+	return res, nil
+}
+
+// CommitHere is like Commit, but also blocks until this node has applied the entry.
+func (r *Router) CommitHere(ctx context.Context, op *command.Op) (uint64, error) {
+	index, err := r.Commit(ctx, op)
+	if err != nil {
+		return 0, err
+	}
+	if err := r.cfg.State.Wait(ctx, index); err != nil {
+		return 0, fmt.Errorf("%w: committed at index %d, not yet applied on this node", revoked.ErrOutcomeUnknown, index)
+	}
+	return index, nil
+}
+
+// ReadBarrier blocks until this node has applied an entry that was proposed after the call and
+// committed. Reads that follow are current as of the call. If the entry does not commit it returns
+// ErrNotCurrent.
+func (r *Router) ReadBarrier(ctx context.Context) error {
+	ctx, cancel := limit(ctx, r.cfg.Timeout)
+	defer cancel()
+	out, err := r.Propose(ctx, nil, false)
+	if errors.Is(err, revoked.ErrOutcomeUnknown) {
+		return fmt.Errorf("%w: no answer from the leader", revoked.ErrNotCurrent)
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.cfg.State.Wait(ctx, out.Index); err != nil {
+		return fmt.Errorf("%w: index %d is not applied on this node", revoked.ErrNotCurrent, out.Index)
+	}
+	return nil
+}
+
+// Serve proposes the operations that the member via forwarded if this node leads. It never forwards
+// them again. Apply checks the actor of each operation against the state.
+func (r *Router) Serve(ctx context.Context, via string, req *nodepb.SubmitRequest) *nodepb.SubmitResponse {
+	s := newProposal(req.Ops, req.Final)
+	s.bulk = req.Bulk
+	p := r.leading()
+	if p == nil {
+		return s.response(revoked.ErrNoLeader)
+	}
+	for _, op := range req.Ops {
+		if op.GetActor().GetClientId() == "" || op.Kind == nil { // only the leader proposes the cluster's own
+			return s.response(fmt.Errorf("%w: operation without actor or kind", revoked.ErrInvalid))
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout(r.cfg.Timeout))
+	defer cancel()
+	err := p.propose(ctx, s)
+	for i, op := range req.Ops {
+		if command.IsAdministrative(op) {
+			r.cfg.Forwarded(via, op, outcomeOf(s, i, err))
+		}
+	}
+	return s.response(err)
+}
+
+// outcomeOf returns the outcome of the i-th operation of s, whose proposal ended with err.
+func outcomeOf(s *proposal, i int, err error) fsm.Result {
+	if err != nil { // the results may not be complete
+		return fsm.Result{Err: err}
+	}
+	res := s.results[i]
+	res.Index = cmp.Or(res.Index, s.index)
+	return res
+}

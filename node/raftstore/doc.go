@@ -1,0 +1,59 @@
+// Package raftstore keeps Raft's log, votes and snapshots, and makes them fail-stop. Open is the
+// only constructor; StartRaft starts Raft on the result.
+//
+// It promises: a vote or an entry is durable before the call that stores it returns. After the
+// first failed write or damaged entry nothing is written again, and Config.Fatal has been called
+// once. The log never shows entries that contradict the newest snapshot.
+//
+// It never repairs, retries or truncates damaged files: an older copy of a vote or an entry could
+// contradict what this node has acknowledged to others.
+//
+// The layers, from Raft down to the disk:
+//
+//	                          hashicorp/raft
+//	         | log                  | term, vote         | snapshots, state machine
+//	+--------v-----------+  +-------v---------+  +-------v------------------------+
+//	| intakeLog          |  |                 |  | snapshotTracker                |
+//	+--------------------+  |                 |  |                                |
+//	| snapshotCheckedLog |  |                 |  |                                |
+//	|   asks the tracker |  |                 |  |                                |
+//	+--------------------+  |                 |  |                                |
+//	| markedLog          |  |                 |  |   implements both interfaces   |
+//	+--------------------+  | voteStore       |  +-------------------+------------+
+//	| raft.LogCache      |  |                 |  | fsm.SnapshotStore |  fsm.FSM   |
+//	+--------------------+  |                 |  +-------------------+            |
+//	| failStopLog        |  |                 |  | raft file store   |            |
+//	+--------------------+--+-----------------+  |                   |            |
+//	| failStop: one lock for all writes       |  |                   |            |
+//	+-----------------------------------------+  |                   |            |
+//	| raft-boltdb, bbolt                      |  |                   |            |
+//	+-----------------------------------------+  +-------------------+------------+
+//	  DIR/raft.db                                 DIR/snapshots        DIR/state
+//
+// Each layer closes one gap:
+//
+//   - intakeLog and snapshotTracker report to the read leases when the log takes in entries. A new
+//     leader derives from that how long older leases last.
+//   - snapshotCheckedLog hides entries that do not lead to the newest snapshot. Raft keeps a
+//     divergent tail under an installed snapshot: its own later appends are refused, and the
+//     snapshot is sent again forever (hashicorp/raft#697). Store.ReviewAppend is the other half of
+//     the fix. The layer is above the cache, because the cache may hold an entry that must be
+//     hidden.
+//   - markedLog remembers how far each member had come, so that a member whose disk was rolled back
+//     is noticed by every later leader and candidate. It is below snapshotCheckedLog, which deletes
+//     entries too. See DESIGN.md.
+//   - failStopLog adds a checksum to each entry, because bbolt checks only its meta pages, and
+//     counts what is written, so that the log is cut by bytes.
+//   - voteStore writes a vote as one record. Raft writes the term and the candidate in two
+//     transactions; a crash between them pairs a new term with an old candidate. It also ends the
+//     process when the current term cannot be stored, because Raft panics there without the cause.
+//   - failStop refuses every write after the first failure. Raft itself carries on: a leader steps
+//     down, a follower logs. After a failed sync the content of the disk is unknown, and a second
+//     sync may report success.
+//   - snapshotTracker knows the newest snapshot without reading the disk. A received snapshot
+//     counts once it is restored: after a failed restore Raft continues at its old position.
+//   - StartRaft turns the panics of raft.NewRaft into errors, and refuses to start on a snapshot
+//     that is older than the newest.
+//
+// See DESIGN.md for the rejected alternatives.
+package raftstore

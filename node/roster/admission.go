@@ -1,0 +1,97 @@
+package roster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/node/nodepb"
+)
+
+// admissionVersion is the version of the operations that record admissions.
+const admissionVersion = 2
+
+// usesVersion2 reports whether the log holds commands of version 2. Every member then knows them:
+// it would have stopped at them. This also holds for a member that has not reported to this leader,
+// or that reports a lower version.
+func (l *local) usesVersion2() bool { return l.FSM.Version() >= admissionVersion }
+
+// isOld reports whether a member does not know commands of version 2, by its own report.
+func (p *peerView) isOld() bool { return p.hello != nil && max(p.hello.Commands, 1) < admissionVersion }
+
+// useAdmission uses up the admission of the node that sent h, or its join token. It returns
+// ErrForbidden if the node is not admitted. A member's name needs neither, unless it is barred: the
+// node is a new instance that replaces the old one.
+func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token string) error {
+	old := t.oldMember()
+	if err := t.checkVersion(h, old != nil); err != nil {
+		return err
+	}
+	if instanceOf(t.conf, h.NodeId) != "" {
+		if a, ok := t.FSM.Admission(h.NodeId); ok && a.State == revoked.Barred {
+			return revoked.NotAdmittedError(h.NodeId, true)
+		}
+		return nil
+	}
+	var hash revoked.Digest
+	if token != "" {
+		hash = revoked.DigestToken(token)
+	}
+	var err error
+	if old == nil {
+		err = t.Commit(ctx, command.JoinNodeOp(h.NodeId, hash))
+		if errors.Is(err, revoked.ErrUnprocessable) {
+			old = t.oldMember() // it may have reported meanwhile
+		}
+	}
+	if old == nil {
+		return err
+	}
+	if node := nodeOf(old.server.ID); t.unenforced != node {
+		t.Log.Warn("admission is not enforced: upgrade every member", "node", node, "version", old.hello.Version)
+		t.unenforced = node
+	}
+	return nil
+}
+
+// checkVersion returns an error if the node that sent h would stop at an entry of the log. mixed
+// reports that a member is as old: then the log gets no such entry.
+func (t *turn) checkVersion(h *nodepb.Hello, mixed bool) error {
+	switch {
+	case max(h.Commands, 1) >= max(admissionVersion, t.FSM.Version()) || mixed:
+		return nil
+	case !t.usesVersion2() && t.peers.inGracePeriod(time.Now()):
+		return fmt.Errorf("%w: the leader is new and has no report from all members yet", revoked.ErrNoLeader)
+	}
+	return fmt.Errorf("%w: %s runs version %s, which does not know the operations of this cluster: upgrade it first",
+		revoked.ErrUnprocessable, h.NodeId, h.Version)
+}
+
+// oldMember returns a member that does not know commands of version 2, or nil. If the log holds
+// such commands, no member is old, whatever it reports.
+func (c *changes) oldMember() *peerView {
+	if c.usesVersion2() {
+		return nil
+	}
+	for _, p := range c.views() {
+		if p.isOld() {
+			return &p
+		}
+	}
+	return nil
+}
+
+// endAdmission records that the name of a member may not join again. It comes before the removal:
+// otherwise the name could join between the two. Without support by every member there is nothing
+// to record.
+func (t *turn) endAdmission(op *command.Op) error {
+	if op == nil || canApply(admissionVersion, t.views(), t.self, t.FSM.Version(), false) != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(t.Context, t.RequestTimeout)
+	defer cancel()
+	return t.Commit(ctx, op)
+}

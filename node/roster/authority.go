@@ -1,0 +1,93 @@
+package roster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"revoked"
+	"revoked/internal/textsafe"
+	"revoked/node/nodepb"
+)
+
+// authorize returns an error unless this node, the leader, may make the change that the node via
+// brings. A leave needs the certificate of the node that leaves. Every other change needs an
+// administrator: in this node's own state, the client must exist, be enabled, have the role, and
+// have the version that via authenticated. via saw the secret; this node does not.
+//
+// Errors: ErrForbidden; ErrActorChanged if the client is not the one that authenticated;
+// ErrNoLeader or ErrNotCurrent while this node cannot decide.
+func (r *Roster) authorize(ctx context.Context, via string, req *nodepb.AdminRequest) error {
+	by := req.GetActor().Actor()
+	switch {
+	case req.Kind == nodepb.AdminRequest_LEAVE:
+		return checkLeaver(via, req)
+	case by.ClientID == "":
+		return r.allowOldForwarder(via, req)
+	}
+	// The state must hold what via had applied, such as the role that it has seen.
+	if err := r.ReadBarrier(ctx); err != nil {
+		return err
+	}
+	client, ok := r.FSM.Client(by.ClientID)
+	switch {
+	case !ok || client.Disabled || client.Version != by.Version:
+		return fmt.Errorf("%w: client %q", revoked.ErrActorChanged, by.ClientID)
+	case !client.Has(revoked.RoleAdmin):
+		return fmt.Errorf("%w: only an administrator may change the membership", revoked.ErrForbidden)
+	}
+	return nil
+}
+
+// checkLeaver returns ErrForbidden if peer asks for the leave of another node. A leave skips the
+// checks of a removal: the node itself has asked for it.
+func checkLeaver(peer string, req *nodepb.AdminRequest) error {
+	if leaver := nodeOf(raft.ServerID(req.Server)); leaver != peer {
+		return fmt.Errorf("%w: %s asks for the leave of %s: a node may only leave by its own name",
+			revoked.ErrForbidden, peer, leaver)
+	}
+	return nil
+}
+
+// allowOldForwarder returns ErrForbidden for a change without a caller, unless a member of version
+// 0.3 brings it, which names no caller. Once the log holds commands of version 2, no such member
+// can exist, whatever a member reports.
+func (r *Roster) allowOldForwarder(via string, req *nodepb.AdminRequest) error {
+	refused := fmt.Errorf("%w: the change that %s brings names no caller", revoked.ErrForbidden, via)
+	if req.Kind != nodepb.AdminRequest_REMOVE && req.Kind != nodepb.AdminRequest_TRANSFER || r.usesVersion2() {
+		return refused
+	}
+	for _, p := range r.views() {
+		switch {
+		case nodeOf(p.server.ID) != via || p.server.ID == r.self:
+		case p.hello == nil && r.peers.inGracePeriod(time.Now()):
+			return fmt.Errorf("%w: the leader is new and has no report from %s yet", revoked.ErrNoLeader, via)
+		case p.isOld():
+			r.Log.Warn("membership change names no caller: upgrade every member",
+				"via", via, "version", p.hello.Version)
+			return nil
+		}
+	}
+	return refused
+}
+
+// maxLogged bounds a name from another node in a log line, in bytes.
+const maxLogged = 128
+
+// logChange logs the outcome of a change with the caller and the node that brought it.
+func (r *Roster) logChange(via string, req *nodepb.AdminRequest, err error) {
+	target := req.Node
+	if req.Kind == nodepb.AdminRequest_LEAVE {
+		target = nodeOf(raft.ServerID(req.Server))
+	}
+	attrs := []any{
+		"change", req.Kind.String(), "target", textsafe.Clean(target, maxLogged),
+		"client_id", textsafe.Clean(req.GetActor().GetClientId(), maxLogged), "via", via}
+	if err != nil {
+		r.Log.Warn("membership change failed", append(attrs, "error", err)...)
+		return
+	}
+	r.Log.Info("membership change made", attrs...)
+}

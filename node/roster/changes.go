@@ -1,0 +1,308 @@
+package roster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/node/nodepb"
+	"revoked/node/propose"
+)
+
+// changes executes changes of the configuration, one at a time, while this node leads.
+//
+// Every change goes through begin, which takes the turn, and propose, which hands it to Raft in the
+// term of begin. So no other change comes between the checks and the entry.
+type changes struct {
+	*local
+	transfers *transfers
+	turn      chan struct{} // full while a change is under way
+
+	// The holder of the turn, or reconcile, uses these.
+	added  map[raft.ServerID]time.Time // when this process added an instance
+	logged map[string]string           // the last problem logged by node, so that it is logged once
+
+	unenforced string // the member logged last as too old for admissions
+}
+
+func newChanges(l *local, t *transfers) *changes {
+	return &changes{local: l, transfers: t, turn: make(chan struct{}, 1), added: map[raft.ServerID]time.Time{},
+		logged: map[string]string{}}
+}
+
+// A turn is one change under way: the term and the newest configuration of that term.
+type turn struct {
+	*changes
+	term uint64
+	conf raft.Configuration
+}
+
+// begin waits until no other change is under way. The caller must call end after a nil error.
+func (c *changes) begin() (*turn, error) {
+	c.turn <- struct{}{}
+	term := c.Leader.Term() // before the configuration: later ones of the term come from this node
+	conf, err := c.Configuration()
+	if err == nil && term == 0 {
+		err = fmt.Errorf("%w: this node does not lead", revoked.ErrNoLeader)
+	}
+	if err != nil {
+		<-c.turn
+		return nil, err
+	}
+	return &turn{c, term, conf}, nil
+}
+
+func (t *turn) end() { <-t.turn }
+
+// propose hands a change to Raft in the given term, waits until it is committed and returns its
+// index.
+func (t *turn) propose(term uint64, change func(wait time.Duration) raft.IndexFuture) (uint64, error) {
+	ctx, cancel := context.WithTimeout(t.Context, t.RequestTimeout)
+	defer cancel()
+	f, err := t.Leader.ChangeInTerm(ctx, term, change)
+	if err != nil {
+		return 0, err
+	}
+	if err := f.Error(); err != nil {
+		return 0, propose.ApplyError(err)
+	}
+	if conf, err := t.Configuration(); err == nil {
+		t.conf = conf
+		t.follow(conf)
+	}
+	return f.Index(), nil
+}
+
+// admit adds the node that sent h as a non-voter, or gives a member its new address. A new instance
+// of a member is added beside the old one, which reconcile removes later.
+//
+// A node whose name is not a member needs an admission or the join token.
+func (c *changes) admit(ctx context.Context, h *nodepb.Hello, token string) (uint64, error) {
+	id := c.ClusterID()
+	if id == "" {
+		return 0, fmt.Errorf("%w: the cluster is being bootstrapped", revoked.ErrNoCluster)
+	}
+	if h.ClusterId != "" && h.ClusterId != id {
+		return 0, fmt.Errorf("%w: node %s belongs to cluster %s, this is %s: empty its data directory first",
+			revoked.ErrUnprocessable, h.NodeId, h.ClusterId, id)
+	}
+	t, err := c.begin()
+	if err != nil {
+		return 0, err
+	}
+	defer t.end()
+	server, addr := serverOf(h), addressOf(h)
+	for _, s := range t.conf.Servers {
+		switch {
+		case s.ID == server && s.Address == addr:
+			return c.FSM.Applied(), nil // a member already
+		case s.ID == server:
+			return t.move(ctx, h, s)
+		case nodeOf(s.ID) != h.NodeId && hostOf(s.Address) == h.ClusterAddr:
+			return 0, fmt.Errorf("%w: address %s belongs to %s", revoked.ErrConflict, h.ClusterAddr, nodeOf(s.ID))
+		}
+	}
+	if h.ClusterId != "" { // it was a member: a directory is bound only after its admission is committed
+		return 0, fmt.Errorf("%w: %s: start it with --rejoin, or with an empty directory",
+			revoked.ErrUnprocessable, endOf(h.NodeId, t.conf))
+	}
+	if err := t.makeRoom(h.NodeId); err != nil {
+		return 0, err
+	}
+	if err := checkAdd(t.conf, server); err != nil {
+		return 0, err
+	}
+	if err := t.useAdmission(ctx, h, token); err != nil {
+		return 0, err
+	}
+	c.Log.Info("adding node", "server", server, "address", addr)
+	index, err := t.propose(t.term, func(wait time.Duration) raft.IndexFuture {
+		return c.Raft.AddNonvoter(server, addr, 0, wait)
+	})
+	if err == nil {
+		c.added[server] = time.Now()
+	}
+	return index, err
+}
+
+// checkDuplicateIdentity returns ErrConflict if a process with the identity of h runs at its old
+// address and advertises that address. Then the data directory was copied, and the two processes
+// could vote twice.
+func (l *local) checkDuplicateIdentity(ctx context.Context, h *nodepb.Hello, old raft.ServerAddress) error {
+	host := hostOf(old)
+	if host == "" || host == h.ClusterAddr {
+		return nil
+	}
+	other, err := l.hello(ctx, host)
+	if err != nil || other.NodeId != h.NodeId || other.Instance != h.Instance || other.ClusterAddr != host {
+		return nil
+	}
+	return fmt.Errorf("%w: another process runs as node %s with a copy of this data directory, at %s: "+
+		"one of the two must be stopped and its data directory moved away; it can join as a new instance",
+		revoked.ErrConflict, h.NodeId, host)
+}
+
+// move gives a member its new address.
+func (t *turn) move(ctx context.Context, h *nodepb.Hello, s raft.Server) (uint64, error) {
+	if err := t.checkDuplicateIdentity(ctx, h, s.Address); err != nil {
+		return 0, err
+	}
+	return t.propose(t.term, func(wait time.Duration) raft.IndexFuture {
+		if s.Suffrage == raft.Voter {
+			return t.Raft.AddVoter(s.ID, addressOf(h), 0, wait)
+		}
+		return t.Raft.AddNonvoter(s.ID, addressOf(h), 0, wait)
+	})
+}
+
+// replacementGrace is how long a new instance has to report before another instance of its node may
+// push it out.
+const replacementGrace = 10 * time.Second
+
+// makeRoom prepares the admission of a new instance of a member: all others must be silent. It
+// removes those that have no vote, so that at most one instance waits to replace the voter.
+func (t *turn) makeRoom(node string) error {
+	for _, p := range t.views() {
+		switch {
+		case nodeOf(p.server.ID) != node:
+			continue
+		case p.alive:
+			return fmt.Errorf("%w: node %s is a member and alive: two nodes must not share a node_id",
+				revoked.ErrConflict, node)
+		case p.hello == nil && t.peers.inGracePeriod(time.Now()):
+			return fmt.Errorf("%w: the leader is new and has no report from %s yet", revoked.ErrNoLeader, node)
+		case p.server.Suffrage == raft.Voter:
+			continue
+		case time.Since(t.added[p.server.ID]) < replacementGrace:
+			return fmt.Errorf("%w: another new instance of %s is joining: try again in %v",
+				revoked.ErrConflict, node, replacementGrace)
+		}
+		t.Log.Info("removing silent instance for a new one", "server", p.server.ID)
+		if _, err := t.remove(p.server.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeNode removes all instances of a node. Unless forced, it returns ErrConflict if the node is
+// alive: a live node should leave. by is recorded as the client that barred the name; the zero
+// actor stands for the cluster.
+func (c *changes) removeNode(by revoked.Actor, node string, force bool, reason string) (uint64, error) {
+	ids, err := c.removable(node, force)
+	if err != nil {
+		return 0, err
+	}
+	index := uint64(0)
+	for _, id := range ids {
+		bar := command.BarNodeOp(by, node, reason)
+		if index, err = c.remove(id, bar, force, "force with a reason"); err != nil {
+			return 0, err
+		}
+		c.Log.Info("removed node", "server", id, "forced", force, "reason", reason)
+	}
+	return index, nil
+}
+
+// removable lists the instances of a node, after it has checked that a removal may start.
+func (c *changes) removable(node string, force bool) ([]raft.ServerID, error) {
+	var ids []raft.ServerID
+	for _, p := range c.views() {
+		switch {
+		case nodeOf(p.server.ID) != node:
+			continue
+		case p.alive && !force:
+			return nil, fmt.Errorf("%w: %s answers: run `revoked leave` on it, or remove it with force and a reason",
+				revoked.ErrConflict, node)
+		case p.hello == nil && !force && c.peers.inGracePeriod(time.Now()):
+			return nil, fmt.Errorf("%w: the leader is new and has no report from %s yet", revoked.ErrNoLeader, node)
+		}
+		ids = append(ids, p.server.ID)
+	}
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("%w: no member is named %q", revoked.ErrNotFound, node)
+	}
+	return ids, nil
+}
+
+// remove removes one server after its read lease has ended. Unless forced, it returns ErrQuorumRisk
+// if the other voters would have no live majority; the error names alternative. If the server is
+// this node, remove only transfers leadership and returns ErrNoLeader. A repeat is not an error. op
+// ends the admission of the name before the removal; it may be nil.
+func (c *changes) remove(id raft.ServerID, op *command.Op, force bool, alternative string) (uint64, error) {
+	t, err := c.begin()
+	if err != nil {
+		return 0, err
+	}
+	defer t.end()
+	if !inConfiguration(t.conf, id) {
+		return c.FSM.Applied(), nil
+	}
+	if err := c.checkQuorum(id, force, alternative); err != nil {
+		return 0, err
+	}
+	if id == c.self {
+		return 0, c.handOver()
+	}
+	if err := t.endAdmission(op); err != nil {
+		return 0, err
+	}
+	return t.remove(id)
+}
+
+// handOver transfers leadership because this node is about to lose its vote. It never returns nil.
+func (c *changes) handOver() error {
+	if err := c.transfers.transferAway(); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: leadership was transferred first", revoked.ErrNoLeader)
+}
+
+// remove removes a server once its read lease has ended: acknowledgements do not wait for a server
+// outside the configuration. The caller has checked the quorum.
+func (t *turn) remove(id raft.ServerID) (uint64, error) {
+	ctx, cancel := context.WithTimeout(t.Context, t.RequestTimeout)
+	defer cancel()
+	term, err := t.Leader.Clear(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	index, err := t.propose(term, func(wait time.Duration) raft.IndexFuture {
+		return t.Raft.RemoveServer(id, 0, wait)
+	})
+	if err != nil {
+		t.Leader.Unblock(id)
+		return 0, err
+	}
+	delete(t.added, id)
+	return index, nil
+}
+
+// checkQuorum checks that the voters other than id have a live majority.
+func (c *changes) checkQuorum(id raft.ServerID, force bool, alternative string) error {
+	voters, alive := 0, 0
+	for _, p := range c.views() {
+		if p.server.ID == id || p.server.Suffrage != raft.Voter {
+			continue
+		}
+		voters++
+		if p.alive {
+			alive++
+		}
+	}
+	switch {
+	case voters == 0:
+		return fmt.Errorf("%w: %s is the last voter: stop it, or remove its data, to end the cluster",
+			revoked.ErrQuorumRisk, nodeOf(id))
+	case force || alive >= voters/2+1:
+		return nil
+	case c.peers.inGracePeriod(time.Now()):
+		return fmt.Errorf("%w: the leader is new and has no report from all members yet", revoked.ErrNoLeader)
+	}
+	return fmt.Errorf("%w: without %s only %d of %d voters would be alive: bring one back, or %s",
+		revoked.ErrQuorumRisk, nodeOf(id), alive, voters, alternative)
+}

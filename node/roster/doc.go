@@ -1,0 +1,15 @@
+// Package roster keeps the membership of a cluster: joining, leaving, removal, voters, transfers of
+// leadership, the report streams from members to the leader, and gossip.
+//
+// Membership is the Raft configuration. The package changes it only while this node leads, one
+// change at a time. It removes a server only after every read lease that the server may hold has
+// ended.
+//
+// A new name joins only with an admission or a join token (admission.go). At most one instance of a
+// node votes (rules.go). It never removes or demotes a server on its own,
+// with two exceptions: silent instances of a node that came back with an empty disk, and a voter
+// that is configured as a non-voter. Gossip informs operators; no decision depends on it.
+//
+// A server that is removed without waiting for its lease could serve a revoked token. Every change
+// goes through turn.propose, every removal through turn.remove. DESIGN.md has the reasons.
+package roster

@@ -1,0 +1,145 @@
+package roster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/node/nodepb"
+)
+
+// A certificate of the CA must not write the log of a node that joins.
+func TestAllowRaft_EmptyLog_OnlyExpected(t *testing.T) {
+	asked := map[string]*nodepb.Hello{
+		"a:1": {ClusterId: "c", MemberIds: []string{"a", "late"}},
+		"x:1": {ClusterId: "other", MemberIds: []string{"x"}},
+		"y:1": {MemberIds: []string{"y"}}, // in no cluster
+	}
+	bound := ""
+	j := &joiner{local: &local{Config: Config{
+		Context: t.Context(), Identity: Identity{Cluster: func() string { return bound }},
+	}}}
+	j.ask = func(_ context.Context, host string) (*nodepb.Hello, error) {
+		if h := asked[host]; h != nil {
+			return h, nil
+		}
+		return nil, revoked.ErrNoLeader
+	}
+	want := func(when string, allowed map[string]bool) {
+		t.Helper()
+		for peer, ok := range allowed {
+			if err := j.allowRaft(peer); ok != (err == nil) || err != nil && !errors.Is(err, revoked.ErrForbidden) {
+				t.Errorf("%s, %s: got %v, want allowed %t", when, peer, err, ok)
+			}
+		}
+	}
+	want("before a join", map[string]bool{"a": false, "removed": false})
+	j.expected.add([]string{"a", "b"}, []string{"down:1", "a:1", "y:1"})
+	want("joining", map[string]bool{"a": true, "b": true, "late": true, "removed": false, "y": false, "x": false})
+	j.expected.add(nil, []string{"x:1"})
+	bound = "c"
+	want("bound", map[string]bool{"a": true, "late": true, "x": false})
+}
+
+// A node that joins hears 422 only if a repeat cannot help. A member that has no leader, or whose
+// answer is lost, may admit it a moment later, or has done so.
+func TestJoinAt_FailedAddresses_GiveTheReasonThatCounts(t *testing.T) {
+	const inNoCluster, unreachable, silent = 1000, 1001, 1002
+	noLeader, forbidden := revoked.Code(revoked.ErrNoLeader), revoked.Code(revoked.ErrForbidden)
+	r := singleRoster(t)
+	for name, tc := range map[string]struct {
+		answers []uint32 // of the addresses in turn: a code of revoked.Code, or one of the constants above
+		want    error
+	}{
+		"nobody there":                 {[]uint32{unreachable}, revoked.ErrUnprocessable},
+		"in no cluster":                {[]uint32{inNoCluster, unreachable}, revoked.ErrUnprocessable},
+		"without a leader":             {[]uint32{noLeader}, revoked.ErrNoLeader},
+		"one of them has no leader":    {[]uint32{unreachable, noLeader, inNoCluster}, revoked.ErrNoLeader},
+		"leadership changed meanwhile": {[]uint32{revoked.Code(revoked.ErrOutcomeUnknown)}, revoked.ErrOutcomeUnknown},
+		"the answer is lost":           {[]uint32{silent, unreachable}, revoked.ErrOutcomeUnknown},
+		"too busy":                     {[]uint32{revoked.Code(revoked.ErrOverloaded)}, revoked.ErrOverloaded},
+		"not admitted":                 {[]uint32{noLeader, forbidden}, revoked.ErrForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r.Call = func(_ context.Context, host, _, path string, _, resp proto.Message) error {
+				i := slices.Index([]string{"a:1", "b:1", "c:1"}, host)
+				answer := tc.answers[i]
+				switch resp := resp.(type) {
+				case *nodepb.Hello:
+					if answer == unreachable {
+						return revoked.ErrNoLeader
+					}
+					resp.NodeId = host
+					if answer != inNoCluster {
+						resp.ClusterId = "c"
+					}
+				case *nodepb.AdminResponse:
+					if answer == silent {
+						return revoked.ErrOutcomeUnknown
+					}
+					resp.Code = answer
+				default:
+					t.Errorf("got a call to %s, want a hello or a join", path)
+				}
+				return nil
+			}
+			hosts := []string{"a:1", "b:1", "c:1"}[:len(tc.answers)]
+			_, err := r.joiner.joinAt(t.Context(), hosts)
+			if !errors.Is(err, tc.want) || tc.want != revoked.ErrUnprocessable && errors.Is(err, revoked.ErrUnprocessable) {
+				t.Errorf("got %v, want %v", err, tc.want)
+			}
+		})
+	}
+}
+
+// A member may report only during the commit that it is too old to apply it.
+func TestUseAdmission_MemberTurnsOutOld_IsNotEnforced(t *testing.T) {
+	r := singleRoster(t)
+	if err := r.Raft.AddNonvoter("old/1", "old:1", 0, 0).Error(); err != nil {
+		t.Fatal(err)
+	}
+	r.Commit = func(context.Context, *command.Op) error {
+		r.peers.reports["old/1"] = &peerState{at: time.Now(), hello: &nodepb.Hello{NodeId: "old", Commands: 1}}
+		return fmt.Errorf("%w: old does not know it", revoked.ErrUnprocessable)
+	}
+	turn, err := r.changes.begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer turn.end()
+	if err := turn.useAdmission(t.Context(), &nodepb.Hello{NodeId: "new", Commands: 2}, ""); err != nil {
+		t.Errorf("got %v, want no admission needed beside an old member", err)
+	}
+}
+
+// A node that does not know an operation in the log would stop at it.
+func TestUseAdmission_LogIsNewer_OldNodeRefused(t *testing.T) {
+	r := singleRoster(t)
+	r.Commit = func(context.Context, *command.Op) error { return nil }
+	data, err := command.Encode(&command.Batch{Stamp: 1, Ops: []*command.Op{
+		command.DeleteIssuerOp(revoked.Actor{ClientID: "admin"}, "as1"),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.FSM.Apply(&raft.Log{Index: 1, Term: 1, Type: raft.LogCommand, Data: data})
+	turn, err := r.changes.begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer turn.end()
+	for commands, want := range map[uint32]error{2: revoked.ErrUnprocessable, 3: nil, 4: nil} {
+		hello := &nodepb.Hello{NodeId: "new", Commands: commands, Version: "0.9"}
+		if err := turn.useAdmission(t.Context(), hello, ""); !errors.Is(err, want) {
+			t.Errorf("a node that knows version %d: got %v, want %v", commands, err, want)
+		}
+	}
+}

@@ -1,0 +1,127 @@
+package roster
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/node/nodepb"
+)
+
+const (
+	// Marks go with the first tick an interval after the last ones, and in an entry of their own once
+	// they are overdue. An idle cluster has two ticks a second.
+	markInterval = 700 * time.Millisecond
+	markOverdue  = 1200 * time.Millisecond
+)
+
+// marks decides when a leader records how far each member has come, and holds the members against
+// what was recorded: an instance whose log ended below its mark has the disk of an older image,
+// which may also lack votes.
+type marks struct {
+	*local
+
+	mu       sync.Mutex
+	recorded time.Time // when due last returned marks
+}
+
+// due returns the marks of all members for an entry that is about to be proposed. It returns nil if
+// it returned marks within the interval, in a cluster of one node, and before the log holds a
+// command of version 2: ticks with marks are of that version.
+func (m *marks) due(interval time.Duration) []*command.Mark {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if time.Since(m.recorded) < interval || m.peers.isSingleNode() || !m.usesVersion2() {
+		return nil
+	}
+	m.recorded = time.Now()
+	var list []*command.Mark
+	for _, id := range m.peers.servers() {
+		if mark := m.of(id); mark != nil {
+			list = append(list, mark)
+		}
+	}
+	return list
+}
+
+// of returns the highest known mark of a server, or nil.
+func (m *marks) of(id raft.ServerID) *command.Mark {
+	if id == m.self {
+		return &command.Mark{Server: string(id), Boot: m.Identity.Boot, Index: m.FSM.Applied()}
+	}
+	return higher(m.peers.mark(id), m.Store.Mark(id))
+}
+
+// higher returns the mark with the higher index. Either may be nil.
+func higher(a, b *command.Mark) *command.Mark {
+	if a == nil || b != nil && b.Index > a.Index {
+		return b
+	}
+	return a
+}
+
+// rolledBack describes how the log of an instance contradicts its mark, which may be nil. It
+// returns "" if it does not. The process with that boot started with a log up to atStart, which now
+// ends at end.
+//
+// An instance never loses an entry that it has applied. The log with which this process started
+// must reach the mark of an earlier process: since then, a leader may have sent a part of what is
+// missing.
+func rolledBack(m *command.Mark, boot string, atStart, end uint64) string {
+	if string(m.GetBoot()) != boot {
+		end = atStart
+	}
+	if m.GetIndex() <= end {
+		return ""
+	}
+	return fmt.Sprintf("it had applied index %d, its log ended at %d", m.Index, end)
+}
+
+// endRolledBack ends this node because its disk holds an older image.
+func (l *local) endRolledBack(detail string) {
+	l.Fatal(fmt.Errorf("%w: this data directory was rolled back to an older image (%s): move it away and "+
+		"let the node join as a new instance", revoked.ErrConflict, detail))
+}
+
+// note returns what this node sends a voter when it asks for its vote.
+func (m *marks) note(voter raft.ServerID) []byte {
+	b, err := proto.Marshal(&nodepb.VoteNote{Voter: m.of(voter), Candidate: &command.Mark{
+		Server: string(m.self), Boot: m.Identity.Boot, Index: m.Store.EndAtStart(),
+	}})
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// mayVote reports whether this node may vote for the candidate that sent a note. If the note shows
+// that this node's disk was rolled back, it ends the node: the candidate may lack an entry that the
+// node has stored and lost.
+func (m *marks) mayVote(note []byte) bool {
+	var n nodepb.VoteNote
+	if err := proto.Unmarshal(note, &n); err != nil {
+		m.Log.Warn("refusing vote: malformed note", "error", err)
+		return false
+	}
+	if n.Voter.GetServer() == string(m.self) {
+		boot := string(m.Identity.Boot)
+		if detail := rolledBack(n.Voter, boot, m.Store.EndAtStart(), m.Store.End()); detail != "" {
+			m.endRolledBack(detail)
+			return false
+		}
+	}
+	// If the candidate's process made the mark, Raft's own comparison of the logs decides.
+	known := m.of(raft.ServerID(n.Candidate.GetServer()))
+	detail := rolledBack(known, string(n.Candidate.GetBoot()), n.Candidate.GetIndex(), known.GetIndex())
+	if detail != "" {
+		m.Log.Error("refusing vote: candidate came back with an older data directory",
+			"server", n.Candidate.Server, "detail", detail)
+		return false
+	}
+	return true
+}

@@ -1,0 +1,186 @@
+package roster
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"revoked"
+)
+
+// maxTrailing is how many entries a member may be behind the leader's log and still be promoted.
+const maxTrailing = 512
+
+// promote gives a server a vote. It checks only the rules of the configuration: the caller has
+// checked that the server has caught up. A repeat is not an error.
+func (c *changes) promote(id raft.ServerID) (uint64, error) {
+	t, err := c.begin()
+	if err != nil {
+		return 0, err
+	}
+	defer t.end()
+	for _, s := range t.conf.Servers {
+		if s.ID != id {
+			continue
+		}
+		if s.Suffrage == raft.Voter {
+			return c.FSM.Applied(), nil
+		}
+		if err := checkPromote(t.conf, id); err != nil {
+			return 0, err
+		}
+		return t.propose(t.term, func(wait time.Duration) raft.IndexFuture {
+			return c.Raft.AddVoter(id, s.Address, 0, wait)
+		})
+	}
+	return 0, checkPromote(t.conf, id)
+}
+
+// promoteNode gives a node a vote, on behalf of an operator.
+func (c *changes) promoteNode(node string) (uint64, error) {
+	var found *peerView
+	for _, p := range c.views() {
+		if nodeOf(p.server.ID) == node && (found == nil || p.alive) {
+			found = &p
+		}
+	}
+	switch {
+	case found == nil:
+		return 0, fmt.Errorf("%w: no member is named %q", revoked.ErrNotFound, node)
+	case found.server.Suffrage == raft.Voter:
+		return c.FSM.Applied(), nil
+	}
+	if err := c.checkCaughtUp(*found); err != nil {
+		return 0, err
+	}
+	return c.promote(found.server.ID)
+}
+
+// checkCaughtUp returns an error unless a member may be promoted by its reports.
+func (c *changes) checkCaughtUp(p peerView) error {
+	node := nodeOf(p.server.ID)
+	switch {
+	case p.hello == nil && c.peers.inGracePeriod(time.Now()):
+		return fmt.Errorf("%w: the leader is new and has no report from %s yet", revoked.ErrNoLeader, node)
+	case !p.alive:
+		return fmt.Errorf("%w: %s is not reachable", revoked.ErrUnprocessable, node)
+	case p.hello.GetNonVoter():
+		return fmt.Errorf("%w: %s is configured with non_voter: change its configuration first",
+			revoked.ErrUnprocessable, node)
+	case p.diverged != "":
+		return fmt.Errorf("%w: the state of %s differs: replace its data directory", revoked.ErrUnprocessable, node)
+	case !c.hasCaughtUp(p):
+		return fmt.Errorf("%w: %s has not caught up: its log ends at %d, the leader's at %d",
+			revoked.ErrUnprocessable, node, p.lastIndex, c.Raft.LastIndex())
+	}
+	return nil
+}
+
+// hasCaughtUp reports whether a live member's log is close to the leader's.
+func (c *changes) hasCaughtUp(p peerView) bool {
+	return p.alive && p.diverged == "" && p.lastTerm == c.Raft.CurrentTerm() &&
+		p.lastIndex+maxTrailing >= c.Raft.LastIndex()
+}
+
+// demoteNode takes the vote of a node. It returns ErrQuorumRisk if the other voters would have no
+// live majority. A leader transfers leadership first and returns ErrNoLeader. A repeat is not an
+// error.
+func (c *changes) demoteNode(node string) (uint64, error) {
+	t, err := c.begin()
+	if err != nil {
+		return 0, err
+	}
+	defer t.end()
+	id := instanceOf(t.conf, node)
+	if id == "" {
+		return 0, fmt.Errorf("%w: no member is named %q", revoked.ErrNotFound, node)
+	}
+	if !isVoter(t.conf, id) {
+		return c.FSM.Applied(), nil
+	}
+	return t.demote(id)
+}
+
+func (t *turn) demote(id raft.ServerID) (uint64, error) {
+	if err := t.checkQuorum(id, false, "promote another member first"); err != nil {
+		return 0, err
+	}
+	if id == t.self {
+		return 0, t.handOver()
+	}
+	t.Log.Info("demoting voter", "server", id)
+	return t.propose(t.term, func(wait time.Duration) raft.IndexFuture {
+		return t.Raft.DemoteVoter(id, 0, wait)
+	})
+}
+
+func isVoter(conf raft.Configuration, id raft.ServerID) bool {
+	for _, s := range conf.Servers {
+		if s.ID == id {
+			return s.Suffrage == raft.Voter
+		}
+	}
+	return false
+}
+
+// reconcile completes replacements of instances and demotes the nodes that must not vote.
+func (c *changes) reconcile() {
+	views := c.views()
+	byNode := map[string][]peerView{}
+	for _, p := range views {
+		node := nodeOf(p.server.ID)
+		byNode[node] = append(byNode[node], p)
+	}
+	for node, instances := range byNode {
+		if len(instances) > 1 {
+			c.reconcileInstances(node, instances)
+		}
+		for _, p := range instances {
+			if p.server.Suffrage == raft.Voter && p.alive && c.mustNotVote(p) {
+				_, err := c.demoteNode(node)
+				c.report(node, "cannot demote voter that must not vote", err)
+			}
+		}
+	}
+}
+
+// reconcileInstances removes the silent instances of a node once another can take over. The old
+// voter goes first and its successor is promoted afterwards: a node never has two votes.
+func (c *changes) reconcileInstances(node string, instances []peerView) {
+	alive := 0
+	var ready bool // an instance is alive and may take over a vote
+	for _, p := range instances {
+		if p.alive {
+			alive++
+		}
+		ready = ready || p.server.Suffrage == raft.Voter && p.alive || c.hasCaughtUp(p) && p.since >= c.StableTime
+	}
+	if alive > 1 {
+		c.report(node, "two processes run with one node id", errors.New("stop one of them"))
+		return
+	}
+	for _, p := range instances {
+		if p.alive || alive == 0 || p.server.Suffrage == raft.Voter && !ready {
+			continue
+		}
+		_, err := c.remove(p.server.ID, nil, false, "remove it with force and a reason")
+		c.report(node, "cannot remove replaced instance", err)
+		if err == nil {
+			c.Log.Info("removed replaced instance", "server", p.server.ID)
+		}
+	}
+}
+
+// report logs a problem of a node when it changes. A nil error ends the problem.
+func (c *changes) report(node, message string, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != c.logged[node] {
+		c.Log.Warn(message, "node", node, "error", err)
+	}
+	c.logged[node] = text
+}

@@ -1,0 +1,111 @@
+package roster
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	autopilot "github.com/hashicorp/raft-autopilot"
+
+	"revoked"
+	"revoked/fsm"
+	"revoked/node/propose"
+)
+
+// Autopilot decides on data that may be older than a removal.
+func TestVoters_RemovedMeanwhile_StaysRemoved(t *testing.T) {
+	r := singleRoster(t)
+	err := pilotRaft{r.Raft, r.changes}.AddVoter("gone/1", "nowhere", 0, 0).Error()
+	conf, confErr := r.Configuration()
+	if !errors.Is(err, revoked.ErrNotFound) || confErr != nil || len(conf.Servers) != 1 {
+		t.Errorf("got %v, %v, %v, want it to stay removed", err, conf, confErr)
+	}
+}
+
+// singleRoster returns the roster of a Raft that leads a cluster of itself.
+func singleRoster(t *testing.T) *Roster {
+	t.Helper()
+	f, err := fsm.Open(fsm.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	conf := raft.DefaultConfig()
+	led := make(chan bool, 1)
+	conf.LocalID, conf.LogOutput, conf.NotifyCh = "self/1", io.Discard, led
+	addr, trans := raft.NewInmemTransport("")
+	store := raft.NewInmemStore()
+	r, err := raft.NewRaft(conf, &raft.MockFSM{}, store, store, raft.NewInmemSnapshotStore(), trans)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Shutdown().Error() })
+	servers := []raft.Server{{ID: conf.LocalID, Address: addr}}
+	if err := r.BootstrapCluster(raft.Configuration{Servers: servers}).Error(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case leads := <-led:
+		if !leads {
+			t.Fatal("got no leader, want this node")
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("got no election, want one")
+	}
+	return New(Config{
+		NodeID: "self", Identity: Identity{Server: conf.LocalID, Instance: "1", Cluster: func() string { return "c" }},
+		Context: t.Context(), RequestTimeout: time.Minute, HeartbeatTimeout: time.Second, Raft: r, FSM: f,
+		Log: slog.New(slog.DiscardHandler), Clock: propose.NewClock(time.Now, "self/1"),
+		Leader: Leader{
+			Term:       func() uint64 { return 1 },
+			SetMembers: func(raft.Configuration) {},
+			ChangeInTerm: func(
+				_ context.Context, _ uint64, change func(time.Duration) raft.IndexFuture,
+			) (raft.IndexFuture, error) {
+				return change(time.Minute), nil
+			},
+		},
+	})
+}
+
+func TestSpread_PrefersRegionsWithFewVoters(t *testing.T) {
+	type servers = map[raft.ServerID]*autopilot.ServerState
+	server := func(region string, voter bool) *autopilot.ServerState {
+		s := &autopilot.ServerState{State: autopilot.RaftNonVoter}
+		if voter {
+			s.State = autopilot.RaftVoter
+		}
+		s.Server.Meta = map[string]string{regionMeta: region}
+		return s
+	}
+	for _, tc := range []struct {
+		name       string
+		servers    servers
+		candidates []raft.ServerID
+		want       []raft.ServerID
+	}{
+		{"the region without a voter comes first", servers{
+			"a": server("east", true), "b": server("east", false), "c": server("west", false),
+		}, []raft.ServerID{"b", "c"}, []raft.ServerID{"c", "b"}},
+		{"each promotion counts for the next", servers{
+			"a": server("east", true), "b": server("west", false), "c": server("west", false),
+			"d": server("east", false), "e": server("north", false),
+		}, []raft.ServerID{"b", "c", "d", "e"}, []raft.ServerID{"b", "e", "c", "d"}},
+		{"at most seven voters", servers{
+			"1": server("x", true), "2": server("x", true), "3": server("x", true),
+			"4": server("x", true), "5": server("x", true), "6": server("x", true),
+			"7": server("x", false), "8": server("y", false),
+		}, []raft.ServerID{"7", "8"}, []raft.ServerID{"8"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := spread(tc.candidates, tc.servers); !slices.Equal(got, tc.want) {
+				t.Errorf("got %v, want %v", got, tc.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,132 @@
+package transport
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"revoked/internal/retry"
+	"revoked/internal/slots"
+)
+
+const (
+	knownEvery    = 10 * time.Second // between reads of Config.Known
+	lookupTimeout = 2 * time.Second  // one host name
+	maxLearned    = 256              // addresses of peers that proved their node
+)
+
+// known holds the source addresses for which half of the slots are reserved: those that
+// Config.Known names, and those of peers that lately proved their node. An address proves nothing;
+// it only decides who waits.
+type known struct {
+	list func() []string
+	log  *slog.Logger
+
+	mu      sync.Mutex
+	hosts   map[string][]netip.Addr  // by host in Config.Known
+	learned map[netip.Addr]time.Time // the time of the last handshake
+}
+
+func newKnown(cfg Config) *known {
+	return &known{
+		list: cfg.Known, log: cfg.Log, hosts: map[string][]netip.Addr{}, learned: map[netip.Addr]time.Time{},
+	}
+}
+
+// run reads Config.Known and looks up its hosts until ctx ends.
+func (k *known) run(ctx context.Context) {
+	for k.list != nil && ctx.Err() == nil {
+		k.refresh(ctx)
+		_ = retry.Sleep(ctx, knownEvery)
+	}
+}
+
+// refresh looks up the listed hosts. A host that cannot be looked up keeps its addresses.
+func (k *known) refresh(ctx context.Context) {
+	fresh := make(map[string][]netip.Addr)
+	for _, hostport := range k.list() {
+		host, _, err := net.SplitHostPort(hostport)
+		if err != nil {
+			continue
+		}
+		if ip, err := netip.ParseAddr(host); err == nil {
+			fresh[host] = []netip.Addr{slots.Network(ip)}
+			continue
+		}
+		if ips := lookup(ctx, host); len(ips) > 0 {
+			fresh[host] = ips
+			continue
+		}
+		k.mu.Lock()
+		fresh[host] = k.hosts[host]
+		k.mu.Unlock()
+	}
+	k.mu.Lock()
+	changed := len(fresh) != len(k.hosts)
+	for host := range fresh {
+		if _, ok := k.hosts[host]; !ok {
+			changed = true
+		}
+	}
+	k.hosts = fresh
+	k.mu.Unlock()
+	if changed {
+		k.log.Debug("known addresses of the cluster port changed", "hosts", len(fresh))
+	}
+}
+
+func lookup(ctx context.Context, host string) []netip.Addr {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil
+	}
+	for i, ip := range ips {
+		ips[i] = slots.Network(ip)
+	}
+	return ips
+}
+
+// has reports whether the source of a connection is known.
+func (k *known) has(from net.Addr) bool {
+	source := slots.Source(from)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, ok := k.learned[source]; ok {
+		return true
+	}
+	for _, ips := range k.hosts {
+		for _, ip := range ips {
+			if ip == source {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// learn records the address of a peer that proved its node. It forgets the address that was used
+// longest ago beyond maxLearned.
+func (k *known) learn(from net.Addr) {
+	source := slots.Source(from)
+	if !source.IsValid() {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.learned[source] = time.Now()
+	if len(k.learned) <= maxLearned {
+		return
+	}
+	oldest := source
+	for ip, at := range k.learned {
+		if at.Before(k.learned[oldest]) {
+			oldest = ip
+		}
+	}
+	delete(k.learned, oldest)
+}

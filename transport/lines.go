@@ -1,0 +1,154 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"revoked"
+	"revoked/transport/frames"
+)
+
+// errOlder is returned for a peer that does not speak frames, only HTTP/2.
+var errOlder = errors.New("the peer speaks HTTP/2")
+
+// olderTime is how long a peer counts as older. Afterwards it may have been upgraded.
+const olderTime = 30 * time.Second
+
+// A line is the connection for all calls to one peer. It connects when it is needed. All methods
+// may be called concurrently.
+type line struct {
+	connect func() (*frames.Client, error) // without an error the client is not nil
+
+	mu      sync.Mutex
+	newest  *attempt // nil: none yet
+	older   time.Time
+	retired bool
+}
+
+// An attempt is one attempt to connect. Its results are set before done is closed.
+type attempt struct {
+	done   chan struct{}
+	client *frames.Client
+	err    error
+}
+
+// get returns the client of a connection that has not ended. It returns errOlder if the peer speaks
+// only HTTP/2. All callers of the same time wait for the same attempt, and get its error.
+func (l *line) get(ctx context.Context) (*frames.Client, error) {
+	a, err := l.attempt()
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-a.done:
+		return a.client, a.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// attempt returns the attempt that succeeded or is in progress, or begins one.
+func (l *line) attempt() (*attempt, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.retired:
+		return nil, fmt.Errorf("%w: transport", revoked.ErrClosed)
+	case l.isOlder():
+		return nil, errOlder
+	case l.newest != nil && l.newest.usable():
+		return l.newest, nil
+	}
+	a := &attempt{done: make(chan struct{})}
+	l.newest = a
+	go func() { // ends after DialTimeout, or with the transport
+		a.client, a.err = l.connect()
+		close(a.done)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if errors.Is(a.err, errOlder) {
+			l.older = time.Now()
+		}
+		if l.retired && a.client != nil {
+			a.client.Retire()
+		}
+	}()
+	return a, nil
+}
+
+// usable reports whether the attempt is in progress, or its connection has not ended.
+func (a *attempt) usable() bool {
+	select {
+	case <-a.done:
+		return a.client != nil && !a.client.Ended()
+	default:
+		return true
+	}
+}
+
+func (l *line) isOlder() bool { return !l.older.IsZero() && time.Since(l.older) < olderTime }
+
+// speaksFrames reports whether it is worth while to try frames.
+func (l *line) speaksFrames() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.isOlder()
+}
+
+func (l *line) setOlder() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.older = time.Now()
+}
+
+// retire closes the connection once its calls have ended.
+func (l *line) retire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.retired = true
+	if l.newest == nil {
+		return
+	}
+	select {
+	case <-l.newest.done:
+		if l.newest.client != nil {
+			l.newest.client.Retire()
+		}
+	default: // the attempt does it
+	}
+}
+
+// connect connects for calls.
+func (p *peers) connect(key peerKey) (*frames.Client, error) {
+	c, err := p.open(context.Background(), key)
+	if err != nil {
+		return nil, err
+	}
+	return frames.NewClient(c, p.limits), nil
+}
+
+// open connects to a peer that speaks frames and returns once it has accepted this node. With TLS
+// 1.3 the dialing side completes its handshake before the peer has verified its certificate: a call
+// sent then may be lost. It returns errOlder for a peer of version 0.3.
+func (p *peers) open(ctx context.Context, key peerKey) (net.Conn, error) {
+	tc, below, err := p.dial(ctx, key.hostport, key.node, "", protoFrames, protoHTTP)
+	if err != nil {
+		return nil, err
+	}
+	if tc.ConnectionState().NegotiatedProtocol != protoFrames {
+		_ = below.Close()
+		return nil, errOlder
+	}
+	stop := context.AfterFunc(ctx, func() { _ = below.Close() })
+	defer stop()
+	c := &abruptConn{Conn: tc, below: below}
+	if err := frames.Accepted(c, p.dialTimeout); err != nil {
+		_ = below.Close()
+		return nil, fmt.Errorf("%s did not accept this node: %w", key.hostport, err)
+	}
+	return c, nil
+}

@@ -1,0 +1,133 @@
+package transport
+
+import (
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+// notices informs followers that an entry has committed. Without it a follower learns this from the
+// next entry, or after Raft's CommitTimeout.
+//
+// A notice is an AppendEntries request without entries, whose previous entry and commit index are
+// the committed entry. It is the message that Raft itself sends after CommitTimeout. The leader of
+// a term may send it at any time, and a follower checks it like every other: its term, then that
+// its own log has this entry of this term.
+//
+// Only followers that are known to hold the entry get a notice. Others get it once their own append
+// has succeeded. A notice that fails is not repeated: Raft's own message follows.
+//
+// Invariant: a follower has at most one notice in flight. So a follower that does not answer holds
+// up one connection, and gets the newest commit index afterwards.
+type notices struct {
+	send func(raft.ServerID, raft.ServerAddress, *raft.AppendEntriesRequest, *raft.AppendEntriesResponse) error
+
+	mu        sync.Mutex
+	term      uint64 // of the newest committed entry that was announced
+	index     uint64
+	followers map[raft.ServerID]*follower
+	stopped   bool
+	wg        sync.WaitGroup
+}
+
+// A follower has the state of a server that its answers prove, in the term of request.
+type follower struct {
+	id       raft.ServerID
+	target   raft.ServerAddress
+	request  raft.AppendEntriesRequest // the newest successful one, without entries
+	held     uint64                    // the follower's log equals the leader's up to here
+	told     uint64                    // highest commit index that was sent
+	inFlight bool
+}
+
+// appended records that Raft's own request to a server was answered.
+func (n *notices) appended(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest,
+	resp *raft.AppendEntriesResponse) {
+	if !resp.Success {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f := n.followers[id]
+	if f == nil {
+		if n.followers == nil || len(n.followers) >= maxContacts {
+			n.followers = map[raft.ServerID]*follower{}
+		}
+		f = &follower{id: id}
+		n.followers[id] = f
+	}
+	switch {
+	case req.Term < f.request.Term: // a late answer
+		return
+	case req.Term > f.request.Term:
+		f.held, f.told = 0, 0
+	}
+	f.target, f.request = target, *req
+	f.request.Entries = nil
+	f.held = max(f.held, proven(req))
+	f.told = max(f.told, min(req.LeaderCommitIndex, proven(req)))
+	n.start(f)
+}
+
+// announce sends notices of the entry at index, which this node appended as the leader of term and
+// which has committed.
+func (n *notices) announce(term, index uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if term < n.term || term == n.term && index <= n.index {
+		return
+	}
+	n.term, n.index = term, index
+	for _, f := range n.followers {
+		n.start(f)
+	}
+}
+
+// isDue reports whether f holds the announced entry and did not get its notice. The caller holds
+// mu.
+func (n *notices) isDue(f *follower) bool {
+	return !n.stopped && f.request.Term == n.term && f.held >= n.index && f.told < n.index
+}
+
+// start sends f a notice if one is due and none is in flight. The caller holds mu.
+func (n *notices) start(f *follower) {
+	if f.inFlight || !n.isDue(f) {
+		return
+	}
+	f.inFlight = true
+	n.wg.Go(func() { n.run(f) })
+}
+
+// run sends notices until none is due.
+func (n *notices) run(f *follower) {
+	for {
+		n.mu.Lock()
+		if !n.isDue(f) {
+			f.inFlight = false
+			n.mu.Unlock()
+			return
+		}
+		target, req := f.target, f.request
+		req.PrevLogEntry, req.PrevLogTerm, req.LeaderCommitIndex = n.index, n.term, n.index
+		f.told = n.index
+		n.mu.Unlock()
+		// Raft learns the same from its own messages.
+		_ = n.send(f.id, target, &req, &raft.AppendEntriesResponse{})
+	}
+}
+
+// stop ends the notices. Those in flight end with their connections; wait for them with wg.
+func (n *notices) stop() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stopped = true
+}
+
+// proven returns up to which index the log of a follower that accepts req equals the leader's: its
+// last entry, or the one before its first.
+func proven(req *raft.AppendEntriesRequest) uint64 {
+	if n := len(req.Entries); n > 0 {
+		return req.Entries[n-1].Index
+	}
+	return req.PrevLogEntry
+}

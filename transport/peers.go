@@ -1,0 +1,160 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"revoked"
+	"revoked/transport/frames"
+)
+
+// peerKey identifies one pool of connections. Streams over HTTP/2 have a pool of their own, so that
+// their frames do not queue behind the body of a large call.
+type peerKey struct {
+	node, hostport string
+	streams        bool
+}
+
+// peer is the pool of connections to one node at one address.
+type peer struct {
+	line line
+	http *http.Transport // for a peer that does not speak frames
+	used time.Time
+}
+
+func (p *peer) close() {
+	p.line.retire()
+	p.http.CloseIdleConnections()
+}
+
+// peers holds at most maxPeers pools and evicts the least recently used.
+type peers struct {
+	dial        dialFunc
+	dialTimeout time.Duration
+	limits      frames.Limits
+
+	mu     sync.Mutex
+	kept   map[peerKey]*peer
+	closed bool
+}
+
+func (p *peers) get(key peerKey) (*peer, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, fmt.Errorf("%w: transport", revoked.ErrClosed)
+	}
+	got, ok := p.kept[key]
+	if !ok {
+		if len(p.kept) >= maxPeers {
+			p.evict()
+		}
+		got = &peer{http: p.newClient(key), line: line{connect: func() (*frames.Client, error) { return p.connect(key) }}}
+		p.kept[key] = got
+	}
+	got.used = time.Now()
+	return got, nil
+}
+
+func (p *peers) evict() {
+	var oldest peerKey
+	var at time.Time
+	for k, v := range p.kept {
+		if at.IsZero() || v.used.Before(at) {
+			oldest, at = k, v.used
+		}
+	}
+	p.kept[oldest].close()
+	delete(p.kept, oldest)
+}
+
+func (p *peers) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for k, v := range p.kept {
+		v.close()
+		delete(p.kept, k)
+	}
+}
+
+func (p *peers) newClient(key peerKey) *http.Transport {
+	// net/http sees HTTP/2 over plain connections. open does TLS, because the peer must have
+	// accepted the connection before net/http uses it.
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Transport{
+		Protocols: protocols,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return open(ctx, p.dial, key.hostport, key.node, p.dialTimeout)
+		},
+		DisableCompression:     true,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxHeader,
+		HTTP2: &http.HTTP2Config{
+			MaxReceiveBufferPerStream: 1 << 20,
+			SendPingTimeout:           p.limits.Silence / 2,
+			PingTimeout:               p.limits.Silence / 2,
+			WriteByteTimeout:          p.limits.Silence,
+		},
+	}
+}
+
+// contacts holds when each server last answered a Raft message or sent one, and since when
+// messages to it fail. Methods may be called concurrently.
+type contacts struct {
+	mu      sync.Mutex
+	servers map[raft.ServerID]Contact
+}
+
+// A Contact is the state of the Raft messages between this node and a server. Zero times: never.
+type Contact struct {
+	Heard   time.Time // the last message from it
+	Failing time.Time // the first message to it that failed since then
+}
+
+// sent records the outcome of a message to a server, and returns it.
+func (c *contacts) sent(id raft.ServerID, err error) error {
+	c.update(id, func(s *Contact) {
+		switch {
+		case err == nil:
+			*s = Contact{Heard: time.Now()}
+		case s.Failing.IsZero():
+			s.Failing = time.Now()
+		}
+	})
+	return err
+}
+
+// received records a message from a server.
+func (c *contacts) received(command any) {
+	if m, ok := command.(raft.WithRPCHeader); ok && len(m.GetRPCHeader().ID) > 0 {
+		c.update(raft.ServerID(m.GetRPCHeader().ID), func(s *Contact) { *s = Contact{Heard: time.Now()} })
+	}
+}
+
+// maxContacts bounds the servers that are remembered. Instances of removed nodes stay until then.
+const maxContacts = 256
+
+func (c *contacts) update(id raft.ServerID, change func(*Contact)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.servers) >= maxContacts || c.servers == nil {
+		c.servers = map[raft.ServerID]Contact{}
+	}
+	s := c.servers[id]
+	change(&s)
+	c.servers[id] = s
+}
+
+func (c *contacts) of(id raft.ServerID) Contact {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.servers[id]
+}
