@@ -1,10 +1,10 @@
 package serve
 
 import (
+	"math"
 	"net"
 	"syscall"
 
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,32 +33,16 @@ func rawListener(l net.Listener) syscall.RawConn {
 	return raw
 }
 
-// refuseNewConnections makes the kernel ignore further requests for a connection to l, so that the
-// queue of l becomes empty and nothing is lost when l closes. A client repeats the request after a
-// second and is then refused. Packets of handshakes that have begun pass. An error leaves l as it
-// is.
+// refuseNewConnections makes the kernel refuse new connections to l, so that the queue of l becomes
+// empty and nothing is lost when l closes. Handshakes that have begun end normally. It binds l to a
+// network interface that does not exist: no packet comes from there. A process may bind a socket
+// once without a privilege since Linux 5.7. An error leaves l as it is.
 func refuseNewConnections(l net.Listener) {
 	raw := rawListener(l)
 	if raw == nil {
 		return
 	}
-	const flagsOffset, syn, ack = 13, 0x02, 0x10 // of the TCP header (RFC 9293 section 3.1)
-	program, err := bpf.Assemble([]bpf.Instruction{
-		bpf.LoadAbsolute{Off: flagsOffset, Size: 1},
-		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: syn | ack},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: syn, SkipFalse: 1},
-		bpf.RetConstant{Val: 0}, // drop
-		bpf.RetConstant{Val: 1 << 18},
-	})
-	if err != nil {
-		return
-	}
-	filter := make([]unix.SockFilter, len(program))
-	for i, p := range program {
-		filter[i] = unix.SockFilter{Code: p.Op, Jt: p.Jt, Jf: p.Jf, K: p.K}
-	}
 	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
-			&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, math.MaxInt32)
 	})
 }
