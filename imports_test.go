@@ -46,10 +46,17 @@ var floors = map[string]floor{
 	"revoked":                   {},
 
 	"revoked/fsm": {
-		ours: []string{"revoked", "revoked/fsm/command", "revoked/fsm/rows", "revoked/fsm/snapshot", "revoked/fsm/store"},
+		ours: []string{"revoked", "revoked/fsm/command", "revoked/fsm/lookup", "revoked/fsm/memory",
+			"revoked/fsm/progress", "revoked/fsm/rows", "revoked/fsm/rules", "revoked/fsm/snapshot", "revoked/fsm/store"},
 		libs: []string{"github.com/hashicorp/raft", "github.com/cockroachdb/pebble/v2", "google.golang.org/protobuf/"},
 	},
-	"revoked/fsm/command": {ours: []string{"revoked"}, libs: []string{"google.golang.org/protobuf/"}},
+	// The rules of Apply: no Raft, no Pebble, no clock.
+	"revoked/fsm/rules": {ours: []string{"revoked", "revoked/fsm/command", "revoked/fsm/lookup", "revoked/fsm/memory",
+		"revoked/fsm/rows", "revoked/fsm/store"}},
+	"revoked/fsm/memory":   {ours: []string{"revoked", "revoked/fsm/rows", "revoked/fsm/store"}},
+	"revoked/fsm/lookup":   {ours: []string{"revoked", "revoked/fsm/rows"}},
+	"revoked/fsm/progress": {ours: []string{}},
+	"revoked/fsm/command":  {ours: []string{"revoked"}, libs: []string{"google.golang.org/protobuf/"}},
 	"revoked/fsm/rows": {ours: []string{"revoked", "revoked/fsm/command"},
 		libs: []string{"google.golang.org/protobuf/"}},
 	"revoked/fsm/snapshot": {ours: []string{"revoked", "revoked/fsm/command", "revoked/fsm/rows"},

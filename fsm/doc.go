@@ -17,6 +17,6 @@
 // and only if DurableIndex is at or above its newest snapshot, and NewSnapshotStore must wrap its
 // snapshot store.
 //
-// Three layers apply a command, each a struct that embeds the one below: applier implements the
-// rules, access reads and writes typed rows, unit collects the writes of a commit.
+// Package rules has the rules by which a command changes the state. This package calls them from
+// Raft's goroutine, commits what they changed, and answers reads beside them.
 package fsm

@@ -7,39 +7,6 @@ import (
 	"revoked/fsm/rows"
 )
 
-// maxEventDigests is the largest number of digests in one event.
-const maxEventDigests = 256
-
-// deadTokens collects the dead tokens of one grant for the feed.
-type deadTokens struct {
-	a     *applier
-	event revoked.Event
-}
-
-// deadTokens returns an empty event for tokens of g. by is the actor that ended them.
-func (a *applier) deadTokens(g *revoked.Grant, by, reason string) *deadTokens {
-	return &deadTokens{a, revoked.Event{
-		Kind: revoked.EventGrant, Selector: revoked.Selector{GrantID: g.ID}, Actor: by, Reason: reason,
-	}}
-}
-
-// add adds a token and sends the event if it is full.
-func (d *deadTokens) add(digest revoked.Digest, audience []string) {
-	d.event.Digests = append(d.event.Digests, digest)
-	d.event.Audiences = append(d.event.Audiences, audience)
-	if len(d.event.Digests) == maxEventDigests {
-		d.send()
-	}
-}
-
-// send appends the event to the feed unless it has no tokens.
-func (d *deadTokens) send() {
-	if len(d.event.Digests) > 0 {
-		d.a.event(d.event)
-		d.event.Digests, d.event.Audiences = nil, nil
-	}
-}
-
 // Events returns events with an index above after, in log order. It returns about limit events and
 // never splits those of one index. The result has every event with an index in (after, upTo], so
 // pass upTo as the next after. It returns ErrGone if events above after were dropped.
@@ -80,7 +47,7 @@ func (f *FSM) Events(after uint64, limit int) (events []revoked.Event, upTo uint
 func (f *FSM) feedEnd(after uint64) (uint64, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	a := &f.mem.applied
+	a := &f.mem.Applied
 	if after < a.EventsFloor {
 		return 0, fmt.Errorf("%w: the feed begins after index %d", revoked.ErrGone, a.EventsFloor)
 	}

@@ -14,7 +14,10 @@ import (
 	"github.com/hashicorp/raft"
 
 	"revoked"
+	"revoked/fsm/memory"
+	"revoked/fsm/progress"
 	"revoked/fsm/rows"
+	"revoked/fsm/rules"
 	"revoked/fsm/store"
 )
 
@@ -55,21 +58,21 @@ type FSM struct {
 	cfg         Config
 	log         *slog.Logger
 	failed      fatalOnce
-	progress    progress // applied index
-	events      progress // index of the newest event or change of a client
+	progress    progress.Index // applied index
+	events      progress.Index // index of the newest event or change of a client
 	durable     atomic.Uint64
 	checkpoints atomic.Uint64
 	load        writeLoad
 	covered     coverage // method value isCovered, allocated once
-	denialQuota uint64   // the constant; a test lowers it
-	generation  int      // generation of the store; used only by Restore
-	scratch     scratch  // buffers of the last unit, reused by the next
+	rules       rules.Options
+	generation  int           // generation of the store; used only by Restore
+	scratch     rules.Scratch // buffers of the last unit, reused by the next
 
 	// mu guards store, mem and ring. Only Apply, Restore and Close change them. They do no I/O
 	// while they hold mu.
 	mu    sync.RWMutex
 	store *store.Store // nil after Close
-	mem   memory
+	mem   memory.State
 	ring  hashRing
 }
 
@@ -96,7 +99,7 @@ func Open(cfg Config) (*FSM, error) {
 	if cfg.Crash == nil {
 		cfg.Crash = crash
 	}
-	f := &FSM{cfg: cfg, log: cfg.Log, denialQuota: denialQuota}
+	f := &FSM{cfg: cfg, log: cfg.Log, rules: rules.Options{Log: cfg.Log, DenialQuota: rules.DenialQuota}}
 	f.covered = f.isCovered
 	f.failed.fatal, f.failed.log = cfg.Fatal, cfg.Log
 	var err error
@@ -107,7 +110,7 @@ func Open(cfg Config) (*FSM, error) {
 	if err != nil {
 		return nil, err
 	}
-	mem, err := loadMemory(s)
+	mem, err := memory.Load(s)
 	if err == nil {
 		err = filterKeys(s, &mem)
 	}
@@ -116,9 +119,9 @@ func Open(cfg Config) (*FSM, error) {
 		return nil, err
 	}
 	f.adopt(s, mem)
-	f.progress.index.Store(mem.applied.Index)
-	f.events.index.Store(mem.applied.Index) // an upper bound of the newest event
-	f.durable.Store(mem.applied.Index)
+	f.progress.Advance(mem.Applied.Index)
+	f.events.Advance(mem.Applied.Index) // an upper bound of the newest event
+	f.durable.Store(mem.Applied.Index)
 	return f, nil
 }
 
@@ -133,22 +136,25 @@ func (f *FSM) openGeneration(n int) (*store.Store, error) {
 }
 
 // filterKeys makes reads of absent tokens, grants and tombstones cheap.
-func filterKeys(s *store.Store, mem *memory) error {
-	a := &mem.applied
+func filterKeys(s *store.Store, mem *memory.State) error {
+	a := &mem.Applied
 	return s.Filter(string([]byte{rows.FamilyToken, rows.FamilyGrant, rows.FamilyTombstone}),
 		int(a.Tokens+a.Grants+a.Tombstones))
 }
 
 // adopt makes s the current store and returns the previous one.
-func (f *FSM) adopt(s *store.Store, mem memory) (old *store.Store) {
+func (f *FSM) adopt(s *store.Store, mem memory.State) (old *store.Store) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	old, f.store, f.mem = f.store, s, mem
 	f.ring = hashRing{}
-	a := &mem.applied
-	f.ring.push(hashPoint{index: a.Index, log: a.LogHash, state: a.State.Bytes()})
+	a := &mem.Applied
+	f.ring.push(rules.HashPoint{Index: a.Index, Log: a.LogHash, State: a.State.Bytes()})
 	return old
 }
+
+// errClosed is the error of reads and waits after Close.
+var errClosed = fmt.Errorf("%w: state machine", revoked.ErrClosed)
 
 // acquire returns the current store, which stays open until the caller releases it. It returns
 // errClosed after Close.
@@ -169,18 +175,18 @@ type coverage = func(g *revoked.Grant, t *revoked.Token, skew time.Duration) boo
 func (f *FSM) isCovered(g *revoked.Grant, t *revoked.Token, skew time.Duration) bool {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.mem.cutoffs.find(g, t, skew) != nil
+	return f.mem.Cutoffs.Find(g, t, skew) != nil
 }
 
 // Close flushes and closes the state and wakes every waiter. Raft must have stopped first. Close
 // may be called more than once.
 func (f *FSM) Close() error {
-	f.progress.close()
-	f.events.close()
+	f.progress.Close(errClosed)
+	f.events.Close(errClosed)
 	f.mu.Lock()
 	s := f.store
 	f.store = nil
-	index := f.mem.applied.Index
+	index := f.mem.Applied.Index
 	f.mu.Unlock()
 	if s == nil {
 		return nil
@@ -197,11 +203,11 @@ func (f *FSM) Close() error {
 
 // Applied returns the index of the newest log entry whose effects every reader sees. A commit
 // publishes it last: after the rows, the memory and Changes.
-func (f *FSM) Applied() uint64 { return f.progress.index.Load() }
+func (f *FSM) Applied() uint64 { return f.progress.Load() }
 
 // Wait blocks until Applied() >= index. It returns the cause of ctx if ctx ends first, and
 // revoked.ErrClosed if the state machine closes first.
-func (f *FSM) Wait(ctx context.Context, index uint64) error { return f.progress.wait(ctx, index) }
+func (f *FSM) Wait(ctx context.Context, index uint64) error { return f.progress.Wait(ctx, index) }
 
 // WaitEvent blocks until the feed may have an event with an index above after, or a client has
 // changed, which may end the right to read. Other entries wake no caller. It returns nil too early
@@ -211,12 +217,12 @@ func (f *FSM) WaitEvent(ctx context.Context, after uint64) error {
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}
-	return f.events.wait(ctx, after+1)
+	return f.events.Wait(ctx, after+1)
 }
 
 // AppliedChan returns a channel that is closed when Applied next advances or the state machine
 // closes. Call it before reading the state, or an advance may be missed.
-func (f *FSM) AppliedChan() <-chan struct{} { return f.progress.next() }
+func (f *FSM) AppliedChan() <-chan struct{} { return f.progress.Next() }
 
 // DurableIndex returns an index that is on disk: a restart finds it or a later one. Right after
 // Open it is the index that Open found. After a failure it returns an error that wraps
@@ -231,7 +237,7 @@ func (f *FSM) DurableIndex() (uint64, error) {
 // flush makes the state of s durable, at least up to the index applied at the time of the call.
 func (f *FSM) flush(s *store.Store) error {
 	f.mu.RLock()
-	index, current := f.mem.applied.Index, f.store == s
+	index, current := f.mem.Applied.Index, f.store == s
 	f.mu.RUnlock()
 	if err := s.Flush(); err != nil {
 		f.failed.report(err)

@@ -1,12 +1,12 @@
 package fsm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 
 	"revoked"
+	"revoked/fsm/lookup"
 	"revoked/fsm/rows"
 )
 
@@ -18,7 +18,7 @@ func (f *FSM) View(id string, now revoked.Time) (revoked.GrantView, error) {
 		return revoked.GrantView{}, err
 	}
 	defer s.Release()
-	g, ok, err := readGrant(s, id)
+	g, ok, err := lookup.Grant(s, id)
 	if err != nil {
 		return revoked.GrantView{}, err
 	}
@@ -30,7 +30,7 @@ func (f *FSM) View(id string, now revoked.Time) (revoked.GrantView, error) {
 
 // view returns a grant with its state at now. With all, it has its tokens; otherwise view reads no
 // more of them than it needs to know the state.
-func (f *FSM) view(s reader, g *rows.Grant, now revoked.Time, all bool) (revoked.GrantView, error) {
+func (f *FSM) view(s lookup.Reader, g *rows.Grant, now revoked.Time, all bool) (revoked.GrantView, error) {
 	v := revoked.GrantView{Grant: g.Grant, State: revoked.Expired}
 	if g.Revoked != nil {
 		v.State = revoked.Revoked
@@ -41,7 +41,7 @@ func (f *FSM) view(s reader, g *rows.Grant, now revoked.Time, all bool) (revoked
 	now = max(now, f.Stamp())
 	var ended, live bool
 	var failed error
-	err := eachToken(s, g, func(t *revoked.Token) bool {
+	err := lookup.EachToken(s, g, func(t *revoked.Token) bool {
 		var state revoked.TokenState
 		if state, failed = f.stateOf(s, g, t, now); failed != nil {
 			return false
@@ -67,14 +67,14 @@ func (f *FSM) view(s reader, g *rows.Grant, now revoked.Time, all bool) (revoked
 
 // stateOf returns the state of a token of g, which accounts for the grant, the cut-offs and the
 // denials of its jti.
-func (f *FSM) stateOf(s reader, g *rows.Grant, t *revoked.Token, now revoked.Time) (revoked.TokenState, error) {
+func (f *FSM) stateOf(s lookup.Reader, g *rows.Grant, t *revoked.Token, now revoked.Time) (revoked.TokenState, error) {
 	switch {
 	case t.State != revoked.Live:
 		return t.State, nil
 	case g.Revoked != nil, f.isCovered(&g.Grant, t, 0):
 		return revoked.Revoked, nil
 	case t.JTI != "" && f.Issuer(g.Issuer) != nil:
-		denial, err := findDenial(s.Get, &revoked.JWT{Issuer: g.Issuer, JTI: t.JTI}, false)
+		denial, err := lookup.Denial(s.Get, &revoked.JWT{Issuer: g.Issuer, JTI: t.JTI}, false)
 		if err != nil || denial != nil {
 			return revoked.Revoked, err
 		}
@@ -91,17 +91,17 @@ const maxPageRows = 10_000
 
 // A countingReader counts the rows that it reads.
 type countingReader struct {
-	reader
+	lookup.Reader
 	rows int
 }
 
 func (c *countingReader) Get(key []byte) ([]byte, error) {
 	c.rows++
-	return c.reader.Get(key)
+	return c.Reader.Get(key)
 }
 
 func (c *countingReader) Scan(prefix, start []byte, fn func(key, val []byte) (bool, error)) error {
-	return c.reader.Scan(prefix, start, func(key, val []byte) (bool, error) {
+	return c.Reader.Scan(prefix, start, func(key, val []byte) (bool, error) {
 		c.rows++
 		return fn(key, val)
 	})
@@ -122,8 +122,8 @@ func (f *FSM) Grants(ctx context.Context, q *revoked.GrantQuery, now revoked.Tim
 	if q.After != "" {
 		cursor = append(rows.SelectorPrefix(&q.Selector), q.After...)
 	}
-	read, last := &countingReader{reader: snap}, ""
-	err = scanMatching(read, &q.Selector, cursor, func(_ []byte, g *rows.Grant) (bool, error) {
+	read, last := &countingReader{Reader: snap}, ""
+	err = lookup.EachGrant(read, &q.Selector, cursor, func(_ []byte, g *rows.Grant) (bool, error) {
 		switch {
 		case ctx.Err() != nil:
 			return false, context.Cause(ctx)
@@ -148,7 +148,7 @@ func (f *FSM) Grants(ctx context.Context, q *revoked.GrantQuery, now revoked.Tim
 func (f *FSM) endedBy(g *revoked.Grant) *revoked.Cutoff {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	c := f.mem.cutoffs.find(g, &revoked.Token{}, 0)
+	c := f.mem.Cutoffs.Find(g, &revoked.Token{}, 0)
 	if c == nil {
 		return nil
 	}
@@ -171,7 +171,7 @@ func (f *FSM) CountMatching(ctx context.Context, s revoked.Selector, issuedBefor
 	}
 	c := revoked.Cutoff{Selector: s, IssuedBefore: issuedBefore, At: now}
 	n, seen := 0, 0
-	err = scanMatching(st, &s, nil, func(_ []byte, g *rows.Grant) (bool, error) {
+	err = lookup.EachGrant(st, &s, nil, func(_ []byte, g *rows.Grant) (bool, error) {
 		if seen++; seen%256 == 0 && ctx.Err() != nil {
 			return false, context.Cause(ctx)
 		}
@@ -179,7 +179,7 @@ func (f *FSM) CountMatching(ctx context.Context, s revoked.Selector, issuedBefor
 			return true, nil
 		}
 		ends := false
-		err := eachToken(st, g, func(t *revoked.Token) bool {
+		err := lookup.EachToken(st, g, func(t *revoked.Token) bool {
 			ends = t.State == revoked.Live && c.Covers(&g.Grant, t, 0) &&
 				(t.ExpiresAt == 0 || t.ExpiresAt > now) && !f.isCovered(&g.Grant, t, 0)
 			return !ends
@@ -190,67 +190,4 @@ func (f *FSM) CountMatching(ctx context.Context, s revoked.Selector, issuedBefor
 		return true, err
 	})
 	return n, err
-}
-
-// eachToken calls fn with every token of g, including dead ones, until fn returns false. The inline
-// tokens come first, in the order of registration, then the others, in the order of their digests.
-func eachToken(s reader, g *rows.Grant, fn func(*revoked.Token) bool) error {
-	more := true
-	one := func(d revoked.Digest) error {
-		t, ok, err := readToken(s, d)
-		if ok {
-			more = fn(&t)
-		}
-		return err
-	}
-	for _, d := range g.Tokens {
-		if err := one(d); err != nil || !more {
-			return err
-		}
-	}
-	if !g.Overflows() {
-		return nil
-	}
-	prefix := rows.MemberPrefix(nil, g.ID)
-	return s.Scan(prefix, nil, func(key, _ []byte) (bool, error) {
-		d, err := rows.ParseMemberKey(prefix, key)
-		if err == nil {
-			err = one(d)
-		}
-		return more, err
-	})
-}
-
-// scanMatching calls fn with every grant that sel may match, starting after cursor (nil: with the
-// first), until fn returns false. A cursor is the key that an earlier call of fn received.
-func scanMatching(s reader, sel *revoked.Selector, cursor []byte,
-	fn func(key []byte, g *rows.Grant) (bool, error)) error {
-	if sel.GrantID != "" {
-		key := rows.Key(nil, rows.FamilyGrant, sel.GrantID)
-		g, ok, err := readGrant(s, sel.GrantID)
-		if err != nil || !ok || bytes.Equal(cursor, key) {
-			return err
-		}
-		_, err = fn(key, &g)
-		return err
-	}
-	prefix := rows.SelectorPrefix(sel)
-	start := prefix
-	if cursor != nil {
-		start = append(bytes.Clone(cursor), 0)
-	}
-	return s.Scan(prefix, start, func(key, val []byte) (bool, error) {
-		id, ok := string(key[len(prefix):]), true
-		var g rows.Grant
-		var err error
-		if key[0] == rows.FamilyGrant {
-			g, err = rows.ParseGrant(id, val)
-		} else {
-			g, ok, err = readGrant(s, id)
-		}
-		if err != nil || !ok {
-			return err == nil, err
-		}
-		return fn(key, &g)
-	})
 }

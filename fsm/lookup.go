@@ -2,7 +2,7 @@ package fsm
 
 import (
 	"revoked"
-	"revoked/fsm/rows"
+	"revoked/fsm/lookup"
 )
 
 // LookupToken reads a token or its stub. It reports false if the digest is not registered.
@@ -12,7 +12,7 @@ func (f *FSM) LookupToken(d revoked.Digest) (revoked.Token, bool, error) {
 		return revoked.Token{}, false, err
 	}
 	defer s.Release()
-	return readToken(s, d)
+	return lookup.Token(s, d)
 }
 
 // LookupGrant reads a grant. It reports false if the grant does not exist.
@@ -22,44 +22,17 @@ func (f *FSM) LookupGrant(id string) (revoked.Grant, bool, error) {
 		return revoked.Grant{}, false, err
 	}
 	defer s.Release()
-	g, ok, err := readGrant(s, id)
+	g, ok, err := lookup.Grant(s, id)
 	return g.Grant, ok, err
-}
-
-// A reader reads committed rows.
-type reader interface {
-	Get(key []byte) ([]byte, error)
-	Scan(prefix, start []byte, fn func(key, val []byte) (bool, error)) error
-}
-
-// readToken reads a committed token or stub. It reports false if the digest is not registered.
-func readToken(s reader, d revoked.Digest) (revoked.Token, bool, error) {
-	var key [33]byte
-	row, err := s.Get(rows.DigestKey(key[:0], rows.FamilyToken, d))
-	if err != nil || row == nil {
-		return revoked.Token{}, false, err
-	}
-	t, err := rows.ParseToken(d, row)
-	return t, err == nil, err
-}
-
-// readGrant reads a committed grant. It reports false if the grant does not exist.
-func readGrant(s reader, id string) (rows.Grant, bool, error) {
-	row, err := s.Get(rows.Key(nil, rows.FamilyGrant, id))
-	if err != nil || row == nil {
-		return rows.Grant{}, false, err
-	}
-	g, err := rows.ParseGrant(id, row)
-	return g, err == nil, err
 }
 
 // Decide applies revoked.Decide to a registered token, or to one without a record.
 func (f *FSM) Decide(r *revoked.Record, now revoked.Time) (revoked.Decision, error) {
 	f.mu.RLock()
 	in := revoked.DecideInput{
-		Now: now, Stamp: f.mem.applied.Stamp, Client: f.mem.clients[r.Grant.ClientID], Cutoff: f.covered,
+		Now: now, Stamp: f.mem.Applied.Stamp, Client: f.mem.Clients[r.Grant.ClientID], Cutoff: f.covered,
 	}
-	trusted := len(f.mem.issuersByID) > 0 && f.mem.issuersByID[r.Grant.Issuer] != nil
+	trusted := len(f.mem.IssuersByID) > 0 && f.mem.IssuersByID[r.Grant.Issuer] != nil
 	f.mu.RUnlock()
 	if !trusted || r.Token.JTI == "" {
 		return revoked.Decide(r, in), nil
@@ -69,7 +42,7 @@ func (f *FSM) Decide(r *revoked.Record, now revoked.Time) (revoked.Decision, err
 		return revoked.Decision{}, err
 	}
 	defer s.Release()
-	denial, err := findDenial(s.Get, jtiOf(r), false)
+	denial, err := lookup.Denial(s.Get, jtiOf(r), false)
 	if err != nil {
 		return revoked.Decision{}, err
 	}
@@ -83,12 +56,12 @@ func (f *FSM) DecideJWT(j *revoked.JWT, now revoked.Time) revoked.DecideInput {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	in := revoked.DecideInput{
-		Now: now, Stamp: f.mem.applied.Stamp, Client: f.mem.clients[j.ClientID], Cutoff: f.covered,
+		Now: now, Stamp: f.mem.Applied.Stamp, Client: f.mem.Clients[j.ClientID], Cutoff: f.covered,
 	}
-	if v := f.mem.issuersByID[j.Issuer]; v != nil {
+	if v := f.mem.IssuersByID[j.Issuer]; v != nil {
 		in.Issuer = &v.Issuer
 	}
-	in.ClientGone = in.Client == nil && f.mem.deleted[j.ClientID] != nil
+	in.ClientGone = in.Client == nil && f.mem.Deleted[j.ClientID] != nil
 	return in
 }
 
@@ -97,7 +70,7 @@ func (f *FSM) DecideJWT(j *revoked.JWT, now revoked.Time) revoked.DecideInput {
 func (f *FSM) Client(id string) (*revoked.Client, bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	c, ok := f.mem.clients[id]
+	c, ok := f.mem.Clients[id]
 	return c, ok
 }
 
@@ -106,28 +79,28 @@ func (f *FSM) Client(id string) (*revoked.Client, bool) {
 func (f *FSM) Clients() []*revoked.Client {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.mem.sorted
+	return f.mem.Sorted
 }
 
 // Settings returns the replicated settings, or the defaults before Bootstrap.
 func (f *FSM) Settings() revoked.Settings {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.mem.settings.At(f.mem.applied.Stamp)
+	return f.mem.Settings.At(f.mem.Applied.Stamp)
 }
 
 // ClusterID returns the id of the cluster, "" before Bootstrap.
 func (f *FSM) ClusterID() string {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.mem.clusterID
+	return f.mem.ClusterID
 }
 
 // Stamp returns the newest stamp of the log.
 func (f *FSM) Stamp() revoked.Time {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.mem.applied.Stamp
+	return f.mem.Applied.Stamp
 }
 
 // Counts returns the number of tokens with a live row and of grants that are not revoked. Expired
@@ -135,7 +108,7 @@ func (f *FSM) Stamp() revoked.Time {
 func (f *FSM) Counts() (tokens, grants uint64) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.mem.applied.Tokens, f.mem.applied.Grants
+	return f.mem.Applied.Tokens, f.mem.Applied.Grants
 }
 
 // Hashes returns the newest applied index and the two hashes at it. log is a rolling hash of the
@@ -144,7 +117,7 @@ func (f *FSM) Counts() (tokens, grants uint64) {
 func (f *FSM) Hashes() (index uint64, log, state [32]byte) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	a := &f.mem.applied
+	a := &f.mem.Applied
 	return a.Index, a.LogHash, a.State.Bytes()
 }
 
@@ -154,5 +127,5 @@ func (f *FSM) HashesAt(index uint64) (log, state [32]byte, ok bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	p, ok := f.ring.at(index)
-	return p.log, p.state, ok
+	return p.Log, p.State, ok
 }

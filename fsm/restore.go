@@ -6,13 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
-	"revoked"
-	"revoked/fsm/command"
+	"revoked/fsm/memory"
 	"revoked/fsm/rows"
 	"revoked/fsm/snapshot"
 	"revoked/fsm/store"
@@ -42,7 +37,7 @@ func (f *FSM) Restore(rc io.ReadCloser) error {
 	if err != nil {
 		return errors.Join(err, f.cfg.FS.RemoveAll(dir))
 	}
-	mem, err := loadMemory(s)
+	mem, err := memory.Load(s)
 	if err == nil {
 		err = filterKeys(s, &mem)
 	}
@@ -69,8 +64,8 @@ func (f *FSM) Restore(rc io.ReadCloser) error {
 	if c := f.cfg.Changes; c != nil {
 		c.AllChanged()
 	}
-	f.progress.advance(h.Index)
-	f.events.advance(h.Index)
+	f.progress.Advance(h.Index)
+	f.events.Advance(h.Index)
 	f.log.Info("state restored", "index", h.Index, "term", h.Term, "tokens", h.Tokens, "grants", h.Grants)
 	return nil
 }
@@ -82,10 +77,10 @@ func (f *FSM) mayReplace(h *snapshot.Header) error {
 	if f.store == nil {
 		return errClosed
 	}
-	if id := f.mem.clusterID; id != "" && h.ClusterID != id {
+	if id := f.mem.ClusterID; id != "" && h.ClusterID != id {
 		return fmt.Errorf("%w: cluster id: got %q, want %q", snapshot.ErrMalformed, h.ClusterID, id)
 	}
-	if a := &f.mem.applied; h.Index < a.Index {
+	if a := &f.mem.Applied; h.Index < a.Index {
 		return fmt.Errorf("%w: index: got %d, but the state is at %d", snapshot.ErrMalformed, h.Index, a.Index)
 	}
 	return nil
@@ -98,7 +93,7 @@ func (f *FSM) acceptMarker(r io.Reader) error {
 		return err
 	}
 	f.mu.RLock()
-	a := f.mem.applied
+	a := f.mem.Applied
 	f.mu.RUnlock()
 	if a.Index < m.Index {
 		return fmt.Errorf("%w: marker index: got %d, but the state is at %d: incomplete data directory",
@@ -180,105 +175,4 @@ func (e firstError) get() error {
 	default:
 		return nil
 	}
-}
-
-// SeedOptions configure Seed.
-type SeedOptions struct {
-	// ClusterID is the id of the new cluster. Members of the old cluster cannot join it.
-	ClusterID string
-	// Before is the moment of the seed. The backup lacks the revocations since it was made, so
-	// Seed ends every grant of the backup and everything issued at or before this moment. It must
-	// not be earlier than the stamp of the backup by more than max_clock_skew.
-	Before revoked.Time
-	// AcceptLoss keeps the tokens of the backup active instead, even those revoked since. It
-	// requires a Reason.
-	AcceptLoss bool
-	Reason     string // in the cut-off and in the feed
-	Log        *slog.Logger
-}
-
-// Seed creates the state of the first member of a new cluster from a backup. dir must not hold a
-// state. Seed returns the header of the state, one index above the backup. The header's stamp is
-// the moment of the cut-off. Raft needs a snapshot at that index: Open, Snapshot and Persist write
-// its marker. After an error dir holds no state.
-func Seed(dir string, backup io.Reader, opts SeedOptions) (snapshot.Header, error) {
-	switch {
-	case opts.ClusterID == "":
-		return snapshot.Header{}, fmt.Errorf("%w: seed: ClusterID is empty", revoked.ErrInvalid)
-	case opts.AcceptLoss && opts.Reason == "":
-		return snapshot.Header{}, fmt.Errorf("%w: seed: AcceptLoss requires a Reason", revoked.ErrInvalid)
-	case !opts.AcceptLoss && opts.Before <= 0:
-		return snapshot.Header{}, fmt.Errorf("%w: seed: Before is not set", revoked.ErrInvalid)
-	}
-	if opts.Log == nil {
-		opts.Log = slog.New(slog.DiscardHandler)
-	}
-	if !store.IsEmpty(dir) {
-		return snapshot.Header{}, fmt.Errorf("%w: %s already holds a state", revoked.ErrConflict, dir)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return snapshot.Header{}, fmt.Errorf("create data directory: %w", err)
-	}
-	h, err := seed(dir, backup, opts)
-	if err != nil {
-		return h, errors.Join(err, store.Remove(dir, 1))
-	}
-	return h, nil
-}
-
-// seed builds the state in dir and applies the entry that makes it a new cluster. After an error
-// the caller removes the remaining files.
-func seed(dir string, backup io.Reader, opts SeedOptions) (snapshot.Header, error) {
-	h, err := build(vfs.Default, store.GenerationDir(dir, 1), bufio.NewReaderSize(backup, 1<<20), 0, opts.Log)
-	if err != nil {
-		return h, err
-	}
-	if err := store.SetCurrent(vfs.Default, dir, 1); err != nil {
-		return snapshot.Header{}, err
-	}
-	fatal := newFirstError()
-	f, err := Open(Config{Dir: dir, Log: opts.Log, Fatal: fatal.set})
-	if err != nil {
-		return snapshot.Header{}, err
-	}
-	h, err = f.startCluster(opts)
-	return h, errors.Join(err, f.Close(), fatal.get())
-}
-
-// startCluster turns the state of a backup into that of a new cluster, by applying an entry that is
-// not in any log.
-func (f *FSM) startCluster(opts SeedOptions) (snapshot.Header, error) {
-	s, err := f.acquire()
-	if err != nil {
-		return snapshot.Header{}, err
-	}
-	defer s.Release()
-	a := f.begin(s)
-	defer a.close()
-	a.Index++
-	a.LogHash = rows.NextLogHash(a.LogHash, a.Index, a.Term, []byte("seed "+opts.ClusterID))
-	a.putClusterID(opts.ClusterID)
-	a.forgetAdmissions()
-	if !opts.AcceptLoss {
-		// Tokens issued between a slow clock and the stamp would stay active.
-		if a.Stamp > opts.Before.Add(a.currentSettings().MaxClockSkew) {
-			return snapshot.Header{}, fmt.Errorf("%w: seed: clock is behind the backup (got %s, want at least %s)",
-				revoked.ErrUnprocessable, opts.Before.Std().Format(time.RFC3339), a.Stamp.Std().Format(time.RFC3339))
-		}
-		a.advance(min(opts.Before, command.MaxTime))
-		reason := opts.Reason
-		if reason == "" {
-			reason = "restored from a backup"
-		}
-		a.endEverything(a.Stamp, reason)
-	}
-	a.recordHashes()
-	f.commit(a)
-	if a.err != nil {
-		return snapshot.Header{}, a.err
-	}
-	if err := f.flush(s); err != nil {
-		return snapshot.Header{}, err
-	}
-	return snapshot.ReadHeader(s)
 }

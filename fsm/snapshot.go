@@ -54,7 +54,7 @@ func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
 	if f.store == nil || f.failed.bad.Load() {
 		return nil, errClosed
 	}
-	a := &f.mem.applied
+	a := &f.mem.Applied
 	return &localSnapshot{f: f, m: snapshot.Marker{Index: a.Index, Term: a.Term, LogHash: a.LogHash}}, nil
 }
 

@@ -107,9 +107,9 @@ var sentCalls sync.Map // *Router to *sentCall
 		"func (c *Cache) current(e *entry) bool {\n\tif true {\n\t\treturn true\n\t}\n",
 	}}},
 	{"no-tombstones", "the revocation of an unknown token is forgotten", []Edit{{
-		"fsm/revoke.go",
-		"func (a *applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {\n",
-		"func (a *applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {\n\tif true {\n\t\treturn Result{}\n\t}\n",
+		"fsm/rules/revoke.go",
+		"func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {\n",
+		"func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {\n\tif true {\n\t\treturn Result{}\n\t}\n",
 	}}},
 	{"filter-without-commits", "the filter of absent rows does not get the rows of commits", []Edit{{
 		"fsm/store/filter.go", "[...]*keySet{s, f.building}", "[...]*keySet{f.building}",
@@ -118,7 +118,7 @@ var sentCalls sync.Map // *Router to *sentCall
 		"fsm/store/filter.go", "[...]*keySet{s, f.building}", "[...]*keySet{s}",
 	}}},
 	{"serve-during-restore", "a snapshot's index is published while the old state still answers", []Edit{{
-		"fsm/restore.go", "\tmem, err := loadMemory(s)\n", "\tf.progress.advance(h.Index)\n\tmem, err := loadMemory(s)\n",
+		"fsm/restore.go", "\tmem, err := memory.Load(s)\n", "\tf.progress.Advance(h.Index)\n\tmem, err := memory.Load(s)\n",
 	}}},
 	{"heartbeat-handler", "heartbeats bypass Raft's main loop", []Edit{{
 		"transport/raft.go",
@@ -167,26 +167,26 @@ var sentCalls sync.Map // *Router to *sentCall
 		"transport/raft.go", "min(req.LeaderCommitIndex, proven(req))", "max(req.LeaderCommitIndex, min(0, proven(req)))",
 	}}},
 	{"denial-not-looked-up", "introspection of a JWT ignores its denials", []Edit{{
-		"fsm/endings.go", "range j.DenialKeys() {\n", "range j.DenialKeys()[:0] {\n",
+		"fsm/lookup/denials.go", "range j.DenialKeys() {\n", "range j.DenialKeys()[:0] {\n",
 	}}},
 	{"cached-key-state", "a cached JWT keeps the issuer and the key state with which it was verified", []Edit{{
 		"node/bearer/bearer.go", "\t\tif in.Issuer == j.Issuer {\n", "\t\tif in.Issuer = j.Issuer; true {\n",
 	}}},
 	{"no-cutoff-of-claims", "cut-offs do not cover JWTs", []Edit{{
-		"fsm/lookup.go", "Client: f.mem.clients[j.ClientID], Cutoff: f.covered,", "Client: f.mem.clients[j.ClientID],",
+		"fsm/lookup.go", "Client: f.mem.Clients[j.ClientID], Cutoff: f.covered,", "Client: f.mem.Clients[j.ClientID],",
 	}}},
 	{"no-tombstone-of-jwt", "a tombstone binds registrations only, not JWTs", []Edit{{
-		"fsm/endings.go",
-		"range j.Digests {\n\t\tt, err := readTombstone", "range j.Digests[:0] {\n\t\tt, err := readTombstone",
+		"fsm/lookup/denials.go",
+		"range j.Digests {\n\t\tt, err := tombstone", "range j.Digests[:0] {\n\t\tt, err := tombstone",
 	}}},
 	{"denial-expires-by-clock", "rows expire by the leader's clock, not by the stamps of the log", []Edit{{
-		"fsm/expire.go", "\tbefore = min(before, a.Stamp)\n", "",
+		"fsm/rules/expire.go", "\tbefore = min(before, a.Stamp)\n", "",
 	}, {
-		"fsm/compact.go", "\tbefore := min(now, stamp).Add(-skew)\n", "\tbefore := now.Add(-skew)\n",
+		"fsm/backlog.go", "\tbefore := min(now, stamp).Add(-skew)\n", "\tbefore := now.Add(-skew)\n",
 	}, {
-		"fsm/compact.go", "&command.Expire{Stamp: int64(now),", "&command.Expire{Stamp: int64(stamp),",
+		"fsm/backlog.go", "&command.Expire{Stamp: int64(now),", "&command.Expire{Stamp: int64(stamp),",
 	}, {
-		"fsm/compact.go", "&command.Compact{Stamp: int64(now),", "&command.Compact{Stamp: int64(stamp),",
+		"fsm/backlog.go", "&command.Compact{Stamp: int64(now),", "&command.Compact{Stamp: int64(stamp),",
 	}, {
 		"node/leader.go", "l.fsm, l.roster.Clock.Stamp)", "l.fsm, l.roster.Clock.Wall)",
 	}, {
@@ -194,7 +194,7 @@ var sentCalls sync.Map // *Router to *sentCall
 		"func (c *Clock) Wall() revoked.Time { return revoked.TimeOf(c.now()) }\n\n// Reset starts a term",
 	}}},
 	{"ban-ends-by-fetch", "a fetched set makes a banned key active again", []Edit{{
-		"fsm/issuerkeys.go", "set[i].Algorithm, 0\n", "set[i].Algorithm, 0\n\t\t\tk.State = revoked.KeyActive\n",
+		"fsm/rules/issuerkeys.go", "set[i].Algorithm, 0\n", "set[i].Algorithm, 0\n\t\t\tk.State = revoked.KeyActive\n",
 	}}},
 	{"lowered-skew", "a lower clock_skew brings back tokens that a cut-off has ended", []Edit{{
 		"decide.go", "in.Issuer.CutoffSkew(r.Token.IssuedAt)", "in.Issuer.ClockSkew",

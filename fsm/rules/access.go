@@ -1,10 +1,11 @@
-package fsm
+package rules
 
 import (
 	"fmt"
 
 	"revoked"
 	"revoked/fsm/command"
+	"revoked/fsm/memory"
 	"revoked/fsm/rows"
 )
 
@@ -12,7 +13,7 @@ import (
 // return a row along with its value: pass it to the put of the same kind.
 type access struct {
 	unit
-	mem *memory
+	mem *memory.State
 	staged
 }
 

@@ -1,19 +1,52 @@
-package fsm
+package rules
 
 import (
 	"fmt"
 	"time"
 
 	"revoked"
+	"revoked/fsm/memory"
 	"revoked/fsm/rows"
 )
+
+// staged holds the changes of memory that a commit publishes after its rows. A nil map means no
+// changes.
+type staged struct {
+	seq           uint32                        // number of events and cut-offs of the current entry
+	lastEvent     uint64                        // index of the newest event or change of a client; 0: none
+	clients       map[string]*revoked.Client    // nil: deleted
+	deleted       map[string]*rows.Deleted      // nil: forgotten
+	cutoffs       map[string]*rows.Cutoff       // by key; nil: dropped
+	cutoffOrder   []string                      // the keys of cutoffs in the order of their first change
+	tombstones    map[string]int                // changes of State.Tombstones
+	denials       map[string]uint64             // new values of State.Denials; 0: none
+	admissions    map[string]*revoked.Admission // by node; nil: forgotten
+	joinTokens    map[string]*revoked.JoinToken // by id; nil: forgotten
+	issuers       map[string]*rows.Issuer       // by name; nil: forgotten
+	settings      *rows.Settings
+	clusterID     string
+	compactions   int          // change of State.Compactions
+	version       rows.Version // zero: unchanged
+	queueFloor    revoked.Time
+	points        []HashPoint
+	tokensChanged []revoked.Digest
+	grantsChanged []string
+}
+
+// put stores a value in a map and creates the map on first use.
+func put[K comparable, V any](m *map[K]V, key K, v V) {
+	if *m == nil {
+		*m = map[K]V{}
+	}
+	(*m)[key] = v
+}
 
 // client returns a client, or nil if it does not exist. The caller must not change it.
 func (a *access) client(id string) *revoked.Client {
 	if c, ok := a.clients[id]; ok {
 		return c
 	}
-	return a.mem.clients[id]
+	return a.mem.Clients[id]
 }
 
 // putClient writes c, which must not change afterwards: memory will point to it.
@@ -41,7 +74,7 @@ func (a *access) deletedClient(id string) *rows.Deleted {
 	if d, ok := a.deleted[id]; ok {
 		return d
 	}
-	return a.mem.deleted[id]
+	return a.mem.Deleted[id]
 }
 
 // putDeleted records that a client was deleted; nil removes the record.
@@ -67,7 +100,7 @@ func (a *access) currentSettings() revoked.Settings {
 	if a.settings != nil {
 		return a.settings.At(a.Stamp)
 	}
-	return a.mem.settings.At(a.Stamp)
+	return a.mem.Settings.At(a.Stamp)
 }
 
 // putSettings writes s, which takes effect for the rest of the entry.
@@ -87,7 +120,7 @@ func (a *access) currentCluster() string {
 	if a.clusterID != "" {
 		return a.clusterID
 	}
-	return a.mem.clusterID
+	return a.mem.ClusterID
 }
 
 func (a *access) putClusterID(id string) {
@@ -105,13 +138,13 @@ func (a *access) findCutoff(g *revoked.Grant, t *revoked.Token, skew time.Durati
 	}
 	// A cut-off in memory that this unit drops is either covered by its replacement or past its
 	// retention.
-	return a.mem.cutoffs.find(g, t, skew)
+	return a.mem.Cutoffs.Find(g, t, skew)
 }
 
 // cutoffsOf returns the cut-offs whose selector equals s.
 func (a *access) cutoffsOf(s *revoked.Selector) []*rows.Cutoff {
 	var out []*rows.Cutoff
-	for _, c := range a.mem.cutoffs.sameSelector(s) {
+	for _, c := range a.mem.Cutoffs.SameSelector(s) {
 		if _, changed := a.cutoffs[string(c.Key())]; !changed {
 			out = append(out, c)
 		}
@@ -126,11 +159,8 @@ func (a *access) cutoffsOf(s *revoked.Selector) []*rows.Cutoff {
 
 // wholeCutoff returns the newest cut-off of everything, of a restore or a recovery, or nil.
 func (a *access) wholeCutoff() (newest *rows.Cutoff) {
-	if len(a.cutoffOrder) == 0 && len(a.mem.cutoffs.all) == 0 {
-		return nil
-	}
 	for _, c := range a.cutoffsOf(&revoked.Selector{}) {
-		if newest == nil || compareKeys(c, newest) > 0 {
+		if newest == nil || memory.CompareAge(c, newest) > 0 {
 			newest = c
 		}
 	}
@@ -202,7 +232,7 @@ func (a *access) deleteTombstone(d revoked.Digest, old []byte, t *rows.Tombstone
 }
 
 func (a *access) tombstonesOf(client string) int {
-	return a.mem.tombstones[client] + a.tombstones[client]
+	return a.mem.Tombstones[client] + a.tombstones[client]
 }
 
 // countTombstone adds n to the number of bindings that count against the quota of client.
@@ -210,42 +240,43 @@ func (a *access) countTombstone(client string, n int) {
 	put(&a.tombstones, client, a.tombstones[client]+n)
 }
 
-// publish applies the staged changes to memory. The caller must hold FSM.mu.
-func (a *access) publish() {
+// Publish applies the staged changes to memory, after Commit. The caller must hold the lock of the
+// memory for writing.
+func (a *access) Publish() {
 	m := a.mem
-	m.applied = a.Applied
-	publishMap(m.clients, a.clients)
+	m.Applied = a.Applied
+	publishMap(m.Clients, a.clients)
 	if a.clients != nil {
-		m.sortClients()
+		m.SortClients()
 	}
-	publishMap(m.deleted, a.deleted)
+	publishMap(m.Deleted, a.deleted)
 	for _, key := range a.cutoffOrder {
-		m.setCutoff(key, a.cutoffs[key])
+		m.SetCutoff(key, a.cutoffs[key])
 	}
-	publishMap(m.admissions, a.admissions)
-	publishMap(m.joinTokens, a.joinTokens)
+	publishMap(m.Admissions, a.admissions)
+	publishMap(m.JoinTokens, a.joinTokens)
 	publishIssuers(m, a.issuers)
 	for client, n := range a.tombstones {
-		if m.tombstones[client] += n; m.tombstones[client] <= 0 {
-			delete(m.tombstones, client)
+		if m.Tombstones[client] += n; m.Tombstones[client] <= 0 {
+			delete(m.Tombstones, client)
 		}
 	}
 	for client, n := range a.denials {
-		if m.denials[client] = n; n == 0 {
-			delete(m.denials, client)
+		if m.Denials[client] = n; n == 0 {
+			delete(m.Denials, client)
 		}
 	}
 	if a.settings != nil {
-		m.settings = *a.settings
+		m.Settings = *a.settings
 	}
 	if a.clusterID != "" {
-		m.clusterID = a.clusterID
+		m.ClusterID = a.clusterID
 	}
 	if a.version.Commands != 0 {
-		m.version = a.version
+		m.Version = a.version
 	}
-	m.compactions += a.compactions
-	m.queueFloor = a.queueFloor
+	m.Compactions += a.compactions
+	m.QueueFloor = a.queueFloor
 }
 
 // publishMap moves staged values into memory; nil values delete.

@@ -1,4 +1,4 @@
-package fsm
+package rules
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ const tombstoneQuota = 10_000
 
 // revoke ends the grant of a token, whatever the state of the token. For an unknown token it writes
 // a tombstone.
-func (a *applier) revoke(actor *revoked.Client, m *command.Revoke) Result {
+func (a *Applier) revoke(actor *revoked.Client, m *command.Revoke) Result {
 	t, row := a.token(revoked.Digest(m.Digest))
 	if row == nil {
 		return a.addTombstone(actor, m)
@@ -36,13 +36,13 @@ func (a *applier) revoke(actor *revoked.Client, m *command.Revoke) Result {
 }
 
 // isLive reports whether a node may still return the token as active, as of the stamp of the log.
-func (a *applier) isLive(g *revoked.Grant, t *revoked.Token) bool {
+func (a *Applier) isLive(g *revoked.Grant, t *revoked.Token) bool {
 	return t.State == revoked.Live && g.Revoked == nil && a.findCutoff(g, t, 0) == nil && !a.isDeniedJTI(g, t) &&
 		(t.ExpiresAt == 0 || t.ExpiresAt > a.Stamp)
 }
 
 // deleteGrant ends a grant by its id.
-func (a *applier) deleteGrant(actor *revoked.Client, m *command.DeleteGrant) Result {
+func (a *Applier) deleteGrant(actor *revoked.Client, m *command.DeleteGrant) Result {
 	g, row := a.grant(m.GrantId)
 	if row == nil {
 		return Result{Err: fmt.Errorf("%w: grant %q", revoked.ErrNotFound, m.GrantId)}
@@ -58,7 +58,7 @@ func (a *applier) deleteGrant(actor *revoked.Client, m *command.DeleteGrant) Res
 
 // endGrant sets the revocation of g and replaces its inline tokens with stubs. The revocation also
 // ends the further tokens; Compact replaces their rows later.
-func (a *applier) endGrant(g *rows.Grant, row []byte, r revoked.Revocation) {
+func (a *Applier) endGrant(g *rows.Grant, row []byte, r revoked.Revocation) {
 	if a.dry {
 		a.dirty = true
 		return
@@ -88,7 +88,7 @@ func (a *applier) endGrant(g *rows.Grant, row []byte, r revoked.Revocation) {
 
 // overDue returns the time at which a live grant is over: its last token has expired by every
 // clock. 0 means never.
-func (a *applier) overDue(g *revoked.Grant) revoked.Time {
+func (a *Applier) overDue(g *revoked.Grant) revoked.Time {
 	if g.LatestExpiry == revoked.MaxTime {
 		return 0
 	}
@@ -98,7 +98,7 @@ func (a *applier) overDue(g *revoked.Grant) revoked.Time {
 // revokedDue returns the time at which a revoked grant may be dropped: its tokens have expired by
 // every clock, the window for late registrations is over, and so is every JWT that existed then: a
 // registration may have named an earlier expiry than the JWT does.
-func (a *applier) revokedDue(g *revoked.Grant) revoked.Time {
+func (a *Applier) revokedDue(g *revoked.Grant) revoked.Time {
 	s := a.currentSettings()
 	due := g.Revoked.At.Add(max(s.LateRegistrationWindow+s.MaxClockSkew, a.longestJWT()))
 	if g.LatestExpiry == revoked.MaxTime {
@@ -112,7 +112,7 @@ func (a *applier) revokedDue(g *revoked.Grant) revoked.Time {
 // for late registrations, and a repeat renews it after half a window. So each success holds for at
 // least one whole window. It also outlasts every JWT that exists now: the key that verifies the
 // token may be published later.
-func (a *applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {
+func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {
 	d, client := revoked.Digest(m.Digest), actor.ID
 	if actor.Has(revoked.RoleAdmin) {
 		client = ""
@@ -149,7 +149,7 @@ func (a *applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result 
 
 // takeTombstone returns the binding that ends a registration of d for client, and removes its
 // tombstone: the grant holds the revocation from then on. It returns nil if no binding applies.
-func (a *applier) takeTombstone(d revoked.Digest, client string) *rows.Binding {
+func (a *Applier) takeTombstone(d revoked.Digest, client string) *rows.Binding {
 	if a.Tombstones == 0 {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package fsm
+package rules
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 )
 
 // updateClient creates a client or replaces its record.
-func (a *applier) updateClient(actor *revoked.Client, m *command.PutClient) Result {
+func (a *Applier) updateClient(actor *revoked.Client, m *command.PutClient) Result {
 	if !actor.Has(revoked.RoleAdmin) {
 		return Result{Err: errAdminOnly("clients")}
 	}
@@ -53,7 +53,7 @@ var errLastAdmin = fmt.Errorf("%w: no administrator would be left", revoked.ErrU
 
 // leavesAdmin reports whether an administrator remains after client id is replaced with c, or
 // deleted if c is nil.
-func (a *applier) leavesAdmin(id string, c *revoked.Client) bool {
+func (a *Applier) leavesAdmin(id string, c *revoked.Client) bool {
 	if isAdmin(c) {
 		return true
 	}
@@ -62,7 +62,7 @@ func (a *applier) leavesAdmin(id string, c *revoked.Client) bool {
 			return true
 		}
 	}
-	for other, v := range a.mem.clients {
+	for other, v := range a.mem.Clients {
 		if _, changed := a.clients[other]; !changed && other != id && isAdmin(v) {
 			return true
 		}
@@ -78,7 +78,7 @@ func isAdmin(c *revoked.Client) bool {
 
 // deleteClient removes a client and ends its tokens with a Whole cut-off, so that they stay dead if
 // the id is used again.
-func (a *applier) deleteClient(actor *revoked.Client, m *command.DeleteClient) Result {
+func (a *Applier) deleteClient(actor *revoked.Client, m *command.DeleteClient) Result {
 	if !actor.Has(revoked.RoleAdmin) {
 		return Result{Err: errAdminOnly("clients")}
 	}
@@ -102,15 +102,15 @@ func (a *applier) deleteClient(actor *revoked.Client, m *command.DeleteClient) R
 	return Result{}
 }
 
-// clientEvent adds a client event to the feed, so that its readers invalidate their caches.
-func (a *applier) clientEvent(actor *revoked.Client, id, action string) {
+// clientEvent adds a client event to the feed, so that its lookup.Readers invalidate their caches.
+func (a *Applier) clientEvent(actor *revoked.Client, id, action string) {
 	a.event(revoked.Event{
 		Kind: revoked.EventClient, Selector: revoked.Selector{ClientID: id}, Action: action, Actor: actor.ID,
 	})
 }
 
 // updateSettings replaces the settings.
-func (a *applier) updateSettings(actor *revoked.Client, m *command.PutSettings) Result {
+func (a *Applier) updateSettings(actor *revoked.Client, m *command.PutSettings) Result {
 	if !actor.Has(revoked.RoleAdmin) {
 		return Result{Err: errAdminOnly("settings")}
 	}
@@ -130,7 +130,7 @@ const ceilingRetention = time.Hour
 
 // withCeiling returns s with LeaseCeiling set to the longest lease of earlier settings that may
 // still be in force.
-func (a *applier) withCeiling(s revoked.Settings) rows.Settings {
+func (a *Applier) withCeiling(s revoked.Settings) rows.Settings {
 	was := a.currentSettings()
 	longest := max(was.LeaseDuration, was.LeaseCeiling)
 	if longest <= s.LeaseDuration {
@@ -139,51 +139,4 @@ func (a *applier) withCeiling(s revoked.Settings) rows.Settings {
 	}
 	s.LeaseCeiling = longest
 	return rows.Settings{Settings: s, CeilingUntil: a.Stamp.Add(ceilingRetention)}
-}
-
-// originalSettings returns the default settings of version 0.1. Apply uses them where the log has
-// none: members of different versions must apply an entry alike.
-func originalSettings() revoked.Settings {
-	return revoked.Settings{
-		LeaseDuration: 2 * time.Second, LateRegistrationWindow: time.Hour, CutoffRetention: 9600 * time.Hour,
-		MaxClockSkew: 5 * time.Second, SecretGrace: 24 * time.Hour,
-	}
-}
-
-// bootstrap gives a new cluster its id, settings and first clients. The leader has checked m as a
-// whole (command.AdmitBootstrap). A log of an older version may hold a Bootstrap with bad records:
-// every version skips the same records, and this version logs them. See DESIGN.md.
-func (a *applier) bootstrap(m *command.Bootstrap) {
-	if a.currentCluster() != "" || m.ClusterId == "" {
-		return
-	}
-	a.putClusterID(m.ClusterId)
-	s := m.Settings.Settings()
-	if err := revoked.ValidateSettings(&s); m.Settings == nil || err != nil {
-		if m.Settings != nil {
-			a.log.Error("bootstrap settings replaced with the original defaults", "error", err)
-		}
-		s = originalSettings()
-	}
-	s.Version, s.LeaseCeiling = a.Index, 0
-	a.putSettings(&rows.Settings{Settings: s})
-	for _, rec := range m.Clients {
-		err := command.CheckClient(rec)
-		if err == nil && a.client(rec.Id) != nil {
-			err = fmt.Errorf("%w: duplicate client id", revoked.ErrInvalid)
-		}
-		if err != nil {
-			a.log.Error("bootstrap client skipped", "client", rec.GetId(), "error", err)
-			continue
-		}
-		c := rec.Client()
-		c.Version = a.Index
-		if c.CreatedAt == 0 {
-			c.CreatedAt = a.Stamp
-		}
-		a.putClient(c)
-	}
-	if len(m.Clients) > 0 && len(a.clients) == 0 {
-		a.log.Error("cluster bootstrapped without any client")
-	}
 }

@@ -1,4 +1,4 @@
-package fsm
+package rules
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 )
 
 // makeCutoff ends all selected tokens that were issued at or before a moment.
-func (a *applier) makeCutoff(actor *revoked.Client, m *command.MakeCutoff) Result {
+func (a *Applier) makeCutoff(actor *revoked.Client, m *command.MakeCutoff) Result {
 	if !actor.Has(revoked.RoleAdmin) {
 		return Result{Err: fmt.Errorf("%w: only an administrator may create a cut-off", revoked.ErrForbidden)}
 	}
@@ -27,30 +27,9 @@ func (a *applier) makeCutoff(actor *revoked.Client, m *command.MakeCutoff) Resul
 	return Result{}
 }
 
-// openTerm ends every grant and forgets the admissions if the term is the first one after a
-// recovery.
-func (a *applier) openTerm(m *command.Epoch) {
-	if m.EndsBefore <= 0 {
-		return
-	}
-	reason := m.Reason
-	if command.CheckReason(reason) != nil {
-		reason = ""
-	}
-	a.forgetAdmissions()
-	a.endEverything(revoked.Time(m.EndsBefore), reason)
-}
-
-// endEverything creates a cut-off of all grants. Revocations may have been lost, and their tokens
-// must not become active again.
-func (a *applier) endEverything(before revoked.Time, reason string) {
-	before = min(before, command.MaxTime)
-	a.addCutoff(&rows.Cutoff{Cutoff: revoked.Cutoff{IssuedBefore: before, Reason: reason}, Whole: true})
-}
-
 // addCutoff stores c as of the current entry. It replaces the cut-offs with the same selector that
 // c covers. So among those that remain, a newer one has an earlier IssuedBefore.
-func (a *applier) addCutoff(c *rows.Cutoff) {
+func (a *Applier) addCutoff(c *rows.Cutoff) {
 	c.At, c.Index, c.Seq = a.Stamp, a.Index, a.seq
 	a.seq++
 	c.Due = c.At.Add(a.currentSettings().CutoffRetention)

@@ -1,4 +1,4 @@
-package fsm
+package rules
 
 import (
 	"bytes"
@@ -27,12 +27,12 @@ type unit struct {
 	dirty  bool // a row of the state was written
 	err    error
 	size   int // size of the writes in bytes
-	scratch
+	Scratch
 }
 
-// A scratch is the memory of a unit. The next unit reuses it: nothing refers to it after the
+// A Scratch is the memory of a unit. The next unit reuses it: nothing refers to it after the
 // commit.
-type scratch struct {
+type Scratch struct {
 	writes []write
 	order  []position
 	cells  map[string][]byte // rows as the unit sees them; nil: deleted or absent
@@ -60,21 +60,21 @@ const (
 	maxReusedWrites = 16 << 10
 )
 
-// reuse returns the scratch for the next unit.
-func (s *scratch) reuse() scratch {
+// Reuse returns the Scratch for the next unit.
+func (s *Scratch) Reuse() Scratch {
 	if s.cells == nil || len(s.writes) > maxReusedWrites || cap(s.arena) > maxReusedArena {
-		return scratch{cells: map[string][]byte{}}
+		return Scratch{cells: map[string][]byte{}}
 	}
 	clear(s.cells)
 	clear(s.writes)
-	return scratch{
+	return Scratch{
 		writes: s.writes[:0], order: s.order[:0], cells: s.cells, arena: s.arena[:0],
 		keyBuf: s.keyBuf[:0], rowBuf: s.rowBuf[:0],
 	}
 }
 
 // keep copies b into memory that lives as long as the unit.
-func (s *scratch) keep(b []byte) []byte {
+func (s *Scratch) keep(b []byte) []byte {
 	if cap(s.arena)-len(s.arena) < len(b) {
 		s.arena = make([]byte, 0, max(1<<10, min(2*cap(s.arena), maxReusedArena), len(b)))
 	}

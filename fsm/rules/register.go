@@ -1,4 +1,4 @@
-package fsm
+package rules
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 
 // register adds tokens to a grant and creates the grant if it does not exist. It writes nothing
 // unless every check passes.
-func (a *applier) register(actor *revoked.Client, m *command.Register) Result {
+func (a *Applier) register(actor *revoked.Client, m *command.Register) Result {
 	if err := mayRegister(actor, m.Issuer); err != nil {
 		return Result{Err: err}
 	}
@@ -77,7 +77,7 @@ var errTaken = fmt.Errorf("%w: the grant or a token is already registered with o
 
 // mayJoin returns errTaken unless actor may add the tokens of m to g. Empty fields in m match any
 // value.
-func (a *applier) mayJoin(actor *revoked.Client, g *rows.Grant, m *command.Register) error {
+func (a *Applier) mayJoin(actor *revoked.Client, g *rows.Grant, m *command.Register) error {
 	same := func(got, want string) bool { return got == "" || got == want }
 	if g.ClientID == m.ClientId && same(m.Subject, g.Subject) && same(m.Session, g.Session) &&
 		same(m.Issuer, g.Issuer) && a.mayExtend(actor, &g.Grant) {
@@ -89,7 +89,7 @@ func (a *applier) mayJoin(actor *revoked.Client, g *rows.Grant, m *command.Regis
 // mayExtend reports whether actor may add tokens to g and learn that g holds a token: an
 // administrator, an issuer whose Issuers name the issuer of g, and the unbound issuer that
 // registered g.
-func (a *applier) mayExtend(actor *revoked.Client, g *revoked.Grant) bool {
+func (a *Applier) mayExtend(actor *revoked.Client, g *revoked.Grant) bool {
 	if mayRegister(actor, g.Issuer) != nil {
 		return false
 	}
@@ -98,7 +98,7 @@ func (a *applier) mayExtend(actor *revoked.Client, g *revoked.Grant) bool {
 
 // splitKnown separates the tokens of a registration that are new from those in the state. If any
 // token is new, the known ones must belong to the same grant.
-func (a *applier) splitKnown(m *command.Register) (fresh, known []revoked.Token, err error) {
+func (a *Applier) splitKnown(m *command.Register) (fresh, known []revoked.Token, err error) {
 	for _, spec := range m.Tokens {
 		d := revoked.Digest(spec.Digest)
 		if t, row := a.token(d); row != nil {
@@ -138,7 +138,7 @@ func (a *applier) splitKnown(m *command.Register) (fresh, known []revoked.Token,
 // checkIssuedAt returns ErrUnprocessable for a new token whose issued_at would defeat a rule. A
 // refresh token from the future would rotate every later one. Without issued_at, a token that was
 // revoked before a restore or a recovery would count as issued after it.
-func (a *applier) checkIssuedAt(spec *command.TokenSpec) error {
+func (a *Applier) checkIssuedAt(spec *command.TokenSpec) error {
 	if a.rules < 2 {
 		return nil
 	}
@@ -156,7 +156,7 @@ func (a *applier) checkIssuedAt(spec *command.TokenSpec) error {
 
 // registerKnown returns the result of a registration whose tokens are all in the state. If they
 // belong to the same client, nothing changes and the result names the grant of the first token.
-func (a *applier) registerKnown(actor *revoked.Client, m *command.Register, known []revoked.Token) Result {
+func (a *Applier) registerKnown(actor *revoked.Client, m *command.Register, known []revoked.Token) Result {
 	dead, rotated := false, false
 	for i := range known {
 		t := &known[i]
@@ -179,12 +179,12 @@ func (a *applier) registerKnown(actor *revoked.Client, m *command.Register, know
 }
 
 // isDead reports whether a token of g was revoked or cut off.
-func (a *applier) isDead(g *revoked.Grant, t *revoked.Token) bool {
+func (a *Applier) isDead(g *revoked.Grant, t *revoked.Token) bool {
 	return t.State == revoked.Revoked || (t.State == revoked.Live && (a.findCutoff(g, t, 0) != nil || a.isDeniedJTI(g, t)))
 }
 
 // addTokens writes fresh tokens into g and reports whether any of them is already dead.
-func (a *applier) addTokens(g *rows.Grant, row []byte, fresh []revoked.Token, audience []string) (dead bool) {
+func (a *Applier) addTokens(g *rows.Grant, row []byte, fresh []revoked.Token, audience []string) (dead bool) {
 	due := g.Due
 	var tombstone *rows.Binding
 	ev := a.deadTokens(&g.Grant, "", "")
@@ -251,7 +251,7 @@ func (a *applier) addTokens(g *rows.Grant, row []byte, fresh []revoked.Token, au
 
 // rotate decides which refresh token of g is live: the one with the latest issued_at or, among
 // equal ones, the one registered last. RefreshIat remains after the token that set it has expired.
-func (a *applier) rotate(g *rows.Grant, t *revoked.Token, sameOp []revoked.Token) {
+func (a *Applier) rotate(g *rows.Grant, t *revoked.Token, sameOp []revoked.Token) {
 	if t.IssuedAt < g.RefreshIat {
 		t.State = revoked.Rotated
 		return
@@ -264,7 +264,7 @@ func (a *applier) rotate(g *rows.Grant, t *revoked.Token, sameOp []revoked.Token
 
 // markRotated replaces a rotated refresh token with a stub. A token of sameOp is not written yet,
 // so only its state changes.
-func (a *applier) markRotated(d revoked.Digest, sameOp []revoked.Token) {
+func (a *Applier) markRotated(d revoked.Digest, sameOp []revoked.Token) {
 	for i := range sameOp {
 		if sameOp[i].Digest == d {
 			sameOp[i].State = revoked.Rotated
@@ -278,7 +278,7 @@ func (a *applier) markRotated(d revoked.Digest, sameOp []revoked.Token) {
 
 // addMember lists a new token in its grant: inline, or in a member row with a separate queue entry.
 // If an inline token expires before *due, addMember sets *due to its expiry.
-func (a *applier) addMember(g *rows.Grant, t *revoked.Token, due *revoked.Time) {
+func (a *Applier) addMember(g *rows.Grant, t *revoked.Token, due *revoked.Time) {
 	exp := t.ExpiresAt
 	if t.State != revoked.Live {
 		exp = 0

@@ -1,4 +1,4 @@
-package fsm
+package rules
 
 import (
 	"cmp"
@@ -15,7 +15,7 @@ import (
 const keyGrace = 30 * time.Second
 
 // updateKeys stores a set of keys that the leader has fetched.
-func (a *applier) updateKeys(m *command.PutIssuerKeys) Result {
+func (a *Applier) updateKeys(m *command.PutIssuerKeys) Result {
 	old := a.issuer(m.Name)
 	switch {
 	case old == nil || old.DeletedAt != 0:
@@ -40,7 +40,7 @@ var errTooManyKeys = fmt.Errorf("%w: more than %d keys, with those that are reti
 	revoked.ErrUnprocessable, revoked.MaxIssuerKeys)
 
 // banKey bans a key for good.
-func (a *applier) banKey(actor *revoked.Client, m *command.BanIssuerKey) Result {
+func (a *Applier) banKey(actor *revoked.Client, m *command.BanIssuerKey) Result {
 	if !actor.Has(revoked.RoleAdmin) {
 		return Result{Err: errAdminOnly("issuers")}
 	}
@@ -60,14 +60,14 @@ func (a *applier) banKey(actor *revoked.Client, m *command.BanIssuerKey) Result 
 }
 
 // putKeys writes next, whose keys differ from those of old.
-func (a *applier) putKeys(by string, old, next *rows.Issuer) {
+func (a *Applier) putKeys(by string, old, next *rows.Issuer) {
 	next.Version, next.KeysVersion = a.Index, a.Index
 	a.putIssuer(next)
 	a.keyEvents(by, &old.Issuer, &next.Issuer)
 }
 
 // keyEvents adds an event for each key that stopped being active, and one if a key is new.
-func (a *applier) keyEvents(by string, old, next *revoked.Issuer) {
+func (a *Applier) keyEvents(by string, old, next *revoked.Issuer) {
 	isNew := false
 	for i := range next.Keys {
 		k := &next.Keys[i]

@@ -1,9 +1,7 @@
-package fsm
+package rules
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
 	"revoked"
@@ -13,7 +11,7 @@ import (
 
 // membershipOp applies an operation on admissions and join tokens. actor is nil if the cluster
 // itself proposed it.
-func (a *applier) membershipOp(actor *revoked.Client, op *command.Op) Result {
+func (a *Applier) membershipOp(actor *revoked.Client, op *command.Op) Result {
 	if actor != nil && !actor.Has(revoked.RoleAdmin) {
 		return Result{Err: errAdminOnly("the membership")}
 	}
@@ -39,11 +37,11 @@ func (a *applier) membershipOp(actor *revoked.Client, op *command.Op) Result {
 }
 
 // admitNode admits a node, also one that is barred.
-func (a *applier) admitNode(by string, m *command.AdmitNode) Result {
+func (a *Applier) admitNode(by string, m *command.AdmitNode) Result {
 	counts := func(v *revoked.Admission) bool {
 		return v.Node != m.Node && (v.State == revoked.Admitted || v.State == revoked.Withdrawn)
 	}
-	if n := countStaged(a.mem.admissions, a.admissions, counts); n >= revoked.MaxAdmissions {
+	if n := countStaged(a.mem.Admissions, a.admissions, counts); n >= revoked.MaxAdmissions {
 		return Result{Err: fmt.Errorf("%w: %d nodes are admitted or were withdrawn in the last day, the maximum",
 			revoked.ErrUnprocessable, n)}
 	}
@@ -55,7 +53,7 @@ func (a *applier) admitNode(by string, m *command.AdmitNode) Result {
 }
 
 // withdrawNode ends an admission. A node that is not admitted any more changes nothing.
-func (a *applier) withdrawNode(by, node string) Result {
+func (a *Applier) withdrawNode(by, node string) Result {
 	switch old := a.admission(node); {
 	case old == nil && by == "": // a founder left
 		return Result{}
@@ -68,13 +66,13 @@ func (a *applier) withdrawNode(by, node string) Result {
 }
 
 // barNode bars a node. The first reason stays.
-func (a *applier) barNode(by string, m *command.BarNode) Result {
+func (a *Applier) barNode(by string, m *command.BarNode) Result {
 	old := a.admission(m.Node)
 	if old != nil && old.State == revoked.Barred {
 		return Result{}
 	}
 	isBarred := func(v *revoked.Admission) bool { return v.State == revoked.Barred }
-	if n := countStaged(a.mem.admissions, a.admissions, isBarred); n >= revoked.MaxBars {
+	if n := countStaged(a.mem.Admissions, a.admissions, isBarred); n >= revoked.MaxBars {
 		return Result{Err: fmt.Errorf("%w: %d nodes are barred, the maximum: admit and withdraw old ones",
 			revoked.ErrUnprocessable, n)}
 	}
@@ -86,7 +84,7 @@ func (a *applier) barNode(by string, m *command.BarNode) Result {
 
 // joinNode uses up the token and the admission of a node. A node may present a token that it used
 // before, because its configuration still names the file: then its admission decides.
-func (a *applier) joinNode(m *command.JoinNode) Result {
+func (a *Applier) joinNode(m *command.JoinNode) Result {
 	old := a.admission(m.Node)
 	barred := old != nil && old.State == revoked.Barred
 	joined := revoked.Admission{Node: m.Node, State: revoked.Joined}
@@ -112,7 +110,7 @@ func (a *applier) joinNode(m *command.JoinNode) Result {
 
 // tokenFor returns the join token of m if it admits the node, else nil. old is the admission of the
 // node. A barred node needs a token that names it and is newer than the bar.
-func (a *applier) tokenFor(m *command.JoinNode, old *revoked.Admission) *revoked.JoinToken {
+func (a *Applier) tokenFor(m *command.JoinNode, old *revoked.Admission) *revoked.JoinToken {
 	if len(m.TokenHash) == 0 {
 		return nil
 	}
@@ -127,7 +125,7 @@ func (a *applier) tokenFor(m *command.JoinNode, old *revoked.Admission) *revoked
 }
 
 // setVoting records whether a member may vote. It changes nothing else of its admission.
-func (a *applier) setVoting(by string, m *command.SetVoting) Result {
+func (a *Applier) setVoting(by string, m *command.SetVoting) Result {
 	switch old := a.admission(m.Node); {
 	case old == nil && m.NonVoter: // a founder
 		a.decide(revoked.Admission{Node: m.Node, State: revoked.Joined, NonVoter: true, By: by})
@@ -140,7 +138,7 @@ func (a *applier) setVoting(by string, m *command.SetVoting) Result {
 }
 
 // createJoinToken creates a token. A repeat changes nothing.
-func (a *applier) createJoinToken(by string, m *command.CreateJoinToken) Result {
+func (a *Applier) createJoinToken(by string, m *command.CreateJoinToken) Result {
 	hash := revoked.Digest(m.Hash)
 	old, same := a.joinToken(m.Id), a.joinTokenByHash(hash)
 	switch {
@@ -149,7 +147,7 @@ func (a *applier) createJoinToken(by string, m *command.CreateJoinToken) Result 
 	case old != nil || same != nil:
 		return Result{Err: fmt.Errorf("%w: the join token exists", revoked.ErrConflict)}
 	}
-	if n := len(stagedValues(a.mem.joinTokens, a.joinTokens)); n >= revoked.MaxJoinTokens {
+	if n := len(stagedValues(a.mem.JoinTokens, a.joinTokens)); n >= revoked.MaxJoinTokens {
 		return Result{Err: fmt.Errorf("%w: %d join tokens exist or ended in the last day, the maximum",
 			revoked.ErrUnprocessable, n)}
 	}
@@ -161,7 +159,7 @@ func (a *applier) createJoinToken(by string, m *command.CreateJoinToken) Result 
 }
 
 // deleteJoinToken deletes a token. A repeat changes nothing.
-func (a *applier) deleteJoinToken(id string) Result {
+func (a *Applier) deleteJoinToken(id string) Result {
 	old := a.joinToken(id)
 	if old == nil {
 		return Result{Err: fmt.Errorf("%w: join token %q", revoked.ErrNotFound, id)}
@@ -175,7 +173,7 @@ func (a *applier) deleteJoinToken(id string) Result {
 }
 
 // expireAdmission drops an admission that has expired, or that was withdrawn long ago.
-func (a *applier) expireAdmission(node string, due revoked.Time) int {
+func (a *Applier) expireAdmission(node string, due revoked.Time) int {
 	v := a.admission(node)
 	if v == nil || (&rows.Admission{Admission: *v}).Due() != due {
 		a.fail(errStray("admission", node))
@@ -186,7 +184,7 @@ func (a *applier) expireAdmission(node string, due revoked.Time) int {
 }
 
 // expireJoinToken drops a join token that ended long ago.
-func (a *applier) expireJoinToken(id string, due revoked.Time) int {
+func (a *Applier) expireJoinToken(id string, due revoked.Time) int {
 	v := a.joinToken(id)
 	if v == nil || (&rows.JoinToken{JoinToken: *v}).Due() != due {
 		a.fail(errStray("join token", id))
@@ -198,17 +196,17 @@ func (a *applier) expireJoinToken(id string, due revoked.Time) int {
 
 // forgetAdmissions drops every admission, bar and join token: only the members of the configuration
 // remain.
-func (a *applier) forgetAdmissions() {
-	for _, v := range stagedValues(a.mem.admissions, a.admissions) {
+func (a *Applier) forgetAdmissions() {
+	for _, v := range stagedValues(a.mem.Admissions, a.admissions) {
 		a.dropAdmission(v)
 	}
-	for _, v := range stagedValues(a.mem.joinTokens, a.joinTokens) {
+	for _, v := range stagedValues(a.mem.JoinTokens, a.joinTokens) {
 		a.dropJoinToken(v)
 	}
 }
 
 // decide writes v with the stamp and index of the entry in hand.
-func (a *applier) decide(v revoked.Admission) {
+func (a *Applier) decide(v revoked.Admission) {
 	v.At, v.Index = a.Stamp, a.Index
 	a.putAdmission(&v)
 }
@@ -218,7 +216,7 @@ func (a *access) admission(node string) *revoked.Admission {
 	if v, ok := a.admissions[node]; ok {
 		return v
 	}
-	return a.mem.admissions[node]
+	return a.mem.Admissions[node]
 }
 
 // putAdmission writes v, which must not change afterwards, and moves its queue entry.
@@ -251,7 +249,7 @@ func (a *access) joinToken(id string) *revoked.JoinToken {
 	if v, ok := a.joinTokens[id]; ok {
 		return v
 	}
-	return a.mem.joinTokens[id]
+	return a.mem.JoinTokens[id]
 }
 
 // joinTokenByHash returns the join token with that digest, or nil.
@@ -261,7 +259,7 @@ func (a *access) joinTokenByHash(hash revoked.Digest) *revoked.JoinToken {
 			return v
 		}
 	}
-	if v := a.mem.joinTokenByHash(hash); v != nil && a.joinToken(v.ID) == v {
+	if v := a.mem.JoinTokenByHash(hash); v != nil && a.joinToken(v.ID) == v {
 		return v
 	}
 	return nil
@@ -292,16 +290,6 @@ func (a *access) joinTokenDue(id string) revoked.Time {
 	return (&rows.JoinToken{JoinToken: *old}).Due()
 }
 
-// joinTokenByHash returns the join token with that digest, or nil.
-func (m *memory) joinTokenByHash(hash revoked.Digest) *revoked.JoinToken {
-	for _, v := range m.joinTokens {
-		if v.Hash == hash {
-			return v
-		}
-	}
-	return nil
-}
-
 // stagedValues returns the values as a unit sees them, in no order.
 func stagedValues[V any](mem, staged map[string]*V) (list []*V) {
 	for key, v := range mem {
@@ -325,53 +313,4 @@ func countStaged[V any](mem, staged map[string]*V, counts func(*V) bool) (n int)
 		}
 	}
 	return n
-}
-
-// Admission returns the decision about a node name. It reports false if there is none.
-func (f *FSM) Admission(node string) (revoked.Admission, bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	v, ok := f.mem.admissions[node]
-	if !ok {
-		return revoked.Admission{}, false
-	}
-	return *v, true
-}
-
-// Admissions returns the decisions about all node names, in the order of the names. Expired and
-// withdrawn ones are among them until Expire.
-func (f *FSM) Admissions() []revoked.Admission {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	byNode := func(a, b revoked.Admission) int { return cmp.Compare(a.Node, b.Node) }
-	return sortedValues(f.mem.admissions, byNode)
-}
-
-// JoinTokens returns the join tokens in the order of their creation. Deleted ones are among them
-// until Expire.
-func (f *FSM) JoinTokens() []revoked.JoinToken {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return sortedValues(f.mem.joinTokens, func(a, b revoked.JoinToken) int {
-		return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.ID, b.ID))
-	})
-}
-
-// JoinToken returns the join token with that id. It reports false if it does not exist.
-func (f *FSM) JoinToken(id string) (revoked.JoinToken, bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	if v := f.mem.joinTokens[id]; v != nil {
-		return *v, true
-	}
-	return revoked.JoinToken{}, false
-}
-
-func sortedValues[V any](m map[string]*V, compare func(a, b V) int) []V {
-	list := make([]V, 0, len(m))
-	for _, v := range m {
-		list = append(list, *v)
-	}
-	slices.SortFunc(list, compare)
-	return list
 }

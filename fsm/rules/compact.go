@@ -1,21 +1,21 @@
-package fsm
+package rules
 
 import (
 	"bytes"
 
 	"revoked"
-	"revoked/fsm/command"
+	"revoked/fsm/lookup"
 	"revoked/fsm/rows"
 )
 
 // compact turns the live rows of tokens that a revocation or a cut-off has ended into stubs. It
 // starts with the further tokens of revoked grants and continues with the oldest unfinished
 // cut-off. It examines about limit rows and records its position.
-func (a *applier) compact(limit int) {
-	if a.mem.compactions > 0 {
+func (a *Applier) compact(limit int) {
+	if a.mem.Compactions > 0 {
 		limit = a.compactGrants(limit)
 	}
-	for _, c := range a.mem.unfinished() {
+	for _, c := range a.mem.Unfinished() {
 		if limit <= 0 || a.err != nil {
 			return
 		}
@@ -24,7 +24,7 @@ func (a *applier) compact(limit int) {
 }
 
 // compactGrants compacts the revoked grants that have a cursor row. It returns the remaining limit.
-func (a *applier) compactGrants(limit int) int {
+func (a *Applier) compactGrants(limit int) int {
 	type job struct {
 		id     string
 		cursor []byte
@@ -58,7 +58,7 @@ func (a *applier) compactGrants(limit int) int {
 
 // compactMembers turns the ended tokens of g beyond the inline ones into stubs, starting after
 // cursor. It returns the remaining limit and the new cursor, which is nil after the last token.
-func (a *applier) compactMembers(g *rows.Grant, cursor []byte, limit int, ended func(*revoked.Token) bool,
+func (a *Applier) compactMembers(g *rows.Grant, cursor []byte, limit int, ended func(*revoked.Token) bool,
 	ev *deadTokens) (int, []byte) {
 	digests, more := a.members(g.ID, cursor, max(limit, 1))
 	a.compactTokens(g, digests, ended, ev)
@@ -71,7 +71,7 @@ func (a *applier) compactMembers(g *rows.Grant, cursor []byte, limit int, ended 
 
 // compactTokens turns the ended tokens of g among digests that still have live rows into stubs, and
 // adds them to ev.
-func (a *applier) compactTokens(
+func (a *Applier) compactTokens(
 	g *rows.Grant, digests []revoked.Digest, ended func(*revoked.Token) bool, ev *deadTokens,
 ) {
 	for _, d := range digests {
@@ -85,14 +85,14 @@ func (a *applier) compactTokens(
 
 // compactCutoff compacts the tokens that one cut-off ends and records the position in its row. It
 // returns the remaining limit.
-func (a *applier) compactCutoff(c *rows.Cutoff, limit int) int {
+func (a *Applier) compactCutoff(c *rows.Cutoff, limit int) int {
 	next := *c
 	next.Compacted = true
 	var keys [][]byte
 	if len(c.Member) > 0 { // the previous command stopped inside this grant
 		keys = append(keys, c.Cursor)
 	}
-	err := scanMatching(a.store, &c.Selector, c.Cursor, func(key []byte, _ *rows.Grant) (bool, error) {
+	err := lookup.EachGrant(a.store, &c.Selector, c.Cursor, func(key []byte, _ *rows.Grant) (bool, error) {
 		if len(keys) >= limit {
 			next.Compacted = false
 			return false, nil
@@ -130,7 +130,7 @@ func (a *applier) compactCutoff(c *rows.Cutoff, limit int) int {
 
 // compactGrant turns the tokens of one grant that c covers into stubs. It returns the remaining
 // limit, and the last digest if it stopped among the further tokens.
-func (a *applier) compactGrant(c *rows.Cutoff, id string, member []byte, limit int) (int, []byte) {
+func (a *Applier) compactGrant(c *rows.Cutoff, id string, member []byte, limit int) (int, []byte) {
 	limit--
 	g, row := a.grant(id)
 	if row == nil || g.Revoked != nil || !c.Matches(&g.Grant) {
@@ -148,53 +148,4 @@ func (a *applier) compactGrant(c *rows.Cutoff, id string, member []byte, limit i
 	}
 	ev.send()
 	return limit, next
-}
-
-// OldestDue returns a time before which no entry of the queue is due, or 0 if none was read since
-// Open. Only Expire moves it forward.
-func (f *FSM) OldestDue() revoked.Time {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return max(f.mem.queueFloor, 0)
-}
-
-// Background is a command that changes a limited number of rows.
-type Background interface {
-	command.Command
-	GetLimit() uint32
-}
-
-// Backlog returns the next background command with stamp now, or nil if none is due: Compact while
-// ended tokens have live rows, Expire once an entry of the queue is max_clock_skew old. It reads at
-// most one row, so it may be called every second. size returns how many rows the command may
-// change, given the upper bound.
-func (f *FSM) Backlog(now revoked.Time, size func(limit int) int) Background {
-	s, err := f.acquire()
-	if err != nil {
-		return nil
-	}
-	defer s.Release()
-	f.mu.RLock()
-	stamp, skew := f.mem.applied.Stamp, f.mem.settings.MaxClockSkew
-	floor, compactions := f.mem.queueFloor, f.mem.compactions+len(f.mem.uncompacted)
-	due := f.mem.applied.Events > maxEvents+maxEvents/100
-	f.mu.RUnlock()
-	if compactions > 0 {
-		return &command.Compact{Stamp: int64(now), Limit: uint32(size(compactLimit))}
-	}
-	before := min(now, stamp).Add(-skew)
-	start := rows.QueueKey(nil, max(floor, 0), nil)
-	err = s.Scan([]byte{rows.FamilyQueue}, start, func(key, _ []byte) (bool, error) {
-		at, _, err := rows.ParseQueueKey(key)
-		due = due || (err == nil && at <= before)
-		return false, err
-	})
-	if err != nil {
-		f.failed.report(err)
-		return nil
-	}
-	if !due || before <= 0 {
-		return nil
-	}
-	return &command.Expire{Stamp: int64(now), Before: int64(before), Limit: uint32(size(expireLimit))}
 }

@@ -1,4 +1,4 @@
-package fsm
+package rules
 
 import (
 	"fmt"
@@ -7,16 +7,17 @@ import (
 
 	"revoked"
 	"revoked/fsm/command"
+	"revoked/fsm/lookup"
 	"revoked/fsm/rows"
 )
 
-// denialQuota is the number of denials that a client without the role of an administrator may have
+// DenialQuota is the number of denials that a client without the role of an administrator may have
 // at a time. It bounds what one client adds to the state. A denial of a session may stay for
 // cutoff_retention, so the quota is large.
-const denialQuota = 10_000_000
+const DenialQuota = 10_000_000
 
 // revokeJWT ends a JWT of a trusted issuer.
-func (a *applier) revokeJWT(actor *revoked.Client, m *command.RevokeJWT) Result {
+func (a *Applier) revokeJWT(actor *revoked.Client, m *command.RevokeJWT) Result {
 	iss, j := a.issuerOf(m.Issuer), m.JWT()
 	if iss == nil || iss.DeletedAt != 0 && len(j.Digests) == 0 {
 		return Result{Err: fmt.Errorf("%w: issuer %q is not trusted", revoked.ErrUnprocessable, m.Issuer)}
@@ -42,14 +43,14 @@ func (a *applier) revokeJWT(actor *revoked.Client, m *command.RevokeJWT) Result 
 
 // mayDeny returns ErrQuota if actor has too many denials to add the one with that key. The
 // revocation of a registered token adds its denials in any case: the state already holds the token.
-func (a *applier) mayDeny(actor *revoked.Client, id revoked.Digest) error {
-	if actor.Has(revoked.RoleAdmin) || a.denialsOf(actor.ID) < a.denialQuota {
+func (a *Applier) mayDeny(actor *revoked.Client, id revoked.Digest) error {
+	if actor.Has(revoked.RoleAdmin) || a.denialsOf(actor.ID) < a.DenialQuota {
 		return nil
 	}
 	if _, row := a.denial(id); row != nil { // a repeat adds nothing
 		return nil
 	}
-	return fmt.Errorf("%w: client %q: %d deny entries, the most of one client", revoked.ErrQuota, actor.ID, a.denialQuota)
+	return fmt.Errorf("%w: client %q: %d deny entries, the most of one client", revoked.ErrQuota, actor.ID, a.DenialQuota)
 }
 
 // ownsJWT reports whether actor may revoke j. The client ids of an issuer are those of this cluster
@@ -60,7 +61,7 @@ func ownsJWT(actor *revoked.Client, iss *rows.Issuer, j *revoked.JWT) bool {
 
 // revokeRegistered ends the grants of the digests that are registered. Their records decide who may
 // do so. It reports whether there are any.
-func (a *applier) revokeRegistered(actor *revoked.Client, j *revoked.JWT, reason string) (res Result, found bool) {
+func (a *Applier) revokeRegistered(actor *revoked.Client, j *revoked.JWT, reason string) (res Result, found bool) {
 	for i := range j.Digests {
 		if _, row := a.token(j.Digests[i]); row == nil {
 			continue
@@ -76,7 +77,7 @@ func (a *applier) revokeRegistered(actor *revoked.Client, j *revoked.JWT, reason
 
 // denyUnseen denies a jti. The actor has not shown the token, so an issuer must be bound to the
 // iss.
-func (a *applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) Result {
+func (a *Applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) Result {
 	switch {
 	case actor.Has(revoked.RoleAdmin):
 	case !actor.Has(revoked.RoleIssuer) || !slices.Contains(actor.Issuers, iss.Issuer):
@@ -97,7 +98,7 @@ func (a *applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revo
 }
 
 // decideJWT decides about j as of the stamp of the log.
-func (a *applier) decideJWT(iss *revoked.Issuer, j *revoked.JWT) revoked.Verdict {
+func (a *Applier) decideJWT(iss *revoked.Issuer, j *revoked.JWT) revoked.Verdict {
 	r := j.Record()
 	in := revoked.DecideInput{
 		Now: a.Stamp, Stamp: a.Stamp, Client: a.client(j.ClientID), Issuer: iss,
@@ -108,7 +109,7 @@ func (a *applier) decideJWT(iss *revoked.Issuer, j *revoked.JWT) revoked.Verdict
 	if k := iss.Key(j.Thumbprint); k != nil {
 		in.Key = k.State
 	}
-	denial, err := findDenial(func(key []byte) ([]byte, error) { return a.get(key), nil }, j, iss.OwnClients)
+	denial, err := lookup.Denial(func(key []byte) ([]byte, error) { return a.get(key), nil }, j, iss.OwnClients)
 	if err != nil {
 		a.fail(err)
 	}
@@ -118,7 +119,7 @@ func (a *applier) decideJWT(iss *revoked.Issuer, j *revoked.JWT) revoked.Verdict
 
 // endJWT denies j and, if the issuer has them, its grant or its session. An expired token still
 // ends these: the issuer may have refreshed them.
-func (a *applier) endJWT(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) {
+func (a *Applier) endJWT(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) {
 	sel := revoked.Selector{Issuer: iss.Issuer}
 	changed := a.denyDigests(iss, j, actor.ID, reason)
 	if iss.JTI && j.JTI != "" && a.denyJTI(iss, j, actor.ID, reason) {
@@ -144,7 +145,7 @@ func (a *applier) endJWT(actor *revoked.Client, iss *revoked.Issuer, j *revoked.
 	}
 }
 
-func (a *applier) jwtEvent(actor *revoked.Client, j *revoked.JWT, sel revoked.Selector, reason string) {
+func (a *Applier) jwtEvent(actor *revoked.Client, j *revoked.JWT, sel revoked.Selector, reason string) {
 	e := revoked.Event{Kind: revoked.EventJWT, Selector: sel, JTI: j.JTI, Actor: actor.ID, Reason: reason}
 	for i := range j.Digests {
 		e.Digests, e.Audiences = append(e.Digests, j.Digests[i]), append(e.Audiences, j.Audience)
@@ -154,7 +155,7 @@ func (a *applier) jwtEvent(actor *revoked.Client, j *revoked.JWT, sel revoked.Se
 
 // jwtEnd returns the time at which j is over by every clock. Without an expiry, or with one that no
 // active token can have, it is that of the longest token.
-func (a *applier) jwtEnd(iss *revoked.Issuer, exp revoked.Time) revoked.Time {
+func (a *Applier) jwtEnd(iss *revoked.Issuer, exp revoked.Time) revoked.Time {
 	end := a.Stamp.Add(a.jwtLifetime(iss))
 	if exp != 0 {
 		end = min(end, exp.Add(iss.ClockSkew+a.currentSettings().MaxClockSkew))
@@ -162,7 +163,7 @@ func (a *applier) jwtEnd(iss *revoked.Issuer, exp revoked.Time) revoked.Time {
 	return end
 }
 
-func (a *applier) denyJTI(iss *revoked.Issuer, j *revoked.JWT, by, reason string) bool {
+func (a *Applier) denyJTI(iss *revoked.Issuer, j *revoked.JWT, by, reason string) bool {
 	var renew time.Duration
 	if j.ExpiresAt == 0 {
 		renew = a.jwtLifetime(iss) / 16
@@ -170,7 +171,7 @@ func (a *applier) denyJTI(iss *revoked.Issuer, j *revoked.JWT, by, reason string
 	return a.deny(revoked.DenialKey(revoked.DenyJTI, iss.Issuer, j.JTI), a.jwtEnd(iss, j.ExpiresAt), renew, by, reason)
 }
 
-func (a *applier) denyDigests(iss *revoked.Issuer, j *revoked.JWT, by, reason string) (changed bool) {
+func (a *Applier) denyDigests(iss *revoked.Issuer, j *revoked.JWT, by, reason string) (changed bool) {
 	for i := range j.Digests {
 		if a.denyDigest(j.Digests[i], a.jwtEnd(iss, j.ExpiresAt), by, reason) {
 			changed = true
@@ -180,7 +181,7 @@ func (a *applier) denyDigests(iss *revoked.Issuer, j *revoked.JWT, by, reason st
 }
 
 // denyDigest denies a token, however its issuer is configured.
-func (a *applier) denyDigest(d revoked.Digest, until revoked.Time, by, reason string) bool {
+func (a *Applier) denyDigest(d revoked.Digest, until revoked.Time, by, reason string) bool {
 	if !a.deny(revoked.DenialKey(revoked.DenyDigest, "", string(d[:])), until, 0, by, reason) {
 		return false
 	}
@@ -189,7 +190,7 @@ func (a *applier) denyDigest(d revoked.Digest, until revoked.Time, by, reason st
 }
 
 // denyFamily denies a grant or a session: also the tokens that the issuer still adds to it.
-func (a *applier) denyFamily(kind revoked.DenialKind, iss *revoked.Issuer, value, by, reason string) bool {
+func (a *Applier) denyFamily(kind revoked.DenialKind, iss *revoked.Issuer, value, by, reason string) bool {
 	keep := max(a.currentSettings().CutoffRetention, a.jwtLifetime(iss))
 	return a.deny(revoked.DenialKey(kind, iss.Issuer, value), a.Stamp.Add(keep), keep/16, by, reason)
 }
@@ -197,7 +198,7 @@ func (a *applier) denyFamily(kind revoked.DenialKind, iss *revoked.Issuer, value
 // denyToken denies a registered token that ends: its registration may have named an earlier expiry
 // than the JWT does, and its rows then go first. A revoked grant keeps the stubs of its tokens long
 // enough. Other tokens need withDigest.
-func (a *applier) denyToken(g *revoked.Grant, t *revoked.Token, by, reason string, withDigest bool) {
+func (a *Applier) denyToken(g *revoked.Grant, t *revoked.Token, by, reason string, withDigest bool) {
 	longest := a.longestJWT()
 	if longest == 0 {
 		return
@@ -211,7 +212,7 @@ func (a *applier) denyToken(g *revoked.Grant, t *revoked.Token, by, reason strin
 }
 
 // denyGrantOf denies the JWTs that claim to be of the registered grant g, which ends.
-func (a *applier) denyGrantOf(g *revoked.Grant, r *revoked.Revocation) {
+func (a *Applier) denyGrantOf(g *revoked.Grant, r *revoked.Revocation) {
 	if iss := a.issuerOf(g.Issuer); g.Issuer != "" && iss != nil && iss.GrantClaim != "" {
 		a.denyFamily(revoked.DenyGrant, &iss.Issuer, g.ID, r.By, r.Reason)
 	}
@@ -219,7 +220,7 @@ func (a *applier) denyGrantOf(g *revoked.Grant, r *revoked.Revocation) {
 
 // deny writes the denial with that key. A repeat extends it, unless that would add no more than
 // renew. It reports whether it wrote.
-func (a *applier) deny(id revoked.Digest, until revoked.Time, renew time.Duration, by, reason string) bool {
+func (a *Applier) deny(id revoked.Digest, until revoked.Time, renew time.Duration, by, reason string) bool {
 	if until <= a.Stamp {
 		return false
 	}
@@ -262,7 +263,7 @@ func (a *access) isDeniedJTI(g *revoked.Grant, t *revoked.Token) bool {
 // deniedBefore returns the denial of a token that is about to be registered in g, or nil: a JWT
 // that was revoked must not become active by its registration.
 func (a *access) deniedBefore(g *revoked.Grant, t *revoked.Token) *rows.Binding {
-	if len(a.mem.issuers) == 0 && len(a.issuers) == 0 {
+	if len(a.mem.Issuers) == 0 && len(a.issuers) == 0 {
 		return nil
 	}
 	keys := []revoked.Digest{revoked.DenialKey(revoked.DenyDigest, "", string(t.Digest[:]))}
@@ -281,7 +282,7 @@ func (a *access) deniedBefore(g *revoked.Grant, t *revoked.Token) *rows.Binding 
 }
 
 // expireDenial drops a denial: the tokens that it ends are over.
-func (a *applier) expireDenial(id revoked.Digest, due revoked.Time) int {
+func (a *Applier) expireDenial(id revoked.Digest, due revoked.Time) int {
 	v, row := a.denial(id)
 	if row == nil || v.Until != due {
 		a.fail(errStray("denial", id.Prefix()))
@@ -299,7 +300,7 @@ func (a *access) denialsOf(client string) uint64 {
 	if n, ok := a.denials[client]; ok {
 		return n
 	}
-	return a.mem.denials[client]
+	return a.mem.Denials[client]
 }
 
 // countDenial adds n, 1 or -1, to the number of denials of a client.
@@ -318,14 +319,4 @@ func (a *access) countDenial(client string, n int) {
 	} else {
 		a.put(key, old, rows.Append(nil, &v))
 	}
-}
-
-// Denials returns the number of denials in the state. Those that are over count until Expire.
-func (f *FSM) Denials() (n uint64) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	for _, count := range f.mem.denials {
-		n += count
-	}
-	return n
 }

@@ -1,4 +1,4 @@
-package fsm
+package rules
 
 import (
 	"fmt"
@@ -8,12 +8,11 @@ import (
 	"revoked/fsm/rows"
 )
 
-// Limits of the background commands that Backlog returns, in rows, and of the feed.
+// MaxEvents is the number of events that the feed keeps.
+const MaxEvents = 1_000_000
+
 const (
-	expireLimit  = 4000
-	compactLimit = 1000
-	maxLimit     = 100_000 // upper bound for every command
-	maxEvents    = 1_000_000
+	maxLimit = 100_000 // rows; upper bound for every background command
 	// cutoffExtension is the time for which Expire keeps a cut-off that Compact has not finished.
 	cutoffExtension = time.Minute
 )
@@ -23,7 +22,7 @@ func clampLimit(n uint32) int { return int(min(max(n, 1), maxLimit)) }
 
 // expire examines the rows that are due, earliest first, and drops those that are over. It stops
 // after the row at which it has touched about limit rows.
-func (a *applier) expire(before revoked.Time, limit int) {
+func (a *Applier) expire(before revoked.Time, limit int) {
 	before = min(before, a.Stamp)
 	for _, e := range a.dueRows(before, limit) {
 		if limit <= 0 || a.err != nil {
@@ -63,10 +62,10 @@ type dueRow struct {
 
 // dueRows returns the first n entries of the queue that are due by the time before. It reads
 // committed rows only.
-func (a *applier) dueRows(before revoked.Time, n int) []dueRow {
+func (a *Applier) dueRows(before revoked.Time, n int) []dueRow {
 	var out []dueRow
 	floor := before + 1
-	start := rows.QueueKey(nil, max(a.mem.queueFloor, 0), nil)
+	start := rows.QueueKey(nil, max(a.mem.QueueFloor, 0), nil)
 	err := a.store.Scan([]byte{rows.FamilyQueue}, start, func(key, _ []byte) (bool, error) {
 		due, row, err := rows.ParseQueueKey(key)
 		if err != nil {
@@ -94,7 +93,7 @@ func (a *applier) dueRows(before revoked.Time, n int) []dueRow {
 
 // expireGrant replaces the expired inline tokens of a grant with stubs, or drops the grant if it is
 // over. It returns the number of touched rows.
-func (a *applier) expireGrant(id string, due, before revoked.Time, limit int) int {
+func (a *Applier) expireGrant(id string, due, before revoked.Time, limit int) int {
 	g, row := a.grant(id)
 	if row == nil || g.Due != due {
 		a.fail(errStray("grant", id))
@@ -126,7 +125,7 @@ func (a *applier) expireGrant(id string, due, before revoked.Time, limit int) in
 
 // dropGrant deletes a grant and its tokens. From a large grant it first deletes up to limit further
 // tokens. The grant stays in the queue until all of them are deleted.
-func (a *applier) dropGrant(g *rows.Grant, row []byte, limit int) int {
+func (a *Applier) dropGrant(g *rows.Grant, row []byte, limit int) int {
 	touched := 1
 	if g.Overflows() {
 		digests, more := a.members(g.ID, nil, limit)
@@ -150,7 +149,7 @@ func (a *applier) dropGrant(g *rows.Grant, row []byte, limit int) int {
 
 // members returns at most n committed digests of a grant's further tokens after cursor (nil: from
 // the first), and whether there are more.
-func (a *applier) members(id string, cursor []byte, n int) (digests []revoked.Digest, more bool) {
+func (a *Applier) members(id string, cursor []byte, n int) (digests []revoked.Digest, more bool) {
 	prefix := rows.MemberPrefix(nil, id)
 	start := prefix
 	if len(cursor) > 0 {
@@ -172,7 +171,7 @@ func (a *applier) members(id string, cursor []byte, n int) (digests []revoked.Di
 }
 
 // expireMember replaces an expired token beyond the inline ones with a stub.
-func (a *applier) expireMember(d revoked.Digest, due revoked.Time) int {
+func (a *Applier) expireMember(d revoked.Digest, due revoked.Time) int {
 	t, row := a.token(d)
 	a.requeue(rows.DigestKey(nil, rows.FamilyToken, d), due, 0)
 	if row == nil { // this command dropped its grant
@@ -187,7 +186,7 @@ func (a *applier) expireMember(d revoked.Digest, due revoked.Time) int {
 }
 
 // expireTombstone drops a tombstone: its queue entry is at its latest Until.
-func (a *applier) expireTombstone(d revoked.Digest, due revoked.Time) int {
+func (a *Applier) expireTombstone(d revoked.Digest, due revoked.Time) int {
 	t, row := a.tombstone(d)
 	if row == nil || t.Due != due {
 		a.fail(errStray("tombstone", d.Prefix()))
@@ -200,8 +199,8 @@ func (a *applier) expireTombstone(d revoked.Digest, due revoked.Time) int {
 
 // expireCutoff drops a cut-off after its retention, but neither before Compact has finished it nor
 // while a JWT that it covers may live.
-func (a *applier) expireCutoff(key string, due, before revoked.Time) int {
-	c := a.mem.cutoffs.byKey[key]
+func (a *Applier) expireCutoff(key string, due, before revoked.Time) int {
+	c := a.mem.Cutoffs.ByKey(key)
 	if c == nil || c.Due != due {
 		a.fail(errStray("cut-off", key))
 		return 1
@@ -222,7 +221,7 @@ func (a *applier) expireCutoff(key string, due, before revoked.Time) int {
 
 // expireDeleted removes the record of a deleted client. From then on a repeated deletion gets
 // ErrNotFound.
-func (a *applier) expireDeleted(id string, due revoked.Time) int {
+func (a *Applier) expireDeleted(id string, due revoked.Time) int {
 	if d := a.deletedClient(id); d == nil || d.Due != due {
 		a.fail(errStray("deleted client", id))
 		return 1
@@ -231,9 +230,9 @@ func (a *applier) expireDeleted(id string, due revoked.Time) int {
 	return 1
 }
 
-// trimEvents drops at most limit of the oldest events: those beyond maxEvents, and those older than
+// trimEvents drops at most limit of the oldest events: those beyond MaxEvents, and those older than
 // cutoff_retention.
-func (a *applier) trimEvents(before revoked.Time, limit int) {
+func (a *Applier) trimEvents(before revoked.Time, limit int) {
 	if limit <= 0 || a.Events == 0 || a.err != nil {
 		return
 	}
@@ -245,7 +244,7 @@ func (a *applier) trimEvents(before revoked.Time, limit int) {
 		if len(old) >= limit {
 			return false, nil
 		}
-		if a.Events-uint64(len(old)) <= maxEvents {
+		if a.Events-uint64(len(old)) <= MaxEvents {
 			var e rows.Event
 			if err := rows.Parse(key, val, &e); err != nil || e.Time >= oldest {
 				return false, err

@@ -1,0 +1,63 @@
+package fsm
+
+import (
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/fsm/rows"
+	"revoked/fsm/rules"
+)
+
+// Limits of the background commands that Backlog returns, in rows.
+const (
+	expireLimit  = 4000
+	compactLimit = 1000
+)
+
+// OldestDue returns a time before which no entry of the queue is due, or 0 if none was read since
+// Open. Only Expire moves it forward.
+func (f *FSM) OldestDue() revoked.Time {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return max(f.mem.QueueFloor, 0)
+}
+
+// Background is a command that changes a limited number of rows.
+type Background interface {
+	command.Command
+	GetLimit() uint32
+}
+
+// Backlog returns the next background command with stamp now, or nil if none is due: Compact while
+// ended tokens have live rows, Expire once an entry of the queue is max_clock_skew old. It reads at
+// most one row, so it may be called every second. size returns how many rows the command may
+// change, given the upper bound.
+func (f *FSM) Backlog(now revoked.Time, size func(limit int) int) Background {
+	s, err := f.acquire()
+	if err != nil {
+		return nil
+	}
+	defer s.Release()
+	f.mu.RLock()
+	stamp, skew := f.mem.Applied.Stamp, f.mem.Settings.MaxClockSkew
+	floor, compactions := f.mem.QueueFloor, f.mem.Compactions+len(f.mem.Uncompacted)
+	due := f.mem.Applied.Events > rules.MaxEvents+rules.MaxEvents/100
+	f.mu.RUnlock()
+	if compactions > 0 {
+		return &command.Compact{Stamp: int64(now), Limit: uint32(size(compactLimit))}
+	}
+	before := min(now, stamp).Add(-skew)
+	start := rows.QueueKey(nil, max(floor, 0), nil)
+	err = s.Scan([]byte{rows.FamilyQueue}, start, func(key, _ []byte) (bool, error) {
+		at, _, err := rows.ParseQueueKey(key)
+		due = due || (err == nil && at <= before)
+		return false, err
+	})
+	if err != nil {
+		f.failed.report(err)
+		return nil
+	}
+	if !due || before <= 0 {
+		return nil
+	}
+	return &command.Expire{Stamp: int64(now), Before: int64(before), Limit: uint32(size(expireLimit))}
+}

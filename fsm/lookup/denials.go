@@ -1,0 +1,82 @@
+package lookup
+
+import (
+	"revoked"
+	"revoked/fsm/rows"
+)
+
+// Get returns the row with that key, or nil. The caller must not change it.
+type Get = func(key []byte) ([]byte, error)
+
+// Denial returns what ends j apart from cut-offs, or nil: a denial, a tombstone of its digests, or
+// the registered grant that it claims. own reports that the client ids of its issuer are those of
+// the cluster.
+//
+// A registration wins over the claims of a JWT, so the caller passes only the jti of a registered
+// token. Denial reads up to seven rows, most of them absent.
+func Denial(get Get, j *revoked.JWT, own bool) (*revoked.Revocation, error) {
+	for _, id := range j.DenialKeys() {
+		key := rows.DigestKey(nil, rows.FamilyDenial, id)
+		row, err := get(key)
+		if err != nil {
+			return nil, err
+		}
+		if row != nil {
+			var v rows.Denial
+			err := rows.Parse(key, row, &v)
+			return &revoked.Revocation{At: v.At, By: v.By, Reason: v.Reason, Index: v.Index}, err
+		}
+	}
+	for i := range j.Digests {
+		t, err := tombstone(get, j.Digests[i])
+		if err != nil {
+			return nil, err
+		}
+		if b := t.BindingTo(""); b != nil {
+			return revocationOf(b), nil
+		}
+		if b := t.BindingTo(j.ClientID); own && b != nil {
+			return revocationOf(b), nil
+		}
+	}
+	if j.GrantID == "" {
+		return nil, nil
+	}
+	row, err := get(rows.Key(nil, rows.FamilyGrant, j.GrantID))
+	if err != nil || row == nil {
+		return nil, err
+	}
+	g, err := rows.ParseGrant(j.GrantID, row)
+	if err != nil || g.Issuer != j.Issuer {
+		return nil, err
+	}
+	return g.Revoked, nil
+}
+
+// tombstone returns the tombstone of a token. It has no bindings if there is none.
+func tombstone(get Get, d revoked.Digest) (t rows.Tombstone, err error) {
+	key := rows.DigestKey(nil, rows.FamilyTombstone, d)
+	row, err := get(key)
+	if err == nil && row != nil {
+		err = rows.Parse(key, row, &t)
+	}
+	return t, err
+}
+
+// Unknown returns the denial of an unknown token or its tombstone, which may bind one client only,
+// or nil. It serves views for administrators: it does not decide whether the token is active.
+func Unknown(get Get, d revoked.Digest) (*revoked.Revocation, error) {
+	denial, err := Denial(get, &revoked.JWT{Digests: []revoked.Digest{d}}, false)
+	if err != nil || denial != nil {
+		return denial, err
+	}
+	t, err := tombstone(get, d)
+	if err != nil || len(t.Bindings) == 0 {
+		return nil, err
+	}
+	return revocationOf(&t.Bindings[0]), nil
+}
+
+func revocationOf(b *rows.Binding) *revoked.Revocation {
+	return &revoked.Revocation{At: b.At, By: b.By, Reason: b.Reason, Index: b.Index}
+}

@@ -1,0 +1,105 @@
+package rules
+
+import (
+	"log/slog"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/fsm/memory"
+	"revoked/fsm/store"
+)
+
+// A Result is the outcome of one operation.
+type Result struct {
+	Err error // wraps a sentinel of the root package
+	// Index is a log index at which the outcome holds: the index of the entry or, for a no-op, an
+	// applied index at which it was a no-op.
+	Index    uint64
+	Register revoked.RegisterResult
+	// Ended reports that a registration made an older token inactive, by rotation or by a
+	// tombstone. Like a revocation, this is final only when every member has applied it.
+	Ended bool
+	// Unknown reports a revocation of a token that the state does not hold.
+	Unknown bool
+}
+
+// Options configure the rules.
+type Options struct {
+	Log *slog.Logger // must not be nil
+	// DenialQuota is the number of denials of one client, see the constant. It must be the same at
+	// every member: it decides results. Only tests lower it.
+	DenialQuota uint64
+}
+
+// An Applier applies entries of the log to the state. It collects their changes until Commit
+// writes them; Publish then makes them visible in memory. One Applier holds the entries of one
+// commit. It is not safe for concurrent use.
+type Applier struct {
+	access
+	Options
+	rules uint32 // command.Rules of the batch in hand; 0: those of Version 1
+}
+
+// New returns an Applier without changes. It reads mem and s, but writes to neither before Commit
+// and Publish. While it applies, nothing else may change mem: the caller is the only one that does,
+// or holds the lock of mem for reading.
+func New(s *store.Store, mem *memory.State, opts Options) *Applier {
+	return &Applier{Options: opts, access: access{
+		unit: unit{Applied: mem.Applied, store: s, seeker: s.NewSeeker()},
+		mem:  mem, staged: staged{queueFloor: mem.QueueFloor},
+	}}
+}
+
+// DryRun runs op as the next entry would, with the newest rules, and drops the changes. dirty
+// reports that there were any. The caller holds the lock of mem for reading.
+func DryRun(s *store.Store, mem *memory.State, opts Options, op *command.Op) (r Result, dirty bool, err error) {
+	a := New(s, mem, opts)
+	a.dry, a.rules = true, command.Rules
+	r = a.op(op)
+	a.Close()
+	return r, a.dirty, a.err
+}
+
+// Size returns the approximate size in bytes of the changes that wait for Commit.
+func (a *Applier) Size() int { return a.size }
+
+// Err returns the first error of the store or of a row. After an error the changes are undefined:
+// the process must end.
+func (a *Applier) Err() error { return a.err }
+
+// Commit writes all changes and the applied index in one batch. On return readers of the store see
+// them. They are durable after a flush. The Applier must not apply further entries.
+func (a *Applier) Commit() error { return a.commit() }
+
+// Close releases the iterator of reads. Call it in any case; it may be called more than once.
+func (a *Applier) Close() { a.close() }
+
+// Changed returns the digests and the grants whose records the changes may alter. Among the digests
+// are keys of denials.
+func (a *Applier) Changed() (tokens []revoked.Digest, grants []string) {
+	return a.tokensChanged, a.grantsChanged
+}
+
+// ClientsChanged reports whether a client was created, changed or deleted.
+func (a *Applier) ClientsChanged() bool { return a.clients != nil }
+
+// LastEvent returns the index of the newest event or change of a client among the changes, or 0.
+func (a *Applier) LastEvent() uint64 { return a.lastEvent }
+
+// A HashPoint holds the two hashes of the state at an index.
+type HashPoint struct {
+	Index      uint64
+	Log, State [32]byte
+}
+
+// Hashes returns the hashes after each entry, in the order of the log.
+func (a *Applier) Hashes() []HashPoint { return a.points }
+
+// advance raises the stamp, which never decreases.
+func (a *Applier) advance(stamp revoked.Time) { a.Stamp = max(a.Stamp, stamp) }
+
+// recordHashes keeps the hashes at this index. Every entry records them, even one that
+// changes nothing, because members may compare them at any index.
+func (a *Applier) recordHashes() {
+	a.points = append(a.points, HashPoint{Index: a.Index, Log: a.LogHash, State: a.State.Bytes()})
+}

@@ -1,0 +1,15 @@
+// Package rules applies the commands of the log to the state. Its functions are deterministic: they
+// use no clock, no random source, no map order and no goroutine. Equal states that apply equal
+// commands give equal results, equal rows and equal hashes. A change of a rule that an existing log
+// may have used needs a new command.Rules: see fsm/DESIGN.md.
+//
+// An Applier collects the changes of one commit. Reads see its earlier changes, except scans, which
+// see committed rows only: commit before a command that Scans.
+//
+// Three layers apply a command, each a struct that embeds the one below. Applier has the rules,
+// access reads and writes typed rows, and unit collects the writes. Calls go down only.
+//
+// A rule that refuses an operation returns a Result with an error and has written nothing. An error
+// of the store, or a broken invariant, is in Applier.Err: the state is undefined and the process
+// must end.
+package rules

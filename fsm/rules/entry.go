@@ -1,0 +1,154 @@
+package rules
+
+import (
+	"fmt"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/fsm/rows"
+)
+
+// Scans reports whether a command scans the store. A scan reads committed rows only, so commit the
+// entries before such a command first.
+func Scans(c command.Command) bool {
+	switch c.(type) {
+	case *command.Expire, *command.Compact:
+		return true
+	}
+	return false
+}
+
+// Command applies a command of the log. data is the entry as it is in the log. Only a Batch has
+// results, one for each operation. Invariant: the results and the rows depend only on the command,
+// the state and the index, so every member computes the same ones.
+//
+// The results are undefined if Err is not nil afterwards.
+func (a *Applier) Command(index, term uint64, data []byte, c command.Command) []Result {
+	a.begin(index, term)
+	a.LogHash = rows.NextLogHash(a.LogHash, index, term, data)
+	a.advance(revoked.Time(c.GetStamp()))
+	results := a.command(c)
+	a.recordHashes()
+	return results
+}
+
+// Configuration notes an entry with a configuration of Raft. It changes no row of the state.
+func (a *Applier) Configuration(index, term uint64) {
+	a.begin(index, term)
+	a.ConfigIndex = index
+	a.recordHashes()
+}
+
+// Noop notes an entry without content.
+func (a *Applier) Noop(index, term uint64) {
+	a.begin(index, term)
+	a.recordHashes()
+}
+
+// begin starts the entry at index. Its events and cut-offs count from 0.
+func (a *Applier) begin(index, term uint64) { a.Index, a.Term, a.seq = index, term, 0 }
+
+// command applies one command. Only a Batch has results. Invariant: the results depend only on the
+// command, the state and the index, so every member computes the same ones.
+func (a *Applier) command(c command.Command) (results []Result) {
+	switch c := c.(type) {
+	case *command.Batch:
+		a.prefetch(c.Ops)
+		a.recordVersion(c)
+		a.rules = c.Rules
+		results = make([]Result, len(c.Ops))
+		for i, op := range c.Ops {
+			results[i] = a.op(op)
+		}
+	case *command.Epoch:
+		a.openTerm(c)
+	case *command.Tick:
+	case *command.Bootstrap:
+		a.bootstrap(c)
+	case *command.Expire:
+		a.expire(revoked.Time(c.Before), clampLimit(c.Limit))
+	case *command.Compact:
+		a.compact(clampLimit(c.Limit))
+	default:
+		a.fail(fmt.Errorf("command %T: unknown", c))
+	}
+	return results
+}
+
+// recordVersion records the version of a batch if it is the highest one yet.
+func (a *Applier) recordVersion(c *command.Batch) {
+	known := max(a.mem.Version.Commands, a.version.Commands, 1)
+	if known >= command.Version {
+		return
+	}
+	version := rows.Version{Commands: uint64(c.Version())}
+	if version.Commands <= known {
+		return
+	}
+	key := []byte{rows.FamilyVersion}
+	a.put(key, a.get(key), rows.Append(nil, &version))
+	a.version = version
+}
+
+// op applies one operation of a batch.
+func (a *Applier) op(op *command.Op) Result {
+	r := a.run(op)
+	if r.Index == 0 {
+		r.Index = a.Index
+	}
+	if r.Err != nil {
+		r.Register.Err = r.Err
+	}
+	return r
+}
+
+// run checks the operation and its actor, then applies the rule of its kind. The version of the
+// actor must be the one that authenticated: a client that has changed must not act with its old
+// rights.
+func (a *Applier) run(op *command.Op) Result {
+	if err := command.Admit(op); err != nil {
+		return Result{Err: err}
+	}
+	if op.GetActor().GetClientId() == "" { // Admit has checked that op may be the cluster's own
+		return a.ownOp(op)
+	}
+	actor := a.client(op.Actor.ClientId)
+	if actor == nil || actor.Disabled || actor.Version != op.Actor.Version {
+		return Result{Err: fmt.Errorf("%w: client %q", revoked.ErrActorChanged, op.Actor.ClientId)}
+	}
+	switch k := op.Kind.(type) {
+	case *command.Op_Register:
+		return a.register(actor, k.Register)
+	case *command.Op_Revoke:
+		return a.revoke(actor, k.Revoke)
+	case *command.Op_DeleteGrant:
+		return a.deleteGrant(actor, k.DeleteGrant)
+	case *command.Op_MakeCutoff:
+		return a.makeCutoff(actor, k.MakeCutoff)
+	case *command.Op_PutClient:
+		return a.updateClient(actor, k.PutClient)
+	case *command.Op_DeleteClient:
+		return a.deleteClient(actor, k.DeleteClient)
+	case *command.Op_PutSettings:
+		return a.updateSettings(actor, k.PutSettings)
+	case *command.Op_PutIssuer:
+		return a.updateIssuer(actor, k.PutIssuer)
+	case *command.Op_DeleteIssuer:
+		return a.deleteIssuer(actor, k.DeleteIssuer.Name)
+	case *command.Op_PutIssuerKeys:
+		return Result{Err: fmt.Errorf("%w: only the leader brings fetched keys", revoked.ErrForbidden)}
+	case *command.Op_BanIssuerKey:
+		return a.banKey(actor, k.BanIssuerKey)
+	case *command.Op_RevokeJwt:
+		return a.revokeJWT(actor, k.RevokeJwt)
+	}
+	return a.membershipOp(actor, op)
+}
+
+// ownOp applies an operation of the cluster itself.
+func (a *Applier) ownOp(op *command.Op) Result {
+	if k, ok := op.Kind.(*command.Op_PutIssuerKeys); ok {
+		return a.updateKeys(k.PutIssuerKeys)
+	}
+	return a.membershipOp(nil, op)
+}
