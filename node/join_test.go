@@ -49,17 +49,25 @@ func TestJoin_NotAdmitted_IsRefused(t *testing.T) {
 }
 
 // The certificate of a removed node, with an empty directory or with --rejoin, does not admit a
-// node.
+// node. That holds for a founder, and for a node that used an admission.
 func TestJoin_AfterEnd_NeedsNewAdmission(t *testing.T) {
 	var rejoin bool
-	c := nodetest.Start(t, nodetest.Options{Nodes: 5, Node: func(_ int, conf *node.Config) { conf.Rejoin = rejoin }})
-	removed, left := c.Members[3], c.Members[4]
-	removed.Stop()
-	c.Until("it is silent", func() bool { return !members(t, c)[removed.ID].Alive })
-	remove := func() nodetest.Reply {
-		return c.Leader().JSON(http.MethodPost, "/v1/cluster/remove", "admin", `{"node":"`+removed.ID+`"}`)
+	c := nodetest.Start(t, nodetest.Options{Nodes: 4, Node: func(_ int, conf *node.Config) { conf.Rejoin = rejoin }})
+	founder, removed, left := c.Members[3], c.Add(), c.Add()
+	for _, m := range []*nodetest.Member{removed, left} {
+		m.Start()
+		c.Admit(m)
+		mustJoin(t, m, c.Members[0])
 	}
-	c.Until("it is removed", func() bool { s := remove().Status; return s == http.StatusOK || s == http.StatusNotFound })
+	for _, m := range []*nodetest.Member{founder, removed} {
+		m.Stop()
+		c.Until("it is silent", func() bool { return !members(t, c)[m.ID].Alive })
+		remove := func() nodetest.Reply {
+			return c.Leader().JSON(http.MethodPost, "/v1/cluster/remove", "admin", `{"node":"`+m.ID+`"}`)
+		}
+		c.Until("it is removed", func() bool { s := remove().Status; return s == http.StatusOK || s == http.StatusNotFound })
+		m.Wipe()
+	}
 	c.Until("the other leaves", func() bool {
 		select {
 		case <-left.Node.Done(): // the answer was lost
@@ -70,16 +78,16 @@ func TestJoin_AfterEnd_NeedsNewAdmission(t *testing.T) {
 		}
 	})
 	left.Stop()
-	removed.Wipe()
 	rejoin = true
-	for _, m := range []*nodetest.Member{removed, left} {
+	ended := []*nodetest.Member{founder, removed, left}
+	for _, m := range ended {
 		m.Start()
 		wantRefused(t, decidedJoin(m, c.Members[0]), m)
 	}
 	if got := len(members(t, c)); got != 3 {
 		t.Errorf("got %d members, want 3", got)
 	}
-	for _, m := range []*nodetest.Member{removed, left} {
+	for _, m := range ended {
 		c.Admit(m)
 		mustJoin(t, m, c.Members[0])
 	}

@@ -168,6 +168,7 @@ func TestStolenKey_ForwardsMadeUpJoins_AreRefused(t *testing.T) {
 		instance := fmt.Sprintf("made-up-%d", i)
 		for _, h := range []*nodepb.Hello{
 			{NodeId: silent.ID, Instance: instance, ClusterAddr: th.m.ClusterAddr(), Commands: command.Version},
+			{NodeId: silent.ID, Instance: instance, ClusterAddr: silent.ClusterAddr(), Commands: command.Version},
 			{NodeId: th.m.ID, Instance: instance, ClusterAddr: silent.ClusterAddr(), Commands: command.Version},
 		} {
 			th.wantJoinRefused(t, "made-up instance of "+h.NodeId, &nodepb.JoinRequest{Hello: h, Forwarded: true})
