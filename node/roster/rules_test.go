@@ -82,6 +82,9 @@ func checkInvariants(t *testing.T, conf raft.Configuration) {
 }
 
 func TestRules_Bounds_AreKept(t *testing.T) {
+	if maxMembers != 32 || maxVoters != 7 { // as the manual says
+		t.Errorf("got %d members and %d voters, want 32 and 7", maxMembers, maxVoters)
+	}
 	var conf raft.Configuration
 	for k := range maxMembers {
 		suffrage := raft.Nonvoter
