@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"revoked/api/serve"
+	"revoked/internal/await"
 	"revoked/internal/hostile"
 )
 
@@ -60,6 +62,44 @@ func TestHTTP2_BadRequest_EndsItsStreamOnly(t *testing.T) {
 		}
 		if got := send(good); got != "200" {
 			t.Fatalf("the next request after %s: got %s, want 200", row.name, got)
+		}
+	}
+}
+
+// One connection may have 50 requests in progress. A further one ends with its own stream.
+func TestHTTP2_StreamsOfAConnection_AreLimited(t *testing.T) {
+	const limit = 50
+	entered, release := make(chan struct{}), make(chan struct{})
+	s := start(t, func(c *serve.Config) { c.Handler = refusing(entered, release) })
+	c, err := tls.Dial("tcp", s.addr, &tls.Config{RootCAs: s.pool, NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	h, err := hostile.NewH2(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var busy []uint32
+	for range limit {
+		id, err := h.Open(true, hostile.Request("GET", "/busy")...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		busy = append(busy, id)
+		await.Receive(t, entered, "the request in the handler")
+	}
+	id, err := h.Open(true, hostile.Request("GET", "/")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := h.Answer(id); got != "REFUSED_STREAM" {
+		t.Errorf("request %d of a connection: got %s, want REFUSED_STREAM", limit+1, got)
+	}
+	close(release)
+	for id, got := range h.Answers(busy...) {
+		if got != "200" {
+			t.Errorf("stream %d: got %s, want 200", id, got)
 		}
 	}
 }
