@@ -6,7 +6,7 @@ import (
 )
 
 // The sentinel errors. Errors wrap one of them and add the facts; compare with errors.Is.
-// api/response.go maps each to an HTTP response. Every other error becomes 503.
+// api/request maps each to an HTTP response. Every other error becomes 503.
 var (
 	// ErrInvalid is returned when a request is malformed regardless of the state (400).
 	ErrInvalid = errors.New("invalid request")

@@ -100,12 +100,14 @@ var floors = map[string]floor{
 
 	"revoked/client": {}, // linked into programs of users, so the standard library only
 	"revoked/api": {
-		ours: []string{"revoked", "revoked/api/clientauth", "revoked/api/registration", "revoked/api/serve",
-			"revoked/api/stream", "revoked/api/strictjson"},
+		ours: []string{"revoked", "revoked/api/clientauth", "revoked/api/registration", "revoked/api/request",
+			"revoked/api/serve", "revoked/api/stream", "revoked/api/strictjson"},
 		libs: []string{"github.com/labstack/"},
 	},
+	"revoked/api/request": {ours: []string{"revoked", "revoked/api/clientauth", "revoked/api/registration",
+		"revoked/api/serve", "revoked/api/strictjson"}, libs: []string{"github.com/labstack/"}},
 	"revoked/api/clientauth":   {ours: []string{"revoked"}},
-	"revoked/api/registration": {ours: []string{"revoked", "revoked/api/strictjson"}},
+	"revoked/api/registration": {ours: []string{"revoked", "revoked/api/stream", "revoked/api/strictjson"}},
 	"revoked/api/serve":        {ours: []string{"revoked"}},
 	"revoked/api/stream":       {ours: []string{}},
 	"revoked/api/strictjson":   {ours: []string{"revoked"}},

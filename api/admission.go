@@ -10,6 +10,7 @@ import (
 
 	"revoked"
 	"revoked/api/clientauth"
+	"revoked/api/request"
 	"revoked/api/strictjson"
 )
 
@@ -21,40 +22,28 @@ type admissionBody struct {
 }
 
 // fields returns the members of the body and sets the default of ttl.
-func (b *admissionBody) fields() []field {
+func (b *admissionBody) fields() []request.Field {
 	b.ttl = revoked.DefaultAdmissionTTL
-	return []field{
-		into("node", &b.node, readNode), into("non_voter", &b.nonVoter, (*strictjson.Reader).Bool),
-		into("ttl", &b.ttl, readDuration),
+	return []request.Field{
+		request.Into("node", &b.node, readNode), request.Into("non_voter", &b.nonVoter, (*strictjson.Reader).Bool),
+		request.Into("ttl", &b.ttl, request.ReadDuration),
 	}
 }
 
 func readNode(j *strictjson.Reader) (string, error) {
-	node, err := j.Name(maxID)
+	node, err := j.Name(request.MaxID)
 	if err == nil && revoked.CheckNodeID(node) != nil {
 		err = j.Fail("want a node id: 1 to 64 characters of A-Z a-z 0-9 . _ -")
 	}
 	return node, err
 }
 
-func readDuration(j *strictjson.Reader) (time.Duration, error) {
-	text, err := j.Name(maxID)
-	if err != nil {
-		return 0, err
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		return 0, j.Fail(`want a duration, such as "2s" or "1h30m"`)
-	}
-	return d, nil
-}
-
 var errNoNode = fmt.Errorf("%w: node is missing", revoked.ErrInvalid)
 
 // postAdmit is POST /v1/cluster/admit.
-func (a *API) postAdmit(r *request) error {
+func (a *API) postAdmit(r *request.Request) error {
 	var b admissionBody
-	err := r.decodeBody(typesJSON, b.fields()...)
+	err := r.Decode(request.TypesJSON, b.fields()...)
 	switch {
 	case err != nil:
 		return err
@@ -66,31 +55,31 @@ func (a *API) postAdmit(r *request) error {
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	return r.writeIndex(a.cfg.Backend.Admit(ctx, revoked.ActorOf(r.client), b.node, b.nonVoter, b.ttl))
+	return r.SendIndex(a.cfg.Backend.Admit(ctx, revoked.ActorOf(r.Client), b.node, b.nonVoter, b.ttl))
 }
 
 // deleteAdmit is DELETE /v1/cluster/admit/{node}.
-func (a *API) deleteAdmit(r *request) error {
-	node, err := r.pathID()
+func (a *API) deleteAdmit(r *request.Request) error {
+	node, err := r.PathID()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	return r.writeIndex(a.cfg.Backend.WithdrawAdmission(ctx, revoked.ActorOf(r.client), node))
+	return r.SendIndex(a.cfg.Backend.WithdrawAdmission(ctx, revoked.ActorOf(r.Client), node))
 }
 
 // admittedView is one node of GET /v1/cluster/admitted.
 type admittedView struct {
-	Node      string      `json:"node"`
-	NonVoter  bool        `json:"non_voter"`
-	State     string      `json:"state"`
-	ExpiresAt unixSeconds `json:"expires_at"` // null: does not expire
-	By        string      `json:"by"`
+	Node      string              `json:"node"`
+	NonVoter  bool                `json:"non_voter"`
+	State     string              `json:"state"`
+	ExpiresAt request.UnixSeconds `json:"expires_at"` // null: does not expire
+	By        string              `json:"by"`
 }
 
 // getAdmitted is GET /v1/cluster/admitted.
-func (a *API) getAdmitted(r *request) error {
+func (a *API) getAdmitted(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	list, err := a.cfg.Backend.Admitted(ctx)
@@ -99,22 +88,22 @@ func (a *API) getAdmitted(r *request) error {
 	}
 	out := make([]admittedView, len(list))
 	for i, n := range list {
-		out[i] = admittedView{n.Node, n.NonVoter, n.State, unixSeconds(n.ExpiresAt), n.By}
+		out[i] = admittedView{n.Node, n.NonVoter, n.State, request.UnixSeconds(n.ExpiresAt), n.By}
 	}
-	return r.writeJSON(http.StatusOK, map[string][]admittedView{"nodes": out})
+	return r.SendJSON(http.StatusOK, map[string][]admittedView{"nodes": out})
 }
 
 // newTokenView is the response to POST /v1/cluster/join-tokens, the only one with the token.
 type newTokenView struct {
-	ID        string      `json:"id"`
-	Token     string      `json:"token"`
-	ExpiresAt unixSeconds `json:"expires_at"`
+	ID        string              `json:"id"`
+	Token     string              `json:"token"`
+	ExpiresAt request.UnixSeconds `json:"expires_at"`
 }
 
 // postJoinTokens is POST /v1/cluster/join-tokens.
-func (a *API) postJoinTokens(r *request) error {
+func (a *API) postJoinTokens(r *request.Request) error {
 	var b admissionBody
-	if err := r.decodeOptional(b.fields()...); err != nil {
+	if err := r.DecodeOptional(b.fields()...); err != nil {
 		return err
 	}
 	if err := revoked.CheckAdmissionTTL(b.ttl); err != nil {
@@ -125,13 +114,13 @@ func (a *API) postJoinTokens(r *request) error {
 	token := clientauth.NewSecret()
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	made, err := a.cfg.Backend.CreateJoinToken(ctx, revoked.ActorOf(r.client), revoked.JoinToken{
+	made, err := a.cfg.Backend.CreateJoinToken(ctx, revoked.ActorOf(r.Client), revoked.JoinToken{
 		ID: hex.EncodeToString(id[:]), Hash: revoked.DigestToken(token), Node: b.node, NonVoter: b.nonVoter,
 	}, b.ttl)
 	if err != nil {
 		return err
 	}
-	return r.writeJSON(http.StatusCreated, newTokenView{made.ID, token, unixSeconds(made.ExpiresAt)})
+	return r.SendJSON(http.StatusCreated, newTokenView{made.ID, token, request.UnixSeconds(made.ExpiresAt)})
 }
 
 // joinTokenView is one token of GET /v1/cluster/join-tokens.
@@ -140,15 +129,15 @@ type joinTokenView struct {
 	State     revoked.JoinTokenState `json:"state"`
 	Node      string                 `json:"node,omitempty"`
 	NonVoter  bool                   `json:"non_voter"`
-	CreatedAt unixSeconds            `json:"created_at"`
-	ExpiresAt unixSeconds            `json:"expires_at"`
+	CreatedAt request.UnixSeconds    `json:"created_at"`
+	ExpiresAt request.UnixSeconds    `json:"expires_at"`
 	By        string                 `json:"by"`
 	UsedBy    string                 `json:"used_by,omitempty"`
-	UsedAt    unixSeconds            `json:"used_at"` // null: not used
+	UsedAt    request.UnixSeconds    `json:"used_at"` // null: not used
 }
 
 // getJoinTokens is GET /v1/cluster/join-tokens.
-func (a *API) getJoinTokens(r *request) error {
+func (a *API) getJoinTokens(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	list, err := a.cfg.Backend.JoinTokens(ctx)
@@ -160,37 +149,37 @@ func (a *API) getJoinTokens(r *request) error {
 	for i := range list {
 		t := &list[i]
 		out[i] = joinTokenView{
-			t.ID, t.State(now), t.Node, t.NonVoter, unixSeconds(t.CreatedAt), unixSeconds(t.ExpiresAt), t.By, t.UsedBy,
-			unixSeconds(t.UsedAt),
+			t.ID, t.State(now), t.Node, t.NonVoter, request.UnixSeconds(t.CreatedAt), request.UnixSeconds(t.ExpiresAt),
+			t.By, t.UsedBy, request.UnixSeconds(t.UsedAt),
 		}
 	}
-	return r.writeJSON(http.StatusOK, map[string][]joinTokenView{"join_tokens": out})
+	return r.SendJSON(http.StatusOK, map[string][]joinTokenView{"join_tokens": out})
 }
 
 // deleteJoinToken is DELETE /v1/cluster/join-tokens/{id}.
-func (a *API) deleteJoinToken(r *request) error {
-	id, err := r.pathID()
+func (a *API) deleteJoinToken(r *request.Request) error {
+	id, err := r.PathID()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	return r.writeIndex(a.cfg.Backend.DeleteJoinToken(ctx, revoked.ActorOf(r.client), id))
+	return r.SendIndex(a.cfg.Backend.DeleteJoinToken(ctx, revoked.ActorOf(r.Client), id))
 }
 
 // postSuffrage is POST /v1/cluster/promote and /v1/cluster/demote.
-func (a *API) postSuffrage(change func(context.Context, revoked.Actor, string) (uint64, error)) handler {
-	return func(r *request) error {
+func (a *API) postSuffrage(change func(context.Context, revoked.Actor, string) (uint64, error)) request.Handler {
+	return func(r *request.Request) error {
 		var node string
-		err := r.decodeBody(typesJSON, into("node", &node, name(maxID)))
+		err := r.Decode(request.TypesJSON, request.Into("node", &node, request.Name(request.MaxID)))
 		switch {
 		case err != nil:
 			return err
 		case node == "":
 			return errNoNode
 		}
-		ctx, cancel := r.withSlowTimeout()
+		ctx, cancel := r.WithSlowTimeout()
 		defer cancel()
-		return r.writeIndex(change(ctx, revoked.ActorOf(r.client), node))
+		return r.SendIndex(change(ctx, revoked.ActorOf(r.Client), node))
 	}
 }

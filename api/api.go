@@ -14,6 +14,7 @@ import (
 
 	"revoked"
 	"revoked/api/clientauth"
+	"revoked/api/request"
 )
 
 // A Backend is the node that the API serves; [revoked/node.Node] implements it. Methods must allow
@@ -189,14 +190,13 @@ type Backend interface {
 type API struct {
 	cfg        Config
 	echo       *echo.Echo
-	errors     errorTable
 	metrics    *metrics
 	streams    *streams
 	auth       *clientauth.Authenticator
 	misses     *clientauth.Limiter // introspections of unknown tokens, by caller
 	anonymous  *clientauth.Limiter // revocations of unknown tokens by public clients, by client and address
 	perClient  *clientCounter
-	ids        *requestIDs
+	ids        *request.IDs
 	leaderless *sparseLines // log lines of requests without a leader
 	metadata   []byte       // the document of RFC 8414
 	issuerPath string       // path of the issuer identifier, often empty
@@ -205,17 +205,17 @@ type API struct {
 }
 
 // withTimeout returns the request's context, limited to the configured request timeout.
-func (a *API) withTimeout(r *request) (context.Context, context.CancelFunc) {
+func (a *API) withTimeout(r *request.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(r.Request().Context(), a.cfg.RequestTimeout)
 }
 
 // authorize returns h for callers that authenticate by HTTP Basic and have one of the roles. It
 // answers others with 401, 403, 429 or 503, and a malformed query with 400.
-func (a *API) authorize(h handler, roles ...revoked.Role) handler {
-	return func(r *request) error {
+func (a *API) authorize(h request.Handler, roles ...revoked.Role) request.Handler {
+	return func(r *request.Request) error {
 		values := r.Request().Header["Authorization"]
 		if len(values) > 1 {
-			return malformed("more than one Authorization header")
+			return request.Malformed("more than one Authorization header")
 		}
 		// The handlers show clients and settings from this node's copy, so bring it up to date. Without a
 		// leader, they show the copy as it is. A handler that needs a current state runs its own read
@@ -225,17 +225,17 @@ func (a *API) authorize(h handler, roles ...revoked.Role) handler {
 		if err != nil {
 			return err
 		}
-		r.caller = caller
+		r.Caller = caller
 		if err := a.admit(r, caller.Client); err != nil {
 			return err
 		}
-		switch allowed := slices.ContainsFunc(roles, r.client.Has); {
+		switch allowed := slices.ContainsFunc(roles, r.Client.Has); {
 		case !allowed && !current: // the role may have been granted since
 			return fmt.Errorf("%w: roles not known yet", revoked.ErrNotCurrent)
 		case !allowed:
-			return forbidden("the caller lacks the role for this")
+			return request.Forbidden("the caller lacks the role for this")
 		}
-		if err := checkQuery(r.Request().URL.RawQuery); err != nil {
+		if err := request.CheckQuery(r.Request().URL.RawQuery); err != nil {
 			return err
 		}
 		return h(r)
@@ -244,7 +244,7 @@ func (a *API) authorize(h handler, roles ...revoked.Role) handler {
 
 // authenticateBasic returns the caller that the Authorization header identifies. values has at most
 // one element.
-func (a *API) authenticateBasic(r *request, values []string) (*clientauth.Caller, error) {
+func (a *API) authenticateBasic(r *request.Request, values []string) (*clientauth.Caller, error) {
 	if len(values) == 0 {
 		return nil, a.noCredentials()
 	}
@@ -257,9 +257,10 @@ func (a *API) authenticateBasic(r *request, values []string) (*clientauth.Caller
 }
 
 // errNoRecords answers credentials that a node of no cluster does not know.
-var errNoRecords = &failure{status: http.StatusServiceUnavailable, code: codeUnavailable, outcome: "no_cluster",
-	title:      "this node is in no cluster yet: only the secret of its own bootstrap file counts",
-	retryAfter: time.Second}
+var errNoRecords = &request.Failure{Status: http.StatusServiceUnavailable, Code: request.CodeUnavailable,
+	Outcome:    "no_cluster",
+	Title:      "this node is in no cluster yet: only the secret of its own bootstrap file counts",
+	RetryAfter: time.Second}
 
 // noCredentials counts a caller without credentials and returns [clientauth.ErrUnauthenticated].
 func (a *API) noCredentials() error {

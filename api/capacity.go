@@ -10,26 +10,27 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"revoked"
+	"revoked/api/request"
 	"revoked/api/serve"
 	"revoked/api/stream"
 )
 
 // checkCapacity refuses a request for which the port has no capacity. Probes and metrics are served
 // even then.
-func (a *API) checkCapacity(r *request) error {
+func (a *API) checkCapacity(r *request.Request) error {
 	f := serve.Refused(r.Request())
 	if f == nil {
 		return nil
 	}
-	answer := &failure{status: f.Status, title: f.Text, outcome: "limit_" + f.Cause, unrouted: true}
+	answer := &request.Failure{Status: f.Status, Title: f.Text, Outcome: "limit_" + f.Cause, Unrouted: true}
 	if f.Status == http.StatusServiceUnavailable {
 		switch a.route(r) {
 		case pathLive, pathReady, pathMetrics:
 			return nil
 		}
-		answer.code = codeUnavailable
+		answer.Code = request.CodeUnavailable
 	}
-	r.flood = true
+	r.Flood = true
 	return answer
 }
 
@@ -61,15 +62,15 @@ func (c *clientCounter) leave(id string) {
 
 // admit makes client the caller of r and counts the request as its own until finish. Beyond the
 // limit of a client it returns 429.
-func (a *API) admit(r *request, client *revoked.Client) error {
-	r.client = client
+func (a *API) admit(r *request.Request, client *revoked.Client) error {
+	r.Client = client
 	if !a.perClient.enter(client.ID) {
 		a.metrics.throttled.WithLabelValues("requests").Inc()
-		r.flood = true
-		return &failure{status: http.StatusTooManyRequests, code: codeUnavailable,
-			title: "too many requests of this client in progress", outcome: "limit_client"}
+		r.Flood = true
+		return &request.Failure{Status: http.StatusTooManyRequests, Code: request.CodeUnavailable,
+			Title: "too many requests of this client in progress", Outcome: "limit_client"}
 	}
-	r.counted = true
+	r.Counted = true
 	return nil
 }
 
@@ -107,8 +108,8 @@ func (s *slots) take(client string) (release func(), err error) {
 
 func (s *slots) full(detail string) error {
 	s.throttled.Inc()
-	return &failure{status: http.StatusTooManyRequests, code: codeUnavailable, title: "too many open " + s.kind,
-		detail: detail, outcome: "throttled", retryAfter: slotsRetry}
+	return &request.Failure{Status: http.StatusTooManyRequests, Code: request.CodeUnavailable,
+		Title: "too many open " + s.kind, Detail: detail, Outcome: "throttled", RetryAfter: slotsRetry}
 }
 
 func (s *slots) release(client string) {

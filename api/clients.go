@@ -7,6 +7,7 @@ import (
 
 	"revoked"
 	"revoked/api/clientauth"
+	"revoked/api/request"
 	"revoked/api/strictjson"
 )
 
@@ -18,16 +19,16 @@ const maxSecretsView = 1 << 10
 
 // clientView is a client record as JSON.
 type clientView struct {
-	ClientID              string         `json:"client_id"`
-	Type                  string         `json:"type"`
-	Roles                 []revoked.Role `json:"roles"`
-	Audiences             []string       `json:"audiences"`
-	Issuers               []string       `json:"issuers"`
-	AuthMethods           []string       `json:"auth_methods"`
-	AllowPublicRevocation bool           `json:"allow_public_revocation"`
-	Disabled              bool           `json:"disabled"`
-	CreatedAt             unixSeconds    `json:"created_at"`
-	Secrets               []secretInfo   `json:"valid_secrets,omitempty"`
+	ClientID              string              `json:"client_id"`
+	Type                  string              `json:"type"`
+	Roles                 []revoked.Role      `json:"roles"`
+	Audiences             []string            `json:"audiences"`
+	Issuers               []string            `json:"issuers"`
+	AuthMethods           []string            `json:"auth_methods"`
+	AllowPublicRevocation bool                `json:"allow_public_revocation"`
+	Disabled              bool                `json:"disabled"`
+	CreatedAt             request.UnixSeconds `json:"created_at"`
+	Secrets               []secretInfo        `json:"valid_secrets,omitempty"`
 	// WeakSecret is true if a valid secret has less than [clientauth.StrongSecret] bytes.
 	WeakSecret   bool   `json:"weak_secret,omitempty"`
 	ClientSecret string `json:"client_secret,omitempty"` // only in the response to its POST
@@ -35,7 +36,7 @@ type clientView struct {
 
 // secretInfo describes one valid secret of a client.
 type secretInfo struct {
-	ExpiresAt unixSeconds `json:"expires_at"` // null: never
+	ExpiresAt request.UnixSeconds `json:"expires_at"` // null: never
 }
 
 // viewClient returns the record without its secrets. Lists are never null.
@@ -44,7 +45,7 @@ func viewClient(c *revoked.Client) clientView {
 		ClientID: c.ID, Type: string(c.Type), Roles: append([]revoked.Role{}, c.Roles...),
 		Audiences: append([]string{}, c.Audiences...), Issuers: append([]string{}, c.Issuers...),
 		AuthMethods: append([]string{}, c.AuthMethods...), AllowPublicRevocation: c.AllowPublicRevocation,
-		Disabled: c.Disabled, CreatedAt: unixSeconds(c.CreatedAt),
+		Disabled: c.Disabled, CreatedAt: request.UnixSeconds(c.CreatedAt),
 	}
 }
 
@@ -55,7 +56,7 @@ func (v *clientView) describeSecrets(c *revoked.Client, now revoked.Time) {
 	var valid []secretInfo
 	for _, s := range c.Secrets {
 		if s.ExpiresAt == 0 || s.ExpiresAt > now {
-			valid = append(valid, secretInfo{unixSeconds(s.ExpiresAt)})
+			valid = append(valid, secretInfo{request.UnixSeconds(s.ExpiresAt)})
 		}
 	}
 	if len(valid) > 1 || len(valid) == 1 && valid[0].ExpiresAt != 0 {
@@ -64,7 +65,7 @@ func (v *clientView) describeSecrets(c *revoked.Client, now revoked.Time) {
 }
 
 // getClients is GET /v1/clients.
-func (a *API) getClients(r *request) error {
+func (a *API) getClients(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	list, err := a.cfg.Backend.Clients(ctx)
@@ -75,12 +76,12 @@ func (a *API) getClients(r *request) error {
 	for _, c := range list {
 		out = append(out, viewClient(c))
 	}
-	return r.writeJSON(http.StatusOK, map[string][]clientView{"clients": out})
+	return r.SendJSON(http.StatusOK, map[string][]clientView{"clients": out})
 }
 
 // getClient is GET /v1/clients/{id}.
-func (a *API) getClient(r *request) error {
-	id, err := r.pathID()
+func (a *API) getClient(r *request.Request) error {
+	id, err := r.PathID()
 	if err != nil {
 		return err
 	}
@@ -95,14 +96,14 @@ func (a *API) getClient(r *request) error {
 	}
 	v := viewClient(c)
 	v.describeSecrets(c, revoked.TimeOf(a.cfg.Now()))
-	return r.writeJSON(http.StatusOK, v)
+	return r.SendJSON(http.StatusOK, v)
 }
 
 var errNoClient = fmt.Errorf("%w: no such client", revoked.ErrNotFound)
 
 // postClients is POST /v1/clients. Only its response shows the secret.
-func (a *API) postClients(r *request) error {
-	p, err := decodeClient(r, typesJSON)
+func (a *API) postClients(r *request.Request) error {
+	p, err := decodeClient(r, request.TypesJSON)
 	if err != nil {
 		return err
 	}
@@ -112,19 +113,19 @@ func (a *API) postClients(r *request) error {
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	made, _, err := a.cfg.Backend.CreateClient(ctx, revoked.ActorOf(r.client), c)
+	made, _, err := a.cfg.Backend.CreateClient(ctx, revoked.ActorOf(r.Client), c)
 	if err != nil {
 		return err
 	}
 	out := viewClient(made)
 	out.ClientSecret = secret
-	return r.writeJSON(http.StatusCreated, out)
+	return r.SendJSON(http.StatusCreated, out)
 }
 
 // patchClient is PATCH /v1/clients/{id}: a merge patch (RFC 7396). A patch without changes is also
 // committed, so its response is as final as any other.
-func (a *API) patchClient(r *request) error {
-	p, err := decodeClient(r, typesPatch)
+func (a *API) patchClient(r *request.Request) error {
+	p, err := decodeClient(r, request.TypesPatch)
 	if err != nil {
 		return err
 	}
@@ -132,18 +133,18 @@ func (a *API) patchClient(r *request) error {
 	if err != nil {
 		return err
 	}
-	return r.writeJSON(http.StatusOK, viewClient(c))
+	return r.SendJSON(http.StatusOK, viewClient(c))
 }
 
 // deleteClient is DELETE /v1/clients/{id}.
-func (a *API) deleteClient(r *request) error {
-	id, err := r.pathID()
+func (a *API) deleteClient(r *request.Request) error {
+	id, err := r.PathID()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	return r.writeIndex(a.cfg.Backend.DeleteClient(ctx, revoked.ActorOf(r.client), id))
+	return r.SendIndex(a.cfg.Backend.DeleteClient(ctx, revoked.ActorOf(r.Client), id))
 }
 
 // secretView is the response to POST /v1/clients/{id}/secret.
@@ -155,8 +156,8 @@ type secretView struct {
 
 // postSecret is POST /v1/clients/{id}/secret: a new secret. The old ones stay valid for
 // secret_grace.
-func (a *API) postSecret(r *request) error {
-	if err := r.decodeOptional(); err != nil {
+func (a *API) postSecret(r *request.Request) error {
+	if err := r.DecodeOptional(); err != nil {
 		return err
 	}
 	secret := clientauth.NewSecret()
@@ -172,7 +173,7 @@ func (a *API) postSecret(r *request) error {
 	if err != nil {
 		return err
 	}
-	return r.writeJSON(http.StatusOK, secretView{ClientID: c.ID, ClientSecret: secret, Index: index})
+	return r.SendJSON(http.StatusOK, secretView{ClientID: c.ID, ClientSecret: secret, Index: index})
 }
 
 // rotate returns next followed by the old secrets that have not expired. The old secrets expire at
@@ -193,16 +194,16 @@ func rotate(old []revoked.SecretHash, next revoked.SecretHash, now, end revoked.
 // changeClient applies change to the record that the path names and stores the result. change gets
 // a shallow copy: it replaces lists and never modifies them. If another request has changed the
 // record, changeClient calls change again.
-func (a *API) changeClient(r *request, change func(*revoked.Client) error) (
+func (a *API) changeClient(r *request.Request, change func(*revoked.Client) error) (
 	made *revoked.Client, index uint64, err error,
 ) {
-	id, err := r.pathID()
+	id, err := r.PathID()
 	if err != nil {
 		return nil, 0, err
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	err = retryConflict(ctx, func() error {
+	err = request.RetryConflict(ctx, func() error {
 		stored, ok := a.cfg.Backend.Client(id)
 		if !ok {
 			return errNoClient
@@ -211,57 +212,33 @@ func (a *API) changeClient(r *request, change func(*revoked.Client) error) (
 		if err := change(&next); err != nil {
 			return err
 		}
-		made, index, err = a.cfg.Backend.UpdateClient(ctx, revoked.ActorOf(r.client), next)
+		made, index, err = a.cfg.Backend.UpdateClient(ctx, revoked.ActorOf(r.Client), next)
 		return err
 	})
 	return made, index, err
 }
 
-// A patched is a field of a merge patch (RFC 7396). null sets it to its zero value.
-type patched[T any] struct {
-	set   bool
-	value T
-}
-
-// field returns the field of a body that sets p.
-func (p *patched[T]) field(name string, read readFunc[T]) field {
-	return field{name, func(j *strictjson.Reader) (err error) {
-		p.set = true
-		if !j.Null() {
-			p.value, err = read(j)
-		}
-		return err
-	}}
-}
-
-// apply sets dst if the body has the field.
-func (p *patched[T]) apply(dst *T) {
-	if p.set {
-		*dst = p.value
-	}
-}
-
 // A clientPatch is the body of a POST or PATCH of a client.
 type clientPatch struct {
-	id        patched[string]
-	typ       patched[revoked.ClientType]
-	roles     patched[[]revoked.Role]
-	audiences patched[[]string]
-	issuers   patched[[]string]
-	methods   patched[[]string]
-	public    patched[bool]
-	disabled  patched[bool]
-	createdAt patched[revoked.Time]
-	secrets   patched[[]byte] // read-only
-	weak      patched[bool]   // read-only
-	secret    patched[string]
-	imported  patched[bool]
+	id        request.Patched[string]
+	typ       request.Patched[revoked.ClientType]
+	roles     request.Patched[[]revoked.Role]
+	audiences request.Patched[[]string]
+	issuers   request.Patched[[]string]
+	methods   request.Patched[[]string]
+	public    request.Patched[bool]
+	disabled  request.Patched[bool]
+	createdAt request.Patched[revoked.Time]
+	secrets   request.Patched[[]byte] // read-only
+	weak      request.Patched[bool]   // read-only
+	secret    request.Patched[string]
+	imported  request.Patched[bool]
 }
 
 // decodeClient reads a clientPatch and checks each value separately.
-func decodeClient(r *request, types []string) (*clientPatch, error) {
+func decodeClient(r *request.Request, types []string) (*clientPatch, error) {
 	p := new(clientPatch)
-	if err := r.decodeBody(types, p.fields()...); err != nil {
+	if err := r.Decode(types, p.fields()...); err != nil {
 		return nil, err
 	}
 	return p, p.validate()
@@ -271,7 +248,7 @@ func decodeClient(r *request, types []string) (*clientPatch, error) {
 // hashed. Its errors are those of the endpoint.
 func ParseClient(body []byte) (revoked.Client, error) {
 	p := new(clientPatch)
-	if err := decodeObject(body, p.fields()); err != nil {
+	if err := request.DecodeObject(body, p.fields()); err != nil {
 		return revoked.Client{}, err
 	}
 	if err := p.validate(); err != nil {
@@ -281,15 +258,15 @@ func ParseClient(body []byte) (revoked.Client, error) {
 	return c, err
 }
 
-func (p *clientPatch) fields() []field {
-	list := names(revoked.MaxClientList, revoked.MaxClientElement)
-	return []field{
-		p.id.field("client_id", name(revoked.MaxClientID)),
-		p.typ.field("type", func(j *strictjson.Reader) (revoked.ClientType, error) {
-			s, err := j.Name(maxID)
+func (p *clientPatch) fields() []request.Field {
+	list := request.Names(revoked.MaxClientList, revoked.MaxClientElement)
+	return []request.Field{
+		p.id.Field("client_id", request.Name(revoked.MaxClientID)),
+		p.typ.Field("type", func(j *strictjson.Reader) (revoked.ClientType, error) {
+			s, err := j.Name(request.MaxID)
 			return revoked.ClientType(s), err
 		}),
-		p.roles.field("roles", func(j *strictjson.Reader) ([]revoked.Role, error) {
+		p.roles.Field("roles", func(j *strictjson.Reader) ([]revoked.Role, error) {
 			list, err := list(j)
 			roles := make([]revoked.Role, 0, len(list))
 			for _, s := range list {
@@ -297,16 +274,16 @@ func (p *clientPatch) fields() []field {
 			}
 			return roles, err
 		}),
-		p.audiences.field("audiences", list),
-		p.issuers.field("issuers", list),
-		p.methods.field("auth_methods", list),
-		p.public.field("allow_public_revocation", (*strictjson.Reader).Bool),
-		p.disabled.field("disabled", (*strictjson.Reader).Bool),
-		p.createdAt.field("created_at", (*strictjson.Reader).Time),
-		p.secrets.field("valid_secrets", func(j *strictjson.Reader) ([]byte, error) { return j.Raw(maxSecretsView) }),
-		p.weak.field("weak_secret", (*strictjson.Reader).Bool),
-		p.secret.field("client_secret", name(clientauth.MaxSecret)),
-		p.imported.field("imported", (*strictjson.Reader).Bool),
+		p.audiences.Field("audiences", list),
+		p.issuers.Field("issuers", list),
+		p.methods.Field("auth_methods", list),
+		p.public.Field("allow_public_revocation", (*strictjson.Reader).Bool),
+		p.disabled.Field("disabled", (*strictjson.Reader).Bool),
+		p.createdAt.Field("created_at", (*strictjson.Reader).Time),
+		p.secrets.Field("valid_secrets", func(j *strictjson.Reader) ([]byte, error) { return j.Raw(maxSecretsView) }),
+		p.weak.Field("weak_secret", (*strictjson.Reader).Bool),
+		p.secret.Field("client_secret", request.Name(clientauth.MaxSecret)),
+		p.imported.Field("imported", (*strictjson.Reader).Bool),
 	}
 }
 
@@ -324,21 +301,21 @@ func (p *clientPatch) validate() error {
 // create returns the client that a POST describes, and its secret unless it is public.
 func (p *clientPatch) create() (c revoked.Client, secret string, err error) {
 	switch {
-	case p.id.value == "":
+	case p.id.Value == "":
 		return c, "", fmt.Errorf("%w: client_id is missing", revoked.ErrInvalid)
-	case p.createdAt.value != 0:
+	case p.createdAt.Value != 0:
 		return c, "", fmt.Errorf("%w: created_at is set by the server", revoked.ErrUnprocessable)
-	case p.secrets.set || p.weak.set:
+	case p.secrets.Set || p.weak.Set:
 		return c, "", fmt.Errorf("%w: valid_secrets and weak_secret are set by the server", revoked.ErrUnprocessable)
 	}
 	c = revoked.Client{Type: revoked.Confidential}
 	p.merge(&c)
-	secret = p.secret.value
+	secret = p.secret.Value
 	if c.Type == revoked.Confidential {
 		if secret == "" {
 			secret = clientauth.NewSecret()
 		}
-		if err := clientauth.CheckSecret(secret, p.imported.value); err != nil {
+		if err := clientauth.CheckSecret(secret, p.imported.Value); err != nil {
 			return c, "", err
 		}
 	}
@@ -356,13 +333,13 @@ func (p *clientPatch) apply(c *revoked.Client) error {
 		return fmt.Errorf("%w: %s cannot be changed", revoked.ErrUnprocessable, field)
 	}
 	switch {
-	case p.id.set && p.id.value != c.ID:
+	case p.id.Set && p.id.Value != c.ID:
 		return fixed("client_id")
-	case p.typ.set && p.typ.value != c.Type:
+	case p.typ.Set && p.typ.Value != c.Type:
 		return fixed("type")
-	case p.createdAt.set && p.createdAt.value.Unix() != c.CreatedAt.Unix():
+	case p.createdAt.Set && p.createdAt.Value.Unix() != c.CreatedAt.Unix():
 		return fixed("created_at")
-	case p.secret.set || p.imported.set:
+	case p.secret.Set || p.imported.Set:
 		return fmt.Errorf("%w: a secret is changed by POST to the client's secret", revoked.ErrUnprocessable)
 	}
 	p.merge(c)
@@ -371,18 +348,18 @@ func (p *clientPatch) apply(c *revoked.Client) error {
 
 // merge sets the fields of the body. A confidential client without auth_methods gets both.
 func (p *clientPatch) merge(c *revoked.Client) {
-	if p.id.value != "" {
-		c.ID = p.id.value
+	if p.id.Value != "" {
+		c.ID = p.id.Value
 	}
-	if p.typ.value != "" {
-		c.Type = p.typ.value
+	if p.typ.Value != "" {
+		c.Type = p.typ.Value
 	}
-	p.roles.apply(&c.Roles)
-	p.audiences.apply(&c.Audiences)
-	p.issuers.apply(&c.Issuers)
-	p.methods.apply(&c.AuthMethods)
-	p.public.apply(&c.AllowPublicRevocation)
-	p.disabled.apply(&c.Disabled)
+	p.roles.Apply(&c.Roles)
+	p.audiences.Apply(&c.Audiences)
+	p.issuers.Apply(&c.Issuers)
+	p.methods.Apply(&c.AuthMethods)
+	p.public.Apply(&c.AllowPublicRevocation)
+	p.disabled.Apply(&c.Disabled)
 	if c.AuthMethods == nil && c.Type == revoked.Confidential {
 		c.AuthMethods = []string{revoked.AuthBasic, revoked.AuthPost}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"revoked"
+	"revoked/api/request"
 	"revoked/api/stream"
 	"revoked/api/strictjson"
 )
@@ -21,14 +22,14 @@ import (
 const maxAddresses = 64
 
 // getMembers is GET /v1/members.
-func (a *API) getMembers(r *request) error {
+func (a *API) getMembers(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	members, err := a.cfg.Backend.Members(ctx)
 	if err != nil {
 		return err
 	}
-	return r.writeJSON(http.StatusOK, viewMembers(members))
+	return r.SendJSON(http.StatusOK, viewMembers(members))
 }
 
 // membersView is the JSON body of GET /v1/members.
@@ -70,14 +71,14 @@ func viewMembers(members []revoked.Member) membersView {
 }
 
 // getStatus is GET /v1/status.
-func (a *API) getStatus(r *request) error {
+func (a *API) getStatus(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	view := viewStatus(a.cfg.Backend.NodeStatus(ctx))
 	if !view.Healthy {
 		view.Reasons = a.cfg.Backend.Readiness(ctx).Reasons
 	}
-	return r.writeJSON(http.StatusOK, view)
+	return r.SendJSON(http.StatusOK, view)
 }
 
 // statusView is the JSON body of GET /v1/status: the view of the answering node alone.
@@ -127,10 +128,10 @@ func viewStatus(s revoked.NodeStatus) statusView {
 }
 
 // postJoin is POST /v1/cluster/join: this node joins the cluster that it finds at the addresses.
-func (a *API) postJoin(r *request) error {
+func (a *API) postJoin(r *request.Request) error {
 	var addresses []string
-	err := r.decodeBody(typesJSON, field{"addresses", func(j *strictjson.Reader) (err error) {
-		addresses, err = j.Names(maxAddresses, maxID)
+	err := r.Decode(request.TypesJSON, request.Field{Name: "addresses", Read: func(j *strictjson.Reader) (err error) {
+		addresses, err = j.Names(maxAddresses, request.MaxID)
 		for _, addr := range addresses {
 			if err == nil && !isHostPort(addr) {
 				err = j.Fail("want host:port, the cluster address of a node")
@@ -144,9 +145,9 @@ func (a *API) postJoin(r *request) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := r.withSlowTimeout()
+	ctx, cancel := r.WithSlowTimeout()
 	defer cancel()
-	return r.writeIndex(a.cfg.Backend.Join(ctx, addresses))
+	return r.SendIndex(a.cfg.Backend.Join(ctx, addresses))
 }
 
 // isHostPort reports whether addr has a host and a port that can be dialed.
@@ -160,23 +161,23 @@ func isHostPort(addr string) bool {
 }
 
 // postLeave is POST /v1/cluster/leave: this node leaves the cluster permanently.
-func (a *API) postLeave(r *request) error {
-	if err := r.decodeOptional(); err != nil {
+func (a *API) postLeave(r *request.Request) error {
+	if err := r.DecodeOptional(); err != nil {
 		return err
 	}
-	ctx, cancel := r.withSlowTimeout()
+	ctx, cancel := r.WithSlowTimeout()
 	defer cancel()
-	return r.writeIndex(a.cfg.Backend.Leave(ctx))
+	return r.SendIndex(a.cfg.Backend.Leave(ctx))
 }
 
 // postRemove is POST /v1/cluster/remove.
-func (a *API) postRemove(r *request) error {
+func (a *API) postRemove(r *request.Request) error {
 	var node, reason string
 	var force bool
-	err := r.decodeBody(typesJSON,
-		into("node", &node, name(maxID)),
-		into("force", &force, (*strictjson.Reader).Bool),
-		into("reason", &reason, readReason))
+	err := r.Decode(request.TypesJSON,
+		request.Into("node", &node, request.Name(request.MaxID)),
+		request.Into("force", &force, (*strictjson.Reader).Bool),
+		request.Into("reason", &reason, request.ReadReason))
 	switch {
 	case err != nil:
 		return err
@@ -185,27 +186,27 @@ func (a *API) postRemove(r *request) error {
 	case force && strings.TrimSpace(reason) == "":
 		return fmt.Errorf("%w: force needs a reason", revoked.ErrUnprocessable)
 	}
-	ctx, cancel := r.withSlowTimeout()
+	ctx, cancel := r.WithSlowTimeout()
 	defer cancel()
-	return r.writeIndex(a.cfg.Backend.Remove(ctx, revoked.ActorOf(r.client), node, force, reason))
+	return r.SendIndex(a.cfg.Backend.Remove(ctx, revoked.ActorOf(r.Client), node, force, reason))
 }
 
 // postTransferLeader is POST /v1/cluster/transfer-leader. Without a node the leader chooses one.
-func (a *API) postTransferLeader(r *request) error {
+func (a *API) postTransferLeader(r *request.Request) error {
 	var node string
-	if err := r.decodeOptional(into("node", &node, name(maxID))); err != nil {
+	if err := r.DecodeOptional(request.Into("node", &node, request.Name(request.MaxID))); err != nil {
 		return err
 	}
-	ctx, cancel := r.withSlowTimeout()
+	ctx, cancel := r.WithSlowTimeout()
 	defer cancel()
-	index, err := a.cfg.Backend.TransferLeader(ctx, revoked.ActorOf(r.client), node)
+	index, err := a.cfg.Backend.TransferLeader(ctx, revoked.ActorOf(r.Client), node)
 	if err != nil {
 		return err
 	}
 	if leader := a.leaderName(ctx); leader != "" {
 		r.Response().Header().Set("Revoked-Leader", leader)
 	}
-	return r.writeIndex(index, nil)
+	return r.SendIndex(index, nil)
 }
 
 // leaderName returns the node id of the leader, or "" if this node learns of none within a quarter
@@ -230,7 +231,7 @@ func (a *API) leaderName(ctx context.Context) string {
 // A snapshotWriter begins the response with the first byte of the snapshot, so an error before that
 // byte can still set the status.
 type snapshotWriter struct {
-	r     *request
+	r     *request.Request
 	s     *stream.Stream
 	begun bool
 }
@@ -253,19 +254,19 @@ func (w *snapshotWriter) begin() {
 
 // getSnapshot is GET /v1/snapshot. If it fails midway, it closes the connection, so that the client
 // does not mistake the partial file for a backup.
-func (a *API) getSnapshot(r *request) error {
+func (a *API) getSnapshot(r *request.Request) error {
 	w := &snapshotWriter{r: r, s: stream.New(r.Response(), r.Request(), stream.Idle)}
 	if r.Request().Method == http.MethodHead {
 		w.begin()
 		return nil
 	}
-	release, err := a.streams.snapshots.take(r.client.ID)
+	release, err := a.streams.snapshots.take(r.Client.ID)
 	if err != nil {
 		return err
 	}
 	defer release()
 	// The first byte comes only after the node has written the snapshot to disk.
-	_ = w.s.ExtendWrite(slowTimeout)
+	_ = w.s.ExtendWrite(request.SlowTimeout)
 	err = a.cfg.Backend.Snapshot(r.Request().Context(), w)
 	if err == nil && !w.begun {
 		err = fmt.Errorf("%w: the snapshot is empty", revoked.ErrOutcomeUnknown)
@@ -273,14 +274,14 @@ func (a *API) getSnapshot(r *request) error {
 	if err == nil || !w.begun {
 		return err
 	}
-	r.outcome = "aborted"
+	r.Outcome = "aborted"
 	a.cfg.Log.Warn("snapshot aborted", "error", err)
 	panic(http.ErrAbortHandler)
 }
 
 // getSettings is GET /v1/settings.
-func (a *API) getSettings(r *request) error {
-	return r.write(http.StatusOK, typeJSON, viewSettings(a.cfg.Backend.Settings()))
+func (a *API) getSettings(r *request.Request) error {
+	return r.Send(http.StatusOK, request.TypeJSON, viewSettings(a.cfg.Backend.Settings()))
 }
 
 // viewSettings returns the settings as JSON.
@@ -297,7 +298,7 @@ func viewSettings(s revoked.Settings) []byte {
 }
 
 // patchSettings is PATCH /v1/settings: a merge patch (RFC 7396). null restores a default.
-func (a *API) patchSettings(r *request) error {
+func (a *API) patchSettings(r *request.Request) error {
 	apply, err := decodeSettings(r)
 	if err != nil {
 		return err
@@ -305,31 +306,31 @@ func (a *API) patchSettings(r *request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	var made revoked.Settings
-	err = retryConflict(ctx, func() (err error) {
+	err = request.RetryConflict(ctx, func() (err error) {
 		next := a.cfg.Backend.Settings()
 		apply(&next)
-		made, _, err = a.cfg.Backend.UpdateSettings(ctx, revoked.ActorOf(r.client), next)
+		made, _, err = a.cfg.Backend.UpdateSettings(ctx, revoked.ActorOf(r.Client), next)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return r.write(http.StatusOK, typeJSON, viewSettings(made))
+	return r.Send(http.StatusOK, request.TypeJSON, viewSettings(made))
 }
 
 // decodeSettings returns a function that applies the changes of the body.
-func decodeSettings(r *request) (apply func(*revoked.Settings), err error) {
-	var fields []field
+func decodeSettings(r *request.Request) (apply func(*revoked.Settings), err error) {
+	var fields []request.Field
 	var outOfBounds error
 	change, defaults := make(map[*revoked.SettingRule]time.Duration), revoked.DefaultSettings()
 	rules := revoked.SettingRules()
 	for i := range rules {
 		rule := &rules[i]
-		fields = append(fields, field{rule.Name, func(j *strictjson.Reader) error {
+		fields = append(fields, request.Field{Name: rule.Name, Read: func(j *strictjson.Reader) error {
 			d := *rule.Field(&defaults)
 			if !j.Null() {
 				var err error
-				if d, err = readDuration(j); err != nil {
+				if d, err = request.ReadDuration(j); err != nil {
 					return err
 				}
 			}
@@ -340,7 +341,7 @@ func decodeSettings(r *request) (apply func(*revoked.Settings), err error) {
 			return nil
 		}})
 	}
-	if err := r.decodeBody(typesPatch, fields...); err != nil {
+	if err := r.Decode(request.TypesPatch, fields...); err != nil {
 		return nil, err
 	}
 	return func(s *revoked.Settings) {

@@ -3,15 +3,15 @@
 //
 // It promises:
 //   - A revocation gets 200 only after [Backend.Revoke] returned nil.
-//   - An error without a row in response.go is an opaque 503.
+//   - An error without a row in request/errors.go is an opaque 503.
 //   - Errors of the OAuth endpoints are JSON and do not repeat input.
 //
 // It never writes a raw token or a secret. A handler digests the token that it reads and clears the
 // buffer. Log lines, metrics and errors do not contain tokens or query strings. The package does
 // not depend on Raft. [revoked.Decide] evaluates tokens.
 //
-// [API.middleware] runs the handler of a route. A handler decodes the request (request.go,
-// oauthform.go) and calls the [Backend] once. It then writes the answer (response.go) or returns an
+// [API.middleware] runs the handler of a route. A handler decodes the request (package
+// request, oauthform.go) and calls the [Backend] once. It then writes the answer or returns an
 // error, for which the middleware writes the answer.
 //
 // Dangerous: http.Request.Form and echo's FormValue and Bind mix the query into the body, so no

@@ -7,6 +7,7 @@ import (
 
 	"revoked"
 	"revoked/api/registration"
+	"revoked/api/request"
 	"revoked/api/strictjson"
 )
 
@@ -17,9 +18,9 @@ type explainBody struct {
 	as                  string // client id of the caller in question; empty: the administrator who asks
 }
 
-func decodeExplain(r *request) (b explainBody, err error) {
-	err = r.decodeLimited(typesJSON, maxAdminBody,
-		into("token", &b.PresentedToken, func(j *strictjson.Reader) (revoked.PresentedToken, error) {
+func decodeExplain(r *request.Request) (b explainBody, err error) {
+	err = r.DecodeLimited(request.TypesJSON, request.MaxBody,
+		request.Into("token", &b.PresentedToken, func(j *strictjson.Reader) (revoked.PresentedToken, error) {
 			b.hasToken = true
 			text, err := j.Text(maxForm)
 			if err == nil && len(text) == 0 {
@@ -31,11 +32,11 @@ func decodeExplain(r *request) (b explainBody, err error) {
 			defer clear(text)
 			return presented(text), nil
 		}),
-		into("digest", &b.Digest, func(j *strictjson.Reader) (revoked.Digest, error) {
+		request.Into("digest", &b.Digest, func(j *strictjson.Reader) (revoked.Digest, error) {
 			b.hasDigest = true
 			return registration.ReadDigest(j)
 		}),
-		into("as", &b.as, name(maxID)))
+		request.Into("as", &b.as, request.Name(request.MaxID)))
 	if err == nil && b.hasToken == b.hasDigest {
 		err = fmt.Errorf("%w: give either token or digest", revoked.ErrInvalid)
 	}
@@ -53,8 +54,8 @@ type explainView struct {
 	Session      string               `json:"session,omitempty"`
 	Issuer       string               `json:"issuer,omitempty"`
 	JTI          string               `json:"jti,omitempty"`
-	IssuedAt     unixTime             `json:"issued_at,omitempty"`
-	ExpiresAt    unixTime             `json:"expires_at,omitempty"`
+	IssuedAt     request.UnixTime     `json:"issued_at,omitempty"`
+	ExpiresAt    request.UnixTime     `json:"expires_at,omitempty"`
 	Audience     []string             `json:"audience,omitempty"`
 	Scope        string               `json:"scope,omitempty"`
 	Revoked      *revocationView      `json:"revoked,omitempty"`
@@ -67,12 +68,12 @@ type explainView struct {
 
 // cutoffView is a cut-off that covers a token.
 type cutoffView struct {
-	Selector     selectorView `json:"selector"`
-	IssuedBefore unixSeconds  `json:"issued_before"`
-	Index        uint64       `json:"index"`
-	By           string       `json:"by"`
-	At           unixSeconds  `json:"at"`
-	Reason       string       `json:"reason"`
+	Selector     selectorView        `json:"selector"`
+	IssuedBefore request.UnixSeconds `json:"issued_before"`
+	Index        uint64              `json:"index"`
+	By           string              `json:"by"`
+	At           request.UnixSeconds `json:"at"`
+	Reason       string              `json:"reason"`
 }
 
 // Values of kind.
@@ -83,14 +84,14 @@ const (
 )
 
 // postExplain is POST /v1/explain: it reports why a token is active or not, for any caller.
-func (a *API) postExplain(r *request) error {
+func (a *API) postExplain(r *request.Request) error {
 	b, err := decodeExplain(r)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	asker := viewerOf(r.client)
+	asker := viewerOf(r.Client)
 	if a.misses.Empty(asker.name, a.cfg.Now()) {
 		return a.tooManyMisses(&asker)
 	}
@@ -112,7 +113,7 @@ func (a *API) postExplain(r *request) error {
 	} else if x.Verdict == revoked.Unknown {
 		a.misses.Charge(asker.name, a.cfg.Now())
 	}
-	return r.writeJSON(http.StatusOK, viewExplanation(&x, v))
+	return r.SendJSON(http.StatusOK, viewExplanation(&x, v))
 }
 
 // viewerAs returns the client with that id as a viewer, or asker for an empty id. The client is
@@ -144,7 +145,7 @@ func viewExplanation(x *revoked.Explanation, v *viewer) explainView {
 	t, g := &x.Record.Token, &x.Record.Grant
 	out := explainView{
 		Reason: x.Reason, Kind: kindUnknown, GrantID: g.ID, ClientID: g.ClientID, Subject: g.Subject, Session: g.Session,
-		Issuer: g.Issuer, JTI: t.JTI, IssuedAt: unixTime(t.IssuedAt), ExpiresAt: unixTime(t.ExpiresAt),
+		Issuer: g.Issuer, JTI: t.JTI, IssuedAt: request.UnixTime(t.IssuedAt), ExpiresAt: request.UnixTime(t.ExpiresAt),
 		Audience: t.Audience, Scope: t.Scope, IssuerReason: x.IssuerReason, Node: x.NodeID,
 		AppliedIndex: x.AppliedIndex, LeaseLeftMS: x.LeaseLeft.Milliseconds(),
 	}
@@ -159,12 +160,12 @@ func viewExplanation(x *revoked.Explanation, v *viewer) explainView {
 	}
 	out.Active = out.Reason == revoked.ReasonActive
 	if e := x.Revoked; e != nil {
-		out.Revoked = &revocationView{At: unixSeconds(e.At), By: e.By, Reason: e.Reason, Index: e.Index}
+		out.Revoked = &revocationView{At: request.UnixSeconds(e.At), By: e.By, Reason: e.Reason, Index: e.Index}
 	}
 	if c := x.Cutoff; c != nil {
 		out.Cutoff = &cutoffView{
-			Selector: selectorView(c.Selector), IssuedBefore: unixSeconds(c.IssuedBefore), Index: c.Index, By: c.By,
-			At: unixSeconds(c.At), Reason: c.Reason,
+			Selector: selectorView(c.Selector), IssuedBefore: request.UnixSeconds(c.IssuedBefore), Index: c.Index, By: c.By,
+			At: request.UnixSeconds(c.At), Reason: c.Reason,
 		}
 	}
 	return out

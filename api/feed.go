@@ -17,6 +17,7 @@ import (
 
 	"revoked"
 	"revoked/api/clientauth"
+	"revoked/api/request"
 	"revoked/api/serve"
 	"revoked/api/stream"
 )
@@ -37,7 +38,7 @@ var readerRoles = []revoked.Role{revoked.RoleResourceServer, revoked.RoleAdmin}
 // getRevocations is GET /v1/revocations, the feed. An NDJSON response ends after the existing
 // events, or continues with ?follow=true. Server-sent events continue until the client disconnects.
 // The header Revoked-Index is the index up to which the response was complete when it began.
-func (a *API) getRevocations(r *request) error {
+func (a *API) getRevocations(r *request.Request) error {
 	sse := wantsEvents(r.Request().Header.Values("Accept"))
 	after, err := feedStart(r, sse)
 	if err != nil {
@@ -52,7 +53,7 @@ func (a *API) getRevocations(r *request) error {
 		return fmt.Errorf("%w: follow must be true or false", revoked.ErrInvalid)
 	}
 	if r.Request().Method != http.MethodHead {
-		release, err := a.streams.feeds.take(r.client.ID)
+		release, err := a.streams.feeds.take(r.Client.ID)
 		if err != nil {
 			return err
 		}
@@ -64,7 +65,7 @@ func (a *API) getRevocations(r *request) error {
 	if err != nil {
 		return err
 	}
-	f := &feedReader{a: a, session: a.auth.Open(r.caller, readerRoles...), client: r.client, after: after,
+	f := &feedReader{a: a, session: a.auth.Open(r.Caller, readerRoles...), client: r.Client, after: after,
 		last: target, follow: follow, limit: feedPage, sse: sse}
 	if follow {
 		f.last = math.MaxUint64
@@ -95,19 +96,19 @@ func (a *API) getRevocations(r *request) error {
 		return nil // complete, or the reader disconnected, or the node shuts down
 	}
 	if errors.As(err, &ended) {
-		r.outcome = ended.Reason
+		r.Outcome = ended.Reason
 		if f.end(s, ended.Reason) == nil && follow {
 			return nil
 		}
 	}
-	r.outcome = cmp.Or(r.outcome, a.errors.mapping(err).outcome)
+	r.Outcome = cmp.Or(r.Outcome, request.OutcomeOf(err))
 	a.cfg.Log.Info("feed aborted", "error", err)
 	panic(http.ErrAbortHandler) // so that the reader does not mistake a part of the feed for all of it
 }
 
 // feedStart returns the index after which a request reads the feed. Last-Event-ID, which an SSE
 // client sends when it reconnects, takes precedence over the parameter.
-func feedStart(r *request, sse bool) (uint64, error) {
+func feedStart(r *request.Request, sse bool) (uint64, error) {
 	from := r.QueryParam("after")
 	if id := r.Request().Header.Get("Last-Event-ID"); sse && id != "" {
 		from = id
@@ -325,15 +326,15 @@ func (f *feedReader) wait(ctx context.Context) error {
 // eventView is one event of the feed as JSON. Times are whole Unix seconds, which is also how a
 // cut-off compares them.
 type eventView struct {
-	Index        uint64            `json:"index"`
-	Time         unixSeconds       `json:"time"`
-	Kind         revoked.EventKind `json:"kind"`
-	Digests      []string          `json:"digests,omitempty"`
-	Issuer       string            `json:"issuer,omitempty"` // of a JWT, or a trusted issuer
-	JTI          string            `json:"jti,omitempty"`
-	Selector     *selectorView     `json:"selector,omitempty"`
-	IssuedBefore *unixSeconds      `json:"issued_before,omitempty"`
-	Action       string            `json:"action,omitempty"`
+	Index        uint64               `json:"index"`
+	Time         request.UnixSeconds  `json:"time"`
+	Kind         revoked.EventKind    `json:"kind"`
+	Digests      []string             `json:"digests,omitempty"`
+	Issuer       string               `json:"issuer,omitempty"` // of a JWT, or a trusted issuer
+	JTI          string               `json:"jti,omitempty"`
+	Selector     *selectorView        `json:"selector,omitempty"`
+	IssuedBefore *request.UnixSeconds `json:"issued_before,omitempty"`
+	Action       string               `json:"action,omitempty"`
 	// Withheld is true if the selector has more conditions, which this reader may not see. The shown
 	// selector then matches more than was revoked.
 	Withheld bool   `json:"withheld,omitempty"`
@@ -354,7 +355,7 @@ type selectorView struct {
 // A resource server sees the digests of tokens with its audience, but no subject, session or
 // reason.
 func (f *feedReader) view(e *revoked.Event) (eventView, bool) {
-	out := eventView{Index: e.Index, Time: unixSeconds(e.Time), Kind: e.Kind, Action: e.Action, Actor: e.Actor}
+	out := eventView{Index: e.Index, Time: request.UnixSeconds(e.Time), Kind: e.Kind, Action: e.Action, Actor: e.Actor}
 	sel := e.Selector
 	admin := f.client.Has(revoked.RoleAdmin)
 	if admin {
@@ -371,7 +372,7 @@ func (f *feedReader) view(e *revoked.Event) (eventView, bool) {
 		out.Selector = &v
 	}
 	if e.Kind == revoked.EventCutoff {
-		t := unixSeconds(e.IssuedBefore)
+		t := request.UnixSeconds(e.IssuedBefore)
 		out.IssuedBefore = &t
 	}
 	audiences := f.client.EffectiveAudiences()

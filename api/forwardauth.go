@@ -9,6 +9,7 @@ import (
 
 	"revoked"
 	"revoked/api/clientauth"
+	"revoked/api/request"
 )
 
 // Path and limits of forward authentication.
@@ -25,10 +26,10 @@ const (
 // with Basic credentials in Revoked-Authorization, or is in a configured network, which has
 // audiences as a resource server does. Only access tokens pass. Tokens bound to a key (cnf) do not,
 // because their possession cannot be verified here.
-func (a *API) check(r *request) error {
+func (a *API) check(r *request.Request) error {
 	v, err := a.gateway(r)
-	var f *failure
-	if errors.As(err, &f) && f.outcome == outcomeGateway {
+	var f *request.Failure
+	if errors.As(err, &f) && f.Outcome == outcomeGateway {
 		return a.countCheck(f)
 	}
 	if err != nil {
@@ -36,8 +37,8 @@ func (a *API) check(r *request) error {
 	}
 	token, found, ok := bearer(r.Request().Header["Authorization"])
 	if !found {
-		return a.countCheck(&failure{status: http.StatusUnauthorized, title: "a bearer token is required",
-			outcome: "none", challenge: "Bearer"})
+		return a.countCheck(&request.Failure{Status: http.StatusUnauthorized, Title: "a bearer token is required",
+			Outcome: "none", Challenge: "Bearer"})
 	}
 	if !ok {
 		return a.countCheck(inactiveBearer("malformed"))
@@ -49,17 +50,17 @@ func (a *API) check(r *request) error {
 	s, err := a.status(r.Request().Context(), &v, p)
 	if err != nil {
 		// Gateways turn statuses other than 2xx, 401 and 403 into their own error, so 503 replaces 429.
-		return a.countCheck(&failure{status: http.StatusServiceUnavailable, title: unavailable.title,
-			outcome: "error", cause: err})
+		return a.countCheck(&request.Failure{Status: http.StatusServiceUnavailable, Title: request.TitleUnavailable,
+			Outcome: "error", Cause: err})
 	}
 	rec := &s.Record
 	sees := v.sees(rec, s.Foreign) && rec.Token.Kind == revoked.AccessToken && len(rec.Token.CNF) == 0
-	r.outcome = resultOf(&s, sees)
-	if r.outcome != "active" {
-		return a.countCheck(inactiveBearer(r.outcome))
+	r.Outcome = resultOf(&s, sees)
+	if r.Outcome != "active" {
+		return a.countCheck(inactiveBearer(r.Outcome))
 	}
-	a.metrics.checks.WithLabelValues(r.outcome).Inc()
-	r.quiet = true
+	a.metrics.checks.WithLabelValues(r.Outcome).Inc()
+	r.Quiet = true
 	h := r.Response().Header()
 	setSafe(h, headerSubject, rec.Grant.Subject)
 	setSafe(h, headerClientID, rec.Grant.ClientID)
@@ -69,14 +70,14 @@ func (a *API) check(r *request) error {
 }
 
 // inactiveBearer returns the 401 of RFC 6750 section 3.1 for a token that was presented.
-func inactiveBearer(result string) *failure {
-	return &failure{status: http.StatusUnauthorized, title: "the token is not active", outcome: result,
-		challenge: `Bearer error="invalid_token"`}
+func inactiveBearer(result string) *request.Failure {
+	return &request.Failure{Status: http.StatusUnauthorized, Title: "the token is not active", Outcome: result,
+		Challenge: `Bearer error="invalid_token"`}
 }
 
 // countCheck counts a check that failed and returns f.
-func (a *API) countCheck(f *failure) error {
-	a.metrics.checks.WithLabelValues(f.outcome).Inc()
+func (a *API) countCheck(f *request.Failure) error {
+	a.metrics.checks.WithLabelValues(f.Outcome).Inc()
 	return f
 }
 
@@ -85,16 +86,16 @@ const outcomeGateway = "gateway"
 
 // unknownGateway returns the answer to a gateway without valid credentials. It has no challenge: a
 // gateway would relay a 401 to its user, whose browser would ask for a password.
-func unknownGateway(detail string) *failure {
-	return &failure{status: http.StatusForbidden, title: "the gateway is not authenticated", outcome: outcomeGateway,
-		detail: detail}
+func unknownGateway(detail string) *request.Failure {
+	return &request.Failure{Status: http.StatusForbidden, Title: "the gateway is not authenticated",
+		Outcome: outcomeGateway, Detail: detail}
 }
 
 // gateway returns the caller of a check.
-func (a *API) gateway(r *request) (viewer, error) {
+func (a *API) gateway(r *request.Request) (viewer, error) {
 	values := r.Request().Header["Revoked-Authorization"]
 	if len(values) == 0 {
-		from := peer(r.Request())
+		from := request.Peer(r.Request())
 		if audiences, ok := audiencesOf(a.cfg.CheckNetworks, from); ok {
 			return viewer{name: "network " + from.String(), audiences: audiences,
 				all: slices.Contains(audiences, anyAudience)}, nil
@@ -111,16 +112,16 @@ func (a *API) gateway(r *request) (viewer, error) {
 	case errors.Is(err, clientauth.ErrUnauthenticated), errors.As(err, &throttled) && throttled.Verified:
 		return viewer{}, unknownGateway("Revoked-Authorization has no valid credentials")
 	case throttled != nil: // gateways turn 429 into their own error
-		return viewer{}, &failure{status: http.StatusServiceUnavailable, title: unavailable.title, outcome: "throttled",
-			retryAfter: throttled.RetryAfter, cause: err}
+		return viewer{}, &request.Failure{Status: http.StatusServiceUnavailable, Title: request.TitleUnavailable,
+			Outcome: "throttled", RetryAfter: throttled.RetryAfter, Cause: err}
 	case err != nil:
 		return viewer{}, err
 	}
 	client := caller.Client
 	if err := a.admit(r, client); err != nil {
 		// Gateways turn statuses other than 2xx, 401 and 403 into their own error, so 503 replaces 429.
-		return viewer{}, &failure{status: http.StatusServiceUnavailable, code: codeUnavailable,
-			title: "too many requests of this client in progress", outcome: "limit_client"}
+		return viewer{}, &request.Failure{Status: http.StatusServiceUnavailable, Code: request.CodeUnavailable,
+			Title: "too many requests of this client in progress", Outcome: "limit_client"}
 	}
 	if !client.Has(revoked.RoleResourceServer) {
 		return viewer{}, unknownGateway("the caller is not a resource server")

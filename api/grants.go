@@ -12,20 +12,21 @@ import (
 	"revoked"
 	"revoked/api/clientauth"
 	"revoked/api/registration"
+	"revoked/api/request"
 	"revoked/api/stream"
 	"revoked/internal/textsafe"
 )
 
 // postGrants is POST /v1/grants: one registration, or one per line.
-func (a *API) postGrants(r *request) error {
-	t, err := mediaType(r.Request(), typeJSON, stream.TypeNDJSON)
+func (a *API) postGrants(r *request.Request) error {
+	t, err := request.MediaType(r.Request(), request.TypeJSON, stream.TypeNDJSON)
 	if err != nil {
 		return err
 	}
 	if t == stream.TypeNDJSON {
 		return a.registerLines(r)
 	}
-	body, err := readBody(r.Request(), registration.MaxBody)
+	body, err := request.ReadBody(r.Request(), registration.MaxBody)
 	if err != nil {
 		return err
 	}
@@ -36,7 +37,7 @@ func (a *API) postGrants(r *request) error {
 	if err != nil {
 		return err
 	}
-	results, err := a.registerAs(r.client)(r.Request().Context(), []revoked.Registration{reg})
+	results, err := a.registerAs(r.Client)(r.Request().Context(), []revoked.Registration{reg})
 	switch {
 	case err != nil:
 		return err
@@ -51,7 +52,19 @@ func (a *API) postGrants(r *request) error {
 	if !res.Created {
 		status = http.StatusOK
 	}
-	return r.write(status, typeJSON, append(registration.AppendResult(make([]byte, 0, 128), &res), '\n'))
+	return r.Send(status, request.TypeJSON, append(registration.AppendResult(make([]byte, 0, 128), &res), '\n'))
+}
+
+// registerLines is POST /v1/grants with an NDJSON body.
+func (a *API) registerLines(r *request.Request) error {
+	return a.streamLines(r, registration.MaxBody, func(l *lineStream) error {
+		p := registration.NewPipeline(l.ctx, registration.PipelineConfig{
+			Register: registration.WithRetry(a.registerWhile(l.session)), Out: l.out, Now: a.cfg.Now,
+			AppendError: request.AppendLineError, ErrorsOnly: l.errorsOnly,
+		})
+		l.summary = func() []byte { return p.AppendSummary(nil) }
+		return p.Run(l.lines)
+	})
 }
 
 // issuerRoles may register grants.
@@ -88,46 +101,46 @@ func (a *API) registerWhile(session *clientauth.Session) registration.Func {
 
 // grantView is the response to GET /v1/grants/{id}. Times are Unix seconds.
 type grantView struct {
-	GrantID      string          `json:"grant_id"`
-	State        string          `json:"state"`
-	ClientID     string          `json:"client_id"`
-	Subject      string          `json:"subject,omitempty"`
-	Session      string          `json:"session,omitempty"`
-	Issuer       string          `json:"issuer,omitempty"`
-	Scope        string          `json:"scope,omitempty"` // words of the active tokens, without repeats
-	RegisteredBy string          `json:"registered_by,omitempty"`
-	CreatedAt    unixSeconds     `json:"created_at"`
-	CreatedIndex uint64          `json:"created_index"`
-	ExpiresAt    unixTime        `json:"expires_at"` // latest of the tokens; null: never
-	TokenCount   int             `json:"token_count"`
-	Tokens       []tokenView     `json:"tokens,omitzero"` // nil in a list
-	Revoked      *revocationView `json:"revoked,omitempty"`
+	GrantID      string              `json:"grant_id"`
+	State        string              `json:"state"`
+	ClientID     string              `json:"client_id"`
+	Subject      string              `json:"subject,omitempty"`
+	Session      string              `json:"session,omitempty"`
+	Issuer       string              `json:"issuer,omitempty"`
+	Scope        string              `json:"scope,omitempty"` // words of the active tokens, without repeats
+	RegisteredBy string              `json:"registered_by,omitempty"`
+	CreatedAt    request.UnixSeconds `json:"created_at"`
+	CreatedIndex uint64              `json:"created_index"`
+	ExpiresAt    request.UnixTime    `json:"expires_at"` // latest of the tokens; null: never
+	TokenCount   int                 `json:"token_count"`
+	Tokens       []tokenView         `json:"tokens,omitzero"` // nil in a list
+	Revoked      *revocationView     `json:"revoked,omitempty"`
 }
 
 // tokenView is one token of a grant. It shows a prefix of the digest only.
 type tokenView struct {
-	Kind         string   `json:"kind"`
-	DigestPrefix string   `json:"digest_prefix"`
-	State        string   `json:"state"`
-	IssuedAt     unixTime `json:"issued_at"` // null for a stub
-	ExpiresAt    unixTime `json:"expires_at"`
-	NotBefore    unixTime `json:"not_before"`
-	Scope        string   `json:"scope,omitempty"`
-	Audience     []string `json:"audience,omitempty"`
+	Kind         string           `json:"kind"`
+	DigestPrefix string           `json:"digest_prefix"`
+	State        string           `json:"state"`
+	IssuedAt     request.UnixTime `json:"issued_at"` // null for a stub
+	ExpiresAt    request.UnixTime `json:"expires_at"`
+	NotBefore    request.UnixTime `json:"not_before"`
+	Scope        string           `json:"scope,omitempty"`
+	Audience     []string         `json:"audience,omitempty"`
 }
 
 // revocationView is the revocation of a grant.
 type revocationView struct {
-	At     unixSeconds `json:"at"`
-	By     string      `json:"by"`
-	Reason string      `json:"reason"`
-	Index  uint64      `json:"index"`
-	Cutoff bool        `json:"cutoff,omitempty"` // by a cut-off
+	At     request.UnixSeconds `json:"at"`
+	By     string              `json:"by"`
+	Reason string              `json:"reason"`
+	Index  uint64              `json:"index"`
+	Cutoff bool                `json:"cutoff,omitempty"` // by a cut-off
 }
 
 // getGrant is GET /v1/grants/{id}.
-func (a *API) getGrant(r *request) error {
-	id, err := r.pathID()
+func (a *API) getGrant(r *request.Request) error {
+	id, err := r.PathID()
 	if err != nil {
 		return err
 	}
@@ -137,10 +150,10 @@ func (a *API) getGrant(r *request) error {
 	if err != nil {
 		return err
 	}
-	if !r.client.Has(revoked.RoleAdmin) && view.Grant.RegisteredBy != r.client.ID {
+	if !r.Client.Has(revoked.RoleAdmin) && view.Grant.RegisteredBy != r.Client.ID {
 		return errNoGrant // issuers must not learn which grants of others exist
 	}
-	return r.writeJSON(http.StatusOK, viewGrant(&view))
+	return r.SendJSON(http.StatusOK, viewGrant(&view))
 }
 
 // errNoGrant also hides grants of other issuers.
@@ -151,11 +164,11 @@ func viewGrant(v *revoked.GrantView) grantView {
 	g := &v.Grant
 	out := grantView{
 		GrantID: g.ID, State: v.State.String(), ClientID: g.ClientID, Subject: g.Subject, Session: g.Session,
-		Issuer: g.Issuer, RegisteredBy: g.RegisteredBy, CreatedAt: unixSeconds(g.CreatedAt), CreatedIndex: g.CreatedIndex,
-		TokenCount: g.TokenCount, Tokens: make([]tokenView, 0, len(v.Tokens)),
+		Issuer: g.Issuer, RegisteredBy: g.RegisteredBy, CreatedAt: request.UnixSeconds(g.CreatedAt),
+		CreatedIndex: g.CreatedIndex, TokenCount: g.TokenCount, Tokens: make([]tokenView, 0, len(v.Tokens)),
 	}
 	if g.LatestExpiry != revoked.MaxTime {
-		out.ExpiresAt = unixTime(g.LatestExpiry)
+		out.ExpiresAt = request.UnixTime(g.LatestExpiry)
 	}
 	var scopes []string
 	seen := make(map[string]bool)
@@ -171,18 +184,19 @@ func viewGrant(v *revoked.GrantView) grantView {
 			}
 		}
 		out.Tokens = append(out.Tokens, tokenView{
-			Kind: t.Kind.String(), DigestPrefix: t.Digest.Prefix(), State: state.String(), IssuedAt: unixTime(t.IssuedAt),
-			ExpiresAt: unixTime(t.ExpiresAt), NotBefore: unixTime(t.NotBefore), Scope: t.Scope, Audience: t.Audience,
+			Kind: t.Kind.String(), DigestPrefix: t.Digest.Prefix(), State: state.String(),
+			IssuedAt: request.UnixTime(t.IssuedAt), ExpiresAt: request.UnixTime(t.ExpiresAt),
+			NotBefore: request.UnixTime(t.NotBefore), Scope: t.Scope, Audience: t.Audience,
 		})
 	}
 	out.Scope = strings.Join(scopes, " ")
 	switch {
 	case g.Revoked != nil:
 		e := g.Revoked
-		out.Revoked = &revocationView{At: unixSeconds(e.At), By: e.By, Reason: e.Reason, Index: e.Index}
+		out.Revoked = &revocationView{At: request.UnixSeconds(e.At), By: e.By, Reason: e.Reason, Index: e.Index}
 	case v.ByCutoff != nil:
 		e := v.ByCutoff
-		out.Revoked = &revocationView{At: unixSeconds(e.At), By: e.By, Reason: e.Reason, Index: e.Index, Cutoff: true}
+		out.Revoked = &revocationView{At: request.UnixSeconds(e.At), By: e.By, Reason: e.Reason, Index: e.Index, Cutoff: true}
 	}
 	return out
 }
@@ -200,7 +214,7 @@ type grantsView struct {
 }
 
 // getGrants is GET /v1/grants: a page of the grants that match every selector of the query.
-func (a *API) getGrants(r *request) error {
+func (a *API) getGrants(r *request.Request) error {
 	q, err := readGrantQuery(r)
 	if err != nil {
 		return err
@@ -217,10 +231,10 @@ func (a *API) getGrants(r *request) error {
 		v.Tokens = nil
 		out.Grants = append(out.Grants, v)
 	}
-	return r.writeJSON(http.StatusOK, out)
+	return r.SendJSON(http.StatusOK, out)
 }
 
-func readGrantQuery(r *request) (revoked.GrantQuery, error) {
+func readGrantQuery(r *request.Request) (revoked.GrantQuery, error) {
 	q := revoked.GrantQuery{Limit: defaultGrants}
 	bad := func(name, want string) (revoked.GrantQuery, error) {
 		return q, fmt.Errorf("%w: query parameter %s: want %s", revoked.ErrInvalid, name, want)
@@ -230,8 +244,8 @@ func readGrantQuery(r *request) (revoked.GrantQuery, error) {
 		to    *string
 		limit int
 	}{
-		{"client_id", &q.ClientID, maxID}, {"subject", &q.Subject, maxID}, {"session", &q.Session, maxID},
-		{"issuer", &q.Issuer, maxURI}, {"after", &q.After, maxID},
+		{"client_id", &q.ClientID, request.MaxID}, {"subject", &q.Subject, request.MaxID},
+		{"session", &q.Session, request.MaxID}, {"issuer", &q.Issuer, request.MaxURI}, {"after", &q.After, request.MaxID},
 	} {
 		if *p.to = r.QueryParam(p.name); len(*p.to) > p.limit {
 			return bad(p.name, fmt.Sprintf("at most %d bytes", p.limit))
@@ -263,20 +277,20 @@ func readGrantQuery(r *request) (revoked.GrantQuery, error) {
 
 // deleteGrant is DELETE /v1/grants/{id}[?reason=]. The backend checks that the caller owns the
 // grant.
-func (a *API) deleteGrant(r *request) error {
-	id, err := r.pathID()
+func (a *API) deleteGrant(r *request.Request) error {
+	id, err := r.PathID()
 	if err != nil {
 		return err
 	}
 	reason := r.QueryParam("reason")
-	if len(reason) > maxReason || !textsafe.Printable(strings.ToValidUTF8(reason, "\x00")) {
-		return fmt.Errorf("%w: reason: at most %d bytes without control characters", revoked.ErrInvalid, maxReason)
+	if len(reason) > request.MaxReason || !textsafe.Printable(strings.ToValidUTF8(reason, "\x00")) {
+		return fmt.Errorf("%w: reason: at most %d bytes without control characters", revoked.ErrInvalid, request.MaxReason)
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	index, err := a.cfg.Backend.DeleteGrant(ctx, revoked.ActorOf(r.client), id, reason)
-	if errors.Is(err, revoked.ErrForbidden) && !r.client.Has(revoked.RoleAdmin) {
+	index, err := a.cfg.Backend.DeleteGrant(ctx, revoked.ActorOf(r.Client), id, reason)
+	if errors.Is(err, revoked.ErrForbidden) && !r.Client.Has(revoked.RoleAdmin) {
 		err = errNoGrant
 	}
-	return r.writeIndex(index, err)
+	return r.SendIndex(index, err)
 }

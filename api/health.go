@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"revoked"
+	"revoked/api/request"
 )
 
 // Paths of the probes.
@@ -19,15 +20,15 @@ const (
 )
 
 // getLive answers 200 as long as the process serves requests.
-func (a *API) getLive(r *request) error {
-	r.quiet = true
-	return r.write(http.StatusOK, typeText, []byte("ok\n"))
+func (a *API) getLive(r *request.Request) error {
+	r.Quiet = true
+	return r.Send(http.StatusOK, request.TypeText, []byte("ok\n"))
 }
 
 // getReady answers 200 if the node can answer introspections with a current state, else 503. With
 // ?revoke it must also know a leader. ?verbose lists the checks.
-func (a *API) getReady(r *request) error {
-	r.quiet = true
+func (a *API) getReady(r *request.Request) error {
+	r.Quiet = true
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	state := a.cfg.Backend.Readiness(ctx)
@@ -57,19 +58,19 @@ func (a *API) getReady(r *request) error {
 	}
 	if ok {
 		b.WriteString("ready\n")
-		return r.write(http.StatusOK, typeText, []byte(b.String()))
+		return r.Send(http.StatusOK, request.TypeText, []byte(b.String()))
 	}
-	r.outcome = "not_ready"
+	r.Outcome = "not_ready"
 	b.WriteString("not ready\n")
-	setStatusHeaders(r.Response().Header(), http.StatusServiceUnavailable)
-	return r.write(http.StatusServiceUnavailable, typeText, []byte(b.String()))
+	request.SetStatusHeaders(r.Response().Header(), http.StatusServiceUnavailable)
+	return r.Send(http.StatusServiceUnavailable, request.TypeText, []byte(b.String()))
 }
 
 // metricsPage returns the handler of /metrics.
-func (a *API) metricsPage() handler {
+func (a *API) metricsPage() request.Handler {
 	page := promhttp.HandlerFor(a.cfg.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
-	return func(r *request) error {
-		r.quiet = true
+	return func(r *request.Request) error {
+		r.Quiet = true
 		page.ServeHTTP(r.Response(), r.Request())
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"revoked"
+	"revoked/api/request"
 	"revoked/api/strictjson"
 )
 
@@ -113,12 +114,12 @@ func (a *API) statusOf(ctx context.Context, v *viewer, p revoked.PresentedToken)
 // tooManyMisses returns the answer to a viewer that has asked about too many unknown tokens.
 func (a *API) tooManyMisses(v *viewer) error {
 	a.metrics.throttled.WithLabelValues("misses").Inc()
-	return &failure{status: http.StatusTooManyRequests, code: codeUnavailable, title: "quota exceeded, retry later",
-		outcome: "quota", retryAfter: a.misses.Take(v.name, a.cfg.Now())}
+	return &request.Failure{Status: http.StatusTooManyRequests, Code: request.CodeUnavailable,
+		Title: "quota exceeded, retry later", Outcome: "quota", RetryAfter: a.misses.Take(v.name, a.cfg.Now())}
 }
 
 // introspect is the introspection endpoint (RFC 7662).
-func (a *API) introspect(r *request) error {
+func (a *API) introspect(r *request.Request) error {
 	q := a.acquire()
 	defer a.release(q)
 	if err := a.read(r.Request(), q); err != nil {
@@ -131,13 +132,13 @@ func (a *API) introspect(r *request) error {
 		return errNoToken
 	}
 	ctx := r.Request().Context() // Status bounds its wait: most introspections need no timer
-	v, p := viewerOf(r.client), q.presented()
+	v, p := viewerOf(r.Client), q.presented()
 	s, err := a.status(ctx, &v, p)
 	if errors.Is(err, revoked.ErrActorChanged) { // authenticate again with the newer record
 		if err := a.identify(r, q, false); err != nil {
 			return err
 		}
-		v = viewerOf(r.client)
+		v = viewerOf(r.Client)
 		s, err = a.status(ctx, &v, p)
 	}
 	result := "error"
@@ -153,8 +154,8 @@ func (a *API) introspect(r *request) error {
 		return err
 	}
 	a.metrics.introspections[result].Inc()
-	r.outcome, r.quiet = result, true
-	return r.write(http.StatusOK, typeJSON, q.out)
+	r.Outcome, r.Quiet = result, true
+	return r.Send(http.StatusOK, request.TypeJSON, q.out)
 }
 
 // resultOf names the result for a viewer: active, inactive or unknown.

@@ -7,33 +7,34 @@ import (
 	"time"
 
 	"revoked"
+	"revoked/api/request"
 	"revoked/api/strictjson"
 )
 
 // An issuerPatch is the body of a POST or PATCH of an issuer. null sets a field to its default.
 type issuerPatch struct {
-	name, issuer, uri                    patched[string]
-	jwks                                 patched[[]byte]
-	algorithms, types, forbidden         patched[[]string]
-	required                             patched[map[string]string]
-	client, session, grant               patched[string]
-	revokeSession, own, refuse, aud, jti patched[bool]
-	lifetime, skew                       patched[time.Duration]
-	disabled                             patched[bool]
-	createdAt                            patched[revoked.Time]
-	keys, fetch                          patched[[]byte] // read-only
+	name, issuer, uri                    request.Patched[string]
+	jwks                                 request.Patched[[]byte]
+	algorithms, types, forbidden         request.Patched[[]string]
+	required                             request.Patched[map[string]string]
+	client, session, grant               request.Patched[string]
+	revokeSession, own, refuse, aud, jti request.Patched[bool]
+	lifetime, skew                       request.Patched[time.Duration]
+	disabled                             request.Patched[bool]
+	createdAt                            request.Patched[revoked.Time]
+	keys, fetch                          request.Patched[[]byte] // read-only
 	parsed                               []revoked.IssuerKey
 }
 
 // decodeIssuer reads an issuerPatch and checks each value separately.
-func (a *API) decodeIssuer(r *request, types []string) (*issuerPatch, error) {
+func (a *API) decodeIssuer(r *request.Request, types []string) (*issuerPatch, error) {
 	p := newIssuerPatch()
-	if err := r.decodeLimited(types, maxIssuerBody, p.fields()...); err != nil {
+	if err := r.DecodeLimited(types, maxIssuerBody, p.fields()...); err != nil {
 		return nil, err
 	}
-	if p.jwks.value != nil {
+	if p.jwks.Value != nil {
 		var err error
-		if p.parsed, err = a.cfg.Backend.ParseKeys(p.jwks.value); err != nil {
+		if p.parsed, err = a.cfg.Backend.ParseKeys(p.jwks.Value); err != nil {
 			return nil, err
 		}
 	}
@@ -44,42 +45,42 @@ func (a *API) decodeIssuer(r *request, types []string) (*issuerPatch, error) {
 func newIssuerPatch() *issuerPatch {
 	d := revoked.DefaultIssuer()
 	p := new(issuerPatch)
-	p.types.value, p.session.value, p.aud.value, p.jti.value = d.TokenTypes, d.SessionClaim, d.RequireAudience, d.JTI
-	p.lifetime.value, p.skew.value = d.MaxLifetime, d.ClockSkew
+	p.types.Value, p.session.Value, p.aud.Value, p.jti.Value = d.TokenTypes, d.SessionClaim, d.RequireAudience, d.JTI
+	p.lifetime.Value, p.skew.Value = d.MaxLifetime, d.ClockSkew
 	return p
 }
 
-func (p *issuerPatch) fields() []field {
+func (p *issuerPatch) fields() []request.Field {
 	raw := func(j *strictjson.Reader) ([]byte, error) {
 		b, err := j.Raw(maxIssuerBody)
 		return bytes.Clone(b), err
 	}
 	claim := func(j *strictjson.Reader) (string, error) { return j.Line(revoked.MaxClaimName) }
-	return []field{
-		p.name.field("name", name(maxID)),
-		p.issuer.field("issuer", name(revoked.MaxClaimValue)),
-		p.uri.field("jwks_uri", name(revoked.MaxIssuerURI)),
-		p.jwks.field("jwks", raw),
-		p.algorithms.field("algorithms", names(revoked.MaxIssuerList, maxID)),
-		p.types.field("token_types", readTokenTypes),
-		p.required.field("required_claims", func(j *strictjson.Reader) (map[string]string, error) {
+	return []request.Field{
+		p.name.Field("name", request.Name(request.MaxID)),
+		p.issuer.Field("issuer", request.Name(revoked.MaxClaimValue)),
+		p.uri.Field("jwks_uri", request.Name(revoked.MaxIssuerURI)),
+		p.jwks.Field("jwks", raw),
+		p.algorithms.Field("algorithms", request.Names(revoked.MaxIssuerList, request.MaxID)),
+		p.types.Field("token_types", readTokenTypes),
+		p.required.Field("required_claims", func(j *strictjson.Reader) (map[string]string, error) {
 			return j.Strings(revoked.MaxIssuerList, revoked.MaxClaimName, revoked.MaxClaimValue)
 		}),
-		p.forbidden.field("forbidden_claims", names(revoked.MaxIssuerList, revoked.MaxClaimName)),
-		p.client.field("client_claim", claim),
-		p.session.field("session_claim", claim),
-		p.grant.field("grant_claim", claim),
-		p.revokeSession.field("revoke_session", (*strictjson.Reader).Bool),
-		p.own.field("own_clients", (*strictjson.Reader).Bool),
-		p.refuse.field("unknown_clients", readClients),
-		p.aud.field("require_audience", (*strictjson.Reader).Bool),
-		p.jti.field("jti", (*strictjson.Reader).Bool),
-		p.lifetime.field("max_lifetime", readDuration),
-		p.skew.field("clock_skew", readDuration),
-		p.disabled.field("disabled", (*strictjson.Reader).Bool),
-		p.createdAt.field("created_at", (*strictjson.Reader).Time),
-		p.keys.field("keys", raw),
-		p.fetch.field("fetch", raw),
+		p.forbidden.Field("forbidden_claims", request.Names(revoked.MaxIssuerList, revoked.MaxClaimName)),
+		p.client.Field("client_claim", claim),
+		p.session.Field("session_claim", claim),
+		p.grant.Field("grant_claim", claim),
+		p.revokeSession.Field("revoke_session", (*strictjson.Reader).Bool),
+		p.own.Field("own_clients", (*strictjson.Reader).Bool),
+		p.refuse.Field("unknown_clients", readClients),
+		p.aud.Field("require_audience", (*strictjson.Reader).Bool),
+		p.jti.Field("jti", (*strictjson.Reader).Bool),
+		p.lifetime.Field("max_lifetime", request.ReadDuration),
+		p.skew.Field("clock_skew", request.ReadDuration),
+		p.disabled.Field("disabled", (*strictjson.Reader).Bool),
+		p.createdAt.Field("created_at", (*strictjson.Reader).Time),
+		p.keys.Field("keys", raw),
+		p.fetch.Field("fetch", raw),
 	}
 }
 
@@ -98,13 +99,13 @@ func (p *issuerPatch) validate() error {
 func (p *issuerPatch) create() (revoked.Issuer, error) {
 	i := revoked.DefaultIssuer()
 	switch {
-	case p.name.value == "":
+	case p.name.Value == "":
 		return i, fmt.Errorf("%w: name is missing", revoked.ErrInvalid)
-	case p.issuer.value == "":
+	case p.issuer.Value == "":
 		return i, fmt.Errorf("%w: issuer is missing", revoked.ErrInvalid)
-	case p.createdAt.value != 0 || p.keys.set || p.fetch.set:
+	case p.createdAt.Value != 0 || p.keys.Set || p.fetch.Set:
 		return i, fmt.Errorf("%w: created_at, keys and fetch are set by the server", revoked.ErrUnprocessable)
-	case p.uri.value != "" && p.parsed != nil:
+	case p.uri.Value != "" && p.parsed != nil:
 		return i, errTwoKeySets
 	}
 	p.merge(&i)
@@ -121,20 +122,20 @@ func (p *issuerPatch) change(stored *revoked.Issuer) (revoked.Issuer, error) {
 		return i, fmt.Errorf("%w: %s cannot be changed", revoked.ErrUnprocessable, field)
 	}
 	switch {
-	case p.name.set && p.name.value != i.Name:
+	case p.name.Set && p.name.Value != i.Name:
 		return fixed("name")
-	case p.issuer.set && p.issuer.value != i.Issuer:
+	case p.issuer.Set && p.issuer.Value != i.Issuer:
 		return fixed("issuer")
-	case p.createdAt.set && p.createdAt.value.Unix() != i.CreatedAt.Unix():
+	case p.createdAt.Set && p.createdAt.Value.Unix() != i.CreatedAt.Unix():
 		return fixed("created_at")
 	}
 	// A set that the operator does not mention stays: the keys of the newest set.
 	given := p.parsed
-	if !p.jwks.set && i.JWKSURI == "" {
+	if !p.jwks.Set && i.JWKSURI == "" {
 		given = givenKeys(stored)
 	}
 	uri := i.JWKSURI
-	p.uri.apply(&uri)
+	p.uri.Apply(&uri)
 	if uri != "" && len(given) > 0 {
 		return i, errTwoKeySets
 	}
@@ -147,29 +148,29 @@ func (p *issuerPatch) change(stored *revoked.Issuer) (revoked.Issuer, error) {
 
 // merge sets the fields of the body.
 func (p *issuerPatch) merge(i *revoked.Issuer) {
-	if p.name.value != "" {
-		i.Name = p.name.value
+	if p.name.Value != "" {
+		i.Name = p.name.Value
 	}
-	if p.issuer.value != "" {
-		i.Issuer = p.issuer.value
+	if p.issuer.Value != "" {
+		i.Issuer = p.issuer.Value
 	}
-	p.uri.apply(&i.JWKSURI)
+	p.uri.Apply(&i.JWKSURI)
 	if p.parsed != nil {
 		i.Keys = p.parsed
 	}
-	p.algorithms.apply(&i.Algorithms)
-	p.types.apply(&i.TokenTypes)
-	p.required.apply(&i.RequiredClaims)
-	p.forbidden.apply(&i.ForbiddenClaims)
-	p.client.apply(&i.ClientClaim)
-	p.session.apply(&i.SessionClaim)
-	p.grant.apply(&i.GrantClaim)
-	p.revokeSession.apply(&i.RevokeSession)
-	p.own.apply(&i.OwnClients)
-	p.refuse.apply(&i.RefuseUnknownClients)
-	p.aud.apply(&i.RequireAudience)
-	p.jti.apply(&i.JTI)
-	p.lifetime.apply(&i.MaxLifetime)
-	p.skew.apply(&i.ClockSkew)
-	p.disabled.apply(&i.Disabled)
+	p.algorithms.Apply(&i.Algorithms)
+	p.types.Apply(&i.TokenTypes)
+	p.required.Apply(&i.RequiredClaims)
+	p.forbidden.Apply(&i.ForbiddenClaims)
+	p.client.Apply(&i.ClientClaim)
+	p.session.Apply(&i.SessionClaim)
+	p.grant.Apply(&i.GrantClaim)
+	p.revokeSession.Apply(&i.RevokeSession)
+	p.own.Apply(&i.OwnClients)
+	p.refuse.Apply(&i.RefuseUnknownClients)
+	p.aud.Apply(&i.RequireAudience)
+	p.jti.Apply(&i.JTI)
+	p.lifetime.Apply(&i.MaxLifetime)
+	p.skew.Apply(&i.ClockSkew)
+	p.disabled.Apply(&i.Disabled)
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"revoked"
+	"revoked/api/request"
 	"revoked/api/strictjson"
 )
 
@@ -17,35 +18,35 @@ const maxIssuerBody = 320 << 10
 
 // issuerView is an issuer record as JSON. Lists are never null.
 type issuerView struct {
-	Name            string            `json:"name"`
-	Issuer          string            `json:"issuer"`
-	JWKSURI         string            `json:"jwks_uri,omitempty"`
-	JWKS            json.RawMessage   `json:"jwks,omitempty"`
-	Algorithms      []string          `json:"algorithms"`
-	TokenTypes      []string          `json:"token_types"`
-	RequiredClaims  map[string]string `json:"required_claims"`
-	ForbiddenClaims []string          `json:"forbidden_claims"`
-	ClientClaim     string            `json:"client_claim"`
-	SessionClaim    string            `json:"session_claim"`
-	GrantClaim      string            `json:"grant_claim"`
-	RevokeSession   bool              `json:"revoke_session"`
-	OwnClients      bool              `json:"own_clients"`
-	UnknownClients  string            `json:"unknown_clients"`
-	RequireAudience bool              `json:"require_audience"`
-	JTI             bool              `json:"jti"`
-	MaxLifetime     string            `json:"max_lifetime"`
-	ClockSkew       string            `json:"clock_skew"`
-	Disabled        bool              `json:"disabled"`
-	CreatedAt       unixSeconds       `json:"created_at"`
-	Keys            []issuerKeyView   `json:"keys"`
-	Fetch           *keyFetchView     `json:"fetch,omitempty"` // absent if the leader did not report it
+	Name            string              `json:"name"`
+	Issuer          string              `json:"issuer"`
+	JWKSURI         string              `json:"jwks_uri,omitempty"`
+	JWKS            json.RawMessage     `json:"jwks,omitempty"`
+	Algorithms      []string            `json:"algorithms"`
+	TokenTypes      []string            `json:"token_types"`
+	RequiredClaims  map[string]string   `json:"required_claims"`
+	ForbiddenClaims []string            `json:"forbidden_claims"`
+	ClientClaim     string              `json:"client_claim"`
+	SessionClaim    string              `json:"session_claim"`
+	GrantClaim      string              `json:"grant_claim"`
+	RevokeSession   bool                `json:"revoke_session"`
+	OwnClients      bool                `json:"own_clients"`
+	UnknownClients  string              `json:"unknown_clients"`
+	RequireAudience bool                `json:"require_audience"`
+	JTI             bool                `json:"jti"`
+	MaxLifetime     string              `json:"max_lifetime"`
+	ClockSkew       string              `json:"clock_skew"`
+	Disabled        bool                `json:"disabled"`
+	CreatedAt       request.UnixSeconds `json:"created_at"`
+	Keys            []issuerKeyView     `json:"keys"`
+	Fetch           *keyFetchView       `json:"fetch,omitempty"` // absent if the leader did not report it
 }
 
 type keyFetchView struct {
-	At     unixSeconds `json:"at"` // null: not fetched yet
-	OK     bool        `json:"ok"`
-	Error  string      `json:"error,omitempty"`
-	NextAt unixSeconds `json:"next_at"`
+	At     request.UnixSeconds `json:"at"` // null: not fetched yet
+	OK     bool                `json:"ok"`
+	Error  string              `json:"error,omitempty"`
+	NextAt request.UnixSeconds `json:"next_at"`
 }
 
 type issuerKeyView struct {
@@ -69,7 +70,7 @@ func (a *API) viewIssuer(i *revoked.Issuer, fetches map[string]revoked.KeyFetch)
 		SessionClaim: i.SessionClaim, GrantClaim: i.GrantClaim, RevokeSession: i.RevokeSession,
 		OwnClients: i.OwnClients, UnknownClients: allowClients, RequireAudience: i.RequireAudience, JTI: i.JTI,
 		MaxLifetime: revoked.FormatDuration(i.MaxLifetime), ClockSkew: revoked.FormatDuration(i.ClockSkew),
-		Disabled: i.Disabled, CreatedAt: unixSeconds(i.CreatedAt), Keys: []issuerKeyView{},
+		Disabled: i.Disabled, CreatedAt: request.UnixSeconds(i.CreatedAt), Keys: []issuerKeyView{},
 	}
 	maps.Copy(v.RequiredClaims, i.RequiredClaims)
 	if i.RefuseUnknownClients {
@@ -81,7 +82,8 @@ func (a *API) viewIssuer(i *revoked.Issuer, fetches map[string]revoked.KeyFetch)
 	}
 	if i.JWKSURI != "" {
 		if f, ok := fetches[i.Name]; ok {
-			v.Fetch = &keyFetchView{unixSeconds(f.At), f.At != 0 && f.Error == "", f.Error, unixSeconds(f.NextAt)}
+			v.Fetch = &keyFetchView{request.UnixSeconds(f.At), f.At != 0 && f.Error == "", f.Error,
+				request.UnixSeconds(f.NextAt)}
 		}
 		return v, nil
 	}
@@ -102,7 +104,7 @@ func givenKeys(i *revoked.Issuer) []revoked.IssuerKey {
 }
 
 // getIssuers is GET /v1/issuers.
-func (a *API) getIssuers(r *request) error {
+func (a *API) getIssuers(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	if err := a.cfg.Backend.Current(ctx); err != nil {
@@ -117,11 +119,11 @@ func (a *API) getIssuers(r *request) error {
 		}
 		out = append(out, v)
 	}
-	return r.writeJSON(http.StatusOK, map[string][]issuerView{"issuers": out})
+	return r.SendJSON(http.StatusOK, map[string][]issuerView{"issuers": out})
 }
 
 // getIssuer is GET /v1/issuers/{name}.
-func (a *API) getIssuer(r *request) error {
+func (a *API) getIssuer(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	if err := a.cfg.Backend.Current(ctx); err != nil {
@@ -147,17 +149,17 @@ func (a *API) keyFetches(ctx context.Context, issuers ...*revoked.Issuer) map[st
 	return fetches
 }
 
-func (a *API) writeIssuer(ctx context.Context, r *request, status int, i *revoked.Issuer) error {
+func (a *API) writeIssuer(ctx context.Context, r *request.Request, status int, i *revoked.Issuer) error {
 	v, err := a.viewIssuer(i, a.keyFetches(ctx, i))
 	if err != nil {
 		return err
 	}
-	return r.writeJSON(status, v)
+	return r.SendJSON(status, v)
 }
 
 // pathIssuer returns this node's copy of the issuer that the path names.
-func (a *API) pathIssuer(r *request) (*revoked.Issuer, error) {
-	name, err := r.pathID()
+func (a *API) pathIssuer(r *request.Request) (*revoked.Issuer, error) {
+	name, err := r.PathID()
 	if err != nil {
 		return nil, err
 	}
@@ -170,8 +172,8 @@ func (a *API) pathIssuer(r *request) (*revoked.Issuer, error) {
 }
 
 // postIssuers is POST /v1/issuers.
-func (a *API) postIssuers(r *request) error {
-	p, err := a.decodeIssuer(r, typesJSON)
+func (a *API) postIssuers(r *request.Request) error {
+	p, err := a.decodeIssuer(r, request.TypesJSON)
 	if err != nil {
 		return err
 	}
@@ -181,7 +183,7 @@ func (a *API) postIssuers(r *request) error {
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	made, _, err := a.cfg.Backend.CreateIssuer(ctx, revoked.ActorOf(r.client), i)
+	made, _, err := a.cfg.Backend.CreateIssuer(ctx, revoked.ActorOf(r.Client), i)
 	if err != nil {
 		return err
 	}
@@ -189,15 +191,15 @@ func (a *API) postIssuers(r *request) error {
 }
 
 // patchIssuer is PATCH /v1/issuers/{name}: a merge patch (RFC 7396).
-func (a *API) patchIssuer(r *request) error {
-	p, err := a.decodeIssuer(r, typesPatch)
+func (a *API) patchIssuer(r *request.Request) error {
+	p, err := a.decodeIssuer(r, request.TypesPatch)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	var made *revoked.Issuer
-	err = retryConflict(ctx, func() error {
+	err = request.RetryConflict(ctx, func() error {
 		stored, err := a.pathIssuer(r)
 		if err != nil {
 			return err
@@ -206,7 +208,7 @@ func (a *API) patchIssuer(r *request) error {
 		if err != nil {
 			return err
 		}
-		made, _, err = a.cfg.Backend.UpdateIssuer(ctx, revoked.ActorOf(r.client), next)
+		made, _, err = a.cfg.Backend.UpdateIssuer(ctx, revoked.ActorOf(r.Client), next)
 		return err
 	})
 	if err != nil {
@@ -216,43 +218,43 @@ func (a *API) patchIssuer(r *request) error {
 }
 
 // deleteIssuer is DELETE /v1/issuers/{name}.
-func (a *API) deleteIssuer(r *request) error {
-	name, err := r.pathID()
+func (a *API) deleteIssuer(r *request.Request) error {
+	name, err := r.PathID()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	return r.writeIndex(a.cfg.Backend.DeleteIssuer(ctx, revoked.ActorOf(r.client), name))
+	return r.SendIndex(a.cfg.Backend.DeleteIssuer(ctx, revoked.ActorOf(r.Client), name))
 }
 
 // deleteIssuerKey is DELETE /v1/issuers/{name}/keys/{thumbprint}: it bans the key for good.
-func (a *API) deleteIssuerKey(r *request) error {
-	name, err := r.pathID()
+func (a *API) deleteIssuerKey(r *request.Request) error {
+	name, err := r.PathID()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	return r.writeIndex(a.cfg.Backend.BanIssuerKey(ctx, revoked.ActorOf(r.client), name, r.Param("thumbprint")))
+	return r.SendIndex(a.cfg.Backend.BanIssuerKey(ctx, revoked.ActorOf(r.Client), name, r.Param("thumbprint")))
 }
 
 // postIssuerRefresh is POST /v1/issuers/{name}/refresh: the leader fetches the keys now.
-func (a *API) postIssuerRefresh(r *request) error {
-	if err := r.decodeOptional(); err != nil {
+func (a *API) postIssuerRefresh(r *request.Request) error {
+	if err := r.DecodeOptional(); err != nil {
 		return err
 	}
-	name, err := r.pathID()
+	name, err := r.PathID()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := r.withSlowTimeout()
+	ctx, cancel := r.WithSlowTimeout()
 	defer cancel()
 	index, changed, err := a.cfg.Backend.RefreshIssuer(ctx, name)
 	if err != nil {
 		return err
 	}
-	return r.writeJSON(http.StatusOK, struct {
+	return r.SendJSON(http.StatusOK, struct {
 		Index   uint64 `json:"index"`
 		Changed bool   `json:"changed"`
 	}{index, changed})
@@ -261,31 +263,32 @@ func (a *API) postIssuerRefresh(r *request) error {
 // tokenCheckView is the response to POST /v1/issuers/{name}/check. The members after reason are
 // absent unless the issuer signed the token.
 type tokenCheckView struct {
-	Verified   bool        `json:"verified"`
-	Reason     string      `json:"reason,omitempty"`
-	KeyID      string      `json:"kid,omitempty"`
-	Thumbprint string      `json:"thumbprint,omitempty"`
-	ClientID   string      `json:"client_id,omitempty"`
-	Subject    string      `json:"sub,omitempty"`
-	Session    string      `json:"session,omitempty"`
-	Grant      string      `json:"grant,omitempty"`
-	JTI        string      `json:"jti,omitempty"`
-	IssuedAt   unixSeconds `json:"iat,omitempty"`
-	ExpiresAt  unixSeconds `json:"exp,omitempty"`
+	Verified   bool                `json:"verified"`
+	Reason     string              `json:"reason,omitempty"`
+	KeyID      string              `json:"kid,omitempty"`
+	Thumbprint string              `json:"thumbprint,omitempty"`
+	ClientID   string              `json:"client_id,omitempty"`
+	Subject    string              `json:"sub,omitempty"`
+	Session    string              `json:"session,omitempty"`
+	Grant      string              `json:"grant,omitempty"`
+	JTI        string              `json:"jti,omitempty"`
+	IssuedAt   request.UnixSeconds `json:"iat,omitempty"`
+	ExpiresAt  request.UnixSeconds `json:"exp,omitempty"`
 }
 
 // postIssuerCheck is POST /v1/issuers/{name}/check: it answers why a token of the issuer cannot be
 // active. It does not read revocations.
-func (a *API) postIssuerCheck(r *request) error {
+func (a *API) postIssuerCheck(r *request.Request) error {
 	var token string
 	// A longer token has the wrong form, like the longest that is read.
-	if err := r.decodeLimited(typesJSON, maxIssuerBody, into("token", &token, name(maxIssuerBody))); err != nil {
+	text := request.Into("token", &token, request.Name(maxIssuerBody))
+	if err := r.DecodeLimited(request.TypesJSON, maxIssuerBody, text); err != nil {
 		return err
 	}
 	if token == "" {
 		return fmt.Errorf("%w: token is missing", revoked.ErrInvalid)
 	}
-	id, err := r.pathID()
+	id, err := r.PathID()
 	if err != nil {
 		return err
 	}
@@ -295,10 +298,10 @@ func (a *API) postIssuerCheck(r *request) error {
 	if err != nil {
 		return err
 	}
-	return r.writeJSON(http.StatusOK, tokenCheckView{
+	return r.SendJSON(http.StatusOK, tokenCheckView{
 		Verified: c.Reason == "", Reason: string(c.Reason), KeyID: c.KeyID, Thumbprint: c.JWT.Thumbprint,
 		ClientID: c.JWT.ClientID, Subject: c.JWT.Subject, Session: c.JWT.Session, Grant: c.JWT.GrantID, JTI: c.JWT.JTI,
-		IssuedAt: unixSeconds(c.JWT.IssuedAt), ExpiresAt: unixSeconds(c.JWT.ExpiresAt),
+		IssuedAt: request.UnixSeconds(c.JWT.IssuedAt), ExpiresAt: request.UnixSeconds(c.JWT.ExpiresAt),
 	})
 }
 
@@ -317,7 +320,7 @@ func readTokenTypes(j *strictjson.Reader) ([]string, error) {
 
 // readClients reads unknown_clients. It reports whether they are refused.
 func readClients(j *strictjson.Reader) (bool, error) {
-	s, err := j.Line(maxID)
+	s, err := j.Line(request.MaxID)
 	if err == nil && s != allowClients && s != refuseClients {
 		err = j.Fail("want allow or refuse")
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"revoked"
+	"revoked/api/request"
 )
 
 // An issuer is a parsed issuer identifier (RFC 8414 section 2).
@@ -81,11 +82,11 @@ func metadataDocument(iss issuer, extra map[string]any) ([]byte, error) {
 }
 
 // getMetadata serves the document, which New has encoded.
-func (a *API) getMetadata(r *request) error {
+func (a *API) getMetadata(r *request.Request) error {
 	switch r.Request().Method {
 	case http.MethodGet, http.MethodHead:
-		r.quiet = true
-		return r.write(http.StatusOK, typeJSON, a.metadata)
+		r.Quiet = true
+		return r.Send(http.StatusOK, request.TypeJSON, a.metadata)
 	}
 	r.Response().Header().Set("Allow", a.allowedMethods(r.Request().URL.Path))
 	return echo.ErrMethodNotAllowed

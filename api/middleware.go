@@ -16,8 +16,16 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"revoked"
+	"revoked/api/request"
 	"revoked/api/serve"
 	"revoked/internal/textsafe"
+)
+
+// Header values shared by all responses. They must not be changed.
+var (
+	noStore = []string{"no-store"}
+	noCache = []string{"no-cache"}
+	noSniff = []string{"nosniff"}
 )
 
 // middleware wraps every request. It sets the common headers, checks the transport, answers CORS,
@@ -27,7 +35,7 @@ func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()
 		a.metrics.inFlight.Inc()
-		r := &request{Context: c}
+		r := &request.Request{Context: c}
 		defer func() {
 			abort := false
 			if p := recover(); p != nil {
@@ -54,7 +62,7 @@ func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 			err = next(r)
 		}
 		if err != nil {
-			a.writeError(r, err)
+			r.Fail(err)
 		}
 		return nil
 	}
@@ -64,35 +72,36 @@ func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 // response that they cannot finish. Other panics are answered with 500. It returns true if the
 // connection must be closed, so that the client does not mistake a partial response for a whole
 // one.
-func (a *API) recovered(r *request, p any) (abort bool) {
+func (a *API) recovered(r *request.Request, p any) (abort bool) {
 	if p == http.ErrAbortHandler {
-		r.outcome = cmp.Or(r.outcome, "aborted")
+		r.Outcome = cmp.Or(r.Outcome, "aborted")
 		return true
 	}
 	a.metrics.panics.Inc()
 	// The value may hold input of the handler, so the log gets its type only.
 	a.cfg.Log.Error("handler panicked", slog.String("route", a.route(r)), slog.String("type", fmt.Sprintf("%T", p)),
 		slog.String("stack", string(debug.Stack())))
-	f := routerFailure(r.Request().URL.Path, http.StatusInternalServerError)
-	f.outcome, f.cause = "panic", errors.New("handler panicked")
+	f := request.StatusFailure(r.Request().URL.Path, http.StatusInternalServerError)
+	f.Outcome, f.Cause = "panic", errors.New("handler panicked")
 	if r.Response().Committed {
-		r.outcome, r.err = f.outcome, f.cause
+		r.Outcome, r.Err = f.Outcome, f.Cause
 		return true
 	}
-	a.writeError(r, f)
+	r.Fail(f)
 	return false
 }
 
 // checkTransport rejects a request whose end is ambiguous, and plain HTTP where HTTPS is required.
-func (a *API) checkTransport(r *request) error {
+func (a *API) checkTransport(r *request.Request) error {
 	req := r.Request()
 	if serve.AmbiguousLength(req) {
 		r.Response().Header().Set("Connection", "close")
-		return &failure{status: http.StatusBadRequest, title: "Content-Length beside Transfer-Encoding",
-			outcome: "ambiguous", unrouted: true}
+		return &request.Failure{Status: http.StatusBadRequest, Title: "Content-Length beside Transfer-Encoding",
+			Outcome: "ambiguous", Unrouted: true}
 	}
 	if a.cfg.RequireHTTPS && !a.secure(req) {
-		return &failure{status: http.StatusBadRequest, title: "HTTPS is required", outcome: "plain_http", unrouted: true}
+		return &request.Failure{Status: http.StatusBadRequest, Title: "HTTPS is required", Outcome: "plain_http",
+			Unrouted: true}
 	}
 	return nil
 }
@@ -106,15 +115,11 @@ func (a *API) secure(r *http.Request) bool {
 		return false
 	}
 	proto := r.Header["X-Forwarded-Proto"]
-	return len(proto) == 1 && strings.EqualFold(proto[0], "https") && inside(a.cfg.TrustedProxies, peer(r))
+	return len(proto) == 1 && strings.EqualFold(proto[0], "https") && inside(a.cfg.TrustedProxies, request.Peer(r))
 }
 
-// peer returns the address of the other end of the connection, or the zero address if it is
-// unknown.
-func peer(r *http.Request) netip.Addr { return serve.CallerAddr(r, nil) }
-
 // callerAddr returns the address of the caller, or the zero address if it is unknown.
-func (a *API) callerAddr(r *request) netip.Addr {
+func (a *API) callerAddr(r *request.Request) netip.Addr {
 	return serve.CallerAddr(r.Request(), a.cfg.TrustedProxies)
 }
 
@@ -136,7 +141,7 @@ func ipExtractor(trusted []netip.Prefix) echo.IPExtractor {
 // cors adds the headers of the Fetch standard if the origin is configured, also to errors. It
 // answers preflights and returns true for them. It covers the OAuth endpoints and the metadata, and
 // never allows credentials mode.
-func (a *API) cors(r *request) (answered bool) {
+func (a *API) cors(r *request.Request) (answered bool) {
 	req := r.Request()
 	methods := a.allowedMethods(req.URL.Path)
 	if methods == "" {
@@ -168,7 +173,7 @@ func (a *API) cors(r *request) (answered bool) {
 	h.Set("Access-Control-Allow-Headers", "authorization, content-type")
 	h.Set("Access-Control-Max-Age", "600")
 	h.Set("Allow", methods)
-	r.outcome, r.quiet = "preflight", true
+	r.Outcome, r.Quiet = "preflight", true
 	r.Response().WriteHeader(http.StatusNoContent)
 	return true
 }
@@ -176,31 +181,31 @@ func (a *API) cors(r *request) (answered bool) {
 // finish counts the request and writes its log line. The level is debug for a success of a hot
 // route, for health and for a refusal at a limit. It is warning for a 5xx and for a gateway without
 // valid credentials, else info.
-func (a *API) finish(r *request, start time.Time) {
+func (a *API) finish(r *request.Request, start time.Time) {
 	a.metrics.inFlight.Dec()
-	if r.counted {
-		a.perClient.leave(r.client.ID)
+	if r.Counted {
+		a.perClient.leave(r.Client.ID)
 	}
 	took := time.Since(start)
 	status := r.Response().Status
 	switch {
-	case r.outcome != "":
+	case r.Outcome != "":
 	case status >= http.StatusBadRequest:
-		r.outcome = "refused"
+		r.Outcome = "refused"
 	default:
-		r.outcome = "ok"
+		r.Outcome = "ok"
 	}
 	route := a.route(r)
-	a.routes[route].add(status, r.outcome, took)
+	a.routes[route].add(status, r.Outcome, took)
 	level := slog.LevelInfo
 	switch {
 	case route == pathLive || route == pathReady:
 		level = slog.LevelDebug // probes come every second, and 503 is an ordinary answer
-	case r.flood:
+	case r.Flood:
 		level = slog.LevelDebug
-	case status >= http.StatusInternalServerError || r.outcome == outcomeGateway:
+	case status >= http.StatusInternalServerError || r.Outcome == outcomeGateway:
 		level = slog.LevelWarn
-	case r.quiet && status < http.StatusBadRequest:
+	case r.Quiet && status < http.StatusBadRequest:
 		level = slog.LevelDebug
 	}
 	req := r.Request()
@@ -208,7 +213,7 @@ func (a *API) finish(r *request, start time.Time) {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 11)
-	if r.outcome == outcomeNoLeader && level > slog.LevelDebug {
+	if r.Outcome == request.OutcomeNoLeader && level > slog.LevelDebug {
 		shown, suppressed := a.leaderless.take(a.cfg.Now())
 		if !shown {
 			return
@@ -217,22 +222,22 @@ func (a *API) finish(r *request, start time.Time) {
 	}
 	attrs = append(attrs,
 		slog.String("method", methodName(req.Method)), slog.String("route", route), slog.Int("status", status),
-		slog.Float64("duration_seconds", took.Seconds()), slog.String("outcome", r.outcome),
-		slog.String("remote", textsafe.Clean(r.RealIP(), maxLogged)), slog.String("request_id", a.ids.of(req)))
-	if r.client != nil {
-		attrs = append(attrs, slog.String("client_id", textsafe.Clean(r.client.ID, maxLogged)))
+		slog.Float64("duration_seconds", took.Seconds()), slog.String("outcome", r.Outcome),
+		slog.String("remote", textsafe.Clean(r.RealIP(), maxLogged)), slog.String("request_id", a.ids.Of(req)))
+	if r.Client != nil {
+		attrs = append(attrs, slog.String("client_id", textsafe.Clean(r.Client.ID, maxLogged)))
 	}
-	if r.err != nil && status >= http.StatusInternalServerError {
+	if r.Err != nil && status >= http.StatusInternalServerError {
 		// The error of a 4xx may repeat input, which may contain a token in place of a name.
-		attrs = append(attrs, slog.String("error", r.err.Error()))
+		attrs = append(attrs, slog.String("error", r.Err.Error()))
 	}
 	a.logOf(r, level).LogAttrs(req.Context(), level, "request", attrs...)
 }
 
 // logOf returns the log for the line of a request. Problems, and what administrators do, must not
 // be lost if the process is killed.
-func (a *API) logOf(r *request, level slog.Level) *slog.Logger {
-	if level >= slog.LevelWarn || r.client != nil && r.client.Has(revoked.RoleAdmin) {
+func (a *API) logOf(r *request.Request, level slog.Level) *slog.Logger {
+	if level >= slog.LevelWarn || r.Client != nil && r.Client.Has(revoked.RoleAdmin) {
 		return a.cfg.Log
 	}
 	return a.cfg.RequestLog
@@ -273,7 +278,7 @@ const noRoute = "none"
 
 // route returns the path of the route that matched. Without a match echo's Path is the request's
 // own, which must not become a label or part of a log line.
-func (a *API) route(r *request) string {
+func (a *API) route(r *request.Request) string {
 	if _, ok := a.routes[r.Path()]; ok {
 		return r.Path()
 	}

@@ -11,6 +11,7 @@ import (
 
 	"revoked"
 	"revoked/api/clientauth"
+	"revoked/api/request"
 )
 
 // maxForm limits the body of an OAuth request, and a query that carries its parameters, in bytes.
@@ -180,7 +181,7 @@ func (q *oauthRequest) grow() {
 
 // badForm returns the answer to a request that is malformed for every caller.
 func badForm(status int, outcome, description string) error {
-	return &failure{status: status, title: description, outcome: outcome}
+	return &request.Failure{Status: status, Title: description, Outcome: outcome}
 }
 
 // errNoToken is returned after authentication: bad credentials get 401 even without a token.
@@ -220,8 +221,8 @@ func (a *API) read(r *http.Request, q *oauthRequest) error {
 			return badForm(bad, "query", "credentials never belong in the query")
 		}
 	default:
-		return &failure{status: http.StatusMethodNotAllowed, title: "method not allowed", outcome: "method",
-			allow: a.allowedMethods(r.URL.Path)}
+		return &request.Failure{Status: http.StatusMethodNotAllowed, Title: "method not allowed", Outcome: "method",
+			Allow: a.allowedMethods(r.URL.Path)}
 	}
 	if q.form.repeated() {
 		return badForm(bad, "repeated", "a parameter is repeated")
@@ -268,7 +269,7 @@ var errTwoWays = badForm(http.StatusBadRequest, "two_ways", "more than one way t
 
 // identify authenticates the caller of an OAuth endpoint. If public is set, a client_id alone
 // identifies a public client that may revoke.
-func (a *API) identify(r *request, q *oauthRequest, public bool) error {
+func (a *API) identify(r *request.Request, q *oauthRequest, public bool) error {
 	values := r.Request().Header["Authorization"]
 	if len(values) == 1 && (isScheme(values[0], "Bearer") || isScheme(values[0], "DPoP")) {
 		values = nil // an access token authorizes, it does not authenticate a client
@@ -297,7 +298,7 @@ func isScheme(value, scheme string) bool {
 }
 
 // callerOf authenticates a request with at most one way to authenticate and returns the client.
-func (a *API) callerOf(r *request, q *oauthRequest, values []string, public bool) (*revoked.Client, error) {
+func (a *API) callerOf(r *request.Request, q *oauthRequest, values []string, public bool) (*revoked.Client, error) {
 	id := string(q.values[paramClientID])
 	ctx := r.Request().Context()
 	attempt := clientauth.Attempt{Method: revoked.AuthBasic, From: a.callerAddr(r)}

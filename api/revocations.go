@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"revoked"
+	"revoked/api/request"
 	"revoked/api/stream"
 	"revoked/api/strictjson"
 	"revoked/internal/retry"
@@ -17,8 +18,8 @@ import (
 
 // postRevocations is POST /v1/revocations: a cut-off, or the end of the JWTs that a jti names. An
 // NDJSON body is a deny list.
-func (a *API) postRevocations(r *request) error {
-	t, err := mediaType(r.Request(), typeJSON, stream.TypeNDJSON)
+func (a *API) postRevocations(r *request.Request) error {
+	t, err := request.MediaType(r.Request(), request.TypeJSON, stream.TypeNDJSON)
 	if err != nil {
 		return err
 	}
@@ -26,8 +27,8 @@ func (a *API) postRevocations(r *request) error {
 		return a.denyLines(r)
 	}
 	req, err := decodeRevocation(r)
-	if !req.hasJTI && !r.client.Has(revoked.RoleAdmin) {
-		return forbidden("only an administrator may create a cut-off; give a jti")
+	if !req.hasJTI && !r.Client.Has(revoked.RoleAdmin) {
+		return request.Forbidden("only an administrator may create a cut-off; give a jti")
 	}
 	if err != nil {
 		return err
@@ -40,31 +41,31 @@ func (a *API) postRevocations(r *request) error {
 	if err := settings.CheckIssuedBefore(req.IssuedBefore, revoked.TimeOf(a.cfg.Now())); err != nil {
 		return err
 	}
-	ctx, cancel := r.withSlowTimeout()
+	ctx, cancel := r.WithSlowTimeout()
 	defer cancel()
-	res, err := a.cfg.Backend.RevokeMatching(ctx, revoked.ActorOf(r.client), req.CutoffRequest)
+	res, err := a.cfg.Backend.RevokeMatching(ctx, revoked.ActorOf(r.Client), req.CutoffRequest)
 	if errors.Is(err, revoked.ErrExpectation) {
-		f := a.errors.failure(r.Request().URL.Path, err)
-		f.matched = res.Matched
+		f := request.FailureOf(r.Request().URL.Path, err)
+		f.Matched = res.Matched
 		return f
 	}
 	if err != nil {
 		return err
 	}
-	return r.writeJSON(http.StatusOK, indexView{Index: res.Index, Matched: res.Matched})
+	return r.SendJSON(http.StatusOK, request.IndexView{Index: res.Index, Matched: res.Matched})
 }
 
 // revokeJTI ends a JWT that the caller has not shown. Apply decides whether the caller may.
-func (a *API) revokeJTI(r *request, req *revocationBody) error {
+func (a *API) revokeJTI(r *request.Request, req *revocationBody) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	index, err := a.cfg.Backend.RevokeJTI(ctx, revoked.ActorOf(r.client), revoked.JTIRevocation{
+	index, err := a.cfg.Backend.RevokeJTI(ctx, revoked.ActorOf(r.Client), revoked.JTIRevocation{
 		Issuer: req.Issuer, JTI: req.jti, ExpiresAt: req.expiresAt, Reason: req.Reason,
 	})
 	if err != nil {
 		return err
 	}
-	return r.writeJSON(http.StatusOK, indexView{Index: index})
+	return r.SendJSON(http.StatusOK, request.IndexView{Index: index})
 }
 
 // A revocationBody is the body of POST /v1/revocations.
@@ -75,22 +76,22 @@ type revocationBody struct {
 	expiresAt revoked.Time
 }
 
-func decodeRevocation(r *request) (req revocationBody, err error) {
-	err = r.decodeBody(typesJSON,
-		into("client_id", &req.ClientID, name(maxID)),
-		into("subject", &req.Subject, name(maxID)),
-		into("session", &req.Session, name(maxID)),
-		into("grant_id", &req.GrantID, name(maxID)),
-		into("issuer", &req.Issuer, name(maxURI)),
-		into("jti", &req.jti, func(j *strictjson.Reader) (string, error) {
+func decodeRevocation(r *request.Request) (req revocationBody, err error) {
+	err = r.Decode(request.TypesJSON,
+		request.Into("client_id", &req.ClientID, request.Name(request.MaxID)),
+		request.Into("subject", &req.Subject, request.Name(request.MaxID)),
+		request.Into("session", &req.Session, request.Name(request.MaxID)),
+		request.Into("grant_id", &req.GrantID, request.Name(request.MaxID)),
+		request.Into("issuer", &req.Issuer, request.Name(request.MaxURI)),
+		request.Into("jti", &req.jti, func(j *strictjson.Reader) (string, error) {
 			req.hasJTI = true
-			return j.Name(maxID)
+			return j.Name(request.MaxID)
 		}),
-		into("expires_at", &req.expiresAt, (*strictjson.Reader).Time),
-		into("issued_before", &req.IssuedBefore, (*strictjson.Reader).Time),
-		into("reason", &req.Reason, readReason),
-		into("dry_run", &req.DryRun, (*strictjson.Reader).Bool),
-		into("expect", &req.Expect, func(j *strictjson.Reader) (*int, error) {
+		request.Into("expires_at", &req.expiresAt, (*strictjson.Reader).Time),
+		request.Into("issued_before", &req.IssuedBefore, (*strictjson.Reader).Time),
+		request.Into("reason", &req.Reason, request.ReadReason),
+		request.Into("dry_run", &req.DryRun, (*strictjson.Reader).Bool),
+		request.Into("expect", &req.Expect, func(j *strictjson.Reader) (*int, error) {
 			n, err := j.Uint(1 << 40)
 			expect := int(n)
 			return &expect, err
@@ -120,9 +121,9 @@ func (b *revocationBody) check() error {
 }
 
 // denyLines is POST /v1/revocations with an NDJSON body: a deny list, a jti a line.
-func (a *API) denyLines(r *request) error {
-	return a.streamLines(r, maxAdminBody, func(l *lineStream) error {
-		d := denyList{a: a, lineStream: l, pending: make(chan denyLine, bulkLines), done: make(chan struct{})}
+func (a *API) denyLines(r *request.Request) error {
+	return a.streamLines(r, request.MaxBody, func(l *lineStream) error {
+		d := denyList{a: a, lineStream: l, pending: make(chan denyLine, denyBatch), done: make(chan struct{})}
 		l.summary = d.counts
 		go d.work()
 		err := d.read()
@@ -131,6 +132,9 @@ func (a *API) denyLines(r *request) error {
 		return err
 	})
 }
+
+// denyBatch limits the lines of a deny list that one entry commits.
+const denyBatch = 512
 
 // A denyLine is a line of a deny list; err if it is malformed.
 type denyLine struct {
@@ -160,7 +164,7 @@ func (d *denyList) read() error {
 		case err != nil:
 			return err
 		case tooLong:
-			err = fmt.Errorf("%w: the line is longer than %d bytes", revoked.ErrInvalid, maxAdminBody)
+			err = fmt.Errorf("%w: the line is longer than %d bytes", revoked.ErrInvalid, request.MaxBody)
 		case stream.Blank(line):
 			continue
 		}
@@ -175,14 +179,14 @@ func (d *denyList) read() error {
 // decodeDenial reads a line. A line has no other selector than the issuer and the jti.
 func decodeDenial(line []byte) (revoked.JTIRevocation, error) {
 	var req revocationBody
-	err := decodeObject(line, []field{
-		into("issuer", &req.Issuer, name(maxURI)),
-		into("jti", &req.jti, func(j *strictjson.Reader) (string, error) {
+	err := request.DecodeObject(line, []request.Field{
+		request.Into("issuer", &req.Issuer, request.Name(request.MaxURI)),
+		request.Into("jti", &req.jti, func(j *strictjson.Reader) (string, error) {
 			req.hasJTI = true
-			return j.Name(maxID)
+			return j.Name(request.MaxID)
 		}),
-		into("expires_at", &req.expiresAt, (*strictjson.Reader).Time),
-		into("reason", &req.Reason, readReason),
+		request.Into("expires_at", &req.expiresAt, (*strictjson.Reader).Time),
+		request.Into("reason", &req.Reason, request.ReadReason),
 	})
 	switch {
 	case err == nil && !req.hasJTI:
@@ -198,7 +202,7 @@ func (d *denyList) work() {
 	defer close(d.done)
 	for first := range d.pending {
 		batch := []denyLine{first}
-		for len(batch) < bulkLines && len(d.pending) > 0 {
+		for len(batch) < denyBatch && len(d.pending) > 0 {
 			batch = append(batch, <-d.pending)
 		}
 		d.commit(batch)
@@ -231,8 +235,7 @@ func (d *denyList) commit(batch []denyLine) {
 		switch {
 		case failure != nil:
 			d.failed++
-			code, detail := d.a.describeLine(failure)
-			d.buf = appendLineError(d.buf, code, detail, l.n)
+			d.buf = request.AppendLineError(d.buf, failure, l.n)
 		case !d.errorsOnly:
 			d.buf = append(strconv.AppendUint(append(d.buf, `{"index":`...), index, 10), "}\n"...)
 		}

@@ -8,11 +8,12 @@ import (
 	"net/netip"
 
 	"revoked"
+	"revoked/api/request"
 )
 
 // revoke is the revocation endpoint (RFC 7009). It answers 200 only after the backend reported that
 // the revocation is final, or that the token cannot be valid.
-func (a *API) revoke(r *request) error {
+func (a *API) revoke(r *request.Request) error {
 	q := a.acquire()
 	defer a.release(q)
 	if err := a.read(r.Request(), q); err != nil {
@@ -23,18 +24,18 @@ func (a *API) revoke(r *request) error {
 	}
 	res, err := a.revokeToken(r, q)
 	if err != nil {
-		a.metrics.revocations.WithLabelValues(a.errors.failure(r.Request().URL.Path, err).outcome).Inc()
+		a.metrics.revocations.WithLabelValues(request.FailureOf(r.Request().URL.Path, err).Outcome).Inc()
 		return err
 	}
-	r.outcome = "revoked"
+	r.Outcome = "revoked"
 	if res.Unknown {
-		r.outcome = "unknown"
+		r.Outcome = "unknown"
 	}
-	a.metrics.revocations.WithLabelValues(r.outcome).Inc()
-	if r.client.Has(revoked.RoleAdmin) {
-		r.Response().Header().Set(headerOutcome, r.outcome)
+	a.metrics.revocations.WithLabelValues(r.Outcome).Inc()
+	if r.Client.Has(revoked.RoleAdmin) {
+		r.Response().Header().Set(headerOutcome, r.Outcome)
 	}
-	return r.write(http.StatusOK, typeJSON, []byte("{}"))
+	return r.Send(http.StatusOK, request.TypeJSON, []byte("{}"))
 }
 
 // headerOutcome shows an administrator whether the token was known: "revoked" or "unknown". Every
@@ -43,13 +44,13 @@ func (a *API) revoke(r *request) error {
 const headerOutcome = "Revoked-Outcome"
 
 // revokeToken revokes the token of q for the authenticated caller.
-func (a *API) revokeToken(r *request, q *oauthRequest) (res revoked.RevokeResult, err error) {
+func (a *API) revokeToken(r *request.Request, q *oauthRequest) (res revoked.RevokeResult, err error) {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	p := q.presented()
-	p.Caller = r.client.ID
-	if len(r.client.Roles) > 0 && !r.client.Has(revoked.RoleAdmin) {
-		if err := a.checkOwner(ctx, r.client, p); err != nil {
+	p.Caller = r.Client.ID
+	if len(r.Client.Roles) > 0 && !r.Client.Has(revoked.RoleAdmin) {
+		if err := a.checkOwner(ctx, r.Client, p); err != nil {
 			return res, err
 		}
 	}
@@ -59,7 +60,7 @@ func (a *API) revokeToken(r *request, q *oauthRequest) (res revoked.RevokeResult
 	if err := a.checkAnonymous(ctx, r, p); err != nil {
 		return res, err
 	}
-	res, err = a.revokePresented(ctx, r.client, p)
+	res, err = a.revokePresented(ctx, r.Client, p)
 	if !errors.Is(err, revoked.ErrActorChanged) {
 		return res, err
 	}
@@ -68,7 +69,7 @@ func (a *API) revokeToken(r *request, q *oauthRequest) (res revoked.RevokeResult
 	if err := a.identify(r, q, true); err != nil {
 		return res, err
 	}
-	res, err = a.revokePresented(ctx, r.client, p)
+	res, err = a.revokePresented(ctx, r.Client, p)
 	if errors.Is(err, revoked.ErrActorChanged) {
 		err = fmt.Errorf("%w: %v", revoked.ErrOutcomeUnknown, err)
 	}
@@ -87,8 +88,8 @@ func (a *API) revokePresented(
 // checkAnonymous limits the revocations of unknown tokens by a public client. Everybody can send
 // them, and each uses up the client's quota of tombstones. A token that this node knows is never
 // limited, so users behind one address can always revoke their tokens.
-func (a *API) checkAnonymous(ctx context.Context, r *request, p revoked.PresentedToken) error {
-	if r.client.Type != revoked.Public {
+func (a *API) checkAnonymous(ctx context.Context, r *request.Request, p revoked.PresentedToken) error {
+	if r.Client.Type != revoked.Public {
 		return nil
 	}
 	if known, err := a.cfg.Backend.Peek(p.Digest); err == nil && known.Found {
@@ -100,13 +101,13 @@ func (a *API) checkAnonymous(ctx context.Context, r *request, p revoked.Presente
 			return err
 		}
 	}
-	wait := a.anonymous.Take(r.client.ID+"\x00"+network(r.RealIP()), a.cfg.Now())
+	wait := a.anonymous.Take(r.Client.ID+"\x00"+network(r.RealIP()), a.cfg.Now())
 	if wait == 0 {
 		return nil
 	}
 	a.metrics.throttled.WithLabelValues("public_revocations").Inc()
-	return &failure{status: http.StatusTooManyRequests, code: codeUnavailable,
-		title: "too many revocations of unknown tokens, retry later", outcome: "quota", retryAfter: wait}
+	return &request.Failure{Status: http.StatusTooManyRequests, Code: request.CodeUnavailable,
+		Title: "too many revocations of unknown tokens, retry later", Outcome: "quota", RetryAfter: wait}
 }
 
 // network returns the part of an address that one host owns: all of IPv4, 64 bits of IPv6.
@@ -138,8 +139,8 @@ func (a *API) checkOwner(ctx context.Context, client *revoked.Client, p revoked.
 		record, foreign = s.Record, s.Foreign
 	}
 	if !record.Found || foreign || record.Grant.ClientID != client.ID {
-		return &failure{status: http.StatusBadRequest, code: codeUnauthorizedClient,
-			title: "this client may not revoke tokens", outcome: "unauthorized_client"}
+		return &request.Failure{Status: http.StatusBadRequest, Code: request.CodeUnauthorizedClient,
+			Title: "this client may not revoke tokens", Outcome: "unauthorized_client"}
 	}
 	return nil
 }

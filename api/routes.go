@@ -10,6 +10,7 @@ import (
 
 	"revoked"
 	"revoked/api/clientauth"
+	"revoked/api/request"
 )
 
 // New returns the API of a node. The error wraps [revoked.ErrInvalid] if the configuration is
@@ -36,7 +37,7 @@ func New(cfg Config) (*API, error) {
 		return nil, err
 	}
 	a := &API{
-		cfg: cfg, errors: newErrorTable(), metrics: m, streams: streams, ids: newRequestIDs(), leaderless: &sparseLines{},
+		cfg: cfg, metrics: m, streams: streams, ids: request.NewIDs(), leaderless: &sparseLines{},
 		metadata: doc, issuerPath: iss.path, forms: &sync.Pool{},
 		auth: clientauth.New(clientauth.Config{
 			Clients: cfg.Backend, Now: cfg.Now, FailuresPerMinute: cfg.AuthFailuresPerMinute, MaxWait: cfg.RequestTimeout,
@@ -94,7 +95,7 @@ func (a *API) allowedMethods(path string) string {
 type route struct {
 	methods string // separated by spaces; empty: all, and the handler checks the method
 	path    string
-	handler handler
+	handler request.Handler
 }
 
 // oauthRoutes returns the routes of the OAuth endpoints. Their handlers check the method, in the
@@ -116,9 +117,9 @@ func (a *API) oauthRoutes() []route {
 // adminRoutes returns the routes of the admin and issuer API (/v1). A GET route also serves HEAD
 // (RFC 9110 section 9.1).
 func (a *API) adminRoutes() []route {
-	admin := func(h handler) handler { return a.authorize(h, revoked.RoleAdmin) }
-	issuer := func(h handler) handler { return a.authorize(h, issuerRoles...) }
-	reader := func(h handler) handler { return a.authorize(h, readerRoles...) }
+	admin := func(h request.Handler) request.Handler { return a.authorize(h, revoked.RoleAdmin) }
+	issuer := func(h request.Handler) request.Handler { return a.authorize(h, issuerRoles...) }
+	reader := func(h request.Handler) request.Handler { return a.authorize(h, readerRoles...) }
 	return []route{
 		{"POST", "/v1/grants", issuer(a.postGrants)},
 		{"GET HEAD", "/v1/grants", admin(a.getGrants)},
@@ -194,11 +195,11 @@ func (a *API) router(routes []route) (*echo.Echo, map[string]*routeMetrics) {
 		metrics[r.path] = a.metrics.forRoute(r.path)
 		if r.methods == "" {
 			// RouteNotFound serves all methods of a path without other routes. Any registers only eleven.
-			e.RouteNotFound(r.path, adapt(r.handler))
+			e.RouteNotFound(r.path, request.Adapt(r.handler))
 			continue
 		}
 		for method := range strings.FieldsSeq(r.methods) {
-			e.Add(method, r.path, adapt(r.handler))
+			e.Add(method, r.path, request.Adapt(r.handler))
 		}
 	}
 	return e, metrics

@@ -1,4 +1,5 @@
-// Package registration decodes bodies of POST /v1/grants, and repeats and formats registrations.
+// Package registration decodes bodies of POST /v1/grants, and repeats and formats registrations. A
+// [Pipeline] registers the lines of an NDJSON body in batches.
 //
 // It keeps no raw token: a [Decoder] clears each one as soon as it has its digest. Its errors never
 // quote the body, which may hold a token.
