@@ -2,19 +2,15 @@ package api
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"net/http"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"revoked"
-	"revoked/api/clientauth"
+	"revoked/api/access"
 	"revoked/api/request"
+	"revoked/api/tokens"
 )
 
 // A Backend is the node that the API serves; [revoked/node.Node] implements it. Methods must allow
@@ -23,13 +19,9 @@ import (
 // A write returns once it is final on every node, a registration once it is committed. A node that
 // is not in a cluster answers Client from its bootstrap files.
 type Backend interface {
-	// Revoke ends the grant of the token. It records a tombstone for an unknown token, and succeeds
-	// for a dead one. It returns ErrForeignToken, ErrQuota or ErrActorChanged.
-	Revoke(ctx context.Context, by revoked.Actor, d revoked.Digest) (revoked.RevokeResult, error)
-	// RevokeToken is Revoke for a token that may be a JWT of a trusted issuer. It also ends the grant
-	// or the session of a JWT, as the record of the issuer asks. It returns ErrOverloaded if the turn
-	// of its caller to have a signature verified does not come.
-	RevokeToken(ctx context.Context, by revoked.Actor, p revoked.PresentedToken) (revoked.RevokeResult, error)
+	tokens.Backend // decides about presented tokens
+	access.Backend // has the clients that call
+
 	// RevokeJTI ends the JWTs of an issuer with a jti. It returns ErrUnprocessable if the issuer is
 	// not trusted or reuses jti, and ErrForbidden for a client whose Issuers do not name it.
 	RevokeJTI(ctx context.Context, by revoked.Actor, r revoked.JTIRevocation) (index uint64, err error)
@@ -43,19 +35,6 @@ type Backend interface {
 	DeleteGrant(ctx context.Context, by revoked.Actor, id, reason string) (index uint64, err error)
 	// RevokeMatching creates a cut-off, unless req.DryRun is set. It returns ErrExpectation.
 	RevokeMatching(ctx context.Context, by revoked.Actor, req revoked.CutoffRequest) (revoked.CutoffResult, error)
-
-	// Status returns the status of the token at some moment after the call began. A verdict other than
-	// Dead requires a lease or a read barrier; without either, Status returns ErrNotCurrent or
-	// ErrNoLeader. It bounds its own wait by the request timeout.
-	Status(ctx context.Context, d revoked.Digest) (revoked.TokenStatus, error)
-	// StatusOf is Status for a token that may be a JWT of a trusted issuer. It returns ErrOverloaded
-	// if the turn of its caller to have a signature verified does not come.
-	StatusOf(ctx context.Context, p revoked.PresentedToken) (revoked.TokenStatus, error)
-	// Explain returns the status of a token like StatusOf, and why it is so. With the digest alone, it
-	// knows a JWT only if a denial or a tombstone has its digest. It returns the errors of StatusOf.
-	Explain(ctx context.Context, p revoked.PresentedToken) (revoked.Explanation, error)
-	// Peek returns this node's own copy, which may be stale.
-	Peek(d revoked.Digest) (revoked.Record, error)
 
 	// Register commits the registrations and returns one result for each, in the order of regs. The
 	// error concerns the whole call, such as ErrNoLeader; an error of one registration is in its
@@ -192,78 +171,16 @@ type API struct {
 	echo       *echo.Echo
 	metrics    *metrics
 	streams    *streams
-	auth       *clientauth.Authenticator
-	misses     *clientauth.Limiter // introspections of unknown tokens, by caller
-	anonymous  *clientauth.Limiter // revocations of unknown tokens by public clients, by client and address
-	perClient  *clientCounter
+	access     *access.Control
+	tokens     *tokens.Endpoints
 	ids        *request.IDs
 	leaderless *sparseLines // log lines of requests without a leader
 	metadata   []byte       // the document of RFC 8414
 	issuerPath string       // path of the issuer identifier, often empty
-	forms      *sync.Pool   // of *oauthRequest
 	routes     map[string]*routeMetrics
 }
 
 // withTimeout returns the request's context, limited to the configured request timeout.
 func (a *API) withTimeout(r *request.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(r.Request().Context(), a.cfg.RequestTimeout)
-}
-
-// authorize returns h for callers that authenticate by HTTP Basic and have one of the roles. It
-// answers others with 401, 403, 429 or 503, and a malformed query with 400.
-func (a *API) authorize(h request.Handler, roles ...revoked.Role) request.Handler {
-	return func(r *request.Request) error {
-		values := r.Request().Header["Authorization"]
-		if len(values) > 1 {
-			return request.Malformed("more than one Authorization header")
-		}
-		// The handlers show clients and settings from this node's copy, so bring it up to date. Without a
-		// leader, they show the copy as it is. A handler that needs a current state runs its own read
-		// barrier.
-		current := a.auth.CatchUp(r.Request().Context()) == nil || a.cfg.Backend.ClientsCurrent()
-		caller, err := a.authenticateBasic(r, values)
-		if err != nil {
-			return err
-		}
-		r.Caller = caller
-		if err := a.admit(r, caller.Client); err != nil {
-			return err
-		}
-		switch allowed := slices.ContainsFunc(roles, r.Client.Has); {
-		case !allowed && !current: // the role may have been granted since
-			return fmt.Errorf("%w: roles not known yet", revoked.ErrNotCurrent)
-		case !allowed:
-			return request.Forbidden("the caller lacks the role for this")
-		}
-		if err := request.CheckQuery(r.Request().URL.RawQuery); err != nil {
-			return err
-		}
-		return h(r)
-	}
-}
-
-// authenticateBasic returns the caller that the Authorization header identifies. values has at most
-// one element.
-func (a *API) authenticateBasic(r *request.Request, values []string) (*clientauth.Caller, error) {
-	if len(values) == 0 {
-		return nil, a.noCredentials()
-	}
-	caller, err := a.auth.Authenticate(r.Request().Context(), clientauth.Attempt{
-		Candidates: clientauth.ParseBasic(values[0]), Method: revoked.AuthBasic, From: a.callerAddr(r)})
-	if errors.Is(err, revoked.ErrNotCurrent) && a.cfg.Backend.NodeStatus(r.Request().Context()).ClusterID == "" {
-		return nil, errNoRecords
-	}
-	return caller, err
-}
-
-// errNoRecords answers credentials that a node of no cluster does not know.
-var errNoRecords = &request.Failure{Status: http.StatusServiceUnavailable, Code: request.CodeUnavailable,
-	Outcome:    "no_cluster",
-	Title:      "this node is in no cluster yet: only the secret of its own bootstrap file counts",
-	RetryAfter: time.Second}
-
-// noCredentials counts a caller without credentials and returns [clientauth.ErrUnauthenticated].
-func (a *API) noCredentials() error {
-	a.metrics.authFailures.WithLabelValues("none").Inc()
-	return clientauth.ErrUnauthenticated
 }

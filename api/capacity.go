@@ -9,7 +9,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"revoked"
 	"revoked/api/request"
 	"revoked/api/serve"
 	"revoked/api/stream"
@@ -32,46 +31,6 @@ func (a *API) checkCapacity(r *request.Request) error {
 	}
 	r.Flood = true
 	return answer
-}
-
-// A clientCounter bounds the requests in progress of each authenticated client.
-type clientCounter struct {
-	limit int
-
-	mu sync.Mutex
-	n  map[string]int
-}
-
-func (c *clientCounter) enter(id string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.n[id] >= c.limit {
-		return false
-	}
-	c.n[id]++
-	return true
-}
-
-func (c *clientCounter) leave(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.n[id]--; c.n[id] == 0 {
-		delete(c.n, id)
-	}
-}
-
-// admit makes client the caller of r and counts the request as its own until finish. Beyond the
-// limit of a client it returns 429.
-func (a *API) admit(r *request.Request, client *revoked.Client) error {
-	r.Client = client
-	if !a.perClient.enter(client.ID) {
-		a.metrics.throttled.WithLabelValues("requests").Inc()
-		r.Flood = true
-		return &request.Failure{Status: http.StatusTooManyRequests, Code: request.CodeUnavailable,
-			Title: "too many requests of this client in progress", Outcome: "limit_client"}
-	}
-	r.Counted = true
-	return nil
 }
 
 // slotsRetry is the Retry-After of a request that found no slot.

@@ -272,3 +272,22 @@ func TestServer_LargeHeaderHTTP2_EndsItsStreamOnly(t *testing.T) {
 		}
 	}
 }
+
+// A request that authenticates again, because its client changed meanwhile, counts once.
+func TestCapacity_ChangedCaller_CountsOnce(t *testing.T) {
+	b := newBench(t, func(c *api.Config) { c.MaxRequestsPerClient = 1 })
+	changed := func() error { return fmt.Errorf("%w: facts", revoked.ErrActorChanged) }
+	b.node.onRevoke = func(context.Context, revoked.Actor, revoked.Digest) error { return changed() }
+	b.node.onStatus = func(context.Context, revoked.Digest) error { return changed() }
+	for _, path := range []string{pathRevoke, pathIntrospect} {
+		for range 2 {
+			if w := b.do(call{path: path, auth: as("c1"), body: "token=AT1"}); w.Code != http.StatusServiceUnavailable {
+				t.Errorf("%s: got %d %s, want 503", path, w.Code, w.Body)
+			}
+		}
+	}
+	b.node.onRevoke, b.node.onStatus = nil, nil
+	if w := b.do(call{path: pathRevoke, auth: as("c1"), body: "token=AT1"}); w.Code != http.StatusOK {
+		t.Errorf("got %d %s, want 200", w.Code, w.Body)
+	}
+}

@@ -2,7 +2,7 @@
 // 8414), the admin and issuer API under /v1, forward authentication, health and metrics.
 //
 // It promises:
-//   - A revocation gets 200 only after [Backend.Revoke] returned nil.
+//   - A revocation gets 200 only after [tokens.Backend] reported that it is final.
 //   - An error without a row in request/errors.go is an opaque 503.
 //   - Errors of the OAuth endpoints are JSON and do not repeat input.
 //
@@ -10,9 +10,10 @@
 // buffer. Log lines, metrics and errors do not contain tokens or query strings. The package does
 // not depend on Raft. [revoked.Decide] evaluates tokens.
 //
-// [API.middleware] runs the handler of a route. A handler decodes the request (package
-// request, oauthform.go) and calls the [Backend] once. It then writes the answer or returns an
-// error, for which the middleware writes the answer.
+// [API.middleware] runs the handler of a route. Package access authenticates the caller.
+// A handler decodes the request with package request and calls the [Backend] once. It then writes
+// the answer or returns an error, for which the middleware writes the answer. The endpoints that
+// get a presented token are in package tokens.
 //
 // Dangerous: http.Request.Form and echo's FormValue and Bind mix the query into the body, so no
 // handler may use them. Echo's middleware on a group turns 405 into 404, so the package uses no

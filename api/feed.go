@@ -65,7 +65,7 @@ func (a *API) getRevocations(r *request.Request) error {
 	if err != nil {
 		return err
 	}
-	f := &feedReader{a: a, session: a.auth.Open(r.Caller, readerRoles...), client: r.Client, after: after,
+	f := &feedReader{a: a, session: a.access.Open(r.Caller, readerRoles...), client: r.Client, after: after,
 		last: target, follow: follow, limit: feedPage, sse: sse}
 	if follow {
 		f.last = math.MaxUint64
@@ -326,29 +326,20 @@ func (f *feedReader) wait(ctx context.Context) error {
 // eventView is one event of the feed as JSON. Times are whole Unix seconds, which is also how a
 // cut-off compares them.
 type eventView struct {
-	Index        uint64               `json:"index"`
-	Time         request.UnixSeconds  `json:"time"`
-	Kind         revoked.EventKind    `json:"kind"`
-	Digests      []string             `json:"digests,omitempty"`
-	Issuer       string               `json:"issuer,omitempty"` // of a JWT, or a trusted issuer
-	JTI          string               `json:"jti,omitempty"`
-	Selector     *selectorView        `json:"selector,omitempty"`
-	IssuedBefore *request.UnixSeconds `json:"issued_before,omitempty"`
-	Action       string               `json:"action,omitempty"`
+	Index        uint64                `json:"index"`
+	Time         request.UnixSeconds   `json:"time"`
+	Kind         revoked.EventKind     `json:"kind"`
+	Digests      []string              `json:"digests,omitempty"`
+	Issuer       string                `json:"issuer,omitempty"` // of a JWT, or a trusted issuer
+	JTI          string                `json:"jti,omitempty"`
+	Selector     *request.SelectorView `json:"selector,omitempty"`
+	IssuedBefore *request.UnixSeconds  `json:"issued_before,omitempty"`
+	Action       string                `json:"action,omitempty"`
 	// Withheld is true if the selector has more conditions, which this reader may not see. The shown
 	// selector then matches more than was revoked.
 	Withheld bool   `json:"withheld,omitempty"`
 	Actor    string `json:"actor,omitempty"`
 	Reason   string `json:"reason,omitempty"`
-}
-
-// selectorView is the selector of an event in the feed.
-type selectorView struct {
-	ClientID string `json:"client_id,omitempty"`
-	Subject  string `json:"subject,omitempty"`
-	Session  string `json:"session,omitempty"`
-	GrantID  string `json:"grant_id,omitempty"`
-	Issuer   string `json:"issuer,omitempty"`
 }
 
 // view returns the part of an event that the reader may see, and false if the reader may see none.
@@ -368,7 +359,7 @@ func (f *feedReader) view(e *revoked.Event) (eventView, bool) {
 		out.Issuer, out.JTI, sel.Issuer = sel.Issuer, e.JTI, ""
 	}
 	if !sel.IsZero() || e.Kind == revoked.EventCutoff {
-		v := selectorView(sel)
+		v := request.SelectorView(sel)
 		out.Selector = &v
 	}
 	if e.Kind == revoked.EventCutoff {

@@ -101,20 +101,20 @@ func (a *API) registerWhile(session *clientauth.Session) registration.Func {
 
 // grantView is the response to GET /v1/grants/{id}. Times are Unix seconds.
 type grantView struct {
-	GrantID      string              `json:"grant_id"`
-	State        string              `json:"state"`
-	ClientID     string              `json:"client_id"`
-	Subject      string              `json:"subject,omitempty"`
-	Session      string              `json:"session,omitempty"`
-	Issuer       string              `json:"issuer,omitempty"`
-	Scope        string              `json:"scope,omitempty"` // words of the active tokens, without repeats
-	RegisteredBy string              `json:"registered_by,omitempty"`
-	CreatedAt    request.UnixSeconds `json:"created_at"`
-	CreatedIndex uint64              `json:"created_index"`
-	ExpiresAt    request.UnixTime    `json:"expires_at"` // latest of the tokens; null: never
-	TokenCount   int                 `json:"token_count"`
-	Tokens       []tokenView         `json:"tokens,omitzero"` // nil in a list
-	Revoked      *revocationView     `json:"revoked,omitempty"`
+	GrantID      string                  `json:"grant_id"`
+	State        string                  `json:"state"`
+	ClientID     string                  `json:"client_id"`
+	Subject      string                  `json:"subject,omitempty"`
+	Session      string                  `json:"session,omitempty"`
+	Issuer       string                  `json:"issuer,omitempty"`
+	Scope        string                  `json:"scope,omitempty"` // words of the active tokens, without repeats
+	RegisteredBy string                  `json:"registered_by,omitempty"`
+	CreatedAt    request.UnixSeconds     `json:"created_at"`
+	CreatedIndex uint64                  `json:"created_index"`
+	ExpiresAt    request.UnixTime        `json:"expires_at"` // latest of the tokens; null: never
+	TokenCount   int                     `json:"token_count"`
+	Tokens       []tokenView             `json:"tokens,omitzero"` // nil in a list
+	Revoked      *request.RevocationView `json:"revoked,omitempty"`
 }
 
 // tokenView is one token of a grant. It shows a prefix of the digest only.
@@ -127,15 +127,6 @@ type tokenView struct {
 	NotBefore    request.UnixTime `json:"not_before"`
 	Scope        string           `json:"scope,omitempty"`
 	Audience     []string         `json:"audience,omitempty"`
-}
-
-// revocationView is the revocation of a grant.
-type revocationView struct {
-	At     request.UnixSeconds `json:"at"`
-	By     string              `json:"by"`
-	Reason string              `json:"reason"`
-	Index  uint64              `json:"index"`
-	Cutoff bool                `json:"cutoff,omitempty"` // by a cut-off
 }
 
 // getGrant is GET /v1/grants/{id}.
@@ -193,10 +184,11 @@ func viewGrant(v *revoked.GrantView) grantView {
 	switch {
 	case g.Revoked != nil:
 		e := g.Revoked
-		out.Revoked = &revocationView{At: request.UnixSeconds(e.At), By: e.By, Reason: e.Reason, Index: e.Index}
+		out.Revoked = &request.RevocationView{At: request.UnixSeconds(e.At), By: e.By, Reason: e.Reason, Index: e.Index}
 	case v.ByCutoff != nil:
 		e := v.ByCutoff
-		out.Revoked = &revocationView{At: request.UnixSeconds(e.At), By: e.By, Reason: e.Reason, Index: e.Index, Cutoff: true}
+		out.Revoked = &request.RevocationView{At: request.UnixSeconds(e.At), By: e.By, Reason: e.Reason, Index: e.Index,
+			Cutoff: true}
 	}
 	return out
 }

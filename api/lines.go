@@ -48,7 +48,7 @@ func (a *API) streamLines(r *request.Request, limit int, run func(l *lineStream)
 		return err
 	}
 	ctx, cancel := context.WithCancel(r.Request().Context())
-	session := a.auth.Open(r.Caller, issuerRoles...)
+	session := a.access.Open(r.Caller, issuerRoles...)
 	var watch sync.WaitGroup
 	watch.Go(func() { session.Watch(ctx, s.StopReading) })
 	defer watch.Wait()

@@ -13,15 +13,12 @@ import (
 
 // metrics are the metrics of the API. A label has few values; a client id is never a label.
 type metrics struct {
-	requests       *prometheus.CounterVec
-	durations      *prometheus.HistogramVec
-	inFlight       prometheus.Gauge
-	panics         prometheus.Counter
-	authFailures   *prometheus.CounterVec        // kind: none presented, failed
-	throttled      *prometheus.CounterVec        // budget: a limiter, or a kind of slots
-	revocations    *prometheus.CounterVec        // outcome
-	introspections map[string]prometheus.Counter // result: active, inactive, unknown, error
-	checks         *prometheus.CounterVec        // result, see docs/metrics.md
+	requests     *prometheus.CounterVec
+	durations    *prometheus.HistogramVec
+	inFlight     prometheus.Gauge
+	panics       prometheus.Counter
+	authFailures *prometheus.CounterVec // kind: none presented, failed
+	throttled    *prometheus.CounterVec // budget: a limiter, or a kind of slots
 }
 
 // newMetrics registers the metrics. It fails if r already has the metrics of an API.
@@ -30,7 +27,6 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		opts := prometheus.CounterOpts{Namespace: "revoked", Subsystem: "api", Name: name, Help: help}
 		return prometheus.NewCounterVec(opts, labels)
 	}
-	introspections := counter("introspections_total", "Introspections of authenticated callers, by result.", "result")
 	m := &metrics{
 		requests: counter("requests_total", "Requests answered, by route, status and outcome.", "route", "status", "outcome"),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -44,19 +40,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "Handlers that panicked."}),
 		authFailures: counter("authentication_failures_total",
 			"Callers that did not authenticate: none presented, or failed.", "kind"),
-		throttled:      counter("throttled_total", "Requests refused with 429 for a budget kept here.", "budget"),
-		revocations:    counter("revocations_total", "Revocation requests of authenticated callers, by outcome.", "outcome"),
-		introspections: map[string]prometheus.Counter{},
-		checks:         counter("checks_total", "Forward authentications, by result.", "result"),
-	}
-	for _, result := range []string{"active", "inactive", "unknown", "error"} {
-		m.introspections[result] = introspections.WithLabelValues(result)
-	}
-	for _, outcome := range []string{"revoked", "unknown"} { // alerts compare their rates
-		m.revocations.WithLabelValues(outcome)
+		throttled: counter("throttled_total", "Requests refused with 429 for a budget kept here.", "budget"),
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.durations, m.inFlight, m.panics, m.authFailures,
-		m.throttled, m.revocations, introspections, m.checks} {
+		m.throttled} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

@@ -18,6 +18,7 @@ import (
 	"revoked"
 	"revoked/api/request"
 	"revoked/api/serve"
+	"revoked/api/tokens"
 	"revoked/internal/textsafe"
 )
 
@@ -49,7 +50,7 @@ func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 		h := r.Response().Header()
 		h["Cache-Control"], h["Pragma"], h["X-Content-Type-Options"] = noStore, noCache, noSniff
 		if strings.HasPrefix(r.Request().URL.Path, pathCheck) {
-			clearIdentity(h)
+			tokens.ClearIdentity(h)
 		}
 		if len(a.cfg.CORSOrigins) > 0 && a.cors(r) {
 			return nil
@@ -118,11 +119,6 @@ func (a *API) secure(r *http.Request) bool {
 	return len(proto) == 1 && strings.EqualFold(proto[0], "https") && inside(a.cfg.TrustedProxies, request.Peer(r))
 }
 
-// callerAddr returns the address of the caller, or the zero address if it is unknown.
-func (a *API) callerAddr(r *request.Request) netip.Addr {
-	return serve.CallerAddr(r.Request(), a.cfg.TrustedProxies)
-}
-
 func inside(networks []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(addr) })
 }
@@ -183,9 +179,7 @@ func (a *API) cors(r *request.Request) (answered bool) {
 // valid credentials, else info.
 func (a *API) finish(r *request.Request, start time.Time) {
 	a.metrics.inFlight.Dec()
-	if r.Counted {
-		a.perClient.leave(r.Client.ID)
-	}
+	a.access.Leave(r)
 	took := time.Since(start)
 	status := r.Response().Status
 	switch {
@@ -203,7 +197,7 @@ func (a *API) finish(r *request.Request, start time.Time) {
 		level = slog.LevelDebug // probes come every second, and 503 is an ordinary answer
 	case r.Flood:
 		level = slog.LevelDebug
-	case status >= http.StatusInternalServerError || r.Outcome == outcomeGateway:
+	case status >= http.StatusInternalServerError || r.Outcome == tokens.OutcomeGateway:
 		level = slog.LevelWarn
 	case r.Quiet && status < http.StatusBadRequest:
 		level = slog.LevelDebug

@@ -4,13 +4,13 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/labstack/echo/v4"
 
 	"revoked"
-	"revoked/api/clientauth"
+	"revoked/api/access"
 	"revoked/api/request"
+	"revoked/api/tokens"
 )
 
 // New returns the API of a node. The error wraps [revoked.ErrInvalid] if the configuration is
@@ -36,17 +36,22 @@ func New(cfg Config) (*API, error) {
 	if err := streams.register(cfg.Registerer); err != nil {
 		return nil, err
 	}
+	control := access.New(access.Config{
+		Backend: cfg.Backend, Now: cfg.Now, FailuresPerMinute: cfg.AuthFailuresPerMinute, MaxWait: cfg.RequestTimeout,
+		MaxRequests: cfg.MaxRequestsPerClient, TrustedProxies: cfg.TrustedProxies, Failures: m.authFailures,
+		Throttled: m.throttled,
+	})
+	presented, err := tokens.New(tokens.Config{
+		Backend: cfg.Backend, Access: control, Registerer: cfg.Registerer, Throttled: m.throttled, Now: cfg.Now,
+		RequestTimeout: cfg.RequestTimeout, RequirePost: cfg.RequirePost, MissesPerSecond: cfg.MissesPerSecond,
+		PublicRevocationsPerMinute: cfg.PublicRevocationsPerMinute, CheckNetworks: cfg.CheckNetworks,
+	})
+	if err != nil {
+		return nil, err
+	}
 	a := &API{
-		cfg: cfg, metrics: m, streams: streams, ids: request.NewIDs(), leaderless: &sparseLines{},
-		metadata: doc, issuerPath: iss.path, forms: &sync.Pool{},
-		auth: clientauth.New(clientauth.Config{
-			Clients: cfg.Backend, Now: cfg.Now, FailuresPerMinute: cfg.AuthFailuresPerMinute, MaxWait: cfg.RequestTimeout,
-			Failed: m.authFailures.WithLabelValues("failed"), Throttled: m.throttled.WithLabelValues("authentication"),
-		}),
-		misses: clientauth.NewLimiter(float64(cfg.MissesPerSecond), cfg.MissesPerSecond),
-		anonymous: clientauth.NewLimiter(float64(cfg.PublicRevocationsPerMinute)/60,
-			cfg.PublicRevocationsPerMinute),
-		perClient: &clientCounter{limit: cfg.MaxRequestsPerClient, n: map[string]int{}},
+		cfg: cfg, metrics: m, streams: streams, ids: request.NewIDs(), leaderless: &sparseLines{}, metadata: doc,
+		issuerPath: iss.path, access: control, tokens: presented,
 	}
 	a.echo, a.routes = a.router(slices.Concat(a.oauthRoutes(), a.adminRoutes(), a.healthRoutes(cfg.MetricsOnAPI)))
 	return a, nil
@@ -72,6 +77,9 @@ const (
 	pathInvokeIntrospect = "/invoke/pub.oauth/introspectToken"
 )
 
+// pathCheck is the path of forward authentication.
+const pathCheck = "/v1/check"
+
 // pathMetadata is the path of the metadata document. RFC 8414 section 3.1 appends the path of the
 // issuer.
 const pathMetadata = "/.well-known/oauth-authorization-server"
@@ -81,10 +89,7 @@ const pathMetadata = "/.well-known/oauth-authorization-server"
 func (a *API) allowedMethods(path string) string {
 	switch path {
 	case pathRevoke, pathInvokeRevoke, pathIntrospect, pathInvokeIntrospect:
-		if a.cfg.RequirePost {
-			return http.MethodPost
-		}
-		return "GET, POST"
+		return a.tokens.Methods()
 	case pathMetadata, pathMetadata + a.issuerPath:
 		return "GET, HEAD"
 	}
@@ -102,10 +107,10 @@ type route struct {
 // order of the contract.
 func (a *API) oauthRoutes() []route {
 	list := []route{
-		{"", pathRevoke, a.revoke},
-		{"", pathInvokeRevoke, a.revoke},
-		{"", pathIntrospect, a.introspect},
-		{"", pathInvokeIntrospect, a.introspect},
+		{"", pathRevoke, a.tokens.Revoke},
+		{"", pathInvokeRevoke, a.tokens.Revoke},
+		{"", pathIntrospect, a.tokens.Introspect},
+		{"", pathInvokeIntrospect, a.tokens.Introspect},
 		{"", pathMetadata, a.getMetadata},
 	}
 	if a.issuerPath != "" {
@@ -117,16 +122,16 @@ func (a *API) oauthRoutes() []route {
 // adminRoutes returns the routes of the admin and issuer API (/v1). A GET route also serves HEAD
 // (RFC 9110 section 9.1).
 func (a *API) adminRoutes() []route {
-	admin := func(h request.Handler) request.Handler { return a.authorize(h, revoked.RoleAdmin) }
-	issuer := func(h request.Handler) request.Handler { return a.authorize(h, issuerRoles...) }
-	reader := func(h request.Handler) request.Handler { return a.authorize(h, readerRoles...) }
+	admin := func(h request.Handler) request.Handler { return a.access.Require(h, revoked.RoleAdmin) }
+	issuer := func(h request.Handler) request.Handler { return a.access.Require(h, issuerRoles...) }
+	reader := func(h request.Handler) request.Handler { return a.access.Require(h, readerRoles...) }
 	return []route{
 		{"POST", "/v1/grants", issuer(a.postGrants)},
 		{"GET HEAD", "/v1/grants", admin(a.getGrants)},
 		{"GET HEAD", "/v1/grants/:id", issuer(a.getGrant)},
 		{"DELETE", "/v1/grants/:id", issuer(a.deleteGrant)},
 
-		{"POST", "/v1/explain", admin(a.postExplain)},
+		{"POST", "/v1/explain", admin(a.tokens.Explain)},
 		{"POST", "/v1/revocations", issuer(a.postRevocations)},
 		{"GET HEAD", "/v1/revocations", reader(a.getRevocations)},
 
@@ -166,8 +171,8 @@ func (a *API) adminRoutes() []route {
 		{"GET HEAD", "/v1/snapshot", admin(a.getSnapshot)},
 
 		// Envoy appends the original path.
-		{"", pathCheck, a.check},
-		{"", pathCheck + "/*", a.check},
+		{"", pathCheck, a.tokens.Check},
+		{"", pathCheck + "/*", a.tokens.Check},
 	}
 }
 

@@ -85,6 +85,25 @@ func (t UnixTime) MarshalJSON() ([]byte, error) {
 	return strictjson.AppendTime(nil, revoked.Time(t)), nil
 }
 
+// RevocationView is the end of a grant, as grants and explanations show it.
+type RevocationView struct {
+	At     UnixSeconds `json:"at"`
+	By     string      `json:"by"`
+	Reason string      `json:"reason"`
+	Index  uint64      `json:"index"`
+	Cutoff bool        `json:"cutoff,omitempty"` // by a cut-off
+}
+
+// SelectorView is the selector of a cut-off, as the feed and explanations show it. It converts from
+// [revoked.Selector].
+type SelectorView struct {
+	ClientID string `json:"client_id,omitempty"`
+	Subject  string `json:"subject,omitempty"`
+	Session  string `json:"session,omitempty"`
+	GrantID  string `json:"grant_id,omitempty"`
+	Issuer   string `json:"issuer,omitempty"`
+}
+
 // problemBody is an RFC 9457 problem document.
 type problemBody struct {
 	Type    string `json:"type"`

@@ -1,4 +1,4 @@
-package api
+package tokens
 
 import (
 	"errors"
@@ -12,54 +12,53 @@ import (
 	"revoked/api/request"
 )
 
-// Path and limits of forward authentication.
+// Limits of forward authentication.
 const (
-	pathCheck = "/v1/check"
 	// maxBearer limits a bearer token, maxCheckHeader a header of the response, in bytes.
 	maxBearer      = 16 << 10
 	maxCheckHeader = 4 << 10
 )
 
-// check is forward authentication: it decides whether the bearer token of a user's request may be
+// Check is forward authentication: it decides whether the bearer token of a user's request may be
 // used, with 200, 401 or 503. A gateway without valid credentials gets 403. The method is that of
 // the user's request, so any is served, and the body is ignored. The caller is a resource server
 // with Basic credentials in Revoked-Authorization, or is in a configured network, which has
 // audiences as a resource server does. Only access tokens pass. Tokens bound to a key (cnf) do not,
 // because their possession cannot be verified here.
-func (a *API) check(r *request.Request) error {
-	v, err := a.gateway(r)
+func (e *Endpoints) Check(r *request.Request) error {
+	v, err := e.gateway(r)
 	var f *request.Failure
-	if errors.As(err, &f) && f.Outcome == outcomeGateway {
-		return a.countCheck(f)
+	if errors.As(err, &f) && f.Outcome == OutcomeGateway {
+		return e.countCheck(f)
 	}
 	if err != nil {
 		return err
 	}
 	token, found, ok := bearer(r.Request().Header["Authorization"])
 	if !found {
-		return a.countCheck(&request.Failure{Status: http.StatusUnauthorized, Title: "a bearer token is required",
+		return e.countCheck(&request.Failure{Status: http.StatusUnauthorized, Title: "a bearer token is required",
 			Outcome: "none", Challenge: "Bearer"})
 	}
 	if !ok {
-		return a.countCheck(inactiveBearer("malformed"))
+		return e.countCheck(inactiveBearer("malformed"))
 	}
 	p := revoked.PresentedToken{Digest: revoked.DigestToken(token)}
 	if revoked.HasJWTForm(token) {
 		p.JWT = token
 	}
-	s, err := a.status(r.Request().Context(), &v, p)
+	s, err := e.status(r.Request().Context(), &v, p)
 	if err != nil {
 		// Gateways turn statuses other than 2xx, 401 and 403 into their own error, so 503 replaces 429.
-		return a.countCheck(&request.Failure{Status: http.StatusServiceUnavailable, Title: request.TitleUnavailable,
+		return e.countCheck(&request.Failure{Status: http.StatusServiceUnavailable, Title: request.TitleUnavailable,
 			Outcome: "error", Cause: err})
 	}
 	rec := &s.Record
 	sees := v.sees(rec, s.Foreign) && rec.Token.Kind == revoked.AccessToken && len(rec.Token.CNF) == 0
 	r.Outcome = resultOf(&s, sees)
 	if r.Outcome != "active" {
-		return a.countCheck(inactiveBearer(r.Outcome))
+		return e.countCheck(inactiveBearer(r.Outcome))
 	}
-	a.metrics.checks.WithLabelValues(r.Outcome).Inc()
+	e.metrics.checks.WithLabelValues(r.Outcome).Inc()
 	r.Quiet = true
 	h := r.Response().Header()
 	setSafe(h, headerSubject, rec.Grant.Subject)
@@ -76,27 +75,28 @@ func inactiveBearer(result string) *request.Failure {
 }
 
 // countCheck counts a check that failed and returns f.
-func (a *API) countCheck(f *request.Failure) error {
-	a.metrics.checks.WithLabelValues(f.Outcome).Inc()
+func (e *Endpoints) countCheck(f *request.Failure) error {
+	e.metrics.checks.WithLabelValues(f.Outcome).Inc()
 	return f
 }
 
-// outcomeGateway is the outcome of a check whose gateway does not identify itself.
-const outcomeGateway = "gateway"
+// OutcomeGateway is the outcome of a check whose gateway does not identify itself. It is worth a
+// warning in the log: every request of the gateway's users fails.
+const OutcomeGateway = "gateway"
 
 // unknownGateway returns the answer to a gateway without valid credentials. It has no challenge: a
 // gateway would relay a 401 to its user, whose browser would ask for a password.
 func unknownGateway(detail string) *request.Failure {
 	return &request.Failure{Status: http.StatusForbidden, Title: "the gateway is not authenticated",
-		Outcome: outcomeGateway, Detail: detail}
+		Outcome: OutcomeGateway, Detail: detail}
 }
 
 // gateway returns the caller of a check.
-func (a *API) gateway(r *request.Request) (viewer, error) {
+func (e *Endpoints) gateway(r *request.Request) (viewer, error) {
 	values := r.Request().Header["Revoked-Authorization"]
 	if len(values) == 0 {
 		from := request.Peer(r.Request())
-		if audiences, ok := audiencesOf(a.cfg.CheckNetworks, from); ok {
+		if audiences, ok := audiencesOf(e.cfg.CheckNetworks, from); ok {
 			return viewer{name: "network " + from.String(), audiences: audiences,
 				all: slices.Contains(audiences, anyAudience)}, nil
 		}
@@ -104,7 +104,7 @@ func (a *API) gateway(r *request.Request) (viewer, error) {
 	if len(values) > 1 {
 		return viewer{}, unknownGateway("more than one Revoked-Authorization: set it, do not add to the user's")
 	}
-	caller, err := a.authenticateBasic(r, values)
+	caller, err := e.cfg.Access.Basic(r, values)
 	var throttled *clientauth.ThrottledError
 	switch {
 	case len(values) == 0:
@@ -118,7 +118,7 @@ func (a *API) gateway(r *request.Request) (viewer, error) {
 		return viewer{}, err
 	}
 	client := caller.Client
-	if err := a.admit(r, client); err != nil {
+	if err := e.cfg.Access.Admit(r, client); err != nil {
 		// Gateways turn statuses other than 2xx, 401 and 403 into their own error, so 503 replaces 429.
 		return viewer{}, &request.Failure{Status: http.StatusServiceUnavailable, Code: request.CodeUnavailable,
 			Title: "too many requests of this client in progress", Outcome: "limit_client"}
@@ -179,9 +179,9 @@ const (
 	headerScope    = "Revoked-Scope"
 )
 
-// clearIdentity sets the headers that a gateway may pass on to the empty value. Some gateways keep
+// ClearIdentity sets the headers that a gateway may pass on to the empty value. Some gateways keep
 // the user's own header of that name if the answer has none (GHSA-7r4p-vjf4-gxv4).
-func clearIdentity(h http.Header) {
+func ClearIdentity(h http.Header) {
 	h[headerSubject], h[headerClientID], h[headerScope] = noValue, noValue, noValue
 }
 

@@ -1,4 +1,4 @@
-package api
+package tokens
 
 import (
 	"bytes"
@@ -6,11 +6,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 
 	"revoked"
-	"revoked/api/clientauth"
 	"revoked/api/request"
 )
 
@@ -156,19 +154,19 @@ type oauthRequest struct {
 }
 
 // acquire returns an empty oauthRequest of the pool.
-func (a *API) acquire() *oauthRequest {
-	if q, ok := a.forms.Get().(*oauthRequest); ok {
+func (e *Endpoints) acquire() *oauthRequest {
+	if q, ok := e.forms.Get().(*oauthRequest); ok {
 		return q
 	}
 	return &oauthRequest{buf: make([]byte, 0, firstForm)}
 }
 
 // release clears the input, including the token, and returns q to the pool.
-func (a *API) release(q *oauthRequest) {
+func (e *Endpoints) release(q *oauthRequest) {
 	clear(q.buf)
 	*q = oauthRequest{buf: q.buf[:0], out: q.out[:0]}
 	if cap(q.buf) <= pooledForm {
-		a.forms.Put(q)
+		e.forms.Put(q)
 	}
 }
 
@@ -189,7 +187,7 @@ var errNoToken = badForm(http.StatusBadRequest, "no_token", "the token is missin
 
 // read reads a request into q. It checks in the order of the contract: method, content type, size,
 // decoding, repeated parameters.
-func (a *API) read(r *http.Request, q *oauthRequest) error {
+func (e *Endpoints) read(r *http.Request, q *oauthRequest) error {
 	const bad = http.StatusBadRequest
 	switch {
 	case r.Method == http.MethodPost:
@@ -206,7 +204,7 @@ func (a *API) read(r *http.Request, q *oauthRequest) error {
 		case q.query.repeated() || q.query.has(paramHint) && q.seen[paramHint] > 0:
 			return badForm(bad, "repeated", "a parameter is repeated")
 		}
-	case r.Method == http.MethodGet && !a.cfg.RequirePost:
+	case r.Method == http.MethodGet && !e.cfg.RequirePost:
 		if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
 			return badForm(bad, "body", "GET takes no body")
 		}
@@ -222,7 +220,7 @@ func (a *API) read(r *http.Request, q *oauthRequest) error {
 		}
 	default:
 		return &request.Failure{Status: http.StatusMethodNotAllowed, Title: "method not allowed", Outcome: "method",
-			Allow: a.allowedMethods(r.URL.Path)}
+			Allow: e.Methods()}
 	}
 	if q.form.repeated() {
 		return badForm(bad, "repeated", "a parameter is repeated")
@@ -261,77 +259,4 @@ func readForm(r *http.Request, q *oauthRequest) error {
 func isForm(contentType string) bool {
 	media, _, _ := strings.Cut(contentType, ";")
 	return strings.EqualFold(strings.TrimSpace(media), "application/x-www-form-urlencoded")
-}
-
-// errTwoWays is returned for more than one way to authenticate, and for a header and a body that
-// name different clients.
-var errTwoWays = badForm(http.StatusBadRequest, "two_ways", "more than one way to authenticate")
-
-// identify authenticates the caller of an OAuth endpoint. If public is set, a client_id alone
-// identifies a public client that may revoke.
-func (a *API) identify(r *request.Request, q *oauthRequest, public bool) error {
-	values := r.Request().Header["Authorization"]
-	if len(values) == 1 && (isScheme(values[0], "Bearer") || isScheme(values[0], "DPoP")) {
-		values = nil // an access token authorizes, it does not authenticate a client
-	}
-	ways := len(values)
-	if q.has(paramClientSecret) {
-		ways++
-	}
-	if q.has(paramAssertion) || q.has(paramAssertionType) {
-		ways++
-	}
-	if ways > 1 {
-		return errTwoWays
-	}
-	client, err := a.callerOf(r, q, values, public)
-	if err != nil {
-		return err
-	}
-	return a.admit(r, client)
-}
-
-// isScheme reports whether the value of an Authorization header has the scheme.
-func isScheme(value, scheme string) bool {
-	name, _, _ := strings.Cut(value, " ")
-	return strings.EqualFold(name, scheme)
-}
-
-// callerOf authenticates a request with at most one way to authenticate and returns the client.
-func (a *API) callerOf(r *request.Request, q *oauthRequest, values []string, public bool) (*revoked.Client, error) {
-	id := string(q.values[paramClientID])
-	ctx := r.Request().Context()
-	attempt := clientauth.Attempt{Method: revoked.AuthBasic, From: a.callerAddr(r)}
-	switch {
-	case len(values) == 1:
-		attempt.Candidates = clientauth.ParseBasic(values[0])
-		if id != "" && !named(attempt.Candidates, id) {
-			return nil, errTwoWays
-		}
-		return clientOf(a.auth.Authenticate(ctx, attempt))
-	case q.has(paramClientSecret) && id != "":
-		attempt.Candidates = []clientauth.Credential{{ID: id, Secret: string(q.values[paramClientSecret])}}
-		attempt.Method = revoked.AuthPost
-		return clientOf(a.auth.Authenticate(ctx, attempt))
-	case public && id != "" && !q.has(paramClientSecret) && !q.has(paramAssertion):
-		if client, err := a.auth.PublicClient(ctx, id); client != nil || err != nil {
-			return client, err
-		}
-	}
-	return nil, a.noCredentials()
-}
-
-// clientOf returns the client of a caller that authenticated.
-func clientOf(c *clientauth.Caller, err error) (*revoked.Client, error) {
-	if err != nil {
-		return nil, err
-	}
-	return c.Client, nil
-}
-
-// named reports whether one of the candidates is of client id. Malformed credentials have no
-// candidates and name no client, so the body does not contradict them.
-func named(candidates []clientauth.Credential, id string) bool {
-	return len(candidates) == 0 ||
-		slices.ContainsFunc(candidates, func(c clientauth.Credential) bool { return c.ID == id })
 }

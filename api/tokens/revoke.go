@@ -1,4 +1,4 @@
-package api
+package tokens
 
 import (
 	"context"
@@ -11,27 +11,27 @@ import (
 	"revoked/api/request"
 )
 
-// revoke is the revocation endpoint (RFC 7009). It answers 200 only after the backend reported that
+// Revoke is the revocation endpoint (RFC 7009). It answers 200 only after the backend reported that
 // the revocation is final, or that the token cannot be valid.
-func (a *API) revoke(r *request.Request) error {
-	q := a.acquire()
-	defer a.release(q)
-	if err := a.read(r.Request(), q); err != nil {
+func (e *Endpoints) Revoke(r *request.Request) error {
+	q := e.acquire()
+	defer e.release(q)
+	if err := e.read(r.Request(), q); err != nil {
 		return err
 	}
-	if err := a.identify(r, q, true); err != nil {
+	if err := e.identify(r, q, true); err != nil {
 		return err
 	}
-	res, err := a.revokeToken(r, q)
+	res, err := e.revokeToken(r, q)
 	if err != nil {
-		a.metrics.revocations.WithLabelValues(request.FailureOf(r.Request().URL.Path, err).Outcome).Inc()
+		e.metrics.revocations.WithLabelValues(request.FailureOf(r.Request().URL.Path, err).Outcome).Inc()
 		return err
 	}
 	r.Outcome = "revoked"
 	if res.Unknown {
 		r.Outcome = "unknown"
 	}
-	a.metrics.revocations.WithLabelValues(r.Outcome).Inc()
+	e.metrics.revocations.WithLabelValues(r.Outcome).Inc()
 	if r.Client.Has(revoked.RoleAdmin) {
 		r.Response().Header().Set(headerOutcome, r.Outcome)
 	}
@@ -44,68 +44,68 @@ func (a *API) revoke(r *request.Request) error {
 const headerOutcome = "Revoked-Outcome"
 
 // revokeToken revokes the token of q for the authenticated caller.
-func (a *API) revokeToken(r *request.Request, q *oauthRequest) (res revoked.RevokeResult, err error) {
-	ctx, cancel := a.withTimeout(r)
+func (e *Endpoints) revokeToken(r *request.Request, q *oauthRequest) (res revoked.RevokeResult, err error) {
+	ctx, cancel := e.withTimeout(r)
 	defer cancel()
 	p := q.presented()
 	p.Caller = r.Client.ID
 	if len(r.Client.Roles) > 0 && !r.Client.Has(revoked.RoleAdmin) {
-		if err := a.checkOwner(ctx, r.Client, p); err != nil {
+		if err := e.checkOwner(ctx, r.Client, p); err != nil {
 			return res, err
 		}
 	}
 	if !q.has(paramToken) {
 		return res, errNoToken
 	}
-	if err := a.checkAnonymous(ctx, r, p); err != nil {
+	if err := e.checkAnonymous(ctx, r, p); err != nil {
 		return res, err
 	}
-	res, err = a.revokePresented(ctx, r.Client, p)
+	res, err = e.revokePresented(ctx, r.Client, p)
 	if !errors.Is(err, revoked.ErrActorChanged) {
 		return res, err
 	}
 	// The client record changed during the request, or this node's copy of it is behind. Authenticate
 	// again with the newer record, so that 401 is sent for wrong credentials only.
-	if err := a.identify(r, q, true); err != nil {
+	if err := e.identify(r, q, true); err != nil {
 		return res, err
 	}
-	res, err = a.revokePresented(ctx, r.Client, p)
+	res, err = e.revokePresented(ctx, r.Client, p)
 	if errors.Is(err, revoked.ErrActorChanged) {
 		err = fmt.Errorf("%w: %v", revoked.ErrOutcomeUnknown, err)
 	}
 	return res, err
 }
 
-func (a *API) revokePresented(
+func (e *Endpoints) revokePresented(
 	ctx context.Context, by *revoked.Client, p revoked.PresentedToken,
 ) (revoked.RevokeResult, error) {
 	if p.JWT == "" {
-		return a.cfg.Backend.Revoke(ctx, revoked.ActorOf(by), p.Digest)
+		return e.cfg.Backend.Revoke(ctx, revoked.ActorOf(by), p.Digest)
 	}
-	return a.cfg.Backend.RevokeToken(ctx, revoked.ActorOf(by), p)
+	return e.cfg.Backend.RevokeToken(ctx, revoked.ActorOf(by), p)
 }
 
 // checkAnonymous limits the revocations of unknown tokens by a public client. Everybody can send
 // them, and each uses up the client's quota of tombstones. A token that this node knows is never
 // limited, so users behind one address can always revoke their tokens.
-func (a *API) checkAnonymous(ctx context.Context, r *request.Request, p revoked.PresentedToken) error {
+func (e *Endpoints) checkAnonymous(ctx context.Context, r *request.Request, p revoked.PresentedToken) error {
 	if r.Client.Type != revoked.Public {
 		return nil
 	}
-	if known, err := a.cfg.Backend.Peek(p.Digest); err == nil && known.Found {
+	if known, err := e.cfg.Backend.Peek(p.Digest); err == nil && known.Found {
 		return nil
 	}
 	if p.JWT != "" {
 		p.KnownOnly = true
-		if s, err := a.cfg.Backend.StatusOf(ctx, p); err != nil || s.Record.Found {
+		if s, err := e.cfg.Backend.StatusOf(ctx, p); err != nil || s.Record.Found {
 			return err
 		}
 	}
-	wait := a.anonymous.Take(r.Client.ID+"\x00"+network(r.RealIP()), a.cfg.Now())
+	wait := e.anonymous.Take(r.Client.ID+"\x00"+network(r.RealIP()), e.cfg.Now())
 	if wait == 0 {
 		return nil
 	}
-	a.metrics.throttled.WithLabelValues("public_revocations").Inc()
+	e.cfg.Throttled.WithLabelValues("public_revocations").Inc()
 	return &request.Failure{Status: http.StatusTooManyRequests, Code: request.CodeUnavailable,
 		Title: "too many revocations of unknown tokens, retry later", Outcome: "quota", RetryAfter: wait}
 }
@@ -127,12 +127,12 @@ func network(address string) string {
 // checkOwner rejects a token that was not issued to the client. Resource servers and issuers
 // hold credentials for another purpose (RFC 9701 section 3), so they act as OAuth clients only for
 // their own tokens.
-func (a *API) checkOwner(ctx context.Context, client *revoked.Client, p revoked.PresentedToken) error {
-	record, err := a.cfg.Backend.Peek(p.Digest)
+func (e *Endpoints) checkOwner(ctx context.Context, client *revoked.Client, p revoked.PresentedToken) error {
+	record, err := e.cfg.Backend.Peek(p.Digest)
 	foreign := false
 	if err != nil || !record.Found { // the owner of a token never changes, so any copy that has the token suffices
 		v := viewerOf(client)
-		s, err := a.status(ctx, &v, p)
+		s, err := e.status(ctx, &v, p)
 		if err != nil {
 			return err
 		}

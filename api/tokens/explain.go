@@ -1,4 +1,4 @@
-package api
+package tokens
 
 import (
 	"context"
@@ -45,35 +45,35 @@ func decodeExplain(r *request.Request) (b explainBody, err error) {
 
 // explainView is the response to POST /v1/explain. Members that do not apply are absent.
 type explainView struct {
-	Active       bool                 `json:"active"`
-	Reason       revoked.Reason       `json:"reason"`
-	Kind         string               `json:"kind"`
-	GrantID      string               `json:"grant_id,omitempty"`
-	ClientID     string               `json:"client_id,omitempty"`
-	Subject      string               `json:"subject,omitempty"`
-	Session      string               `json:"session,omitempty"`
-	Issuer       string               `json:"issuer,omitempty"`
-	JTI          string               `json:"jti,omitempty"`
-	IssuedAt     request.UnixTime     `json:"issued_at,omitempty"`
-	ExpiresAt    request.UnixTime     `json:"expires_at,omitempty"`
-	Audience     []string             `json:"audience,omitempty"`
-	Scope        string               `json:"scope,omitempty"`
-	Revoked      *revocationView      `json:"revoked,omitempty"`
-	Cutoff       *cutoffView          `json:"cutoff,omitempty"`
-	IssuerReason revoked.IssuerReason `json:"issuer_reason,omitempty"`
-	Node         string               `json:"node,omitempty"`
-	AppliedIndex uint64               `json:"applied_index"`
-	LeaseLeftMS  int64                `json:"lease_left_ms,omitempty"` // absent: the node has no lease
+	Active       bool                    `json:"active"`
+	Reason       revoked.Reason          `json:"reason"`
+	Kind         string                  `json:"kind"`
+	GrantID      string                  `json:"grant_id,omitempty"`
+	ClientID     string                  `json:"client_id,omitempty"`
+	Subject      string                  `json:"subject,omitempty"`
+	Session      string                  `json:"session,omitempty"`
+	Issuer       string                  `json:"issuer,omitempty"`
+	JTI          string                  `json:"jti,omitempty"`
+	IssuedAt     request.UnixTime        `json:"issued_at,omitempty"`
+	ExpiresAt    request.UnixTime        `json:"expires_at,omitempty"`
+	Audience     []string                `json:"audience,omitempty"`
+	Scope        string                  `json:"scope,omitempty"`
+	Revoked      *request.RevocationView `json:"revoked,omitempty"`
+	Cutoff       *cutoffView             `json:"cutoff,omitempty"`
+	IssuerReason revoked.IssuerReason    `json:"issuer_reason,omitempty"`
+	Node         string                  `json:"node,omitempty"`
+	AppliedIndex uint64                  `json:"applied_index"`
+	LeaseLeftMS  int64                   `json:"lease_left_ms,omitempty"` // absent: the node has no lease
 }
 
 // cutoffView is a cut-off that covers a token.
 type cutoffView struct {
-	Selector     selectorView        `json:"selector"`
-	IssuedBefore request.UnixSeconds `json:"issued_before"`
-	Index        uint64              `json:"index"`
-	By           string              `json:"by"`
-	At           request.UnixSeconds `json:"at"`
-	Reason       string              `json:"reason"`
+	Selector     request.SelectorView `json:"selector"`
+	IssuedBefore request.UnixSeconds  `json:"issued_before"`
+	Index        uint64               `json:"index"`
+	By           string               `json:"by"`
+	At           request.UnixSeconds  `json:"at"`
+	Reason       string               `json:"reason"`
 }
 
 // Values of kind.
@@ -83,51 +83,51 @@ const (
 	kindUnknown    = "unknown"
 )
 
-// postExplain is POST /v1/explain: it reports why a token is active or not, for any caller.
-func (a *API) postExplain(r *request.Request) error {
+// Explain is POST /v1/explain: it reports why a token is active or not, for any caller.
+func (e *Endpoints) Explain(r *request.Request) error {
 	b, err := decodeExplain(r)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := a.withTimeout(r)
+	ctx, cancel := e.withTimeout(r)
 	defer cancel()
 	asker := viewerOf(r.Client)
-	if a.misses.Empty(asker.name, a.cfg.Now()) {
-		return a.tooManyMisses(&asker)
+	if e.misses.Empty(asker.name, e.cfg.Now()) {
+		return e.tooManyMisses(&asker)
 	}
 	b.Caller = asker.name
-	x, failure := a.cfg.Backend.Explain(ctx, b.PresentedToken)
-	v, err := a.viewerAs(ctx, &asker, b.as)
+	x, failure := e.cfg.Backend.Explain(ctx, b.PresentedToken)
+	v, err := e.viewerAs(ctx, &asker, b.as)
 	if err != nil {
 		return err
 	}
 	if failure != nil {
 		// A caller that may not see the token gets inactive without a read barrier.
-		rec, why := a.hidden(b.Digest, v)
+		rec, why := e.hidden(b.Digest, v)
 		if why == "" {
 			return failure
 		}
 		x.Decision, x.Record = revoked.Decision{Verdict: revoked.Dead, Reason: why}, rec
-		status := a.cfg.Backend.NodeStatus(ctx)
+		status := e.cfg.Backend.NodeStatus(ctx)
 		x.NodeID, x.AppliedIndex = status.NodeID, status.AppliedIndex
 	} else if x.Verdict == revoked.Unknown {
-		a.misses.Charge(asker.name, a.cfg.Now())
+		e.misses.Charge(asker.name, e.cfg.Now())
 	}
 	return r.SendJSON(http.StatusOK, viewExplanation(&x, v))
 }
 
 // viewerAs returns the client with that id as a viewer, or asker for an empty id. The client is
 // read after the token, so it is as current as the token.
-func (a *API) viewerAs(ctx context.Context, asker *viewer, id string) (*viewer, error) {
+func (e *Endpoints) viewerAs(ctx context.Context, asker *viewer, id string) (*viewer, error) {
 	if id == "" {
 		return asker, nil
 	}
-	client, ok := a.cfg.Backend.Client(id)
+	client, ok := e.cfg.Backend.Client(id)
 	if !ok {
-		if err := a.cfg.Backend.Current(ctx); err != nil {
+		if err := e.cfg.Backend.Current(ctx); err != nil {
 			return nil, err
 		}
-		client, ok = a.cfg.Backend.Client(id)
+		client, ok = e.cfg.Backend.Client(id)
 	}
 	switch {
 	case !ok:
@@ -160,11 +160,12 @@ func viewExplanation(x *revoked.Explanation, v *viewer) explainView {
 	}
 	out.Active = out.Reason == revoked.ReasonActive
 	if e := x.Revoked; e != nil {
-		out.Revoked = &revocationView{At: request.UnixSeconds(e.At), By: e.By, Reason: e.Reason, Index: e.Index}
+		out.Revoked = &request.RevocationView{At: request.UnixSeconds(e.At), By: e.By, Reason: e.Reason, Index: e.Index}
 	}
 	if c := x.Cutoff; c != nil {
 		out.Cutoff = &cutoffView{
-			Selector: selectorView(c.Selector), IssuedBefore: request.UnixSeconds(c.IssuedBefore), Index: c.Index, By: c.By,
+			Selector: request.SelectorView(c.Selector), IssuedBefore: request.UnixSeconds(c.IssuedBefore), Index: c.Index,
+			By: c.By,
 			At: request.UnixSeconds(c.At), Reason: c.Reason,
 		}
 	}

@@ -1,4 +1,4 @@
-package api
+package tokens
 
 import (
 	"net/url"

@@ -1,0 +1,174 @@
+// Package access decides who may call: it authenticates requests, requires roles, and bounds the
+// requests in progress of each client.
+//
+// It promises that a client counts once per request, however often the request authenticates, and
+// that credentials are checked before roles: a caller with a wrong secret learns nothing about
+// them. It never logs a credential.
+//
+// Control knows nothing of endpoints. It depends on package clientauth for secrets and throttling,
+// and on package request for the answers.
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"revoked"
+	"revoked/api/clientauth"
+	"revoked/api/request"
+	"revoked/api/serve"
+)
+
+// A Backend is the node whose clients call. Methods must allow concurrent calls.
+type Backend interface {
+	clientauth.Clients
+	// NodeStatus returns the node's own view. Only ClusterID is read: it is empty in no cluster.
+	NodeStatus(ctx context.Context) revoked.NodeStatus
+}
+
+// Config configures a [Control]. All fields but TrustedProxies are required.
+type Config struct {
+	Backend           Backend
+	Now               func() time.Time
+	FailuresPerMinute int           // per client id
+	MaxWait           time.Duration // of one authentication, for its turn to compute a hash
+	MaxRequests       int           // in progress, per client id
+	TrustedProxies    []netip.Prefix
+	Failures          *prometheus.CounterVec // label kind: none, failed
+	Throttled         *prometheus.CounterVec // label budget
+}
+
+// A Control authenticates callers. Its methods may be called concurrently.
+type Control struct {
+	*clientauth.Authenticator
+	cfg      Config
+	requests prometheus.Counter // refused for too many requests in progress
+
+	mu         sync.Mutex
+	inProgress map[string]int // by client id; never 0
+}
+
+// New returns a control without requests in progress.
+func New(cfg Config) *Control {
+	return &Control{
+		cfg: cfg, inProgress: make(map[string]int), requests: cfg.Throttled.WithLabelValues("requests"),
+		Authenticator: clientauth.New(clientauth.Config{
+			Clients: cfg.Backend, Now: cfg.Now, FailuresPerMinute: cfg.FailuresPerMinute, MaxWait: cfg.MaxWait,
+			Failed: cfg.Failures.WithLabelValues("failed"), Throttled: cfg.Throttled.WithLabelValues("authentication"),
+		}),
+	}
+}
+
+// Require returns h for callers that authenticate by HTTP Basic and have one of the roles. It
+// answers others with 401, 403, 429 or 503, and a malformed query with 400.
+func (c *Control) Require(h request.Handler, roles ...revoked.Role) request.Handler {
+	return func(r *request.Request) error {
+		values := r.Request().Header["Authorization"]
+		if len(values) > 1 {
+			return request.Malformed("more than one Authorization header")
+		}
+		// The handlers show clients and settings from this node's copy, so bring it up to date. Without a
+		// leader, they show the copy as it is. A handler that needs a current state runs its own read
+		// barrier.
+		current := c.CatchUp(r.Request().Context()) == nil || c.cfg.Backend.ClientsCurrent()
+		caller, err := c.Basic(r, values)
+		if err != nil {
+			return err
+		}
+		r.Caller = caller
+		if err := c.Admit(r, caller.Client); err != nil {
+			return err
+		}
+		switch allowed := slices.ContainsFunc(roles, r.Client.Has); {
+		case !allowed && !current: // the role may have been granted since
+			return fmt.Errorf("%w: roles not known yet", revoked.ErrNotCurrent)
+		case !allowed:
+			return request.Forbidden("the caller lacks the role for this")
+		}
+		if err := request.CheckQuery(r.Request().URL.RawQuery); err != nil {
+			return err
+		}
+		return h(r)
+	}
+}
+
+// Basic returns the caller that the values of an Authorization header identify (RFC 7617). values
+// has at most one element. It waits at most MaxWait for its turn to compute a hash.
+func (c *Control) Basic(r *request.Request, values []string) (*clientauth.Caller, error) {
+	if len(values) == 0 {
+		return nil, c.Missing()
+	}
+	caller, err := c.Authenticate(r.Request().Context(), clientauth.Attempt{
+		Candidates: clientauth.ParseBasic(values[0]), Method: revoked.AuthBasic, From: c.Addr(r)})
+	if errors.Is(err, revoked.ErrNotCurrent) && c.cfg.Backend.NodeStatus(r.Request().Context()).ClusterID == "" {
+		return nil, errNoRecords
+	}
+	return caller, err
+}
+
+// errNoRecords answers credentials that a node of no cluster does not know.
+var errNoRecords = &request.Failure{Status: http.StatusServiceUnavailable, Code: request.CodeUnavailable,
+	Outcome:    "no_cluster",
+	Title:      "this node is in no cluster yet: only the secret of its own bootstrap file counts",
+	RetryAfter: time.Second}
+
+// Missing counts a caller without credentials and returns [clientauth.ErrUnauthenticated].
+func (c *Control) Missing() error {
+	c.cfg.Failures.WithLabelValues("none").Inc()
+	return clientauth.ErrUnauthenticated
+}
+
+// Addr returns the address of the caller, or the zero address if it is unknown. It believes
+// X-Forwarded-For only from a trusted proxy.
+func (c *Control) Addr(r *request.Request) netip.Addr {
+	return serve.CallerAddr(r.Request(), c.cfg.TrustedProxies)
+}
+
+// Admit makes client the caller of r and counts the request as its own until Leave. Beyond the
+// limit of a client it returns 429, with the caller set, so that the log names it. A request that
+// authenticates again still counts once.
+func (c *Control) Admit(r *request.Request, client *revoked.Client) error {
+	c.Leave(r)
+	r.Client = client
+	if !c.enter(client.ID) {
+		c.requests.Inc()
+		r.Flood = true
+		return &request.Failure{Status: http.StatusTooManyRequests, Code: request.CodeUnavailable,
+			Title: "too many requests of this client in progress", Outcome: "limit_client"}
+	}
+	r.Counted = true
+	return nil
+}
+
+// Leave ends the count of a request, if Admit has counted it. It must run at the end of every
+// request; a repeat does nothing.
+func (c *Control) Leave(r *request.Request) {
+	if !r.Counted {
+		return
+	}
+	r.Counted = false
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := r.Client.ID
+	if c.inProgress[id]--; c.inProgress[id] == 0 {
+		delete(c.inProgress, id) // the map holds clients with requests only
+	}
+}
+
+func (c *Control) enter(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inProgress[id] >= c.cfg.MaxRequests {
+		return false
+	}
+	c.inProgress[id]++
+	return true
+}
