@@ -10,7 +10,9 @@ import (
 )
 
 // access reads and writes typed rows through a unit, and keeps their queue entries. Its methods
-// return a row along with its value: pass it to the put of the same kind.
+// return a row along with its value: pass it to the put of the same kind. They return no error:
+// unit keeps the first one, and the commit then fails as a whole. So a rule reads like its
+// specification.
 type access struct {
 	unit
 	mem *memory.State
@@ -45,7 +47,8 @@ func (a *access) toStub(t *revoked.Token, row []byte, state revoked.TokenState) 
 	a.Tokens--
 }
 
-// dropToken deletes a token or its stub.
+// dropToken deletes a token or its stub. It leaves the row of the grant alone, which only dropGrant
+// deletes.
 func (a *access) dropToken(d revoked.Digest) {
 	t, row := a.token(d)
 	if row == nil {
@@ -71,7 +74,7 @@ func (a *access) grant(id string) (g rows.Grant, row []byte) {
 	return g, row
 }
 
-// putGrant writes g and moves its queue entry to due.
+// putGrant writes g and moves its queue entry to due. A due of 0 means never.
 func (a *access) putGrant(old []byte, g *rows.Grant, due revoked.Time) {
 	key := rows.Key(nil, rows.FamilyGrant, g.ID)
 	a.requeue(key, g.Due, due)
@@ -90,7 +93,8 @@ func (a *access) deleteGrantRow(old []byte, g *rows.Grant) {
 	a.grantsChanged = append(a.grantsChanged, g.ID)
 }
 
-// indexGrant writes the index keys of a new grant.
+// indexGrant writes the index keys of a new grant. They never change afterwards, because neither do
+// the properties of a grant.
 func (a *access) indexGrant(g *revoked.Grant) {
 	rows.EachIndexKey(a.keyBuf, g, func(key []byte) { a.set(key, nil) })
 }
@@ -125,7 +129,8 @@ func (a *access) putCursor(id string, cursor []byte) {
 	}
 }
 
-// event appends an event of the current entry to the feed.
+// event appends an event of the current entry to the feed. seq tells the events of one entry apart,
+// so their order is the order of the calls at every member.
 func (a *access) event(e revoked.Event) {
 	e.Index, e.Time = a.Index, a.Stamp
 	a.keyBuf = rows.SeqKey(a.keyBuf[:0], rows.FamilyEvent, a.Index, a.seq)
@@ -136,7 +141,8 @@ func (a *access) event(e revoked.Event) {
 	a.lastEvent = a.Index
 }
 
-// requeue moves the queue entry of the row with that key from old to due. 0 means no entry.
+// requeue moves the queue entry of the row with that key from old to due. 0 means no entry. An
+// earlier due lowers queueFloor, so that the next scan starts early enough.
 func (a *access) requeue(row []byte, old, due revoked.Time) {
 	if old == due {
 		return
@@ -152,7 +158,9 @@ func (a *access) requeue(row []byte, old, due revoked.Time) {
 	}
 }
 
-// prefetch loads the rows that the registrations of a batch will read.
+// prefetch loads the rows that the registrations of a batch will read. It reads them in key order,
+// in which Pebble's iterator only moves forward. A malformed digest is skipped here and refused
+// later.
 func (a *access) prefetch(ops []*command.Op) {
 	var keys [][]byte
 	for _, op := range ops {

@@ -10,7 +10,9 @@ import (
 	"revoked/fsm/rows"
 )
 
-// updateClient creates a client or replaces its record.
+// updateClient creates a client or replaces its record. IfVersion is 0 for a new client, and
+// otherwise the version that the caller has seen. So two administrators never overwrite each
+// other's change.
 func (a *Applier) updateClient(actor *revoked.Client, m *command.PutClient) Result {
 	if !actor.Has(revoked.RoleAdmin) {
 		return Result{Err: errAdminOnly("clients")}
@@ -49,6 +51,8 @@ func errAdminOnly(subject string) error {
 	return fmt.Errorf("%w: only an administrator may change %s", revoked.ErrForbidden, subject)
 }
 
+// errLastAdmin refuses a change after which no administrator could undo it: only a restore would
+// help then.
 var errLastAdmin = fmt.Errorf("%w: no administrator would be left", revoked.ErrUnprocessable)
 
 // leavesAdmin reports whether an administrator remains after client id is replaced with c, or
@@ -70,14 +74,16 @@ func (a *Applier) leavesAdmin(id string, c *revoked.Client) bool {
 	return false
 }
 
-// isAdmin reports whether c is an enabled administrator with a secret that never expires.
+// isAdmin reports whether c is an enabled administrator with a secret that never expires. One whose
+// secrets all expire does not count: the cluster would lose it by waiting.
 func isAdmin(c *revoked.Client) bool {
 	return c != nil && c.Has(revoked.RoleAdmin) && !c.Disabled && c.Type == revoked.Confidential &&
 		slices.ContainsFunc(c.Secrets, func(s revoked.SecretHash) bool { return s.ExpiresAt == 0 })
 }
 
 // deleteClient removes a client and ends its tokens with a Whole cut-off, so that they stay dead if
-// the id is used again.
+// the id is used again. A repeat succeeds while the record of the deletion exists, for
+// cutoff_retention.
 func (a *Applier) deleteClient(actor *revoked.Client, m *command.DeleteClient) Result {
 	if !actor.Has(revoked.RoleAdmin) {
 		return Result{Err: errAdminOnly("clients")}
@@ -109,7 +115,7 @@ func (a *Applier) clientEvent(actor *revoked.Client, id, action string) {
 	})
 }
 
-// updateSettings replaces the settings.
+// updateSettings replaces the settings. They hold for the next operation of the same entry.
 func (a *Applier) updateSettings(actor *revoked.Client, m *command.PutSettings) Result {
 	if !actor.Has(revoked.RoleAdmin) {
 		return Result{Err: errAdminOnly("settings")}
@@ -129,7 +135,8 @@ func (a *Applier) updateSettings(actor *revoked.Client, m *command.PutSettings) 
 const ceilingRetention = time.Hour
 
 // withCeiling returns s with LeaseCeiling set to the longest lease of earlier settings that may
-// still be in force.
+// still be in force. A new leader waits for that long at most, so a shorter lease must not shorten
+// its wait at once.
 func (a *Applier) withCeiling(s revoked.Settings) rows.Settings {
 	was := a.currentSettings()
 	longest := max(was.LeaseDuration, was.LeaseCeiling)

@@ -36,7 +36,8 @@ func (a *Applier) membershipOp(actor *revoked.Client, op *command.Op) Result {
 	return Result{}
 }
 
-// admitNode admits a node, also one that is barred.
+// admitNode admits a node, also one that is barred. Joined and barred nodes do not count: the
+// configuration and MaxBars bound them.
 func (a *Applier) admitNode(by string, m *command.AdmitNode) Result {
 	counts := func(v *revoked.Admission) bool {
 		return v.Node != m.Node && (v.State == revoked.Admitted || v.State == revoked.Withdrawn)
@@ -52,7 +53,8 @@ func (a *Applier) admitNode(by string, m *command.AdmitNode) Result {
 	return Result{}
 }
 
-// withdrawNode ends an admission. A node that is not admitted any more changes nothing.
+// withdrawNode ends an admission. A node that is not admitted any more changes nothing. by is empty
+// if the leader withdraws a node that has left.
 func (a *Applier) withdrawNode(by, node string) Result {
 	switch old := a.admission(node); {
 	case old == nil && by == "": // a founder left
@@ -83,7 +85,8 @@ func (a *Applier) barNode(by string, m *command.BarNode) Result {
 }
 
 // joinNode uses up the token and the admission of a node. A node may present a token that it used
-// before, because its configuration still names the file: then its admission decides.
+// before, because its configuration still names the file: then its admission decides. A node that
+// has joined spends no further token.
 func (a *Applier) joinNode(m *command.JoinNode) Result {
 	old := a.admission(m.Node)
 	barred := old != nil && old.State == revoked.Barred
@@ -137,7 +140,8 @@ func (a *Applier) setVoting(by string, m *command.SetVoting) Result {
 	return Result{}
 }
 
-// createJoinToken creates a token. A repeat changes nothing.
+// createJoinToken creates a token. A repeat changes nothing. The state holds the digest of the
+// token only: reading the state lets nobody join.
 func (a *Applier) createJoinToken(by string, m *command.CreateJoinToken) Result {
 	hash := revoked.Digest(m.Hash)
 	old, same := a.joinToken(m.Id), a.joinTokenByHash(hash)
@@ -158,7 +162,8 @@ func (a *Applier) createJoinToken(by string, m *command.CreateJoinToken) Result 
 	return Result{}
 }
 
-// deleteJoinToken deletes a token. A repeat changes nothing.
+// deleteJoinToken deletes a token. A repeat changes nothing. The row stays for a day, so that the
+// repeat finds it.
 func (a *Applier) deleteJoinToken(id string) Result {
 	old := a.joinToken(id)
 	if old == nil {
@@ -290,7 +295,8 @@ func (a *access) joinTokenDue(id string) revoked.Time {
 	return (&rows.JoinToken{JoinToken: *old}).Due()
 }
 
-// stagedValues returns the values as a unit sees them, in no order.
+// stagedValues returns the values as a unit sees them. Their order is random, so a caller may only
+// count them or treat all alike.
 func stagedValues[V any](mem, staged map[string]*V) (list []*V) {
 	for key, v := range mem {
 		if _, changed := staged[key]; !changed {

@@ -14,6 +14,8 @@ import (
 // bootstrap gives a new cluster its id, settings and first clients. The leader has checked m as a
 // whole (command.AdmitBootstrap). A log of an older version may hold a Bootstrap with bad records:
 // every version skips the same records, and this version logs them. See DESIGN.md.
+//
+// It changes nothing in a state that has an id: two leaders in a row may both propose one.
 func (a *Applier) bootstrap(m *command.Bootstrap) {
 	if a.currentCluster() != "" || m.ClusterId == "" {
 		return
@@ -64,7 +66,7 @@ func (a *Applier) openTerm(m *command.Epoch) {
 }
 
 // endEverything creates a cut-off of all grants. Revocations may have been lost, and their tokens
-// must not become active again.
+// must not become active again. A Whole cut-off ends them whatever issued_at they claim.
 func (a *Applier) endEverything(before revoked.Time, reason string) {
 	before = min(before, command.MaxTime)
 	a.addCutoff(&rows.Cutoff{Cutoff: revoked.Cutoff{IssuedBefore: before, Reason: reason}, Whole: true})

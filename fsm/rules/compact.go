@@ -11,6 +11,9 @@ import (
 // compact turns the live rows of tokens that a revocation or a cut-off has ended into stubs. It
 // starts with the further tokens of revoked grants and continues with the oldest unfinished
 // cut-off. It examines about limit rows and records its position.
+//
+// No answer depends on its progress: readers evaluate the grant and the cut-offs themselves. It
+// frees space, and brings the digests that a cut-off ended into the feed.
 func (a *Applier) compact(limit int) {
 	if a.mem.Compactions > 0 {
 		limit = a.compactGrants(limit)
@@ -24,6 +27,7 @@ func (a *Applier) compact(limit int) {
 }
 
 // compactGrants compacts the revoked grants that have a cursor row. It returns the remaining limit.
+// A cursor row exists from the revocation until the last further token is a stub.
 func (a *Applier) compactGrants(limit int) int {
 	type job struct {
 		id     string
@@ -70,7 +74,8 @@ func (a *Applier) compactMembers(g *rows.Grant, cursor []byte, limit int, ended 
 }
 
 // compactTokens turns the ended tokens of g among digests that still have live rows into stubs, and
-// adds them to ev.
+// adds them to ev. While a trusted issuer exists, a token under a live grant also gets a denial of
+// its digest: no row of the grant keeps it dead for as long as the JWT may live.
 func (a *Applier) compactTokens(
 	g *rows.Grant, digests []revoked.Digest, ended func(*revoked.Token) bool, ev *deadTokens,
 ) {
@@ -84,7 +89,8 @@ func (a *Applier) compactTokens(
 }
 
 // compactCutoff compacts the tokens that one cut-off ends and records the position in its row. It
-// returns the remaining limit.
+// returns the remaining limit. The position is part of the state, so every member continues at the
+// same row, also after a restart or an installed snapshot.
 func (a *Applier) compactCutoff(c *rows.Cutoff, limit int) int {
 	next := *c
 	next.Compacted = true

@@ -8,7 +8,9 @@ import (
 	"revoked/fsm/rows"
 )
 
-// makeCutoff ends all selected tokens that were issued at or before a moment.
+// makeCutoff ends all selected tokens that were issued at or before a moment. A moment of 0 stands
+// for the stamp of the entry. CheckIssuedBefore bounds the moment: one far in the future would end
+// tokens for years.
 func (a *Applier) makeCutoff(actor *revoked.Client, m *command.MakeCutoff) Result {
 	if !actor.Has(revoked.RoleAdmin) {
 		return Result{Err: fmt.Errorf("%w: only an administrator may create a cut-off", revoked.ErrForbidden)}

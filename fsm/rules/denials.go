@@ -17,6 +17,10 @@ import (
 const DenialQuota = 10_000_000
 
 // revokeJWT ends a JWT of a trusted issuer.
+//
+// If one of its digests is registered, that record decides first, because the registration may bind
+// another client. A JWT that is dead already needs no right: the client gets success, as for every
+// invalid token (RFC 7009 section 2.2).
 func (a *Applier) revokeJWT(actor *revoked.Client, m *command.RevokeJWT) Result {
 	iss, j := a.issuerOf(m.Issuer), m.JWT()
 	if iss == nil || iss.DeletedAt != 0 && len(j.Digests) == 0 {
@@ -76,7 +80,7 @@ func (a *Applier) revokeRegistered(actor *revoked.Client, j *revoked.JWT, reason
 }
 
 // denyUnseen denies a jti. The actor has not shown the token, so an issuer must be bound to the
-// iss.
+// iss. If the issuer reuses jti, a denial would end tokens that the actor does not mean.
 func (a *Applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) Result {
 	switch {
 	case actor.Has(revoked.RoleAdmin):
@@ -97,7 +101,8 @@ func (a *Applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revo
 	return Result{}
 }
 
-// decideJWT decides about j as of the stamp of the log.
+// decideJWT decides about j as of the stamp of the log. Introspection makes the same decision, but
+// with its own clock beside the stamp.
 func (a *Applier) decideJWT(iss *revoked.Issuer, j *revoked.JWT) revoked.Verdict {
 	r := j.Record()
 	in := revoked.DecideInput{
@@ -145,6 +150,8 @@ func (a *Applier) endJWT(actor *revoked.Client, iss *revoked.Issuer, j *revoked.
 	}
 }
 
+// jwtEvent adds the event of a JWT that ended. Each digest comes with the audience of its claims,
+// so that a resource server can tell whether it is concerned.
 func (a *Applier) jwtEvent(actor *revoked.Client, j *revoked.JWT, sel revoked.Selector, reason string) {
 	e := revoked.Event{Kind: revoked.EventJWT, Selector: sel, JTI: j.JTI, Actor: actor.ID, Reason: reason}
 	for i := range j.Digests {
@@ -163,6 +170,8 @@ func (a *Applier) jwtEnd(iss *revoked.Issuer, exp revoked.Time) revoked.Time {
 	return end
 }
 
+// denyJTI denies a jti of an issuer. Without an expiry each repeat would move the end of the denial
+// a little. So a repeat writes only if it adds a sixteenth of a lifetime.
 func (a *Applier) denyJTI(iss *revoked.Issuer, j *revoked.JWT, by, reason string) bool {
 	var renew time.Duration
 	if j.ExpiresAt == 0 {
@@ -171,6 +180,7 @@ func (a *Applier) denyJTI(iss *revoked.Issuer, j *revoked.JWT, by, reason string
 	return a.deny(revoked.DenialKey(revoked.DenyJTI, iss.Issuer, j.JTI), a.jwtEnd(iss, j.ExpiresAt), renew, by, reason)
 }
 
+// denyDigests denies the encodings under which a JWT was presented, and reports whether it wrote.
 func (a *Applier) denyDigests(iss *revoked.Issuer, j *revoked.JWT, by, reason string) (changed bool) {
 	for i := range j.Digests {
 		if a.denyDigest(j.Digests[i], a.jwtEnd(iss, j.ExpiresAt), by, reason) {
@@ -189,7 +199,9 @@ func (a *Applier) denyDigest(d revoked.Digest, until revoked.Time, by, reason st
 	return true
 }
 
-// denyFamily denies a grant or a session: also the tokens that the issuer still adds to it.
+// denyFamily denies a grant or a session: also the tokens that the issuer still adds to it. It
+// lasts for at least cutoff_retention, because a refresh may add tokens long after the newest known
+// one.
 func (a *Applier) denyFamily(kind revoked.DenialKind, iss *revoked.Issuer, value, by, reason string) bool {
 	keep := max(a.currentSettings().CutoffRetention, a.jwtLifetime(iss))
 	return a.deny(revoked.DenialKey(kind, iss.Issuer, value), a.Stamp.Add(keep), keep/16, by, reason)
@@ -296,6 +308,8 @@ func (a *Applier) expireDenial(id revoked.Digest, due revoked.Time) int {
 	return 1
 }
 
+// denialsOf returns the number of denials that count against the quota of a client, as the unit
+// sees it.
 func (a *access) denialsOf(client string) uint64 {
 	if n, ok := a.denials[client]; ok {
 		return n

@@ -75,7 +75,8 @@ func (a *Applier) command(c command.Command) (results []Result) {
 	return results
 }
 
-// recordVersion records the version of a batch if it is the highest one yet.
+// recordVersion records the version of a batch if it is the highest one yet. The row is in
+// snapshots too, so a member that installs one knows the version without the log.
 func (a *Applier) recordVersion(c *command.Batch) {
 	known := max(a.mem.Version.Commands, a.version.Commands, 1)
 	if known >= command.Version {
@@ -90,7 +91,7 @@ func (a *Applier) recordVersion(c *command.Batch) {
 	a.version = version
 }
 
-// op applies one operation of a batch.
+// op applies one operation of a batch. A result that names no index holds at the entry in hand.
 func (a *Applier) op(op *command.Op) Result {
 	r := a.run(op)
 	if r.Index == 0 {
@@ -145,7 +146,8 @@ func (a *Applier) run(op *command.Op) Result {
 	return a.membershipOp(actor, op)
 }
 
-// ownOp applies an operation of the cluster itself.
+// ownOp applies an operation of the cluster itself. It has no actor whose rights could be checked:
+// only the leader proposes it, after its own checks.
 func (a *Applier) ownOp(op *command.Op) Result {
 	if k, ok := op.Kind.(*command.Op_PutIssuerKeys); ok {
 		return a.updateKeys(k.PutIssuerKeys)

@@ -22,6 +22,9 @@ func clampLimit(n uint32) int { return int(min(max(n, 1), maxLimit)) }
 
 // expire examines the rows that are due, earliest first, and drops those that are over. It stops
 // after the row at which it has touched about limit rows.
+//
+// Each family has its own rule, but all count the rows that they touch. So a command with one limit
+// costs about the same whatever is due, and callers wait no longer for it.
 func (a *Applier) expire(before revoked.Time, limit int) {
 	before = min(before, a.Stamp)
 	for _, e := range a.dueRows(before, limit) {
@@ -92,7 +95,8 @@ func (a *Applier) dueRows(before revoked.Time, n int) []dueRow {
 }
 
 // expireGrant replaces the expired inline tokens of a grant with stubs, or drops the grant if it is
-// over. It returns the number of touched rows.
+// over. It returns the number of touched rows. An earlier queue entry of a revoked grant is only
+// moved here, see endGrant.
 func (a *Applier) expireGrant(id string, due, before revoked.Time, limit int) int {
 	g, row := a.grant(id)
 	if row == nil || g.Due != due {
@@ -124,7 +128,8 @@ func (a *Applier) expireGrant(id string, due, before revoked.Time, limit int) in
 }
 
 // dropGrant deletes a grant and its tokens. From a large grant it first deletes up to limit further
-// tokens. The grant stays in the queue until all of them are deleted.
+// tokens. The grant stays in the queue until all of them are deleted. Its due does not change
+// meanwhile, so the next command continues with it.
 func (a *Applier) dropGrant(g *rows.Grant, row []byte, limit int) int {
 	touched := 1
 	if g.Overflows() {
@@ -170,7 +175,8 @@ func (a *Applier) members(id string, cursor []byte, n int) (digests []revoked.Di
 	return digests, more
 }
 
-// expireMember replaces an expired token beyond the inline ones with a stub.
+// expireMember replaces an expired token beyond the inline ones with a stub. The member row stays
+// without a queue entry, so that the grant still finds the stub.
 func (a *Applier) expireMember(d revoked.Digest, due revoked.Time) int {
 	t, row := a.token(d)
 	a.requeue(rows.DigestKey(nil, rows.FamilyToken, d), due, 0)
@@ -231,7 +237,8 @@ func (a *Applier) expireDeleted(id string, due revoked.Time) int {
 }
 
 // trimEvents drops at most limit of the oldest events: those beyond MaxEvents, and those older than
-// cutoff_retention.
+// cutoff_retention. The floor rises to the newest dropped index: a reader that is behind it gets
+// ErrGone instead of a gap.
 func (a *Applier) trimEvents(before revoked.Time, limit int) {
 	if limit <= 0 || a.Events == 0 || a.err != nil {
 		return

@@ -14,7 +14,8 @@ import (
 // keyGrace is the time between two fetches without a key that retire the key.
 const keyGrace = 30 * time.Second
 
-// updateKeys stores a set of keys that the leader has fetched.
+// updateKeys stores a set of keys that the leader has fetched. KeysVersion refuses a fetch that
+// began before the record or its keys changed.
 func (a *Applier) updateKeys(m *command.PutIssuerKeys) Result {
 	old := a.issuer(m.Name)
 	switch {
@@ -39,7 +40,8 @@ func (a *Applier) updateKeys(m *command.PutIssuerKeys) Result {
 var errTooManyKeys = fmt.Errorf("%w: more than %d keys, with those that are retired or banned",
 	revoked.ErrUnprocessable, revoked.MaxIssuerKeys)
 
-// banKey bans a key for good.
+// banKey bans a key for good. No later set brings it back, so an administrator need not wait until
+// the issuer stops publishing a key that leaked.
 func (a *Applier) banKey(actor *revoked.Client, m *command.BanIssuerKey) Result {
 	if !actor.Has(revoked.RoleAdmin) {
 		return Result{Err: errAdminOnly("issuers")}
@@ -87,7 +89,9 @@ func (a *Applier) keyEvents(by string, old, next *revoked.Issuer) {
 }
 
 // mergeKeys returns the keys after set has replaced a set at now. A key that is missing from set
-// for grace is retired. A key that is retired or banned stays so, also if set has it.
+// for grace is retired. A key that is retired or banned stays so, also if set has it. Both lists
+// are in the order of their thumbprints. The result depends on stamps only, so every member retires
+// a key at the same entry.
 func mergeKeys(old, set []revoked.IssuerKey, now revoked.Time, grace time.Duration) []revoked.IssuerKey {
 	byThumbprint := func(a, b revoked.IssuerKey) int { return cmp.Compare(a.Thumbprint, b.Thumbprint) }
 	var merged []revoked.IssuerKey

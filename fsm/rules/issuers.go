@@ -57,7 +57,8 @@ func (a *Applier) updateIssuer(actor *revoked.Client, m *command.PutIssuer) Resu
 	return Result{}
 }
 
-// mayCreate returns ErrConflict if the name or the iss is taken.
+// mayCreate returns ErrConflict if the name or the iss is taken. Two records with one iss could
+// trust different keys for the same tokens.
 func (a *Applier) mayCreate(next *revoked.Issuer) error {
 	for _, v := range [...]*rows.Issuer{a.issuer(next.Name), a.issuerOf(next.Issuer)} {
 		switch {
@@ -76,7 +77,8 @@ func (a *Applier) mayCreate(next *revoked.Issuer) error {
 	return nil
 }
 
-// mayUpdate returns an error unless next may replace old.
+// mayUpdate returns an error unless next may replace old. The iss never changes: denials depend on
+// it, and cached decisions too.
 func (a *Applier) mayUpdate(old *rows.Issuer, next *revoked.Issuer, version uint64) error {
 	switch {
 	case old == nil || old.DeletedAt != 0:
@@ -123,7 +125,8 @@ func (a *Applier) keepSkew(old, next *revoked.Issuer) {
 }
 
 // deleteIssuer ends the tokens of an issuer. Its row stays while one of them may live, so that they
-// can still be revoked.
+// can still be revoked. The cut-off covers what was issued until now. A later record with the same
+// iss starts after it.
 func (a *Applier) deleteIssuer(actor *revoked.Client, name string) Result {
 	if !actor.Has(revoked.RoleAdmin) {
 		return Result{Err: errAdminOnly("issuers")}
@@ -146,6 +149,8 @@ func (a *Applier) deleteIssuer(actor *revoked.Client, name string) Result {
 	return Result{}
 }
 
+// issuerEvent tells the feed that tokens of an issuer may have changed, so that resource servers
+// drop what they cached.
 func (a *Applier) issuerEvent(by string, i *revoked.Issuer, action, reason string) {
 	a.event(revoked.Event{
 		Kind: revoked.EventIssuer, Selector: revoked.Selector{Issuer: i.Issuer}, Action: action, Actor: by, Reason: reason,

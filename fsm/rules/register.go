@@ -97,7 +97,8 @@ func (a *Applier) mayExtend(actor *revoked.Client, g *revoked.Grant) bool {
 }
 
 // splitKnown separates the tokens of a registration that are new from those in the state. If any
-// token is new, the known ones must belong to the same grant.
+// token is new, the known ones must belong to the same grant. Otherwise a caller could join tokens
+// of two grants, and learn whose they are.
 func (a *Applier) splitKnown(m *command.Register) (fresh, known []revoked.Token, err error) {
 	for _, spec := range m.Tokens {
 		d := revoked.Digest(spec.Digest)
@@ -184,6 +185,9 @@ func (a *Applier) isDead(g *revoked.Grant, t *revoked.Token) bool {
 }
 
 // addTokens writes fresh tokens into g and reports whether any of them is already dead.
+//
+// It decides on all tokens before it writes the first one: a later refresh token of the same
+// registration may rotate an earlier one, and one tombstone ends the whole grant.
 func (a *Applier) addTokens(g *rows.Grant, row []byte, fresh []revoked.Token, audience []string) (dead bool) {
 	due := g.Due
 	var tombstone *rows.Binding
@@ -251,6 +255,7 @@ func (a *Applier) addTokens(g *rows.Grant, row []byte, fresh []revoked.Token, au
 
 // rotate decides which refresh token of g is live: the one with the latest issued_at or, among
 // equal ones, the one registered last. RefreshIat remains after the token that set it has expired.
+// So registrations that arrive in any order leave the same token live.
 func (a *Applier) rotate(g *rows.Grant, t *revoked.Token, sameOp []revoked.Token) {
 	if t.IssuedAt < g.RefreshIat {
 		t.State = revoked.Rotated
@@ -277,7 +282,8 @@ func (a *Applier) markRotated(d revoked.Digest, sameOp []revoked.Token) {
 }
 
 // addMember lists a new token in its grant: inline, or in a member row with a separate queue entry.
-// If an inline token expires before *due, addMember sets *due to its expiry.
+// If an inline token expires before *due, addMember sets *due to its expiry. The inline tokens
+// share the queue entry of the grant.
 func (a *Applier) addMember(g *rows.Grant, t *revoked.Token, due *revoked.Time) {
 	exp := t.ExpiresAt
 	if t.State != revoked.Live {

@@ -49,7 +49,8 @@ func (a *access) client(id string) *revoked.Client {
 	return a.mem.Clients[id]
 }
 
-// putClient writes c, which must not change afterwards: memory will point to it.
+// putClient writes c, which must not change afterwards: memory will point to it. It wakes the
+// readers of the feed, whose right to read may have ended.
 func (a *access) putClient(c *revoked.Client) {
 	row, err := rows.AppendClient(nil, c)
 	if err != nil {
@@ -62,6 +63,7 @@ func (a *access) putClient(c *revoked.Client) {
 	a.lastEvent = a.Index
 }
 
+// dropClient deletes a client. Its tokens do not end by that: see deleteClient.
 func (a *access) dropClient(id string) {
 	key := rows.Key(nil, rows.FamilyClient, id)
 	a.del(key, a.get(key))
@@ -123,6 +125,7 @@ func (a *access) currentCluster() string {
 	return a.mem.ClusterID
 }
 
+// putClusterID names the cluster. Only Bootstrap and Seed do so.
 func (a *access) putClusterID(id string) {
 	key := []byte{rows.FamilyCluster}
 	a.put(key, a.get(key), []byte(id))
@@ -173,7 +176,8 @@ func (a *access) putCutoff(c *rows.Cutoff) { a.changeCutoff(c.Key(), c) }
 func (a *access) dropCutoff(c *rows.Cutoff) { a.changeCutoff(c.Key(), nil) }
 
 // changeCutoff writes c and moves its queue entry. If c is nil, it deletes both. It finds the old
-// queue entry through the old row.
+// queue entry through the old row. The row counts, not the memory: an earlier operation of the
+// entry may have changed it.
 func (a *access) changeCutoff(key []byte, c *rows.Cutoff) {
 	old := a.get(key)
 	var was revoked.Time
@@ -231,6 +235,7 @@ func (a *access) deleteTombstone(d revoked.Digest, old []byte, t *rows.Tombstone
 	a.Tombstones--
 }
 
+// tombstonesOf returns the number of bindings that count against the quota of a client.
 func (a *access) tombstonesOf(client string) int {
 	return a.mem.Tombstones[client] + a.tombstones[client]
 }

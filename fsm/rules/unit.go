@@ -83,7 +83,8 @@ func (s *Scratch) keep(b []byte) []byte {
 	return s.arena[n:len(s.arena):len(s.arena)]
 }
 
-// fail keeps the first error. The state of the unit is undefined afterwards.
+// fail keeps the first error. The state of the unit is undefined afterwards. Nothing is committed
+// then, and the process ends, so the state on disk stays that of the last commit.
 func (u *unit) fail(err error) {
 	if u.err == nil {
 		u.err = err
@@ -91,7 +92,8 @@ func (u *unit) fail(err error) {
 }
 
 // get returns a row as the unit sees it, or nil if the row does not exist. The caller must not
-// change it.
+// change it. It looks in four places, from the fastest to the slowest: the unit, the filter of
+// absent rows, the rows of the newest commits, Pebble.
 func (u *unit) get(key []byte) []byte {
 	if v, ok := u.cells[string(key)]; ok {
 		return v
