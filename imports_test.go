@@ -30,6 +30,7 @@ var floors = map[string]floor{
 	// Patches of the source for tests; no product package imports them.
 	"revoked/internal/mutant":         {},
 	"revoked/internal/mutant/overlay": {ours: []string{"revoked/internal/mutant"}},
+	"revoked/internal/broadcast":      {},
 	"revoked/internal/durable":        {},
 	"revoked/internal/fair":           {},
 	"revoked/internal/filewatch":      {},
@@ -63,10 +64,11 @@ var floors = map[string]floor{
 		libs: []string{"google.golang.org/protobuf/"}},
 	"revoked/fsm/store": {ours: []string{"revoked"}, libs: []string{"github.com/cockroachdb/pebble/v2"}},
 
-	"revoked/transport": {ours: []string{"revoked", "revoked/transport/frames", "revoked/transport/pki"},
-		libs: []string{"github.com/hashicorp/raft"}},
-	"revoked/transport/frames": {ours: []string{"revoked"}},
-	"revoked/transport/pki":    {ours: []string{"revoked"}},
+	"revoked/transport": {ours: []string{"revoked", "revoked/transport/frames", "revoked/transport/pki",
+		"revoked/transport/saferaft"}, libs: []string{"github.com/hashicorp/raft"}},
+	"revoked/transport/saferaft": {ours: []string{}, libs: []string{"github.com/hashicorp/raft"}},
+	"revoked/transport/frames":   {ours: []string{"revoked"}},
+	"revoked/transport/pki":      {ours: []string{"revoked"}},
 	"revoked/cluster": {ours: []string{"revoked"},
 		libs: []string{"github.com/hashicorp/memberlist", "github.com/hashicorp/go-hclog"}},
 	"revoked/node/nodepb": {ours: []string{"revoked", "revoked/fsm/command"},
@@ -78,6 +80,11 @@ var floors = map[string]floor{
 	"revoked/node/lease":            {ours: []string{}},
 	"revoked/node/lease/leasecheck": {ours: []string{}}, // imported by tests only
 	"revoked/node/cache":            {ours: []string{"revoked"}, libs: []string{"github.com/dgraph-io/ristretto/v2"}},
+	"revoked/node/datadir": {ours: []string{"revoked", "revoked/node/raftstore"},
+		libs: []string{"github.com/hashicorp/raft"}},
+	"revoked/node/liveness": {ours: []string{"revoked", "revoked/transport"},
+		libs: []string{"github.com/hashicorp/raft"}},
+	"revoked/node/rounds": {ours: []string{}},
 	"revoked/node/propose": {ours: []string{"revoked", "revoked/fsm", "revoked/fsm/command",
 		"revoked/internal/fair", "revoked/node/nodepb"},
 		libs: []string{
@@ -93,8 +100,9 @@ var floors = map[string]floor{
 		}},
 	"revoked/node": {ours: []string{"revoked", "revoked/fsm", "revoked/fsm/command", "revoked/fsm/snapshot",
 		"revoked/transport", "revoked/transport/pki", "revoked/cluster", "revoked/node/bearer", "revoked/node/cache",
-		"revoked/node/jwks", "revoked/node/jwt", "revoked/node/lease", "revoked/node/nodepb", "revoked/node/propose",
-		"revoked/node/raftstore", "revoked/node/roster"}, libs: []string{
+		"revoked/node/datadir", "revoked/node/jwks", "revoked/node/jwt", "revoked/node/lease", "revoked/node/liveness",
+		"revoked/node/nodepb", "revoked/node/propose", "revoked/node/raftstore", "revoked/node/roster",
+		"revoked/node/rounds"}, libs: []string{
 		"github.com/hashicorp/raft", "google.golang.org/protobuf/",
 	}},
 
@@ -164,8 +172,8 @@ var floors = map[string]floor{
 // shared lists packages that import nothing else of this module. Every package but the root may
 // import them.
 var shared = []string{
-	"revoked/internal/durable", "revoked/internal/filewatch", "revoked/internal/hashilog", "revoked/internal/retry",
-	"revoked/internal/slots", "revoked/internal/textsafe",
+	"revoked/internal/broadcast", "revoked/internal/durable", "revoked/internal/filewatch", "revoked/internal/hashilog",
+	"revoked/internal/retry", "revoked/internal/slots", "revoked/internal/textsafe",
 }
 
 // scenarios are tests of whole clusters. Only the tests that run them may import them.

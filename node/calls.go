@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"time"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/protobuf/proto"
 
 	"revoked"
-	"revoked/fsm/command"
-	"revoked/node/jwks"
 	"revoked/node/nodepb"
 	"revoked/transport"
 )
@@ -120,113 +117,4 @@ func handle[Req, Resp any, PReq interface {
 		w.Header().Set("Content-Type", "application/protobuf")
 		_, _ = w.Write(b)
 	})
-}
-
-// newKeyRunner returns the runner that fetches key sets while this node leads.
-func (n *Node) newKeyRunner() *jwks.Runner {
-	return jwks.NewRunner(jwks.RunnerConfig{
-		Issuers: n.Issuers, Fetch: n.cfg.hooks.fetchKeys, Log: n.log,
-		Store: func(ctx context.Context, i *revoked.Issuer, keys []revoked.IssuerKey) (uint64, error) {
-			return n.propose.CommitHere(ctx, command.PutIssuerKeysOp(i.Name, i.KeysVersion, keys))
-		},
-		Count: func(ok bool) {
-			if ok {
-				n.metrics.keyFetches.done.Inc()
-			} else {
-				n.metrics.keyFetches.failed.Inc()
-			}
-		},
-	})
-}
-
-// RefreshIssuer implements api.Backend. The leader fetches the keys.
-func (n *Node) RefreshIssuer(ctx context.Context, name string) (index uint64, changed bool, err error) {
-	if err := n.Current(ctx); err != nil {
-		return 0, false, err
-	}
-	i, err := n.issuer(name)
-	switch {
-	case err != nil:
-		return 0, false, err
-	case i.JWKSURI == "":
-		return 0, false, fmt.Errorf("%w: the issuer has jwks, which is not fetched", revoked.ErrUnprocessable)
-	}
-	resp, err := n.askKeys(ctx, &nodepb.KeyFetchRequest{Refresh: name})
-	return resp.GetIndex(), resp.GetChanged(), err
-}
-
-// KeyFetches implements api.Backend. It returns the leader's fetches.
-func (n *Node) KeyFetches(ctx context.Context) (map[string]revoked.KeyFetch, error) {
-	resp, err := n.askKeys(ctx, &nodepb.KeyFetchRequest{})
-	if err != nil {
-		return nil, err
-	}
-	fetches := map[string]revoked.KeyFetch{}
-	for _, f := range resp.Fetches {
-		fetches[f.Issuer] = revoked.KeyFetch{At: revoked.Time(f.At), Error: f.Error, NextAt: revoked.Time(f.NextAt)}
-	}
-	return fetches, nil
-}
-
-// askKeys asks the leader, which may be this node.
-func (n *Node) askKeys(ctx context.Context, req *nodepb.KeyFetchRequest) (*nodepb.KeyFetchResponse, error) {
-	resp := new(nodepb.KeyFetchResponse)
-	if n.leadership.proposer() != nil {
-		resp = n.leaderKeys(ctx, req)
-	} else if err := (caller{n.transport, n.raft}).callLeader(ctx, nodepb.PathKeys, req, resp); err != nil {
-		return nil, err
-	}
-	if err := revoked.FromCode(resp.Code); err != nil {
-		return resp, fmt.Errorf("%w: %s", err, resp.Detail)
-	}
-	return resp, nil
-}
-
-// refetchWait is how long a token with an unknown key waits for the leader's fetch.
-const refetchWait = 2 * time.Second
-
-// refetchKeys makes the leader fetch the keys of an issuer, unless it did in the last 30 seconds.
-// It returns ErrNotCurrent if the newest keys are not known. A changed key set is final, so a node
-// with a lease has applied it.
-func (n *Node) refetchKeys(ctx context.Context, i *revoked.Issuer) error {
-	ctx, cancel := context.WithTimeout(ctx, refetchWait)
-	defer cancel()
-	resp, err := n.askKeys(ctx, &nodepb.KeyFetchRequest{Refresh: i.Name})
-	if err == nil {
-		return nil
-	}
-	for _, f := range resp.GetFetches() {
-		if errors.Is(err, revoked.ErrQuota) && f.Issuer == i.Name && f.At != 0 && f.Error == "" {
-			return nil
-		}
-	}
-	return fmt.Errorf("%w: keys of issuer %s: %v", revoked.ErrNotCurrent, i.Name, err)
-}
-
-// serveKeys answers another member.
-func (n *Node) serveKeys(ctx context.Context, peer string, req *nodepb.KeyFetchRequest) *nodepb.KeyFetchResponse {
-	if !n.roster.IsMember(peer) {
-		return &nodepb.KeyFetchResponse{Code: revoked.Code(revoked.ErrNoLeader), Detail: "the asking node is not a member"}
-	}
-	return n.leaderKeys(ctx, req)
-}
-
-// leaderKeys answers if this node leads.
-func (n *Node) leaderKeys(ctx context.Context, req *nodepb.KeyFetchRequest) *nodepb.KeyFetchResponse {
-	resp := new(nodepb.KeyFetchResponse)
-	if req.Refresh != "" {
-		out, err := n.leadership.keys.Refresh(ctx, req.Refresh)
-		resp.Code, resp.Detail = revoked.Code(err), revoked.Detail(err)
-		resp.Index, resp.Changed = out.Index, out.Changed
-	}
-	states, leads := n.leadership.keys.States()
-	if !leads {
-		resp.Code = revoked.Code(revoked.ErrNoLeader)
-	}
-	for name, s := range states {
-		resp.Fetches = append(resp.Fetches, &nodepb.KeyFetch{
-			Issuer: name, At: int64(revoked.TimeOf(s.At)), Error: s.Error, NextAt: int64(revoked.TimeOf(s.NextAt)),
-		})
-	}
-	return resp
 }

@@ -11,6 +11,7 @@ import (
 
 	"revoked"
 	"revoked/fsm/command"
+	"revoked/node/datadir"
 	"revoked/node/roster"
 )
 
@@ -34,7 +35,7 @@ func (n *Node) NodeStatus(context.Context) revoked.NodeStatus {
 		st.State, st.Quorum = "none", 0
 	}
 	if _, id := n.raft.LeaderWithID(); id != "" {
-		st.Leader = revoked.LeaderRef{NodeID: nodeOf(id), API: n.roster.APIOf(id)}
+		st.Leader = revoked.LeaderRef{NodeID: datadir.NodeOf(id), API: n.roster.APIOf(id)}
 	}
 	left := n.leases.remaining()
 	st.Lease = revoked.LeaseStatus{Held: left > 0, Left: left}
@@ -232,7 +233,7 @@ func (n *Node) memberNames(ctx context.Context) ([]string, error) {
 	}
 	var names []string
 	for _, s := range conf.Servers {
-		names = append(names, nodeOf(s.ID))
+		names = append(names, datadir.NodeOf(s.ID))
 	}
 	return names, nil
 }

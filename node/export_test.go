@@ -37,7 +37,7 @@ func (n *Node) MarkOf(server raft.ServerID) uint64 { return n.store.Mark(server)
 func (n *Node) Applied() uint64 { return n.fsm.Applied() }
 
 // Server returns the id of this node's instance.
-func (n *Node) Server() raft.ServerID { return n.id.server }
+func (n *Node) Server() raft.ServerID { return n.id.Server }
 
 // OfVersion makes the node treat every change of the settings as an operation of version.
 func (c *Config) OfVersion(version uint32) {

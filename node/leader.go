@@ -16,6 +16,7 @@ import (
 	"revoked/fsm/command"
 	"revoked/internal/retry"
 	"revoked/node/lease"
+	"revoked/node/liveness"
 	"revoked/node/propose"
 	"revoked/node/roster"
 )
@@ -57,9 +58,11 @@ func (l *leader) run(ctx context.Context, change uint64) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	w := &watchdog{log: l.log, leases: l.leases, transfer: l.roster.TransferAway, hung: l.hung,
-		fed: make(chan struct{}, 1)}
-	wg.Go(func() { w.run(inner) })
+	w := liveness.NewWatchdog(liveness.Watchdog{
+		Log: l.log, RenewEvery: l.leases.renewEvery, Transfer: l.roster.TransferAway, Hung: l.hung,
+		Lease: func() time.Duration { return l.leases.settings().LeaseDuration },
+	})
+	wg.Go(func() { w.Run(inner) })
 	first, ok := l.openTerm(ctx, term)
 	if !ok || l.raft.CurrentTerm() != term { // a newer change begins another term
 		return
@@ -80,7 +83,7 @@ func (l *leader) run(ctx context.Context, change uint64) {
 	wg.Go(func() { l.leases.expire(inner) })
 	wg.Go(func() { l.leadership.keys.Run(inner) })
 	wg.Go(func() {
-		l.leases.renewOwn(inner, term, renewal{l.fsm.Applied, w.feed, l.roster.ClockOutlier, l.refused})
+		l.leases.renewOwn(inner, term, renewal{l.fsm.Applied, w.Feed, l.roster.ClockOutlier, l.refused})
 	})
 	wg.Go(func() {
 		defer cancel()

@@ -11,7 +11,9 @@ import (
 	"github.com/hashicorp/raft"
 
 	"revoked"
+	"revoked/internal/broadcast"
 	"revoked/node/jwks"
+	"revoked/node/liveness"
 	"revoked/node/propose"
 )
 
@@ -75,13 +77,13 @@ type leadership struct {
 	watcher *leadershipWatcher
 	leases  *leases
 	life    context.Context // ends when the node starts to stop
-	outage  *outage
-	changed broadcast // the leader that Raft knows, or the result of proposer, changed
+	outage  *liveness.Outage
+	changed broadcast.Broadcast // the leader that Raft knows, or the result of proposer, changed
 	current atomic.Pointer[propose.Proposer]
 	keys    *jwks.Runner // fetches key sets while this node leads
 }
 
-func newLeadership(l *leases, life context.Context, o *outage) *leadership {
+func newLeadership(l *leases, life context.Context, o *liveness.Outage) *leadership {
 	return &leadership{watcher: newLeadershipWatcher(), leases: l, life: life, outage: o}
 }
 
@@ -105,14 +107,14 @@ func (l *leadership) followLeader(r *raft.Raft) func(ctx context.Context) {
 		return ok
 	})
 	r.RegisterObserver(observer)
-	l.outage.follow(r.Leader() != "")
+	l.outage.Follow(r.Leader() != "")
 	return func(ctx context.Context) {
 		defer r.DeregisterObserver(observer)
 		for {
 			select {
 			case <-observed:
-				l.outage.follow(r.Leader() != "")
-				l.changed.announce()
+				l.outage.Follow(r.Leader() != "")
+				l.changed.Announce()
 			case <-ctx.Done():
 				return
 			}
@@ -136,7 +138,7 @@ func (l *leadership) run(ctx context.Context, lead func(ctx context.Context, cha
 				term, cancel = context.WithCancel(ctx)
 				running.Go(func() { lead(term, c.number) })
 			}
-			l.changed.announce()
+			l.changed.Announce()
 		case <-ctx.Done():
 			cancel()
 			return
@@ -183,13 +185,13 @@ func (l *leadership) open(change uint64, begin func()) (ran bool) {
 // setProposer sets the result of proposer.
 func (l *leadership) setProposer(p *propose.Proposer) {
 	l.current.Store(p)
-	l.changed.announce()
+	l.changed.Announce()
 }
 
 // awaitEnd blocks until this node may not propose, or ctx ends.
 func (l *leadership) awaitEnd(ctx context.Context) {
 	for {
-		changed := l.changed.wait()
+		changed := l.changed.Wait()
 		if l.proposer() == nil {
 			return
 		}
@@ -199,4 +201,9 @@ func (l *leadership) awaitEnd(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// noLeader returns an OutageError if a request need not wait for a leader.
+func (n *Node) noLeader() error {
+	return n.leadership.outage.Check(n.roster.Configuration, n.transport.ContactOf)
 }

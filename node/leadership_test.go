@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"revoked"
+	"revoked/node/liveness"
 )
 
 // A fakeRaft simulates Raft's main loop: it reports that its term ended, that it leads the next
@@ -59,7 +60,7 @@ func TestChangeInTerm_Stalled_NotInLaterTerm(t *testing.T) {
 	l := newLoneNode(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
-		l.leadership = newLeadership(l.Node.leases, ctx, newOutage("self", time.Second, time.Minute))
+		l.leadership = newLeadership(l.Node.leases, ctx, liveness.NewOutage("self", time.Second, time.Minute))
 		l.open()
 		w := l.leadership.watcher
 		r := &fakeRaft{notifyCh: w.notifyCh, requests: make(chan struct{})}

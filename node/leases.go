@@ -12,7 +12,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"revoked"
+	"revoked/internal/broadcast"
+	"revoked/node/datadir"
 	"revoked/node/lease"
+	"revoked/node/rounds"
 )
 
 // leases holds both sides of this node's read leases: the member's side always, the leader's side
@@ -38,17 +41,17 @@ type leases struct {
 	held   bool       // whether watch last saw a lease
 	reason string     // why the last request was refused
 
-	run      atomic.Uint64 // current run of leases, for mark
-	everHeld atomic.Bool   // a lease has been held since the start, so the copy has been current
-	kick     chan struct{} // wakes expire
-	reported broadcast     // the leader received a report
+	run      atomic.Uint64       // current run of leases, for mark
+	everHeld atomic.Bool         // a lease has been held since the start, so the copy has been current
+	kick     chan struct{}       // wakes expire
+	reported broadcast.Broadcast // the leader received a report
 }
 
 // A leaseTerm is the leader's side in one term.
 type leaseTerm struct {
 	table   *leaseTable
 	barrier barrier
-	rounds  *rounds
+	rounds  *rounds.Rounds
 }
 
 // A barrier commits an entry that is proposed after the call. It reports false unless the entry is
@@ -57,8 +60,8 @@ type barrier func(ctx context.Context) bool
 
 // newLeases returns the leases of a node that holds none. settings may be called at any time and
 // must not block.
-func newLeases(cfg Config, id *identity, settings func() revoked.Settings) *leases {
-	server, boot := string(id.server), string(id.boot)
+func newLeases(cfg Config, id *datadir.Identity, settings func() revoked.Settings) *leases {
+	server, boot := string(id.Server), string(id.Boot)
 	steady := steadyClock()
 	return &leases{
 		server: server, boot: boot, now: cfg.BootClock, wall: cfg.Now, settings: settings,
@@ -191,7 +194,7 @@ func (l *leases) begin(term, first uint64, members []string, barrier barrier) {
 	defer l.mu.Unlock()
 	longest := max(settings.LeaseDuration, settings.LeaseCeiling)
 	table := lease.NewTable(term, first, l.lastIntake(term), settings.LeaseDuration, longest, members)
-	l.term = &leaseTerm{table: observeTable(table, first, l.observation), barrier: barrier, rounds: newRounds()}
+	l.term = &leaseTerm{table: observeTable(table, first, l.observation), barrier: barrier, rounds: rounds.New()}
 }
 
 // end closes the term: no further lease is granted and no further index acknowledged.
@@ -230,7 +233,7 @@ func (l *leases) setMembers(conf raft.Configuration) {
 func (l *leases) report(id raft.ServerID, boot string, applied, adopted uint64) {
 	r := lease.Request{Server: string(id), Boot: boot, Applied: applied, Adopted: adopted}
 	if l.withTable(func(t *leaseTable, now lease.Instant) { t.Report(now, r) }) {
-		l.reported.announce()
+		l.reported.Announce()
 	}
 }
 
@@ -251,7 +254,7 @@ func (l *leases) remainingOf(id raft.ServerID) (d time.Duration) {
 func (l *leases) blockedBy() (nodes []string) {
 	l.withTable(func(t *leaseTable, now lease.Instant) {
 		for _, id := range t.BlockedBy(now) {
-			nodes = append(nodes, nodeOf(raft.ServerID(id)))
+			nodes = append(nodes, datadir.NodeOf(raft.ServerID(id)))
 		}
 	})
 	return nodes
@@ -305,7 +308,7 @@ func (l *leases) keepUp(ctx context.Context, term, index uint64, load func() int
 	poll := time.NewTicker(20 * time.Millisecond) // the loads announce nothing
 	defer poll.Stop()
 	for {
-		reported := l.reported.wait()
+		reported := l.reported.Wait()
 		behind := false
 		open := l.withTable(func(t *leaseTable, now lease.Instant) {
 			behind = t.Term() == term && t.IsBehind(now, l.server, index)
@@ -367,7 +370,7 @@ func (l *leases) clear(ctx context.Context, id raft.ServerID) (term uint64, err 
 		select {
 		case <-ctx.Done():
 			l.unblock(id)
-			return 0, fmt.Errorf("%w: %s may still hold a read lease for %v", revoked.ErrNoLeader, nodeOf(id), wait)
+			return 0, fmt.Errorf("%w: %s may still hold a read lease for %v", revoked.ErrNoLeader, datadir.NodeOf(id), wait)
 		case <-time.After(min(wait+time.Millisecond, 50*time.Millisecond)):
 		}
 	}

@@ -14,7 +14,9 @@ import (
 	"revoked/internal/hashilog"
 	"revoked/node/bearer"
 	"revoked/node/cache"
+	"revoked/node/datadir"
 	"revoked/node/lease"
+	"revoked/node/liveness"
 )
 
 // A loneNode is a node without a network, and with a Raft that has no configuration. It answers
@@ -42,7 +44,7 @@ func newLoneNode(t *testing.T) *loneNode {
 	life := newLife(context.Background(), quiet(), nil)
 	t.Cleanup(life.cancel)
 	l.Node = &Node{
-		log: quiet(), id: &identity{server: "self"}, life: life, metrics: newMetrics(prometheus.NewRegistry()),
+		log: quiet(), id: &datadir.Identity{Server: "self"}, life: life, metrics: newMetrics(prometheus.NewRegistry()),
 		fsm: l.state.FSM, raft: &raft.Raft{},
 		cfg: Config{
 			RequestTimeout: longStop, Registerer: prometheus.NewRegistry(), hooks: hooks{}.withDefaults(),
@@ -59,7 +61,7 @@ func newLoneNode(t *testing.T) *loneNode {
 	t.Cleanup(records.Close)
 	l.tokens = bearer.New(records, l.state.FSM, l.cfg.Now, prometheus.NewRegistry())
 	l.Node.leases = newLeases(l.cfg, l.id, l.Settings)
-	l.leadership = newLeadership(l.Node.leases, life.ctx, newOutage("self", time.Second, time.Minute))
+	l.leadership = newLeadership(l.Node.leases, life.ctx, liveness.NewOutage("self", time.Second, time.Minute))
 	l.roster = l.newRoster()
 	l.Node.propose = l.newRouter()
 	return l

@@ -8,6 +8,7 @@ import (
 
 	"revoked/fsm"
 	"revoked/node/bearer"
+	"revoked/node/datadir"
 	"revoked/node/propose"
 	"revoked/node/raftstore"
 	"revoked/node/roster"
@@ -20,7 +21,7 @@ import (
 type Node struct {
 	cfg  Config
 	log  *slog.Logger
-	id   *identity
+	id   *datadir.Identity
 	life *life
 
 	fsm       *fsm.FSM

@@ -17,7 +17,9 @@ import (
 	"revoked/internal/textsafe"
 	"revoked/node/bearer"
 	"revoked/node/cache"
+	"revoked/node/datadir"
 	"revoked/node/jwks"
+	"revoked/node/liveness"
 	"revoked/node/nodepb"
 	"revoked/node/propose"
 	"revoked/node/raftstore"
@@ -41,10 +43,10 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 			err = n.life.cause(err)
 		}
 	}()
-	if n.id, err = openIdentity(cfg.DataDir, cfg.NodeID, cfg.Rejoin); err != nil {
+	if n.id, err = datadir.Open(cfg.DataDir, cfg.NodeID, cfg.Rejoin); err != nil {
 		return nil, err
 	}
-	n.life.onClose(n.id.close)
+	n.life.onClose(n.id.Close)
 	changes := cache.NewEpochs()
 	if n.fsm, err = fsm.Open(n.stateConfig(changes)); err != nil {
 		return nil, n.withAdvice(fmt.Errorf("open state: %w", err))
@@ -71,7 +73,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.transport.ReviewAppends(n.store.ReviewAppend)
 	n.leases = newLeases(cfg, n.id, n.Settings)
 	n.leadership = newLeadership(n.leases, n.life.ctx,
-		newOutage(n.id.server, cfg.ElectionTimeout, cfg.RequestTimeout))
+		liveness.NewOutage(n.id.Server, cfg.ElectionTimeout, cfg.RequestTimeout))
 	if n.raft, err = n.store.StartRaft(n.raftConfig(), cfg.hooks.transport(n.transport.Raft())); err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
@@ -91,7 +93,8 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 // start starts the goroutines of the node. From here on, other nodes can call it.
 func (n *Node) start() {
 	n.life.start(n.leadership.followLeader(n.raft))
-	n.life.start((&silenceWatch{n.raft, n.cfg.HeartbeatTimeout, n.cfg.ElectionTimeout}).run)
+	silence := liveness.SilenceWatch{Raft: n.raft, Heartbeat: n.cfg.HeartbeatTimeout, Election: n.cfg.ElectionTimeout}
+	n.life.start(silence.Run)
 	n.transport.Serve()
 	n.life.start(func(ctx context.Context) { n.leadership.watcher.run(ctx, n.leases.end) })
 	n.life.start(func(ctx context.Context) { n.leadership.run(ctx, n.newLeader().run) })
@@ -106,7 +109,7 @@ func (n *Node) start() {
 
 func (n *Node) stateConfig(changes fsm.Changes) fsm.Config {
 	return fsm.Config{
-		Dir: filepath.Join(n.cfg.DataDir, stateDir), FS: n.cfg.hooks.fs, CacheBytes: n.cfg.StoreCacheSize,
+		Dir: filepath.Join(n.cfg.DataDir, datadir.StateDir), FS: n.cfg.hooks.fs, CacheBytes: n.cfg.StoreCacheSize,
 		Log: n.log, Changes: changes,
 		Installing: func(index uint64) error { return n.store.SetInstalled(index) },
 		Fatal:      func(err error) { n.life.fatal(n.withAdvice(err)) }, Crash: n.cfg.Crash,
@@ -116,7 +119,7 @@ func (n *Node) stateConfig(changes fsm.Changes) fsm.Config {
 // withAdvice adds the directory and the remedy to an error of a damaged state.
 func (n *Node) withAdvice(err error) error {
 	if errors.Is(err, revoked.ErrDamaged) {
-		return raftstore.Damaged(filepath.Join(n.cfg.DataDir, stateDir), err)
+		return raftstore.Damaged(filepath.Join(n.cfg.DataDir, datadir.StateDir), err)
 	}
 	return err
 }
@@ -154,7 +157,7 @@ func (n *Node) transportConfig() transport.Config {
 // down.
 func (n *Node) raftConfig() *raft.Config {
 	c := raft.DefaultConfig()
-	c.LocalID = n.id.server
+	c.LocalID = n.id.Server
 	c.HeartbeatTimeout, c.ElectionTimeout = n.cfg.HeartbeatTimeout, n.cfg.ElectionTimeout
 	c.LeaderLeaseTimeout = n.cfg.HeartbeatTimeout
 	c.CommitTimeout = n.cfg.hooks.commitTimeout
@@ -170,7 +173,7 @@ func (n *Node) newRouter() *propose.Router {
 		Log: n.raft, State: n.fsm, Stamps: n.roster.Clock, Timeout: n.cfg.RequestTimeout,
 		Metrics:       propose.NewMetrics(n.cfg.Registerer),
 		HasLeader:     func() bool { return n.raft.Leader() != "" },
-		LeaderChanged: n.leadership.changed.wait,
+		LeaderChanged: n.leadership.changed.Wait,
 		Forward: func(ctx context.Context, req *nodepb.SubmitRequest, resp *nodepb.SubmitResponse) error {
 			return calls.callLeader(ctx, nodepb.PathSubmit, req, resp)
 		},
@@ -228,11 +231,11 @@ func (n *Node) newRoster() *roster.Roster {
 			Bind: c.GossipBind, Advertise: c.GossipAdvertise, Key: c.GossipKey, Metrics: cluster.NewMetrics(c.Registerer),
 		},
 		HeartbeatTimeout: c.HeartbeatTimeout, RequestTimeout: c.RequestTimeout, StableTime: c.StableTime,
-		Log: n.log, Now: c.Now, BootClock: c.BootClock, Clock: propose.NewClock(c.Now, string(n.id.server)),
+		Log: n.log, Now: c.Now, BootClock: c.BootClock, Clock: propose.NewClock(c.Now, string(n.id.Server)),
 		Raft: n.raft, Transport: n.transport, FSM: n.fsm,
 		Identity: roster.Identity{
-			Server: n.id.server, Instance: n.id.Instance, Boot: n.id.boot,
-			Cluster: n.id.clusterID, Bind: n.id.bind, MarkLeft: n.id.markLeft,
+			Server: n.id.Server, Instance: n.id.Instance, Boot: n.id.Boot,
+			Cluster: n.id.Cluster, Bind: n.id.Bind, MarkLeft: n.id.MarkLeft,
 		},
 		Holder: roster.Holder{
 			Adopt: n.leases.adopt, Adopted: n.leases.adopted, Drop: n.leases.drop, Request: n.leases.request,
@@ -245,7 +248,7 @@ func (n *Node) newRoster() *roster.Roster {
 			Clear: n.leases.clear, Unblock: n.leases.unblock, RemainingOf: n.leases.remainingOf, Settings: n.Settings,
 		},
 		Context: n.life.ctx, Fatal: n.life.fatal, End: n.life.end,
-		LeaderChanged: n.leadership.changed.wait, NoLeader: n.noLeader, Call: calls.call, CallLeader: calls.callLeader,
+		LeaderChanged: n.leadership.changed.Wait, NoLeader: n.noLeader, Call: calls.call, CallLeader: calls.callLeader,
 		Store:       n.store,
 		ReadBarrier: func(ctx context.Context) error { return n.propose.ReadBarrier(ctx) },
 		Commit: func(ctx context.Context, op *command.Op) error {

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"revoked"
+	"revoked/node/datadir"
 	"revoked/node/lease/leasecheck"
 )
 
@@ -141,8 +142,8 @@ func (o *simOracle) lastNotes() string {
 func (o *simOracle) born(l *simLife, n *Node) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	l.n, l.self = n, n.id.server
-	l.life.Server, l.life.Boot = string(n.id.server), string(n.id.boot)
+	l.n, l.self = n, n.id.Server
+	l.life.Server, l.life.Boot = string(n.id.Server), string(n.id.Boot)
 	o.lives[l], o.checker.Lives[l.life] = true, true
 	in := o.instances[l.self]
 	if in == nil {
@@ -222,7 +223,7 @@ func (o *simOracle) stored(l *simLife, e *raft.Log) {
 func (o *simOracle) checkConfiguration(conf raft.Configuration) {
 	votes, instances := map[string]int{}, map[string]int{}
 	for _, s := range conf.Servers {
-		node := nodeOf(s.ID)
+		node := datadir.NodeOf(s.ID)
 		if o.s.outside != nil && node == o.s.outside.id {
 			o.failLocked("I10", "%s was never admitted: %v", node, conf.Servers)
 		}

@@ -6,6 +6,7 @@ import (
 
 	"revoked/internal/retry"
 	"revoked/node/lease"
+	"revoked/node/rounds"
 )
 
 // grant answers a request in the given term: it reserves the lease, passes a barrier, and returns
@@ -15,7 +16,7 @@ func (l *leases) grant(ctx context.Context, term uint64, r lease.Request) (lease
 	if refusal != lease.Admitted {
 		return lease.Reply{}, refusal
 	}
-	if !t.rounds.join(ctx, l.renewEvery()) && !t.barrier(ctx) {
+	if !t.rounds.Join(ctx, l.renewEvery()) && !t.barrier(ctx) {
 		return lease.Reply{}, lease.RefusedSilent
 	}
 	return t.table.Grant(a), lease.Admitted
@@ -28,7 +29,7 @@ func (l *leases) admitSoon(ctx context.Context, term uint64, r lease.Request) (*
 	ctx, cancel := context.WithTimeout(ctx, l.renewEvery())
 	defer cancel()
 	for {
-		reported := l.reported.wait()
+		reported := l.reported.Wait()
 		t, a, refusal, retry := l.admit(term, r)
 		if !retry {
 			return t, a, refusal
@@ -56,7 +57,7 @@ func (l *leases) admit(term uint64, r lease.Request) (t *leaseTerm, a lease.Admi
 	return t, a, refusal, refusal == lease.RefusedBehind && t.table.IsReserved(r.Server, now)
 }
 
-// nextRenewal returns how long a member should wait before its next request. See rounds.next.
+// nextRenewal returns how long a member should wait before its next request, see Rounds.Next.
 func (l *leases) nextRenewal(late time.Duration, arrived time.Time) time.Duration {
 	l.mu.Lock()
 	t := l.term
@@ -64,7 +65,7 @@ func (l *leases) nextRenewal(late time.Duration, arrived time.Time) time.Duratio
 	if t == nil {
 		return 0
 	}
-	return t.rounds.next(l.renewEvery(), late, arrived)
+	return t.rounds.Next(l.renewEvery(), late, arrived)
 }
 
 // A renewal connects renewOwn to the rest of the node. The functions must not block.
@@ -85,15 +86,15 @@ func (l *leases) renewOwn(ctx context.Context, term uint64, own renewal) {
 	if t == nil {
 		return
 	}
-	defer t.rounds.stop()
+	defer t.rounds.Stop()
 	for ctx.Err() == nil {
 		began := time.Now()
 		r := l.request()
 		r.Applied = own.applied()
 		_, a, refusal := l.admitSoon(ctx, term, r)
-		round := t.rounds.begin(began.Add(l.renewEvery()))
+		round := t.rounds.Begin(began.Add(l.renewEvery()))
 		ok := t.barrier(ctx)
-		round.finish(ok)
+		round.Finish(ok)
 		if ok {
 			own.committed()
 		}
@@ -115,10 +116,10 @@ func (l *leases) renewOwn(ctx context.Context, term uint64, own renewal) {
 
 // awaitRound waits until the leader's next renewal. It checks the interval between renewals every
 // 200 ms, since it may shrink.
-func (l *leases) awaitRound(ctx context.Context, rounds *rounds, began time.Time) {
+func (l *leases) awaitRound(ctx context.Context, r *rounds.Rounds, began time.Time) {
 	for ctx.Err() == nil {
 		next := began.Add(l.renewEvery())
-		rounds.plan(next)
+		r.Plan(next)
 		wait := time.Until(next)
 		if wait <= 0 {
 			return

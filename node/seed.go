@@ -18,6 +18,7 @@ import (
 	"revoked"
 	"revoked/fsm"
 	"revoked/fsm/snapshot"
+	"revoked/node/datadir"
 	"revoked/node/raftstore"
 	"revoked/transport"
 	"revoked/transport/pki"
@@ -50,16 +51,14 @@ func Seed(_ context.Context, dataDir string, backup io.Reader, o SeedOptions) (h
 	if err := os.MkdirAll(dataDir, 0o700); err != nil {
 		return h, fmt.Errorf("create data directory: %w", err)
 	}
-	lock, err := lockDir(dataDir)
+	lock, err := datadir.Lock(dataDir)
 	if err != nil {
 		return h, err
 	}
 	defer lock.Close()
 	defer func() {
 		if err != nil {
-			for _, name := range append([]string{identityFile, lockFile}, dataFiles...) {
-				err = errors.Join(err, os.RemoveAll(filepath.Join(dataDir, name)))
-			}
+			err = errors.Join(err, datadir.Clear(dataDir))
 		}
 	}()
 	b := make([]byte, 16)
@@ -67,28 +66,28 @@ func Seed(_ context.Context, dataDir string, backup io.Reader, o SeedOptions) (h
 		return h, err
 	}
 	clusterID := hex.EncodeToString(b)
-	h, err = fsm.Seed(filepath.Join(dataDir, stateDir), backup, fsm.SeedOptions{
+	h, err = fsm.Seed(filepath.Join(dataDir, datadir.StateDir), backup, fsm.SeedOptions{
 		ClusterID: clusterID, Before: revoked.TimeOf(time.Now()), AcceptLoss: o.AcceptLoss, Reason: o.Reason, Log: o.Log,
 	})
 	if err != nil {
 		return h, err
 	}
-	id, err := generateIdentity(dataDir, o.NodeID)
+	id, err := datadir.Generate(dataDir, o.NodeID)
 	if err != nil {
 		return h, err
 	}
-	if err := seedRaft(dataDir, raftID(id.NodeID, id.Instance), h, o); err != nil {
+	if err := seedRaft(dataDir, id.Server, h, o); err != nil {
 		return h, err
 	}
-	id.ClusterID = clusterID
-	return h, id.save()
+	_, err = id.Bind(clusterID)
+	return h, err
 }
 
 // seedRaft creates Raft's store: a snapshot at the state's index whose configuration contains only
 // this node. The node announces its address when it starts (announceAddress).
 func seedRaft(dir string, self raft.ServerID, h snapshot.Header, o SeedOptions) (err error) {
 	var failed error
-	f, err := fsm.Open(fsm.Config{Dir: filepath.Join(dir, stateDir), Log: o.Log,
+	f, err := fsm.Open(fsm.Config{Dir: filepath.Join(dir, datadir.StateDir), Log: o.Log,
 		Fatal: func(err error) { failed = errors.Join(failed, err) }})
 	if err != nil {
 		return err

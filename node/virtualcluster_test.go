@@ -23,6 +23,7 @@ import (
 	"revoked"
 	"revoked/fsm/command"
 	"revoked/internal/retry"
+	"revoked/node/datadir"
 	"revoked/node/internal/simkit"
 	"revoked/node/lease"
 	"revoked/node/lease/leasecheck"
@@ -279,9 +280,9 @@ func (m *simNode) start(fresh bool) {
 	}
 	m.mu.Lock()
 	if taken != nil {
-		taken.self, taken.end = n.id.server, n.store.EndAtStart()
+		taken.self, taken.end = n.id.Server, n.store.EndAtStart()
 	}
-	l.rolled = m.rolled == n.id.server
+	l.rolled = m.rolled == n.id.Server
 	m.mu.Unlock()
 	s.o.born(l, n)
 	s.o.watchElections(l)
@@ -349,7 +350,7 @@ func (m *simNode) dataDir() string {
 // left reports whether the data directory is marked as that of a node that left.
 func (m *simNode) left() bool {
 	b, err := os.ReadFile(filepath.Join(m.dataDir(), "identity.json"))
-	var id identity
+	var id datadir.Identity
 	return err == nil && json.Unmarshal(b, &id) == nil && id.Left
 }
 

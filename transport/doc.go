@@ -16,9 +16,9 @@
 // repeats a call whose outcome is unknown. It keeps no session tickets, which would outlive a
 // removed CA.
 //
-// The Raft transport notifies followers of a commit without waiting for an entry: see notices.go.
+// The Raft transport notifies followers of a commit without waiting for an entry: see saferaft.
 //
 // Dangerous to change: the Raft transport ignores SetHeartbeatHandler. With the fast path a deposed
 // leader can write an entry in a term that it does not lead, and the logs diverge permanently
-// (raft.go, heartbeat_test.go).
+// (saferaft, heartbeat_test.go).
 package transport

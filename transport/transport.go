@@ -16,6 +16,7 @@ import (
 
 	"revoked"
 	"revoked/internal/hashilog"
+	"revoked/transport/saferaft"
 )
 
 // Transport is the cluster port of one node. All methods may be called concurrently.
@@ -25,7 +26,8 @@ type Transport struct {
 	metrics *metrics
 	conns   *connSet
 	peers   *peers
-	raft    *safeTransport
+	raft    *saferaft.Transport
+	streams *streamLayer // Raft's, below raft
 	calls   *listener
 	server  *http.Server
 	frames  *listener
@@ -63,18 +65,18 @@ func New(cfg Config) (*Transport, error) {
 		dial: t.dial, dialTimeout: cfg.DialTimeout, limits: cfg.frameLimits(), kept: make(map[peerKey]*peer),
 	}
 	t.server = newServer(cfg, t.handle)
-	stream := &streamLayer{
+	t.streams = &streamLayer{
 		listener: newListener(addr(RaftAddress(cfg.NodeID, cfg.Advertise))),
 		dial:     t.dial,
 		conns:    t.conns,
 	}
-	t.raft = newSafeTransport(&raft.NetworkTransportConfig{
-		Stream:          stream,
+	t.raft = saferaft.New(&raft.NetworkTransportConfig{
+		Stream:          t.streams,
 		MaxPool:         cfg.MaxPool,
 		MaxRPCsInFlight: 1, // disables pipelining in the library too
 		Timeout:         cfg.RaftTimeout,
 		Logger:          hashilog.New(t.log, "raft"),
-	}, stream)
+	}, t.streams)
 	return t, nil
 }
 
@@ -84,39 +86,35 @@ func (t *Transport) Raft() raft.Transport { return t.raft }
 
 // TimeoutsSent returns how many TimeoutNow messages were sent to the server. In a leadership
 // transfer this is Raft's last message.
-func (t *Transport) TimeoutsSent(server raft.ServerID) int { return t.raft.timeouts.of(server) }
+func (t *Transport) TimeoutsSent(server raft.ServerID) int { return t.raft.TimeoutsSent(server) }
 
 // ContactOf returns when Raft messages between this node and the server last arrived or failed.
-func (t *Transport) ContactOf(server raft.ServerID) Contact { return t.raft.contacts.of(server) }
+func (t *Transport) ContactOf(server raft.ServerID) Contact { return t.raft.ContactOf(server) }
 
-// ReviewAppends sets a function that may change each received AppendEntries request before Raft
-// receives it. The commit index of the request is already limited to what it proves. review is not
-// called concurrently.
+// ReviewAppends sets a function that may change each received AppendEntries request. See saferaft.
 func (t *Transport) ReviewAppends(review func(*raft.AppendEntriesRequest)) {
-	t.raft.review.Store(&review)
+	t.raft.ReviewAppends(review)
 }
 
-// AnnounceCommit notifies the followers that the entry at index has committed, without waiting for
-// the next entry. This node must have appended the entry as the leader of term. A follower that
-// lacks it gets a notice once it holds it. AnnounceCommit does not block. Followers of any version
-// understand it: see DESIGN.md.
-func (t *Transport) AnnounceCommit(term, index uint64) { t.raft.notices.announce(term, index) }
+// AnnounceCommit notifies the followers that the entry at index, which this node appended as the
+// leader of term, has committed. It does not block. See saferaft.
+func (t *Transport) AnnounceCommit(term, index uint64) { t.raft.AnnounceCommit(term, index) }
 
 // DeferReplicationErrors makes a failed call of replication return its error to Raft after the
 // outage, not at once. replicates reports whether this node leads the term and replicates to the
 // server. It is called repeatedly from many goroutines.
 func (t *Transport) DeferReplicationErrors(replicates func(server raft.ServerID, term uint64) bool) {
-	t.raft.failures.replicates.Store(&replicates)
+	t.raft.DeferReplicationErrors(replicates)
 }
 
 // GuardVotes sends notes with this node's vote requests, and refuses the votes that g refuses. A
 // peer of version 0.3 neither sends nor reads notes.
-func (t *Transport) GuardVotes(g VoteGuard) { t.raft.guard.Store(&g) }
+func (t *Transport) GuardVotes(g VoteGuard) { t.raft.GuardVotes(g) }
 
 // Stalled reports whether a call of replication to the server has been in progress or deferred for
 // longer than d. Until it returns, Raft's replication to the server makes no other progress.
 func (t *Transport) Stalled(server raft.ServerID, d time.Duration) bool {
-	return t.raft.failures.stalled(server, d)
+	return t.raft.Stalled(server, d)
 }
 
 // Serve starts accepting connections and returns. It does nothing if called again or after Close.
@@ -127,7 +125,7 @@ func (t *Transport) Serve() {
 		return
 	}
 	t.started = true
-	admission := newAdmission(t.cfg, t.conns, t.known, t.calls, t.frames, t.raft.stream.listener)
+	admission := newAdmission(t.cfg, t.conns, t.known, t.calls, t.frames, t.streams.listener)
 	t.wg.Go(func() { admission.run(t.ctx) })
 	t.wg.Go(func() { t.known.run(t.ctx) })
 	t.wg.Go(func() { _ = t.server.Serve(t.calls) }) // returns only after Close
@@ -157,7 +155,7 @@ func (t *Transport) Close() error {
 		t.peers.close()
 	}
 	t.wg.Wait()
-	t.raft.notices.wg.Wait()
+	t.raft.Wait()
 	return err
 }
 

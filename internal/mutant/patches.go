@@ -121,9 +121,9 @@ var sentCalls sync.Map // *Router to *sentCall
 		"fsm/restore.go", "\tmem, err := memory.Load(s)\n", "\tf.progress.Advance(h.Index)\n\tmem, err := memory.Load(s)\n",
 	}}},
 	{"heartbeat-handler", "heartbeats bypass Raft's main loop", []Edit{{
-		"transport/raft.go",
-		"func (s *safeTransport) SetHeartbeatHandler(func(raft.RPC)) {}\n",
-		"func (s *safeTransport) SetHeartbeatHandler(f func(raft.RPC)) { s.NetworkTransport.SetHeartbeatHandler(f) }\n",
+		"transport/saferaft/transport.go",
+		"func (s *Transport) SetHeartbeatHandler(func(raft.RPC)) {}\n",
+		"func (s *Transport) SetHeartbeatHandler(f func(raft.RPC)) { s.NetworkTransport.SetHeartbeatHandler(f) }\n",
 	}}},
 	{"any-instance", "a node that lost its disk votes as its previous instance", []Edit{{
 		"transport/admission.go", "to != a.cfg.Instance {\n", "to != a.cfg.Instance && false {\n",
@@ -155,7 +155,7 @@ var sentCalls sync.Map // *Router to *sentCall
 		"\t\tif err := l.LogStore.(*markedLog).LogStore.DeleteRange(first, last); err != nil {\n",
 	}}},
 	{"notice-too-early", "a notice makes a follower commit what it holds, before a majority holds it", []Edit{{
-		"transport/notices.go",
+		"transport/saferaft/notices.go",
 		"\tn.start(f)\n}\n\n// announce",
 		"\tif req.Term > n.term || req.Term == n.term && f.held > n.index {\n\t\tn.term, n.index = req.Term, f.held\n\t}\n" +
 			"\tn.start(f)\n}\n\n// announce",
@@ -164,7 +164,8 @@ var sentCalls sync.Map // *Router to *sentCall
 		"node/propose/proposer.go", "\tif term != p.term || lease ||", "\tif lease ||",
 	}}},
 	{"unbounded-commit", "a message commits entries that it does not prove to be in the log", []Edit{{
-		"transport/raft.go", "min(req.LeaderCommitIndex, proven(req))", "max(req.LeaderCommitIndex, min(0, proven(req)))",
+		"transport/saferaft/transport.go",
+		"min(req.LeaderCommitIndex, proven(req))", "max(req.LeaderCommitIndex, min(0, proven(req)))",
 	}}},
 	{"denial-not-looked-up", "introspection of a JWT ignores its denials", []Edit{{
 		"fsm/lookup/denials.go", "range j.DenialKeys() {\n", "range j.DenialKeys()[:0] {\n",

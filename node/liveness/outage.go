@@ -1,4 +1,4 @@
-package node
+package liveness
 
 import (
 	"strings"
@@ -18,11 +18,11 @@ const (
 	maxRetryAfter = 30 * time.Second
 )
 
-// An outage decides when a request need not wait for a leader. Until the grace has passed, requests
+// An Outage decides when a request need not wait for a leader. Until the grace has passed, requests
 // wait as usual. Afterwards they are refused at once if this node reaches too few voters for an
 // election. If it reaches enough, an election is under way: requests wait for as long as one
 // request may wait in all. Methods may be called concurrently.
-type outage struct {
+type Outage struct {
 	self     raft.ServerID
 	grace    time.Duration // without a leader
 	silence  time.Duration // without a message, a voter counts as unreachable
@@ -30,17 +30,17 @@ type outage struct {
 	since    atomic.Pointer[time.Time]
 }
 
-// newOutage returns an outage that begins now: no leader is known yet. Raft needs up to two
+// NewOutage returns an Outage that begins now: no leader is known yet. Raft needs up to two
 // election timeouts for a first leader, so a shorter silence shows nothing.
-func newOutage(self raft.ServerID, electionTimeout, requestTimeout time.Duration) *outage {
+func NewOutage(self raft.ServerID, electionTimeout, requestTimeout time.Duration) *Outage {
 	grace := max(minGrace, 2*electionTimeout)
-	o := &outage{self: self, grace: grace, silence: grace + electionTimeout, patience: max(grace, requestTimeout)}
-	o.follow(false)
+	o := &Outage{self: self, grace: grace, silence: grace + electionTimeout, patience: max(grace, requestTimeout)}
+	o.Follow(false)
 	return o
 }
 
-// follow records whether Raft knows a leader.
-func (o *outage) follow(known bool) {
+// Follow records whether Raft knows a leader.
+func (o *Outage) Follow(known bool) {
 	if known {
 		o.since.Store(nil)
 		return
@@ -49,9 +49,9 @@ func (o *outage) follow(known bool) {
 	o.since.CompareAndSwap(nil, &now)
 }
 
-// check returns an OutageError if waiting for a leader is useless, else nil. conf and contact are
+// Check returns an OutageError if waiting for a leader is useless, else nil. conf and contact are
 // called only after the grace.
-func (o *outage) check(conf func() (raft.Configuration, error), contact func(raft.ServerID) transport.Contact) error {
+func (o *Outage) Check(conf func() (raft.Configuration, error), contact func(raft.ServerID) transport.Contact) error {
 	since := o.since.Load()
 	if since == nil || time.Since(*since) < o.grace {
 		return nil
@@ -72,7 +72,7 @@ func (o *outage) check(conf func() (raft.Configuration, error), contact func(raf
 }
 
 // count fills in the voters. A node that is not a voter asks for no votes, so it cannot know.
-func (o *outage) count(e *revoked.OutageError, conf raft.Configuration, contact func(raft.ServerID) transport.Contact) {
+func (o *Outage) count(e *revoked.OutageError, conf raft.Configuration, contact func(raft.ServerID) transport.Contact) {
 	votes := false
 	for _, s := range conf.Servers {
 		if s.Suffrage != raft.Voter {
@@ -101,9 +101,4 @@ func (o *outage) count(e *revoked.OutageError, conf raft.Configuration, contact 
 	if !votes {
 		e.Voters, e.Reachable, e.Silent = 0, 0, nil
 	}
-}
-
-// noLeader returns an OutageError if a request need not wait for a leader.
-func (n *Node) noLeader() error {
-	return n.leadership.outage.check(n.roster.Configuration, n.transport.ContactOf)
 }

@@ -1,4 +1,4 @@
-package node
+package rounds
 
 import (
 	"context"
@@ -6,30 +6,32 @@ import (
 	"time"
 )
 
-// rounds lets the requests of all members share one barrier. The leader renews its own lease at a
+// Rounds lets the requests of all members share one barrier. The leader renews its own lease at a
 // steady interval and asks the members to send their requests shortly before. Their leases are
 // reserved by then, so the entry that the leader proposes for itself is the barrier for all of
 // them. A request outside the window runs its own barrier.
 //
 // Without rounds an idle cluster writes one entry for each member's request, and revocations wait
 // behind them on the disk.
-type rounds struct {
+type Rounds struct {
 	mu     sync.Mutex
 	nextAt time.Time // time of the leader's next renewal; zero: not planned
-	round  *round
+	round  *Round
 }
 
-// A round is one barrier and the requests that wait for it.
-type round struct {
+// A Round is one barrier and the requests that wait for it.
+type Round struct {
 	done chan struct{}
 	ok   bool // set before done is closed
 }
 
-func newRounds() *rounds { return &rounds{round: newRound()} }
+// New returns Rounds without a planned renewal: until Plan or Begin, no request joins.
+func New() *Rounds { return &Rounds{round: newRound()} }
 
-func newRound() *round { return &round{done: make(chan struct{})} }
+func newRound() *Round { return &Round{done: make(chan struct{})} }
 
-func (r *round) finish(ok bool) {
+// Finish passes the result of the barrier to the requests that joined. Call it once.
+func (r *Round) Finish(ok bool) {
 	r.ok = ok
 	close(r.done)
 }
@@ -38,9 +40,9 @@ func (r *round) finish(ok bool) {
 // requests join for as long after that time.
 func window(every time.Duration) time.Duration { return min(every/8, 50*time.Millisecond) }
 
-// begin closes the current round to further requests and returns it: its barrier must be proposed
-// after begin returned. next is the time of the next renewal.
-func (r *rounds) begin(next time.Time) *round {
+// Begin closes the current round to further requests and returns it: its barrier must be proposed
+// after Begin returned. next is the time of the next renewal.
+func (r *Rounds) Begin(next time.Time) *Round {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	current := r.round
@@ -48,12 +50,12 @@ func (r *rounds) begin(next time.Time) *round {
 	return current
 }
 
-// stop fails the current round and plans no further one.
-func (r *rounds) stop() { r.begin(time.Time{}).finish(false) }
+// Stop fails the current round and plans no further one.
+func (r *Rounds) Stop() { r.Begin(time.Time{}).Finish(false) }
 
-// join waits for the next round if it is about to begin, and reports whether its barrier passed.
+// Join waits for the next round if it is about to begin, and reports whether its barrier passed.
 // The lease must be reserved before the call.
-func (r *rounds) join(ctx context.Context, every time.Duration) bool {
+func (r *Rounds) Join(ctx context.Context, every time.Duration) bool {
 	r.mu.Lock()
 	current, wait := r.round, time.Until(r.nextAt)
 	r.mu.Unlock()
@@ -68,18 +70,18 @@ func (r *rounds) join(ctx context.Context, every time.Duration) bool {
 	}
 }
 
-// plan moves the leader's next renewal.
-func (r *rounds) plan(next time.Time) {
+// Plan moves the leader's next renewal.
+func (r *Rounds) Plan(next time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.nextAt = next
 }
 
-// next returns how long a member whose request came at arrived should wait before its next request.
+// Next returns how long a member whose request came at arrived should wait before its next request.
 // The wait ends at the first window at least half an interval after arrived. late is how late the
 // member's requests usually arrive. It returns 0 if no round is planned or the answer came too late
 // for that window.
-func (r *rounds) next(every, late time.Duration, arrived time.Time) time.Duration {
+func (r *Rounds) Next(every, late time.Duration, arrived time.Time) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.nextAt.IsZero() {

@@ -1,10 +1,7 @@
-package transport
+package saferaft
 
 import (
-	"bytes"
-	"context"
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,7 +9,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// safeTransport is Raft's own network transport with its unsafe parts replaced:
+// Transport is Raft's own network transport with its unsafe parts replaced:
 //
 //   - It ignores SetHeartbeatHandler, so that heartbeats go through Raft's main loop like all
 //     messages (hashicorp/raft#695). The fast path adopts a term while a deposed leader's main loop
@@ -20,16 +17,16 @@ import (
 //   - It declines pipelining (hashicorp/raft#612): a follower whose disk stalls can block it
 //     forever.
 //   - It limits the commit index of a received message to what the message proves: see boundCommit.
-//   - It lets the node change received messages: see Transport.ReviewAppends.
-//   - It defers errors of replication: see Transport.DeferReplicationErrors.
-//   - It sends a note with each vote request: see Transport.GuardVotes.
-//   - It notifies followers of a commit: see Transport.AnnounceCommit.
+//   - It lets the node change received messages: see ReviewAppends.
+//   - It defers errors of replication: see DeferReplicationErrors.
+//   - It sends a note with each vote request: see GuardVotes.
+//   - It notifies followers of a commit: see AnnounceCommit.
 //
 // It embeds the concrete type. Embedding the interface would hide RequestPreVote, which silently
 // disables pre-vote.
-type safeTransport struct {
+type Transport struct {
 	*raft.NetworkTransport
-	stream   *streamLayer
+	stream   Stream
 	failures replicationErrors
 	timeouts timeoutCounts
 	contacts contacts
@@ -42,8 +39,20 @@ type safeTransport struct {
 	once     sync.Once
 }
 
-func newSafeTransport(cfg *raft.NetworkTransportConfig, stream *streamLayer) *safeTransport {
-	s := &safeTransport{
+// A Stream is the stream layer below Raft's network transport, with the means to end it.
+type Stream interface {
+	raft.StreamLayer
+	// Done is closed once the layer accepts and dials no further connection.
+	Done() <-chan struct{}
+	// CloseConns closes Raft's connections in both directions. Closing the layer alone leaves those
+	// that peers opened.
+	CloseConns()
+}
+
+// New returns a transport over stream. cfg must name the same stream, and one RPC in flight at
+// most. The transport passes on messages of peers as soon as New has returned; Close ends it.
+func New(cfg *raft.NetworkTransportConfig, stream Stream) *Transport {
+	s := &Transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(cfg), stream: stream,
 		incoming: make(chan raft.RPC), closed: make(chan struct{}),
 	}
@@ -53,63 +62,41 @@ func newSafeTransport(cfg *raft.NetworkTransportConfig, stream *streamLayer) *sa
 }
 
 var (
-	_ raft.Transport   = (*safeTransport)(nil)
-	_ raft.WithPreVote = (*safeTransport)(nil)
-	_ raft.WithClose   = (*safeTransport)(nil)
-	_ raft.StreamLayer = (*streamLayer)(nil)
+	_ raft.Transport   = (*Transport)(nil)
+	_ raft.WithPreVote = (*Transport)(nil)
+	_ raft.WithClose   = (*Transport)(nil)
 )
 
 // SetHeartbeatHandler does nothing.
-func (s *safeTransport) SetHeartbeatHandler(func(raft.RPC)) {}
+func (s *Transport) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // TimeoutNow implements raft.Transport.
-func (s *safeTransport) TimeoutNow(id raft.ServerID, target raft.ServerAddress,
+func (s *Transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress,
 	args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
 	s.timeouts.add(id)
 	return s.NetworkTransport.TimeoutNow(id, target, args, resp)
 }
 
-// timeoutCounts counts TimeoutNow messages by server.
-type timeoutCounts struct {
-	mu     sync.Mutex
-	counts map[raft.ServerID]int
-}
-
-func (t *timeoutCounts) add(id raft.ServerID) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.counts == nil {
-		t.counts = map[raft.ServerID]int{}
-	}
-	t.counts[id]++
-}
-
-func (t *timeoutCounts) of(id raft.ServerID) int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.counts[id]
-}
-
 // RequestVote implements raft.Transport.
-func (s *safeTransport) RequestVote(id raft.ServerID, target raft.ServerAddress,
+func (s *Transport) RequestVote(id raft.ServerID, target raft.ServerAddress,
 	args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
 	args = s.guard.Load().addNote(id, args)
 	return s.contacts.sent(id, s.NetworkTransport.RequestVote(id, target, args, resp))
 }
 
 // RequestPreVote implements raft.WithPreVote.
-func (s *safeTransport) RequestPreVote(id raft.ServerID, target raft.ServerAddress,
+func (s *Transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress,
 	args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
 	return s.contacts.sent(id, s.NetworkTransport.RequestPreVote(id, target, args, resp))
 }
 
 // AppendEntriesPipeline returns raft.ErrPipelineReplicationNotSupported.
-func (*safeTransport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+func (*Transport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
 	return nil, raft.ErrPipelineReplicationNotSupported
 }
 
 // AppendEntries implements raft.Transport.
-func (s *safeTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
+func (s *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 	args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	if isHeartbeat(args) {
 		err := s.contacts.sent(id, s.NetworkTransport.AppendEntries(id, target, args, resp))
@@ -121,7 +108,7 @@ func (s *safeTransport) AppendEntries(id raft.ServerID, target raft.ServerAddres
 	defer s.failures.begin(id)()
 	err := s.NetworkTransport.AppendEntries(id, target, args, resp)
 	if err != nil {
-		s.failures.wait(id, args.Term, s.stream.done)
+		s.failures.wait(id, args.Term, s.stream.Done())
 		return err
 	}
 	s.notices.appended(id, target, args, resp)
@@ -129,25 +116,25 @@ func (s *safeTransport) AppendEntries(id raft.ServerID, target raft.ServerAddres
 }
 
 // InstallSnapshot implements raft.Transport.
-func (s *safeTransport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
+func (s *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 	args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	defer s.failures.begin(id)()
 	err := s.NetworkTransport.InstallSnapshot(id, target, args, resp, data)
 	if err != nil {
-		s.failures.wait(id, args.Term, s.stream.done)
+		s.failures.wait(id, args.Term, s.stream.Done())
 	}
 	return err
 }
 
 // Consumer implements raft.Transport.
-func (s *safeTransport) Consumer() <-chan raft.RPC { return s.incoming }
+func (s *Transport) Consumer() <-chan raft.RPC { return s.incoming }
 
 // pass passes the requests of peers to Raft, until Close.
 //
 // A leader sends the commit index with the next entry, and Raft stores that entry before it reads
 // the commit index. So each apply would wait for the disk. A leader may also send the commit index
 // first, in a message without entries; pass inserts that message.
-func (s *safeTransport) pass() {
+func (s *Transport) pass() {
 	var ahead uint64 // the highest commit index in a message without entries; a hint
 	for {
 		var rpc raft.RPC
@@ -177,53 +164,17 @@ func (s *safeTransport) pass() {
 	}
 }
 
-func (s *safeTransport) reviewed(req *raft.AppendEntriesRequest) {
+func (s *Transport) reviewed(req *raft.AppendEntriesRequest) {
 	if review := s.review.Load(); review != nil {
 		(*review)(req)
 	}
 }
 
-func (s *safeTransport) hand(rpc raft.RPC) {
+func (s *Transport) hand(rpc raft.RPC) {
 	select {
 	case s.incoming <- rpc:
 	case <-s.closed:
 	}
-}
-
-// A VoteGuard exchanges notes between a candidate and the voters that it asks. Its functions are
-// called from many goroutines.
-type VoteGuard struct {
-	// Note returns the note for a voter, or nil.
-	Note func(voter raft.ServerID) []byte
-	// MayVote reports whether this node may vote for the candidate that sent note.
-	MayVote func(note []byte) bool
-}
-
-// voteNote precedes a note in RequestVoteRequest.Candidate. Raft reads that field only if the
-// candidate's address is missing from the header, which no version of this program leaves out.
-// Version 0.3 ignores a note, and sends its address, which has a node's name at its front.
-const voteNote = "\x00note\x01"
-
-// addNote returns a copy of req with the note for a voter. Raft sends one request to all voters.
-func (g *VoteGuard) addNote(voter raft.ServerID, req *raft.RequestVoteRequest) *raft.RequestVoteRequest {
-	if g == nil {
-		return req
-	}
-	note := g.Note(voter)
-	if note == nil {
-		return req
-	}
-	noted := *req
-	//lint:ignore SA1019 the library ignores the field, see voteNote
-	noted.Candidate = append([]byte(voteNote), note...)
-	return &noted
-}
-
-// mayVote reports whether a received request may be passed to Raft.
-func (g *VoteGuard) mayVote(req *raft.RequestVoteRequest) bool {
-	//lint:ignore SA1019 the library ignores the field, see voteNote
-	note, ok := bytes.CutPrefix(req.Candidate, []byte(voteNote))
-	return g == nil || !ok || len(req.RPCHeader.Addr) == 0 || g.MayVote(note)
 }
 
 // boundCommit limits the commit index of a message to what the message proves (Raft, figure 2:
@@ -248,44 +199,42 @@ func commitAhead(req *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
 	return &first
 }
 
-// Close closes Raft's connections in both directions. Raft calls it when it shuts down. Calls
-// between nodes work until Transport.Close.
-func (s *safeTransport) Close() error {
+// Close closes Raft's connections in both directions, and starts no further notice. Raft calls it
+// when it shuts down. It may be called more than once. Calls between nodes work until
+// transport.Transport.Close.
+func (s *Transport) Close() error {
 	s.once.Do(func() { close(s.closed) })
 	s.notices.stop()
 	err := s.NetworkTransport.Close()
 	s.CloseStreams()
-	s.stream.conns.closeWhere(func(c *conn) bool { return c.raft })
+	s.stream.CloseConns()
 	return err
 }
 
-// streamLayer accepts and dials Raft's connections on the port.
-type streamLayer struct {
-	*listener
-	dial  dialFunc
-	conns *connSet // connections of the whole port
+// Wait blocks until the notices in flight have ended. Call it after Close.
+func (s *Transport) Wait() { s.notices.wg.Wait() }
+
+// ReviewAppends sets a function that may change each received AppendEntries request before Raft
+// receives it. The commit index of the request is already limited to what it proves. review is not
+// called concurrently.
+func (s *Transport) ReviewAppends(review func(*raft.AppendEntriesRequest)) {
+	s.review.Store(&review)
 }
 
-// Dial connects to the node and the instance in address. It returns an error if another one
-// answers.
-func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	node, hostport, err := SplitAddress(address)
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case <-s.done:
-		return nil, raft.ErrTransportShutdown
-	default:
-	}
-	ctx, cancel := context.Background(), context.CancelFunc(func() {})
-	if timeout > 0 {
-		ctx, cancel = context.WithTimeout(ctx, timeout)
-	}
-	defer cancel()
-	tc, below, err := s.dial(ctx, hostport, node, instanceOf(address), protoRaft)
-	if err != nil {
-		return nil, err
-	}
-	return &abruptConn{Conn: tc, below: below}, nil
+// AnnounceCommit notifies the followers that the entry at index has committed, without waiting for
+// the next entry. This node must have appended the entry as the leader of term. A follower that
+// lacks it gets a notice once it holds it. AnnounceCommit does not block. Followers of any version
+// understand it: see transport/DESIGN.md.
+func (s *Transport) AnnounceCommit(term, index uint64) { s.notices.announce(term, index) }
+
+// DeferReplicationErrors makes a failed call of replication return its error after the outage of
+// its peer, see replicationErrors. Until it is called, errors are returned at once.
+func (s *Transport) DeferReplicationErrors(replicates func(server raft.ServerID, term uint64) bool) {
+	s.failures.replicates.Store(&replicates)
+}
+
+// Stalled reports whether a call of replication to the server has been in progress or deferred for
+// longer than d.
+func (s *Transport) Stalled(server raft.ServerID, d time.Duration) bool {
+	return s.failures.stalled(server, d)
 }

@@ -1,4 +1,4 @@
-package node
+package datadir
 
 import (
 	"cmp"
@@ -21,46 +21,47 @@ import (
 	"revoked/node/raftstore"
 )
 
-// An identity names a data directory and holds its lock. The instance is generated once, with the
+// An Identity names a data directory and holds its lock. The instance is generated once, with the
 // directory. The same node id with an empty disk is another instance, so a voter that lost its
-// votes cannot act as its old instance. NodeID, Instance, server and boot never change after
-// openIdentity.
-type identity struct {
+// votes cannot act as its old instance. NodeID, Instance, Server and Boot never change after
+// Open. Methods may be called concurrently.
+type Identity struct {
 	NodeID    string `json:"node_id"`
 	Instance  string `json:"instance"`
 	ClusterID string `json:"cluster_id"` // empty until the node joined or bootstrapped a cluster
 	Left      bool   `json:"left"`       // the node left or was removed; it starts again only as a new instance
 
-	dir    string
-	lock   *os.File
-	server raft.ServerID // this instance in Raft
-	boot   []byte        // random for each process start: reports of an earlier process do not count
-	mu     sync.Mutex    // guards ClusterID and Left
+	Server raft.ServerID `json:"-"` // this instance in Raft
+	Boot   []byte        `json:"-"` // random for each process start: reports of an earlier process do not count
+
+	dir  string
+	lock *os.File
+	mu   sync.Mutex // guards ClusterID and Left
 }
 
 // raftID returns the name of an instance in Raft.
 func raftID(nodeID, instance string) raft.ServerID { return raft.ServerID(nodeID + "/" + instance) }
 
-// nodeOf returns the node id in the name of an instance.
-func nodeOf(id raft.ServerID) string {
+// NodeOf returns the node id in the name of an instance.
+func NodeOf(id raft.ServerID) string {
 	name, _, _ := strings.Cut(string(id), "/")
 	return name
 }
 
-// openIdentity creates dir if it does not exist, locks it, and reads its identity or generates one
-// if the directory is new. close releases the lock.
-func openIdentity(dir, nodeID string, rejoin bool) (*identity, error) {
+// Open creates dir if it does not exist, locks it, and reads its identity or generates one
+// if the directory is new. Close releases the lock.
+func Open(dir, nodeID string, rejoin bool) (*Identity, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
 	}
-	lock, err := lockDir(dir)
+	lock, err := Lock(dir)
 	if err != nil {
 		return nil, err
 	}
 	id, err := readIdentity(dir, nodeID, rejoin)
 	if err == nil {
-		id.lock, id.server, id.boot = lock, raftID(id.NodeID, id.Instance), make([]byte, 16)
-		_, err = rand.Read(id.boot)
+		id.lock, id.Server, id.Boot = lock, raftID(id.NodeID, id.Instance), make([]byte, 16)
+		_, err = rand.Read(id.Boot)
 	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
@@ -68,20 +69,20 @@ func openIdentity(dir, nodeID string, rejoin bool) (*identity, error) {
 	return id, nil
 }
 
-// close releases the lock on the data directory.
-func (id *identity) close() error { return id.lock.Close() }
+// Close releases the lock on the data directory.
+func (id *Identity) Close() error { return id.lock.Close() }
 
-// clusterID returns the cluster that the data directory belongs to, or "" before it joined one.
-func (id *identity) clusterID() string {
+// Cluster returns the cluster that the data directory belongs to, or "" before it joined one.
+func (id *Identity) Cluster() string {
 	id.mu.Lock()
 	defer id.mu.Unlock()
 	return id.ClusterID
 }
 
-// bind records the cluster that the data directory belongs to; it is durable on return. fresh
+// Bind records the cluster that the data directory belongs to; it is durable on return. fresh
 // reports whether the directory was unbound before. It returns ErrUnprocessable if the directory
 // belongs to another cluster.
-func (id *identity) bind(cluster string) (fresh bool, err error) {
+func (id *Identity) Bind(cluster string) (fresh bool, err error) {
 	id.mu.Lock()
 	defer id.mu.Unlock()
 	switch id.ClusterID {
@@ -99,9 +100,9 @@ func (id *identity) bind(cluster string) (fresh bool, err error) {
 		revoked.ErrUnprocessable, id.ClusterID, cluster)
 }
 
-// markLeft records that the node left its cluster: the directory starts again only as a new
+// MarkLeft records that the node left its cluster: the directory starts again only as a new
 // instance.
-func (id *identity) markLeft() error {
+func (id *Identity) MarkLeft() error {
 	id.mu.Lock()
 	defer id.mu.Unlock()
 	id.Left = true
@@ -109,19 +110,19 @@ func (id *identity) markLeft() error {
 }
 
 // readIdentity reads the identity of dir, or generates one if dir is new or rejoins.
-func readIdentity(dir, nodeID string, rejoin bool) (*identity, error) {
+func readIdentity(dir, nodeID string, rejoin bool) (*Identity, error) {
 	path := filepath.Join(dir, identityFile)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := checkEmpty(dir); err != nil {
 			return nil, err
 		}
-		return generateIdentity(dir, nodeID)
+		return Generate(dir, nodeID)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read identity: %w", err)
 	}
-	id := &identity{dir: dir}
+	id := &Identity{dir: dir}
 	if err := json.Unmarshal(b, id); err != nil || id.NodeID == "" || id.Instance == "" {
 		return nil, raftstore.Damaged(path, cmp.Or(err, errors.New("node id or instance is missing")))
 	}
@@ -140,22 +141,24 @@ func readIdentity(dir, nodeID string, rejoin bool) (*identity, error) {
 			return nil, fmt.Errorf("empty data directory for rejoin: %w", err)
 		}
 	}
-	return generateIdentity(dir, nodeID)
+	return Generate(dir, nodeID)
 }
+
+// StateDir is the directory of the state below the data directory.
+const StateDir = "state"
 
 const (
 	identityFile = "identity.json"
 	lockFile     = "LOCK"
-	stateDir     = "state"
 )
 
 // dataFiles are the files and directories that must not exist without an identity in the same
 // directory.
-var dataFiles = []string{raftstore.LogFile, raftstore.SnapshotDir, stateDir}
+var dataFiles = []string{raftstore.LogFile, raftstore.SnapshotDir, StateDir}
 
 // checkComplete returns ErrDamaged if the log or the state of a member is missing. Without its log
 // the node could vote twice, and a new state would lack the entries that the log dropped.
-func (id *identity) checkComplete() error {
+func (id *Identity) checkComplete() error {
 	if id.ClusterID == "" {
 		return nil
 	}
@@ -168,7 +171,7 @@ func (id *identity) checkComplete() error {
 	case info.Size() == 0:
 		return raftstore.Damaged(path, errors.New("file is empty"))
 	}
-	current := filepath.Join(id.dir, stateDir, "CURRENT")
+	current := filepath.Join(id.dir, StateDir, "CURRENT")
 	if _, err := os.Stat(current); errors.Is(err, fs.ErrNotExist) {
 		return raftstore.Damaged(current, errors.New("file is missing"))
 	}
@@ -194,18 +197,19 @@ func checkEmpty(dir string) error {
 		dir, strings.Join(found, ", "), identityFile)
 }
 
-// generateIdentity generates a new instance; it is durable on return.
-func generateIdentity(dir, nodeID string) (*identity, error) {
+// Generate generates a new instance; it is durable on return.
+func Generate(dir, nodeID string) (*Identity, error) {
 	b := make([]byte, 8)
 	if _, err := rand.Read(b); err != nil {
 		return nil, err
 	}
-	id := &identity{NodeID: nodeID, Instance: hex.EncodeToString(b), dir: dir}
+	id := &Identity{NodeID: nodeID, Instance: hex.EncodeToString(b), dir: dir}
+	id.Server = raftID(id.NodeID, id.Instance)
 	return id, id.save()
 }
 
 // save writes the identity; it is durable on return. The caller holds mu, or is the only user.
-func (id *identity) save() error {
+func (id *Identity) save() error {
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err == nil {
 		err = durable.Replace(filepath.Join(id.dir, identityFile), append(b, '\n'), 0o600)
@@ -219,8 +223,8 @@ func (id *identity) save() error {
 	return nil
 }
 
-// lockDir locks dir for this process. The kernel releases the lock when the process ends.
-func lockDir(dir string) (*os.File, error) {
+// Lock locks dir for this process. The kernel releases the lock when the process ends.
+func Lock(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock data directory: %w", err)
@@ -231,4 +235,14 @@ func lockDir(dir string) (*os.File, error) {
 			"stop that one, or give this node its own data_dir", revoked.ErrConflict, dir)
 	}
 	return f, nil
+}
+
+// Clear deletes everything in dir that a node may have written there, with the lock file and the
+// identity. Only a process that holds the lock, or has just failed to fill dir, may call it.
+func Clear(dir string) error {
+	var errs []error
+	for _, name := range append([]string{identityFile, lockFile}, dataFiles...) {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
+	}
+	return errors.Join(errs...)
 }

@@ -1,4 +1,4 @@
-package node
+package liveness_test
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"revoked"
+	"revoked/node/liveness"
 	"revoked/transport"
 )
 
@@ -49,7 +50,7 @@ func TestOutageCheck_States_RefuseOrWait(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				election := max(tt.election, 500*time.Millisecond)
-				o := newOutage(tt.self, election, 5*time.Second)
+				o := liveness.NewOutage(tt.self, election, 5*time.Second)
 				time.Sleep(tt.after) // virtual time
 				conf := func() (raft.Configuration, error) { return voters, nil }
 				contact := func(id raft.ServerID) (c transport.Contact) {
@@ -61,7 +62,7 @@ func TestOutageCheck_States_RefuseOrWait(t *testing.T) {
 					}
 					return c
 				}
-				err := o.check(conf, contact)
+				err := o.Check(conf, contact)
 				var e *revoked.OutageError
 				switch {
 				case tt.want == "" && err != nil:
@@ -71,12 +72,12 @@ func TestOutageCheck_States_RefuseOrWait(t *testing.T) {
 					e.RetryAfter != tt.retry:
 					t.Errorf("got %v (%+v), want %q, retry after %v", err, e, tt.want, tt.retry)
 				}
-				o.follow(true)
-				if err := o.check(conf, contact); err != nil {
+				o.Follow(true)
+				if err := o.Check(conf, contact); err != nil {
 					t.Errorf("with a leader: got %v, want nil", err)
 				}
-				o.follow(false)
-				if err := o.check(conf, contact); err != nil {
+				o.Follow(false)
+				if err := o.Check(conf, contact); err != nil {
 					t.Errorf("when a leader was lost: got %v, want to wait", err)
 				}
 			})
