@@ -17,6 +17,9 @@ const (
 )
 
 // readClaims returns a verified result with the claims, or RefusedClaims.
+//
+// A bad claim refuses the whole token, also a claim that decides nothing here. A resource server
+// that reads the claim another way would otherwise act on it.
 func readClaims(issuer *revoked.Issuer, t *Token) Result {
 	c := claims{object: &t.claims}
 	c.distinguish(issuer)
@@ -53,6 +56,8 @@ type claims struct {
 }
 
 // distinguish checks the claims that distinguish access tokens from other tokens of the issuer.
+// Without them an ID token of the same issuer would pass as an access token (RFC 8725 section
+// 3.12).
 func (c *claims) distinguish(issuer *revoked.Issuer) {
 	for name, want := range issuer.RequiredClaims {
 		if v := c.object.get(name); v == nil || v.kind != text || v.text != want {
@@ -79,7 +84,8 @@ func (c *claims) text(name string, limit int) string {
 	return strings.Clone(v.text)
 }
 
-// optional returns a claim whose name the operator chose; without a name it is absent.
+// optional returns a claim whose name the operator chose; without a name it is absent. So a record
+// without a session or grant claim never ends more than the token.
 func (c *claims) optional(name string) string {
 	if name == "" {
 		return ""
@@ -88,7 +94,8 @@ func (c *claims) optional(name string) string {
 }
 
 // client returns the client that the token was issued to, or "" if the token does not name it. A
-// client_id of the wrong type does not fall back to azp.
+// client_id of the wrong type does not fall back to azp. Otherwise the token would belong to a
+// client that its issuer did not mean.
 func (c *claims) client(name string) string {
 	if name == "" {
 		name = "client_id"
@@ -103,8 +110,9 @@ func (c *claims) client(name string) string {
 	return client
 }
 
-// second returns a NumericDate in whole seconds. It returns 0 only if the claim is absent or bad:
-// 0 would mean "never" as an expiry, so the second 0 becomes its first microsecond.
+// second returns a NumericDate in whole seconds. It returns 0 only if the claim is absent or bad: 0
+// would mean "never" as an expiry, so the second 0 becomes its first microsecond. up rounds nbf up,
+// so that a fraction never makes a token active early; iat and exp are rounded down.
 func (c *claims) second(name string, up bool) revoked.Time {
 	v := c.object.get(name)
 	if v == nil {
@@ -122,7 +130,8 @@ func (c *claims) second(name string, up bool) revoked.Time {
 	return max(1, revoked.Time(s*1e6))
 }
 
-// scope returns scope (RFC 9068 section 2.2.3), or scp.
+// scope returns scope (RFC 9068 section 2.2.3), or scp. scope wins, because it is the standard.
+// Both must be well formed if they are there.
 func (c *claims) scope() string {
 	scope, other := c.scopes("scope"), c.scopes("scp")
 	if c.object.get("scope") == nil {
@@ -132,7 +141,8 @@ func (c *claims) scope() string {
 }
 
 // scopes returns a claim that is a string of scopes with blanks between them, or a list of scopes,
-// which some issuers send. The result is the string.
+// which some issuers send. The result is the string. A name with a blank in a list would become two
+// scopes in the string, so it is bad.
 func (c *claims) scopes(name string) string {
 	v := c.object.get(name)
 	if v == nil || v.kind != array {
@@ -152,6 +162,7 @@ func (c *claims) scopes(name string) string {
 	return scopes
 }
 
+// username returns preferred_username (OpenID Connect Core section 5.1), or username.
 func (c *claims) username() string {
 	preferred, other := c.text("preferred_username", maxID), c.text("username", maxID)
 	if c.object.get("preferred_username") == nil {
@@ -160,7 +171,8 @@ func (c *claims) username() string {
 	return preferred
 }
 
-// audience returns aud, a string or a list (RFC 7519 section 4.1.3).
+// audience returns aud, a string or a list (RFC 7519 section 4.1.3). An empty audience is bad: it
+// would match a resource server without a name.
 func (c *claims) audience() []string {
 	v := c.object.get("aud")
 	if v == nil {
@@ -184,7 +196,8 @@ func (c *claims) audience() []string {
 	return audience
 }
 
-// confirmation returns cnf (RFC 7800 section 3.1).
+// confirmation returns cnf (RFC 7800 section 3.1). It is passed on as it stands in the token: this
+// package does not check the proof of possession.
 func (c *claims) confirmation() []byte {
 	v := c.object.get("cnf")
 	if v == nil {

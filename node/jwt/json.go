@@ -8,7 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth bounds the nesting of a JSON text.
+// maxDepth bounds the nesting of a JSON text. The reader is recursive, so the depth bounds its
+// stack.
 const maxDepth = 32
 
 // errJSON is returned for a text that is not strict JSON. It never quotes the text.
@@ -25,7 +26,8 @@ const (
 	object
 )
 
-// A value is a JSON value. Its strings share the memory of the text.
+// A value is a JSON value. Its strings share the memory of the text. So a value that outlives the
+// request must be cloned: it would keep the whole token in memory.
 type value struct {
 	kind    kind
 	text    string // of a text, unescaped; of a number, its literal
@@ -39,7 +41,8 @@ type member struct {
 	value value
 }
 
-// get returns the member of an object with the given name, or nil.
+// get returns the member of an object with the given name, or nil. A linear search is faster than a
+// map for the few members of a token.
 func (v *value) get(name string) *value {
 	for i := range v.members {
 		if v.members[i].name == name {
@@ -52,6 +55,9 @@ func (v *value) get(name string) *value {
 // parseObject reads a JSON text (RFC 8259) that is an object. Unlike encoding/json it rejects
 // repeated names at any depth, invalid UTF-8, lone surrogates and control characters, also those
 // that are escaped.
+//
+// Two readers of one text must see the same claims: a parser that keeps the first of two equal
+// names and one that keeps the last would disagree about the token.
 func parseObject(s string) (value, error) {
 	r := reader{s: s}
 	v, err := r.value()
@@ -68,6 +74,7 @@ type reader struct {
 	depth int
 }
 
+// space skips the four characters that RFC 8259 section 2 allows between tokens.
 func (r *reader) space() {
 	for r.i < len(r.s) && strings.IndexByte(" \t\r\n", r.s[r.i]) >= 0 {
 		r.i++
@@ -82,6 +89,7 @@ func (r *reader) next() byte {
 	return 0
 }
 
+// value reads one value of any kind. It does not check what follows: parseObject does.
 func (r *reader) value() (value, error) {
 	switch c := r.next(); {
 	case c == '{':
@@ -113,6 +121,8 @@ func (r *reader) value() (value, error) {
 	return value{}, errJSON
 }
 
+// object reads an object and rejects a repeated name. A map of names begins at 16 members, so that
+// a large object costs no quadratic time.
 func (r *reader) object() (value, error) {
 	v, start := value{kind: object}, r.i
 	var seen map[string]bool // built for an object that is not small
@@ -173,6 +183,8 @@ func (r *reader) group(end byte, read func() error) error {
 	}
 }
 
+// number returns the literal of a number in the grammar of RFC 8259 section 6. It does not convert
+// it: a float64 would round a NumericDate.
 func (r *reader) number() (string, error) {
 	start := r.i
 	digits := func() int {
@@ -243,6 +255,8 @@ func (r *reader) text() (string, error) {
 	return "", errJSON
 }
 
+// isControl also covers DEL and the C1 controls, which RFC 8259 allows: logs and terminals
+// interpret them.
 func isControl(c rune) bool { return c < ' ' || 0x7f <= c && c <= 0x9f }
 
 // escape reads one escape, or the two of a surrogate pair.

@@ -42,6 +42,8 @@ func ParseInline(set []byte) ([]revoked.IssuerKey, error) { return parseSet(set,
 // of the set can sign with it. Otherwise it is like [ParseInline].
 func ParseFetched(set []byte) ([]revoked.IssuerKey, error) { return parseSet(set, false) }
 
+// parseSet reads a set for both callers. It never quotes the set in an error, which may hold a
+// private key.
 func parseSet(set []byte, inline bool) ([]revoked.IssuerKey, error) {
 	fail := func(format string, args ...any) ([]revoked.IssuerKey, error) {
 		return nil, fmt.Errorf("%w: jwks: "+format, append([]any{revoked.ErrInvalid}, args...)...)
@@ -98,6 +100,8 @@ func addKey(keys []revoked.IssuerKey, k revoked.IssuerKey) []revoked.IssuerKey {
 	return append(keys, k)
 }
 
+// isSymmetric reports whether jwk is a symmetric key, which is secret by its nature (RFC 7518
+// section 6.4).
 func isSymmetric(jwk *value) bool {
 	kty := jwk.get("kty")
 	return kty != nil && kty.text == "oct"
@@ -153,7 +157,8 @@ func parseKey(jwk *value) (revoked.IssuerKey, error) {
 	return k, err
 }
 
-// checkUse checks use and key_ops (RFC 7517 sections 4.2 and 4.3).
+// checkUse checks use and key_ops (RFC 7517 sections 4.2 and 4.3). An absent member allows every
+// use.
 func checkUse(use string, hasUse bool, ops *value) error {
 	if hasUse && use != "sig" {
 		return errUnusable
@@ -177,6 +182,8 @@ func checkUse(use string, hasUse bool, ops *value) error {
 	return nil
 }
 
+// publicKey returns the key of a JWK, or errUnusable for a kind or a curve that no algorithm here
+// uses.
 func publicKey(kty string, jwk *value) (crypto.PublicKey, error) {
 	switch kty {
 	case "RSA":
@@ -197,6 +204,8 @@ func publicKey(kty string, jwk *value) (crypto.PublicKey, error) {
 	return nil, errUnusable
 }
 
+// rsaKey reads an RSA key (RFC 7518 section 6.3.1). RFC 7518 section 3.3 demands 2048 bits; the
+// upper bound limits the time of one verification, which anyone can cause.
 func rsaKey(jwk *value) (*rsa.PublicKey, error) {
 	modulus, err := octets(jwk, "n")
 	if err != nil {
@@ -217,6 +226,7 @@ func rsaKey(jwk *value) (*rsa.PublicKey, error) {
 	return &rsa.PublicKey{N: n, E: int(e.Int64())}, nil
 }
 
+// ecKey reads an EC key (RFC 7518 section 6.2.1), and refuses a point that is not on its curve.
 func ecKey(jwk *value) (*ecdsa.PublicKey, error) {
 	curves := map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}
 	crv := jwk.get("crv")
@@ -238,7 +248,8 @@ func ecKey(jwk *value) (*ecdsa.PublicKey, error) {
 	return key, nil
 }
 
-// octets returns a member in base64url. Leading zeros of a number are allowed.
+// octets returns a member in base64url. Leading zeros of a number are allowed. Some issuers publish
+// them, although RFC 7518 section 2 forbids them.
 func octets(jwk *value, name string) ([]byte, error) {
 	v := jwk.get(name)
 	if v == nil || v.kind != text {
@@ -251,7 +262,9 @@ func octets(jwk *value, name string) ([]byte, error) {
 	return b, nil
 }
 
-// fits reports whether an algorithm that an issuer may use works with a key.
+// fits reports whether an algorithm that an issuer may use works with a key. It is why a token
+// cannot turn a public key into a symmetric one (RFC 8725 section 2.1): the kind of the key
+// decides.
 func fits(algorithm string, public crypto.PublicKey) bool {
 	switch k := public.(type) {
 	case *rsa.PublicKey:
@@ -265,7 +278,8 @@ func fits(algorithm string, public crypto.PublicKey) bool {
 	return false
 }
 
-// FormatKeys returns the JWK set of keys.
+// FormatKeys returns the JWK set of keys. They have no private members: the state holds public keys
+// only.
 func FormatKeys(keys []revoked.IssuerKey) ([]byte, error) {
 	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
 	for i := range keys {

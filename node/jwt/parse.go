@@ -11,7 +11,8 @@ import (
 	"revoked"
 )
 
-// MaxLength is the length of the longest token in bytes.
+// MaxLength is the length of the longest token in bytes. It bounds the work that an unauthenticated
+// sender can cause before the signature is checked.
 const MaxLength = 8192
 
 // ErrFormat is returned for a token that is not a JWT in the compact form of RFC 7515 section 7.1.
@@ -79,7 +80,8 @@ func Parse(raw string) (*Token, error) {
 }
 
 // HasHeader reports whether the first part of a token decodes to what may be a JSON object: the
-// token is meant as a JWT, even if [Parse] rejects it.
+// token is meant as a JWT, even if [Parse] rejects it. So an opaque token with two dots is not
+// taken for one.
 func HasHeader(raw string) bool {
 	part, _, _ := strings.Cut(raw, ".")
 	header, err := decodePart(part)
@@ -87,6 +89,7 @@ func HasHeader(raw string) bool {
 }
 
 // decodePart decodes base64url (RFC 7515 section 2). Go's decoder alone would skip CR and LF.
+// Strict rejects bits beyond the last byte, which would be another spelling.
 func decodePart(s string) ([]byte, error) {
 	for i := range len(s) {
 		switch c := s[i]; {
@@ -98,17 +101,20 @@ func decodePart(s string) ([]byte, error) {
 	return base64.RawURLEncoding.Strict().DecodeString(s)
 }
 
-// Issuer returns the claim iss, or "" if it is not a string.
+// Issuer returns the claim iss, or "" if it is not a string. Use it to find a record, never as a
+// fact about the token.
 func (t *Token) Issuer() string { return t.issuer }
 
 // KeyID returns the header kid. It returns false if the token has none.
 func (t *Token) KeyID() (string, bool) { return t.keyID, t.hasKeyID }
 
-// Digest returns the digest of the token.
+// Digest returns the digest of the token. It covers the raw token, so two tokens with equal claims
+// have two digests.
 func (t *Token) Digest() revoked.Digest { return revoked.DigestToken(t.raw) }
 
 // Twin returns the digest of the other spelling of a token with an ECDSA signature: anyone can
 // compute the valid signature (r, n-s) from (r, s). It returns false for a token that has no twin.
+// It does not need the key: the twin verifies if and only if the token does.
 func (t *Token) Twin() (revoked.Digest, bool) {
 	curve := curveOf(t.algorithm)
 	if curve == nil {

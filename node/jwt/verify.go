@@ -27,7 +27,7 @@ type Result struct {
 }
 
 // maxTries is how many keys a token is verified with. Only a token without a kid, or keys that
-// share one, need more than one.
+// share one, need more than one. It bounds the signatures that one request can make a node compute.
 const maxTries = 4
 
 // A Verifier verifies the tokens of one issuer. It is immutable.
@@ -42,7 +42,8 @@ type verifyKey struct {
 }
 
 // New returns a verifier for an issuer, which must not change any more. It returns an error for a
-// key that does not parse.
+// key that does not parse. Parsing the keys is the costly part, so keep the verifier as long as the
+// issuer's record.
 func New(issuer *revoked.Issuer) (*Verifier, error) {
 	v := &Verifier{issuer: issuer}
 	for i := range issuer.Keys {
@@ -58,6 +59,10 @@ func New(issuer *revoked.Issuer) (*Verifier, error) {
 }
 
 // Verify verifies a token at the time now.
+//
+// The order of the checks is part of the contract: Verified needs a signature, a type and
+// well-formed claims, but no active key and no time. So a token whose key was retired, or that has
+// expired, can still be revoked, with its session or grant.
 func (v *Verifier) Verify(t *Token, now revoked.Time) Result {
 	if t.issuer != v.issuer.Issuer {
 		return Result{Reason: revoked.RefusedIssuer}
@@ -82,7 +87,8 @@ func (v *Verifier) Verify(t *Token, now revoked.Time) Result {
 	return r
 }
 
-// candidates returns the keys to try, or the reason why there are none.
+// candidates returns the keys to try, or the reason why there are none. A key with the kid of the
+// token but for another algorithm is not unknown: a fetch would not help.
 func (v *Verifier) candidates(t *Token) ([]verifyKey, Result) {
 	allowed := v.issuer.Algorithms
 	if len(allowed) == 0 {
@@ -126,7 +132,8 @@ func (t *Token) signedBy(keys []verifyKey) *verifyKey {
 	return nil
 }
 
-// inactive returns the reason why a verified token cannot be active.
+// inactive returns the reason why a verified token cannot be active. It uses the record of the
+// issuer and the clock only: the caller adds denials and cut-offs.
 func (v *Verifier) inactive(t *revoked.JWT, state revoked.KeyState, now revoked.Time) revoked.IssuerReason {
 	switch {
 	case state != revoked.KeyActive:
@@ -146,7 +153,7 @@ func (v *Verifier) inactive(t *revoked.JWT, state revoked.KeyState, now revoked.
 }
 
 // Check verifies a token for an administrator, who may learn why it cannot be active. The error is
-// that of [New].
+// that of [New]. It looks at no denial and no cut-off.
 func Check(issuer *revoked.Issuer, token string, now revoked.Time) (revoked.TokenCheck, error) {
 	t, err := Parse(token)
 	if err != nil {
