@@ -14,10 +14,12 @@ import (
 	"revoked"
 )
 
-// reclaimAfter is the time after which a dead node may reappear at another address.
+// reclaimAfter is the time after which a dead node may reappear at another address. Without it a
+// node that moved would stay invisible until memberlist forgets the old address.
 const reclaimAfter = 30 * time.Second
 
-// lookupTimeout limits the lookup of a host name in Bind and Advertise.
+// lookupTimeout limits the lookup of a host name in Bind and Advertise. It bounds how long Start
+// can block.
 const lookupTimeout = 5 * time.Second
 
 // Config configures Start. NodeID, Instance, ClusterID, Bind and Key are required.
@@ -55,6 +57,9 @@ type Gossip struct {
 }
 
 // Start binds the port and starts gossip. It contacts the nodes of Join and of Config.Peers.
+//
+// It does not wait until another node answers: a node without peers runs, and finds them later.
+// After an error the port is free again.
 func Start(cfg Config) (*Gossip, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -95,11 +100,11 @@ func (g *Gossip) Addr() string {
 }
 
 // Members returns the known nodes, this one included, sorted by node id. Dead nodes have Alive
-// false.
+// false. The caller owns the slice. A name appears once, whatever instances of it are known.
 func (g *Gossip) Members() []Peer { return g.book.members() }
 
 // Join contacts the gossip addresses (host:port) and returns how many answered. It returns an error
-// if none answered.
+// if none answered. It blocks for up to a TCP timeout for each address.
 func (g *Gossip) Join(addrs []string) (int, error) {
 	n, err := g.list.Join(addrs)
 	if err != nil {
@@ -109,7 +114,8 @@ func (g *Gossip) Join(addrs []string) (int, error) {
 }
 
 // Leave announces that this node leaves, and waits until the announcement is sent or timeout has
-// passed. The caller must then call Close.
+// passed. The caller must then call Close. Without it the other nodes suspect this one, and list it
+// as alive for some seconds more.
 func (g *Gossip) Leave(timeout time.Duration) error {
 	if err := g.list.Leave(timeout); err != nil {
 		return fmt.Errorf("gossip leave: %w", err)
@@ -118,7 +124,7 @@ func (g *Gossip) Leave(timeout time.Duration) error {
 }
 
 // Close stops gossip without an announcement and waits for its goroutines. It is safe to call
-// twice.
+// twice. It waits for at most one attempt to join, which ends with the TCP timeout.
 func (g *Gossip) Close() error {
 	g.once.Do(func() {
 		g.cancel()
@@ -128,7 +134,8 @@ func (g *Gossip) Close() error {
 	return g.err
 }
 
-// rejoin contacts members that gossip does not know, every JoinEvery.
+// rejoin contacts members that gossip does not know, every JoinEvery. It heals a partition after
+// which both sides have forgotten each other.
 func (g *Gossip) rejoin(ctx context.Context) {
 	tick := time.NewTicker(g.cfg.JoinEvery)
 	defer tick.Stop()
@@ -142,6 +149,8 @@ func (g *Gossip) rejoin(ctx context.Context) {
 	}
 }
 
+// joinMissing tries each address once. Failures are expected while a member is down, so they are
+// logged at the debug level.
 func (g *Gossip) joinMissing(ctx context.Context) {
 	seen := map[string]bool{g.Addr(): true}
 	for _, p := range g.Members() {
@@ -163,7 +172,7 @@ func (g *Gossip) joinMissing(ctx context.Context) {
 	}
 }
 
-// memberlist returns the configuration of the library.
+// memberlist returns the configuration of the library. It validates cfg first.
 func (cfg Config) memberlist() (*memberlist.Config, *peerBook, error) {
 	if revoked.CheckNodeID(cfg.NodeID) != nil || revoked.CheckNodeID(cfg.Instance) != nil {
 		return nil, nil, fmt.Errorf("%w: invalid node id or instance (got %q and %q, want 1 to 64 of A-Z a-z 0-9 . _ -)",
@@ -207,7 +216,9 @@ func (cfg Config) memberlist() (*memberlist.Config, *peerBook, error) {
 	return mc, book, nil
 }
 
-// resolve splits host:port and resolves the host, because memberlist needs an IP address.
+// resolve splits host:port and resolves the host, because memberlist needs an IP address. noHost
+// replaces an empty host; if it is empty too, a host is required. Of several addresses the first
+// counts, so give an IP address where the choice matters.
 func resolve(hostport, noHost string) (ip string, port int, err error) {
 	host, p, err := net.SplitHostPort(hostport)
 	if err != nil {

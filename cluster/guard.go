@@ -25,6 +25,9 @@ const (
 
 // guard is the network of memberlist. It passes on only messages that are bound to the cluster's
 // id, encrypted with its key, and of the form that nodes of this program send. See DESIGN.md.
+//
+// memberlist decodes messages before it knows who sent them, with allocations that the sender
+// chooses. So the guard decrypts and inspects each message first, and memberlist decrypts it again.
 type guard struct {
 	*memberlist.NetTransport
 	opener  *opener
@@ -52,6 +55,8 @@ type guard struct {
 var _ memberlist.NodeAwareTransport = (*guard)(nil)
 
 // newGuard binds the port of mc, TCP and UDP. A free port, if mc asks for one, is written to mc.
+// The port is open on return, but memberlist reads nothing before PacketCh and StreamCh are
+// received from.
 func newGuard(mc *memberlist.Config, o *opener, m *Metrics) (*guard, error) {
 	nc := &memberlist.NetTransportConfig{BindAddrs: []string{mc.BindAddr}, BindPort: mc.BindPort, Logger: mc.Logger}
 	nt, err := memberlist.NewNetTransport(nc)
@@ -105,6 +110,8 @@ func (g *guard) Shutdown() error {
 	return g.err
 }
 
+// pumpPackets inspects packets, one at a time, until the library's transport has stopped. A refused
+// packet costs its decryption and a log line that is limited.
 func (g *guard) pumpPackets() {
 	for {
 		select {
@@ -124,6 +131,8 @@ func (g *guard) pumpPackets() {
 	}
 }
 
+// checkPacket returns the reason to refuse a packet, or nil. The rate of indirect pings is limited
+// for all senders together, because a holder of the key can forge the sender.
 func (g *guard) checkPacket(b []byte) error {
 	plain, err := g.opener.packet(b)
 	if err != nil {
@@ -136,6 +145,8 @@ func (g *guard) checkPacket(b []byte) error {
 	return err
 }
 
+// pumpStreams gives each inbound connection a goroutine. If too many wait for their message, slots
+// chooses one that must yield, fairly by source.
 func (g *guard) pumpStreams() {
 	for {
 		select {
@@ -158,7 +169,8 @@ func (g *guard) pumpStreams() {
 	}
 }
 
-// receive reads the message of an inbound stream and passes the stream to memberlist.
+// receive reads the message of an inbound stream and passes the stream to memberlist. It returns
+// once memberlist has the stream, or the stream is closed.
 func (g *guard) receive(c *inbound, slot *slots.Slot) {
 	raw, plain, err := g.opener.request(c.Conn)
 	if !slot.Release() {
@@ -197,6 +209,7 @@ func (g *guard) serve(c *inbound) bool {
 	return true
 }
 
+// refuse counts and logs a refusal. It is silent during Shutdown, when every open connection fails.
 func (g *guard) refuse(what string, from net.Addr, err error) {
 	select {
 	case <-g.done:
@@ -231,6 +244,7 @@ func (c *inbound) Close() error {
 	return c.Conn.Close()
 }
 
+// evict makes the read of a connection that lost its slot fail.
 func (c *inbound) evict() { _ = c.Close() }
 
 // DialTimeout implements memberlist.Transport.

@@ -30,7 +30,8 @@ const (
 )
 
 // inspectPacket checks the decrypted content of a UDP packet. It returns how many indirect pings
-// the packet holds.
+// the packet holds. A packet with more than one request is refused, because one small packet would
+// otherwise make this node send many.
 func inspectPacket(b []byte) (indirect int, err error) {
 	if len(b) > crcHeader && b[0] == typeCRC {
 		b = b[crcHeader:]
@@ -61,7 +62,8 @@ func inspectPacket(b []byte) (indirect int, err error) {
 	return indirect, nil
 }
 
-// compoundParts splits a compound message: the number of parts, their lengths, the parts.
+// compoundParts splits a compound message: the number of parts, their lengths, the parts. The
+// lengths must fit exactly: memberlist would ignore trailing bytes, which no node sends.
 func compoundParts(b []byte) ([][]byte, error) {
 	if len(b) == 0 || len(b) < 1+2*int(b[0]) {
 		return nil, fmt.Errorf("%w: truncated compound message", errMalformed)
@@ -88,6 +90,8 @@ func inspectRequest(b []byte) error {
 	return err
 }
 
+// inspectReply checks the decrypted answer to a stream that this node opened. The answer comes from
+// a holder of the key too, so it is trusted no more than a request.
 func inspectReply(b []byte) error {
 	_, err := inspectMessage(b, typePushPull, typeAck, typeError)
 	return err
@@ -118,7 +122,8 @@ func inspectMessage(b []byte, allowed ...byte) (kind byte, err error) {
 	return kind, checkVersions(fields)
 }
 
-// inspectStates checks the list of nodes that follows the header of a push/pull message.
+// inspectStates checks the list of nodes that follows the header of a push/pull message. The header
+// announces their number, from which memberlist allocates: maxStates bounds it.
 func inspectStates(header map[string]value, b []byte) error {
 	nodes := header["Nodes"].number
 	if nodes > maxStates {
@@ -140,6 +145,8 @@ func inspectStates(header map[string]value, b []byte) error {
 	return nil
 }
 
+// checkVersions checks the protocol versions of an alive message. memberlist indexes that field
+// without a check of its length: a shorter one would panic.
 func checkVersions(fields map[string]value) error {
 	v, ok := fields["Vsn"]
 	if n := len(v.text); ok && n != 0 && n != versions || ok && n == 0 && v.number != 0 {

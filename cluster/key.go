@@ -26,14 +26,17 @@ func NewKey() ([]byte, error) {
 	return key, nil
 }
 
-// FormatKey returns the file form of a key: a comment and one line of base64.
+// FormatKey returns the file form of a key: a comment and one line of base64. The comment begins
+// with #, so ParseKey accepts the whole text.
 func FormatKey(key []byte) string {
 	return "# gossip key of a revoked cluster: the same on every node; keep it secret\n" +
 		base64.StdEncoding.EncodeToString(key) + "\n"
 }
 
 // ParseKey reads the file form: one line with the base64 of 32 bytes, without blanks around it. It
-// skips empty lines and lines that begin with #. The error wraps ErrBadKey.
+// skips empty lines and lines that begin with #. The error wraps ErrBadKey. A blank at an end of
+// the line is an error instead of being trimmed: other tools that read the file may take it as part
+// of the key.
 func ParseKey(text string) ([]byte, error) {
 	if len(text) > maxKeyText {
 		return nil, fmt.Errorf("%w: the file is too long", ErrBadKey)

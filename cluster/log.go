@@ -15,7 +15,8 @@ import (
 // adviceInterval is the shortest time between two log lines with the same advice.
 const adviceInterval = time.Minute
 
-// advice maps a part of a line of memberlist to its meaning for an operator.
+// advice maps a part of a line of memberlist to its meaning for an operator. The first entry whose
+// part occurs in a line counts. The parts are texts of this package, except one of memberlist's.
 var advice = []struct{ contains, means string }{
 	{errKey.Error(),
 		"a node with another gossip key is talking to this one; put the same key into gossip_key_file on every node"},
@@ -45,7 +46,8 @@ type adviser struct {
 	limits []*rate.Sometimes // by advice
 }
 
-// newLogger returns a logger for memberlist.
+// newLogger returns a logger for memberlist. memberlist writes lines of text with a level in
+// brackets, which the logger infers.
 func newLogger(to *slog.Logger) *log.Logger {
 	a := &adviser{next: hashilog.Sink{Log: to}}
 	for range advice {

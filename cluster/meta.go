@@ -34,7 +34,8 @@ const (
 // errMeta is returned for metadata that this package cannot have written.
 var errMeta = errors.New("not node metadata")
 
-// meta holds the values that a node announces in addition to its name and address.
+// meta holds the values that a node announces in addition to its name and address. All of them are
+// printable, so that a listing can show them unescaped.
 type meta struct {
 	region  string
 	api     string // URL
@@ -42,7 +43,7 @@ type meta struct {
 	version string
 }
 
-// encode returns the bytes, or an error if they exceed MaxMeta.
+// encode returns the bytes, or an error if they exceed MaxMeta. A value that is empty has no tag.
 func (m meta) encode() ([]byte, error) {
 	b := []byte{metaVersion}
 	for tag, v := range []string{tagRegion: m.region, tagAPI: m.api, tagCluster: m.cluster, tagVersion: m.version} {
@@ -61,7 +62,8 @@ func (m meta) encode() ([]byte, error) {
 	return b, nil
 }
 
-// decodeMeta reads bytes from another node.
+// decodeMeta reads bytes from another node. It accepts what a newer version may write: unknown
+// tags, but no repeated or unordered ones.
 func decodeMeta(b []byte) (m meta, err error) {
 	if len(b) == 0 || len(b) > MaxMeta {
 		return m, fmt.Errorf("%w: %d bytes", errMeta, len(b))
@@ -105,7 +107,8 @@ const nameSeparator = "~"
 // a new instance and is accepted at once.
 func gossipName(nodeID, instance string) string { return nodeID + nameSeparator + instance }
 
-// splitName splits a gossip name.
+// splitName splits a gossip name. The error quotes at most 80 bytes of the name, which another
+// process chose.
 func splitName(name string) (nodeID, instance string, err error) {
 	nodeID, instance, ok := strings.Cut(name, nameSeparator)
 	if !ok || revoked.CheckNodeID(nodeID) != nil || revoked.CheckNodeID(instance) != nil {

@@ -8,7 +8,8 @@ import (
 // maxFields limits the fields of a message. Those of memberlist have at most 7.
 const maxFields = 16
 
-// errMsgpack is returned for bytes that are not a flat map of text and whole numbers.
+// errMsgpack is returned for bytes that are not a flat map of text and whole numbers. It does not
+// say where: the sender is a program, not an operator.
 var errMsgpack = errors.New("not a flat map")
 
 // value is the value of a field: text or bytes, a number, a boolean or nothing.
@@ -43,6 +44,7 @@ func flatMap(b []byte) (fields map[string]value, rest []byte, err error) {
 	return fields, b, nil
 }
 
+// mapLength reads the head of a map. A map 32 is refused: no message has that many fields.
 func mapLength(b []byte) (n int, rest []byte, err error) {
 	switch {
 	case len(b) >= 1 && b[0]&0xf0 == 0x80: // fixmap
@@ -101,6 +103,7 @@ func scalar(b []byte) (v value, rest []byte, err error) {
 	return value{number: n}, b, nil
 }
 
+// textOf returns the first n bytes of b without a copy.
 func textOf(b []byte, n uint64) (v value, rest []byte, err error) {
 	if n > uint64(len(b)) {
 		return v, nil, errMsgpack

@@ -32,7 +32,8 @@ const (
 	maxStream = 1 << 20 // bytes of one message; that of 1,024 nodes has about 300 KiB
 )
 
-// opener decrypts what memberlist will decrypt again, so that it can be inspected first.
+// opener decrypts what memberlist will decrypt again, so that it can be inspected first. It is safe
+// for concurrent use.
 type opener struct {
 	label       []byte
 	labelHeader []byte
@@ -53,7 +54,8 @@ func newOpener(key []byte, label string) (*opener, error) {
 	}, nil
 }
 
-// packet returns the decrypted content of a UDP packet.
+// packet returns the decrypted content of a UDP packet. The label is in clear text and bound to the
+// ciphertext as additional data. So a message of another cluster fails even with the same key.
 func (o *opener) packet(b []byte) ([]byte, error) {
 	if len(b) > maxPacket {
 		return nil, fmt.Errorf("%w (got %d bytes, want at most %d)", errOversized, len(b), maxPacket)
@@ -65,6 +67,8 @@ func (o *opener) packet(b []byte) ([]byte, error) {
 	return o.open(sealed, o.label)
 }
 
+// open decrypts a sealed message. errPlain and errKey differ, because an operator mends them
+// differently: one sender has no key, the other has another one.
 func (o *opener) open(sealed, extra []byte) ([]byte, error) {
 	nonce := o.aead.NonceSize()
 	if len(sealed) < 1+nonce+o.aead.Overhead() || sealed[0] != sealVersion {
@@ -102,7 +106,8 @@ func (o *opener) request(r deadliner) (raw, plain []byte, err error) {
 	return append(label, raw...), plain, err
 }
 
-// message reads one message of a stream. It calls onHeader after the header.
+// message reads one message of a stream. It calls onHeader after the header. It reads no byte
+// beyond the message, and allocates as the bytes arrive: the announced length alone costs nothing.
 func (o *opener) message(r io.Reader, onHeader func()) (raw, plain []byte, err error) {
 	head := make([]byte, frameHeader)
 	if n, err := io.ReadFull(r, head); err != nil {

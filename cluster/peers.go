@@ -31,7 +31,7 @@ type Peer struct {
 }
 
 // peerBook remembers the known nodes. It is memberlist's delegate: its methods run on the
-// goroutines that detect failures, so they must not block.
+// goroutines that detect failures, so they must not block. Its methods may be called concurrently.
 type peerBook struct {
 	meta    []byte // metadata of this node
 	metrics *Metrics
@@ -57,7 +57,8 @@ func newPeerBook(meta []byte, m *Metrics) *peerBook {
 	return &peerBook{meta: meta, metrics: m, known: make(map[string]*entry)}
 }
 
-// NodeMeta implements memberlist.Delegate.
+// NodeMeta implements memberlist.Delegate. It returns nil if limit is too small, and other nodes
+// then refuse this one. MaxMeta is below memberlist's limit, so this does not happen.
 func (b *peerBook) NodeMeta(limit int) []byte {
 	if len(b.meta) > limit {
 		return nil
@@ -106,6 +107,8 @@ func (b *peerBook) NotifyUpdate(n *memberlist.Node) { b.record(n, true) }
 // NotifyLeave implements memberlist.EventDelegate. The node has left or is considered dead.
 func (b *peerBook) NotifyLeave(n *memberlist.Node) { b.record(n, false) }
 
+// record notes a change of a node. turn orders the changes, also those within one tick of the
+// clock.
 func (b *peerBook) record(n *memberlist.Node, alive bool) {
 	p, err := peerOf(n)
 	if err != nil {
@@ -154,6 +157,7 @@ func (b *peerBook) members() []Peer {
 	return out
 }
 
+// peerOf reads a node as memberlist knows it. Its name and metadata come from another process.
 func peerOf(n *memberlist.Node) (Peer, error) {
 	nodeID, instance, err := splitName(n.Name)
 	if err != nil {

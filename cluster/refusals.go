@@ -38,6 +38,8 @@ var reasons = []struct {
 // reasonSilent is the label for a message that did not arrive.
 const reasonSilent = "silent"
 
+// reasonOf returns the label of an error. It never returns a text that a sender chose, so the
+// metric has a fixed number of series.
 func reasonOf(err error) string {
 	for _, r := range reasons {
 		if errors.Is(err, r.err) {
@@ -52,7 +54,8 @@ type Metrics struct {
 	refused *prometheus.CounterVec // by reason
 }
 
-// NewMetrics registers the metrics in reg, which may be nil.
+// NewMetrics registers the metrics in reg, which may be nil. It panics if reg has them already: one
+// registry serves one node.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "revoked_gossip_refused_total",
