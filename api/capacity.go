@@ -3,35 +3,14 @@ package api
 import (
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"revoked/api/request"
-	"revoked/api/serve"
 	"revoked/api/stream"
 )
-
-// checkCapacity refuses a request for which the port has no capacity. Probes and metrics are served
-// even then.
-func (a *API) checkCapacity(r *request.Request) error {
-	f := serve.Refused(r.Request())
-	if f == nil {
-		return nil
-	}
-	answer := &request.Failure{Status: f.Status, Title: f.Text, Outcome: "limit_" + f.Cause, Unrouted: true}
-	if f.Status == http.StatusServiceUnavailable {
-		switch a.route(r) {
-		case pathLive, pathReady, pathMetrics:
-			return nil
-		}
-		answer.Code = request.CodeUnavailable
-	}
-	r.Flood = true
-	return answer
-}
 
 // slotsRetry is the Retry-After of a request that found no slot.
 const slotsRetry = 5 * time.Second
@@ -91,27 +70,6 @@ func (s *slots) count() float64 {
 type streams struct {
 	feeds, bulks, snapshots *slots
 	spools                  *stream.Budget
-}
-
-// Snapshots that are downloaded at once. Each keeps the files of a checkpoint on disk.
-const (
-	maxSnapshots       = 4
-	maxClientSnapshots = 2
-)
-
-// newStreams returns the slots that cfg configures.
-func newStreams(cfg Config, m *metrics) *streams {
-	kind := func(kind, advice string, perClient, total int) *slots {
-		return &slots{kind: strings.ReplaceAll(kind, "_", " "), advice: advice, perClient: perClient, total: total,
-			open: make(map[string]int), throttled: m.throttled.WithLabelValues(kind)}
-	}
-	return &streams{
-		spools: stream.NewBudget(cfg.SpoolLimit),
-		feeds:  kind("feeds", "close one, or share one among its readers", cfg.FeedLimitPerClient, cfg.FeedLimit),
-		bulks: kind("bulk_registrations", "send more lines in one of them, or wait until one has ended",
-			cfg.BulkLimitPerClient, cfg.BulkLimit),
-		snapshots: kind("snapshots", "wait until one has ended", maxClientSnapshots, maxSnapshots),
-	}
 }
 
 // register registers gauges of what is open now.

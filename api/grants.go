@@ -67,9 +67,6 @@ func (a *API) registerLines(r *request.Request) error {
 	})
 }
 
-// issuerRoles may register grants.
-var issuerRoles = []revoked.Role{revoked.RoleIssuer, revoked.RoleAdmin}
-
 // registerAs returns Backend.Register for the caller, with the request timeout.
 func (a *API) registerAs(caller *revoked.Client) registration.Func {
 	actor := revoked.ActorOf(caller)

@@ -12,13 +12,6 @@ import (
 	"revoked/api/request"
 )
 
-// Paths of the probes.
-const (
-	pathLive    = "/livez"
-	pathReady   = "/readyz"
-	pathMetrics = "/metrics"
-)
-
 // getLive answers 200 as long as the process serves requests.
 func (a *API) getLive(r *request.Request) error {
 	r.Quiet = true

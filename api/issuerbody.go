@@ -11,6 +11,15 @@ import (
 	"revoked/api/strictjson"
 )
 
+// maxIssuerBody limits the body of an issuer, in bytes. A key set takes most of it.
+const maxIssuerBody = 320 << 10
+
+// Values of unknown_clients.
+const (
+	allowClients  = "allow"
+	refuseClients = "refuse"
+)
+
 // An issuerPatch is the body of a POST or PATCH of an issuer. null sets a field to its default.
 type issuerPatch struct {
 	name, issuer, uri                    request.Patched[string]
@@ -173,4 +182,37 @@ func (p *issuerPatch) merge(i *revoked.Issuer) {
 	p.lifetime.Apply(&i.MaxLifetime)
 	p.skew.Apply(&i.ClockSkew)
 	p.disabled.Apply(&i.Disabled)
+}
+
+// givenKeys returns the keys of the newest set, which may be retired or banned.
+func givenKeys(i *revoked.Issuer) []revoked.IssuerKey {
+	var keys []revoked.IssuerKey
+	for _, k := range i.Keys {
+		if k.MissingSince == 0 {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// readTokenTypes reads a list of strings that may be empty, and drops repeated ones.
+func readTokenTypes(j *strictjson.Reader) ([]string, error) {
+	list, seen := []string{}, map[string]bool{}
+	err := j.Array(revoked.MaxIssuerList, func() error {
+		s, err := j.Line(revoked.MaxTokenType)
+		if err == nil && !seen[s] {
+			list, seen[s] = append(list, s), true
+		}
+		return err
+	})
+	return list, err
+}
+
+// readClients reads unknown_clients. It reports whether they are refused.
+func readClients(j *strictjson.Reader) (bool, error) {
+	s, err := j.Line(request.MaxID)
+	if err == nil && s != allowClients && s != refuseClients {
+		err = j.Fail("want allow or refuse")
+	}
+	return s == refuseClients, err
 }

@@ -10,11 +10,7 @@ import (
 
 	"revoked"
 	"revoked/api/request"
-	"revoked/api/strictjson"
 )
-
-// maxIssuerBody limits the body of an issuer, in bytes. A key set takes most of it.
-const maxIssuerBody = 320 << 10
 
 // issuerView is an issuer record as JSON. Lists are never null.
 type issuerView struct {
@@ -56,12 +52,6 @@ type issuerKeyView struct {
 	State      string `json:"state"`
 }
 
-// Values of unknown_clients.
-const (
-	allowClients  = "allow"
-	refuseClients = "refuse"
-)
-
 func (a *API) viewIssuer(i *revoked.Issuer, fetches map[string]revoked.KeyFetch) (issuerView, error) {
 	v := issuerView{
 		Name: i.Name, Issuer: i.Issuer, JWKSURI: i.JWKSURI, Algorithms: append([]string{}, i.Algorithms...),
@@ -90,17 +80,6 @@ func (a *API) viewIssuer(i *revoked.Issuer, fetches map[string]revoked.KeyFetch)
 	var err error
 	v.JWKS, err = a.cfg.Backend.FormatKeys(givenKeys(i))
 	return v, err
-}
-
-// givenKeys returns the keys of the newest set, which may be retired or banned.
-func givenKeys(i *revoked.Issuer) []revoked.IssuerKey {
-	var keys []revoked.IssuerKey
-	for _, k := range i.Keys {
-		if k.MissingSince == 0 {
-			keys = append(keys, k)
-		}
-	}
-	return keys
 }
 
 // getIssuers is GET /v1/issuers.
@@ -303,26 +282,4 @@ func (a *API) postIssuerCheck(r *request.Request) error {
 		ClientID: c.JWT.ClientID, Subject: c.JWT.Subject, Session: c.JWT.Session, Grant: c.JWT.GrantID, JTI: c.JWT.JTI,
 		IssuedAt: request.UnixSeconds(c.JWT.IssuedAt), ExpiresAt: request.UnixSeconds(c.JWT.ExpiresAt),
 	})
-}
-
-// readTokenTypes reads a list of strings that may be empty, and drops repeated ones.
-func readTokenTypes(j *strictjson.Reader) ([]string, error) {
-	list, seen := []string{}, map[string]bool{}
-	err := j.Array(revoked.MaxIssuerList, func() error {
-		s, err := j.Line(revoked.MaxTokenType)
-		if err == nil && !seen[s] {
-			list, seen[s] = append(list, s), true
-		}
-		return err
-	})
-	return list, err
-}
-
-// readClients reads unknown_clients. It reports whether they are refused.
-func readClients(j *strictjson.Reader) (bool, error) {
-	s, err := j.Line(request.MaxID)
-	if err == nil && s != allowClients && s != refuseClients {
-		err = j.Fail("want allow or refuse")
-	}
-	return s == refuseClients, err
 }

@@ -18,6 +18,9 @@ import (
 	"revoked/internal/textsafe"
 )
 
+// issuerRoles may register grants and send deny lists.
+var issuerRoles = []revoked.Role{revoked.RoleIssuer, revoked.RoleAdmin}
+
 // A lineStream is a request with one body a line, and its results.
 type lineStream struct {
 	ctx        context.Context // ends when the client is gone

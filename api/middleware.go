@@ -92,6 +92,25 @@ func (a *API) recovered(r *request.Request, p any) (abort bool) {
 	return false
 }
 
+// checkCapacity refuses a request for which the port has no capacity. Probes and metrics are served
+// even then.
+func (a *API) checkCapacity(r *request.Request) error {
+	f := serve.Refused(r.Request())
+	if f == nil {
+		return nil
+	}
+	answer := &request.Failure{Status: f.Status, Title: f.Text, Outcome: "limit_" + f.Cause, Unrouted: true}
+	if f.Status == http.StatusServiceUnavailable {
+		switch a.route(r) {
+		case pathLive, pathReady, pathMetrics:
+			return nil
+		}
+		answer.Code = request.CodeUnavailable
+	}
+	r.Flood = true
+	return answer
+}
+
 // checkTransport rejects a request whose end is ambiguous, and plain HTTP where HTTPS is required.
 func (a *API) checkTransport(r *request.Request) error {
 	req := r.Request()

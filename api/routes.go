@@ -10,6 +10,7 @@ import (
 	"revoked"
 	"revoked/api/access"
 	"revoked/api/request"
+	"revoked/api/stream"
 	"revoked/api/tokens"
 )
 
@@ -57,6 +58,27 @@ func New(cfg Config) (*API, error) {
 	return a, nil
 }
 
+// Snapshots that are downloaded at once. Each keeps the files of a checkpoint on disk.
+const (
+	maxSnapshots       = 4
+	maxClientSnapshots = 2
+)
+
+// newStreams returns the slots that cfg configures.
+func newStreams(cfg Config, m *metrics) *streams {
+	kind := func(kind, advice string, perClient, total int) *slots {
+		return &slots{kind: strings.ReplaceAll(kind, "_", " "), advice: advice, perClient: perClient, total: total,
+			open: make(map[string]int), throttled: m.throttled.WithLabelValues(kind)}
+	}
+	return &streams{
+		spools: stream.NewBudget(cfg.SpoolLimit),
+		feeds:  kind("feeds", "close one, or share one among its readers", cfg.FeedLimitPerClient, cfg.FeedLimit),
+		bulks: kind("bulk_registrations", "send more lines in one of them, or wait until one has ended",
+			cfg.BulkLimitPerClient, cfg.BulkLimit),
+		snapshots: kind("snapshots", "wait until one has ended", maxClientSnapshots, maxSnapshots),
+	}
+}
+
 // Handler returns the handler of the API port. It may serve requests concurrently.
 func (a *API) Handler() http.Handler { return a.echo }
 
@@ -67,33 +89,6 @@ func (a *API) MetricsHandler() http.Handler {
 	b.cfg.RequireHTTPS = false
 	b.echo, b.routes = b.router(b.healthRoutes(true))
 	return b.echo
-}
-
-// The two OAuth endpoints, each under its own name and that of the webMethods service.
-const (
-	pathRevoke           = "/oauth2/revoke"
-	pathInvokeRevoke     = "/invoke/pub.oauth/revokeToken"
-	pathIntrospect       = "/oauth2/introspect"
-	pathInvokeIntrospect = "/invoke/pub.oauth/introspectToken"
-)
-
-// pathCheck is the path of forward authentication.
-const pathCheck = "/v1/check"
-
-// pathMetadata is the path of the metadata document. RFC 8414 section 3.1 appends the path of the
-// issuer.
-const pathMetadata = "/.well-known/oauth-authorization-server"
-
-// allowedMethods returns the Allow header of the endpoints that check methods themselves, "" for
-// other paths.
-func (a *API) allowedMethods(path string) string {
-	switch path {
-	case pathRevoke, pathInvokeRevoke, pathIntrospect, pathInvokeIntrospect:
-		return a.tokens.Methods()
-	case pathMetadata, pathMetadata + a.issuerPath:
-		return "GET, HEAD"
-	}
-	return ""
 }
 
 // A route is a path with its handler for some methods.
