@@ -209,8 +209,10 @@ type PresentedToken struct {
 	Digest Digest
 	// JWT is the token itself if it has the form of a JWT, see [HasJWTForm]. It must not be stored or
 	// logged.
-	JWT    string
-	Caller string // the caller: callers take turns at the verification of signatures
+	JWT string
+	// Caller is the caller. Callers take turns at the verification of signatures, and each has a
+	// budget of read barriers for unknown tokens.
+	Caller string
 	// KnownOnly means that the leader is not asked about a token that this node does not know.
 	KnownOnly bool
 }

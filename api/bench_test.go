@@ -28,7 +28,7 @@ type fixedNode struct {
 	status revoked.TokenStatus
 }
 
-func (n *fixedNode) Status(context.Context, revoked.Digest) (revoked.TokenStatus, error) {
+func (n *fixedNode) Status(context.Context, revoked.Digest, string) (revoked.TokenStatus, error) {
 	return n.status, nil
 }
 
@@ -38,7 +38,7 @@ func (n *fixedNode) Revoke(context.Context, revoked.Actor, revoked.Digest) (revo
 
 func withFixedNode(c *api.Config) {
 	n := &fixedNode{hookedNode: c.Backend.(*hookedNode)}
-	n.status, _ = n.hookedNode.Status(context.Background(), revoked.DigestToken("AT1"))
+	n.status, _ = n.hookedNode.Status(context.Background(), revoked.DigestToken("AT1"), "")
 	c.Backend, c.Log = n, nil
 }
 
@@ -74,7 +74,7 @@ func BenchmarkIntrospect(b *testing.B) { benchmark(b, pathIntrospect, as("rs1"),
 // A cachedNode answers from its state through the cache of records, as a node with a lease does.
 type cachedNode struct{ *hookedNode }
 
-func (n *cachedNode) Status(ctx context.Context, d revoked.Digest) (revoked.TokenStatus, error) {
+func (n *cachedNode) Status(ctx context.Context, d revoked.Digest, _ string) (revoked.TokenStatus, error) {
 	return n.tokens.Status(ctx, &revoked.PresentedToken{Digest: d})
 }
 

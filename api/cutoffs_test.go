@@ -26,14 +26,14 @@ func TestCutoffs_Post_RevokesMatching(t *testing.T) {
 		t.Errorf("expect 2: got %d %s, want 409 and 3 matched", off.status, off.body)
 	}
 	checkProblem(t, "expect", off)
-	if s, _ := b.node.Status(t.Context(), revoked.DigestToken("a0")); s.Verdict != revoked.Active {
+	if s, _ := b.node.Status(t.Context(), revoked.DigestToken("a0"), "rs1"); s.Verdict != revoked.Active {
 		t.Errorf("after a dry run and a refused cut-off: got verdict %d, want active", s.Verdict)
 	}
 	got := post(`{"subject":"alice","expect":3,"reason":"stolen laptop"}`)
 	if got.status != 200 || got.field(t, "matched") != 3.0 || got.field(t, "index").(float64) == 0 {
 		t.Errorf("got %d %s, want 200", got.status, got.body)
 	}
-	if s, _ := b.node.Status(t.Context(), revoked.DigestToken("a0")); s.Verdict != revoked.Dead {
+	if s, _ := b.node.Status(t.Context(), revoked.DigestToken("a0"), "rs1"); s.Verdict != revoked.Dead {
 		t.Errorf("got verdict %d, want dead", s.Verdict)
 	}
 	if got := post(`{"subject":"nobody"}`); got.status != 200 || strings.Contains(got.body, "matched") {

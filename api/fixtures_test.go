@@ -34,6 +34,7 @@ type hookedNode struct {
 	onRevoke    func(ctx context.Context, by revoked.Actor, d revoked.Digest) error
 	onStatus    func(ctx context.Context, d revoked.Digest) error
 	statusCalls atomic.Int64
+	caller      atomic.Value               // string: the caller of the last Status
 	records     map[string]*revoked.Client // replace those of the state, for values that no command stores
 	editRecord  func(r *revoked.Record)    // changes the record that Status returns
 }
@@ -54,14 +55,15 @@ func (h *hookedNode) Revoke(ctx context.Context, by revoked.Actor, d revoked.Dig
 	return h.memoryNode.Revoke(ctx, by, d)
 }
 
-func (h *hookedNode) Status(ctx context.Context, d revoked.Digest) (revoked.TokenStatus, error) {
+func (h *hookedNode) Status(ctx context.Context, d revoked.Digest, caller string) (revoked.TokenStatus, error) {
 	h.statusCalls.Add(1)
+	h.caller.Store(caller)
 	if h.onStatus != nil {
 		if err := h.onStatus(ctx, d); err != nil {
 			return revoked.TokenStatus{}, err
 		}
 	}
-	s, err := h.memoryNode.Status(ctx, d)
+	s, err := h.memoryNode.Status(ctx, d, caller)
 	if h.editRecord != nil {
 		h.editRecord(&s.Record)
 	}

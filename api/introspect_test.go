@@ -139,6 +139,17 @@ func TestIntrospect_NoReadBarrier_DeadOnly(t *testing.T) {
 	}
 }
 
+// The barriers for unknown tokens are paced by caller, so the backend must know the caller.
+func TestIntrospect_OpaqueToken_NamesCaller(t *testing.T) {
+	b := newBench(t)
+	for _, who := range []string{"rs1", "c1"} {
+		b.do(call{path: pathIntrospect, auth: as(who), body: "token=unknown"})
+		if got := b.node.caller.Load(); got != who {
+			t.Errorf("got caller %v, want %s", got, who)
+		}
+	}
+}
+
 func TestIntrospect_Misses_AreThrottled(t *testing.T) {
 	b := newBench(t, func(c *api.Config) { c.MissesPerSecond = 5 })
 	codes := map[int]int{}

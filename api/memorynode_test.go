@@ -248,7 +248,7 @@ func (n *memoryNode) RevokeMatching(ctx context.Context, by revoked.Actor,
 	return res, err
 }
 
-func (n *memoryNode) Status(_ context.Context, d revoked.Digest) (revoked.TokenStatus, error) {
+func (n *memoryNode) Status(_ context.Context, d revoked.Digest, _ string) (revoked.TokenStatus, error) {
 	r, err := n.lookup(d)
 	if err != nil {
 		return revoked.TokenStatus{}, err

@@ -125,7 +125,8 @@ func BenchmarkStatus(b *testing.B) {
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if _, err := m.Node.Status(context.Background(), pairNamed(next.Add(1) % 10_000).Tokens[0].Digest); err != nil {
+			d := pairNamed(next.Add(1) % 10_000).Tokens[0].Digest
+			if _, err := m.Node.Status(context.Background(), d, "rs"); err != nil {
 				b.Error(err)
 				return
 			}

@@ -297,7 +297,7 @@ func (s *sim) ask(ctx context.Context, l *simLife, g *simGrant, token revoked.Di
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	start := s.o.seq.Add(1)
-	st, err := l.n.Status(ctx, token)
+	st, err := l.n.Status(ctx, token, "rs")
 	if l.dead.Load() {
 		return
 	}

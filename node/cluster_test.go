@@ -59,7 +59,7 @@ func TestReadBarrier_LeaderChanges_Retries(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				_, err := old.Node.Status(t.Context(), revoked.DigestToken("unknown"))
+				_, err := old.Node.Status(t.Context(), revoked.DigestToken("unknown"), "rs")
 				var outage *revoked.OutageError // the restarts may take longer than requests wait
 				switch {
 				case err == nil:

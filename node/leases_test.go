@@ -18,7 +18,7 @@ func (l *loneNode) wantNoAnswer(t *testing.T, d revoked.Digest, when string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if st, err := l.Status(ctx, d); err == nil {
+	if st, err := l.Status(ctx, d, "rs"); err == nil {
 		t.Errorf("lease ended %s: got %v, want an error", when, st.Verdict)
 	}
 }
@@ -43,7 +43,7 @@ func TestStatus_LeaseEndsDuringRead_NoAnswer(t *testing.T) {
 		l := newLoneNode(t)
 		d := l.state.register(0, 1)[0]
 		l.lease(t)
-		if st, err := l.Status(context.Background(), d); err != nil || st.Verdict != revoked.Active {
+		if st, err := l.Status(context.Background(), d, "rs"); err != nil || st.Verdict != revoked.Active {
 			t.Errorf("got %v, %v, want %v", st.Verdict, err, revoked.Active)
 		}
 	})

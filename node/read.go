@@ -22,15 +22,15 @@ func (n *Node) Peek(d revoked.Digest) (revoked.Record, error) {
 }
 
 // Status returns the status of the token with digest d, see StatusOf.
-func (n *Node) Status(ctx context.Context, d revoked.Digest) (revoked.TokenStatus, error) {
-	return n.status(ctx, &revoked.PresentedToken{Digest: d})
+func (n *Node) Status(ctx context.Context, d revoked.Digest, caller string) (revoked.TokenStatus, error) {
+	return n.status(ctx, &revoked.PresentedToken{Digest: d, Caller: caller})
 }
 
 // StatusOf implements api.Backend.
 //
 // A dead token stays dead, so any copy may report it. A live token needs a read lease that covers
 // the read. Without a lease, and for an unknown token, the copy is read again behind a read
-// barrier.
+// barrier. The barriers for unknown tokens are paced by caller.
 func (n *Node) StatusOf(ctx context.Context, p revoked.PresentedToken) (revoked.TokenStatus, error) {
 	return n.status(ctx, &p)
 }
@@ -57,10 +57,12 @@ func (n *Node) status(ctx context.Context, p *revoked.PresentedToken) (revoked.T
 		if p.KnownOnly {
 			return st, nil
 		}
+		err = n.propose.PacedBarrier(ctx, p.Caller) // anyone can make up unknown tokens
 	default:
 		n.metrics.lookups.unleased.Inc()
+		err = n.propose.ReadBarrier(ctx)
 	}
-	if err := n.propose.ReadBarrier(ctx); err != nil {
+	if err != nil {
 		n.metrics.barriers.failed.Inc()
 		return revoked.TokenStatus{}, err
 	}

@@ -44,8 +44,9 @@ type Backend interface {
 
 	// Status returns the status of the token at some moment after the call began. A verdict other than
 	// Dead requires a lease or a read barrier; without either, Status returns ErrNotCurrent or
-	// ErrNoLeader. It bounds its own wait by the request timeout.
-	Status(ctx context.Context, d revoked.Digest) (revoked.TokenStatus, error)
+	// ErrNoLeader. It bounds its own wait by the request timeout. Lookups of unknown tokens may wait
+	// for others of the same caller.
+	Status(ctx context.Context, d revoked.Digest, caller string) (revoked.TokenStatus, error)
 	// StatusOf is Status for a token that may be a JWT of a trusted issuer. It returns ErrOverloaded
 	// if the turn of its caller to have a signature verified does not come.
 	StatusOf(ctx context.Context, p revoked.PresentedToken) (revoked.TokenStatus, error)

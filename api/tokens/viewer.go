@@ -97,7 +97,7 @@ func (e *Endpoints) status(ctx context.Context, v *viewer, p revoked.PresentedTo
 // statusOf asks the backend about a token.
 func (e *Endpoints) statusOf(ctx context.Context, v *viewer, p revoked.PresentedToken) (revoked.TokenStatus, error) {
 	if p.JWT == "" {
-		return e.cfg.Backend.Status(ctx, p.Digest)
+		return e.cfg.Backend.Status(ctx, p.Digest, v.name)
 	}
 	p.Caller = v.name
 	return e.cfg.Backend.StatusOf(ctx, p)

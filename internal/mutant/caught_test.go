@@ -55,6 +55,8 @@ var caught = []catch{
 	{by: "join-sent-call", how: unit, pkg: "node/propose", test: "TestReadBarrier_EarlierBarrierSent_SendsItsOwn",
 		says: "got an answer from the earlier barrier", takes: "1 s"},
 	{by: "join-sent-call", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "1 min", byHand: true},
+	{by: "join-begun-barrier", how: unit, pkg: "node/propose", test: "TestPacedBarrier_ManyRequests_ShareLaterBarriers",
+		says: "got an answer with", takes: "2 s"},
 	{by: "clear-newer-reservation", how: unit, pkg: "node/lease", test: rule7, says: "acknowledge 11",
 		takes: "1 s"},
 	{by: "clear-newer-reservation", how: model, pkg: "node/lease", test: oneTerm, says: behind, env: states, takes: "1 s"},

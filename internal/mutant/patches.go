@@ -49,6 +49,11 @@ var sentCalls sync.Map // *Router to *sentCall
 	}, {
 		"node/propose/router.go", "import (\n", "import (\n\t\"sync\"\n",
 	}}},
+	{"join-begun-barrier", "a lookup of an unknown token joins a barrier of its caller that has begun", []Edit{{
+		"node/propose/pacer.go",
+		"\t\tp.begin(a)\n\t\tif b.err == nil {\n\t\t\tb.err = barrier()\n\t\t}\n",
+		"\t\tif b.err == nil {\n\t\t\tb.err = barrier()\n\t\t}\n\t\tp.begin(a)\n",
+	}}},
 	{"clear-newer-reservation", "adopting a term also clears the reservation made in that term", []Edit{{
 		"node/lease/table.go", "\tm.inherited = 0\n", "\tm.inherited, m.until = 0, 0\n",
 	}}},

@@ -10,5 +10,6 @@
 //
 // A read barrier is a proposal without operations. After it, every change acknowledged before the
 // call is applied here, because its entry is proposed after the call and commits. No other call of
-// Raft guarantees that: see DESIGN.md of package node.
+// Raft guarantees that: see DESIGN.md of package node. The barriers of lookups of unknown tokens
+// are paced by caller, because anyone can make up such tokens.
 package propose

@@ -21,6 +21,7 @@ type Router struct {
 	leading   func() *Proposer
 	forwarder *forwarder
 	bulk      *fair.Gate
+	pacer     pacer
 }
 
 // NewRouter returns a router; Run starts it. leading returns the proposer of this node's term, or
@@ -29,8 +30,11 @@ func NewRouter(cfg Config, leading func() *Proposer) *Router {
 	return &Router{cfg: cfg, leading: leading, forwarder: newForwarder(cfg), bulk: fair.NewGate(bulkCalls)}
 }
 
-// Run forwards proposals until ctx ends.
-func (r *Router) Run(ctx context.Context) { r.forwarder.run(ctx) }
+// Run forwards proposals until ctx ends. Config.Stopping must be closed by then.
+func (r *Router) Run(ctx context.Context) {
+	r.forwarder.run(ctx)
+	r.pacer.close()
+}
 
 // NewProposer returns the proposer of a term; Run starts it.
 func (r *Router) NewProposer(term uint64) *Proposer {

@@ -22,10 +22,11 @@ const term = 5
 
 // A fakeLog records entries and commits them when the test calls commit.
 type fakeLog struct {
-	mu      sync.Mutex
-	pending []*fakeFuture
-	data    []byte // of the newest entry
-	later   uint64 // terms that began since the proposer's
+	mu       sync.Mutex
+	pending  []*fakeFuture
+	data     []byte // of the newest entry
+	proposed int
+	later    uint64 // terms that began since the proposer's
 }
 
 type fakeFuture struct {
@@ -43,6 +44,7 @@ func (l *fakeLog) Apply(data []byte, _ time.Duration) raft.ApplyFuture {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.data = data
+	l.proposed++
 	f := &fakeFuture{done: make(chan struct{})}
 	l.pending = append(l.pending, f)
 	return f

@@ -70,13 +70,12 @@ func (r *run) jwts(ctx context.Context, m *Measure) error {
 			m.detail("first_seen_"+alg+"_share_of_verification", max(0, 1-cachedCPU/got.cpu))
 		}
 	}
-	left, err := r.flood(ctx, m, opaque, signers[0], iss)
+	forged, err := r.floods(ctx, m, opaque, signers[0], iss)
 	if err != nil {
 		return err
 	}
-	m.detail("beside_forged_jwts", left)
 	m.goal(fmt.Sprintf("ratio >= %v, beside forged JWTs >= %v", cachedGoal, floodGoal),
-		*m.Ratio >= cachedGoal && left >= floodGoal && m.Failures == 0)
+		*m.Ratio >= cachedGoal && forged.left >= floodGoal && m.Failures == 0)
 	return nil
 }
 
@@ -134,16 +133,24 @@ func (r *run) cachedTurns(ctx context.Context, m *Measure, cached, opaque load) 
 	return nil
 }
 
-// flood returns the rate of opaque tokens beside forged JWTs of another client, as a part of the
-// rate without them.
-func (r *run) flood(ctx context.Context, m *Measure, opaque load, s *jwtSigner, iss string) (left float64, err error) {
+// A flood is the effect of one client's introspections on another client, in medians.
+type flood struct {
+	left float64 // the rate that the other client keeps, as a part of its rate without the flood
+	rate float64 // of the flood
+	cpu  float64 // microseconds per request of the flood; 0 if the system does not report it
+}
+
+// floods measures a flood of forged JWTs through another client, and one of known tokens at the
+// same rate: that is the least which any requests cost.
+func (r *run) floods(ctx context.Context, m *Measure, opaque load, s *jwtSigner, iss string) (forged flood, err error) {
+	l := opaque
+	l.request, l.connections = r.cluster.request("app", introspectPath, formType), forgers
+	known := l
 	token, err := s.token(iss, "forged", r.tokens.issued)
 	if err != nil {
-		return 0, err
+		return flood{}, err
 	}
-	forged := opaque
-	forged.request, forged.connections = r.cluster.request("app", introspectPath, formType), forgers
-	forged.bodies = func(connection int) func() ([]byte, bool) {
+	l.bodies = func(connection int) func() ([]byte, bool) {
 		body := []byte("token=" + token)
 		sig, n := body[len(body)-40:], uint64(connection)<<40
 		return func() ([]byte, bool) {
@@ -152,29 +159,52 @@ func (r *run) flood(ctx context.Context, m *Measure, opaque load, s *jwtSigner, 
 			return body, true
 		}
 	}
-	forged.good = func(status int, body []byte) bool {
+	l.good = func(status int, body []byte) bool {
 		return isInactive(status, body) || status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
 	}
-	var ratios []float64
+	if forged, err = r.flood(ctx, m, opaque, l, "forged JWTs"); err != nil {
+		return flood{}, err
+	}
+	known.perSecond = max(forged.rate, 1)
+	control, err := r.flood(ctx, m, opaque, known, "known tokens")
+	if err != nil {
+		return flood{}, err
+	}
+	m.detail("beside_forged_jwts", forged.left)
+	m.detail("forged_jwts_per_second", forged.rate)
+	m.detail("beside_as_many_known_tokens", control.left)
+	if forged.cpu > 0 && control.cpu > 0 {
+		m.detail("forged_jwt_processor_us", forged.cpu)
+		m.detail("known_token_processor_us", control.cpu)
+	}
+	return forged, nil
+}
+
+// flood runs opaque alone and beside extra, in turns.
+func (r *run) flood(ctx context.Context, m *Measure, opaque, extra load, name string) (flood, error) {
+	var left, rates, cpus []float64
 	for range r.opts.Rounds {
 		alone, err := r.side(ctx, m, opaque)
 		if err != nil {
-			return 0, err
+			return flood{}, err
 		}
-		flood, err := forged.start(ctx)
+		running, err := extra.start(ctx)
 		if err != nil {
-			return 0, err
+			return flood{}, err
 		}
 		beside, err := r.side(ctx, m, opaque)
-		refused := flood.stop()
+		extras := running.stop()
 		if err != nil {
-			return 0, err
+			return flood{}, err
 		}
-		m.failures.add(refused.failures)
-		ratios = append(ratios, beside.rate()/max(alone.rate(), 1))
-		r.say(m.Name, "beside %.0f forged JWTs/s: %.0f %s, alone %.0f", refused.rate(), beside.rate(), m.Unit, alone.rate())
+		m.failures.add(extras.failures)
+		left = append(left, beside.rate()/max(alone.rate(), 1))
+		rates = append(rates, extras.rate())
+		cpus = append(cpus, max(0, (beside.cpu-alone.cpu)*beside.rate()/max(extras.rate(), 1)))
+		r.say(m.Name, "beside %.0f %s/s: %.0f %s, alone %.0f; processor us per request: %.0f, alone %.0f",
+			extras.rate(), name, beside.rate(), m.Unit, alone.rate(), beside.cpu, alone.cpu)
 	}
-	return median(ratios), nil
+	return flood{median(left), median(rates), median(cpus)}, nil
 }
 
 // anyText returns the bodies of endless introspections of the tokens.

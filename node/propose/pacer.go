@@ -1,0 +1,151 @@
+package propose
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"revoked"
+)
+
+// Limits of the paced read barriers of one caller at this node. DESIGN.md has the reasons.
+const (
+	barrierPause = 50 * time.Millisecond // between two of them, on average
+	barrierBurst = 10                    // without a pause, after a while without any
+)
+
+// minSweep is the number of accounts from which unused ones are deleted.
+const minSweep = 1024
+
+// A pacer delays the read barriers of callers that need many, so that each caller has at most one
+// barrier for each barrierPause. Requests of one caller that wait share its next barrier. All
+// methods may be called concurrently. The zero value is ready.
+type pacer struct {
+	mu       sync.Mutex
+	accounts map[string]*barrierAccount // by caller
+	sweepAt  int                        // number of accounts
+	closed   bool
+	wg       sync.WaitGroup // shared barriers
+}
+
+// A barrierAccount is the use that one caller makes of barriers.
+type barrierAccount struct {
+	paid time.Time      // its barriers use up the time until then; the burst may be ahead of the clock
+	next *sharedBarrier // nil: no request waits
+}
+
+// wait returns how long the next barrier must wait.
+func (a *barrierAccount) wait(now time.Time) time.Duration {
+	return a.paid.Sub(now.Add((barrierBurst - 1) * barrierPause))
+}
+
+// charge counts a barrier that begins now.
+func (a *barrierAccount) charge(now time.Time) {
+	if a.paid.Before(now) {
+		a.paid = now
+	}
+	a.paid = a.paid.Add(barrierPause)
+}
+
+// A sharedBarrier is a read barrier that has not begun when requests join it.
+type sharedBarrier struct {
+	done chan struct{} // closed after err is set
+	err  error
+}
+
+// enter returns nil if the caller may make a barrier now, and counts that barrier. Otherwise it
+// returns the next barrier of that caller, which begins after enter has returned. The pacer then
+// calls barrier once, unless stopping is closed first.
+func (p *pacer) enter(caller string, stopping <-chan struct{}, barrier func() error) (*sharedBarrier, error) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, revoked.ErrClosed
+	}
+	a := p.account(caller, now)
+	if a.next != nil {
+		return a.next, nil
+	}
+	wait := a.wait(now)
+	if wait <= 0 {
+		a.charge(now)
+		return nil, nil
+	}
+	b := &sharedBarrier{done: make(chan struct{})}
+	a.next = b
+	p.wg.Go(func() {
+		defer close(b.done)
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-stopping:
+			b.err = revoked.ErrClosed
+		}
+		p.begin(a)
+		if b.err == nil {
+			b.err = barrier()
+		}
+	})
+	return b, nil
+}
+
+// begin ends the joining of the next barrier of a, and counts it.
+func (p *pacer) begin(a *barrierAccount) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a.next = nil
+	a.charge(time.Now())
+}
+
+// account returns the account of a caller. The caller of account must hold mu.
+func (p *pacer) account(caller string, now time.Time) *barrierAccount {
+	if a := p.accounts[caller]; a != nil {
+		return a
+	}
+	if p.accounts == nil {
+		p.accounts, p.sweepAt = make(map[string]*barrierAccount), minSweep
+	}
+	if len(p.accounts) >= p.sweepAt {
+		for id, a := range p.accounts {
+			if a.next == nil && !a.paid.After(now) {
+				delete(p.accounts, id)
+			}
+		}
+		p.sweepAt = max(minSweep, 2*len(p.accounts))
+	}
+	a := &barrierAccount{}
+	p.accounts[caller] = a
+	return a
+}
+
+// close refuses further barriers and waits for those that have begun.
+func (p *pacer) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.wg.Wait()
+}
+
+// PacedBarrier is like ReadBarrier, for a caller that may need many: its requests beyond a burst
+// wait for at most 50 ms, and share the barrier that begins then. A barrier that began before the
+// call never answers it.
+func (r *Router) PacedBarrier(ctx context.Context, caller string) error {
+	shared, err := r.pacer.enter(caller, r.cfg.Stopping, func() error { return r.ReadBarrier(context.Background()) })
+	switch {
+	case err != nil:
+		return err
+	case shared == nil:
+		return r.ReadBarrier(ctx)
+	}
+	ctx, cancel := limit(ctx, r.cfg.Timeout)
+	defer cancel()
+	select {
+	case <-shared.done:
+		return shared.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: no answer from the leader", revoked.ErrNotCurrent)
+	}
+}
