@@ -148,7 +148,11 @@ func (c *Config) loadJoinToken(f *Files) {
 
 // holdsKey reports whether a file with the content data holds the gossip key too.
 func holdsKey(data, key []byte) bool {
-	other, err := cluster.ParseKey(string(data))
+	text, err := files.Text(data)
+	if err != nil {
+		return false
+	}
+	other, err := cluster.ParseKey(string(text))
 	return err == nil && bytes.Equal(other, key)
 }
 

@@ -1,0 +1,54 @@
+package config
+
+import (
+	"encoding/base64"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"revoked/cluster"
+)
+
+// The gossip key follows the rule of all files with secrets: a byte order mark and line ends are
+// dropped, everything else that an editor may add is refused by a message that names the file.
+func TestLoadGossipKey_InvisibleParts_DroppedOrRefused(t *testing.T) {
+	key := base64.StdEncoding.EncodeToString(make([]byte, cluster.KeySize))
+	name := filepath.Join(t.TempDir(), "gossip.key")
+	for content, want := range map[string]string{
+		key: "", key + "\n": "", key + "\r\n": "", "\ufeff" + key: "", "\ufeff# a comment\r\n" + key + "\r\n": "",
+		" " + key: "begins or ends with a blank", key + " \n": "begins or ends with a blank",
+		"\xff\xfe" + key: "it is UTF-16 or binary", "\ufeff\ufeff" + key: "not base64", key + "\n" + key: "a second key",
+	} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, f := &Config{Settings: Settings{GossipKeyFile: name}}, &Files{}
+		c.loadGossipKey(f)
+		switch err := c.err(); {
+		case want == "" && (err != nil || len(f.GossipKey) != cluster.KeySize):
+			t.Errorf("%q: got %v and a key of %d bytes, want the key", content, err, len(f.GossipKey))
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), name)):
+			t.Errorf("%q: got %v, want %q and the name of the file", content, err, want)
+		}
+	}
+}
+
+// The secret of the administrator must not be the gossip key, whatever an editor put before it.
+func TestLoadGossipKey_SecretOfAdministrator_IsRefused(t *testing.T) {
+	key := base64.StdEncoding.EncodeToString(make([]byte, cluster.KeySize))
+	dir := t.TempDir()
+	names := [2]string{filepath.Join(dir, "gossip.key"), filepath.Join(dir, "admin.secret")}
+	for _, mark := range [][2]string{{"", ""}, {"\ufeff", ""}, {"", "\ufeff"}, {"\ufeff", "\ufeff"}} {
+		for i, name := range names {
+			if err := os.WriteFile(name, []byte(mark[i]+key+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := &Config{Settings: Settings{GossipKeyFile: names[0], BootstrapAdminSecretFile: names[1]}}
+		c.loadGossipKey(&Files{})
+		if err := c.err(); err == nil || !strings.Contains(err.Error(), "holds the secret of bootstrap_admin_secret_file") {
+			t.Errorf("marks %q: got %v, want a problem", mark, err)
+		}
+	}
+}
