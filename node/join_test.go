@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,6 +47,31 @@ func TestJoin_NotAdmitted_IsRefused(t *testing.T) {
 	}
 	c.Admit(m)
 	mustJoin(t, m, c.Members[0])
+}
+
+// A node that cannot know a client yet never answers 401, which is final, to credentials that may
+// be right.
+func TestNoCluster_Credentials_Get503(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{Nodes: 1})
+	m := c.Add()
+	m.Start()
+	token := url.Values{"token": {"any"}}
+	for _, client := range []string{"rs", "app", "unknown"} {
+		for _, path := range []string{"/oauth2/introspect", "/oauth2/revoke"} {
+			if r := m.Form(path, client, token); r.Status != http.StatusServiceUnavailable {
+				t.Errorf("%s as %s: got %d %s, want 503", path, client, r.Status, r.Body)
+			}
+		}
+		if r := m.JSON(http.MethodGet, "/v1/status", client, ""); r.Status != http.StatusServiceUnavailable {
+			t.Errorf("/v1/status as %s: got %d %s, want 503", client, r.Status, r.Body)
+		}
+	}
+	c.Admit(m)
+	mustJoin(t, m, c.Members[0])
+	unknown := m.Decided(func() nodetest.Reply { return m.Form("/oauth2/revoke", "unknown", token) })
+	if unknown.Status != http.StatusUnauthorized {
+		t.Errorf("unknown client of a member: got %d %s, want 401", unknown.Status, unknown.Body)
+	}
 }
 
 // The certificate of a removed node, with an empty directory or with --rejoin, does not admit a

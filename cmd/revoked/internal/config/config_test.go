@@ -264,12 +264,12 @@ func TestDefaults_AreThoseOfTheContract(t *testing.T) {
 		cfg.RequireHTTPS, cfg.RequirePost,
 		cfg.Replicated.LeaseDuration, cfg.Replicated.LateRegistrationWindow, cfg.Replicated.CutoffRetention,
 		cfg.Replicated.MaxClockSkew, cfg.Replicated.SecretGrace,
-		cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.RequestTimeout, cfg.ShutdownTimeout, cfg.LogLevel, cfg.LogFormat,
-		cfg.BootstrapExpect,
+		cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.RequestTimeout, cfg.ShutdownDelay, cfg.ShutdownTimeout,
+		cfg.LogLevel, cfg.LogFormat, cfg.BootstrapExpect,
 		cfg.APIAdvertise, cfg.Issuer, cfg.ClusterAdvertise, cfg.GossipAdvertise}
 	want := []any{"box", "default", "./data", ":8443", ":7443", ":7946", "", true, true,
 		2 * time.Second, time.Hour, 9600 * time.Hour, 5 * time.Second, 24 * time.Hour,
-		500 * time.Millisecond, 500 * time.Millisecond, 5 * time.Second, 15 * time.Second, "info", "text", 0,
+		500 * time.Millisecond, 500 * time.Millisecond, 5 * time.Second, 5 * time.Second, 15 * time.Second, "info", "text", 0,
 		"https://box:8443", "https://box:8443", "box:7443", "box:7946"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
