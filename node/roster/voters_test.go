@@ -27,6 +27,42 @@ func TestVoters_RemovedMeanwhile_StaysRemoved(t *testing.T) {
 	}
 }
 
+// A promotion, a demotion and a removal are made in the term in which they were decided: in a later
+// term the server may hold a lease.
+func TestChanges_Decided_KeepTheirTerm(t *testing.T) {
+	r := singleRoster(t)
+	if err := r.Raft.AddNonvoter("b/1", "nowhere", 0, 0).Error(); err != nil {
+		t.Fatal(err)
+	}
+	var terms []uint64
+	r.Leader.Clear = func(context.Context, raft.ServerID) (uint64, error) { return 1, nil }
+	r.Leader.Unblock = func(raft.ServerID) {}
+	r.Leader.ChangeInTerm = func(
+		_ context.Context, term uint64, _ func(time.Duration) raft.IndexFuture,
+	) (raft.IndexFuture, error) {
+		terms = append(terms, term)
+		return nil, revoked.ErrNoLeader // the term has ended
+	}
+	turn, err := r.changes.begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, demoted := turn.demote("b/1")
+	_, removed := turn.remove("b/1")
+	turn.end()
+	_, promoted := r.changes.promote("b/1")
+	for _, err := range []error{demoted, removed, promoted} {
+		if !errors.Is(err, revoked.ErrNoLeader) {
+			t.Errorf("got %v, want %v", err, revoked.ErrNoLeader)
+		}
+	}
+	conf, err := r.Configuration()
+	if want := []uint64{1, 1, 1}; err != nil || !slices.Equal(terms, want) || isVoter(conf, "b/1") ||
+		!inConfiguration(conf, "b/1") {
+		t.Errorf("got terms %v and %v, %v, want %v and no change", terms, conf, err, want)
+	}
+}
+
 // singleRoster returns the roster of a Raft that leads a cluster of itself.
 func singleRoster(t *testing.T) *Roster {
 	t.Helper()
