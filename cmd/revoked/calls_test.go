@@ -820,7 +820,9 @@ func TestTransferLeader_NoName_PrintsTheNewLeader(t *testing.T) {
 // A secret that can be guessed is named by a warning.
 func TestClientShow_WeakSecret_Warns(t *testing.T) {
 	weak := strings.Replace(clientBody, `"disabled":false`, `"disabled":false,"weak_secret":true`, 1)
-	for body, want := range map[string]string{clientBody: "", weak: "warning: app has an imported secret of less than 32 bytes"} {
+	for body, want := range map[string]string{
+		clientBody: "", weak: "warning: app has an imported secret of less than 32 bytes",
+	} {
 		node := newFakeNode(t, answering(200, "application/json", body))
 		useNodes(t, node.URL, node)
 		got := runWith(t, "", "client", "show", "app")
