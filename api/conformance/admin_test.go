@@ -31,10 +31,15 @@ func accessScenarios() []scenario {
 	}
 }
 
-// call sends a request under /v1, checks the response, and returns its JSON object.
+// call sends a request under /v1, checks the response, and returns its JSON object. It repeats a
+// request during an election, unless it is a POST.
 func (s *stage) call(t *testing.T, method, path, who, body string, status int) map[string]any {
 	t.Helper()
-	r := s.json(t, s.Follower(t), method, path, who, body)
+	var r reply
+	s.until(t, "an answer with a leader", func() bool {
+		r = s.json(t, s.Follower(t), method, path, who, body)
+		return r.Status != http.StatusServiceUnavailable || status == r.Status || method == http.MethodPost
+	})
 	return admitted(t, method+" "+path+" "+body, r, status)
 }
 
