@@ -40,6 +40,9 @@ func instanceOf(addr raft.ServerAddress) string {
 
 // SplitAddress splits a RaftAddress or an InstanceAddress. The error wraps ErrBadAddress or
 // pki.ErrBadNodeID.
+//
+// An address may come from another node's log or file, so it is checked as strictly as one that an
+// operator types.
 func SplitAddress(addr raft.ServerAddress) (nodeID, hostport string, err error) {
 	nodeID, hostport, ok := strings.Cut(string(addr), "@")
 	if !ok {
@@ -60,7 +63,8 @@ func SplitAddress(addr raft.ServerAddress) (nodeID, hostport string, err error) 
 	return nodeID, hostport, nil
 }
 
-// checkHostPort returns an error for an address that cannot be dialed.
+// checkHostPort returns an error for an address that cannot be dialed. It looks up no name, so it
+// does not block. A port of 0 cannot be dialed, although it can be bound.
 func checkHostPort(hostport string) error {
 	if len(hostport) > maxHostPort {
 		return fmt.Errorf("%w: too long (got %d bytes, want at most %d)", ErrBadAddress, len(hostport), maxHostPort)

@@ -30,7 +30,7 @@ const (
 var errDisplaced = errors.New("too many connections wait; newer ones took its place")
 
 // waiting is an inbound connection that has not proved its node. It holds a slot of greetings, then
-// one of handshakes.
+// one of handshakes. Its fields are set before its goroutine starts, except displaced.
 type waiting struct {
 	*conn
 	order     uint64      // order of arrival
@@ -49,6 +49,10 @@ func (w *waiting) take(set *slots.Set) *slots.Slot {
 
 // admission accepts the connections of the port. It passes those that proved their node to the
 // calls or to Raft.
+//
+// A connection passes two gates before its certificate is known: a slot while it has sent no
+// ClientHello, and one for its handshake, which costs CPU time. Half of both is reserved for known
+// sources. So strangers that connect as fast as they can delay each other, and not the nodes.
 type admission struct {
 	cfg        Config
 	conns      *connSet
@@ -61,6 +65,7 @@ type admission struct {
 	refusals   *refusals
 }
 
+// newAdmission returns the admission of a port. Nothing is accepted before run.
 func newAdmission(cfg Config, conns *connSet, known *known, calls, frames, raft *listener) *admission {
 	return &admission{
 		cfg: cfg, conns: conns, known: known, calls: calls, frames: frames, raft: raft,
@@ -96,7 +101,8 @@ func (a *admission) run(ctx context.Context) {
 	}
 }
 
-// admit does the handshake and passes the connection to its protocol.
+// admit does the handshake and passes the connection to its protocol. It reports the refusal of a
+// connection that lost its slot as displaced, whatever error the closed socket gave.
 func (a *admission) admit(ctx context.Context, w *waiting, greeting *slots.Slot) {
 	tc, reason, err := a.handshake(ctx, w, greeting)
 	if err == nil {
@@ -144,7 +150,8 @@ func (a *admission) handshake(ctx context.Context, w *waiting, greeting *slots.S
 }
 
 // pass passes a connection after its handshake to its protocol. If it must not, reason is the cause
-// of the refusal.
+// of the refusal. The instance is checked before AllowRaft: a stream for the previous instance of
+// this disk must not reach Raft, even from a member.
 func (a *admission) pass(c *conn, tc *tls.Conn) (reason string, err error) {
 	cs := tc.ConnectionState()
 	node, err := pki.NodeOf(cs.PeerCertificates[0])

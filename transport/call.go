@@ -61,6 +61,8 @@ func (t *Transport) Call(ctx context.Context, hostport, wantNode, path string, b
 	return answer, nil
 }
 
+// call makes a call over frames, or over HTTP/2 to a peer of version 0.3. It repeats only a call
+// that certainly was not sent, and at most twice.
 func (t *Transport) call(ctx context.Context, hostport, wantNode, path string, body []byte) ([]byte, error) {
 	if int64(len(body)) > t.cfg.MaxBody {
 		return nil, fmt.Errorf("%w: %w: request (got %d bytes, want at most %d)",
@@ -103,7 +105,8 @@ func (t *Transport) peerOf(key peerKey, path string) (*peer, error) {
 	return p, nil
 }
 
-// callError returns the error that an answer other than 200 stands for.
+// callError returns the error that an answer other than 200 stands for. The message is cut to
+// maxMessage, because it ends in logs.
 func callError(a frames.Answer) error {
 	if a.Status == http.StatusOK {
 		return nil
@@ -111,7 +114,8 @@ func callError(a frames.Answer) error {
 	return &CallError{Status: a.Status, Code: a.Code, Message: string(a.Body[:min(len(a.Body), maxMessage)])}
 }
 
-// callHTTP makes a call over HTTP/2.
+// callHTTP makes a call over HTTP/2. It reads at most MaxBody bytes of the answer, also without a
+// Content-Length.
 func (t *Transport) callHTTP(ctx context.Context, key peerKey, path string, body []byte) ([]byte, error) {
 	resp, err := t.post(ctx, key, path, bytes.NewReader(body), int64(len(body)))
 	if err != nil {
@@ -140,6 +144,9 @@ func (t *Transport) callHTTP(ctx context.Context, key peerKey, path string, body
 
 // post sends one request over HTTP/2 and returns its answer if the status is 200. size is -1 for a
 // streamed body.
+//
+// It counts as sent once net/http has a connection, which is earlier than the first byte. So
+// ErrNotSent is never wrong, but a call with an unknown outcome may not have been sent either.
 func (t *Transport) post(ctx context.Context, key peerKey, path string, body io.Reader,
 	size int64) (*http.Response, error) {
 	p, err := t.peerOf(key, path)
@@ -174,7 +181,8 @@ func (t *Transport) post(ctx context.Context, key peerKey, path string, body io.
 }
 
 // neverOpened reports whether net/http found a new connection closed before it wrote the first
-// request to it. The library does not export the error; a test fails if its text changes.
+// request to it. The library does not export the error; a test fails if its text changes. Without
+// it such a call would count as sent, and its outcome as unknown.
 func neverOpened(err error) bool {
 	return err.Error() == "http2: client conn could not be established"
 }

@@ -61,6 +61,8 @@ const (
 	acceptBackoff = 50 * time.Millisecond
 )
 
+// withDefaults returns cfg with the defaults in place of zero values. Call check first: a negative
+// value stays.
 func (cfg Config) withDefaults() Config {
 	if cfg.RaftTimeout == 0 {
 		cfg.RaftTimeout = 5 * time.Second
@@ -98,6 +100,8 @@ func (cfg Config) withDefaults() Config {
 	return cfg
 }
 
+// check returns an error for a setting that is missing or contradicts another. An operator sees it
+// at the start, not at the first connection.
 func (cfg Config) check() error {
 	switch {
 	case cfg.Listener == nil:
@@ -128,7 +132,8 @@ func (cfg Config) check() error {
 	return nil
 }
 
-// keepAlive returns the probes for idle connections.
+// keepAlive returns the probes for idle connections. Three of them without an answer end the
+// connection after about silence.
 func keepAlive(silence time.Duration) net.KeepAliveConfig {
 	probe := max(silence/4, time.Second)
 	return net.KeepAliveConfig{Enable: true, Idle: probe, Interval: probe, Count: 3}

@@ -35,6 +35,7 @@ type conn struct {
 	node  string // inbound: the peer, counted in connSet.nodes
 }
 
+// Read counts the bytes below TLS, so the metric has what the network carries.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.set.metrics.bytesIn.Add(float64(n))
@@ -58,10 +59,13 @@ func (c *conn) Close() error {
 }
 
 // A dialFunc connects to wantNode at hostport, or to any node of the cluster if wantNode is empty.
+// The connection is verified and adopted. The second result is the same connection below TLS.
 type dialFunc func(ctx context.Context, hostport, wantNode, instance string, protos ...string) (*tls.Conn, *conn, error)
 
 // connSet holds every open connection of a transport. They are closed by Close, when Raft stops,
 // when a certificate expires, or when the CA no longer trusts a peer.
+//
+// Invariant: inbound is the sum of nodes, and a connection counts from adopt until forget, once.
 type connSet struct {
 	metrics *metrics
 	mu      sync.Mutex
@@ -76,7 +80,8 @@ func newConnSet(m *metrics, limit int) *connSet {
 	return &connSet{metrics: m, conns: make(map[*conn]struct{}), limit: limit, nodes: make(map[string]int)}
 }
 
-// add takes ownership of raw. It closes raw and returns nil if the set is closed.
+// add takes ownership of raw. It closes raw and returns nil if the set is closed. From then on
+// Close of the transport closes it, also in the middle of a handshake.
 func (s *connSet) add(raw net.Conn, usage x509.ExtKeyUsage) *conn {
 	c := &conn{Conn: raw, set: s, usage: usage}
 	s.mu.Lock()
@@ -130,6 +135,7 @@ func (s *connSet) adopt(c *conn, node string, cs tls.ConnectionState) error {
 	return nil
 }
 
+// forget removes c and its counts. It is called once for each connection, by its Close.
 func (s *connSet) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,7 +158,7 @@ func (s *connSet) forget(c *conn) {
 }
 
 // closeWhere closes the connections for which pick returns true. It holds the lock while calling
-// pick.
+// pick. It closes them after it has released the lock, which forget needs.
 func (s *connSet) closeWhere(pick func(*conn) bool) (n int) {
 	s.mu.Lock()
 	var doomed []*conn

@@ -17,7 +17,8 @@ func (cfg Config) frameLimits() frames.Limits {
 	return frames.Limits{Silence: cfg.Silence, MaxBody: cfg.MaxBody, MaxCalls: maxStreams}
 }
 
-// acceptFrames serves the connections that carry frames.
+// acceptFrames serves the connections that carry frames. It returns when the listener is closed;
+// Close waits for the connections.
 func (t *Transport) acceptFrames() {
 	for {
 		c, err := t.frames.Accept()
@@ -45,13 +46,15 @@ func (t *Transport) serveFrames(c net.Conn) error {
 	return s.Serve(t.ctx, c)
 }
 
-// framed passes the calls of one connection to the handler.
+// framed passes the calls of one connection to the handler. It presents them as HTTP requests, so
+// that a handler is the same for both protocols.
 type framed struct {
 	t       *Transport
 	node    string
 	request *http.Request // copied for each call
 }
 
+// begin, add and end bound the calls of the peer over all of its connections, see loads.
 func (f *framed) begin() *frames.Answer {
 	if f.t.loads.begin(f.node) {
 		return nil
@@ -72,6 +75,7 @@ func (f *framed) call(ctx context.Context, path string, body []byte) (frames.Ans
 	return f.serve(ctx, path, body, nil)
 }
 
+// A stream counts as one call without a body.
 func (f *framed) stream(ctx context.Context, path string, accept func() (*frames.Stream, error)) frames.Answer {
 	if refusal := f.begin(); refusal != nil {
 		return *refusal
@@ -85,6 +89,7 @@ func (f *framed) stream(ctx context.Context, path string, accept func() (*frames
 }
 
 // serve calls the handler. ok is false after a panic: then the caller must not learn an outcome.
+// The body is in memory already, so the handler never waits for the peer.
 func (f *framed) serve(
 	ctx context.Context, path string, body []byte, accept func() (*frames.Stream, error),
 ) (a frames.Answer, ok bool) {
@@ -109,12 +114,14 @@ type answerWriter struct {
 
 func (w *answerWriter) Header() http.Header { return w.header }
 
+// WriteHeader keeps the first status, as net/http does.
 func (w *answerWriter) WriteHeader(status int) {
 	if w.status == 0 {
 		w.status = status
 	}
 }
 
+// Write appends to the answer, which is sent as a whole when the handler returns.
 func (w *answerWriter) Write(b []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
 	w.body = append(w.body, b...)

@@ -36,7 +36,8 @@ func newKnown(cfg Config) *known {
 	}
 }
 
-// run reads Config.Known and looks up its hosts until ctx ends.
+// run reads Config.Known and looks up its hosts until ctx ends. Without Config.Known only learned
+// addresses are known.
 func (k *known) run(ctx context.Context) {
 	for k.list != nil && ctx.Err() == nil {
 		k.refresh(ctx)
@@ -44,7 +45,9 @@ func (k *known) run(ctx context.Context) {
 	}
 }
 
-// refresh looks up the listed hosts. A host that cannot be looked up keeps its addresses.
+// refresh looks up the listed hosts. A host that cannot be looked up keeps its addresses. So a
+// failing name server does not make members strangers. It may block for lookupTimeout for each
+// host.
 func (k *known) refresh(ctx context.Context) {
 	fresh := make(map[string][]netip.Addr)
 	for _, hostport := range k.list() {
@@ -78,6 +81,7 @@ func (k *known) refresh(ctx context.Context) {
 	}
 }
 
+// lookup returns the networks of a host, nil if it has none or the lookup fails.
 func lookup(ctx context.Context, host string) []netip.Addr {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
@@ -91,7 +95,8 @@ func lookup(ctx context.Context, host string) []netip.Addr {
 	return ips
 }
 
-// has reports whether the source of a connection is known.
+// has reports whether the source of a connection is known. It is called for each connection before
+// anything is read, so it only compares.
 func (k *known) has(from net.Addr) bool {
 	source := slots.Source(from)
 	k.mu.Lock()

@@ -15,7 +15,8 @@ import (
 // errOlder is returned for a peer that does not speak frames, only HTTP/2.
 var errOlder = errors.New("the peer speaks HTTP/2")
 
-// olderTime is how long a peer counts as older. Afterwards it may have been upgraded.
+// olderTime is how long a peer counts as older. Afterwards it may have been upgraded. Until then
+// each call would pay for a dial that only learns the same again.
 const olderTime = 30 * time.Second
 
 // A line is the connection for all calls to one peer. It connects when it is needed. All methods
@@ -51,7 +52,9 @@ func (l *line) get(ctx context.Context) (*frames.Client, error) {
 	}
 }
 
-// attempt returns the attempt that succeeded or is in progress, or begins one.
+// attempt returns the attempt that succeeded or is in progress, or begins one. An attempt outlives
+// the caller that began it, so that a caller with little time left does not make the others start
+// again.
 func (l *line) attempt() (*attempt, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,20 +95,23 @@ func (a *attempt) usable() bool {
 
 func (l *line) isOlder() bool { return !l.older.IsZero() && time.Since(l.older) < olderTime }
 
-// speaksFrames reports whether it is worth while to try frames.
+// speaksFrames reports whether it is worth while to try frames. It is a guess from the last
+// attempt: the peer may have changed since.
 func (l *line) speaksFrames() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return !l.isOlder()
 }
 
+// setOlder records that a stream found a peer without frames.
 func (l *line) setOlder() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.older = time.Now()
 }
 
-// retire closes the connection once its calls have ended.
+// retire closes the connection once its calls have ended. An attempt in progress retires its own
+// client.
 func (l *line) retire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,7 +8,8 @@ import (
 	"sync"
 )
 
-// listener returns connections that admit has accepted and verified.
+// listener returns connections that admit has accepted and verified. It has no queue: give blocks
+// until the protocol's server accepts.
 type listener struct {
 	addr net.Addr
 	ch   chan net.Conn
@@ -41,6 +42,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
+// Close wakes Accept and give. It is safe to call twice, and closes no connection.
 func (l *listener) Close() error {
 	l.once.Do(func() { close(l.done) })
 	return nil
@@ -67,7 +69,8 @@ const (
 
 // readHello reads the first TLS record, which holds a ClientHello or its beginning. It returns the
 // bytes read. The error wraps errNotTLS as soon as a byte differs from that of a ClientHello. It
-// buffers only what has arrived.
+// buffers only what has arrived. TLS itself would wait for the whole record, and answer a stranger
+// with an alert.
 func readHello(r io.Reader) ([]byte, error) {
 	buf := make([]byte, 0, 512)
 	for want := recordHeader; len(buf) < want; {
@@ -89,7 +92,8 @@ func readHello(r io.Reader) ([]byte, error) {
 	return buf, nil
 }
 
-// beginsHello reports whether b may be the beginning of a TLS connection.
+// beginsHello reports whether b may be the beginning of a TLS connection. It judges each byte as
+// soon as it is there, so a client of another protocol is refused without a wait.
 func beginsHello(b []byte) bool {
 	for i, c := range b[:min(len(b), recordHeader+1)] {
 		switch {
@@ -104,7 +108,8 @@ func beginsHello(b []byte) bool {
 	return true
 }
 
-// replayConn is a connection whose first bytes were already read.
+// replayConn is a connection whose first bytes were already read. TLS then reads the ClientHello as
+// if nothing had been read.
 type replayConn struct {
 	net.Conn
 	first []byte

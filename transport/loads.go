@@ -27,6 +27,7 @@ type load struct {
 	bytes int64
 }
 
+// maxBytes is also the limit of one body, so a peer may always send one call of the largest size.
 func newLoads(maxCalls int, maxBytes int64) *loads {
 	return &loads{maxCalls: maxCalls, maxBytes: maxBytes, of: make(map[string]*load)}
 }
@@ -47,7 +48,8 @@ func (l *loads) begin(node string) bool {
 	return true
 }
 
-// add counts n bytes of a body. It returns an error if the peer has too many in progress.
+// add counts n bytes of a body. It returns an error if the peer has too many in progress. begin
+// must have counted the call. The bytes count even if it returns an error; end takes them back.
 func (l *loads) add(node string, n int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

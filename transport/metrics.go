@@ -22,7 +22,8 @@ type metrics struct {
 	bytesIn  prometheus.Counter
 }
 
-// newMetrics returns the metrics, registered unless reg is nil.
+// newMetrics returns the metrics, registered unless reg is nil. A name that is taken is an error:
+// two nodes must not share a registry.
 func newMetrics(reg prometheus.Registerer, certs *pki.Certs) (*metrics, error) {
 	m := &metrics{
 		conns: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -90,6 +91,8 @@ func newRefusals(m *metrics, log *slog.Logger) *refusals {
 	return &refusals{metrics: m, log: log, logs: make(map[refusalKind]*refusalLog)}
 }
 
+// report counts a refusal, and logs it within its limit. A line names how many were not logged
+// since the last one.
 func (r *refusals) report(from net.Addr, known bool, reason string, err error) {
 	r.metrics.refused.WithLabelValues(reason).Inc()
 	r.mu.Lock()

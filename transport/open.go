@@ -40,7 +40,8 @@ func open(ctx context.Context, dial dialFunc, hostport, wantNode string, timeout
 }
 
 // openConn is a connection on which open has already sent the preface and read one byte. One
-// goroutine at a time may read, and one may write.
+// goroutine at a time may read, and one may write. net/http writes the preface again, which Write
+// swallows, and reads the byte that open has read.
 type openConn struct {
 	*tls.Conn
 	resend int // bytes of the preface that net/http has yet to write

@@ -42,6 +42,7 @@ type peers struct {
 	closed bool
 }
 
+// get returns the pool of a peer, which it creates without a connection.
 func (p *peers) get(key peerKey) (*peer, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,6 +61,8 @@ func (p *peers) get(key peerKey) (*peer, error) {
 	return got, nil
 }
 
+// evict closes the pool that was used longest ago. Its calls in progress go on: their connection
+// ends after them.
 func (p *peers) evict() {
 	var oldest peerKey
 	var at time.Time
@@ -72,6 +75,7 @@ func (p *peers) evict() {
 	delete(p.kept, oldest)
 }
 
+// close ends all pools. A later get returns revoked.ErrClosed.
 func (p *peers) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,6 +86,7 @@ func (p *peers) close() {
 	}
 }
 
+// newClient returns an HTTP/2 client that dials through open.
 func (p *peers) newClient(key peerKey) *http.Transport {
 	// net/http sees HTTP/2 over plain connections. open does TLS, because the peer must have
 	// accepted the connection before net/http uses it.

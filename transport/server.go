@@ -17,7 +17,8 @@ import (
 // codeHeader holds the number of the sentinel error (revoked.Code) of an answer other than 200.
 const codeHeader = "Revoked-Code"
 
-// newServer returns the server of calls between nodes.
+// newServer returns the server of calls between nodes. It serves HTTP/2 only, for peers of version
+// 0.3. Frames do not pass through it.
 func newServer(cfg Config, handle http.HandlerFunc) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
@@ -39,7 +40,8 @@ func newServer(cfg Config, handle http.HandlerFunc) *http.Server {
 	}
 }
 
-// serveCall limits a call in size and time and passes it to the handler.
+// serveCall limits a call in size and time and passes it to the handler. The deadlines hold for the
+// whole call, so a peer that sends a byte a minute cannot keep it open.
 func serveCall(cfg Config, peers *loads, w http.ResponseWriter, r *http.Request) {
 	node := PeerNode(r)
 	if !peers.begin(node) {
@@ -68,6 +70,7 @@ func serveCall(cfg Config, peers *loads, w http.ResponseWriter, r *http.Request)
 	}
 }
 
+// tooManyCalls is the text of a refusal. The peer's own log shows it, so it names the peer.
 func tooManyCalls(node string) string {
 	return fmt.Sprintf("node %s has too many calls in progress", node)
 }

@@ -67,7 +67,8 @@ func (t *Transport) stream(ctx context.Context, hostport, wantNode, path string)
 	return s, err
 }
 
-// openFramed opens a stream on a connection of its own.
+// openFramed opens a stream on a connection of its own. Opening takes at most DialTimeout and
+// Silence. A stream has no share of a connection with calls: a large call would delay its frames.
 func (t *Transport) openFramed(
 	ctx context.Context, cancel context.CancelFunc, key peerKey, path string,
 ) (*Stream, error) {
@@ -197,7 +198,8 @@ func (s *Stream) Send(frame []byte) error {
 	return nil
 }
 
-// Recv returns the next frame, which the caller owns, and io.EOF after the peer has closed.
+// Recv returns the next frame, which the caller owns, and io.EOF after the peer has closed. It
+// blocks until a frame arrives or the stream ends.
 func (s *Stream) Recv() ([]byte, error) {
 	s.recv.Lock()
 	defer s.recv.Unlock()

@@ -26,7 +26,8 @@ func (s *streamLayer) Done() <-chan struct{} { return s.done }
 func (s *streamLayer) CloseConns() { s.conns.closeWhere(func(c *conn) bool { return c.raft }) }
 
 // Dial connects to the node and the instance in address. It returns an error if another one
-// answers.
+// answers. Raft keeps the connection in its pool and dials again after an error. A timeout of 0
+// leaves the bound to DialTimeout.
 func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	node, hostport, err := SplitAddress(address)
 	if err != nil {

@@ -118,6 +118,7 @@ func (t *Transport) Stalled(server raft.ServerID, d time.Duration) bool {
 }
 
 // Serve starts accepting connections and returns. It does nothing if called again or after Close.
+// Raft may dial and call before, but no peer reaches this node.
 func (t *Transport) Serve() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -159,7 +160,8 @@ func (t *Transport) Close() error {
 	return err
 }
 
-// handle serves a call unless the transport is closed. Close waits for it.
+// handle serves a call unless the transport is closed. Close waits for it. Without the count, a
+// handler could use the node's state after the node has closed it.
 func (t *Transport) handle(w http.ResponseWriter, r *http.Request) {
 	t.mu.Lock()
 	if t.closed {
@@ -172,7 +174,8 @@ func (t *Transport) handle(w http.ResponseWriter, r *http.Request) {
 	serveCall(t.cfg, t.loads, w, r)
 }
 
-// recheck closes the connections of peers that the current CA does not trust.
+// recheck closes the connections of peers that the current CA does not trust. It runs after each
+// reload of the certificates. New handshakes use the new CA by themselves.
 func (t *Transport) recheck() {
 	n := t.conns.closeWhere(func(c *conn) bool {
 		if c.chain == nil {
@@ -185,7 +188,9 @@ func (t *Transport) recheck() {
 	}
 }
 
-// dial connects to wantNode at hostport, or to any node of the cluster if wantNode is empty.
+// dial connects to wantNode at hostport, or to any node of the cluster if wantNode is empty. It
+// blocks for at most DialTimeout, and less if the transport closes. On success the peer's
+// certificate is verified, but the peer may still refuse this node's: see open.
 func (t *Transport) dial(
 	ctx context.Context, hostport, wantNode, instance string, protos ...string,
 ) (*tls.Conn, *conn, error) {

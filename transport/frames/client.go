@@ -11,7 +11,8 @@ import (
 	"revoked"
 )
 
-// ErrNotSent is returned for a call of which the peer cannot have received anything.
+// ErrNotSent is returned for a call of which the peer cannot have received anything. Only such a
+// call may be repeated without knowing what it does.
 var ErrNotSent = errors.New("not sent")
 
 // An Answer is the answer to a call, or the refusal of a stream.
@@ -65,7 +66,7 @@ func Accepted(conn net.Conn, wait time.Duration) error {
 // Ended reports whether the connection has ended: no call can be made any more.
 func (c *Client) Ended() bool { return c.isEnded() }
 
-// Retire ends the connection once no call is in progress. Make no further calls.
+// Retire ends the connection once no call is in progress. Make no further calls. It does not block.
 func (c *Client) Retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -73,6 +74,7 @@ func (c *Client) Retire() {
 	c.endRetired()
 }
 
+// endRetired ends a retired connection without calls. The caller holds mu.
 func (c *Client) endRetired() {
 	if c.retired && len(c.waiting) == 0 {
 		c.end(fmt.Errorf("%w: connection", revoked.ErrClosed))
@@ -85,6 +87,9 @@ func (c *Client) Close() { c.close() }
 // Call makes one call. It blocks until the answer, the end of ctx or the end of the connection. The
 // error wraps ErrNotSent if the peer cannot have received the call, and ErrTooLarge if the answer
 // is larger than MaxBody.
+//
+// Other calls are written between the parts of a long body. A caller that gives up sends a
+// cancellation without waiting for it, which ends the context of the peer's handler.
 func (c *Client) Call(ctx context.Context, path string, b []byte) (Answer, error) {
 	if err := ctx.Err(); err != nil {
 		return Answer{}, fmt.Errorf("%w: %w", ErrNotSent, err)
@@ -129,6 +134,8 @@ func (c *Client) Call(ctx context.Context, path string, b []byte) (Answer, error
 	}
 }
 
+// add gives a call the next id. Ids are never reused on a connection, so a late answer never meets
+// another call.
 func (c *Client) add(w *waiting) (id uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -137,6 +144,7 @@ func (c *Client) add(w *waiting) (id uint64) {
 	return c.newest
 }
 
+// forget drops a call whose caller returns. An answer that still arrives is ignored.
 func (c *Client) forget(id uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

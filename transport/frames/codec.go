@@ -40,6 +40,7 @@ func Read(r io.Reader) ([]byte, error) {
 	return ReadExactly(r, n)
 }
 
+// readLength reads a header. It refuses a length beyond most before anything is allocated for it.
 func readLength(r io.Reader, most int) (int, error) {
 	var head [header]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -55,7 +56,8 @@ func readLength(r io.Reader, most int) (int, error) {
 // ReadExactly reads n bytes. Its buffer grows with the bytes received, not with n.
 func ReadExactly(r io.Reader, n int) ([]byte, error) { return readInto(nil, r, n) }
 
-// readInto is ReadExactly into the memory of buf, as far as it suffices.
+// readInto is ReadExactly into the memory of buf, as far as it suffices. Growth doubles, so an
+// announced length that never arrives costs one step at most.
 func readInto(buf []byte, r io.Reader, n int) ([]byte, error) {
 	const step = 64 << 10
 	if buf = buf[:0]; cap(buf) == 0 {

@@ -47,6 +47,7 @@ type link struct {
 	wg     sync.WaitGroup
 }
 
+// newLink starts the goroutine that watches the peer. close ends it.
 func newLink(conn net.Conn, limits Limits) *link {
 	l := &link{conn: conn, limits: limits, start: time.Now(), send: make(chan struct{}, 1), ended: make(chan struct{})}
 	l.reader = bufio.NewReaderSize((*linkReader)(l), 16<<10)
@@ -80,7 +81,8 @@ func (l *link) isEnded() bool {
 func (l *link) err() error { return fmt.Errorf("connection ended: %w", l.reason) }
 
 // write writes one message. It blocks until the peer accepts it, at most about Silence. sent is
-// false if the link had ended before, so that the peer cannot have received any of it.
+// false if the link had ended before, so that the peer cannot have received any of it. Messages of
+// concurrent calls never mix. A write that fails may have sent a part, so it ends the connection.
 func (l *link) write(m *message) (sent bool, err error) {
 	l.send <- struct{}{}
 	defer func() { <-l.send }()
@@ -144,7 +146,8 @@ func (l *link) pong() {
 	})
 }
 
-// watch ends the link when its peer is silent, or accepts nothing.
+// watch ends the link when its peer is silent, or accepts nothing. It asks by a ping after half of
+// Silence. While nobody reads, the link cannot hear the peer, so only writes count.
 func (l *link) watch() {
 	tick := time.NewTicker(max(l.limits.Silence/4, time.Millisecond))
 	defer tick.Stop()

@@ -76,9 +76,11 @@ func (m *message) append(dst []byte) []byte {
 	return dst
 }
 
+// errMalformed ends the connection: after it the two sides do not agree where a message begins.
 var errMalformed = errors.New("malformed message")
 
-// parse is the inverse of append, without the length. The body of the message is a part of b.
+// parse is the inverse of append, without the length. The body of the message is a part of b. It
+// never panics, whatever the bytes.
 func parse(b []byte) (m message, err error) {
 	take := func(n int) (field []byte) {
 		if len(b) < n {
@@ -128,7 +130,7 @@ type body struct {
 	bytes []byte
 }
 
-// add appends a part and reports whether the body is whole.
+// add appends a part and reports whether the body is whole. It copies the part.
 func (b *body) add(part []byte) (whole bool, err error) {
 	if len(b.bytes)+len(part) > b.size {
 		return false, fmt.Errorf("%w: part of %d bytes after %d of %d", errMalformed, len(part), len(b.bytes), b.size)

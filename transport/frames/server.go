@@ -74,6 +74,8 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
 	return err
 }
 
+// serve says hello and handles messages. The first message decides whether the connection is for
+// calls or for a stream.
 func (c *serving) serve() error {
 	if _, err := c.write(&message{kind: kindHello}); err != nil {
 		return err
@@ -114,7 +116,8 @@ func (c *serving) handle(m *message) error {
 	return fmt.Errorf("%w: kind %d from the dialing side", errMalformed, m.kind)
 }
 
-// begin handles the first message of a call.
+// begin handles the first message of a call. More than MaxCalls in progress end the connection,
+// while Begin refuses one call only.
 func (c *serving) begin(m *message) error {
 	c.mu.Lock()
 	running, repeated := len(c.running), c.running[m.id] != nil
@@ -174,7 +177,8 @@ func (c *serving) refuse(id uint64, p *partial, arrived int, with *Answer) error
 	return c.answer(id, with)
 }
 
-// run runs the handler of a call in a goroutine.
+// run runs the handler of a call in a goroutine. The call stays counted until its handler returns,
+// also if its caller has gone.
 func (c *serving) run(id uint64, p *partial) {
 	ctx, cancel := context.WithCancel(c.ctx)
 	c.mu.Lock()

@@ -29,6 +29,7 @@ type Stream struct {
 	failed error // the reason why the stream ended
 }
 
+// newStream reads the frames of l from now on. The stream owns l.
 func newStream(l *link) *Stream {
 	s := &Stream{link: l}
 	s.change.L = &s.mu
@@ -121,7 +122,8 @@ func (s *Stream) receive() {
 	}
 }
 
-// queue adds a copy of a frame once there is room. It returns false after Close.
+// queue adds a copy of a frame once there is room. It returns false after Close. While it waits,
+// nothing is read, and the peer's Send blocks: that is the flow control.
 func (s *Stream) queue(frame []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -30,7 +30,8 @@ type CA struct {
 	keyPEM  []byte
 }
 
-// NewCA returns a CA with a new P-256 key. It cannot sign other CAs.
+// NewCA returns a CA with a new P-256 key. It cannot sign other CAs. The key exists in memory only,
+// until the caller writes KeyPEM to a file.
 func NewCA(commonName string, validFor time.Duration) (*CA, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -52,7 +53,8 @@ func NewCA(commonName string, validFor time.Duration) (*CA, error) {
 // bom is the byte order mark that some editors write. encoding/pem would skip the block after it.
 var bom = []byte("\ufeff")
 
-// LoadCA reads a CA from PEM files. The key may be PKCS #8 or SEC 1, ECDSA only.
+// LoadCA reads a CA from PEM files. The key may be PKCS #8 or SEC 1, ECDSA only. It refuses a key
+// that does not belong to the certificate: every node would refuse what such a CA issues.
 func LoadCA(certFile, keyFile string) (*CA, error) {
 	certPEM, err := os.ReadFile(certFile)
 	if err != nil {
@@ -109,6 +111,7 @@ func (ca *CA) IssueClient(name string, validFor time.Duration) (certPEM, keyPEM 
 	return ca.issue(name, nil, nil, validFor, x509.ExtKeyUsageClientAuth)
 }
 
+// issue makes a new key for each certificate, so a stolen key of one node proves only that node.
 func (ca *CA) issue(name string, hosts []string, uris []*url.URL, validFor time.Duration,
 	usage ...x509.ExtKeyUsage) (certPEM, keyPEM []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -141,6 +144,8 @@ func (ca *CA) issue(name string, hosts []string, uris []*url.URL, validFor time.
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), keyPEM, nil
 }
 
+// template returns a certificate without usage. Its random serial number tells certificates of one
+// name apart.
 func template(name string, validFor time.Duration) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
@@ -155,6 +160,8 @@ func template(name string, validFor time.Duration) (*x509.Certificate, error) {
 	}, nil
 }
 
+// assemble parses the certificate that was just signed or loaded, so that issue has its subject and
+// key id.
 func assemble(der []byte, key *ecdsa.PrivateKey) (*CA, error) {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {

@@ -19,6 +19,9 @@ import (
 
 // Certs holds a node's certificate and key and the CA that it trusts, loaded from three files. All
 // methods may be called concurrently.
+//
+// The three files are read together: a set counts only if the key fits the certificate and the CA
+// trusts it. So a renewal that replaces the files one after the other never mixes two sets.
 type Certs struct {
 	caFile, certFile, keyFile string
 
@@ -86,14 +89,15 @@ func (c *Certs) Watch(ctx context.Context, interval time.Duration, changed func(
 	})
 }
 
-// Verify checks a peer's chain against the CA in use for one usage.
+// Verify checks a peer's chain against the CA in use for one usage. Use it for connections that are
+// open when the CA changes: a handshake verifies by itself.
 func (c *Certs) Verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) error {
 	_, err := c.current.Load().verify(chain, usage)
 	return err
 }
 
 // ServerConfig returns the configuration of the cluster port. It requires a certificate that names
-// a node.
+// a node. Each handshake uses the newest set, so a listener need not restart after a renewal.
 func (c *Certs) ServerConfig(protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
@@ -117,7 +121,8 @@ func (c *Certs) ServerConfig(protocols ...string) *tls.Config {
 
 // ClientConfig returns the configuration for dialing wantNode, or any node if it is empty.
 // instance, if not empty, is sent as the server name (RFC 6066, section 3) and names which of the
-// peer's instances is meant. The peer chooses one of the protocols (RFC 7301).
+// peer's instances is meant. The peer chooses one of the protocols (RFC 7301). The set is that of
+// the call, so make a configuration for each dial.
 func (c *Certs) ClientConfig(wantNode, instance string, protocols ...string) *tls.Config {
 	s := c.current.Load()
 	return &tls.Config{
@@ -145,7 +150,8 @@ func (c *Certs) ClientConfig(wantNode, instance string, protocols ...string) *tl
 	}
 }
 
-// verify checks a chain for one usage and returns the node that it names.
+// verify checks a chain for one usage and returns the node that it names. Go checks dates, usages
+// and the path to a root; a revocation list is not consulted.
 func (s *certSet) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) (string, error) {
 	if len(chain) == 0 {
 		return "", errors.New("no certificate")
@@ -162,7 +168,8 @@ func (s *certSet) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) (str
 	return NodeOf(chain[0])
 }
 
-// load checks the content of the three files and makes it current.
+// load checks the content of the three files and makes it current. A set for another node is
+// refused: the id is part of Raft's addresses and of the data directory.
 func (c *Certs) load(content [][]byte) error {
 	pool, err := c.loadPool(content[0])
 	if err != nil {
@@ -179,6 +186,8 @@ func (c *Certs) load(content [][]byte) error {
 	return nil
 }
 
+// loadPool reads the CAs. A file with two of them lets a cluster move from one CA to the other
+// without a stop.
 func (c *Certs) loadPool(content []byte) (*x509.CertPool, error) {
 	cas, err := parseCertificates(c.caFile, content)
 	if err != nil {
@@ -194,6 +203,8 @@ func (c *Certs) loadPool(content []byte) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// loadPair reads the certificate and its key, and checks what a peer would check. So a bad renewal
+// shows in the log of the node, and not first in the handshakes of others.
 func (c *Certs) loadPair(pool *x509.CertPool, certPEM, keyPEM []byte) (*certSet, error) {
 	chain, err := parseCertificates(c.certFile, certPEM)
 	if err != nil {
@@ -233,7 +244,8 @@ func (c *Certs) loadPair(pool *x509.CertPool, certPEM, keyPEM []byte) (*certSet,
 	return set, nil
 }
 
-// parseCertificates returns all certificates of a PEM file, at least one.
+// parseCertificates returns all certificates of a PEM file, at least one. It skips blocks of other
+// types, such as the key in a combined file.
 func parseCertificates(file string, rest []byte) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
 	for {

@@ -33,7 +33,8 @@ func nodeURI(nodeID string) *url.URL {
 }
 
 // NodeOf returns the node that a certificate names in its one URI SAN revoked://node/<id>. It
-// ignores URIs of other schemes. The error wraps ErrNotNode.
+// ignores URIs of other schemes. The error wraps ErrNotNode. A certificate with two names is
+// refused instead of choosing one: two parts of the program could choose differently.
 func NodeOf(cert *x509.Certificate) (string, error) {
 	var found string
 	for _, u := range cert.URIs {
