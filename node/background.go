@@ -12,6 +12,9 @@ import (
 
 // background commits commands that expire or remove state. It leaves most of the time to callers.
 // It is not safe for concurrent use.
+//
+// An expired or ended token is inactive without it: it only frees space. So it yields whenever
+// callers write, unless rows have been due for long.
 type background struct {
 	commit func(command.Command) (fsm.Outcome, error)
 	keepUp func(index uint64) // waits until the members with a lease have applied index
@@ -44,7 +47,8 @@ const (
 
 // run commits commands until none is due, until it should leave time to callers, or inARow. It
 // returns how long to wait before the next call. It waits while a member has not applied the
-// command before the last one.
+// command before the last one. A command that fails to commit is not repeated at once: the leader
+// may have changed.
 func (b *background) run(ctx context.Context, state backlog, stamp func() revoked.Time) (pause time.Duration) {
 	for range inARow {
 		now := stamp()

@@ -36,7 +36,8 @@ func (c caller) callLeader(ctx context.Context, path string, req, resp proto.Mes
 }
 
 // call makes one call to the node at host, whose certificate must contain name. An empty name
-// accepts every node of the cluster's CA.
+// accepts every node of the cluster's CA. It blocks until the answer or the end of ctx. Errors
+// inside an answer are the caller's to read.
 func (c caller) call(ctx context.Context, host, name, path string, req, resp proto.Message) error {
 	body, err := proto.Marshal(req)
 	if err != nil {
@@ -59,7 +60,9 @@ func (c caller) call(ctx context.Context, host, name, path string, req, resp pro
 const maxCallBody = 16 << 20
 
 // handler serves the calls of other nodes. The transport has checked the peer's certificate; the
-// handlers check the rights of the peer. Requests arrive only after the roster exists.
+// handlers check the rights of the peer. Requests arrive only after the roster exists. A call has
+// the rights of a certificate, which every node of the cluster has, also one that was removed or
+// has not joined.
 func (n *Node) handler() http.Handler {
 	mux := http.NewServeMux()
 	handle(mux, nodepb.PathHello, func(context.Context, string, *nodepb.Hello) *nodepb.Hello { return n.roster.Hello() })
@@ -80,7 +83,8 @@ func (n *Node) handler() http.Handler {
 	return mux
 }
 
-// serveSubmit proposes the operations that another member forwarded to this node.
+// serveSubmit proposes the operations that another member forwarded to this node. The forwarding
+// node has verified the actor's secret; Apply verifies that the actor has not changed since.
 func (n *Node) serveSubmit(ctx context.Context, peer string, req *nodepb.SubmitRequest) *nodepb.SubmitResponse {
 	if !n.roster.IsMember(peer) { // it left or has not joined; nothing was proposed, so clients may retry
 		return &nodepb.SubmitResponse{
@@ -91,6 +95,7 @@ func (n *Node) serveSubmit(ctx context.Context, peer string, req *nodepb.SubmitR
 }
 
 // handle registers a call with a protobuf request and response. Errors travel inside the response.
+// The body is read whole before serve is called.
 func handle[Req, Resp any, PReq interface {
 	*Req
 	proto.Message

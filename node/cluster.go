@@ -16,7 +16,8 @@ import (
 )
 
 // NodeStatus implements api.Backend. It returns this node's own view, and calls another node only
-// if the leader's API address is unknown.
+// if the leader's API address is unknown. The fields are read one after the other, so they may be
+// of slightly different moments.
 func (n *Node) NodeStatus(context.Context) revoked.NodeStatus {
 	st := revoked.NodeStatus{
 		NodeID: n.cfg.NodeID, ClusterID: n.roster.ClusterID(), Version: n.cfg.Version,
@@ -45,7 +46,8 @@ func (n *Node) NodeStatus(context.Context) revoked.NodeStatus {
 }
 
 // Readiness implements api.Backend. A node can answer while it holds a lease; it can revoke if it
-// also knows a leader.
+// also knows a leader. It never blocks and calls no node, so a health check may ask as often as it
+// likes.
 func (n *Node) Readiness(context.Context) revoked.Readiness {
 	var r revoked.Readiness
 	check := func(name string, ok bool, reason string) bool {
@@ -91,7 +93,8 @@ func (n *Node) TransferLeader(ctx context.Context, by revoked.Actor, node string
 	return n.roster.TransferLeader(ctx, by, node)
 }
 
-// Members implements api.Backend.
+// Members implements api.Backend. It works without a leader, from the newest configuration that
+// this node knows.
 func (n *Node) Members(ctx context.Context) ([]revoked.Member, error) {
 	return n.roster.Members(ctx), nil
 }
@@ -212,7 +215,7 @@ func (n *Node) changeVoting(
 	return 0, err
 }
 
-// isMember reports whether node is a member as of the call.
+// isMember reports whether node is a member as of the call. It may wait for a read barrier.
 func (n *Node) isMember(ctx context.Context, node string) (bool, error) {
 	members, err := n.memberNames(ctx)
 	return slices.Contains(members, node), err

@@ -79,7 +79,8 @@ type KeyFetchConfig struct {
 }
 
 // withDefaults returns c with a value for each field that may be empty. It returns ErrInvalid if a
-// required field is empty, or if the certificate belongs to another node.
+// required field is empty, or if the certificate belongs to another node. It reads no file and
+// opens nothing.
 func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.NodeID == "":
@@ -148,6 +149,7 @@ type hooks struct {
 	fetchKeys     func(ctx context.Context, uri string) (jwks.Set, error)
 }
 
+// withDefaults fills in what a node outside of tests uses.
 func (h hooks) withDefaults() hooks {
 	if h.transport == nil {
 		h.transport = func(t raft.Transport) raft.Transport { return t }

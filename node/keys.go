@@ -12,7 +12,8 @@ import (
 	"revoked/node/nodepb"
 )
 
-// newKeyRunner returns the runner that fetches key sets while this node leads.
+// newKeyRunner returns the runner that fetches key sets while this node leads. Keys are fetched on
+// one node only, so that an issuer is asked once for the whole cluster.
 func (n *Node) newKeyRunner() *jwks.Runner {
 	return jwks.NewRunner(jwks.RunnerConfig{
 		Issuers: n.Issuers, Fetch: n.cfg.hooks.fetchKeys, Log: n.log,
@@ -29,7 +30,8 @@ func (n *Node) newKeyRunner() *jwks.Runner {
 	})
 }
 
-// RefreshIssuer implements api.Backend. The leader fetches the keys.
+// RefreshIssuer implements api.Backend. The leader fetches the keys. It blocks for one fetch.
+// ErrQuota means that the last one began less than 30 s ago.
 func (n *Node) RefreshIssuer(ctx context.Context, name string) (index uint64, changed bool, err error) {
 	if err := n.Current(ctx); err != nil {
 		return 0, false, err
@@ -45,7 +47,8 @@ func (n *Node) RefreshIssuer(ctx context.Context, name string) (index uint64, ch
 	return resp.GetIndex(), resp.GetChanged(), err
 }
 
-// KeyFetches implements api.Backend. It returns the leader's fetches.
+// KeyFetches implements api.Backend. It returns the leader's fetches. A new leader knows only its
+// own, so some may be missing after a change of leader.
 func (n *Node) KeyFetches(ctx context.Context) (map[string]revoked.KeyFetch, error) {
 	resp, err := n.askKeys(ctx, &nodepb.KeyFetchRequest{})
 	if err != nil {
@@ -72,7 +75,8 @@ func (n *Node) askKeys(ctx context.Context, req *nodepb.KeyFetchRequest) (*nodep
 	return resp, nil
 }
 
-// refetchWait is how long a token with an unknown key waits for the leader's fetch.
+// refetchWait is how long a token with an unknown key waits for the leader's fetch. A caller of an
+// introspection waits for it, and gets 503 afterwards.
 const refetchWait = 2 * time.Second
 
 // refetchKeys makes the leader fetch the keys of an issuer, unless it did in the last 30 seconds.
@@ -93,7 +97,8 @@ func (n *Node) refetchKeys(ctx context.Context, i *revoked.Issuer) error {
 	return fmt.Errorf("%w: keys of issuer %s: %v", revoked.ErrNotCurrent, i.Name, err)
 }
 
-// serveKeys answers another member.
+// serveKeys answers another member. A refresh makes this node open a connection, so only a member
+// may ask for one.
 func (n *Node) serveKeys(ctx context.Context, peer string, req *nodepb.KeyFetchRequest) *nodepb.KeyFetchResponse {
 	if !n.roster.IsMember(peer) {
 		return &nodepb.KeyFetchResponse{Code: revoked.Code(revoked.ErrNoLeader), Detail: "the asking node is not a member"}
@@ -101,7 +106,8 @@ func (n *Node) serveKeys(ctx context.Context, peer string, req *nodepb.KeyFetchR
 	return n.leaderKeys(ctx, req)
 }
 
-// leaderKeys answers if this node leads.
+// leaderKeys answers if this node leads. Apply decides about the keys, so two leaders at a time do
+// no harm.
 func (n *Node) leaderKeys(ctx context.Context, req *nodepb.KeyFetchRequest) *nodepb.KeyFetchResponse {
 	resp := new(nodepb.KeyFetchResponse)
 	if req.Refresh != "" {

@@ -96,7 +96,9 @@ func (l *leader) run(ctx context.Context, change uint64) {
 	wg.Wait()
 }
 
-// openTerm commits the first command of the term and returns its index once it is applied here.
+// openTerm commits the first command of the term and returns its index once it is applied here. It
+// repeats the command until it commits or Raft no longer leads: a term without it grants no lease
+// and acknowledges nothing.
 func (l *leader) openTerm(ctx context.Context, term uint64) (first uint64, ok bool) {
 	for ctx.Err() == nil {
 		cmd := &command.Epoch{Stamp: int64(l.roster.Clock.Stamp()), Term: term, Node: l.nodeID}
@@ -114,6 +116,8 @@ func (l *leader) openTerm(ctx context.Context, term uint64) (first uint64, ok bo
 }
 
 // commit proposes a command of the cluster itself and returns the outcome once it is applied here.
+// timeout bounds the wait for Raft to accept it. After an error it may still commit, and the
+// commands of a leader are harmless if applied late.
 func (l *leader) commit(c command.Command) (fsm.Outcome, error) {
 	data, err := command.Encode(c)
 	if err != nil {
@@ -131,7 +135,7 @@ func (l *leader) commit(c command.Command) (fsm.Outcome, error) {
 }
 
 // initCluster gives a new cluster its id, settings and first clients. It waits until the clocks of
-// a majority are known.
+// a majority are known. Its stamp would otherwise rest on one clock, and stamps never go back.
 func (l *leader) initCluster(ctx context.Context) {
 	for l.fsm.ClusterID() == "" && ctx.Err() == nil {
 		if !l.roster.Clock.HasMajority() {
@@ -153,7 +157,8 @@ func (l *leader) initCluster(ctx context.Context) {
 }
 
 // maintain follows the configuration and records marks until ctx ends. It also compacts the state
-// and, once a second, reconciles the members with it.
+// and, once a second, reconciles the members with it. Everything in it runs in one goroutine, so a
+// background command never overlaps the next one.
 func (l *leader) maintain(ctx context.Context, term uint64) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()

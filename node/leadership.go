@@ -22,6 +22,9 @@ import (
 // NotifyCh is unbuffered: Raft neither starts nor ends a term of this node's leadership before run
 // has received the change. run receives no change while withLock runs f. So if the last change was
 // *leads*, Raft accepts an entry in that term or rejects it.
+//
+// The lock is held for microseconds, except while a configuration change is handed to Raft: see
+// changeInTerm.
 type leadershipWatcher struct {
 	notifyCh chan bool // from Raft
 	changes  chan leadershipChange
@@ -83,11 +86,14 @@ type leadership struct {
 	keys    *jwks.Runner // fetches key sets while this node leads
 }
 
+// newLeadership returns a leadership that has no term. keys must be set before run.
 func newLeadership(l *leases, life context.Context, o *liveness.Outage) *leadership {
 	return &leadership{watcher: newLeadershipWatcher(), leases: l, life: life, outage: o}
 }
 
-// proposer returns the proposer of this node's term, or nil if this node may not propose.
+// proposer returns the proposer of this node's term, or nil if this node may not propose. A
+// proposer that was returned before the end of its term refuses by itself, so no lock is needed
+// here.
 func (l *leadership) proposer() *propose.Proposer { return l.current.Load() }
 
 // term returns the term in which this node may propose, or 0.
@@ -123,7 +129,8 @@ func (l *leadership) followLeader(r *raft.Raft) func(ctx context.Context) {
 }
 
 // run follows the changes of leadership until ctx ends. It calls lead in a goroutine for each term,
-// with a context that ends with the term. Terms never overlap.
+// with a context that ends with the term. Terms never overlap. A change that comes while the last
+// term still ends waits in the channel of the watcher.
 func (l *leadership) run(ctx context.Context, lead func(ctx context.Context, change uint64)) {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -182,7 +189,8 @@ func (l *leadership) open(change uint64, begin func()) (ran bool) {
 	return ran
 }
 
-// setProposer sets the result of proposer.
+// setProposer sets the result of proposer. It announces the change, so that calls that wait for a
+// leader look again.
 func (l *leadership) setProposer(p *propose.Proposer) {
 	l.current.Store(p)
 	l.changed.Announce()
@@ -203,7 +211,7 @@ func (l *leadership) awaitEnd(ctx context.Context) {
 	}
 }
 
-// noLeader returns an OutageError if a request need not wait for a leader.
+// noLeader returns an OutageError if a request need not wait for a leader. It does not block.
 func (n *Node) noLeader() error {
 	return n.leadership.outage.Check(n.roster.Configuration, n.transport.ContactOf)
 }

@@ -55,7 +55,8 @@ type leaseTerm struct {
 }
 
 // A barrier commits an entry that is proposed after the call. It reports false unless the entry is
-// known to have committed in the term that the barrier belongs to.
+// known to have committed in the term that the barrier belongs to. It blocks until then, or until
+// ctx or the term ends.
 type barrier func(ctx context.Context) bool
 
 // newLeases returns the leases of a node that holds none. settings may be called at any time and
@@ -70,7 +71,8 @@ func newLeases(cfg Config, id *datadir.Identity, settings func() revoked.Setting
 	}
 }
 
-// skew returns the wall clock minus the boot clock.
+// skew returns the wall clock minus the boot clock. A step of the wall clock shows as a change of
+// it, and ends the lease.
 func (l *leases) skew(now lease.Instant) time.Duration {
 	return time.Duration(l.wall().UnixNano() - int64(now))
 }
@@ -90,7 +92,8 @@ func (l *leases) remaining() time.Duration {
 func (l *leases) mark() uint64 { return l.run.Load() }
 
 // covers reports whether the lease covers an answer from the copy, which was read after mark
-// returned and before this call.
+// returned and before this call. It must be the last step before the answer: every step after it
+// would be unprotected.
 func (l *leases) covers(mark uint64) bool {
 	now := l.now() // outside the lock: it may be a system call
 	skew := l.skew(now)
@@ -121,7 +124,8 @@ func (l *leases) request() lease.Request {
 	return l.holder.Request(now, l.skew(now))
 }
 
-// take handles a reply of the leader.
+// take handles a reply of the leader. It has no effect unless the reply belongs to the newest
+// request.
 func (l *leases) take(r lease.Reply) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -159,7 +163,8 @@ func (l *leases) renewEvery() time.Duration {
 	return length / 4
 }
 
-// watch logs when the lease is lost or acquired, until ctx ends.
+// watch logs when the lease is lost or acquired, until ctx ends. It only observes: between two
+// ticks a lease may end and begin again unseen.
 func (l *leases) watch(ctx context.Context, log *slog.Logger, losses prometheus.Counter) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -204,7 +209,8 @@ func (l *leases) end() {
 	l.term = nil
 }
 
-// isOpen reports whether leases are granted in a term.
+// isOpen reports whether leases are granted in a term. The answer may be outdated at once, unless
+// the caller holds the lock of the leadershipWatcher.
 func (l *leases) isOpen(term uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -250,7 +256,8 @@ func (l *leases) remainingOf(id raft.ServerID) (d time.Duration) {
 	return d
 }
 
-// blockedBy returns the nodes that acknowledgements wait for at this leader.
+// blockedBy returns the nodes that acknowledgements wait for at this leader. It is empty at a node
+// that does not lead.
 func (l *leases) blockedBy() (nodes []string) {
 	l.withTable(func(t *leaseTable, now lease.Instant) {
 		for _, id := range t.BlockedBy(now) {
@@ -381,6 +388,7 @@ func (l *leases) unblock(id raft.ServerID) {
 	l.withTable(func(t *leaseTable, _ lease.Instant) { t.Block(string(id), false) })
 }
 
+// serverIDs returns the ids of all servers, voters or not: each of them may hold a lease.
 func serverIDs(conf raft.Configuration) []string {
 	ids := make([]string, len(conf.Servers))
 	for i, s := range conf.Servers {

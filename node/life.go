@@ -10,6 +10,9 @@ import (
 
 // life is the lifetime of a node: the context that its goroutines run under, the group that Close
 // waits for, and the error that ended it. All methods may be called concurrently.
+//
+// There are three ways to its end. Close stops everything in order. end tells the owner through
+// Done, who then calls Close. crash ends the process, since Close might never return.
 type life struct {
 	ctx    context.Context // ends when the node starts to stop
 	cancel context.CancelFunc
@@ -46,7 +49,8 @@ func (l *life) wait() error {
 // onClose adds a step to close. Only Open calls it.
 func (l *life) onClose(f func() error) { l.closers = append(l.closers, f) }
 
-// close ends the context and calls the steps of onClose, the last one first.
+// close ends the context and calls the steps of onClose, the last one first. It goes on after an
+// error, so that every step runs.
 func (l *life) close() error {
 	l.cancel()
 	var errs []error
@@ -64,7 +68,8 @@ func (l *life) end(err error) {
 	})
 }
 
-// fatal ends the node because of err: its disk or its state can no longer be trusted.
+// fatal ends the node because of err: its disk or its state can no longer be trusted. The owner
+// should call Close and exit; meanwhile Readiness reports that the node stops.
 func (l *life) fatal(err error) {
 	l.log.Error("node must stop", "error", err)
 	l.end(err)

@@ -46,7 +46,8 @@ func (n *Node) Err() error { return n.life.err }
 
 // Close stops the node cleanly: it transfers leadership if another voter is reachable, returns its
 // lease, and closes everything that Open opened. The node stays a member. Close may be called
-// twice.
+// twice. ctx bounds only the transfer and the return of the lease. The rest waits for all
+// goroutines.
 func (n *Node) Close(ctx context.Context) error {
 	n.life.closeOnce.Do(func() {
 		n.stepDown(ctx)
@@ -56,6 +57,8 @@ func (n *Node) Close(ctx context.Context) error {
 }
 
 // stepDown transfers leadership and returns the lease. It gives up after two heartbeat timeouts.
+// Both are courtesies: without them the others wait for an election, and revocations for the lease
+// to expire.
 func (n *Node) stepDown(ctx context.Context) {
 	wait := n.cfg.HeartbeatTimeout
 	if n.leadership.proposer() != nil && !n.roster.IsSingleNode() {

@@ -30,6 +30,9 @@ import (
 // Open starts a node on its data directory. It returns once the node runs; Readiness reports
 // whether the node can answer. After an error everything is closed, including the listener of a
 // valid cfg.
+//
+// The order of the steps is fixed by what they need: the lock of the directory first, the state
+// before Raft, and the roster before the first call of another node.
 func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if cfg, err = cfg.withDefaults(); err != nil {
 		return nil, err
@@ -90,7 +93,8 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	return n, nil
 }
 
-// start starts the goroutines of the node. From here on, other nodes can call it.
+// start starts the goroutines of the node. From here on, other nodes can call it. Serve comes after
+// followLeader, so that the first message of a leader is not missed.
 func (n *Node) start() {
 	n.life.start(n.leadership.followLeader(n.raft))
 	silence := liveness.SilenceWatch{Raft: n.raft, Heartbeat: n.cfg.HeartbeatTimeout, Election: n.cfg.ElectionTimeout}
@@ -202,7 +206,7 @@ func (n *Node) logForwarded(via string, op *command.Op, outcome fsm.Result) {
 const maxLogged = 128
 
 // admit checks, before an operation is proposed, that the state accepts it and that every member
-// can apply it.
+// can apply it. An entry that one member cannot decode would end that member's process.
 func (n *Node) admit(op *command.Op) error {
 	if err := command.Admit(op); err != nil {
 		return err
@@ -213,7 +217,8 @@ func (n *Node) admit(op *command.Op) error {
 	return nil
 }
 
-// rules returns the newest command.Rules that every member is known to support.
+// rules returns the newest command.Rules that every member is known to support. It returns 0, the
+// rules of version 1, while a member is older or has not reported.
 func (n *Node) rules() uint32 {
 	if n.roster.CanApply(command.Rules) != nil {
 		return 0
@@ -273,7 +278,8 @@ func (n *Node) newLeader() *leader {
 	}
 }
 
-// gauges returns the metrics that read the state of the node when they are collected.
+// gauges returns the metrics that read the state of the node when they are collected. A scrape
+// takes locks for microseconds only, so it may run at any time.
 func (n *Node) gauges() []prometheus.Collector {
 	tokens := func() float64 { t, _ := n.fsm.Counts(); return float64(t) }
 	grants := func() float64 { _, g := n.fsm.Counts(); return float64(g) }

@@ -12,7 +12,8 @@ import (
 	"revoked/node/jwt"
 )
 
-// Peek implements api.Backend: it reads this node's copy, which may be stale.
+// Peek implements api.Backend: it reads this node's copy, which may be stale. Use it for hints and
+// views, never to answer that a token is active.
 func (n *Node) Peek(d revoked.Digest) (revoked.Record, error) {
 	r, err := n.tokens.Cache.Lookup(d)
 	if err != nil {
@@ -84,7 +85,8 @@ func (n *Node) Explain(ctx context.Context, p revoked.PresentedToken) (revoked.E
 	return x, nil
 }
 
-// evaluate returns the status of a token in this node's copy.
+// evaluate returns the status of a token in this node's copy. The error wraps ErrNotCurrent, except
+// ErrOverloaded: a node that cannot read knows nothing about the token.
 func (n *Node) evaluate(ctx context.Context, l *bearer.Lookup) (revoked.TokenStatus, error) {
 	if n.roster.Diverged() {
 		return revoked.TokenStatus{}, fmt.Errorf("%w: state differs from the leader's", revoked.ErrNotCurrent)
@@ -118,7 +120,7 @@ func (n *Node) Events(_ context.Context, after uint64, limit int) ([]revoked.Eve
 }
 
 // Newest implements api.Backend. Every event acknowledged before the call has at most the returned
-// index.
+// index. Use it as the start of a feed that must miss nothing from now on.
 func (n *Node) Newest(ctx context.Context) (uint64, error) {
 	if err := n.propose.ReadBarrier(ctx); err != nil {
 		return 0, err
@@ -143,7 +145,8 @@ func (n *Node) Client(id string) (*revoked.Client, bool) {
 }
 
 // ClientsCurrent implements api.Backend. After a crash the state may lack the end of the log until
-// the node holds its first lease. A node of no cluster knows only its bootstrap clients.
+// the node holds its first lease. A node of no cluster knows only its bootstrap clients. Until then
+// a client may have been disabled without this node knowing it.
 func (n *Node) ClientsCurrent() bool { return n.roster.ClusterID() != "" && n.leases.everHeld.Load() }
 
 // Current implements api.Backend. Under a lease this node has applied every acknowledged change. It
@@ -166,7 +169,7 @@ func (n *Node) Clients(ctx context.Context) ([]*revoked.Client, error) {
 	return n.fsm.Clients(), nil
 }
 
-// Settings implements api.Backend.
+// Settings implements api.Backend. It reads this node's copy, which may be stale, and never blocks.
 func (n *Node) Settings() revoked.Settings {
 	if n.fsm.ClusterID() == "" {
 		return n.cfg.Defaults
@@ -175,7 +178,8 @@ func (n *Node) Settings() revoked.Settings {
 }
 
 // Snapshot implements api.Backend. A read barrier ensures that the backup contains every change
-// acknowledged before the call.
+// acknowledged before the call. It writes while the node serves; after an error w holds a part of
+// the backup.
 func (n *Node) Snapshot(ctx context.Context, w io.Writer) error {
 	if err := n.propose.ReadBarrier(ctx); err != nil {
 		return err

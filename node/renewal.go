@@ -23,7 +23,9 @@ func (l *leases) grant(ctx context.Context, term uint64, r lease.Request) (lease
 }
 
 // admitSoon admits a request. If the member is behind but has a reservation, its next reports may
-// lead to its admission. admitSoon waits for them until the member's next renewal is due.
+// lead to its admission. admitSoon waits for them until the member's next renewal is due. Without
+// the wait a member under load would be refused, and would ask again only a quarter of a lease
+// later.
 func (l *leases) admitSoon(ctx context.Context, term uint64, r lease.Request) (*leaseTerm, lease.Admission,
 	lease.Refusal) {
 	ctx, cancel := context.WithTimeout(ctx, l.renewEvery())
@@ -77,7 +79,8 @@ type renewal struct {
 }
 
 // renewOwn keeps the leader's own lease until ctx ends with the term. Each renewal is a round: its
-// barrier also serves the members' requests that joined.
+// barrier also serves the members' requests that joined. A leader whose clock is an outlier takes
+// no lease, but still runs the rounds for the others.
 func (l *leases) renewOwn(ctx context.Context, term uint64, own renewal) {
 	l.adopt(term)
 	l.mu.Lock()

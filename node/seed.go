@@ -84,7 +84,8 @@ func Seed(_ context.Context, dataDir string, backup io.Reader, o SeedOptions) (h
 }
 
 // seedRaft creates Raft's store: a snapshot at the state's index whose configuration contains only
-// this node. The node announces its address when it starts (announceAddress).
+// this node. The node announces its address when it starts (announceAddress). The other nodes of
+// the old cluster are not in it: each must join the new one with an empty directory.
 func seedRaft(dir string, self raft.ServerID, h snapshot.Header, o SeedOptions) (err error) {
 	var failed error
 	f, err := fsm.Open(fsm.Config{Dir: filepath.Join(dir, datadir.StateDir), Log: o.Log,

@@ -41,7 +41,8 @@ type Runner struct {
 	workers map[string]*worker // by name; nil unless Run runs
 }
 
-// NewRunner returns a runner, which does nothing until Run.
+// NewRunner returns a runner, which does nothing until Run. Run may be called again after it has
+// returned, in a later term.
 func NewRunner(cfg RunnerConfig) *Runner {
 	return &Runner{cfg: cfg, slots: make(chan struct{}, maxFetches), changed: make(chan struct{}, 1)}
 }
@@ -171,6 +172,8 @@ func (r *Runner) Refresh(ctx context.Context, name string) (Outcome, error) {
 	}
 }
 
+// ask returns the attempt that a caller of Refresh waits for. A fetch in progress counts although
+// it began earlier: MinInterval forbids another one so soon.
 func (r *Runner) ask(name string) (*attempt, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -234,6 +237,7 @@ func (r *Runner) work(ctx context.Context, w *worker) {
 }
 
 // pause waits until a fetch is due or asked for, and then for a slot. It returns false if ctx ends.
+// The slots bound the connections and the memory of all fetches together.
 func (r *Runner) pause(ctx context.Context, w *worker) bool {
 	r.mu.Lock()
 	due := time.NewTimer(time.Until(w.schedule.Next()))
@@ -271,7 +275,8 @@ func (r *Runner) begin(w *worker) *attempt {
 	return a
 }
 
-// store commits a fetched set, on the newest record of the issuer.
+// store commits a fetched set, on the newest record of the issuer. The keys version of that record
+// goes with it, so Apply refuses keys that were fetched from an old address.
 func (r *Runner) store(ctx context.Context, name string, set Set) (Outcome, error) {
 	i := r.issuer(name)
 	if i == nil {
@@ -285,6 +290,7 @@ func (r *Runner) store(ctx context.Context, name string, set Set) (Outcome, erro
 	return Outcome{Index: index, Changed: next != nil && next.KeysVersion != i.KeysVersion}, nil
 }
 
+// issuer returns the newest record of an issuer, which may have changed during the fetch, or nil.
 func (r *Runner) issuer(name string) *revoked.Issuer {
 	for _, i := range r.cfg.Issuers() {
 		if i.Name == name {
@@ -294,7 +300,9 @@ func (r *Runner) issuer(name string) *revoked.Issuer {
 	return nil
 }
 
-// end records the result of a fetch and wakes the callers that wait.
+// end records the result of a fetch and wakes the callers that wait. Only the first of several
+// failures is logged, and the first success after them: an issuer that is down for days would fill
+// the log.
 func (r *Runner) end(ctx context.Context, w *worker, a *attempt, set Set) {
 	missing := false
 	if i := r.issuer(w.name); i != nil {

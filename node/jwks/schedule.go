@@ -23,7 +23,8 @@ type Schedule struct {
 // Next returns when the next fetch is due. The zero time means at once.
 func (s *Schedule) Next() time.Time { return s.next }
 
-// Begin records the start of a fetch.
+// Begin records the start of a fetch. A refresh is measured from here, not from the end of a fetch
+// that may be slow.
 func (s *Schedule) Begin(now time.Time) { s.begun = now }
 
 // Wait returns how long a fetch that somebody asks for must still wait, so that two fetches begin
@@ -52,7 +53,7 @@ func (s *Schedule) Succeeded(now time.Time, maxAge time.Duration, missing bool, 
 }
 
 // Failed records a failed fetch. The delay doubles with each failure in a row. random is as for
-// Succeeded.
+// Succeeded. It never exceeds 19 minutes, so keys are current soon after the server is back.
 func (s *Schedule) Failed(now time.Time, random float64) {
 	delay := MinInterval << min(s.failures, 10)
 	s.failures++
