@@ -22,19 +22,21 @@ const (
 const typeTick = 3
 
 // A Command is the message of one log entry. Stamp is the leader's clock when it proposed the
-// entry.
+// entry. The stamp is the only clock of Apply, which raises it monotonically.
 type Command interface {
 	proto.Message
 	GetStamp() int64
 }
 
-// types lists the commands by type byte.
+// types lists the commands by type byte. A number keeps its meaning for ever: logs and backups hold
+// it.
 var types = [...]Command{
 	1: (*Batch)(nil), 2: (*Epoch)(nil), typeTick: (*Tick)(nil), 4: (*Bootstrap)(nil),
 	5: (*Expire)(nil), 6: (*Compact)(nil),
 }
 
-// typeOf returns the type byte of c, or 0 for a message that is not a command.
+// typeOf returns the type byte of c, or 0 for a message that is not a command. It compares types,
+// not names, so a message of another package never passes.
 func typeOf(c Command) byte {
 	for t, v := range types {
 		if v != nil && v.ProtoReflect().Type() == c.ProtoReflect().Type() {
@@ -123,7 +125,8 @@ func (op *Op) isKnown() bool {
 		!slices.ContainsFunc(m.Tokens, func(t *TokenSpec) bool { return len(t.unknownFields) != 0 })
 }
 
-// MarksOf returns the marks in the bytes of a command, or nil. It decodes only ticks.
+// MarksOf returns the marks in the bytes of a command, or nil. It decodes only ticks. The log store
+// calls it for each entry, so the type byte decides before anything is decoded.
 func MarksOf(b []byte) []*Mark {
 	if len(b) < 2 || b[1] != typeTick {
 		return nil
@@ -145,11 +148,14 @@ func checkSize(b []byte) error {
 	return nil
 }
 
+// nameOf returns the name of a message for errors. It shows none of its values.
 func nameOf(m proto.Message) string { return string(m.ProtoReflect().Descriptor().Name()) }
 
 // CheckKnown returns an error that wraps revoked.ErrInvalid if m has an unknown field at any depth.
 func CheckKnown(m proto.Message) error { return checkKnown(m.ProtoReflect()) }
 
+// checkKnown visits every message that m contains. An unknown field comes from a newer program, and
+// skipping it would apply another command than the one that was proposed.
 func checkKnown(m protoreflect.Message) (err error) {
 	if len(m.GetUnknown()) != 0 {
 		return fmt.Errorf("%w: %s: unknown field", revoked.ErrInvalid, m.Descriptor().Name())

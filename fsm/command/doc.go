@@ -30,7 +30,8 @@ func (m *Batch) Version() uint32 {
 	return version
 }
 
-// VersionOf returns the lowest Version of a program that can apply op.
+// VersionOf returns the lowest Version of a program that can apply op. Operations are never removed
+// from it: an old log may be replayed at any time.
 func VersionOf(op *Op) uint32 {
 	switch op.GetKind().(type) {
 	case *Op_AdmitNode, *Op_WithdrawNode, *Op_BarNode, *Op_JoinNode, *Op_SetVoting, *Op_CreateJoinToken,

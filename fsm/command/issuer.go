@@ -90,6 +90,8 @@ func checkFetchedKeys(m *PutIssuerKeys) error {
 	return cmp.Or(revoked.CheckIssuerName(m.GetName()), revoked.ValidateIssuerKeys(keysOf(m.Keys)))
 }
 
+// checkRevokeJWT separates the two forms of the operation. With a digest the claims come from a
+// verified token and must be complete; without one they must be absent.
 func checkRevokeJWT(m *RevokeJWT) error {
 	for _, err := range [...]error{
 		checkID("issuer", m.GetIssuer()), checkTexts(maxJTI, "jti", m.GetJti()), CheckReason(m.GetReason()),
@@ -121,7 +123,8 @@ func checkRevokeJWT(m *RevokeJWT) error {
 	return nil
 }
 
-// IssuerMessage returns the record of i. It shares the slices of i.
+// IssuerMessage returns the record of i. It shares the slices of i. The required claims are sorted
+// by name, so that equal records have equal bytes.
 func IssuerMessage(i *revoked.Issuer) *IssuerRecord {
 	m := &IssuerRecord{
 		Name: i.Name, Issuer: i.Issuer, JwksUri: i.JWKSURI, Algorithms: i.Algorithms, TokenTypes: i.TokenTypes,

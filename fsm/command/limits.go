@@ -106,6 +106,7 @@ func checkMembership(op *Op) error {
 	return checkIssuerOp(op)
 }
 
+// checkJoinToken checks a token by its digest: the token itself never reaches the log.
 func checkJoinToken(m *CreateJoinToken) error {
 	if n := len(m.GetHash()); n != len(revoked.Digest{}) {
 		return invalid("hash", "got %d bytes, want %d", n, len(revoked.Digest{}))
@@ -118,8 +119,11 @@ func checkJoinToken(m *CreateJoinToken) error {
 	return cmp.Or(checkID("id", m.GetId()), checkTTL(m.GetTtl()))
 }
 
+// checkTTL checks a time to live in nanoseconds.
 func checkTTL(ns int64) error { return revoked.CheckAdmissionTTL(time.Duration(ns)) }
 
+// checkRegister checks a registration on its own. A repeated digest within it is an error, because
+// the rules write each token once.
 func checkRegister(m *Register) error {
 	for _, err := range [...]error{
 		checkID("grant_id", m.GetGrantId()), checkID("client_id", m.GetClientId()),
@@ -178,6 +182,8 @@ func checkToken(s *TokenSpec) error {
 	return nil
 }
 
+// checkCutoff refuses the selector without properties: it would end every token. Only Seed and a
+// recovery may do that.
 func checkCutoff(m *MakeCutoff) error {
 	s := m.GetSelector().Selector()
 	if s.IsZero() {

@@ -57,7 +57,8 @@ func Load(s *store.Store) (State, error) {
 	return m, nil
 }
 
-// load adds one row to memory. Rows may be loaded in any order.
+// load adds one row to memory. Rows may be loaded in any order. The caller calls SortClients after
+// the last one.
 func (m *State) load(key, val []byte) (err error) {
 	switch id := string(key[1:]); key[0] {
 	case rows.FamilyApplied:
@@ -129,7 +130,8 @@ func (m *State) Unfinished() []*rows.Cutoff {
 	return slices.SortedFunc(maps.Values(m.Uncompacted), CompareAge)
 }
 
-// JoinTokenByHash returns the join token with that digest, or nil.
+// JoinTokenByHash returns the join token with that digest, or nil. It scans them, because there are
+// at most MaxJoinTokens.
 func (m *State) JoinTokenByHash(hash revoked.Digest) *revoked.JoinToken {
 	for _, v := range m.JoinTokens {
 		if v.Hash == hash {
@@ -140,7 +142,7 @@ func (m *State) JoinTokenByHash(hash revoked.Digest) *revoked.JoinToken {
 }
 
 // OriginalSettings returns the default settings of version 0.1. Apply uses them where the log has
-// none: members of different versions must apply an entry alike.
+// none: members of different versions must apply an entry alike. Never change them.
 func OriginalSettings() revoked.Settings {
 	return revoked.Settings{
 		LeaseDuration: 2 * time.Second, LateRegistrationWindow: time.Hour, CutoffRetention: 9600 * time.Hour,

@@ -25,13 +25,15 @@ type Header struct {
 	Bytes     int64  // size of the stream; set by Read and Write
 }
 
-// A Source is a frozen copy of the rows.
+// A Source is a frozen copy of the rows. Nothing may change it while it is written, or the counts
+// of its header would be wrong.
 type Source interface {
 	Get(key []byte) ([]byte, error)
 	Scan(prefix, start []byte, fn func(key, val []byte) (bool, error)) error
 }
 
-// ReadHeader builds the header of the state in src.
+// ReadHeader builds the header of the state in src. It counts clients and cut-offs by scans, which
+// are short. The other counts are in the row of the applied index.
 func ReadHeader(src Source) (Header, error) {
 	h := Header{Version: version}
 	key := []byte{rows.FamilyApplied}
@@ -79,6 +81,8 @@ func namedCommands(v uint64) uint32 {
 	return uint32(min(v, math.MaxUint32))
 }
 
+// encode returns the bytes of the head. Deterministic encoding makes two backups of one state equal
+// byte by byte.
 func (h *Header) encode() ([]byte, error) {
 	state := h.State.Bytes()
 	return proto.MarshalOptions{Deterministic: true}.Marshal(&command.SnapshotHead{
@@ -89,6 +93,8 @@ func (h *Header) encode() ([]byte, error) {
 	})
 }
 
+// decodeHeader is the inverse of encode for a head that this program can read. A state with newer
+// commands is refused with advice, before the unknown fields that it may have.
 func decodeHeader(b []byte) (Header, error) {
 	var m command.SnapshotHead
 	if err := proto.Unmarshal(b, &m); err != nil {

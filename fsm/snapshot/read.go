@@ -84,7 +84,8 @@ func (s *reader) bounded(part string, limit uint32) (uint32, error) {
 	return n, err
 }
 
-// head reads the stream up to its first block.
+// head reads the stream up to its first block. It decodes the head before the checksum at the end
+// is known, so each field is checked by itself.
 func (s *reader) head() (Header, error) {
 	b, err := s.bytes(uint32(len(magic)))
 	if err != nil {
@@ -111,6 +112,7 @@ func (s *reader) head() (Header, error) {
 }
 
 // nextBlock passes the rows of one block to fn. It reports false at the end of the blocks.
+// Ascending keys rule out that a row occurs twice.
 func (s *reader) nextBlock(fn func(key, val []byte) error) (bool, error) {
 	size, err := s.bounded("block", maxBlock)
 	if err != nil || size == 0 {
@@ -144,7 +146,9 @@ func (s *reader) nextBlock(fn func(key, val []byte) error) (bool, error) {
 	return true, nil
 }
 
-// end checks the end of the stream and the counts of its head against the rows.
+// end checks the end of the stream and the counts of its head against the rows. The state hash
+// shows a changed row even if someone has recomputed the checksums, unless the head was changed
+// too: neither is a signature.
 func (s *reader) end(h Header, n *counter) (Header, error) {
 	b, err := s.bytes(8)
 	if err != nil {
@@ -183,7 +187,8 @@ type counter struct {
 	commands                                                   uint64 // of the version row
 }
 
-// count parses one row. A row of a family that the head does not count is only checked.
+// count parses one row. A row of a family that the head does not count is only checked. Restore
+// derives further rows from these, so a row of the wrong form must not get that far.
 func (n *counter) count(key, val []byte) (err error) {
 	n.rows++
 	n.state.Add(key, val)

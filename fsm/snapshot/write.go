@@ -13,7 +13,8 @@ import (
 )
 
 // Write writes the state in src, described by h, as a snapshot. The returned header also has Rows
-// and Bytes. After an error, or the end of ctx, w holds part of the snapshot.
+// and Bytes. After an error, or the end of ctx, w holds part of the snapshot. It uses memory for
+// one block, whatever the size of the state.
 func Write(ctx context.Context, src Source, h Header, w io.Writer) (Header, error) {
 	head, err := h.encode()
 	if err != nil {
@@ -78,7 +79,8 @@ func (s *writer) row(key, val []byte) {
 }
 
 // endBlock writes the current block with its length and checksum. An empty block is not written:
-// its length would end the stream.
+// its length would end the stream. A block beyond maxBlock is an error here, because every reader
+// would refuse it.
 func (s *writer) endBlock() {
 	if len(s.block) == 0 {
 		return
