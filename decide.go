@@ -7,6 +7,9 @@ type Record struct {
 	Found bool
 	Token Token
 	Grant Grant
+	// Earlier is set only for a JWT: the grants that earlier mappings of its issuer make of its
+	// claims. A cut-off of one of them ends the token.
+	Earlier []Grant
 }
 
 // A Verdict states whether a token may still be used, and whether other nodes must agree.
@@ -77,6 +80,9 @@ type DecideInput struct {
 	Issuer     *Issuer  // the record of its issuer
 	Key        KeyState // the state of the key that verified it; 0: the record lost the key
 	ClientGone bool     // the client was deleted
+	// EarlierClient is why the client by an earlier mapping does not let the token be active:
+	// ReasonClientDisabled, ReasonClientUnknown or "".
+	EarlierClient Reason
 }
 
 // Decide reports whether a token may still be used, and the rule that decided. Decide is pure. No
@@ -102,7 +108,7 @@ func Decide(r *Record, in DecideInput) Decision {
 			return refused(Dead, RefusedKey)
 		}
 	}
-	if in.Cutoff != nil && in.Cutoff(&r.Grant, &r.Token, reach) {
+	if in.Cutoff != nil && (in.Cutoff(&r.Grant, &r.Token, reach) || coversEarlier(r, &in, reach)) {
 		return Decision{Verdict: Dead, Reason: ReasonCutOff}
 	}
 	if exp := r.Token.ExpiresAt; exp != 0 {
@@ -172,6 +178,8 @@ func decideJWT(r *Record, in *DecideInput, now Time) Decision {
 		return Decision{Verdict: Suspended, Reason: ReasonClientDisabled}
 	case in.ClientGone, in.Client == nil && iss.RefuseUnknownClients:
 		return Decision{Verdict: Suspended, Reason: ReasonClientUnknown}
+	case in.EarlierClient != "":
+		return Decision{Verdict: Suspended, Reason: in.EarlierClient}
 	}
 	return Decision{Verdict: Active, Reason: ReasonActive}
 }

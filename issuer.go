@@ -11,7 +11,8 @@ import (
 )
 
 // An Issuer is a trusted issuer of JWTs, which need no registration. Every node verifies them with
-// the issuer's keys. All fields but Version, CreatedAt and Keys are the operator's choice.
+// the issuer's keys. Apply sets the fields from CreatedAt on, except Keys, and
+// those about earlier values. The others are the operator's choice.
 type Issuer struct {
 	Name                 string // the operator's choice, see [CheckIssuerName]
 	Issuer               string // the iss claim, compared exactly; it is unique and never changes
@@ -39,12 +40,17 @@ type Issuer struct {
 	// lowering is to be remembered.
 	EarlierSkew time.Duration
 	SkewSince   Time
-	Disabled    bool
-	CreatedAt   Time
-	DeletedAt   Time        // 0: not deleted; else no token is active, and the keys serve to revoke
-	Version     uint64      // log index of the last change, of the record or its keys
-	KeysVersion uint64      // log index of the last change of Keys
-	Keys        []IssuerKey // sorted by thumbprint, which is unique
+	// Earlier are the mappings that changes of the record replaced, the oldest first, while a token
+	// may live that was seen under one of them.
+	Earlier []EarlierMapping
+	// MappingVersion is the log index of the last change of the mapping, 0 since the creation.
+	MappingVersion uint64
+	Disabled       bool
+	CreatedAt      Time
+	DeletedAt      Time        // 0: not deleted; else no token is active, and the keys serve to revoke
+	Version        uint64      // log index of the last change, of the record or its keys
+	KeysVersion    uint64      // log index of the last change of Keys
+	Keys           []IssuerKey // sorted by thumbprint, which is unique
 }
 
 // KeyState is the state of an issuer's key.

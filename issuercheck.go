@@ -66,6 +66,7 @@ func ValidateIssuer(i *Issuer) error {
 		checkTokenTypes(i.TokenTypes),
 		checkIssuerClaims(i),
 		checkIssuerTimes(i),
+		checkEarlierMappings(i),
 		ValidateIssuerKeys(i.Keys),
 		checkIssuerCombination(i),
 	} {
@@ -153,14 +154,8 @@ func checkIssuerClaims(i *Issuer) error {
 			return err
 		}
 	}
-	for _, f := range [...]struct{ field, name string }{
-		{"client_claim", i.ClientClaim}, {"session_claim", i.SessionClaim}, {"grant_claim", i.GrantClaim},
-	} {
-		if err := checkIssuerText(f.field, f.name, 0, MaxClaimName); err != nil {
-			return err
-		}
-	}
-	return nil
+	mapping := i.Mapping()
+	return checkClaimNames(&mapping)
 }
 
 func checkIssuerTimes(i *Issuer) error {

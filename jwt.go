@@ -16,6 +16,7 @@ type JWT struct {
 	Subject    string
 	Session    string
 	GrantID    string
+	Earlier    []Membership // by earlier mappings of the issuer, see [EarlierMapping]
 	IssuedAt   Time
 	ExpiresAt  Time
 	NotBefore  Time // 0: valid immediately
@@ -24,6 +25,8 @@ type JWT struct {
 	Audience   []string
 	CNF        []byte // see [Token]
 	Thumbprint string // of the key that verified the token
+	// MappingVersion is that of the issuer's record with which the claims were read.
+	MappingVersion uint64
 }
 
 // Record returns the record on which [Decide] decides. Its grant is newer than every cut-off, so
@@ -42,6 +45,11 @@ func (j *JWT) Record() Record {
 	}
 	if len(j.Digests) > 0 {
 		r.Token.Digest = j.Digests[0]
+	}
+	for i := range j.Earlier {
+		m, g := &j.Earlier[i], r.Grant
+		g.ID, g.ClientID, g.Session = m.GrantID, m.ClientID, m.Session
+		r.Earlier = append(r.Earlier, g)
 	}
 	return r
 }
@@ -89,13 +97,17 @@ func (j *JWT) DenialKeys() []Digest {
 	for i := range j.Digests {
 		keys = append(keys, DenialKey(DenyDigest, "", string(j.Digests[i][:])))
 	}
-	for _, p := range [...]struct {
-		kind  DenialKind
-		value string
-	}{{DenyJTI, j.JTI}, {DenyGrant, j.GrantID}, {DenySession, j.Session}} {
-		if p.value != "" {
-			keys = append(keys, DenialKey(p.kind, j.Issuer, p.value))
+	add := func(kind DenialKind, value string) {
+		if value != "" {
+			keys = append(keys, DenialKey(kind, j.Issuer, value))
 		}
+	}
+	add(DenyJTI, j.JTI)
+	add(DenyGrant, j.GrantID)
+	add(DenySession, j.Session)
+	for i := range j.Earlier {
+		add(DenyGrant, j.Earlier[i].GrantID)
+		add(DenySession, j.Earlier[i].Session)
 	}
 	return keys
 }

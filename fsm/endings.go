@@ -50,6 +50,9 @@ func (f *FSM) cutoffOf(st *revoked.TokenStatus) *revoked.Cutoff {
 		find = f.mem.Cutoffs.Furthest
 	}
 	c := find(&st.Record.Grant, &st.Record.Token, skew)
+	for i := 0; c == nil && i < len(st.Record.Earlier); i++ {
+		c = find(&st.Record.Earlier[i], &st.Record.Token, skew)
+	}
 	if c == nil {
 		return nil
 	}

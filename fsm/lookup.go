@@ -62,6 +62,15 @@ func (f *FSM) DecideJWT(j *revoked.JWT, now revoked.Time) revoked.DecideInput {
 		in.Issuer = &v.Issuer
 	}
 	in.ClientGone = in.Client == nil && f.mem.Deleted[j.ClientID] != nil
+	for i := range j.Earlier {
+		id := j.Earlier[i].ClientID
+		switch c := f.mem.Clients[id]; {
+		case c != nil && c.Disabled:
+			in.EarlierClient = revoked.ReasonClientDisabled
+		case c == nil && f.mem.Deleted[id] != nil:
+			in.EarlierClient = revoked.ReasonClientUnknown
+		}
+	}
 	return in
 }
 

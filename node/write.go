@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"revoked"
@@ -33,18 +34,33 @@ func (n *Node) RevokeToken(
 	mark := n.leases.mark()
 	j, err := n.tokens.Verify(ctx, &p)
 	if err == nil && !n.leases.covers(mark) {
-		if err = n.propose.ReadBarrier(ctx); err == nil {
-			j, err = n.tokens.Verify(ctx, &p)
+		j, err = n.verifyCurrent(ctx, &p)
+	}
+	for range revokeAttempts {
+		if err != nil {
+			return revoked.RevokeResult{}, err
 		}
+		if j == nil {
+			return n.Revoke(ctx, by, p.Digest)
+		}
+		res, revokeErr := n.propose.CommitResult(ctx, command.RevokeJWTOp(by, j, ""))
+		if !errors.Is(revokeErr, revoked.ErrConflict) {
+			return revoked.RevokeResult{Index: res.Index}, revokeErr
+		}
+		j, err = n.verifyCurrent(ctx, &p) // its claims were read by another mapping
 	}
-	if err != nil {
-		return revoked.RevokeResult{}, err
+	return revoked.RevokeResult{}, fmt.Errorf("%w: the issuer of the token keeps changing", revoked.ErrNotCurrent)
+}
+
+// revokeAttempts are made if the record of the issuer changes between verification and Apply.
+const revokeAttempts = 3
+
+// verifyCurrent verifies a JWT by a copy that is as new as the call.
+func (n *Node) verifyCurrent(ctx context.Context, p *revoked.PresentedToken) (*revoked.JWT, error) {
+	if err := n.propose.ReadBarrier(ctx); err != nil {
+		return nil, err
 	}
-	if j == nil {
-		return n.Revoke(ctx, by, p.Digest)
-	}
-	res, err := n.propose.CommitResult(ctx, command.RevokeJWTOp(by, j, ""))
-	return revoked.RevokeResult{Index: res.Index}, err
+	return n.tokens.Verify(ctx, p)
 }
 
 // RevokeJTI implements api.Backend.

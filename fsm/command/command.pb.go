@@ -1960,6 +1960,8 @@ type IssuerRecord struct {
 	Due                  int64                  `protobuf:"varint,26,opt,name=due,proto3" json:"due,omitempty"` // the time of the row's queue entry
 	EarlierSkew          int64                  `protobuf:"varint,27,opt,name=earlier_skew,json=earlierSkew,proto3" json:"earlier_skew,omitempty"`
 	SkewSince            int64                  `protobuf:"varint,28,opt,name=skew_since,json=skewSince,proto3" json:"skew_since,omitempty"`
+	Earlier              []*EarlierMapping      `protobuf:"bytes,29,rep,name=earlier,proto3" json:"earlier,omitempty"` // the oldest first
+	MappingVersion       uint64                 `protobuf:"varint,30,opt,name=mapping_version,json=mappingVersion,proto3" json:"mapping_version,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -2190,6 +2192,98 @@ func (x *IssuerRecord) GetSkewSince() int64 {
 	return 0
 }
 
+func (x *IssuerRecord) GetEarlier() []*EarlierMapping {
+	if x != nil {
+		return x.Earlier
+	}
+	return nil
+}
+
+func (x *IssuerRecord) GetMappingVersion() uint64 {
+	if x != nil {
+		return x.MappingVersion
+	}
+	return 0
+}
+
+// An EarlierMapping names the claims from which an issuer's tokens got their client, session and
+// grant before a change of its record.
+type EarlierMapping struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClientClaim   string                 `protobuf:"bytes,1,opt,name=client_claim,json=clientClaim,proto3" json:"client_claim,omitempty"`
+	SessionClaim  string                 `protobuf:"bytes,2,opt,name=session_claim,json=sessionClaim,proto3" json:"session_claim,omitempty"`
+	GrantClaim    string                 `protobuf:"bytes,3,opt,name=grant_claim,json=grantClaim,proto3" json:"grant_claim,omitempty"`
+	OwnClients    bool                   `protobuf:"varint,4,opt,name=own_clients,json=ownClients,proto3" json:"own_clients,omitempty"`
+	Until         int64                  `protobuf:"varint,5,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EarlierMapping) Reset() {
+	*x = EarlierMapping{}
+	mi := &file_fsm_command_command_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EarlierMapping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EarlierMapping) ProtoMessage() {}
+
+func (x *EarlierMapping) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EarlierMapping.ProtoReflect.Descriptor instead.
+func (*EarlierMapping) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *EarlierMapping) GetClientClaim() string {
+	if x != nil {
+		return x.ClientClaim
+	}
+	return ""
+}
+
+func (x *EarlierMapping) GetSessionClaim() string {
+	if x != nil {
+		return x.SessionClaim
+	}
+	return ""
+}
+
+func (x *EarlierMapping) GetGrantClaim() string {
+	if x != nil {
+		return x.GrantClaim
+	}
+	return ""
+}
+
+func (x *EarlierMapping) GetOwnClients() bool {
+	if x != nil {
+		return x.OwnClients
+	}
+	return false
+}
+
+func (x *EarlierMapping) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 // PutIssuer creates an issuer (if_version 0: name and issuer must be free) or replaces the record
 // whose version is if_version. With a jwks_uri, Apply keeps the keys of the old record; without one,
 // it retires those that the new record lacks.
@@ -2203,7 +2297,7 @@ type PutIssuer struct {
 
 func (x *PutIssuer) Reset() {
 	*x = PutIssuer{}
-	mi := &file_fsm_command_command_proto_msgTypes[25]
+	mi := &file_fsm_command_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2215,7 +2309,7 @@ func (x *PutIssuer) String() string {
 func (*PutIssuer) ProtoMessage() {}
 
 func (x *PutIssuer) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[25]
+	mi := &file_fsm_command_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2228,7 +2322,7 @@ func (x *PutIssuer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutIssuer.ProtoReflect.Descriptor instead.
 func (*PutIssuer) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{25}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PutIssuer) GetIssuer() *IssuerRecord {
@@ -2254,7 +2348,7 @@ type DeleteIssuer struct {
 
 func (x *DeleteIssuer) Reset() {
 	*x = DeleteIssuer{}
-	mi := &file_fsm_command_command_proto_msgTypes[26]
+	mi := &file_fsm_command_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2360,7 @@ func (x *DeleteIssuer) String() string {
 func (*DeleteIssuer) ProtoMessage() {}
 
 func (x *DeleteIssuer) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[26]
+	mi := &file_fsm_command_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2373,7 @@ func (x *DeleteIssuer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteIssuer.ProtoReflect.Descriptor instead.
 func (*DeleteIssuer) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{26}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeleteIssuer) GetName() string {
@@ -2301,7 +2395,7 @@ type PutIssuerKeys struct {
 
 func (x *PutIssuerKeys) Reset() {
 	*x = PutIssuerKeys{}
-	mi := &file_fsm_command_command_proto_msgTypes[27]
+	mi := &file_fsm_command_command_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2407,7 @@ func (x *PutIssuerKeys) String() string {
 func (*PutIssuerKeys) ProtoMessage() {}
 
 func (x *PutIssuerKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[27]
+	mi := &file_fsm_command_command_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2420,7 @@ func (x *PutIssuerKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutIssuerKeys.ProtoReflect.Descriptor instead.
 func (*PutIssuerKeys) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{27}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PutIssuerKeys) GetName() string {
@@ -2360,7 +2454,7 @@ type BanIssuerKey struct {
 
 func (x *BanIssuerKey) Reset() {
 	*x = BanIssuerKey{}
-	mi := &file_fsm_command_command_proto_msgTypes[28]
+	mi := &file_fsm_command_command_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2372,7 +2466,7 @@ func (x *BanIssuerKey) String() string {
 func (*BanIssuerKey) ProtoMessage() {}
 
 func (x *BanIssuerKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[28]
+	mi := &file_fsm_command_command_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2385,7 +2479,7 @@ func (x *BanIssuerKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanIssuerKey.ProtoReflect.Descriptor instead.
 func (*BanIssuerKey) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{28}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *BanIssuerKey) GetName() string {
@@ -2405,26 +2499,28 @@ func (x *BanIssuerKey) GetThumbprint() string {
 // RevokeJWT ends a JWT of a trusted issuer. With digests, a node has verified the token, and the
 // fields but reason are from it. Without them, only issuer, jti, expires_at and reason are set.
 type RevokeJWT struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Issuer        string                 `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"` // the iss claim
-	Jti           string                 `protobuf:"bytes,2,opt,name=jti,proto3" json:"jti,omitempty"`
-	Digests       [][]byte               `protobuf:"bytes,3,rep,name=digests,proto3" json:"digests,omitempty"` // of the token and, if its signature has one, of its other spelling
-	ClientId      string                 `protobuf:"bytes,4,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	Subject       string                 `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
-	Session       string                 `protobuf:"bytes,6,opt,name=session,proto3" json:"session,omitempty"`
-	GrantId       string                 `protobuf:"bytes,7,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"`
-	IssuedAt      int64                  `protobuf:"varint,8,opt,name=issued_at,json=issuedAt,proto3" json:"issued_at,omitempty"`
-	ExpiresAt     int64                  `protobuf:"varint,9,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // 0: unknown
-	Audience      []string               `protobuf:"bytes,10,rep,name=audience,proto3" json:"audience,omitempty"`
-	Thumbprint    string                 `protobuf:"bytes,11,opt,name=thumbprint,proto3" json:"thumbprint,omitempty"` // of the key that verified the token
-	Reason        string                 `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Issuer         string                 `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"` // the iss claim
+	Jti            string                 `protobuf:"bytes,2,opt,name=jti,proto3" json:"jti,omitempty"`
+	Digests        [][]byte               `protobuf:"bytes,3,rep,name=digests,proto3" json:"digests,omitempty"` // of the token and, if its signature has one, of its other spelling
+	ClientId       string                 `protobuf:"bytes,4,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	Subject        string                 `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
+	Session        string                 `protobuf:"bytes,6,opt,name=session,proto3" json:"session,omitempty"`
+	GrantId        string                 `protobuf:"bytes,7,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"`
+	IssuedAt       int64                  `protobuf:"varint,8,opt,name=issued_at,json=issuedAt,proto3" json:"issued_at,omitempty"`
+	ExpiresAt      int64                  `protobuf:"varint,9,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // 0: unknown
+	Audience       []string               `protobuf:"bytes,10,rep,name=audience,proto3" json:"audience,omitempty"`
+	Thumbprint     string                 `protobuf:"bytes,11,opt,name=thumbprint,proto3" json:"thumbprint,omitempty"` // of the key that verified the token
+	Reason         string                 `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`
+	Earlier        []*Membership          `protobuf:"bytes,13,rep,name=earlier,proto3" json:"earlier,omitempty"`                                      // by the earlier mappings of the issuer
+	MappingVersion uint64                 `protobuf:"varint,14,opt,name=mapping_version,json=mappingVersion,proto3" json:"mapping_version,omitempty"` // of the record with which the node read the claims
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RevokeJWT) Reset() {
 	*x = RevokeJWT{}
-	mi := &file_fsm_command_command_proto_msgTypes[29]
+	mi := &file_fsm_command_command_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2436,7 +2532,7 @@ func (x *RevokeJWT) String() string {
 func (*RevokeJWT) ProtoMessage() {}
 
 func (x *RevokeJWT) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[29]
+	mi := &file_fsm_command_command_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2449,7 +2545,7 @@ func (x *RevokeJWT) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJWT.ProtoReflect.Descriptor instead.
 func (*RevokeJWT) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{29}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RevokeJWT) GetIssuer() string {
@@ -2536,6 +2632,97 @@ func (x *RevokeJWT) GetReason() string {
 	return ""
 }
 
+func (x *RevokeJWT) GetEarlier() []*Membership {
+	if x != nil {
+		return x.Earlier
+	}
+	return nil
+}
+
+func (x *RevokeJWT) GetMappingVersion() uint64 {
+	if x != nil {
+		return x.MappingVersion
+	}
+	return 0
+}
+
+// A Membership is the client, session and grant of a JWT by one mapping of its claims.
+type Membership struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	Session       string                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
+	GrantId       string                 `protobuf:"bytes,3,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"`
+	OwnClients    bool                   `protobuf:"varint,4,opt,name=own_clients,json=ownClients,proto3" json:"own_clients,omitempty"`
+	HasGrants     bool                   `protobuf:"varint,5,opt,name=has_grants,json=hasGrants,proto3" json:"has_grants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Membership) Reset() {
+	*x = Membership{}
+	mi := &file_fsm_command_command_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Membership) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Membership) ProtoMessage() {}
+
+func (x *Membership) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Membership.ProtoReflect.Descriptor instead.
+func (*Membership) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Membership) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *Membership) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Membership) GetGrantId() string {
+	if x != nil {
+		return x.GrantId
+	}
+	return ""
+}
+
+func (x *Membership) GetOwnClients() bool {
+	if x != nil {
+		return x.OwnClients
+	}
+	return false
+}
+
+func (x *Membership) GetHasGrants() bool {
+	if x != nil {
+		return x.HasGrants
+	}
+	return false
+}
+
 // Type 2. The first command of a term: Raft's own no-op never reaches the state machine.
 type Epoch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2552,7 +2739,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_fsm_command_command_proto_msgTypes[30]
+	mi := &file_fsm_command_command_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2564,7 +2751,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[30]
+	mi := &file_fsm_command_command_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2577,7 +2764,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{30}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Epoch) GetStamp() int64 {
@@ -2626,7 +2813,7 @@ type Tick struct {
 
 func (x *Tick) Reset() {
 	*x = Tick{}
-	mi := &file_fsm_command_command_proto_msgTypes[31]
+	mi := &file_fsm_command_command_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2638,7 +2825,7 @@ func (x *Tick) String() string {
 func (*Tick) ProtoMessage() {}
 
 func (x *Tick) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[31]
+	mi := &file_fsm_command_command_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2651,7 +2838,7 @@ func (x *Tick) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tick.ProtoReflect.Descriptor instead.
 func (*Tick) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{31}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Tick) GetStamp() int64 {
@@ -2680,7 +2867,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_fsm_command_command_proto_msgTypes[32]
+	mi := &file_fsm_command_command_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +2879,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[32]
+	mi := &file_fsm_command_command_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2705,7 +2892,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{32}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Mark) GetServer() string {
@@ -2742,7 +2929,7 @@ type Bootstrap struct {
 
 func (x *Bootstrap) Reset() {
 	*x = Bootstrap{}
-	mi := &file_fsm_command_command_proto_msgTypes[33]
+	mi := &file_fsm_command_command_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +2941,7 @@ func (x *Bootstrap) String() string {
 func (*Bootstrap) ProtoMessage() {}
 
 func (x *Bootstrap) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[33]
+	mi := &file_fsm_command_command_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +2954,7 @@ func (x *Bootstrap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bootstrap.ProtoReflect.Descriptor instead.
 func (*Bootstrap) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{33}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Bootstrap) GetStamp() int64 {
@@ -2811,7 +2998,7 @@ type Expire struct {
 
 func (x *Expire) Reset() {
 	*x = Expire{}
-	mi := &file_fsm_command_command_proto_msgTypes[34]
+	mi := &file_fsm_command_command_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +3010,7 @@ func (x *Expire) String() string {
 func (*Expire) ProtoMessage() {}
 
 func (x *Expire) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[34]
+	mi := &file_fsm_command_command_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +3023,7 @@ func (x *Expire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expire.ProtoReflect.Descriptor instead.
 func (*Expire) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{34}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Expire) GetStamp() int64 {
@@ -2871,7 +3058,7 @@ type Compact struct {
 
 func (x *Compact) Reset() {
 	*x = Compact{}
-	mi := &file_fsm_command_command_proto_msgTypes[35]
+	mi := &file_fsm_command_command_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2883,7 +3070,7 @@ func (x *Compact) String() string {
 func (*Compact) ProtoMessage() {}
 
 func (x *Compact) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[35]
+	mi := &file_fsm_command_command_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2896,7 +3083,7 @@ func (x *Compact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compact.ProtoReflect.Descriptor instead.
 func (*Compact) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{35}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Compact) GetStamp() int64 {
@@ -2937,7 +3124,7 @@ type SnapshotHead struct {
 
 func (x *SnapshotHead) Reset() {
 	*x = SnapshotHead{}
-	mi := &file_fsm_command_command_proto_msgTypes[36]
+	mi := &file_fsm_command_command_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2949,7 +3136,7 @@ func (x *SnapshotHead) String() string {
 func (*SnapshotHead) ProtoMessage() {}
 
 func (x *SnapshotHead) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[36]
+	mi := &file_fsm_command_command_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2962,7 +3149,7 @@ func (x *SnapshotHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHead.ProtoReflect.Descriptor instead.
 func (*SnapshotHead) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{36}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SnapshotHead) GetClusterId() string {
@@ -3224,7 +3411,7 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\bended_at\x18\a \x01(\x03R\aendedAt\"7\n" +
 	"\vIssuerClaim\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xdf\a\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xc2\b\n" +
 	"\fIssuerRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06issuer\x18\x02 \x01(\tR\x06issuer\x12\x19\n" +
@@ -3263,7 +3450,17 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x03due\x18\x1a \x01(\x03R\x03due\x12!\n" +
 	"\fearlier_skew\x18\x1b \x01(\x03R\vearlierSkew\x12\x1d\n" +
 	"\n" +
-	"skew_since\x18\x1c \x01(\x03R\tskewSince\"`\n" +
+	"skew_since\x18\x1c \x01(\x03R\tskewSince\x128\n" +
+	"\aearlier\x18\x1d \x03(\v2\x1e.revoked.fsm.v1.EarlierMappingR\aearlier\x12'\n" +
+	"\x0fmapping_version\x18\x1e \x01(\x04R\x0emappingVersion\"\xb0\x01\n" +
+	"\x0eEarlierMapping\x12!\n" +
+	"\fclient_claim\x18\x01 \x01(\tR\vclientClaim\x12#\n" +
+	"\rsession_claim\x18\x02 \x01(\tR\fsessionClaim\x12\x1f\n" +
+	"\vgrant_claim\x18\x03 \x01(\tR\n" +
+	"grantClaim\x12\x1f\n" +
+	"\vown_clients\x18\x04 \x01(\bR\n" +
+	"ownClients\x12\x14\n" +
+	"\x05until\x18\x05 \x01(\x03R\x05until\"`\n" +
 	"\tPutIssuer\x124\n" +
 	"\x06issuer\x18\x01 \x01(\v2\x1c.revoked.fsm.v1.IssuerRecordR\x06issuer\x12\x1d\n" +
 	"\n" +
@@ -3278,7 +3475,7 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
 	"thumbprint\x18\x02 \x01(\tR\n" +
-	"thumbprint\"\xcb\x02\n" +
+	"thumbprint\"\xaa\x03\n" +
 	"\tRevokeJWT\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x10\n" +
 	"\x03jti\x18\x02 \x01(\tR\x03jti\x12\x18\n" +
@@ -3295,7 +3492,18 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\n" +
 	"thumbprint\x18\v \x01(\tR\n" +
 	"thumbprint\x12\x16\n" +
-	"\x06reason\x18\f \x01(\tR\x06reason\"~\n" +
+	"\x06reason\x18\f \x01(\tR\x06reason\x124\n" +
+	"\aearlier\x18\r \x03(\v2\x1a.revoked.fsm.v1.MembershipR\aearlier\x12'\n" +
+	"\x0fmapping_version\x18\x0e \x01(\x04R\x0emappingVersion\"\x9e\x01\n" +
+	"\n" +
+	"Membership\x12\x1b\n" +
+	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x18\n" +
+	"\asession\x18\x02 \x01(\tR\asession\x12\x19\n" +
+	"\bgrant_id\x18\x03 \x01(\tR\agrantId\x12\x1f\n" +
+	"\vown_clients\x18\x04 \x01(\bR\n" +
+	"ownClients\x12\x1d\n" +
+	"\n" +
+	"has_grants\x18\x05 \x01(\bR\thasGrants\"~\n" +
 	"\x05Epoch\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x12\n" +
@@ -3357,7 +3565,7 @@ func file_fsm_command_command_proto_rawDescGZIP() []byte {
 	return file_fsm_command_command_proto_rawDescData
 }
 
-var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_fsm_command_command_proto_goTypes = []any{
 	(*Actor)(nil),           // 0: revoked.fsm.v1.Actor
 	(*Batch)(nil),           // 1: revoked.fsm.v1.Batch
@@ -3384,18 +3592,20 @@ var file_fsm_command_command_proto_goTypes = []any{
 	(*IssuerKeyRecord)(nil), // 22: revoked.fsm.v1.IssuerKeyRecord
 	(*IssuerClaim)(nil),     // 23: revoked.fsm.v1.IssuerClaim
 	(*IssuerRecord)(nil),    // 24: revoked.fsm.v1.IssuerRecord
-	(*PutIssuer)(nil),       // 25: revoked.fsm.v1.PutIssuer
-	(*DeleteIssuer)(nil),    // 26: revoked.fsm.v1.DeleteIssuer
-	(*PutIssuerKeys)(nil),   // 27: revoked.fsm.v1.PutIssuerKeys
-	(*BanIssuerKey)(nil),    // 28: revoked.fsm.v1.BanIssuerKey
-	(*RevokeJWT)(nil),       // 29: revoked.fsm.v1.RevokeJWT
-	(*Epoch)(nil),           // 30: revoked.fsm.v1.Epoch
-	(*Tick)(nil),            // 31: revoked.fsm.v1.Tick
-	(*Mark)(nil),            // 32: revoked.fsm.v1.Mark
-	(*Bootstrap)(nil),       // 33: revoked.fsm.v1.Bootstrap
-	(*Expire)(nil),          // 34: revoked.fsm.v1.Expire
-	(*Compact)(nil),         // 35: revoked.fsm.v1.Compact
-	(*SnapshotHead)(nil),    // 36: revoked.fsm.v1.SnapshotHead
+	(*EarlierMapping)(nil),  // 25: revoked.fsm.v1.EarlierMapping
+	(*PutIssuer)(nil),       // 26: revoked.fsm.v1.PutIssuer
+	(*DeleteIssuer)(nil),    // 27: revoked.fsm.v1.DeleteIssuer
+	(*PutIssuerKeys)(nil),   // 28: revoked.fsm.v1.PutIssuerKeys
+	(*BanIssuerKey)(nil),    // 29: revoked.fsm.v1.BanIssuerKey
+	(*RevokeJWT)(nil),       // 30: revoked.fsm.v1.RevokeJWT
+	(*Membership)(nil),      // 31: revoked.fsm.v1.Membership
+	(*Epoch)(nil),           // 32: revoked.fsm.v1.Epoch
+	(*Tick)(nil),            // 33: revoked.fsm.v1.Tick
+	(*Mark)(nil),            // 34: revoked.fsm.v1.Mark
+	(*Bootstrap)(nil),       // 35: revoked.fsm.v1.Bootstrap
+	(*Expire)(nil),          // 36: revoked.fsm.v1.Expire
+	(*Compact)(nil),         // 37: revoked.fsm.v1.Compact
+	(*SnapshotHead)(nil),    // 38: revoked.fsm.v1.SnapshotHead
 }
 var file_fsm_command_command_proto_depIdxs = []int32{
 	2,  // 0: revoked.fsm.v1.Batch.ops:type_name -> revoked.fsm.v1.Op
@@ -3414,11 +3624,11 @@ var file_fsm_command_command_proto_depIdxs = []int32{
 	19, // 13: revoked.fsm.v1.Op.set_voting:type_name -> revoked.fsm.v1.SetVoting
 	20, // 14: revoked.fsm.v1.Op.create_join_token:type_name -> revoked.fsm.v1.CreateJoinToken
 	21, // 15: revoked.fsm.v1.Op.delete_join_token:type_name -> revoked.fsm.v1.DeleteJoinToken
-	25, // 16: revoked.fsm.v1.Op.put_issuer:type_name -> revoked.fsm.v1.PutIssuer
-	26, // 17: revoked.fsm.v1.Op.delete_issuer:type_name -> revoked.fsm.v1.DeleteIssuer
-	27, // 18: revoked.fsm.v1.Op.put_issuer_keys:type_name -> revoked.fsm.v1.PutIssuerKeys
-	28, // 19: revoked.fsm.v1.Op.ban_issuer_key:type_name -> revoked.fsm.v1.BanIssuerKey
-	29, // 20: revoked.fsm.v1.Op.revoke_jwt:type_name -> revoked.fsm.v1.RevokeJWT
+	26, // 16: revoked.fsm.v1.Op.put_issuer:type_name -> revoked.fsm.v1.PutIssuer
+	27, // 17: revoked.fsm.v1.Op.delete_issuer:type_name -> revoked.fsm.v1.DeleteIssuer
+	28, // 18: revoked.fsm.v1.Op.put_issuer_keys:type_name -> revoked.fsm.v1.PutIssuerKeys
+	29, // 19: revoked.fsm.v1.Op.ban_issuer_key:type_name -> revoked.fsm.v1.BanIssuerKey
+	30, // 20: revoked.fsm.v1.Op.revoke_jwt:type_name -> revoked.fsm.v1.RevokeJWT
 	3,  // 21: revoked.fsm.v1.Register.tokens:type_name -> revoked.fsm.v1.TokenSpec
 	7,  // 22: revoked.fsm.v1.MakeCutoff.selector:type_name -> revoked.fsm.v1.Selector
 	9,  // 23: revoked.fsm.v1.ClientRecord.secrets:type_name -> revoked.fsm.v1.SecretHash
@@ -3426,16 +3636,18 @@ var file_fsm_command_command_proto_depIdxs = []int32{
 	13, // 25: revoked.fsm.v1.PutSettings.settings:type_name -> revoked.fsm.v1.SettingsRecord
 	23, // 26: revoked.fsm.v1.IssuerRecord.required_claims:type_name -> revoked.fsm.v1.IssuerClaim
 	22, // 27: revoked.fsm.v1.IssuerRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	24, // 28: revoked.fsm.v1.PutIssuer.issuer:type_name -> revoked.fsm.v1.IssuerRecord
-	22, // 29: revoked.fsm.v1.PutIssuerKeys.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	32, // 30: revoked.fsm.v1.Tick.marks:type_name -> revoked.fsm.v1.Mark
-	13, // 31: revoked.fsm.v1.Bootstrap.settings:type_name -> revoked.fsm.v1.SettingsRecord
-	10, // 32: revoked.fsm.v1.Bootstrap.clients:type_name -> revoked.fsm.v1.ClientRecord
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	25, // 28: revoked.fsm.v1.IssuerRecord.earlier:type_name -> revoked.fsm.v1.EarlierMapping
+	24, // 29: revoked.fsm.v1.PutIssuer.issuer:type_name -> revoked.fsm.v1.IssuerRecord
+	22, // 30: revoked.fsm.v1.PutIssuerKeys.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	31, // 31: revoked.fsm.v1.RevokeJWT.earlier:type_name -> revoked.fsm.v1.Membership
+	34, // 32: revoked.fsm.v1.Tick.marks:type_name -> revoked.fsm.v1.Mark
+	13, // 33: revoked.fsm.v1.Bootstrap.settings:type_name -> revoked.fsm.v1.SettingsRecord
+	10, // 34: revoked.fsm.v1.Bootstrap.clients:type_name -> revoked.fsm.v1.ClientRecord
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_fsm_command_command_proto_init() }
@@ -3470,7 +3682,7 @@ func file_fsm_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_command_command_proto_rawDesc), len(file_fsm_command_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

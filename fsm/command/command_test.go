@@ -71,6 +71,13 @@ func samples() []sample {
 		Digests:  []revoked.Digest{revoked.DigestToken("jwt"), revoked.DigestToken("its twin")},
 		IssuedAt: stamp, ExpiresAt: stamp.Add(time.Hour), Audience: []string{"rs"}, Thumbprint: strings.Repeat("a", 43),
 	}
+	remapped, remappedJWT := *issuer, *jwt
+	remapped.EarlierSkew, remapped.SkewSince, remapped.MappingVersion = time.Second, stamp, 7
+	remapped.Earlier = []revoked.EarlierMapping{{Until: stamp, ClaimMapping: revoked.ClaimMapping{
+		ClientClaim: "azp", SessionClaim: "session", GrantClaim: "grant", OwnClients: true}}}
+	remappedJWT.MappingVersion = 7
+	remappedJWT.Earlier = []revoked.Membership{
+		{ClientID: "old", Session: "s-0", GrantID: "g-0", OwnClients: true, HasGrants: true}}
 	settings := revoked.DefaultSettings()
 	settings.Version, settings.LeaseDuration, settings.LeaseCeiling = 5, 2*time.Second, time.Second
 	return []sample{
@@ -96,6 +103,9 @@ func samples() []sample {
 			command.PutIssuerKeysOp("as1", 11, issuer.Keys), command.BanIssuerKeyOp(by, "as1", issuer.Keys[0].Thumbprint),
 			command.RevokeJWTOp(by, jwt, "why"),
 			command.RevokeJWTOp(by, &revoked.JWT{Issuer: "https://as.example", JTI: "j-1", ExpiresAt: stamp}, "why"),
+		}}},
+		{"issuer-mappings", &command.Batch{Stamp: us, Ops: []*command.Op{
+			command.PutIssuerOp(by, &remapped, 9), command.RevokeJWTOp(by, &remappedJWT, "why"),
 		}}},
 		{"epoch", &command.Epoch{Stamp: us, Term: 3, Node: "node1"}},
 		{"epoch-recovered", &command.Epoch{Stamp: us, Term: 3, Node: "node1", EndsBefore: us, Reason: "why"}},
@@ -236,7 +246,7 @@ func TestVersionOf_NewerOps_NeedTheirVersion(t *testing.T) {
 		if !ok {
 			continue
 		}
-		want := map[string]uint32{"membership": 2, "issuers": 3}[s.name]
+		want := map[string]uint32{"membership": 2, "issuers": 3, "issuer-mappings": 3}[s.name]
 		want = max(want, 1)
 		for _, op := range batch.Ops {
 			if got := command.VersionOf(op); got != want || got > command.Version {
@@ -307,6 +317,14 @@ func TestAdmit_InvalidIssuerOps_AreRefused(t *testing.T) {
 		{"verified token", revoke(func(*revoked.JWT) {}), nil},
 		{"a jti", command.RevokeJWTOp(by, &revoked.JWT{Issuer: "i", JTI: "j"}, ""), nil},
 		{"neither jti nor digest", command.RevokeJWTOp(by, &revoked.JWT{Issuer: "i"}, ""), revoked.ErrInvalid},
+		{"nine earlier memberships", revoke(func(j *revoked.JWT) {
+			j.Earlier = make([]revoked.Membership, revoked.MaxEarlierMappings+1)
+		}), revoked.ErrInvalid},
+		{"long earlier grant", revoke(func(j *revoked.JWT) {
+			j.Earlier = []revoked.Membership{{GrantID: strings.Repeat("g", 513)}}
+		}), revoked.ErrInvalid},
+		{"jti with a mapping", command.RevokeJWTOp(by, &revoked.JWT{Issuer: "i", JTI: "j", MappingVersion: 1}, ""),
+			revoked.ErrInvalid},
 		{"no issuer of the token", revoke(func(j *revoked.JWT) { j.Issuer = "" }), revoked.ErrInvalid},
 		{"claims without a digest", revoke(func(j *revoked.JWT) { j.Digests, j.JTI = nil, "j" }), revoked.ErrInvalid},
 		{"three digests", revoke(func(j *revoked.JWT) { j.Digests = []revoked.Digest{d, d, d} }), revoked.ErrInvalid},

@@ -39,10 +39,17 @@ func RevokeJWTOp(by revoked.Actor, j *revoked.JWT, reason string) *Op {
 	m := &RevokeJWT{
 		Issuer: j.Issuer, Jti: j.JTI, ClientId: j.ClientID, Subject: j.Subject, Session: j.Session,
 		GrantId: j.GrantID, IssuedAt: int64(j.IssuedAt), ExpiresAt: int64(j.ExpiresAt), Audience: j.Audience,
-		Thumbprint: j.Thumbprint, Reason: reason,
+		Thumbprint: j.Thumbprint, Reason: reason, MappingVersion: j.MappingVersion,
 	}
 	for i := range j.Digests {
 		m.Digests = append(m.Digests, j.Digests[i][:])
+	}
+	for i := range j.Earlier {
+		was := &j.Earlier[i]
+		m.Earlier = append(m.Earlier, &Membership{
+			ClientId: was.ClientID, Session: was.Session, GrantId: was.GrantID, OwnClients: was.OwnClients,
+			HasGrants: was.HasGrants,
+		})
 	}
 	return newOp(by, &Op_RevokeJwt{RevokeJwt: m})
 }
@@ -52,10 +59,16 @@ func (m *RevokeJWT) JWT() *revoked.JWT {
 	j := &revoked.JWT{
 		Issuer: m.Issuer, JTI: m.Jti, ClientID: m.ClientId, Subject: m.Subject, Session: m.Session,
 		GrantID: m.GrantId, IssuedAt: revoked.Time(m.IssuedAt), ExpiresAt: revoked.Time(m.ExpiresAt),
-		Audience: m.Audience, Thumbprint: m.Thumbprint,
+		Audience: m.Audience, Thumbprint: m.Thumbprint, MappingVersion: m.MappingVersion,
 	}
 	for _, d := range m.Digests {
 		j.Digests = append(j.Digests, revoked.Digest(d))
+	}
+	for _, was := range m.Earlier {
+		j.Earlier = append(j.Earlier, revoked.Membership{
+			ClientID: was.GetClientId(), Session: was.GetSession(), GrantID: was.GetGrantId(),
+			OwnClients: was.GetOwnClients(), HasGrants: was.GetHasGrants(),
+		})
 	}
 	return j
 }
@@ -110,8 +123,17 @@ func checkRevokeJWT(m *RevokeJWT) error {
 			return invalid("digests", "want at most two of %d bytes that are not all zero", len(zero))
 		}
 	}
+	if n := len(m.Earlier); n > revoked.MaxEarlierMappings {
+		return invalid("earlier", "want at most %d memberships, got %d", revoked.MaxEarlierMappings, n)
+	}
+	for _, was := range m.Earlier {
+		if err := checkTexts(maxID, "client_id", was.GetClientId(), "session", was.GetSession(),
+			"grant_id", was.GetGrantId()); err != nil {
+			return err
+		}
+	}
 	fromToken := m.ClientId != "" || m.Subject != "" || m.Session != "" || m.GrantId != "" || m.IssuedAt != 0 ||
-		len(m.Audience) > 0 || m.Thumbprint != ""
+		len(m.Audience) > 0 || m.Thumbprint != "" || len(m.Earlier) > 0 || m.MappingVersion != 0
 	switch {
 	case len(m.Digests) == 0 && fromToken:
 		return invalid("digests", "missing, but the operation has claims of a token")
@@ -134,7 +156,13 @@ func IssuerMessage(i *revoked.Issuer) *IssuerRecord {
 		MaxLifetime: int64(i.MaxLifetime), ClockSkew: int64(i.ClockSkew), Disabled: i.Disabled,
 		Keys: keyMessages(i.Keys), CreatedAt: int64(i.CreatedAt), Version: i.Version, KeysVersion: i.KeysVersion,
 		EarlierLifetime: int64(i.EarlierLifetime), LifetimeSince: int64(i.LifetimeSince), DeletedAt: int64(i.DeletedAt),
-		EarlierSkew: int64(i.EarlierSkew), SkewSince: int64(i.SkewSince),
+		EarlierSkew: int64(i.EarlierSkew), SkewSince: int64(i.SkewSince), MappingVersion: i.MappingVersion,
+	}
+	for _, was := range i.Earlier {
+		m.Earlier = append(m.Earlier, &EarlierMapping{
+			ClientClaim: was.ClientClaim, SessionClaim: was.SessionClaim, GrantClaim: was.GrantClaim,
+			OwnClients: was.OwnClients, Until: int64(was.Until),
+		})
 	}
 	for _, name := range slices.Sorted(maps.Keys(i.RequiredClaims)) {
 		m.RequiredClaims = append(m.RequiredClaims, &IssuerClaim{Name: name, Value: i.RequiredClaims[name]})
@@ -153,7 +181,12 @@ func (m *IssuerRecord) Record() *revoked.Issuer {
 		Keys: keysOf(m.Keys), CreatedAt: revoked.Time(m.CreatedAt), Version: m.Version, KeysVersion: m.KeysVersion,
 		EarlierLifetime: time.Duration(m.EarlierLifetime), LifetimeSince: revoked.Time(m.LifetimeSince),
 		EarlierSkew: time.Duration(m.EarlierSkew), SkewSince: revoked.Time(m.SkewSince),
-		DeletedAt: revoked.Time(m.DeletedAt),
+		DeletedAt: revoked.Time(m.DeletedAt), MappingVersion: m.MappingVersion,
+	}
+	for _, was := range m.Earlier {
+		i.Earlier = append(i.Earlier, revoked.EarlierMapping{Until: revoked.Time(was.GetUntil()),
+			ClaimMapping: revoked.ClaimMapping{ClientClaim: was.GetClientClaim(), SessionClaim: was.GetSessionClaim(),
+				GrantClaim: was.GetGrantClaim(), OwnClients: was.GetOwnClients()}})
 	}
 	if len(m.RequiredClaims) > 0 {
 		i.RequiredClaims = map[string]string{}

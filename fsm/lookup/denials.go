@@ -32,22 +32,45 @@ func Denial(get Get, j *revoked.JWT, own bool) (*revoked.Revocation, error) {
 		if err != nil {
 			return nil, err
 		}
-		if b := t.BindingTo(""); b != nil {
-			return revocationOf(b), nil
-		}
-		if b := t.BindingTo(j.ClientID); own && b != nil {
+		if b := bindingTo(&t, j, own); b != nil {
 			return revocationOf(b), nil
 		}
 	}
-	if j.GrantID == "" {
+	r, err := revocationOfGrant(get, j.GrantID, j.Issuer)
+	for i := 0; err == nil && r == nil && i < len(j.Earlier); i++ {
+		r, err = revocationOfGrant(get, j.Earlier[i].GrantID, j.Issuer)
+	}
+	return r, err
+}
+
+// bindingTo returns the binding of a tombstone that ends j, or nil. own reports that j has a client
+// of this cluster by the mapping in force.
+func bindingTo(t *rows.Tombstone, j *revoked.JWT, own bool) *rows.Binding {
+	if b := t.BindingTo(""); b != nil {
+		return b
+	}
+	if b := t.BindingTo(j.ClientID); own && b != nil {
+		return b
+	}
+	for i := range j.Earlier {
+		if b := t.BindingTo(j.Earlier[i].ClientID); j.Earlier[i].OwnClients && b != nil {
+			return b
+		}
+	}
+	return nil
+}
+
+// revocationOfGrant returns the revocation of a registered grant of that issuer, or nil.
+func revocationOfGrant(get func(key []byte) ([]byte, error), id, issuer string) (*revoked.Revocation, error) {
+	if id == "" {
 		return nil, nil
 	}
-	row, err := get(rows.Key(nil, rows.FamilyGrant, j.GrantID))
+	row, err := get(rows.Key(nil, rows.FamilyGrant, id))
 	if err != nil || row == nil {
 		return nil, err
 	}
-	g, err := rows.ParseGrant(j.GrantID, row)
-	if err != nil || g.Issuer != j.Issuer {
+	g, err := rows.ParseGrant(id, row)
+	if err != nil || g.Issuer != issuer {
 		return nil, err
 	}
 	return g.Revoked, nil

@@ -88,6 +88,17 @@ func (x *Cutoffs) best(g *revoked.Grant, t *revoked.Token, skew time.Duration,
 	return best
 }
 
+// Latest returns the latest IssuedBefore of the cut-offs that counts selects, 0 without one. nil
+// selects all. It looks at every cut-off.
+func (x *Cutoffs) Latest(counts func(*revoked.Cutoff) bool) (latest revoked.Time) {
+	for _, c := range x.byKey {
+		if counts == nil || counts(&c.Cutoff) {
+			latest = max(latest, c.IssuedBefore)
+		}
+	}
+	return latest
+}
+
 // SameSelector returns the cut-offs with exactly the selector s.
 func (x *Cutoffs) SameSelector(s *revoked.Selector) (same []*rows.Cutoff) {
 	m, v := x.bucket(s)

@@ -29,6 +29,9 @@ func (a *Applier) revokeJWT(actor *revoked.Client, m *command.RevokeJWT) Result 
 	if len(j.Digests) == 0 {
 		return a.denyUnseen(actor, &iss.Issuer, j, m.Reason)
 	}
+	if j.MappingVersion != iss.MappingVersion { // the claims were read by another mapping
+		return Result{Err: fmt.Errorf("%w: issuer %q has changed", revoked.ErrConflict, iss.Name)}
+	}
 	if res, registered := a.revokeRegistered(actor, j, m.Reason); res.Err != nil || registered && !ownsJWT(actor, iss, j) {
 		return res
 	}
@@ -125,29 +128,38 @@ func (a *Applier) decideJWT(iss *revoked.Issuer, j *revoked.JWT) revoked.Verdict
 // endJWT denies j and, if the issuer has them, its grant or its session. An expired token still
 // ends these: the issuer may have refreshed them.
 func (a *Applier) endJWT(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) {
-	sel := revoked.Selector{Issuer: iss.Issuer}
 	changed := a.denyDigests(iss, j, actor.ID, reason)
 	if iss.JTI && j.JTI != "" && a.denyJTI(iss, j, actor.ID, reason) {
 		changed = true
 	}
-	switch {
-	case iss.GrantClaim != "" && j.GrantID != "":
-		sel.GrantID = j.GrantID
-		if a.denyFamily(revoked.DenyGrant, iss, j.GrantID, actor.ID, reason) {
-			changed = true
-		}
-		if g, row := a.grant(j.GrantID); row != nil && g.Issuer == iss.Issuer && g.Revoked == nil {
-			a.endGrant(&g, row, revoked.Revocation{At: a.Stamp, By: actor.ID, Reason: reason, Index: a.Index})
-		}
-	case iss.GrantClaim == "" && iss.RevokeSession && j.Session != "":
-		sel.Session = j.Session
-		if a.denyFamily(revoked.DenySession, iss, j.Session, actor.ID, reason) {
-			changed = true
-		}
-	}
-	if changed {
+	if sel, family := a.endFamily(actor, iss, j.Membership(iss), reason); family || changed {
 		a.jwtEvent(actor, j, sel, reason)
 	}
+	for _, m := range j.Earlier {
+		if sel, family := a.endFamily(actor, iss, m, reason); family {
+			a.jwtEvent(actor, j, sel, reason)
+		}
+	}
+}
+
+// endFamily ends the grant or the session of a JWT by one mapping. It returns the selector of what
+// it ended, and reports whether that is new.
+func (a *Applier) endFamily(
+	actor *revoked.Client, iss *revoked.Issuer, m revoked.Membership, reason string,
+) (sel revoked.Selector, changed bool) {
+	sel.Issuer = iss.Issuer
+	switch {
+	case m.HasGrants && m.GrantID != "":
+		sel.GrantID = m.GrantID
+		changed = a.denyFamily(revoked.DenyGrant, iss, m.GrantID, actor.ID, reason)
+		if g, row := a.grant(m.GrantID); row != nil && g.Issuer == iss.Issuer && g.Revoked == nil {
+			a.endGrant(&g, row, revoked.Revocation{At: a.Stamp, By: actor.ID, Reason: reason, Index: a.Index})
+		}
+	case !m.HasGrants && iss.RevokeSession && m.Session != "":
+		sel.Session = m.Session
+		changed = a.denyFamily(revoked.DenySession, iss, m.Session, actor.ID, reason)
+	}
+	return sel, changed
 }
 
 // jwtEvent adds the event of a JWT that ended. Each digest comes with the audience of its claims,
@@ -160,12 +172,16 @@ func (a *Applier) jwtEvent(actor *revoked.Client, j *revoked.JWT, sel revoked.Se
 	a.event(e)
 }
 
-// jwtEnd returns the time at which j is over by every clock. Without an expiry, or with one that no
-// active token can have, it is that of the longest token.
-func (a *Applier) jwtEnd(iss *revoked.Issuer, exp revoked.Time) revoked.Time {
+// jwtEnd returns the time at which j is over by every clock. Without an expiry, it is that of the
+// longest token that exists. A token that a node has verified may be dated ahead of its revocation.
+// So its own expiry counts, unless no record lets it be active for so long.
+func (a *Applier) jwtEnd(iss *revoked.Issuer, j *revoked.JWT) revoked.Time {
 	end := a.Stamp.Add(a.jwtLifetime(iss))
-	if exp != 0 {
-		end = min(end, exp.Add(iss.ClockSkew+a.currentSettings().MaxClockSkew))
+	if len(j.Digests) > 0 {
+		end = max(a.Stamp, j.IssuedAt).Add(a.longestLifetime())
+	}
+	if j.ExpiresAt != 0 {
+		end = min(end, j.ExpiresAt.Add(iss.ClockSkew+a.currentSettings().MaxClockSkew))
 	}
 	return end
 }
@@ -177,13 +193,13 @@ func (a *Applier) denyJTI(iss *revoked.Issuer, j *revoked.JWT, by, reason string
 	if j.ExpiresAt == 0 {
 		renew = a.jwtLifetime(iss) / 16
 	}
-	return a.deny(revoked.DenialKey(revoked.DenyJTI, iss.Issuer, j.JTI), a.jwtEnd(iss, j.ExpiresAt), renew, by, reason)
+	return a.deny(revoked.DenialKey(revoked.DenyJTI, iss.Issuer, j.JTI), a.jwtEnd(iss, j), renew, by, reason)
 }
 
 // denyDigests denies the encodings under which a JWT was presented, and reports whether it wrote.
 func (a *Applier) denyDigests(iss *revoked.Issuer, j *revoked.JWT, by, reason string) (changed bool) {
 	for i := range j.Digests {
-		if a.denyDigest(j.Digests[i], a.jwtEnd(iss, j.ExpiresAt), by, reason) {
+		if a.denyDigest(j.Digests[i], a.jwtEnd(iss, j), by, reason) {
 			changed = true
 		}
 	}
@@ -225,7 +241,7 @@ func (a *Applier) denyToken(g *revoked.Grant, t *revoked.Token, by, reason strin
 
 // denyGrantOf denies the JWTs that claim to be of the registered grant g, which ends.
 func (a *Applier) denyGrantOf(g *revoked.Grant, r *revoked.Revocation) {
-	if iss := a.issuerOf(g.Issuer); g.Issuer != "" && iss != nil && iss.GrantClaim != "" {
+	if iss := a.issuerOf(g.Issuer); g.Issuer != "" && iss != nil && iss.HasGrants() {
 		a.denyFamily(revoked.DenyGrant, &iss.Issuer, g.ID, r.By, r.Reason)
 	}
 }

@@ -212,7 +212,12 @@ func (a *Applier) expireCutoff(key string, due, before revoked.Time) int {
 		return 1
 	}
 	later := *c
-	switch over := c.At.Add(max(a.currentSettings().CutoffRetention, a.longestJWT())); {
+	keep := max(a.currentSettings().CutoffRetention, a.longestJWT())
+	if c.Selector == (revoked.Selector{Issuer: c.Issuer}) && c.Issuer != "" {
+		// An issuer that was deleted may be created anew, with a longer max_lifetime.
+		keep = max(keep, a.longestLifetime())
+	}
+	switch over := c.At.Add(keep); {
 	case over > before:
 		later.Due = over
 	case !c.Compacted:

@@ -37,6 +37,9 @@ func (a *Applier) updateIssuer(actor *revoked.Client, m *command.PutIssuer) Resu
 	next.Version, next.DeletedAt = a.Index, 0
 	a.limitLifetime(&old.Issuer, &next.Issuer)
 	a.keepSkew(&old.Issuer, &next.Issuer)
+	if err := a.keepMapping(&old.Issuer, &next.Issuer); err != nil {
+		return Result{Err: err}
+	}
 	set := next.Keys
 	if next.Keys = old.Keys; next.JWKSURI == "" {
 		next.Keys = mergeKeys(old.Keys, set, a.Stamp, 0)
@@ -106,12 +109,12 @@ func (a *Applier) limitLifetime(old, next *revoked.Issuer) {
 	if next.EarlierLifetime = old.MaxLifetime; next.LifetimeSince != 0 {
 		next.EarlierLifetime = min(old.MaxLifetime, old.EarlierLifetime)
 	}
-	next.LifetimeSince = a.Stamp.Add(next.ClockSkew)
+	next.LifetimeSince = a.Stamp.Add(max(old.ClockSkew, next.ClockSkew))
 }
 
 // keepSkew sets EarlierSkew and SkewSince. A lower ClockSkew must not make a token active that a
-// cut-off has ended. Such a token was issued at most MaxClockSkew and the skew after this entry:
-// no cut-off is further ahead.
+// cut-off has ended. Such a token was issued at most the skew after the cut-off that reaches
+// furthest.
 func (a *Applier) keepSkew(old, next *revoked.Issuer) {
 	next.EarlierSkew, next.SkewSince = old.EarlierSkew, old.SkewSince
 	ahead := a.currentSettings().MaxClockSkew
@@ -120,7 +123,7 @@ func (a *Applier) keepSkew(old, next *revoked.Issuer) {
 	}
 	if next.ClockSkew < old.ClockSkew {
 		next.EarlierSkew = max(next.EarlierSkew, old.ClockSkew)
-		next.SkewSince = a.Stamp.Add(next.EarlierSkew + ahead)
+		next.SkewSince = a.furthestCutoff(nil).Add(next.EarlierSkew)
 	}
 }
 
@@ -141,8 +144,10 @@ func (a *Applier) deleteIssuer(actor *revoked.Client, name string) Result {
 	next := *old
 	next.DeletedAt, next.Version = a.Stamp, a.Index
 	a.putIssuer(&next)
+	// An issuer that is created anew with this iss may have another skew.
+	before := a.Stamp.Add(next.CutoffSkew(a.Stamp))
 	a.addCutoff(&rows.Cutoff{Cutoff: revoked.Cutoff{
-		Selector: revoked.Selector{Issuer: next.Issuer.Issuer}, IssuedBefore: a.Stamp, By: actor.ID,
+		Selector: revoked.Selector{Issuer: next.Issuer.Issuer}, IssuedBefore: before, By: actor.ID,
 		Reason: "issuer deleted",
 	}})
 	a.issuerEvent(actor.ID, &next.Issuer, "deleted", "")
@@ -178,7 +183,14 @@ func (a *access) longestJWT() (longest time.Duration) {
 	return longest
 }
 
-// expireIssuer drops a deleted issuer, or the keys that were retired long ago.
+// longestLifetime returns the time after which a JWT that exists now is over, whatever the records
+// of issuers become.
+func (a *access) longestLifetime() time.Duration {
+	return revoked.MaxIssuerLifetime + revoked.MaxIssuerClockSkew + a.currentSettings().MaxClockSkew
+}
+
+// expireIssuer drops a deleted issuer, or the keys that were retired long ago and the mappings that
+// were replaced long ago.
 func (a *Applier) expireIssuer(name string, due, before revoked.Time) int {
 	old := a.issuer(name)
 	if old == nil || old.Due != due {
@@ -197,6 +209,9 @@ func (a *Applier) expireIssuer(name string, due, before revoked.Time) int {
 	if len(next.Keys) != len(old.Keys) {
 		next.Version, next.KeysVersion = a.Index, a.Index
 	}
+	next.Earlier = slices.DeleteFunc(slices.Clone(old.Earlier), func(m revoked.EarlierMapping) bool {
+		return a.mappingDue(&old.Issuer, &m) <= before
+	})
 	a.putIssuer(&next)
 	return 1
 }
@@ -208,6 +223,11 @@ func (a *access) issuerDue(i *revoked.Issuer) (due revoked.Time) {
 	}
 	for n := range i.Keys {
 		if end := a.keyDue(i, &i.Keys[n]); end != 0 && (due == 0 || end < due) {
+			due = end
+		}
+	}
+	for n := range i.Earlier {
+		if end := a.mappingDue(i, &i.Earlier[n]); due == 0 || end < due {
 			due = end
 		}
 	}

@@ -157,4 +157,10 @@ var caught = []catch{
 	{by: "ban-ends-by-fetch", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "20 s", byHand: true},
 	{by: "lowered-skew", how: unit, pkg: "fsm", test: "TestPutIssuer_LoweredSkew_KeepsCutoffs",
 		says: "got 1, want 2", takes: "1 s"},
+	{by: "earlier-mapping-ignored", how: unit, pkg: "fsm", test: "TestPutIssuer_ChangedMapping_KeepsEndings",
+		says: "got 1, want 2", takes: "1 s"},
+	{by: "earlier-mapping-ignored", how: "model, random histories", pkg: "fsm",
+		test: "TestIssuer_RandomChanges_EndedStaysEnded", says: "got active, want dead", takes: "5 s"},
+	{by: "claims-of-another-mapping", how: unit, pkg: "fsm", test: "TestPutIssuer_ChangedMapping_TokenHasBoth",
+		says: "stale claims", takes: "1 s"},
 }

@@ -205,6 +205,13 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"lowered-skew", "a lower clock_skew brings back tokens that a cut-off has ended", []Edit{{
 		"decide.go", "in.Issuer.CutoffSkew(r.Token.IssuedAt)", "in.Issuer.ClockSkew",
 	}}},
+	{"earlier-mapping-ignored", "a change of an issuer's claims brings back tokens that ended by the earlier claims",
+		[]Edit{{
+			"mapping.go", "range i.Earlier {\n\t\tm := &i.Earlier[n]", "range i.Earlier[:0] {\n\t\tm := &i.Earlier[n]",
+		}}},
+	{"claims-of-another-mapping", "a JWT is revoked by the claims that an earlier record named", []Edit{{
+		"fsm/rules/denials.go", "\tif j.MappingVersion != iss.MappingVersion {", "\tif false {",
+	}}},
 }
 
 // Find returns the mutant with that name.

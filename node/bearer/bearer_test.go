@@ -126,6 +126,28 @@ func TestStatus_Change_EndsCachedJWT(t *testing.T) {
 			put(func(i *revoked.Issuer) { i.Keys = []revoked.IssuerKey{signers()[0].record()} }), dead},
 		{"issuer disabled", put(func(i *revoked.Issuer) { i.Disabled = true }), suspended},
 		{"issuer deleted", func(m *machine, _ string) { m.must(command.DeleteIssuerOp(m.by("admin"), "as1")) }, dead},
+		{"its grant by an earlier claim revoked", func(m *machine, token string) {
+			sibling := es.sign(map[string]any{"jti": "j2"})
+			m.change(func(i *revoked.Issuer) { i.GrantClaim, i.SessionClaim = "", "" })
+			m.want("other claims", token, revoked.Active)
+			m.want("other claims, again", token, revoked.Active)
+			m.must(command.RevokeJWTOp(m.by("admin"), m.verified(sibling), ""))
+		}, dead},
+		{"a registered grant of an earlier claim ended", func(m *machine, token string) {
+			m.change(func(i *revoked.Issuer) { i.GrantClaim = "" })
+			m.must(command.RegisterOp(m.by("issuer"), revoked.Registration{GrantID: "g-1", ClientID: "app", Issuer: iss,
+				Tokens: []revoked.TokenRegistration{{Digest: revoked.DigestToken("r"), Kind: revoked.RefreshToken}}}))
+			m.want("other claims", token, revoked.Active)
+			m.must(command.RevokeOp(m.by("app"), revoked.DigestToken("r"), ""))
+		}, dead},
+		{"its client by an earlier claim disabled", func(m *machine, token string) {
+			m.change(func(i *revoked.Issuer) { i.ClientClaim = "sub" })
+			m.want("other claims", token, revoked.Active)
+			c, _ := m.Client("app")
+			next := *c
+			next.Disabled = true
+			m.must(command.PutClientOp(m.by("admin"), &next, c.Version))
+		}, suspended},
 		{"shorter lifetime", put(func(i *revoked.Issuer) { i.MaxLifetime = time.Minute }), suspended},
 		{"another type", put(func(i *revoked.Issuer) { i.TokenTypes = []string{"access"} }), revoked.Unknown},
 		{"expired", func(m *machine, _ string) {

@@ -71,3 +71,30 @@ func TestExplain_DigestOfCachedJWT_IsUnknown(t *testing.T) {
 		t.Errorf("after its revocation: got %+v, want it denied", x)
 	}
 }
+
+// The cut-off and the denial that end a token by an earlier mapping of its claims are named.
+func TestExplain_EarlierMapping_NamesTheEnding(t *testing.T) {
+	for name, sel := range map[string]revoked.Selector{
+		"client": {ClientID: "app"}, "session": {Session: "s-1"}, "grant": {GrantID: "g-1", Issuer: iss},
+	} {
+		m := newMachine(t, func(i *revoked.Issuer) { i.GrantClaim = "gid" })
+		token := signers()[1].sign(nil)
+		m.must(command.CutoffOp(m.by("admin"), sel, 0, "why"))
+		m.change(func(i *revoked.Issuer) { i.ClientClaim, i.SessionClaim, i.GrantClaim = "sub", "", "" })
+		st := m.status(token)
+		x, err := m.Explain(present(token), st)
+		if err != nil || st.Reason != revoked.ReasonCutOff || x.Cutoff == nil || x.Cutoff.Selector != sel {
+			t.Errorf("%s: got %+v, %v, want the cut-off %+v", name, x, err, sel)
+		}
+	}
+	m := newMachine(t, func(i *revoked.Issuer) { i.GrantClaim = "gid" })
+	sibling := m.verified(signers()[1].sign(map[string]any{"jti": "j2"}))
+	m.must(command.RevokeJWTOp(m.by("admin"), sibling, "why"))
+	m.change(func(i *revoked.Issuer) { i.GrantClaim = "" })
+	token := signers()[1].sign(nil)
+	st := m.status(token)
+	x, err := m.Explain(present(token), st)
+	if err != nil || st.Reason != revoked.ReasonDenied || x.Revoked == nil || x.Revoked.Reason != "why" {
+		t.Errorf("got %+v, %v, want it denied with its grant", x, err)
+	}
+}

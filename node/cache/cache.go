@@ -183,7 +183,8 @@ func (e *entry) cost() int64 {
 	}
 	if j := e.jwt; j != nil { // its texts are those of the record
 		n += int(unsafe.Sizeof(*j)) + len(j.Thumbprint) + len(j.Digests)*len(revoked.Digest{}) +
-			len(j.marks)*int(unsafe.Sizeof(mark{}))
+			len(j.marks)*int(unsafe.Sizeof(mark{})) + len(j.Earlier)*int(unsafe.Sizeof(revoked.Membership{})) +
+			len(e.record.Earlier)*int(unsafe.Sizeof(revoked.Grant{}))
 	}
 	if r := g.Revoked; r != nil {
 		n += int(unsafe.Sizeof(*r)) + len(r.By) + len(r.Reason)

@@ -38,7 +38,7 @@ func (j *JWT) current() bool {
 // registered, it returns that record instead, and false.
 //
 // Add reads the epochs of all that can end j, before the rows: of its digests, whose change also
-// means a registration or a tombstone, of each denial, and of the grant that it claims.
+// means a registration or a tombstone, of each denial, and of the grants that it claims.
 func (c *Cache) Add(j *JWT) (r *revoked.Record, isJWT bool, err error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -51,9 +51,9 @@ func (c *Cache) Add(j *JWT) (r *revoked.Record, isJWT bool, err error) {
 		now := c.epochs.token(d)
 		j.marks = append(j.marks, mark{now, now.Load()})
 	}
-	if j.GrantID != "" {
-		now := c.epochs.grant(j.GrantID)
-		j.marks = append(j.marks, mark{now, now.Load()})
+	c.markGrant(j, j.GrantID)
+	for i := range j.Earlier {
+		c.markGrant(j, j.Earlier[i].GrantID)
 	}
 	for _, d := range j.Digests {
 		registered, err := c.read(d)
@@ -69,4 +69,12 @@ func (c *Cache) Add(j *JWT) (r *revoked.Record, isJWT bool, err error) {
 	}
 	c.entries.Set(c.key(e.digest), e, e.cost())
 	return &e.record, true, nil
+}
+
+// markGrant adds the epoch of a grant that j claims.
+func (c *Cache) markGrant(j *JWT, id string) {
+	if id != "" {
+		now := c.epochs.grant(id)
+		j.marks = append(j.marks, mark{now, now.Load()})
+	}
 }

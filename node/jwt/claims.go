@@ -42,6 +42,8 @@ func readClaims(issuer *revoked.Issuer, t *Token) Result {
 	if twin, ok := t.Twin(); ok {
 		r.JWT.Digests = append(r.JWT.Digests, twin)
 	}
+	r.JWT.MappingVersion = issuer.MappingVersion
+	r.JWT.Earlier = issuer.EarlierOf(issued, r.JWT.Membership(issuer), c.membership)
 	if c.bad {
 		return Result{Reason: revoked.RefusedClaims}
 	}
@@ -108,6 +110,24 @@ func (c *claims) client(name string) string {
 		c.bad = true
 	}
 	return client
+}
+
+// membership reads the claims by an earlier mapping. A claim with which the token did not verify
+// then is absent, and does not set bad.
+func (c *claims) membership(m revoked.ClaimMapping) revoked.Membership {
+	read := func(get func(*claims) string) string {
+		then := claims{object: c.object}
+		if s := get(&then); !then.bad {
+			return s
+		}
+		return ""
+	}
+	return revoked.Membership{
+		ClientID:   read(func(c *claims) string { return c.client(m.ClientClaim) }),
+		Session:    read(func(c *claims) string { return c.optional(m.SessionClaim) }),
+		GrantID:    read(func(c *claims) string { return c.optional(m.GrantClaim) }),
+		OwnClients: m.OwnClients, HasGrants: m.GrantClaim != "",
+	}
 }
 
 // second returns a NumericDate in whole seconds. It returns 0 only if the claim is absent or bad: 0

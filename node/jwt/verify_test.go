@@ -323,3 +323,37 @@ func TestCheck_Token_HasItsReason(t *testing.T) {
 		t.Error("malformed key: got success, want an error")
 	}
 }
+
+// A token that was issued until a change of the mapping also has the client, session and grant of
+// the earlier one. A claim with which it did not verify then is absent.
+func TestVerify_EarlierMapping_IsRead(t *testing.T) {
+	k := keys()["ES256"]
+	i := newIssuer(t, k.jwk(""))
+	i.ClientClaim, i.SessionClaim, i.GrantClaim, i.MappingVersion = "client_id", "sid", "gid", 7
+	earlier := func(until revoked.Time, client, session, grant string, own bool) revoked.EarlierMapping {
+		return revoked.EarlierMapping{Until: until, ClaimMapping: revoked.ClaimMapping{
+			ClientClaim: client, SessionClaim: session, GrantClaim: grant, OwnClients: own}}
+	}
+	const issued = revoked.Time(iat * 1e6)
+	i.Earlier = []revoked.EarlierMapping{
+		earlier(issued.Add(-time.Second), "c0", "sid", "gid", false), // replaced before the token was issued
+		earlier(issued, "c1", "", "g1", true),
+		earlier(issued.Add(time.Hour), "", "s1", "", false),
+		earlier(issued.Add(time.Hour), "client_id", "sid", "gid", false), // the same
+		earlier(issued.Add(time.Hour), "number", "number", "long", false),
+	}
+	r := verify(t, i, k.sign(k.header(""), claims(map[string]any{
+		"client_id": "app", "sid": "s", "gid": "g", "c0": "no", "c1": "web", "g1": "g-1", "s1": "s-1", "number": 1,
+		"long": strings.Repeat("x", 513),
+	})))
+	want := []revoked.Membership{
+		{ClientID: "web", GrantID: "g-1", OwnClients: true, HasGrants: true}, {ClientID: "app", Session: "s-1"},
+		{HasGrants: true},
+	}
+	if !r.Verified || !reflect.DeepEqual(r.JWT.Earlier, want) || r.JWT.MappingVersion != 7 {
+		t.Errorf("got %+v, want the memberships %+v", r, want)
+	}
+	if r.JWT.ClientID != "app" || r.JWT.Session != "s" || r.JWT.GrantID != "g" {
+		t.Errorf("got %+v, want the client, session and grant of the mapping in force", r.JWT)
+	}
+}
