@@ -132,7 +132,7 @@ var caught = []catch{
 		says: "got mark 0 of a, want 3", takes: "1 s"},
 	{by: "marks-of-discarded-log", how: unit, pkg: "node/raftstore", test: "TestStore_MarksInDiscardedLog_Survive",
 		says: "got mark 0 of a, want 3", takes: "1 s"},
-	{by: "notice-too-early", how: unit, pkg: "transport", test: heldOnly,
+	{by: "notice-too-early", how: unit, pkg: "transport/saferaft", test: heldOnly,
 		says: "got notices [a 5:7], want []", takes: "1 s"},
 	{by: "notice-too-early", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "1 min", byHand: true},
 	{by: "notice-of-another-term", how: unit, pkg: "node/propose", test: "TestAnnounce_LaterTerm_IsNotAnnounced",
