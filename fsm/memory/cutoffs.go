@@ -16,7 +16,8 @@ type Cutoffs struct {
 	byKey                                             map[string]*rows.Cutoff
 }
 
-func newCutoffs() Cutoffs {
+// NewCutoffs returns an index without cut-offs.
+func NewCutoffs() Cutoffs {
 	bucket := func() map[string][]*rows.Cutoff { return map[string][]*rows.Cutoff{} }
 	return Cutoffs{bucket(), bucket(), bucket(), bucket(), bucket(), bucket(), map[string]*rows.Cutoff{}}
 }

@@ -38,7 +38,7 @@ type State struct {
 func Load(s *store.Store) (State, error) {
 	m := State{
 		Clients: map[string]*revoked.Client{}, Deleted: map[string]*rows.Deleted{},
-		Settings: rows.Settings{Settings: OriginalSettings()}, Cutoffs: newCutoffs(),
+		Settings: rows.Settings{Settings: OriginalSettings()}, Cutoffs: NewCutoffs(),
 		Tombstones: map[string]int{}, Denials: map[string]uint64{}, Uncompacted: map[string]*rows.Cutoff{},
 		Admissions: map[string]*revoked.Admission{}, JoinTokens: map[string]*revoked.JoinToken{},
 		Issuers: map[string]*rows.Issuer{}, IssuersByID: map[string]*rows.Issuer{},
