@@ -137,6 +137,14 @@ var floors = map[string]floor{
 	"revoked/cmd/revoked/systemtest":     {ours: []string{scenarios, hostile, "revoked/cmd/revoked/internal/devcluster"}},
 	"revoked/cmd/revoked/internal/cli":   {ours: []string{}, any: true},
 	"revoked/cmd/revoked/internal/files": {ours: []string{}},
+	"revoked/cmd/revoked/internal/input": {ours: []string{"revoked/cmd/revoked/internal/files"}, any: true},
+	"revoked/cmd/revoked/internal/call": {ours: []string{
+		"revoked", "revoked/client", "revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/files",
+	}, any: true},
+	"revoked/cmd/revoked/internal/dev": {ours: []string{
+		"revoked/client", "revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/config",
+		"revoked/cmd/revoked/internal/devcluster", "revoked/cmd/revoked/internal/devfolder",
+	}, any: true},
 	"revoked/cmd/revoked/internal/config": {ours: []string{
 		"revoked", "revoked/transport", "revoked/transport/pki", "revoked/cluster", "revoked/api", "revoked/api/clientauth",
 		"revoked/api/serve",
@@ -164,8 +172,8 @@ var floors = map[string]floor{
 		"revoked/cluster", "revoked/api", "revoked/api/clientauth", "revoked/api/serve", "revoked/node",
 		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/files", "revoked/cmd/revoked/internal/config",
 		"revoked/cmd/revoked/internal/devcluster", "revoked/cmd/revoked/internal/devfolder",
-		"revoked/cmd/revoked/internal/bench",
-		"revoked/cmd/revoked/internal/server",
+		"revoked/cmd/revoked/internal/bench", "revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/dev",
+		"revoked/cmd/revoked/internal/input", "revoked/cmd/revoked/internal/server",
 	}, any: true},
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"revoked/client"
+	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
 )
 
@@ -34,16 +35,16 @@ func admitCommand() *cobra.Command {
 		a.Node, a.TTL = args[0], ttl.String()
 		return nil
 	}
-	conn := addConnectionFlags(cmd)
+	conn := call.AddFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		done := "admitted " + args[0] + " for " + a.TTL
 		do := func(c *client.Client, ctx context.Context, _ []string) (client.Answer[client.Applied], error) {
 			return c.Admit(ctx, a)
 		}
 		if *withdraw {
-			done, do = args[0]+" is no longer admitted", withArg((*client.Client).WithdrawAdmission)
+			done, do = args[0]+" is no longer admitted", call.WithArg((*client.Client).WithdrawAdmission)
 		}
-		return callAPI(cmd, conn, args, do, func(cmd *cobra.Command, a client.Applied) error {
+		return call.Run(cmd, conn, args, do, func(cmd *cobra.Command, a client.Applied) error {
 			_, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s (log index %d)\n", cli.Clean(done), a.Index)
 			return err
 		})
@@ -58,11 +59,11 @@ func addAdmissionFlags(f *pflag.FlagSet, a *client.Admission) *time.Duration {
 }
 
 func admittedCommand() *cobra.Command {
-	return apiCommand(&cobra.Command{
+	return call.Command(&cobra.Command{
 		Use:   "admitted",
 		Short: "List the nodes that may join, that are members, or that are barred",
 		Args:  cobra.NoArgs,
-	}, withoutArgs((*client.Client).Admitted), func(cmd *cobra.Command, l client.AdmittedNodes) error {
+	}, call.WithoutArgs((*client.Client).Admitted), func(cmd *cobra.Command, l client.AdmittedNodes) error {
 		var rows [][]string
 		for _, n := range l.Nodes {
 			rows = append(rows, []string{n.Node, n.State, cli.YesNo(n.NonVoter), formatTime(n.ExpiresAt), n.By})
@@ -72,31 +73,31 @@ func admittedCommand() *cobra.Command {
 }
 
 func promoteCommand() *cobra.Command {
-	return changeCommand(&cobra.Command{
+	return call.Change(&cobra.Command{
 		Use:   "promote NODE",
 		Short: "Let a member vote",
 		Long: "Give a member a vote that was demoted or admitted as a non-voter. The cluster refuses if the\n" +
 			"member has not caught up, or if its own settings say non_voter.",
 		Args: cobra.ExactArgs(1),
-	}, withArg((*client.Client).Promote), "promoted ARG")
+	}, call.WithArg((*client.Client).Promote), "promoted ARG")
 }
 
 func demoteCommand() *cobra.Command {
-	return changeCommand(&cobra.Command{
+	return call.Change(&cobra.Command{
 		Use:   "demote NODE",
 		Short: "Take the vote of a member",
 		Long: "Take the vote of a member until you promote it. It still answers introspections and forwards\n" +
 			"writes. The cluster refuses if it would lose quorum.",
 		Args: cobra.ExactArgs(1),
-	}, withArg((*client.Client).Demote), "demoted ARG")
+	}, call.WithArg((*client.Client).Demote), "demoted ARG")
 }
 
 func joinTokenCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "join-token", Short: "Manage one-time tokens that admit a node"}
 	cmd.AddCommand(joinTokenCreateCommand(), joinTokenListCommand(),
-		changeCommand(&cobra.Command{
+		call.Change(&cobra.Command{
 			Use: "delete ID", Short: "Delete a join token: it admits no node any more", Args: cobra.ExactArgs(1),
-		}, withArg((*client.Client).DeleteJoinToken), "deleted join token ARG"))
+		}, call.WithArg((*client.Client).DeleteJoinToken), "deleted join token ARG"))
 	return cmd
 }
 
@@ -115,7 +116,7 @@ func joinTokenCreateCommand() *cobra.Command {
 	ttl := addAdmissionFlags(f, &a)
 	f.StringVar(&a.Node, "node", "", "the only node that may use the token (default: any)")
 	file := f.String("token-out", "", "write the token to this new file (mode 0600) instead of printing it")
-	conn := addConnectionFlags(cmd)
+	conn := call.AddFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		a.TTL = ttl.String()
 		return createJoinToken(cmd, conn, a, *file)
@@ -123,8 +124,8 @@ func joinTokenCreateCommand() *cobra.Command {
 	return cmd
 }
 
-func createJoinToken(cmd *cobra.Command, conn *connection, a client.Admission, file string) error {
-	c, asJSON, err := conn.open()
+func createJoinToken(cmd *cobra.Command, conn *call.Flags, a client.Admission, file string) error {
+	c, asJSON, err := conn.Open()
 	if err != nil {
 		return err
 	}
@@ -140,7 +141,7 @@ func createJoinToken(cmd *cobra.Command, conn *connection, a client.Admission, f
 		if f != nil {
 			_ = os.Remove(file) // still empty
 		}
-		return conn.advise(err)
+		return conn.Advise(err)
 	}
 	t := made.Value
 	if f != nil {
@@ -168,12 +169,12 @@ func createJoinToken(cmd *cobra.Command, conn *connection, a client.Admission, f
 }
 
 func joinTokenListCommand() *cobra.Command {
-	return apiCommand(&cobra.Command{
+	return call.Command(&cobra.Command{
 		Use:   "list",
 		Short: "List the join tokens, without the tokens themselves",
 		Long:  "List the join tokens. A used or expired token is listed for another day.",
 		Args:  cobra.NoArgs,
-	}, withoutArgs((*client.Client).JoinTokens), func(cmd *cobra.Command, l client.JoinTokens) error {
+	}, call.WithoutArgs((*client.Client).JoinTokens), func(cmd *cobra.Command, l client.JoinTokens) error {
 		var rows [][]string
 		for _, t := range l.JoinTokens {
 			rows = append(rows, []string{

@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"revoked/cmd/revoked/internal/cli"
+	"revoked/cmd/revoked/internal/input"
 )
 
 var updateGolden = flag.Bool("update-golden", false, "rewrite the golden files of this package")
@@ -634,20 +635,20 @@ func TestToken_OnCommandLine_IsNeverRepeated(t *testing.T) {
 // The revocation of text that is not a token ends nothing, so it is refused before it is sent.
 func TestToken_OtherText_IsRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"Bearer " + testToken:                      `begins with "Bearer"`,
-		"authorization: Bearer " + testToken:       `begins with "authorization:"`,
-		"token=" + testToken:                       `begins with "token="`,
-		"access_token=" + testToken:                `begins with "access_token="`,
-		`{"access_token":"` + testToken + `"}`:     "it is JSON",
-		`"` + testToken + `"`:                      "in quotes",
-		testToken + " " + testToken:                "has a blank",
-		testToken + "\n" + testToken:               "more than one line",
-		" " + testToken:                            "begins with a blank",
-		testToken + "\u200b":                       "invisible character",
-		"":                                         "is empty",
-		"\xff\xfea\x00":                            "UTF-16",
-		strings.Repeat("a", maxToken+1):            "too long",
-		"\ufeff" + strings.Repeat("a", maxToken+1): "too long",
+		"Bearer " + testToken:                            `begins with "Bearer"`,
+		"authorization: Bearer " + testToken:             `begins with "authorization:"`,
+		"token=" + testToken:                             `begins with "token="`,
+		"access_token=" + testToken:                      `begins with "access_token="`,
+		`{"access_token":"` + testToken + `"}`:           "it is JSON",
+		`"` + testToken + `"`:                            "in quotes",
+		testToken + " " + testToken:                      "has a blank",
+		testToken + "\n" + testToken:                     "more than one line",
+		" " + testToken:                                  "begins with a blank",
+		testToken + "\u200b":                             "invisible character",
+		"":                                               "is empty",
+		"\xff\xfea\x00":                                  "UTF-16",
+		strings.Repeat("a", input.MaxToken+1):            "too long",
+		"\ufeff" + strings.Repeat("a", input.MaxToken+1): "too long",
 	} {
 		for _, command := range []string{"revoke", "introspect"} {
 			useNodes(t, "", nil)

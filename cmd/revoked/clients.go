@@ -16,6 +16,7 @@ import (
 	"revoked"
 	"revoked/api/clientauth"
 	"revoked/client"
+	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
 )
 
@@ -27,25 +28,25 @@ func clientCommand() *cobra.Command {
 	cmd.AddCommand(
 		clientCreateCommand(),
 		clientListCommand(),
-		apiCommand(&cobra.Command{Use: "show ID", Short: "Show a client", Args: cobra.ExactArgs(1)},
-			withArg((*client.Client).Client), printClient),
+		call.Command(&cobra.Command{Use: "show ID", Short: "Show a client", Args: cobra.ExactArgs(1)},
+			call.WithArg((*client.Client).Client), printClient),
 		secretCommand(&cobra.Command{
 			Use:   "rotate-secret ID",
 			Short: "Give a client a new secret; the old one stays valid for secret_grace",
 			Args:  cobra.ExactArgs(1),
-		}, withArg((*client.Client).RotateSecret),
+		}, call.WithArg((*client.Client).RotateSecret),
 			"client ARG has a new secret (the old one stays valid for secret_grace)"),
 		setDisabledCommand("disable ID", "Suspend a client: its tokens are inactive until you enable it again", true),
 		setDisabledCommand("enable ID", "Enable a client that was disabled", false),
-		changeCommand(&cobra.Command{
+		call.Change(&cobra.Command{
 			Use: "delete ID", Short: "Delete a client; all of its tokens end", Args: cobra.ExactArgs(1),
-		}, withArg((*client.Client).DeleteClient), "deleted ARG; all of its tokens have ended"),
+		}, call.WithArg((*client.Client).DeleteClient), "deleted ARG; all of its tokens have ended"),
 	)
 	return cmd
 }
 
 func setDisabledCommand(use, short string, disabled bool) *cobra.Command {
-	return apiCommand(&cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1)},
+	return call.Command(&cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1)},
 		func(c *client.Client, ctx context.Context, args []string) (client.Answer[client.ClientRecord], error) {
 			return c.SetDisabled(ctx, args[0], disabled)
 		}, printClient)
@@ -95,8 +96,8 @@ func clientState(r client.ClientRecord) string {
 }
 
 func clientListCommand() *cobra.Command {
-	return apiCommand(&cobra.Command{Use: "list", Short: "List the clients", Args: cobra.NoArgs},
-		withoutArgs((*client.Client).Clients),
+	return call.Command(&cobra.Command{Use: "list", Short: "List the clients", Args: cobra.NoArgs},
+		call.WithoutArgs((*client.Client).Clients),
 		func(cmd *cobra.Command, l client.Clients) error {
 			var rows [][]string
 			for _, r := range l.Clients {
@@ -137,7 +138,7 @@ func clientCreateCommand() *cobra.Command {
 		}
 		if *secretFile != "" {
 			var err error
-			if n.ClientSecret, err = readClientSecret(*secretFile); err != nil {
+			if n.ClientSecret, err = call.ReadSecret(*secretFile); err != nil {
 				return err
 			}
 			if err := clientauth.CheckSecret(n.ClientSecret, n.Imported); err != nil {
@@ -174,8 +175,8 @@ func checkNewClient(n client.NewClient) error {
 // secretCommand completes cmd, which makes one call whose answer contains a secret. It prints the
 // answer, or with --secret-out writes the secret to that new file and prints the rest. done
 // describes the change after a successful call, with the first argument in place of ARG.
-func secretCommand(cmd *cobra.Command, do apiCall[client.ClientRecord], done string) *cobra.Command {
-	conn := addConnectionFlags(cmd)
+func secretCommand(cmd *cobra.Command, do call.Func[client.ClientRecord], done string) *cobra.Command {
+	conn := call.AddFlags(cmd)
 	file := cmd.Flags().String("secret-out", "", "write the secret to this new file (mode 0600) instead of printing it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		done = strings.Replace(done, "ARG", args[0], 1)
@@ -185,9 +186,9 @@ func secretCommand(cmd *cobra.Command, do apiCall[client.ClientRecord], done str
 }
 
 func callForSecret(
-	cmd *cobra.Command, conn *connection, args []string, file string, do apiCall[client.ClientRecord], done string,
+	cmd *cobra.Command, conn *call.Flags, args []string, file string, do call.Func[client.ClientRecord], done string,
 ) error {
-	c, asJSON, err := conn.open()
+	c, asJSON, err := conn.Open()
 	if err != nil {
 		return err
 	}
@@ -205,7 +206,7 @@ func callForSecret(
 		if f != nil {
 			_ = os.Remove(file) // still empty
 		}
-		return conn.advise(err)
+		return conn.Advise(err)
 	}
 	if f != nil {
 		if err := writeSecret(f, a.Value.ClientSecret); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"revoked/client"
+	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
 )
 
@@ -55,18 +56,18 @@ func joinCommand() *cobra.Command {
 		}
 		return a, err
 	}
-	return changeCommand(cmd, join, "joined; the node becomes a voter once it has caught up")
+	return call.Change(cmd, join, "joined; the node becomes a voter once it has caught up")
 }
 
 func leaveCommand() *cobra.Command {
-	return changeCommand(&cobra.Command{
+	return call.Change(&cobra.Command{
 		Use:   "leave",
 		Short: "Make the called node leave its cluster permanently",
 		Long: "Make the node at REVOKED_ADDR leave its cluster permanently. It transfers leadership, returns its\n" +
 			"read lease, leaves the configuration and exits. Its data directory does not start again without\n" +
 			"--rejoin. To stop a node for a while, stop its process instead.",
 		Args: cobra.NoArgs,
-	}, withoutArgs((*client.Client).Leave), "left the cluster; the node stops now")
+	}, call.WithoutArgs((*client.Client).Leave), "left the cluster; the node stops now")
 }
 
 func removeCommand() *cobra.Command {
@@ -85,7 +86,7 @@ func removeCommand() *cobra.Command {
 		}
 		return nil
 	}
-	return changeCommand(cmd, withArg(
+	return call.Change(cmd, call.WithArg(
 		func(c *client.Client, ctx context.Context, node string) (client.Answer[client.Applied], error) {
 			return c.Remove(ctx, client.Removal{Node: node, Force: *force, Reason: *reason})
 		}), "removed ARG")
@@ -101,7 +102,7 @@ func transferLeaderCommand() *cobra.Command {
 	transfer := func(c *client.Client, ctx context.Context, args []string) (client.Answer[client.Applied], error) {
 		return c.TransferLeader(ctx, strings.Join(args, ""))
 	}
-	return apiCommand(cmd, transfer, func(cmd *cobra.Command, a client.Applied) error {
+	return call.Command(cmd, transfer, func(cmd *cobra.Command, a client.Applied) error {
 		_, err := fmt.Fprintf(cmd.ErrOrStderr(), "leadership transferred to %s (log index %d)\n",
 			cli.Clean(cmp.Or(cmd.Flags().Arg(0), a.Leader, "another node")), a.Index)
 		return err
@@ -109,13 +110,13 @@ func transferLeaderCommand() *cobra.Command {
 }
 
 func membersCommand() *cobra.Command {
-	return apiCommand(&cobra.Command{
+	return call.Command(&cobra.Command{
 		Use:   "members",
 		Short: "List the nodes of the cluster",
 		Long: "List the nodes of the cluster as the leader sees them: region, state, vote, applied log index,\n" +
 			"entries behind, time since the last report, lease time left, version.",
 		Args: cobra.NoArgs,
-	}, withoutArgs((*client.Client).Members), printMembers, func(cmd *cobra.Command, m client.Members) error {
+	}, call.WithoutArgs((*client.Client).Members), printMembers, func(cmd *cobra.Command, m client.Members) error {
 		if len(m.Members) == 0 {
 			fmt.Fprintln(cmd.ErrOrStderr(), noCluster)
 		}
@@ -162,13 +163,13 @@ func memberState(m client.Member) string {
 }
 
 func statusCommand() *cobra.Command {
-	return apiCommand(&cobra.Command{
+	return call.Command(&cobra.Command{
 		Use:   "status",
 		Short: "Show the health of the called node",
 		Long: "Show health, leader, term, log indexes, quorum, read lease and hashes of the called node.\n" +
 			"Exit code 0: healthy. 2: reachable, but unhealthy. 1: unreachable.",
 		Args: cobra.NoArgs,
-	}, withoutArgs((*client.Client).Status), printStatus, func(cmd *cobra.Command, s client.Status) error {
+	}, call.WithoutArgs((*client.Client).Status), printStatus, func(cmd *cobra.Command, s client.Status) error {
 		if s.Healthy {
 			return nil
 		}

@@ -8,7 +8,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"revoked/client"
+	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
+	"revoked/cmd/revoked/internal/input"
 )
 
 func explainCommand() *cobra.Command {
@@ -24,10 +26,10 @@ func explainCommand() *cobra.Command {
 	as := cmd.Flags().String("as", "", "client id of the caller in question; default: you")
 	var token string
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) (err error) {
-		token, err = readToken(cmd, args[0])
+		token, err = input.Token(cmd, args[0])
 		return err
 	}
-	return apiCommand(cmd, func(c *client.Client, ctx context.Context, _ []string) (
+	return call.Command(cmd, func(c *client.Client, ctx context.Context, _ []string) (
 		client.Answer[client.Explanation], error) {
 		return c.Explain(ctx, token, *as)
 	}, printExplanation, func(_ *cobra.Command, x client.Explanation) error {
@@ -108,7 +110,7 @@ func grantsCommand() *cobra.Command {
 		}
 		return nil
 	}
-	return apiCommand(cmd, func(c *client.Client, ctx context.Context, _ []string) (
+	return call.Command(cmd, func(c *client.Client, ctx context.Context, _ []string) (
 		client.Answer[client.GrantPage], error) {
 		return c.Grants(ctx, q)
 	}, printGrants, func(cmd *cobra.Command, p client.GrantPage) (err error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"revoked/client"
+	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/config"
 	"revoked/cmd/revoked/internal/files"
@@ -42,7 +43,7 @@ func healthcheckCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&addr, "addr", "",
-		"URL of the API, or plain http of metrics_addr (REVOKED_ADDR; default "+defaultAddr+")")
+		"URL of the API, or plain http of metrics_addr (REVOKED_ADDR; default "+call.DefaultAddr+")")
 	cmd.Flags().StringVar(&ca, "cacert", "",
 		"file of the CA of the API's certificate (REVOKED_CACERT; default: the system's)")
 	cmd.Flags().StringVar(&configFile, "config", "", "settings file of the node on this machine (REVOKED_CONFIG)")
@@ -71,7 +72,7 @@ func resolve(addr, ca, configFile string) (_ string, tlsConfig *tls.Config, err 
 			return "https://" + addr, tlsConfig, err
 		}
 	}
-	addr = strings.TrimSuffix(strings.TrimSpace(cmp.Or(addr, defaultAddr)), "/")
+	addr = strings.TrimSuffix(strings.TrimSpace(cmp.Or(addr, call.DefaultAddr)), "/")
 	if !strings.Contains(addr, "://") {
 		addr = "https://" + addr
 	}

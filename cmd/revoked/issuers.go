@@ -12,7 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"revoked/client"
+	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
+	"revoked/cmd/revoked/internal/input"
 )
 
 // maxIssuerFile bounds the file of an issuer, in bytes. A key set takes most of it.
@@ -28,22 +30,22 @@ func issuerCommand() *cobra.Command {
 	cmd.AddCommand(
 		issuerCreateCommand(),
 		issuerListCommand(),
-		apiCommand(&cobra.Command{Use: "show NAME", Short: "Show an issuer and its keys", Args: cobra.ExactArgs(1)},
-			withArg((*client.Client).Issuer), printIssuer),
+		call.Command(&cobra.Command{Use: "show NAME", Short: "Show an issuer and its keys", Args: cobra.ExactArgs(1)},
+			call.WithArg((*client.Client).Issuer), printIssuer),
 		issuerUpdateCommand(),
 		issuerStateCommand("disable NAME", "Make the tokens of an issuer inactive until you enable it again", true),
 		issuerStateCommand("enable NAME", "Enable an issuer that was disabled", false),
-		changeCommand(&cobra.Command{
+		call.Change(&cobra.Command{
 			Use: "delete NAME", Short: "Delete an issuer; all of its tokens end", Args: cobra.ExactArgs(1),
-		}, withArg((*client.Client).DeleteIssuer), "deleted ARG; all of its tokens have ended"),
-		apiCommand(&cobra.Command{
+		}, call.WithArg((*client.Client).DeleteIssuer), "deleted ARG; all of its tokens have ended"),
+		call.Command(&cobra.Command{
 			Use: "refresh NAME", Short: "Make the leader fetch the keys of an issuer now", Args: cobra.ExactArgs(1),
-		}, withArg((*client.Client).RefreshIssuer), func(cmd *cobra.Command, r client.Refreshed) error {
+		}, call.WithArg((*client.Client).RefreshIssuer), func(cmd *cobra.Command, r client.Refreshed) error {
 			text := map[bool]string{true: "have changed", false: "are the same"}[r.Changed]
 			_, err := fmt.Fprintf(cmd.ErrOrStderr(), "fetched: the keys %s (log index %d)\n", text, r.Index)
 			return err
 		}),
-		changeCommand(&cobra.Command{
+		call.Change(&cobra.Command{
 			Use: "ban-key NAME THUMBPRINT", Short: "Ban a key of an issuer for good; tokens that it signed end",
 			Args: cobra.ExactArgs(2),
 		}, func(c *client.Client, ctx context.Context, args []string) (client.Answer[client.Applied], error) {
@@ -93,7 +95,7 @@ func issuerFileCommand(cmd *cobra.Command, file int, do func(
 		record, err = readRecord(cmd, args[file])
 		return err
 	}
-	return apiCommand(cmd, func(c *client.Client, ctx context.Context, args []string) (
+	return call.Command(cmd, func(c *client.Client, ctx context.Context, args []string) (
 		client.Answer[client.Issuer], error) {
 		return do(c, ctx, args, record)
 	}, printIssuer)
@@ -101,7 +103,7 @@ func issuerFileCommand(cmd *cobra.Command, file int, do func(
 
 // readRecord reads a JSON object from a file, or from standard input if name is "-".
 func readRecord(cmd *cobra.Command, name string) (json.RawMessage, error) {
-	b, err := readInput(cmd, name, maxIssuerFile+1)
+	b, err := input.Read(cmd, name, maxIssuerFile+1)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("read the issuer: %w", err)
@@ -116,7 +118,7 @@ func readRecord(cmd *cobra.Command, name string) (json.RawMessage, error) {
 }
 
 func issuerStateCommand(use, short string, disabled bool) *cobra.Command {
-	return apiCommand(&cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1)},
+	return call.Command(&cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1)},
 		func(c *client.Client, ctx context.Context, args []string) (client.Answer[client.Issuer], error) {
 			return c.UpdateIssuer(ctx, args[0], json.RawMessage(fmt.Sprintf(`{"disabled":%t}`, disabled)))
 		}, printIssuer)
@@ -127,8 +129,8 @@ func issuerState(i client.Issuer) string {
 }
 
 func issuerListCommand() *cobra.Command {
-	return apiCommand(&cobra.Command{Use: "list", Short: "List the trusted issuers", Args: cobra.NoArgs},
-		withoutArgs((*client.Client).Issuers), func(cmd *cobra.Command, l client.Issuers) error {
+	return call.Command(&cobra.Command{Use: "list", Short: "List the trusted issuers", Args: cobra.NoArgs},
+		call.WithoutArgs((*client.Client).Issuers), func(cmd *cobra.Command, l client.Issuers) error {
 			var rows [][]string
 			for _, i := range l.Issuers {
 				active := 0
@@ -207,10 +209,10 @@ func issuerCheckCommand() *cobra.Command {
 	}
 	var token string
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) (err error) {
-		token, err = readToken(cmd, args[1])
+		token, err = input.Token(cmd, args[1])
 		return err
 	}
-	return apiCommand(cmd, func(c *client.Client, ctx context.Context, args []string) (
+	return call.Command(cmd, func(c *client.Client, ctx context.Context, args []string) (
 		client.Answer[client.TokenCheck], error) {
 		return c.CheckToken(ctx, args[0], token)
 	}, printTokenCheck, func(_ *cobra.Command, t client.TokenCheck) error {

@@ -10,6 +10,7 @@ import (
 	"revoked"
 	"revoked/api/clientauth"
 	"revoked/cluster"
+	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/config"
 	"revoked/cmd/revoked/internal/files"
@@ -81,7 +82,7 @@ func (k *keygenFlags) text(cmd *cobra.Command) (text, name string, err error) {
 // readSecretLine reads the secret on standard input. A short one is hashed for a record with
 // imported, which the configuration checks.
 func readSecretLine(cmd *cobra.Command) (string, error) {
-	buf, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxSecretFile))
+	buf, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), call.MaxSecretFile))
 	if err != nil {
 		return "", fmt.Errorf("read the secret: %w", err)
 	}

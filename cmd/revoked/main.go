@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"revoked/cmd/revoked/internal/cli"
+	"revoked/cmd/revoked/internal/dev"
 	"revoked/internal/textsafe"
 )
 
@@ -51,7 +52,7 @@ func newRoot(stdout io.Writer) *cobra.Command {
 	root.SetOut(stdout) // the completion command copies it
 	root.AddCommand(
 		// These run or prepare nodes.
-		devCommand(), serverCommand(), healthcheckCommand(), certCommand(), keygenCommand(), versionCommand(),
+		dev.Command(), serverCommand(), healthcheckCommand(), certCommand(), keygenCommand(), versionCommand(),
 		// These call a node, or work on a backup.
 		joinCommand(), leaveCommand(), membersCommand(), statusCommand(), removeCommand(), transferLeaderCommand(),
 		admitCommand(), admittedCommand(), joinTokenCommand(), promoteCommand(), demoteCommand(),

@@ -13,8 +13,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"revoked/client"
+	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/files"
+	"revoked/cmd/revoked/internal/input"
 )
 
 // maxRegistration bounds the body of one registration, in bytes.
@@ -48,7 +50,7 @@ func tokenRegisterCommand() *cobra.Command {
 			"  zcat tokens.ndjson.gz | revoked token register --ndjson -",
 		Args: cobra.MaximumNArgs(1),
 	}
-	conn := addConnectionFlags(cmd)
+	conn := call.AddFlags(cmd)
 	f := cmd.Flags()
 	r.flags = f
 	f.StringVar(&r.body.GrantID, "grant", "", "grant id (default: the server generates one)")
@@ -82,12 +84,12 @@ func (r *registerFlags) describesGrant() bool {
 	return slices.ContainsFunc(grantFlags, r.flags.Changed)
 }
 
-func (r *registerFlags) registerOne(cmd *cobra.Command, conn *connection, args []string) error {
+func (r *registerFlags) registerOne(cmd *cobra.Command, conn *call.Flags, args []string) error {
 	body, err := r.grantBody(cmd, args)
 	if err != nil {
 		return err
 	}
-	return callAPI(cmd, conn, args,
+	return call.Run(cmd, conn, args,
 		func(c *client.Client, ctx context.Context, _ []string) (client.Answer[client.Registered], error) {
 			return c.Register(ctx, body)
 		},
@@ -135,7 +137,7 @@ func readTokenBody(cmd *cobra.Command, file string, lifetime time.Duration, now 
 	if file == "" {
 		return nil, nil
 	}
-	text, err := readToken(cmd, file)
+	text, err := input.Token(cmd, file)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +151,7 @@ func readTokenBody(cmd *cobra.Command, file string, lifetime time.Duration, now 
 // readBody reads a JSON body from a file or standard input. Its errors contain neither the name nor
 // the text: both may be a token.
 func readBody(cmd *cobra.Command, name string) (json.RawMessage, error) {
-	b, err := readInput(cmd, name, maxRegistration+1)
+	b, err := input.Read(cmd, name, maxRegistration+1)
 	if err != nil {
 		return nil, fmt.Errorf("read the registration: %w (never give a token itself on the command line)", err)
 	}
@@ -167,17 +169,17 @@ func readBody(cmd *cobra.Command, name string) (json.RawMessage, error) {
 }
 
 // registerStream sends a file of bodies and prints the results as they arrive.
-func (r *registerFlags) registerStream(cmd *cobra.Command, conn *connection) error {
+func (r *registerFlags) registerStream(cmd *cobra.Command, conn *call.Flags) error {
 	if r.results != "all" && r.results != "errors" {
 		return cli.UsageError(`--results must be "all" or "errors"`)
 	}
-	c, asJSON, err := conn.open()
+	c, asJSON, err := conn.Open()
 	if err != nil {
 		return err
 	}
-	in, err := openInput(cmd, r.ndjson)
+	in, err := input.Open(cmd, r.ndjson)
 	if err != nil {
-		return fmt.Errorf("read the registrations: %w", withoutPath(err))
+		return fmt.Errorf("read the registrations: %w", input.WithoutPath(err))
 	}
 	defer in.Close()
 
@@ -206,7 +208,7 @@ func (r *registerFlags) registerStream(cmd *cobra.Command, conn *connection) err
 			return nil
 		})
 	if err != nil {
-		return fmt.Errorf("%w; it is safe to send the whole file again", conn.advise(err))
+		return fmt.Errorf("%w; it is safe to send the whole file again", conn.Advise(err))
 	}
 	if !asJSON {
 		if !complete {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"revoked/client"
+	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
 )
 
@@ -72,7 +73,7 @@ func revokeAllCommand() *cobra.Command {
 		}
 		return nil
 	}
-	return apiCommand(cmd,
+	return call.Command(cmd,
 		func(c *client.Client, ctx context.Context, _ []string) (client.Answer[client.CutoffResult], error) {
 			return c.RevokeAll(ctx, *cut)
 		},

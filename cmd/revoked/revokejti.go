@@ -12,7 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"revoked/client"
+	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
+	"revoked/cmd/revoked/internal/input"
 )
 
 // maxJTI is the longest jti that the API accepts, in bytes.
@@ -27,7 +29,7 @@ func revokeJTICommand() *cobra.Command {
 		Example: "  revoked revoke-jti --issuer https://as.example --reason \"leaked log\" jtis.txt",
 		Args:    cobra.ExactArgs(1),
 	}
-	conn := addConnectionFlags(cmd)
+	conn := call.AddFlags(cmd)
 	f := cmd.Flags()
 	issuer := f.String("issuer", "", "iss claim of the tokens")
 	reason := f.String("reason", "", "reason, shown in the feed")
@@ -35,13 +37,13 @@ func revokeJTICommand() *cobra.Command {
 		if *issuer == "" {
 			return cli.UsageError("name the issuer of the tokens: --issuer")
 		}
-		c, asJSON, err := conn.open()
+		c, asJSON, err := conn.Open()
 		if err != nil {
 			return err
 		}
-		in, err := openInput(cmd, args[0])
+		in, err := input.Open(cmd, args[0])
 		if err != nil {
-			return fmt.Errorf("read the jti: %w", withoutPath(err))
+			return fmt.Errorf("read the jti: %w", input.WithoutPath(err))
 		}
 		defer in.Close()
 		list := &denyList{template: client.JTIRevocation{Issuer: *issuer, Reason: *reason}}
@@ -57,7 +59,7 @@ type denyList struct {
 }
 
 // send sends the jti in a file and prints the results as they arrive.
-func (d *denyList) send(cmd *cobra.Command, conn *connection, c *client.Client, in io.Reader, asJSON bool) error {
+func (d *denyList) send(cmd *cobra.Command, conn *call.Flags, c *client.Client, in io.Reader, asJSON bool) error {
 	lines, out := io.Pipe()
 	done := make(chan struct{})
 	go func() {
@@ -89,7 +91,7 @@ func (d *denyList) send(cmd *cobra.Command, conn *connection, c *client.Client, 
 	case d.failed != nil && !errors.Is(d.failed, io.ErrClosedPipe):
 		return fmt.Errorf("%w; the lines before it were sent, and it is safe to send them again", d.failed)
 	case err != nil:
-		return fmt.Errorf("%w; it is safe to send the whole file again", conn.advise(err))
+		return fmt.Errorf("%w; it is safe to send the whole file again", conn.Advise(err))
 	case !complete:
 		return errors.New("the answer ended before its summary: some jti may not be revoked; " +
 			"it is safe to send the whole file again")

@@ -45,14 +45,6 @@ func serverCommand() *cobra.Command {
 	return cmd
 }
 
-// stopSignals returns a context that ends with the first of the signals. The next signal kills the
-// process as if no handler had been installed.
-func stopSignals(ctx context.Context, signals ...os.Signal) (context.Context, context.CancelFunc) {
-	ctx, cancel := signal.NotifyContext(ctx, signals...)
-	context.AfterFunc(ctx, cancel)
-	return ctx, cancel
-}
-
 // A serverStop turns signals into the stop of a node.
 type serverStop struct {
 	server.Stop

@@ -9,6 +9,7 @@ import (
 
 	"revoked"
 	"revoked/client"
+	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
 )
 
@@ -39,9 +40,9 @@ func settingsGetCommand() *cobra.Command {
 			return checkSetting(args[0])
 		},
 	}
-	conn := addConnectionFlags(cmd)
+	conn := call.AddFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return callAPI(cmd, conn, args, withoutArgs((*client.Client).Settings),
+		return call.Run(cmd, conn, args, call.WithoutArgs((*client.Client).Settings),
 			func(cmd *cobra.Command, s client.Settings) error {
 				if len(args) == 0 {
 					return printSettings(cmd, s)
@@ -55,7 +56,7 @@ func settingsGetCommand() *cobra.Command {
 
 func settingsSetCommand() *cobra.Command {
 	var changes map[string]*string
-	return apiCommand(&cobra.Command{
+	return call.Command(&cobra.Command{
 		Use:   "set KEY=VALUE...",
 		Short: "Change replicated settings",
 		Long: "Change replicated settings and print all of them. The other settings keep their values. The value\n" +

@@ -18,7 +18,9 @@ import (
 
 	"revoked"
 	"revoked/client"
+	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
+	"revoked/cmd/revoked/internal/input"
 	"revoked/fsm/snapshot"
 	"revoked/internal/durable"
 	"revoked/node"
@@ -42,10 +44,10 @@ func snapshotSaveCommand() *cobra.Command {
 			"tokens and hashes of secrets, never the tokens or secrets.",
 		Args: cobra.ExactArgs(1),
 	}
-	conn := addConnectionFlags(cmd)
+	conn := call.AddFlags(cmd)
 	force := cmd.Flags().Bool("force", false, "replace FILE if it exists")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, asJSON, err := conn.open()
+		c, asJSON, err := conn.Open()
 		if err != nil {
 			return err
 		}
@@ -55,7 +57,7 @@ func snapshotSaveCommand() *cobra.Command {
 		if args[0] == "-" {
 			header, err := fetchSnapshot(ctx, c, cmd.OutOrStdout())
 			if err != nil {
-				return conn.advise(err)
+				return conn.Advise(err)
 			}
 			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "verified backup of cluster %s at log index %d\n",
 				cli.Clean(header.ClusterID), header.Index)
@@ -63,7 +65,7 @@ func snapshotSaveCommand() *cobra.Command {
 		}
 		header, err := saveSnapshot(ctx, c, args[0], *force)
 		if err != nil {
-			return conn.advise(err)
+			return conn.Advise(err)
 		}
 		if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "saved and verified %s\n", args[0]); err != nil {
 			return err
@@ -172,7 +174,7 @@ func snapshotInspectCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		f, err := openInput(cmd, args[0])
+		f, err := input.Open(cmd, args[0])
 		if err != nil {
 			return fmt.Errorf("inspect the snapshot: %w", err)
 		}
@@ -255,7 +257,7 @@ func snapshotRestoreCommand() *cobra.Command {
 				return cli.UsageError("this host has no name; give --node-id")
 			}
 		}
-		in, err := openInput(cmd, args[0])
+		in, err := input.Open(cmd, args[0])
 		if err != nil {
 			return fmt.Errorf("restore the snapshot: %w", err)
 		}

@@ -12,7 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"revoked/client"
+	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
+	"revoked/cmd/revoked/internal/input"
 )
 
 func tokenCommand() *cobra.Command {
@@ -75,10 +77,10 @@ func tokenCallCommand[T any](
 	hint := cmd.Flags().String("hint", "", "token_type_hint: access_token or refresh_token; never needed")
 	var token string
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) (err error) {
-		token, err = readToken(cmd, args[0])
+		token, err = input.Token(cmd, args[0])
 		return err
 	}
-	return apiCommand(cmd, func(c *client.Client, ctx context.Context, _ []string) (client.Answer[T], error) {
+	return call.Command(cmd, func(c *client.Client, ctx context.Context, _ []string) (client.Answer[T], error) {
 		return do(c, ctx, token, *hint)
 	}, table, after...)
 }

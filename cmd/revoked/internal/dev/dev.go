@@ -1,4 +1,11 @@
-package main
+// Package dev runs a whole cluster on this machine for trials: it prepares the folder, starts one
+// process per node, and prints commands to paste.
+//
+// It promises to stop every node that it started before the command ends, and to remove a temporary
+// folder unless the user wants to keep it.
+//
+// Dangerous: the folder has the keys of the CA and of the demo issuer, and the output has secrets.
+package dev
 
 import (
 	"context"
@@ -18,10 +25,8 @@ import (
 	"revoked/cmd/revoked/internal/devfolder"
 )
 
-const (
-	devReadyTime = 90 * time.Second // limit for all nodes to become ready
-	devStopTime  = 20 * time.Second // limit for all nodes to stop
-)
+// devStopTime limits the stop of all nodes.
+const devStopTime = 20 * time.Second
 
 type devRun struct {
 	folder   devfolder.Folder
@@ -36,7 +41,8 @@ type devRun struct {
 	runner  *devcluster.Runner
 }
 
-func devCommand() *cobra.Command {
+// Command returns `revoked dev`. Its run ends with the first signal or with the last node.
+func Command() *cobra.Command {
 	var d devRun
 	var hosts []string
 	var nodes int
@@ -77,7 +83,7 @@ func (d *devRun) run(ctx context.Context) (err error) {
 	if d.command, err = thisCommand(); err != nil {
 		return err
 	}
-	ctx, cancel := stopSignals(ctx, devSignals()...)
+	ctx, cancel := cli.StopSignals(ctx, devSignals()...)
 	defer cancel()
 	temporary, err := d.makeFolder()
 	if err != nil {

@@ -1,4 +1,4 @@
-package main
+package dev
 
 import (
 	"context"
@@ -18,6 +18,9 @@ import (
 	"revoked/cmd/revoked/internal/devcluster"
 	"revoked/cmd/revoked/internal/devfolder"
 )
+
+// devReadyTime limits the wait for all nodes to become ready, and then for the issuer to be trusted.
+const devReadyTime = 90 * time.Second
 
 const (
 	demoLifetime    = time.Hour

@@ -1,4 +1,9 @@
-package main
+// Package input reads what a user gives a command: tokens and files, from a file or from standard
+// input, never from the command line.
+//
+// It promises that an error does not repeat the token, nor the name of the file: a user may have
+// typed the token there.
+package input
 
 import (
 	"errors"
@@ -15,31 +20,31 @@ import (
 	"revoked/cmd/revoked/internal/files"
 )
 
-// maxToken is the longest token that the API accepts for a revocation, in bytes. New tokens are
+// MaxToken is the longest token that the API accepts for a revocation, in bytes. New tokens are
 // shorter.
-const maxToken = 16 << 10
+const MaxToken = 16 << 10
 
-// readToken reads a token from a file, or from standard input if name is "-". It refuses text that
+// Token reads a token from a file, or from standard input if name is "-". It refuses text that
 // cannot be a token: a node would record the revocation of that text and end nothing.
 //
 // Its errors do not contain name: a user may have typed the token itself there.
-func readToken(cmd *cobra.Command, name string) (string, error) {
+func Token(cmd *cobra.Command, name string) (string, error) {
 	const around = 16 // room for a byte order mark and line ends
-	b, err := readInput(cmd, name, maxToken+around)
+	b, err := Read(cmd, name, MaxToken+around)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", errors.New("read the token: file does not exist; " +
 			"give a token in a file or on standard input (-), never on the command line")
 	case err != nil:
 		return "", fmt.Errorf("read the token: %w", err)
-	case len(b) == maxToken+around:
+	case len(b) == MaxToken+around:
 		return "", errTokenTooLong
 	}
 	token, err := files.OneLine(b)
 	if err != nil {
 		return "", fmt.Errorf("read the token: %w", err)
 	}
-	if len(token) > maxToken {
+	if len(token) > MaxToken {
 		return "", errTokenTooLong
 	}
 	if err := checkToken(token); err != nil {
@@ -48,7 +53,7 @@ func readToken(cmd *cobra.Command, name string) (string, error) {
 	return token, nil
 }
 
-var errTokenTooLong = fmt.Errorf("read the token: it %w: at most %d bytes", files.ErrTooLong, maxToken)
+var errTokenTooLong = fmt.Errorf("read the token: it %w: at most %d bytes", files.ErrTooLong, MaxToken)
 
 // schemes are the prefixes of a token in an Authorization header, in lower case.
 var schemes = []string{"authorization:", "bearer ", "dpop ", "basic ", "token ", "token=", "access_token=",
@@ -84,26 +89,29 @@ func checkToken(token string) error {
 	return nil
 }
 
-// readInput reads up to limit bytes from a file, or from standard input if name is "-". Its errors
+// Read reads up to limit bytes from a file, or from standard input if name is "-". Its errors
 // do not contain name.
-func readInput(cmd *cobra.Command, name string, limit int64) ([]byte, error) {
-	r, err := openInput(cmd, name)
+func Read(cmd *cobra.Command, name string, limit int64) ([]byte, error) {
+	r, err := Open(cmd, name)
 	if err != nil {
-		return nil, withoutPath(err)
+		return nil, WithoutPath(err)
 	}
 	defer r.Close()
 	b, err := io.ReadAll(io.LimitReader(r, limit))
-	return b, withoutPath(err)
+	return b, WithoutPath(err)
 }
 
-func openInput(cmd *cobra.Command, name string) (io.ReadCloser, error) {
+// Open opens a file, or standard input if name is "-". Closing the result leaves standard input
+// open.
+func Open(cmd *cobra.Command, name string) (io.ReadCloser, error) {
 	if name == "-" {
 		return io.NopCloser(cmd.InOrStdin()), nil
 	}
 	return os.Open(name)
 }
 
-func withoutPath(err error) error {
+// WithoutPath returns err without the name of the file. Use it for the errors of Open.
+func WithoutPath(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {
 		return p.Err

@@ -1,8 +1,13 @@
-package main
+// Package call calls the API for a command: it has the flags of a connection, one call with its
+// output, and advice for the user if the call fails.
+//
+// It promises that a flag overrides its environment variable, that a secret comes from one source
+// only, and that an error never repeats a secret. A call ends with the context of the command, or
+// after --timeout.
+package call
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -23,15 +28,15 @@ import (
 	"revoked/cmd/revoked/internal/files"
 )
 
-// defaultAddr is the address of the first node of `revoked dev`.
-const defaultAddr = "https://127.0.0.1:8443"
+// DefaultAddr is the address of the first node of `revoked dev`.
+const DefaultAddr = "https://127.0.0.1:8443"
 
-// maxSecretFile bounds a secret file, in bytes.
-const maxSecretFile = 4 << 10
+// MaxSecretFile bounds a secret file, in bytes.
+const MaxSecretFile = 4 << 10
 
-// A connection holds the flags of a command that calls the API. A flag overrides its environment
+// Flags are the flags of a command that calls the API. A flag overrides its environment
 // variable.
-type connection struct {
+type Flags struct {
 	addr       string
 	caCert     string
 	clientID   string
@@ -43,11 +48,12 @@ type connection struct {
 	timeout    time.Duration
 }
 
-func addConnectionFlags(cmd *cobra.Command) *connection {
-	c := &connection{}
+// AddFlags adds the flags to cmd. Read them with [Flags.Open] once cobra has parsed the arguments.
+func AddFlags(cmd *cobra.Command) *Flags {
+	c := &Flags{}
 	f := cmd.Flags()
 	f.StringVar(&c.addr, "addr", "",
-		"nodes to call, https URLs separated by commas (REVOKED_ADDR; default "+defaultAddr+")")
+		"nodes to call, https URLs separated by commas (REVOKED_ADDR; default "+DefaultAddr+")")
 	f.StringVar(&c.caCert, "cacert", "",
 		"file of the CA that signed the nodes' API certificates (REVOKED_CACERT; default: the system's)")
 	f.StringVar(&c.clientID, "client-id", "", "client id to authenticate as (REVOKED_CLIENT_ID)")
@@ -61,16 +67,16 @@ func addConnectionFlags(cmd *cobra.Command) *connection {
 	return c
 }
 
-// open returns a client for the nodes that flags or environment name, and whether the output is
+// Open returns a client for the nodes that flags or environment name, and whether the output is
 // JSON.
-func (c *connection) open() (api *client.Client, asJSON bool, err error) {
+func (c *Flags) Open() (api *client.Client, asJSON bool, err error) {
 	cfg := client.Config{
 		ID: cmp.Or(c.clientID, os.Getenv("REVOKED_CLIENT_ID")), Timeout: c.timeout, UserAgent: "revoked-cli",
 	}
 	if asJSON, err = cli.WantJSON(c.output); err != nil {
 		return nil, false, err
 	}
-	if cfg.Addrs, err = client.ParseAddrs(cmp.Or(c.addr, os.Getenv("REVOKED_ADDR"), defaultAddr)); err != nil {
+	if cfg.Addrs, err = client.ParseAddrs(cmp.Or(c.addr, os.Getenv("REVOKED_ADDR"), DefaultAddr)); err != nil {
 		return nil, false, cli.UsageError("REVOKED_ADDR or --addr: %w", err)
 	}
 	if cfg.Secret, err = c.secret(); err != nil {
@@ -106,7 +112,7 @@ func checkClientID(id string) error {
 
 // secret returns the client secret of flags or environment. Two sources are an error: one of them
 // would silently win over the other.
-func (c *connection) secret() (string, error) {
+func (c *Flags) secret() (string, error) {
 	secret, file := c.secretText, c.secretFile
 	name, fileName := "--client-secret", "--client-secret-file"
 	if secret == "" && file == "" {
@@ -123,13 +129,15 @@ func (c *connection) secret() (string, error) {
 		}
 		return line, err
 	case file != "":
-		return readClientSecret(file)
+		return ReadSecret(file)
 	}
 	return "", nil
 }
 
-func readClientSecret(file string) (string, error) {
-	b, err := files.Read(file, maxSecretFile)
+// ReadSecret reads a client secret from a file with one line. It does not check the mode of the
+// file: containers mount secrets that everybody may read.
+func ReadSecret(file string) (string, error) {
+	b, err := files.Read(file, MaxSecretFile)
 	if err != nil {
 		return "", fmt.Errorf("read the client secret: %w", err)
 	}
@@ -140,7 +148,7 @@ func readClientSecret(file string) (string, error) {
 	return s, nil
 }
 
-func (c *connection) tls() (*tls.Config, error) {
+func (c *Flags) tls() (*tls.Config, error) {
 	cfg, err := files.TrustCA(cmp.Or(c.caCert, os.Getenv("REVOKED_CACERT")))
 	if err != nil {
 		return nil, fmt.Errorf("read the CA (REVOKED_CACERT): %w", err)
@@ -160,78 +168,15 @@ func (c *connection) tls() (*tls.Config, error) {
 	return cfg, nil
 }
 
-// An apiCall calls the API with the arguments of a command.
-type apiCall[T any] func(c *client.Client, ctx context.Context, args []string) (client.Answer[T], error)
-
-// apiCommand completes cmd, which makes one call: see callAPI.
-func apiCommand[T any](
-	cmd *cobra.Command, do apiCall[T], table func(*cobra.Command, T) error, after ...func(*cobra.Command, T) error,
-) *cobra.Command {
-	conn := addConnectionFlags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return callAPI(cmd, conn, args, do, table, after...)
-	}
-	return cmd
-}
-
-// callAPI makes one call and prints the answer: the body with -o json, otherwise with table. It
-// then calls each function of after, up to the first error.
-func callAPI[T any](
-	cmd *cobra.Command, conn *connection, args []string, do apiCall[T],
-	table func(*cobra.Command, T) error, after ...func(*cobra.Command, T) error,
-) error {
-	c, asJSON, err := conn.open()
-	if err != nil {
-		return err
-	}
-	a, err := do(c, cmd.Context(), args)
-	switch {
-	case err != nil:
-		err = conn.advise(err)
-	case asJSON:
-		err = cli.PrintBody(cmd.OutOrStdout(), a.Body)
-	default:
-		err = table(cmd, a.Value)
-	}
-	for _, f := range after {
-		if err == nil {
-			err = f(cmd, a.Value)
-		}
-	}
-	return err
-}
-
-// withoutArgs adapts a method without arguments to an apiCall.
-func withoutArgs[T any](do func(*client.Client, context.Context) (client.Answer[T], error)) apiCall[T] {
-	return func(c *client.Client, ctx context.Context, _ []string) (client.Answer[T], error) { return do(c, ctx) }
-}
-
-// withArg adapts a method with one argument to an apiCall, which passes the first argument.
-func withArg[T any](do func(*client.Client, context.Context, string) (client.Answer[T], error)) apiCall[T] {
-	return func(c *client.Client, ctx context.Context, args []string) (client.Answer[T], error) {
-		return do(c, ctx, args[0])
-	}
-}
-
-// changeCommand completes cmd, which makes one change. It prints done on standard error, with the
-// first argument in place of ARG, and the log index of the change.
-func changeCommand(cmd *cobra.Command, do apiCall[client.Applied], done string) *cobra.Command {
-	return apiCommand(cmd, do, func(cmd *cobra.Command, a client.Applied) error {
-		done = strings.Replace(done, "ARG", cmd.Flags().Arg(0), 1)
-		_, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s (log index %d)\n", cli.Clean(done), a.Index)
-		return err
-	})
-}
-
-// advise adds advice for the user to the error of a call.
-func (c *connection) advise(err error) error {
+// Advise adds advice for the user to the error of a call.
+func (c *Flags) Advise(err error) error {
 	if err == nil {
 		return nil
 	}
 	if several, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []error
 		for _, e := range several.Unwrap() {
-			all = append(all, c.advise(e))
+			all = append(all, c.Advise(e))
 		}
 		return errors.Join(all...)
 	}
@@ -244,7 +189,7 @@ func (c *connection) advise(err error) error {
 	return err
 }
 
-func (c *connection) adviceFor(err error) string {
+func (c *Flags) adviceFor(err error) string {
 	var status *client.StatusError
 	if errors.As(err, &status) {
 		switch status.Status {
