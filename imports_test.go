@@ -158,11 +158,19 @@ var floors = map[string]floor{
 		"revoked/cmd/revoked/internal/files",
 	}},
 	"revoked/cmd/revoked/internal/bench/plot": {},
+	"revoked/cmd/revoked/internal/bench/load": {ours: []string{"revoked/cmd/revoked/internal/cli"}},
+	"revoked/cmd/revoked/internal/bench/host": {ours: []string{"revoked/cmd/revoked/internal/cli"},
+		libs: []string{"github.com/prometheus/procfs"}},
+	"revoked/cmd/revoked/internal/bench/report": {ours: []string{
+		"revoked/cmd/revoked/internal/bench/host", "revoked/cmd/revoked/internal/bench/load",
+		"revoked/cmd/revoked/internal/bench/plot", "revoked/cmd/revoked/internal/cli",
+	}},
 	"revoked/cmd/revoked/internal/bench": {ours: []string{
-		"revoked/client", "revoked/transport/pki", "revoked/cmd/revoked/internal/bench/plot",
+		"revoked/client", "revoked/transport/pki", "revoked/cmd/revoked/internal/bench/host",
+		"revoked/cmd/revoked/internal/bench/load", "revoked/cmd/revoked/internal/bench/report",
 		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/devcluster",
 		"revoked/cmd/revoked/internal/devfolder",
-	}, libs: []string{"github.com/prometheus/procfs", "google.golang.org/protobuf/encoding/protowire"}},
+	}, libs: []string{"google.golang.org/protobuf/encoding/protowire"}},
 	"revoked/cmd/revoked/internal/server": {ours: []string{
 		"revoked", "revoked/api", "revoked/api/serve", "revoked/node", "revoked/transport/pki",
 		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/config",
@@ -172,8 +180,9 @@ var floors = map[string]floor{
 		"revoked/cluster", "revoked/api", "revoked/api/clientauth", "revoked/api/serve", "revoked/node",
 		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/files", "revoked/cmd/revoked/internal/config",
 		"revoked/cmd/revoked/internal/devcluster", "revoked/cmd/revoked/internal/devfolder",
-		"revoked/cmd/revoked/internal/bench", "revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/dev",
-		"revoked/cmd/revoked/internal/input", "revoked/cmd/revoked/internal/server",
+		"revoked/cmd/revoked/internal/bench", "revoked/cmd/revoked/internal/bench/report",
+		"revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/dev", "revoked/cmd/revoked/internal/input",
+		"revoked/cmd/revoked/internal/server",
 	}, any: true},
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"revoked/cmd/revoked/internal/bench"
+	"revoked/cmd/revoked/internal/bench/report"
 	"revoked/cmd/revoked/internal/cli"
 )
 
@@ -69,9 +70,9 @@ func benchCommand() *cobra.Command {
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		report, err := bench.Run(ctx, o, cmd.ErrOrStderr())
-		if report != nil && len(report.Measures) > 0 {
-			err = errors.Join(report.Print(cmd.OutOrStdout(), asJSON), err)
+		result, err := bench.Run(ctx, o, cmd.ErrOrStderr())
+		if result != nil && len(result.Measures) > 0 {
+			err = errors.Join(result.Print(cmd.OutOrStdout(), asJSON), err)
 		}
 		return err
 	}
@@ -88,7 +89,7 @@ func plotCommand() *cobra.Command {
 			"pairs, from reports with different --pairs.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, reports []string) error {
-			written, err := bench.Plot(dir, reports)
+			written, err := report.Plot(dir, reports)
 			for _, name := range written {
 				fmt.Fprintln(cmd.OutOrStdout(), filepath.Join(dir, name))
 			}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"revoked/client"
-	"revoked/cmd/revoked/internal/bench"
+	"revoked/cmd/revoked/internal/bench/report"
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/devcluster"
 )
@@ -220,7 +220,7 @@ func TestBench_SmallRun_KeepsPromises(t *testing.T) {
 	if err := ended; err != nil {
 		t.Fatalf("bench: got %v, want exit code 0; stderr: %s", err, p.stderr)
 	}
-	var r bench.Report
+	var r report.Report
 	if err := json.Unmarshal(out, &r); err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err == nil {
 		err = out.Err
 	}
-	return report(cmd, err, stderr)
+	return exitCode(cmd, err, stderr)
 }
 
 // newRoot returns the command tree, which writes to stdout. Use a tree for one run only.
@@ -65,9 +65,9 @@ func newRoot(stdout io.Writer) *cobra.Command {
 	return root
 }
 
-// report prints err, if any, and returns the exit code. It makes the text safe for a terminal:
+// exitCode prints err, if any, and returns the exit code. It makes the text safe for a terminal:
 // parts of it come from the network.
-func report(cmd *cobra.Command, err error, stderr io.Writer) int {
+func exitCode(cmd *cobra.Command, err error, stderr io.Writer) int {
 	if err == nil {
 		return cli.ExitOK
 	}

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"revoked/cmd/revoked/internal/bench/load"
 	"revoked/transport/pki"
 )
 
@@ -97,7 +98,7 @@ func baselineCertificate() (cert tls.Certificate, ca string, err error) {
 
 // A baseline is the child process that runs ServeBaseline.
 type baseline struct {
-	target
+	load.Target
 	cmd   *exec.Cmd
 	stdin io.Closer
 }
@@ -115,7 +116,7 @@ func startBaseline(bodies map[string]string) (*baseline, error) {
 		err = b.cmd.Start()
 	}
 	if err == nil {
-		if b.target, err = askBaseline(in, out, bodies); err == nil {
+		if b.Target, err = askBaseline(in, out, bodies); err == nil {
 			return b, nil
 		}
 		b.stop()
@@ -123,17 +124,17 @@ func startBaseline(bodies map[string]string) (*baseline, error) {
 	return nil, fmt.Errorf("start the baseline: %w", err)
 }
 
-func askBaseline(in io.Writer, out io.Reader, bodies map[string]string) (target, error) {
+func askBaseline(in io.Writer, out io.Reader, bodies map[string]string) (load.Target, error) {
 	if err := json.NewEncoder(in).Encode(bodies); err != nil {
-		return target{}, err
+		return load.Target{}, err
 	}
 	var ready baselineReady
 	if err := json.NewDecoder(io.LimitReader(out, 64<<10)).Decode(&ready); err != nil {
-		return target{}, err
+		return load.Target{}, err
 	}
 	cfg := &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12, NextProtos: httpOne}
 	cfg.RootCAs.AppendCertsFromPEM([]byte(ready.CA))
-	return target{addr: ready.Addr, tls: cfg}, nil
+	return load.Target{Addr: ready.Addr, TLS: cfg}, nil
 }
 
 func (b *baseline) stop() {

@@ -21,6 +21,8 @@ import (
 	"strings"
 	"time"
 
+	"revoked/cmd/revoked/internal/bench/host"
+	"revoked/cmd/revoked/internal/bench/report"
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/devfolder"
 )
@@ -63,7 +65,7 @@ func between[T cmp.Ordered](flag string, value, least, most T) error {
 
 // Run starts a cluster if it needs one, runs the measures and stops what it started. The report has
 // the finished measures, even if Run also returns an error.
-func Run(ctx context.Context, o *Options, progress io.Writer) (*Report, error) {
+func Run(ctx context.Context, o *Options, progress io.Writer) (*report.Report, error) {
 	started := time.Now()
 	dir, err := o.folder()
 	if err != nil {
@@ -72,7 +74,7 @@ func Run(ctx context.Context, o *Options, progress io.Writer) (*Report, error) {
 	if o.DevJSON == "" {
 		defer func() { _ = os.RemoveAll(dir) }()
 	}
-	host, err := examineHost(dir)
+	host, err := host.Examine(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +95,7 @@ func Run(ctx context.Context, o *Options, progress io.Writer) (*Report, error) {
 			run: strings.ToLower(rand.Text()[:12]), clientID: c.Cluster.Clients["app"].ClientID, issued: started.Unix(),
 			subjects: o.Pairs / 2,
 		},
-		report: &Report{
+		report: &report.Report{
 			FormatVersion: 1, Version: o.Version, StartedAt: started.UTC().Format(time.RFC3339), Host: host,
 			Parameters: o.Parameters,
 		},
@@ -121,7 +123,7 @@ type kind struct {
 	owned bool   // starts and kills nodes: only for a cluster that bench started
 	what  string
 	unit  string
-	take  func(*run, context.Context, *Measure) error
+	take  func(*run, context.Context, *report.Measure) error
 }
 
 // kinds returns the measures in the order in which they are taken. Those that leave work for the
@@ -183,7 +185,7 @@ func (r *run) all(ctx context.Context) error {
 			continue // register has taken it already
 		}
 		r.say(k.name, "starts")
-		m := &Measure{Name: k.name, What: k.what, Unit: k.unit}
+		m := &report.Measure{Name: k.name, What: k.what, Unit: k.unit}
 		if err := k.take(r, ctx, m); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", k.name, err))
 		} else {

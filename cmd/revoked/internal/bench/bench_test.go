@@ -1,47 +1,21 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
-	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
+	"revoked/cmd/revoked/internal/bench/host"
+	"revoked/cmd/revoked/internal/bench/load"
+	"revoked/cmd/revoked/internal/bench/report"
 	"revoked/cmd/revoked/internal/cli"
 )
-
-func TestHistogram_QuantilesAreWithinTwoPercent(t *testing.T) {
-	h := &histogram{}
-	rng := rand.New(rand.NewPCG(1, 2))
-	var all []time.Duration
-	for range 20_000 {
-		d := time.Duration(rng.ExpFloat64() * float64(3*time.Millisecond))
-		all = append(all, d)
-		h.add(d)
-	}
-	slices.Sort(all)
-	for _, q := range []float64{0, 0.5, 0.9, 0.99, 0.999, 1} {
-		exact := all[min(int(q*float64(len(all))), len(all)-1)]
-		got := h.quantile(q)
-		if off := float64(got-exact) / float64(max(exact, 1)); q > 0 && (off > 0.02 || off < -0.02) {
-			t.Errorf("quantile %v: got %v, want %v within 2 %%", q, got, exact)
-		}
-	}
-	if h.quantile(1) != all[len(all)-1] {
-		t.Errorf("the largest: got %v, want %v exactly", h.quantile(1), all[len(all)-1])
-	}
-}
 
 func TestTenths_CountsByTheTenth(t *testing.T) {
 	if got, want := tenths([]float64{1.29, 0.98, 1.2, 1.31}), "0.9: 1, 1.2: 2, 1.3: 1"; got != want {
@@ -49,26 +23,6 @@ func TestTenths_CountsByTheTenth(t *testing.T) {
 	}
 	if got := tenths(nil); got != "" {
 		t.Errorf("got %q, want nothing", got)
-	}
-}
-
-func TestHistogram_BucketsAreMonotonic(t *testing.T) {
-	last := -1
-	for d := time.Duration(0); d < 1<<40; d += d/100 + 1 {
-		b := bucketOf(d)
-		if b < last {
-			t.Fatalf("bucket of %d: got %d, want at least %d", d, b, last)
-		}
-		if up := upperBound(b); up < d {
-			t.Fatalf("bucket of %d: got the upper bound %d, want no less", d, up)
-		}
-		last = b
-	}
-	if b := bucketOf(time.Duration(1<<63 - 1)); b >= len(histogram{}.buckets) {
-		t.Errorf("bucket of the longest duration: got %d, want one of the histogram", b)
-	}
-	if (&histogram{}).quantile(0.5) != 0 {
-		t.Error("the median of an empty histogram: got more than 0")
 	}
 }
 
@@ -151,7 +105,7 @@ func TestGrowth_SlowerAtTheEnd_MissesGoal(t *testing.T) {
 }
 
 // serveBaseline runs ServeBaseline in this process.
-func serveBaseline(t *testing.T, bodies map[string]string) target {
+func serveBaseline(t *testing.T, bodies map[string]string) load.Target {
 	t.Helper()
 	inR, inW := io.Pipe()
 	outR, outW := io.Pipe()
@@ -171,36 +125,36 @@ func serveBaseline(t *testing.T, bodies map[string]string) target {
 }
 
 // loadOf returns a load of revocations at path.
-func loadOf(b target, connections int, path string, p *pool) load {
-	return load{
-		targets: []target{b}, connections: connections, duration: time.Minute,
-		request: newRequest(path, b.addr, "YTpi", formType), bodies: forms(tokens{run: "0123456789ab"}.refresh(), p.each),
-		good: isRevoked,
+func loadOf(b load.Target, connections int, path string, p *pool) load.Load {
+	return load.Load{
+		Targets: []load.Target{b}, Connections: connections, Duration: time.Minute,
+		Request: load.NewRequest(path, b.Addr, "YTpi", formType), Good: isRevoked,
+		Bodies: forms(tokens{run: "0123456789ab"}.refresh(), p.each),
 	}
 }
 
 func TestLoad_RunsAgainstBaseline(t *testing.T) {
 	b := serveBaseline(t, map[string]string{revokePath: `{}`})
 	for name, lean := range map[string]bool{ClientLean: true, "nethttp": false} {
-		b.lean = lean
+		b.Lean = lean
 		t.Run(name, func(t *testing.T) { testLoad(t, b) })
 	}
 }
 
-func testLoad(t *testing.T, b target) {
+func testLoad(t *testing.T, b load.Target) {
 	t.Run("each token of a pool is sent once", func(t *testing.T) {
-		got, err := loadOf(b, 4, revokePath, &pool{low: 10, high: 510}).run(t.Context())
-		if err != nil || got.requests != 500 || got.Failures != 0 || got.latency.count != 500 {
+		got, err := loadOf(b, 4, revokePath, &pool{low: 10, high: 510}).Run(t.Context())
+		if err != nil || got.Requests != 500 || got.Failures != 0 || got.Latency.Count != 500 {
 			t.Errorf("got %+v, error %v; want 500 requests and times, no failure", got, err)
 		}
-		if !strings.HasPrefix(got.protocol, "HTTP/1.1, TLS 1.3, ") {
-			t.Errorf("got protocol %q, want HTTP/1.1 over TLS 1.3", got.protocol)
+		if !strings.HasPrefix(got.Protocol, "HTTP/1.1, TLS 1.3, ") {
+			t.Errorf("got protocol %q, want HTTP/1.1 over TLS 1.3", got.Protocol)
 		}
 	})
 	t.Run("a wrong answer is a failure", func(t *testing.T) {
-		got, err := loadOf(b, 1, "/elsewhere", &pool{high: 3}).run(t.Context())
-		if err != nil || got.requests != 0 || got.Failures != 3 || !strings.Contains(got.FirstFailure, "404") {
-			t.Errorf("got %d requests, %d failures, %q, error %v; want 0, 3, the status, none", got.requests, got.Failures,
+		got, err := loadOf(b, 1, "/elsewhere", &pool{high: 3}).Run(t.Context())
+		if err != nil || got.Requests != 0 || got.Failures != 3 || !strings.Contains(got.FirstFailure, "404") {
+			t.Errorf("got %d requests, %d failures, %q, error %v; want 0, 3, the status, none", got.Requests, got.Failures,
 				got.FirstFailure, err)
 		}
 	})
@@ -208,7 +162,7 @@ func testLoad(t *testing.T, b target) {
 		ctx, cancel := context.WithCancel(t.Context())
 		asked := 0
 		l := loadOf(b, 1, revokePath, &pool{})
-		l.bodies = func(int) func() ([]byte, bool) {
+		l.Bodies = func(int) func() ([]byte, bool) {
 			return func() ([]byte, bool) {
 				if asked++; asked == 100 {
 					cancel()
@@ -216,7 +170,7 @@ func testLoad(t *testing.T, b target) {
 				return form("x", uint64(asked)), true
 			}
 		}
-		if _, err := l.run(ctx); err == nil {
+		if _, err := l.Run(ctx); err == nil {
 			t.Error("got no error, want that of the context")
 		}
 	})
@@ -224,12 +178,12 @@ func testLoad(t *testing.T, b target) {
 
 func TestLoad_AtARate_SendsWhenDue(t *testing.T) {
 	b := serveBaseline(t, map[string]string{revokePath: `{}`})
-	b.lean = true
-	start := func(t *testing.T, path string, p *pool, perSecond float64) *loadRun {
+	b.Lean = true
+	start := func(t *testing.T, path string, p *pool, perSecond float64) *load.Running {
 		t.Helper()
 		l := loadOf(b, 3, path, p)
-		l.perSecond = perSecond
-		run, err := l.start(t.Context())
+		l.PerSecond = perSecond
+		run, err := l.Start(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -237,16 +191,16 @@ func TestLoad_AtARate_SendsWhenDue(t *testing.T) {
 	}
 	t.Run("each token is sent once", func(t *testing.T) {
 		run := start(t, revokePath, &pool{low: 7, high: 107}, 1e6)
-		run.wg.Wait() // until the pool is empty
-		if got := run.stop(); got.requests != 100 || got.Failures != 0 || got.latency.count != 100 {
-			t.Errorf("got %d requests, %d failures, %d times; want 100, 0, 100", got.requests, got.Failures, got.latency.count)
+		run.Wait() // until the pool is empty
+		if got := run.Stop(); got.Requests != 100 || got.Failures != 0 || got.Latency.Count != 100 {
+			t.Errorf("got %d requests, %d failures, %d times; want 100, 0, 100", got.Requests, got.Failures, got.Latency.Count)
 		}
 	})
 	t.Run("a wrong answer is a failure", func(t *testing.T) {
 		run := start(t, "/elsewhere", &pool{high: 4}, 1e6)
-		run.wg.Wait()
-		if got := run.stop(); got.requests != 0 || got.Failures != 4 || !strings.Contains(got.FirstFailure, "404") {
-			t.Errorf("got %d requests, %d failures, %q; want 0, 4, the status", got.requests, got.Failures, got.FirstFailure)
+		run.Wait()
+		if got := run.Stop(); got.Requests != 0 || got.Failures != 4 || !strings.Contains(got.FirstFailure, "404") {
+			t.Errorf("got %d requests, %d failures, %q; want 0, 4, the status", got.Requests, got.Failures, got.FirstFailure)
 		}
 	})
 	t.Run("nothing is sent before it is due", func(t *testing.T) {
@@ -255,52 +209,16 @@ func TestLoad_AtARate_SendsWhenDue(t *testing.T) {
 		for p.taken.Load() == 0 {
 			runtime.Gosched()
 		}
-		if got := run.stop(); got.requests+got.Failures > 1 || p.taken.Load() != 1 {
-			t.Errorf("got %d requests, %d failures, %d tokens taken; want at most one of each", got.requests, got.Failures,
+		if got := run.Stop(); got.Requests+got.Failures > 1 || p.taken.Load() != 1 {
+			t.Errorf("got %d requests, %d failures, %d tokens taken; want at most one of each", got.Requests, got.Failures,
 				p.taken.Load())
 		}
 	})
 }
 
-func TestReport_PrintsTableAndJSON(t *testing.T) {
-	base, ratio := 10_000.0, 0.91
-	m := &Measure{
-		Name: "introspect", What: "introspections of live tokens, one follower", Unit: "1/s", Value: 9_100, Baseline: &base,
-		Ratio: &ratio,
-		Rounds: []Round{{Subject: 9_100, Baseline: 10_000, Latency: Latency{P50: 5, P99: 12.5, Max: 20}, SubjectCPUUS: 61,
-			BaselineCPUUS: 52}},
-	}
-	m.goal("ratio >= 0.85", true)
-	m.detail("cache_hit_ratio", 0.97)
-	r := &Report{
-		FormatVersion: 1, Version: "1.0.0", StartedAt: "2026-01-31T12:00:00Z", TookSeconds: 60,
-		Host: Host{CPUs: 2, Platform: "linux/amd64", Go: "go1.26", Filesystem: "ext4", FsyncP50US: 250,
-			FsyncP99US: 900, FsyncProbes: 300, LoadAverage: 0.25},
-		Parameters: Parameters{Nodes: 3, Pairs: 100_000, DenyEntries: 20_000, Connections: 64, Rounds: 3,
-			DurationS: 5, Client: "lean",
-			OwnCluster: true},
-		Measures: []*Measure{m, {Name: "size", What: "resident memory", Unit: "MiB", Value: 151.4,
-			failures: failures{1, "status 503"}}},
-	}
-	for name, asJSON := range map[string]bool{"bench-table": false, "bench-json": true} {
-		var out bytes.Buffer
-		if err := r.Print(&out, asJSON); err != nil {
-			t.Fatal(err)
-		}
-		file := filepath.Join("testdata", name+".golden")
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), out.String()); diff != "" {
-			t.Errorf("%s: -want +got:\n%s", file, diff)
-		}
-	}
-}
-
 func TestOptions_Invalid_IsUsageError(t *testing.T) {
 	valid := Options{
-		Parameters: Parameters{Nodes: 3, Pairs: 1000, DenyEntries: 100, Connections: 1, Rounds: 1, Client: ClientLean},
+		Parameters: report.Parameters{Nodes: 3, Pairs: 1000, DenyEntries: 100, Connections: 1, Rounds: 1, Client: ClientLean},
 		Duration:   time.Second, Lone: 10, Kills: 1, Healthy: time.Second,
 	}
 	if err := valid.Check(); err != nil {
@@ -326,7 +244,7 @@ func TestOptions_Invalid_IsUsageError(t *testing.T) {
 }
 
 func TestRun_FolderInMemory_IsUsageError(t *testing.T) {
-	if _, inMemory, err := filesystemOf("/dev/shm"); err != nil || !inMemory {
+	if _, inMemory, err := host.Filesystem("/dev/shm"); err != nil || !inMemory {
 		t.Skip("this machine has no file system in memory")
 	}
 	_, err := Run(t.Context(), &Options{Dir: "/dev/shm"}, io.Discard)

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"revoked/client"
+	"revoked/cmd/revoked/internal/bench/host"
+	"revoked/cmd/revoked/internal/bench/load"
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/devcluster"
 	"revoked/cmd/revoked/internal/devfolder"
@@ -118,11 +120,11 @@ func (c *cluster) awaitReady(ctx context.Context, i int, atMost time.Duration) e
 
 func (c *cluster) host(i int) string { return strings.TrimPrefix(c.nodes[i].API, "https://") }
 
-func (c *cluster) target(i int, lean bool) target {
-	return target{addr: c.host(i), tls: c.tls, lean: lean}
+func (c *cluster) target(i int, lean bool) load.Target {
+	return load.Target{Addr: c.host(i), TLS: c.tls, Lean: lean}
 }
 
-func (c *cluster) targets(lean bool) (all []target) {
+func (c *cluster) targets(lean bool) (all []load.Target) {
 	for i := range c.nodes {
 		all = append(all, c.target(i, lean))
 	}
@@ -138,10 +140,10 @@ func (c *cluster) pids() (pids []int) {
 	return pids
 }
 
-func (c *cluster) request(role, path, contentType string) *request {
+func (c *cluster) request(role, path, contentType string) *load.Request {
 	cr := c.Cluster.Clients[role]
 	basic := url.QueryEscape(cr.ClientID) + ":" + url.QueryEscape(cr.ClientSecret)
-	return newRequest(path, c.host(0), base64.StdEncoding.EncodeToString([]byte(basic)), contentType)
+	return load.NewRequest(path, c.host(0), base64.StdEncoding.EncodeToString([]byte(basic)), contentType)
 }
 
 func (c *cluster) status(ctx context.Context, i int) (client.Status, error) {
@@ -199,14 +201,14 @@ func (c *cluster) rest(ctx context.Context) error {
 	const look, busy = 250 * time.Millisecond, 0.25 // busy: share of a core, all nodes together
 	quiet := 0
 	for end := time.Now().Add(30 * time.Second); quiet < 2 && time.Now().Before(end); {
-		before, err := processorTimes(c.pids())
+		before, err := host.ProcessorTimes(c.pids())
 		if err != nil {
 			return nil // the system does not report it
 		}
 		if err := retry.Sleep(ctx, look); err != nil {
 			return err
 		}
-		after, err := processorTimes(c.pids())
+		after, err := host.ProcessorTimes(c.pids())
 		if err != nil {
 			return nil
 		}

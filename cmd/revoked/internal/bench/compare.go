@@ -7,6 +7,10 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"revoked/cmd/revoked/internal/bench/host"
+	"revoked/cmd/revoked/internal/bench/load"
+	"revoked/cmd/revoked/internal/bench/report"
 )
 
 const (
@@ -15,11 +19,11 @@ const (
 	formType       = "application/x-www-form-urlencoded"
 )
 
-func (r *run) introspection() *request {
+func (r *run) introspection() *load.Request {
 	return r.cluster.request("resource_server", introspectPath, formType)
 }
 
-func (r *run) revocation() *request { return r.cluster.request("app", revokePath, formType) }
+func (r *run) revocation() *load.Request { return r.cluster.request("app", revokePath, formType) }
 
 func isActive(status int, body []byte) bool {
 	return status == http.StatusOK && bytes.HasPrefix(body, []byte(`{"active":true`))
@@ -32,18 +36,18 @@ func isInactive(status int, body []byte) bool {
 func isRevoked(status int, body []byte) bool { return status == http.StatusOK && string(body) == `{}` }
 
 // reads returns a load of introspections of live tokens.
-func (r *run) reads(targets ...target) load {
-	return load{
-		targets: targets, request: r.introspection(),
-		bodies: forms(r.tokens.access(), anyOf(r.opts.Pairs)), good: isActive,
+func (r *run) reads(targets ...load.Target) load.Load {
+	return load.Load{
+		Targets: targets, Request: r.introspection(),
+		Bodies: forms(r.tokens.access(), anyOf(r.opts.Pairs)), Good: isActive,
 	}
 }
 
 // revocations returns a load that revokes pairs at all nodes.
-func (r *run) revocations(pairs numbers, lean bool) load {
-	return load{
-		targets: r.cluster.targets(lean), request: r.revocation(),
-		bodies: forms(r.tokens.refresh(), pairs), good: isRevoked,
+func (r *run) revocations(pairs numbers, lean bool) load.Load {
+	return load.Load{
+		Targets: r.cluster.targets(lean), Request: r.revocation(),
+		Bodies: forms(r.tokens.refresh(), pairs), Good: isRevoked,
 	}
 }
 
@@ -53,17 +57,17 @@ func (r *run) startBaseline(ctx context.Context) error {
 	if r.baseline != nil {
 		return nil
 	}
-	c, err := r.cluster.target(0, true).dial(ctx)
+	c, err := r.cluster.target(0, true).Dial(ctx)
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	status, body, err := c.do(r.introspection(), form(r.tokens.access(), 0))
+	defer c.Close()
+	status, body, err := c.Do(r.introspection(), form(r.tokens.access(), 0))
 	if err != nil {
 		return err
 	}
 	if !isActive(status, body) {
-		return fmt.Errorf("introspection of a live token: %s", describe(status, body))
+		return fmt.Errorf("introspection of a live token: %s", load.Describe(status, body))
 	}
 	r.baseline, err = startBaseline(map[string]string{introspectPath: string(body), revokePath: `{}`})
 	return err
@@ -71,51 +75,51 @@ func (r *run) startBaseline(ctx context.Context) error {
 
 // A comparison is one load that runs against the subject and the baseline in turns.
 type comparison struct {
-	subject, baseline load
-	before            func(subject *load) error // before each turn of the subject, not measured; may be nil
-	peer              *load                     // a third side, see Options.Against; may be nil
-	beforePeer        func(peer *load) error    // as before; may be nil
-	beside            *load                     // runs beside all sides; may be nil
-	besides           loadResult                // all runs of beside
+	subject, baseline load.Load
+	before            func(subject *load.Load) error // before each turn of the subject, not measured; may be nil
+	peer              *load.Load                     // a third side, see Options.Against; may be nil
+	beforePeer        func(peer *load.Load) error    // as before; may be nil
+	beside            *load.Load                     // runs beside all sides; may be nil
+	besides           load.Result                    // all runs of beside
 }
 
 // compare starts the baseline and returns the comparison of a load with the same load on the
 // baseline.
-func (r *run) compare(ctx context.Context, subject load) (*comparison, error) {
+func (r *run) compare(ctx context.Context, subject load.Load) (*comparison, error) {
 	if err := r.startBaseline(ctx); err != nil {
 		return nil, err
 	}
-	subject.connections, subject.duration = r.opts.Connections, r.opts.Duration
+	subject.Connections, subject.Duration = r.opts.Connections, r.opts.Duration
 	c := &comparison{subject: subject, baseline: subject}
-	t := r.baseline.target
-	t.lean = r.opts.lean()
-	c.baseline.targets = []target{t}
+	t := r.baseline.Target
+	t.Lean = r.opts.lean()
+	c.baseline.Targets = []load.Target{t}
 	return c, nil
 }
 
 // turn runs l, and c.beside at the same time. It sets the processor time per request if the system
 // reports that of pids.
-func (c *comparison) turn(ctx context.Context, l load, pids []int) (got *loadResult, err error) {
+func (c *comparison) turn(ctx context.Context, l load.Load, pids []int) (got *load.Result, err error) {
 	if c.beside != nil {
-		beside, err := c.beside.start(ctx)
+		beside, err := c.beside.Start(ctx)
 		if err != nil {
 			return nil, err
 		}
-		defer func() { c.besides.add(beside.stop()) }()
+		defer func() { c.besides.Add(beside.Stop()) }()
 	}
-	before, errBefore := processorTimes(pids)
-	if got, err = l.run(ctx); err != nil {
+	before, errBefore := host.ProcessorTimes(pids)
+	if got, err = l.Run(ctx); err != nil {
 		return nil, err
 	}
-	after, errAfter := processorTimes(pids)
-	if errBefore == nil && errAfter == nil && got.requests > 0 {
-		got.cpu = micros(after-before) / float64(got.requests)
+	after, errAfter := host.ProcessorTimes(pids)
+	if errBefore == nil && errAfter == nil && got.Requests > 0 {
+		got.CPU = host.Micros(after-before) / float64(got.Requests)
 	}
 	return got, nil
 }
 
 // againstPeer adds the load on the peer to c, if the options ask for one.
-func (r *run) againstPeer(ctx context.Context, c *comparison, l func(*etcd) load) error {
+func (r *run) againstPeer(ctx context.Context, c *comparison, l func(*etcd) load.Load) error {
 	if r.opts.Against == "" {
 		return nil
 	}
@@ -128,13 +132,13 @@ func (r *run) againstPeer(ctx context.Context, c *comparison, l func(*etcd) load
 		}
 	}
 	peer := l(r.peer)
-	peer.connections, peer.duration = r.opts.Connections, r.opts.Duration
+	peer.Connections, peer.Duration = r.opts.Connections, r.opts.Duration
 	c.peer = &peer
 	return nil
 }
 
 // peerTurn runs the peer's turn of a round, if there is a peer.
-func (r *run) peerTurn(ctx context.Context, m *Measure, c *comparison, round *Round) error {
+func (r *run) peerTurn(ctx context.Context, m *report.Measure, c *comparison, round *report.Round) error {
 	if c.peer == nil {
 		return nil
 	}
@@ -148,23 +152,23 @@ func (r *run) peerTurn(ctx context.Context, m *Measure, c *comparison, round *Ro
 		return err
 	}
 	if got.Failures > 0 {
-		if got.requests == 0 {
+		if got.Requests == 0 {
 			return fmt.Errorf("%s failed: %s", r.opts.Against, got.FirstFailure)
 		}
 		r.say(m.Name, "%s: %d failures, the first: %s", r.opts.Against, got.Failures, got.FirstFailure)
 	}
 	round.PeerFailures = got.Failures
-	latency := latencyOf(&got.latency)
-	round.Peer, round.PeerCPUUS, round.PeerLatency = got.rate(), got.cpu, &latency
-	r.say(m.Name, "%s: %.0f %s, ratio to it %.2f", r.opts.Against, got.rate(), m.Unit, round.Subject/max(got.rate(), 1))
+	latency := report.LatencyOf(&got.Latency)
+	round.Peer, round.PeerCPUUS, round.PeerLatency = got.Rate(), got.CPU, &latency
+	r.say(m.Name, "%s: %.0f %s, ratio to it %.2f", r.opts.Against, got.Rate(), m.Unit, round.Subject/max(got.Rate(), 1))
 	return nil
 }
 
 // turns runs baseline, subject and peer alternately and fills in m.
-func (r *run) turns(ctx context.Context, m *Measure, c *comparison) error {
+func (r *run) turns(ctx context.Context, m *report.Measure, c *comparison) error {
 	warm := c.baseline
-	warm.duration = min(r.opts.Duration, time.Second)
-	if _, err := warm.run(ctx); err != nil {
+	warm.Duration = min(r.opts.Duration, time.Second)
+	if _, err := warm.Run(ctx); err != nil {
 		return err
 	}
 	var ratios []float64
@@ -182,31 +186,31 @@ func (r *run) turns(ctx context.Context, m *Measure, c *comparison) error {
 		if err != nil {
 			return err
 		}
-		if base.protocol != got.protocol {
+		if base.Protocol != got.Protocol {
 			return errors.New("baseline and subject agreed on different protocols or cipher suites")
 		}
 		if base.Failures > 0 {
 			return fmt.Errorf("the baseline failed: %s", base.FirstFailure)
 		}
-		m.failures.add(got.failures)
-		baseLatency := latencyOf(&base.latency)
-		this := Round{
-			Subject: got.rate(), Baseline: base.rate(), Latency: latencyOf(&got.latency), BaselineLatency: &baseLatency,
-			SubjectCPUUS: got.cpu, BaselineCPUUS: base.cpu,
+		m.Tally.Add(got.Tally)
+		baseLatency := report.LatencyOf(&base.Latency)
+		this := report.Round{
+			Subject: got.Rate(), Baseline: base.Rate(), Latency: report.LatencyOf(&got.Latency), BaselineLatency: &baseLatency,
+			SubjectCPUUS: got.CPU, BaselineCPUUS: base.CPU,
 		}
-		ratio := got.rate() / max(base.rate(), 1)
+		ratio := got.Rate() / max(base.Rate(), 1)
 		ratios = append(ratios, ratio)
-		r.say(m.Name, "round %d: %.0f %s, baseline %.0f, ratio %.2f", round+1, got.rate(), m.Unit, base.rate(), ratio)
-		m.detail("protocol", got.protocol)
+		r.say(m.Name, "round %d: %.0f %s, baseline %.0f, ratio %.2f", round+1, got.Rate(), m.Unit, base.Rate(), ratio)
+		m.SetDetail("protocol", got.Protocol)
 		if err := r.peerTurn(ctx, m, c, &this); err != nil {
 			return err
 		}
 		m.Rounds = append(m.Rounds, this)
 	}
 	if c.peer != nil {
-		m.comparePeer()
+		m.ComparePeer()
 	}
-	m.Value = m.median(func(r Round) float64 { return r.Subject })
-	m.compare(m.median(func(r Round) float64 { return r.Baseline }), median(ratios))
+	m.Value = m.Median(func(r report.Round) float64 { return r.Subject })
+	m.Compare(m.Median(func(r report.Round) float64 { return r.Baseline }), report.Median(ratios))
 	return nil
 }

@@ -12,13 +12,15 @@ import (
 	"time"
 
 	"revoked/client"
+	"revoked/cmd/revoked/internal/bench/host"
+	"revoked/cmd/revoked/internal/bench/report"
 	"revoked/cmd/revoked/internal/cli"
 )
 
 // deny imports a deny list: jti of JWTs that no node has seen, one stream per node. It measures the
 // rate, what the entries take on every node, and a lone introspection of an opaque token before and
 // after. Then denied JWTs must be inactive, and others active.
-func (r *run) deny(ctx context.Context, m *Measure) error {
+func (r *run) deny(ctx context.Context, m *report.Measure) error {
 	signers, err := newJWTSigners()
 	if err != nil {
 		return err
@@ -45,9 +47,9 @@ func (r *run) deny(ctx context.Context, m *Measure) error {
 	}
 	entries := float64(r.opts.DenyEntries)
 	m.Value = entries / took.Seconds()
-	m.detail("entries", r.opts.DenyEntries)
-	m.detail("one_lone_introspection_p50_before_ms", millis(few))
-	m.detail("one_lone_introspection_p50_ms", millis(many))
+	m.SetDetail("entries", r.opts.DenyEntries)
+	m.SetDetail("one_lone_introspection_p50_before_ms", host.Millis(few))
+	m.SetDetail("one_lone_introspection_p50_ms", host.Millis(many))
 	if usesErr == nil {
 		after, err := r.uses()
 		if err != nil {
@@ -59,10 +61,10 @@ func (r *run) deny(ctx context.Context, m *Measure) error {
 			grown = append(grown, float64(after[i].resident-before[i].resident)/entries)
 			disk = append(disk, float64(after[i].disk-before[i].disk)/entries)
 		}
-		m.detail("memory_of_a_node_mib", slices.Max(resident))
-		m.detail("memory_bytes_per_entry", slices.Max(grown))
-		m.detail("disk_bytes_per_entry", slices.Max(disk))
-		m.detail("disk_holds", formatParts(after[0].parts))
+		m.SetDetail("memory_of_a_node_mib", slices.Max(resident))
+		m.SetDetail("memory_bytes_per_entry", slices.Max(grown))
+		m.SetDetail("disk_bytes_per_entry", slices.Max(disk))
+		m.SetDetail("disk_holds", formatParts(after[0].parts))
 	}
 	return r.checkDenials(ctx, m, signer, iss)
 }
@@ -144,7 +146,7 @@ func (d *denyReader) Read(p []byte) (int, error) {
 
 // checkDenials introspects JWTs at a follower: denied ones, from the first entry to the last, must
 // be inactive and others active.
-func (r *run) checkDenials(ctx context.Context, m *Measure, s *jwtSigner, iss string) error {
+func (r *run) checkDenials(ctx context.Context, m *report.Measure, s *jwtSigner, iss string) error {
 	const checks = 100
 	node, err := r.cluster.follower(ctx)
 	if err != nil {
@@ -167,7 +169,7 @@ func (r *run) checkDenials(ctx context.Context, m *Measure, s *jwtSigner, iss st
 			}
 		}
 	}
-	m.detail("wrong_answers", wrong)
-	m.goal("no wrong answer", wrong == 0)
+	m.SetDetail("wrong_answers", wrong)
+	m.SetGoal("no wrong answer", wrong == 0)
 	return nil
 }

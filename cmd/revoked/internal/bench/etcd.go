@@ -2,14 +2,11 @@ package bench
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,6 +18,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"revoked/cmd/revoked/internal/bench/load"
 	"revoked/cmd/revoked/internal/devcluster"
 	"revoked/internal/retry"
 )
@@ -45,7 +43,7 @@ const (
 // each token: deleting a key is its revocation, and a linearizable read its introspection.
 type etcd struct {
 	dir       string
-	targets   []target
+	targets   []load.Target
 	processes []*devcluster.Process
 	logs      []string
 	used      uint64 // keys put; those below etcdLive stay
@@ -80,7 +78,7 @@ func startEtcd(ctx context.Context, binary, dir string, nodes, firstPort int) (*
 			e.stop()
 			return nil, fmt.Errorf("start %s (is etcd-server installed?): %w", name, err)
 		}
-		e.targets = append(e.targets, target{addr: client, grpc: true})
+		e.targets = append(e.targets, load.Target{Addr: client, GRPC: etcdReady()})
 	}
 	if err := e.put(ctx, etcdLive, true); err != nil {
 		err = fmt.Errorf("fill etcd: %w; the end of its log:\n%s", err, devcluster.LastLines(e.logs[0], 5))
@@ -160,14 +158,14 @@ func (e *etcd) put(ctx context.Context, n uint64, starting bool) error {
 	return errors.Join(failed...)
 }
 
-func (e *etcd) putAt(ctx context.Context, t target, p *pool, starting bool) error {
+func (e *etcd) putAt(ctx context.Context, t load.Target, p *pool, starting bool) error {
 	if starting {
 		waiting, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		for {
-			c, err := t.dial(waiting)
+			c, err := t.Dial(waiting)
 			if err == nil {
-				c.close()
+				c.Close()
 				break
 			}
 			if retry.Sleep(waiting, 100*time.Millisecond) != nil {
@@ -175,12 +173,12 @@ func (e *etcd) putAt(ctx context.Context, t target, p *pool, starting bool) erro
 			}
 		}
 	}
-	c, err := t.dial(ctx)
+	c, err := t.Dial(ctx)
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	request := newGRPC(etcdTxn)
+	defer c.Close()
+	request := load.NewGRPC(etcdTxn)
 	for more := true; more; {
 		var txn []byte
 		for range etcdPutsPerTxn {
@@ -193,12 +191,12 @@ func (e *etcd) putAt(ctx context.Context, t target, p *pool, starting bool) erro
 		if len(txn) == 0 {
 			break
 		}
-		status, answer, err := c.do(request, frameGRPC(nil, txn))
+		status, answer, err := c.Do(request, load.FrameGRPC(nil, txn))
 		if err != nil {
 			return err
 		}
 		if status != http.StatusOK {
-			return errors.New(describe(status, answer))
+			return errors.New(load.Describe(status, answer))
 		}
 	}
 	return nil
@@ -227,19 +225,6 @@ func appendBytes(b []byte, field protowire.Number, value []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(b, field, protowire.BytesType), value)
 }
 
-// frameGRPC appends a message with its prefix: no compression, and the length (gRPC over HTTP/2,
-// "Length-Prefixed-Message").
-func frameGRPC(b, message []byte) []byte {
-	b = append(b, 0)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(message)))
-	return append(b, message...)
-}
-
-// newGRPC returns a request of a unary call.
-func newGRPC(path string) *request {
-	return &request{path: path, header: http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}}
-}
-
 // keyBodies returns the bodies of a load: a message that names one key, as RangeRequest.key = 1 and
 // DeleteRangeRequest.key = 1 do.
 func keyBodies(ns numbers) func(int) func() ([]byte, bool) {
@@ -250,7 +235,7 @@ func keyBodies(ns numbers) func(int) func() ([]byte, bool) {
 			n, ok := next()
 			key = etcdKey(key[:0], n)
 			message = appendBytes(message[:0], 1, key)
-			body = frameGRPC(body[:0], message)
+			body = load.FrameGRPC(body[:0], message)
 			return body, ok
 		}
 	}
@@ -281,55 +266,23 @@ func countIs(body []byte, field protowire.Number, want uint64) bool {
 }
 
 // deletions returns a load that deletes keys at all nodes. DeleteRangeResponse.deleted is field 2.
-func (e *etcd) deletions(keys numbers) load {
-	return load{
-		targets: e.targets, request: newGRPC(etcdDelete), bodies: keyBodies(keys),
-		good: func(status int, body []byte) bool { return status == http.StatusOK && countIs(body, 2, 1) },
+func (e *etcd) deletions(keys numbers) load.Load {
+	return load.Load{
+		Targets: e.targets, Request: load.NewGRPC(etcdDelete), Bodies: keyBodies(keys),
+		Good: func(status int, body []byte) bool { return status == http.StatusOK && countIs(body, 2, 1) },
 	}
 }
 
 // reads returns a load of linearizable reads of live keys at one node. RangeResponse.count is
 // field 4.
-func (e *etcd) reads() load {
-	return load{
-		targets: e.targets[:1], request: newGRPC(etcdRange), bodies: keyBodies(anyOf(etcdLive)),
-		good: func(status int, body []byte) bool { return status == http.StatusOK && countIs(body, 4, 1) },
+func (e *etcd) reads() load.Load {
+	return load.Load{
+		Targets: e.targets[:1], Request: load.NewGRPC(etcdRange), Bodies: keyBodies(anyOf(etcdLive)),
+		Good: func(status int, body []byte) bool { return status == http.StatusOK && countIs(body, 4, 1) },
 	}
 }
 
-// dialGRPC opens a connection for HTTP/2 without TLS, and waits until the node answers.
-func (c *conn) dialGRPC(ctx context.Context) error {
-	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true)
-	c.http = &http.Client{
-		Timeout: requestTime,
-		Transport: &http.Transport{
-			Protocols: protocols, MaxConnsPerHost: 1, IdleConnTimeout: time.Minute, DisableCompression: true,
-			DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-		},
-	}
-	body := frameGRPC(nil, appendBytes(nil, 1, []byte("ready")))
-	status, answer, err := c.do(newGRPC(etcdRange), body)
-	if err == nil && status != http.StatusOK {
-		err = errors.New(describe(status, answer))
-	}
-	if err != nil {
-		c.close()
-		return fmt.Errorf("connect to %s: %w", c.addr, err)
-	}
-	return ctx.Err()
-}
-
-// readGRPC reads the answer of a unary call. It returns the status 200 only for the gRPC status OK;
-// for any other the body is its message.
-func (c *conn) readGRPC(resp *http.Response) (int, []byte, error) {
-	c.answer.Reset()
-	if _, err := c.answer.ReadFrom(io.LimitReader(resp.Body, maxAnswer)); err != nil {
-		return 0, nil, err
-	}
-	get := func(name string) string { return cmp.Or(resp.Trailer.Get(name), resp.Header.Get(name)) }
-	if code := get("Grpc-Status"); resp.StatusCode != http.StatusOK || code != "0" {
-		return http.StatusBadGateway, []byte("gRPC status " + code + ": " + get("Grpc-Message")), nil
-	}
-	return http.StatusOK, c.answer.Bytes(), nil
+// etcdReady returns the read that shows that a node answers.
+func etcdReady() *load.Call {
+	return &load.Call{Path: etcdRange, Message: appendBytes(nil, 1, []byte("ready"))}
 }

@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"revoked/cmd/revoked/internal/bench/load"
 )
 
 // fakeEtcd answers like a node of etcd that counts one key for each call. It returns the paths of
 // the calls.
-func fakeEtcd(t *testing.T, status string, answer []byte) (target, func() []string) {
+func fakeEtcd(t *testing.T, status string, answer []byte) (load.Target, func() []string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -34,7 +36,7 @@ func fakeEtcd(t *testing.T, status string, answer []byte) (target, func() []stri
 			calls <- r.URL.Path
 			w.Header().Set("Content-Type", "application/grpc")
 			w.Header().Set("Trailer", "Grpc-Status, Grpc-Message")
-			_, _ = w.Write(frameGRPC(nil, answer))
+			_, _ = w.Write(load.FrameGRPC(nil, answer))
 			w.Header().Set("Grpc-Status", status)
 			w.Header().Set("Grpc-Message", "etcdserver: request timed out")
 		}),
@@ -45,7 +47,7 @@ func fakeEtcd(t *testing.T, status string, answer []byte) (target, func() []stri
 		_ = server.Close()
 		<-done
 	})
-	return target{addr: ln.Addr().String(), grpc: true}, func() (paths []string) {
+	return load.Target{Addr: ln.Addr().String(), GRPC: etcdReady()}, func() (paths []string) {
 		for len(calls) > 0 {
 			paths = append(paths, <-calls)
 		}
@@ -71,20 +73,20 @@ func TestEtcd_Loads_CountOnlyGoodAnswers(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			node, calls := fakeEtcd(t, c.status, c.answer)
-			e := &etcd{targets: []target{node}}
+			e := &etcd{targets: []load.Target{node}}
 			l := e.deletions((&pool{low: 3, high: 103}).each)
-			l.connections, l.duration = 4, time.Minute
+			l.Connections, l.Duration = 4, time.Minute
 			if c.status != "0" {
-				if _, err := l.run(t.Context()); err == nil || !strings.Contains(err.Error(), "request timed out") {
+				if _, err := l.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "request timed out") {
 					t.Errorf("got %v, want the error of the first call", err)
 				}
 				return
 			}
-			got, err := l.run(t.Context())
+			got, err := l.Run(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			good, bad := got.requests, got.Failures
+			good, bad := got.Requests, got.Failures
 			if c.good != (good == 100) || good+bad != 100 {
 				t.Errorf("got %d good answers and %d failures, want 100 in all, good: %t", good, bad, c.good)
 			}
@@ -94,8 +96,8 @@ func TestEtcd_Loads_CountOnlyGoodAnswers(t *testing.T) {
 					deletes++
 				}
 			}
-			if deletes != 100 || got.protocol != "gRPC without TLS" {
-				t.Errorf("got %d deletes over %s, want 100 over gRPC", deletes, got.protocol)
+			if deletes != 100 || got.Protocol != "gRPC without TLS" {
+				t.Errorf("got %d deletes over %s, want 100 over gRPC", deletes, got.Protocol)
 			}
 		})
 	}
@@ -103,7 +105,7 @@ func TestEtcd_Loads_CountOnlyGoodAnswers(t *testing.T) {
 
 func TestEtcd_Fresh_PutsEachKeyOnce(t *testing.T) {
 	node, calls := fakeEtcd(t, "0", counted(2, 1))
-	e := &etcd{targets: []target{node, node}}
+	e := &etcd{targets: []load.Target{node, node}}
 	if err := e.put(t.Context(), 250, true); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"revoked/cmd/revoked/internal/bench/report"
 	"revoked/internal/retry"
 )
 
@@ -15,7 +16,7 @@ const (
 
 // expiry compares revocations while a million tokens expire within a minute, or all pairs if the
 // cluster holds fewer, with revocations before that.
-func (r *run) expiry(ctx context.Context, m *Measure) error {
+func (r *run) expiry(ctx context.Context, m *report.Measure) error {
 	n := min(expiryPairs, r.opts.Pairs)
 	const slowest = 5000 // pairs registered in a second
 	ends := time.Now().Add(time.Duration(n/slowest)*time.Second + 5*r.opts.Duration + 30*time.Second)
@@ -55,15 +56,15 @@ func (r *run) expiry(ctx context.Context, m *Measure) error {
 	if err != nil {
 		return err
 	}
-	m.failures.add(before.failures)
-	m.failures.add(during.failures)
-	m.Value = during.rate()
-	m.compare(before.rate(), during.rate()/max(before.rate(), 1))
-	m.Rounds = []Round{{Subject: during.rate(), Baseline: before.rate(), Latency: latencyOf(&during.latency),
-		SubjectCPUUS: during.cpu, BaselineCPUUS: before.cpu}}
-	m.detail("tokens_that_expire_in_a_minute", 2*n)
-	m.detail("tokens_gone_at_the_end_of_the_turn", live-min(live, atEnd+2*during.requests))
-	m.goal("ratio >= 0.8", *m.Ratio >= 0.8 && m.Failures == 0)
+	m.Tally.Add(before.Tally)
+	m.Tally.Add(during.Tally)
+	m.Value = during.Rate()
+	m.Compare(before.Rate(), during.Rate()/max(before.Rate(), 1))
+	m.Rounds = []report.Round{{Subject: during.Rate(), Baseline: before.Rate(),
+		Latency: report.LatencyOf(&during.Latency), SubjectCPUUS: during.CPU, BaselineCPUUS: before.CPU}}
+	m.SetDetail("tokens_that_expire_in_a_minute", 2*n)
+	m.SetDetail("tokens_gone_at_the_end_of_the_turn", live-min(live, atEnd+2*during.Requests))
+	m.SetGoal("ratio >= 0.8", *m.Ratio >= 0.8 && m.Failures == 0)
 	return nil
 }
 

@@ -3,6 +3,10 @@ package bench
 import (
 	"context"
 	"time"
+
+	"revoked/cmd/revoked/internal/bench/host"
+	"revoked/cmd/revoked/internal/bench/load"
+	"revoked/cmd/revoked/internal/bench/report"
 )
 
 // growthPairs is the number of pairs whose registration is compared at the start and at the end.
@@ -23,13 +27,13 @@ func (g *registered) add(o registered) {
 
 // registerLive registers the live pairs from low up to high.
 func (r *run) registerLive(ctx context.Context, low, high uint64) (registered, error) {
-	before, errBefore := processorTimes(r.cluster.pids())
+	before, errBefore := host.ProcessorTimes(r.cluster.pids())
 	took, err := r.registerPairs(ctx, r.tokens, low, high)
 	if err != nil {
 		return registered{}, err
 	}
 	g := registered{pairs: high - low, took: took}
-	after, errAfter := processorTimes(r.cluster.pids())
+	after, errAfter := host.ProcessorTimes(r.cluster.pids())
 	if errBefore == nil && errAfter == nil {
 		g.cpu = after - before
 	}
@@ -69,12 +73,12 @@ func (r *run) register(ctx context.Context) error {
 		all.add(part)
 		parts = append(parts, part)
 	}
-	m := &Measure{Name: "register", What: "bulk registration (NDJSON), one stream per node", Unit: "pairs/s"}
+	m := &report.Measure{Name: "register", What: "bulk registration (NDJSON), one stream per node", Unit: "pairs/s"}
 	m.Value = all.rate()
-	m.goal(">= 15000 on 2 CPUs", m.Value >= 15_000)
-	m.detail("pairs", all.pairs)
+	m.SetGoal(">= 15000 on 2 CPUs", m.Value >= 15_000)
+	m.SetDetail("pairs", all.pairs)
 	if all.cpu > 0 {
-		m.detail("processor_us_per_pair_of_all_nodes", micros(all.cpu)/float64(all.pairs))
+		m.SetDetail("processor_us_per_pair_of_all_nodes", host.Micros(all.cpu)/float64(all.pairs))
 	}
 	r.report.Measures = append(r.report.Measures, m)
 	if len(parts) > 1 {
@@ -85,17 +89,17 @@ func (r *run) register(ctx context.Context) error {
 }
 
 // growth compares the registration of the last pairs with that of the first ones.
-func growth(first, last registered) *Measure {
-	m := &Measure{
+func growth(first, last registered) *report.Measure {
+	m := &report.Measure{
 		Name: "growth", What: "registration of the last 100,000 pairs (baseline: of the first)", Unit: "pairs/s",
 		Value: last.rate(),
 	}
-	m.compare(first.rate(), first.rate()/max(last.rate(), 1))
+	m.Compare(first.rate(), first.rate()/max(last.rate(), 1))
 	if first.cpu > 0 && last.cpu > 0 {
-		m.detail("processor_us_per_pair_first", micros(first.cpu)/float64(first.pairs))
-		m.detail("processor_us_per_pair_last", micros(last.cpu)/float64(last.pairs))
+		m.SetDetail("processor_us_per_pair_first", host.Micros(first.cpu)/float64(first.pairs))
+		m.SetDetail("processor_us_per_pair_last", host.Micros(last.cpu)/float64(last.pairs))
 	}
-	m.goal("at most 1.5 times slower", *m.Ratio <= 1.5)
+	m.SetGoal("at most 1.5 times slower", *m.Ratio <= 1.5)
 	return m
 }
 
@@ -103,7 +107,7 @@ func growth(first, last registered) *Measure {
 const paceFastest = 8000
 
 // revocationPace revokes fresh pairs at all nodes for one turn.
-func (r *run) revocationPace(ctx context.Context) (*loadResult, error) {
+func (r *run) revocationPace(ctx context.Context) (*load.Result, error) {
 	p, err := r.fresh(ctx, uint64(paceFastest*r.opts.Duration.Seconds()))
 	if err != nil {
 		return nil, err
@@ -112,24 +116,24 @@ func (r *run) revocationPace(ctx context.Context) (*loadResult, error) {
 }
 
 // paceOf revokes the pairs of p at all nodes for one turn.
-func (r *run) paceOf(ctx context.Context, p *pool) (*loadResult, error) {
+func (r *run) paceOf(ctx context.Context, p *pool) (*load.Result, error) {
 	l := r.revocations(p.each, r.opts.lean())
-	l.connections, l.duration = r.opts.Connections, r.opts.Duration
+	l.Connections, l.Duration = r.opts.Connections, r.opts.Duration
 	return (&comparison{}).turn(ctx, l, r.cluster.pids())
 }
 
 // pace compares revocations while the cluster holds all pairs with those while it held few.
-func (r *run) pace(ctx context.Context, m *Measure) error {
+func (r *run) pace(ctx context.Context, m *report.Measure) error {
 	now, err := r.revocationPace(ctx)
 	if err != nil {
 		return err
 	}
-	m.failures.add(now.failures)
-	m.failures.add(r.earlyPace.failures)
-	m.Value = now.rate()
-	m.compare(r.earlyPace.rate(), r.earlyPace.rate()/max(now.rate(), 1))
-	m.Rounds = []Round{{Subject: now.rate(), Baseline: r.earlyPace.rate(), Latency: latencyOf(&now.latency),
-		SubjectCPUUS: now.cpu, BaselineCPUUS: r.earlyPace.cpu}}
-	m.goal("at most 1.2 times slower", *m.Ratio <= 1.2 && m.Failures == 0)
+	m.Tally.Add(now.Tally)
+	m.Tally.Add(r.earlyPace.Tally)
+	m.Value = now.Rate()
+	m.Compare(r.earlyPace.Rate(), r.earlyPace.Rate()/max(now.Rate(), 1))
+	m.Rounds = []report.Round{{Subject: now.Rate(), Baseline: r.earlyPace.Rate(), Latency: report.LatencyOf(&now.Latency),
+		SubjectCPUUS: now.CPU, BaselineCPUUS: r.earlyPace.CPU}}
+	m.SetGoal("at most 1.2 times slower", *m.Ratio <= 1.2 && m.Failures == 0)
 	return nil
 }

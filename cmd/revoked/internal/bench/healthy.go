@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+
+	"revoked/cmd/revoked/internal/bench/load"
+	"revoked/cmd/revoked/internal/bench/report"
 )
 
 // The load of a healthy cluster in requests a second over all nodes.
@@ -18,7 +21,7 @@ const (
 
 // healthy puts a moderate mixed load on all nodes. Nothing may fail, and no read of a live token
 // may leave its node, as the metrics of the nodes show.
-func (r *run) healthy(ctx context.Context, m *Measure) error {
+func (r *run) healthy(ctx context.Context, m *report.Measure) error {
 	seconds := r.opts.Healthy.Seconds()
 	ended, err := r.fresh(ctx, uint64(healthyRevocations*(seconds+1)))
 	if err != nil {
@@ -27,17 +30,17 @@ func (r *run) healthy(ctx context.Context, m *Measure) error {
 	made := &pool{low: r.used, high: r.used + uint64(healthyRegistrations*(seconds+1))}
 	r.used = made.high
 	introspections, revocations := r.reads(), r.revocations(ended.each, true)
-	registrations := load{
-		request: r.cluster.request("issuer", "/v1/grants", "application/json"),
-		bodies:  r.tokens.registrations(made), good: isRegistered,
+	registrations := load.Load{
+		Request: r.cluster.request("issuer", "/v1/grants", "application/json"),
+		Bodies:  r.tokens.registrations(made), Good: isRegistered,
 	}
-	introspections.connections, introspections.perSecond = 8, healthyReads
-	registrations.connections, registrations.perSecond = 4, healthyRegistrations
-	revocations.connections, revocations.perSecond = 4, healthyRevocations
-	loads := []load{introspections, registrations, revocations}
+	introspections.Connections, introspections.PerSecond = 8, healthyReads
+	registrations.Connections, registrations.PerSecond = 4, healthyRegistrations
+	revocations.Connections, revocations.PerSecond = 4, healthyRevocations
+	loads := []load.Load{introspections, registrations, revocations}
 	for i := range loads {
-		loads[i].targets, loads[i].duration = r.cluster.targets(true), r.opts.Healthy
-		loads[i].connections *= len(r.cluster.nodes)
+		loads[i].Targets, loads[i].Duration = r.cluster.targets(true), r.opts.Healthy
+		loads[i].Connections *= len(r.cluster.nodes)
 	}
 	reads, losses, err := r.forwardedReads(ctx)
 	if err != nil {
@@ -52,23 +55,23 @@ func (r *run) healthy(ctx context.Context, m *Measure) error {
 		return err
 	}
 	for i, name := range []string{"introspection", "registration", "revocation"} {
-		m.failures.add(results[i].failures)
-		m.detail(name+"s_per_second", results[i].rate())
-		m.detail(name+"_p99_ms", latencyOf(&results[i].latency).P99)
+		m.Tally.Add(results[i].Tally)
+		m.SetDetail(name+"s_per_second", results[i].Rate())
+		m.SetDetail(name+"_p99_ms", report.LatencyOf(&results[i].Latency).P99)
 	}
 	m.What = fmt.Sprintf(m.What, r.opts.Healthy)
 	m.Value = float64(m.Failures)
-	m.detail("live_reads_that_left_their_node", readsAfter-reads)
-	m.detail("leases_lost", lossesAfter-losses)
-	m.goal("none, and no live read leaves its node", m.Failures == 0 && readsAfter == reads)
+	m.SetDetail("live_reads_that_left_their_node", readsAfter-reads)
+	m.SetDetail("leases_lost", lossesAfter-losses)
+	m.SetGoal("none, and no live read leaves its node", m.Failures == 0 && readsAfter == reads)
 	return nil
 }
 
-func together(ctx context.Context, loads []load) ([]*loadResult, error) {
-	results, errs := make([]*loadResult, len(loads)), make([]error, len(loads))
+func together(ctx context.Context, loads []load.Load) ([]*load.Result, error) {
+	results, errs := make([]*load.Result, len(loads)), make([]error, len(loads))
 	var wg sync.WaitGroup
 	for i, l := range loads {
-		wg.Go(func() { results[i], errs[i] = l.run(ctx) })
+		wg.Go(func() { results[i], errs[i] = l.Run(ctx) })
 	}
 	wg.Wait()
 	return results, errors.Join(errs...)

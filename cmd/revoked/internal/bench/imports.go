@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"revoked/cmd/revoked/internal/bench/host"
+	"revoked/cmd/revoked/internal/bench/report"
 	"revoked/internal/retry"
 )
 
@@ -16,7 +18,7 @@ const importStep = 6_000
 // importing measures lone revocations while one issuer registers pairs as fast as it can through
 // every node. Meanwhile live tokens are introspected at every node. No node may lose its lease or
 // its readiness, and no read of a live token may leave its node.
-func (r *run) importing(ctx context.Context, m *Measure) error {
+func (r *run) importing(ctx context.Context, m *report.Measure) error {
 	n := uint64(r.opts.Lone) + uint64(len(r.cluster.nodes))
 	ended, err := r.fresh(ctx, 2*n)
 	if err != nil {
@@ -47,8 +49,8 @@ func (r *run) importing(ctx context.Context, m *Measure) error {
 	var unready int
 	wg.Go(func() { unready = r.countUnready(inner) })
 	l := r.reads(r.cluster.targets(true)...)
-	l.connections, l.perSecond = len(r.cluster.nodes), 100
-	readRun, err := l.start(inner)
+	l.Connections, l.PerSecond = len(r.cluster.nodes), 100
+	readRun, err := l.Start(inner)
 	if err != nil {
 		return err
 	}
@@ -56,7 +58,7 @@ func (r *run) importing(ctx context.Context, m *Measure) error {
 		return err
 	}
 	busy, err := r.revokeSingly(ctx, &pool{low: ended.low + n, high: ended.high}, m)
-	readResult := readRun.stop()
+	readResult := readRun.Stop()
 	cancel()
 	wg.Wait()
 	if err != nil {
@@ -69,21 +71,21 @@ func (r *run) importing(ctx context.Context, m *Measure) error {
 	if err != nil {
 		return err
 	}
-	m.failures.add(readResult.failures)
-	before, during := latencyOf(&idle.all), latencyOf(&busy.all)
+	m.Tally.Add(readResult.Tally)
+	before, during := report.LatencyOf(&idle.all), report.LatencyOf(&busy.all)
 	m.Value = during.P99
-	m.compare(before.P99, during.P99/before.P99)
-	m.Rounds = []Round{{Subject: during.P50, Baseline: before.P50, Latency: during}}
-	m.detail("baseline", "idle cluster")
-	m.detail("at_leader_p50_ms", millis(busy.byNode[leader].quantile(0.5)))
-	m.detail("imported_pairs_per_second", float64(imported)/took.Seconds())
-	m.detail("introspection_p99_ms", latencyOf(&readResult.latency).P99)
-	m.detail("live_reads_that_left_their_node", readsAfter-reads)
-	m.detail("leases_lost", lossesAfter-losses)
-	m.detail("readyz_not_200", unready)
-	m.detail("promise_broken", m.broken)
-	m.goal("ratio <= 3, no lease lost, ready everywhere, no live read leaves its node", *m.Ratio <= 3 &&
-		m.Failures == 0 && m.broken == 0 && unready == 0 && readsAfter == reads && lossesAfter == losses)
+	m.Compare(before.P99, during.P99/before.P99)
+	m.Rounds = []report.Round{{Subject: during.P50, Baseline: before.P50, Latency: during}}
+	m.SetDetail("baseline", "idle cluster")
+	m.SetDetail("at_leader_p50_ms", host.Millis(busy.byNode[leader].Quantile(0.5)))
+	m.SetDetail("imported_pairs_per_second", float64(imported)/took.Seconds())
+	m.SetDetail("introspection_p99_ms", report.LatencyOf(&readResult.Latency).P99)
+	m.SetDetail("live_reads_that_left_their_node", readsAfter-reads)
+	m.SetDetail("leases_lost", lossesAfter-losses)
+	m.SetDetail("readyz_not_200", unready)
+	m.SetDetail("promise_broken", m.Broken)
+	m.SetGoal("ratio <= 3, no lease lost, ready everywhere, no live read leaves its node", *m.Ratio <= 3 &&
+		m.Failures == 0 && m.Broken == 0 && unready == 0 && readsAfter == reads && lossesAfter == losses)
 	return nil
 }
 

@@ -16,6 +16,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"revoked/cmd/revoked/internal/bench/load"
+	"revoked/cmd/revoked/internal/bench/report"
 )
 
 const (
@@ -28,7 +31,7 @@ const (
 // jwts compares introspections of JWTs that one follower has seen with those of opaque tokens. It
 // also measures first sights of JWTs, by algorithm, and the rate that a caller of opaque tokens
 // keeps during a flood of forged JWTs.
-func (r *run) jwts(ctx context.Context, m *Measure) error {
+func (r *run) jwts(ctx context.Context, m *report.Measure) error {
 	node, err := r.cluster.follower(ctx)
 	if err != nil {
 		return err
@@ -42,39 +45,39 @@ func (r *run) jwts(ctx context.Context, m *Measure) error {
 		return err
 	}
 	opaque := r.reads(r.cluster.target(node, r.opts.lean()))
-	opaque.connections, opaque.duration = r.opts.Connections, r.opts.Duration
+	opaque.Connections, opaque.Duration = r.opts.Connections, r.opts.Duration
 	cached := opaque
-	first := map[string]*loadResult{}
+	first := map[string]*load.Result{}
 	for _, s := range signers {
 		list, err := s.many(iss, r.tokens.issued)
 		if err != nil {
 			return err
 		}
 		once := opaque
-		once.bodies, once.duration = eachOf(list), time.Minute
+		once.Bodies, once.Duration = eachOf(list), time.Minute
 		got, err := r.side(ctx, m, once)
 		if err != nil {
 			return err
 		}
 		first[s.alg] = got
-		r.say(m.Name, "%s, seen for the first time: %.0f/s", s.alg, got.rate())
-		cached.bodies = anyText(list) // the last algorithm: a cached JWT does not depend on it
+		r.say(m.Name, "%s, seen for the first time: %.0f/s", s.alg, got.Rate())
+		cached.Bodies = anyText(list) // the last algorithm: a cached JWT does not depend on it
 	}
 	if err := r.cachedTurns(ctx, m, cached, opaque); err != nil {
 		return err
 	}
 	for alg, got := range first {
-		m.detail("first_seen_"+alg+"_per_second", got.rate())
-		if cachedCPU := m.median(func(r Round) float64 { return r.SubjectCPUUS }); got.cpu > 0 {
-			m.detail("first_seen_"+alg+"_processor_us", got.cpu)
-			m.detail("first_seen_"+alg+"_share_of_verification", max(0, 1-cachedCPU/got.cpu))
+		m.SetDetail("first_seen_"+alg+"_per_second", got.Rate())
+		if cachedCPU := m.Median(func(r report.Round) float64 { return r.SubjectCPUUS }); got.CPU > 0 {
+			m.SetDetail("first_seen_"+alg+"_processor_us", got.CPU)
+			m.SetDetail("first_seen_"+alg+"_share_of_verification", max(0, 1-cachedCPU/got.CPU))
 		}
 	}
 	forged, err := r.floods(ctx, m, opaque, signers[0], iss)
 	if err != nil {
 		return err
 	}
-	m.goal(fmt.Sprintf("ratio >= %v, beside forged JWTs >= %v", cachedGoal, floodGoal),
+	m.SetGoal(fmt.Sprintf("ratio >= %v, beside forged JWTs >= %v", cachedGoal, floodGoal),
 		*m.Ratio >= cachedGoal && forged.left >= floodGoal && m.Failures == 0)
 	return nil
 }
@@ -102,16 +105,16 @@ func (r *run) trust(ctx context.Context, name, iss string, signers []*jwtSigner)
 }
 
 // side runs one load and counts its failures.
-func (r *run) side(ctx context.Context, m *Measure, l load) (*loadResult, error) {
+func (r *run) side(ctx context.Context, m *report.Measure, l load.Load) (*load.Result, error) {
 	got, err := (&comparison{}).turn(ctx, l, r.cluster.pids())
 	if err == nil {
-		m.failures.add(got.failures)
+		m.Tally.Add(got.Tally)
 	}
 	return got, err
 }
 
 // cachedTurns runs cached JWTs and opaque tokens in turns and fills in m.
-func (r *run) cachedTurns(ctx context.Context, m *Measure, cached, opaque load) error {
+func (r *run) cachedTurns(ctx context.Context, m *report.Measure, cached, opaque load.Load) error {
 	var ratios []float64
 	for round := range r.opts.Rounds {
 		base, err := r.side(ctx, m, opaque)
@@ -122,14 +125,14 @@ func (r *run) cachedTurns(ctx context.Context, m *Measure, cached, opaque load) 
 		if err != nil {
 			return err
 		}
-		ratio := got.rate() / max(base.rate(), 1)
+		ratio := got.Rate() / max(base.Rate(), 1)
 		ratios = append(ratios, ratio)
-		r.say(m.Name, "round %d: %.0f %s, opaque %.0f, ratio %.2f", round+1, got.rate(), m.Unit, base.rate(), ratio)
-		m.Rounds = append(m.Rounds, Round{Subject: got.rate(), Baseline: base.rate(), Latency: latencyOf(&got.latency),
-			SubjectCPUUS: got.cpu, BaselineCPUUS: base.cpu})
+		r.say(m.Name, "round %d: %.0f %s, opaque %.0f, ratio %.2f", round+1, got.Rate(), m.Unit, base.Rate(), ratio)
+		m.Rounds = append(m.Rounds, report.Round{Subject: got.Rate(), Baseline: base.Rate(),
+			Latency: report.LatencyOf(&got.Latency), SubjectCPUUS: got.CPU, BaselineCPUUS: base.CPU})
 	}
-	m.Value = m.median(func(r Round) float64 { return r.Subject })
-	m.compare(m.median(func(r Round) float64 { return r.Baseline }), median(ratios))
+	m.Value = m.Median(func(r report.Round) float64 { return r.Subject })
+	m.Compare(m.Median(func(r report.Round) float64 { return r.Baseline }), report.Median(ratios))
 	return nil
 }
 
@@ -142,15 +145,17 @@ type flood struct {
 
 // floods measures a flood of forged JWTs through another client, and one of known tokens at the
 // same rate: that is the least which any requests cost.
-func (r *run) floods(ctx context.Context, m *Measure, opaque load, s *jwtSigner, iss string) (forged flood, err error) {
+func (r *run) floods(
+	ctx context.Context, m *report.Measure, opaque load.Load, s *jwtSigner, iss string,
+) (forged flood, err error) {
 	l := opaque
-	l.request, l.connections = r.cluster.request("app", introspectPath, formType), forgers
+	l.Request, l.Connections = r.cluster.request("app", introspectPath, formType), forgers
 	known := l
 	token, err := s.token(iss, "forged", r.tokens.issued)
 	if err != nil {
 		return flood{}, err
 	}
-	l.bodies = func(connection int) func() ([]byte, bool) {
+	l.Bodies = func(connection int) func() ([]byte, bool) {
 		body := []byte("token=" + token)
 		sig, n := body[len(body)-40:], uint64(connection)<<40
 		return func() ([]byte, bool) {
@@ -159,52 +164,52 @@ func (r *run) floods(ctx context.Context, m *Measure, opaque load, s *jwtSigner,
 			return body, true
 		}
 	}
-	l.good = func(status int, body []byte) bool {
+	l.Good = func(status int, body []byte) bool {
 		return isInactive(status, body) || status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
 	}
 	if forged, err = r.flood(ctx, m, opaque, l, "forged JWTs"); err != nil {
 		return flood{}, err
 	}
-	known.perSecond = max(forged.rate, 1)
+	known.PerSecond = max(forged.rate, 1)
 	control, err := r.flood(ctx, m, opaque, known, "known tokens")
 	if err != nil {
 		return flood{}, err
 	}
-	m.detail("beside_forged_jwts", forged.left)
-	m.detail("forged_jwts_per_second", forged.rate)
-	m.detail("beside_as_many_known_tokens", control.left)
+	m.SetDetail("beside_forged_jwts", forged.left)
+	m.SetDetail("forged_jwts_per_second", forged.rate)
+	m.SetDetail("beside_as_many_known_tokens", control.left)
 	if forged.cpu > 0 && control.cpu > 0 {
-		m.detail("forged_jwt_processor_us", forged.cpu)
-		m.detail("known_token_processor_us", control.cpu)
+		m.SetDetail("forged_jwt_processor_us", forged.cpu)
+		m.SetDetail("known_token_processor_us", control.cpu)
 	}
 	return forged, nil
 }
 
 // flood runs opaque alone and beside extra, in turns.
-func (r *run) flood(ctx context.Context, m *Measure, opaque, extra load, name string) (flood, error) {
+func (r *run) flood(ctx context.Context, m *report.Measure, opaque, extra load.Load, name string) (flood, error) {
 	var left, rates, cpus []float64
 	for range r.opts.Rounds {
 		alone, err := r.side(ctx, m, opaque)
 		if err != nil {
 			return flood{}, err
 		}
-		running, err := extra.start(ctx)
+		running, err := extra.Start(ctx)
 		if err != nil {
 			return flood{}, err
 		}
 		beside, err := r.side(ctx, m, opaque)
-		extras := running.stop()
+		extras := running.Stop()
 		if err != nil {
 			return flood{}, err
 		}
-		m.failures.add(extras.failures)
-		left = append(left, beside.rate()/max(alone.rate(), 1))
-		rates = append(rates, extras.rate())
-		cpus = append(cpus, max(0, (beside.cpu-alone.cpu)*beside.rate()/max(extras.rate(), 1)))
+		m.Tally.Add(extras.Tally)
+		left = append(left, beside.Rate()/max(alone.Rate(), 1))
+		rates = append(rates, extras.Rate())
+		cpus = append(cpus, max(0, (beside.CPU-alone.CPU)*beside.Rate()/max(extras.Rate(), 1)))
 		r.say(m.Name, "beside %.0f %s/s: %.0f %s, alone %.0f; processor us per request: %.0f, alone %.0f",
-			extras.rate(), name, beside.rate(), m.Unit, alone.rate(), beside.cpu, alone.cpu)
+			extras.Rate(), name, beside.Rate(), m.Unit, alone.Rate(), beside.CPU, alone.CPU)
 	}
-	return flood{median(left), median(rates), median(cpus)}, nil
+	return flood{report.Median(left), report.Median(rates), report.Median(cpus)}, nil
 }
 
 // anyText returns the bodies of endless introspections of the tokens.

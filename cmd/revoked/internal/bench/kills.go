@@ -11,10 +11,13 @@ import (
 	"syscall"
 	"time"
 
+	"revoked/cmd/revoked/internal/bench/host"
+	"revoked/cmd/revoked/internal/bench/load"
+	"revoked/cmd/revoked/internal/bench/report"
 	"revoked/internal/retry"
 )
 
-func (r *run) restart(ctx context.Context, m *Measure) error {
+func (r *run) restart(ctx context.Context, m *report.Measure) error {
 	restart := func(s syscall.Signal) (time.Duration, error) {
 		node, err := r.cluster.follower(ctx)
 		if err != nil {
@@ -37,10 +40,10 @@ func (r *run) restart(ctx context.Context, m *Measure) error {
 	if err != nil {
 		return err
 	}
-	m.Value = median(took)
-	m.detail("after_orderly_stop_s", orderly.Seconds())
-	m.detail("worst_s", slices.Max(took))
-	m.goal("<= 5 s", m.Value <= 5)
+	m.Value = report.Median(took)
+	m.SetDetail("after_orderly_stop_s", orderly.Seconds())
+	m.SetDetail("worst_s", slices.Max(took))
+	m.SetGoal("<= 5 s", m.Value <= 5)
 	return nil
 }
 
@@ -56,7 +59,7 @@ func (r *run) startAgain(ctx context.Context, node int) (time.Duration, error) {
 // failover kills the leader of an idle cluster repeatedly, and measures the time until a
 // revocation succeeds at a survivor. The killed node stays down until then: the survivors must wait
 // for its lease to end.
-func (r *run) failover(ctx context.Context, m *Measure) error {
+func (r *run) failover(ctx context.Context, m *report.Measure) error {
 	var slowest []float64
 	refused := 0
 	took, err := r.kills(ctx, m, func(k *leaderKill) error {
@@ -64,24 +67,24 @@ func (r *run) failover(ctx context.Context, m *Measure) error {
 		refused += n
 		return err
 	}, func(k *leaderKill) error {
-		slowest = append(slowest, millis(k.slowest))
-		r.say(m.Name, "%.2f s, slowest read at a survivor %.0f ms", k.took.Seconds(), millis(k.slowest))
+		slowest = append(slowest, host.Millis(k.slowest))
+		r.say(m.Name, "%.2f s, slowest read at a survivor %.0f ms", k.took.Seconds(), host.Millis(k.slowest))
 		_, err := r.startAgain(ctx, k.leader)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	m.detail("revocations_refused", refused)
-	m.detail("slowest_read_at_a_survivor_ms", slices.Max(slowest))
-	m.goal("<= 1.3 s, worst <= 2 s, no 503 to a read at the survivors",
+	m.SetDetail("revocations_refused", refused)
+	m.SetDetail("slowest_read_at_a_survivor_ms", slices.Max(slowest))
+	m.SetGoal("<= 1.3 s, worst <= 2 s, no 503 to a read at the survivors",
 		m.Value <= 1.3 && slices.Max(took) <= 2 && m.Failures == 0)
 	return nil
 }
 
 // comeback kills the leader and starts it again at once, as a service manager does. It measures the
 // time until every node answers reads, and until a revocation succeeds.
-func (r *run) comeback(ctx context.Context, m *Measure) error {
+func (r *run) comeback(ctx context.Context, m *report.Measure) error {
 	var revocations []float64
 	_, err := r.kills(ctx, m, func(k *leaderKill) error {
 		began := time.Now()
@@ -104,9 +107,9 @@ func (r *run) comeback(ctx context.Context, m *Measure) error {
 	if err != nil {
 		return err
 	}
-	m.detail("revocation_median_s", median(revocations))
-	m.detail("revocation_worst_s", slices.Max(revocations))
-	m.goal("no 503 to a read at the survivors", m.Failures == 0)
+	m.SetDetail("revocation_median_s", report.Median(revocations))
+	m.SetDetail("revocation_worst_s", slices.Max(revocations))
+	m.SetGoal("no 503 to a read at the survivors", m.Failures == 0)
 	return nil
 }
 
@@ -119,7 +122,7 @@ type leaderKill struct {
 
 // kills calls killLeader with meanwhile repeatedly and sets m to the median time. After each kill,
 // afterwards brings the leader back. kills returns the times, in seconds.
-func (r *run) kills(ctx context.Context, m *Measure, meanwhile, afterwards func(*leaderKill) error) (
+func (r *run) kills(ctx context.Context, m *report.Measure, meanwhile, afterwards func(*leaderKill) error) (
 	took []float64, err error) {
 	for range r.opts.Kills {
 		k, err := r.killLeader(ctx, m, meanwhile)
@@ -131,10 +134,10 @@ func (r *run) kills(ctx context.Context, m *Measure, meanwhile, afterwards func(
 		}
 		took = append(took, k.took.Seconds())
 	}
-	m.Value, m.Samples = median(took), took
-	m.detail("kills", len(took))
-	m.detail("worst_s", slices.Max(took))
-	m.detail("tenths_of_a_second", tenths(took))
+	m.Value, m.Samples = report.Median(took), took
+	m.SetDetail("kills", len(took))
+	m.SetDetail("worst_s", slices.Max(took))
+	m.SetDetail("tenths_of_a_second", tenths(took))
 	return took, nil
 }
 
@@ -154,7 +157,9 @@ func tenths(seconds []float64) string {
 // killLeader kills the leader of an idle cluster and calls meanwhile while it reads at the
 // survivors. It counts their failures in m. The reads continue for a second after meanwhile: a read
 // that fails when a lease ends must count.
-func (r *run) killLeader(ctx context.Context, m *Measure, meanwhile func(*leaderKill) error) (*leaderKill, error) {
+func (r *run) killLeader(
+	ctx context.Context, m *report.Measure, meanwhile func(*leaderKill) error,
+) (*leaderKill, error) {
 	nodes := len(r.cluster.nodes)
 	if nodes < 3 {
 		return nil, errors.New("needs three nodes to lose one")
@@ -169,11 +174,11 @@ func (r *run) killLeader(ctx context.Context, m *Measure, meanwhile func(*leader
 	}
 	k := &leaderKill{leader: leader, survivor: (leader + 1) % nodes, revoked: revoked}
 	reads := r.reads()
-	reads.connections, reads.perSecond = nodes-1, float64(nodes-1)*readRate
+	reads.Connections, reads.PerSecond = nodes-1, float64(nodes-1)*readRate
 	for i := 1; i < nodes; i++ {
-		reads.targets = append(reads.targets, r.cluster.target((leader+i)%nodes, true))
+		reads.Targets = append(reads.Targets, r.cluster.target((leader+i)%nodes, true))
 	}
-	watch, err := reads.start(ctx)
+	watch, err := reads.Start(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -185,9 +190,9 @@ func (r *run) killLeader(ctx context.Context, m *Measure, meanwhile func(*leader
 	if err == nil {
 		err = retry.Sleep(ctx, time.Second)
 	}
-	seen := watch.stop()
-	k.slowest = seen.latency.max
-	m.failures.add(seen.failures)
+	seen := watch.Stop()
+	k.slowest = seen.Latency.Max
+	m.Tally.Add(seen.Tally)
 	return k, err
 }
 
@@ -203,17 +208,17 @@ func (r *run) revokeUntil(ctx context.Context, k *leaderKill) (refused int, err 
 
 // askUntil repeats a request until its answer is good, each time over a new connection.
 func (r *run) askUntil(
-	ctx context.Context, node int, request *request, body []byte, good func(int, []byte) bool,
+	ctx context.Context, node int, request *load.Request, body []byte, good func(int, []byte) bool,
 ) (refused int, err error) {
 	const atMost = time.Minute
 	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
 	for {
-		c, err := r.cluster.target(node, true).dial(ctx)
+		c, err := r.cluster.target(node, true).Dial(ctx)
 		if err == nil {
-			status, answer, err := c.do(request, body)
+			status, answer, err := c.Do(request, body)
 			ok := err == nil && good(status, answer)
-			c.close()
+			c.Close()
 			if ok {
 				return refused, nil
 			}

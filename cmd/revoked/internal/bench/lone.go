@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"revoked/client"
+	"revoked/cmd/revoked/internal/bench/host"
+	"revoked/cmd/revoked/internal/bench/load"
+	"revoked/cmd/revoked/internal/bench/report"
 	"revoked/internal/retry"
 )
 
@@ -17,31 +20,31 @@ const fewPairs = 10_000
 const loneGap = 15 * time.Millisecond
 
 // expectInactive introspects a revoked token. It counts an active answer as a broken promise.
-func (r *run) expectInactive(c *conn, n uint64, m *Measure) error {
-	status, body, err := c.do(r.introspection(), form(r.tokens.access(), n))
+func (r *run) expectInactive(c *load.Conn, n uint64, m *report.Measure) error {
+	status, body, err := c.Do(r.introspection(), form(r.tokens.access(), n))
 	switch {
 	case err != nil:
 		return err
 	case isActive(status, body):
-		m.broken++
+		m.Broken++
 	case !isInactive(status, body):
-		m.fail(describe(status, body))
+		m.Fail(load.Describe(status, body))
 	}
 	return nil
 }
 
 // loneTimes are the times of revocations that were sent one after the other.
 type loneTimes struct {
-	all    histogram
-	byNode []histogram
+	all    load.Histogram
+	byNode []load.Histogram
 }
 
 // followers returns the times at the nodes other than leader.
-func (t *loneTimes) followers(leader int) *histogram {
-	var h histogram
+func (t *loneTimes) followers(leader int) *load.Histogram {
+	var h load.Histogram
 	for i := range t.byNode {
 		if i != leader {
-			h.merge(&t.byNode[i])
+			h.Merge(&t.byNode[i])
 		}
 	}
 	return &h
@@ -49,14 +52,14 @@ func (t *loneTimes) followers(leader int) *histogram {
 
 // revokeSingly revokes the pairs one after the other, at each node in turn. After each it
 // introspects the token at another node.
-func (r *run) revokeSingly(ctx context.Context, pairs *pool, m *Measure) (*loneTimes, error) {
-	conns, err := dialAll(ctx, r.cluster.targets(true), len(r.cluster.nodes))
+func (r *run) revokeSingly(ctx context.Context, pairs *pool, m *report.Measure) (*loneTimes, error) {
+	conns, err := load.DialAll(ctx, r.cluster.targets(true), len(r.cluster.nodes))
 	if err != nil {
 		return nil, err
 	}
-	defer closeAll(conns)
+	defer load.CloseAll(conns)
 	revocation := r.revocation()
-	times := &loneTimes{byNode: make([]histogram, len(conns))}
+	times := &loneTimes{byNode: make([]load.Histogram, len(conns))}
 	for i := 0; ; i++ {
 		n, ok := pairs.take()
 		if !ok {
@@ -65,18 +68,18 @@ func (r *run) revokeSingly(ctx context.Context, pairs *pool, m *Measure) (*loneT
 		at := i % len(conns)
 		body := form(r.tokens.refresh(), n)
 		start := time.Now()
-		status, answer, err := conns[at].do(revocation, body)
+		status, answer, err := conns[at].Do(revocation, body)
 		took := time.Since(start)
 		if err != nil {
 			return nil, err
 		}
 		if !isRevoked(status, answer) {
-			m.fail(describe(status, answer))
+			m.Fail(load.Describe(status, answer))
 			continue
 		}
 		if i >= len(conns) { // the first request of a connection warms it up
-			times.all.add(took)
-			times.byNode[at].add(took)
+			times.all.Add(took)
+			times.byNode[at].Add(took)
 		}
 		if err := r.expectInactive(conns[(at+1)%len(conns)], n, m); err != nil {
 			return nil, err
@@ -88,7 +91,7 @@ func (r *run) revokeSingly(ctx context.Context, pairs *pool, m *Measure) (*loneT
 }
 
 // lone measures single revocations on an idle cluster.
-func (r *run) lone(ctx context.Context, m *Measure) error {
+func (r *run) lone(ctx context.Context, m *report.Measure) error {
 	revoked, err := r.fresh(ctx, uint64(r.opts.Lone)+uint64(len(r.cluster.nodes)))
 	if err != nil {
 		return err
@@ -101,14 +104,14 @@ func (r *run) lone(ctx context.Context, m *Measure) error {
 	if err != nil {
 		return err
 	}
-	r.loneP50 = times.all.quantile(0.5)
-	l := latencyOf(&times.all)
+	r.loneP50 = times.all.Quantile(0.5)
+	l := report.LatencyOf(&times.all)
 	m.Value = l.P50
-	m.Rounds = []Round{{Subject: l.P50, Latency: l}}
-	m.detail("at_leader_p50_ms", millis(times.byNode[leader].quantile(0.5)))
-	m.detail("at_followers_p50_ms", millis(times.followers(leader).quantile(0.5)))
-	m.detail("promise_broken", m.broken)
-	m.goal("p50 <= 8 ms, p99 <= 25 ms", l.P50 <= 8 && l.P99 <= 25 && m.Failures == 0 && m.broken == 0)
+	m.Rounds = []report.Round{{Subject: l.P50, Latency: l}}
+	m.SetDetail("at_leader_p50_ms", host.Millis(times.byNode[leader].Quantile(0.5)))
+	m.SetDetail("at_followers_p50_ms", host.Millis(times.followers(leader).Quantile(0.5)))
+	m.SetDetail("promise_broken", m.Broken)
+	m.SetGoal("p50 <= 8 ms, p99 <= 25 ms", l.P50 <= 8 && l.P99 <= 25 && m.Failures == 0 && m.Broken == 0)
 	return nil
 }
 
@@ -126,50 +129,50 @@ func (r *run) loneIntrospection(ctx context.Context, pairs uint64) (time.Duratio
 	if err != nil {
 		return 0, err
 	}
-	c, err := r.cluster.target(node, true).dial(ctx)
+	c, err := r.cluster.target(node, true).Dial(ctx)
 	if err != nil {
 		return 0, err
 	}
-	defer c.close()
+	defer c.Close()
 	const asks, warm = 4000, 500
-	var h histogram
+	var h load.Histogram
 	request, next := r.introspection(), forms(r.tokens.access(), anyOf(pairs))(0)
 	for i := range asks {
 		body, _ := next()
 		start := time.Now()
-		status, answer, err := c.do(request, body)
+		status, answer, err := c.Do(request, body)
 		if err != nil {
 			return 0, err
 		}
 		if !isActive(status, answer) {
-			return 0, fmt.Errorf("introspection of a live token: %s", describe(status, answer))
+			return 0, fmt.Errorf("introspection of a live token: %s", load.Describe(status, answer))
 		}
 		if i >= warm {
-			h.add(time.Since(start))
+			h.Add(time.Since(start))
 		}
 		if ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
 	}
-	return h.quantile(0.5), nil
+	return h.Quantile(0.5), nil
 }
 
 // latency compares a lone introspection while the cluster holds all pairs with one while it held
 // few.
-func (r *run) latency(ctx context.Context, m *Measure) error {
+func (r *run) latency(ctx context.Context, m *report.Measure) error {
 	now, err := r.loneIntrospection(ctx, r.opts.Pairs)
 	if err != nil {
 		return err
 	}
-	m.Value = millis(now)
-	m.compare(millis(r.early), float64(now)/float64(max(r.early, 1)))
-	m.detail("few_pairs", min(fewPairs, r.opts.Pairs/2))
-	m.goal("ratio <= 1.2", *m.Ratio <= 1.2)
+	m.Value = host.Millis(now)
+	m.Compare(host.Millis(r.early), float64(now)/float64(max(r.early, 1)))
+	m.SetDetail("few_pairs", min(fewPairs, r.opts.Pairs/2))
+	m.SetGoal("ratio <= 1.2", *m.Ratio <= 1.2)
 	return nil
 }
 
 // cutoff measures cut-offs of subjects with many tokens. Each cut-off is one log entry.
-func (r *run) cutoff(ctx context.Context, m *Measure) error {
+func (r *run) cutoff(ctx context.Context, m *report.Measure) error {
 	node, err := r.idleFollower(ctx)
 	if err != nil {
 		return err
@@ -178,18 +181,18 @@ func (r *run) cutoff(ctx context.Context, m *Measure) error {
 		return err
 	}
 	admin := r.cluster.Client("admin", node)
-	other, err := r.cluster.target((node+1)%len(r.cluster.nodes), true).dial(ctx)
+	other, err := r.cluster.target((node+1)%len(r.cluster.nodes), true).Dial(ctx)
 	if err != nil {
 		return err
 	}
-	defer other.close()
+	defer other.Close()
 	var took []float64
 	for k := range uint64(bulkSubjects) {
 		start := time.Now()
 		if _, err := admin.RevokeAll(ctx, client.Cutoff{Subject: r.tokens.bulk(k), Reason: "bench"}); err != nil {
 			return err
 		}
-		took = append(took, millis(time.Since(start)))
+		took = append(took, host.Millis(time.Since(start)))
 		if err := r.expectInactive(other, k, m); err != nil {
 			return err
 		}
@@ -198,14 +201,14 @@ func (r *run) cutoff(ctx context.Context, m *Measure) error {
 			return err
 		}
 	}
-	m.Value = median(took)
-	m.detail("worst_ms", slices.Max(took))
-	m.detail("tokens_of_a_subject", r.tokens.subjects/bulkSubjects*2)
-	m.detail("promise_broken", m.broken)
+	m.Value = report.Median(took)
+	m.SetDetail("worst_ms", slices.Max(took))
+	m.SetDetail("tokens_of_a_subject", r.tokens.subjects/bulkSubjects*2)
+	m.SetDetail("promise_broken", m.Broken)
 	if r.loneP50 > 0 {
-		m.compare(millis(r.loneP50), m.Value/millis(r.loneP50))
-		m.detail("baseline", "a lone revocation")
-		m.goal("ratio <= 2", *m.Ratio <= 2 && m.broken == 0)
+		m.Compare(host.Millis(r.loneP50), m.Value/host.Millis(r.loneP50))
+		m.SetDetail("baseline", "a lone revocation")
+		m.SetGoal("ratio <= 2", *m.Ratio <= 2 && m.Broken == 0)
 	}
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"revoked/client"
+	"revoked/cmd/revoked/internal/bench/load"
+	"revoked/cmd/revoked/internal/bench/report"
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/devcluster"
 	"revoked/cmd/revoked/internal/devfolder"
@@ -36,7 +38,7 @@ func (r *run) extra(k int, join []string) (*cluster, error) {
 
 // join measures how long a new node takes until it answers from the whole state, while pairs are
 // revoked at a steady rate. Afterwards the node leaves.
-func (r *run) join(ctx context.Context, m *Measure) error {
+func (r *run) join(ctx context.Context, m *report.Measure) error {
 	const slowest = 20_000 // pairs a second that a node receives
 	ended, err := r.fresh(ctx, besideRate*(60+r.used/slowest))
 	if err != nil {
@@ -63,13 +65,13 @@ func (r *run) join(ctx context.Context, m *Measure) error {
 		return err
 	}
 	beside := r.revocations(ended.each, true)
-	beside.connections, beside.perSecond = 63, besideRate
-	revoking, err := beside.start(ctx)
+	beside.Connections, beside.PerSecond = 63, besideRate
+	revoking, err := beside.Start(ctx)
 	if err != nil {
 		return err
 	}
 	took, err := r.bringUp(ctx, m, newcomer)
-	revoked := revoking.stop()
+	revoked := revoking.Stop()
 	if err != nil {
 		return err
 	}
@@ -77,19 +79,19 @@ func (r *run) join(ctx context.Context, m *Measure) error {
 	if err != nil {
 		return err
 	}
-	m.failures.add(revoked.failures)
+	m.Tally.Add(revoked.Tally)
 	m.Value = took.Seconds()
-	m.detail("tokens", 2*r.used)
-	m.detail("revocations_per_second", revoked.rate())
-	m.detail("revocation_p99_ms", latencyOf(&revoked.latency).P99)
-	m.detail("leases_lost", lossesAfter-losses)
-	m.goal("no lease lost, nothing fails", lossesAfter == losses && m.Failures == 0)
+	m.SetDetail("tokens", 2*r.used)
+	m.SetDetail("revocations_per_second", revoked.Rate())
+	m.SetDetail("revocation_p99_ms", report.LatencyOf(&revoked.Latency).P99)
+	m.SetDetail("leases_lost", lossesAfter-losses)
+	m.SetGoal("no lease lost, nothing fails", lossesAfter == losses && m.Failures == 0)
 	_, err = newcomer.Client("admin", 0).Leave(ctx)
 	return err
 }
 
 // bringUp starts the node of c, waits until it is ready, and introspects live tokens there.
-func (r *run) bringUp(ctx context.Context, m *Measure, c *cluster) (took time.Duration, err error) {
+func (r *run) bringUp(ctx context.Context, m *report.Measure, c *cluster) (took time.Duration, err error) {
 	started := time.Now()
 	defer r.reportProgress(m.Name, func() string {
 		return fmt.Sprintf("%s is not ready after %.0f s", c.nodes[0].ID, time.Since(started).Seconds())
@@ -101,26 +103,26 @@ func (r *run) bringUp(ctx context.Context, m *Measure, c *cluster) (took time.Du
 		return 0, err
 	}
 	took = time.Since(started)
-	conn, err := c.target(0, true).dial(ctx)
+	conn, err := c.target(0, true).Dial(ctx)
 	if err != nil {
 		return 0, err
 	}
-	defer conn.close()
+	defer conn.Close()
 	const asked = 100
 	for k := range uint64(asked) {
-		status, answer, err := conn.do(r.introspection(), form(r.tokens.access(), k*(r.opts.Pairs/asked)))
+		status, answer, err := conn.Do(r.introspection(), form(r.tokens.access(), k*(r.opts.Pairs/asked)))
 		if err != nil {
 			return 0, err
 		}
 		if !isActive(status, answer) {
-			m.fail(describe(status, answer))
+			m.Fail(load.Describe(status, answer))
 		}
 	}
 	return took, nil
 }
 
 // backup measures how long a backup takes, a restore of it, and the start of the restored node.
-func (r *run) backup(ctx context.Context, m *Measure) error {
+func (r *run) backup(ctx context.Context, m *report.Measure) error {
 	file := filepath.Join(r.dir, "backup.snap")
 	node, err := r.idleFollower(ctx)
 	if err != nil {
@@ -149,11 +151,11 @@ func (r *run) backup(ctx context.Context, m *Measure) error {
 		return err
 	}
 	m.Value = (saved + filled + ready).Seconds()
-	m.detail("tokens", 2*r.used)
-	m.detail("backup_s", saved.Seconds())
-	m.detail("backup_mib", float64(size)/(1<<20))
-	m.detail("restore_s", filled.Seconds())
-	m.detail("restored_node_ready_s", ready.Seconds())
+	m.SetDetail("tokens", 2*r.used)
+	m.SetDetail("backup_s", saved.Seconds())
+	m.SetDetail("backup_mib", float64(size)/(1<<20))
+	m.SetDetail("restore_s", filled.Seconds())
+	m.SetDetail("restored_node_ready_s", ready.Seconds())
 	return nil
 }
 

@@ -9,6 +9,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"revoked/cmd/revoked/internal/bench/load"
+	"revoked/cmd/revoked/internal/bench/report"
 )
 
 // The clients of a load.
@@ -19,16 +22,16 @@ const (
 
 // Options are the parameters of a run.
 type Options struct {
-	Version     string // program version, for the report
-	Dir         string // parent of the folder of the cluster; empty: the working directory
-	DevJSON     string // dev.json of a running cluster; empty: start one
-	APIPort     int
-	Parameters                // without DurationS and OwnCluster, which Run sets
-	Duration    time.Duration // length of a turn
-	Lone, Kills int
-	Healthy     time.Duration
-	Only        []string // measures; empty: all
-	EtcdBinary  string   // program of the nodes of the peer, see Against
+	Version           string // program version, for the report
+	Dir               string // parent of the folder of the cluster; empty: the working directory
+	DevJSON           string // dev.json of a running cluster; empty: start one
+	APIPort           int
+	report.Parameters               // without DurationS and OwnCluster, which Run sets
+	Duration          time.Duration // length of a turn
+	Lone, Kills       int
+	Healthy           time.Duration
+	Only              []string // measures; empty: all
+	EtcdBinary        string   // program of the nodes of the peer, see Against
 }
 
 func (o *Options) lean() bool { return o.Client == ClientLean }
@@ -55,7 +58,7 @@ type run struct {
 	dir      string    // for the data of the cluster and of the peer
 	baseline *baseline // nil until a measure needs it
 	peer     *etcd     // nil until a measure needs it, see Options.Against
-	report   *Report
+	report   *report.Report
 	progress io.Writer
 	started  time.Time
 	tokens   tokens
@@ -64,7 +67,7 @@ type run struct {
 	loneP50  time.Duration // latency of a lone revocation
 	// While the cluster held few pairs: p50 of a lone introspection, and revocations of one turn.
 	early     time.Duration
-	earlyPace *loadResult
+	earlyPace *load.Result
 }
 
 // wants reports whether the options name the measure.

@@ -8,8 +8,18 @@ import (
 	"strings"
 	"time"
 
+	"revoked/cmd/revoked/internal/bench/host"
+	"revoked/cmd/revoked/internal/bench/report"
 	"revoked/internal/retry"
 )
+
+// A nodeUse is the use of resources by one node.
+type nodeUse struct {
+	resident int64
+	disk     int64
+	parts    map[string]int64 // disk, split by entry of the data directory
+	cpu      time.Duration
+}
 
 func (r *run) uses() ([]nodeUse, error) {
 	var all []nodeUse
@@ -19,10 +29,10 @@ func (r *run) uses() ([]nodeUse, error) {
 		}
 		var u nodeUse
 		var err error
-		if u.cpu, u.resident, err = usage(n.PID); err != nil {
+		if u.cpu, u.resident, err = host.Usage(n.PID); err != nil {
 			return nil, err
 		}
-		if u.disk, u.parts, err = diskBytes(n.Data); err != nil {
+		if u.disk, u.parts, err = host.DiskBytes(n.Data); err != nil {
 			return nil, err
 		}
 		all = append(all, u)
@@ -31,7 +41,7 @@ func (r *run) uses() ([]nodeUse, error) {
 }
 
 // idle measures the processor time of idle nodes after their startup is complete.
-func (r *run) idle(ctx context.Context, m *Measure) error {
+func (r *run) idle(ctx context.Context, m *report.Measure) error {
 	const startUp, watch = 3 * time.Second, 10 * time.Second
 	if err := retry.Sleep(ctx, startUp); err != nil {
 		return err
@@ -52,16 +62,16 @@ func (r *run) idle(ctx context.Context, m *Measure) error {
 	var share []float64
 	for i := range before {
 		share = append(share, 100*(after[i].cpu-before[i].cpu).Seconds()/took.Seconds())
-		m.detail(r.cluster.nodes[i].ID, share[i])
+		m.SetDetail(r.cluster.nodes[i].ID, share[i])
 	}
 	m.Value = slices.Max(share)
-	m.goal("<= 5 %", m.Value <= 5)
+	m.SetGoal("<= 5 %", m.Value <= 5)
 	return nil
 }
 
 // size measures memory and disk of every node per token. The disk also holds the revoked pairs of
 // the other measures. size reports the memory itself and fills in m with the disk.
-func (r *run) size(ctx context.Context, m *Measure) error {
+func (r *run) size(ctx context.Context, m *report.Measure) error {
 	if err := r.cluster.awaitIdle(ctx); err != nil {
 		return err
 	}
@@ -78,17 +88,17 @@ func (r *run) size(ctx context.Context, m *Measure) error {
 			grown = append(grown, float64(u.resident-r.empty[i].resident)/tokens)
 		}
 	}
-	mem := &Measure{Name: "memory", What: "resident memory of a node, the largest", Unit: "MiB"}
+	mem := &report.Measure{Name: "memory", What: "resident memory of a node, the largest", Unit: "MiB"}
 	mem.Value = slices.Max(resident)
 	r.report.Measures = append(r.report.Measures, mem)
-	mem.detail("tokens_registered", 2*r.used)
+	mem.SetDetail("tokens_registered", 2*r.used)
 	if len(grown) > 0 {
-		mem.detail("bytes_per_token_over_an_empty_node", slices.Max(grown))
+		mem.SetDetail("bytes_per_token_over_an_empty_node", slices.Max(grown))
 	}
-	mem.goal("<= 1024", mem.Value <= 1024)
+	mem.SetGoal("<= 1024", mem.Value <= 1024)
 	m.Name, m.Value = "disk", slices.Max(disk)
-	m.detail("holds", "state, Raft log and snapshots: "+formatParts(now[0].parts))
-	m.goal("<= 200", m.Value <= 200)
+	m.SetDetail("holds", "state, Raft log and snapshots: "+formatParts(now[0].parts))
+	m.SetGoal("<= 200", m.Value <= 200)
 	return nil
 }
 

@@ -3,9 +3,12 @@ package bench
 import (
 	"context"
 	"time"
+
+	"revoked/cmd/revoked/internal/bench/load"
+	"revoked/cmd/revoked/internal/bench/report"
 )
 
-func (r *run) introspect(ctx context.Context, m *Measure) error {
+func (r *run) introspect(ctx context.Context, m *report.Measure) error {
 	return r.introspections(ctx, m, nil)
 }
 
@@ -14,20 +17,20 @@ const besideRate = 500
 
 // beside measures introspections while pairs are revoked at a steady rate through all nodes. The
 // revocations run beside both sides, so that the baseline shares the machine with the same work.
-func (r *run) beside(ctx context.Context, m *Measure) error {
+func (r *run) beside(ctx context.Context, m *report.Measure) error {
 	seconds := r.opts.Duration.Seconds() + 2 // start and end of a turn take time
 	ended, err := r.fresh(ctx, uint64(2*besideRate*seconds*float64(r.opts.Rounds)))
 	if err != nil {
 		return err
 	}
 	revocations := r.revocations(ended.each, true)
-	revocations.connections, revocations.perSecond = 63, besideRate
+	revocations.Connections, revocations.PerSecond = 63, besideRate
 	return r.introspections(ctx, m, &revocations)
 }
 
 // introspections compares introspections of live tokens at one follower while beside runs, if it is
 // not nil.
-func (r *run) introspections(ctx context.Context, m *Measure, beside *load) error {
+func (r *run) introspections(ctx context.Context, m *report.Measure, beside *load.Load) error {
 	node, err := r.cluster.follower(ctx)
 	if err != nil {
 		return err
@@ -45,8 +48,8 @@ func (r *run) introspections(ctx context.Context, m *Measure, beside *load) erro
 	// Fill the cache as on a node that has been up for a while: introspect each token once, for at
 	// most half a minute.
 	warm := c.subject
-	warm.bodies, warm.duration = forms(r.tokens.access(), (&pool{high: r.opts.Pairs}).each), 30*time.Second
-	if _, err := warm.run(ctx); err != nil {
+	warm.Bodies, warm.Duration = forms(r.tokens.access(), (&pool{high: r.opts.Pairs}).each), 30*time.Second
+	if _, err := warm.Run(ctx); err != nil {
 		return err
 	}
 	hits, asked, _ := r.cacheUse(ctx, node)
@@ -57,14 +60,14 @@ func (r *run) introspections(ctx context.Context, m *Measure, beside *load) erro
 	hitRatio := 0.0
 	if ok && asked2 > asked {
 		hitRatio = (hits2 - hits) / (asked2 - asked)
-		m.detail("cache_hit_ratio", hitRatio)
+		m.SetDetail("cache_hit_ratio", hitRatio)
 	}
 	if beside != nil {
-		m.failures.add(c.besides.failures)
-		m.detail("revocations_per_second", c.besides.rate())
-		m.detail("revocation_p99_ms", latencyOf(&c.besides.latency).P99)
+		m.Tally.Add(c.besides.Tally)
+		m.SetDetail("revocations_per_second", c.besides.Rate())
+		m.SetDetail("revocation_p99_ms", report.LatencyOf(&c.besides.Latency).P99)
 	}
-	m.goal("ratio >= 0.85, hits >= 0.9", *m.Ratio >= 0.85 && hitRatio >= 0.9 && m.Failures == 0)
+	m.SetGoal("ratio >= 0.85, hits >= 0.9", *m.Ratio >= 0.85 && hitRatio >= 0.9 && m.Failures == 0)
 	return nil
 }
 
@@ -75,7 +78,7 @@ func (r *run) cacheUse(ctx context.Context, node int) (hits, asked float64, ok b
 	return hits, hits + misses, okHits && okMisses
 }
 
-func (r *run) revoke(ctx context.Context, m *Measure) error {
+func (r *run) revoke(ctx context.Context, m *report.Measure) error {
 	c, err := r.compare(ctx, r.revocations(anyOf(r.opts.Pairs), r.opts.lean()))
 	if err != nil {
 		return err
@@ -84,61 +87,47 @@ func (r *run) revoke(ctx context.Context, m *Measure) error {
 	if err != nil {
 		return err
 	}
-	c.before = func(subject *load) error {
+	c.before = func(subject *load.Load) error {
 		p, err := r.fresh(ctx, perTurn)
 		if err != nil {
 			return err
 		}
-		subject.bodies = forms(r.tokens.refresh(), p.each)
+		subject.Bodies = forms(r.tokens.refresh(), p.each)
 		return nil
 	}
-	deletions := func(e *etcd) load { return e.deletions(anyOf(etcdLive)) }
+	deletions := func(e *etcd) load.Load { return e.deletions(anyOf(etcdLive)) }
 	if err := r.againstPeer(ctx, c, deletions); err != nil {
 		return err
 	}
-	c.beforePeer = func(peer *load) error {
+	c.beforePeer = func(peer *load.Load) error {
 		p, err := r.peer.fresh(ctx, 3*perTurn)
 		if err != nil {
 			return err
 		}
 		*peer = r.peer.deletions(p.each)
-		peer.connections, peer.duration = r.opts.Connections, r.opts.Duration
+		peer.Connections, peer.Duration = r.opts.Connections, r.opts.Duration
 		return nil
 	}
 	if err := r.turns(ctx, m, c); err != nil {
 		return err
 	}
-	m.goal("ratio >= 0.5", *m.Ratio >= 0.5 && m.Failures == 0)
+	m.SetGoal("ratio >= 0.5", *m.Ratio >= 0.5 && m.Failures == 0)
 	return nil
 }
 
 // pairsPerTurn warms the nodes up and returns a number of pairs greater than a turn can revoke.
-func (r *run) pairsPerTurn(ctx context.Context, subject load) (uint64, error) {
+func (r *run) pairsPerTurn(ctx context.Context, subject load.Load) (uint64, error) {
 	const warm = 5000
 	p, err := r.fresh(ctx, warm)
 	if err != nil {
 		return 0, err
 	}
-	subject.bodies, subject.duration = forms(r.tokens.refresh(), p.each), min(r.opts.Duration, time.Second)
-	got, err := subject.run(ctx)
+	subject.Bodies, subject.Duration = forms(r.tokens.refresh(), p.each), min(r.opts.Duration, time.Second)
+	got, err := subject.Run(ctx)
 	if err != nil {
 		return 0, err
 	}
-	return min(max(uint64(2*got.rate()*r.opts.Duration.Seconds()), warm), 1_000_000), nil
-}
-
-// The loads of a Point.
-const (
-	loadRevoke     = "revocations, all nodes"
-	loadIntrospect = "introspections, one follower"
-)
-
-// A Point is one turn of a load with a number of connections.
-type Point struct {
-	Load        string  `json:"load"`
-	Connections int     `json:"connections"`
-	Rate        float64 `json:"rate"`
-	Latency     Latency `json:"latency"`
+	return min(max(uint64(2*got.Rate()*r.opts.Duration.Seconds()), warm), 1_000_000), nil
 }
 
 // maxCurveTurn is the longest turn of a point.
@@ -146,18 +135,18 @@ const maxCurveTurn = 2 * time.Second
 
 // curve measures introspections and revocations with 1 to 512 connections. The value is the highest
 // rate of revocations.
-func (r *run) curve(ctx context.Context, m *Measure) error {
+func (r *run) curve(ctx context.Context, m *report.Measure) error {
 	node, err := r.cluster.follower(ctx)
 	if err != nil {
 		return err
 	}
 	for connections := 1; connections <= 512; connections *= 2 {
 		reads := r.reads(r.cluster.target(node, r.opts.lean()))
-		if err := r.point(ctx, m, loadIntrospect, reads, connections); err != nil {
+		if err := r.point(ctx, m, report.LoadIntrospect, reads, connections); err != nil {
 			return err
 		}
 		revocations := r.revocations(anyOf(r.opts.Pairs), r.opts.lean())
-		revocations.connections = connections
+		revocations.Connections = connections
 		perTurn, err := r.pairsPerTurn(ctx, revocations)
 		if err != nil {
 			return err
@@ -166,25 +155,25 @@ func (r *run) curve(ctx context.Context, m *Measure) error {
 		if err != nil {
 			return err
 		}
-		revocations.bodies = forms(r.tokens.refresh(), p.each)
-		if err := r.point(ctx, m, loadRevoke, revocations, connections); err != nil {
+		revocations.Bodies = forms(r.tokens.refresh(), p.each)
+		if err := r.point(ctx, m, report.LoadRevoke, revocations, connections); err != nil {
 			return err
 		}
 		m.Value = max(m.Value, m.Points[len(m.Points)-1].Rate)
 	}
-	m.goal("no failure", m.Failures == 0)
+	m.SetGoal("no failure", m.Failures == 0)
 	return nil
 }
 
 // point runs one turn and adds it to m.
-func (r *run) point(ctx context.Context, m *Measure, name string, l load, connections int) error {
-	l.connections, l.duration = connections, min(r.opts.Duration, maxCurveTurn)
-	got, err := l.run(ctx)
+func (r *run) point(ctx context.Context, m *report.Measure, name string, l load.Load, connections int) error {
+	l.Connections, l.Duration = connections, min(r.opts.Duration, maxCurveTurn)
+	got, err := l.Run(ctx)
 	if err != nil {
 		return err
 	}
-	m.failures.add(got.failures)
-	p := Point{Load: name, Connections: connections, Rate: got.rate(), Latency: latencyOf(&got.latency)}
+	m.Tally.Add(got.Tally)
+	p := report.Point{Load: name, Connections: connections, Rate: got.Rate(), Latency: report.LatencyOf(&got.Latency)}
 	m.Points = append(m.Points, p)
 	r.say(m.Name, "%s, %d connections: %.0f/s, p99 %.1f ms", name, connections, p.Rate, p.Latency.P99)
 	return nil

@@ -19,7 +19,8 @@ import (
 	"revoked/cmd/revoked/internal/devfolder"
 )
 
-// devReadyTime limits the wait for all nodes to become ready, and then for the issuer to be trusted.
+// devReadyTime limits the wait for all nodes to become ready, and then the wait for the issuer to
+// be trusted.
 const devReadyTime = 90 * time.Second
 
 const (

@@ -1,4 +1,4 @@
-package bench
+package report
 
 import (
 	"cmp"
@@ -81,7 +81,7 @@ func curveCharts(reports []*Report) []plot.Chart {
 	}
 	rate := plot.Chart{Title: "Rate over connections", X: "connections", Y: "requests/s", LogX: true, LogY: true}
 	late := plot.Chart{Title: "p99 over connections", X: "connections", Y: "ms", LogX: true, LogY: true}
-	for _, load := range []string{loadRevoke, loadIntrospect} {
+	for _, load := range []string{LoadRevoke, LoadIntrospect} {
 		r, l := plot.Series{Name: load}, plot.Series{Name: load}
 		for _, p := range m.Points {
 			if p.Load == load && p.Rate > 0 && p.Latency.P99 > 0 {
@@ -114,7 +114,7 @@ func failoverCharts(reports []*Report) []plot.Chart {
 		s.X = append(s.X, (first+float64(i))*failoverBin)
 	}
 	return []plot.Chart{{
-		Title: fmt.Sprintf("Failover: %d kills of the leader, median %.2f s", len(m.Samples), median(m.Samples)),
+		Title: fmt.Sprintf("Failover: %d kills of the leader, median %.2f s", len(m.Samples), Median(m.Samples)),
 		X:     "seconds until a revocation succeeds", Y: "kills", Bars: true, Series: []plot.Series{s},
 	}}
 }

@@ -1,4 +1,4 @@
-package bench
+package report
 
 import (
 	"encoding/json"
@@ -24,8 +24,8 @@ func writeReport(t *testing.T, pairs uint64, measures ...*Measure) string {
 
 func TestPlot_Reports_GiveTheFiguresThatTheyHold(t *testing.T) {
 	curve := &Measure{Name: "curve", Points: []Point{
-		{loadRevoke, 1, 200, Latency{P99: 8}}, {loadIntrospect, 1, 3000, Latency{P99: 1}},
-		{loadRevoke, 64, 3000, Latency{P99: 40}}, {loadIntrospect, 64, 13000, Latency{P99: 9}},
+		{LoadRevoke, 1, 200, Latency{P99: 8}}, {LoadIntrospect, 1, 3000, Latency{P99: 1}},
+		{LoadRevoke, 64, 3000, Latency{P99: 40}}, {LoadIntrospect, 64, 13000, Latency{P99: 9}},
 	}}
 	failover := &Measure{Name: "failover", Samples: []float64{0.91, 0.99, 1.02, 1.31}}
 	size := func(v float64) *Measure { return &Measure{Name: "size", What: "disk", Unit: "bytes", Value: v} }

@@ -1,4 +1,4 @@
-package bench
+package host
 
 import (
 	"fmt"
@@ -11,8 +11,8 @@ var filesystems = map[uint32]string{
 	0x2fc12fc1: "zfs", 0x794c7630: "overlayfs", 0xf2f52010: "f2fs", 0x6969: "nfs",
 }
 
-// filesystemOf returns the file system of dir and whether it is in memory.
-func filesystemOf(dir string) (name string, inMemory bool, err error) {
+// Filesystem returns the file system of dir and whether it is in memory.
+func Filesystem(dir string) (name string, inMemory bool, err error) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return "", false, fmt.Errorf("statfs %s: %w", dir, err)

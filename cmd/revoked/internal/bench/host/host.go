@@ -1,4 +1,8 @@
-package bench
+// Package host describes the machine of a benchmark, and what processes and folders use of it.
+//
+// It reads /proc and the file system, so figures of other systems than Linux may be missing; the
+// callers then leave them out of the report.
+package host
 
 import (
 	"errors"
@@ -29,8 +33,8 @@ type Host struct {
 	LoadAverage float64 `json:"load_average"` // over the last minute, before the first measure
 }
 
-// examineHost describes the machine. It rejects a folder in memory: fsync would cost nothing there.
-func examineHost(dir string) (Host, error) {
+// Examine describes the machine. It rejects a folder in memory: fsync would cost nothing there.
+func Examine(dir string) (Host, error) {
 	h := Host{
 		CPUs: runtime.GOMAXPROCS(0), Platform: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(),
 		FsyncProbes: 300,
@@ -42,7 +46,7 @@ func examineHost(dir string) (Host, error) {
 	}
 	var inMemory bool
 	var err error
-	if h.Filesystem, inMemory, err = filesystemOf(dir); err != nil {
+	if h.Filesystem, inMemory, err = Filesystem(dir); err != nil {
 		return h, err
 	}
 	if inMemory {
@@ -53,8 +57,8 @@ func examineHost(dir string) (Host, error) {
 	if err != nil {
 		return h, err
 	}
-	h.FsyncP50US = micros(took[len(took)/2])
-	h.FsyncP99US = micros(took[len(took)*99/100])
+	h.FsyncP50US = Micros(took[len(took)/2])
+	h.FsyncP99US = Micros(took[len(took)*99/100])
 	return h, nil
 }
 
@@ -81,12 +85,14 @@ func probeFsync(dir string, n int) ([]time.Duration, error) {
 	return took, nil
 }
 
-func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+// Micros returns d in microseconds.
+func Micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+// Millis returns d in milliseconds.
+func Millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// usage returns the processor time of a process since its start, and its resident memory in bytes.
-func usage(pid int) (cpu time.Duration, resident int64, err error) {
+// Usage returns the processor time of a process since its start, and its resident memory in bytes.
+func Usage(pid int) (cpu time.Duration, resident int64, err error) {
 	p, err := procfs.NewProc(pid)
 	if err != nil {
 		return 0, 0, err
@@ -95,19 +101,11 @@ func usage(pid int) (cpu time.Duration, resident int64, err error) {
 	return time.Duration(st.CPUTime() * float64(time.Second)), int64(st.ResidentMemory()), err
 }
 
-// A nodeUse is the use of resources by one node.
-type nodeUse struct {
-	resident int64
-	disk     int64
-	parts    map[string]int64 // disk, split by entry of the data directory
-	cpu      time.Duration
-}
-
-// processorTimes returns the sum of the processor times of the processes.
-func processorTimes(pids []int) (time.Duration, error) {
+// ProcessorTimes returns the sum of the processor times of the processes.
+func ProcessorTimes(pids []int) (time.Duration, error) {
 	var sum time.Duration
 	for _, pid := range pids {
-		t, _, err := usage(pid)
+		t, _, err := Usage(pid)
 		if err != nil {
 			return 0, err
 		}
@@ -116,9 +114,9 @@ func processorTimes(pids []int) (time.Duration, error) {
 	return sum, nil
 }
 
-// diskBytes returns the disk use of the files below dir, in total and by entry of dir. A file with
+// DiskBytes returns the disk use of the files below dir, in total and by entry of dir. A file with
 // several hard links counts once.
-func diskBytes(dir string) (total int64, parts map[string]int64, err error) {
+func DiskBytes(dir string) (total int64, parts map[string]int64, err error) {
 	parts = map[string]int64{}
 	seen := map[uint64]bool{}
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

@@ -1,7 +1,11 @@
-package bench
+// Package report has the results of a benchmark: the JSON document of bench -o json, its table, and
+// the figures that [Plot] draws from it.
+//
+// It promises that fields of the document are only added, so that old reports can be drawn. It
+// measures nothing.
+package report
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"revoked/cmd/revoked/internal/bench/host"
+	"revoked/cmd/revoked/internal/bench/load"
 	"revoked/cmd/revoked/internal/cli"
 )
 
@@ -19,7 +25,7 @@ type Report struct {
 	Version       string     `json:"version"`
 	StartedAt     string     `json:"started_at"`
 	TookSeconds   float64    `json:"took_seconds"`
-	Host          Host       `json:"host"`
+	Host          host.Host  `json:"host"`
 	Parameters    Parameters `json:"parameters"`
 	Measures      []*Measure `json:"measures"`
 }
@@ -54,24 +60,11 @@ type Measure struct {
 	// Points are the turns of the measure curve; Samples are the single figures behind a median.
 	Points  []Point   `json:"points,omitempty"`
 	Samples []float64 `json:"samples,omitempty"`
-	failures
+	load.Tally
 	Details map[string]any `json:"details,omitempty"`
 
-	broken int // active answers for revoked tokens
+	Broken int `json:"-"` // active answers for revoked tokens
 }
-
-// failures counts wrong answers and errors.
-type failures struct {
-	Failures     uint64 `json:"failures"`
-	FirstFailure string `json:"first_failure,omitempty"`
-}
-
-func (f *failures) add(o failures) {
-	f.Failures += o.Failures
-	f.FirstFailure = cmp.Or(f.FirstFailure, o.FirstFailure)
-}
-
-func (f *failures) fail(text string) { f.add(failures{1, text}) }
 
 // A Round is one turn of the baseline and one of the subject.
 type Round struct {
@@ -90,6 +83,20 @@ type Round struct {
 	PeerFailures uint64   `json:"peer_failures,omitempty"`
 }
 
+// The loads of a Point.
+const (
+	LoadRevoke     = "revocations, all nodes"
+	LoadIntrospect = "introspections, one follower"
+)
+
+// A Point is one turn of a load with a number of connections.
+type Point struct {
+	Load        string  `json:"load"`
+	Connections int     `json:"connections"`
+	Rate        float64 `json:"rate"`
+	Latency     Latency `json:"latency"`
+}
+
 // A Latency has quantiles in milliseconds.
 type Latency struct {
 	P50 float64 `json:"p50_ms"`
@@ -97,33 +104,37 @@ type Latency struct {
 	Max float64 `json:"max_ms"`
 }
 
-func latencyOf(h *histogram) Latency {
-	return Latency{P50: millis(h.quantile(0.5)), P99: millis(h.quantile(0.99)), Max: millis(h.max)}
+// LatencyOf returns the quantiles of h, zeros for an empty one.
+func LatencyOf(h *load.Histogram) Latency {
+	return Latency{P50: host.Millis(h.Quantile(0.5)), P99: host.Millis(h.Quantile(0.99)), Max: host.Millis(h.Max)}
 }
 
-func (m *Measure) goal(text string, met bool) {
+// SetGoal sets the goal and whether the measure met it.
+func (m *Measure) SetGoal(text string, met bool) {
 	m.Goal, m.Met = text, &met
 }
 
-func (m *Measure) compare(baseline, ratio float64) { m.Baseline, m.Ratio = &baseline, &ratio }
+// Compare sets the baseline and the ratio to it.
+func (m *Measure) Compare(baseline, ratio float64) { m.Baseline, m.Ratio = &baseline, &ratio }
 
-// comparePeer sets the medians of the peer. The ratio is the median of the rounds' ratios, because
+// ComparePeer sets the medians of the peer. The ratio is the median of the rounds' ratios, because
 // what else the machine does changes from round to round.
-func (m *Measure) comparePeer() {
-	value := m.median(func(r Round) float64 { return r.Peer })
-	ratio := m.median(func(r Round) float64 { return r.Subject / max(r.Peer, 1) })
+func (m *Measure) ComparePeer() {
+	value := m.Median(func(r Round) float64 { return r.Peer })
+	ratio := m.Median(func(r Round) float64 { return r.Subject / max(r.Peer, 1) })
 	m.Peer, m.PeerRatio = &value, &ratio
 }
 
-func (m *Measure) detail(name string, value any) {
+// SetDetail sets a figure that the table has no column for. The name is one of the JSON document.
+func (m *Measure) SetDetail(name string, value any) {
 	if m.Details == nil {
 		m.Details = map[string]any{}
 	}
 	m.Details[name] = value
 }
 
-// median returns the median of values, 0 if there are none.
-func median(values []float64) float64 {
+// Median returns the median of values, 0 if there are none.
+func Median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
 	}
@@ -135,13 +146,13 @@ func median(values []float64) float64 {
 	return (s[mid-1] + s[mid]) / 2
 }
 
-// median returns the median of a figure of the rounds.
-func (m *Measure) median(figure func(Round) float64) float64 {
+// Median returns the median of a figure of the rounds.
+func (m *Measure) Median(figure func(Round) float64) float64 {
 	var values []float64
 	for _, r := range m.Rounds {
 		values = append(values, figure(r))
 	}
-	return median(values)
+	return Median(values)
 }
 
 // Print writes the report as a table, or as JSON.
@@ -193,9 +204,9 @@ func (m *Measure) facts() string {
 	var parts []string
 	if len(m.Rounds) > 0 {
 		parts = append(parts, fmt.Sprintf("latency p50 %.2f ms, p99 %.2f ms",
-			m.median(func(r Round) float64 { return r.Latency.P50 }), m.median(func(r Round) float64 { return r.Latency.P99 })))
-		subject := m.median(func(r Round) float64 { return r.SubjectCPUUS })
-		if baseline := m.median(func(r Round) float64 { return r.BaselineCPUUS }); subject > 0 {
+			m.Median(func(r Round) float64 { return r.Latency.P50 }), m.Median(func(r Round) float64 { return r.Latency.P99 })))
+		subject := m.Median(func(r Round) float64 { return r.SubjectCPUUS })
+		if baseline := m.Median(func(r Round) float64 { return r.BaselineCPUUS }); subject > 0 {
 			parts = append(parts,
 				fmt.Sprintf("processor time per request %.0f us of all nodes, %.0f us of the baseline", subject, baseline))
 		}
@@ -203,9 +214,9 @@ func (m *Measure) facts() string {
 	if m.Peer != nil {
 		parts = append(parts, fmt.Sprintf("peer %s %s, ratio to it %.2f (p50 %.2f ms, p99 %.2f ms; "+
 			"processor time per request %.0f us of its nodes)", number(*m.Peer), m.Unit, *m.PeerRatio,
-			m.median(func(r Round) float64 { return r.PeerLatency.P50 }),
-			m.median(func(r Round) float64 { return r.PeerLatency.P99 }),
-			m.median(func(r Round) float64 { return r.PeerCPUUS })))
+			m.Median(func(r Round) float64 { return r.PeerLatency.P50 }),
+			m.Median(func(r Round) float64 { return r.PeerLatency.P99 }),
+			m.Median(func(r Round) float64 { return r.PeerCPUUS })))
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Details)) {
 		value := m.Details[name]
