@@ -15,7 +15,7 @@ import (
 
 // Limits on the form of the source.
 const (
-	maxPackageFiles  = 25  // Go files of a package, without tests
+	maxPackageFiles  = 20  // Go files of a package, without tests
 	maxFileLines     = 400 // product files only
 	maxFunctionLines = 80  // product functions only
 	maxColumns       = 120 // lines of code; a tab counts as one

@@ -30,6 +30,8 @@ func (b *admissionBody) fields() []request.Field {
 	}
 }
 
+// readNode reads a node id. It fails for a name that no node can have, so that a typing error is
+// found here and not when the node tries to join.
 func readNode(j *strictjson.Reader) (string, error) {
 	node, err := j.Name(request.MaxID)
 	if err == nil && revoked.CheckNodeID(node) != nil {
@@ -38,9 +40,12 @@ func readNode(j *strictjson.Reader) (string, error) {
 	return node, err
 }
 
+// errNoNode is returned instead of acting on this node or on a default: the caller must name a
+// node.
 var errNoNode = fmt.Errorf("%w: node is missing", revoked.ErrInvalid)
 
-// postAdmit is POST /v1/cluster/admit.
+// postAdmit is POST /v1/cluster/admit. A repeat replaces the admission and its ttl, so a caller may
+// retry after an unknown outcome.
 func (a *API) postAdmit(r *request.Request) error {
 	var b admissionBody
 	err := r.Decode(request.TypesJSON, b.fields()...)
@@ -100,7 +105,8 @@ type newTokenView struct {
 	ExpiresAt request.UnixSeconds `json:"expires_at"`
 }
 
-// postJoinTokens is POST /v1/cluster/join-tokens.
+// postJoinTokens is POST /v1/cluster/join-tokens. The cluster stores the digest of the token alone,
+// so a lost response means a new token: nobody can show the old one again.
 func (a *API) postJoinTokens(r *request.Request) error {
 	var b admissionBody
 	if err := r.DecodeOptional(b.fields()...); err != nil {
@@ -136,7 +142,8 @@ type joinTokenView struct {
 	UsedAt    request.UnixSeconds    `json:"used_at"` // null: not used
 }
 
-// getJoinTokens is GET /v1/cluster/join-tokens.
+// getJoinTokens is GET /v1/cluster/join-tokens. It shows used tokens too, so that an
+// administrator sees which node used which token.
 func (a *API) getJoinTokens(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
@@ -167,7 +174,8 @@ func (a *API) deleteJoinToken(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.DeleteJoinToken(ctx, revoked.ActorOf(r.Client), id))
 }
 
-// postSuffrage is POST /v1/cluster/promote and /v1/cluster/demote.
+// postSuffrage is POST /v1/cluster/promote and /v1/cluster/demote. Both wait for a change of Raft's
+// configuration, which takes longer than the request timeout if the member is slow.
 func (a *API) postSuffrage(change func(context.Context, revoked.Actor, string) (uint64, error)) request.Handler {
 	return func(r *request.Request) error {
 		var node string

@@ -247,7 +247,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// check returns an error for an invalid value.
+// check returns an error for an invalid value. It runs after withDefaults, so zero is a value that
+// the caller did not set.
 func (c Config) check() error {
 	invalid := func(problem string) error { return fmt.Errorf("%w: api: %s", revoked.ErrInvalid, problem) }
 	switch {
@@ -292,7 +293,8 @@ type API struct {
 	routes     map[string]*routeMetrics
 }
 
-// withTimeout returns the request's context, limited to the configured request timeout.
+// withTimeout returns the request's context, limited to the configured request timeout. Handlers
+// that use it answer 503 at the latest then; their writes may still take effect.
 func (a *API) withTimeout(r *request.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(r.Request().Context(), a.cfg.RequestTimeout)
 }

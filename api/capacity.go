@@ -44,12 +44,14 @@ func (s *slots) take(client string) (release func(), err error) {
 	return sync.OnceFunc(func() { s.release(client) }), nil
 }
 
+// full counts a refusal and returns its 429, which names the limit and the remedy.
 func (s *slots) full(detail string) error {
 	s.throttled.Inc()
 	return &request.Failure{Status: http.StatusTooManyRequests, Code: request.CodeUnavailable,
 		Title: "too many open " + s.kind, Detail: detail, Outcome: "throttled", RetryAfter: slotsRetry}
 }
 
+// release returns a slot. take wraps it so that a repeat does nothing.
 func (s *slots) release(client string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,7 +61,7 @@ func (s *slots) release(client string) {
 	}
 }
 
-// count returns the number of open requests.
+// count returns the number of open requests, for a gauge: its caller may not decide by it.
 func (s *slots) count() float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,6 +69,7 @@ func (s *slots) count() float64 {
 }
 
 // streams holds the slots of the requests without a bounded length, and the disk that they share.
+// Other requests need none: the request timeout bounds them.
 type streams struct {
 	feeds, bulks, snapshots *slots
 	spools                  *stream.Budget

@@ -39,7 +39,8 @@ type secretInfo struct {
 	ExpiresAt request.UnixSeconds `json:"expires_at"` // null: never
 }
 
-// viewClient returns the record without its secrets. Lists are never null.
+// viewClient returns the record without its secrets. Lists are never null, and are copies: the
+// record belongs to the state of the node.
 func viewClient(c *revoked.Client) clientView {
 	return clientView{
 		ClientID: c.ID, Type: string(c.Type), Roles: append([]revoked.Role{}, c.Roles...),
@@ -79,7 +80,8 @@ func (a *API) getClients(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, map[string][]clientView{"clients": out})
 }
 
-// getClient is GET /v1/clients/{id}.
+// getClient is GET /v1/clients/{id}. It reads this node's copy only after the copy is current, so
+// an administrator sees every acknowledged change, from whichever node.
 func (a *API) getClient(r *request.Request) error {
 	id, err := r.PathID()
 	if err != nil {
@@ -136,7 +138,8 @@ func (a *API) patchClient(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, viewClient(c))
 }
 
-// deleteClient is DELETE /v1/clients/{id}.
+// deleteClient is DELETE /v1/clients/{id}. It also ends the tokens of the client, which is why a
+// repeat for a deleted client succeeds: the caller learns that nothing of it is left.
 func (a *API) deleteClient(r *request.Request) error {
 	id, err := r.PathID()
 	if err != nil {
@@ -155,7 +158,7 @@ type secretView struct {
 }
 
 // postSecret is POST /v1/clients/{id}/secret: a new secret. The old ones stay valid for
-// secret_grace.
+// secret_grace, so that a caller can change the secret of a fleet without an outage.
 func (a *API) postSecret(r *request.Request) error {
 	if err := r.DecodeOptional(); err != nil {
 		return err
@@ -177,7 +180,8 @@ func (a *API) postSecret(r *request.Request) error {
 }
 
 // rotate returns next followed by the old secrets that have not expired. The old secrets expire at
-// end or earlier.
+// end or earlier. The newest maxSecrets are kept: each is one more argon2id hash for a failed
+// authentication.
 func rotate(old []revoked.SecretHash, next revoked.SecretHash, now, end revoked.Time) []revoked.SecretHash {
 	out := []revoked.SecretHash{next}
 	for _, s := range old {
@@ -258,6 +262,8 @@ func ParseClient(body []byte) (revoked.Client, error) {
 	return c, err
 }
 
+// fields returns the members that a body may have. Each limits its own value; validate, create and
+// apply check what the value means for the record.
 func (p *clientPatch) fields() []request.Field {
 	list := request.Names(revoked.MaxClientList, revoked.MaxClientElement)
 	return []request.Field{
@@ -346,7 +352,8 @@ func (p *clientPatch) apply(c *revoked.Client) error {
 	return revoked.ValidateClient(c)
 }
 
-// merge sets the fields of the body. A confidential client without auth_methods gets both.
+// merge sets the fields of the body. A confidential client without auth_methods gets both. The
+// order matters: the default of auth_methods depends on the type that the body may set.
 func (p *clientPatch) merge(c *revoked.Client) {
 	if p.id.Value != "" {
 		c.ID = p.id.Value

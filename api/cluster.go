@@ -21,7 +21,8 @@ import (
 // maxAddresses limits the addresses of a join: one that answers is enough.
 const maxAddresses = 64
 
-// getMembers is GET /v1/members.
+// getMembers is GET /v1/members. The states of other members are as old as their last report, so
+// two nodes may answer differently.
 func (a *API) getMembers(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
@@ -54,6 +55,8 @@ type memberView struct {
 	Version       string `json:"version"`
 }
 
+// viewMembers returns the JSON form. A member that was never in contact has last_contact_ms -1,
+// because 0 would mean just now.
 func viewMembers(members []revoked.Member) membersView {
 	v := membersView{Members: make([]memberView, len(members))}
 	for i, m := range members {
@@ -70,7 +73,8 @@ func viewMembers(members []revoked.Member) membersView {
 	return v
 }
 
-// getStatus is GET /v1/status.
+// getStatus is GET /v1/status. It needs neither a leader nor a lease: it must answer when the
+// cluster cannot.
 func (a *API) getStatus(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
@@ -116,6 +120,7 @@ type leaseView struct {
 	LeftMS int64 `json:"left_ms"`
 }
 
+// viewStatus returns the JSON form without the reasons, which cost a check of readiness.
 func viewStatus(s revoked.NodeStatus) statusView {
 	return statusView{
 		NodeID: s.NodeID, ClusterID: s.ClusterID, Version: s.Version, Healthy: s.Healthy,
@@ -128,6 +133,7 @@ func viewStatus(s revoked.NodeStatus) statusView {
 }
 
 // postJoin is POST /v1/cluster/join: this node joins the cluster that it finds at the addresses.
+// The caller is a client of this node's bootstrap files: a node of no cluster has no others.
 func (a *API) postJoin(r *request.Request) error {
 	var addresses []string
 	err := r.Decode(request.TypesJSON, request.Field{Name: "addresses", Read: func(j *strictjson.Reader) (err error) {
@@ -150,7 +156,7 @@ func (a *API) postJoin(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.Join(ctx, addresses))
 }
 
-// isHostPort reports whether addr has a host and a port that can be dialed.
+// isHostPort reports whether addr has a host and a port that can be dialed. It looks up no name.
 func isHostPort(addr string) bool {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host == "" {
@@ -160,7 +166,8 @@ func isHostPort(addr string) bool {
 	return err == nil && n > 0
 }
 
-// postLeave is POST /v1/cluster/leave: this node leaves the cluster permanently.
+// postLeave is POST /v1/cluster/leave: this node leaves the cluster permanently. The process ends
+// after the response, so a caller that loses the response asks another node for the members.
 func (a *API) postLeave(r *request.Request) error {
 	if err := r.DecodeOptional(); err != nil {
 		return err
@@ -170,7 +177,8 @@ func (a *API) postLeave(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.Leave(ctx))
 }
 
-// postRemove is POST /v1/cluster/remove.
+// postRemove is POST /v1/cluster/remove. It waits until the removed node can hold no lease, with
+// force too. force removes a live node and skips the check of the quorum, so it needs a reason.
 func (a *API) postRemove(r *request.Request) error {
 	var node, reason string
 	var force bool
@@ -236,6 +244,8 @@ type snapshotWriter struct {
 	begun bool
 }
 
+// Write implements [io.Writer]. It blocks until the client reads, at most for the idle time of the
+// stream.
 func (w *snapshotWriter) Write(p []byte) (int, error) {
 	if !w.begun {
 		w.begin()
@@ -297,7 +307,8 @@ func viewSettings(s revoked.Settings) []byte {
 	return append(out, "}\n"...)
 }
 
-// patchSettings is PATCH /v1/settings: a merge patch (RFC 7396). null restores a default.
+// patchSettings is PATCH /v1/settings: a merge patch (RFC 7396). null restores a default. Bounds
+// that depend on two settings are checked when the change is applied.
 func (a *API) patchSettings(r *request.Request) error {
 	apply, err := decodeSettings(r)
 	if err != nil {
@@ -318,7 +329,8 @@ func (a *API) patchSettings(r *request.Request) error {
 	return r.Send(http.StatusOK, request.TypeJSON, viewSettings(made))
 }
 
-// decodeSettings returns a function that applies the changes of the body.
+// decodeSettings returns a function that applies the changes of the body. A malformed field (400)
+// wins over a value out of bounds (422), as for clients and issuers.
 func decodeSettings(r *request.Request) (apply func(*revoked.Settings), err error) {
 	var fields []request.Field
 	var outOfBounds error

@@ -10,10 +10,13 @@
 // buffer. Log lines, metrics and errors do not contain tokens or query strings. The package does
 // not depend on Raft. [revoked.Decide] evaluates tokens.
 //
-// [API.middleware] runs the handler of a route. Package access authenticates the caller.
-// A handler decodes the request with package request and calls the [Backend] once. It then writes
-// the answer or returns an error, for which the middleware writes the answer. The endpoints that
-// get a presented token are in package tokens.
+// [API.middleware] runs the handler of a route. Package access authenticates the caller. A handler
+// decodes the request with package request and calls the [Backend] once. It then writes the answer
+// or returns an error, for which the middleware writes the answer. The endpoints that get a
+// presented token are in package tokens.
+//
+// Calls go down: routes to handlers, handlers to packages tokens, access and registration, and
+// these to package request. No package below imports api.
 //
 // Dangerous: http.Request.Form and echo's FormValue and Bind mix the query into the body, so no
 // handler may use them. Echo's middleware on a group turns 405 into 404, so the package uses no

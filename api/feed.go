@@ -167,7 +167,10 @@ func weight(accept string, ranges ...string) float64 {
 	return 0
 }
 
-// A feedReader is the state of one reader of the feed.
+// A feedReader is the state of one reader of the feed. Only the goroutine of its request uses it.
+//
+// Invariant: buf and what was sent hold every event up to after that the reader may see, and no
+// later one. So a reader that resumes from the last id or index misses nothing.
 type feedReader struct {
 	a       *API
 	session *clientauth.Session
@@ -229,6 +232,8 @@ func (f *feedReader) page(ctx context.Context) (more bool, err error) {
 	return true, nil
 }
 
+// append appends one event to buf. whole is set for the last event of its index, which moves the id
+// of the reader past the index.
 func (f *feedReader) append(e *eventView, whole bool) error {
 	b, err := json.Marshal(e)
 	if err != nil {
@@ -265,7 +270,8 @@ func (f *feedReader) end(s *stream.Stream, reason string) error {
 	return f.send(s)
 }
 
-// run sends f.buf and the pages after it.
+// run sends f.buf and the pages after it. Without follow it returns nil once it has sent all events
+// up to last; with follow it returns only an error, or that of ctx.
 func (f *feedReader) run(ctx context.Context, s *stream.Stream, more bool) (err error) {
 	for {
 		if f.follow && len(f.buf) == 0 && time.Since(f.sent) >= feedHeartbeat {
@@ -288,7 +294,7 @@ func (f *feedReader) run(ctx context.Context, s *stream.Stream, more bool) (err 
 	}
 }
 
-// send writes f.buf and flushes it.
+// send writes f.buf and flushes it. It blocks while the reader does not read, at most for feedIdle.
 func (f *feedReader) send(s *stream.Stream) error {
 	if len(f.buf) == 0 {
 		return nil

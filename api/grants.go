@@ -17,7 +17,8 @@ import (
 	"revoked/internal/textsafe"
 )
 
-// postGrants is POST /v1/grants: one registration, or one per line.
+// postGrants is POST /v1/grants: one registration, or one per line. The status is 200, not 201, if
+// every token was already registered, so a retry learns that an earlier attempt had arrived.
 func (a *API) postGrants(r *request.Request) error {
 	t, err := request.MediaType(r.Request(), request.TypeJSON, stream.TypeNDJSON)
 	if err != nil {
@@ -67,7 +68,8 @@ func (a *API) registerLines(r *request.Request) error {
 	})
 }
 
-// registerAs returns Backend.Register for the caller, with the request timeout.
+// registerAs returns Backend.Register for the caller, with the request timeout. It is for one
+// registration: a bulk registration waits for others and uses registerWhile.
 func (a *API) registerAs(caller *revoked.Client) registration.Func {
 	actor := revoked.ActorOf(caller)
 	return func(ctx context.Context, regs []revoked.Registration) ([]revoked.RegisterResult, error) {
@@ -202,7 +204,8 @@ type grantsView struct {
 	Next   string      `json:"next,omitempty"`
 }
 
-// getGrants is GET /v1/grants: a page of the grants that match every selector of the query.
+// getGrants is GET /v1/grants: a page of the grants that match every selector of the query. A page
+// shows no tokens: a grant may have many, and the page would have no bound.
 func (a *API) getGrants(r *request.Request) error {
 	q, err := readGrantQuery(r)
 	if err != nil {
@@ -223,6 +226,8 @@ func (a *API) getGrants(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, out)
 }
 
+// readGrantQuery reads and bounds the query. At least one selector is required: without one, a page
+// could cost a walk over all grants.
 func readGrantQuery(r *request.Request) (revoked.GrantQuery, error) {
 	q := revoked.GrantQuery{Limit: defaultGrants}
 	bad := func(name, want string) (revoked.GrantQuery, error) {

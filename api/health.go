@@ -12,7 +12,8 @@ import (
 	"revoked/api/request"
 )
 
-// getLive answers 200 as long as the process serves requests.
+// getLive answers 200 as long as the process serves requests. It asks nothing of the node: a
+// supervisor that restarts nodes without a leader would make an outage longer.
 func (a *API) getLive(r *request.Request) error {
 	r.Quiet = true
 	return r.Send(http.StatusOK, request.TypeText, []byte("ok\n"))
@@ -53,13 +54,15 @@ func (a *API) getReady(r *request.Request) error {
 		b.WriteString("ready\n")
 		return r.Send(http.StatusOK, request.TypeText, []byte(b.String()))
 	}
+	// The outcome keeps probes of a node that is not ready apart from failed requests in the metrics.
 	r.Outcome = "not_ready"
 	b.WriteString("not ready\n")
 	request.SetStatusHeaders(r.Response().Header(), http.StatusServiceUnavailable)
 	return r.Send(http.StatusServiceUnavailable, request.TypeText, []byte(b.String()))
 }
 
-// metricsPage returns the handler of /metrics.
+// metricsPage returns the handler of /metrics. It bounds scrapes, because the port is open without
+// credentials if MetricsOnAPI is set.
 func (a *API) metricsPage() request.Handler {
 	page := promhttp.HandlerFor(a.cfg.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
 	return func(r *request.Request) error {

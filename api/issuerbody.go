@@ -35,7 +35,8 @@ type issuerPatch struct {
 	parsed                               []revoked.IssuerKey
 }
 
-// decodeIssuer reads an issuerPatch and checks each value separately.
+// decodeIssuer reads an issuerPatch and checks each value separately. Only the backend knows JWKs,
+// so it parses the key set.
 func (a *API) decodeIssuer(r *request.Request, types []string) (*issuerPatch, error) {
 	p := newIssuerPatch()
 	if err := r.DecodeLimited(types, maxIssuerBody, p.fields()...); err != nil {
@@ -59,6 +60,8 @@ func newIssuerPatch() *issuerPatch {
 	return p
 }
 
+// fields returns the members that a body may have. The read-only ones are accepted and ignored in a
+// PATCH, so that a caller can send back the record that it got.
 func (p *issuerPatch) fields() []request.Field {
 	raw := func(j *strictjson.Reader) ([]byte, error) {
 		b, err := j.Raw(maxIssuerBody)
@@ -184,7 +187,8 @@ func (p *issuerPatch) merge(i *revoked.Issuer) {
 	p.disabled.Apply(&i.Disabled)
 }
 
-// givenKeys returns the keys of the newest set, which may be retired or banned.
+// givenKeys returns the keys of the newest set, which may be retired or banned. The record also has
+// the keys that only earlier sets had.
 func givenKeys(i *revoked.Issuer) []revoked.IssuerKey {
 	var keys []revoked.IssuerKey
 	for _, k := range i.Keys {
@@ -208,7 +212,8 @@ func readTokenTypes(j *strictjson.Reader) ([]string, error) {
 	return list, err
 }
 
-// readClients reads unknown_clients. It reports whether they are refused.
+// readClients reads unknown_clients. It reports whether they are refused. A third word is an error:
+// the default of a misspelled one would be the weaker rule.
 func readClients(j *strictjson.Reader) (bool, error) {
 	s, err := j.Line(request.MaxID)
 	if err == nil && s != allowClients && s != refuseClients {

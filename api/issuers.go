@@ -38,6 +38,8 @@ type issuerView struct {
 	Fetch           *keyFetchView       `json:"fetch,omitempty"` // absent if the leader did not report it
 }
 
+// keyFetchView is the last fetch of a key set, as the leader reports it. Error is empty after a
+// success.
 type keyFetchView struct {
 	At     request.UnixSeconds `json:"at"` // null: not fetched yet
 	OK     bool                `json:"ok"`
@@ -45,6 +47,7 @@ type keyFetchView struct {
 	NextAt request.UnixSeconds `json:"next_at"`
 }
 
+// issuerKeyView is a key without its material. State is active, retired or banned.
 type issuerKeyView struct {
 	KeyID      string `json:"kid,omitempty"`
 	Thumbprint string `json:"thumbprint"`
@@ -52,6 +55,7 @@ type issuerKeyView struct {
 	State      string `json:"state"`
 }
 
+// viewIssuer returns the JSON form. It fails if the stored keys cannot be written as a JWK set.
 func (a *API) viewIssuer(i *revoked.Issuer, fetches map[string]revoked.KeyFetch) (issuerView, error) {
 	v := issuerView{
 		Name: i.Name, Issuer: i.Issuer, JWKSURI: i.JWKSURI, Algorithms: append([]string{}, i.Algorithms...),
@@ -101,7 +105,8 @@ func (a *API) getIssuers(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, map[string][]issuerView{"issuers": out})
 }
 
-// getIssuer is GET /v1/issuers/{name}.
+// getIssuer is GET /v1/issuers/{name}. The record is current; the fetches are those of the leader,
+// or absent if it does not answer.
 func (a *API) getIssuer(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
@@ -128,6 +133,7 @@ func (a *API) keyFetches(ctx context.Context, issuers ...*revoked.Issuer) map[st
 	return fetches
 }
 
+// writeIssuer sends one issuer with its fetches.
 func (a *API) writeIssuer(ctx context.Context, r *request.Request, status int, i *revoked.Issuer) error {
 	v, err := a.viewIssuer(i, a.keyFetches(ctx, i))
 	if err != nil {
@@ -169,7 +175,8 @@ func (a *API) postIssuers(r *request.Request) error {
 	return a.writeIssuer(ctx, r, http.StatusCreated, made)
 }
 
-// patchIssuer is PATCH /v1/issuers/{name}: a merge patch (RFC 7396).
+// patchIssuer is PATCH /v1/issuers/{name}: a merge patch (RFC 7396). Each attempt reads the record
+// again, so a concurrent change of another field is kept.
 func (a *API) patchIssuer(r *request.Request) error {
 	p, err := a.decodeIssuer(r, request.TypesPatch)
 	if err != nil {
@@ -196,7 +203,8 @@ func (a *API) patchIssuer(r *request.Request) error {
 	return a.writeIssuer(ctx, r, http.StatusOK, made)
 }
 
-// deleteIssuer is DELETE /v1/issuers/{name}.
+// deleteIssuer is DELETE /v1/issuers/{name}. All tokens of the issuer end, and its name stays taken
+// until the last of them would have expired.
 func (a *API) deleteIssuer(r *request.Request) error {
 	name, err := r.PathID()
 	if err != nil {
@@ -207,7 +215,8 @@ func (a *API) deleteIssuer(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.DeleteIssuer(ctx, revoked.ActorOf(r.Client), name))
 }
 
-// deleteIssuerKey is DELETE /v1/issuers/{name}/keys/{thumbprint}: it bans the key for good.
+// deleteIssuerKey is DELETE /v1/issuers/{name}/keys/{thumbprint}: it bans the key for good, also if
+// the issuer publishes it again.
 func (a *API) deleteIssuerKey(r *request.Request) error {
 	name, err := r.PathID()
 	if err != nil {

@@ -81,7 +81,8 @@ func metadataDocument(iss issuer, extra map[string]any) ([]byte, error) {
 	return b, nil
 }
 
-// getMetadata serves the document, which New has encoded.
+// getMetadata serves the document, which New has encoded. It asks nothing of the node, so clients
+// can discover the endpoints even without a cluster.
 func (a *API) getMetadata(r *request.Request) error {
 	switch r.Request().Method {
 	case http.MethodGet, http.MethodHead:

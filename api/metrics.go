@@ -62,17 +62,20 @@ type routeMetrics struct {
 	mu    sync.Mutex // held while known is replaced
 }
 
+// routeLabels are the labels of a series that change within a route.
 type routeLabels struct {
 	status  int
 	outcome string
 }
 
+// A routeSeries is what add needs of one status and outcome of a route.
 type routeSeries struct {
 	requests  prometheus.Counter
 	durations prometheus.Observer
 }
 
-// forRoute sets the label of the route once, so that a request looks up only the other two.
+// forRoute sets the label of the route once, so that a request looks up only the other two. path is
+// a pattern of the routes table and never the path of a request, which could hold a token.
 func (m *metrics) forRoute(path string) *routeMetrics {
 	r := &routeMetrics{
 		requests:  m.requests.MustCurryWith(prometheus.Labels{"route": path}),
@@ -82,7 +85,8 @@ func (m *metrics) forRoute(path string) *routeMetrics {
 	return r
 }
 
-// add counts one request.
+// add counts one request. It takes no lock once a request with the same status and outcome was
+// counted.
 func (m *routeMetrics) add(status int, outcome string, took time.Duration) {
 	labels := routeLabels{status, outcome}
 	s, ok := (*m.known.Load())[labels]

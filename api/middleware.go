@@ -32,6 +32,10 @@ var (
 // middleware wraps every request. It sets the common headers, checks the transport, answers CORS,
 // recovers panics and writes the response to an error. At the end it counts the request and writes
 // its only log line. The package has no other middleware.
+//
+// The order matters. The headers come first, so that every answer has them, also a refusal and the
+// answer to a panic. CORS precedes the refusals, because a browser hides an answer without its
+// headers from the page. Capacity precedes everything that reads the body.
 func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()
@@ -126,7 +130,9 @@ func (a *API) checkTransport(r *request.Request) error {
 	return nil
 }
 
-// secure reports whether the request came over TLS, to this node or to a trusted proxy.
+// secure reports whether the request came over TLS, to this node or to a trusted proxy. It believes
+// X-Forwarded-Proto only if the peer itself is the proxy and sent it once: a second value could be
+// the caller's own.
 func (a *API) secure(r *http.Request) bool {
 	if r.TLS != nil {
 		return true
@@ -138,6 +144,7 @@ func (a *API) secure(r *http.Request) bool {
 	return len(proto) == 1 && strings.EqualFold(proto[0], "https") && inside(a.cfg.TrustedProxies, request.Peer(r))
 }
 
+// inside reports whether one of the networks has the address; false for the zero address.
 func inside(networks []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(addr) })
 }
@@ -256,7 +263,8 @@ func (a *API) logOf(r *request.Request, level slog.Level) *slog.Logger {
 	return a.cfg.RequestLog
 }
 
-// sparseLines limits log lines to one a second. The zero value is ready, for concurrent use.
+// sparseLines limits log lines to one a second. Without a leader every request fails in the same
+// way, and the lines would hide all others. The zero value is ready, for concurrent use.
 type sparseLines struct {
 	mu         sync.Mutex
 	next       time.Time

@@ -8,7 +8,8 @@ const (
 	pathInvokeIntrospect = "/invoke/pub.oauth/introspectToken"
 )
 
-// pathCheck is the path of forward authentication.
+// pathCheck is the path of forward authentication. Every path below it is served too: some gateways
+// append the path of the user's request.
 const pathCheck = "/v1/check"
 
 // pathMetadata is the path of the metadata document. RFC 8414 section 3.1 appends the path of the

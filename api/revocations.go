@@ -55,7 +55,8 @@ func (a *API) postRevocations(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, request.IndexView{Index: res.Index, Matched: res.Matched})
 }
 
-// revokeJTI ends a JWT that the caller has not shown. Apply decides whether the caller may.
+// revokeJTI ends a JWT that the caller has not shown. Apply decides whether the caller may: the
+// rights of an issuer may have changed since this node read them.
 func (a *API) revokeJTI(r *request.Request, req *revocationBody) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
@@ -76,6 +77,8 @@ type revocationBody struct {
 	expiresAt revoked.Time
 }
 
+// decodeRevocation reads the body. It returns what it has read even with an error: the role that
+// the body requires is checked first, and 403 wins over 400.
 func decodeRevocation(r *request.Request) (req revocationBody, err error) {
 	err = r.Decode(request.TypesJSON,
 		request.Into("client_id", &req.ClientID, request.Name(request.MaxID)),
@@ -155,6 +158,8 @@ type denyList struct {
 	buf           []byte
 }
 
+// read sends the lines to work. It blocks while work is behind by denyBatch lines. It returns the
+// error that ended the body early, or nil.
 func (d *denyList) read() error {
 	for {
 		line, tooLong, err := d.lines.Next()
@@ -197,7 +202,7 @@ func decodeDenial(line []byte) (revoked.JTIRevocation, error) {
 	return revoked.JTIRevocation{Issuer: req.Issuer, JTI: req.jti, ExpiresAt: req.expiresAt, Reason: req.Reason}, err
 }
 
-// work commits lines until the last one.
+// work commits lines until the last one. It runs beside read and is the only writer of the results.
 func (d *denyList) work() {
 	defer close(d.done)
 	for first := range d.pending {
@@ -209,7 +214,8 @@ func (d *denyList) work() {
 	}
 }
 
-// commit ends the tokens of a batch and writes a line for each.
+// commit ends the tokens of a batch and writes a line for each, in the order of the body. An error
+// of the whole entry is that of each of its lines.
 func (d *denyList) commit(batch []denyLine) {
 	var list []revoked.JTIRevocation
 	for _, l := range batch {

@@ -15,7 +15,7 @@ import (
 )
 
 // New returns the API of a node. The error wraps [revoked.ErrInvalid] if the configuration is
-// invalid.
+// invalid. New registers metrics, so it fails for a second API with the same Registerer.
 func New(cfg Config) (*API, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.check(); err != nil {
@@ -79,7 +79,8 @@ func newStreams(cfg Config, m *metrics) *streams {
 	}
 }
 
-// Handler returns the handler of the API port. It may serve requests concurrently.
+// Handler returns the handler of the API port. It may serve requests concurrently. Serve it with
+// package serve: limits of connections and of slow callers are there, not here.
 func (a *API) Handler() http.Handler { return a.echo }
 
 // MetricsHandler returns a handler of /livez, /readyz and /metrics only, for a separate listener.
@@ -114,8 +115,8 @@ func (a *API) oauthRoutes() []route {
 	return list
 }
 
-// adminRoutes returns the routes of the admin and issuer API (/v1). A GET route also serves HEAD
-// (RFC 9110 section 9.1).
+// adminRoutes returns the routes of the admin and issuer API (/v1), each with the roles that may
+// call it. A GET route also serves HEAD (RFC 9110 section 9.1).
 func (a *API) adminRoutes() []route {
 	admin := func(h request.Handler) request.Handler { return a.access.Require(h, revoked.RoleAdmin) }
 	issuer := func(h request.Handler) request.Handler { return a.access.Require(h, issuerRoles...) }

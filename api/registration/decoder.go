@@ -3,6 +3,9 @@
 //
 // It keeps no raw token: a [Decoder] clears each one as soon as it has its digest. Its errors never
 // quote the body, which may hold a token.
+//
+// It knows neither HTTP nor the answers to errors: the caller supplies
+// [PipelineConfig.AppendError].
 package registration
 
 import (
@@ -47,8 +50,8 @@ func escapedLen(token []byte) int {
 	return n
 }
 
-// A Decoder decodes bodies. It digests a raw token as it reads it
-// and keeps no copy. The zero value is ready to use, by one goroutine at a time.
+// A Decoder decodes bodies. It digests a raw token as it reads it and keeps no copy. The zero value
+// is ready to use, by one goroutine at a time.
 //
 // Lines of a bulk registration often repeat values, so the decoder returns the previous strings
 // instead of allocating equal ones.
@@ -58,7 +61,8 @@ type Decoder struct {
 	audiences []string // scratch
 }
 
-// bodyFields are the members of a body, tokenFields those of a token in it.
+// bodyFields are the members of a body, tokenFields those of a token in it. An unknown member is an
+// error: a misspelled expires_at must not register a token that never expires.
 var bodyFields = [...]string{"grant_id", "client_id", "subject", "session", "username", "issuer", "scope",
 	"audience", "access_token", "refresh_token"}
 
@@ -112,7 +116,8 @@ func (d *Decoder) Decode(body []byte, now revoked.Time) (reg revoked.Registratio
 	return reg, nil
 }
 
-// Wipe clears the text that d has read.
+// Wipe clears the copies of text that d made while reading: strings with escapes. The body itself
+// belongs to the caller, who clears it.
 func (d *Decoder) Wipe() { d.r.Wipe() }
 
 // member reads the value of a member that is not a token.
@@ -138,7 +143,8 @@ func (d *Decoder) member(name string, reg *revoked.Registration) (err error) {
 	return err
 }
 
-// token reads access_token or refresh_token.
+// token reads access_token or refresh_token. A token that has expired is refused: its registration
+// would have no effect, so the caller is wrong about the time.
 func (d *Decoder) token(kind revoked.TokenKind, now revoked.Time) (t revoked.TokenRegistration, err error) {
 	r := &d.r
 	t.Kind = kind
@@ -180,7 +186,8 @@ func (d *Decoder) token(kind revoked.TokenKind, now revoked.Time) (t revoked.Tok
 	return t, nil
 }
 
-// rawToken reads a raw token, clears it and returns its digest. It refuses a token that would not
+// rawToken reads a raw token, clears it and returns its digest. The text of the request then no
+// longer has the token, whatever fails later. It refuses a token that would not
 // fit into the form of a revocation or an introspection.
 func (d *Decoder) rawToken() (revoked.Digest, error) {
 	b, err := d.r.Text(maxToken)
@@ -200,7 +207,8 @@ func (d *Decoder) rawToken() (revoked.Digest, error) {
 	return sum, nil
 }
 
-// ReadDigest reads a digest in base64url without padding.
+// ReadDigest reads a digest in base64url without padding (RFC 4648 section 5). It accepts one
+// encoding of a digest only, so that a digest in a log can be searched as text.
 func ReadDigest(r *strictjson.Reader) (digest revoked.Digest, err error) {
 	b, err := r.Text(maxToken)
 	if err != nil {
@@ -216,6 +224,7 @@ func ReadDigest(r *strictjson.Reader) (digest revoked.Digest, err error) {
 		return digest, r.Fail("want the base64url form, without padding, of 32 bytes: 43 characters")
 	}
 	copy(digest[:], out[:])
+	// The zero digest is not that of any token, so a caller that sends it has a defect.
 	if digest.IsZero() {
 		return digest, r.Fail("the zero digest is not valid")
 	}
@@ -278,7 +287,8 @@ func (d *Decoder) audience(prev []string) ([]string, error) {
 	return slices.Clone(list), nil
 }
 
-// newGrantID returns an unguessable id: "g_" and 128 random bits.
+// newGrantID returns an unguessable id: "g_" and 128 random bits. Callers that choose ids of their
+// own cannot collide with it by accident.
 func newGrantID() string {
 	var random [16]byte
 	rand.Read(random[:]) // never fails

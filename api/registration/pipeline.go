@@ -79,6 +79,8 @@ type batch struct {
 	done    bool
 }
 
+// full reports whether the batch takes no further line. One line may exceed batchBytes, so a batch
+// has at most batchBytes plus the longest line.
 func (b *batch) full() bool { return len(b.lines) >= batchLines || b.bytes >= batchBytes }
 
 // NewPipeline returns a pipeline that has no goroutine yet. ctx must end when the client is gone:
@@ -135,7 +137,8 @@ func (p *Pipeline) AppendSummary(out []byte) []byte {
 }
 
 // add appends a body to pending. It blocks while pending is full, and fails once the results can no
-// longer be written.
+// longer be written. A blocked add stops the reading of the request, and so, by flow control, its
+// sender: memory stays bounded however slow the cluster is.
 func (p *Pipeline) add(n, size int, reg revoked.Registration, err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -158,6 +161,7 @@ func (p *Pipeline) add(n, size int, reg revoked.Registration, err error) error {
 	return nil
 }
 
+// isInFlight reports whether a batch that is being registered has the grant. It needs mu.
 func (p *Pipeline) isInFlight(grant string) bool {
 	_, ok := p.inFlight[grant]
 	return ok
@@ -171,7 +175,8 @@ func (p *Pipeline) end() {
 	p.mu.Unlock()
 }
 
-// work registers batches until the last one is done.
+// work registers batches until the last one is done. An error of a whole call becomes the error of
+// each of its lines, so the caller knows which lines to send again.
 func (p *Pipeline) work() {
 	for b := p.next(); b != nil; b = p.next() {
 		if len(b.regs) > 0 {
@@ -208,7 +213,8 @@ func (p *Pipeline) next() *batch {
 	}
 }
 
-// complete marks a batch as registered.
+// complete marks a batch as registered and releases its grants, which may let the pending batch
+// start.
 func (p *Pipeline) complete(b *batch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -227,7 +233,9 @@ func (p *Pipeline) complete(b *batch) {
 	p.changed.Broadcast()
 }
 
-// writeResults writes the results of the finished batches at the head of the queue.
+// writeResults writes the results of the finished batches at the head of the queue. It holds mu
+// only between writes: a slow reader of the results must not stop the workers. The lock writing
+// keeps the order of the results, because the batch stays at the head until it has been written.
 func (p *Pipeline) writeResults() {
 	p.writing.Lock()
 	defer p.writing.Unlock()

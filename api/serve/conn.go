@@ -18,6 +18,7 @@ type conn struct {
 	failed atomic.Pointer[error] // of the first failed write
 }
 
+// Read returns the peeked bytes first, so that TLS or HTTP sees the stream from its beginning.
 func (c *conn) Read(b []byte) (int, error) {
 	if len(c.peeked) > 0 && len(b) > 0 {
 		n := copy(b, c.peeked)
@@ -29,6 +30,8 @@ func (c *conn) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
+// Write fails with the first error once a write has failed, also after a short write. It may be
+// called concurrently.
 func (c *conn) Write(b []byte) (int, error) {
 	if err := c.failed.Load(); err != nil {
 		return 0, *err

@@ -40,6 +40,7 @@ type refusedError struct {
 func (e *refusedError) Error() string { return e.err.Error() }
 func (e *refusedError) Unwrap() error { return e.err }
 
+// refusedf returns a refusedError. cause is the label of a metric, so it has few values.
 func refusedf(cause, format string, args ...any) error {
 	return &refusedError{cause, fmt.Errorf(format, args...)}
 }

@@ -199,6 +199,8 @@ type frameParser struct {
 // midFrame reports whether a part of a frame is missing.
 func (p *frameParser) midFrame() bool { return p.skip > 0 || p.n > 0 }
 
+// parse follows the frames in b, which may begin and end anywhere in a frame. It copies nothing but
+// the headers of frames.
 func (p *frameParser) parse(b []byte) {
 	for len(b) > 0 {
 		if p.skip > 0 {
@@ -223,6 +225,7 @@ func (p *frameParser) parse(b []byte) {
 	}
 }
 
+// frameBegins reads a whole header of a frame (RFC 9113 section 4.1).
 func (p *frameParser) frameBegins() {
 	p.n = 0
 	p.skip = int(p.header[0])<<16 | int(p.header[1])<<8 | int(p.header[2])
@@ -234,6 +237,8 @@ func (p *frameParser) frameBegins() {
 	p.frameEnds()
 }
 
+// frameEnds runs when the payload of a frame is complete. A block of headers ends with the frame
+// that has END_HEADERS (RFC 9113 section 6.10).
 func (p *frameParser) frameEnds() {
 	if p.skip == 0 && p.block {
 		p.block = false

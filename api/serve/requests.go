@@ -36,6 +36,7 @@ func (t *requestTable) enter(addr netip.Addr) (cause string) {
 	return ""
 }
 
+// leave ends a request that enter has admitted. An address without requests costs no memory.
 func (t *requestTable) leave(addr netip.Addr) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -126,6 +126,8 @@ func (t *slotTable) place(s *slot) (evicted *slot) {
 	return evicted
 }
 
+// placeSpare gives s a place among the connections that are only refused. If all of these places
+// are taken, it evicts the one that has been idle for longest. It needs mu.
 func (t *slotTable) placeSpare(s *slot, cause string) (evicted *slot) {
 	p := t.spare[cause]
 	if p.n >= p.limit {
@@ -203,6 +205,7 @@ func (s *slot) release() {
 	s.drop()
 }
 
+// drop frees the slot, once. It needs mu of the table.
 func (s *slot) drop() {
 	if s.free {
 		return
@@ -225,6 +228,7 @@ func (s *slot) drop() {
 	t.changed()
 }
 
+// changed wakes await. It needs mu.
 func (t *slotTable) changed() {
 	if t.change != nil { // await blocks
 		close(t.change)
@@ -305,6 +309,7 @@ func addressKey(a netip.Addr) netip.Addr {
 	return a
 }
 
+// within reports whether a network has a part of the counted network of addr.
 func within(networks []netip.Prefix, addr netip.Addr) bool {
 	counted := netip.PrefixFrom(addr, addrBits(addr))
 	return slices.ContainsFunc(networks, counted.Overlaps)

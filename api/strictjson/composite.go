@@ -12,7 +12,9 @@ import (
 const maxDepth = 16
 
 // Object reads an object with the given field names, at most 64. It calls read at most once for
-// each field, with the index of its name. A name that is unknown or repeated is an error.
+// each field, with the index of its name. A name that is unknown or repeated is an error: with a
+// repeated name, a proxy and this server could each act on another one of the values (RFC 8259
+// section 4). read must consume exactly one value. After an error, r is in the middle of the text.
 func (r *Reader) Object(names []string, read func(k int) error) error {
 	outer := r.field
 	var seen uint64
@@ -38,7 +40,8 @@ func (r *Reader) Object(names []string, read func(k int) error) error {
 }
 
 // Strings reads an object of at most entries strings. Names have 1 to name bytes, values at most
-// value bytes; both have no control characters. A repeated name is an error.
+// value bytes; both have no control characters. A repeated name is an error. The map is never nil,
+// and its strings are copies that outlive the text.
 func (r *Reader) Strings(entries, name, value int) (map[string]string, error) {
 	m := map[string]string{}
 	err := r.members(func(b []byte) error {
@@ -74,6 +77,7 @@ func (r *Reader) members(read func(name []byte) error) error {
 	})
 }
 
+// colon consumes the colon between a name and its value.
 func (r *Reader) colon() error {
 	if r.Peek() != ':' {
 		return r.Fail("want a colon")
@@ -96,7 +100,8 @@ func shownName(name []byte) string {
 	return " " + string(name)
 }
 
-// Array reads an array of at most limit elements and calls read for each.
+// Array reads an array of at most limit elements and calls read for each. The limit is checked
+// before the element that exceeds it is read, so a hostile array costs no more than a valid one.
 func (r *Reader) Array(limit int, read func() error) error {
 	return r.group('[', ']', "array", func(n int) error {
 		if n == limit {
@@ -120,6 +125,9 @@ func (r *Reader) Names(elements, limit int) ([]string, error) {
 }
 
 // group reads the delimiters and commas of an object or an array. It calls read for element n.
+//
+// Invariant: depth is the number of groups around the next byte. It bounds the recursion, and so
+// the stack, whatever the caller sends.
 func (r *Reader) group(begin, end byte, kind string, read func(n int) error) error {
 	if r.Peek() != begin {
 		return r.Fail("want an " + kind)
@@ -148,7 +156,9 @@ func (r *Reader) group(begin, end byte, kind string, read func(n int) error) err
 	return nil
 }
 
-// Raw reads any value and returns its bytes, at most limit.
+// Raw reads any value and returns its bytes, at most limit. They are a part of the text, in the
+// form that the caller sent: unlike in Object, names may repeat. Clone them before the text is
+// cleared.
 func (r *Reader) Raw(limit int) ([]byte, error) {
 	r.Peek()
 	start := r.i

@@ -42,13 +42,14 @@ func (r *Reader) number() (text []byte, integer int, err error) {
 			return nil, 0, r.Fail("want a number")
 		}
 	}
+	// No value of the API needs as many digits.
 	if r.i-start > 64 {
 		return nil, 0, r.Fail("number with too many digits")
 	}
 	return r.b[start:r.i], integer, nil
 }
 
-// Uint reads a whole number from 0 to limit.
+// Uint reads a whole number from 0 to limit. It rejects 1.0 and 1e3: a count has digits only.
 func (r *Reader) Uint(limit uint64) (uint64, error) {
 	b, integer, err := r.number()
 	if err != nil {
@@ -65,7 +66,8 @@ func (r *Reader) Uint(limit uint64) (uint64, error) {
 const lastSecond = 253402300799
 
 // Time reads a time in Unix seconds: above 0, up to the year 9999, with an optional fraction. It
-// truncates to microseconds.
+// truncates to microseconds, the precision of [revoked.Time]. It reads decimals exactly, without
+// float64, so that a caller gets back the digits that it sent. Only an exponent needs float64.
 func (r *Reader) Time() (revoked.Time, error) {
 	b, integer, err := r.number()
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 
 // A Reader reads one JSON text (RFC 8259) in memory. Each method reads the next value and returns
 // an error that wraps [revoked.ErrInvalid] if the value has another type or exceeds its limit.
-// After an error, call Reset.
+// After an error, call Reset. One goroutine may use a Reader; the zero value reads an empty text.
 type Reader struct {
 	b       []byte
 	i       int // offset of the next byte
@@ -29,7 +29,8 @@ func (r *Reader) Reset(b []byte) {
 
 var bom = []byte("\ufeff")
 
-// Wipe clears the copies of strings that had escapes.
+// Wipe clears the copies of strings that had escapes. It does not clear the text, which belongs to
+// the caller. Call it before the reader is kept for another request.
 func (r *Reader) Wipe() { clear(r.scratch[:cap(r.scratch)]) }
 
 // Fail returns an error that wraps [revoked.ErrInvalid] and names the current field and byte.
@@ -69,7 +70,7 @@ func (r *Reader) literal(word string) bool {
 	return true
 }
 
-// Null consumes null, if it comes next.
+// Null consumes null, if it comes next. Call it before another method to accept null for a field.
 func (r *Reader) Null() bool { return r.literal("null") }
 
 // Bool reads true or false.

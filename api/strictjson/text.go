@@ -11,7 +11,9 @@ import (
 	"revoked/internal/textsafe"
 )
 
-// Text reads a string of at most limit bytes. The result is valid until the next call.
+// Text reads a string of at most limit bytes, counted after unescaping. The result is valid until
+// the next call: it is a part of the text, or of scratch if the string has an escape. A caller that
+// reads a secret clears it there.
 func (r *Reader) Text(limit int) ([]byte, error) {
 	if r.Peek() != '"' {
 		return nil, r.Fail("want a string")
@@ -37,6 +39,7 @@ func (r *Reader) Text(limit int) ([]byte, error) {
 	return nil, r.Fail("string without an end")
 }
 
+// checkText returns an error for a string that is too long or not UTF-8 (RFC 8259 section 8.1).
 func (r *Reader) checkText(s []byte, limit int) error {
 	if len(s) > limit {
 		return r.Fail("longer than " + strconv.Itoa(limit) + " bytes")
@@ -108,6 +111,7 @@ func (r *Reader) unicode() (rune, error) {
 	return 0, r.Fail("lone surrogate in a string")
 }
 
+// hex4 reads four hexadecimal digits. It consumes nothing if they are malformed.
 func (r *Reader) hex4() (rune, bool) {
 	if len(r.b)-r.i < 4 {
 		return 0, false

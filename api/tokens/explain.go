@@ -18,6 +18,8 @@ type explainBody struct {
 	as                  string // client id of the caller in question; empty: the administrator who asks
 }
 
+// decodeExplain reads the body and clears the raw token. Exactly one of token and digest is
+// required: with both, the answer would leave open which one it is about.
 func decodeExplain(r *request.Request) (b explainBody, err error) {
 	err = r.DecodeLimited(request.TypesJSON, request.MaxBody,
 		request.Into("token", &b.PresentedToken, func(j *strictjson.Reader) (revoked.PresentedToken, error) {
@@ -141,6 +143,8 @@ func (e *Endpoints) viewerAs(ctx context.Context, asker *viewer, id string) (*vi
 	return &v, nil
 }
 
+// viewExplanation returns the JSON form. A token that is active, but not for the viewer, has the
+// reason why the viewer may not see it.
 func viewExplanation(x *revoked.Explanation, v *viewer) explainView {
 	t, g := &x.Record.Token, &x.Record.Grant
 	out := explainView{

@@ -256,6 +256,8 @@ func readForm(r *http.Request, q *oauthRequest) error {
 	return badForm(http.StatusRequestEntityTooLarge, "too_large", "the request is too large")
 }
 
+// isForm ignores the parameters of the content type: clients send a charset, which forms do not
+// have.
 func isForm(contentType string) bool {
 	media, _, _ := strings.Cut(contentType, ";")
 	return strings.EqualFold(strings.TrimSpace(media), "application/x-www-form-urlencoded")

@@ -76,6 +76,7 @@ func (e *Endpoints) revokeToken(r *request.Request, q *oauthRequest) (res revoke
 	return res, err
 }
 
+// revokePresented calls the backend once. A token without the form of a JWT needs no verification.
 func (e *Endpoints) revokePresented(
 	ctx context.Context, by *revoked.Client, p revoked.PresentedToken,
 ) (revoked.RevokeResult, error) {
