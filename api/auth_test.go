@@ -103,6 +103,23 @@ func TestAuth_NodeBehind_UnknownClientIs503(t *testing.T) {
 	}
 }
 
+// A role may have been granted since this node was current, so it does not refuse a caller for a
+// role that it does not know of.
+func TestAuth_NodeBehind_UnknownRoleIs503(t *testing.T) {
+	b := newBench(t)
+	for behind, want := range map[bool]int{true: 503, false: 403} {
+		b.node.mu.Lock()
+		b.node.behind = behind
+		b.node.mu.Unlock()
+		if w := b.do(call{method: "GET", path: "/v1/clients", auth: as("rs1")}); w.Code != want {
+			t.Errorf("caller without the role, behind %t: got %d %s, want %d", behind, w.Code, w.Body, want)
+		}
+		if w := b.do(call{method: "GET", path: "/v1/clients", auth: as("admin")}); w.Code != 200 {
+			t.Errorf("administrator, behind %t: got %d %s, want 200", behind, w.Code, w.Body)
+		}
+	}
+}
+
 // A change of a client at another node is final, even while this node has no lease and is behind.
 func TestAuth_ClientChangedElsewhere_IsSeen(t *testing.T) {
 	disabled := func(id string) func(*memoryNode) {

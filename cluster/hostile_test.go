@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"revoked/cluster"
 	"revoked/internal/await"
 	"revoked/internal/hostile"
@@ -140,7 +142,9 @@ func TestGossip_ManyConnections_DoNotKeepNodesOut(t *testing.T) {
 	half := hostile.Gossip{Key: key, Label: "c1"}.Stream(t, 1, make([]byte, 99))[:30]
 	for name, first := range map[string][]byte{"silent": nil, "half": half} {
 		t.Run(name, func(t *testing.T) {
-			n1 := start(t, key, "node1", nil)
+			reg := prometheus.NewRegistry()
+			metrics := cluster.NewMetrics(reg)
+			n1 := start(t, key, "node1", func(c *cluster.Config) { c.Metrics = metrics })
 			var conns []net.Conn
 			for range 300 {
 				c, err := net.Dial("tcp", n1.Addr())
@@ -155,13 +159,36 @@ func TestGossip_ManyConnections_DoNotKeepNodesOut(t *testing.T) {
 			if _, err := n2.Join([]string{n1.Addr()}); err != nil {
 				t.Errorf("join: got %v, want nil", err)
 			}
-			// The node has closed the oldest ones already.
+			// The node has closed the oldest ones already, not after the time for a message.
 			for _, c := range conns[:300-cluster.MaxWaiting] {
 				_ = c.SetReadDeadline(time.Now().Add(longStop))
 				if _, err := c.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
 					t.Fatalf("got %v, want the end of the connection", err)
 				}
 			}
+			await.Until(t, "the displaced connections to be counted", func() bool {
+				return refusedFor(t, reg, "displaced")+refusedFor(t, reg, "silent") >= 300-cluster.MaxWaiting
+			})
+			if got := refusedFor(t, reg, "displaced"); got < 300-cluster.MaxWaiting {
+				t.Errorf("got %v connections displaced, want at least %d", got, 300-cluster.MaxWaiting)
+			}
 		})
 	}
+}
+
+// refusedFor returns how many messages and connections were refused for a reason.
+func refusedFor(t *testing.T, g prometheus.Gatherer, reason string) float64 {
+	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "revoked_gossip_refused_total" && m.GetLabel()[0].GetValue() == reason {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
 }

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"flag"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -588,6 +590,21 @@ func TestCommands_TLSError_GivesAdvice(t *testing.T) {
 			t.Errorf("got exit %d and %q, want %d and advice", got.code, got.stderr, cli.ExitFailed)
 		}
 	})
+}
+
+// The ports of a node look alike. A call to the wrong one names the right one.
+func TestCommands_ClusterPort_IsNamed(t *testing.T) {
+	port := httptest.NewUnstartedServer(http.NotFoundHandler())
+	port.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS13}
+	port.Config.ErrorLog = log.New(io.Discard, "", 0)
+	port.StartTLS()
+	t.Cleanup(port.Close)
+	useNodes(t, port.URL, &fakeNode{Server: port})
+	got := runWith(t, "", "members")
+	const want = "this looks like a cluster port: REVOKED_ADDR or --addr names the API address"
+	if got.code != cli.ExitFailed || !strings.Contains(got.stderr, want) {
+		t.Errorf("got exit %d and %q, want %d and %q", got.code, got.stderr, cli.ExitFailed, want)
+	}
 }
 
 func TestConnection_SecretSources_InOrder(t *testing.T) {

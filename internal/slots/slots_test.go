@@ -46,6 +46,18 @@ func TestTake_FullSource_DisplacesItsOldest(t *testing.T) {
 	}
 }
 
+// One source gets a quarter of the slots, and all strangers together half of them.
+func TestShare_OfEachKind_LeavesRoom(t *testing.T) {
+	for n, want := range map[int]slots.Limits{
+		64: {Total: 64, Strangers: 32, PerSource: 16}, 4: {Total: 4, Strangers: 2, PerSource: 1},
+		1: {Total: 1, Strangers: 1, PerSource: 1}, 0: {Total: 1, Strangers: 1, PerSource: 1},
+	} {
+		if got := slots.Share(n); got != want {
+			t.Errorf("%d slots: got %+v, want %+v", n, got, want)
+		}
+	}
+}
+
 func TestTake_ManyStrangers_LeaveReservedSlots(t *testing.T) {
 	k := &kit{set: slots.New(slots.Limits{Total: 4, Strangers: 2, PerSource: 2})}
 	k.take("member", "10.0.0.1", true)
