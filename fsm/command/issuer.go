@@ -197,6 +197,7 @@ func (m *IssuerRecord) Record() *revoked.Issuer {
 	return i
 }
 
+// keyMessages returns the messages of keys, in the same order.
 func keyMessages(keys []revoked.IssuerKey) []*IssuerKeyRecord {
 	var list []*IssuerKeyRecord
 	for i := range keys {
@@ -209,6 +210,8 @@ func keyMessages(keys []revoked.IssuerKey) []*IssuerKeyRecord {
 	return list
 }
 
+// keysOf is the inverse of keyMessages. A state that no version knows becomes 255, which no key may
+// have.
 func keysOf(list []*IssuerKeyRecord) []revoked.IssuerKey {
 	var keys []revoked.IssuerKey
 	for _, m := range list {

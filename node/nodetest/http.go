@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// A Reply is an HTTP response with its whole body.
+// A Reply is an HTTP response with its whole body. The connection is free again when the caller has
+// it.
 type Reply struct {
 	Status int
 	Header http.Header
@@ -15,6 +16,7 @@ type Reply struct {
 }
 
 // Form posts a form to path with the credentials of client, or without credentials if client is "".
+// Unlike a browser it follows no redirect.
 func (m *Member) Form(path, client string, form url.Values) Reply {
 	m.c.T.Helper()
 	req, err := http.NewRequest(http.MethodPost, m.URL+path, strings.NewReader(form.Encode()))
@@ -29,7 +31,8 @@ func (m *Member) Form(path, client string, form url.Values) Reply {
 	return m.Do(req)
 }
 
-// JSON sends a JSON body, or no body if body is "", with the credentials of client.
+// JSON sends a JSON body, or no body if body is "", with the credentials of client. It sends
+// credentials only if client is not empty.
 func (m *Member) JSON(method, path, client, body string) Reply {
 	m.c.T.Helper()
 	req, err := http.NewRequest(method, m.URL+path, strings.NewReader(body))
@@ -47,7 +50,7 @@ func (m *Member) JSON(method, path, client, body string) Reply {
 }
 
 // Decided repeats call while its response is 503. On a busy machine a leader may lose its term at
-// any moment.
+// any moment. It returns every other response, also an error: the caller compares it.
 func (m *Member) Decided(call func() Reply) (r Reply) {
 	m.c.T.Helper()
 	m.c.Until("a leader decides", func() bool {
@@ -57,7 +60,7 @@ func (m *Member) Decided(call func() Reply) (r Reply) {
 	return r
 }
 
-// Do sends req unchanged.
+// Do sends req unchanged. It ends the test if no response arrives; every status is a response.
 func (m *Member) Do(req *http.Request) Reply {
 	m.c.T.Helper()
 	resp, err := m.c.HTTP.Do(req)

@@ -29,6 +29,7 @@ import (
 const Secret = "nodetest-secret-of-32-bytes-or-more"
 
 // Options configure a cluster. The zero value is three nodes with API servers and without gossip.
+// Functions get the number of the node, from 0, and are called before each start.
 type Options struct {
 	Nodes    int
 	Expect   int // bootstrap_expect; default Nodes
@@ -40,7 +41,8 @@ type Options struct {
 	Log      slog.Handler // log of the nodes and their API servers; default: discard
 }
 
-// A Cluster is a set of nodes in this process, numbered from 0.
+// A Cluster is a set of nodes in this process, numbered from 0. Its methods may be used from the
+// goroutine of the test only, unless they say otherwise. A failure ends the test.
 type Cluster struct {
 	T       testing.TB
 	Members []*Member
@@ -52,7 +54,8 @@ type Cluster struct {
 	log  slog.Handler
 }
 
-// A Member is one node of a Cluster, running or not.
+// A Member is one node of a Cluster, running or not. Its addresses and its directory stay over
+// restarts, so the others find it again.
 type Member struct {
 	Node *node.Node // nil while stopped
 	URL  string     // URL of the API
@@ -68,7 +71,8 @@ type Member struct {
 	Registry *prometheus.Registry
 }
 
-// Start creates a cluster, waits until every node can answer, and stops it when the test ends.
+// Start creates a cluster, waits until every node can answer, and stops it when the test ends. The
+// environment variable NODETEST_LOG sends the logs of the nodes to standard error.
 func Start(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	if o.Nodes == 0 {
@@ -114,7 +118,7 @@ func Start(t testing.TB, o Options) *Cluster {
 }
 
 // Clients returns the clients of `revoked dev`: admin, issuer, resource_server, app and other_app.
-// All have Secret.
+// All have Secret. They share one hash, because computing it takes most of the start of a test.
 func Clients() []revoked.Client {
 	hash := clientauth.HashSecret(Secret)
 	make := func(id string, roles ...revoked.Role) revoked.Client {
@@ -127,13 +131,14 @@ func Clients() []revoked.Client {
 	}
 }
 
-// Add creates a node that is not in the cluster yet. The caller starts and joins it.
+// Add creates a node that is not in the cluster yet. The caller starts and joins it. It has a
+// certificate and a directory, but no admission.
 func (c *Cluster) Add() *Member {
 	c.T.Helper()
 	return c.addMember()
 }
 
-// Admit lets a node join.
+// Admit lets a node join. It repeats the request while the cluster has no leader.
 func (c *Cluster) Admit(m *Member) {
 	c.T.Helper()
 	c.Until(m.ID+" is admitted", func() bool {
@@ -142,6 +147,7 @@ func (c *Cluster) Admit(m *Member) {
 	})
 }
 
+// addMember creates the directory and the certificates of the next node. Nothing runs yet.
 func (c *Cluster) addMember() *Member {
 	c.T.Helper()
 	k := len(c.Members)
@@ -156,6 +162,7 @@ func (c *Cluster) addMember() *Member {
 	return m
 }
 
+// issue writes the certificates of a node for both of its ports.
 func (c *Cluster) issue(m *Member) {
 	c.T.Helper()
 	write := func(name string, b []byte) {
@@ -177,11 +184,13 @@ func (c *Cluster) issue(m *Member) {
 	write("api-key.pem", key)
 }
 
-// handedOut holds the addresses that freePort has returned.
+// handedOut holds the addresses that freePort has returned. Tests of one process run in parallel
+// and must not share an address.
 var handedOut sync.Map
 
 // freePort returns a free loopback address, each only once. The port lies below the kernel's
-// ephemeral ports, so that no connection takes it while its node restarts.
+// ephemeral ports, so that no connection takes it while its node restarts. Another process may
+// still take the port, which listen waits for.
 func freePort(t testing.TB) string {
 	for range 1000 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 22_000+rand.IntN(10_000))
@@ -198,7 +207,7 @@ func freePort(t testing.TB) string {
 	return ""
 }
 
-// Start runs the node on its data directory.
+// Start runs the node on its data directory. It ends the test if the node does not start.
 func (m *Member) Start() {
 	m.c.T.Helper()
 	if err := m.TryStart(); err != nil {
@@ -206,7 +215,8 @@ func (m *Member) Start() {
 	}
 }
 
-// TryStart is Start for a node that may not start.
+// TryStart is Start for a node that may not start. After an error the node does not run and its
+// ports are free. Errors of the kit itself end the test.
 func (m *Member) TryStart() error {
 	t := m.c.T
 	log := slog.New(m.c.log).With("n", m.ID)
@@ -245,6 +255,7 @@ func (m *Member) TryStart() error {
 	return nil
 }
 
+// serve runs the API of the node, with TLS, on the same address as before a restart.
 func (m *Member) serve(log *slog.Logger) {
 	t := m.c.T
 	conf := api.Config{
@@ -271,7 +282,8 @@ func (m *Member) serve(log *slog.Logger) {
 	}(m.serving)
 }
 
-// listen retries, because the node's last process may only just have released the port.
+// listen retries, because the node's last process may only just have released the port. It gives up
+// after LongStop.
 func listen(t testing.TB, addr string) net.Listener {
 	deadline := time.Now().Add(LongStop)
 	for {
@@ -287,7 +299,7 @@ func listen(t testing.TB, addr string) net.Listener {
 }
 
 // StopGracefully finishes the running requests and then stops the node, like the program on
-// SIGTERM.
+// SIGTERM. It blocks until the last response has been sent, at most for LongStop.
 func (m *Member) StopGracefully() {
 	ctx, cancel := context.WithTimeout(context.Background(), LongStop)
 	defer cancel()
@@ -297,7 +309,8 @@ func (m *Member) StopGracefully() {
 	m.Stop()
 }
 
-// Stop closes the node cleanly; the node stays a member.
+// Stop closes the node cleanly; the node stays a member. It blocks until everything of the node has
+// ended. It does nothing for a stopped node.
 func (m *Member) Stop() {
 	if m.Node == nil {
 		return
@@ -312,30 +325,33 @@ func (m *Member) Stop() {
 	m.Node = nil
 }
 
-// Restart stops and starts the node.
+// Restart stops and starts the node. Its addresses and its data stay.
 func (m *Member) Restart() {
 	m.c.T.Helper()
 	m.Stop()
 	m.Start()
 }
 
-// Wipe removes the data of the stopped node.
+// Wipe removes the data of the stopped node. The next start is another instance of the same node.
 func (m *Member) Wipe() {
 	if err := os.RemoveAll(filepath.Join(m.Dir, "data")); err != nil {
 		m.c.T.Fatal(err)
 	}
 }
 
-// ClusterAddr returns the address of the cluster port.
+// ClusterAddr returns the address of the cluster port. It does not change over restarts, except by
+// Move.
 func (m *Member) ClusterAddr() string { return m.cluster }
 
-// Move gives the stopped node another cluster address. back restores the old one.
+// Move gives the stopped node another cluster address. back restores the old one. The other members
+// learn the new address when the node starts and announces it.
 func (m *Member) Move() (back func()) {
 	was := m.cluster
 	m.cluster = freePort(m.c.T)
 	return func() { m.cluster = was }
 }
 
+// stopAll stops every member, one after the other. Start registers it, so no test needs to.
 func (c *Cluster) stopAll() {
 	for _, m := range c.Members {
 		m.Stop()
@@ -343,7 +359,8 @@ func (c *Cluster) stopAll() {
 	c.HTTP.CloseIdleConnections()
 }
 
-// Leader waits until a node knows that it leads, and returns it.
+// Leader waits until a node knows that it leads, and returns it. The leader may change before the
+// caller uses it: repeat what depends on it.
 func (c *Cluster) Leader() *Member {
 	c.T.Helper()
 	var leader *Member
@@ -362,7 +379,8 @@ func (c *Cluster) Leader() *Member {
 	return leader
 }
 
-// Follower returns a running node that does not lead.
+// Follower returns a running node that does not lead. It is the first of them in the order of
+// creation.
 func (c *Cluster) Follower() *Member {
 	c.T.Helper()
 	leader := c.Leader()

@@ -5,10 +5,12 @@ import (
 	"time"
 )
 
-// LongStop bounds every wait of the kit.
+// LongStop bounds every wait of the kit. It is long, because a busy machine may pause a process for
+// a minute. A test that passes never waits for it.
 const LongStop = 2 * time.Minute
 
-// Until polls ok until it returns true, and ends the test as failed after LongStop.
+// Until polls ok until it returns true, and ends the test as failed after LongStop. what completes
+// the sentence of the failure: what the test waited for.
 func (c *Cluster) Until(what string, ok func() bool) {
 	c.T.Helper()
 	if !c.Await(what, ok) {
@@ -17,7 +19,7 @@ func (c *Cluster) Until(what string, ok func() bool) {
 }
 
 // Await is Until for goroutines other than the test's: it only marks the test as failed. It reports
-// whether ok returned true.
+// whether ok returned true. It must not call FailNow, which only the test's own goroutine may.
 func (c *Cluster) Await(what string, ok func() bool) bool {
 	c.T.Helper()
 	deadline := time.Now().Add(LongStop)
@@ -31,7 +33,8 @@ func (c *Cluster) Await(what string, ok func() bool) bool {
 	return true
 }
 
-// WaitReady waits until every running node can answer and revoke.
+// WaitReady waits until every running node can answer and revoke. A node may lose its lease right
+// afterwards, so a test that needs one must still expect 503.
 func (c *Cluster) WaitReady() {
 	c.T.Helper()
 	for _, m := range c.Members {

@@ -19,16 +19,20 @@ type pipe struct {
 	deadline time.Time
 }
 
+// A segment is what one Write sent. It arrives as a whole, at a time that is known when it is sent
+// unless something holds it.
 type segment struct {
 	at    time.Time
 	stuck bool // held by a cut or a frozen host
 	b     []byte
 }
 
+// newPipe returns one direction, on which nothing is under way.
 func newPipe(n *Network, from, to *Host) *pipe {
 	return &pipe{net: n, from: from, to: to, wake: make(chan struct{}, 1)}
 }
 
+// wakeReader makes a Read look again. It never blocks: one value in wake is enough.
 func (p *pipe) wakeReader() {
 	select {
 	case p.wake <- struct{}{}:
@@ -47,9 +51,13 @@ type conn struct {
 
 var _ net.Conn = (*conn)(nil)
 
+// LocalAddr implements net.Conn. The address has no port of its own, because nothing tells
+// connections apart by it.
 func (c *conn) LocalAddr() net.Addr  { return c.local }
 func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
+// Write never blocks, whatever the link does: what cannot be sent waits in the pipe, as in a send
+// buffer without a limit. A dead host accepts bytes that nobody gets.
 func (c *conn) Write(b []byte) (int, error) {
 	n := c.net
 	n.mu.Lock()
@@ -83,7 +91,7 @@ func (c *conn) Write(b []byte) (int, error) {
 }
 
 // ready reads the segments that have arrived. If there are none it returns how long to wait, or 0
-// to wait for a change.
+// to wait for a change. The caller holds the network's lock.
 func (p *pipe) ready(b []byte, closed bool) (n int, wait time.Duration, err error) {
 	now := time.Now()
 	if closed {
@@ -129,6 +137,8 @@ func (p *pipe) ready(b []byte, closed bool) (n int, wait time.Duration, err erro
 	return n, 0, nil
 }
 
+// Read blocks until a segment has arrived. It sleeps without the network's lock, so virtual time
+// can pass.
 func (c *conn) Read(b []byte) (int, error) {
 	p := c.in
 	for {
@@ -167,6 +177,7 @@ func (c *conn) Close() error {
 	return nil
 }
 
+// SetReadDeadline implements net.Conn. A Read that waits already sees the new deadline.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.net.mu.Lock()
 	defer c.net.mu.Unlock()

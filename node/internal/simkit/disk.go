@@ -15,6 +15,9 @@ import (
 // A Disk holds the log, the votes, the state and the snapshots of one instance of a node. A crash
 // copies what was synced and a random part of the rest. The next process gets the copy; later
 // writes of the old one are lost.
+//
+// A Disk belongs to one process at a time. The log and the votes lose nothing that was written, as
+// with bbolt; the state loses what was not synced, as Pebble without a WAL.
 type Disk struct {
 	State *vfs.MemFS // disk of the state machine
 
@@ -27,7 +30,8 @@ func NewDisk() *Disk {
 	return &Disk{log: newMemLog(), State: vfs.NewCrashableMem(), snaps: &snapshots{}}
 }
 
-// Mkdir creates a directory durably, with its parents.
+// Mkdir creates a directory durably, with its parents. Without the syncs a crash could take the
+// directory away again.
 func (d *Disk) Mkdir(path string) error {
 	if err := d.State.MkdirAll(path, 0o700); err != nil {
 		return err
@@ -44,7 +48,8 @@ func (d *Disk) Mkdir(path string) error {
 
 // Crash returns the disk of the next process and closes gate. The old process's goroutines run on
 // for an instant, so the order matters: a snapshot is newer than its content, and applied entries
-// are in the log.
+// are in the log. The snapshots and the log stop changing first, and the write in progress is
+// decided last.
 func (d *Disk) Crash(g *Gate, rng *rand.Rand) *Disk {
 	d.log.seal()
 	next := &Disk{snaps: d.snaps.sealedCopy()}
@@ -55,7 +60,8 @@ func (d *Disk) Crash(g *Gate, rng *rand.Rand) *Disk {
 	return next
 }
 
-// Image returns a copy of a disk that no process uses.
+// Image returns a copy of a disk that no process uses. The simulation puts it back later, as an
+// operator who restores a disk would.
 func (d *Disk) Image() *Disk {
 	return &Disk{log: d.log.copy(), snaps: d.snaps.copy(), State: d.State.CrashClone(vfs.CrashCloneCfg{})}
 }
@@ -81,7 +87,7 @@ func (f FS) Rename(from, to string) error {
 func (f FS) Unwrap() vfs.FS { return f.FS }
 
 // Hooks replaces a node's stores with d. The gate is in front of the node's own layers: below them
-// it would sleep while a layer holds a lock.
+// it would sleep while a layer holds a lock. One Disk serves one node.
 func (d *Disk) Hooks(g *Gate) raftstore.Hooks {
 	return raftstore.Hooks{Log: d.log, Stable: d.log, Snapshots: d.snaps,
 		Front: func(log raft.LogStore, stable raft.StableStore) (raft.LogStore, raft.StableStore) {

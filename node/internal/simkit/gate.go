@@ -22,7 +22,8 @@ type Gate struct {
 	pending func() error // the write in progress
 }
 
-// Close blocks writes until open is called.
+// Close blocks writes until open is called. It has no effect on a closed or dead gate, so faults
+// may overlap.
 func (g *Gate) Close() (open func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -41,7 +42,8 @@ func (g *Gate) Close() (open func()) {
 	}
 }
 
-// crash drops the write in progress or makes it durable, at random.
+// crash drops the write in progress or makes it durable, at random. Raft cannot tell the two apart,
+// just as after a real crash.
 func (g *Gate) crash() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -56,12 +58,15 @@ func (g *Gate) crash() {
 	}
 }
 
+// crashed reports whether the process has died. Its goroutines may run on for an instant.
 func (g *Gate) crashed() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.dead
 }
 
+// write waits until the gate is open and for the latency of the disk, and then does the write. A
+// write of a dead process has no effect.
 func (g *Gate) write(do func() error) error {
 	for {
 		g.mu.Lock()
@@ -89,6 +94,7 @@ func (g *Gate) write(do func() error) error {
 	return do()
 }
 
+// A gatedLog is the log of one process, behind its gate.
 type gatedLog struct {
 	raft.LogStore
 	g *Gate
@@ -99,6 +105,7 @@ type gatedLog struct {
 	lost map[uint64]*raft.Log
 }
 
+// GetLog implements raft.LogStore. Reads do not wait: they come from the page cache.
 func (l *gatedLog) GetLog(index uint64, out *raft.Log) error {
 	err := l.LogStore.GetLog(index, out)
 	if !errors.Is(err, raft.ErrLogNotFound) {
@@ -113,8 +120,10 @@ func (l *gatedLog) GetLog(index uint64, out *raft.Log) error {
 	return err
 }
 
+// StoreLog implements raft.LogStore.
 func (l *gatedLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
 
+// StoreLogs implements raft.LogStore. All entries of a call become durable together, or none.
 func (l *gatedLog) StoreLogs(entries []*raft.Log) error {
 	err := l.g.write(func() error {
 		for _, e := range entries {
@@ -132,15 +141,18 @@ func (l *gatedLog) StoreLogs(entries []*raft.Log) error {
 	return err
 }
 
+// A gatedStable is the store of the votes of one process, behind its gate.
 type gatedStable struct {
 	raft.StableStore
 	g *Gate
 }
 
+// Set implements raft.StableStore.
 func (s *gatedStable) Set(k, v []byte) error {
 	return s.g.write(func() error { return s.StableStore.Set(k, v) })
 }
 
+// SetUint64 implements raft.StableStore.
 func (s *gatedStable) SetUint64(k []byte, v uint64) error {
 	if string(k) == "LastVoteTerm" { // the product stores it with the candidate
 		return s.StableStore.SetUint64(k, v)

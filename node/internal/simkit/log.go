@@ -12,7 +12,8 @@ import (
 )
 
 // A memLog is a log and stable store in memory. Like those of bbolt, its writes are atomic, and
-// durable when they return.
+// durable when they return. It may be used concurrently. The entries are shared with their copies,
+// and never change.
 type memLog struct {
 	mu          sync.Mutex
 	entries     map[uint64]*raft.Log
@@ -21,26 +22,31 @@ type memLog struct {
 	sealed      bool // deletions fail
 }
 
+// newMemLog returns an empty store.
 func newMemLog() *memLog { return &memLog{entries: map[uint64]*raft.Log{}, kv: map[string][]byte{}} }
 
+// copy returns what is durable now. Later writes of either store do not reach the other.
 func (l *memLog) copy() *memLog {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return &memLog{entries: maps.Clone(l.entries), first: l.first, last: l.last, kv: maps.Clone(l.kv)}
 }
 
+// FirstIndex implements raft.LogStore. It is 0 for an empty log, as the library demands.
 func (l *memLog) FirstIndex() (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.first, nil
 }
 
+// LastIndex implements raft.LogStore.
 func (l *memLog) LastIndex() (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.last, nil
 }
 
+// GetLog implements raft.LogStore.
 func (l *memLog) GetLog(index uint64, out *raft.Log) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -52,8 +58,10 @@ func (l *memLog) GetLog(index uint64, out *raft.Log) error {
 	return nil
 }
 
+// StoreLog implements raft.LogStore.
 func (l *memLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
 
+// StoreLogs implements raft.LogStore. An entry replaces the one with its index.
 func (l *memLog) StoreLogs(entries []*raft.Log) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -67,12 +75,15 @@ func (l *memLog) StoreLogs(entries []*raft.Log) error {
 	return nil
 }
 
+// seal makes deletions fail. The copy for the next process is made a moment later, and must not
+// lack what the old process deletes meanwhile.
 func (l *memLog) seal() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sealed = true
 }
 
+// DeleteRange implements raft.LogStore.
 func (l *memLog) DeleteRange(first, last uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,6 +104,7 @@ func (l *memLog) DeleteRange(first, last uint64) error {
 	return nil
 }
 
+// Set implements raft.StableStore.
 func (l *memLog) Set(key, value []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,6 +112,8 @@ func (l *memLog) Set(key, value []byte) error {
 	return nil
 }
 
+// Get implements raft.StableStore. The error for an absent key is that of the product's store, by
+// which Raft and the node tell it from a failure.
 func (l *memLog) Get(key []byte) ([]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,10 +124,12 @@ func (l *memLog) Get(key []byte) ([]byte, error) {
 	return bytes.Clone(v), nil
 }
 
+// SetUint64 implements raft.StableStore.
 func (l *memLog) SetUint64(key []byte, v uint64) error {
 	return l.Set(key, binary.BigEndian.AppendUint64(nil, v))
 }
 
+// GetUint64 implements raft.StableStore.
 func (l *memLog) GetUint64(key []byte) (uint64, error) {
 	b, err := l.Get(key)
 	if err != nil {
@@ -122,4 +138,5 @@ func (l *memLog) GetUint64(key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(b), nil
 }
 
+// errCrashed is the error of a store whose process has died.
 var errCrashed = errors.New("simulated: crashed")

@@ -24,6 +24,7 @@ type Network struct {
 	jitter  time.Duration
 }
 
+// A linkKey names a link by the numbers of its hosts, so a fault outlives the processes on them.
 type linkKey struct{ from, to int }
 
 // A link is one direction between two hosts.
@@ -50,12 +51,14 @@ func NewNetwork(rng *rand.Rand) *Network {
 		changed: make(chan struct{}), Delay: 200 * time.Microsecond, jitter: 300 * time.Microsecond}
 }
 
+// An addr is the address of a host, as the nodes name it.
 type addr string
 
 func (addr) Network() string  { return "tcp" }
 func (a addr) String() string { return string(a) }
 
-// Listen opens address on host k for a new process.
+// Listen opens address on host k for a new process. It replaces the host of an earlier process at
+// that address, which must be dead.
 func (n *Network) Listen(k int, address string) *Host {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -83,6 +86,7 @@ func (h *Host) Close() error {
 // Addr implements net.Listener.
 func (h *Host) Addr() net.Addr { return addr(h.address) }
 
+// linkOf returns a link, which begins without faults. The caller holds the lock.
 func (n *Network) linkOf(from, to int) *link {
 	l := n.links[linkKey{from, to}]
 	if l == nil {
@@ -92,12 +96,14 @@ func (n *Network) linkOf(from, to int) *link {
 	return l
 }
 
+// announceChange wakes the dials that wait for a link or a host. The caller holds the lock.
 func (n *Network) announceChange() {
 	close(n.changed)
 	n.changed = make(chan struct{})
 }
 
-// transit returns the delay of one segment on a link.
+// transit returns the delay of one segment on a link. The caller holds the lock, which also guards
+// the source of the random numbers.
 func (n *Network) transit(l *link) time.Duration {
 	d := n.Delay + time.Duration(n.rng.Int64N(int64(n.jitter)+1))
 	if l.slow > 0 {
@@ -106,7 +112,8 @@ func (n *Network) transit(l *link) time.Duration {
 	return d
 }
 
-// Dial connects to address. It waits while a link between the hosts is cut.
+// Dial connects to address. It waits while a link between the hosts is cut. A dead host dials
+// nobody, and an address without a host refuses at once.
 func (h *Host) Dial(ctx context.Context, _, address string) (net.Conn, error) {
 	n := h.net
 	for {
@@ -139,6 +146,8 @@ func (h *Host) Dial(ctx context.Context, _, address string) (net.Conn, error) {
 	}
 }
 
+// connect makes the two ends of a connection. It refuses where a kernel would: nothing listens, or
+// the queue of the listener is full.
 func (h *Host) connect(to *Host) (net.Conn, error) {
 	n := h.net
 	n.mu.Lock()
@@ -163,9 +172,11 @@ func (h *Host) connect(to *Host) (net.Conn, error) {
 	return a, nil
 }
 
+// errSilence is the error of a connection across a link that was cut for too long.
 var errSilence = errors.New("simulated: connection timed out")
 
-// breakConn fails both ends of a connection with err. The caller holds the lock.
+// breakConn fails both ends of a connection with err. The caller holds the lock. Segments under way
+// are lost.
 func (n *Network) breakConn(c *conn, err error) {
 	c.in.err, c.out.err = err, err
 	c.in.wakeReader()
@@ -203,9 +214,10 @@ func (n *Network) Cut(from, to int) (heal func()) {
 	}
 }
 
+// silenceTimeout is Config.Silence of the product's transport.
 const silenceTimeout = 4 * time.Second
 
-// silence breaks the connections across a cut link.
+// silence breaks the connections across a cut link. The caller holds the lock.
 func (n *Network) silence(from, to int) {
 	for c := range n.conns {
 		if c.out.from.k == from && c.out.to.k == to || c.in.from.k == from && c.in.to.k == to {
@@ -214,7 +226,8 @@ func (n *Network) silence(from, to int) {
 	}
 }
 
-// release delivers held segments in order, after a short delay, as retransmissions do.
+// release delivers held segments in order, after a short delay, as retransmissions do. The caller
+// holds the lock.
 func (n *Network) release(which func(*pipe) bool) {
 	now := time.Now()
 	for c := range n.conns {
@@ -235,7 +248,8 @@ func (n *Network) release(which func(*pipe) bool) {
 	}
 }
 
-// Freeze stops a host from sending and receiving until thaw is called.
+// Freeze stops a host from sending and receiving until thaw is called. Its connections stay open,
+// as those of a stopped process do; the peers notice the silence only above TCP.
 func (n *Network) Freeze(h *Host) (thaw func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -298,7 +312,7 @@ func (n *Network) Kill(h *Host, machine bool) {
 	}
 }
 
-// Reset breaks all connections between two hosts.
+// Reset breaks all connections between two hosts. The hosts may connect again at once.
 func (n *Network) Reset(a, b int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -309,7 +323,8 @@ func (n *Network) Reset(a, b int) {
 	}
 }
 
-// Slow delays every segment of a link by up to d.
+// Slow delays every segment of a link by up to d. A d of 0 ends the delay. Segments keep their
+// order.
 func (n *Network) Slow(from, to int, d time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

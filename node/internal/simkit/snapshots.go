@@ -11,24 +11,29 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// snapshots keeps the two newest snapshots. A snapshot counts once its sink is closed.
+// snapshots keeps the two newest snapshots. A snapshot counts once its sink is closed. Like files,
+// they survive a crash; a sink that is open at the crash leaves nothing.
 type snapshots struct {
 	mu   sync.Mutex
 	kept []storedSnapshot // newest first
 	dead bool
 }
 
+// A storedSnapshot is a complete snapshot. It never changes.
 type storedSnapshot struct {
 	meta raft.SnapshotMeta
 	b    []byte
 }
 
+// copy returns a store with the same snapshots.
 func (s *snapshots) copy() *snapshots {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return &snapshots{kept: slices.Clone(s.kept)}
 }
 
+// sealedCopy returns a copy for the next process. From then on this store refuses to keep a
+// snapshot.
 func (s *snapshots) sealedCopy() *snapshots {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,6 +41,8 @@ func (s *snapshots) sealedCopy() *snapshots {
 	return &snapshots{kept: slices.Clone(s.kept)}
 }
 
+// Create implements raft.SnapshotStore. The id is the virtual time, which is unique because a
+// snapshot takes time.
 func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, conf raft.Configuration,
 	confIndex uint64, _ raft.Transport) (raft.SnapshotSink, error) {
 	id := time.Now().Format("20060102150405.000000000")
@@ -43,6 +50,7 @@ func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, con
 		ConfigurationIndex: confIndex}}, nil
 }
 
+// List implements raft.SnapshotStore.
 func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,6 +62,7 @@ func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
 	return out, nil
 }
 
+// Open implements raft.SnapshotStore.
 func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,6 +75,7 @@ func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	return nil, nil, errors.New("simulated: snapshot does not exist")
 }
 
+// A sink receives one snapshot.
 type sink struct {
 	s    *snapshots
 	meta raft.SnapshotMeta
@@ -77,6 +87,8 @@ func (k *sink) Write(b []byte) (int, error) { return k.buf.Write(b) }
 func (k *sink) ID() string                  { return k.meta.ID }
 func (k *sink) Cancel() error               { k.done = true; return nil }
 
+// Close implements raft.SnapshotSink: the snapshot counts from now on, in the order of term and
+// index.
 func (k *sink) Close() error {
 	if k.done {
 		return nil

@@ -10,6 +10,8 @@ const (
 	guard     = 50 * time.Millisecond
 )
 
+// reservedFor returns how long a leader must reserve a lease of that length. The bound covers a
+// leader whose clock runs fast and a member whose clock runs slow.
 func reservedFor(length time.Duration) time.Duration {
 	return time.Duration(float64(length)*(1+rateBound)/(1-rateBound)) + guard
 }
@@ -66,6 +68,8 @@ type Life struct {
 	ended    time.Time
 }
 
+// A request is a member's own note of when it asked. A lease counts from there, on the clock of the
+// member.
 type request struct {
 	boot int64
 	at   time.Time
@@ -104,18 +108,20 @@ type key struct {
 
 func keyOf(e Event) key { return key{e.Server, e.Boot, e.Nonce} }
 
+// A reserved is the moment of a reservation, for the order of reservation, barrier and grant.
 type reserved struct {
 	at    time.Time
 	acks  int
 	after uint64 // last index of the leader's log
 }
 
-// New returns a Checker that has seen no event.
+// New returns a Checker that has seen no event. Set the functions of the Checker before the first
+// event.
 func New() *Checker {
 	return &Checker{Lives: map[*Life]bool{}, terms: map[uint64]*termState{}}
 }
 
-// Take checks one event of an incarnation.
+// Take checks one event of an incarnation. It goes on after Fail.
 func (c *Checker) Take(l *Life, e Event) {
 	switch e.Kind {
 	case Opened:
@@ -157,17 +163,20 @@ func (c *Checker) Take(l *Life, e Event) {
 	}
 }
 
+// drop ends a lease, and with it every reply to an earlier request.
 func (c *Checker) drop(l *Life) {
 	l.end, l.dropped, l.ended = 0, l.nonce, c.Time()
 }
 
-// Waiting reports whether an acknowledgement of the newest term waits.
+// Waiting reports whether an acknowledgement of the newest term waits. The simulation counts the
+// changes of members that happen meanwhile.
 func (c *Checker) Waiting() bool {
 	t := c.terms[c.MaxOpened]
 	return t != nil && len(t.waits) > 0
 }
 
-// Forget drops terms that are far below the newest.
+// Forget drops terms that are far below the newest. A long simulation calls it, to bound the memory
+// of the checker.
 func (c *Checker) Forget() {
 	for term := range c.terms {
 		if term+50 < c.MaxOpened {
@@ -176,6 +185,8 @@ func (c *Checker) Forget() {
 	}
 }
 
+// opened checks that a term has one leader, and that its log holds what earlier terms have
+// acknowledged (I3, I6).
 func (c *Checker) opened(l *Life, e Event) {
 	if t := c.terms[e.Term]; t != nil {
 		c.Fail("I6", "term %d is opened by %s and by %s", e.Term, t.life.Server, l.Server)
@@ -205,6 +216,8 @@ func (c *Checker) opened(l *Life, e Event) {
 	c.MaxOpened = max(c.MaxOpened, e.Term)
 }
 
+// reported notes how far a member has come. A report of another process of the same server starts
+// from 0: its copy may be older.
 func (c *Checker) reported(e Event) {
 	t := c.terms[e.Term]
 	if t == nil {
@@ -222,6 +235,7 @@ func (c *Checker) reported(e Event) {
 	t.applied[e.Server] = max(t.applied[e.Server], e.Applied)
 }
 
+// reserved checks that the admitted member has all that the term has acknowledged.
 func (c *Checker) reserved(l *Life, e Event) {
 	t := c.terms[e.Term]
 	if t == nil || t.life != l {
@@ -249,6 +263,8 @@ func (c *Checker) reserved(l *Life, e Event) {
 	}
 }
 
+// granted checks that a grant has a reservation, and an entry of the term that was appended after
+// it.
 func (c *Checker) granted(l *Life, e Event) {
 	t := c.terms[e.Term]
 	if t == nil {
@@ -271,6 +287,7 @@ func (c *Checker) granted(l *Life, e Event) {
 	t.granted[keyOf(e)] = true
 }
 
+// requested notes a request under its nonce, which must be new. It keeps the newest 64.
 func (c *Checker) requested(l *Life, e Event) {
 	if l.requests == nil {
 		l.requests = map[uint64]request{}
@@ -283,6 +300,8 @@ func (c *Checker) requested(l *Life, e Event) {
 	delete(l.requests, l.nonce-64)
 }
 
+// taken checks a reply that a member has accepted: it answers the newest request of this process,
+// and its term granted it. A reply that is rejected breaks no rule.
 func (c *Checker) taken(l *Life, e Event) {
 	q, ok := l.requests[e.Nonce]
 	if !e.Accepted {
@@ -319,6 +338,8 @@ func (c *Checker) taken(l *Life, e Event) {
 	}
 }
 
+// acknowledged checks that the leader of the term acknowledges an entry of that term. Final then
+// checks the promise itself.
 func (c *Checker) acknowledged(l *Life, e Event) {
 	t := c.terms[e.Term]
 	if t == nil || t.life != l {
@@ -366,7 +387,8 @@ func (c *Checker) countLate(l *Life, t *termState, index uint64) {
 	}
 }
 
-// Final checks I5 for the index of a success before its caller receives it.
+// Final checks I5 for the index of a success before its caller receives it. No process may still
+// answer from a copy that lacks the index, whatever its leader believes.
 func (c *Checker) Final(index uint64) {
 	c.Acked = max(c.Acked, index)
 	for l := range c.Lives {

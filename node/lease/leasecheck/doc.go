@@ -4,4 +4,7 @@
 // true time, and shares no code with package lease. It observes the nodes of the simulation
 // (node/simulation_test.go) and the model itself, where it must complain whenever the model finds
 // the promise broken (node/lease/walk_test.go).
+//
+// It repeats the constants of the protocol on purpose: a constant that both packages shared could
+// be wrong in both.
 package leasecheck

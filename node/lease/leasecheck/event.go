@@ -2,7 +2,8 @@ package leasecheck
 
 import "time"
 
-// An Event is one step of the lease protocol at one node.
+// An Event is one step of the lease protocol at one node. Fields that its kind does not name are
+// zero.
 type Event struct {
 	Kind Kind
 	Node string // the node that takes the step
@@ -20,7 +21,8 @@ type Event struct {
 	Accepted     bool // Taken: the reply was not rejected
 }
 
-// A Kind is the kind of an event.
+// A Kind is the kind of an event. A checker takes every kind, and a node emits them in the order of
+// its steps.
 type Kind uint8
 
 // The kinds of events. From Opened to Canceled they are steps of the leader's side, from Requested
