@@ -54,14 +54,20 @@ func (r *Reader) checkText(s []byte, limit int) error {
 var escapes = map[byte]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
 // escaped reads the rest of a string that began at start and has an escape at r.i.
+//
+// Invariant: s stays in scratch, so that Wipe clears every copy. No escape is shorter than what it
+// stands for, so the rest of the text is always room enough.
 func (r *Reader) escaped(start, limit int) ([]byte, error) {
+	if rest := len(r.b) - start; cap(r.scratch) < rest {
+		r.Wipe()
+		r.scratch = make([]byte, 0, rest)
+	}
 	s := append(r.scratch[:0], r.b[start:r.i]...)
 	for r.i < len(r.b) {
 		c := r.b[r.i]
 		r.i++
 		switch {
 		case c == '"':
-			r.scratch = s
 			return s, r.checkText(s, limit)
 		case c < 0x20:
 			r.i--

@@ -2,6 +2,7 @@ package strictjson
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 )
 
@@ -14,5 +15,37 @@ func TestReader_Wiped_HoldsNoText(t *testing.T) {
 	r.Wipe()
 	if bytes.Contains(r.scratch[:cap(r.scratch)], []byte("SECRET")) {
 		t.Error("got the text in memory after Wipe, want zeros")
+	}
+}
+
+// Every copy of a string with escapes must be in scratch, where Wipe clears it: also after an
+// error, and if the copy is longer than those before it.
+func TestReader_Wiped_HoldsNoTextAfterErrors(t *testing.T) {
+	secret := strings.Repeat("SECRET-", 100)
+	for name, text := range map[string]string{
+		"a bad escape":  `"` + secret + `\u002d` + secret + `\q"`,
+		"no end":        `"` + secret + `\u002d` + secret,
+		"too long":      `"` + secret + `\u002d` + secret + secret + `"`,
+		"a short value": `"` + secret + `\u002d"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r Reader
+			r.Reset([]byte(`"a\u002db"`))
+			if _, err := r.Text(64); err != nil {
+				t.Fatal(err)
+			}
+			r.Reset([]byte(text))
+			_, err := r.Text(2 * len(secret))
+			if short := name == "a short value"; (err == nil) != short {
+				t.Fatalf("got error %v", err)
+			}
+			if !bytes.Contains(r.scratch[:cap(r.scratch)], []byte(secret)) {
+				t.Error("got a copy outside of scratch, want it where Wipe clears it")
+			}
+			r.Wipe()
+			if bytes.Contains(r.scratch[:cap(r.scratch)], []byte("SECRET")) {
+				t.Error("got the text in memory after Wipe, want zeros")
+			}
+		})
 	}
 }
