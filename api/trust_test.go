@@ -186,6 +186,28 @@ func TestIssuers_Patch_MergesFields(t *testing.T) {
 	}
 }
 
+// Each change of what tokens belong to is remembered while a token may live that was seen before.
+func TestIssuers_PatchClaims_Bounded(t *testing.T) {
+	b := newAdminBench(t)
+	b.do(t, "admin", "POST", "/v1/issuers", "",
+		`{"name":"as2","issuer":"https://as2.example","jwks":`+jwks(t, newTrustedKey(t, "k1"))+`}`)
+	patch := func(claim string) reply {
+		return b.do(t, "admin", "PATCH", "/v1/issuers/as2", "application/merge-patch+json",
+			`{"grant_claim":"`+claim+`"}`)
+	}
+	for n := range revoked.MaxEarlierMappings {
+		if got := patch(fmt.Sprint("g", n)); got.status != 200 {
+			t.Fatalf("change %d: got %d %s, want 200", n, got.status, got.body)
+		}
+	}
+	if got := patch("g99"); got.status != 422 || !strings.Contains(got.body, "another change is possible at 20") {
+		t.Errorf("one change more: got %d %s, want 422 with the time at which it is possible", got.status, got.body)
+	}
+	if got := patch("g0"); got.status != 200 {
+		t.Errorf("earlier claims again: got %d %s, want 200", got.status, got.body)
+	}
+}
+
 func TestIssuers_CheckBanDelete_TakeEffect(t *testing.T) {
 	b := newAdminBench(t)
 	k1, k2 := newTrustedKey(t, "k1"), newTrustedKey(t, "k2")

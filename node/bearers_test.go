@@ -132,14 +132,23 @@ func (b *simBearer) claims(k *simKey, jti string) *simJWT {
 	if record.GrantClaim != "" {
 		t.jwt.GrantID = grant
 	}
+	t.claims = map[string]string{
+		"client_id": t.jwt.ClientID, "sid": session, "gid": grant, "c2": []string{"app", "web", "cli"}[b.rng.IntN(3)],
+		"s2": fmt.Sprintf("s%d", b.rng.IntN(12)), "g2": fmt.Sprintf("g%d", 1+b.rng.IntN(60)),
+	}
+	if k.issuer.remapped() { // tokens often share a grant
+		t.claims["gid"], t.claims["g2"] = fmt.Sprintf("g%d", 1+b.rng.IntN(6)), fmt.Sprintf("g%d", 1+b.rng.IntN(6))
+		grant, t.jwt.GrantID = t.claims["gid"], t.claims["gid"]
+	}
 	nbf := ""
 	if b.rng.IntN(4) == 0 {
 		t.jwt.NotBefore = t.jwt.IssuedAt.Add(2 * time.Second)
 		nbf = fmt.Sprintf(`,"nbf":%d`, iat+2)
 	}
 	t.spellings = k.signer.sign(fmt.Sprintf(
-		`{"iss":%q,"sub":%q,"aud":"rs","client_id":%q,"jti":%q,"sid":%q,"gid":%q,"iat":%d,"exp":%d%s}`,
-		record.Issuer, t.jwt.Subject, t.jwt.ClientID, jti, session, grant, iat, exp, nbf))
+		`{"iss":%q,"sub":%q,"aud":"rs","client_id":%q,"jti":%q,"sid":%q,"gid":%q,"c2":%q,"s2":%q,"g2":%q,`+
+			`"iat":%d,"exp":%d%s}`, record.Issuer, t.jwt.Subject, t.jwt.ClientID, jti, session, grant, t.claims["c2"],
+		t.claims["s2"], t.claims["g2"], iat, exp, nbf))
 	for _, raw := range t.spellings {
 		t.jwt.Digests = append(t.jwt.Digests, revoked.DigestToken(raw))
 	}
@@ -212,6 +221,41 @@ func (t *simJWT) ends(other *simJWT) bool {
 	return i.GrantClaim == "" && i.RevokeSession && a.Session == b.Session
 }
 
+// mayEnd returns whether the revocation of a token may end another one. Any mapping may apply, and
+// values of different claims may be equal.
+func (t *simJWT) mayEnd(other *simJWT) bool {
+	if !t.issuer.remapped() || t.issuer != other.issuer {
+		return t.ends(other)
+	}
+	shares := func(names ...string) bool {
+		return slices.ContainsFunc(names, func(a string) bool {
+			return slices.ContainsFunc(names, func(b string) bool { return t.claims[a] == other.claims[b] })
+		})
+	}
+	return t == other || t.jwt.JTI == other.jwt.JTI || shares("gid", "g2") || shares("sid", "s2")
+}
+
+// endsBy returns whether the revocation of a token ends another one by one mapping.
+func (t *simJWT) endsBy(m revoked.ClaimMapping, other *simJWT) bool {
+	a, b := t.by(m), other.by(m)
+	if m.GrantClaim != "" {
+		return a.GrantID == b.GrantID
+	}
+	return a.Session == b.Session
+}
+
+// covers returns the tokens that the revocation of t has ended once it is acknowledged. Those of an
+// issuer with a changing mapping are those that a node may have seen by then, at stamp at least.
+func (s *sim) covers(t *simJWT, e *simEnding, stamp revoked.Time) func(*simJWT) bool {
+	if !t.issuer.remapped() {
+		return t.ends
+	}
+	return func(other *simJWT) bool {
+		return t == other || t.issuer == other.issuer && other.jwt.IssuedAt <= stamp &&
+			s.o.always(t.issuer, e.began, func(m revoked.ClaimMapping) bool { return t.endsBy(m, other) })
+	}
+}
+
 // revoke revokes a token at a node, often at two concurrently, and presents it at all.
 func (b *simBearer) revoke(ctx context.Context, t *simJWT) {
 	by := "admin"
@@ -229,14 +273,14 @@ func (b *simBearer) revoke(ctx context.Context, t *simJWT) {
 func (s *sim) revokeJWT(ctx context.Context, l *simLife, t *simJWT, by string) {
 	o := s.o
 	l.thawed(ctx)
-	e := o.begin(t.ends)
+	e, stamp := o.begin(t.mayEnd), l.n.fsm.Stamp()
 	res, err := l.n.RevokeToken(ctx, l.actor(by), *t.presented(s.intn(2)))
 	if err != nil || l.dead.Load() {
 		o.count.add("calls: JWT revoke failed")
 		return
 	}
 	o.acknowledgedAt(res.Index)
-	covers := t.ends
+	covers := s.covers(t, e, stamp)
 	if res.Unknown { // it did not verify: only a tombstone of the token itself
 		covers = func(other *simJWT) bool { return t == other }
 		o.count.add("calls: JWT revoke unknown")
@@ -304,19 +348,23 @@ func (b *simBearer) cutOff(ctx context.Context, t *simJWT) {
 		return
 	}
 	var sel revoked.Selector
+	j := &t.jwt
+	if t.issuer.remapped() {
+		j = t.by(simMappings[b.rng.IntN(len(simMappings))])
+	}
 	switch b.rng.IntN(6) {
 	case 0:
-		sel.Issuer = t.jwt.Issuer
+		sel.Issuer = j.Issuer
 	case 1:
-		sel.Subject = t.jwt.Subject
+		sel.Subject = j.Subject
 	case 2:
-		sel.Session = t.jwt.Session
+		sel.Session = j.Session
 	case 3:
-		sel.Issuer, sel.ClientID = t.jwt.Issuer, t.jwt.ClientID
+		sel.Issuer, sel.ClientID = j.Issuer, j.ClientID
 	case 4:
-		sel.Issuer, sel.GrantID, sel.Subject = t.jwt.Issuer, t.jwt.GrantID, t.jwt.Subject
+		sel.Issuer, sel.GrantID, sel.Subject = j.Issuer, j.GrantID, j.Subject
 	case 5:
-		sel.ClientID, sel.Subject = t.jwt.ClientID, t.jwt.Subject
+		sel.ClientID, sel.Subject = j.ClientID, j.Subject
 	}
 	req := revoked.CutoffRequest{Selector: sel}
 	// The moment of a cut-off without one is its stamp, which is at least the newest one here.
@@ -327,11 +375,21 @@ func (b *simBearer) cutOff(ctx context.Context, t *simJWT) {
 	}
 	// A cut-off reaches further by the clock skew of the issuer, which changes.
 	within := func(t *simJWT, before revoked.Time, skew time.Duration) bool {
-		r := t.jwt.Record()
-		return sel.Matches(&r.Grant) && t.jwt.IssuedAt.Unix() <= before.Add(skew).Unix()
+		return t.jwt.IssuedAt.Unix() <= before.Add(skew).Unix()
+	}
+	matches := func(t *simJWT, m revoked.ClaimMapping) bool {
+		j := &t.jwt
+		if t.issuer.remapped() {
+			j = t.by(m)
+		}
+		r := j.Record()
+		return sel.Matches(&r.Grant)
 	}
 	const longest = 5 * time.Second
-	e := o.begin(func(t *simJWT) bool { return within(t, most, longest) })
+	e := o.begin(func(t *simJWT) bool {
+		return within(t, most, longest) &&
+			slices.ContainsFunc(simMappings, func(m revoked.ClaimMapping) bool { return matches(t, m) })
+	})
 	res, err := l.n.RevokeMatching(ctx, l.actor("admin"), req)
 	if err != nil || l.dead.Load() {
 		o.count.add("calls: cut-off failed")
@@ -351,7 +409,10 @@ func (b *simBearer) cutOff(ctx context.Context, t *simJWT) {
 			}
 		}
 	}
-	o.finalLocked(e, func(t *simJWT) bool { return within(t, least, skews[t.issuer]) })
+	o.finalLocked(e, func(t *simJWT) bool {
+		return within(t, least, skews[t.issuer]) &&
+			o.always(t.issuer, e.began, func(m revoked.ClaimMapping) bool { return matches(t, m) })
+	})
 	o.mu.Unlock()
 	o.count.add("calls: cut-off")
 	b.s.present(ctx, t)
@@ -359,7 +420,7 @@ func (b *simBearer) cutOff(ctx context.Context, t *simJWT) {
 
 // foreign lets a client that does not own a token try to revoke it. That ends nothing.
 func (b *simBearer) foreign(ctx context.Context, t *simJWT) {
-	if t.issuer.record.OwnClients && t.jwt.ClientID == "app" {
+	if t.issuer.record.OwnClients && t.jwt.ClientID == "app" || t.issuer.remapped() {
 		return
 	}
 	l := b.s.someone(ctx, b.rng)

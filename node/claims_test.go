@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -44,10 +45,13 @@ type simConfig struct {
 	disabled         bool
 	skew             time.Duration
 	only             string // the only algorithm; empty: all
+	lifetime         time.Duration
+	mapping          revoked.ClaimMapping
+	remaps           bool // it replaces another mapping
 }
 
 func (c *simConfig) lets(t *simJWT) bool {
-	return !c.disabled && (c.only == "" || c.only == t.key.signer.algorithm)
+	return !c.disabled && (c.only == "" || c.only == t.key.signer.algorithm) && t.lifetime() <= c.lifetime
 }
 
 // A simKey is a key of one issuer.
@@ -66,6 +70,7 @@ type simJWT struct {
 	key       *simKey
 	spellings []string
 	jwt       revoked.JWT
+	claims    map[string]string // the claims that a mapping may name
 
 	revoking, revoked int64
 	unverified        bool              // it was revoked as an unknown token
@@ -74,6 +79,16 @@ type simJWT struct {
 
 func (t *simJWT) String() string {
 	return fmt.Sprintf("JWT %s of %s, key %s", t.jwt.JTI, t.jwt.Issuer, t.key.signer.record.Thumbprint[:6])
+}
+
+func (t *simJWT) lifetime() time.Duration { return t.jwt.ExpiresAt.Sub(t.jwt.IssuedAt) }
+
+// by returns the token as one mapping reads it.
+func (t *simJWT) by(m revoked.ClaimMapping) *revoked.JWT {
+	j := t.jwt
+	j.ClientID, j.Session, j.GrantID = t.claims[cmp.Or(m.ClientClaim, "client_id")], t.claims[m.SessionClaim],
+		t.claims[m.GrantClaim]
+	return &j
 }
 
 // A simEnding is a change that ends tokens for good, also those that are signed later.
@@ -154,6 +169,21 @@ func (i *simIssuer) possible(start, end int64) (last *simConfig, all []*simConfi
 	return last, all
 }
 
+// remappedBetween reports whether a change of the mapping began and was acknowledged between two
+// moments.
+func (i *simIssuer) remappedBetween(start, end int64) bool {
+	return slices.ContainsFunc(i.configs, func(c *simConfig) bool {
+		return c.remaps && c.began > start && c.acked != 0 && c.acked < end
+	})
+}
+
+// always reports whether a condition holds under the mapping of each version that a change may have
+// found between began and now.
+func (o *simOracle) always(i *simIssuer, began int64, holds func(revoked.ClaimMapping) bool) bool {
+	_, confs := i.possible(began, o.seq.Load())
+	return !slices.ContainsFunc(confs, func(c *simConfig) bool { return !holds(c.mapping) })
+}
+
 // A simAsk is what was true of a node when a call began and when it ended.
 type simAsk struct {
 	l              *simLife
@@ -230,6 +260,9 @@ func (o *simOracle) inactiveJWT(t *simJWT, v revoked.Verdict, a *simAsk) {
 	if t.unverified && t.revoked < a.start && t.key.known != 0 && t.key.known < a.start {
 		t.unverified = false
 		o.count.add("race: JWT revoked before its key was known")
+	}
+	if t.revoked != 0 && t.jwt.ExpiresAt > a.clock1 && t.issuer.remappedBetween(t.revoked, a.start) {
+		o.count.add("race: JWT read after the claims that ended it had changed")
 	}
 	if !a.steady || t.revoking != 0 && t.revoking < a.end || t.key.known == 0 || t.key.known >= a.start {
 		return

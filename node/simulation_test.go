@@ -91,6 +91,7 @@ var simRaces = []string{
 	"race: key retired by two fetches",
 	"race: a banned key is fetched again",
 	"race: denial expired before the JWT did by a node's clock",
+	"race: JWT read after the claims that ended it had changed",
 }
 
 // TestSim runs schedules of increasing seeds in parallel, for the length in simRun.

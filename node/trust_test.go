@@ -22,7 +22,7 @@ type simAuthority struct {
 }
 
 const (
-	simIssuers        = 4
+	simIssuers        = 5
 	simAuthorityThink = 3 * time.Second // average pause between two changes
 )
 
@@ -39,9 +39,28 @@ func simShape(n int) revoked.Issuer {
 		i.JWKSURI = "https://keys.example/" + i.Name
 	case 3:
 		i.JTI, i.RequireAudience = false, false
+	case simRemapped:
+		i.RevokeSession = true
+		mapBy(&i, simMappings[0])
 	}
 	return i
 }
+
+// simRemapped is the number of the issuer whose mapping changes.
+const simRemapped = 4
+
+// simMappings are the mappings of that issuer.
+var simMappings = []revoked.ClaimMapping{
+	{SessionClaim: "sid", GrantClaim: "gid"},
+	{ClientClaim: "c2", SessionClaim: "s2", GrantClaim: "g2", OwnClients: true},
+	{SessionClaim: "sid"},
+}
+
+func mapBy(i *revoked.Issuer, m revoked.ClaimMapping) {
+	i.ClientClaim, i.SessionClaim, i.GrantClaim, i.OwnClients = m.ClientClaim, m.SessionClaim, m.GrantClaim, m.OwnClients
+}
+
+func (i *simIssuer) remapped() bool { return i.n%simIssuers == simRemapped }
 
 // simIssuerNames returns the iss of all issuers that a schedule may have.
 func simIssuerNames() (names []string) {
@@ -59,8 +78,15 @@ func (a *simAuthority) run(ctx context.Context) {
 		retry.Sleep(ctx, time.Duration(a.rng.ExpFloat64()*float64(simAuthorityThink)))
 		i := a.issuer()
 		switch n := a.rng.IntN(100); {
-		case n < 24:
+		case n < 18:
 			a.disable(ctx, i)
+		case n < 24:
+			a.forAWhile(ctx, i, func(c *simConfig) { c.lifetime = time.Minute },
+				func(c *simConfig) { c.lifetime = 2 * time.Minute })
+		case n < 50 && i.remapped():
+			mapping := simMappings[a.rng.IntN(len(simMappings))]
+			a.patch(ctx, i, func(c *simConfig) { c.mapping = mapping })
+			a.s.presentSome(ctx, i, a.rng)
 		case n < 40:
 			skew := []time.Duration{0, 2 * time.Second, 5 * time.Second}[a.rng.IntN(3)]
 			a.patch(ctx, i, func(c *simConfig) { c.skew = skew })
@@ -146,16 +172,19 @@ func (a *simAuthority) patch(ctx context.Context, i *simIssuer, change func(*sim
 	}
 	next := i.record
 	old, err := l.n.issuer(next.Name)
-	c := &simConfig{skew: next.ClockSkew}
+	c := &simConfig{skew: next.ClockSkew, lifetime: next.MaxLifetime, mapping: next.Mapping()}
 	if err == nil {
 		next, c.ifVersion = *old, old.Version
-		c.disabled, c.skew, c.only = old.Disabled, old.ClockSkew, ""
+		c.disabled, c.skew, c.only, c.lifetime, c.mapping = old.Disabled, old.ClockSkew, "", old.MaxLifetime, old.Mapping()
 		if len(old.Algorithms) == 1 {
 			c.only = old.Algorithms[0]
 		}
 	}
 	change(c)
-	next.Disabled, next.ClockSkew, next.Algorithms = c.disabled, c.skew, nil
+	was := next.MaxLifetime
+	c.remaps = c.mapping != next.Mapping()
+	next.Disabled, next.ClockSkew, next.Algorithms, next.MaxLifetime = c.disabled, c.skew, nil, c.lifetime
+	mapBy(&next, c.mapping)
 	if c.only != "" {
 		next.Algorithms = []string{c.only}
 	}
@@ -163,6 +192,12 @@ func (a *simAuthority) patch(ctx context.Context, i *simIssuer, change func(*sim
 	keys := slices.Clone(i.keys)
 	if next.JWKSURI == "" {
 		next.Keys = i.given(false)
+	}
+	// A raise counts only for tokens that are issued after it: the others that are too long stay so.
+	tooLong := func(t *simJWT) bool { return t.issuer == i && t.lifetime() > was }
+	raise, stamp := (*simEnding)(nil), l.n.fsm.Stamp()
+	if c.lifetime > was {
+		raise = o.beginLocked(tooLong)
 	}
 	c.began = o.seq.Add(1)
 	i.configs = append(i.configs, c)
@@ -172,8 +207,8 @@ func (a *simAuthority) patch(ctx context.Context, i *simIssuer, change func(*sim
 		put = l.n.CreateIssuer
 	}
 	record, index, err := put(ctx, l.actor("admin"), next)
-	a.note("put %s (disabled %v, clock_skew %v, only %q) at %s: %d %v", next.Name, c.disabled, c.skew, c.only,
-		l.self, index, err)
+	a.note("put %s (disabled %v, clock_skew %v, only %q, max_lifetime %v, %v) at %s: %d %v", next.Name, c.disabled,
+		c.skew, c.only, c.lifetime, c.mapping, l.self, index, err)
 	if err != nil || l.dead.Load() {
 		o.count.add("calls: issuer failed")
 		if errors.Is(err, revoked.ErrNoLeader) || errors.Is(err, revoked.ErrOverloaded) { // nothing was proposed
@@ -188,6 +223,13 @@ func (a *simAuthority) patch(ctx context.Context, i *simIssuer, change func(*sim
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	c.index, c.acked = index, o.seq.Add(1)
+	if raise != nil {
+		o.finalLocked(raise, func(t *simJWT) bool { return tooLong(t) && t.jwt.IssuedAt <= stamp })
+		o.count.add("calls: issuer with a longer max_lifetime")
+	}
+	if c.remaps {
+		o.count.add("calls: issuer with other claims")
+	}
 	if next.JWKSURI != "" {
 		o.learn(i, record, index)
 		return true
