@@ -263,8 +263,12 @@ func (a *API) logOf(r *request.Request, level slog.Level) *slog.Logger {
 	return a.cfg.RequestLog
 }
 
-// sparseLines limits log lines to one a second. Without a leader every request fails in the same
-// way, and the lines would hide all others. The zero value is ready, for concurrent use.
+// sparseTime is the least time between two of these lines. The lines of elections are as rare, so
+// that both together are at most one a second.
+const sparseTime = 2 * time.Second
+
+// sparseLines limits log lines to one in sparseTime. Without a leader every request fails in the
+// same way, and the lines would hide all others. The zero value is ready, for concurrent use.
 type sparseLines struct {
 	mu         sync.Mutex
 	next       time.Time
@@ -275,11 +279,11 @@ type sparseLines struct {
 func (s *sparseLines) take(now time.Time) (shown bool, suppressed int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now.Before(s.next) && s.next.Sub(now) <= time.Second { // not after the clock was set back
+	if now.Before(s.next) && s.next.Sub(now) <= sparseTime { // not after the clock was set back
 		s.suppressed++
 		return false, 0
 	}
-	suppressed, s.suppressed, s.next = s.suppressed, 0, now.Add(time.Second)
+	suppressed, s.suppressed, s.next = s.suppressed, 0, now.Add(sparseTime)
 	return true, suppressed
 }
 

@@ -11,10 +11,10 @@ import (
 
 // Without a quorum Raft repeats the same lines with each election, more than one a second. A line
 // of one kind is shown again after repeatKind, and repeated lines of all kinds together once in
-// repeatAny.
+// repeatAny. The lines of refused requests are as rare, so that both are at most one line a second.
 const (
-	repeatKind = 10 * time.Second
-	repeatAny  = time.Second
+	repeatKind = 20 * time.Second
+	repeatAny  = 2 * time.Second
 )
 
 // electionLines are the beginnings of the messages that Raft repeats while it has no leader.

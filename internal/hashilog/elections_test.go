@@ -45,8 +45,8 @@ func TestElections_QuorumLost_OneLineASecond(t *testing.T) {
 			election(term + 2)
 		}
 		later := strings.Count(b.String(), "\n") - first
-		if later > 600 || later < 60 {
-			t.Errorf("ten minutes: got %d lines, want 60 to 600", later)
+		if later > 300 || later < 60 { // the other half of a line a second is for requests
+			t.Errorf("ten minutes: got %d lines, want 60 to 300", later)
 		}
 		last := b.String()[strings.LastIndex(strings.TrimSpace(b.String()), "\n")+1:]
 		if !strings.Contains(last, "suppressed=") {
@@ -74,7 +74,7 @@ func TestElections_OtherLines_AllPass(t *testing.T) {
 			t.Errorf("got %d lines, want 30", n)
 		}
 		log.Info("entering candidate state", "term", 5)
-		time.Sleep(10 * time.Second) // virtual time
+		time.Sleep(20 * time.Second) // virtual time
 		log.Info("entering candidate state", "term", 6)
 		if n := strings.Count(b.String(), "entering candidate state"); n != 2 || strings.Contains(b.String(), "suppressed") {
 			t.Errorf("a later election: got %d lines, want 2 without suppressed ones:\n%s", n, &b)
