@@ -20,10 +20,16 @@ const (
 
 	// Limits while there are other callers, and without them: how long applying a bulk entry should
 	// take, and how many bulk entries before the newest a member with a lease may not have applied.
-	applyTarget, applyTargetAlone = 5 * time.Millisecond, 40 * time.Millisecond
+	applyTarget, applyTargetAlone = 2500 * time.Microsecond, 40 * time.Millisecond
 	maxLag, maxLagAlone           = 0, 8
 	aloneAfter                    = 10 * time.Second // without another caller
 	minBulkOps                    = 32
+
+	// While there are a few other callers, bulk entries take one part in pauseParts of the time: the
+	// pause after one depends on how long applying it took.
+	pauseParts = 10
+	maxPaused  = 100 * time.Millisecond
+	fewWithin  = 2 * time.Second // since the last of the other callers
 
 	linger     = 1500 * time.Microsecond // wait for other callers before a bulk entry
 	lingerTime = 50 * time.Millisecond   // how long after the last entry of other callers
@@ -126,6 +132,19 @@ func (q *bulkQueue) take(ops int) (out []share) {
 	}
 	q.open = len(out) == 0
 	return out
+}
+
+// reopenAfter is like reopen, after a pause that ends early with ctx.
+func (q *bulkQueue) reopenAfter(ctx context.Context, pause time.Duration) {
+	if pause > 0 {
+		timer := time.NewTimer(pause)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	q.reopen()
 }
 
 // reopen allows the next entry.

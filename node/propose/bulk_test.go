@@ -179,6 +179,46 @@ func TestProposeBulk_LoneRevocation_GoesNext(t *testing.T) {
 	}
 }
 
+// While a lone caller comes again and again, an import leaves most of the time to it, and takes it
+// back afterwards.
+func TestProposeBulk_LoneCallers_PauseImport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &slowLog{opTime: 20 * time.Microsecond}
+		r, stop := newSlowRouter(t, log)
+		ctx, cancel := context.WithCancel(t.Context())
+		var streams sync.WaitGroup
+		stream(ctx, t, r, "issuer", &streams)
+		time.Sleep(time.Second) // the pace is known
+		busy := func() (applied time.Duration) {
+			for _, e := range log.all() {
+				applied += e.took
+			}
+			return applied
+		}
+		const length = 3 * time.Second
+		began, before := time.Now(), busy()
+		for time.Since(began) < length {
+			time.Sleep(40 * time.Millisecond)
+			op := command.RevokeOp(revoked.Actor{ClientID: "app"}, revoked.DigestToken("a"), "")
+			if _, err := r.Commit(ctx, op); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := busy() - before; got > length/8 || got < length/20 {
+			t.Errorf("beside a lone caller: got %v of applying in %v, want about a tenth", got, length)
+		}
+		time.Sleep(2 * time.Second) // without another caller
+		before = busy()
+		time.Sleep(length)
+		if got := busy() - before; got < length/4 {
+			t.Errorf("alone: got %v of applying in %v, want at least a quarter", got, length)
+		}
+		cancel()
+		streams.Wait()
+		stop()
+	})
+}
+
 // Under a steady load of others an import goes on, more slowly.
 func TestProposeBulk_SteadyLoad_IsNotStarved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -53,6 +53,13 @@ func (c *crowd) begin(idle time.Duration) float64 {
 	return c.expected
 }
 
+// isSmall reports whether so few operations were expected at the last batch that none waits.
+func (c *crowd) isSmall() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.expected < minExpected
+}
+
 // holds reports whether a batch with that weight has nearly all operations that are expected and
 // not under way.
 func (c *crowd) holds(weight int, expected float64) bool {

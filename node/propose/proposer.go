@@ -209,6 +209,7 @@ func (p *Proposer) commit(ctx context.Context, shares []share) {
 	if p.hasOthers() {
 		lag = maxLag
 	}
+	paused := time.Since(p.others) < fewWithin && p.batcher.crowd.isSmall()
 	started := time.Now()
 	future := p.cfg.Log.Apply(data, p.cfg.Timeout)
 	p.wg.Go(func() {
@@ -246,7 +247,11 @@ func (p *Proposer) commit(ctx context.Context, shares []share) {
 				committed := time.Now()
 				p.cfg.KeepUp(ctx, p.term, earlier)
 				p.cfg.Metrics.bulkPause.Observe(time.Since(committed).Seconds())
-				p.bulk.reopen()
+				pause := time.Duration(0)
+				if paused {
+					pause = min((pauseParts-1)*out.Took, maxPaused)
+				}
+				p.bulk.reopenAfter(ctx, pause-time.Since(committed))
 			})
 		}
 		p.acknowledge(ctx, final, term, out.Index)
