@@ -19,6 +19,7 @@ func TestHealth_Readiness_DecidesStatus(t *testing.T) {
 	all := revoked.Readiness{CanAnswer: true, CanRevoke: true, Checks: []revoked.Check{{Name: "lease", OK: true}}}
 	noLeader := revoked.Readiness{CanAnswer: true, Reasons: []string{"no leader is known"},
 		Checks: []revoked.Check{{Name: "leader", Detail: "none"}}}
+	lapsed := revoked.Readiness{Reasons: []string{"lapsed"}, Checks: []revoked.Check{{Name: "lease", Detail: "lapsed"}}}
 	none := revoked.Readiness{}
 	for _, row := range []struct {
 		path   string
@@ -31,6 +32,7 @@ func TestHealth_Readiness_DecidesStatus(t *testing.T) {
 		{"/readyz", noLeader, 200, "ready\n"},
 		{"/readyz?revoke", noLeader, 503, "not ready\n"},
 		{"/readyz?verbose&revoke", noLeader, 503, "[-]leader failed: none\nno leader is known\nnot ready\n"},
+		{"/readyz?verbose", lapsed, 503, "[-]lease failed: lapsed\nnot ready\n"}, // each reason once
 		{"/readyz?revoke", all, 200, "ready\n"},
 		{"/readyz?verbose", all, 200, "[+]lease ok\nready\n"},
 		{"/readyz", none, 503, "not ready\n"},

@@ -254,6 +254,9 @@ func TestDocs_Alerts_NameMetrics(t *testing.T) {
 		if row := fmt.Sprintf("| %s | `%s` | %s |", r.Annotations.Summary, r.Expr, r.For); !strings.Contains(manual, row) {
 			t.Errorf("%s: got no row %s in docs/metrics.md, want one", r.Alert, row)
 		}
+		if strings.Contains(r.Expr, ") <") && !strings.Contains(r.Expr, "or vector(0)") {
+			t.Errorf("%s: got %s, which is silent if no node has the series", r.Alert, r.Expr)
+		}
 		about := false
 		for _, m := range metric.FindAllStringSubmatch(r.Expr, -1) {
 			name := strings.TrimSuffix(m[1], "_bucket")
