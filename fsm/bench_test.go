@@ -127,3 +127,25 @@ func BenchmarkRevoke(b *testing.B) {
 	}
 	b.ReportMetric(512*float64(b.N)/b.Elapsed().Seconds(), "grants/s")
 }
+
+// BenchmarkDenyList applies a deny list of entries that are all new. One iteration is one entry of
+// the log with 512 of them. The state grows with the iterations.
+func BenchmarkDenyList(b *testing.B) {
+	m := newMachine(b)
+	m.trust(nil)
+	logs := make([]*raft.Log, b.N)
+	for i := range logs {
+		ops := make([]*command.Op, 512)
+		for k := range ops {
+			ops[k] = command.RevokeJWTOp(m.by("admin"), &revoked.JWT{Issuer: testIss, JTI: randomText(16)}, "")
+		}
+		logs[i] = m.entry(&command.Batch{Ops: ops})
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for _, l := range logs {
+		if _, ok := m.f.Apply(l).(*fsm.Outcome); !ok {
+			b.Fatal(m.fatal)
+		}
+	}
+}
