@@ -111,14 +111,18 @@ func checkCommand(c Command) error {
 	return nil
 }
 
-// isKnown reports whether op is a registration or a revocation without an unknown field at any
-// depth.
+// isKnown reports whether op is a registration or a revocation, of a JWT or not, without an unknown
+// field at any depth.
 func (op *Op) isKnown() bool {
 	if len(op.unknownFields) != 0 || op.Actor != nil && len(op.Actor.unknownFields) != 0 {
 		return false
 	}
 	if m := op.GetRevoke(); m != nil {
 		return len(m.unknownFields) == 0
+	}
+	if m := op.GetRevokeJwt(); m != nil {
+		return len(m.unknownFields) == 0 &&
+			!slices.ContainsFunc(m.Earlier, func(was *Membership) bool { return len(was.unknownFields) != 0 })
 	}
 	m := op.GetRegister()
 	return m != nil && len(m.unknownFields) == 0 &&
