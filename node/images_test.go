@@ -74,7 +74,8 @@ func (m *simNemesis) mayRollBack(n *simNode) *simImage {
 }
 
 // rollBackWith rolls n back to image, which differs from its disk in a way that the others notice.
-// The node may have been restarted meanwhile and have a newer image, which they cannot notice.
+// The node may have been restarted meanwhile and have a newer image, which they cannot notice. If
+// another instance has replaced it, its disk stays: an image has the identity of its instance.
 func (m *simNemesis) rollBackWith(n, lead *simNode, image *simImage) {
 	var behind, ahead []*simNode
 	for _, o := range m.s.nodes {
@@ -94,11 +95,13 @@ func (m *simNemesis) rollBackWith(n, lead *simNode, image *simImage) {
 		o.crash(false)
 	}
 	n.crash(false)
-	n.mu.Lock()
-	n.rolled, n.disk = image.self, image.disk.Image()
-	n.mu.Unlock()
-	m.note("%s is rolled back to %d", n.id, image.end)
-	m.count("rolled-back disks")
+	if n.identity().Server == image.self {
+		n.mu.Lock()
+		n.rolled, n.disk = image.self, image.disk.Image()
+		n.mu.Unlock()
+		m.note("%s is rolled back to %d", n.id, image.end)
+		m.count("rolled-back disks")
+	}
 	m.revive(n)
 	for _, o := range behind {
 		m.revive(o)

@@ -348,10 +348,16 @@ func (m *simNode) dataDir() string {
 }
 
 // left reports whether the data directory is marked as that of a node that left.
-func (m *simNode) left() bool {
+func (m *simNode) left() bool { return m.identity().Left }
+
+// identity returns the identity in the data directory, or the zero value if it has none.
+func (m *simNode) identity() *datadir.Identity {
+	id := new(datadir.Identity)
 	b, err := os.ReadFile(filepath.Join(m.dataDir(), "identity.json"))
-	var id datadir.Identity
-	return err == nil && json.Unmarshal(b, &id) == nil && id.Left
+	if err != nil || json.Unmarshal(b, id) != nil {
+		return new(datadir.Identity)
+	}
+	return id
 }
 
 // ends is called when a process crashes itself, which only a hanging disk may cause.
