@@ -357,6 +357,26 @@ func TestDeleteIssuer_CreatedWithLongerLifetime_StaysDead(t *testing.T) {
 	}
 }
 
+// A cut-off may reach further than the deletion. It has ended tokens by the claims of the record
+// that was deleted; the next one may read others.
+func TestDeleteIssuer_CutoffAhead_StaysDead(t *testing.T) {
+	m := newMachine(t)
+	s := m.f.Settings()
+	s.MaxClockSkew = time.Minute
+	m.must(command.PutSettingsOp(m.by("admin"), s, s.Version))
+	m.trust(mapTo("c1", "", "", false))
+	m.must(command.CutoffOp(m.by("admin"), revoked.Selector{ClientID: "c1-x"}, m.now.Add(time.Minute), ""))
+	c := mapped("x", m.now.Add(65*time.Second), 700*time.Hour)
+	later := mapped("y", m.now.Add(66*time.Second), 700*time.Hour)
+	wantErr(t, m.change(func(i *revoked.Issuer) { i.MaxLifetime = time.Minute }), nil)
+	m.must(command.DeleteIssuerOp(m.by("admin"), "as1"))
+	m.later(time.Hour)
+	m.drain()
+	m.trust(func(i *revoked.Issuer) { mapTo("c2", "", "", false)(i); i.MaxLifetime, i.ClockSkew = 720*time.Hour, 0 })
+	m.wantClaimed("created anew", c, revoked.Dead)
+	m.wantClaimed("issued after the reach of both", later, revoked.Active)
+}
+
 func TestWriteSnapshot_EarlierMappings_GoldenBytes(t *testing.T) {
 	m := newMachine(t)
 	m.trust(mapTo("c1", "s1", "g1", true))

@@ -128,8 +128,8 @@ func (a *Applier) keepSkew(old, next *revoked.Issuer) {
 }
 
 // deleteIssuer ends the tokens of an issuer. Its row stays while one of them may live, so that they
-// can still be revoked. The cut-off covers what was issued until now. A later record with the same
-// iss starts after it.
+// can still be revoked. Its cut-off covers what was issued until now, and what another cut-off may
+// have ended: a later record with the same iss may read other claims.
 func (a *Applier) deleteIssuer(actor *revoked.Client, name string) Result {
 	if !actor.Has(revoked.RoleAdmin) {
 		return Result{Err: errAdminOnly("issuers")}
@@ -144,8 +144,8 @@ func (a *Applier) deleteIssuer(actor *revoked.Client, name string) Result {
 	next := *old
 	next.DeletedAt, next.Version = a.Stamp, a.Index
 	a.putIssuer(&next)
-	// An issuer that is created anew with this iss may have another skew.
-	before := a.Stamp.Add(next.CutoffSkew(a.Stamp))
+	// That record may have another skew, too.
+	before := max(a.Stamp, a.latestCutoff(nil)).Add(next.CutoffSkew(a.Stamp))
 	a.addCutoff(&rows.Cutoff{Cutoff: revoked.Cutoff{
 		Selector: revoked.Selector{Issuer: next.Issuer.Issuer}, IssuedBefore: before, By: actor.ID,
 		Reason: "issuer deleted",

@@ -48,11 +48,17 @@ func (a *access) mappingDue(i *revoked.Issuer, m *revoked.EarlierMapping) revoke
 // furthestCutoff returns the latest moment that a cut-off reaches, or that one of this stamp may
 // reach. counts selects the cut-offs; nil selects all.
 func (a *access) furthestCutoff(counts func(*revoked.Cutoff) bool) revoked.Time {
-	furthest := max(a.Stamp.Add(a.currentSettings().MaxClockSkew), a.mem.Cutoffs.Latest(counts))
+	return max(a.Stamp.Add(a.currentSettings().MaxClockSkew), a.latestCutoff(counts))
+}
+
+// latestCutoff returns the latest moment that a cut-off reaches, or an earlier one that is before
+// the stamp. counts selects the cut-offs; nil selects all.
+func (a *access) latestCutoff(counts func(*revoked.Cutoff) bool) revoked.Time {
+	latest := a.mem.Cutoffs.Latest(counts)
 	for _, k := range a.cutoffOrder {
 		if c := a.cutoffs[k]; c != nil && (counts == nil || counts(&c.Cutoff)) {
-			furthest = max(furthest, c.IssuedBefore)
+			latest = max(latest, c.IssuedBefore)
 		}
 	}
-	return furthest
+	return latest
 }
