@@ -217,10 +217,11 @@ func (a *Applier) denyDigest(d revoked.Digest, until revoked.Time, by, reason st
 
 // denyFamily denies a grant or a session: also the tokens that the issuer still adds to it. It
 // lasts for at least cutoff_retention, because a refresh may add tokens long after the newest known
-// one.
+// one. A repeat leaves at least the lifetime of a token that was added meanwhile.
 func (a *Applier) denyFamily(kind revoked.DenialKind, iss *revoked.Issuer, value, by, reason string) bool {
-	keep := max(a.currentSettings().CutoffRetention, a.jwtLifetime(iss))
-	return a.deny(revoked.DenialKey(kind, iss.Issuer, value), a.Stamp.Add(keep), keep/16, by, reason)
+	life := a.jwtLifetime(iss)
+	keep := max(a.currentSettings().CutoffRetention, life)
+	return a.deny(revoked.DenialKey(kind, iss.Issuer, value), a.Stamp.Add(keep), min(keep/16, keep-life), by, reason)
 }
 
 // denyToken denies a registered token that ends: its registration may have named an earlier expiry
@@ -247,12 +248,15 @@ func (a *Applier) denyGrantOf(g *revoked.Grant, r *revoked.Revocation) {
 }
 
 // deny writes the denial with that key. A repeat extends it, unless that would add no more than
-// renew. It reports whether it wrote.
+// renew and the denial was made to last as long as this one. It reports whether it wrote.
 func (a *Applier) deny(id revoked.Digest, until revoked.Time, renew time.Duration, by, reason string) bool {
 	if until <= a.Stamp {
 		return false
 	}
 	v, row := a.denial(id)
+	if row != nil && v.Until.Sub(v.At) < until.Sub(a.Stamp) {
+		renew = 0 // it had the end of a token that was named with another expiry
+	}
 	if row != nil && v.Until.Add(renew) >= until {
 		return false
 	}
