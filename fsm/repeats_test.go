@@ -62,3 +62,21 @@ func TestRevokeJWT_JTIAfterOneWithExpiry_OutlivesToken(t *testing.T) {
 	m.drain()
 	m.wantClaimed("before its expiry", c, revoked.Dead)
 }
+
+// A tombstone from before the first issuer is as short as the window for late registrations. Its
+// repeat holds for every JWT that exists: the key that verifies the token may come later.
+func TestTombstone_RepeatWithIssuer_OutlivesJWT(t *testing.T) {
+	for _, by := range []string{"admin", "app"} {
+		m := newMachine(t)
+		c := mapped("x", m.now, 24*time.Hour)
+		c.claims["c1"], c.jwt.Thumbprint = "app", thumb("b")
+		m.revoke(by, "jwt-x")
+		m.later(10 * time.Minute)
+		m.trust(mapTo("c1", "", "", true))
+		m.revoke(by, "jwt-x")
+		wantErr(t, m.change(func(i *revoked.Issuer) { i.Keys = issuerKeys("a", "b") }), nil)
+		m.later(24*time.Hour - 10*time.Minute - time.Second)
+		m.drain()
+		m.wantClaimed("revoked by "+by, c, revoked.Dead)
+	}
+}

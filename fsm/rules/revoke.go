@@ -121,9 +121,11 @@ func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result 
 	if actor.Has(revoked.RoleAdmin) {
 		client = ""
 	}
-	window := a.currentSettings().LateRegistrationWindow
-	until := a.Stamp.Add(max(2*window, a.longestJWT()))
-	isFresh := func(b *rows.Binding) bool { return b != nil && b.Until.Sub(a.Stamp) >= window+window/2 }
+	window, longest := a.currentSettings().LateRegistrationWindow, a.longestJWT()
+	until := a.Stamp.Add(max(2*window, longest))
+	isFresh := func(b *rows.Binding) bool { // the token existed at b.At
+		return b != nil && b.Until.Sub(a.Stamp) >= window+window/2 && b.Until.Sub(b.At) >= longest
+	}
 
 	t, row := a.tombstone(d)
 	if b := t.BindingTo(client); isFresh(b) {
