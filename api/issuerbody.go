@@ -42,6 +42,9 @@ func (a *API) decodeIssuer(r *request.Request, types []string) (*issuerPatch, er
 	if err := r.DecodeLimited(types, maxIssuerBody, p.fields()...); err != nil {
 		return nil, err
 	}
+	if p.uri.Value != "" && p.jwks.Value != nil {
+		return nil, errTwoKeySets // whatever the set
+	}
 	if p.jwks.Value != nil {
 		var err error
 		if p.parsed, err = a.cfg.Backend.ParseKeys(p.jwks.Value); err != nil {

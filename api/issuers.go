@@ -35,7 +35,7 @@ type issuerView struct {
 	Disabled        bool                `json:"disabled"`
 	CreatedAt       request.UnixSeconds `json:"created_at"`
 	Keys            []issuerKeyView     `json:"keys"`
-	Fetch           *keyFetchView       `json:"fetch,omitempty"` // absent if the leader did not report it
+	Fetch           *keyFetchView       `json:"fetch,omitempty"` // absent if the leader did not answer
 }
 
 // keyFetchView is the last fetch of a key set, as the leader reports it. Error is empty after a
@@ -75,7 +75,8 @@ func (a *API) viewIssuer(i *revoked.Issuer, fetches map[string]revoked.KeyFetch)
 		v.Keys = append(v.Keys, issuerKeyView{k.KeyID, k.Thumbprint, i.AlgorithmOf(k), k.State.String()})
 	}
 	if i.JWKSURI != "" {
-		if f, ok := fetches[i.Name]; ok {
+		if fetches != nil { // the leader answered; it may not have begun to fetch
+			f := fetches[i.Name]
 			v.Fetch = &keyFetchView{request.UnixSeconds(f.At), f.At != 0 && f.Error == "", f.Error,
 				request.UnixSeconds(f.NextAt)}
 		}

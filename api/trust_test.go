@@ -79,12 +79,13 @@ func TestIssuers_Post_CreatesTheRecord(t *testing.T) {
 		`{"name":"as2","jwks":` + set + `}`: 400,
 		`{"issuer":"https://as2.example","jwks":` + set + `}`: 400,
 		strings.Replace(good, `"as2"`, `"As 2"`, 1):           400,
-		body(``):                     422,
-		body(uri + `,"jwks":` + set): 422,
-		body(`,"jwks":{}`):           400,
-		body(`,"jwks":{"keys":[]}`):  400,
-		body(`,"jwks":[]`):           400,
-		body(`,"jwks":"x"`):          400,
+		body(``):                          422,
+		body(uri + `,"jwks":` + set):      422,
+		body(uri + `,"jwks":{"keys":[]}`): 422,
+		body(`,"jwks":{}`):                400,
+		body(`,"jwks":{"keys":[]}`):       400,
+		body(`,"jwks":[]`):                400,
+		body(`,"jwks":"x"`):               400,
 		body(`,"jwks":{"keys":[{"kty":"oct","k":"AAAA"}]}`):                      400,
 		body(`,"jwks":` + strings.Replace(set, `"kty"`, `"d":"AAAA","kty"`, 1)):  400,
 		body(`,"jwks":` + strings.Replace(set, `"kty"`, `"kty":"RSA","kty"`, 1)): 400,
@@ -303,6 +304,13 @@ func TestIssuers_Fetched_ShowTheFetch(t *testing.T) {
 		if got := b.do(t, "admin", "POST", "/v1/issuers/as2/refresh", "", "{}"); got.status != status {
 			t.Errorf("%v: got %d %s, want %d", sentinel, got.status, got.body, status)
 		}
+	}
+	b.node.mu.Lock()
+	b.node.fail = nil
+	b.node.mu.Unlock()
+	got = b.do(t, "admin", "POST", "/v1/issuers", "", strings.ReplaceAll(body, "as2", "as4"))
+	if got.status != 201 || !strings.Contains(got.body, `"fetch":{"at":null,"ok":false,"next_at":null}`) {
+		t.Errorf("not fetched yet: got %d %s, want 201 with an empty fetch", got.status, got.body)
 	}
 	b.node.mu.Lock()
 	b.node.fail = func(m string) error { return map[string]error{"KeyFetches": revoked.ErrNoLeader}[m] }

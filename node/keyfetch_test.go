@@ -129,8 +129,21 @@ func TestKeyFetch_AddressNotAllowed_IsShown(t *testing.T) {
 	if got := active(t, by, raw); got != "503" {
 		t.Errorf("introspection: got %s, want 503", got)
 	}
-	if r := by.Form("/oauth2/revoke", "admin", url.Values{"token": {raw}}); r.Status != 503 {
-		t.Errorf("C29: revocation: got %d %s, want 503", r.Status, r.Body)
+	const cause = "the keys of the issuer cannot be fetched"
+	for _, path := range []string{"/oauth2/introspect", "/oauth2/revoke"} {
+		r := by.Form(path, "admin", url.Values{"token": {raw}})
+		if r.Status != 503 || !strings.Contains(r.Body, cause) || strings.Contains(r.Body, "127.0.0.1") {
+			t.Errorf("C29: %s: got %d %s, want 503: %s, without the address", path, r.Status, r.Body, cause)
+		}
+	}
+	// An administrator reads why, and which setting helps.
+	r := by.JSON("POST", "/v1/explain", "admin", fmt.Sprintf(`{"token":%q}`, raw))
+	if r.Status != 503 || !strings.Contains(r.Body, cause) || !strings.Contains(r.Body, "jwks_allow_networks") {
+		t.Errorf("explain: got %d %s, want 503: %s, with the reason", r.Status, r.Body, cause)
+	}
+	r = by.JSON("POST", "/v1/issuers/as2/refresh", "admin", "{}")
+	if r.Status != 429 || !strings.Contains(r.Body, "retry in") {
+		t.Errorf("refresh again: got %d %s, want 429 with the time to wait", r.Status, r.Body)
 	}
 	if n := server.fetches.Load(); n != 0 {
 		t.Errorf("got %d requests at the server, want none", n)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ func (n *Node) newKeyRunner() *jwks.Runner {
 }
 
 // RefreshIssuer implements api.Backend. The leader fetches the keys. It blocks for one fetch.
-// ErrQuota means that the last one began less than 30 s ago.
+// ErrQuota means that the last one began less than 30 s ago, ErrKeysNotFetched that it failed.
 func (n *Node) RefreshIssuer(ctx context.Context, name string) (index uint64, changed bool, err error) {
 	if err := n.Current(ctx); err != nil {
 		return 0, false, err
@@ -44,6 +45,9 @@ func (n *Node) RefreshIssuer(ctx context.Context, name string) (index uint64, ch
 		return 0, false, fmt.Errorf("%w: the issuer has jwks, which is not fetched", revoked.ErrUnprocessable)
 	}
 	resp, err := n.askKeys(ctx, &nodepb.KeyFetchRequest{Refresh: name})
+	if errors.Is(err, revoked.ErrNotCurrent) {
+		err = fmt.Errorf("%w: %s", revoked.ErrKeysNotFetched, revoked.Detail(err))
+	}
 	return resp.GetIndex(), resp.GetChanged(), err
 }
 
@@ -80,8 +84,8 @@ func (n *Node) askKeys(ctx context.Context, req *nodepb.KeyFetchRequest) (*nodep
 const refetchWait = 2 * time.Second
 
 // refetchKeys makes the leader fetch the keys of an issuer, unless it did in the last 30 seconds.
-// It returns ErrNotCurrent if the newest keys are not known. A changed key set is final, so a node
-// with a lease has applied it.
+// It returns ErrKeysNotFetched if the newest keys are not known. A changed key set is final, so a
+// node with a lease has applied it.
 func (n *Node) refetchKeys(ctx context.Context, i *revoked.Issuer) error {
 	ctx, cancel := context.WithTimeout(ctx, refetchWait)
 	defer cancel()
@@ -89,12 +93,17 @@ func (n *Node) refetchKeys(ctx context.Context, i *revoked.Issuer) error {
 	if err == nil {
 		return nil
 	}
+	cause := revoked.Detail(err)
 	for _, f := range resp.GetFetches() {
-		if errors.Is(err, revoked.ErrQuota) && f.Issuer == i.Name && f.At != 0 && f.Error == "" {
+		switch {
+		case f.Issuer != i.Name || !errors.Is(err, revoked.ErrQuota):
+		case f.Error != "":
+			cause = f.Error // of the fetch that began a short time ago
+		case f.At != 0:
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: keys of issuer %s: %v", revoked.ErrNotCurrent, i.Name, err)
+	return fmt.Errorf("%w: issuer %q: %s", revoked.ErrKeysNotFetched, i.Name, cmp.Or(cause, err.Error()))
 }
 
 // serveKeys answers another member. A refresh makes this node open a connection, so only a member

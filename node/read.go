@@ -92,7 +92,7 @@ func (n *Node) evaluate(ctx context.Context, l *bearer.Lookup) (revoked.TokenSta
 		return revoked.TokenStatus{}, fmt.Errorf("%w: state differs from the leader's", revoked.ErrNotCurrent)
 	}
 	st, err := l.Status(ctx)
-	if err != nil && !errors.Is(err, revoked.ErrOverloaded) {
+	if err != nil && !errors.Is(err, revoked.ErrOverloaded) && !errors.Is(err, revoked.ErrNotCurrent) {
 		err = fmt.Errorf("%w: %v", revoked.ErrNotCurrent, err)
 	}
 	return st, err

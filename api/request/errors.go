@@ -57,6 +57,8 @@ func newTable() []mapping {
 		{revoked.ErrGone, gone, CodeInvalidRequest, "no longer held", "gone", false},
 		{revoked.ErrNoLeader, down, CodeUnavailable, "no leader, retry later", OutcomeNoLeader, true},
 		{revoked.ErrOutcomeUnknown, down, CodeUnavailable, "outcome unknown, retry", "outcome_unknown", true},
+		{revoked.ErrKeysNotFetched, down, CodeUnavailable, "the keys of the issuer cannot be fetched", "keys_not_fetched",
+			true},
 		{revoked.ErrNotCurrent, down, CodeUnavailable, "this node cannot prove that it is current", "not_current", true},
 		{revoked.ErrOverloaded, down, CodeUnavailable, "overloaded, retry later", "overloaded", true},
 		{revoked.ErrNoCluster, down, CodeUnavailable, "this node belongs to no cluster yet", "no_cluster", true},
@@ -105,8 +107,11 @@ func FailureOf(path string, err error) *Failure {
 		}
 	}
 	f = &Failure{Status: m.status, Code: m.code, Title: m.title, Outcome: m.outcome, Cause: err}
-	if !m.opaque {
+	switch {
+	case !m.opaque:
 		f.Detail = err.Error()
+	case showsKeys(path) && (m.sentinel == revoked.ErrKeysNotFetched || m.sentinel == revoked.ErrQuota):
+		f.Detail = revoked.Detail(err)
 	}
 	var outage *revoked.OutageError
 	if errors.As(err, &outage) {

@@ -36,6 +36,20 @@ func TestFailureOf_ImpossibleAtOAuth_Is503(t *testing.T) {
 	}
 }
 
+// The cause of a failed fetch of keys names their address, so only administrators read it.
+func TestFailureOf_KeysNotFetched_CauseForAdministrators(t *testing.T) {
+	err := fmt.Errorf("%w: status 500", revoked.ErrKeysNotFetched)
+	for path, shown := range map[string]bool{
+		"/v1/issuers/as/refresh": true, "/v1/explain": true, "/v1/check": false, "/oauth2/introspect": false,
+	} {
+		f := FailureOf(path, err)
+		if f.Status != http.StatusServiceUnavailable || !strings.Contains(f.Title, "keys of the issuer") ||
+			strings.Contains(f.Detail, "status 500") != shown {
+			t.Errorf("%s: got %d %q %q, want 503 about the keys, cause shown: %v", path, f.Status, f.Title, f.Detail, shown)
+		}
+	}
+}
+
 func TestFailureOf_UnknownError_IsOpaque(t *testing.T) {
 	secret := errors.New("disk at /secret is full")
 	for _, path := range []string{"/oauth2/introspect", "/v1/grants"} {

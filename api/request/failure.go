@@ -73,6 +73,12 @@ func StatusFailure(path string, status int) *Failure {
 	return f
 }
 
+// showsKeys reports whether only administrators call path, to learn about the keys of an issuer.
+// They may read why a fetch failed; the error names the address of the keys.
+func showsKeys(path string) bool {
+	return strings.HasPrefix(path, "/v1/issuers/") || path == "/v1/explain"
+}
+
 // isOAuth reports whether errors at path have the shape of RFC 6749 section 5.2.
 func isOAuth(path string) bool {
 	return slices.ContainsFunc([]string{"/oauth2/", "/invoke/", "/.well-known/"},

@@ -157,8 +157,9 @@ func (r *Runner) stopOthers(uris map[string]string) (stopped []*worker) {
 }
 
 // Refresh fetches the keys of an issuer now and waits for the result. Calls that come while a fetch
-// runs share it. Errors: ErrQuota if a fetch began less than MinInterval ago, ErrNotCurrent for an
-// issuer whose keys are not fetched, ErrNoLeader if this node does not lead.
+// runs share it. Errors: ErrQuota if a fetch began less than MinInterval ago, ErrNotCurrent for a
+// failed fetch and for an issuer whose keys are not fetched, ErrNoLeader if this node does not
+// lead.
 func (r *Runner) Refresh(ctx context.Context, name string) (Outcome, error) {
 	a, err := r.ask(name)
 	if err != nil {
@@ -191,7 +192,8 @@ func (r *Runner) ask(name string) (*attempt, error) {
 		return w.asked, nil
 	}
 	if wait := w.schedule.Wait(time.Now()); wait > 0 {
-		return nil, fmt.Errorf("%w: the keys of issuer %q were fetched less than %s ago", revoked.ErrQuota, name, MinInterval)
+		return nil, fmt.Errorf("%w: the last fetch of the keys of issuer %q began less than %s ago; retry in %s",
+			revoked.ErrQuota, name, MinInterval, max(wait.Truncate(time.Second), time.Second))
 	}
 	w.asked = &attempt{done: make(chan struct{})}
 	w.wake <- struct{}{}
@@ -219,7 +221,9 @@ func (r *Runner) work(ctx context.Context, w *worker) {
 		a := r.begin(w)
 		set, err := r.cfg.Fetch(ctx, w.uri)
 		<-r.slots
-		if err == nil {
+		if err != nil {
+			err = fmt.Errorf("%w: %w", revoked.ErrNotCurrent, err)
+		} else {
 			a.outcome, err = r.store(ctx, w.name, set)
 		}
 		if a.err = err; ctx.Err() != nil {
@@ -323,14 +327,14 @@ func (r *Runner) end(ctx context.Context, w *worker, a *attempt, set Set) {
 		w.state.Failures, w.state.Since = 0, now
 		w.schedule.Succeeded(now, set.MaxAge, missing, rand.Float64())
 	} else {
-		w.state.Error = a.err.Error()
+		w.state.Error = revoked.Detail(a.err)
 		w.schedule.Failed(now, rand.Float64())
 	}
 	w.state.NextAt = w.schedule.Next()
 	r.cfg.Count(a.err == nil)
 	switch {
 	case a.err != nil && !failing && !errors.Is(a.err, revoked.ErrConflict):
-		r.cfg.Log.Warn("fetching the keys of an issuer failed", "issuer", w.name, "error", a.err)
+		r.cfg.Log.Warn("fetching the keys of an issuer failed", "issuer", w.name, "error", w.state.Error)
 	case a.err == nil && failing:
 		r.cfg.Log.Info("fetching the keys of an issuer succeeded again", "issuer", w.name)
 	}

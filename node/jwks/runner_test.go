@@ -204,8 +204,9 @@ func TestRunner_Failures_BackOffAndAreLoggedOnce(t *testing.T) {
 		if n := w.count(); n < 4 || n > 6 || s.OK || s.Error != "status 500" || w.stores != 0 {
 			t.Errorf("got %d fetches in 10 minutes, state %+v, %d stores", n, s, w.stores)
 		}
-		if out, err := r.Refresh(t.Context(), "a"); err == nil {
-			t.Errorf("refresh: got %+v, want the error", out)
+		out, err := r.Refresh(t.Context(), "a")
+		if !errors.Is(err, revoked.ErrNotCurrent) || revoked.Detail(err) != "status 500" {
+			t.Errorf("refresh: got %+v, %v, want %v: status 500", out, err, revoked.ErrNotCurrent)
 		}
 		if n := strings.Count(w.log.String(), "failed"); n != 1 {
 			t.Errorf("log: got %d lines, want 1:\n%s", n, w.log.String())
