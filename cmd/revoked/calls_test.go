@@ -882,6 +882,17 @@ func TestTokenRevoke_Outcome_IsPrinted(t *testing.T) {
 }
 
 // The command names the first line that is not a jti, and a token never leaves this process.
+// A byte order mark that is taken for a part of the first jti would leave its token alive.
+func TestRevokeJTI_ByteOrderMark_IsNoPartOfTheJTI(t *testing.T) {
+	node := newFakeNode(t, answering(200, "application/x-ndjson", `{"lines":2,"revoked":2,"failed":0}`))
+	useNodes(t, node.URL, node)
+	got := runWith(t, "\ufeffj1\r\nj2\r\n", "revoke-jti", "--issuer", "https://as.example", "-")
+	const want = `{"issuer":"https://as.example","jti":"j1"}` + "\n" + `{"issuer":"https://as.example","jti":"j2"}` + "\n"
+	if calls := node.asked(); got.code != 0 || len(calls) != 1 || calls[0].body != want {
+		t.Errorf("got exit code %d, %s, sent %+v, want %s", got.code, got.stderr, calls, want)
+	}
+}
+
 func TestRevokeJTI_OtherContent_IsRefused(t *testing.T) {
 	token := "eyJhbGciOiJFUzI1NiJ9.eyJqdGkiOiJqMSJ9.c2lnbmF0dXJl"
 	for name, tc := range map[string]struct {
@@ -894,6 +905,9 @@ func TestRevokeJTI_OtherContent_IsRefused(t *testing.T) {
 		"not UTF-8":     {"j1\n\n\xff\n", "line 3 is not UTF-8", nil, 1},
 		"a long line":   {strings.Repeat("x", 2000), "too long for a jti", nil, 1},
 		"just too long": {strings.Repeat("x", 513) + "\n", "line 1 is too long for a jti", nil, 1},
+		"JSON":          {`{"issuer":"https://as.example","jti":"j1"}` + "\n", "line 1 is JSON, not a jti", nil, 1},
+		"blank at end":  {"j1\nj2 \n", "line 2 begins or ends with a blank", nil, 1},
+		"tab before":    {"\tj1\n", "line 1 begins or ends with a blank", nil, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			node := newFakeNode(t, answering(200, "application/x-ndjson", `{"lines":1,"revoked":1,"failed":0}`))

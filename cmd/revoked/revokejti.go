@@ -108,7 +108,8 @@ func (d *denyList) send(cmd *cobra.Command, conn *call.Flags, c *client.Client, 
 	return nil
 }
 
-// write writes a body for each jti. It skips empty lines.
+// write writes a body for each jti. It skips empty lines, and a byte order mark at the start. A line
+// that is probably not a jti ends it: the token that was meant would stay alive.
 func (d *denyList) write(out io.Writer, in io.Reader) error {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(make([]byte, 0, 4<<10), maxJTI+16)
@@ -116,6 +117,9 @@ func (d *denyList) write(out io.Writer, in io.Reader) error {
 	body.SetEscapeHTML(false)
 	for n := 1; lines.Scan(); n++ {
 		jti := strings.TrimSuffix(lines.Text(), "\r")
+		if n == 1 {
+			jti = strings.TrimPrefix(jti, "\ufeff")
+		}
 		switch {
 		case jti == "":
 			continue
@@ -125,6 +129,10 @@ func (d *denyList) write(out io.Writer, in io.Reader) error {
 			return fmt.Errorf("line %d is too long for a jti: at most %d bytes", n, maxJTI)
 		case strings.HasPrefix(jti, "eyJ") && strings.Count(jti, ".") == 2:
 			return fmt.Errorf("line %d looks like a token, not like a jti", n)
+		case strings.HasPrefix(strings.TrimSpace(jti), `{"`):
+			return fmt.Errorf("line %d is JSON, not a jti: send such lines to POST /v1/revocations", n)
+		case strings.TrimSpace(jti) != jti:
+			return fmt.Errorf("line %d begins or ends with a blank", n)
 		}
 		entry := d.template
 		entry.JTI = jti
