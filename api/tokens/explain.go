@@ -133,7 +133,7 @@ func (e *Endpoints) viewerAs(ctx context.Context, asker *viewer, id string) (*vi
 	}
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("%w: as", revoked.ErrUnknownClient)
+		return nil, fmt.Errorf("%w: as names no client", revoked.ErrUnknownClient)
 	case client.Disabled:
 		return nil, fmt.Errorf("%w: as: the client is disabled, so it cannot introspect", revoked.ErrUnprocessable)
 	case client.Type == revoked.Public:

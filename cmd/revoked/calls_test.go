@@ -270,7 +270,7 @@ func TestCommands_EachCall_PrintsAnswer(t *testing.T) {
 			recorded{method: "POST", path: "/v1/explain", contentType: "application/json",
 				body: `{"token":"` + testToken + `"}`}, 2},
 		{"explain for an unknown caller", []string{"explain", "--as", "x", "-"}, testToken, 422,
-			`{"title":"unknown client","status":422,"detail":"unknown client: as"}`,
+			`{"title":"unknown client","status":422,"detail":"unknown client: as names no client"}`,
 			recorded{method: "POST", path: "/v1/explain", contentType: "application/json",
 				body: `{"as":"x","token":"` + testToken + `"}`}, 1},
 		{"list grants", []string{"grants", "--subject", "alice", "--state", "active", "--limit", "2"}, "", 200,
@@ -882,6 +882,26 @@ func TestTokenRevoke_Outcome_IsPrinted(t *testing.T) {
 }
 
 // The command names the first line that is not a jti, and a token never leaves this process.
+func TestIssuerCheck_NotVerified_ExplainsTheSteps(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"verified":false,"reason":"format"}`:    "passed: no step; failed: format: ",
+		`{"verified":false,"reason":"kid"}`:       "passed: format, issuer, alg; failed: kid: ",
+		`{"verified":false,"reason":"signature"}`: "passed: format, issuer, alg, kid; failed: signature: ",
+		`{"verified":false,"reason":"kid","kid":"k1","thumbprint":"t"}`: "signature, typ, claims; " +
+			"failed: state of the key: ",
+		`{"verified":false,"reason":"audience","thumbprint":"t"}`: "state of the key, lifetime; failed: audience: ",
+		`{"verified":false,"reason":"of a newer server"}`:         "",
+		`{"verified":true,"thumbprint":"t"}`:                      "",
+	} {
+		node := newFakeNode(t, answering(200, "application/json", body))
+		useNodes(t, node.URL, node)
+		got := runWith(t, testToken+"\n", "issuer", "check", "as", "-")
+		if !strings.Contains(got.stderr, want) || want == "" && got.stderr != "" || strings.Contains(got.stderr, testToken) {
+			t.Errorf("%s: got %q, want %q, without the token", body, got.stderr, want)
+		}
+	}
+}
+
 // A byte order mark that is taken for a part of the first jti would leave its token alive.
 func TestRevokeJTI_ByteOrderMark_IsNoPartOfTheJTI(t *testing.T) {
 	node := newFakeNode(t, answering(200, "application/x-ndjson", `{"lines":2,"revoked":2,"failed":0}`))

@@ -215,12 +215,49 @@ func issuerCheckCommand() *cobra.Command {
 	return call.Command(cmd, func(c *client.Client, ctx context.Context, args []string) (
 		client.Answer[client.TokenCheck], error) {
 		return c.CheckToken(ctx, args[0], token)
-	}, printTokenCheck, func(_ *cobra.Command, t client.TokenCheck) error {
-		if !t.Verified {
-			return cli.Negative()
+	}, printTokenCheck, func(cmd *cobra.Command, t client.TokenCheck) error {
+		if t.Verified {
+			return nil
 		}
-		return nil
+		if text := explainCheck(t); text != "" {
+			if _, err := fmt.Fprintln(cmd.ErrOrStderr(), text); err != nil {
+				return err
+			}
+		}
+		return cli.Negative()
 	})
+}
+
+// checkSteps are the steps of a check in their order, each with the reason that it gives and what
+// is wrong with a token that fails it. The check ends with the first step that fails.
+var checkSteps = [...]struct{ name, reason, problem string }{
+	{"format", "format", "it is not a JWT in the compact form, or longer than 8,192 bytes"},
+	{"issuer", "issuer", "its iss is not the issuer of the record, character for character"},
+	{"alg", "alg", "its alg is not one that the record and the key allow"},
+	{"kid", "kid", "the record has no key with its kid"},
+	{"signature", "signature", "no key of the record made its signature"},
+	{"typ", "typ", "the typ of its header is not in token_types"},
+	{"claims", "claims", "iat, exp or a required claim is missing, or a claim is forbidden, too long or of a wrong type"},
+	{"state of the key", "kid", "the key that made its signature is retired or banned"},
+	{"lifetime", "lifetime", "the time from iat to exp is longer than max_lifetime was when it was issued"},
+	{"audience", "audience", "it has no aud, and the record has require_audience"},
+	{"disabled", "disabled", "the issuer is disabled"},
+	{"expired", "expired", "its exp has passed"},
+	{"not_yet_valid", "not_yet_valid", "its iat or nbf is ahead by more than clock_skew"},
+}
+
+// explainCheck lists the steps that a token passed, and describes the one that it failed. It
+// returns "" for a reason that a newer server gave.
+func explainCheck(t client.TokenCheck) string {
+	var passed []string
+	for _, s := range checkSteps {
+		// Only a token of the issuer has a thumbprint, and its kid is known.
+		if s.reason == t.Reason && (s.name != "kid" || t.Thumbprint == "") {
+			return fmt.Sprintf("passed: %s; failed: %s: %s", cmp.Or(strings.Join(passed, ", "), "no step"), s.name, s.problem)
+		}
+		passed = append(passed, s.name)
+	}
+	return ""
 }
 
 func printTokenCheck(cmd *cobra.Command, t client.TokenCheck) error {
