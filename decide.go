@@ -28,7 +28,7 @@ const (
 	// NotYet means that not_before is in the future.
 	NotYet
 	// Suspended means that the grant's client is disabled or does not exist, or that the record of
-	// the token's issuer does not let it be active.
+	// its issuer keeps the token inactive.
 	Suspended
 	// PastExpiry means expired by this node's clock only. Other nodes may still return Active.
 	PastExpiry
@@ -191,8 +191,8 @@ type TokenStatus struct {
 	// JWT is the verified JWT from whose claims Record was made. nil: the token is registered or
 	// unknown.
 	JWT *JWT
-	// Foreign reports that the client of the record is one of another issuer, not one of this cluster:
-	// a client with the same id does not own the token.
+	// Foreign reports that the client of the record is one of another issuer, not one of this
+	// cluster. A client with the same id does not own the token.
 	Foreign bool
 }
 

@@ -98,9 +98,8 @@ func FromCode(n uint32) error {
 	return ErrOutcomeUnknown
 }
 
-// Detail returns the text of err without the text of the sentinel that it starts with: the facts
-// that cross the wire along with the sentinel's [Code]. It is empty if err is nil or a bare
-// sentinel.
+// Detail returns the text of err without the text of the sentinel that it starts with. These facts
+// cross the wire along with the sentinel's [Code]. It is empty if err is nil or a bare sentinel.
 func Detail(err error) string {
 	if err == nil {
 		return ""

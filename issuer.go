@@ -35,9 +35,9 @@ type Issuer struct {
 	EarlierLifetime time.Duration
 	LifetimeSince   Time
 	ClockSkew       time.Duration
-	// EarlierSkew is an earlier, larger ClockSkew, by which cut-offs still reach the tokens that were
-	// issued until SkewSince: a token that a cut-off has ended stays dead. SkewSince is 0 if no
-	// lowering is to be remembered.
+	// EarlierSkew is an earlier, larger ClockSkew, by which cut-offs still reach the tokens that
+	// were issued until SkewSince. A token that a cut-off has ended stays dead. SkewSince is 0 if
+	// no lowering is to be remembered.
 	EarlierSkew time.Duration
 	SkewSince   Time
 	// Earlier are the mappings that changes of the record replaced, the oldest first, while a token
@@ -107,8 +107,8 @@ func (i *Issuer) Key(thumbprint string) *IssuerKey {
 	return nil
 }
 
-// AlgorithmOf returns the algorithm of a key of i: the alg of its JWK, else the only one that the
-// type of the key and Algorithms allow. It is "" if there are several.
+// AlgorithmOf returns the algorithm of a key of i. It is the alg of its JWK, else the only one that
+// the type of the key and Algorithms allow. It is "" if there are several.
 func (i *Issuer) AlgorithmOf(k *IssuerKey) string {
 	if k.Algorithm != "" {
 		return k.Algorithm

@@ -29,8 +29,8 @@ type JWT struct {
 	MappingVersion uint64
 }
 
-// Record returns the record on which [Decide] decides. Its grant is newer than every cut-off, so
-// that only the iat of the token counts against those of a restore or of a deleted client.
+// Record returns the record on which [Decide] decides. Its grant is newer than every cut-off. So
+// only the iat of the token counts against those of a restore or of a deleted client.
 func (j *JWT) Record() Record {
 	r := Record{
 		Found: true,

@@ -12,8 +12,8 @@ type OutageError struct {
 	Voters    int       // voters of the cluster, this node included; 0: this node is not a voter
 	Reachable int       // voters that answer this node, itself included
 	Silent    []SilentVoter
-	// RetryAfter is how long a caller should wait: shortly before an election, and as long as the
-	// outage has lasted if a majority of the voters is unreachable.
+	// RetryAfter is how long a caller should wait. It is short before an election. If a majority of
+	// the voters is unreachable, it is as long as the outage has lasted.
 	RetryAfter time.Duration
 }
 

@@ -31,7 +31,7 @@ func (b *admissionBody) fields() []request.Field {
 }
 
 // readNode reads a node id. It fails for a name that no node can have, so that a typing error is
-// found here and not when the node tries to join.
+// found now and not at the join.
 func readNode(j *strictjson.Reader) (string, error) {
 	node, err := j.Name(request.MaxID)
 	if err == nil && revoked.CheckNodeID(node) != nil {

@@ -51,7 +51,7 @@ func viewClient(c *revoked.Client) clientView {
 }
 
 // describeSecrets adds the members that only GET of one client has: whether a secret is weak, and
-// while old secrets are valid beside the current one, until when.
+// until when old secrets are valid beside the current one.
 func (v *clientView) describeSecrets(c *revoked.Client, now revoked.Time) {
 	v.WeakSecret = clientauth.HasWeakSecret(c, now.Std())
 	var valid []secretInfo
@@ -138,8 +138,8 @@ func (a *API) patchClient(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, viewClient(c))
 }
 
-// deleteClient is DELETE /v1/clients/{id}. It also ends the tokens of the client, which is why a
-// repeat for a deleted client succeeds: the caller learns that nothing of it is left.
+// deleteClient is DELETE /v1/clients/{id}. It also ends the tokens of the client. So a repeat for a
+// deleted client succeeds: the caller learns that nothing of it is left.
 func (a *API) deleteClient(r *request.Request) error {
 	id, err := r.PathID()
 	if err != nil {

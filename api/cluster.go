@@ -218,7 +218,7 @@ func (a *API) postTransferLeader(r *request.Request) error {
 }
 
 // leaderName returns the node id of the leader, or "" if this node learns of none within a quarter
-// of the request timeout: a new leader is known with its first heartbeat.
+// of the request timeout. A new leader is known with its first heartbeat.
 func (a *API) leaderName(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout/4)
 	defer cancel()

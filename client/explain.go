@@ -47,8 +47,8 @@ type CutoffEnding struct {
 	IssuedBefore int64           `json:"issued_before"` // Unix seconds
 }
 
-// Explain returns why a token is active or not for the client with the id as, or for the caller if
-// as is empty (POST /v1/explain).
+// Explain returns why a token is active or not for the client with the id as (POST /v1/explain). An
+// empty as stands for the caller.
 func (c *Client) Explain(ctx context.Context, token, as string) (Answer[Explanation], error) {
 	body := map[string]string{"token": token}
 	if as != "" {

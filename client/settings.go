@@ -15,8 +15,8 @@ func (c *Client) Settings(ctx context.Context) (Answer[Settings], error) {
 	return call[Settings](ctx, c, get("read the settings", settingsPath))
 }
 
-// UpdateSettings changes replicated settings by a merge patch (RFC 7396): nil restores the default
-// of a setting, and a setting that changes does not name keeps its value. The answer holds all
+// UpdateSettings changes replicated settings by a merge patch (RFC 7396). nil restores the default
+// of a setting. A setting that changes does not name keeps its value. The answer holds all
 // settings.
 func (c *Client) UpdateSettings(ctx context.Context, changes map[string]*string) (Answer[Settings], error) {
 	r, err := jsonRequest("change the settings", http.MethodPatch, settingsPath, changes)

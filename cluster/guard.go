@@ -23,8 +23,9 @@ const (
 	indirectPerSec   = 50 // indirect pings, each of which costs a goroutine for up to 3 s
 )
 
-// guard is the network of memberlist. It passes on only messages that are bound to the cluster's
-// id, encrypted with its key, and of the form that nodes of this program send. See DESIGN.md.
+// guard is the network of memberlist. It passes on only messages that are bound to the cluster's id
+// and encrypted with its key. They must also have the form that nodes of this program send. See
+// DESIGN.md.
 //
 // memberlist decodes messages before it knows who sent them, with allocations that the sender
 // chooses. So the guard decrypts and inspects each message first, and memberlist decrypts it again.

@@ -35,7 +35,7 @@ func FormatKey(key []byte) string {
 
 // ParseKey reads the file form: one line with the base64 of 32 bytes, without blanks around it. It
 // skips empty lines and lines that begin with #. The error wraps ErrBadKey. A blank at an end of
-// the line is an error instead of being trimmed: other tools that read the file may take it as part
+// the line is an error instead of being trimmed. Other tools that read the file may take it as part
 // of the key.
 func ParseKey(text string) ([]byte, error) {
 	if len(text) > maxKeyText {

@@ -27,10 +27,10 @@ type Background interface {
 	GetLimit() uint32
 }
 
-// Backlog returns the next background command with stamp now, or nil if none is due: Compact while
-// ended tokens have live rows, Expire once an entry of the queue is max_clock_skew old. It reads at
-// most one row, so it may be called every second. size returns how many rows the command may
-// change, given the upper bound.
+// Backlog returns the next background command with stamp now, or nil if none is due. Compact is due
+// while ended tokens have live rows, Expire once an entry of the queue is max_clock_skew old. It
+// reads at most one row, so it may be called every second. size returns how many rows the command
+// may change, given the upper bound.
 func (f *FSM) Backlog(now revoked.Time, size func(limit int) int) Background {
 	s, err := f.acquire()
 	if err != nil {

@@ -1,11 +1,11 @@
 // Package fsm is the replicated state machine: it applies the commands of the log to the stored
 // state and answers reads from it.
 //
-// Members that have applied the same log hold the same rows and the same two hashes, and give the
-// same results, despite crashes, replays and snapshots. Apply depends on no clock, no random source
-// and no map order. It writes the applied index in the Pebble batch of the rows. A grant or token
-// that has ended never becomes active again, even if its client was deleted and the id is used
-// again.
+// Members that have applied the same log hold the same rows and the same two hashes and give the
+// same results. Crashes, replays and snapshots do not change this. Apply depends on no clock, no
+// random source and no map order. It writes the applied index in the Pebble batch of the rows. A
+// grant or token that has ended never becomes active again, even if its client was deleted and the
+// id is used again.
 //
 // The package never sees a raw token or a secret, only digests and hashes. It never skips a command
 // that it cannot decode. Such a command, a failed write, and a log that contradicts the state are

@@ -43,9 +43,9 @@ type Config struct {
 	// Installing receives the index of a streamed state before it replaces this one. An error
 	// cancels the restore. May be nil.
 	Installing func(index uint64) error
-	// Fatal receives, once, the first error after which the state must not be used: a failed write,
-	// an unknown command, a log that contradicts the state. It must end the process. If it is nil,
-	// the FSM panics.
+	// Fatal receives, once, the first error after which the state must not be used. Causes are a
+	// failed write, an unknown command, and a log that contradicts the state. It must end the
+	// process. If it is nil, the FSM panics.
 	Fatal func(error)
 	// Crash ends the process at once and does not return. It is called after Fatal if a clean
 	// shutdown is impossible. If it is nil, the FSM panics.
@@ -135,8 +135,9 @@ func (f *FSM) openGeneration(n int) (*store.Store, error) {
 	})
 }
 
-// filteredFamilies are the families whose absent rows are read most: a registration finds none of
-// its rows, an entry of a deny list not its denial, and a JWT none of what could end it.
+// filteredFamilies are the families whose absent rows are read most. A registration finds none of
+// its rows. An entry of a deny list does not find its denial, and a JWT finds no row that could end
+// it.
 var filteredFamilies = []byte{rows.FamilyToken, rows.FamilyGrant, rows.FamilyTombstone, rows.FamilyDenial}
 
 // filterKeys makes reads of absent rows of filteredFamilies cheap.
@@ -217,8 +218,8 @@ func (f *FSM) Applied() uint64 { return f.progress.Load() }
 func (f *FSM) Wait(ctx context.Context, index uint64) error { return f.progress.Wait(ctx, index) }
 
 // WaitEvent blocks until the feed may have an event with an index above after, or a client has
-// changed, which may end the right to read. Other entries wake no caller. It returns nil too early
-// once after Open and after Restore. Its errors are those of Wait.
+// changed. A change may end the right to read. Other entries wake no caller. It returns nil too
+// early once after Open and after Restore. Its errors are those of Wait.
 func (f *FSM) WaitEvent(ctx context.Context, after uint64) error {
 	if after == math.MaxUint64 { // no index is above it
 		<-ctx.Done()

@@ -108,8 +108,8 @@ func (c *countingReader) Scan(prefix, start []byte, fn func(key, val []byte) (bo
 }
 
 // Grants returns the grants that q selects, each with its state at now and without its tokens, in
-// the order of their ids. It reads a bounded number of rows of a snapshot, so a page may have fewer
-// grants than q.Limit, or none, although it is not the last one. It stops when ctx ends.
+// the order of their ids. It reads a bounded number of rows of a snapshot. So a page may have fewer
+// grants than q.Limit, or none, before the last one. It stops when ctx ends.
 func (f *FSM) Grants(ctx context.Context, q *revoked.GrantQuery, now revoked.Time) (page revoked.GrantPage, err error) {
 	st, err := f.acquire()
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// life is the lifetime of a node: the context that its goroutines run under, the group that Close
-// waits for, and the error that ended it. All methods may be called concurrently.
+// life is the lifetime of a node. It has the context of its goroutines, the group that Close waits
+// for, and the error that ended the node. All methods may be called concurrently.
 //
 // There are three ways to its end. Close stops everything in order. end tells the owner through
 // Done, who then calls Close. crash ends the process, since Close might never return.

@@ -25,9 +25,8 @@ func (n *Node) Revoke(ctx context.Context, by revoked.Actor, d revoked.Digest) (
 	return revoked.RevokeResult{Index: res.Index, Unknown: res.Unknown}, err
 }
 
-// RevokeToken implements api.Backend. A JWT is verified by a copy that is as new as the call,
-// because its issuer may just have been trusted, or its keys renewed. Apply decides who may revoke
-// it.
+// RevokeToken implements api.Backend. A JWT is verified by a copy that is as new as the call. Its
+// issuer may just have been trusted, or its keys renewed. Apply decides who may revoke it.
 func (n *Node) RevokeToken(
 	ctx context.Context, by revoked.Actor, p revoked.PresentedToken,
 ) (revoked.RevokeResult, error) {

@@ -50,9 +50,9 @@ func (w *waiting) take(set *slots.Set) *slots.Slot {
 // admission accepts the connections of the port. It passes those that proved their node to the
 // calls or to Raft.
 //
-// A connection passes two gates before its certificate is known: a slot while it has sent no
-// ClientHello, and one for its handshake, which costs CPU time. Half of both is reserved for known
-// sources. So strangers that connect as fast as they can delay each other, and not the nodes.
+// A connection passes two gates before its certificate is known. It takes a slot while it has sent
+// no ClientHello, and one for its handshake, which costs CPU time. Half of both is reserved for
+// known sources. So strangers that connect as fast as they can delay each other, and not the nodes.
 type admission struct {
 	cfg        Config
 	conns      *connSet

@@ -17,7 +17,7 @@ import (
 	"revoked/transport/frames"
 )
 
-// ErrNotSent is returned when a call certainly did not reach the peer: the address did not answer,
+// ErrNotSent is returned when a call certainly did not reach the peer. The address did not answer,
 // the handshake failed, or this node refused to send the call. After any other error except a
 // *CallError the outcome is unknown.
 var ErrNotSent = frames.ErrNotSent

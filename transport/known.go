@@ -18,7 +18,7 @@ const (
 	maxLearned    = 256              // addresses of peers that proved their node
 )
 
-// known holds the source addresses for which half of the slots are reserved: those that
+// known holds the source addresses for which half of the slots are reserved. They are those that
 // Config.Known names, and those of peers that lately proved their node. An address proves nothing;
 // it only decides who waits.
 type known struct {

@@ -8,8 +8,8 @@ import (
 )
 
 // limitSilence makes the kernel close a connection after the peer has been silent for about
-// silence: by keep-alives on an idle connection, by TCP_USER_TIMEOUT while data is unacknowledged,
-// when keep-alives are not sent.
+// silence. An idle connection sends keep-alives. While data is unacknowledged the kernel sends
+// none, so TCP_USER_TIMEOUT applies.
 func limitSilence(c net.Conn, silence time.Duration) {
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {

@@ -1,9 +1,9 @@
 // Package access decides who may call: it authenticates requests, requires roles, and bounds the
 // requests in progress of each client.
 //
-// It promises that a client counts once per request, however often the request authenticates, and
-// that credentials are checked before roles: a caller with a wrong secret learns nothing about
-// them. It never logs a credential.
+// It promises that a client counts once per request, however often the request authenticates. It
+// checks credentials before roles, so a caller with a wrong secret learns nothing about them. It
+// never logs a credential.
 //
 // Control knows nothing of endpoints. It depends on package clientauth for secrets and throttling,
 // and on package request for the answers.

@@ -69,7 +69,7 @@ func New(cfg Config) *Authenticator {
 }
 
 // pace is the pause after a failure over the budget, before the next request at the same client id
-// has its turn: four guesses a second.
+// has its turn. It allows four guesses a second.
 const pace = 250 * time.Millisecond
 
 // An Attempt is a caller's attempt to authenticate.

@@ -6,7 +6,7 @@
 //
 // Every other attempt costs its client ids a failure before argon2id runs, so concurrent guesses
 // cannot exceed the budget. Over the budget a node verifies four attempts a second at one client
-// id. An unknown client and a wrong secret return the same error, after about the same time: a
+// id. An unknown client and a wrong secret return the same error, after about the same time. A
 // failure lasts as long as one argon2id, which the package waits for instead of computing it.
 //
 // Secrets are compared in constant time and are never stored. The package keeps salted hashes and,

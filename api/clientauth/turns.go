@@ -14,8 +14,7 @@ const maxWaiters = 128
 // concurrently.
 //
 // The next turn goes to the address that had its last one the longest ago, and there to the newest
-// request: a burst of guesses does not keep a request of another address, or one that comes after
-// it, waiting.
+// request. So a burst of guesses delays neither other addresses nor later requests.
 type turns struct {
 	mu     sync.Mutex
 	queues map[string]*queue

@@ -29,7 +29,7 @@ const (
 const readHeaderTimeout = 5 * time.Second
 
 // A frameConn is an HTTP/2 connection above TLS that limits the time of each frame and each header.
-// The server of HTTP/2 has no such limit: it waits for the rest of a frame, or for the CONTINUATION
+// The server of HTTP/2 has no such limit. It waits for the rest of a frame, or for the CONTINUATION
 // after a header without its end, until the connection is idle for idleTimeout.
 //
 // In the other direction it follows the frames of the server, so that [frameConn.announce] can put

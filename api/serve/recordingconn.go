@@ -99,7 +99,7 @@ func (c *recordingConn) CloseWrite() error {
 }
 
 // Close also wipes the recorded bytes. After stopReading it waits until the client has closed too,
-// for at most lingerTime: a reset for late bytes of the body could destroy the answer on its way.
+// for at most lingerTime. A reset for late bytes of the body could destroy the answer on its way.
 func (c *recordingConn) Close() error {
 	c.mu.Lock()
 	c.wipe()

@@ -12,7 +12,7 @@ import (
 const maxDepth = 16
 
 // Object reads an object with the given field names, at most 64. It calls read at most once for
-// each field, with the index of its name. A name that is unknown or repeated is an error: with a
+// each field, with the index of its name. A name that is unknown or repeated is an error. With a
 // repeated name, a proxy and this server could each act on another one of the values (RFC 8259
 // section 4). read must consume exactly one value. After an error, r is in the middle of the text.
 func (r *Reader) Object(names []string, read func(k int) error) error {

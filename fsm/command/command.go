@@ -61,7 +61,7 @@ func Encode(c Command) ([]byte, error) {
 }
 
 // Decode is the inverse of Encode. It refuses more than MaxBytes, an unknown format or type, and an
-// unknown field at any depth, because a command must not be applied in part. The error wraps
+// unknown field at any depth. A command must not be applied in part. The error wraps
 // revoked.ErrInvalid. Decode never panics and does not retain b.
 func Decode(b []byte) (Command, error) {
 	if err := checkSize(b); err != nil {

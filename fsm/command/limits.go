@@ -29,10 +29,10 @@ const (
 // MaxTime is the latest time that a command may contain: the last second of the year 9999.
 const MaxTime = revoked.Time(253402300799 * 1e6)
 
-// Admit returns an error if op is invalid in every state: ErrInvalid or ErrUnprocessable for a
-// field that is malformed or over its limit, ErrForbidden for an operation without an actor. The
-// leader calls it before it proposes op. Apply repeats it, because a leader of another version may
-// have proposed op.
+// Admit returns an error if op is invalid in every state. The error is ErrInvalid or
+// ErrUnprocessable for a field that is malformed or over its limit. It is ErrForbidden for an
+// operation without an actor. The leader calls it before it proposes op. Apply repeats it, because
+// a leader of another version may have proposed op.
 func Admit(op *Op) error {
 	if err := check(op); err != nil {
 		return err

@@ -9,8 +9,8 @@ import (
 	"revoked/fsm/rows"
 )
 
-// Cutoffs finds the cut-offs that cover a token. It indexes each by its most selective property, so
-// a search costs six map reads and the cut-offs of the properties of one grant, not all cut-offs.
+// Cutoffs finds the cut-offs that cover a token. It indexes each by its most selective property. So
+// a search costs six map reads and reads the cut-offs of one grant's properties, not all cut-offs.
 type Cutoffs struct {
 	grants, sessions, subjects, clients, issuers, all map[string][]*rows.Cutoff
 	byKey                                             map[string]*rows.Cutoff

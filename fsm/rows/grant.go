@@ -75,7 +75,7 @@ func (c *coder) grant(g *Grant) {
 const spelledOut = InlineTokens + 1
 
 // refreshPosition returns the position of the live refresh token among the inline digests, counted
-// from 1, or 0 if the grant has no live refresh token.
+// from 1. It is 0 without a live refresh token.
 func (g *Grant) refreshPosition() byte {
 	if g.LiveRefresh.IsZero() {
 		return 0

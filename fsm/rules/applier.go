@@ -12,8 +12,8 @@ import (
 // A Result is the outcome of one operation.
 type Result struct {
 	Err error // wraps a sentinel of the root package
-	// Index is a log index at which the outcome holds: the index of the entry or, for a no-op, an
-	// applied index at which it was a no-op.
+	// Index is a log index at which the outcome holds. For a no-op it is an applied index,
+	// otherwise the index of the entry.
 	Index    uint64
 	Register revoked.RegisterResult
 	// Ended reports that a registration made an older token inactive, by rotation or by a

@@ -77,7 +77,7 @@ func (a *Applier) endEverything(before revoked.Time, reason string) {
 // ends; 0 keeps the tokens of the backup active, even those revoked since.
 //
 // It returns ErrUnprocessable if before is earlier than the stamp of the backup by more than
-// max_clock_skew: then the tokens issued between the two would stay active.
+// max_clock_skew. The tokens issued between the two would stay active.
 func (a *Applier) Seed(clusterID string, before revoked.Time, reason string) error {
 	a.begin(a.Index+1, a.Term)
 	a.LogHash = rows.NextLogHash(a.LogHash, a.Index, a.Term, []byte("seed "+clusterID))

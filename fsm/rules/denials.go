@@ -292,7 +292,7 @@ func (a *access) isDeniedJTI(g *revoked.Grant, t *revoked.Token) bool {
 	return row != nil
 }
 
-// deniedBefore returns the denial of a token that is about to be registered in g, or nil: a JWT
+// deniedBefore returns the denial of a token that is about to be registered in g, or nil. A JWT
 // that was revoked must not become active by its registration.
 func (a *access) deniedBefore(g *revoked.Grant, t *revoked.Token) *rows.Binding {
 	if len(a.mem.Issuers) == 0 && len(a.issuers) == 0 {

@@ -123,7 +123,7 @@ func equalKeys(a, b revoked.IssuerKey) bool {
 		a.MissingSince == b.MissingSince && a.EndedAt == b.EndedAt
 }
 
-// keyDue returns the time from which a key serves nothing, 0 for never: a fetch must not bring back
+// keyDue returns the time from which a key serves nothing, 0 for never. A fetch must not bring back
 // a key that is banned, or retired and still published.
 func (a *access) keyDue(i *revoked.Issuer, k *revoked.IssuerKey) revoked.Time {
 	if k.State != revoked.KeyRetired || k.MissingSince == 0 {

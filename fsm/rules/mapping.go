@@ -10,7 +10,7 @@ import (
 
 // keepMapping sets Earlier and MappingVersion. A change of the mapping must not make a token active
 // that has ended by its client, session or grant. Such a token was active, or was cut off, by the
-// mapping that next replaces: so it was issued at most a skew after this entry, or after the
+// mapping that next replaces. So it was issued at most a skew after this entry, or after the
 // cut-off that reaches furthest. It returns ErrUnprocessable while too many mappings apply.
 func (a *Applier) keepMapping(old, next *revoked.Issuer) error {
 	next.MappingVersion = old.MappingVersion
@@ -40,7 +40,7 @@ func (a *Applier) keepMapping(old, next *revoked.Issuer) error {
 }
 
 // mappingDue returns the time at which every token of i that was seen under m is over by every
-// clock, or too long-lived to become active again: see limitLifetime.
+// clock, or too long-lived to become active again. See limitLifetime.
 func (a *access) mappingDue(i *revoked.Issuer, m *revoked.EarlierMapping) revoked.Time {
 	return m.Until.Add(a.jwtLifetime(i))
 }

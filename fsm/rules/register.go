@@ -86,8 +86,8 @@ func (a *Applier) mayJoin(actor *revoked.Client, g *rows.Grant, m *command.Regis
 	return errTaken
 }
 
-// mayExtend reports whether actor may add tokens to g and learn that g holds a token: an
-// administrator, an issuer whose Issuers name the issuer of g, and the unbound issuer that
+// mayExtend reports whether actor may add tokens to g and learn that g holds a token. These actors
+// may: an administrator, an issuer whose Issuers name the issuer of g, and the unbound issuer that
 // registered g.
 func (a *Applier) mayExtend(actor *revoked.Client, g *revoked.Grant) bool {
 	if mayRegister(actor, g.Issuer) != nil {
@@ -186,7 +186,7 @@ func (a *Applier) isDead(g *revoked.Grant, t *revoked.Token) bool {
 
 // addTokens writes fresh tokens into g and reports whether any of them is already dead.
 //
-// It decides on all tokens before it writes the first one: a later refresh token of the same
+// It decides on all tokens before it writes the first one. A later refresh token of the same
 // registration may rotate an earlier one, and one tombstone ends the whole grant.
 func (a *Applier) addTokens(g *rows.Grant, row []byte, fresh []revoked.Token, audience []string) (dead bool) {
 	due := g.Due

@@ -99,9 +99,9 @@ func (a *Applier) overDue(g *revoked.Grant) revoked.Time {
 	return g.LatestExpiry.Add(a.currentSettings().MaxClockSkew)
 }
 
-// revokedDue returns the time at which a revoked grant may be dropped: its tokens have expired by
-// every clock, the window for late registrations is over, and so is every JWT that existed then: a
-// registration may have named an earlier expiry than the JWT does.
+// revokedDue returns the time at which a revoked grant may be dropped. By then its tokens have
+// expired by every clock, and the window for late registrations is over. Every JWT that existed at
+// the revocation is over too: a registration may have named an earlier expiry than the JWT does.
 func (a *Applier) revokedDue(g *revoked.Grant) revoked.Time {
 	s := a.currentSettings()
 	due := g.Revoked.At.Add(max(s.LateRegistrationWindow+s.MaxClockSkew, a.longestJWT()))

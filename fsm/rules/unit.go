@@ -10,8 +10,8 @@ import (
 	"revoked/fsm/store"
 )
 
-// A unit is a unit of work: it collects the writes of log entries until commit applies them, with
-// the applied index, in one Pebble batch. Reads see earlier writes of the unit. It is not safe for
+// A unit is a unit of work. It collects the writes of log entries until commit applies them and the
+// applied index in one Pebble batch. Reads see earlier writes of the unit. It is not safe for
 // concurrent use.
 //
 // The first error of the store is kept in err. The caller discards everything computed afterwards,

@@ -1,7 +1,7 @@
-// Package snapshot defines the format of snapshots and backups: a stream with every row of the
-// state, and the marker that stands for a local snapshot.
+// Package snapshot defines the format of snapshots and backups. A stream has every row of the
+// state; a marker stands for a local snapshot.
 //
-// The same state always gives the same bytes. Read accepts a stream only if every checksum, the
-// order and form of every row, the state hash and the counts of the head are right. It bounds
-// every length before it allocates.
+// The same state always gives the same bytes. Read accepts a stream only if its checksums, the
+// order and form of its rows, its state hash and the counts of its head are right. It bounds every
+// length before it allocates.
 package snapshot

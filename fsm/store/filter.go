@@ -10,8 +10,8 @@ import (
 )
 
 // A filter knows in memory which rows of some families the store does not hold. Most rows that a
-// registration looks up do not exist, and to find that out in Pebble takes a seek in each memtable
-// and in each sublevel.
+// registration looks up do not exist. To find that out, Pebble seeks in each memtable and in each
+// sublevel.
 //
 // The filter is built by a scan of the store. Until the scan ends, every row may exist.
 //
@@ -155,7 +155,7 @@ func (c *scan) run() {
 
 var errStopped = fmt.Errorf("store is closed")
 
-// Filter makes reads of absent rows cheap: it keeps a filter in memory of the keys whose first byte
+// Filter makes reads of absent rows cheap. It keeps a filter in memory of the keys whose first byte
 // is in families, 12 bits or more for each. expect is about how many there are. A scan of a large
 // store continues in the background after the call. The caller must call Filter at most once, right
 // after Open.

@@ -26,7 +26,8 @@ func (v View) Get(key []byte) ([]byte, error) {
 func clone(b []byte) []byte { return append(make([]byte, 0, len(b)), b...) }
 
 // Scan calls fn in key order for every row whose key begins with prefix and is at or above start
-// (nil: all), until fn returns false or an error. Key and val are valid only during the call.
+// (nil: all). It stops when fn returns false or an error. Key and val are valid only during the
+// call.
 func (v View) Scan(prefix, start []byte, fn func(key, val []byte) (bool, error)) (err error) {
 	it, err := v.r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
 	if err != nil {
@@ -83,7 +84,7 @@ func (s *Snapshot) Close() error {
 	return nil
 }
 
-// A Seeker reads single rows through one iterator, faster than Get for rows that do not exist: Get
+// A Seeker reads single rows through one iterator, faster than Get for rows that do not exist. Get
 // does not consult the Bloom filters of the last level. It sees the rows committed before its first
 // Get, and is not safe for concurrent use.
 type Seeker struct {

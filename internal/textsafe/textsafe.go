@@ -8,7 +8,7 @@ import (
 )
 
 // Printable reports whether s is valid UTF-8 without control characters (ASCII and U+0080 to
-// U+009F) and without the separators U+2028 and U+2029, which break a log line.
+// U+009F). It also refuses the separators U+2028 and U+2029, which break a log line.
 func Printable[T string | []byte](s T) bool {
 	for i := 0; i < len(s); {
 		if c := s[i]; c < utf8.RuneSelf {

@@ -37,8 +37,9 @@ func (j *JWT) current() bool {
 // Add stores j and returns the record of its claims. If one of the digests of j is
 // registered, it returns that record instead, and false.
 //
-// Add reads the epochs of all that can end j, before the rows: of its digests, whose change also
-// means a registration or a tombstone, of each denial, and of the grants that it claims.
+// Add reads the epochs of all that can end j before it reads the rows. These are its digests, each
+// denial, and the grants that it claims. A change of a digest also means a registration or a
+// tombstone.
 func (c *Cache) Add(j *JWT) (r *revoked.Record, isJWT bool, err error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()

@@ -1,7 +1,7 @@
 // Package datadir owns what identifies a data directory: its lock, the name of its instance, and
 // the cluster that it belongs to.
 //
-// Promise: two processes never use one directory, a directory whose log or state is gone never
-// starts as the voter that it was, and one that left its cluster never comes back as the same
-// instance. Each of these would let a node vote twice in a term. Every change is durable on return.
+// Promise: two processes never use one directory. A directory whose log or state is gone never
+// starts as the voter that it was. One that left its cluster never comes back as the same instance.
+// Each of these would let a node vote twice in a term. Every change is durable on return.
 package datadir

@@ -176,8 +176,8 @@ func (f *Fetcher) check(addr netip.Addr) error {
 	return fmt.Errorf("%w: %s is not public, and jwks_allow_networks does not have it", ErrAddress, addr)
 }
 
-// reserved lists the networks that are not public although Go counts them as global unicast: this
-// host, shared addresses (RFC 6598), protocol assignments, benchmarks and the class E.
+// reserved lists the networks that are not public although Go counts them as global unicast. They
+// are this host, shared addresses (RFC 6598), protocol assignments, benchmarks and the class E.
 var reserved = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"),
 	netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("198.18.0.0/15"),

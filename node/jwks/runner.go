@@ -23,7 +23,7 @@ type RunnerConfig struct {
 	// Issuers returns the issuers of the state. Those with a JWKSURI are fetched.
 	Issuers func() []*revoked.Issuer
 	Fetch   func(ctx context.Context, uri string) (Set, error)
-	// Store commits the keys of an issuer, which replace those of the version that it has, and returns
+	// Store commits the keys of an issuer, which replace those of its present version. It returns
 	// the log index once it is applied here. Equal keys change nothing.
 	Store func(ctx context.Context, i *revoked.Issuer, keys []revoked.IssuerKey) (index uint64, err error)
 	Log   *slog.Logger

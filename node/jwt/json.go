@@ -56,7 +56,7 @@ func (v *value) get(name string) *value {
 // repeated names at any depth, invalid UTF-8, lone surrogates and control characters, also those
 // that are escaped.
 //
-// Two readers of one text must see the same claims: a parser that keeps the first of two equal
+// Two readers of one text must see the same claims. A parser that keeps the first of two equal
 // names and one that keeps the last would disagree about the token.
 func parseObject(s string) (value, error) {
 	r := reader{s: s}

@@ -79,7 +79,7 @@ func Parse(raw string) (*Token, error) {
 	return t, nil
 }
 
-// HasHeader reports whether the first part of a token decodes to what may be a JSON object: the
+// HasHeader reports whether the first part of a token decodes to what may be a JSON object. Such a
 // token is meant as a JWT, even if [Parse] rejects it. So an opaque token with two dots is not
 // taken for one.
 func HasHeader(raw string) bool {
@@ -112,7 +112,7 @@ func (t *Token) KeyID() (string, bool) { return t.keyID, t.hasKeyID }
 // have two digests.
 func (t *Token) Digest() revoked.Digest { return revoked.DigestToken(t.raw) }
 
-// Twin returns the digest of the other spelling of a token with an ECDSA signature: anyone can
+// Twin returns the digest of the other spelling of a token with an ECDSA signature. Anyone can
 // compute the valid signature (r, n-s) from (r, s). It returns false for a token that has no twin.
 // It does not need the key: the twin verifies if and only if the token does.
 func (t *Token) Twin() (revoked.Digest, bool) {

@@ -60,7 +60,7 @@ func New(issuer *revoked.Issuer) (*Verifier, error) {
 
 // Verify verifies a token at the time now.
 //
-// The order of the checks is part of the contract: Verified needs a signature, a type and
+// The order of the checks is part of the contract. Verified needs a signature, a type and
 // well-formed claims, but no active key and no time. So a token whose key was retired, or that has
 // expired, can still be revoked, with its session or grant.
 func (v *Verifier) Verify(t *Token, now revoked.Time) Result {

@@ -74,7 +74,7 @@ func (h *Holder) Take(now Instant, skew time.Duration, r Reply) bool {
 }
 
 // Valid reports whether a lease is in force at now. If the wall clock moved against the boot clock,
-// the lease has ended: the machine may have been suspended and one of the clocks missed it.
+// the lease has ended. The machine may have been suspended and one of the clocks missed it.
 func (h *Holder) Valid(now Instant, skew time.Duration) bool {
 	return h.end != 0 && now < h.end.Add(-Guard) && (skew-h.wallSkew).Abs() <= Guard
 }

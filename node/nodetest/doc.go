@@ -1,5 +1,6 @@
-// Package nodetest runs clusters of whole nodes in one process: the shipped transport on loopback,
-// the API servers, and the faults that a process can cause itself. Only tests import it.
+// Package nodetest runs clusters of whole nodes in one process. They use the shipped transport on
+// loopback and the API servers, and have the faults that a process can cause itself. Only tests
+// import it.
 //
 // Nodes keep their addresses and directories over restarts. Every wait polls a condition and is
 // bounded by LongStop, so a busy machine makes a test slow, not red. No function asserts how long

@@ -18,15 +18,15 @@ const (
 	bulkCalls = 4   // bulk proposals that a node has under way; more wait for their turn
 	maxBulk   = 256 // bulk proposals that the leader queues
 
-	// Limits while there are other callers, and without them: how long applying a bulk entry should
-	// take, and how many bulk entries before the newest a member with a lease may not have applied.
+	// Limits while there are other callers, and without them. The first is how long applying a bulk
+	// entry should take. The second is how many bulk entries a member with a lease may be behind.
 	applyTarget, applyTargetAlone = 2500 * time.Microsecond, 40 * time.Millisecond
 	maxLag, maxLagAlone           = 0, 8
 	aloneAfter                    = 10 * time.Second // without another caller
 	minBulkOps                    = 32
 
-	// While there are a few other callers, bulk entries take one part in pauseParts of the time: the
-	// pause after one depends on how long applying it took.
+	// While there are a few other callers, bulk entries take one part in pauseParts of the time.
+	// The pause after one depends on how long applying it took.
 	pauseParts = 10
 	maxPaused  = 100 * time.Millisecond
 	fewWithin  = 2 * time.Second // since the last of the other callers

@@ -129,9 +129,9 @@ func (p *pacer) close() {
 	p.wg.Wait()
 }
 
-// PacedBarrier is like ReadBarrier, for a caller that may need many: its requests beyond a burst
-// wait for at most 50 ms, and share the barrier that begins then. A barrier that began before the
-// call never answers it.
+// PacedBarrier is like ReadBarrier, for a caller that may need many. Its requests beyond a burst
+// wait for at most 50 ms and then share one barrier. A barrier that began before the call never
+// answers it.
 func (r *Router) PacedBarrier(ctx context.Context, caller string) error {
 	shared, err := r.pacer.enter(caller, r.cfg.Stopping, func() error { return r.ReadBarrier(context.Background()) })
 	switch {

@@ -21,8 +21,8 @@ import (
 const inFlight = 1
 
 // A Proposer turns proposals into log entries during one term of this node's leadership. Create it
-// only after the first command of the term is applied here: then the state that proposals are
-// checked against includes every change acknowledged in earlier terms.
+// only after the first command of the term is applied here. Then the state that checks proposals
+// includes every change acknowledged in earlier terms.
 type Proposer struct {
 	cfg  Config
 	term uint64
@@ -52,8 +52,8 @@ func (p *Proposer) Barrier(ctx context.Context) bool {
 }
 
 // propose queues s and blocks until it is answered or ctx ends. Operations that would change
-// nothing stay out of the entry; their results are returned once the entry committed, which shows
-// that the state they were read from was current.
+// nothing stay out of the entry. Their results are returned once the entry committed: that shows
+// that their state was current.
 func (p *Proposer) propose(ctx context.Context, s *proposal) error {
 	p.check(s)
 	if s.bulk {

@@ -8,8 +8,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// snapshotCheckedLog shows entries up to the newest snapshot only if they lead to that snapshot:
-// the entry at its index must exist and have its term. Raft's paper (section 7) has a follower
+// snapshotCheckedLog shows entries up to the newest snapshot only if they lead to it. The entry at
+// the snapshot's index must exist and have its term. Raft's paper (section 7) has a follower
 // discard its log otherwise; hashicorp/raft keeps it. That has two consequences, and this layer
 // prevents both:
 //
@@ -69,8 +69,8 @@ func newSnapshotCheckedLog(store raft.LogStore, newest func() (index, term uint6
 func (l *snapshotCheckedLog) IsMonotonic() bool { return false }
 
 // GetLog implements raft.LogStore. If the log does not lead to the newest snapshot, the entry at
-// its index is synthetic: index and term are right, the rest is empty. Raft only compares it. It
-// cannot be sent, because the entry before it would be sent along as the previous one, and is
+// its index is synthetic. Its index and term are right, the rest is empty. Raft only compares it.
+// It cannot be sent, because the entry before it would be sent along as the previous one, and is
 // hidden.
 func (l *snapshotCheckedLog) GetLog(index uint64, entry *raft.Log) error {
 	if newest, _ := l.newest(); index > newest {
@@ -99,7 +99,7 @@ func (l *snapshotCheckedLog) StoreLog(entry *raft.Log) error {
 }
 
 // StoreLogs implements raft.LogStore. It first deletes entries that do not lead to the newest
-// snapshot: with an entry above them, a later snapshot could not detect that they are wrong.
+// snapshot. With an entry above them, a later snapshot could not detect that they are wrong.
 func (l *snapshotCheckedLog) StoreLogs(entries []*raft.Log) error {
 	c, err := l.check()
 	if err != nil {
@@ -158,8 +158,8 @@ func (l *snapshotCheckedLog) check() (*snapshotCheck, error) {
 // request. They are committed, so every leader has them. A request that begins at or below the
 // snapshot then has no previous entry to compare.
 //
-// If the log ends at the snapshot's index in an entry of another term, Raft compares with the term
-// that it remembers and does not ask the log. It would refuse the entries after the snapshot, and
+// If the log ends at the snapshot's index in an entry of another term, Raft does not ask the log.
+// It compares with the term that it remembers. It would refuse the entries after the snapshot, and
 // the leader would send the snapshot forever (hashicorp/raft#697).
 //
 // The next request, which begins below the snapshot, must pass too. Otherwise the leader goes back

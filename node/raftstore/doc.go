@@ -5,7 +5,7 @@
 // first failed write or damaged entry nothing is written again, and Config.Fatal has been called
 // once. The log never shows entries that contradict the newest snapshot.
 //
-// It never repairs, retries or truncates damaged files: an older copy of a vote or an entry could
+// It never repairs, retries or truncates damaged files. An older copy of a vote or an entry could
 // contradict what this node has acknowledged to others.
 //
 // The layers, from Raft down to the disk:

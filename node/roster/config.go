@@ -117,7 +117,7 @@ type Leader struct {
 	// Term returns the term in which this node accepts proposals, or 0 if it does not lead.
 	Term func() uint64
 	// ChangeInTerm hands a change of the configuration to Raft in the given term or returns
-	// ErrNoLeader: a leader of another term may have granted a lease that Clear did not wait for.
+	// ErrNoLeader. A leader of another term may have granted a lease that Clear did not wait for.
 	ChangeInTerm func(
 		ctx context.Context, term uint64, change func(wait time.Duration) raft.IndexFuture,
 	) (raft.IndexFuture, error)

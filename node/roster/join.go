@@ -36,7 +36,8 @@ func newJoiner(l *local, c *changes, g *gossip) *joiner {
 }
 
 // expected holds the nodes that may open a Raft stream to this one before its log names the
-// members: the founders, or the members of the cluster that it joins. The zero value is ready.
+// members. They are the founders, or the members of the cluster that it joins. The zero value is
+// ready.
 type expected struct {
 	mu    sync.Mutex
 	names []string

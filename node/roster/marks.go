@@ -20,9 +20,9 @@ const (
 	markOverdue  = 1200 * time.Millisecond
 )
 
-// marks decides when a leader records how far each member has come, and holds the members against
-// what was recorded: an instance whose log ended below its mark has the disk of an older image,
-// which may also lack votes.
+// marks decides when a leader records how far each member has come, and compares the members with
+// these marks. An instance whose log ended below its mark has the disk of an older image, which may
+// also lack votes.
 type marks struct {
 	*local
 
@@ -32,7 +32,7 @@ type marks struct {
 
 // due returns the marks of all members for an entry that is about to be proposed. It returns nil if
 // it returned marks within the interval, in a cluster of one node, and before the log holds a
-// command of version 2: ticks with marks are of that version.
+// command of version 2. Ticks with marks are of that version.
 func (m *marks) due(interval time.Duration) []*command.Mark {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -70,8 +70,8 @@ func higher(a, b *command.Mark) *command.Mark {
 // ends at end.
 //
 // An instance never loses an entry that it has applied. The log with which this process started
-// must reach the mark of an earlier process: since then, a leader may have sent a part of what is
-// missing.
+// must reach the mark of an earlier process. Since then, a leader may have sent a part of the
+// missing entries.
 func rolledBack(m *command.Mark, boot string, atStart, end uint64) string {
 	if string(m.GetBoot()) != boot {
 		end = atStart
@@ -100,7 +100,7 @@ func (m *marks) note(voter raft.ServerID) []byte {
 }
 
 // mayVote reports whether this node may vote for the candidate that sent a note. If the note shows
-// that this node's disk was rolled back, it ends the node: the candidate may lack an entry that the
+// that this node's disk was rolled back, it ends the node. The candidate may lack an entry that the
 // node has stored and lost.
 func (m *marks) mayVote(note []byte) bool {
 	var n nodepb.VoteNote

@@ -198,7 +198,7 @@ func (r *reporter) inquireAt(ctx context.Context, leader, host string) {
 // removed stops a node that the cluster has removed: it must neither serve nor stand for election.
 // reason comes from the leader; it is empty from a leader of version 0.3.
 //
-// If the node has asked to leave, the removal is a clean leave: the report that shows it may arrive
+// If the node has asked to leave, the removal is a clean leave. The report that shows it may arrive
 // before the answer to the leave.
 func (r *reporter) removed(reason string) {
 	if err := r.Identity.MarkLeft(); err != nil {

@@ -191,10 +191,9 @@ func (s *schedule) answered(renewIn time.Duration) {
 	}
 }
 
-// next returns when to request again: an interval after the last request, or when the leader
-// planned it if that is between half an interval and two. An open request gets two intervals: a new
-// one would invalidate its answer, and an answer that takes longer than one interval would never be
-// in time.
+// next returns when to request again. That is an interval after the last request, or the leader's
+// time if it is between half an interval and two. An open request gets two intervals. A new one
+// would invalidate its answer, so an answer that takes longer than one interval would never arrive.
 func (s *schedule) next(requested time.Time, interval time.Duration) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()

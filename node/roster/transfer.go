@@ -101,7 +101,7 @@ func (t *transfers) transferTo(s raft.Server) error {
 	return fmt.Errorf("%w: transfer to %s: %v", revoked.ErrNoLeader, nodeOf(s.ID), err)
 }
 
-// transferRequest asks Raft for one transfer and waits for the result while the node runs: Raft
+// transferRequest asks Raft for one transfer and waits for the result while the node runs. Raft
 // does not answer a request that it receives during its shutdown.
 func (t *transfers) transferRequest(s raft.Server) error {
 	var future raft.Future

@@ -144,7 +144,7 @@ func (p *promoter) CalculatePromotionsAndDemotions(conf *autopilot.Config, st *a
 	return autopilot.RaftChanges{Promotions: spread(candidates, st.Servers)}
 }
 
-// spread orders candidates for promotion, up to maxVoters: the region with the fewest voters comes
+// spread orders candidates for promotion, up to maxVoters. The region with the fewest voters comes
 // first, so that the loss of one region costs as few votes as possible.
 func spread(candidates []raft.ServerID, servers map[raft.ServerID]*autopilot.ServerState) []raft.ServerID {
 	inRegion, voters := map[string]int{}, 0

@@ -14,8 +14,8 @@ import (
 
 // Limits bound one connection. All fields are required.
 type Limits struct {
-	// Silence is how long the peer may send nothing, not even the answer to a ping, and how long it
-	// may accept nothing of a message.
+	// Silence is how long the peer may send nothing, not even the answer to a ping. It is also how
+	// long the peer may accept nothing of a message.
 	Silence  time.Duration
 	MaxBody  int64 // bytes of a call, and of its answer
 	MaxCalls int   // in progress

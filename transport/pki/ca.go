@@ -87,8 +87,9 @@ func (ca *CA) CertPEM() []byte { return append([]byte(nil), ca.certPEM...) }
 // KeyPEM returns the CA's private key (PKCS #8). Its holder can issue certificates for any node.
 func (ca *CA) KeyPEM() []byte { return append([]byte(nil), ca.keyPEM...) }
 
-// IssueNode issues a certificate for the cluster port of one node: URI SAN revoked://node/<id>, the
-// hosts (DNS names or IP addresses) as SANs, usable as server and as client.
+// IssueNode issues a certificate for the cluster port of one node. Its SANs are the URI
+// revoked://node/<id> and the hosts (DNS names or IP addresses). It is usable as server and as
+// client.
 func (ca *CA) IssueNode(nodeID string, hosts []string, validFor time.Duration) (certPEM, keyPEM []byte, err error) {
 	if err := CheckNodeID(nodeID); err != nil {
 		return nil, nil, err

@@ -1,5 +1,5 @@
-// Package pki holds the certificates of the cluster port: the CA that issues them, the set that a
-// node loads and reloads, and the node names in them.
+// Package pki holds the certificates of the cluster port. It has the CA that issues them, the set
+// that a node loads and reloads, and the node names in them.
 //
 // It promises that both sides of a connection hold a certificate of the cluster's CA that names a
 // node. The dialing side has reached the node that it meant. Each handshake uses the newest set of

@@ -11,8 +11,8 @@ import (
 //
 // A notice is an AppendEntries request without entries, whose previous entry and commit index are
 // the committed entry. It is the message that Raft itself sends after CommitTimeout. The leader of
-// a term may send it at any time, and a follower checks it like every other: its term, then that
-// its own log has this entry of this term.
+// a term may send it at any time, and a follower checks it like every other. It checks the term,
+// then that its own log has this entry of this term.
 //
 // Only followers that are known to hold the entry get a notice. Others get it once their own append
 // has succeeded. A notice that fails is not repeated: Raft's own message follows.
@@ -123,8 +123,8 @@ func (n *notices) stop() {
 	n.stopped = true
 }
 
-// proven returns up to which index the log of a follower that accepts req equals the leader's: its
-// last entry, or the one before its first.
+// proven returns the index up to which the log of a follower that accepts req equals the leader's.
+// It is the last entry of req, or the one before its first.
 func proven(req *raft.AppendEntriesRequest) uint64 {
 	if n := len(req.Entries); n > 0 {
 		return req.Entries[n-1].Index

@@ -47,7 +47,7 @@ func (d *Disk) Mkdir(path string) error {
 }
 
 // Crash returns the disk of the next process and closes gate. The old process's goroutines run on
-// for an instant, so the order matters: a snapshot is newer than its content, and applied entries
+// for an instant, so the order matters. A snapshot is newer than its content, and applied entries
 // are in the log. The snapshots and the log stop changing first, and the write in progress is
 // decided last.
 func (d *Disk) Crash(g *Gate, rng *rand.Rand) *Disk {
@@ -67,7 +67,7 @@ func (d *Disk) Image() *Disk {
 }
 
 // An FS delays the rename that makes a restored state current. It does not delay Pebble, which
-// holds locks while it writes: in a synctest bubble no goroutine may sleep with a lock that others
+// holds locks while it writes. In a synctest bubble no goroutine may sleep with a lock that others
 // wait for.
 type FS struct {
 	vfs.FS

@@ -9,8 +9,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// A Gate controls the stores of one process. It delays writes, blocks them while the node is frozen
-// or its disk hangs, and decides at a crash whether the write in progress becomes durable.
+// A Gate controls the stores of one process. It delays writes, and blocks them while the node is
+// frozen or its disk hangs. At a crash it decides whether the write in progress becomes durable.
 type Gate struct {
 	RNG     *rand.Rand
 	Latency time.Duration   // average, of one write

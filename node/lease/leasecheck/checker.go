@@ -361,7 +361,7 @@ func (c *Checker) acknowledged(l *Life, e Event) {
 	c.Final(e.Index)
 }
 
-// countOverlap counts an acknowledgement that a wait from the beginning of the term would delay: a
+// countOverlap counts an acknowledgement that a wait from the beginning of the term would delay. A
 // member has not adopted the term, and less than its older lease has passed.
 func (c *Checker) countOverlap(t *termState) {
 	for x := range c.Lives {

@@ -144,9 +144,9 @@ func isUnspecified(host string) bool {
 	return host == "" || ip != nil && ip.IsUnspecified()
 }
 
-// CheckStart returns an [*Error] with the addresses that this machine cannot listen on, and with
-// the data directory if it could not be created or written. A port that is in use is not an error:
-// the node itself may be running.
+// CheckStart returns an [*Error] with the addresses that this machine cannot listen on. It also
+// names the data directory if it could not be created or written. A port that is in use is not an
+// error: the node itself may be running.
 func (c *Config) CheckStart() error {
 	for _, l := range c.listeners() {
 		err := TryListen("tcp", l.addr)

@@ -157,7 +157,7 @@ func holdsKey(data, key []byte) bool {
 }
 
 // loadClients reads both bootstrap files. Secrets are hashed. In a member the files no longer
-// count, so their problems are only warnings: a secret that was deleted after the bootstrap must
+// count, so their problems are only warnings. A secret that was deleted after the bootstrap must
 // not keep the node from starting.
 func (c *Config) loadClients(f *Files) {
 	before := len(c.problems)

@@ -102,7 +102,7 @@ func (v value) scalar(field any) (err error) {
 }
 
 // checkScalar refuses text that looks right to a reader, and that a listener or the file system
-// would take literally: blanks around a value, and invisible characters.
+// would take literally. Examples are blanks around a value and invisible characters.
 func checkScalar(s string) error {
 	if strings.TrimSpace(s) != s {
 		return fmt.Errorf("begins or ends with a blank or a line end: %q", s)

@@ -1,8 +1,8 @@
 // Package dev runs a whole cluster on this machine for trials: it prepares the folder, starts one
 // process per node, and prints commands to paste.
 //
-// It promises to stop every node that it started before the command ends, and to remove a temporary
-// folder unless the user wants to keep it.
+// It promises to stop every node that it started before the command ends. It removes a temporary
+// folder unless the user asked to keep it.
 //
 // Dangerous: the folder has the keys of the CA and of the demo issuer, and the output has secrets.
 package dev

@@ -7,7 +7,7 @@ import (
 )
 
 // Limits of the lines that a lineWriter gathers. Linux does not mix a write of at most 4096 bytes
-// to a pipe with the writes of other processes (pipe(7)), so a line stays whole there.
+// to a pipe with the writes of other processes (pipe(7)). So such a line stays whole.
 const (
 	gatherTime  = 100 * time.Millisecond
 	gatherBytes = 4096
