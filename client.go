@@ -162,9 +162,18 @@ func validateClientList(field string, list []string) error {
 			return fmt.Errorf("%w: %s: want 1 to %d bytes each, got %d",
 				ErrInvalid, field, MaxClientElement, len(s))
 		}
-		if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-			return fmt.Errorf("%w: %s: want UTF-8 without control characters", ErrInvalid, field)
+		if err := checkPlain(field, s); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// checkPlain returns an error that wraps ErrInvalid unless s is UTF-8 without the control
+// characters of ASCII.
+func checkPlain(field, s string) error {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return fmt.Errorf("%w: %s: want UTF-8 without control characters", ErrInvalid, field)
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // Limits of an issuer record.
@@ -82,10 +81,7 @@ func checkIssuerText(field, s string, shortest, longest int) error {
 	if len(s) < shortest || len(s) > longest {
 		return fmt.Errorf("%w: %s: want %d to %d bytes, got %d", ErrInvalid, field, shortest, longest, len(s))
 	}
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return fmt.Errorf("%w: %s: want UTF-8 without control characters", ErrInvalid, field)
-	}
-	return nil
+	return checkPlain(field, s)
 }
 
 func checkKeySetURI(uri string) error {
@@ -217,4 +213,31 @@ func checkIssuerCombination(i *Issuer) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %s", ErrUnprocessable, problem)
+}
+
+// checkEarlierMappings checks the fields that only Apply sets.
+func checkEarlierMappings(i *Issuer) error {
+	if n := len(i.Earlier); n > MaxEarlierMappings {
+		return fmt.Errorf("%w: earlier mappings: want at most %d, got %d", ErrUnprocessable, MaxEarlierMappings, n)
+	}
+	for _, m := range i.Earlier {
+		if m.Until < 0 {
+			return fmt.Errorf("%w: earlier mappings: out of bounds", ErrUnprocessable)
+		}
+		if err := checkClaimNames(&m.ClaimMapping); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkClaimNames(m *ClaimMapping) error {
+	for _, f := range [...]struct{ field, name string }{
+		{"client_claim", m.ClientClaim}, {"session_claim", m.SessionClaim}, {"grant_claim", m.GrantClaim},
+	} {
+		if err := checkIssuerText(f.field, f.name, 0, MaxClaimName); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -1,7 +1,6 @@
 package revoked
 
 import (
-	"fmt"
 	"slices"
 	"time"
 )
@@ -60,33 +59,6 @@ func (i *Issuer) EarlierOf(iat Time, now Membership, read func(ClaimMapping) Mem
 		}
 	}
 	return list
-}
-
-// checkEarlierMappings checks the fields that only Apply sets.
-func checkEarlierMappings(i *Issuer) error {
-	if n := len(i.Earlier); n > MaxEarlierMappings {
-		return fmt.Errorf("%w: earlier mappings: want at most %d, got %d", ErrUnprocessable, MaxEarlierMappings, n)
-	}
-	for _, m := range i.Earlier {
-		if m.Until < 0 {
-			return fmt.Errorf("%w: earlier mappings: out of bounds", ErrUnprocessable)
-		}
-		if err := checkClaimNames(&m.ClaimMapping); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func checkClaimNames(m *ClaimMapping) error {
-	for _, f := range [...]struct{ field, name string }{
-		{"client_claim", m.ClientClaim}, {"session_claim", m.SessionClaim}, {"grant_claim", m.GrantClaim},
-	} {
-		if err := checkIssuerText(f.field, f.name, 0, MaxClaimName); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Membership returns the membership of j by the mapping in force of its issuer.

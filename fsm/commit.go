@@ -55,17 +55,3 @@ func (f *FSM) commit(a *rules.Applier, s *store.Store) {
 		f.events.Advance(last)
 	}
 }
-
-// hashHistory is the number of past indexes whose hashes are kept.
-const hashHistory = 4096
-
-// A hashRing holds the hashes at the newest indexes, each at its index modulo hashHistory.
-type hashRing [hashHistory]rules.HashPoint
-
-func (r *hashRing) push(p rules.HashPoint) { r[p.Index%hashHistory] = p }
-
-// at reports false unless index is among the newest hashHistory ones.
-func (r *hashRing) at(index uint64) (rules.HashPoint, bool) {
-	p := r[index%hashHistory]
-	return p, p.Index == index && index > 0
-}

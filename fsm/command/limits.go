@@ -5,29 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"revoked"
 )
-
-// Limits of an operation, in bytes or in number. They bound rows, entries and feeds. A limit may
-// change only together with Version: see the package comment.
-const (
-	maxID      = 512
-	maxReason  = 1024
-	maxScope   = 8192
-	maxValues  = 64 // limit for audience, audiences, issuers
-	maxJTI     = 512
-	maxCNF     = 4096
-	maxTokens  = 64
-	maxSecrets = 8
-	maxHash    = 128
-)
-
-// MaxTime is the latest time that a command may contain: the last second of the year 9999.
-const MaxTime = revoked.Time(253402300799 * 1e6)
 
 // Admit returns an error if op is invalid in every state. The error is ErrInvalid or
 // ErrUnprocessable for a field that is malformed or over its limit. It is ErrForbidden for an
@@ -277,52 +258,4 @@ func AdmitBootstrap(m *Bootstrap) error {
 		seen[rec.Id] = true
 	}
 	return nil
-}
-
-// CheckReason returns an error that wraps ErrInvalid for a reason that is too long or not plain
-// UTF-8.
-func CheckReason(s string) error { return checkTexts(maxReason, "reason", s) }
-
-func checkID(name, s string) error {
-	if s == "" {
-		return invalid(name, "empty")
-	}
-	return checkTexts(maxID, name, s)
-}
-
-func checkList(name string, l []string) error {
-	if n := len(l); n > maxValues {
-		return invalid(name, "got %d values, want at most %d", n, maxValues)
-	}
-	for _, s := range l {
-		if err := checkID(name, s); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkTexts checks pairs of a name and a value.
-func checkTexts(limit int, pairs ...string) error {
-	for i := 0; i < len(pairs); i += 2 {
-		switch name, s := pairs[i], pairs[i+1]; {
-		case len(s) > limit:
-			return invalid(name, "got %d bytes, want at most %d", len(s), limit)
-		case !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0:
-			return invalid(name, "not UTF-8, or has a zero byte")
-		}
-	}
-	return nil
-}
-
-func checkTime(name string, t int64) error {
-	if t < 0 || revoked.Time(t) > MaxTime {
-		return invalid(name, "not a time between 1970 and 9999")
-	}
-	return nil
-}
-
-// invalid returns an ErrInvalid about one field. problem is a format for args.
-func invalid(field, problem string, args ...any) error {
-	return fmt.Errorf("%w: %s: "+problem, append([]any{revoked.ErrInvalid, field}, args...)...)
 }

@@ -129,8 +129,8 @@ func (a *access) putCursor(id string, cursor []byte) {
 	}
 }
 
-// event appends an event of the current entry to the feed. seq tells the events of one entry apart,
-// so their order is the order of the calls at every member.
+// event appends an event of the current entry to the feed. seq numbers the events of one entry, so
+// their order is the order of the calls at every member.
 func (a *access) event(e revoked.Event) {
 	e.Index, e.Time = a.Index, a.Stamp
 	a.keyBuf = rows.SeqKey(a.keyBuf[:0], rows.FamilyEvent, a.Index, a.seq)

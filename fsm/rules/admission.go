@@ -141,7 +141,7 @@ func (a *Applier) setVoting(by string, m *command.SetVoting) Result {
 }
 
 // createJoinToken creates a token. A repeat changes nothing. The state holds the digest of the
-// token only: reading the state lets nobody join.
+// token only, so a reader of the state cannot join.
 func (a *Applier) createJoinToken(by string, m *command.CreateJoinToken) Result {
 	hash := revoked.Digest(m.Hash)
 	old, same := a.joinToken(m.Id), a.joinTokenByHash(hash)

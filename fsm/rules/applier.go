@@ -4,7 +4,6 @@ import (
 	"log/slog"
 
 	"revoked"
-	"revoked/fsm/command"
 	"revoked/fsm/memory"
 	"revoked/fsm/store"
 )
@@ -50,16 +49,6 @@ func New(s *store.Store, mem *memory.State, opts Options) *Applier {
 	}}
 }
 
-// DryRun runs op as the next entry would, with the newest rules, and drops the changes. dirty
-// reports that there were any. The caller holds the lock of mem for reading.
-func DryRun(s *store.Store, mem *memory.State, opts Options, op *command.Op) (r Result, dirty bool, err error) {
-	a := New(s, mem, opts)
-	a.dry, a.rules = true, command.Rules
-	r = a.op(op)
-	a.Close()
-	return r, a.dirty, a.err
-}
-
 // Size returns the approximate size in bytes of the changes that wait for Commit.
 func (a *Applier) Size() int { return a.size }
 
@@ -103,3 +92,6 @@ func (a *Applier) advance(stamp revoked.Time) { a.Stamp = max(a.Stamp, stamp) }
 func (a *Applier) recordHashes() {
 	a.points = append(a.points, HashPoint{Index: a.Index, Log: a.LogHash, State: a.State.Bytes()})
 }
+
+// begin starts the entry at index. Its events and cut-offs count from 0.
+func (a *Applier) begin(index, term uint64) { a.Index, a.Term, a.seq = index, term, 0 }

@@ -5,7 +5,9 @@ import (
 
 	"revoked"
 	"revoked/fsm/command"
+	"revoked/fsm/memory"
 	"revoked/fsm/rows"
+	"revoked/fsm/store"
 )
 
 // Scans reports whether a command scans the store. A scan reads committed rows only, so commit the
@@ -44,9 +46,6 @@ func (a *Applier) Noop(index, term uint64) {
 	a.begin(index, term)
 	a.recordHashes()
 }
-
-// begin starts the entry at index. Its events and cut-offs count from 0.
-func (a *Applier) begin(index, term uint64) { a.Index, a.Term, a.seq = index, term, 0 }
 
 // command applies one command. Only a Batch has results. Invariant: the results depend only on the
 // command, the state and the index, so every member computes the same ones.
@@ -153,4 +152,14 @@ func (a *Applier) ownOp(op *command.Op) Result {
 		return a.updateKeys(k.PutIssuerKeys)
 	}
 	return a.membershipOp(nil, op)
+}
+
+// DryRun runs op as the next entry would, with the newest rules, and drops the changes. dirty
+// reports that there were any. The caller holds the lock of mem for reading.
+func DryRun(s *store.Store, mem *memory.State, opts Options, op *command.Op) (r Result, dirty bool, err error) {
+	a := New(s, mem, opts)
+	a.dry, a.rules = true, command.Rules
+	r = a.op(op)
+	a.Close()
+	return r, a.dirty, a.err
 }

@@ -34,3 +34,11 @@ func (d *deadTokens) send() {
 		d.event.Digests, d.event.Audiences = nil, nil
 	}
 }
+
+// issuerEvent adds an event: tokens of an issuer may have changed, so resource servers drop their
+// cached answers.
+func (a *Applier) issuerEvent(by string, i *revoked.Issuer, action, reason string) {
+	a.event(revoked.Event{
+		Kind: revoked.EventIssuer, Selector: revoked.Selector{Issuer: i.Issuer}, Action: action, Actor: by, Reason: reason,
+	})
+}

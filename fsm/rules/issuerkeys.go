@@ -7,66 +7,13 @@ import (
 	"time"
 
 	"revoked"
-	"revoked/fsm/command"
-	"revoked/fsm/rows"
 )
 
 // keyGrace is the time between two fetches without a key that retire the key.
 const keyGrace = 30 * time.Second
 
-// updateKeys stores a set of keys that the leader has fetched. KeysVersion refuses a fetch that
-// began before the record or its keys changed.
-func (a *Applier) updateKeys(m *command.PutIssuerKeys) Result {
-	old := a.issuer(m.Name)
-	switch {
-	case old == nil || old.DeletedAt != 0:
-		return Result{Err: fmt.Errorf("%w: issuer %q", revoked.ErrNotFound, m.Name)}
-	case old.JWKSURI == "" || old.KeysVersion != m.KeysVersion:
-		return Result{Err: fmt.Errorf("%w: the keys of issuer %q have changed", revoked.ErrConflict, m.Name)}
-	}
-	next := *old
-	set := (&command.IssuerRecord{Keys: m.Keys}).Record().Keys
-	next.Keys = mergeKeys(old.Keys, set, a.Stamp, keyGrace)
-	if len(next.Keys) > revoked.MaxIssuerKeys {
-		return Result{Err: errTooManyKeys}
-	}
-	if slices.EqualFunc(next.Keys, old.Keys, equalKeys) {
-		return Result{}
-	}
-	a.putKeys("", old, &next)
-	return Result{}
-}
-
 var errTooManyKeys = fmt.Errorf("%w: more than %d keys, with those that are retired or banned",
 	revoked.ErrUnprocessable, revoked.MaxIssuerKeys)
-
-// banKey bans a key for good. No later set brings it back, so an administrator need not wait until
-// the issuer stops publishing a key that leaked.
-func (a *Applier) banKey(actor *revoked.Client, m *command.BanIssuerKey) Result {
-	if !actor.Has(revoked.RoleAdmin) {
-		return Result{Err: errAdminOnly("issuers")}
-	}
-	old := a.issuer(m.Name)
-	if old == nil || old.Key(m.Thumbprint) == nil {
-		return Result{Err: fmt.Errorf("%w: key %q of issuer %q", revoked.ErrNotFound, m.Thumbprint, m.Name)}
-	}
-	if old.Key(m.Thumbprint).State == revoked.KeyBanned {
-		return Result{}
-	}
-	next := *old
-	next.Keys = slices.Clone(old.Keys)
-	k := next.Key(m.Thumbprint)
-	k.State, k.EndedAt = revoked.KeyBanned, a.Stamp
-	a.putKeys(actor.ID, old, &next)
-	return Result{}
-}
-
-// putKeys writes next, whose keys differ from those of old.
-func (a *Applier) putKeys(by string, old, next *rows.Issuer) {
-	next.Version, next.KeysVersion = a.Index, a.Index
-	a.putIssuer(next)
-	a.keyEvents(by, &old.Issuer, &next.Issuer)
-}
 
 // keyEvents adds an event for each key that stopped being active, and one if a key is new.
 func (a *Applier) keyEvents(by string, old, next *revoked.Issuer) {
@@ -121,13 +68,4 @@ func equalKeys(a, b revoked.IssuerKey) bool {
 	a.Public, b.Public = nil, nil
 	return a.KeyID == b.KeyID && a.Thumbprint == b.Thumbprint && a.Algorithm == b.Algorithm && a.State == b.State &&
 		a.MissingSince == b.MissingSince && a.EndedAt == b.EndedAt
-}
-
-// keyDue returns the time from which a key serves nothing, 0 for never. A fetch must not bring back
-// a key that is banned, or retired and still published.
-func (a *access) keyDue(i *revoked.Issuer, k *revoked.IssuerKey) revoked.Time {
-	if k.State != revoked.KeyRetired || k.MissingSince == 0 {
-		return 0
-	}
-	return max(k.EndedAt, k.MissingSince).Add(a.jwtLifetime(i))
 }

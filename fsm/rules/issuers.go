@@ -7,7 +7,6 @@ import (
 
 	"revoked"
 	"revoked/fsm/command"
-	"revoked/fsm/memory"
 	"revoked/fsm/rows"
 )
 
@@ -94,42 +93,9 @@ func (a *Applier) mayUpdate(old *rows.Issuer, next *revoked.Issuer, version uint
 	return nil
 }
 
-// limitLifetime sets EarlierLifetime and LifetimeSince. A raise of MaxLifetime must not make a
-// token active that was inactive before: its denial may be over. A token that is affected by an
-// earlier raise, and may still live, stays bound by the shortest of all.
-func (a *Applier) limitLifetime(old, next *revoked.Issuer) {
-	next.EarlierLifetime, next.LifetimeSince = old.EarlierLifetime, old.LifetimeSince
-	skews := next.ClockSkew + a.currentSettings().MaxClockSkew
-	if since := old.LifetimeSince; since != 0 && since.Add(next.MaxLifetime+skews) <= a.Stamp {
-		next.EarlierLifetime, next.LifetimeSince = 0, 0
-	}
-	if old.Name == "" || next.MaxLifetime <= old.MaxLifetime {
-		return
-	}
-	if next.EarlierLifetime = old.MaxLifetime; next.LifetimeSince != 0 {
-		next.EarlierLifetime = min(old.MaxLifetime, old.EarlierLifetime)
-	}
-	next.LifetimeSince = a.Stamp.Add(max(old.ClockSkew, next.ClockSkew))
-}
-
-// keepSkew sets EarlierSkew and SkewSince. A lower ClockSkew must not make a token active that a
-// cut-off has ended. Such a token was issued at most the skew after the cut-off that reaches
-// furthest.
-func (a *Applier) keepSkew(old, next *revoked.Issuer) {
-	next.EarlierSkew, next.SkewSince = old.EarlierSkew, old.SkewSince
-	ahead := a.currentSettings().MaxClockSkew
-	if since := old.SkewSince; since != 0 && since.Add(next.MaxLifetime+ahead) <= a.Stamp {
-		next.EarlierSkew, next.SkewSince = 0, 0
-	}
-	if next.ClockSkew < old.ClockSkew {
-		next.EarlierSkew = max(next.EarlierSkew, old.ClockSkew)
-		next.SkewSince = a.furthestCutoff(nil).Add(next.EarlierSkew)
-	}
-}
-
 // deleteIssuer ends the tokens of an issuer. Its row stays while one of them may live, so that they
-// can still be revoked. Its cut-off covers what was issued until now, and what another cut-off may
-// have ended: a later record with the same iss may read other claims.
+// can still be revoked. Its cut-off covers all tokens issued until now, and those that another
+// cut-off may have ended: a later record with the same iss may read other claims.
 func (a *Applier) deleteIssuer(actor *revoked.Client, name string) Result {
 	if !actor.Has(revoked.RoleAdmin) {
 		return Result{Err: errAdminOnly("issuers")}
@@ -154,39 +120,55 @@ func (a *Applier) deleteIssuer(actor *revoked.Client, name string) Result {
 	return Result{}
 }
 
-// issuerEvent tells the feed that tokens of an issuer may have changed, so that resource servers
-// drop what they cached.
-func (a *Applier) issuerEvent(by string, i *revoked.Issuer, action, reason string) {
-	a.event(revoked.Event{
-		Kind: revoked.EventIssuer, Selector: revoked.Selector{Issuer: i.Issuer}, Action: action, Actor: by, Reason: reason,
-	})
-}
-
-// jwtLifetime returns the time after which every JWT of i that exists now is over by every clock.
-// An administrator may raise the clock skew meanwhile, but not beyond its bound.
-func (a *access) jwtLifetime(i *revoked.Issuer) time.Duration {
-	return i.MaxLifetime + revoked.MaxIssuerClockSkew + a.currentSettings().MaxClockSkew
-}
-
-// longestJWT returns the longest jwtLifetime of the issuers that exist, 0 without any.
-func (a *access) longestJWT() (longest time.Duration) {
-	for _, v := range a.issuers {
-		if v != nil && v.DeletedAt == 0 {
-			longest = max(longest, a.jwtLifetime(&v.Issuer))
-		}
+// updateKeys stores a set of keys that the leader has fetched. KeysVersion refuses a fetch that
+// began before the record or its keys changed.
+func (a *Applier) updateKeys(m *command.PutIssuerKeys) Result {
+	old := a.issuer(m.Name)
+	switch {
+	case old == nil || old.DeletedAt != 0:
+		return Result{Err: fmt.Errorf("%w: issuer %q", revoked.ErrNotFound, m.Name)}
+	case old.JWKSURI == "" || old.KeysVersion != m.KeysVersion:
+		return Result{Err: fmt.Errorf("%w: the keys of issuer %q have changed", revoked.ErrConflict, m.Name)}
 	}
-	for name, v := range a.mem.Issuers {
-		if _, changed := a.issuers[name]; !changed && v.DeletedAt == 0 {
-			longest = max(longest, a.jwtLifetime(&v.Issuer))
-		}
+	next := *old
+	set := (&command.IssuerRecord{Keys: m.Keys}).Record().Keys
+	next.Keys = mergeKeys(old.Keys, set, a.Stamp, keyGrace)
+	if len(next.Keys) > revoked.MaxIssuerKeys {
+		return Result{Err: errTooManyKeys}
 	}
-	return longest
+	if slices.EqualFunc(next.Keys, old.Keys, equalKeys) {
+		return Result{}
+	}
+	a.putKeys("", old, &next)
+	return Result{}
 }
 
-// longestLifetime returns the time after which a JWT that exists now is over, whatever the records
-// of issuers become.
-func (a *access) longestLifetime() time.Duration {
-	return revoked.MaxIssuerLifetime + revoked.MaxIssuerClockSkew + a.currentSettings().MaxClockSkew
+// banKey bans a key for good. No later set brings it back, so an administrator need not wait until
+// the issuer stops publishing a key that leaked.
+func (a *Applier) banKey(actor *revoked.Client, m *command.BanIssuerKey) Result {
+	if !actor.Has(revoked.RoleAdmin) {
+		return Result{Err: errAdminOnly("issuers")}
+	}
+	old := a.issuer(m.Name)
+	if old == nil || old.Key(m.Thumbprint) == nil {
+		return Result{Err: fmt.Errorf("%w: key %q of issuer %q", revoked.ErrNotFound, m.Thumbprint, m.Name)}
+	}
+	if old.Key(m.Thumbprint).State == revoked.KeyBanned {
+		return Result{}
+	}
+	next := *old
+	next.Keys = slices.Clone(old.Keys)
+	k := next.Key(m.Thumbprint)
+	k.State, k.EndedAt = revoked.KeyBanned, a.Stamp
+	a.putKeys(actor.ID, old, &next)
+	return Result{}
+}
+
+// putKeys writes next, whose keys differ from those of old.
+func (a *Applier) putKeys(by string, old, next *rows.Issuer) {
+	next.Version, next.KeysVersion = a.Index, a.Index
+	a.putIssuer(next)
+	a.keyEvents(by, &old.Issuer, &next.Issuer)
 }
 
 // expireIssuer drops a deleted issuer, or the keys that were retired long ago and the mappings that
@@ -278,19 +260,4 @@ func (a *access) dropIssuer(v *rows.Issuer) {
 	a.requeue(key, v.Due, 0)
 	a.del(key, a.get(key))
 	put(&a.issuers, v.Name, nil)
-}
-
-// publishIssuers moves staged issuers into memory.
-func publishIssuers(m *memory.State, staged map[string]*rows.Issuer) {
-	for name := range staged {
-		if old := m.Issuers[name]; old != nil {
-			delete(m.IssuersByID, old.Issuer.Issuer)
-		}
-	}
-	for _, v := range staged { // a deleted issuer may give its iss to another name
-		if v != nil {
-			m.IssuersByID[v.Issuer.Issuer] = v
-		}
-	}
-	publishMap(m.Issuers, staged)
 }

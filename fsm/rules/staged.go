@@ -292,3 +292,18 @@ func publishMap[V any](into, staged map[string]*V) {
 		}
 	}
 }
+
+// publishIssuers moves staged issuers into memory.
+func publishIssuers(m *memory.State, staged map[string]*rows.Issuer) {
+	for name := range staged {
+		if old := m.Issuers[name]; old != nil {
+			delete(m.IssuersByID, old.Issuer.Issuer)
+		}
+	}
+	for _, v := range staged { // a deleted issuer may give its iss to another name
+		if v != nil {
+			m.IssuersByID[v.Issuer.Issuer] = v
+		}
+	}
+	publishMap(m.Issuers, staged)
+}

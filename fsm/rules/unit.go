@@ -83,8 +83,8 @@ func (s *Scratch) keep(b []byte) []byte {
 	return s.arena[n:len(s.arena):len(s.arena)]
 }
 
-// fail keeps the first error. The state of the unit is undefined afterwards. Nothing is committed
-// then, and the process ends, so the state on disk stays that of the last commit.
+// fail keeps the first error. The state of the unit is undefined afterwards. The unit is then not
+// committed, and the process ends. So the state on disk stays that of the last commit.
 func (u *unit) fail(err error) {
 	if u.err == nil {
 		u.err = err

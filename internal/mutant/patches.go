@@ -119,7 +119,7 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"filter-without-commits", "the filter of absent rows does not get the rows of commits", []Edit{{
 		"fsm/store/filter.go", "[...]*keySet{s, f.building}", "[...]*keySet{f.building}",
 	}}},
-	{"scan-without-commits", "a new filter of absent rows lacks what was committed while it was built", []Edit{{
+	{"scan-without-commits", "a new filter of absent rows lacks rows committed while it was built", []Edit{{
 		"fsm/store/filter.go", "[...]*keySet{s, f.building}", "[...]*keySet{s}",
 	}}},
 	{"serve-during-restore", "a snapshot's index is published while the old state still answers", []Edit{{
@@ -210,7 +210,7 @@ var sentCalls sync.Map // *Router to *sentCall
 			"mapping.go", "range i.Earlier {\n\t\tm := &i.Earlier[n]", "range i.Earlier[:0] {\n\t\tm := &i.Earlier[n]",
 		}}},
 	{"claims-of-another-mapping", "a JWT is revoked by the claims that an earlier record named", []Edit{{
-		"fsm/rules/denials.go", "\tif j.MappingVersion != iss.MappingVersion {", "\tif false {",
+		"fsm/rules/revokejwt.go", "\tif j.MappingVersion != iss.MappingVersion {", "\tif false {",
 	}}},
 }
 

@@ -2,13 +2,11 @@ package propose
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"revoked"
-	"revoked/fsm"
 	"revoked/fsm/command"
 	"revoked/internal/fair"
 )
@@ -189,25 +187,6 @@ func (q *bulkQueue) close() (rest []*share) {
 		}
 	}
 	return rest
-}
-
-// ProposeBulk is like Propose with final false, for registrations that may wait. Their order is
-// kept, but they may be spread over several entries, between those of other callers. Each result
-// has the index of its entry. The wait for the client's turn ends only with ctx. Then the call
-// takes at most six times the timeout of other calls.
-func (r *Router) ProposeBulk(ctx context.Context, ops []*command.Op) (fsm.Outcome, error) {
-	switch err := r.bulk.Enter(ctx, r.cfg.Stopping, clientOf(ops)); {
-	case errors.Is(err, fair.ErrStopped):
-		return fsm.Outcome{}, revoked.ErrClosed
-	case err != nil: // nothing was proposed
-		return fsm.Outcome{}, fmt.Errorf("%w: %w", revoked.ErrNoLeader, err)
-	}
-	defer r.bulk.Leave()
-	return r.submit(ctx, bulkTries*r.cfg.Timeout, func() *proposal {
-		s := newProposal(ops, false)
-		s.bulk = true
-		return s
-	})
 }
 
 // clientOf returns the client that ops belong to.

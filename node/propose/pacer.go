@@ -1,8 +1,6 @@
 package propose
 
 import (
-	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -127,25 +125,4 @@ func (p *pacer) close() {
 	p.closed = true
 	p.mu.Unlock()
 	p.wg.Wait()
-}
-
-// PacedBarrier is like ReadBarrier, for a caller that may need many. Its requests beyond a burst
-// wait for at most 50 ms and then share one barrier. A barrier that began before the call never
-// answers it.
-func (r *Router) PacedBarrier(ctx context.Context, caller string) error {
-	shared, err := r.pacer.enter(caller, r.cfg.Stopping, func() error { return r.ReadBarrier(context.Background()) })
-	switch {
-	case err != nil:
-		return err
-	case shared == nil:
-		return r.ReadBarrier(ctx)
-	}
-	ctx, cancel := limit(ctx, r.cfg.Timeout)
-	defer cancel()
-	select {
-	case <-shared.done:
-		return shared.err
-	case <-ctx.Done():
-		return fmt.Errorf("%w: no answer from the leader", revoked.ErrNotCurrent)
-	}
 }

@@ -54,6 +54,25 @@ func (r *Router) Propose(ctx context.Context, ops []*command.Op, final bool) (fs
 	return r.submit(ctx, r.cfg.Timeout, func() *proposal { return newProposal(ops, final) })
 }
 
+// ProposeBulk is like Propose with final false, for registrations that may wait. Their order is
+// kept, but they may be spread over several entries, between those of other callers. Each result
+// has the index of its entry. The wait for the client's turn ends only with ctx. Then the call
+// takes at most six times the timeout of other calls.
+func (r *Router) ProposeBulk(ctx context.Context, ops []*command.Op) (fsm.Outcome, error) {
+	switch err := r.bulk.Enter(ctx, r.cfg.Stopping, clientOf(ops)); {
+	case errors.Is(err, fair.ErrStopped):
+		return fsm.Outcome{}, revoked.ErrClosed
+	case err != nil: // nothing was proposed
+		return fsm.Outcome{}, fmt.Errorf("%w: %w", revoked.ErrNoLeader, err)
+	}
+	defer r.bulk.Leave()
+	return r.submit(ctx, bulkTries*r.cfg.Timeout, func() *proposal {
+		s := newProposal(ops, false)
+		s.bulk = true
+		return s
+	})
+}
+
 // submit makes proposals until one is answered or the timeout has passed.
 func (r *Router) submit(ctx context.Context, timeout time.Duration, propose func() *proposal) (fsm.Outcome, error) {
 	ctx, cancel := limit(ctx, timeout)
@@ -155,6 +174,27 @@ func (r *Router) ReadBarrier(ctx context.Context) error {
 		return fmt.Errorf("%w: index %d is not applied on this node", revoked.ErrNotCurrent, out.Index)
 	}
 	return nil
+}
+
+// PacedBarrier is like ReadBarrier, for a caller that may need many. Its requests beyond a burst
+// wait for at most 50 ms and then share one barrier. A barrier that began before the call never
+// answers it.
+func (r *Router) PacedBarrier(ctx context.Context, caller string) error {
+	shared, err := r.pacer.enter(caller, r.cfg.Stopping, func() error { return r.ReadBarrier(context.Background()) })
+	switch {
+	case err != nil:
+		return err
+	case shared == nil:
+		return r.ReadBarrier(ctx)
+	}
+	ctx, cancel := limit(ctx, r.cfg.Timeout)
+	defer cancel()
+	select {
+	case <-shared.done:
+		return shared.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: no answer from the leader", revoked.ErrNotCurrent)
+	}
 }
 
 // Serve proposes the operations that the member via forwarded if this node leads. It never forwards
