@@ -191,5 +191,5 @@ func formatTime(seconds *float64) string {
 	if seconds == nil {
 		return "never"
 	}
-	return time.Unix(int64(*seconds), 0).UTC().Format(time.RFC3339)
+	return cli.Date(int64(*seconds))
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -73,7 +72,7 @@ func secretsText(secrets []client.ClientSecret) string {
 	var until []string
 	for _, s := range secrets {
 		if s.ExpiresAt != nil {
-			until = append(until, time.Unix(*s.ExpiresAt, 0).UTC().Format(time.RFC3339))
+			until = append(until, cli.Date(*s.ExpiresAt))
 		}
 	}
 	text := fmt.Sprintf("%d valid", len(secrets))

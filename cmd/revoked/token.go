@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -123,5 +122,5 @@ func withDate(raw json.RawMessage, text string) string {
 	if string(raw) == "null" || json.Unmarshal(raw, &sec) != nil || sec < 0 || sec > 1<<40 {
 		return text
 	}
-	return text + " (" + time.Unix(int64(sec), 0).UTC().Format(time.RFC3339) + ")"
+	return text + " (" + cli.Date(int64(sec)) + ")"
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -95,6 +96,9 @@ func YesNo(b bool) string {
 
 // maxText bounds the text that Clean returns, in bytes.
 const maxText = 1000
+
+// Date formats Unix seconds as RFC 3339 in UTC.
+func Date(seconds int64) string { return time.Unix(seconds, 0).UTC().Format(time.RFC3339) }
 
 // Clean returns [textsafe.Clean] of s: control characters could move the cursor of a terminal.
 func Clean(s string) string { return textsafe.Clean(s, maxText) }
