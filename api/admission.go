@@ -106,7 +106,7 @@ type newTokenView struct {
 }
 
 // postJoinTokens is POST /v1/cluster/join-tokens. The cluster stores the digest of the token alone,
-// so a lost response means a new token: nobody can show the old one again.
+// so it cannot show a token again. After a lost response, create a new one.
 func (a *API) postJoinTokens(r *request.Request) error {
 	var b admissionBody
 	if err := r.DecodeOptional(b.fields()...); err != nil {

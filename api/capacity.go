@@ -15,8 +15,8 @@ import (
 // slotsRetry is the Retry-After of a request that found no slot.
 const slotsRetry = 5 * time.Second
 
-// slots bounds the open requests of one kind, by client and in all. Each such request holds memory,
-// disk or a goroutine for as long as its caller likes. Methods may be called concurrently.
+// slots bounds the open requests of one kind, by client and in total. Each such request holds
+// memory, disk or a goroutine for as long as its caller likes. Methods may be called concurrently.
 type slots struct {
 	kind             string // plural, for messages
 	perClient, total int
@@ -75,7 +75,7 @@ type streams struct {
 	spools                  *stream.Budget
 }
 
-// register registers gauges of what is open now.
+// register registers gauges of the open requests.
 func (s *streams) register(r prometheus.Registerer) error {
 	gauge := func(name, help string, labels prometheus.Labels, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{

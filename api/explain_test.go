@@ -168,7 +168,7 @@ func TestExplain_EachReason_Members(t *testing.T) {
 				t.Fatalf("got %d %s, want %s", status, raw, want)
 			}
 			if doc["kind"] == "jwt" {
-				return // its digest alone tells nothing
+				return // its digest alone proves nothing
 			}
 			digest := revoked.DigestToken(token).String()
 			if _, _, byDigest := b.explain(t, "admin", explainBody("digest", digest, tt.as)); byDigest != raw {

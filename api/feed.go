@@ -169,7 +169,7 @@ func weight(accept string, ranges ...string) float64 {
 
 // A feedReader is the state of one reader of the feed. Only the goroutine of its request uses it.
 //
-// Invariant: buf and what was sent hold every event up to after that the reader may see, and no
+// Invariant: buf and the bytes sent hold every event up to after that the reader may see, and no
 // later one. So a reader that resumes from the last id or index misses nothing.
 type feedReader struct {
 	a       *API

@@ -21,8 +21,8 @@ import (
 // issuerRoles may register grants and send deny lists.
 var issuerRoles = []revoked.Role{revoked.RoleIssuer, revoked.RoleAdmin}
 
-// A lineStream is a request with one body a line, and its results. session tells which rights the
-// caller has now: a stream may outlive the credential that opened it.
+// A lineStream is a request with one body a line, and its results. session returns the present
+// rights of the caller, because a stream may outlive the credential that opened it.
 type lineStream struct {
 	ctx        context.Context // ends when the client is gone
 	session    *clientauth.Session

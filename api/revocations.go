@@ -146,8 +146,8 @@ type denyLine struct {
 	err error
 }
 
-// A denyList is a deny list that is being imported. One goroutine reads lines, another commits what
-// has been read meanwhile in one entry. So a single line is not delayed, and entries are large when
+// A denyList is a deny list that is being imported. One goroutine reads lines, another commits the
+// lines read meanwhile in one entry. So a single line is not delayed, and entries are large when
 // the cluster is slow.
 type denyList struct {
 	a *API

@@ -105,8 +105,8 @@ func TestGossip_Join_FindsAllNodes(t *testing.T) {
 	members(t, n1, "a healthy node", func([]cluster.Peer) bool { return n1.Health() == 0 })
 }
 
-// A node that fails is probed over UDP, over TCP and through others, and suspected. None of the
-// messages of real nodes may be refused.
+// A node that fails is probed over UDP, over TCP and through others, and suspected. No message of a
+// real node may be refused.
 func TestGossip_FailedNode_RefusesNothing(t *testing.T) {
 	key := newKey(t)
 	reg := prometheus.NewRegistry()

@@ -88,8 +88,8 @@ type deadliner interface {
 }
 
 // request reads the message that opens a stream, with its label. It returns the bytes as they came
-// and the decrypted message. The header must arrive within headerTimeout. request buffers only what
-// has arrived.
+// and the decrypted message. The header must arrive within headerTimeout. request buffers only the
+// bytes that have arrived.
 func (o *opener) request(r deadliner) (raw, plain []byte, err error) {
 	_ = r.SetReadDeadline(time.Now().Add(headerTimeout))
 	label := make([]byte, len(o.labelHeader))

@@ -14,7 +14,7 @@ import (
 )
 
 // Random deny lists, registrations, expiry, restarts and received snapshots: the filter never takes
-// a row for absent that the state holds. And it tells that a new denial is absent without a read.
+// a row for absent that the state holds. And it knows without a read that a new denial is absent.
 func TestFilteredFamilies_RandomHistory_LackNoRow(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := newMachine(t)

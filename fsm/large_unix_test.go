@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// processorTime returns the processor time of this process, in all threads.
+// processorTime returns the processor time of all threads of this process.
 func processorTime(b *testing.B) time.Duration {
 	b.Helper()
 	var u syscall.Rusage

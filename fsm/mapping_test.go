@@ -423,8 +423,8 @@ func (c *claimed) belongs(claim, value string) bool {
 	return claim != "" && value != "" && c.claims[claim] == value
 }
 
-// Random histories: what has ended a token ends it for ever, whatever the record becomes. And a
-// token that nothing has named is active.
+// Random histories: a token that has ended stays dead, whatever the record becomes. And a token
+// that nothing has named is active.
 func TestIssuer_RandomChanges_EndedStaysEnded(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := newMachine(t)

@@ -41,7 +41,7 @@ const (
 	// The pause after a command is so many times what applying it took, if callers wrote meanwhile.
 	// On a busy machine that is longer than it should take, and callers wait as long.
 	callersShare = 9
-	// There is no such pause once a row has been due for this long: the state would grow.
+	// Once a row has been due for this long, the pause is left out: the state would grow.
 	longOverdue = 10 * time.Minute
 )
 

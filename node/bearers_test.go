@@ -69,7 +69,7 @@ func (s *sim) someone(ctx context.Context, rng *rand.Rand) *simLife {
 	return nil
 }
 
-// pick returns a token, mostly a new one, or nil if there is none.
+// pick returns a token, mostly a new one, or nil without tokens.
 func (b *simBearer) pick() *simJWT {
 	b.s.o.mu.Lock()
 	defer b.s.o.mu.Unlock()

@@ -184,7 +184,7 @@ func (o *simOracle) always(i *simIssuer, began int64, holds func(revoked.ClaimMa
 	return !slices.ContainsFunc(confs, func(c *simConfig) bool { return !holds(c.mapping) })
 }
 
-// A simAsk is what was true of a node when a call began and when it ended.
+// A simAsk holds the facts about a node when a call began and when it ended.
 type simAsk struct {
 	l              *simLife
 	start, end     int64

@@ -32,7 +32,7 @@ import (
 //	I9 in no configuration do two instances of a node vote, or more than two instances exist
 //	I10 a node that was never admitted is in no configuration
 //
-// How the JWTs of trusted issuers take part is told at simTrust.
+// The comment of simTrust explains how JWTs of trusted issuers take part.
 //
 // It also checks every lease event of the product against the rules of the model (package
 // leasecheck).

@@ -315,7 +315,7 @@ func (i *simIssuer) oldest() *simKey {
 	return in[0]
 }
 
-// ban bans a key. Whoever stole it may sign on, and its issuer may publish it on.
+// ban bans a key. The thief may still sign with it, and the issuer may still publish it.
 func (a *simAuthority) ban(ctx context.Context, i *simIssuer) {
 	l, o := a.node(ctx), a.s.o
 	o.mu.Lock()

@@ -65,7 +65,7 @@ type admission struct {
 	refusals   *refusals
 }
 
-// newAdmission returns the admission of a port. Nothing is accepted before run.
+// newAdmission returns the admission of a port. It accepts no connection before run.
 func newAdmission(cfg Config, conns *connSet, known *known, calls, frames, raft *listener) *admission {
 	return &admission{
 		cfg: cfg, conns: conns, known: known, calls: calls, frames: frames, raft: raft,

@@ -96,8 +96,8 @@ func (s *connSet) add(raw net.Conn, usage x509.ExtKeyUsage) *conn {
 }
 
 // adopt records the peer after the handshake, and closes the connection when the peer's certificate
-// expires. It returns an error if there are too many verified inbound connections, in all or of
-// this node. node is empty for a connection that this node opened.
+// expires. It returns an error if too many inbound connections are verified, in total or of this
+// node. node is empty for a connection that this node opened.
 func (s *connSet) adopt(c *conn, node string, cs tls.ConnectionState) error {
 	ends := cs.PeerCertificates[0].NotAfter
 	for _, cert := range cs.PeerCertificates[1:] {

@@ -13,7 +13,7 @@ import (
 
 const jwtIssuer = "https://jwt.example"
 
-// Table 6.12: JWTs of a trusted issuer that nobody registered. Each test trusts the issuer with
+// Table 6.12: JWTs of a trusted issuer that are not registered. Each test trusts the issuer with
 // another key; its clients are those of the tables.
 func TestJWT_TrustedIssuer_Conforms(t *testing.T) {
 	s := newStage(t, options{})
@@ -179,7 +179,7 @@ func (i trustedIssuer) sign(header string, claims map[string]any) string {
 	return input + "." + b64(ed25519.Sign(i.key, []byte(input)))
 }
 
-// wantTold fails the test unless the feed tells the jti.
+// wantTold fails the test unless the feed has the jti.
 func (s *stage) wantTold(t *testing.T, claims map[string]any) {
 	t.Helper()
 	r := s.json(t, s.Follower(t), "GET", "/v1/revocations?after=0", "adm", "")

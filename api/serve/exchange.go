@@ -138,7 +138,7 @@ func (x *exchange) EnableFullDuplex() error {
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
 // bodyArrived reports whether the body has ended, or was not to be read before the answer. It reads
-// what has arrived of a body that the handler left. net/http would wait for the rest until the read
+// the arrived part of a body that the handler left. net/http would wait for the rest until the read
 // deadline before it sends the header.
 func (x *exchange) bodyArrived() bool {
 	if x.body == nil || x.ended || x.fullDuplex {

@@ -149,10 +149,10 @@ func (c *frameConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// announce tells the client to open no further stream here. Requests that are on their way
-// meanwhile are served: the announcement names the highest possible stream (RFC 9113 section 6.8).
-// The server's own GOAWAY names the last one that it has seen, and ignores later ones. announce
-// blocks while the client accepts no byte.
+// announce asks the client to open no further stream here. Requests that are on their way meanwhile
+// are served: the announcement names the highest possible stream (RFC 9113 section 6.8). The
+// server's own GOAWAY names the last one that it has seen, and ignores later ones. announce blocks
+// while the client accepts no byte.
 func (c *frameConn) announce() {
 	c.writing.Lock()
 	defer c.writing.Unlock()

@@ -140,7 +140,7 @@ func TestConns_AtLimit_IdleMakesRoom(t *testing.T) {
 	}
 }
 
-// Behind a trusted proxy the limit of requests holds for each user, not for the proxy. A request
+// Behind a trusted proxy the limit of requests applies to each user, not to the proxy. A request
 // that names no user has only the limit of all.
 func TestRequests_BehindProxy_LimitEachUser(t *testing.T) {
 	const refused = "503 too many requests in progress from this address, retry later"

@@ -191,7 +191,7 @@ func (l *listener) refused(remote net.Addr, err error) {
 }
 
 // negotiate decides between TLS and plain HTTP and completes the handshake. It takes at most
-// readHeaderTimeout in all and leaves no deadline on the connection that it returns. The caller
+// readHeaderTimeout in total and leaves no deadline on the connection that it returns. The caller
 // closes c after an error.
 func (l *listener) negotiate(c *conn) (net.Conn, error) {
 	if err := c.SetDeadline(time.Now().Add(readHeaderTimeout)); err != nil {

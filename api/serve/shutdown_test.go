@@ -151,7 +151,7 @@ func (s *server) frames(t *testing.T) *frames {
 	return f
 }
 
-// ask sends a request and returns its status, or the reason why there is none.
+// ask sends a request and returns its status or the error.
 func (f *frames) ask(t *testing.T, id uint32) string {
 	t.Helper()
 	if err := f.request(id, true); err != nil {

@@ -7,7 +7,7 @@
 //
 // The reader is written by hand because it decodes a registration in 1.6 us and jsontext
 // (github.com/go-json-experiment/json v1.27.2) in 1.9 us, with less exact errors. Bulk registration
-// spends about 9 us a line in all (BenchmarkBulk).
+// spends about 9 us a line in total (BenchmarkBulk).
 //
 // Only the Append functions are safe for concurrent use.
 package strictjson

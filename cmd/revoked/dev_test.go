@@ -296,7 +296,7 @@ func checkNoTokenInLogs(t *testing.T, printed, jwt string, c devcluster.Cluster)
 	}
 }
 
-// checkDevTwice starts dev on a folder that another dev uses. Nothing in it may change.
+// checkDevTwice starts dev on a folder that another dev uses. Its content must not change.
 func checkDevTwice(t *testing.T, dir string) {
 	t.Helper()
 	name := filepath.Join(dir, "dev.json")

@@ -146,7 +146,8 @@ func issuerListCommand() *cobra.Command {
 		})
 }
 
-// fetchState tells how the fetches of an issuer's keys go, in a word or two, and why.
+// fetchState describes the fetches of an issuer's keys in a word or two, with the reason of a
+// failure.
 func fetchState(i client.Issuer) (state, reason string) {
 	switch f := i.Fetch; {
 	case i.JWKSURI == "":

@@ -156,7 +156,7 @@ func TestServer_ShutdownDelay_ServesUnready(t *testing.T) {
 	}
 }
 
-// The lines of requests are written a little later. None is lost at a stop.
+// The lines of requests are written a little later. No line is lost at a stop.
 func TestServer_Stop_WritesEveryRequestLine(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")

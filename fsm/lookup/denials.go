@@ -76,7 +76,7 @@ func revocationOfGrant(get func(key []byte) ([]byte, error), id, issuer string) 
 	return g.Revoked, nil
 }
 
-// tombstone returns the tombstone of a token. It has no bindings if there is none.
+// tombstone returns the tombstone of a token. Without a tombstone it has no bindings.
 func tombstone(get Get, d revoked.Digest) (t rows.Tombstone, err error) {
 	key := rows.DigestKey(nil, rows.FamilyTombstone, d)
 	row, err := get(key)

@@ -25,8 +25,8 @@ type Header struct {
 	Bytes     int64  // size of the stream; set by Read and Write
 }
 
-// A Source is a frozen copy of the rows. Nothing may change it while it is written, or the counts
-// of its header would be wrong.
+// A Source is a frozen copy of the rows. It must not change while it is written, or the counts of
+// its header would be wrong.
 type Source interface {
 	Get(key []byte) ([]byte, error)
 	Scan(prefix, start []byte, fn func(key, val []byte) (bool, error)) error

@@ -51,8 +51,7 @@ type Slot struct {
 	set *Set
 }
 
-// Take gives w a slot. If there is no room, Take takes one away: of an older connection, or of w if
-// w is the oldest.
+// Take gives w a slot. If the set is full, Take evicts the oldest connection, which may be w.
 func (s *Set) Take(w Waiter) *Slot {
 	slot := &Slot{Waiter: w, set: s}
 	s.mu.Lock()

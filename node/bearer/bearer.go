@@ -88,7 +88,7 @@ func New(c *cache.Cache, state State, now func() time.Time, reg prometheus.Regis
 	return d
 }
 
-// The results that are no reason for a refusal.
+// The results that do not refuse a token.
 const (
 	resultCached      = "cached"
 	resultVerified    = "verified"

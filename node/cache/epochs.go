@@ -8,8 +8,8 @@ import (
 	"revoked"
 )
 
-// epochShards is the number of shards for tokens and for grants: 4 MiB in all. At 500 revocations a
-// second, a cached record is read again every two and a half minutes.
+// epochShards is the number of shards for tokens and for grants: 4 MiB in total. At 500 revocations
+// a second, a cached record is read again every two and a half minutes.
 const epochShards = 1 << 18
 
 // Epochs count the changes of the state for the cache. The state machine advances them after it

@@ -39,7 +39,7 @@ func gathered(t *testing.T, c prometheus.Collector) map[string]float64 {
 	return series
 }
 
-// The leader tells how the fetches go; every node tells the keys that it has.
+// The leader reports the fetches; every node reports the keys that it has.
 func TestCollector_Fetches_AreToldByTheLeader(t *testing.T) {
 	w := newWorld("a")
 	w.issuers = append(w.issuers, &revoked.Issuer{Name: "given", Keys: []revoked.IssuerKey{

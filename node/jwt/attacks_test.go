@@ -11,8 +11,8 @@ import (
 	"revoked"
 )
 
-// The attacks of RFC 8725 section 2, and those known against its implementations. None of the
-// tokens may be verified: it could be active, or end the tokens of somebody else (JW-02, JW-06).
+// The attacks of RFC 8725 section 2, and those known against its implementations. No token may be
+// verified: it could be active, or end the tokens of another user (JW-02, JW-06).
 func TestVerify_Attacks_AreNotVerified(t *testing.T) {
 	rs, es, ed, attacker := keys()["RS256"], keys()["ES256"], keys()["EdDSA"], newKey(t)
 	i := newIssuer(t, rs.jwk(`"kid":"rs"`), es.jwk(`"kid":"es"`), ed.jwk(`"kid":"ed"`))

@@ -87,7 +87,7 @@ func (v *Verifier) Verify(t *Token, now revoked.Time) Result {
 	return r
 }
 
-// candidates returns the keys to try, or the reason why there are none. A key with the kid of the
+// candidates returns the keys to try, or the reason for an empty list. A key with the kid of the
 // token but for another algorithm is not unknown: a fetch would not help.
 func (v *Verifier) candidates(t *Token) ([]verifyKey, Result) {
 	allowed := v.issuer.Algorithms

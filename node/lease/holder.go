@@ -81,7 +81,7 @@ func (h *Holder) Valid(now Instant, skew time.Duration) bool {
 
 // Covers reports whether the lease covers an answer whose state was read during the given run. now
 // and skew must be read after the state. A lease that began after the state was read does not cover
-// it: the state may be older than what was acknowledged before the lease.
+// it: the state may lack changes that were acknowledged before the lease.
 func (h *Holder) Covers(now Instant, skew time.Duration, run uint64) bool {
 	return run == h.run && h.Valid(now, skew)
 }

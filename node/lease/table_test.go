@@ -7,8 +7,8 @@ import (
 )
 
 // A tableCase checks one rule of "Read leases" (node/DESIGN.md) on the leader's side. The table is
-// of term 5, begins at index 10, and has the members a and b. Nothing is inherited unless the case
-// opens its own table. Time starts at base.
+// of term 5, begins at index 10, and has the members a and b. The table inherits no lease unless
+// the case opens its own. Time starts at base.
 type tableCase struct {
 	name string
 	do   func(t *testing.T, lt *Table)

@@ -42,7 +42,7 @@ type Options struct {
 }
 
 // A Cluster is a set of nodes in this process, numbered from 0. Its methods may be used from the
-// goroutine of the test only, unless they say otherwise. A failure ends the test.
+// goroutine of the test only, unless their comments allow more. A failure ends the test.
 type Cluster struct {
 	T       testing.TB
 	Members []*Member
@@ -147,7 +147,7 @@ func (c *Cluster) Admit(m *Member) {
 	})
 }
 
-// addMember creates the directory and the certificates of the next node. Nothing runs yet.
+// addMember creates the directory and the certificates of the next node. No node runs yet.
 func (c *Cluster) addMember() *Member {
 	c.T.Helper()
 	k := len(c.Members)

@@ -43,8 +43,8 @@ func (c *crowd) queued(by int) {
 	c.waiting += by
 }
 
-// begin returns how many operations are expected in all, those under way included. idle is the time
-// before the first proposal of the batch came.
+// begin returns how many operations are expected, those under way included. idle is the time before
+// the first proposal of the batch came.
 func (c *crowd) begin(idle time.Duration) float64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,7 +84,7 @@ func (c *crowd) landed(took time.Duration) {
 	c.took += (took - c.took) / 4
 }
 
-// longest returns how long a batch may wait in all.
+// longest returns how long a batch may wait in total.
 func (c *crowd) longest() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()

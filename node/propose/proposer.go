@@ -161,8 +161,9 @@ func (p *Proposer) next(ctx context.Context) ([]share, bool) {
 // hasOthers reports whether there are callers other than bulk ones. Only Run may call it.
 func (p *Proposer) hasOthers() bool { return time.Since(p.others) < aloneAfter }
 
-// nextOfOthers returns the next batch of all but bulk proposals. It returns nil if there is none
-// and a bulk entry may be proposed. Callers that were just answered have a moment to come back.
+// nextOfOthers returns the next batch of all but bulk proposals. It returns nil if no operation
+// waits and a bulk entry may be proposed. Callers that were just answered have a moment to come
+// back.
 func (p *Proposer) nextOfOthers(ctx context.Context) (*batch, bool) {
 	most := maxGather
 	if p.bulk.isReady() {

@@ -124,7 +124,7 @@ func (l *markedLog) keep(first, last uint64) error {
 	return nil
 }
 
-// learn replaces what is known with the marks of the entry at index, and keeps the higher mark of
+// learn replaces the known marks with those of the entry at index, and keeps the higher mark of
 // each server. Servers without a mark left the configuration.
 func (l *markedLog) learn(index uint64, marks []*command.Mark) {
 	if marks == nil {

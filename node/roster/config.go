@@ -92,7 +92,7 @@ type Identity struct {
 	MarkLeft func() error
 }
 
-// Holder is the member's side of the read leases. None of its functions blocks.
+// Holder is the member's side of the read leases. Its functions do not block.
 type Holder struct {
 	// Adopt drops the leases of terms before this one.
 	Adopt func(term uint64)
@@ -135,7 +135,7 @@ type Leader struct {
 	NextRenewal  func(late time.Duration, arrived time.Time) time.Duration
 	CountRefusal func(lease.Refusal)
 	// Clear blocks new leases of a member and waits until its lease has ended. It returns the term
-	// that this holds for.
+	// of this configuration.
 	Clear func(ctx context.Context, id raft.ServerID) (term uint64, err error)
 	// Unblock allows new leases of a member again.
 	Unblock func(id raft.ServerID)

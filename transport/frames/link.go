@@ -147,7 +147,7 @@ func (l *link) pong() {
 }
 
 // watch ends the link when its peer is silent, or accepts nothing. It asks by a ping after half of
-// Silence. While nobody reads, the link cannot hear the peer, so only writes count.
+// Silence. Without a reader the link cannot hear the peer, so only writes count.
 func (l *link) watch() {
 	tick := time.NewTicker(max(l.limits.Silence/4, time.Millisecond))
 	defer tick.Stop()

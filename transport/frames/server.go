@@ -14,12 +14,13 @@ import (
 // called concurrently.
 type Server struct {
 	Limits
-	// Begin counts a call before its body is read, and End ends it: read is the size of what has
-	// arrived of its body. Add counts bytes of its body. An answer of Begin or Add refuses the call.
+	// Begin counts a call before its body is read, and End ends it: read is the number of bytes of
+	// its body that have arrived. Add counts bytes of its body. An answer of Begin or Add refuses
+	// the call.
 	Begin func() *Answer
 	Add   func(n int64) *Answer
 	End   func(read int64)
-	// Call answers a call. ok is false if there is no answer. Its context ends when the caller gives
+	// Call answers a call. ok is false without an answer. Its context ends when the caller gives
 	// up, and with the connection.
 	Call func(ctx context.Context, path string, body []byte) (a Answer, ok bool)
 	// Stream serves a stream until it returns. It calls accept at most once; without accept its
@@ -74,8 +75,8 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
 	return err
 }
 
-// serve says hello and handles messages. The first message decides whether the connection is for
-// calls or for a stream.
+// serve sends the hello and handles messages. The first message decides whether the connection is
+// for calls or for a stream.
 func (c *serving) serve() error {
 	if _, err := c.write(&message{kind: kindHello}); err != nil {
 		return err

@@ -145,8 +145,8 @@ func (ca *CA) issue(name string, hosts []string, uris []*url.URL, validFor time.
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), keyPEM, nil
 }
 
-// template returns a certificate without usage. Its random serial number tells certificates of one
-// name apart.
+// template returns a certificate without usage. Its random serial number distinguishes certificates
+// of one name.
 func template(name string, validFor time.Duration) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {

@@ -97,8 +97,8 @@ func TestCanaries_AreFoundInEveryEncoding(t *testing.T) {
 	}
 }
 
-// A client sends tokens and secrets in the right and in wrong places. None of them is written to a
-// data directory, log, metric, snapshot, answer or the output of the command line tool.
+// A client sends tokens and secrets in the right and in wrong places. They never reach a data
+// directory, log, metric, snapshot, answer or the output of the command line tool.
 func TestSecrecy_NoSecretIsWritten(t *testing.T) {
 	c := newCluster(t, 3)
 	for _, m := range c.Nodes {

@@ -51,13 +51,13 @@ type conn struct {
 
 var _ net.Conn = (*conn)(nil)
 
-// LocalAddr implements net.Conn. The address has no port of its own, because nothing tells
-// connections apart by it.
+// LocalAddr implements net.Conn. The address has no port of its own, because no code distinguishes
+// connections by it.
 func (c *conn) LocalAddr() net.Addr  { return c.local }
 func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
 // Write never blocks, whatever the link does: what cannot be sent waits in the pipe, as in a send
-// buffer without a limit. A dead host accepts bytes that nobody gets.
+// buffer without a limit. A dead host accepts bytes and drops them.
 func (c *conn) Write(b []byte) (int, error) {
 	n := c.net
 	n.mu.Lock()
@@ -90,8 +90,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// ready reads the segments that have arrived. If there are none it returns how long to wait, or 0
-// to wait for a change. The caller holds the network's lock.
+// ready reads the segments that have arrived. Without bytes it returns how long to wait, or 0 to
+// wait for a change. The caller holds the network's lock.
 func (p *pipe) ready(b []byte, closed bool) (n int, wait time.Duration, err error) {
 	now := time.Now()
 	if closed {

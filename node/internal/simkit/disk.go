@@ -13,11 +13,11 @@ import (
 )
 
 // A Disk holds the log, the votes, the state and the snapshots of one instance of a node. A crash
-// copies what was synced and a random part of the rest. The next process gets the copy; later
+// copies the synced bytes and a random part of the rest. The next process gets the copy; later
 // writes of the old one are lost.
 //
-// A Disk belongs to one process at a time. The log and the votes lose nothing that was written, as
-// with bbolt; the state loses what was not synced, as Pebble without a WAL.
+// A Disk belongs to one process at a time. The log and the votes lose no write, as with bbolt. The
+// state loses its unsynced writes, as Pebble without a WAL.
 type Disk struct {
 	State *vfs.MemFS // disk of the state machine
 

@@ -42,8 +42,8 @@ func (g *Gate) Close() (open func()) {
 	}
 }
 
-// crash drops the write in progress or makes it durable, at random. Raft cannot tell the two apart,
-// just as after a real crash.
+// crash drops the write in progress or makes it durable, at random. Raft cannot distinguish the
+// two, just as after a real crash.
 func (g *Gate) crash() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -25,7 +25,7 @@ type memLog struct {
 // newMemLog returns an empty store.
 func newMemLog() *memLog { return &memLog{entries: map[uint64]*raft.Log{}, kv: map[string][]byte{}} }
 
-// copy returns what is durable now. Later writes of either store do not reach the other.
+// copy returns the durable entries. Later writes of either store do not reach the other.
 func (l *memLog) copy() *memLog {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,8 +112,8 @@ func (l *memLog) Set(key, value []byte) error {
 	return nil
 }
 
-// Get implements raft.StableStore. The error for an absent key is that of the product's store, by
-// which Raft and the node tell it from a failure.
+// Get implements raft.StableStore. The error for an absent key is that of the product's store: Raft
+// and the node distinguish it from a failure.
 func (l *memLog) Get(key []byte) ([]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

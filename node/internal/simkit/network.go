@@ -112,8 +112,8 @@ func (n *Network) transit(l *link) time.Duration {
 	return d
 }
 
-// Dial connects to address. It waits while a link between the hosts is cut. A dead host dials
-// nobody, and an address without a host refuses at once.
+// Dial connects to address. It waits while a link between the hosts is cut. A dead host dials no
+// other host, and an address without a host refuses at once.
 func (h *Host) Dial(ctx context.Context, _, address string) (net.Conn, error) {
 	n := h.net
 	for {

@@ -19,8 +19,8 @@ const (
 	healthyRevocations   = 100
 )
 
-// healthy puts a moderate mixed load on all nodes. Nothing may fail, and no read of a live token
-// may leave its node, as the metrics of the nodes show.
+// healthy puts a moderate mixed load on all nodes. No request may fail. No read of a live token may
+// leave its node, as the metrics of the nodes show.
 func (r *run) healthy(ctx context.Context, m *report.Measure) error {
 	seconds := r.opts.Healthy.Seconds()
 	ended, err := r.fresh(ctx, uint64(healthyRevocations*(seconds+1)))

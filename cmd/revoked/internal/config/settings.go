@@ -4,7 +4,8 @@
 // its name. A flag overrides a variable, a variable overrides the file, the file overrides the
 // default. [Load] reports all problems at once, each with the place where the setting was written.
 //
-// No error quotes a secret. Nothing here writes a file or opens a port for longer than a check.
+// No error quotes a secret. The package writes no file, and opens a port only for the time of a
+// check.
 package config
 
 import (

@@ -1,7 +1,7 @@
 // Package files reads small files with a limit and replaces files in one step.
 //
 // A reader of a replaced file sees the old or the new content, whole, never with a wider mode than
-// asked for. Nothing here is safe against another writer of the same folder.
+// asked for. The package is not safe against another writer of the same folder.
 package files
 
 import (

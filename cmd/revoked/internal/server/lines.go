@@ -60,7 +60,7 @@ func (l *lineWriter) onTime() {
 	_ = l.flush()
 }
 
-// end writes what was gathered. From then on each line is written at once: the process may end at
+// end writes the gathered lines. From then on each line is written at once: the process may end at
 // any moment.
 func (l *lineWriter) end() {
 	l.mu.Lock()

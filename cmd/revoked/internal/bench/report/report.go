@@ -133,7 +133,7 @@ func (m *Measure) SetDetail(name string, value any) {
 	m.Details[name] = value
 }
 
-// Median returns the median of values, 0 if there are none.
+// Median returns the median of values, 0 without values.
 func Median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
