@@ -103,8 +103,8 @@ func TestAuth_NodeBehind_UnknownClientIs503(t *testing.T) {
 	}
 }
 
-// A role may have been granted since this node was current, so it does not refuse a caller for a
-// role that it does not know of.
+// A role may have been granted since this node was current. So it does not refuse a caller for an
+// unknown role.
 func TestAuth_NodeBehind_UnknownRoleIs503(t *testing.T) {
 	b := newBench(t)
 	for behind, want := range map[bool]int{true: 503, false: 403} {

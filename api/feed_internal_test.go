@@ -18,7 +18,7 @@ import (
 )
 
 // A tickingLog is a log that grows by an entry without events every period, as that of an idle
-// cluster does: the leader commits read barriers.
+// cluster does. The leader commits read barriers.
 type tickingLog struct {
 	Backend
 	start  time.Time

@@ -642,7 +642,7 @@ func TestExpire_Denials_AllRemoved(t *testing.T) {
 	agree(t, m, 7)
 }
 
-// An Expire drops no row that is due after its stamp: the clock of a leader may be far ahead, and
+// An Expire drops no row that is due after its stamp. The clock of a leader may be far ahead, and
 // the token still live at the other nodes.
 func TestExpire_AheadOfStamp_KeepsDenials(t *testing.T) {
 	m := newMachine(t)

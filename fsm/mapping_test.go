@@ -128,9 +128,9 @@ func TestPutIssuer_ChangedMapping_KeepsEndings(t *testing.T) {
 	}
 }
 
-// A token belongs to its client, session and grant by both mappings, so all of them end it, also
-// after the change, and its revocation ends the grants by both. A token that is issued after the
-// change belongs to those of the new mapping only.
+// A token belongs to its client, session and grant by both mappings. So all of them end it, also
+// after the change. Its revocation ends the grants by both. A token that is issued after the change
+// belongs to those of the new mapping only.
 func TestPutIssuer_ChangedMapping_TokenHasBoth(t *testing.T) {
 	m := newMachine(t)
 	m.trust(mapTo("c1", "s1", "g1", false))

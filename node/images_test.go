@@ -33,7 +33,7 @@ func (m *simNode) takeImage(fresh bool) *simImage {
 }
 
 // rollBack gives a voter an older image of its disk, while the members that did not store the last
-// changes try to elect a leader with it: all others are down. It waits until the nodes are up and
+// changes try to elect a leader with it. All others are down. It waits until the nodes are up and
 // each knows that the voter had come further than its image.
 func (m *simNemesis) rollBack() {
 	m.s.wg.Go(func() {

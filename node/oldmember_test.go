@@ -175,7 +175,7 @@ func TestOldMember_UntilUpgraded_RefusesIssuers(t *testing.T) {
 	}
 }
 
-// While a member of version 2 leads, the other members refuse operations that it does not know: it
+// While a member of version 2 leads, the other members refuse operations that it does not know. It
 // could only answer that it does not understand them.
 func TestOldMember_Leads_OthersRefuseIssuers(t *testing.T) {
 	old := map[string]bool{"node1": true}

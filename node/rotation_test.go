@@ -184,9 +184,9 @@ func (i shownIssuer) state(kid string) string {
 	return ""
 }
 
-// C31: an issuer rotates its keys under load, while its server hangs, fails, lies, redirects, grows
-// and serves an empty set, and while the leader changes. No node refuses a token whose key the
-// issuer still publishes. No node lets one through after the removal of its key was acknowledged.
+// C31: an issuer rotates its keys under load while the leader changes. Its server hangs, fails,
+// lies, redirects, grows and serves an empty set. No node refuses a token whose key the issuer
+// still publishes. No node lets one through after the removal of its key was acknowledged.
 func TestRotation_HostileServer_LosesNoGoodToken(t *testing.T) {
 	var ahead atomic.Int64 // of the clocks
 	var server *hostileKeyServer

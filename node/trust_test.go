@@ -146,8 +146,8 @@ func (o *simOracle) addKey(i *simIssuer) {
 	}
 }
 
-// given returns the keys that an issuer gives or publishes, in the order of their thumbprints: also
-// those that are banned and, with retired, those that nodes have retired.
+// given returns the keys that an issuer gives or publishes, in the order of their thumbprints.
+// Banned keys are included, and with retired also those that nodes have retired.
 func (i *simIssuer) given(retired bool) (keys []revoked.IssuerKey) {
 	for _, k := range i.keys {
 		if k.gone == nil || k.banned || retired && k.gone.acked != 0 {

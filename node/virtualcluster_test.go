@@ -319,7 +319,7 @@ func (s *sim) operate(ctx context.Context) {
 }
 
 // admitAll admits the running nodes that are not members, and those that a removal has barred
-// without removing them: their next instance could not replace them.
+// without removing them. Their next instance could not replace them.
 func (s *sim) admitAll(ctx context.Context) {
 	for _, m := range s.nodes {
 		l := m.now()

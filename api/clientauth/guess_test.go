@@ -20,7 +20,7 @@ var (
 	owner    = netip.MustParseAddr("198.51.100.1")
 )
 
-// newGuessBench is a bench with a budget and a wait as on a node, for virtual time: argon2id on a
+// newGuessBench is a bench with a budget and a wait as on a node, for virtual time. argon2id on a
 // busy machine may take longer than the wait.
 func newGuessBench(perMinute int) *bench {
 	b := newBench()
@@ -89,8 +89,8 @@ func TestAuthenticate_OverBudget_IsPaced(t *testing.T) {
 	}
 }
 
-// The right secret passes while others guess: at once if this address used it before, else in the
-// next turn of its address, however many guesses wait.
+// The right secret passes while others guess. It passes at once if this address used it before,
+// else in the next turn of its address, however many guesses wait.
 func TestAuthenticate_WhileOthersGuess_RightSecretPasses(t *testing.T) {
 	for _, row := range []struct {
 		name   string

@@ -195,7 +195,7 @@ func (w *world) mayGrant(l *worldLead, p int) bool {
 }
 
 // eager takes immediately the steps that are most harmful when taken immediately, instead of trying
-// them at every moment: a table that opens early ends its waits early, and a reply can be delayed
+// them at every moment. A table that opens early ends its waits early, and a reply can be delayed
 // on its way.
 func (w *world) eager() {
 	for i, l := range w.leads {
