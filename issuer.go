@@ -195,6 +195,7 @@ const (
 // does not account for revocations.
 type TokenCheck struct {
 	Reason IssuerReason // empty: it may be active
+	Claim  string       // name of the first wrong claim, if the reason is RefusedClaims
 	KeyID  string       // kid of the token; empty unless the issuer signed it
 	JWT    JWT          // its claims; zero unless the issuer signed the token
 }

@@ -254,6 +254,7 @@ func (a *API) postIssuerRefresh(r *request.Request) error {
 type tokenCheckView struct {
 	Verified   bool                `json:"verified"`
 	Reason     string              `json:"reason,omitempty"`
+	Claim      string              `json:"claim,omitempty"`
 	KeyID      string              `json:"kid,omitempty"`
 	Thumbprint string              `json:"thumbprint,omitempty"`
 	ClientID   string              `json:"client_id,omitempty"`
@@ -288,7 +289,7 @@ func (a *API) postIssuerCheck(r *request.Request) error {
 		return err
 	}
 	return r.SendJSON(http.StatusOK, tokenCheckView{
-		Verified: c.Reason == "", Reason: string(c.Reason), KeyID: c.KeyID, Thumbprint: c.JWT.Thumbprint,
+		Verified: c.Reason == "", Reason: string(c.Reason), Claim: c.Claim, KeyID: c.KeyID, Thumbprint: c.JWT.Thumbprint,
 		ClientID: c.JWT.ClientID, Subject: c.JWT.Subject, Session: c.JWT.Session, Grant: c.JWT.GrantID, JTI: c.JWT.JTI,
 		IssuedAt: request.UnixSeconds(c.JWT.IssuedAt), ExpiresAt: request.UnixSeconds(c.JWT.ExpiresAt),
 	})

@@ -232,6 +232,9 @@ func TestIssuers_CheckBanDelete_TakeEffect(t *testing.T) {
 			t.Errorf("%.20s: got %d %s, want reason %s", raw, got.status, got.body, reason)
 		}
 	}
+	if got := check(k1.token(t, `,"nbf":"x"`)); got.field(t, "claim") != "nbf" {
+		t.Errorf("wrong nbf: got %s, want its name", got.body)
+	}
 	for body, status := range map[string]int{`{}`: 400, `{"token":""}`: 400, `{"token":1}`: 400, `{"digest":"x"}`: 400} {
 		if got := b.do(t, "admin", "POST", "/v1/issuers/as2/check", "", body); got.status != status {
 			t.Errorf("check %s: got %d, want %d", body, got.status, status)

@@ -66,6 +66,7 @@ type Issuers struct {
 type TokenCheck struct {
 	Verified   bool   `json:"verified"`
 	Reason     string `json:"reason"` // why the token cannot be active
+	Claim      string `json:"claim"`  // the first wrong one, if the reason is claims
 	KeyID      string `json:"kid"`
 	Thumbprint string `json:"thumbprint"`
 	ClientID   string `json:"client_id"`

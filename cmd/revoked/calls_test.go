@@ -884,9 +884,10 @@ func TestTokenRevoke_Outcome_IsPrinted(t *testing.T) {
 // The command names the first line that is not a jti, and a token never leaves this process.
 func TestIssuerCheck_NotVerified_ExplainsTheSteps(t *testing.T) {
 	for body, want := range map[string]string{
-		`{"verified":false,"reason":"format"}`:    "passed: no step; failed: format: ",
-		`{"verified":false,"reason":"kid"}`:       "passed: format, issuer, alg; failed: kid: ",
-		`{"verified":false,"reason":"signature"}`: "passed: format, issuer, alg, kid; failed: signature: ",
+		`{"verified":false,"reason":"format"}`:               "passed: no step; failed: format: ",
+		`{"verified":false,"reason":"kid"}`:                  "passed: format, issuer, alg; failed: kid: ",
+		`{"verified":false,"reason":"signature"}`:            "passed: format, issuer, alg, kid; failed: signature: ",
+		`{"verified":false,"reason":"claims","claim":"nbf"}`: "wrong type (here: nbf)",
 		`{"verified":false,"reason":"kid","kid":"k1","thumbprint":"t"}`: "signature, typ, claims; " +
 			"failed: state of the key: ",
 		`{"verified":false,"reason":"audience","thumbprint":"t"}`: "state of the key, lifetime; failed: audience: ",

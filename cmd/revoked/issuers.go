@@ -254,7 +254,11 @@ func explainCheck(t client.TokenCheck) string {
 	for _, s := range checkSteps {
 		// Only a token of the issuer has a thumbprint, and its kid is known.
 		if s.reason == t.Reason && (s.name != "kid" || t.Thumbprint == "") {
-			return fmt.Sprintf("passed: %s; failed: %s: %s", cmp.Or(strings.Join(passed, ", "), "no step"), s.name, s.problem)
+			text := fmt.Sprintf("passed: %s; failed: %s: %s", cmp.Or(strings.Join(passed, ", "), "no step"), s.name, s.problem)
+			if t.Claim != "" {
+				text += fmt.Sprintf(" (here: %s)", t.Claim)
+			}
+			return text
 		}
 		passed = append(passed, s.name)
 	}
@@ -264,7 +268,7 @@ func explainCheck(t client.TokenCheck) string {
 func printTokenCheck(cmd *cobra.Command, t client.TokenCheck) error {
 	pairs := []any{"verified", t.Verified}
 	for _, p := range [...]struct{ name, value string }{
-		{"reason", t.Reason}, {"kid", t.KeyID}, {"thumbprint", t.Thumbprint}, {"client_id", t.ClientID},
+		{"reason", t.Reason}, {"claim", t.Claim}, {"kid", t.KeyID}, {"thumbprint", t.Thumbprint}, {"client_id", t.ClientID},
 		{"sub", t.Subject}, {"session", t.Session}, {"grant", t.Grant}, {"jti", t.JTI},
 		{"iat", dateText(t.IssuedAt)}, {"exp", dateText(t.ExpiresAt)},
 	} {

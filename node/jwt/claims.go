@@ -1,6 +1,7 @@
 package jwt
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -24,13 +25,13 @@ func readClaims(issuer *revoked.Issuer, t *Token) Result {
 	c := claims{object: &t.claims}
 	c.distinguish(issuer)
 	issued, expires := c.second("iat", false), c.second("exp", false)
-	if issued == 0 || expires == 0 {
-		return Result{Reason: revoked.RefusedClaims}
+	c.require("iat", issued != 0)
+	c.require("exp", expires != 0)
+	if c.bad != "" {
+		return Result{Reason: revoked.RefusedClaims, Claim: c.bad}
 	}
 	notBefore := c.second("nbf", true)
-	if expires <= max(issued, notBefore) {
-		c.bad = true
-	}
+	c.require("exp", expires > max(issued, notBefore))
 	c.text("iss", maxID)
 	r := Result{Verified: true, JWT: revoked.JWT{
 		Issuer: issuer.Issuer, Digests: []revoked.Digest{t.Digest()}, JTI: c.text("jti", maxID),
@@ -44,17 +45,23 @@ func readClaims(issuer *revoked.Issuer, t *Token) Result {
 	}
 	r.JWT.MappingVersion = issuer.MappingVersion
 	r.JWT.Earlier = issuer.EarlierOf(issued, r.JWT.Membership(issuer), c.membership)
-	if c.bad {
-		return Result{Reason: revoked.RefusedClaims}
+	if c.bad != "" {
+		return Result{Reason: revoked.RefusedClaims, Claim: c.bad}
 	}
 	return r
 }
 
-// claims reads claims. A claim of the wrong type or over its limit sets bad. The strings that it
-// returns do not share the memory of the token.
+// claims reads claims. The strings that it returns do not share the memory of the token.
 type claims struct {
 	object *value
-	bad    bool
+	bad    string // name of the first claim of a wrong type or over its limit; never its value
+}
+
+// require refuses the token because of a claim unless ok is true.
+func (c *claims) require(name string, ok bool) {
+	if !ok {
+		c.bad = cmp.Or(c.bad, name)
+	}
 }
 
 // distinguish checks the claims that distinguish access tokens from other tokens of the issuer.
@@ -62,14 +69,11 @@ type claims struct {
 // 3.12).
 func (c *claims) distinguish(issuer *revoked.Issuer) {
 	for name, want := range issuer.RequiredClaims {
-		if v := c.object.get(name); v == nil || v.kind != text || v.text != want {
-			c.bad = true
-		}
+		v := c.object.get(name)
+		c.require(name, v != nil && v.kind == text && v.text == want)
 	}
 	for _, name := range issuer.ForbiddenClaims {
-		if c.object.get(name) != nil {
-			c.bad = true
-		}
+		c.require(name, c.object.get(name) == nil)
 	}
 }
 
@@ -80,7 +84,7 @@ func (c *claims) text(name string, limit int) string {
 		return ""
 	}
 	if v.kind != text || len(v.text) > limit {
-		c.bad = true
+		c.require(name, false)
 		return ""
 	}
 	return strings.Clone(v.text)
@@ -106,18 +110,16 @@ func (c *claims) client(name string) string {
 		}
 	}
 	client := c.text(name, maxID)
-	if client == "" && c.object.get(name) != nil {
-		c.bad = true
-	}
+	c.require(name, client != "" || c.object.get(name) == nil)
 	return client
 }
 
 // membership reads the claims by an earlier mapping. A claim with which the token did not verify
-// then is absent, and does not set bad.
+// then is absent, and does not refuse the token.
 func (c *claims) membership(m revoked.ClaimMapping) revoked.Membership {
 	read := func(get func(*claims) string) string {
 		then := claims{object: c.object}
-		if s := get(&then); !then.bad {
+		if s := get(&then); then.bad == "" {
 			return s
 		}
 		return ""
@@ -139,12 +141,12 @@ func (c *claims) second(name string, up bool) revoked.Time {
 		return 0
 	}
 	if v.kind != number {
-		c.bad = true
+		c.require(name, false)
 		return 0
 	}
 	s, ok := wholeSeconds(v.text, up)
 	if !ok {
-		c.bad = true
+		c.require(name, false)
 		return 0
 	}
 	return max(1, revoked.Time(s*1e6))
@@ -170,15 +172,11 @@ func (c *claims) scopes(name string) string {
 	}
 	var names []string
 	for _, s := range v.list {
-		if s.kind != text || s.text == "" || strings.Contains(s.text, " ") {
-			c.bad = true
-		}
+		c.require(name, s.kind == text && s.text != "" && !strings.Contains(s.text, " "))
 		names = append(names, s.text)
 	}
 	scopes := strings.Join(names, " ")
-	if len(scopes) > maxScope {
-		c.bad = true
-	}
+	c.require(name, len(scopes) <= maxScope)
 	return scopes
 }
 
@@ -203,14 +201,12 @@ func (c *claims) audience() []string {
 		list = v.list
 	}
 	if len(list) > maxValues {
-		c.bad = true
+		c.require("aud", false)
 		return nil
 	}
 	var audience []string
 	for _, a := range list {
-		if a.kind != text || a.text == "" || len(a.text) > maxID {
-			c.bad = true
-		}
+		c.require("aud", a.kind == text && a.text != "" && len(a.text) <= maxID)
 		audience = append(audience, strings.Clone(a.text))
 	}
 	return audience
@@ -224,7 +220,7 @@ func (c *claims) confirmation() []byte {
 		return nil
 	}
 	if v.kind != object || len(v.raw) > maxCNF {
-		c.bad = true
+		c.require("cnf", false)
 		return nil
 	}
 	return slices.Clone([]byte(v.raw))

@@ -18,6 +18,8 @@ type Result struct {
 	Verified bool
 	// Reason is empty if the token may be active. The caller still decides about revocations.
 	Reason revoked.IssuerReason
+	// Claim is the name of the first wrong claim if the reason is [revoked.RefusedClaims].
+	Claim string
 	// UnknownKey means that the token names a key that the issuer does not have, so its keys may be
 	// out of date. The other fields but Reason are unset.
 	UnknownKey bool
@@ -164,5 +166,5 @@ func Check(issuer *revoked.Issuer, token string, now revoked.Time) (revoked.Toke
 		return revoked.TokenCheck{}, err
 	}
 	r := v.Verify(t, now)
-	return revoked.TokenCheck{Reason: r.Reason, KeyID: r.KeyID, JWT: r.JWT}, nil
+	return revoked.TokenCheck{Reason: r.Reason, Claim: r.Claim, KeyID: r.KeyID, JWT: r.JWT}, nil
 }

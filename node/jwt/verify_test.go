@@ -3,6 +3,7 @@ package jwt_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -135,6 +136,38 @@ func TestVerify_Claims_AreStrict(t *testing.T) {
 		unbelieved := tt.want == revoked.RefusedClaims || tt.want == revoked.RefusedIssuer
 		if r.Verified == unbelieved || r.Verified != (r.JWT.Issuer != "") {
 			t.Errorf("%s: got verified %v, claims %+v", tt.name, r.Verified, r.JWT)
+		}
+	}
+}
+
+// The result names a wrong claim, and never shows its value.
+func TestVerify_WrongClaim_IsNamed(t *testing.T) {
+	k := keys()["ES256"]
+	i := newIssuer(t, k.jwk(""))
+	i.RequiredClaims, i.ForbiddenClaims = map[string]string{"use": "access"}, []string{"nonce"}
+	type m = map[string]any
+	for _, tt := range []struct {
+		want   string
+		claims m
+	}{
+		{"", nil},
+		{"exp", m{"exp": nil}},
+		{"iat", m{"iat": "soon"}},
+		{"exp", m{"nbf": iat + 86400*365}},
+		{"nbf", m{"nbf": []int{1}}},
+		{"sub", m{"sub": 7}},
+		{"aud", m{"aud": ""}},
+		{"azp", m{"client_id": nil, "azp": 1}},
+		{"scope", m{"scope": 1}},
+		{"cnf", m{"cnf": "abc"}},
+		{"use", m{"use": "id"}},
+		{"nonce", m{"nonce": "1"}},
+	} {
+		all := m{"use": "access"}
+		maps.Copy(all, tt.claims)
+		r := verify(t, i, k.sign(k.header(""), claims(all)))
+		if r.Claim != tt.want || (r.Reason == revoked.RefusedClaims) != (tt.want != "") {
+			t.Errorf("%v: got reason %q, claim %q, want claim %q", tt.claims, r.Reason, r.Claim, tt.want)
 		}
 	}
 }
