@@ -178,9 +178,13 @@ func (i *simIssuer) remappedBetween(start, end int64) bool {
 }
 
 // always reports whether a condition holds under the mapping of each version that a change may have
-// found between began and now.
+// found between began and now. Before the first version it is the mapping of the record that will
+// be created.
 func (o *simOracle) always(i *simIssuer, began int64, holds func(revoked.ClaimMapping) bool) bool {
 	_, confs := i.possible(began, o.seq.Load())
+	if len(confs) == 0 {
+		return holds(i.record.Mapping())
+	}
 	return !slices.ContainsFunc(confs, func(c *simConfig) bool { return !holds(c.mapping) })
 }
 
