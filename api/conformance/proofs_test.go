@@ -54,7 +54,7 @@ func proofs() []proof {
 			"TestRevokeJWT_GrantOrSession_EndsLaterTokens", "C35"},
 		{"C36", "contract 4", "the tokens of a deleted issuer stay dead", "fsm",
 			"TestDeleteIssuer_ItsTokens_StayDead", "C36"},
-		{"C37", "RFC 8725 3.12", "claims tell access tokens from ID tokens", "node/jwt",
+		{"C37", "RFC 8725 3.12", "claims distinguish access tokens from ID tokens", "node/jwt",
 			"TestVerify_OptionsOfTheIssuer_Decide", "C37"},
 		{"C38", "RFC 8725 3.10", "claims of another type or out of bounds", "node/jwt",
 			"TestVerify_Claims_AreStrict", "C38"},
