@@ -15,6 +15,10 @@ type simImage struct {
 	at   time.Time
 	self raft.ServerID
 	end  uint64 // the index at which its log ends
+
+	// voters is the number of voters in the newest configuration of its log. A single voter leads
+	// without asking another member, so none could notice its image: see docs/guarantees.md.
+	voters int
 }
 
 // imageAge is how long a node keeps an image before it takes another.
@@ -59,7 +63,7 @@ func (m *simNemesis) mayRollBack(n *simNode) *simImage {
 	n.mu.Lock()
 	image := n.image
 	n.mu.Unlock()
-	if image == nil || image.self != l.self {
+	if image == nil || image.self != l.self || image.voters < 2 {
 		return nil
 	}
 	for _, o := range m.s.nodes {

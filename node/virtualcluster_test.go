@@ -280,7 +280,7 @@ func (m *simNode) start(fresh bool) {
 	}
 	m.mu.Lock()
 	if taken != nil {
-		taken.self, taken.end = n.id.Server, n.store.EndAtStart()
+		taken.self, taken.end, taken.voters = n.id.Server, n.store.EndAtStart(), votersOf(n)
 	}
 	l.rolled = m.rolled == n.id.Server
 	m.mu.Unlock()
@@ -299,6 +299,17 @@ func (m *simNode) start(fresh bool) {
 	if s.over.Load() { // end did not find it
 		m.crash(false)
 	}
+}
+
+// votersOf returns the number of voters in the newest configuration of n's log.
+func votersOf(n *Node) int {
+	voters := 0
+	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			voters++
+		}
+	}
+	return voters
 }
 
 // addOutsider adds a node that is not admitted.
