@@ -99,7 +99,7 @@ func (m *simNemesis) rollBackWith(n, lead *simNode, image *simImage) {
 		o.crash(false)
 	}
 	n.crash(false)
-	if n.identity().Server == image.self {
+	if n.instance() == image.self {
 		n.mu.Lock()
 		n.rolled, n.disk = image.self, image.disk.Image()
 		n.mu.Unlock()

@@ -361,6 +361,12 @@ func (m *simNode) dataDir() string {
 // left reports whether the data directory is marked as that of a node that left.
 func (m *simNode) left() bool { return m.identity().Left }
 
+// instance returns the instance whose data directory it is, as Raft names it.
+func (m *simNode) instance() raft.ServerID {
+	id := m.identity()
+	return raft.ServerID(id.NodeID + "/" + id.Instance)
+}
+
 // identity returns the identity in the data directory, or the zero value if it has none.
 func (m *simNode) identity() *datadir.Identity {
 	id := new(datadir.Identity)
