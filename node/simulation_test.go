@@ -99,6 +99,7 @@ func TestSim(t *testing.T) {
 	run := simRunOf(t)
 	count, began := newSimCounts(), time.Now()
 	var next, simulated atomic.Int64
+	failures := make([]string, runtime.GOMAXPROCS(0)) // one goroutine writes to each
 	done := func() bool {
 		if t.Failed() {
 			return true
@@ -110,12 +111,14 @@ func TestSim(t *testing.T) {
 		return time.Duration(next.Load())*simSchedule >= time.Duration(run.minutes*float64(time.Minute))
 	}
 	t.Run("schedules", func(t *testing.T) {
-		for k := range runtime.GOMAXPROCS(0) {
+		for k := range failures {
 			t.Run(fmt.Sprint(k), func(t *testing.T) {
 				t.Parallel()
 				for !done() && !t.Failed() {
 					n := uint64(next.Add(1) - 1)
-					simulated.Add(int64(runSchedule(t, run.seed+n, run.log, count)))
+					var took time.Duration
+					took, failures[k] = runSchedule(t, run.seed+n, run.log, count)
+					simulated.Add(int64(took))
 				}
 			})
 		}
@@ -123,6 +126,11 @@ func TestSim(t *testing.T) {
 	minutes := time.Duration(simulated.Load()).Minutes()
 	t.Logf("%d schedules from seed %d, %.0f simulated minutes in %v\n%s", next.Load(), run.seed, minutes,
 		time.Since(began).Round(time.Second), count)
+	for _, f := range failures { // again: the end of a long log is what is read, and kept
+		if f != "" {
+			t.Error(f)
+		}
+	}
 	if !t.Failed() {
 		enough(t, count, minutes, run.demand)
 	}
@@ -151,7 +159,8 @@ func enough(t *testing.T, count *simCounts, minutes, demand float64) {
 	}
 }
 
-func runSchedule(t *testing.T, seed uint64, log bool, count *simCounts) (took time.Duration) {
+// runSchedule runs one schedule and returns its simulated length, and what it broke.
+func runSchedule(t *testing.T, seed uint64, log bool, count *simCounts) (took time.Duration, failure string) {
 	dir, err := os.MkdirTemp(simDir(), "sim")
 	if err != nil {
 		t.Fatal(err)
@@ -164,14 +173,15 @@ func runSchedule(t *testing.T, seed uint64, log bool, count *simCounts) (took ti
 		if s.o.failed() {
 			path := filepath.Join(os.TempDir(), fmt.Sprintf("sim-%d.log", seed))
 			os.WriteFile(path, []byte(s.o.lastNotes()), 0o600)
-			t.Errorf("seed %d, after %v: %s\nlog: %s; repeat: SIM_SEED=%d go test ./node -run 'TestSim$'", seed, took, s.o.err,
-				path, seed)
+			failure = fmt.Sprintf("seed %d, after %v: %s\nlog: %s; repeat: SIM_SEED=%d go test ./node -run 'TestSim$'",
+				seed, took, s.o.err, path, seed)
+			t.Error(failure)
 		}
 		if log {
 			fmt.Println(s.o.lastNotes())
 		}
 	})
-	return took
+	return took, failure
 }
 
 // simDir returns the folder for identities and certificates: in memory, if the machine has such a
