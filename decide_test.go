@@ -195,17 +195,12 @@ func TestDenialKeys_DifferentTokens_Differ(t *testing.T) {
 	}
 }
 
-func TestHasJWTForm_ThreePartsOfBase64URL(t *testing.T) {
+func TestHasThreeParts_TwoDots(t *testing.T) {
 	for token, want := range map[string]bool{
-		"aZ0-.b_9.c": true, "a..": true, // the parts after the first may be empty
-		"": false, "a": false, "a.b": false, ".b.c": false, "a.b.c.d": false, "a.b.c=": false, "a+b.c.d": false,
-		"a/b.c.d": false, "a.b.\xc3\xa9": false, "a b.c.d": false,
+		"aZ0-.b_9.c": true, "a..": true, "a.b.c=": true, "": false, "a": false, "a.b": false, "a.b.c.d": false,
 	} {
-		if got := revoked.HasJWTForm(token); got != want {
+		if got := revoked.HasThreeParts([]byte(token)); got != want {
 			t.Errorf("%q: got %t, want %t", token, got, want)
-		}
-		if got := revoked.HasJWTForm([]byte(token)); got != want {
-			t.Errorf("bytes %q: got %t, want %t", token, got, want)
 		}
 	}
 }

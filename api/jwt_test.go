@@ -210,7 +210,7 @@ func TestFeed_JWT_HasIssuerAndJTI(t *testing.T) {
 	b := newAdminBench(t)
 	now := time.Now().Unix()
 	token := b.node.trust(t, nil).sign(map[string]any{"iat": now - 1, "exp": now + 3600})
-	p := revoked.PresentedToken{Digest: revoked.DigestToken(token), JWT: token}
+	p := revoked.PresentedToken{Digest: revoked.DigestToken(token), JWT: []byte(token)}
 	if _, err := b.node.RevokeToken(t.Context(), actor(b, "admin"), p); err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +286,7 @@ func TestRevocations_DenyList_OneResultALine(t *testing.T) {
 	now := time.Now().Unix()
 	status := func(jti string) revoked.Verdict {
 		token := i.sign(map[string]any{"jti": jti, "iat": now - 1, "exp": now + 3600})
-		s, err := b.node.StatusOf(t.Context(), revoked.PresentedToken{Digest: revoked.DigestToken(token), JWT: token})
+		s, err := b.node.StatusOf(t.Context(), revoked.PresentedToken{Digest: revoked.DigestToken(token), JWT: []byte(token)})
 		if err != nil {
 			t.Fatal(err)
 		}

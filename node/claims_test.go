@@ -313,7 +313,7 @@ func (o *simOracle) deadJWTs(n int) (dead []*simJWT) {
 
 func (t *simJWT) presented(spelling int) *revoked.PresentedToken {
 	raw := t.spellings[spelling%len(t.spellings)]
-	return &revoked.PresentedToken{Digest: revoked.DigestToken(raw), JWT: raw, Caller: "rs"}
+	return &revoked.PresentedToken{Digest: revoked.DigestToken(raw), JWT: []byte(raw), Caller: "rs"}
 }
 
 // askJWT makes one introspection of a JWT.

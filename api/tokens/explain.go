@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -32,7 +33,7 @@ func decodeExplain(r *request.Request) (b explainBody, err error) {
 				return revoked.PresentedToken{}, err
 			}
 			defer clear(text)
-			return presented(text), nil
+			return presented(bytes.Clone(text)), nil
 		}),
 		request.Into("digest", &b.Digest, func(j *strictjson.Reader) (revoked.Digest, error) {
 			b.hasDigest = true

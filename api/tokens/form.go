@@ -136,11 +136,11 @@ func (f *form) has(n int) bool { return len(f.values[n]) > 0 }
 // presented returns the token.
 func (f *form) presented() revoked.PresentedToken { return presented(f.values[paramToken]) }
 
-// presented returns a raw token as a caller sent it. Only one with the form of a JWT is copied.
+// presented returns a raw token as a caller sent it. A JWT is a slice of raw, not a copy.
 func presented(raw []byte) revoked.PresentedToken {
 	p := revoked.PresentedToken{Digest: revoked.DigestToken(raw)}
-	if revoked.HasJWTForm(raw) {
-		p.JWT = string(raw)
+	if revoked.HasThreeParts(raw) {
+		p.JWT = raw
 	}
 	return p
 }

@@ -42,11 +42,7 @@ func (e *Endpoints) Check(r *request.Request) error {
 	if !ok {
 		return e.countCheck(inactiveBearer("malformed"))
 	}
-	p := revoked.PresentedToken{Digest: revoked.DigestToken(token)}
-	if revoked.HasJWTForm(token) {
-		p.JWT = token
-	}
-	s, err := e.status(r.Request().Context(), &v, p)
+	s, err := e.status(r.Request().Context(), &v, presented([]byte(token)))
 	if err != nil {
 		// Gateways turn statuses other than 2xx, 401 and 403 into their own error, so 503 replaces 429.
 		return e.countCheck(&request.Failure{Status: http.StatusServiceUnavailable, Title: request.TitleUnavailable,

@@ -76,11 +76,11 @@ func (e *Endpoints) revokeToken(r *request.Request, q *oauthRequest) (res revoke
 	return res, err
 }
 
-// revokePresented calls the backend once. A token without the form of a JWT needs no verification.
+// revokePresented calls the backend once. A token that cannot be a JWT needs no verification.
 func (e *Endpoints) revokePresented(
 	ctx context.Context, by *revoked.Client, p revoked.PresentedToken,
 ) (revoked.RevokeResult, error) {
-	if p.JWT == "" {
+	if p.JWT == nil {
 		return e.cfg.Backend.Revoke(ctx, revoked.ActorOf(by), p.Digest)
 	}
 	return e.cfg.Backend.RevokeToken(ctx, revoked.ActorOf(by), p)
@@ -96,7 +96,7 @@ func (e *Endpoints) checkAnonymous(ctx context.Context, r *request.Request, p re
 	if known, err := e.cfg.Backend.Peek(p.Digest); err == nil && known.Found {
 		return nil
 	}
-	if p.JWT != "" {
+	if p.JWT != nil {
 		p.KnownOnly = true
 		if s, err := e.cfg.Backend.StatusOf(ctx, p); err != nil || s.Record.Found {
 			return err

@@ -64,7 +64,7 @@ func (e *Endpoints) hidden(d revoked.Digest, v *viewer) (revoked.Record, revoked
 // this node can verify is exempt.
 func (e *Endpoints) status(ctx context.Context, v *viewer, p revoked.PresentedToken) (revoked.TokenStatus, error) {
 	d, now := p.Digest, e.cfg.Now()
-	if p.KnownOnly = e.misses.Empty(v.name, now); p.KnownOnly && p.JWT == "" {
+	if p.KnownOnly = e.misses.Empty(v.name, now); p.KnownOnly && p.JWT == nil {
 		if r, err := e.cfg.Backend.Peek(d); err != nil || !r.Found {
 			return revoked.TokenStatus{}, e.tooManyMisses(v)
 		}
@@ -96,7 +96,7 @@ func (e *Endpoints) status(ctx context.Context, v *viewer, p revoked.PresentedTo
 
 // statusOf asks the backend about a token.
 func (e *Endpoints) statusOf(ctx context.Context, v *viewer, p revoked.PresentedToken) (revoked.TokenStatus, error) {
-	if p.JWT == "" {
+	if p.JWT == nil {
 		return e.cfg.Backend.Status(ctx, p.Digest, v.name)
 	}
 	p.Caller = v.name

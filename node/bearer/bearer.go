@@ -123,7 +123,7 @@ func (d *Decider) Look(p *revoked.PresentedToken) Lookup { return Lookup{decider
 // Status is like [Decider.Status].
 func (l *Lookup) Status(ctx context.Context) (revoked.TokenStatus, error) {
 	d, p := l.decider, &l.presented
-	if p.JWT == "" {
+	if p.JWT == nil {
 		r, err := d.Cache.Lookup(p.Digest)
 		if err != nil {
 			return revoked.TokenStatus{}, err
@@ -269,12 +269,12 @@ func (l *Lookup) parse() {
 	if l.token != nil || l.malformed {
 		return
 	}
-	var err error
-	if l.token, err = jwt.Parse(l.presented.JWT); err == nil {
+	raw, err := string(l.presented.JWT), error(nil)
+	if l.token, err = jwt.Parse(raw); err == nil {
 		return
 	}
 	l.malformed = true
-	if l.why = unverified(revoked.RefusedFormat); !jwt.HasHeader(l.presented.JWT) { // it is opaque
+	if l.why = unverified(revoked.RefusedFormat); !jwt.HasHeader(raw) { // it is opaque
 		l.why = revoked.Decision{Verdict: revoked.Unknown, Reason: revoked.ReasonUnknown}
 	}
 }

@@ -257,7 +257,7 @@ func TestStatus_CachedToken_AllocatesNothing(t *testing.T) {
 		Tokens: []revoked.TokenRegistration{{Digest: revoked.DigestToken("opaque"), Kind: revoked.AccessToken}}}))
 	for name, token := range map[string]string{"opaque": "opaque", "JWT": signers()[1].sign(nil)} {
 		presented := *present(token)
-		if isJWT := presented.JWT != ""; isJWT != (name == "JWT") {
+		if isJWT := presented.JWT != nil; isJWT != (name == "JWT") {
 			t.Errorf("%s: got the form of a JWT %t", name, isJWT)
 		}
 		free := false

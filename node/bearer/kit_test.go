@@ -194,8 +194,8 @@ func (m *machine) change(change func(*revoked.Issuer)) {
 
 func present(token string) *revoked.PresentedToken {
 	p := &revoked.PresentedToken{Digest: revoked.DigestToken(token), Caller: "rs"}
-	if revoked.HasJWTForm(token) {
-		p.JWT = token
+	if revoked.HasThreeParts([]byte(token)) {
+		p.JWT = []byte(token)
 	}
 	return p
 }

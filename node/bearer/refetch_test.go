@@ -25,7 +25,7 @@ func TestStatus_UnknownKey_IsFetchedOnce(t *testing.T) {
 		return result
 	}
 	token := es.sign(nil)
-	present := &revoked.PresentedToken{Digest: revoked.DigestToken(token), JWT: token, Caller: "rs"}
+	present := &revoked.PresentedToken{Digest: revoked.DigestToken(token), JWT: []byte(token), Caller: "rs"}
 	if st, err := m.Decider.Status(t.Context(), present); !errors.Is(err, broken) {
 		t.Errorf("status: got %+v, %v, want %v", st, err, broken)
 	}
