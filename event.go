@@ -1,5 +1,69 @@
 package revoked
 
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// eraBytes is the size of an era before its encoding.
+const eraBytes = 16
+
+// EraOf returns the era of a cluster: the history to which its log indexes belong. It is derived
+// from the cluster id, which every member has in its state and which only a restore and a recovery
+// replace. So members agree on it, also with a state of an older version. It is 22 characters of
+// the URL-safe alphabet, and empty if clusterID is.
+func EraOf(clusterID string) string {
+	if clusterID == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte("revoked era\x00" + clusterID))
+	return base64.RawURLEncoding.EncodeToString(sum[:eraBytes])
+}
+
+// IsEra reports whether s has the form of an era.
+func IsEra(s string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return err == nil && len(b) == eraBytes && len(s) == base64.RawURLEncoding.EncodedLen(eraBytes)
+}
+
+// A Position is a place in a stream that lists the log of the cluster. As text it is ERA.INDEX, the
+// id of a server-sent event, which is safe in a URL.
+//
+// An index alone does not identify an entry. After a restore or a recovery the cluster continues at
+// an index that the earlier cluster may have passed, with other entries.
+type Position struct {
+	Era   string // [EraOf] the cluster; empty: whichever era the cluster has
+	Index uint64
+}
+
+// ParsePosition parses ERA.INDEX, or an index alone, whose Era is empty. It returns
+// [ErrInvalid] for any other text.
+func ParsePosition(s string) (Position, error) {
+	era, index, found := strings.Cut(s, ".")
+	if !found {
+		era, index = "", s
+	}
+	n, err := strconv.ParseUint(index, 10, 64)
+	if err != nil || index[0] == '+' || found && !IsEra(era) {
+		return Position{}, fmt.Errorf("%w: position: want ERA.INDEX or an index", ErrInvalid)
+	}
+	return Position{era, n}, nil
+}
+
+// String returns the text from which ParsePosition reads p.
+func (p Position) String() string {
+	if p.Era == "" {
+		return strconv.FormatUint(p.Index, 10)
+	}
+	return p.Era + "." + strconv.FormatUint(p.Index, 10)
+}
+
+// IsOf reports whether p is a position in era. A position without an era is one in every era.
+func (p Position) IsOf(era string) bool { return p.Era == "" || p.Era == era }
+
 // EventKind is the kind of object that a feed event is about.
 type EventKind string
 

@@ -54,6 +54,9 @@ type Backend interface {
 	// bounded: a page that is not the last one may have fewer grants than q.Limit, or none.
 	Grants(ctx context.Context, q revoked.GrantQuery) (revoked.GrantPage, error)
 
+	// Era returns [revoked.EraOf] the cluster of this node's state, to which every index belongs. It
+	// is empty until the node has a state of its cluster, and never changes after that.
+	Era() string
 	// Events returns at most limit events with an index above after, in the order of the log. upTo is
 	// the index up to which they cover the log. It returns ErrGone if events after that index have
 	// been deleted.

@@ -37,10 +37,11 @@ var readerRoles = []revoked.Role{revoked.RoleResourceServer, revoked.RoleAdmin}
 
 // getRevocations is GET /v1/revocations, the feed. An NDJSON response ends after the existing
 // events, or continues with ?follow=true. Server-sent events continue until the client disconnects.
-// The header Revoked-Index is the index up to which the response was complete when it began.
+// The header Revoked-Index is the index up to which the response was complete when it began, and
+// Revoked-Era the era of every index in it.
 func (a *API) getRevocations(r *request.Request) error {
 	sse := wantsEvents(r.Request().Header.Values("Accept"))
-	after, err := feedStart(r, sse)
+	from, err := feedStart(r, sse)
 	if err != nil {
 		return err
 	}
@@ -61,12 +62,12 @@ func (a *API) getRevocations(r *request.Request) error {
 	}
 	ctx, cancel := serve.UntilShutdown(r.Request())
 	defer cancel()
-	target, err := a.feedEnd(ctx, after)
+	era, target, err := a.feedEnd(ctx, from)
 	if err != nil {
 		return err
 	}
-	f := &feedReader{a: a, session: a.access.Open(r.Caller, readerRoles...), client: r.Client, after: after,
-		last: target, follow: follow, limit: feedPage, sse: sse}
+	f := &feedReader{a: a, session: a.access.Open(r.Caller, readerRoles...), client: r.Client, era: era,
+		after: from.Index, last: target, follow: follow, limit: feedPage, sse: sse}
 	if follow {
 		f.last = math.MaxUint64
 	}
@@ -80,6 +81,7 @@ func (a *API) getRevocations(r *request.Request) error {
 		return err
 	}
 	h := r.Response().Header()
+	h.Set("Revoked-Era", era)
 	h.Set("Revoked-Index", strconv.FormatUint(target, 10))
 	h.Set(echo.HeaderContentType, stream.TypeNDJSON)
 	if sse {
@@ -106,39 +108,48 @@ func (a *API) getRevocations(r *request.Request) error {
 	panic(http.ErrAbortHandler) // so that the reader does not mistake a part of the feed for all of it
 }
 
-// feedStart returns the index after which a request reads the feed. Last-Event-ID, which an SSE
+// feedStart returns the position after which a request reads the feed. Last-Event-ID, which an SSE
 // client sends when it reconnects, takes precedence over the parameter.
-func feedStart(r *request.Request, sse bool) (uint64, error) {
+func feedStart(r *request.Request, sse bool) (revoked.Position, error) {
 	from := r.QueryParam("after")
 	if id := r.Request().Header.Get("Last-Event-ID"); sse && id != "" {
 		from = id
 	}
 	if from == "" {
-		return 0, nil
+		return revoked.Position{}, nil
 	}
-	after, err := strconv.ParseUint(from, 10, 64)
-	if err != nil || from[0] == '+' {
-		return 0, fmt.Errorf("%w: after must be an index, a whole number", revoked.ErrInvalid)
+	after, err := revoked.ParsePosition(from)
+	if err != nil {
+		return after, fmt.Errorf("%w: after must be ERA.INDEX or an index, a whole number", revoked.ErrInvalid)
 	}
 	return after, nil
 }
 
-// feedEnd returns an index up to which this node has the log, at least after. A reader that comes
-// from another node may be ahead of this node, which then catches up first. feedEnd returns
-// [revoked.ErrGone] if after is ahead of the whole log. The cluster was then restored from a
-// backup, and the reader would miss the events up to after.
-func (a *API) feedEnd(ctx context.Context, after uint64) (uint64, error) {
-	if end := a.cfg.Backend.NodeStatus(ctx).AppliedIndex; after <= end {
-		return end, nil
+// feedEnd returns the era of this node, and an index up to which it has the log, at least that of
+// after. A reader that comes from another node may be ahead of this node, which then catches up
+// first. feedEnd returns [revoked.ErrGone] if after is of another era, or ahead of the whole log.
+// The cluster was then restored or recovered, and the reader would miss the cut-off of that.
+func (a *API) feedEnd(ctx context.Context, after revoked.Position) (era string, end uint64, err error) {
+	era, end = a.cfg.Backend.Era(), a.cfg.Backend.NodeStatus(ctx).AppliedIndex
+	if era == "" || after.IsOf(era) && after.Index > end {
+		ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
+		defer cancel()
+		if end, err = a.cfg.Backend.Newest(ctx); err != nil {
+			return "", 0, err
+		}
+		era = a.cfg.Backend.Era() // a node that joins has none before it has the state
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
-	defer cancel()
-	end, err := a.cfg.Backend.Newest(ctx)
-	if err == nil && after > end {
+	switch {
+	case era == "":
+		err = revoked.ErrNoCluster
+	case !after.IsOf(era):
+		err = fmt.Errorf("%w: the id is of another era, because the cluster was restored: "+
+			"load your full state again, then start again from after=0", revoked.ErrGone)
+	case after.Index > end:
 		err = fmt.Errorf("%w: %d is ahead of the log, which ends at %d: start again from after=0",
-			revoked.ErrGone, after, end)
+			revoked.ErrGone, after.Index, end)
 	}
-	return end, err
+	return era, end, err
 }
 
 // wantsEvents reports whether Accept names server-sent events, and does not prefer NDJSON (RFC 9110
@@ -175,6 +186,7 @@ type feedReader struct {
 	a       *API
 	session *clientauth.Session
 	client  *revoked.Client // its present record, which decides which events the reader sees
+	era     string          // of every index; it never changes while a node runs
 	after   uint64          // all events up to this index are in buf or sent
 	last    uint64          // reads no event after this index
 	follow  bool            // waits for new events after the last page
@@ -243,18 +255,23 @@ func (f *feedReader) append(e *eventView, whole bool) error {
 		f.buf = append(append(f.buf, b...), '\n')
 		return nil
 	}
-	var id uint64
+	id := ""
 	if whole {
-		id = e.Index
+		id = f.id(e.Index)
 	}
 	f.buf = stream.AppendEvent(f.buf, id, string(e.Kind), b)
 	return nil
 }
 
+// id returns the id of an SSE event, after which a reader may resume.
+func (f *feedReader) id(index uint64) string {
+	return revoked.Position{Era: f.era, Index: index}.String()
+}
+
 // heartbeat returns a line that confirms f.after. In SSE it moves Last-Event-ID.
 func (f *feedReader) heartbeat() []byte {
 	if f.sse {
-		return stream.AppendHeartbeat(f.buf[:0], f.after)
+		return stream.AppendHeartbeat(f.buf[:0], f.id(f.after))
 	}
 	return fmt.Appendf(f.buf[:0], `{"index":%d,"kind":"heartbeat"}`+"\n", f.after)
 }
@@ -263,7 +280,7 @@ func (f *feedReader) heartbeat() []byte {
 func (f *feedReader) end(s *stream.Stream, reason string) error {
 	data := fmt.Appendf(nil, `{"index":%d,"kind":"end","reason":%q}`, f.after, reason)
 	if f.sse {
-		f.buf = stream.AppendEvent(f.buf[:0], f.after, "end", data)
+		f.buf = stream.AppendEvent(f.buf[:0], f.id(f.after), "end", data)
 	} else {
 		f.buf = append(append(f.buf[:0], data...), '\n')
 	}
@@ -327,60 +344,4 @@ func (f *feedReader) wait(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// eventView is one event of the feed as JSON. Times are whole Unix seconds, which is also how a
-// cut-off compares them.
-type eventView struct {
-	Index        uint64                `json:"index"`
-	Time         request.UnixSeconds   `json:"time"`
-	Kind         revoked.EventKind     `json:"kind"`
-	Digests      []string              `json:"digests,omitempty"`
-	Issuer       string                `json:"issuer,omitempty"` // of a JWT, or a trusted issuer
-	JTI          string                `json:"jti,omitempty"`
-	Selector     *request.SelectorView `json:"selector,omitempty"`
-	IssuedBefore *request.UnixSeconds  `json:"issued_before,omitempty"`
-	Action       string                `json:"action,omitempty"`
-	// Withheld is true if the selector has more conditions, which this reader may not see. The shown
-	// selector then matches more than was revoked.
-	Withheld bool   `json:"withheld,omitempty"`
-	Actor    string `json:"actor,omitempty"`
-	Reason   string `json:"reason,omitempty"`
-}
-
-// view returns the part of an event that the reader may see, and false if the reader may see none.
-// A resource server sees the digests of tokens with its audience, but no subject, session or
-// reason.
-func (f *feedReader) view(e *revoked.Event) (eventView, bool) {
-	out := eventView{Index: e.Index, Time: request.UnixSeconds(e.Time), Kind: e.Kind, Action: e.Action, Actor: e.Actor}
-	sel := e.Selector
-	admin := f.client.Has(revoked.RoleAdmin)
-	if admin {
-		out.Reason = e.Reason
-	} else {
-		out.Withheld = e.Kind == revoked.EventCutoff && (sel.Subject != "" || sel.Session != "")
-		sel.Subject, sel.Session = "", ""
-	}
-	if e.Kind == revoked.EventJWT || e.Kind == revoked.EventIssuer {
-		out.Issuer, out.JTI, sel.Issuer = sel.Issuer, e.JTI, ""
-	}
-	if !sel.IsZero() || e.Kind == revoked.EventCutoff {
-		v := request.SelectorView(sel)
-		out.Selector = &v
-	}
-	if e.Kind == revoked.EventCutoff {
-		t := request.UnixSeconds(e.IssuedBefore)
-		out.IssuedBefore = &t
-	}
-	audiences := f.client.EffectiveAudiences()
-	for i, d := range e.Digests {
-		if !admin && i < len(e.Audiences) {
-			t := revoked.Token{Audience: e.Audiences[i]}
-			if !t.IntendedFor(audiences) {
-				continue
-			}
-		}
-		out.Digests = append(out.Digests, d.String())
-	}
-	return out, admin || len(e.Digests) == 0 || len(out.Digests) > 0
 }

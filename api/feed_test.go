@@ -199,6 +199,66 @@ func TestFeed_ReaderAhead_WaitsOrGets410(t *testing.T) {
 	}
 }
 
+// An index of another era is one of another history. A reader that resumed there could miss the
+// cut-off of the restore that began the present era.
+func TestFeed_OtherEra_Gets410(t *testing.T) {
+	b := newAdminBench(t)
+	revokeSome(t, b)
+	end, era := b.node.fsm.Applied(), b.node.Era()
+	b.node.mu.Lock()
+	b.node.fail = func(method string) error {
+		if method == "Newest" {
+			return revoked.ErrNoLeader
+		}
+		return nil
+	}
+	b.node.mu.Unlock()
+	other := revoked.EraOf("the cluster before")
+	for _, tt := range []struct {
+		name, after string
+		status      int
+	}{
+		{"this era", fmt.Sprintf("%s.%d", era, end), 200},
+		{"this era, from the beginning", era + ".0", 200},
+		{"no era", fmt.Sprint(end), 200},
+		{"this era, ahead of a node that has no leader", fmt.Sprintf("%s.%d", era, end+1), 503},
+		{"another era", fmt.Sprintf("%s.%d", other, end-1), 410},
+		{"another era, from the beginning", other + ".0", 410},
+		{"another era, ahead of the log", fmt.Sprintf("%s.%d", other, end+1), 410},
+		{"not an era", "x.1", 400},
+		{"an era alone", era, 400},
+		{"an era without an index", era + ".", 400},
+	} {
+		for _, header := range []http.Header{nil, {"Accept": {"text/event-stream"}, "Last-Event-ID": {tt.after}}} {
+			path := "/v1/revocations?after=" + tt.after
+			if header != nil {
+				path = "/v1/revocations?after=0"
+			}
+			req := b.request(t, "admin", "GET", path, nil)
+			for name, values := range header {
+				req.Header[name] = values
+			}
+			res, err := b.http.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var body []byte
+			if res.StatusCode != 200 {
+				body, err = io.ReadAll(res.Body)
+			} else if got := res.Header.Get("Revoked-Era"); got != era {
+				t.Errorf("%s: got Revoked-Era %q, want %q", tt.name, got, era)
+			}
+			res.Body.Close()
+			if err != nil || res.StatusCode != tt.status {
+				t.Errorf("%s, %v: got %d %s, %v, want %d", tt.name, header, res.StatusCode, body, err, tt.status)
+			}
+			if tt.status == 410 && !strings.Contains(string(body), "start again from after=0") {
+				t.Errorf("%s: got %s, want what to do", tt.name, body)
+			}
+		}
+	}
+}
+
 // A resource server sees digests of its audience and of tokens without an audience, and no subject
 // in any field.
 func TestFeed_ResourceServer_SeesItsAudience(t *testing.T) {
@@ -233,7 +293,7 @@ func TestFeed_SSE_ResumesWholeIndexes(t *testing.T) {
 		ops = append(ops, command.RevokeOp(b.node.setupActor(), revoked.DigestToken(fmt.Sprint(i)), ""))
 	}
 	b.node.mustApply(ops...)
-	at := b.node.fsm.Applied()
+	at, era := b.node.fsm.Applied(), b.node.Era()
 	open := func(last string) (*bufio.Scanner, func()) {
 		req := b.request(t, "admin", "GET", "/v1/revocations?after=0", nil)
 		req.Header.Set("Accept", "text/event-stream")
@@ -257,7 +317,7 @@ func TestFeed_SSE_ResumesWholeIndexes(t *testing.T) {
 			data++
 		case strings.HasPrefix(line, "id: ") && data > 0:
 			ids++
-			if data != 699 || line != fmt.Sprint("id: ", at) {
+			if data != 699 || line != fmt.Sprintf("id: %s.%d", era, at) {
 				t.Errorf("got %s after %d events, want the id with the last", line, data)
 			}
 		}
@@ -267,7 +327,7 @@ func TestFeed_SSE_ResumesWholeIndexes(t *testing.T) {
 	}
 	done()
 
-	events, done = open(fmt.Sprint(at))
+	events, done = open(fmt.Sprintf("%s.%d", era, at))
 	defer done()
 	if got := b.do(t, "admin", "POST", "/v1/revocations", "", `{"subject":"bob"}`); got.status != 200 {
 		t.Fatal(got)

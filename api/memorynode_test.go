@@ -350,6 +350,8 @@ func (n *memoryNode) Grants(ctx context.Context, q revoked.GrantQuery) (revoked.
 	return n.fsm.Grants(ctx, &q, revoked.TimeOf(n.now()))
 }
 
+func (n *memoryNode) Era() string { return revoked.EraOf(n.fsm.ClusterID()) }
+
 func (n *memoryNode) Events(_ context.Context, after uint64, limit int) ([]revoked.Event, uint64, error) {
 	if err := n.check("Events"); err != nil {
 		return nil, 0, err

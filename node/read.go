@@ -114,6 +114,9 @@ func (n *Node) Grants(ctx context.Context, q revoked.GrantQuery) (revoked.GrantP
 	return n.fsm.Grants(ctx, &q, revoked.TimeOf(n.cfg.Now()))
 }
 
+// Era implements api.Backend.
+func (n *Node) Era() string { return revoked.EraOf(n.fsm.ClusterID()) }
+
 // Events implements api.Backend: the events that this node has applied.
 func (n *Node) Events(_ context.Context, after uint64, limit int) ([]revoked.Event, uint64, error) {
 	return n.fsm.Events(after, limit)

@@ -2,6 +2,7 @@ package conformance_test
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -142,6 +143,7 @@ func feedScenarios() []scenario {
 		{"contract", "3 \"resumable by Last-Event-ID\"", "server-sent events resume after the last event", feedResumes},
 		{"contract", "3 \"the feed in log order\"", "heartbeats of an idle cluster move the index", feedHeartbeats},
 		{"contract", "3 \"410\"", "an index ahead of the whole log is 410, one ahead of this node only is not", feedAhead},
+		{"contract", "6 \"ERA.INDEX\"", "an id of another era is 410", feedOtherEra},
 		{"contract", "3 \"410\"", "an index that is no longer held is 410", feedIsGone},
 	}
 }
@@ -345,8 +347,9 @@ func feedResumes(t *testing.T, s *stage) {
 	var w *tokenSet
 	first := s.readSSE(t, m, fmt.Sprintf("?after=%d", after), "", func() { w = s.endSome(t) })
 	lines := dataOf(first)
+	era := s.eras(t)
 	for _, e := range first {
-		if e.id != strconv.FormatUint(e.data.Index, 10) && len(first) == 6 {
+		if e.id != fmt.Sprintf("%s.%d", era, e.data.Index) && len(first) == 6 {
 			t.Errorf("got id %s of the event at index %d", e.id, e.data.Index)
 		}
 	}
@@ -355,7 +358,7 @@ func feedResumes(t *testing.T, s *stage) {
 	}
 	// Another node resumes where this one ended, whatever the parameter is. An index may hold several
 	// events, those of other tests included, and only the last of them carries its id.
-	at := slices.IndexFunc(first, func(e sentEvent) bool { return e.id == strconv.FormatUint(e.data.Index, 10) })
+	at := slices.IndexFunc(first, func(e sentEvent) bool { return e.id == fmt.Sprintf("%s.%d", era, e.data.Index) })
 	if at < 0 {
 		t.Fatalf("no event carries its id: %v", first)
 	}
@@ -368,6 +371,41 @@ func feedResumes(t *testing.T, s *stage) {
 			contentType: "-"}, nil)
 	if r.Status != 400 {
 		t.Errorf("malformed Last-Event-ID: got %d %s, want 400", r.Status, r.Body)
+	}
+}
+
+// eras returns the era of the cluster, and fails the test unless every member has the same.
+func (s *stage) eras(t *testing.T) (era string) {
+	t.Helper()
+	for _, m := range s.alive() {
+		r := s.json(t, m, http.MethodGet, fmt.Sprintf("/v1/revocations?after=%d", s.applied(t)), "rs1", "")
+		got := r.Header.Get("Revoked-Era")
+		if era = cmp.Or(era, got); r.Status != 200 || got == "" || got != era {
+			t.Errorf("%s: got %d and era %q, want 200 and %q", m.ID, r.Status, got, era)
+		}
+	}
+	return era
+}
+
+// feedOtherEra reads after ids of this era, which every member knows, and after one of another.
+func feedOtherEra(t *testing.T, s *stage) {
+	era, after := s.eras(t), s.applied(t)
+	other := strings.Repeat("A", len(era))
+	for _, m := range s.alive() {
+		r := s.json(t, m, http.MethodGet, fmt.Sprintf("/v1/revocations?after=%s.%d", era, after), "rs1", "")
+		if r.Status != 200 {
+			t.Errorf("%s, this era: got %d %s, want 200", m.ID, r.Status, r.Body)
+		}
+		r = s.json(t, m, http.MethodGet, fmt.Sprintf("/v1/revocations?after=%s.%d", other, after), "rs1", "")
+		problem(t, "410", r)
+		if r.Status != 410 || !strings.Contains(r.Body, "after=0") {
+			t.Errorf("%s, another era: got %d %s, want 410 with after=0", m.ID, r.Status, r.Body)
+		}
+		r = s.send(t, s.HTTP, m, "/v1/revocations", call{method: "GET", as: "rs1", contentType: "-",
+			header: http.Header{"Accept": {"text/event-stream"}, "Last-Event-ID": {other + ".1"}}}, nil)
+		if r.Status != 410 {
+			t.Errorf("%s, Last-Event-ID of another era: got %d %s, want 410", m.ID, r.Status, r.Body)
+		}
 	}
 }
 
