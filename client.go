@@ -19,12 +19,20 @@ const (
 // A Role permits more than revoking and introspecting the client's own tokens.
 type Role string
 
-// The roles.
+// The roles. A program before command version 4 knows only the first three.
 const (
-	RoleAdmin          Role = "admin"
-	RoleIssuer         Role = "issuer"
-	RoleResourceServer Role = "resource_server"
+	RoleAdmin          Role = "admin"           // everything
+	RoleIssuer         Role = "issuer"          // registers tokens
+	RoleResourceServer Role = "resource_server" // introspects tokens, reads its part of the feed
+	RoleOperator       Role = "operator"        // members, settings and backups
+	RoleViewer         Role = "viewer"          // reads members, status, settings and explanations
+	RoleAuditor        Role = "auditor"         // reads the whole feed
 )
+
+// Roles returns all roles, in the order in which messages list them.
+func Roles() []Role {
+	return []Role{RoleAdmin, RoleIssuer, RoleResourceServer, RoleOperator, RoleViewer, RoleAuditor}
+}
 
 // Client authentication methods (RFC 8414 section 2, token_endpoint_auth_methods_supported).
 const (
@@ -49,7 +57,7 @@ type SecretHash struct {
 	ExpiresAt Time // 0: never; set when a rotation replaces the secret
 }
 
-// A Client is an OAuth client, an issuer, a resource server or an administrator.
+// A Client is an OAuth client. Its roles make it an issuer, an administrator and so on.
 type Client struct {
 	ID                    string
 	Type                  ClientType
@@ -66,6 +74,41 @@ type Client struct {
 
 // Has reports whether the client has the role.
 func (c *Client) Has(r Role) bool { return slices.Contains(c.Roles, r) }
+
+// HasAny reports whether the client has one of the roles.
+func (c *Client) HasAny(roles ...Role) bool {
+	for _, r := range roles { // a closure would allocate for each operation
+		if c.Has(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// Require returns nil if the client has one of the roles. Otherwise it returns an error that wraps
+// [ErrForbidden] and names the roles. Every refusal of a role has this text.
+func (c *Client) Require(roles ...Role) error {
+	if c.HasAny(roles...) {
+		return nil
+	}
+	return fmt.Errorf("%w: the caller needs the role %s", ErrForbidden, listRoles(roles))
+}
+
+// listRoles returns "a, b or c".
+func listRoles(roles []Role) string {
+	text := ""
+	for i, r := range roles {
+		switch {
+		case i == 0:
+		case i == len(roles)-1:
+			text += " or "
+		default:
+			text += ", "
+		}
+		text += string(r)
+	}
+	return text
+}
 
 // EffectiveAudiences returns the audiences of a resource server: its Audiences, or its client id if
 // it has none.
@@ -135,8 +178,8 @@ func validateClientEnums(c *Client) error {
 		return fmt.Errorf("%w: type: want confidential or public", ErrInvalid)
 	}
 	for i, r := range c.Roles {
-		if r != RoleAdmin && r != RoleIssuer && r != RoleResourceServer {
-			return fmt.Errorf("%w: roles: want admin, issuer or resource_server", ErrInvalid)
+		if !slices.Contains(Roles(), r) {
+			return fmt.Errorf("%w: roles: want %s", ErrInvalid, listRoles(Roles()))
 		}
 		if slices.Contains(c.Roles[:i], r) {
 			return fmt.Errorf("%w: roles: %s is repeated", ErrInvalid, r)
@@ -208,8 +251,9 @@ func validateClientCombination(c *Client) error {
 		problem = "allow_public_revocation: only a public client may have it"
 	case len(c.Issuers) > 0 && !c.Has(RoleIssuer):
 		problem = "issuers: only a client with the role issuer may have them"
-	case c.Has(RoleAdmin) && !slices.Contains(c.AuthMethods, AuthBasic):
-		problem = "auth_methods: an administrator needs client_secret_basic, the only method the API accepts"
+	case c.HasAny(RoleAdmin, RoleOperator, RoleViewer, RoleAuditor) && !slices.Contains(c.AuthMethods, AuthBasic):
+		problem = "auth_methods: the roles admin, operator, viewer and auditor need client_secret_basic, " +
+			"the only method of /v1"
 	default:
 		return nil
 	}

@@ -40,6 +40,9 @@ func TestValidateClient_OneInvalidField_NamesIt(t *testing.T) {
 		{"id of the parent folder", func(c *revoked.Client) { c.ID = ".." }, revoked.ErrInvalid, "client_id"},
 		{"unknown type", func(c *revoked.Client) { c.Type = "secret" }, revoked.ErrInvalid, "type"},
 		{"empty type", func(c *revoked.Client) { c.Type = "" }, revoked.ErrInvalid, "type"},
+		{"every role", func(c *revoked.Client) { c.Roles = revoked.Roles() }, nil, ""},
+		{"public operator", func(c *revoked.Client) { public(c); c.Roles = []revoked.Role{revoked.RoleOperator} },
+			revoked.ErrUnprocessable, "roles"},
 		{"unknown role", func(c *revoked.Client) { c.Roles = append(c.Roles, "root") }, revoked.ErrInvalid, "roles"},
 		{"repeated role", func(c *revoked.Client) { c.Roles = append(c.Roles, c.Roles[0]) }, revoked.ErrInvalid, "roles"},
 		{"unknown method", func(c *revoked.Client) { c.AuthMethods = []string{"none"} }, revoked.ErrInvalid, "auth_methods"},
@@ -84,5 +87,42 @@ func TestValidateClient_OneInvalidField_NamesIt(t *testing.T) {
 				t.Errorf("got detail %q, want it to begin with %q", detail, tt.field)
 			}
 		})
+	}
+}
+
+// The roles that serve /v1 only need the method of /v1.
+func TestValidateClient_RolesWithoutBasic_ByRole(t *testing.T) {
+	for _, role := range revoked.Roles() {
+		c := &revoked.Client{ID: "c", Type: revoked.Confidential, Roles: []revoked.Role{role},
+			AuthMethods: []string{revoked.AuthPost}}
+		want := role != revoked.RoleIssuer && role != revoked.RoleResourceServer
+		if err := revoked.ValidateClient(c); errors.Is(err, revoked.ErrUnprocessable) != want {
+			t.Errorf("%s: got %v, want refused %v", role, err, want)
+		}
+		c.AuthMethods = []string{revoked.AuthBasic}
+		if err := revoked.ValidateClient(c); err != nil {
+			t.Errorf("%s with Basic: got %v, want success", role, err)
+		}
+	}
+}
+
+func TestRequire_MissingRole_NamesTheRoles(t *testing.T) {
+	c := &revoked.Client{ID: "c", Roles: []revoked.Role{revoked.RoleViewer, revoked.RoleIssuer}}
+	for _, tt := range []struct {
+		roles []revoked.Role
+		want  string
+	}{
+		{[]revoked.Role{revoked.RoleAdmin, revoked.RoleViewer}, ""},
+		{[]revoked.Role{revoked.RoleIssuer}, ""},
+		{[]revoked.Role{revoked.RoleAdmin}, "forbidden: the caller needs the role admin"},
+		{[]revoked.Role{revoked.RoleAdmin, revoked.RoleOperator}, "forbidden: the caller needs the role admin or operator"},
+		{[]revoked.Role{revoked.RoleAdmin, revoked.RoleAuditor, revoked.RoleResourceServer},
+			"forbidden: the caller needs the role admin, auditor or resource_server"},
+		{nil, "forbidden: the caller needs the role "}, // no role suffices
+	} {
+		err := c.Require(tt.roles...)
+		if tt.want == "" && err != nil || tt.want != "" && (!errors.Is(err, revoked.ErrForbidden) || err.Error() != tt.want) {
+			t.Errorf("%v: got %v, want %q", tt.roles, err, tt.want)
+		}
 	}
 }

@@ -179,7 +179,7 @@ type Config struct {
 	Backend Backend
 	Log     *slog.Logger // default: discard
 	// RequestLog gets the lines of requests that may be lost if the process is killed: those below the
-	// level warn, of callers other than administrators. Default: Log.
+	// level warn, of callers other than administrators and operators. Default: Log.
 	RequestLog *slog.Logger
 	Registerer prometheus.Registerer // default: a new registry
 	Gatherer   prometheus.Gatherer   // content of /metrics; default: empty

@@ -1,11 +1,13 @@
 package api_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -223,7 +225,7 @@ func TestExplain_BadRequests_AreRefused(t *testing.T) {
 			t.Errorf("%.80s: got %d %s, want %d", body, status, raw, want)
 		}
 	}
-	for _, who := range []string{"c1", "rs1", "iss"} {
+	for _, who := range []string{"c1", "rs1", "iss", "ops", "aud"} {
 		if status, _, raw := b.explain(t, who, `{"token":"AT1"}`); status != 403 {
 			t.Errorf("%s: got %d %s, want 403", who, status, raw)
 		}
@@ -368,5 +370,79 @@ func (b *bench) randomChange(t *testing.T, random *rand.Rand, token func() strin
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Contract 6: a viewer learns why, but no subject and no session, at no depth of the answer. All
+// other members are those that an administrator gets, for every caller in question.
+func TestExplain_Viewer_SeesNoUser(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, b *bench, i jwtIssuer) (token string){
+		"active":  nil,
+		"unknown": func(*testing.T, *bench, jwtIssuer) string { return "no such token" },
+		"JWT":     jwtToken(nil),
+		"cut off by subject": func(t *testing.T, b *bench, _ jwtIssuer) string {
+			b.cutOff(t, "closed")
+			return ""
+		},
+		"cut off by client and session": func(t *testing.T, b *bench, _ jwtIssuer) string {
+			if _, err := b.node.RevokeMatching(t.Context(), actorOf(b, "admin"), revoked.CutoffRequest{
+				Selector: revoked.Selector{ClientID: "c1", Session: "s1"}}); err != nil {
+				t.Fatal(err)
+			}
+			return ""
+		},
+		"cut off by client": func(t *testing.T, b *bench, _ jwtIssuer) string {
+			if _, err := b.node.RevokeMatching(t.Context(), actorOf(b, "admin"), revoked.CutoffRequest{
+				Selector: revoked.Selector{ClientID: "c1"}}); err != nil {
+				t.Fatal(err)
+			}
+			return ""
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			token := "AT1"
+			i := b.node.trust(t, func(i *revoked.Issuer) { i.GrantClaim = "gid" })
+			if change != nil {
+				token = cmp.Or(change(t, b, i), token)
+			}
+			for _, as := range []string{"", "rs1", "c1", "eye"} {
+				_, all, _ := b.explain(t, "admin", explainBody("token", token, as))
+				status, got, raw := b.explain(t, "eye", explainBody("token", token, as))
+				if status != 200 || strings.Contains(raw, "alice") || strings.Contains(raw, `"s1"`) {
+					t.Errorf("as %q: got %d %s, want no subject and no session", as, status, raw)
+				}
+				delete(all, "subject")
+				delete(all, "session")
+				if c, ok := all["cutoff"].(map[string]any); ok {
+					sel := c["selector"].(map[string]any)
+					if sel["subject"] != nil || sel["session"] != nil {
+						c["withheld"] = true
+					}
+					delete(sel, "subject")
+					delete(sel, "session")
+				}
+				if !reflect.DeepEqual(got, all) {
+					t.Errorf("as %q: got %v, want %v", as, got, all)
+				}
+			}
+		})
+	}
+}
+
+// Only an administrator learns the address from which the keys of an issuer cannot be fetched.
+func TestExplain_KeysNotFetched_ViewerSeesNoAddress(t *testing.T) {
+	b := newBench(t)
+	b.node.fail = func(method string) error {
+		if method == "Explain" {
+			return fmt.Errorf("%w: https://internal.example/jwks: refused", revoked.ErrKeysNotFetched)
+		}
+		return nil
+	}
+	for who, shown := range map[string]bool{"admin": true, "eye": false} {
+		status, _, raw := b.explain(t, who, `{"token":"AT1"}`)
+		if status != 503 || strings.Contains(raw, "internal.example") != shown {
+			t.Errorf("%s: got %d %s, want 503 and the address %v", who, status, raw, shown)
+		}
 	}
 }

@@ -32,9 +32,6 @@ const (
 	feedIdle = 30 * time.Second
 )
 
-// readerRoles may read the feed.
-var readerRoles = []revoked.Role{revoked.RoleResourceServer, revoked.RoleAdmin}
-
 // getRevocations is GET /v1/revocations, the feed. An NDJSON response ends after the existing
 // events, or continues with ?follow=true. Server-sent events continue until the client disconnects.
 // The header Revoked-Index is the index up to which the response was complete when it began, and
@@ -66,7 +63,7 @@ func (a *API) getRevocations(r *request.Request) error {
 	if err != nil {
 		return err
 	}
-	f := &feedReader{a: a, session: a.access.Open(r.Caller, readerRoles...), client: r.Client, era: era,
+	f := &feedReader{a: a, session: a.access.Open(r.Caller, readers...), client: r.Client, era: era,
 		after: from.Index, last: target, follow: follow, limit: feedPage, sse: sse}
 	if follow {
 		f.last = math.MaxUint64

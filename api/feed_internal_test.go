@@ -58,7 +58,7 @@ func (w *timedWriter) Write(p []byte) (int, error) {
 func (w *timedWriter) SetWriteDeadline(time.Time) error { return nil }
 
 func sessionOf(clients clientauth.Clients, caller *clientauth.Caller) *clientauth.Session {
-	return clientauth.New(clientauth.Config{Clients: clients, Now: time.Now}).Open(caller, readerRoles...)
+	return clientauth.New(clientauth.Config{Clients: clients, Now: time.Now}).Open(caller, readers...)
 }
 
 func TestFeed_OnlyOtherEntries_SendsHeartbeats(t *testing.T) {

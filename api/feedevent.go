@@ -25,13 +25,13 @@ type eventView struct {
 }
 
 // view returns the part of an event that the reader may see, and false if the reader may see none.
-// A resource server sees the digests of tokens with its audience, but no subject, session or
-// reason.
+// Administrators and auditors see all of it. A resource server sees the digests of tokens with its
+// audience, but no subject, session or reason.
 func (f *feedReader) view(e *revoked.Event) (eventView, bool) {
 	out := eventView{Index: e.Index, Time: request.UnixSeconds(e.Time), Kind: e.Kind, Action: e.Action, Actor: e.Actor}
 	sel := e.Selector
-	admin := f.client.Has(revoked.RoleAdmin)
-	if admin {
+	all := f.client.HasAny(revoked.RoleAdmin, revoked.RoleAuditor)
+	if all {
 		out.Reason = e.Reason
 	} else {
 		out.Withheld = e.Kind == revoked.EventCutoff && (sel.Subject != "" || sel.Session != "")
@@ -50,7 +50,7 @@ func (f *feedReader) view(e *revoked.Event) (eventView, bool) {
 	}
 	audiences := f.client.EffectiveAudiences()
 	for i, d := range e.Digests {
-		if !admin && i < len(e.Audiences) {
+		if !all && i < len(e.Audiences) {
 			t := revoked.Token{Audience: e.Audiences[i]}
 			if !t.IntendedFor(audiences) {
 				continue
@@ -58,5 +58,5 @@ func (f *feedReader) view(e *revoked.Event) (eventView, bool) {
 		}
 		out.Digests = append(out.Digests, d.String())
 	}
-	return out, admin || len(e.Digests) == 0 || len(out.Digests) > 0
+	return out, all || len(e.Digests) == 0 || len(out.Digests) > 0
 }

@@ -97,7 +97,7 @@ func confidential(id, secret string, roles ...revoked.Role) revoked.Client {
 		Secrets:     []revoked.SecretHash{strong(secret)}}
 }
 
-// newBench returns an API with C1, C2, C3, CP, CD, RS1, RS2, an issuer and an administrator. The
+// newBench returns an API with C1, C2, C3, CP, CD, RS1, RS2 and a client of each other role. The
 // secret of a client is its id and "-secret". c1 and c2 have live pairs (audience rs1).
 func newBench(t testing.TB, change ...func(*api.Config)) *bench {
 	t.Helper()
@@ -111,6 +111,8 @@ func newBench(t testing.TB, change ...func(*api.Config)) *bench {
 		confidential("rs1", "rs1-secret", revoked.RoleResourceServer),
 		confidential("rs2", "rs2-secret", revoked.RoleResourceServer),
 		confidential("iss", "iss-secret", revoked.RoleIssuer), confidential("admin", "admin-secret", revoked.RoleAdmin),
+		confidential("ops", "ops-secret", revoked.RoleOperator), confidential("eye", "eye-secret", revoked.RoleViewer),
+		confidential("aud", "aud-secret", revoked.RoleAuditor),
 		revoked.Client{ID: "pub1", Type: revoked.Public}, disabled)
 	b.pair(t, "1", "c1")
 	b.pair(t, "2", "c2")

@@ -182,7 +182,7 @@ func TestLog_RequestID_IsHarmless(t *testing.T) {
 }
 
 // A line that may be lost if the process is killed is neither that of a problem nor that of an
-// administrator.
+// administrator or an operator.
 func TestLog_RequestLog_GetsOrdinaryLines(t *testing.T) {
 	for name, tt := range map[string]struct {
 		call   call
@@ -196,6 +196,8 @@ func TestLog_RequestLog_GetsOrdinaryLines(t *testing.T) {
 			revoked.ErrNoLeader, 503, false},
 		"an administrator":          {call{path: pathRevoke, auth: as("admin"), body: "token=AT1"}, nil, 200, false},
 		"a refused administrator":   {call{path: pathRevoke, auth: as("admin")}, nil, 400, false},
+		"an operator's status":      {call{method: "GET", path: "/v1/status", auth: as("ops")}, nil, 200, false},
+		"a viewer's status":         {call{method: "GET", path: "/v1/status", auth: as("eye")}, nil, 200, true},
 		"an administrator's status": {call{method: "GET", path: "/v1/status", auth: as("admin")}, nil, 200, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,9 +18,6 @@ import (
 	"revoked/internal/textsafe"
 )
 
-// issuerRoles may register grants and send deny lists.
-var issuerRoles = []revoked.Role{revoked.RoleIssuer, revoked.RoleAdmin}
-
 // A lineStream is a request with one body a line, and its results. session returns the present
 // rights of the caller, because a stream may outlive the credential that opened it.
 type lineStream struct {
@@ -52,7 +49,7 @@ func (a *API) streamLines(r *request.Request, limit int, run func(l *lineStream)
 		return err
 	}
 	ctx, cancel := context.WithCancel(r.Request().Context())
-	session := a.access.Open(r.Caller, issuerRoles...)
+	session := a.access.Open(r.Caller, issuers...)
 	var watch sync.WaitGroup
 	watch.Go(func() { session.Watch(ctx, s.StopReading) })
 	defer watch.Wait()

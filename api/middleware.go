@@ -15,7 +15,6 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"revoked"
 	"revoked/api/request"
 	"revoked/api/serve"
 	"revoked/api/tokens"
@@ -254,10 +253,10 @@ func (a *API) finish(r *request.Request, start time.Time) {
 	a.logOf(r, level).LogAttrs(req.Context(), level, "request", attrs...)
 }
 
-// logOf returns the log for the line of a request. Problems, and what administrators do, must not
-// be lost if the process is killed.
+// logOf returns the log for the line of a request. Problems, and what administrators and operators
+// do, must not be lost if the process is killed.
 func (a *API) logOf(r *request.Request, level slog.Level) *slog.Logger {
-	if level >= slog.LevelWarn || r.Client != nil && r.Client.Has(revoked.RoleAdmin) {
+	if level >= slog.LevelWarn || r.Client != nil && r.Client.HasAny(operators...) {
 		return a.cfg.Log
 	}
 	return a.cfg.RequestLog

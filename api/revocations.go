@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,8 +28,8 @@ func (a *API) postRevocations(r *request.Request) error {
 		return a.denyLines(r)
 	}
 	req, err := decodeRevocation(r)
-	if !req.hasJTI && !r.Client.Has(revoked.RoleAdmin) {
-		return request.Forbidden("only an administrator may create a cut-off; give a jti")
+	if !req.hasJTI {
+		err = cmp.Or(r.Client.Require(cutoffMakers...), err)
 	}
 	if err != nil {
 		return err

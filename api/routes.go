@@ -92,94 +92,106 @@ func (a *API) MetricsHandler() http.Handler {
 	return b.echo
 }
 
-// A route is a path with its handler for some methods.
+// A route is a path with its handler for some methods, and the roles one of which a caller needs.
 type route struct {
 	methods string // separated by spaces; empty: all, and the handler checks the method
 	path    string
 	handler request.Handler
+	roles   []revoked.Role // nil: the handler decides about its callers, or everyone may call
 }
+
+// The roles that may call a route below /v1. Apply requires the same of the operations (fsm/rules),
+// and the leader of changes of the membership (node/roster).
+var (
+	admins     = []revoked.Role{revoked.RoleAdmin}
+	issuers    = []revoked.Role{revoked.RoleAdmin, revoked.RoleIssuer}
+	operators  = []revoked.Role{revoked.RoleAdmin, revoked.RoleOperator}
+	viewers    = []revoked.Role{revoked.RoleAdmin, revoked.RoleOperator, revoked.RoleViewer}
+	explainers = []revoked.Role{revoked.RoleAdmin, revoked.RoleViewer}
+	readers    = []revoked.Role{revoked.RoleAdmin, revoked.RoleAuditor, revoked.RoleResourceServer}
+	// cutoffMakers may create a cut-off, which shares its route with the denials of issuers.
+	cutoffMakers = admins
+)
 
 // oauthRoutes returns the routes of the OAuth endpoints. Their handlers check the method, in the
 // order of the contract.
 func (a *API) oauthRoutes() []route {
 	list := []route{
-		{"", pathRevoke, a.tokens.Revoke},
-		{"", pathInvokeRevoke, a.tokens.Revoke},
-		{"", pathIntrospect, a.tokens.Introspect},
-		{"", pathInvokeIntrospect, a.tokens.Introspect},
-		{"", pathMetadata, a.getMetadata},
+		{path: pathRevoke, handler: a.tokens.Revoke},
+		{path: pathInvokeRevoke, handler: a.tokens.Revoke},
+		{path: pathIntrospect, handler: a.tokens.Introspect},
+		{path: pathInvokeIntrospect, handler: a.tokens.Introspect},
+		{path: pathMetadata, handler: a.getMetadata},
+		// The caller of a check is a gateway with credentials of its own. Envoy appends the original
+		// path.
+		{path: pathCheck, handler: a.tokens.Check},
+		{path: pathCheck + "/*", handler: a.tokens.Check},
 	}
 	if a.issuerPath != "" {
-		list = append(list, route{"", pathMetadata + a.issuerPath, a.getMetadata})
+		list = append(list, route{path: pathMetadata + a.issuerPath, handler: a.getMetadata})
 	}
 	return list
 }
 
-// adminRoutes returns the routes of the admin and issuer API (/v1), each with the roles that may
-// call it. A GET route also serves HEAD (RFC 9110 section 9.1).
+// adminRoutes returns the routes of the admin and issuer API (/v1) with the roles that may call
+// them: the only table of roles. The checks and the texts of the refusals come from it. A GET route
+// also serves HEAD (RFC 9110 section 9.1).
 func (a *API) adminRoutes() []route {
-	admin := func(h request.Handler) request.Handler { return a.access.Require(h, revoked.RoleAdmin) }
-	issuer := func(h request.Handler) request.Handler { return a.access.Require(h, issuerRoles...) }
-	reader := func(h request.Handler) request.Handler { return a.access.Require(h, readerRoles...) }
 	return []route{
-		{"POST", "/v1/grants", issuer(a.postGrants)},
-		{"GET HEAD", "/v1/grants", admin(a.getGrants)},
-		{"GET HEAD", "/v1/grants/:id", issuer(a.getGrant)},
-		{"DELETE", "/v1/grants/:id", issuer(a.deleteGrant)},
+		{"POST", "/v1/grants", a.postGrants, issuers},
+		{"GET HEAD", "/v1/grants", a.getGrants, admins},
+		{"GET HEAD", "/v1/grants/:id", a.getGrant, issuers},
+		{"DELETE", "/v1/grants/:id", a.deleteGrant, issuers},
 
-		{"POST", "/v1/explain", admin(a.tokens.Explain)},
-		{"POST", "/v1/revocations", issuer(a.postRevocations)},
-		{"GET HEAD", "/v1/revocations", reader(a.getRevocations)},
+		{"POST", "/v1/explain", a.tokens.Explain, explainers},
+		{"POST", "/v1/revocations", a.postRevocations, issuers},
+		{"GET HEAD", "/v1/revocations", a.getRevocations, readers},
 
-		{"GET HEAD", "/v1/clients", admin(a.getClients)},
-		{"POST", "/v1/clients", admin(a.postClients)},
-		{"GET HEAD", "/v1/clients/:id", admin(a.getClient)},
-		{"PATCH", "/v1/clients/:id", admin(a.patchClient)},
-		{"DELETE", "/v1/clients/:id", admin(a.deleteClient)},
-		{"POST", "/v1/clients/:id/secret", admin(a.postSecret)},
+		{"GET HEAD", "/v1/clients", a.getClients, admins},
+		{"POST", "/v1/clients", a.postClients, admins},
+		{"GET HEAD", "/v1/clients/:id", a.getClient, admins},
+		{"PATCH", "/v1/clients/:id", a.patchClient, admins},
+		{"DELETE", "/v1/clients/:id", a.deleteClient, admins},
+		{"POST", "/v1/clients/:id/secret", a.postSecret, admins},
 
-		{"GET HEAD", "/v1/issuers", admin(a.getIssuers)},
-		{"POST", "/v1/issuers", admin(a.postIssuers)},
-		{"GET HEAD", "/v1/issuers/:id", admin(a.getIssuer)},
-		{"PATCH", "/v1/issuers/:id", admin(a.patchIssuer)},
-		{"DELETE", "/v1/issuers/:id", admin(a.deleteIssuer)},
-		{"DELETE", "/v1/issuers/:id/keys/:thumbprint", admin(a.deleteIssuerKey)},
-		{"POST", "/v1/issuers/:id/check", admin(a.postIssuerCheck)},
-		{"POST", "/v1/issuers/:id/refresh", admin(a.postIssuerRefresh)},
+		{"GET HEAD", "/v1/issuers", a.getIssuers, admins},
+		{"POST", "/v1/issuers", a.postIssuers, admins},
+		{"GET HEAD", "/v1/issuers/:id", a.getIssuer, admins},
+		{"PATCH", "/v1/issuers/:id", a.patchIssuer, admins},
+		{"DELETE", "/v1/issuers/:id", a.deleteIssuer, admins},
+		{"DELETE", "/v1/issuers/:id/keys/:thumbprint", a.deleteIssuerKey, admins},
+		{"POST", "/v1/issuers/:id/check", a.postIssuerCheck, admins},
+		{"POST", "/v1/issuers/:id/refresh", a.postIssuerRefresh, admins},
 
-		{"GET HEAD", "/v1/settings", admin(a.getSettings)},
-		{"PATCH", "/v1/settings", admin(a.patchSettings)},
+		{"GET HEAD", "/v1/settings", a.getSettings, viewers},
+		{"PATCH", "/v1/settings", a.patchSettings, operators},
 
-		{"GET HEAD", "/v1/members", admin(a.getMembers)},
-		{"GET HEAD", "/v1/status", admin(a.getStatus)},
-		{"POST", "/v1/cluster/join", admin(a.postJoin)},
-		{"POST", "/v1/cluster/leave", admin(a.postLeave)},
-		{"POST", "/v1/cluster/remove", admin(a.postRemove)},
-		{"POST", "/v1/cluster/transfer-leader", admin(a.postTransferLeader)},
-		{"POST", "/v1/cluster/promote", admin(a.postSuffrage(a.cfg.Backend.Promote))},
-		{"POST", "/v1/cluster/demote", admin(a.postSuffrage(a.cfg.Backend.Demote))},
-		{"POST", "/v1/cluster/admit", admin(a.postAdmit)},
-		{"DELETE", "/v1/cluster/admit/:id", admin(a.deleteAdmit)},
-		{"GET HEAD", "/v1/cluster/admitted", admin(a.getAdmitted)},
-		{"GET HEAD", "/v1/cluster/join-tokens", admin(a.getJoinTokens)},
-		{"POST", "/v1/cluster/join-tokens", admin(a.postJoinTokens)},
-		{"DELETE", "/v1/cluster/join-tokens/:id", admin(a.deleteJoinToken)},
-		{"GET HEAD", "/v1/snapshot", admin(a.getSnapshot)},
-
-		// Envoy appends the original path.
-		{"", pathCheck, a.tokens.Check},
-		{"", pathCheck + "/*", a.tokens.Check},
+		{"GET HEAD", "/v1/members", a.getMembers, viewers},
+		{"GET HEAD", "/v1/status", a.getStatus, viewers},
+		{"POST", "/v1/cluster/join", a.postJoin, operators},
+		{"POST", "/v1/cluster/leave", a.postLeave, operators},
+		{"POST", "/v1/cluster/remove", a.postRemove, operators},
+		{"POST", "/v1/cluster/transfer-leader", a.postTransferLeader, operators},
+		{"POST", "/v1/cluster/promote", a.postSuffrage(a.cfg.Backend.Promote), operators},
+		{"POST", "/v1/cluster/demote", a.postSuffrage(a.cfg.Backend.Demote), operators},
+		{"POST", "/v1/cluster/admit", a.postAdmit, operators},
+		{"DELETE", "/v1/cluster/admit/:id", a.deleteAdmit, operators},
+		{"GET HEAD", "/v1/cluster/admitted", a.getAdmitted, operators},
+		{"GET HEAD", "/v1/cluster/join-tokens", a.getJoinTokens, operators},
+		{"POST", "/v1/cluster/join-tokens", a.postJoinTokens, operators},
+		{"DELETE", "/v1/cluster/join-tokens/:id", a.deleteJoinToken, operators},
+		{"GET HEAD", "/v1/snapshot", a.getSnapshot, operators},
 	}
 }
 
 // healthRoutes returns the routes of the probes and, if metrics is set, of the metrics.
 func (a *API) healthRoutes(metrics bool) []route {
 	list := []route{
-		{"GET HEAD", pathLive, a.getLive},
-		{"GET HEAD", pathReady, a.getReady},
+		{methods: "GET HEAD", path: pathLive, handler: a.getLive},
+		{methods: "GET HEAD", path: pathReady, handler: a.getReady},
 	}
 	if metrics {
-		list = append(list, route{"GET HEAD", pathMetrics, a.metricsPage()})
+		list = append(list, route{methods: "GET HEAD", path: pathMetrics, handler: a.metricsPage()})
 	}
 	return list
 }
@@ -194,6 +206,9 @@ func (a *API) router(routes []route) (*echo.Echo, map[string]*routeMetrics) {
 	metrics := map[string]*routeMetrics{noRoute: a.metrics.forRoute(noRoute)}
 	for _, r := range routes {
 		metrics[r.path] = a.metrics.forRoute(r.path)
+		if r.roles != nil {
+			r.handler = a.access.Require(r.handler, r.roles...)
+		}
 		if r.methods == "" {
 			// RouteNotFound serves all methods of a path without other routes. Any registers only eleven.
 			e.RouteNotFound(r.path, request.Adapt(r.handler))

@@ -44,11 +44,13 @@ type Ending struct {
 type CutoffEnding struct {
 	Ending
 	Selector     json.RawMessage `json:"selector"`
+	Withheld     bool            `json:"withheld"`      // Selector lacks conditions that only administrators see
 	IssuedBefore int64           `json:"issued_before"` // Unix seconds
 }
 
 // Explain returns why a token is active or not for the client with the id as (POST /v1/explain). An
-// empty as stands for the caller.
+// empty as stands for a caller that may see every token. Only administrators learn the subject and
+// the session.
 func (c *Client) Explain(ctx context.Context, token, as string) (Answer[Explanation], error) {
 	body := map[string]string{"token": token}
 	if as != "" {

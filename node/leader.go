@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -135,9 +136,10 @@ func (l *leader) commit(c command.Command) (fsm.Outcome, error) {
 }
 
 // initCluster gives a new cluster its id, settings and first clients. It waits until the clocks of
-// a majority are known. Its stamp would otherwise rest on one clock, and stamps never go back.
+// a majority are known. Its stamp would otherwise rest on one clock, and stamps never go back. A
+// record that a member does not know waits until that member was upgraded: it would stop there.
 func (l *leader) initCluster(ctx context.Context) {
-	for l.fsm.ClusterID() == "" && ctx.Err() == nil {
+	for refused := ""; l.fsm.ClusterID() == "" && ctx.Err() == nil; {
 		if !l.roster.Clock.HasMajority() {
 			_ = retry.Sleep(ctx, 20*time.Millisecond)
 			continue
@@ -149,6 +151,14 @@ func (l *leader) initCluster(ctx context.Context) {
 		}
 		cmd := command.NewBootstrap(l.defaults, l.clients)
 		cmd.Stamp, cmd.ClusterId = int64(l.roster.Clock.Stamp()), hex.EncodeToString(b)
+		if err := l.roster.CanApply(cmd.Version()); err != nil {
+			if err.Error() != refused && !errors.Is(err, revoked.ErrNoLeader) { // it is not just new
+				l.log.Warn("cluster not initialized: a bootstrap client has a role that a member does not know", "error", err)
+				refused = err.Error()
+			}
+			_ = retry.Sleep(ctx, propose.RetryPause)
+			continue
+		}
 		if _, err := l.commit(cmd); err != nil {
 			l.log.Warn("initializing the cluster failed", "error", err)
 			_ = retry.Sleep(ctx, propose.RetryPause)

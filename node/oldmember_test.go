@@ -250,3 +250,99 @@ func snapshotVersion(t *testing.T, m *nodetest.Member) uint32 {
 	}
 	return h.Commands
 }
+
+// While a member does not know the roles operator, viewer and auditor, no client gets one: 422,
+// which names that member. After the upgrade every member serves such clients, no node of version 3
+// can join, and no program of version 3 can read a snapshot.
+func TestOldMember_UntilUpgraded_RefusesOperatorRoles(t *testing.T) {
+	old := map[string]bool{"node3": true}
+	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
+		conf.NonVoter = conf.NodeID == "node3" // it must not lead
+		if old[conf.NodeID] {
+			conf.Announce(3)
+		}
+	}})
+	third := thief{c, c.Members[2]}
+	ops := nodetest.Clients()[0]
+	ops.ID, ops.Roles = "ops", []revoked.Role{revoked.RoleOperator}
+	c.Until("the leader has reports", func() bool {
+		err := third.call(nodepb.PathSubmit, &nodepb.SubmitRequest{
+			Ops: []*command.Op{command.PutClientOp(admin(c), &ops, 0)}, Final: true})
+		if err == nil || strings.Contains(err.Error(), "has not reported") {
+			return false
+		}
+		if !errors.Is(err, revoked.ErrUnprocessable) || !strings.Contains(err.Error(), "node3 runs version") {
+			t.Errorf("forwarded: got %v, want %v that names node3", err, revoked.ErrUnprocessable)
+		}
+		return true
+	})
+	for _, m := range c.Members {
+		by := func() *nodetest.Member { return m }
+		namesOld(t, c, by, "node3", "/v1/clients", `{"client_id":"ops","roles":["operator"]}`)
+		r := m.JSON(http.MethodPatch, "/v1/clients/app", "admin", `{"roles":["auditor"]}`)
+		if r.Status != http.StatusUnprocessableEntity || !strings.Contains(r.Body, "node3 runs version") {
+			t.Errorf("PATCH at %s: got %d %s, want 422 that names node3", m.ID, r.Status, r.Body)
+		}
+		if got := snapshotVersion(t, m); got > 2 {
+			t.Errorf("snapshot of %s: got version %d, want at most 2", m.ID, got)
+		}
+	}
+	adminCall(t, c.Leader(), "POST", "/v1/clients", `{"client_id":"rs9","roles":["resource_server"]}`, http.StatusCreated)
+
+	clear(old) // the upgrade
+	third.m.Restart()
+	c.WaitReady()
+	secret := strings.Repeat("0123456789abcdef", 2)
+	for id, role := range map[string]string{"ops": "operator", "eye": "viewer", "aud": "auditor"} {
+		body := fmt.Sprintf(`{"client_id":%q,"roles":[%q],"client_secret":%q}`, id, role, secret)
+		c.Until(id+" is created", func() bool {
+			return c.Follower().JSON("POST", "/v1/clients", "admin", body).Status == http.StatusCreated
+		})
+	}
+	late := c.Add()
+	old[late.ID] = true
+	late.Start()
+	r := decidedJoin(late, c.Members[0])
+	if r.Status != http.StatusUnprocessableEntity || !strings.Contains(r.Body, late.ID+" runs version") {
+		t.Errorf("join of a node of version 3: got %d %s, want 422 that names it", r.Status, r.Body)
+	}
+	for _, m := range c.Members[:3] {
+		if got := snapshotVersion(t, m); got != 4 {
+			t.Errorf("snapshot of %s: got version %d, want 4", m.ID, got)
+		}
+		if _, ok := m.Node.Client("ops"); !ok {
+			t.Errorf("%s: got no client ops, want it", m.ID)
+		}
+	}
+}
+
+// A new cluster whose bootstrap clients have such a role waits until every founder knows it.
+func TestOldMember_Founder_DelaysTheBootstrap(t *testing.T) {
+	var log logLines
+	old := map[string]bool{"node3": true}
+	ops := nodetest.Clients()[0]
+	ops.ID, ops.Roles = "ops", []revoked.Role{revoked.RoleOperator}
+	c := nodetest.Start(t, nodetest.Options{Log: log.handler(), NoWait: true, Clients: append(nodetest.Clients(), ops),
+		Node: func(_ int, conf *node.Config) {
+			conf.NonVoter = conf.NodeID == "node3" // it must not lead
+			if old[conf.NodeID] {
+				conf.Announce(3)
+			}
+		}})
+	c.Until("a warning in the log names node3", func() bool {
+		return log.has("cluster not initialized", "node3 runs version")
+	})
+	for _, m := range c.Members {
+		if id := m.Node.NodeStatus(t.Context()).ClusterID; id != "" {
+			t.Errorf("%s: got cluster id %q, want none", m.ID, id)
+		}
+	}
+	clear(old) // the upgrade
+	c.Members[2].Restart()
+	c.WaitReady()
+	for _, m := range c.Members {
+		if client, ok := m.Node.Client("ops"); !ok || client.Version == 0 || m.Node.LogVersion() != 4 {
+			t.Errorf("%s: got client %+v and version %d, want it from the log and 4", m.ID, client, m.Node.LogVersion())
+		}
+	}
+}

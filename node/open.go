@@ -190,7 +190,7 @@ func (n *Node) newRouter() *propose.Router {
 	}, n.leadership.proposer)
 }
 
-// logForwarded logs an administrator's operation with the member that brought it. That member, not
+// logForwarded logs an administrative operation with the member that brought it. That member, not
 // this node, has verified the caller's secret.
 func (n *Node) logForwarded(via string, op *command.Op, outcome fsm.Result) {
 	attrs := []any{

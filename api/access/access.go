@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -68,7 +67,7 @@ func New(cfg Config) *Control {
 }
 
 // Require returns h for callers that authenticate by HTTP Basic and have one of the roles. It
-// answers others with 401, 403, 429 or 503, and a malformed query with 400.
+// answers others with 401, 403, which names the roles, 429 or 503, and a malformed query with 400.
 func (c *Control) Require(h request.Handler, roles ...revoked.Role) request.Handler {
 	return func(r *request.Request) error {
 		values := r.Request().Header["Authorization"]
@@ -87,11 +86,11 @@ func (c *Control) Require(h request.Handler, roles ...revoked.Role) request.Hand
 		if err := c.Admit(r, caller.Client); err != nil {
 			return err
 		}
-		switch allowed := slices.ContainsFunc(roles, r.Client.Has); {
-		case !allowed && !current: // the role may have been granted since
+		switch refused := r.Client.Require(roles...); {
+		case refused != nil && !current: // the role may have been granted since
 			return fmt.Errorf("%w: roles not known yet", revoked.ErrNotCurrent)
-		case !allowed:
-			return request.Forbidden("the caller lacks the role for this")
+		case refused != nil:
+			return refused
 		}
 		if err := request.CheckQuery(r.Request().URL.RawQuery); err != nil {
 			return err

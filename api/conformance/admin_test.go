@@ -26,6 +26,8 @@ func TestAdminAPI_DefaultOptions_Conforms(t *testing.T) {
 func accessScenarios() []scenario {
 	return []scenario{
 		{"contract", "3 \"role\"", "every call for every role, with and without credentials", roleMatrix},
+		{"contract", "6 \"Roles\"", "a refusal names the roles that may call", roleNames},
+		{"contract", "6 \"Roles\"", "clients with the roles operator, viewer and auditor", staffRecords},
 		{"contract", "3 \"405\"", "a wrong method is 405 with Allow", wrongMethods},
 		{"contract", "3 \"400 malformed, 413, 415\"", "bodies that are refused", refusedBodies},
 	}
@@ -113,39 +115,40 @@ func adminCalls() []adminCall {
 		{"GET", "/v1/grants", "", "adm", 400},
 		{"GET", "/v1/grants/none", "", "iss iss2 adm", 404},
 		{"DELETE", "/v1/grants/none", "", "iss iss2 adm", 404},
-		{"POST", "/v1/explain", "{", "adm", 400},
+		{"POST", "/v1/explain", "{", "adm eye", 400},
 		{"POST", "/v1/revocations", "{", "adm", 400},
-		{"GET", "/v1/revocations?after=x", "", "adm rs1 rs2", 400},
+		{"GET", "/v1/revocations?after=x", "", "adm aud rs1 rs2", 400},
 		{"GET", "/v1/clients", "", "adm", 200},
 		{"POST", "/v1/clients", "{", "adm", 400},
 		{"GET", "/v1/clients/none", "", "adm", 404},
 		{"PATCH", "/v1/clients/none", "{}", "adm", 404},
 		{"DELETE", "/v1/clients/none", "", "adm", 404},
 		{"POST", "/v1/clients/none/secret", "", "adm", 404},
-		{"GET", "/v1/settings", "", "adm", 200},
-		{"PATCH", "/v1/settings", "{", "adm", 400},
-		{"GET", "/v1/members", "", "adm", 200},
-		{"GET", "/v1/status", "", "adm", 200},
-		{"POST", "/v1/cluster/join", "{}", "adm", 400},
-		{"POST", "/v1/cluster/leave", "{", "adm", 400},
-		{"POST", "/v1/cluster/remove", "{}", "adm", 400},
-		{"POST", "/v1/cluster/transfer-leader", "{", "adm", 400},
-		{"POST", "/v1/cluster/promote", "{}", "adm", 400},
-		{"POST", "/v1/cluster/demote", "{}", "adm", 400},
-		{"POST", "/v1/cluster/admit", "{}", "adm", 400},
-		{"DELETE", "/v1/cluster/admit/none", "", "adm", 404},
-		{"GET", "/v1/cluster/admitted", "", "adm", 200},
-		{"POST", "/v1/cluster/join-tokens", "{", "adm", 400},
-		{"GET", "/v1/cluster/join-tokens", "", "adm", 200},
-		{"DELETE", "/v1/cluster/join-tokens/none", "", "adm", 404},
-		{"GET", "/v1/snapshot", "", "adm", 200},
+		{"GET", "/v1/settings", "", "adm ops eye", 200},
+		{"PATCH", "/v1/settings", "{", "adm ops", 400},
+		{"GET", "/v1/members", "", "adm ops eye", 200},
+		{"GET", "/v1/status", "", "adm ops eye", 200},
+		{"POST", "/v1/cluster/join", "{}", "adm ops", 400},
+		{"POST", "/v1/cluster/leave", "{", "adm ops", 400},
+		{"POST", "/v1/cluster/remove", "{}", "adm ops", 400},
+		{"POST", "/v1/cluster/transfer-leader", "{", "adm ops", 400},
+		{"POST", "/v1/cluster/promote", "{}", "adm ops", 400},
+		{"POST", "/v1/cluster/demote", "{}", "adm ops", 400},
+		{"POST", "/v1/cluster/admit", "{}", "adm ops", 400},
+		{"DELETE", "/v1/cluster/admit/none", "", "adm ops", 404},
+		{"GET", "/v1/cluster/admitted", "", "adm ops", 200},
+		{"POST", "/v1/cluster/join-tokens", "{", "adm ops", 400},
+		{"GET", "/v1/cluster/join-tokens", "", "adm ops", 200},
+		{"DELETE", "/v1/cluster/join-tokens/none", "", "adm ops", 404},
+		{"GET", "/v1/snapshot", "", "adm ops", 200},
 	}
 }
 
 func roleMatrix(t *testing.T, s *stage) {
 	m := s.Follower(t)
 	for _, c := range adminCalls() {
-		for _, who := range []string{"adm", "iss", "iss2", "rs1", "rs2", "c1", "cl:ient", "basic-only"} {
+		for _, who := range []string{"adm", "iss", "iss2", "rs1", "rs2", "ops", "eye", "aud", "c1", "cl:ient",
+			"basic-only"} {
 			r := s.json(t, m, c.method, c.path, who, c.body)
 			want := 403
 			if slices.Contains(strings.Fields(c.roles), who) {
@@ -184,6 +187,53 @@ func roleMatrix(t *testing.T, s *stage) {
 			t.Errorf("%s %s over plain HTTP: got %d, want 400", c.method, c.path, r.Status)
 		}
 		problem(t, c.path, r)
+	}
+}
+
+func roleNames(t *testing.T, s *stage) {
+	for _, row := range []struct{ method, path, who, body, names string }{
+		{"GET", "/v1/members", "c1", "", "admin, operator or viewer"},
+		{"GET", "/v1/settings", "aud", "", "admin, operator or viewer"},
+		{"PATCH", "/v1/settings", "eye", "{}", "admin or operator"},
+		{"GET", "/v1/snapshot", "eye", "", "admin or operator"},
+		{"POST", "/v1/cluster/join", "iss", "{}", "admin or operator"},
+		{"GET", "/v1/clients", "ops", "", "admin"},
+		{"DELETE", "/v1/issuers/none", "ops", "", "admin"},
+		{"GET", "/v1/grants?subject=alice", "iss", "", "admin"},
+		{"POST", "/v1/grants", "ops", "{}", "admin or issuer"},
+		{"POST", "/v1/explain", "ops", "{}", "admin or viewer"},
+		{"POST", "/v1/revocations", "rs1", "{}", "admin or issuer"},
+		{"POST", "/v1/revocations", "iss", `{"subject":"alice"}`, "admin"}, // without a jti it is a cut-off
+		{"GET", "/v1/revocations", "ops", "", "admin, auditor or resource_server"},
+	} {
+		doc := s.call(t, row.method, row.path, row.who, row.body, 403)
+		if want := "forbidden: the caller needs the role " + row.names; doc["detail"] != want {
+			t.Errorf("%s %s as %s: got %v, want %q", row.method, row.path, row.who, doc, want)
+		}
+	}
+}
+
+func staffRecords(t *testing.T, s *stage) {
+	for _, role := range []string{"operator", "viewer", "auditor"} {
+		id, patched := "new-"+role, "patched-"+role
+		doc := s.call(t, "POST", "/v1/clients", "adm", fmt.Sprintf(`{"client_id":%q,"roles":[%q,"issuer"]}`, id, role), 201)
+		if got := fmt.Sprint(doc["roles"]); got != "["+role+" issuer]" {
+			t.Errorf("%s: got roles %s", role, got)
+		}
+		s.call(t, "POST", "/v1/clients", "adm", fmt.Sprintf(`{"client_id":%q}`, patched), 201)
+		doc = s.call(t, "PATCH", "/v1/clients/"+patched, "adm", fmt.Sprintf(`{"roles":[%q]}`, role), 200)
+		if got := fmt.Sprint(doc["roles"]); got != "["+role+"]" {
+			t.Errorf("%s after PATCH: got roles %s", role, got)
+		}
+		for _, body := range []string{
+			`{"client_id":"refused","type":"public","roles":[%q]}`,
+			`{"client_id":"refused","roles":[%q],"auth_methods":["client_secret_post"]}`,
+		} {
+			s.call(t, "POST", "/v1/clients", "adm", fmt.Sprintf(body, role), 422)
+		}
+		for _, id := range []string{id, patched} {
+			s.call(t, "DELETE", "/v1/clients/"+id, "adm", "", 200)
+		}
 	}
 }
 

@@ -3,12 +3,14 @@ package conformance_test
 import (
 	"fmt"
 	"net/url"
+	"strings"
 	"testing"
 )
 
 func explainScenarios() []scenario {
 	return []scenario{
 		{"contract", "6 \"POST /v1/explain\"", "every node explains a token before and after its revocation", explainedEverywhere},
+		{"contract", "6 \"viewer: no subject, session\"", "a viewer gets an explanation without the user", explainedToViewer},
 		{"contract", "6 \"GET /v1/grants\"", "every node lists the grants of a session", listedGrants},
 		{"contract", "6 \"Settled\"", "explain with an unknown caller", explainedForUnknown},
 	}
@@ -53,6 +55,24 @@ func explainedEverywhere(t *testing.T, s *stage) {
 			keys(t, "revoked", end, "at by index reason")
 		}
 	}
+}
+
+func explainedToViewer(t *testing.T, s *stage) {
+	w := s.newTokens(t, s.Follower(t))
+	ask := func(status string) {
+		t.Helper()
+		for _, m := range s.Members {
+			r := s.json(t, m, "POST", "/v1/explain", "eye", fmt.Sprintf(`{"token":%q}`, w.tokens["AT1"]))
+			doc := admitted(t, "explain", r, 200)
+			if doc["reason"] != status || doc["client_id"] != "c1" || strings.Contains(r.Body, w.subject()) ||
+				strings.Contains(r.Body, w.session()) {
+				t.Errorf("%s: got %s, want %s without a subject and a session", m.ID, r.Body, status)
+			}
+		}
+	}
+	ask("active")
+	s.call(t, "POST", "/v1/revocations", "adm", fmt.Sprintf(`{"subject":%q,"session":%q}`, w.subject(), w.session()), 200)
+	ask("cut_off")
 }
 
 func explainedForUnknown(t *testing.T, s *stage) {

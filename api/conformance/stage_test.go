@@ -38,7 +38,8 @@ func secretFor(id string) string {
 
 // stageClients are the clients of the tables, as bodies of POST /v1/clients without their secrets.
 // c1, c2 and cl:ient (C3) are confidential, cd (CD) is disabled, pub1 (CP) and pub2 are public. rs1
-// and rs2 are resource servers, iss and iss2 are issuers, adm (ADM) is an administrator.
+// and rs2 are resource servers, iss and iss2 are issuers, adm (ADM) is an administrator, ops an
+// operator, eye a viewer and aud an auditor.
 var stageClients = []string{
 	`{"client_id":"adm","roles":["admin"]}`,
 	`{"client_id":"c1"}`, `{"client_id":"c2"}`, `{"client_id":"cl:ient","imported":true}`,
@@ -47,6 +48,8 @@ var stageClients = []string{
 	`{"client_id":"post-only","auth_methods":["client_secret_post"]}`,
 	`{"client_id":"pub1","type":"public"}`, `{"client_id":"pub2","type":"public","allow_public_revocation":true}`,
 	`{"client_id":"rs1","roles":["resource_server"]}`, `{"client_id":"rs2","roles":["resource_server"]}`,
+	`{"client_id":"ops","roles":["operator"]}`, `{"client_id":"eye","roles":["viewer"]}`,
+	`{"client_id":"aud","roles":["auditor"]}`,
 	`{"client_id":"iss","roles":["issuer"]}`,
 	`{"client_id":"iss2","roles":["issuer"],"issuers":["https://as2.example"]}`,
 }

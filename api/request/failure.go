@@ -53,11 +53,6 @@ func Malformed(detail string) error {
 	return &Failure{Status: http.StatusBadRequest, Title: titleMalformed, Detail: detail}
 }
 
-// Forbidden returns the answer to a caller without the right role.
-func Forbidden(detail string) error {
-	return &Failure{Status: http.StatusForbidden, Title: "forbidden", Outcome: "forbidden", Detail: detail}
-}
-
 // StatusFailure returns the answer to a request without a route, and to a status that echo sets
 // itself.
 func StatusFailure(path string, status int) *Failure {
@@ -73,8 +68,9 @@ func StatusFailure(path string, status int) *Failure {
 	return f
 }
 
-// showsKeys reports whether only administrators call path, to learn about the keys of an issuer.
-// They may read why a fetch failed; the error names the address of the keys.
+// showsKeys reports whether administrators call path to learn about the keys of an issuer. They may
+// read why a fetch failed; the error names the address of the keys. The handler of an explanation
+// answers other callers itself.
 func showsKeys(path string) bool {
 	return strings.HasPrefix(path, "/v1/issuers/") || path == "/v1/explain"
 }

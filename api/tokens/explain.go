@@ -16,7 +16,7 @@ import (
 type explainBody struct {
 	revoked.PresentedToken
 	hasToken, hasDigest bool
-	as                  string // client id of the caller in question; empty: the administrator who asks
+	as                  string // client id of the caller in question; empty: one that may see every token
 }
 
 // decodeExplain reads the body and clears the raw token. Exactly one of token and digest is
@@ -72,6 +72,7 @@ type explainView struct {
 // cutoffView is a cut-off that covers a token.
 type cutoffView struct {
 	Selector     request.SelectorView `json:"selector"`
+	Withheld     bool                 `json:"withheld,omitempty"` // the selector has conditions that are not shown
 	IssuedBefore request.UnixSeconds  `json:"issued_before"`
 	Index        uint64               `json:"index"`
 	By           string               `json:"by"`
@@ -86,7 +87,8 @@ const (
 	kindUnknown    = "unknown"
 )
 
-// Explain is POST /v1/explain: it reports why a token is active or not, for any caller.
+// Explain is POST /v1/explain: it reports why a token is active or not, for any caller. Only an
+// administrator learns the subject, the session and the address of an issuer's keys.
 func (e *Endpoints) Explain(r *request.Request) error {
 	b, err := decodeExplain(r)
 	if err != nil {
@@ -95,6 +97,7 @@ func (e *Endpoints) Explain(r *request.Request) error {
 	ctx, cancel := e.withTimeout(r)
 	defer cancel()
 	asker := viewerOf(r.Client)
+	asker.all = true // the route requires a role that may see every token
 	if e.misses.Empty(asker.name, e.cfg.Now()) {
 		return e.tooManyMisses(&asker)
 	}
@@ -108,7 +111,7 @@ func (e *Endpoints) Explain(r *request.Request) error {
 		// A caller that may not see the token gets inactive without a read barrier.
 		rec, why := e.hidden(b.Digest, v)
 		if why == "" {
-			return failure
+			return failureFor(r, failure)
 		}
 		x.Decision, x.Record = revoked.Decision{Verdict: revoked.Dead, Reason: why}, rec
 		status := e.cfg.Backend.NodeStatus(ctx)
@@ -116,7 +119,29 @@ func (e *Endpoints) Explain(r *request.Request) error {
 	} else if x.Verdict == revoked.Unknown {
 		e.misses.Charge(asker.name, e.cfg.Now())
 	}
-	return r.SendJSON(http.StatusOK, viewExplanation(&x, v))
+	view := viewExplanation(&x, v)
+	if !r.Client.Has(revoked.RoleAdmin) {
+		view.hideUser()
+	}
+	return r.SendJSON(http.StatusOK, view)
+}
+
+// failureFor returns the answer to a failed explanation. The texts for administrators name the
+// address of an issuer's keys, which others may not read.
+func failureFor(r *request.Request, err error) error {
+	if r.Client.Has(revoked.RoleAdmin) {
+		return err
+	}
+	return request.FailureOf("", err)
+}
+
+// hideUser removes whose token it is, for callers other than administrators.
+func (v *explainView) hideUser() {
+	v.Subject, v.Session = "", ""
+	if v.Cutoff != nil {
+		v.Cutoff.Withheld = v.Cutoff.Selector.Subject != "" || v.Cutoff.Selector.Session != ""
+		v.Cutoff.Selector.Subject, v.Cutoff.Selector.Session = "", ""
+	}
 }
 
 // viewerAs returns the client with that id as a viewer, or asker for an empty id. The client is

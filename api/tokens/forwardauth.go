@@ -119,8 +119,8 @@ func (e *Endpoints) gateway(r *request.Request) (viewer, error) {
 		return viewer{}, &request.Failure{Status: http.StatusServiceUnavailable, Code: request.CodeUnavailable,
 			Title: "too many requests of this client in progress", Outcome: "limit_client"}
 	}
-	if !client.Has(revoked.RoleResourceServer) {
-		return viewer{}, unknownGateway("the caller is not a resource server")
+	if err := client.Require(revoked.RoleResourceServer); err != nil {
+		return viewer{}, unknownGateway(err.Error())
 	}
 	v := viewerOf(client)
 	v.clientID = "" // a resource server is an audience here, not an owner

@@ -417,6 +417,11 @@ func TestCommands_WrongUsage_ExitsWith64(t *testing.T) {
 			"-1h"}, "--expires-in must be more than 0"},
 		{"a body and a lifetime of zero", []string{"token", "register", "-", "--expires-in", "0s"}, "not from both"},
 		{"an unknown flag", []string{"members", "--nope"}, "unknown flag"},
+		{"an unknown role", []string{"client", "create", "x", "--role", "boss"},
+			"roles: want admin, issuer, resource_server, operator, viewer or auditor"},
+		{"an operator that cannot authenticate", []string{"client", "create", "x", "--role", "operator", "--auth-method",
+			"client_secret_post"}, "need client_secret_basic"},
+		{"a public auditor", []string{"client", "create", "x", "--type", "public", "--role", "auditor"}, "cannot have roles"},
 		{"imported without a secret", []string{"client", "create", "x", "--imported"}, "--secret-file"},
 		{"a certificate without its key", []string{"members", "--client-cert", "x.pem"}, "go together"},
 	}
@@ -442,7 +447,8 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 	busy := answering(503, "application/problem+json", `{"title":"Service Unavailable","status":503,"detail":"no leader"}`)
 	broken := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 	silent := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
-	refused := answering(403, "application/problem+json", `{"title":"Forbidden","status":403}`)
+	refused := answering(403, "application/problem+json",
+		`{"title":"forbidden","status":403,"detail":"forbidden: the caller needs the role admin, operator or viewer"}`)
 
 	t.Run("first is unreachable: next node", func(t *testing.T) {
 		node := newFakeNode(t, good)
@@ -467,7 +473,7 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 		one, two := newFakeNode(t, refused), newFakeNode(t, good)
 		useNodes(t, one.URL+","+two.URL, one)
 		if got := runWith(t, "", "members"); got.code != cli.ExitFailed ||
-			!strings.Contains(got.stderr, "lacks the required role") {
+			!strings.Contains(got.stderr, "needs the role admin, operator or viewer") {
 			t.Errorf("got exit %d and %q, want %d and the reason", got.code, got.stderr, cli.ExitFailed)
 		}
 		if n := len(two.asked()); n != 0 {

@@ -22,7 +22,7 @@ import (
 func clientCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "client",
-		Short: "Manage OAuth clients, issuers, resource servers and administrators",
+		Short: "Manage OAuth clients, issuers, resource servers, administrators and operators",
 	}
 	cmd.AddCommand(
 		clientCreateCommand(),
@@ -113,16 +113,21 @@ func clientCreateCommand() *cobra.Command {
 		Use:   "create ID",
 		Short: "Create a client; its secret is shown only this once",
 		Long: "Create a client. The server generates its secret and keeps only a hash. The secret is shown only\n" +
-			"this once or, with --secret-out, written to a new file that only you can read.",
+			"this once or, with --secret-out, written to a new file that only you can read.\n\n" +
+			"Roles: admin may do everything. issuer registers tokens. resource_server introspects them. operator\n" +
+			"changes members and settings and makes backups. viewer reads members, status, settings and\n" +
+			"explanations. auditor reads the whole feed.",
 		Example: "  revoked client create app\n" +
 			"  revoked client create api-gateway --role resource_server --audience orders --audience billing\n" +
+			"  revoked client create backup --role operator --secret-out backup.secret\n" +
 			"  revoked client create spa --type public --allow-public-revocation",
 		Args: cobra.ExactArgs(1),
 	}
 	f := cmd.Flags()
 	n := client.NewClient{}
 	f.StringVar(&n.Type, "type", "confidential", "confidential or public")
-	f.StringArrayVar(&n.Roles, "role", nil, "admin, issuer or resource_server (repeatable; none: a plain OAuth client)")
+	f.StringArrayVar(&n.Roles, "role", nil,
+		"admin, issuer, resource_server, operator, viewer or auditor (repeatable; none: a plain OAuth client)")
 	f.StringArrayVar(&n.Audiences, "audience", nil, "audience of a resource server (repeatable; default: its client id)")
 	f.StringArrayVar(&n.Issuers, "issuer", nil, "issuer that an issuer may register for (repeatable; default: any)")
 	f.StringArrayVar(&n.AuthMethods, "auth-method", nil,

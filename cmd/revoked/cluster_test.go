@@ -62,7 +62,8 @@ func TestCommands_RealCluster_Work(t *testing.T) {
 		}
 		want(t, 0, "", "status")
 		actAs(t, c, "app")
-		if got := want(t, 1, "", "members"); !strings.Contains(got.stderr, "lacks the role") {
+		if got := want(t, 1, "", "members"); !strings.Contains(got.stderr,
+			"needs the role admin, operator or viewer") {
 			t.Errorf("members as a plain client: got %q, want the reason", got.stderr)
 		}
 	})
@@ -85,7 +86,8 @@ func TestCommands_RealCluster_Work(t *testing.T) {
 			t.Errorf("default: got %q, want 24h, and the other change kept", got.stdout)
 		}
 		actAs(t, c, "app")
-		if got := want(t, 1, "", "settings", "get"); !strings.Contains(got.stderr, "lacks the role") {
+		if got := want(t, 1, "", "settings", "get"); !strings.Contains(got.stderr,
+			"needs the role admin, operator or viewer") {
 			t.Errorf("settings as a plain client: got %q, want the reason", got.stderr)
 		}
 	})
@@ -135,6 +137,7 @@ func TestCommands_RealCluster_Work(t *testing.T) {
 		want(t, 2, "bulk-1", "token", "introspect", "-")
 	})
 	t.Run("the life of a client", func(t *testing.T) { clientLife(t, c) })
+	t.Run("an operator, a viewer and an auditor", func(t *testing.T) { staffCommands(t, c) })
 	t.Run("leadership and membership", func(t *testing.T) {
 		actAs(t, c, "admin")
 		want(t, 0, "", "transfer-leader")
@@ -198,6 +201,52 @@ func clientLife(t *testing.T, c devcluster.Cluster) {
 	want(t, 2, "shop-token", "token", "introspect", "-")
 	if got := want(t, 1, "", "client", "show", "shop"); !strings.Contains(got.stderr, "404") {
 		t.Errorf("show after delete: got %q, want 404", got.stderr)
+	}
+}
+
+// staffCommands creates a client of each further role, and runs the commands that it may use and
+// some that it may not.
+func staffCommands(t *testing.T, c devcluster.Cluster) {
+	dir := t.TempDir()
+	actAs(t, c, "issuer")
+	want(t, 0, "staff-token", "token", "register", "--client", "app", "--subject", "carol", "--access-token-file", "-")
+	for _, row := range []struct {
+		role             string
+		allowed, refused [][]string
+	}{
+		{"operator", [][]string{{"members"}, {"status"}, {"settings", "get"}, {"settings", "set", "secret_grace=24h"},
+			{"admit", "node9"}, {"admit", "node9", "--withdraw"}, {"admitted"}, {"join-token", "list"}, {"transfer-leader"},
+			{"snapshot", "save", filepath.Join(dir, "operator.snap")}},
+			[][]string{{"client", "list"}, {"client", "create", "mallory", "--role", "admin"}, {"issuer", "list"},
+				{"revoke-all", "--subject", "carol"}, {"grants", "--subject", "carol"}, {"explain", "-"}}},
+		{"viewer", [][]string{{"members"}, {"status"}, {"settings", "get"}, {"explain", "-"}},
+			[][]string{{"settings", "set", "secret_grace=24h"}, {"admitted"}, {"transfer-leader"},
+				{"snapshot", "save", filepath.Join(dir, "viewer.snap")}, {"client", "list"}}},
+		{"auditor", nil, [][]string{{"members"}, {"settings", "get"}, {"explain", "-"}, {"client", "list"}}},
+	} {
+		actAs(t, c, "admin")
+		id, secret := "a-"+row.role, filepath.Join(dir, row.role)
+		want(t, 0, "", "client", "create", id, "--role", row.role, "--secret-out", secret)
+		if got := want(t, 0, "", "client", "show", id).stdout; !strings.Contains(got, row.role) {
+			t.Errorf("show %s: got %q, want its role", id, got)
+		}
+		if got := want(t, 0, "", "client", "list").stdout; !strings.Contains(got, row.role) {
+			t.Errorf("list: got %q, want the role %s", got, row.role)
+		}
+		t.Setenv("REVOKED_CLIENT_ID", id)
+		t.Setenv("REVOKED_CLIENT_SECRET", "")
+		t.Setenv("REVOKED_CLIENT_SECRET_FILE", secret)
+		for _, args := range row.allowed {
+			if got := want(t, 0, "staff-token", args...); strings.Contains(got.stdout, "carol") {
+				t.Errorf("%q by %s: got %q, want no subject", args, id, got.stdout)
+			}
+		}
+		for _, args := range row.refused {
+			if got := want(t, 1, "staff-token", args...); !strings.Contains(got.stderr, "the caller needs the role admin") {
+				t.Errorf("%q by %s: got %q, want the roles that may", args, id, got.stderr)
+			}
+		}
+		t.Setenv("REVOKED_CLIENT_SECRET_FILE", "")
 	}
 }
 

@@ -19,11 +19,11 @@ func explainCommand() *cobra.Command {
 		Short: "Tell why a token is active or not",
 		Long: "Tell by which rule a token is active or not, and who ended it. With --as, answer for another\n" +
 			"caller of introspection, such as a resource server. Exit code 0: active. 2: not active.\n" +
-			"1: no node could answer.",
+			"1: no node could answer. Clients of the role viewer may ask too; they see no subject or session.",
 		Example: "  revoked explain --as resource_server token.txt",
 		Args:    cobra.ExactArgs(1),
 	}
-	as := cmd.Flags().String("as", "", "client id of the caller in question; default: you")
+	as := cmd.Flags().String("as", "", "client id of the caller in question; default: one that may see every token")
 	var token string
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) (err error) {
 		token, err = input.Token(cmd, args[0])
@@ -56,7 +56,11 @@ func printExplanation(cmd *cobra.Command, x client.Explanation) error {
 	if c := x.Cutoff; c != nil {
 		add("cutoff", ending(c.By, dateText(c.At), c.Reason, c.Index))
 		add("cutoff_issued_before", dateText(c.IssuedBefore))
-		add("cutoff_selector", rawText(c.Selector))
+		selector := rawText(c.Selector)
+		if c.Withheld {
+			selector += " and conditions that only administrators see"
+		}
+		add("cutoff_selector", selector)
 	}
 	for _, p := range [...]struct{ name, value string }{
 		{"grant_id", x.GrantID}, {"client_id", x.ClientID}, {"subject", x.Subject}, {"session", x.Session},

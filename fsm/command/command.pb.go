@@ -1036,6 +1036,7 @@ type ClientRecord struct {
 	CreatedAt             int64                  `protobuf:"varint,9,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	Version               uint64                 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
 	Secrets               []*SecretHash          `protobuf:"bytes,11,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	OperatorRoles         bool                   `protobuf:"varint,12,opt,name=operator_roles,json=operatorRoles,proto3" json:"operator_roles,omitempty"` // of version 4: roles may name operator, viewer and auditor
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -1145,6 +1146,13 @@ func (x *ClientRecord) GetSecrets() []*SecretHash {
 		return x.Secrets
 	}
 	return nil
+}
+
+func (x *ClientRecord) GetOperatorRoles() bool {
+	if x != nil {
+		return x.OperatorRoles
+	}
+	return false
 }
 
 // PutClient creates a client (if_version 0: the id must be free) or replaces the record whose version
@@ -3341,7 +3349,7 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x04salt\x18\x02 \x01(\fR\x04salt\x12\x12\n" +
 	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x1d\n" +
 	"\n" +
-	"expires_at\x18\x04 \x01(\x03R\texpiresAt\"\xe6\x02\n" +
+	"expires_at\x18\x04 \x01(\x03R\texpiresAt\"\x8d\x03\n" +
 	"\fClientRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x14\n" +
@@ -3355,7 +3363,8 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"created_at\x18\t \x01(\x03R\tcreatedAt\x12\x18\n" +
 	"\aversion\x18\n" +
 	" \x01(\x04R\aversion\x124\n" +
-	"\asecrets\x18\v \x03(\v2\x1a.revoked.fsm.v1.SecretHashR\asecrets\"`\n" +
+	"\asecrets\x18\v \x03(\v2\x1a.revoked.fsm.v1.SecretHashR\asecrets\x12%\n" +
+	"\x0eoperator_roles\x18\f \x01(\bR\roperatorRoles\"`\n" +
 	"\tPutClient\x124\n" +
 	"\x06client\x18\x01 \x01(\v2\x1c.revoked.fsm.v1.ClientRecordR\x06client\x12\x1d\n" +
 	"\n" +

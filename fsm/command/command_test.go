@@ -42,6 +42,10 @@ func samples() []sample {
 		Secrets: []revoked.SecretHash{{Kind: revoked.HashSHA256, Salt: []byte("salt"), Hash: hash[:],
 			ExpiresAt: stamp}},
 	}
+	operator := &revoked.Client{
+		ID: "ops", Type: revoked.Confidential, AuthMethods: []string{revoked.AuthBasic},
+		Roles: []revoked.Role{revoked.RoleViewer, revoked.RoleIssuer, revoked.RoleOperator, revoked.RoleAuditor},
+	}
 	reg := revoked.Registration{
 		GrantID: "g-1", ClientID: "app", Subject: "alice", Session: "s-1", Username: "alice@example.org",
 		Issuer: "https://as.example", Scope: "read write", Audience: []string{"rs"},
@@ -107,6 +111,11 @@ func samples() []sample {
 		{"issuer-mappings", &command.Batch{Stamp: us, Ops: []*command.Op{
 			command.PutIssuerOp(by, &remapped, 9), command.RevokeJWTOp(by, &remappedJWT, "why"),
 		}}},
+		{"operator-roles", &command.Batch{Stamp: us, Ops: []*command.Op{command.PutClientOp(by, operator, 9)}}},
+		{"bootstrap-operator-roles", &command.Bootstrap{
+			Stamp: us, ClusterId: "c-1", Settings: command.SettingsMessage(settings),
+			Clients: []*command.ClientRecord{command.ClientMessage(client), command.ClientMessage(operator)},
+		}},
 		{"epoch", &command.Epoch{Stamp: us, Term: 3, Node: "node1"}},
 		{"epoch-recovered", &command.Epoch{Stamp: us, Term: 3, Node: "node1", EndsBefore: us, Reason: "why"}},
 		{"tick", &command.Tick{Stamp: us}},
@@ -242,12 +251,15 @@ func FuzzDecode(f *testing.F) {
 // An older member stops at an operation that it does not know.
 func TestVersionOf_NewerOps_NeedTheirVersion(t *testing.T) {
 	for _, s := range samples() {
+		want := max(map[string]uint32{"membership": 2, "issuers": 3, "issuer-mappings": 3, "operator-roles": 4,
+			"bootstrap-operator-roles": 4}[s.name], 1)
+		if b, ok := s.c.(*command.Bootstrap); ok && b.Version() != want {
+			t.Errorf("%s: got version %d, want %d", s.name, b.Version(), want)
+		}
 		batch, ok := s.c.(*command.Batch)
 		if !ok {
 			continue
 		}
-		want := map[string]uint32{"membership": 2, "issuers": 3, "issuer-mappings": 3}[s.name]
-		want = max(want, 1)
 		for _, op := range batch.Ops {
 			if got := command.VersionOf(op); got != want || got > command.Version {
 				t.Errorf("%v: got version %d, want %d", op, got, want)
@@ -340,5 +352,35 @@ func TestAdmit_InvalidIssuerOps_AreRefused(t *testing.T) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
 		})
+	}
+}
+
+// A program before version 4 refuses a record with a newer role, and members must agree on every
+// entry. So the record has a field at which that program stops. Without the field, every version
+// refuses the role.
+func TestCheckClient_NewerRoles_NeedTheField(t *testing.T) {
+	for _, role := range revoked.Roles() {
+		c := &revoked.Client{ID: "c", Type: revoked.Confidential, Roles: []revoked.Role{role},
+			AuthMethods: []string{revoked.AuthBasic}}
+		m := command.ClientMessage(c)
+		newer := role == revoked.RoleOperator || role == revoked.RoleViewer || role == revoked.RoleAuditor
+		if m.OperatorRoles != newer {
+			t.Errorf("%s: got field %v, want %v", role, m.OperatorRoles, newer)
+		}
+		if err := command.CheckClient(m); err != nil {
+			t.Errorf("%s: got %v, want success", role, err)
+		}
+		if got := m.Client().Roles; !slices.Equal(got, c.Roles) {
+			t.Errorf("%s: got %v after decoding", role, got)
+		}
+		m.OperatorRoles = false
+		if err := command.CheckClient(m); (err != nil) != newer {
+			t.Errorf("%s without the field: got %v, want refused %v", role, err, newer)
+		}
+	}
+	m := command.ClientMessage(&revoked.Client{ID: "c", Type: revoked.Confidential, Roles: []revoked.Role{"root"}})
+	m.OperatorRoles = true
+	if err := command.CheckClient(m); !errors.Is(err, revoked.ErrInvalid) {
+		t.Errorf("unknown role: got %v, want %v", err, revoked.ErrInvalid)
 	}
 }

@@ -9,12 +9,14 @@
 // the same entry differently, and their states diverge. See Version.
 package command
 
+import "slices"
+
 //go:generate sh -c "cd ../.. && protoc -I . --go_out=. --go_opt=module=revoked fsm/command/command.proto"
 
 // Version is the highest version of operations that this program can apply. Raise it with every
 // new operation or field, and return it from VersionOf for that operation. Members announce their
 // Version; a leader proposes an operation only if every member can apply it.
-const Version = 3
+const Version = 4
 
 // Rules are the newest rules for registrations, the value of Batch.rules. The leader sets them in
 // an entry if every member has at least that Version. Apply keeps the rules of older entries. Rules
@@ -39,6 +41,19 @@ func VersionOf(op *Op) uint32 {
 		return 2
 	case *Op_PutIssuer, *Op_DeleteIssuer, *Op_PutIssuerKeys, *Op_BanIssuerKey, *Op_RevokeJwt:
 		return 3
+	case *Op_PutClient:
+		return versionOfClients(op.GetPutClient().GetClient())
+	}
+	return 1
+}
+
+// Version returns the lowest Version of a program that can apply m.
+func (m *Bootstrap) Version() uint32 { return versionOfClients(m.GetClients()...) }
+
+// versionOfClients returns the lowest Version of a program that knows the roles of the records.
+func versionOfClients(records ...*ClientRecord) uint32 {
+	if slices.ContainsFunc(records, (*ClientRecord).GetOperatorRoles) {
+		return 4
 	}
 	return 1
 }

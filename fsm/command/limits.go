@@ -181,15 +181,25 @@ func checkCutoff(m *MakeCutoff) error {
 	return CheckReason(m.Reason)
 }
 
+// Roles that a record may name. OperatorRoles adds the newer ones. A program that does not know
+// them does not know the field either: it stops instead of refusing the record.
+var (
+	oldestRoles = []revoked.Role{revoked.RoleAdmin, revoked.RoleIssuer, revoked.RoleResourceServer}
+	newerRoles  = []revoked.Role{revoked.RoleOperator, revoked.RoleViewer, revoked.RoleAuditor}
+)
+
 // CheckClient returns an error that wraps ErrInvalid or ErrUnprocessable for a record that must not
 // be stored. It is weaker than revoked.ValidateClient, and frozen: it decides which records of a
 // Bootstrap every version applies.
 func CheckClient(c *ClientRecord) error {
+	roles := oldestRoles
+	if c.GetOperatorRoles() {
+		roles = slices.Concat(oldestRoles, newerRoles)
+	}
 	for _, err := range [...]error{
 		checkID("client_id", c.GetId()),
-		checkEnum("type", []string{c.GetType()}, string(revoked.Confidential), string(revoked.Public)),
-		checkEnum("roles", c.GetRoles(),
-			string(revoked.RoleAdmin), string(revoked.RoleIssuer), string(revoked.RoleResourceServer)),
+		checkEnum("type", []string{c.GetType()}, revoked.Confidential, revoked.Public),
+		checkEnum("roles", c.GetRoles(), roles...),
 		checkEnum("auth_methods", c.GetAuthMethods(), revoked.AuthBasic, revoked.AuthPost),
 		checkList("audiences", c.GetAudiences()), checkList("issuers", c.GetIssuers()), checkSecrets(c),
 	} {
@@ -201,9 +211,9 @@ func CheckClient(c *ClientRecord) error {
 }
 
 // checkEnum refuses repeated values and those that are not allowed.
-func checkEnum(name string, list []string, allowed ...string) error {
+func checkEnum[T ~string](name string, list []string, allowed ...T) error {
 	for i, s := range list {
-		if !slices.Contains(allowed, s) {
+		if !slices.Contains(allowed, T(s)) {
 			return invalid(name, "got %q, want one of %q", s, allowed)
 		}
 		if slices.Contains(list[:i], s) {

@@ -155,7 +155,7 @@ func ClientMessage(c *revoked.Client) *ClientRecord {
 	m := &ClientRecord{
 		Id: c.ID, Type: string(c.Type), Audiences: c.Audiences, Issuers: c.Issuers, AuthMethods: c.AuthMethods,
 		AllowPublicRevocation: c.AllowPublicRevocation, Disabled: c.Disabled,
-		CreatedAt: int64(c.CreatedAt), Version: c.Version,
+		CreatedAt: int64(c.CreatedAt), Version: c.Version, OperatorRoles: c.HasAny(newerRoles...),
 	}
 	for _, r := range c.Roles {
 		m.Roles = append(m.Roles, string(r))

@@ -63,6 +63,7 @@ func (a *Applier) command(c command.Command) (results []Result) {
 		a.openTerm(c)
 	case *command.Tick:
 	case *command.Bootstrap:
+		a.recordVersion(c)
 		a.bootstrap(c)
 	case *command.Expire:
 		a.expire(revoked.Time(c.Before), clampLimit(c.Limit))
@@ -74,9 +75,9 @@ func (a *Applier) command(c command.Command) (results []Result) {
 	return results
 }
 
-// recordVersion records the version of a batch if it is the highest one yet. The row is in
+// recordVersion records the version of a command if it is the highest one yet. The row is in
 // snapshots too, so a member that installs one knows the version without the log.
-func (a *Applier) recordVersion(c *command.Batch) {
+func (a *Applier) recordVersion(c interface{ Version() uint32 }) {
 	known := max(a.mem.Version.Commands, a.version.Commands, 1)
 	if known >= command.Version {
 		return
@@ -116,6 +117,9 @@ func (a *Applier) run(op *command.Op) Result {
 	if actor == nil || actor.Disabled || actor.Version != op.Actor.Version {
 		return Result{Err: fmt.Errorf("%w: client %q", revoked.ErrActorChanged, op.Actor.ClientId)}
 	}
+	if err := mayPropose(actor, op); err != nil {
+		return Result{Err: err}
+	}
 	switch k := op.Kind.(type) {
 	case *command.Op_Register:
 		return a.register(actor, k.Register)
@@ -142,7 +146,23 @@ func (a *Applier) run(op *command.Op) Result {
 	case *command.Op_RevokeJwt:
 		return a.revokeJWT(actor, k.RevokeJwt)
 	}
-	return a.membershipOp(actor, op)
+	return a.membershipOp(op)
+}
+
+// mayPropose returns ErrForbidden unless actor has a role for op. Whose token a revocation may end
+// is up to its rule. An operator must not get further rights: clients, issuers and cut-offs are for
+// administrators only.
+func mayPropose(actor *revoked.Client, op *command.Op) error {
+	switch op.Kind.(type) {
+	case *command.Op_Revoke, *command.Op_RevokeJwt:
+		return nil
+	case *command.Op_Register, *command.Op_DeleteGrant:
+		return actor.Require(revoked.RoleAdmin, revoked.RoleIssuer)
+	case *command.Op_PutSettings, *command.Op_AdmitNode, *command.Op_WithdrawNode, *command.Op_BarNode,
+		*command.Op_JoinNode, *command.Op_SetVoting, *command.Op_CreateJoinToken, *command.Op_DeleteJoinToken:
+		return actor.Require(revoked.RoleAdmin, revoked.RoleOperator)
+	}
+	return actor.Require(revoked.RoleAdmin)
 }
 
 // ownOp applies an operation of the cluster itself. It has no actor whose rights could be checked:
@@ -151,7 +171,7 @@ func (a *Applier) ownOp(op *command.Op) Result {
 	if k, ok := op.Kind.(*command.Op_PutIssuerKeys); ok {
 		return a.updateKeys(k.PutIssuerKeys)
 	}
-	return a.membershipOp(nil, op)
+	return a.membershipOp(op)
 }
 
 // DryRun runs op as the next entry would, with the newest rules, and drops the changes. dirty

@@ -58,11 +58,11 @@ func (a *Applier) register(actor *revoked.Client, m *command.Register) Result {
 
 // mayRegister returns ErrForbidden unless actor may register tokens of issuer.
 func mayRegister(actor *revoked.Client, issuer string) error {
-	if actor.Has(revoked.RoleAdmin) {
+	switch err := actor.Require(revoked.RoleAdmin, revoked.RoleIssuer); {
+	case err != nil:
+		return err
+	case actor.Has(revoked.RoleAdmin):
 		return nil
-	}
-	if !actor.Has(revoked.RoleIssuer) {
-		return fmt.Errorf("%w: client %q is neither an issuer nor an administrator", revoked.ErrForbidden, actor.ID)
 	}
 	if len(actor.Issuers) > 0 && !slices.Contains(actor.Issuers, issuer) {
 		return fmt.Errorf("%w: client %q may not register for issuer %q", revoked.ErrForbidden, actor.ID, issuer)

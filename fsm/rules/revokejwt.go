@@ -80,10 +80,11 @@ func (a *Applier) revokeRegistered(actor *revoked.Client, j *revoked.JWT, reason
 // denyUnseen denies a jti. The actor has not shown the token, so an issuer must be bound to the
 // iss. If the issuer reuses jti, a denial would end tokens that the actor does not mean.
 func (a *Applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) Result {
-	switch {
-	case actor.Has(revoked.RoleAdmin):
-	case !actor.Has(revoked.RoleIssuer) || !slices.Contains(actor.Issuers, iss.Issuer):
-		return Result{Err: fmt.Errorf("%w: client %q is neither an administrator nor an issuer whose issuers name %q",
+	switch err := actor.Require(revoked.RoleAdmin, revoked.RoleIssuer); {
+	case err != nil:
+		return Result{Err: err}
+	case !actor.Has(revoked.RoleAdmin) && !slices.Contains(actor.Issuers, iss.Issuer):
+		return Result{Err: fmt.Errorf("%w: the issuers of client %q do not name %q",
 			revoked.ErrForbidden, actor.ID, iss.Issuer)}
 	}
 	if !iss.JTI {

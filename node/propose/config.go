@@ -38,7 +38,7 @@ type Config struct {
 	Admit func(op *command.Op) error
 	// Rules returns the newest command.Rules that every member knows.
 	Rules func() uint32
-	// Forwarded logs the outcome of an administrator's operation that the member via forwarded.
+	// Forwarded logs the outcome of an administrative operation that the member via forwarded.
 	Forwarded func(via string, op *command.Op, outcome fsm.Result)
 	// Marks returns the marks for an entry without operations, or nil.
 	Marks func() []*command.Mark

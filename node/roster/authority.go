@@ -14,8 +14,8 @@ import (
 
 // authorize returns an error unless this node, the leader, may make the change that the node via
 // brings. A leave needs the certificate of the node that leaves. Every other change needs an
-// administrator: in this node's own state, the client must exist, be enabled, have the role, and
-// have the version that via authenticated. via saw the secret; this node does not.
+// administrator or an operator: in this node's own state, the client must exist, be enabled, have
+// the role, and have the version that via authenticated. via saw the secret; this node does not.
 //
 // Errors: ErrForbidden; ErrActorChanged if the client is not the one that authenticated;
 // ErrNoLeader or ErrNotCurrent while this node cannot decide.
@@ -32,13 +32,10 @@ func (r *Roster) authorize(ctx context.Context, via string, req *nodepb.AdminReq
 		return err
 	}
 	client, ok := r.FSM.Client(by.ClientID)
-	switch {
-	case !ok || client.Disabled || client.Version != by.Version:
+	if !ok || client.Disabled || client.Version != by.Version {
 		return fmt.Errorf("%w: client %q", revoked.ErrActorChanged, by.ClientID)
-	case !client.Has(revoked.RoleAdmin):
-		return fmt.Errorf("%w: only an administrator may change the membership", revoked.ErrForbidden)
 	}
-	return nil
+	return client.Require(revoked.RoleAdmin, revoked.RoleOperator)
 }
 
 // checkLeaver returns ErrForbidden if peer asks for the leave of another node. A leave skips the

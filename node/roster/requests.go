@@ -72,7 +72,7 @@ func (r *Roster) Leave(ctx context.Context) (uint64, error) {
 //
 // Errors: ErrUnprocessable, ErrNotFound, ErrConflict if the node answers, ErrQuorumRisk,
 // ErrNoLeader, ErrOutcomeUnknown; ErrForbidden or ErrActorChanged if the leader does not know by as
-// an administrator.
+// an administrator or operator.
 func (r *Roster) Remove(
 	ctx context.Context, by revoked.Actor, node string, force bool, reason string,
 ) (uint64, error) {

@@ -195,8 +195,6 @@ func (c *Flags) adviceFor(err error) string {
 		switch status.Status {
 		case http.StatusUnauthorized:
 			return "check REVOKED_CLIENT_ID and REVOKED_CLIENT_SECRET (or REVOKED_CLIENT_SECRET_FILE)"
-		case http.StatusForbidden:
-			return "this client lacks the required role"
 		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 			return "try again"
 		}

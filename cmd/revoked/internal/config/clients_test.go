@@ -26,12 +26,18 @@ func TestParseClients_HashesSecretsAndDefaults(t *testing.T) {
   client_secret: short
   imported: true
   auth_methods: [client_secret_post]
+- client_id: backup
+  roles: [operator, viewer, auditor]
+  client_secret: ` + longSecret + `
 `))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(clients) != 4 {
-		t.Fatalf("got %d clients, want 4", len(clients))
+	if len(clients) != 5 {
+		t.Fatalf("got %d clients, want 5", len(clients))
+	}
+	if got := clients[4].Roles; len(got) != 3 || got[0] != revoked.RoleOperator {
+		t.Errorf("got roles %v, want operator, viewer and auditor", got)
 	}
 	admin, rs, spa, old := clients[0], clients[1], clients[2], clients[3]
 	if !admin.Has(revoked.RoleAdmin) || admin.Type != revoked.Confidential || len(admin.Secrets) != 1 ||

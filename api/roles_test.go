@@ -1,0 +1,218 @@
+package api_test
+
+import (
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/labstack/echo/v4"
+
+	"revoked"
+)
+
+// roleTable is the roles of contract 3, 4 and 6 for each route: a method, a path, a body, and the
+// ids of the clients of an adminBench that may call. An allowed call changes nothing that others
+// need.
+var roleTable = []struct{ call, body, may, needs string }{
+	{"POST /v1/grants", `{}`, "admin issuer narrow", "admin or issuer"},
+	{"GET /v1/grants", "", "admin", "admin"},
+	{"GET /v1/grants/:id", "", "admin issuer narrow", "admin or issuer"},
+	{"DELETE /v1/grants/:id", "", "admin issuer narrow", "admin or issuer"},
+	{"POST /v1/explain", `{}`, "admin eye", "admin or viewer"},
+	{"POST /v1/revocations", `{"issuer":"https://as.example","jti":"j"}`, "admin issuer narrow", "admin or issuer"},
+	{"GET /v1/revocations", "", "admin aud rs1 rs2", "admin, auditor or resource_server"},
+	{"GET /v1/clients", "", "admin", "admin"},
+	{"POST /v1/clients", `{}`, "admin", "admin"},
+	{"GET /v1/clients/:id", "", "admin", "admin"},
+	{"PATCH /v1/clients/:id", `{}`, "admin", "admin"},
+	{"DELETE /v1/clients/:id", "", "admin", "admin"},
+	{"POST /v1/clients/:id/secret", "", "admin", "admin"},
+	{"GET /v1/issuers", "", "admin", "admin"},
+	{"POST /v1/issuers", `{}`, "admin", "admin"},
+	{"GET /v1/issuers/:id", "", "admin", "admin"},
+	{"PATCH /v1/issuers/:id", `{}`, "admin", "admin"},
+	{"DELETE /v1/issuers/:id", "", "admin", "admin"},
+	{"DELETE /v1/issuers/:id/keys/:thumbprint", "", "admin", "admin"},
+	{"POST /v1/issuers/:id/check", `{}`, "admin", "admin"},
+	{"POST /v1/issuers/:id/refresh", `{}`, "admin", "admin"},
+	{"GET /v1/settings", "", "admin ops eye", "admin, operator or viewer"},
+	{"PATCH /v1/settings", `{}`, "admin ops", "admin or operator"},
+	{"GET /v1/members", "", "admin ops eye", "admin, operator or viewer"},
+	{"GET /v1/status", "", "admin ops eye", "admin, operator or viewer"},
+	{"POST /v1/cluster/join", `{}`, "admin ops", "admin or operator"},
+	{"POST /v1/cluster/leave", `{}`, "admin ops", "admin or operator"},
+	{"POST /v1/cluster/remove", `{}`, "admin ops", "admin or operator"},
+	{"POST /v1/cluster/transfer-leader", `{}`, "admin ops", "admin or operator"},
+	{"POST /v1/cluster/promote", `{}`, "admin ops", "admin or operator"},
+	{"POST /v1/cluster/demote", `{}`, "admin ops", "admin or operator"},
+	{"POST /v1/cluster/admit", `{}`, "admin ops", "admin or operator"},
+	{"DELETE /v1/cluster/admit/:id", "", "admin ops", "admin or operator"},
+	{"GET /v1/cluster/admitted", "", "admin ops", "admin or operator"},
+	{"POST /v1/cluster/join-tokens", `{"ttl":1}`, "admin ops", "admin or operator"},
+	{"GET /v1/cluster/join-tokens", "", "admin ops", "admin or operator"},
+	{"DELETE /v1/cluster/join-tokens/:id", "", "admin ops", "admin or operator"},
+	{"GET /v1/snapshot", "", "admin ops", "admin or operator"},
+}
+
+// openRoutes need no role: their handlers decide about their callers, or everyone may call.
+var openRoutes = []string{
+	pathRevoke, "/invoke/pub.oauth/revokeToken", pathIntrospect, "/invoke/pub.oauth/introspectToken",
+	"/.well-known/oauth-authorization-server", "/v1/check", "/v1/check/*", "/livez", "/readyz", "/metrics",
+}
+
+// Every route that the API registers is in the table, or open.
+func TestRoles_Routes_AreAllInTheTable(t *testing.T) {
+	missing := map[string]bool{}
+	for _, row := range roleTable {
+		missing[row.call] = true
+	}
+	routes := newBench(t).api.Handler().(*echo.Echo).Routes()
+	if len(routes) < len(roleTable) {
+		t.Fatalf("got %d routes, want at least %d", len(routes), len(roleTable))
+	}
+	for _, r := range routes {
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet // the same handler
+		}
+		call := method + " " + r.Path
+		known := slices.ContainsFunc(roleTable, func(row struct{ call, body, may, needs string }) bool {
+			return row.call == call
+		})
+		if delete(missing, call); !known && !slices.Contains(openRoutes, r.Path) {
+			t.Errorf("%s: got no row, want the roles that may call it", call)
+		}
+	}
+	if len(missing) > 0 {
+		t.Errorf("rows without a route: %v", missing)
+	}
+}
+
+// Contract 3 and 6: each route by a client of each role. A refusal is 403 and names the roles that
+// may call, in one wording.
+func TestRoles_EachRouteByEachRole_MatchTheTable(t *testing.T) {
+	b := newAdminBench(t)
+	b.node.nodes = []revoked.Member{{NodeID: "n2", Leader: true}} // a transfer does not wait for its name
+	for _, row := range roleTable {
+		method, path, _ := strings.Cut(row.call, " ")
+		path = strings.NewReplacer(":id", "none", ":thumbprint", "none").Replace(path)
+		methods := []string{method}
+		if method == http.MethodGet {
+			methods = append(methods, http.MethodHead)
+		}
+		for _, method := range methods {
+			what := method + " " + path
+			if got := b.do(t, "", method, path, "", row.body); got.status != 401 ||
+				got.header.Get("WWW-Authenticate") != `Basic realm="revoked"` {
+				t.Errorf("%s without credentials: got %d, want 401 and Basic", what, got.status)
+			}
+			for _, who := range []string{"admin", "issuer", "narrow", "rs1", "rs2", "ops", "eye", "aud", "app"} {
+				got := b.do(t, who, method, path, "", row.body)
+				if got.header.Get("Cache-Control") != "no-store" {
+					t.Errorf("%s: got Cache-Control %q, want no-store", what, got.header.Get("Cache-Control"))
+				}
+				if method == http.MethodHead {
+					if (got.status == 403) != !slices.Contains(strings.Fields(row.may), who) {
+						t.Errorf("%s as %s: got %d", what, who, got.status)
+					}
+					continue
+				}
+				checkRole(t, what, who, row.may, row.needs, got)
+			}
+		}
+	}
+}
+
+// checkRole checks the answer to a call. Another refusal than one of the role may be 403 too.
+func checkRole(t *testing.T, what, who, may, needs string, got reply) {
+	t.Helper()
+	if got.status >= 400 {
+		checkProblem(t, what, got)
+	}
+	allowed := slices.Contains(strings.Fields(may), who)
+	refused := got.status == 403 && strings.Contains(got.body, "the caller needs the role")
+	switch {
+	case allowed && (refused || got.status == 401):
+		t.Errorf("%s as %s: got %d %s, want an allowed call", what, who, got.status, got.body)
+	case !allowed && (!refused || got.field(t, "detail") != "forbidden: the caller needs the role "+needs):
+		t.Errorf("%s as %s: got %d %s, want 403 that names %s", what, who, got.status, got.body, needs)
+	}
+}
+
+// A cut-off shares its route with the denials of issuers, but needs an administrator. The gateway
+// of a check authenticates by another header.
+func TestRoles_OtherCalls_NameTheRoles(t *testing.T) {
+	b := newAdminBench(t)
+	for _, who := range []string{"admin", "issuer", "narrow"} {
+		for _, body := range []string{`{}`, `{"subject":"nobody"}`, `{"client_id":"app","dry_run":true}`} {
+			checkRole(t, "cut-off "+body, who, "admin", "admin", b.do(t, who, "POST", "/v1/revocations", "", body))
+		}
+	}
+	for _, who := range []string{"ops", "eye", "aud", "rs1", "app"} {
+		for contentType, path := range map[string]string{
+			"application/x-ndjson": "/v1/revocations?results=errors", "application/json": "/v1/grants"} {
+			checkRole(t, path, who, "", "admin or issuer", b.do(t, who, "POST", path, contentType, "{}\n"))
+		}
+	}
+	for _, who := range []string{"ops", "eye", "aud", "admin", "issuer", "app"} {
+		req := b.request(t, who, "GET", "/v1/check", nil)
+		req.Header.Set("Authorization", "Bearer x")
+		req.Header.Set("Revoked-Authorization", basic(who, secretOf(who)))
+		res, err := b.http.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := reply{res.StatusCode, res.Header, string(body)}
+		if got.status != 403 || got.field(t, "detail") != "forbidden: the caller needs the role resource_server" {
+			t.Errorf("check as %s: got %d %s, want 403 that names resource_server", who, got.status, got.body)
+		}
+	}
+}
+
+// At the OAuth endpoints an operator, a viewer or an auditor sees and ends the tokens of others no
+// more than an issuer does.
+func TestRoles_OAuth_StaffIsNoAdministrator(t *testing.T) {
+	b := newAdminBench(t)
+	tok := `{"client_id":"app","audience":["ops","eye","aud"],"access_token":{"token":"AT"}}`
+	if got := b.do(t, "issuer", "POST", "/v1/grants", "", tok); got.status != 201 {
+		t.Fatalf("register: got %d %s", got.status, got.body)
+	}
+	for _, who := range []string{"ops", "eye", "aud"} {
+		if got := b.do(t, who, "POST", pathIntrospect, formType, "token=AT"); got.body != `{"active":false}` {
+			t.Errorf("introspect as %s: got %d %s, want inactive", who, got.status, got.body)
+		}
+		for _, token := range []string{"AT", "unknown"} {
+			got := b.do(t, who, "POST", pathRevoke, formType, "token="+token)
+			if got.status != 400 || got.field(t, "error") != "unauthorized_client" {
+				t.Errorf("revoke %s as %s: got %d %s, want unauthorized_client", token, who, got.status, got.body)
+			}
+		}
+	}
+	if got := b.do(t, "admin", "POST", pathIntrospect, formType, "token=AT"); got.field(t, "active") != true {
+		t.Errorf("the token afterwards: got %s, want active", got.body)
+	}
+}
+
+// An auditor reads the whole feed, as an administrator does.
+func TestRoles_Feed_AuditorSeesEverything(t *testing.T) {
+	b := newAdminBench(t)
+	revokeSome(t, b)
+	if got := b.do(t, "admin", "POST", "/v1/revocations", "",
+		`{"subject":"alice","session":"s-1","reason":"left"}`); got.status != 200 {
+		t.Fatalf("cut-off: got %d %s", got.status, got.body)
+	}
+	want := b.do(t, "admin", "GET", "/v1/revocations", "", "").body
+	if got := b.do(t, "aud", "GET", "/v1/revocations", "", "").body; got != want || !strings.Contains(got, `"left"`) {
+		t.Errorf("feed of an auditor: got %s, want %s", got, want)
+	}
+	if got := b.do(t, "rs1", "GET", "/v1/revocations", "", "").body; strings.Contains(got, "alice") {
+		t.Errorf("feed of a resource server: got %s, want no subject", got)
+	}
+}

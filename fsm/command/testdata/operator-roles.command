@@ -1,0 +1,5 @@
+€À—Ñíÿ–`
+
+admin2Q
+M
+opsconfidentialviewerissueroperatorauditor2client_secret_basic`	
