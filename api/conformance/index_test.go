@@ -87,17 +87,37 @@ func TestIndex_EveryRow_IsListed(t *testing.T) {
 	b.WriteString(`# Standards and their tests
 
 Each line is a row of the conformance tables or a sentence of the product's contract, with its paragraph and
-its test. The tables are HP happy path, HT hints, PR pairs and grants, OW ownership, CA client authentication, MF malformed
-input, TM transport and method, CL cluster, IN introspection, MD metadata, GR revocation of all of a subject, JW JWTs of
-trusted issuers. C are schedules and forgeries that the rules of trusted issuers answer. JWT are the attacks of RFC 8725
-and the tokens of common products. Run a test with ` + "`go test ./api/conformance -run TEST`" + `, or in the package that is
+its test.
+
+| rows | table |
+|---|---|
+| HP, HT | happy path; hints |
+| PR, OW | pairs and grants; ownership |
+| CA, MF | client authentication; malformed input |
+| TM, CL | transport and method; cluster |
+| IN, MD | introspection; metadata |
+| GR | revocation of all of a subject |
+| JW | JWTs of trusted issuers |
+| C | schedules and forgeries that the rules of trusted issuers answer |
+| JWT | the attacks of RFC 8725 and the tokens of common products |
+
+Run a test with ` + "`go test ./api/conformance -run TEST`" + `, or in the package that is
 named with it. A test of ` + "`api/conformance`" + ` starts three nodes in its process, or three processes of the program that
 ` + "`REVOKED_CONFORMANCE_BINARY`" + ` names, and sends requests through a follower.
 
 Each row of revocation is sent to both of its paths with fresh tokens. Each response is checked against the assertions
-GA-1 to GA-8: no-store and no-cache, errors as JSON with a clean description, ` + "`{}`" + ` on 200, the headers that a status
-requires, no redirect, nosniff and no server name, and no change of state by an error. Then every token is introspected on every
-node. At the end of each test the logs are searched for raw tokens and secrets.
+GA-1 to GA-8:
+
+* no-store and no-cache
+* errors as JSON with a clean description
+* ` + "`{}`" + ` on 200
+* the headers that a status requires
+* no redirect
+* nosniff and no server name
+* no change of state by an error
+
+Then every token is introspected on every node. At the end of each test the logs are searched for raw tokens and
+secrets.
 
 To write this page: ` + "`go test ./api/conformance -run TestIndex_EveryRow_IsListed -write-index`" + `.
 
