@@ -56,11 +56,10 @@ func printExplanation(cmd *cobra.Command, x client.Explanation) error {
 	if c := x.Cutoff; c != nil {
 		add("cutoff", ending(c.By, dateText(c.At), c.Reason, c.Index))
 		add("cutoff_issued_before", dateText(c.IssuedBefore))
-		selector := rawText(c.Selector)
+		add("cutoff_selector", rawText(c.Selector))
 		if c.Withheld {
-			selector += " and conditions that only administrators see"
+			add("cutoff_withheld", "the selector has conditions that only administrators see")
 		}
-		add("cutoff_selector", selector)
 	}
 	for _, p := range [...]struct{ name, value string }{
 		{"grant_id", x.GrantID}, {"client_id", x.ClientID}, {"subject", x.Subject}, {"session", x.Session},
