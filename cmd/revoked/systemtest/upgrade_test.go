@@ -75,7 +75,7 @@ func TestRollingUpgrade_FromEarlierVersion(t *testing.T) {
 		c.awaitReady(t, m)
 		for _, leads := range []*member{c.without(m)[0], m} {
 			lead(t, c, leads)
-			c.checkOldRefuseIssuers(t)
+			c.checkOldRefuse(t)
 			for _, via := range c.Nodes {
 				c.mustRevoke(t, via, "revoked-at-"+via.ID+"-while-"+leads.ID+"-leads-after-"+m.ID)
 			}
@@ -87,6 +87,7 @@ func TestRollingUpgrade_FromEarlierVersion(t *testing.T) {
 	c.awaitReady(t, c.Nodes...)
 	c.awaitVoters(t, 3, c.Nodes...)
 	c.checkIssuersWork(t, port)
+	c.checkRolesWork(t)
 	c.checkNoWayBack(t, program)
 	c.checkAgreement(t, c.Nodes...)
 	l.end(t, c.Nodes...)
@@ -121,6 +122,28 @@ func (c *cluster) checkIssuersWork(t *testing.T, port int) {
 	tool("", "issuer", "delete", "demo")
 }
 
+// checkRolesWork lets a client of each role of version 0.4 make a call at every node.
+func (c *cluster) checkRolesWork(t *testing.T) {
+	t.Helper()
+	for role, path := range map[string]string{
+		"operator": "/v1/cluster/admitted", "viewer": "/v1/settings", "auditor": "/v1/revocations",
+	} {
+		secret := strings.Repeat(role, 8)
+		body := map[string]any{"client_id": "a-" + role, "roles": []string{role}, "client_secret": secret}
+		created := c.send(c.Nodes[0], request{method: http.MethodPost, path: "/v1/clients", as: "admin", json: body})
+		if err := created.want(http.StatusCreated); err != nil {
+			t.Errorf("create %s: %v: %s", role, err, created.body)
+		}
+		login, _ := http.NewRequest(http.MethodGet, "/", nil)
+		login.SetBasicAuth("a-"+role, secret)
+		for _, m := range c.Nodes {
+			await(t, role+" at "+m.ID, func() error {
+				return c.send(m, request{method: http.MethodGet, path: path, header: login.Header}).want(http.StatusOK)
+			})
+		}
+	}
+}
+
 // checkNoWayBack fails the test unless the program of version 0.3 stops in place of a member that
 // holds entries of version 0.4, and the member goes on afterwards.
 func (c *cluster) checkNoWayBack(t *testing.T, program string) {
@@ -141,9 +164,10 @@ func (c *cluster) checkNoWayBack(t *testing.T, program string) {
 	c.awaitReady(t, m)
 }
 
-// checkOldRefuseIssuers fails the test unless every upgraded node refuses calls of trusted issuers
-// with 422 that names a member of version 0.3. Without such a member it does nothing.
-func (c *cluster) checkOldRefuseIssuers(t *testing.T) {
+// checkOldRefuse fails the test unless every upgraded node refuses calls of trusted issuers, and
+// the roles of version 0.4, with 422 that names a member of version 0.3. Without such a member it
+// does nothing.
+func (c *cluster) checkOldRefuse(t *testing.T) {
 	t.Helper()
 	var old []string
 	for _, m := range c.Nodes {
@@ -158,6 +182,7 @@ func (c *cluster) checkOldRefuseIssuers(t *testing.T) {
 		}
 		for path, body := range map[string]map[string]any{
 			"/v1/issuers": record, "/v1/revocations": {"issuer": "https://as.example", "jti": "j1"},
+			"/v1/clients": {"client_id": "ops", "roles": []string{"operator"}},
 		} {
 			await(t, path+" at "+m.ID, func() error {
 				a := c.send(m, request{method: http.MethodPost, path: path, as: "admin", json: body})
