@@ -165,4 +165,12 @@ var caught = []catch{
 		byHand: true},
 	{by: "claims-of-another-mapping", how: unit, pkg: "fsm", test: "TestPutIssuer_ChangedMapping_TokenHasBoth",
 		says: "stale claims", takes: "1 s"},
+	{by: "operator-makes-clients", how: unit, pkg: "fsm", test: "TestApply_OperationsByRole_MatchTheTable",
+		says: "put_client by ops: got", takes: "2 s"},
+	{by: "leader-trusts-forwarder", how: cluster, pkg: "node", test: "TestForwarded_ChangesByRole_TheLeaderDecides",
+		says: "REMOVE by eye: got", takes: "3 s"},
+	{by: "roles-without-field", how: unit, pkg: "fsm/command", test: "TestCheckClient_NewerRoles_NeedTheField",
+		says: "operator without the field", takes: "1 s"},
+	{by: "viewer-sees-cutoff", how: unit, pkg: "api", test: "TestExplain_Viewer_SeesNoUser",
+		says: "want no subject and no session", takes: "1 s"},
 }

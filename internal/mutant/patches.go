@@ -212,6 +212,19 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"claims-of-another-mapping", "a JWT is revoked by the claims that an earlier record named", []Edit{{
 		"fsm/rules/revokejwt.go", "\tif j.MappingVersion != iss.MappingVersion {", "\tif false {",
 	}}},
+	{"operator-makes-clients", "an operator may change clients, issuers and cut-offs", []Edit{{
+		"fsm/rules/entry.go", "\treturn actor.Require(revoked.RoleAdmin)\n",
+		"\treturn actor.Require(revoked.RoleAdmin, revoked.RoleOperator)\n",
+	}}},
+	{"leader-trusts-forwarder", "the leader changes the membership for whoever the forwarding member names", []Edit{{
+		"node/roster/authority.go", "\treturn client.Require(revoked.RoleAdmin, revoked.RoleOperator)\n", "\treturn nil\n",
+	}}},
+	{"roles-without-field", "a record with a role that older programs refuse has no field at which they stop", []Edit{{
+		"fsm/command/limits.go", "\tif c.GetOperatorRoles() {\n", "\tif true {\n",
+	}}},
+	{"viewer-sees-cutoff", "the cut-off in an explanation shows a viewer whose tokens it ended", []Edit{{
+		"api/tokens/explain.go", "\tif v.Cutoff != nil {\n", "\tif false {\n",
+	}}},
 }
 
 // Find returns the mutant with that name.
