@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"time"
 )
 
 // A conn is an accepted TCP connection, below TLS. It holds a slot until Close.
@@ -16,6 +17,8 @@ type conn struct {
 	peeked []byte // bytes that negotiate has read; Read returns them first
 	slot   *slot
 	failed atomic.Pointer[error] // of the first failed write
+
+	readBy, writeBy deadline
 }
 
 // Read returns the peeked bytes first, so that TLS or HTTP sees the stream from its beginning.
@@ -27,7 +30,12 @@ func (c *conn) Read(b []byte) (int, error) {
 		}
 		return n, nil
 	}
-	return c.Conn.Read(b)
+	for {
+		n, err := c.Conn.Read(b)
+		if n > 0 || err == nil || !c.readBy.early(err, c.Conn.SetReadDeadline) {
+			return n, err
+		}
+	}
 }
 
 // Write fails with the first error once a write has failed, also after a short write. It may be
@@ -37,6 +45,11 @@ func (c *conn) Write(b []byte) (int, error) {
 		return 0, *err
 	}
 	n, err := c.Conn.Write(b)
+	for err != nil && c.writeBy.early(err, c.Conn.SetWriteDeadline) {
+		var more int
+		more, err = c.Conn.Write(b[n:])
+		n += more
+	}
 	if err == nil && n < len(b) {
 		err = io.ErrShortWrite
 	}
@@ -46,6 +59,20 @@ func (c *conn) Write(b []byte) (int, error) {
 	}
 	return n, err
 }
+
+// SetDeadline sets both deadlines.
+func (c *conn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}
+
+// SetReadDeadline implements [net.Conn]. It may return nil for a closed connection.
+func (c *conn) SetReadDeadline(t time.Time) error { return c.readBy.set(t, c.Conn.SetReadDeadline) }
+
+// SetWriteDeadline implements [net.Conn]. It may return nil for a closed connection.
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.writeBy.set(t, c.Conn.SetWriteDeadline) }
 
 // CloseWrite sends the end of the stream, if the transport can.
 func (c *conn) CloseWrite() error {

@@ -1,0 +1,58 @@
+package serve
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"time"
+)
+
+// restTime is how far ahead the socket's deadline is set after one in the past.
+const restTime = 5 * time.Second
+
+// A deadline is the read or the write deadline of a socket. It moves the socket's own deadline
+// rarely: net/http sets six for each request, and each move changes a timer of the runtime.
+//
+// A deadline later than the socket's is only recorded. When the socket's passes, the call that
+// fails moves it and goes on (see early). So a call fails exactly when it would if the socket
+// always had the recorded deadline. All methods may be called concurrently.
+type deadline struct {
+	mu     sync.Mutex
+	wanted time.Time // zero: none
+	socket time.Time // never later than wanted; zero: none
+	past   bool      // socket had passed when it was set: net/http interrupts a read in this way
+}
+
+// set sets the deadline, zero for none. move sets that of the socket.
+func (d *deadline) set(t time.Time, move func(time.Time) error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.wanted = t
+	if t.Equal(d.socket) || isBefore(d.socket, t) && !d.past {
+		return nil
+	}
+	now := time.Now()
+	if rest := now.Add(restTime); d.past && isBefore(rest, t) { // the next request sets many later ones
+		t = rest
+	}
+	d.socket, d.past = t, !t.IsZero() && !t.After(now)
+	return move(t)
+}
+
+// early reports whether err means that the socket's deadline has passed, but not the recorded one.
+// The socket then gets the recorded one, and the caller must go on.
+func (d *deadline) early(err error, move func(time.Time) error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !isBefore(d.socket, d.wanted) {
+		return false
+	}
+	d.socket, d.past = d.wanted, false
+	return move(d.wanted) == nil
+}
+
+// isBefore reports whether deadline a is before b. Zero means none, so it is after all others.
+func isBefore(a, b time.Time) bool { return !a.IsZero() && (b.IsZero() || a.Before(b)) }
