@@ -112,6 +112,13 @@ func (f *FSM) Stamp() revoked.Time {
 	return f.mem.Applied.Stamp
 }
 
+// Position returns index and term of the last entry that the state includes.
+func (f *FSM) Position() (index, term uint64) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.mem.Applied.Index, f.mem.Applied.Term
+}
+
 // Counts returns the number of tokens with a live row and of grants that are not revoked. Expired
 // tokens count until Expire, and tokens that a cut-off ended until Compact.
 func (f *FSM) Counts() (tokens, grants uint64) {

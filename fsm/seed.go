@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
 
 	"revoked"
 	"revoked/fsm/snapshot"
@@ -27,7 +28,11 @@ type SeedOptions struct {
 	// requires a Reason.
 	AcceptLoss bool
 	Reason     string // in the cut-off and in the feed
-	Log        *slog.Logger
+	// Replay, if set, applies the entries that follow the backup before the new cluster begins. It
+	// gets index and term of the backup's last entry. apply takes commands and configurations, in the
+	// order of the log.
+	Replay func(index, term uint64, apply func([]*raft.Log) error) error
+	Log    *slog.Logger
 }
 
 // Seed creates the state of the first member of a new cluster from a backup. dir must not hold a
@@ -74,8 +79,24 @@ func seed(dir string, backup io.Reader, opts SeedOptions) (snapshot.Header, erro
 	if err != nil {
 		return snapshot.Header{}, err
 	}
-	h, err = f.startCluster(opts)
+	if opts.Replay != nil {
+		index, term := f.Position()
+		err = opts.Replay(index, term, f.replay)
+	}
+	if err == nil {
+		h, err = f.startCluster(opts)
+	}
 	return h, errors.Join(err, f.Close(), fatal.get())
+}
+
+// replay applies entries as Raft would.
+func (f *FSM) replay(entries []*raft.Log) error {
+	for _, r := range f.ApplyBatch(entries) {
+		if err, failed := r.(error); failed {
+			return err
+		}
+	}
+	return nil
 }
 
 // startCluster turns the state of a backup into that of a new cluster, by applying an entry that is
