@@ -48,8 +48,8 @@ func NodeOf(id raft.ServerID) string {
 	return name
 }
 
-// Open creates dir if it does not exist, locks it, and reads its identity or generates one
-// if the directory is new. Close releases the lock.
+// Open creates dir if it does not exist, locks it, completes an interrupted [Replace], and reads
+// the identity of dir or generates one if it is new. Close releases the lock.
 func Open(dir, nodeID string, rejoin bool) (*Identity, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
@@ -58,7 +58,10 @@ func Open(dir, nodeID string, rejoin bool) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := readIdentity(dir, nodeID, rejoin)
+	var id *Identity
+	if _, err = Complete(dir); err == nil {
+		id, err = readIdentity(dir, nodeID, rejoin)
+	}
 	if err == nil {
 		id.lock, id.Server, id.Boot = lock, raftID(id.NodeID, id.Instance), make([]byte, 16)
 		_, err = rand.Read(id.Boot)
@@ -111,8 +114,7 @@ func (id *Identity) MarkLeft() error {
 
 // readIdentity reads the identity of dir, or generates one if dir is new or rejoins.
 func readIdentity(dir, nodeID string, rejoin bool) (*Identity, error) {
-	path := filepath.Join(dir, identityFile)
-	b, err := os.ReadFile(path)
+	b, err := os.ReadFile(filepath.Join(dir, identityFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := checkEmpty(dir); err != nil {
 			return nil, err
@@ -122,9 +124,9 @@ func readIdentity(dir, nodeID string, rejoin bool) (*Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read identity: %w", err)
 	}
-	id := &Identity{dir: dir}
-	if err := json.Unmarshal(b, id); err != nil || id.NodeID == "" || id.Instance == "" {
-		return nil, raftstore.Damaged(path, cmp.Or(err, errors.New("node id or instance is missing")))
+	id, err := parseIdentity(dir, b)
+	if err != nil {
+		return nil, err
 	}
 	if id.NodeID != nodeID {
 		return nil, fmt.Errorf("data directory %s: wrong node (got %q, want node_id %q)", dir, id.NodeID, nodeID)
@@ -142,6 +144,16 @@ func readIdentity(dir, nodeID string, rejoin bool) (*Identity, error) {
 		}
 	}
 	return Generate(dir, nodeID)
+}
+
+func parseIdentity(dir string, b []byte) (*Identity, error) {
+	id := &Identity{dir: dir}
+	if err := json.Unmarshal(b, id); err != nil || id.NodeID == "" || id.Instance == "" {
+		return nil, raftstore.Damaged(filepath.Join(dir, identityFile),
+			cmp.Or(err, errors.New("node id or instance is missing")))
+	}
+	id.Server = raftID(id.NodeID, id.Instance)
+	return id, nil
 }
 
 // StateDir is the directory of the state below the data directory.
@@ -241,7 +253,7 @@ func Lock(dir string) (*os.File, error) {
 // identity. Only a process that holds the lock, or has just failed to fill dir, may call it.
 func Clear(dir string) error {
 	var errs []error
-	for _, name := range append([]string{identityFile, lockFile}, dataFiles...) {
+	for _, name := range append([]string{identityFile, lockFile, stagedDir, readyDir, RecordFile}, dataFiles...) {
 		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
 	}
 	return errors.Join(errs...)

@@ -1,0 +1,154 @@
+package datadir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"revoked"
+	"revoked/internal/durable"
+)
+
+const (
+	stagedDir = "recovery.tmp" // of a new member that may be incomplete
+	readyDir  = "recovery"     // of a complete new member, which replaces the present one
+)
+
+// RecordFile describes the recovery from which a data directory comes.
+const RecordFile = "recovery.json"
+
+// OpenMember locks dir and reads the identity of the member that it belongs to. It creates and
+// changes nothing but the lock file, and that only in a directory of a node. If a replacement was
+// interrupted, the result is nil: Complete it. unlock is set unless err is.
+//
+// It returns ErrConflict if a process uses dir, and ErrUnprocessable if dir belongs to no member of
+// a cluster.
+func OpenMember(dir string) (id *Identity, unlock func() error, err error) {
+	if !isNode(dir) {
+		return nil, nil, fmt.Errorf("%w: %s does not hold a node", revoked.ErrUnprocessable, dir)
+	}
+	lock, err := Lock(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !exists(filepath.Join(dir, readyDir)) {
+		if id, err = readMember(dir); err != nil {
+			return nil, nil, errors.Join(err, lock.Close())
+		}
+	}
+	return id, lock.Close, nil
+}
+
+func isNode(dir string) bool {
+	return exists(filepath.Join(dir, identityFile)) || exists(filepath.Join(dir, readyDir))
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func readMember(dir string) (*Identity, error) {
+	b, err := os.ReadFile(filepath.Join(dir, identityFile))
+	if err != nil {
+		return nil, fmt.Errorf("read identity: %w", err)
+	}
+	id, err := parseIdentity(dir, b)
+	switch {
+	case err != nil:
+		return nil, err
+	case id.Left:
+		return nil, fmt.Errorf("%w: %s left its cluster (%s)", revoked.ErrUnprocessable, id.NodeID, id.ClusterID)
+	case id.ClusterID == "":
+		return nil, fmt.Errorf("%w: %s has not joined a cluster yet", revoked.ErrUnprocessable, id.NodeID)
+	}
+	return id, id.checkComplete()
+}
+
+// Stage returns an empty directory inside dir for a new member, which Replace puts in the place of
+// the present one. The caller holds the lock of dir.
+func Stage(dir string) (string, error) {
+	staged := filepath.Join(dir, stagedDir)
+	if err := errors.Join(os.RemoveAll(staged), os.Mkdir(staged, 0o700)); err != nil {
+		return "", fmt.Errorf("create %s: %w", staged, err)
+	}
+	return staged, nil
+}
+
+// Replace puts the staged member, which must be complete and durable, in the place of the present
+// one. After a crash dir holds either the present member, or the new one once Open or Complete has
+// run. One rename decides which. The caller holds the lock of dir.
+func Replace(dir string) error {
+	staged := filepath.Join(dir, stagedDir)
+	err := durable.SyncDir(staged)
+	if err == nil {
+		err = os.Rename(staged, filepath.Join(dir, readyDir))
+	}
+	if err == nil {
+		err = durable.SyncDir(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("replace member: %w", err)
+	}
+	_, err = Complete(dir)
+	return err
+}
+
+// Complete finishes a Replace that a crash interrupted, and removes a staged member that was never
+// complete. It reports whether it put a new member in place. The caller holds the lock of dir.
+func Complete(dir string) (replaced bool, err error) {
+	if err := os.RemoveAll(filepath.Join(dir, stagedDir)); err != nil {
+		return false, fmt.Errorf("remove leftover: %w", err)
+	}
+	if !exists(filepath.Join(dir, readyDir)) {
+		return false, nil
+	}
+	for _, step := range replaceSteps(dir) {
+		if err := step(); err != nil {
+			return false, fmt.Errorf("replace member: %w", err)
+		}
+	}
+	return true, nil
+}
+
+// replaceSteps returns the steps of Complete. Each may be repeated, also after a part of it, and
+// after later ones. While a directory mixes two members it has no identity, so that a program that
+// does not know readyDir refuses it.
+func replaceSteps(dir string) []func() error {
+	ready := filepath.Join(dir, readyDir)
+	steps := []func() error{func() error {
+		if !exists(filepath.Join(ready, identityFile)) { // it is in place already
+			return nil
+		}
+		return errors.Join(removeIfExists(filepath.Join(dir, identityFile)), durable.SyncDir(dir))
+	}}
+	for _, name := range append([]string{RecordFile}, dataFiles...) {
+		steps = append(steps, func() error { return move(ready, dir, name) })
+	}
+	return append(steps,
+		func() error { return move(ready, dir, identityFile) },
+		func() error { return errors.Join(os.RemoveAll(ready), durable.SyncDir(dir)) })
+}
+
+func removeIfExists(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// move moves a file or directory, and removes what had its name before. It does nothing if the
+// first directory does not have it: then it has been moved.
+func move(from, to, name string) error {
+	source, target := filepath.Join(from, name), filepath.Join(to, name)
+	if !exists(source) {
+		return nil
+	}
+	err := os.RemoveAll(target)
+	if err == nil {
+		err = os.Rename(source, target)
+	}
+	return errors.Join(err, durable.SyncDir(from), durable.SyncDir(to))
+}
