@@ -82,6 +82,9 @@ var floors = map[string]floor{
 	"revoked/node/cache":            {ours: []string{"revoked"}, libs: []string{"github.com/dgraph-io/ristretto/v2"}},
 	"revoked/node/datadir": {ours: []string{"revoked", "revoked/node/raftstore"},
 		libs: []string{"github.com/hashicorp/raft"}},
+	"revoked/node/recovery": {ours: []string{"revoked", "revoked/fsm", "revoked/fsm/command", "revoked/fsm/snapshot",
+		"revoked/transport", "revoked/transport/pki", "revoked/node/datadir", "revoked/node/raftstore"},
+		libs: []string{"github.com/hashicorp/raft"}},
 	"revoked/node/liveness": {ours: []string{"revoked", "revoked/transport"},
 		libs: []string{"github.com/hashicorp/raft"}},
 	"revoked/node/rounds": {ours: []string{}},
@@ -150,6 +153,8 @@ var floors = map[string]floor{
 		"revoked/api/serve",
 		"revoked/cmd/revoked/internal/files",
 	}, any: true},
+	"revoked/cmd/revoked/internal/offline": {ours: []string{
+		"revoked", "revoked/node/recovery", "revoked/cmd/revoked/internal/cli"}, any: true},
 	// Uses the program only from outside, as its tests do.
 	"revoked/cmd/revoked/internal/devcluster": {ours: []string{"revoked/client", "revoked/cmd/revoked/internal/files"}},
 	"revoked/cmd/revoked/internal/devfolder": {ours: []string{
@@ -178,11 +183,12 @@ var floors = map[string]floor{
 	"revoked/cmd/revoked": {ours: []string{
 		"revoked", "revoked/client", "revoked/fsm", "revoked/fsm/snapshot", "revoked/transport", "revoked/transport/pki",
 		"revoked/cluster", "revoked/api", "revoked/api/clientauth", "revoked/api/serve", "revoked/node",
+		"revoked/node/recovery",
 		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/files", "revoked/cmd/revoked/internal/config",
 		"revoked/cmd/revoked/internal/devcluster", "revoked/cmd/revoked/internal/devfolder",
 		"revoked/cmd/revoked/internal/bench", "revoked/cmd/revoked/internal/bench/report",
 		"revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/dev", "revoked/cmd/revoked/internal/input",
-		"revoked/cmd/revoked/internal/server",
+		"revoked/cmd/revoked/internal/offline", "revoked/cmd/revoked/internal/server",
 	}, any: true},
 }
 
@@ -213,7 +219,7 @@ var testOf = map[string][]string{
 	"revoked/cluster":         {hostile},
 	"revoked/api/conformance": {"revoked/api", "revoked/api/clientauth", "revoked/node", testKit},
 	"revoked/node": {"revoked/api", "revoked/node/internal/simkit", "revoked/node/lease/leasecheck",
-		scenarios, testKit},
+		"revoked/node/recovery", scenarios, testKit},
 	"revoked/node/bearer":    {"revoked/fsm", "revoked/fsm/command"},
 	"revoked/node/lease":     {"revoked/node/lease/leasecheck"},
 	"revoked/node/raftstore": {"revoked/fsm/command", testKit},

@@ -140,7 +140,7 @@ func (a *API) feedEnd(ctx context.Context, after revoked.Position) (era string, 
 	case era == "":
 		err = revoked.ErrNoCluster
 	case !after.IsOf(era):
-		err = fmt.Errorf("%w: the id is of another era, because the cluster was restored: "+
+		err = fmt.Errorf("%w: the id is of another era, because the cluster was restored or recovered: "+
 			"load your full state again, then start again from after=0", revoked.ErrGone)
 	case after.Index > end:
 		err = fmt.Errorf("%w: %d is ahead of the log, which ends at %d: start again from after=0",

@@ -12,6 +12,7 @@ import (
 
 	"revoked/node"
 	"revoked/node/nodetest"
+	"revoked/node/recovery"
 )
 
 // feedAfter reads the feed of a member after a position.
@@ -78,7 +79,7 @@ func TestFeed_ReaderResumesAfterRestore_IsRefused(t *testing.T) {
 		m.Stop()
 		m.Wipe()
 	}
-	h, err := node.Seed(t.Context(), filepath.Join(m.Dir, "data"), &backup, node.SeedOptions{NodeID: m.ID})
+	h, err := recovery.Seed(t.Context(), filepath.Join(m.Dir, "data"), &backup, recovery.SeedOptions{NodeID: m.ID})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"revoked"
-	"revoked/node"
 	"revoked/node/nodetest"
+	"revoked/node/recovery"
 )
 
 // backUp returns a backup of a cluster with a live pair, a revoked pair, and a pair that is revoked
@@ -51,8 +51,8 @@ func TestSeed_NewCluster_AcceptsJoins(t *testing.T) {
 			m := c.Members[0]
 			m.Stop()
 			m.Wipe()
-			h, err := node.Seed(context.Background(), filepath.Join(m.Dir, "data"), bytes.NewReader(backup),
-				node.SeedOptions{NodeID: m.ID, AcceptLoss: tc.accept, Reason: "test"})
+			h, err := recovery.Seed(context.Background(), filepath.Join(m.Dir, "data"), bytes.NewReader(backup),
+				recovery.SeedOptions{NodeID: m.ID, AcceptLoss: tc.accept, Reason: "test"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,15 +100,16 @@ func TestSeed_BadBackupOrDirectory_Fails(t *testing.T) {
 	backup := backUp(t)
 	dir := t.TempDir()
 	cut := filepath.Join(dir, "cut")
-	if _, err := node.Seed(context.Background(), cut, bytes.NewReader(backup[:len(backup)-1]),
-		node.SeedOptions{NodeID: "n"}); err == nil {
+	if _, err := recovery.Seed(context.Background(), cut, bytes.NewReader(backup[:len(backup)-1]),
+		recovery.SeedOptions{NodeID: "n"}); err == nil {
 		t.Error("truncated backup: got nil, want an error")
 	}
-	if _, err := node.Seed(context.Background(), cut, bytes.NewReader(backup), node.SeedOptions{NodeID: "n"}); err != nil {
+	if _, err := recovery.Seed(context.Background(), cut, bytes.NewReader(backup),
+		recovery.SeedOptions{NodeID: "n"}); err != nil {
 		t.Errorf("after a failed attempt: got %v, want nil", err)
 	}
-	if _, err := node.Seed(context.Background(), cut, bytes.NewReader(backup),
-		node.SeedOptions{NodeID: "n"}); err == nil || !strings.Contains(err.Error(), revoked.ErrConflict.Error()) {
+	if _, err := recovery.Seed(context.Background(), cut, bytes.NewReader(backup),
+		recovery.SeedOptions{NodeID: "n"}); err == nil || !strings.Contains(err.Error(), revoked.ErrConflict.Error()) {
 		t.Errorf("used directory: got %v, want a conflict", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/dev"
+	"revoked/cmd/revoked/internal/offline"
 	"revoked/internal/textsafe"
 )
 
@@ -58,7 +59,7 @@ func newRoot(stdout io.Writer) *cobra.Command {
 		admitCommand(), admittedCommand(), joinTokenCommand(), promoteCommand(), demoteCommand(),
 		tokenCommand(), explainCommand(), grantsCommand(),
 		clientCommand(), issuerCommand(), revokeAllCommand(), revokeJTICommand(),
-		settingsCommand(), snapshotCommand(), benchCommand(),
+		settingsCommand(), snapshotCommand(), offline.RecoverCommand(), benchCommand(),
 	)
 	root.InitDefaultCompletionCmd() // before prepare, so that its usage errors exit with 64 too
 	prepare(root)

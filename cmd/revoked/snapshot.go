@@ -23,7 +23,7 @@ import (
 	"revoked/cmd/revoked/internal/input"
 	"revoked/fsm/snapshot"
 	"revoked/internal/durable"
-	"revoked/node"
+	"revoked/node/recovery"
 )
 
 func snapshotCommand() *cobra.Command {
@@ -263,8 +263,8 @@ func snapshotRestoreCommand() *cobra.Command {
 		}
 		defer in.Close()
 		backup := &cli.Output{To: io.Discard}
-		header, err := node.Seed(cmd.Context(), *dataDir, io.TeeReader(in, backup),
-			node.SeedOptions{NodeID: id, AcceptLoss: *acceptLoss, Reason: *reason})
+		header, err := recovery.Seed(cmd.Context(), *dataDir, io.TeeReader(in, backup),
+			recovery.SeedOptions{NodeID: id, AcceptLoss: *acceptLoss, Reason: *reason})
 		if err != nil {
 			err = fmt.Errorf("restore the snapshot to %s: %w", *dataDir, err)
 			if errors.Is(err, revoked.ErrUnprocessable) {

@@ -31,6 +31,7 @@ var otherWords = map[string][]string{
 	"revoked revoke-all":           {"cutoff", "cut-off", "revoke", "logout"},
 	"revoked settings":             {"setting", "config", "configure", "set"},
 	"revoked snapshot":             {"backup", "restore", "dump", "export", "save"},
+	"revoked recover":              {"force-new-cluster", "disaster"},
 	"revoked token introspect":     {"check", "verify", "validate", "show", "lookup"},
 	"revoked token register":       {"add", "create", "issue", "import"},
 	"revoked token revoke":         {"delete", "remove", "end"},
@@ -47,10 +48,9 @@ var otherWords = map[string][]string{
 }
 
 // insteadOf has the pages to read instead of commands that do not exist. A command with a similar
-// name would be a wrong suggestion, and "remove" instead of "recover" a harmful one.
+// name would be a wrong suggestion.
 var insteadOf = map[string]string{
-	"recover": `"Quorum lost" in docs/operate.md`,
-	"audit":   `"The feed" in docs/api.md`,
+	"audit": `"The feed" in docs/api.md`,
 }
 
 // prepare turns wrong flags, wrong arguments and unknown commands of the whole tree into usage

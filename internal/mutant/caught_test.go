@@ -173,4 +173,10 @@ var caught = []catch{
 		says: "operator without the field", takes: "1 s"},
 	{by: "viewer-sees-cutoff", how: unit, pkg: "api", test: "TestExplain_Viewer_SeesNoUser",
 		says: "want no subject and no session", takes: "1 s"},
+	{by: "recover-without-cutoff", how: cluster, pkg: "node", test: "TestRecover_QuorumLost_EndsEverythingBefore/cut-off",
+		says: "got active true, want false", takes: "5 s"},
+	{by: "recover-without-tail", how: cluster, pkg: "node", test: "TestRecover_UncommittedTail_IsApplied",
+		says: "the token of the last entry: got active", takes: "15 s"},
+	{by: "recover-keeps-cluster", how: cluster, pkg: "node", test: "TestRecover_QuorumLost_EndsEverythingBefore/cut-off",
+		says: "a reader of the old feed resumes", takes: "5 s"},
 }

@@ -225,6 +225,18 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"viewer-sees-cutoff", "the cut-off in an explanation shows a viewer whose tokens it ended", []Edit{{
 		"api/tokens/explain.go", "\tif v.Cutoff != nil {\n", "\tif false {\n",
 	}}},
+	{"recover-without-cutoff", "a recovery ends no token, although revocations may be lost", []Edit{{
+		"node/recovery/recover.go", "fsm.SeedOptions{AcceptLoss: r.AcceptLoss,", "fsm.SeedOptions{AcceptLoss: true,",
+	}}},
+	{"recover-without-tail", "a recovery drops entries of the log that may not be committed", []Edit{{
+		"node/recovery/recover.go", ", Replay: d.store.Replay}", "}",
+	}}},
+	{"recover-keeps-cluster", "a recovered node keeps the id of its cluster", []Edit{{
+		"node/recovery/recover.go", "fsm.SeedOptions{AcceptLoss", "fsm.SeedOptions{ClusterID: r.Before.ClusterID, AcceptLoss",
+	}, {
+		"node/recovery/seed.go", "\to.ClusterID, o.Before = hex.EncodeToString(b), revoked.TimeOf(time.Now())\n",
+		"\to.Before = revoked.TimeOf(time.Now())\n\tif o.ClusterID == \"\" {\n\t\to.ClusterID = hex.EncodeToString(b)\n\t}\n",
+	}}},
 }
 
 // Find returns the mutant with that name.

@@ -1,4 +1,4 @@
-package node
+package recovery
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -61,42 +60,47 @@ func Seed(_ context.Context, dataDir string, backup io.Reader, o SeedOptions) (h
 			err = errors.Join(err, datadir.Clear(dataDir))
 		}
 	}()
+	h, _, err = found(dataDir, backup, o.NodeID, fsm.SeedOptions{AcceptLoss: o.AcceptLoss, Reason: o.Reason, Log: o.Log})
+	return h, err
+}
+
+// found creates the first member of a new cluster in dir, which is empty and not in use. It is
+// durable on return. found sets the id of the cluster and the moment of the cut-off.
+func found(
+	dir string, backup io.Reader, nodeID string, o fsm.SeedOptions,
+) (h snapshot.Header, cluster string, err error) {
 	b := make([]byte, 16)
 	if _, err := rand.Read(b); err != nil {
-		return h, err
+		return h, "", err
 	}
-	clusterID := hex.EncodeToString(b)
-	h, err = fsm.Seed(filepath.Join(dataDir, datadir.StateDir), backup, fsm.SeedOptions{
-		ClusterID: clusterID, Before: revoked.TimeOf(time.Now()), AcceptLoss: o.AcceptLoss, Reason: o.Reason, Log: o.Log,
-	})
+	o.ClusterID, o.Before = hex.EncodeToString(b), revoked.TimeOf(time.Now())
+	if h, err = fsm.Seed(filepath.Join(dir, datadir.StateDir), backup, o); err != nil {
+		return h, "", err
+	}
+	id, err := datadir.Generate(dir, nodeID)
 	if err != nil {
-		return h, err
+		return h, "", err
 	}
-	id, err := datadir.Generate(dataDir, o.NodeID)
-	if err != nil {
-		return h, err
+	if err := seedRaft(dir, id, h, o.Log); err != nil {
+		return h, "", err
 	}
-	if err := seedRaft(dataDir, id.Server, h, o); err != nil {
-		return h, err
-	}
-	_, err = id.Bind(clusterID)
-	return h, err
+	_, err = id.Bind(o.ClusterID)
+	return h, o.ClusterID, err
 }
 
 // seedRaft creates Raft's store: a snapshot at the state's index whose configuration contains only
 // this node. The node announces its address when it starts (announceAddress). The other nodes of
 // the old cluster are not in it: each must join the new one with an empty directory.
-func seedRaft(dir string, self raft.ServerID, h snapshot.Header, o SeedOptions) (err error) {
+func seedRaft(dir string, self *datadir.Identity, h snapshot.Header, log *slog.Logger) (err error) {
 	var failed error
-	f, err := fsm.Open(fsm.Config{Dir: filepath.Join(dir, datadir.StateDir), Log: o.Log,
+	f, err := fsm.Open(fsm.Config{Dir: filepath.Join(dir, datadir.StateDir), Log: log,
 		Fatal: func(err error) { failed = errors.Join(failed, err) }})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, failed, f.Close()) }()
-	instance := strings.TrimPrefix(string(self), o.NodeID+"/")
-	conf := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: self,
-		Address: transport.InstanceAddress(o.NodeID, "restored.invalid:1", instance)}}}
-	store := raftstore.Config{Dir: dir, FSM: f, Log: o.Log}
+	conf := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: self.Server,
+		Address: transport.InstanceAddress(self.NodeID, "restored.invalid:1", self.Instance)}}}
+	store := raftstore.Config{Dir: dir, FSM: f, Log: log}
 	return raftstore.Seed(store, h.Index, max(h.Term, 1), conf)
 }

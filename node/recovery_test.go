@@ -1,0 +1,351 @@
+package node_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"revoked"
+	"revoked/node"
+	"revoked/node/nodetest"
+	"revoked/node/recovery"
+)
+
+// dataDir returns the data directory of a member.
+func dataDir(m *nodetest.Member) string { return filepath.Join(m.Dir, "data") }
+
+// recoverMember recovers the stopped member and starts it.
+func recoverMember(t *testing.T, m *nodetest.Member, o recovery.Options) recovery.Recovery {
+	t.Helper()
+	r, err := recovery.Recover(t.Context(), dataDir(m), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Start()
+	return r
+}
+
+// awaitLeads waits until a member leads and can answer.
+func awaitLeads(c *nodetest.Cluster, m *nodetest.Member) {
+	c.T.Helper()
+	c.Until(m.ID+" leads", func() bool {
+		return m.Node.NodeStatus(context.Background()).State == "leader" && m.Node.Readiness(context.Background()).CanRevoke
+	})
+}
+
+// joinBy wipes the stopped member and lets it join the cluster of another one.
+func joinBy(t *testing.T, m, at *nodetest.Member) {
+	t.Helper()
+	m.Wipe()
+	m.Start()
+	admit := fmt.Sprintf(`{"node":%q}`, m.ID)
+	if r := at.Decided(func() nodetest.Reply {
+		return at.JSON(http.MethodPost, "/v1/cluster/admit", "admin", admit)
+	}); r.Status != http.StatusOK {
+		t.Fatalf("admit %s: got %d %s", m.ID, r.Status, r.Body)
+	}
+	mustJoin(t, m, at)
+}
+
+// startAlone is an option: a member with an empty directory joins only by a call.
+func startAlone(alone *bool) nodetest.Options {
+	return nodetest.Options{Node: func(_ int, conf *node.Config) {
+		if *alone {
+			conf.BootstrapExpect, conf.Join = 0, nil
+		}
+	}}
+}
+
+func TestRecover_QuorumLost_EndsEverythingBefore(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		accept bool
+	}{{"cut-off", false}, {"loss accepted", true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			var alone bool
+			c := nodetest.Start(t, startAlone(&alone))
+			first := c.Leader()
+			register(t, first, "live")
+			dead, _ := register(t, first, "dead")
+			revoke(t, first, dead)
+			old := first.Node.NodeStatus(t.Context()).ClusterID
+			era, index := feedID(t, c)
+			var lost []*nodetest.Member
+			for _, m := range c.Members {
+				if m != first {
+					m.Stop()
+					lost = append(lost, m)
+				}
+			}
+			first.Stop()
+			alone = true
+			r := recoverMember(t, first, recovery.Options{AcceptLoss: tt.accept, Reason: "two disks are gone"})
+			if r.Before == nil || len(r.Before.Members) != 3 || r.Before.ClusterID != old || r.ClusterID == old {
+				t.Errorf("got %+v, want three members and another cluster than %s", r, old)
+			}
+			awaitLeads(c, first)
+			for _, m := range lost {
+				joinBy(t, m, first)
+			}
+			c.WaitReady()
+			for _, m := range c.Members {
+				if isActive(t, m, "resource_server", dead) {
+					t.Errorf("a token revoked before, on %s: got active, want inactive", m.ID)
+				}
+				if got := isActive(t, m, "resource_server", "at-live"); got != tt.accept {
+					t.Errorf("a token issued before, on %s: got active %t, want %t", m.ID, got, tt.accept)
+				}
+				if id := m.Node.NodeStatus(t.Context()).ClusterID; id != r.ClusterID {
+					t.Errorf("cluster of %s: got %s, want %s", m.ID, id, r.ClusterID)
+				}
+			}
+			for _, m := range c.Members {
+				if r := feedAfter(m, fmt.Sprintf("%s.%d", era, index)); r.Status != http.StatusGone {
+					t.Errorf("a reader of the old feed resumes on %s: got %d %s, want 410", m.ID, r.Status, r.Body)
+				}
+			}
+			body := fmt.Sprintf(`{"client_id":"app","access_token":{"token":"at-new","issued_at":%d}}`, time.Now().Unix()+2)
+			got := lost[0].Decided(func() nodetest.Reply {
+				return lost[0].JSON(http.MethodPost, "/v1/grants", "issuer", body)
+			})
+			if got.Status/100 != 2 || !isActive(t, lost[1], "resource_server", "at-new") {
+				t.Errorf("a token issued after: got %d %s, want it active", got.Status, got.Body)
+			}
+		})
+	}
+}
+
+// The disk of the leader has an entry that no other node has. As far as this disk knows, the entry
+// may have been acknowledged.
+func TestRecover_UncommittedTail_IsApplied(t *testing.T) {
+	var alone bool
+	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
+		conf.RequestTimeout = time.Second
+		if !alone { // the leader must still lead when it takes the entry
+			conf.HeartbeatTimeout, conf.ElectionTimeout = 5*time.Second, 5*time.Second
+			return
+		}
+		conf.BootstrapExpect, conf.Join = 0, nil
+	}})
+	m := c.Leader()
+	token, _ := register(t, m, "a")
+	for _, other := range c.Members {
+		if other != m {
+			other.Stop()
+		}
+	}
+	before := m.Node.NodeStatus(t.Context()).CommitIndex
+	if r := m.Form("/oauth2/revoke", "app", url.Values{"token": {token}}); r.Status != http.StatusServiceUnavailable {
+		t.Fatalf("a revocation without a quorum: got %d %s, want 503", r.Status, r.Body)
+	}
+	m.Stop()
+	r, err := recovery.Recover(t.Context(), dataDir(m), recovery.Options{DryRun: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Before.Index <= before {
+		t.Fatalf("the leader did not take the entry: its log ends at %d", r.Before.Index)
+	}
+	alone = true
+	recoverMember(t, m, recovery.Options{AcceptLoss: true, Reason: "test"})
+	awaitLeads(c, m)
+	if isActive(t, m, "resource_server", token) {
+		t.Error("the token of the last entry: got active, want inactive")
+	}
+}
+
+// A survivor that starts with its old disk beside the recovered node stays outside, also if it has
+// a quorum of the old cluster with another one.
+func TestRecover_OldDisksComeBack_StayApart(t *testing.T) {
+	var alone bool
+	c := nodetest.Start(t, startAlone(&alone))
+	m, rest := c.Members[0], c.Members[1:]
+	token, _ := register(t, m, "a")
+	for _, m := range c.Members {
+		m.Stop()
+	}
+	alone = true
+	r := recoverMember(t, m, recovery.Options{})
+	awaitLeads(c, m)
+	revoke(t, m, token)
+
+	apart := func(what string, old *nodetest.Member) {
+		t.Helper()
+		if got := join(old, m); got.Status != http.StatusConflict {
+			t.Errorf("%s joins: got %d %s, want 409", what, got.Status, got.Body)
+		}
+		all, err := m.Node.Members(t.Context())
+		if err != nil || len(all) != 1 || all[0].NodeID != m.ID {
+			t.Errorf("%s, members of the recovered cluster: got %v, %v, want %s only", what, all, err, m.ID)
+		}
+		st := m.Node.NodeStatus(t.Context())
+		if st.ClusterID != r.ClusterID || st.Leader.NodeID != m.ID || !st.Healthy {
+			t.Errorf("%s, recovered node: got %+v, want the healthy leader of %s", what, st, r.ClusterID)
+		}
+		if got := old.Node.NodeStatus(t.Context()).ClusterID; got != r.Before.ClusterID {
+			t.Errorf("%s: got cluster %s, want %s", what, got, r.Before.ClusterID)
+		}
+	}
+	old := rest[0]
+	old.Start()
+	for _, who := range []*nodetest.Member{m, old} { // the name is admitted, the disk is not
+		admit := fmt.Sprintf(`{"node":%q}`, old.ID)
+		r := who.JSON(http.MethodPost, "/v1/cluster/admit", "admin", admit)
+		if want := map[bool]int{true: 200, false: 503}[who == m]; r.Status != want {
+			t.Errorf("admit at %s: got %d %s, want %d", who.ID, r.Status, r.Body, want)
+		}
+	}
+	for _, form := range []string{"/oauth2/revoke", "/oauth2/introspect"} {
+		got := old.Form(form, "app", url.Values{"token": {token}})
+		if got.Status != http.StatusServiceUnavailable || got.Header.Get("Retry-After") == "" {
+			t.Errorf("%s at the survivor: got %d %s, want 503", form, got.Status, got.Body)
+		}
+	}
+	apart("a survivor without quorum", old)
+
+	rest[1].Start() // the two are a majority of the old cluster
+	c.Until("the old cluster has a leader", func() bool {
+		return old.Node.Readiness(t.Context()).CanRevoke && rest[1].Node.Readiness(t.Context()).CanRevoke
+	})
+	apart("a survivor with a quorum", old)
+	apart("the other survivor", rest[1])
+	if isActive(t, m, "resource_server", token) {
+		t.Error("revoked at the recovered node: got active there, want inactive")
+	}
+	for _, m := range rest {
+		m.Stop()
+		joinBy(t, m, c.Members[0])
+	}
+	c.WaitReady()
+	if len(members(t, c)) != 3 {
+		t.Error("with empty directories: got fewer than three members, want both to join")
+	}
+}
+
+// A dry run, and a recovery that fails, leave the member as it was.
+func TestRecover_DryRunOrFailure_ChangesNothing(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{})
+	token, _ := register(t, c.Members[0], "a")
+	gone, _ := register(t, c.Members[0], "b")
+	revoke(t, c.Members[0], gone)
+	id := c.Leader().Node.NodeStatus(t.Context()).ClusterID
+	for _, m := range c.Members {
+		m.Stop()
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, m := range c.Members {
+		for range 2 {
+			r, err := recovery.Recover(t.Context(), dataDir(m), recovery.Options{DryRun: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := r.Before
+			if h.NodeID != m.ID || h.ClusterID != id || h.Index == 0 || h.Term == 0 || h.LastEntry == 0 || h.Missing != 0 ||
+				len(h.Members) != 3 || r.ClusterID != "" {
+				t.Errorf("%s: got %+v", m.ID, h)
+			}
+		}
+		if _, err := recovery.Recover(canceled, dataDir(m), recovery.Options{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v, want %v", m.ID, err, context.Canceled)
+		}
+		// As a process leaves it that was killed before the new member was complete.
+		if err := os.MkdirAll(filepath.Join(dataDir(m), "recovery.tmp", "state"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range c.Members {
+		m.Start()
+	}
+	c.WaitReady()
+	for _, m := range c.Members {
+		if got := m.Node.NodeStatus(t.Context()).ClusterID; got != id {
+			t.Errorf("cluster of %s: got %s, want %s", m.ID, got, id)
+		}
+		if !isActive(t, m, "resource_server", token) || isActive(t, m, "resource_server", gone) {
+			t.Errorf("%s: got other answers than before", m.ID)
+		}
+		left, err := filepath.Glob(filepath.Join(dataDir(m), "recover*"))
+		if err != nil || len(left) > 0 {
+			t.Errorf("%s: got leftovers %v, %v", m.ID, left, err)
+		}
+	}
+}
+
+func TestRecover_NothingToRecover_IsRefused(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(k int, conf *node.Config) { conf.NonVoter = k == 1 }})
+	lone := c.Members[0]
+	second := joinNew(t, c)
+	c.WaitReady()
+	refused := func(what, dir string, want error, text string) {
+		t.Helper()
+		for _, dry := range []bool{true, false} {
+			_, err := recovery.Recover(t.Context(), dir, recovery.Options{DryRun: dry})
+			if !errors.Is(err, want) || !strings.Contains(err.Error(), text) {
+				t.Errorf("%s: got %v, want %v: %s", what, err, want, text)
+			}
+		}
+	}
+	refused("a running node", dataDir(lone), revoked.ErrConflict, "in use by another process")
+	lone.Stop()
+	second.Stop()
+	refused("the only voter", dataDir(lone), revoked.ErrUnprocessable, "nothing to recover")
+	refused("a non-voter", dataDir(second), revoked.ErrUnprocessable, "has no vote")
+	empty := t.TempDir()
+	refused("no node", empty, revoked.ErrUnprocessable, "does not hold a node")
+	if left, err := os.ReadDir(empty); err != nil || len(left) > 0 {
+		t.Errorf("no node: got %v, %v, want nothing written", left, err)
+	}
+	refused("no directory", filepath.Join(empty, "none"), revoked.ErrUnprocessable, "does not hold a node")
+	third := c.Add()
+	third.Start()
+	third.Stop()
+	refused("in no cluster", dataDir(third), revoked.ErrUnprocessable, "has not joined a cluster yet")
+	if _, err := recovery.Recover(t.Context(), dataDir(lone), recovery.Options{AcceptLoss: true}); !errors.Is(err,
+		revoked.ErrInvalid) {
+		t.Errorf("accepted loss without a reason: got %v, want %v", err, revoked.ErrInvalid)
+	}
+	lone.Start()
+	second.Start()
+	c.WaitReady()
+	if r := second.Decided(func() nodetest.Reply {
+		return second.JSON(http.MethodPost, "/v1/cluster/leave", "admin", "{}")
+	}); r.Status != http.StatusOK {
+		t.Fatalf("leave: got %d %s", r.Status, r.Body)
+	}
+	<-second.Node.Done()
+	second.Stop()
+	refused("a node that left", dataDir(second), revoked.ErrUnprocessable, "left its cluster")
+}
+
+// A second recovery has nothing to do.
+func TestRecover_Twice_IsRefused(t *testing.T) {
+	var alone bool
+	c := nodetest.Start(t, startAlone(&alone))
+	m := c.Members[0]
+	for _, m := range c.Members {
+		m.Stop()
+	}
+	r, err := recovery.Recover(t.Context(), dataDir(m), recovery.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = recovery.Recover(t.Context(), dataDir(m), recovery.Options{})
+	if !errors.Is(err, revoked.ErrUnprocessable) ||
+		!strings.Contains(err.Error(), "nothing to recover") {
+		t.Errorf("got %v, want nothing to recover", err)
+	}
+	alone = true
+	m.Start()
+	awaitLeads(c, m)
+	if got := m.Node.NodeStatus(t.Context()).ClusterID; got != r.ClusterID {
+		t.Errorf("got cluster %s, want %s", got, r.ClusterID)
+	}
+}
