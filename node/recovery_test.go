@@ -325,6 +325,27 @@ func TestRecover_NothingToRecover_IsRefused(t *testing.T) {
 	refused("a node that left", dataDir(second), revoked.ErrUnprocessable, "left its cluster")
 }
 
+// A cut-off at the time of a machine whose clock is behind would leave the newest tokens active.
+func TestRecover_ClockBehind_IsRefused(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
+		conf.Now = func() time.Time { return time.Now().Add(time.Hour) }
+	}})
+	for _, m := range c.Members {
+		m.Stop()
+	}
+	m := c.Members[0]
+	for _, dry := range []bool{true, false} {
+		_, err := recovery.Recover(t.Context(), dataDir(m), recovery.Options{DryRun: dry})
+		if !errors.Is(err, revoked.ErrUnprocessable) || !strings.Contains(err.Error(), "clock of this machine is behind") {
+			t.Errorf("got %v, want the clock to be refused", err)
+		}
+	}
+	accepted := recovery.Options{AcceptLoss: true, Reason: "test"}
+	if _, err := recovery.Recover(t.Context(), dataDir(m), accepted); err != nil {
+		t.Errorf("with the loss accepted, which needs no clock: got %v, want nil", err)
+	}
+}
+
 // A second recovery has nothing to do.
 func TestRecover_Twice_IsRefused(t *testing.T) {
 	var alone bool
