@@ -125,3 +125,32 @@ func TestStaff_AtEveryNode_ServedByRole(t *testing.T) {
 		}
 	}
 }
+
+// An operator grows and shrinks the cluster: it admits a node, lets it join with the credentials of
+// that node's own bootstrap clients, and lets it leave. A viewer may do nothing of it.
+func TestStaff_Operator_GrowsAndShrinks(t *testing.T) {
+	c := withStaff(t, nodetest.Options{})
+	late := c.Add()
+	late.Start()
+	call := func(m *nodetest.Member, who, path, body string, want int) {
+		t.Helper()
+		r := m.Decided(func() nodetest.Reply { return m.JSON(http.MethodPost, path, who, body) })
+		if r.Status != want {
+			t.Fatalf("%s at %s as %s: got %d %s, want %d", path, m.ID, who, r.Status, r.Body, want)
+		}
+	}
+	join := fmt.Sprintf(`{"addresses":[%q]}`, c.Members[0].ClusterAddr())
+	// A node of no cluster cannot know whether the role was granted since.
+	if r := late.JSON(http.MethodPost, "/v1/cluster/join", "eye", join); r.Status != http.StatusServiceUnavailable {
+		t.Errorf("join by a viewer: got %d %s, want 503", r.Status, r.Body)
+	}
+	call(c.Follower(), "ops", "/v1/cluster/admit", fmt.Sprintf(`{"node":%q}`, late.ID), http.StatusOK)
+	r := late.Decided(func() nodetest.Reply { return late.JSON(http.MethodPost, "/v1/cluster/join", "ops", join) })
+	if r.Status != http.StatusOK && r.Status != http.StatusConflict { // the answer was lost
+		t.Fatalf("join: got %d %s, want 200", r.Status, r.Body)
+	}
+	c.Until("the node is a member", func() bool { return len(members(t, c)) == 4 })
+	call(late, "eye", "/v1/cluster/leave", "{}", http.StatusForbidden)
+	call(late, "ops", "/v1/cluster/leave", "{}", http.StatusOK)
+	c.Until("the node has left", func() bool { return len(members(t, c)) == 3 })
+}
