@@ -195,6 +195,10 @@ func (n *Node) changeVoting(
 	case !member:
 		return 0, fmt.Errorf("%w: no member is named %q", revoked.ErrNotFound, node)
 	}
+	// The log may hold a change whose outcome nobody knows yet. A lease does not cover that.
+	if err := n.propose.ReadBarrier(ctx); err != nil {
+		return 0, err
+	}
 	was, _ := n.fsm.Admission(node)
 	recorded := uint64(0)
 	if was.NonVoter != nonVoter {
