@@ -248,7 +248,7 @@ func (m *simNemesis) endTwin(n *simNode) bool {
 		survivor = first.self // it continued before the twin could take its vote
 	}
 	replaced := m.s.o.isMember(twin.self)
-	if replaced && !m.loseInstead(twin.self, survivor) {
+	if replaced && (!m.canLose(twin.self) || !m.loseInstead(twin.self, survivor)) {
 		return false
 	}
 	m.note("end of the twin of %s, a member: %v", n.id, replaced)
@@ -264,25 +264,68 @@ func (m *simNemesis) endTwin(n *simNode) bool {
 	return true
 }
 
-// endTwins ends all twins, one after the other.
+// endTwins ends all twins, one after the other. A node that nobody knows to be removed or demoted
+// would keep them from ending.
 func (m *simNemesis) endTwins() bool {
 	for _, n := range m.s.nodes {
-		if !m.s.until("the twin of "+n.id+" may end", time.Minute, func() bool { return m.endTwin(n) }) {
+		if !m.s.until("the twin of "+n.id+" may end", time.Minute, func() bool {
+			m.strays()
+			return m.endTwin(n)
+		}) {
 			return false
 		}
 	}
 	return true
 }
 
-// strays restarts nodes as new instances if their removal succeeded without their or the caller's
-// knowledge.
-func (m *simNemesis) strays() {
-	n := m.leader()
-	if n == nil {
-		return
+// canLose reports whether the voters without id that are up are a majority, by a committed
+// configuration. A node that was removed, replaced or demoted may not vote again yet.
+func (m *simNemesis) canLose(id raft.ServerID) bool {
+	l := m.leading()
+	if l == nil {
+		return false
 	}
-	lead := n.now()
-	if lead == nil || lead.n.leadership.proposer() == nil {
+	f := l.n.raft.GetConfiguration()
+	if f.Error() != nil || f.Index() > l.n.raft.CommitIndex() {
+		return false
+	}
+	voters, others := 0, 0
+	for _, s := range f.Configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			voters++
+			if s.ID != id && m.s.lifeOf(s.ID) != nil {
+				others++
+			}
+		}
+	}
+	return 2*others > voters
+}
+
+// leading returns the process that leads the highest term that any node or twin knows, or nil.
+func (m *simNemesis) leading() (lead *simLife) {
+	var term uint64
+	for _, n := range m.s.nodes {
+		for _, p := range []*simNode{n, n.twin} {
+			l := p.now()
+			if l == nil || l.frozen.Load() != nil || l.n.raft.CurrentTerm() < term {
+				continue
+			}
+			if t := l.n.raft.CurrentTerm(); t > term {
+				lead, term = nil, t
+			}
+			if l.n.leadership.term() == term {
+				lead = l
+			}
+		}
+	}
+	return lead
+}
+
+// strays restarts nodes as new instances if their removal succeeded without their or the caller's
+// knowledge, and promotes those whose demotion took effect late.
+func (m *simNemesis) strays() {
+	lead := m.leading()
+	if lead == nil {
 		return
 	}
 	conf, err := lead.n.roster.Configuration()
@@ -295,6 +338,12 @@ func (m *simNemesis) strays() {
 			m.note("%s is no longer a member", l.self)
 			o.crashForGood()
 			m.revive(o)
+		}
+		if a, _ := lead.n.fsm.Admission(o.id); a.NonVoter {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			_, err := lead.n.Promote(ctx, lead.actor("admin"), o.id)
+			cancel()
+			m.note("promote %s at the end: %v", o.id, err)
 		}
 	}
 }
