@@ -240,7 +240,8 @@ func snapshotRestoreCommand() *cobra.Command {
 	dataDir := f.String("data-dir", "", "data directory to create; it must not contain a node")
 	nodeID := f.String("node-id", "", "node id of the new node (default: the host name)")
 	acceptLoss := f.Bool("accept-loss", false, "create no cut-off: tokens revoked after the backup may be active again")
-	reason := f.String("reason", "", "reason, for the log; required with --accept-loss")
+	reason := f.String("reason", "", "reason, kept in the cut-off and in the feed; required with --accept-loss, "+
+		"which only prints it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		asJSON, err := cli.WantJSON(form)
 		switch {
@@ -276,7 +277,8 @@ func snapshotRestoreCommand() *cobra.Command {
 		ended := fmt.Sprintf("every token issued before %s is ended, and registrations need issued_at",
 			header.Stamp.Std().Format(time.RFC3339))
 		if *acceptLoss {
-			ended = "tokens revoked after the backup may be active again"
+			ended = fmt.Sprintf("no token ends, and tokens revoked after the backup may be active again (reason: %s)",
+				cli.Clean(*reason))
 		}
 		_, err = fmt.Fprintf(cmd.ErrOrStderr(),
 			"restored to %s: %s; start the node with node_id %s, then let others join it\n",
