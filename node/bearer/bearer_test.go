@@ -86,7 +86,7 @@ func TestStatus_Change_EndsCachedJWT(t *testing.T) {
 		}, dead},
 		{"C26: revoked in its other spelling", func(m *machine, token string) {
 			m.change(func(i *revoked.Issuer) { i.JTI = false })
-			m.want("before", token, revoked.Active)
+			m.awaitCached(token)
 			m.must(command.RevokeJWTOp(m.by("admin"), m.verified(twin(m.t, token)), ""))
 		}, dead},
 		{"another token of its grant revoked", func(m *machine, _ string) {
@@ -129,20 +129,19 @@ func TestStatus_Change_EndsCachedJWT(t *testing.T) {
 		{"its grant by an earlier claim revoked", func(m *machine, token string) {
 			sibling := es.sign(map[string]any{"jti": "j2"})
 			m.change(func(i *revoked.Issuer) { i.GrantClaim, i.SessionClaim = "", "" })
-			m.want("other claims", token, revoked.Active)
-			m.want("other claims, again", token, revoked.Active)
+			m.awaitCached(token)
 			m.must(command.RevokeJWTOp(m.by("admin"), m.verified(sibling), ""))
 		}, dead},
 		{"a registered grant of an earlier claim ended", func(m *machine, token string) {
 			m.change(func(i *revoked.Issuer) { i.GrantClaim = "" })
 			m.must(command.RegisterOp(m.by("issuer"), revoked.Registration{GrantID: "g-1", ClientID: "app", Issuer: iss,
 				Tokens: []revoked.TokenRegistration{{Digest: revoked.DigestToken("r"), Kind: revoked.RefreshToken}}}))
-			m.want("other claims", token, revoked.Active)
+			m.awaitCached(token)
 			m.must(command.RevokeOp(m.by("app"), revoked.DigestToken("r"), ""))
 		}, dead},
 		{"its client by an earlier claim disabled", func(m *machine, token string) {
 			m.change(func(i *revoked.Issuer) { i.ClientClaim = "sub" })
-			m.want("other claims", token, revoked.Active)
+			m.awaitCached(token)
 			c, _ := m.Client("app")
 			next := *c
 			next.Disabled = true
@@ -160,10 +159,8 @@ func TestStatus_Change_EndsCachedJWT(t *testing.T) {
 			m := newMachine(t, func(i *revoked.Issuer) { i.GrantClaim = "gid" })
 			token := es.sign(nil)
 			other := twin(t, token)
-			for range 2 {
-				m.want("before", token, revoked.Active)
-				m.want("other spelling, before", other, revoked.Active)
-			}
+			m.awaitCached(token)
+			m.awaitCached(other)
 			tt.change(m, token)
 			for range 2 {
 				m.want("after", token, tt.want)
@@ -261,7 +258,7 @@ func TestStatus_CachedToken_AllocatesNothing(t *testing.T) {
 			t.Errorf("%s: got the form of a JWT %t", name, isJWT)
 		}
 		free := false
-		for i := 0; i < 1000 && !free; i++ { // the cache may drop the first entries
+		for began := time.Now(); !free && time.Since(began) < time.Minute; { // the cache may drop the first entries
 			free = testing.AllocsPerRun(10, func() {
 				p := presented
 				if st, err := m.Status(context.Background(), &p); err != nil || st.Verdict != revoked.Active {

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -214,6 +215,20 @@ func (m *machine) want(name, token string, want revoked.Verdict) {
 	if got := m.status(token).Verdict; got != want {
 		m.t.Errorf("%s: got verdict %v, want %v", name, got, want)
 	}
+}
+
+// awaitCached looks up an active JWT until its record is in the cache, which stores it later or may
+// drop it. Without that, a change of the state would only be seen by a new verification.
+func (m *machine) awaitCached(token string) {
+	m.t.Helper()
+	for began := time.Now(); time.Since(began) < time.Minute; runtime.Gosched() {
+		before := m.counted()["cached"]
+		m.want("until it is cached", token, revoked.Active)
+		if m.counted()["cached"] > before {
+			return
+		}
+	}
+	m.t.Fatal("got no hit of the cache in a minute, want one")
 }
 
 // verified returns the token as a node hands it to Apply.

@@ -86,6 +86,9 @@ func TestStatus_JWT_ResultIsCounted(t *testing.T) {
 		{"signature", good[:len(good)-6] + "AAAAAA"}, {"claims", es.sign(map[string]any{"exp": nil})},
 		{"verified", ed.sign(map[string]any{"exp": start.Unix() - 1})},
 	} {
+		if tt.result == "cached" {
+			m.awaitCached(tt.token)
+		}
 		before := m.counted()
 		look := m.Look(present(tt.token))
 		for range 2 {
