@@ -12,6 +12,15 @@ type catch struct {
 	byHand bool   // takes longer than .ci/run can wait
 }
 
+// repeats returns how often a test may be run again if it passes under the mutant. A random search
+// may miss it once.
+func (c *catch) repeats() int {
+	if c.how == sim || c.how == schedule {
+		return 2
+	}
+	return 0
+}
+
 const (
 	unit     = "unit"
 	cluster  = "a cluster in one process"
