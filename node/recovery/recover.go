@@ -252,7 +252,7 @@ func (d *disk) stage(ctx context.Context, dir string, r *Recovery) (err error) {
 }
 
 // stream returns the state as a backup. done receives the outcome once the reader is closed or at
-// its end. A reader that closes early is no failure of the state.
+// its end. The outcome is nil if the reader was closed early.
 func (d *disk) stream(ctx context.Context) (_ io.ReadCloser, done <-chan error) {
 	r, w := io.Pipe()
 	c := make(chan error, 1)
