@@ -121,9 +121,10 @@ func (c *Client) EffectiveAudiences() []string {
 
 // An Actor is the client that requests a change, in the version that authenticated.
 type Actor struct {
-	ClientID string
-	Version  uint64
-	Admin    bool
+	ClientID  string
+	Version   uint64
+	Admin     bool
+	RequestID string // of the call, for the audit; may be empty
 }
 
 // ActorOf returns an authenticated client as an actor.

@@ -54,4 +54,7 @@ func (f *FSM) commit(a *rules.Applier, s *store.Store) {
 	if last := a.LastEvent(); last > 0 {
 		f.events.Advance(last)
 	}
+	if last := a.LastAudit(); last > 0 {
+		f.audits.Advance(last)
+	}
 }

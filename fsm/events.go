@@ -11,45 +11,69 @@ import (
 // never splits those of one index. The result has every event with an index in (after, upTo], so
 // pass upTo as the next after. It returns ErrGone if events above after were dropped.
 func (f *FSM) Events(after uint64, limit int) (events []revoked.Event, upTo uint64, err error) {
+	return page(f, feed, after, limit, func(key, val []byte) (revoked.Event, error) {
+		var e rows.Event
+		err := rows.Parse(key, val, &e)
+		return e.Event, err
+	})
+}
+
+// A sequence is a family of rows that the log appends to, and Expire trims.
+type sequence struct {
+	family byte
+	name   string
+	floor  func(*rows.Applied) uint64 // highest index dropped
+}
+
+var (
+	feed  = sequence{rows.FamilyEvent, "feed", func(a *rows.Applied) uint64 { return a.EventsFloor }}
+	audit = sequence{rows.FamilyAudit, "audit", func(a *rows.Applied) uint64 { return a.AuditsFloor }}
+)
+
+// page returns rows of a sequence with an index above after, as Events does.
+func page[T any](
+	f *FSM, q sequence, after uint64, limit int, parse func(key, val []byte) (T, error),
+) (list []T, upTo uint64, err error) {
 	s, err := f.acquire()
 	if err != nil {
 		return nil, 0, err
 	}
 	defer s.Release()
-	if upTo, err = f.feedEnd(after); err != nil || after >= upTo {
+	if upTo, err = f.endOf(q, after); err != nil || after >= upTo {
 		return nil, after, err
 	}
-	start := rows.SeqKey(nil, rows.FamilyEvent, after+1, 0)
-	err = s.Scan([]byte{rows.FamilyEvent}, start, func(key, val []byte) (bool, error) {
+	last := uint64(0)
+	start := rows.SeqKey(nil, q.family, after+1, 0)
+	err = s.Scan([]byte{q.family}, start, func(key, val []byte) (bool, error) {
 		index := rows.KeyIndex(key)
 		if index > upTo { // committed since
 			return false, nil
 		}
-		if n := len(events); n >= max(limit, 1) && events[n-1].Index != index {
-			upTo = events[n-1].Index
+		if len(list) >= max(limit, 1) && last != index {
+			upTo = last
 			return false, nil
 		}
-		var e rows.Event
-		err := rows.Parse(key, val, &e)
-		events = append(events, e.Event)
+		last = index
+		v, err := parse(key, val)
+		list = append(list, v)
 		return true, err
 	})
 	if err == nil {
-		_, err = f.feedEnd(after) // events may have been dropped meanwhile
+		_, err = f.endOf(q, after) // rows may have been dropped meanwhile
 	}
 	if err != nil {
 		return nil, 0, err
 	}
-	return events, upTo, nil
+	return list, upTo, nil
 }
 
-// feedEnd returns the applied index, or ErrGone if events above after were dropped.
-func (f *FSM) feedEnd(after uint64) (uint64, error) {
+// endOf returns the applied index, or ErrGone if rows of q above after were dropped.
+func (f *FSM) endOf(q sequence, after uint64) (uint64, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	a := &f.mem.Applied
-	if after < a.EventsFloor {
-		return 0, fmt.Errorf("%w: the feed begins after index %d", revoked.ErrGone, a.EventsFloor)
+	if floor := q.floor(a); after < floor {
+		return 0, fmt.Errorf("%w: the %s begins after index %d", revoked.ErrGone, q.name, floor)
 	}
 	return a.Index, nil
 }

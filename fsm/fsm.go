@@ -60,6 +60,7 @@ type FSM struct {
 	failed      fatalOnce
 	progress    progress.Index // applied index
 	events      progress.Index // index of the newest event or change of a client
+	audits      progress.Index // index of the newest audit entry
 	durable     atomic.Uint64
 	checkpoints atomic.Uint64
 	load        writeLoad
@@ -121,6 +122,7 @@ func Open(cfg Config) (*FSM, error) {
 	f.adopt(s, mem)
 	f.progress.Advance(mem.Applied.Index)
 	f.events.Advance(mem.Applied.Index) // an upper bound of the newest event
+	f.audits.Advance(mem.Applied.Index)
 	f.durable.Store(mem.Applied.Index)
 	return f, nil
 }
@@ -191,6 +193,7 @@ func (f *FSM) isCovered(g *revoked.Grant, t *revoked.Token, skew time.Duration) 
 func (f *FSM) Close() error {
 	f.progress.Close(errClosed)
 	f.events.Close(errClosed)
+	f.audits.Close(errClosed)
 	f.mu.Lock()
 	s := f.store
 	f.store = nil
@@ -221,11 +224,16 @@ func (f *FSM) Wait(ctx context.Context, index uint64) error { return f.progress.
 // changed. A change may end the right to read. Other entries wake no caller. It returns nil too
 // early once after Open and after Restore. Its errors are those of Wait.
 func (f *FSM) WaitEvent(ctx context.Context, after uint64) error {
+	return waitAbove(ctx, &f.events, after)
+}
+
+// waitAbove blocks until i is above after.
+func waitAbove(ctx context.Context, i *progress.Index, after uint64) error {
 	if after == math.MaxUint64 { // no index is above it
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}
-	return f.events.Wait(ctx, after+1)
+	return i.Wait(ctx, after+1)
 }
 
 // AppliedChan returns a channel that is closed when Applied next advances or the state machine

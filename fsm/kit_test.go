@@ -32,6 +32,7 @@ type machine struct {
 	log     []*raft.Log
 	now     revoked.Time
 	rules   uint32 // of the batches
+	audited bool   // the batches leave audit entries
 	changes *changes
 	mu      sync.Mutex
 	fatal   []error
@@ -148,7 +149,7 @@ func (m *machine) apply(c command.Command) *fsm.Outcome {
 // do applies operations in one entry.
 func (m *machine) do(ops ...*command.Op) []fsm.Result {
 	m.t.Helper()
-	return m.apply(&command.Batch{Ops: ops, Rules: m.rules}).Results
+	return m.apply(&command.Batch{Ops: ops, Rules: m.rules, Audited: m.audited}).Results
 }
 
 // must applies one operation and fails the test unless it succeeds.

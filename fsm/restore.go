@@ -66,6 +66,7 @@ func (f *FSM) Restore(rc io.ReadCloser) error {
 	}
 	f.progress.Advance(h.Index)
 	f.events.Advance(h.Index)
+	f.audits.Advance(h.Index)
 	f.log.Info("state restored", "index", h.Index, "term", h.Term, "tokens", h.Tokens, "grants", h.Grants)
 	return nil
 }

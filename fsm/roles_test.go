@@ -54,6 +54,7 @@ func opsBy(m *machine, id, fresh string) (ops map[string]*command.Op, may map[st
 		"delete_join_token": command.DeleteJoinTokenOp(by, "j-1"),
 		"put_issuer":        command.PutIssuerOp(by, &issuer, 0), "delete_issuer": command.DeleteIssuerOp(by, "as1"),
 		"ban_issuer_key": command.BanIssuerKeyOp(by, "as1", thumb("a")),
+		"note":           command.NoteOp(by, revoked.AuditEntry{Kind: revoked.AuditClusterTransfer}),
 		"revoke_jwt": command.RevokeJWTOp(by,
 			&revoked.JWT{Issuer: testIss, JTI: fresh, ExpiresAt: m.now.Add(time.Hour)}, ""),
 	}
@@ -62,6 +63,7 @@ func opsBy(m *machine, id, fresh string) (ops map[string]*command.Op, may map[st
 		"put_settings": operators, "admit_node": operators, "withdraw_node": operators, "bar_node": operators,
 		"set_voting": operators, "create_join_token": operators, "delete_join_token": operators, "put_issuer": admins,
 		"delete_issuer": admins, "ban_issuer_key": admins, "revoke_jwt": issuers,
+		"note": operators,
 	}
 	return ops, may
 }
@@ -80,7 +82,7 @@ func TestApply_OperationsByRole_MatchTheTable(t *testing.T) {
 		for _, kind := range []string{
 			"register", "put_settings", "admit_node", "withdraw_node", "bar_node", "set_voting", "create_join_token",
 			"delete_join_token", "put_client", "delete_client", "put_issuer", "revoke_jwt", "make_cutoff", "ban_issuer_key",
-			"delete_issuer", "delete_grant",
+			"delete_issuer", "delete_grant", "note",
 		} {
 			fresh, may := opsBy(m, id, "fresh")
 			if delete(ops, kind); fresh[kind] == nil {

@@ -27,7 +27,9 @@ type SeedOptions struct {
 	// AcceptLoss keeps the tokens of the backup active instead, even those revoked since. It
 	// requires a Reason.
 	AcceptLoss bool
-	Reason     string // in the cut-off and in the feed
+	Reason     string // in the cut-off, the feed and the audit
+	// Recovered reports that the backup is the disk of a survivor, for the audit.
+	Recovered bool
 	// Replay, if set, applies the entries that follow the backup before the new cluster begins. It
 	// gets index and term of the backup's last entry. apply takes commands and configurations, in the
 	// order of the log.
@@ -113,7 +115,11 @@ func (f *FSM) startCluster(opts SeedOptions) (snapshot.Header, error) {
 	if opts.AcceptLoss {
 		before = 0
 	}
-	if err := a.Seed(opts.ClusterID, before, opts.Reason); err != nil {
+	actor := revoked.ActorRestore
+	if opts.Recovered {
+		actor = revoked.ActorRecover
+	}
+	if err := a.Seed(opts.ClusterID, actor, before, opts.Reason); err != nil {
 		return snapshot.Header{}, err
 	}
 	f.commit(a, s)

@@ -95,7 +95,8 @@ type Batch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stamp         int64                  `protobuf:"varint,1,opt,name=stamp,proto3" json:"stamp,omitempty"`
 	Ops           []*Op                  `protobuf:"bytes,2,rep,name=ops,proto3" json:"ops,omitempty"`
-	Rules         uint32                 `protobuf:"varint,3,opt,name=rules,proto3" json:"rules,omitempty"` // the rules of registrations that Apply uses, see Rules; 0: those of Version 1
+	Rules         uint32                 `protobuf:"varint,3,opt,name=rules,proto3" json:"rules,omitempty"`     // the rules of registrations that Apply uses, see Rules; 0: those of Version 1
+	Audited       bool                   `protobuf:"varint,4,opt,name=audited,proto3" json:"audited,omitempty"` // of version 5: Apply writes an audit entry for each operation, see Audit
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -151,6 +152,13 @@ func (x *Batch) GetRules() uint32 {
 	return 0
 }
 
+func (x *Batch) GetAudited() bool {
+	if x != nil {
+		return x.Audited
+	}
+	return false
+}
+
 type Op struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Actor *Actor                 `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"`
@@ -175,7 +183,9 @@ type Op struct {
 	//	*Op_PutIssuerKeys
 	//	*Op_BanIssuerKey
 	//	*Op_RevokeJwt
+	//	*Op_Note
 	Kind          isOp_Kind `protobuf_oneof:"kind"`
+	Origin        *Origin   `protobuf:"bytes,50,opt,name=origin,proto3" json:"origin,omitempty"` // of version 5, only in an audited Batch
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -395,6 +405,22 @@ func (x *Op) GetRevokeJwt() *RevokeJWT {
 	return nil
 }
 
+func (x *Op) GetNote() *Note {
+	if x != nil {
+		if x, ok := x.Kind.(*Op_Note); ok {
+			return x.Note
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetOrigin() *Origin {
+	if x != nil {
+		return x.Origin
+	}
+	return nil
+}
+
 type isOp_Kind interface {
 	isOp_Kind()
 }
@@ -477,6 +503,11 @@ type Op_RevokeJwt struct {
 	RevokeJwt *RevokeJWT `protobuf:"bytes,34,opt,name=revoke_jwt,json=revokeJwt,proto3,oneof"`
 }
 
+type Op_Note struct {
+	// The operations below are of version 5.
+	Note *Note `protobuf:"bytes,40,opt,name=note,proto3,oneof"`
+}
+
 func (*Op_Register) isOp_Kind() {}
 
 func (*Op_Revoke) isOp_Kind() {}
@@ -515,6 +546,256 @@ func (*Op_BanIssuerKey) isOp_Kind() {}
 
 func (*Op_RevokeJwt) isOp_Kind() {}
 
+func (*Op_Note) isOp_Kind() {}
+
+// An Origin tells from where an operation came, for its audit entry. It decides nothing else.
+type Origin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`                            // that received the call
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // of the call
+	Chunk         bool                   `protobuf:"varint,3,opt,name=chunk,proto3" json:"chunk,omitempty"`                         // neighbors of the same call share one entry
+	Caller        *Actor                 `protobuf:"bytes,4,opt,name=caller,proto3" json:"caller,omitempty"`                        // of an operation of the cluster itself: the client that asked for it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Origin) Reset() {
+	*x = Origin{}
+	mi := &file_fsm_command_command_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Origin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Origin) ProtoMessage() {}
+
+func (x *Origin) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Origin.ProtoReflect.Descriptor instead.
+func (*Origin) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Origin) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Origin) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Origin) GetChunk() bool {
+	if x != nil {
+		return x.Chunk
+	}
+	return false
+}
+
+func (x *Origin) GetCaller() *Actor {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
+// A Note changes nothing but the audit. It records a call that has no operation of its own, or one
+// that was refused. Without an actor, the cluster itself notes what it did.
+type Note struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Object        *AuditObject           `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Detail        string                 `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	Refused       bool                   `protobuf:"varint,5,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Note) Reset() {
+	*x = Note{}
+	mi := &file_fsm_command_command_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Note) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Note) ProtoMessage() {}
+
+func (x *Note) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Note.ProtoReflect.Descriptor instead.
+func (*Note) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Note) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Note) GetObject() *AuditObject {
+	if x != nil {
+		return x.Object
+	}
+	return nil
+}
+
+func (x *Note) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Note) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Note) GetRefused() bool {
+	if x != nil {
+		return x.Refused
+	}
+	return false
+}
+
+// The object of a Note. Absent fields do not apply.
+type AuditObject struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	GrantId       string                 `protobuf:"bytes,2,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"` // of an issuer
+	Issuer        string                 `protobuf:"bytes,4,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	Node          string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
+	Thumbprint    string                 `protobuf:"bytes,6,opt,name=thumbprint,proto3" json:"thumbprint,omitempty"`
+	JoinToken     string                 `protobuf:"bytes,7,opt,name=join_token,json=joinToken,proto3" json:"join_token,omitempty"` // its id
+	Digest        []byte                 `protobuf:"bytes,8,opt,name=digest,proto3" json:"digest,omitempty"`                        // of a token, or of a text that is not an id
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditObject) Reset() {
+	*x = AuditObject{}
+	mi := &file_fsm_command_command_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditObject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditObject) ProtoMessage() {}
+
+func (x *AuditObject) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditObject.ProtoReflect.Descriptor instead.
+func (*AuditObject) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AuditObject) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *AuditObject) GetGrantId() string {
+	if x != nil {
+		return x.GrantId
+	}
+	return ""
+}
+
+func (x *AuditObject) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AuditObject) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *AuditObject) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *AuditObject) GetThumbprint() string {
+	if x != nil {
+		return x.Thumbprint
+	}
+	return ""
+}
+
+func (x *AuditObject) GetJoinToken() string {
+	if x != nil {
+		return x.JoinToken
+	}
+	return ""
+}
+
+func (x *AuditObject) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
 type TokenSpec struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        []byte                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
@@ -530,7 +811,7 @@ type TokenSpec struct {
 
 func (x *TokenSpec) Reset() {
 	*x = TokenSpec{}
-	mi := &file_fsm_command_command_proto_msgTypes[3]
+	mi := &file_fsm_command_command_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +823,7 @@ func (x *TokenSpec) String() string {
 func (*TokenSpec) ProtoMessage() {}
 
 func (x *TokenSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[3]
+	mi := &file_fsm_command_command_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +836,7 @@ func (x *TokenSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenSpec.ProtoReflect.Descriptor instead.
 func (*TokenSpec) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{3}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *TokenSpec) GetDigest() []byte {
@@ -624,7 +905,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_fsm_command_command_proto_msgTypes[4]
+	mi := &file_fsm_command_command_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +917,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[4]
+	mi := &file_fsm_command_command_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +930,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{4}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Register) GetGrantId() string {
@@ -725,7 +1006,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_fsm_command_command_proto_msgTypes[5]
+	mi := &file_fsm_command_command_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +1018,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[5]
+	mi := &file_fsm_command_command_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +1031,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{5}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Revoke) GetDigest() []byte {
@@ -777,7 +1058,7 @@ type DeleteGrant struct {
 
 func (x *DeleteGrant) Reset() {
 	*x = DeleteGrant{}
-	mi := &file_fsm_command_command_proto_msgTypes[6]
+	mi := &file_fsm_command_command_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -789,7 +1070,7 @@ func (x *DeleteGrant) String() string {
 func (*DeleteGrant) ProtoMessage() {}
 
 func (x *DeleteGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[6]
+	mi := &file_fsm_command_command_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -802,7 +1083,7 @@ func (x *DeleteGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGrant.ProtoReflect.Descriptor instead.
 func (*DeleteGrant) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{6}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DeleteGrant) GetGrantId() string {
@@ -832,7 +1113,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_fsm_command_command_proto_msgTypes[7]
+	mi := &file_fsm_command_command_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +1125,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[7]
+	mi := &file_fsm_command_command_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +1138,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{7}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Selector) GetClientId() string {
@@ -906,7 +1187,7 @@ type MakeCutoff struct {
 
 func (x *MakeCutoff) Reset() {
 	*x = MakeCutoff{}
-	mi := &file_fsm_command_command_proto_msgTypes[8]
+	mi := &file_fsm_command_command_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1199,7 @@ func (x *MakeCutoff) String() string {
 func (*MakeCutoff) ProtoMessage() {}
 
 func (x *MakeCutoff) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[8]
+	mi := &file_fsm_command_command_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1212,7 @@ func (x *MakeCutoff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeCutoff.ProtoReflect.Descriptor instead.
 func (*MakeCutoff) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{8}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MakeCutoff) GetSelector() *Selector {
@@ -967,7 +1248,7 @@ type SecretHash struct {
 
 func (x *SecretHash) Reset() {
 	*x = SecretHash{}
-	mi := &file_fsm_command_command_proto_msgTypes[9]
+	mi := &file_fsm_command_command_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1260,7 @@ func (x *SecretHash) String() string {
 func (*SecretHash) ProtoMessage() {}
 
 func (x *SecretHash) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[9]
+	mi := &file_fsm_command_command_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1273,7 @@ func (x *SecretHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretHash.ProtoReflect.Descriptor instead.
 func (*SecretHash) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{9}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SecretHash) GetKind() uint32 {
@@ -1043,7 +1324,7 @@ type ClientRecord struct {
 
 func (x *ClientRecord) Reset() {
 	*x = ClientRecord{}
-	mi := &file_fsm_command_command_proto_msgTypes[10]
+	mi := &file_fsm_command_command_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1336,7 @@ func (x *ClientRecord) String() string {
 func (*ClientRecord) ProtoMessage() {}
 
 func (x *ClientRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[10]
+	mi := &file_fsm_command_command_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1349,7 @@ func (x *ClientRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientRecord.ProtoReflect.Descriptor instead.
 func (*ClientRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{10}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ClientRecord) GetId() string {
@@ -1167,7 +1448,7 @@ type PutClient struct {
 
 func (x *PutClient) Reset() {
 	*x = PutClient{}
-	mi := &file_fsm_command_command_proto_msgTypes[11]
+	mi := &file_fsm_command_command_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1460,7 @@ func (x *PutClient) String() string {
 func (*PutClient) ProtoMessage() {}
 
 func (x *PutClient) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[11]
+	mi := &file_fsm_command_command_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1473,7 @@ func (x *PutClient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutClient.ProtoReflect.Descriptor instead.
 func (*PutClient) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{11}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PutClient) GetClient() *ClientRecord {
@@ -1218,7 +1499,7 @@ type DeleteClient struct {
 
 func (x *DeleteClient) Reset() {
 	*x = DeleteClient{}
-	mi := &file_fsm_command_command_proto_msgTypes[12]
+	mi := &file_fsm_command_command_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1511,7 @@ func (x *DeleteClient) String() string {
 func (*DeleteClient) ProtoMessage() {}
 
 func (x *DeleteClient) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[12]
+	mi := &file_fsm_command_command_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +1524,7 @@ func (x *DeleteClient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClient.ProtoReflect.Descriptor instead.
 func (*DeleteClient) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{12}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteClient) GetClientId() string {
@@ -1269,7 +1550,7 @@ type SettingsRecord struct {
 
 func (x *SettingsRecord) Reset() {
 	*x = SettingsRecord{}
-	mi := &file_fsm_command_command_proto_msgTypes[13]
+	mi := &file_fsm_command_command_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1562,7 @@ func (x *SettingsRecord) String() string {
 func (*SettingsRecord) ProtoMessage() {}
 
 func (x *SettingsRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[13]
+	mi := &file_fsm_command_command_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1575,7 @@ func (x *SettingsRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsRecord.ProtoReflect.Descriptor instead.
 func (*SettingsRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{13}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SettingsRecord) GetLeaseDuration() int64 {
@@ -1363,7 +1644,7 @@ type PutSettings struct {
 
 func (x *PutSettings) Reset() {
 	*x = PutSettings{}
-	mi := &file_fsm_command_command_proto_msgTypes[14]
+	mi := &file_fsm_command_command_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1656,7 @@ func (x *PutSettings) String() string {
 func (*PutSettings) ProtoMessage() {}
 
 func (x *PutSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[14]
+	mi := &file_fsm_command_command_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1669,7 @@ func (x *PutSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSettings.ProtoReflect.Descriptor instead.
 func (*PutSettings) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{14}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PutSettings) GetSettings() *SettingsRecord {
@@ -1417,7 +1698,7 @@ type AdmitNode struct {
 
 func (x *AdmitNode) Reset() {
 	*x = AdmitNode{}
-	mi := &file_fsm_command_command_proto_msgTypes[15]
+	mi := &file_fsm_command_command_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1429,7 +1710,7 @@ func (x *AdmitNode) String() string {
 func (*AdmitNode) ProtoMessage() {}
 
 func (x *AdmitNode) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[15]
+	mi := &file_fsm_command_command_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1442,7 +1723,7 @@ func (x *AdmitNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitNode.ProtoReflect.Descriptor instead.
 func (*AdmitNode) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{15}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AdmitNode) GetNode() string {
@@ -1476,7 +1757,7 @@ type WithdrawNode struct {
 
 func (x *WithdrawNode) Reset() {
 	*x = WithdrawNode{}
-	mi := &file_fsm_command_command_proto_msgTypes[16]
+	mi := &file_fsm_command_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1769,7 @@ func (x *WithdrawNode) String() string {
 func (*WithdrawNode) ProtoMessage() {}
 
 func (x *WithdrawNode) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[16]
+	mi := &file_fsm_command_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1782,7 @@ func (x *WithdrawNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithdrawNode.ProtoReflect.Descriptor instead.
 func (*WithdrawNode) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{16}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WithdrawNode) GetNode() string {
@@ -1522,7 +1803,7 @@ type BarNode struct {
 
 func (x *BarNode) Reset() {
 	*x = BarNode{}
-	mi := &file_fsm_command_command_proto_msgTypes[17]
+	mi := &file_fsm_command_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +1815,7 @@ func (x *BarNode) String() string {
 func (*BarNode) ProtoMessage() {}
 
 func (x *BarNode) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[17]
+	mi := &file_fsm_command_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1828,7 @@ func (x *BarNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BarNode.ProtoReflect.Descriptor instead.
 func (*BarNode) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{17}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *BarNode) GetNode() string {
@@ -1576,7 +1857,7 @@ type JoinNode struct {
 
 func (x *JoinNode) Reset() {
 	*x = JoinNode{}
-	mi := &file_fsm_command_command_proto_msgTypes[18]
+	mi := &file_fsm_command_command_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1869,7 @@ func (x *JoinNode) String() string {
 func (*JoinNode) ProtoMessage() {}
 
 func (x *JoinNode) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[18]
+	mi := &file_fsm_command_command_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1882,7 @@ func (x *JoinNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinNode.ProtoReflect.Descriptor instead.
 func (*JoinNode) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{18}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *JoinNode) GetNode() string {
@@ -1629,7 +1910,7 @@ type SetVoting struct {
 
 func (x *SetVoting) Reset() {
 	*x = SetVoting{}
-	mi := &file_fsm_command_command_proto_msgTypes[19]
+	mi := &file_fsm_command_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1922,7 @@ func (x *SetVoting) String() string {
 func (*SetVoting) ProtoMessage() {}
 
 func (x *SetVoting) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[19]
+	mi := &file_fsm_command_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1935,7 @@ func (x *SetVoting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetVoting.ProtoReflect.Descriptor instead.
 func (*SetVoting) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{19}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SetVoting) GetNode() string {
@@ -1685,7 +1966,7 @@ type CreateJoinToken struct {
 
 func (x *CreateJoinToken) Reset() {
 	*x = CreateJoinToken{}
-	mi := &file_fsm_command_command_proto_msgTypes[20]
+	mi := &file_fsm_command_command_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1978,7 @@ func (x *CreateJoinToken) String() string {
 func (*CreateJoinToken) ProtoMessage() {}
 
 func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[20]
+	mi := &file_fsm_command_command_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +1991,7 @@ func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinToken.ProtoReflect.Descriptor instead.
 func (*CreateJoinToken) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{20}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CreateJoinToken) GetId() string {
@@ -1757,7 +2038,7 @@ type DeleteJoinToken struct {
 
 func (x *DeleteJoinToken) Reset() {
 	*x = DeleteJoinToken{}
-	mi := &file_fsm_command_command_proto_msgTypes[21]
+	mi := &file_fsm_command_command_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +2050,7 @@ func (x *DeleteJoinToken) String() string {
 func (*DeleteJoinToken) ProtoMessage() {}
 
 func (x *DeleteJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[21]
+	mi := &file_fsm_command_command_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +2063,7 @@ func (x *DeleteJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJoinToken.ProtoReflect.Descriptor instead.
 func (*DeleteJoinToken) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{21}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeleteJoinToken) GetId() string {
@@ -1808,7 +2089,7 @@ type IssuerKeyRecord struct {
 
 func (x *IssuerKeyRecord) Reset() {
 	*x = IssuerKeyRecord{}
-	mi := &file_fsm_command_command_proto_msgTypes[22]
+	mi := &file_fsm_command_command_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +2101,7 @@ func (x *IssuerKeyRecord) String() string {
 func (*IssuerKeyRecord) ProtoMessage() {}
 
 func (x *IssuerKeyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[22]
+	mi := &file_fsm_command_command_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +2114,7 @@ func (x *IssuerKeyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuerKeyRecord.ProtoReflect.Descriptor instead.
 func (*IssuerKeyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{22}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *IssuerKeyRecord) GetKeyId() string {
@@ -1895,7 +2176,7 @@ type IssuerClaim struct {
 
 func (x *IssuerClaim) Reset() {
 	*x = IssuerClaim{}
-	mi := &file_fsm_command_command_proto_msgTypes[23]
+	mi := &file_fsm_command_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +2188,7 @@ func (x *IssuerClaim) String() string {
 func (*IssuerClaim) ProtoMessage() {}
 
 func (x *IssuerClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[23]
+	mi := &file_fsm_command_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +2201,7 @@ func (x *IssuerClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuerClaim.ProtoReflect.Descriptor instead.
 func (*IssuerClaim) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{23}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *IssuerClaim) GetName() string {
@@ -1976,7 +2257,7 @@ type IssuerRecord struct {
 
 func (x *IssuerRecord) Reset() {
 	*x = IssuerRecord{}
-	mi := &file_fsm_command_command_proto_msgTypes[24]
+	mi := &file_fsm_command_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1988,7 +2269,7 @@ func (x *IssuerRecord) String() string {
 func (*IssuerRecord) ProtoMessage() {}
 
 func (x *IssuerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[24]
+	mi := &file_fsm_command_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2001,7 +2282,7 @@ func (x *IssuerRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuerRecord.ProtoReflect.Descriptor instead.
 func (*IssuerRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{24}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *IssuerRecord) GetName() string {
@@ -2229,7 +2510,7 @@ type EarlierMapping struct {
 
 func (x *EarlierMapping) Reset() {
 	*x = EarlierMapping{}
-	mi := &file_fsm_command_command_proto_msgTypes[25]
+	mi := &file_fsm_command_command_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2522,7 @@ func (x *EarlierMapping) String() string {
 func (*EarlierMapping) ProtoMessage() {}
 
 func (x *EarlierMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[25]
+	mi := &file_fsm_command_command_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2535,7 @@ func (x *EarlierMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EarlierMapping.ProtoReflect.Descriptor instead.
 func (*EarlierMapping) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{25}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *EarlierMapping) GetClientClaim() string {
@@ -2305,7 +2586,7 @@ type PutIssuer struct {
 
 func (x *PutIssuer) Reset() {
 	*x = PutIssuer{}
-	mi := &file_fsm_command_command_proto_msgTypes[26]
+	mi := &file_fsm_command_command_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2317,7 +2598,7 @@ func (x *PutIssuer) String() string {
 func (*PutIssuer) ProtoMessage() {}
 
 func (x *PutIssuer) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[26]
+	mi := &file_fsm_command_command_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2330,7 +2611,7 @@ func (x *PutIssuer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutIssuer.ProtoReflect.Descriptor instead.
 func (*PutIssuer) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{26}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PutIssuer) GetIssuer() *IssuerRecord {
@@ -2356,7 +2637,7 @@ type DeleteIssuer struct {
 
 func (x *DeleteIssuer) Reset() {
 	*x = DeleteIssuer{}
-	mi := &file_fsm_command_command_proto_msgTypes[27]
+	mi := &file_fsm_command_command_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2649,7 @@ func (x *DeleteIssuer) String() string {
 func (*DeleteIssuer) ProtoMessage() {}
 
 func (x *DeleteIssuer) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[27]
+	mi := &file_fsm_command_command_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2662,7 @@ func (x *DeleteIssuer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteIssuer.ProtoReflect.Descriptor instead.
 func (*DeleteIssuer) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{27}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeleteIssuer) GetName() string {
@@ -2403,7 +2684,7 @@ type PutIssuerKeys struct {
 
 func (x *PutIssuerKeys) Reset() {
 	*x = PutIssuerKeys{}
-	mi := &file_fsm_command_command_proto_msgTypes[28]
+	mi := &file_fsm_command_command_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +2696,7 @@ func (x *PutIssuerKeys) String() string {
 func (*PutIssuerKeys) ProtoMessage() {}
 
 func (x *PutIssuerKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[28]
+	mi := &file_fsm_command_command_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +2709,7 @@ func (x *PutIssuerKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutIssuerKeys.ProtoReflect.Descriptor instead.
 func (*PutIssuerKeys) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{28}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PutIssuerKeys) GetName() string {
@@ -2462,7 +2743,7 @@ type BanIssuerKey struct {
 
 func (x *BanIssuerKey) Reset() {
 	*x = BanIssuerKey{}
-	mi := &file_fsm_command_command_proto_msgTypes[29]
+	mi := &file_fsm_command_command_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2474,7 +2755,7 @@ func (x *BanIssuerKey) String() string {
 func (*BanIssuerKey) ProtoMessage() {}
 
 func (x *BanIssuerKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[29]
+	mi := &file_fsm_command_command_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2487,7 +2768,7 @@ func (x *BanIssuerKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanIssuerKey.ProtoReflect.Descriptor instead.
 func (*BanIssuerKey) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{29}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *BanIssuerKey) GetName() string {
@@ -2528,7 +2809,7 @@ type RevokeJWT struct {
 
 func (x *RevokeJWT) Reset() {
 	*x = RevokeJWT{}
-	mi := &file_fsm_command_command_proto_msgTypes[30]
+	mi := &file_fsm_command_command_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2540,7 +2821,7 @@ func (x *RevokeJWT) String() string {
 func (*RevokeJWT) ProtoMessage() {}
 
 func (x *RevokeJWT) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[30]
+	mi := &file_fsm_command_command_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2553,7 +2834,7 @@ func (x *RevokeJWT) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJWT.ProtoReflect.Descriptor instead.
 func (*RevokeJWT) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{30}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RevokeJWT) GetIssuer() string {
@@ -2668,7 +2949,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_fsm_command_command_proto_msgTypes[31]
+	mi := &file_fsm_command_command_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2680,7 +2961,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[31]
+	mi := &file_fsm_command_command_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2693,7 +2974,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{31}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Membership) GetClientId() string {
@@ -2747,7 +3028,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_fsm_command_command_proto_msgTypes[32]
+	mi := &file_fsm_command_command_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2759,7 +3040,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[32]
+	mi := &file_fsm_command_command_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2772,7 +3053,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{32}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Epoch) GetStamp() int64 {
@@ -2821,7 +3102,7 @@ type Tick struct {
 
 func (x *Tick) Reset() {
 	*x = Tick{}
-	mi := &file_fsm_command_command_proto_msgTypes[33]
+	mi := &file_fsm_command_command_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2833,7 +3114,7 @@ func (x *Tick) String() string {
 func (*Tick) ProtoMessage() {}
 
 func (x *Tick) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[33]
+	mi := &file_fsm_command_command_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2846,7 +3127,7 @@ func (x *Tick) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tick.ProtoReflect.Descriptor instead.
 func (*Tick) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{33}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Tick) GetStamp() int64 {
@@ -2875,7 +3156,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_fsm_command_command_proto_msgTypes[34]
+	mi := &file_fsm_command_command_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2887,7 +3168,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[34]
+	mi := &file_fsm_command_command_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2900,7 +3181,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{34}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Mark) GetServer() string {
@@ -2931,13 +3212,14 @@ type Bootstrap struct {
 	ClusterId     string                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	Settings      *SettingsRecord        `protobuf:"bytes,3,opt,name=settings,proto3" json:"settings,omitempty"`
 	Clients       []*ClientRecord        `protobuf:"bytes,4,rep,name=clients,proto3" json:"clients,omitempty"`
+	Audited       bool                   `protobuf:"varint,5,opt,name=audited,proto3" json:"audited,omitempty"` // of version 5, as in a Batch
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Bootstrap) Reset() {
 	*x = Bootstrap{}
-	mi := &file_fsm_command_command_proto_msgTypes[35]
+	mi := &file_fsm_command_command_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2949,7 +3231,7 @@ func (x *Bootstrap) String() string {
 func (*Bootstrap) ProtoMessage() {}
 
 func (x *Bootstrap) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[35]
+	mi := &file_fsm_command_command_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2962,7 +3244,7 @@ func (x *Bootstrap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bootstrap.ProtoReflect.Descriptor instead.
 func (*Bootstrap) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{35}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Bootstrap) GetStamp() int64 {
@@ -2993,6 +3275,13 @@ func (x *Bootstrap) GetClients() []*ClientRecord {
 	return nil
 }
 
+func (x *Bootstrap) GetAudited() bool {
+	if x != nil {
+		return x.Audited
+	}
+	return false
+}
+
 // Type 5. It turns tokens that expired by `before` into stubs and drops grants, tombstones and
 // cut-offs that are over; at most `limit` records.
 type Expire struct {
@@ -3006,7 +3295,7 @@ type Expire struct {
 
 func (x *Expire) Reset() {
 	*x = Expire{}
-	mi := &file_fsm_command_command_proto_msgTypes[36]
+	mi := &file_fsm_command_command_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3018,7 +3307,7 @@ func (x *Expire) String() string {
 func (*Expire) ProtoMessage() {}
 
 func (x *Expire) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[36]
+	mi := &file_fsm_command_command_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3031,7 +3320,7 @@ func (x *Expire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expire.ProtoReflect.Descriptor instead.
 func (*Expire) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{36}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Expire) GetStamp() int64 {
@@ -3066,7 +3355,7 @@ type Compact struct {
 
 func (x *Compact) Reset() {
 	*x = Compact{}
-	mi := &file_fsm_command_command_proto_msgTypes[37]
+	mi := &file_fsm_command_command_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3078,7 +3367,7 @@ func (x *Compact) String() string {
 func (*Compact) ProtoMessage() {}
 
 func (x *Compact) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[37]
+	mi := &file_fsm_command_command_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3091,7 +3380,7 @@ func (x *Compact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compact.ProtoReflect.Descriptor instead.
 func (*Compact) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{37}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Compact) GetStamp() int64 {
@@ -3125,14 +3414,16 @@ type SnapshotHead struct {
 	Events        uint64                 `protobuf:"varint,12,opt,name=events,proto3" json:"events,omitempty"`                              // rows of the feed
 	EventsFloor   uint64                 `protobuf:"varint,13,opt,name=events_floor,json=eventsFloor,proto3" json:"events_floor,omitempty"` // the highest index dropped from the feed
 	Tombstones    uint64                 `protobuf:"varint,14,opt,name=tombstones,proto3" json:"tombstones,omitempty"`
-	Commands      uint32                 `protobuf:"varint,15,opt,name=commands,proto3" json:"commands,omitempty"` // the version of a program that can read the rows; 0: 2 or lower
+	Audits        uint64                 `protobuf:"varint,16,opt,name=audits,proto3" json:"audits,omitempty"`                              // rows of the audit
+	AuditsFloor   uint64                 `protobuf:"varint,17,opt,name=audits_floor,json=auditsFloor,proto3" json:"audits_floor,omitempty"` // the highest index dropped from the audit
+	Commands      uint32                 `protobuf:"varint,15,opt,name=commands,proto3" json:"commands,omitempty"`                          // the version of a program that can read the rows; 0: 2 or lower
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotHead) Reset() {
 	*x = SnapshotHead{}
-	mi := &file_fsm_command_command_proto_msgTypes[38]
+	mi := &file_fsm_command_command_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3144,7 +3435,7 @@ func (x *SnapshotHead) String() string {
 func (*SnapshotHead) ProtoMessage() {}
 
 func (x *SnapshotHead) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[38]
+	mi := &file_fsm_command_command_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3157,7 +3448,7 @@ func (x *SnapshotHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHead.ProtoReflect.Descriptor instead.
 func (*SnapshotHead) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{38}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SnapshotHead) GetClusterId() string {
@@ -3258,6 +3549,20 @@ func (x *SnapshotHead) GetTombstones() uint64 {
 	return 0
 }
 
+func (x *SnapshotHead) GetAudits() uint64 {
+	if x != nil {
+		return x.Audits
+	}
+	return 0
+}
+
+func (x *SnapshotHead) GetAuditsFloor() uint64 {
+	if x != nil {
+		return x.AuditsFloor
+	}
+	return 0
+}
+
 func (x *SnapshotHead) GetCommands() uint32 {
 	if x != nil {
 		return x.Commands
@@ -3273,11 +3578,13 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x05Actor\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x14\n" +
-	"\x05admin\x18\x03 \x01(\bR\x05admin\"Y\n" +
+	"\x05admin\x18\x03 \x01(\bR\x05admin\"s\n" +
 	"\x05Batch\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12$\n" +
 	"\x03ops\x18\x02 \x03(\v2\x12.revoked.fsm.v1.OpR\x03ops\x12\x14\n" +
-	"\x05rules\x18\x03 \x01(\rR\x05rules\"\xfd\t\n" +
+	"\x05rules\x18\x03 \x01(\rR\x05rules\x12\x18\n" +
+	"\aaudited\x18\x04 \x01(\bR\aaudited\"\xd9\n" +
+	"\n" +
 	"\x02Op\x12+\n" +
 	"\x05actor\x18\x01 \x01(\v2\x15.revoked.fsm.v1.ActorR\x05actor\x126\n" +
 	"\bregister\x18\x02 \x01(\v2\x18.revoked.fsm.v1.RegisterH\x00R\bregister\x120\n" +
@@ -3304,8 +3611,34 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x0fput_issuer_keys\x18  \x01(\v2\x1d.revoked.fsm.v1.PutIssuerKeysH\x00R\rputIssuerKeys\x12D\n" +
 	"\x0eban_issuer_key\x18! \x01(\v2\x1c.revoked.fsm.v1.BanIssuerKeyH\x00R\fbanIssuerKey\x12:\n" +
 	"\n" +
-	"revoke_jwt\x18\" \x01(\v2\x19.revoked.fsm.v1.RevokeJWTH\x00R\trevokeJwtB\x06\n" +
-	"\x04kind\"\xb6\x01\n" +
+	"revoke_jwt\x18\" \x01(\v2\x19.revoked.fsm.v1.RevokeJWTH\x00R\trevokeJwt\x12*\n" +
+	"\x04note\x18( \x01(\v2\x14.revoked.fsm.v1.NoteH\x00R\x04note\x12.\n" +
+	"\x06origin\x182 \x01(\v2\x16.revoked.fsm.v1.OriginR\x06originB\x06\n" +
+	"\x04kind\"\x80\x01\n" +
+	"\x06Origin\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\x12\x14\n" +
+	"\x05chunk\x18\x03 \x01(\bR\x05chunk\x12-\n" +
+	"\x06caller\x18\x04 \x01(\v2\x15.revoked.fsm.v1.ActorR\x06caller\"\x99\x01\n" +
+	"\x04Note\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x123\n" +
+	"\x06object\x18\x02 \x01(\v2\x1b.revoked.fsm.v1.AuditObjectR\x06object\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x18\n" +
+	"\arefused\x18\x05 \x01(\bR\arefused\"\xdc\x01\n" +
+	"\vAuditObject\x12\x1b\n" +
+	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x19\n" +
+	"\bgrant_id\x18\x02 \x01(\tR\agrantId\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
+	"\x06issuer\x18\x04 \x01(\tR\x06issuer\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\x12\x1e\n" +
+	"\n" +
+	"thumbprint\x18\x06 \x01(\tR\n" +
+	"thumbprint\x12\x1d\n" +
+	"\n" +
+	"join_token\x18\a \x01(\tR\tjoinToken\x12\x16\n" +
+	"\x06digest\x18\b \x01(\fR\x06digest\"\xb6\x01\n" +
 	"\tTokenSpec\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\fR\x06digest\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12\x1b\n" +
@@ -3526,20 +3859,21 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x04Mark\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\fR\x04boot\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\x04R\x05index\"\xb4\x01\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"\xce\x01\n" +
 	"\tBootstrap\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x02 \x01(\tR\tclusterId\x12:\n" +
 	"\bsettings\x18\x03 \x01(\v2\x1e.revoked.fsm.v1.SettingsRecordR\bsettings\x126\n" +
-	"\aclients\x18\x04 \x03(\v2\x1c.revoked.fsm.v1.ClientRecordR\aclients\"L\n" +
+	"\aclients\x18\x04 \x03(\v2\x1c.revoked.fsm.v1.ClientRecordR\aclients\x12\x18\n" +
+	"\aaudited\x18\x05 \x01(\bR\aaudited\"L\n" +
 	"\x06Expire\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\x03R\x06before\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\rR\x05limit\"5\n" +
 	"\aCompact\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x14\n" +
-	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xa5\x03\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xe0\x03\n" +
 	"\fSnapshotHead\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
@@ -3559,7 +3893,9 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\fevents_floor\x18\r \x01(\x04R\veventsFloor\x12\x1e\n" +
 	"\n" +
 	"tombstones\x18\x0e \x01(\x04R\n" +
-	"tombstones\x12\x1a\n" +
+	"tombstones\x12\x16\n" +
+	"\x06audits\x18\x10 \x01(\x04R\x06audits\x12!\n" +
+	"\faudits_floor\x18\x11 \x01(\x04R\vauditsFloor\x12\x1a\n" +
 	"\bcommands\x18\x0f \x01(\rR\bcommandsB\x15Z\x13revoked/fsm/commandb\x06proto3"
 
 var (
@@ -3574,89 +3910,96 @@ func file_fsm_command_command_proto_rawDescGZIP() []byte {
 	return file_fsm_command_command_proto_rawDescData
 }
 
-var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_fsm_command_command_proto_goTypes = []any{
 	(*Actor)(nil),           // 0: revoked.fsm.v1.Actor
 	(*Batch)(nil),           // 1: revoked.fsm.v1.Batch
 	(*Op)(nil),              // 2: revoked.fsm.v1.Op
-	(*TokenSpec)(nil),       // 3: revoked.fsm.v1.TokenSpec
-	(*Register)(nil),        // 4: revoked.fsm.v1.Register
-	(*Revoke)(nil),          // 5: revoked.fsm.v1.Revoke
-	(*DeleteGrant)(nil),     // 6: revoked.fsm.v1.DeleteGrant
-	(*Selector)(nil),        // 7: revoked.fsm.v1.Selector
-	(*MakeCutoff)(nil),      // 8: revoked.fsm.v1.MakeCutoff
-	(*SecretHash)(nil),      // 9: revoked.fsm.v1.SecretHash
-	(*ClientRecord)(nil),    // 10: revoked.fsm.v1.ClientRecord
-	(*PutClient)(nil),       // 11: revoked.fsm.v1.PutClient
-	(*DeleteClient)(nil),    // 12: revoked.fsm.v1.DeleteClient
-	(*SettingsRecord)(nil),  // 13: revoked.fsm.v1.SettingsRecord
-	(*PutSettings)(nil),     // 14: revoked.fsm.v1.PutSettings
-	(*AdmitNode)(nil),       // 15: revoked.fsm.v1.AdmitNode
-	(*WithdrawNode)(nil),    // 16: revoked.fsm.v1.WithdrawNode
-	(*BarNode)(nil),         // 17: revoked.fsm.v1.BarNode
-	(*JoinNode)(nil),        // 18: revoked.fsm.v1.JoinNode
-	(*SetVoting)(nil),       // 19: revoked.fsm.v1.SetVoting
-	(*CreateJoinToken)(nil), // 20: revoked.fsm.v1.CreateJoinToken
-	(*DeleteJoinToken)(nil), // 21: revoked.fsm.v1.DeleteJoinToken
-	(*IssuerKeyRecord)(nil), // 22: revoked.fsm.v1.IssuerKeyRecord
-	(*IssuerClaim)(nil),     // 23: revoked.fsm.v1.IssuerClaim
-	(*IssuerRecord)(nil),    // 24: revoked.fsm.v1.IssuerRecord
-	(*EarlierMapping)(nil),  // 25: revoked.fsm.v1.EarlierMapping
-	(*PutIssuer)(nil),       // 26: revoked.fsm.v1.PutIssuer
-	(*DeleteIssuer)(nil),    // 27: revoked.fsm.v1.DeleteIssuer
-	(*PutIssuerKeys)(nil),   // 28: revoked.fsm.v1.PutIssuerKeys
-	(*BanIssuerKey)(nil),    // 29: revoked.fsm.v1.BanIssuerKey
-	(*RevokeJWT)(nil),       // 30: revoked.fsm.v1.RevokeJWT
-	(*Membership)(nil),      // 31: revoked.fsm.v1.Membership
-	(*Epoch)(nil),           // 32: revoked.fsm.v1.Epoch
-	(*Tick)(nil),            // 33: revoked.fsm.v1.Tick
-	(*Mark)(nil),            // 34: revoked.fsm.v1.Mark
-	(*Bootstrap)(nil),       // 35: revoked.fsm.v1.Bootstrap
-	(*Expire)(nil),          // 36: revoked.fsm.v1.Expire
-	(*Compact)(nil),         // 37: revoked.fsm.v1.Compact
-	(*SnapshotHead)(nil),    // 38: revoked.fsm.v1.SnapshotHead
+	(*Origin)(nil),          // 3: revoked.fsm.v1.Origin
+	(*Note)(nil),            // 4: revoked.fsm.v1.Note
+	(*AuditObject)(nil),     // 5: revoked.fsm.v1.AuditObject
+	(*TokenSpec)(nil),       // 6: revoked.fsm.v1.TokenSpec
+	(*Register)(nil),        // 7: revoked.fsm.v1.Register
+	(*Revoke)(nil),          // 8: revoked.fsm.v1.Revoke
+	(*DeleteGrant)(nil),     // 9: revoked.fsm.v1.DeleteGrant
+	(*Selector)(nil),        // 10: revoked.fsm.v1.Selector
+	(*MakeCutoff)(nil),      // 11: revoked.fsm.v1.MakeCutoff
+	(*SecretHash)(nil),      // 12: revoked.fsm.v1.SecretHash
+	(*ClientRecord)(nil),    // 13: revoked.fsm.v1.ClientRecord
+	(*PutClient)(nil),       // 14: revoked.fsm.v1.PutClient
+	(*DeleteClient)(nil),    // 15: revoked.fsm.v1.DeleteClient
+	(*SettingsRecord)(nil),  // 16: revoked.fsm.v1.SettingsRecord
+	(*PutSettings)(nil),     // 17: revoked.fsm.v1.PutSettings
+	(*AdmitNode)(nil),       // 18: revoked.fsm.v1.AdmitNode
+	(*WithdrawNode)(nil),    // 19: revoked.fsm.v1.WithdrawNode
+	(*BarNode)(nil),         // 20: revoked.fsm.v1.BarNode
+	(*JoinNode)(nil),        // 21: revoked.fsm.v1.JoinNode
+	(*SetVoting)(nil),       // 22: revoked.fsm.v1.SetVoting
+	(*CreateJoinToken)(nil), // 23: revoked.fsm.v1.CreateJoinToken
+	(*DeleteJoinToken)(nil), // 24: revoked.fsm.v1.DeleteJoinToken
+	(*IssuerKeyRecord)(nil), // 25: revoked.fsm.v1.IssuerKeyRecord
+	(*IssuerClaim)(nil),     // 26: revoked.fsm.v1.IssuerClaim
+	(*IssuerRecord)(nil),    // 27: revoked.fsm.v1.IssuerRecord
+	(*EarlierMapping)(nil),  // 28: revoked.fsm.v1.EarlierMapping
+	(*PutIssuer)(nil),       // 29: revoked.fsm.v1.PutIssuer
+	(*DeleteIssuer)(nil),    // 30: revoked.fsm.v1.DeleteIssuer
+	(*PutIssuerKeys)(nil),   // 31: revoked.fsm.v1.PutIssuerKeys
+	(*BanIssuerKey)(nil),    // 32: revoked.fsm.v1.BanIssuerKey
+	(*RevokeJWT)(nil),       // 33: revoked.fsm.v1.RevokeJWT
+	(*Membership)(nil),      // 34: revoked.fsm.v1.Membership
+	(*Epoch)(nil),           // 35: revoked.fsm.v1.Epoch
+	(*Tick)(nil),            // 36: revoked.fsm.v1.Tick
+	(*Mark)(nil),            // 37: revoked.fsm.v1.Mark
+	(*Bootstrap)(nil),       // 38: revoked.fsm.v1.Bootstrap
+	(*Expire)(nil),          // 39: revoked.fsm.v1.Expire
+	(*Compact)(nil),         // 40: revoked.fsm.v1.Compact
+	(*SnapshotHead)(nil),    // 41: revoked.fsm.v1.SnapshotHead
 }
 var file_fsm_command_command_proto_depIdxs = []int32{
 	2,  // 0: revoked.fsm.v1.Batch.ops:type_name -> revoked.fsm.v1.Op
 	0,  // 1: revoked.fsm.v1.Op.actor:type_name -> revoked.fsm.v1.Actor
-	4,  // 2: revoked.fsm.v1.Op.register:type_name -> revoked.fsm.v1.Register
-	5,  // 3: revoked.fsm.v1.Op.revoke:type_name -> revoked.fsm.v1.Revoke
-	6,  // 4: revoked.fsm.v1.Op.delete_grant:type_name -> revoked.fsm.v1.DeleteGrant
-	8,  // 5: revoked.fsm.v1.Op.make_cutoff:type_name -> revoked.fsm.v1.MakeCutoff
-	11, // 6: revoked.fsm.v1.Op.put_client:type_name -> revoked.fsm.v1.PutClient
-	12, // 7: revoked.fsm.v1.Op.delete_client:type_name -> revoked.fsm.v1.DeleteClient
-	14, // 8: revoked.fsm.v1.Op.put_settings:type_name -> revoked.fsm.v1.PutSettings
-	15, // 9: revoked.fsm.v1.Op.admit_node:type_name -> revoked.fsm.v1.AdmitNode
-	16, // 10: revoked.fsm.v1.Op.withdraw_node:type_name -> revoked.fsm.v1.WithdrawNode
-	17, // 11: revoked.fsm.v1.Op.bar_node:type_name -> revoked.fsm.v1.BarNode
-	18, // 12: revoked.fsm.v1.Op.join_node:type_name -> revoked.fsm.v1.JoinNode
-	19, // 13: revoked.fsm.v1.Op.set_voting:type_name -> revoked.fsm.v1.SetVoting
-	20, // 14: revoked.fsm.v1.Op.create_join_token:type_name -> revoked.fsm.v1.CreateJoinToken
-	21, // 15: revoked.fsm.v1.Op.delete_join_token:type_name -> revoked.fsm.v1.DeleteJoinToken
-	26, // 16: revoked.fsm.v1.Op.put_issuer:type_name -> revoked.fsm.v1.PutIssuer
-	27, // 17: revoked.fsm.v1.Op.delete_issuer:type_name -> revoked.fsm.v1.DeleteIssuer
-	28, // 18: revoked.fsm.v1.Op.put_issuer_keys:type_name -> revoked.fsm.v1.PutIssuerKeys
-	29, // 19: revoked.fsm.v1.Op.ban_issuer_key:type_name -> revoked.fsm.v1.BanIssuerKey
-	30, // 20: revoked.fsm.v1.Op.revoke_jwt:type_name -> revoked.fsm.v1.RevokeJWT
-	3,  // 21: revoked.fsm.v1.Register.tokens:type_name -> revoked.fsm.v1.TokenSpec
-	7,  // 22: revoked.fsm.v1.MakeCutoff.selector:type_name -> revoked.fsm.v1.Selector
-	9,  // 23: revoked.fsm.v1.ClientRecord.secrets:type_name -> revoked.fsm.v1.SecretHash
-	10, // 24: revoked.fsm.v1.PutClient.client:type_name -> revoked.fsm.v1.ClientRecord
-	13, // 25: revoked.fsm.v1.PutSettings.settings:type_name -> revoked.fsm.v1.SettingsRecord
-	23, // 26: revoked.fsm.v1.IssuerRecord.required_claims:type_name -> revoked.fsm.v1.IssuerClaim
-	22, // 27: revoked.fsm.v1.IssuerRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	25, // 28: revoked.fsm.v1.IssuerRecord.earlier:type_name -> revoked.fsm.v1.EarlierMapping
-	24, // 29: revoked.fsm.v1.PutIssuer.issuer:type_name -> revoked.fsm.v1.IssuerRecord
-	22, // 30: revoked.fsm.v1.PutIssuerKeys.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	31, // 31: revoked.fsm.v1.RevokeJWT.earlier:type_name -> revoked.fsm.v1.Membership
-	34, // 32: revoked.fsm.v1.Tick.marks:type_name -> revoked.fsm.v1.Mark
-	13, // 33: revoked.fsm.v1.Bootstrap.settings:type_name -> revoked.fsm.v1.SettingsRecord
-	10, // 34: revoked.fsm.v1.Bootstrap.clients:type_name -> revoked.fsm.v1.ClientRecord
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	7,  // 2: revoked.fsm.v1.Op.register:type_name -> revoked.fsm.v1.Register
+	8,  // 3: revoked.fsm.v1.Op.revoke:type_name -> revoked.fsm.v1.Revoke
+	9,  // 4: revoked.fsm.v1.Op.delete_grant:type_name -> revoked.fsm.v1.DeleteGrant
+	11, // 5: revoked.fsm.v1.Op.make_cutoff:type_name -> revoked.fsm.v1.MakeCutoff
+	14, // 6: revoked.fsm.v1.Op.put_client:type_name -> revoked.fsm.v1.PutClient
+	15, // 7: revoked.fsm.v1.Op.delete_client:type_name -> revoked.fsm.v1.DeleteClient
+	17, // 8: revoked.fsm.v1.Op.put_settings:type_name -> revoked.fsm.v1.PutSettings
+	18, // 9: revoked.fsm.v1.Op.admit_node:type_name -> revoked.fsm.v1.AdmitNode
+	19, // 10: revoked.fsm.v1.Op.withdraw_node:type_name -> revoked.fsm.v1.WithdrawNode
+	20, // 11: revoked.fsm.v1.Op.bar_node:type_name -> revoked.fsm.v1.BarNode
+	21, // 12: revoked.fsm.v1.Op.join_node:type_name -> revoked.fsm.v1.JoinNode
+	22, // 13: revoked.fsm.v1.Op.set_voting:type_name -> revoked.fsm.v1.SetVoting
+	23, // 14: revoked.fsm.v1.Op.create_join_token:type_name -> revoked.fsm.v1.CreateJoinToken
+	24, // 15: revoked.fsm.v1.Op.delete_join_token:type_name -> revoked.fsm.v1.DeleteJoinToken
+	29, // 16: revoked.fsm.v1.Op.put_issuer:type_name -> revoked.fsm.v1.PutIssuer
+	30, // 17: revoked.fsm.v1.Op.delete_issuer:type_name -> revoked.fsm.v1.DeleteIssuer
+	31, // 18: revoked.fsm.v1.Op.put_issuer_keys:type_name -> revoked.fsm.v1.PutIssuerKeys
+	32, // 19: revoked.fsm.v1.Op.ban_issuer_key:type_name -> revoked.fsm.v1.BanIssuerKey
+	33, // 20: revoked.fsm.v1.Op.revoke_jwt:type_name -> revoked.fsm.v1.RevokeJWT
+	4,  // 21: revoked.fsm.v1.Op.note:type_name -> revoked.fsm.v1.Note
+	3,  // 22: revoked.fsm.v1.Op.origin:type_name -> revoked.fsm.v1.Origin
+	0,  // 23: revoked.fsm.v1.Origin.caller:type_name -> revoked.fsm.v1.Actor
+	5,  // 24: revoked.fsm.v1.Note.object:type_name -> revoked.fsm.v1.AuditObject
+	6,  // 25: revoked.fsm.v1.Register.tokens:type_name -> revoked.fsm.v1.TokenSpec
+	10, // 26: revoked.fsm.v1.MakeCutoff.selector:type_name -> revoked.fsm.v1.Selector
+	12, // 27: revoked.fsm.v1.ClientRecord.secrets:type_name -> revoked.fsm.v1.SecretHash
+	13, // 28: revoked.fsm.v1.PutClient.client:type_name -> revoked.fsm.v1.ClientRecord
+	16, // 29: revoked.fsm.v1.PutSettings.settings:type_name -> revoked.fsm.v1.SettingsRecord
+	26, // 30: revoked.fsm.v1.IssuerRecord.required_claims:type_name -> revoked.fsm.v1.IssuerClaim
+	25, // 31: revoked.fsm.v1.IssuerRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	28, // 32: revoked.fsm.v1.IssuerRecord.earlier:type_name -> revoked.fsm.v1.EarlierMapping
+	27, // 33: revoked.fsm.v1.PutIssuer.issuer:type_name -> revoked.fsm.v1.IssuerRecord
+	25, // 34: revoked.fsm.v1.PutIssuerKeys.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	34, // 35: revoked.fsm.v1.RevokeJWT.earlier:type_name -> revoked.fsm.v1.Membership
+	37, // 36: revoked.fsm.v1.Tick.marks:type_name -> revoked.fsm.v1.Mark
+	16, // 37: revoked.fsm.v1.Bootstrap.settings:type_name -> revoked.fsm.v1.SettingsRecord
+	13, // 38: revoked.fsm.v1.Bootstrap.clients:type_name -> revoked.fsm.v1.ClientRecord
+	39, // [39:39] is the sub-list for method output_type
+	39, // [39:39] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_fsm_command_command_proto_init() }
@@ -3684,6 +4027,7 @@ func file_fsm_command_command_proto_init() {
 		(*Op_PutIssuerKeys)(nil),
 		(*Op_BanIssuerKey)(nil),
 		(*Op_RevokeJwt)(nil),
+		(*Op_Note)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3691,7 +4035,7 @@ func file_fsm_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_command_command_proto_rawDesc), len(file_fsm_command_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

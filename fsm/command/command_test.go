@@ -116,6 +116,20 @@ func samples() []sample {
 			Stamp: us, ClusterId: "c-1", Settings: command.SettingsMessage(settings),
 			Clients: []*command.ClientRecord{command.ClientMessage(client), command.ClientMessage(operator)},
 		}},
+		{"audited", &command.Batch{Stamp: us, Audited: true, Ops: []*command.Op{
+			audited(command.RevokeOp(by, revoked.DigestToken("a-1"), "why")),
+			audited(command.OnBehalf(command.WithdrawNodeOp(revoked.Actor{}, "node4"), by)),
+			command.NoteOp(by, revoked.AuditEntry{
+				Kind: revoked.AuditClientUpdate, Reason: "why", Detail: "forbidden", Refused: true,
+				Object: revoked.AuditObject{
+					Selector: revoked.Selector{ClientID: "c", GrantID: "g", Issuer: "i"}, Name: "as1", Node: "node4",
+					Thumbprint: "t", JoinToken: "j-1", Digest: revoked.DigestToken("a-1"),
+				},
+			}),
+		}}},
+		{"bootstrap-audited", &command.Bootstrap{
+			Stamp: us, ClusterId: "c-1", Settings: command.SettingsMessage(settings), Audited: true,
+		}},
 		{"epoch", &command.Epoch{Stamp: us, Term: 3, Node: "node1"}},
 		{"epoch-recovered", &command.Epoch{Stamp: us, Term: 3, Node: "node1", EndsBefore: us, Reason: "why"}},
 		{"tick", &command.Tick{Stamp: us}},
@@ -129,6 +143,15 @@ func samples() []sample {
 		{"expire", &command.Expire{Stamp: us, Before: us, Limit: 10}},
 		{"reap", &command.Compact{Stamp: us, Limit: 10}},
 	}
+}
+
+// audited fills in the origin of an operation.
+func audited(op *command.Op) *command.Op {
+	if op.Origin == nil {
+		op.Origin = new(command.Origin)
+	}
+	op.Origin.Node, op.Origin.RequestId, op.Origin.Chunk = "node1", "r-1", true
+	return op
 }
 
 // golden compares got with the golden file and returns the bytes of the file.
@@ -252,7 +275,7 @@ func FuzzDecode(f *testing.F) {
 func TestVersionOf_NewerOps_NeedTheirVersion(t *testing.T) {
 	for _, s := range samples() {
 		want := max(map[string]uint32{"membership": 2, "issuers": 3, "issuer-mappings": 3, "operator-roles": 4,
-			"bootstrap-operator-roles": 4}[s.name], 1)
+			"bootstrap-operator-roles": 4, "bootstrap-audited": 5}[s.name], 1)
 		if b, ok := s.c.(*command.Bootstrap); ok && b.Version() != want {
 			t.Errorf("%s: got version %d, want %d", s.name, b.Version(), want)
 		}
@@ -260,11 +283,51 @@ func TestVersionOf_NewerOps_NeedTheirVersion(t *testing.T) {
 		if !ok {
 			continue
 		}
+		if batch.Audited {
+			if got := batch.Version(); got != command.Audit {
+				t.Errorf("%s: got version %d, want %d", s.name, got, command.Audit)
+			}
+			continue // the leader drops the origin for older members: it raises the version of no operation
+		}
 		for _, op := range batch.Ops {
 			if got := command.VersionOf(op); got != want || got > command.Version {
 				t.Errorf("%v: got version %d, want %d", op, got, want)
 			}
 		}
+	}
+}
+
+// Contract 6, "Audit entry": an origin alone refuses no operation in a cluster with an older
+// member. A note has no older form.
+func TestVersionOf_Origin_DoesNotCount(t *testing.T) {
+	by := revoked.Actor{ClientID: "app", RequestID: "r-1"}
+	op := command.RevokeOp(by, revoked.DigestToken("a"), "")
+	if op.GetOrigin().GetRequestId() != "r-1" || command.VersionOf(op) != 1 {
+		t.Errorf("got %v of version %d, want an origin and version 1", op, command.VersionOf(op))
+	}
+	note := command.NoteOp(by, revoked.AuditEntry{Kind: revoked.AuditClusterTransfer})
+	if got := command.VersionOf(note); got != command.Audit {
+		t.Errorf("note: got version %d, want %d", got, command.Audit)
+	}
+	if err := command.Admit(command.NoteOp(by, revoked.AuditEntry{Kind: "other"})); !errors.Is(err, revoked.ErrInvalid) {
+		t.Errorf("unknown kind: got %v, want %v", err, revoked.ErrInvalid)
+	}
+}
+
+// The texts of an entry are bounded and have no control characters, whatever a caller sends.
+func TestDescribe_FreeText_IsCleaned(t *testing.T) {
+	by := revoked.Actor{ClientID: "admin", Version: 7, RequestID: strings.Repeat("r", 100)}
+	long := strings.Repeat("x", 511) + "éé"
+	for reason, want := range map[string]string{
+		"a\nb\x7f\u2028\x9b": "a?b???", long: strings.Repeat("x", 511), "plain \u00e9": "plain \u00e9",
+	} {
+		e, ok := command.Describe(command.DeleteGrantOp(by, "g-1", reason))
+		if !ok || e.Reason != want || len(e.RequestID) != 64 || e.Object.GrantID != "g-1" || e.ActorVersion != 7 {
+			t.Errorf("%q: got %+v, want the reason %q", reason, e, want)
+		}
+	}
+	if e, ok := command.Describe(command.RegisterOp(by, revoked.Registration{})); ok {
+		t.Errorf("registration: got %+v, want no entry", e)
 	}
 }
 

@@ -16,7 +16,12 @@ import "slices"
 // Version is the highest version of operations that this program can apply. Raise it with every
 // new operation or field, and return it from VersionOf for that operation. Members announce their
 // Version; a leader proposes an operation only if every member can apply it.
-const Version = 4
+const Version = 5
+
+// Audit is the version of audited commands. The leader audits an entry if every member has at least
+// that Version. [VersionOf] ignores the origin of an operation: the leader drops it from entries
+// that are not audited.
+const Audit = 5
 
 // Rules are the newest rules for registrations, the value of Batch.rules. The leader sets them in
 // an entry if every member has at least that Version. Apply keeps the rules of older entries. Rules
@@ -26,6 +31,9 @@ const Rules = 2
 // Version returns the lowest Version of a program that can apply m.
 func (m *Batch) Version() uint32 {
 	version := max(m.GetRules(), 1)
+	if m.GetAudited() {
+		version = Audit
+	}
 	for _, op := range m.GetOps() {
 		version = max(version, VersionOf(op))
 	}
@@ -41,6 +49,8 @@ func VersionOf(op *Op) uint32 {
 		return 2
 	case *Op_PutIssuer, *Op_DeleteIssuer, *Op_PutIssuerKeys, *Op_BanIssuerKey, *Op_RevokeJwt:
 		return 3
+	case *Op_Note:
+		return Audit
 	case *Op_PutClient:
 		return versionOfClients(op.GetPutClient().GetClient())
 	}
@@ -48,7 +58,12 @@ func VersionOf(op *Op) uint32 {
 }
 
 // Version returns the lowest Version of a program that can apply m.
-func (m *Bootstrap) Version() uint32 { return versionOfClients(m.GetClients()...) }
+func (m *Bootstrap) Version() uint32 {
+	if m.GetAudited() {
+		return Audit
+	}
+	return versionOfClients(m.GetClients()...)
+}
 
 // versionOfClients returns the lowest Version of a program that knows the roles of the records.
 func versionOfClients(records ...*ClientRecord) uint32 {

@@ -90,6 +90,8 @@ func checkIssuerOp(op *Op) error {
 			checkID("thumbprint", k.BanIssuerKey.GetThumbprint()))
 	case *Op_RevokeJwt:
 		return checkRevokeJWT(k.RevokeJwt)
+	case *Op_Note:
+		return checkNote(k.Note)
 	}
 	return errNoKind
 }

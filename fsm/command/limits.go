@@ -27,7 +27,7 @@ func Admit(op *Op) error {
 // mayBeOwn reports whether the cluster itself may propose op, without an actor.
 func mayBeOwn(op *Op) bool {
 	switch op.GetKind().(type) {
-	case *Op_JoinNode, *Op_WithdrawNode, *Op_BarNode, *Op_PutIssuerKeys:
+	case *Op_JoinNode, *Op_WithdrawNode, *Op_BarNode, *Op_PutIssuerKeys, *Op_Note:
 		return true
 	}
 	return false

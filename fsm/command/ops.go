@@ -129,7 +129,11 @@ func KindOf(op *Op) string {
 }
 
 func newOp(by revoked.Actor, kind isOp_Kind) *Op {
-	return &Op{Actor: ActorMessage(by), Kind: kind}
+	op := &Op{Actor: ActorMessage(by), Kind: kind}
+	if by.RequestID != "" {
+		op.Origin = &Origin{RequestId: by.RequestID}
+	}
+	return op
 }
 
 // ActorMessage returns the message of by.

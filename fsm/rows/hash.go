@@ -80,6 +80,10 @@ type Applied struct {
 	Tombstones  uint64 // rows
 	Events      uint64 // rows
 	EventsFloor uint64 // highest index dropped from the feed
+	// Audits and AuditsFloor are those of the audit. A row without audit entries lacks them, as the
+	// rows of programs before command version 5 do.
+	Audits      uint64
+	AuditsFloor uint64
 }
 
 func (a *Applied) code(c *coder) {
@@ -93,4 +97,7 @@ func (a *Applied) code(c *coder) {
 		a.State = StateHashOf(state)
 	}
 	c.uvarint(&a.Tokens, &a.Grants, &a.Tombstones, &a.Events, &a.EventsFloor)
+	if c.decoding && len(c.b) > 0 || !c.decoding && (a.Audits != 0 || a.AuditsFloor != 0) {
+		c.uvarint(&a.Audits, &a.AuditsFloor)
+	}
 }

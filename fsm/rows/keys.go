@@ -21,6 +21,7 @@ import (
 //	m client-id                  number of denials that a client has written
 //	r grant-id                   revoked grant with live tokens beyond the inline ones; value: cursor
 //	e index seq                  event of the feed
+//	h index seq                  entry of the audit
 //	s                            settings
 //	i                            cluster id
 //	n node-id                    admission of a node
@@ -46,6 +47,7 @@ const (
 	FamilyIssuer    = 'u'
 	FamilyCompact   = 'r'
 	FamilyEvent     = 'e'
+	FamilyAudit     = 'h'
 	FamilySettings  = 's'
 	FamilyCluster   = 'i'
 	FamilyAdmission = 'n'
@@ -64,7 +66,7 @@ const (
 )
 
 // StateFamilies are the families of the state, in key order.
-var StateFamilies = []byte("Dcdegijklmnorstuv")
+var StateFamilies = []byte("Dcdeghijklmnorstuv")
 
 // IsState reports whether a key with that first byte belongs to the state.
 func IsState(family byte) bool { return bytes.IndexByte(StateFamilies, family) >= 0 }
@@ -77,7 +79,7 @@ func DigestKey(dst []byte, family byte, d revoked.Digest) []byte {
 	return append(append(dst, family), d[:]...)
 }
 
-// SeqKey appends the key of an event or a cut-off: the seq-th of a log entry.
+// SeqKey appends the key of an event, an audit entry or a cut-off: the seq-th of a log entry.
 func SeqKey(dst []byte, family byte, index uint64, seq uint32) []byte {
 	dst = binary.BigEndian.AppendUint64(append(dst, family), index)
 	return binary.BigEndian.AppendUint32(dst, seq)

@@ -36,7 +36,9 @@ type Options struct {
 type Applier struct {
 	access
 	Options
-	rules uint32 // command.Rules of the batch in hand; 0: those of Version 1
+	rules   uint32 // command.Rules of the batch in hand; 0: those of Version 1
+	audited bool   // the batch in hand leaves audit entries
+	chunk   chunk
 }
 
 // New returns an Applier without changes. It reads mem and s, but writes to neither before Commit
@@ -75,6 +77,9 @@ func (a *Applier) ClientsChanged() bool { return a.clients != nil }
 // LastEvent returns the index of the newest event or change of a client among the changes, or 0.
 func (a *Applier) LastEvent() uint64 { return a.lastEvent }
 
+// LastAudit returns the index of the newest audit entry among the changes, or 0.
+func (a *Applier) LastAudit() uint64 { return a.lastAudit }
+
 // A HashPoint holds the two hashes of the state at an index.
 type HashPoint struct {
 	Index      uint64
@@ -93,5 +98,7 @@ func (a *Applier) recordHashes() {
 	a.points = append(a.points, HashPoint{Index: a.Index, Log: a.LogHash, State: a.State.Bytes()})
 }
 
-// begin starts the entry at index. Its events and cut-offs count from 0.
-func (a *Applier) begin(index, term uint64) { a.Index, a.Term, a.seq = index, term, 0 }
+// begin starts the entry at index. Its events, cut-offs and audit entries count from 0.
+func (a *Applier) begin(index, term uint64) {
+	a.Index, a.Term, a.seq, a.auditSeq = index, term, 0, 0
+}

@@ -49,6 +49,10 @@ func (a *Applier) bootstrap(m *command.Bootstrap) {
 	if len(m.Clients) > 0 && len(a.clients) == 0 {
 		a.Log.Error("cluster bootstrapped without any client")
 	}
+	if m.Audited {
+		detail := fmt.Sprintf("cluster created with %d clients", len(a.clients))
+		a.audit(&revoked.AuditEntry{Kind: revoked.AuditSettingsUpdate, Actor: revoked.ActorBootstrap, Detail: detail})
+	}
 }
 
 // openTerm ends every grant and forgets the admissions if the term is the first one after a
@@ -76,9 +80,11 @@ func (a *Applier) endEverything(before revoked.Time, reason string) {
 // after the backup would, although no log has that entry. Everything issued at or before before
 // ends; 0 keeps the tokens of the backup active, even those revoked since.
 //
+// actor is [revoked.ActorRestore] or [revoked.ActorRecover], for the audit.
+//
 // It returns ErrUnprocessable if before is earlier than the stamp of the backup by more than
 // max_clock_skew. The tokens issued between the two would stay active.
-func (a *Applier) Seed(clusterID string, before revoked.Time, reason string) error {
+func (a *Applier) Seed(clusterID, actor string, before revoked.Time, reason string) error {
 	a.begin(a.Index+1, a.Term)
 	a.LogHash = rows.NextLogHash(a.LogHash, a.Index, a.Term, []byte("seed "+clusterID))
 	a.putClusterID(clusterID)
@@ -91,6 +97,23 @@ func (a *Applier) Seed(clusterID string, before revoked.Time, reason string) err
 		a.advance(min(before, command.MaxTime))
 		a.endEverything(a.Stamp, cmp.Or(reason, "restored from a backup"))
 	}
+	a.recordSeed(actor, before == 0, reason)
 	a.recordHashes()
 	return a.err
+}
+
+// recordSeed writes the audit entry of a seed. The state then needs a program that knows such
+// entries, although its log may hold no command of that version.
+func (a *Applier) recordSeed(actor string, keepsTokens bool, reason string) {
+	if a.mem.Version.Commands < command.Audit {
+		a.putVersion(rows.Version{Commands: command.Audit})
+	}
+	kind, detail := revoked.AuditRestore, "every token issued before has ended"
+	if actor == revoked.ActorRecover {
+		kind = revoked.AuditRecover
+	}
+	if keepsTokens {
+		detail = "tokens stay active, also those revoked since the backup"
+	}
+	a.audit(&revoked.AuditEntry{Kind: kind, Actor: actor, Reason: command.CleanReason(reason), Detail: detail})
 }

@@ -54,11 +54,12 @@ func (a *Applier) command(c command.Command) (results []Result) {
 	case *command.Batch:
 		a.prefetch(c.Ops)
 		a.recordVersion(c)
-		a.rules = c.Rules
+		a.rules, a.audited = c.Rules, c.Audited
 		results = make([]Result, len(c.Ops))
 		for i, op := range c.Ops {
 			results[i] = a.op(op)
 		}
+		a.endChunk()
 	case *command.Epoch:
 		a.openTerm(c)
 	case *command.Tick:
@@ -86,6 +87,10 @@ func (a *Applier) recordVersion(c interface{ Version() uint32 }) {
 	if version.Commands <= known {
 		return
 	}
+	a.putVersion(version)
+}
+
+func (a *access) putVersion(version rows.Version) {
 	key := []byte{rows.FamilyVersion}
 	a.put(key, a.get(key), rows.Append(nil, &version))
 	a.version = version
@@ -93,7 +98,12 @@ func (a *Applier) recordVersion(c interface{ Version() uint32 }) {
 
 // op applies one operation of a batch. A result that names no index holds at the entry in hand.
 func (a *Applier) op(op *command.Op) Result {
-	r := a.run(op)
+	var r Result
+	if a.audited {
+		r = a.runAudited(op)
+	} else {
+		r = a.run(op)
+	}
 	if r.Index == 0 {
 		r.Index = a.Index
 	}
@@ -145,6 +155,8 @@ func (a *Applier) run(op *command.Op) Result {
 		return a.banKey(actor, k.BanIssuerKey)
 	case *command.Op_RevokeJwt:
 		return a.revokeJWT(actor, k.RevokeJwt)
+	case *command.Op_Note:
+		return Result{} // it is only audited
 	}
 	return a.membershipOp(op)
 }
@@ -159,7 +171,8 @@ func mayPropose(actor *revoked.Client, op *command.Op) error {
 	case *command.Op_Register, *command.Op_DeleteGrant:
 		return actor.Require(revoked.RoleAdmin, revoked.RoleIssuer)
 	case *command.Op_PutSettings, *command.Op_AdmitNode, *command.Op_WithdrawNode, *command.Op_BarNode,
-		*command.Op_JoinNode, *command.Op_SetVoting, *command.Op_CreateJoinToken, *command.Op_DeleteJoinToken:
+		*command.Op_JoinNode, *command.Op_SetVoting, *command.Op_CreateJoinToken, *command.Op_DeleteJoinToken,
+		*command.Op_Note:
 		return actor.Require(revoked.RoleAdmin, revoked.RoleOperator)
 	}
 	return actor.Require(revoked.RoleAdmin)
@@ -168,18 +181,22 @@ func mayPropose(actor *revoked.Client, op *command.Op) error {
 // ownOp applies an operation of the cluster itself. It has no actor whose rights could be checked:
 // only the leader proposes it, after its own checks.
 func (a *Applier) ownOp(op *command.Op) Result {
-	if k, ok := op.Kind.(*command.Op_PutIssuerKeys); ok {
+	switch k := op.Kind.(type) {
+	case *command.Op_PutIssuerKeys:
 		return a.updateKeys(k.PutIssuerKeys)
+	case *command.Op_Note:
+		return Result{}
 	}
 	return a.membershipOp(op)
 }
 
 // DryRun runs op as the next entry would, with the newest rules, and drops the changes. dirty
-// reports that there were any. The caller holds the lock of mem for reading.
+// reports that there were any; an audit entry is one. The caller holds the lock of mem for reading.
 func DryRun(s *store.Store, mem *memory.State, opts Options, op *command.Op) (r Result, dirty bool, err error) {
 	a := New(s, mem, opts)
-	a.dry, a.rules = true, command.Rules
+	a.dry, a.rules, a.audited = true, command.Rules, mem.Version.Commands >= command.Audit
 	r = a.op(op)
+	a.endChunk()
 	a.Close()
 	return r, a.dirty, a.err
 }

@@ -68,6 +68,7 @@ func (a *Applier) endGrant(g *rows.Grant, row []byte, r revoked.Revocation) {
 		return
 	}
 	g.Revoked = &r
+	a.endedGrant = g.ID
 	a.Grants--
 	ev := a.deadTokens(&g.Grant, r.By, r.Reason)
 	for _, d := range g.Tokens {

@@ -14,6 +14,9 @@ import (
 type staged struct {
 	seq           uint32                        // number of events and cut-offs of the current entry
 	lastEvent     uint64                        // index of the newest event or change of a client; 0: none
+	auditSeq      uint32                        // number of audit entries of the current entry
+	lastAudit     uint64                        // index of the newest audit entry; 0: none
+	endedGrant    string                        // the grant that the current operation ended
 	clients       map[string]*revoked.Client    // nil: deleted
 	deleted       map[string]*rows.Deleted      // nil: forgotten
 	cutoffs       map[string]*rows.Cutoff       // by key; nil: dropped

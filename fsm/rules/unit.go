@@ -24,7 +24,7 @@ type unit struct {
 	store  *store.Store
 	seeker *store.Seeker
 	dry    bool
-	dirty  bool // a row of the state was written
+	dirty  bool // a row of the state was written, in an audited batch since the start of the operation
 	err    error
 	size   int // size of the writes in bytes
 	Scratch

@@ -89,7 +89,7 @@ func (h *Header) encode() ([]byte, error) {
 		ClusterId: h.ClusterID, Index: h.Index, Term: h.Term, ConfigIndex: h.ConfigIndex, Stamp: int64(h.Stamp),
 		LogHash: h.LogHash[:], StateHash: state[:], Tokens: h.Tokens, Grants: h.Grants, Clients: h.Clients,
 		Cutoffs: h.Cutoffs, Tombstones: h.Tombstones, Events: h.Events, EventsFloor: h.EventsFloor,
-		Commands: h.Commands,
+		Audits: h.Audits, AuditsFloor: h.AuditsFloor, Commands: h.Commands,
 	})
 }
 
@@ -116,6 +116,7 @@ func decodeHeader(b []byte) (Header, error) {
 			Index: m.Index, Term: m.Term, ConfigIndex: m.ConfigIndex, Stamp: revoked.Time(m.Stamp),
 			LogHash: [32]byte(m.LogHash), State: rows.StateHashOf([32]byte(m.StateHash)),
 			Tokens: m.Tokens, Grants: m.Grants, Tombstones: m.Tombstones, Events: m.Events, EventsFloor: m.EventsFloor,
+			Audits: m.Audits, AuditsFloor: m.AuditsFloor,
 		},
 	}, nil
 }

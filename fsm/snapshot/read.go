@@ -166,7 +166,7 @@ func (s *reader) end(h Header, n *counter) (Header, error) {
 	case n.state != h.State:
 		return h, fmt.Errorf("%w: wrong state hash", ErrMalformed)
 	case n.tokens != h.Tokens || n.grants != h.Grants || n.clients != h.Clients || n.cutoffs != h.Cutoffs ||
-		n.tombstones != h.Tombstones || n.events != h.Events || n.cluster != h.ClusterID ||
+		n.tombstones != h.Tombstones || n.events != h.Events || n.audits != h.Audits || n.cluster != h.ClusterID ||
 		namedCommands(n.commands) != h.Commands:
 		return h, fmt.Errorf("%w: the counts of the head differ from the rows", ErrMalformed)
 	}
@@ -181,10 +181,11 @@ func (s *reader) end(h Header, n *counter) (Header, error) {
 
 // A counter checks the form of every row and computes the counts of the head.
 type counter struct {
-	state                                                      rows.StateHash
-	rows, tokens, grants, clients, cutoffs, tombstones, events uint64
-	cluster                                                    string
-	commands                                                   uint64 // of the version row
+	state                                              rows.StateHash
+	rows, tokens, grants, clients, cutoffs, tombstones uint64
+	events, audits                                     uint64
+	cluster                                            string
+	commands                                           uint64 // of the version row
 }
 
 // count parses one row. A row of a family that the head does not count is only checked. Restore
@@ -225,6 +226,9 @@ func (n *counter) count(key, val []byte) (err error) {
 	case rows.FamilyEvent:
 		err = rows.Parse(key, val, new(rows.Event))
 		n.events++
+	case rows.FamilyAudit:
+		err = rows.Parse(key, val, new(rows.Audit))
+		n.audits++
 	case rows.FamilyDeleted:
 		err = rows.Parse(key, val, new(rows.Deleted))
 	case rows.FamilyAdmission:

@@ -225,6 +225,9 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"viewer-sees-cutoff", "the cut-off in an explanation shows a viewer whose tokens it ended", []Edit{{
 		"api/tokens/explain.go", "\tif v.Cutoff != nil {\n", "\tif false {\n",
 	}}},
+	{"audit-skips-no-change", "an accepted call that changes nothing leaves no audit entry", []Edit{{
+		"fsm/rules/audit.go", "\t\te.Detail = revoked.AuditNoChange\n", "\t\treturn r\n",
+	}}},
 	{"recover-without-cutoff", "a recovery ends no token, although revocations may be lost", []Edit{{
 		"node/recovery/recover.go", "fsm.SeedOptions{AcceptLoss: r.AcceptLoss,", "fsm.SeedOptions{AcceptLoss: true,",
 	}}},

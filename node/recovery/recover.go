@@ -235,7 +235,7 @@ func (d *disk) stage(ctx context.Context, dir string, r *Recovery) (err error) {
 	backup, done := d.stream(ctx)
 	var h snapshot.Header
 	h, r.ClusterID, err = found(d.staged, backup, r.Before.NodeID,
-		fsm.SeedOptions{AcceptLoss: r.AcceptLoss, Reason: reason, Replay: d.store.Replay})
+		fsm.SeedOptions{AcceptLoss: r.AcceptLoss, Reason: reason, Recovered: true, Replay: d.store.Replay})
 	_ = backup.Close()
 	if err = errors.Join(err, <-done, context.Cause(ctx)); err != nil {
 		return err

@@ -1,0 +1,115 @@
+package revoked
+
+import "slices"
+
+// An AuditKind is the kind of change that an [AuditEntry] records.
+type AuditKind string
+
+// The kinds.
+const (
+	AuditClientCreate    AuditKind = "client.create"
+	AuditClientUpdate    AuditKind = "client.update"
+	AuditClientDelete    AuditKind = "client.delete"
+	AuditClientSecret    AuditKind = "client.secret"
+	AuditSettingsUpdate  AuditKind = "settings.update"
+	AuditIssuerCreate    AuditKind = "issuer.create"
+	AuditIssuerUpdate    AuditKind = "issuer.update"
+	AuditIssuerDelete    AuditKind = "issuer.delete"
+	AuditIssuerKeyBan    AuditKind = "issuer.key_ban"
+	AuditIssuerRefresh   AuditKind = "issuer.refresh"
+	AuditGrantDelete     AuditKind = "grant.delete"
+	AuditTokenRevoke     AuditKind = "token.revoke"
+	AuditCutoffCreate    AuditKind = "cutoff.create"
+	AuditJTIRevoke       AuditKind = "jti.revoke"
+	AuditClusterJoin     AuditKind = "cluster.join"
+	AuditClusterLeave    AuditKind = "cluster.leave"
+	AuditClusterRemove   AuditKind = "cluster.remove"
+	AuditClusterAdmit    AuditKind = "cluster.admit"
+	AuditClusterBar      AuditKind = "cluster.bar" // an admission was withdrawn
+	AuditClusterPromote  AuditKind = "cluster.promote"
+	AuditClusterDemote   AuditKind = "cluster.demote"
+	AuditClusterTransfer AuditKind = "cluster.transfer"
+	AuditClusterToken    AuditKind = "cluster.token" // a join token was created or deleted
+	AuditSnapshotSave    AuditKind = "snapshot.save"
+	AuditRecover         AuditKind = "recover"
+	AuditRestore         AuditKind = "restore"
+)
+
+// auditKinds lists the kinds in display order. Rows of the state hold the position of a kind, so a
+// new kind is appended.
+var auditKinds = [...]AuditKind{
+	AuditClientCreate, AuditClientUpdate, AuditClientDelete, AuditClientSecret, AuditSettingsUpdate,
+	AuditIssuerCreate, AuditIssuerUpdate, AuditIssuerDelete, AuditIssuerKeyBan, AuditIssuerRefresh,
+	AuditGrantDelete, AuditTokenRevoke, AuditCutoffCreate, AuditJTIRevoke,
+	AuditClusterJoin, AuditClusterLeave, AuditClusterRemove, AuditClusterAdmit, AuditClusterBar,
+	AuditClusterPromote, AuditClusterDemote, AuditClusterTransfer, AuditClusterToken,
+	AuditSnapshotSave, AuditRecover, AuditRestore,
+}
+
+// AuditKinds returns all kinds in display order.
+func AuditKinds() []AuditKind { return auditKinds[:] }
+
+// IsAuditKind reports whether k is one of [AuditKinds].
+func IsAuditKind(k AuditKind) bool { return slices.Contains(auditKinds[:], k) }
+
+// The actors of changes that no caller asked for. A client may have the same id; the version of an
+// entry is 0 only if no client acted.
+const (
+	ActorBootstrap = "bootstrap" // the first settings and clients of a cluster
+	ActorRestore   = "restore"   // a cluster was restored from a backup
+	ActorRecover   = "recover"   // a cluster was recovered from the disk of a survivor
+	ActorCluster   = "cluster"   // the cluster did it by itself
+)
+
+// Details of entries about calls that changed nothing.
+const (
+	AuditNoChange = "no change" // it was so already
+	AuditUnknown  = "unknown"   // the token to revoke is not known
+)
+
+// An AuditEntry records one call that changed the state or was refused. Several entries may share
+// an index. It holds neither a secret nor a token nor the subject of a token, except the subject
+// that a cut-off selects.
+type AuditEntry struct {
+	Index        uint64
+	Time         Time
+	Kind         AuditKind
+	Actor        string
+	ActorVersion uint64 // 0: no client acted
+	Node         string // that received the call; empty: not known
+	RequestID    string // empty: not known
+	Object       AuditObject
+	Reason       string // as the caller gave it
+	Refused      bool
+	Detail       string
+}
+
+// An AuditObject names the object of an entry. Fields that do not apply are zero.
+type AuditObject struct {
+	// The client, grant, session, subject or iss. Subject and Session are set only for a cut-off.
+	Selector
+	Digest       Digest // of a token; of another text if a refused call named an id that is not known
+	JTI          string
+	Name         string // of the record of an issuer
+	Thumbprint   string
+	Node         string
+	JoinToken    string // id
+	IssuedBefore Time   // of a cut-off
+	Count        uint64 // of an import: the tokens that one entry ended
+}
+
+// Has reports whether text is one of the ids in o, or the digest or its prefix. An empty text is
+// none of them.
+func (o *AuditObject) Has(text string) bool {
+	if text == "" {
+		return false
+	}
+	for _, id := range [...]string{
+		o.ClientID, o.GrantID, o.Subject, o.Session, o.Issuer, o.JTI, o.Name, o.Thumbprint, o.Node, o.JoinToken,
+	} {
+		if id == text {
+			return true
+		}
+	}
+	return !o.Digest.IsZero() && (o.Digest.String() == text || o.Digest.Prefix() == text)
+}

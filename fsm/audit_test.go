@@ -1,0 +1,403 @@
+package fsm_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"revoked"
+	"revoked/fsm"
+	"revoked/fsm/command"
+	"revoked/internal/await"
+)
+
+// audited returns a machine whose batches leave audit entries, with staff and a trusted issuer.
+func audited(t testing.TB) *machine {
+	t.Helper()
+	m := withStaff(t)
+	m.trust(nil)
+	m.audited = true
+	return m
+}
+
+// entries returns the audit entries above an index as text.
+func (m *machine) entries(after uint64) (lines []string) {
+	m.t.Helper()
+	list, _, err := m.f.Audit(after, 1000)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, e := range list {
+		o, outcome := e.Object, "done"
+		if e.Refused {
+			outcome = "refused"
+		}
+		object := strings.Join(slices.DeleteFunc([]string{
+			o.ClientID, o.GrantID, o.Subject, o.JTI, o.Name, o.Node, o.JoinToken,
+		}, func(s string) bool { return s == "" }), ",")
+		if !o.Digest.IsZero() {
+			object += "#" + o.Digest.Prefix()
+		}
+		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s %s [%s] %s %s", e.Actor, e.Kind, object, outcome, e.Detail)))
+	}
+	return lines
+}
+
+// Contract 6, "Audit entry": each accepted call leaves one entry, also if it changes nothing.
+// Registrations and refusals leave none.
+func TestAudit_Operations_OneEntryEach(t *testing.T) {
+	m := audited(t)
+	for _, n := range []string{"1", "2", "3"} {
+		m.register(pair(n))
+	}
+	after := m.f.Applied()
+	admin := func() revoked.Actor { return m.by("admin") }
+	secret := func(c *revoked.Client) { c.Secrets = append(c.Secrets, confidential("x").Secrets...) }
+	put := func(id string, change func(*revoked.Client)) *command.Op {
+		c, _ := m.f.Client(id)
+		next := *c
+		next.Secrets = slices.Clone(next.Secrets)
+		change(&next)
+		return command.PutClientOp(admin(), &next, c.Version)
+	}
+	settings := m.f.Settings()
+	settings.LeaseDuration = 3 * time.Second
+	for i, step := range []struct {
+		op   func() *command.Op
+		want string // empty: no entry
+	}{
+		{func() *command.Op { return command.RevokeOp(m.by("app"), digest("a-1"), "") },
+			"app token.revoke [g-1#" + digest("a-1").Prefix() + "] done"},
+		{func() *command.Op { return command.RevokeOp(m.by("app"), digest("r-1"), "") },
+			"app token.revoke [#" + digest("r-1").Prefix() + "] done no change"},
+		{func() *command.Op { return command.RevokeOp(m.by("other"), digest("a-1"), "") }, // foreign and dead
+			"other token.revoke [#" + digest("a-1").Prefix() + "] done no change"},
+		{func() *command.Op { return command.RevokeOp(m.by("other"), digest("a-2"), "") }, ""}, // foreign and live
+		{func() *command.Op { return command.RevokeOp(m.by("app"), digest("ghost"), "") },
+			"app token.revoke [#" + digest("ghost").Prefix() + "] done unknown"},
+		{func() *command.Op { return command.RevokeOp(m.by("app"), digest("ghost"), "") },
+			"app token.revoke [#" + digest("ghost").Prefix() + "] done unknown"},
+		{func() *command.Op { return command.RegisterOp(m.by("issuer"), pair("4")) }, ""},
+		{func() *command.Op { return command.DeleteGrantOp(admin(), "g-2", "left") }, "admin grant.delete [g-2] done"},
+		{func() *command.Op { return command.DeleteGrantOp(admin(), "g-2", "") }, "admin grant.delete [g-2] done no change"},
+		{func() *command.Op { return command.DeleteGrantOp(admin(), "g-9", "") }, ""},
+		{func() *command.Op { return command.CutoffOp(admin(), revoked.Selector{Subject: "bob"}, 0, "") },
+			"admin cutoff.create [bob] done"},
+		{func() *command.Op {
+			return command.PutClientOp(admin(), confidential("new", revoked.RoleOperator), 0)
+		}, "admin client.create [new] done roles=operator"},
+		{func() *command.Op { return command.PutClientOp(admin(), confidential("new"), 0) }, ""},
+		{func() *command.Op { return put("new", func(c *revoked.Client) { c.Disabled = true }) },
+			"admin client.update [new] done disabled=true"},
+		{func() *command.Op { return put("new", func(c *revoked.Client) { c.Disabled = true }) },
+			"admin client.update [new] done no change"},
+		{func() *command.Op { return put("new", secret) }, "admin client.secret [new] done secrets"},
+		{func() *command.Op { return command.DeleteClientOp(admin(), "new") }, "admin client.delete [new] done"},
+		{func() *command.Op { return command.DeleteClientOp(admin(), "new") }, "admin client.delete [new] done no change"},
+		{func() *command.Op { return command.PutSettingsOp(m.by("ops"), settings, settings.Version) },
+			"ops settings.update [] done lease_duration=3s"},
+		{func() *command.Op { return command.PutSettingsOp(m.by("eye"), settings, settings.Version) }, ""},
+		{func() *command.Op { return command.BanIssuerKeyOp(admin(), "as1", thumb("a")) },
+			"admin issuer.key_ban [as1] done"},
+		{func() *command.Op { return command.BanIssuerKeyOp(admin(), "as1", thumb("a")) },
+			"admin issuer.key_ban [as1] done no change"},
+		{func() *command.Op {
+			return command.RevokeJWTOp(admin(), &revoked.JWT{Issuer: testIss, JTI: "j-1", ExpiresAt: m.now.Add(time.Hour)}, "")
+		}, "admin jti.revoke [j-1] done"},
+		{func() *command.Op {
+			return command.RevokeJWTOp(admin(), &revoked.JWT{Issuer: testIss, JTI: "j-1", ExpiresAt: m.now.Add(time.Hour)}, "")
+		}, "admin jti.revoke [j-1] done no change"},
+		{func() *command.Op { return command.DeleteIssuerOp(admin(), "as1") }, "admin issuer.delete [as1] done"},
+		{func() *command.Op { return command.AdmitNodeOp(admin(), "node4", false, time.Hour) },
+			"admin cluster.admit [node4] done"},
+		{func() *command.Op { return command.WithdrawNodeOp(admin(), "node4") }, "admin cluster.bar [node4] done"},
+		{func() *command.Op { return command.WithdrawNodeOp(admin(), "node4") }, "admin cluster.bar [node4] done no change"},
+		{func() *command.Op { return command.JoinNodeOp("node5", revoked.Digest{}) }, ""},
+		{func() *command.Op {
+			return command.OnBehalf(command.WithdrawNodeOp(revoked.Actor{}, "node2"), m.by("ops"))
+		}, "ops cluster.leave [node2] done"},
+		{func() *command.Op { return command.BarNodeOp(revoked.Actor{}, "node3", "") },
+			"cluster cluster.remove [node3] done"},
+		{func() *command.Op {
+			return command.NoteOp(m.by("ops"), revoked.AuditEntry{Kind: revoked.AuditClientDelete, Refused: true,
+				Detail: "forbidden", Object: revoked.AuditObject{Selector: revoked.Selector{ClientID: "app"}}})
+		}, "ops client.delete [app] refused forbidden"},
+		{func() *command.Op {
+			return command.NoteOp(m.by("eye"), revoked.AuditEntry{Kind: revoked.AuditClientDelete, Refused: true})
+		}, ""},
+	} {
+		res := m.do(step.op())[0]
+		var want []string
+		if step.want != "" {
+			want = []string{step.want}
+		}
+		got := m.entries(m.f.Applied() - 1)
+		if !slices.Equal(got, want) {
+			t.Errorf("step %d: got %q, %v, want %q", i, got, res.Err, want)
+		}
+	}
+	list, _, err := m.f.Audit(after, 1)
+	if err != nil || len(list) != 1 || list[0].Index != after+1 || list[0].Time != m.now ||
+		list[0].ActorVersion != m.by("app").Version {
+		t.Errorf("first page: got %+v, %v, want the first entry", list, err)
+	}
+	if at, err := m.f.AuditAt(after + 1); err != nil || !slices.Equal(at, list) {
+		t.Errorf("at index %d: got %+v, %v, want %+v", after+1, at, err, list)
+	}
+	if at, err := m.f.AuditAt(after); err != nil || len(at) != 0 {
+		t.Errorf("at the index of a registration: got %+v, %v, want none", at, err)
+	}
+	agree(t, m, 7)
+}
+
+// An entry names the call: the node that received it and its request.
+func TestAudit_Origin_IsRecorded(t *testing.T) {
+	m := audited(t)
+	by := m.by("admin")
+	by.RequestID = "req-1"
+	op := command.DeleteClientOp(by, "other")
+	op.Origin.Node = "node2"
+	m.must(op)
+	e, err := m.f.AuditAt(m.f.Applied())
+	if err != nil || len(e) != 1 || e[0].Node != "node2" || e[0].RequestID != "req-1" {
+		t.Errorf("got %+v, %v, want node2 and req-1", e, err)
+	}
+}
+
+// The lines of an import that share a log entry share an audit entry, which counts the accepted
+// ones.
+func TestAudit_Chunk_OneEntryWithCount(t *testing.T) {
+	m := audited(t)
+	deny := func(request, jti string) *command.Op {
+		by := m.by("admin")
+		by.RequestID = request
+		op := command.RevokeJWTOp(by, &revoked.JWT{Issuer: testIss, JTI: jti, ExpiresAt: m.now.Add(time.Hour)}, "")
+		op.Origin.Chunk = true
+		return op
+	}
+	check := func(what string, want ...string) {
+		t.Helper()
+		list, err := m.f.AuditAt(m.f.Applied())
+		var got []string
+		for _, e := range list {
+			got = append(got, strings.TrimSpace(fmt.Sprint(e.RequestID, " ", e.Object.Count, e.Object.JTI, " ", e.Detail)))
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, %v, want %q", what, got, err, want)
+		}
+	}
+	m.do(deny("r1", "a"), deny("r1", "b"), deny("r1", "b"), deny("r2", "c"),
+		command.RevokeOp(m.by("app"), digest("x"), ""))
+	check("two imports and a revocation", "r1 3", "r2 1", "0 unknown")
+	m.do(deny("r1", "a"), deny("r1", "b"))
+	check("a repeat", "r1 2 no change")
+	unknown := deny("r1", "d")
+	unknown.GetRevokeJwt().Issuer = "https://other.example"
+	m.do(unknown)
+	check("refused lines only")
+}
+
+// While a member does not know the audit, its entries have no flag and leave no audit entry.
+func TestAudit_OlderEntries_LeaveNone(t *testing.T) {
+	m := newMachine(t)
+	m.revoke("app", "ghost")
+	if n := m.f.Audits(); n != 0 || m.f.Version() >= command.Audit {
+		t.Errorf("got %d entries and version %d, want none", n, m.f.Version())
+	}
+	if _, noop := m.f.DryRun(command.RevokeOp(m.by("app"), digest("ghost"), "")); !noop {
+		t.Error("a repeat: got a change, want a no-op")
+	}
+	m.audited = true
+	m.revoke("app", "ghost")
+	if n := m.f.Audits(); n != 1 || m.f.Version() != command.Audit {
+		t.Errorf("got %d entries and version %d, want 1 and %d", n, m.f.Version(), command.Audit)
+	}
+	if _, noop := m.f.DryRun(command.RevokeOp(m.by("app"), digest("ghost"), "")); noop {
+		t.Error("a repeat that is audited: got a no-op, want a change")
+	}
+	r, noop := m.f.DryRun(command.DeleteGrantOp(m.by("admin"), "none", ""))
+	if !noop || !errors.Is(r.Err, revoked.ErrNotFound) {
+		t.Errorf("a refusal: got %v, no-op %v, want a no-op with %v", r.Err, noop, revoked.ErrNotFound)
+	}
+}
+
+func TestAudit_NewCluster_EntryOfEachBeginning(t *testing.T) {
+	m := empty(t)
+	m.apply(&command.Bootstrap{
+		ClusterId: "c-1", Settings: command.SettingsMessage(testSettings()), Clients: clientRecords(), Audited: true,
+	})
+	want := []string{"bootstrap settings.update [] done cluster created with 6 clients"}
+	if got := m.entries(0); !slices.Equal(got, want) {
+		t.Errorf("bootstrap: got %q, want %q", got, want)
+	}
+	old := newMachine(t) // its backup knows no audit
+	for _, test := range []struct {
+		opts fsm.SeedOptions
+		want string
+	}{
+		{fsm.SeedOptions{Before: m.now, Reason: "disk lost"}, "restore restore [] done every token issued before has ended"},
+		{fsm.SeedOptions{AcceptLoss: true, Reason: "a test", Recovered: true},
+			"recover recover [] done tokens stay active, also those revoked since the backup"},
+	} {
+		dir := t.TempDir() + "/state"
+		test.opts.ClusterID = "c-2"
+		h, err := fsm.Seed(dir, bytes.NewReader(old.backup()), test.opts)
+		if err != nil || h.Audits != 1 || h.Commands != command.Audit {
+			t.Fatalf("got %+v, %v, want one entry that needs version %d", h, err, command.Audit)
+		}
+		s := &machine{t: t, dir: dir, now: m.now}
+		s.open()
+		if got := s.entries(0); !slices.Equal(got, []string{test.want}) {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
+		s.backup()
+		if err := s.f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// WaitAudit ends with the next audit entry. Registrations and ticks do not end it.
+func TestWaitAudit_OtherEntries_DoNotWake(t *testing.T) {
+	m := audited(t)
+	ended, cancel := context.WithCancel(context.Background())
+	cancel() // WaitAudit then reports whether it would block
+	at := m.f.Applied()
+	m.register(pair("1"))
+	m.apply(&command.Tick{})
+	if err := m.f.WaitAudit(ended, at); !errors.Is(err, context.Canceled) {
+		t.Errorf("a registration: got %v, want %v", err, context.Canceled)
+	}
+	woken := make(chan error, 1)
+	go func() { woken <- m.f.WaitAudit(context.Background(), at) }()
+	s := m.f.Settings()
+	m.must(command.PutSettingsOp(m.by("admin"), s, s.Version)) // no event of the feed
+	if err := await.Receive(t, woken, "the end of WaitAudit"); err != nil {
+		t.Errorf("settings: got %v, want nil", err)
+	}
+}
+
+// The same log, with and without audit, gives the same state apart from the entries. An accepted
+// operation leaves exactly one entry, with "no change" exactly if the other state did not change.
+func TestAudit_RandomHistories_AreComplete(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		m, twin := audited(t), withStaff(t)
+		twin.trust(nil)
+		want := uint64(0)
+		for step := range rapid.IntRange(1, 40).Draw(r, "steps") {
+			op := anyOp(r, m)
+			_, _, before := twin.f.Hashes()
+			res, same := m.do(op)[0], twin.do(op)[0]
+			_, _, after := twin.f.Hashes()
+			if fmt.Sprint(res) != fmt.Sprint(same) {
+				r.Fatalf("step %d: %v: got %v, want %v as without audit", step, op, res, same)
+			}
+			list, err := m.f.AuditAt(m.f.Applied())
+			if err != nil {
+				r.Fatal(err)
+			}
+			if res.Err != nil || op.GetRegister() != nil || op.GetSetVoting() != nil {
+				if len(list) > 0 {
+					r.Fatalf("step %d: %v: got %v, %+v, want no entry", step, op, res.Err, list)
+				}
+				continue
+			}
+			if want++; len(list) != 1 || list[0].Actor != op.Actor.ClientId || list[0].Refused {
+				r.Fatalf("step %d: %v: got %+v, want one entry", step, op, list)
+			}
+			detail := list[0].Detail
+			replaces := op.GetPutClient() != nil || op.GetPutSettings() != nil // also without a difference
+			if told := detail == revoked.AuditNoChange; res.Unknown != (detail == revoked.AuditUnknown) ||
+				!res.Unknown && !replaces && op.GetNote() == nil && op.GetBarNode() == nil && told != (before == after) {
+				r.Fatalf("step %d: %v: got detail %q, changed %v, unknown %v", step, op, detail, before != after, res.Unknown)
+			}
+		}
+		if n := m.f.Audits(); n != want {
+			r.Fatalf("got %d entries, want %d", n, want)
+		}
+		if rapid.IntRange(0, 3).Draw(r, "compare") == 0 {
+			agree(t, m, rapid.IntRange(1, 9).Draw(r, "batch"))
+		}
+		if err := errors.Join(m.f.Close(), twin.f.Close()); err != nil || len(m.fatal)+len(twin.fatal) > 0 {
+			r.Fatalf("got %v, %v, %v", err, m.fatal, twin.fatal)
+		}
+	})
+}
+
+// anyOp returns an operation of any kind by any client, on a few objects.
+func anyOp(r *rapid.T, m *machine) *command.Op {
+	id := rapid.SampledFrom([]string{"admin", "admin", "admin", "issuer", "ops", "app", "other", "eye"}).Draw(r, "actor")
+	if _, exists := m.f.Client(id); !exists {
+		id = "admin" // an earlier operation deleted it
+	}
+	name := rapid.SampledFrom([]string{"x0", "x1", "x2"}).Draw(r, "name")
+	ops, _ := opsBy(m, id, name)
+	ops["revoke"] = command.RevokeOp(m.by(id), digest("a-"+name), "")
+	ops["delete_grant"] = command.DeleteGrantOp(m.by(id), "g-"+name, "")
+	ops["withdraw_node"] = command.WithdrawNodeOp(m.by(id), name)
+	ops["delete_join_token"] = command.DeleteJoinTokenOp(m.by(id), name)
+	if c, exists := m.f.Client(name); exists && rapid.Bool().Draw(r, "update") {
+		next := *c
+		next.Disabled = rapid.Bool().Draw(r, "disabled")
+		ops["put_client"] = command.PutClientOp(m.by(id), &next, c.Version)
+	}
+	ops["delete_client"] = command.DeleteClientOp(m.by(id), name)
+	kinds := make([]string, 0, len(ops))
+	for kind := range ops {
+		kinds = append(kinds, kind)
+	}
+	slices.Sort(kinds)
+	return ops[rapid.SampledFrom(append(kinds, "revoke", "register", "revoke")).Draw(r, "kind")]
+}
+
+// The state with audit entries of each kind of object has golden bytes.
+func TestWriteSnapshot_Audit_GoldenBytes(t *testing.T) {
+	m := audited(t)
+	m.register(pair("1"))
+	by := m.by("admin")
+	by.RequestID = "req-1"
+	jwt := command.RevokeJWTOp(by, &revoked.JWT{Issuer: testIss, JTI: "j-1", ExpiresAt: m.now.Add(time.Hour)}, "leak")
+	chunk := command.RevokeJWTOp(by, &revoked.JWT{Issuer: testIss, JTI: "j-2", ExpiresAt: m.now.Add(time.Hour)}, "leak")
+	chunk.Origin.Chunk, chunk.Origin.Node = true, "node1"
+	m.do(
+		command.RevokeOp(by, digest("a-1"), "why"), command.RevokeOp(by, digest("ghost"), ""),
+		command.CutoffOp(by, revoked.Selector{Subject: "bob", Session: "s"}, 0, "left"), jwt, chunk,
+		command.BanIssuerKeyOp(by, "as1", thumb("a")), command.AdmitNodeOp(by, "node4", true, time.Hour),
+		command.CreateJoinTokenOp(by, &revoked.JoinToken{ID: "j-1", Hash: digest("join")}, time.Hour),
+		command.NoteOp(by, revoked.AuditEntry{Kind: revoked.AuditSnapshotSave, Refused: true, Detail: "forbidden"}),
+		command.DeleteClientOp(by, "other"),
+	)
+	r := empty(t)
+	if err := r.f.Restore(io.NopCloser(bytes.NewReader(goldenSnapshot(t, m, "snapshot-audit")))); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := r.entries(0), m.entries(0); len(got) != 10 || !slices.Equal(got, want) {
+		t.Errorf("got %q, want the 10 entries %q", got, want)
+	}
+}
+
+// Contract 6, "Audit entry": no entry has the subject of a token, its session or its name.
+func TestAudit_Tokens_NotInEntries(t *testing.T) {
+	m := audited(t)
+	r := pair("1")
+	r.Subject, r.Session, r.Username = "canary-subject", "canary-session", "canary-name"
+	m.register(r)
+	m.revoke("app", "a-1")
+	j := jwt("t1")
+	j.Subject, j.Session, j.ClientID = "canary-subject", "canary-session", "app"
+	m.must(command.RevokeJWTOp(m.by("admin"), j, ""))
+	m.must(command.PutClientOp(m.by("admin"), confidential("new"), 0))
+	list, _, err := m.f.Audit(0, 1000)
+	if text := fmt.Sprintf("%+v", list); err != nil || len(list) < 3 || strings.Contains(text, "canary") ||
+		strings.Contains(text, "salt") {
+		t.Errorf("got %s, %v, want no property of a token and no hash", text, err)
+	}
+}

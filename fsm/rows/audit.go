@@ -1,0 +1,121 @@
+package rows
+
+import (
+	"slices"
+
+	"revoked"
+)
+
+// An Audit is an entry of the audit:
+//
+//	byte 0      version
+//	byte 1      kind: its position among revoked.AuditKinds
+//	byte 2      flags
+//	            time, actor, version of the actor, node, request id
+//	            bits of the fields of the object, then these fields
+//	            reason and detail, if the flags name them
+type Audit struct{ revoked.AuditEntry }
+
+// Flags of an audit row.
+const (
+	auditRefused = 1 << iota
+	auditHasReason
+	auditHasDetail
+	auditFlags
+)
+
+// Bits of the fields of an object that are not texts. They follow those of the texts.
+const (
+	objectDigest = 1 << (iota + objectTexts)
+	objectIssuedBefore
+	objectCount
+	objectBits
+)
+
+// objectTexts is the number of texts of an object.
+const objectTexts = 10
+
+// texts returns the texts of an object in the order of their bits.
+func texts(o *revoked.AuditObject) [objectTexts]*string {
+	return [...]*string{
+		&o.ClientID, &o.GrantID, &o.Subject, &o.Session, &o.Issuer, &o.JTI, &o.Name, &o.Thumbprint, &o.Node, &o.JoinToken,
+	}
+}
+
+func (a *Audit) code(c *coder) {
+	c.seqKey(&a.Index, new(uint32))
+	c.version()
+	kinds := revoked.AuditKinds()
+	kind := byte(slices.Index(kinds, a.Kind)) // Apply writes known kinds only
+	if c.byte(&kind); int(kind) >= len(kinds) {
+		c.fail()
+		return
+	}
+	flags := a.flags()
+	if c.byte(&flags); flags >= auditFlags {
+		c.fail()
+	}
+	if c.decoding {
+		a.Kind, a.Refused = kinds[kind], flags&auditRefused != 0
+	}
+	c.time(&a.Time)
+	c.string(&a.Actor)
+	c.uvarint(&a.ActorVersion)
+	c.string(&a.Node, &a.RequestID)
+	c.object(&a.Object)
+	if flags&auditHasReason != 0 {
+		c.string(&a.Reason)
+	}
+	if flags&auditHasDetail != 0 {
+		c.string(&a.Detail)
+	}
+}
+
+func (a *Audit) flags() (flags byte) {
+	if a.Refused {
+		flags |= auditRefused
+	}
+	if a.Reason != "" {
+		flags |= auditHasReason
+	}
+	if a.Detail != "" {
+		flags |= auditHasDetail
+	}
+	return flags
+}
+
+// object encodes the fields of o that are set.
+func (c *coder) object(o *revoked.AuditObject) {
+	var bits uint64
+	for i, text := range texts(o) {
+		if *text != "" {
+			bits |= 1 << i
+		}
+	}
+	if !o.Digest.IsZero() {
+		bits |= objectDigest
+	}
+	if o.IssuedBefore != 0 {
+		bits |= objectIssuedBefore
+	}
+	if o.Count != 0 {
+		bits |= objectCount
+	}
+	if c.uvarint(&bits); bits >= objectBits {
+		c.fail()
+	}
+	for i, text := range texts(o) {
+		if bits&(1<<i) != 0 {
+			c.string(text)
+		}
+	}
+	if bits&objectDigest != 0 {
+		c.digest(&o.Digest)
+	}
+	if bits&objectIssuedBefore != 0 {
+		c.time(&o.IssuedBefore)
+	}
+	if bits&objectCount != 0 {
+		c.uvarint(&o.Count)
+	}
+}

@@ -1,0 +1,144 @@
+package rules
+
+import (
+	"slices"
+	"strings"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/fsm/rows"
+)
+
+// runAudited runs op and, unless it is refused, writes its audit entry. Every accepted operation
+// leaves one, also if it changed nothing. A refused one leaves none here: the node that refused the
+// call notes it.
+func (a *Applier) runAudited(op *command.Op) Result {
+	was := a.replaced(op)
+	a.dirty, a.endedGrant = false, ""
+	r := a.run(op)
+	if r.Err != nil || a.err != nil {
+		return r
+	}
+	e, ok := command.Describe(op)
+	if !ok {
+		return r
+	}
+	changed := a.dirty
+	if was != nil {
+		changed = a.describeChange(&e, op, was)
+	}
+	switch {
+	case e.Kind == revoked.AuditCutoffCreate && e.Object.IssuedBefore == 0:
+		e.Object.IssuedBefore = a.Stamp
+	case e.Kind == revoked.AuditTokenRevoke:
+		e.Object.GrantID = a.endedGrant
+	}
+	switch {
+	case r.Unknown:
+		e.Detail = revoked.AuditUnknown
+	case !changed && op.GetPutIssuerKeys() != nil && op.GetOrigin().GetCaller() == nil:
+		return r // a fetch that no caller asked for
+	case !changed && !isMembership(op):
+		e.Detail = revoked.AuditNoChange
+	}
+	if op.GetOrigin().GetChunk() {
+		a.addToChunk(&e)
+	} else {
+		a.endChunk()
+		a.audit(&e)
+	}
+	return r
+}
+
+// audit appends an entry, as of the entry of the log in hand, to the audit.
+func (a *access) audit(e *revoked.AuditEntry) {
+	e.Index, e.Time = a.Index, a.Stamp
+	a.keyBuf = rows.SeqKey(a.keyBuf[:0], rows.FamilyAudit, a.Index, a.auditSeq)
+	a.rowBuf = rows.Append(a.rowBuf[:0], &rows.Audit{AuditEntry: *e})
+	a.put(a.keyBuf, nil, a.keep(a.rowBuf))
+	a.auditSeq++
+	a.Audits++
+	a.lastAudit = a.Index
+}
+
+// A chunk is the common entry of neighboring operations of one call, with many tokens each. Its
+// Count is 0 if there is none.
+type chunk struct {
+	revoked.AuditEntry
+	changed bool
+}
+
+// addToChunk adds the entry of an operation to the chunk in hand, if it belongs to the same call.
+func (a *Applier) addToChunk(e *revoked.AuditEntry) {
+	c := &a.chunk
+	if c.Count() > 0 && (c.Kind != e.Kind || c.Actor != e.Actor || c.RequestID != e.RequestID ||
+		c.Object.Issuer != e.Object.Issuer || c.Reason != e.Reason) {
+		a.endChunk()
+	}
+	n, changed := c.Count(), c.changed || e.Detail == ""
+	*c = chunk{*e, changed}
+	c.Object.JTI, c.Object.Count = "", n+1
+}
+
+// Count returns the number of operations.
+func (c *chunk) Count() uint64 { return c.Object.Count }
+
+// endChunk writes the entry of the chunk in hand, if there is one.
+func (a *Applier) endChunk() {
+	c := a.chunk
+	if a.chunk = (chunk{}); c.Count() == 0 || a.err != nil {
+		return
+	}
+	if c.changed {
+		c.Detail = ""
+	}
+	a.audit(&c.AuditEntry)
+}
+
+// replaced returns the record that op is about to replace, which is empty if op creates one. It
+// returns nil for operations that replace no record.
+func (a *Applier) replaced(op *command.Op) command.Record {
+	switch k := op.Kind.(type) {
+	case *command.Op_PutClient:
+		if c := a.client(k.PutClient.GetClient().GetId()); c != nil {
+			return command.ClientMessage(c)
+		}
+		return &command.ClientRecord{}
+	case *command.Op_PutSettings:
+		return command.SettingsMessage(a.currentSettings())
+	case *command.Op_PutIssuer:
+		if i := a.issuer(k.PutIssuer.GetIssuer().GetName()); i != nil {
+			return command.IssuerMessage(&i.Issuer)
+		}
+		return &command.IssuerRecord{}
+	}
+	return nil
+}
+
+// describeChange completes the entry of an operation that replaced the record was. It reports
+// whether the new record differs.
+func (a *Applier) describeChange(e *revoked.AuditEntry, op *command.Op, was command.Record) (changed bool) {
+	list := command.Changes(was, a.replaced(op))
+	if e.Kind == revoked.AuditClientUpdate && slices.Contains(list, "secrets") {
+		e.Kind = revoked.AuditClientSecret
+	}
+	switch e.Kind {
+	case revoked.AuditClientCreate, revoked.AuditIssuerCreate:
+		list = slices.DeleteFunc(list, func(s string) bool { return !strings.HasPrefix(s, "roles=") })
+		changed = true
+	}
+	e.Detail = strings.Join(list, " ")
+	return changed || len(list) > 0
+}
+
+// isMembership reports whether op may go with a change of the configuration or another change that
+// the state does not show.
+func isMembership(op *command.Op) bool {
+	switch op.Kind.(type) {
+	case *command.Op_Note, *command.Op_BarNode, *command.Op_JoinNode:
+		return true
+	case *command.Op_WithdrawNode:
+		return op.GetActor().GetClientId() == ""
+	}
+	return false
+}
