@@ -186,7 +186,7 @@ func (m *simNemesis) isWhole() bool {
 		return false
 	}
 	f := l.n.raft.GetConfiguration()
-	if f.Error() != nil || f.Index() > l.n.raft.CommitIndex() || len(f.Configuration().Servers) != len(m.s.nodes) {
+	if f.Error() != nil || !isConfigurationCommitted(l) || len(f.Configuration().Servers) != len(m.s.nodes) {
 		return false
 	}
 	for _, s := range f.Configuration().Servers {
@@ -278,6 +278,14 @@ func (m *simNemesis) endTwins() bool {
 	return true
 }
 
+// isConfigurationCommitted reports whether the log of a process has no uncommitted change of the
+// configuration. The index that Raft gives with its configuration is always 0.
+func isConfigurationCommitted(l *simLife) bool {
+	l.of.mu.Lock()
+	defer l.of.mu.Unlock()
+	return l.of.life == l && !l.of.disk.HasConfiguration(l.n.raft.CommitIndex()+1)
+}
+
 // canLose reports whether the voters without id that are up are a majority, by a committed
 // configuration. A node that was removed, replaced or demoted may not vote again yet.
 func (m *simNemesis) canLose(id raft.ServerID) bool {
@@ -286,7 +294,7 @@ func (m *simNemesis) canLose(id raft.ServerID) bool {
 		return false
 	}
 	f := l.n.raft.GetConfiguration()
-	if f.Error() != nil || f.Index() > l.n.raft.CommitIndex() {
+	if f.Error() != nil || !isConfigurationCommitted(l) {
 		return false
 	}
 	voters, others := 0, 0

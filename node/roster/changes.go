@@ -27,6 +27,10 @@ type changes struct {
 	logged map[string]string           // the last problem logged by node, so that it is logged once
 
 	unenforced string // the member logged last as too old for admissions
+
+	// confirmed is an applied index of the term that is not below the newest configuration's. The
+	// holder of the turn uses it.
+	confirmed struct{ term, index uint64 }
 }
 
 func newChanges(l *local, t *transfers) *changes {
@@ -53,6 +57,9 @@ func (c *changes) begin() (*turn, error) {
 		<-c.turn
 		return nil, err
 	}
+	if c.confirmed.term != term { // the term opened after its first entry was applied here
+		c.confirmed.term, c.confirmed.index = term, c.FSM.Applied()
+	}
 	return &turn{c, term, conf}, nil
 }
 
@@ -70,6 +77,7 @@ func (t *turn) propose(term uint64, change func(wait time.Duration) raft.IndexFu
 	if err := f.Error(); err != nil {
 		return 0, propose.ApplyError(err)
 	}
+	t.confirmed.index = f.Index()
 	if conf, err := t.Configuration(); err == nil {
 		t.conf = conf
 		t.follow(conf)
@@ -248,6 +256,9 @@ func (c *changes) remove(id raft.ServerID, op *command.Op, force bool, alternati
 	if id == c.self {
 		return 0, c.handOver()
 	}
+	if err := t.awaitStored(id); err != nil {
+		return 0, err
+	}
 	if err := t.endAdmission(op); err != nil {
 		return 0, err
 	}
@@ -280,29 +291,4 @@ func (t *turn) remove(id raft.ServerID) (uint64, error) {
 	}
 	delete(t.added, id)
 	return index, nil
-}
-
-// checkQuorum checks that the voters other than id have a live majority.
-func (c *changes) checkQuorum(id raft.ServerID, force bool, alternative string) error {
-	voters, alive := 0, 0
-	for _, p := range c.views() {
-		if p.server.ID == id || p.server.Suffrage != raft.Voter {
-			continue
-		}
-		voters++
-		if p.alive {
-			alive++
-		}
-	}
-	switch {
-	case voters == 0:
-		return fmt.Errorf("%w: %s is the last voter: stop it, or remove its data, to end the cluster",
-			revoked.ErrQuorumRisk, nodeOf(id))
-	case force || alive >= voters/2+1:
-		return nil
-	case c.peers.inGracePeriod(time.Now()):
-		return fmt.Errorf("%w: the leader is new and has no report from all members yet", revoked.ErrNoLeader)
-	}
-	return fmt.Errorf("%w: without %s only %d of %d voters would be alive: bring one back, or %s",
-		revoked.ErrQuorumRisk, nodeOf(id), alive, voters, alternative)
 }

@@ -1,8 +1,11 @@
 package roster
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -49,8 +52,8 @@ func (c *changes) promoteNode(node string) (uint64, error) {
 	switch {
 	case found == nil:
 		return 0, fmt.Errorf("%w: no member is named %q", revoked.ErrNotFound, node)
-	case found.server.Suffrage == raft.Voter:
-		return c.FSM.Applied(), nil
+	case found.server.Suffrage == raft.Voter: // but a demotion may be under way
+		return c.promote(found.server.ID)
 	}
 	if err := c.checkCaughtUp(*found); err != nil {
 		return 0, err
@@ -85,8 +88,8 @@ func (c *changes) hasCaughtUp(p peerView) bool {
 }
 
 // demoteNode takes the vote of a node. It returns ErrQuorumRisk if the other voters would have no
-// live majority. A leader transfers leadership first and returns ErrNoLeader. A repeat is not an
-// error.
+// live majority, and ErrConflict if the node is promoted meanwhile. A leader transfers leadership
+// first and returns ErrNoLeader. A repeat is not an error.
 func (c *changes) demoteNode(node string) (uint64, error) {
 	t, err := c.begin()
 	if err != nil {
@@ -110,10 +113,90 @@ func (t *turn) demote(id raft.ServerID) (uint64, error) {
 	if id == t.self {
 		return 0, t.handOver()
 	}
+	if err := t.awaitStored(id); err != nil {
+		return 0, err
+	}
+	isDemoted := func(p peerView) bool { return p.server.ID == id && t.mustNotVote(p) }
+	if !slices.ContainsFunc(t.views(), isDemoted) {
+		return 0, fmt.Errorf("%w: %s was promoted meanwhile", revoked.ErrConflict, nodeOf(id))
+	}
 	t.Log.Info("demoting voter", "server", id)
 	return t.propose(t.term, func(wait time.Duration) raft.IndexFuture {
 		return t.Raft.DemoteVoter(id, 0, wait)
 	})
+}
+
+// checkQuorum checks that the voters other than id have a live majority.
+func (c *changes) checkQuorum(id raft.ServerID, force bool, alternative string) error {
+	voters, alive := 0, 0
+	for _, p := range c.views() {
+		if p.server.ID == id || p.server.Suffrage != raft.Voter {
+			continue
+		}
+		voters++
+		if p.alive {
+			alive++
+		}
+	}
+	switch {
+	case voters == 0:
+		return fmt.Errorf("%w: %s is the last voter: stop it, or remove its data, to end the cluster",
+			revoked.ErrQuorumRisk, nodeOf(id))
+	case force || alive >= voters/2+1:
+		return nil
+	case c.peers.inGracePeriod(time.Now()):
+		return fmt.Errorf("%w: the leader is new and has no report from all members yet", revoked.ErrNoLeader)
+	}
+	return fmt.Errorf("%w: without %s only %d of %d voters would be alive: bring one back, or %s",
+		revoked.ErrQuorumRisk, nodeOf(id), alive, voters, alternative)
+}
+
+// awaitStored waits until a majority of the voters other than id have reported that they applied
+// the newest configuration. It returns ErrNoLeader if they have not within RequestTimeout, or if
+// the term ends. It returns nil at once if id has no vote.
+//
+// Raft rejects a candidate that is not a voter in the newest configuration of the member it asks.
+// Suppose that a voter does not know that another one got its vote, and the leader removes a third.
+// If the leader fails before the removal commits, no member can win an election again: the first
+// rejects the second as a non-voter, and the second has the longer log. Force does not skip this
+// check, because the removal needs the same majority to commit.
+func (t *turn) awaitStored(id raft.ServerID) error {
+	if !isVoter(t.conf, id) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(t.Context, t.RequestTimeout)
+	defer cancel()
+	for {
+		behind, ok := t.behind(id)
+		if ok {
+			return nil
+		}
+		if t.Leader.Term() != t.term {
+			return fmt.Errorf("%w: the leader changed meanwhile", revoked.ErrNoLeader)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %s cannot lose its vote before a majority of the other voters knows the newest "+
+				"members: no report of that from %s", revoked.ErrNoLeader, nodeOf(id), strings.Join(behind, ", "))
+		case <-time.After(ReportInterval / 4):
+		}
+	}
+}
+
+// behind lists the voters other than id that have not reported that they applied the newest
+// configuration. ok tells whether the rest of them are a majority.
+func (t *turn) behind(id raft.ServerID) (nodes []string, ok bool) {
+	voters := 0
+	for _, p := range t.views() {
+		if p.server.ID == id || p.server.Suffrage != raft.Voter {
+			continue
+		}
+		voters++
+		if p.server.ID != t.self && p.applied < t.confirmed.index {
+			nodes = append(nodes, nodeOf(p.server.ID))
+		}
+	}
+	return nodes, 2*len(nodes) < voters
 }
 
 func isVoter(conf raft.Configuration, id raft.ServerID) bool {

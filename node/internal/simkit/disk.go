@@ -86,6 +86,18 @@ func (f FS) Rename(from, to string) error {
 // Unwrap implements vfs.FS.
 func (f FS) Unwrap() vfs.FS { return f.FS }
 
+// HasConfiguration reports whether the log has a configuration at or after an index.
+func (d *Disk) HasConfiguration(first uint64) bool {
+	last, err := d.log.LastIndex()
+	for i := first; err == nil && i <= last; i++ {
+		var e raft.Log
+		if err = d.log.GetLog(i, &e); err == nil && e.Type == raft.LogConfiguration {
+			return true
+		}
+	}
+	return false
+}
+
 // Hooks replaces a node's stores with d. The gate is in front of the node's own layers: below them
 // it would sleep while a layer holds a lock. One Disk serves one node.
 func (d *Disk) Hooks(g *Gate) raftstore.Hooks {

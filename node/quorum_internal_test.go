@@ -1,0 +1,103 @@
+package node
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"revoked"
+	"revoked/internal/retry"
+)
+
+// A voter has not stored the entry that gave the leader its vote. If the leader then removes the
+// third voter and fails before that commits, the first rejects every candidate with the removal.
+// The others reject the first.
+func TestRemove_VoterMissesPromotion_KeepsQuorumElectable(t *testing.T) {
+	for name, healAfter := range map[string]time.Duration{
+		"voter returns late":      20 * time.Second,
+		"voter returns meanwhile": 300 * time.Millisecond,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSim(t, 11, t.TempDir(), newSimCounts())
+				defer s.end()
+				s.begin()
+				time.Sleep(5 * time.Second)
+				m := &simNemesis{s: s, ctx: t.Context()}
+				first := m.leading()
+				others := s.others(first)
+				second, behind := others[0], others[1]
+				heal := s.promoteWithout(t, first, second, behind)
+				s.wg.Go(func() {
+					time.Sleep(healAfter)
+					heal()
+				})
+
+				_, err := second.n.Remove(t.Context(), second.actor("admin"), first.of.id, true, "a test")
+				if late := healAfter > time.Second; late != errors.Is(err, revoked.ErrNoLeader) {
+					t.Errorf("removal: got %v, want %v: %v", err, revoked.ErrNoLeader, late)
+				}
+				time.Sleep(healAfter)
+				for began := time.Now(); m.leading() == nil; time.Sleep(100 * time.Millisecond) {
+					if time.Since(began) > time.Minute {
+						t.Fatal("a minute after the fault: got no leader, want one")
+					}
+				}
+				if s.o.failed() {
+					t.Error(s.o.err)
+				}
+			})
+		})
+	}
+}
+
+// others lists the running nodes but one.
+func (s *sim) others(l *simLife) (out []*simLife) {
+	for _, n := range s.nodes {
+		if o := n.now(); o != nil && o != l {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// promoteWithout takes the second node's vote and gives it back while the third is cut off. Then it
+// transfers leadership to the second. heal reconnects the third.
+func (s *sim) promoteWithout(t *testing.T, first, second, third *simLife) (heal func()) {
+	t.Helper()
+	must := func(f raft.Future) {
+		t.Helper()
+		if err := f.Error(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(first.n.raft.DemoteVoter(second.self, 0, 0))
+	for third.n.fsm.Applied() < first.n.fsm.Applied() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	var heals []func()
+	for _, o := range []*simLife{first, second} {
+		heals = append(heals, s.net.Cut(o.of.k, third.of.k), s.net.Cut(third.of.k, o.of.k))
+	}
+	address := raft.ServerAddress("")
+	for _, srv := range first.n.raft.GetConfiguration().Configuration().Servers {
+		if srv.ID == second.self {
+			address = srv.Address
+		}
+	}
+	must(first.n.raft.AddVoter(second.self, address, 0, 0))
+	must(first.n.raft.LeadershipTransferToServer(second.self, address))
+	for second.n.leadership.term() == 0 {
+		if retry.Sleep(t.Context(), 10*time.Millisecond); t.Context().Err() != nil {
+			t.Fatal("the second node does not lead")
+		}
+	}
+	return func() {
+		for _, h := range heals {
+			h()
+		}
+	}
+}
