@@ -57,9 +57,12 @@ type Cache struct {
 	ignoreEpochs bool // set by a test to show that the test can fail
 }
 
-// An entry is a record and the epochs that were read before it. It is immutable.
+// An entry is a record and the epochs that were read before it. Only checked changes.
 type entry struct {
-	digest     revoked.Digest
+	digest revoked.Digest
+	// checked is a value of epochs.all that was read before the epochs were last found unchanged.
+	// While it is the current one, a look-up skips them, which lie far apart in memory.
+	checked    atomic.Uint64
 	generation uint64
 	token      uint64
 	grant      uint64
@@ -132,6 +135,19 @@ func (c *Cache) key(d revoked.Digest) uint64 { return maphash.Bytes(c.seed, d[:]
 
 // current reports whether the rows that e was built from are unchanged.
 func (c *Cache) current(e *entry) bool {
+	all := c.epochs.all.Load() // before the others
+	if e.checked.Load() == all {
+		return true
+	}
+	if !c.unchanged(e) {
+		return false
+	}
+	e.checked.Store(all)
+	return true
+}
+
+// unchanged reports whether each epoch of e has the value that it had before e's rows were read.
+func (c *Cache) unchanged(e *entry) bool {
 	if e.generation != c.epochs.generation.Load() || e.token != c.epochs.token(e.digest).Load() {
 		return false
 	}
@@ -146,6 +162,7 @@ func (c *Cache) current(e *entry) bool {
 func (c *Cache) read(d revoked.Digest) (*entry, error) {
 	for range readAttempts {
 		e := &entry{digest: d}
+		e.checked.Store(c.epochs.all.Load())
 		e.generation = c.epochs.generation.Load()
 		e.token = c.epochs.token(d).Load()
 		var err error

@@ -19,7 +19,10 @@ const epochShards = 1 << 18
 // Tokens share a shard with other tokens, and grants with other grants: an unrelated change costs
 // one read of the store. All methods may be called concurrently and never block.
 type Epochs struct {
-	seed       maphash.Seed
+	seed maphash.Seed
+	// all counts every change, each after the epoch of its row. Invariant: a row that was current
+	// after some value of it was read is current while it has that value.
+	all        atomic.Uint64
 	generation atomic.Uint64
 	tokens     [epochShards]atomic.Uint64
 	grants     [epochShards]atomic.Uint64
@@ -29,13 +32,19 @@ type Epochs struct {
 func NewEpochs() *Epochs { return &Epochs{seed: maphash.MakeSeed()} }
 
 // TokenChanged implements fsm.Changes: a token record was created, changed or removed.
-func (e *Epochs) TokenChanged(d revoked.Digest) { e.token(d).Add(1) }
+func (e *Epochs) TokenChanged(d revoked.Digest) { e.advance(e.token(d)) }
 
 // GrantChanged implements fsm.Changes: a grant was created, changed or removed.
-func (e *Epochs) GrantChanged(id string) { e.grant(id).Add(1) }
+func (e *Epochs) GrantChanged(id string) { e.advance(e.grant(id)) }
 
 // AllChanged implements fsm.Changes: a snapshot replaced the state.
-func (e *Epochs) AllChanged() { e.generation.Add(1) }
+func (e *Epochs) AllChanged() { e.advance(&e.generation) }
+
+// advance counts a change of the rows that an epoch stands for.
+func (e *Epochs) advance(epoch *atomic.Uint64) {
+	epoch.Add(1)
+	e.all.Add(1)
+}
 
 func (e *Epochs) token(d revoked.Digest) *atomic.Uint64 {
 	return &e.tokens[binary.LittleEndian.Uint32(d[:])%epochShards]

@@ -46,7 +46,9 @@ func (c *Cache) Add(j *JWT) (r *revoked.Record, isJWT bool, err error) {
 	if c.closed {
 		return nil, false, fmt.Errorf("%w: record cache", revoked.ErrClosed)
 	}
-	e := &entry{digest: j.Digests[0], generation: c.epochs.generation.Load(), record: j.Record(), jwt: j}
+	e := &entry{digest: j.Digests[0], record: j.Record(), jwt: j}
+	e.checked.Store(c.epochs.all.Load()) // before the epochs
+	e.generation = c.epochs.generation.Load()
 	e.token = c.epochs.token(e.digest).Load()
 	for _, d := range append(j.DenialKeys(), j.Digests[1:]...) {
 		now := c.epochs.token(d)
