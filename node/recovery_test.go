@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -12,9 +13,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
 	"revoked"
+	"revoked/fsm/command"
 	"revoked/node"
+	"revoked/node/datadir"
 	"revoked/node/nodetest"
+	"revoked/node/raftstore"
 	"revoked/node/recovery"
 )
 
@@ -368,5 +375,78 @@ func TestRecover_Twice_IsRefused(t *testing.T) {
 	awaitLeads(c, m)
 	if got := m.Node.NodeStatus(t.Context()).ClusterID; got != r.ClusterID {
 		t.Errorf("got cluster %s, want %s", got, r.ClusterID)
+	}
+}
+
+// stoppedMember returns the data directory of one of three stopped members, what it holds, and the
+// servers of the cluster.
+func stoppedMember(t *testing.T) (dir string, h *recovery.Holding, servers []raft.Server) {
+	t.Helper()
+	c := nodetest.Start(t, nodetest.Options{})
+	for _, m := range c.Members {
+		m.Stop()
+		id, unlock, err := datadir.OpenMember(dataDir(m))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unlock(); err != nil {
+			t.Fatal(err)
+		}
+		servers = append(servers, raft.Server{ID: id.Server, Address: raft.ServerAddress(m.ID)})
+	}
+	dir = dataDir(c.Members[0])
+	r, err := recovery.Recover(t.Context(), dir, recovery.Options{DryRun: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, r.Before, servers
+}
+
+func TestRecover_ReceivedStateNotRestored_IsRefused(t *testing.T) {
+	dir, holding, servers := stoppedMember(t)
+	store, err := raft.NewFileSnapshotStore(dir, 1, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, transport := raft.NewInmemTransport("")
+	conf := raft.Configuration{Servers: servers}
+	sink, err := store.Create(1, holding.Index+10, holding.Term, conf, holding.Index, transport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sink.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = recovery.Recover(t.Context(), dir, recovery.Options{DryRun: true})
+	want := fmt.Sprintf("received a state up to index %d and has not restored it", holding.Index+10)
+	if !errors.Is(err, revoked.ErrUnprocessable) || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %v: %s", err, revoked.ErrUnprocessable, want)
+	}
+}
+
+// A log that lost its end keeps what its entries said about the other members.
+func TestRecover_OthersWereAhead_TellsWhatIsMissing(t *testing.T) {
+	dir, holding, servers := stoppedMember(t)
+	var marks []*command.Mark
+	for _, s := range servers {
+		marks = append(marks, &command.Mark{Server: string(s.ID), Boot: []byte("boot"), Index: holding.Index + 7})
+	}
+	encoded, err := command.Encode(&command.Tick{Stamp: 1, Marks: marks})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := raftboltdb.NewBoltStore(filepath.Join(dir, raftstore.LogFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(log.Set([]byte("Marks"), encoded), log.Close()); err != nil {
+		t.Fatal(err)
+	}
+	r, err := recovery.Recover(t.Context(), dir, recovery.Options{DryRun: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Before.Missing != 7 {
+		t.Errorf("got %d missing entries, want 7", r.Before.Missing)
 	}
 }
