@@ -36,9 +36,15 @@ func Roles() []Role {
 
 // Client authentication methods (RFC 8414 section 2, token_endpoint_auth_methods_supported).
 const (
-	AuthBasic = "client_secret_basic"
-	AuthPost  = "client_secret_post"
+	AuthBasic      = "client_secret_basic"
+	AuthPost       = "client_secret_post"
+	AuthPrivateKey = "private_key_jwt"             // RFC 7523, with one of the client's keys
+	AuthTLS        = "tls_client_auth"             // RFC 8705 section 2.1, a certificate of a CA
+	AuthSelfSigned = "self_signed_tls_client_auth" // RFC 8705 section 2.2, a certificate of a known key
 )
+
+// authMethods lists all methods. A program before command version 5 knows only the first two.
+var authMethods = [...]string{AuthBasic, AuthPost, AuthPrivateKey, AuthTLS, AuthSelfSigned}
 
 // HashKind is the algorithm of a stored client secret.
 type HashKind uint8
@@ -70,6 +76,36 @@ type Client struct {
 	CreatedAt             Time
 	Version               uint64 // log index of the last change; commands carry it, Apply compares it
 	Secrets               []SecretHash
+	// Keys are the public keys for AuthPrivateKey and AuthSelfSigned: at most MaxClientKeys, all
+	// active, in the order of their thumbprints.
+	Keys []IssuerKey
+	// Subject names the certificate for AuthTLS.
+	Subject CertificateSubject
+}
+
+// MayUse reports whether the client may authenticate by method. A record without methods allows
+// client_secret_basic and client_secret_post.
+func (c *Client) MayUse(method string) bool {
+	if len(c.AuthMethods) == 0 {
+		return method == AuthBasic || method == AuthPost
+	}
+	return slices.Contains(c.AuthMethods, method)
+}
+
+// UsesSecret reports whether a method of the client needs a secret.
+func (c *Client) UsesSecret() bool { return c.MayUse(AuthBasic) || c.MayUse(AuthPost) }
+
+// UsesKeys reports whether a method of the client needs Keys.
+func (c *Client) UsesKeys() bool { return c.MayUse(AuthPrivateKey) || c.MayUse(AuthSelfSigned) }
+
+// Key returns the key with that thumbprint, or nil.
+func (c *Client) Key(thumbprint string) *IssuerKey {
+	for i := range c.Keys {
+		if c.Keys[i].Thumbprint == thumbprint {
+			return &c.Keys[i]
+		}
+	}
+	return nil
 }
 
 // Has reports whether the client has the role.
@@ -138,6 +174,7 @@ const (
 	MaxClientList    = 64  // audiences or issuers
 	MaxClientElement = 512 // bytes of an audience or issuer
 	MaxClientSecrets = 8   // stored secrets: the current one and those in their grace period
+	MaxClientKeys    = 16  // public keys
 	maxSecretHash    = 128 // bytes of a salt or hash
 )
 
@@ -151,6 +188,8 @@ func ValidateClient(c *Client) error {
 		validateClientList("audiences", c.Audiences),
 		validateClientList("issuers", c.Issuers),
 		validateSecrets(c.Secrets),
+		validateClientKeys(c.Keys),
+		c.Subject.validate(),
 		validateClientCombination(c),
 	} {
 		if err != nil {
@@ -187,8 +226,8 @@ func validateClientEnums(c *Client) error {
 		}
 	}
 	for i, m := range c.AuthMethods {
-		if m != AuthBasic && m != AuthPost {
-			return fmt.Errorf("%w: auth_methods: want %s or %s", ErrInvalid, AuthBasic, AuthPost)
+		if !slices.Contains(authMethods[:], m) {
+			return fmt.Errorf("%w: auth_methods: want %s", ErrInvalid, strings.Join(authMethods[:], ", "))
 		}
 		if slices.Contains(c.AuthMethods[:i], m) {
 			return fmt.Errorf("%w: auth_methods: %s is repeated", ErrInvalid, m)
@@ -235,6 +274,20 @@ func validateSecrets(secrets []SecretHash) error {
 	return nil
 }
 
+// validateClientKeys rejects keys that the record cannot hold. Unlike those of an issuer they have
+// no history: a key that is not in the record verifies nothing.
+func validateClientKeys(keys []IssuerKey) error {
+	if len(keys) > MaxClientKeys {
+		return fmt.Errorf("%w: jwks: want at most %d keys, got %d", ErrInvalid, MaxClientKeys, len(keys))
+	}
+	for i := range keys {
+		if k := &keys[i]; k.State != KeyActive || k.MissingSince != 0 || k.EndedAt != 0 {
+			return fmt.Errorf("%w: jwks: malformed key", ErrInvalid)
+		}
+	}
+	return ValidateIssuerKeys(keys)
+}
+
 // validateClientCombination rejects a record whose fields contradict each other.
 func validateClientCombination(c *Client) error {
 	public := c.Type == Public
@@ -246,17 +299,41 @@ func validateClientCombination(c *Client) error {
 		problem = "auth_methods: a public client cannot authenticate"
 	case public && len(c.Secrets) > 0:
 		problem = "client_secret: a public client cannot have a secret"
-	case !public && len(c.AuthMethods) == 0:
+	case public:
+	case len(c.AuthMethods) == 0:
 		problem = "auth_methods: a confidential client needs at least one"
-	case !public && c.AllowPublicRevocation:
+	case c.AllowPublicRevocation:
 		problem = "allow_public_revocation: only a public client may have it"
 	case len(c.Issuers) > 0 && !c.Has(RoleIssuer):
 		problem = "issuers: only a client with the role issuer may have them"
-	case c.HasAny(RoleAdmin, RoleOperator, RoleViewer, RoleAuditor) && !slices.Contains(c.AuthMethods, AuthBasic):
-		problem = "auth_methods: the roles admin, operator, viewer and auditor need client_secret_basic, " +
-			"the only method of /v1"
-	default:
+	case c.HasAny(RoleAdmin, RoleOperator, RoleViewer, RoleAuditor) && !c.UsesKeys() && !c.MayUse(AuthBasic) &&
+		!c.MayUse(AuthTLS):
+		problem = "auth_methods: the roles admin, operator, viewer and auditor need client_secret_basic, a key or " +
+			"a certificate: /v1 does not accept client_secret_post"
+	}
+	if problem == "" {
+		problem = credentialProblem(c)
+	}
+	if problem == "" {
 		return nil
 	}
 	return fmt.Errorf("%w: %s", ErrUnprocessable, problem)
+}
+
+// credentialProblem returns the first contradiction between the methods of c and its keys or its
+// certificate, or "".
+func credentialProblem(c *Client) string {
+	usesKeys := c.Type != Public && c.UsesKeys()
+	usesSubject := c.Type != Public && c.MayUse(AuthTLS)
+	switch {
+	case usesKeys && len(c.Keys) == 0:
+		return "jwks: private_key_jwt and self_signed_tls_client_auth need a public key"
+	case !usesKeys && len(c.Keys) > 0:
+		return "jwks: only private_key_jwt and self_signed_tls_client_auth use it"
+	case usesSubject && c.Subject == CertificateSubject{}:
+		return "tls_client_auth needs exactly one of " + subjectNames()
+	case !usesSubject && c.Subject != CertificateSubject{}:
+		return c.Subject.Kind.Name() + ": only tls_client_auth uses it"
+	}
+	return ""
 }

@@ -21,6 +21,13 @@ func TestValidateClient_OneInvalidField_NamesIt(t *testing.T) {
 	public := func(c *revoked.Client) {
 		c.Type, c.Roles, c.Issuers, c.AuthMethods, c.Secrets = revoked.Public, nil, nil, nil, nil
 	}
+	keys := func(c *revoked.Client) {
+		c.AuthMethods = []string{revoked.AuthPrivateKey}
+		c.Keys = []revoked.IssuerKey{{Thumbprint: strings.Repeat("t", 43), Public: []byte{1}, State: revoked.KeyActive}}
+	}
+	certificate := func(c *revoked.Client, kind revoked.SubjectKind, value string) {
+		c.AuthMethods, c.Subject = []string{revoked.AuthTLS}, revoked.CertificateSubject{Kind: kind, Value: value}
+	}
 	for _, tt := range []struct {
 		name   string
 		change func(*revoked.Client)
@@ -72,6 +79,37 @@ func TestValidateClient_OneInvalidField_NamesIt(t *testing.T) {
 		{"public revocation by a confidential client", func(c *revoked.Client) { c.AllowPublicRevocation = true },
 			revoked.ErrUnprocessable, "allow_public_revocation"},
 		{"issuers without the role", func(c *revoked.Client) { c.Roles = nil }, revoked.ErrUnprocessable, "issuers"},
+		{"keys", keys, nil, ""},
+		{"keys without a method", func(c *revoked.Client) { m := c.AuthMethods; keys(c); c.AuthMethods = m },
+			revoked.ErrUnprocessable, "jwks"},
+		{"a method without keys", func(c *revoked.Client) { c.AuthMethods = []string{revoked.AuthSelfSigned} },
+			revoked.ErrUnprocessable, "jwks"},
+		{"too many keys", func(c *revoked.Client) { keys(c); c.Keys = slices.Repeat(c.Keys, 17) }, revoked.ErrInvalid,
+			"jwks"},
+		{"a retired key", func(c *revoked.Client) { keys(c); c.Keys[0].State = revoked.KeyRetired }, revoked.ErrInvalid,
+			"jwks"},
+		{"a key twice", func(c *revoked.Client) { keys(c); c.Keys = slices.Repeat(c.Keys, 2) }, revoked.ErrInvalid, "jwks"},
+		{"public with keys", func(c *revoked.Client) { keys(c); k := c.Keys; public(c); c.Keys = k },
+			revoked.ErrUnprocessable, "jwks"},
+		{"certificate", func(c *revoked.Client) { certificate(c, revoked.SubjectDN, "CN=app,O=Example") }, nil, ""},
+		{"certificate of unknown kind", func(c *revoked.Client) { certificate(c, 9, "x") }, revoked.ErrInvalid, ""},
+		{"certificate without a method", func(c *revoked.Client) {
+			c.Subject = revoked.CertificateSubject{Kind: revoked.SubjectDNS, Value: "app.example"}
+		}, revoked.ErrUnprocessable, "tls_client_auth_san_dns"},
+		{"a method without a certificate", func(c *revoked.Client) { c.AuthMethods = []string{revoked.AuthTLS} },
+			revoked.ErrUnprocessable, "tls_client_auth"},
+		{"public with a certificate", func(c *revoked.Client) {
+			public(c)
+			c.Subject = revoked.CertificateSubject{Kind: revoked.SubjectDNS, Value: "app.example"}
+		}, revoked.ErrUnprocessable, "tls_client_auth_san_dns"},
+		{"administrator with a key only", func(c *revoked.Client) {
+			keys(c)
+			c.Roles, c.AuthMethods = append(c.Roles, revoked.RoleAdmin), []string{revoked.AuthPrivateKey}
+		}, nil, ""},
+		{"operator with a certificate only", func(c *revoked.Client) {
+			certificate(c, revoked.SubjectDNS, "app.example")
+			c.Roles = append(c.Roles, revoked.RoleOperator)
+		}, nil, ""},
 		{"administrator without Basic", func(c *revoked.Client) {
 			c.Roles, c.AuthMethods = append(c.Roles, revoked.RoleAdmin), []string{revoked.AuthPost}
 		}, revoked.ErrUnprocessable, "auth_methods"},

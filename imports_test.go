@@ -150,7 +150,7 @@ var floors = map[string]floor{
 	}, any: true},
 	"revoked/cmd/revoked/internal/config": {ours: []string{
 		"revoked", "revoked/transport", "revoked/transport/pki", "revoked/cluster", "revoked/api", "revoked/api/clientauth",
-		"revoked/api/serve",
+		"revoked/api/serve", "revoked/node/jwt",
 		"revoked/cmd/revoked/internal/files",
 	}, any: true},
 	"revoked/cmd/revoked/internal/offline": {ours: []string{
@@ -183,7 +183,7 @@ var floors = map[string]floor{
 	"revoked/cmd/revoked": {ours: []string{
 		"revoked", "revoked/client", "revoked/fsm", "revoked/fsm/snapshot", "revoked/transport", "revoked/transport/pki",
 		"revoked/cluster", "revoked/api", "revoked/api/clientauth", "revoked/api/serve", "revoked/node",
-		"revoked/node/recovery",
+		"revoked/node/jwt", "revoked/node/recovery",
 		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/files", "revoked/cmd/revoked/internal/config",
 		"revoked/cmd/revoked/internal/devcluster", "revoked/cmd/revoked/internal/devfolder",
 		"revoked/cmd/revoked/internal/bench", "revoked/cmd/revoked/internal/bench/report",
@@ -223,7 +223,7 @@ var testOf = map[string][]string{
 	"revoked/node/bearer":    {"revoked/fsm", "revoked/fsm/command"},
 	"revoked/node/lease":     {"revoked/node/lease/leasecheck"},
 	"revoked/node/raftstore": {"revoked/fsm/command", testKit},
-	"revoked/cmd/revoked":    {"revoked/node/jwt", testKit},
+	"revoked/cmd/revoked":    {testKit},
 }
 
 type pkg struct {

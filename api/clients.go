@@ -1,14 +1,13 @@
 package api
 
 import (
-	"errors"
+	"encoding/json"
 	"fmt"
 	"net/http"
 
 	"revoked"
 	"revoked/api/clientauth"
 	"revoked/api/request"
-	"revoked/api/strictjson"
 )
 
 // maxSecrets limits the stored hashes of a client: the current one and those in their grace period.
@@ -28,6 +27,13 @@ type clientView struct {
 	AllowPublicRevocation bool                `json:"allow_public_revocation"`
 	Disabled              bool                `json:"disabled"`
 	CreatedAt             request.UnixSeconds `json:"created_at"`
+	JWKS                  json.RawMessage     `json:"jwks,omitempty"`
+	Keys                  []clientKeyView     `json:"keys,omitempty"`
+	SubjectDN             string              `json:"tls_client_auth_subject_dn,omitempty"`
+	SubjectDNS            string              `json:"tls_client_auth_san_dns,omitempty"`
+	SubjectURI            string              `json:"tls_client_auth_san_uri,omitempty"`
+	SubjectIP             string              `json:"tls_client_auth_san_ip,omitempty"`
+	SubjectEmail          string              `json:"tls_client_auth_san_email,omitempty"`
 	Secrets               []secretInfo        `json:"valid_secrets,omitempty"`
 	// WeakSecret is true if a valid secret has less than [clientauth.StrongSecret] bytes.
 	WeakSecret   bool   `json:"weak_secret,omitempty"`
@@ -39,15 +45,44 @@ type secretInfo struct {
 	ExpiresAt request.UnixSeconds `json:"expires_at"` // null: never
 }
 
+// clientKeyView is a public key of a client without its material.
+type clientKeyView struct {
+	KeyID      string `json:"kid,omitempty"`
+	Thumbprint string `json:"thumbprint"`
+	Algorithm  string `json:"alg,omitempty"`
+}
+
 // viewClient returns the record without its secrets. Lists are never null, and are copies: the
-// record belongs to the state of the node.
-func viewClient(c *revoked.Client) clientView {
-	return clientView{
+// record belongs to the state of the node. It fails if the stored keys cannot be written as a JWK
+// set.
+func (a *API) viewClient(c *revoked.Client) (clientView, error) {
+	v := clientView{
 		ClientID: c.ID, Type: string(c.Type), Roles: append([]revoked.Role{}, c.Roles...),
 		Audiences: append([]string{}, c.Audiences...), Issuers: append([]string{}, c.Issuers...),
 		AuthMethods: append([]string{}, c.AuthMethods...), AllowPublicRevocation: c.AllowPublicRevocation,
 		Disabled: c.Disabled, CreatedAt: request.UnixSeconds(c.CreatedAt),
 	}
+	switch s := c.Subject; s.Kind {
+	case revoked.SubjectDN:
+		v.SubjectDN = s.Value
+	case revoked.SubjectDNS:
+		v.SubjectDNS = s.Value
+	case revoked.SubjectURI:
+		v.SubjectURI = s.Value
+	case revoked.SubjectIP:
+		v.SubjectIP = s.Value
+	case revoked.SubjectEmail:
+		v.SubjectEmail = s.Value
+	}
+	if len(c.Keys) == 0 {
+		return v, nil
+	}
+	for i := range c.Keys {
+		v.Keys = append(v.Keys, clientKeyView{c.Keys[i].KeyID, c.Keys[i].Thumbprint, c.Keys[i].Algorithm})
+	}
+	var err error
+	v.JWKS, err = a.cfg.Backend.FormatKeys(c.Keys)
+	return v, err
 }
 
 // describeSecrets adds the members that only GET of one client has: whether a secret is weak, and
@@ -75,7 +110,11 @@ func (a *API) getClients(r *request.Request) error {
 	}
 	out := make([]clientView, 0, len(list))
 	for _, c := range list {
-		out = append(out, viewClient(c))
+		v, err := a.viewClient(c)
+		if err != nil {
+			return err
+		}
+		out = append(out, v)
 	}
 	return r.SendJSON(http.StatusOK, map[string][]clientView{"clients": out})
 }
@@ -96,7 +135,10 @@ func (a *API) getClient(r *request.Request) error {
 	if !ok {
 		return errNoClient
 	}
-	v := viewClient(c)
+	v, err := a.viewClient(c)
+	if err != nil {
+		return err
+	}
 	v.describeSecrets(c, revoked.TimeOf(a.cfg.Now()))
 	return r.SendJSON(http.StatusOK, v)
 }
@@ -105,7 +147,7 @@ var errNoClient = fmt.Errorf("%w: no such client", revoked.ErrNotFound)
 
 // postClients is POST /v1/clients. Only its response shows the secret.
 func (a *API) postClients(r *request.Request) error {
-	p, err := decodeClient(r, request.TypesJSON)
+	p, err := a.decodeClient(r, request.TypesJSON)
 	if err != nil {
 		return err
 	}
@@ -119,7 +161,10 @@ func (a *API) postClients(r *request.Request) error {
 	if err != nil {
 		return err
 	}
-	out := viewClient(made)
+	out, err := a.viewClient(made)
+	if err != nil {
+		return err
+	}
 	out.ClientSecret = secret
 	return r.SendJSON(http.StatusCreated, out)
 }
@@ -127,7 +172,7 @@ func (a *API) postClients(r *request.Request) error {
 // patchClient is PATCH /v1/clients/{id}: a merge patch (RFC 7396). A patch without changes is also
 // committed, so its response is as final as any other.
 func (a *API) patchClient(r *request.Request) error {
-	p, err := decodeClient(r, request.TypesPatch)
+	p, err := a.decodeClient(r, request.TypesPatch)
 	if err != nil {
 		return err
 	}
@@ -135,7 +180,11 @@ func (a *API) patchClient(r *request.Request) error {
 	if err != nil {
 		return err
 	}
-	return r.SendJSON(http.StatusOK, viewClient(c))
+	v, err := a.viewClient(c)
+	if err != nil {
+		return err
+	}
+	return r.SendJSON(http.StatusOK, v)
 }
 
 // deleteClient is DELETE /v1/clients/{id}. It also ends the tokens of the client. So a repeat for a
@@ -166,8 +215,11 @@ func (a *API) postSecret(r *request.Request) error {
 	secret := clientauth.NewSecret()
 	hash := clientauth.HashSecret(secret)
 	c, index, err := a.changeClient(r, func(c *revoked.Client) error {
-		if c.Type == revoked.Public {
+		switch {
+		case c.Type == revoked.Public:
 			return fmt.Errorf("%w: a public client has no secret", revoked.ErrUnprocessable)
+		case !c.UsesSecret():
+			return errNoSecretMethod
 		}
 		now := revoked.TimeOf(a.cfg.Now())
 		c.Secrets = rotate(c.Secrets, hash, now, now.Add(a.cfg.Backend.Settings().SecretGrace))
@@ -220,154 +272,4 @@ func (a *API) changeClient(r *request.Request, change func(*revoked.Client) erro
 		return err
 	})
 	return made, index, err
-}
-
-// A clientPatch is the body of a POST or PATCH of a client.
-type clientPatch struct {
-	id        request.Patched[string]
-	typ       request.Patched[revoked.ClientType]
-	roles     request.Patched[[]revoked.Role]
-	audiences request.Patched[[]string]
-	issuers   request.Patched[[]string]
-	methods   request.Patched[[]string]
-	public    request.Patched[bool]
-	disabled  request.Patched[bool]
-	createdAt request.Patched[revoked.Time]
-	secrets   request.Patched[[]byte] // read-only
-	weak      request.Patched[bool]   // read-only
-	secret    request.Patched[string]
-	imported  request.Patched[bool]
-}
-
-// decodeClient reads a clientPatch and checks each value separately.
-func decodeClient(r *request.Request, types []string) (*clientPatch, error) {
-	p := new(clientPatch)
-	if err := r.Decode(types, p.fields()...); err != nil {
-		return nil, err
-	}
-	return p, p.validate()
-}
-
-// ParseClient returns the client that the body of a POST /v1/clients describes, with its secret
-// hashed. Its errors are those of the endpoint.
-func ParseClient(body []byte) (revoked.Client, error) {
-	p := new(clientPatch)
-	if err := request.DecodeObject(body, p.fields()); err != nil {
-		return revoked.Client{}, err
-	}
-	if err := p.validate(); err != nil {
-		return revoked.Client{}, err
-	}
-	c, _, err := p.create()
-	return c, err
-}
-
-// fields returns the members that a body may have. Each limits its own value; validate, create and
-// apply check what the value means for the record.
-func (p *clientPatch) fields() []request.Field {
-	list := request.Names(revoked.MaxClientList, revoked.MaxClientElement)
-	return []request.Field{
-		p.id.Field("client_id", request.Name(revoked.MaxClientID)),
-		p.typ.Field("type", func(j *strictjson.Reader) (revoked.ClientType, error) {
-			s, err := j.Name(request.MaxID)
-			return revoked.ClientType(s), err
-		}),
-		p.roles.Field("roles", func(j *strictjson.Reader) ([]revoked.Role, error) {
-			list, err := list(j)
-			roles := make([]revoked.Role, 0, len(list))
-			for _, s := range list {
-				roles = append(roles, revoked.Role(s))
-			}
-			return roles, err
-		}),
-		p.audiences.Field("audiences", list),
-		p.issuers.Field("issuers", list),
-		p.methods.Field("auth_methods", list),
-		p.public.Field("allow_public_revocation", (*strictjson.Reader).Bool),
-		p.disabled.Field("disabled", (*strictjson.Reader).Bool),
-		p.createdAt.Field("created_at", (*strictjson.Reader).Time),
-		p.secrets.Field("valid_secrets", func(j *strictjson.Reader) ([]byte, error) { return j.Raw(maxSecretsView) }),
-		p.weak.Field("weak_secret", (*strictjson.Reader).Bool),
-		p.secret.Field("client_secret", request.Name(clientauth.MaxSecret)),
-		p.imported.Field("imported", (*strictjson.Reader).Bool),
-	}
-}
-
-// validate rejects values that are malformed for any record (400). create and apply reject values
-// that contradict the record.
-func (p *clientPatch) validate() error {
-	probe := revoked.Client{ID: "any", Type: revoked.Confidential}
-	p.merge(&probe)
-	if err := revoked.ValidateClient(&probe); errors.Is(err, revoked.ErrInvalid) {
-		return err
-	}
-	return nil
-}
-
-// create returns the client that a POST describes, and its secret unless it is public.
-func (p *clientPatch) create() (c revoked.Client, secret string, err error) {
-	switch {
-	case p.id.Value == "":
-		return c, "", fmt.Errorf("%w: client_id is missing", revoked.ErrInvalid)
-	case p.createdAt.Value != 0:
-		return c, "", fmt.Errorf("%w: created_at is set by the server", revoked.ErrUnprocessable)
-	case p.secrets.Set || p.weak.Set:
-		return c, "", fmt.Errorf("%w: valid_secrets and weak_secret are set by the server", revoked.ErrUnprocessable)
-	}
-	c = revoked.Client{Type: revoked.Confidential}
-	p.merge(&c)
-	secret = p.secret.Value
-	if c.Type == revoked.Confidential {
-		if secret == "" {
-			secret = clientauth.NewSecret()
-		}
-		if err := clientauth.CheckSecret(secret, p.imported.Value); err != nil {
-			return c, "", err
-		}
-	}
-	if secret != "" {
-		c.Secrets = []revoked.SecretHash{clientauth.HashSecret(secret)}
-	}
-	return c, secret, revoked.ValidateClient(&c)
-}
-
-// apply changes c as a PATCH describes. It accepts the current value of a field that cannot change.
-// It ignores valid_secrets and weak_secret, which change by themselves while a caller edits the
-// record.
-func (p *clientPatch) apply(c *revoked.Client) error {
-	fixed := func(field string) error {
-		return fmt.Errorf("%w: %s cannot be changed", revoked.ErrUnprocessable, field)
-	}
-	switch {
-	case p.id.Set && p.id.Value != c.ID:
-		return fixed("client_id")
-	case p.typ.Set && p.typ.Value != c.Type:
-		return fixed("type")
-	case p.createdAt.Set && p.createdAt.Value.Unix() != c.CreatedAt.Unix():
-		return fixed("created_at")
-	case p.secret.Set || p.imported.Set:
-		return fmt.Errorf("%w: a secret is changed by POST to the client's secret", revoked.ErrUnprocessable)
-	}
-	p.merge(c)
-	return revoked.ValidateClient(c)
-}
-
-// merge sets the fields of the body. A confidential client without auth_methods gets both. The
-// order matters: the default of auth_methods depends on the type that the body may set.
-func (p *clientPatch) merge(c *revoked.Client) {
-	if p.id.Value != "" {
-		c.ID = p.id.Value
-	}
-	if p.typ.Value != "" {
-		c.Type = p.typ.Value
-	}
-	p.roles.Apply(&c.Roles)
-	p.audiences.Apply(&c.Audiences)
-	p.issuers.Apply(&c.Issuers)
-	p.methods.Apply(&c.AuthMethods)
-	p.public.Apply(&c.AllowPublicRevocation)
-	p.disabled.Apply(&c.Disabled)
-	if c.AuthMethods == nil && c.Type == revoked.Confidential {
-		c.AuthMethods = []string{revoked.AuthBasic, revoked.AuthPost}
-	}
 }

@@ -37,7 +37,7 @@ func TestClients_Post_ShowsSecretOnce(t *testing.T) {
 		`{"client_id":"` + strings.Repeat("x", 129) + `"}`: 400,
 		`{"client_id":"x","type":"secret"}`:                400, `{"client_id":"x","roles":["root"]}`: 400,
 		`{"client_id":"x","roles":"admin"}`:                    400,
-		`{"client_id":"x","auth_methods":["private_key_jwt"]}`: 400, `{"client_id":"x","auth_methods":[]}`: 422,
+		`{"client_id":"x","auth_methods":["private_key_jwt"]}`: 422, `{"client_id":"x","auth_methods":[]}`: 422,
 		`{"client_id":"x","type":"public","roles":["admin"]}`:                                          422,
 		`{"client_id":"x","type":"public","client_secret":"0123456789012345678901234567890123456789"}`: 422,
 		`{"client_id":"x","client_secret":"short"}`:                                                    422,

@@ -48,6 +48,17 @@ func (c *Client) SetDisabled(ctx context.Context, id string, disabled bool) (Ans
 	return call[ClientRecord](ctx, c, r)
 }
 
+// UpdateClient changes the fields of a client that patch names, a merge patch of its record (RFC
+// 7396). A field that is null goes back to its default.
+func (c *Client) UpdateClient(ctx context.Context, id string, patch map[string]any) (Answer[ClientRecord], error) {
+	r, err := jsonRequest("update client "+id, http.MethodPatch, clientPath(id), patch)
+	if err != nil {
+		return Answer[ClientRecord]{}, err
+	}
+	r.contentType = "application/merge-patch+json"
+	return call[ClientRecord](ctx, c, r)
+}
+
 // DeleteClient deletes a client. All of its tokens end.
 func (c *Client) DeleteClient(ctx context.Context, id string) (Answer[Applied], error) {
 	return call[Applied](ctx, c, request{name: "delete client " + id, method: http.MethodDelete, path: clientPath(id)})

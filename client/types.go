@@ -162,10 +162,30 @@ type ClientRecord struct {
 	AuthMethods           []string        `json:"auth_methods"`
 	AllowPublicRevocation bool            `json:"allow_public_revocation"`
 	Disabled              bool            `json:"disabled"`
-	CreatedAt             json.RawMessage `json:"created_at"`            // Unix seconds
-	Secrets               []ClientSecret  `json:"valid_secrets"`         // while old ones are valid; else nil
-	WeakSecret            bool            `json:"weak_secret,omitempty"` // a secret has less than 32 bytes
-	ClientSecret          string          `json:"client_secret"`         // only when it was created or rotated
+	CreatedAt             json.RawMessage `json:"created_at"`    // Unix seconds
+	Secrets               []ClientSecret  `json:"valid_secrets"` // while old ones are valid; else nil
+	JWKS                  json.RawMessage `json:"jwks"`          // public keys; nil: none
+	Keys                  []ClientKey     `json:"keys"`          // the same keys, without their material
+	CertificateSubject
+	WeakSecret   bool   `json:"weak_secret,omitempty"` // a secret has less than 32 bytes
+	ClientSecret string `json:"client_secret"`         // only when it was created or rotated
+}
+
+// A CertificateSubject names the certificate of a client with the method tls_client_auth. At most
+// one field is set.
+type CertificateSubject struct {
+	SubjectDN    string `json:"tls_client_auth_subject_dn,omitempty"`
+	SubjectDNS   string `json:"tls_client_auth_san_dns,omitempty"`
+	SubjectURI   string `json:"tls_client_auth_san_uri,omitempty"`
+	SubjectIP    string `json:"tls_client_auth_san_ip,omitempty"`
+	SubjectEmail string `json:"tls_client_auth_san_email,omitempty"`
+}
+
+// A ClientKey is a public key of a client.
+type ClientKey struct {
+	KeyID      string `json:"kid"`
+	Thumbprint string `json:"thumbprint"` // RFC 7638
+	Algorithm  string `json:"alg"`
 }
 
 // A ClientSecret describes one valid secret of a client, not the secret itself.
@@ -189,6 +209,9 @@ type NewClient struct {
 	Issuers               []string `json:"issuers,omitempty"`
 	Roles                 []string `json:"roles,omitempty"`
 	Type                  string   `json:"type"`
+	// JWKS holds the public keys for private_key_jwt and self_signed_tls_client_auth.
+	JWKS json.RawMessage `json:"jwks,omitempty"`
+	CertificateSubject
 }
 
 // A Cutoff is the body of POST /v1/revocations. All selectors that are set must match.

@@ -3,10 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -17,6 +14,8 @@ import (
 	"revoked/client"
 	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
+	"revoked/cmd/revoked/internal/files"
+	"revoked/node/jwt"
 )
 
 func clientCommand() *cobra.Command {
@@ -26,6 +25,7 @@ func clientCommand() *cobra.Command {
 	}
 	cmd.AddCommand(
 		clientCreateCommand(),
+		clientUpdateCommand(),
 		clientListCommand(),
 		call.Command(&cobra.Command{Use: "show ID", Short: "Show a client", Args: cobra.ExactArgs(1)},
 			call.WithArg((*client.Client).Client), printClient),
@@ -61,10 +61,27 @@ func printClient(cmd *cobra.Command, r client.ClientRecord) error {
 		"issuers", r.Issuers, "auth_methods", r.AuthMethods, "allow_public_revocation", r.AllowPublicRevocation,
 		"created_at", withDate(r.CreatedAt, rawText(r.CreatedAt)),
 	}
+	for _, s := range subjectFlags(&r.CertificateSubject) {
+		if *s.value != "" {
+			pairs = append(pairs, s.member, *s.value)
+		}
+	}
+	if len(r.Keys) > 0 {
+		pairs = append(pairs, "keys", keysText(r.Keys))
+	}
 	if len(r.Secrets) > 0 { // public clients have none, and older nodes do not list them
 		pairs = append(pairs, "secrets", secretsText(r.Secrets))
 	}
 	return cli.PrintPairs(cmd.OutOrStdout(), pairs...)
+}
+
+// keysText returns the key ids of a client, and the thumbprints of keys without one.
+func keysText(keys []client.ClientKey) []string {
+	var list []string
+	for _, k := range keys {
+		list = append(list, cmp.Or(k.KeyID, k.Thumbprint))
+	}
+	return list
 }
 
 // secretsText returns how many secrets of a client are valid, and until when the old ones are.
@@ -120,23 +137,23 @@ func clientCreateCommand() *cobra.Command {
 		Example: "  revoked client create app\n" +
 			"  revoked client create api-gateway --role resource_server --audience orders --audience billing\n" +
 			"  revoked client create backup --role operator --secret-out backup.secret\n" +
+			"  revoked client create robot --auth-method private_key_jwt --jwks robot.jwks\n" +
+			"  revoked client create web --auth-method tls_client_auth --tls-client-auth-san-dns web.example.org\n" +
 			"  revoked client create spa --type public --allow-public-revocation",
 		Args: cobra.ExactArgs(1),
 	}
 	f := cmd.Flags()
 	n := client.NewClient{}
 	f.StringVar(&n.Type, "type", "confidential", "confidential or public")
-	f.StringArrayVar(&n.Roles, "role", nil,
-		"admin, issuer, resource_server, operator, viewer or auditor (repeatable; none: a plain OAuth client)")
-	f.StringArrayVar(&n.Audiences, "audience", nil, "audience of a resource server (repeatable; default: its client id)")
-	f.StringArrayVar(&n.Issuers, "issuer", nil, "issuer that an issuer may register for (repeatable; default: any)")
-	f.StringArrayVar(&n.AuthMethods, "auth-method", nil,
-		"client_secret_basic or client_secret_post (repeatable; default: both)")
+	jwks := addClientFlags(cmd, &n)
 	f.BoolVar(&n.AllowPublicRevocation, "allow-public-revocation", false, "let this public client revoke its own tokens")
 	secretFile := f.String("secret-file", "", "file of a secret to set instead of a generated one")
 	f.BoolVar(&n.Imported, "imported", false, "with --secret-file: accept a secret shorter than 32 bytes")
 	cmd.PreRunE = func(_ *cobra.Command, args []string) error {
 		n.ClientID = args[0]
+		if err := readJWKS(*jwks, &n); err != nil {
+			return err
+		}
 		if n.Imported && *secretFile == "" {
 			return cli.UsageError("--imported needs --secret-file")
 		}
@@ -164,6 +181,22 @@ func checkNewClient(n client.NewClient) error {
 		ID: n.ClientID, Type: revoked.ClientType(n.Type), Audiences: n.Audiences, Issuers: n.Issuers,
 		AuthMethods: n.AuthMethods, AllowPublicRevocation: n.AllowPublicRevocation,
 	}
+	for i, s := range subjectFlags(&n.CertificateSubject) {
+		switch {
+		case *s.value == "":
+		case c.Subject.Kind != 0:
+			return cli.UsageError("give --%s or --%s, not both",
+				subjectFlag(c.Subject.Kind), subjectFlag(revoked.SubjectKinds()[i]))
+		default:
+			c.Subject = revoked.CertificateSubject{Kind: revoked.SubjectKinds()[i], Value: *s.value}
+		}
+	}
+	if n.JWKS != nil {
+		var err error
+		if c.Keys, err = jwt.ParseInline(n.JWKS); err != nil {
+			return cli.UsageError("%s", revoked.Detail(err))
+		}
+	}
 	for _, r := range n.Roles {
 		c.Roles = append(c.Roles, revoked.Role(r))
 	}
@@ -176,91 +209,115 @@ func checkNewClient(n client.NewClient) error {
 	return nil
 }
 
-// secretCommand completes cmd, which makes one call whose answer contains a secret. It prints the
-// answer, or with --secret-out writes the secret to that new file and prints the rest. done
-// describes the change after a successful call, with the first argument in place of ARG.
-func secretCommand(cmd *cobra.Command, do call.Func[client.ClientRecord], done string) *cobra.Command {
-	conn := call.AddFlags(cmd)
-	file := cmd.Flags().String("secret-out", "", "write the secret to this new file (mode 0600) instead of printing it")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		done = strings.Replace(done, "ARG", args[0], 1)
-		return callForSecret(cmd, conn, args, *file, do, done)
+// maxJWKSFile bounds a file with the public keys of a client, in bytes.
+const maxJWKSFile = 64 << 10
+
+// addClientFlags adds the flags of the fields that a client may also change, and returns the name
+// of the file with its keys.
+func addClientFlags(cmd *cobra.Command, n *client.NewClient) (jwks *string) {
+	f := cmd.Flags()
+	f.StringArrayVar(&n.Roles, "role", nil,
+		"admin, issuer, resource_server, operator, viewer or auditor (repeatable; none: a plain OAuth client)")
+	f.StringArrayVar(&n.Audiences, "audience", nil, "audience of a resource server (repeatable; default: its client id)")
+	f.StringArrayVar(&n.Issuers, "issuer", nil, "issuer that an issuer may register for (repeatable; default: any)")
+	f.StringArrayVar(&n.AuthMethods, "auth-method", nil,
+		"client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth or self_signed_tls_client_auth "+
+			"(repeatable; default: the first two)")
+	what := []string{"distinguished name (RFC 4514)", "host name", "URI", "IP address", "email address"}
+	for i, s := range subjectFlags(&n.CertificateSubject) {
+		f.StringVar(s.value, subjectFlag(revoked.SubjectKinds()[i]), "", what[i]+" in the certificate, for tls_client_auth")
 	}
-	return cmd
+	return f.String("jwks", "", "file of a JWK set with public keys, for private_key_jwt and self_signed_tls_client_auth")
 }
 
-func callForSecret(
-	cmd *cobra.Command, conn *call.Flags, args []string, file string, do call.Func[client.ClientRecord], done string,
-) error {
-	c, asJSON, err := conn.Open()
+// A subjectValue is one field of a certificate subject, with its name in the API.
+type subjectValue struct {
+	member string
+	value  *string
+}
+
+// subjectFlags returns the fields of s in the order of [revoked.SubjectKinds].
+func subjectFlags(s *client.CertificateSubject) []subjectValue {
+	var list []subjectValue
+	for i, v := range []*string{&s.SubjectDN, &s.SubjectDNS, &s.SubjectURI, &s.SubjectIP, &s.SubjectEmail} {
+		list = append(list, subjectValue{revoked.SubjectKinds()[i].Name(), v})
+	}
+	return list
+}
+
+// subjectFlag returns the flag for a part of a certificate.
+func subjectFlag(k revoked.SubjectKind) string { return strings.ReplaceAll(k.Name(), "_", "-") }
+
+func readJWKS(file string, n *client.NewClient) error {
+	if file == "" {
+		return nil
+	}
+	b, err := files.Read(file, maxJWKSFile)
 	if err != nil {
-		return err
+		return fmt.Errorf("read the keys: %w", err)
 	}
-	// Create the file first: a secret that cannot be stored must not replace the one in use.
-	var f *os.File
-	if file != "" {
-		f, err = os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return fmt.Errorf("write the secret: %w", err)
-		}
-		defer f.Close()
+	if _, err := jwt.ParseInline(b); err != nil {
+		return cli.UsageError("%s: %s", file, revoked.Detail(err))
 	}
-	a, err := do(c, cmd.Context(), args)
-	if err != nil {
-		if f != nil {
-			_ = os.Remove(file) // still empty
-		}
-		return conn.Advise(err)
+	n.JWKS = b
+	return nil
+}
+
+// clientUpdateCommand changes the fields that its flags name. A new name of the certificate
+// replaces the present one, of whatever kind.
+func clientUpdateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "update ID",
+		Short: "Change a client: its roles, audiences, methods, keys or certificate",
+		Long: "Change the fields of a client that flags name; a flag replaces the whole list. An empty value, such\n" +
+			"as --role '', removes the list. A new certificate name replaces the present one.",
+		Example: "  revoked client update robot --jwks robot.new.jwks\n" +
+			"  revoked client update web --auth-method tls_client_auth --tls-client-auth-subject-dn 'CN=web,O=Example'",
+		Args: cobra.ExactArgs(1),
 	}
-	if f != nil {
-		if err := writeSecret(f, a.Value.ClientSecret); err != nil {
-			return secretLost(done, a.Value.ClientID, err)
-		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "the secret is in %s\n", file)
-		a.Value.ClientSecret = ""
-		if a.Body, err = without(a.Body, "client_secret"); err != nil {
+	n := client.NewClient{}
+	jwks := addClientFlags(cmd, &n)
+	patch := map[string]any{}
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := readJWKS(*jwks, &n); err != nil {
 			return err
 		}
+		for flag, list := range map[string][]string{
+			"role": n.Roles, "audience": n.Audiences, "issuer": n.Issuers, "auth-method": n.AuthMethods,
+		} {
+			if cmd.Flags().Changed(flag) {
+				member := map[string]string{"auth-method": "auth_methods"}[flag]
+				patch[cmp.Or(member, flag+"s")] = slices.DeleteFunc(list, func(s string) bool { return s == "" })
+			}
+		}
+		if cmd.Flags().Changed("jwks") {
+			patch["jwks"] = n.JWKS // nil, which is null, for an empty name
+		}
+		patchSubject(cmd, &n.CertificateSubject, patch)
+		if len(patch) == 0 {
+			return cli.UsageError("give at least one flag that names a change")
+		}
+		return nil
 	}
-	pairs := []any{"client_id", a.Value.ClientID}
-	if a.Value.ClientSecret != "" {
-		pairs = append(pairs, "client_secret", a.Value.ClientSecret)
-	}
-	if asJSON {
-		err = cli.PrintBody(cmd.OutOrStdout(), a.Body)
-	} else {
-		err = cli.PrintPairs(cmd.OutOrStdout(), pairs...)
-	}
-	switch {
-	case err != nil && a.Value.ClientSecret != "":
-		return secretLost(done, a.Value.ClientID, err)
-	case err == nil && a.Value.ClientSecret != "" && !asJSON:
-		_, err = fmt.Fprintln(cmd.ErrOrStderr(), "keep the secret: it is not shown again")
-	}
-	return err
+	return call.Command(cmd,
+		func(c *client.Client, ctx context.Context, args []string) (client.Answer[client.ClientRecord], error) {
+			return c.UpdateClient(ctx, args[0], patch)
+		}, printClient)
 }
 
-// secretLost returns an error that names the change and how to get another secret.
-func secretLost(done, id string, err error) error {
-	return fmt.Errorf("%s, but its secret could not be written: %w; `revoked client rotate-secret %s` generates a new one",
-		done, err, cli.ShellQuote(cli.Clean(id)))
-}
-
-// writeSecret writes secret to f durably. On an error it removes the file.
-func writeSecret(f *os.File, secret string) error {
-	_, err := f.WriteString(secret + "\n")
-	if err = cmp.Or(err, f.Sync()); err != nil {
-		err = errors.Join(err, os.Remove(f.Name()))
+// patchSubject adds the certificate name of the flags to patch, and null for the other kinds.
+func patchSubject(cmd *cobra.Command, s *client.CertificateSubject, patch map[string]any) {
+	named := false
+	for i := range subjectFlags(s) {
+		named = named || cmd.Flags().Changed(subjectFlag(revoked.SubjectKinds()[i]))
 	}
-	return err
-}
-
-// without returns the JSON object body without one member.
-func without(body []byte, member string) ([]byte, error) {
-	fields := map[string]json.RawMessage{}
-	if err := json.Unmarshal(body, &fields); err != nil {
-		return nil, err
+	for _, v := range subjectFlags(s) {
+		switch {
+		case !named:
+		case *v.value == "":
+			patch[v.member] = nil
+		default:
+			patch[v.member] = *v.value
+		}
 	}
-	delete(fields, member)
-	return json.Marshal(fields)
 }

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,6 +17,7 @@ import (
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/dev"
 	"revoked/cmd/revoked/internal/offline"
+	"revoked/cmd/revoked/internal/server"
 	"revoked/internal/textsafe"
 )
 
@@ -87,4 +92,55 @@ func exitCode(cmd *cobra.Command, err error, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
 	}
 	return e.Code
+}
+
+// version is set by the build: -ldflags "-X main.version=1.2.3".
+var version = ""
+
+// readVersion returns the build information. Missing values are empty, except the version, which is
+// then "dev".
+func readVersion() server.Build {
+	v := server.Build{
+		Version: cmp.Or(version, "dev"), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				v.Commit = s.Value
+			case "vcs.time":
+				v.Time = s.Value
+			case "vcs.modified":
+				v.Modified = s.Value == "true"
+			}
+		}
+	}
+	return v
+}
+
+func versionCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print version, commit and Go version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v := readVersion()
+			asJSON, err := cli.WantJSON(output)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "revoked %s\n", v.Version)
+			if v.Commit != "" {
+				fmt.Fprintf(cmd.OutOrStdout(), "commit  %s\n", v.Commit)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "go      %s %s\n", v.Go, v.Platform)
+			return nil
+		},
+	}
+	cli.AddOutputFlag(cmd, &output)
+	return cmd
 }

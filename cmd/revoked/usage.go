@@ -36,6 +36,7 @@ var otherWords = map[string][]string{
 	"revoked token register":       {"add", "create", "issue", "import"},
 	"revoked token revoke":         {"delete", "remove", "end"},
 	"revoked client create":        {"add", "new", "register"},
+	"revoked client update":        {"edit", "change", "patch", "set"},
 	"revoked client list":          {"ls"},
 	"revoked client show":          {"get", "describe", "info"},
 	"revoked client rotate-secret": {"rotate", "secret", "renew", "reset-secret"},

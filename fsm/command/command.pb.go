@@ -1318,8 +1318,12 @@ type ClientRecord struct {
 	Version               uint64                 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
 	Secrets               []*SecretHash          `protobuf:"bytes,11,rep,name=secrets,proto3" json:"secrets,omitempty"`
 	OperatorRoles         bool                   `protobuf:"varint,12,opt,name=operator_roles,json=operatorRoles,proto3" json:"operator_roles,omitempty"` // of version 4: roles may name operator, viewer and auditor
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	// Of version 5. A record with one of these fields may have the methods that use them.
+	Keys          []*IssuerKeyRecord `protobuf:"bytes,13,rep,name=keys,proto3" json:"keys,omitempty"` // in the order of the thumbprints
+	SubjectKind   uint32             `protobuf:"varint,14,opt,name=subject_kind,json=subjectKind,proto3" json:"subject_kind,omitempty"`
+	Subject       string             `protobuf:"bytes,15,opt,name=subject,proto3" json:"subject,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClientRecord) Reset() {
@@ -1434,6 +1438,27 @@ func (x *ClientRecord) GetOperatorRoles() bool {
 		return x.OperatorRoles
 	}
 	return false
+}
+
+func (x *ClientRecord) GetKeys() []*IssuerKeyRecord {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *ClientRecord) GetSubjectKind() uint32 {
+	if x != nil {
+		return x.SubjectKind
+	}
+	return 0
+}
+
+func (x *ClientRecord) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
 }
 
 // PutClient creates a client (if_version 0: the id must be free) or replaces the record whose version
@@ -3682,7 +3707,7 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x04salt\x18\x02 \x01(\fR\x04salt\x12\x12\n" +
 	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x1d\n" +
 	"\n" +
-	"expires_at\x18\x04 \x01(\x03R\texpiresAt\"\x8d\x03\n" +
+	"expires_at\x18\x04 \x01(\x03R\texpiresAt\"\xff\x03\n" +
 	"\fClientRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x14\n" +
@@ -3697,7 +3722,10 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\aversion\x18\n" +
 	" \x01(\x04R\aversion\x124\n" +
 	"\asecrets\x18\v \x03(\v2\x1a.revoked.fsm.v1.SecretHashR\asecrets\x12%\n" +
-	"\x0eoperator_roles\x18\f \x01(\bR\roperatorRoles\"`\n" +
+	"\x0eoperator_roles\x18\f \x01(\bR\roperatorRoles\x123\n" +
+	"\x04keys\x18\r \x03(\v2\x1f.revoked.fsm.v1.IssuerKeyRecordR\x04keys\x12!\n" +
+	"\fsubject_kind\x18\x0e \x01(\rR\vsubjectKind\x12\x18\n" +
+	"\asubject\x18\x0f \x01(\tR\asubject\"`\n" +
 	"\tPutClient\x124\n" +
 	"\x06client\x18\x01 \x01(\v2\x1c.revoked.fsm.v1.ClientRecordR\x06client\x12\x1d\n" +
 	"\n" +
@@ -3984,22 +4012,23 @@ var file_fsm_command_command_proto_depIdxs = []int32{
 	6,  // 25: revoked.fsm.v1.Register.tokens:type_name -> revoked.fsm.v1.TokenSpec
 	10, // 26: revoked.fsm.v1.MakeCutoff.selector:type_name -> revoked.fsm.v1.Selector
 	12, // 27: revoked.fsm.v1.ClientRecord.secrets:type_name -> revoked.fsm.v1.SecretHash
-	13, // 28: revoked.fsm.v1.PutClient.client:type_name -> revoked.fsm.v1.ClientRecord
-	16, // 29: revoked.fsm.v1.PutSettings.settings:type_name -> revoked.fsm.v1.SettingsRecord
-	26, // 30: revoked.fsm.v1.IssuerRecord.required_claims:type_name -> revoked.fsm.v1.IssuerClaim
-	25, // 31: revoked.fsm.v1.IssuerRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	28, // 32: revoked.fsm.v1.IssuerRecord.earlier:type_name -> revoked.fsm.v1.EarlierMapping
-	27, // 33: revoked.fsm.v1.PutIssuer.issuer:type_name -> revoked.fsm.v1.IssuerRecord
-	25, // 34: revoked.fsm.v1.PutIssuerKeys.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	34, // 35: revoked.fsm.v1.RevokeJWT.earlier:type_name -> revoked.fsm.v1.Membership
-	37, // 36: revoked.fsm.v1.Tick.marks:type_name -> revoked.fsm.v1.Mark
-	16, // 37: revoked.fsm.v1.Bootstrap.settings:type_name -> revoked.fsm.v1.SettingsRecord
-	13, // 38: revoked.fsm.v1.Bootstrap.clients:type_name -> revoked.fsm.v1.ClientRecord
-	39, // [39:39] is the sub-list for method output_type
-	39, // [39:39] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	25, // 28: revoked.fsm.v1.ClientRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	13, // 29: revoked.fsm.v1.PutClient.client:type_name -> revoked.fsm.v1.ClientRecord
+	16, // 30: revoked.fsm.v1.PutSettings.settings:type_name -> revoked.fsm.v1.SettingsRecord
+	26, // 31: revoked.fsm.v1.IssuerRecord.required_claims:type_name -> revoked.fsm.v1.IssuerClaim
+	25, // 32: revoked.fsm.v1.IssuerRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	28, // 33: revoked.fsm.v1.IssuerRecord.earlier:type_name -> revoked.fsm.v1.EarlierMapping
+	27, // 34: revoked.fsm.v1.PutIssuer.issuer:type_name -> revoked.fsm.v1.IssuerRecord
+	25, // 35: revoked.fsm.v1.PutIssuerKeys.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	34, // 36: revoked.fsm.v1.RevokeJWT.earlier:type_name -> revoked.fsm.v1.Membership
+	37, // 37: revoked.fsm.v1.Tick.marks:type_name -> revoked.fsm.v1.Mark
+	16, // 38: revoked.fsm.v1.Bootstrap.settings:type_name -> revoked.fsm.v1.SettingsRecord
+	13, // 39: revoked.fsm.v1.Bootstrap.clients:type_name -> revoked.fsm.v1.ClientRecord
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_fsm_command_command_proto_init() }

@@ -46,6 +46,12 @@ func samples() []sample {
 		ID: "ops", Type: revoked.Confidential, AuthMethods: []string{revoked.AuthBasic},
 		Roles: []revoked.Role{revoked.RoleViewer, revoked.RoleIssuer, revoked.RoleOperator, revoked.RoleAuditor},
 	}
+	strong := &revoked.Client{
+		ID: "robot", Type: revoked.Confidential, AuthMethods: []string{revoked.AuthPrivateKey, revoked.AuthTLS},
+		Keys: []revoked.IssuerKey{{KeyID: "k1", Thumbprint: strings.Repeat("t", 43), Algorithm: "ES256",
+			Public: []byte("public"), State: revoked.KeyActive}},
+		Subject: revoked.CertificateSubject{Kind: revoked.SubjectDN, Value: "CN=robot,O=Example"},
+	}
 	reg := revoked.Registration{
 		GrantID: "g-1", ClientID: "app", Subject: "alice", Session: "s-1", Username: "alice@example.org",
 		Issuer: "https://as.example", Scope: "read write", Audience: []string{"rs"},
@@ -129,6 +135,11 @@ func samples() []sample {
 		}}},
 		{"bootstrap-audited", &command.Bootstrap{
 			Stamp: us, ClusterId: "c-1", Settings: command.SettingsMessage(settings), Audited: true,
+		}},
+		{"strong-methods", &command.Batch{Stamp: us, Ops: []*command.Op{command.PutClientOp(by, strong, 9)}}},
+		{"bootstrap-strong-methods", &command.Bootstrap{
+			Stamp: us, ClusterId: "c-1", Settings: command.SettingsMessage(settings),
+			Clients: []*command.ClientRecord{command.ClientMessage(client), command.ClientMessage(strong)},
 		}},
 		{"epoch", &command.Epoch{Stamp: us, Term: 3, Node: "node1"}},
 		{"epoch-recovered", &command.Epoch{Stamp: us, Term: 3, Node: "node1", EndsBefore: us, Reason: "why"}},
@@ -275,7 +286,8 @@ func FuzzDecode(f *testing.F) {
 func TestVersionOf_NewerOps_NeedTheirVersion(t *testing.T) {
 	for _, s := range samples() {
 		want := max(map[string]uint32{"membership": 2, "issuers": 3, "issuer-mappings": 3, "operator-roles": 4,
-			"bootstrap-operator-roles": 4, "bootstrap-audited": 5}[s.name], 1)
+			"bootstrap-operator-roles": 4, "bootstrap-audited": 5, "strong-methods": 5,
+			"bootstrap-strong-methods": 5}[s.name], 1)
 		if b, ok := s.c.(*command.Bootstrap); ok && b.Version() != want {
 			t.Errorf("%s: got version %d, want %d", s.name, b.Version(), want)
 		}

@@ -65,9 +65,13 @@ func (m *Bootstrap) Version() uint32 {
 	return versionOfClients(m.GetClients()...)
 }
 
-// versionOfClients returns the lowest Version of a program that knows the roles of the records.
+// versionOfClients returns the lowest Version of a program that knows the roles and the methods of
+// the records.
 func versionOfClients(records ...*ClientRecord) uint32 {
-	if slices.ContainsFunc(records, (*ClientRecord).GetOperatorRoles) {
+	switch {
+	case slices.ContainsFunc(records, (*ClientRecord).hasStrongMethods):
+		return 5
+	case slices.ContainsFunc(records, (*ClientRecord).GetOperatorRoles):
 		return 4
 	}
 	return 1

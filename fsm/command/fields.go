@@ -20,6 +20,8 @@ const (
 	maxTokens  = 64
 	maxSecrets = 8
 	maxHash    = 128
+
+	maxClientKeys = 16
 )
 
 // MaxTime is the latest time that a command may contain: the last second of the year 9999.

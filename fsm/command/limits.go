@@ -188,6 +188,18 @@ var (
 	newerRoles  = []revoked.Role{revoked.RoleOperator, revoked.RoleViewer, revoked.RoleAuditor}
 )
 
+// Methods that a record may name. Its keys or its certificate subject add the newer ones, by which
+// an older program stops, as with OperatorRoles.
+var (
+	oldestMethods = []string{revoked.AuthBasic, revoked.AuthPost}
+	newerMethods  = []string{revoked.AuthPrivateKey, revoked.AuthTLS, revoked.AuthSelfSigned}
+)
+
+// hasStrongMethods reports whether the record has a field of version 5.
+func (m *ClientRecord) hasStrongMethods() bool {
+	return len(m.GetKeys()) > 0 || m.GetSubjectKind() != 0 || m.GetSubject() != ""
+}
+
 // CheckClient returns an error that wraps ErrInvalid or ErrUnprocessable for a record that must not
 // be stored. It is weaker than revoked.ValidateClient, and frozen: it decides which records of a
 // Bootstrap every version applies.
@@ -196,12 +208,17 @@ func CheckClient(c *ClientRecord) error {
 	if c.GetOperatorRoles() {
 		roles = slices.Concat(oldestRoles, newerRoles)
 	}
+	methods := oldestMethods
+	if c.hasStrongMethods() {
+		methods = slices.Concat(oldestMethods, newerMethods)
+	}
 	for _, err := range [...]error{
 		checkID("client_id", c.GetId()),
 		checkEnum("type", []string{c.GetType()}, revoked.Confidential, revoked.Public),
 		checkEnum("roles", c.GetRoles(), roles...),
-		checkEnum("auth_methods", c.GetAuthMethods(), revoked.AuthBasic, revoked.AuthPost),
+		checkEnum("auth_methods", c.GetAuthMethods(), methods...),
 		checkList("audiences", c.GetAudiences()), checkList("issuers", c.GetIssuers()), checkSecrets(c),
+		checkStrongMethods(c),
 	} {
 		if err != nil {
 			return err
@@ -242,6 +259,20 @@ func checkSecrets(c *ClientRecord) error {
 		}
 	}
 	return nil
+}
+
+// checkStrongMethods checks the fields of version 5.
+func checkStrongMethods(c *ClientRecord) error {
+	if n := len(c.GetKeys()); n > maxClientKeys {
+		return invalid("jwks", "got %d keys, want at most %d", n, maxClientKeys)
+	}
+	if k := c.GetSubjectKind(); k > uint32(revoked.SubjectEmail) || (k == 0) != (c.GetSubject() == "") {
+		return invalid("certificate subject", "got kind %d with a value of %d bytes", k, len(c.GetSubject()))
+	}
+	if err := checkTexts(maxReason, "certificate subject", c.GetSubject()); err != nil {
+		return err
+	}
+	return revoked.ValidateIssuerKeys(keysOf(c.GetKeys()))
 }
 
 // AdmitBootstrap checks a whole bootstrap before it is proposed. It returns an error that names the

@@ -160,6 +160,7 @@ func ClientMessage(c *revoked.Client) *ClientRecord {
 		Id: c.ID, Type: string(c.Type), Audiences: c.Audiences, Issuers: c.Issuers, AuthMethods: c.AuthMethods,
 		AllowPublicRevocation: c.AllowPublicRevocation, Disabled: c.Disabled,
 		CreatedAt: int64(c.CreatedAt), Version: c.Version, OperatorRoles: c.HasAny(newerRoles...),
+		Keys: keyMessages(c.Keys), SubjectKind: uint32(c.Subject.Kind), Subject: c.Subject.Value,
 	}
 	for _, r := range c.Roles {
 		m.Roles = append(m.Roles, string(r))
@@ -177,7 +178,10 @@ func (m *ClientRecord) Client() *revoked.Client {
 	c := &revoked.Client{
 		ID: m.GetId(), Type: revoked.ClientType(m.GetType()), Audiences: m.GetAudiences(), Issuers: m.GetIssuers(),
 		AuthMethods: m.GetAuthMethods(), AllowPublicRevocation: m.GetAllowPublicRevocation(), Disabled: m.GetDisabled(),
-		CreatedAt: revoked.Time(m.GetCreatedAt()), Version: m.GetVersion(),
+		CreatedAt: revoked.Time(m.GetCreatedAt()), Version: m.GetVersion(), Keys: keysOf(m.GetKeys()),
+		Subject: revoked.CertificateSubject{
+			Kind: revoked.SubjectKind(min(m.GetSubjectKind(), 255)), Value: m.GetSubject(),
+		},
 	}
 	for _, r := range m.GetRoles() {
 		c.Roles = append(c.Roles, revoked.Role(r))

@@ -67,11 +67,15 @@ func (a *Applier) leavesAdmin(id string, c *revoked.Client) bool {
 	return false
 }
 
-// isAdmin reports whether c is an enabled administrator with a secret that never expires. One whose
-// secrets all expire does not count: the cluster would lose it by waiting.
+// isAdmin reports whether c is an enabled administrator with a credential that lasts: a secret that
+// never expires, or a key. One whose secrets all expire does not count: the cluster would lose it
+// by waiting. Neither does a certificate of a CA, which expires and needs a setting of the node.
 func isAdmin(c *revoked.Client) bool {
-	return c != nil && c.Has(revoked.RoleAdmin) && !c.Disabled && c.Type == revoked.Confidential &&
-		slices.ContainsFunc(c.Secrets, func(s revoked.SecretHash) bool { return s.ExpiresAt == 0 })
+	if c == nil || !c.Has(revoked.RoleAdmin) || c.Disabled || c.Type != revoked.Confidential {
+		return false
+	}
+	lasts := func(s revoked.SecretHash) bool { return s.ExpiresAt == 0 }
+	return slices.ContainsFunc(c.Secrets, lasts) && c.UsesSecret() || len(c.Keys) > 0 && c.MayUse(revoked.AuthPrivateKey)
 }
 
 // deleteClient removes a client and ends its tokens with a Whole cut-off, so that they stay dead if

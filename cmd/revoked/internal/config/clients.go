@@ -13,6 +13,7 @@ import (
 	"revoked"
 	"revoked/api"
 	"revoked/api/clientauth"
+	"revoked/node/jwt"
 )
 
 // AdminID is the client id of the administrator whose secret is in bootstrap_admin_secret_file.
@@ -61,6 +62,9 @@ func parseClient(node *yaml.Node) (revoked.Client, error) {
 	record := map[string]any{}
 	for key, n := range fields {
 		v, err := plainValue(&n)
+		if key == "jwks" {
+			v, err = nestedValue(&n)
+		}
 		if err != nil {
 			return revoked.Client{}, fmt.Errorf("line %d: %s: %w", n.Line, key, err)
 		}
@@ -74,7 +78,7 @@ func parseClient(node *yaml.Node) (revoked.Client, error) {
 	if err != nil {
 		return revoked.Client{}, err
 	}
-	cl, err := api.ParseClient(body)
+	cl, err := api.ParseClient(body, jwt.ParseInline)
 	if err != nil {
 		return cl, inFile(err, node, fields)
 	}
@@ -82,7 +86,9 @@ func parseClient(node *yaml.Node) (revoked.Client, error) {
 	switch {
 	case cl.Type == revoked.Public && hash != nil:
 		return cl, errors.New("client_secret_hash: a public client cannot have a secret")
-	case cl.Type == revoked.Public || secret != nil && hash == nil:
+	case !cl.UsesSecret() && hash != nil:
+		return cl, errors.New("client_secret_hash: no method in auth_methods uses a secret")
+	case cl.Type == revoked.Public || !cl.UsesSecret() || secret != nil && hash == nil:
 		return cl, nil
 	case secret != nil:
 		return cl, errors.New("has both client_secret and client_secret_hash")
@@ -108,6 +114,17 @@ func inFile(err error, record *yaml.Node, fields map[string]yaml.Node) error {
 		}
 	}
 	return fmt.Errorf("line %d: %s", line, detail)
+}
+
+// nestedValue returns the value of a JWK set, which is an object in YAML or JSON.
+func nestedValue(n *yaml.Node) (v any, err error) {
+	if n.Decode(&v) != nil {
+		return nil, errors.New("want a JWK set")
+	}
+	if _, isMap := v.(map[string]any); !isMap {
+		return nil, errors.New("want a JWK set")
+	}
+	return v, nil
 }
 
 // plainValue returns the value of a field as encoding/json would: a bool, a list of strings, nil,

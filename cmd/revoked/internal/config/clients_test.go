@@ -79,6 +79,13 @@ func TestParseClients_InvalidRecord_ReportsIt(t *testing.T) {
 		{"an administrator without Basic",
 			"- {client_id: a, roles: [admin], auth_methods: [client_secret_post], client_secret: " + longSecret + "}",
 			"client_secret_basic"},
+		{"a key and a secret", "- {client_id: a, auth_methods: [private_key_jwt], jwks: " + publicKey +
+			", client_secret: " + longSecret + "}", "no method in auth_methods uses a secret"},
+		{"a key and a hash", "- {client_id: a, auth_methods: [private_key_jwt], jwks: " + publicKey +
+			", client_secret_hash: x}", "no method in auth_methods uses a secret"},
+		{"a private key", `- {client_id: a, auth_methods: [private_key_jwt], jwks: {keys: [{kty: OKP, crv: Ed25519, x: hunter2, d: hunter2}]}}`,
+			"private members"},
+		{"a key set that is no object", "- {client_id: a, auth_methods: [private_key_jwt], jwks: hunter2}", "want a JWK set"},
 		{"a path segment as id", "- {client_id: .., client_secret: " + longSecret + "}", "client_id"},
 		{"a time of creation", "- {client_id: a, created_at: 5, client_secret: " + longSecret + "}", "created_at"},
 		{"the same key twice", "- {client_id: a, client_id: b}", "each key once"},
@@ -97,6 +104,24 @@ func TestParseClients_InvalidRecord_ReportsIt(t *testing.T) {
 				t.Errorf("got %v, want no secret in it", err)
 			}
 		})
+	}
+}
+
+// publicKey is the key of RFC 8037 appendix A.2.
+const publicKey = `{keys: [{kty: OKP, crv: Ed25519, kid: k1, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}]}`
+
+func TestParseClients_StrongMethods_NeedNoSecret(t *testing.T) {
+	clients, err := parseClients([]byte("- {client_id: robot, auth_methods: [private_key_jwt], jwks: " + publicKey + "}\n" +
+		"- {client_id: web, auth_methods: [tls_client_auth], tls_client_auth_subject_dn: 'CN=web,O=Example'}\n"))
+	if err != nil || len(clients) != 2 {
+		t.Fatalf("got %v, %v, want two clients", clients, err)
+	}
+	if c := clients[0]; len(c.Secrets) != 0 || len(c.Keys) != 1 || c.Keys[0].KeyID != "k1" {
+		t.Errorf("got %+v, want a client with one key", c)
+	}
+	want := revoked.CertificateSubject{Kind: revoked.SubjectDN, Value: "CN=web,O=Example"}
+	if c := clients[1]; len(c.Secrets) != 0 || c.Subject != want {
+		t.Errorf("got %+v, want a client with the certificate %v", c, want)
 	}
 }
 
