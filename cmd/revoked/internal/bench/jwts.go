@@ -113,18 +113,21 @@ func (r *run) side(ctx context.Context, m *report.Measure, l load.Load) (*load.R
 	return got, err
 }
 
-// cachedTurns runs cached JWTs and opaque tokens in turns and fills in m.
+// cachedTurns runs cached JWTs and opaque tokens in turns and fills in m. Each round begins with
+// the side that the round before ended with, so that neither gains from what drifts.
 func (r *run) cachedTurns(ctx context.Context, m *report.Measure, cached, opaque load.Load) error {
 	var ratios []float64
 	for round := range r.opts.Rounds {
-		base, err := r.side(ctx, m, opaque)
-		if err != nil {
-			return err
+		sides := []load.Load{opaque, cached}
+		results := make([]*load.Result, len(sides))
+		for i := range sides {
+			side := (i + round) % len(sides)
+			var err error
+			if results[side], err = r.side(ctx, m, sides[side]); err != nil {
+				return err
+			}
 		}
-		got, err := r.side(ctx, m, cached)
-		if err != nil {
-			return err
-		}
+		base, got := results[0], results[1]
 		ratio := got.Rate() / max(base.Rate(), 1)
 		ratios = append(ratios, ratio)
 		r.say(m.Name, "round %d: %.0f %s, opaque %.0f, ratio %.2f", round+1, got.Rate(), m.Unit, base.Rate(), ratio)
