@@ -1,6 +1,27 @@
 package revoked
 
-import "slices"
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"slices"
+)
+
+// A Digest is the SHA-256 of a token's bytes, the only form of a token below the HTTP handlers.
+type Digest [sha256.Size]byte
+
+// DigestToken returns the digest of a raw token. It keeps no part of the token, and does not copy
+// bytes.
+func DigestToken[T string | []byte](token T) Digest { return sha256.Sum256([]byte(token)) }
+
+// String returns the base64url form without padding.
+func (d Digest) String() string { return base64.RawURLEncoding.EncodeToString(d[:]) }
+
+// Prefix returns the first eight characters of String. They distinguish the tokens of a listing and
+// are too short to look up a token.
+func (d Digest) Prefix() string { return d.String()[:8] }
+
+// IsZero reports whether d is the zero digest, which is not the digest of any token.
+func (d Digest) IsZero() bool { return d == Digest{} }
 
 // TokenKind distinguishes access tokens from refresh tokens.
 type TokenKind uint8
@@ -50,23 +71,33 @@ func (s TokenState) String() string {
 }
 
 // A Token is one access or refresh token. A token that is not Live is reduced to a stub: Digest,
-// Kind, GrantID, State and ExpiresAt.
+// Kind, GrantID, State and ExpiresAt. Once the state keeps its history (see [History]), a stub also
+// has the other times, the indexes and the JTI.
 type Token struct {
 	Digest   Digest
 	Kind     TokenKind
 	State    TokenState
 	GrantID  string
 	IssuedAt Time
-	// RegisteredAt is set only if IssuedAt was later than the registration. Because of it, a later
-	// cut-off ends the token even if the clock of the issuer was ahead.
-	RegisteredAt Time
-	ExpiresAt    Time // 0: never
-	NotBefore    Time // 0: valid immediately
-	Scope        string
-	Username     string
-	Audience     []string
-	JTI          string
-	CNF          []byte // a JSON object, or empty (RFC 7800, RFC 8705 section 3.2)
+	// RegisteredAt is set only if IssuedAt was later than the registration, or if the state keeps its
+	// history. Because of it, a later cut-off ends the token even if its issuer's clock was ahead.
+	RegisteredAt    Time
+	RegisteredIndex uint64 // set only if the state keeps its history
+	ExpiresAt       Time   // 0: never
+	NotBefore       Time   // 0: valid immediately
+	Scope           string
+	Username        string
+	Audience        []string
+	JTI             string
+	CNF             []byte // a JSON object, or empty (RFC 7800, RFC 8705 section 3.2)
+	// EndedAt and EndedIndex are the entry that made a stub of the token. They are set only if the
+	// state keeps its history.
+	EndedAt    Time
+	EndedIndex uint64
+	// DeniedAt and DeniedIndex are, in a stub, the entry since which a denial of its JTI ended the
+	// token. The denial may be dropped before the stub.
+	DeniedAt    Time
+	DeniedIndex uint64
 }
 
 // IntendedFor reports whether a resource server with the given audiences may accept the token. A

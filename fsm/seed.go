@@ -22,7 +22,8 @@ type SeedOptions struct {
 	ClusterID string
 	// Before is the moment of the seed. The backup lacks the revocations since it was made, so
 	// Seed ends every grant of the backup and everything issued at or before this moment. It must
-	// not be earlier than the stamp of the backup by more than max_clock_skew.
+	// not be earlier than the stamp of the backup by more than max_clock_skew. The history has a gap
+	// until then.
 	Before revoked.Time
 	// AcceptLoss keeps the tokens of the backup active instead, even those revoked since. It
 	// requires a Reason.
@@ -119,7 +120,7 @@ func (f *FSM) startCluster(opts SeedOptions) (snapshot.Header, error) {
 	if opts.Recovered {
 		actor = revoked.ActorRecover
 	}
-	if err := a.Seed(opts.ClusterID, actor, before, opts.Reason); err != nil {
+	if err := a.Seed(opts.ClusterID, actor, before, opts.Before, opts.Reason); err != nil {
 		return snapshot.Header{}, err
 	}
 	f.commit(a, s)

@@ -184,6 +184,7 @@ type Op struct {
 	//	*Op_BanIssuerKey
 	//	*Op_RevokeJwt
 	//	*Op_Note
+	//	*Op_Acknowledge
 	Kind          isOp_Kind `protobuf_oneof:"kind"`
 	Origin        *Origin   `protobuf:"bytes,50,opt,name=origin,proto3" json:"origin,omitempty"` // of version 5, only in an audited Batch
 	unknownFields protoimpl.UnknownFields
@@ -414,6 +415,15 @@ func (x *Op) GetNote() *Note {
 	return nil
 }
 
+func (x *Op) GetAcknowledge() *Acknowledge {
+	if x != nil {
+		if x, ok := x.Kind.(*Op_Acknowledge); ok {
+			return x.Acknowledge
+		}
+	}
+	return nil
+}
+
 func (x *Op) GetOrigin() *Origin {
 	if x != nil {
 		return x.Origin
@@ -508,6 +518,10 @@ type Op_Note struct {
 	Note *Note `protobuf:"bytes,40,opt,name=note,proto3,oneof"`
 }
 
+type Op_Acknowledge struct {
+	Acknowledge *Acknowledge `protobuf:"bytes,41,opt,name=acknowledge,proto3,oneof"`
+}
+
 func (*Op_Register) isOp_Kind() {}
 
 func (*Op_Revoke) isOp_Kind() {}
@@ -547,6 +561,8 @@ func (*Op_BanIssuerKey) isOp_Kind() {}
 func (*Op_RevokeJwt) isOp_Kind() {}
 
 func (*Op_Note) isOp_Kind() {}
+
+func (*Op_Acknowledge) isOp_Kind() {}
 
 // An Origin tells from where an operation came, for its audit entry. It decides nothing else.
 type Origin struct {
@@ -3037,6 +3053,84 @@ func (x *Membership) GetHasGrants() bool {
 	return false
 }
 
+// Acknowledge records when entries became final. It has no actor. The lists have one element for
+// each entry, in the order of their indexes. The first one without elements begins the history.
+type Acknowledge struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []string               `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`               // at most 64, which waited names by their position
+	Index         []uint64               `protobuf:"varint,2,rep,packed,name=index,proto3" json:"index,omitempty"`       // the first is absolute, the others count from the one before
+	Applied       []int64                `protobuf:"zigzag64,3,rep,packed,name=applied,proto3" json:"applied,omitempty"` // when the leader had applied it; relative like index
+	Wait          []uint64               `protobuf:"varint,4,rep,packed,name=wait,proto3" json:"wait,omitempty"`         // from then until it was acknowledged, in microseconds
+	Waited        []uint64               `protobuf:"varint,5,rep,packed,name=waited,proto3" json:"waited,omitempty"`     // bit n: the leader waited for nodes[n]
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Acknowledge) Reset() {
+	*x = Acknowledge{}
+	mi := &file_fsm_command_command_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Acknowledge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Acknowledge) ProtoMessage() {}
+
+func (x *Acknowledge) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Acknowledge.ProtoReflect.Descriptor instead.
+func (*Acknowledge) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *Acknowledge) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Acknowledge) GetIndex() []uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return nil
+}
+
+func (x *Acknowledge) GetApplied() []int64 {
+	if x != nil {
+		return x.Applied
+	}
+	return nil
+}
+
+func (x *Acknowledge) GetWait() []uint64 {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *Acknowledge) GetWaited() []uint64 {
+	if x != nil {
+		return x.Waited
+	}
+	return nil
+}
+
 // Type 2. The first command of a term: Raft's own no-op never reaches the state machine.
 type Epoch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3053,7 +3147,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_fsm_command_command_proto_msgTypes[35]
+	mi := &file_fsm_command_command_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3065,7 +3159,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[35]
+	mi := &file_fsm_command_command_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3078,7 +3172,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{35}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Epoch) GetStamp() int64 {
@@ -3127,7 +3221,7 @@ type Tick struct {
 
 func (x *Tick) Reset() {
 	*x = Tick{}
-	mi := &file_fsm_command_command_proto_msgTypes[36]
+	mi := &file_fsm_command_command_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3139,7 +3233,7 @@ func (x *Tick) String() string {
 func (*Tick) ProtoMessage() {}
 
 func (x *Tick) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[36]
+	mi := &file_fsm_command_command_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3152,7 +3246,7 @@ func (x *Tick) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tick.ProtoReflect.Descriptor instead.
 func (*Tick) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{36}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Tick) GetStamp() int64 {
@@ -3181,7 +3275,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_fsm_command_command_proto_msgTypes[37]
+	mi := &file_fsm_command_command_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3193,7 +3287,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[37]
+	mi := &file_fsm_command_command_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3206,7 +3300,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{37}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Mark) GetServer() string {
@@ -3244,7 +3338,7 @@ type Bootstrap struct {
 
 func (x *Bootstrap) Reset() {
 	*x = Bootstrap{}
-	mi := &file_fsm_command_command_proto_msgTypes[38]
+	mi := &file_fsm_command_command_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3256,7 +3350,7 @@ func (x *Bootstrap) String() string {
 func (*Bootstrap) ProtoMessage() {}
 
 func (x *Bootstrap) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[38]
+	mi := &file_fsm_command_command_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3269,7 +3363,7 @@ func (x *Bootstrap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bootstrap.ProtoReflect.Descriptor instead.
 func (*Bootstrap) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{38}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Bootstrap) GetStamp() int64 {
@@ -3320,7 +3414,7 @@ type Expire struct {
 
 func (x *Expire) Reset() {
 	*x = Expire{}
-	mi := &file_fsm_command_command_proto_msgTypes[39]
+	mi := &file_fsm_command_command_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3332,7 +3426,7 @@ func (x *Expire) String() string {
 func (*Expire) ProtoMessage() {}
 
 func (x *Expire) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[39]
+	mi := &file_fsm_command_command_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3345,7 +3439,7 @@ func (x *Expire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expire.ProtoReflect.Descriptor instead.
 func (*Expire) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{39}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Expire) GetStamp() int64 {
@@ -3380,7 +3474,7 @@ type Compact struct {
 
 func (x *Compact) Reset() {
 	*x = Compact{}
-	mi := &file_fsm_command_command_proto_msgTypes[40]
+	mi := &file_fsm_command_command_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3392,7 +3486,7 @@ func (x *Compact) String() string {
 func (*Compact) ProtoMessage() {}
 
 func (x *Compact) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[40]
+	mi := &file_fsm_command_command_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3405,7 +3499,7 @@ func (x *Compact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compact.ProtoReflect.Descriptor instead.
 func (*Compact) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{40}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Compact) GetStamp() int64 {
@@ -3448,7 +3542,7 @@ type SnapshotHead struct {
 
 func (x *SnapshotHead) Reset() {
 	*x = SnapshotHead{}
-	mi := &file_fsm_command_command_proto_msgTypes[41]
+	mi := &file_fsm_command_command_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3460,7 +3554,7 @@ func (x *SnapshotHead) String() string {
 func (*SnapshotHead) ProtoMessage() {}
 
 func (x *SnapshotHead) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[41]
+	mi := &file_fsm_command_command_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3473,7 +3567,7 @@ func (x *SnapshotHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHead.ProtoReflect.Descriptor instead.
 func (*SnapshotHead) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{41}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SnapshotHead) GetClusterId() string {
@@ -3608,8 +3702,7 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12$\n" +
 	"\x03ops\x18\x02 \x03(\v2\x12.revoked.fsm.v1.OpR\x03ops\x12\x14\n" +
 	"\x05rules\x18\x03 \x01(\rR\x05rules\x12\x18\n" +
-	"\aaudited\x18\x04 \x01(\bR\aaudited\"\xd9\n" +
-	"\n" +
+	"\aaudited\x18\x04 \x01(\bR\aaudited\"\x9a\v\n" +
 	"\x02Op\x12+\n" +
 	"\x05actor\x18\x01 \x01(\v2\x15.revoked.fsm.v1.ActorR\x05actor\x126\n" +
 	"\bregister\x18\x02 \x01(\v2\x18.revoked.fsm.v1.RegisterH\x00R\bregister\x120\n" +
@@ -3637,7 +3730,8 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x0eban_issuer_key\x18! \x01(\v2\x1c.revoked.fsm.v1.BanIssuerKeyH\x00R\fbanIssuerKey\x12:\n" +
 	"\n" +
 	"revoke_jwt\x18\" \x01(\v2\x19.revoked.fsm.v1.RevokeJWTH\x00R\trevokeJwt\x12*\n" +
-	"\x04note\x18( \x01(\v2\x14.revoked.fsm.v1.NoteH\x00R\x04note\x12.\n" +
+	"\x04note\x18( \x01(\v2\x14.revoked.fsm.v1.NoteH\x00R\x04note\x12?\n" +
+	"\vacknowledge\x18) \x01(\v2\x1b.revoked.fsm.v1.AcknowledgeH\x00R\vacknowledge\x12.\n" +
 	"\x06origin\x182 \x01(\v2\x16.revoked.fsm.v1.OriginR\x06originB\x06\n" +
 	"\x04kind\"\x80\x01\n" +
 	"\x06Origin\x12\x12\n" +
@@ -3873,7 +3967,13 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\vown_clients\x18\x04 \x01(\bR\n" +
 	"ownClients\x12\x1d\n" +
 	"\n" +
-	"has_grants\x18\x05 \x01(\bR\thasGrants\"~\n" +
+	"has_grants\x18\x05 \x01(\bR\thasGrants\"\x7f\n" +
+	"\vAcknowledge\x12\x14\n" +
+	"\x05nodes\x18\x01 \x03(\tR\x05nodes\x12\x14\n" +
+	"\x05index\x18\x02 \x03(\x04R\x05index\x12\x18\n" +
+	"\aapplied\x18\x03 \x03(\x12R\aapplied\x12\x12\n" +
+	"\x04wait\x18\x04 \x03(\x04R\x04wait\x12\x16\n" +
+	"\x06waited\x18\x05 \x03(\x04R\x06waited\"~\n" +
 	"\x05Epoch\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x12\n" +
@@ -3938,7 +4038,7 @@ func file_fsm_command_command_proto_rawDescGZIP() []byte {
 	return file_fsm_command_command_proto_rawDescData
 }
 
-var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_fsm_command_command_proto_goTypes = []any{
 	(*Actor)(nil),           // 0: revoked.fsm.v1.Actor
 	(*Batch)(nil),           // 1: revoked.fsm.v1.Batch
@@ -3975,13 +4075,14 @@ var file_fsm_command_command_proto_goTypes = []any{
 	(*BanIssuerKey)(nil),    // 32: revoked.fsm.v1.BanIssuerKey
 	(*RevokeJWT)(nil),       // 33: revoked.fsm.v1.RevokeJWT
 	(*Membership)(nil),      // 34: revoked.fsm.v1.Membership
-	(*Epoch)(nil),           // 35: revoked.fsm.v1.Epoch
-	(*Tick)(nil),            // 36: revoked.fsm.v1.Tick
-	(*Mark)(nil),            // 37: revoked.fsm.v1.Mark
-	(*Bootstrap)(nil),       // 38: revoked.fsm.v1.Bootstrap
-	(*Expire)(nil),          // 39: revoked.fsm.v1.Expire
-	(*Compact)(nil),         // 40: revoked.fsm.v1.Compact
-	(*SnapshotHead)(nil),    // 41: revoked.fsm.v1.SnapshotHead
+	(*Acknowledge)(nil),     // 35: revoked.fsm.v1.Acknowledge
+	(*Epoch)(nil),           // 36: revoked.fsm.v1.Epoch
+	(*Tick)(nil),            // 37: revoked.fsm.v1.Tick
+	(*Mark)(nil),            // 38: revoked.fsm.v1.Mark
+	(*Bootstrap)(nil),       // 39: revoked.fsm.v1.Bootstrap
+	(*Expire)(nil),          // 40: revoked.fsm.v1.Expire
+	(*Compact)(nil),         // 41: revoked.fsm.v1.Compact
+	(*SnapshotHead)(nil),    // 42: revoked.fsm.v1.SnapshotHead
 }
 var file_fsm_command_command_proto_depIdxs = []int32{
 	2,  // 0: revoked.fsm.v1.Batch.ops:type_name -> revoked.fsm.v1.Op
@@ -4006,29 +4107,30 @@ var file_fsm_command_command_proto_depIdxs = []int32{
 	32, // 19: revoked.fsm.v1.Op.ban_issuer_key:type_name -> revoked.fsm.v1.BanIssuerKey
 	33, // 20: revoked.fsm.v1.Op.revoke_jwt:type_name -> revoked.fsm.v1.RevokeJWT
 	4,  // 21: revoked.fsm.v1.Op.note:type_name -> revoked.fsm.v1.Note
-	3,  // 22: revoked.fsm.v1.Op.origin:type_name -> revoked.fsm.v1.Origin
-	0,  // 23: revoked.fsm.v1.Origin.caller:type_name -> revoked.fsm.v1.Actor
-	5,  // 24: revoked.fsm.v1.Note.object:type_name -> revoked.fsm.v1.AuditObject
-	6,  // 25: revoked.fsm.v1.Register.tokens:type_name -> revoked.fsm.v1.TokenSpec
-	10, // 26: revoked.fsm.v1.MakeCutoff.selector:type_name -> revoked.fsm.v1.Selector
-	12, // 27: revoked.fsm.v1.ClientRecord.secrets:type_name -> revoked.fsm.v1.SecretHash
-	25, // 28: revoked.fsm.v1.ClientRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	13, // 29: revoked.fsm.v1.PutClient.client:type_name -> revoked.fsm.v1.ClientRecord
-	16, // 30: revoked.fsm.v1.PutSettings.settings:type_name -> revoked.fsm.v1.SettingsRecord
-	26, // 31: revoked.fsm.v1.IssuerRecord.required_claims:type_name -> revoked.fsm.v1.IssuerClaim
-	25, // 32: revoked.fsm.v1.IssuerRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	28, // 33: revoked.fsm.v1.IssuerRecord.earlier:type_name -> revoked.fsm.v1.EarlierMapping
-	27, // 34: revoked.fsm.v1.PutIssuer.issuer:type_name -> revoked.fsm.v1.IssuerRecord
-	25, // 35: revoked.fsm.v1.PutIssuerKeys.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	34, // 36: revoked.fsm.v1.RevokeJWT.earlier:type_name -> revoked.fsm.v1.Membership
-	37, // 37: revoked.fsm.v1.Tick.marks:type_name -> revoked.fsm.v1.Mark
-	16, // 38: revoked.fsm.v1.Bootstrap.settings:type_name -> revoked.fsm.v1.SettingsRecord
-	13, // 39: revoked.fsm.v1.Bootstrap.clients:type_name -> revoked.fsm.v1.ClientRecord
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	35, // 22: revoked.fsm.v1.Op.acknowledge:type_name -> revoked.fsm.v1.Acknowledge
+	3,  // 23: revoked.fsm.v1.Op.origin:type_name -> revoked.fsm.v1.Origin
+	0,  // 24: revoked.fsm.v1.Origin.caller:type_name -> revoked.fsm.v1.Actor
+	5,  // 25: revoked.fsm.v1.Note.object:type_name -> revoked.fsm.v1.AuditObject
+	6,  // 26: revoked.fsm.v1.Register.tokens:type_name -> revoked.fsm.v1.TokenSpec
+	10, // 27: revoked.fsm.v1.MakeCutoff.selector:type_name -> revoked.fsm.v1.Selector
+	12, // 28: revoked.fsm.v1.ClientRecord.secrets:type_name -> revoked.fsm.v1.SecretHash
+	25, // 29: revoked.fsm.v1.ClientRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	13, // 30: revoked.fsm.v1.PutClient.client:type_name -> revoked.fsm.v1.ClientRecord
+	16, // 31: revoked.fsm.v1.PutSettings.settings:type_name -> revoked.fsm.v1.SettingsRecord
+	26, // 32: revoked.fsm.v1.IssuerRecord.required_claims:type_name -> revoked.fsm.v1.IssuerClaim
+	25, // 33: revoked.fsm.v1.IssuerRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	28, // 34: revoked.fsm.v1.IssuerRecord.earlier:type_name -> revoked.fsm.v1.EarlierMapping
+	27, // 35: revoked.fsm.v1.PutIssuer.issuer:type_name -> revoked.fsm.v1.IssuerRecord
+	25, // 36: revoked.fsm.v1.PutIssuerKeys.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	34, // 37: revoked.fsm.v1.RevokeJWT.earlier:type_name -> revoked.fsm.v1.Membership
+	38, // 38: revoked.fsm.v1.Tick.marks:type_name -> revoked.fsm.v1.Mark
+	16, // 39: revoked.fsm.v1.Bootstrap.settings:type_name -> revoked.fsm.v1.SettingsRecord
+	13, // 40: revoked.fsm.v1.Bootstrap.clients:type_name -> revoked.fsm.v1.ClientRecord
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_fsm_command_command_proto_init() }
@@ -4057,6 +4159,7 @@ func file_fsm_command_command_proto_init() {
 		(*Op_BanIssuerKey)(nil),
 		(*Op_RevokeJwt)(nil),
 		(*Op_Note)(nil),
+		(*Op_Acknowledge)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4064,7 +4167,7 @@ func file_fsm_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_command_command_proto_rawDesc), len(file_fsm_command_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

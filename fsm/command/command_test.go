@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"flag"
+	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +90,11 @@ func samples() []sample {
 	remappedJWT.MappingVersion = 7
 	remappedJWT.Earlier = []revoked.Membership{
 		{ClientID: "old", Session: "s-0", GrantID: "g-0", OwnClients: true, HasGrants: true}}
+	acknowledged := []revoked.Acknowledgement{
+		{Index: 70, AppliedAt: stamp, At: stamp.Add(time.Millisecond), WaitedFor: []string{"node2", "node3"}},
+		{Index: 72, AppliedAt: stamp.Add(time.Second), At: stamp.Add(2 * time.Second), WaitedFor: []string{"node3"}},
+		{Index: 80, AppliedAt: stamp.Add(-time.Second), At: stamp.Add(-time.Second)},
+	}
 	settings := revoked.DefaultSettings()
 	settings.Version, settings.LeaseDuration, settings.LeaseCeiling = 5, 2*time.Second, time.Second
 	return []sample{
@@ -108,6 +115,7 @@ func samples() []sample {
 				ID: "j-1", Hash: revoked.DigestToken("join token"), Node: "node4", NonVoter: true,
 			}, time.Hour),
 		}}},
+		{"acknowledge", &command.Batch{Stamp: us, Ops: []*command.Op{command.AcknowledgeOp(acknowledged)}}},
 		{"issuers", &command.Batch{Stamp: us, Ops: []*command.Op{
 			command.PutIssuerOp(by, issuer, 9), command.DeleteIssuerOp(by, "as1"),
 			command.PutIssuerKeysOp("as1", 11, issuer.Keys), command.BanIssuerKeyOp(by, "as1", issuer.Keys[0].Thumbprint),
@@ -287,7 +295,7 @@ func TestVersionOf_NewerOps_NeedTheirVersion(t *testing.T) {
 	for _, s := range samples() {
 		want := max(map[string]uint32{"membership": 2, "issuers": 3, "issuer-mappings": 3, "operator-roles": 4,
 			"bootstrap-operator-roles": 4, "bootstrap-audited": 5, "strong-methods": 5,
-			"bootstrap-strong-methods": 5}[s.name], 1)
+			"bootstrap-strong-methods": 5, "acknowledge": 5}[s.name], 1)
 		if b, ok := s.c.(*command.Bootstrap); ok && b.Version() != want {
 			t.Errorf("%s: got version %d, want %d", s.name, b.Version(), want)
 		}
@@ -457,5 +465,34 @@ func TestCheckClient_NewerRoles_NeedTheField(t *testing.T) {
 	m.OperatorRoles = true
 	if err := command.CheckClient(m); !errors.Is(err, revoked.ErrInvalid) {
 		t.Errorf("unknown role: got %v, want %v", err, revoked.ErrInvalid)
+	}
+}
+
+func TestAcknowledgements_OfAnOp_AreThoseOfTheList(t *testing.T) {
+	want := []revoked.Acknowledgement{
+		{Index: 1 << 40, AppliedAt: stamp, At: stamp, WaitedFor: nil},
+		{Index: 1<<40 + 1, AppliedAt: stamp - 5, At: stamp + 7, WaitedFor: []string{"node3", "node1"}},
+		{Index: 1<<40 + 9, AppliedAt: stamp + 5, At: stamp + 5, WaitedFor: []string{"node3", "node2"}},
+	}
+	m := command.AcknowledgeOp(want).GetAcknowledge()
+	got, ok := m.Acknowledgements()
+	if !ok || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, ok, want)
+	}
+	for name, change := range map[string]func(m *command.Acknowledge){
+		"a list is shorter":        func(m *command.Acknowledge) { m.Wait = m.Wait[:2] },
+		"an index twice":           func(m *command.Acknowledge) { m.Index[1] = 0 },
+		"an index that overflows":  func(m *command.Acknowledge) { m.Index[1] = math.MaxUint64 },
+		"a node without a name":    func(m *command.Acknowledge) { m.Waited[0] = 8 },
+		"a time before 1970":       func(m *command.Acknowledge) { m.Applied[1] = -2 * int64(stamp) },
+		"a time after 9999":        func(m *command.Acknowledge) { m.Wait[1] = uint64(command.MaxTime) },
+		"a wait that overflows":    func(m *command.Acknowledge) { m.Wait[1] = math.MaxUint64 },
+		"a name that is no node's": func(m *command.Acknowledge) { m.Nodes[0] = "node 3" },
+	} {
+		op := command.AcknowledgeOp(want)
+		change(op.GetAcknowledge())
+		if err := command.Admit(op); !errors.Is(err, revoked.ErrInvalid) {
+			t.Errorf("%s: got %v, want ErrInvalid", name, err)
+		}
 	}
 }

@@ -49,7 +49,7 @@ func VersionOf(op *Op) uint32 {
 		return 2
 	case *Op_PutIssuer, *Op_DeleteIssuer, *Op_PutIssuerKeys, *Op_BanIssuerKey, *Op_RevokeJwt:
 		return 3
-	case *Op_Note:
+	case *Op_Note, *Op_Acknowledge:
 		return Audit
 	case *Op_PutClient:
 		return versionOfClients(op.GetPutClient().GetClient())

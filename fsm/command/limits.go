@@ -27,7 +27,7 @@ func Admit(op *Op) error {
 // mayBeOwn reports whether the cluster itself may propose op, without an actor.
 func mayBeOwn(op *Op) bool {
 	switch op.GetKind().(type) {
-	case *Op_JoinNode, *Op_WithdrawNode, *Op_BarNode, *Op_PutIssuerKeys, *Op_Note:
+	case *Op_JoinNode, *Op_WithdrawNode, *Op_BarNode, *Op_PutIssuerKeys, *Op_Note, *Op_Acknowledge:
 		return true
 	}
 	return false
@@ -83,6 +83,9 @@ func checkMembership(op *Op) error {
 		return checkJoinToken(k.CreateJoinToken)
 	case *Op_DeleteJoinToken:
 		return checkID("id", k.DeleteJoinToken.GetId())
+	}
+	if k, ok := op.GetKind().(*Op_Acknowledge); ok {
+		return checkAcknowledge(k.Acknowledge)
 	}
 	return checkIssuerOp(op)
 }

@@ -43,6 +43,28 @@ func Denial(get Get, j *revoked.JWT, own bool) (*revoked.Revocation, error) {
 	return r, err
 }
 
+// DeniedSince returns the entry that wrote the earliest of the denials with these keys, or nil.
+func DeniedSince(get Get, keys []revoked.Digest) (first *revoked.Moment, err error) {
+	for _, id := range keys {
+		key := rows.DigestKey(nil, rows.FamilyDenial, id)
+		row, err := get(key)
+		if err != nil {
+			return nil, err
+		}
+		if row == nil {
+			continue
+		}
+		var v rows.Denial
+		if err := rows.Parse(key, row, &v); err != nil {
+			return nil, err
+		}
+		if began := v.Began(); first == nil || began.At < first.At {
+			first = &began
+		}
+	}
+	return first, nil
+}
+
 // bindingTo returns the binding of a tombstone that ends j, or nil. own reports that j has a client
 // of this cluster by the mapping in force.
 func bindingTo(t *rows.Tombstone, j *revoked.JWT, own bool) *rows.Binding {

@@ -71,22 +71,37 @@ func (x *Cutoffs) Furthest(g *revoked.Grant, t *revoked.Token, skew time.Duratio
 // best returns the first, by better, of the cut-offs that cover a token of g, or nil.
 func (x *Cutoffs) best(g *revoked.Grant, t *revoked.Token, skew time.Duration,
 	better func(a, b *rows.Cutoff) bool) *rows.Cutoff {
-	if len(x.byKey) == 0 {
-		return nil
-	}
 	var best *rows.Cutoff
+	x.each(g, t, skew, func(c *rows.Cutoff) {
+		if best == nil || better(c, best) {
+			best = c
+		}
+	})
+	return best
+}
+
+// each calls fn with the cut-offs that cover a token of g.
+func (x *Cutoffs) each(g *revoked.Grant, t *revoked.Token, skew time.Duration, fn func(*rows.Cutoff)) {
+	if len(x.byKey) == 0 {
+		return
+	}
 	// No cut-off is indexed by an empty property, so an empty property of g matches none.
 	for _, l := range [...][]*rows.Cutoff{
 		x.all[""], x.grants[g.ID], x.sessions[g.Session], x.subjects[g.Subject],
 		x.clients[g.ClientID], x.issuers[g.Issuer],
 	} {
 		for _, c := range l {
-			if c.Covers(g, t, skew) && (best == nil || better(c, best)) {
-				best = c
+			if c.Covers(g, t, skew) {
+				fn(c)
 			}
 		}
 	}
-	return best
+}
+
+// Covering returns all cut-offs that cover a registered token of g.
+func (x *Cutoffs) Covering(g *revoked.Grant, t *revoked.Token) (all []*rows.Cutoff) {
+	x.each(g, t, 0, func(c *rows.Cutoff) { all = append(all, c) })
+	return all
 }
 
 // Latest returns the latest IssuedBefore of the cut-offs that counts selects, 0 without one. nil

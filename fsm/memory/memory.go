@@ -30,6 +30,8 @@ type State struct {
 	Issuers     map[string]*rows.Issuer       // by name
 	IssuersByID map[string]*rows.Issuer       // the same, by iss
 	Version     rows.Version                  // see FSM.Version
+	History     rows.History                  // zero: the state keeps no history
+	Finals      int                           // rows of FamilyFinal
 	QueueFloor  revoked.Time                  // no queue entry is due earlier, so a scan may start here
 }
 
@@ -46,7 +48,7 @@ func Load(s *store.Store) (State, error) {
 	for _, family := range []byte{
 		rows.FamilyApplied, rows.FamilyClient, rows.FamilyDeleted, rows.FamilyCutoff, rows.FamilyTombstone,
 		rows.FamilyCompact, rows.FamilySettings, rows.FamilyCluster, rows.FamilyAdmission, rows.FamilyJoinToken,
-		rows.FamilyDenials, rows.FamilyIssuer, rows.FamilyVersion,
+		rows.FamilyDenials, rows.FamilyIssuer, rows.FamilyVersion, rows.FamilyFinal,
 	} {
 		err := s.Scan([]byte{family}, nil, func(key, val []byte) (bool, error) { return true, m.load(key, val) })
 		if err != nil {
@@ -54,7 +56,17 @@ func Load(s *store.Store) (State, error) {
 		}
 	}
 	m.SortClients()
-	return m, nil
+	return m, m.loadHistory(s)
+}
+
+// loadHistory reads the head of the history. Its other rows are not in memory.
+func (m *State) loadHistory(s *store.Store) error {
+	key := rows.HistoryKey()
+	row, err := s.Get(key)
+	if err == nil && row != nil {
+		err = rows.Parse(key, row, &m.History)
+	}
+	return err
 }
 
 // load adds one row to memory. Rows may be loaded in any order. The caller calls SortClients after
@@ -99,6 +111,8 @@ func (m *State) load(key, val []byte) (err error) {
 		if v, err = rows.ParseIssuer(id, val); err == nil {
 			m.Issuers[id], m.IssuersByID[v.Issuer.Issuer] = v, v
 		}
+	case rows.FamilyFinal:
+		m.Finals++
 	case rows.FamilyVersion:
 		err = rows.Parse(key, val, &m.Version)
 	}

@@ -58,6 +58,10 @@ func Derive(key, val []byte, put func(key []byte) error) error {
 		if v, err = ParseIssuer(string(key[1:]), val); err == nil {
 			due = v.Due
 		}
+	case FamilyHistory:
+		due, err = historyDue(key, val)
+	case FamilyFinal:
+		_, err = ParseFinal(val)
 	}
 	if err != nil || due == 0 {
 		return err

@@ -11,6 +11,9 @@ type Grant struct {
 	revoked.Grant
 	// Due is the time of the grant's queue entry, 0 if it has none.
 	Due revoked.Time
+	// Ended is set only if the revocation of the grant ended its tokens at another entry than that of
+	// the revocation: one of its tokens was revoked before it was registered.
+	Ended revoked.Moment
 	// Tokens are the first InlineTokens digests registered in the grant, dead ones included.
 	Tokens []revoked.Digest
 }
@@ -51,7 +54,7 @@ func (c *coder) grant(g *Grant) {
 	if c.byte(&refresh); refresh == spelledOut {
 		c.digest(&g.LiveRefresh)
 	}
-	c.revocation(&g.Revoked)
+	c.revocation(g)
 	n := byte(len(g.Tokens))
 	c.byte(&n)
 	if c.decoding {
@@ -88,13 +91,21 @@ func (g *Grant) refreshPosition() byte {
 	return spelledOut
 }
 
-// revocation encodes the byte 0 if the grant is not revoked, or 1 and the fields.
-func (c *coder) revocation(r **revoked.Revocation) {
+// revocation encodes the byte 0 if the grant is not revoked, or 1 and the fields. It encodes 2 and
+// the fields if Ended follows.
+func (c *coder) revocation(g *Grant) {
+	r := &g.Revoked
 	var present byte
 	if *r != nil {
 		present = 1
+		if g.Ended.Index != 0 {
+			present = 2
+		}
 	}
-	if c.byte(&present); present != 1 {
+	if c.byte(&present); present > 2 {
+		c.fail()
+	}
+	if present == 0 || c.bad {
 		return
 	}
 	if c.decoding {
@@ -103,4 +114,21 @@ func (c *coder) revocation(r **revoked.Revocation) {
 	c.time(&(*r).At)
 	c.string(&(*r).By, &(*r).Reason)
 	c.uvarint(&(*r).Index)
+	if present == 2 {
+		c.moment(&g.Ended)
+	}
+}
+
+// moment encodes an entry of the log.
+func (c *coder) moment(m *revoked.Moment) {
+	c.time(&m.At)
+	c.uvarint(&m.Index)
+}
+
+// EndedAt returns the entry that ended the tokens of a revoked grant.
+func (g *Grant) EndedAt() revoked.Moment {
+	if g.Revoked == nil || g.Ended.Index != 0 {
+		return g.Ended
+	}
+	return revoked.Moment{At: g.Revoked.At, Index: g.Revoked.Index}
 }

@@ -35,13 +35,29 @@ func ParseIssuer(name string, row []byte) (*Issuer, error) {
 }
 
 // A Denial is the row of a denial, whose key holds its revoked.DenialKey.
-type Denial struct{ revoked.Denial }
+type Denial struct {
+	revoked.Denial
+	// First is the entry that wrote a denial first, set only if a later one extended it and the state
+	// keeps its history.
+	First revoked.Moment
+}
+
+// Began returns the entry since which the denial ends tokens, as far as the row tells.
+func (v *Denial) Began() revoked.Moment {
+	if v.First.Index != 0 {
+		return v.First
+	}
+	return revoked.Moment{At: v.At, Index: v.Index}
+}
 
 func (v *Denial) code(c *coder) {
 	c.version()
 	c.time(&v.Until, &v.At)
 	c.string(&v.By, &v.Reason)
 	c.uvarint(&v.Index)
+	if c.decoding && len(c.b) > 0 || !c.decoding && v.First.Index != 0 {
+		c.moment(&v.First)
+	}
 }
 
 // Denials is the row of the number of denials that a client has written and that are kept. The row

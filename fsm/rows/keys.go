@@ -27,6 +27,10 @@ import (
 //	n node-id                    admission of a node
 //	j token-id                   join token
 //	u name                       trusted issuer
+//	f index seq                  when entries became final: one Acknowledge operation
+//	p h                          since when the state keeps its history, and what it lost
+//	p c len client-id index      change of a client between enabled, disabled and absent
+//	p k by len value index seq   cut-off that a later one replaced, by its most selective property
 //	v                            the highest version of a command in the log; absent: 1
 //	a                            Applied
 //	I property len value id      index from client, subject or session to grants
@@ -52,6 +56,8 @@ const (
 	FamilyCluster   = 'i'
 	FamilyAdmission = 'n'
 	FamilyJoinToken = 'j'
+	FamilyFinal     = 'f'
+	FamilyHistory   = 'p'
 	FamilyVersion   = 'v'
 	FamilyApplied   = 'a'
 	FamilyIndex     = 'I'
@@ -65,8 +71,14 @@ const (
 	bySession = 'n'
 )
 
+// Further properties of the replaced cut-offs of FamilyHistory.
+const (
+	byGrant  = 'g'
+	byIssuer = 'i'
+)
+
 // StateFamilies are the families of the state, in key order.
-var StateFamilies = []byte("Dcdeghijklmnorstuv")
+var StateFamilies = []byte("Dcdefghijklmnoprstuv")
 
 // IsState reports whether a key with that first byte belongs to the state.
 func IsState(family byte) bool { return bytes.IndexByte(StateFamilies, family) >= 0 }

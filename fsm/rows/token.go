@@ -14,16 +14,25 @@ const (
 	hasCNF
 )
 
+// hasPast, in the first byte of a token's row, means that the row has what AsOf needs: of a live
+// token RegisteredAt and RegisteredIndex, of a stub all its times and the JTI.
+const hasPast = 0x40
+
+// kindMask selects the kind from the upper half of the first byte.
+const kindMask = 0x03
+
 // isAhead, in the first byte of a live token's row, means that the row has RegisteredAt: the
 // token's issued_at was later than its registration.
 const isAhead = 0x08
 
 // AppendToken appends the row of a token:
 //
-//	byte 0      state, isAhead, kind << 4
+//	byte 0      state, isAhead, kind << 4, hasPast
 //	            grant id
-//	stub:       expiry
-//	live:       flags, issued at, registered at (if isAhead), then the fields that the flags name
+//	stub:       expiry; if hasPast: issued at, registered at, its index, not before, JTI, ended at,
+//	            its index; if it has a JTI: denied at, its index
+//	live:       flags, issued at, registered at (if isAhead or hasPast), its index (if hasPast), then
+//	            the fields that the flags name
 func AppendToken(b []byte, t *revoked.Token) []byte {
 	c := coder{b: b}
 	c.token(t)
@@ -49,12 +58,18 @@ func ParseToken(d revoked.Digest, row []byte) (revoked.Token, error) {
 // token lists the fields of a token. Fields that are empty or follow from others take no bytes.
 func (c *coder) token(t *revoked.Token) {
 	head := byte(t.State) | byte(t.Kind)<<4
-	if t.State == revoked.Live && t.RegisteredAt != 0 {
+	switch {
+	case t.RegisteredIndex != 0 || t.State != revoked.Live && t.EndedIndex != 0:
+		head |= hasPast
+	case t.State == revoked.Live && t.RegisteredAt != 0:
 		head |= isAhead
 	}
 	c.byte(&head)
 	if c.decoding {
-		t.State, t.Kind = revoked.TokenState(head&0x07), revoked.TokenKind(head>>4)
+		t.State, t.Kind = revoked.TokenState(head&0x07), revoked.TokenKind(head>>4&kindMask)
+		if head&0x80 != 0 || head&hasPast != 0 && head&isAhead != 0 {
+			c.fail()
+		}
 		if t.State < revoked.Live || t.State > revoked.Expired ||
 			(t.Kind != revoked.AccessToken && t.Kind != revoked.RefreshToken) {
 			c.fail()
@@ -64,13 +79,28 @@ func (c *coder) token(t *revoked.Token) {
 	c.string(&t.GrantID)
 	if t.State != revoked.Live {
 		c.time(&t.ExpiresAt)
+		if head&hasPast != 0 {
+			c.time(&t.IssuedAt, &t.RegisteredAt)
+			c.uvarint(&t.RegisteredIndex)
+			c.time(&t.NotBefore)
+			c.string(&t.JTI)
+			c.time(&t.EndedAt)
+			c.uvarint(&t.EndedIndex)
+			if t.JTI != "" {
+				c.time(&t.DeniedAt)
+				c.uvarint(&t.DeniedIndex)
+			}
+		}
 		return
 	}
 	f := tokenFlags(t)
 	c.byte(&f)
 	c.time(&t.IssuedAt)
-	if head&isAhead != 0 {
+	if head&(isAhead|hasPast) != 0 {
 		c.time(&t.RegisteredAt)
+	}
+	if head&hasPast != 0 {
+		c.uvarint(&t.RegisteredIndex)
 	}
 	if f&hasExpiry != 0 {
 		c.time(&t.ExpiresAt)

@@ -40,9 +40,11 @@ func (a *access) putToken(old []byte, t *revoked.Token) {
 	a.tokensChanged = append(a.tokensChanged, t.Digest)
 }
 
-// toStub replaces a live token with a stub in state.
+// toStub replaces a live token with a stub in state. The entry in hand ended it, unless its EndedAt
+// is set already.
 func (a *access) toStub(t *revoked.Token, row []byte, state revoked.TokenState) {
 	t.State = state
+	a.recordEnd(t)
 	a.putToken(row, t)
 	a.Tokens--
 }

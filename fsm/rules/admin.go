@@ -165,6 +165,7 @@ func (a *Applier) addCutoff(c *rows.Cutoff) {
 	c.Due = c.At.Add(a.currentSettings().CutoffRetention)
 	for _, old := range a.cutoffsOf(&c.Selector) {
 		if old.IssuedBefore <= c.IssuedBefore && (c.Whole || !old.Whole) {
+			a.recordReplaced(old)
 			a.dropCutoff(old)
 		}
 	}

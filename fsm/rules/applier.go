@@ -39,6 +39,7 @@ type Applier struct {
 	rules   uint32 // command.Rules of the batch in hand; 0: those of Version 1
 	audited bool   // the batch in hand leaves audit entries
 	chunk   chunk
+	reaped  bool // the command in hand dropped a record of a token
 }
 
 // New returns an Applier without changes. It reads mem and s, but writes to neither before Commit

@@ -84,11 +84,15 @@ func (a *Applier) endEverything(before revoked.Time, reason string) {
 //
 // It returns ErrUnprocessable if before is earlier than the stamp of the backup by more than
 // max_clock_skew. The tokens issued between the two would stay active.
-func (a *Applier) Seed(clusterID, actor string, before revoked.Time, reason string) error {
+//
+// now is the moment of the seed: between the backup and then the history has a gap. 0 stands for a
+// moment just after the backup.
+func (a *Applier) Seed(clusterID, actor string, before, now revoked.Time, reason string) error {
 	a.begin(a.Index+1, a.Term)
 	a.LogHash = rows.NextLogHash(a.LogHash, a.Index, a.Term, []byte("seed "+clusterID))
 	a.putClusterID(clusterID)
 	a.forgetAdmissions()
+	backup := a.Stamp
 	if before != 0 {
 		if a.Stamp > before.Add(a.currentSettings().MaxClockSkew) {
 			return fmt.Errorf("%w: seed: clock is behind the backup (got %s, want at least %s)",
@@ -98,6 +102,11 @@ func (a *Applier) Seed(clusterID, actor string, before revoked.Time, reason stri
 		a.endEverything(a.Stamp, cmp.Or(reason, "restored from a backup"))
 	}
 	a.recordSeed(actor, before == 0, reason)
+	if a.keepsHistory() {
+		h := *a.currentHistory()
+		h.AddGap(revoked.Gap{From: backup, To: max(a.Stamp, min(now, command.MaxTime))})
+		a.putHistory(h)
+	}
 	a.recordHashes()
 	return a.err
 }

@@ -52,6 +52,7 @@ func (a *Applier) compactGrants(limit int) int {
 			return limit
 		}
 		ev := a.deadTokens(&g.Grant, g.Revoked.By, g.Revoked.Reason)
+		ev.ended = g.EndedAt()
 		left, cursor := a.compactMembers(&g, j.cursor, limit, func(*revoked.Token) bool { return true }, ev)
 		ev.send()
 		a.putCursor(j.id, cursor)
@@ -83,6 +84,9 @@ func (a *Applier) compactTokens(
 		if t, row := a.token(d); row != nil && t.State == revoked.Live && ended(&t) {
 			ev.add(d, t.Audience)
 			a.denyToken(&g.Grant, &t, ev.event.Actor, ev.event.Reason, g.Revoked == nil)
+			if a.keepsHistory() {
+				t.EndedAt, t.EndedIndex = ev.ended.At, ev.ended.Index
+			}
 			a.toStub(&t, row, revoked.Revoked)
 		}
 	}
@@ -144,6 +148,7 @@ func (a *Applier) compactGrant(c *rows.Cutoff, id string, member []byte, limit i
 	}
 	ended := func(t *revoked.Token) bool { return c.Covers(&g.Grant, t, 0) }
 	ev := a.deadTokens(&g.Grant, c.By, c.Reason)
+	ev.ended = revoked.Moment{At: c.At, Index: c.Index}
 	if len(member) == 0 {
 		a.compactTokens(&g, g.Tokens, ended, ev)
 		limit -= len(g.Tokens)

@@ -106,6 +106,9 @@ func (a *Applier) deny(id revoked.Digest, until revoked.Time, renew time.Duratio
 		a.countDenial(v.By, -1)
 	}
 	a.countDenial(by, 1)
+	if row != nil && a.keepsHistory() {
+		v.First = v.Began()
+	}
 	v.Denial = revoked.Denial{Until: until, At: a.Stamp, By: by, Reason: reason, Index: a.Index}
 	a.put(key, row, rows.Append(nil, &v))
 	a.tokensChanged = append(a.tokensChanged, id)
@@ -162,6 +165,7 @@ func (a *Applier) expireDenial(id revoked.Digest, due revoked.Time) int {
 	}
 	key := rows.DigestKey(nil, rows.FamilyDenial, id)
 	a.requeue(key, due, 0)
+	a.reaped = true
 	a.del(key, row)
 	a.countDenial(v.By, -1)
 	a.tokensChanged = append(a.tokensChanged, id)

@@ -149,8 +149,8 @@ func (a *Applier) run(op *command.Op) Result {
 		return a.updateIssuer(actor, k.PutIssuer)
 	case *command.Op_DeleteIssuer:
 		return a.deleteIssuer(actor, k.DeleteIssuer.Name)
-	case *command.Op_PutIssuerKeys:
-		return Result{Err: fmt.Errorf("%w: only the leader brings fetched keys", revoked.ErrForbidden)}
+	case *command.Op_PutIssuerKeys, *command.Op_Acknowledge:
+		return Result{Err: fmt.Errorf("%w: only the leader proposes this", revoked.ErrForbidden)}
 	case *command.Op_BanIssuerKey:
 		return a.banKey(actor, k.BanIssuerKey)
 	case *command.Op_RevokeJwt:
@@ -186,6 +186,8 @@ func (a *Applier) ownOp(op *command.Op) Result {
 		return a.updateKeys(k.PutIssuerKeys)
 	case *command.Op_Note:
 		return Result{}
+	case *command.Op_Acknowledge:
+		return a.acknowledge(k.Acknowledge)
 	}
 	return a.membershipOp(op)
 }

@@ -50,10 +50,14 @@ func (a *Applier) expire(before revoked.Time, limit int) {
 			limit -= a.expireDenial(revoked.Digest(e.row[1:]), e.due)
 		case rows.FamilyIssuer:
 			limit -= a.expireIssuer(id, e.due, before)
+		case rows.FamilyHistory:
+			limit -= a.expireHistory(e.row, e.due, before)
 		default:
 			a.fail(fmt.Errorf("queue entry of family %q: %w", e.row[0], rows.ErrRow))
 		}
 	}
+	a.recordReaped()
+	a.trimFinals(before, limit)
 	a.trimEvents(before, limit)
 }
 
@@ -134,6 +138,7 @@ func (a *Applier) dropGrant(g *rows.Grant, row []byte, limit int) int {
 	touched := 1
 	if g.Overflows() {
 		digests, more := a.members(g.ID, nil, limit)
+		a.reaped = true
 		for _, d := range digests {
 			a.dropMember(g.ID, d)
 		}
@@ -142,6 +147,7 @@ func (a *Applier) dropGrant(g *rows.Grant, row []byte, limit int) int {
 		}
 		a.putCursor(g.ID, nil)
 	}
+	a.reaped = true
 	for _, d := range g.Tokens {
 		a.dropToken(d)
 	}
@@ -198,6 +204,7 @@ func (a *Applier) expireTombstone(d revoked.Digest, due revoked.Time) int {
 		a.fail(errStray("tombstone", d.Prefix()))
 		return 1
 	}
+	a.reaped = true
 	a.deleteTombstone(d, row, &t)
 	a.tokensChanged = append(a.tokensChanged, d)
 	return 1

@@ -123,6 +123,9 @@ func (a *Applier) splitKnown(m *command.Register) (fresh, known []revoked.Token,
 		case t.IssuedAt > a.Stamp:
 			t.RegisteredAt = a.Stamp
 		}
+		if a.keepsHistory() {
+			t.RegisteredAt, t.RegisteredIndex = a.Stamp, a.Index
+		}
 		if fresh == nil {
 			fresh = make([]revoked.Token, 0, len(m.Tokens))
 		}
@@ -214,10 +217,12 @@ func (a *Applier) addTokens(g *rows.Grant, row []byte, fresh []revoked.Token, au
 	}
 	for i := range fresh {
 		t := &fresh[i]
-		a.putToken(nil, t)
 		if t.State == revoked.Live {
 			a.Tokens++
+		} else {
+			a.recordEnd(t)
 		}
+		a.putToken(nil, t)
 		a.addMember(g, t, &due)
 	}
 	g.TokenCount += len(fresh)

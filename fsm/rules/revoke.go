@@ -69,6 +69,9 @@ func (a *Applier) endGrant(g *rows.Grant, row []byte, r revoked.Revocation) {
 	}
 	g.Revoked = &r
 	a.endedGrant = g.ID
+	if a.keepsHistory() && r.Index != a.Index {
+		g.Ended = revoked.Moment{At: a.Stamp, Index: a.Index}
+	}
 	a.Grants--
 	ev := a.deadTokens(&g.Grant, r.By, r.Reason)
 	for _, d := range g.Tokens {
@@ -166,4 +169,46 @@ func (a *Applier) takeTombstone(d revoked.Digest, client string) *rows.Binding {
 		a.deleteTombstone(d, row, &t)
 	}
 	return b
+}
+
+// maxEventDigests is the largest number of digests in one event.
+const maxEventDigests = 256
+
+// deadTokens collects the dead tokens of one grant for the feed.
+type deadTokens struct {
+	a     *Applier
+	event revoked.Event
+	ended revoked.Moment // the entry that ended them, where it is not the one in hand
+}
+
+// deadTokens returns an empty event for tokens of g. by is the actor that ended them.
+func (a *Applier) deadTokens(g *revoked.Grant, by, reason string) *deadTokens {
+	return &deadTokens{a: a, event: revoked.Event{
+		Kind: revoked.EventGrant, Selector: revoked.Selector{GrantID: g.ID}, Actor: by, Reason: reason,
+	}}
+}
+
+// add adds a token and sends the event if it is full.
+func (d *deadTokens) add(digest revoked.Digest, audience []string) {
+	d.event.Digests = append(d.event.Digests, digest)
+	d.event.Audiences = append(d.event.Audiences, audience)
+	if len(d.event.Digests) == maxEventDigests {
+		d.send()
+	}
+}
+
+// send appends the event to the feed unless it has no tokens.
+func (d *deadTokens) send() {
+	if len(d.event.Digests) > 0 {
+		d.a.event(d.event)
+		d.event.Digests, d.event.Audiences = nil, nil
+	}
+}
+
+// issuerEvent adds an event: tokens of an issuer may have changed, so resource servers drop their
+// cached answers.
+func (a *Applier) issuerEvent(by string, i *revoked.Issuer, action, reason string) {
+	a.event(revoked.Event{
+		Kind: revoked.EventIssuer, Selector: revoked.Selector{Issuer: i.Issuer}, Action: action, Actor: by, Reason: reason,
+	})
 }

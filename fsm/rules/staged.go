@@ -30,6 +30,8 @@ type staged struct {
 	clusterID     string
 	compactions   int          // change of State.Compactions
 	version       rows.Version // zero: unchanged
+	history       *rows.History
+	finals        int // change of State.Finals
 	queueFloor    revoked.Time
 	points        []HashPoint
 	tokensChanged []revoked.Digest
@@ -60,6 +62,7 @@ func (a *access) putClient(c *revoked.Client) {
 		a.fail(fmt.Errorf("encode client: %w", err))
 		return
 	}
+	a.recordClient(c.ID, c)
 	key := rows.Key(nil, rows.FamilyClient, c.ID)
 	a.put(key, a.get(key), row)
 	put(&a.clients, c.ID, c)
@@ -68,6 +71,7 @@ func (a *access) putClient(c *revoked.Client) {
 
 // dropClient deletes a client. Its tokens do not end by that: see deleteClient.
 func (a *access) dropClient(id string) {
+	a.recordClient(id, nil)
 	key := rows.Key(nil, rows.FamilyClient, id)
 	a.del(key, a.get(key))
 	put(&a.clients, id, nil)
@@ -283,6 +287,10 @@ func (a *access) Publish() {
 	if a.version.Commands != 0 {
 		m.Version = a.version
 	}
+	if a.history != nil {
+		m.History = *a.history
+	}
+	m.Finals += a.finals
 	m.Compactions += a.compactions
 	m.QueueFloor = a.queueFloor
 }

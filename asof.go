@@ -1,0 +1,262 @@
+package revoked
+
+import (
+	"slices"
+	"time"
+)
+
+// A Moment is the log entry at which something changed. The zero Moment is before everything that
+// the state remembers.
+type Moment struct {
+	At    Time // stamp of the entry
+	Index uint64
+}
+
+// An Acknowledgement records when the change at Index became final.
+//
+// Between the stamp of the entry and AppliedAt any node may still have answered from the state
+// before it. From then until At only the nodes in WaitedFor may have.
+type Acknowledgement struct {
+	Index     uint64
+	AppliedAt Time     // the leader had applied the entry
+	At        Time     // no node could still answer from the state before Index
+	WaitedFor []string // the nodes that had a read lease and had not reported Index at AppliedAt
+}
+
+// A ClientState tells whether a client lets its tokens be active.
+type ClientState uint8
+
+// The states. The numbers are part of stored records.
+const (
+	ClientAbsent ClientState = iota
+	ClientEnabled
+	ClientDisabled
+)
+
+// StateOfClient returns the state of c; nil is an absent client.
+func StateOfClient(c *Client) ClientState {
+	switch {
+	case c == nil:
+		return ClientAbsent
+	case c.Disabled:
+		return ClientDisabled
+	}
+	return ClientEnabled
+}
+
+// A ClientChange is a change between two states of a client.
+type ClientChange struct {
+	Moment
+	Was, Is ClientState
+}
+
+// A Gap is a time about which the state knows nothing: it was restored from a backup of From, and
+// went on at To.
+type Gap struct{ From, To Time }
+
+// A History is what a state knows about the past of one digest. [AsOf] evaluates it.
+type History struct {
+	// Record is the present record. A token of it that is not Live has the times of its stub.
+	Record     Record
+	GrantEnded Moment   // set if Record.Grant.Revoked is
+	Cutoffs    []Moment // the cut-offs that cover the token, also replaced ones
+	Denied     *Moment  // a denial of the jti of a registered token
+
+	// Ended is what ended a digest that is not registered: a denial or a tombstone. nil: nothing did.
+	Ended *Moment
+
+	Client  ClientState    // of the grant, at present
+	Changes []ClientChange // in the order of the log
+
+	Since  Time // the state remembers what happened from then on; 0: nothing
+	Reaped Time // when the state last dropped a record of a token
+	Gaps   []Gap
+}
+
+// A PastState is the answer to the question whether a token was active at a moment.
+type PastState string
+
+// The past states.
+const (
+	PastActive   PastState = "active"
+	PastInactive PastState = "inactive"
+	PastUnknown  PastState = "unknown"  // the digest was not registered, and nothing had ended it
+	PastNotHeld  PastState = "not_held" // the state does not remember
+)
+
+// A PastAnswer is the state of a token at a moment. Since, Reason and Index are those of the change
+// that led to it. A state that the passing of time led to, such as expired, has no Index.
+type PastAnswer struct {
+	At     Time
+	State  PastState
+	Reason Reason // empty for PastUnknown and PastNotHeld
+	Since  Time   // 0: before the state remembers, or PastUnknown and PastNotHeld
+	Until  Time   // when the state changed, or will by the passing of time; 0: not known to change
+	Index  uint64
+	// Final tells when Index was acknowledged. nil: not recorded, or there is no Index.
+	Final *Acknowledgement
+	// FinalBefore is a moment by which Index was final; 0 if Final is set or none is known.
+	FinalBefore Time
+}
+
+// AsOf reports whether a token was active at a moment, by [Decide] with the record, the cut-offs
+// and the client of that moment. Moments are stamps of the log: a change counts from the stamp of
+// its entry on. AsOf is pure.
+//
+// A token that was reaped and then registered again is unknown before its second registration.
+func AsOf(h *History, at Time) PastAnswer {
+	switch {
+	case h.Since == 0 || at < h.Since:
+		return PastAnswer{At: at, State: PastNotHeld}
+	case !h.Record.Found:
+		return h.unregistered(at)
+	}
+	now := h.stateAt(at)
+	for _, g := range h.Gaps {
+		// A dead token stays dead. Any other may have ended in the gap.
+		if g.From < at && at < g.To && h.decideAt(g.From).Verdict != Dead {
+			return PastAnswer{At: at, State: PastNotHeld}
+		}
+	}
+	out := PastAnswer{At: at, State: now}
+	steps := h.steps()
+	first, _ := slices.BinarySearch(steps, at+1) // the first step after at
+	for _, t := range steps[first:] {
+		if h.stateAt(t) != now {
+			out.Until = t
+			break
+		}
+	}
+	for i := first - 1; i >= 0; i-- {
+		if h.stateAt(steps[i]) != now || now == PastActive && steps[i] < h.Since {
+			break
+		}
+		out.Since = steps[i]
+	}
+	if now == PastUnknown {
+		out.Since = 0
+		return out
+	}
+	from := out.Since
+	if from == 0 {
+		from = h.Since
+	}
+	out.Reason = h.decideAt(from).Reason
+	out.Index = h.indexOf(out.Reason, from)
+	return out
+}
+
+// unregistered answers for a digest without a record.
+func (h *History) unregistered(at Time) PastAnswer {
+	if e := h.Ended; e != nil && e.At <= at {
+		return PastAnswer{At: at, State: PastInactive, Reason: ReasonDenied, Since: e.At, Index: e.Index}
+	}
+	inGap := slices.ContainsFunc(h.Gaps, func(g Gap) bool { return g.From < at && at < g.To })
+	if at < h.Reaped || inGap {
+		return PastAnswer{At: at, State: PastNotHeld}
+	}
+	out := PastAnswer{At: at, State: PastUnknown}
+	if h.Ended != nil {
+		out.Until = h.Ended.At
+	}
+	return out
+}
+
+// stateAt returns the state at a moment that the history covers.
+func (h *History) stateAt(at Time) PastState {
+	switch h.decideAt(at).Verdict {
+	case Unknown:
+		return PastUnknown
+	case Active:
+		return PastActive
+	}
+	return PastInactive
+}
+
+// decideAt decides with everything as it was at a moment.
+func (h *History) decideAt(at Time) Decision {
+	r := h.Record
+	if at < r.Token.RegisteredAt {
+		return Decide(&Record{}, DecideInput{})
+	}
+	if r.Token.State == Expired || at < r.Token.EndedAt {
+		r.Token.State = Live // its expiry decides, or nothing yet
+	}
+	if at < h.GrantEnded.At {
+		r.Grant.Revoked = nil
+	}
+	in := DecideInput{Now: at, Stamp: at, Denied: h.Denied != nil && h.Denied.At <= at}
+	in.Cutoff = func(_ *Grant, _ *Token, _ time.Duration) bool { return h.cutAt(at) }
+	if s := h.clientAt(at); s != ClientAbsent {
+		in.Client = &Client{Disabled: s == ClientDisabled}
+	}
+	return Decide(&r, in)
+}
+
+// cutAt reports whether a cut-off had ended the token.
+func (h *History) cutAt(at Time) bool {
+	return slices.ContainsFunc(h.Cutoffs, func(c Moment) bool { return c.At <= at })
+}
+
+// clientAt returns the state of the client after the newest change by then. Before the first change
+// that is still known, it is the state that this change ended.
+func (h *History) clientAt(at Time) ClientState {
+	for i := len(h.Changes) - 1; i >= 0; i-- {
+		if h.Changes[i].At <= at {
+			return h.Changes[i].Is
+		}
+	}
+	if len(h.Changes) > 0 {
+		return h.Changes[0].Was
+	}
+	return h.Client
+}
+
+// steps returns the moments at which the decision may change, in order and without duplicates. Two
+// of them in a row may have the same decision.
+func (h *History) steps() []Time {
+	t := &h.Record.Token
+	all := []Time{t.RegisteredAt, t.EndedAt, t.NotBefore, t.ExpiresAt, h.GrantEnded.At}
+	for i := range h.Cutoffs {
+		all = append(all, h.Cutoffs[i].At)
+	}
+	for i := range h.Changes {
+		all = append(all, h.Changes[i].At)
+	}
+	if h.Denied != nil {
+		all = append(all, h.Denied.At)
+	}
+	all = slices.DeleteFunc(all, func(at Time) bool { return at == 0 })
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// indexOf returns the index of the entry that led to a decision with that reason at a moment, or 0
+// if none did: the passing of time, or an entry that the state does not remember.
+func (h *History) indexOf(why Reason, at Time) uint64 {
+	t := &h.Record.Token
+	ended := Moment{t.EndedAt, t.EndedIndex}
+	candidates := []Moment{{t.RegisteredAt, t.RegisteredIndex}}
+	switch why {
+	case ReasonRevoked:
+		candidates = []Moment{h.GrantEnded, ended}
+	case ReasonRotated:
+		candidates = []Moment{ended}
+	case ReasonCutOff:
+		candidates = append(slices.Clone(h.Cutoffs), ended)
+	case ReasonDenied:
+		if h.Denied != nil {
+			candidates = append(candidates, *h.Denied)
+		}
+	case ReasonActive, ReasonClientDisabled, ReasonClientUnknown:
+		for i := range h.Changes {
+			candidates = append(candidates, h.Changes[i].Moment)
+		}
+	}
+	for i := range candidates {
+		if candidates[i].At == at {
+			return candidates[i].Index
+		}
+	}
+	return 0
+}

@@ -1,0 +1,425 @@
+package fsm_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"revoked"
+	"revoked/fsm"
+	"revoked/fsm/command"
+)
+
+// beginHistory applies the operation that begins the history.
+func (m *machine) beginHistory() { m.must(command.AcknowledgeOp(nil)) }
+
+// asOf returns the answer about a token at a moment.
+func (m *machine) asOf(token string, at revoked.Time) revoked.PastAnswer {
+	m.t.Helper()
+	h, err := m.f.History(digest(token))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return revoked.AsOf(&h, at)
+}
+
+// A recorded answer is what introspection decided at a moment.
+type recorded struct {
+	at       revoked.Time
+	decision revoked.Decision
+}
+
+// state returns the past state of a decision.
+func (r *recorded) state() revoked.PastState {
+	switch r.decision.Verdict {
+	case revoked.Active:
+		return revoked.PastActive
+	case revoked.Unknown:
+		return revoked.PastUnknown
+	}
+	return revoked.PastInactive
+}
+
+// A record holds what introspection decided after each entry, by token. It is the model of AsOf.
+type record map[string][]recorded
+
+// take records the present decisions.
+func (rec record) take(m *machine, names []string) {
+	m.t.Helper()
+	for _, n := range names {
+		r, err := lookup(m.f, digest(n))
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		d, err := m.f.Decide(&r, m.now)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		rec[n] = append(rec[n], recorded{m.now, d})
+	}
+}
+
+// compare checks every recorded answer. Records that were reaped, and only those, may be not held.
+func (rec record) compare(t *rapid.T, m *machine, what string) {
+	for name, list := range rec {
+		h, err := m.f.History(digest(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		byTime := map[revoked.Time]*recorded{}
+		for i := range list {
+			byTime[list[i].at] = &list[i]
+		}
+		for i := range list {
+			r := &list[i]
+			got := revoked.AsOf(&h, r.at)
+			want := r.state()
+			switch {
+			case got.State == revoked.PastNotHeld && !h.Record.Found && r.at < h.Reaped:
+				continue
+			case want == revoked.PastUnknown && got.State == revoked.PastInactive && !h.Record.Found && h.Ended != nil:
+				continue // a tombstone or a denial tells more than introspection did
+			case got.State != want:
+				t.Fatalf("%s: %s at %d: got %+v, want %s (%s)\nhistory %+v", what, name, r.at-start, got, want,
+					r.decision.Reason, h)
+			}
+			if !h.Record.Found { // a denial that outlived the record: it has a reason of its own
+				continue
+			}
+			if since := byTime[got.Since]; since != nil && since.decision.Reason != got.Reason {
+				t.Fatalf("%s: %s at %d: got reason %q since %d, want %q", what, name, r.at-start, got.Reason,
+					got.Since-start, since.decision.Reason)
+			}
+			if got.State != revoked.PastUnknown {
+				rec.checkSpan(t, name, r, got)
+			}
+		}
+	}
+}
+
+// checkSpan checks that the state did not change between Since and Until, and did at Until.
+func (rec record) checkSpan(t *rapid.T, name string, r *recorded, got revoked.PastAnswer) {
+	for i := range rec[name] {
+		o := &rec[name][i]
+		within := o.at >= got.Since && (got.Until == 0 || o.at < got.Until)
+		if within && o.state() != got.State || o.at == got.Until && o.state() == got.State {
+			t.Fatalf("%s at %d: got %+v, but at %d it was %s", name, r.at-start, got, o.at-start, o.state())
+		}
+	}
+}
+
+// The answers about the past are those that introspection gave then, in random histories: also
+// after expiry, a backup and a replay.
+func TestAsOf_RandomHistories_MatchWhatIntrospectionSaid(t *testing.T) {
+	names := []string{"t0", "t1", "t2", "t3", "t4", "t5"}
+	rapid.Check(t, func(r *rapid.T) {
+		m := newMachine(t)
+		m.trust(nil)
+		m.beginHistory()
+		rec := record{}
+		pick := func(l ...string) string { return rapid.SampledFrom(l).Draw(r, "pick") }
+		for range rapid.IntRange(1, 30).Draw(r, "steps") {
+			m.now = m.now.Add(time.Duration(rapid.IntRange(1, 1000).Draw(r, "ms")) * time.Millisecond)
+			m.apply(&command.Tick{})
+			rec.take(m, names)
+			m.now++
+			m.pastStep(r, names, pick)
+			rec.take(m, names)
+		}
+		rec.compare(r, m, "as it is")
+		for range 3 { // what happens later changes no answer
+			m.now = m.now.Add(time.Duration(rapid.IntRange(1, 50).Draw(r, "minutes")) * time.Minute)
+			m.apply(&command.Tick{})
+			rec.take(m, names)
+			m.now++
+			m.drain()
+			rec.take(m, names)
+		}
+		rec.compare(r, m, "after expiry")
+		restored := empty(t)
+		if err := restored.f.Restore(io.NopCloser(bytes.NewReader(m.backup()))); err != nil {
+			r.Fatal(err)
+		}
+		rec.compare(r, restored, "after a restore")
+		replayed := m.replayed(rapid.IntRange(1, 9).Draw(r, "batch"))
+		m.sameAs(replayed)
+		m.sameAs(restored)
+		rec.compare(r, replayed, "after a replay")
+		if len(m.fatal) > 0 {
+			r.Fatalf("fatal: got %v, want none", m.fatal)
+		}
+		for _, v := range []*machine{m, restored, replayed} {
+			if err := v.f.Close(); err != nil {
+				r.Fatal(err)
+			}
+		}
+	})
+}
+
+// pastStep applies one random entry.
+func (m *machine) pastStep(r *rapid.T, names []string, pick func(...string) string) {
+	switch rapid.IntRange(0, 12).Draw(r, "step") {
+	case 0, 1, 2, 3:
+		m.registerRandom(r, names, pick)
+	case 4:
+		m.do(command.RevokeOp(m.by(pick("admin", "issuer")), digest(pick(names...)), ""))
+	case 5, 6:
+		sel := revoked.Selector{ClientID: pick("app", "other")}
+		switch rapid.IntRange(0, 2).Draw(r, "selector") {
+		case 1:
+			sel = revoked.Selector{Subject: pick("alice", "bob")}
+		case 2:
+			sel.GrantID = pick("g0", "g1")
+		}
+		before := start.Add(time.Duration(rapid.IntRange(-3, 3).Draw(r, "minute")) * time.Minute)
+		m.do(command.CutoffOp(m.by("admin"), sel, min(before, m.now), ""))
+	case 7, 8:
+		m.changeClient(pick("app", "other"))
+	case 9:
+		m.do(command.DeleteClientOp(m.by("admin"), pick("app", "other")))
+	case 10:
+		m.do(command.RevokeJWTOp(m.by("admin"),
+			&revoked.JWT{Issuer: testIss, JTI: "jti-" + pick(names...), ExpiresAt: m.now.Add(time.Hour)}, ""))
+	case 11:
+		if c := m.f.Backlog(m.now, atMost); c != nil {
+			m.apply(c)
+		}
+	case 12:
+		m.do(command.DeleteGrantOp(m.by("admin"), pick("g0", "g1", "g2"), ""))
+	}
+}
+
+// registerRandom registers one or two tokens, with an issued_at of its own for each.
+func (m *machine) registerRandom(r *rapid.T, names []string, pick func(...string) string) {
+	reg := pair("x")
+	reg.GrantID, reg.ClientID, reg.Subject = pick("g0", "g1", "g2"), pick("app", "other"), pick("alice", "bob", "")
+	reg.Issuer, reg.Tokens = pick(testIss, "https://as.example"), nil
+	for _, n := range rapid.SliceOfNDistinct(rapid.SampledFrom(names), 1, 2, rapid.ID).Draw(r, "tokens") {
+		i := time.Duration(n[1]-'0') - 2
+		spec := access(n, start.Add(i*time.Minute), time.Duration(20-5*i)*time.Minute)
+		spec.NotBefore = start.Add(time.Duration(rapid.IntRange(-1, 1).Draw(r, "nbf")) * 3 * time.Second)
+		if n >= "t3" {
+			spec = refresh(n, start.Add((i-3)*time.Second), 2*time.Hour)
+		}
+		reg.Tokens = append(reg.Tokens, spec)
+	}
+	m.do(command.RegisterOp(m.by("issuer"), reg))
+}
+
+// changeClient disables a client, enables it, or creates it.
+func (m *machine) changeClient(id string) {
+	if c, ok := m.f.Client(id); ok {
+		next := *c
+		next.Disabled = !next.Disabled
+		m.do(command.PutClientOp(m.by("admin"), &next, c.Version))
+		return
+	}
+	m.do(command.PutClientOp(m.by("admin"), confidential(id), 0))
+}
+
+func TestAsOf_TokensOfALargeGrant_EndWithItsTombstone(t *testing.T) {
+	m := newMachine(t)
+	m.beginHistory()
+	reg := pair("1")
+	reg.Tokens = nil
+	var names []string
+	for i := range 70 {
+		names = append(names, fmt.Sprint("a-", i))
+	}
+	for _, part := range [][]string{names[:60], names[60:]} {
+		reg.Tokens = nil
+		for _, n := range part {
+			reg.Tokens = append(reg.Tokens, access(n, start, time.Hour))
+		}
+		m.register(reg)
+	}
+	m.later(time.Second)
+	m.revoke("app", "last") // not registered yet
+	m.later(time.Second)
+	before := m.now
+	reg.Tokens = []revoked.TokenRegistration{access("last", start, time.Hour)}
+	m.now = m.now.Add(time.Second)
+	index := m.register(reg).Index
+	ended := m.now
+	m.later(time.Minute)
+	for _, when := range []string{"before compaction", "after it"} {
+		for _, n := range []string{"a-3", "a-69"} {
+			if got := m.asOf(n, before); got.State != revoked.PastActive || got.Until != ended {
+				t.Errorf("%s %s: got %+v before the registration, want active until %d", n, when, got, ended)
+			}
+			got := m.asOf(n, m.now)
+			if got.State != revoked.PastInactive || got.Reason != revoked.ReasonRevoked || got.Since != ended ||
+				got.Index != index {
+				t.Errorf("%s %s: got %+v, want inactive since %d by index %d", n, when, got, ended, index)
+			}
+		}
+		m.drain()
+	}
+}
+
+func TestAsOf_WithoutAHistory_NotHeld(t *testing.T) {
+	m := newMachine(t)
+	m.register(pair("1"))
+	if got := m.asOf("a-1", m.now); got.State != revoked.PastNotHeld {
+		t.Errorf("without a history: got %+v, want not_held", got)
+	}
+	m.later(time.Second)
+	m.beginHistory()
+	since := m.now
+	if got := m.asOf("a-1", since-1); got.State != revoked.PastNotHeld {
+		t.Errorf("before the history: got %+v, want not_held", got)
+	}
+	m.later(time.Second)
+	if got := m.asOf("a-1", m.now); got.State != revoked.PastActive || got.Since != 0 {
+		t.Errorf("registered before the history: got %+v, want active since an unknown moment", got)
+	}
+	m.revoke("app", "a-1")
+	ended := m.now
+	m.later(time.Second)
+	if got := m.asOf("a-1", m.now); got.State != revoked.PastInactive || got.Since != ended {
+		t.Errorf("revoked: got %+v, want inactive since %d", got, ended)
+	}
+	if got := m.asOf("a-1", ended-1); got.State != revoked.PastActive || got.Until != ended {
+		t.Errorf("before: got %+v, want active until %d", got, ended)
+	}
+}
+
+func TestAsOf_RecordsReaped_NotHeldBeforeIt(t *testing.T) {
+	m := newMachine(t)
+	m.beginHistory()
+	m.register(pair("1"))
+	m.later(time.Minute)
+	live := m.now
+	m.later(25 * time.Hour)
+	m.drain()
+	reaped := m.now
+	m.later(time.Second)
+	for at, want := range map[revoked.Time]revoked.PastState{
+		live: revoked.PastNotHeld, reaped - 1: revoked.PastNotHeld, reaped: revoked.PastUnknown, m.now: revoked.PastUnknown,
+	} {
+		if got := m.asOf("a-1", at); got.State != want {
+			t.Errorf("at %d: got %+v, want %s", at-start, got, want)
+		}
+	}
+}
+
+func TestFinalAt_Records_ExactOrALaterOne(t *testing.T) {
+	m := newMachine(t)
+	for len(m.log) < 50 {
+		m.later(time.Millisecond)
+	}
+	record := func(list ...revoked.Acknowledgement) { m.must(command.AcknowledgeOp(list)) }
+	final := func(index uint64, at revoked.Time) revoked.Acknowledgement {
+		return revoked.Acknowledgement{Index: index, AppliedAt: at - 5, At: at, WaitedFor: []string{"node2", "node3"}}
+	}
+	record(final(40, start+10), final(44, start+30))
+	record(final(42, start+25)) // its goroutine was later
+	record(final(50, start+50))
+	replayed, restored := m.replayed(7), empty(t)
+	if err := restored.f.Restore(io.NopCloser(bytes.NewReader(m.backup()))); err != nil {
+		t.Fatal(err)
+	}
+	for index, want := range map[uint64]struct{ exact, before revoked.Time }{
+		39: {0, start + 10}, 40: {start + 10, 0}, 41: {0, start + 25}, 42: {start + 25, 0}, 43: {0, start + 30},
+		44: {start + 30, 0}, 45: {0, start + 50}, 50: {start + 50, 0}, 51: {},
+	} {
+		for _, f := range []*fsm.FSM{m.f, replayed.f, restored.f} {
+			exact, before, err := f.FinalAt(index)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var at revoked.Time
+			if exact != nil {
+				at = exact.At
+				if !slices.Equal(exact.WaitedFor, []string{"node2", "node3"}) {
+					t.Errorf("index %d: got a wait for %v, want node2 and node3", index, exact.WaitedFor)
+				}
+			}
+			if at != want.exact || before != want.before {
+				t.Errorf("index %d: got %d or before %d, want %d or before %d", index, at, before, want.exact, want.before)
+			}
+		}
+	}
+	m.register(pair("1"))
+	m.later(m.f.Settings().CutoffRetention + time.Hour)
+	m.drain()
+	if exact, before, err := m.f.FinalAt(40); exact != nil || before != 0 || err != nil {
+		t.Errorf("after the retention: got %v, %d, %v, want nothing", exact, before, err)
+	}
+	m.sameAs(m.replayed(3))
+}
+
+// The rows about clients and replaced cut-offs end with their retention, and the answers say so.
+func TestAsOf_RowsOfTheHistoryDropped_NotHeldBefore(t *testing.T) {
+	m := newMachine(t)
+	m.beginHistory()
+	reg := pair("1")
+	reg.Tokens[0].ExpiresAt, reg.Tokens[1].ExpiresAt = 0, 0
+	m.register(reg)
+	for range 3 {
+		m.later(time.Minute)
+		m.changeClient("app")
+	}
+	m.changeClient("app")
+	m.later(time.Minute)
+	m.do(command.CutoffOp(m.by("admin"), revoked.Selector{Subject: "bob"}, start, ""))
+	m.later(time.Minute)
+	m.do(command.CutoffOp(m.by("admin"), revoked.Selector{Subject: "bob"}, 0, ""))
+	old := m.now
+	if got := m.asOf("a-1", start.Add(90*time.Second)); got.Reason != revoked.ReasonClientDisabled || got.Index == 0 {
+		t.Errorf("got %+v, want inactive: client_disabled", got)
+	}
+	m.later(m.f.Settings().CutoffRetention + time.Hour)
+	m.drain()
+	if got := m.asOf("a-1", old-1); got.State != revoked.PastNotHeld {
+		t.Errorf("before the floor: got %+v, want not_held", got)
+	}
+	if got := m.asOf("a-1", m.now); got.State != revoked.PastActive {
+		t.Errorf("now: got %+v, want active", got)
+	}
+	m.sameAs(m.replayed(3))
+}
+
+// A restore keeps the history of the backup, and knows nothing of the time until it.
+func TestAsOf_AfterARestore_GapIsNotHeld(t *testing.T) {
+	for _, accept := range []bool{false, true} {
+		m := newMachine(t)
+		m.beginHistory()
+		m.register(pair("1"))
+		m.register(pair("2"))
+		m.later(time.Second)
+		m.revoke("app", "a-2")
+		m.later(time.Second)
+		backed := m.now
+		dir := filepath.Join(t.TempDir(), "state")
+		moment := backed.Add(time.Minute)
+		_, err := fsm.Seed(dir, bytes.NewReader(m.backup()),
+			fsm.SeedOptions{ClusterID: "c-2", Before: moment, AcceptLoss: accept, Reason: "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &machine{t: t, dir: dir, now: moment}
+		r.open()
+		defer r.f.Close()
+		after := revoked.PastInactive
+		if accept {
+			after = revoked.PastActive
+		}
+		for at, want := range map[revoked.Time]revoked.PastState{
+			backed: revoked.PastActive, backed.Add(time.Second): revoked.PastNotHeld, moment: after,
+		} {
+			if got := r.asOf("a-1", at); got.State != want {
+				t.Errorf("loss accepted %t: at %d: got %+v, want %s", accept, at-start, got, want)
+			}
+		}
+		if got := r.asOf("a-2", backed.Add(time.Second)); got.State != revoked.PastInactive {
+			t.Errorf("loss accepted %t: revoked before the backup: got %+v, want inactive", accept, got)
+		}
+	}
+}

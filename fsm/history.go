@@ -1,0 +1,166 @@
+package fsm
+
+import (
+	"bytes"
+	"slices"
+
+	"revoked"
+	"revoked/fsm/lookup"
+	"revoked/fsm/rows"
+	"revoked/fsm/store"
+)
+
+// History returns what the state knows about the past of a digest. It reads rows before memory, so
+// it has at least the changes of the applied index before the call. A change that commits meanwhile
+// may be missing: it is later than every moment before the call.
+func (f *FSM) History(d revoked.Digest) (h revoked.History, err error) {
+	s, err := f.acquire()
+	if err != nil {
+		return h, err
+	}
+	defer s.Release()
+	t, found, err := lookup.Token(s, d)
+	if err != nil {
+		return h, err
+	}
+	var g rows.Grant
+	if found {
+		g, found, err = lookup.Grant(s, t.GrantID)
+	}
+	if err == nil && found {
+		h.Record = revoked.Record{Found: true, Token: t, Grant: g.Grant}
+		h.GrantEnded = g.EndedAt()
+		err = f.ofGrant(s, &h)
+	} else if err == nil {
+		err = ofUnregistered(s, d, &h)
+	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	head := &f.mem.History
+	h.Gaps, h.Reaped = slices.Clone(head.Gaps), head.Reaped
+	if head.Since != 0 {
+		h.Since = max(head.Since, head.Floor)
+	}
+	h.Client = revoked.StateOfClient(f.mem.Clients[h.Record.Grant.ClientID])
+	if issued := h.Record.Token.IssuedAt; found && issued != 0 { // else an older version wrote the stub
+		for _, c := range f.mem.Cutoffs.Covering(&h.Record.Grant, &h.Record.Token) {
+			h.Cutoffs = append(h.Cutoffs, revoked.Moment{At: c.At, Index: c.Index})
+		}
+	}
+	return h, err
+}
+
+// ofGrant reads the cut-offs that were replaced, the changes of the client, and the denial of the
+// jti.
+func (f *FSM) ofGrant(s *store.Store, h *revoked.History) error {
+	r := &h.Record
+	for _, prefix := range rows.PastCutoffPrefixes(&r.Grant) {
+		err := s.Scan(prefix, nil, func(key, val []byte) (bool, error) {
+			var c rows.PastCutoff
+			err := rows.Parse(key, val, &c)
+			if r.Token.IssuedAt != 0 && c.Covers(&r.Grant, &r.Token, 0) {
+				h.Cutoffs = append(h.Cutoffs, revoked.Moment{At: c.At, Index: c.Index})
+			}
+			return true, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	prefix := rows.ClientChangePrefix(r.Grant.ClientID)
+	err := s.Scan(prefix, nil, func(key, val []byte) (bool, error) {
+		var v rows.ClientChange
+		err := rows.Parse(key, val, &v)
+		h.Changes = append(h.Changes, v.ClientChange)
+		return true, err
+	})
+	if err == nil && r.Token.JTI != "" && f.trusts(r.Grant.Issuer) {
+		h.Denied, err = lookup.DeniedSince(s.Get, jtiOf(r).DenialKeys())
+	}
+	if at := r.Token.DeniedAt; at != 0 && (h.Denied == nil || at < h.Denied.At) {
+		h.Denied = &revoked.Moment{At: at, Index: r.Token.DeniedIndex}
+	}
+	return err
+}
+
+// trusts reports whether a record of the issuer exists.
+func (f *FSM) trusts(issuer string) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.mem.IssuersByID[issuer] != nil
+}
+
+// ofUnregistered reads what ended a digest that is not registered.
+func ofUnregistered(s *store.Store, d revoked.Digest, h *revoked.History) (err error) {
+	j := revoked.JWT{Digests: []revoked.Digest{d}}
+	if h.Ended, err = lookup.DeniedSince(s.Get, j.DenialKeys()); err != nil || h.Ended != nil {
+		return err
+	}
+	tombstone, err := lookup.Unknown(s.Get, d)
+	if tombstone != nil {
+		h.Ended = &revoked.Moment{At: tombstone.At, Index: tombstone.Index}
+	}
+	return err
+}
+
+// AsOf reports whether a token was active at a moment, and when the change that led to that became
+// final.
+func (f *FSM) AsOf(d revoked.Digest, at revoked.Time) (revoked.PastAnswer, error) {
+	h, err := f.History(d)
+	if err != nil {
+		return revoked.PastAnswer{}, err
+	}
+	out := revoked.AsOf(&h, at)
+	if out.Index == 0 {
+		return out, nil
+	}
+	var before revoked.Time
+	if out.Final, before, err = f.FinalAt(out.Index); out.State == revoked.PastInactive {
+		out.FinalBefore = before
+	}
+	return out, err
+}
+
+// FinalAt returns when the entry at index was acknowledged, or nil if that was not recorded. Then
+// before is a moment by which it was final, 0 if none is known: an acknowledgement of a later entry
+// is one of all entries before it, also in a later term.
+func (f *FSM) FinalAt(index uint64) (exact *revoked.Acknowledgement, before revoked.Time, err error) {
+	s, err := f.acquire()
+	if err != nil {
+		return nil, 0, err
+	}
+	defer s.Release()
+	later := 0
+	start := rows.SeqKey(nil, rows.FamilyFinal, index+1, 0)
+	err = s.Scan([]byte{rows.FamilyFinal}, start, func(_, val []byte) (bool, error) {
+		list, err := rows.ParseFinal(bytes.Clone(val))
+		for i := range list {
+			switch v := &list[i]; {
+			case v.Index == index:
+				exact = v
+				return false, err
+			case v.Index > index && (before == 0 || v.At < before):
+				before = v.At
+			}
+		}
+		if len(list) > 0 && list[0].Index > index {
+			later++
+		}
+		return later < laterFinals, err
+	})
+	if exact != nil {
+		before = 0
+	}
+	return exact, before, err
+}
+
+// laterFinals is how many rows of only later entries FinalAt reads. The goroutines that record two
+// entries may run in any order, so the record of an earlier one may be in a later row.
+const laterFinals = 4
+
+// KeepsHistory reports whether the state keeps what AsOf needs.
+func (f *FSM) KeepsHistory() bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.mem.History.Since != 0
+}

@@ -1,0 +1,203 @@
+package rows
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"revoked"
+	"revoked/fsm/command"
+)
+
+// A History is the head of the history: which past AsOf can tell. Without this row the state keeps
+// no history, and tokens have the rows of older versions.
+type History struct {
+	Since  revoked.Time // the stamp of the entry that began it
+	Floor  revoked.Time // rows of the history that were dropped had told only about moments before
+	Reaped revoked.Time // when a record of a token was last dropped
+	Gaps   []revoked.Gap
+}
+
+// maxGaps is the number of gaps that a history holds. Older ones are merged.
+const maxGaps = 16
+
+// AddGap adds a gap after all others.
+func (h *History) AddGap(g revoked.Gap) {
+	h.Gaps = append(h.Gaps[:len(h.Gaps):len(h.Gaps)], g)
+	if n := len(h.Gaps) - maxGaps; n > 0 {
+		merged := revoked.Gap{From: h.Gaps[0].From, To: h.Gaps[n].To}
+		h.Gaps = append([]revoked.Gap{merged}, h.Gaps[n+1:]...)
+	}
+}
+
+// Kinds of rows of FamilyHistory, the second byte of a key.
+const (
+	historyHead    = 'h'
+	historyClient  = 'c'
+	historyCutoffs = 'k'
+)
+
+// HistoryKey returns the key of the head.
+func HistoryKey() []byte { return []byte{FamilyHistory, historyHead} }
+
+func (h *History) code(c *coder) {
+	c.version()
+	c.time(&h.Since, &h.Floor, &h.Reaped)
+	n := c.length(len(h.Gaps), 2)
+	if c.decoding && n > 0 {
+		h.Gaps = make([]revoked.Gap, n)
+	}
+	for i := range h.Gaps {
+		c.time(&h.Gaps[i].From, &h.Gaps[i].To)
+	}
+}
+
+// A ClientChange is the row of a change of a client.
+type ClientChange struct {
+	revoked.ClientChange
+	Due revoked.Time
+}
+
+// ClientChangePrefix returns the prefix of the keys of a client's changes, in the order of the log.
+func ClientChangePrefix(id string) []byte {
+	return appendString([]byte{FamilyHistory, historyClient}, id)
+}
+
+// ClientChangeKey returns the key of the change at index. A client has one row for each entry.
+func ClientChangeKey(id string, index uint64) []byte {
+	return binary.BigEndian.AppendUint64(ClientChangePrefix(id), index)
+}
+
+func (v *ClientChange) code(c *coder) {
+	c.version()
+	c.moment(&v.Moment)
+	c.byte((*byte)(&v.Was))
+	c.byte((*byte)(&v.Is))
+	c.time(&v.Due)
+	if max(v.Was, v.Is) > revoked.ClientDisabled {
+		c.fail()
+	}
+}
+
+// A PastCutoff is a cut-off that a later one with the same selector has replaced.
+type PastCutoff struct {
+	Cutoff     // without its progress
+	ReplacedAt revoked.Time
+}
+
+// PastCutoffKey returns the key of a replaced cut-off.
+func PastCutoffKey(v *Cutoff) []byte {
+	property, value := byte(byIssuer), v.Issuer
+	switch s := &v.Selector; {
+	case s.GrantID != "":
+		property, value = byGrant, s.GrantID
+	case s.Session != "":
+		property, value = bySession, s.Session
+	case s.Subject != "":
+		property, value = bySubject, s.Subject
+	case s.ClientID != "":
+		property, value = byClient, s.ClientID
+	}
+	key := binary.BigEndian.AppendUint64(pastCutoffPrefix(property, value), v.Index)
+	return binary.BigEndian.AppendUint32(key, v.Seq)
+}
+
+func pastCutoffPrefix(property byte, value string) []byte {
+	return appendString([]byte{FamilyHistory, historyCutoffs, property}, value)
+}
+
+// PastCutoffPrefixes returns the prefixes of the keys of the replaced cut-offs that may cover the
+// tokens of g.
+func PastCutoffPrefixes(g *revoked.Grant) [][]byte {
+	out := [][]byte{pastCutoffPrefix(byIssuer, "")} // the cut-offs of everything
+	for _, p := range [...]struct {
+		property byte
+		value    string
+	}{{byGrant, g.ID}, {bySession, g.Session}, {bySubject, g.Subject}, {byClient, g.ClientID}, {byIssuer, g.Issuer}} {
+		if p.value != "" {
+			out = append(out, pastCutoffPrefix(p.property, p.value))
+		}
+	}
+	return out
+}
+
+func (v *PastCutoff) code(c *coder) {
+	c.version()
+	s := &v.Selector
+	c.string(&s.ClientID, &s.Subject, &s.Session, &s.GrantID, &s.Issuer, &v.By, &v.Reason)
+	c.time(&v.IssuedBefore, &v.At)
+	c.uvarint(&v.Index)
+	c.flag(&v.Whole)
+	c.time(&v.ReplacedAt, &v.Due)
+}
+
+// historyDue returns when Expire must look at a row of the history, or 0 for the head.
+func historyDue(key, val []byte) (due revoked.Time, err error) {
+	if len(key) < 2 {
+		return 0, fmt.Errorf("history: %w", ErrRow)
+	}
+	switch key[1] {
+	case historyHead:
+		err = Parse(key, val, &History{})
+	case historyClient:
+		var v ClientChange
+		err = Parse(key, val, &v)
+		due = v.Due
+	case historyCutoffs:
+		var v PastCutoff
+		err = Parse(key, val, &v)
+		due = v.Due
+	default:
+		err = fmt.Errorf("history: %w", ErrRow)
+	}
+	return due, err
+}
+
+// PastDue returns when a row of the history is due, and from which moment on the state does without
+// it: what it tells is about earlier moments.
+func PastDue(key, val []byte) (due, tellsBefore revoked.Time, err error) {
+	if due, err = historyDue(key, val); err != nil || due == 0 {
+		return due, 0, err
+	}
+	if key[1] == historyClient {
+		var v ClientChange
+		err = Parse(key, val, &v)
+		return due, v.At, err
+	}
+	var v PastCutoff
+	err = Parse(key, val, &v)
+	return due, v.ReplacedAt, err
+}
+
+// WithDue returns a row of the history with another time of its queue entry.
+func WithDue(key, val []byte, due revoked.Time) ([]byte, error) {
+	if key[1] == historyClient {
+		var v ClientChange
+		err := Parse(key, val, &v)
+		v.Due = due
+		return Append(nil, &v), err
+	}
+	var v PastCutoff
+	err := Parse(key, val, &v)
+	v.Due = due
+	return Append(nil, &v), err
+}
+
+// AppendFinal appends the row of FamilyFinal of an Acknowledge operation: the operation itself.
+func AppendFinal(b []byte, m *command.Acknowledge) ([]byte, error) {
+	return proto.MarshalOptions{Deterministic: true}.MarshalAppend(b, m)
+}
+
+// ParseFinal is the inverse of AppendFinal.
+func ParseFinal(row []byte) ([]revoked.Acknowledgement, error) {
+	var m command.Acknowledge
+	if err := parseRecord("acknowledgements", row, &m); err != nil {
+		return nil, err
+	}
+	list, ok := m.Acknowledgements()
+	if !ok {
+		return nil, fmt.Errorf("acknowledgements: %w", ErrRow)
+	}
+	return list, nil
+}

@@ -1,0 +1,181 @@
+package rules
+
+import (
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/fsm/rows"
+)
+
+// MaxFinals is the number of Acknowledge operations that the state keeps.
+const MaxFinals = 100_000
+
+// currentHistory returns the head of the history. It must not be changed.
+func (a *access) currentHistory() *rows.History {
+	if a.history != nil {
+		return a.history
+	}
+	return &a.mem.History
+}
+
+// keepsHistory reports whether rows have what AsOf needs. It depends on the state only, so members
+// of older versions never see such a row: the operation that begins the history stops them.
+func (a *access) keepsHistory() bool { return a.currentHistory().Since != 0 }
+
+// putHistory writes the head of the history.
+func (a *access) putHistory(h rows.History) {
+	key := rows.HistoryKey()
+	a.put(key, a.get(key), rows.Append(nil, &h))
+	if !a.dry {
+		a.history = &h
+	}
+}
+
+// recordEnd notes in a token that is about to become a stub that the entry in hand ended it, and
+// since when its jti was denied.
+func (a *access) recordEnd(t *revoked.Token) {
+	if !a.keepsHistory() {
+		return
+	}
+	if t.EndedIndex == 0 {
+		t.EndedAt, t.EndedIndex = a.Stamp, a.Index
+	}
+	if t.JTI == "" || len(a.mem.Issuers)+len(a.issuers) == 0 {
+		return
+	}
+	g, row := a.grant(t.GrantID)
+	if row == nil || g.Issuer == "" || a.issuerOf(g.Issuer) == nil {
+		return
+	}
+	if v, row := a.denial(revoked.DenialKey(revoked.DenyJTI, g.Issuer, t.JTI)); row != nil {
+		began := v.Began()
+		t.DeniedAt, t.DeniedIndex = began.At, began.Index
+	}
+}
+
+// recordClient keeps a change of a client between enabled, disabled and absent. c is the new
+// record, nil if the client is deleted. Call it before the change.
+func (a *access) recordClient(id string, c *revoked.Client) {
+	v := rows.ClientChange{Due: a.Stamp.Add(a.currentSettings().CutoffRetention)}
+	v.Moment = revoked.Moment{At: a.Stamp, Index: a.Index}
+	v.Was, v.Is = revoked.StateOfClient(a.client(id)), revoked.StateOfClient(c)
+	if !a.keepsHistory() || v.Was == v.Is {
+		return
+	}
+	key := rows.ClientChangeKey(id, a.Index)
+	old := a.get(key)
+	if old != nil { // an earlier operation of the same entry changed it
+		var first rows.ClientChange
+		if err := rows.Parse(key, old, &first); err != nil {
+			a.fail(err)
+		}
+		v.Was = first.Was
+	}
+	a.requeue(key, 0, v.Due)
+	a.put(key, old, rows.Append(nil, &v))
+}
+
+// recordReplaced keeps a cut-off that the entry in hand replaces. Until now it ended tokens, and
+// the new one names a later moment for that.
+func (a *access) recordReplaced(c *rows.Cutoff) {
+	if !a.keepsHistory() {
+		return
+	}
+	v := rows.PastCutoff{Cutoff: *c, ReplacedAt: a.Stamp}
+	v.Due = a.Stamp.Add(a.currentSettings().CutoffRetention)
+	key := rows.PastCutoffKey(c)
+	a.requeue(key, 0, v.Due)
+	a.put(key, nil, rows.Append(nil, &v))
+}
+
+// recordReaped notes that the command in hand dropped records of tokens.
+func (a *Applier) recordReaped() {
+	if a.reaped && a.keepsHistory() && a.currentHistory().Reaped != a.Stamp {
+		h := *a.currentHistory()
+		h.Reaped = a.Stamp
+		a.putHistory(h)
+	}
+	a.reaped = false
+}
+
+// expireHistory drops a row of the history after its retention, and raises the floor.
+func (a *Applier) expireHistory(key []byte, due, before revoked.Time) int {
+	row := a.get(key)
+	if row == nil {
+		a.fail(errStray("history", string(key)))
+		return 1
+	}
+	was, tells, err := rows.PastDue(key, row)
+	if err != nil || was != due {
+		a.fail(errStray("history", string(key)))
+		return 1
+	}
+	if over := tells.Add(a.currentSettings().CutoffRetention); over > before {
+		later, err := rows.WithDue(key, row, over)
+		if err != nil {
+			a.fail(err)
+		}
+		a.requeue(key, due, over)
+		a.put(key, row, later)
+		return 1
+	}
+	a.requeue(key, due, 0)
+	a.del(key, row)
+	if h := *a.currentHistory(); h.Floor < tells {
+		h.Floor = tells
+		a.putHistory(h)
+	}
+	return 1
+}
+
+// acknowledge records when entries became final. The first such operation of a log begins the
+// history.
+func (a *Applier) acknowledge(m *command.Acknowledge) Result {
+	if !a.keepsHistory() {
+		a.putHistory(rows.History{Since: a.Stamp})
+	}
+	if len(m.Index) == 0 {
+		return Result{}
+	}
+	row, err := rows.AppendFinal(nil, m)
+	if err != nil {
+		a.fail(err)
+		return Result{}
+	}
+	key := rows.SeqKey(nil, rows.FamilyFinal, a.Index, a.seq)
+	a.seq++
+	a.put(key, nil, row)
+	a.finals++
+	return Result{}
+}
+
+// trimFinals drops at most limit of the oldest rows of acknowledgements: those beyond MaxFinals,
+// and those older than cutoff_retention.
+func (a *Applier) trimFinals(before revoked.Time, limit int) {
+	if limit <= 0 || a.mem.Finals == 0 || a.err != nil {
+		return
+	}
+	type row struct{ key, val []byte }
+	var old []row
+	oldest := before.Add(-a.currentSettings().CutoffRetention)
+	err := a.store.Scan([]byte{rows.FamilyFinal}, nil, func(key, val []byte) (bool, error) {
+		if len(old) >= limit {
+			return false, nil
+		}
+		if a.mem.Finals-len(old) <= MaxFinals {
+			list, err := rows.ParseFinal(val)
+			if err != nil || len(list) == 0 || list[len(list)-1].At >= oldest {
+				return false, err
+			}
+		}
+		old = append(old, row{append([]byte(nil), key...), append([]byte(nil), val...)})
+		return true, nil
+	})
+	if err != nil {
+		a.fail(err)
+		return
+	}
+	for _, r := range old {
+		a.del(r.key, r.val)
+		a.finals--
+	}
+}
