@@ -161,6 +161,7 @@ type Actor struct {
 	Version   uint64
 	Admin     bool
 	RequestID string // of the call, for the audit; may be empty
+	Via       string // node that received the call, for the audit; empty: the one that proposes
 }
 
 // ActorOf returns an authenticated client as an actor.

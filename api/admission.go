@@ -55,12 +55,13 @@ func (a *API) postAdmit(r *request.Request) error {
 	case b.node == "":
 		return errNoNode
 	}
+	r.Object.Node = b.node
 	if err := revoked.CheckAdmissionTTL(b.ttl); err != nil {
 		return err
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	return r.SendIndex(a.cfg.Backend.Admit(ctx, revoked.ActorOf(r.Client), b.node, b.nonVoter, b.ttl))
+	return r.SendIndex(a.cfg.Backend.Admit(ctx, r.Actor(), b.node, b.nonVoter, b.ttl))
 }
 
 // deleteAdmit is DELETE /v1/cluster/admit/{node}.
@@ -71,7 +72,7 @@ func (a *API) deleteAdmit(r *request.Request) error {
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	return r.SendIndex(a.cfg.Backend.WithdrawAdmission(ctx, revoked.ActorOf(r.Client), node))
+	return r.SendIndex(a.cfg.Backend.WithdrawAdmission(ctx, r.Actor(), node))
 }
 
 // admittedView is one node of GET /v1/cluster/admitted.
@@ -120,7 +121,7 @@ func (a *API) postJoinTokens(r *request.Request) error {
 	token := clientauth.NewSecret()
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	made, err := a.cfg.Backend.CreateJoinToken(ctx, revoked.ActorOf(r.Client), revoked.JoinToken{
+	made, err := a.cfg.Backend.CreateJoinToken(ctx, r.Actor(), revoked.JoinToken{
 		ID: hex.EncodeToString(id[:]), Hash: revoked.DigestToken(token), Node: b.node, NonVoter: b.nonVoter,
 	}, b.ttl)
 	if err != nil {
@@ -171,7 +172,7 @@ func (a *API) deleteJoinToken(r *request.Request) error {
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	return r.SendIndex(a.cfg.Backend.DeleteJoinToken(ctx, revoked.ActorOf(r.Client), id))
+	return r.SendIndex(a.cfg.Backend.DeleteJoinToken(ctx, r.Actor(), id))
 }
 
 // postSuffrage is POST /v1/cluster/promote and /v1/cluster/demote. Both wait for a change of Raft's
@@ -186,8 +187,9 @@ func (a *API) postSuffrage(change func(context.Context, revoked.Actor, string) (
 		case node == "":
 			return errNoNode
 		}
+		r.Object.Node = node
 		ctx, cancel := r.WithSlowTimeout()
 		defer cancel()
-		return r.SendIndex(change(ctx, revoked.ActorOf(r.Client), node))
+		return r.SendIndex(change(ctx, r.Actor(), node))
 	}
 }

@@ -61,6 +61,17 @@ type Backend interface {
 	// the index up to which they cover the log. It returns ErrGone if events after that index have
 	// been deleted.
 	Events(ctx context.Context, after uint64, limit int) (events []revoked.Event, upTo uint64, err error)
+	// Audit returns audit entries as Events returns events, and WaitAudit waits as WaitEvent does.
+	Audit(ctx context.Context, after uint64, limit int) (entries []revoked.AuditEntry, upTo uint64, err error)
+	WaitAudit(ctx context.Context, after uint64) error
+	// AuditBefore returns an index up to which every audit entry of this node is of a second before
+	// at.
+	AuditBefore(at revoked.Time) (index uint64, err error)
+	// Note writes an audit entry of a call that has no operation of its own: its Kind, Object, Reason,
+	// Detail and Refused count. In a refused one, ids that this node does not know are replaced by a
+	// digest, because they may be secrets. It waits for the commit.
+	Note(ctx context.Context, by revoked.Actor, e revoked.AuditEntry) error
+
 	// Newest returns an index that this node has applied and no node had exceeded before the call. It
 	// needs a read barrier: under a lease alone, another node may have applied, and shown to a reader,
 	// entries that are not yet acknowledged. It returns ErrNotCurrent or ErrNoLeader.
@@ -112,7 +123,7 @@ type Backend interface {
 	// RefreshIssuer makes the leader fetch the keys of an issuer now, and reports whether they
 	// changed. It returns ErrNotFound, ErrUnprocessable for an issuer whose keys were given, or
 	// ErrQuota if the last fetch began a short time ago.
-	RefreshIssuer(ctx context.Context, name string) (index uint64, changed bool, err error)
+	RefreshIssuer(ctx context.Context, by revoked.Actor, name string) (index uint64, changed bool, err error)
 	// KeyFetches returns the leader's fetches of each issuer with a JWKSURI, by name.
 	KeyFetches(ctx context.Context) (map[string]revoked.KeyFetch, error)
 	// ParseKeys reads a JWK set that an operator gives. It returns ErrInvalid for a set with a
@@ -139,7 +150,7 @@ type Backend interface {
 	Join(ctx context.Context, addresses []string) (index uint64, err error)
 	// Leave makes this node leave the cluster permanently; the process ends after the response. It
 	// returns ErrQuorumRisk.
-	Leave(ctx context.Context) (index uint64, err error)
+	Leave(ctx context.Context, by revoked.Actor) (index uint64, err error)
 	// Remove removes another node. It returns ErrNotFound, or ErrQuorumRisk unless force is set, which
 	// requires a reason. The leader checks by again: ErrForbidden, ErrActorChanged.
 	Remove(ctx context.Context, by revoked.Actor, node string, force bool, reason string) (index uint64, err error)
@@ -291,6 +302,7 @@ type API struct {
 	access     *access.Control
 	tokens     *tokens.Endpoints
 	ids        *request.IDs
+	audit      *auditor
 	leaderless *sparseLines // log lines of requests without a leader
 	metadata   []byte       // the document of RFC 8414
 	issuerPath string       // path of the issuer identifier, often empty

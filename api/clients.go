@@ -151,13 +151,14 @@ func (a *API) postClients(r *request.Request) error {
 	if err != nil {
 		return err
 	}
+	r.Object.ClientID = p.id.Value
 	c, secret, err := p.create()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	made, _, err := a.cfg.Backend.CreateClient(ctx, revoked.ActorOf(r.Client), c)
+	made, _, err := a.cfg.Backend.CreateClient(ctx, r.Actor(), c)
 	if err != nil {
 		return err
 	}
@@ -196,7 +197,7 @@ func (a *API) deleteClient(r *request.Request) error {
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	return r.SendIndex(a.cfg.Backend.DeleteClient(ctx, revoked.ActorOf(r.Client), id))
+	return r.SendIndex(a.cfg.Backend.DeleteClient(ctx, r.Actor(), id))
 }
 
 // secretView is the response to POST /v1/clients/{id}/secret.
@@ -268,7 +269,7 @@ func (a *API) changeClient(r *request.Request, change func(*revoked.Client) erro
 		if err := change(&next); err != nil {
 			return err
 		}
-		made, index, err = a.cfg.Backend.UpdateClient(ctx, revoked.ActorOf(r.Client), next)
+		made, index, err = a.cfg.Backend.UpdateClient(ctx, r.Actor(), next)
 		return err
 	})
 	return made, index, err

@@ -174,7 +174,7 @@ func (a *API) postLeave(r *request.Request) error {
 	}
 	ctx, cancel := r.WithSlowTimeout()
 	defer cancel()
-	return r.SendIndex(a.cfg.Backend.Leave(ctx))
+	return r.SendIndex(a.cfg.Backend.Leave(ctx, r.Actor()))
 }
 
 // postRemove is POST /v1/cluster/remove. It waits until the removed node can hold no lease, with
@@ -192,11 +192,13 @@ func (a *API) postRemove(r *request.Request) error {
 	case node == "":
 		return errNoNode
 	case force && strings.TrimSpace(reason) == "":
+		r.Object.Node = node
 		return fmt.Errorf("%w: force needs a reason", revoked.ErrUnprocessable)
 	}
+	r.Object.Node = node
 	ctx, cancel := r.WithSlowTimeout()
 	defer cancel()
-	return r.SendIndex(a.cfg.Backend.Remove(ctx, revoked.ActorOf(r.Client), node, force, reason))
+	return r.SendIndex(a.cfg.Backend.Remove(ctx, r.Actor(), node, force, reason))
 }
 
 // postTransferLeader is POST /v1/cluster/transfer-leader. Without a node the leader chooses one.
@@ -205,9 +207,10 @@ func (a *API) postTransferLeader(r *request.Request) error {
 	if err := r.DecodeOptional(request.Into("node", &node, request.Name(request.MaxID))); err != nil {
 		return err
 	}
+	r.Object.Node = node
 	ctx, cancel := r.WithSlowTimeout()
 	defer cancel()
-	index, err := a.cfg.Backend.TransferLeader(ctx, revoked.ActorOf(r.Client), node)
+	index, err := a.cfg.Backend.TransferLeader(ctx, r.Actor(), node)
 	if err != nil {
 		return err
 	}
@@ -281,8 +284,16 @@ func (a *API) getSnapshot(r *request.Request) error {
 	if err == nil && !w.begun {
 		err = fmt.Errorf("%w: the snapshot is empty", revoked.ErrOutcomeUnknown)
 	}
-	if err == nil || !w.begun {
+	if !w.begun {
 		return err
+	}
+	e := revoked.AuditEntry{Kind: revoked.AuditSnapshotSave}
+	if err != nil {
+		e.Detail = "aborted"
+	}
+	a.note(r, e) // before the end of the response, so that a caller who has the backup finds the entry
+	if err == nil {
+		return nil
 	}
 	r.Outcome = "aborted"
 	a.cfg.Log.Warn("snapshot aborted", "error", err)
@@ -320,7 +331,7 @@ func (a *API) patchSettings(r *request.Request) error {
 	err = request.RetryConflict(ctx, func() (err error) {
 		next := a.cfg.Backend.Settings()
 		apply(&next)
-		made, _, err = a.cfg.Backend.UpdateSettings(ctx, revoked.ActorOf(r.Client), next)
+		made, _, err = a.cfg.Backend.UpdateSettings(ctx, r.Actor(), next)
 		return err
 	})
 	if err != nil {

@@ -32,11 +32,17 @@ const (
 	feedIdle = 30 * time.Second
 )
 
-// getRevocations is GET /v1/revocations, the feed. An NDJSON response ends after the existing
-// events, or continues with ?follow=true. Server-sent events continue until the client disconnects.
-// The header Revoked-Index is the index up to which the response was complete when it began, and
-// Revoked-Era the era of every index in it.
+// getRevocations is GET /v1/revocations, the feed.
 func (a *API) getRevocations(r *request.Request) error {
+	return a.serveFeed(r, eventSource(a.cfg.Backend), nil)
+}
+
+// serveFeed answers with entries of a source. An NDJSON response ends after the existing entries,
+// or continues with ?follow=true. Server-sent events continue until the client disconnects. The
+// header Revoked-Index is the index up to which the response was complete when it began, and
+// Revoked-Era the era of every index in it. begin, which may be nil, returns a later index after
+// which to begin.
+func (a *API) serveFeed(r *request.Request, src *feedSource, begin func(after uint64) (uint64, error)) error {
 	sse := wantsEvents(r.Request().Header.Values("Accept"))
 	from, err := feedStart(r, sse)
 	if err != nil {
@@ -59,14 +65,22 @@ func (a *API) getRevocations(r *request.Request) error {
 	}
 	ctx, cancel := serve.UntilShutdown(r.Request())
 	defer cancel()
+	if src.current {
+		a.catchUp(ctx)
+	}
 	era, target, err := a.feedEnd(ctx, from)
 	if err != nil {
 		return err
 	}
-	f := &feedReader{a: a, session: a.access.Open(r.Caller, readers...), client: r.Client, era: era,
-		after: from.Index, last: target, follow: follow, limit: feedPage, sse: sse}
+	f := &feedReader{a: a, src: src, session: a.access.Open(r.Caller, src.roles...), client: r.Client, era: era,
+		after: from.Index, last: target, follow: follow, limit: feedPage, left: src.most, sse: sse}
 	if follow {
 		f.last = math.MaxUint64
+	}
+	if begin != nil {
+		if f.after, err = begin(f.after); err != nil {
+			return err
+		}
 	}
 	// The first page decides the status.
 	more, err := f.page(ctx)
@@ -77,15 +91,7 @@ func (a *API) getRevocations(r *request.Request) error {
 	if err != nil {
 		return err
 	}
-	h := r.Response().Header()
-	h.Set("Revoked-Era", era)
-	h.Set("Revoked-Index", strconv.FormatUint(target, 10))
-	h.Set(echo.HeaderContentType, stream.TypeNDJSON)
-	if sse {
-		h.Set(echo.HeaderContentType, stream.TypeEventStream)
-		h.Set("X-Accel-Buffering", "no") // nginx
-	}
-	r.Response().WriteHeader(http.StatusOK)
+	f.begin(r, target)
 	if r.Request().Method == http.MethodHead {
 		return nil
 	}
@@ -101,8 +107,16 @@ func (a *API) getRevocations(r *request.Request) error {
 		}
 	}
 	r.Outcome = cmp.Or(r.Outcome, request.OutcomeOf(err))
-	a.cfg.Log.Info("feed aborted", "error", err)
+	a.cfg.Log.Info("feed aborted", "source", src.name, "error", err)
 	panic(http.ErrAbortHandler) // so that the reader does not mistake a part of the feed for all of it
+}
+
+// catchUp waits until this node has applied everything that was committed before the call. It
+// gives up after a short time: without a quorum, a reader gets the copy of this node.
+func (a *API) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
+	defer cancel()
+	_, _ = a.cfg.Backend.Newest(ctx)
 }
 
 // feedStart returns the position after which a request reads the feed. Last-Event-ID, which an SSE
@@ -181,6 +195,7 @@ func weight(accept string, ranges ...string) float64 {
 // later one. So a reader that resumes from the last id or index misses nothing.
 type feedReader struct {
 	a       *API
+	src     *feedSource
 	session *clientauth.Session
 	client  *revoked.Client // its present record, which decides which events the reader sees
 	era     string          // of every index; it never changes while a node runs
@@ -188,6 +203,8 @@ type feedReader struct {
 	last    uint64          // reads no event after this index
 	follow  bool            // waits for new events after the last page
 	limit   int
+	left    int  // entries that the response may still have; 0: no limit
+	over    bool // the response ends before any later entry
 	sse     bool
 	buf     []byte
 	sent    time.Time // of the last bytes; zero before the first
@@ -197,7 +214,7 @@ type feedReader struct {
 // f.after. more is false if the node has no event after f.after.
 func (f *feedReader) page(ctx context.Context) (more bool, err error) {
 	f.buf = nil // a reader that waits holds no memory
-	events, upTo, err := f.a.cfg.Backend.Events(ctx, f.after, f.limit)
+	list, upTo, err := f.src.read(ctx, f.after, f.limit)
 	if err != nil {
 		return false, err
 	}
@@ -206,7 +223,7 @@ func (f *feedReader) page(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	if upTo <= f.after {
-		if len(events) < f.limit {
+		if list.count() < f.limit {
 			return false, nil
 		}
 		// One index holds more events than the limit.
@@ -216,35 +233,53 @@ func (f *feedReader) page(ctx context.Context) (more bool, err error) {
 		return true, nil
 	}
 	f.limit = feedPage
-	upTo = min(upTo, f.last)
-	for i := range events {
-		e := &events[i]
-		if e.Index > upTo {
-			break
+	f.after, err = f.fill(list, min(upTo, f.last))
+	return !f.over, err
+}
+
+// fill appends the entries up to the index upTo to buf. It returns the index up to which buf has
+// all, which is earlier if buf is full or the response is over.
+func (f *feedReader) fill(list feedEntries, upTo uint64) (uint64, error) {
+	last := f.after
+	for i := range list.count() {
+		index := list.index(i)
+		switch {
+		case f.over && index != last:
+			return last, nil
+		case index > upTo:
+			return upTo, nil
 		}
-		shown, ok := f.view(e)
-		if !ok {
+		kind, view, over := list.view(i, f.client)
+		if over {
+			f.over = true
+			return max(f.after, index-1), nil
+		}
+		if view == nil {
 			continue
 		}
 		// Only the last event of an index carries its id, so a reader that stops before it gets them all
 		// again.
-		whole := i+1 == len(events) || events[i+1].Index != e.Index
-		if err := f.append(&shown, whole); err != nil {
-			return false, err
+		whole := i+1 == list.count() || list.index(i+1) != index
+		if err := f.append(index, kind, view, whole); err != nil {
+			return 0, err
+		}
+		last = index
+		if f.left > 0 {
+			f.left--
+			f.over = f.left == 0
 		}
 		if whole && len(f.buf) >= feedBytes {
-			upTo, f.limit = e.Index, i+1 // the next page has about as many
-			break
+			f.limit = i + 1 // the next page has about as many
+			return index, nil
 		}
 	}
-	f.after = upTo
-	return true, nil
+	return upTo, nil
 }
 
-// append appends one event to buf. whole is set for the last event of its index, which moves the id
+// append appends one entry to buf. whole is set for the last entry of its index, which moves the id
 // of the reader past the index.
-func (f *feedReader) append(e *eventView, whole bool) error {
-	b, err := json.Marshal(e)
+func (f *feedReader) append(index uint64, kind string, view any, whole bool) error {
+	b, err := json.Marshal(view)
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)
 	}
@@ -254,10 +289,23 @@ func (f *feedReader) append(e *eventView, whole bool) error {
 	}
 	id := ""
 	if whole {
-		id = f.id(e.Index)
+		id = f.id(index)
 	}
-	f.buf = stream.AppendEvent(f.buf, id, string(e.Kind), b)
+	f.buf = stream.AppendEvent(f.buf, id, kind, b)
 	return nil
+}
+
+// begin sends the head of the response. It is complete up to target.
+func (f *feedReader) begin(r *request.Request, target uint64) {
+	h := r.Response().Header()
+	h.Set("Revoked-Era", f.era)
+	h.Set("Revoked-Index", strconv.FormatUint(target, 10))
+	h.Set(echo.HeaderContentType, stream.TypeNDJSON)
+	if f.sse {
+		h.Set(echo.HeaderContentType, stream.TypeEventStream)
+		h.Set("X-Accel-Buffering", "no") // nginx
+	}
+	r.Response().WriteHeader(http.StatusOK)
 }
 
 // id returns the id of an SSE event, after which a reader may resume.
@@ -284,8 +332,9 @@ func (f *feedReader) end(s *stream.Stream, reason string) error {
 	return f.send(s)
 }
 
-// run sends f.buf and the pages after it. Without follow it returns nil once it has sent all events
-// up to last; with follow it returns only an error, or that of ctx.
+// run sends f.buf and the pages after it. Without follow it returns nil once it has sent all
+// events up to last, or those that the response may have. Otherwise, with follow it returns only
+// an error, or that of ctx.
 func (f *feedReader) run(ctx context.Context, s *stream.Stream, more bool) (err error) {
 	for {
 		if f.follow && len(f.buf) == 0 && time.Since(f.sent) >= feedHeartbeat {
@@ -295,7 +344,7 @@ func (f *feedReader) run(ctx context.Context, s *stream.Stream, more bool) (err 
 			return err
 		}
 		switch {
-		case !f.follow && (!more || f.after >= f.last):
+		case f.over, !f.follow && (!more || f.after >= f.last):
 			return nil
 		case !more:
 			if err := f.wait(ctx); err != nil {
@@ -328,7 +377,7 @@ func (f *feedReader) wait(ctx context.Context) error {
 		beat := time.Until(f.sent.Add(feedHeartbeat))
 		pause := min(beat, f.session.Pause())
 		due, cancel := context.WithTimeout(ctx, pause)
-		err := f.a.cfg.Backend.WaitEvent(due, f.after)
+		err := f.src.wait(due, f.after)
 		timedOut := due.Err() != nil && ctx.Err() == nil
 		cancel()
 		switch {

@@ -69,8 +69,8 @@ func TestFeed_OnlyOtherEntries_SendsHeartbeats(t *testing.T) {
 				a := &API{cfg: Config{Backend: log, Now: time.Now}}
 				rs, _ := log.Client("rs1")
 				caller := &clientauth.Caller{Client: rs, Method: revoked.AuthBasic, Secret: &rs.Secrets[0]}
-				f := &feedReader{a: a, session: sessionOf(log, caller), client: rs, last: math.MaxUint64, follow: true,
-					limit: feedPage, sse: true}
+				f := &feedReader{a: a, src: eventSource(log), session: sessionOf(log, caller), client: rs,
+					last: math.MaxUint64, follow: true, limit: feedPage, sse: true}
 				w := &timedWriter{ResponseRecorder: httptest.NewRecorder(), start: time.Now()}
 				r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/revocations", nil)
 				if err != nil {
@@ -116,8 +116,8 @@ func TestFeed_LargeEvents_KeepPagesSmall(t *testing.T) {
 	log := &largeFeed{n: 2000}
 	rs, _ := log.Client("rs1")
 	caller := &clientauth.Caller{Client: rs, Method: revoked.AuthBasic, Secret: &rs.Secrets[0]}
-	f := &feedReader{a: &API{cfg: Config{Backend: log, Now: time.Now}}, session: sessionOf(log, caller), client: rs,
-		last: math.MaxUint64, follow: true, limit: feedPage}
+	f := &feedReader{a: &API{cfg: Config{Backend: log, Now: time.Now}}, src: eventSource(log),
+		session: sessionOf(log, caller), client: rs, last: math.MaxUint64, follow: true, limit: feedPage}
 	events, most := 0, 0
 	for more := true; more; {
 		var err error

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"context"
+
 	"revoked"
 	"revoked/api/request"
 )
@@ -24,13 +26,62 @@ type eventView struct {
 	Reason   string `json:"reason,omitempty"`
 }
 
-// view returns the part of an event that the reader may see, and false if the reader may see none.
-// Administrators and auditors see all of it. A resource server sees the digests of tokens with its
-// audience, but no subject, session or reason.
-func (f *feedReader) view(e *revoked.Event) (eventView, bool) {
+// A feedSource is a sequence of entries of the log that a reader follows: the feed or the audit.
+type feedSource struct {
+	name  string
+	roles []revoked.Role // of the readers
+	// read returns at most limit entries with an index above after. upTo is the index up to which they
+	// cover the log. The error wraps [revoked.ErrGone] if entries after that index have been deleted.
+	read func(ctx context.Context, after uint64, limit int) (list feedEntries, upTo uint64, err error)
+	// wait blocks until there may be an entry with an index above after, or ctx ends.
+	wait func(ctx context.Context, after uint64) error
+	// current makes the response begin with everything that was committed before the request, unless
+	// the cluster has no quorum.
+	current bool
+	most    int // entries after which the response ends, in whole indexes; 0: without a limit
+}
+
+// feedEntries are entries of a feedSource in the order of the log.
+type feedEntries interface {
+	count() int
+	index(i int) uint64
+	// view returns the kind of an entry and the part of it that the reader may see, nil for none. over
+	// reports that the response ends before the entry.
+	view(i int, reader *revoked.Client) (kind string, view any, over bool)
+}
+
+// eventSource returns the feed.
+func eventSource(b Backend) *feedSource {
+	return &feedSource{
+		name: "feed", roles: readers, wait: b.WaitEvent,
+		read: func(ctx context.Context, after uint64, limit int) (feedEntries, uint64, error) {
+			events, upTo, err := b.Events(ctx, after, limit)
+			return feedEvents(events), upTo, err
+		},
+	}
+}
+
+// feedEvents are events as entries of the feed.
+type feedEvents []revoked.Event
+
+func (l feedEvents) count() int { return len(l) }
+
+func (l feedEvents) index(i int) uint64 { return l[i].Index }
+
+func (l feedEvents) view(i int, reader *revoked.Client) (kind string, view any, over bool) {
+	if v, ok := viewEvent(&l[i], reader); ok {
+		view = v
+	}
+	return string(l[i].Kind), view, false
+}
+
+// viewEvent returns the part of an event that the reader may see, and false if the reader may see
+// none. Administrators and auditors see all of it. A resource server sees the digests of tokens
+// with its audience, but no subject, session or reason.
+func viewEvent(e *revoked.Event, reader *revoked.Client) (eventView, bool) {
 	out := eventView{Index: e.Index, Time: request.UnixSeconds(e.Time), Kind: e.Kind, Action: e.Action, Actor: e.Actor}
 	sel := e.Selector
-	all := f.client.HasAny(revoked.RoleAdmin, revoked.RoleAuditor)
+	all := reader.HasAny(revoked.RoleAdmin, revoked.RoleAuditor)
 	if all {
 		out.Reason = e.Reason
 	} else {
@@ -48,7 +99,7 @@ func (f *feedReader) view(e *revoked.Event) (eventView, bool) {
 		t := request.UnixSeconds(e.IssuedBefore)
 		out.IssuedBefore = &t
 	}
-	audiences := f.client.EffectiveAudiences()
+	audiences := reader.EffectiveAudiences()
 	for i, d := range e.Digests {
 		if !all && i < len(e.Audiences) {
 			t := revoked.Token{Audience: e.Audiences[i]}

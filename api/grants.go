@@ -282,7 +282,7 @@ func (a *API) deleteGrant(r *request.Request) error {
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	index, err := a.cfg.Backend.DeleteGrant(ctx, revoked.ActorOf(r.Client), id, reason)
+	index, err := a.cfg.Backend.DeleteGrant(ctx, r.Actor(), id, reason)
 	if errors.Is(err, revoked.ErrForbidden) && !r.Client.Has(revoked.RoleAdmin) {
 		err = errNoGrant
 	}

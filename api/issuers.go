@@ -169,7 +169,8 @@ func (a *API) postIssuers(r *request.Request) error {
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	made, _, err := a.cfg.Backend.CreateIssuer(ctx, revoked.ActorOf(r.Client), i)
+	r.Object.Name, r.Object.Issuer = i.Name, i.Issuer
+	made, _, err := a.cfg.Backend.CreateIssuer(ctx, r.Actor(), i)
 	if err != nil {
 		return err
 	}
@@ -195,7 +196,7 @@ func (a *API) patchIssuer(r *request.Request) error {
 		if err != nil {
 			return err
 		}
-		made, _, err = a.cfg.Backend.UpdateIssuer(ctx, revoked.ActorOf(r.Client), next)
+		made, _, err = a.cfg.Backend.UpdateIssuer(ctx, r.Actor(), next)
 		return err
 	})
 	if err != nil {
@@ -213,7 +214,7 @@ func (a *API) deleteIssuer(r *request.Request) error {
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	return r.SendIndex(a.cfg.Backend.DeleteIssuer(ctx, revoked.ActorOf(r.Client), name))
+	return r.SendIndex(a.cfg.Backend.DeleteIssuer(ctx, r.Actor(), name))
 }
 
 // deleteIssuerKey is DELETE /v1/issuers/{name}/keys/{thumbprint}: it bans the key for good, also if
@@ -225,7 +226,7 @@ func (a *API) deleteIssuerKey(r *request.Request) error {
 	}
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	return r.SendIndex(a.cfg.Backend.BanIssuerKey(ctx, revoked.ActorOf(r.Client), name, r.Param("thumbprint")))
+	return r.SendIndex(a.cfg.Backend.BanIssuerKey(ctx, r.Actor(), name, r.Param("thumbprint")))
 }
 
 // postIssuerRefresh is POST /v1/issuers/{name}/refresh: the leader fetches the keys now.
@@ -239,7 +240,7 @@ func (a *API) postIssuerRefresh(r *request.Request) error {
 	}
 	ctx, cancel := r.WithSlowTimeout()
 	defer cancel()
-	index, changed, err := a.cfg.Backend.RefreshIssuer(ctx, name)
+	index, changed, err := a.cfg.Backend.RefreshIssuer(ctx, r.Actor(), name)
 	if err != nil {
 		return err
 	}

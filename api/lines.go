@@ -26,6 +26,7 @@ type lineStream struct {
 	lines      *stream.LineReader
 	out        io.Writer
 	errorsOnly bool
+	requestID  string
 	summary    func() []byte // the last line if errorsOnly
 }
 
@@ -79,7 +80,8 @@ func (a *API) streamLines(r *request.Request, limit int, run func(l *lineStream)
 		}
 		drained <- err
 	}()
-	l := &lineStream{ctx: ctx, session: session, lines: lines, out: out, errorsOnly: results == "errors"}
+	l := &lineStream{ctx: ctx, session: session, lines: lines, out: out, errorsOnly: results == "errors",
+		requestID: r.ID()}
 	readErr := run(l)
 	if readErr != nil {
 		if _, ended := session.Client(); ended != nil {

@@ -97,7 +97,7 @@ func (n *memoryNode) apply(c command.Command) []fsm.Result {
 }
 
 func (n *memoryNode) applyOps(ops ...*command.Op) []fsm.Result {
-	return n.apply(&command.Batch{Stamp: n.stamp(), Ops: ops, Rules: command.Rules})
+	return n.apply(&command.Batch{Stamp: n.stamp(), Ops: ops, Rules: command.Rules, Audited: true})
 }
 
 // commit applies one operation and returns its index and error.
@@ -211,7 +211,7 @@ func (n *memoryNode) RevokeJTIs(
 	var ops []*command.Op
 	for _, r := range list {
 		j := revoked.JWT{Issuer: r.Issuer, JTI: r.JTI, ExpiresAt: r.ExpiresAt}
-		ops = append(ops, command.RevokeJWTOp(by, &j, r.Reason))
+		ops = append(ops, command.InChunk(command.RevokeJWTOp(by, &j, r.Reason)))
 	}
 	var errs []error
 	for _, r := range n.applyOps(ops...) {
@@ -359,6 +359,27 @@ func (n *memoryNode) Events(_ context.Context, after uint64, limit int) ([]revok
 	return n.fsm.Events(after, limit)
 }
 
+func (n *memoryNode) Audit(_ context.Context, after uint64, limit int) ([]revoked.AuditEntry, uint64, error) {
+	if err := n.check("Audit"); err != nil {
+		return nil, 0, err
+	}
+	return n.fsm.Audit(after, limit)
+}
+
+func (n *memoryNode) WaitAudit(ctx context.Context, after uint64) error {
+	return n.fsm.WaitAudit(ctx, after)
+}
+
+func (n *memoryNode) AuditBefore(at revoked.Time) (uint64, error) { return n.fsm.AuditBefore(at) }
+
+func (n *memoryNode) Note(_ context.Context, by revoked.Actor, e revoked.AuditEntry) error {
+	if e.Refused {
+		e.Object = n.fsm.KnownObject(e.Object, func(node string) bool { return node == "n2" })
+	}
+	_, err := n.commit("Note", command.NoteOp(by, e))
+	return err
+}
+
 func (n *memoryNode) Newest(context.Context) (uint64, error) {
 	if err := n.check("Newest"); err != nil {
 		return 0, err
@@ -471,7 +492,7 @@ func (n *memoryNode) CheckToken(_ context.Context, name, token string) (revoked.
 	return jwt.Check(i, token, revoked.TimeOf(n.now()))
 }
 
-func (n *memoryNode) RefreshIssuer(_ context.Context, name string) (uint64, bool, error) {
+func (n *memoryNode) RefreshIssuer(_ context.Context, _ revoked.Actor, name string) (uint64, bool, error) {
 	if err := n.check("RefreshIssuer"); err != nil {
 		return 0, false, err
 	}
@@ -525,7 +546,9 @@ func (n *memoryNode) Join(_ context.Context, addresses []string) (uint64, error)
 	return n.called("Join", fmt.Sprint("join ", addresses))
 }
 
-func (n *memoryNode) Leave(context.Context) (uint64, error) { return n.called("Leave", "leave") }
+func (n *memoryNode) Leave(context.Context, revoked.Actor) (uint64, error) {
+	return n.called("Leave", "leave")
+}
 
 func (n *memoryNode) Remove(
 	_ context.Context, _ revoked.Actor, node string, force bool, reason string,

@@ -19,6 +19,7 @@ type metrics struct {
 	panics       prometheus.Counter
 	authFailures *prometheus.CounterVec // kind: none presented, failed
 	throttled    *prometheus.CounterVec // budget: a limiter, or a kind of slots
+	auditLost    *prometheus.CounterVec // cause: limit, error
 }
 
 // newMetrics registers the metrics. It fails if r already has the metrics of an API.
@@ -41,12 +42,17 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		authFailures: counter("authentication_failures_total",
 			"Callers that did not authenticate: none presented, or failed.", "kind"),
 		throttled: counter("throttled_total", "Requests refused with 429 for a budget kept here.", "budget"),
+		auditLost: counter("audit_entries_lost_total",
+			"Audit entries of refused calls and backups that were not recorded: over the limit, or not committed.", "cause"),
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.durations, m.inFlight, m.panics, m.authFailures,
-		m.throttled} {
+		m.throttled, m.auditLost} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
+	}
+	for _, cause := range []string{"limit", "error"} {
+		m.auditLost.WithLabelValues(cause) // starts at 0, so that a rate includes the first one
 	}
 	return m, nil
 }

@@ -39,7 +39,7 @@ func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()
 		a.metrics.inFlight.Inc()
-		r := &request.Request{Context: c}
+		r := &request.Request{Context: c, IDs: a.ids}
 		defer func() {
 			abort := false
 			if p := recover(); p != nil {
@@ -66,6 +66,7 @@ func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 			err = next(r)
 		}
 		if err != nil {
+			a.noteRefusal(r, err)
 			r.Fail(err)
 		}
 		return nil
@@ -242,7 +243,7 @@ func (a *API) finish(r *request.Request, start time.Time) {
 	attrs = append(attrs,
 		slog.String("method", methodName(req.Method)), slog.String("route", route), slog.Int("status", status),
 		slog.Float64("duration_seconds", took.Seconds()), slog.String("outcome", r.Outcome),
-		slog.String("remote", textsafe.Clean(r.RealIP(), maxLogged)), slog.String("request_id", a.ids.Of(req)))
+		slog.String("remote", textsafe.Clean(r.RealIP(), maxLogged)), slog.String("request_id", r.ID()))
 	if r.Client != nil {
 		attrs = append(attrs, slog.String("client_id", textsafe.Clean(r.Client.ID, maxLogged)))
 	}

@@ -28,6 +28,11 @@ func (a *API) postRevocations(r *request.Request) error {
 		return a.denyLines(r)
 	}
 	req, err := decodeRevocation(r)
+	r.Unaudited = req.DryRun
+	r.Object.ClientID, r.Object.GrantID, r.Object.Issuer = req.ClientID, req.GrantID, req.Issuer
+	if req.hasJTI {
+		r.Kind = revoked.AuditJTIRevoke
+	}
 	if !req.hasJTI {
 		err = cmp.Or(r.Client.Require(cutoffMakers...), err)
 	}
@@ -44,7 +49,7 @@ func (a *API) postRevocations(r *request.Request) error {
 	}
 	ctx, cancel := r.WithSlowTimeout()
 	defer cancel()
-	res, err := a.cfg.Backend.RevokeMatching(ctx, revoked.ActorOf(r.Client), req.CutoffRequest)
+	res, err := a.cfg.Backend.RevokeMatching(ctx, r.Actor(), req.CutoffRequest)
 	if errors.Is(err, revoked.ErrExpectation) {
 		f := request.FailureOf(r.Request().URL.Path, err)
 		f.Matched = res.Matched
@@ -61,7 +66,7 @@ func (a *API) postRevocations(r *request.Request) error {
 func (a *API) revokeJTI(r *request.Request, req *revocationBody) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
-	index, err := a.cfg.Backend.RevokeJTI(ctx, revoked.ActorOf(r.Client), revoked.JTIRevocation{
+	index, err := a.cfg.Backend.RevokeJTI(ctx, r.Actor(), revoked.JTIRevocation{
 		Issuer: req.Issuer, JTI: req.jti, ExpiresAt: req.expiresAt, Reason: req.Reason,
 	})
 	if err != nil {
@@ -266,7 +271,9 @@ func (d *denyList) revoke(list []revoked.JTIRevocation) (results []error, index 
 		}
 		ctx, cancel := context.WithTimeout(d.ctx, d.a.cfg.RequestTimeout)
 		defer cancel()
-		results, index, err = d.a.cfg.Backend.RevokeJTIs(ctx, revoked.ActorOf(client), list)
+		by := revoked.ActorOf(client)
+		by.RequestID = d.requestID
+		results, index, err = d.a.cfg.Backend.RevokeJTIs(ctx, by, list)
 		for _, result := range results {
 			if errors.Is(result, revoked.ErrActorChanged) {
 				return result

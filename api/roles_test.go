@@ -23,6 +23,7 @@ var roleTable = []struct{ call, body, may, needs string }{
 	{"POST /v1/explain", `{}`, "admin eye", "admin or viewer"},
 	{"POST /v1/revocations", `{"issuer":"https://as.example","jti":"j"}`, "admin issuer narrow", "admin or issuer"},
 	{"GET /v1/revocations", "", "admin aud rs1 rs2", "admin, auditor or resource_server"},
+	{"GET /v1/audit", "", "admin aud", "admin or auditor"},
 	{"GET /v1/clients", "", "admin", "admin"},
 	{"POST /v1/clients", `{}`, "admin", "admin"},
 	{"GET /v1/clients/:id", "", "admin", "admin"},

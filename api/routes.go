@@ -86,8 +86,8 @@ func New(cfg Config) (*API, error) {
 		return nil, err
 	}
 	a := &API{
-		cfg: cfg, metrics: m, streams: streams, ids: request.NewIDs(), leaderless: &sparseLines{}, metadata: doc,
-		issuerPath: iss.path, access: control, tokens: presented,
+		cfg: cfg, metrics: m, streams: streams, ids: request.NewIDs(), audit: newAuditor(m), leaderless: &sparseLines{},
+		metadata: doc, issuerPath: iss.path, access: control, tokens: presented,
 	}
 	a.echo, a.routes = a.router(slices.Concat(a.oauthRoutes(), a.adminRoutes(), a.healthRoutes(cfg.MetricsOnAPI)))
 	return a, nil
@@ -144,6 +144,7 @@ var (
 	viewers    = []revoked.Role{revoked.RoleAdmin, revoked.RoleOperator, revoked.RoleViewer}
 	explainers = []revoked.Role{revoked.RoleAdmin, revoked.RoleViewer}
 	readers    = []revoked.Role{revoked.RoleAdmin, revoked.RoleAuditor, revoked.RoleResourceServer}
+	auditors   = []revoked.Role{revoked.RoleAdmin, revoked.RoleAuditor}
 	// cutoffMakers may create a cut-off, which shares its route with the denials of issuers.
 	cutoffMakers = admins
 )
@@ -181,6 +182,7 @@ func (a *API) adminRoutes() []route {
 		{"POST", "/v1/explain", a.tokens.Explain, explainers},
 		{"POST", "/v1/revocations", a.postRevocations, issuers},
 		{"GET HEAD", "/v1/revocations", a.getRevocations, readers},
+		{"GET HEAD", "/v1/audit", a.getAudit, auditors},
 
 		{"GET HEAD", "/v1/clients", a.getClients, admins},
 		{"POST", "/v1/clients", a.postClients, admins},

@@ -51,3 +51,68 @@ func (f *FSM) Audits() uint64 {
 	defer f.mu.RUnlock()
 	return f.mem.Applied.Audits
 }
+
+// AuditBefore returns an index up to which every audit entry is of a second before that of at. The
+// entries after it are not. It reads a few rows, because stamps never decrease.
+func (f *FSM) AuditBefore(at revoked.Time) (uint64, error) {
+	s, err := f.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer s.Release()
+	f.mu.RLock()
+	low, high := f.mem.Applied.AuditsFloor, f.mem.Applied.Index
+	f.mu.RUnlock()
+	for low < high {
+		mid := low + (high-low)/2
+		next := high // the index of the first entry after mid, if it is early
+		early := false
+		start := rows.SeqKey(nil, rows.FamilyAudit, mid+1, 0)
+		err := s.Scan([]byte{rows.FamilyAudit}, start, func(key, val []byte) (bool, error) {
+			e, err := parseAudit(key, val)
+			next, early = e.Index, err == nil && e.Time.Unix() < at.Unix()
+			return false, err
+		})
+		switch {
+		case err != nil:
+			return 0, err
+		case early:
+			low = min(next, high)
+		default:
+			high = mid
+		}
+	}
+	return low, nil
+}
+
+// KnownObject returns o without the ids that the state does not know. A caller may have sent a
+// token or a secret in place of an id, so the digest of the first of them stands for it. isMember
+// reports whether a node is a member of the configuration.
+func (f *FSM) KnownObject(o revoked.AuditObject, isMember func(node string) bool) revoked.AuditObject {
+	_, isGrant, err := f.LookupGrant(o.GrantID)
+	isGrant = isGrant && err == nil
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	issuer := f.mem.Issuers[o.Name]
+	for _, id := range [...]struct {
+		text  *string
+		known bool
+	}{
+		{&o.ClientID, f.mem.Clients[o.ClientID] != nil || f.mem.Deleted[o.ClientID] != nil},
+		{&o.GrantID, isGrant},
+		{&o.Name, issuer != nil},
+		{&o.Thumbprint, issuer != nil && issuer.Key(o.Thumbprint) != nil},
+		{&o.Issuer, f.mem.IssuersByID[o.Issuer] != nil},
+		{&o.Node, isMember(o.Node) || f.mem.Admissions[o.Node] != nil},
+		{&o.JoinToken, f.mem.JoinTokens[o.JoinToken] != nil},
+	} {
+		if *id.text == "" || id.known {
+			continue
+		}
+		if o.Digest.IsZero() {
+			o.Digest = revoked.DigestToken(*id.text)
+		}
+		*id.text = ""
+	}
+	return o
+}

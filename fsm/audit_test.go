@@ -220,13 +220,6 @@ func TestAudit_OlderEntries_LeaveNone(t *testing.T) {
 	if n := m.f.Audits(); n != 1 || m.f.Version() != command.Audit {
 		t.Errorf("got %d entries and version %d, want 1 and %d", n, m.f.Version(), command.Audit)
 	}
-	if _, noop := m.f.DryRun(command.RevokeOp(m.by("app"), digest("ghost"), "")); noop {
-		t.Error("a repeat that is audited: got a no-op, want a change")
-	}
-	r, noop := m.f.DryRun(command.DeleteGrantOp(m.by("admin"), "none", ""))
-	if !noop || !errors.Is(r.Err, revoked.ErrNotFound) {
-		t.Errorf("a refusal: got %v, no-op %v, want a no-op with %v", r.Err, noop, revoked.ErrNotFound)
-	}
 }
 
 func TestAudit_NewCluster_EntryOfEachBeginning(t *testing.T) {

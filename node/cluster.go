@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"revoked"
 	"revoked/fsm/command"
 	"revoked/node/datadir"
@@ -79,7 +81,9 @@ func (n *Node) Join(ctx context.Context, addresses []string) (uint64, error) {
 }
 
 // Leave implements api.Backend. Done is closed afterwards.
-func (n *Node) Leave(ctx context.Context) (uint64, error) { return n.roster.Leave(ctx) }
+func (n *Node) Leave(ctx context.Context, by revoked.Actor) (uint64, error) {
+	return n.roster.Leave(ctx, by)
+}
 
 // Remove implements api.Backend. It waits until the removed node can no longer hold a lease.
 func (n *Node) Remove(
@@ -90,7 +94,25 @@ func (n *Node) Remove(
 
 // TransferLeader implements api.Backend.
 func (n *Node) TransferLeader(ctx context.Context, by revoked.Actor, node string) (uint64, error) {
-	return n.roster.TransferLeader(ctx, by, node)
+	index, err := n.roster.TransferLeader(ctx, by, node)
+	if err == nil {
+		n.noteChange(by, revoked.AuditClusterTransfer, node, "")
+	}
+	return index, err
+}
+
+// noteChange records a change that has been made and that no operation of its own records. The
+// change is not undone if the record fails.
+func (n *Node) noteChange(by revoked.Actor, kind revoked.AuditKind, node, detail string) {
+	ctx, cancel := context.WithTimeout(n.life.ctx, n.cfg.RequestTimeout)
+	defer cancel()
+	err := n.Note(ctx, by, revoked.AuditEntry{
+		Kind: kind, Detail: detail, Object: revoked.AuditObject{Node: node},
+	})
+	if err != nil {
+		n.metrics.auditLost.Inc()
+		n.log.Warn("audit entry lost", "kind", string(kind), "error", err)
+	}
 }
 
 // Members implements api.Backend. It works without a leader, from the newest configuration that
@@ -200,7 +222,7 @@ func (n *Node) changeVoting(
 		return 0, err
 	}
 	was, _ := n.fsm.Admission(node)
-	recorded := uint64(0)
+	recorded, votes := uint64(0), n.votes(node)
 	if was.NonVoter != nonVoter {
 		if recorded, err = n.propose.CommitHere(ctx, command.SetVotingOp(by, node, nonVoter)); err != nil {
 			return 0, err
@@ -208,6 +230,7 @@ func (n *Node) changeVoting(
 	}
 	index, err := change(ctx, by, node)
 	if err == nil {
+		n.noteVoting(by, node, nonVoter, recorded != 0 || votes == nonVoter)
 		return max(index, recorded), nil
 	}
 	if recorded != 0 && !errors.Is(err, revoked.ErrOutcomeUnknown) && !errors.Is(err, revoked.ErrNoLeader) {
@@ -217,6 +240,26 @@ func (n *Node) changeVoting(
 		}
 	}
 	return 0, err
+}
+
+// noteVoting records a promotion or a demotion.
+func (n *Node) noteVoting(by revoked.Actor, node string, nonVoter, changed bool) {
+	kind, detail := revoked.AuditClusterPromote, ""
+	if nonVoter {
+		kind = revoked.AuditClusterDemote
+	}
+	if !changed {
+		detail = revoked.AuditNoChange
+	}
+	n.noteChange(by, kind, node, detail)
+}
+
+// votes reports whether a member has a vote in the newest configuration.
+func (n *Node) votes(node string) bool {
+	conf, err := n.roster.Configuration()
+	return err == nil && slices.ContainsFunc(conf.Servers, func(s raft.Server) bool {
+		return datadir.NodeOf(s.ID) == node && s.Suffrage == raft.Voter
+	})
 }
 
 // isMember reports whether node is a member as of the call. It may wait for a read barrier.

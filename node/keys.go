@@ -18,8 +18,11 @@ import (
 func (n *Node) newKeyRunner() *jwks.Runner {
 	return jwks.NewRunner(jwks.RunnerConfig{
 		Issuers: n.Issuers, Fetch: n.cfg.hooks.fetchKeys, Log: n.log,
-		Store: func(ctx context.Context, i *revoked.Issuer, keys []revoked.IssuerKey) (uint64, error) {
-			return n.propose.CommitHere(ctx, command.PutIssuerKeysOp(i.Name, i.KeysVersion, keys))
+		Store: func(
+			ctx context.Context, by revoked.Actor, i *revoked.Issuer, keys []revoked.IssuerKey,
+		) (uint64, error) {
+			op := command.PutIssuerKeysOp(i.Name, i.KeysVersion, keys)
+			return n.propose.CommitHere(ctx, command.OnBehalf(op, by))
 		},
 		Count: func(ok bool) {
 			if ok {
@@ -33,7 +36,9 @@ func (n *Node) newKeyRunner() *jwks.Runner {
 
 // RefreshIssuer implements api.Backend. The leader fetches the keys. It blocks for one fetch.
 // ErrQuota means that the last one began less than 30 s ago, ErrKeysNotFetched that it failed.
-func (n *Node) RefreshIssuer(ctx context.Context, name string) (index uint64, changed bool, err error) {
+func (n *Node) RefreshIssuer(
+	ctx context.Context, by revoked.Actor, name string,
+) (index uint64, changed bool, err error) {
 	if err := n.Current(ctx); err != nil {
 		return 0, false, err
 	}
@@ -44,7 +49,9 @@ func (n *Node) RefreshIssuer(ctx context.Context, name string) (index uint64, ch
 	case i.JWKSURI == "":
 		return 0, false, fmt.Errorf("%w: the issuer has jwks, which is not fetched", revoked.ErrUnprocessable)
 	}
-	resp, err := n.askKeys(ctx, &nodepb.KeyFetchRequest{Refresh: name})
+	resp, err := n.askKeys(ctx, &nodepb.KeyFetchRequest{
+		Refresh: name, Actor: command.ActorMessage(by), RequestId: by.RequestID,
+	})
 	if errors.Is(err, revoked.ErrNotCurrent) {
 		err = fmt.Errorf("%w: %s", revoked.ErrKeysNotFetched, revoked.Detail(err))
 	}
@@ -69,7 +76,7 @@ func (n *Node) KeyFetches(ctx context.Context) (map[string]revoked.KeyFetch, err
 func (n *Node) askKeys(ctx context.Context, req *nodepb.KeyFetchRequest) (*nodepb.KeyFetchResponse, error) {
 	resp := new(nodepb.KeyFetchResponse)
 	if n.leadership.proposer() != nil {
-		resp = n.leaderKeys(ctx, req)
+		resp = n.leaderKeys(ctx, n.cfg.NodeID, req)
 	} else if err := (caller{n.transport, n.raft}).callLeader(ctx, nodepb.PathKeys, req, resp); err != nil {
 		return nil, err
 	}
@@ -112,15 +119,22 @@ func (n *Node) serveKeys(ctx context.Context, peer string, req *nodepb.KeyFetchR
 	if !n.roster.IsMember(peer) {
 		return &nodepb.KeyFetchResponse{Code: revoked.Code(revoked.ErrNoLeader), Detail: "the asking node is not a member"}
 	}
-	return n.leaderKeys(ctx, req)
+	return n.leaderKeys(ctx, peer, req)
 }
 
-// leaderKeys answers if this node leads. Apply decides about the keys, so two leaders at a time do
-// no harm.
-func (n *Node) leaderKeys(ctx context.Context, req *nodepb.KeyFetchRequest) *nodepb.KeyFetchResponse {
+// leaderKeys answers the node via, if this node leads. Apply decides about the keys, so two leaders
+// at a time do no harm.
+func (n *Node) leaderKeys(ctx context.Context, via string, req *nodepb.KeyFetchRequest) *nodepb.KeyFetchResponse {
 	resp := new(nodepb.KeyFetchResponse)
 	if req.Refresh != "" {
-		out, err := n.leadership.keys.Refresh(ctx, req.Refresh)
+		by := req.GetActor().Actor()
+		by.RequestID, by.Via = req.RequestId, via
+		out, err := n.leadership.keys.Refresh(ctx, by, req.Refresh)
+		if err == nil && out.Shared && by.ClientID != "" { // the entry of the keys names another caller, or none
+			_ = n.Note(ctx, by, revoked.AuditEntry{
+				Kind: revoked.AuditIssuerRefresh, Object: revoked.AuditObject{Name: req.Refresh},
+			})
+		}
 		resp.Code, resp.Detail = revoked.Code(err), revoked.Detail(err)
 		resp.Index, resp.Changed = out.Index, out.Changed
 	}

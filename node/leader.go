@@ -37,6 +37,7 @@ type leader struct {
 	timeout    time.Duration // longest wait for one command
 	defaults   revoked.Settings
 	clients    []revoked.Client // clients of a new cluster
+	canAudit   func() error
 
 	refused func(lease.Refusal)         // counts a refusal of the node's own lease
 	fatal   func(error)                 // ends the node
@@ -149,7 +150,13 @@ func (l *leader) initCluster(ctx context.Context) {
 			l.fatal(err)
 			return
 		}
+		audit := l.canAudit()
+		if errors.Is(audit, revoked.ErrNoLeader) { // a member may report that it knows the audit
+			_ = retry.Sleep(ctx, propose.RetryPause)
+			continue
+		}
 		cmd := command.NewBootstrap(l.defaults, l.clients)
+		cmd.Audited = audit == nil
 		cmd.Stamp, cmd.ClusterId = int64(l.roster.Clock.Stamp()), hex.EncodeToString(b)
 		if err := l.roster.CanApply(cmd.Version()); err != nil {
 			if err.Error() != refused && !errors.Is(err, revoked.ErrNoLeader) { // it is not just new

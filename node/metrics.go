@@ -14,6 +14,7 @@ type metrics struct {
 	leaseLosses   prometheus.Counter
 	leaseRefusals *prometheus.CounterVec
 	keyFetches    struct{ done, failed prometheus.Counter }
+	auditLost     prometheus.Counter
 }
 
 // newMetrics registers the metrics in reg. It panics if a second node of the process uses reg, too.
@@ -22,6 +23,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		leaseLosses: counter("revoked_lease_losses_total", "Times that this node lost its read lease."),
 		leaseRefusals: counters("revoked_lease_refusals_total",
 			"Read leases that this leader did not grant, by reason.", "reason"),
+		auditLost: counter("revoked_audit_lost_total",
+			"Changes of the membership that were made, but whose audit entry did not commit."),
 	}
 	verdicts := counters("revoked_lookups_total", "Token lookups in this node's own copy, by what it held.", "verdict")
 	m.lookups.dead, m.lookups.leased = verdicts.WithLabelValues("dead"), verdicts.WithLabelValues("leased")
@@ -37,7 +40,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	fetches := counters("revoked_key_fetches_total", "Fetches of key sets of trusted issuers by this leader, by outcome.",
 		"outcome")
 	m.keyFetches.done, m.keyFetches.failed = fetches.WithLabelValues("done"), fetches.WithLabelValues("failed")
-	reg.MustRegister(fetches, m.leaseLosses, m.leaseRefusals, verdicts, barriers)
+	reg.MustRegister(fetches, m.auditLost, m.leaseLosses, m.leaseRefusals, verdicts, barriers)
 	return m
 }
 

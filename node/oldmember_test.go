@@ -169,8 +169,8 @@ func TestOldMember_UntilUpgraded_RefusesIssuers(t *testing.T) {
 		t.Errorf("join of a node of version 2: got %d %s, want 422 that names it", r.Status, r.Body)
 	}
 	for _, m := range c.Members[:3] {
-		if got := snapshotVersion(t, m); got != 3 {
-			t.Errorf("snapshot of %s: got version %d, want 3", m.ID, got)
+		if got := snapshotVersion(t, m); got != command.Audit {
+			t.Errorf("snapshot of %s: got version %d, want %d", m.ID, got, command.Audit)
 		}
 	}
 }
@@ -307,8 +307,8 @@ func TestOldMember_UntilUpgraded_RefusesOperatorRoles(t *testing.T) {
 		t.Errorf("join of a node of version 3: got %d %s, want 422 that names it", r.Status, r.Body)
 	}
 	for _, m := range c.Members[:3] {
-		if got := snapshotVersion(t, m); got != 4 {
-			t.Errorf("snapshot of %s: got version %d, want 4", m.ID, got)
+		if got := snapshotVersion(t, m); got != command.Audit {
+			t.Errorf("snapshot of %s: got version %d, want %d", m.ID, got, command.Audit)
 		}
 		if _, ok := m.Node.Client("ops"); !ok {
 			t.Errorf("%s: got no client ops, want it", m.ID)
@@ -341,8 +341,9 @@ func TestOldMember_Founder_DelaysTheBootstrap(t *testing.T) {
 	c.Members[2].Restart()
 	c.WaitReady()
 	for _, m := range c.Members {
-		if client, ok := m.Node.Client("ops"); !ok || client.Version == 0 || m.Node.LogVersion() != 4 {
-			t.Errorf("%s: got client %+v and version %d, want it from the log and 4", m.ID, client, m.Node.LogVersion())
+		if client, ok := m.Node.Client("ops"); !ok || client.Version == 0 || m.Node.LogVersion() != command.Audit {
+			t.Errorf("%s: got client %+v and version %d, want it from the log and %d", m.ID, client, m.Node.LogVersion(),
+				command.Audit)
 		}
 	}
 }

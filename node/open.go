@@ -174,7 +174,7 @@ func (n *Node) raftConfig() *raft.Config {
 func (n *Node) newRouter() *propose.Router {
 	calls := caller{n.transport, n.raft}
 	return propose.NewRouter(propose.Config{
-		Log: n.raft, State: n.fsm, Stamps: n.roster.Clock, Timeout: n.cfg.RequestTimeout,
+		NodeID: n.cfg.NodeID, Log: n.raft, State: n.fsm, Stamps: n.roster.Clock, Timeout: n.cfg.RequestTimeout,
 		Metrics:       propose.NewMetrics(n.cfg.Registerer),
 		HasLeader:     func() bool { return n.raft.Leader() != "" },
 		LeaderChanged: n.leadership.changed.Wait,
@@ -182,6 +182,7 @@ func (n *Node) newRouter() *propose.Router {
 			return calls.callLeader(ctx, nodepb.PathSubmit, req, resp)
 		},
 		NoLeader: n.noLeader, LeaderKnows: n.roster.LeaderKnows, Admit: n.admit, Rules: n.rules, Marks: n.roster.Marks,
+		Audits: func() bool { return n.canAudit() == nil },
 		KeepUp: func(ctx context.Context, term, index uint64) {
 			n.leases.keepUp(ctx, term, index, n.roster.WriteLoad)
 		},
@@ -215,6 +216,14 @@ func (n *Node) admit(op *command.Op) error {
 		return n.roster.CanApply(version)
 	}
 	return nil
+}
+
+// canAudit returns an error while a member does not know audited entries, or has not reported.
+func (n *Node) canAudit() error {
+	if n.cfg.hooks.commands < command.Audit { // only in tests, for an older program that leads
+		return revoked.ErrUnprocessable
+	}
+	return n.roster.CanApply(command.Audit)
 }
 
 // rules returns the newest command.Rules that every member is known to support. It returns 0, the
@@ -270,7 +279,7 @@ func (n *Node) newLeader() *leader {
 	return &leader{
 		nodeID: n.cfg.NodeID, log: n.log, raft: n.raft, fsm: n.fsm, leases: n.leases, leadership: n.leadership,
 		roster: n.roster, propose: n.propose, timeout: n.cfg.RequestTimeout,
-		defaults: n.cfg.Defaults, clients: n.cfg.BootstrapClients,
+		defaults: n.cfg.Defaults, clients: n.cfg.BootstrapClients, canAudit: n.canAudit,
 		refused: n.metrics.countRefusal, fatal: n.life.fatal,
 		hung: func(stalled time.Duration) {
 			n.life.crash(fmt.Errorf("disk of %s hangs: no entry committed for %v", n.store.Path(), stalled))

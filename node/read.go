@@ -122,6 +122,17 @@ func (n *Node) Events(_ context.Context, after uint64, limit int) ([]revoked.Eve
 	return n.fsm.Events(after, limit)
 }
 
+// Audit implements api.Backend: the entries that this node has applied.
+func (n *Node) Audit(_ context.Context, after uint64, limit int) ([]revoked.AuditEntry, uint64, error) {
+	return n.fsm.Audit(after, limit)
+}
+
+// WaitAudit implements api.Backend.
+func (n *Node) WaitAudit(ctx context.Context, after uint64) error { return n.fsm.WaitAudit(ctx, after) }
+
+// AuditBefore implements api.Backend.
+func (n *Node) AuditBefore(at revoked.Time) (uint64, error) { return n.fsm.AuditBefore(at) }
+
 // Newest implements api.Backend. Every event acknowledged before the call has at most the returned
 // index. Use it as the start of a feed that must miss nothing from now on.
 func (n *Node) Newest(ctx context.Context) (uint64, error) {

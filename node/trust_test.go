@@ -348,7 +348,7 @@ func (a *simAuthority) refresh(ctx context.Context, i *simIssuer) {
 	if l == nil || i.record.JWKSURI == "" {
 		return
 	}
-	index, changed, err := l.n.RefreshIssuer(ctx, i.record.Name)
+	index, changed, err := l.n.RefreshIssuer(ctx, revoked.Actor{}, i.record.Name)
 	a.note("refresh %s at %s: %d %v %v", i.record.Name, l.self, index, changed, err)
 	if err != nil || l.dead.Load() {
 		return

@@ -73,7 +73,7 @@ func (n *Node) RevokeJTIs(
 ) ([]error, uint64, error) {
 	ops := make([]*command.Op, len(list))
 	for i := range list {
-		ops[i] = jtiOp(by, &list[i])
+		ops[i] = command.InChunk(jtiOp(by, &list[i]))
 	}
 	committed, err := n.propose.Propose(ctx, ops, true)
 	if err != nil {
@@ -174,6 +174,21 @@ func registerResults(regs []revoked.Registration, committed fsm.Outcome) []revok
 		}
 	}
 	return out
+}
+
+// Note implements api.Backend. It returns once the entry is committed.
+func (n *Node) Note(ctx context.Context, by revoked.Actor, e revoked.AuditEntry) error {
+	if n.roster.ClusterID() == "" {
+		return fmt.Errorf("%w: its calls leave no audit entry", revoked.ErrNoCluster)
+	}
+	if e.Refused {
+		e.Object = n.fsm.KnownObject(e.Object, n.roster.IsMember)
+	}
+	out, err := n.propose.Propose(ctx, []*command.Op{command.NoteOp(by, e)}, false)
+	if err == nil {
+		err = out.Results[0].Err
+	}
+	return err
 }
 
 // CreateClient implements api.Backend.

@@ -37,6 +37,28 @@ type Request struct {
 	Quiet   bool               // a success is logged at debug level
 	Flood   bool               // refused at a limit of capacity: logged at debug level
 	Counted bool               // Client's requests in progress include this one
+	IDs     *IDs               // supplies ID
+	id      string
+
+	// A handler sets these for the audit entry of a refusal, as far as it has read the request.
+	Kind      revoked.AuditKind // empty: that of the route
+	Object    revoked.AuditObject
+	Unaudited bool // a dry run
+}
+
+// ID returns the id of the request, for the log and the audit.
+func (r *Request) ID() string {
+	if r.id == "" && r.IDs != nil {
+		r.id = r.IDs.Of(r.Request())
+	}
+	return r.id
+}
+
+// Actor returns the authenticated caller as the actor of a change.
+func (r *Request) Actor() revoked.Actor {
+	by := revoked.ActorOf(r.Client)
+	by.RequestID = r.ID()
+	return by
 }
 
 // A Handler serves one route. If it returns an error, the middleware writes the response.
@@ -61,8 +83,8 @@ func (r *Request) WithSlowTimeout() (context.Context, context.CancelFunc) {
 func Peer(r *http.Request) netip.Addr { return serve.CallerAddr(r, nil) }
 
 // queryNames are the query parameters of /v1. Other names are ignored.
-var queryNames = []string{"after", "client_id", "follow", "issuer", "limit", "reason", "results", "session", "state",
-	"subject"}
+var queryNames = []string{"actor", "after", "client_id", "follow", "issuer", "kind", "limit", "object", "reason",
+	"results", "session", "since", "state", "subject", "until"}
 
 // CheckQuery rejects a query that does not parse or repeats a parameter. net/url would drop a
 // malformed pair and return the first of two values. The error wraps [revoked.ErrInvalid].

@@ -60,7 +60,7 @@ func (e *Endpoints) revokeToken(r *request.Request, q *oauthRequest) (res revoke
 	if err := e.checkAnonymous(ctx, r, p); err != nil {
 		return res, err
 	}
-	res, err = e.revokePresented(ctx, r.Client, p)
+	res, err = e.revokePresented(ctx, r.Actor(), p)
 	if !errors.Is(err, revoked.ErrActorChanged) {
 		return res, err
 	}
@@ -69,7 +69,7 @@ func (e *Endpoints) revokeToken(r *request.Request, q *oauthRequest) (res revoke
 	if err := e.identify(r, q, true); err != nil {
 		return res, err
 	}
-	res, err = e.revokePresented(ctx, r.Client, p)
+	res, err = e.revokePresented(ctx, r.Actor(), p)
 	if errors.Is(err, revoked.ErrActorChanged) {
 		err = fmt.Errorf("%w: %v", revoked.ErrOutcomeUnknown, err)
 	}
@@ -78,12 +78,12 @@ func (e *Endpoints) revokeToken(r *request.Request, q *oauthRequest) (res revoke
 
 // revokePresented calls the backend once. A token that cannot be a JWT needs no verification.
 func (e *Endpoints) revokePresented(
-	ctx context.Context, by *revoked.Client, p revoked.PresentedToken,
+	ctx context.Context, by revoked.Actor, p revoked.PresentedToken,
 ) (revoked.RevokeResult, error) {
 	if p.JWT == nil {
-		return e.cfg.Backend.Revoke(ctx, revoked.ActorOf(by), p.Digest)
+		return e.cfg.Backend.Revoke(ctx, by, p.Digest)
 	}
-	return e.cfg.Backend.RevokeToken(ctx, revoked.ActorOf(by), p)
+	return e.cfg.Backend.RevokeToken(ctx, by, p)
 }
 
 // checkAnonymous limits the revocations of unknown tokens by a public client. Everybody can send

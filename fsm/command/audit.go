@@ -39,9 +39,54 @@ func NoteOp(by revoked.Actor, e revoked.AuditEntry) *Op {
 // OnBehalf makes caller the actor in the audit entry of op, an operation of the cluster itself.
 func OnBehalf(op *Op, caller revoked.Actor) *Op {
 	if caller.ClientID != "" {
-		op.Origin = &Origin{RequestId: caller.RequestID, Caller: ActorMessage(caller)}
+		op.Origin = &Origin{RequestId: caller.RequestID, Node: caller.Via, Caller: ActorMessage(caller)}
 	}
 	return op
+}
+
+// Via sets the node that received the call of op, unless op names one.
+func Via(op *Op, node string) *Op {
+	if node == "" || op.GetOrigin().GetNode() != "" || !IsAudited(op) {
+		return op
+	}
+	if op.Origin == nil {
+		op.Origin = new(Origin)
+	}
+	op.Origin.Node = node
+	return op
+}
+
+// InChunk lets op share an audit entry with its neighbors of the same call.
+func InChunk(op *Op) *Op {
+	if op.Origin == nil {
+		op.Origin = new(Origin)
+	}
+	op.Origin.Chunk = true
+	return op
+}
+
+// WithoutOrigin returns op in the form that programs before version [Audit] know. It does not
+// change op.
+func WithoutOrigin(op *Op) *Op {
+	if op.Origin == nil {
+		return op
+	}
+	return &Op{Actor: op.Actor, Kind: op.Kind}
+}
+
+// IsAudited reports whether an accepted op leaves an audit entry.
+func IsAudited(op *Op) bool {
+	switch op.GetKind().(type) {
+	case nil, *Op_Register, *Op_SetVoting:
+		return false
+	}
+	return true
+}
+
+// IsAlwaysAudited reports whether an accepted op leaves an audit entry even if it changes nothing.
+// Keys that the leader fetched by itself do not: it fetches them again and again.
+func IsAlwaysAudited(op *Op) bool {
+	return IsAudited(op) && (op.GetPutIssuerKeys() == nil || op.GetOrigin().GetCaller() != nil)
 }
 
 // checkNote refuses a kind that rows cannot hold, and long texts.
@@ -60,12 +105,13 @@ func checkNote(m *Note) error {
 		"issuer", o.GetIssuer(), "node", o.GetNode(), "thumbprint", o.GetThumbprint(), "join_token", o.GetJoinToken())
 }
 
-// Describe returns the audit entry of op without Index, Time and the outcome. It reports false for
-// an operation that the audit does not record: a registration. op must have passed Admit.
+// Describe returns the audit entry of op without Index, Time and the outcome. It reports false
+// unless [IsAudited] reports true. op must have passed Admit.
 func Describe(op *Op) (e revoked.AuditEntry, ok bool) {
-	if !describe(op, &e) {
+	if !IsAudited(op) {
 		return e, false
 	}
+	describe(op, &e)
 	actor, origin := op.GetActor(), op.GetOrigin()
 	if actor.GetClientId() == "" {
 		actor = origin.GetCaller()
@@ -79,7 +125,7 @@ func Describe(op *Op) (e revoked.AuditEntry, ok bool) {
 	return e, true
 }
 
-func describe(op *Op, e *revoked.AuditEntry) bool {
+func describe(op *Op, e *revoked.AuditEntry) {
 	o := &e.Object
 	switch k := op.GetKind().(type) {
 	case *Op_Revoke:
@@ -114,9 +160,8 @@ func describe(op *Op, e *revoked.AuditEntry) bool {
 	case *Op_Note:
 		describeNote(k.Note, e)
 	default:
-		return describeMembership(op, e)
+		describeMembership(op, e)
 	}
-	return true
 }
 
 // describeJWT describes the end of a token that a node has verified, or of the tokens with a jti.
@@ -141,7 +186,7 @@ func describeNote(m *Note, e *revoked.AuditEntry) {
 
 // describeMembership describes the operations on admissions and join tokens. SetVoting has no entry
 // of its own: it may be undone, so the node notes the whole change.
-func describeMembership(op *Op, e *revoked.AuditEntry) bool {
+func describeMembership(op *Op, e *revoked.AuditEntry) {
 	o := &e.Object
 	switch k := op.GetKind().(type) {
 	case *Op_AdmitNode:
@@ -160,10 +205,7 @@ func describeMembership(op *Op, e *revoked.AuditEntry) bool {
 		e.Detail = "created"
 	case *Op_DeleteJoinToken:
 		e.Kind, o.JoinToken, e.Detail = revoked.AuditClusterToken, k.DeleteJoinToken.Id, "deleted"
-	default:
-		return false
 	}
-	return true
 }
 
 // setByApply are the fields of records that follow from others, or that only Apply sets.

@@ -8,6 +8,7 @@ import (
 
 // RegisterOp returns the operation that registers r for the actor by. It shares the slices of r.
 func RegisterOp(by revoked.Actor, r revoked.Registration) *Op {
+	by.RequestID, by.Via = "", "" // no audit entry names them
 	m := &Register{
 		GrantId: r.GrantID, ClientId: r.ClientID, Subject: r.Subject, Session: r.Session,
 		Username: r.Username, Issuer: r.Issuer, Scope: r.Scope, Audience: r.Audience,
@@ -130,8 +131,8 @@ func KindOf(op *Op) string {
 
 func newOp(by revoked.Actor, kind isOp_Kind) *Op {
 	op := &Op{Actor: ActorMessage(by), Kind: kind}
-	if by.RequestID != "" {
-		op.Origin = &Origin{RequestId: by.RequestID}
+	if by.RequestID != "" || by.Via != "" {
+		op.Origin = &Origin{RequestId: by.RequestID, Node: by.Via}
 	}
 	return op
 }

@@ -28,7 +28,7 @@ func (a *Applier) runAudited(op *command.Op) Result {
 		changed = a.describeChange(&e, op, was)
 	}
 	switch {
-	case e.Kind == revoked.AuditCutoffCreate && e.Object.IssuedBefore == 0:
+	case op.GetMakeCutoff() != nil && e.Object.IssuedBefore == 0:
 		e.Object.IssuedBefore = a.Stamp
 	case e.Kind == revoked.AuditTokenRevoke:
 		e.Object.GrantID = a.endedGrant
@@ -36,8 +36,8 @@ func (a *Applier) runAudited(op *command.Op) Result {
 	switch {
 	case r.Unknown:
 		e.Detail = revoked.AuditUnknown
-	case !changed && op.GetPutIssuerKeys() != nil && op.GetOrigin().GetCaller() == nil:
-		return r // a fetch that no caller asked for
+	case !changed && !command.IsAlwaysAudited(op):
+		return r
 	case !changed && !isMembership(op):
 		e.Detail = revoked.AuditNoChange
 	}

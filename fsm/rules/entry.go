@@ -193,12 +193,11 @@ func (a *Applier) ownOp(op *command.Op) Result {
 }
 
 // DryRun runs op as the next entry would, with the newest rules, and drops the changes. dirty
-// reports that there were any; an audit entry is one. The caller holds the lock of mem for reading.
+// reports that there were any, apart from the audit. The caller holds the lock of mem for reading.
 func DryRun(s *store.Store, mem *memory.State, opts Options, op *command.Op) (r Result, dirty bool, err error) {
 	a := New(s, mem, opts)
-	a.dry, a.rules, a.audited = true, command.Rules, mem.Version.Commands >= command.Audit
+	a.dry, a.rules = true, command.Rules
 	r = a.op(op)
-	a.endChunk()
 	a.Close()
 	return r, a.dirty, a.err
 }

@@ -142,7 +142,7 @@ var sentCalls sync.Map // *Router to *sentCall
 	}}},
 	{"no-admission", "a certificate of the cluster's CA suffices to join", []Edit{{
 		"node/roster/admission.go",
-		"\t\terr = t.Commit(ctx, command.JoinNodeOp(h.NodeId, hash))\n",
+		"\t\terr = t.Commit(ctx, command.Via(command.JoinNodeOp(h.NodeId, hash), h.NodeId))\n",
 		"\t\t_ = t.Commit(ctx, command.JoinNodeOp(h.NodeId, hash))\n",
 	}}},
 	{"removed-comes-back", "autopilot promotes a server that was removed meanwhile", []Edit{{

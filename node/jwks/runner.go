@@ -25,7 +25,10 @@ type RunnerConfig struct {
 	Fetch   func(ctx context.Context, uri string) (Set, error)
 	// Store commits the keys of an issuer, which replace those of its present version. It returns
 	// the log index once it is applied here. Equal keys change nothing.
-	Store func(ctx context.Context, i *revoked.Issuer, keys []revoked.IssuerKey) (index uint64, err error)
+	// by is the client that asked for the fetch, zero if none did.
+	Store func(
+		ctx context.Context, by revoked.Actor, i *revoked.Issuer, keys []revoked.IssuerKey,
+	) (index uint64, err error)
 	Log   *slog.Logger
 	Count func(ok bool) // counts a fetch
 }
@@ -62,6 +65,7 @@ type State struct {
 type Outcome struct {
 	Index   uint64 // log index of the keys, or of the state that already had them
 	Changed bool
+	Shared  bool // another caller's fetch, or one that was due, served this call too
 }
 
 // A worker fetches the keys of one issuer. The mutex of the runner guards it.
@@ -78,6 +82,7 @@ type worker struct {
 
 // An attempt is one fetch and those who wait for it.
 type attempt struct {
+	by      revoked.Actor // the caller that asked first, for the audit; zero: none
 	done    chan struct{}
 	outcome Outcome
 	err     error
@@ -156,18 +161,20 @@ func (r *Runner) stopOthers(uris map[string]string) (stopped []*worker) {
 	return stopped
 }
 
-// Refresh fetches the keys of an issuer now and waits for the result. Calls that come while a fetch
-// runs share it. Errors: ErrQuota if a fetch began less than MinInterval ago, ErrNotCurrent for a
-// failed fetch and for an issuer whose keys are not fetched, ErrNoLeader if this node does not
-// lead.
-func (r *Runner) Refresh(ctx context.Context, name string) (Outcome, error) {
-	a, err := r.ask(name)
+// Refresh fetches the keys of an issuer now, for by, and waits for the result. Calls that come
+// while a fetch runs share it. Errors: ErrQuota if a fetch began less than MinInterval ago,
+// ErrNotCurrent for a failed fetch and for an issuer whose keys are not fetched, ErrNoLeader if
+// this node does not lead.
+func (r *Runner) Refresh(ctx context.Context, by revoked.Actor, name string) (Outcome, error) {
+	a, shared, err := r.ask(by, name)
 	if err != nil {
 		return Outcome{}, err
 	}
 	select {
 	case <-a.done:
-		return a.outcome, a.err
+		out := a.outcome
+		out.Shared = shared
+		return out, a.err
 	case <-ctx.Done():
 		return Outcome{}, fmt.Errorf("%w: the fetch has not ended", revoked.ErrNotCurrent)
 	}
@@ -175,29 +182,29 @@ func (r *Runner) Refresh(ctx context.Context, name string) (Outcome, error) {
 
 // ask returns the attempt that a caller of Refresh waits for. A fetch in progress counts although
 // it began earlier: MinInterval forbids another one so soon.
-func (r *Runner) ask(name string) (*attempt, error) {
+func (r *Runner) ask(by revoked.Actor, name string) (a *attempt, shared bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.workers == nil {
-		return nil, errNotRunning
+		return nil, false, errNotRunning
 	}
 	w := r.workers[name]
 	switch {
 	case w == nil:
 		r.Changed()
-		return nil, fmt.Errorf("%w: the keys of issuer %q are not fetched yet", revoked.ErrNotCurrent, name)
+		return nil, false, fmt.Errorf("%w: the keys of issuer %q are not fetched yet", revoked.ErrNotCurrent, name)
 	case w.running != nil:
-		return w.running, nil
+		return w.running, true, nil
 	case w.asked != nil:
-		return w.asked, nil
+		return w.asked, true, nil
 	}
 	if wait := w.schedule.Wait(time.Now()); wait > 0 {
-		return nil, fmt.Errorf("%w: the last fetch of the keys of issuer %q began less than %s ago; retry in %s",
+		return nil, false, fmt.Errorf("%w: the last fetch of the keys of issuer %q began less than %s ago; retry in %s",
 			revoked.ErrQuota, name, MinInterval, max(wait.Truncate(time.Second), time.Second))
 	}
-	w.asked = &attempt{done: make(chan struct{})}
+	w.asked = &attempt{by: by, done: make(chan struct{})}
 	w.wake <- struct{}{}
-	return w.asked, nil
+	return w.asked, false, nil
 }
 
 var errNotRunning = fmt.Errorf("%w: this node does not fetch keys", revoked.ErrNoLeader)
@@ -224,7 +231,7 @@ func (r *Runner) work(ctx context.Context, w *worker) {
 		if err != nil {
 			err = fmt.Errorf("%w: %w", revoked.ErrNotCurrent, err)
 		} else {
-			a.outcome, err = r.store(ctx, w.name, set)
+			a.outcome, err = r.store(ctx, a.by, w.name, set)
 		}
 		if a.err = err; ctx.Err() != nil {
 			a.err = errNotRunning
@@ -281,12 +288,12 @@ func (r *Runner) begin(w *worker) *attempt {
 
 // store commits a fetched set, on the newest record of the issuer. The keys version of that record
 // goes with it, so Apply refuses keys that were fetched from an old address.
-func (r *Runner) store(ctx context.Context, name string, set Set) (Outcome, error) {
+func (r *Runner) store(ctx context.Context, by revoked.Actor, name string, set Set) (Outcome, error) {
 	i := r.issuer(name)
 	if i == nil {
 		return Outcome{}, fmt.Errorf("%w: issuer %q", revoked.ErrNotFound, name)
 	}
-	index, err := r.cfg.Store(ctx, i, set.Keys)
+	index, err := r.cfg.Store(ctx, by, i, set.Keys)
 	if err != nil {
 		return Outcome{}, fmt.Errorf("store the keys: %w", err)
 	}

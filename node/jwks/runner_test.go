@@ -60,7 +60,7 @@ func (w *world) runner() *jwks.Runner {
 			}()
 			return answer(ctx)
 		},
-		Store: func(_ context.Context, i *revoked.Issuer, keys []revoked.IssuerKey) (uint64, error) {
+		Store: func(_ context.Context, _ revoked.Actor, i *revoked.Issuer, keys []revoked.IssuerKey) (uint64, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.stores++
@@ -111,7 +111,7 @@ func (w *world) run(t *testing.T, test func(t *testing.T, r *jwks.Runner)) {
 		test(t, r)
 		cancel()
 		<-done
-		if _, err := r.Refresh(t.Context(), "a"); !errors.Is(err, revoked.ErrNoLeader) {
+		if _, err := r.Refresh(t.Context(), revoked.Actor{}, "a"); !errors.Is(err, revoked.ErrNoLeader) {
 			t.Errorf("after the term: got %v, want %v", err, revoked.ErrNoLeader)
 		}
 	})
@@ -143,7 +143,7 @@ func TestRunner_Fetches_FollowTheSchedule(t *testing.T) {
 func TestRunner_Refresh_IsSharedAndLimited(t *testing.T) {
 	w := newWorld("a")
 	w.run(t, func(t *testing.T, r *jwks.Runner) {
-		if _, err := r.Refresh(t.Context(), "a"); !errors.Is(err, revoked.ErrQuota) {
+		if _, err := r.Refresh(t.Context(), revoked.Actor{}, "a"); !errors.Is(err, revoked.ErrQuota) {
 			t.Errorf("right after a fetch: got %v, want %v", err, revoked.ErrQuota)
 		}
 		release := make(chan struct{})
@@ -153,7 +153,7 @@ func TestRunner_Refresh_IsSharedAndLimited(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		errs := make(chan error, 50)
 		for range 50 {
-			go func() { _, err := r.Refresh(t.Context(), "a"); errs <- err }()
+			go func() { _, err := r.Refresh(t.Context(), revoked.Actor{}, "a"); errs <- err }()
 		}
 		synctest.Wait()
 		if w.count() != 2 {
@@ -171,7 +171,7 @@ func TestRunner_Refresh_IsSharedAndLimited(t *testing.T) {
 func TestRunner_Refresh_ReportsChange(t *testing.T) {
 	w := newWorld()
 	w.run(t, func(t *testing.T, r *jwks.Runner) {
-		if _, err := r.Refresh(t.Context(), "a"); !errors.Is(err, revoked.ErrNotCurrent) {
+		if _, err := r.Refresh(t.Context(), revoked.Actor{}, "a"); !errors.Is(err, revoked.ErrNotCurrent) {
 			t.Errorf("unknown issuer: got %v, want %v", err, revoked.ErrNotCurrent)
 		}
 		w.set(func() { w.issuers = newWorld("a").issuers })
@@ -181,12 +181,12 @@ func TestRunner_Refresh_ReportsChange(t *testing.T) {
 			t.Fatalf("new issuer: got %d fetches, want its keys at once", w.count())
 		}
 		time.Sleep(jwks.MinInterval)
-		if out, err := r.Refresh(t.Context(), "a"); err != nil || out.Changed || out.Index != 7 {
+		if out, err := r.Refresh(t.Context(), revoked.Actor{}, "a"); err != nil || out.Changed || out.Index != 7 {
 			t.Errorf("same keys: got %+v, %v, want no change", out, err)
 		}
 		w.set(func() { w.issuers = []*revoked.Issuer{{Name: "a", JWKSURI: w.issuers[0].JWKSURI}} })
 		time.Sleep(jwks.MinInterval)
-		if out, err := r.Refresh(t.Context(), "a"); err != nil || !out.Changed {
+		if out, err := r.Refresh(t.Context(), revoked.Actor{}, "a"); err != nil || !out.Changed {
 			t.Errorf("new keys: got %+v, %v, want a change", out, err)
 		}
 	})
@@ -204,7 +204,7 @@ func TestRunner_Failures_BackOffAndAreLoggedOnce(t *testing.T) {
 		if n := w.count(); n < 4 || n > 6 || s.OK || s.Error != "status 500" || w.stores != 0 {
 			t.Errorf("got %d fetches in 10 minutes, state %+v, %d stores", n, s, w.stores)
 		}
-		out, err := r.Refresh(t.Context(), "a")
+		out, err := r.Refresh(t.Context(), revoked.Actor{}, "a")
 		if !errors.Is(err, revoked.ErrNotCurrent) || revoked.Detail(err) != "status 500" {
 			t.Errorf("refresh: got %+v, %v, want %v: status 500", out, err, revoked.ErrNotCurrent)
 		}
@@ -258,7 +258,7 @@ func TestRunner_HangingServer_IsLeft(t *testing.T) {
 	}
 	w.run(t, func(t *testing.T, r *jwks.Runner) {
 		asked := make(chan error)
-		go func() { _, err := r.Refresh(t.Context(), "b"); asked <- err }()
+		go func() { _, err := r.Refresh(t.Context(), revoked.Actor{}, "b"); asked <- err }()
 		synctest.Wait()
 		w.set(func() { w.issuers = w.issuers[:1] })
 		r.Changed()
@@ -270,7 +270,7 @@ func TestRunner_HangingServer_IsLeft(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := r.Refresh(ctx, "a"); !errors.Is(err, revoked.ErrNotCurrent) {
+		if _, err := r.Refresh(ctx, revoked.Actor{}, "a"); !errors.Is(err, revoked.ErrNotCurrent) {
 			t.Errorf("caller that gives up: got %v, want %v", err, revoked.ErrNotCurrent)
 		}
 	})

@@ -311,6 +311,7 @@ type AdminRequest struct {
 	// The administrator who asks, as the node that brings the request authenticated it. Absent from
 	// version 0.3.
 	Actor         *command.Actor `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
+	RequestId     string         `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // of the call, for the audit
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -385,6 +386,13 @@ func (x *AdminRequest) GetActor() *command.Actor {
 		return x.Actor
 	}
 	return nil
+}
+
+func (x *AdminRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
 }
 
 type AdminResponse struct {
@@ -884,8 +892,11 @@ func (x *Member) GetVersion() string {
 
 // KeyFetchRequest asks the leader about the key sets that it fetches.
 type KeyFetchRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Refresh       string                 `protobuf:"bytes,1,opt,name=refresh,proto3" json:"refresh,omitempty"` // name of the issuer to fetch now; empty: none
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Refresh string                 `protobuf:"bytes,1,opt,name=refresh,proto3" json:"refresh,omitempty"` // name of the issuer to fetch now; empty: none
+	// The caller who asks for the refresh, for the audit. Absent: a node needs the keys.
+	Actor         *command.Actor `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
+	RequestId     string         `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -923,6 +934,20 @@ func (*KeyFetchRequest) Descriptor() ([]byte, []int) {
 func (x *KeyFetchRequest) GetRefresh() string {
 	if x != nil {
 		return x.Refresh
+	}
+	return ""
+}
+
+func (x *KeyFetchRequest) GetActor() *command.Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+func (x *KeyFetchRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
 	}
 	return ""
 }
@@ -1445,14 +1470,16 @@ const file_node_nodepb_rpc_proto_rawDesc = "" +
 	"\vJoinRequest\x12,\n" +
 	"\x05hello\x18\x01 \x01(\v2\x16.revoked.node.v1.HelloR\x05hello\x12\x1c\n" +
 	"\tforwarded\x18\x02 \x01(\bR\tforwarded\x12\x14\n" +
-	"\x05token\x18\x03 \x01(\tR\x05token\"\x9e\x02\n" +
+	"\x05token\x18\x03 \x01(\tR\x05token\"\xbd\x02\n" +
 	"\fAdminRequest\x126\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\".revoked.node.v1.AdminRequest.KindR\x04kind\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x16\n" +
 	"\x06server\x18\x03 \x01(\tR\x06server\x12\x14\n" +
 	"\x05force\x18\x04 \x01(\bR\x05force\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12+\n" +
-	"\x05actor\x18\x06 \x01(\v2\x15.revoked.fsm.v1.ActorR\x05actor\"O\n" +
+	"\x05actor\x18\x06 \x01(\v2\x15.revoked.fsm.v1.ActorR\x05actor\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\a \x01(\tR\trequestId\"O\n" +
 	"\x04Kind\x12\t\n" +
 	"\x05UNSET\x10\x00\x12\t\n" +
 	"\x05LEAVE\x10\x01\x12\n" +
@@ -1504,9 +1531,12 @@ const file_node_nodepb_rpc_proto_rawDesc = "" +
 	" \x01(\x03R\vlastContact\x12\x1d\n" +
 	"\n" +
 	"lease_left\x18\v \x01(\x03R\tleaseLeft\x12\x18\n" +
-	"\aversion\x18\f \x01(\tR\aversion\"+\n" +
+	"\aversion\x18\f \x01(\tR\aversion\"w\n" +
 	"\x0fKeyFetchRequest\x12\x18\n" +
-	"\arefresh\x18\x01 \x01(\tR\arefresh\"\xa3\x01\n" +
+	"\arefresh\x18\x01 \x01(\tR\arefresh\x12+\n" +
+	"\x05actor\x18\x02 \x01(\v2\x15.revoked.fsm.v1.ActorR\x05actor\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\"\xa3\x01\n" +
 	"\x10KeyFetchResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x14\n" +
@@ -1603,15 +1633,16 @@ var file_node_nodepb_rpc_proto_depIdxs = []int32{
 	17, // 3: revoked.node.v1.SubmitRequest.ops:type_name -> revoked.fsm.v1.Op
 	7,  // 4: revoked.node.v1.SubmitResponse.results:type_name -> revoked.node.v1.OpResult
 	9,  // 5: revoked.node.v1.MembersResponse.members:type_name -> revoked.node.v1.Member
-	12, // 6: revoked.node.v1.KeyFetchResponse.fetches:type_name -> revoked.node.v1.KeyFetch
-	1,  // 7: revoked.node.v1.Report.hello:type_name -> revoked.node.v1.Hello
-	18, // 8: revoked.node.v1.VoteNote.voter:type_name -> revoked.fsm.v1.Mark
-	18, // 9: revoked.node.v1.VoteNote.candidate:type_name -> revoked.fsm.v1.Mark
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	16, // 6: revoked.node.v1.KeyFetchRequest.actor:type_name -> revoked.fsm.v1.Actor
+	12, // 7: revoked.node.v1.KeyFetchResponse.fetches:type_name -> revoked.node.v1.KeyFetch
+	1,  // 8: revoked.node.v1.Report.hello:type_name -> revoked.node.v1.Hello
+	18, // 9: revoked.node.v1.VoteNote.voter:type_name -> revoked.fsm.v1.Mark
+	18, // 10: revoked.node.v1.VoteNote.candidate:type_name -> revoked.fsm.v1.Mark
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_node_nodepb_rpc_proto_init() }

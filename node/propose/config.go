@@ -15,6 +15,7 @@ import (
 // Config holds the functions and limits that proposing needs from the node. All fields are
 // required, and their functions may be called concurrently.
 type Config struct {
+	NodeID  string // for the audit
 	Log     Log
 	State   State
 	Stamps  *Clock
@@ -38,6 +39,8 @@ type Config struct {
 	Admit func(op *command.Op) error
 	// Rules returns the newest command.Rules that every member knows.
 	Rules func() uint32
+	// Audits reports whether every member knows audited entries.
+	Audits func() bool
 	// Forwarded logs the outcome of an administrative operation that the member via forwarded.
 	Forwarded func(via string, op *command.Op, outcome fsm.Result)
 	// Marks returns the marks for an entry without operations, or nil.
@@ -68,6 +71,8 @@ type State interface {
 	Review(op *command.Op) error
 	// Client returns a client, and whether it exists.
 	Client(id string) (*revoked.Client, bool)
+	// Version returns the highest version of a command in the log, which every member knows.
+	Version() uint32
 	// Wait blocks until index is applied or ctx ends.
 	Wait(ctx context.Context, index uint64) error
 }

@@ -139,6 +139,11 @@ func (f *forwarder) call(ctx context.Context, batch []*proposal) {
 	for _, s := range batch {
 		ops = append(ops, s.ops...)
 	}
+	for i, op := range ops {
+		if op.Origin != nil && f.cfg.State.Version() < command.Audit { // the leader may be too old for it
+			ops[i] = command.WithoutOrigin(op)
+		}
+	}
 	f.cfg.Metrics.forwarded.Add(float64(max(1, len(ops))))
 	var resp nodepb.SubmitResponse
 	err := f.cfg.Forward(ctx, &nodepb.SubmitRequest{Ops: ops, Final: batch[0].final, Bulk: batch[0].bulk}, &resp)

@@ -52,8 +52,8 @@ func (p *Proposer) Barrier(ctx context.Context) bool {
 }
 
 // propose queues s and blocks until it is answered or ctx ends. Operations that would change
-// nothing stay out of the entry. Their results are returned once the entry committed: that shows
-// that their state was current.
+// nothing, not even the audit, stay out of the entry. Their results are returned once the entry
+// committed: that shows that their state was current.
 func (p *Proposer) propose(ctx context.Context, s *proposal) error {
 	p.check(s)
 	if s.bulk {
@@ -75,9 +75,11 @@ func (p *Proposer) propose(ctx context.Context, s *proposal) error {
 	}
 }
 
-// check fills in the results of the operations that need no entry: refused ones and no-ops.
+// check fills in the results of the operations that need no entry: refused ones, and no-ops that
+// leave no audit entry.
 func (p *Proposer) check(s *proposal) {
 	s.noop = make([]bool, len(s.ops))
+	audits := len(s.ops) > 0 && p.cfg.Audits()
 	for i, op := range s.ops {
 		if err := p.cfg.Admit(op); err != nil {
 			s.noop[i], s.results[i] = true, fsm.Result{Err: err}
@@ -86,7 +88,8 @@ func (p *Proposer) check(s *proposal) {
 		if !p.mayBeNoop(op) {
 			continue
 		}
-		if r, ok := p.cfg.State.DryRun(op); ok {
+		r, ok := p.cfg.State.DryRun(op)
+		if ok && (r.Err != nil || !audits || !command.IsAlwaysAudited(op)) {
 			s.noop[i], s.results[i] = true, r
 		}
 	}
@@ -262,8 +265,11 @@ func (p *Proposer) commit(ctx context.Context, shares []share) {
 // encode returns the command of an entry and the number of operations in it. A command without
 // operations is a tick. While a member does not know the newest rules, or has not reported, the
 // entry has older ones. encode then refuses the registrations that the newest rules refuse now.
+// While a member does not know the audit, the entry is not audited and its operations have no
+// origin.
 func (p *Proposer) encode(shares []share) (data []byte, ops int, err error) {
 	cmd := &command.Batch{Stamp: int64(p.cfg.Stamps.Stamp()), Rules: p.cfg.Rules()}
+	audits := p.cfg.Audits()
 	for _, s := range shares {
 		for i := s.from; i < s.to; i++ {
 			op := s.ops[i]
@@ -272,9 +278,15 @@ func (p *Proposer) encode(shares []share) (data []byte, ops int, err error) {
 					s.noop[i], s.results[i] = true, fsm.Result{Err: err}
 				}
 			}
-			if !s.noop[i] {
-				cmd.Ops = append(cmd.Ops, op)
+			if s.noop[i] {
+				continue
 			}
+			if audits {
+				cmd.Audited = cmd.Audited || command.IsAudited(op)
+			} else {
+				op = command.WithoutOrigin(op)
+			}
+			cmd.Ops = append(cmd.Ops, op)
 		}
 	}
 	if len(cmd.Ops) == 0 {

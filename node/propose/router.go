@@ -51,6 +51,9 @@ func (r *Router) NewProposer(term uint64) *Proposer {
 // Errors: ErrNoLeader (nothing was proposed), ErrOutcomeUnknown, ErrOverloaded, ErrClosed. The
 // errors of single operations are in the results.
 func (r *Router) Propose(ctx context.Context, ops []*command.Op, final bool) (fsm.Outcome, error) {
+	for _, op := range ops {
+		command.Via(op, r.cfg.NodeID)
+	}
 	return r.submit(ctx, r.cfg.Timeout, func() *proposal { return newProposal(ops, final) })
 }
 
@@ -210,6 +213,10 @@ func (r *Router) Serve(ctx context.Context, via string, req *nodepb.SubmitReques
 		if op.GetActor().GetClientId() == "" || op.Kind == nil { // only the leader proposes the cluster's own
 			return s.response(fmt.Errorf("%w: operation without actor or kind", revoked.ErrInvalid))
 		}
+		if op.Origin != nil {
+			op.Origin.Node = "" // the certificate of via decides, not its claim
+		}
+		command.Via(op, via)
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout(r.cfg.Timeout))
 	defer cancel()

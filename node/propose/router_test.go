@@ -86,6 +86,7 @@ type fakeState struct{}
 func (fakeState) DryRun(op *command.Op) (fsm.Result, bool) {
 	return fsm.Result{Index: 3}, op.GetRegister() == nil
 }
+func (fakeState) Version() uint32                          { return 1 }
 func (fakeState) Review(*command.Op) error                 { return revoked.ErrConflict }
 func (fakeState) Client(string) (*revoked.Client, bool)    { return nil, false }
 func (fakeState) Wait(ctx context.Context, _ uint64) error { return ctx.Err() }
@@ -123,6 +124,7 @@ func routerConfig(log propose.Log, change ...func(*propose.Config)) propose.Conf
 		Admit:       func(*command.Op) error { return nil },
 		Forwarded:   func(string, *command.Op, fsm.Result) {},
 		Rules:       func() uint32 { return command.Rules },
+		Audits:      func() bool { return false },
 		Marks:       func() []*command.Mark { return nil },
 		Acknowledge: func(context.Context, uint64, uint64) error { return nil },
 		KeepUp:      func(context.Context, uint64, uint64) {},
@@ -226,6 +228,34 @@ func TestPropose_NewLeaderUndecided_Retries(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A repeat of an audited operation changes the audit: it goes into the entry, with its origin.
+// While a member does not know the audit, it stays out, and other operations have no origin.
+func TestPropose_Repeat_IsProposedForTheAudit(t *testing.T) {
+	for _, audits := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			r, log := newRouter(t, func(c *propose.Config) {
+				c.NodeID, c.Audits = "node1", func() bool { return audits }
+			})
+			var caller sync.WaitGroup
+			caller.Go(func() {
+				by := revoked.Actor{ClientID: "app", RequestID: "r-1"}
+				if _, err := r.Commit(context.Background(), command.RevokeOp(by, revoked.DigestToken("a"), "")); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+			c, err := command.Decode(log.data)
+			b, ok := c.(*command.Batch)
+			if err != nil || ok != audits || ok && (!b.Audited || b.Ops[0].Origin.Node != "node1" ||
+				b.Ops[0].Origin.RequestId != "r-1") {
+				t.Errorf("audit %v: got %v, %v, want the operation with its origin only if audited", audits, c, err)
+			}
+			log.commit(7)
+			caller.Wait()
+		})
+	}
 }
 
 // A barrier sent before a request proves nothing about the time until the request.

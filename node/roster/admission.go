@@ -42,7 +42,7 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token string) 
 	}
 	var err error
 	if old == nil {
-		err = t.Commit(ctx, command.JoinNodeOp(h.NodeId, hash))
+		err = t.Commit(ctx, command.Via(command.JoinNodeOp(h.NodeId, hash), h.NodeId))
 		if errors.Is(err, revoked.ErrUnprocessable) {
 			old = t.oldMember() // it may have reported meanwhile
 		}

@@ -38,6 +38,17 @@ func (r *Roster) authorize(ctx context.Context, via string, req *nodepb.AdminReq
 	return client.Require(revoked.RoleAdmin, revoked.RoleOperator)
 }
 
+// knownCaller returns by if this node's state has the client in that version, with a role for
+// changes of the membership, else the zero actor. A leave needs no caller, but the audit must not
+// name one that a stolen node key has made up.
+func (r *Roster) knownCaller(by revoked.Actor) revoked.Actor {
+	client, ok := r.FSM.Client(by.ClientID)
+	if !ok || client.Version != by.Version || client.Require(revoked.RoleAdmin, revoked.RoleOperator) != nil {
+		return revoked.Actor{}
+	}
+	return by
+}
+
 // checkLeaver returns ErrForbidden if peer asks for the leave of another node. A leave skips the
 // checks of a removal: the node itself has asked for it.
 func checkLeaver(peer string, req *nodepb.AdminRequest) error {

@@ -206,11 +206,12 @@ func (c *changes) removeNode(by revoked.Actor, node string, force bool, reason s
 		return 0, err
 	}
 	index := uint64(0)
+	bar := command.BarNodeOp(by, node, reason)
 	for _, id := range ids {
-		bar := command.BarNodeOp(by, node, reason)
 		if index, err = c.remove(id, bar, force, "force with a reason"); err != nil {
 			return 0, err
 		}
+		bar = nil // the name is barred, and one audit entry is enough
 		c.Log.Info("removed node", "server", id, "forced", force, "reason", reason)
 	}
 	return index, nil

@@ -27,7 +27,7 @@ func TestLeave_RemovalSeenFirst_EndsCleanly(t *testing.T) {
 				r.reporter.removed("")
 				return answer
 			})
-			if _, err := r.Leave(t.Context()); !errors.Is(err, answer) {
+			if _, err := r.Leave(t.Context(), revoked.Actor{}); !errors.Is(err, answer) {
 				t.Errorf("got %v, want %v", err, answer)
 			}
 			if err := <-ended; err != nil {
@@ -37,7 +37,7 @@ func TestLeave_RemovalSeenFirst_EndsCleanly(t *testing.T) {
 	}
 	t.Run("removed after a refused leave", func(t *testing.T) {
 		r, ended := leaver(t, func(*Roster) error { return revoked.ErrQuorumRisk })
-		if _, err := r.Leave(t.Context()); !errors.Is(err, revoked.ErrQuorumRisk) {
+		if _, err := r.Leave(t.Context(), revoked.Actor{}); !errors.Is(err, revoked.ErrQuorumRisk) {
 			t.Errorf("got %v, want %v", err, revoked.ErrQuorumRisk)
 		}
 		r.reporter.removed("")
@@ -94,7 +94,7 @@ func TestLeaveAndRemove_Outage_RefusedAtOnce(t *testing.T) {
 	r.NoLeader = func() error { return outage }
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		_, leave := r.Leave(t.Context())
+		_, leave := r.Leave(t.Context(), revoked.Actor{})
 		_, remove := r.toLeader(t.Context(), &nodepb.AdminRequest{Kind: nodepb.AdminRequest_REMOVE, Node: "node3"})
 		if leave != outage || remove != outage || time.Since(began) != 0 {
 			t.Errorf("got %v and %v after %v, want %v at once", leave, remove, time.Since(began), outage)

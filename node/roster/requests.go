@@ -38,7 +38,7 @@ func (r *Roster) JoinCluster(ctx context.Context, addresses []string) (uint64, e
 // again.
 //
 // Errors: ErrUnprocessable outside a cluster, ErrQuorumRisk, ErrNoLeader, ErrOutcomeUnknown.
-func (r *Roster) Leave(ctx context.Context) (uint64, error) {
+func (r *Roster) Leave(ctx context.Context, by revoked.Actor) (uint64, error) {
 	if r.ClusterID() == "" {
 		return 0, fmt.Errorf("%w: %w: nothing to leave", revoked.ErrUnprocessable, revoked.ErrNoCluster)
 	}
@@ -51,7 +51,9 @@ func (r *Roster) Leave(ctx context.Context) (uint64, error) {
 		cancel()
 	}
 	r.reporter.leaving.Store(true)
-	index, err := r.toLeader(ctx, &nodepb.AdminRequest{Kind: nodepb.AdminRequest_LEAVE, Server: string(r.self)})
+	req := adminRequest(nodepb.AdminRequest_LEAVE, by, "")
+	req.Server = string(r.self)
+	index, err := r.toLeader(ctx, req)
 	if err != nil {
 		if !errors.Is(err, revoked.ErrOutcomeUnknown) {
 			r.reporter.leaving.Store(false)
@@ -79,9 +81,9 @@ func (r *Roster) Remove(
 	if err := r.checkInCluster(); err != nil {
 		return 0, err
 	}
-	return r.toLeader(ctx, &nodepb.AdminRequest{
-		Kind: nodepb.AdminRequest_REMOVE, Node: node, Force: force, Reason: reason, Actor: command.ActorMessage(by),
-	})
+	req := adminRequest(nodepb.AdminRequest_REMOVE, by, node)
+	req.Force, req.Reason = force, reason
+	return r.toLeader(ctx, req)
 }
 
 // TransferLeader transfers leadership to a node, or to the live voter with the longest log if node
@@ -93,9 +95,7 @@ func (r *Roster) TransferLeader(ctx context.Context, by revoked.Actor, node stri
 	if err := r.checkInCluster(); err != nil {
 		return 0, err
 	}
-	return r.toLeader(ctx, &nodepb.AdminRequest{
-		Kind: nodepb.AdminRequest_TRANSFER, Node: node, Actor: command.ActorMessage(by),
-	})
+	return r.toLeader(ctx, adminRequest(nodepb.AdminRequest_TRANSFER, by, node))
 }
 
 // Promote gives a node a vote and returns the index of the change.
@@ -122,7 +122,7 @@ func (r *Roster) changeSuffrage(
 	if err := r.checkInCluster(); err != nil {
 		return 0, err
 	}
-	index, err := r.toLeader(ctx, &nodepb.AdminRequest{Kind: kind, Node: node, Actor: command.ActorMessage(by)})
+	index, err := r.toLeader(ctx, adminRequest(kind, by, node))
 	if errors.Is(err, revoked.ErrInvalid) {
 		return 0, fmt.Errorf("%w: the leader runs a version that does not know this change; upgrade every member first",
 			revoked.ErrUnprocessable)
@@ -180,7 +180,7 @@ func (r *Roster) execute(ctx context.Context, via string, req *nodepb.AdminReque
 	}
 	index, err := uint64(0), r.authorize(ctx, via, req)
 	if err == nil {
-		index, err = r.change(req)
+		index, err = r.change(via, req)
 	}
 	if !errors.Is(err, revoked.ErrNoLeader) { // ask the next leader
 		r.logChange(via, req, err)
@@ -188,12 +188,19 @@ func (r *Roster) execute(ctx context.Context, via string, req *nodepb.AdminReque
 	return index, err
 }
 
-func (r *Roster) change(req *nodepb.AdminRequest) (uint64, error) {
+// adminRequest returns the request of a change of one kind that a caller asks for.
+func adminRequest(kind nodepb.AdminRequest_Kind, by revoked.Actor, node string) *nodepb.AdminRequest {
+	return &nodepb.AdminRequest{Kind: kind, Node: node, Actor: command.ActorMessage(by), RequestId: by.RequestID}
+}
+
+func (r *Roster) change(via string, req *nodepb.AdminRequest) (uint64, error) {
 	by := req.GetActor().Actor()
+	by.RequestID, by.Via = req.RequestId, via
 	switch req.Kind {
 	case nodepb.AdminRequest_LEAVE:
 		id := raft.ServerID(req.Server)
-		return r.changes.remove(id, command.WithdrawNodeOp(revoked.Actor{}, nodeOf(id)), false,
+		withdraw := command.WithdrawNodeOp(revoked.Actor{}, nodeOf(id))
+		return r.changes.remove(id, command.OnBehalf(withdraw, r.knownCaller(by)), false,
 			"stop this node instead and have it removed with force and a reason")
 	case nodepb.AdminRequest_REMOVE:
 		if req.Force && req.Reason == "" {

@@ -1,0 +1,326 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"revoked"
+	"revoked/api/clientauth"
+	"revoked/api/request"
+)
+
+// maxAuditPage bounds the parameter limit of the audit.
+const maxAuditPage = 1_000_000
+
+// getAudit is GET /v1/audit: the audit in the order of the log, in the forms of the feed.
+func (a *API) getAudit(r *request.Request) error {
+	q, err := readAuditQuery(r)
+	if err != nil {
+		return err
+	}
+	b := a.cfg.Backend
+	src := &feedSource{
+		name: "audit", roles: auditors, wait: b.WaitAudit, current: true, most: q.limit,
+		read: func(ctx context.Context, after uint64, limit int) (feedEntries, uint64, error) {
+			list, upTo, err := b.Audit(ctx, after, limit)
+			return &auditPage{list, q}, upTo, err
+		},
+	}
+	return a.serveFeed(r, src, func(after uint64) (uint64, error) {
+		if q.since == 0 {
+			return after, nil
+		}
+		before, err := b.AuditBefore(q.since)
+		return max(after, before), err
+	})
+}
+
+// An auditQuery selects audit entries. Empty fields match any value.
+type auditQuery struct {
+	since, until  revoked.Time
+	kind          revoked.AuditKind
+	actor, object string
+	limit         int
+}
+
+func readAuditQuery(r *request.Request) (q auditQuery, err error) {
+	q.kind = revoked.AuditKind(r.QueryParam("kind"))
+	q.actor, q.object = r.QueryParam("actor"), r.QueryParam("object")
+	if q.kind != "" && !revoked.IsAuditKind(q.kind) {
+		return q, fmt.Errorf("%w: query parameter kind: want one of %s", revoked.ErrInvalid, kindNames())
+	}
+	if q.since, err = readMoment("since", r.QueryParam("since")); err != nil {
+		return q, err
+	}
+	if q.until, err = readMoment("until", r.QueryParam("until")); err != nil {
+		return q, err
+	}
+	if text := r.QueryParam("limit"); text != "" {
+		if q.limit, err = strconv.Atoi(text); err != nil || q.limit < 1 || q.limit > maxAuditPage {
+			return q, fmt.Errorf("%w: query parameter limit: want 1 to %d", revoked.ErrInvalid, maxAuditPage)
+		}
+	}
+	return q, nil
+}
+
+func kindNames() string {
+	var names []string
+	for _, k := range revoked.AuditKinds() {
+		names = append(names, string(k))
+	}
+	return strings.Join(names, ", ")
+}
+
+// readMoment reads Unix seconds or RFC 3339; an empty text is 0. The error wraps ErrInvalid.
+func readMoment(name, text string) (revoked.Time, error) {
+	if text == "" {
+		return 0, nil
+	}
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil && 0 <= n && n <= maxSeconds {
+		return revoked.Time(n * 1e6), nil
+	}
+	// A "+" of an offset that was not escaped is a space in a query.
+	t, err := time.Parse(time.RFC3339, strings.Replace(text, " ", "+", 1))
+	if err != nil || t.Unix() < 0 || t.Unix() > maxSeconds {
+		return 0, fmt.Errorf("%w: query parameter %s: want Unix seconds or RFC 3339, such as 2026-01-31T12:00:00Z",
+			revoked.ErrInvalid, name)
+	}
+	return revoked.TimeOf(t), nil
+}
+
+// maxSeconds is the last second of the year 9999.
+const maxSeconds = 253402300799
+
+// matches reports whether q selects e.
+func (q *auditQuery) matches(e *revoked.AuditEntry) bool {
+	return (q.kind == "" || q.kind == e.Kind) && (q.actor == "" || q.actor == e.Actor) &&
+		(q.object == "" || e.Object.Has(q.object)) && (q.since == 0 || e.Time.Unix() >= q.since.Unix())
+}
+
+// An auditPage is audit entries, of which a query shows some.
+type auditPage struct {
+	list []revoked.AuditEntry
+	q    auditQuery
+}
+
+func (p *auditPage) count() int { return len(p.list) }
+
+func (p *auditPage) index(i int) uint64 { return p.list[i].Index }
+
+func (p *auditPage) view(i int, _ *revoked.Client) (kind string, view any, over bool) {
+	e := &p.list[i]
+	if p.q.until != 0 && e.Time.Unix() > p.q.until.Unix() {
+		return "", nil, true
+	}
+	if p.q.matches(e) {
+		view = viewAudit(e)
+	}
+	return string(e.Kind), view, false
+}
+
+// auditView is an audit entry as JSON.
+type auditView struct {
+	Index        uint64              `json:"index"`
+	Time         request.UnixSeconds `json:"time"`
+	Kind         revoked.AuditKind   `json:"kind"`
+	Actor        string              `json:"actor"`
+	ActorVersion uint64              `json:"actor_version"`
+	Node         string              `json:"node"`
+	RequestID    string              `json:"request_id"`
+	Object       auditObjectView     `json:"object"`
+	Reason       string              `json:"reason"`
+	Outcome      string              `json:"outcome"`
+	Detail       string              `json:"detail"`
+}
+
+// auditObjectView is the object of an entry: the members that apply.
+type auditObjectView struct {
+	ClientID     string               `json:"client_id,omitempty"`
+	GrantID      string               `json:"grant_id,omitempty"`
+	Subject      string               `json:"subject,omitempty"`
+	Session      string               `json:"session,omitempty"`
+	Issuer       string               `json:"issuer,omitempty"`
+	IssuedBefore *request.UnixSeconds `json:"issued_before,omitempty"`
+	Digest       string               `json:"digest,omitempty"` // its first characters
+	JTI          string               `json:"jti,omitempty"`
+	Count        uint64               `json:"count,omitempty"`
+	Name         string               `json:"name,omitempty"`
+	Thumbprint   string               `json:"thumbprint,omitempty"`
+	Node         string               `json:"node,omitempty"`
+	JoinToken    string               `json:"join_token,omitempty"`
+}
+
+func viewAudit(e *revoked.AuditEntry) auditView {
+	o := &e.Object
+	v := auditView{
+		Index: e.Index, Time: request.UnixSeconds(e.Time), Kind: e.Kind, Actor: e.Actor, ActorVersion: e.ActorVersion,
+		Node: e.Node, RequestID: e.RequestID, Reason: e.Reason, Outcome: "done", Detail: e.Detail,
+		Object: auditObjectView{
+			ClientID: o.ClientID, GrantID: o.GrantID, Subject: o.Subject, Session: o.Session, Issuer: o.Issuer, JTI: o.JTI,
+			Count: o.Count, Name: o.Name, Thumbprint: o.Thumbprint, Node: o.Node, JoinToken: o.JoinToken,
+		},
+	}
+	if e.Refused {
+		v.Outcome = "refused"
+	}
+	if !o.Digest.IsZero() {
+		v.Object.Digest = o.Digest.Prefix()
+	}
+	if o.IssuedBefore != 0 {
+		t := request.UnixSeconds(o.IssuedBefore)
+		v.Object.IssuedBefore = &t
+	}
+	return v
+}
+
+// audited are the calls whose refusals leave an audit entry, with its kind. The ids in the path and
+// those that a handler has read are its object.
+var audited = map[string]revoked.AuditKind{
+	"DELETE /v1/grants/:id":                   revoked.AuditGrantDelete,
+	"POST /v1/revocations":                    revoked.AuditCutoffCreate, // or AuditJTIRevoke, by the body
+	"POST /v1/clients":                        revoked.AuditClientCreate,
+	"PATCH /v1/clients/:id":                   revoked.AuditClientUpdate,
+	"DELETE /v1/clients/:id":                  revoked.AuditClientDelete,
+	"POST /v1/clients/:id/secret":             revoked.AuditClientSecret,
+	"POST /v1/issuers":                        revoked.AuditIssuerCreate,
+	"PATCH /v1/issuers/:id":                   revoked.AuditIssuerUpdate,
+	"DELETE /v1/issuers/:id":                  revoked.AuditIssuerDelete,
+	"DELETE /v1/issuers/:id/keys/:thumbprint": revoked.AuditIssuerKeyBan,
+	"POST /v1/issuers/:id/refresh":            revoked.AuditIssuerRefresh,
+	"PATCH /v1/settings":                      revoked.AuditSettingsUpdate,
+	"POST /v1/cluster/join":                   revoked.AuditClusterJoin,
+	"POST /v1/cluster/leave":                  revoked.AuditClusterLeave,
+	"POST /v1/cluster/remove":                 revoked.AuditClusterRemove,
+	"POST /v1/cluster/transfer-leader":        revoked.AuditClusterTransfer,
+	"POST /v1/cluster/promote":                revoked.AuditClusterPromote,
+	"POST /v1/cluster/demote":                 revoked.AuditClusterDemote,
+	"POST /v1/cluster/admit":                  revoked.AuditClusterAdmit,
+	"DELETE /v1/cluster/admit/:id":            revoked.AuditClusterBar,
+	"POST /v1/cluster/join-tokens":            revoked.AuditClusterToken,
+	"DELETE /v1/cluster/join-tokens/:id":      revoked.AuditClusterToken,
+}
+
+// Bounds of the refusals that are recorded. A caller that repeats a refused call without end must
+// neither fill the log nor push other entries out of the audit.
+const (
+	refusalsPerSecond    = 2 // of one client
+	refusalBurst         = 1000
+	allRefusalsPerSecond = 10
+	allRefusalsBurst     = 5000
+	// noteTimeout bounds the wait of a refused call for its entry.
+	noteTimeout = 2 * time.Second
+)
+
+// An auditor records what no operation of the log records: refused calls and backups. Its methods
+// may be called concurrently.
+type auditor struct {
+	perClient, all *clientauth.Limiter
+	lost           *prometheus.CounterVec // label cause: limit, error
+
+	mu      sync.Mutex
+	missing int // entries that were not recorded since the last one that was
+}
+
+func newAuditor(m *metrics) *auditor {
+	return &auditor{
+		perClient: clientauth.NewLimiter(refusalsPerSecond, refusalBurst),
+		all:       clientauth.NewLimiter(allRefusalsPerSecond, allRefusalsBurst), lost: m.auditLost,
+	}
+}
+
+// noteRefusal records a refused call of an administrator or an operator that would have changed
+// something, and waits until the entry is committed.
+func (a *API) noteRefusal(r *request.Request, err error) {
+	kind, ok := audited[r.Request().Method+" "+a.route(r)]
+	if !ok || r.Unaudited || r.Client == nil || !r.Client.HasAny(operators...) {
+		return
+	}
+	f := request.FailureOf(r.Request().URL.Path, err)
+	switch f.Status {
+	case http.StatusForbidden, http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity:
+	default:
+		return
+	}
+	e := revoked.AuditEntry{Kind: kind, Object: r.Object, Refused: true, Detail: f.Outcome}
+	if r.Kind != "" {
+		e.Kind = r.Kind
+	}
+	now := a.cfg.Now()
+	if a.audit.perClient.Take(r.Client.ID, now) != 0 || a.audit.all.Take("", now) != 0 {
+		a.audit.miss("limit")
+		return
+	}
+	a.note(r, e)
+}
+
+// note writes an entry, and counts it if that fails: the answer to the call must not depend on it.
+// The next entry tells how many are missing before it.
+func (a *API) note(r *request.Request, e revoked.AuditEntry) {
+	pathObject(r, a.route(r), &e.Object)
+	missing := a.audit.take()
+	if missing > 0 {
+		e.Detail = strings.TrimPrefix(fmt.Sprintf("%s; %d earlier entries are missing", e.Detail, missing), "; ")
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Request().Context()), noteTimeout)
+	defer cancel()
+	err := a.cfg.Backend.Note(ctx, r.Actor(), e)
+	if err == nil {
+		return
+	}
+	a.audit.restore(missing)
+	if errors.Is(err, revoked.ErrUnprocessable) { // a member is too old for the audit
+		return
+	}
+	a.audit.miss("error")
+	a.cfg.Log.Warn("audit entry not recorded", "kind", string(e.Kind), "request_id", r.ID(), "error", err)
+}
+
+// pathObject fills in the ids that the path of a route names.
+func pathObject(r *request.Request, route string, o *revoked.AuditObject) {
+	if r.Param("id") == "" {
+		return
+	}
+	id, err := r.PathID()
+	switch {
+	case err != nil: // it cannot be an id
+		o.Digest = revoked.DigestToken(r.Param("id"))
+	case strings.HasPrefix(route, "/v1/clients/"):
+		o.ClientID = id
+	case strings.HasPrefix(route, "/v1/grants/"):
+		o.GrantID = id
+	case strings.HasPrefix(route, "/v1/issuers/"):
+		o.Name, o.Thumbprint = id, r.Param("thumbprint")
+	case strings.HasPrefix(route, "/v1/cluster/admit/"):
+		o.Node = id
+	case strings.HasPrefix(route, "/v1/cluster/join-tokens/"):
+		o.JoinToken = id
+	}
+}
+
+// miss counts an entry that was not recorded.
+func (a *auditor) miss(cause string) {
+	a.lost.WithLabelValues(cause).Inc()
+	a.restore(1)
+}
+
+func (a *auditor) take() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := a.missing
+	a.missing = 0
+	return n
+}
+
+func (a *auditor) restore(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.missing += n
+}

@@ -1,0 +1,206 @@
+package node_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/node"
+	"revoked/node/nodetest"
+)
+
+// auditLines returns the audit of a member.
+func auditLines(m *nodetest.Member, query string) []string {
+	r := m.Decided(func() nodetest.Reply { return m.JSON(http.MethodGet, "/v1/audit?"+query, "admin", "") })
+	return strings.Split(strings.TrimSuffix(r.Body, "\n"), "\n")
+}
+
+// An auditLine is the part of an entry that these tests compare.
+type auditLine struct {
+	Index             uint64
+	Kind, Actor, Node string
+	RequestID         string `json:"request_id"`
+	Outcome, Detail   string
+	Object            map[string]any
+}
+
+func parseLine(t *testing.T, line string) (e auditLine) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(line), &e); err != nil {
+		t.Fatalf("line %q: %v", line, err)
+	}
+	return e
+}
+
+// send repeats a request until the cluster has decided. It returns the request id of the decided
+// one.
+func send(t *testing.T, m *nodetest.Member, n *int, method, path, client, body string) (id string, status int) {
+	t.Helper()
+	r := m.Decided(func() nodetest.Reply {
+		*n++
+		id = fmt.Sprintf("test-%d", *n)
+		req, err := http.NewRequest(method, m.URL+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body != "" {
+			req.Header.Set("Content-Type", "application/json")
+		}
+		req.Header.Set("X-Request-Id", id)
+		req.SetBasicAuth(client, nodetest.Secret)
+		return m.Do(req)
+	})
+	return id, r.Status
+}
+
+// Contract 6, "Audit entry": every member has the same entries, each names the node that received
+// the call, and a restart loses none. Accepted and refused calls at any node leave one each.
+func TestAudit_Cluster_SameEntriesEverywhere(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{})
+	calls := 0
+	want := map[string]string{} // by request id
+	token, _ := register(t, c.Members[0], "a")
+	for _, step := range []struct{ method, path, body, want string }{
+		{http.MethodPost, "/v1/clients", `{"client_id":"ops","roles":["operator"]}`, "client.create done roles=operator"},
+		{http.MethodPost, "/v1/clients", `{"client_id":"ops"}`, "client.create refused conflict"},
+		{http.MethodPatch, "/v1/clients/ops", `{"roles":["viewer"]}`, "client.update done roles=viewer"},
+		{http.MethodDelete, "/v1/clients/ops", ``, "client.delete done"},
+		{http.MethodDelete, "/v1/clients/ops", ``, "client.delete done no change"},
+		{http.MethodPatch, "/v1/settings", `{"secret_grace":"1h"}`, "settings.update done secret_grace=1h"},
+		{http.MethodPost, "/v1/revocations", `{"subject":"bob"}`, "cutoff.create done"},
+		{http.MethodPost, "/v1/cluster/admit", `{"node":"node9"}`, "cluster.admit done"},
+		{http.MethodDelete, "/v1/cluster/admit/node9", ``, "cluster.bar done"},
+		{http.MethodDelete, "/v1/cluster/admit/node8", ``, "cluster.bar refused not_found"},
+		{http.MethodPost, "/v1/cluster/join-tokens", `{}`, "cluster.token done created"},
+		{http.MethodPost, "/v1/cluster/remove", `{"node":"node8"}`, "cluster.remove refused not_found"},
+		{http.MethodPost, "/v1/cluster/promote", `{"node":"node1"}`, "cluster.promote done no change"},
+		{http.MethodGet, "/v1/snapshot", ``, "snapshot.save done"},
+	} {
+		for _, m := range []*nodetest.Member{c.Members[calls%3]} {
+			id, status := send(t, m, &calls, step.method, step.path, "admin", step.body)
+			if refused := strings.Contains(step.want, "refused"); refused != (status >= 400) {
+				t.Errorf("%s %s: got %d, want %q", step.method, step.path, status, step.want)
+			}
+			want[id] = m.ID + " admin " + step.want
+		}
+	}
+	revoke(t, c.Follower(), token)
+	check := func(when string) {
+		t.Helper()
+		first := auditLines(c.Members[0], "")
+		got := map[string]string{}
+		tokens := 0
+		for i, line := range first {
+			e := parseLine(t, line)
+			switch {
+			case i == 0 && (e.Actor != revoked.ActorBootstrap || e.Kind != string(revoked.AuditSettingsUpdate)):
+				t.Errorf("%s: first entry: got %s, want the bootstrap", when, line)
+			case e.Kind == string(revoked.AuditTokenRevoke):
+				tokens++
+			case got[e.RequestID] != "":
+				t.Errorf("%s: got a second entry %s, want one", when, line)
+			case strings.HasPrefix(e.RequestID, "test-"):
+				got[e.RequestID] = strings.TrimSpace(fmt.Sprint(e.Node, " ", e.Actor, " ", e.Kind, " ", e.Outcome, " ", e.Detail))
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) || tokens != 1 {
+			t.Errorf("%s: got %v and %d revocations, want %v and 1", when, got, tokens, want)
+		}
+		for _, m := range c.Members[1:] {
+			if lines := auditLines(m, ""); !slices.Equal(lines, first) {
+				t.Errorf("%s: %s: got %d entries that differ, want %d", when, m.ID, len(lines), len(first))
+			}
+		}
+	}
+	check("at once")
+	for _, m := range c.Members {
+		m.Restart()
+	}
+	c.WaitReady()
+	check("after restarts")
+}
+
+// Changes of the membership leave one entry each, with the caller that asked for them.
+func TestAudit_Membership_OneEntryEach(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) { patient(conf) }})
+	m := c.Add()
+	c.Admit(m)
+	m.Start()
+	mustJoin(t, m, c.Members[0])
+	c.WaitReady()
+	calls := 0
+	demoted, _ := send(t, c.Members[0], &calls, http.MethodPost, "/v1/cluster/demote", "admin", `{"node":"`+m.ID+`"}`)
+	moved, _ := send(t, c.Members[0], &calls, http.MethodPost, "/v1/cluster/transfer-leader", "admin", `{}`)
+	left, status := send(t, m, &calls, http.MethodPost, "/v1/cluster/leave", "admin", ``)
+	if status != http.StatusOK {
+		t.Fatalf("leave: got %d, want 200", status)
+	}
+	gone := c.Follower()
+	gone.Stop()
+	c.Until("it is silent", func() bool { return !members(t, c)[gone.ID].Alive })
+	removed, _ := send(t, c.Leader(), &calls, http.MethodPost, "/v1/cluster/remove", "admin",
+		`{"node":"`+gone.ID+`","force":true,"reason":"disk"}`)
+	byID, joins := map[string][]auditLine{}, 0
+	for _, line := range auditLines(c.Leader(), "") {
+		e := parseLine(t, line)
+		byID[e.RequestID] = append(byID[e.RequestID], e)
+		if e.Kind == string(revoked.AuditClusterJoin) && e.Object["node"] == m.ID && e.Actor == revoked.ActorCluster {
+			joins++
+		}
+	}
+	for id, kind := range map[string]revoked.AuditKind{
+		demoted: revoked.AuditClusterDemote, moved: revoked.AuditClusterTransfer, left: revoked.AuditClusterLeave,
+		removed: revoked.AuditClusterRemove,
+	} {
+		if list := byID[id]; len(list) != 1 || list[0].Kind != string(kind) || list[0].Actor != "admin" {
+			t.Errorf("%s: got %+v, want one entry of admin", kind, list)
+		}
+	}
+	if joins != 1 {
+		t.Errorf("joins of %s: got %d entries, want 1", m.ID, joins)
+	}
+}
+
+// A revocation through a node with an old member succeeds and leaves no entry. After the upgrade it
+// leaves one.
+func TestAudit_OldMember_RevocationsGoOn(t *testing.T) {
+	old := map[string]bool{"node3": true}
+	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
+		conf.NonVoter = conf.NodeID == "node3" // it must not lead
+		if old[conf.NodeID] {
+			conf.Announce(4)
+		}
+	}})
+	revokeUnknown := func(m *nodetest.Member) {
+		t.Helper()
+		r := m.Decided(func() nodetest.Reply { return m.Form("/oauth2/revoke", "app", url.Values{"token": {"ghost"}}) })
+		if r.Status != http.StatusOK {
+			t.Fatalf("revoke at %s: got %d %s, want 200", m.ID, r.Status, r.Body)
+		}
+	}
+	for _, m := range c.Members {
+		revokeUnknown(m)
+	}
+	version, lines := c.Leader().Node.LogVersion(), auditLines(c.Members[0], "")
+	if version >= command.Audit || len(lines) != 1 || lines[0] != "" {
+		t.Errorf("with an old member: got version %d and %q, want no entry", version, lines)
+	}
+	clear(old)
+	c.Members[2].Restart()
+	c.WaitReady()
+	c.Until("the log has audited entries", func() bool {
+		revokeUnknown(c.Members[0])
+		return c.Leader().Node.LogVersion() >= command.Audit
+	})
+	before := len(auditLines(c.Members[0], ""))
+	revokeUnknown(c.Members[2])
+	if n := len(auditLines(c.Members[1], "")) - before; n != 1 {
+		t.Errorf("after the upgrade: got %d more entries, want 1", n)
+	}
+}
