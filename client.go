@@ -162,6 +162,8 @@ type Actor struct {
 	Admin     bool
 	RequestID string // of the call, for the audit; may be empty
 	Via       string // node that received the call, for the audit; empty: the one that proposes
+	// Assertion is the use of the assertion that authenticated the caller; nil: another method did.
+	Assertion *AssertionUse
 }
 
 // ActorOf returns an authenticated client as an actor.

@@ -30,6 +30,8 @@ var (
 	// ErrActorChanged is returned when the caller was changed, disabled or deleted after it
 	// authenticated (503). A retry authenticates again and gets the final answer.
 	ErrActorChanged = errors.New("caller has changed since it authenticated")
+	// ErrReplayed is returned when the assertion that authenticated the caller was used before (401).
+	ErrReplayed = errors.New("assertion was used before")
 	// ErrQuota is returned when a client has exhausted a quota (429).
 	ErrQuota = errors.New("quota exceeded")
 	// ErrGone is returned when the feed no longer holds the requested index (410).
@@ -67,6 +69,7 @@ var codes = [...]error{
 	6: ErrExpectation, 7: ErrNotFound, 8: ErrForbidden, 9: ErrForeignToken, 10: ErrActorChanged,
 	11: ErrQuota, 12: ErrGone, 13: ErrNoLeader, 14: ErrOutcomeUnknown, 15: ErrNotCurrent,
 	16: ErrOverloaded, 17: ErrNoCluster, 18: ErrClosed, 19: ErrAlreadyMember, 20: ErrQuorumRisk,
+	21: ErrReplayed,
 }
 
 // codeOutcomeUnknown is the number of [ErrOutcomeUnknown].

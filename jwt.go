@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math"
+	"time"
 )
 
 // A JWT is a token of a trusted issuer, as far as its revocation needs it. The claims count only if
@@ -110,4 +111,37 @@ func (j *JWT) DenialKeys() []Digest {
 		add(DenySession, j.Earlier[i].Session)
 	}
 	return keys
+}
+
+// Bounds of an assertion with which a client authenticates (RFC 7523 section 2.2).
+const (
+	// MaxAssertionLifetime is how far ahead its expiry may be.
+	MaxAssertionLifetime = 10 * time.Minute
+	// MaxAssertionSkew is the largest max_clock_skew. A used assertion is remembered for as long
+	// after its expiry, because a node whose clock is behind may still accept it.
+	MaxAssertionSkew = 5 * time.Minute
+	MaxAssertionID   = 512 // bytes of a jti
+)
+
+// A VerifiedAssertion is an assertion that one of the client's keys has signed, and that is valid.
+type VerifiedAssertion struct {
+	Key        Digest // see [AssertionKey]
+	ExpiresAt  Time
+	Thumbprint string // of the key
+}
+
+// An AssertionUse is the only use of an assertion.
+type AssertionUse struct {
+	Key       Digest // see [AssertionKey]
+	ExpiresAt Time
+	// Request is a random number that the node has chosen for the request. Operations with the same
+	// number are one use: a request may need several.
+	Request [16]byte
+}
+
+// AssertionKey returns the key under which the use of an assertion is stored. Neither the client
+// nor the jti can be read from it.
+func AssertionKey(clientID, jti string) Digest {
+	b := binary.AppendUvarint([]byte("assertion\x00"), uint64(len(clientID)))
+	return sha256.Sum256(append(append(b, clientID...), jti...))
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
@@ -129,6 +130,9 @@ type Backend interface {
 	// ParseKeys reads a JWK set that an operator gives. It returns ErrInvalid for a set with a
 	// private, symmetric or malformed key, or without a usable one.
 	ParseKeys(set []byte) ([]revoked.IssuerKey, error)
+	// ParseAssertion and AssertionUse serve the authentication, see [clientauth.Assertions].
+	ParseAssertion(raw, audience string) (id string, verify func(*revoked.Client) (revoked.VerifiedAssertion, bool))
+	AssertionUse(key revoked.Digest) (request [16]byte, used bool)
 	// FormatKeys returns the JWK set of keys.
 	FormatKeys(keys []revoked.IssuerKey) (set []byte, err error)
 
@@ -200,6 +204,11 @@ type Config struct {
 	Issuer string
 	// MetadataExtra is merged into the metadata document. It cannot replace [MetadataMembers].
 	MetadataExtra map[string]any
+
+	// ClientCAs returns the certificates of the CAs from which a caller's certificate must come, or
+	// nil. It decides the methods of RFC 8705: tls_client_auth with CAs, else
+	// self_signed_tls_client_auth. nil: no CAs.
+	ClientCAs func() *x509.CertPool
 
 	RequireHTTPS bool // plain HTTP gets 400 and has no effect
 	RequirePost  bool // GET on an OAuth endpoint gets 405

@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"io"
 	"log/slog"
 	"net/http"
@@ -159,6 +160,7 @@ type call struct {
 	plain                    bool
 	contentType              string // "-": none
 	remote                   string
+	certs                    []*x509.Certificate // of the caller's end of the connection
 }
 
 func basic(id, secret string) string {
@@ -196,6 +198,9 @@ func serveCall(h http.Handler, c call) *httptest.ResponseRecorder {
 	}
 	for k, v := range c.header {
 		r.Header[k] = v
+	}
+	if c.certs != nil && r.TLS != nil {
+		r.TLS.PeerCertificates = c.certs
 	}
 	if c.remote != "" {
 		r.RemoteAddr = c.remote

@@ -38,7 +38,7 @@ func (a *API) postGrants(r *request.Request) error {
 	if err != nil {
 		return err
 	}
-	results, err := a.registerAs(r.Client)(r.Request().Context(), []revoked.Registration{reg})
+	results, err := a.registerAs(r.Actor())(r.Request().Context(), []revoked.Registration{reg})
 	switch {
 	case err != nil:
 		return err
@@ -70,8 +70,7 @@ func (a *API) registerLines(r *request.Request) error {
 
 // registerAs returns Backend.Register for the caller, with the request timeout. It is for one
 // registration: a bulk registration waits for others and uses registerWhile.
-func (a *API) registerAs(caller *revoked.Client) registration.Func {
-	actor := revoked.ActorOf(caller)
+func (a *API) registerAs(actor revoked.Actor) registration.Func {
 	return func(ctx context.Context, regs []revoked.Registration) ([]revoked.RegisterResult, error) {
 		ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
 		defer cancel()
@@ -88,7 +87,7 @@ func (a *API) registerWhile(session *clientauth.Session) registration.Func {
 		if err != nil {
 			return nil, err
 		}
-		results, err := a.cfg.Backend.RegisterBulk(ctx, revoked.ActorOf(client), regs)
+		results, err := a.cfg.Backend.RegisterBulk(ctx, session.Actor(client), regs)
 		for i := range results {
 			if errors.Is(results[i].Err, revoked.ErrActorChanged) {
 				return nil, results[i].Err

@@ -197,6 +197,23 @@ func (n *memoryNode) RevokeToken(
 	return revoked.RevokeResult{Index: r.Index}, r.Err
 }
 
+func (n *memoryNode) ParseAssertion(raw, audience string) (
+	string, func(*revoked.Client) (revoked.VerifiedAssertion, bool),
+) {
+	a, err := jwt.ParseAssertion(raw)
+	if err != nil {
+		return "", nil
+	}
+	return a.ClientID(), func(c *revoked.Client) (revoked.VerifiedAssertion, bool) {
+		return a.Verify(c, audience, revoked.TimeOf(n.now()), n.fsm.Settings().MaxClockSkew)
+	}
+}
+
+func (n *memoryNode) AssertionUse(key revoked.Digest) ([16]byte, bool) {
+	request, used, err := n.fsm.AssertionUse(key)
+	return request, used || err != nil
+}
+
 func (n *memoryNode) RevokeJTI(_ context.Context, by revoked.Actor, r revoked.JTIRevocation) (uint64, error) {
 	j := revoked.JWT{Issuer: r.Issuer, JTI: r.JTI, ExpiresAt: r.ExpiresAt}
 	return n.commit("RevokeJTI", command.RevokeJWTOp(by, &j, r.Reason))

@@ -51,13 +51,16 @@ func MetadataMembers() []string {
 	return []string{
 		"issuer", "revocation_endpoint", "revocation_endpoint_auth_methods_supported",
 		"introspection_endpoint", "introspection_endpoint_auth_methods_supported",
+		"revocation_endpoint_auth_signing_alg_values_supported",
+		"introspection_endpoint_auth_signing_alg_values_supported",
 	}
 }
 
 // metadataDocument returns the RFC 8414 document: extra, overlaid with the members of this package.
 // Members are sorted, so nodes with the same configuration send the same bytes. Empty arrays are
-// omitted (section 3.2).
-func metadataDocument(iss issuer, extra map[string]any) ([]byte, error) {
+// omitted (section 3.2). With CAs for the certificates of callers, the document has the method
+// tls_client_auth, else self_signed_tls_client_auth (RFC 8705 section 2).
+func metadataDocument(iss issuer, clientCAs bool, extra map[string]any) ([]byte, error) {
 	doc := maps.Clone(extra)
 	if doc == nil {
 		doc = make(map[string]any)
@@ -68,7 +71,13 @@ func metadataDocument(iss issuer, extra map[string]any) ([]byte, error) {
 			delete(doc, k)
 		}
 	}
-	methods := []string{revoked.AuthBasic, revoked.AuthPost}
+	methods := []string{revoked.AuthBasic, revoked.AuthPost, revoked.AuthPrivateKey, revoked.AuthSelfSigned}
+	if clientCAs {
+		methods[3] = revoked.AuthTLS
+	}
+	algorithms := revoked.SignatureAlgorithms()
+	doc["revocation_endpoint_auth_signing_alg_values_supported"] = algorithms
+	doc["introspection_endpoint_auth_signing_alg_values_supported"] = algorithms
 	doc["issuer"] = iss.text
 	doc["revocation_endpoint"] = iss.origin + pathRevoke
 	doc["revocation_endpoint_auth_methods_supported"] = methods

@@ -17,9 +17,11 @@ func TestMetadata_Extra_IsMerged(t *testing.T) {
 	}
 	b := newBench(t, with("https://as.example"))
 	w := b.do(call{method: "GET", path: path + "?from=lb"})
-	const want = `{"introspection_endpoint":"https://as.example/oauth2/introspect","introspection_endpoint_auth_methods_supported":["client_secret_basic","client_secret_post"],` +
+	const want = `{"introspection_endpoint":"https://as.example/oauth2/introspect","introspection_endpoint_auth_methods_supported":["client_secret_basic","client_secret_post","private_key_jwt","self_signed_tls_client_auth"],` +
+		`"introspection_endpoint_auth_signing_alg_values_supported":["RS256","RS384","RS512","PS256","PS384","PS512","ES256","ES384","ES512","EdDSA"],` +
 		`"issuer":"https://as.example","response_types_supported":["code"],"revocation_endpoint":"https://as.example/oauth2/revoke",` +
-		`"revocation_endpoint_auth_methods_supported":["client_secret_basic","client_secret_post"],"token_endpoint":"https://as.example/token"}`
+		`"revocation_endpoint_auth_methods_supported":["client_secret_basic","client_secret_post","private_key_jwt","self_signed_tls_client_auth"],` +
+		`"revocation_endpoint_auth_signing_alg_values_supported":["RS256","RS384","RS512","PS256","PS384","PS512","ES256","ES384","ES512","EdDSA"],"token_endpoint":"https://as.example/token"}`
 	if w.Code != 200 || w.Header().Get("Content-Type") != "application/json" || w.Body.String() != want {
 		t.Errorf("MD-01, MD-04, MD-06: got %d %s\nwant %s", w.Code, w.Body, want)
 	}

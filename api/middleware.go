@@ -205,9 +205,9 @@ func (a *API) cors(r *request.Request) (answered bool) {
 // valid credentials, else info.
 func (a *API) finish(r *request.Request, start time.Time) {
 	a.metrics.inFlight.Dec()
-	a.access.Leave(r)
 	took := time.Since(start)
 	status := r.Response().Status
+	a.access.Finish(r, status)
 	switch {
 	case r.Outcome != "":
 	case status >= http.StatusBadRequest:

@@ -271,7 +271,7 @@ func (d *denyList) revoke(list []revoked.JTIRevocation) (results []error, index 
 		}
 		ctx, cancel := context.WithTimeout(d.ctx, d.a.cfg.RequestTimeout)
 		defer cancel()
-		by := revoked.ActorOf(client)
+		by := d.session.Actor(client)
 		by.RequestID = d.requestID
 		results, index, err = d.a.cfg.Backend.RevokeJTIs(ctx, by, list)
 		for _, result := range results {

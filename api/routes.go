@@ -60,7 +60,7 @@ func New(cfg Config) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	doc, err := metadataDocument(iss, cfg.MetadataExtra)
+	doc, err := metadataDocument(iss, cfg.ClientCAs != nil && cfg.ClientCAs() != nil, cfg.MetadataExtra)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +73,7 @@ func New(cfg Config) (*API, error) {
 		return nil, err
 	}
 	control := access.New(access.Config{
+		Audience: iss.text, ClientCAs: cfg.ClientCAs,
 		Backend: cfg.Backend, Now: cfg.Now, FailuresPerMinute: cfg.AuthFailuresPerMinute, MaxWait: cfg.RequestTimeout,
 		MaxRequests: cfg.MaxRequestsPerClient, TrustedProxies: cfg.TrustedProxies, Failures: m.authFailures,
 		Throttled: m.throttled,

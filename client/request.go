@@ -42,7 +42,12 @@ func jsonRequest(name, method, path string, v any) (request, error) {
 	return request{name: name, method: method, path: path, contentType: "application/json", body: b}, nil
 }
 
-func formRequest(name, path string, form url.Values) request {
+// formRequest returns a request of an OAuth endpoint. Without a secret the form names the client,
+// whose certificate authenticates it (RFC 8705 section 2).
+func (c *Client) formRequest(name, path string, form url.Values) request {
+	if c.cfg.ID != "" && c.cfg.Secret == "" {
+		form.Set("client_id", c.cfg.ID)
+	}
 	return request{
 		name: name, method: http.MethodPost, path: path,
 		contentType: "application/x-www-form-urlencoded", body: []byte(form.Encode()),
@@ -170,7 +175,11 @@ func (c *Client) send(ctx context.Context, r request, addr string) (*http.Respon
 	}
 	req.Header.Set("Accept", cmp.Or(r.accept, "application/json"))
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
-	if c.cfg.ID != "" {
+	switch {
+	case c.cfg.ID == "":
+	case c.cfg.Secret == "":
+		req.Header.Set("Revoked-Client-Id", c.cfg.ID) // below /v1; a form names the client itself
+	default:
 		// RFC 6749 section 2.3.1: id and secret are form-encoded first.
 		req.SetBasicAuth(url.QueryEscape(c.cfg.ID), url.QueryEscape(c.cfg.Secret))
 	}

@@ -5,6 +5,9 @@ import (
 	"revoked/fsm/rows"
 )
 
+// SetAssertionQuota replaces the quota of used assertions of one client. Call it before Apply.
+func (f *FSM) SetAssertionQuota(n int) { f.rules.AssertionQuota = n }
+
 // SetDenialQuota replaces the quota of denials of one client. Call it before Apply.
 func (f *FSM) SetDenialQuota(n uint64) { f.rules.DenialQuota = n }
 

@@ -100,7 +100,8 @@ func Open(cfg Config) (*FSM, error) {
 	if cfg.Crash == nil {
 		cfg.Crash = crash
 	}
-	f := &FSM{cfg: cfg, log: cfg.Log, rules: rules.Options{Log: cfg.Log, DenialQuota: rules.DenialQuota}}
+	f := &FSM{cfg: cfg, log: cfg.Log, rules: rules.Options{
+		Log: cfg.Log, DenialQuota: rules.DenialQuota, AssertionQuota: rules.AssertionQuota}}
 	f.covered = f.isCovered
 	f.failed.fatal, f.failed.log = cfg.Fatal, cfg.Log
 	var err error

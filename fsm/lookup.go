@@ -26,6 +26,16 @@ func (f *FSM) LookupGrant(id string) (revoked.Grant, bool, error) {
 	return g.Grant, ok, err
 }
 
+// AssertionUse returns the request that used an assertion, and false if the state holds no use.
+func (f *FSM) AssertionUse(key revoked.Digest) (request [16]byte, used bool, err error) {
+	s, err := f.acquire()
+	if err != nil {
+		return request, false, err
+	}
+	defer s.Release()
+	return lookup.AssertionUse(s, key)
+}
+
 // Decide applies revoked.Decide to a registered token, or to one without a record.
 func (f *FSM) Decide(r *revoked.Record, now revoked.Time) (revoked.Decision, error) {
 	f.mu.RLock()

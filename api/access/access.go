@@ -1,6 +1,8 @@
 // Package access decides who may call: it authenticates requests, requires roles, and bounds the
 // requests in progress of each client.
 //
+// A caller authenticates by a secret, an assertion or the certificate of its connection.
+//
 // It promises that a client counts once per request, however often the request authenticates. It
 // checks credentials before roles, so a caller with a wrong secret learns nothing about them. It
 // never logs a credential.
@@ -11,10 +13,13 @@ package access
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,12 +34,15 @@ import (
 // A Backend is the node whose clients call. Methods must allow concurrent calls.
 type Backend interface {
 	clientauth.Clients
+	clientauth.Assertions
 	// NodeStatus returns the node's own view. Only ClusterID is read: it is empty in no cluster.
 	NodeStatus(ctx context.Context) revoked.NodeStatus
 }
 
-// Config configures a [Control]. All fields but TrustedProxies are required.
+// Config configures a [Control]. All fields but TrustedProxies and ClientCAs are required.
 type Config struct {
+	Audience          string                // the only audience of assertions
+	ClientCAs         func() *x509.CertPool // see [clientauth.Config]
 	Backend           Backend
 	Now               func() time.Time
 	FailuresPerMinute int           // per client id
@@ -60,14 +68,16 @@ func New(cfg Config) *Control {
 	return &Control{
 		cfg: cfg, inProgress: make(map[string]int), requests: cfg.Throttled.WithLabelValues("requests"),
 		Authenticator: clientauth.New(clientauth.Config{
-			Clients: cfg.Backend, Now: cfg.Now, FailuresPerMinute: cfg.FailuresPerMinute, MaxWait: cfg.MaxWait,
+			Clients: cfg.Backend, Assertions: cfg.Backend, Audience: cfg.Audience, ClientCAs: cfg.ClientCAs,
+			Now: cfg.Now, FailuresPerMinute: cfg.FailuresPerMinute, MaxWait: cfg.MaxWait,
 			Failed: cfg.Failures.WithLabelValues("failed"), Throttled: cfg.Throttled.WithLabelValues("authentication"),
 		}),
 	}
 }
 
-// Require returns h for callers that authenticate by HTTP Basic and have one of the roles. It
-// answers others with 401, 403, which names the roles, 429 or 503, and a malformed query with 400.
+// Require returns h for callers that authenticate, see [Control.Identify], and have one of the
+// roles. It answers others with 401, 403, which names the roles, 429 or 503, and a malformed query
+// with 400.
 func (c *Control) Require(h request.Handler, roles ...revoked.Role) request.Handler {
 	return func(r *request.Request) error {
 		values := r.Request().Header["Authorization"]
@@ -78,7 +88,7 @@ func (c *Control) Require(h request.Handler, roles ...revoked.Role) request.Hand
 		// leader, they show the copy as it is. A handler that needs a current state runs its own read
 		// barrier.
 		current := c.CatchUp(r.Request().Context()) == nil || c.cfg.Backend.ClientsCurrent()
-		caller, err := c.Basic(r, values)
+		caller, err := c.Identify(r, values)
 		if err != nil {
 			return err
 		}
@@ -99,18 +109,79 @@ func (c *Control) Require(h request.Handler, roles ...revoked.Role) request.Hand
 	}
 }
 
-// Basic returns the caller that the values of an Authorization header identify (RFC 7617). values
-// has at most one element. It waits at most MaxWait for its turn to compute a hash.
-func (c *Control) Basic(r *request.Request, values []string) (*clientauth.Caller, error) {
-	if len(values) == 0 {
-		return nil, c.Missing()
+// headerClientID names the client of a caller below /v1 that authenticates by a certificate.
+const headerClientID = "Revoked-Client-Id"
+
+// errTwoWays is returned for a request that authenticates twice, or names two clients.
+var errTwoWays = request.Malformed("more than one way to authenticate")
+
+// Identify returns the caller that the values of an Authorization header identify: by HTTP Basic
+// (RFC 7617), or by an assertion after "Bearer". Without a value, Revoked-Client-Id names the
+// client of the certificate of the connection. values has at most one element. Identify waits at
+// most MaxWait for its turn to compute a hash.
+func (c *Control) Identify(r *request.Request, values []string) (*clientauth.Caller, error) {
+	id := ""
+	switch named := r.Request().Header[headerClientID]; len(named) {
+	case 0:
+	case 1:
+		id = named[0]
+	default:
+		return nil, request.Malformed("more than one " + headerClientID)
 	}
-	caller, err := c.Authenticate(r.Request().Context(), clientauth.Attempt{
-		Candidates: clientauth.ParseBasic(values[0]), Method: revoked.AuthBasic, From: c.Addr(r)})
+	var caller *clientauth.Caller
+	var err error
+	if len(values) == 0 {
+		certs := c.Certificates(r)
+		if id == "" || len(certs) == 0 {
+			return nil, c.Missing()
+		}
+		caller, err = c.AuthenticateCertificate(r.Request().Context(), id, certs, c.Addr(r))
+	} else if scheme, assertion, _ := strings.Cut(values[0], " "); strings.EqualFold(scheme, "Bearer") {
+		caller, err = c.Assertion(r, strings.Trim(assertion, " "), id)
+	} else {
+		candidates := clientauth.ParseBasic(values[0])
+		if id != "" && !clientauth.Names(candidates, id) {
+			return nil, errTwoWays
+		}
+		caller, err = c.Authenticate(r.Request().Context(), clientauth.Attempt{
+			Candidates: candidates, Method: revoked.AuthBasic, From: c.Addr(r)})
+	}
 	if errors.Is(err, revoked.ErrNotCurrent) && c.cfg.Backend.NodeStatus(r.Request().Context()).ClusterID == "" {
 		return nil, errNoRecords
 	}
 	return caller, err
+}
+
+// Assertion returns the caller that an assertion authenticates. id is the client that the request
+// names beside it, or "".
+func (c *Control) Assertion(r *request.Request, assertion, id string) (*clientauth.Caller, error) {
+	if r.Presented == nil {
+		r.Presented = clientauth.NewPresented()
+	}
+	return c.AuthenticateAssertion(r.Request().Context(), assertion, id, r.Presented, c.Addr(r))
+}
+
+// Certificates returns the certificates that the caller has sent, its own first. Plain HTTP has
+// none. The certificate of a trusted proxy says nothing about the caller, and neither does a
+// header.
+func (c *Control) Certificates(r *request.Request) []*x509.Certificate {
+	state := r.Request().TLS
+	if state == nil || len(state.PeerCertificates) == 0 {
+		return nil
+	}
+	peer := request.Peer(r.Request())
+	isProxy := func(n netip.Prefix) bool { return n.Contains(peer) }
+	if !peer.IsValid() || slices.ContainsFunc(c.cfg.TrustedProxies, isProxy) {
+		return nil
+	}
+	return state.PeerCertificates
+}
+
+// Finish ends a request that has been answered with a status: its count, and the use of its
+// assertion, which a client may present again after a 5xx or a 429.
+func (c *Control) Finish(r *request.Request, status int) {
+	c.Leave(r)
+	c.End(r.Presented, status >= http.StatusInternalServerError || status == http.StatusTooManyRequests)
 }
 
 // errNoRecords answers credentials that a node of no cluster does not know.

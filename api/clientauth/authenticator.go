@@ -2,6 +2,7 @@ package clientauth
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -38,9 +39,24 @@ type Clients interface {
 	ClientsCurrent() bool
 }
 
-// Config configures an [Authenticator]. All fields are required.
+// Assertions verifies assertions for a node. Methods must allow concurrent calls.
+type Assertions interface {
+	// ParseAssertion returns the client that an assertion claims to be from, and a function that
+	// verifies it with the keys of that client. audience is the only audience that it may have. The id
+	// is "" for a text that is not an assertion.
+	ParseAssertion(raw, audience string) (id string, verify func(*revoked.Client) (revoked.VerifiedAssertion, bool))
+	// AssertionUse returns the request that used an assertion, as far as this node's copy of the state
+	// knows it.
+	AssertionUse(key revoked.Digest) (request [16]byte, used bool)
+}
+
+// Config configures an [Authenticator]. Without Assertions it knows no private_key_jwt, and without
+// ClientCAs no certificate of a CA. All other fields are required.
 type Config struct {
 	Clients           Clients
+	Assertions        Assertions
+	Audience          string                // of assertions: the issuer identifier of the cluster
+	ClientCAs         func() *x509.CertPool // which certificates of callers must come from; nil: from any
 	Now               func() time.Time
 	FailuresPerMinute int                // for each client id
 	MaxWait           time.Duration      // for the turn to verify a secret
@@ -55,6 +71,8 @@ type Authenticator struct {
 	turns    turns    // to run argon2id, by client id
 	paced    turns    // to be verified over the budget, by client id
 	secrets  *verifier
+	replays  replays
+	chains   chains
 }
 
 // New returns an authenticator.
@@ -65,6 +83,7 @@ func New(cfg Config) *Authenticator {
 		turns:    turns{queues: map[string]*queue{}},
 		paced:    turns{queues: map[string]*queue{}},
 		secrets:  newVerifier(),
+		replays:  newReplays(),
 	}
 }
 
@@ -75,8 +94,12 @@ const pace = 250 * time.Millisecond
 // An Attempt is a caller's attempt to authenticate.
 type Attempt struct {
 	Candidates []Credential // candidates of one id are adjacent; none means malformed credentials
-	Method     string       // [revoked.AuthBasic] or [revoked.AuthPost]
+	Method     string       // one of the methods of package revoked
 	From       netip.Addr   // of the caller; the zero address if it is unknown
+
+	// proof, if set, replaces the secrets of the candidates. It returns the caller that it proves to
+	// be the client, or nil.
+	proof func(*revoked.Client) *Caller
 }
 
 // Authenticate returns the caller whose secret a candidate has, if its client is confidential,
@@ -223,8 +246,14 @@ func (a *Authenticator) noTurn() error {
 // recall verifies one candidate without argon2id; see [verifier.recall]. client is nil for an
 // unknown id.
 func (a *Authenticator) recall(client *revoked.Client, cr *Credential, t *Attempt, known bool) (*Caller, bool) {
-	if client == nil {
+	switch {
+	case client == nil:
 		return nil, false
+	case t.proof != nil:
+		if !usable(client, t.Method) {
+			return nil, false
+		}
+		return t.proof(client), false
 	}
 	secret, costly := a.secrets.recall(client, cr.Secret, a.cfg.Now(), t.From, known)
 	return callerOf(client, secret, t.Method), costly
@@ -233,10 +262,15 @@ func (a *Authenticator) recall(client *revoked.Client, cr *Credential, t *Attemp
 // callerOf returns the caller that proved to know a secret of client, or nil if secret is nil or
 // the client may not use it.
 func callerOf(client *revoked.Client, secret *revoked.SecretHash, method string) *Caller {
-	if secret == nil || client.Disabled || client.Type != revoked.Confidential || !mayUse(client, method) {
+	if secret == nil || !usable(client, method) {
 		return nil
 	}
 	return &Caller{Client: client, Method: method, Secret: secret}
+}
+
+// usable reports whether client may authenticate by method now.
+func usable(client *revoked.Client, method string) bool {
+	return !client.Disabled && client.Type == revoked.Confidential && client.MayUse(method)
 }
 
 // PublicClient returns the enabled public client with this id if it may revoke without a secret,

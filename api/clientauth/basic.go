@@ -53,6 +53,13 @@ func ParseBasic(header string) []Credential {
 	return candidates
 }
 
+// Names reports whether a candidate names the client. Malformed credentials name none, so they
+// contradict no name.
+func Names(candidates []Credential, id string) bool {
+	return len(candidates) == 0 ||
+		slices.ContainsFunc(candidates, func(c Credential) bool { return c.ID == id })
+}
+
 // decodings returns the distinct texts that s may encode, the standard's first. All four differ
 // only if s has a plus sign, an escaped colon and another escape. In that case it drops the text in
 // which only the colon is unescaped.

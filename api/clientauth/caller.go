@@ -2,6 +2,7 @@ package clientauth
 
 import (
 	"bytes"
+	"crypto/x509"
 	"slices"
 	"time"
 
@@ -11,8 +12,22 @@ import (
 // A Caller is an authenticated client and the credential that it authenticated with.
 type Caller struct {
 	Client *revoked.Client     // the record at that time; must not be changed
-	Method string              // [revoked.AuthBasic] or [revoked.AuthPost]
-	Secret *revoked.SecretHash // the stored hash that matched
+	Method string              // one of the methods of package revoked
+	Secret *revoked.SecretHash // the stored hash that matched; nil for a method without a secret
+	// Assertion is the use of the assertion of private_key_jwt, else nil.
+	Assertion *revoked.AssertionUse
+
+	key         string            // thumbprint of the key that matched; "" without one
+	certificate *x509.Certificate // of a TLS method
+}
+
+// Actor returns a record of the caller as the actor of a change. c may be nil.
+func (c *Caller) Actor(record *revoked.Client) revoked.Actor {
+	by := revoked.ActorOf(record)
+	if c != nil {
+		by.Assertion = c.Assertion
+	}
+	return by
 }
 
 // Reasons of [Caller.Ended].
@@ -20,6 +35,7 @@ const (
 	EndedDeleted  = "client_deleted"
 	EndedDisabled = "client_disabled"
 	EndedSecret   = "secret_ended" // expired, replaced, or no longer allowed for the method
+	EndedKey      = "key_ended"    // the same of a key or a certificate
 )
 
 // Ended returns why the caller could no longer authenticate with its credential, or "" if it could.
@@ -30,7 +46,11 @@ func (c *Caller) Ended(record *revoked.Client, now time.Time) string {
 		return EndedDeleted
 	case record.Disabled:
 		return EndedDisabled
-	case record.Type != revoked.Confidential || !mayUse(record, c.Method):
+	case c.Secret == nil && !c.keyHolds(record, now):
+		return EndedKey
+	case c.Secret == nil:
+		return ""
+	case record.Type != revoked.Confidential || !record.MayUse(c.Method):
 		return EndedSecret
 	}
 	if s := c.find(record); s == nil || expired(s, now) {
@@ -39,8 +59,28 @@ func (c *Caller) Ended(record *revoked.Client, now time.Time) string {
 	return ""
 }
 
-// Expires returns when the caller's secret expires according to record, and false if it does not.
+// keyHolds reports whether the caller's key or certificate would still authenticate it by record.
+func (c *Caller) keyHolds(record *revoked.Client, now time.Time) bool {
+	switch {
+	case record.Type != revoked.Confidential || !record.MayUse(c.Method):
+		return false
+	case c.certificate != nil && !isValid(c.certificate, now):
+		return false
+	case c.Method == revoked.AuthTLS:
+		return record.Subject.Matches(c.certificate)
+	}
+	return record.Key(c.key) != nil
+}
+
+// Expires returns when the caller's credential expires according to record, and false if it does
+// not.
 func (c *Caller) Expires(record *revoked.Client) (at time.Time, ok bool) {
+	switch {
+	case c.certificate != nil:
+		return c.certificate.NotAfter, true
+	case c.Secret == nil:
+		return time.Time{}, false
+	}
 	s := c.find(record)
 	if s == nil || s.ExpiresAt == 0 {
 		return time.Time{}, false
@@ -61,9 +101,4 @@ func (c *Caller) find(record *revoked.Client) *revoked.SecretHash {
 
 func expired(s *revoked.SecretHash, now time.Time) bool {
 	return s.ExpiresAt != 0 && s.ExpiresAt <= revoked.TimeOf(now)
-}
-
-// mayUse reports whether c may authenticate by method. A record without methods allows all.
-func mayUse(c *revoked.Client, method string) bool {
-	return len(c.AuthMethods) == 0 || slices.Contains(c.AuthMethods, method)
 }

@@ -46,6 +46,9 @@ func (s *Session) Client() (*revoked.Client, error) {
 	return record, nil
 }
 
+// Actor returns a record of the session's caller as the actor of a change.
+func (s *Session) Actor(record *revoked.Client) revoked.Actor { return s.caller.Actor(record) }
+
 // Pause returns how long a stream may go on without a call of Client, at most a second.
 func (s *Session) Pause() time.Duration {
 	record, _ := s.auth.cfg.Clients.Client(s.caller.Client.ID)

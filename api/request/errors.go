@@ -40,6 +40,7 @@ func newTable() []mapping {
 	return []mapping{
 		{clientauth.ErrUnauthenticated, http.StatusUnauthorized, CodeInvalidClient,
 			"client authentication failed", "unauthenticated", true},
+		{revoked.ErrReplayed, http.StatusUnauthorized, CodeInvalidClient, "client authentication failed", "replayed", true},
 		{revoked.ErrInvalid, bad, CodeInvalidRequest, titleMalformed, "invalid", false},
 		{revoked.ErrUnprocessable, cannot, CodeInvalidRequest, "understood but impossible", "unprocessable", false},
 		{revoked.ErrUnknownClient, cannot, CodeInvalidRequest, "unknown client", "unknown_client", false},

@@ -31,7 +31,7 @@ const SlowTimeout = time.Minute
 type Request struct {
 	echo.Context
 	Client  *revoked.Client    // the authenticated caller, or nil; must not be changed
-	Caller  *clientauth.Caller // how it authenticated; below /v1 only
+	Caller  *clientauth.Caller // how it authenticated, or nil
 	Outcome string             // one word for metrics and the log
 	Err     error              // cause of a 5xx, for the log only
 	Quiet   bool               // a success is logged at debug level
@@ -44,6 +44,9 @@ type Request struct {
 	Kind      revoked.AuditKind // empty: that of the route
 	Object    revoked.AuditObject
 	Unaudited bool // a dry run
+
+	// Presented is the assertion of the request; nil before it is read, and for other methods.
+	Presented *clientauth.Presented
 }
 
 // ID returns the id of the request, for the log and the audit.
@@ -56,7 +59,7 @@ func (r *Request) ID() string {
 
 // Actor returns the authenticated caller as the actor of a change.
 func (r *Request) Actor() revoked.Actor {
-	by := revoked.ActorOf(r.Client)
+	by := r.Caller.Actor(r.Client)
 	by.RequestID = r.ID()
 	return by
 }

@@ -1,11 +1,13 @@
 package serve
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -68,11 +70,87 @@ func (c *Certificate) NotAfter() time.Time {
 	return cur.Leaf.NotAfter
 }
 
+// ClientCAs are the CAs from which the certificates of callers must come, loaded from a file. The
+// nil value has none. Methods may be called concurrently.
+type ClientCAs struct {
+	files   *filewatch.Watcher
+	current atomic.Pointer[x509.CertPool]
+}
+
+// LoadClientCAs reads a file of PEM certificates.
+func LoadClientCAs(file string) (*ClientCAs, error) {
+	c := &ClientCAs{}
+	c.files = filewatch.New(func(content [][]byte) error {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(bytes.TrimPrefix(content[0], []byte("\ufeff"))) {
+			return fmt.Errorf("%s contains no PEM certificate", file)
+		}
+		c.current.Store(pool)
+		return nil
+	}, file)
+	if _, err := c.Reload(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Reload reads the file and reports whether its content changed. On an error the previous CAs stay
+// in use.
+func (c *ClientCAs) Reload() (changed bool, err error) {
+	if c == nil {
+		return false, nil
+	}
+	return c.files.Reload()
+}
+
+// Watch is like [Certificate.Watch].
+func (c *ClientCAs) Watch(ctx context.Context, interval time.Duration, observe func(err error)) {
+	if c == nil {
+		return
+	}
+	c.files.Watch(ctx, interval, func(changed bool, err error) {
+		if changed || err != nil {
+			observe(err)
+		}
+	})
+}
+
+// Pool returns the CAs, or nil. It is the same pool until the file changes.
+func (c *ClientCAs) Pool() *x509.CertPool {
+	if c == nil {
+		return nil
+	}
+	return c.current.Load()
+}
+
 // TLSConfig returns a configuration with TLS 1.2 and 1.3, HTTP/2, HTTP/1.1 and HTTP/1.0. TLS 1.2
 // has ephemeral elliptic-curve key exchange and authenticated ciphers only (RFC 8996, RFC 10015).
-// If clientCAs is not nil, a client certificate is optional and must chain to one of them.
-func TLSConfig(cert *Certificate, clientCAs *x509.CertPool) *tls.Config {
-	cfg := &tls.Config{
+//
+// It asks for a client certificate without demanding one. With clientCAs a certificate must chain
+// to one of them. Without, any certificate passes: the handshake proves only that the peer has its
+// key.
+func TLSConfig(cert *Certificate, clientCAs *ClientCAs) *tls.Config {
+	cfg := baseConfig(cert)
+	cfg.ClientAuth = tls.RequestClientCert
+	if clientCAs == nil {
+		return cfg
+	}
+	var mu sync.Mutex
+	var verifying *tls.Config // for the pool in use; new CAs end the sessions of the old ones
+	cfg.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if pool := clientCAs.Pool(); verifying == nil || verifying.ClientCAs != pool {
+			verifying = baseConfig(cert)
+			verifying.ClientAuth, verifying.ClientCAs = tls.VerifyClientCertIfGiven, pool
+		}
+		return verifying, nil
+	}
+	return cfg
+}
+
+func baseConfig(cert *Certificate) *tls.Config {
+	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     []string{"h2", "http/1.1", "http/1.0"},
 		GetCertificate: cert.GetCertificate,
@@ -85,9 +163,4 @@ func TLSConfig(cert *Certificate, clientCAs *x509.CertPool) *tls.Config {
 			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
 	}
-	if clientCAs != nil {
-		cfg.ClientCAs = clientCAs
-		cfg.ClientAuth = tls.VerifyClientCertIfGiven
-	}
-	return cfg
 }

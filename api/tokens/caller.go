@@ -2,7 +2,6 @@ package tokens
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 
 	"revoked"
@@ -31,11 +30,12 @@ func (e *Endpoints) identify(r *request.Request, q *oauthRequest, public bool) e
 	if ways > 1 {
 		return errTwoWays
 	}
-	client, err := e.callerOf(r, q, values, public)
+	caller, err := e.callerOf(r, q, values, public)
 	if err != nil {
 		return err
 	}
-	return e.cfg.Access.Admit(r, client)
+	r.Caller = caller
+	return e.cfg.Access.Admit(r, caller.Client)
 }
 
 // isScheme reports whether the value of an Authorization header has the scheme.
@@ -44,43 +44,43 @@ func isScheme(value, scheme string) bool {
 	return strings.EqualFold(name, scheme)
 }
 
-// callerOf authenticates a request with at most one way to authenticate and returns the client.
+// assertionType is the client_assertion_type of a JWT (RFC 7523 section 2.2).
+const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+// callerOf authenticates a request with at most one way to authenticate. A certificate of the
+// connection counts only if the request names the client and has no other way: it may be there for
+// another reason.
 func (e *Endpoints) callerOf(
 	r *request.Request, q *oauthRequest, values []string, public bool,
-) (*revoked.Client, error) {
+) (*clientauth.Caller, error) {
 	id := string(q.values[paramClientID])
-	ctx := r.Request().Context()
-	attempt := clientauth.Attempt{Method: revoked.AuthBasic, From: e.cfg.Access.Addr(r)}
+	ctx, control := r.Request().Context(), e.cfg.Access
+	attempt := clientauth.Attempt{Method: revoked.AuthBasic, From: control.Addr(r)}
 	switch {
 	case len(values) == 1:
 		attempt.Candidates = clientauth.ParseBasic(values[0])
-		if id != "" && !named(attempt.Candidates, id) {
+		if id != "" && !clientauth.Names(attempt.Candidates, id) {
 			return nil, errTwoWays
 		}
-		return clientOf(e.cfg.Access.Authenticate(ctx, attempt))
-	case q.has(paramClientSecret) && id != "":
+		return control.Authenticate(ctx, attempt)
+	case q.has(paramAssertion) && string(q.values[paramAssertionType]) == assertionType:
+		return control.Assertion(r, string(q.values[paramAssertion]), id)
+	case q.has(paramAssertion) || q.has(paramAssertionType) || id == "":
+		return nil, control.Missing()
+	case q.has(paramClientSecret):
 		attempt.Candidates = []clientauth.Credential{{ID: id, Secret: string(q.values[paramClientSecret])}}
 		attempt.Method = revoked.AuthPost
-		return clientOf(e.cfg.Access.Authenticate(ctx, attempt))
-	case public && id != "" && !q.has(paramClientSecret) && !q.has(paramAssertion):
-		if client, err := e.cfg.Access.PublicClient(ctx, id); client != nil || err != nil {
-			return client, err
+		return control.Authenticate(ctx, attempt)
+	}
+	certs := control.Certificates(r)
+	known, _ := e.cfg.Backend.Client(id)
+	if public && (len(certs) == 0 || known == nil || known.Type == revoked.Public) {
+		if client, err := control.PublicClient(ctx, id); client != nil || err != nil {
+			return &clientauth.Caller{Client: client}, err
 		}
 	}
-	return nil, e.cfg.Access.Missing()
-}
-
-// clientOf returns the client of a caller that authenticated.
-func clientOf(c *clientauth.Caller, err error) (*revoked.Client, error) {
-	if err != nil {
-		return nil, err
+	if len(certs) > 0 {
+		return control.AuthenticateCertificate(ctx, id, certs, attempt.From)
 	}
-	return c.Client, nil
-}
-
-// named reports whether one of the candidates is of client id. Malformed credentials have no
-// candidates and name no client, so the body does not contradict them.
-func named(candidates []clientauth.Credential, id string) bool {
-	return len(candidates) == 0 ||
-		slices.ContainsFunc(candidates, func(c clientauth.Credential) bool { return c.ID == id })
+	return nil, control.Missing()
 }

@@ -100,10 +100,10 @@ func (e *Endpoints) gateway(r *request.Request) (viewer, error) {
 	if len(values) > 1 {
 		return viewer{}, unknownGateway("more than one Revoked-Authorization: set it, do not add to the user's")
 	}
-	caller, err := e.cfg.Access.Basic(r, values)
+	caller, err := e.cfg.Access.Identify(r, values)
 	var throttled *clientauth.ThrottledError
 	switch {
-	case len(values) == 0:
+	case err != nil && len(values) == 0:
 		return viewer{}, unknownGateway("Revoked-Authorization is missing, and no check_networks has this address")
 	case errors.Is(err, clientauth.ErrUnauthenticated), errors.As(err, &throttled) && throttled.Verified:
 		return viewer{}, unknownGateway("Revoked-Authorization has no valid credentials")

@@ -117,6 +117,9 @@ func (op *Op) isKnown() bool {
 	if len(op.unknownFields) != 0 || op.Actor != nil && len(op.Actor.unknownFields) != 0 {
 		return false
 	}
+	if use := op.GetActor().GetAssertion(); use != nil && len(use.unknownFields) != 0 {
+		return false
+	}
 	if o := op.Origin; o != nil && (len(o.unknownFields) != 0 || o.Caller != nil) {
 		return false
 	}

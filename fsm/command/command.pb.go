@@ -35,6 +35,7 @@ type Actor struct {
 	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	Admin         bool                   `protobuf:"varint,3,opt,name=admin,proto3" json:"admin,omitempty"`
+	Assertion     *Assertion             `protobuf:"bytes,4,opt,name=assertion,proto3" json:"assertion,omitempty"` // of version 5: with which the client authenticated; absent: by another method
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -90,6 +91,74 @@ func (x *Actor) GetAdmin() bool {
 	return false
 }
 
+func (x *Actor) GetAssertion() *Assertion {
+	if x != nil {
+		return x.Assertion
+	}
+	return nil
+}
+
+// Assertion is the use of a client's assertion by one request.
+type Assertion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // SHA-256 of the client id and the jti
+	ExpiresAt     int64                  `protobuf:"varint,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	Request       []byte                 `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"` // a random number of 16 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Assertion) Reset() {
+	*x = Assertion{}
+	mi := &file_fsm_command_command_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Assertion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Assertion) ProtoMessage() {}
+
+func (x *Assertion) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Assertion.ProtoReflect.Descriptor instead.
+func (*Assertion) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Assertion) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Assertion) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+func (x *Assertion) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
 // Type 1. Operations of clients, applied in order. Each op succeeds or fails by itself.
 type Batch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -103,7 +172,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_fsm_command_command_proto_msgTypes[1]
+	mi := &file_fsm_command_command_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -115,7 +184,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[1]
+	mi := &file_fsm_command_command_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -128,7 +197,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{1}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Batch) GetStamp() int64 {
@@ -193,7 +262,7 @@ type Op struct {
 
 func (x *Op) Reset() {
 	*x = Op{}
-	mi := &file_fsm_command_command_proto_msgTypes[2]
+	mi := &file_fsm_command_command_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -205,7 +274,7 @@ func (x *Op) String() string {
 func (*Op) ProtoMessage() {}
 
 func (x *Op) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[2]
+	mi := &file_fsm_command_command_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -218,7 +287,7 @@ func (x *Op) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Op.ProtoReflect.Descriptor instead.
 func (*Op) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{2}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Op) GetActor() *Actor {
@@ -577,7 +646,7 @@ type Origin struct {
 
 func (x *Origin) Reset() {
 	*x = Origin{}
-	mi := &file_fsm_command_command_proto_msgTypes[3]
+	mi := &file_fsm_command_command_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -589,7 +658,7 @@ func (x *Origin) String() string {
 func (*Origin) ProtoMessage() {}
 
 func (x *Origin) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[3]
+	mi := &file_fsm_command_command_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -602,7 +671,7 @@ func (x *Origin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Origin.ProtoReflect.Descriptor instead.
 func (*Origin) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{3}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Origin) GetNode() string {
@@ -648,7 +717,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_fsm_command_command_proto_msgTypes[4]
+	mi := &file_fsm_command_command_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +729,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[4]
+	mi := &file_fsm_command_command_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +742,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{4}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Note) GetKind() string {
@@ -728,7 +797,7 @@ type AuditObject struct {
 
 func (x *AuditObject) Reset() {
 	*x = AuditObject{}
-	mi := &file_fsm_command_command_proto_msgTypes[5]
+	mi := &file_fsm_command_command_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +809,7 @@ func (x *AuditObject) String() string {
 func (*AuditObject) ProtoMessage() {}
 
 func (x *AuditObject) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[5]
+	mi := &file_fsm_command_command_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +822,7 @@ func (x *AuditObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditObject.ProtoReflect.Descriptor instead.
 func (*AuditObject) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{5}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AuditObject) GetClientId() string {
@@ -827,7 +896,7 @@ type TokenSpec struct {
 
 func (x *TokenSpec) Reset() {
 	*x = TokenSpec{}
-	mi := &file_fsm_command_command_proto_msgTypes[6]
+	mi := &file_fsm_command_command_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +908,7 @@ func (x *TokenSpec) String() string {
 func (*TokenSpec) ProtoMessage() {}
 
 func (x *TokenSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[6]
+	mi := &file_fsm_command_command_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +921,7 @@ func (x *TokenSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenSpec.ProtoReflect.Descriptor instead.
 func (*TokenSpec) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{6}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TokenSpec) GetDigest() []byte {
@@ -921,7 +990,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_fsm_command_command_proto_msgTypes[7]
+	mi := &file_fsm_command_command_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +1002,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[7]
+	mi := &file_fsm_command_command_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1015,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{7}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Register) GetGrantId() string {
@@ -1022,7 +1091,7 @@ type Revoke struct {
 
 func (x *Revoke) Reset() {
 	*x = Revoke{}
-	mi := &file_fsm_command_command_proto_msgTypes[8]
+	mi := &file_fsm_command_command_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1034,7 +1103,7 @@ func (x *Revoke) String() string {
 func (*Revoke) ProtoMessage() {}
 
 func (x *Revoke) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[8]
+	mi := &file_fsm_command_command_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1047,7 +1116,7 @@ func (x *Revoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revoke.ProtoReflect.Descriptor instead.
 func (*Revoke) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{8}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Revoke) GetDigest() []byte {
@@ -1074,7 +1143,7 @@ type DeleteGrant struct {
 
 func (x *DeleteGrant) Reset() {
 	*x = DeleteGrant{}
-	mi := &file_fsm_command_command_proto_msgTypes[9]
+	mi := &file_fsm_command_command_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1155,7 @@ func (x *DeleteGrant) String() string {
 func (*DeleteGrant) ProtoMessage() {}
 
 func (x *DeleteGrant) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[9]
+	mi := &file_fsm_command_command_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1168,7 @@ func (x *DeleteGrant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGrant.ProtoReflect.Descriptor instead.
 func (*DeleteGrant) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{9}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteGrant) GetGrantId() string {
@@ -1129,7 +1198,7 @@ type Selector struct {
 
 func (x *Selector) Reset() {
 	*x = Selector{}
-	mi := &file_fsm_command_command_proto_msgTypes[10]
+	mi := &file_fsm_command_command_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1210,7 @@ func (x *Selector) String() string {
 func (*Selector) ProtoMessage() {}
 
 func (x *Selector) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[10]
+	mi := &file_fsm_command_command_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1223,7 @@ func (x *Selector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Selector.ProtoReflect.Descriptor instead.
 func (*Selector) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{10}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Selector) GetClientId() string {
@@ -1203,7 +1272,7 @@ type MakeCutoff struct {
 
 func (x *MakeCutoff) Reset() {
 	*x = MakeCutoff{}
-	mi := &file_fsm_command_command_proto_msgTypes[11]
+	mi := &file_fsm_command_command_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1215,7 +1284,7 @@ func (x *MakeCutoff) String() string {
 func (*MakeCutoff) ProtoMessage() {}
 
 func (x *MakeCutoff) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[11]
+	mi := &file_fsm_command_command_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1228,7 +1297,7 @@ func (x *MakeCutoff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeCutoff.ProtoReflect.Descriptor instead.
 func (*MakeCutoff) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{11}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MakeCutoff) GetSelector() *Selector {
@@ -1264,7 +1333,7 @@ type SecretHash struct {
 
 func (x *SecretHash) Reset() {
 	*x = SecretHash{}
-	mi := &file_fsm_command_command_proto_msgTypes[12]
+	mi := &file_fsm_command_command_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1345,7 @@ func (x *SecretHash) String() string {
 func (*SecretHash) ProtoMessage() {}
 
 func (x *SecretHash) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[12]
+	mi := &file_fsm_command_command_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +1358,7 @@ func (x *SecretHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretHash.ProtoReflect.Descriptor instead.
 func (*SecretHash) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{12}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SecretHash) GetKind() uint32 {
@@ -1344,7 +1413,7 @@ type ClientRecord struct {
 
 func (x *ClientRecord) Reset() {
 	*x = ClientRecord{}
-	mi := &file_fsm_command_command_proto_msgTypes[13]
+	mi := &file_fsm_command_command_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1425,7 @@ func (x *ClientRecord) String() string {
 func (*ClientRecord) ProtoMessage() {}
 
 func (x *ClientRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[13]
+	mi := &file_fsm_command_command_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1438,7 @@ func (x *ClientRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientRecord.ProtoReflect.Descriptor instead.
 func (*ClientRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{13}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ClientRecord) GetId() string {
@@ -1489,7 +1558,7 @@ type PutClient struct {
 
 func (x *PutClient) Reset() {
 	*x = PutClient{}
-	mi := &file_fsm_command_command_proto_msgTypes[14]
+	mi := &file_fsm_command_command_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1501,7 +1570,7 @@ func (x *PutClient) String() string {
 func (*PutClient) ProtoMessage() {}
 
 func (x *PutClient) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[14]
+	mi := &file_fsm_command_command_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1514,7 +1583,7 @@ func (x *PutClient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutClient.ProtoReflect.Descriptor instead.
 func (*PutClient) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{14}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PutClient) GetClient() *ClientRecord {
@@ -1540,7 +1609,7 @@ type DeleteClient struct {
 
 func (x *DeleteClient) Reset() {
 	*x = DeleteClient{}
-	mi := &file_fsm_command_command_proto_msgTypes[15]
+	mi := &file_fsm_command_command_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1621,7 @@ func (x *DeleteClient) String() string {
 func (*DeleteClient) ProtoMessage() {}
 
 func (x *DeleteClient) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[15]
+	mi := &file_fsm_command_command_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1634,7 @@ func (x *DeleteClient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClient.ProtoReflect.Descriptor instead.
 func (*DeleteClient) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{15}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeleteClient) GetClientId() string {
@@ -1591,7 +1660,7 @@ type SettingsRecord struct {
 
 func (x *SettingsRecord) Reset() {
 	*x = SettingsRecord{}
-	mi := &file_fsm_command_command_proto_msgTypes[16]
+	mi := &file_fsm_command_command_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1603,7 +1672,7 @@ func (x *SettingsRecord) String() string {
 func (*SettingsRecord) ProtoMessage() {}
 
 func (x *SettingsRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[16]
+	mi := &file_fsm_command_command_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1616,7 +1685,7 @@ func (x *SettingsRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsRecord.ProtoReflect.Descriptor instead.
 func (*SettingsRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{16}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SettingsRecord) GetLeaseDuration() int64 {
@@ -1685,7 +1754,7 @@ type PutSettings struct {
 
 func (x *PutSettings) Reset() {
 	*x = PutSettings{}
-	mi := &file_fsm_command_command_proto_msgTypes[17]
+	mi := &file_fsm_command_command_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1766,7 @@ func (x *PutSettings) String() string {
 func (*PutSettings) ProtoMessage() {}
 
 func (x *PutSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[17]
+	mi := &file_fsm_command_command_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +1779,7 @@ func (x *PutSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutSettings.ProtoReflect.Descriptor instead.
 func (*PutSettings) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{17}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PutSettings) GetSettings() *SettingsRecord {
@@ -1739,7 +1808,7 @@ type AdmitNode struct {
 
 func (x *AdmitNode) Reset() {
 	*x = AdmitNode{}
-	mi := &file_fsm_command_command_proto_msgTypes[18]
+	mi := &file_fsm_command_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +1820,7 @@ func (x *AdmitNode) String() string {
 func (*AdmitNode) ProtoMessage() {}
 
 func (x *AdmitNode) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[18]
+	mi := &file_fsm_command_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +1833,7 @@ func (x *AdmitNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitNode.ProtoReflect.Descriptor instead.
 func (*AdmitNode) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{18}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AdmitNode) GetNode() string {
@@ -1798,7 +1867,7 @@ type WithdrawNode struct {
 
 func (x *WithdrawNode) Reset() {
 	*x = WithdrawNode{}
-	mi := &file_fsm_command_command_proto_msgTypes[19]
+	mi := &file_fsm_command_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +1879,7 @@ func (x *WithdrawNode) String() string {
 func (*WithdrawNode) ProtoMessage() {}
 
 func (x *WithdrawNode) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[19]
+	mi := &file_fsm_command_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1823,7 +1892,7 @@ func (x *WithdrawNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithdrawNode.ProtoReflect.Descriptor instead.
 func (*WithdrawNode) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{19}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WithdrawNode) GetNode() string {
@@ -1844,7 +1913,7 @@ type BarNode struct {
 
 func (x *BarNode) Reset() {
 	*x = BarNode{}
-	mi := &file_fsm_command_command_proto_msgTypes[20]
+	mi := &file_fsm_command_command_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +1925,7 @@ func (x *BarNode) String() string {
 func (*BarNode) ProtoMessage() {}
 
 func (x *BarNode) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[20]
+	mi := &file_fsm_command_command_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +1938,7 @@ func (x *BarNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BarNode.ProtoReflect.Descriptor instead.
 func (*BarNode) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{20}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *BarNode) GetNode() string {
@@ -1898,7 +1967,7 @@ type JoinNode struct {
 
 func (x *JoinNode) Reset() {
 	*x = JoinNode{}
-	mi := &file_fsm_command_command_proto_msgTypes[21]
+	mi := &file_fsm_command_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1910,7 +1979,7 @@ func (x *JoinNode) String() string {
 func (*JoinNode) ProtoMessage() {}
 
 func (x *JoinNode) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[21]
+	mi := &file_fsm_command_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1923,7 +1992,7 @@ func (x *JoinNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinNode.ProtoReflect.Descriptor instead.
 func (*JoinNode) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{21}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *JoinNode) GetNode() string {
@@ -1951,7 +2020,7 @@ type SetVoting struct {
 
 func (x *SetVoting) Reset() {
 	*x = SetVoting{}
-	mi := &file_fsm_command_command_proto_msgTypes[22]
+	mi := &file_fsm_command_command_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2032,7 @@ func (x *SetVoting) String() string {
 func (*SetVoting) ProtoMessage() {}
 
 func (x *SetVoting) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[22]
+	mi := &file_fsm_command_command_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2045,7 @@ func (x *SetVoting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetVoting.ProtoReflect.Descriptor instead.
 func (*SetVoting) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{22}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetVoting) GetNode() string {
@@ -2007,7 +2076,7 @@ type CreateJoinToken struct {
 
 func (x *CreateJoinToken) Reset() {
 	*x = CreateJoinToken{}
-	mi := &file_fsm_command_command_proto_msgTypes[23]
+	mi := &file_fsm_command_command_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2088,7 @@ func (x *CreateJoinToken) String() string {
 func (*CreateJoinToken) ProtoMessage() {}
 
 func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[23]
+	mi := &file_fsm_command_command_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2101,7 @@ func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinToken.ProtoReflect.Descriptor instead.
 func (*CreateJoinToken) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{23}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CreateJoinToken) GetId() string {
@@ -2079,7 +2148,7 @@ type DeleteJoinToken struct {
 
 func (x *DeleteJoinToken) Reset() {
 	*x = DeleteJoinToken{}
-	mi := &file_fsm_command_command_proto_msgTypes[24]
+	mi := &file_fsm_command_command_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2091,7 +2160,7 @@ func (x *DeleteJoinToken) String() string {
 func (*DeleteJoinToken) ProtoMessage() {}
 
 func (x *DeleteJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[24]
+	mi := &file_fsm_command_command_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2104,7 +2173,7 @@ func (x *DeleteJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJoinToken.ProtoReflect.Descriptor instead.
 func (*DeleteJoinToken) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{24}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeleteJoinToken) GetId() string {
@@ -2130,7 +2199,7 @@ type IssuerKeyRecord struct {
 
 func (x *IssuerKeyRecord) Reset() {
 	*x = IssuerKeyRecord{}
-	mi := &file_fsm_command_command_proto_msgTypes[25]
+	mi := &file_fsm_command_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2142,7 +2211,7 @@ func (x *IssuerKeyRecord) String() string {
 func (*IssuerKeyRecord) ProtoMessage() {}
 
 func (x *IssuerKeyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[25]
+	mi := &file_fsm_command_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2155,7 +2224,7 @@ func (x *IssuerKeyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuerKeyRecord.ProtoReflect.Descriptor instead.
 func (*IssuerKeyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{25}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *IssuerKeyRecord) GetKeyId() string {
@@ -2217,7 +2286,7 @@ type IssuerClaim struct {
 
 func (x *IssuerClaim) Reset() {
 	*x = IssuerClaim{}
-	mi := &file_fsm_command_command_proto_msgTypes[26]
+	mi := &file_fsm_command_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2229,7 +2298,7 @@ func (x *IssuerClaim) String() string {
 func (*IssuerClaim) ProtoMessage() {}
 
 func (x *IssuerClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[26]
+	mi := &file_fsm_command_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2242,7 +2311,7 @@ func (x *IssuerClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuerClaim.ProtoReflect.Descriptor instead.
 func (*IssuerClaim) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{26}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *IssuerClaim) GetName() string {
@@ -2298,7 +2367,7 @@ type IssuerRecord struct {
 
 func (x *IssuerRecord) Reset() {
 	*x = IssuerRecord{}
-	mi := &file_fsm_command_command_proto_msgTypes[27]
+	mi := &file_fsm_command_command_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2310,7 +2379,7 @@ func (x *IssuerRecord) String() string {
 func (*IssuerRecord) ProtoMessage() {}
 
 func (x *IssuerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[27]
+	mi := &file_fsm_command_command_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2323,7 +2392,7 @@ func (x *IssuerRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuerRecord.ProtoReflect.Descriptor instead.
 func (*IssuerRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{27}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *IssuerRecord) GetName() string {
@@ -2551,7 +2620,7 @@ type EarlierMapping struct {
 
 func (x *EarlierMapping) Reset() {
 	*x = EarlierMapping{}
-	mi := &file_fsm_command_command_proto_msgTypes[28]
+	mi := &file_fsm_command_command_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2563,7 +2632,7 @@ func (x *EarlierMapping) String() string {
 func (*EarlierMapping) ProtoMessage() {}
 
 func (x *EarlierMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[28]
+	mi := &file_fsm_command_command_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2576,7 +2645,7 @@ func (x *EarlierMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EarlierMapping.ProtoReflect.Descriptor instead.
 func (*EarlierMapping) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{28}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *EarlierMapping) GetClientClaim() string {
@@ -2627,7 +2696,7 @@ type PutIssuer struct {
 
 func (x *PutIssuer) Reset() {
 	*x = PutIssuer{}
-	mi := &file_fsm_command_command_proto_msgTypes[29]
+	mi := &file_fsm_command_command_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2639,7 +2708,7 @@ func (x *PutIssuer) String() string {
 func (*PutIssuer) ProtoMessage() {}
 
 func (x *PutIssuer) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[29]
+	mi := &file_fsm_command_command_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2652,7 +2721,7 @@ func (x *PutIssuer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutIssuer.ProtoReflect.Descriptor instead.
 func (*PutIssuer) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{29}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PutIssuer) GetIssuer() *IssuerRecord {
@@ -2678,7 +2747,7 @@ type DeleteIssuer struct {
 
 func (x *DeleteIssuer) Reset() {
 	*x = DeleteIssuer{}
-	mi := &file_fsm_command_command_proto_msgTypes[30]
+	mi := &file_fsm_command_command_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +2759,7 @@ func (x *DeleteIssuer) String() string {
 func (*DeleteIssuer) ProtoMessage() {}
 
 func (x *DeleteIssuer) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[30]
+	mi := &file_fsm_command_command_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +2772,7 @@ func (x *DeleteIssuer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteIssuer.ProtoReflect.Descriptor instead.
 func (*DeleteIssuer) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{30}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeleteIssuer) GetName() string {
@@ -2725,7 +2794,7 @@ type PutIssuerKeys struct {
 
 func (x *PutIssuerKeys) Reset() {
 	*x = PutIssuerKeys{}
-	mi := &file_fsm_command_command_proto_msgTypes[31]
+	mi := &file_fsm_command_command_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2737,7 +2806,7 @@ func (x *PutIssuerKeys) String() string {
 func (*PutIssuerKeys) ProtoMessage() {}
 
 func (x *PutIssuerKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[31]
+	mi := &file_fsm_command_command_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2750,7 +2819,7 @@ func (x *PutIssuerKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutIssuerKeys.ProtoReflect.Descriptor instead.
 func (*PutIssuerKeys) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{31}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PutIssuerKeys) GetName() string {
@@ -2784,7 +2853,7 @@ type BanIssuerKey struct {
 
 func (x *BanIssuerKey) Reset() {
 	*x = BanIssuerKey{}
-	mi := &file_fsm_command_command_proto_msgTypes[32]
+	mi := &file_fsm_command_command_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2796,7 +2865,7 @@ func (x *BanIssuerKey) String() string {
 func (*BanIssuerKey) ProtoMessage() {}
 
 func (x *BanIssuerKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[32]
+	mi := &file_fsm_command_command_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2809,7 +2878,7 @@ func (x *BanIssuerKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanIssuerKey.ProtoReflect.Descriptor instead.
 func (*BanIssuerKey) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{32}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *BanIssuerKey) GetName() string {
@@ -2850,7 +2919,7 @@ type RevokeJWT struct {
 
 func (x *RevokeJWT) Reset() {
 	*x = RevokeJWT{}
-	mi := &file_fsm_command_command_proto_msgTypes[33]
+	mi := &file_fsm_command_command_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2862,7 +2931,7 @@ func (x *RevokeJWT) String() string {
 func (*RevokeJWT) ProtoMessage() {}
 
 func (x *RevokeJWT) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[33]
+	mi := &file_fsm_command_command_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2875,7 +2944,7 @@ func (x *RevokeJWT) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJWT.ProtoReflect.Descriptor instead.
 func (*RevokeJWT) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{33}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RevokeJWT) GetIssuer() string {
@@ -2990,7 +3059,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_fsm_command_command_proto_msgTypes[34]
+	mi := &file_fsm_command_command_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3002,7 +3071,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[34]
+	mi := &file_fsm_command_command_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3015,7 +3084,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{34}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Membership) GetClientId() string {
@@ -3068,7 +3137,7 @@ type Acknowledge struct {
 
 func (x *Acknowledge) Reset() {
 	*x = Acknowledge{}
-	mi := &file_fsm_command_command_proto_msgTypes[35]
+	mi := &file_fsm_command_command_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3149,7 @@ func (x *Acknowledge) String() string {
 func (*Acknowledge) ProtoMessage() {}
 
 func (x *Acknowledge) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[35]
+	mi := &file_fsm_command_command_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3162,7 @@ func (x *Acknowledge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledge.ProtoReflect.Descriptor instead.
 func (*Acknowledge) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{35}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Acknowledge) GetNodes() []string {
@@ -3147,7 +3216,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_fsm_command_command_proto_msgTypes[36]
+	mi := &file_fsm_command_command_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3159,7 +3228,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[36]
+	mi := &file_fsm_command_command_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3172,7 +3241,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{36}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Epoch) GetStamp() int64 {
@@ -3221,7 +3290,7 @@ type Tick struct {
 
 func (x *Tick) Reset() {
 	*x = Tick{}
-	mi := &file_fsm_command_command_proto_msgTypes[37]
+	mi := &file_fsm_command_command_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3233,7 +3302,7 @@ func (x *Tick) String() string {
 func (*Tick) ProtoMessage() {}
 
 func (x *Tick) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[37]
+	mi := &file_fsm_command_command_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3246,7 +3315,7 @@ func (x *Tick) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tick.ProtoReflect.Descriptor instead.
 func (*Tick) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{37}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Tick) GetStamp() int64 {
@@ -3275,7 +3344,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_fsm_command_command_proto_msgTypes[38]
+	mi := &file_fsm_command_command_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3287,7 +3356,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[38]
+	mi := &file_fsm_command_command_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3300,7 +3369,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{38}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Mark) GetServer() string {
@@ -3338,7 +3407,7 @@ type Bootstrap struct {
 
 func (x *Bootstrap) Reset() {
 	*x = Bootstrap{}
-	mi := &file_fsm_command_command_proto_msgTypes[39]
+	mi := &file_fsm_command_command_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3350,7 +3419,7 @@ func (x *Bootstrap) String() string {
 func (*Bootstrap) ProtoMessage() {}
 
 func (x *Bootstrap) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[39]
+	mi := &file_fsm_command_command_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3363,7 +3432,7 @@ func (x *Bootstrap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bootstrap.ProtoReflect.Descriptor instead.
 func (*Bootstrap) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{39}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Bootstrap) GetStamp() int64 {
@@ -3414,7 +3483,7 @@ type Expire struct {
 
 func (x *Expire) Reset() {
 	*x = Expire{}
-	mi := &file_fsm_command_command_proto_msgTypes[40]
+	mi := &file_fsm_command_command_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3426,7 +3495,7 @@ func (x *Expire) String() string {
 func (*Expire) ProtoMessage() {}
 
 func (x *Expire) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[40]
+	mi := &file_fsm_command_command_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3439,7 +3508,7 @@ func (x *Expire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expire.ProtoReflect.Descriptor instead.
 func (*Expire) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{40}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Expire) GetStamp() int64 {
@@ -3474,7 +3543,7 @@ type Compact struct {
 
 func (x *Compact) Reset() {
 	*x = Compact{}
-	mi := &file_fsm_command_command_proto_msgTypes[41]
+	mi := &file_fsm_command_command_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3486,7 +3555,7 @@ func (x *Compact) String() string {
 func (*Compact) ProtoMessage() {}
 
 func (x *Compact) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[41]
+	mi := &file_fsm_command_command_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3499,7 +3568,7 @@ func (x *Compact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compact.ProtoReflect.Descriptor instead.
 func (*Compact) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{41}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Compact) GetStamp() int64 {
@@ -3542,7 +3611,7 @@ type SnapshotHead struct {
 
 func (x *SnapshotHead) Reset() {
 	*x = SnapshotHead{}
-	mi := &file_fsm_command_command_proto_msgTypes[42]
+	mi := &file_fsm_command_command_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3554,7 +3623,7 @@ func (x *SnapshotHead) String() string {
 func (*SnapshotHead) ProtoMessage() {}
 
 func (x *SnapshotHead) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[42]
+	mi := &file_fsm_command_command_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3567,7 +3636,7 @@ func (x *SnapshotHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHead.ProtoReflect.Descriptor instead.
 func (*SnapshotHead) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{42}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SnapshotHead) GetClusterId() string {
@@ -3693,11 +3762,17 @@ var File_fsm_command_command_proto protoreflect.FileDescriptor
 
 const file_fsm_command_command_proto_rawDesc = "" +
 	"\n" +
-	"\x19fsm/command/command.proto\x12\x0erevoked.fsm.v1\"T\n" +
+	"\x19fsm/command/command.proto\x12\x0erevoked.fsm.v1\"\x8d\x01\n" +
 	"\x05Actor\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x14\n" +
-	"\x05admin\x18\x03 \x01(\bR\x05admin\"s\n" +
+	"\x05admin\x18\x03 \x01(\bR\x05admin\x127\n" +
+	"\tassertion\x18\x04 \x01(\v2\x19.revoked.fsm.v1.AssertionR\tassertion\"V\n" +
+	"\tAssertion\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\x02 \x01(\x03R\texpiresAt\x12\x18\n" +
+	"\arequest\x18\x03 \x01(\fR\arequest\"s\n" +
 	"\x05Batch\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12$\n" +
 	"\x03ops\x18\x02 \x03(\v2\x12.revoked.fsm.v1.OpR\x03ops\x12\x14\n" +
@@ -4038,99 +4113,101 @@ func file_fsm_command_command_proto_rawDescGZIP() []byte {
 	return file_fsm_command_command_proto_rawDescData
 }
 
-var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_fsm_command_command_proto_goTypes = []any{
 	(*Actor)(nil),           // 0: revoked.fsm.v1.Actor
-	(*Batch)(nil),           // 1: revoked.fsm.v1.Batch
-	(*Op)(nil),              // 2: revoked.fsm.v1.Op
-	(*Origin)(nil),          // 3: revoked.fsm.v1.Origin
-	(*Note)(nil),            // 4: revoked.fsm.v1.Note
-	(*AuditObject)(nil),     // 5: revoked.fsm.v1.AuditObject
-	(*TokenSpec)(nil),       // 6: revoked.fsm.v1.TokenSpec
-	(*Register)(nil),        // 7: revoked.fsm.v1.Register
-	(*Revoke)(nil),          // 8: revoked.fsm.v1.Revoke
-	(*DeleteGrant)(nil),     // 9: revoked.fsm.v1.DeleteGrant
-	(*Selector)(nil),        // 10: revoked.fsm.v1.Selector
-	(*MakeCutoff)(nil),      // 11: revoked.fsm.v1.MakeCutoff
-	(*SecretHash)(nil),      // 12: revoked.fsm.v1.SecretHash
-	(*ClientRecord)(nil),    // 13: revoked.fsm.v1.ClientRecord
-	(*PutClient)(nil),       // 14: revoked.fsm.v1.PutClient
-	(*DeleteClient)(nil),    // 15: revoked.fsm.v1.DeleteClient
-	(*SettingsRecord)(nil),  // 16: revoked.fsm.v1.SettingsRecord
-	(*PutSettings)(nil),     // 17: revoked.fsm.v1.PutSettings
-	(*AdmitNode)(nil),       // 18: revoked.fsm.v1.AdmitNode
-	(*WithdrawNode)(nil),    // 19: revoked.fsm.v1.WithdrawNode
-	(*BarNode)(nil),         // 20: revoked.fsm.v1.BarNode
-	(*JoinNode)(nil),        // 21: revoked.fsm.v1.JoinNode
-	(*SetVoting)(nil),       // 22: revoked.fsm.v1.SetVoting
-	(*CreateJoinToken)(nil), // 23: revoked.fsm.v1.CreateJoinToken
-	(*DeleteJoinToken)(nil), // 24: revoked.fsm.v1.DeleteJoinToken
-	(*IssuerKeyRecord)(nil), // 25: revoked.fsm.v1.IssuerKeyRecord
-	(*IssuerClaim)(nil),     // 26: revoked.fsm.v1.IssuerClaim
-	(*IssuerRecord)(nil),    // 27: revoked.fsm.v1.IssuerRecord
-	(*EarlierMapping)(nil),  // 28: revoked.fsm.v1.EarlierMapping
-	(*PutIssuer)(nil),       // 29: revoked.fsm.v1.PutIssuer
-	(*DeleteIssuer)(nil),    // 30: revoked.fsm.v1.DeleteIssuer
-	(*PutIssuerKeys)(nil),   // 31: revoked.fsm.v1.PutIssuerKeys
-	(*BanIssuerKey)(nil),    // 32: revoked.fsm.v1.BanIssuerKey
-	(*RevokeJWT)(nil),       // 33: revoked.fsm.v1.RevokeJWT
-	(*Membership)(nil),      // 34: revoked.fsm.v1.Membership
-	(*Acknowledge)(nil),     // 35: revoked.fsm.v1.Acknowledge
-	(*Epoch)(nil),           // 36: revoked.fsm.v1.Epoch
-	(*Tick)(nil),            // 37: revoked.fsm.v1.Tick
-	(*Mark)(nil),            // 38: revoked.fsm.v1.Mark
-	(*Bootstrap)(nil),       // 39: revoked.fsm.v1.Bootstrap
-	(*Expire)(nil),          // 40: revoked.fsm.v1.Expire
-	(*Compact)(nil),         // 41: revoked.fsm.v1.Compact
-	(*SnapshotHead)(nil),    // 42: revoked.fsm.v1.SnapshotHead
+	(*Assertion)(nil),       // 1: revoked.fsm.v1.Assertion
+	(*Batch)(nil),           // 2: revoked.fsm.v1.Batch
+	(*Op)(nil),              // 3: revoked.fsm.v1.Op
+	(*Origin)(nil),          // 4: revoked.fsm.v1.Origin
+	(*Note)(nil),            // 5: revoked.fsm.v1.Note
+	(*AuditObject)(nil),     // 6: revoked.fsm.v1.AuditObject
+	(*TokenSpec)(nil),       // 7: revoked.fsm.v1.TokenSpec
+	(*Register)(nil),        // 8: revoked.fsm.v1.Register
+	(*Revoke)(nil),          // 9: revoked.fsm.v1.Revoke
+	(*DeleteGrant)(nil),     // 10: revoked.fsm.v1.DeleteGrant
+	(*Selector)(nil),        // 11: revoked.fsm.v1.Selector
+	(*MakeCutoff)(nil),      // 12: revoked.fsm.v1.MakeCutoff
+	(*SecretHash)(nil),      // 13: revoked.fsm.v1.SecretHash
+	(*ClientRecord)(nil),    // 14: revoked.fsm.v1.ClientRecord
+	(*PutClient)(nil),       // 15: revoked.fsm.v1.PutClient
+	(*DeleteClient)(nil),    // 16: revoked.fsm.v1.DeleteClient
+	(*SettingsRecord)(nil),  // 17: revoked.fsm.v1.SettingsRecord
+	(*PutSettings)(nil),     // 18: revoked.fsm.v1.PutSettings
+	(*AdmitNode)(nil),       // 19: revoked.fsm.v1.AdmitNode
+	(*WithdrawNode)(nil),    // 20: revoked.fsm.v1.WithdrawNode
+	(*BarNode)(nil),         // 21: revoked.fsm.v1.BarNode
+	(*JoinNode)(nil),        // 22: revoked.fsm.v1.JoinNode
+	(*SetVoting)(nil),       // 23: revoked.fsm.v1.SetVoting
+	(*CreateJoinToken)(nil), // 24: revoked.fsm.v1.CreateJoinToken
+	(*DeleteJoinToken)(nil), // 25: revoked.fsm.v1.DeleteJoinToken
+	(*IssuerKeyRecord)(nil), // 26: revoked.fsm.v1.IssuerKeyRecord
+	(*IssuerClaim)(nil),     // 27: revoked.fsm.v1.IssuerClaim
+	(*IssuerRecord)(nil),    // 28: revoked.fsm.v1.IssuerRecord
+	(*EarlierMapping)(nil),  // 29: revoked.fsm.v1.EarlierMapping
+	(*PutIssuer)(nil),       // 30: revoked.fsm.v1.PutIssuer
+	(*DeleteIssuer)(nil),    // 31: revoked.fsm.v1.DeleteIssuer
+	(*PutIssuerKeys)(nil),   // 32: revoked.fsm.v1.PutIssuerKeys
+	(*BanIssuerKey)(nil),    // 33: revoked.fsm.v1.BanIssuerKey
+	(*RevokeJWT)(nil),       // 34: revoked.fsm.v1.RevokeJWT
+	(*Membership)(nil),      // 35: revoked.fsm.v1.Membership
+	(*Acknowledge)(nil),     // 36: revoked.fsm.v1.Acknowledge
+	(*Epoch)(nil),           // 37: revoked.fsm.v1.Epoch
+	(*Tick)(nil),            // 38: revoked.fsm.v1.Tick
+	(*Mark)(nil),            // 39: revoked.fsm.v1.Mark
+	(*Bootstrap)(nil),       // 40: revoked.fsm.v1.Bootstrap
+	(*Expire)(nil),          // 41: revoked.fsm.v1.Expire
+	(*Compact)(nil),         // 42: revoked.fsm.v1.Compact
+	(*SnapshotHead)(nil),    // 43: revoked.fsm.v1.SnapshotHead
 }
 var file_fsm_command_command_proto_depIdxs = []int32{
-	2,  // 0: revoked.fsm.v1.Batch.ops:type_name -> revoked.fsm.v1.Op
-	0,  // 1: revoked.fsm.v1.Op.actor:type_name -> revoked.fsm.v1.Actor
-	7,  // 2: revoked.fsm.v1.Op.register:type_name -> revoked.fsm.v1.Register
-	8,  // 3: revoked.fsm.v1.Op.revoke:type_name -> revoked.fsm.v1.Revoke
-	9,  // 4: revoked.fsm.v1.Op.delete_grant:type_name -> revoked.fsm.v1.DeleteGrant
-	11, // 5: revoked.fsm.v1.Op.make_cutoff:type_name -> revoked.fsm.v1.MakeCutoff
-	14, // 6: revoked.fsm.v1.Op.put_client:type_name -> revoked.fsm.v1.PutClient
-	15, // 7: revoked.fsm.v1.Op.delete_client:type_name -> revoked.fsm.v1.DeleteClient
-	17, // 8: revoked.fsm.v1.Op.put_settings:type_name -> revoked.fsm.v1.PutSettings
-	18, // 9: revoked.fsm.v1.Op.admit_node:type_name -> revoked.fsm.v1.AdmitNode
-	19, // 10: revoked.fsm.v1.Op.withdraw_node:type_name -> revoked.fsm.v1.WithdrawNode
-	20, // 11: revoked.fsm.v1.Op.bar_node:type_name -> revoked.fsm.v1.BarNode
-	21, // 12: revoked.fsm.v1.Op.join_node:type_name -> revoked.fsm.v1.JoinNode
-	22, // 13: revoked.fsm.v1.Op.set_voting:type_name -> revoked.fsm.v1.SetVoting
-	23, // 14: revoked.fsm.v1.Op.create_join_token:type_name -> revoked.fsm.v1.CreateJoinToken
-	24, // 15: revoked.fsm.v1.Op.delete_join_token:type_name -> revoked.fsm.v1.DeleteJoinToken
-	29, // 16: revoked.fsm.v1.Op.put_issuer:type_name -> revoked.fsm.v1.PutIssuer
-	30, // 17: revoked.fsm.v1.Op.delete_issuer:type_name -> revoked.fsm.v1.DeleteIssuer
-	31, // 18: revoked.fsm.v1.Op.put_issuer_keys:type_name -> revoked.fsm.v1.PutIssuerKeys
-	32, // 19: revoked.fsm.v1.Op.ban_issuer_key:type_name -> revoked.fsm.v1.BanIssuerKey
-	33, // 20: revoked.fsm.v1.Op.revoke_jwt:type_name -> revoked.fsm.v1.RevokeJWT
-	4,  // 21: revoked.fsm.v1.Op.note:type_name -> revoked.fsm.v1.Note
-	35, // 22: revoked.fsm.v1.Op.acknowledge:type_name -> revoked.fsm.v1.Acknowledge
-	3,  // 23: revoked.fsm.v1.Op.origin:type_name -> revoked.fsm.v1.Origin
-	0,  // 24: revoked.fsm.v1.Origin.caller:type_name -> revoked.fsm.v1.Actor
-	5,  // 25: revoked.fsm.v1.Note.object:type_name -> revoked.fsm.v1.AuditObject
-	6,  // 26: revoked.fsm.v1.Register.tokens:type_name -> revoked.fsm.v1.TokenSpec
-	10, // 27: revoked.fsm.v1.MakeCutoff.selector:type_name -> revoked.fsm.v1.Selector
-	12, // 28: revoked.fsm.v1.ClientRecord.secrets:type_name -> revoked.fsm.v1.SecretHash
-	25, // 29: revoked.fsm.v1.ClientRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	13, // 30: revoked.fsm.v1.PutClient.client:type_name -> revoked.fsm.v1.ClientRecord
-	16, // 31: revoked.fsm.v1.PutSettings.settings:type_name -> revoked.fsm.v1.SettingsRecord
-	26, // 32: revoked.fsm.v1.IssuerRecord.required_claims:type_name -> revoked.fsm.v1.IssuerClaim
-	25, // 33: revoked.fsm.v1.IssuerRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	28, // 34: revoked.fsm.v1.IssuerRecord.earlier:type_name -> revoked.fsm.v1.EarlierMapping
-	27, // 35: revoked.fsm.v1.PutIssuer.issuer:type_name -> revoked.fsm.v1.IssuerRecord
-	25, // 36: revoked.fsm.v1.PutIssuerKeys.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	34, // 37: revoked.fsm.v1.RevokeJWT.earlier:type_name -> revoked.fsm.v1.Membership
-	38, // 38: revoked.fsm.v1.Tick.marks:type_name -> revoked.fsm.v1.Mark
-	16, // 39: revoked.fsm.v1.Bootstrap.settings:type_name -> revoked.fsm.v1.SettingsRecord
-	13, // 40: revoked.fsm.v1.Bootstrap.clients:type_name -> revoked.fsm.v1.ClientRecord
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	1,  // 0: revoked.fsm.v1.Actor.assertion:type_name -> revoked.fsm.v1.Assertion
+	3,  // 1: revoked.fsm.v1.Batch.ops:type_name -> revoked.fsm.v1.Op
+	0,  // 2: revoked.fsm.v1.Op.actor:type_name -> revoked.fsm.v1.Actor
+	8,  // 3: revoked.fsm.v1.Op.register:type_name -> revoked.fsm.v1.Register
+	9,  // 4: revoked.fsm.v1.Op.revoke:type_name -> revoked.fsm.v1.Revoke
+	10, // 5: revoked.fsm.v1.Op.delete_grant:type_name -> revoked.fsm.v1.DeleteGrant
+	12, // 6: revoked.fsm.v1.Op.make_cutoff:type_name -> revoked.fsm.v1.MakeCutoff
+	15, // 7: revoked.fsm.v1.Op.put_client:type_name -> revoked.fsm.v1.PutClient
+	16, // 8: revoked.fsm.v1.Op.delete_client:type_name -> revoked.fsm.v1.DeleteClient
+	18, // 9: revoked.fsm.v1.Op.put_settings:type_name -> revoked.fsm.v1.PutSettings
+	19, // 10: revoked.fsm.v1.Op.admit_node:type_name -> revoked.fsm.v1.AdmitNode
+	20, // 11: revoked.fsm.v1.Op.withdraw_node:type_name -> revoked.fsm.v1.WithdrawNode
+	21, // 12: revoked.fsm.v1.Op.bar_node:type_name -> revoked.fsm.v1.BarNode
+	22, // 13: revoked.fsm.v1.Op.join_node:type_name -> revoked.fsm.v1.JoinNode
+	23, // 14: revoked.fsm.v1.Op.set_voting:type_name -> revoked.fsm.v1.SetVoting
+	24, // 15: revoked.fsm.v1.Op.create_join_token:type_name -> revoked.fsm.v1.CreateJoinToken
+	25, // 16: revoked.fsm.v1.Op.delete_join_token:type_name -> revoked.fsm.v1.DeleteJoinToken
+	30, // 17: revoked.fsm.v1.Op.put_issuer:type_name -> revoked.fsm.v1.PutIssuer
+	31, // 18: revoked.fsm.v1.Op.delete_issuer:type_name -> revoked.fsm.v1.DeleteIssuer
+	32, // 19: revoked.fsm.v1.Op.put_issuer_keys:type_name -> revoked.fsm.v1.PutIssuerKeys
+	33, // 20: revoked.fsm.v1.Op.ban_issuer_key:type_name -> revoked.fsm.v1.BanIssuerKey
+	34, // 21: revoked.fsm.v1.Op.revoke_jwt:type_name -> revoked.fsm.v1.RevokeJWT
+	5,  // 22: revoked.fsm.v1.Op.note:type_name -> revoked.fsm.v1.Note
+	36, // 23: revoked.fsm.v1.Op.acknowledge:type_name -> revoked.fsm.v1.Acknowledge
+	4,  // 24: revoked.fsm.v1.Op.origin:type_name -> revoked.fsm.v1.Origin
+	0,  // 25: revoked.fsm.v1.Origin.caller:type_name -> revoked.fsm.v1.Actor
+	6,  // 26: revoked.fsm.v1.Note.object:type_name -> revoked.fsm.v1.AuditObject
+	7,  // 27: revoked.fsm.v1.Register.tokens:type_name -> revoked.fsm.v1.TokenSpec
+	11, // 28: revoked.fsm.v1.MakeCutoff.selector:type_name -> revoked.fsm.v1.Selector
+	13, // 29: revoked.fsm.v1.ClientRecord.secrets:type_name -> revoked.fsm.v1.SecretHash
+	26, // 30: revoked.fsm.v1.ClientRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	14, // 31: revoked.fsm.v1.PutClient.client:type_name -> revoked.fsm.v1.ClientRecord
+	17, // 32: revoked.fsm.v1.PutSettings.settings:type_name -> revoked.fsm.v1.SettingsRecord
+	27, // 33: revoked.fsm.v1.IssuerRecord.required_claims:type_name -> revoked.fsm.v1.IssuerClaim
+	26, // 34: revoked.fsm.v1.IssuerRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	29, // 35: revoked.fsm.v1.IssuerRecord.earlier:type_name -> revoked.fsm.v1.EarlierMapping
+	28, // 36: revoked.fsm.v1.PutIssuer.issuer:type_name -> revoked.fsm.v1.IssuerRecord
+	26, // 37: revoked.fsm.v1.PutIssuerKeys.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	35, // 38: revoked.fsm.v1.RevokeJWT.earlier:type_name -> revoked.fsm.v1.Membership
+	39, // 39: revoked.fsm.v1.Tick.marks:type_name -> revoked.fsm.v1.Mark
+	17, // 40: revoked.fsm.v1.Bootstrap.settings:type_name -> revoked.fsm.v1.SettingsRecord
+	14, // 41: revoked.fsm.v1.Bootstrap.clients:type_name -> revoked.fsm.v1.ClientRecord
+	42, // [42:42] is the sub-list for method output_type
+	42, // [42:42] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_fsm_command_command_proto_init() }
@@ -4138,7 +4215,7 @@ func file_fsm_command_command_proto_init() {
 	if File_fsm_command_command_proto != nil {
 		return
 	}
-	file_fsm_command_command_proto_msgTypes[2].OneofWrappers = []any{
+	file_fsm_command_command_proto_msgTypes[3].OneofWrappers = []any{
 		(*Op_Register)(nil),
 		(*Op_Revoke)(nil),
 		(*Op_DeleteGrant)(nil),
@@ -4167,7 +4244,7 @@ func file_fsm_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_command_command_proto_rawDesc), len(file_fsm_command_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   43,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

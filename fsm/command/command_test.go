@@ -48,6 +48,9 @@ func samples() []sample {
 		ID: "ops", Type: revoked.Confidential, AuthMethods: []string{revoked.AuthBasic},
 		Roles: []revoked.Role{revoked.RoleViewer, revoked.RoleIssuer, revoked.RoleOperator, revoked.RoleAuditor},
 	}
+	asserted := by
+	asserted.Assertion = &revoked.AssertionUse{Key: revoked.AssertionKey("admin", "j-1"), ExpiresAt: stamp,
+		Request: [16]byte{1, 2, 3}}
 	strong := &revoked.Client{
 		ID: "robot", Type: revoked.Confidential, AuthMethods: []string{revoked.AuthPrivateKey, revoked.AuthTLS},
 		Keys: []revoked.IssuerKey{{KeyID: "k1", Thumbprint: strings.Repeat("t", 43), Algorithm: "ES256",
@@ -144,6 +147,9 @@ func samples() []sample {
 		{"bootstrap-audited", &command.Bootstrap{
 			Stamp: us, ClusterId: "c-1", Settings: command.SettingsMessage(settings), Audited: true,
 		}},
+		{"assertion", &command.Batch{Stamp: us, Ops: []*command.Op{
+			command.RevokeOp(asserted, revoked.DigestToken("a-1"), "why"),
+		}}},
 		{"strong-methods", &command.Batch{Stamp: us, Ops: []*command.Op{command.PutClientOp(by, strong, 9)}}},
 		{"bootstrap-strong-methods", &command.Bootstrap{
 			Stamp: us, ClusterId: "c-1", Settings: command.SettingsMessage(settings),
@@ -294,7 +300,7 @@ func FuzzDecode(f *testing.F) {
 func TestVersionOf_NewerOps_NeedTheirVersion(t *testing.T) {
 	for _, s := range samples() {
 		want := max(map[string]uint32{"membership": 2, "issuers": 3, "issuer-mappings": 3, "operator-roles": 4,
-			"bootstrap-operator-roles": 4, "bootstrap-audited": 5, "strong-methods": 5,
+			"bootstrap-operator-roles": 4, "bootstrap-audited": 5, "strong-methods": 5, "assertion": 5,
 			"bootstrap-strong-methods": 5, "acknowledge": 5}[s.name], 1)
 		if b, ok := s.c.(*command.Bootstrap); ok && b.Version() != want {
 			t.Errorf("%s: got version %d, want %d", s.name, b.Version(), want)

@@ -43,6 +43,9 @@ func (m *Batch) Version() uint32 {
 // VersionOf returns the lowest Version of a program that can apply op. Operations are never removed
 // from it: an old log may be replayed at any time.
 func VersionOf(op *Op) uint32 {
+	if op.GetActor().GetAssertion() != nil {
+		return 5
+	}
 	switch op.GetKind().(type) {
 	case *Op_AdmitNode, *Op_WithdrawNode, *Op_BarNode, *Op_JoinNode, *Op_SetVoting, *Op_CreateJoinToken,
 		*Op_DeleteJoinToken:

@@ -18,10 +18,23 @@ func Admit(op *Op) error {
 	if err := check(op); err != nil {
 		return err
 	}
+	if use := op.GetActor().GetAssertion(); use != nil {
+		if err := checkAssertion(use); err != nil {
+			return err
+		}
+	}
 	if op.GetActor().GetClientId() == "" && !mayBeOwn(op) {
 		return fmt.Errorf("%w: operation without an actor", revoked.ErrForbidden)
 	}
 	return nil
+}
+
+// checkAssertion checks the use of an assertion.
+func checkAssertion(m *Assertion) error {
+	if len(m.GetKey()) != len(revoked.Digest{}) || len(m.GetRequest()) != len(revoked.AssertionUse{}.Request) {
+		return invalid("assertion", "got a key of %d bytes and a request of %d", len(m.GetKey()), len(m.GetRequest()))
+	}
+	return checkTime("assertion", m.GetExpiresAt())
 }
 
 // mayBeOwn reports whether the cluster itself may propose op, without an actor.

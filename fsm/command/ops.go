@@ -139,12 +139,21 @@ func newOp(by revoked.Actor, kind isOp_Kind) *Op {
 
 // ActorMessage returns the message of by.
 func ActorMessage(by revoked.Actor) *Actor {
-	return &Actor{ClientId: by.ClientID, Version: by.Version, Admin: by.Admin}
+	m := &Actor{ClientId: by.ClientID, Version: by.Version, Admin: by.Admin}
+	if use := by.Assertion; use != nil {
+		m.Assertion = &Assertion{Key: use.Key[:], ExpiresAt: int64(use.ExpiresAt), Request: use.Request[:]}
+	}
+	return m
 }
 
 // Actor is the inverse of ActorMessage. A nil m gives the zero actor.
 func (m *Actor) Actor() revoked.Actor {
-	return revoked.Actor{ClientID: m.GetClientId(), Version: m.GetVersion(), Admin: m.GetAdmin()}
+	by := revoked.Actor{ClientID: m.GetClientId(), Version: m.GetVersion(), Admin: m.GetAdmin()}
+	if use := m.GetAssertion(); use != nil && checkAssertion(use) == nil {
+		by.Assertion = &revoked.AssertionUse{Key: revoked.Digest(use.Key), ExpiresAt: revoked.Time(use.ExpiresAt),
+			Request: [16]byte(use.Request)}
+	}
+	return by
 }
 
 // Selector returns the selector of m. A nil m gives the zero selector.

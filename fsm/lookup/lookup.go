@@ -24,6 +24,18 @@ func Token(s Reader, d revoked.Digest) (revoked.Token, bool, error) {
 	return t, err == nil, err
 }
 
+// AssertionUse reads the request that used an assertion. It reports false without a use.
+func AssertionUse(s Reader, id revoked.Digest) (request [16]byte, used bool, err error) {
+	key := rows.DigestKey(nil, rows.FamilyAssertion, id)
+	row, err := s.Get(key)
+	if err != nil || row == nil {
+		return request, false, err
+	}
+	var v rows.Assertion
+	err = rows.Parse(key, row, &v)
+	return v.Request, err == nil, err
+}
+
 // Grant reads a committed grant. It reports false if the grant does not exist.
 func Grant(s Reader, id string) (rows.Grant, bool, error) {
 	row, err := s.Get(rows.Key(nil, rows.FamilyGrant, id))

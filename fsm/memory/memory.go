@@ -25,6 +25,7 @@ type State struct {
 	Compactions int                     // rows of FamilyCompact
 	Tombstones  map[string]int          // number of bindings by client, for the quota
 	Denials     map[string]uint64       // number of denials by client
+	Assertions  map[string]int          // number of used assertions by client, for the quota
 	Admissions  map[string]*revoked.Admission
 	JoinTokens  map[string]*revoked.JoinToken // by id
 	Issuers     map[string]*rows.Issuer       // by name
@@ -42,13 +43,14 @@ func Load(s *store.Store) (State, error) {
 		Clients: map[string]*revoked.Client{}, Deleted: map[string]*rows.Deleted{},
 		Settings: rows.Settings{Settings: OriginalSettings()}, Cutoffs: NewCutoffs(),
 		Tombstones: map[string]int{}, Denials: map[string]uint64{}, Uncompacted: map[string]*rows.Cutoff{},
+		Assertions: map[string]int{},
 		Admissions: map[string]*revoked.Admission{}, JoinTokens: map[string]*revoked.JoinToken{},
 		Issuers: map[string]*rows.Issuer{}, IssuersByID: map[string]*rows.Issuer{},
 	}
 	for _, family := range []byte{
 		rows.FamilyApplied, rows.FamilyClient, rows.FamilyDeleted, rows.FamilyCutoff, rows.FamilyTombstone,
 		rows.FamilyCompact, rows.FamilySettings, rows.FamilyCluster, rows.FamilyAdmission, rows.FamilyJoinToken,
-		rows.FamilyDenials, rows.FamilyIssuer, rows.FamilyVersion, rows.FamilyFinal,
+		rows.FamilyDenials, rows.FamilyAssertion, rows.FamilyIssuer, rows.FamilyVersion, rows.FamilyFinal,
 	} {
 		err := s.Scan([]byte{family}, nil, func(key, val []byte) (bool, error) { return true, m.load(key, val) })
 		if err != nil {
@@ -102,6 +104,10 @@ func (m *State) load(key, val []byte) (err error) {
 		m.Admissions[id], err = rows.ParseAdmission(key, val)
 	case rows.FamilyJoinToken:
 		m.JoinTokens[id], err = rows.ParseJoinToken(key, val)
+	case rows.FamilyAssertion:
+		var v rows.Assertion
+		err = rows.Parse(key, val, &v)
+		m.Assertions[v.ClientID]++
 	case rows.FamilyDenials:
 		var v rows.Denials
 		err = rows.Parse(key, val, &v)

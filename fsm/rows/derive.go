@@ -49,6 +49,10 @@ func Derive(key, val []byte, put func(key []byte) error) error {
 		var v JoinToken
 		err = Parse(key, val, &v)
 		due = v.Due()
+	case FamilyAssertion:
+		var v Assertion
+		err = Parse(key, val, &v)
+		due = v.Due
 	case FamilyDenial:
 		var v Denial
 		err = Parse(key, val, &v)

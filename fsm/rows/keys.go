@@ -31,6 +31,7 @@ import (
 //	p h                          since when the state keeps its history, and what it lost
 //	p c len client-id index      change of a client between enabled, disabled and absent
 //	p k by len value index seq   cut-off that a later one replaced, by its most selective property
+//	q key                        use of an assertion, see revoked.AssertionKey
 //	v                            the highest version of a command in the log; absent: 1
 //	a                            Applied
 //	I property len value id      index from client, subject or session to grants
@@ -48,6 +49,7 @@ const (
 	FamilyCutoff    = 'k'
 	FamilyDenial    = 'l'
 	FamilyDenials   = 'm'
+	FamilyAssertion = 'q'
 	FamilyIssuer    = 'u'
 	FamilyCompact   = 'r'
 	FamilyEvent     = 'e'
@@ -78,7 +80,7 @@ const (
 )
 
 // StateFamilies are the families of the state, in key order.
-var StateFamilies = []byte("Dcdefghijklmnoprstuv")
+var StateFamilies = []byte("Dcdefghijklmnopqrstuv")
 
 // IsState reports whether a key with that first byte belongs to the state.
 func IsState(family byte) bool { return bytes.IndexByte(StateFamilies, family) >= 0 }

@@ -40,6 +40,25 @@ func (t *Tombstone) find(match func(Binding) bool) *Binding {
 	return nil
 }
 
+// An Assertion records that a client has used an assertion. The row lasts until Due, so long that
+// no node accepts the assertion any more.
+type Assertion struct {
+	Due      revoked.Time
+	ClientID string // whose quota it counts against
+	Request  [16]byte
+}
+
+func (v *Assertion) code(c *coder) {
+	c.version()
+	c.time(&v.Due)
+	c.string(&v.ClientID)
+	if !c.decoding {
+		c.b = append(c.b, v.Request[:]...)
+		return
+	}
+	copy(v.Request[:], c.take(uint64(len(v.Request))))
+}
+
 func (t *Tombstone) code(c *coder) {
 	c.version()
 	c.time(&t.Due)

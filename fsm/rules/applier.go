@@ -28,6 +28,8 @@ type Options struct {
 	// DenialQuota is the number of denials of one client, see the constant. It must be the same at
 	// every member: it decides results. Only tests lower it.
 	DenialQuota uint64
+	// AssertionQuota is the same for used assertions.
+	AssertionQuota int
 }
 
 // An Applier applies entries of the log to the state. It collects their changes until Commit

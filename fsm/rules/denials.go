@@ -1,9 +1,11 @@
 package rules
 
 import (
+	"fmt"
 	"time"
 
 	"revoked"
+	"revoked/fsm/command"
 	"revoked/fsm/rows"
 )
 
@@ -197,4 +199,82 @@ func (a *access) countDenial(client string, n int) {
 	} else {
 		a.put(key, old, rows.Append(nil, &v))
 	}
+}
+
+// AssertionQuota is the number of used assertions of one client that the state holds at a time. A
+// client that reaches it gets ErrQuota until the first of them is over, and no use is forgotten.
+const AssertionQuota = 100_000
+
+// Bounds of the row of a request with many operations. Each operation extends the row, so that the
+// request may last longer than its assertion.
+const (
+	assertionExtension = time.Hour
+	assertionRenew     = 30 * time.Minute
+)
+
+// useAssertion records the use of the assertion that authenticated the actor, along with the
+// operation. It returns ErrReplayed if another request has used it, or if its use could have been
+// forgotten. So of the requests with one assertion at most one succeeds, at whichever nodes they
+// arrive. An operation that is refused later still uses the assertion up.
+func (a *Applier) useAssertion(by *command.Actor) error {
+	use := by.Actor().Assertion
+	if use == nil {
+		return nil
+	}
+	key := rows.DigestKey(nil, rows.FamilyAssertion, use.Key)
+	row := a.get(key)
+	if row == nil {
+		due := use.ExpiresAt.Add(revoked.MaxAssertionSkew)
+		switch {
+		case due <= a.Stamp:
+			return fmt.Errorf("%w: or it expired too long ago", revoked.ErrReplayed)
+		case a.mem.Assertions[by.ClientId]+a.assertions[by.ClientId] >= a.AssertionQuota:
+			return fmt.Errorf("%w: client %q: %d used assertions that have not expired",
+				revoked.ErrQuota, by.ClientId, a.AssertionQuota)
+		}
+		put(&a.assertions, by.ClientId, a.assertions[by.ClientId]+1)
+		a.putAssertion(key, nil, &rows.Assertion{ClientID: by.ClientId, Request: use.Request}, due)
+		return nil
+	}
+	var v rows.Assertion
+	if err := rows.Parse(key, row, &v); err != nil {
+		a.fail(err)
+	}
+	if v.Request != use.Request {
+		return revoked.ErrReplayed
+	}
+	if now := a.Stamp; v.Due.Sub(now) < assertionRenew && use.ExpiresAt < now {
+		a.putAssertion(key, row, &v, now.Add(assertionExtension))
+	}
+	return nil
+}
+
+// putAssertion writes v and moves its queue entry to due. The audit does not count it as a change
+// of an operation. A dry run does: the operation needs an entry.
+func (a *Applier) putAssertion(key, old []byte, v *rows.Assertion, due revoked.Time) {
+	dirty := a.dirty
+	a.requeue(key, v.Due, due)
+	v.Due = due
+	a.put(key, old, rows.Append(nil, v))
+	a.dirty = dirty || a.dry
+}
+
+// expireAssertion drops the use of an assertion that no node accepts any more.
+func (a *Applier) expireAssertion(id revoked.Digest, due revoked.Time) int {
+	key := rows.DigestKey(nil, rows.FamilyAssertion, id)
+	row := a.get(key)
+	var v rows.Assertion
+	if row != nil {
+		if err := rows.Parse(key, row, &v); err != nil {
+			a.fail(err)
+		}
+	}
+	if row == nil || v.Due != due {
+		a.fail(errStray("assertion", id.Prefix()))
+		return 1
+	}
+	a.requeue(key, due, 0)
+	a.del(key, row)
+	put(&a.assertions, v.ClientID, a.assertions[v.ClientID]-1)
+	return 1
 }

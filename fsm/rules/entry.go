@@ -127,6 +127,9 @@ func (a *Applier) run(op *command.Op) Result {
 	if actor == nil || actor.Disabled || actor.Version != op.Actor.Version {
 		return Result{Err: fmt.Errorf("%w: client %q", revoked.ErrActorChanged, op.Actor.ClientId)}
 	}
+	if err := a.useAssertion(op.Actor); err != nil {
+		return Result{Err: err}
+	}
 	if err := mayPropose(actor, op); err != nil {
 		return Result{Err: err}
 	}

@@ -46,6 +46,8 @@ func (a *Applier) expire(before revoked.Time, limit int) {
 			limit -= a.expireAdmission(id, e.due)
 		case rows.FamilyJoinToken:
 			limit -= a.expireJoinToken(id, e.due)
+		case rows.FamilyAssertion:
+			limit -= a.expireAssertion(revoked.Digest(e.row[1:]), e.due)
 		case rows.FamilyDenial:
 			limit -= a.expireDenial(revoked.Digest(e.row[1:]), e.due)
 		case rows.FamilyIssuer:

@@ -22,6 +22,7 @@ type staged struct {
 	cutoffs       map[string]*rows.Cutoff       // by key; nil: dropped
 	cutoffOrder   []string                      // the keys of cutoffs in the order of their first change
 	tombstones    map[string]int                // changes of State.Tombstones
+	assertions    map[string]int                // changes of State.Assertions
 	denials       map[string]uint64             // new values of State.Denials; 0: none
 	admissions    map[string]*revoked.Admission // by node; nil: forgotten
 	joinTokens    map[string]*revoked.JoinToken // by id; nil: forgotten
@@ -271,6 +272,11 @@ func (a *access) Publish() {
 	for client, n := range a.tombstones {
 		if m.Tombstones[client] += n; m.Tombstones[client] <= 0 {
 			delete(m.Tombstones, client)
+		}
+	}
+	for client, n := range a.assertions {
+		if m.Assertions[client] += n; m.Assertions[client] <= 0 {
+			delete(m.Assertions, client)
 		}
 	}
 	for client, n := range a.denials {

@@ -195,12 +195,16 @@ func (n *counter) count(key, val []byte) (err error) {
 	n.state.Add(key, val)
 	id := string(key[1:])
 	switch family := key[0]; family {
-	case rows.FamilyToken, rows.FamilyTombstone, rows.FamilyDenial:
+	case rows.FamilyToken, rows.FamilyTombstone, rows.FamilyDenial, rows.FamilyAssertion:
 		if len(id) != len(revoked.Digest{}) {
 			return fmt.Errorf("digest in a key: %w", rows.ErrRow)
 		}
 		if family == rows.FamilyDenial {
 			err = rows.Parse(key, val, new(rows.Denial))
+			break
+		}
+		if family == rows.FamilyAssertion {
+			err = rows.Parse(key, val, new(rows.Assertion))
 			break
 		}
 		if family == rows.FamilyTombstone {

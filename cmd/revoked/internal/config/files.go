@@ -2,7 +2,6 @@ package config
 
 import (
 	"bytes"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
@@ -23,7 +22,7 @@ import (
 type Files struct {
 	Certs     *pki.Certs
 	APICert   *serve.Certificate
-	ClientCAs *x509.CertPool // nil: callers need no certificate
+	ClientCAs *serve.ClientCAs // nil: the certificate of a caller may come from anywhere
 	GossipKey []byte
 	JoinToken string // empty: none
 	Clients   []revoked.Client
@@ -95,7 +94,7 @@ func (c *Config) loadAPICert(f *Files) {
 	}
 	if c.APIClientCA != "" {
 		var err error
-		f.ClientCAs, err = files.CertPool(c.APIClientCA)
+		f.ClientCAs, err = serve.LoadClientCAs(c.APIClientCA)
 		c.add("api_client_ca", err)
 	}
 }

@@ -48,6 +48,8 @@ func (r *reloader) run(ctx context.Context) {
 			r.report("cluster certificate not reloaded, the old one stays in use", r.files.Certs.Reload())
 			_, err := r.files.APICert.Reload()
 			r.report("API certificate not reloaded, the old one stays in use", err)
+			_, err = r.files.ClientCAs.Reload()
+			r.report("CAs of callers not reloaded, the old ones stay in use", err)
 			r.report("settings not reloaded", r.logLevel())
 		}
 	}

@@ -78,6 +78,7 @@ func (s *server) open(ctx context.Context) error {
 	}
 	s.openServers(a, ports, reg)
 	s.background(func(ctx context.Context) { s.files.APICert.Watch(ctx, reloadTime, s.apiCertChanged) })
+	s.background(func(ctx context.Context) { s.files.ClientCAs.Watch(ctx, reloadTime, s.clientCAsChanged) })
 	return nil
 }
 
@@ -119,7 +120,7 @@ func (s *server) apiConfig(reg *prometheus.Registry) api.Config {
 	c := s.cfg
 	return api.Config{
 		Backend: s.backend, Log: s.log, RequestLog: s.requests, Registerer: reg, Gatherer: reg, Now: time.Now,
-		Issuer: c.Issuer, MetadataExtra: c.MetadataExtra,
+		Issuer: c.Issuer, MetadataExtra: c.MetadataExtra, ClientCAs: s.files.ClientCAs.Pool,
 		RequireHTTPS: c.RequireHTTPS, RequirePost: c.RequirePost,
 		CORSOrigins: c.CORSOrigins, TrustedProxies: c.TrustedProxies, CheckNetworks: c.CheckNetworks,
 		MetricsOnAPI:          c.MetricsAddr == "",
@@ -236,6 +237,14 @@ func (s *server) apiCertChanged(err error) {
 		return
 	}
 	s.log.Info("API certificate reloaded", "not_after", s.files.APICert.NotAfter())
+}
+
+func (s *server) clientCAsChanged(err error) {
+	if err != nil {
+		s.log.Error("CAs of callers not reloaded, the old ones stay in use", "error", err)
+		return
+	}
+	s.log.Info("CAs of callers reloaded")
 }
 
 // A backend adapts the node to the API. It reports that it is not ready once stop has begun.

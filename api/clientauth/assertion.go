@@ -1,0 +1,204 @@
+package clientauth
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"revoked"
+)
+
+// A Presented is an assertion that one request presents. The request may authenticate again with
+// it, and ends its use with [Authenticator.End].
+type Presented struct {
+	request [16]byte
+	key     revoked.Digest // zero until the assertion is verified
+	client  string
+}
+
+// NewPresented returns the assertion of a new request.
+func NewPresented() *Presented {
+	p := new(Presented)
+	rand.Read(p.request[:]) // never fails
+	return p
+}
+
+// AuthenticateAssertion returns the caller whose key signed an assertion (private_key_jwt, RFC
+// 7523). clientID is the client that the request names, or "". An assertion authenticates one
+// request at this node, and none if the state has a use of it. The caller's Assertion makes changes
+// by other nodes part of that one use.
+//
+// Errors are those of [Authenticator.Authenticate], and [revoked.ErrQuota] for a client with too
+// many used assertions that have not expired.
+func (a *Authenticator) AuthenticateAssertion(
+	ctx context.Context, raw, clientID string, p *Presented, from netip.Addr,
+) (*Caller, error) {
+	t := Attempt{Method: revoked.AuthPrivateKey, From: from}
+	var v revoked.VerifiedAssertion
+	if a.cfg.Assertions != nil {
+		id, verify := a.cfg.Assertions.ParseAssertion(raw, a.cfg.Audience)
+		if id != "" && (clientID == "" || clientID == id) {
+			t.Candidates = []Credential{{ID: id}}
+			t.proof = onceForEach(func(c *revoked.Client) *Caller {
+				var ok bool
+				if v, ok = verify(c); !ok {
+					return nil
+				}
+				return &Caller{Client: c, Method: t.Method, key: v.Thumbprint}
+			})
+		}
+	}
+	caller, err := a.Authenticate(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if !a.isUnused(&v, p) || !a.replays.begin(caller.Client.ID, &v, p, a.cfg.Now()) {
+		return nil, a.failed(ctx, caller.Client.ID)
+	}
+	if a.replays.isFull(p) {
+		return nil, fmt.Errorf("%w: client %q: too many used assertions that have not expired",
+			revoked.ErrQuota, caller.Client.ID)
+	}
+	caller.Assertion = &revoked.AssertionUse{Key: v.Key, ExpiresAt: v.ExpiresAt, Request: p.request}
+	return caller, nil
+}
+
+// isUnused reports whether the state holds no use of the assertion by another request.
+func (a *Authenticator) isUnused(v *revoked.VerifiedAssertion, p *Presented) bool {
+	request, used := a.cfg.Assertions.AssertionUse(v.Key)
+	return !used || request == p.request
+}
+
+// failed charges a replay as a failure of the client, and takes as long as any other failure.
+func (a *Authenticator) failed(ctx context.Context, id string) error {
+	a.cfg.Failed.Inc()
+	wait := a.failures.Take(id, a.cfg.Now())
+	select {
+	case <-time.After(time.Duration(a.secrets.typical.Load())):
+	case <-ctx.Done():
+	}
+	if wait > 0 {
+		a.cfg.Throttled.Inc()
+		return &ThrottledError{wait, true}
+	}
+	return ErrUnauthenticated
+}
+
+// onceForEach returns prove with its last result, which holds while the record is the same. A
+// signature is costly, and an attempt looks at a record twice.
+func onceForEach(prove func(*revoked.Client) *Caller) func(*revoked.Client) *Caller {
+	var last *revoked.Client
+	var result *Caller
+	return func(c *revoked.Client) *Caller {
+		if c != last {
+			last, result = c, prove(c)
+		}
+		return result
+	}
+}
+
+// End ends the request of p. With again set, the request has not been answered for good, as with a
+// 503, so the client may repeat it with the same assertion. If the log holds the use, it still
+// refuses the repeat.
+func (a *Authenticator) End(p *Presented, again bool) {
+	if again && p != nil {
+		a.replays.forget(p)
+	}
+}
+
+// Bounds of the assertions that a node remembers until they expire. A node at a bound refuses new
+// assertions: it never forgets one that could be replayed.
+const (
+	maxReplays       = 400_000
+	maxClientReplays = 100_000
+)
+
+// replays holds the assertions that this node has seen. Methods may be called concurrently.
+//
+// Only assertions with a good signature are kept, so a stranger cannot fill it, and a client cannot
+// use up the share of the others.
+type replays struct {
+	mu      sync.Mutex
+	limit   int
+	share   int // of one client
+	seen    map[revoked.Digest]replay
+	clients map[string]int
+	due     map[int64][]revoked.Digest // by the minute after which they may be forgotten
+	swept   int64                      // the minute of the last sweep
+}
+
+type replay struct {
+	request [16]byte
+	client  string
+	minute  int64
+}
+
+func newReplays() replays {
+	return replays{limit: maxReplays, share: maxClientReplays, seen: map[revoked.Digest]replay{},
+		clients: map[string]int{}, due: map[int64][]revoked.Digest{}}
+}
+
+// begin records the use of an assertion by the request of p. It reports false if another request
+// has used it. At a bound it records nothing, and isFull(p) is true.
+func (r *replays) begin(client string, v *revoked.VerifiedAssertion, p *Presented, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sweep(now)
+	if old, ok := r.seen[v.Key]; ok {
+		p.key, p.client = v.Key, client
+		return old.request == p.request
+	}
+	p.key = revoked.Digest{}
+	if len(r.seen) >= r.limit || r.clients[client] >= r.share {
+		return true
+	}
+	p.key, p.client = v.Key, client
+	minute := v.ExpiresAt.Add(revoked.MaxAssertionSkew).Unix()/60 + 1
+	r.seen[v.Key] = replay{p.request, client, minute}
+	r.clients[client]++
+	r.due[minute] = append(r.due[minute], v.Key)
+	return true
+}
+
+// isFull reports whether the last begin of p found no room.
+func (r *replays) isFull(p *Presented) bool { return p.key.IsZero() }
+
+// forget drops the use of p, unless another request made it.
+func (r *replays) forget(p *Presented) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old, ok := r.seen[p.key]; ok && old.request == p.request {
+		r.drop(p.key)
+	}
+}
+
+func (r *replays) drop(key revoked.Digest) {
+	client := r.seen[key].client
+	delete(r.seen, key)
+	if r.clients[client]--; r.clients[client] <= 0 {
+		delete(r.clients, client)
+	}
+}
+
+// sweep forgets the assertions that no node accepts any more. It does so once a minute.
+func (r *replays) sweep(now time.Time) {
+	minute := now.Unix() / 60
+	if minute == r.swept {
+		return
+	}
+	r.swept = minute
+	for m, keys := range r.due {
+		if m > minute {
+			continue
+		}
+		for _, key := range keys {
+			if r.seen[key].minute == m {
+				r.drop(key)
+			}
+		}
+		delete(r.due, m)
+	}
+}

@@ -1,0 +1,28 @@
+package node
+
+import (
+	"revoked"
+	"revoked/node/jwt"
+)
+
+// ParseAssertion implements api.Backend. The clocks of a client and of this node may differ by
+// max_clock_skew.
+func (n *Node) ParseAssertion(raw, audience string) (
+	id string, verify func(*revoked.Client) (revoked.VerifiedAssertion, bool),
+) {
+	a, err := jwt.ParseAssertion(raw)
+	if err != nil {
+		return "", nil
+	}
+	return a.ClientID(), func(c *revoked.Client) (revoked.VerifiedAssertion, bool) {
+		return a.Verify(c, audience, revoked.TimeOf(n.cfg.Now()), n.fsm.Settings().MaxClockSkew)
+	}
+}
+
+// AssertionUse implements api.Backend. It reads this node's copy, which may be behind: Apply
+// decides about changes. A node that cannot read reports a use by no request, which refuses the
+// caller.
+func (n *Node) AssertionUse(key revoked.Digest) (request [16]byte, used bool) {
+	request, used, err := n.fsm.AssertionUse(key)
+	return request, used || err != nil
+}

@@ -1,0 +1,110 @@
+package jwt
+
+import (
+	"crypto/x509"
+	"strings"
+	"time"
+
+	"revoked"
+)
+
+// An Assertion is a JWT of the right form with which a client may want to authenticate (RFC 7523
+// section 2.2). Its signature is not verified.
+type Assertion struct {
+	*Token
+	clientID string
+}
+
+// ParseAssertion checks the form of an assertion. It returns [ErrFormat] unless iss and sub name
+// the same client.
+func ParseAssertion(raw string) (*Assertion, error) {
+	t, err := Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	sub := t.claims.get("sub")
+	if sub == nil || sub.kind != text || sub.text != t.issuer || revoked.ValidateClientID(t.issuer) != nil {
+		return nil, ErrFormat
+	}
+	return &Assertion{t, strings.Clone(t.issuer)}, nil
+}
+
+// ClientID returns the client that the assertion claims to be from. Use it to find a record, never
+// as a fact.
+func (a *Assertion) ClientID() string { return a.clientID }
+
+// Verify verifies the assertion with the keys of a client, and checks its claims at the time now.
+// skew is how much the clocks of the client and of this node may differ. audience is the issuer
+// identifier of the cluster, the only audience that the assertion may have (RFC 10070).
+//
+// It returns false for every reason alike: a caller that fails to authenticate learns nothing. The
+// caller of Verify must also refuse an assertion whose Key was used before.
+func (a *Assertion) Verify(c *revoked.Client, audience string, now revoked.Time, skew time.Duration) (
+	v revoked.VerifiedAssertion, ok bool,
+) {
+	if a.clientID != c.ID || !isAssertionType(a.typ) {
+		return v, false
+	}
+	claims := claims{object: &a.claims}
+	expires := claims.second("exp", false)
+	issued, notBefore := claims.second("iat", false), claims.second("nbf", true)
+	jti := claims.text("jti", revoked.MaxAssertionID)
+	switch {
+	case claims.bad != "" || jti == "" || !a.hasAudience(audience):
+		return v, false
+	case expires.Add(skew) <= now || expires > now.Add(revoked.MaxAssertionLifetime+skew):
+		return v, false
+	case max(issued, notBefore) > now.Add(skew):
+		return v, false
+	}
+	key := a.signer(c)
+	if key == nil {
+		return v, false
+	}
+	return revoked.VerifiedAssertion{
+		Key: revoked.AssertionKey(c.ID, jti), ExpiresAt: expires, Thumbprint: key.Thumbprint,
+	}, true
+}
+
+// isAssertionType reports whether typ may be that of an assertion. RFC 10070 recommends
+// client-authentication+jwt, but not to refuse an absent type. Every other type is that of another
+// kind of token, which must not pass as an assertion (RFC 8725 section 3.11).
+func isAssertionType(typ string) bool {
+	const prefix = "application/"
+	if len(typ) > len(prefix) && strings.EqualFold(typ[:len(prefix)], prefix) {
+		typ = typ[len(prefix):]
+	}
+	return typ == "" || strings.EqualFold(typ, "JWT") || strings.EqualFold(typ, "client-authentication+jwt")
+}
+
+// hasAudience reports whether audience is the sole audience of the assertion, by a simple
+// comparison of strings.
+func (a *Assertion) hasAudience(audience string) bool {
+	aud := a.claims.get("aud")
+	if aud != nil && aud.kind == array && len(aud.list) == 1 {
+		aud = &aud.list[0]
+	}
+	return aud != nil && aud.kind == text && aud.text == audience
+}
+
+// signer returns the key of the client that made the signature, or nil. The client's record decides
+// which keys there are and which algorithm fits each of them, as [Verifier] does for issuers.
+func (a *Assertion) signer(c *revoked.Client) *revoked.IssuerKey {
+	v := Verifier{issuer: &revoked.Issuer{}}
+	for i := range c.Keys {
+		k := &c.Keys[i]
+		if a.hasKeyID && k.KeyID != a.keyID {
+			continue
+		}
+		public, err := x509.ParsePKIXPublicKey(k.Public)
+		if err != nil {
+			continue // Apply refuses a record with such a key
+		}
+		v.keys = append(v.keys, verifyKey{k, public})
+	}
+	keys, _ := v.candidates(a.Token)
+	if key := a.signedBy(keys); key != nil {
+		return key.IssuerKey
+	}
+	return nil
+}

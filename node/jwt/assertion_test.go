@@ -1,0 +1,203 @@
+package jwt_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"revoked"
+	"revoked/node/jwt"
+)
+
+const (
+	audience = "https://revoked.example"
+	skew     = 5 * time.Second
+)
+
+// newRobot returns a client with keys, given as JWKs.
+func newRobot(t testing.TB, jwks ...string) *revoked.Client {
+	t.Helper()
+	keys, err := jwt.ParseInline(keySet(jwks...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &revoked.Client{ID: "robot", Type: revoked.Confidential, Keys: keys,
+		AuthMethods: []string{revoked.AuthPrivateKey}}
+}
+
+// assertionClaims returns the claims of a good assertion with changes; nil removes one.
+func assertionClaims(changes map[string]any) string {
+	c := map[string]any{"iss": "robot", "sub": "robot", "aud": audience, "jti": "j-1", "exp": iat + 120}
+	for name, v := range changes {
+		if c[name] = v; v == nil {
+			delete(c, name)
+		}
+	}
+	b, err := json.Marshal(c)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+func verifies(c *revoked.Client, raw string) bool {
+	a, err := jwt.ParseAssertion(raw)
+	if err != nil {
+		return false
+	}
+	v, ok := a.Verify(c, audience, now, skew)
+	return ok && a.ClientID() == c.ID && v.Key == revoked.AssertionKey(c.ID, "j-1") && c.Key(v.Thumbprint) != nil
+}
+
+// Each algorithm verifies with a key that fits (RFC 7518, RFC 8037), and with no other.
+func TestAssertion_EachAlgorithm_NeedsItsKey(t *testing.T) {
+	for alg, k := range keys() {
+		c := newRobot(t, k.jwk(`"kid":"k"`))
+		if !verifies(c, k.sign(fmt.Sprintf(`{"alg":%q,"kid":"k"}`, alg), assertionClaims(nil))) {
+			t.Errorf("%s: got a refusal, want it verified", alg)
+		}
+		for other := range keys() {
+			if other != alg && verifies(c, k.sign(fmt.Sprintf(`{"alg":%q}`, other), assertionClaims(nil))) {
+				t.Errorf("%s under the name of %s: verified", alg, other)
+			}
+		}
+		bound := newRobot(t, k.jwk(`"alg":"`+alg+`"`))
+		if !verifies(bound, k.sign(fmt.Sprintf(`{"alg":%q}`, alg), assertionClaims(nil))) {
+			t.Errorf("%s, with alg in the JWK: got a refusal, want it verified", alg)
+		}
+	}
+}
+
+// RFC 7523 section 3 and RFC 10070: the claims of an assertion.
+func TestAssertion_Claims(t *testing.T) {
+	k := keys()["ES256"]
+	c := newRobot(t, k.jwk(""))
+	at := func(seconds int64) int64 { return int64(now)/1e6 + seconds }
+	for _, tt := range []struct {
+		name    string
+		changes map[string]any
+		want    bool
+	}{
+		{"good", nil, true}, {"audience in a list", map[string]any{"aud": []string{audience}}, true},
+		{"additional claims", map[string]any{"iat": at(0), "nbf": at(0), "x": 1}, true},
+		{"longest lifetime", map[string]any{"exp": at(600)}, true},
+		{"expired within the skew", map[string]any{"exp": at(-4)}, true},
+		{"ahead within the skew", map[string]any{"iat": at(5), "nbf": at(5)}, true},
+
+		{"no audience", map[string]any{"aud": nil}, false},
+		{"the revocation endpoint", map[string]any{"aud": audience + "/oauth2/revoke"}, false},
+		{"a trailing slash", map[string]any{"aud": audience + "/"}, false},
+		{"another case", map[string]any{"aud": strings.ToUpper(audience)}, false},
+		{"two audiences", map[string]any{"aud": []string{audience, "https://other.example"}}, false},
+		{"the audience twice", map[string]any{"aud": []string{audience, audience}}, false},
+		{"an empty list", map[string]any{"aud": []string{}}, false}, {"a number", map[string]any{"aud": 1}, false},
+		{"no exp", map[string]any{"exp": nil}, false}, {"expired", map[string]any{"exp": at(-5)}, false},
+		{"exp as a text", map[string]any{"exp": "1790000120"}, false},
+		{"too long a lifetime", map[string]any{"exp": at(606)}, false},
+		{"a year ahead", map[string]any{"exp": at(365 * 86400)}, false},
+		{"exp beyond int64", map[string]any{"exp": 1e300}, false}, {"exp 0", map[string]any{"exp": 0}, false},
+		{"not valid yet", map[string]any{"nbf": at(6)}, false}, {"issued later", map[string]any{"iat": at(6)}, false},
+		{"no jti", map[string]any{"jti": nil}, false}, {"empty jti", map[string]any{"jti": ""}, false},
+		{"jti of a number", map[string]any{"jti": 1}, false},
+		{"long jti", map[string]any{"jti": strings.Repeat("j", 513)}, false},
+		{"no iss", map[string]any{"iss": nil}, false}, {"no sub", map[string]any{"sub": nil}, false},
+		{"another sub", map[string]any{"sub": "admin"}, false}, {"another iss", map[string]any{"iss": "admin"}, false},
+		{"another client", map[string]any{"iss": "admin", "sub": "admin"}, false},
+		{"the issuer as iss", map[string]any{"iss": audience}, false},
+	} {
+		if got := verifies(c, k.sign(`{"alg":"ES256"}`, assertionClaims(tt.changes))); got != tt.want {
+			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// CA-26, CA-27: only the types of an assertion, or none.
+func TestAssertion_Types(t *testing.T) {
+	k := keys()["ES256"]
+	c := newRobot(t, k.jwk(""))
+	for typ, want := range map[string]bool{
+		"JWT": true, "jwt": true, "client-authentication+jwt": true, "application/client-authentication+jwt": true, "": true,
+		"at+jwt": false, "secevent+jwt": false, "statuslist+jwt": false, "token-introspection+jwt": false,
+		"dpop+jwt": false, "application/at+jwt": false, "JOSE": false, "JWT ": false,
+	} {
+		if got := verifies(c, k.sign(fmt.Sprintf(`{"alg":"ES256","typ":%q}`, typ), assertionClaims(nil))); got != want {
+			t.Errorf("%q: got %v, want %v", typ, got, want)
+		}
+	}
+	if verifies(c, k.sign(`{"alg":"ES256","typ":1}`, assertionClaims(nil))) {
+		t.Error("typ of a number: verified")
+	}
+}
+
+// The attacks of RFC 8725 sections 2 and 3, on assertions.
+func TestAssertion_Attacks_AreNotVerified(t *testing.T) {
+	rs, es, attacker := keys()["RS256"], keys()["ES256"], newKey(t)
+	c := newRobot(t, rs.jwk(`"kid":"rs"`), es.jwk(`"kid":"es"`))
+	payload := assertionClaims(nil)
+	good := es.sign(`{"alg":"ES256","kid":"es"}`, payload)
+	ignored := es.sign(`{"alg":"ES256","jku":"https://x","x5u":"https://x","kid":"es"}`, payload)
+	if !verifies(c, good) || !verifies(c, ignored) {
+		t.Fatal("got the good assertions refused")
+	}
+	parts := strings.Split(good, ".")
+	jwk := attacker.jwk("")
+	for name, raw := range map[string]string{
+		"empty": "", "alg none": b64([]byte(`{"alg":"none"}`)) + "." + parts[1] + ".",
+		"alg none, signed": es.sign(`{"alg":"none","kid":"es"}`, payload), "no alg": es.sign(`{"kid":"es"}`, payload),
+		"HMAC with the JWK":      hmacToken(`{"alg":"HS256","kid":"rs"}`, payload, []byte(rs.jwk(""))),
+		"HMAC, as RS256":         hmacToken(`{"alg":"RS256","kid":"rs"}`, payload, []byte(rs.jwk(""))),
+		"ES256 for the RSA key":  attacker.sign(`{"alg":"ES256","kid":"rs"}`, payload),
+		"RS256 for the EC key":   rs.sign(`{"alg":"RS256","kid":"es"}`, payload),
+		"unknown kid":            es.sign(`{"alg":"ES256","kid":"x"}`, payload),
+		"embedded jwk":           attacker.sign(`{"alg":"ES256","jwk":`+jwk+`}`, payload),
+		"embedded jwk and kid":   attacker.sign(`{"alg":"ES256","kid":"es","jwk":`+jwk+`}`, payload),
+		"jku":                    attacker.sign(`{"alg":"ES256","jku":"https://evil.example/jwks"}`, payload),
+		"x5u":                    attacker.sign(`{"alg":"ES256","x5u":"https://evil.example/c"}`, payload),
+		"x5c":                    attacker.sign(`{"alg":"ES256","x5c":["AAAA"]}`, payload),
+		"crit":                   es.sign(`{"alg":"ES256","kid":"es","crit":["x"],"x":1}`, payload),
+		"b64":                    es.sign(`{"alg":"ES256","kid":"es","b64":false}`, payload),
+		"nested":                 es.sign(`{"alg":"ES256","kid":"es","cty":"JWT"}`, good),
+		"encrypted":              b64([]byte(`{"alg":"dir","enc":"A128GCM"}`)) + "..AAAA.AAAA.AAAA",
+		"two issuers":            es.sign(`{"alg":"ES256"}`, strings.Replace(payload, `{`, `{"iss":"admin",`, 1)),
+		"two algorithms":         es.sign(`{"alg":"ES256","alg":"none"}`, payload),
+		"another payload":        parts[0] + "." + b64([]byte(strings.Replace(payload, "j-1", "j-2", 1))) + "." + parts[2],
+		"no signature":           parts[0] + "." + parts[1] + ".",
+		"zero signature":         parts[0] + "." + parts[1] + "." + b64(make([]byte, 64)),
+		"one bit":                flip(good),
+		"padding":                good + "=",
+		"a stranger":             attacker.sign(`{"alg":"ES256","kid":"es"}`, payload),
+		"too long":               es.sign(`{"alg":"ES256"}`, payload+strings.Repeat(" ", jwt.MaxLength)),
+		"client id with a break": es.sign(`{"alg":"ES256"}`, strings.ReplaceAll(payload, "robot", "robo\n")),
+	} {
+		if verifies(c, raw) {
+			t.Errorf("%s: verified", name)
+		}
+	}
+	if verifies(newRobot(t, attacker.jwk("")), good) {
+		t.Error("keys of another client: verified")
+	}
+}
+
+func FuzzParseAssertion(f *testing.F) {
+	k := newKey(f)
+	c := newRobot(f, k.jwk(""))
+	good := k.sign(`{"alg":"ES256"}`, assertionClaims(nil))
+	for _, s := range []string{good, k.sign(`{"alg":"none"}`, `{}`), "..", "a.b.c", good + "."} {
+		f.Add(s)
+	}
+	signed := good[:strings.LastIndexByte(good, '.')]
+	f.Fuzz(func(t *testing.T, raw string) {
+		a, err := jwt.ParseAssertion(raw)
+		if err != nil {
+			return
+		}
+		if err := revoked.ValidateClientID(a.ClientID()); err != nil {
+			t.Errorf("%q: got the client %q, %v", raw, a.ClientID(), err)
+		}
+		if _, ok := a.Verify(c, audience, now, skew); ok && !strings.HasPrefix(raw, signed+".") {
+			t.Errorf("%q: verified, but the key did not sign it", raw)
+		}
+	})
+}
