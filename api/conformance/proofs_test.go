@@ -21,7 +21,27 @@ func (p *proof) entry() entry {
 // attacks of RFC 8725.
 func proofs() []proof {
 	const attacks = "TestVerify_Attacks_AreNotVerified"
+	const claims = "TestPrivateKeyJWT_Assertions_ByClaims"
+	const certificates = "TestTLSClientAuth_Certificates_AreChecked"
 	list := []proof{
+		{"CA-21", "RFC 10070", "an assertion for the issuer", "api", claims, "CA-21"},
+		{"CA-22", "RFC 10070", "an assertion for a list of the issuer", "api", claims, "CA-22"},
+		{"CA-23", "RFC 10070", "an assertion for the endpoint", "api", claims, "CA-23"},
+		{"CA-25", "RFC 10070", "an assertion with a second audience", "api", claims, "CA-25"},
+		{"CA-26", "RFC 10070", "types of an assertion", "api", claims, "CA-26"},
+		{"CA-27", "RFC 8725 3.11", "types of other tokens", "api", claims, "CA-27"},
+		{"CA-28", "RFC 7523 3", "an assertion that has expired, or never expires", "api", claims, "CA-28"},
+		{"CA-29", "RFC 7523 3", "an assertion that expires too late", "api", claims, "CA-29"},
+		{"CA-31", "RFC 7523 3", "an assertion that names two clients", "api", claims, "CA-31"},
+		{"CA-33", "contract 6", "one assertion at three nodes at once", "node",
+			"TestAssertion_ReplayAtAllNodesAtOnce_OneSucceeds", "CA-33"},
+		{"CA-34", "RFC 8725 2.1", "assertions with forged signatures", "api", "TestPrivateKeyJWT_Attacks_Get401", "CA-34"},
+		{"CA-35", "RFC 8725 3.10", "assertions that bring their key", "node/jwt",
+			"TestAssertion_Attacks_AreNotVerified", "CA-35"},
+		{"CA-39", "RFC 8705 2.1", "the certificate of the client", "api", certificates, "CA-39"},
+		{"CA-41", "RFC 8705 2.1", "another certificate, or none", "api", certificates, "CA-41"},
+		{"CA-42", "contract 6", "Basic on a connection with a certificate", "api", certificates, "CA-42"},
+		{"CL-18", "contract 6", "the same assertion after a 503", "api", "TestPrivateKeyJWT_Replay_OneSucceeds", "CL-18"},
 		{"JW-11", "contract 4", "an entry for a jti outlives the token and both clock skews, and no longer", "fsm",
 			"TestRevokeJWT_Denial_LivesAsLongAsTheToken", "JW-11"},
 		{"C25", "contract 4", "a raise of max_lifetime counts for later tokens", "fsm",

@@ -131,7 +131,7 @@ func TestAssertion_Types(t *testing.T) {
 	}
 }
 
-// The attacks of RFC 8725 sections 2 and 3, on assertions.
+// CA-34 and CA-35: the attacks of RFC 8725 sections 2 and 3, on assertions.
 func TestAssertion_Attacks_AreNotVerified(t *testing.T) {
 	rs, es, attacker := keys()["RS256"], keys()["ES256"], newKey(t)
 	c := newRobot(t, rs.jwk(`"kid":"rs"`), es.jwk(`"kid":"es"`))
