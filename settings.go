@@ -2,6 +2,7 @@ package revoked
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -13,6 +14,8 @@ type Settings struct {
 	CutoffRetention        time.Duration
 	MaxClockSkew           time.Duration
 	SecretGrace            time.Duration
+	AuditRetention         time.Duration
+	AuditMaxEntries        int
 	// LeaseCeiling is the longest lease that may still be in force after LeaseDuration was lowered.
 	// It is 0 if no lease can be longer than LeaseDuration. Only Apply sets it.
 	LeaseCeiling time.Duration
@@ -27,14 +30,18 @@ func DefaultSettings() Settings {
 		CutoffRetention:        9600 * time.Hour,
 		MaxClockSkew:           5 * time.Second,
 		SecretGrace:            24 * time.Hour,
+		AuditRetention:         9600 * time.Hour,
+		AuditMaxEntries:        1_000_000,
 	}
 }
 
-// A SettingRule is the name of one setting and its bounds, both inclusive.
+// A SettingRule is the name of one setting and its bounds, both inclusive. The value of a duration
+// is in nanoseconds, that of a count is a number.
 type SettingRule struct {
 	Name     string // in the API and in configuration files
-	Min, Max time.Duration
-	field    func(*Settings) *time.Duration
+	Min, Max int64
+	duration func(*Settings) *time.Duration
+	count    func(*Settings) *int // nil unless the setting is a count
 }
 
 const (
@@ -44,29 +51,69 @@ const (
 
 // settingRules is the only table of settings and their bounds, in display order.
 var settingRules = [...]SettingRule{
-	{"lease_duration", 500 * time.Millisecond, time.Minute,
-		func(s *Settings) *time.Duration { return &s.LeaseDuration }},
-	{"late_registration_window", time.Second, 90 * day,
-		func(s *Settings) *time.Duration { return &s.LateRegistrationWindow }},
-	{"cutoff_retention", time.Hour, 10 * year,
-		func(s *Settings) *time.Duration { return &s.CutoffRetention }},
-	{"max_clock_skew", 100 * time.Millisecond, 5 * time.Minute,
-		func(s *Settings) *time.Duration { return &s.MaxClockSkew }},
-	{"secret_grace", 0, year,
-		func(s *Settings) *time.Duration { return &s.SecretGrace }},
+	durationRule("lease_duration", 500*time.Millisecond, time.Minute,
+		func(s *Settings) *time.Duration { return &s.LeaseDuration }),
+	durationRule("late_registration_window", time.Second, 90*day,
+		func(s *Settings) *time.Duration { return &s.LateRegistrationWindow }),
+	durationRule("cutoff_retention", time.Hour, 10*year,
+		func(s *Settings) *time.Duration { return &s.CutoffRetention }),
+	durationRule("max_clock_skew", 100*time.Millisecond, 5*time.Minute,
+		func(s *Settings) *time.Duration { return &s.MaxClockSkew }),
+	durationRule("secret_grace", 0, year,
+		func(s *Settings) *time.Duration { return &s.SecretGrace }),
+	durationRule("audit_retention", time.Hour, 10*year,
+		func(s *Settings) *time.Duration { return &s.AuditRetention }),
+	{Name: "audit_max_entries", Min: 1000, Max: 100_000_000,
+		count: func(s *Settings) *int { return &s.AuditMaxEntries }},
+}
+
+func durationRule(name string, low, high time.Duration, field func(*Settings) *time.Duration) SettingRule {
+	return SettingRule{Name: name, Min: int64(low), Max: int64(high), duration: field}
 }
 
 // SettingRules returns the rules of all settings in display order.
 func SettingRules() []SettingRule { return settingRules[:] }
 
-// Field returns the setting's field in s.
-func (r SettingRule) Field(s *Settings) *time.Duration { return r.field(s) }
+// IsCount reports whether the setting is a number instead of a duration.
+func (r SettingRule) IsCount() bool { return r.count != nil }
 
-// Validate returns an error that wraps [ErrUnprocessable] if d is out of bounds.
-func (r SettingRule) Validate(d time.Duration) error {
-	if d < r.Min || d > r.Max {
-		return fmt.Errorf("%w: %s must be from %s to %s",
-			ErrUnprocessable, r.Name, FormatDuration(r.Min), FormatDuration(r.Max))
+// Field returns a pointer to the setting's field in s: *time.Duration or, for a count, *int.
+func (r SettingRule) Field(s *Settings) any {
+	if r.count != nil {
+		return r.count(s)
+	}
+	return r.duration(s)
+}
+
+// Value returns the setting's value in s.
+func (r SettingRule) Value(s *Settings) int64 {
+	if r.count != nil {
+		return int64(*r.count(s))
+	}
+	return int64(*r.duration(s))
+}
+
+// Set sets the setting's value in s.
+func (r SettingRule) Set(s *Settings, v int64) {
+	if r.count != nil {
+		*r.count(s) = int(v)
+		return
+	}
+	*r.duration(s) = time.Duration(v)
+}
+
+// Format returns a value as text, such as "2s" or "1000".
+func (r SettingRule) Format(v int64) string {
+	if r.count != nil {
+		return strconv.FormatInt(v, 10)
+	}
+	return FormatDuration(time.Duration(v))
+}
+
+// Validate returns an error that wraps [ErrUnprocessable] if v is out of bounds.
+func (r SettingRule) Validate(v int64) error {
+	if v < r.Min || v > r.Max {
+		return fmt.Errorf("%w: %s must be from %s to %s", ErrUnprocessable, r.Name, r.Format(r.Min), r.Format(r.Max))
 	}
 	return nil
 }
@@ -75,7 +122,7 @@ func (r SettingRule) Validate(d time.Duration) error {
 // if two settings contradict each other.
 func ValidateSettings(s *Settings) error {
 	for _, r := range settingRules {
-		if err := r.Validate(*r.Field(s)); err != nil {
+		if err := r.Validate(r.Value(s)); err != nil {
 			return err
 		}
 	}

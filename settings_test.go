@@ -18,7 +18,7 @@ func TestValidateSettings_Defaults_AreValid(t *testing.T) {
 func TestValidateSettings_EachBound_IsInclusive(t *testing.T) {
 	for _, r := range revoked.SettingRules() {
 		for _, tt := range []struct {
-			d    time.Duration
+			d    int64
 			want error
 		}{
 			{r.Min, nil}, {r.Min - 1, revoked.ErrUnprocessable},
@@ -26,12 +26,12 @@ func TestValidateSettings_EachBound_IsInclusive(t *testing.T) {
 		} {
 			s := revoked.DefaultSettings()
 			s.CutoffRetention, s.LateRegistrationWindow = 3650*24*time.Hour, time.Second
-			*r.Field(&s) = tt.d
+			r.Set(&s, tt.d)
 			if r.Name == "cutoff_retention" {
 				s.LateRegistrationWindow = time.Second
 			}
 			if err := revoked.ValidateSettings(&s); !errors.Is(err, tt.want) {
-				t.Errorf("%s = %s: got %v, want %v", r.Name, tt.d, err, tt.want)
+				t.Errorf("%s = %s: got %v, want %v", r.Name, r.Format(tt.d), err, tt.want)
 			}
 		}
 	}

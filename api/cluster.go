@@ -313,7 +313,12 @@ func viewSettings(s revoked.Settings) []byte {
 			out = append(out, ',')
 		}
 		out = append(strictjson.AppendString(out, rule.Name), ':')
-		out = strictjson.AppendString(out, revoked.FormatDuration(*rule.Field(&s)))
+		value := rule.Format(rule.Value(&s))
+		if rule.IsCount() {
+			out = append(out, value...)
+		} else {
+			out = strictjson.AppendString(out, value)
+		}
 	}
 	return append(out, "}\n"...)
 }
@@ -345,22 +350,22 @@ func (a *API) patchSettings(r *request.Request) error {
 func decodeSettings(r *request.Request) (apply func(*revoked.Settings), err error) {
 	var fields []request.Field
 	var outOfBounds error
-	change, defaults := make(map[*revoked.SettingRule]time.Duration), revoked.DefaultSettings()
+	change, defaults := make(map[*revoked.SettingRule]int64), revoked.DefaultSettings()
 	rules := revoked.SettingRules()
 	for i := range rules {
 		rule := &rules[i]
 		fields = append(fields, request.Field{Name: rule.Name, Read: func(j *strictjson.Reader) error {
-			d := *rule.Field(&defaults)
+			v := rule.Value(&defaults)
 			if !j.Null() {
 				var err error
-				if d, err = request.ReadDuration(j); err != nil {
+				if v, err = readSetting(j, rule); err != nil {
 					return err
 				}
 			}
-			if err := rule.Validate(d); err != nil && outOfBounds == nil {
+			if err := rule.Validate(v); err != nil && outOfBounds == nil {
 				outOfBounds = err // 422, returned only if no field is malformed (400)
 			}
-			change[rule] = d
+			change[rule] = v
 			return nil
 		}})
 	}
@@ -368,8 +373,25 @@ func decodeSettings(r *request.Request) (apply func(*revoked.Settings), err erro
 		return nil, err
 	}
 	return func(s *revoked.Settings) {
-		for rule, d := range change {
-			*rule.Field(s) = d
+		for rule, v := range change {
+			rule.Set(s, v)
 		}
 	}, outOfBounds
+}
+
+// readSetting reads a duration, or a count as a number or as a text of digits.
+func readSetting(j *strictjson.Reader, rule *revoked.SettingRule) (int64, error) {
+	if !rule.IsCount() {
+		d, err := request.ReadDuration(j)
+		return int64(d), err
+	}
+	raw, err := j.Raw(request.MaxID)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(strings.Trim(string(raw), `"`), 10, 64)
+	if err != nil {
+		return 0, j.Fail("want a whole number")
+	}
+	return n, nil
 }

@@ -6,7 +6,7 @@ import (
 
 func TestSettings_Patch_ChangesAll(t *testing.T) {
 	b := newAdminBench(t)
-	want := `{"lease_duration":"2s","late_registration_window":"1h","cutoff_retention":"9600h","max_clock_skew":"5s","secret_grace":"24h"}` + "\n"
+	want := `{"lease_duration":"2s","late_registration_window":"1h","cutoff_retention":"9600h","max_clock_skew":"5s","secret_grace":"24h","audit_retention":"9600h","audit_max_entries":1000000}` + "\n"
 	if got := b.do(t, "admin", "GET", "/v1/settings", "", ""); got.status != 200 || got.body != want {
 		t.Errorf("got %d %s, want %s", got.status, got.body, want)
 	}

@@ -1,7 +1,10 @@
 package client
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 )
 
@@ -9,6 +12,21 @@ const settingsPath = "/v1/settings"
 
 // Settings are the replicated settings by name, such as "lease_duration": "2s".
 type Settings map[string]string
+
+// UnmarshalJSON implements [json.Unmarshaler]. A number becomes its text.
+func (s *Settings) UnmarshalJSON(b []byte) error {
+	var values map[string]any
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	if err := d.Decode(&values); err != nil {
+		return err
+	}
+	*s = make(Settings, len(values))
+	for name, v := range values {
+		(*s)[name] = fmt.Sprint(v)
+	}
+	return nil
+}
 
 // Settings returns the replicated settings.
 func (c *Client) Settings(ctx context.Context) (Answer[Settings], error) {

@@ -351,6 +351,75 @@ func anyOp(r *rapid.T, m *machine) *command.Op {
 	return ops[rapid.SampledFrom(append(kinds, "revoke", "register", "revoke")).Draw(r, "kind")]
 }
 
+// Expire drops the entries beyond audit_max_entries, the oldest first, and those older than
+// audit_retention. A reader that is behind gets ErrGone, and every member drops the same ones.
+func TestExpire_Audit_KeepsTheNewest(t *testing.T) {
+	m := audited(t)
+	s := m.f.Settings()
+	s.AuditMaxEntries, s.AuditRetention = 1000, 2*time.Hour
+	if op := command.PutSettingsOp(m.by("admin"), s, s.Version); command.VersionOf(op) != command.Version {
+		t.Errorf("settings of the audit: got version %d, want %d", command.VersionOf(op), command.Version)
+	}
+	m.must(command.PutSettingsOp(m.by("admin"), s, s.Version))
+	first := m.f.Applied()
+	for range 10 {
+		ops := make([]*command.Op, 120)
+		for i := range ops {
+			ops[i] = command.RevokeOp(m.by("app"), digest("ghost"), "")
+		}
+		m.do(ops...)
+		m.now = m.now.Add(time.Minute)
+	}
+	m.later(time.Minute)
+	m.drain()
+	if n := m.f.Audits(); n != 1000 {
+		t.Errorf("got %d entries, want 1000", n)
+	}
+	_, _, err := m.f.Audit(first, 10)
+	wantErr(t, err, revoked.ErrGone)
+	list, _, err := m.f.Audit(m.f.Applied()-1, 10)
+	if err != nil || len(list) > 0 {
+		t.Errorf("at the end: got %v, %v, want no entry", list, err)
+	}
+	m.sameAs(m.replayed(5))
+	m.later(3 * time.Hour)
+	m.drain()
+	if n := m.f.Audits(); n != 0 {
+		t.Errorf("after audit_retention: got %d entries, want none", n)
+	}
+	m.revoke("app", "ghost")
+	if n := m.f.Audits(); n != 1 {
+		t.Errorf("a new entry: got %d, want 1", n)
+	}
+	agree(t, m, 7)
+}
+
+// The entries of a second and after it begin after AuditBefore.
+func TestAuditBefore_Times_FindTheirEntries(t *testing.T) {
+	m := audited(t)
+	var at []uint64
+	for range 30 {
+		m.revoke("app", "ghost")
+		at = append(at, m.f.Applied())
+		m.apply(&command.Tick{})
+		m.now = m.now.Add(10 * time.Second)
+	}
+	for i := range at {
+		for _, offset := range []time.Duration{0, -5 * time.Second} {
+			moment := start.Add(time.Duration(i)*10*time.Second + offset)
+			after, err := m.f.AuditBefore(moment)
+			list, _, _ := m.f.Audit(after, 1)
+			if err != nil || len(list) != 1 || list[0].Index != at[i] {
+				t.Errorf("entry %d, %v: got index %d and %+v, %v, want the entry at %d", i, offset, after, list, err, at[i])
+			}
+		}
+	}
+	after, err := m.f.AuditBefore(m.now)
+	if list, _, _ := m.f.Audit(after, 1); err != nil || len(list) != 0 {
+		t.Errorf("after the last entry: got %+v, %v, want none", list, err)
+	}
+}
+
 // The state with audit entries of each kind of object has golden bytes.
 func TestWriteSnapshot_Audit_GoldenBytes(t *testing.T) {
 	m := audited(t)

@@ -5,6 +5,7 @@ import (
 	"revoked/fsm/command"
 	"revoked/fsm/rows"
 	"revoked/fsm/rules"
+	"revoked/fsm/store"
 )
 
 // Limits of the background commands that Backlog returns, in rows.
@@ -29,7 +30,7 @@ type Background interface {
 
 // Backlog returns the next background command with stamp now, or nil if none is due. Compact is due
 // while ended tokens have live rows, Expire once an entry of the queue is max_clock_skew old. It
-// reads at most one row, so it may be called every second. size returns how many rows the command
+// reads at most two rows, so it may be called every second. size returns how many rows the command
 // may change, given the upper bound.
 func (f *FSM) Backlog(now revoked.Time, size func(limit int) int) Background {
 	s, err := f.acquire()
@@ -41,6 +42,8 @@ func (f *FSM) Backlog(now revoked.Time, size func(limit int) int) Background {
 	stamp, skew := f.mem.Applied.Stamp, f.mem.Settings.MaxClockSkew
 	floor, compactions := f.mem.QueueFloor, f.mem.Compactions+len(f.mem.Uncompacted)
 	due := f.mem.Applied.Events > rules.MaxEvents+rules.MaxEvents/100
+	most := uint64(f.mem.Settings.AuditMaxEntries)
+	due = due || f.mem.Applied.Audits > most+most/1000
 	f.mu.RUnlock()
 	if compactions > 0 {
 		return &command.Compact{Stamp: int64(now), Limit: uint32(size(compactLimit))}
@@ -52,6 +55,9 @@ func (f *FSM) Backlog(now revoked.Time, size func(limit int) int) Background {
 		due = due || (err == nil && at <= before)
 		return false, err
 	})
+	if err == nil && !due {
+		due, err = f.hasOldAudit(s, before)
+	}
 	if err != nil {
 		f.failed.report(err)
 		return nil
@@ -60,4 +66,21 @@ func (f *FSM) Backlog(now revoked.Time, size func(limit int) int) Background {
 		return nil
 	}
 	return &command.Expire{Stamp: int64(now), Before: int64(before), Limit: uint32(size(expireLimit))}
+}
+
+// hasOldAudit reports whether the oldest audit entry is older than audit_retention.
+func (f *FSM) hasOldAudit(s *store.Store, before revoked.Time) (old bool, err error) {
+	f.mu.RLock()
+	n, floor, keep := f.mem.Applied.Audits, f.mem.Applied.AuditsFloor, f.mem.Settings.AuditRetention
+	f.mu.RUnlock()
+	if n == 0 {
+		return false, nil
+	}
+	start := rows.SeqKey(nil, rows.FamilyAudit, floor, 0)
+	err = s.Scan([]byte{rows.FamilyAudit}, start, func(key, val []byte) (bool, error) {
+		e, err := parseAudit(key, val)
+		old = e.Time < before.Add(-keep)
+		return false, err
+	})
+	return old, err
 }

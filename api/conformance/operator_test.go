@@ -20,7 +20,7 @@ func operatorScenarios() []scenario {
 }
 
 func settingsEverywhere(t *testing.T, s *stage) {
-	const members = "cutoff_retention late_registration_window lease_duration max_clock_skew secret_grace"
+	const members = "audit_max_entries audit_retention cutoff_retention late_registration_window lease_duration max_clock_skew secret_grace"
 	defaults := s.call(t, "GET", "/v1/settings", "adm", "", 200)
 	keys(t, "settings", defaults, members)
 	if got := fmt.Sprint(defaults["lease_duration"], defaults["late_registration_window"], defaults["cutoff_retention"],

@@ -77,7 +77,7 @@ func WithoutOrigin(op *Op) *Op {
 // IsAudited reports whether an accepted op leaves an audit entry.
 func IsAudited(op *Op) bool {
 	switch op.GetKind().(type) {
-	case nil, *Op_Register, *Op_SetVoting:
+	case nil, *Op_Register, *Op_SetVoting, *Op_Acknowledge:
 		return false
 	}
 	return true
@@ -243,7 +243,11 @@ func valueOf(m protoreflect.Message, f protoreflect.FieldDescriptor) string {
 			roles = append(roles, v.List().Get(i).String())
 		}
 		return "=" + strings.Join(roles, ",")
-	case isSetting && f.Kind() == protoreflect.Int64Kind:
+	case isSetting && !m.Has(f):
+		return "=default"
+	case isSetting && f.Kind() == protoreflect.Uint64Kind:
+		return fmt.Sprintf("=%d", v.Uint())
+	case isSetting:
 		return "=" + revoked.FormatDuration(time.Duration(v.Int()))
 	}
 	return ""

@@ -1654,8 +1654,11 @@ type SettingsRecord struct {
 	Version                uint64                 `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"`
 	LeaseCeiling           int64                  `protobuf:"varint,7,opt,name=lease_ceiling,json=leaseCeiling,proto3" json:"lease_ceiling,omitempty"` // set by Apply, as is ceiling_until
 	CeilingUntil           int64                  `protobuf:"varint,8,opt,name=ceiling_until,json=ceilingUntil,proto3" json:"ceiling_until,omitempty"` // the stamp at which lease_ceiling ends
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	// The fields below are of version 5. 0 stands for the default, as in records of older programs.
+	AuditRetention  int64  `protobuf:"varint,9,opt,name=audit_retention,json=auditRetention,proto3" json:"audit_retention,omitempty"`
+	AuditMaxEntries uint64 `protobuf:"varint,10,opt,name=audit_max_entries,json=auditMaxEntries,proto3" json:"audit_max_entries,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SettingsRecord) Reset() {
@@ -1740,6 +1743,20 @@ func (x *SettingsRecord) GetLeaseCeiling() int64 {
 func (x *SettingsRecord) GetCeilingUntil() int64 {
 	if x != nil {
 		return x.CeilingUntil
+	}
+	return 0
+}
+
+func (x *SettingsRecord) GetAuditRetention() int64 {
+	if x != nil {
+		return x.AuditRetention
+	}
+	return 0
+}
+
+func (x *SettingsRecord) GetAuditMaxEntries() uint64 {
+	if x != nil {
+		return x.AuditMaxEntries
 	}
 	return 0
 }
@@ -3900,7 +3917,7 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\n" +
 	"if_version\x18\x02 \x01(\x04R\tifVersion\"+\n" +
 	"\fDeleteClient\x12\x1b\n" +
-	"\tclient_id\x18\x01 \x01(\tR\bclientId\"\xc9\x02\n" +
+	"\tclient_id\x18\x01 \x01(\tR\bclientId\"\x9e\x03\n" +
 	"\x0eSettingsRecord\x12%\n" +
 	"\x0elease_duration\x18\x01 \x01(\x03R\rleaseDuration\x128\n" +
 	"\x18late_registration_window\x18\x02 \x01(\x03R\x16lateRegistrationWindow\x12)\n" +
@@ -3909,7 +3926,10 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\fsecret_grace\x18\x05 \x01(\x03R\vsecretGrace\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\x04R\aversion\x12#\n" +
 	"\rlease_ceiling\x18\a \x01(\x03R\fleaseCeiling\x12#\n" +
-	"\rceiling_until\x18\b \x01(\x03R\fceilingUntil\"h\n" +
+	"\rceiling_until\x18\b \x01(\x03R\fceilingUntil\x12'\n" +
+	"\x0faudit_retention\x18\t \x01(\x03R\x0eauditRetention\x12*\n" +
+	"\x11audit_max_entries\x18\n" +
+	" \x01(\x04R\x0fauditMaxEntries\"h\n" +
 	"\vPutSettings\x12:\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1e.revoked.fsm.v1.SettingsRecordR\bsettings\x12\x1d\n" +
 	"\n" +

@@ -54,6 +54,8 @@ func VersionOf(op *Op) uint32 {
 		return 3
 	case *Op_Note, *Op_Acknowledge:
 		return Audit
+	case *Op_PutSettings:
+		return versionOfSettings(op.GetPutSettings().GetSettings())
 	case *Op_PutClient:
 		return versionOfClients(op.GetPutClient().GetClient())
 	}
@@ -65,7 +67,15 @@ func (m *Bootstrap) Version() uint32 {
 	if m.GetAudited() {
 		return Audit
 	}
-	return versionOfClients(m.GetClients()...)
+	return max(versionOfClients(m.GetClients()...), versionOfSettings(m.GetSettings()))
+}
+
+// versionOfSettings returns the lowest Version of a program that knows the fields of the record.
+func versionOfSettings(m *SettingsRecord) uint32 {
+	if m.GetAuditRetention() != 0 || m.GetAuditMaxEntries() != 0 {
+		return 5
+	}
+	return 1
 }
 
 // versionOfClients returns the lowest Version of a program that knows the roles and the methods of

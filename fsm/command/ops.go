@@ -1,6 +1,8 @@
 package command
 
 import (
+	"cmp"
+	"math"
 	"time"
 
 	"revoked"
@@ -217,14 +219,27 @@ func NewBootstrap(s revoked.Settings, clients []revoked.Client) *Bootstrap {
 
 // SettingsMessage returns the record of s.
 func SettingsMessage(s revoked.Settings) *SettingsRecord {
-	return &SettingsRecord{
+	m := &SettingsRecord{
 		LeaseDuration: int64(s.LeaseDuration), LateRegistrationWindow: int64(s.LateRegistrationWindow),
 		CutoffRetention: int64(s.CutoffRetention), MaxClockSkew: int64(s.MaxClockSkew),
 		SecretGrace: int64(s.SecretGrace), Version: s.Version, LeaseCeiling: int64(s.LeaseCeiling),
 	}
+	if s.AuditRetention != auditRetention {
+		m.AuditRetention = int64(s.AuditRetention)
+	}
+	if s.AuditMaxEntries != auditMaxEntries {
+		m.AuditMaxEntries = uint64(s.AuditMaxEntries)
+	}
+	return m
 }
 
-// Settings is the inverse of SettingsMessage. A nil record gives the zero settings.
+// The values for which a record has 0. They are part of the format of the log.
+const (
+	auditRetention  = 9600 * time.Hour
+	auditMaxEntries = 1_000_000
+)
+
+// Settings is the inverse of SettingsMessage. A nil record gives zero settings, but for the audit.
 func (m *SettingsRecord) Settings() revoked.Settings {
 	return revoked.Settings{
 		LeaseDuration:          time.Duration(m.GetLeaseDuration()),
@@ -234,5 +249,7 @@ func (m *SettingsRecord) Settings() revoked.Settings {
 		SecretGrace:            time.Duration(m.GetSecretGrace()),
 		Version:                m.GetVersion(),
 		LeaseCeiling:           time.Duration(m.GetLeaseCeiling()),
+		AuditRetention:         cmp.Or(time.Duration(m.GetAuditRetention()), auditRetention),
+		AuditMaxEntries:        int(cmp.Or(min(m.GetAuditMaxEntries(), math.MaxInt32), auditMaxEntries)),
 	}
 }

@@ -167,5 +167,6 @@ func OriginalSettings() revoked.Settings {
 	return revoked.Settings{
 		LeaseDuration: 2 * time.Second, LateRegistrationWindow: time.Hour, CutoffRetention: 9600 * time.Hour,
 		MaxClockSkew: 5 * time.Second, SecretGrace: 24 * time.Hour,
+		AuditRetention: 9600 * time.Hour, AuditMaxEntries: 1_000_000,
 	}
 }

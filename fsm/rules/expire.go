@@ -60,7 +60,7 @@ func (a *Applier) expire(before revoked.Time, limit int) {
 	}
 	a.recordReaped()
 	a.trimFinals(before, limit)
-	a.trimEvents(before, limit)
+	a.trim(before, limit)
 }
 
 // A dueRow is an entry of the queue.
@@ -250,37 +250,70 @@ func (a *Applier) expireDeleted(id string, due revoked.Time) int {
 	return 1
 }
 
-// trimEvents drops at most limit of the oldest events: those beyond MaxEvents, and those older than
-// cutoff_retention. The floor rises to the newest dropped index: a reader that is behind it gets
-// ErrGone instead of a gap.
-func (a *Applier) trimEvents(before revoked.Time, limit int) {
-	if limit <= 0 || a.Events == 0 || a.err != nil {
-		return
+// trim drops at most limit of the oldest rows of the feed and of the audit. It returns after it has
+// dropped those that are over.
+func (a *Applier) trim(before revoked.Time, limit int) {
+	s := a.currentSettings()
+	limit = a.trimSequence(&sequence{
+		family: rows.FamilyEvent, rows: &a.Events, floor: &a.EventsFloor, most: MaxEvents,
+		oldest: before.Add(-s.CutoffRetention),
+		timeOf: func(key, val []byte) (revoked.Time, error) {
+			var e rows.Event
+			err := rows.Parse(key, val, &e)
+			return e.Time, err
+		},
+	}, limit)
+	a.trimSequence(&sequence{
+		family: rows.FamilyAudit, rows: &a.Audits, floor: &a.AuditsFloor, most: uint64(s.AuditMaxEntries),
+		oldest: before.Add(-s.AuditRetention),
+		timeOf: func(key, val []byte) (revoked.Time, error) {
+			var e rows.Audit
+			err := rows.Parse(key, val, &e)
+			return e.Time, err
+		},
+	}, limit)
+}
+
+// A sequence is a family of rows in the order of the log, of which the oldest go first.
+type sequence struct {
+	family byte
+	rows   *uint64      // number of rows
+	floor  *uint64      // highest index dropped
+	most   uint64       // rows beyond go
+	oldest revoked.Time // rows before go
+	timeOf func(key, val []byte) (revoked.Time, error)
+}
+
+// trimSequence drops at most limit of the oldest rows of q: those beyond its number, and those that
+// are too old. The floor rises to the newest dropped index: a reader that is behind it gets ErrGone
+// instead of a gap. It returns the rest of limit.
+func (a *Applier) trimSequence(q *sequence, limit int) int {
+	if limit <= 0 || *q.rows == 0 || a.err != nil {
+		return limit
 	}
-	type event struct{ key, val []byte }
-	var old []event
-	oldest := before.Add(-a.currentSettings().CutoffRetention)
-	start := rows.SeqKey(nil, rows.FamilyEvent, a.EventsFloor, 0)
-	err := a.store.Scan([]byte{rows.FamilyEvent}, start, func(key, val []byte) (bool, error) {
+	type row struct{ key, val []byte }
+	var old []row
+	start := rows.SeqKey(nil, q.family, *q.floor, 0)
+	err := a.store.Scan([]byte{q.family}, start, func(key, val []byte) (bool, error) {
 		if len(old) >= limit {
 			return false, nil
 		}
-		if a.Events-uint64(len(old)) <= MaxEvents {
-			var e rows.Event
-			if err := rows.Parse(key, val, &e); err != nil || e.Time >= oldest {
+		if *q.rows-uint64(len(old)) <= q.most {
+			if at, err := q.timeOf(key, val); err != nil || at >= q.oldest {
 				return false, err
 			}
 		}
-		old = append(old, event{append([]byte(nil), key...), append([]byte(nil), val...)})
+		old = append(old, row{append([]byte(nil), key...), append([]byte(nil), val...)})
 		return true, nil
 	})
 	if err != nil {
 		a.fail(err)
-		return
+		return 0
 	}
 	for _, e := range old {
 		a.del(e.key, e.val)
-		a.Events--
-		a.EventsFloor = rows.KeyIndex(e.key)
+		*q.rows--
+		*q.floor = rows.KeyIndex(e.key)
 	}
+	return limit - len(old)
 }

@@ -149,13 +149,15 @@ func (s *Settings) replicated() []Setting {
 		"cutoff_retention":         "how long a cut-off is kept",
 		"max_clock_skew":           "how far a node's clock may be off before it loses its lease",
 		"secret_grace":             "how long a rotated client secret remains valid",
+		"audit_retention":          "how long an audit entry is kept",
+		"audit_max_entries":        "audit entries that are kept",
 	}
 	var t []Setting
 	defaults := revoked.DefaultSettings()
 	for _, r := range revoked.SettingRules() {
 		t = append(t, Setting{
-			r.Name, revoked.FormatDuration(*r.Field(&defaults)), help[r.Name] + " (replicated)", r.Field(&s.Replicated),
-			r.Min, r.Max,
+			r.Name, r.Format(r.Value(&defaults)), help[r.Name] + " (replicated)", r.Field(&s.Replicated),
+			time.Duration(r.Min), time.Duration(r.Max),
 		})
 	}
 	return t
