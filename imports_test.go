@@ -153,6 +153,8 @@ var floors = map[string]floor{
 		"revoked/api/serve", "revoked/node/jwt",
 		"revoked/cmd/revoked/internal/files",
 	}, any: true},
+	"revoked/cmd/revoked/internal/audit": {ours: []string{
+		"revoked", "revoked/client", "revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/cli"}, any: true},
 	"revoked/cmd/revoked/internal/offline": {ours: []string{
 		"revoked", "revoked/node/recovery", "revoked/cmd/revoked/internal/cli"}, any: true},
 	// Uses the program only from outside, as its tests do.
@@ -187,6 +189,7 @@ var floors = map[string]floor{
 		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/files", "revoked/cmd/revoked/internal/config",
 		"revoked/cmd/revoked/internal/devcluster", "revoked/cmd/revoked/internal/devfolder",
 		"revoked/cmd/revoked/internal/bench", "revoked/cmd/revoked/internal/bench/report",
+		"revoked/cmd/revoked/internal/audit",
 		"revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/dev", "revoked/cmd/revoked/internal/input",
 		"revoked/cmd/revoked/internal/offline", "revoked/cmd/revoked/internal/server",
 	}, any: true},

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -206,5 +207,69 @@ func TestRegisterStream_Results_ArriveInOrder(t *testing.T) {
 	if err != nil || len(got) != 3 || got[0].GrantID != "g" || got[1].Detail != "token exists" || got[2].Lines == nil ||
 		got[2].Failed != 1 {
 		t.Errorf("got %+v and %v, want a result, a failure and a summary", got, err)
+	}
+}
+
+// A reader of the audit that loses its node goes on at the next one, without a gap and without a
+// repeat, also in the middle of the entries of one index.
+func TestFollowAudit_NodeFails_ResumesWithoutRepeat(t *testing.T) {
+	line := func(index int, object string) string {
+		return fmt.Sprintf(`{"index":%d,"kind":"client.create","object":{"client_id":%q}}`+"\n", index, object)
+	}
+	asked := make(chan string, 10)
+	node := func(body string, then func()) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			asked <- r.URL.Query().Get("after")
+			w.Header().Set("Revoked-Era", "era")
+			w.WriteHeader(http.StatusOK)
+			_, _ = w.Write([]byte(body))
+			_ = http.NewResponseController(w).Flush()
+			then()
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var calls atomic.Int32
+	first := newNode(t, func(w http.ResponseWriter, r *http.Request) {
+		switch calls.Add(1) {
+		case 1: // it fails between two entries of index 7
+			node(line(5, "a")+line(7, "b"), func() { panic(http.ErrAbortHandler) })(w, r)
+		case 2:
+			node(line(7, "b")+line(7, "c")+`{"index":9,"kind":"heartbeat"}`+"\n",
+				func() { panic(http.ErrAbortHandler) })(w, r)
+		default:
+			node(line(12, "d"), func() { <-r.Context().Done() })(w, r)
+		}
+	})
+	var got []string
+	err := newClient(t, first).FollowAudit(ctx, client.AuditQuery{}, func(e client.AuditEntry, raw []byte) error {
+		if got = append(got, fmt.Sprint(e.Object["client_id"])); len(got) == 4 {
+			cancel()
+		}
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) || strings.Join(got, "") != "abcd" {
+		t.Errorf("got %q, %v, want abcd and the end of the context", got, err)
+	}
+	for _, want := range []string{"", "era.5", "era.9"} {
+		if after := <-asked; after != want {
+			t.Errorf("got after=%q, want %q", after, want)
+		}
+	}
+	failed := errors.New("failed")
+	err = newClient(t, newNode(t, node(line(1, "a"), func() {}))).Audit(t.Context(), client.AuditQuery{},
+		func(client.AuditEntry, []byte) error { return failed })
+	if !errors.Is(err, failed) {
+		t.Errorf("an error of the function: got %v, want %v", err, failed)
+	}
+}
+
+// The credential ended: no node serves the reader any more, so FollowAudit returns.
+func TestFollowAudit_Refused_Returns(t *testing.T) {
+	n := newNode(t, answer(403, "application/problem+json", `{"title":"forbidden","status":403}`))
+	err := newClient(t, n).FollowAudit(t.Context(), client.AuditQuery{}, nil)
+	var status *client.StatusError
+	if !errors.As(err, &status) || status.Status != 403 {
+		t.Errorf("got %v, want 403", err)
 	}
 }

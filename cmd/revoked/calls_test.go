@@ -406,7 +406,7 @@ func TestCommands_WrongUsage_ExitsWith64(t *testing.T) {
 		{"recover without a directory", []string{"recover"}, "--data-dir is required"},
 		{"recover that accepts the loss without a reason", []string{"recover", "--data-dir", "x", "--accept-loss"},
 			"--accept-loss needs --reason"},
-		{"a command of a later version", []string{"audit"}, `does not exist yet; see "The feed" in docs/api.md`},
+		{"an unknown kind of audit entries", []string{"audit", "--kind", "client.made"}, "client.create, client.update"},
 		{"register nothing", []string{"token", "register"}, "--client"},
 		{"both tokens from standard input", []string{"token", "register", "--client", "app", "--access-token-file", "-",
 			"--refresh-token-file", "-"}, "standard input"},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"revoked/cmd/revoked/internal/audit"
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/dev"
 	"revoked/cmd/revoked/internal/offline"
@@ -62,7 +63,7 @@ func newRoot(stdout io.Writer) *cobra.Command {
 		// These call a node, or work on a backup.
 		joinCommand(), leaveCommand(), membersCommand(), statusCommand(), removeCommand(), transferLeaderCommand(),
 		admitCommand(), admittedCommand(), joinTokenCommand(), promoteCommand(), demoteCommand(),
-		tokenCommand(), explainCommand(), grantsCommand(),
+		tokenCommand(), explainCommand(), grantsCommand(), audit.Command(),
 		clientCommand(), issuerCommand(), revokeAllCommand(), revokeJTICommand(),
 		settingsCommand(), snapshotCommand(), offline.RecoverCommand(), benchCommand(),
 	)

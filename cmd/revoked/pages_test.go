@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -198,6 +199,11 @@ func TestDocs_SettingRanges_MatchRules(t *testing.T) {
 		minimum, maximum := b.Min, b.Max
 		low, errLow := time.ParseDuration(least)
 		high, errHigh := time.ParseDuration(most)
+		if n, err := strconv.Atoi(least); err == nil { // a count, of which Min and Max are numbers
+			low, errLow = time.Duration(n), nil
+			n, errHigh = strconv.Atoi(most)
+			high = time.Duration(n)
+		}
 		if errLow != nil || errHigh != nil || low != minimum || high != maximum {
 			t.Errorf("docs/configure.md: range of %s: got %s, want %v to %v", b.Key, cells[2], minimum, maximum)
 		}

@@ -48,12 +48,6 @@ var otherWords = map[string][]string{
 	"revoked snapshot restore":     {"load", "import"},
 }
 
-// insteadOf has the pages to read instead of commands that do not exist. A command with a similar
-// name would be a wrong suggestion.
-var insteadOf = map[string]string{
-	"audit": `"The feed" in docs/api.md`,
-}
-
 // prepare turns wrong flags, wrong arguments and unknown commands of the whole tree into usage
 // errors.
 func prepare(cmd *cobra.Command) {
@@ -83,9 +77,6 @@ func needCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		fmt.Fprintln(cmd.ErrOrStderr(), cmd.UsageString())
 		return cli.UsageError("no command given")
-	}
-	if page := insteadOf[args[0]]; page != "" && !cmd.HasParent() {
-		return cli.UsageError("command %q does not exist yet; see %s", args[0], page)
 	}
 	msg := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
 	return cli.UsageError("%s%s", msg, suggestCommand(cmd, args))
