@@ -65,6 +65,9 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 		if err := a.Err(); err != nil {
 			f.failed.report(fmt.Errorf("log entry %d: %w", l.Index, err))
 		}
+		if m, ok := c.(*command.Epoch); ok {
+			f.leaders.opened(l.Term, m)
+		}
 		pending = true
 	}
 	if pending && !f.failed.bad.Load() {

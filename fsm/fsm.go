@@ -64,6 +64,7 @@ type FSM struct {
 	durable     atomic.Uint64
 	checkpoints atomic.Uint64
 	load        writeLoad
+	leaders     leaders
 	covered     coverage // method value isCovered, allocated once
 	rules       rules.Options
 	generation  int           // generation of the store; used only by Restore

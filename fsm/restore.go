@@ -55,6 +55,7 @@ func (f *FSM) Restore(rc io.ReadCloser) error {
 		return err
 	}
 	f.generation = next
+	f.leaders.forget()
 	old := f.adopt(s, mem)
 	f.durable.Store(h.Index)
 	if old != nil {

@@ -65,7 +65,7 @@ func (l *leader) run(ctx context.Context, change uint64) {
 		Lease: func() time.Duration { return l.leases.settings().LeaseDuration },
 	})
 	wg.Go(func() { w.Run(inner) })
-	first, ok := l.openTerm(ctx, term)
+	first, own, ok := l.openTerm(ctx, term)
 	if !ok || l.raft.CurrentTerm() != term { // a newer change begins another term
 		return
 	}
@@ -73,7 +73,10 @@ func (l *leader) run(ctx context.Context, change uint64) {
 		return
 	}
 	p := l.propose.NewProposer(term)
-	if !l.leadership.open(change, func() { l.leases.begin(term, first, serverIDs(conf), p.Barrier) }) {
+	previous := l.fsm.LeaderBefore(term)
+	opened := lease.Term{Number: term, First: first, Members: serverIDs(conf), Leader: own,
+		Previous: lease.Leader{Server: previous.Server, Own: previous.OwnLease}}
+	if !l.leadership.open(change, func() { l.leases.begin(opened, p.Barrier) }) {
 		return
 	}
 	defer l.leases.end()
@@ -101,20 +104,30 @@ func (l *leader) run(ctx context.Context, change uint64) {
 // openTerm commits the first command of the term and returns its index once it is applied here. It
 // repeats the command until it commits or Raft no longer leads: a term without it grants no lease
 // and acknowledges nothing.
-func (l *leader) openTerm(ctx context.Context, term uint64) (first uint64, ok bool) {
+//
+// The command bounds this node's own lease, so that the next leader waits no longer for it. The
+// node adopts the term first. That ends the lease that it held as a member, which the bound does
+// not cover.
+func (l *leader) openTerm(ctx context.Context, term uint64) (first uint64, own lease.Leader, ok bool) {
+	l.leases.adopt(term)
+	if l.roster.IsKnown(command.OwnLease) {
+		length := lease.OwnLength(l.leases.settings().LeaseDuration).Truncate(time.Microsecond)
+		own = lease.Leader{Server: l.leases.server, Own: length}
+	}
 	for ctx.Err() == nil {
-		cmd := &command.Epoch{Stamp: int64(l.roster.Clock.Stamp()), Term: term, Node: l.nodeID}
+		cmd := &command.Epoch{Stamp: int64(l.roster.Clock.Stamp()), Term: term, Node: l.nodeID,
+			Server: own.Server, OwnLease: own.Own.Microseconds()}
 		out, err := l.commit(cmd)
 		switch {
 		case err == nil:
-			return out.Index, true
+			return out.Index, own, true
 		case l.raft.State() != raft.Leader:
-			return 0, false
+			return 0, own, false
 		}
 		l.log.Warn("committing the first command of a term failed", "term", term, "error", err)
 		_ = retry.Sleep(ctx, propose.RetryPause) // Raft rejects the command immediately while leadership is transferred
 	}
-	return 0, false
+	return 0, own, false
 }
 
 // commit proposes a command of the cluster itself and returns the outcome once it is applied here.

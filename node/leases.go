@@ -192,14 +192,16 @@ func (l *leases) watch(ctx context.Context, log *slog.Logger, losses prometheus.
 	}
 }
 
-// begin opens a term, whose first command at index first has been applied here.
-func (l *leases) begin(term, first uint64, members []string, barrier barrier) {
+// begin opens a term. The caller sets what depends on the log and the configuration: Number, First,
+// Members, Leader and Previous.
+func (l *leases) begin(n lease.Term, barrier barrier) {
 	settings := l.settings()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	longest := max(settings.LeaseDuration, settings.LeaseCeiling)
-	table := lease.NewTable(term, first, l.lastIntake(term), settings.LeaseDuration, longest, members)
-	l.term = &leaseTerm{table: observeTable(table, first, l.observation), barrier: barrier, rounds: rounds.New()}
+	n.Since, n.Length = l.lastIntake(n.Number), settings.LeaseDuration
+	n.Longest = max(settings.LeaseDuration, settings.LeaseCeiling)
+	l.term = &leaseTerm{table: observeTable(lease.NewTable(n), n.First, l.observation), barrier: barrier,
+		rounds: rounds.New()}
 }
 
 // end closes the term: no further lease is granted and no further index acknowledged.

@@ -81,7 +81,7 @@ func TestBegin_OlderLeases_CountFromTheLastEarlierEntry(t *testing.T) {
 	}{
 		"an entry of an earlier term": {entry, age, age},
 		"an entry that it proposed as an earlier leader": {func(l *leases) {
-			l.begin(loneTerm-1, 1, []string{"self", "other"}, nil)
+			l.begin(lease.Term{Number: loneTerm - 1, First: 1, Members: []string{"self", "other"}}, nil)
 			entry(l)
 			l.end()
 		}, age, age},
@@ -98,7 +98,7 @@ func TestBegin_OlderLeases_CountFromTheLastEarlierEntry(t *testing.T) {
 			c.took(l.leases)
 			steady = steady.Add(c.elapsed)
 			l.pass(age)
-			l.leases.begin(loneTerm, 1, []string{"self", "other"}, nil)
+			l.leases.begin(lease.Term{Number: loneTerm, First: 1, Members: []string{"self", "other"}}, nil)
 			want := max(0, lease.ReservedFor(l.Settings().LeaseDuration)-c.counts)
 			if got := l.leases.remainingOf("other"); got != want {
 				t.Errorf("reserved: got %v, want %v", got, want)

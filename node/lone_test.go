@@ -88,7 +88,7 @@ func (l *loneNode) reply(length time.Duration) lease.Reply {
 // proposed.
 func (l *loneNode) open() {
 	p := l.Node.propose.NewProposer(loneTerm)
-	l.leases.begin(loneTerm, 1, []string{"self"}, p.Barrier)
+	l.leases.begin(lease.Term{Number: loneTerm, First: 1, Members: []string{"self"}}, p.Barrier)
 	l.leadership.setProposer(p)
 }
 

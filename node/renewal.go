@@ -82,7 +82,6 @@ type renewal struct {
 // barrier also serves the members' requests that joined. A leader whose clock is an outlier takes
 // no lease, but still runs the rounds for the others.
 func (l *leases) renewOwn(ctx context.Context, term uint64, own renewal) {
-	l.adopt(term)
 	l.mu.Lock()
 	t := l.term
 	l.mu.Unlock()

@@ -3225,8 +3225,12 @@ type Epoch struct {
 	Node  string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
 	// Set after a recovery from a lost quorum, which may have lost revocations: Apply ends every grant
 	// and everything issued at or before this moment. 0 ends nothing.
-	EndsBefore    int64  `protobuf:"varint,4,opt,name=ends_before,json=endsBefore,proto3" json:"ends_before,omitempty"`
-	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	EndsBefore int64  `protobuf:"varint,4,opt,name=ends_before,json=endsBefore,proto3" json:"ends_before,omitempty"`
+	Reason     string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Of version 5, both or none: the server that leads, and the longest lease that it grants itself in
+	// the term. The next leader waits no longer for it.
+	Server        string `protobuf:"bytes,6,opt,name=server,proto3" json:"server,omitempty"`
+	OwnLease      int64  `protobuf:"varint,7,opt,name=own_lease,json=ownLease,proto3" json:"own_lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3294,6 +3298,20 @@ func (x *Epoch) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *Epoch) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *Epoch) GetOwnLease() int64 {
+	if x != nil {
+		return x.OwnLease
+	}
+	return 0
 }
 
 // Type 3. It changes only the stamp. Its commit is a read barrier.
@@ -4068,14 +4086,16 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x05index\x18\x02 \x03(\x04R\x05index\x12\x18\n" +
 	"\aapplied\x18\x03 \x03(\x12R\aapplied\x12\x12\n" +
 	"\x04wait\x18\x04 \x03(\x04R\x04wait\x12\x16\n" +
-	"\x06waited\x18\x05 \x03(\x04R\x06waited\"~\n" +
+	"\x06waited\x18\x05 \x03(\x04R\x06waited\"\xb3\x01\n" +
 	"\x05Epoch\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12\x1f\n" +
 	"\vends_before\x18\x04 \x01(\x03R\n" +
 	"endsBefore\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"H\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06server\x18\x06 \x01(\tR\x06server\x12\x1b\n" +
+	"\town_lease\x18\a \x01(\x03R\bownLease\"H\n" +
 	"\x04Tick\x12\x14\n" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12*\n" +
 	"\x05marks\x18\x02 \x03(\v2\x14.revoked.fsm.v1.MarkR\x05marks\"H\n" +

@@ -156,6 +156,7 @@ func samples() []sample {
 			Clients: []*command.ClientRecord{command.ClientMessage(client), command.ClientMessage(strong)},
 		}},
 		{"epoch", &command.Epoch{Stamp: us, Term: 3, Node: "node1"}},
+		{"epoch-bounded", &command.Epoch{Stamp: us, Term: 3, Node: "node1", Server: "node1/a", OwnLease: 1_200_000}},
 		{"epoch-recovered", &command.Epoch{Stamp: us, Term: 3, Node: "node1", EndsBefore: us, Reason: "why"}},
 		{"tick", &command.Tick{Stamp: us}},
 		{"tick-marks", &command.Tick{Stamp: us, Marks: []*command.Mark{

@@ -23,6 +23,9 @@ const Version = 5
 // that are not audited.
 const Audit = 5
 
+// OwnLease is the version of terms whose first command bounds the leader's own lease.
+const OwnLease = 5
+
 // Rules are the newest rules for registrations, the value of Batch.rules. The leader sets them in
 // an entry if every member has at least that Version. Apply keeps the rules of older entries. Rules
 // 2 decide who may add to a grant, and which issued_at a token may have: see fsm/DESIGN.md.
@@ -58,6 +61,14 @@ func VersionOf(op *Op) uint32 {
 		return versionOfSettings(op.GetPutSettings().GetSettings())
 	case *Op_PutClient:
 		return versionOfClients(op.GetPutClient().GetClient())
+	}
+	return 1
+}
+
+// Version returns the lowest Version of a program that can apply m.
+func (m *Epoch) Version() uint32 {
+	if m.GetServer() != "" || m.GetOwnLease() != 0 {
+		return OwnLease
 	}
 	return 1
 }

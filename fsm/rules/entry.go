@@ -61,6 +61,7 @@ func (a *Applier) command(c command.Command) (results []Result) {
 		}
 		a.endChunk()
 	case *command.Epoch:
+		a.recordVersion(c)
 		a.openTerm(c)
 	case *command.Tick:
 	case *command.Bootstrap:

@@ -58,11 +58,11 @@ var sentCalls sync.Map // *Router to *sentCall
 		"node/lease/table.go", "\tm.inherited = 0\n", "\tm.inherited, m.until = 0, 0\n",
 	}}},
 	{"reserve-at-reply", "a lease is reserved when the reply is sent, not when the request is admitted", []Edit{{
-		"node/lease/table.go", "\tt.reserve(now, m, r.Nonce)\n\treturn Admitted\n", "\treturn Admitted\n",
+		"node/lease/table.go", "\tt.reserve(now, m, r)\n\treturn Admitted\n", "\treturn Admitted\n",
 	}, {
 		"node/lease/table.go", "// floor returns",
 		"func (t *Table) ReserveLate(now Instant, a Admission) Admission {\n\tif m := t.reservations[a.Request.Server]; m != nil {\n" +
-			"\t\tt.reserve(now, m, a.Request.Nonce)\n\t}\n\treturn a\n}\n\n// floor returns",
+			"\t\tt.reserve(now, m, a.Request)\n\t}\n\treturn a\n}\n\n// floor returns",
 	}, {
 		"node/renewal.go", "\treturn t.table.Grant(a), lease.Admitted\n",
 		"\tl.mu.Lock()\n\tdefer l.mu.Unlock()\n\treturn t.table.Grant(t.table.ReserveLate(l.now(), a)), lease.Admitted\n",
@@ -80,7 +80,16 @@ var sentCalls sync.Map // *Router to *sentCall
 		"\tif true {\n\t\treturn p.cfg.Log.(*raft.Raft).VerifyLeader().Error() == nil\n\t}\n\ts := newProposal(nil, false)\n\ts.lease = true\n",
 	}}},
 	{"no-new-leader-wait", "a new leader assumes that no older lease is in force", []Edit{{
-		"node/lease/table.go", "\tinherited := since.Add(ReservedFor(longest))\n", "\tvar inherited Instant\n",
+		"node/lease/table.go", "&reservation{inherited: n.Since.Add(ReservedFor(longest))}", "&reservation{}",
+	}}},
+	{"leader-adopts-late", "a leader adopts its term after it has proposed the first command", []Edit{{
+		"node/leader.go", "\tl.leases.adopt(term)\n", "",
+	}, {
+		"node/renewal.go", "\tdefer t.rounds.Stop()\n", "\tl.adopt(term)\n\tdefer t.rounds.Stop()\n",
+	}}},
+	{"bound-of-older-leader", "the wait for a leader's own lease takes the bound of an older leader", []Edit{{
+		"fsm/leaders.go", "\t\tl.newest, l.second = n, l.newest\n",
+		"\t\tif l.second.Term == 0 {\n\t\t\tl.second = l.newest\n\t\t}\n\t\tl.newest = n\n",
 	}}},
 	{"wait-from-first-entry", "the wait for old leases begins at the first entry that a log took in, not at the last", []Edit{{
 		"node/lease/intake.go", "\ti.latest = now\n", "",

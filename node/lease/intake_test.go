@@ -75,7 +75,8 @@ func TestInheritedReservation_OutlastsTheLease(t *testing.T) {
 		}
 		now := base.Add(time.Duration(rng.Int64N(int64(time.Hour))))
 		age := time.Duration(float64(opened) * first)
-		lt := NewTable(5, 10, now.Add(-age), length, length, []string{"a"})
+		lt := NewTable(Term{Number: 5, First: 10, Since: now.Add(-age), Length: length,
+			Longest: length, Members: []string{"a"}})
 		if ends <= opened {
 			continue
 		}

@@ -14,7 +14,8 @@ type laggard struct {
 
 func newLaggard(t *testing.T) *laggard {
 	t.Helper()
-	l := &laggard{now: base, Table: NewTable(2, 5, base, testLength, testLength, nil)}
+	l := &laggard{now: base, Table: NewTable(Term{Number: 2, First: 5, Since: base, Length: testLength,
+		Longest: testLength})}
 	l.addMember("b")
 	for range 2 {
 		l.wantAdmit(t, 10, Admitted)

@@ -24,6 +24,19 @@ func ReservedFor(length time.Duration) time.Duration {
 	return time.Duration(float64(length)*(1+RateBound)/(1-RateBound)) + Guard
 }
 
+// OwnLength returns the length of the lease that a leader grants itself, if the others get leases
+// of the given length. A new leader waits for the lease of the last one, so a shorter one makes the
+// failover shorter. The others drop their leases when they report to the new leader.
+func OwnLength(length time.Duration) time.Duration {
+	return max(length*3/5, min(length, time.Second))
+}
+
+// A Leader is the leader of a term, as the first command of the term names it.
+type Leader struct {
+	Server string        // empty: not known
+	Own    time.Duration // the longest lease that it grants itself in the term; 0: not known
+}
+
 // A Request asks the leader for a lease. Its fields other than Nonce are also a report.
 type Request struct {
 	Server  string

@@ -140,6 +140,10 @@ func (s *scope) bound(requests, ticks, revokes, barriers int) {
 	s.requests, s.ticks, s.revokes, s.barriers = requests, ticks, revokes, barriers
 }
 
+// boundOwn lets leaders bound their own leases. A bounded lease has ended after a tick, and a lease
+// of a member has not.
+func (s *scope) boundOwn() { s.own, s.tick = s.length/2, s.length*3/5 }
+
 // The scopes together cover two terms, two revocations, a crash, a removal, an arrival and a
 // returned lease. Each is small enough to be explored completely, or nearly. Messages may be lost,
 // delayed, repeated and reordered in all of them. Node C requests leases unless the scope differs.
@@ -197,6 +201,31 @@ func modelScopes() map[string]*scope {
 				{stepBlock, 0, 2}, {stepElect, 1, nodeB | nodeC}, {stepAccept, 1, 2}, {stepAccept, 1, 2}, {stepRequest, 1, 2},
 				{stepAdmit, 0, 0}, {stepTickEntry, 1, 0}, {stepAccept, 1, 2}, {stepTake, 0, 0}, {stepAccept, 1, 0},
 				{stepElect, 0, nodeA | nodeC}, {stepAccept, 2, 1},
+			}
+		}),
+		"two terms, the leader holds a lease": modelScope(fastLeader, func(s *scope) {
+			s.boundOwn()
+			s.requests, s.ticks, s.revokes, s.barriers, s.elections, s.candidates = 1, 1, 1, 1, 1, nodeB
+			s.requesters = nodeA
+		}),
+		"a leader held a lease as a member": modelScope(even, func(s *scope) {
+			s.boundOwn()
+			s.requests, s.ticks, s.revokes, s.barriers, s.elections, s.candidates = 1, 1, 1, 1, 2, nodeA
+			s.requesters = nodeB
+			// A grants B a lease, and B leads.
+			s.prologue = []step{
+				{stepRequest, 0, 1}, {stepAdmit, 0, 0}, {stepTickEntry, 0, 0}, {stepAccept, 0, 1}, {stepTake, 0, 0},
+				{stepElect, 1, nodeB | nodeC}, {stepAccept, 1, 0},
+			}
+		}),
+		"a leader gets a lease as a member": modelScope(even, func(s *scope) {
+			s.boundOwn()
+			s.requests, s.ticks, s.revokes, s.barriers, s.elections, s.candidates = 1, 1, 1, 1, 2, nodeC
+			s.requesters = nodeA
+			// B leads, and grants A a lease.
+			s.prologue = []step{
+				{stepElect, 1, nodeB | nodeC}, {stepAccept, 1, 0}, {stepAccept, 1, 0}, {stepRequest, 1, 0}, {stepAdmit, 0, 0},
+				{stepTickEntry, 1, 0}, {stepAccept, 1, 2}, {stepTake, 0, 0},
 			}
 		}),
 		"a member comes": modelScope(even, func(s *scope) {
@@ -260,6 +289,10 @@ func TestModel_RuleMissing_Breaks(t *testing.T) {
 		{reservationCoversRates, "one term, clocks apart"},
 		{ackInOwnTerm, "an acknowledgement by an earlier term's table"},
 		{removalInOwnTerm, "a removal that waited in an earlier term"},
+		{leaderAdoptsFirst, "a leader held a lease as a member"},
+		{boundOfNewestLeader, "a leader gets a lease as a member"},
+		{boundOfLeaderOnly, "a leader gets a lease as a member"},
+		{boundHolds, "two terms, the leader holds a lease"},
 	} {
 		t.Run(c.off.String(), func(t *testing.T) {
 			s := *scopes[c.in]

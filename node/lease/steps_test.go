@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -455,7 +456,10 @@ func (w *world) elect(k, quorum int) {
 			w.deposed(v)
 		}
 	}
-	w.takeIn(n, append(slices.Clip(n.log), worldEntry{term: term, kind: entryFirst}), ownEntriesCount)
+	if w.s.off != leaderAdoptsFirst {
+		w.adopt(k, term)
+	}
+	w.takeIn(n, append(slices.Clip(n.log), worldEntry{term: term, kind: entryFirst, node: k}), ownEntriesCount)
 	l := &worldLead{term: term, node: k, boot: n.boot, alive: true, first: len(n.log),
 		accepted: make([]int, w.s.nodes), match: make([]int, w.s.nodes), blocked: -1}
 	l.accepted[k], l.match[k] = len(n.log), len(n.log)
@@ -493,7 +497,7 @@ func (w *world) admit(a worldRequest) {
 	case reserveBeforeBarrier:
 		m.until = before
 	case reservationCoversRates:
-		m.until = max(before, now.Add(w.s.length))
+		m.until = max(before, now.Add(t.lengthFor(r.Server)))
 	}
 	p := worldBarrier{request: a, after: len(w.nodes[l.node].log)}
 	if w.s.off == barrierProposedAfter {
@@ -507,8 +511,16 @@ func (w *world) admit(a worldRequest) {
 // reservedEvent returns the event that a lease is reserved for a request.
 func (w *world) reservedEvent(l *worldLead, a Request) leasecheck.Event {
 	e := eventOf(leasecheck.Reserved, l.term, a)
-	e.Length = w.s.length
+	e.Length = w.granted(l, a.Server)
 	return e
+}
+
+// granted returns the length of the lease that a term's leader grants.
+func (w *world) granted(l *worldLead, server string) time.Duration {
+	if w.s.off == boundHolds {
+		return w.s.length
+	}
+	return l.table.lengthFor(server)
 }
 
 // tamper changes a report as the rule that is switched off requires.
@@ -636,9 +648,12 @@ func (w *world) doLead(l *worldLead, st step) {
 			first = n.applied
 		}
 		since := n.intake.Before(l.term)
-		l.table = NewTable(l.term, uint64(first), since, w.s.length, w.s.length, w.members(n.log))
+		l.table = NewTable(Term{Number: l.term, First: uint64(first), Since: since, Length: w.s.length,
+			Longest: w.s.length, Members: w.members(n.log), Leader: w.bound(l.node), Previous: w.previous(n.log, l.term)})
 		for _, b := range l.table.reservations {
 			switch w.s.off {
+			case boundOfLeaderOnly:
+				b.inherited = since.Add(ReservedFor(cmp.Or(w.s.own, w.s.length)))
 			case newLeaderWaits:
 				b.inherited = 0
 			case reservationCoversRates:
@@ -672,12 +687,12 @@ func (w *world) doLead(l *worldLead, st step) {
 			if b == nil {
 				return
 			}
-			b.until = max(b.until, n.clock.Add(ReservedFor(w.s.length)))
+			b.until = max(b.until, n.clock.Add(ReservedFor(l.table.lengthFor(p.request.r.Server))))
 			w.observe(l.node, w.reservedEvent(l, p.request.r))
 		}
 		w.observe(l.node, eventOf(leasecheck.Granted, l.term, p.request.r))
 		w.replies = append(w.replies, worldReply{p.request.node, Reply{Term: l.term, Nonce: p.request.r.Nonce,
-			Boot: p.request.r.Boot, Length: w.s.length}})
+			Boot: p.request.r.Boot, Length: w.granted(l, p.request.r.Server)}})
 	case stepAck:
 		own := Request{Server: serverID(l.node), Boot: n.bootName(), Applied: uint64(k)}
 		w.observe(l.node, eventOf(leasecheck.Reported, l.term, own))

@@ -16,6 +16,7 @@ type Table struct {
 	term   uint64
 	first  uint64 // index of the term's first command
 	length time.Duration
+	leader Leader // of this term
 
 	acked        uint64 // highest index acknowledged in this term
 	reservations map[string]*reservation
@@ -53,16 +54,42 @@ type Waiter struct {
 // Done returns a channel that is closed once the index is acknowledged.
 func (w *Waiter) Done() <-chan struct{} { return w.done }
 
-// NewTable begins a term whose first command, at index first, has been applied here. It reserves
-// for every member the longest lease that an earlier leader can have granted. since is an instant
-// after which this node's log took in no entry of an earlier term: see Intake.
-func NewTable(term, first uint64, since Instant, length, longest time.Duration, members []string) *Table {
-	t := &Table{term: term, first: first, length: length, reservations: map[string]*reservation{}}
-	inherited := since.Add(ReservedFor(longest))
-	for _, m := range members {
-		t.reservations[m] = &reservation{inherited: inherited}
+// A Term is a term that begins at its leader.
+type Term struct {
+	Number  uint64
+	First   uint64  // index of the term's first command, which has been applied here
+	Since   Instant // after it this node's log took in no entry of an earlier term: see Intake
+	Length  time.Duration
+	Longest time.Duration // lease that an earlier leader can have granted
+	Members []string
+	Leader  Leader
+	// Previous is the leader of the newest earlier term whose first command is in the log. It is zero
+	// if that is not known, or if the command does not bound the leader's own lease.
+	Previous Leader
+}
+
+// NewTable begins a term. It reserves for every member the longest lease that an earlier leader can
+// have granted. For the previous leader, that is its own one: it dropped all earlier leases before
+// it proposed the first command of its term, and nobody has led since.
+func NewTable(n Term) *Table {
+	t := &Table{term: n.Number, first: n.First, length: n.Length, leader: n.Leader,
+		reservations: map[string]*reservation{}}
+	for _, m := range n.Members {
+		longest := n.Longest
+		if m == n.Previous.Server && n.Previous.Own > 0 {
+			longest = min(longest, n.Previous.Own)
+		}
+		t.reservations[m] = &reservation{inherited: n.Since.Add(ReservedFor(longest))}
 	}
 	return t
+}
+
+// lengthFor returns the length of a lease that begins now.
+func (t *Table) lengthFor(server string) time.Duration {
+	if server == t.leader.Server && t.leader.Own > 0 {
+		return min(t.length, t.leader.Own)
+	}
+	return t.length
 }
 
 // Term returns the term of the table.
@@ -98,7 +125,7 @@ func (t *Table) forget(id string) { delete(t.reservations, id) }
 func (t *Table) Admit(now Instant, r Request) (Admission, Refusal) {
 	refusal := t.admit(now, r)
 	t.Release(now)
-	return Admission{r, t.length}, refusal
+	return Admission{r, t.lengthFor(r.Server)}, refusal
 }
 
 // Grant returns the reply to an admitted request. Call it only after the barrier: an entry that was
@@ -119,13 +146,13 @@ func (t *Table) admit(now Instant, r Request) Refusal {
 	}
 	low := t.floor(now)
 	if m.applied < low {
-		t.hold(now, m, r.Nonce, low)
+		t.hold(now, m, r, low)
 		return RefusedBehind
 	}
 	if !m.allowRenewal(now, low) {
 		return RefusedLapsed
 	}
-	t.reserve(now, m, r.Nonce)
+	t.reserve(now, m, r)
 	return Admitted
 }
 
@@ -136,12 +163,12 @@ const maxBehind = 64
 // wait for it from now on. Without that a distant member is never admitted under load. Its reports
 // are one network delay old, and meanwhile newer indexes are acknowledged. A member that lapsed, or
 // has applied nothing since its last hold, gets no reservation.
-func (t *Table) hold(now Instant, m *reservation, nonce, low uint64) {
+func (t *Table) hold(now Instant, m *reservation, r Request, low uint64) {
 	if m.until > now || low-m.applied > maxBehind || m.applied <= m.heldAt || !m.allowRenewal(now, low) {
 		return
 	}
 	m.heldAt = m.applied
-	t.reserve(now, m, nonce)
+	t.reserve(now, m, r)
 }
 
 // allowRenewal reports whether a member that sends a request may get a lease. It records a lapse if
@@ -161,9 +188,9 @@ func (t *Table) IsReserved(id string, now Instant) bool {
 }
 
 // reserve records that a member may obtain a lease for a request that it made before now.
-func (t *Table) reserve(now Instant, m *reservation, nonce uint64) {
-	m.until = max(m.until, now.Add(ReservedFor(t.length)))
-	m.nonce = max(m.nonce, nonce)
+func (t *Table) reserve(now Instant, m *reservation, r Request) {
+	m.until = max(m.until, now.Add(ReservedFor(t.lengthFor(r.Server))))
+	m.nonce = max(m.nonce, r.Nonce)
 }
 
 // floor returns the lowest applied index with which a member is admitted.

@@ -20,7 +20,8 @@ const (
 )
 
 func openTable(inherit bool) *Table {
-	lt := NewTable(5, 10, base, testLength, testLength, []string{"a", "b"})
+	lt := NewTable(Term{Number: 5, First: 10, Since: base, Length: testLength,
+		Longest: testLength, Members: []string{"a", "b"}})
 	if !inherit {
 		adopt(lt, "a", 5)
 		adopt(lt, "b", 5)
@@ -229,7 +230,8 @@ func TestTable_EachRule_Holds(t *testing.T) {
 			wantAck(t, lt, base, 11, false)
 		}},
 		{"rule 7: silent members block for the longest lease of any earlier leader", func(t *testing.T, _ *Table) {
-			lt := NewTable(5, 10, base, testLength, 3*testLength, []string{"a", "b"})
+			lt := NewTable(Term{Number: 5, First: 10, Since: base, Length: testLength,
+				Longest: 3 * testLength, Members: []string{"a", "b"}})
 			wantAck(t, lt, base.Add(ReservedFor(3*testLength)-1), 11, false)
 			wantAck(t, lt, base.Add(ReservedFor(3*testLength)), 11, true)
 		}},
@@ -285,7 +287,8 @@ func TestTable_EachRule_Holds(t *testing.T) {
 }
 
 func TestTable_BlockedBy_NamesHolders(t *testing.T) {
-	lt := NewTable(5, 10, base, testLength, testLength, []string{"a", "b", "c"})
+	lt := NewTable(Term{Number: 5, First: 10, Since: base, Length: testLength,
+		Longest: testLength, Members: []string{"a", "b", "c"}})
 	for _, id := range []string{"a", "b", "c"} {
 		a := Request{Server: id, Boot: "boot", Nonce: 1, Applied: 10, Adopted: 5}
 		if _, reason := lt.Admit(base, a); reason != Admitted {

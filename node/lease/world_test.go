@@ -50,6 +50,10 @@ const (
 	reservationCoversRates           // off: a reservation lasts one lease on the leader's own clock
 	ackInOwnTerm                     // off: an old term's table acknowledges entries of a new one
 	removalInOwnTerm                 // off: the wait before a removal may belong to an earlier term
+	leaderAdoptsFirst                // off: a leader bounds its own lease and still holds one as a member
+	boundOfNewestLeader              // off: the bound of the leader before the last one counts
+	boundOfLeaderOnly                // off: every member's leases of earlier terms are bounded
+	boundHolds                       // off: a leader grants itself a longer lease than it announced
 	rules
 )
 
@@ -62,7 +66,8 @@ var ruleNames = [...]string{"all rules", "reserve before the barrier", "barrier"
 	"admit only past the first command",
 	"open after the first command", "a removal waits", "a removal blocks new leases", "a removed member stays reserved",
 	"a return names the newest request", "a reservation covers the clock rates", "an acknowledgement is of its own term",
-	"a removal is of its own term"}
+	"a removal is of its own term", "a leader adopts its term first", "the bound is of the newest leader",
+	"the bound is for that leader only", "a leader keeps to its bound"}
 
 func (r rule) String() string { return ruleNames[r] }
 
@@ -79,13 +84,14 @@ const (
 type worldEntry struct {
 	term uint64
 	kind entryKind
-	node int // the node that entryRemove and entryAdd are about
+	node int // the node that entryRemove and entryAdd are about, or the leader of entryFirst
 }
 
 // A scope bounds the steps. A zero bound means never, a negative bound means unlimited.
 type scope struct {
 	nodes, initial                            int // initial: the number of members at the start
 	length                                    time.Duration
+	own                                       time.Duration // the leader's bound of its own lease; 0: none
 	tick                                      time.Duration // true time of one tick
 	rates                                     []float64     // clock rate of each node
 	requests, ticks, crashes, elections       int
@@ -181,15 +187,40 @@ func newWorld(s *scope) *world {
 		}
 		w.nodes = append(w.nodes, n)
 	}
+	w.nodes[0].holder.Adopt(1)
 	l := &worldLead{term: 1, boot: 1, alive: true, first: 1, accepted: make([]int, s.nodes), match: make([]int,
 		s.nodes), commit: 1, blocked: -1}
 	for k := range s.initial {
 		l.accepted[k], l.match[k] = 1, 1
 	}
 	// No lease was granted before the first term.
-	l.table = NewTable(1, 1, w.nodes[0].clock.Add(-longAgo(s)), s.length, s.length, w.members(first))
+	l.table = NewTable(Term{Number: 1, First: 1, Since: w.nodes[0].clock.Add(-longAgo(s)), Length: s.length,
+		Longest: s.length, Members: w.members(first), Leader: w.bound(0)})
 	w.leads = append(w.leads, l)
 	return w
+}
+
+// bound returns what the first command of a term says about its leader.
+func (w *world) bound(k int) Leader {
+	if w.s.own == 0 {
+		return Leader{}
+	}
+	return Leader{Server: serverID(k), Own: w.s.own}
+}
+
+// previous returns what the newest first command of an earlier term in a log says.
+func (w *world) previous(log []worldEntry, term uint64) Leader {
+	newest := true
+	for i := len(log) - 1; i >= 0; i-- {
+		if e := log[i]; e.kind == entryFirst && e.term < term {
+			if newest && w.s.off == boundOfNewestLeader {
+				newest = false
+				continue
+			}
+			return w.bound(e.node)
+		}
+	}
+	return Leader{}
 }
 
 // longAgo returns a time after which no lease is left.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -24,6 +25,7 @@ type joiner struct {
 	changes  *changes
 	gossip   *gossip
 	expected expected
+	founders atomic.Pointer[founders] // nil unless this process has found all of them
 	ask      askFunc
 	starting context.Context // ends with joinOnStart
 	stop     context.CancelFunc
@@ -139,6 +141,7 @@ func (j *joiner) bootstrap(ctx context.Context) error {
 	}
 	names := slices.Sorted(maps.Keys(founders))
 	j.expected.add(names, nil)
+	j.setFounders(founders)
 	if names[0] != j.NodeID {
 		return fmt.Errorf("waiting for %s to propose the cluster of %v", names[0], names)
 	}
@@ -158,6 +161,33 @@ func (j *joiner) bootstrap(ctx context.Context) error {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
 	return nil
+}
+
+// founders are the servers that create a cluster, and the lowest command.Version among them.
+type founders struct {
+	servers  []raft.ServerID
+	commands uint32
+}
+
+func (j *joiner) setFounders(hellos map[string]*nodepb.Hello) {
+	f := &founders{commands: j.Commands}
+	for _, h := range hellos {
+		f.servers = append(f.servers, serverOf(h))
+		f.commands = min(f.commands, h.Commands)
+	}
+	j.founders.Store(f)
+}
+
+// foundersKnow reports whether the members are the founders and support commands of a version.
+func (j *joiner) foundersKnow(version uint32) bool {
+	f := j.founders.Load()
+	conf, err := j.Configuration()
+	if f == nil || err != nil || len(conf.Servers) != len(f.servers) {
+		return false
+	}
+	return f.commands >= version && !slices.ContainsFunc(f.servers, func(id raft.ServerID) bool {
+		return !inConfiguration(conf, id)
+	})
 }
 
 // findFounders returns the hellos of all founders by node id. It returns nil if it found a cluster

@@ -123,6 +123,13 @@ func (r *Roster) CanApply(version uint32) error {
 	return canApply(version, r.views(), r.self, r.FSM.Version(), r.peers.inGracePeriod(time.Now()))
 }
 
+// IsKnown reports whether every member is known to support commands of a version, also to a new
+// leader, which has no reports yet. It can tell by the log. In the first term it can tell by what
+// the founders announced.
+func (r *Roster) IsKnown(version uint32) bool {
+	return version <= r.FSM.Version() || r.joiner.foundersKnow(version)
+}
+
 // canApply is CanApply for the given members. This node, self, supports every operation that it
 // proposes. inLog is the highest version of a command in the log: every member supports it. isNew
 // reports that this node has just become leader.

@@ -49,37 +49,12 @@ type Checker struct {
 	terms map[uint64]*termState
 }
 
-// A Life is one process of a node. Its clock counts nanoseconds.
-type Life struct {
-	Server, Boot  string
-	Clock         func() int64   // boot clock
-	Wall          func() int64   // offset of the wall clock
-	Rate          func() float64 // rate of the boot clock
-	Applied, Last func() uint64  // applied index, last index of the log
-
-	nonce    uint64
-	requests map[uint64]request
-	adopted  uint64
-	dropped  uint64 // replies up to this nonce are rejected
-	term     uint64
-	end      int64 // end of the lease on this incarnation's clock; 0: none
-	length   time.Duration
-	endsWall int64 // offset of the wall clock when its request was noted
-	ended    time.Time
-}
-
 // A request is a member's own note of when it asked. A lease counts from there, on the clock of the
 // member.
 type request struct {
 	boot int64
 	at   time.Time
 	wall int64
-}
-
-// Valid reports whether the incarnation may answer from its own copy now.
-func (l *Life) Valid() bool {
-	moved := time.Duration(l.Wall() - l.endsWall)
-	return l.end != 0 && l.Clock() < l.end-int64(guard) && moved.Abs() <= guard+maxWallDrift
 }
 
 // Term returns the term of the newest lease.
@@ -193,6 +168,9 @@ func (c *Checker) opened(l *Life, e Event) {
 	}
 	if l.Applied() < e.Index {
 		c.Fail(ruleOpen, "%s opens term %d at %d, its first command is at %d", l.Server, e.Term, l.Applied(), e.Index)
+	}
+	if l.adopted < e.Term {
+		c.Fail(ruleOpen, "%s opens term %d before it adopts its term", l.Server, e.Term)
 	}
 	if !c.Entry(e.Index, e.Term) {
 		c.Fail(ruleOpen, "%s opens term %d on index %d, which is not an entry of that term", l.Server, e.Term, e.Index)

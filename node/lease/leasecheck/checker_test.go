@@ -29,6 +29,7 @@ func TestChecker_TermOpensLate_NeedsEarlierIndexes(t *testing.T) {
 			l := &leasecheck.Life{Server: fmt.Sprint("leads ", term), Clock: zero, Wall: zero,
 				Applied: func() uint64 { return 20 }}
 			c.Lives[l] = true
+			c.Take(l, leasecheck.Event{Kind: leasecheck.Adopted, Term: term})
 			c.Take(l, leasecheck.Event{Kind: leasecheck.Opened, Term: term, Index: 10})
 			if i == 0 {
 				c.Take(l, leasecheck.Event{Kind: leasecheck.Acknowledged, Term: term, Index: 15})
