@@ -64,6 +64,9 @@ type History struct {
 
 	// Ended is what ended a digest that is not registered: a denial or a tombstone. nil: nothing did.
 	Ended *Moment
+	// OneClient reports that Ended is a tombstone for one client only: a registration for another one
+	// may have been active, and be reaped.
+	OneClient bool
 
 	Client  ClientState    // of the grant, at present
 	Changes []ClientChange // in the order of the log
@@ -148,7 +151,7 @@ func AsOf(h *History, at Time) PastAnswer {
 
 // unregistered answers for a digest without a record.
 func (h *History) unregistered(at Time) PastAnswer {
-	if e := h.Ended; e != nil && e.At <= at {
+	if e := h.Ended; e != nil && e.At <= at && (!h.OneClient || at >= h.Reaped) {
 		return PastAnswer{At: at, State: PastInactive, Reason: ReasonDenied, Since: e.At, Index: e.Index}
 	}
 	inGap := slices.ContainsFunc(h.Gaps, func(g Gap) bool { return g.From < at && at < g.To })

@@ -423,3 +423,19 @@ func TestAsOf_AfterARestore_GapIsNotHeld(t *testing.T) {
 		}
 	}
 }
+
+// The record of an acknowledgement is the cluster's own: nobody asked for it, so the audit has no
+// entry of it.
+func TestAcknowledge_AuditedBatch_LeavesNoEntry(t *testing.T) {
+	m := newMachine(t)
+	m.audited = true
+	m.beginHistory()
+	m.must(command.AcknowledgeOp([]revoked.Acknowledgement{{Index: 1, AppliedAt: start, At: start}}))
+	restored := empty(t)
+	if err := restored.f.Restore(io.NopCloser(bytes.NewReader(m.backup()))); err != nil {
+		t.Fatalf("got %v, want a snapshot with sound rows", err)
+	}
+	if command.IsAudited(command.AcknowledgeOp(nil)) {
+		t.Error("got an audited operation, want none")
+	}
+}

@@ -96,7 +96,11 @@ func ofUnregistered(s *store.Store, d revoked.Digest, h *revoked.History) (err e
 	if h.Ended, err = lookup.DeniedSince(s.Get, j.DenialKeys()); err != nil || h.Ended != nil {
 		return err
 	}
-	tombstone, err := lookup.Unknown(s.Get, d)
+	tombstone, err := lookup.Denial(s.Get, &j, false)
+	if err == nil && tombstone == nil {
+		h.OneClient = true
+		tombstone, err = lookup.Unknown(s.Get, d)
+	}
 	if tombstone != nil {
 		h.Ended = &revoked.Moment{At: tombstone.At, Index: tombstone.Index}
 	}
