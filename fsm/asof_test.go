@@ -263,6 +263,34 @@ func TestAsOf_TokensOfALargeGrant_EndWithItsTombstone(t *testing.T) {
 	}
 }
 
+// A second cut-off replaces the first one in the state, but not what it ended.
+func TestAsOf_CutoffsInARow_InactiveSinceTheFirst(t *testing.T) {
+	m := newMachine(t)
+	m.beginHistory()
+	m.register(pair("1"))
+	var ended []revoked.Time
+	for range 2 {
+		m.later(time.Minute)
+		m.must(command.CutoffOp(m.by("admin"), revoked.Selector{Subject: "alice"}, 0, ""))
+		ended = append(ended, m.now)
+	}
+	index := uint64(len(m.log) - 2) // of the first cut-off: a tick and the second one follow
+	m.later(time.Minute)
+	for _, when := range []string{"before compaction", "after it"} {
+		for _, at := range []revoked.Time{ended[0], ended[1] - 1, ended[1], m.now} {
+			got := m.asOf("a-1", at)
+			if got.State != revoked.PastInactive || got.Since != ended[0] || got.Reason != revoked.ReasonCutOff ||
+				got.Index != index {
+				t.Errorf("at %d %s: got %+v, want inactive since the first cut-off, index %d", at-start, when, got, index)
+			}
+		}
+		if got := m.asOf("a-1", ended[0]-1); got.State != revoked.PastActive || got.Until != ended[0] {
+			t.Errorf("before %s: got %+v, want active until the first cut-off", when, got)
+		}
+		m.drain()
+	}
+}
+
 func TestAsOf_WithoutAHistory_NotHeld(t *testing.T) {
 	m := newMachine(t)
 	m.register(pair("1"))

@@ -1,12 +1,17 @@
 package node
 
 import (
+	"cmp"
 	"context"
+	"log/slog"
+	"slices"
+	"sync"
 	"time"
 
 	"revoked"
 	"revoked/fsm"
 	"revoked/fsm/command"
+	"revoked/internal/retry"
 	"revoked/node/propose"
 )
 
@@ -70,4 +75,71 @@ func (b *background) run(ctx context.Context, state backlog, stamp func() revoke
 		}
 	}
 	return idlePause
+}
+
+// finalsEvery is the shortest time between two operations that record acknowledgements.
+const finalsEvery = time.Second
+
+// finals holds when entries became final until the leader has put it into the log. It is bounded,
+// and a change of leader empties it: a record that is lost makes an answer about the past less
+// exact, nothing else. Nothing waits for it.
+type finals struct {
+	mu   sync.Mutex
+	list []revoked.Acknowledgement
+	kick chan struct{} // capacity one: the list is not empty
+}
+
+func newFinals() *finals { return &finals{kick: make(chan struct{}, 1)} }
+
+// add notes an entry, unless too many wait.
+func (f *finals) add(v revoked.Acknowledgement) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.list) < command.MaxAcknowledged {
+		f.list = append(f.list, v)
+	}
+	select {
+	case f.kick <- struct{}{}:
+	default:
+	}
+}
+
+// take returns the notes in the order of their indexes, each once, and forgets them.
+func (f *finals) take() []revoked.Acknowledgement {
+	f.mu.Lock()
+	list := f.list
+	f.list = nil
+	f.mu.Unlock()
+	slices.SortFunc(list, func(a, b revoked.Acknowledgement) int { return cmp.Compare(a.Index, b.Index) })
+	return slices.CompactFunc(list, func(a, b revoked.Acknowledgement) bool { return a.Index == b.Index })
+}
+
+// run records the notes of one term until ctx ends. While there are any, it proposes at most one
+// operation in finalsEvery; without any, none. The first operation begins the history. Without
+// notes it is proposed only once the log has a command that older programs do not know: before
+// that, an idle cluster can still go back to them.
+func (f *finals) run(ctx context.Context, p *propose.Proposer, state *fsm.FSM, log *slog.Logger) {
+	f.take() // those of an earlier term
+	for {
+		var poll <-chan time.Time
+		if !state.KeepsHistory() {
+			poll = time.After(finalsEvery)
+		}
+		select {
+		case <-poll:
+		case <-f.kick:
+			_ = retry.Sleep(ctx, finalsEvery) // more notes share the operation
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		list := f.take()
+		if len(list) == 0 && (state.KeepsHistory() || state.Version() < command.Audit) {
+			continue
+		}
+		if err := p.Record(ctx, command.AcknowledgeOp(list)); err != nil && ctx.Err() == nil {
+			log.Debug("acknowledgements not recorded", "entries", len(list), "error", err)
+		}
+	}
 }

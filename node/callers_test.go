@@ -296,10 +296,13 @@ func (s *sim) askAll(ctx context.Context, g *simGrant, token revoked.Digest) {
 func (s *sim) ask(ctx context.Context, l *simLife, g *simGrant, token revoked.Digest) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	start := s.o.seq.Add(1)
+	start, before := s.o.seq.Add(1), l.n.fsm.Stamp()
 	st, err := l.n.Status(ctx, token, "rs")
 	if l.dead.Load() {
 		return
+	}
+	if err == nil {
+		s.o.remember(g, simPast{token, before, l.n.fsm.Stamp(), st.Verdict})
 	}
 	if err != nil {
 		s.o.count.add("answers: 503")

@@ -87,6 +87,7 @@ func (l *leader) run(ctx context.Context, change uint64) {
 
 	wg.Go(func() { l.leases.expire(inner) })
 	wg.Go(func() { l.leadership.keys.Run(inner) })
+	wg.Go(func() { l.leadership.finals.run(inner, p, l.fsm, l.log) })
 	wg.Go(func() {
 		l.leases.renewOwn(inner, term, renewal{l.fsm.Applied, w.Feed, l.roster.ClockOutlier, l.refused})
 	})
@@ -221,4 +222,13 @@ func (l *leader) recordMarks() {
 	if marks := l.roster.OverdueMarks(); marks != nil {
 		_, _ = l.commit(&command.Tick{Stamp: int64(l.roster.Clock.Stamp()), Marks: marks})
 	}
+}
+
+// serverIDs returns the ids of all servers, voters or not: each of them may hold a lease.
+func serverIDs(conf raft.Configuration) []string {
+	ids := make([]string, len(conf.Servers))
+	for i, s := range conf.Servers {
+		ids[i] = string(s.ID)
+	}
+	return ids
 }

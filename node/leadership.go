@@ -84,11 +84,12 @@ type leadership struct {
 	changed broadcast.Broadcast // the leader that Raft knows, or the result of proposer, changed
 	current atomic.Pointer[propose.Proposer]
 	keys    *jwks.Runner // fetches key sets while this node leads
+	finals  *finals
 }
 
 // newLeadership returns a leadership that has no term. keys must be set before run.
 func newLeadership(l *leases, life context.Context, o *liveness.Outage) *leadership {
-	return &leadership{watcher: newLeadershipWatcher(), leases: l, life: life, outage: o}
+	return &leadership{watcher: newLeadershipWatcher(), leases: l, life: life, outage: o, finals: newFinals()}
 }
 
 // proposer returns the proposer of this node's term, or nil if this node may not propose. A

@@ -15,6 +15,7 @@ import (
 	"revoked/internal/broadcast"
 	"revoked/node/datadir"
 	"revoked/node/lease"
+	"revoked/node/propose"
 	"revoked/node/rounds"
 )
 
@@ -270,22 +271,28 @@ func (l *leases) blockedBy() (nodes []string) {
 }
 
 // acknowledge blocks until every node that may answer has applied index. This node must have
-// applied it already. acknowledge returns ErrOutcomeUnknown if the term or ctx ends first.
-func (l *leases) acknowledge(ctx context.Context, term, index uint64) error {
+// applied it already. acknowledge returns ErrOutcomeUnknown if the term or ctx ends first. wait
+// tells which nodes it had to wait for.
+func (l *leases) acknowledge(ctx context.Context, term, index uint64) (wait propose.Wait, err error) {
 	l.mu.Lock()
 	if l.term == nil || l.term.table.Term() != term {
 		l.mu.Unlock()
-		return fmt.Errorf("%w: committed at index %d, leadership ended before all nodes applied it",
+		return wait, fmt.Errorf("%w: committed at index %d, leadership ended before all nodes applied it",
 			revoked.ErrOutcomeUnknown, index)
 	}
 	t, now := l.term.table, l.now()
 	t.Report(now, lease.Request{Server: l.server, Boot: l.boot, Applied: index})
 	w := t.Wait(now, index)
+	blockers := t.Blockers(now, index)
 	l.mu.Unlock()
+	wait.Began = time.Now()
 	select { // a cluster of one node never waits
 	case <-w.Done():
-		return nil
+		return wait, nil
 	default:
+	}
+	for _, id := range blockers {
+		wait.For = append(wait.For, datadir.NodeOf(raft.ServerID(id)))
 	}
 	select {
 	case l.kick <- struct{}{}:
@@ -293,12 +300,12 @@ func (l *leases) acknowledge(ctx context.Context, term, index uint64) error {
 	}
 	select {
 	case <-w.Done():
-		return nil
+		return wait, nil
 	case <-ctx.Done():
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		t.Cancel(w)
-		return fmt.Errorf("%w: committed at index %d, not applied on all nodes yet", revoked.ErrOutcomeUnknown, index)
+		return wait, fmt.Errorf("%w: committed at index %d, not applied on all nodes yet", revoked.ErrOutcomeUnknown, index)
 	}
 }
 
@@ -388,13 +395,4 @@ func (l *leases) clear(ctx context.Context, id raft.ServerID) (term uint64, err 
 // unblock allows new leases of a member again.
 func (l *leases) unblock(id raft.ServerID) {
 	l.withTable(func(t *leaseTable, _ lease.Instant) { t.Block(string(id), false) })
-}
-
-// serverIDs returns the ids of all servers, voters or not: each of them may hold a lease.
-func serverIDs(conf raft.Configuration) []string {
-	ids := make([]string, len(conf.Servers))
-	for i, s := range conf.Servers {
-		ids[i] = string(s.ID)
-	}
-	return ids
 }

@@ -186,7 +186,8 @@ func (n *Node) newRouter() *propose.Router {
 		KeepUp: func(ctx context.Context, term, index uint64) {
 			n.leases.keepUp(ctx, term, index, n.roster.WriteLoad)
 		},
-		Forwarded: n.logForwarded, Acknowledge: n.leases.acknowledge, Announce: n.transport.AnnounceCommit,
+		Forwarded: n.logForwarded, Acknowledge: n.leases.acknowledge, Final: n.leadership.finals.add,
+		Announce: n.transport.AnnounceCommit,
 		Stopping: n.life.ctx.Done(),
 	}, n.leadership.proposer)
 }

@@ -49,6 +49,7 @@ type simOracle struct {
 	grants []*simGrant
 	trust  simTrust
 
+	batches int // entries with operations
 	hashes  map[uint64][2][32]byte
 	entries map[simEntry]uint32
 	config  map[raft.ServerID]bool // the newest configuration in any log
@@ -77,6 +78,7 @@ type simGrant struct {
 	revoking        int64 // first revocation called
 	revoked         int64 // first acknowledged
 	active          int64 // first active answer
+	past            []simPast
 }
 
 func newSimOracle(s *sim, count *simCounts) *simOracle {
@@ -210,6 +212,9 @@ func (o *simOracle) stored(l *simLife, e *raft.Log) {
 		return
 	}
 	o.entries[k] = sum
+	if e.Type == raft.LogCommand && isBatch(e.Data) {
+		o.batches++
+	}
 	if e.Type == raft.LogConfiguration {
 		o.checkConfiguration(raft.DecodeConfiguration(e.Data))
 	}
@@ -363,6 +368,7 @@ func (o *simOracle) durable(l *simLife) {
 		wants[i] = want{g.known != 0, g.revoked != 0}
 	}
 	dead := o.deadJWTs(20)
+	past := o.pastAnswers(grants)
 	o.mu.Unlock()
 	if l.n.propose.ReadBarrier(ctx) != nil || l.dead.Load() {
 		return
@@ -382,6 +388,7 @@ func (o *simOracle) durable(l *simLife) {
 			}
 		}
 	}
+	o.checkPast(l, past)
 	for _, t := range dead {
 		look := l.n.tokens.Look(t.presented(0))
 		st, err := l.n.evaluate(ctx, &look)

@@ -85,6 +85,25 @@ func (n *Node) Explain(ctx context.Context, p revoked.PresentedToken) (revoked.E
 	return x, nil
 }
 
+// AsOf implements api.Backend. A read barrier makes the answer final for every moment up to its
+// stamp: no later entry has an earlier one.
+func (n *Node) AsOf(ctx context.Context, d revoked.Digest, at revoked.Time) (revoked.PastAnswer, error) {
+	if err := n.propose.ReadBarrier(ctx); err != nil {
+		return revoked.PastAnswer{}, err
+	}
+	if n.roster.Diverged() {
+		return revoked.PastAnswer{}, fmt.Errorf("%w: state differs from the leader's", revoked.ErrNotCurrent)
+	}
+	if at == 0 {
+		at = min(revoked.TimeOf(n.cfg.Now()), n.fsm.Stamp())
+	}
+	answer, err := n.fsm.AsOf(d, at)
+	if err != nil {
+		return revoked.PastAnswer{}, fmt.Errorf("%w: %v", revoked.ErrNotCurrent, err)
+	}
+	return answer, nil
+}
+
 // evaluate returns the status of a token in this node's copy. The error wraps ErrNotCurrent, except
 // ErrOverloaded: a node that cannot read knows nothing about the token.
 func (n *Node) evaluate(ctx context.Context, l *bearer.Lookup) (revoked.TokenStatus, error) {

@@ -119,6 +119,8 @@ var caught = []catch{
 	{by: "no-tombstones", how: unit, pkg: "fsm", test: "TestTombstone_LateRegistration_Dead",
 		says: "verdict of a-1: got 1, want 2", takes: "1 s"},
 	{by: "no-tombstones", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
+	{by: "as-of-ignores-cutoff", how: unit, pkg: "fsm", test: "TestAsOf_CutoffsInARow_InactiveSinceTheFirst",
+		says: "want inactive since the first cut-off", takes: "1 s"},
 	{by: "filter-without-commits", how: unit, pkg: "fsm/store", test: "TestFilter_RandomHistory_NeverLacksARow",
 		says: "which the store holds", takes: "1 s"},
 	{by: "scan-without-commits", how: unit, pkg: "fsm/store", test: "TestFilter_ScanBesideCommits_NeverLacksARow",

@@ -125,6 +125,11 @@ var sentCalls sync.Map // *Router to *sentCall
 		"func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {\n",
 		"func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {\n\tif true {\n\t\treturn Result{}\n\t}\n",
 	}}},
+	{"as-of-ignores-cutoff", "an answer about the past does not regard cut-offs", []Edit{{
+		"asof.go",
+		"\treturn slices.ContainsFunc(h.Cutoffs, func(c Moment) bool { return c.At <= at })\n",
+		"\treturn at < 0 && slices.ContainsFunc(h.Cutoffs, func(c Moment) bool { return c.At <= at })\n",
+	}}},
 	{"filter-without-commits", "the filter of absent rows does not get the rows of commits", []Edit{{
 		"fsm/store/filter.go", "[...]*keySet{s, f.building}", "[...]*keySet{f.building}",
 	}}},

@@ -358,9 +358,17 @@ func (t *Table) BlockedBy(now Instant) []string {
 	for _, w := range t.waiters {
 		newest = max(newest, w.index)
 	}
+	return t.Blockers(now, newest)
+}
+
+// Blockers returns the members whose reservations forbid acknowledging index at now, sorted by id.
+func (t *Table) Blockers(now Instant, index uint64) []string {
+	if index <= t.acked {
+		return nil
+	}
 	var ids []string
 	for id, m := range t.reservations {
-		if newest > t.acked && m.blocks(now, newest) {
+		if m.blocks(now, index) {
 			ids = append(ids, id)
 		}
 	}

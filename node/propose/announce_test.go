@@ -146,12 +146,12 @@ func TestAnnounce_LoneCaller_OneEntryEach(t *testing.T) {
 			c.Announce = func(uint64, uint64) {
 				members.Go(func() { time.Sleep(delay); applied <- struct{}{} })
 			}
-			c.Acknowledge = func(ctx context.Context, _, _ uint64) error {
+			c.Acknowledge = func(ctx context.Context, _, _ uint64) (propose.Wait, error) {
 				select {
 				case <-applied:
-					return nil
+					return propose.Wait{}, nil
 				case <-ctx.Done():
-					return ctx.Err()
+					return propose.Wait{}, ctx.Err()
 				}
 			}
 		})

@@ -3,6 +3,7 @@ package propose
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -195,4 +196,21 @@ func clientOf(ops []*command.Op) string {
 		return ""
 	}
 	return ops[0].GetActor().GetClientId()
+}
+
+// Record proposes an operation of the cluster itself, in the class of bulk work. It blocks until
+// the operation is committed or refused.
+func (p *Proposer) Record(ctx context.Context, op *command.Op) error {
+	s := newProposal([]*command.Op{op}, false)
+	s.bulk, s.record = true, true
+	if err := p.propose(ctx, s); err != nil {
+		return err
+	}
+	return s.results[0].Err
+}
+
+// isRecord reports whether an entry has nothing but an operation of Record. Such an entry tells
+// nothing about the cost of a registration.
+func isRecord(shares []share) bool {
+	return !slices.ContainsFunc(shares, func(s share) bool { return !s.record })
 }

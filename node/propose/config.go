@@ -46,7 +46,10 @@ type Config struct {
 	// Marks returns the marks for an entry without operations, or nil.
 	Marks func() []*command.Mark
 	// Acknowledge blocks until no lease of the term can still answer from a state before index.
-	Acknowledge func(ctx context.Context, term, index uint64) error
+	Acknowledge func(ctx context.Context, term, index uint64) (Wait, error)
+	// Final notes that an entry with changes became final. It must not block. It is called after the
+	// callers were answered.
+	Final func(revoked.Acknowledgement)
 	// KeepUp blocks until every member with a lease of the term has applied index and can take more
 	// bulk work. It gives up after a bounded time, and when the term or ctx ends.
 	KeepUp func(ctx context.Context, term, index uint64)
@@ -55,6 +58,12 @@ type Config struct {
 	Announce func(term, index uint64)
 	// Stopping is closed when the node starts to stop.
 	Stopping <-chan struct{}
+}
+
+// A Wait is the wait for the leases of an entry that this node has applied.
+type Wait struct {
+	Began time.Time
+	For   []string // the nodes that forbade the acknowledgement then
 }
 
 // Log is the part of *raft.Raft that appends entries.

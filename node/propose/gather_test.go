@@ -37,9 +37,9 @@ func newTrio(t *testing.T) *trio {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	leader, stopLeader := newSlowRouter(t, c.log, func(cfg *propose.Config) {
-		cfg.Acknowledge = func(context.Context, uint64, uint64) error {
+		cfg.Acknowledge = func(context.Context, uint64, uint64) (propose.Wait, error) {
 			time.Sleep(3 * hopTime) // the members learn of the commit, and report
-			return nil
+			return propose.Wait{}, nil
 		}
 	})
 	c.routers = []*propose.Router{leader}

@@ -20,7 +20,9 @@ type proposal struct {
 	final bool // answer only when no node can still report the old state
 	lease bool // the barrier of a lease: followers need not learn quickly that it committed
 	bulk  bool // may wait for others, and be spread over several entries
-	bytes int
+	// record marks an operation of the cluster itself, see Record.
+	record bool
+	bytes  int
 
 	noop    []bool // on the leader: the operation changes nothing and results holds its result
 	results []fsm.Result

@@ -224,7 +224,7 @@ func (p *Proposer) commit(ctx context.Context, shares []share) {
 			out, _ = future.Response().(*fsm.Outcome)
 		}
 		bulk := len(shares) > 0 && shares[0].bulk
-		if bulk && out != nil {
+		if bulk && out != nil && !isRecord(shares) {
 			p.pace.Observe(ops, out.Took) // before the slot is free: the next entry needs it
 		}
 		if !bulk && err == nil {
@@ -258,7 +258,7 @@ func (p *Proposer) commit(ctx context.Context, shares []share) {
 				p.bulk.reopenAfter(ctx, pause-time.Since(committed))
 			})
 		}
-		p.acknowledge(ctx, final, term, out.Index)
+		p.acknowledge(ctx, final, term, out.Index, ops > 0)
 	})
 }
 
@@ -355,7 +355,8 @@ func (p *Proposer) distribute(shares []share, out *fsm.Outcome) (final []*propos
 }
 
 // acknowledge answers proposals of the entry at index once no node can still report the old state.
-func (p *Proposer) acknowledge(ctx context.Context, final []*proposal, term, index uint64) {
+// changed reports that the entry has operations.
+func (p *Proposer) acknowledge(ctx context.Context, final []*proposal, term, index uint64, changed bool) {
 	if len(final) == 0 {
 		return
 	}
@@ -363,12 +364,19 @@ func (p *Proposer) acknowledge(ctx context.Context, final []*proposal, term, ind
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
 	err := fmt.Errorf("%w: committed at index %d in a later term than %d", revoked.ErrOutcomeUnknown, index, p.term)
+	var wait Wait
 	if term == p.term { // the reservations of p.term do not cover leases granted in a later term
-		err = p.cfg.Acknowledge(ctx, p.term, index)
+		wait, err = p.cfg.Acknowledge(ctx, p.term, index)
 	}
-	p.cfg.Metrics.propagation.Observe(time.Since(committed).Seconds())
+	ended := time.Now()
+	p.cfg.Metrics.propagation.Observe(ended.Sub(committed).Seconds())
 	for _, s := range final {
 		s.finish(index, err)
+	}
+	if err == nil && changed {
+		now := p.cfg.Stamps.Stamp()
+		p.cfg.Final(revoked.Acknowledgement{Index: index, AppliedAt: now.Add(-time.Since(wait.Began)),
+			At: now.Add(-time.Since(ended)), WaitedFor: wait.For})
 	}
 }
 
