@@ -353,6 +353,16 @@ func (n *memoryNode) Register(_ context.Context, by revoked.Actor,
 	return out, nil
 }
 
+func (n *memoryNode) AsOf(_ context.Context, d revoked.Digest, at revoked.Time) (revoked.PastAnswer, error) {
+	if err := n.check("AsOf"); err != nil {
+		return revoked.PastAnswer{}, err
+	}
+	if at == 0 {
+		at = revoked.TimeOf(n.now())
+	}
+	return n.fsm.AsOf(d, at)
+}
+
 func (n *memoryNode) Grant(_ context.Context, id string) (revoked.GrantView, error) {
 	if err := n.check("Grant"); err != nil {
 		return revoked.GrantView{}, err

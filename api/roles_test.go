@@ -21,6 +21,7 @@ var roleTable = []struct{ call, body, may, needs string }{
 	{"GET /v1/grants/:id", "", "admin issuer narrow", "admin or issuer"},
 	{"DELETE /v1/grants/:id", "", "admin issuer narrow", "admin or issuer"},
 	{"POST /v1/explain", `{}`, "admin eye", "admin or viewer"},
+	{"GET /v1/audit/token", "", "admin aud", "admin or auditor"},
 	{"POST /v1/revocations", `{"issuer":"https://as.example","jti":"j"}`, "admin issuer narrow", "admin or issuer"},
 	{"GET /v1/revocations", "", "admin aud rs1 rs2", "admin, auditor or resource_server"},
 	{"GET /v1/audit", "", "admin aud", "admin or auditor"},

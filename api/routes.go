@@ -181,6 +181,7 @@ func (a *API) adminRoutes() []route {
 		{"DELETE", "/v1/grants/:id", a.deleteGrant, issuers},
 
 		{"POST", "/v1/explain", a.tokens.Explain, explainers},
+		{"GET HEAD", "/v1/audit/token", a.tokens.AsOf, auditors},
 		{"POST", "/v1/revocations", a.postRevocations, issuers},
 		{"GET HEAD", "/v1/revocations", a.getRevocations, readers},
 		{"GET HEAD", "/v1/audit", a.getAudit, auditors},

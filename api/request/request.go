@@ -86,8 +86,8 @@ func (r *Request) WithSlowTimeout() (context.Context, context.CancelFunc) {
 func Peer(r *http.Request) netip.Addr { return serve.CallerAddr(r, nil) }
 
 // queryNames are the query parameters of /v1. Other names are ignored.
-var queryNames = []string{"actor", "after", "client_id", "follow", "issuer", "kind", "limit", "object", "reason",
-	"results", "session", "since", "state", "subject", "until"}
+var queryNames = []string{"actor", "after", "at", "client_id", "digest", "follow", "issuer", "kind", "limit", "object",
+	"reason", "results", "session", "since", "state", "subject", "until"}
 
 // CheckQuery rejects a query that does not parse or repeats a parameter. net/url would drop a
 // malformed pair and return the first of two values. The error wraps [revoked.ErrInvalid].

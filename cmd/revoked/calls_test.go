@@ -22,6 +22,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"revoked"
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/input"
 )
@@ -32,6 +33,9 @@ const (
 	testSecret = "canary-secret-3f1b9c5e7a2d4860"
 	testToken  = "canary-token-8d2f6b1c9e3a7054"
 )
+
+// testDigest is what a command may send of testToken.
+var testDigest = revoked.DigestToken(testToken).String()
 
 // A fakeNode is a TLS server that records its requests.
 type fakeNode struct {
@@ -273,6 +277,16 @@ func TestCommands_EachCall_PrintsAnswer(t *testing.T) {
 			`{"title":"unknown client","status":422,"detail":"unknown client: as names no client"}`,
 			recorded{method: "POST", path: "/v1/explain", contentType: "application/json",
 				body: `{"as":"x","token":"` + testToken + `"}`}, 1},
+		{"ask about the past of a token that was active", []string{"audit", "token", "--at", "2026-09-21T14:20:00Z", "-"},
+			testToken, 200,
+			`{"digest":"` + testDigest + `","at":1790000400,"state":"active","since":1790000000.5,"until":1790003600,"reason":"active","index":40}`,
+			recorded{method: "GET", path: "/v1/audit/token?at=2026-09-21T14%3A20%3A00Z&digest=" + testDigest}, 0},
+		{"ask about the past of a revoked token", []string{"audit", "token", "-"}, testToken, 200,
+			`{"digest":"` + testDigest + `","at":1790000400,"state":"inactive","since":1790000100.25,"reason":"revoked","index":41,"applied_at":1790000100.253,"acknowledged_at":1790000100.2571,"waited_for":["node2","node3"]}`,
+			recorded{method: "GET", path: "/v1/audit/token?digest=" + testDigest}, 2},
+		{"ask about the past of a token that was reaped", []string{"audit", "token", "--at", "1700000000", "-"},
+			testToken, 200, `{"digest":"` + testDigest + `","at":1700000000,"state":"not_held"}`,
+			recorded{method: "GET", path: "/v1/audit/token?at=1700000000&digest=" + testDigest}, 2},
 		{"list grants", []string{"grants", "--subject", "alice", "--state", "active", "--limit", "2"}, "", 200,
 			`{"grants":[{"grant_id":"g-1","state":"active","client_id":"app","subject":"alice","session":"s-1","issuer":"https://as.example","registered_by":"issuer","created_at":1790000000,"created_index":7,"expires_at":null,"token_count":2},{"grant_id":"g\u001b2","state":"active","client_id":"app","subject":"alice","created_at":1790000000,"created_index":8,"expires_at":1790003600,"token_count":1}],"next":"g 2"}`,
 			recorded{method: "GET", path: "/v1/grants?limit=2&state=active&subject=alice"}, 0},

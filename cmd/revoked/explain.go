@@ -7,7 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"revoked"
 	"revoked/client"
+	"revoked/cmd/revoked/internal/audit"
 	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/input"
@@ -72,6 +74,61 @@ func printExplanation(cmd *cobra.Command, x client.Explanation) error {
 	if x.LeaseLeftMS > 0 {
 		add("lease_left", formatMillis(x.LeaseLeftMS))
 	}
+	return cli.PrintPairs(cmd.OutOrStdout(), pairs...)
+}
+
+func auditCommand() *cobra.Command {
+	cmd := audit.Command()
+	cmd.AddCommand(auditTokenCommand())
+	return cmd
+}
+
+func auditTokenCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "token FILE|-",
+		Short: "Tell whether a token was active at a moment",
+		Long: "Tell whether a token was active at a moment, since when not and why, when that was final, and\n" +
+			"which nodes could still answer active until then. Only the SHA-256 of the token leaves this\n" +
+			"machine. Exit code 0: it was active. 2: it was not, or the cluster does not hold the answer.",
+		Example: "  revoked audit token token.txt --at 2026-09-21T14:13:20Z",
+		Args:    cobra.ExactArgs(1),
+	}
+	at := cmd.Flags().String("at", "", "moment in Unix seconds or RFC 3339; default: now")
+	var digest string
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		token, err := input.Token(cmd, args[0])
+		digest = revoked.DigestToken(token).String()
+		return err
+	}
+	return call.Command(cmd, func(c *client.Client, ctx context.Context, _ []string) (
+		client.Answer[client.PastAnswer], error) {
+		return c.AsOf(ctx, digest, *at)
+	}, printPast, func(_ *cobra.Command, x client.PastAnswer) error {
+		if x.State != "active" {
+			return cli.Negative()
+		}
+		return nil
+	})
+}
+
+func printPast(cmd *cobra.Command, x client.PastAnswer) error {
+	pairs := []any{"state", x.State, "at", withDate(x.At, rawText(x.At))}
+	add := func(name, value string) {
+		if value != "" {
+			pairs = append(pairs, name, value)
+		}
+	}
+	add("since", withDate(x.Since, rawText(x.Since)))
+	add("until", withDate(x.Until, rawText(x.Until)))
+	add("reason", x.Reason)
+	if x.Index != 0 {
+		add("index", fmt.Sprint(x.Index))
+	}
+	add("applied_at", withDate(x.AppliedAt, rawText(x.AppliedAt)))
+	add("acknowledged_at", withDate(x.AcknowledgedAt, rawText(x.AcknowledgedAt)))
+	add("acknowledged_before", withDate(x.AcknowledgedBefore, rawText(x.AcknowledgedBefore)))
+	add("waited_for", strings.Join(x.WaitedFor, " "))
+	add("digest", x.Digest)
 	return cli.PrintPairs(cmd.OutOrStdout(), pairs...)
 }
 

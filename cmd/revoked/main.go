@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"revoked/cmd/revoked/internal/audit"
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/dev"
 	"revoked/cmd/revoked/internal/offline"
@@ -63,7 +62,7 @@ func newRoot(stdout io.Writer) *cobra.Command {
 		// These call a node, or work on a backup.
 		joinCommand(), leaveCommand(), membersCommand(), statusCommand(), removeCommand(), transferLeaderCommand(),
 		admitCommand(), admittedCommand(), joinTokenCommand(), promoteCommand(), demoteCommand(),
-		tokenCommand(), explainCommand(), grantsCommand(), audit.Command(),
+		tokenCommand(), explainCommand(), grantsCommand(), auditCommand(),
 		clientCommand(), issuerCommand(), revokeAllCommand(), revokeJTICommand(),
 		settingsCommand(), snapshotCommand(), offline.RecoverCommand(), benchCommand(),
 	)
