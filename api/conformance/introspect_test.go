@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -202,11 +203,11 @@ func metadataScenarios() []scenario {
 	return []scenario{
 		{"MD-01", "RFC 8414 3.2", "the document, and the same bytes from every node", metadataIsTheSame},
 		{"MD-04", "RFC 8414 2", "the methods that are listed are those that work", metadataMethods},
-		{"MD-05", "RFC 8414 2", "no signing algorithms where no assertion is accepted", metadataMembers},
+		{"MD-05", "RFC 8414 2", "the algorithms of assertions, without none", metadataAlgorithms},
 		{"MD-06", "RFC 8414 3.2", "no member is empty", metadataMembers},
 		{"MD-08", "RFC 8414 2", "no keys are published where none are used", metadataMembers},
 		{"MD-09", "RFC 9701 7", "no JWT introspection is promised", metadataMembers},
-		{"MD-10", "RFC 8705 5", "no mutual TLS is promised", metadataMembers},
+		{"MD-10", "RFC 8705 5", "mutual TLS is at the same endpoints", metadataMembers},
 		{"MD-11", "RFC 9110 15.5.6", "only GET and HEAD", metadataMethodsOfHTTP},
 		{"TM-17", "RFC 9110 15.5.5", "unknown paths are 404 in JSON", unknownPaths},
 	}
@@ -251,8 +252,28 @@ func metadataMethods(t *testing.T, s *stage) {
 	_, doc := s.metadata(t, s.Follower(t))
 	for _, member := range []string{"revocation_endpoint_auth_methods_supported",
 		"introspection_endpoint_auth_methods_supported"} {
-		if got := fmt.Sprint(doc[member]); got != "[client_secret_basic client_secret_post]" {
-			t.Errorf("got %s %s", member, got)
+		want := "[client_secret_basic client_secret_post private_key_jwt self_signed_tls_client_auth]"
+		if got := fmt.Sprint(doc[member]); got != want {
+			t.Errorf("%s: got %s, want %s", member, got, want)
+		}
+	}
+}
+
+// signingAlgorithms are the members that list the algorithms of assertions.
+var signingAlgorithms = []string{"revocation_endpoint_auth_signing_alg_values_supported",
+	"introspection_endpoint_auth_signing_alg_values_supported"}
+
+func metadataAlgorithms(t *testing.T, s *stage) {
+	_, doc := s.metadata(t, s.Follower(t))
+	for _, member := range signingAlgorithms {
+		list, _ := doc[member].([]any)
+		if len(list) == 0 {
+			t.Errorf("%s: got %v, want algorithms", member, doc[member])
+		}
+		for _, alg := range list {
+			if name, _ := alg.(string); name == "" || name == "none" || strings.HasPrefix(name, "HS") {
+				t.Errorf("%s: got %v, want none without a public key", member, list)
+			}
 		}
 	}
 }
@@ -262,6 +283,9 @@ func metadataMembers(t *testing.T, s *stage) {
 	for k, v := range doc {
 		if list, ok := v.([]any); v == nil || v == "" || ok && len(list) == 0 {
 			t.Errorf("%s is empty", k)
+		}
+		if slices.Contains(signingAlgorithms, k) {
+			continue
 		}
 		if strings.Contains(k, "signing_alg") || k == "jwks_uri" || k == "mtls_endpoint_aliases" ||
 			strings.Contains(k, "introspection_encryption") {
