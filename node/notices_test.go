@@ -27,7 +27,8 @@ func TestNotices_LoneRevocation_OneEntry(t *testing.T) {
 			}
 			return res.Index, time.Since(began)
 		}
-		settle := func() { time.Sleep(700 * time.Millisecond) } // Raft's own messages have arrived
+		// Raft's own messages have arrived, and the acknowledgement is recorded.
+		settle := func() { time.Sleep(1700 * time.Millisecond) }
 
 		const calls = 20
 		alone := 0
@@ -54,7 +55,7 @@ func TestNotices_LoneRevocation_OneEntry(t *testing.T) {
 		for range calls {
 			settle()
 			for _, m := range s.nodes {
-				m.now().raft.notices.lose.Store(1)
+				m.now().raft.notices.lose.Store(2) // the first may be about the entry before
 			}
 			_, took := revoke()
 			if took > time.Second {

@@ -117,7 +117,7 @@ func (t *turn) demote(id raft.ServerID) (uint64, error) {
 		return 0, err
 	}
 	isDemoted := func(p peerView) bool { return p.server.ID == id && t.mustNotVote(p) }
-	if !slices.ContainsFunc(t.views(), isDemoted) {
+	if isVoter(t.conf, id) && !slices.ContainsFunc(t.views(), isDemoted) {
 		return 0, fmt.Errorf("%w: %s was promoted meanwhile", revoked.ErrConflict, nodeOf(id))
 	}
 	t.Log.Info("demoting voter", "server", id)
