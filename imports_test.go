@@ -178,8 +178,13 @@ var floors = map[string]floor{
 		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/devcluster",
 		"revoked/cmd/revoked/internal/devfolder",
 	}, libs: []string{"google.golang.org/protobuf/encoding/protowire"}},
+	"revoked/cmd/revoked/internal/auditlog": {
+		ours: []string{"revoked", "revoked/api", "revoked/internal/retry"},
+		libs: []string{"github.com/prometheus/client_golang/prometheus"},
+	},
 	"revoked/cmd/revoked/internal/server": {ours: []string{
 		"revoked", "revoked/api", "revoked/api/serve", "revoked/node", "revoked/transport/pki",
+		"revoked/cmd/revoked/internal/auditlog",
 		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/config",
 	}, any: true},
 	"revoked/cmd/revoked": {ours: []string{
@@ -189,7 +194,7 @@ var floors = map[string]floor{
 		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/files", "revoked/cmd/revoked/internal/config",
 		"revoked/cmd/revoked/internal/devcluster", "revoked/cmd/revoked/internal/devfolder",
 		"revoked/cmd/revoked/internal/bench", "revoked/cmd/revoked/internal/bench/report",
-		"revoked/cmd/revoked/internal/audit",
+		"revoked/cmd/revoked/internal/audit", "revoked/cmd/revoked/internal/auditlog",
 		"revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/dev", "revoked/cmd/revoked/internal/input",
 		"revoked/cmd/revoked/internal/offline", "revoked/cmd/revoked/internal/server",
 	}, any: true},

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -179,6 +180,15 @@ func viewAudit(e *revoked.AuditEntry) auditView {
 		v.Object.IssuedBefore = &t
 	}
 	return v
+}
+
+// FormatAudit returns an entry of an era as one JSON object, without a line feed: the members of
+// GET /v1/audit, after the id of the entry.
+func FormatAudit(e *revoked.AuditEntry, era string) ([]byte, error) {
+	return json.Marshal(struct {
+		ID string `json:"id"`
+		auditView
+	}{revoked.Position{Era: era, Index: e.Index}.String(), viewAudit(e)})
 }
 
 // audited are the calls whose refusals leave an audit entry, with its kind. The ids in the path and

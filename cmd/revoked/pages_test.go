@@ -27,6 +27,7 @@ import (
 	"revoked"
 	"revoked/api/serve"
 	"revoked/client"
+	"revoked/cmd/revoked/internal/auditlog"
 	"revoked/cmd/revoked/internal/config"
 	"revoked/cmd/revoked/internal/server"
 	"revoked/node/jwt"
@@ -301,6 +302,9 @@ func registeredMetrics(t *testing.T) map[string][]string {
 	registered := map[string][]string{}
 	reg, err := server.NewRegistry(server.Build{}, "node1", "here")
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := auditlog.NewMetrics(reg); err != nil {
 		t.Fatal(err)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -58,6 +58,7 @@ type Settings struct {
 	SpoolLimit, SpoolLimitPerRequest       int64  // bytes
 	PublicRevocationsPerMinute             int
 	LogLevel, LogFormat                    string
+	AuditLog                               string // Stderr or a path; empty: none
 
 	// Limits of the API port. 0: a share of the memory, or of the limit of all.
 	MaxConnections, MaxConnectionsPerAddress                 int
@@ -205,5 +206,7 @@ func (s *Settings) local() []Setting {
 		{"log_level", "info", "debug, info, warn or error",
 			choice{&s.LogLevel, []string{"debug", "info", "warn", "error"}}, 0, 0},
 		{"log_format", "text", "text or json", choice{&s.LogFormat, []string{"text", "json"}}, 0, 0},
+		{"audit_log", "", "file to append the audit to as JSON lines, or \"stderr\" (default: none)",
+			(*destination)(&s.AuditLog), 0, 0},
 	}
 }

@@ -20,9 +20,11 @@ import (
 
 // These field types need their own parser.
 type (
-	path   string // in a file, relative to the folder of the file
-	size   int64  // bytes, with an optional unit
-	choice struct {
+	path string // in a file, relative to the folder of the file
+	// destination is a path, or Stderr.
+	destination string
+	size        int64 // bytes, with an optional unit
+	choice      struct {
 		field *string
 		of    []string
 	}
@@ -72,6 +74,10 @@ func (v value) scalar(field any) (err error) {
 		if *p = path(s); s != "" && v.base != "" && !filepath.IsAbs(s) {
 			*p = path(filepath.Join(v.base, s))
 		}
+	case *destination:
+		if *p = destination(s); s != "" && s != Stderr && v.base != "" && !filepath.IsAbs(s) {
+			*p = destination(filepath.Join(v.base, s))
+		}
 	case *bool:
 		*p, want = s == "true" || s == "1", "true or false"
 		if !*p && s != "false" && s != "0" {
@@ -100,6 +106,9 @@ func (v value) scalar(field any) (err error) {
 	}
 	return nil
 }
+
+// Stderr is the destination that stands for standard error.
+const Stderr = "stderr"
 
 // checkScalar refuses text that looks right to a reader, and that a listener or the file system
 // would take literally. Examples are blanks around a value and invisible characters.

@@ -144,7 +144,7 @@ func Environment(environ []string) []string {
 	drop := []string{
 		"config", "api_advertise", "cluster_advertise", "gossip_advertise", "metrics_addr",
 		"bootstrap_admin_secret_file", "join_token_file", "non_voter", "rejoin",
-		"jwks_ca_file", "jwks_allow_networks", "jwks_proxy",
+		"jwks_ca_file", "jwks_allow_networks", "jwks_proxy", "audit_log",
 	}
 	for _, s := range settingsOf(make([]devcluster.Node, 1), 0) {
 		drop = append(drop, s.key)

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"revoked/cmd/revoked/internal/auditlog"
 	"revoked/cmd/revoked/internal/config"
 	"revoked/internal/filewatch"
 )
@@ -17,14 +18,17 @@ import (
 // reloadTime is the interval at which files are checked for changes.
 const reloadTime = 2 * time.Second
 
-// A reloader applies a new log level and new certificates on SIGHUP, and a new log level when the
-// file of the settings changes. Every other setting needs a restart.
+// A reloader applies a new log level and new certificates on SIGHUP, and opens audit_log again. It
+// applies a new log level when the file of the settings changes. Every other setting needs a
+// restart.
 type reloader struct {
 	flags *config.Flags
 	file  string // configuration file; may be empty
 	files *config.Files
 	level *slog.LevelVar
 	log   *slog.Logger
+
+	auditLog *auditlog.Log // nil: none
 }
 
 func (r *reloader) run(ctx context.Context) {
@@ -44,10 +48,13 @@ func (r *reloader) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-hup:
-			r.log.Info("reloading certificates and log level on SIGHUP")
+			r.log.Info("reloading certificates and log level on SIGHUP, opening audit_log again")
 			r.report("cluster certificate not reloaded, the old one stays in use", r.files.Certs.Reload())
 			_, err := r.files.APICert.Reload()
 			r.report("API certificate not reloaded, the old one stays in use", err)
+			if r.auditLog != nil {
+				r.auditLog.Reopen()
+			}
 			_, err = r.files.ClientCAs.Reload()
 			r.report("CAs of callers not reloaded, the old ones stay in use", err)
 			r.report("settings not reloaded", r.logLevel())

@@ -76,7 +76,8 @@ func Run(ctx context.Context, stop Stop, flags *config.Flags, build Build, stder
 	if err := s.open(ctx); err != nil {
 		return s.ended(withAdvice(err))
 	}
-	reload := &reloader{flags: flags, file: cfg.File, files: loaded, level: level, log: log}
+	reload := &reloader{flags: flags, file: cfg.File, files: loaded, level: level, log: log,
+		auditLog: s.auditLog}
 	s.background(reload.run)
 	systemd := findSupervisor(log)
 	s.background(systemd.run)

@@ -18,6 +18,7 @@ import (
 	"revoked"
 	"revoked/api"
 	"revoked/api/serve"
+	"revoked/cmd/revoked/internal/auditlog"
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/config"
 	"revoked/node"
@@ -35,7 +36,8 @@ type server struct {
 	requests *slog.Logger // as log, but its lines may be written a little later
 	lines    *lineWriter  // of all loggers
 
-	limits portLimits
+	limits   portLimits
+	auditLog *auditlog.Log // nil: none
 
 	node    *node.Node
 	backend *backend
@@ -77,9 +79,32 @@ func (s *server) open(ctx context.Context) error {
 		return errors.Join(err, ports.close())
 	}
 	s.openServers(a, ports, reg)
+	if err := s.openAuditLog(reg); err != nil {
+		return errors.Join(err, ports.close())
+	}
 	s.background(func(ctx context.Context) { s.files.APICert.Watch(ctx, reloadTime, s.apiCertChanged) })
 	s.background(func(ctx context.Context) { s.files.ClientCAs.Watch(ctx, reloadTime, s.clientCAsChanged) })
 	return nil
+}
+
+// openAuditLog starts to write audit_log, if it is set.
+func (s *server) openAuditLog(reg *prometheus.Registry) error {
+	metrics, err := auditlog.NewMetrics(reg)
+	if err != nil {
+		return err
+	}
+	path := s.cfg.AuditLog
+	switch path {
+	case "":
+		return nil
+	case config.Stderr:
+		path = ""
+	}
+	start := s.node.NodeStatus(s.ctx).AppliedIndex
+	if s.auditLog, err = auditlog.New(path, s.lines, s.backend, s.log, metrics); err == nil {
+		s.background(func(ctx context.Context) { s.auditLog.Run(ctx, start) })
+	}
+	return err
 }
 
 func (s *server) nodeConfig(cluster net.Listener, memory int64, reg *prometheus.Registry) node.Config {

@@ -1,0 +1,178 @@
+// Package auditlog writes the audit of a node as JSON, one object a line, for collectors of logs.
+//
+// Every node writes the entries of the whole cluster, once it has applied them. So the log of one
+// node is complete. A line is an entry of GET /v1/audit with its id. The log never holds up the
+// node: while a write fails, the entries wait in the state, for as long as the audit keeps them.
+package auditlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"revoked"
+	"revoked/api"
+	"revoked/internal/retry"
+)
+
+// A Source is the part of *node.Node that the log reads.
+type Source interface {
+	// Audit returns entries with an index above after, of which none has an index above upTo. It
+	// returns ErrGone if some were dropped.
+	Audit(ctx context.Context, after uint64, limit int) (list []revoked.AuditEntry, upTo uint64, err error)
+	// WaitAudit blocks until there may be an entry with an index above after.
+	WaitAudit(ctx context.Context, after uint64) error
+	// AuditBefore returns an index below which there is no entry of that moment or later.
+	AuditBefore(at revoked.Time) (uint64, error)
+	// Era returns the era of the indexes.
+	Era() string
+}
+
+const (
+	pageSize   = 256         // entries read at once
+	retryPause = time.Second // after an error
+)
+
+// A Log writes the audit to one destination.
+type Log struct {
+	out     output
+	source  Source
+	log     *slog.Logger
+	metrics *Metrics
+	failed  bool // the last attempt failed
+}
+
+// Metrics are the metrics of a log.
+type Metrics struct {
+	failing prometheus.Gauge
+	errors  prometheus.Counter
+}
+
+// NewMetrics registers the metrics, which are 0 without a log.
+func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
+	m := &Metrics{
+		failing: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "revoked_audit_log_failing", Help: "1 while audit_log cannot be written.",
+		}),
+		errors: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "revoked_audit_log_errors_total", Help: "Failed attempts to write audit_log.",
+		}),
+	}
+	for _, c := range []prometheus.Collector{m.failing, m.errors} {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// New returns a log that appends to the file at path, or writes to stderr if path is empty. It
+// fails if the file cannot be opened.
+func New(path string, stderr io.Writer, s Source, log *slog.Logger, m *Metrics) (*Log, error) {
+	l := &Log{source: s, log: log, metrics: m}
+	if path == "" {
+		l.out = &stream{stderr}
+		return l, nil
+	}
+	f, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	l.out = f
+	return l, nil
+}
+
+// Reopen makes the log open its file again before the next entry, after a rotation. It does not
+// block.
+func (l *Log) Reopen() { l.out.reopen() }
+
+// Run writes the entries that the node applies until ctx ends. A file continues after its last
+// line. Otherwise the log begins after the index start. After an error, Run tries again.
+func (l *Log) Run(ctx context.Context, start uint64) {
+	defer l.out.close()
+	for l.source.Era() == revoked.EraOf("") { // in no cluster yet
+		if l.source.WaitAudit(ctx, start) != nil {
+			return
+		}
+	}
+	after := l.resume(start)
+	for ctx.Err() == nil {
+		err := l.step(ctx, &after)
+		if ctx.Err() != nil || errors.Is(err, revoked.ErrClosed) {
+			return
+		}
+		l.report(err)
+		if err != nil {
+			_ = retry.Sleep(ctx, retryPause)
+		}
+	}
+}
+
+// resume returns the index after which the log continues.
+func (l *Log) resume(start uint64) uint64 {
+	switch last := l.out.last(); {
+	case last == revoked.Position{}:
+		return start
+	case last.Era == l.source.Era():
+		return last.Index
+	}
+	return 0 // the cluster was restored or recovered: the first entry tells by whom
+}
+
+// step writes the next page of entries, or waits for one.
+func (l *Log) step(ctx context.Context, after *uint64) error {
+	list, upTo, err := l.source.Audit(ctx, *after, pageSize)
+	switch {
+	case errors.Is(err, revoked.ErrGone):
+		floor, err := l.source.AuditBefore(0)
+		if err == nil && floor > *after {
+			l.log.Warn("audit entries were dropped before audit_log had them", "after_index", *after, "up_to_index", floor)
+			*after = floor
+		}
+		return err
+	case err != nil:
+		return fmt.Errorf("read audit: %w", err)
+	case len(list) > 0:
+		if err := l.write(list); err != nil {
+			return err
+		}
+	}
+	if upTo > *after {
+		*after = upTo
+		return nil
+	}
+	return l.source.WaitAudit(ctx, *after)
+}
+
+func (l *Log) write(list []revoked.AuditEntry) error {
+	var lines []byte
+	era := l.source.Era()
+	for i := range list {
+		line, err := api.FormatAudit(&list[i], era)
+		if err != nil {
+			return fmt.Errorf("format audit entry: %w", err)
+		}
+		lines = append(append(lines, line...), '\n')
+	}
+	return l.out.write(lines)
+}
+
+// report counts a failure. It logs the first one, and the end of the problem.
+func (l *Log) report(err error) {
+	if err != nil {
+		l.metrics.errors.Inc()
+		l.metrics.failing.Set(1)
+		if !l.failed {
+			l.log.Error("audit_log cannot be written; the entries wait in the audit", "error", err)
+		}
+	} else if l.failed {
+		l.metrics.failing.Set(0)
+		l.log.Info("audit_log is written again")
+	}
+	l.failed = err != nil
+}
