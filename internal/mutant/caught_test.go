@@ -136,6 +136,8 @@ var caught = []catch{
 	{by: "two-votes", how: changes, pkg: "node/roster", test: "TestRules_EveryChange_KeepsThem",
 		says: "want at most 2 and 1", takes: "1 s"},
 	{by: "two-votes", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "10 s"},
+	{by: "assertion-used-twice", how: cluster, pkg: "node", test: "TestAssertion_ReplayAtAllNodesAtOnce_OneSucceeds",
+		says: "requests succeeded, want one", takes: "5 s"},
 	{by: "no-admission", how: cluster, pkg: "node", test: "TestJoin_NotAdmitted_IsRefused",
 		says: "want 403", takes: "2 s"},
 	{by: "no-admission", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},

@@ -154,6 +154,9 @@ var sentCalls sync.Map // *Router to *sentCall
 	}, {
 		"node/roster/voters.go", " || votes[s.Name]\n", "\n",
 	}}},
+	{"assertion-used-twice", "the log does not bind an assertion to the request that used it", []Edit{{
+		"fsm/rules/denials.go", "\tif v.Request != use.Request {\n", "\tif v.Request != use.Request && false {\n",
+	}}},
 	{"no-admission", "a certificate of the cluster's CA suffices to join", []Edit{{
 		"node/roster/admission.go",
 		"\t\terr = t.Commit(ctx, command.Via(command.JoinNodeOp(h.NodeId, hash), h.NodeId))\n",
