@@ -96,7 +96,7 @@ type PastAnswer struct {
 	Since  Time   // 0: before the state remembers, or PastUnknown and PastNotHeld
 	Until  Time   // when the state changed, or will by the passing of time; 0: not known to change
 	Index  uint64
-	// Final tells when Index was acknowledged. nil: not recorded, or there is no Index.
+	// Final is the acknowledgement of Index. nil: not recorded, or there is no Index.
 	Final *Acknowledgement
 	// FinalBefore is a moment by which Index was final; 0 if Final is set or none is known.
 	FinalBefore Time

@@ -487,14 +487,14 @@ func TestAcknowledgements_OfAnOp_AreThoseOfTheList(t *testing.T) {
 		t.Errorf("got %+v, %v, want %+v", got, ok, want)
 	}
 	for name, change := range map[string]func(m *command.Acknowledge){
-		"a list is shorter":        func(m *command.Acknowledge) { m.Wait = m.Wait[:2] },
-		"an index twice":           func(m *command.Acknowledge) { m.Index[1] = 0 },
-		"an index that overflows":  func(m *command.Acknowledge) { m.Index[1] = math.MaxUint64 },
-		"a node without a name":    func(m *command.Acknowledge) { m.Waited[0] = 8 },
-		"a time before 1970":       func(m *command.Acknowledge) { m.Applied[1] = -2 * int64(stamp) },
-		"a time after 9999":        func(m *command.Acknowledge) { m.Wait[1] = uint64(command.MaxTime) },
-		"a wait that overflows":    func(m *command.Acknowledge) { m.Wait[1] = math.MaxUint64 },
-		"a name that is no node's": func(m *command.Acknowledge) { m.Nodes[0] = "node 3" },
+		"a list is shorter":       func(m *command.Acknowledge) { m.Wait = m.Wait[:2] },
+		"an index twice":          func(m *command.Acknowledge) { m.Index[1] = 0 },
+		"an index that overflows": func(m *command.Acknowledge) { m.Index[1] = math.MaxUint64 },
+		"a node without a name":   func(m *command.Acknowledge) { m.Waited[0] = 8 },
+		"a time before 1970":      func(m *command.Acknowledge) { m.Applied[1] = -2 * int64(stamp) },
+		"a time after 9999":       func(m *command.Acknowledge) { m.Wait[1] = uint64(command.MaxTime) },
+		"a wait that overflows":   func(m *command.Acknowledge) { m.Wait[1] = math.MaxUint64 },
+		"an invalid node name":    func(m *command.Acknowledge) { m.Nodes[0] = "node 3" },
 	} {
 		op := command.AcknowledgeOp(want)
 		change(op.GetAcknowledge())

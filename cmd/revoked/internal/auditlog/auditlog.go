@@ -27,7 +27,8 @@ type Source interface {
 	Audit(ctx context.Context, after uint64, limit int) (list []revoked.AuditEntry, upTo uint64, err error)
 	// WaitAudit blocks until there may be an entry with an index above after.
 	WaitAudit(ctx context.Context, after uint64) error
-	// AuditBefore returns an index below which there is no entry of that moment or later.
+	// AuditBefore returns an index up to which every entry is older than at. For 0, that is the last
+	// index that was dropped.
 	AuditBefore(at revoked.Time) (uint64, error)
 	// Era returns the era of the indexes.
 	Era() string

@@ -85,7 +85,7 @@ func TestParseClients_InvalidRecord_ReportsIt(t *testing.T) {
 			", client_secret_hash: x}", "no method in auth_methods uses a secret"},
 		{"a private key", `- {client_id: a, auth_methods: [private_key_jwt], jwks: {keys: [{kty: OKP, crv: Ed25519, x: hunter2, d: hunter2}]}}`,
 			"private members"},
-		{"a key set that is no object", "- {client_id: a, auth_methods: [private_key_jwt], jwks: hunter2}", "want a JWK set"},
+		{"a key set of another type", "- {client_id: a, auth_methods: [private_key_jwt], jwks: hunter2}", "want a JWK set"},
 		{"a path segment as id", "- {client_id: .., client_secret: " + longSecret + "}", "client_id"},
 		{"a time of creation", "- {client_id: a, created_at: 5, client_secret: " + longSecret + "}", "created_at"},
 		{"the same key twice", "- {client_id: a, client_id: b}", "each key once"},

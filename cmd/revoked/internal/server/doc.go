@@ -1,5 +1,5 @@
-// Package server runs one node in this process: listeners, node, API, reload of certificates and
-// the log level, and metrics.
+// Package server runs one node in this process: listeners, node, API, audit_log, metrics, and the
+// reload of certificates and the log level.
 //
 // Run starts the parts in order and stops them in reverse. A clean shutdown keeps the node a member
 // of its cluster. The package sets the global metrics sink and the garbage collector's limit, so a

@@ -79,12 +79,9 @@ func (s *server) open(ctx context.Context) error {
 		return errors.Join(err, ports.close())
 	}
 	s.openServers(a, ports, reg)
-	if err := s.openAuditLog(reg); err != nil {
-		return errors.Join(err, ports.close())
-	}
 	s.background(func(ctx context.Context) { s.files.APICert.Watch(ctx, reloadTime, s.apiCertChanged) })
 	s.background(func(ctx context.Context) { s.files.ClientCAs.Watch(ctx, reloadTime, s.clientCAsChanged) })
-	return nil
+	return s.openAuditLog(reg) // the ports belong to the servers by now
 }
 
 // openAuditLog starts to write audit_log, if it is set.
