@@ -231,6 +231,7 @@ var testOf = map[string][]string{
 	"revoked/node/bearer":    {"revoked/fsm", "revoked/fsm/command"},
 	"revoked/node/lease":     {"revoked/node/lease/leasecheck"},
 	"revoked/node/raftstore": {"revoked/fsm/command", testKit},
+	"revoked/node/roster":    {"revoked/node/rounds"},
 	"revoked/cmd/revoked":    {testKit},
 }
 

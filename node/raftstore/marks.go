@@ -3,6 +3,7 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -45,7 +46,9 @@ func newMarkedLog(log raft.LogStore, stable raft.StableStore) (*markedLog, error
 	return l, l.search()
 }
 
-// search learns the newest marks in the log.
+// search adds the newest marks in the log to those under keyMarks. Either may be the newer ones: a
+// truncation of the end keeps marks that are newer than all entries that are left. So a server is
+// forgotten only by the next entry with marks.
 func (l *markedLog) search() error {
 	first, err := l.FirstIndex()
 	if err != nil {
@@ -64,6 +67,11 @@ func (l *markedLog) search() error {
 			return fmt.Errorf("read entry %d: %w", last, err)
 		}
 		if marks := marksOf(&e); marks != nil {
+			for server, m := range l.known {
+				if !slices.ContainsFunc(marks, func(m *command.Mark) bool { return m.Server == server }) {
+					marks = append(marks, m)
+				}
+			}
 			l.learn(last, marks)
 			return nil
 		}

@@ -32,16 +32,19 @@ func wantMarks(t *testing.T, s testStore, when string, want map[raft.ServerID]ui
 }
 
 // The marks survive a restart, the end of the entries that hold them, and a leader that knows less.
+// Marks that were kept when the end was truncated are newer than those that are left in the log.
 // A server that left is forgotten.
 func TestStore_Marks_Survive(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
 		first, last uint64 // deleted
+		gone        uint64 // mark of the server that left, after a restart
 	}{
-		{"nothing is deleted", 0, 0},
-		{"a compaction cuts the front", 1, 8},
-		{"a new leader truncates the end", 3, 9},
-		{"a snapshot replaces the log", 1, 9},
+		{"nothing is deleted", 0, 0, 0},
+		{"a compaction cuts the front", 1, 8, 0},
+		{"a new leader truncates the end", 3, 9, 0},
+		{"a new leader truncates the end up to older marks", 4, 9, 1},
+		{"a snapshot replaces the log", 1, 9, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -64,6 +67,7 @@ func TestStore_Marks_Survive(t *testing.T) {
 				t.Fatal(err)
 			}
 			s = openStack(t, dir, noSnapshot)
+			want["gone"] = tt.gone
 			wantMarks(t, s, "reopened", want)
 			if err := s.log.StoreLogs([]*raft.Log{marked(t, 10, map[string]uint64{"a": 1, "b": 9})}); err != nil {
 				t.Fatal(err)

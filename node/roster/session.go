@@ -182,14 +182,16 @@ func (s *session) request(ctx context.Context, rep *nodepb.Report) (lease.Reply,
 	})
 }
 
-// measureDelay updates the delay of the member's requests.
+// measureDelay updates the delay of the member's requests. A request that is off by more than half
+// an interval did not follow the plan, so it shows no delay.
 func (s *session) measureDelay() {
 	s.paceMu.Lock()
 	defer s.paceMu.Unlock()
-	if !s.expected.IsZero() {
-		s.late = min(max(0, s.late+time.Since(s.expected)), s.Holder.RenewEvery()/2)
-		s.expected = time.Time{}
+	limit := s.Holder.RenewEvery() / 2
+	if off := time.Since(s.expected); !s.expected.IsZero() && off.Abs() <= limit {
+		s.late = min(max(0, s.late+off), limit)
 	}
+	s.expected = time.Time{}
 }
 
 // renewIn returns how long the member should wait before its next request. arrived is the time of

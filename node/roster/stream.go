@@ -192,15 +192,17 @@ func (s *schedule) answered(renewIn time.Duration) {
 }
 
 // next returns when to request again. That is an interval after the last request, or the leader's
-// time if it is between half an interval and two. An open request gets two intervals. A new one
-// would invalidate its answer, so an answer that takes longer than one interval would never arrive.
+// time if it is between an eighth of an interval and two. A leader plans by its own interval, which
+// is at least 3/5 of the member's, and a plan is for half of that or later, less the time on the
+// way. An open request gets two intervals. A new one would invalidate its answer, so an answer that
+// takes longer than one interval would never arrive.
 func (s *schedule) next(requested time.Time, interval time.Duration) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.open:
 		return requested.Add(2 * interval)
-	case s.renewAt.After(requested.Add(interval/2)) && s.renewAt.Before(requested.Add(2*interval)):
+	case s.renewAt.After(requested.Add(interval/8)) && s.renewAt.Before(requested.Add(2*interval)):
 		return s.renewAt
 	}
 	return requested.Add(interval)
