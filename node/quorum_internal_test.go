@@ -31,6 +31,7 @@ func TestRemove_VoterMissesPromotion_KeepsQuorumElectable(t *testing.T) {
 				others := s.others(first)
 				second, behind := others[0], others[1]
 				heal := s.promoteWithout(t, first, second, behind)
+				s.transfer(t, first, second)
 				s.wg.Go(func() {
 					time.Sleep(healAfter)
 					heal()
@@ -54,6 +55,37 @@ func TestRemove_VoterMissesPromotion_KeepsQuorumElectable(t *testing.T) {
 	}
 }
 
+// A voter has not stored the entry that gave a second one its vote, and the leader is lost. Only
+// the second can win, because its log is newer, and only with the vote of the first.
+func TestElection_VoterMissesPromotion_VotesForNewerLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim(t, 12, t.TempDir(), newSimCounts())
+		defer s.end()
+		s.begin()
+		time.Sleep(5 * time.Second)
+		m := &simNemesis{s: s, ctx: t.Context()}
+		lost := m.leading()
+		others := s.others(lost)
+		promoted, behind := others[0], others[1]
+		heal := s.promoteWithout(t, lost, promoted, behind)
+		lost.of.crash(false)
+		heal()
+		for began := time.Now(); promoted.n.leadership.proposer() == nil; time.Sleep(100 * time.Millisecond) {
+			if time.Since(began) > time.Minute {
+				t.Fatal("a minute after the leader died: the promoted node does not lead, want it to")
+			}
+		}
+		g := s.newGrant()
+		pairs := []revoked.Registration{g.registration()}
+		if _, err := behind.n.Register(t.Context(), behind.actor("issuer"), pairs); err != nil {
+			t.Error(err)
+		}
+		if s.o.failed() {
+			t.Error(s.o.err)
+		}
+	})
+}
+
 // others lists the running nodes but one.
 func (s *sim) others(l *simLife) (out []*simLife) {
 	for _, n := range s.nodes {
@@ -64,17 +96,11 @@ func (s *sim) others(l *simLife) (out []*simLife) {
 	return out
 }
 
-// promoteWithout takes the second node's vote and gives it back while the third is cut off. Then it
-// transfers leadership to the second. heal reconnects the third.
+// promoteWithout takes the second node's vote and gives it back while the third is cut off. heal
+// reconnects the third.
 func (s *sim) promoteWithout(t *testing.T, first, second, third *simLife) (heal func()) {
 	t.Helper()
-	must := func(f raft.Future) {
-		t.Helper()
-		if err := f.Error(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(first.n.raft.DemoteVoter(second.self, 0, 0))
+	must(t, first.n.raft.DemoteVoter(second.self, 0, 0))
 	for third.n.fsm.Applied() < first.n.fsm.Applied() {
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -82,22 +108,38 @@ func (s *sim) promoteWithout(t *testing.T, first, second, third *simLife) (heal 
 	for _, o := range []*simLife{first, second} {
 		heals = append(heals, s.net.Cut(o.of.k, third.of.k), s.net.Cut(third.of.k, o.of.k))
 	}
-	address := raft.ServerAddress("")
-	for _, srv := range first.n.raft.GetConfiguration().Configuration().Servers {
-		if srv.ID == second.self {
-			address = srv.Address
+	must(t, first.n.raft.AddVoter(second.self, first.addressOf(second.self), 0, 0))
+	return func() {
+		for _, h := range heals {
+			h()
 		}
 	}
-	must(first.n.raft.AddVoter(second.self, address, 0, 0))
-	must(first.n.raft.LeadershipTransferToServer(second.self, address))
+}
+
+// transfer makes the second node the leader instead of the first.
+func (s *sim) transfer(t *testing.T, first, second *simLife) {
+	t.Helper()
+	must(t, first.n.raft.LeadershipTransferToServer(second.self, first.addressOf(second.self)))
 	for second.n.leadership.term() == 0 {
 		if retry.Sleep(t.Context(), 10*time.Millisecond); t.Context().Err() != nil {
 			t.Fatal("the second node does not lead")
 		}
 	}
-	return func() {
-		for _, h := range heals {
-			h()
+}
+
+// addressOf returns the address of a server in the node's newest configuration, or "".
+func (l *simLife) addressOf(id raft.ServerID) raft.ServerAddress {
+	for _, s := range l.n.raft.GetConfiguration().Configuration().Servers {
+		if s.ID == id {
+			return s.Address
 		}
+	}
+	return ""
+}
+
+func must(t *testing.T, f raft.Future) {
+	t.Helper()
+	if err := f.Error(); err != nil {
+		t.Fatal(err)
 	}
 }

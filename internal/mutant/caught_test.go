@@ -145,6 +145,8 @@ var caught = []catch{
 		says: "want it to stay removed", takes: "1 s"},
 	{by: "rolled-back-vote", how: unit, pkg: "node/roster", test: "TestMayVote_RolledBackDisk_IsRefused",
 		says: "got vote true", takes: "1 s"},
+	{by: "unknown-promotion", how: cluster, pkg: "node", test: "TestElection_VoterMissesPromotion_VotesForNewerLog",
+		says: "the promoted node does not lead", takes: "2 s"},
 	{by: "forgotten-marks", how: unit, pkg: "node/raftstore", test: "TestStore_Marks_Survive",
 		says: "got mark 0 of a, want 3", takes: "1 s"},
 	{by: "marks-of-discarded-log", how: unit, pkg: "node/raftstore", test: "TestStore_MarksInDiscardedLog_Survive",

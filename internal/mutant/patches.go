@@ -169,6 +169,9 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"rolled-back-vote", "a voter whose disk was rolled back helps any candidate", []Edit{{
 		"node/roster/marks.go", "\tvar n nodepb.VoteNote\n", "\tif true {\n\t\treturn true\n\t}\n\tvar n nodepb.VoteNote\n",
 	}}},
+	{"unknown-promotion", "a voter rejects a candidate whose promotion it has not stored", []Edit{{
+		"transport/saferaft/transport.go", "\t\t\tguard.standIn(&req.RPCHeader)\n\t\tcase", "\t\tcase",
+	}}},
 	{"forgotten-marks", "marks end with the log entries that hold them", []Edit{{
 		"node/raftstore/marks.go", "\tif err := l.keep(first, last); err != nil {\n\t\treturn err\n\t}\n", "",
 	}}},

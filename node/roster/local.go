@@ -175,3 +175,25 @@ func VoterIDs(conf raft.Configuration) []string {
 	}
 	return ids
 }
+
+// standIn returns standIn of the newest configuration in this node's log, or "" if it is unknown.
+func (l *local) standIn(candidate raft.ServerID) raft.ServerID {
+	conf, err := l.Configuration()
+	if err != nil {
+		return ""
+	}
+	return standIn(conf, candidate)
+}
+
+// standIn returns a voter of conf if the candidate is in conf without a vote. Else it returns "".
+func standIn(conf raft.Configuration, candidate raft.ServerID) raft.ServerID {
+	if isVoter(conf, candidate) || !inConfiguration(conf, candidate) {
+		return ""
+	}
+	for _, s := range conf.Servers {
+		if s.Suffrage == raft.Voter {
+			return s.ID
+		}
+	}
+	return ""
+}

@@ -15,7 +15,7 @@ import (
 
 const (
 	// Marks go with the first tick an interval after the last ones, and in an entry of their own once
-	// they are overdue. An idle cluster has two ticks a second.
+	// they are overdue. An idle cluster has three ticks a second.
 	markInterval = 700 * time.Millisecond
 	markOverdue  = 1200 * time.Millisecond
 )

@@ -106,9 +106,9 @@ func (r *Roster) Marks() []*command.Mark { return r.marks.due(markInterval) }
 func (r *Roster) OverdueMarks() []*command.Mark { return r.marks.due(markOverdue) }
 
 // VoteGuard returns the notes with which this node and the others refuse votes after a disk was
-// rolled back.
+// rolled back, and its stand-ins for candidates whose promotion this node has not stored.
 func (r *Roster) VoteGuard() transport.VoteGuard {
-	return transport.VoteGuard{Note: r.marks.note, MayVote: r.marks.mayVote}
+	return transport.VoteGuard{Note: r.marks.note, MayVote: r.marks.mayVote, StandIn: r.standIn}
 }
 
 // IsSingleNode reports whether the cluster has one member.

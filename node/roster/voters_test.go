@@ -145,3 +145,25 @@ func TestSpread_PrefersRegionsWithFewVoters(t *testing.T) {
 		})
 	}
 }
+
+func TestStandIn_OnlyForMembersWithoutVote(t *testing.T) {
+	voter, other := raft.Server{ID: "a/1", Suffrage: raft.Voter}, raft.Server{ID: "b/1", Suffrage: raft.Nonvoter}
+	for _, tc := range []struct {
+		name      string
+		servers   []raft.Server
+		candidate raft.ServerID
+		want      raft.ServerID
+	}{
+		{"a member without a vote", []raft.Server{other, voter}, "b/1", "a/1"},
+		{"a voter", []raft.Server{voter, other}, "a/1", ""},
+		{"a stranger", []raft.Server{voter, other}, "c/1", ""},
+		{"another instance of a member", []raft.Server{voter, other}, "b/2", ""},
+		{"no candidate", []raft.Server{voter, other}, "", ""},
+		{"no voter", []raft.Server{other}, "b/1", ""},
+		{"empty configuration", nil, "a/1", ""},
+	} {
+		if got := standIn(raft.Configuration{Servers: tc.servers}, tc.candidate); got != tc.want {
+			t.Errorf("%s: got %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}

@@ -19,7 +19,8 @@ import (
 //   - It limits the commit index of a received message to what the message proves: see boundCommit.
 //   - It lets the node change received messages: see ReviewAppends.
 //   - It defers errors of replication: see DeferReplicationErrors.
-//   - It sends a note with each vote request: see GuardVotes.
+//   - It sends a note with each vote request, and passes requests of members whose promotion this
+//     node has not stored: see GuardVotes.
 //   - It notifies followers of a commit: see AnnounceCommit.
 //
 // It embeds the concrete type. Embedding the interface would hide RequestPreVote, which silently
@@ -156,9 +157,16 @@ func (s *Transport) pass() {
 			}
 			s.reviewed(req)
 		}
-		if req, ok := rpc.Command.(*raft.RequestVoteRequest); ok && !s.guard.Load().mayVote(req) {
-			rpc.Respond(&raft.RequestVoteResponse{Term: req.Term}, nil)
-			continue
+		guard := s.guard.Load()
+		switch req := rpc.Command.(type) {
+		case *raft.RequestVoteRequest:
+			if !guard.mayVote(req) {
+				rpc.Respond(&raft.RequestVoteResponse{Term: req.Term}, nil)
+				continue
+			}
+			guard.standIn(&req.RPCHeader)
+		case *raft.RequestPreVoteRequest:
+			guard.standIn(&req.RPCHeader)
 		}
 		s.hand(rpc)
 	}
