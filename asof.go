@@ -23,7 +23,7 @@ type Acknowledgement struct {
 	WaitedFor []string // the nodes that had a read lease and had not reported Index at AppliedAt
 }
 
-// A ClientState tells whether a client lets its tokens be active.
+// A ClientState is the state of a client as far as it decides whether its tokens may be active.
 type ClientState uint8
 
 // The states. The numbers are part of stored records.
@@ -50,33 +50,34 @@ type ClientChange struct {
 	Was, Is ClientState
 }
 
-// A Gap is a time about which the state knows nothing: it was restored from a backup of From, and
-// went on at To.
+// A Gap is a span of time that the state has no records of: between the backup of From and its
+// restore at To.
 type Gap struct{ From, To Time }
 
-// A History is what a state knows about the past of one digest. [AsOf] evaluates it.
+// A History holds what the state knows about the past of one digest. [AsOf] evaluates it.
 type History struct {
-	// Record is the present record. A token of it that is not Live has the times of its stub.
+	// Record is the current record. If its token is not Live, its times are those of the stub.
 	Record     Record
 	GrantEnded Moment   // set if Record.Grant.Revoked is
-	Cutoffs    []Moment // the cut-offs that cover the token, also replaced ones
+	Cutoffs    []Moment // the cut-offs that cover the token, including replaced ones
 	Denied     *Moment  // a denial of the jti of a registered token
 
-	// Ended is what ended a digest that is not registered: a denial or a tombstone. nil: nothing did.
+	// Ended is the denial or the tombstone that ended a digest that is not registered; nil if
+	// neither exists.
 	Ended *Moment
-	// OneClient reports that Ended is a tombstone for one client only: a registration for another one
-	// may have been active, and be reaped.
+	// OneClient reports that Ended is a tombstone for one client only. A registration for another
+	// client may have been active and then reaped.
 	OneClient bool
 
-	Client  ClientState    // of the grant, at present
+	Client  ClientState    // current state of the grant's client
 	Changes []ClientChange // in the order of the log
 
-	Since  Time // the state remembers what happened from then on; 0: nothing
+	Since  Time // the state has records of everything from then on; 0: it has none
 	Reaped Time // when the state last dropped a record of a token
 	Gaps   []Gap
 }
 
-// A PastState is the answer to the question whether a token was active at a moment.
+// A PastState is the state of a token at a moment in the past.
 type PastState string
 
 // The past states.
@@ -84,27 +85,28 @@ const (
 	PastActive   PastState = "active"
 	PastInactive PastState = "inactive"
 	PastUnknown  PastState = "unknown"  // the digest was not registered, and nothing had ended it
-	PastNotHeld  PastState = "not_held" // the state does not remember
+	PastNotHeld  PastState = "not_held" // the cluster no longer has the records that decide
 )
 
-// A PastAnswer is the state of a token at a moment. Since, Reason and Index are those of the change
-// that led to it. A state that the passing of time led to, such as expired, has no Index.
+// A PastAnswer is the state of a token at a moment. Since, Reason and Index describe the change
+// that led to this state. Index is 0 if no log entry did, as for expiry.
 type PastAnswer struct {
 	At     Time
 	State  PastState
 	Reason Reason // empty for PastUnknown and PastNotHeld
-	Since  Time   // 0: before the state remembers, or PastUnknown and PastNotHeld
-	Until  Time   // when the state changed, or will by the passing of time; 0: not known to change
+	Since  Time   // 0: before the first record, or PastUnknown and PastNotHeld
+	Until  Time   // when the state changed or, through expiry, will change; 0: no change is known
 	Index  uint64
-	// Final is the acknowledgement of Index. nil: not recorded, or there is no Index.
+	// Final is the acknowledgement of Index. nil: it was not recorded, or Index is 0.
 	Final *Acknowledgement
-	// FinalBefore is a moment by which Index was final; 0 if Final is set or none is known.
+	// FinalBefore is an upper bound of the moment at which Index was final. It is 0 if Final is
+	// set, or if no bound is known.
 	FinalBefore Time
 }
 
-// AsOf reports whether a token was active at a moment, by [Decide] with the record, the cut-offs
-// and the client of that moment. Moments are stamps of the log: a change counts from the stamp of
-// its entry on. AsOf is pure.
+// AsOf reports whether a token was active at a moment. It calls [Decide] with the record, the
+// cut-offs and the client of that moment. Moments are stamps of the log: a change counts from the
+// stamp of its entry. AsOf is pure.
 //
 // A token that was reaped and then registered again is unknown before its second registration.
 func AsOf(h *History, at Time) PastAnswer {
@@ -116,7 +118,7 @@ func AsOf(h *History, at Time) PastAnswer {
 	}
 	now := h.stateAt(at)
 	for _, g := range h.Gaps {
-		// A dead token stays dead. Any other may have ended in the gap.
+		// A dead token stays dead. A token in any other state may have ended in the gap.
 		if g.From < at && at < g.To && h.decideAt(g.From).Verdict != Dead {
 			return PastAnswer{At: at, State: PastNotHeld}
 		}
@@ -176,14 +178,14 @@ func (h *History) stateAt(at Time) PastState {
 	return PastInactive
 }
 
-// decideAt decides with everything as it was at a moment.
+// decideAt calls Decide with the token, cut-offs and client as they were at a moment.
 func (h *History) decideAt(at Time) Decision {
 	r := h.Record
 	if at < r.Token.RegisteredAt {
 		return Decide(&Record{}, DecideInput{})
 	}
 	if r.Token.State == Expired || at < r.Token.EndedAt {
-		r.Token.State = Live // its expiry decides, or nothing yet
+		r.Token.State = Live // it had not ended by then, unless it had expired
 	}
 	if at < h.GrantEnded.At {
 		r.Grant.Revoked = nil
@@ -201,8 +203,8 @@ func (h *History) cutAt(at Time) bool {
 	return slices.ContainsFunc(h.Cutoffs, func(c Moment) bool { return c.At <= at })
 }
 
-// clientAt returns the state of the client after the newest change by then. Before the first change
-// that is still known, it is the state that this change ended.
+// clientAt returns the state of the client after its newest change up to that moment. Before the
+// first recorded change, it is the state that this change ended.
 func (h *History) clientAt(at Time) ClientState {
 	for i := len(h.Changes) - 1; i >= 0; i-- {
 		if h.Changes[i].At <= at {
@@ -234,8 +236,8 @@ func (h *History) steps() []Time {
 	return slices.Compact(all)
 }
 
-// indexOf returns the index of the entry that led to a decision with that reason at a moment, or 0
-// if none did: the passing of time, or an entry that the state does not remember.
+// indexOf returns the index of the entry that led to a decision with that reason at a moment. It
+// returns 0 if no recorded entry did: time passed, or the entry is older than the history.
 func (h *History) indexOf(why Reason, at Time) uint64 {
 	t := &h.Record.Token
 	ended := Moment{t.EndedAt, t.EndedIndex}

@@ -52,8 +52,8 @@ func AuditKinds() []AuditKind { return auditKinds[:] }
 // IsAuditKind reports whether k is one of [AuditKinds].
 func IsAuditKind(k AuditKind) bool { return slices.Contains(auditKinds[:], k) }
 
-// The actors of changes that no caller asked for. A client may have the same id; the version of an
-// entry is 0 only if no client acted.
+// Actors of changes that no client requested. A client may have the same id, but only these have
+// version 0.
 const (
 	ActorBootstrap = "bootstrap" // the first settings and clients of a cluster
 	ActorRestore   = "restore"   // a cluster was restored from a backup
@@ -63,21 +63,20 @@ const (
 
 // Details of entries about calls that changed nothing.
 const (
-	AuditNoChange = "no change" // it was so already
-	AuditUnknown  = "unknown"   // the token to revoke is not known
+	AuditNoChange = "no change" // the state already had the requested value
+	AuditUnknown  = "unknown"   // the token to revoke is unknown
 )
 
 // An AuditEntry records one call that changed the state or was refused. Several entries may share
-// an index. It holds neither a secret nor a token nor the subject of a token, except the subject
-// that a cut-off selects.
+// an index. An entry holds no secret and no token. It holds a subject only if a cut-off selects it.
 type AuditEntry struct {
 	Index        uint64
 	Time         Time
 	Kind         AuditKind
 	Actor        string
 	ActorVersion uint64 // 0: no client acted
-	Node         string // that received the call; empty: not known
-	RequestID    string // empty: not known
+	Node         string // node that received the call; empty: unknown
+	RequestID    string // empty: unknown
 	Object       AuditObject
 	Reason       string // as the caller gave it
 	Refused      bool
@@ -88,18 +87,18 @@ type AuditEntry struct {
 type AuditObject struct {
 	// The client, grant, session, subject or iss. Subject and Session are set only for a cut-off.
 	Selector
-	Digest       Digest // of a token; of another text if a refused call named an id that is not known
+	Digest       Digest // of a token, or of an unknown id that a refused call named
 	JTI          string
-	Name         string // of the record of an issuer
+	Name         string // of an issuer's record
 	Thumbprint   string
 	Node         string
-	JoinToken    string // id
+	JoinToken    string // id of a join token
 	IssuedBefore Time   // of a cut-off
-	Count        uint64 // of an import: the tokens that one entry ended
+	Count        uint64 // number of tokens that one entry of an import ended
 }
 
-// Has reports whether text is one of the ids in o, or the digest or its prefix. An empty text is
-// none of them.
+// Has reports whether text is one of the ids in o, its digest, or the prefix of the digest. It
+// returns false for an empty text.
 func (o *AuditObject) Has(text string) bool {
 	if text == "" {
 		return false

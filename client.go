@@ -43,7 +43,7 @@ const (
 	AuthSelfSigned = "self_signed_tls_client_auth" // RFC 8705 section 2.2, a certificate of a known key
 )
 
-// authMethods lists all methods. A program before command version 5 knows only the first two.
+// authMethods lists all methods. Programs before command version 5 know only the first two.
 var authMethods = [...]string{AuthBasic, AuthPost, AuthPrivateKey, AuthTLS, AuthSelfSigned}
 
 // HashKind is the algorithm of a stored client secret.
@@ -161,7 +161,7 @@ type Actor struct {
 	Version   uint64
 	Admin     bool
 	RequestID string // of the call, for the audit; may be empty
-	Via       string // node that received the call, for the audit; empty: the one that proposes
+	Via       string // node that received the call, for the audit; empty: the node that proposes
 	// Assertion is the use of the assertion that authenticated the caller; nil: another method did.
 	Assertion *AssertionUse
 }
@@ -277,8 +277,8 @@ func validateSecrets(secrets []SecretHash) error {
 	return nil
 }
 
-// validateClientKeys rejects keys that the record cannot hold. Unlike those of an issuer they have
-// no history: a key that is not in the record verifies nothing.
+// validateClientKeys rejects keys that a record cannot hold. A client's keys have no history,
+// unlike an issuer's: a key that is not in the record verifies nothing.
 func validateClientKeys(keys []IssuerKey) error {
 	if len(keys) > MaxClientKeys {
 		return fmt.Errorf("%w: jwks: want at most %d keys, got %d", ErrInvalid, MaxClientKeys, len(keys))

@@ -115,7 +115,7 @@ func (j *JWT) DenialKeys() []Digest {
 
 // Bounds of an assertion with which a client authenticates (RFC 7523 section 2.2).
 const (
-	// MaxAssertionLifetime is how far ahead its expiry may be.
+	// MaxAssertionLifetime is how far its expiry may lie in the future.
 	MaxAssertionLifetime = 10 * time.Minute
 	// MaxAssertionSkew is the largest max_clock_skew. A used assertion is remembered for as long
 	// after its expiry, because a node whose clock is behind may still accept it.
@@ -123,7 +123,7 @@ const (
 	MaxAssertionID   = 512 // bytes of a jti
 )
 
-// A VerifiedAssertion is an assertion that one of the client's keys has signed, and that is valid.
+// A VerifiedAssertion is a valid assertion that one of the client's keys has signed.
 type VerifiedAssertion struct {
 	Key        Digest // see [AssertionKey]
 	ExpiresAt  Time
@@ -134,13 +134,13 @@ type VerifiedAssertion struct {
 type AssertionUse struct {
 	Key       Digest // see [AssertionKey]
 	ExpiresAt Time
-	// Request is a random number that the node has chosen for the request. Operations with the same
-	// number are one use: a request may need several.
+	// Request is a random number that identifies the authenticated request. All operations with the
+	// same number belong to one use, because a request may need several operations.
 	Request [16]byte
 }
 
-// AssertionKey returns the key under which the use of an assertion is stored. Neither the client
-// nor the jti can be read from it.
+// AssertionKey returns the key under which the use of an assertion is stored. The key reveals
+// neither the client nor the jti.
 func AssertionKey(clientID, jti string) Digest {
 	b := binary.AppendUvarint([]byte("assertion\x00"), uint64(len(clientID)))
 	return sha256.Sum256(append(append(b, clientID...), jti...))

@@ -35,8 +35,8 @@ func DefaultSettings() Settings {
 	}
 }
 
-// A SettingRule is the name of one setting and its bounds, both inclusive. The value of a duration
-// is in nanoseconds, that of a count is a number.
+// A SettingRule has the name of one setting and its inclusive bounds. Values of durations are in
+// nanoseconds, values of counts are plain numbers.
 type SettingRule struct {
 	Name     string // in the API and in configuration files
 	Min, Max int64
@@ -74,7 +74,7 @@ func durationRule(name string, low, high time.Duration, field func(*Settings) *t
 // SettingRules returns the rules of all settings in display order.
 func SettingRules() []SettingRule { return settingRules[:] }
 
-// IsCount reports whether the setting is a number instead of a duration.
+// IsCount reports whether the setting is a count and not a duration.
 func (r SettingRule) IsCount() bool { return r.count != nil }
 
 // Field returns a pointer to the setting's field in s: *time.Duration or, for a count, *int.

@@ -61,9 +61,8 @@ type CertificateSubject struct {
 	Value string
 }
 
-// validate returns an error that wraps ErrInvalid unless s is zero or well formed. A value must be
-// in the form in which a certificate is compared with it. A value that could never match is
-// refused.
+// validate returns an error that wraps ErrInvalid unless s is zero or well formed. A value must
+// have the form in which Matches compares it, because any other value would never match.
 func (s CertificateSubject) validate() error {
 	if s == (CertificateSubject{}) {
 		return nil
@@ -118,8 +117,8 @@ func isHostName(s string) bool {
 }
 
 // Matches reports whether s names the certificate. It checks neither the chain nor the validity of
-// the certificate. Host names and the host of an email address are compared without regard to case.
-// A wildcard in a certificate matches nothing.
+// the certificate. The comparison ignores case in host names and in the host of an email address. A
+// wildcard in a certificate matches nothing.
 func (s CertificateSubject) Matches(cert *x509.Certificate) bool {
 	switch s.Kind {
 	case SubjectDN:
@@ -161,11 +160,11 @@ func (s CertificateSubject) Matches(cert *x509.Certificate) bool {
 }
 
 // A DN is a distinguished name in the order of RFC 4514: the most specific part comes first. Two
-// names are equal if their parts are. Values are compared exactly, which is stricter than the rules
-// of RFC 4517: a name in another case is another name.
+// names are equal if all their parts are equal. Values are compared exactly, which is stricter than
+// RFC 4517: names that differ only in case are different.
 type DN []rdn
 
-// An rdn is one part of a DN: mostly one attribute, in the order of their types.
+// An rdn is one part of a DN: its attributes in the order of their types, usually just one.
 type rdn []attribute
 
 type attribute struct {
@@ -179,8 +178,8 @@ func (d DN) Equal(other DN) bool {
 	return slices.EqualFunc(d, other, func(a, b rdn) bool { return slices.Equal(a, b) })
 }
 
-// attributeTypes are the short names of attribute types, in upper case. RFC 4514 section 3 defines
-// the first nine. The others are common in what tools print.
+// attributeTypes maps short names of attribute types, in upper case, to their OIDs. RFC 4514
+// section 3 defines the first nine. Common tools print the others.
 var attributeTypes = map[string]string{
 	"CN": "2.5.4.3", "L": "2.5.4.7", "ST": "2.5.4.8", "O": "2.5.4.10", "OU": "2.5.4.11", "C": "2.5.4.6",
 	"STREET": "2.5.4.9", "DC": "0.9.2342.19200300.100.1.25", "UID": "0.9.2342.19200300.100.1.1",
@@ -194,8 +193,8 @@ const maxRDNs = 32
 // errDN is returned for a text that is not a distinguished name. It does not quote the text.
 var errDN = errors.New("want a distinguished name of RFC 4514, such as CN=app,O=Example")
 
-// ParseDN parses the text form of RFC 4514. It accepts blanks around the separators, as RFC 2253
-// did. The empty name is an error: it would match every certificate that has no subject.
+// ParseDN parses the text form of RFC 4514. Like RFC 2253, it accepts blanks around the separators.
+// It rejects the empty name, which would match every certificate without a subject.
 func ParseDN(s string) (DN, error) {
 	var d DN
 	var part rdn
@@ -259,8 +258,7 @@ func parseAttribute(s string) (a attribute, rest string, err error) {
 	return a, rest, err
 }
 
-// parseValue parses a value up to an unescaped separator. Blanks at its end count only if they are
-// escaped.
+// parseValue parses a value up to an unescaped separator. It drops unescaped blanks at the end.
 func parseValue(s string) (value, rest string, err error) {
 	var b []byte
 	kept := 0 // the length of b up to the last byte that is not an unescaped blank
@@ -295,8 +293,8 @@ func finishValue(b []byte, rest string) (string, string, error) {
 	return string(b), rest, nil
 }
 
-// unescape returns the byte that follows a backslash, and the number of characters that stand for
-// it. The number is 0 for a bad escape.
+// unescape returns the byte that an escape stands for, and the number of characters after the
+// backslash that it uses. The number is 0 for an invalid escape.
 func unescape(s string) (b byte, n int) {
 	if s != "" && strings.IndexByte(` "#+,;<=>\`, s[0]) >= 0 {
 		return s[0], 1
@@ -354,7 +352,7 @@ func DNOf(der []byte) (DN, error) {
 	return d, nil
 }
 
-// textOf returns the text of a string in DER. For any other value it returns the DER itself, and
+// textOf returns the text of a DER string. For any other value it returns the DER itself, and
 // false.
 func textOf(der []byte) (value string, text bool) {
 	var v asn1.RawValue

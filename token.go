@@ -79,8 +79,9 @@ type Token struct {
 	State    TokenState
 	GrantID  string
 	IssuedAt Time
-	// RegisteredAt is set only if IssuedAt was later than the registration, or if the state keeps its
-	// history. Because of it, a later cut-off ends the token even if its issuer's clock was ahead.
+	// RegisteredAt is set only if IssuedAt was later than the registration, or if the state keeps
+	// its history. A later cut-off compares with it, so it ends the token even if the issuer's
+	// clock was ahead.
 	RegisteredAt    Time
 	RegisteredIndex uint64 // set only if the state keeps its history
 	ExpiresAt       Time   // 0: never
@@ -90,12 +91,12 @@ type Token struct {
 	Audience        []string
 	JTI             string
 	CNF             []byte // a JSON object, or empty (RFC 7800, RFC 8705 section 3.2)
-	// EndedAt and EndedIndex are the entry that made a stub of the token. They are set only if the
-	// state keeps its history.
+	// EndedAt and EndedIndex are the stamp and the index of the entry that turned the token into a
+	// stub. They are set only if the state keeps its history.
 	EndedAt    Time
 	EndedIndex uint64
-	// DeniedAt and DeniedIndex are, in a stub, the entry since which a denial of its JTI ended the
-	// token. The denial may be dropped before the stub.
+	// DeniedAt and DeniedIndex name the entry whose denial of the JTI ended this token. Only a stub
+	// has them, because the denial may be dropped before the stub.
 	DeniedAt    Time
 	DeniedIndex uint64
 }

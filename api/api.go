@@ -62,15 +62,15 @@ type Backend interface {
 	// the index up to which they cover the log. It returns ErrGone if events after that index have
 	// been deleted.
 	Events(ctx context.Context, after uint64, limit int) (events []revoked.Event, upTo uint64, err error)
-	// Audit returns audit entries as Events returns events, and WaitAudit waits as WaitEvent does.
+	// Audit returns audit entries as Events returns events. WaitAudit waits as WaitEvent does.
 	Audit(ctx context.Context, after uint64, limit int) (entries []revoked.AuditEntry, upTo uint64, err error)
 	WaitAudit(ctx context.Context, after uint64) error
-	// AuditBefore returns an index up to which every audit entry of this node is of a second before
-	// at.
+	// AuditBefore returns an index up to which all audit entries of this node are older than the
+	// second of at.
 	AuditBefore(at revoked.Time) (index uint64, err error)
-	// Note writes an audit entry of a call that has no operation of its own: its Kind, Object, Reason,
-	// Detail and Refused count. In a refused one, ids that this node does not know are replaced by a
-	// digest, because they may be secrets. It waits for the commit.
+	// Note writes an audit entry of a call that has no operation of its own. It uses only Kind,
+	// Object, Reason, Detail and Refused. It replaces ids of a refused call that this node does not
+	// know by a digest, because they may be secrets. It waits for the commit.
 	Note(ctx context.Context, by revoked.Actor, e revoked.AuditEntry) error
 
 	// Newest returns an index that this node has applied and no node had exceeded before the call. It
@@ -205,9 +205,9 @@ type Config struct {
 	// MetadataExtra is merged into the metadata document. It cannot replace [MetadataMembers].
 	MetadataExtra map[string]any
 
-	// ClientCAs returns the certificates of the CAs from which a caller's certificate must come, or
-	// nil. It decides the methods of RFC 8705: tls_client_auth with CAs, else
-	// self_signed_tls_client_auth. nil: no CAs.
+	// ClientCAs returns the CAs that may issue certificates of callers. It decides the method of
+	// RFC 8705: tls_client_auth with CAs, self_signed_tls_client_auth without. A nil function or a
+	// nil pool means no CAs.
 	ClientCAs func() *x509.CertPool
 
 	RequireHTTPS bool // plain HTTP gets 400 and has no effect

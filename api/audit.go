@@ -80,7 +80,8 @@ func kindNames() string {
 	return strings.Join(names, ", ")
 }
 
-// readMoment reads Unix seconds or RFC 3339; an empty text is 0. The error wraps ErrInvalid.
+// readMoment reads Unix seconds or RFC 3339. It returns 0 for an empty text. Its error wraps
+// ErrInvalid.
 func readMoment(name, text string) (revoked.Time, error) {
 	if text == "" {
 		return 0, nil
@@ -88,7 +89,7 @@ func readMoment(name, text string) (revoked.Time, error) {
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil && 0 <= n && n <= maxSeconds {
 		return revoked.Time(n * 1e6), nil
 	}
-	// A "+" of an offset that was not escaped is a space in a query.
+	// In a query, an unescaped "+" of an offset arrives as a space.
 	t, err := time.Parse(time.RFC3339, strings.Replace(text, " ", "+", 1))
 	if err != nil || t.Unix() < 0 || t.Unix() > maxSeconds {
 		return 0, fmt.Errorf("%w: query parameter %s: want Unix seconds or RFC 3339, such as 2026-01-31T12:00:00Z",
@@ -106,7 +107,7 @@ func (q *auditQuery) matches(e *revoked.AuditEntry) bool {
 		(q.object == "" || e.Object.Has(q.object)) && (q.since == 0 || e.Time.Unix() >= q.since.Unix())
 }
 
-// An auditPage is audit entries, of which a query shows some.
+// An auditPage is a page of audit entries, from which a query selects.
 type auditPage struct {
 	list []revoked.AuditEntry
 	q    auditQuery
@@ -116,7 +117,7 @@ func (p *auditPage) count() int { return len(p.list) }
 
 func (p *auditPage) index(i int) uint64 { return p.list[i].Index }
 
-func (p *auditPage) view(i int, _ *revoked.Client) (kind string, view any, over bool) {
+func (p *auditPage) view(i int, _ *revoked.Client) (kind string, view any, ended bool) {
 	e := &p.list[i]
 	if p.q.until != 0 && e.Time.Unix() > p.q.until.Unix() {
 		return "", nil, true
@@ -142,7 +143,7 @@ type auditView struct {
 	Detail       string              `json:"detail"`
 }
 
-// auditObjectView is the object of an entry: the members that apply.
+// auditObjectView is the object of an entry. It has only the members that apply.
 type auditObjectView struct {
 	ClientID     string               `json:"client_id,omitempty"`
 	GrantID      string               `json:"grant_id,omitempty"`
@@ -182,8 +183,8 @@ func viewAudit(e *revoked.AuditEntry) auditView {
 	return v
 }
 
-// FormatAudit returns an entry of an era as one JSON object, without a line feed: the members of
-// GET /v1/audit, after the id of the entry.
+// FormatAudit returns an entry of an era as one JSON object, without a line feed. The object has
+// the id of the entry, then the members of GET /v1/audit.
 func FormatAudit(e *revoked.AuditEntry, era string) ([]byte, error) {
 	return json.Marshal(struct {
 		ID string `json:"id"`
@@ -191,8 +192,8 @@ func FormatAudit(e *revoked.AuditEntry, era string) ([]byte, error) {
 	}{revoked.Position{Era: era, Index: e.Index}.String(), viewAudit(e)})
 }
 
-// audited are the calls whose refusals leave an audit entry, with its kind. The ids in the path and
-// those that a handler has read are its object.
+// audited maps each call whose refusals leave an audit entry to the kind of the entry. The object
+// of the entry has the ids of the path and those that a handler has read.
 var audited = map[string]revoked.AuditKind{
 	"DELETE /v1/grants/:id":                   revoked.AuditGrantDelete,
 	"POST /v1/revocations":                    revoked.AuditCutoffCreate, // or AuditJTIRevoke, by the body
@@ -218,8 +219,8 @@ var audited = map[string]revoked.AuditKind{
 	"DELETE /v1/cluster/join-tokens/:id":      revoked.AuditClusterToken,
 }
 
-// Bounds of the refusals that are recorded. A caller that repeats a refused call without end must
-// neither fill the log nor push other entries out of the audit.
+// Bounds of the refusals that are recorded. A caller that repeats a refused call must neither fill
+// the log nor push other entries out of the audit.
 const (
 	refusalsPerSecond    = 2 // of one client
 	refusalBurst         = 1000
@@ -229,14 +230,14 @@ const (
 	noteTimeout = 2 * time.Second
 )
 
-// An auditor records what no operation of the log records: refused calls and backups. Its methods
+// An auditor records calls that have no operation in the log: refused calls and backups. Methods
 // may be called concurrently.
 type auditor struct {
 	perClient, all *clientauth.Limiter
 	lost           *prometheus.CounterVec // label cause: limit, error
 
 	mu      sync.Mutex
-	missing int // entries that were not recorded since the last one that was
+	missing int // entries lost since the last recorded one
 }
 
 func newAuditor(m *metrics) *auditor {
@@ -246,8 +247,8 @@ func newAuditor(m *metrics) *auditor {
 	}
 }
 
-// noteRefusal records a refused call of an administrator or an operator that would have changed
-// something, and waits until the entry is committed.
+// noteRefusal records a refused call of an administrator or operator that would have changed
+// something. It waits until the entry is committed or noteTimeout has passed.
 func (a *API) noteRefusal(r *request.Request, err error) {
 	kind, ok := audited[r.Request().Method+" "+a.route(r)]
 	if !ok || r.Unaudited || r.Client == nil || !r.Client.HasAny(operators...) {
@@ -271,8 +272,8 @@ func (a *API) noteRefusal(r *request.Request, err error) {
 	a.note(r, e)
 }
 
-// note writes an entry, and counts it if that fails: the answer to the call must not depend on it.
-// The next entry tells how many are missing before it.
+// note writes an entry. A failure does not change the answer to the call: note counts it, and the
+// next entry has the number of the entries that are missing before it.
 func (a *API) note(r *request.Request, e revoked.AuditEntry) {
 	pathObject(r, a.route(r), &e.Object)
 	missing := a.audit.take()
@@ -300,7 +301,7 @@ func pathObject(r *request.Request, route string, o *revoked.AuditObject) {
 	}
 	id, err := r.PathID()
 	switch {
-	case err != nil: // it cannot be an id
+	case err != nil: // not a well-formed id
 		o.Digest = revoked.DigestToken(r.Param("id"))
 	case strings.HasPrefix(route, "/v1/clients/"):
 		o.ClientID = id

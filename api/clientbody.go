@@ -41,7 +41,8 @@ func (a *API) decodeClient(r *request.Request, types []string) (*clientPatch, er
 	return p, p.validate(a.cfg.Backend.ParseKeys)
 }
 
-// A ParseKeys function reads a JWK set that an operator gives, as the method of [Backend] does.
+// A ParseKeys function parses a JWK set that an administrator supplies, like the method of
+// [Backend].
 type ParseKeys func(set []byte) ([]revoked.IssuerKey, error)
 
 // ParseClient returns the client that the body of a POST /v1/clients describes, with its secret
@@ -126,7 +127,7 @@ func (p *clientPatch) validate(parse ParseKeys) (err error) {
 	return nil
 }
 
-// errNoSecretMethod refuses a secret that could never be used.
+// errNoSecretMethod is returned for a secret that no method of the client would use.
 var errNoSecretMethod = fmt.Errorf("%w: client_secret: no method in auth_methods uses a secret",
 	revoked.ErrUnprocessable)
 
@@ -164,8 +165,8 @@ func (p *clientPatch) create() (c revoked.Client, secret string, err error) {
 }
 
 // apply changes c as a PATCH describes. It accepts the current value of a field that cannot change.
-// It ignores the members that the server adds to a record, because a caller may send back the
-// record that it got.
+// It ignores the members that the server adds to a record, so that a caller may send back a record
+// that it has read.
 func (p *clientPatch) apply(c *revoked.Client) error {
 	fixed := func(field string) error {
 		return fmt.Errorf("%w: %s cannot be changed", revoked.ErrUnprocessable, field)
@@ -186,9 +187,9 @@ func (p *clientPatch) apply(c *revoked.Client) error {
 	return revoked.ValidateClient(c)
 }
 
-// merge sets the fields of the body. A confidential client without auth_methods gets the methods
-// with a secret. The order matters: that default depends on the type that the body may set. The
-// error wraps [revoked.ErrUnprocessable].
+// merge sets the fields of the body. A confidential client without auth_methods gets both methods
+// with a secret. merge sets the type first, because that default depends on it. The error wraps
+// [revoked.ErrUnprocessable].
 func (p *clientPatch) merge(c *revoked.Client) error {
 	if p.id.Value != "" {
 		c.ID = p.id.Value
@@ -211,8 +212,8 @@ func (p *clientPatch) merge(c *revoked.Client) error {
 	return p.mergeSubject(c)
 }
 
-// mergeSubject sets the name of the certificate. A record has at most one. So a PATCH that names
-// another kind must set the present one to null.
+// mergeSubject sets the name of the certificate. A record has at most one name. A PATCH that sets a
+// name of another kind must set the current one to null.
 func (p *clientPatch) mergeSubject(c *revoked.Client) error {
 	stored := c.Subject
 	c.Subject = revoked.CertificateSubject{}
@@ -225,7 +226,7 @@ func (p *clientPatch) mergeSubject(c *revoked.Client) error {
 		switch {
 		case next.Value == "":
 		case c.Subject != revoked.CertificateSubject{}:
-			return fmt.Errorf("%w: %s: the record has %s already, and may have one of them only",
+			return fmt.Errorf("%w: %s: the record already has %s, and can have only one of them",
 				revoked.ErrUnprocessable, kind.Name(), c.Subject.Kind.Name())
 		default:
 			c.Subject = next

@@ -291,7 +291,7 @@ func (a *API) getSnapshot(r *request.Request) error {
 	if err != nil {
 		e.Detail = "aborted"
 	}
-	a.note(r, e) // before the end of the response, so that a caller who has the backup finds the entry
+	a.note(r, e) // before the response ends, so that a caller with the whole backup finds the entry
 	if err == nil {
 		return nil
 	}
@@ -379,7 +379,7 @@ func decodeSettings(r *request.Request) (apply func(*revoked.Settings), err erro
 	}, outOfBounds
 }
 
-// readSetting reads a duration, or a count as a number or as a text of digits.
+// readSetting reads a duration, or a count as a number or a string of digits.
 func readSetting(j *strictjson.Reader, rule *revoked.SettingRule) (int64, error) {
 	if !rule.IsCount() {
 		d, err := request.ReadDuration(j)

@@ -38,10 +38,11 @@ func (a *API) getRevocations(r *request.Request) error {
 }
 
 // serveFeed answers with entries of a source. An NDJSON response ends after the existing entries,
-// or continues with ?follow=true. Server-sent events continue until the client disconnects. The
-// header Revoked-Index is the index up to which the response was complete when it began, and
-// Revoked-Era the era of every index in it. begin, which may be nil, returns a later index after
-// which to begin.
+// unless the query has ?follow=true. Server-sent events continue until the client disconnects.
+//
+// The header Revoked-Index is the index up to which the response was complete when it began.
+// Revoked-Era is the era of all its indexes. begin returns a later index to begin after; it may be
+// nil.
 func (a *API) serveFeed(r *request.Request, src *feedSource, begin func(after uint64) (uint64, error)) error {
 	sse := wantsEvents(r.Request().Header.Values("Accept"))
 	from, err := feedStart(r, sse)
@@ -111,8 +112,8 @@ func (a *API) serveFeed(r *request.Request, src *feedSource, begin func(after ui
 	panic(http.ErrAbortHandler) // so that the reader does not mistake a part of the feed for all of it
 }
 
-// catchUp waits until this node has applied everything that was committed before the call. It
-// gives up after a short time: without a quorum, a reader gets the copy of this node.
+// catchUp waits until this node has applied everything that was committed before the call. It gives
+// up after a short time, so that a reader still gets this node's copy without a quorum.
 func (a *API) catchUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
@@ -203,8 +204,8 @@ type feedReader struct {
 	last    uint64          // reads no event after this index
 	follow  bool            // waits for new events after the last page
 	limit   int
-	left    int  // entries that the response may still have; 0: no limit
-	over    bool // the response ends before any later entry
+	left    int  // number of entries that the response may still send; 0: no limit
+	ended   bool // the response ends before any later entry
 	sse     bool
 	buf     []byte
 	sent    time.Time // of the last bytes; zero before the first
@@ -234,24 +235,24 @@ func (f *feedReader) page(ctx context.Context) (more bool, err error) {
 	}
 	f.limit = feedPage
 	f.after, err = f.fill(list, min(upTo, f.last))
-	return !f.over, err
+	return !f.ended, err
 }
 
-// fill appends the entries up to the index upTo to buf. It returns the index up to which buf has
-// all, which is earlier if buf is full or the response is over.
+// fill appends the entries up to the index upTo to buf. It returns the last index that buf holds
+// completely. That index is below upTo if buf is full or the response ends.
 func (f *feedReader) fill(list feedEntries, upTo uint64) (uint64, error) {
 	last := f.after
 	for i := range list.count() {
 		index := list.index(i)
 		switch {
-		case f.over && index != last:
+		case f.ended && index != last:
 			return last, nil
 		case index > upTo:
 			return upTo, nil
 		}
-		kind, view, over := list.view(i, f.client)
-		if over {
-			f.over = true
+		kind, view, ended := list.view(i, f.client)
+		if ended {
+			f.ended = true
 			return max(f.after, index-1), nil
 		}
 		if view == nil {
@@ -266,18 +267,18 @@ func (f *feedReader) fill(list feedEntries, upTo uint64) (uint64, error) {
 		last = index
 		if f.left > 0 {
 			f.left--
-			f.over = f.left == 0
+			f.ended = f.left == 0
 		}
 		if whole && len(f.buf) >= feedBytes {
-			f.limit = i + 1 // the next page has about as many
+			f.limit = i + 1 // the next page probably has as many
 			return index, nil
 		}
 	}
 	return upTo, nil
 }
 
-// append appends one entry to buf. whole is set for the last entry of its index, which moves the id
-// of the reader past the index.
+// append appends one entry to buf. whole reports that it is the last entry of its index; its id
+// then moves the reader past the index.
 func (f *feedReader) append(index uint64, kind string, view any, whole bool) error {
 	b, err := json.Marshal(view)
 	if err != nil {
@@ -295,7 +296,7 @@ func (f *feedReader) append(index uint64, kind string, view any, whole bool) err
 	return nil
 }
 
-// begin sends the head of the response. It is complete up to target.
+// begin sends the head of the response, which is complete up to target.
 func (f *feedReader) begin(r *request.Request, target uint64) {
 	h := r.Response().Header()
 	h.Set("Revoked-Era", f.era)
@@ -333,8 +334,8 @@ func (f *feedReader) end(s *stream.Stream, reason string) error {
 }
 
 // run sends f.buf and the pages after it. Without follow it returns nil once it has sent all
-// events up to last, or those that the response may have. Otherwise, with follow it returns only
-// an error, or that of ctx.
+// entries up to last, or as many as the response may have. With follow it returns only errors, and
+// the cause if ctx ends.
 func (f *feedReader) run(ctx context.Context, s *stream.Stream, more bool) (err error) {
 	for {
 		if f.follow && len(f.buf) == 0 && time.Since(f.sent) >= feedHeartbeat {
@@ -344,7 +345,7 @@ func (f *feedReader) run(ctx context.Context, s *stream.Stream, more bool) (err 
 			return err
 		}
 		switch {
-		case f.over, !f.follow && (!more || f.after >= f.last):
+		case f.ended, !f.follow && (!more || f.after >= f.last):
 			return nil
 		case !more:
 			if err := f.wait(ctx); err != nil {

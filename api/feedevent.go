@@ -26,7 +26,7 @@ type eventView struct {
 	Reason   string `json:"reason,omitempty"`
 }
 
-// A feedSource is a sequence of entries of the log that a reader follows: the feed or the audit.
+// A feedSource is a sequence of log entries that a reader follows: the feed or the audit.
 type feedSource struct {
 	name  string
 	roles []revoked.Role // of the readers
@@ -35,19 +35,19 @@ type feedSource struct {
 	read func(ctx context.Context, after uint64, limit int) (list feedEntries, upTo uint64, err error)
 	// wait blocks until there may be an entry with an index above after, or ctx ends.
 	wait func(ctx context.Context, after uint64) error
-	// current makes the response begin with everything that was committed before the request, unless
-	// the cluster has no quorum.
+	// current reports that the response begins with everything that was committed before the
+	// request, unless the cluster has no quorum.
 	current bool
-	most    int // entries after which the response ends, in whole indexes; 0: without a limit
+	most    int // the response ends after the index that has this entry; 0: no limit
 }
 
 // feedEntries are entries of a feedSource in the order of the log.
 type feedEntries interface {
 	count() int
 	index(i int) uint64
-	// view returns the kind of an entry and the part of it that the reader may see, nil for none. over
-	// reports that the response ends before the entry.
-	view(i int, reader *revoked.Client) (kind string, view any, over bool)
+	// view returns the kind of an entry and the part that the reader may see, nil if it may see
+	// none. ended reports that the response ends before the entry.
+	view(i int, reader *revoked.Client) (kind string, view any, ended bool)
 }
 
 // eventSource returns the feed.
@@ -68,16 +68,16 @@ func (l feedEvents) count() int { return len(l) }
 
 func (l feedEvents) index(i int) uint64 { return l[i].Index }
 
-func (l feedEvents) view(i int, reader *revoked.Client) (kind string, view any, over bool) {
+func (l feedEvents) view(i int, reader *revoked.Client) (kind string, view any, ended bool) {
 	if v, ok := viewEvent(&l[i], reader); ok {
 		view = v
 	}
 	return string(l[i].Kind), view, false
 }
 
-// viewEvent returns the part of an event that the reader may see, and false if the reader may see
-// none. Administrators and auditors see all of it. A resource server sees the digests of tokens
-// with its audience, but no subject, session or reason.
+// viewEvent returns the part of an event that the reader may see, and false if it may see none.
+// Administrators and auditors see all of it. A resource server sees the digests of tokens with its
+// audience, but no subject, session or reason.
 func viewEvent(e *revoked.Event, reader *revoked.Client) (eventView, bool) {
 	out := eventView{Index: e.Index, Time: request.UnixSeconds(e.Time), Kind: e.Kind, Action: e.Action, Actor: e.Actor}
 	sel := e.Selector

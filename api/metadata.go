@@ -58,7 +58,7 @@ func MetadataMembers() []string {
 
 // metadataDocument returns the RFC 8414 document: extra, overlaid with the members of this package.
 // Members are sorted, so nodes with the same configuration send the same bytes. Empty arrays are
-// omitted (section 3.2). With CAs for the certificates of callers, the document has the method
+// omitted (section 3.2). With clientCAs set, the document has the method
 // tls_client_auth, else self_signed_tls_client_auth (RFC 8705 section 2).
 func metadataDocument(iss issuer, clientCAs bool, extra map[string]any) ([]byte, error) {
 	doc := maps.Clone(extra)

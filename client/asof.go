@@ -6,27 +6,27 @@ import (
 	"net/url"
 )
 
-// A PastAnswer is the answer to GET /v1/audit/token. Members that do not apply are zero. Times are
-// Unix seconds with a fraction.
+// A PastAnswer is the response to GET /v1/audit/token. Members that do not apply are zero. Times
+// are Unix seconds with a fraction.
 type PastAnswer struct {
 	Digest string          `json:"digest"`
 	At     json.RawMessage `json:"at"`
 	State  string          `json:"state"` // active, inactive, unknown or not_held
 	Since  json.RawMessage `json:"since"`
 	Until  json.RawMessage `json:"until"`
-	Reason string          `json:"reason"` // why it became active or inactive
-	Index  uint64          `json:"index"`  // of the entry that made it so
-	// AppliedAt is when the leader had applied Index. Until then any node may have answered from the
-	// state before it, and from then until AcknowledgedAt the nodes in WaitedFor.
+	Reason string          `json:"reason"` // why the token became active or inactive
+	Index  uint64          `json:"index"`  // of the entry that led to the state
+	// AppliedAt is when the leader had applied Index. Until then any node may have answered from
+	// the older state. From then until AcknowledgedAt only the nodes in WaitedFor may have.
 	AppliedAt      json.RawMessage `json:"applied_at"`
 	AcknowledgedAt json.RawMessage `json:"acknowledged_at"`
-	// AcknowledgedBefore is an upper bound where AcknowledgedAt is not recorded.
+	// AcknowledgedBefore is an upper bound. It is set if AcknowledgedAt was not recorded.
 	AcknowledgedBefore json.RawMessage `json:"acknowledged_before"`
 	WaitedFor          []string        `json:"waited_for"`
 }
 
-// AsOf returns whether the token with that digest was active at a moment: the base64url of its
-// SHA-256, without padding. at is in Unix seconds or RFC 3339; empty: now.
+// AsOf returns whether a token was active at a moment. digest is the base64url form of its SHA-256,
+// without padding. at is in Unix seconds or RFC 3339; empty means now.
 func (c *Client) AsOf(ctx context.Context, digest, at string) (Answer[PastAnswer], error) {
 	values := url.Values{"digest": {digest}}
 	if at != "" {

@@ -54,18 +54,19 @@ func (q *AuditQuery) path(follow bool) string {
 	return "/v1/audit?" + v.Encode()
 }
 
-// Bounds of a followed audit. The node sends a heartbeat every 15 s.
+// Bounds of a stream that follows the audit. The node sends a heartbeat every 15 s.
 const (
 	auditSilence = 45 * time.Second
 	auditRetry   = time.Second
 	maxAuditLine = 1 << 20
 )
 
-// errSilent ends a stream whose node has stopped without a word.
+// errSilent ends a stream whose node no longer sends heartbeats.
 var errSilent = errors.New("the node sent no heartbeat")
 
-// Audit calls fn with the existing entries that q selects, in log order (GET /v1/audit). raw is the
-// JSON of the entry, valid during the call. An error of fn ends the call and is returned.
+// Audit calls fn with each existing entry that q selects, in log order (GET /v1/audit). raw is the
+// JSON of the entry, valid only during the call. Audit stops at the first error of fn and returns
+// it.
 func (c *Client) Audit(ctx context.Context, q AuditQuery, fn func(e AuditEntry, raw []byte) error) error {
 	ended, err := c.readAudit(ctx, &auditCursor{AuditQuery: q}, false, fn)
 	var own *fnError
@@ -78,9 +79,9 @@ func (c *Client) Audit(ctx context.Context, q AuditQuery, fn func(e AuditEntry, 
 	return err
 }
 
-// FollowAudit is like Audit, and then waits for further entries until ctx ends, whose cause it
-// returns. If a node fails, it resumes at the next one without a gap or a repeat. It returns a
-// *StatusError if no node serves the caller, for example after the credential has ended.
+// FollowAudit is like Audit, but then waits for further entries until ctx ends, and returns its
+// cause. If a node fails, it resumes at the next node and neither skips nor repeats an entry. It
+// returns a *StatusError if no node accepts the caller, for example after the credential has ended.
 func (c *Client) FollowAudit(ctx context.Context, q AuditQuery, fn func(e AuditEntry, raw []byte) error) error {
 	at := &auditCursor{AuditQuery: q}
 	for {
@@ -108,7 +109,7 @@ func (c *Client) FollowAudit(ctx context.Context, q AuditQuery, fn func(e AuditE
 // An fnError is an error of the caller's function.
 type fnError struct{ error }
 
-// An auditCursor is how far a reader has come: all entries up to After of its query, and the
+// An auditCursor is the position of a reader: it has all entries up to After of its query, and the
 // first n of index.
 type auditCursor struct {
 	AuditQuery
@@ -116,8 +117,8 @@ type auditCursor struct {
 	n     int
 }
 
-// readAudit reads one answer and moves p past the entries that fn has got. It returns the reason
-// of the last line if the node ended the answer.
+// readAudit reads one response and moves p past each entry that it passed to fn. If the node ended
+// the response, it returns the reason in the last line.
 func (c *Client) readAudit(
 	ctx context.Context, p *auditCursor, follow bool, fn func(AuditEntry, []byte) error,
 ) (ended string, err error) {
@@ -135,7 +136,7 @@ func (c *Client) readAudit(
 	era := resp.Header.Get("Revoked-Era")
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, maxAuditLine)
-	skip := p.n // entries of p.index that an earlier answer had
+	skip := p.n // entries of p.index that an earlier response had
 	for lines.Scan() {
 		silence.Reset(auditSilence)
 		var e AuditEntry
@@ -170,7 +171,7 @@ func (c *Client) readAudit(
 	return "", nil
 }
 
-// complete notes that every entry up to index was read.
+// complete moves p past all entries up to index.
 func (p *auditCursor) complete(era string, index uint64) {
 	p.After, p.index, p.n = era+"."+strconv.FormatUint(index, 10), 0, 0
 }

@@ -33,7 +33,7 @@ var (
 type Config struct {
 	Addrs   []string      // https URLs; see [ParseAddrs]
 	ID      string        // client id; empty: calls without credentials
-	Secret  string        // client secret; empty: the certificate in TLS authenticates the client
+	Secret  string        // client secret; empty: the client certificate in TLS authenticates the client
 	TLS     *tls.Config   // nil: TLS 1.2 and the system's CAs
 	Timeout time.Duration // limit for one call across all nodes; 0: DefaultTimeout
 	// HTTP, if set, is used in place of a client made from TLS and Timeout.

@@ -49,7 +49,7 @@ func (c *Client) SetDisabled(ctx context.Context, id string, disabled bool) (Ans
 }
 
 // UpdateClient changes the fields of a client that patch names, a merge patch of its record (RFC
-// 7396). A field that is null goes back to its default.
+// 7396). A field that is null returns to its default.
 func (c *Client) UpdateClient(ctx context.Context, id string, patch map[string]any) (Answer[ClientRecord], error) {
 	r, err := jsonRequest("update client "+id, http.MethodPatch, clientPath(id), patch)
 	if err != nil {

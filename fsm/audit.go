@@ -7,14 +7,14 @@ import (
 	"revoked/fsm/rows"
 )
 
-// Audit returns audit entries with an index above after, in log order, as Events returns events: it
-// never splits the entries of one index, and the result has every entry with an index in (after,
-// upTo]. It returns ErrGone if entries above after were dropped.
+// Audit returns the audit entries with an index in (after, upTo], in log order. It stops after
+// limit entries, but never splits the entries of one index. It returns ErrGone if entries above
+// after were dropped.
 func (f *FSM) Audit(after uint64, limit int) (entries []revoked.AuditEntry, upTo uint64, err error) {
 	return page(f, audit, after, limit, parseAudit)
 }
 
-// AuditAt returns the audit entries of one index, which may be none. It returns ErrGone if they may
+// AuditAt returns the audit entries of one index, or an empty list. It returns ErrGone if they may
 // have been dropped.
 func (f *FSM) AuditAt(index uint64) (entries []revoked.AuditEntry, err error) {
 	if index == 0 {
@@ -38,9 +38,9 @@ func parseAudit(key, val []byte) (revoked.AuditEntry, error) {
 	return e.AuditEntry, err
 }
 
-// WaitAudit blocks until the audit may have an entry with an index above after. Other entries of
-// the log wake no caller. It returns nil too early once after Open and after Restore. Its errors
-// are those of Wait.
+// WaitAudit blocks until the audit may have an entry with an index above after. Log entries without
+// an audit entry do not wake it. It may return nil too early, once after Open and once after
+// Restore. It returns the errors of Wait.
 func (f *FSM) WaitAudit(ctx context.Context, after uint64) error {
 	return waitAbove(ctx, &f.audits, after)
 }
@@ -52,8 +52,9 @@ func (f *FSM) Audits() uint64 {
 	return f.mem.Applied.Audits
 }
 
-// AuditBefore returns an index up to which every audit entry is of a second before that of at. The
-// entries after it are not. It reads a few rows, because stamps never decrease.
+// AuditBefore returns an index that separates the audit at the second of at: entries up to the
+// index have an earlier second, later entries do not. It reads a few rows, because stamps never
+// decrease.
 func (f *FSM) AuditBefore(at revoked.Time) (uint64, error) {
 	s, err := f.acquire()
 	if err != nil {
@@ -65,7 +66,7 @@ func (f *FSM) AuditBefore(at revoked.Time) (uint64, error) {
 	f.mu.RUnlock()
 	for low < high {
 		mid := low + (high-low)/2
-		next := high // the index of the first entry after mid, if it is early
+		next := high // index of the first entry after mid, used only if that entry is early
 		early := false
 		start := rows.SeqKey(nil, rows.FamilyAudit, mid+1, 0)
 		err := s.Scan([]byte{rows.FamilyAudit}, start, func(key, val []byte) (bool, error) {
@@ -85,9 +86,9 @@ func (f *FSM) AuditBefore(at revoked.Time) (uint64, error) {
 	return low, nil
 }
 
-// KnownObject returns o without the ids that the state does not know. A caller may have sent a
-// token or a secret in place of an id, so the digest of the first of them stands for it. isMember
-// reports whether a node is a member of the configuration.
+// KnownObject returns o without the ids that the state does not know. The first of these is
+// replaced by its digest, because a caller may have sent a token or a secret in place of an id.
+// isMember reports whether the configuration has a node.
 func (f *FSM) KnownObject(o revoked.AuditObject, isMember func(node string) bool) revoked.AuditObject {
 	_, isGrant, err := f.LookupGrant(o.GrantID)
 	isGrant = isGrant && err == nil

@@ -18,7 +18,7 @@ func (f *FSM) Events(after uint64, limit int) (events []revoked.Event, upTo uint
 	})
 }
 
-// A sequence is a family of rows that the log appends to, and Expire trims.
+// A sequence is a family of rows to which the log appends and which Expire trims.
 type sequence struct {
 	family byte
 	name   string
@@ -59,7 +59,7 @@ func page[T any](
 		return true, err
 	})
 	if err == nil {
-		_, err = f.endOf(q, after) // rows may have been dropped meanwhile
+		_, err = f.endOf(q, after) // rows may have been dropped during the scan
 	}
 	if err != nil {
 		return nil, 0, err

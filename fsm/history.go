@@ -11,8 +11,8 @@ import (
 )
 
 // History returns what the state knows about the past of a digest. It reads rows before memory, so
-// it has at least the changes of the applied index before the call. A change that commits meanwhile
-// may be missing: it is later than every moment before the call.
+// it covers at least the index that was applied before the call. It may miss a change that commits
+// during the call, but such a change is later than every moment before the call.
 func (f *FSM) History(d revoked.Digest) (h revoked.History, err error) {
 	s, err := f.acquire()
 	if err != nil {
@@ -50,8 +50,7 @@ func (f *FSM) History(d revoked.Digest) (h revoked.History, err error) {
 	return h, err
 }
 
-// ofGrant reads the cut-offs that were replaced, the changes of the client, and the denial of the
-// jti.
+// ofGrant reads the replaced cut-offs, the changes of the client, and the denial of the jti.
 func (f *FSM) ofGrant(s *store.Store, h *revoked.History) error {
 	r := &h.Record
 	for _, prefix := range rows.PastCutoffPrefixes(&r.Grant) {
@@ -107,8 +106,8 @@ func ofUnregistered(s *store.Store, d revoked.Digest, h *revoked.History) (err e
 	return err
 }
 
-// AsOf reports whether a token was active at a moment, and when the change that led to that became
-// final.
+// AsOf reports whether a token was active at a moment, and when the change behind that answer
+// became final.
 func (f *FSM) AsOf(d revoked.Digest, at revoked.Time) (revoked.PastAnswer, error) {
 	h, err := f.History(d)
 	if err != nil {
@@ -125,9 +124,9 @@ func (f *FSM) AsOf(d revoked.Digest, at revoked.Time) (revoked.PastAnswer, error
 	return out, err
 }
 
-// FinalAt returns when the entry at index was acknowledged, or nil if that was not recorded. Then
-// before is a moment by which it was final, 0 if none is known: an acknowledgement of a later entry
-// is one of all entries before it, also in a later term.
+// FinalAt returns when the entry at index was acknowledged, or nil if that was not recorded. In
+// that case before is an upper bound, or 0 if none is known. The bound is the acknowledgement of a
+// later entry, also of a later term: it covers all entries before it.
 func (f *FSM) FinalAt(index uint64) (exact *revoked.Acknowledgement, before revoked.Time, err error) {
 	s, err := f.acquire()
 	if err != nil {
@@ -158,11 +157,11 @@ func (f *FSM) FinalAt(index uint64) (exact *revoked.Acknowledgement, before revo
 	return exact, before, err
 }
 
-// laterFinals is how many rows of only later entries FinalAt reads. The goroutines that record two
-// entries may run in any order, so the record of an earlier one may be in a later row.
+// laterFinals is the number of rows with only later entries that FinalAt reads. Two entries may be
+// recorded in either order, so the record of the earlier one may be in the later row.
 const laterFinals = 4
 
-// KeepsHistory reports whether the state keeps what AsOf needs.
+// KeepsHistory reports whether the state holds what AsOf needs.
 func (f *FSM) KeepsHistory() bool {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

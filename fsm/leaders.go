@@ -14,16 +14,16 @@ type Leadership struct {
 	OwnLease time.Duration // the longest lease that it grants itself in the term; 0: not known
 }
 
-// leaders remembers the leaders of the two newest terms whose first command this process has
-// applied. It is not part of the state: after a restart, older ones are not known. All methods may
-// be called concurrently.
+// leaders remembers the leaders of the two newest terms whose first command this process applied.
+// It is not part of the state: a restart loses it. Methods may be called concurrently.
 type leaders struct {
 	mu             sync.Mutex
 	newest, second Leadership
 }
 
-// opened notes the first command of a term, in an entry of the given term. A leader that waited for
-// an earlier term to end may have proposed the command in a later one: that opens no term.
+// opened records the first command of a term, from an entry of the given term. It ignores a command
+// for another term than that of its entry, because such a command opens no term. Raft appends a
+// command that waited for too long in a later term of the same leader.
 func (l *leaders) opened(term uint64, m *command.Epoch) {
 	if m.Term != term {
 		return
@@ -42,7 +42,8 @@ func (l *leaders) opened(term uint64, m *command.Epoch) {
 	}
 }
 
-// forget drops everything: the state was replaced, and its entries may have opened terms.
+// forget drops everything. Call it after the state was replaced, because the skipped entries may
+// have opened terms.
 func (l *leaders) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -50,7 +51,8 @@ func (l *leaders) forget() {
 }
 
 // LeaderBefore returns the leader of the newest term below term whose first command the state
-// includes. It is zero if this process does not know it. The first command of term must be applied.
+// includes. It returns the zero value if this process does not know that leader. The first command
+// of term must have been applied.
 func (f *FSM) LeaderBefore(term uint64) Leadership {
 	f.leaders.mu.Lock()
 	defer f.leaders.mu.Unlock()

@@ -26,7 +26,7 @@ func (f *FSM) LookupGrant(id string) (revoked.Grant, bool, error) {
 	return g.Grant, ok, err
 }
 
-// AssertionUse returns the request that used an assertion, and false if the state holds no use.
+// AssertionUse returns the request that used an assertion. used is false if the state has no use.
 func (f *FSM) AssertionUse(key revoked.Digest) (request [16]byte, used bool, err error) {
 	s, err := f.acquire()
 	if err != nil {

@@ -23,7 +23,7 @@ type SeedOptions struct {
 	// Before is the moment of the seed. The backup lacks the revocations since it was made, so
 	// Seed ends every grant of the backup and everything issued at or before this moment. It must
 	// not be earlier than the stamp of the backup by more than max_clock_skew. The history has a gap
-	// until then.
+	// between the two.
 	Before revoked.Time
 	// AcceptLoss keeps the tokens of the backup active instead, even those revoked since. It
 	// requires a Reason.

@@ -80,9 +80,9 @@ func (b *background) run(ctx context.Context, state backlog, stamp func() revoke
 // finalsEvery is the shortest time between two operations that record acknowledgements.
 const finalsEvery = time.Second
 
-// finals holds when entries became final until the leader has put it into the log. It is bounded,
-// and a change of leader empties it: a record that is lost makes an answer about the past less
-// exact, nothing else. Nothing waits for it.
+// finals holds when entries became final until the leader has proposed it to the log. It is
+// bounded, and a change of leader empties it. A lost record only makes an answer about the past
+// less exact. No caller waits for it.
 type finals struct {
 	mu   sync.Mutex
 	list []revoked.Acknowledgement
@@ -91,7 +91,7 @@ type finals struct {
 
 func newFinals() *finals { return &finals{kick: make(chan struct{}, 1)} }
 
-// add notes an entry, unless too many wait.
+// add adds a record, unless finals is full.
 func (f *finals) add(v revoked.Acknowledgement) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -104,7 +104,7 @@ func (f *finals) add(v revoked.Acknowledgement) {
 	}
 }
 
-// take returns the notes in the order of their indexes, each once, and forgets them.
+// take removes and returns the records in the order of their indexes, without duplicates.
 func (f *finals) take() []revoked.Acknowledgement {
 	f.mu.Lock()
 	list := f.list
@@ -114,12 +114,14 @@ func (f *finals) take() []revoked.Acknowledgement {
 	return slices.CompactFunc(list, func(a, b revoked.Acknowledgement) bool { return a.Index == b.Index })
 }
 
-// run records the notes of one term until ctx ends. While there are any, it proposes at most one
-// operation in finalsEvery; without any, none. The first operation begins the history. Without
-// notes it is proposed only once the log has a command that older programs do not know: before
-// that, an idle cluster can still go back to them.
+// run proposes the records of one term until ctx ends: at most one operation in finalsEvery, and
+// none while there are no records.
+//
+// The first operation begins the history. Without records, run proposes it only once the log holds
+// a command that older programs do not support: until then, an idle cluster may still be
+// downgraded.
 func (f *finals) run(ctx context.Context, p *propose.Proposer, state *fsm.FSM, log *slog.Logger) {
-	f.take() // those of an earlier term
+	f.take() // records of an earlier term
 	for {
 		var poll <-chan time.Time
 		if !state.KeepsHistory() {
@@ -128,7 +130,7 @@ func (f *finals) run(ctx context.Context, p *propose.Proposer, state *fsm.FSM, l
 		select {
 		case <-poll:
 		case <-f.kick:
-			_ = retry.Sleep(ctx, finalsEvery) // more notes share the operation
+			_ = retry.Sleep(ctx, finalsEvery) // later records share the operation
 		case <-ctx.Done():
 		}
 		if ctx.Err() != nil {

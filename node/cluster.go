@@ -101,8 +101,8 @@ func (n *Node) TransferLeader(ctx context.Context, by revoked.Actor, node string
 	return index, err
 }
 
-// noteChange records a change that has been made and that no operation of its own records. The
-// change is not undone if the record fails.
+// noteChange records a completed change that has no operation of its own in the log. A failure to
+// record it does not undo the change.
 func (n *Node) noteChange(by revoked.Actor, kind revoked.AuditKind, node, detail string) {
 	ctx, cancel := context.WithTimeout(n.life.ctx, n.cfg.RequestTimeout)
 	defer cancel()

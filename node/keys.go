@@ -122,15 +122,15 @@ func (n *Node) serveKeys(ctx context.Context, peer string, req *nodepb.KeyFetchR
 	return n.leaderKeys(ctx, peer, req)
 }
 
-// leaderKeys answers the node via, if this node leads. Apply decides about the keys, so two leaders
-// at a time do no harm.
+// leaderKeys answers the node via, if this node leads. Two leaders at a time do no harm, because
+// Apply decides about the keys.
 func (n *Node) leaderKeys(ctx context.Context, via string, req *nodepb.KeyFetchRequest) *nodepb.KeyFetchResponse {
 	resp := new(nodepb.KeyFetchResponse)
 	if req.Refresh != "" {
 		by := req.GetActor().Actor()
 		by.RequestID, by.Via = req.RequestId, via
 		out, err := n.leadership.keys.Refresh(ctx, by, req.Refresh)
-		if err == nil && out.Shared && by.ClientID != "" { // the entry of the keys names another caller, or none
+		if err == nil && out.Shared && by.ClientID != "" { // the entry with the keys does not name this caller
 			_ = n.Note(ctx, by, revoked.AuditEntry{
 				Kind: revoked.AuditIssuerRefresh, Object: revoked.AuditObject{Name: req.Refresh},
 			})

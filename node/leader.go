@@ -106,9 +106,9 @@ func (l *leader) run(ctx context.Context, change uint64) {
 // repeats the command until it commits or Raft no longer leads: a term without it grants no lease
 // and acknowledges nothing.
 //
-// The command bounds this node's own lease, so that the next leader waits no longer for it. The
-// node adopts the term first. That ends the lease that it held as a member, which the bound does
-// not cover.
+// The command bounds this node's own lease, and so the wait of the next leader. Before it proposes
+// the command, the node adopts the term. That drops the lease that it held as a member, which the
+// bound does not cover.
 func (l *leader) openTerm(ctx context.Context, term uint64) (first uint64, own lease.Leader, ok bool) {
 	l.leases.adopt(term)
 	if l.roster.IsKnown(command.OwnLease) {

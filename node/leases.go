@@ -193,8 +193,8 @@ func (l *leases) watch(ctx context.Context, log *slog.Logger, losses prometheus.
 	}
 }
 
-// begin opens a term. The caller sets what depends on the log and the configuration: Number, First,
-// Members, Leader and Previous.
+// begin opens a term. The caller sets the fields that depend on the log and the configuration:
+// Number, First, Members, Leader and Previous.
 func (l *leases) begin(n lease.Term, barrier barrier) {
 	settings := l.settings()
 	l.mu.Lock()
@@ -271,8 +271,8 @@ func (l *leases) blockedBy() (nodes []string) {
 }
 
 // acknowledge blocks until every node that may answer has applied index. This node must have
-// applied it already. acknowledge returns ErrOutcomeUnknown if the term or ctx ends first. wait
-// tells which nodes it had to wait for.
+// applied it already. It returns ErrOutcomeUnknown if the term or ctx ends first. wait names the
+// nodes that it had to wait for.
 func (l *leases) acknowledge(ctx context.Context, term, index uint64) (wait propose.Wait, err error) {
 	l.mu.Lock()
 	if l.term == nil || l.term.table.Term() != term {

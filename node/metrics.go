@@ -24,7 +24,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		leaseRefusals: counters("revoked_lease_refusals_total",
 			"Read leases that this leader did not grant, by reason.", "reason"),
 		auditLost: counter("revoked_audit_lost_total",
-			"Changes of the membership that were made, but whose audit entry did not commit."),
+			"Completed changes of the membership whose audit entry was not committed."),
 	}
 	verdicts := counters("revoked_lookups_total", "Token lookups in this node's own copy, by what it held.", "verdict")
 	m.lookups.dead, m.lookups.leased = verdicts.WithLabelValues("dead"), verdicts.WithLabelValues("leased")

@@ -219,7 +219,7 @@ func (n *Node) admit(op *command.Op) error {
 	return nil
 }
 
-// canAudit returns an error while a member does not know audited entries, or has not reported.
+// canAudit returns an error if a member does not support audited entries or has not reported.
 func (n *Node) canAudit() error {
 	if n.cfg.hooks.commands < command.Audit { // only in tests, for an older program that leads
 		return revoked.ErrUnprocessable

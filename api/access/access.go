@@ -75,9 +75,9 @@ func New(cfg Config) *Control {
 	}
 }
 
-// Require returns h for callers that authenticate, see [Control.Identify], and have one of the
-// roles. It answers others with 401, 403, which names the roles, 429 or 503, and a malformed query
-// with 400.
+// Require returns h for callers that authenticate (see [Control.Identify]) and have one of the
+// roles. Other callers get 401, 429, 503, or 403, which names the roles. A malformed query gets
+// 400.
 func (c *Control) Require(h request.Handler, roles ...revoked.Role) request.Handler {
 	return func(r *request.Request) error {
 		values := r.Request().Header["Authorization"]
@@ -153,7 +153,7 @@ func (c *Control) Identify(r *request.Request, values []string) (*clientauth.Cal
 }
 
 // Assertion returns the caller that an assertion authenticates. id is the client that the request
-// names beside it, or "".
+// also names, or "".
 func (c *Control) Assertion(r *request.Request, assertion, id string) (*clientauth.Caller, error) {
 	if r.Presented == nil {
 		r.Presented = clientauth.NewPresented()
@@ -161,9 +161,9 @@ func (c *Control) Assertion(r *request.Request, assertion, id string) (*clientau
 	return c.AuthenticateAssertion(r.Request().Context(), assertion, id, r.Presented, c.Addr(r))
 }
 
-// Certificates returns the certificates that the caller has sent, its own first. Plain HTTP has
-// none. The certificate of a trusted proxy says nothing about the caller, and neither does a
-// header.
+// Certificates returns the certificates that the caller has sent, its own first. It returns none
+// for plain HTTP, and none for a trusted proxy, whose certificate is not the caller's. No header
+// counts.
 func (c *Control) Certificates(r *request.Request) []*x509.Certificate {
 	state := r.Request().TLS
 	if state == nil || len(state.PeerCertificates) == 0 {
@@ -177,8 +177,8 @@ func (c *Control) Certificates(r *request.Request) []*x509.Certificate {
 	return state.PeerCertificates
 }
 
-// Finish ends a request that has been answered with a status: its count, and the use of its
-// assertion, which a client may present again after a 5xx or a 429.
+// Finish ends a request that has been answered with a status: the request no longer counts against
+// the limits. After a 5xx or a 429 a client may present its assertion again.
 func (c *Control) Finish(r *request.Request, status int) {
 	c.Leave(r)
 	c.End(r.Presented, status >= http.StatusInternalServerError || status == http.StatusTooManyRequests)

@@ -11,8 +11,8 @@ import (
 	"revoked"
 )
 
-// A Presented is an assertion that one request presents. The request may authenticate again with
-// it, and ends its use with [Authenticator.End].
+// A Presented is the assertion of one request. The request may authenticate with it repeatedly, and
+// ends its use with [Authenticator.End].
 type Presented struct {
 	request [16]byte
 	key     revoked.Digest // zero until the assertion is verified
@@ -27,9 +27,9 @@ func NewPresented() *Presented {
 }
 
 // AuthenticateAssertion returns the caller whose key signed an assertion (private_key_jwt, RFC
-// 7523). clientID is the client that the request names, or "". An assertion authenticates one
-// request at this node, and none if the state has a use of it. The caller's Assertion makes changes
-// by other nodes part of that one use.
+// 7523). clientID is the client that the request names, or "". At this node, an assertion
+// authenticates one request, and none if the state already holds a use of it. The caller's
+// Assertion binds operations that other nodes apply to this use.
 //
 // Errors are those of [Authenticator.Authenticate], and [revoked.ErrQuota] for a client with too
 // many used assertions that have not expired.
@@ -72,7 +72,7 @@ func (a *Authenticator) isUnused(v *revoked.VerifiedAssertion, p *Presented) boo
 	return !used || request == p.request
 }
 
-// failed charges a replay as a failure of the client, and takes as long as any other failure.
+// failed charges a replay to the client as a failure. It takes as long as any other failure.
 func (a *Authenticator) failed(ctx context.Context, id string) error {
 	a.cfg.Failed.Inc()
 	wait := a.failures.Take(id, a.cfg.Now())
@@ -87,8 +87,8 @@ func (a *Authenticator) failed(ctx context.Context, id string) error {
 	return ErrUnauthenticated
 }
 
-// onceForEach returns prove with its last result, which holds while the record is the same. A
-// signature is costly, and an attempt looks at a record twice.
+// onceForEach caches the last result of prove for as long as the record is the same. Verifying a
+// signature is slow, and an attempt examines a record twice.
 func onceForEach(prove func(*revoked.Client) *Caller) func(*revoked.Client) *Caller {
 	var last *revoked.Client
 	var result *Caller
@@ -100,9 +100,9 @@ func onceForEach(prove func(*revoked.Client) *Caller) func(*revoked.Client) *Cal
 	}
 }
 
-// End ends the request of p. With again set, the request has not been answered for good, as with a
-// 503, so the client may repeat it with the same assertion. If the log holds the use, it still
-// refuses the repeat.
+// End ends the request of p. With again set, the request got no final answer, such as a 503, so the
+// client may repeat it with the same assertion. If the log holds the use, Apply still rejects the
+// repeat.
 func (a *Authenticator) End(p *Presented, again bool) {
 	if again && p != nil {
 		a.replays.forget(p)
@@ -110,7 +110,7 @@ func (a *Authenticator) End(p *Presented, again bool) {
 }
 
 // Bounds of the assertions that a node remembers until they expire. A node at a bound refuses new
-// assertions: it never forgets one that could be replayed.
+// assertions, because forgetting one would allow a replay.
 const (
 	maxReplays       = 400_000
 	maxClientReplays = 100_000
@@ -118,8 +118,8 @@ const (
 
 // replays holds the assertions that this node has seen. Methods may be called concurrently.
 //
-// Only assertions with a good signature are kept, so a stranger cannot fill it, and a client cannot
-// use up the share of the others.
+// It keeps only assertions with a valid signature, so a caller without a key cannot fill it. The
+// share bounds what one client can take from the others.
 type replays struct {
 	mu      sync.Mutex
 	limit   int
@@ -141,8 +141,8 @@ func newReplays() replays {
 		clients: map[string]int{}, due: map[int64][]revoked.Digest{}}
 }
 
-// begin records the use of an assertion by the request of p. It reports false if another request
-// has used it. At a bound it records nothing, and isFull(p) is true.
+// begin records the use of the assertion by the request of p. It returns false if another request
+// has used it. At a bound it records nothing, and isFull(p) becomes true.
 func (r *replays) begin(client string, v *revoked.VerifiedAssertion, p *Presented, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -163,7 +163,7 @@ func (r *replays) begin(client string, v *revoked.VerifiedAssertion, p *Presente
 	return true
 }
 
-// isFull reports whether the last begin of p found no room.
+// isFull reports whether the last begin of p was at a bound.
 func (r *replays) isFull(p *Presented) bool { return p.key.IsZero() }
 
 // forget drops the use of p, unless another request made it.
@@ -183,7 +183,8 @@ func (r *replays) drop(key revoked.Digest) {
 	}
 }
 
-// sweep forgets the assertions that no node accepts any more. It does so once a minute.
+// sweep forgets the assertions that every node now rejects as expired. It runs at most once a
+// minute.
 func (r *replays) sweep(now time.Time) {
 	minute := now.Unix() / 60
 	if minute == r.swept {

@@ -42,21 +42,21 @@ type Clients interface {
 // Assertions verifies assertions for a node. Methods must allow concurrent calls.
 type Assertions interface {
 	// ParseAssertion returns the client that an assertion claims to be from, and a function that
-	// verifies it with the keys of that client. audience is the only audience that it may have. The id
+	// verifies it with the keys of a client. audience is the only audience that it may have. The id
 	// is "" for a text that is not an assertion.
 	ParseAssertion(raw, audience string) (id string, verify func(*revoked.Client) (revoked.VerifiedAssertion, bool))
-	// AssertionUse returns the request that used an assertion, as far as this node's copy of the state
-	// knows it.
+	// AssertionUse returns the request that used an assertion, if this node's copy of the state
+	// holds the use.
 	AssertionUse(key revoked.Digest) (request [16]byte, used bool)
 }
 
-// Config configures an [Authenticator]. Without Assertions it knows no private_key_jwt, and without
-// ClientCAs no certificate of a CA. All other fields are required.
+// Config configures an [Authenticator]. Without Assertions it rejects private_key_jwt; without
+// ClientCAs, tls_client_auth. All other fields are required.
 type Config struct {
 	Clients           Clients
 	Assertions        Assertions
 	Audience          string                // of assertions: the issuer identifier of the cluster
-	ClientCAs         func() *x509.CertPool // which certificates of callers must come from; nil: from any
+	ClientCAs         func() *x509.CertPool // CAs that issue certificates of callers; nil: none
 	Now               func() time.Time
 	FailuresPerMinute int                // for each client id
 	MaxWait           time.Duration      // for the turn to verify a secret

@@ -35,7 +35,7 @@ const (
 	EndedDeleted  = "client_deleted"
 	EndedDisabled = "client_disabled"
 	EndedSecret   = "secret_ended" // expired, replaced, or no longer allowed for the method
-	EndedKey      = "key_ended"    // the same of a key or a certificate
+	EndedKey      = "key_ended"    // the key or certificate no longer authenticates the client
 )
 
 // Ended returns why the caller could no longer authenticate with its credential, or "" if it could.

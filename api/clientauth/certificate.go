@@ -12,13 +12,13 @@ import (
 	"revoked"
 )
 
-// AuthenticateCertificate returns the caller with that client id whose record names the certificate
-// of its connection (RFC 8705 section 2). certs are the certificates that the peer sent, its own
+// AuthenticateCertificate returns the client with that id, if its record names the certificate of
+// the connection (RFC 8705 section 2). certs are the certificates that the peer sent, its own
 // first. TLS has proved that the peer has the key of the first.
 //
-// With ClientCAs the method is tls_client_auth: the certificate must come from one of them. Without
-// ClientCAs it is self_signed_tls_client_auth: only the public key counts. Errors are those of
-// [Authenticator.Authenticate].
+// With ClientCAs the method is tls_client_auth: one of them must have issued the certificate.
+// Without ClientCAs it is self_signed_tls_client_auth: only the public key counts. Errors are those
+// of [Authenticator.Authenticate].
 func (a *Authenticator) AuthenticateCertificate(
 	ctx context.Context, clientID string, certs []*x509.Certificate, from netip.Addr,
 ) (*Caller, error) {
@@ -59,16 +59,16 @@ func isValid(c *x509.Certificate, now time.Time) bool {
 // maxChains bounds the remembered chains.
 const maxChains = 4096
 
-// chains remembers which certificates come from a CA: a connection carries many requests, and one
+// chains caches which certificates chain to a CA. A connection carries many requests, and a
 // verification takes longer than most of them. The zero value is ready for use. Methods may be
 // called concurrently.
 type chains struct {
 	mu    sync.Mutex
-	pool  *x509.CertPool         // of good
-	until map[[32]byte]time.Time // by the hash of the certificates: the end of the chain's validity
+	pool  *x509.CertPool         // of the remembered chains
+	until map[[32]byte]time.Time // end of a chain's validity, by the hash of its certificates
 }
 
-// verify reports whether the first certificate is one for clients that chains to the pool.
+// verify reports whether the first certificate chains to the pool and allows client authentication.
 func (s *chains) verify(certs []*x509.Certificate, pool *x509.CertPool, now time.Time) bool {
 	h := sha256.New()
 	for _, c := range certs {

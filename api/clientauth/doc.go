@@ -1,10 +1,10 @@
 // Package clientauth authenticates OAuth clients by id and secret (RFC 6749 section 2.3.1), by an
 // assertion (RFC 7523), or by the certificate of the connection (RFC 8705).
 //
-// An assertion authenticates one request at a node. The package remembers it until it expires, and
-// refuses new ones rather than forget one. A key or a certificate is looked up in the client's
-// present record each time, and no result outlives a change of the record. Failures are charged to
-// the client as those of a secret are.
+// An assertion authenticates one request at a node. The package remembers it until it expires. At
+// its bounds it refuses new assertions and forgets none. Each request looks up the key or the
+// certificate in the client's current record, so no result outlives a change of the record. The
+// package charges failures to the client, as it does for secrets.
 //
 // It promises that a correct secret is accepted while others guess. A strong one, and a weak one
 // that its address has used before, passes at once. A weak one that is new to an address takes its

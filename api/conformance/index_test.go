@@ -106,15 +106,15 @@ named with it. A test of ` + "`api/conformance`" + ` starts three nodes in its p
 ` + "`REVOKED_CONFORMANCE_BINARY`" + ` names, and sends requests through a follower.
 
 Each row of revocation is sent to both of its paths with fresh tokens. Each response is checked against the assertions
-GA-1 to GA-8:
+GA-1 to GA-8. The number GA-5 is not used.
 
-* no-store and no-cache
-* errors as JSON with a clean description
-* ` + "`{}`" + ` on 200
-* the headers that a status requires
-* no redirect
-* nosniff and no server name
-* no change of state by an error
+* GA-1: no-store and no-cache
+* GA-2: errors as JSON with a clean description
+* GA-3: ` + "`{}`" + ` on 200
+* GA-4: the headers that a status requires
+* GA-6: no redirect
+* GA-7: nosniff and no server name
+* GA-8: no change of state by an error
 
 Then every token is introspected on every node. At the end of each test the logs are searched for raw tokens and
 secrets.

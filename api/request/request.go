@@ -31,7 +31,7 @@ const SlowTimeout = time.Minute
 type Request struct {
 	echo.Context
 	Client  *revoked.Client    // the authenticated caller, or nil; must not be changed
-	Caller  *clientauth.Caller // how it authenticated, or nil
+	Caller  *clientauth.Caller // authenticated caller, or nil
 	Outcome string             // one word for metrics and the log
 	Err     error              // cause of a 5xx, for the log only
 	Quiet   bool               // a success is logged at debug level
@@ -40,7 +40,7 @@ type Request struct {
 	IDs     *IDs               // supplies ID
 	id      string
 
-	// A handler sets these for the audit entry of a refusal, as far as it has read the request.
+	// For the audit entry of a refusal. A handler sets them once it has read them from the request.
 	Kind      revoked.AuditKind // empty: that of the route
 	Object    revoked.AuditObject
 	Unaudited bool // a dry run

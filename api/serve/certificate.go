@@ -70,8 +70,8 @@ func (c *Certificate) NotAfter() time.Time {
 	return cur.Leaf.NotAfter
 }
 
-// ClientCAs are the CAs from which the certificates of callers must come, loaded from a file. The
-// nil value has none. Methods may be called concurrently.
+// ClientCAs holds the CAs that may issue certificates of callers, loaded from a file. A nil value
+// has no CAs. Methods may be called concurrently.
 type ClientCAs struct {
 	files   *filewatch.Watcher
 	current atomic.Pointer[x509.CertPool]
@@ -115,7 +115,7 @@ func (c *ClientCAs) Watch(ctx context.Context, interval time.Duration, observe f
 	})
 }
 
-// Pool returns the CAs, or nil. It is the same pool until the file changes.
+// Pool returns the CAs, or nil for none. It returns the same pool until the file changes.
 func (c *ClientCAs) Pool() *x509.CertPool {
 	if c == nil {
 		return nil
@@ -126,9 +126,9 @@ func (c *ClientCAs) Pool() *x509.CertPool {
 // TLSConfig returns a configuration with TLS 1.2 and 1.3, HTTP/2, HTTP/1.1 and HTTP/1.0. TLS 1.2
 // has ephemeral elliptic-curve key exchange and authenticated ciphers only (RFC 8996, RFC 10015).
 //
-// It asks for a client certificate without demanding one. With clientCAs a certificate must chain
-// to one of them. Without, any certificate passes: the handshake proves only that the peer has its
-// key.
+// It requests a client certificate but does not require one. With clientCAs, a certificate must
+// chain to one of them. Without clientCAs, any certificate passes: the handshake only proves that
+// the peer has its key.
 func TLSConfig(cert *Certificate, clientCAs *ClientCAs) *tls.Config {
 	cfg := baseConfig(cert)
 	cfg.ClientAuth = tls.RequestClientCert

@@ -13,7 +13,7 @@ import (
 )
 
 // pastView is the response to GET /v1/audit/token. Members that do not apply are absent. Times have
-// microseconds, because a change is acknowledged milliseconds after its entry.
+// microseconds, because an entry is acknowledged within milliseconds.
 type pastView struct {
 	Digest string            `json:"digest"`
 	At     request.UnixTime  `json:"at"`
@@ -22,11 +22,12 @@ type pastView struct {
 	Until  request.UnixTime  `json:"until,omitempty"`
 	Reason revoked.Reason    `json:"reason,omitempty"`
 	Index  uint64            `json:"index,omitempty"`
-	// AppliedAt is when the leader had applied Index. Until then every node with a read lease may have
-	// answered from the state before it, and then until AcknowledgedAt the nodes of WaitedFor.
+	// AppliedAt is when the leader had applied Index. Until then every node with a read lease may
+	// have answered from the older state. From then until AcknowledgedAt only the nodes of
+	// WaitedFor may have.
 	AppliedAt      request.UnixTime `json:"applied_at,omitempty"`
 	AcknowledgedAt request.UnixTime `json:"acknowledged_at,omitempty"`
-	// AcknowledgedBefore is an upper bound where AcknowledgedAt is not recorded.
+	// AcknowledgedBefore is an upper bound. It is set if AcknowledgedAt was not recorded.
 	AcknowledgedBefore request.UnixTime `json:"acknowledged_before,omitempty"`
 	WaitedFor          []string         `json:"waited_for,omitempty"`
 }
@@ -63,8 +64,8 @@ func (e *Endpoints) AsOf(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, view)
 }
 
-// parseDigest parses the base64url form of a digest. Its error does not repeat the text: a caller
-// may have sent the token itself.
+// parseDigest parses the base64url form of a digest. Its error does not repeat the text, because a
+// caller may have sent the token itself.
 func parseDigest(text string) (d revoked.Digest, err error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || len(b) != len(d) {

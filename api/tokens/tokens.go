@@ -54,7 +54,7 @@ type Backend interface {
 	// knows a JWT only if a denial or a tombstone has its digest. It returns the errors of StatusOf.
 	Explain(ctx context.Context, p revoked.PresentedToken) (revoked.Explanation, error)
 	// AsOf reports whether the token with digest d was active at a moment, 0 for now. It returns
-	// ErrNotCurrent if this node cannot tell.
+	// ErrNotCurrent if this node cannot prove that its copy is current.
 	AsOf(ctx context.Context, d revoked.Digest, at revoked.Time) (revoked.PastAnswer, error)
 	// Peek returns this node's own copy, which may be stale.
 	Peek(d revoked.Digest) (revoked.Record, error)

@@ -263,8 +263,8 @@ func readJWKS(file string, n *client.NewClient) error {
 	return nil
 }
 
-// clientUpdateCommand changes the fields that its flags name. A new name of the certificate
-// replaces the present one, of whatever kind.
+// clientUpdateCommand changes the fields that its flags name. A new certificate name replaces the
+// current one, even one of another kind.
 func clientUpdateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update ID",

@@ -86,10 +86,10 @@ func auditCommand() *cobra.Command {
 func auditTokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token FILE|-",
-		Short: "Tell whether a token was active at a moment",
-		Long: "Tell whether a token was active at a moment, since when not and why, when that was final, and\n" +
+		Short: "Show whether a token was active at a moment",
+		Long: "Show whether a token was active at a moment, when and why it ended, when that was final, and\n" +
 			"which nodes could still answer active until then. Only the SHA-256 of the token leaves this\n" +
-			"machine. Exit code 0: it was active. 2: it was not, or the cluster does not hold the answer.",
+			"machine. Exit code 0: it was active. 2: it was not, or the cluster no longer has the records.",
 		Example: "  revoked audit token token.txt --at 2026-09-21T14:13:20Z",
 		Args:    cobra.ExactArgs(1),
 	}

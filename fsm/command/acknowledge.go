@@ -13,9 +13,9 @@ const (
 	maxAckNodes     = 64   // the bits of Acknowledge.waited
 )
 
-// AcknowledgeOp returns the operation that records when entries became final. list is in the order
-// of the indexes, each of which occurs once. Entries beyond MaxAcknowledged and nodes beyond
-// maxAckNodes are left out. It has no actor: only the leader proposes it.
+// AcknowledgeOp returns the operation that records when entries became final. list must be in the
+// order of the indexes, without duplicates. AcknowledgeOp drops entries beyond MaxAcknowledged and
+// nodes beyond maxAckNodes. The operation has no actor, because only the leader proposes it.
 func AcknowledgeOp(list []revoked.Acknowledgement) *Op {
 	m := &Acknowledge{}
 	var last revoked.Acknowledgement
@@ -41,8 +41,8 @@ func AcknowledgeOp(list []revoked.Acknowledgement) *Op {
 	return newOp(revoked.Actor{}, &Op_Acknowledge{Acknowledge: m})
 }
 
-// Acknowledgements is the inverse of AcknowledgeOp. It reports false for lists of different
-// lengths, indexes that do not increase, times that are out of range, and a node without a name.
+// Acknowledgements is the inverse of AcknowledgeOp. ok is false if the lists differ in length, the
+// indexes do not increase, a time is out of range, or a bit names no node.
 func (m *Acknowledge) Acknowledgements() (list []revoked.Acknowledgement, ok bool) {
 	n := len(m.GetIndex())
 	if n > MaxAcknowledged || len(m.GetNodes()) > maxAckNodes ||
@@ -80,7 +80,7 @@ func checkAcknowledge(m *Acknowledge) error {
 		}
 	}
 	if _, ok := m.Acknowledgements(); !ok {
-		return invalid("acknowledge", "not lists of one length with rising indexes and times in range")
+		return invalid("acknowledge", "want lists of equal length, increasing indexes and times in range")
 	}
 	return nil
 }

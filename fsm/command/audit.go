@@ -12,15 +12,15 @@ import (
 	"revoked"
 )
 
-// Limits of the texts of an audit entry, in bytes. Longer ones are cut. Apply depends on them, as
-// it does on the limits of an operation.
+// Limits of the texts of an audit entry, in bytes. Longer texts are cut. Apply depends on these
+// limits, as on those of an operation, so they never change.
 const (
 	maxAuditText   = 512
 	maxAuditOrigin = 64
 )
 
-// NoteOp returns the operation that records e, of which Kind, Object, Reason, Detail and Refused
-// count. The zero actor stands for the cluster.
+// NoteOp returns the operation that records e. It uses only Kind, Object, Reason, Detail and
+// Refused. The zero actor stands for the cluster.
 func NoteOp(by revoked.Actor, e revoked.AuditEntry) *Op {
 	o := e.Object
 	m := &Note{
@@ -65,8 +65,8 @@ func InChunk(op *Op) *Op {
 	return op
 }
 
-// WithoutOrigin returns op in the form that programs before version [Audit] know. It does not
-// change op.
+// WithoutOrigin returns op in the form that programs before version [Audit] understand. It does not
+// modify op.
 func WithoutOrigin(op *Op) *Op {
 	if op.Origin == nil {
 		return op
@@ -84,12 +84,13 @@ func IsAudited(op *Op) bool {
 }
 
 // IsAlwaysAudited reports whether an accepted op leaves an audit entry even if it changes nothing.
-// Keys that the leader fetched by itself do not: it fetches them again and again.
+// Key sets that the leader fetches on its own do not, because it fetches them periodically.
 func IsAlwaysAudited(op *Op) bool {
 	return IsAudited(op) && (op.GetPutIssuerKeys() == nil || op.GetOrigin().GetCaller() != nil)
 }
 
-// checkNote refuses a kind that rows cannot hold, and long texts.
+// checkNote rejects a kind that rows cannot hold, a digest of the wrong length, and texts that are
+// too long.
 func checkNote(m *Note) error {
 	if !revoked.IsAuditKind(revoked.AuditKind(m.GetKind())) {
 		return invalid("kind", "unknown")
@@ -105,8 +106,8 @@ func checkNote(m *Note) error {
 		"issuer", o.GetIssuer(), "node", o.GetNode(), "thumbprint", o.GetThumbprint(), "join_token", o.GetJoinToken())
 }
 
-// Describe returns the audit entry of op without Index, Time and the outcome. It reports false
-// unless [IsAudited] reports true. op must have passed Admit.
+// Describe returns the audit entry of op without Index, Time and the outcome. ok is false if
+// [IsAudited] is. op must have passed Admit.
 func Describe(op *Op) (e revoked.AuditEntry, ok bool) {
 	if !IsAudited(op) {
 		return e, false
@@ -164,7 +165,7 @@ func describe(op *Op, e *revoked.AuditEntry) {
 	}
 }
 
-// describeJWT describes the end of a token that a node has verified, or of the tokens with a jti.
+// describeJWT describes the revocation of a verified JWT, or of all JWTs with a jti.
 func describeJWT(m *RevokeJWT, e *revoked.AuditEntry) {
 	e.Kind, e.Reason, e.Object.Issuer, e.Object.JTI = revoked.AuditJTIRevoke, m.Reason, m.Issuer, m.Jti
 	if len(m.Digests) > 0 {
@@ -184,8 +185,8 @@ func describeNote(m *Note, e *revoked.AuditEntry) {
 	}
 }
 
-// describeMembership describes the operations on admissions and join tokens. SetVoting has no entry
-// of its own: it may be undone, so the node notes the whole change.
+// describeMembership describes the operations on admissions and join tokens. SetVoting has no
+// entry, because it may be undone: the node notes the complete change instead.
 func describeMembership(op *Op, e *revoked.AuditEntry) {
 	o := &e.Object
 	switch k := op.GetKind().(type) {
@@ -208,7 +209,7 @@ func describeMembership(op *Op, e *revoked.AuditEntry) {
 	}
 }
 
-// setByApply are the fields of records that follow from others, or that only Apply sets.
+// setByApply names the fields that Apply sets or derives from other fields.
 var setByApply = map[protoreflect.Name]bool{
 	"version": true, "created_at": true, "operator_roles": true, "lease_ceiling": true, "ceiling_until": true,
 	"keys_version": true, "earlier_lifetime": true, "lifetime_since": true, "deleted_at": true, "due": true,
@@ -219,8 +220,8 @@ var setByApply = map[protoreflect.Name]bool{
 type Record = proto.Message
 
 // Changes names the fields that differ between two records of one type, in the order of their
-// descriptor. It shows the values of short fields, never that of a secret. The texts are part of
-// the state, so they must not change.
+// descriptor. It shows the values of short fields, never of a secret. The texts are part of the
+// state, so they must never change.
 func Changes(was, now Record) (list []string) {
 	a, b := was.ProtoReflect(), now.ProtoReflect()
 	for fields, i := a.Descriptor().Fields(), 0; i < fields.Len(); i++ {
@@ -231,7 +232,8 @@ func Changes(was, now Record) (list []string) {
 	return list
 }
 
-// valueOf returns "=" and the value of a truth value, of the roles or of a setting, else "".
+// valueOf returns "=" and the value of a boolean, of the roles or of a setting, and "" for any
+// other field.
 func valueOf(m protoreflect.Message, f protoreflect.FieldDescriptor) string {
 	_, isSetting := m.Interface().(*SettingsRecord)
 	switch v := m.Get(f); {
@@ -256,8 +258,8 @@ func valueOf(m protoreflect.Message, f protoreflect.FieldDescriptor) string {
 // CleanReason returns a reason in the form that audit entries have.
 func CleanReason(s string) string { return plain(s, maxAuditText) }
 
-// plain returns at most limit bytes of s, with "?" in place of each control character and of bytes
-// that are not UTF-8. Apply depends on it, so it must not change.
+// plain returns at most limit bytes of s. It replaces control characters and invalid UTF-8 by "?".
+// Apply depends on it, so it must never change.
 func plain(s string, limit int) string {
 	if len(s) > limit {
 		for limit > 0 && !utf8.RuneStart(s[limit]) {

@@ -35,7 +35,7 @@ type Actor struct {
 	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	Admin         bool                   `protobuf:"varint,3,opt,name=admin,proto3" json:"admin,omitempty"`
-	Assertion     *Assertion             `protobuf:"bytes,4,opt,name=assertion,proto3" json:"assertion,omitempty"` // of version 5: with which the client authenticated; absent: by another method
+	Assertion     *Assertion             `protobuf:"bytes,4,opt,name=assertion,proto3" json:"assertion,omitempty"` // of version 5: the assertion that authenticated the client; absent: another method did
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -633,10 +633,10 @@ func (*Op_Note) isOp_Kind() {}
 
 func (*Op_Acknowledge) isOp_Kind() {}
 
-// An Origin tells from where an operation came, for its audit entry. It decides nothing else.
+// An Origin names the source of an operation for its audit entry. Apply only records it.
 type Origin struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`                            // that received the call
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`                            // node that received the call
 	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // of the call
 	Chunk         bool                   `protobuf:"varint,3,opt,name=chunk,proto3" json:"chunk,omitempty"`                         // neighbors of the same call share one entry
 	Caller        *Actor                 `protobuf:"bytes,4,opt,name=caller,proto3" json:"caller,omitempty"`                        // of an operation of the cluster itself: the client that asked for it
@@ -702,8 +702,8 @@ func (x *Origin) GetCaller() *Actor {
 	return nil
 }
 
-// A Note changes nothing but the audit. It records a call that has no operation of its own, or one
-// that was refused. Without an actor, the cluster itself notes what it did.
+// A Note changes only the audit. It records a refused call, or one that has no operation of its own.
+// Without an actor, it records a change by the cluster itself.
 type Note struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -1403,7 +1403,7 @@ type ClientRecord struct {
 	Version               uint64                 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
 	Secrets               []*SecretHash          `protobuf:"bytes,11,rep,name=secrets,proto3" json:"secrets,omitempty"`
 	OperatorRoles         bool                   `protobuf:"varint,12,opt,name=operator_roles,json=operatorRoles,proto3" json:"operator_roles,omitempty"` // of version 4: roles may name operator, viewer and auditor
-	// Of version 5. A record with one of these fields may have the methods that use them.
+	// Of version 5, like the methods that use these fields.
 	Keys          []*IssuerKeyRecord `protobuf:"bytes,13,rep,name=keys,proto3" json:"keys,omitempty"` // in the order of the thumbprints
 	SubjectKind   uint32             `protobuf:"varint,14,opt,name=subject_kind,json=subjectKind,proto3" json:"subject_kind,omitempty"`
 	Subject       string             `protobuf:"bytes,15,opt,name=subject,proto3" json:"subject,omitempty"`
@@ -3139,12 +3139,12 @@ func (x *Membership) GetHasGrants() bool {
 	return false
 }
 
-// Acknowledge records when entries became final. It has no actor. The lists have one element for
-// each entry, in the order of their indexes. The first one without elements begins the history.
+// Acknowledge records when entries became final. It has no actor. Each list has one element per
+// entry, in the order of the indexes. The first Acknowledge begins the history, even if it is empty.
 type Acknowledge struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Nodes         []string               `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`               // at most 64, which waited names by their position
-	Index         []uint64               `protobuf:"varint,2,rep,packed,name=index,proto3" json:"index,omitempty"`       // the first is absolute, the others count from the one before
+	Nodes         []string               `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`               // at most 64; the bits of waited are their positions
+	Index         []uint64               `protobuf:"varint,2,rep,packed,name=index,proto3" json:"index,omitempty"`       // the first is absolute, each other one is relative to its predecessor
 	Applied       []int64                `protobuf:"zigzag64,3,rep,packed,name=applied,proto3" json:"applied,omitempty"` // when the leader had applied it; relative like index
 	Wait          []uint64               `protobuf:"varint,4,rep,packed,name=wait,proto3" json:"wait,omitempty"`         // from then until it was acknowledged, in microseconds
 	Waited        []uint64               `protobuf:"varint,5,rep,packed,name=waited,proto3" json:"waited,omitempty"`     // bit n: the leader waited for nodes[n]
@@ -3227,8 +3227,8 @@ type Epoch struct {
 	// and everything issued at or before this moment. 0 ends nothing.
 	EndsBefore int64  `protobuf:"varint,4,opt,name=ends_before,json=endsBefore,proto3" json:"ends_before,omitempty"`
 	Reason     string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Of version 5, both or none: the server that leads, and the longest lease that it grants itself in
-	// the term. The next leader waits no longer for it.
+	// Of version 5, set together: the server that leads, and the longest lease that it grants itself in
+	// the term. The next leader need not wait longer for it.
 	Server        string `protobuf:"bytes,6,opt,name=server,proto3" json:"server,omitempty"`
 	OwnLease      int64  `protobuf:"varint,7,opt,name=own_lease,json=ownLease,proto3" json:"own_lease,omitempty"`
 	unknownFields protoimpl.UnknownFields

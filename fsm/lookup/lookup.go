@@ -24,7 +24,7 @@ func Token(s Reader, d revoked.Digest) (revoked.Token, bool, error) {
 	return t, err == nil, err
 }
 
-// AssertionUse reads the request that used an assertion. It reports false without a use.
+// AssertionUse reads the request that used an assertion. used is false if the state has no use.
 func AssertionUse(s Reader, id revoked.Digest) (request [16]byte, used bool, err error) {
 	key := rows.DigestKey(nil, rows.FamilyAssertion, id)
 	row, err := s.Get(key)

@@ -6,7 +6,7 @@ import (
 	"revoked"
 )
 
-// An Audit is an entry of the audit:
+// An Audit is the row of an audit entry:
 //
 //	byte 0      version
 //	byte 1      kind: its position among revoked.AuditKinds
@@ -24,7 +24,7 @@ const (
 	auditFlags
 )
 
-// Bits of the fields of an object that are not texts. They follow those of the texts.
+// Bits of the other fields of an object. They follow the bits of the texts.
 const (
 	objectDigest = 1 << (iota + objectTexts)
 	objectIssuedBefore

@@ -11,8 +11,8 @@ type Grant struct {
 	revoked.Grant
 	// Due is the time of the grant's queue entry, 0 if it has none.
 	Due revoked.Time
-	// Ended is set only if the revocation of the grant ended its tokens at another entry than that of
-	// the revocation: one of its tokens was revoked before it was registered.
+	// Ended is the entry that ended the tokens of a revoked grant. It is set only if the revocation
+	// is older: one of the tokens was revoked before it was registered.
 	Ended revoked.Moment
 	// Tokens are the first InlineTokens digests registered in the grant, dead ones included.
 	Tokens []revoked.Digest

@@ -10,16 +10,16 @@ import (
 	"revoked/fsm/command"
 )
 
-// A History is the head of the history: which past AsOf can tell. Without this row the state keeps
-// no history, and tokens have the rows of older versions.
+// A History is the head of the history: it bounds the moments that AsOf can answer. Without this
+// row the state keeps no history, and tokens have the rows of older versions.
 type History struct {
 	Since  revoked.Time // the stamp of the entry that began it
-	Floor  revoked.Time // rows of the history that were dropped had told only about moments before
+	Floor  revoked.Time // dropped rows of the history covered only moments before it
 	Reaped revoked.Time // when a record of a token was last dropped
 	Gaps   []revoked.Gap
 }
 
-// maxGaps is the number of gaps that a history holds. Older ones are merged.
+// maxGaps is the number of gaps that a history holds. AddGap merges older ones.
 const maxGaps = 16
 
 // AddGap adds a gap after all others.
@@ -154,8 +154,8 @@ func historyDue(key, val []byte) (due revoked.Time, err error) {
 	return due, err
 }
 
-// PastDue returns when a row of the history is due, and from which moment on the state does without
-// it: what it tells is about earlier moments.
+// PastDue returns when a row of the history is due, and the end of the moments that it describes.
+// After the row is dropped, AsOf cannot answer for these moments.
 func PastDue(key, val []byte) (due, tellsBefore revoked.Time, err error) {
 	if due, err = historyDue(key, val); err != nil || due == 0 {
 		return due, 0, err
@@ -170,7 +170,7 @@ func PastDue(key, val []byte) (due, tellsBefore revoked.Time, err error) {
 	return due, v.ReplacedAt, err
 }
 
-// WithDue returns a row of the history with another time of its queue entry.
+// WithDue returns the row of the history with the time due of its queue entry.
 func WithDue(key, val []byte, due revoked.Time) ([]byte, error) {
 	if key[1] == historyClient {
 		var v ClientChange

@@ -37,12 +37,12 @@ func ParseIssuer(name string, row []byte) (*Issuer, error) {
 // A Denial is the row of a denial, whose key holds its revoked.DenialKey.
 type Denial struct {
 	revoked.Denial
-	// First is the entry that wrote a denial first, set only if a later one extended it and the state
-	// keeps its history.
+	// First is the entry that created a denial. It is set only if a later entry extended the denial
+	// and the state keeps its history.
 	First revoked.Moment
 }
 
-// Began returns the entry since which the denial ends tokens, as far as the row tells.
+// Began returns the entry since which the denial ends tokens, if the row has it.
 func (v *Denial) Began() revoked.Moment {
 	if v.First.Index != 0 {
 		return v.First

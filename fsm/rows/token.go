@@ -14,8 +14,8 @@ const (
 	hasCNF
 )
 
-// hasPast, in the first byte of a token's row, means that the row has what AsOf needs: of a live
-// token RegisteredAt and RegisteredIndex, of a stub all its times and the JTI.
+// hasPast, in the first byte of a token's row, means that the row has the fields that AsOf needs. A
+// live token has RegisteredAt and RegisteredIndex, a stub all its times and the JTI.
 const hasPast = 0x40
 
 // kindMask selects the kind from the upper half of the first byte.

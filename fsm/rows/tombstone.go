@@ -40,11 +40,11 @@ func (t *Tombstone) find(match func(Binding) bool) *Binding {
 	return nil
 }
 
-// An Assertion records that a client has used an assertion. The row lasts until Due, so long that
-// no node accepts the assertion any more.
+// An Assertion records the use of a client's assertion. The row lasts until Due, when every node
+// rejects the assertion as expired.
 type Assertion struct {
 	Due      revoked.Time
-	ClientID string // whose quota it counts against
+	ClientID string // client whose quota counts it
 	Request  [16]byte
 }
 

@@ -40,8 +40,8 @@ func (a *access) putToken(old []byte, t *revoked.Token) {
 	a.tokensChanged = append(a.tokensChanged, t.Digest)
 }
 
-// toStub replaces a live token with a stub in state. The entry in hand ended it, unless its EndedAt
-// is set already.
+// toStub replaces a live token with a stub in state. It records the current entry as the one that
+// ended the token, unless EndedAt is already set.
 func (a *access) toStub(t *revoked.Token, row []byte, state revoked.TokenState) {
 	t.State = state
 	a.recordEnd(t)

@@ -207,7 +207,7 @@ func (a *Applier) forgetAdmissions() {
 	}
 }
 
-// decide writes v with the stamp and index of the entry in hand.
+// decide writes v with the stamp and index of the current entry.
 func (a *Applier) decide(v revoked.Admission) {
 	v.At, v.Index = a.Stamp, a.Index
 	a.putAdmission(&v)

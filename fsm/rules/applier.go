@@ -28,7 +28,7 @@ type Options struct {
 	// DenialQuota is the number of denials of one client, see the constant. It must be the same at
 	// every member: it decides results. Only tests lower it.
 	DenialQuota uint64
-	// AssertionQuota is the same for used assertions.
+	// AssertionQuota replaces the default quota of used assertions.
 	AssertionQuota int
 }
 
@@ -38,10 +38,10 @@ type Options struct {
 type Applier struct {
 	access
 	Options
-	rules   uint32 // command.Rules of the batch in hand; 0: those of Version 1
-	audited bool   // the batch in hand leaves audit entries
+	rules   uint32 // command.Rules of the current batch; 0: those of Version 1
+	audited bool   // the current batch leaves audit entries
 	chunk   chunk
-	reaped  bool // the command in hand dropped a record of a token
+	reaped  bool // the current command dropped a record of a token
 }
 
 // New returns an Applier without changes. It reads mem and s, but writes to neither before Commit

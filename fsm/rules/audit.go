@@ -9,9 +9,8 @@ import (
 	"revoked/fsm/rows"
 )
 
-// runAudited runs op and, unless it is refused, writes its audit entry. Every accepted operation
-// leaves one, also if it changed nothing. A refused one leaves none here: the node that refused the
-// call notes it.
+// runAudited runs op and, unless op is refused, writes its audit entry, even if op changed nothing.
+// For a refused op, the node that refused the call proposes a Note instead.
 func (a *Applier) runAudited(op *command.Op) Result {
 	was := a.replaced(op)
 	a.dirty, a.endedGrant = false, ""
@@ -50,7 +49,7 @@ func (a *Applier) runAudited(op *command.Op) Result {
 	return r
 }
 
-// audit appends an entry, as of the entry of the log in hand, to the audit.
+// audit appends an entry to the audit, with the index and the stamp of the current log entry.
 func (a *access) audit(e *revoked.AuditEntry) {
 	e.Index, e.Time = a.Index, a.Stamp
 	a.keyBuf = rows.SeqKey(a.keyBuf[:0], rows.FamilyAudit, a.Index, a.auditSeq)
@@ -61,14 +60,15 @@ func (a *access) audit(e *revoked.AuditEntry) {
 	a.lastAudit = a.Index
 }
 
-// A chunk is the common entry of neighboring operations of one call, with many tokens each. Its
-// Count is 0 if there is none.
+// A chunk is the audit entry that neighboring operations of one call share. Its Count is 0 while it
+// has no operation.
 type chunk struct {
 	revoked.AuditEntry
 	changed bool
 }
 
-// addToChunk adds the entry of an operation to the chunk in hand, if it belongs to the same call.
+// addToChunk adds the entry of an operation to the current chunk. It first ends the chunk of
+// another call.
 func (a *Applier) addToChunk(e *revoked.AuditEntry) {
 	c := &a.chunk
 	if c.Count() > 0 && (c.Kind != e.Kind || c.Actor != e.Actor || c.RequestID != e.RequestID ||
@@ -83,7 +83,7 @@ func (a *Applier) addToChunk(e *revoked.AuditEntry) {
 // Count returns the number of operations.
 func (c *chunk) Count() uint64 { return c.Object.Count }
 
-// endChunk writes the entry of the chunk in hand, if there is one.
+// endChunk writes the entry of the current chunk, if it has one.
 func (a *Applier) endChunk() {
 	c := a.chunk
 	if a.chunk = (chunk{}); c.Count() == 0 || a.err != nil {
@@ -95,8 +95,8 @@ func (a *Applier) endChunk() {
 	a.audit(&c.AuditEntry)
 }
 
-// replaced returns the record that op is about to replace, which is empty if op creates one. It
-// returns nil for operations that replace no record.
+// replaced returns the record that op will replace: empty if op creates a record, nil if op
+// replaces none.
 func (a *Applier) replaced(op *command.Op) command.Record {
 	switch k := op.Kind.(type) {
 	case *command.Op_PutClient:
@@ -115,8 +115,8 @@ func (a *Applier) replaced(op *command.Op) command.Record {
 	return nil
 }
 
-// describeChange completes the entry of an operation that replaced the record was. It reports
-// whether the new record differs.
+// describeChange adds to e the fields in which the new record differs from was, the one that op
+// replaced. It reports whether they differ.
 func (a *Applier) describeChange(e *revoked.AuditEntry, op *command.Op, was command.Record) (changed bool) {
 	list := command.Changes(was, a.replaced(op))
 	if e.Kind == revoked.AuditClientUpdate && slices.Contains(list, "secrets") {

@@ -111,8 +111,8 @@ func (a *Applier) Seed(clusterID, actor string, before, now revoked.Time, reason
 	return a.err
 }
 
-// recordSeed writes the audit entry of a seed. The state then needs a program that knows such
-// entries, although its log may hold no command of that version.
+// recordSeed writes the audit entry of a seed. It also raises the version row, because the log may
+// hold no command of that version, and an older program must not read the entry.
 func (a *Applier) recordSeed(actor string, keepsTokens bool, reason string) {
 	if a.mem.Version.Commands < command.Audit {
 		a.putVersion(rows.Version{Commands: command.Audit})

@@ -201,8 +201,8 @@ func (a *access) countDenial(client string, n int) {
 	}
 }
 
-// AssertionQuota is the number of used assertions of one client that the state holds at a time. A
-// client that reaches it gets ErrQuota until the first of them is over, and no use is forgotten.
+// AssertionQuota is the number of used assertions of one client that the state holds. A client at
+// the quota gets ErrQuota until its oldest use expires. The state never forgets a use early.
 const AssertionQuota = 100_000
 
 // Bounds of the row of a request with many operations. Each operation extends the row, so that the
@@ -212,10 +212,10 @@ const (
 	assertionRenew     = 30 * time.Minute
 )
 
-// useAssertion records the use of the assertion that authenticated the actor, along with the
-// operation. It returns ErrReplayed if another request has used it, or if its use could have been
-// forgotten. So of the requests with one assertion at most one succeeds, at whichever nodes they
-// arrive. An operation that is refused later still uses the assertion up.
+// useAssertion records the use of the assertion that authenticated the actor, in the entry of the
+// operation. It returns ErrReplayed if another request has used the assertion, or if the record of
+// such a use may already have expired. So at most one request succeeds, whichever nodes receive the
+// requests. A refused operation uses the assertion up as well.
 func (a *Applier) useAssertion(by *command.Actor) error {
 	use := by.Actor().Assertion
 	if use == nil {
@@ -249,8 +249,8 @@ func (a *Applier) useAssertion(by *command.Actor) error {
 	return nil
 }
 
-// putAssertion writes v and moves its queue entry to due. The audit does not count it as a change
-// of an operation. A dry run does: the operation needs an entry.
+// putAssertion writes v and moves its queue entry to due. The audit does not count this as a change
+// by the operation, but a dry run does, so the leader proposes the operation.
 func (a *Applier) putAssertion(key, old []byte, v *rows.Assertion, due revoked.Time) {
 	dirty := a.dirty
 	a.requeue(key, v.Due, due)
@@ -259,7 +259,7 @@ func (a *Applier) putAssertion(key, old []byte, v *rows.Assertion, due revoked.T
 	a.dirty = dirty || a.dry
 }
 
-// expireAssertion drops the use of an assertion that no node accepts any more.
+// expireAssertion drops the use of an assertion that every node would now reject as expired.
 func (a *Applier) expireAssertion(id revoked.Digest, due revoked.Time) int {
 	key := rows.DigestKey(nil, rows.FamilyAssertion, id)
 	row := a.get(key)

@@ -154,13 +154,13 @@ func (a *Applier) run(op *command.Op) Result {
 	case *command.Op_DeleteIssuer:
 		return a.deleteIssuer(actor, k.DeleteIssuer.Name)
 	case *command.Op_PutIssuerKeys, *command.Op_Acknowledge:
-		return Result{Err: fmt.Errorf("%w: only the leader proposes this", revoked.ErrForbidden)}
+		return Result{Err: fmt.Errorf("%w: only the leader may propose this operation", revoked.ErrForbidden)}
 	case *command.Op_BanIssuerKey:
 		return a.banKey(actor, k.BanIssuerKey)
 	case *command.Op_RevokeJwt:
 		return a.revokeJWT(actor, k.RevokeJwt)
 	case *command.Op_Note:
-		return Result{} // it is only audited
+		return Result{} // changes only the audit
 	}
 	return a.membershipOp(op)
 }

@@ -250,8 +250,8 @@ func (a *Applier) expireDeleted(id string, due revoked.Time) int {
 	return 1
 }
 
-// trim drops at most limit of the oldest rows of the feed and of the audit. It returns after it has
-// dropped those that are over.
+// trim drops the oldest rows of the feed and of the audit, at most limit. It returns early once
+// none is due.
 func (a *Applier) trim(before revoked.Time, limit int) {
 	s := a.currentSettings()
 	limit = a.trimSequence(&sequence{
@@ -274,7 +274,7 @@ func (a *Applier) trim(before revoked.Time, limit int) {
 	}, limit)
 }
 
-// A sequence is a family of rows in the order of the log, of which the oldest go first.
+// A sequence is a family of rows in log order that Expire trims from its beginning.
 type sequence struct {
 	family byte
 	rows   *uint64      // number of rows
@@ -284,9 +284,9 @@ type sequence struct {
 	timeOf func(key, val []byte) (revoked.Time, error)
 }
 
-// trimSequence drops at most limit of the oldest rows of q: those beyond its number, and those that
-// are too old. The floor rises to the newest dropped index: a reader that is behind it gets ErrGone
-// instead of a gap. It returns the rest of limit.
+// trimSequence drops the oldest rows of q, at most limit: those beyond its number, and those that
+// are too old. It raises the floor to the newest dropped index, so that a reader behind it gets
+// ErrGone instead of a gap. It returns what is left of limit.
 func (a *Applier) trimSequence(q *sequence, limit int) int {
 	if limit <= 0 || *q.rows == 0 || a.err != nil {
 		return limit

@@ -9,7 +9,7 @@ import (
 // MaxFinals is the number of Acknowledge operations that the state keeps.
 const MaxFinals = 100_000
 
-// currentHistory returns the head of the history. It must not be changed.
+// currentHistory returns the head of the history. Callers must not modify it.
 func (a *access) currentHistory() *rows.History {
 	if a.history != nil {
 		return a.history
@@ -17,8 +17,8 @@ func (a *access) currentHistory() *rows.History {
 	return &a.mem.History
 }
 
-// keepsHistory reports whether rows have what AsOf needs. It depends on the state only, so members
-// of older versions never see such a row: the operation that begins the history stops them.
+// keepsHistory reports whether rows hold what AsOf needs. It depends only on the state. A member of
+// an older version stops at the operation that begins the history, so it never reads such rows.
 func (a *access) keepsHistory() bool { return a.currentHistory().Since != 0 }
 
 // putHistory writes the head of the history.
@@ -30,8 +30,8 @@ func (a *access) putHistory(h rows.History) {
 	}
 }
 
-// recordEnd notes in a token that is about to become a stub that the entry in hand ended it, and
-// since when its jti was denied.
+// recordEnd notes in a token, before it becomes a stub, that the current entry ended it. It also
+// notes the denial of its jti, if one exists.
 func (a *access) recordEnd(t *revoked.Token) {
 	if !a.keepsHistory() {
 		return
@@ -52,8 +52,8 @@ func (a *access) recordEnd(t *revoked.Token) {
 	}
 }
 
-// recordClient keeps a change of a client between enabled, disabled and absent. c is the new
-// record, nil if the client is deleted. Call it before the change.
+// recordClient records a change of a client between enabled, disabled and absent. c is the new
+// record, nil for a deletion. Call it before the change.
 func (a *access) recordClient(id string, c *revoked.Client) {
 	v := rows.ClientChange{Due: a.Stamp.Add(a.currentSettings().CutoffRetention)}
 	v.Moment = revoked.Moment{At: a.Stamp, Index: a.Index}
@@ -74,8 +74,8 @@ func (a *access) recordClient(id string, c *revoked.Client) {
 	a.put(key, old, rows.Append(nil, &v))
 }
 
-// recordReplaced keeps a cut-off that the entry in hand replaces. Until now it ended tokens, and
-// the new one names a later moment for that.
+// recordReplaced keeps a copy of a cut-off that the current entry replaces. The old cut-off ended
+// tokens earlier than the moment that the new one has.
 func (a *access) recordReplaced(c *rows.Cutoff) {
 	if !a.keepsHistory() {
 		return
@@ -87,7 +87,7 @@ func (a *access) recordReplaced(c *rows.Cutoff) {
 	a.put(key, nil, rows.Append(nil, &v))
 }
 
-// recordReaped notes that the command in hand dropped records of tokens.
+// recordReaped records that the current command dropped records of tokens.
 func (a *Applier) recordReaped() {
 	if a.reaped && a.keepsHistory() && a.currentHistory().Reaped != a.Stamp {
 		h := *a.currentHistory()
@@ -97,7 +97,8 @@ func (a *Applier) recordReaped() {
 	a.reaped = false
 }
 
-// expireHistory drops a row of the history after its retention, and raises the floor.
+// expireHistory drops a row of the history after its retention, and raises the floor. It returns
+// the number of rows that it used of the command's limit.
 func (a *Applier) expireHistory(key []byte, due, before revoked.Time) int {
 	row := a.get(key)
 	if row == nil {
@@ -148,8 +149,8 @@ func (a *Applier) acknowledge(m *command.Acknowledge) Result {
 	return Result{}
 }
 
-// trimFinals drops at most limit of the oldest rows of acknowledgements: those beyond MaxFinals,
-// and those older than cutoff_retention.
+// trimFinals drops the oldest rows of acknowledgements, at most limit: those beyond MaxFinals, and
+// those older than cutoff_retention.
 func (a *Applier) trimFinals(before revoked.Time, limit int) {
 	if limit <= 0 || a.mem.Finals == 0 || a.err != nil {
 		return

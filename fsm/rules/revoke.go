@@ -178,7 +178,7 @@ const maxEventDigests = 256
 type deadTokens struct {
 	a     *Applier
 	event revoked.Event
-	ended revoked.Moment // the entry that ended them, where it is not the one in hand
+	ended revoked.Moment // the entry that ended them; zero: the current one
 }
 
 // deadTokens returns an empty event for tokens of g. by is the actor that ended them.
@@ -205,8 +205,8 @@ func (d *deadTokens) send() {
 	}
 }
 
-// issuerEvent adds an event: tokens of an issuer may have changed, so resource servers drop their
-// cached answers.
+// issuerEvent adds an event for an issuer. Resource servers that read it drop their cached answers
+// about tokens of that issuer, which may have changed.
 func (a *Applier) issuerEvent(by string, i *revoked.Issuer, action, reason string) {
 	a.event(revoked.Event{
 		Kind: revoked.EventIssuer, Selector: revoked.Selector{Issuer: i.Issuer}, Action: action, Actor: by, Reason: reason,

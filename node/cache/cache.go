@@ -57,11 +57,11 @@ type Cache struct {
 	ignoreEpochs bool // set by a test to show that the test can fail
 }
 
-// An entry is a record and the epochs that were read before it. Only checked changes.
+// An entry is a record and the epochs that were read before it. Only checked is ever modified.
 type entry struct {
 	digest revoked.Digest
-	// checked is a value of epochs.all that was read before the epochs were last found unchanged.
-	// While it is the current one, a look-up skips them, which lie far apart in memory.
+	// checked is a value of epochs.all from before the epochs were last found unchanged. While
+	// epochs.all has this value, a look-up skips the other epochs, which lie far apart in memory.
 	checked    atomic.Uint64
 	generation uint64
 	token      uint64
@@ -146,7 +146,7 @@ func (c *Cache) current(e *entry) bool {
 	return true
 }
 
-// unchanged reports whether each epoch of e has the value that it had before e's rows were read.
+// unchanged reports whether every epoch of e still has the value from before e's rows were read.
 func (c *Cache) unchanged(e *entry) bool {
 	if e.generation != c.epochs.generation.Load() || e.token != c.epochs.token(e.digest).Load() {
 		return false

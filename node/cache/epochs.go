@@ -20,8 +20,8 @@ const epochShards = 1 << 18
 // one read of the store. All methods may be called concurrently and never block.
 type Epochs struct {
 	seed maphash.Seed
-	// all counts every change, each after the epoch of its row. Invariant: a row that was current
-	// after some value of it was read is current while it has that value.
+	// all counts every change, after the epoch of its row. Invariant: a row read after some value
+	// of all is current while all has that value.
 	all        atomic.Uint64
 	generation atomic.Uint64
 	tokens     [epochShards]atomic.Uint64
@@ -40,7 +40,7 @@ func (e *Epochs) GrantChanged(id string) { e.advance(e.grant(id)) }
 // AllChanged implements fsm.Changes: a snapshot replaced the state.
 func (e *Epochs) AllChanged() { e.advance(&e.generation) }
 
-// advance counts a change of the rows that an epoch stands for.
+// advance counts a change of the rows of one epoch.
 func (e *Epochs) advance(epoch *atomic.Uint64) {
 	epoch.Add(1)
 	e.all.Add(1)

@@ -65,7 +65,7 @@ type State struct {
 type Outcome struct {
 	Index   uint64 // log index of the keys, or of the state that already had them
 	Changed bool
-	Shared  bool // another caller's fetch, or one that was due, served this call too
+	Shared  bool // a scheduled fetch, or one for another caller, also served this call
 }
 
 // A worker fetches the keys of one issuer. The mutex of the runner guards it.
@@ -161,9 +161,9 @@ func (r *Runner) stopOthers(uris map[string]string) (stopped []*worker) {
 	return stopped
 }
 
-// Refresh fetches the keys of an issuer now, for by, and waits for the result. Calls that come
-// while a fetch runs share it. Errors: ErrQuota if a fetch began less than MinInterval ago,
-// ErrNotCurrent for a failed fetch and for an issuer whose keys are not fetched, ErrNoLeader if
+// Refresh fetches the keys of an issuer now, for by, and waits for the result. Calls during a fetch
+// share it. It returns ErrQuota if a fetch began less than MinInterval ago. It returns
+// ErrNotCurrent for a failed fetch and for an issuer whose keys are not fetched, and ErrNoLeader if
 // this node does not lead.
 func (r *Runner) Refresh(ctx context.Context, by revoked.Actor, name string) (Outcome, error) {
 	a, shared, err := r.ask(by, name)

@@ -8,8 +8,8 @@ import (
 	"revoked"
 )
 
-// An Assertion is a JWT of the right form with which a client may want to authenticate (RFC 7523
-// section 2.2). Its signature is not verified.
+// An Assertion is a well-formed JWT with which a client may authenticate (RFC 7523 section 2.2).
+// Its signature has not been verified.
 type Assertion struct {
 	*Token
 	clientID string
@@ -29,16 +29,16 @@ func ParseAssertion(raw string) (*Assertion, error) {
 	return &Assertion{t, strings.Clone(t.issuer)}, nil
 }
 
-// ClientID returns the client that the assertion claims to be from. Use it to find a record, never
-// as a fact.
+// ClientID returns the client that the assertion claims to be from. It is unverified: use it only
+// to find the record.
 func (a *Assertion) ClientID() string { return a.clientID }
 
 // Verify verifies the assertion with the keys of a client, and checks its claims at the time now.
 // skew is how much the clocks of the client and of this node may differ. audience is the issuer
 // identifier of the cluster, the only audience that the assertion may have (RFC 10070).
 //
-// It returns false for every reason alike: a caller that fails to authenticate learns nothing. The
-// caller of Verify must also refuse an assertion whose Key was used before.
+// It returns false without a reason, so that a caller that fails to authenticate learns nothing.
+// The caller of Verify must also reject an assertion whose Key was already used.
 func (a *Assertion) Verify(c *revoked.Client, audience string, now revoked.Time, skew time.Duration) (
 	v revoked.VerifiedAssertion, ok bool,
 ) {
@@ -66,9 +66,9 @@ func (a *Assertion) Verify(c *revoked.Client, audience string, now revoked.Time,
 	}, true
 }
 
-// isAssertionType reports whether typ may be that of an assertion. RFC 10070 recommends
-// client-authentication+jwt, but not to refuse an absent type. Every other type is that of another
-// kind of token, which must not pass as an assertion (RFC 8725 section 3.11).
+// isAssertionType reports whether typ is a type of assertions, or absent. RFC 10070 recommends
+// client-authentication+jwt, but allows an absent type. A token of another type must not pass as an
+// assertion (RFC 8725 section 3.11).
 func isAssertionType(typ string) bool {
 	const prefix = "application/"
 	if len(typ) > len(prefix) && strings.EqualFold(typ[:len(prefix)], prefix) {
@@ -77,8 +77,7 @@ func isAssertionType(typ string) bool {
 	return typ == "" || strings.EqualFold(typ, "JWT") || strings.EqualFold(typ, "client-authentication+jwt")
 }
 
-// hasAudience reports whether audience is the sole audience of the assertion, by a simple
-// comparison of strings.
+// hasAudience reports whether audience is the only audience of the assertion, compared as a string.
 func (a *Assertion) hasAudience(audience string) bool {
 	aud := a.claims.get("aud")
 	if aud != nil && aud.kind == array && len(aud.list) == 1 {
@@ -87,8 +86,8 @@ func (a *Assertion) hasAudience(audience string) bool {
 	return aud != nil && aud.kind == text && aud.text == audience
 }
 
-// signer returns the key of the client that made the signature, or nil. The client's record decides
-// which keys there are and which algorithm fits each of them, as [Verifier] does for issuers.
+// signer returns the key of the client that made the signature, or nil. Only the client's record
+// decides which keys exist and which algorithm fits each of them, as with [Verifier] for issuers.
 func (a *Assertion) signer(c *revoked.Client) *revoked.IssuerKey {
 	v := Verifier{issuer: &revoked.Issuer{}}
 	for i := range c.Keys {
@@ -98,7 +97,7 @@ func (a *Assertion) signer(c *revoked.Client) *revoked.IssuerKey {
 		}
 		public, err := x509.ParsePKIXPublicKey(k.Public)
 		if err != nil {
-			continue // Apply refuses a record with such a key
+			continue // Apply rejects a record with such a key
 		}
 		v.keys = append(v.keys, verifyKey{k, public})
 	}

@@ -24,17 +24,17 @@ func ReservedFor(length time.Duration) time.Duration {
 	return time.Duration(float64(length)*(1+RateBound)/(1-RateBound)) + Guard
 }
 
-// OwnLength returns the length of the lease that a leader grants itself, if the others get leases
-// of the given length. A new leader waits for the lease of the last one, so a shorter one makes the
-// failover shorter. The others drop their leases when they report to the new leader.
+// OwnLength returns the length of the lease that a leader grants itself, if members get leases of
+// the given length. A new leader waits only for the lease of its predecessor, because the other
+// members drop theirs when they report to it. So a shorter own lease shortens the failover.
 func OwnLength(length time.Duration) time.Duration {
 	return max(length*3/5, min(length, time.Second))
 }
 
 // A Leader is the leader of a term, as the first command of the term names it.
 type Leader struct {
-	Server string        // empty: not known
-	Own    time.Duration // the longest lease that it grants itself in the term; 0: not known
+	Server string        // empty: unknown
+	Own    time.Duration // the longest lease that it grants itself in the term; 0: unknown
 }
 
 // A Request asks the leader for a lease. Its fields other than Nonce are also a report.

@@ -54,23 +54,23 @@ type Waiter struct {
 // Done returns a channel that is closed once the index is acknowledged.
 func (w *Waiter) Done() <-chan struct{} { return w.done }
 
-// A Term is a term that begins at its leader.
+// A Term describes a term to its leader.
 type Term struct {
 	Number  uint64
 	First   uint64  // index of the term's first command, which has been applied here
-	Since   Instant // after it this node's log took in no entry of an earlier term: see Intake
+	Since   Instant // no entry of an earlier term entered this node's log after it, see Intake
 	Length  time.Duration
-	Longest time.Duration // lease that an earlier leader can have granted
+	Longest time.Duration // longest lease that an earlier leader may have granted
 	Members []string
 	Leader  Leader
-	// Previous is the leader of the newest earlier term whose first command is in the log. It is zero
-	// if that is not known, or if the command does not bound the leader's own lease.
+	// Previous is the leader of the newest earlier term whose first command is in the log. It is
+	// zero if that leader is unknown, or if the command does not bound the leader's own lease.
 	Previous Leader
 }
 
-// NewTable begins a term. It reserves for every member the longest lease that an earlier leader can
-// have granted. For the previous leader, that is its own one: it dropped all earlier leases before
-// it proposed the first command of its term, and nobody has led since.
+// NewTable begins a term. For every member it reserves the longest lease that an earlier leader may
+// have granted. The previous leader can hold only its own lease: it dropped all earlier ones before
+// it proposed the first command of its term, and no other node has led since.
 func NewTable(n Term) *Table {
 	t := &Table{term: n.Number, first: n.First, length: n.Length, leader: n.Leader,
 		reservations: map[string]*reservation{}}
@@ -361,7 +361,8 @@ func (t *Table) BlockedBy(now Instant) []string {
 	return t.Blockers(now, newest)
 }
 
-// Blockers returns the members whose reservations forbid acknowledging index at now, sorted by id.
+// Blockers returns the members whose reservations block the acknowledgement of index at now, sorted
+// by id.
 func (t *Table) Blockers(now Instant, index uint64) []string {
 	if index <= t.acked {
 		return nil

@@ -209,8 +209,8 @@ func (p *Proposer) Record(ctx context.Context, op *command.Op) error {
 	return s.results[0].Err
 }
 
-// isRecord reports whether an entry has nothing but an operation of Record. Such an entry tells
-// nothing about the cost of a registration.
+// isRecord reports whether an entry has only operations of Record. Such an entry does not show the
+// cost of a registration.
 func isRecord(shares []share) bool {
 	return !slices.ContainsFunc(shares, func(s share) bool { return !s.record })
 }

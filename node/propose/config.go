@@ -39,7 +39,7 @@ type Config struct {
 	Admit func(op *command.Op) error
 	// Rules returns the newest command.Rules that every member knows.
 	Rules func() uint32
-	// Audits reports whether every member knows audited entries.
+	// Audits reports whether every member supports audited entries.
 	Audits func() bool
 	// Forwarded logs the outcome of an administrative operation that the member via forwarded.
 	Forwarded func(via string, op *command.Op, outcome fsm.Result)
@@ -47,8 +47,8 @@ type Config struct {
 	Marks func() []*command.Mark
 	// Acknowledge blocks until no lease of the term can still answer from a state before index.
 	Acknowledge func(ctx context.Context, term, index uint64) (Wait, error)
-	// Final notes that an entry with changes became final. It must not block. It is called after the
-	// callers were answered.
+	// Final records that an entry with changes became final. The proposer calls it after it has
+	// answered the callers. Final must not block.
 	Final func(revoked.Acknowledgement)
 	// KeepUp blocks until every member with a lease of the term has applied index and can take more
 	// bulk work. It gives up after a bounded time, and when the term or ctx ends.
@@ -63,7 +63,7 @@ type Config struct {
 // A Wait is the wait for the leases of an entry that this node has applied.
 type Wait struct {
 	Began time.Time
-	For   []string // the nodes that forbade the acknowledgement then
+	For   []string // the nodes that blocked the acknowledgement at that time
 }
 
 // Log is the part of *raft.Raft that appends entries.
@@ -80,7 +80,7 @@ type State interface {
 	Review(op *command.Op) error
 	// Client returns a client, and whether it exists.
 	Client(id string) (*revoked.Client, bool)
-	// Version returns the highest version of a command in the log, which every member knows.
+	// Version returns the highest version of a command in the log, which every member supports.
 	Version() uint32
 	// Wait blocks until index is applied or ctx ends.
 	Wait(ctx context.Context, index uint64) error

@@ -52,8 +52,8 @@ func (p *Proposer) Barrier(ctx context.Context) bool {
 }
 
 // propose queues s and blocks until it is answered or ctx ends. Operations that would change
-// nothing, not even the audit, stay out of the entry. Their results are returned once the entry
-// committed: that shows that their state was current.
+// nothing, not even the audit, stay out of the entry. Their results are returned once the entry is
+// committed, which proves that they were based on current state.
 func (p *Proposer) propose(ctx context.Context, s *proposal) error {
 	p.check(s)
 	if s.bulk {
@@ -75,7 +75,7 @@ func (p *Proposer) propose(ctx context.Context, s *proposal) error {
 	}
 }
 
-// check fills in the results of the operations that need no entry: refused ones, and no-ops that
+// check fills in the results of operations that need no entry: refused operations, and no-ops that
 // leave no audit entry.
 func (p *Proposer) check(s *proposal) {
 	s.noop = make([]bool, len(s.ops))
@@ -354,8 +354,8 @@ func (p *Proposer) distribute(shares []share, out *fsm.Outcome) (final []*propos
 	return final, term
 }
 
-// acknowledge answers proposals of the entry at index once no node can still report the old state.
-// changed reports that the entry has operations.
+// acknowledge answers the proposals of the entry at index once no node can still answer from an
+// older state. changed reports that the entry has operations.
 func (p *Proposer) acknowledge(ctx context.Context, final []*proposal, term, index uint64, changed bool) {
 	if len(final) == 0 {
 		return

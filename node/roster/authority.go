@@ -38,9 +38,9 @@ func (r *Roster) authorize(ctx context.Context, via string, req *nodepb.AdminReq
 	return client.Require(revoked.RoleAdmin, revoked.RoleOperator)
 }
 
-// knownCaller returns by if this node's state has the client in that version, with a role for
-// changes of the membership, else the zero actor. A leave needs no caller, but the audit must not
-// name one that a stolen node key has made up.
+// knownCaller returns by if this node's state has the client in that version, with a role that may
+// change the membership. Otherwise it returns the zero actor. A leave needs no caller, but the
+// audit must not name one that a thief of a node key has invented.
 func (r *Roster) knownCaller(by revoked.Actor) revoked.Actor {
 	client, ok := r.FSM.Client(by.ClientID)
 	if !ok || client.Version != by.Version || client.Require(revoked.RoleAdmin, revoked.RoleOperator) != nil {

@@ -211,7 +211,7 @@ func (c *changes) removeNode(by revoked.Actor, node string, force bool, reason s
 		if index, err = c.remove(id, bar, force, "force with a reason"); err != nil {
 			return 0, err
 		}
-		bar = nil // the name is barred, and one audit entry is enough
+		bar = nil // the name is now barred, and one audit entry is enough
 		c.Log.Info("removed node", "server", id, "forced", force, "reason", reason)
 	}
 	return index, nil

@@ -163,7 +163,7 @@ func (j *joiner) bootstrap(ctx context.Context) error {
 	return nil
 }
 
-// founders are the servers that create a cluster, and the lowest command.Version among them.
+// founders holds the servers that create a cluster, and the lowest command.Version among them.
 type founders struct {
 	servers  []raft.ServerID
 	commands uint32
@@ -178,7 +178,8 @@ func (j *joiner) setFounders(hellos map[string]*nodepb.Hello) {
 	j.founders.Store(f)
 }
 
-// foundersKnow reports whether the members are the founders and support commands of a version.
+// foundersKnow reports whether the members are exactly the founders, and all of them support
+// commands of a version.
 func (j *joiner) foundersKnow(version uint32) bool {
 	f := j.founders.Load()
 	conf, err := j.Configuration()

@@ -123,9 +123,8 @@ func (r *Roster) CanApply(version uint32) error {
 	return canApply(version, r.views(), r.self, r.FSM.Version(), r.peers.inGracePeriod(time.Now()))
 }
 
-// IsKnown reports whether every member is known to support commands of a version, also to a new
-// leader, which has no reports yet. It can tell by the log. In the first term it can tell by what
-// the founders announced.
+// IsKnown reports whether every member supports commands of a version. A new leader has no reports
+// yet, so the log has to prove it or, in the first term, the hellos of the founders.
 func (r *Roster) IsKnown(version uint32) bool {
 	return version <= r.FSM.Version() || r.joiner.foundersKnow(version)
 }

@@ -188,7 +188,7 @@ func (r *Roster) execute(ctx context.Context, via string, req *nodepb.AdminReque
 	return index, err
 }
 
-// adminRequest returns the request of a change of one kind that a caller asks for.
+// adminRequest returns a request of the given kind on behalf of a caller.
 func adminRequest(kind nodepb.AdminRequest_Kind, by revoked.Actor, node string) *nodepb.AdminRequest {
 	return &nodepb.AdminRequest{Kind: kind, Node: node, Actor: command.ActorMessage(by), RequestId: by.RequestID}
 }

@@ -88,8 +88,8 @@ func (c *changes) hasCaughtUp(p peerView) bool {
 }
 
 // demoteNode takes the vote of a node. It returns ErrQuorumRisk if the other voters would have no
-// live majority, and ErrConflict if the node is promoted meanwhile. A leader transfers leadership
-// first and returns ErrNoLeader. A repeat is not an error.
+// live majority, and ErrConflict if the node is promoted in the meantime. A leader transfers
+// leadership first and returns ErrNoLeader. A repeat is not an error.
 func (c *changes) demoteNode(node string) (uint64, error) {
 	t, err := c.begin()
 	if err != nil {
@@ -118,7 +118,7 @@ func (t *turn) demote(id raft.ServerID) (uint64, error) {
 	}
 	isDemoted := func(p peerView) bool { return p.server.ID == id && t.mustNotVote(p) }
 	if isVoter(t.conf, id) && !slices.ContainsFunc(t.views(), isDemoted) {
-		return 0, fmt.Errorf("%w: %s was promoted meanwhile", revoked.ErrConflict, nodeOf(id))
+		return 0, fmt.Errorf("%w: %s was promoted in the meantime", revoked.ErrConflict, nodeOf(id))
 	}
 	t.Log.Info("demoting voter", "server", id)
 	return t.propose(t.term, func(wait time.Duration) raft.IndexFuture {
@@ -152,14 +152,14 @@ func (c *changes) checkQuorum(id raft.ServerID, force bool, alternative string) 
 }
 
 // awaitStored waits until a majority of the voters other than id have reported that they applied
-// the newest configuration. It returns ErrNoLeader if they have not within RequestTimeout, or if
-// the term ends. It returns nil at once if id has no vote.
+// the newest configuration. It returns ErrNoLeader if RequestTimeout passes or the term ends first.
+// It returns nil at once if id has no vote.
 //
 // Raft rejects a candidate that is not a voter in the newest configuration of the member it asks.
-// Suppose that a voter does not know that another one got its vote, and the leader removes a third.
-// If the leader fails before the removal commits, no member can win an election again: the first
-// rejects the second as a non-voter, and the second has the longer log. Force does not skip this
-// check, because the removal needs the same majority to commit.
+// Suppose that a voter does not know of the promotion of another voter, and the leader removes a
+// third. If the leader fails before it commits the removal, no member can win an election again.
+// The first rejects the second as a non-voter, and the second rejects the first for its shorter
+// log. Force does not skip this check, because the removal needs the same majority to commit.
 func (t *turn) awaitStored(id raft.ServerID) error {
 	if !isVoter(t.conf, id) {
 		return nil
@@ -172,19 +172,19 @@ func (t *turn) awaitStored(id raft.ServerID) error {
 			return nil
 		}
 		if t.Leader.Term() != t.term {
-			return fmt.Errorf("%w: the leader changed meanwhile", revoked.ErrNoLeader)
+			return fmt.Errorf("%w: the leader changed during the call", revoked.ErrNoLeader)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %s cannot lose its vote before a majority of the other voters knows the newest "+
-				"members: no report of that from %s", revoked.ErrNoLeader, nodeOf(id), strings.Join(behind, ", "))
+			return fmt.Errorf("%w: cannot take the vote of %s: a majority of the other voters must first apply the "+
+				"newest configuration; no report of it from %s", revoked.ErrNoLeader, nodeOf(id), strings.Join(behind, ", "))
 		case <-time.After(ReportInterval / 4):
 		}
 	}
 }
 
 // behind lists the voters other than id that have not reported that they applied the newest
-// configuration. ok tells whether the rest of them are a majority.
+// configuration. ok reports whether the other voters are a majority.
 func (t *turn) behind(id raft.ServerID) (nodes []string, ok bool) {
 	voters := 0
 	for _, p := range t.views() {

@@ -95,7 +95,7 @@ func (t *transfers) transferTo(s raft.Server) error {
 			return nil
 		}
 		if errors.Is(err, raft.ErrNotLeader) {
-			return fmt.Errorf("%w: the leader changed meanwhile", revoked.ErrNoLeader)
+			return fmt.Errorf("%w: the leader changed during the call", revoked.ErrNoLeader)
 		}
 	}
 	return fmt.Errorf("%w: transfer to %s: %v", revoked.ErrNoLeader, nodeOf(s.ID), err)

@@ -1,7 +1,7 @@
 // Package audit is `revoked audit`: it shows who changed what, and follows it.
 //
-// It prints each entry as it arrives, in constant memory. It cleans the text of entries for the
-// terminal, because callers have chosen some of it.
+// It prints each entry as it arrives, in constant memory. It removes control characters from the
+// text of entries, because callers choose some of it.
 package audit
 
 import (
@@ -87,7 +87,7 @@ func checkKind(kind string) error {
 	return cli.UsageError("unknown kind %s; the kinds are %s", cli.ShellQuote(kind), strings.Join(names, ", "))
 }
 
-// momentOf turns a time ago into RFC 3339. Any other text stays.
+// momentOf converts a duration before now into RFC 3339. It returns any other text unchanged.
 func momentOf(text string, now time.Time) string {
 	d, err := time.ParseDuration(text)
 	if err != nil || d < 0 {
@@ -96,7 +96,7 @@ func momentOf(text string, now time.Time) string {
 	return now.Add(-d).UTC().Format(time.RFC3339)
 }
 
-// printEntry prints an entry as one line: when, who, what, about which object, and the rest.
+// printEntry prints an entry as one line: time, actor, kind, object, then the rest.
 func printEntry(w io.Writer, e *client.AuditEntry) error {
 	var object []string
 	for _, name := range slices.Sorted(maps.Keys(e.Object)) {

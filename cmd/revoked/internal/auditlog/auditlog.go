@@ -1,8 +1,8 @@
 // Package auditlog writes the audit of a node as JSON, one object a line, for collectors of logs.
 //
-// Every node writes the entries of the whole cluster, once it has applied them. So the log of one
-// node is complete. A line is an entry of GET /v1/audit with its id. The log never holds up the
-// node: while a write fails, the entries wait in the state, for as long as the audit keeps them.
+// Every node writes the entries of the whole cluster once it has applied them, so the log of one
+// node is complete. A line is an entry of GET /v1/audit with its id. The log never blocks the node.
+// While writes fail, the entries remain in the state, and the audit's retention bounds them there.
 package auditlog
 
 import (
@@ -22,8 +22,8 @@ import (
 
 // A Source is the part of *node.Node that the log reads.
 type Source interface {
-	// Audit returns entries with an index above after, of which none has an index above upTo. It
-	// returns ErrGone if some were dropped.
+	// Audit returns entries with an index in (after, upTo]. It returns ErrGone if some of them were
+	// dropped.
 	Audit(ctx context.Context, after uint64, limit int) (list []revoked.AuditEntry, upTo uint64, err error)
 	// WaitAudit blocks until there may be an entry with an index above after.
 	WaitAudit(ctx context.Context, after uint64) error
@@ -114,7 +114,7 @@ func (l *Log) Run(ctx context.Context, start uint64) {
 	}
 }
 
-// resume returns the index after which the log continues.
+// resume returns the index after which the log resumes.
 func (l *Log) resume(start uint64) uint64 {
 	switch last := l.out.last(); {
 	case last == revoked.Position{}:
@@ -122,7 +122,7 @@ func (l *Log) resume(start uint64) uint64 {
 	case last.Era == l.source.Era():
 		return last.Index
 	}
-	return 0 // the cluster was restored or recovered: the first entry tells by whom
+	return 0 // the cluster was restored or recovered: its first entry names the command
 }
 
 // step writes the next page of entries, or waits for one.
@@ -163,7 +163,7 @@ func (l *Log) write(list []revoked.AuditEntry) error {
 	return l.out.write(lines)
 }
 
-// report counts a failure. It logs the first one, and the end of the problem.
+// report counts a failure. It logs the first failure, and the first success after it.
 func (l *Log) report(err error) {
 	if err != nil {
 		l.metrics.errors.Inc()

@@ -15,12 +15,12 @@ import (
 // An output takes lines. Only Run calls its methods, except reopen.
 type output interface {
 	write(lines []byte) error
-	last() revoked.Position // of the last line that is there; zero: none
+	last() revoked.Position // of the last line; zero: none
 	reopen()
 	close()
 }
 
-// A stream is an output that cannot be read.
+// A stream is an output that cannot be read back.
 type stream struct{ to io.Writer }
 
 func (s *stream) write(lines []byte) error {
@@ -63,7 +63,8 @@ func (f *file) open() error {
 	return nil
 }
 
-// tail returns the end of the file: at least its last line. It is empty for a device or a pipe.
+// tail returns the end of the file, which has at least the last line. It is empty for a device or a
+// pipe.
 func (f *file) tail() []byte {
 	info, err := f.f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
@@ -77,8 +78,8 @@ func (f *file) tail() []byte {
 	return b
 }
 
-// last returns the id of the last whole line. Lines of an earlier process that are not entries are
-// skipped.
+// last returns the id of the last complete entry. It skips lines of an earlier process that are not
+// entries.
 func (f *file) last() revoked.Position {
 	if f.f == nil {
 		return revoked.Position{}
@@ -98,7 +99,7 @@ func (f *file) last() revoked.Position {
 	return revoked.Position{}
 }
 
-// write appends lines. After an error a part of them may be there, and the caller writes all of
+// write appends lines. After an error some of them may be in the file, and the caller writes all of
 // them again.
 func (f *file) write(lines []byte) error {
 	if f.rotated.Swap(false) {

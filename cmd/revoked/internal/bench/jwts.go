@@ -114,7 +114,7 @@ func (r *run) side(ctx context.Context, m *report.Measure, l load.Load) (*load.R
 }
 
 // cachedTurns runs cached JWTs and opaque tokens in turns and fills in m. Each round begins with
-// the side that the round before ended with, so that neither gains from what drifts.
+// the side that ended the previous round, so that drift favors neither side.
 func (r *run) cachedTurns(ctx context.Context, m *report.Measure, cached, opaque load.Load) error {
 	var ratios []float64
 	for round := range r.opts.Rounds {

@@ -18,9 +18,8 @@ import (
 // reloadTime is the interval at which files are checked for changes.
 const reloadTime = 2 * time.Second
 
-// A reloader applies a new log level and new certificates on SIGHUP, and opens audit_log again. It
-// applies a new log level when the file of the settings changes. Every other setting needs a
-// restart.
+// A reloader applies a new log level and new certificates on SIGHUP, and reopens audit_log. It also
+// applies a new log level when the settings file changes. Every other setting needs a restart.
 type reloader struct {
 	flags *config.Flags
 	file  string // configuration file; may be empty
