@@ -2,8 +2,10 @@ package node_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net/http"
 	"net/url"
@@ -133,39 +135,61 @@ func TestRecover_QuorumLost_EndsEverythingBefore(t *testing.T) {
 // may have been acknowledged.
 func TestRecover_UncommittedTail_IsApplied(t *testing.T) {
 	var alone bool
-	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
-		conf.RequestTimeout = time.Second
-		if !alone { // the leader must still lead when it takes the entry
-			conf.HeartbeatTimeout, conf.ElectionTimeout = 5*time.Second, 5*time.Second
-			return
-		}
-		conf.BootstrapExpect, conf.Join = 0, nil
-	}})
-	m := c.Leader()
+	c := nodetest.Start(t, startAlone(&alone))
+	m := c.Members[0]
 	token, _ := register(t, m, "a")
-	for _, other := range c.Members {
-		if other != m {
-			other.Stop()
-		}
+	admin, ok := m.Node.Client("admin")
+	if !ok {
+		t.Fatal("got no administrator, want one")
 	}
-	before := m.Node.NodeStatus(t.Context()).CommitIndex
-	if r := m.Form("/oauth2/revoke", "app", url.Values{"token": {token}}); r.Status != http.StatusServiceUnavailable {
-		t.Fatalf("a revocation without a quorum: got %d %s, want 503", r.Status, r.Body)
+	for _, m := range c.Members {
+		m.Stop()
 	}
-	m.Stop()
-	r, err := recovery.Recover(t.Context(), dataDir(m), recovery.Options{DryRun: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.Before.Index <= before {
-		t.Fatalf("the leader did not take the entry: its log ends at %d", r.Before.Index)
-	}
+	appendToLog(t, dataDir(m), &command.Batch{Stamp: int64(revoked.TimeOf(time.Now())), Rules: command.Rules,
+		Ops: []*command.Op{command.RevokeOp(revoked.ActorOf(admin), revoked.DigestToken(token), "")}})
 	alone = true
 	recoverMember(t, m, recovery.Options{AcceptLoss: true, Reason: "test"})
 	awaitLeads(c, m)
 	if isActive(t, m, "resource_server", token) {
 		t.Error("the token of the last entry: got active, want inactive")
 	}
+}
+
+// appendToLog adds an entry to the log of a stopped node, as if its leader had just sent it.
+func appendToLog(t *testing.T, dir string, entry command.Command) {
+	t.Helper()
+	encoded, err := command.Encode(entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := raftboltdb.NewBoltStore(filepath.Join(dir, raftstore.LogFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last raft.Log
+	index, err := log.LastIndex()
+	if err == nil {
+		err = log.GetLog(index, &last)
+	}
+	if err == nil {
+		e := raft.Log{Index: index + 1, Term: last.Term, Type: raft.LogCommand, Data: encoded}
+		e.Extensions = checksum(&e)
+		err = log.StoreLog(&e)
+	}
+	if err := errors.Join(err, log.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checksum returns what the log stores with an entry: the CRC-32C of its index, term, type, length
+// and data.
+func checksum(e *raft.Log) []byte {
+	b := binary.BigEndian.AppendUint64(nil, e.Index)
+	b = binary.BigEndian.AppendUint64(b, e.Term)
+	b = append(b, byte(e.Type))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(e.Data)))
+	sum := crc32.Checksum(append(b, e.Data...), crc32.MakeTable(crc32.Castagnoli))
+	return binary.BigEndian.AppendUint32(nil, sum)
 }
 
 // A survivor that starts with its old disk beside the recovered node stays outside, also if it has
