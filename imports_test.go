@@ -111,9 +111,9 @@ var floors = map[string]floor{
 
 	"revoked/client": {}, // linked into programs of users, so the standard library only
 	"revoked/api": {
-		ours: []string{"revoked", "revoked/api/access", "revoked/api/clientauth", "revoked/api/registration",
-			"revoked/api/request", "revoked/api/serve", "revoked/api/stream", "revoked/api/strictjson",
-			"revoked/api/tokens"},
+		ours: []string{"revoked", "revoked/api/access", "revoked/api/clientauth", "revoked/api/openapi",
+			"revoked/api/registration", "revoked/api/request", "revoked/api/serve", "revoked/api/stream",
+			"revoked/api/strictjson", "revoked/api/tokens"},
 		libs: []string{"github.com/labstack/"},
 	},
 	"revoked/api/tokens": {ours: []string{"revoked", "revoked/api/access", "revoked/api/clientauth",
@@ -125,6 +125,7 @@ var floors = map[string]floor{
 	"revoked/api/clientauth":   {ours: []string{"revoked"}},
 	"revoked/api/registration": {ours: []string{"revoked", "revoked/api/stream", "revoked/api/strictjson"}},
 	"revoked/api/serve":        {ours: []string{"revoked"}},
+	"revoked/api/openapi":      {ours: []string{}},
 	"revoked/api/stream":       {ours: []string{}},
 	"revoked/api/strictjson":   {ours: []string{"revoked"}},
 	// Tests only.

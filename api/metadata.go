@@ -12,6 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"revoked"
+	"revoked/api/openapi"
 	"revoked/api/request"
 )
 
@@ -100,4 +101,11 @@ func (a *API) getMetadata(r *request.Request) error {
 	}
 	r.Response().Header().Set("Allow", a.allowedMethods(r.Request().URL.Path))
 	return echo.ErrMethodNotAllowed
+}
+
+// getDescription is GET /v1/openapi.json. It is public, as the metadata is: it says nothing about
+// this cluster, and tools read it before they have credentials.
+func getDescription(r *request.Request) error {
+	r.Quiet = true
+	return r.Send(http.StatusOK, request.TypeJSON, openapi.Document())
 }

@@ -61,7 +61,8 @@ var roleTable = []struct{ call, body, may, needs string }{
 // openRoutes need no role: their handlers decide about their callers, or everyone may call.
 var openRoutes = []string{
 	pathRevoke, "/invoke/pub.oauth/revokeToken", pathIntrospect, "/invoke/pub.oauth/introspectToken",
-	"/.well-known/oauth-authorization-server", "/v1/check", "/v1/check/*", "/livez", "/readyz", "/metrics",
+	"/.well-known/oauth-authorization-server", "/v1/check", "/v1/check/*", "/v1/openapi.json",
+	"/livez", "/readyz", "/metrics",
 }
 
 // Every route that the API registers is in the table, or open.

@@ -220,6 +220,8 @@ func (a *API) adminRoutes() []route {
 		{"POST", "/v1/cluster/join-tokens", a.postJoinTokens, operators},
 		{"DELETE", "/v1/cluster/join-tokens/:id", a.deleteJoinToken, operators},
 		{"GET HEAD", "/v1/snapshot", a.getSnapshot, operators},
+
+		{"GET HEAD", "/v1/openapi.json", getDescription, nil},
 	}
 }
 
