@@ -41,6 +41,8 @@ var floors = map[string]floor{
 	hostile: {ours: []string{}},
 	// Waits of tests; imported by tests only.
 	awaits: {},
+	// Signed JWTs for tests; imported by tests only.
+	testJWTs: {ours: []string{"revoked"}},
 	// Tests of whole clusters through the API; imported by tests only.
 	scenarios:                   {},
 	"revoked/internal/textsafe": {},
@@ -217,6 +219,9 @@ const hostile = "revoked/internal/hostile"
 // awaits has the waits of tests. Only tests may import it.
 const awaits = "revoked/internal/await"
 
+// testJWTs signs JWTs. Only tests may import it.
+const testJWTs = "revoked/internal/testjwt"
+
 // testKit may be imported only by files named _test.go.
 const testKit = "revoked/node/nodetest"
 
@@ -258,7 +263,7 @@ func TestImports_EachPackage_FollowsFloors(t *testing.T) {
 		}
 		for _, path := range slices.Concat(p.TestImports, p.XTestImports) {
 			// The test checks only packages of this module here: tests may use any library.
-			if ours(path) && path != p.ImportPath && path != awaits && !f.allows(path) &&
+			if ours(path) && path != p.ImportPath && path != awaits && path != testJWTs && !f.allows(path) &&
 				!slices.Contains(testOf[p.ImportPath], path) {
 				t.Errorf("a test of %s imports %s, which it may not", p.ImportPath, path)
 			}

@@ -1,11 +1,7 @@
 package api_test
 
 import (
-	"crypto/ed25519"
-	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -16,27 +12,19 @@ import (
 	"revoked"
 	"revoked/api"
 	"revoked/fsm/command"
+	"revoked/internal/testjwt"
 )
 
 // A jwtIssuer signs JWTs that are not registered.
-type jwtIssuer struct{ key ed25519.PrivateKey }
+type jwtIssuer struct{ key testjwt.Key }
 
 // trust makes the node trust an issuer with one key.
 func (n *memoryNode) trust(t testing.TB, change func(*revoked.Issuer)) jwtIssuer {
 	t.Helper()
-	public, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(der)
+	key := testjwt.NewKey(t, "k")
 	i := revoked.DefaultIssuer()
 	i.Name, i.Issuer = "jwt", "https://jwt.example"
-	i.Keys = []revoked.IssuerKey{{KeyID: "k", Thumbprint: base64.RawURLEncoding.EncodeToString(sum[:]), Public: der,
-		State: revoked.KeyActive}}
+	i.Keys = []revoked.IssuerKey{key.Record(t)}
 	if change != nil {
 		change(&i)
 	}
@@ -55,13 +43,7 @@ func (i jwtIssuer) sign(changes map[string]any) string {
 			delete(claims, name)
 		}
 	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		panic(err)
-	}
-	enc := base64.RawURLEncoding.EncodeToString
-	input := enc([]byte(`{"typ":"at+jwt","alg":"EdDSA","kid":"k"}`)) + "." + enc(payload)
-	return input + "." + enc(ed25519.Sign(i.key, []byte(input)))
+	return i.key.Sign(testjwt.AccessToken, claims)
 }
 
 // forge returns the token with other claims and the old signature.

@@ -1,10 +1,6 @@
 package node_test
 
 import (
-	"crypto/ed25519"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -14,43 +10,29 @@ import (
 	"time"
 
 	"revoked"
+	"revoked/internal/testjwt"
 	"revoked/node/nodetest"
 )
 
 // A robot is a client of the method private_key_jwt.
-type robot struct {
-	key ed25519.PrivateKey
-}
+type robot struct{ testjwt.Key }
 
 // newRobots starts a cluster with the clients robot and robot-admin, which share a key.
 func newRobots(t *testing.T) (*nodetest.Cluster, robot) {
 	t.Helper()
-	public, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(der)
-	keys := []revoked.IssuerKey{{KeyID: "k", Thumbprint: base64.RawURLEncoding.EncodeToString(sum[:]), Public: der,
-		State: revoked.KeyActive}}
+	key := testjwt.NewKey(t, "k")
 	clients := nodetest.Clients()
 	for id, roles := range map[string][]revoked.Role{"robot": nil, "robot-admin": {revoked.RoleAdmin}} {
-		clients = append(clients, revoked.Client{ID: id, Type: revoked.Confidential, Roles: roles, Keys: keys,
-			AuthMethods: []string{revoked.AuthPrivateKey}})
+		clients = append(clients, revoked.Client{ID: id, Type: revoked.Confidential, Roles: roles,
+			Keys: []revoked.IssuerKey{key.Record(t)}, AuthMethods: []string{revoked.AuthPrivateKey}})
 	}
 	return nodetest.Start(t, nodetest.Options{Clients: clients}), robot{key}
 }
 
 // assertion returns an assertion for the cluster, whose issuer is that of the test kit.
 func (r robot) assertion(client, jti string) string {
-	enc := base64.RawURLEncoding.EncodeToString
-	claims := fmt.Sprintf(`{"iss":%q,"sub":%q,"aud":"https://as.example","jti":%q,"exp":%d}`, client, client, jti,
-		time.Now().Add(5*time.Minute).Unix())
-	input := enc([]byte(`{"alg":"EdDSA","kid":"k"}`)) + "." + enc([]byte(claims))
-	return input + "." + enc(ed25519.Sign(r.key, []byte(input)))
+	return r.Sign("", map[string]any{"iss": client, "sub": client, "aud": "https://as.example", "jti": jti,
+		"exp": time.Now().Add(5 * time.Minute).Unix()})
 }
 
 func assertionForm(token, assertion string) url.Values {

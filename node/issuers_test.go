@@ -1,46 +1,27 @@
 package node_test
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
 
+	"revoked/internal/testjwt"
 	"revoked/node/nodetest"
 )
 
-// A jwtSigner signs tokens of an issuer with EdDSA.
-type jwtSigner struct {
-	kid     string
-	private ed25519.PrivateKey
-}
+// A jwtSigner signs tokens of an issuer.
+type jwtSigner struct{ testjwt.Key }
 
-func newJWTSigner(t testing.TB, kid string) jwtSigner {
-	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return jwtSigner{kid, private}
-}
+func newJWTSigner(t testing.TB, kid string) jwtSigner { return jwtSigner{testjwt.NewKey(t, kid)} }
 
-func (s jwtSigner) jwks() string {
-	x := base64.RawURLEncoding.EncodeToString(s.private.Public().(ed25519.PublicKey))
-	return fmt.Sprintf(`{"keys":[{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}]}`, s.kid, x)
-}
+func (s jwtSigner) jwks() string { return `{"keys":[` + s.JWK() + `]}` }
 
 // token returns an access token of iss for the audience rs1.
 func (s jwtSigner) token(iss, jti string) string {
 	now := time.Now().Unix()
-	header := fmt.Sprintf(`{"typ":"at+jwt","alg":"EdDSA","kid":%q}`, s.kid)
-	claims := fmt.Sprintf(`{"iss":%q,"sub":"alice","aud":"rs1","client_id":"app","jti":%q,"iat":%d,"exp":%d}`,
-		iss, jti, now, now+3600)
-	input := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." +
-		base64.RawURLEncoding.EncodeToString([]byte(claims))
-	return input + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(s.private, []byte(input)))
+	return s.Sign(testjwt.AccessToken, map[string]any{"iss": iss, "sub": "alice", "aud": "rs1", "client_id": "app",
+		"jti": jti, "iat": now, "exp": now + 3600})
 }
 
 // tokenCheck is the answer to the check of a token.

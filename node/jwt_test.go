@@ -1,10 +1,6 @@
 package node_test
 
 import (
-	"crypto/ed25519"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -13,6 +9,7 @@ import (
 	"time"
 
 	"revoked"
+	"revoked/internal/testjwt"
 	"revoked/node/nodetest"
 )
 
@@ -20,29 +17,18 @@ import (
 // them has been acknowledged.
 func TestJWT_RevokedAtOneNode_InactiveAtAll(t *testing.T) {
 	c := nodetest.Start(t, nodetest.Options{})
-	public, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(der)
-	enc := base64.RawURLEncoding.EncodeToString
+	key := testjwt.NewKey(t, "k")
 	i := revoked.DefaultIssuer()
 	i.Name, i.Issuer = "jwt", "https://jwt.example"
-	i.Keys = []revoked.IssuerKey{{KeyID: "k", Thumbprint: enc(sum[:]), Public: der, State: revoked.KeyActive}}
+	i.Keys = []revoked.IssuerKey{key.Record(t)}
 	admin, _ := c.Leader().Node.Client("admin")
 	c.Until("the cluster trusts the issuer", func() bool {
 		return c.Leader().Node.Trust(t.Context(), revoked.ActorOf(admin), &i) == nil
 	})
 	sign := func(jti string) string {
 		now := time.Now().Unix()
-		claims := fmt.Sprintf(`{"iss":"https://jwt.example","sub":"alice","aud":"resource_server","client_id":"app",`+
-			`"jti":%q,"iat":%d,"exp":%d}`, jti, now-1, now+3600)
-		input := enc([]byte(`{"typ":"at+jwt","alg":"EdDSA","kid":"k"}`)) + "." + enc([]byte(claims))
-		return input + "." + enc(ed25519.Sign(key, []byte(input)))
+		return key.Sign(testjwt.AccessToken, map[string]any{"iss": "https://jwt.example", "sub": "alice",
+			"aud": "resource_server", "client_id": "app", "jti": jti, "iat": now - 1, "exp": now + 3600})
 	}
 	active := func(m *nodetest.Member, token string) bool {
 		t.Helper()

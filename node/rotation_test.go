@@ -118,9 +118,9 @@ func (r *rotation) load(m *nodetest.Member) {
 		isRefused := reply.Status == http.StatusOK && !isActive
 		switch {
 		case isActive && removed:
-			r.t.Errorf("%s: got a token of %s active after its removal was acknowledged", m.ID, k.kid)
+			r.t.Errorf("%s: got a token of %s active after its removal was acknowledged", m.ID, k.ID)
 		case isRefused && !k.leaving.Load():
-			r.t.Errorf("%s: got a token of %s inactive, want it active: %s", m.ID, k.kid, reply.Body)
+			r.t.Errorf("%s: got a token of %s inactive, want it active: %s", m.ID, k.ID, reply.Body)
 		case isActive:
 			k.active.Add(1)
 		}
@@ -213,26 +213,26 @@ func TestRotation_HostileServer_LosesNoGoodToken(t *testing.T) {
 	for round := 1; round <= 2 && !t.Failed(); round++ {
 		next := r.newKey(fmt.Sprint("k", round))
 		for _, path := range hostile[(round-1)*3 : round*3] {
-			if i := r.fetch(path); i.Fetch.OK || i.state(key.kid) != "active" {
+			if i := r.fetch(path); i.Fetch.OK || i.state(key.ID) != "active" {
 				t.Errorf("%s: got %+v, want a failed fetch that keeps the key", path, i)
 			}
 			r.underLoad()
 		}
 		r.begin("/hangs")
 		r.underLoad()
-		if i := r.publish(key, next); i.state(key.kid) != "active" || i.state(next.kid) != "active" {
+		if i := r.publish(key, next); i.state(key.ID) != "active" || i.state(next.ID) != "active" {
 			t.Fatalf("both keys published: got %+v, want both active", i)
 		}
 		r.add(next)
 		r.underLoad()
 		adminCall(t, r.c.Members[0], "POST", "/v1/cluster/transfer-leader", "{}", http.StatusOK)
-		if i := r.publish(next); i.state(key.kid) != "active" {
+		if i := r.publish(next); i.state(key.ID) != "active" {
 			t.Fatalf("key missing once: got %+v, want it active", i)
 		}
 		r.underLoad() // one set without the key is a mistake of the server until the second
 		ahead.Add(int64(31 * time.Second))
 		key.leaving.Store(true)
-		if i := r.publish(next); i.state(key.kid) != "retired" || i.state(next.kid) != "active" {
+		if i := r.publish(next); i.state(key.ID) != "retired" || i.state(next.ID) != "active" {
 			t.Fatalf("key missing twice: got %+v, want it retired", i)
 		}
 		key.removed.Store(true)
@@ -243,9 +243,9 @@ func TestRotation_HostileServer_LosesNoGoodToken(t *testing.T) {
 		}
 		r.underLoad()
 		if key.active.Load() == 0 {
-			t.Errorf("%s: got no active token", key.kid)
+			t.Errorf("%s: got no active token", key.ID)
 		}
-		if i := r.publish(key, next); i.state(key.kid) != "retired" {
+		if i := r.publish(key, next); i.state(key.ID) != "retired" {
 			t.Errorf("key published again: got %+v, want it retired for good", i)
 		}
 		key = next

@@ -1,7 +1,6 @@
 package conformance_test
 
 import (
-	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -9,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"revoked/internal/testjwt"
 )
 
 const jwtIssuer = "https://jwt.example"
@@ -47,7 +48,7 @@ func jwtRows() []jwtRow {
 	b64 := base64.RawURLEncoding.EncodeToString
 	typed := func(typ string) func(trustedIssuer, string, map[string]any) string {
 		return func(i trustedIssuer, _ string, claims map[string]any) string {
-			return i.sign(fmt.Sprintf(`{"typ":%q,"alg":"EdDSA","kid":%q}`, typ, i.kid), claims)
+			return i.Sign(typ, claims)
 		}
 	}
 	// The last character of a signature of 64 bytes has four bits that must be zero.
@@ -77,9 +78,8 @@ func jwtRows() []jwtRow {
 			}, []int{200, 400}, ""},
 		{"JW-09", "RFC 8725 2.3", "a nested JWT", "c1",
 			func(i trustedIssuer, good string, _ map[string]any) string {
-				header := fmt.Sprintf(`{"typ":"at+jwt","alg":"EdDSA","cty":"JWT","kid":%q}`, i.kid)
-				input := b64([]byte(header)) + "." + b64([]byte(good))
-				return input + "." + b64(ed25519.Sign(i.key, []byte(input)))
+				header := fmt.Sprintf(`{"typ":"at+jwt","alg":"EdDSA","cty":"JWT","kid":%q}`, i.ID)
+				return i.SignRaw(header, []byte(good))
 			}, ok, ""},
 		{"JW-10", "RFC 7515 2", "padding", "c1",
 			func(_ trustedIssuer, good string, _ map[string]any) string { return good + "==" }, ok, ""},
@@ -121,28 +121,15 @@ func oneOf(got int, want []int) bool {
 }
 
 // A trustedIssuer signs JWTs with one key.
-type trustedIssuer struct {
-	kid string
-	key ed25519.PrivateKey
-}
-
-// jwk returns the public key.
-func (i trustedIssuer) jwk() string {
-	return fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}`, i.kid,
-		base64.RawURLEncoding.EncodeToString(i.key.Public().(ed25519.PublicKey)))
-}
+type trustedIssuer struct{ testjwt.Key }
 
 // trust makes the cluster trust jwtIssuer with one more key, and returns the signer of that key.
 func (s *stage) trust(t *testing.T, more ...trustedIssuer) trustedIssuer {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	i := trustedIssuer{fmt.Sprint("k", sequence.Add(1)), key}
-	keys := i.jwk()
+	i := trustedIssuer{testjwt.NewKey(t, fmt.Sprint("k", sequence.Add(1)))}
+	keys := i.JWK()
 	for _, other := range more {
-		keys += "," + other.jwk()
+		keys += "," + other.JWK()
 	}
 	jwks := `"jwks":{"keys":[` + keys + `]}`
 	m := s.Follower(t)
@@ -166,17 +153,7 @@ func (i trustedIssuer) claims(s *stage, client string) map[string]any {
 }
 
 func (i trustedIssuer) token(claims map[string]any) string {
-	return i.sign(fmt.Sprintf(`{"typ":"at+jwt","alg":"EdDSA","kid":%q}`, i.kid), claims)
-}
-
-func (i trustedIssuer) sign(header string, claims map[string]any) string {
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		panic(err)
-	}
-	b64 := base64.RawURLEncoding.EncodeToString
-	input := b64([]byte(header)) + "." + b64(payload)
-	return input + "." + b64(ed25519.Sign(i.key, []byte(input)))
+	return i.Sign(testjwt.AccessToken, claims)
 }
 
 // wantTold fails the test unless the feed has the jti.
