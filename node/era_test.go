@@ -79,7 +79,7 @@ func TestFeed_ReaderResumesAfterRestore_IsRefused(t *testing.T) {
 		m.Stop()
 		m.Wipe()
 	}
-	h, err := recovery.Seed(t.Context(), filepath.Join(m.Dir, "data"), &backup, recovery.SeedOptions{NodeID: m.ID})
+	h, err := recovery.Seed(filepath.Join(m.Dir, "data"), &backup, recovery.SeedOptions{NodeID: m.ID})
 	if err != nil {
 		t.Fatal(err)
 	}

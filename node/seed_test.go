@@ -51,7 +51,7 @@ func TestSeed_NewCluster_AcceptsJoins(t *testing.T) {
 			m := c.Members[0]
 			m.Stop()
 			m.Wipe()
-			h, err := recovery.Seed(context.Background(), filepath.Join(m.Dir, "data"), bytes.NewReader(backup),
+			h, err := recovery.Seed(filepath.Join(m.Dir, "data"), bytes.NewReader(backup),
 				recovery.SeedOptions{NodeID: m.ID, AcceptLoss: tc.accept, Reason: "test"})
 			if err != nil {
 				t.Fatal(err)
@@ -100,15 +100,15 @@ func TestSeed_BadBackupOrDirectory_Fails(t *testing.T) {
 	backup := backUp(t)
 	dir := t.TempDir()
 	cut := filepath.Join(dir, "cut")
-	if _, err := recovery.Seed(context.Background(), cut, bytes.NewReader(backup[:len(backup)-1]),
+	if _, err := recovery.Seed(cut, bytes.NewReader(backup[:len(backup)-1]),
 		recovery.SeedOptions{NodeID: "n"}); err == nil {
 		t.Error("truncated backup: got nil, want an error")
 	}
-	if _, err := recovery.Seed(context.Background(), cut, bytes.NewReader(backup),
+	if _, err := recovery.Seed(cut, bytes.NewReader(backup),
 		recovery.SeedOptions{NodeID: "n"}); err != nil {
 		t.Errorf("after a failed attempt: got %v, want nil", err)
 	}
-	if _, err := recovery.Seed(context.Background(), cut, bytes.NewReader(backup),
+	if _, err := recovery.Seed(cut, bytes.NewReader(backup),
 		recovery.SeedOptions{NodeID: "n"}); err == nil || !strings.Contains(err.Error(), revoked.ErrConflict.Error()) {
 		t.Errorf("used directory: got %v, want a conflict", err)
 	}

@@ -264,7 +264,7 @@ func snapshotRestoreCommand() *cobra.Command {
 		}
 		defer in.Close()
 		backup := &cli.Output{To: io.Discard}
-		header, err := recovery.Seed(cmd.Context(), *dataDir, io.TeeReader(in, backup),
+		header, err := recovery.Seed(*dataDir, io.TeeReader(in, backup),
 			recovery.SeedOptions{NodeID: id, AcceptLoss: *acceptLoss, Reason: *reason})
 		if err != nil {
 			err = fmt.Errorf("restore the snapshot to %s: %w", *dataDir, err)

@@ -71,18 +71,8 @@ func (a *Audit) code(c *coder) {
 	}
 }
 
-func (a *Audit) flags() (flags byte) {
-	if a.Refused {
-		flags |= auditRefused
-	}
-	if a.Reason != "" {
-		flags |= auditHasReason
-	}
-	if a.Detail != "" {
-		flags |= auditHasDetail
-	}
-	return flags
-}
+// flags returns the flags of a. The order of the arguments is the order of the bits.
+func (a *Audit) flags() byte { return byte(bitsOf(a.Refused, a.Reason != "", a.Detail != "")) }
 
 // object encodes the fields of o that are set.
 func (c *coder) object(o *revoked.AuditObject) {
@@ -92,15 +82,7 @@ func (c *coder) object(o *revoked.AuditObject) {
 			bits |= 1 << i
 		}
 	}
-	if !o.Digest.IsZero() {
-		bits |= objectDigest
-	}
-	if o.IssuedBefore != 0 {
-		bits |= objectIssuedBefore
-	}
-	if o.Count != 0 {
-		bits |= objectCount
-	}
+	bits |= bitsOf(!o.Digest.IsZero(), o.IssuedBefore != 0, o.Count != 0) << objectTexts
 	if c.uvarint(&bits); bits >= objectBits {
 		c.fail()
 	}

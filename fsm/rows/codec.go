@@ -72,6 +72,16 @@ func (c *coder) byte(v *byte) {
 	*v, c.b = c.b[0], c.b[1:]
 }
 
+// bitsOf returns a number whose i-th bit is set if set[i] is true.
+func bitsOf(set ...bool) (bits uint64) {
+	for i, b := range set {
+		if b {
+			bits |= 1 << i
+		}
+	}
+	return bits
+}
+
 // flag encodes a truth value in a byte.
 func (c *coder) flag(v *bool) {
 	var b byte

@@ -30,33 +30,19 @@ func Derive(key, val []byte, put func(key []byte) error) error {
 		due, err = ParseMember(val)
 		row = DigestKey(nil, FamilyToken, revoked.Digest(key[len(key)-32:]))
 	case FamilyTombstone:
-		var t Tombstone
-		err = Parse(key, val, &t)
-		due = t.Due
+		due, err = dueOf(key, val, new(Tombstone), func(v *Tombstone) revoked.Time { return v.Due })
 	case FamilyCutoff:
-		var c Cutoff
-		err = Parse(key, val, &c)
-		due = c.Due
+		due, err = dueOf(key, val, new(Cutoff), func(v *Cutoff) revoked.Time { return v.Due })
 	case FamilyDeleted:
-		var d Deleted
-		err = Parse(key, val, &d)
-		due = d.Due
+		due, err = dueOf(key, val, new(Deleted), func(v *Deleted) revoked.Time { return v.Due })
 	case FamilyAdmission:
-		var v Admission
-		err = Parse(key, val, &v)
-		due = v.Due()
+		due, err = dueOf(key, val, new(Admission), (*Admission).Due)
 	case FamilyJoinToken:
-		var v JoinToken
-		err = Parse(key, val, &v)
-		due = v.Due()
+		due, err = dueOf(key, val, new(JoinToken), (*JoinToken).Due)
 	case FamilyAssertion:
-		var v Assertion
-		err = Parse(key, val, &v)
-		due = v.Due
+		due, err = dueOf(key, val, new(Assertion), func(v *Assertion) revoked.Time { return v.Due })
 	case FamilyDenial:
-		var v Denial
-		err = Parse(key, val, &v)
-		due = v.Until
+		due, err = dueOf(key, val, new(Denial), func(v *Denial) revoked.Time { return v.Until })
 	case FamilyIssuer:
 		var v *Issuer
 		if v, err = ParseIssuer(string(key[1:]), val); err == nil {
@@ -71,4 +57,10 @@ func Derive(key, val []byte, put func(key []byte) error) error {
 		return err
 	}
 	return put(QueueKey(nil, due, row))
+}
+
+// dueOf decodes a row into v, which must be zero, and returns the time of its queue entry.
+func dueOf[R Row](key, val []byte, v R, due func(R) revoked.Time) (revoked.Time, error) {
+	err := Parse(key, val, v)
+	return due(v), err
 }

@@ -132,56 +132,53 @@ func (v *PastCutoff) code(c *coder) {
 	c.time(&v.ReplacedAt, &v.Due)
 }
 
-// historyDue returns when Expire must look at a row of the history, or 0 for the head.
-func historyDue(key, val []byte) (due revoked.Time, err error) {
-	if len(key) < 2 {
-		return 0, fmt.Errorf("history: %w", ErrRow)
-	}
-	switch key[1] {
-	case historyHead:
-		err = Parse(key, val, &History{})
-	case historyClient:
-		var v ClientChange
-		err = Parse(key, val, &v)
-		due = v.Due
-	case historyCutoffs:
-		var v PastCutoff
-		err = Parse(key, val, &v)
-		due = v.Due
+// A PastRow is a row of the history other than its head: a [ClientChange] or a [PastCutoff].
+type PastRow interface {
+	Row
+	// DueAt returns the time of the row's queue entry.
+	DueAt() *revoked.Time
+	// End returns the end of the moments that the row describes. Once the row is dropped, AsOf cannot
+	// answer for these moments.
+	End() revoked.Time
+}
+
+// DueAt implements [PastRow].
+func (v *ClientChange) DueAt() *revoked.Time { return &v.Due }
+
+// End implements [PastRow].
+func (v *ClientChange) End() revoked.Time { return v.At }
+
+// DueAt implements [PastRow].
+func (v *PastCutoff) DueAt() *revoked.Time { return &v.Due }
+
+// End implements [PastRow].
+func (v *PastCutoff) End() revoked.Time { return v.ReplacedAt }
+
+// ParsePast decodes a row of the history. It returns an error for the head, and for a row of
+// another kind.
+func ParsePast(key, val []byte) (PastRow, error) {
+	var v PastRow
+	switch {
+	case len(key) > 1 && key[1] == historyClient:
+		v = &ClientChange{}
+	case len(key) > 1 && key[1] == historyCutoffs:
+		v = &PastCutoff{}
 	default:
-		err = fmt.Errorf("history: %w", ErrRow)
+		return nil, fmt.Errorf("history: %w", ErrRow)
 	}
-	return due, err
+	return v, Parse(key, val, v)
 }
 
-// PastDue returns when a row of the history is due, and the end of the moments that it describes.
-// After the row is dropped, AsOf cannot answer for these moments.
-func PastDue(key, val []byte) (due, tellsBefore revoked.Time, err error) {
-	if due, err = historyDue(key, val); err != nil || due == 0 {
-		return due, 0, err
+// historyDue returns the time of the queue entry of a row of the history, or 0 for the head.
+func historyDue(key, val []byte) (revoked.Time, error) {
+	if len(key) > 1 && key[1] == historyHead {
+		return 0, Parse(key, val, &History{})
 	}
-	if key[1] == historyClient {
-		var v ClientChange
-		err = Parse(key, val, &v)
-		return due, v.At, err
+	v, err := ParsePast(key, val)
+	if err != nil {
+		return 0, err
 	}
-	var v PastCutoff
-	err = Parse(key, val, &v)
-	return due, v.ReplacedAt, err
-}
-
-// WithDue returns the row of the history with the time due of its queue entry.
-func WithDue(key, val []byte, due revoked.Time) ([]byte, error) {
-	if key[1] == historyClient {
-		var v ClientChange
-		err := Parse(key, val, &v)
-		v.Due = due
-		return Append(nil, &v), err
-	}
-	var v PastCutoff
-	err := Parse(key, val, &v)
-	v.Due = due
-	return Append(nil, &v), err
+	return *v.DueAt(), nil
 }
 
 // AppendFinal appends the row of FamilyFinal of an Acknowledge operation: the operation itself.

@@ -130,16 +130,11 @@ func (c *coder) token(t *revoked.Token) {
 
 // tokenFlags returns the flags that name the fields of t. The order of the list is the order of the
 // bits.
-func tokenFlags(t *revoked.Token) (f byte) {
-	for i, set := range [...]bool{
+func tokenFlags(t *revoked.Token) byte {
+	return byte(bitsOf(
 		t.ExpiresAt != 0, t.NotBefore != 0 && t.NotBefore != t.IssuedAt, t.NotBefore != 0 && t.NotBefore == t.IssuedAt,
 		t.Scope != "", t.Username != "", len(t.Audience) > 0, t.JTI != "", len(t.CNF) > 0,
-	} {
-		if set {
-			f |= 1 << i
-		}
-	}
-	return f
+	))
 }
 
 // A member row belongs to a token beyond the inline ones. It holds the time of the token's own

@@ -110,7 +110,7 @@ func (a *Applier) clientEvent(actor *revoked.Client, id, action string) {
 }
 
 // updateSettings replaces the settings. They hold for the next operation of the same entry.
-func (a *Applier) updateSettings(actor *revoked.Client, m *command.PutSettings) Result {
+func (a *Applier) updateSettings(m *command.PutSettings) Result {
 	if v := a.currentSettings().Version; v != m.IfVersion || v == a.Index {
 		return Result{Err: fmt.Errorf("%w: the settings have changed", revoked.ErrConflict)}
 	}

@@ -175,25 +175,23 @@ func (a *Applier) deleteJoinToken(id string) Result {
 }
 
 // expireAdmission drops an admission that has expired, or that was withdrawn long ago.
-func (a *Applier) expireAdmission(node string, due revoked.Time) int {
+func (a *Applier) expireAdmission(node string, due revoked.Time) {
 	v := a.admission(node)
 	if v == nil || (&rows.Admission{Admission: *v}).Due() != due {
 		a.fail(errStray("admission", node))
-		return 1
+		return
 	}
 	a.dropAdmission(v)
-	return 1
 }
 
 // expireJoinToken drops a join token that ended long ago.
-func (a *Applier) expireJoinToken(id string, due revoked.Time) int {
+func (a *Applier) expireJoinToken(id string, due revoked.Time) {
 	v := a.joinToken(id)
 	if v == nil || (&rows.JoinToken{JoinToken: *v}).Due() != due {
 		a.fail(errStray("join token", id))
-		return 1
+		return
 	}
 	a.dropJoinToken(v)
-	return 1
 }
 
 // forgetAdmissions drops every admission, bar and join token: only the members of the configuration

@@ -159,11 +159,11 @@ func (a *access) deniedBefore(g *revoked.Grant, t *revoked.Token) *rows.Binding 
 }
 
 // expireDenial drops a denial: the tokens that it ends are over.
-func (a *Applier) expireDenial(id revoked.Digest, due revoked.Time) int {
+func (a *Applier) expireDenial(id revoked.Digest, due revoked.Time) {
 	v, row := a.denial(id)
 	if row == nil || v.Until != due {
 		a.fail(errStray("denial", id.Prefix()))
-		return 1
+		return
 	}
 	key := rows.DigestKey(nil, rows.FamilyDenial, id)
 	a.requeue(key, due, 0)
@@ -171,7 +171,6 @@ func (a *Applier) expireDenial(id revoked.Digest, due revoked.Time) int {
 	a.del(key, row)
 	a.countDenial(v.By, -1)
 	a.tokensChanged = append(a.tokensChanged, id)
-	return 1
 }
 
 // denialsOf returns the number of denials that count against the quota of a client, as the unit
@@ -260,7 +259,7 @@ func (a *Applier) putAssertion(key, old []byte, v *rows.Assertion, due revoked.T
 }
 
 // expireAssertion drops the use of an assertion that every node would now reject as expired.
-func (a *Applier) expireAssertion(id revoked.Digest, due revoked.Time) int {
+func (a *Applier) expireAssertion(id revoked.Digest, due revoked.Time) {
 	key := rows.DigestKey(nil, rows.FamilyAssertion, id)
 	row := a.get(key)
 	var v rows.Assertion
@@ -271,10 +270,9 @@ func (a *Applier) expireAssertion(id revoked.Digest, due revoked.Time) int {
 	}
 	if row == nil || v.Due != due {
 		a.fail(errStray("assertion", id.Prefix()))
-		return 1
+		return
 	}
 	a.requeue(key, due, 0)
 	a.del(key, row)
 	put(&a.assertions, v.ClientID, a.assertions[v.ClientID]-1)
-	return 1
 }

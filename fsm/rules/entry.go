@@ -148,7 +148,7 @@ func (a *Applier) run(op *command.Op) Result {
 	case *command.Op_DeleteClient:
 		return a.deleteClient(actor, k.DeleteClient)
 	case *command.Op_PutSettings:
-		return a.updateSettings(actor, k.PutSettings)
+		return a.updateSettings(k.PutSettings)
 	case *command.Op_PutIssuer:
 		return a.updateIssuer(actor, k.PutIssuer)
 	case *command.Op_DeleteIssuer:

@@ -31,32 +31,34 @@ func (a *Applier) expire(before revoked.Time, limit int) {
 		if limit <= 0 || a.err != nil {
 			break
 		}
+		touched := 1
 		switch id := string(e.row[1:]); e.row[0] {
 		case rows.FamilyGrant:
-			limit -= a.expireGrant(id, e.due, before, limit)
+			touched = a.expireGrant(id, e.due, before, limit)
 		case rows.FamilyToken:
-			limit -= a.expireMember(revoked.Digest(e.row[1:]), e.due)
+			touched = a.expireMember(revoked.Digest(e.row[1:]), e.due)
 		case rows.FamilyTombstone:
-			limit -= a.expireTombstone(revoked.Digest(e.row[1:]), e.due)
+			a.expireTombstone(revoked.Digest(e.row[1:]), e.due)
 		case rows.FamilyCutoff:
-			limit -= a.expireCutoff(string(e.row), e.due, before)
+			a.expireCutoff(string(e.row), e.due, before)
 		case rows.FamilyDeleted:
-			limit -= a.expireDeleted(id, e.due)
+			a.expireDeleted(id, e.due)
 		case rows.FamilyAdmission:
-			limit -= a.expireAdmission(id, e.due)
+			a.expireAdmission(id, e.due)
 		case rows.FamilyJoinToken:
-			limit -= a.expireJoinToken(id, e.due)
+			a.expireJoinToken(id, e.due)
 		case rows.FamilyAssertion:
-			limit -= a.expireAssertion(revoked.Digest(e.row[1:]), e.due)
+			a.expireAssertion(revoked.Digest(e.row[1:]), e.due)
 		case rows.FamilyDenial:
-			limit -= a.expireDenial(revoked.Digest(e.row[1:]), e.due)
+			a.expireDenial(revoked.Digest(e.row[1:]), e.due)
 		case rows.FamilyIssuer:
-			limit -= a.expireIssuer(id, e.due, before)
+			a.expireIssuer(id, e.due, before)
 		case rows.FamilyHistory:
-			limit -= a.expireHistory(e.row, e.due, before)
+			a.expireHistory(e.row, e.due, before)
 		default:
 			a.fail(fmt.Errorf("queue entry of family %q: %w", e.row[0], rows.ErrRow))
 		}
+		limit -= touched
 	}
 	a.recordReaped()
 	a.trimFinals(before, limit)
@@ -200,25 +202,24 @@ func (a *Applier) expireMember(d revoked.Digest, due revoked.Time) int {
 }
 
 // expireTombstone drops a tombstone: its queue entry is at its latest Until.
-func (a *Applier) expireTombstone(d revoked.Digest, due revoked.Time) int {
+func (a *Applier) expireTombstone(d revoked.Digest, due revoked.Time) {
 	t, row := a.tombstone(d)
 	if row == nil || t.Due != due {
 		a.fail(errStray("tombstone", d.Prefix()))
-		return 1
+		return
 	}
 	a.reaped = true
 	a.deleteTombstone(d, row, &t)
 	a.tokensChanged = append(a.tokensChanged, d)
-	return 1
 }
 
 // expireCutoff drops a cut-off after its retention, but neither before Compact has finished it nor
 // while a JWT that it covers may live.
-func (a *Applier) expireCutoff(key string, due, before revoked.Time) int {
+func (a *Applier) expireCutoff(key string, due, before revoked.Time) {
 	c := a.mem.Cutoffs.ByKey(key)
 	if c == nil || c.Due != due {
 		a.fail(errStray("cut-off", key))
-		return 1
+		return
 	}
 	later := *c
 	keep := max(a.currentSettings().CutoffRetention, a.longestJWT())
@@ -233,21 +234,19 @@ func (a *Applier) expireCutoff(key string, due, before revoked.Time) int {
 		later.Due = before.Add(cutoffExtension)
 	default:
 		a.dropCutoff(c)
-		return 1
+		return
 	}
 	a.putCutoff(&later)
-	return 1
 }
 
 // expireDeleted removes the record of a deleted client. From then on a repeated deletion gets
 // ErrNotFound.
-func (a *Applier) expireDeleted(id string, due revoked.Time) int {
+func (a *Applier) expireDeleted(id string, due revoked.Time) {
 	if d := a.deletedClient(id); d == nil || d.Due != due {
 		a.fail(errStray("deleted client", id))
-		return 1
+		return
 	}
 	a.putDeleted(id, nil)
-	return 1
 }
 
 // trim drops the oldest rows of the feed and of the audit, at most limit. It returns early once

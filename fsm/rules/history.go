@@ -97,35 +97,30 @@ func (a *Applier) recordReaped() {
 	a.reaped = false
 }
 
-// expireHistory drops a row of the history after its retention, and raises the floor. It returns
-// the number of rows that it used of the command's limit.
-func (a *Applier) expireHistory(key []byte, due, before revoked.Time) int {
+// expireHistory drops a row of the history after its retention, and raises the floor.
+func (a *Applier) expireHistory(key []byte, due, before revoked.Time) {
 	row := a.get(key)
 	if row == nil {
 		a.fail(errStray("history", string(key)))
-		return 1
+		return
 	}
-	was, tells, err := rows.PastDue(key, row)
-	if err != nil || was != due {
+	v, err := rows.ParsePast(key, row)
+	if err != nil || *v.DueAt() != due {
 		a.fail(errStray("history", string(key)))
-		return 1
+		return
 	}
-	if over := tells.Add(a.currentSettings().CutoffRetention); over > before {
-		later, err := rows.WithDue(key, row, over)
-		if err != nil {
-			a.fail(err)
-		}
-		a.requeue(key, due, over)
-		a.put(key, row, later)
-		return 1
+	if kept := v.End().Add(a.currentSettings().CutoffRetention); kept > before {
+		*v.DueAt() = kept
+		a.requeue(key, due, kept)
+		a.put(key, row, rows.Append(nil, v))
+		return
 	}
 	a.requeue(key, due, 0)
 	a.del(key, row)
-	if h := *a.currentHistory(); h.Floor < tells {
-		h.Floor = tells
+	if h := *a.currentHistory(); h.Floor < v.End() {
+		h.Floor = v.End()
 		a.putHistory(h)
 	}
-	return 1
 }
 
 // acknowledge records when entries became final. The first such operation of a log begins the

@@ -164,16 +164,16 @@ func (a *Applier) putKeys(by string, old, next *rows.Issuer) {
 
 // expireIssuer drops a deleted issuer, or the keys that were retired long ago and the mappings that
 // were replaced long ago.
-func (a *Applier) expireIssuer(name string, due, before revoked.Time) int {
+func (a *Applier) expireIssuer(name string, due, before revoked.Time) {
 	old := a.issuer(name)
 	if old == nil || old.Due != due {
 		a.fail(errStray("issuer", name))
-		return 1
+		return
 	}
 	next := *old
 	if next.DeletedAt != 0 && a.issuerDue(&next.Issuer) <= before {
 		a.dropIssuer(old)
-		return 1
+		return
 	}
 	next.Keys = slices.DeleteFunc(slices.Clone(old.Keys), func(k revoked.IssuerKey) bool {
 		end := a.keyDue(&old.Issuer, &k)
@@ -186,7 +186,6 @@ func (a *Applier) expireIssuer(name string, due, before revoked.Time) int {
 		return a.mappingDue(&old.Issuer, &m) <= before
 	})
 	a.putIssuer(&next)
-	return 1
 }
 
 // issuerDue returns the time at which expireIssuer must look at i, 0 for never.

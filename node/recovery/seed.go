@@ -1,7 +1,6 @@
 package recovery
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -36,7 +35,7 @@ type SeedOptions struct {
 // Seed fills dataDir, which must be new or empty, for the first node of a new cluster with the
 // state of the backup. It does not start the node. Start the node with the same node id, and let
 // the others join. After an error no node can start on dataDir.
-func Seed(_ context.Context, dataDir string, backup io.Reader, o SeedOptions) (h snapshot.Header, err error) {
+func Seed(dataDir string, backup io.Reader, o SeedOptions) (h snapshot.Header, err error) {
 	if err := pki.CheckNodeID(o.NodeID); err != nil {
 		return h, fmt.Errorf("%w: node id: %w", revoked.ErrInvalid, err)
 	}
