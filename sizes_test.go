@@ -21,6 +21,7 @@ const (
 	maxColumns       = 120 // lines of code; a tab counts as one
 	maxProseColumns  = 100 // lines that are only a comment
 	maxNodeFields    = 14
+	maxTestName      = 50
 )
 
 // A goFile is a parsed Go file of this module that is not generated.
@@ -216,6 +217,20 @@ func TestSizes_Comments_OpenWithASubject(t *testing.T) {
 			if first := group.List[0]; vague.MatchString(first.Text) {
 				t.Errorf("%s: comment opens with %q: name the subject",
 					fset.Position(first.Pos()), vague.FindStringSubmatch(first.Text)[1])
+			}
+		}
+	}
+}
+
+// The name of a test is TestUnit_Condition_Result, short enough for a table.
+func TestSizes_TestNames_AreShort(t *testing.T) {
+	fset, files := parseModule(t)
+	for _, f := range files {
+		for _, d := range f.ast.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if ok && f.test && strings.HasPrefix(fn.Name.Name, "Test") && len(fn.Name.Name) > maxTestName {
+				t.Errorf("%s: got %d letters in %s, want at most %d",
+					fset.Position(fn.Pos()), len(fn.Name.Name), fn.Name.Name, maxTestName)
 			}
 		}
 	}

@@ -40,8 +40,8 @@ func short(m map[string]any) string {
 	return strings.TrimSpace(fmt.Sprint(m["actor"], " ", m["kind"], " ", m["outcome"], " ", m["detail"]))
 }
 
-// Contract 6, "Audit entry": each call of each route leaves one entry if it is accepted or, of an
-// administrator or operator, refused. Calls that only read, malformed ones and dry runs leave none.
+// Contract 6, "Audit entry": each accepted call of each route leaves one entry, and so does each
+// refused call of an administrator or operator. Reads, malformed calls and dry runs leave none.
 func TestAudit_Calls_LeaveOneEntryOrNone(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.nodes = []revoked.Member{{NodeID: "n2", Leader: true}}
@@ -143,8 +143,8 @@ func TestAudit_Calls_LeaveOneEntryOrNone(t *testing.T) {
 	}
 }
 
-// Contract 6, "Audit entry": revocations leave one entry each, of any client, and a deny list one
-// for each entry of the log.
+// Contract 6, "Audit entry": each revocation leaves one entry, by any client. A deny list leaves
+// one for each entry of the log.
 func TestAudit_Revocations_LeaveOneEntryEach(t *testing.T) {
 	b := newAdminBench(t)
 	b.do(t, "issuer", "POST", "/v1/grants", "", `{"grant_id":"g1","client_id":"app","access_token":{"token":"tok-1"}}`)
@@ -280,8 +280,8 @@ func TestAudit_Events_FollowAndResume(t *testing.T) {
 	}
 }
 
-// Refusals beyond the limit of a client are counted, and the next entry tells how many are missing.
-// A refused call is answered also if its entry does not commit.
+// Refusals beyond the limit of a client are counted, and the next entry has their number. The
+// refused call is answered even if its entry does not commit.
 func TestAudit_ManyRefusals_AreBounded(t *testing.T) {
 	var offset atomic.Int64
 	start := time.Now()

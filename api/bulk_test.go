@@ -121,7 +121,7 @@ func TestBulk_Lines_GetResultsInOrder(t *testing.T) {
 	}
 }
 
-func TestBulk_BatchFails_OthersGoOn(t *testing.T) {
+func TestBulk_BatchFails_OthersContinue(t *testing.T) {
 	b := newAdminBench(t)
 	calls := 0
 	b.node.mu.Lock()

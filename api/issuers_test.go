@@ -10,7 +10,7 @@ import (
 
 // An attacker with the credentials of another issuer knows the digest of a refresh token. Every
 // probe gets the same bytes, so none reveals whether a guess was right, and the token stays live.
-func TestGrants_AnotherIssuer_LearnsAndEndsNothing(t *testing.T) {
+func TestGrants_AnotherIssuer_ReadsAndEndsNothing(t *testing.T) {
 	b := newBench(t)
 	b.node.put(confidential("evil", "evil-secret", revoked.RoleIssuer))
 	post := func(who, contentType, body string) (int, string) {

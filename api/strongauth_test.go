@@ -178,7 +178,8 @@ func TestPrivateKeyJWT_Replay_OneSucceeds(t *testing.T) {
 	}
 }
 
-// A record that changed while the request ran makes it authenticate again, with the same assertion.
+// If the record changes during the request, the request authenticates again with the same
+// assertion.
 func TestPrivateKeyJWT_RecordChanged_AuthenticatesAgain(t *testing.T) {
 	b := newStrongBench(t)
 	var used []revoked.AssertionUse
@@ -196,7 +197,7 @@ func TestPrivateKeyJWT_RecordChanged_AuthenticatesAgain(t *testing.T) {
 	}
 }
 
-// CA-34, CA-35: RFC 8725's attacks end with 401, whatever the token of the request.
+// CA-34, CA-35: every attack of RFC 8725 gets 401, whether or not the request's token exists.
 func TestPrivateKeyJWT_Attacks_Get401(t *testing.T) {
 	b := newStrongBench(t)
 	good := b.assertion(t, "cj", "attack", nil)
@@ -295,7 +296,7 @@ func TestPrivateKeyJWT_AdminAPI_TakesBearer(t *testing.T) {
 	}
 }
 
-// A right assertion passes while others guess; guesses are limited as those of a secret.
+// A correct assertion passes while others guess. Guesses are limited like guesses of a secret.
 func TestPrivateKeyJWT_Guesses_AreThrottled(t *testing.T) {
 	b := newStrongBench(t, func(c *api.Config) { c.AuthFailuresPerMinute = 2 })
 	forged := &strongBench{b.bench, newTrustedKey(t, "k1")}
@@ -374,7 +375,7 @@ func tlsClient(id string, kind revoked.SubjectKind, value string, roles ...revok
 		Subject: revoked.CertificateSubject{Kind: kind, Value: value}}
 }
 
-// CA-39, CA-41 and CA-42: a certificate of a CA. OW-15: headers say nothing.
+// CA-39, CA-41 and CA-42: a certificate of a CA. OW-15: headers are ignored.
 func TestTLSClientAuth_Certificates_AreChecked(t *testing.T) {
 	authority, stranger := newCA(t), newCA(t)
 	pool := authority.pool()

@@ -81,9 +81,8 @@ func TestClients_CertificateSubject_ExactlyOne(t *testing.T) {
 	}
 }
 
-// An administrator whose only credential is a key is an administrator. One with only a certificate
-// of a CA does not count as the last one.
-func TestClients_LastAdministrator_NeedsALastingCredential(t *testing.T) {
+// A key counts as a lasting credential of the last administrator. A certificate of a CA does not.
+func TestClients_LastAdmin_NeedsLastingCredential(t *testing.T) {
 	b := newAdminBench(t)
 	const merge = "application/merge-patch+json"
 	for _, id := range []string{setup} {

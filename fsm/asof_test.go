@@ -84,7 +84,7 @@ func (rec record) compare(t *rapid.T, m *machine, what string) {
 			case got.State == revoked.PastNotHeld && !h.Record.Found && r.at < h.Reaped:
 				continue
 			case want == revoked.PastUnknown && got.State == revoked.PastInactive && !h.Record.Found && h.Ended != nil:
-				continue // a tombstone or a denial tells more than introspection did
+				continue // a tombstone or a denial has a reason that introspection did not give
 			case got.State != want:
 				t.Fatalf("%s: %s at %d: got %+v, want %s (%s)\nhistory %+v", what, name, r.at-start, got, want,
 					r.decision.Reason, h)
@@ -114,9 +114,9 @@ func (rec record) checkSpan(t *rapid.T, name string, r *recorded, got revoked.Pa
 	}
 }
 
-// The answers about the past are those that introspection gave then, in random histories: also
-// after expiry, a backup and a replay.
-func TestAsOf_RandomHistories_MatchWhatIntrospectionSaid(t *testing.T) {
+// Answers about the past match the introspections of that time in random histories, also after
+// expiry, a backup and a replay.
+func TestAsOf_RandomHistories_MatchIntrospection(t *testing.T) {
 	names := []string{"t0", "t1", "t2", "t3", "t4", "t5"}
 	rapid.Check(t, func(r *rapid.T) {
 		m := newMachine(t)
@@ -383,7 +383,8 @@ func TestFinalAt_Records_ExactOrALaterOne(t *testing.T) {
 	m.sameAs(m.replayed(3))
 }
 
-// The rows about clients and replaced cut-offs end with their retention, and the answers say so.
+// The rows about clients and replaced cut-offs end with their retention. Answers about earlier
+// moments are then not_held.
 func TestAsOf_RowsOfTheHistoryDropped_NotHeldBefore(t *testing.T) {
 	m := newMachine(t)
 	m.beginHistory()
@@ -414,7 +415,7 @@ func TestAsOf_RowsOfTheHistoryDropped_NotHeldBefore(t *testing.T) {
 	m.sameAs(m.replayed(3))
 }
 
-// A restore keeps the history of the backup, and knows nothing of the time until it.
+// A restore keeps the history of the backup. The time between the backup and the restore is a gap.
 func TestAsOf_AfterARestore_GapIsNotHeld(t *testing.T) {
 	for _, accept := range []bool{false, true} {
 		m := newMachine(t)
@@ -452,8 +453,7 @@ func TestAsOf_AfterARestore_GapIsNotHeld(t *testing.T) {
 	}
 }
 
-// The record of an acknowledgement is the cluster's own: nobody asked for it, so the audit has no
-// entry of it.
+// Only the cluster itself proposes an acknowledgement, so the audit has no entry of it.
 func TestAcknowledge_AuditedBatch_LeavesNoEntry(t *testing.T) {
 	m := newMachine(t)
 	m.audited = true

@@ -27,7 +27,8 @@ func (m *machine) revokeBy(by revoked.Actor, token string) error {
 	return m.do(command.RevokeOp(by, digest(token), ""))[0].Err
 }
 
-// One request may need several operations; another request with the same assertion gets none.
+// One request may propose several operations with an assertion. Operations of another request are
+// rejected.
 func TestAssertion_SecondRequest_IsReplayed(t *testing.T) {
 	m := newMachine(t)
 	m.register(pair("1"))
@@ -48,7 +49,7 @@ func TestAssertion_SecondRequest_IsReplayed(t *testing.T) {
 	}
 }
 
-// A revocation that changes nothing else still uses its assertion up, and so does a refused one.
+// A revocation uses its assertion up even if it changes nothing or is refused.
 func TestAssertion_NoChange_IsUsedUp(t *testing.T) {
 	m := newMachine(t)
 	m.register(pair("1"))
@@ -69,7 +70,7 @@ func TestAssertion_NoChange_IsUsedUp(t *testing.T) {
 	wantErr(t, m.revokeBy(m.asserted("app", "k", expires, 4), "a-1"), revoked.ErrReplayed)
 }
 
-// A use is forgotten only when no node accepts its assertion any more. The stamps of entries
+// Apply forgets a use only when every node rejects its assertion as expired. The stamps of entries
 // decide.
 func TestAssertion_Expired_StaysUnusable(t *testing.T) {
 	m := newMachine(t)
@@ -116,7 +117,7 @@ func TestAssertion_Quota_PerClient(t *testing.T) {
 	wantErr(t, m.revokeBy(m.asserted("app", "later", m.now.Add(time.Minute), 9), "unknown"), nil)
 }
 
-// A backup has the uses, and names the version that reads them.
+// A backup has the used assertions, and names the version that can read them.
 func TestWriteSnapshot_Assertions_GoldenBytes(t *testing.T) {
 	m := newMachine(t)
 	robot := confidential("robot")

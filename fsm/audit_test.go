@@ -51,7 +51,7 @@ func (m *machine) entries(after uint64) (lines []string) {
 	return lines
 }
 
-// Contract 6, "Audit entry": each accepted call leaves one entry, also if it changes nothing.
+// Contract 6, "Audit entry": each accepted call leaves one entry, even if it changes nothing.
 // Registrations and refusals leave none.
 func TestAudit_Operations_OneEntryEach(t *testing.T) {
 	m := audited(t)
@@ -173,7 +173,7 @@ func TestAudit_Origin_IsRecorded(t *testing.T) {
 }
 
 // The lines of an import that share a log entry share an audit entry, which counts the accepted
-// ones.
+// lines.
 func TestAudit_Chunk_OneEntryWithCount(t *testing.T) {
 	m := audited(t)
 	deny := func(request, jti string) *command.Op {
@@ -205,7 +205,7 @@ func TestAudit_Chunk_OneEntryWithCount(t *testing.T) {
 	check("refused lines only")
 }
 
-// While a member does not know the audit, its entries have no flag and leave no audit entry.
+// While a member does not support the audit, batches have no flag and leave no audit entry.
 func TestAudit_OlderEntries_LeaveNone(t *testing.T) {
 	m := newMachine(t)
 	m.revoke("app", "ghost")
@@ -278,8 +278,9 @@ func TestWaitAudit_OtherEntries_DoNotWake(t *testing.T) {
 	}
 }
 
-// The same log, with and without audit, gives the same state apart from the entries. An accepted
-// operation leaves exactly one entry, with "no change" exactly if the other state did not change.
+// A log has the same state with and without audit, apart from the audit entries. An accepted
+// operation leaves exactly one entry. Its detail is "no change" if and only if the other state did
+// not change.
 func TestAudit_RandomHistories_AreComplete(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m, twin := audited(t), withStaff(t)

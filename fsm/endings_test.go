@@ -23,7 +23,7 @@ func (m *machine) statusOf(token string) *revoked.TokenStatus {
 }
 
 // The state names the end of a token as long as it knows it, before and after the compaction.
-func TestEnding_EachReason_TellsActorAndIndex(t *testing.T) {
+func TestEnding_EachReason_NamesActorAndIndex(t *testing.T) {
 	cutoff := func(client string, before revoked.Time) func(*machine) {
 		return func(m *machine) {
 			sel := revoked.Selector{Subject: "alice", ClientID: client}
@@ -87,7 +87,7 @@ func TestEnding_EachReason_TellsActorAndIndex(t *testing.T) {
 }
 
 // A JWT is denied by each of the properties that a denial can have.
-func TestEnding_DeniedJWT_TellsTheDenial(t *testing.T) {
+func TestEnding_DeniedJWT_NamesTheDenial(t *testing.T) {
 	for name, revoke := range map[string]func(m *machine, j *revoked.JWT) error{
 		"with the token": func(m *machine, j *revoked.JWT) error { return m.revokeJWT("admin", j) },
 		"by its jti": func(m *machine, j *revoked.JWT) error {

@@ -31,7 +31,7 @@ func (f *FSM) Issuer(iss string) *revoked.Issuer {
 	return nil
 }
 
-// Denials returns the number of denials in the state. Those that are over count until Expire.
+// Denials returns the number of denials in the state. Expired ones count until Expire drops them.
 func (f *FSM) Denials() (n uint64) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

@@ -293,7 +293,7 @@ func TestPutIssuer_LifetimeLoweredAndRaised_StaysDead(t *testing.T) {
 
 // An issuer's clock may be ahead. A raise counts for tokens that are issued after it by the larger
 // of both skews.
-func TestPutIssuer_RaiseWithLowerSkew_CountsForLaterTokens(t *testing.T) {
+func TestPutIssuer_RaisedWithLowerSkew_ForLaterTokens(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.MaxLifetime, i.ClockSkew = time.Hour, 5*time.Minute })
 	c := mapped("x", m.now.Add(4*time.Minute), 10*time.Hour)
@@ -328,7 +328,7 @@ func TestRevokeJWT_DatedAhead_StaysDead(t *testing.T) {
 
 // The tokens of a deleted issuer stay dead, whatever the record of an issuer that is created anew
 // with its iss, and however short cutoff_retention is.
-func TestDeleteIssuer_CreatedWithLongerLifetime_StaysDead(t *testing.T) {
+func TestDeleteIssuer_RecreatedWithLongerLife_StaysDead(t *testing.T) {
 	m := newMachine(t)
 	s := m.f.Settings()
 	s.CutoffRetention = time.Hour

@@ -20,7 +20,7 @@ type simPast struct {
 // simPastAnswers is how many answers the oracle remembers of a grant: the first and the newest.
 const simPastAnswers = 6
 
-// remember keeps an answer, for a comparison with what AsOf tells about it at the end.
+// remember keeps an answer, to compare it with AsOf at the end.
 func (o *simOracle) remember(g *simGrant, p simPast) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -38,8 +38,8 @@ func (o *simOracle) pastAnswers(grants []*simGrant) (all []simPast) {
 	return all
 }
 
-// checkPast compares what a node tells about the past with what nodes answered then. The node's
-// copy is current. The stamps of the answers decide, not the clocks of the nodes, which may jump.
+// checkPast compares the answers of a node about the past with the answers of that time. The node's
+// copy is current. Stamps decide, not the clocks of the nodes, which may jump.
 func (o *simOracle) checkPast(l *simLife, past []simPast) {
 	for _, p := range past {
 		at := p.to
@@ -56,7 +56,7 @@ func (o *simOracle) checkPast(l *simLife, past []simPast) {
 			o.fail("store", "%s: history: %v", l.self, err)
 			return
 		}
-		// A record that was reaped is not held, nor one before the history began.
+		// A reaped record is not held, and neither is a moment before the history began.
 		ok := got.State == revoked.PastNotHeld && (h.Since == 0 || at < h.Since || at < h.Reaped && !h.Record.Found)
 		switch p.verdict {
 		case revoked.Active: // it may have ended since the answer began
@@ -75,9 +75,9 @@ func (o *simOracle) checkPast(l *simLife, past []simPast) {
 	}
 }
 
-// Every node tells since when a revoked token was inactive, and when and after which nodes that
-// became final. The record is one entry, and an idle cluster writes none.
-func TestAsOf_AfterARevocation_EveryNodeTellsWhenItWasFinal(t *testing.T) {
+// Every node returns since when a revoked token was inactive, when that was final, and for which
+// nodes the leader waited. The record is one entry, and an idle cluster writes none.
+func TestAsOf_Revocation_EveryNodeHasItsFinalMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 11, t.TempDir(), newSimCounts())
 		defer s.end()

@@ -51,7 +51,7 @@ func post(t *testing.T, m *nodetest.Member, path string, form url.Values) nodete
 	return m.Do(req)
 }
 
-// CA-33: of the revocations with one assertion at three nodes at once exactly one succeeds. The
+// CA-33: if three nodes get revocations with one assertion at once, exactly one succeeds. The
 // others get 401, also afterwards and after restarts.
 func TestAssertion_ReplayAtAllNodesAtOnce_OneSucceeds(t *testing.T) {
 	c, r := newRobots(t)

@@ -38,8 +38,8 @@ func parseLine(t *testing.T, line string) (e auditLine) {
 	return e
 }
 
-// send repeats a request until the cluster has decided. It returns the request id of the decided
-// one.
+// send repeats a request until the cluster has decided. It returns the request id of the last
+// attempt.
 func send(t *testing.T, m *nodetest.Member, n *int, method, path, client, body string) (id string, status int) {
 	t.Helper()
 	r := m.Decided(func() nodetest.Reply {
@@ -59,8 +59,8 @@ func send(t *testing.T, m *nodetest.Member, n *int, method, path, client, body s
 	return id, r.Status
 }
 
-// Contract 6, "Audit entry": every member has the same entries, each names the node that received
-// the call, and a restart loses none. Accepted and refused calls at any node leave one each.
+// Contract 6, "Audit entry": every member has the same entries, and a restart loses none. Each
+// entry names the node that received the call. Accepted and refused calls leave one entry each.
 func TestAudit_Cluster_SameEntriesEverywhere(t *testing.T) {
 	c := nodetest.Start(t, nodetest.Options{})
 	calls := 0
@@ -169,7 +169,7 @@ func TestAudit_Membership_OneEntryEach(t *testing.T) {
 
 // A revocation through a node with an old member succeeds and leaves no entry. After the upgrade it
 // leaves one.
-func TestAudit_OldMember_RevocationsGoOn(t *testing.T) {
+func TestAudit_OldMember_RevocationsSucceed(t *testing.T) {
 	old := map[string]bool{"node3": true}
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
 		conf.NonVoter = conf.NodeID == "node3" // it must not lead

@@ -80,7 +80,7 @@ func (n *Node) Join(ctx context.Context, addresses []string) (uint64, error) {
 	return n.roster.JoinCluster(ctx, addresses)
 }
 
-// Leave implements api.Backend. Done is closed afterwards.
+// Leave implements api.Backend. After it has succeeded, the node ends and Done is closed.
 func (n *Node) Leave(ctx context.Context, by revoked.Actor) (uint64, error) {
 	return n.roster.Leave(ctx, by)
 }

@@ -72,7 +72,7 @@ func active(t *testing.T, m *nodetest.Member, token string) string {
 	return strconv.FormatBool(strings.HasPrefix(r.Body, `{"active":true`))
 }
 
-// The leader fetches; every node verifies with the fetched keys. The next leader goes on.
+// The leader fetches; every node verifies with the fetched keys. The next leader continues.
 func TestKeyFetch_Leader_FetchesForAll(t *testing.T) {
 	s := newJWTSigner(t, "k1")
 	server := newKeyServer(t, s.jwks())

@@ -49,7 +49,7 @@ func (l *life) wait() error {
 // onClose adds a step to close. Only Open calls it.
 func (l *life) onClose(f func() error) { l.closers = append(l.closers, f) }
 
-// close ends the context and calls the steps of onClose, the last one first. It goes on after an
+// close ends the context and calls the steps of onClose, the last one first. It continues after an
 // error, so that every step runs.
 func (l *life) close() error {
 	l.cancel()

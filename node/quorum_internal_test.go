@@ -15,7 +15,7 @@ import (
 // A voter has not stored the entry that gave the leader its vote. If the leader then removes the
 // third voter and fails before that commits, the first rejects every candidate with the removal.
 // The others reject the first.
-func TestRemove_VoterMissesPromotion_KeepsQuorumElectable(t *testing.T) {
+func TestRemove_VoterMissesPromotion_StaysElectable(t *testing.T) {
 	for name, healAfter := range map[string]time.Duration{
 		"voter returns late":      20 * time.Second,
 		"voter returns meanwhile": 300 * time.Millisecond,

@@ -448,8 +448,8 @@ func TestRecover_ReceivedStateNotRestored_IsRefused(t *testing.T) {
 	}
 }
 
-// A log that lost its end keeps what its entries said about the other members.
-func TestRecover_OthersWereAhead_TellsWhatIsMissing(t *testing.T) {
+// A log that lost its end keeps the marks of the other members in its entries.
+func TestRecover_OthersWereAhead_CountsMissing(t *testing.T) {
 	dir, holding, servers := stoppedMember(t)
 	var marks []*command.Mark
 	for _, s := range servers {

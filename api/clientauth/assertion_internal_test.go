@@ -48,7 +48,7 @@ func TestReplays_Flood_ForgetsNoLiveAssertion(t *testing.T) {
 }
 
 // A request that ended without an answer for good gives its assertion back, and only its own.
-func TestReplays_Forget_OnlyTheOwnUse(t *testing.T) {
+func TestReplays_Forget_OnlyOwnUse(t *testing.T) {
 	r := newReplays()
 	now := time.Unix(1_790_000_000, 0)
 	v := verified("a", "0", now.Add(time.Minute))

@@ -91,7 +91,7 @@ func TestAuthenticate_OverBudget_IsPaced(t *testing.T) {
 
 // The right secret passes while others guess. It passes at once if this address used it before,
 // else in the next turn of its address, however many guesses wait.
-func TestAuthenticate_WhileOthersGuess_RightSecretPasses(t *testing.T) {
+func TestAuthenticate_OthersGuess_RightSecretPasses(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		id     string

@@ -37,7 +37,7 @@ func TestFailureOf_ImpossibleAtOAuth_Is503(t *testing.T) {
 }
 
 // The cause of a failed fetch of keys names their address, so only administrators read it.
-func TestFailureOf_KeysNotFetched_CauseForAdministrators(t *testing.T) {
+func TestFailureOf_KeysNotFetched_CauseForAdmins(t *testing.T) {
 	err := fmt.Errorf("%w: status 500", revoked.ErrKeysNotFetched)
 	for path, shown := range map[string]bool{
 		"/v1/issuers/as/refresh": true, "/v1/explain": true, "/v1/check": false, "/oauth2/introspect": false,

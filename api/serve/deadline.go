@@ -14,7 +14,7 @@ const restTime = 5 * time.Second
 // rarely: net/http sets six for each request, and each move changes a timer of the runtime.
 //
 // A deadline later than the socket's is only recorded. When the socket's passes, the call that
-// fails moves it and goes on (see early). So a call fails exactly when it would if the socket
+// fails moves it and continues (see early). So a call fails exactly when it would if the socket
 // always had the recorded deadline. All methods may be called concurrently.
 type deadline struct {
 	mu     sync.Mutex
@@ -40,7 +40,7 @@ func (d *deadline) set(t time.Time, move func(time.Time) error) error {
 }
 
 // early reports whether err means that the socket's deadline has passed, but not the recorded one.
-// The socket then gets the recorded one, and the caller must go on.
+// The socket then gets the recorded one, and the caller must continue.
 func (d *deadline) early(err error, move func(time.Time) error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false

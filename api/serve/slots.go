@@ -19,8 +19,8 @@ const (
 	causeHeader             = "header"
 )
 
-// spareSlots is the number of connections beyond each limit. They are served an answer that names
-// the limit, and the probes.
+// spareSlots is the number of connections beyond each limit. On these the server answers probes,
+// and answers every other request with the limit that was reached.
 const spareSlots = 32
 
 // A slotTable bounds the open connections: all of them, and those of one address. At a limit it

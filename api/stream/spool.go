@@ -44,7 +44,7 @@ type Spool struct {
 
 	mu     sync.Mutex
 	change *sync.Cond    // signals bytes to read, closed or err
-	room   chan struct{} // closed when a waiting Write may go on; nil: none waits
+	room   chan struct{} // closed when a waiting Write may continue; nil: no Write waits
 	mem    []byte
 	spare  []byte // the next mem
 	file   *os.File

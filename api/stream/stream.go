@@ -13,7 +13,7 @@ import (
 const Idle = time.Minute
 
 // ErrIdle is returned when the client has read nothing for the idle time of a [Stream].
-var ErrIdle = errors.New("the client read nothing in time")
+var ErrIdle = errors.New("client did not read in time")
 
 // A Stream reads the body and writes the answer of one request. One goroutine may read while
 // another writes. Its deadlines move while bytes flow; they are the socket's and follow the system

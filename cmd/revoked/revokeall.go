@@ -109,7 +109,7 @@ func parseInstant(s string) (int64, error) {
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
 		if t, err := time.Parse(layout, s); err == nil {
 			if t.Unix() <= 0 {
-				return 0, cli.UsageError("--issued-before: want a moment after 1970-01-01, not %q", s)
+				return 0, cli.UsageError("--issued-before: got %q, want a moment after 1970-01-01", s)
 			}
 			return t.Unix(), nil
 		}

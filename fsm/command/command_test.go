@@ -324,8 +324,8 @@ func TestVersionOf_NewerOps_NeedTheirVersion(t *testing.T) {
 	}
 }
 
-// Contract 6, "Audit entry": an origin alone refuses no operation in a cluster with an older
-// member. A note has no older form.
+// Contract 6, "Audit entry": an operation with an origin is accepted while a member is older. A
+// note has no older form, so it is not.
 func TestVersionOf_Origin_DoesNotCount(t *testing.T) {
 	by := revoked.Actor{ClientID: "app", RequestID: "r-1"}
 	op := command.RevokeOp(by, revoked.DigestToken("a"), "")
@@ -475,7 +475,7 @@ func TestCheckClient_NewerRoles_NeedTheField(t *testing.T) {
 	}
 }
 
-func TestAcknowledgements_OfAnOp_AreThoseOfTheList(t *testing.T) {
+func TestAcknowledgements_OfOp_EqualTheList(t *testing.T) {
 	want := []revoked.Acknowledgement{
 		{Index: 1 << 40, AppliedAt: stamp, At: stamp, WaitedFor: nil},
 		{Index: 1<<40 + 1, AppliedAt: stamp - 5, At: stamp + 7, WaitedFor: []string{"node3", "node1"}},

@@ -14,9 +14,7 @@ import (
 // cutoff_retention, so the quota is large.
 const DenialQuota = 10_000_000
 
-// jwtEnd returns the time at which j is over by every clock. Without an expiry, it is that of the
-// longest token that exists. A token that a node has verified may be dated ahead of its revocation.
-// So its own expiry counts, unless no record lets it be active for so long.
+// jwtEnd returns the time at which j has expired by every clock.
 func (a *Applier) jwtEnd(iss *revoked.Issuer, j *revoked.JWT) revoked.Time {
 	end := a.Stamp.Add(a.jwtLifetime(iss))
 	if len(j.Digests) > 0 {
@@ -158,7 +156,7 @@ func (a *access) deniedBefore(g *revoked.Grant, t *revoked.Token) *rows.Binding 
 	return nil
 }
 
-// expireDenial drops a denial: the tokens that it ends are over.
+// expireDenial drops a denial once all tokens that it ends have expired.
 func (a *Applier) expireDenial(id revoked.Digest, due revoked.Time) {
 	v, row := a.denial(id)
 	if row == nil || v.Until != due {

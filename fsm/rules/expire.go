@@ -20,7 +20,7 @@ const (
 // clampLimit bounds the limit of a command.
 func clampLimit(n uint32) int { return int(min(max(n, 1), maxLimit)) }
 
-// expire examines the rows that are due, earliest first, and drops those that are over. It stops
+// expire examines the rows that are due, earliest first, and drops those no longer needed. It stops
 // after the row at which it has touched about limit rows.
 //
 // Each family has its own rule, but all count the rows that they touch. So a command with one limit
@@ -102,9 +102,9 @@ func (a *Applier) dueRows(before revoked.Time, n int) []dueRow {
 	return out
 }
 
-// expireGrant replaces the expired inline tokens of a grant with stubs, or drops the grant if it is
-// over. It returns the number of touched rows. An earlier queue entry of a revoked grant is only
-// moved here, see endGrant.
+// expireGrant replaces the expired inline tokens of a grant with stubs. It drops the grant if all
+// of its tokens have expired. It returns the number of touched rows. An earlier queue entry of a
+// revoked grant is only moved here, see endGrant.
 func (a *Applier) expireGrant(id string, due, before revoked.Time, limit int) int {
 	g, row := a.grant(id)
 	if row == nil || g.Due != due {

@@ -105,7 +105,8 @@ func TestFilter_RandomHistory_NeverLacksARow(t *testing.T) {
 	}
 }
 
-// A scan takes several chunks while commits go on. It must find their rows, or they must be added.
+// A scan takes several chunks while commits continue. It must find their rows, or they must be
+// added.
 func TestFilter_ScanBesideCommits_NeverLacksARow(t *testing.T) {
 	const old, added = 3*scanChunk + 5, 20_000
 	dir := t.TempDir()

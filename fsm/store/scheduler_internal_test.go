@@ -56,7 +56,7 @@ func (d *queueDB) end() {
 	h.Done()
 }
 
-func TestScheduler_Compactions_StartAfterOpenWithinLimit(t *testing.T) {
+func TestScheduler_AfterOpen_CompactsWithinLimit(t *testing.T) {
 	db := &queueDB{waiting: 5, allowed: 2}
 	s := newScheduler()
 	s.Register(1, db)

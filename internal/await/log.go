@@ -34,7 +34,7 @@ func (l *Log) String() string {
 	return l.text.String()
 }
 
-// Count returns how often text was written.
+// Count returns the number of times that text was written.
 func (l *Log) Count(text string) int { return strings.Count(l.String(), text) }
 
 // Logger returns a logger of every level that writes to l.

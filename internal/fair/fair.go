@@ -39,7 +39,7 @@ func (q *Queue[T]) Push(key string, v T) {
 func (q *Queue[T]) First() T { return q.values[q.order[0]][0] }
 
 // Pop removes the value that is served next, and reports whether its key has another one. The key's
-// turn goes on.
+// turn continues.
 func (q *Queue[T]) Pop() bool {
 	key := q.order[0]
 	if rest := q.values[key][1:]; len(rest) > 0 {

@@ -8,7 +8,7 @@ import (
 	"revoked/fsm/command"
 )
 
-func TestExplain_UnverifiedToken_TellsWhy(t *testing.T) {
+func TestExplain_UnverifiedToken_GivesReason(t *testing.T) {
 	es := signers()[1]
 	good := es.sign(nil)
 	parts := strings.Split(good, ".")

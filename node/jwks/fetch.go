@@ -114,7 +114,7 @@ func read(resp *http.Response) (Set, error) {
 		return Set{}, fmt.Errorf("server answered with status %d, want 200 (redirects are not followed)", resp.StatusCode)
 	}
 	if resp.Header.Get("Content-Encoding") != "" {
-		return Set{}, errors.New("server answered with a content encoding, which was not asked for")
+		return Set{}, errors.New("server used a content encoding that was not requested")
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, jwt.MaxSetBytes+1))
 	if err != nil {

@@ -40,7 +40,7 @@ func gathered(t *testing.T, c prometheus.Collector) map[string]float64 {
 }
 
 // The leader reports the fetches; every node reports the keys that it has.
-func TestCollector_Fetches_AreToldByTheLeader(t *testing.T) {
+func TestCollector_Fetches_AskLeader(t *testing.T) {
 	w := newWorld("a")
 	w.issuers = append(w.issuers, &revoked.Issuer{Name: "given", Keys: []revoked.IssuerKey{
 		{State: revoked.KeyActive}, {State: revoked.KeyRetired}, {State: revoked.KeyBanned}, {State: revoked.KeyBanned},

@@ -200,7 +200,7 @@ func newWorld(s *scope) *world {
 	return w
 }
 
-// bound returns what the first command of a term says about its leader.
+// bound returns the leader and the bound in the first command of a term.
 func (w *world) bound(k int) Leader {
 	if w.s.own == 0 {
 		return Leader{}
@@ -208,7 +208,7 @@ func (w *world) bound(k int) Leader {
 	return Leader{Server: serverID(k), Own: w.s.own}
 }
 
-// previous returns what the newest first command of an earlier term in a log says.
+// previous returns the leader in the newest first command of an earlier term in a log.
 func (w *world) previous(log []worldEntry, term uint64) Leader {
 	newest := true
 	for i := len(log) - 1; i >= 0; i-- {

@@ -219,7 +219,7 @@ func TestProposeBulk_LoneCallers_PauseImport(t *testing.T) {
 	})
 }
 
-// Under a steady load of others an import goes on, more slowly.
+// Under a steady load of others an import continues, more slowly.
 func TestProposeBulk_SteadyLoad_IsNotStarved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{opTime: 20 * time.Microsecond}

@@ -231,8 +231,8 @@ func TestPropose_NewLeaderUndecided_Retries(t *testing.T) {
 	})
 }
 
-// A repeat of an audited operation changes the audit: it goes into the entry, with its origin.
-// While a member does not know the audit, it stays out, and other operations have no origin.
+// A repeat of an audited operation changes the audit, so it enters the log with its origin. While a
+// member does not support the audit, the repeat stays out, and other operations have no origin.
 func TestPropose_Repeat_IsProposedForTheAudit(t *testing.T) {
 	for _, audits := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {

@@ -14,9 +14,9 @@ import (
 // admissionVersion is the version of the operations that record admissions.
 const admissionVersion = 2
 
-// usesVersion2 reports whether the log holds commands of version 2. Every member then knows them:
-// it would have stopped at them. This also holds for a member that has not reported to this leader,
-// or that reports a lower version.
+// usesVersion2 reports whether the log holds commands of version 2. Every member then supports
+// them, because an older program would have stopped at them. So a member that has not reported, or
+// that reports a lower version, does not count as old.
 func (l *local) usesVersion2() bool { return l.FSM.Version() >= admissionVersion }
 
 // isOld reports whether a member does not know commands of version 2, by its own report.

@@ -176,7 +176,8 @@ func VoterIDs(conf raft.Configuration) []string {
 	return ids
 }
 
-// standIn returns standIn of the newest configuration in this node's log, or "" if it is unknown.
+// standIn returns the stand-in for a candidate by the newest configuration in this node's log. It
+// returns "" if that configuration is unknown.
 func (l *local) standIn(candidate raft.ServerID) raft.ServerID {
 	conf, err := l.Configuration()
 	if err != nil {
@@ -185,7 +186,8 @@ func (l *local) standIn(candidate raft.ServerID) raft.ServerID {
 	return standIn(conf, candidate)
 }
 
-// standIn returns a voter of conf if the candidate is in conf without a vote. Else it returns "".
+// standIn returns a voter of conf if conf has the candidate without a vote. It returns "" for any
+// other candidate.
 func standIn(conf raft.Configuration, candidate raft.ServerID) raft.ServerID {
 	if isVoter(conf, candidate) || !inConfiguration(conf, candidate) {
 		return ""

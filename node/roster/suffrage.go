@@ -155,11 +155,12 @@ func (c *changes) checkQuorum(id raft.ServerID, force bool, alternative string) 
 // the newest configuration. It returns ErrNoLeader if RequestTimeout passes or the term ends first.
 // It returns nil at once if id has no vote.
 //
-// Raft rejects a candidate that is not a voter in the newest configuration of the member it asks.
-// Suppose that a voter does not know of the promotion of another voter, and the leader removes a
-// third. If the leader fails before it commits the removal, no member can win an election again.
-// The first rejects the second as a non-voter, and the second rejects the first for its shorter
-// log. Force does not skip this check, because the removal needs the same majority to commit.
+// Raft itself rejects a candidate that is not a voter in the newest configuration of the member it
+// asks. VoteGuard.StandIn prevents that, but only in members that have it. Suppose that a voter
+// does not know of the promotion of another voter, and the leader removes a third. If the leader
+// fails before it commits the removal, no member can win an election again. The first rejects the
+// second as a non-voter, and the second rejects the first for its shorter log. Force does not skip
+// this check, because the removal needs the same majority to commit.
 func (t *turn) awaitStored(id raft.ServerID) error {
 	if !isVoter(t.conf, id) {
 		return nil

@@ -31,7 +31,7 @@ type Client struct {
 	retired bool
 }
 
-// waiting is a call without its whole answer. done is closed once answer or err is set.
+// waiting is a call that awaits the rest of its answer. done is closed once answer or err is set.
 type waiting struct {
 	body   body
 	answer Answer

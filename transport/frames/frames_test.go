@@ -72,7 +72,7 @@ func run(t *testing.T, test func(t *testing.T)) {
 	synctest.Test(t, test)
 }
 
-func TestCall_BodiesOfAllSizes_ComeBack(t *testing.T) {
+func TestCall_BodiesOfAllSizes_AreEchoed(t *testing.T) {
 	run(t, func(t *testing.T) {
 		p, conn := connect(t, nil)
 		c := frames.NewClient(conn, limits)
@@ -146,7 +146,7 @@ func TestCall_Refused_ConnectionServesOn(t *testing.T) {
 }
 
 // The caller's end is passed on, and the connection serves on.
-func TestCall_CallerGivesUp_HandlerLearnsIt(t *testing.T) {
+func TestCall_CallerGivesUp_HandlerIsCanceled(t *testing.T) {
 	run(t, func(t *testing.T) {
 		left := make(chan error, 1)
 		p, conn := connect(t, func(s *frames.Server) {

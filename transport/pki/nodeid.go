@@ -15,7 +15,7 @@ var (
 	ErrBadNodeID = errors.New("not a node id")
 	// ErrNotNode is returned for a certificate that does not name exactly one node.
 	ErrNotNode = errors.New("certificate does not name a node")
-	// ErrWrongNode is returned when another node of the cluster answers than the one dialed.
+	// ErrWrongNode is returned when a node other than the dialed one answers.
 	ErrWrongNode = errors.New("another node answered")
 )
 

@@ -13,7 +13,8 @@ type VoteGuard struct {
 	Note func(voter raft.ServerID) []byte
 	// MayVote reports whether this node may vote for the candidate that sent note.
 	MayVote func(note []byte) bool
-	// StandIn returns a voter if the candidate is a member without a vote, and else "". See standIn.
+	// StandIn returns a voter if the candidate is a member without a vote, and "" for any other
+	// candidate. See standIn.
 	StandIn func(candidate raft.ServerID) raft.ServerID
 }
 
@@ -44,13 +45,14 @@ func (g *VoteGuard) mayVote(req *raft.RequestVoteRequest) bool {
 	return g == nil || !ok || len(req.RPCHeader.Addr) == 0 || g.MayVote(note)
 }
 
-// standIn names a voter as the sender of a request, if the candidate is a member without a vote.
+// standIn replaces the sender of a request by a voter if the candidate is a member without a vote.
 //
-// Raft rejects the candidate then, before it compares the logs. But the candidate may have its vote
-// by an entry that this node has not stored. If the leader is lost, only the candidate's log is new
-// enough to win, and without this node's vote nobody would be elected. A voter grants its vote to
-// any candidate with a new enough log (Ongaro's dissertation, 4.2.2). If the entry that took the
-// candidate's vote is in this node's log, the candidate's log is older, and Raft rejects it.
+// Raft rejects such a candidate before it compares the logs. But an entry that this node has not
+// stored may have given the candidate its vote. If the leader is lost, only the candidate's log is
+// new enough to win, and without this node's vote the cluster could not elect a leader. A voter
+// grants its vote to any candidate whose log is new enough (Ongaro's dissertation, 4.2.2). If this
+// node's log holds the entry that took the candidate's vote, the candidate's log is older, and Raft
+// rejects it.
 func (g *VoteGuard) standIn(h *raft.RPCHeader) {
 	if g == nil || g.StandIn == nil || len(h.Addr) == 0 {
 		return

@@ -145,7 +145,7 @@ func (c *cluster) checkRolesWork(t *testing.T) {
 }
 
 // checkNoWayBack fails the test unless the program of version 0.3 stops in place of a member that
-// holds entries of version 0.4, and the member goes on afterwards.
+// holds entries of version 0.4, and the member continues afterwards.
 func (c *cluster) checkNoWayBack(t *testing.T, program string) {
 	t.Helper()
 	m := c.without(c.leader(t))[0]

@@ -96,7 +96,7 @@ func New() *Checker {
 	return &Checker{Lives: map[*Life]bool{}, terms: map[uint64]*termState{}}
 }
 
-// Take checks one event of an incarnation. It goes on after Fail.
+// Take checks one event of an incarnation. It continues after Fail.
 func (c *Checker) Take(l *Life, e Event) {
 	switch e.Kind {
 	case Opened:

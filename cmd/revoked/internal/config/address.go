@@ -72,10 +72,10 @@ func apiURL(s string, https bool) (string, error) {
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return "", fmt.Errorf("want host:port or an https URL, not %q", s)
+		return "", fmt.Errorf("got %q, want host:port or an https URL", s)
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || https) {
-		return "", fmt.Errorf("want an https URL, not %q", s)
+		return "", fmt.Errorf("got %q, want an https URL", s)
 	}
 	return strings.TrimSuffix(u.String(), "/"), nil
 }
@@ -83,14 +83,14 @@ func apiURL(s string, https bool) (string, error) {
 func checkListen(s string) error {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		return fmt.Errorf("want host:port or :port, not %q", s)
+		return fmt.Errorf("got %q, want host:port or :port", s)
 	}
 	if !isHostText(host) {
-		return fmt.Errorf("want an IP address or a DNS name before the port, not %q", host)
+		return fmt.Errorf("got %q, want an IP address or a DNS name before the port", host)
 	}
 	switch n, err := strconv.ParseUint(port, 10, 16); {
 	case err != nil:
-		return fmt.Errorf("want a port from 1 to 65535, not %q", port)
+		return fmt.Errorf("got %q, want a port from 1 to 65535", port)
 	case n == 0:
 		return errors.New("cannot advertise port 0")
 	}

@@ -47,7 +47,7 @@ func (c *Config) CheckValues() {
 		c.BootstrapExpect)
 	c.addIf(c.BootstrapExpect > 0 && c.NonVoter, "non_voter",
 		"a node that bootstraps the cluster (bootstrap_expect %d) always votes", c.BootstrapExpect)
-	c.addIf(c.SpoolLimitPerRequest < minSpool, "spool_limit_per_request", "want 1MiB or more, not %d bytes",
+	c.addIf(c.SpoolLimitPerRequest < minSpool, "spool_limit_per_request", "got %d bytes, want 1MiB or more",
 		c.SpoolLimitPerRequest)
 	c.addIf(c.SpoolLimit < c.SpoolLimitPerRequest, "spool_limit",
 		"%d bytes are less than spool_limit_per_request, %d", c.SpoolLimit, c.SpoolLimitPerRequest)
@@ -60,7 +60,7 @@ func (c *Config) CheckValues() {
 	}
 	for _, o := range c.CORSOrigins {
 		if u, err := url.Parse(o); err != nil || o != "*" && (u.Scheme == "" || u.Host == "" || u.Path != "") {
-			c.addf("cors_origins", "want an origin such as https://app.example, not %q", o)
+			c.addf("cors_origins", "got %q, want an origin such as https://app.example", o)
 		}
 	}
 	if _, err := c.JWKSProxyURL(); err != nil {
@@ -88,9 +88,9 @@ func (c *Config) checkBounds() {
 	for _, s := range c.table() {
 		switch p := s.field.(type) {
 		case *time.Duration:
-			c.addIf(*p < s.Min || *p > s.Max, s.Key, "want %v to %v, not %v", s.Min, s.Max, *p)
+			c.addIf(*p < s.Min || *p > s.Max, s.Key, "got %v, want %v to %v", *p, s.Min, s.Max)
 		case *int:
-			c.addIf(*p < int(s.Min), s.Key, "want %d or more, not %d", s.Min, *p)
+			c.addIf(*p < int(s.Min), s.Key, "got %d, want %d or more", *p, s.Min)
 		}
 	}
 	if err := revoked.ValidateSettings(&c.Replicated); err != nil && len(c.problems) == before {
@@ -105,7 +105,7 @@ func checkIssuer(s string, https bool) error {
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || https) {
-		return fmt.Errorf("want an https URL, not %q", s)
+		return fmt.Errorf("got %q, want an https URL", s)
 	}
 	if strings.ContainsAny(s, "?#") {
 		return fmt.Errorf("an issuer has no query and no fragment: %q", s)

@@ -120,11 +120,11 @@ func TestRead_ReportsAllProblemsAtOnce(t *testing.T) {
 		t.Fatal("got no error")
 	}
 	for _, want := range []string{
-		`--bootstrap-expect: want a whole number, not "three"`,
-		`REVOKED_LEASE_DURATION: want a duration such as 500ms, 5s or 24h, not "2"`,
-		`revoked.yml:1: cache_size: want bytes such as 64MiB, not "64MBB"`,
-		`revoked.yml:2: non_voter: want true or false, not "perhaps"`,
-		`revoked.yml:3: trusted_proxies: want a network such as 10.0.0.0/8 or an address, not "10.0.0.0/33"`,
+		`--bootstrap-expect: got "three", want a whole number`,
+		`REVOKED_LEASE_DURATION: got "2", want a duration such as 500ms, 5s or 24h`,
+		`revoked.yml:1: cache_size: got "64MBB", want bytes such as 64MiB`,
+		`revoked.yml:2: non_voter: got "perhaps", want true or false`,
+		`revoked.yml:3: trusted_proxies: got "10.0.0.0/33", want a network such as 10.0.0.0/8 or an address`,
 		`revoked.yml:4: region: want a single value`,
 		`revoked.yml:6: node_id is set again; first at `,
 		`7 problems`,
@@ -207,9 +207,9 @@ func TestRead_CheckNetworks_HaveAudiences(t *testing.T) {
 
 func TestRead_MalformedCheckNetworks_NamesProblem(t *testing.T) {
 	for text, want := range map[string]string{
-		"10.0.0.0/33":                            `want a network such as 10.0.0.0/8 or an address, not "10.0.0.0/33"`,
-		"10.0.0.0/8=rs1,rs2":                     `want a network such as 10.0.0.0/8 or an address, not "rs2"; repeat the network for`,
-		"=rs1":                                   `want a network such as 10.0.0.0/8 or an address, not ""`,
+		"10.0.0.0/33":                            `got "10.0.0.0/33", want a network such as 10.0.0.0/8 or an address`,
+		"10.0.0.0/8=rs1,rs2":                     `got "rs2", want a network such as 10.0.0.0/8 or an address; repeat the network for`,
+		"=rs1":                                   `got "", want a network such as 10.0.0.0/8 or an address`,
 		"10.0.0.0/8=":                            "10.0.0.0/8: the audience after = is empty",
 		"10.0.0.0/8=a\u200bb":                    "invisible character",
 		"{10.0.0.0/8: rs1, 10.9.9.9/8: rs2}":     "10.0.0.0/8 is named twice: give it a list of audiences",
@@ -218,9 +218,9 @@ func TestRead_MalformedCheckNetworks_NamesProblem(t *testing.T) {
 		"{10.0.0.0/8: {rs1: rs2}}":               "10.0.0.0/8: want an audience or a list of audiences",
 		"{10.0.0.0/8: [[rs1]]}":                  "10.0.0.0/8: want a list of plain values",
 		"[{10.0.0.0/8: rs1}]":                    "want a list of networks, or a map from network to audiences",
-		"{rs1: 10.0.0.0/8}":                      `want a network such as 10.0.0.0/8 or an address, not "rs1"`,
+		"{rs1: 10.0.0.0/8}":                      `got "rs1", want a network such as 10.0.0.0/8 or an address`,
 		"{[10.0.0.0/8]: rs1}":                    "want a network such as 10.0.0.0/8 or an address",
-		"{10.0.0.0/8=rs1: rs2}":                  `want a network such as 10.0.0.0/8 or an address, not "10.0.0.0/8=rs1"`,
+		"{10.0.0.0/8=rs1: rs2}":                  `got "10.0.0.0/8=rs1", want a network such as 10.0.0.0/8 or an address`,
 		"10.0.0.0/8=" + strings.Repeat("a", 513): "audience of 513 bytes, at most 512",
 	} {
 		_, err := loadWith(t, nil, nil, "check_networks: "+text)
@@ -254,7 +254,7 @@ func TestRead_FlagPath_IsRelativeToWorkingDir(t *testing.T) {
 }
 
 // The defaults of contract.md, "Settings".
-func TestDefaults_AreThoseOfTheContract(t *testing.T) {
+func TestDefaults_MatchTheContract(t *testing.T) {
 	cfg, err := loadWith(t, nil, nil, "")
 	if err != nil {
 		t.Fatal(err)
@@ -287,7 +287,7 @@ func TestCheckValues_ReportsInvalidValue(t *testing.T) {
 		want string
 	}{
 		{"a node id with a slash", "node_id: a/b", "node_id"},
-		{"an address without a port", "api_addr: localhost", `api_addr: want host:port or :port, not "localhost"`},
+		{"an address without a port", "api_addr: localhost", `api_addr: got "localhost", want host:port or :port`},
 		{"a port out of range", "gossip_addr: ':99999'", "want a port from 1 to 65535"},
 		{"two listeners on one port", "cluster_addr: 127.0.0.1:8443", "127.0.0.1:8443 uses the port of api_addr, :8443"},
 		{"an advertised address without a host", "cluster_advertise: 0.0.0.0:7443", "has no reachable host"},
@@ -297,7 +297,7 @@ func TestCheckValues_ReportsInvalidValue(t *testing.T) {
 		{"an API URL without TLS", "api_advertise: http://a.example", "want an https URL"},
 		{"metadata that the server generates", "\nmetadata_extra: {issuer: 'https://a.example'}",
 			"revoked.yml:2: metadata_extra: issuer cannot be set"},
-		{"a lease of zero", "lease_duration: 0s", "lease_duration: want 500ms to 1m0s"},
+		{"a lease of zero", "lease_duration: 0s", "want 500ms to 1m0s"},
 		{"a cut-off kept shorter than late registrations", "cutoff_retention: 1h\nlate_registration_window: 2h",
 			"cutoff_retention must not be shorter than late_registration_window"},
 		{"elections shorter than heartbeats", "election_timeout: 100ms", "less than heartbeat_timeout"},
@@ -305,10 +305,10 @@ func TestCheckValues_ReportsInvalidValue(t *testing.T) {
 		{"a proxy for key sets of another kind", "jwks_proxy: 'socks5://proxy.example'", "jwks_proxy: want a URL such as"},
 		{"expected nodes that cannot be found", "bootstrap_expect: 3", "cannot find each other without join"},
 		{"a bootstrapping node that does not vote", "bootstrap_expect: 1\nnon_voter: true", "votes"},
-		{"a peer without a port", "join: [node2]", "join: want host:port"},
-		{"a budget of zero", "misses_per_second: 0", "want 1 or more, not 0"},
-		{"no feeds", "feed_limit_per_client: 0", "want 1 or more, not 0"},
-		{"a tiny spool", "spool_limit_per_request: 1000", "want 1MiB or more, not 1000 bytes"},
+		{"a peer without a port", "join: [node2]", "want host:port"},
+		{"a budget of zero", "misses_per_second: 0", "got 0, want 1 or more"},
+		{"no feeds", "feed_limit_per_client: 0", "got 0, want 1 or more"},
+		{"a tiny spool", "spool_limit_per_request: 1000", "got 1000 bytes, want 1MiB or more"},
 		{"a spool smaller than that of a request", "spool_limit: 1MiB", "less than spool_limit_per_request"},
 		{"an origin with a path", "cors_origins: [https://a.example/x]", "want an origin"},
 	} {

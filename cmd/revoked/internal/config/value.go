@@ -102,7 +102,7 @@ func (v value) scalar(field any) (err error) {
 		return fmt.Errorf("field of type %T", field)
 	}
 	if err != nil {
-		return fmt.Errorf("want %s, not %q", want, s)
+		return fmt.Errorf("got %q, want %s", s, want)
 	}
 	return nil
 }
@@ -187,7 +187,7 @@ func parseNetwork(s string) (netip.Prefix, error) {
 		n, err = netip.PrefixFrom(a, a.BitLen()), nil
 	}
 	if err != nil {
-		return n, fmt.Errorf("want a network such as 10.0.0.0/8 or an address, not %q", s)
+		return n, fmt.Errorf("got %q, want a network such as 10.0.0.0/8 or an address", s)
 	}
 	if a := n.Addr(); a.Is4In6() && n.Bits() >= 96 {
 		n = netip.PrefixFrom(a.Unmap(), n.Bits()-96)

@@ -84,7 +84,7 @@ func RecoverCommand() *cobra.Command {
 	return cmd
 }
 
-// message says what was done, or would be.
+// message describes what the command did, or would do.
 func message(r *recovery.Recovery, dryRun bool) string {
 	ended := "every token issued before that moment ends, and registrations need issued_at"
 	if r.AcceptLoss {
