@@ -1,6 +1,11 @@
 package revoked
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
 
 // A Member describes one node of the cluster as another node sees it.
 type Member struct {
@@ -65,4 +70,66 @@ type Check struct {
 	Name   string
 	OK     bool
 	Detail string
+}
+
+// Voting reports how many voters of a cluster answer, and how many more may fail.
+type Voting struct {
+	Voters int
+	Up     int // voters that answer
+	Quorum int // voters without which nothing commits; 0 without voters
+	// FailureTolerance is the number of further voters that may fail, whichever they are. It is 0
+	// also if the quorum is lost already.
+	FailureTolerance int
+	// RegionTolerance is the number of regions that may fail as a whole, whichever they are.
+	RegionTolerance int
+	Regions         []RegionVoting // those with voters, by name
+}
+
+// RegionVoting is the part of [Voting] about one region.
+type RegionVoting struct {
+	Region     string
+	Voters     int
+	Up         int
+	Survivable bool // without this region, the voters that answer are still a quorum
+}
+
+// VotingOf counts the voters among members.
+func VotingOf(members []Member) Voting {
+	var v Voting
+	for _, m := range members {
+		if !m.Voter {
+			continue
+		}
+		name := strings.ToValidUTF8(m.Region, "?")
+		i := slices.IndexFunc(v.Regions, func(r RegionVoting) bool { return r.Region == name })
+		if i < 0 {
+			i = len(v.Regions)
+			v.Regions = append(v.Regions, RegionVoting{Region: name})
+		}
+		v.Voters++
+		v.Regions[i].Voters++
+		if m.Alive {
+			v.Up++
+			v.Regions[i].Up++
+		}
+	}
+	if v.Voters == 0 {
+		return v
+	}
+	v.Quorum = v.Voters/2 + 1
+	v.FailureTolerance = max(0, v.Up-v.Quorum)
+	// The regions with the most voters are the worst that can fail.
+	slices.SortFunc(v.Regions, func(a, b RegionVoting) int { return cmp.Compare(b.Up, a.Up) })
+	left := v.Up
+	for _, r := range v.Regions {
+		if left -= r.Up; left < v.Quorum {
+			break
+		}
+		v.RegionTolerance++
+	}
+	for i, r := range v.Regions {
+		v.Regions[i].Survivable = v.Up-r.Up >= v.Quorum
+	}
+	slices.SortFunc(v.Regions, func(a, b RegionVoting) int { return cmp.Compare(a.Region, b.Region) })
+	return v
 }

@@ -30,12 +30,15 @@ func (a *API) getMembers(r *request.Request) error {
 	if err != nil {
 		return err
 	}
-	return r.SendJSON(http.StatusOK, viewMembers(members))
+	view := viewMembers(members)
+	view.Voting = viewVoting(members)
+	return r.SendJSON(http.StatusOK, view)
 }
 
 // membersView is the JSON body of GET /v1/members.
 type membersView struct {
 	Members []memberView `json:"members"`
+	Voting  *votingView  `json:"voting,omitempty"` // absent without a member that votes
 }
 
 // memberView is one member as the answering node, or the leader, sees it. Durations are
@@ -79,6 +82,9 @@ func (a *API) getStatus(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	view := viewStatus(a.cfg.Backend.NodeStatus(ctx))
+	if members, err := a.cfg.Backend.Members(ctx); err == nil {
+		view.Voting = viewVoting(members)
+	}
 	if !view.Healthy {
 		view.Reasons = a.cfg.Backend.Readiness(ctx).Reasons
 	}
@@ -87,37 +93,26 @@ func (a *API) getStatus(r *request.Request) error {
 
 // statusView is the JSON body of GET /v1/status: the view of the answering node alone.
 type statusView struct {
-	NodeID       string     `json:"node_id"`
-	ClusterID    string     `json:"cluster_id"`
-	Version      string     `json:"version"`
-	Healthy      bool       `json:"healthy"`
-	Leader       leaderView `json:"leader"`
-	Term         uint64     `json:"term"`
-	State        string     `json:"state"`
-	CommitIndex  uint64     `json:"commit_index"`
-	AppliedIndex uint64     `json:"applied_index"`
-	Voters       int        `json:"voters"`
-	Quorum       int        `json:"quorum"`
-	Lease        leaseView  `json:"lease"`
-	LogHash      string     `json:"log_hash"`
-	StateHash    string     `json:"state_hash"`
-	HashIndex    uint64     `json:"hash_index"`
-	Tokens       uint64     `json:"tokens"`
-	Grants       uint64     `json:"grants"`
-	WaitingFor   []string   `json:"waiting_for,omitempty"`
-	Reasons      []string   `json:"reasons,omitempty"` // why the node is not healthy
-}
-
-// leaderView names the leader from the view of the node. It is empty without a leader.
-type leaderView struct {
-	NodeID string `json:"node_id"`
-	API    string `json:"api"`
-}
-
-// leaseView is the read lease of a node.
-type leaseView struct {
-	Held   bool  `json:"held"`
-	LeftMS int64 `json:"left_ms"`
+	NodeID       string      `json:"node_id"`
+	ClusterID    string      `json:"cluster_id"`
+	Version      string      `json:"version"`
+	Healthy      bool        `json:"healthy"`
+	Leader       leaderView  `json:"leader"`
+	Term         uint64      `json:"term"`
+	State        string      `json:"state"`
+	CommitIndex  uint64      `json:"commit_index"`
+	AppliedIndex uint64      `json:"applied_index"`
+	Voters       int         `json:"voters"`
+	Quorum       int         `json:"quorum"`
+	Voting       *votingView `json:"voting,omitempty"` // of the leader, or of this node if none answers
+	Lease        leaseView   `json:"lease"`
+	LogHash      string      `json:"log_hash"`
+	StateHash    string      `json:"state_hash"`
+	HashIndex    uint64      `json:"hash_index"`
+	Tokens       uint64      `json:"tokens"`
+	Grants       uint64      `json:"grants"`
+	WaitingFor   []string    `json:"waiting_for,omitempty"`
+	Reasons      []string    `json:"reasons,omitempty"` // why the node is not healthy
 }
 
 // viewStatus returns the JSON form without the reasons, which cost a check of readiness.

@@ -56,14 +56,14 @@ func TestCluster_StatusAndMembers_AreShown(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.nodes = []revoked.Member{{NodeID: "n1", Region: "eu", Voter: true, LastContact: -1}}
 	got := b.do(t, "admin", "GET", "/v1/members", "", "")
-	want := `{"members":[{"node_id":"n1","region":"eu","api":"","cluster":"","voter":true,"leader":false,"alive":false,"applied_index":0,"behind":0,"last_contact_ms":-1,"lease_left_ms":0,"version":""}]}`
+	want := `{"members":[{"node_id":"n1","region":"eu","api":"","cluster":"","voter":true,"leader":false,"alive":false,"applied_index":0,"behind":0,"last_contact_ms":-1,"lease_left_ms":0,"version":""}],"voting":{"voters":1,"voters_up":0,"quorum":1,"failure_tolerance":0,"region_failure_tolerance":0,"regions":[{"region":"eu","voters":1,"voters_up":0,"survivable":false}]}}`
 	if got.status != 200 || strings.TrimSpace(got.body) != want {
 		t.Errorf("got %d %s, want %s", got.status, got.body, want)
 	}
 	got = b.do(t, "admin", "GET", "/v1/status", "", "")
 	for _, name := range []string{"node_id", "cluster_id", "version", "healthy", "leader", "term", "state",
 		"commit_index", "applied_index", "voters", "quorum", "lease", "log_hash", "state_hash", "hash_index", "tokens",
-		"grants"} {
+		"grants", "voting"} {
 		if got.field(t, name) == nil {
 			t.Errorf("got status %s, want the member %s", got.body, name)
 		}

@@ -71,3 +71,49 @@ func (a *API) metricsPage() request.Handler {
 		return nil
 	}
 }
+
+// leaderView names the leader from the view of the node. It is empty without a leader.
+type leaderView struct {
+	NodeID string `json:"node_id"`
+	API    string `json:"api"`
+}
+
+// leaseView is the read lease of a node.
+type leaseView struct {
+	Held   bool  `json:"held"`
+	LeftMS int64 `json:"left_ms"`
+}
+
+// votingView is the part of members and status about the voters.
+type votingView struct {
+	Voters                 int          `json:"voters"`
+	VotersUp               int          `json:"voters_up"`
+	Quorum                 int          `json:"quorum"`
+	FailureTolerance       int          `json:"failure_tolerance"`
+	RegionFailureTolerance int          `json:"region_failure_tolerance"`
+	Regions                []regionView `json:"regions"`
+}
+
+// regionView is the part of one region.
+type regionView struct {
+	Region     string `json:"region"`
+	Voters     int    `json:"voters"`
+	VotersUp   int    `json:"voters_up"`
+	Survivable bool   `json:"survivable"` // the other voters that answer are a quorum
+}
+
+// viewVoting returns the JSON form, or nil without voters.
+func viewVoting(members []revoked.Member) *votingView {
+	v := revoked.VotingOf(members)
+	if v.Voters == 0 {
+		return nil
+	}
+	out := &votingView{
+		Voters: v.Voters, VotersUp: v.Up, Quorum: v.Quorum, FailureTolerance: v.FailureTolerance,
+		RegionFailureTolerance: v.RegionTolerance, Regions: make([]regionView, len(v.Regions)),
+	}
+	for i, r := range v.Regions {
+		out.Regions[i] = regionView{r.Region, r.Voters, r.Up, r.Survivable}
+	}
+	return out
+}

@@ -21,6 +21,25 @@ type Member struct {
 // Members is the answer to GET /v1/members.
 type Members struct {
 	Members []Member `json:"members"`
+	Voting  *Voting  `json:"voting"` // nil without voters, and from a node before 0.4
+}
+
+// Voting tells how many voters answer, and how many more may fail.
+type Voting struct {
+	Voters                 int            `json:"voters"`
+	VotersUp               int            `json:"voters_up"`
+	Quorum                 int            `json:"quorum"`
+	FailureTolerance       int            `json:"failure_tolerance"`        // voters, whichever they are
+	RegionFailureTolerance int            `json:"region_failure_tolerance"` // whole regions, whichever they are
+	Regions                []RegionVoting `json:"regions"`                  // by name
+}
+
+// RegionVoting is the part of [Voting] about one region.
+type RegionVoting struct {
+	Region     string `json:"region"`
+	Voters     int    `json:"voters"`
+	VotersUp   int    `json:"voters_up"`
+	Survivable bool   `json:"survivable"` // the other voters that answer are a quorum
 }
 
 // A Status is the answer to GET /v1/status.
@@ -33,12 +52,13 @@ type Status struct {
 		NodeID string `json:"node_id"`
 		API    string `json:"api"`
 	} `json:"leader"`
-	Term         uint64 `json:"term"`
-	State        string `json:"state"`
-	CommitIndex  uint64 `json:"commit_index"`
-	AppliedIndex uint64 `json:"applied_index"`
-	Voters       int    `json:"voters"`
-	Quorum       int    `json:"quorum"`
+	Term         uint64  `json:"term"`
+	State        string  `json:"state"`
+	CommitIndex  uint64  `json:"commit_index"`
+	AppliedIndex uint64  `json:"applied_index"`
+	Voters       int     `json:"voters"`
+	Quorum       int     `json:"quorum"`
+	Voting       *Voting `json:"voting"` // as in [Members]
 	Lease        struct {
 		Held   bool  `json:"held"`
 		LeftMS int64 `json:"left_ms"`

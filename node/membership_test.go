@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -280,4 +281,62 @@ func refusals(t *testing.T, m *nodetest.Member, reason string) float64 {
 		}
 	}
 	return 0
+}
+
+// The leader alone has series about the voters. They follow a voter that stops and comes back.
+func TestVoting_StoppedVoter_IsNotUp(t *testing.T) {
+	c := nodetest.Start(t, nodetest.Options{})
+	c.Until("all voters are up", func() bool { return votingOf(t, c) == "up 3 of 3, 1 node and 0 regions may fail" })
+	down := c.Follower()
+	down.Stop()
+	c.Until("a voter is down", func() bool { return votingOf(t, c) == "up 2 of 3, 0 node and 0 regions may fail" })
+	down.Start()
+	c.Until("the voter is back", func() bool { return votingOf(t, c) == "up 3 of 3, 1 node and 0 regions may fail" })
+	for _, m := range c.Members {
+		text := strings.Join(votingSeries(t, m), " ")
+		if isLeader := m == c.Leader(); isLeader != strings.Contains(text, "revoked_voters{region1}") {
+			t.Errorf("%s, leader %t: got the series %q", m.ID, isLeader, text)
+		}
+	}
+}
+
+// votingOf describes the series of the leader; "" without one.
+func votingOf(t *testing.T, c *nodetest.Cluster) string {
+	t.Helper()
+	sum := map[string]float64{}
+	for _, s := range votingSeries(t, c.Leader()) {
+		name, value, _ := strings.Cut(s, " ")
+		name, _, _ = strings.Cut(name, "{")
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum[name] += v
+	}
+	return fmt.Sprintf("up %v of %v, %v node and %v regions may fail", sum["revoked_voters_up"], sum["revoked_voters"],
+		sum["revoked_failure_tolerance"], sum["revoked_region_failure_tolerance"])
+}
+
+// votingSeries returns the series of a node about the voters, such as "revoked_voters{region1} 2".
+func votingSeries(t *testing.T, m *nodetest.Member) []string {
+	t.Helper()
+	families, err := m.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, f := range families {
+		name := f.GetName()
+		if !strings.HasPrefix(name, "revoked_voters") && !strings.HasSuffix(name, "failure_tolerance") {
+			continue
+		}
+		for _, x := range f.GetMetric() {
+			label := ""
+			if len(x.GetLabel()) > 0 {
+				label = "{" + x.GetLabel()[0].GetValue() + "}"
+			}
+			out = append(out, fmt.Sprint(name, label, " ", x.GetGauge().GetValue()))
+		}
+	}
+	return out
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"revoked"
 	"revoked/node/lease"
 )
 
@@ -63,4 +64,51 @@ func toFloat(b bool) float64 {
 		return 1
 	}
 	return 0
+}
+
+// A votingCollector reports the voters of the cluster from the reports that the leader gets. It has
+// series on the leader alone: other nodes would disagree about who answers.
+type votingCollector struct {
+	view                               func() ([]revoked.Member, bool)
+	voters, up, tolerance, ofWholeOnes *prometheus.Desc
+}
+
+func newVotingCollector(view func() ([]revoked.Member, bool)) *votingCollector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	return &votingCollector{
+		view:   view,
+		voters: desc("revoked_voters", "On the leader: voters of the cluster, by region.", "region"),
+		up:     desc("revoked_voters_up", "On the leader: voters that answer, by region.", "region"),
+		tolerance: desc("revoked_failure_tolerance",
+			"On the leader: further voters that may fail, whichever they are."),
+		ofWholeOnes: desc("revoked_region_failure_tolerance",
+			"On the leader: whole regions that may fail, whichever they are."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *votingCollector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.voters, c.up, c.tolerance, c.ofWholeOnes} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *votingCollector) Collect(to chan<- prometheus.Metric) {
+	members, leads := c.view()
+	if !leads {
+		return
+	}
+	send := func(d *prometheus.Desc, v int, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	v := revoked.VotingOf(members)
+	for _, r := range v.Regions {
+		send(c.voters, r.Voters, r.Region)
+		send(c.up, r.Up, r.Region)
+	}
+	send(c.tolerance, v.FailureTolerance)
+	send(c.ofWholeOnes, v.RegionTolerance)
 }

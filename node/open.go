@@ -86,7 +86,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.transport.GuardVotes(n.roster.VoteGuard())
 	n.propose = n.newRouter()
 	n.leadership.keys = n.newKeyRunner()
-	cfg.Registerer.MustRegister(jwks.NewCollector(n.leadership.keys))
+	cfg.Registerer.MustRegister(jwks.NewCollector(n.leadership.keys), newVotingCollector(n.roster.LeaderView))
 	n.tokens.Refetch = n.refetchKeys
 	cfg.Registerer.MustRegister(n.gauges()...)
 	n.start()

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"revoked/internal/filewatch"
 )
 
@@ -43,13 +45,32 @@ func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
 func (c *Certificate) Reload() (changed bool, err error) { return c.files.Reload() }
 
 // Watch reloads every interval until ctx ends. It calls observe with nil for each change and with
-// each error that differs from the previous one.
-func (c *Certificate) Watch(ctx context.Context, interval time.Duration, observe func(err error)) {
+// each error that differs from the previous one. It calls expiring once for each certificate that
+// has less than a fifth of its lifetime left.
+func (c *Certificate) Watch(ctx context.Context, interval time.Duration, observe func(err error),
+	expiring func(left time.Duration)) {
+	var warned *tls.Certificate
 	c.files.Watch(ctx, interval, func(changed bool, err error) {
 		if changed || err != nil {
 			observe(err)
 		}
+		cur := c.current.Load()
+		if cur == nil || cur == warned || cur.Leaf == nil {
+			return
+		}
+		if left := time.Until(cur.Leaf.NotAfter); left < cur.Leaf.NotAfter.Sub(cur.Leaf.NotBefore)/5 {
+			warned = cur
+			expiring(left)
+		}
 	})
+}
+
+// Metric returns a metric with the end of the certificate's validity.
+func (c *Certificate) Metric() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "revoked_api_certificate_expiry_seconds",
+		Help: "When the certificate of the API port expires, in Unix seconds.",
+	}, func() float64 { return float64(c.NotAfter().Unix()) })
 }
 
 // GetCertificate implements the field of that name in tls.Config.
@@ -103,7 +124,8 @@ func (c *ClientCAs) Reload() (changed bool, err error) {
 	return c.files.Reload()
 }
 
-// Watch is like [Certificate.Watch].
+// Watch reloads every interval until ctx ends. It calls observe with nil for each change and with
+// each error that differs from the previous one.
 func (c *ClientCAs) Watch(ctx context.Context, interval time.Duration, observe func(err error)) {
 	if c == nil {
 		return

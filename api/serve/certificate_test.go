@@ -15,12 +15,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"revoked/api/serve"
 	"revoked/internal/await"
 )
 
-// certFiles writes a self-signed certificate for 127.0.0.1 and its key.
+// certFiles writes a self-signed certificate for 127.0.0.1 and its key. An hour of two is left.
 func certFiles(t testing.TB, dir, name string) (certFile, keyFile string, pool *x509.CertPool) {
+	t.Helper()
+	return certFilesFor(t, dir, name, time.Hour)
+}
+
+// certFilesFor writes a certificate with a lifetime of two hours, of which left is left.
+func certFilesFor(t testing.TB, dir, name string, left time.Duration) (certFile, keyFile string, pool *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -32,7 +40,8 @@ func certFiles(t testing.TB, dir, name string) (certFile, keyFile string, pool *
 	}
 	tmpl := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(left - 2*time.Hour), NotAfter: time.Now().Add(left), IsCA: true,
+		BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
 	if err != nil {
@@ -83,7 +92,9 @@ func TestCertificate_ChangedFiles_AreReloaded(t *testing.T) {
 	defer cancel()
 	observed, ended := make(chan error), make(chan struct{})
 	go func() {
-		cert.Watch(ctx, time.Millisecond, func(err error) { observed <- err })
+		cert.Watch(ctx, time.Millisecond, func(err error) { observed <- err }, func(left time.Duration) {
+			t.Errorf("a new certificate: got a warning that %v are left, want none", left)
+		})
 		close(ended)
 	}()
 	if err := await.Receive(t, observed, "an observed check"); err == nil {
@@ -102,5 +113,42 @@ func TestCertificate_ChangedFiles_AreReloaded(t *testing.T) {
 	await.Receive(t, ended, "the end of Watch")
 	if _, err := serve.LoadCertificate(certFile, filepath.Join(dir, "none")); err == nil {
 		t.Error("missing key: got nil, want an error")
+	}
+}
+
+// A certificate with less than a fifth of its lifetime left is told once, and its end is a metric.
+func TestCertificate_ExpiresSoon_ToldOnce(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile, _ := certFilesFor(t, dir, "one", 20*time.Minute)
+	cert, err := serve.LoadCertificate(certFile, keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	told, changes, ended := make(chan time.Duration, 9), make(chan error, 9), make(chan struct{})
+	go func() {
+		cert.Watch(ctx, time.Millisecond, func(err error) { changes <- err }, func(left time.Duration) { told <- left })
+		close(ended)
+	}()
+	if left := await.Receive(t, told, "a warning"); left > 20*time.Minute || left < 10*time.Minute {
+		t.Errorf("got %v left, want the 20 minutes of the certificate", left)
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(cert.Metric())
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := families[0].GetMetric()[0].GetGauge().GetValue(); got != float64(cert.NotAfter().Unix()) {
+		t.Errorf("metric: got %v, want the end of the certificate, %d", got, cert.NotAfter().Unix())
+	}
+	certFiles(t, dir, "two") // renewed; between the two files the pair is an error
+	for await.Receive(t, changes, "the renewal") != nil {
+	}
+	cancel()
+	await.Receive(t, ended, "the end of Watch")
+	if len(told) != 0 {
+		t.Errorf("got another warning, that %v are left; want one for the first certificate", <-told)
 	}
 }

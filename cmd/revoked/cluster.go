@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -200,9 +201,18 @@ func printStatus(cmd *cobra.Command, s client.Status) error {
 	pairs := []any{
 		"Node", s.NodeID, "Cluster", s.ClusterID, "Version", s.Version, "Healthy", s.Healthy, "State", s.State,
 		"Leader", leader, "Term", s.Term, "Commit index", s.CommitIndex, "Applied index", s.AppliedIndex,
-		"Voters", fmt.Sprintf("%d (quorum %d)", s.Voters, s.Quorum), "Read lease", lease,
-		"Tokens", s.Tokens, "Grants", s.Grants,
 	}
+	switch v := s.Voting; {
+	case v == nil: // a node before 0.4, or no cluster
+		pairs = append(pairs, "Voters", fmt.Sprintf("%d (quorum %d)", s.Voters, s.Quorum))
+	default:
+		pairs = append(pairs, "Voters", fmt.Sprintf("%d of %d up (quorum %d); %s more may fail", v.VotersUp, v.Voters,
+			v.Quorum, countOrNo(v.FailureTolerance)))
+		if len(v.Regions) > 1 {
+			pairs = append(pairs, "Regions", regionsText(v))
+		}
+	}
+	pairs = append(pairs, "Read lease", lease, "Tokens", s.Tokens, "Grants", s.Grants)
 	if s.ClusterID != "" { // else both hashes are zero
 		pairs = append(pairs, "Hash index", s.HashIndex, "Log hash", s.LogHash, "State hash", s.StateHash)
 	}
@@ -210,6 +220,23 @@ func printStatus(cmd *cobra.Command, s client.Status) error {
 		pairs = append(pairs, "Waiting for", strings.Join(s.WaitingFor, ", "))
 	}
 	return cli.PrintPairs(cmd.OutOrStdout(), pairs...)
+}
+
+// regionsText lists the regions with voters.
+func regionsText(v *client.Voting) string {
+	var list []string
+	for _, r := range v.Regions {
+		list = append(list, fmt.Sprintf("%s %d of %d up", cmp.Or(r.Region, "?"), r.VotersUp, r.Voters))
+	}
+	return fmt.Sprintf("%s; whole regions that may fail: %d", strings.Join(list, ", "), v.RegionFailureTolerance)
+}
+
+// countOrNo returns a number as text, and "no" for 0.
+func countOrNo(n int) string {
+	if n == 0 {
+		return "no"
+	}
+	return strconv.Itoa(n)
 }
 
 // formatMillis formats milliseconds. A negative number is "never".

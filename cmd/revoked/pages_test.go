@@ -313,6 +313,7 @@ func registeredMetrics(t *testing.T) map[string][]string {
 	}
 	port := serve.New(serve.Config{Listener: listener, Handler: http.NotFoundHandler(), Registerer: reg})
 	defer port.Close()
+	reg.MustRegister(new(serve.Certificate).Metric())
 	describe(reg, registered)
 	describe(nodetest.Start(t, nodetest.Options{Nodes: 1}).Members[0].Registry, registered)
 	return registered

@@ -27,6 +27,14 @@ func (r *Roster) Members(ctx context.Context) []revoked.Member {
 	return membersOf(resp.Members)
 }
 
+// LeaderView returns this node's view of the members if it leads, else false. It calls no node.
+func (r *Roster) LeaderView() ([]revoked.Member, bool) {
+	if !r.leads() {
+		return nil, false
+	}
+	return membersOf(r.table()), true
+}
+
 // ServeMembers returns the leader's view to another member.
 func (r *Roster) ServeMembers(peer string) *nodepb.MembersResponse {
 	if !r.IsMember(peer) || !r.leads() {

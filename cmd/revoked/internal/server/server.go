@@ -79,7 +79,8 @@ func (s *server) open(ctx context.Context) error {
 		return errors.Join(err, ports.close())
 	}
 	s.openServers(a, ports, reg)
-	s.background(func(ctx context.Context) { s.files.APICert.Watch(ctx, reloadTime, s.apiCertChanged) })
+	reg.MustRegister(s.files.APICert.Metric())
+	s.background(func(ctx context.Context) { s.files.APICert.Watch(ctx, reloadTime, s.apiCertChanged, s.apiCertExpires) })
 	s.background(func(ctx context.Context) { s.files.ClientCAs.Watch(ctx, reloadTime, s.clientCAsChanged) })
 	return s.openAuditLog(reg) // the ports belong to the servers by now
 }
@@ -259,6 +260,11 @@ func (s *server) apiCertChanged(err error) {
 		return
 	}
 	s.log.Info("API certificate reloaded", "not_after", s.files.APICert.NotAfter())
+}
+
+func (s *server) apiCertExpires(left time.Duration) {
+	s.log.Warn("API certificate expires soon", "file", s.cfg.APICert, "not_after", s.files.APICert.NotAfter(),
+		"left_seconds", left.Seconds())
 }
 
 func (s *server) clientCAsChanged(err error) {
