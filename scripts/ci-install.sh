@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the requirements of the tests beyond Go: Debian packages (as root), and linters in the folder $1.
+# Installs the requirements of the tests beyond Go: Debian packages (as root), and linters
+# and packagers in the folder $1.
 set -euo pipefail
 bin=$1
 mkdir -p "$bin"
@@ -27,6 +28,8 @@ for tool in \
 	honnef.co/go/tools/cmd/staticcheck@v0.8.2 \
 	github.com/kisielk/errcheck@v1.30.0 \
 	github.com/golangci/misspell/cmd/misspell@v0.8.0 \
-	golang.org/x/vuln/cmd/govulncheck@v1.9.0; do
+	golang.org/x/vuln/cmd/govulncheck@v1.9.0 \
+	github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.48.0 \
+	github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0; do
 	GOBIN="$bin" go install "$tool"
 done
