@@ -126,6 +126,7 @@ func Describe(op *Op) (e revoked.AuditEntry, ok bool) {
 	return e, true
 }
 
+// describe sets Kind, Object, Reason and Detail by the kind of op. Describe cleans the two texts.
 func describe(op *Op, e *revoked.AuditEntry) {
 	o := &e.Object
 	switch k := op.GetKind().(type) {
@@ -173,6 +174,7 @@ func describeJWT(m *RevokeJWT, e *revoked.AuditEntry) {
 	}
 }
 
+// describeNote copies the entry of a Note, whose kind and texts checkNote has checked.
 func describeNote(m *Note, e *revoked.AuditEntry) {
 	e.Kind, e.Reason, e.Detail, e.Refused = revoked.AuditKind(m.Kind), m.Reason, m.Detail, m.Refused
 	o := m.GetObject()

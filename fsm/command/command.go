@@ -10,8 +10,9 @@ import (
 	"revoked"
 )
 
+// Limits of a command. They bound a log entry, and with it the memory that Decode allocates.
 const (
-	format = 0x01
+	format = 0x01 // first byte of every command
 	// MaxBytes is the size of the largest command that Encode returns and Decode accepts.
 	MaxBytes = 16 << 20
 	// MaxOps is the largest number of operations in one Batch.

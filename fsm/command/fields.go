@@ -31,6 +31,7 @@ const MaxTime = revoked.Time(253402300799 * 1e6)
 // UTF-8.
 func CheckReason(s string) error { return checkTexts(maxReason, "reason", s) }
 
+// checkID checks an id: 1 to maxID bytes, so that a key with it stays short.
 func checkID(name, s string) error {
 	if s == "" {
 		return invalid(name, "empty")
@@ -38,6 +39,7 @@ func checkID(name, s string) error {
 	return checkTexts(maxID, name, s)
 }
 
+// checkList checks a list of at most maxValues ids. An empty list is valid.
 func checkList(name string, l []string) error {
 	if n := len(l); n > maxValues {
 		return invalid(name, "got %d values, want at most %d", n, maxValues)
@@ -50,7 +52,7 @@ func checkList(name string, l []string) error {
 	return nil
 }
 
-// checkTexts checks pairs of a name and a value.
+// checkTexts checks pairs of a name and a value. A value may be empty. It has at most limit bytes.
 func checkTexts(limit int, pairs ...string) error {
 	for i := 0; i < len(pairs); i += 2 {
 		switch name, s := pairs[i], pairs[i+1]; {
@@ -63,6 +65,8 @@ func checkTexts(limit int, pairs ...string) error {
 	return nil
 }
 
+// checkTime checks microseconds since the Unix epoch, 0 for none. Times within MaxTime can be added
+// to a duration without an overflow.
 func checkTime(name string, t int64) error {
 	if t < 0 || revoked.Time(t) > MaxTime {
 		return invalid(name, "not a time between 1970 and 9999")

@@ -29,7 +29,8 @@ func Admit(op *Op) error {
 	return nil
 }
 
-// checkAssertion checks the use of an assertion.
+// checkAssertion checks the use of an assertion: the lengths of its numbers, from which Actor and
+// rows convert without a check of their own.
 func checkAssertion(m *Assertion) error {
 	if len(m.GetKey()) != len(revoked.Digest{}) || len(m.GetRequest()) != len(revoked.AssertionUse{}.Request) {
 		return invalid("assertion", "got a key of %d bytes and a request of %d", len(m.GetKey()), len(m.GetRequest()))
@@ -46,6 +47,7 @@ func mayBeOwn(op *Op) bool {
 	return false
 }
 
+// check checks the fields of op by its kind, without the state. Its errors are those of Admit.
 func check(op *Op) error {
 	switch k := op.GetKind().(type) {
 	case *Op_Register:
@@ -116,7 +118,7 @@ func checkJoinToken(m *CreateJoinToken) error {
 	return cmp.Or(checkID("id", m.GetId()), checkTTL(m.GetTtl()))
 }
 
-// checkTTL checks a time to live in nanoseconds.
+// checkTTL checks a time to live in nanoseconds. Apply adds it to the stamp of the entry.
 func checkTTL(ns int64) error { return revoked.CheckAdmissionTTL(time.Duration(ns)) }
 
 // checkRegister checks a registration on its own. A repeated digest within it is an error, because
@@ -243,7 +245,7 @@ func CheckClient(c *ClientRecord) error {
 	return nil
 }
 
-// checkEnum refuses repeated values and those that are not allowed.
+// checkEnum refuses repeated values and values that are not allowed. An empty list is valid.
 func checkEnum[T ~string](name string, list []string, allowed ...T) error {
 	for i, s := range list {
 		if !slices.Contains(allowed, T(s)) {
@@ -277,7 +279,8 @@ func checkSecrets(c *ClientRecord) error {
 	return nil
 }
 
-// checkStrongMethods checks the fields of version 5.
+// checkStrongMethods checks the fields of version 5. It does not require that the methods of c
+// match them: revoked.ValidateClient does that, before the leader proposes c.
 func checkStrongMethods(c *ClientRecord) error {
 	if n := len(c.GetKeys()); n > maxClientKeys {
 		return invalid("jwks", "got %d keys, want at most %d", n, maxClientKeys)

@@ -8,7 +8,8 @@ import (
 	"revoked"
 )
 
-// RegisterOp returns the operation that registers r for the actor by. It shares the slices of r.
+// RegisterOp returns the operation that registers r for the actor by. It shares the slices of r,
+// and allocates all tokens at once: bulk registrations create many.
 func RegisterOp(by revoked.Actor, r revoked.Registration) *Op {
 	by.RequestID, by.Via = "", "" // no audit entry names them
 	m := &Register{
@@ -94,12 +95,14 @@ func JoinNodeOp(node string, token revoked.Digest) *Op {
 	return newOp(revoked.Actor{}, &Op_JoinNode{JoinNode: m})
 }
 
-// SetVotingOp returns the operation that records whether an administrator lets a member vote.
+// SetVotingOp returns the operation that records whether an administrator lets a member vote. It
+// does not change the configuration: the roster does that.
 func SetVotingOp(by revoked.Actor, node string, nonVoter bool) *Op {
 	return newOp(by, &Op_SetVoting{SetVoting: &SetVoting{Node: node, NonVoter: nonVoter}})
 }
 
-// CreateJoinTokenOp returns the operation that creates t for ttl: its ID, Hash, Node and NonVoter.
+// CreateJoinTokenOp returns the operation that creates t for ttl. It uses only the ID, Hash, Node
+// and NonVoter of t. The token itself never reaches the log.
 func CreateJoinTokenOp(by revoked.Actor, t *revoked.JoinToken, ttl time.Duration) *Op {
 	return newOp(by, &Op_CreateJoinToken{CreateJoinToken: &CreateJoinToken{
 		Id: t.ID, Hash: t.Hash[:], Node: t.Node, NonVoter: t.NonVoter, Ttl: int64(ttl),
@@ -131,6 +134,8 @@ func KindOf(op *Op) string {
 	return ""
 }
 
+// newOp returns an operation of by. The zero actor stands for the cluster itself. Only audited
+// calls have an origin: it takes bytes in every entry.
 func newOp(by revoked.Actor, kind isOp_Kind) *Op {
 	op := &Op{Actor: ActorMessage(by), Kind: kind}
 	if by.RequestID != "" || by.Via != "" {
@@ -166,7 +171,8 @@ func (m *Selector) Selector() revoked.Selector {
 	}
 }
 
-// ClientMessage returns the record of c. It shares the slices of c.
+// ClientMessage returns the record of c. It shares the slices of c, so the caller must not modify
+// them while the record is in use.
 func ClientMessage(c *revoked.Client) *ClientRecord {
 	m := &ClientRecord{
 		Id: c.ID, Type: string(c.Type), Audiences: c.Audiences, Issuers: c.Issuers, AuthMethods: c.AuthMethods,
@@ -217,7 +223,8 @@ func NewBootstrap(s revoked.Settings, clients []revoked.Client) *Bootstrap {
 	return m
 }
 
-// SettingsMessage returns the record of s.
+// SettingsMessage returns the record of s. The defaults of the audit become 0, so that programs
+// before version 5, which stop at those fields, can apply the record.
 func SettingsMessage(s revoked.Settings) *SettingsRecord {
 	m := &SettingsRecord{
 		LeaseDuration: int64(s.LeaseDuration), LateRegistrationWindow: int64(s.LateRegistrationWindow),
