@@ -21,6 +21,7 @@ const (
 	maxColumns       = 120 // lines of code; a tab counts as one
 	maxProseColumns  = 100 // lines that are only a comment
 	maxNodeFields    = 14
+	maxNodeMethods   = 64 // without those of embedded parts
 	maxTestName      = 50
 )
 
@@ -205,6 +206,33 @@ func TestSizes_Node_HasFewFields(t *testing.T) {
 	}
 	if !found {
 		t.Error("package node has no type Node")
+	}
+}
+
+// The methods of Node belong to its parts wherever a part can have them.
+func TestSizes_Node_HasFewMethods(t *testing.T) {
+	_, files := parseModule(t)
+	methods := 0
+	for _, f := range files {
+		if f.dir() != "node" || f.test {
+			continue
+		}
+		for _, d := range f.ast.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Recv == nil {
+				continue
+			}
+			star, ok := fn.Recv.List[0].Type.(*ast.StarExpr)
+			if !ok {
+				continue
+			}
+			if id, ok := star.X.(*ast.Ident); ok && id.Name == "Node" {
+				methods++
+			}
+		}
+	}
+	if methods == 0 || methods > maxNodeMethods {
+		t.Errorf("Node: got %d methods, want 1 to %d", methods, maxNodeMethods)
 	}
 }
 

@@ -5,51 +5,120 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"revoked"
+	"revoked/fsm"
 	"revoked/fsm/command"
-	"revoked/node/jwks"
+	"revoked/node/jwt"
 	"revoked/node/nodepb"
+	"revoked/node/propose"
 )
 
-// newKeyRunner returns the runner that fetches key sets while this node leads. Keys are fetched on
-// one node only, so that an issuer is asked once for the whole cluster.
-func (n *Node) newKeyRunner() *jwks.Runner {
-	return jwks.NewRunner(jwks.RunnerConfig{
-		Issuers: n.Issuers, Fetch: n.cfg.hooks.fetchKeys, Log: n.log,
-		Store: func(
-			ctx context.Context, by revoked.Actor, i *revoked.Issuer, keys []revoked.IssuerKey,
-		) (uint64, error) {
-			op := command.PutIssuerKeysOp(i.Name, i.KeysVersion, keys)
-			return n.propose.CommitHere(ctx, command.OnBehalf(op, by))
-		},
-		Count: func(ok bool) {
-			if ok {
-				n.metrics.keyFetches.done.Inc()
-			} else {
-				n.metrics.keyFetches.failed.Inc()
-			}
-		},
-	})
+// issuers serves the calls about trusted issuers: their records, their keys, and the key sets that
+// the leader fetches. Methods may be called concurrently.
+type issuers struct {
+	nodeID     string
+	fsm        *fsm.FSM
+	leadership *leadership
+	propose    *propose.Router
+	now        func() time.Time
+	// current blocks until this node has applied every change acknowledged before the call.
+	current    func(context.Context) error
+	isMember   func(node string) bool
+	callLeader func(ctx context.Context, path string, req, resp proto.Message) error
+	note       func(context.Context, revoked.Actor, revoked.AuditEntry) error
+}
+
+// Issuers implements api.Backend.
+func (s *issuers) Issuers() []*revoked.Issuer {
+	return slices.DeleteFunc(s.fsm.Issuers(), func(i *revoked.Issuer) bool { return i.DeletedAt != 0 })
+}
+
+// issuer returns this node's copy of an issuer that is not deleted. The error wraps ErrNotFound.
+func (s *issuers) issuer(name string) (*revoked.Issuer, error) {
+	for _, i := range s.Issuers() {
+		if i.Name == name {
+			return i, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: no such issuer", revoked.ErrNotFound)
+}
+
+// CheckToken implements api.Backend.
+func (s *issuers) CheckToken(ctx context.Context, name, token string) (revoked.TokenCheck, error) {
+	if err := s.current(ctx); err != nil {
+		return revoked.TokenCheck{}, err
+	}
+	i, err := s.issuer(name)
+	if err != nil {
+		return revoked.TokenCheck{}, err
+	}
+	return jwt.Check(i, token, revoked.TimeOf(s.now()))
+}
+
+// ParseKeys implements api.Backend.
+func (s *issuers) ParseKeys(set []byte) ([]revoked.IssuerKey, error) { return jwt.ParseInline(set) }
+
+// FormatKeys implements api.Backend.
+func (s *issuers) FormatKeys(keys []revoked.IssuerKey) ([]byte, error) { return jwt.FormatKeys(keys) }
+
+// CreateIssuer implements api.Backend.
+func (s *issuers) CreateIssuer(
+	ctx context.Context, by revoked.Actor, i revoked.Issuer,
+) (*revoked.Issuer, uint64, error) {
+	return s.putIssuer(ctx, command.PutIssuerOp(by, &i, 0), i.Name)
+}
+
+// UpdateIssuer implements api.Backend.
+func (s *issuers) UpdateIssuer(
+	ctx context.Context, by revoked.Actor, i revoked.Issuer,
+) (*revoked.Issuer, uint64, error) {
+	return s.putIssuer(ctx, command.PutIssuerOp(by, &i, i.Version), i.Name)
+}
+
+// putIssuer commits op and returns the issuer's record in this node's state.
+func (s *issuers) putIssuer(ctx context.Context, op *command.Op, name string) (*revoked.Issuer, uint64, error) {
+	index, err := s.propose.CommitHere(ctx, op)
+	if err != nil {
+		return nil, 0, err
+	}
+	i, err := s.issuer(name)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: issuer was deleted in the meantime", revoked.ErrConflict)
+	}
+	return i, index, nil
+}
+
+// DeleteIssuer implements api.Backend.
+func (s *issuers) DeleteIssuer(ctx context.Context, by revoked.Actor, name string) (uint64, error) {
+	return s.propose.Commit(ctx, command.DeleteIssuerOp(by, name))
+}
+
+// BanIssuerKey implements api.Backend.
+func (s *issuers) BanIssuerKey(ctx context.Context, by revoked.Actor, name, thumbprint string) (uint64, error) {
+	return s.propose.Commit(ctx, command.BanIssuerKeyOp(by, name, thumbprint))
 }
 
 // RefreshIssuer implements api.Backend. The leader fetches the keys. It blocks for one fetch.
 // ErrQuota means that the last one began less than 30 s ago, ErrKeysNotFetched that it failed.
-func (n *Node) RefreshIssuer(
+func (s *issuers) RefreshIssuer(
 	ctx context.Context, by revoked.Actor, name string,
 ) (index uint64, changed bool, err error) {
-	if err := n.Current(ctx); err != nil {
+	if err := s.current(ctx); err != nil {
 		return 0, false, err
 	}
-	i, err := n.issuer(name)
+	i, err := s.issuer(name)
 	switch {
 	case err != nil:
 		return 0, false, err
 	case i.JWKSURI == "":
 		return 0, false, fmt.Errorf("%w: the issuer has jwks, which is not fetched", revoked.ErrUnprocessable)
 	}
-	resp, err := n.askKeys(ctx, &nodepb.KeyFetchRequest{
+	resp, err := s.askKeys(ctx, &nodepb.KeyFetchRequest{
 		Refresh: name, Actor: command.ActorMessage(by), RequestId: by.RequestID,
 	})
 	if errors.Is(err, revoked.ErrNotCurrent) {
@@ -60,8 +129,8 @@ func (n *Node) RefreshIssuer(
 
 // KeyFetches implements api.Backend. It returns the leader's fetches. A new leader knows only its
 // own, so some may be missing after a change of leader.
-func (n *Node) KeyFetches(ctx context.Context) (map[string]revoked.KeyFetch, error) {
-	resp, err := n.askKeys(ctx, &nodepb.KeyFetchRequest{})
+func (s *issuers) KeyFetches(ctx context.Context) (map[string]revoked.KeyFetch, error) {
+	resp, err := s.askKeys(ctx, &nodepb.KeyFetchRequest{})
 	if err != nil {
 		return nil, err
 	}
@@ -73,11 +142,11 @@ func (n *Node) KeyFetches(ctx context.Context) (map[string]revoked.KeyFetch, err
 }
 
 // askKeys asks the leader, which may be this node.
-func (n *Node) askKeys(ctx context.Context, req *nodepb.KeyFetchRequest) (*nodepb.KeyFetchResponse, error) {
+func (s *issuers) askKeys(ctx context.Context, req *nodepb.KeyFetchRequest) (*nodepb.KeyFetchResponse, error) {
 	resp := new(nodepb.KeyFetchResponse)
-	if n.leadership.proposer() != nil {
-		resp = n.leaderKeys(ctx, n.cfg.NodeID, req)
-	} else if err := (caller{n.transport, n.raft}).callLeader(ctx, nodepb.PathKeys, req, resp); err != nil {
+	if s.leadership.proposer() != nil {
+		resp = s.leaderKeys(ctx, s.nodeID, req)
+	} else if err := s.callLeader(ctx, nodepb.PathKeys, req, resp); err != nil {
 		return nil, err
 	}
 	if err := revoked.FromCode(resp.Code); err != nil {
@@ -93,10 +162,10 @@ const refetchWait = 2 * time.Second
 // refetchKeys makes the leader fetch the keys of an issuer, unless it did in the last 30 seconds.
 // It returns ErrKeysNotFetched if the newest keys are not known. A changed key set is final, so a
 // node with a lease has applied it.
-func (n *Node) refetchKeys(ctx context.Context, i *revoked.Issuer) error {
+func (s *issuers) refetchKeys(ctx context.Context, i *revoked.Issuer) error {
 	ctx, cancel := context.WithTimeout(ctx, refetchWait)
 	defer cancel()
-	resp, err := n.askKeys(ctx, &nodepb.KeyFetchRequest{Refresh: i.Name})
+	resp, err := s.askKeys(ctx, &nodepb.KeyFetchRequest{Refresh: i.Name})
 	if err == nil {
 		return nil
 	}
@@ -115,36 +184,36 @@ func (n *Node) refetchKeys(ctx context.Context, i *revoked.Issuer) error {
 
 // serveKeys answers another member. A refresh makes this node open a connection, so only a member
 // may ask for one.
-func (n *Node) serveKeys(ctx context.Context, peer string, req *nodepb.KeyFetchRequest) *nodepb.KeyFetchResponse {
-	if !n.roster.IsMember(peer) {
+func (s *issuers) serveKeys(ctx context.Context, peer string, req *nodepb.KeyFetchRequest) *nodepb.KeyFetchResponse {
+	if !s.isMember(peer) {
 		return &nodepb.KeyFetchResponse{Code: revoked.Code(revoked.ErrNoLeader), Detail: "the asking node is not a member"}
 	}
-	return n.leaderKeys(ctx, peer, req)
+	return s.leaderKeys(ctx, peer, req)
 }
 
 // leaderKeys answers the node via, if this node leads. Two leaders at a time do no harm, because
 // Apply decides about the keys.
-func (n *Node) leaderKeys(ctx context.Context, via string, req *nodepb.KeyFetchRequest) *nodepb.KeyFetchResponse {
+func (s *issuers) leaderKeys(ctx context.Context, via string, req *nodepb.KeyFetchRequest) *nodepb.KeyFetchResponse {
 	resp := new(nodepb.KeyFetchResponse)
 	if req.Refresh != "" {
 		by := req.GetActor().Actor()
 		by.RequestID, by.Via = req.RequestId, via
-		out, err := n.leadership.keys.Refresh(ctx, by, req.Refresh)
+		out, err := s.leadership.keys.Refresh(ctx, by, req.Refresh)
 		if err == nil && out.Shared && by.ClientID != "" { // the entry with the keys does not name this caller
-			_ = n.Note(ctx, by, revoked.AuditEntry{
+			_ = s.note(ctx, by, revoked.AuditEntry{
 				Kind: revoked.AuditIssuerRefresh, Object: revoked.AuditObject{Name: req.Refresh},
 			})
 		}
 		resp.Code, resp.Detail = revoked.Code(err), revoked.Detail(err)
 		resp.Index, resp.Changed = out.Index, out.Changed
 	}
-	states, leads := n.leadership.keys.States()
+	states, leads := s.leadership.keys.States()
 	if !leads {
 		resp.Code = revoked.Code(revoked.ErrNoLeader)
 	}
-	for name, s := range states {
+	for name, k := range states {
 		resp.Fetches = append(resp.Fetches, &nodepb.KeyFetch{
-			Issuer: name, At: int64(revoked.TimeOf(s.At)), Error: s.Error, NextAt: int64(revoked.TimeOf(s.NextAt)),
+			Issuer: name, At: int64(revoked.TimeOf(k.At)), Error: k.Error, NextAt: int64(revoked.TimeOf(k.NextAt)),
 		})
 	}
 	return resp

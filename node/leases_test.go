@@ -57,7 +57,7 @@ func TestStatus_ProcessStopped_ReadsClock(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	var timers sync.WaitGroup
-	timers.Go(func() { l.leases.watch(ctx, l.log, l.metrics.leaseLosses) })
+	timers.Go(func() { l.leases.watch(ctx, l.cfg.Log, l.metrics.leaseLosses) })
 	await(t, "the timer has seen the lease", func() bool {
 		l.leases.mu.Lock()
 		defer l.leases.mu.Unlock()

@@ -44,10 +44,10 @@ func newLoneNode(t *testing.T) *loneNode {
 	life := newLife(context.Background(), quiet(), nil)
 	t.Cleanup(life.cancel)
 	l.Node = &Node{
-		log: quiet(), id: &datadir.Identity{Server: "self"}, life: life, metrics: newMetrics(prometheus.NewRegistry()),
+		id: &datadir.Identity{Server: "self"}, life: life, metrics: newMetrics(prometheus.NewRegistry()),
 		fsm: l.state.FSM, raft: &raft.Raft{},
 		cfg: Config{
-			RequestTimeout: longStop, Registerer: prometheus.NewRegistry(), hooks: hooks{}.withDefaults(),
+			Log: quiet(), RequestTimeout: longStop, Registerer: prometheus.NewRegistry(), hooks: hooks{}.withDefaults(),
 			BootClock: func() lease.Instant { return lease.Instant(l.boot.Load()) },
 			Now: func() time.Time {
 				return time.UnixMicro(int64(stateStart)).Add(time.Duration(l.boot.Load() - int64(base)))

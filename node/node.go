@@ -2,10 +2,12 @@ package node
 
 import (
 	"context"
-	"log/slog"
+	"encoding/hex"
+	"strings"
 
 	"github.com/hashicorp/raft"
 
+	"revoked"
 	"revoked/fsm"
 	"revoked/node/bearer"
 	"revoked/node/datadir"
@@ -17,12 +19,14 @@ import (
 
 // A Node is one member of a cluster. It only connects its parts. Each part has its own lock and
 // receives what it needs as arguments and functions. All methods may be called concurrently. Node
-// implements api.Backend.
+// implements api.Backend, together with the two parts that it embeds.
 type Node struct {
-	cfg  Config
-	log  *slog.Logger
+	cfg  Config // Log names the node
 	id   *datadir.Identity
 	life *life
+
+	membership // holds the roster
+	issuers
 
 	fsm       *fsm.FSM
 	tokens    *bearer.Decider
@@ -32,7 +36,6 @@ type Node struct {
 
 	leases     *leases
 	leadership *leadership
-	roster     *roster.Roster
 	propose    *propose.Router
 	metrics    *metrics
 }
@@ -63,7 +66,7 @@ func (n *Node) stepDown(ctx context.Context) {
 	wait := n.cfg.HeartbeatTimeout
 	if n.leadership.proposer() != nil && !n.roster.IsSingleNode() {
 		if err := n.roster.TransferAway(); err != nil {
-			n.log.Info("leadership not transferred", "error", err)
+			n.cfg.Log.Info("leadership not transferred", "error", err)
 		} else {
 			ending, cancel := context.WithTimeout(ctx, wait)
 			n.leadership.awaitEnd(ending)
@@ -90,4 +93,62 @@ func (n *Node) stopRaft() error {
 		n.roster.StopGossip()
 	}
 	return err
+}
+
+// NodeStatus implements api.Backend. It returns this node's own view, and calls another node only
+// if the leader's API address is unknown. The fields are read one after the other, so they may be
+// of slightly different moments.
+func (n *Node) NodeStatus(context.Context) revoked.NodeStatus {
+	st := revoked.NodeStatus{
+		NodeID: n.cfg.NodeID, ClusterID: n.roster.ClusterID(), Version: n.cfg.Version,
+		Term: n.raft.CurrentTerm(), State: strings.ToLower(n.raft.State().String()),
+		CommitIndex: n.raft.CommitIndex(), AppliedIndex: n.fsm.Applied(),
+	}
+	index, log, state := n.fsm.Hashes()
+	st.HashIndex, st.LogHash, st.StateHash = index, hex.EncodeToString(log[:]), hex.EncodeToString(state[:])
+	st.Tokens, st.Grants = n.fsm.Counts()
+	conf, err := n.roster.Configuration()
+	if err == nil {
+		st.Voters = len(roster.VoterIDs(conf))
+		st.Quorum = st.Voters/2 + 1
+	}
+	if len(conf.Servers) == 0 {
+		st.State, st.Quorum = "none", 0
+	}
+	if _, id := n.raft.LeaderWithID(); id != "" {
+		st.Leader = revoked.LeaderRef{NodeID: datadir.NodeOf(id), API: n.roster.APIOf(id)}
+	}
+	left := n.leases.remaining()
+	st.Lease = revoked.LeaseStatus{Held: left > 0, Left: left}
+	st.WaitingFor = n.leases.blockedBy()
+	st.Healthy = n.Readiness(context.Background()).CanAnswer
+	return st
+}
+
+// Readiness implements api.Backend. A node can answer while it holds a lease; it can revoke if it
+// also knows a leader. It never blocks and calls no node, so a health check may ask as often as it
+// likes.
+func (n *Node) Readiness(context.Context) revoked.Readiness {
+	var r revoked.Readiness
+	check := func(name string, ok bool, reason string) bool {
+		c := revoked.Check{Name: name, OK: ok}
+		if !ok {
+			c.Detail = reason
+			r.Reasons = append(r.Reasons, reason)
+		}
+		r.Checks = append(r.Checks, c)
+		return ok
+	}
+	member := check("cluster", n.fsm.ClusterID() != "", "not in a cluster yet")
+	leaderless := "no leader is known"
+	if err := n.noLeader(); err != nil {
+		leaderless = err.Error()
+	}
+	leader := check("leader", n.raft.Leader() != "", leaderless)
+	sound := check("state", !n.roster.Diverged(), "this node's state differs from the leader's")
+	running := check("running", n.life.running(), "stopping")
+	lease := check("lease", n.leases.valid(), "no read lease: every read asks the leader")
+	r.CanAnswer = member && sound && running && lease
+	r.CanRevoke = r.CanAnswer && leader
+	return r
 }

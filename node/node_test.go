@@ -11,7 +11,7 @@ import (
 )
 
 func TestNode_FailedStart_ReportsFatalCause(t *testing.T) {
-	n := &Node{log: quiet(), life: newLife(context.Background(), quiet(), nil), cfg: Config{DataDir: "/data"}}
+	n := &Node{life: newLife(context.Background(), quiet(), nil), cfg: Config{Log: quiet(), DataDir: "/data"}}
 	if err := n.life.cause(revoked.ErrClosed); !errors.Is(err, revoked.ErrClosed) {
 		t.Errorf("got %v, want %v", err, revoked.ErrClosed)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"time"
 
@@ -37,8 +38,8 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if cfg, err = cfg.withDefaults(); err != nil {
 		return nil, err
 	}
-	log := cfg.Log.With("node", cfg.NodeID)
-	n := &Node{cfg: cfg, log: log, life: newLife(ctx, log, cfg.Crash), metrics: newMetrics(cfg.Registerer)}
+	cfg.Log = cfg.Log.With("node", cfg.NodeID)
+	n := &Node{cfg: cfg, life: newLife(ctx, cfg.Log, cfg.Crash), metrics: newMetrics(cfg.Registerer)}
 	defer func() {
 		if err != nil {
 			_ = n.life.close() // err is the cause
@@ -52,11 +53,14 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.life.onClose(n.id.Close)
 	changes := cache.NewEpochs()
 	if n.fsm, err = fsm.Open(n.stateConfig(changes)); err != nil {
-		return nil, n.withAdvice(fmt.Errorf("open state: %w", err))
+		return nil, withAdvice(cfg.DataDir, fmt.Errorf("open state: %w", err))
 	}
 	n.life.onClose(n.fsm.Close)
-	if err := n.checkBootstrap(); err != nil {
-		return nil, err
+	if n.fsm.ClusterID() == "" {
+		// Apply skips invalid records, so a node that may initialize a cluster must not propose them.
+		if err := command.AdmitBootstrap(command.NewBootstrap(cfg.Defaults, cfg.BootstrapClients)); err != nil {
+			return nil, err
+		}
 	}
 	records, err := cache.New(cfg.CacheSize, changes, n.fsm, cfg.Registerer)
 	if err != nil {
@@ -77,7 +81,8 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.leases = newLeases(cfg, n.id, n.Settings)
 	n.leadership = newLeadership(n.leases, n.life.ctx,
 		liveness.NewOutage(n.id.Server, cfg.ElectionTimeout, cfg.RequestTimeout))
-	if n.raft, err = n.store.StartRaft(n.raftConfig(), cfg.hooks.transport(n.transport.Raft())); err != nil {
+	conf := raftConfig(cfg, n.id.Server, n.leadership.watcher.notifyCh)
+	if n.raft, err = n.store.StartRaft(conf, cfg.hooks.transport(n.transport.Raft())); err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
 	n.life.onClose(n.stopRaft)
@@ -85,6 +90,10 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.transport.DeferReplicationErrors(n.roster.ReplicatesTo)
 	n.transport.GuardVotes(n.roster.VoteGuard())
 	n.propose = n.newRouter()
+	n.membership = membership{log: cfg.Log, fsm: n.fsm, roster: n.roster, propose: n.propose, now: cfg.Now,
+		current: n.Current, note: n.noteChange}
+	n.issuers = issuers{nodeID: cfg.NodeID, fsm: n.fsm, leadership: n.leadership, propose: n.propose, now: cfg.Now,
+		current: n.Current, isMember: n.roster.IsMember, callLeader: (caller{n.transport, n.raft}).callLeader, note: n.Note}
 	n.leadership.keys = n.newKeyRunner()
 	cfg.Registerer.MustRegister(jwks.NewCollector(n.leadership.keys), newVotingCollector(n.roster.LeaderView))
 	n.tokens.Refetch = n.refetchKeys
@@ -104,7 +113,7 @@ func (n *Node) start() {
 	n.life.start(func(ctx context.Context) { n.leadership.run(ctx, n.newLeader().run) })
 	n.life.start(n.propose.Run)
 	n.life.start(n.store.SnapshotBySize)
-	n.life.start(func(ctx context.Context) { n.leases.watch(ctx, n.log, n.metrics.leaseLosses) })
+	n.life.start(func(ctx context.Context) { n.leases.watch(ctx, n.cfg.Log, n.metrics.leaseLosses) })
 	n.roster.Run(n.life.start)
 }
 
@@ -114,34 +123,25 @@ func (n *Node) start() {
 func (n *Node) stateConfig(changes fsm.Changes) fsm.Config {
 	return fsm.Config{
 		Dir: filepath.Join(n.cfg.DataDir, datadir.StateDir), FS: n.cfg.hooks.fs, CacheBytes: n.cfg.StoreCacheSize,
-		Log: n.log, Changes: changes,
+		Log: n.cfg.Log, Changes: changes,
 		Installing: func(index uint64) error { return n.store.SetInstalled(index) },
-		Fatal:      func(err error) { n.life.fatal(n.withAdvice(err)) }, Crash: n.cfg.Crash,
+		Fatal:      func(err error) { n.life.fatal(withAdvice(n.cfg.DataDir, err)) }, Crash: n.cfg.Crash,
 	}
 }
 
 // withAdvice adds the directory and the remedy to an error of a damaged state.
-func (n *Node) withAdvice(err error) error {
+func withAdvice(dataDir string, err error) error {
 	if errors.Is(err, revoked.ErrDamaged) {
-		return raftstore.Damaged(filepath.Join(n.cfg.DataDir, datadir.StateDir), err)
+		return raftstore.Damaged(filepath.Join(dataDir, datadir.StateDir), err)
 	}
 	return err
-}
-
-// checkBootstrap returns an error if this node would initialize a cluster with an invalid record.
-// Apply skips invalid records, so they must not be proposed.
-func (n *Node) checkBootstrap() error {
-	if n.fsm.ClusterID() != "" {
-		return nil
-	}
-	return command.AdmitBootstrap(command.NewBootstrap(n.cfg.Defaults, n.cfg.BootstrapClients))
 }
 
 func (n *Node) storeConfig() raftstore.Config {
 	return raftstore.Config{
 		Dir: n.cfg.DataDir, FSM: n.fsm, Fatal: n.life.fatal, Crash: n.life.crash,
 		Took: func(low, high uint64) { n.leases.took(low, high) },
-		Log:  n.log, Hooks: n.cfg.hooks.store,
+		Log:  n.cfg.Log, Hooks: n.cfg.hooks.store,
 	}
 }
 
@@ -152,27 +152,27 @@ func (n *Node) transportConfig() transport.Config {
 		Handler: n.handler(), AllowRaft: func(peer string) error { return n.roster.AllowRaft(peer) },
 		Known:       func() []string { return n.roster.ClusterAddresses() },
 		RaftTimeout: 10 * time.Second, Dial: n.cfg.hooks.dial,
-		Log: n.log, Registerer: n.cfg.Registerer,
+		Log: n.cfg.Log, Registerer: n.cfg.Registerer,
 	}
 }
 
 // raftConfig sets what differs from the library's defaults. The leader lease timeout is at its
 // upper bound, the heartbeat timeout: Raft's own lease decides nothing here but when a leader steps
 // down.
-func (n *Node) raftConfig() *raft.Config {
+func raftConfig(cfg Config, server raft.ServerID, notifyCh chan<- bool) *raft.Config {
 	c := raft.DefaultConfig()
-	c.LocalID = n.id.Server
-	c.HeartbeatTimeout, c.ElectionTimeout = n.cfg.HeartbeatTimeout, n.cfg.ElectionTimeout
-	c.LeaderLeaseTimeout = n.cfg.HeartbeatTimeout
-	c.CommitTimeout = n.cfg.hooks.commitTimeout
+	c.LocalID = server
+	c.HeartbeatTimeout, c.ElectionTimeout = cfg.HeartbeatTimeout, cfg.ElectionTimeout
+	c.LeaderLeaseTimeout = cfg.HeartbeatTimeout
+	c.CommitTimeout = cfg.hooks.commitTimeout
 	c.MaxAppendEntries = 64
 	c.NoLegacyTelemetry = true
-	c.NotifyCh = n.leadership.watcher.notifyCh
+	c.NotifyCh = notifyCh
 	return c
 }
 
 func (n *Node) newRouter() *propose.Router {
-	calls := caller{n.transport, n.raft}
+	calls, knows := caller{n.transport, n.raft}, versions{n.roster, n.cfg.hooks}
 	return propose.NewRouter(propose.Config{
 		NodeID: n.cfg.NodeID, Log: n.raft, State: n.fsm, Stamps: n.roster.Clock, Timeout: n.cfg.RequestTimeout,
 		Metrics:       propose.NewMetrics(n.cfg.Registerer),
@@ -181,12 +181,13 @@ func (n *Node) newRouter() *propose.Router {
 		Forward: func(ctx context.Context, req *nodepb.SubmitRequest, resp *nodepb.SubmitResponse) error {
 			return calls.callLeader(ctx, nodepb.PathSubmit, req, resp)
 		},
-		NoLeader: n.noLeader, LeaderKnows: n.roster.LeaderKnows, Admit: n.admit, Rules: n.rules, Marks: n.roster.Marks,
-		Audits: func() bool { return n.canAudit() == nil },
+		NoLeader: n.noLeader, LeaderKnows: n.roster.LeaderKnows, Marks: n.roster.Marks,
+		Admit: knows.admit, Rules: knows.rules, Audits: func() bool { return knows.audit() == nil },
 		KeepUp: func(ctx context.Context, term, index uint64) {
 			n.leases.keepUp(ctx, term, index, n.roster.WriteLoad)
 		},
-		Forwarded: n.logForwarded, Acknowledge: n.leases.acknowledge, Final: n.leadership.finals.add,
+		Forwarded:   func(via string, op *command.Op, out fsm.Result) { logForwarded(n.cfg.Log, via, op, out) },
+		Acknowledge: n.leases.acknowledge, Final: n.leadership.finals.add,
 		Announce: n.transport.AnnounceCommit,
 		Stopping: n.life.ctx.Done(),
 	}, n.leadership.proposer)
@@ -194,43 +195,49 @@ func (n *Node) newRouter() *propose.Router {
 
 // logForwarded logs an administrative operation with the member that brought it. That member, not
 // this node, has verified the caller's secret.
-func (n *Node) logForwarded(via string, op *command.Op, outcome fsm.Result) {
+func logForwarded(log *slog.Logger, via string, op *command.Op, outcome fsm.Result) {
 	attrs := []any{
 		"operation", command.KindOf(op), "client_id", textsafe.Clean(op.GetActor().GetClientId(), maxLogged), "via", via}
 	if outcome.Err != nil {
-		n.log.Warn("forwarded operation failed", append(attrs, "error", outcome.Err)...)
+		log.Warn("forwarded operation failed", append(attrs, "error", outcome.Err)...)
 		return
 	}
-	n.log.Info("forwarded operation made", append(attrs, "index", outcome.Index)...)
+	log.Info("forwarded operation made", append(attrs, "index", outcome.Index)...)
 }
 
 // maxLogged bounds a client id from another node in a log line, in bytes.
 const maxLogged = 128
 
+// versions decides what the leader may propose by what every member supports.
+type versions struct {
+	roster *roster.Roster
+	hooks  hooks
+}
+
 // admit checks, before an operation is proposed, that the state accepts it and that every member
 // can apply it. An entry that one member cannot decode would end that member's process.
-func (n *Node) admit(op *command.Op) error {
+func (v versions) admit(op *command.Op) error {
 	if err := command.Admit(op); err != nil {
 		return err
 	}
-	if version := n.cfg.hooks.versionOf(op); version > 1 {
-		return n.roster.CanApply(version)
+	if version := v.hooks.versionOf(op); version > 1 {
+		return v.roster.CanApply(version)
 	}
 	return nil
 }
 
-// canAudit returns an error if a member does not support audited entries or has not reported.
-func (n *Node) canAudit() error {
-	if n.cfg.hooks.commands < command.Audit { // only in tests, for an older program that leads
+// audit returns an error if a member does not support audited entries or has not reported.
+func (v versions) audit() error {
+	if v.hooks.commands < command.Audit { // only in tests, for an older program that leads
 		return revoked.ErrUnprocessable
 	}
-	return n.roster.CanApply(command.Audit)
+	return v.roster.CanApply(command.Audit)
 }
 
 // rules returns the newest command.Rules that every member is known to support. It returns 0, the
 // rules of version 1, while a member is older or has not reported.
-func (n *Node) rules() uint32 {
-	if n.roster.CanApply(command.Rules) != nil {
+func (v versions) rules() uint32 {
+	if v.roster.CanApply(command.Rules) != nil {
 		return 0
 	}
 	return command.Rules
@@ -246,7 +253,7 @@ func (n *Node) newRoster() *roster.Roster {
 			Bind: c.GossipBind, Advertise: c.GossipAdvertise, Key: c.GossipKey, Metrics: cluster.NewMetrics(c.Registerer),
 		},
 		HeartbeatTimeout: c.HeartbeatTimeout, RequestTimeout: c.RequestTimeout, StableTime: c.StableTime,
-		Log: n.log, Now: c.Now, BootClock: c.BootClock, Clock: propose.NewClock(c.Now, string(n.id.Server)),
+		Log: n.cfg.Log, Now: c.Now, BootClock: c.BootClock, Clock: propose.NewClock(c.Now, string(n.id.Server)),
 		Raft: n.raft, Transport: n.transport, FSM: n.fsm,
 		Identity: roster.Identity{
 			Server: n.id.Server, Instance: n.id.Instance, Boot: n.id.Boot,
@@ -278,9 +285,9 @@ func (n *Node) newRoster() *roster.Roster {
 
 func (n *Node) newLeader() *leader {
 	return &leader{
-		nodeID: n.cfg.NodeID, log: n.log, raft: n.raft, fsm: n.fsm, leases: n.leases, leadership: n.leadership,
+		nodeID: n.cfg.NodeID, log: n.cfg.Log, raft: n.raft, fsm: n.fsm, leases: n.leases, leadership: n.leadership,
 		roster: n.roster, propose: n.propose, timeout: n.cfg.RequestTimeout,
-		defaults: n.cfg.Defaults, clients: n.cfg.BootstrapClients, canAudit: n.canAudit,
+		defaults: n.cfg.Defaults, clients: n.cfg.BootstrapClients, canAudit: versions{n.roster, n.cfg.hooks}.audit,
 		refused: n.metrics.countRefusal, fatal: n.life.fatal,
 		hung: func(stalled time.Duration) {
 			n.life.crash(fmt.Errorf("disk of %s hangs: no entry committed for %v", n.store.Path(), stalled))
@@ -311,4 +318,25 @@ func (n *Node) gauges() []prometheus.Collector {
 		gauge("revoked_diverged", "1 when this node's state was found to differ from the leader's.",
 			func() float64 { return toFloat(n.roster.Diverged()) }),
 	}
+}
+
+// newKeyRunner returns the runner that fetches key sets while this node leads. Keys are fetched on
+// one node only, so that an issuer is asked once for the whole cluster.
+func (n *Node) newKeyRunner() *jwks.Runner {
+	return jwks.NewRunner(jwks.RunnerConfig{
+		Issuers: n.Issuers, Fetch: n.cfg.hooks.fetchKeys, Log: n.cfg.Log,
+		Store: func(
+			ctx context.Context, by revoked.Actor, i *revoked.Issuer, keys []revoked.IssuerKey,
+		) (uint64, error) {
+			op := command.PutIssuerKeysOp(i.Name, i.KeysVersion, keys)
+			return n.propose.CommitHere(ctx, command.OnBehalf(op, by))
+		},
+		Count: func(ok bool) {
+			if ok {
+				n.metrics.keyFetches.done.Inc()
+			} else {
+				n.metrics.keyFetches.failed.Inc()
+			}
+		},
+	})
 }

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"revoked"
 	"revoked/node/bearer"
-	"revoked/node/jwt"
 )
 
 // Peek implements api.Backend: it reads this node's copy, which may be stale. Use it for hints and
@@ -220,36 +218,3 @@ func (n *Node) Snapshot(ctx context.Context, w io.Writer) error {
 	_, err := n.fsm.WriteSnapshot(ctx, w)
 	return err
 }
-
-// Issuers implements api.Backend.
-func (n *Node) Issuers() []*revoked.Issuer {
-	return slices.DeleteFunc(n.fsm.Issuers(), func(i *revoked.Issuer) bool { return i.DeletedAt != 0 })
-}
-
-// issuer returns this node's copy of an issuer that is not deleted. The error wraps ErrNotFound.
-func (n *Node) issuer(name string) (*revoked.Issuer, error) {
-	for _, i := range n.Issuers() {
-		if i.Name == name {
-			return i, nil
-		}
-	}
-	return nil, fmt.Errorf("%w: no such issuer", revoked.ErrNotFound)
-}
-
-// CheckToken implements api.Backend.
-func (n *Node) CheckToken(ctx context.Context, name, token string) (revoked.TokenCheck, error) {
-	if err := n.Current(ctx); err != nil {
-		return revoked.TokenCheck{}, err
-	}
-	i, err := n.issuer(name)
-	if err != nil {
-		return revoked.TokenCheck{}, err
-	}
-	return jwt.Check(i, token, revoked.TimeOf(n.cfg.Now()))
-}
-
-// ParseKeys implements api.Backend.
-func (n *Node) ParseKeys(set []byte) ([]revoked.IssuerKey, error) { return jwt.ParseInline(set) }
-
-// FormatKeys implements api.Backend.
-func (n *Node) FormatKeys(keys []revoked.IssuerKey) ([]byte, error) { return jwt.FormatKeys(keys) }

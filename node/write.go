@@ -230,35 +230,16 @@ func (n *Node) UpdateSettings(
 	return n.fsm.Settings(), index, nil
 }
 
-// CreateIssuer implements api.Backend.
-func (n *Node) CreateIssuer(ctx context.Context, by revoked.Actor, i revoked.Issuer) (*revoked.Issuer, uint64, error) {
-	return n.putIssuer(ctx, command.PutIssuerOp(by, &i, 0), i.Name)
-}
-
-// UpdateIssuer implements api.Backend.
-func (n *Node) UpdateIssuer(ctx context.Context, by revoked.Actor, i revoked.Issuer) (*revoked.Issuer, uint64, error) {
-	return n.putIssuer(ctx, command.PutIssuerOp(by, &i, i.Version), i.Name)
-}
-
-// putIssuer commits op and returns the issuer's record in this node's state.
-func (n *Node) putIssuer(ctx context.Context, op *command.Op, name string) (*revoked.Issuer, uint64, error) {
-	index, err := n.propose.CommitHere(ctx, op)
+// noteChange records a completed change that has no operation of its own in the log. A failure to
+// record it does not undo the change.
+func (n *Node) noteChange(by revoked.Actor, kind revoked.AuditKind, node, detail string) {
+	ctx, cancel := context.WithTimeout(n.life.ctx, n.cfg.RequestTimeout)
+	defer cancel()
+	err := n.Note(ctx, by, revoked.AuditEntry{
+		Kind: kind, Detail: detail, Object: revoked.AuditObject{Node: node},
+	})
 	if err != nil {
-		return nil, 0, err
+		n.metrics.auditLost.Inc()
+		n.cfg.Log.Warn("audit entry lost", "kind", string(kind), "error", err)
 	}
-	i, err := n.issuer(name)
-	if err != nil {
-		return nil, 0, fmt.Errorf("%w: issuer was deleted in the meantime", revoked.ErrConflict)
-	}
-	return i, index, nil
-}
-
-// DeleteIssuer implements api.Backend.
-func (n *Node) DeleteIssuer(ctx context.Context, by revoked.Actor, name string) (uint64, error) {
-	return n.propose.Commit(ctx, command.DeleteIssuerOp(by, name))
-}
-
-// BanIssuerKey implements api.Backend.
-func (n *Node) BanIssuerKey(ctx context.Context, by revoked.Actor, name, thumbprint string) (uint64, error) {
-	return n.propose.Commit(ctx, command.BanIssuerKeyOp(by, name, thumbprint))
 }
