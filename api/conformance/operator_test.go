@@ -61,7 +61,7 @@ func statusShape(t *testing.T, s *stage) {
 			return st["healthy"] == true
 		})
 		keys(t, "status of "+m.ID, st,
-			"applied_index cluster_id commit_index grants hash_index healthy leader lease log_hash node_id quorum state state_hash term tokens version voters")
+			"applied_index cluster_id commit_index grants hash_index healthy leader lease log_hash node_id quorum state state_hash term tokens version voters voting")
 		keys(t, "lease", st["lease"].(map[string]any), "held left_ms")
 		keys(t, "leader", st["leader"].(map[string]any), "api node_id")
 		if cluster == "" {
@@ -91,7 +91,7 @@ func membersShape(t *testing.T, s *stage) {
 	leader := s.Leader(t)
 	for _, m := range s.Members {
 		list := admitted(t, "members", s.json(t, m, "GET", "/v1/members", "adm", ""), 200)
-		keys(t, "members", list, "members")
+		keys(t, "members", list, "members voting")
 		members := list["members"].([]any)
 		if len(members) != 3 {
 			t.Fatalf("%s: got %d members", m.ID, len(members))
