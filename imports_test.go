@@ -154,7 +154,7 @@ var floors = map[string]floor{
 	"revoked/cmd/revoked/internal/config": {ours: []string{
 		"revoked", "revoked/transport", "revoked/transport/pki", "revoked/cluster", "revoked/api", "revoked/api/clientauth",
 		"revoked/api/serve", "revoked/node/jwt",
-		"revoked/cmd/revoked/internal/files",
+		"revoked/cmd/revoked/internal/backup/schedule", "revoked/cmd/revoked/internal/files",
 	}, any: true},
 	"revoked/cmd/revoked/internal/audit": {ours: []string{
 		"revoked", "revoked/client", "revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/cli"}, any: true},
@@ -185,9 +185,15 @@ var floors = map[string]floor{
 		ours: []string{"revoked", "revoked/api", "revoked/internal/retry"},
 		libs: []string{"github.com/prometheus/client_golang/prometheus"},
 	},
+	"revoked/cmd/revoked/internal/backup/schedule": {ours: []string{}, libs: []string{"github.com/robfig/cron/v3"}},
+	"revoked/cmd/revoked/internal/backup": {
+		ours: []string{"revoked", "revoked/fsm/snapshot", "revoked/cmd/revoked/internal/backup/schedule"},
+		libs: []string{"github.com/prometheus/client_golang/prometheus"},
+	},
 	"revoked/cmd/revoked/internal/server": {ours: []string{
 		"revoked", "revoked/api", "revoked/api/serve", "revoked/node", "revoked/transport/pki",
-		"revoked/cmd/revoked/internal/auditlog",
+		"revoked/cmd/revoked/internal/auditlog", "revoked/cmd/revoked/internal/backup",
+		"revoked/cmd/revoked/internal/backup/schedule",
 		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/config",
 	}, any: true},
 	"revoked/cmd/revoked": {ours: []string{
@@ -198,6 +204,7 @@ var floors = map[string]floor{
 		"revoked/cmd/revoked/internal/devcluster", "revoked/cmd/revoked/internal/devfolder",
 		"revoked/cmd/revoked/internal/bench", "revoked/cmd/revoked/internal/bench/report",
 		"revoked/cmd/revoked/internal/audit", "revoked/cmd/revoked/internal/auditlog",
+		"revoked/cmd/revoked/internal/backup",
 		"revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/dev", "revoked/cmd/revoked/internal/input",
 		"revoked/cmd/revoked/internal/offline", "revoked/cmd/revoked/internal/server",
 	}, any: true},

@@ -43,6 +43,13 @@ type NodeStatus struct {
 	Tokens       uint64
 	Grants       uint64
 	WaitingFor   []string // on the leader: nodes whose leases delay a revocation
+	Backups      []BackupStatus
+}
+
+// A BackupStatus describes the scheduled backups of a node at one target.
+type BackupStatus struct {
+	Target string        // "dir" or "s3"
+	Age    time.Duration // since the newest good backup was begun; negative: there is none
 }
 
 // A LeaderRef names the leader. Both fields are empty while the leader is unknown.

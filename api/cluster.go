@@ -113,6 +113,8 @@ type statusView struct {
 	Grants       uint64      `json:"grants"`
 	WaitingFor   []string    `json:"waiting_for,omitempty"`
 	Reasons      []string    `json:"reasons,omitempty"` // why the node is not healthy
+
+	Backups []backupView `json:"backups,omitempty"` // one for each target that is set
 }
 
 // viewStatus returns the JSON form without the reasons, which cost a check of readiness.
@@ -123,7 +125,7 @@ func viewStatus(s revoked.NodeStatus) statusView {
 		CommitIndex: s.CommitIndex, AppliedIndex: s.AppliedIndex, Voters: s.Voters, Quorum: s.Quorum,
 		Lease:   leaseView{Held: s.Lease.Held, LeftMS: s.Lease.Left.Milliseconds()},
 		LogHash: s.LogHash, StateHash: s.StateHash, HashIndex: s.HashIndex,
-		Tokens: s.Tokens, Grants: s.Grants, WaitingFor: s.WaitingFor,
+		Tokens: s.Tokens, Grants: s.Grants, WaitingFor: s.WaitingFor, Backups: viewBackups(s.Backups),
 	}
 }
 

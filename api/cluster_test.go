@@ -73,6 +73,14 @@ func TestCluster_StatusAndMembers_AreShown(t *testing.T) {
 	if want := `"reasons":["no leader: 1 of 3 voters reachable, 2 needed"]`; !strings.Contains(got.body, want) {
 		t.Errorf("unhealthy: got status %s, want %s", got.body, want)
 	}
+	if strings.Contains(got.body, "backups") {
+		t.Errorf("got status %s, want no backups without a schedule", got.body)
+	}
+	b.node.backups = []revoked.BackupStatus{{Target: "dir", Age: 90 * time.Second}, {Target: "s3", Age: -1}}
+	got = b.do(t, "admin", "GET", "/v1/status", "", "")
+	if want := `"backups":[{"target":"dir","age_ms":90000},{"target":"s3","age_ms":-1}]`; !strings.Contains(got.body, want) {
+		t.Errorf("with backups: got status %s, want %s", got.body, want)
+	}
 }
 
 // A node of no cluster knows only the clients of its own bootstrap file. It does not answer that

@@ -78,6 +78,24 @@ type leaderView struct {
 	API    string `json:"api"`
 }
 
+// backupView is the newest good backup at a target.
+type backupView struct {
+	Target string `json:"target"`
+	AgeMS  int64  `json:"age_ms"` // -1: none
+}
+
+func viewBackups(all []revoked.BackupStatus) []backupView {
+	var views []backupView
+	for _, b := range all {
+		age := int64(-1)
+		if b.Age >= 0 {
+			age = b.Age.Milliseconds()
+		}
+		views = append(views, backupView{b.Target, age})
+	}
+	return views
+}
+
 // leaseView is the read lease of a node.
 type leaseView struct {
 	Held   bool  `json:"held"`

@@ -46,6 +46,7 @@ type memoryNode struct {
 	discard   bool // Register stores nothing
 
 	ready    revoked.Readiness
+	backups  []revoked.BackupStatus
 	nodes    []revoked.Member
 	snapshot func(w io.Writer) error
 
@@ -553,7 +554,7 @@ func (n *memoryNode) Members(context.Context) ([]revoked.Member, error) {
 }
 
 func (n *memoryNode) NodeStatus(context.Context) revoked.NodeStatus {
-	return revoked.NodeStatus{AppliedIndex: n.fsm.Applied()}
+	return revoked.NodeStatus{AppliedIndex: n.fsm.Applied(), Backups: n.backups}
 }
 
 func (n *memoryNode) Readiness(context.Context) revoked.Readiness { return n.ready }

@@ -70,6 +70,13 @@ type Status struct {
 	Grants     uint64   `json:"grants"`
 	WaitingFor []string `json:"waiting_for"` // nodes that a pending revocation waits for
 	Reasons    []string `json:"reasons"`     // why the node is not healthy
+	Backups    []Backup `json:"backups"`     // scheduled backups of the node, one for each target
+}
+
+// Backup tells how old the newest good backup at a target is.
+type Backup struct {
+	Target string `json:"target"` // "dir" or "s3"
+	AgeMS  int64  `json:"age_ms"` // -1: there is none
 }
 
 // Applied is the answer to a change: the log index at which it was applied.

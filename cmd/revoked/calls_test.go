@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -855,6 +856,19 @@ func TestTransferLeader_NoName_PrintsTheNewLeader(t *testing.T) {
 	useNodes(t, node.URL, node)
 	if got := runWith(t, "", "transfer-leader"); got.stderr != "leadership transferred to node2 (log index 10)\n" {
 		t.Errorf("got %+v, want the name of the new leader", got)
+	}
+}
+
+func TestStatus_ScheduledBackups_ShowsTheirAge(t *testing.T) {
+	body := strings.Replace(statusBody, `"grants":10`,
+		`"grants":10,"backups":[{"target":"dir","age_ms":90999},{"target":"s3","age_ms":-1}]`, 1)
+	node := newFakeNode(t, answering(200, "application/json", body))
+	useNodes(t, node.URL, node)
+	got := runWith(t, "", "status")
+	for _, want := range []string{`(?m)^Backup \(dir\) +1m30s old$`, `(?m)^Backup \(s3\) +none$`} {
+		if !regexp.MustCompile(want).MatchString(got.stdout) {
+			t.Errorf("got %s, want %s", got.stdout, want)
+		}
 	}
 }
 

@@ -219,6 +219,13 @@ func printStatus(cmd *cobra.Command, s client.Status) error {
 	if len(s.WaitingFor) > 0 {
 		pairs = append(pairs, "Waiting for", strings.Join(s.WaitingFor, ", "))
 	}
+	for _, b := range s.Backups {
+		age := "none"
+		if b.AgeMS >= 0 {
+			age = formatMillis(b.AgeMS/1000*1000) + " old"
+		}
+		pairs = append(pairs, "Backup ("+cli.Clean(b.Target)+")", age)
+	}
 	return cli.PrintPairs(cmd.OutOrStdout(), pairs...)
 }
 

@@ -28,6 +28,7 @@ import (
 	"revoked/api/serve"
 	"revoked/client"
 	"revoked/cmd/revoked/internal/auditlog"
+	"revoked/cmd/revoked/internal/backup"
 	"revoked/cmd/revoked/internal/config"
 	"revoked/cmd/revoked/internal/server"
 	"revoked/node/jwt"
@@ -305,6 +306,9 @@ func registeredMetrics(t *testing.T) map[string][]string {
 		t.Fatal(err)
 	}
 	if _, err := auditlog.NewMetrics(reg); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backup.NewMetrics(reg); err != nil {
 		t.Fatal(err)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

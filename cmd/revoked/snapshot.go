@@ -83,7 +83,7 @@ func fetchSnapshot(ctx context.Context, c *client.Client, w io.Writer) (snapshot
 	}
 	defer body.Close()
 	out := &cli.Output{To: w}
-	header, err := verifyWhile(body, out)
+	header, err := snapshot.Verify(io.TeeReader(body, out))
 	if out.Err != nil { // the verifier mistakes a failed copy for the end of the snapshot
 		return header, fmt.Errorf("save the snapshot: %w", out.Err)
 	}
@@ -92,24 +92,6 @@ func fetchSnapshot(ctx context.Context, c *client.Client, w io.Writer) (snapshot
 			err = context.Cause(ctx)
 		}
 		return header, fmt.Errorf("fetch a snapshot at %s: %w; it was not saved", addr, err)
-	}
-	return header, nil
-}
-
-// verifyWhile copies r to w and verifies the snapshot that it reads. It fails unless r ends with
-// the snapshot.
-func verifyWhile(r io.Reader, w io.Writer) (snapshot.Header, error) {
-	tee := io.TeeReader(r, w)
-	header, err := snapshot.Read(tee, nil)
-	if err != nil {
-		return header, err
-	}
-	n, err := io.Copy(io.Discard, tee)
-	if err != nil {
-		return header, err
-	}
-	if n > 0 {
-		return header, fmt.Errorf("%d bytes follow the snapshot", n)
 	}
 	return header, nil
 }
@@ -179,7 +161,7 @@ func snapshotInspectCommand() *cobra.Command {
 			return fmt.Errorf("inspect the snapshot: %w", err)
 		}
 		defer f.Close()
-		header, err := verifyWhile(f, io.Discard)
+		header, err := snapshot.Verify(f)
 		if err != nil {
 			return fmt.Errorf("%s: invalid backup: %s", args[0], revoked.Detail(err))
 		}

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/fsm"
+	"revoked/fsm/snapshot"
 )
 
 // goodSnapshot returns a backup of an empty state.
@@ -161,7 +161,7 @@ func TestSnapshotInspect_Backup_IsVerified(t *testing.T) {
 		got.stdout != "" {
 		t.Errorf("a short one: got exit %d and %q, want %d and nothing", got.code, got.stdout, cli.ExitFailed)
 	}
-	if _, err := verifyWhile(bytes.NewReader(good), io.Discard); err != nil {
+	if _, err := snapshot.Verify(bytes.NewReader(good)); err != nil {
 		t.Errorf("verify: got %v, want none", err)
 	}
 }

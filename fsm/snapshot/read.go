@@ -41,6 +41,19 @@ func Read(r io.Reader, fn func(key, val []byte) error) (Header, error) {
 	}
 }
 
+// Verify is Read for a stream that must end with the snapshot. It checks rows without keeping them.
+func Verify(r io.Reader) (Header, error) {
+	h, err := Read(r, nil)
+	if err != nil {
+		return h, err
+	}
+	n, err := io.Copy(io.Discard, r)
+	if err == nil && n > 0 {
+		err = fmt.Errorf("%w: %d bytes follow it", ErrMalformed, n)
+	}
+	return h, err
+}
+
 // A reader reads the parts of a stream. Its memory grows with the bytes that arrive, not with
 // announced lengths.
 type reader struct {

@@ -69,7 +69,10 @@ func TestAlerts_MatchManualAndMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	manual := readRepository(t, "docs/metrics.md")
-	c := startCluster(t, 1)
+	c := newCluster(t, 1)
+	c.Nodes[0].args = []string{"--backup-schedule=1h", "--backup-dir=" + realDir(t)}
+	c.startAll(t)
+	c.awaitReady(t, c.Nodes...)
 	for range 70 { // some series appear with the first failure
 		c.send(c.Nodes[0], request{method: http.MethodPost, path: "/oauth2/revoke", form: url.Values{"token": {"x"}},
 			header: http.Header{"Authorization": {"Basic YXBwOndyb25n"}}})

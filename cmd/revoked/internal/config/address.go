@@ -145,8 +145,8 @@ func isUnspecified(host string) bool {
 }
 
 // CheckStart returns an [*Error] with the addresses that this machine cannot listen on. It also
-// names the data directory if it could not be created or written. A port that is in use is not an
-// error: the node itself may be running.
+// names the data directory if it could not be created or written, and the directory of backups if
+// it cannot be written. A port that is in use is not an error: the node itself may be running.
 func (c *Config) CheckStart() error {
 	for _, l := range c.listeners() {
 		err := TryListen("tcp", l.addr)
@@ -159,6 +159,7 @@ func (c *Config) CheckStart() error {
 		}
 	}
 	c.add("data_dir", tryDataDir(c.DataDir))
+	c.tryBackups()
 	return c.err()
 }
 

@@ -67,6 +67,7 @@ func (c *Config) CheckValues() {
 		c.add("jwks_proxy", err)
 	}
 	c.checkPorts()
+	c.checkBackups()
 }
 
 // JWKSProxyURL returns the proxy of jwks_proxy, or nil. The error does not repeat the value, which
@@ -131,6 +132,7 @@ func (c *Config) Warnings() []string {
 	if text := c.foundersWarning(); !IsMember(c.DataDir) {
 		warn(text != "", "%s", text)
 	}
+	warn(c.SharesDisk(), "backup_dir is on the file system of data_dir: who loses that disk loses both")
 	for n := range c.CheckNetworks {
 		warn(n.Bits() == 0, "check_networks lets every address call /v1/check without credentials")
 	}

@@ -60,6 +60,10 @@ type Settings struct {
 	LogLevel, LogFormat                    string
 	AuditLog                               string // Stderr or a path; empty: none
 
+	// Scheduled backups. Schedule and directory are both set or both empty.
+	BackupSchedule, BackupDir string
+	BackupKeep                int
+
 	// Limits of the API port. 0: a share of the memory, or of the limit of all.
 	MaxConnections, MaxConnectionsPerAddress                 int
 	MaxRequests, MaxRequestsPerAddress, MaxRequestsPerClient int
@@ -84,7 +88,7 @@ func Variable(key string) string { return "REVOKED_" + strings.ToUpper(key) }
 func Table() []Setting { return new(Settings).table() }
 
 func (s *Settings) table() []Setting {
-	return slices.Concat(s.network(), s.replicated(), s.local())
+	return slices.Concat(s.network(), s.replicated(), s.local(), s.backup())
 }
 
 func (s *Settings) network() []Setting {
@@ -208,5 +212,14 @@ func (s *Settings) local() []Setting {
 		{"log_format", "text", "text or json", choice{&s.LogFormat, []string{"text", "json"}}, 0, 0},
 		{"audit_log", "", "file to append the audit to as JSON lines, or \"stderr\" (default: none)",
 			(*destination)(&s.AuditLog), 0, 0},
+	}
+}
+
+func (s *Settings) backup() []Setting {
+	return []Setting{
+		{"backup_schedule", "", "when this node makes a backup: an interval such as 1h, or a cron expression in UTC " +
+			"such as \"17 3 * * *\" (default: never)", &s.BackupSchedule, 0, 0},
+		{"backup_dir", "", "directory of the backups, which exists", (*path)(&s.BackupDir), 0, 0},
+		{"backup_keep", "24", "backups that are kept", &s.BackupKeep, 1, 0},
 	}
 }

@@ -2,8 +2,8 @@ package config
 
 import "syscall"
 
-// freeBytes returns the free space of the file system that holds path, or 0 if it is unknown.
-func freeBytes(path string) int64 {
+// FreeBytes returns the free space of the file system that holds path, or 0 if it is unknown.
+func FreeBytes(path string) int64 {
 	var st syscall.Statfs_t
 	if syscall.Statfs(path, &st) != nil {
 		return 0

@@ -2,5 +2,5 @@
 
 package config
 
-// freeBytes returns 0: only the Linux version knows the free space.
-func freeBytes(string) int64 { return 0 }
+// FreeBytes returns 0: only the Linux version knows the free space.
+func FreeBytes(string) int64 { return 0 }

@@ -39,7 +39,7 @@ func (c *Config) checkTempDir(f *Files) {
 func (c *Config) TempDirWarning() string {
 	data, ok := device(c.DataDir)
 	temp, ok2 := device(c.tempDir())
-	if !ok || !ok2 || data != temp || freeBytes(c.tempDir()) >= 2*c.SpoolLimit {
+	if !ok || !ok2 || data != temp || FreeBytes(c.tempDir()) >= 2*c.SpoolLimit {
 		return ""
 	}
 	return fmt.Sprintf("temporary files (%s) and data_dir (%s) are on the same file system, which is nearly full: "+

@@ -35,7 +35,7 @@ func TestTempDirWarning_LittleSpace_Warns(t *testing.T) {
 	if got := c.TempDirWarning(); !strings.Contains(got, "same file system") || !strings.Contains(got, "MiB") {
 		t.Errorf("got %q, want a warning", got)
 	}
-	if free := freeBytes(dir); free > 0 {
+	if free := FreeBytes(dir); free > 0 {
 		c.SpoolLimit = free / 4
 		if got := c.TempDirWarning(); got != "" {
 			t.Errorf("enough space: got %q, want no warning", got)

@@ -145,6 +145,7 @@ func Environment(environ []string) []string {
 		"config", "api_advertise", "cluster_advertise", "gossip_advertise", "metrics_addr",
 		"bootstrap_admin_secret_file", "join_token_file", "non_voter", "rejoin",
 		"jwks_ca_file", "jwks_allow_networks", "jwks_proxy", "audit_log",
+		"backup_schedule", "backup_dir", "backup_keep",
 	}
 	for _, s := range settingsOf(make([]devcluster.Node, 1), 0) {
 		drop = append(drop, s.key)

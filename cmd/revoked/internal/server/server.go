@@ -19,6 +19,7 @@ import (
 	"revoked/api"
 	"revoked/api/serve"
 	"revoked/cmd/revoked/internal/auditlog"
+	"revoked/cmd/revoked/internal/backup"
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/config"
 	"revoked/node"
@@ -38,6 +39,8 @@ type server struct {
 
 	limits   portLimits
 	auditLog *auditlog.Log // nil: none
+
+	endBackups func() // ends the scheduled backups; nil: none run
 
 	node    *node.Node
 	backend *backend
@@ -74,11 +77,15 @@ func (s *server) open(ctx context.Context) error {
 		return errors.Join(err, ports.close())
 	}
 	s.backend = &backend{Node: s.node}
+	if s.backend.backups, err = s.newBackups(reg); err != nil {
+		return errors.Join(err, ports.close())
+	}
 	a, err := api.New(s.apiConfig(reg))
 	if err != nil {
 		return errors.Join(err, ports.close())
 	}
 	s.openServers(a, ports, reg)
+	s.startBackups()
 	reg.MustRegister(s.files.APICert.Metric())
 	s.background(func(ctx context.Context) { s.files.APICert.Watch(ctx, reloadTime, s.apiCertChanged, s.apiCertExpires) })
 	s.background(func(ctx context.Context) { s.files.ClientCAs.Watch(ctx, reloadTime, s.clientCAsChanged) })
@@ -243,6 +250,9 @@ func (s *server) stopParts(ctx context.Context) error {
 			s.log.Warn("requests interrupted by shutdown", "error", err)
 		}
 	}
+	if s.endBackups != nil {
+		s.endBackups()
+	}
 	if s.node != nil {
 		errs = append(errs, s.node.Close(ctx))
 	}
@@ -278,6 +288,7 @@ func (s *server) clientCAsChanged(err error) {
 // A backend adapts the node to the API. It reports that it is not ready once stop has begun.
 type backend struct {
 	*node.Node
+	backups  *backup.Backups // nil: none
 	stopping atomic.Bool
 }
 

@@ -1,0 +1,101 @@
+package backup
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"revoked"
+	"revoked/cmd/revoked/internal/backup/schedule"
+	"revoked/internal/retry"
+)
+
+// A Source is the part of *node.Node that backups need.
+type Source interface {
+	// Snapshot writes a backup that has every change acknowledged before the call. After an error w
+	// holds a part of it.
+	Snapshot(ctx context.Context, w io.Writer) error
+	// NodeStatus returns the node's own view. Only ClusterID and Healthy are read.
+	NodeStatus(ctx context.Context) revoked.NodeStatus
+}
+
+// Config has the settings of backups.
+type Config struct {
+	Source   Source
+	NodeID   string
+	Schedule schedule.Schedule
+	Dir      string // must exist
+	Keep     int    // backups that are kept, at least 1
+
+	// Free returns the free bytes of the file system of Dir, 0 if unknown. It is nil unless the data
+	// of the node is on that file system too. A backup then leaves room for the node.
+	Free func() int64
+
+	Log     *slog.Logger
+	Metrics *Metrics
+	Now     func() time.Time
+}
+
+// Backups makes the backups of one node.
+type Backups struct {
+	cfg   Config
+	dir   *folder
+	tasks []*task
+}
+
+// New returns backups that Run makes. It does no I/O.
+func New(cfg Config) *Backups {
+	b := &Backups{cfg: cfg, dir: &folder{dir: cfg.Dir, node: cfg.NodeID, keep: cfg.Keep, free: cfg.Free, log: cfg.Log}}
+	b.tasks = []*task{b.newTask(targetDir, cfg.Schedule.Next, b.saveToDir, b.dir.newest)}
+	return b
+}
+
+const (
+	joinPause  = time.Second // between two looks whether the node is in a cluster
+	leasePause = time.Minute // longest wait for a first lease before the first backup
+)
+
+// Run makes backups until ctx ends. It waits until the node is in a cluster.
+func (b *Backups) Run(ctx context.Context) {
+	cluster := b.awaitCluster(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	for _, t := range b.tasks {
+		running.Go(func() { t.run(ctx, cluster) })
+	}
+}
+
+// awaitCluster returns the cluster of the node, once it has one and had time to catch up.
+func (b *Backups) awaitCluster(ctx context.Context) string {
+	for waited := time.Duration(0); ; {
+		st := b.cfg.Source.NodeStatus(ctx)
+		if st.ClusterID != "" && (st.Healthy || waited >= leasePause) {
+			return st.ClusterID
+		}
+		if retry.Sleep(ctx, joinPause) != nil {
+			return ""
+		}
+		if st.ClusterID != "" {
+			waited += joinPause
+		}
+	}
+}
+
+func (b *Backups) saveToDir(ctx context.Context, _ string) (File, error) {
+	return b.dir.save(ctx, b.cfg.Source, b.cfg.Now())
+}
+
+// Status returns the state of every target. It never blocks for long.
+func (b *Backups) Status() []revoked.BackupStatus {
+	var all []revoked.BackupStatus
+	for _, t := range b.tasks {
+		age := time.Duration(-1)
+		if last := t.newest(); !last.IsZero() {
+			age = max(0, b.cfg.Now().Sub(last))
+		}
+		all = append(all, revoked.BackupStatus{Target: t.target, Age: age})
+	}
+	return all
+}

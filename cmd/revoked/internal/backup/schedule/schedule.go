@@ -1,0 +1,56 @@
+// Package schedule parses the schedules of backups: an interval, or a cron expression.
+package schedule
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// The bounds of an interval.
+const (
+	minInterval = time.Second
+	maxInterval = 366 * 24 * time.Hour
+)
+
+// A Schedule tells when the turn after a moment is.
+type Schedule struct {
+	interval time.Duration
+	cron     cron.Schedule // nil: an interval
+}
+
+// Parse parses an interval such as "1h", or the five fields of a cron expression, which are in UTC:
+// minute, hour, day of the month, month, day of the week.
+func Parse(text string) (Schedule, error) {
+	if d, err := time.ParseDuration(text); err == nil {
+		if d < minInterval || d > maxInterval {
+			return Schedule{}, fmt.Errorf("want an interval of %v to %v, not %v", minInterval, maxInterval, d)
+		}
+		return Schedule{interval: d}, nil
+	}
+	// The library also reads TZ=, @every and @daily, and panics at some texts with TZ=.
+	if len(strings.Fields(text)) != 5 || strings.ContainsAny(text, "=@") {
+		return Schedule{}, fmt.Errorf(
+			"want an interval such as 1h or the five fields of a cron expression such as 17 3 * * *, not %q", text)
+	}
+	c, err := cron.ParseStandard(text)
+	if err != nil {
+		return Schedule{}, err
+	}
+	s := Schedule{cron: c}
+	if s.Next(time.Unix(0, 0)).IsZero() {
+		return Schedule{}, errors.New("the cron expression names a day that does not exist")
+	}
+	return s, nil
+}
+
+// Next returns the first turn after a moment.
+func (s Schedule) Next(after time.Time) time.Time {
+	if s.cron == nil {
+		return after.Add(s.interval)
+	}
+	return s.cron.Next(after.UTC())
+}
