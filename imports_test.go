@@ -154,7 +154,8 @@ var floors = map[string]floor{
 	"revoked/cmd/revoked/internal/config": {ours: []string{
 		"revoked", "revoked/transport", "revoked/transport/pki", "revoked/cluster", "revoked/api", "revoked/api/clientauth",
 		"revoked/api/serve", "revoked/node/jwt",
-		"revoked/cmd/revoked/internal/backup/schedule", "revoked/cmd/revoked/internal/files",
+		"revoked/cmd/revoked/internal/backup", "revoked/cmd/revoked/internal/backup/schedule",
+		"revoked/cmd/revoked/internal/files",
 	}, any: true},
 	"revoked/cmd/revoked/internal/audit": {ours: []string{
 		"revoked", "revoked/client", "revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/cli"}, any: true},
@@ -187,8 +188,9 @@ var floors = map[string]floor{
 	},
 	"revoked/cmd/revoked/internal/backup/schedule": {ours: []string{}, libs: []string{"github.com/robfig/cron/v3"}},
 	"revoked/cmd/revoked/internal/backup": {
-		ours: []string{"revoked", "revoked/fsm/snapshot", "revoked/cmd/revoked/internal/backup/schedule"},
-		libs: []string{"github.com/prometheus/client_golang/prometheus"},
+		ours: []string{"revoked", "revoked/fsm/snapshot", "revoked/cmd/revoked/internal/backup/schedule",
+			"revoked/cmd/revoked/internal/files"},
+		libs: []string{"github.com/minio/minio-go/v7"},
 	},
 	"revoked/cmd/revoked/internal/server": {ours: []string{
 		"revoked", "revoked/api", "revoked/api/serve", "revoked/node", "revoked/transport/pki",

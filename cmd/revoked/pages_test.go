@@ -150,7 +150,7 @@ func TestDocs_Settings_HaveRows(t *testing.T) {
 	}
 	for _, cells := range tableRows(readPage(t, "docs/configure.md")) {
 		key := unquote(cells[0])
-		if !regexp.MustCompile(`^[a-z_]+$`).MatchString(key) {
+		if !regexp.MustCompile(`^[a-z0-9_]+$`).MatchString(key) {
 			continue
 		}
 		if !known[key] {

@@ -2,8 +2,10 @@ package backup
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -33,6 +35,9 @@ type Config struct {
 	// of the node is on that file system too. A backup then leaves room for the node.
 	Free func() int64
 
+	Bucket    *BucketConfig     // nil: none
+	Transport http.RoundTripper // to the bucket; nil: the network
+
 	Log     *slog.Logger
 	Metrics *Metrics
 	Now     func() time.Time
@@ -40,16 +45,26 @@ type Config struct {
 
 // Backups makes the backups of one node.
 type Backups struct {
-	cfg   Config
-	dir   *folder
-	tasks []*task
+	cfg    Config
+	dir    *folder
+	bucket *bucket // nil: none
+	tasks  []*task
 }
 
-// New returns backups that Run makes. It does no I/O.
-func New(cfg Config) *Backups {
+// New returns backups that Run makes. It reads only the CA of the bucket.
+func New(cfg Config) (*Backups, error) {
 	b := &Backups{cfg: cfg, dir: &folder{dir: cfg.Dir, node: cfg.NodeID, keep: cfg.Keep, free: cfg.Free, log: cfg.Log}}
-	b.tasks = []*task{b.newTask(targetDir, cfg.Schedule.Next, b.saveToDir, b.dir.newest)}
-	return b
+	dir := &task{b: b, target: targetDir, save: b.saveToDir, find: b.dir.newest}
+	b.tasks = []*task{dir}
+	if cfg.Bucket != nil {
+		var err error
+		if b.bucket, err = newBucket(*cfg.Bucket, cfg.Transport, cfg.Now); err != nil {
+			return nil, fmt.Errorf("backup_s3_endpoint: %w", err)
+		}
+		dir.saved = make(chan struct{}, 1)
+		b.tasks = append(b.tasks, &task{b: b, target: targetS3, save: b.upload, find: b.newestUploaded, source: dir})
+	}
+	return b, nil
 }
 
 const (
@@ -92,8 +107,8 @@ func (b *Backups) Status() []revoked.BackupStatus {
 	var all []revoked.BackupStatus
 	for _, t := range b.tasks {
 		age := time.Duration(-1)
-		if last := t.newest(); !last.IsZero() {
-			age = max(0, b.cfg.Now().Sub(last))
+		if last := t.newest(); last.Name != "" {
+			age = max(0, b.cfg.Now().Sub(last.At))
 		}
 		all = append(all, revoked.BackupStatus{Target: t.target, Age: age})
 	}

@@ -101,7 +101,10 @@ func (b *bench) run(t *testing.T, d time.Duration) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	made := backup.New(b.cfg)
+	made, err := backup.New(b.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
 	done := make(chan struct{})
 	b.node.begin, b.node.calls = time.Now(), nil
 	go func() {

@@ -7,7 +7,10 @@ import (
 )
 
 // The targets, as labels and in the status.
-const targetDir = "dir"
+const (
+	targetDir = "dir"
+	targetS3  = "s3"
+)
 
 // Metrics are the metrics of backups. A target that is not configured has none.
 type Metrics struct {

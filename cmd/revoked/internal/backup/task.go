@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"revoked/internal/retry"
 )
 
 // The pauses after failures double from the first to the longest.
@@ -21,20 +19,17 @@ const maxSleep = time.Minute
 type task struct {
 	b      *Backups
 	target string
-	next   func(last time.Time) time.Time // the turn after the backup of that moment
 	save   func(ctx context.Context, cluster string) (File, error)
 	find   func(ctx context.Context, cluster string) (File, error) // the newest backup; zero: none
 
+	source *task         // copies the backups of that task; nil: makes its own by the schedule
+	saved  chan struct{} // receives after a backup; nil: no task copies them
+
 	mu   sync.Mutex
-	last time.Time // of the newest good backup; zero: none
+	last File // the newest good backup; zero: none
 }
 
-func (b *Backups) newTask(target string, next func(time.Time) time.Time,
-	save, find func(context.Context, string) (File, error)) *task {
-	return &task{b: b, target: target, next: next, save: save, find: find}
-}
-
-func (t *task) newest() time.Time {
+func (t *task) newest() File {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.last
@@ -44,15 +39,16 @@ func (t *task) newest() time.Time {
 // missed a turn while the node did not run.
 func (t *task) run(ctx context.Context, cluster string) {
 	log, metrics := t.b.cfg.Log.With("target", t.target), t.b.cfg.Metrics
-	began := t.b.cfg.Now()
-	found, err := t.find(ctx, cluster)
-	if err == nil && found.Name != "" {
+	metrics.due.WithLabelValues(t.target).Set(seconds(t.b.cfg.Now()))
+	if found, err := t.find(ctx, cluster); err == nil && found.Name != "" {
 		t.done(found)
-	} else {
-		metrics.due.WithLabelValues(t.target).Set(seconds(began))
 	}
 	at, failures := t.turn(), 0
 	for t.sleepUntil(ctx, at) == nil {
+		if t.source != nil && !t.behind() {
+			at = t.turn()
+			continue
+		}
 		began := t.b.cfg.Now()
 		file, err := t.save(ctx, cluster)
 		switch took := t.b.cfg.Now().Sub(began); {
@@ -74,49 +70,73 @@ func (t *task) run(ctx context.Context, cluster string) {
 	}
 }
 
+// behind reports whether the newest backup of the source is not the one that was copied last.
+func (t *task) behind() bool {
+	name := t.source.newest().Name
+	return name != "" && name != t.newest().Name
+}
+
 // done records a good backup.
 func (t *task) done(f File) {
 	t.mu.Lock()
-	t.last = f.At
+	t.last = f
 	t.mu.Unlock()
 	metrics := t.b.cfg.Metrics
 	metrics.last.WithLabelValues(t.target).Set(seconds(f.At))
 	metrics.size.WithLabelValues(t.target).Set(float64(f.Bytes))
-	metrics.due.WithLabelValues(t.target).Set(seconds(t.next(f.At)))
+	metrics.due.WithLabelValues(t.target).Set(seconds(t.b.cfg.Schedule.Next(f.At)))
+	select {
+	case t.saved <- struct{}{}:
+	default: // there is no task that copies, or it has not looked yet
+	}
 }
 
 // turn returns when the next backup is due. A backup from the future counts as made now: the clock
 // was set back.
 func (t *task) turn() time.Time {
-	last, now := t.newest(), t.b.cfg.Now()
+	last, now := t.newest().At, t.b.cfg.Now()
 	switch {
-	case last.IsZero():
+	case t.source != nil && !t.behind():
+		return now.Add(maxSleep) // the source ends the sleep
+	case t.source != nil || last.IsZero():
 		return now
 	case last.After(now):
 		last = now
 	}
-	return t.next(last)
+	return t.b.cfg.Schedule.Next(last)
 }
 
 // retryAt returns when to try again after failures: soon, and at the next turn at the latest.
 func (t *task) retryAt(failures int) time.Time {
 	now := t.b.cfg.Now()
 	at := now.Add(min(firstRetry<<min(failures, 10), lastRetry))
-	if next := t.next(now); next.Before(at) {
+	if next := t.b.cfg.Schedule.Next(now); next.Before(at) {
 		return next
 	}
 	return at
 }
 
-// sleepUntil waits for a moment of the wall clock. It returns an error if ctx ends first.
+// sleepUntil waits for a moment of the wall clock, or for a backup to copy. It returns an error if
+// ctx ends first.
 func (t *task) sleepUntil(ctx context.Context, at time.Time) error {
+	var saved <-chan struct{}
+	if t.source != nil {
+		saved = t.source.saved
+	}
 	for {
 		left := at.Sub(t.b.cfg.Now())
 		if left <= 0 {
 			return ctx.Err()
 		}
-		if err := retry.Sleep(ctx, min(left, maxSleep)); err != nil {
-			return err
+		timer := time.NewTimer(min(left, maxSleep))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-saved:
+			timer.Stop()
+			return nil
+		case <-timer.C:
 		}
 	}
 }

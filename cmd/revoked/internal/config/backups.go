@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"revoked/cmd/revoked/internal/backup"
 	"revoked/cmd/revoked/internal/backup/schedule"
+	"revoked/cmd/revoked/internal/files"
 )
 
 // checkBackups adds a problem for each invalid setting of backups. It reads no file.
@@ -21,6 +23,31 @@ func (c *Config) checkBackups() {
 		c.addIf(isBelow(c.BackupDir, c.DataDir), "backup_dir",
 			"%s lies in data_dir, which is moved away to replace a node", c.BackupDir)
 	}
+	c.checkBucket()
+}
+
+// checkBucket adds a problem for each invalid setting of the backup.
+func (c *Config) checkBucket() {
+	for key, v := range map[string]string{
+		"backup_s3_bucket": c.BackupS3Bucket, "backup_s3_prefix": c.BackupS3Prefix,
+		"backup_s3_access_key_file": c.BackupS3AccessKeyFile, "backup_s3_secret_key_file": c.BackupS3SecretKeyFile,
+		"backup_s3_ca_file": c.BackupS3CAFile,
+	} {
+		c.addIf(v != "" && c.BackupS3Endpoint == "", key, "has no effect without backup_s3_endpoint")
+	}
+	if c.BackupS3Endpoint == "" {
+		return
+	}
+	_, err := backup.ParseEndpoint(c.BackupS3Endpoint)
+	c.add("backup_s3_endpoint", err)
+	c.addIf(c.BackupSchedule == "", "backup_s3_endpoint", "has no effect without backup_schedule and backup_dir")
+	c.add("backup_s3_bucket", backup.CheckBucket(c.BackupS3Bucket))
+	c.add("backup_s3_prefix", backup.CheckPrefix(c.BackupS3Prefix))
+	c.addIf(c.BackupS3SecretKeyFile == "" && c.BackupS3AccessKeyFile != "", "backup_s3_secret_key_file",
+		"is not set, but backup_s3_access_key_file is")
+	c.addIf(c.BackupS3AccessKeyFile == "" && c.BackupS3SecretKeyFile != "", "backup_s3_access_key_file",
+		"is not set, but backup_s3_secret_key_file is")
+	c.addIf(c.BackupS3Region == "", "backup_s3_region", "is empty")
 }
 
 // isBelow reports whether path is dir or lies below it.
@@ -34,8 +61,9 @@ func isBelow(path, dir string) bool {
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
-// tryBackups adds a problem if the directory of backups cannot be written. It is never created: if
-// its disk is not mounted, backups must not fill the disk below.
+// tryBackups adds a problem if the directory of backups cannot be written, and for a file with a
+// key that cannot be used. The directory is never created: if its disk is not mounted, backups must
+// not fill the disk below.
 func (c *Config) tryBackups() {
 	if c.BackupDir == "" {
 		return
@@ -47,6 +75,27 @@ func (c *Config) tryBackups() {
 	}
 	if err != nil {
 		c.add("backup_dir", fmt.Errorf("cannot hold backups: %w", err))
+	}
+	// A node starts without these: it reads them for each request.
+	for key, name := range map[string]string{"backup_s3_access_key_file": c.BackupS3AccessKeyFile,
+		"backup_s3_secret_key_file": c.BackupS3SecretKeyFile} {
+		if name != "" {
+			_, err := backup.ReadKey(name)
+			c.add(key, err)
+		}
+	}
+}
+
+// loadBucketFiles checks the CA of the bucket, and who may read the keys.
+func (c *Config) loadBucketFiles(f *Files) {
+	if c.BackupS3CAFile != "" {
+		_, err := files.TrustCA(c.BackupS3CAFile)
+		c.add("backup_s3_ca_file", err)
+	}
+	for _, name := range []string{c.BackupS3AccessKeyFile, c.BackupS3SecretKeyFile} {
+		if name != "" {
+			f.warnReadable(name)
+		}
 	}
 }
 

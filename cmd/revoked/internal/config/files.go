@@ -42,6 +42,7 @@ func (c *Config) loadFiles() *Files {
 		_, err := files.TrustCA(c.JWKSCAFile)
 		c.add("jwks_ca_file", err)
 	}
+	c.loadBucketFiles(f)
 	before := len(c.problems)
 	c.loadClients(f)
 	if len(c.problems) == before {

@@ -64,6 +64,11 @@ type Settings struct {
 	BackupSchedule, BackupDir string
 	BackupKeep                int
 
+	// The bucket that backups are copied to. Endpoint and bucket are both set or both empty.
+	BackupS3Endpoint, BackupS3Bucket, BackupS3Prefix, BackupS3Region string
+	BackupS3AccessKeyFile, BackupS3SecretKeyFile, BackupS3CAFile     string
+	BackupS3PathStyle                                                bool
+
 	// Limits of the API port. 0: a share of the memory, or of the limit of all.
 	MaxConnections, MaxConnectionsPerAddress                 int
 	MaxRequests, MaxRequestsPerAddress, MaxRequestsPerClient int
@@ -220,6 +225,15 @@ func (s *Settings) backup() []Setting {
 		{"backup_schedule", "", "when this node makes a backup: an interval such as 1h, or a cron expression in UTC " +
 			"such as \"17 3 * * *\" (default: never)", &s.BackupSchedule, 0, 0},
 		{"backup_dir", "", "directory of the backups, which exists", (*path)(&s.BackupDir), 0, 0},
-		{"backup_keep", "24", "backups that are kept", &s.BackupKeep, 1, 0},
+		{"backup_keep", "24", "backups that are kept in the directory, and in the bucket", &s.BackupKeep, 1, 0},
+		{"backup_s3_endpoint", "", "URL of an S3 service that backups are copied to", &s.BackupS3Endpoint, 0, 0},
+		{"backup_s3_bucket", "", "bucket for the copies", &s.BackupS3Bucket, 0, 0},
+		{"backup_s3_prefix", "", "prefix of their names in the bucket, of this node alone", &s.BackupS3Prefix, 0, 0},
+		{"backup_s3_region", "us-east-1", "region of the bucket", &s.BackupS3Region, 0, 0},
+		{"backup_s3_access_key_file", "", "file with the access key (default: requests without a signature)",
+			(*path)(&s.BackupS3AccessKeyFile), 0, 0},
+		{"backup_s3_secret_key_file", "", "file with the secret key", (*path)(&s.BackupS3SecretKeyFile), 0, 0},
+		{"backup_s3_ca_file", "", "CA of the S3 service, PEM (default: the system's)", (*path)(&s.BackupS3CAFile), 0, 0},
+		{"backup_s3_path_style", "true", "name the bucket in the path, not in the host name", &s.BackupS3PathStyle, 0, 0},
 	}
 }

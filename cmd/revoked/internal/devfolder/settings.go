@@ -146,6 +146,8 @@ func Environment(environ []string) []string {
 		"bootstrap_admin_secret_file", "join_token_file", "non_voter", "rejoin",
 		"jwks_ca_file", "jwks_allow_networks", "jwks_proxy", "audit_log",
 		"backup_schedule", "backup_dir", "backup_keep",
+		"backup_s3_endpoint", "backup_s3_bucket", "backup_s3_prefix", "backup_s3_region", "backup_s3_access_key_file",
+		"backup_s3_secret_key_file", "backup_s3_ca_file", "backup_s3_path_style",
 	}
 	for _, s := range settingsOf(make([]devcluster.Node, 1), 0) {
 		drop = append(drop, s.key)

@@ -29,7 +29,14 @@ func (s *server) newBackups(reg *prometheus.Registry) (*backup.Backups, error) {
 	if s.cfg.SharesDisk() {
 		cfg.Free = func() int64 { return config.FreeBytes(s.cfg.BackupDir) }
 	}
-	return backup.New(cfg), nil
+	if s.cfg.BackupS3Endpoint != "" {
+		cfg.Bucket = &backup.BucketConfig{
+			Endpoint: s.cfg.BackupS3Endpoint, Bucket: s.cfg.BackupS3Bucket, Prefix: s.cfg.BackupS3Prefix,
+			Region: s.cfg.BackupS3Region, PathStyle: s.cfg.BackupS3PathStyle, CAFile: s.cfg.BackupS3CAFile,
+			AccessKeyFile: s.cfg.BackupS3AccessKeyFile, SecretKeyFile: s.cfg.BackupS3SecretKeyFile,
+		}
+	}
+	return backup.New(cfg)
 }
 
 // startBackups makes backups until stop. They must end before the node closes.

@@ -27,14 +27,14 @@ type Schedule struct {
 func Parse(text string) (Schedule, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		if d < minInterval || d > maxInterval {
-			return Schedule{}, fmt.Errorf("want an interval of %v to %v, not %v", minInterval, maxInterval, d)
+			return Schedule{}, fmt.Errorf("got %v, want an interval of %v to %v", d, minInterval, maxInterval)
 		}
 		return Schedule{interval: d}, nil
 	}
 	// The library also reads TZ=, @every and @daily, and panics at some texts with TZ=.
 	if len(strings.Fields(text)) != 5 || strings.ContainsAny(text, "=@") {
 		return Schedule{}, fmt.Errorf(
-			"want an interval such as 1h or the five fields of a cron expression such as 17 3 * * *, not %q", text)
+			"got %q, want an interval such as 1h or the five fields of a cron expression such as 17 3 * * *", text)
 	}
 	c, err := cron.ParseStandard(text)
 	if err != nil {
