@@ -76,24 +76,29 @@ func serveAdmin(t testing.TB, b *adminBench, handler http.Handler) {
 	tr := tlsServer.Client().Transport.(*http.Transport).Clone()
 	tr.ForceAttemptHTTP2 = true
 	b.http = &http.Client{Transport: tr}
+	b.tls = &tls.Config{Certificates: tlsServer.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}
+	b.srv, b.addr = serveTLS(t, handler, b.tls)
+	b.url = "https://" + b.addr
+	t.Cleanup(tr.CloseIdleConnections)
+}
+
+// serveTLS serves handler on a loopback port until the end of the test.
+func serveTLS(t testing.TB, handler http.Handler, cfg *tls.Config) (srv *serve.Server, addr string) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.addr = ln.Addr().String()
-	b.url = "https://" + b.addr
-	b.tls = &tls.Config{Certificates: tlsServer.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}
-	srv := serve.New(serve.Config{Listener: ln, Handler: handler, TLS: b.tls, RequestTimeout: await.Limit})
-	b.srv = srv
+	srv = serve.New(serve.Config{Listener: ln, Handler: handler, TLS: cfg, RequestTimeout: await.Limit})
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve() }()
 	t.Cleanup(func() {
-		tr.CloseIdleConnections()
 		_ = srv.Close()
 		if err := await.Receive(t, done, "the end of Serve"); err != nil {
 			t.Errorf("got %v, want no error from the server", err)
 		}
 	})
+	return srv, ln.Addr().String()
 }
 
 // A reply is a response with its whole body.

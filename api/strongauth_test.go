@@ -323,9 +323,14 @@ func newCA(t testing.TB) *ca {
 		t.Fatal(err)
 	}
 	c := &ca{key: k}
-	c.cert = c.sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "ca"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign}, k)
+	c.cert = c.sign(t, caTemplate("ca"), k)
 	return c
+}
+
+// caTemplate returns the template of a CA's certificate.
+func caTemplate(name string) *x509.Certificate {
+	return &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign}
 }
 
 // sign completes a template. Without a certificate of its own the CA signs itself.

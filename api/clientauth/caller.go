@@ -17,8 +17,8 @@ type Caller struct {
 	// Assertion is the use of the assertion of private_key_jwt, else nil.
 	Assertion *revoked.AssertionUse
 
-	key         string            // thumbprint of the key that matched; "" without one
-	certificate *x509.Certificate // of a TLS method
+	key          string              // thumbprint of the key that matched; "" without one
+	certificates []*x509.Certificate // of a TLS method, as the peer sent them, its own first
 }
 
 // Actor returns a record of the caller as the actor of a change. c may be nil.
@@ -39,7 +39,8 @@ const (
 )
 
 // Ended returns why the caller could no longer authenticate with its credential, or "" if it could.
-// record is the client's present record, nil if it no longer exists.
+// record is the client's present record, nil if it no longer exists. The present CAs of callers do
+// not count; they do in [Session.Client].
 func (c *Caller) Ended(record *revoked.Client, now time.Time) string {
 	switch {
 	case record == nil:
@@ -64,10 +65,10 @@ func (c *Caller) keyHolds(record *revoked.Client, now time.Time) bool {
 	switch {
 	case record.Type != revoked.Confidential || !record.MayUse(c.Method):
 		return false
-	case c.certificate != nil && !isValid(c.certificate, now):
+	case c.certificates != nil && !isValid(c.certificates[0], now):
 		return false
 	case c.Method == revoked.AuthTLS:
-		return record.Subject.Matches(c.certificate)
+		return record.Subject.Matches(c.certificates[0])
 	}
 	return record.Key(c.key) != nil
 }
@@ -76,8 +77,8 @@ func (c *Caller) keyHolds(record *revoked.Client, now time.Time) bool {
 // not.
 func (c *Caller) Expires(record *revoked.Client) (at time.Time, ok bool) {
 	switch {
-	case c.certificate != nil:
-		return c.certificate.NotAfter, true
+	case c.certificates != nil:
+		return c.certificates[0].NotAfter, true
 	case c.Secret == nil:
 		return time.Time{}, false
 	}

@@ -23,10 +23,7 @@ func (a *Authenticator) AuthenticateCertificate(
 	ctx context.Context, clientID string, certs []*x509.Certificate, from netip.Addr,
 ) (*Caller, error) {
 	t := Attempt{Method: revoked.AuthSelfSigned, From: from, Candidates: []Credential{{ID: clientID}}}
-	var pool *x509.CertPool
-	if a.cfg.ClientCAs != nil {
-		pool = a.cfg.ClientCAs()
-	}
+	pool := a.clientCAs()
 	if pool != nil {
 		t.Method = revoked.AuthTLS
 	}
@@ -36,7 +33,7 @@ func (a *Authenticator) AuthenticateCertificate(
 		if !trusted {
 			return nil
 		}
-		caller := &Caller{Client: c, Method: t.Method, certificate: certs[0]}
+		caller := &Caller{Client: c, Method: t.Method, certificates: certs}
 		if pool != nil && c.Subject.Matches(certs[0]) {
 			return caller
 		}
@@ -49,6 +46,24 @@ func (a *Authenticator) AuthenticateCertificate(
 		return nil
 	}
 	return a.Authenticate(ctx, t)
+}
+
+// clientCAs returns the CAs that a certificate must come from now, or nil.
+func (a *Authenticator) clientCAs() *x509.CertPool {
+	if a.cfg.ClientCAs == nil {
+		return nil
+	}
+	return a.cfg.ClientCAs()
+}
+
+// chainHolds reports whether the certificate of a caller by tls_client_auth still comes from one of
+// the CAs. It is true for every other method.
+func (a *Authenticator) chainHolds(c *Caller, now time.Time) bool {
+	if c.Method != revoked.AuthTLS {
+		return true
+	}
+	pool := a.clientCAs()
+	return pool != nil && a.chains.verify(c.certificates, pool, now)
 }
 
 // isValid reports whether a certificate is within its validity.

@@ -37,8 +37,12 @@ func (a *Authenticator) Open(caller *Caller, roles ...revoked.Role) *Session {
 // Client returns this node's present record of the caller, or an [EndedError].
 func (s *Session) Client() (*revoked.Client, error) {
 	record, _ := s.auth.cfg.Clients.Client(s.caller.Client.ID)
-	if reason := s.caller.Ended(record, s.auth.cfg.Now()); reason != "" {
+	now := s.auth.cfg.Now()
+	if reason := s.caller.Ended(record, now); reason != "" {
 		return nil, &EndedError{reason}
+	}
+	if !s.auth.chainHolds(s.caller, now) {
+		return nil, &EndedError{EndedKey}
 	}
 	if !slices.ContainsFunc(s.roles, record.Has) {
 		return nil, &EndedError{endedRole}

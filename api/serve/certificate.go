@@ -149,8 +149,8 @@ func (c *ClientCAs) Pool() *x509.CertPool {
 // has ephemeral elliptic-curve key exchange and authenticated ciphers only (RFC 8996, RFC 10015).
 //
 // It requests a client certificate but does not require one. With clientCAs, a certificate must
-// chain to one of them. Without clientCAs, any certificate passes: the handshake only proves that
-// the peer has its key.
+// chain to one of them, also when the peer resumes a session. Without clientCAs, any certificate
+// passes: the handshake only proves that the peer has its key.
 func TLSConfig(cert *Certificate, clientCAs *ClientCAs) *tls.Config {
 	cfg := baseConfig(cert)
 	cfg.ClientAuth = tls.RequestClientCert
@@ -158,7 +158,7 @@ func TLSConfig(cert *Certificate, clientCAs *ClientCAs) *tls.Config {
 		return cfg
 	}
 	var mu sync.Mutex
-	var verifying *tls.Config // for the pool in use; new CAs end the sessions of the old ones
+	var verifying *tls.Config // for the pool in use
 	cfg.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		mu.Lock()
 		defer mu.Unlock()

@@ -24,6 +24,7 @@ import (
 	"revoked/cmd/revoked/internal/devcluster"
 	"revoked/cmd/revoked/internal/devfolder"
 	"revoked/cmd/revoked/internal/files"
+	"revoked/internal/await"
 	"revoked/transport/pki"
 )
 
@@ -324,6 +325,72 @@ func TestServer_SIGHUP_ReloadsCertificateAndLevel(t *testing.T) {
 	stopProgram(t, p)
 	if !bytes.Contains(p.stderr.Bytes(), []byte(`msg="log level changed" node=node1 log_level=debug`)) {
 		t.Errorf("the log level did not change; standard error:\n%s", p.stderr)
+	}
+}
+
+// api_client_ca is read again on SIGHUP, and when the file changes.
+func TestServer_ClientCAs_AreReloaded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs a node")
+	}
+	c, _ := oneNode(t)
+	dir := t.TempDir()
+	trusted := filepath.Join(dir, "clients.pem")
+	authorities := map[string][]byte{} // PEM by name
+	for _, name := range []string{"old", "new"} {
+		authority, err := pki.NewCA(name, 24*time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, key, err := authority.IssueClient("web", 24*time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		authorities[name] = authority.CertPEM()
+		if err := files.Write(false, files.Private(filepath.Join(dir, name+".key"), key),
+			files.Public(filepath.Join(dir, name+".pem"), cert)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trust := func(name string) {
+		t.Helper()
+		if err := files.Write(true, files.Public(trusted, authorities[name])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trust("old")
+	p := startProgram(t, "server", "--config", c.Nodes[0].Config, "--api-client-ca", trusted)
+	awaitReady(t, p, &c)
+	actAs(t, c, "admin")
+	want(t, 0, "", "client", "create", "web", "--role", "resource_server", "--auth-method", "tls_client_auth",
+		"--tls-client-auth-subject-dn", "CN=web,O=revoked")
+	t.Setenv("REVOKED_CLIENT_SECRET", "")
+	ask := func(name string) outcome {
+		return runWith(t, "shop-token", "token", "introspect", "-", "--client-id", "web",
+			"--client-cert", filepath.Join(dir, name+".pem"), "--client-key", filepath.Join(dir, name+".key"))
+	}
+	// expect waits until the node knows certificates of one CA, and checks that it refuses the other.
+	expect := func(known, unknown string) {
+		t.Helper()
+		await.Until(t, "an answer to a certificate of the CA "+known, func() bool {
+			return ask(known).code == cli.ExitNegative
+		})
+		// Go's client holds back a certificate of a CA that the node does not ask for.
+		if got := ask(unknown); got.code != cli.ExitFailed || !strings.Contains(got.stderr, "401") {
+			t.Errorf("a certificate of the CA %s: got %d %s, want 401", unknown, got.code, got.stderr)
+		}
+	}
+	expect("old", "new")
+	trust("new")
+	expect("new", "old") // found by the watcher
+	trust("old")
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	expect("old", "new")
+	stopProgram(t, p)
+	if !strings.Contains(p.stderr.String(), `msg="CAs of callers reloaded"`) {
+		t.Errorf("got no line of a reload; standard error:\n%s", p.stderr)
 	}
 }
 
