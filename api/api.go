@@ -131,7 +131,8 @@ type Backend interface {
 	// private, symmetric or malformed key, or without a usable one.
 	ParseKeys(set []byte) ([]revoked.IssuerKey, error)
 	// ParseAssertion and AssertionUse serve the authentication, see [clientauth.Assertions].
-	ParseAssertion(raw, audience string) (id string, verify func(*revoked.Client) (revoked.VerifiedAssertion, bool))
+	ParseAssertion(raw, audience string) (
+		id string, verify func(*revoked.Client) (v revoked.VerifiedAssertion, problem string, ok bool))
 	AssertionUse(key revoked.Digest) (request [16]byte, used bool)
 	// FormatKeys returns the JWK set of keys.
 	FormatKeys(keys []revoked.IssuerKey) (set []byte, err error)

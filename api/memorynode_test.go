@@ -199,13 +199,13 @@ func (n *memoryNode) RevokeToken(
 }
 
 func (n *memoryNode) ParseAssertion(raw, audience string) (
-	string, func(*revoked.Client) (revoked.VerifiedAssertion, bool),
+	string, func(*revoked.Client) (revoked.VerifiedAssertion, string, bool),
 ) {
 	a, err := jwt.ParseAssertion(raw)
 	if err != nil {
 		return "", nil
 	}
-	return a.ClientID(), func(c *revoked.Client) (revoked.VerifiedAssertion, bool) {
+	return a.ClientID(), func(c *revoked.Client) (revoked.VerifiedAssertion, string, bool) {
 		return a.Verify(c, audience, revoked.TimeOf(n.now()), n.fsm.Settings().MaxClockSkew)
 	}
 }

@@ -178,6 +178,49 @@ func TestPrivateKeyJWT_Replay_OneSucceeds(t *testing.T) {
 	}
 }
 
+// The signer of a refused assertion reads why, in both shapes of errors. A stranger reads nothing.
+func TestPrivateKeyJWT_Refused_TellsItsSigner(t *testing.T) {
+	b := newStrongBench(t)
+	forged := &strongBench{b.bench, newTrustedKey(t, "k1")}
+	used := b.assertion(t, "root", "used", nil)
+	if w := b.do(call{path: pathRevoke, body: assertionForm(used)}); w.Code != 200 {
+		t.Fatalf("got %d %s, want 200", w.Code, w.Body)
+	}
+	hour := map[string]any{"exp": b.now.Unix() + 3600}
+	const plain = "client authentication failed"
+	for raw, want := range map[string]string{
+		b.assertion(t, "root", "a", hour):                               "exp must be at most 10 minutes ahead",
+		b.assertion(t, "root", "b", map[string]any{"aud": "https://x"}): "aud must be https://as.example alone",
+		used:                                   "the assertion was used before; sign one for each request",
+		forged.assertion(t, "root", "c", hour): "",
+		b.assertion(t, "c1", "d", hour):        "", // it has no keys
+		b.assertion(t, "nobody", "e", hour):    "",
+	} {
+		for _, c := range []call{
+			{path: pathRevoke, body: assertionForm(raw)}, {path: pathIntrospect, body: assertionForm(raw)},
+			{method: "GET", path: "/v1/settings", auth: "Bearer " + raw, contentType: "-"}} {
+			w := b.do(c)
+			var body struct {
+				Description string `json:"error_description"`
+				Detail      string `json:"detail"`
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+				t.Fatal(err)
+			}
+			description := plain
+			if want != "" {
+				description += ": " + want
+			}
+			if c.path == "/v1/settings" {
+				description = want
+			}
+			if got := body.Description + body.Detail; w.Code != 401 || got != description {
+				t.Errorf("%s: got %d %q, want 401 %q", c.path, w.Code, got, description)
+			}
+		}
+	}
+}
+
 // If the record changes during the request, the request authenticates again with the same
 // assertion.
 func TestPrivateKeyJWT_RecordChanged_AuthenticatesAgain(t *testing.T) {

@@ -8,13 +8,13 @@ import (
 // ParseAssertion implements api.Backend. The clocks of a client and of this node may differ by
 // max_clock_skew.
 func (n *Node) ParseAssertion(raw, audience string) (
-	id string, verify func(*revoked.Client) (revoked.VerifiedAssertion, bool),
+	id string, verify func(*revoked.Client) (revoked.VerifiedAssertion, string, bool),
 ) {
 	a, err := jwt.ParseAssertion(raw)
 	if err != nil {
 		return "", nil
 	}
-	return a.ClientID(), func(c *revoked.Client) (revoked.VerifiedAssertion, bool) {
+	return a.ClientID(), func(c *revoked.Client) (revoked.VerifiedAssertion, string, bool) {
 		return a.Verify(c, audience, revoked.TimeOf(n.cfg.Now()), n.fsm.Settings().MaxClockSkew)
 	}
 }

@@ -22,7 +22,7 @@ func (node) ClientsCurrent() bool                          { return true }
 func (node) NodeStatus(context.Context) revoked.NodeStatus { return revoked.NodeStatus{} }
 
 func (node) AssertionUse(revoked.Digest) ([16]byte, bool) { return [16]byte{}, false }
-func (node) ParseAssertion(string, string) (string, func(*revoked.Client) (revoked.VerifiedAssertion, bool)) {
+func (node) ParseAssertion(string, string) (string, func(*revoked.Client) (revoked.VerifiedAssertion, string, bool)) {
 	return "", nil
 }
 

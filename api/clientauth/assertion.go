@@ -3,6 +3,7 @@ package clientauth
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -31,20 +32,22 @@ func NewPresented() *Presented {
 // authenticates one request, and none if the state already holds a use of it. The caller's
 // Assertion binds operations that other nodes apply to this use.
 //
-// Errors are those of [Authenticator.Authenticate], and [revoked.ErrQuota] for a client with too
-// many used assertions that have not expired.
+// Errors are those of [Authenticator.Authenticate], an [AssertionError] for an assertion that the
+// client has signed, and [revoked.ErrQuota] for a client with too many used assertions that have
+// not expired.
 func (a *Authenticator) AuthenticateAssertion(
 	ctx context.Context, raw, clientID string, p *Presented, from netip.Addr,
 ) (*Caller, error) {
 	t := Attempt{Method: revoked.AuthPrivateKey, From: from}
 	var v revoked.VerifiedAssertion
+	var problem string
 	if a.cfg.Assertions != nil {
 		id, verify := a.cfg.Assertions.ParseAssertion(raw, a.cfg.Audience)
 		if id != "" && (clientID == "" || clientID == id) {
 			t.Candidates = []Credential{{ID: id}}
 			t.proof = onceForEach(func(c *revoked.Client) *Caller {
 				var ok bool
-				if v, ok = verify(c); !ok {
+				if v, problem, ok = verify(c); !ok {
 					return nil
 				}
 				return &Caller{Client: c, Method: t.Method, key: v.Thumbprint}
@@ -52,7 +55,10 @@ func (a *Authenticator) AuthenticateAssertion(
 		}
 	}
 	caller, err := a.Authenticate(ctx, t)
-	if err != nil {
+	switch {
+	case err != nil && problem != "" && errors.Is(err, ErrUnauthenticated):
+		return nil, &AssertionError{problem}
+	case err != nil:
 		return nil, err
 	}
 	if !a.isUnused(&v, p) || !a.replays.begin(caller.Client.ID, &v, p, a.cfg.Now()) {
@@ -84,8 +90,11 @@ func (a *Authenticator) failed(ctx context.Context, id string) error {
 		a.cfg.Throttled.Inc()
 		return &ThrottledError{wait, true}
 	}
-	return ErrUnauthenticated
+	return &AssertionError{Replayed}
 }
+
+// Replayed is the problem of an assertion that another request has used.
+const Replayed = "the assertion was used before; sign one for each request"
 
 // onceForEach caches the last result of prove for as long as the record is the same. Verifying a
 // signature is slow, and an attempt examines a record twice.

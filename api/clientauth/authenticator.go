@@ -18,6 +18,16 @@ import (
 // secret.
 var ErrUnauthenticated = errors.New("client authentication failed")
 
+// An AssertionError is returned for an assertion that a key of the client has signed and that is
+// refused all the same. Only a holder of the key can get it, so it may say why. It matches
+// [ErrUnauthenticated].
+type AssertionError struct{ Problem string }
+
+func (e *AssertionError) Error() string { return ErrUnauthenticated.Error() + ": " + e.Problem }
+
+// Is implements the protocol of [errors.Is].
+func (e *AssertionError) Is(target error) bool { return target == ErrUnauthenticated }
+
 // A ThrottledError is returned to a caller that is over its budget. It matches [revoked.ErrQuota].
 type ThrottledError struct {
 	RetryAfter time.Duration
@@ -42,9 +52,11 @@ type Clients interface {
 // Assertions verifies assertions for a node. Methods must allow concurrent calls.
 type Assertions interface {
 	// ParseAssertion returns the client that an assertion claims to be from, and a function that
-	// verifies it with the keys of a client. audience is the only audience that it may have. The id
-	// is "" for a text that is not an assertion.
-	ParseAssertion(raw, audience string) (id string, verify func(*revoked.Client) (revoked.VerifiedAssertion, bool))
+	// verifies it with the keys of a client. audience is the only audience that it may have. The id is
+	// "" for a text that is not an assertion. A refused assertion that a key of the client has signed
+	// has a problem: a text for the client, without anything from the assertion.
+	ParseAssertion(raw, audience string) (
+		id string, verify func(*revoked.Client) (v revoked.VerifiedAssertion, problem string, ok bool))
 	// AssertionUse returns the request that used an assertion, if this node's copy of the state
 	// holds the use.
 	AssertionUse(key revoked.Digest) (request [16]byte, used bool)

@@ -114,6 +114,12 @@ func FailureOf(path string, err error) *Failure {
 	case showsKeys(path) && (m.sentinel == revoked.ErrKeysNotFetched || m.sentinel == revoked.ErrQuota):
 		f.Detail = revoked.Detail(err)
 	}
+	if problem := assertionProblem(err); problem != "" {
+		f.Detail = problem
+		if isOAuth(path) {
+			f.Title += ": " + problem
+		}
+	}
 	var outage *revoked.OutageError
 	if errors.As(err, &outage) {
 		f.Title, f.Detail, f.RetryAfter = revoked.ErrNoLeader.Error(), revoked.Detail(outage), outage.RetryAfter
@@ -122,6 +128,18 @@ func FailureOf(path string, err error) *Failure {
 		}
 	}
 	return f
+}
+
+// assertionProblem returns why an assertion that a key of the client has signed is refused, or "".
+func assertionProblem(err error) string {
+	var refused *clientauth.AssertionError
+	switch {
+	case errors.As(err, &refused):
+		return refused.Problem
+	case errors.Is(err, revoked.ErrReplayed):
+		return clientauth.Replayed
+	}
+	return ""
 }
 
 // AppendLineError appends the line of an NDJSON answer that reports err for a line of the body. The

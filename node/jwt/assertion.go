@@ -2,6 +2,7 @@ package jwt
 
 import (
 	"crypto/x509"
+	"fmt"
 	"strings"
 	"time"
 
@@ -37,33 +38,45 @@ func (a *Assertion) ClientID() string { return a.clientID }
 // skew is how much the clocks of the client and of this node may differ. audience is the issuer
 // identifier of the cluster, the only audience that the assertion may have (RFC 10070).
 //
-// It returns false without a reason, so that a caller that fails to authenticate learns nothing.
+// A refused assertion that a key of the client has signed has a problem, a text for the client.
+// Without a signature there is none, so that a caller that fails to authenticate learns nothing.
 // The caller of Verify must also reject an assertion whose Key was already used.
 func (a *Assertion) Verify(c *revoked.Client, audience string, now revoked.Time, skew time.Duration) (
-	v revoked.VerifiedAssertion, ok bool,
+	v revoked.VerifiedAssertion, problem string, ok bool,
 ) {
-	if a.clientID != c.ID || !isAssertionType(a.typ) {
-		return v, false
+	if a.clientID != c.ID {
+		return v, "", false
+	}
+	key := a.signer(c)
+	if key == nil {
+		return v, "", false
 	}
 	claims := claims{object: &a.claims}
 	expires := claims.second("exp", false)
 	issued, notBefore := claims.second("iat", false), claims.second("nbf", true)
 	jti := claims.text("jti", revoked.MaxAssertionID)
+	claims.require("exp", expires != 0)
+	claims.require("jti", jti != "")
 	switch {
-	case claims.bad != "" || jti == "" || !a.hasAudience(audience):
-		return v, false
-	case expires.Add(skew) <= now || expires > now.Add(revoked.MaxAssertionLifetime+skew):
-		return v, false
+	case !isAssertionType(a.typ):
+		problem = "typ must be absent, JWT or client-authentication+jwt"
+	case !a.hasAudience(audience):
+		problem = "aud must be " + audience + " alone"
+	case claims.bad != "":
+		problem = claims.bad + " is missing or malformed"
+	case expires > now.Add(revoked.MaxAssertionLifetime+skew):
+		problem = fmt.Sprintf("exp must be at most %.0f minutes ahead", revoked.MaxAssertionLifetime.Minutes())
+	case expires.Add(skew) <= now:
+		problem = "exp has passed"
 	case max(issued, notBefore) > now.Add(skew):
-		return v, false
+		problem = "iat or nbf is in the future"
 	}
-	key := a.signer(c)
-	if key == nil {
-		return v, false
+	if problem != "" {
+		return v, problem, false
 	}
 	return revoked.VerifiedAssertion{
 		Key: revoked.AssertionKey(c.ID, jti), ExpiresAt: expires, Thumbprint: key.Thumbprint,
-	}, true
+	}, "", true
 }
 
 // isAssertionType reports whether typ is a type of assertions, or absent. RFC 10070 recommends

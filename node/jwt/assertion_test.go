@@ -47,8 +47,9 @@ func verifies(c *revoked.Client, raw string) bool {
 	if err != nil {
 		return false
 	}
-	v, ok := a.Verify(c, audience, now, skew)
-	return ok && a.ClientID() == c.ID && v.Key == revoked.AssertionKey(c.ID, "j-1") && c.Key(v.Thumbprint) != nil
+	v, problem, ok := a.Verify(c, audience, now, skew)
+	return ok && problem == "" &&
+		a.ClientID() == c.ID && v.Key == revoked.AssertionKey(c.ID, "j-1") && c.Key(v.Thumbprint) != nil
 }
 
 // Each algorithm verifies with a key that fits (RFC 7518, RFC 8037), and with no other.
@@ -110,6 +111,45 @@ func TestAssertion_Claims(t *testing.T) {
 		if got := verifies(c, k.sign(`{"alg":"ES256"}`, assertionClaims(tt.changes))); got != tt.want {
 			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
 		}
+	}
+}
+
+// A client whose key has signed a refused assertion learns why. Nobody else does.
+func TestAssertion_Refused_OnlyItsSignerLearnsWhy(t *testing.T) {
+	k, stranger := keys()["ES256"], newKey(t)
+	c := newRobot(t, k.jwk(""))
+	at := func(seconds int64) int64 { return int64(now)/1e6 + seconds }
+	for want, changes := range map[string]map[string]any{
+		"aud must be " + audience + " alone":   {"aud": audience + "/oauth2/revoke"},
+		"exp is missing or malformed":          {"exp": nil},
+		"exp must be at most 10 minutes ahead": {"exp": at(3600)}, // Authlib's default
+		"exp has passed":                       {"exp": at(-60)},
+		"jti is missing or malformed":          {"jti": nil},
+		"nbf is missing or malformed":          {"nbf": "x"},
+		"iat or nbf is in the future":          {"iat": at(60)},
+	} {
+		payload := assertionClaims(changes)
+		for key, want := range map[*signer]string{&k: want, &stranger: ""} {
+			a, err := jwt.ParseAssertion(key.sign(`{"alg":"ES256"}`, payload))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, got, ok := a.Verify(c, audience, now, skew); ok || got != want {
+				t.Errorf("%s: got %v and %q, want %q", payload, ok, got, want)
+			}
+		}
+	}
+	a, err := jwt.ParseAssertion(k.sign(`{"alg":"ES256","typ":"at+jwt"}`, assertionClaims(nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, got, ok := a.Verify(c, audience, now, skew); ok || !strings.HasPrefix(got, "typ must be") {
+		t.Errorf("typ: got %v and %q", ok, got)
+	}
+	other := newRobot(t, k.jwk(""))
+	other.ID = "other" // with the same key
+	if _, got, ok := a.Verify(other, audience, now, skew); ok || got != "" {
+		t.Errorf("another client: got %v and %q, want nothing", ok, got)
 	}
 }
 
@@ -196,8 +236,8 @@ func FuzzParseAssertion(f *testing.F) {
 		if err := revoked.ValidateClientID(a.ClientID()); err != nil {
 			t.Errorf("%q: got the client %q, %v", raw, a.ClientID(), err)
 		}
-		if _, ok := a.Verify(c, audience, now, skew); ok && !strings.HasPrefix(raw, signed+".") {
-			t.Errorf("%q: verified, but the key did not sign it", raw)
+		if _, problem, ok := a.Verify(c, audience, now, skew); (ok || problem != "") && !strings.HasPrefix(raw, signed+".") {
+			t.Errorf("%q: verified, or its problem told, but the key did not sign it", raw)
 		}
 	})
 }
