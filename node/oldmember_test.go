@@ -11,6 +11,7 @@ import (
 	"revoked"
 	"revoked/fsm/command"
 	"revoked/fsm/snapshot"
+	"revoked/internal/testjwt"
 	"revoked/node"
 	"revoked/node/jwt"
 	"revoked/node/nodepb"
@@ -345,5 +346,114 @@ func TestOldMember_Founder_DelaysTheBootstrap(t *testing.T) {
 			t.Errorf("%s: got client %+v and version %d, want it from the log and %d", m.ID, client, m.Node.LogVersion(),
 				command.Audit)
 		}
+	}
+}
+
+// strongRecords returns bodies that create a client by each method and each name of a certificate.
+func strongRecords(jwks string) map[string]string {
+	records := map[string]string{
+		"robot": `{"client_id":"robot","roles":["operator"],"auth_methods":["private_key_jwt"],"jwks":` + jwks + `}`,
+		"self":  `{"client_id":"self","auth_methods":["self_signed_tls_client_auth"],"jwks":` + jwks + `}`,
+		"mixed": `{"client_id":"mixed","auth_methods":["client_secret_basic","private_key_jwt"],"jwks":` + jwks + `}`,
+	}
+	for name, value := range map[string]string{"subject_dn": "CN=web", "san_dns": "web.example",
+		"san_uri": "spiffe://example/web", "san_ip": "192.0.2.1", "san_email": "web@example.org"} {
+		records[name] = fmt.Sprintf(`{"client_id":%q,"roles":["viewer"],"auth_methods":["tls_client_auth"],`+
+			`"tls_client_auth_%s":%q}`, name, name, value)
+	}
+	return records
+}
+
+// While a member of version 4 is present, no client gets a key or the name of a certificate: 422
+// names that member. Once it is upgraded, or has left, all pass, and an assertion authenticates at
+// every member.
+func TestOldMember_UntilUpgradedOrGone_RefusesKeys(t *testing.T) {
+	for ending, end := range map[string]func(*nodetest.Cluster, map[string]bool){
+		"upgraded": func(c *nodetest.Cluster, old map[string]bool) {
+			clear(old)
+			c.Members[2].Restart()
+			c.WaitReady()
+		},
+		"left": func(c *nodetest.Cluster, _ map[string]bool) {
+			adminCall(t, c.Members[2], "POST", "/v1/cluster/leave", "{}", http.StatusOK)
+		},
+	} {
+		t.Run(ending, func(t *testing.T) {
+			old := map[string]bool{"node3": true}
+			c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
+				conf.NonVoter = conf.NodeID == "node3" // it must not lead
+				if old[conf.NodeID] {
+					conf.Announce(4)
+				}
+			}})
+			r := robot{testjwt.NewKey(t, "k")}
+			set := fmt.Sprintf(`{"keys":[%s]}`, r.JWK())
+			for _, m := range c.Members {
+				by := func() *nodetest.Member { return m }
+				for _, body := range strongRecords(set) {
+					namesOld(t, c, by, "node3", "/v1/clients", body)
+				}
+				for _, patch := range []string{`{"auth_methods":["private_key_jwt"],"jwks":` + set + `}`,
+					`{"auth_methods":["tls_client_auth"],"tls_client_auth_san_dns":"web.example"}`} {
+					got := m.JSON(http.MethodPatch, "/v1/clients/app", "admin", patch)
+					if got.Status != http.StatusUnprocessableEntity || !strings.Contains(got.Body, "node3 runs version") {
+						t.Errorf("PATCH at %s: got %d %s, want 422 that names node3", m.ID, got.Status, got.Body)
+					}
+				}
+				if got := snapshotVersion(t, m); got > 4 {
+					t.Errorf("snapshot of %s: got version %d, want at most 4", m.ID, got)
+				}
+			}
+			adminCall(t, c.Leader(), "POST", "/v1/clients", `{"client_id":"ops","roles":["operator"]}`, http.StatusCreated)
+
+			end(c, old)
+			members := c.Members[:2]
+			if ending == "upgraded" {
+				members = c.Members
+			}
+			for id, body := range strongRecords(set) {
+				c.Until(id+" is created", func() bool {
+					return members[1].JSON("POST", "/v1/clients", "admin", body).Status == http.StatusCreated
+				})
+			}
+			for _, m := range members {
+				got := m.Decided(func() nodetest.Reply {
+					return post(t, m, "/oauth2/revoke", assertionForm("t", r.assertion("robot", ending+m.ID)))
+				})
+				if got.Status != http.StatusBadRequest || !strings.Contains(got.Body, "unauthorized_client") {
+					t.Errorf("%s: got %d %s, want the robot authenticated as an operator", m.ID, got.Status, got.Body)
+				}
+				got = m.Decided(func() nodetest.Reply {
+					return post(t, m, "/oauth2/revoke", assertionForm("t", r.assertion("mixed", ending+m.ID)))
+				})
+				if got.Status != http.StatusOK {
+					t.Errorf("%s: got %d %s, want 200", m.ID, got.Status, got.Body)
+				}
+			}
+		})
+	}
+}
+
+// While a member of version 4 leads, the other members refuse such records: it could only answer
+// that it does not understand them.
+func TestOldMember_Leads_OthersRefuseKeys(t *testing.T) {
+	old := map[string]bool{"node1": true}
+	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
+		conf.NonVoter = conf.NodeID != "node1" // so that it leads
+		if old[conf.NodeID] {
+			conf.Announce(4)
+		}
+	}})
+	records := strongRecords(fmt.Sprintf(`{"keys":[%s]}`, testjwt.NewKey(t, "k").JWK()))
+	for _, m := range c.Members[1:] {
+		for _, body := range records {
+			namesOld(t, c, func() *nodetest.Member { return m }, "node1", "/v1/clients", body)
+		}
+	}
+	clear(old) // the upgrade
+	c.Members[0].Restart()
+	c.WaitReady()
+	for _, body := range records {
+		adminCall(t, c.Members[1], "POST", "/v1/clients", body, http.StatusCreated)
 	}
 }
