@@ -31,11 +31,16 @@ var (
 
 // Config names the nodes and the credentials of a Client.
 type Config struct {
-	Addrs   []string      // https URLs; see [ParseAddrs]
-	ID      string        // client id; empty: calls without credentials
-	Secret  string        // client secret; empty: the client certificate in TLS authenticates the client
-	TLS     *tls.Config   // nil: TLS 1.2 and the system's CAs
-	Timeout time.Duration // limit for one call across all nodes; 0: DefaultTimeout
+	Addrs  []string // https URLs; see [ParseAddrs]
+	ID     string   // client id; empty: calls without credentials
+	Secret string   // client secret; empty: Key or the client certificate in TLS authenticates the client
+	Key    *Key     // signs a new assertion for each call; nil: see Secret
+	// Audience is the issuer of the nodes, for which Key signs. Empty: the issuer in the metadata of
+	// the called node. Set it if the key is also registered elsewhere: a false node could name the
+	// issuer of another server.
+	Audience string
+	TLS      *tls.Config   // nil: TLS 1.2 and the system's CAs
+	Timeout  time.Duration // limit for one call across all nodes; 0: DefaultTimeout
 	// HTTP, if set, is used in place of a client made from TLS and Timeout.
 	HTTP      *http.Client
 	UserAgent string // empty: "revoked-client"
@@ -43,7 +48,8 @@ type Config struct {
 
 // A Client calls the API. It may be used concurrently.
 type Client struct {
-	cfg Config
+	cfg      Config
+	asserter *asserter // nil without a key
 }
 
 // New returns a client. It connects on the first call.
@@ -74,7 +80,16 @@ func New(cfg Config) (*Client, error) {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
 	}
-	return &Client{cfg}, nil
+	c := &Client{cfg: cfg}
+	if cfg.Key == nil {
+		return c, nil
+	}
+	if cfg.ID == "" || cfg.Secret != "" {
+		return nil, fmt.Errorf("%w: it needs an id and no secret beside it", ErrKey)
+	}
+	var err error
+	c.asserter, err = newAsserter(cfg.ID, *cfg.Key, cfg.Audience)
+	return c, err
 }
 
 // ParseAddrs parses a list of https URLs, separated by commas. The scheme may be omitted. Errors

@@ -5,6 +5,9 @@
 // reached in time, or answers 503 to a call that is safe to repeat. A call that must not happen
 // twice is sent to one node only: if its outcome is unknown, the caller gets the error.
 //
+// A client authenticates by a secret, by a key (private_key_jwt, RFC 7523) or by a TLS certificate
+// (RFC 8705). With a key it signs a new assertion for each attempt of a call.
+//
 // It sends credentials over HTTPS only and follows no redirects. Its errors never contain a token
 // or a secret that it was given.
 package client

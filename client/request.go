@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -25,10 +27,11 @@ type request struct {
 	path        string
 	contentType string
 	body        []byte
-	stream      io.Reader // instead of body; sent once, to the first node that connects
-	accept      string    // empty: JSON
-	local       bool      // acts on the called node
-	once        bool      // must not be repeated once it was sent
+	form        url.Values // instead of body: parameters of an OAuth endpoint
+	stream      io.Reader  // instead of body; sent once, to the first node that connects
+	accept      string     // empty: JSON
+	local       bool       // acts on the called node
+	once        bool       // must not be repeated once it was sent
 }
 
 func get(name, path string) request { return request{name: name, method: http.MethodGet, path: path} }
@@ -42,15 +45,10 @@ func jsonRequest(name, method, path string, v any) (request, error) {
 	return request{name: name, method: method, path: path, contentType: "application/json", body: b}, nil
 }
 
-// formRequest returns a request of an OAuth endpoint. Without a secret the form names the client,
-// whose certificate authenticates it (RFC 8705 section 2).
-func (c *Client) formRequest(name, path string, form url.Values) request {
-	if c.cfg.ID != "" && c.cfg.Secret == "" {
-		form.Set("client_id", c.cfg.ID)
-	}
+// formRequest returns a request of an OAuth endpoint.
+func formRequest(name, path string, form url.Values) request {
 	return request{
-		name: name, method: http.MethodPost, path: path,
-		contentType: "application/x-www-form-urlencoded", body: []byte(form.Encode()),
+		name: name, method: http.MethodPost, path: path, contentType: "application/x-www-form-urlencoded", form: form,
 	}
 }
 
@@ -148,6 +146,11 @@ func (c *Client) try(ctx context.Context, r request, addr string, last bool) (*h
 		stopTimer = time.AfterFunc(share, func() { giveUp(fmt.Errorf("%w within %v", ErrTimeout, share)) }).Stop
 		ctx = limited
 	}
+	assertion, err := c.assertion(ctx, addr)
+	if err != nil {
+		stopTimer()
+		return nil, false, fmt.Errorf("%s: %w", r.name, err)
+	}
 	var connected atomic.Bool
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
 		connected.Store(true)
@@ -155,15 +158,18 @@ func (c *Client) try(ctx context.Context, r request, addr string, last bool) (*h
 			stopTimer()
 		}
 	}})
-	resp, err := c.send(traced, r, addr)
+	resp, err := c.send(traced, r, addr, assertion)
 	stopTimer()
 	return resp, connected.Load(), err
 }
 
-// send sends r to one node.
-func (c *Client) send(ctx context.Context, r request, addr string) (*http.Response, error) {
+// send sends r to one node. assertion, if it is not empty, authenticates the client.
+func (c *Client) send(ctx context.Context, r request, addr, assertion string) (*http.Response, error) {
 	body := r.stream
-	if body == nil && r.body != nil {
+	switch {
+	case r.form != nil:
+		body = strings.NewReader(c.parameters(r.form, assertion))
+	case body == nil && r.body != nil:
 		body = bytes.NewReader(r.body)
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, addr+r.path, body)
@@ -177,25 +183,52 @@ func (c *Client) send(ctx context.Context, r request, addr string) (*http.Respon
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
 	switch {
 	case c.cfg.ID == "":
-	case c.cfg.Secret == "":
-		req.Header.Set("Revoked-Client-Id", c.cfg.ID) // below /v1; a form names the client itself
-	default:
+	case c.cfg.Secret != "":
 		// RFC 6749 section 2.3.1: id and secret are form-encoded first.
 		req.SetBasicAuth(url.QueryEscape(c.cfg.ID), url.QueryEscape(c.cfg.Secret))
+	case r.form != nil: // the form has the credentials
+	case assertion != "":
+		req.Header.Set("Authorization", "Bearer "+assertion)
+	default:
+		req.Header.Set("Revoked-Client-Id", c.cfg.ID)
 	}
 	resp, err := c.cfg.HTTP.Do(req)
 	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
-			err = u.Err // name and addr replace its method and URL
-		}
-		return nil, fmt.Errorf("%s at %s: %w", r.name, addr, cause(ctx, err))
+		return nil, fmt.Errorf("%s at %s: %w", r.name, addr, cause(ctx, withoutURL(err)))
 	}
 	if resp.StatusCode/100 == 2 {
 		return resp, nil
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusUnauthorized {
+		c.asserter.forget(addr)
+	}
 	return nil, readStatusError(r.name, addr, resp)
+}
+
+// parameters returns the body of a form. Without a secret an assertion authenticates the client
+// (RFC 7523 section 2.2), or its certificate, and then the form names it (RFC 8705 section 2).
+func (c *Client) parameters(form url.Values, assertion string) string {
+	form = maps.Clone(form)
+	switch {
+	case c.cfg.ID == "" || c.cfg.Secret != "":
+	case assertion != "":
+		form.Set("client_assertion_type", assertionType)
+		form.Set("client_assertion", assertion)
+	default:
+		form.Set("client_id", c.cfg.ID)
+	}
+	return form.Encode()
+}
+
+// withoutURL returns the cause of an error of an HTTP client, whose method and URL the caller
+// replaces.
+func withoutURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
 }
 
 // cause returns the cause that ended ctx, or err if ctx has not ended.

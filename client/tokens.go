@@ -13,7 +13,7 @@ import (
 // Revoke revokes a token and its whole grant (RFC 7009). On return of a nil error no node answers
 // "active" for a token of the grant. hint may be empty.
 func (c *Client) Revoke(ctx context.Context, token, hint string) (Answer[Revocation], error) {
-	a, err := call[Revocation](ctx, c, c.formRequest("revoke the token", "/oauth2/revoke", tokenForm(token, hint)))
+	a, err := call[Revocation](ctx, c, formRequest("revoke the token", "/oauth2/revoke", tokenForm(token, hint)))
 	a.Value.Outcome = a.Header.Get("Revoked-Outcome")
 	return a, err
 }
@@ -21,7 +21,7 @@ func (c *Client) Revoke(ctx context.Context, token, hint string) (Answer[Revocat
 // Introspect introspects a token (RFC 7662). hint may be empty.
 func (c *Client) Introspect(ctx context.Context, token, hint string) (Answer[Introspection], error) {
 	return call[Introspection](ctx, c,
-		c.formRequest("introspect the token", "/oauth2/introspect", tokenForm(token, hint)))
+		formRequest("introspect the token", "/oauth2/introspect", tokenForm(token, hint)))
 }
 
 func tokenForm(token, hint string) url.Values {

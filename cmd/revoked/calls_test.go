@@ -85,8 +85,8 @@ func answering(status int, contentType, body string) http.HandlerFunc {
 // useNodes sets addresses, CA and credentials in the environment.
 func useNodes(t *testing.T, addrs string, ca *fakeNode) {
 	t.Helper()
-	for _, name := range []string{"REVOKED_CLIENT_SECRET_FILE", "REVOKED_CLIENT_CERT", "REVOKED_CLIENT_KEY",
-		"REVOKED_OUTPUT", "REVOKED_CACERT"} {
+	for _, name := range []string{"REVOKED_CLIENT_SECRET_FILE", "REVOKED_CLIENT_JWT_KEY", "REVOKED_CLIENT_CERT",
+		"REVOKED_CLIENT_KEY", "REVOKED_OUTPUT", "REVOKED_CACERT"} {
 		t.Setenv(name, "")
 	}
 	t.Setenv("REVOKED_ADDR", addrs)
@@ -441,6 +441,8 @@ func TestCommands_WrongUsage_ExitsWith64(t *testing.T) {
 			"client_secret_post"}, "need client_secret_basic"},
 		{"a public auditor", []string{"client", "create", "x", "--type", "public", "--role", "auditor"}, "cannot have roles"},
 		{"imported without a secret", []string{"client", "create", "x", "--imported"}, "--secret-file"},
+		{"a secret and a key", []string{"members", "--client-secret-file", "x", "--client-jwt-key", "y"},
+			"give --client-secret-file or --client-jwt-key, not both"},
 		{"a certificate without its key", []string{"members", "--client-cert", "x.pem"}, "go together"},
 	}
 	for _, tt := range tests {

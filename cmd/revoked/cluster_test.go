@@ -1,6 +1,9 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -11,10 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"revoked/client"
 	"revoked/cmd/revoked/internal/bench/report"
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/devcluster"
+	"revoked/cmd/revoked/internal/files"
 )
 
 // actAs makes the commands that follow call the cluster as that client.
@@ -137,6 +143,7 @@ func TestCommands_RealCluster_Work(t *testing.T) {
 		want(t, 2, "bulk-1", "token", "introspect", "-")
 	})
 	t.Run("the life of a client", func(t *testing.T) { clientLife(t, c) })
+	t.Run("a client with a key", func(t *testing.T) { keyCommands(t, c) })
 	t.Run("an operator, a viewer and an auditor", func(t *testing.T) { staffCommands(t, c) })
 	t.Run("leadership and membership", func(t *testing.T) {
 		actAs(t, c, "admin")
@@ -206,6 +213,52 @@ func clientLife(t *testing.T, c devcluster.Cluster) {
 	if got := want(t, 1, "", "client", "show", "shop"); !strings.Contains(got.stderr, "404") {
 		t.Errorf("show after delete: got %q, want 404", got.stderr)
 	}
+}
+
+// keyCommands creates a client whose credential is a key, and runs commands as this client.
+func keyCommands(t *testing.T, c devcluster.Cluster) {
+	dir := t.TempDir()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, v any) string {
+		t.Helper()
+		data, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := files.Write(true, files.Private(filepath.Join(dir, name), data)); err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Join(dir, name)
+	}
+	private := write("robot.jwk", jose.JSONWebKey{Key: key, KeyID: "k1", Algorithm: "ES256"})
+	set := write("robot.jwks", jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "k1"}}})
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := write("other.jwk", jose.JSONWebKey{Key: other, KeyID: "k1"})
+	actAs(t, c, "admin")
+	want(t, 0, "", "client", "create", "robot", "--role", "admin", "--auth-method", "private_key_jwt", "--jwks", set)
+	t.Setenv("REVOKED_CLIENT_SECRET", "")
+	t.Setenv("REVOKED_CLIENT_ID", "robot")
+	t.Setenv("REVOKED_CLIENT_JWT_KEY", private)
+	want(t, 0, "robot-token", "token", "register", "--client", "app", "--access-token-file", "-")
+	want(t, 0, "robot-token", "token", "introspect", "-")
+	want(t, 0, "robot-token", "token", "revoke", "-")
+	want(t, 2, "robot-token", "token", "introspect", "-")
+	want(t, 0, "", "members")
+	want(t, 0, "", "snapshot", "save", filepath.Join(dir, "robot.snap"))
+	for _, n := range c.Nodes {
+		want(t, 0, "", "client", "show", "robot", "--addr", n.API)
+	}
+	got := want(t, 1, "", "members", "--client-jwt-key", wrong)
+	if !strings.Contains(got.stderr, "401") || !strings.Contains(got.stderr, "and REVOKED_CLIENT_JWT_KEY, and the jwks") {
+		t.Errorf("another key: got %q, want 401 and the setting", got.stderr)
+	}
+	t.Setenv("REVOKED_CLIENT_JWT_KEY", "")
 }
 
 // staffCommands creates a client of each further role, and runs the commands that it may use and

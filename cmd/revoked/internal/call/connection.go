@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -42,6 +43,7 @@ type Flags struct {
 	clientID   string
 	secretText string
 	secretFile string
+	jwtKey     string
 	clientCert string
 	clientKey  string
 	output     string
@@ -60,6 +62,8 @@ func AddFlags(cmd *cobra.Command) *Flags {
 	f.StringVar(&c.secretText, "client-secret", "",
 		"client secret (REVOKED_CLIENT_SECRET); every user of this machine can see it in the process list")
 	f.StringVar(&c.secretFile, "client-secret-file", "", "file of the client secret (REVOKED_CLIENT_SECRET_FILE)")
+	f.StringVar(&c.jwtKey, "client-jwt-key", "",
+		"file of the private key, PEM or JWK, that signs assertions for private_key_jwt (REVOKED_CLIENT_JWT_KEY)")
 	f.StringVar(&c.clientCert, "client-cert", "", "file of the TLS client certificate (REVOKED_CLIENT_CERT)")
 	f.StringVar(&c.clientKey, "client-key", "", "file of its key (REVOKED_CLIENT_KEY)")
 	f.DurationVar(&c.timeout, "timeout", client.DefaultTimeout, "longest wait for one answer")
@@ -79,13 +83,13 @@ func (c *Flags) Open() (api *client.Client, asJSON bool, err error) {
 	if cfg.Addrs, err = client.ParseAddrs(cmp.Or(c.addr, os.Getenv("REVOKED_ADDR"), DefaultAddr)); err != nil {
 		return nil, false, cli.UsageError("REVOKED_ADDR or --addr: %w", err)
 	}
-	if cfg.Secret, err = c.secret(); err != nil {
+	if cfg.Secret, cfg.Key, err = c.credential(); err != nil {
 		return nil, false, err
 	}
 	if err := checkClientID(cfg.ID); err != nil {
 		return nil, false, err
 	}
-	if cfg.Secret == "" && cmp.Or(c.clientCert, os.Getenv("REVOKED_CLIENT_CERT")) == "" {
+	if cfg.Secret == "" && cfg.Key == nil && cmp.Or(c.clientCert, os.Getenv("REVOKED_CLIENT_CERT")) == "" {
 		return nil, false, cli.UsageError("no client secret: set REVOKED_CLIENT_SECRET_FILE or --client-secret-file")
 	}
 	if cfg.TLS, err = c.tls(); err != nil {
@@ -110,28 +114,47 @@ func checkClientID(id string) error {
 	return nil
 }
 
-// secret returns the client secret of flags or environment. Two sources are an error: one of them
-// would silently win over the other.
-func (c *Flags) secret() (string, error) {
-	secret, file := c.secretText, c.secretFile
-	name, fileName := "--client-secret", "--client-secret-file"
-	if secret == "" && file == "" {
-		secret, file = os.Getenv("REVOKED_CLIENT_SECRET"), os.Getenv("REVOKED_CLIENT_SECRET_FILE")
-		name, fileName = "REVOKED_CLIENT_SECRET", "REVOKED_CLIENT_SECRET_FILE"
+// A source is a flag and its environment variable that give a secret or a key.
+type source struct{ flag, variable, value string }
+
+// credential returns the secret or the key of flags or environment. Flags override the environment.
+// Two sources are an error: one of them would silently win over the other.
+func (c *Flags) credential() (secret string, key *client.Key, err error) {
+	sources := []source{
+		{"--client-secret", "REVOKED_CLIENT_SECRET", c.secretText},
+		{"--client-secret-file", "REVOKED_CLIENT_SECRET_FILE", c.secretFile},
+		{"--client-jwt-key", "REVOKED_CLIENT_JWT_KEY", c.jwtKey},
+	}
+	fromFlags := slices.ContainsFunc(sources, func(s source) bool { return s.value != "" })
+	var given []source
+	for _, s := range sources {
+		name := s.flag
+		if !fromFlags {
+			name, s.value = s.variable, os.Getenv(s.variable)
+		}
+		if s.value != "" {
+			given = append(given, source{flag: name, variable: s.variable, value: s.value})
+		}
 	}
 	switch {
-	case secret != "" && file != "":
-		return "", cli.UsageError("give %s or %s, not both", name, fileName)
-	case secret != "":
-		line, err := files.OneLine([]byte(secret))
-		if err != nil {
-			err = cli.UsageError("%s: %w", name, err)
-		}
-		return line, err
-	case file != "":
-		return ReadSecret(file)
+	case len(given) > 1:
+		return "", nil, cli.UsageError("give %s or %s, not both", given[0].flag, given[1].flag)
+	case len(given) == 0:
+		return "", nil, nil
 	}
-	return "", nil
+	switch s := given[0]; s.variable {
+	case "REVOKED_CLIENT_SECRET":
+		if secret, err = files.OneLine([]byte(s.value)); err != nil {
+			err = cli.UsageError("%s: %w", s.flag, err)
+		}
+	case "REVOKED_CLIENT_SECRET_FILE":
+		secret, err = ReadSecret(s.value)
+	default:
+		if key, err = readKey(s.value); err != nil {
+			err = fmt.Errorf("read the key of the client (%s): %w", s.flag, err)
+		}
+	}
+	return secret, key, err
 }
 
 // ReadSecret reads a client secret from a file with one line. It does not check the mode of the
@@ -194,7 +217,7 @@ func (c *Flags) adviceFor(err error) string {
 	if errors.As(err, &status) {
 		switch status.Status {
 		case http.StatusUnauthorized:
-			return "check REVOKED_CLIENT_ID and REVOKED_CLIENT_SECRET (or REVOKED_CLIENT_SECRET_FILE)"
+			return c.credentialAdvice()
 		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 			return "try again"
 		}
@@ -225,4 +248,19 @@ func (c *Flags) adviceFor(err error) string {
 		return "is the node newer than this tool?"
 	}
 	return ""
+}
+
+// credentialAdvice names the settings of the credentials that a node refused.
+func (c *Flags) credentialAdvice() string {
+	set := func(flag, variable string) bool { return cmp.Or(flag, os.Getenv(variable)) != "" }
+	switch {
+	case c.secretText != "" || c.secretFile != "":
+	case set(c.jwtKey, "REVOKED_CLIENT_JWT_KEY"):
+		return "check REVOKED_CLIENT_ID and REVOKED_CLIENT_JWT_KEY, and the jwks of the client"
+	case !set("", "REVOKED_CLIENT_SECRET") && !set("", "REVOKED_CLIENT_SECRET_FILE") &&
+		set(c.clientCert, "REVOKED_CLIENT_CERT"):
+		return "check REVOKED_CLIENT_ID and REVOKED_CLIENT_CERT, the name or key in the record of the client, and " +
+			"api_client_ca of the node"
+	}
+	return "check REVOKED_CLIENT_ID and REVOKED_CLIENT_SECRET (or REVOKED_CLIENT_SECRET_FILE)"
 }
