@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math/big"
@@ -174,6 +175,35 @@ func TestPrivateKeyJWT_Replay_OneSucceeds(t *testing.T) {
 	for i, want := range []int{200, 401} {
 		if got := b.revokeWith(assertionForm(again)); got != want {
 			t.Errorf("repeat %d after a 503: got %d, want %d", i, got, want)
+		}
+	}
+}
+
+// CA-33: another spelling of a used assertion is the same use. An ECDSA signature has two (RFC 7518
+// section 3.4), and its holder can sign the same claims again.
+func TestPrivateKeyJWT_OtherSpelling_IsOneUse(t *testing.T) {
+	b := newStrongBench(t)
+	raw := b.assertion(t, "cj", "spelled", nil)
+	cut := strings.LastIndex(raw, ".") + 1
+	signature, err := base64.RawURLEncoding.DecodeString(raw[cut:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := new(big.Int).SetBytes(signature[32:])
+	s.Sub(elliptic.P256().Params().N, s).FillBytes(signature[32:])
+	other := raw[:cut] + base64.RawURLEncoding.EncodeToString(signature)
+	again := b.assertion(t, "cj", "spelled", map[string]any{"exp": b.now.Unix() + 90})
+	if other == raw || again == raw {
+		t.Fatal("got the same spelling, want another")
+	}
+	if got := b.revokeWith(assertionForm(other)); got != 200 {
+		t.Errorf("the other spelling first: got %d, want 200: it verifies", got)
+	}
+	for what, spelling := range map[string]string{"the signature": raw, "the same": other, "another expiry": again} {
+		for _, path := range []string{pathRevoke, pathIntrospect} {
+			if w := b.do(call{path: path, body: assertionForm(spelling)}); w.Code != 401 {
+				t.Errorf("%s at %s: got %d %s, want 401", what, path, w.Code, w.Body)
+			}
 		}
 	}
 }

@@ -1,7 +1,11 @@
 package jwt_test
 
 import (
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"strings"
 	"testing"
@@ -217,6 +221,151 @@ func TestAssertion_Attacks_AreNotVerified(t *testing.T) {
 	}
 	if verifies(newRobot(t, attacker.jwk("")), good) {
 		t.Error("keys of another client: verified")
+	}
+}
+
+// RFC 8725 sections 2.1 and 3.1, on assertions: no spelling of "none", and no form of the public
+// key as the secret of an HMAC.
+func TestAssertion_AlgorithmConfusion_IsNotVerified(t *testing.T) {
+	rs, es := keys()["RS256"], keys()["ES256"]
+	c := newRobot(t, rs.jwk(`"kid":"rs"`), es.jwk(`"kid":"es"`))
+	payload := assertionClaims(nil)
+	for _, alg := range []string{`"none"`, `"None"`, `"NONE"`, `"nOnE"`, `""`, `" none"`, `null`, `0`, `["none"]`,
+		`"es256"`, `"ES256 "`, `"HS256"`, `"dir"`, `"RSA1_5"`} {
+		for _, kid := range []string{"", `,"kid":"es"`, `,"kid":"rs"`} {
+			header := `{"alg":` + alg + kid + `}`
+			unsigned := b64([]byte(header)) + "." + b64([]byte(payload)) + "."
+			for form, raw := range map[string]string{"unsigned": unsigned, "signed": es.sign(header, payload)} {
+				if verifies(c, raw) {
+					t.Errorf("%s, %s: verified", header, form)
+				}
+			}
+		}
+	}
+	for kid, k := range map[string]signer{"rs": rs, "es": es} {
+		der, err := x509.MarshalPKIXPublicKey(k.key.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		secrets := map[string][]byte{"DER": der, "nothing": nil, "the kid": []byte(kid), "the client id": []byte(c.ID),
+			"PEM":     pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}),
+			"the JWK": []byte(k.jwk(`"kid":"` + kid + `"`)),
+			"base64":  []byte(base64.StdEncoding.EncodeToString(der)), "the thumbprint": []byte(c.Keys[0].Thumbprint)}
+		if public, ok := k.key.Public().(*rsa.PublicKey); ok {
+			secrets["the modulus"] = public.N.Bytes()
+			secrets["PKCS 1"] = x509.MarshalPKCS1PublicKey(public)
+		}
+		for form, secret := range secrets {
+			for _, alg := range []string{"HS256", "HS384", "HS512", "RS256", "ES256"} {
+				for _, header := range []string{fmt.Sprintf(`{"alg":%q}`, alg), fmt.Sprintf(`{"alg":%q,"kid":%q}`, alg, kid)} {
+					if verifies(c, hmacToken(header, payload, secret)) {
+						t.Errorf("%s, HMAC with %s: verified", header, form)
+					}
+				}
+			}
+		}
+	}
+}
+
+// RFC 8725 section 3.10, on assertions: a kid only chooses among the keys of the client's record.
+func TestAssertion_KeyIDConfusion_IsNotVerified(t *testing.T) {
+	mine, second, others := newKey(t), newKey(t), newKey(t)
+	c := newRobot(t, mine.jwk(`"kid":"k"`), second.jwk(`"kid":"k"`)) // two keys of one kid, as in a rotation
+	other := newRobot(t, others.jwk(`"kid":"k"`))
+	other.ID = "other"
+	payload := assertionClaims(nil)
+	ofOther := assertionClaims(map[string]any{"iss": "other", "sub": "other"})
+	for _, k := range []signer{mine, second} {
+		if !verifies(c, k.sign(`{"alg":"ES256","kid":"k"}`, payload)) || !verifies(c, k.sign(`{"alg":"ES256"}`, payload)) {
+			t.Error("a key of the client: not verified")
+		}
+	}
+	for name, raw := range map[string]string{
+		"the kid of another client's key": others.sign(`{"alg":"ES256","kid":"k"}`, payload),
+		"another client's key, no kid":    others.sign(`{"alg":"ES256"}`, payload),
+		"its own key, for another client": mine.sign(`{"alg":"ES256","kid":"k"}`, ofOther),
+		"an empty kid":                    mine.sign(`{"alg":"ES256","kid":""}`, payload),
+		"a kid of a number":               mine.sign(`{"alg":"ES256","kid":1}`, payload),
+		"a kid of null":                   mine.sign(`{"alg":"ES256","kid":null}`, payload),
+		"a kid in another case":           mine.sign(`{"alg":"ES256","kid":"K"}`, payload),
+		"a path":                          mine.sign(`{"alg":"ES256","kid":"../../dev/null"}`, payload),
+		"a statement":                     mine.sign(`{"alg":"ES256","kid":"k' UNION SELECT 'x"}`, payload),
+		"two kids":                        others.sign(`{"alg":"ES256","kid":"x","kid":"k"}`, payload),
+		"two kids, both right":            mine.sign(`{"alg":"ES256","kid":"k","kid":"k"}`, payload),
+		"two kids, one with an escape":    mine.sign(`{"alg":"ES256","kid":"k","\u006bid":"k"}`, payload),
+		"a long kid":                      mine.sign(`{"alg":"ES256","kid":"`+strings.Repeat("k", 5000)+`"}`, payload),
+	} {
+		if verifies(c, raw) || verifies(other, raw) {
+			t.Errorf("%s: verified", name)
+		}
+	}
+}
+
+// RFC 8725 section 2.4 and RFC 7519 section 4, on assertions: no claim or parameter comes twice, in
+// whatever spelling, because two readers may choose differently.
+func TestAssertion_RepeatedMembers_AreNotVerified(t *testing.T) {
+	k := keys()["ES256"]
+	c := newRobot(t, k.jwk(`"kid":"k"`))
+	payload := assertionClaims(map[string]any{"iat": iat, "nbf": iat, "x": map[string]any{"y": 1}})
+	if !verifies(c, k.sign(`{"alg":"ES256","kid":"k"}`, payload)) {
+		t.Fatal("the claims once: not verified")
+	}
+	var claims map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(payload), &claims); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range claims {
+		escaped := fmt.Sprintf(`\u%04x%s`, name[0], name[1:])
+		for _, twice := range []string{
+			fmt.Sprintf(`{%q:%s,%s`, name, value, payload[1:]), fmt.Sprintf(`{"%s":%s,%s`, escaped, value, payload[1:]),
+			fmt.Sprintf(`%s,%q:null}`, payload[:len(payload)-1], name),
+		} {
+			if verifies(c, k.sign(`{"alg":"ES256","kid":"k"}`, twice)) {
+				t.Errorf("%s: verified", twice)
+			}
+		}
+	}
+	nested := strings.Replace(payload, `{"y":1}`, `{"y":1,"y":2}`, 1)
+	if nested == payload || verifies(c, k.sign(`{"alg":"ES256","kid":"k"}`, nested)) {
+		t.Errorf("%s: verified", nested)
+	}
+	for _, header := range []string{`{"alg":"ES256","alg":"ES256"}`, `{"alg":"ES256","\u0061lg":"none"}`,
+		`{"alg":"ES256","typ":"JWT","typ":"at+jwt"}`, `{"alg":"ES256","typ":"at+jwt","typ":"JWT"}`} {
+		if verifies(c, k.sign(header, payload)) {
+			t.Errorf("%s: verified", header)
+		}
+	}
+}
+
+// RFC 8725 section 3.4 and contract 6: nothing grows with a hostile text. The limit is that of the
+// whole assertion.
+func TestAssertion_HugeTexts_AreRefused(t *testing.T) {
+	k := keys()["ES256"]
+	c := newRobot(t, k.jwk(""))
+	payload := assertionClaims(nil)
+	with := func(member string) string { return payload[:len(payload)-1] + "," + member + "}" }
+	good := k.sign(`{"alg":"ES256"}`, payload)
+	fill := jwt.MaxLength - len(good) - 100
+	if !verifies(c, k.sign(`{"alg":"ES256"}`, with(`"x":"`+strings.Repeat("x", fill*3/4)+`"`))) {
+		t.Error("an assertion just below the limit: not verified")
+	}
+	deep := strings.Repeat(`{"a":`, 500) + "1" + strings.Repeat("}", 500)
+	number := func(digits string) string {
+		return k.sign(`{"alg":"ES256"}`, assertionClaims(map[string]any{"exp": json.Number(digits)}))
+	}
+	for name, raw := range map[string]string{
+		"a long claim":       k.sign(`{"alg":"ES256"}`, with(`"x":"`+strings.Repeat("x", jwt.MaxLength)+`"`)),
+		"a long header":      k.sign(`{"alg":"ES256","x":"`+strings.Repeat("x", jwt.MaxLength)+`"}`, payload),
+		"many dots":          strings.Repeat(".", jwt.MaxLength-1),
+		"a megabyte":         strings.Repeat("A", 1<<20),
+		"nested lists":       k.sign(`{"alg":"ES256"}`, with(`"x":`+strings.Repeat("[", 2000)+strings.Repeat("]", 2000))),
+		"nested objects":     k.sign(`{"alg":"ES256"}`, with(`"x":`+deep)),
+		"a huge number":      number("1e999999999"),
+		"a number of digits": number("1" + strings.Repeat("0", 3000)),
+	} {
+		if verifies(c, raw) {
+			t.Errorf("%s: verified", name)
+		}
 	}
 }
 
