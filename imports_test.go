@@ -114,7 +114,7 @@ var floors = map[string]floor{
 	"revoked/client": {}, // linked into programs of users, so the standard library only
 	"revoked/api": {
 		ours: []string{"revoked", "revoked/api/access", "revoked/api/clientauth", "revoked/api/openapi",
-			"revoked/api/registration", "revoked/api/request", "revoked/api/serve", "revoked/api/stream",
+			"revoked/api/profile", "revoked/api/registration", "revoked/api/request", "revoked/api/serve", "revoked/api/stream",
 			"revoked/api/strictjson", "revoked/api/tokens"},
 		libs: []string{"github.com/labstack/"},
 	},
@@ -128,6 +128,7 @@ var floors = map[string]floor{
 	"revoked/api/registration": {ours: []string{"revoked", "revoked/api/stream", "revoked/api/strictjson"}},
 	"revoked/api/serve":        {ours: []string{"revoked"}},
 	"revoked/api/openapi":      {ours: []string{}},
+	"revoked/api/profile":      {ours: []string{"revoked", "revoked/api/request", "revoked/api/stream"}},
 	"revoked/api/stream":       {ours: []string{}},
 	"revoked/api/strictjson":   {ours: []string{"revoked"}},
 	// Tests only.

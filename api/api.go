@@ -222,6 +222,10 @@ type Config struct {
 	CheckNetworks map[netip.Prefix][]string
 
 	MetricsOnAPI bool // also serve /metrics on the API port
+	Profiles     bool // the handler of the metrics also serves profiles to administrators
+	// MetricsNetworks are the networks of callers that may read /metrics without credentials. Others
+	// need the role admin, operator or viewer. Prefixes are masked.
+	MetricsNetworks []netip.Prefix
 
 	AuthFailuresPerMinute int // per client id; default 60
 	MissesPerSecond       int // introspections of unknown tokens per caller; default 2000

@@ -9,14 +9,13 @@ import (
 	"time"
 
 	"revoked"
-	"revoked/api"
 )
 
 // Every answer that openapi.json describes is given by the API to a real call, and no call gets an
 // answer that it does not describe. Members that a schema lacks are errors here.
 func TestOpenAPI_RealCalls_MatchTheDescription(t *testing.T) {
 	d := loadDescription(t)
-	b := newAdminBench(t, func(c *api.Config) { c.MetricsOnAPI = true })
+	b := newAdminBench(t, restrictMetrics)
 	b.node.nodes = []revoked.Member{{NodeID: "n1", Region: "eu", Voter: true, Leader: true, Alive: true, LastContact: -1}}
 	b.node.snapshot = func(w io.Writer) error {
 		_, err := io.WriteString(w, "a backup")
@@ -168,7 +167,7 @@ func healthCalls() []apiCall {
 	const metadata = "GET /.well-known/oauth-authorization-server"
 	return []apiCall{
 		{op: metadata, status: 200}, {op: "GET /v1/openapi.json", status: 200}, {op: "GET /livez", status: 200},
-		{op: "GET /readyz", path: "/readyz?verbose&revoke", status: 200}, {op: "GET /metrics", status: 200},
+		{op: "GET /readyz", path: "/readyz?verbose&revoke", status: 200}, {op: "GET /metrics", who: "eye", status: 200},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -80,6 +81,9 @@ type bench struct {
 	now      time.Time
 }
 
+// everywhere is all networks.
+var everywhere = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+
 func strong(secret string) revoked.SecretHash {
 	salt := []byte("0123456789abcdef")
 	sum := sha256.Sum256(append(append([]byte(nil), salt...), secret...))
@@ -120,8 +124,8 @@ func newBench(t testing.TB, change ...func(*api.Config)) *bench {
 	b.pair(t, "p", "pub1")
 	cfg := api.Config{Backend: b.node, Issuer: "https://as.example", RequireHTTPS: true, RequirePost: true,
 		RequestTimeout: await.Limit, // a busy machine is not overloaded
-		MetricsOnAPI:   true,
-		Registerer:     b.registry, Gatherer: b.registry, Now: func() time.Time { return b.now },
+		MetricsOnAPI:   true, MetricsNetworks: everywhere,
+		Registerer: b.registry, Gatherer: b.registry, Now: func() time.Time { return b.now },
 		Log: slog.New(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	for _, f := range change {
 		f(&cfg)

@@ -61,14 +61,21 @@ func (a *API) getReady(r *request.Request) error {
 	return r.Send(http.StatusServiceUnavailable, request.TypeText, []byte(b.String()))
 }
 
-// metricsPage returns the handler of /metrics. It bounds scrapes, because the port is open without
-// credentials if MetricsOnAPI is set.
+// metricsPage returns the handler of /metrics. It bounds scrapes, because the networks that need no
+// credentials may be all. Other callers need the role of a viewer.
 func (a *API) metricsPage() request.Handler {
 	page := promhttp.HandlerFor(a.cfg.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
-	return func(r *request.Request) error {
+	show := func(r *request.Request) error {
 		r.Quiet = true
 		page.ServeHTTP(r.Response(), r.Request())
 		return nil
+	}
+	authenticated := a.access.Require(show, viewers...)
+	return func(r *request.Request) error {
+		if inside(a.cfg.MetricsNetworks, a.access.Addr(r)) {
+			return show(r)
+		}
+		return authenticated(r)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
+	"runtime/trace"
 	"strings"
 	"testing"
 
@@ -62,6 +64,106 @@ func TestMetrics_Page_IsServed(t *testing.T) {
 	}
 	if w := serveCall(b.api.MetricsHandler(), call{path: pathRevoke, auth: as("c1"), body: "token=AT1"}); w.Code != 404 {
 		t.Errorf("OAuth on the metrics address: got %d, want 404", w.Code)
+	}
+}
+
+// Contract 6: a caller of metrics_networks needs no credentials, another one the role of a viewer,
+// on both addresses.
+func TestMetrics_Networks_DecideWhoAuthenticates(t *testing.T) {
+	list := func(networks ...string) (out []netip.Prefix) {
+		for _, n := range networks {
+			out = append(out, netip.MustParsePrefix(n))
+		}
+		return out
+	}
+	const here, elsewhere, proxy = "192.0.2.7:4711", "198.51.100.7:4711", "203.0.113.1:4711"
+	forwarded := func(addr string) http.Header { return http.Header{"X-Forwarded-For": {addr}} }
+	for name, tt := range map[string]struct {
+		networks []netip.Prefix
+		call     call
+		status   int
+	}{
+		"a network":                 {list("192.0.2.0/24"), call{remote: here}, 200},
+		"all networks":              {list("0.0.0.0/0", "::/0"), call{remote: "[2001:db8::1]:4711"}, 200},
+		"an IPv4 address as IPv6":   {list("192.0.2.0/24"), call{remote: "[::ffff:192.0.2.7]:4711"}, 200},
+		"another address":           {list("192.0.2.0/24"), call{remote: elsewhere}, 401},
+		"no network":                {list(), call{remote: here}, 401},
+		"a wrong secret":            {list(), call{remote: here, auth: basic("eye", "wrong")}, 401},
+		"a viewer":                  {list(), call{remote: here, auth: as("eye")}, 200},
+		"an operator":               {list(), call{remote: here, auth: as("ops")}, 200},
+		"an administrator":          {list(), call{remote: here, auth: as("admin")}, 200},
+		"an auditor":                {list(), call{remote: here, auth: as("aud")}, 403},
+		"a resource server":         {list(), call{remote: here, auth: as("rs1")}, 403},
+		"a client without a role":   {list(), call{remote: here, auth: as("c1")}, 403},
+		"behind a proxy":            {list("192.0.2.0/24"), call{remote: proxy, header: forwarded("192.0.2.7")}, 200},
+		"elsewhere, behind a proxy": {list("203.0.113.0/24"), call{remote: proxy, header: forwarded("198.51.100.7")}, 401},
+		"a header of its own":       {list("192.0.2.0/24"), call{remote: elsewhere, header: forwarded("192.0.2.7")}, 401},
+		"credentials are not read":  {list("192.0.2.0/24"), call{remote: here, auth: basic("eye", "wrong")}, 200},
+	} {
+		b := newBench(t, func(c *api.Config) {
+			c.MetricsNetworks, c.TrustedProxies = tt.networks, list("203.0.113.1/32")
+		})
+		tt.call.method, tt.call.path = "GET", "/metrics"
+		for address, h := range map[string]http.Handler{"API": b.api.Handler(), "metrics": b.api.MetricsHandler()} {
+			tt.call.plain = address == "metrics"
+			w := serveCall(h, tt.call)
+			if w.Code != tt.status || (w.Code == 200) != strings.Contains(w.Body.String(), "revoked_api_") {
+				t.Errorf("%s, at the %s address: got %d %.80s, want %d", name, address, w.Code, w.Body, tt.status)
+			}
+			if w.Code == 401 && w.Header().Get("WWW-Authenticate") == "" {
+				t.Errorf("%s, at the %s address: got no challenge, want one", name, address)
+			}
+		}
+	}
+}
+
+// Profiles are for administrators, at the address of the metrics, if they are switched on.
+func TestProfiles_MetricsAddress_ForAdministrators(t *testing.T) {
+	off := newBench(t).api.MetricsHandler()
+	b := newBench(t, func(c *api.Config) { c.Profiles = true })
+	on := b.api.MetricsHandler()
+	const goroutines, gzip = "goroutine?debug=1", "\x1f\x8b"
+	for _, tt := range []struct {
+		what      string
+		h         http.Handler
+		who, path string
+		status    int
+		begins    string
+	}{
+		{"switched off", off, "admin", goroutines, 404, ""},
+		{"at the API", b.api.Handler(), "admin", goroutines, 404, ""},
+		{"a wrong secret", on, "nobody", goroutines, 401, ""},
+		{"an operator", on, "ops", goroutines, 403, ""},
+		{"a viewer", on, "eye", goroutines, 403, ""},
+		{"goroutines as text", on, "admin", goroutines, 200, "goroutine profile:"},
+		{"the heap", on, "admin", "heap", 200, gzip},
+		{"the processor", on, "admin", "profile?seconds=1", 200, gzip},
+		{"a trace", on, "admin", "trace?seconds=1", 200, "go 1."},
+		{"the command line", on, "admin", "cmdline", 404, ""},
+		{"for too long", on, "admin", "profile?seconds=61", 400, ""},
+		{"an unknown debug", on, "admin", "heap?debug=3", 400, ""},
+	} {
+		w := serveCall(tt.h, call{method: "GET", path: "/debug/pprof/" + tt.path, auth: as(tt.who)})
+		if w.Code != tt.status || !strings.HasPrefix(w.Body.String(), tt.begins) {
+			t.Errorf("%s: got %d %.60q, want %d and %q", tt.what, w.Code, w.Body, tt.status, tt.begins)
+		}
+	}
+}
+
+// Two profiles over time would measure each other: the second is refused while the first runs.
+func TestProfiles_SecondOverTime_IsRefused(t *testing.T) {
+	h := newBench(t, func(c *api.Config) { c.Profiles = true }).api.MetricsHandler()
+	get := func(path string) int {
+		return serveCall(h, call{method: "GET", path: "/debug/pprof/" + path, auth: as("admin")}).Code
+	}
+	first := make(chan int, 1)
+	go func() { first <- get("trace?seconds=5") }()
+	await.Until(t, "the trace runs", trace.IsEnabled)
+	if got := get("profile?seconds=1"); got != 409 {
+		t.Errorf("while a trace runs: got %d, want 409", got)
+	}
+	if got := await.Receive(t, first, "the trace"); got != 200 {
+		t.Errorf("the trace: got %d, want 200", got)
 	}
 }
 

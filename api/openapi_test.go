@@ -329,14 +329,17 @@ func (d *description) checkLines(t *testing.T, c apiCall, media *openapi3.MediaT
 	}
 }
 
+// restrictMetrics makes /metrics need credentials from everywhere.
+func restrictMetrics(c *api.Config) { c.MetricsOnAPI, c.MetricsNetworks = true, nil }
+
 // commonCalls makes each operation answer what every operation can: to a caller without
 // credentials or without the role, and to a query, a content type or a size that it refuses. Of two
 // other nodes, one has too many requests of the caller, and one is not current.
 func (d *description) commonCalls(t *testing.T, b *adminBench) {
-	busy := newAdminBench(t, func(c *api.Config) { c.MaxRequestsPerClient = 1 })
+	busy := newAdminBench(t, restrictMetrics, func(c *api.Config) { c.MaxRequestsPerClient = 1 })
 	_, _, end := busy.open(t, "admin", "GET", "/v1/revocations?follow=true")
 	defer end()
-	behind := newAdminBench(t)
+	behind := newAdminBench(t, restrictMetrics)
 	behind.node.behind = true
 	behind.node.fail = func(string) error { return revoked.ErrNotCurrent }
 	wrong := func(id string) http.Header { return http.Header{"Authorization": {basic(id, "wrong")}} }

@@ -9,6 +9,7 @@ import (
 
 	"revoked"
 	"revoked/api/access"
+	"revoked/api/profile"
 	"revoked/api/request"
 	"revoked/api/stream"
 	"revoked/api/tokens"
@@ -119,12 +120,16 @@ func newStreams(cfg Config, m *metrics) *streams {
 // package serve: limits of connections and of slow callers are there, not here.
 func (a *API) Handler() http.Handler { return a.echo }
 
-// MetricsHandler returns a handler of /livez, /readyz and /metrics only, for a separate listener.
-// It accepts plain HTTP even with RequireHTTPS.
+// MetricsHandler returns a handler of /livez, /readyz and /metrics, and with Profiles of
+// /debug/pprof/, for a separate listener. It accepts plain HTTP even with RequireHTTPS.
 func (a *API) MetricsHandler() http.Handler {
 	b := *a
 	b.cfg.RequireHTTPS = false
-	b.echo, b.routes = b.router(b.healthRoutes(true))
+	routes := b.healthRoutes(true)
+	if b.cfg.Profiles {
+		routes = append(routes, route{"GET HEAD", "/debug/pprof/:id", profile.Get, admins})
+	}
+	b.echo, b.routes = b.router(routes)
 	return b.echo
 }
 

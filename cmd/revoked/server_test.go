@@ -214,6 +214,23 @@ func TestDeploy_StopTimes_CoverShutdown(t *testing.T) {
 	}
 }
 
+// An empty metrics_networks lets nobody read /metrics without credentials.
+func TestServer_NoMetricsNetworks_Authenticates(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs a node")
+	}
+	c, metricsAddr := oneNode(t)
+	p := startProgram(t, "server", "--config", c.Nodes[0].Config, "--metrics-addr", metricsAddr, "--metrics-networks", "",
+		"--pprof")
+	awaitReady(t, p, &c)
+	for path, want := range map[string]int{"/readyz": 200, "/metrics": 401, "/debug/pprof/heap": 401} {
+		if got := getStatus(t, "http://"+metricsAddr+path, nil); got != want {
+			t.Errorf("%s: got %d, want %d", path, got, want)
+		}
+	}
+	stopProgram(t, p)
+}
+
 // metrics_addr serves health and metrics in plain HTTP and nothing else. healthcheck finds it, and
 // the API port, in the settings.
 func TestServer_MetricsListener_AndHealthcheck(t *testing.T) {

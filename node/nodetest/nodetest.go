@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -260,7 +261,8 @@ func (m *Member) serve(log *slog.Logger) {
 	t := m.c.T
 	conf := api.Config{
 		Backend: m.Node, Log: log, Registerer: m.Registry, Gatherer: m.Registry, Issuer: "https://as.example",
-		RequireHTTPS: true, RequirePost: true, MetricsOnAPI: true, Version: "test"}
+		RequireHTTPS: true, RequirePost: true, MetricsOnAPI: true,
+		MetricsNetworks: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, Version: "test"}
 	if f := m.c.opts.API; f != nil {
 		f(m.k, &conf)
 	}

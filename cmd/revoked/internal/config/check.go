@@ -135,6 +135,7 @@ func (c *Config) Warnings() []string {
 	warn(c.SharesDisk(), "backup_dir is on the file system of data_dir: who loses that disk loses both")
 	warn(strings.HasPrefix(c.BackupS3Endpoint, "http:"),
 		"backup_s3_endpoint is plain HTTP: backups, which show who had access to what, cross the network in the clear")
+	warn(c.Pprof && c.MetricsAddr == "", "pprof has no effect without metrics_addr")
 	for n := range c.CheckNetworks {
 		warn(n.Bits() == 0, "check_networks lets every address call /v1/check without credentials")
 	}

@@ -38,6 +38,8 @@ type Settings struct {
 	CORSOrigins               []string
 	TrustedProxies            []netip.Prefix
 	CheckNetworks             map[netip.Prefix][]string // audiences of each network
+	MetricsNetworks           []netip.Prefix
+	Pprof                     bool // profiles at MetricsAddr
 
 	// Fetches of key sets of trusted issuers.
 	JWKSCAFile        string
@@ -114,6 +116,10 @@ func (s *Settings) network() []Setting {
 			(*path)(&s.APIClientCA), 0, 0},
 		{"metrics_addr", "", "address of a plain HTTP listener with /livez, /readyz, /metrics (default: on the API port)",
 			&s.MetricsAddr, 0, 0},
+		{"metrics_networks", "0.0.0.0/0,::/0",
+			"networks that may read /metrics without credentials; others need a client with the role viewer",
+			&s.MetricsNetworks, 0, 0},
+		{"pprof", "false", "serve profiles of the program at metrics_addr, to administrators", &s.Pprof, 0, 0},
 		{"require_https", "true", "refuse plain HTTP on the API port", &s.RequireHTTPS, 0, 0},
 		{"require_post", "true", "refuse GET at the OAuth endpoints", &s.RequirePost, 0, 0},
 		{"cors_origins", "", "origins that browsers may call the OAuth endpoints from", &s.CORSOrigins, 0, 0},

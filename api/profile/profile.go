@@ -1,0 +1,104 @@
+// Package profile serves the profiles of the Go runtime, for administrators who look into a slow or
+// growing node.
+//
+// It promises that at most one profile over time runs at once, for at most a minute, and that it
+// ends with its request. A profile has names of functions, counts and addresses, but no content of
+// the memory: no token, secret or key. The command line is not served.
+package profile
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/pprof"
+	"runtime/trace"
+	"strconv"
+	"sync"
+	"time"
+
+	"revoked"
+	"revoked/api/request"
+	"revoked/api/stream"
+)
+
+// Lengths of a profile over time, in seconds.
+const (
+	defaultSeconds = 30
+	maxSeconds     = 60
+)
+
+// typeProfile is the content type of a profile that `go tool pprof` or `go tool trace` reads.
+const typeProfile = "application/octet-stream"
+
+// running is locked while a profile over time runs: the runtime has one of each kind, and two at
+// once would measure each other.
+var running sync.Mutex
+
+// Get is GET /debug/pprof/{id}. id is "profile" (of the CPU) or "trace", with ?seconds=, or the
+// name of a profile of [pprof.Lookup], such as goroutine or heap, with ?debug=.
+func Get(r *request.Request) error {
+	switch name := r.Param("id"); name {
+	case "profile":
+		return overTime(r, func(b *bytes.Buffer) error { return pprof.StartCPUProfile(b) }, pprof.StopCPUProfile)
+	case "trace":
+		return overTime(r, func(b *bytes.Buffer) error { return trace.Start(b) }, trace.Stop)
+	default:
+		return snapshot(r, pprof.Lookup(name))
+	}
+}
+
+// snapshot sends a profile of the present. p is nil for an unknown name.
+func snapshot(r *request.Request, p *pprof.Profile) error {
+	if p == nil {
+		return fmt.Errorf("%w: want profile, trace, goroutine, heap, allocs, block, mutex or threadcreate",
+			revoked.ErrNotFound)
+	}
+	debug, contentType := 0, typeProfile
+	switch text := r.QueryParam("debug"); text {
+	case "", "0":
+	case "1", "2":
+		debug, contentType = int(text[0]-'0'), request.TypeText
+	default:
+		return fmt.Errorf("%w: query parameter debug: want 0, 1 or 2", revoked.ErrInvalid)
+	}
+	var b bytes.Buffer
+	if err := p.WriteTo(&b, debug); err != nil {
+		return err
+	}
+	return r.Send(http.StatusOK, contentType, b.Bytes())
+}
+
+// overTime sends what is recorded between start and stop.
+func overTime(r *request.Request, start func(*bytes.Buffer) error, stop func()) error {
+	seconds := defaultSeconds
+	if text := r.QueryParam("seconds"); text != "" {
+		var err error
+		if seconds, err = strconv.Atoi(text); err != nil || seconds < 1 || seconds > maxSeconds {
+			return fmt.Errorf("%w: query parameter seconds: want 1 to %d", revoked.ErrInvalid, maxSeconds)
+		}
+	}
+	if r.Request().Method == http.MethodHead {
+		return r.Send(http.StatusOK, typeProfile, nil)
+	}
+	if !running.TryLock() {
+		return fmt.Errorf("%w: another profile runs", revoked.ErrConflict)
+	}
+	defer running.Unlock()
+	length := time.Duration(seconds) * time.Second
+	// The handler writes only at the end, and the connection would count as idle until then.
+	err := stream.New(r.Response(), r.Request(), stream.Idle).ExtendWrite(length + stream.Idle)
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	var b bytes.Buffer
+	if err := start(&b); err != nil {
+		return fmt.Errorf("%w: %w", revoked.ErrConflict, err)
+	}
+	ctx, cancel := context.WithTimeout(r.Request().Context(), length)
+	<-ctx.Done()
+	cancel()
+	stop()
+	return r.Send(http.StatusOK, typeProfile, b.Bytes())
+}
