@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"revoked/cmd/revoked/internal/cli"
+	"revoked/cmd/revoked/internal/config"
 	"revoked/cmd/revoked/internal/dev"
 	"revoked/cmd/revoked/internal/offline"
 	"revoked/cmd/revoked/internal/server"
@@ -88,10 +89,22 @@ func exitCode(cmd *cobra.Command, err error, stderr io.Writer) int {
 			prefix = ""
 		}
 	}
+	if e.Code != cli.ExitNegative {
+		hintVariables(stderr)
+	}
 	if e.Code == cli.ExitUsage {
 		fmt.Fprintf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
 	}
 	return e.Code
+}
+
+// hintVariables names variables that the user may have misspelled, after a failure.
+func hintVariables(stderr io.Writer) {
+	for _, v := range config.UnknownVariables(os.Environ()) {
+		if len(v.Near) > 0 {
+			fmt.Fprintf(stderr, "revoked: %s\n", textsafe.Clean(v.String(), maxLine))
+		}
+	}
 }
 
 // version is set by the build: -ldflags "-X main.version=1.2.3".

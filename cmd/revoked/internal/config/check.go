@@ -27,6 +27,9 @@ func Load(flags *Flags) (*Config, *Files, error) {
 		c.CheckValues()
 	}
 	f := c.loadFiles()
+	for _, v := range UnknownVariables(os.Environ()) {
+		f.Warnings = append(f.Warnings, v.String())
+	}
 	c.problems = slices.Compact(c.problems)
 	return c, f, c.err()
 }

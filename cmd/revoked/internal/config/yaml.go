@@ -89,9 +89,18 @@ func parseKeys(name, base string, root *yaml.Node) (map[string]value, []Problem)
 	return values, problems
 }
 
-// suggestion names the keys that resemble a misspelled key. It uses cobra's suggestions, which
-// compare commands, so every key becomes a command.
+// suggestion names the keys that resemble a misspelled key.
 func suggestion(key string, table []Setting) string {
+	near := similar(key, table)
+	if len(near) == 0 {
+		return ""
+	}
+	return "; did you mean " + strings.Join(near, " or ") + "?"
+}
+
+// similar returns at most five keys that resemble a misspelled key. It uses cobra's suggestions,
+// which compare commands, so every key becomes a command.
+func similar(key string, table []Setting) []string {
 	var keys cobra.Command
 	keys.SuggestionsMinimumDistance = 2
 	for _, s := range table {
@@ -102,10 +111,10 @@ func suggestion(key string, table []Setting) string {
 	if len(near) == 0 {
 		near = keysWithWord(key, table)
 	}
-	if len(near) == 0 || len(near) > 5 {
-		return ""
+	if len(near) > 5 {
+		return nil
 	}
-	return "; did you mean " + strings.Join(near, " or ") + "?"
+	return near
 }
 
 // otherWords are words of other systems for a part of a key.
