@@ -74,7 +74,10 @@ type History struct {
 
 	Since  Time // the state has records of everything from then on; 0: it has none
 	Reaped Time // when the state last dropped a record of a token
-	Gaps   []Gap
+	// Undenied is the moment before which a denial that was dropped may have ended a registered token
+	// for a while. 0: none was dropped that may be one of its jti.
+	Undenied Time
+	Gaps     []Gap
 }
 
 // A PastState is the state of a token at a moment in the past.
@@ -94,7 +97,7 @@ type PastAnswer struct {
 	At     Time
 	State  PastState
 	Reason Reason // empty for PastUnknown and PastNotHeld
-	Since  Time   // 0: before the first record, or PastUnknown and PastNotHeld
+	Since  Time   // 0: not known, or PastUnknown and PastNotHeld
 	Until  Time   // when the state changed or, through expiry, will change; 0: no change is known
 	Index  uint64
 	// Final is the acknowledgement of Index. nil: it was not recorded, or Index is 0.
@@ -117,6 +120,9 @@ func AsOf(h *History, at Time) PastAnswer {
 		return h.unregistered(at)
 	}
 	now := h.stateAt(at)
+	if now == PastActive && at < h.Undenied {
+		return PastAnswer{At: at, State: PastNotHeld}
+	}
 	for _, g := range h.Gaps {
 		// A dead token stays dead. A token in any other state may have ended in the gap.
 		if g.From < at && at < g.To && h.decideAt(g.From).Verdict != Dead {
@@ -132,14 +138,21 @@ func AsOf(h *History, at Time) PastAnswer {
 			break
 		}
 	}
+	if now == PastInactive && out.Until < h.Undenied { // the token may have been denied by then
+		out.Until = 0
+	}
 	for i := first - 1; i >= 0; i-- {
 		if h.stateAt(steps[i]) != now || now == PastActive && steps[i] < h.Since {
 			break
 		}
 		out.Since = steps[i]
 	}
-	if now == PastUnknown {
+	switch {
+	case now == PastUnknown:
 		out.Since = 0
+		return out
+	case now == PastActive && out.Since < h.Undenied: // it may have been denied for a while
+		out.Since, out.Reason = 0, ReasonActive
 		return out
 	}
 	from := out.Since

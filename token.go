@@ -99,6 +99,8 @@ type Token struct {
 	// has them, because the denial may be dropped before the stub.
 	DeniedAt    Time
 	DeniedIndex uint64
+	// UndeniedAt is, in a stub, the moment before which a dropped denial may have been of its JTI.
+	UndeniedAt Time
 }
 
 // IntendedFor reports whether a resource server with the given audiences may accept the token. A

@@ -183,13 +183,17 @@ func viewAudit(e *revoked.AuditEntry) auditView {
 	return v
 }
 
-// FormatAudit returns an entry of an era as one JSON object, without a line feed. The object has
-// the id of the entry, then the members of GET /v1/audit.
+// FormatAudit returns an entry of an era as one JSON object, without a line feed: the members of
+// GET /v1/audit, after the id of the entry. An entry of no cluster, without an era, has no id.
 func FormatAudit(e *revoked.AuditEntry, era string) ([]byte, error) {
+	id := ""
+	if era != "" {
+		id = revoked.Position{Era: era, Index: e.Index}.String()
+	}
 	return json.Marshal(struct {
-		ID string `json:"id"`
+		ID string `json:"id,omitempty"`
 		auditView
-	}{revoked.Position{Era: era, Index: e.Index}.String(), viewAudit(e)})
+	}{id, viewAudit(e)})
 }
 
 // audited maps each call whose refusals leave an audit entry to the kind of the entry. The object

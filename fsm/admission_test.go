@@ -199,7 +199,7 @@ func TestMembershipOps_BadRequests_Refused(t *testing.T) {
 		{"withdraw an unknown name", command.WithdrawNodeOp(admin, "n"), revoked.ErrNotFound},
 		{"bar by an issuer", command.BarNodeOp(m.by("issuer"), "n", ""), revoked.ErrForbidden},
 		{"bar with a long reason", command.BarNodeOp(admin, "n", strings.Repeat("x", 2000)), revoked.ErrInvalid},
-		{"set voting by no one", command.SetVotingOp(revoked.Actor{}, "n", true), revoked.ErrForbidden},
+		{"set voting by no one", command.SetVotingOp(revoked.Actor{}, "n", true, 0), revoked.ErrForbidden},
 		{"token by no one", command.CreateJoinTokenOp(revoked.Actor{}, &revoked.JoinToken{ID: "t"}, time.Hour),
 			revoked.ErrForbidden},
 		{"token without an id", m.token("", "s", "", false, time.Hour), revoked.ErrInvalid},
@@ -248,15 +248,15 @@ func TestMembershipOps_Limits_Unprocessable(t *testing.T) {
 func TestSetVoting_Founder_Kept(t *testing.T) {
 	m := newMachine(t)
 	by := m.by("admin")
-	m.must(command.SetVotingOp(by, "node1", false))
+	m.must(command.SetVotingOp(by, "node1", false, 0))
 	if _, ok := m.f.Admission("node1"); ok {
 		t.Error("promotion of a voter: got a row, want none")
 	}
-	m.must(command.SetVotingOp(by, "node1", true))
+	m.must(command.SetVotingOp(by, "node1", true, 0))
 	if a, _ := m.f.Admission("node1"); !a.NonVoter || a.State != revoked.Joined {
 		t.Errorf("got %+v, want a member that does not vote", a)
 	}
-	m.must(command.SetVotingOp(by, "node1", false))
+	m.must(command.SetVotingOp(by, "node1", false, 0))
 	if a, _ := m.f.Admission("node1"); a.NonVoter {
 		t.Errorf("got %+v, want a member that may vote", a)
 	}

@@ -83,6 +83,8 @@ func (rec record) compare(t *rapid.T, m *machine, what string) {
 			switch {
 			case got.State == revoked.PastNotHeld && !h.Record.Found && r.at < h.Reaped:
 				continue
+			case got.State == revoked.PastNotHeld && r.at < h.Undenied:
+				continue // a denial was dropped that may have been the token's
 			case want == revoked.PastUnknown && got.State == revoked.PastInactive && !h.Record.Found && h.Ended != nil:
 				continue // a tombstone or a denial has a reason that introspection did not give
 			case got.State != want:
@@ -92,22 +94,27 @@ func (rec record) compare(t *rapid.T, m *machine, what string) {
 			if !h.Record.Found { // a denial that outlived the record: it has a reason of its own
 				continue
 			}
-			if since := byTime[got.Since]; since != nil && since.decision.Reason != got.Reason {
+			since := byTime[got.Since] // before Undenied it may have been denied, too
+			if since != nil && since.decision.Reason != got.Reason && got.Since >= h.Undenied {
 				t.Fatalf("%s: %s at %d: got reason %q since %d, want %q", what, name, r.at-start, got.Reason,
 					got.Since-start, since.decision.Reason)
 			}
 			if got.State != revoked.PastUnknown {
-				rec.checkSpan(t, name, r, got)
+				rec.checkSpan(t, name, r, got, h.Undenied)
 			}
 		}
 	}
 }
 
-// checkSpan checks that the state did not change between Since and Until, and did at Until.
-func (rec record) checkSpan(t *rapid.T, name string, r *recorded, got revoked.PastAnswer) {
+// checkSpan checks that the state did not change between Since and Until, and did at Until. Before
+// undenied a token may have been denied for a while: Until is then not known.
+func (rec record) checkSpan(t *rapid.T, name string, r *recorded, got revoked.PastAnswer, undenied revoked.Time) {
 	for i := range rec[name] {
 		o := &rec[name][i]
-		within := o.at >= got.Since && (got.Until == 0 || o.at < got.Until)
+		if got.Since == 0 && o.at < undenied { // not known
+			continue
+		}
+		within := o.at >= got.Since && (got.Until == 0 && (o.at <= r.at || r.at >= undenied) || o.at < got.Until)
 		if within && o.state() != got.State || o.at == got.Until && o.state() == got.State {
 			t.Fatalf("%s at %d: got %+v, but at %d it was %s", name, r.at-start, got, o.at-start, o.state())
 		}
@@ -164,7 +171,7 @@ func TestAsOf_RandomHistories_MatchIntrospection(t *testing.T) {
 
 // pastStep applies one random entry.
 func (m *machine) pastStep(r *rapid.T, names []string, pick func(...string) string) {
-	switch rapid.IntRange(0, 12).Draw(r, "step") {
+	switch rapid.IntRange(0, 15).Draw(r, "step") {
 	case 0, 1, 2, 3:
 		m.registerRandom(r, names, pick)
 	case 4:
@@ -184,14 +191,30 @@ func (m *machine) pastStep(r *rapid.T, names []string, pick func(...string) stri
 	case 9:
 		m.do(command.DeleteClientOp(m.by("admin"), pick("app", "other")))
 	case 10:
-		m.do(command.RevokeJWTOp(m.by("admin"),
-			&revoked.JWT{Issuer: testIss, JTI: "jti-" + pick(names...), ExpiresAt: m.now.Add(time.Hour)}, ""))
+		j := revoked.JWT{Issuer: testIss, JTI: "jti-" + pick(names...)}
+		if minutes := rapid.IntRange(0, 60).Draw(r, "denied for minutes"); minutes > 0 {
+			j.ExpiresAt = m.now.Add(time.Duration(minutes) * time.Minute)
+		}
+		m.do(command.RevokeJWTOp(m.by("admin"), &j, ""))
 	case 11:
 		if c := m.f.Backlog(m.now, atMost); c != nil {
 			m.apply(c)
 		}
 	case 12:
 		m.do(command.DeleteGrantOp(m.by("admin"), pick("g0", "g1", "g2"), ""))
+	case 13:
+		m.do(command.DeleteIssuerOp(m.by("admin"), pick("as1", "as2")))
+	case 14:
+		i := revoked.DefaultIssuer()
+		i.Name, i.Issuer, i.Keys = pick("as1", "as2"), testIss, issuerKeys("a")
+		i.MaxLifetime = time.Duration(rapid.IntRange(1, 60).Draw(r, "lifetime")) * time.Minute
+		version := uint64(0)
+		if old := m.f.Issuer(testIss); old != nil && old.Name == i.Name {
+			version = old.Version
+		}
+		m.do(command.PutIssuerOp(m.by("admin"), &i, version))
+	case 15:
+		m.do(command.BanIssuerKeyOp(m.by("admin"), pick("as1", "as2"), thumb("a")))
 	}
 }
 
@@ -206,6 +229,7 @@ func (m *machine) registerRandom(r *rapid.T, names []string, pick func(...string
 		spec.NotBefore = start.Add(time.Duration(rapid.IntRange(-1, 1).Draw(r, "nbf")) * 3 * time.Second)
 		if n >= "t3" {
 			spec = refresh(n, start.Add((i-3)*time.Second), 2*time.Hour)
+			spec.JTI = "jti-" + n
 		}
 		reg.Tokens = append(reg.Tokens, spec)
 	}
@@ -415,7 +439,91 @@ func TestAsOf_RowsOfTheHistoryDropped_NotHeldBefore(t *testing.T) {
 	m.sameAs(m.replayed(3))
 }
 
-// A restore keeps the history of the backup. The time between the backup and the restore is a gap.
+// The history, and when entries became final, stay as long as the audit or the cut-offs, whichever
+// is longer. Then the answers say that they are gone.
+func TestAsOf_Retention_LastsAsLongAsTheAudit(t *testing.T) {
+	for _, test := range []struct{ cutoffs, audit time.Duration }{{24 * time.Hour, 72 * time.Hour},
+		{72 * time.Hour, 24 * time.Hour}} {
+		m := newMachine(t)
+		m.beginHistory()
+		s := m.f.Settings()
+		s.CutoffRetention, s.AuditRetention = test.cutoffs, test.audit
+		m.must(command.PutSettingsOp(m.by("admin"), s, s.Version))
+		reg := pair("1")
+		reg.Tokens[0].ExpiresAt, reg.Tokens[1].ExpiresAt = 0, 0
+		m.register(reg)
+		m.later(time.Minute)
+		m.changeClient("app") // disabled
+		index, disabled := m.f.Applied()-1, m.now
+		m.must(command.AcknowledgeOp([]revoked.Acknowledgement{{Index: index, AppliedAt: m.now, At: m.now}}))
+		m.later(time.Minute)
+		m.changeClient("app")
+		m.later(71 * time.Hour)
+		m.drain()
+		exact, _, err := m.f.FinalAt(index)
+		if got := m.asOf("a-1", disabled); got.State != revoked.PastInactive || got.Reason != revoked.ReasonClientDisabled ||
+			err != nil || exact == nil {
+			t.Errorf("%v: before the end: got %+v, %v, %v, want inactive, and when that was final", test, got, exact, err)
+		}
+		m.later(2 * time.Hour)
+		m.drain()
+		exact, before, err := m.f.FinalAt(index)
+		if got := m.asOf("a-1", disabled); got.State != revoked.PastNotHeld || err != nil || exact != nil || before != 0 {
+			t.Errorf("%v: after the end: got %+v, %v, %v, %v, want not_held", test, got, exact, before, err)
+		}
+		if got := m.asOf("a-1", m.now); got.State != revoked.PastActive {
+			t.Errorf("%v: now: got %+v, want active", test, got)
+		}
+	}
+}
+
+// A denial of a jti may end before the registered token. Introspection then answers active again.
+// About the time before, nothing is known. A token that ended before is not affected.
+func TestAsOf_DenialDropped_NotHeldBefore(t *testing.T) {
+	m := newMachine(t)
+	m.trust(nil)
+	m.beginHistory()
+	for _, n := range []string{"1", "2", "3"} {
+		reg := pair(n)
+		reg.Issuer = testIss
+		reg.Tokens[0].ExpiresAt = reg.Tokens[0].IssuedAt.Add(3 * time.Hour)
+		if n == "3" {
+			reg.Issuer = "https://not-trusted.example"
+		}
+		m.register(reg)
+	}
+	m.later(time.Second)
+	active := m.now
+	m.must(command.RevokeJWTOp(m.by("admin"),
+		&revoked.JWT{Issuer: testIss, JTI: "jti-a-1", ExpiresAt: m.now.Add(time.Minute)}, ""))
+	m.revoke("app", "a-2")
+	m.later(time.Second)
+	denied := m.now
+	if got := m.asOf("a-1", denied); got.State != revoked.PastInactive || got.Reason != revoked.ReasonDenied {
+		t.Errorf("while denied: got %+v, want inactive: denied", got)
+	}
+	m.drain()
+	m.later(2 * time.Minute)
+	m.drain()
+	dropped := m.now
+	m.later(time.Second)
+	for _, test := range []struct {
+		token string
+		at    revoked.Time
+		want  revoked.PastState
+	}{
+		{"a-1", denied, revoked.PastNotHeld}, {"a-1", dropped, revoked.PastActive}, {"a-1", m.now, revoked.PastActive},
+		{"a-2", active - 1, revoked.PastActive}, {"a-2", denied, revoked.PastInactive},
+		{"a-3", denied, revoked.PastActive}, {"r-1", denied, revoked.PastActive}, // no jti, or no trusted issuer
+	} {
+		if got := m.asOf(test.token, test.at); got.State != test.want {
+			t.Errorf("%s at %d: got %+v, want %s", test.token, test.at-start, got, test.want)
+		}
+	}
+	m.sameAs(m.replayed(3))
+}
+
+// A restore keeps the history of the backup, and knows nothing of the time until it.
 func TestAsOf_AfterARestore_GapIsNotHeld(t *testing.T) {
 	for _, accept := range []bool{false, true} {
 		m := newMachine(t)

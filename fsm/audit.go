@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"revoked"
+	"revoked/fsm/command"
 	"revoked/fsm/rows"
 )
 
@@ -116,4 +117,12 @@ func (f *FSM) KnownObject(o revoked.AuditObject, isMember func(node string) bool
 		*id.text = ""
 	}
 	return o
+}
+
+// NotedMembers returns the configuration that the audit knows and the index of the operation that
+// brought it, which is 0 before the first one. The list must not be changed.
+func (f *FSM) NotedMembers() (list []command.NotedMember, index uint64) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.mem.Members.List, f.mem.Members.Index
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -447,6 +448,33 @@ func TestWriteSnapshot_Audit_GoldenBytes(t *testing.T) {
 	}
 }
 
+// The state with a configuration and a call that waits for its entry has golden bytes.
+func TestWriteSnapshot_Members_GoldenBytes(t *testing.T) {
+	m := audited(t)
+	by := m.by("ops")
+	by.RequestID, by.Via = "req-1", "node2"
+	list := []command.NotedMember{
+		{Server: "node1/a", Address: "host1:7601", Voter: true}, {Server: "node4/b", Address: "host4:7601"},
+	}
+	m.must(command.MembersOp(list, 0))
+	since := m.f.Applied()
+	m.must(command.SetVotingOp(by, "node4", false, command.VoteAsked))
+	r := empty(t)
+	if err := r.f.Restore(io.NopCloser(bytes.NewReader(goldenSnapshot(t, m, "snapshot-members")))); err != nil {
+		t.Fatal(err)
+	}
+	if got, index := r.f.NotedMembers(); index != since || !slices.Equal(got, list) {
+		t.Errorf("got %v of index %d, want %v of %d", got, index, list, since)
+	}
+	list[1].Voter = true
+	r.now, r.log = m.now, m.log
+	r.must(command.MembersOp(list, since))
+	e, err := r.f.AuditAt(r.f.Applied())
+	if err != nil || len(e) != 1 || e[0].Actor != "ops" || e[0].RequestID != "req-1" || e[0].Node != "node2" {
+		t.Errorf("got %+v, %v, want the call of ops at node2", e, err)
+	}
+}
+
 // Contract 6, "Audit entry": no entry has the subject of a token, its session or its name.
 func TestAudit_Tokens_NotInEntries(t *testing.T) {
 	m := audited(t)
@@ -462,5 +490,82 @@ func TestAudit_Tokens_NotInEntries(t *testing.T) {
 	if text := fmt.Sprintf("%+v", list); err != nil || len(list) < 3 || strings.Contains(text, "canary") ||
 		strings.Contains(text, "salt") {
 		t.Errorf("got %s, %v, want no property of a token and no hash", text, err)
+	}
+}
+
+// Changes of the configuration leave one entry each: of the call that asked for it, or of the
+// cluster.
+func TestAudit_Members_OneEntryForEachChange(t *testing.T) {
+	m := audited(t)
+	since := uint64(0)
+	conf := map[string]string{"node1/a": "h1 voter", "node2/b": "h2 voter", "node3/c": "h3"}
+	note := func(want ...string) {
+		t.Helper()
+		var list []command.NotedMember
+		for _, server := range slices.Sorted(maps.Keys(conf)) {
+			address, voter, _ := strings.Cut(conf[server], " ")
+			list = append(list, command.NotedMember{Server: server, Address: address, Voter: voter != ""})
+		}
+		m.must(command.MembersOp(list, since))
+		since = m.f.Applied()
+		if got := m.entries(since - 1); !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if res := m.do(command.MembersOp(list, since-1))[0]; !errors.Is(res.Err, revoked.ErrConflict) {
+			t.Errorf("a late repeat: got %v, want %v", res.Err, revoked.ErrConflict)
+		}
+	}
+	vote := func(request string, nonVoter bool, call uint32, want ...string) {
+		t.Helper()
+		by := m.by("ops")
+		by.RequestID = request
+		m.must(command.SetVotingOp(by, "node3", nonVoter, call))
+		if got := m.entries(m.f.Applied() - 1); !slices.Equal(got, want) {
+			t.Errorf("step %d of %s: got %q, want %q", call, request, got, want)
+		}
+	}
+	note()
+	conf["node3/c"] = "h3 voter"
+	note("cluster cluster.promote [node3] done it had caught up")
+	vote("r1", true, command.VoteAsked)
+	conf["node3/c"] = "h3"
+	note("ops cluster.demote [node3] done")
+	vote("r1", true, command.VoteSettled)
+	vote("r2", true, command.VoteAsked)
+	vote("r3", false, command.VoteAsked)
+	vote("r3", true, command.VoteUndone)
+	vote("r2", true, command.VoteSettled, "ops cluster.demote [node3] done no change")
+	vote("r4", false, command.VoteAsked)
+	vote("r4", false, command.VoteSettled, "ops cluster.promote [node3] done")
+	conf["node3/c"] = "h3 voter"
+	note("cluster cluster.promote [node3] done it had caught up")
+	conf["node3/c"] = "h3"
+	note("cluster cluster.demote [node3] done configured as a non-voter")
+	conf["node3/c"] = "h33"
+	note("cluster cluster.join [node3] done address h33, was h3")
+	conf["node2/x"] = "h2"
+	note("cluster cluster.join [node2] done new instance x beside b")
+	delete(conf, "node2/b")
+	note("cluster cluster.remove [node2] done instance b, replaced by x")
+	conf["node2/y"] = "h2"
+	note("cluster cluster.join [node2] done new instance y beside x")
+	m.must(command.BarNodeOp(m.by("ops"), "node2", "disk"))
+	delete(conf, "node2/x")
+	note()
+	delete(conf, "node2/y")
+	conf["node4/d"] = "h4" // its entry is that of JoinNode
+	note()
+	agree(t, m, 5)
+}
+
+// A leader that fails after it has used up an admission leaves one entry of the join.
+func TestAudit_JoinRepeated_OneEntry(t *testing.T) {
+	m := audited(t)
+	m.must(command.AdmitNodeOp(m.by("ops"), "node4", false, time.Hour))
+	after := m.f.Applied()
+	m.do(command.JoinNodeOp("node4", revoked.Digest{}), command.JoinNodeOp("node4", revoked.Digest{}))
+	m.must(command.JoinNodeOp("node4", revoked.Digest{}))
+	if got := m.entries(after); !slices.Equal(got, []string{"cluster cluster.join [node4] done"}) {
+		t.Errorf("got %q, want one entry", got)
 	}
 }

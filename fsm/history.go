@@ -41,6 +41,16 @@ func (f *FSM) History(d revoked.Digest) (h revoked.History, err error) {
 	if head.Since != 0 {
 		h.Since = max(head.Since, head.Floor)
 	}
+	if r := &h.Record; r.Token.JTI != "" && r.Grant.Issuer != "" {
+		switch {
+		case r.Token.EndedIndex != 0:
+			h.Undenied = r.Token.UndeniedAt
+		case f.mem.IssuersByID[r.Grant.Issuer] != nil:
+			h.Undenied = head.Undenied
+		default:
+			h.Undenied = head.Distrusted
+		}
+	}
 	h.Client = revoked.StateOfClient(f.mem.Clients[h.Record.Grant.ClientID])
 	if issued := h.Record.Token.IssuedAt; found && issued != 0 { // else an older version wrote the stub
 		for _, c := range f.mem.Cutoffs.Covering(&h.Record.Grant, &h.Record.Token) {

@@ -48,7 +48,7 @@ func opsBy(m *machine, id, fresh string) (ops map[string]*command.Op, may map[st
 		"put_settings":  command.PutSettingsOp(by, s, s.Version),
 		"admit_node":    command.AdmitNodeOp(by, fresh, false, time.Hour),
 		"withdraw_node": command.WithdrawNodeOp(by, "node4"), "bar_node": command.BarNodeOp(by, fresh+"-b", "why"),
-		"set_voting": command.SetVotingOp(by, fresh, true),
+		"set_voting": command.SetVotingOp(by, fresh, true, 0),
 		"create_join_token": command.CreateJoinTokenOp(by,
 			&revoked.JoinToken{ID: fresh, Hash: revoked.DigestToken(fresh)}, time.Hour),
 		"delete_join_token": command.DeleteJoinTokenOp(by, "j-1"),
@@ -118,7 +118,7 @@ func TestOpsBy_Kinds_AreComplete(t *testing.T) {
 	for i := range kinds.Len() {
 		switch kind := string(kinds.Get(i).Name()); {
 		case kind == "revoke": // the token decides
-		case kind == "join_node", kind == "put_issuer_keys", kind == "acknowledge": // the leader's own
+		case kind == "join_node", kind == "put_issuer_keys", kind == "acknowledge", kind == "members": // the leader's own
 		case ops[kind] == nil:
 			t.Errorf("%s: got no operation in the table, want one", kind)
 		}

@@ -56,8 +56,9 @@ func (o *simOracle) checkPast(l *simLife, past []simPast) {
 			o.fail("store", "%s: history: %v", l.self, err)
 			return
 		}
-		// A reaped record is not held, and neither is a moment before the history began.
-		ok := got.State == revoked.PastNotHeld && (h.Since == 0 || at < h.Since || at < h.Reaped && !h.Record.Found)
+		// A record that was reaped is not held, nor one before the history began.
+		ok := got.State == revoked.PastNotHeld && (h.Since == 0 || at < h.Since || at < h.Reaped && !h.Record.Found ||
+			at < h.Undenied)
 		switch p.verdict {
 		case revoked.Active: // it may have ended since the answer began
 			ok = ok || got.State == revoked.PastActive || got.State == revoked.PastInactive && got.Since >= p.from

@@ -2,11 +2,13 @@ package node_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"revoked"
@@ -202,5 +204,196 @@ func TestAudit_OldMember_RevocationsSucceed(t *testing.T) {
 	revokeUnknown(c.Members[2])
 	if n := len(auditLines(c.Members[1], "")) - before; n != 1 {
 		t.Errorf("after the upgrade: got %d more entries, want 1", n)
+	}
+}
+
+// entriesAbout returns the entries about a node that a leader wrote or an administrator caused.
+func entriesAbout(t *testing.T, c *nodetest.Cluster, node string) (list []string) {
+	t.Helper()
+	for _, line := range auditLines(c.Leader(), "object="+node) {
+		if line != "" {
+			e := parseLine(t, line)
+			list = append(list, strings.TrimSpace(fmt.Sprint(e.Actor, " ", e.Kind, " ", e.Outcome, " ", e.Detail)))
+		}
+	}
+	return list
+}
+
+// The cluster leaves one entry for each change that it makes by itself: a promotion, a new address,
+// a replaced instance and its promotion, and a demotion.
+func TestAudit_ClusterActs_OneEntryEach(t *testing.T) {
+	replica := ""
+	setup := func(_ int, conf *node.Config) { conf.NonVoter = conf.NodeID == replica }
+	c := nodetest.Start(t, nodetest.Options{Node: setup})
+	m := c.Add()
+	c.Admit(m)
+	m.Start()
+	mustJoin(t, m, c.Members[0])
+	voter := func(want bool) func() bool { return func() bool { return members(t, c)[m.ID].Voter == want } }
+	c.Until("it votes", voter(true))
+	first := string(m.Node.Server())
+	m.Stop()
+	was := m.ClusterAddr()
+	m.Move()
+	now := m.ClusterAddr()
+	m.Start()
+	c.Until("the cluster knows its address", func() bool { return members(t, c)[m.ID].Cluster == now })
+	c.WaitReady()
+	m.Stop()
+	m.Wipe()
+	m.Start()
+	mustJoin(t, m, c.Members[0])
+	c.Until("the new instance votes", func() bool { return len(entriesAbout(t, c, m.ID)) == 7 })
+	second := string(m.Node.Server())
+	replica = m.ID
+	m.Restart()
+	c.Until("it has no vote", voter(false))
+	c.WaitReady()
+	instance := func(server string) string { return strings.TrimPrefix(server, m.ID+"/") }
+	want := []string{
+		"admin cluster.admit done", "cluster cluster.join done", "cluster cluster.promote done it had caught up",
+		"cluster cluster.join done address " + now + ", was " + was,
+		"cluster cluster.join done new instance " + instance(second) + " beside " + instance(first),
+		"cluster cluster.remove done instance " + instance(first) + ", replaced by " + instance(second),
+		"cluster cluster.promote done it had caught up", "cluster cluster.demote done configured as a non-voter",
+	}
+	c.Until("the last change has its entry", func() bool { return len(entriesAbout(t, c, m.ID)) >= len(want) })
+	if got := entriesAbout(t, c, m.ID); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A leader fails after a change of the configuration and before its entry. The next one writes it,
+// once: for the cluster, or for the administrator whose call goes on.
+func TestAudit_LeaderFailsBeforeTheEntry_OneEntry(t *testing.T) {
+	var refuse atomic.Pointer[func([]command.NotedMember) bool]
+	c := nodetest.Start(t, nodetest.Options{Nodes: 4, Node: func(_ int, conf *node.Config) {
+		patient(conf)
+		conf.RefuseMembers(func(list []command.NotedMember) bool { f := refuse.Load(); return f != nil && (*f)(list) })
+	}})
+	refuseVote := func(node string, voter bool) {
+		f := func(list []command.NotedMember) bool {
+			return slices.ContainsFunc(list, func(v command.NotedMember) bool {
+				return strings.HasPrefix(v.Server, node+"/") && v.Voter == voter
+			})
+		}
+		refuse.Store(&f)
+	}
+	fail := func() (back func()) {
+		lead := c.Leader()
+		lead.Stop()
+		refuse.Store(nil)
+		return func() {
+			lead.Start()
+			c.WaitReady()
+		}
+	}
+
+	m := c.Add()
+	c.Admit(m)
+	m.Start()
+	refuseVote(m.ID, true)
+	mustJoin(t, m, c.Leader())
+	c.Until("it votes", func() bool { return members(t, c)[m.ID].Voter })
+	if got := entriesAbout(t, c, m.ID); len(got) != 2 {
+		t.Errorf("before the failure: got %q, want an admission and a join", got)
+	}
+	back := fail()
+	c.Until("its promotion has an entry", func() bool { return len(entriesAbout(t, c, m.ID)) > 2 })
+	back()
+	want := []string{"admin cluster.admit done", "cluster cluster.join done",
+		"cluster cluster.promote done it had caught up"}
+	if got := entriesAbout(t, c, m.ID); !slices.Equal(got, want) {
+		t.Errorf("a promotion: got %q, want %q", got, want)
+	}
+
+	var through *nodetest.Member
+	for _, o := range c.Members {
+		if o != m && o != c.Leader() {
+			through = o
+		}
+	}
+	refuseVote(m.ID, false)
+	by, err := admin(c), make(chan error, 1)
+	by.RequestID = "the-call"
+	go func() {
+		_, failed := through.Node.Demote(t.Context(), by, m.ID)
+		err <- failed
+	}()
+	c.Until("it has no vote", func() bool { return !members(t, c)[m.ID].Voter })
+	back = fail()
+	if err := <-err; err != nil && !errors.Is(err, revoked.ErrOutcomeUnknown) && !errors.Is(err, revoked.ErrNoLeader) &&
+		!errors.Is(err, revoked.ErrClosed) { // a busy machine may have made it the leader that fails
+		t.Errorf("demote: got %v, want no refusal", err)
+	}
+	c.Until("its demotion has an entry", func() bool { return len(entriesAbout(t, c, m.ID)) > 3 })
+	back()
+	want = append(want, "admin cluster.demote done")
+	if got := entriesAbout(t, c, m.ID); !slices.Equal(got, want) {
+		t.Errorf("a demotion: got %q, want %q", got, want)
+	}
+}
+
+// A node of no cluster has no audit. What an administrator was refused there is in its log and in
+// LocalAudit, once for each call.
+func TestAudit_NoCluster_RefusalsStayHere(t *testing.T) {
+	entries := make(chan revoked.AuditEntry, 16)
+	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(k int, conf *node.Config) {
+		if k == 1 {
+			conf.LocalAudit = func(e revoked.AuditEntry) { entries <- e }
+		}
+	}})
+	m := c.Add()
+	m.Start()
+	join := `{"addresses":["` + c.Members[0].ClusterAddr() + `"]}`
+	for i, step := range []struct {
+		client, path, body string
+		status             int
+		want               string
+	}{
+		{"admin", "/v1/cluster/join", join, 403, "cluster.join"},
+		{"admin", "/v1/cluster/join", `{"addresses":[]}`, 400, ""},
+		{"issuer", "/v1/cluster/join", join, 503, ""}, // this node cannot know its roles
+		{"admin", "/v1/cluster/promote", `{"node":"secret-name"}`, 422, "cluster.promote"},
+	} {
+		req, err := http.NewRequest(http.MethodPost, m.URL+step.path, strings.NewReader(step.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := fmt.Sprint("none-", i)
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("X-Request-Id", id)
+		req.SetBasicAuth(step.client, nodetest.Secret)
+		var r nodetest.Reply
+		c.Until("the cluster decides", func() bool {
+			r = m.Do(req.Clone(t.Context()))
+			req.Body, _ = req.GetBody()
+			return r.Status == step.status || r.Status != http.StatusServiceUnavailable
+		})
+		if r.Status != step.status {
+			t.Errorf("%s %s by %s: got %d %s, want %d", step.path, step.body, step.client, r.Status, r.Body, step.status)
+		}
+		var got []revoked.AuditEntry
+		for len(entries) > 0 {
+			got = append(got, <-entries)
+		}
+		if step.want == "" {
+			if len(got) > 0 {
+				t.Errorf("%s %s by %s: got %+v, want no entry", step.path, step.body, step.client, got)
+			}
+			continue
+		}
+		if len(got) != 1 || string(got[0].Kind) != step.want || got[0].Actor != "admin" || got[0].Node != m.ID ||
+			got[0].RequestID != id || !got[0].Refused || got[0].Time == 0 || got[0].Object.Node != "" {
+			t.Errorf("%s: got %+v, want one entry of request %s", step.path, got, id)
+		}
+	}
+	c.Admit(m)
+	mustJoin(t, m, c.Members[0])
+	if got := entriesAbout(t, c, m.ID); len(got) < 2 || got[1] != "cluster cluster.join done" {
+		t.Errorf("got %q, want the join in the audit of the cluster", got)
+	}
+	if len(entries) > 0 {
+		t.Errorf("got %d entries of an accepted join, want none", len(entries))
 	}
 }

@@ -49,6 +49,17 @@ func (c *Config) OfVersion(version uint32) {
 	}
 }
 
+// RefuseMembers makes the node, while it leads, unable to tell the audit a configuration for which
+// refuse returns true.
+func (c *Config) RefuseMembers(refuse func([]command.NotedMember) bool) {
+	c.hooks.versionOf = func(op *command.Op) uint32 {
+		if m := op.GetMembers(); m != nil && refuse(m.List()) {
+			return command.Version + 1
+		}
+		return command.VersionOf(op)
+	}
+}
+
 // Announce makes the node report to the others that it knows commands up to version only.
 func (c *Config) Announce(version uint32) { c.hooks.commands = version }
 

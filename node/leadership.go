@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"revoked"
+	"revoked/fsm/command"
 	"revoked/internal/broadcast"
 	"revoked/node/jwks"
 	"revoked/node/liveness"
@@ -178,6 +179,16 @@ func (l *leadership) changeInTerm(ctx context.Context, term uint64,
 			return f, nil
 		}
 	}
+}
+
+// commitInTerm commits an operation of the cluster itself in the given term, or returns
+// ErrNoLeader.
+func (l *leadership) commitInTerm(ctx context.Context, term uint64, op *command.Op) error {
+	p := l.proposer()
+	if p == nil || p.Term() != term {
+		return fmt.Errorf("%w: leadership ended", revoked.ErrNoLeader)
+	}
+	return p.Commit(ctx, op)
 }
 
 // open calls begin if the change with that number is the last one, and reports whether it did.

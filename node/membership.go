@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"revoked"
 	"revoked/fsm"
 	"revoked/fsm/command"
@@ -31,6 +29,8 @@ type membership struct {
 	current func(context.Context) error
 	// note records a change that has no operation of its own in the log.
 	note func(by revoked.Actor, kind revoked.AuditKind, node, detail string)
+	// lost counts an audit entry that may be missing.
+	lost func()
 }
 
 // Join implements api.Backend. It returns once this node's log shows its membership.
@@ -149,7 +149,8 @@ func (m *membership) Demote(ctx context.Context, by revoked.Actor, node string) 
 }
 
 // changeVoting records first whether the node may vote: the leader would otherwise undo the change
-// of the configuration. If that change is refused, changeVoting restores the record.
+// of the configuration. If that change is refused, changeVoting restores the record. The state
+// remembers the call. So exactly one audit entry tells of it, whichever leader makes the change.
 func (m *membership) changeVoting(
 	ctx context.Context, by revoked.Actor, node string, nonVoter bool,
 	change func(context.Context, revoked.Actor, string) (uint64, error),
@@ -166,44 +167,29 @@ func (m *membership) changeVoting(
 		return 0, err
 	}
 	was, _ := m.fsm.Admission(node)
-	recorded, votes := uint64(0), m.votes(node)
-	if was.NonVoter != nonVoter {
-		if recorded, err = m.propose.CommitHere(ctx, command.SetVotingOp(by, node, nonVoter)); err != nil {
-			return 0, err
-		}
+	step := func(ctx context.Context, nonVoter bool, call uint32) (uint64, error) {
+		return m.propose.CommitHere(ctx, command.SetVotingOp(by, node, nonVoter, call))
+	}
+	recorded, err := step(ctx, nonVoter, command.VoteAsked)
+	if err != nil {
+		return 0, err
 	}
 	index, err := change(ctx, by, node)
-	if err == nil {
-		m.noteVoting(by, node, nonVoter, recorded != 0 || votes == nonVoter)
+	end := context.WithoutCancel(ctx) // CommitHere has its own timeout
+	switch {
+	case err == nil:
+		if _, failed := step(end, nonVoter, command.VoteSettled); failed != nil {
+			m.lost()
+			m.log.Warn("audit entry of a promotion or a demotion may be lost", "node", node, "error", failed)
+		}
 		return max(index, recorded), nil
-	}
-	if recorded != 0 && !errors.Is(err, revoked.ErrOutcomeUnknown) && !errors.Is(err, revoked.ErrNoLeader) {
-		undo := context.WithoutCancel(ctx) // Commit has its own timeout
-		if _, failed := m.propose.Commit(undo, command.SetVotingOp(by, node, was.NonVoter)); failed != nil {
+	case !errors.Is(err, revoked.ErrOutcomeUnknown) && !errors.Is(err, revoked.ErrNoLeader) &&
+		!errors.Is(err, revoked.ErrClosed): // then the change may have been made
+		if _, failed := step(end, was.NonVoter, command.VoteUndone); failed != nil {
 			m.log.Warn("cannot restore whether a member may vote", "node", node, "error", failed)
 		}
 	}
 	return 0, err
-}
-
-// noteVoting records a promotion or a demotion.
-func (m *membership) noteVoting(by revoked.Actor, node string, nonVoter, changed bool) {
-	kind, detail := revoked.AuditClusterPromote, ""
-	if nonVoter {
-		kind = revoked.AuditClusterDemote
-	}
-	if !changed {
-		detail = revoked.AuditNoChange
-	}
-	m.note(by, kind, node, detail)
-}
-
-// votes reports whether a member has a vote in the newest configuration.
-func (m *membership) votes(node string) bool {
-	conf, err := m.roster.Configuration()
-	return err == nil && slices.ContainsFunc(conf.Servers, func(s raft.Server) bool {
-		return datadir.NodeOf(s.ID) == node && s.Suffrage == raft.Voter
-	})
 }
 
 // isMember reports whether node is a member as of the call. It may wait for a read barrier.

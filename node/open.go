@@ -91,7 +91,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.transport.GuardVotes(n.roster.VoteGuard())
 	n.propose = n.newRouter()
 	n.membership = membership{log: cfg.Log, fsm: n.fsm, roster: n.roster, propose: n.propose, now: cfg.Now,
-		current: n.Current, note: n.noteChange}
+		current: n.Current, note: n.noteChange, lost: n.metrics.auditLost.Inc}
 	n.issuers = issuers{nodeID: cfg.NodeID, fsm: n.fsm, leadership: n.leadership, propose: n.propose, now: cfg.Now,
 		current: n.Current, isMember: n.roster.IsMember, callLeader: (caller{n.transport, n.raft}).callLeader, note: n.Note}
 	n.leadership.keys = n.newKeyRunner()
@@ -266,7 +266,8 @@ func (n *Node) newRoster() *roster.Roster {
 		Leader: roster.Leader{
 			Term: n.leadership.term, Grant: n.leases.grant, NextRenewal: n.leases.nextRenewal,
 			CountRefusal: n.metrics.countRefusal, ChangeInTerm: n.leadership.changeInTerm,
-			SetMembers: n.leases.setMembers, Report: n.leases.report, GiveBack: n.leases.returned,
+			CommitInTerm: n.leadership.commitInTerm,
+			SetMembers:   n.leases.setMembers, Report: n.leases.report, GiveBack: n.leases.returned,
 			Clear: n.leases.clear, Unblock: n.leases.unblock, RemainingOf: n.leases.remainingOf, Settings: n.Settings,
 		},
 		Context: n.life.ctx, Fatal: n.life.fatal, End: n.life.end,

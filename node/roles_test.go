@@ -59,7 +59,7 @@ func TestForwarded_ChangesByRole_TheLeaderDecides(t *testing.T) {
 			"settings":  {command.PutSettingsOp(by(id), settings, settings.Version), operates},
 			"admission": {command.AdmitNodeOp(by(id), "node9", false, time.Hour), operates},
 			"bar":       {command.BarNodeOp(by(id), "node8", "why"), operates},
-			"voting":    {command.SetVotingOp(by(id), "node7", true), operates},
+			"voting":    {command.SetVotingOp(by(id), "node7", true, 0), operates},
 			"join token": {command.CreateJoinTokenOp(by(id),
 				&revoked.JoinToken{ID: id, Hash: revoked.DigestToken(id)}, time.Hour), operates},
 			"new client": {command.PutClientOp(by(id), &mallory, 0), id == "admin"},

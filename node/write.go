@@ -176,19 +176,32 @@ func registerResults(regs []revoked.Registration, committed fsm.Outcome) []revok
 	return out
 }
 
-// Note implements api.Backend. It returns once the entry is committed.
+// Note implements api.Backend. It returns once the entry is committed. A node of no cluster writes
+// the entry to its log, and gives it to Config.LocalAudit.
 func (n *Node) Note(ctx context.Context, by revoked.Actor, e revoked.AuditEntry) error {
-	if n.roster.ClusterID() == "" {
-		return fmt.Errorf("%w: its calls leave no audit entry", revoked.ErrNoCluster)
-	}
 	if e.Refused {
 		e.Object = n.fsm.KnownObject(e.Object, n.roster.IsMember)
+	}
+	if n.roster.ClusterID() == "" {
+		n.noteHere(by, e)
+		return nil
 	}
 	out, err := n.propose.Propose(ctx, []*command.Op{command.NoteOp(by, e)}, false)
 	if err == nil {
 		err = out.Results[0].Err
 	}
 	return err
+}
+
+// noteHere records an entry of a node of no cluster. No other node ever has it.
+func (n *Node) noteHere(by revoked.Actor, e revoked.AuditEntry) {
+	e.Time, e.Node, e.RequestID = revoked.TimeOf(n.cfg.Now()), n.cfg.NodeID, by.RequestID
+	e.Actor, e.ActorVersion = by.ClientID, by.Version
+	n.log.Warn("call refused at a node of no cluster", "kind", string(e.Kind), "client_id", e.Actor,
+		"request_id", e.RequestID, "detail", e.Detail)
+	if n.cfg.LocalAudit != nil {
+		n.cfg.LocalAudit(e)
+	}
 }
 
 // CreateClient implements api.Backend.

@@ -19,6 +19,7 @@ func TestAdminAPI_DefaultOptions_Conforms(t *testing.T) {
 	t.Run("explain", func(t *testing.T) { runScenarios(t, s, explainScenarios()) })
 	t.Run("revocations", func(t *testing.T) { runScenarios(t, s, cutoffScenarios()) })
 	t.Run("feed", func(t *testing.T) { runScenarios(t, s, feedScenarios()) })
+	t.Run("audit", func(t *testing.T) { runScenarios(t, s, auditScenarios()) })
 	t.Run("cluster", func(t *testing.T) { runScenarios(t, s, operatorScenarios()) })
 	t.Run("large grants", func(t *testing.T) { runScenarios(t, s, largeScenarios()) })
 }

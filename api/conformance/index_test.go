@@ -47,7 +47,8 @@ func index() (list []entry) {
 		cases []scenario
 	}{{"access", accessScenarios()}, {"clients", clientScenarios()}, {"grants", registrationScenarios()},
 		{"explain", explainScenarios()}, {"revocations", cutoffScenarios()},
-		{"feed", feedScenarios()}, {"cluster", operatorScenarios()}, {"large grants", largeScenarios()}} {
+		{"feed", feedScenarios()}, {"audit", auditScenarios()},
+		{"cluster", operatorScenarios()}, {"large grants", largeScenarios()}} {
 		scenarios("TestAdminAPI_DefaultOptions_Conforms/"+group.name, group.cases)
 	}
 	scenarios("TestJWT_TrustedIssuer_Conforms", jwtScenarios())

@@ -46,7 +46,7 @@ func OnBehalf(op *Op, caller revoked.Actor) *Op {
 
 // Via sets the node that received the call of op, unless op names one.
 func Via(op *Op, node string) *Op {
-	if node == "" || op.GetOrigin().GetNode() != "" || !IsAudited(op) {
+	if node == "" || op.GetOrigin().GetNode() != "" || !IsAudited(op) && op.GetSetVoting().GetCall() == 0 {
 		return op
 	}
 	if op.Origin == nil {
@@ -74,19 +74,22 @@ func WithoutOrigin(op *Op) *Op {
 	return &Op{Actor: op.Actor, Kind: op.Kind}
 }
 
-// IsAudited reports whether an accepted op leaves an audit entry.
+// IsAudited reports whether an accepted op leaves an audit entry. SetVoting and Members do not:
+// they may write entries about other operations.
 func IsAudited(op *Op) bool {
 	switch op.GetKind().(type) {
-	case nil, *Op_Register, *Op_SetVoting, *Op_Acknowledge:
+	case nil, *Op_Register, *Op_SetVoting, *Op_Acknowledge, *Op_Members:
 		return false
 	}
 	return true
 }
 
 // IsAlwaysAudited reports whether an accepted op leaves an audit entry even if it changes nothing.
-// Key sets that the leader fetches on its own do not, because it fetches them periodically.
+// Keys that the leader fetched by itself do not: it fetches them again and again. A node that has
+// joined does not: it asks again if the leader failed before the change of the configuration.
 func IsAlwaysAudited(op *Op) bool {
-	return IsAudited(op) && (op.GetPutIssuerKeys() == nil || op.GetOrigin().GetCaller() != nil)
+	return IsAudited(op) && op.GetJoinNode() == nil &&
+		(op.GetPutIssuerKeys() == nil || op.GetOrigin().GetCaller() != nil)
 }
 
 // checkNote rejects a kind that rows cannot hold, a digest of the wrong length, and texts that are
@@ -112,7 +115,14 @@ func Describe(op *Op) (e revoked.AuditEntry, ok bool) {
 	if !IsAudited(op) {
 		return e, false
 	}
+	e = CallOf(op)
 	describe(op, &e)
+	e.Reason, e.Detail = plain(e.Reason, maxAuditText), plain(e.Detail, maxAuditText)
+	return e, true
+}
+
+// CallOf returns an audit entry with the actor of op and the call that it came from.
+func CallOf(op *Op) (e revoked.AuditEntry) {
 	actor, origin := op.GetActor(), op.GetOrigin()
 	if actor.GetClientId() == "" {
 		actor = origin.GetCaller()
@@ -122,8 +132,7 @@ func Describe(op *Op) (e revoked.AuditEntry, ok bool) {
 		e.Actor, e.ActorVersion = revoked.ActorCluster, 0
 	}
 	e.Node, e.RequestID = plain(origin.GetNode(), maxAuditOrigin), plain(origin.GetRequestId(), maxAuditOrigin)
-	e.Reason, e.Detail = plain(e.Reason, maxAuditText), plain(e.Detail, maxAuditText)
-	return e, true
+	return e
 }
 
 // describe sets Kind, Object, Reason and Detail by the kind of op. Describe cleans the two texts.
@@ -187,8 +196,7 @@ func describeNote(m *Note, e *revoked.AuditEntry) {
 	}
 }
 
-// describeMembership describes the operations on admissions and join tokens. SetVoting has no
-// entry, because it may be undone: the node notes the complete change instead.
+// describeMembership describes the operations on admissions and join tokens.
 func describeMembership(op *Op, e *revoked.AuditEntry) {
 	o := &e.Object
 	switch k := op.GetKind().(type) {

@@ -254,6 +254,7 @@ type Op struct {
 	//	*Op_RevokeJwt
 	//	*Op_Note
 	//	*Op_Acknowledge
+	//	*Op_Members
 	Kind          isOp_Kind `protobuf_oneof:"kind"`
 	Origin        *Origin   `protobuf:"bytes,50,opt,name=origin,proto3" json:"origin,omitempty"` // of version 5, only in an audited Batch
 	unknownFields protoimpl.UnknownFields
@@ -493,6 +494,15 @@ func (x *Op) GetAcknowledge() *Acknowledge {
 	return nil
 }
 
+func (x *Op) GetMembers() *Members {
+	if x != nil {
+		if x, ok := x.Kind.(*Op_Members); ok {
+			return x.Members
+		}
+	}
+	return nil
+}
+
 func (x *Op) GetOrigin() *Origin {
 	if x != nil {
 		return x.Origin
@@ -591,6 +601,10 @@ type Op_Acknowledge struct {
 	Acknowledge *Acknowledge `protobuf:"bytes,41,opt,name=acknowledge,proto3,oneof"`
 }
 
+type Op_Members struct {
+	Members *Members `protobuf:"bytes,42,opt,name=members,proto3,oneof"`
+}
+
 func (*Op_Register) isOp_Kind() {}
 
 func (*Op_Revoke) isOp_Kind() {}
@@ -632,6 +646,8 @@ func (*Op_RevokeJwt) isOp_Kind() {}
 func (*Op_Note) isOp_Kind() {}
 
 func (*Op_Acknowledge) isOp_Kind() {}
+
+func (*Op_Members) isOp_Kind() {}
 
 // An Origin names the source of an operation for its audit entry. Apply only records it.
 type Origin struct {
@@ -2031,6 +2047,7 @@ type SetVoting struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	NonVoter      bool                   `protobuf:"varint,2,opt,name=non_voter,json=nonVoter,proto3" json:"non_voter,omitempty"`
+	Call          uint32                 `protobuf:"varint,3,opt,name=call,proto3" json:"call,omitempty"` // of version 5: which step of a call this is, for its audit entry; see VoteAsked
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2079,6 +2096,128 @@ func (x *SetVoting) GetNonVoter() bool {
 	return false
 }
 
+func (x *SetVoting) GetCall() uint32 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+// Members tells the audit which servers are in the configuration of Raft. Apply writes an entry for
+// each change that the cluster made by itself. It has no actor, and is refused if the state has
+// learned of another configuration since.
+type Members struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Members       []*Member              `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"` // in the order of the servers
+	Since         uint64                 `protobuf:"varint,2,opt,name=since,proto3" json:"since,omitempty"`    // index of the operation that it follows; 0: it is the first one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Members) Reset() {
+	*x = Members{}
+	mi := &file_fsm_command_command_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Members) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Members) ProtoMessage() {}
+
+func (x *Members) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Members.ProtoReflect.Descriptor instead.
+func (*Members) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Members) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *Members) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+type Member struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`   // Raft's server id
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"` // host:port
+	Voter         bool                   `protobuf:"varint,3,opt,name=voter,proto3" json:"voter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Member) Reset() {
+	*x = Member{}
+	mi := &file_fsm_command_command_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Member) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Member) ProtoMessage() {}
+
+func (x *Member) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Member.ProtoReflect.Descriptor instead.
+func (*Member) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Member) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *Member) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Member) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
 // CreateJoinToken creates a token that admits one node for ttl, counted from the stamp.
 type CreateJoinToken struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2093,7 +2232,7 @@ type CreateJoinToken struct {
 
 func (x *CreateJoinToken) Reset() {
 	*x = CreateJoinToken{}
-	mi := &file_fsm_command_command_proto_msgTypes[24]
+	mi := &file_fsm_command_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2244,7 @@ func (x *CreateJoinToken) String() string {
 func (*CreateJoinToken) ProtoMessage() {}
 
 func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[24]
+	mi := &file_fsm_command_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2257,7 @@ func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinToken.ProtoReflect.Descriptor instead.
 func (*CreateJoinToken) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{24}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CreateJoinToken) GetId() string {
@@ -2165,7 +2304,7 @@ type DeleteJoinToken struct {
 
 func (x *DeleteJoinToken) Reset() {
 	*x = DeleteJoinToken{}
-	mi := &file_fsm_command_command_proto_msgTypes[25]
+	mi := &file_fsm_command_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2177,7 +2316,7 @@ func (x *DeleteJoinToken) String() string {
 func (*DeleteJoinToken) ProtoMessage() {}
 
 func (x *DeleteJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[25]
+	mi := &file_fsm_command_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2190,7 +2329,7 @@ func (x *DeleteJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJoinToken.ProtoReflect.Descriptor instead.
 func (*DeleteJoinToken) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{25}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeleteJoinToken) GetId() string {
@@ -2216,7 +2355,7 @@ type IssuerKeyRecord struct {
 
 func (x *IssuerKeyRecord) Reset() {
 	*x = IssuerKeyRecord{}
-	mi := &file_fsm_command_command_proto_msgTypes[26]
+	mi := &file_fsm_command_command_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2367,7 @@ func (x *IssuerKeyRecord) String() string {
 func (*IssuerKeyRecord) ProtoMessage() {}
 
 func (x *IssuerKeyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[26]
+	mi := &file_fsm_command_command_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2380,7 @@ func (x *IssuerKeyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuerKeyRecord.ProtoReflect.Descriptor instead.
 func (*IssuerKeyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{26}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *IssuerKeyRecord) GetKeyId() string {
@@ -2303,7 +2442,7 @@ type IssuerClaim struct {
 
 func (x *IssuerClaim) Reset() {
 	*x = IssuerClaim{}
-	mi := &file_fsm_command_command_proto_msgTypes[27]
+	mi := &file_fsm_command_command_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2454,7 @@ func (x *IssuerClaim) String() string {
 func (*IssuerClaim) ProtoMessage() {}
 
 func (x *IssuerClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[27]
+	mi := &file_fsm_command_command_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2467,7 @@ func (x *IssuerClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuerClaim.ProtoReflect.Descriptor instead.
 func (*IssuerClaim) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{27}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *IssuerClaim) GetName() string {
@@ -2384,7 +2523,7 @@ type IssuerRecord struct {
 
 func (x *IssuerRecord) Reset() {
 	*x = IssuerRecord{}
-	mi := &file_fsm_command_command_proto_msgTypes[28]
+	mi := &file_fsm_command_command_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +2535,7 @@ func (x *IssuerRecord) String() string {
 func (*IssuerRecord) ProtoMessage() {}
 
 func (x *IssuerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[28]
+	mi := &file_fsm_command_command_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +2548,7 @@ func (x *IssuerRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuerRecord.ProtoReflect.Descriptor instead.
 func (*IssuerRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{28}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *IssuerRecord) GetName() string {
@@ -2637,7 +2776,7 @@ type EarlierMapping struct {
 
 func (x *EarlierMapping) Reset() {
 	*x = EarlierMapping{}
-	mi := &file_fsm_command_command_proto_msgTypes[29]
+	mi := &file_fsm_command_command_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2649,7 +2788,7 @@ func (x *EarlierMapping) String() string {
 func (*EarlierMapping) ProtoMessage() {}
 
 func (x *EarlierMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[29]
+	mi := &file_fsm_command_command_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2662,7 +2801,7 @@ func (x *EarlierMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EarlierMapping.ProtoReflect.Descriptor instead.
 func (*EarlierMapping) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{29}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *EarlierMapping) GetClientClaim() string {
@@ -2713,7 +2852,7 @@ type PutIssuer struct {
 
 func (x *PutIssuer) Reset() {
 	*x = PutIssuer{}
-	mi := &file_fsm_command_command_proto_msgTypes[30]
+	mi := &file_fsm_command_command_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2725,7 +2864,7 @@ func (x *PutIssuer) String() string {
 func (*PutIssuer) ProtoMessage() {}
 
 func (x *PutIssuer) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[30]
+	mi := &file_fsm_command_command_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2738,7 +2877,7 @@ func (x *PutIssuer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutIssuer.ProtoReflect.Descriptor instead.
 func (*PutIssuer) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{30}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PutIssuer) GetIssuer() *IssuerRecord {
@@ -2764,7 +2903,7 @@ type DeleteIssuer struct {
 
 func (x *DeleteIssuer) Reset() {
 	*x = DeleteIssuer{}
-	mi := &file_fsm_command_command_proto_msgTypes[31]
+	mi := &file_fsm_command_command_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +2915,7 @@ func (x *DeleteIssuer) String() string {
 func (*DeleteIssuer) ProtoMessage() {}
 
 func (x *DeleteIssuer) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[31]
+	mi := &file_fsm_command_command_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +2928,7 @@ func (x *DeleteIssuer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteIssuer.ProtoReflect.Descriptor instead.
 func (*DeleteIssuer) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{31}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DeleteIssuer) GetName() string {
@@ -2811,7 +2950,7 @@ type PutIssuerKeys struct {
 
 func (x *PutIssuerKeys) Reset() {
 	*x = PutIssuerKeys{}
-	mi := &file_fsm_command_command_proto_msgTypes[32]
+	mi := &file_fsm_command_command_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +2962,7 @@ func (x *PutIssuerKeys) String() string {
 func (*PutIssuerKeys) ProtoMessage() {}
 
 func (x *PutIssuerKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[32]
+	mi := &file_fsm_command_command_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +2975,7 @@ func (x *PutIssuerKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutIssuerKeys.ProtoReflect.Descriptor instead.
 func (*PutIssuerKeys) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{32}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PutIssuerKeys) GetName() string {
@@ -2870,7 +3009,7 @@ type BanIssuerKey struct {
 
 func (x *BanIssuerKey) Reset() {
 	*x = BanIssuerKey{}
-	mi := &file_fsm_command_command_proto_msgTypes[33]
+	mi := &file_fsm_command_command_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2882,7 +3021,7 @@ func (x *BanIssuerKey) String() string {
 func (*BanIssuerKey) ProtoMessage() {}
 
 func (x *BanIssuerKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[33]
+	mi := &file_fsm_command_command_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2895,7 +3034,7 @@ func (x *BanIssuerKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanIssuerKey.ProtoReflect.Descriptor instead.
 func (*BanIssuerKey) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{33}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BanIssuerKey) GetName() string {
@@ -2936,7 +3075,7 @@ type RevokeJWT struct {
 
 func (x *RevokeJWT) Reset() {
 	*x = RevokeJWT{}
-	mi := &file_fsm_command_command_proto_msgTypes[34]
+	mi := &file_fsm_command_command_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2948,7 +3087,7 @@ func (x *RevokeJWT) String() string {
 func (*RevokeJWT) ProtoMessage() {}
 
 func (x *RevokeJWT) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[34]
+	mi := &file_fsm_command_command_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2961,7 +3100,7 @@ func (x *RevokeJWT) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJWT.ProtoReflect.Descriptor instead.
 func (*RevokeJWT) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{34}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RevokeJWT) GetIssuer() string {
@@ -3076,7 +3215,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_fsm_command_command_proto_msgTypes[35]
+	mi := &file_fsm_command_command_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3088,7 +3227,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[35]
+	mi := &file_fsm_command_command_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3101,7 +3240,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{35}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Membership) GetClientId() string {
@@ -3154,7 +3293,7 @@ type Acknowledge struct {
 
 func (x *Acknowledge) Reset() {
 	*x = Acknowledge{}
-	mi := &file_fsm_command_command_proto_msgTypes[36]
+	mi := &file_fsm_command_command_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3166,7 +3305,7 @@ func (x *Acknowledge) String() string {
 func (*Acknowledge) ProtoMessage() {}
 
 func (x *Acknowledge) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[36]
+	mi := &file_fsm_command_command_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3179,7 +3318,7 @@ func (x *Acknowledge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledge.ProtoReflect.Descriptor instead.
 func (*Acknowledge) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{36}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Acknowledge) GetNodes() []string {
@@ -3237,7 +3376,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_fsm_command_command_proto_msgTypes[37]
+	mi := &file_fsm_command_command_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3249,7 +3388,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[37]
+	mi := &file_fsm_command_command_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3262,7 +3401,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{37}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Epoch) GetStamp() int64 {
@@ -3325,7 +3464,7 @@ type Tick struct {
 
 func (x *Tick) Reset() {
 	*x = Tick{}
-	mi := &file_fsm_command_command_proto_msgTypes[38]
+	mi := &file_fsm_command_command_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3337,7 +3476,7 @@ func (x *Tick) String() string {
 func (*Tick) ProtoMessage() {}
 
 func (x *Tick) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[38]
+	mi := &file_fsm_command_command_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3350,7 +3489,7 @@ func (x *Tick) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tick.ProtoReflect.Descriptor instead.
 func (*Tick) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{38}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Tick) GetStamp() int64 {
@@ -3379,7 +3518,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_fsm_command_command_proto_msgTypes[39]
+	mi := &file_fsm_command_command_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3391,7 +3530,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[39]
+	mi := &file_fsm_command_command_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3404,7 +3543,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{39}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Mark) GetServer() string {
@@ -3442,7 +3581,7 @@ type Bootstrap struct {
 
 func (x *Bootstrap) Reset() {
 	*x = Bootstrap{}
-	mi := &file_fsm_command_command_proto_msgTypes[40]
+	mi := &file_fsm_command_command_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3454,7 +3593,7 @@ func (x *Bootstrap) String() string {
 func (*Bootstrap) ProtoMessage() {}
 
 func (x *Bootstrap) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[40]
+	mi := &file_fsm_command_command_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3467,7 +3606,7 @@ func (x *Bootstrap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bootstrap.ProtoReflect.Descriptor instead.
 func (*Bootstrap) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{40}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Bootstrap) GetStamp() int64 {
@@ -3518,7 +3657,7 @@ type Expire struct {
 
 func (x *Expire) Reset() {
 	*x = Expire{}
-	mi := &file_fsm_command_command_proto_msgTypes[41]
+	mi := &file_fsm_command_command_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3530,7 +3669,7 @@ func (x *Expire) String() string {
 func (*Expire) ProtoMessage() {}
 
 func (x *Expire) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[41]
+	mi := &file_fsm_command_command_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3543,7 +3682,7 @@ func (x *Expire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expire.ProtoReflect.Descriptor instead.
 func (*Expire) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{41}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Expire) GetStamp() int64 {
@@ -3578,7 +3717,7 @@ type Compact struct {
 
 func (x *Compact) Reset() {
 	*x = Compact{}
-	mi := &file_fsm_command_command_proto_msgTypes[42]
+	mi := &file_fsm_command_command_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3590,7 +3729,7 @@ func (x *Compact) String() string {
 func (*Compact) ProtoMessage() {}
 
 func (x *Compact) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[42]
+	mi := &file_fsm_command_command_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3603,7 +3742,7 @@ func (x *Compact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compact.ProtoReflect.Descriptor instead.
 func (*Compact) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{42}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Compact) GetStamp() int64 {
@@ -3646,7 +3785,7 @@ type SnapshotHead struct {
 
 func (x *SnapshotHead) Reset() {
 	*x = SnapshotHead{}
-	mi := &file_fsm_command_command_proto_msgTypes[43]
+	mi := &file_fsm_command_command_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3658,7 +3797,7 @@ func (x *SnapshotHead) String() string {
 func (*SnapshotHead) ProtoMessage() {}
 
 func (x *SnapshotHead) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[43]
+	mi := &file_fsm_command_command_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3671,7 +3810,7 @@ func (x *SnapshotHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHead.ProtoReflect.Descriptor instead.
 func (*SnapshotHead) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{43}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SnapshotHead) GetClusterId() string {
@@ -3812,7 +3951,7 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12$\n" +
 	"\x03ops\x18\x02 \x03(\v2\x12.revoked.fsm.v1.OpR\x03ops\x12\x14\n" +
 	"\x05rules\x18\x03 \x01(\rR\x05rules\x12\x18\n" +
-	"\aaudited\x18\x04 \x01(\bR\aaudited\"\x9a\v\n" +
+	"\aaudited\x18\x04 \x01(\bR\aaudited\"\xcf\v\n" +
 	"\x02Op\x12+\n" +
 	"\x05actor\x18\x01 \x01(\v2\x15.revoked.fsm.v1.ActorR\x05actor\x126\n" +
 	"\bregister\x18\x02 \x01(\v2\x18.revoked.fsm.v1.RegisterH\x00R\bregister\x120\n" +
@@ -3841,7 +3980,8 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\n" +
 	"revoke_jwt\x18\" \x01(\v2\x19.revoked.fsm.v1.RevokeJWTH\x00R\trevokeJwt\x12*\n" +
 	"\x04note\x18( \x01(\v2\x14.revoked.fsm.v1.NoteH\x00R\x04note\x12?\n" +
-	"\vacknowledge\x18) \x01(\v2\x1b.revoked.fsm.v1.AcknowledgeH\x00R\vacknowledge\x12.\n" +
+	"\vacknowledge\x18) \x01(\v2\x1b.revoked.fsm.v1.AcknowledgeH\x00R\vacknowledge\x123\n" +
+	"\amembers\x18* \x01(\v2\x17.revoked.fsm.v1.MembersH\x00R\amembers\x12.\n" +
 	"\x06origin\x182 \x01(\v2\x16.revoked.fsm.v1.OriginR\x06originB\x06\n" +
 	"\x04kind\"\x80\x01\n" +
 	"\x06Origin\x12\x12\n" +
@@ -3964,10 +4104,18 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\bJoinNode\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1d\n" +
 	"\n" +
-	"token_hash\x18\x02 \x01(\fR\ttokenHash\"<\n" +
+	"token_hash\x18\x02 \x01(\fR\ttokenHash\"P\n" +
 	"\tSetVoting\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1b\n" +
-	"\tnon_voter\x18\x02 \x01(\bR\bnonVoter\"x\n" +
+	"\tnon_voter\x18\x02 \x01(\bR\bnonVoter\x12\x12\n" +
+	"\x04call\x18\x03 \x01(\rR\x04call\"Q\n" +
+	"\aMembers\x120\n" +
+	"\amembers\x18\x01 \x03(\v2\x16.revoked.fsm.v1.MemberR\amembers\x12\x14\n" +
+	"\x05since\x18\x02 \x01(\x04R\x05since\"P\n" +
+	"\x06Member\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05voter\x18\x03 \x01(\bR\x05voter\"x\n" +
 	"\x0fCreateJoinToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\x12\x12\n" +
@@ -4153,7 +4301,7 @@ func file_fsm_command_command_proto_rawDescGZIP() []byte {
 	return file_fsm_command_command_proto_rawDescData
 }
 
-var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_fsm_command_command_proto_goTypes = []any{
 	(*Actor)(nil),           // 0: revoked.fsm.v1.Actor
 	(*Assertion)(nil),       // 1: revoked.fsm.v1.Assertion
@@ -4179,26 +4327,28 @@ var file_fsm_command_command_proto_goTypes = []any{
 	(*BarNode)(nil),         // 21: revoked.fsm.v1.BarNode
 	(*JoinNode)(nil),        // 22: revoked.fsm.v1.JoinNode
 	(*SetVoting)(nil),       // 23: revoked.fsm.v1.SetVoting
-	(*CreateJoinToken)(nil), // 24: revoked.fsm.v1.CreateJoinToken
-	(*DeleteJoinToken)(nil), // 25: revoked.fsm.v1.DeleteJoinToken
-	(*IssuerKeyRecord)(nil), // 26: revoked.fsm.v1.IssuerKeyRecord
-	(*IssuerClaim)(nil),     // 27: revoked.fsm.v1.IssuerClaim
-	(*IssuerRecord)(nil),    // 28: revoked.fsm.v1.IssuerRecord
-	(*EarlierMapping)(nil),  // 29: revoked.fsm.v1.EarlierMapping
-	(*PutIssuer)(nil),       // 30: revoked.fsm.v1.PutIssuer
-	(*DeleteIssuer)(nil),    // 31: revoked.fsm.v1.DeleteIssuer
-	(*PutIssuerKeys)(nil),   // 32: revoked.fsm.v1.PutIssuerKeys
-	(*BanIssuerKey)(nil),    // 33: revoked.fsm.v1.BanIssuerKey
-	(*RevokeJWT)(nil),       // 34: revoked.fsm.v1.RevokeJWT
-	(*Membership)(nil),      // 35: revoked.fsm.v1.Membership
-	(*Acknowledge)(nil),     // 36: revoked.fsm.v1.Acknowledge
-	(*Epoch)(nil),           // 37: revoked.fsm.v1.Epoch
-	(*Tick)(nil),            // 38: revoked.fsm.v1.Tick
-	(*Mark)(nil),            // 39: revoked.fsm.v1.Mark
-	(*Bootstrap)(nil),       // 40: revoked.fsm.v1.Bootstrap
-	(*Expire)(nil),          // 41: revoked.fsm.v1.Expire
-	(*Compact)(nil),         // 42: revoked.fsm.v1.Compact
-	(*SnapshotHead)(nil),    // 43: revoked.fsm.v1.SnapshotHead
+	(*Members)(nil),         // 24: revoked.fsm.v1.Members
+	(*Member)(nil),          // 25: revoked.fsm.v1.Member
+	(*CreateJoinToken)(nil), // 26: revoked.fsm.v1.CreateJoinToken
+	(*DeleteJoinToken)(nil), // 27: revoked.fsm.v1.DeleteJoinToken
+	(*IssuerKeyRecord)(nil), // 28: revoked.fsm.v1.IssuerKeyRecord
+	(*IssuerClaim)(nil),     // 29: revoked.fsm.v1.IssuerClaim
+	(*IssuerRecord)(nil),    // 30: revoked.fsm.v1.IssuerRecord
+	(*EarlierMapping)(nil),  // 31: revoked.fsm.v1.EarlierMapping
+	(*PutIssuer)(nil),       // 32: revoked.fsm.v1.PutIssuer
+	(*DeleteIssuer)(nil),    // 33: revoked.fsm.v1.DeleteIssuer
+	(*PutIssuerKeys)(nil),   // 34: revoked.fsm.v1.PutIssuerKeys
+	(*BanIssuerKey)(nil),    // 35: revoked.fsm.v1.BanIssuerKey
+	(*RevokeJWT)(nil),       // 36: revoked.fsm.v1.RevokeJWT
+	(*Membership)(nil),      // 37: revoked.fsm.v1.Membership
+	(*Acknowledge)(nil),     // 38: revoked.fsm.v1.Acknowledge
+	(*Epoch)(nil),           // 39: revoked.fsm.v1.Epoch
+	(*Tick)(nil),            // 40: revoked.fsm.v1.Tick
+	(*Mark)(nil),            // 41: revoked.fsm.v1.Mark
+	(*Bootstrap)(nil),       // 42: revoked.fsm.v1.Bootstrap
+	(*Expire)(nil),          // 43: revoked.fsm.v1.Expire
+	(*Compact)(nil),         // 44: revoked.fsm.v1.Compact
+	(*SnapshotHead)(nil),    // 45: revoked.fsm.v1.SnapshotHead
 }
 var file_fsm_command_command_proto_depIdxs = []int32{
 	1,  // 0: revoked.fsm.v1.Actor.assertion:type_name -> revoked.fsm.v1.Assertion
@@ -4216,38 +4366,40 @@ var file_fsm_command_command_proto_depIdxs = []int32{
 	21, // 12: revoked.fsm.v1.Op.bar_node:type_name -> revoked.fsm.v1.BarNode
 	22, // 13: revoked.fsm.v1.Op.join_node:type_name -> revoked.fsm.v1.JoinNode
 	23, // 14: revoked.fsm.v1.Op.set_voting:type_name -> revoked.fsm.v1.SetVoting
-	24, // 15: revoked.fsm.v1.Op.create_join_token:type_name -> revoked.fsm.v1.CreateJoinToken
-	25, // 16: revoked.fsm.v1.Op.delete_join_token:type_name -> revoked.fsm.v1.DeleteJoinToken
-	30, // 17: revoked.fsm.v1.Op.put_issuer:type_name -> revoked.fsm.v1.PutIssuer
-	31, // 18: revoked.fsm.v1.Op.delete_issuer:type_name -> revoked.fsm.v1.DeleteIssuer
-	32, // 19: revoked.fsm.v1.Op.put_issuer_keys:type_name -> revoked.fsm.v1.PutIssuerKeys
-	33, // 20: revoked.fsm.v1.Op.ban_issuer_key:type_name -> revoked.fsm.v1.BanIssuerKey
-	34, // 21: revoked.fsm.v1.Op.revoke_jwt:type_name -> revoked.fsm.v1.RevokeJWT
+	26, // 15: revoked.fsm.v1.Op.create_join_token:type_name -> revoked.fsm.v1.CreateJoinToken
+	27, // 16: revoked.fsm.v1.Op.delete_join_token:type_name -> revoked.fsm.v1.DeleteJoinToken
+	32, // 17: revoked.fsm.v1.Op.put_issuer:type_name -> revoked.fsm.v1.PutIssuer
+	33, // 18: revoked.fsm.v1.Op.delete_issuer:type_name -> revoked.fsm.v1.DeleteIssuer
+	34, // 19: revoked.fsm.v1.Op.put_issuer_keys:type_name -> revoked.fsm.v1.PutIssuerKeys
+	35, // 20: revoked.fsm.v1.Op.ban_issuer_key:type_name -> revoked.fsm.v1.BanIssuerKey
+	36, // 21: revoked.fsm.v1.Op.revoke_jwt:type_name -> revoked.fsm.v1.RevokeJWT
 	5,  // 22: revoked.fsm.v1.Op.note:type_name -> revoked.fsm.v1.Note
-	36, // 23: revoked.fsm.v1.Op.acknowledge:type_name -> revoked.fsm.v1.Acknowledge
-	4,  // 24: revoked.fsm.v1.Op.origin:type_name -> revoked.fsm.v1.Origin
-	0,  // 25: revoked.fsm.v1.Origin.caller:type_name -> revoked.fsm.v1.Actor
-	6,  // 26: revoked.fsm.v1.Note.object:type_name -> revoked.fsm.v1.AuditObject
-	7,  // 27: revoked.fsm.v1.Register.tokens:type_name -> revoked.fsm.v1.TokenSpec
-	11, // 28: revoked.fsm.v1.MakeCutoff.selector:type_name -> revoked.fsm.v1.Selector
-	13, // 29: revoked.fsm.v1.ClientRecord.secrets:type_name -> revoked.fsm.v1.SecretHash
-	26, // 30: revoked.fsm.v1.ClientRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	14, // 31: revoked.fsm.v1.PutClient.client:type_name -> revoked.fsm.v1.ClientRecord
-	17, // 32: revoked.fsm.v1.PutSettings.settings:type_name -> revoked.fsm.v1.SettingsRecord
-	27, // 33: revoked.fsm.v1.IssuerRecord.required_claims:type_name -> revoked.fsm.v1.IssuerClaim
-	26, // 34: revoked.fsm.v1.IssuerRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	29, // 35: revoked.fsm.v1.IssuerRecord.earlier:type_name -> revoked.fsm.v1.EarlierMapping
-	28, // 36: revoked.fsm.v1.PutIssuer.issuer:type_name -> revoked.fsm.v1.IssuerRecord
-	26, // 37: revoked.fsm.v1.PutIssuerKeys.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	35, // 38: revoked.fsm.v1.RevokeJWT.earlier:type_name -> revoked.fsm.v1.Membership
-	39, // 39: revoked.fsm.v1.Tick.marks:type_name -> revoked.fsm.v1.Mark
-	17, // 40: revoked.fsm.v1.Bootstrap.settings:type_name -> revoked.fsm.v1.SettingsRecord
-	14, // 41: revoked.fsm.v1.Bootstrap.clients:type_name -> revoked.fsm.v1.ClientRecord
-	42, // [42:42] is the sub-list for method output_type
-	42, // [42:42] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	38, // 23: revoked.fsm.v1.Op.acknowledge:type_name -> revoked.fsm.v1.Acknowledge
+	24, // 24: revoked.fsm.v1.Op.members:type_name -> revoked.fsm.v1.Members
+	4,  // 25: revoked.fsm.v1.Op.origin:type_name -> revoked.fsm.v1.Origin
+	0,  // 26: revoked.fsm.v1.Origin.caller:type_name -> revoked.fsm.v1.Actor
+	6,  // 27: revoked.fsm.v1.Note.object:type_name -> revoked.fsm.v1.AuditObject
+	7,  // 28: revoked.fsm.v1.Register.tokens:type_name -> revoked.fsm.v1.TokenSpec
+	11, // 29: revoked.fsm.v1.MakeCutoff.selector:type_name -> revoked.fsm.v1.Selector
+	13, // 30: revoked.fsm.v1.ClientRecord.secrets:type_name -> revoked.fsm.v1.SecretHash
+	28, // 31: revoked.fsm.v1.ClientRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	14, // 32: revoked.fsm.v1.PutClient.client:type_name -> revoked.fsm.v1.ClientRecord
+	17, // 33: revoked.fsm.v1.PutSettings.settings:type_name -> revoked.fsm.v1.SettingsRecord
+	25, // 34: revoked.fsm.v1.Members.members:type_name -> revoked.fsm.v1.Member
+	29, // 35: revoked.fsm.v1.IssuerRecord.required_claims:type_name -> revoked.fsm.v1.IssuerClaim
+	28, // 36: revoked.fsm.v1.IssuerRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	31, // 37: revoked.fsm.v1.IssuerRecord.earlier:type_name -> revoked.fsm.v1.EarlierMapping
+	30, // 38: revoked.fsm.v1.PutIssuer.issuer:type_name -> revoked.fsm.v1.IssuerRecord
+	28, // 39: revoked.fsm.v1.PutIssuerKeys.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	37, // 40: revoked.fsm.v1.RevokeJWT.earlier:type_name -> revoked.fsm.v1.Membership
+	41, // 41: revoked.fsm.v1.Tick.marks:type_name -> revoked.fsm.v1.Mark
+	17, // 42: revoked.fsm.v1.Bootstrap.settings:type_name -> revoked.fsm.v1.SettingsRecord
+	14, // 43: revoked.fsm.v1.Bootstrap.clients:type_name -> revoked.fsm.v1.ClientRecord
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_fsm_command_command_proto_init() }
@@ -4277,6 +4429,7 @@ func file_fsm_command_command_proto_init() {
 		(*Op_RevokeJwt)(nil),
 		(*Op_Note)(nil),
 		(*Op_Acknowledge)(nil),
+		(*Op_Members)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4284,7 +4437,7 @@ func file_fsm_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_command_command_proto_rawDesc), len(file_fsm_command_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

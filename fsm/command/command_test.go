@@ -113,10 +113,16 @@ func samples() []sample {
 		{"membership", &command.Batch{Stamp: us, Ops: []*command.Op{
 			command.AdmitNodeOp(by, "node4", true, time.Hour), command.WithdrawNodeOp(by, "node4"),
 			command.BarNodeOp(by, "node4", "why"), command.JoinNodeOp("node4", revoked.DigestToken("join token")),
-			command.SetVotingOp(by, "node4", true), command.DeleteJoinTokenOp(by, "j-1"),
+			command.SetVotingOp(by, "node4", true, 0), command.DeleteJoinTokenOp(by, "j-1"),
 			command.CreateJoinTokenOp(by, &revoked.JoinToken{
 				ID: "j-1", Hash: revoked.DigestToken("join token"), Node: "node4", NonVoter: true,
 			}, time.Hour),
+		}}},
+		{"members", &command.Batch{Stamp: us, Ops: []*command.Op{
+			audited(command.SetVotingOp(by, "node4", true, command.VoteAsked)),
+			command.MembersOp([]command.NotedMember{
+				{Server: "node1/a", Address: "host1:7601", Voter: true}, {Server: "node4/b", Address: "host4:7601"},
+			}, 9),
 		}}},
 		{"acknowledge", &command.Batch{Stamp: us, Ops: []*command.Op{command.AcknowledgeOp(acknowledged)}}},
 		{"issuers", &command.Batch{Stamp: us, Ops: []*command.Op{
@@ -302,7 +308,7 @@ func TestVersionOf_NewerOps_NeedTheirVersion(t *testing.T) {
 	for _, s := range samples() {
 		want := max(map[string]uint32{"membership": 2, "issuers": 3, "issuer-mappings": 3, "operator-roles": 4,
 			"bootstrap-operator-roles": 4, "bootstrap-audited": 5, "strong-methods": 5, "assertion": 5,
-			"bootstrap-strong-methods": 5, "acknowledge": 5}[s.name], 1)
+			"bootstrap-strong-methods": 5, "acknowledge": 5, "members": 5}[s.name], 1)
 		if b, ok := s.c.(*command.Bootstrap); ok && b.Version() != want {
 			t.Errorf("%s: got version %d, want %d", s.name, b.Version(), want)
 		}

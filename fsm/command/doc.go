@@ -52,10 +52,13 @@ func VersionOf(op *Op) uint32 {
 	switch op.GetKind().(type) {
 	case *Op_AdmitNode, *Op_WithdrawNode, *Op_BarNode, *Op_JoinNode, *Op_SetVoting, *Op_CreateJoinToken,
 		*Op_DeleteJoinToken:
+		if op.GetSetVoting().GetCall() != 0 {
+			return Audit
+		}
 		return 2
 	case *Op_PutIssuer, *Op_DeleteIssuer, *Op_PutIssuerKeys, *Op_BanIssuerKey, *Op_RevokeJwt:
 		return 3
-	case *Op_Note, *Op_Acknowledge:
+	case *Op_Note, *Op_Acknowledge, *Op_Members:
 		return Audit
 	case *Op_PutSettings:
 		return versionOfSettings(op.GetPutSettings().GetSettings())

@@ -22,6 +22,7 @@ const (
 	maxHash    = 128
 
 	maxClientKeys = 16
+	maxMembers    = 256 // servers of a configuration, four times what the leader allows
 )
 
 // MaxTime is the latest time that a command may contain: the last second of the year 9999.

@@ -41,7 +41,7 @@ func checkAssertion(m *Assertion) error {
 // mayBeOwn reports whether the cluster itself may propose op, without an actor.
 func mayBeOwn(op *Op) bool {
 	switch op.GetKind().(type) {
-	case *Op_JoinNode, *Op_WithdrawNode, *Op_BarNode, *Op_PutIssuerKeys, *Op_Note, *Op_Acknowledge:
+	case *Op_JoinNode, *Op_WithdrawNode, *Op_BarNode, *Op_PutIssuerKeys, *Op_Note, *Op_Acknowledge, *Op_Members:
 		return true
 	}
 	return false
@@ -93,7 +93,12 @@ func checkMembership(op *Op) error {
 		}
 		return revoked.CheckNodeID(k.JoinNode.GetNode())
 	case *Op_SetVoting:
+		if call := k.SetVoting.GetCall(); call > VoteUndone {
+			return invalid("call", "got %d, want at most %d", call, VoteUndone)
+		}
 		return revoked.CheckNodeID(k.SetVoting.GetNode())
+	case *Op_Members:
+		return checkMembers(k.Members)
 	case *Op_CreateJoinToken:
 		return checkJoinToken(k.CreateJoinToken)
 	case *Op_DeleteJoinToken:
@@ -103,6 +108,23 @@ func checkMembership(op *Op) error {
 		return checkAcknowledge(k.Acknowledge)
 	}
 	return checkIssuerOp(op)
+}
+
+// checkMembers checks a configuration. The order of the servers makes the row unique.
+func checkMembers(m *Members) error {
+	list := m.List()
+	if n := len(list); n == 0 || n > maxMembers {
+		return invalid("members", "got %d, want 1 to %d", n, maxMembers)
+	}
+	for i, v := range list {
+		if i > 0 && v.Server <= list[i-1].Server {
+			return invalid("members", "not in the order of the servers")
+		}
+		if err := cmp.Or(checkID("server", v.Server), checkTexts(maxID, "address", v.Address)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkJoinToken checks a token by its digest: the token itself never reaches the log.

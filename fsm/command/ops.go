@@ -95,10 +95,43 @@ func JoinNodeOp(node string, token revoked.Digest) *Op {
 	return newOp(revoked.Actor{}, &Op_JoinNode{JoinNode: m})
 }
 
-// SetVotingOp returns the operation that records whether an administrator lets a member vote. It
-// does not change the configuration: the roster does that.
-func SetVotingOp(by revoked.Actor, node string, nonVoter bool) *Op {
-	return newOp(by, &Op_SetVoting{SetVoting: &SetVoting{Node: node, NonVoter: nonVoter}})
+// The steps of a call that promotes or demotes a member, in SetVoting.call. Exactly one of two
+// operations writes its audit entry: the Members operation that has the change, or the last step.
+const (
+	VoteAsked   = iota + 1 // the change of the configuration follows
+	VoteSettled            // the call succeeded
+	VoteUndone             // the change was refused: the call leaves no entry
+)
+
+// SetVotingOp returns the operation that records whether an administrator lets a member vote. call
+// is the step of the call, 0 in operations of programs that record none.
+func SetVotingOp(by revoked.Actor, node string, nonVoter bool, call uint32) *Op {
+	return newOp(by, &Op_SetVoting{SetVoting: &SetVoting{Node: node, NonVoter: nonVoter, Call: call}})
+}
+
+// A NotedMember is a server of the configuration as the audit knows it.
+type NotedMember struct {
+	Server, Address string // Raft's server id; host:port
+	Voter           bool
+}
+
+// MembersOp returns the operation that tells the audit which servers are in the configuration. list
+// is in the order of the servers; since is the index of the operation that it follows, 0 for the
+// first one. It has no actor: only the leader proposes it.
+func MembersOp(list []NotedMember, since uint64) *Op {
+	m := &Members{Since: since}
+	for _, v := range list {
+		m.Members = append(m.Members, &Member{Server: v.Server, Address: v.Address, Voter: v.Voter})
+	}
+	return newOp(revoked.Actor{}, &Op_Members{Members: m})
+}
+
+// List returns the servers of m.
+func (m *Members) List() (list []NotedMember) {
+	for _, v := range m.GetMembers() {
+		list = append(list, NotedMember{Server: v.GetServer(), Address: v.GetAddress(), Voter: v.GetVoter()})
+	}
+	return list
 }
 
 // CreateJoinTokenOp returns the operation that creates t for ttl. It uses only the ID, Hash, Node

@@ -33,6 +33,7 @@ type State struct {
 	Version     rows.Version                  // see FSM.Version
 	History     rows.History                  // zero: the state keeps no history
 	Finals      int                           // rows of FamilyFinal
+	Members     rows.Members                  // its slices are never changed
 	QueueFloor  revoked.Time                  // no queue entry is due earlier, so a scan may start here
 }
 
@@ -51,6 +52,7 @@ func Load(s *store.Store) (State, error) {
 		rows.FamilyApplied, rows.FamilyClient, rows.FamilyDeleted, rows.FamilyCutoff, rows.FamilyTombstone,
 		rows.FamilyCompact, rows.FamilySettings, rows.FamilyCluster, rows.FamilyAdmission, rows.FamilyJoinToken,
 		rows.FamilyDenials, rows.FamilyAssertion, rows.FamilyIssuer, rows.FamilyVersion, rows.FamilyFinal,
+		rows.FamilyMembers,
 	} {
 		err := s.Scan([]byte{family}, nil, func(key, val []byte) (bool, error) { return true, m.load(key, val) })
 		if err != nil {
@@ -119,6 +121,8 @@ func (m *State) load(key, val []byte) (err error) {
 		}
 	case rows.FamilyFinal:
 		m.Finals++
+	case rows.FamilyMembers:
+		err = rows.Parse(key, val, &m.Members)
 	case rows.FamilyVersion:
 		err = rows.Parse(key, val, &m.Version)
 	}

@@ -52,6 +52,8 @@ func Derive(key, val []byte, put func(key []byte) error) error {
 		due, err = historyDue(key, val)
 	case FamilyFinal:
 		_, err = ParseFinal(val)
+	case FamilyMembers:
+		err = Parse(key, val, &Members{})
 	}
 	if err != nil || due == 0 {
 		return err

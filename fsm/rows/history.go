@@ -16,7 +16,9 @@ type History struct {
 	Since  revoked.Time // the stamp of the entry that began it
 	Floor  revoked.Time // dropped rows of the history covered only moments before it
 	Reaped revoked.Time // when a record of a token was last dropped
-	Gaps   []revoked.Gap
+	// Undenied is when a denial was last dropped, and Distrusted when the record of an issuer was.
+	Undenied, Distrusted revoked.Time
+	Gaps                 []revoked.Gap
 }
 
 // maxGaps is the number of gaps that a history holds. AddGap merges older ones.
@@ -43,7 +45,7 @@ func HistoryKey() []byte { return []byte{FamilyHistory, historyHead} }
 
 func (h *History) code(c *coder) {
 	c.version()
-	c.time(&h.Since, &h.Floor, &h.Reaped)
+	c.time(&h.Since, &h.Floor, &h.Reaped, &h.Undenied, &h.Distrusted)
 	n := c.length(len(h.Gaps), 2)
 	if c.decoding && n > 0 {
 		h.Gaps = make([]revoked.Gap, n)

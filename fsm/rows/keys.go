@@ -32,6 +32,7 @@ import (
 //	p c len client-id index      change of a client between enabled, disabled and absent
 //	p k by len value index seq   cut-off that a later one replaced, by its most selective property
 //	q key                        use of an assertion, see revoked.AssertionKey
+//	w                            the configuration of Raft as the audit knows it
 //	v                            the highest version of a command in the log; absent: 1
 //	a                            Applied
 //	I property len value id      index from client, subject or session to grants
@@ -61,6 +62,7 @@ const (
 	FamilyFinal     = 'f'
 	FamilyHistory   = 'p'
 	FamilyVersion   = 'v'
+	FamilyMembers   = 'w'
 	FamilyApplied   = 'a'
 	FamilyIndex     = 'I'
 	FamilyQueue     = 'x'
@@ -80,7 +82,7 @@ const (
 )
 
 // StateFamilies are the families of the state, in key order.
-var StateFamilies = []byte("Dcdefghijklmnopqrstuv")
+var StateFamilies = []byte("Dcdefghijklmnopqrstuvw")
 
 // IsState reports whether a key with that first byte belongs to the state.
 func IsState(family byte) bool { return bytes.IndexByte(StateFamilies, family) >= 0 }

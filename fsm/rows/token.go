@@ -30,7 +30,7 @@ const isAhead = 0x08
 //	byte 0      state, isAhead, kind << 4, hasPast
 //	            grant id
 //	stub:       expiry; if hasPast: issued at, registered at, its index, not before, JTI, ended at,
-//	            its index; if it has a JTI: denied at, its index
+//	            its index; if it has a JTI: denied at, its index, undenied at
 //	live:       flags, issued at, registered at (if isAhead or hasPast), its index (if hasPast), then
 //	            the fields that the flags name
 func AppendToken(b []byte, t *revoked.Token) []byte {
@@ -89,6 +89,7 @@ func (c *coder) token(t *revoked.Token) {
 			if t.JTI != "" {
 				c.time(&t.DeniedAt)
 				c.uvarint(&t.DeniedIndex)
+				c.time(&t.UndeniedAt)
 			}
 		}
 		return

@@ -17,6 +17,7 @@ type access struct {
 	unit
 	mem *memory.State
 	staged
+	dropped
 }
 
 // token returns a token or its stub. row is nil if the digest is not registered.

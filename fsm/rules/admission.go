@@ -23,7 +23,7 @@ func (a *Applier) membershipOp(op *command.Op) Result {
 	case *command.Op_JoinNode:
 		return a.joinNode(k.JoinNode)
 	case *command.Op_SetVoting:
-		return a.setVoting(by, k.SetVoting)
+		return a.setVoting(by, op)
 	case *command.Op_CreateJoinToken:
 		return a.createJoinToken(by, k.CreateJoinToken)
 	case *command.Op_DeleteJoinToken:
@@ -55,7 +55,7 @@ func (a *Applier) admitNode(by string, m *command.AdmitNode) Result {
 func (a *Applier) withdrawNode(by, node string) Result {
 	switch old := a.admission(node); {
 	case old == nil && by == "": // a founder left
-		return Result{}
+		a.decide(revoked.Admission{Node: node, State: revoked.Withdrawn})
 	case old == nil:
 		return Result{Err: fmt.Errorf("%w: node %q is not admitted", revoked.ErrNotFound, node)}
 	case old.State == revoked.Admitted || old.State == revoked.Joined:
@@ -125,14 +125,21 @@ func (a *Applier) tokenFor(m *command.JoinNode, old *revoked.Admission) *revoked
 }
 
 // setVoting records whether a member may vote. It changes nothing else of its admission.
-func (a *Applier) setVoting(by string, m *command.SetVoting) Result {
+func (a *Applier) setVoting(by string, op *command.Op) Result {
+	m, changed := op.GetSetVoting(), true
 	switch old := a.admission(m.Node); {
+	case m.Call == command.VoteSettled:
 	case old == nil && m.NonVoter: // a founder
 		a.decide(revoked.Admission{Node: m.Node, State: revoked.Joined, NonVoter: true, By: by})
 	case old != nil && old.NonVoter != m.NonVoter:
 		next := *old
 		next.NonVoter = m.NonVoter
 		a.putAdmission(&next)
+	default:
+		changed = false
+	}
+	if m.Call != 0 {
+		a.askVote(op, changed)
 	}
 	return Result{}
 }
@@ -203,6 +210,7 @@ func (a *Applier) forgetAdmissions() {
 	for _, v := range stagedValues(a.mem.JoinTokens, a.joinTokens) {
 		a.dropJoinToken(v)
 	}
+	a.dropMembers()
 }
 
 // decide writes v with the stamp and index of the current entry.

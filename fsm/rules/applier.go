@@ -41,7 +41,6 @@ type Applier struct {
 	rules   uint32 // command.Rules of the current batch; 0: those of Version 1
 	audited bool   // the current batch leaves audit entries
 	chunk   chunk
-	reaped  bool // the current command dropped a record of a token
 }
 
 // New returns an Applier without changes. It reads mem and s, but writes to neither before Commit

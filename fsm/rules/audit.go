@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -135,10 +136,181 @@ func (a *Applier) describeChange(e *revoked.AuditEntry, op *command.Op, was comm
 // the state does not show.
 func isMembership(op *command.Op) bool {
 	switch op.Kind.(type) {
-	case *command.Op_Note, *command.Op_BarNode, *command.Op_JoinNode:
+	case *command.Op_Note, *command.Op_BarNode:
 		return true
 	case *command.Op_WithdrawNode:
 		return op.GetActor().GetClientId() == ""
 	}
 	return false
+}
+
+// maxAsked bounds the calls that wait for their audit entry. The oldest is forgotten.
+const maxAsked = 16
+
+// askVote takes a step of a call that promotes or demotes a member. The first step is remembered
+// until an operation Members has the change of the configuration, which may come from another
+// leader. If none comes before the last step, there was nothing to change.
+func (a *Applier) askVote(op *command.Op, changed bool) {
+	m, call := op.GetSetVoting(), command.CallOf(op)
+	v := rows.AskedVote{Node: m.Node, NonVoter: m.NonVoter, Changed: changed, Actor: call.Actor, Via: call.Node,
+		Call: call.RequestID, Version: call.ActorVersion}
+	next := *a.currentMembers()
+	if m.Call == command.VoteAsked {
+		if n := len(next.Asked) + 1 - maxAsked; n > 0 {
+			next.Asked = next.Asked[n:]
+		}
+		next.Asked = append(slices.Clone(next.Asked), v)
+		a.putMembers(&next)
+		return
+	}
+	at := slices.IndexFunc(next.Asked, func(o rows.AskedVote) bool {
+		return o.Node == v.Node && o.Actor == v.Actor && o.Via == v.Via && o.Call == v.Call
+	})
+	if at < 0 { // its entry exists
+		return
+	}
+	asked := next.Asked[at]
+	next.Asked = slices.Delete(slices.Clone(next.Asked), at, at+1)
+	a.putMembers(&next)
+	if m.Call == command.VoteUndone {
+		return
+	}
+	detail := ""
+	if !asked.Changed {
+		detail = revoked.AuditNoChange
+	}
+	a.auditVote(&asked, detail)
+}
+
+// auditVote writes the entry of a promotion or a demotion.
+func (a *Applier) auditVote(v *rows.AskedVote, detail string) {
+	e := revoked.AuditEntry{Kind: revoked.AuditClusterPromote, Actor: v.Actor, ActorVersion: v.Version, Node: v.Via,
+		RequestID: v.Call, Detail: detail}
+	if v.NonVoter {
+		e.Kind = revoked.AuditClusterDemote
+	}
+	e.Object.Node = v.Node
+	a.audit(&e)
+}
+
+// noteMembers compares the configuration with the one that the audit knows, and writes an entry for
+// each difference that no other entry tells. The first configuration has none.
+func (a *Applier) noteMembers(m *command.Members) Result {
+	was := a.currentMembers()
+	if was.Index != m.Since {
+		return Result{Err: fmt.Errorf("%w: the audit knows the members of index %d, not %d", revoked.ErrConflict,
+			was.Index, m.Since)}
+	}
+	next := rows.Members{Index: a.Index, List: m.List(), Asked: was.Asked}
+	if was.Index != 0 {
+		for i := range next.List {
+			a.auditMember(was, &next, &next.List[i])
+		}
+		a.auditRemovals(was, &next)
+	}
+	a.putMembers(&next)
+	return Result{}
+}
+
+// auditMember writes the entries about a server that was added or changed. The entry of a node with
+// a new name is that of JoinNode.
+func (a *Applier) auditMember(was, next *rows.Members, v *command.NotedMember) {
+	node := nodeOf(v.Server)
+	i := slices.IndexFunc(was.List, func(o command.NotedMember) bool { return o.Server == v.Server })
+	if i < 0 {
+		if old := instanceOf(was.List, node); old != "" {
+			a.auditOwn(revoked.AuditClusterJoin, node, fmt.Sprintf("new instance %s beside %s", instance(v.Server), old))
+		}
+		return
+	}
+	old := &was.List[i]
+	if old.Address != v.Address {
+		a.auditOwn(revoked.AuditClusterJoin, node, fmt.Sprintf("address %s, was %s", v.Address, old.Address))
+	}
+	if old.Voter == v.Voter {
+		return
+	}
+	i = slices.IndexFunc(next.Asked, func(o rows.AskedVote) bool { return o.Node == node && o.NonVoter != v.Voter })
+	if i >= 0 {
+		a.auditVote(&next.Asked[i], "")
+		next.Asked = slices.Delete(slices.Clone(next.Asked), i, i+1)
+		return
+	}
+	own := rows.AskedVote{Node: node, NonVoter: !v.Voter, Actor: revoked.ActorCluster}
+	switch x := a.admission(node); {
+	case v.Voter:
+		a.auditVote(&own, "it had caught up")
+	case x != nil && x.NonVoter:
+		a.auditVote(&own, "admitted as a non-voter")
+	default:
+		a.auditVote(&own, "configured as a non-voter")
+	}
+}
+
+// auditRemovals writes the entries about instances that others have replaced. The entry of a node
+// that was removed or left is that of BarNode or WithdrawNode.
+func (a *Applier) auditRemovals(was, next *rows.Members) {
+	for _, v := range was.List {
+		node := nodeOf(v.Server)
+		stays := slices.ContainsFunc(next.List, func(o command.NotedMember) bool { return o.Server == v.Server })
+		successor := instanceOf(next.List, node)
+		x := a.admission(node)
+		if stays || successor == "" || x != nil && (x.State == revoked.Barred || x.State == revoked.Withdrawn) {
+			continue
+		}
+		a.auditOwn(revoked.AuditClusterRemove, node,
+			fmt.Sprintf("instance %s, replaced by %s", instance(v.Server), successor))
+	}
+}
+
+// auditOwn writes an entry about a node for which the cluster acted by itself.
+func (a *Applier) auditOwn(kind revoked.AuditKind, node, detail string) {
+	e := revoked.AuditEntry{Kind: kind, Actor: revoked.ActorCluster, Detail: command.CleanReason(detail)}
+	e.Object.Node = node
+	a.audit(&e)
+}
+
+// nodeOf returns the node id of a server id, and instance the rest of it.
+func nodeOf(server string) string {
+	node, _, _ := strings.Cut(server, "/")
+	return node
+}
+
+func instance(server string) string {
+	_, rest, _ := strings.Cut(server, "/")
+	return rest
+}
+
+// instanceOf returns the instance of a node in a list, or "". Of two it returns the last one.
+func instanceOf(list []command.NotedMember, node string) (found string) {
+	for _, v := range list {
+		if nodeOf(v.Server) == node {
+			found = instance(v.Server)
+		}
+	}
+	return found
+}
+
+// currentMembers returns the configuration that the audit knows. It must not be changed.
+func (a *access) currentMembers() *rows.Members {
+	if a.members != nil {
+		return a.members
+	}
+	return &a.mem.Members
+}
+
+// putMembers writes m, which must not change afterwards.
+func (a *access) putMembers(m *rows.Members) {
+	key := rows.MembersKey()
+	a.put(key, a.get(key), rows.Append(nil, m))
+	if !a.dry {
+		a.members = m
+	}
+}
+
+// dropMembers forgets the configuration: another cluster begins, with one member.
+func (a *access) dropMembers() {
+	key := rows.MembersKey()
+	a.del(key, a.get(key))
+	a.members = &rows.Members{}
 }

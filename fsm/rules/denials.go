@@ -165,7 +165,7 @@ func (a *Applier) expireDenial(id revoked.Digest, due revoked.Time) {
 	}
 	key := rows.DigestKey(nil, rows.FamilyDenial, id)
 	a.requeue(key, due, 0)
-	a.reaped = true
+	a.reaped, a.undenied = true, true
 	a.del(key, row)
 	a.countDenial(v.By, -1)
 	a.tokensChanged = append(a.tokensChanged, id)

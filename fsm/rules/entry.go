@@ -153,8 +153,8 @@ func (a *Applier) run(op *command.Op) Result {
 		return a.updateIssuer(actor, k.PutIssuer)
 	case *command.Op_DeleteIssuer:
 		return a.deleteIssuer(actor, k.DeleteIssuer.Name)
-	case *command.Op_PutIssuerKeys, *command.Op_Acknowledge:
-		return Result{Err: fmt.Errorf("%w: only the leader may propose this operation", revoked.ErrForbidden)}
+	case *command.Op_PutIssuerKeys, *command.Op_Acknowledge, *command.Op_Members:
+		return Result{Err: fmt.Errorf("%w: only the leader proposes this", revoked.ErrForbidden)}
 	case *command.Op_BanIssuerKey:
 		return a.banKey(actor, k.BanIssuerKey)
 	case *command.Op_RevokeJwt:
@@ -192,6 +192,8 @@ func (a *Applier) ownOp(op *command.Op) Result {
 		return Result{}
 	case *command.Op_Acknowledge:
 		return a.acknowledge(k.Acknowledge)
+	case *command.Op_Members:
+		return a.noteMembers(k.Members)
 	}
 	return a.membershipOp(op)
 }

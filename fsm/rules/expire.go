@@ -60,7 +60,7 @@ func (a *Applier) expire(before revoked.Time, limit int) {
 		}
 		limit -= touched
 	}
-	a.recordReaped()
+	a.recordDropped()
 	a.trimFinals(before, limit)
 	a.trim(before, limit)
 }

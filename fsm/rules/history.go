@@ -1,6 +1,8 @@
 package rules
 
 import (
+	"time"
+
 	"revoked"
 	"revoked/fsm/command"
 	"revoked/fsm/rows"
@@ -9,7 +11,14 @@ import (
 // MaxFinals is the number of Acknowledge operations that the state keeps.
 const MaxFinals = 100_000
 
-// currentHistory returns the head of the history. Callers must not modify it.
+// dropped tells which rows the command in hand dropped that AsOf may need.
+type dropped struct {
+	reaped     bool // a record of a token, a denial or a tombstone
+	undenied   bool // a denial
+	distrusted bool // the record of an issuer
+}
+
+// currentHistory returns the head of the history. It must not be changed.
 func (a *access) currentHistory() *rows.History {
 	if a.history != nil {
 		return a.history
@@ -30,8 +39,8 @@ func (a *access) putHistory(h rows.History) {
 	}
 }
 
-// recordEnd notes in a token, before it becomes a stub, that the current entry ended it. It also
-// notes the denial of its jti, if one exists.
+// recordEnd notes in a token that is about to become a stub that the entry in hand ended it, and
+// since when its jti was denied, or may have been.
 func (a *access) recordEnd(t *revoked.Token) {
 	if !a.keepsHistory() {
 		return
@@ -39,23 +48,35 @@ func (a *access) recordEnd(t *revoked.Token) {
 	if t.EndedIndex == 0 {
 		t.EndedAt, t.EndedIndex = a.Stamp, a.Index
 	}
-	if t.JTI == "" || len(a.mem.Issuers)+len(a.issuers) == 0 {
+	if t.JTI == "" {
 		return
 	}
 	g, row := a.grant(t.GrantID)
-	if row == nil || g.Issuer == "" || a.issuerOf(g.Issuer) == nil {
+	if row == nil || g.Issuer == "" {
 		return
 	}
+	head := a.historyNow()
+	if t.UndeniedAt = head.Distrusted; a.issuerOf(g.Issuer) == nil {
+		return
+	}
+	t.UndeniedAt = head.Undenied
 	if v, row := a.denial(revoked.DenialKey(revoked.DenyJTI, g.Issuer, t.JTI)); row != nil {
 		began := v.Began()
 		t.DeniedAt, t.DeniedIndex = began.At, began.Index
 	}
 }
 
-// recordClient records a change of a client between enabled, disabled and absent. c is the new
-// record, nil for a deletion. Call it before the change.
+// historyRetention is how long the rows of the history stay: as long as the audit, which has the
+// same changes, and at least as long as cut-offs.
+func (a *access) historyRetention() time.Duration {
+	s := a.currentSettings()
+	return max(s.CutoffRetention, s.AuditRetention)
+}
+
+// recordClient keeps a change of a client between enabled, disabled and absent. c is the new
+// record, nil if the client is deleted. Call it before the change.
 func (a *access) recordClient(id string, c *revoked.Client) {
-	v := rows.ClientChange{Due: a.Stamp.Add(a.currentSettings().CutoffRetention)}
+	v := rows.ClientChange{Due: a.Stamp.Add(a.historyRetention())}
 	v.Moment = revoked.Moment{At: a.Stamp, Index: a.Index}
 	v.Was, v.Is = revoked.StateOfClient(a.client(id)), revoked.StateOfClient(c)
 	if !a.keepsHistory() || v.Was == v.Is {
@@ -81,20 +102,32 @@ func (a *access) recordReplaced(c *rows.Cutoff) {
 		return
 	}
 	v := rows.PastCutoff{Cutoff: *c, ReplacedAt: a.Stamp}
-	v.Due = a.Stamp.Add(a.currentSettings().CutoffRetention)
+	v.Due = a.Stamp.Add(a.historyRetention())
 	key := rows.PastCutoffKey(c)
 	a.requeue(key, 0, v.Due)
 	a.put(key, nil, rows.Append(nil, &v))
 }
 
-// recordReaped records that the current command dropped records of tokens.
-func (a *Applier) recordReaped() {
-	if a.reaped && a.keepsHistory() && a.currentHistory().Reaped != a.Stamp {
-		h := *a.currentHistory()
-		h.Reaped = a.Stamp
-		a.putHistory(h)
+// historyNow returns the head of the history with what the command in hand has dropped so far.
+func (a *access) historyNow() rows.History {
+	h := *a.currentHistory()
+	for _, v := range [...]struct {
+		is bool
+		at *revoked.Time
+	}{{a.reaped, &h.Reaped}, {a.undenied, &h.Undenied}, {a.distrusted, &h.Distrusted}} {
+		if v.is {
+			*v.at = a.Stamp
+		}
 	}
-	a.reaped = false
+	return h
+}
+
+// recordDropped writes into the head of the history what the command in hand dropped.
+func (a *Applier) recordDropped() {
+	if a.dropped != (dropped{}) && a.keepsHistory() {
+		a.putHistory(a.historyNow())
+	}
+	a.dropped = dropped{}
 }
 
 // expireHistory drops a row of the history after its retention, and raises the floor.
@@ -109,7 +142,7 @@ func (a *Applier) expireHistory(key []byte, due, before revoked.Time) {
 		a.fail(errStray("history", string(key)))
 		return
 	}
-	if kept := v.End().Add(a.currentSettings().CutoffRetention); kept > before {
+	if kept := v.End().Add(a.historyRetention()); kept > before {
 		*v.DueAt() = kept
 		a.requeue(key, due, kept)
 		a.put(key, row, rows.Append(nil, v))
@@ -144,15 +177,15 @@ func (a *Applier) acknowledge(m *command.Acknowledge) Result {
 	return Result{}
 }
 
-// trimFinals drops the oldest rows of acknowledgements, at most limit: those beyond MaxFinals, and
-// those older than cutoff_retention.
+// trimFinals drops at most limit of the oldest rows of acknowledgements: those beyond MaxFinals,
+// and those older than the history is kept.
 func (a *Applier) trimFinals(before revoked.Time, limit int) {
 	if limit <= 0 || a.mem.Finals == 0 || a.err != nil {
 		return
 	}
 	type row struct{ key, val []byte }
 	var old []row
-	oldest := before.Add(-a.currentSettings().CutoffRetention)
+	oldest := before.Add(-a.historyRetention())
 	err := a.store.Scan([]byte{rows.FamilyFinal}, nil, func(key, val []byte) (bool, error) {
 		if len(old) >= limit {
 			return false, nil

@@ -173,6 +173,7 @@ func (a *Applier) expireIssuer(name string, due, before revoked.Time) {
 	next := *old
 	if next.DeletedAt != 0 && a.issuerDue(&next.Issuer) <= before {
 		a.dropIssuer(old)
+		a.distrusted = true
 		return
 	}
 	next.Keys = slices.DeleteFunc(slices.Clone(old.Keys), func(k revoked.IssuerKey) bool {

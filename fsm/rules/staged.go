@@ -33,6 +33,7 @@ type staged struct {
 	version       rows.Version // zero: unchanged
 	history       *rows.History
 	finals        int // change of State.Finals
+	members       *rows.Members
 	queueFloor    revoked.Time
 	points        []HashPoint
 	tokensChanged []revoked.Digest
@@ -295,6 +296,9 @@ func (a *access) Publish() {
 	}
 	if a.history != nil {
 		m.History = *a.history
+	}
+	if a.members != nil {
+		m.Members = *a.members
 	}
 	m.Finals += a.finals
 	m.Compactions += a.compactions

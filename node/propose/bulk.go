@@ -209,8 +209,18 @@ func (p *Proposer) Record(ctx context.Context, op *command.Op) error {
 	return s.results[0].Err
 }
 
-// isRecord reports whether an entry has only operations of Record. Such an entry does not show the
-// cost of a registration.
+// Commit proposes an operation of the cluster itself, and blocks until it is committed or refused.
+// It goes into the log of this proposer's term or not at all.
+func (p *Proposer) Commit(ctx context.Context, op *command.Op) error {
+	s := newProposal([]*command.Op{op}, false)
+	if err := p.propose(ctx, s); err != nil {
+		return err
+	}
+	return s.results[0].Err
+}
+
+// isRecord reports whether an entry has nothing but an operation of Record. Such an entry tells
+// nothing about the cost of a registration.
 func isRecord(shares []share) bool {
 	return !slices.ContainsFunc(shares, func(s share) bool { return !s.record })
 }

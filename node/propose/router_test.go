@@ -434,7 +434,7 @@ func TestServe_InvalidOperation_IsRefused(t *testing.T) {
 		"bar of a node":      command.BarNodeOp(nobody, "node1", "forged"),
 		"end of a member":    command.WithdrawNodeOp(nobody, "node1"),
 		"use of a token":     command.JoinNodeOp("node9", revoked.DigestToken("token")),
-		"vote of a member":   command.SetVotingOp(nobody, "node1", true),
+		"vote of a member":   command.SetVotingOp(nobody, "node1", true, 0),
 		"kind without actor": {Kind: command.BarNodeOp(nobody, "node1", "forged").Kind},
 	} {
 		t.Run(name, func(t *testing.T) {

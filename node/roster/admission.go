@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"revoked"
@@ -91,7 +92,24 @@ func (t *turn) endAdmission(op *command.Op) error {
 	if op == nil || canApply(admissionVersion, t.views(), t.self, t.FSM.Version(), false) != nil {
 		return nil
 	}
+	if t.hasEnded(op) {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(t.Context, t.RequestTimeout)
 	defer cancel()
 	return t.Commit(ctx, op)
+}
+
+// hasEnded reports whether an earlier leader committed op for the same call, and failed before the
+// removal. A repeat would leave a second audit entry.
+func (t *turn) hasEnded(op *command.Op) bool {
+	e, ok := command.Describe(op)
+	a, known := t.FSM.Admission(e.Object.Node)
+	if !ok || !known || e.RequestID == "" {
+		return false
+	}
+	list, err := t.FSM.AuditAt(a.Index) // ErrGone is as good as none
+	return err == nil && slices.ContainsFunc(list, func(v revoked.AuditEntry) bool {
+		return v.Kind == e.Kind && v.Object.Node == e.Object.Node && v.RequestID == e.RequestID && v.Actor == e.Actor
+	})
 }

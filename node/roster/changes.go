@@ -3,6 +3,8 @@ package roster
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -43,9 +45,13 @@ type turn struct {
 	*changes
 	term uint64
 	conf raft.Configuration
+	// unnoted is why the audit does not know the configuration yet, which is committed. The next turn,
+	// perhaps of another leader, repeats that.
+	unnoted error
 }
 
-// begin waits until no other change is under way. The caller must call end after a nil error.
+// begin waits until no other change is under way. Then it completes the audit of an earlier change,
+// whose leader may have failed. The caller must call end after a nil error.
 func (c *changes) begin() (*turn, error) {
 	c.turn <- struct{}{}
 	term := c.Leader.Term() // before the configuration: later ones of the term come from this node
@@ -60,14 +66,24 @@ func (c *changes) begin() (*turn, error) {
 	if c.confirmed.term != term { // the term opened after its first entry was applied here
 		c.confirmed.term, c.confirmed.index = term, c.FSM.Applied()
 	}
-	return &turn{c, term, conf}, nil
+	t := &turn{changes: c, term: term, conf: conf}
+	if _, since := c.FSM.NotedMembers(); since != 0 {
+		if err := t.note(); err != nil {
+			<-c.turn
+			return nil, err
+		}
+	}
+	return t, nil
 }
 
 func (t *turn) end() { <-t.turn }
 
 // propose hands a change to Raft in the given term, waits until it is committed and returns its
-// index.
+// index. It tells the audit the configuration before and after the change.
 func (t *turn) propose(term uint64, change func(wait time.Duration) raft.IndexFuture) (uint64, error) {
+	if err := t.note(); err != nil {
+		return 0, err
+	}
 	ctx, cancel := context.WithTimeout(t.Context, t.RequestTimeout)
 	defer cancel()
 	f, err := t.Leader.ChangeInTerm(ctx, term, change)
@@ -82,7 +98,49 @@ func (t *turn) propose(term uint64, change func(wait time.Duration) raft.IndexFu
 		t.conf = conf
 		t.follow(conf)
 	}
+	if t.unnoted = t.note(); t.unnoted != nil {
+		t.Log.Warn("audit of a membership change is late", "error", t.unnoted)
+	}
 	return f.Index(), nil
+}
+
+// note tells the audit the configuration of the turn, unless it knows it. Before every member knows
+// the audit, it does nothing. The error wraps ErrNoLeader.
+func (t *turn) note() error {
+	list := notedMembers(t.conf)
+	noted, since := t.FSM.NotedMembers()
+	if since != 0 && slices.Equal(list, noted) ||
+		canApply(command.Audit, t.views(), t.self, t.FSM.Version(), t.peers.inGracePeriod(time.Now())) != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(t.Context, t.RequestTimeout)
+	defer cancel()
+	if err := t.Leader.CommitInTerm(ctx, t.term, command.MembersOp(list, since)); err != nil {
+		return fmt.Errorf("%w: audit of the members: %v", revoked.ErrNoLeader, err)
+	}
+	return nil
+}
+
+// notedMembers returns the servers of a configuration in the form that the audit knows.
+func notedMembers(conf raft.Configuration) []command.NotedMember {
+	list := make([]command.NotedMember, len(conf.Servers))
+	for i, s := range conf.Servers {
+		list[i] = command.NotedMember{Server: string(s.ID), Address: hostOf(s.Address), Voter: s.Suffrage == raft.Voter}
+	}
+	slices.SortFunc(list, func(a, b command.NotedMember) int { return strings.Compare(a.Server, b.Server) })
+	return list
+}
+
+// completeAudit tells the audit a change that it does not know, of a leader that has failed since.
+func (c *changes) completeAudit() {
+	noted, since := c.FSM.NotedMembers()
+	conf, err := c.Configuration()
+	if since == 0 || err != nil || slices.Equal(noted, notedMembers(conf)) {
+		return
+	}
+	if t, err := c.begin(); err == nil {
+		t.end()
+	}
 }
 
 // admit adds the node that sent h as a non-voter, or gives a member its new address. A new instance

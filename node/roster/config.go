@@ -121,6 +121,8 @@ type Leader struct {
 	ChangeInTerm func(
 		ctx context.Context, term uint64, change func(wait time.Duration) raft.IndexFuture,
 	) (raft.IndexFuture, error)
+	// CommitInTerm commits an operation in the given term, or returns ErrNoLeader.
+	CommitInTerm func(ctx context.Context, term uint64, op *command.Op) error
 	// SetMembers passes a new configuration to the lease table.
 	SetMembers func(raft.Configuration)
 	// Report records what a member has applied and adopted, and acknowledges the revocations that

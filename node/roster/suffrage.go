@@ -34,7 +34,7 @@ func (c *changes) promote(id raft.ServerID) (uint64, error) {
 		if err := checkPromote(t.conf, id); err != nil {
 			return 0, err
 		}
-		return t.propose(t.term, func(wait time.Duration) raft.IndexFuture {
+		return t.vote(func(wait time.Duration) raft.IndexFuture {
 			return c.Raft.AddVoter(id, s.Address, 0, wait)
 		})
 	}
@@ -121,9 +121,19 @@ func (t *turn) demote(id raft.ServerID) (uint64, error) {
 		return 0, fmt.Errorf("%w: %s was promoted in the meantime", revoked.ErrConflict, nodeOf(id))
 	}
 	t.Log.Info("demoting voter", "server", id)
-	return t.propose(t.term, func(wait time.Duration) raft.IndexFuture {
+	return t.vote(func(wait time.Duration) raft.IndexFuture {
 		return t.Raft.DemoteVoter(id, 0, wait)
 	})
+}
+
+// vote makes a promotion or a demotion. It returns ErrNoLeader if the audit does not know it yet: a
+// repeat waits for that, so that the caller does not record it again.
+func (t *turn) vote(change func(wait time.Duration) raft.IndexFuture) (uint64, error) {
+	index, err := t.propose(t.term, change)
+	if err == nil {
+		err = t.unnoted
+	}
+	return index, err
 }
 
 // checkQuorum checks that the voters other than id have a live majority.
@@ -209,8 +219,10 @@ func isVoter(conf raft.Configuration, id raft.ServerID) bool {
 	return false
 }
 
-// reconcile completes replacements of instances and demotes the nodes that must not vote.
+// reconcile completes the audit of an earlier leader and replacements of instances, and demotes the
+// nodes that must not vote.
 func (c *changes) reconcile() {
+	c.completeAudit()
 	views := c.views()
 	byNode := map[string][]peerView{}
 	for _, p := range views {

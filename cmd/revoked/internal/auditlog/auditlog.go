@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,8 +40,9 @@ const (
 	retryPause = time.Second // after an error
 )
 
-// A Log writes the audit to one destination.
+// A Log writes the audit to one destination. Run and Local may run at the same time.
 type Log struct {
+	mu      sync.Mutex // guards out, except reopen
 	out     output
 	source  Source
 	log     *slog.Logger
@@ -95,7 +97,11 @@ func (l *Log) Reopen() { l.out.reopen() }
 // Run writes the entries that the node applies until ctx ends. A file continues after its last
 // line. Otherwise the log begins after the index start. After an error, Run tries again.
 func (l *Log) Run(ctx context.Context, start uint64) {
-	defer l.out.close()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.out.close()
+	}()
 	for l.source.Era() == revoked.EraOf("") { // in no cluster yet
 		if l.source.WaitAudit(ctx, start) != nil {
 			return
@@ -116,6 +122,8 @@ func (l *Log) Run(ctx context.Context, start uint64) {
 
 // resume returns the index after which the log resumes.
 func (l *Log) resume(start uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	switch last := l.out.last(); {
 	case last == revoked.Position{}:
 		return start
@@ -160,7 +168,24 @@ func (l *Log) write(list []revoked.AuditEntry) error {
 		}
 		lines = append(append(lines, line...), '\n')
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.out.write(lines)
+}
+
+// Local writes an entry that only this node has, because it is in no cluster. The line has no id.
+// If it cannot be written it is lost: the log of the node has it too.
+func (l *Log) Local(e revoked.AuditEntry) {
+	line, err := api.FormatAudit(&e, "")
+	if err == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		err = l.out.write(append(line, '\n'))
+	}
+	if err != nil {
+		l.metrics.errors.Inc()
+		l.log.Error("entry of this node alone not written to audit_log", "error", err)
+	}
 }
 
 // report counts a failure. It logs the first failure, and the first success after it.

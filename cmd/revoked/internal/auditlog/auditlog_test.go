@@ -251,3 +251,35 @@ func TestNew_FileCannotBeOpened_IsAnError(t *testing.T) {
 		t.Errorf("got %v, want one that names audit_log", err)
 	}
 }
+
+// A node of no cluster writes what it refused. Later the log goes on after the entries of the
+// cluster, although the last line is not one of them.
+func TestLocal_NoCluster_LineWithoutID(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	h := newHistory("a")
+	h.add(7)
+	write(t, path, h, 0, nil)
+	none := newHistory("")
+	write(t, path, none, 0, func(l *auditlog.Log) {
+		l.Local(revoked.AuditEntry{Kind: revoked.AuditClusterJoin, Actor: "ops", Refused: true, Detail: "forbidden"})
+	})
+	h.add(8)
+	write(t, path, h, 8, nil)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	var local struct {
+		ID                           *string
+		Index                        uint64
+		Kind, Actor, Outcome, Detail string
+	}
+	if len(lines) != 3 || json.Unmarshal([]byte(lines[1]), &local) != nil || local.ID != nil || local.Index != 0 ||
+		local.Kind != "cluster.join" || local.Actor != "ops" || local.Outcome != "refused" || local.Detail != "forbidden" {
+		t.Errorf("got %q, want the refused join without an id between 7 and 8", lines)
+	}
+	if got := ids(t, path); got != "7 torn 8" {
+		t.Errorf("got %s, want 7, the entry of no cluster, 8", got)
+	}
+}

@@ -38,7 +38,8 @@ type server struct {
 	lines    *lineWriter  // of all loggers
 
 	limits   portLimits
-	auditLog *auditlog.Log // nil: none
+	auditLog *auditlog.Log                // nil: none
+	local    atomic.Pointer[auditlog.Log] // auditLog, for calls that come before it is open
 
 	endBackups func() // ends the scheduled backups; nil: none run
 
@@ -107,6 +108,7 @@ func (s *server) openAuditLog(reg *prometheus.Registry) error {
 	}
 	start := s.node.NodeStatus(s.ctx).AppliedIndex
 	if s.auditLog, err = auditlog.New(path, s.lines, s.backend, s.log, metrics); err == nil {
+		s.local.Store(s.auditLog)
 		s.background(func(ctx context.Context) { s.auditLog.Run(ctx, start) })
 	}
 	return err
@@ -127,6 +129,14 @@ func (s *server) nodeConfig(cluster net.Listener, memory int64, reg *prometheus.
 		HeartbeatTimeout: c.HeartbeatTimeout, ElectionTimeout: c.ElectionTimeout, RequestTimeout: c.RequestTimeout,
 		CacheSize: cacheSize(c.CacheSize, memory), StoreCacheSize: cacheSize(c.StoreCacheSize, memory),
 		Log: s.base, Registerer: reg, Now: time.Now, Crash: s.crash,
+		LocalAudit: s.auditLocally,
+	}
+}
+
+// auditLocally writes an entry of a node in no cluster to audit_log, if that is open.
+func (s *server) auditLocally(e revoked.AuditEntry) {
+	if l := s.local.Load(); l != nil {
+		l.Local(e)
 	}
 }
 
