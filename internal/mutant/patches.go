@@ -16,7 +16,9 @@ var All = []Mutant{
 	{"repeat-acked-at-once", "a repeated revocation is acknowledged while the first still waits", []Edit{{
 		"node/propose/proposer.go",
 		"\tp.check(s)\n",
-		"\tp.check(s)\n\tif len(s.ops) > 0 && !slices.Contains(s.noop, false) {\n\t\ts.finish(0, nil)\n\t\treturn nil\n\t}\n",
+		"\tp.check(s)\n\tif len(s.ops) > 0 && !slices.ContainsFunc(s.ops, func(op *command.Op) bool {\n" +
+			"\t\tr, ok := p.cfg.State.DryRun(op)\n\t\treturn !ok || r.Err != nil\n\t}) {\n" +
+			"\t\ts.finish(0, nil)\n\t\treturn nil\n\t}\n",
 	}}},
 	{"join-sent-call", "a read joins a barrier that was sent before it", []Edit{{
 		"node/propose/router.go",
