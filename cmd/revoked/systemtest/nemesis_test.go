@@ -46,7 +46,7 @@ func TestNemesis_UndoesNothing(t *testing.T) {
 }
 
 // nemesisMinutes is the length in CI.
-const nemesisMinutes = 3
+const nemesisMinutes = 2
 
 // A nemesis is a network of three nodes and a fourth that joins and leaves, with its faults.
 type nemesis struct {
