@@ -6,7 +6,7 @@ set -euo pipefail
 deb=${1:?usage: scripts/package-test.sh PACKAGE.deb [FOLDER]}
 base=${2:-$(mktemp -d)/debian}
 
-[ -d "$base" ] || debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,curl bookworm "$base"
+[ -d "$base" ] || debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates bookworm "$base"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp -a "$base" "$work/root"
@@ -15,7 +15,6 @@ printf "127.0.0.1 localhost\n" > "$work/root/etc/hosts"
 cat > "$work/root/root/test.sh" <<'INNER'
 set -euo pipefail
 say() { printf '== %s\n' "$*"; }
-curls() { curl -sS --max-time 10 --cacert /etc/revoked/ca.pem "$@"; }
 
 say "install"
 dpkg -i /root/revoked.deb

@@ -41,7 +41,8 @@ licenses() {
 archive() {
 	local name=revoked_${version}_$1_$2
 	mkdir -p "$work/$name"
-	cp -r "$work/$1_$2/revoked" "$work/$1_$2/licenses" LICENSE NOTICE README.md CHANGELOG.md SECURITY.md docs deploy "$work/$name/"
+	cp -r "$work/$1_$2/revoked" "$work/$1_$2/licenses" LICENSE NOTICE README.md CHANGELOG.md SECURITY.md \
+		docs deploy "$work/$name/"
 	tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --format=gnu \
 		-C "$work" -cf - "$name" | gzip -n -9 > "$out/$name.tar.gz"
 }

@@ -87,7 +87,7 @@ func (t *task) done(f File) {
 	metrics.due.WithLabelValues(t.target).Set(seconds(t.b.cfg.Schedule.Next(f.At)))
 	select {
 	case t.saved <- struct{}{}:
-	default: // there is no task that copies, or it has not looked yet
+	default: // no bucket is configured, or its task has not taken the notice before
 	}
 }
 
