@@ -113,7 +113,7 @@ var floors = map[string]floor{
 
 	"revoked/client": {}, // linked into programs of users, so the standard library only
 	"revoked/api": {
-		ours: []string{"revoked", "revoked/api/access", "revoked/api/clientauth", "revoked/api/openapi",
+		ours: []string{"revoked", "revoked/api/access", "revoked/api/clientauth", "revoked/api/debug", "revoked/api/openapi",
 			"revoked/api/profile", "revoked/api/registration", "revoked/api/request", "revoked/api/serve", "revoked/api/stream",
 			"revoked/api/strictjson", "revoked/api/tokens"},
 		libs: []string{"github.com/labstack/"},
@@ -127,6 +127,7 @@ var floors = map[string]floor{
 	"revoked/api/clientauth":   {ours: []string{"revoked"}},
 	"revoked/api/registration": {ours: []string{"revoked", "revoked/api/stream", "revoked/api/strictjson"}},
 	"revoked/api/serve":        {ours: []string{"revoked"}},
+	"revoked/api/debug":        {ours: []string{"revoked", "revoked/api/request"}},
 	"revoked/api/openapi":      {ours: []string{}},
 	"revoked/api/profile":      {ours: []string{"revoked", "revoked/api/request", "revoked/api/stream"}},
 	"revoked/api/stream":       {ours: []string{}},
@@ -158,6 +159,9 @@ var floors = map[string]floor{
 		"revoked/cmd/revoked/internal/backup", "revoked/cmd/revoked/internal/backup/schedule",
 		"revoked/cmd/revoked/internal/files",
 	}, any: true},
+	"revoked/cmd/revoked/internal/debug": {ours: []string{
+		"revoked/client", "revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/cli",
+		"revoked/cmd/revoked/internal/files"}, any: true},
 	"revoked/cmd/revoked/internal/audit": {ours: []string{
 		"revoked", "revoked/client", "revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/cli"}, any: true},
 	"revoked/cmd/revoked/internal/offline": {ours: []string{
@@ -208,7 +212,8 @@ var floors = map[string]floor{
 		"revoked/cmd/revoked/internal/bench", "revoked/cmd/revoked/internal/bench/report",
 		"revoked/cmd/revoked/internal/audit", "revoked/cmd/revoked/internal/auditlog",
 		"revoked/cmd/revoked/internal/backup",
-		"revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/dev", "revoked/cmd/revoked/internal/input",
+		"revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/debug", "revoked/cmd/revoked/internal/dev",
+		"revoked/cmd/revoked/internal/input",
 		"revoked/cmd/revoked/internal/offline", "revoked/cmd/revoked/internal/server",
 	}, any: true},
 }

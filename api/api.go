@@ -15,6 +15,7 @@ import (
 
 	"revoked"
 	"revoked/api/access"
+	"revoked/api/debug"
 	"revoked/api/request"
 	"revoked/api/tokens"
 )
@@ -223,6 +224,10 @@ type Config struct {
 
 	MetricsOnAPI bool // also serve /metrics on the API port
 	Profiles     bool // the handler of the metrics also serves profiles to administrators
+	// RecentLog returns the newest lines of the log, EffectiveConfig the configuration in effect as
+	// JSON, without secrets. Both are for administrators; nil: 404.
+	RecentLog       func() []byte
+	EffectiveConfig func() any
 	// MetricsNetworks are the networks of callers that may read /metrics without credentials. Others
 	// need the role admin, operator or viewer. Prefixes are masked.
 	MetricsNetworks []netip.Prefix
@@ -315,6 +320,7 @@ type API struct {
 	streams    *streams
 	access     *access.Control
 	tokens     *tokens.Endpoints
+	debug      *debug.Pages
 	ids        *request.IDs
 	audit      *auditor
 	leaderless *sparseLines // log lines of requests without a leader

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"revoked"
+	"revoked/api"
 )
 
 // Every answer that openapi.json describes is given by the API to a real call, and no call gets an
@@ -29,6 +31,13 @@ func TestOpenAPI_RealCalls_MatchTheDescription(t *testing.T) {
 	}
 	d.issuerCalls(t, b)
 	d.clusterCalls(t, b)
+	d.debugCalls(t, newAdminBench(t, func(c *api.Config) {
+		c.Profiles, c.RecentLog = true, func() []byte { return []byte("a line\n") }
+		c.EffectiveConfig = func() any {
+			return json.RawMessage(`{"node_id":"n1","build":{"version":"dev","go":"go1","platform":"linux/amd64"},` +
+				`"settings":[{"key":"region","value":"eu","source":"default"}]}`)
+		}
+	}), newAdminBench(t))
 	d.refusedCalls(t, b)
 	for _, o := range d.operations() {
 		for status := range o.op.Responses.Map() {
@@ -240,6 +249,14 @@ func (d *description) clusterCalls(t *testing.T, b *adminBench) {
 	ops("DELETE /v1/cluster/join-tokens/{id}", "/v1/cluster/join-tokens/"+made.field(t, "id").(string), "", 200)
 	ops("DELETE /v1/cluster/join-tokens/{id}", "", "", 404)
 	ops("GET /v1/snapshot", "", "", 200)
+}
+
+// debugCalls are calls of the pages of a node. b serves them all, bare none that the program gives.
+func (d *description) debugCalls(t *testing.T, b, bare *adminBench) {
+	for page, status := range map[string]int{"log": 404, "config": 404, "metrics": 200, "goroutines": 200, "heap": 404} {
+		d.call(t, b, apiCall{op: "GET /v1/debug/" + page, who: "admin", status: 200})
+		d.call(t, bare, apiCall{op: "GET /v1/debug/" + page, who: "admin", status: status})
+	}
 }
 
 // refusedCalls are calls that another state of the node makes impossible.

@@ -61,15 +61,20 @@ func (a *API) getReady(r *request.Request) error {
 	return r.Send(http.StatusServiceUnavailable, request.TypeText, []byte(b.String()))
 }
 
-// metricsPage returns the handler of /metrics. It bounds scrapes, because the networks that need no
-// credentials may be all. Other callers need the role of a viewer.
-func (a *API) metricsPage() request.Handler {
+// showMetrics returns a handler of the metrics for every caller. It bounds scrapes.
+func (a *API) showMetrics() request.Handler {
 	page := promhttp.HandlerFor(a.cfg.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
-	show := func(r *request.Request) error {
+	return func(r *request.Request) error {
 		r.Quiet = true
 		page.ServeHTTP(r.Response(), r.Request())
 		return nil
 	}
+}
+
+// metricsPage returns the handler of /metrics. Callers outside the networks that need no
+// credentials need the role of a viewer.
+func (a *API) metricsPage() request.Handler {
+	show := a.showMetrics()
 	authenticated := a.access.Require(show, viewers...)
 	return func(r *request.Request) error {
 		if inside(a.cfg.MetricsNetworks, a.access.Addr(r)) {

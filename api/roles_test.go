@@ -56,6 +56,11 @@ var roleTable = []struct{ call, body, may, needs string }{
 	{"GET /v1/cluster/join-tokens", "", "admin ops", "admin or operator"},
 	{"DELETE /v1/cluster/join-tokens/:id", "", "admin ops", "admin or operator"},
 	{"GET /v1/snapshot", "", "admin ops", "admin or operator"},
+	{"GET /v1/debug/log", "", "admin", "admin"},
+	{"GET /v1/debug/config", "", "admin", "admin"},
+	{"GET /v1/debug/metrics", "", "admin", "admin"},
+	{"GET /v1/debug/goroutines", "", "admin", "admin"},
+	{"GET /v1/debug/heap", "", "admin", "admin"},
 }
 
 // openRoutes need no role: their handlers decide about their callers, or everyone may call.

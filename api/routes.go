@@ -9,6 +9,7 @@ import (
 
 	"revoked"
 	"revoked/api/access"
+	"revoked/api/debug"
 	"revoked/api/profile"
 	"revoked/api/request"
 	"revoked/api/stream"
@@ -90,6 +91,7 @@ func New(cfg Config) (*API, error) {
 	a := &API{
 		cfg: cfg, metrics: m, streams: streams, ids: request.NewIDs(), audit: newAuditor(m), leaderless: &sparseLines{},
 		metadata: doc, issuerPath: iss.path, access: control, tokens: presented,
+		debug: &debug.Pages{Log: cfg.RecentLog, Config: cfg.EffectiveConfig, Profiles: cfg.Profiles},
 	}
 	a.echo, a.routes = a.router(slices.Concat(a.oauthRoutes(), a.adminRoutes(), a.healthRoutes(cfg.MetricsOnAPI)))
 	return a, nil
@@ -225,6 +227,13 @@ func (a *API) adminRoutes() []route {
 		{"POST", "/v1/cluster/join-tokens", a.postJoinTokens, operators},
 		{"DELETE", "/v1/cluster/join-tokens/:id", a.deleteJoinToken, operators},
 		{"GET HEAD", "/v1/snapshot", a.getSnapshot, operators},
+
+		// Lines of the log name clients.
+		{"GET HEAD", "/v1/debug/log", a.debug.GetLog, admins},
+		{"GET HEAD", "/v1/debug/config", a.debug.GetConfig, admins},
+		{"GET HEAD", "/v1/debug/metrics", a.showMetrics(), admins},
+		{"GET HEAD", "/v1/debug/goroutines", a.debug.GetGoroutines, admins},
+		{"GET HEAD", "/v1/debug/heap", a.debug.GetHeap, admins},
 
 		{"GET HEAD", "/v1/openapi.json", getDescription, nil},
 	}

@@ -142,6 +142,9 @@ func adminCalls() []adminCall {
 		{"GET", "/v1/cluster/join-tokens", "", "adm ops", 200},
 		{"DELETE", "/v1/cluster/join-tokens/none", "", "adm ops", 404},
 		{"GET", "/v1/snapshot", "", "adm ops", 200},
+		{"GET", "/v1/debug/metrics", "", "adm", 200},
+		{"GET", "/v1/debug/goroutines", "", "adm", 200},
+		{"GET", "/v1/debug/heap", "", "adm", 404}, // without pprof
 	}
 }
 

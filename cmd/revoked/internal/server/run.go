@@ -60,9 +60,9 @@ func Run(ctx context.Context, stop Stop, flags *config.Flags, build Build, stder
 	}
 	level := new(slog.LevelVar)
 	level.Set(parseLevel(cfg.LogLevel))
-	lines := &lineWriter{to: stderr}
+	lines, recent := &lineWriter{to: stderr}, &recentLog{}
 	defer lines.end()
-	base := newLogger(lines, cfg.LogFormat, level)
+	base := newLogger(io.MultiWriter(recent.ofOthers(), lines), cfg.LogFormat, level)
 	log := base.With("node", cfg.NodeID)
 	for _, w := range append(cfg.Warnings(), loaded.Warnings...) {
 		log.Warn("suspicious configuration", "warning", w)
@@ -71,8 +71,9 @@ func Run(ctx context.Context, stop Stop, flags *config.Flags, build Build, stder
 	if loaded.Certs, err = pki.LoadCerts(cfg.ClusterCA, cfg.ClusterCert, cfg.ClusterKey, log); err != nil {
 		return err
 	}
-	s := &server{cfg: cfg, build: build, files: loaded, base: base, log: log, lines: lines,
-		requests: newLogger(lines.later(), cfg.LogFormat, level).With("node", cfg.NodeID)}
+	s := &server{cfg: cfg, build: build, files: loaded, base: base, log: log, lines: lines, recent: recent, level: level,
+		requests: newLogger(io.MultiWriter(recent.ofRequests(), lines.later()), cfg.LogFormat, level).
+			With("node", cfg.NodeID)}
 	if err := s.open(ctx); err != nil {
 		return s.ended(withAdvice(err))
 	}

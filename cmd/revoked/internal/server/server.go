@@ -36,6 +36,8 @@ type server struct {
 	log      *slog.Logger // names the node
 	requests *slog.Logger // as log, but its lines may be written a little later
 	lines    *lineWriter  // of all loggers
+	recent   *recentLog   // of all loggers
+	level    *slog.LevelVar
 
 	limits   portLimits
 	auditLog *auditlog.Log                // nil: none
@@ -164,7 +166,7 @@ func (s *server) apiConfig(reg *prometheus.Registry) api.Config {
 		RequireHTTPS: c.RequireHTTPS, RequirePost: c.RequirePost,
 		CORSOrigins: c.CORSOrigins, TrustedProxies: c.TrustedProxies, CheckNetworks: c.CheckNetworks,
 		MetricsOnAPI: c.MetricsAddr == "", MetricsNetworks: c.MetricsNetworks,
-		Profiles:              c.Pprof,
+		Profiles: c.Pprof, RecentLog: s.recent.text, EffectiveConfig: s.effective,
 		AuthFailuresPerMinute: c.AuthFailuresPerMinute, MissesPerSecond: c.MissesPerSecond,
 		FeedLimit: c.FeedLimit, FeedLimitPerClient: c.FeedLimitPerClient,
 		BulkLimit: c.BulkLimit, BulkLimitPerClient: c.BulkLimitPerClient,
@@ -173,6 +175,25 @@ func (s *server) apiConfig(reg *prometheus.Registry) api.Config {
 		RequestTimeout:             c.RequestTimeout, Version: s.build.Version,
 		MaxRequestsPerClient: s.limits.perClient,
 	}
+}
+
+// An effectiveConfig is what this process runs with, for administrators.
+type effectiveConfig struct {
+	NodeID   string             `json:"node_id"`
+	Build    Build              `json:"build"`
+	Settings []config.Effective `json:"settings"`
+}
+
+// effective returns the configuration without secrets. The log level may have changed since the
+// start.
+func (s *server) effective() any {
+	settings := s.cfg.Effective()
+	for i := range settings {
+		if settings[i].Key == "log_level" {
+			settings[i].Value = strings.ToLower(s.level.Level().String())
+		}
+	}
+	return effectiveConfig{s.cfg.NodeID, s.build, settings}
 }
 
 // retireTime is how long answers carry "Connection: close" before the API's listener closes, at
