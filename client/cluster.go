@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -81,6 +82,15 @@ func (c *Client) Snapshot(ctx context.Context) (io.ReadCloser, string, error) {
 		return nil, "", err
 	}
 	return resp.Body, addr, nil
+}
+
+// Debug reads a page of the called node that explains its state (GET /v1/debug/...): log, config,
+// metrics, goroutines or heap.
+func (c *Client) Debug(ctx context.Context, page string) ([]byte, error) {
+	r := get("read the "+page, "/v1/debug/"+url.PathEscape(page))
+	r.accept, r.local = "*/*", true
+	body, _, err := c.do(ctx, r)
+	return body, err
 }
 
 // Ready queries the readiness of the node at addr through rt, without credentials. If revoke is

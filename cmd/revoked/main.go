@@ -9,13 +9,14 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"runtime/debug"
+	buildinfo "runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/config"
+	"revoked/cmd/revoked/internal/debug"
 	"revoked/cmd/revoked/internal/dev"
 	"revoked/cmd/revoked/internal/offline"
 	"revoked/cmd/revoked/internal/server"
@@ -65,7 +66,7 @@ func newRoot(stdout io.Writer) *cobra.Command {
 		admitCommand(), admittedCommand(), joinTokenCommand(), promoteCommand(), demoteCommand(),
 		tokenCommand(), explainCommand(), grantsCommand(), auditCommand(),
 		clientCommand(), issuerCommand(), revokeAllCommand(), revokeJTICommand(),
-		settingsCommand(), snapshotCommand(), offline.RecoverCommand(), benchCommand(),
+		settingsCommand(), snapshotCommand(), offline.RecoverCommand(), debug.Command(readVersion()), benchCommand(),
 	)
 	root.InitDefaultCompletionCmd() // before prepare, so that its usage errors exit with 64 too
 	prepare(root)
@@ -116,7 +117,7 @@ func readVersion() server.Build {
 	v := server.Build{
 		Version: cmp.Or(version, "dev"), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
-	if info, ok := debug.ReadBuildInfo(); ok {
+	if info, ok := buildinfo.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			switch s.Key {
 			case "vcs.revision":

@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -20,9 +18,9 @@ import (
 	"revoked/client"
 	"revoked/cmd/revoked/internal/call"
 	"revoked/cmd/revoked/internal/cli"
+	"revoked/cmd/revoked/internal/files"
 	"revoked/cmd/revoked/internal/input"
 	"revoked/fsm/snapshot"
-	"revoked/internal/durable"
 	"revoked/node/recovery"
 )
 
@@ -97,50 +95,17 @@ func fetchSnapshot(ctx context.Context, c *client.Client, w io.Writer) (snapshot
 }
 
 // saveSnapshot creates file complete and durable, or not at all.
-func saveSnapshot(ctx context.Context, c *client.Client, file string, force bool) (snapshot.Header, error) {
-	var header snapshot.Header
-	if _, err := os.Lstat(file); err == nil && !force {
-		return header, fmt.Errorf("%s exists already; use --force to replace it", file)
-	}
-	dir := filepath.Dir(file)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".*") // mode 0600
-	if err != nil {
-		return header, fmt.Errorf("save the snapshot: %w", err)
-	}
-	defer func() { _, _ = tmp.Close(), os.Remove(tmp.Name()) }()
-	if header, err = fetchSnapshot(ctx, c, tmp); err != nil {
-		return header, err
-	}
-	if err = errors.Join(tmp.Sync(), tmp.Close()); err == nil {
-		err = publish(tmp.Name(), file, force)
-	}
-	if err == nil {
-		err = durable.SyncDir(dir)
-		if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-			return header, nil // the file system cannot sync a directory
-		}
-	}
-	if err != nil {
+func saveSnapshot(ctx context.Context, c *client.Client, file string, force bool) (header snapshot.Header, err error) {
+	fetching := false
+	err = files.Create(file, force, func(w io.Writer) (err error) {
+		header, err = fetchSnapshot(ctx, c, w)
+		fetching = err != nil
+		return err
+	})
+	if err != nil && !fetching {
 		err = fmt.Errorf("save the snapshot: %w", err)
 	}
 	return header, err
-}
-
-// publish renames tmp to file. Without force it never replaces a file, except in a race on a file
-// system without hard links.
-func publish(tmp, file string, force bool) error {
-	if force {
-		return os.Rename(tmp, file)
-	}
-	err := os.Link(tmp, file)
-	if err == nil || errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	// The file system has no hard links: check again, then rename.
-	if _, err := os.Lstat(file); err == nil {
-		return fmt.Errorf("%s: %w", file, fs.ErrExist)
-	}
-	return os.Rename(tmp, file)
 }
 
 func snapshotInspectCommand() *cobra.Command {

@@ -52,6 +52,14 @@ type Flags struct {
 
 // AddFlags adds the flags to cmd. Read them with [Flags.Open] once cobra has parsed the arguments.
 func AddFlags(cmd *cobra.Command) *Flags {
+	c := AddConnectionFlags(cmd)
+	cli.AddOutputFlag(cmd, &c.output)
+	return c
+}
+
+// AddConnectionFlags adds the flags without -o, for a command that writes a file. Read them with
+// [Flags.OpenEach].
+func AddConnectionFlags(cmd *cobra.Command) *Flags {
 	c := &Flags{}
 	f := cmd.Flags()
 	f.StringVar(&c.addr, "addr", "",
@@ -67,39 +75,75 @@ func AddFlags(cmd *cobra.Command) *Flags {
 	f.StringVar(&c.clientCert, "client-cert", "", "file of the TLS client certificate (REVOKED_CLIENT_CERT)")
 	f.StringVar(&c.clientKey, "client-key", "", "file of its key (REVOKED_CLIENT_KEY)")
 	f.DurationVar(&c.timeout, "timeout", client.DefaultTimeout, "longest wait for one answer")
-	cli.AddOutputFlag(cmd, &c.output)
 	return c
 }
 
 // Open returns a client for the nodes that flags or environment name, and whether the output is
 // JSON.
 func (c *Flags) Open() (api *client.Client, asJSON bool, err error) {
-	cfg := client.Config{
-		ID: cmp.Or(c.clientID, os.Getenv("REVOKED_CLIENT_ID")), Timeout: c.timeout, UserAgent: "revoked-cli",
-	}
 	if asJSON, err = cli.WantJSON(c.output); err != nil {
 		return nil, false, err
 	}
-	if cfg.Addrs, err = client.ParseAddrs(cmp.Or(c.addr, os.Getenv("REVOKED_ADDR"), DefaultAddr)); err != nil {
-		return nil, false, cli.UsageError("REVOKED_ADDR or --addr: %w", err)
-	}
-	if cfg.Secret, cfg.Key, err = c.credential(); err != nil {
+	cfg, err := c.config()
+	if err != nil {
 		return nil, false, err
-	}
-	if err := checkClientID(cfg.ID); err != nil {
-		return nil, false, err
-	}
-	if cfg.Secret == "" && cfg.Key == nil && cmp.Or(c.clientCert, os.Getenv("REVOKED_CLIENT_CERT")) == "" {
-		return nil, false, cli.UsageError("no client secret: set REVOKED_CLIENT_SECRET_FILE or --client-secret-file")
-	}
-	if cfg.TLS, err = c.tls(); err != nil {
-		return nil, false, err
-	}
-	if c.timeout <= 0 {
-		return nil, false, cli.UsageError("--timeout must be more than 0")
 	}
 	api, err = client.New(cfg)
 	return api, asJSON, err
+}
+
+// A Node is one node that flags or environment name.
+type Node struct {
+	*client.Client
+	Addr string // https URL
+}
+
+// OpenEach returns a client for each node that flags or environment name, each node once.
+func (c *Flags) OpenEach() ([]Node, error) {
+	cfg, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	var nodes []Node
+	for _, addr := range cfg.Addrs {
+		if slices.ContainsFunc(nodes, func(n Node) bool { return n.Addr == addr }) {
+			continue
+		}
+		one := cfg
+		one.Addrs, one.TLS = []string{addr}, cfg.TLS.Clone() // a transport changes its own
+		api, err := client.New(one)
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, Node{api, addr})
+	}
+	return nodes, nil
+}
+
+// config returns the nodes and the credential of flags or environment.
+func (c *Flags) config() (cfg client.Config, err error) {
+	cfg = client.Config{
+		ID: cmp.Or(c.clientID, os.Getenv("REVOKED_CLIENT_ID")), Timeout: c.timeout, UserAgent: "revoked-cli",
+	}
+	if cfg.Addrs, err = client.ParseAddrs(cmp.Or(c.addr, os.Getenv("REVOKED_ADDR"), DefaultAddr)); err != nil {
+		return cfg, cli.UsageError("REVOKED_ADDR or --addr: %w", err)
+	}
+	if cfg.Secret, cfg.Key, err = c.credential(); err != nil {
+		return cfg, err
+	}
+	if err := checkClientID(cfg.ID); err != nil {
+		return cfg, err
+	}
+	if cfg.Secret == "" && cfg.Key == nil && cmp.Or(c.clientCert, os.Getenv("REVOKED_CLIENT_CERT")) == "" {
+		return cfg, cli.UsageError("no client secret: set REVOKED_CLIENT_SECRET_FILE or --client-secret-file")
+	}
+	if cfg.TLS, err = c.tls(); err != nil {
+		return cfg, err
+	}
+	if c.timeout <= 0 {
+		return cfg, cli.UsageError("--timeout must be more than 0")
+	}
+	return cfg, nil
 }
 
 // checkClientID returns a usage error for an id that no client can have. Every call needs one.

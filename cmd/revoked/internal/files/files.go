@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"revoked/internal/durable"
 )
@@ -72,6 +73,51 @@ func Write(force bool, all ...File) error {
 		}
 	}
 	return nil
+}
+
+// Create creates a file of mode 0600 with the content that write writes: whole and on disk, or not
+// at all. Without force it never replaces a file, except in a race on a file system without hard
+// links.
+func Create(name string, force bool, write func(io.Writer) error) error {
+	if _, err := os.Lstat(name); err == nil && !force {
+		return fmt.Errorf("%s exists already; use --force to replace it", name)
+	}
+	dir := filepath.Dir(name)
+	tmp, err := os.CreateTemp(dir, "."+filepath.Base(name)+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { _, _ = tmp.Close(), os.Remove(tmp.Name()) }()
+	if err := write(tmp); err != nil {
+		return err
+	}
+	if err = errors.Join(tmp.Sync(), tmp.Close()); err == nil {
+		err = publish(tmp.Name(), name, force)
+	}
+	if err == nil {
+		err = durable.SyncDir(dir)
+		if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
+			return nil // the file system cannot sync a directory
+		}
+	}
+	return err
+}
+
+// publish renames tmp to name. Without force it never replaces a file, except in a race on a file
+// system without hard links.
+func publish(tmp, name string, force bool) error {
+	if force {
+		return os.Rename(tmp, name)
+	}
+	err := os.Link(tmp, name)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// The file system has no hard links: check again, then rename.
+	if _, err := os.Lstat(name); err == nil {
+		return fmt.Errorf("%s: %w", name, fs.ErrExist)
+	}
+	return os.Rename(tmp, name)
 }
 
 // bom is the byte order mark that editors and PowerShell put before UTF-8 text.
