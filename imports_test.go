@@ -113,15 +113,18 @@ var floors = map[string]floor{
 
 	"revoked/client": {}, // linked into programs of users, so the standard library only
 	"revoked/api": {
-		ours: []string{"revoked", "revoked/api/access", "revoked/api/clientauth", "revoked/api/debug", "revoked/api/openapi",
-			"revoked/api/profile", "revoked/api/registration", "revoked/api/request", "revoked/api/serve", "revoked/api/stream",
-			"revoked/api/strictjson", "revoked/api/tokens"},
+		ours: []string{"revoked", "revoked/api/access", "revoked/api/clientauth", "revoked/api/console",
+			"revoked/api/debug", "revoked/api/openapi", "revoked/api/profile", "revoked/api/registration",
+			"revoked/api/request", "revoked/api/serve", "revoked/api/stream", "revoked/api/strictjson",
+			"revoked/api/tokens"},
 		libs: []string{"github.com/labstack/"},
 	},
 	"revoked/api/tokens": {ours: []string{"revoked", "revoked/api/access", "revoked/api/clientauth",
 		"revoked/api/registration", "revoked/api/request", "revoked/api/strictjson"}},
 	"revoked/api/access": {ours: []string{"revoked", "revoked/api/clientauth", "revoked/api/request",
 		"revoked/api/serve"}},
+	"revoked/api/console": {ours: []string{"revoked", "revoked/api/access", "revoked/api/clientauth",
+		"revoked/api/request"}},
 	"revoked/api/request": {ours: []string{"revoked", "revoked/api/clientauth", "revoked/api/registration",
 		"revoked/api/serve", "revoked/api/strictjson"}, libs: []string{"github.com/labstack/"}},
 	"revoked/api/clientauth":   {ours: []string{"revoked"}},

@@ -223,6 +223,7 @@ type Config struct {
 	CheckNetworks map[netip.Prefix][]string
 
 	MetricsOnAPI bool // also serve /metrics on the API port
+	Console      bool // serve the console at /ui
 	Profiles     bool // the handler of the metrics also serves profiles to administrators
 	// RecentLog returns the newest lines of the log, EffectiveConfig the configuration in effect as
 	// JSON, without secrets. Both are for administrators; nil: 404.

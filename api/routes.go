@@ -9,6 +9,7 @@ import (
 
 	"revoked"
 	"revoked/api/access"
+	"revoked/api/console"
 	"revoked/api/debug"
 	"revoked/api/profile"
 	"revoked/api/request"
@@ -93,8 +94,39 @@ func New(cfg Config) (*API, error) {
 		metadata: doc, issuerPath: iss.path, access: control, tokens: presented,
 		debug: &debug.Pages{Log: cfg.RecentLog, Config: cfg.EffectiveConfig, Profiles: cfg.Profiles},
 	}
-	a.echo, a.routes = a.router(slices.Concat(a.oauthRoutes(), a.adminRoutes(), a.healthRoutes(cfg.MetricsOnAPI)))
+	routes := slices.Concat(a.oauthRoutes(), a.adminRoutes(), a.healthRoutes(cfg.MetricsOnAPI))
+	if cfg.Console {
+		pages, err := a.consoleRoutes()
+		if err != nil {
+			return nil, err
+		}
+		routes = append(routes, pages...)
+	}
+	a.echo, a.routes = a.router(routes)
 	return a, nil
+}
+
+// consoleRoutes returns the routes of the console, which makes calls of the other routes.
+func (a *API) consoleRoutes() ([]route, error) {
+	roles := map[string][]revoked.Role{
+		// Others revoke their own tokens only, and the operators of a cluster have none.
+		"POST " + pathRevoke: admins,
+		console.CutOff:       cutoffMakers,
+	}
+	for _, r := range a.adminRoutes() {
+		for method := range strings.FieldsSeq(r.methods) {
+			roles[method+" "+r.path] = r.roles
+		}
+	}
+	c, err := console.New(console.Config{
+		Access: a.access, Secure: a.secure, Now: a.cfg.Now,
+		API:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.echo.ServeHTTP(w, r) }),
+		Roles: func(call string) []revoked.Role { return roles[call] },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []route{{path: console.Root, handler: c.Serve}, {path: console.Root + "/*", handler: c.Serve}}, nil
 }
 
 // Snapshots that are downloaded at once. Each keeps the files of a checkpoint on disk.

@@ -75,9 +75,9 @@ func New(cfg Config) *Control {
 	}
 }
 
-// Require returns h for callers that authenticate (see [Control.Identify]) and have one of the
-// roles. Other callers get 401, 429, 503, or 403, which names the roles. A malformed query gets
-// 400.
+// Require returns h for callers that authenticate (see [Control.Identify]) or are signed in (see
+// [Control.SignedIn]), and have one of the roles. Other callers get 401, 429, 503, or 403, which
+// names the roles. A malformed query gets 400.
 func (c *Control) Require(h request.Handler, roles ...revoked.Role) request.Handler {
 	return func(r *request.Request) error {
 		values := r.Request().Header["Authorization"]
@@ -88,7 +88,10 @@ func (c *Control) Require(h request.Handler, roles ...revoked.Role) request.Hand
 		// leader, they show the copy as it is. A handler that needs a current state runs its own read
 		// barrier.
 		current := c.CatchUp(r.Request().Context()) == nil || c.cfg.Backend.ClientsCurrent()
-		caller, err := c.Identify(r, values)
+		caller, err := c.SignedIn(r.Request().Context())
+		if caller == nil && err == nil {
+			caller, err = c.Identify(r, values)
+		}
 		if err != nil {
 			return err
 		}

@@ -55,6 +55,9 @@ func (e *Endpoints) callerOf(
 ) (*clientauth.Caller, error) {
 	id := string(q.values[paramClientID])
 	ctx, control := r.Request().Context(), e.cfg.Access
+	if caller, err := control.SignedIn(ctx); caller != nil || err != nil {
+		return caller, err
+	}
 	attempt := clientauth.Attempt{Method: revoked.AuthBasic, From: control.Addr(r)}
 	switch {
 	case len(values) == 1:

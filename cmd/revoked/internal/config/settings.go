@@ -40,6 +40,7 @@ type Settings struct {
 	CheckNetworks             map[netip.Prefix][]string // audiences of each network
 	MetricsNetworks           []netip.Prefix
 	Pprof                     bool // profiles at MetricsAddr
+	Console                   bool // pages at /ui
 
 	// Fetches of key sets of trusted issuers.
 	JWKSCAFile        string
@@ -120,6 +121,7 @@ func (s *Settings) network() []Setting {
 			"networks that may read /metrics without credentials; others need a client with the role viewer",
 			&s.MetricsNetworks, 0, 0},
 		{"pprof", "false", "serve profiles of the program at metrics_addr, to administrators", &s.Pprof, 0, 0},
+		{"console", "false", "serve pages for operators at /ui of the API port", &s.Console, 0, 0},
 		{"require_https", "true", "refuse plain HTTP on the API port", &s.RequireHTTPS, 0, 0},
 		{"require_post", "true", "refuse GET at the OAuth endpoints", &s.RequirePost, 0, 0},
 		{"cors_origins", "", "origins that browsers may call the OAuth endpoints from", &s.CORSOrigins, 0, 0},

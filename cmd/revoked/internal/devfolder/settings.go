@@ -76,6 +76,7 @@ func settingsFor(nodes []devcluster.Node, i, expect int, join []string) []settin
 		{"join", join},
 		{"bootstrap_clients_file", "clients.json"},
 		{"shutdown_delay", "0s"}, // no load balancer to wait for
+		{"console", true},
 	}
 }
 

@@ -1,0 +1,34 @@
+package access
+
+import (
+	"context"
+
+	"revoked/api/clientauth"
+)
+
+type signedInKey struct{}
+
+// WithCaller returns a copy of ctx for requests of a caller that has authenticated before, at the
+// console. They need no credentials of their own. A request from outside cannot have such a
+// context.
+func WithCaller(ctx context.Context, caller *clientauth.Caller) context.Context {
+	return context.WithValue(ctx, signedInKey{}, caller)
+}
+
+// SignedIn returns the caller of [WithCaller], or nil if ctx has none. It returns
+// [clientauth.ErrUnauthenticated] if the caller does not last.
+func (c *Control) SignedIn(ctx context.Context) (*clientauth.Caller, error) {
+	caller, _ := ctx.Value(signedInKey{}).(*clientauth.Caller)
+	if caller != nil && !c.Lasts(caller) {
+		return nil, clientauth.ErrUnauthenticated
+	}
+	return caller, nil
+}
+
+// Lasts reports whether the client of a caller is unchanged since it authenticated, and whether its
+// credential is still valid. Every change of the record ends the caller, also a new secret while
+// the old one has its grace.
+func (c *Control) Lasts(caller *clientauth.Caller) bool {
+	record, _ := c.cfg.Backend.Client(caller.Client.ID)
+	return record != nil && record.Version == caller.Client.Version && caller.Ended(record, c.cfg.Now()) == ""
+}

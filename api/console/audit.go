@@ -1,0 +1,163 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"revoked"
+	"revoked/api/request"
+)
+
+// auditShown is the number of entries that the page of the audit shows at first.
+const auditShown = 100
+
+// entry is an entry of GET /v1/audit.
+type entry struct {
+	Index   uint64         `json:"index"`
+	Time    *float64       `json:"time"`
+	Kind    string         `json:"kind"`
+	Actor   string         `json:"actor"`
+	Node    string         `json:"node"`
+	Object  map[string]any `json:"object"`
+	Reason  string         `json:"reason"`
+	Outcome string         `json:"outcome"`
+	Detail  string         `json:"detail"`
+}
+
+// About returns the object in words.
+func (e entry) About() string {
+	var words []string
+	for name, value := range e.Object {
+		if n, ok := value.(float64); ok {
+			value = strconv.FormatFloat(n, 'f', -1, 64)
+		}
+		words = append(words, fmt.Sprint(name, " ", value))
+	}
+	slices.Sort(words)
+	return strings.Join(words, ", ")
+}
+
+// Why returns the reason of the caller and the detail of the node.
+func (e entry) Why() string { return strings.Trim(e.Reason+"; "+e.Detail, "; ") }
+
+// A lineTail keeps the last lines of a stream, which may arrive in any parts.
+type lineTail struct {
+	limit int
+	rest  []byte
+	lines [][]byte
+}
+
+func (t *lineTail) write(p []byte) {
+	t.rest = append(t.rest, p...)
+	for {
+		line, rest, whole := bytes.Cut(t.rest, []byte{'\n'})
+		if !whole {
+			return
+		}
+		t.lines = append(t.lines, bytes.Clone(line))
+		if len(t.lines) >= 2*t.limit {
+			t.lines = slices.Clone(t.lines[t.limit:])
+		}
+		t.rest = rest
+	}
+}
+
+// last returns the newest lines first.
+func (t *lineTail) last() [][]byte {
+	list := slices.Clone(t.lines[max(0, len(t.lines)-t.limit):])
+	slices.Reverse(list)
+	return list
+}
+
+// auditPage is the body of the audit.
+type auditPage struct {
+	Kinds       []revoked.AuditKind
+	Hours       string
+	Kind, Actor string
+	Entries     []entry
+	Stream      string // address of the live entries
+	After       string // id of the last entry of the page
+}
+
+// auditQuery returns the selectors of the page and of its stream.
+func (v *visit) auditQuery() url.Values {
+	given, query := v.http.URL.Query(), url.Values{}
+	for _, name := range []string{"kind", "actor"} {
+		if value := given.Get(name); value != "" {
+			query.Set(name, value)
+		}
+	}
+	return query
+}
+
+// getAudit shows the newest entries of some hours. They are read in the order of the log, of which
+// the page keeps the end.
+func (v *visit) getAudit() error {
+	query := v.auditQuery()
+	p := auditPage{Kinds: revoked.AuditKinds(), Hours: v.http.URL.Query().Get("hours"), Kind: query.Get("kind"),
+		Actor: query.Get("actor"), Stream: Root + "/audit/stream?" + query.Encode()}
+	if p.Hours == "" {
+		p.Hours = "24"
+	}
+	hours, err := strconv.Atoi(p.Hours)
+	if err != nil || hours < 1 || hours > 24*366 {
+		return request.Malformed("hours: want 1 to 8784")
+	}
+	since := v.console.cfg.Now().Add(-time.Duration(hours) * time.Hour)
+	query.Set("since", strconv.FormatInt(max(0, since.Unix()), 10))
+	tail := &lineTail{limit: auditShown}
+	a := newAnswer(v.Response())
+	a.write = tail.write
+	if err := v.send(v.http.Context(), a, "GET", "/v1/audit?"+query.Encode(), "", nil); err != nil {
+		return err
+	}
+	if err := a.decode(nil); err != nil {
+		return err
+	}
+	for _, line := range tail.last() {
+		var e entry
+		if err := json.Unmarshal(line, &e); err != nil {
+			return fmt.Errorf("decode entry of the audit: %w", err)
+		}
+		p.Entries = append(p.Entries, e)
+	}
+	p.After = a.header.Get("Revoked-Era") + "." + a.header.Get("Revoked-Index")
+	return v.show(http.StatusOK, "audit", "Audit", &p)
+}
+
+// getAuditStream sends new entries as the API does, until the session ends. It does not keep the
+// session alive.
+func (v *visit) getAuditStream() error {
+	query := v.auditQuery()
+	query.Set("after", v.http.URL.Query().Get("after"))
+	ctx, cancel := context.WithCancel(v.http.Context())
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		v.endWithSession(ctx, cancel)
+	}()
+	defer func() { cancel(); <-watched }()
+	return v.send(ctx, v.Response(), "GET", "/v1/audit?"+query.Encode(), "", nil, "Accept", "text/event-stream")
+}
+
+// endWithSession calls end once the session has ended. It returns then, or when ctx ends.
+func (v *visit) endWithSession(ctx context.Context, end func()) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for v.console.sessions.find(v.cookie, true) != nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+	end()
+}

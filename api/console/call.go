@@ -1,0 +1,161 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"revoked"
+	"revoked/api/access"
+	"revoked/api/request"
+)
+
+// maxAnswer limits the answer of a call that a page holds in memory, in bytes.
+const maxAnswer = 16 << 20
+
+// An answer is the response of the API to a call of the console. It implements
+// [http.ResponseWriter].
+type answer struct {
+	outer  http.ResponseWriter // of the browser, for its deadlines; may be nil
+	header http.Header
+	status int
+	body   bytes.Buffer
+	write  func([]byte) // gets a body of 200 instead of body; may be nil
+	full   bool         // the body was too long
+}
+
+func newAnswer(outer http.ResponseWriter) *answer {
+	return &answer{outer: outer, header: make(http.Header)}
+}
+
+func (a *answer) Header() http.Header { return a.header }
+
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 {
+		a.status = status
+	}
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	switch {
+	case a.status == http.StatusOK && a.write != nil:
+		a.write(p)
+	case a.body.Len()+len(p) > maxAnswer:
+		a.full = true
+	default:
+		a.body.Write(p)
+	}
+	return len(p), nil
+}
+
+// Flush implements [http.Flusher]: nothing of the answer goes to the browser.
+func (a *answer) Flush() {}
+
+// Unwrap lets a slow call extend the deadline of the browser's connection.
+func (a *answer) Unwrap() http.ResponseWriter { return a.outer }
+
+// decode reads the JSON of a success into out, or returns the failure.
+func (a *answer) decode(out any) error {
+	switch {
+	case a.full:
+		return fmt.Errorf("%w: answer of the API is longer than %d bytes", revoked.ErrUnprocessable, maxAnswer)
+	case a.status >= http.StatusBadRequest:
+		return a.failure()
+	case out == nil:
+		return nil
+	}
+	if err := json.Unmarshal(a.body.Bytes(), out); err != nil {
+		return fmt.Errorf("decode answer of the API: %w", err)
+	}
+	return nil
+}
+
+// failure returns the answer as the failure that it describes: a problem document, or the error of
+// an OAuth endpoint.
+func (a *answer) failure() *request.Failure {
+	var p struct {
+		Title, Detail string
+		Description   string `json:"error_description"`
+		Matched       *int
+	}
+	_ = json.Unmarshal(a.body.Bytes(), &p) // the status alone is an answer too
+	f := &request.Failure{Status: a.status, Title: p.Title, Detail: p.Detail, Outcome: "refused", Matched: p.Matched}
+	if f.Title == "" {
+		f.Title = p.Description
+	}
+	if f.Title == "" {
+		f.Title = http.StatusText(a.status)
+	}
+	if n, err := strconv.Atoi(a.header.Get("Retry-After")); err == nil {
+		f.RetryAfter = time.Duration(n) * time.Second
+	}
+	return f
+}
+
+// call makes a call of the API as the client of the session. body is sent as JSON unless it is nil;
+// out gets the JSON of the answer and may be nil.
+func (v *visit) call(method, path string, body, out any) error {
+	var b []byte
+	if body != nil {
+		var err error
+		if b, err = json.Marshal(body); err != nil {
+			return fmt.Errorf("encode call of the API: %w", err)
+		}
+	}
+	a := newAnswer(v.Response())
+	if err := v.send(v.http.Context(), a, method, path, request.TypeJSON, b); err != nil {
+		return err
+	}
+	return a.decode(out)
+}
+
+// send makes a call of the API and lets it write to w. The call has the address, the connection and
+// the request id of the browser's request, and none of its other headers.
+func (v *visit) send(
+	ctx context.Context, w http.ResponseWriter, method, path, contentType string, body []byte, header ...string,
+) error {
+	req, err := http.NewRequestWithContext(access.WithCaller(ctx, v.session.caller), method, path, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("%w: no call of the API", revoked.ErrInvalid)
+	}
+	outer := v.http
+	req.Host, req.RemoteAddr, req.TLS = outer.Host, outer.RemoteAddr, outer.TLS
+	req.RequestURI = req.URL.RequestURI()
+	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Proto"} {
+		req.Header[name] = outer.Header[name]
+	}
+	req.Header.Set("X-Request-Id", v.ID())
+	if len(body) > 0 {
+		req.Header.Set("Content-Type", contentType)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	v.console.cfg.API.ServeHTTP(w, req)
+	return nil
+}
+
+func contextWith(r *http.Request, v *visit) context.Context {
+	return context.WithValue(r.Context(), visitKey{}, v)
+}
+
+// retrySeconds returns a Retry-After value, at least 1.
+func retrySeconds(d time.Duration) string {
+	return strconv.FormatInt(max(1, int64((d+time.Second-1)/time.Second)), 10)
+}
+
+// apiPath escapes ids and joins them into a path.
+func apiPath(parts ...string) string {
+	escaped := make([]string, len(parts))
+	for i, p := range parts {
+		escaped[i] = url.PathEscape(p)
+	}
+	return strings.Join(escaped, "/")
+}

@@ -1,0 +1,49 @@
+package console
+
+import (
+	"fmt"
+	"net/http"
+
+	"revoked/api/request"
+)
+
+// A confirmation is a form for an action that cannot be taken back. The person types a name first.
+type confirmation struct {
+	Form, ID            string
+	Action, Label, Text string
+	Want                string // the text to type
+	Reason              bool   // the action takes a reason
+	Hidden              []hidden
+}
+
+type hidden struct{ Name, Value string }
+
+// Confirm returns a form. hiddenPairs are names and values that it also sends.
+func (p *page) Confirm(action, label, want, text string, hiddenPairs ...string) confirmation {
+	c := confirmation{Form: p.Form, ID: p.Next(), Action: action, Label: label, Text: text, Want: want}
+	for i := 0; i+1 < len(hiddenPairs); i += 2 {
+		c.Hidden = append(c.Hidden, hidden{hiddenPairs[i], hiddenPairs[i+1]})
+	}
+	return c
+}
+
+// WithReason returns c with a field for a reason.
+func (c confirmation) WithReason() confirmation {
+	c.Reason = true
+	return c
+}
+
+// confirmed returns a failure unless the person has typed the text that the form asked for.
+func (v *visit) confirmed(want string) error {
+	if v.field("typed") == want && want != "" {
+		return nil
+	}
+	return &request.Failure{Status: http.StatusUnprocessableEntity, Title: "Not confirmed", Outcome: "not_confirmed",
+		Detail: fmt.Sprintf("Nothing was done: type %q exactly to confirm.", want)}
+}
+
+// done shows a text on the next page and leads to it.
+func (v *visit) done(to, format string, args ...any) error {
+	v.console.sessions.leave(v.session, fmt.Sprintf(format, args...))
+	return v.redirect(to)
+}

@@ -1,0 +1,237 @@
+package console
+
+import (
+	"crypto/rand"
+	"errors"
+	"html/template"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"revoked"
+	"revoked/api/access"
+	"revoked/api/clientauth"
+	"revoked/api/request"
+)
+
+// Root is the path of the first page. Every page is below it.
+const Root = "/ui"
+
+// Config configures a [Console]. All fields are required.
+type Config struct {
+	Access *access.Control
+	API    http.Handler // serves /v1 and the OAuth endpoints
+	// Roles returns the roles that may make a call of the API, such as "GET /v1/members". They decide
+	// which links and forms a page has; the API itself decides about each call.
+	Roles  func(call string) []revoked.Role
+	Secure func(*http.Request) bool // the browser is at the other end of TLS
+	Now    func() time.Time
+}
+
+// A Console serves the pages. Its methods may be called concurrently. It starts no goroutine that
+// outlives a request, and needs no Close.
+type Console struct {
+	cfg      Config
+	mux      *http.ServeMux
+	pages    map[string]*template.Template
+	sessions *sessions
+	origins  *http.CrossOriginProtection
+}
+
+// New returns a console without sessions.
+func New(cfg Config) (*Console, error) {
+	pages, err := parsePages()
+	if err != nil {
+		return nil, err
+	}
+	c := &Console{cfg: cfg, mux: http.NewServeMux(), pages: pages, origins: http.NewCrossOriginProtection(),
+		sessions: &sessions{byKey: make(map[sessionKey]*session), now: cfg.Now, lasts: cfg.Access.Lasts}}
+	for pattern, h := range c.routes() {
+		c.mux.HandleFunc(pattern, func(_ http.ResponseWriter, r *http.Request) {
+			v := r.Context().Value(visitKey{}).(*visit)
+			v.http = r
+			v.err = h(v)
+		})
+	}
+	return c, nil
+}
+
+// open lists the patterns that need no session.
+var open = map[string]bool{
+	"GET /ui/sign-in": true, "POST /ui/sign-in": true, "GET /ui/static/{file}": true,
+}
+
+func (c *Console) routes() map[string]func(*visit) error {
+	return map[string]func(*visit) error{
+		"GET /ui/static/{file}": (*visit).getAsset,
+		"GET /ui/sign-in":       (*visit).getSignIn,
+		"POST /ui/sign-in":      (*visit).postSignIn,
+		"POST /ui/sign-out":     (*visit).postSignOut,
+
+		"GET /ui":     (*visit).getRoot,
+		"GET /ui/{$}": (*visit).getOverview,
+
+		"GET /ui/members":                  (*visit).getMembers,
+		"GET /ui/members/{node}":           (*visit).getMember,
+		"POST /ui/members/{node}/{action}": (*visit).postMember,
+		"POST /ui/admissions/{action}":     (*visit).postAdmission,
+
+		"GET /ui/tokens":          (*visit).getTokens,
+		"POST /ui/tokens/explain": (*visit).postExplain,
+		"POST /ui/tokens/revoke":  (*visit).postRevoke,
+
+		"GET /ui/grants":           (*visit).getGrants,
+		"POST /ui/grants":          (*visit).postGrants,
+		"GET /ui/grants/{id}":      (*visit).getGrant,
+		"POST /ui/grants/{id}/end": (*visit).postGrant,
+		"GET /ui/cutoffs":          (*visit).getCutoffs,
+		"POST /ui/cutoffs/dry-run": (*visit).postDryRun,
+		"POST /ui/cutoffs":         (*visit).postCutoff,
+
+		"GET /ui/clients":                  (*visit).getClients,
+		"POST /ui/clients":                 (*visit).postClients,
+		"GET /ui/clients/{id}":             (*visit).getClient,
+		"POST /ui/clients/{id}/{action}":   (*visit).postClient,
+		"GET /ui/issuers":                  (*visit).getIssuers,
+		"GET /ui/issuers/{name}":           (*visit).getIssuer,
+		"POST /ui/issuers/{name}/{action}": (*visit).postIssuer,
+
+		"GET /ui/audit":        (*visit).getAudit,
+		"GET /ui/audit/stream": (*visit).getAuditStream,
+	}
+}
+
+type visitKey struct{}
+
+// A visit is one request to the console. Only the goroutine of its request uses it.
+type visit struct {
+	*request.Request
+	console *Console
+	http    *http.Request // with the values of the path
+	cookie  string        // of the session
+	session *session      // nil: not signed in
+	nonce   string
+	form    url.Values // of a POST
+	err     error
+}
+
+// Serve answers a request to /ui or below it.
+func (c *Console) Serve(r *request.Request) error {
+	v := &visit{Request: r, console: c, nonce: rand.Text()}
+	v.setHeaders()
+	if err := c.serve(v); err != nil {
+		v.fail(err)
+	}
+	return nil
+}
+
+func (c *Console) serve(v *visit) error {
+	req := v.Request.Request()
+	if !c.cfg.Secure(req) {
+		return &request.Failure{Status: http.StatusBadRequest, Title: "The console needs HTTPS", Outcome: "plain_http",
+			Detail: "A secret must not cross the network in the clear. Open the same address with https://."}
+	}
+	if err := c.origins.Check(req); err != nil {
+		return &request.Failure{Status: http.StatusForbidden, Title: "Request from another site", Outcome: "cross_origin",
+			Detail: "The console takes forms from its own pages only."}
+	}
+	h, pattern := c.mux.Handler(req)
+	if pattern == "" {
+		return c.unrouted(h, req)
+	}
+	v.signedIn()
+	if v.session == nil && !open[pattern] {
+		return v.askToSignIn()
+	}
+	if req.Method == http.MethodPost {
+		if err := v.readForm(); err != nil {
+			return err
+		}
+	}
+	v.Quiet = req.Method != http.MethodPost
+	c.mux.ServeHTTP(v.Response(), req.WithContext(contextWith(req, v)))
+	return v.err
+}
+
+// unrouted returns the answer to a path without a page, or with pages for other methods only.
+func (c *Console) unrouted(h http.Handler, req *http.Request) error {
+	a := newAnswer(nil)
+	h.ServeHTTP(a, req)
+	if a.status == http.StatusMethodNotAllowed {
+		return &request.Failure{Status: a.status, Title: "Method not allowed", Allow: a.header.Get("Allow"),
+			Outcome: "method_not_allowed"}
+	}
+	return &request.Failure{Status: http.StatusNotFound, Title: "No such page", Outcome: "not_found"}
+}
+
+// setHeaders sets the headers of every page. The middleware has set no-store and nosniff.
+func (v *visit) setHeaders() {
+	h := v.Response().Header()
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'nonce-"+v.nonce+"'; style-src 'nonce-"+v.nonce+
+		"'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "+
+		"require-trusted-types-for 'script'; trusted-types 'none'")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+}
+
+// isRefresh reports whether a script asks, to update a page that is open. Such a request does not
+// keep a session alive: a page that nobody looks at must end.
+func isRefresh(r *http.Request) bool { return r.Header.Get("Revoked-Refresh") != "" }
+
+// maxForm limits the body of a form, in bytes. It exceeds the longest token.
+const maxForm = 64 << 10
+
+// readForm reads the form of a POST and checks the token that every page of a session has in its
+// forms.
+func (v *visit) readForm() error {
+	req := v.Request.Request()
+	if _, err := request.MediaType(req, "application/x-www-form-urlencoded"); err != nil {
+		return err
+	}
+	body, err := request.ReadBody(req, maxForm)
+	if err != nil {
+		return err
+	}
+	v.form, err = url.ParseQuery(string(body))
+	clear(body)
+	if err != nil {
+		return request.Malformed("the form cannot be read")
+	}
+	if v.session != nil && !v.session.owns(v.form.Get("form")) {
+		return &request.Failure{Status: http.StatusForbidden, Title: "The form is not of this session", Outcome: "form",
+			Detail: "Open the page again, and send the form from there."}
+	}
+	return nil
+}
+
+// field returns a field of the form without blanks around it.
+func (v *visit) field(name string) string { return strings.TrimSpace(v.form.Get(name)) }
+
+// fail sends the page of an error.
+func (v *visit) fail(err error) {
+	if v.Response().Committed {
+		v.Err = err
+		return
+	}
+	if errors.Is(err, clientauth.ErrUnauthenticated) && v.session != nil {
+		v.console.sessions.end(v.cookie) // the client has changed
+		v.session = nil
+	}
+	f := request.FailureOf("", err)
+	v.Outcome, v.Err = f.Outcome, f.Cause
+	h := v.Response().Header()
+	if f.Allow != "" {
+		h.Set("Allow", f.Allow)
+	}
+	if f.RetryAfter > 0 {
+		h.Set("Retry-After", retrySeconds(f.RetryAfter))
+	}
+	if f.Status != http.StatusUnauthorized { // browsers would ask for a password
+		request.SetStatusHeaders(h, f.Status)
+	}
+	_ = v.show(f.Status, "error", f.Title, f)
+}

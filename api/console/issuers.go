@@ -1,0 +1,89 @@
+package console
+
+import (
+	"net/http"
+)
+
+// issuer is a trusted issuer of GET /v1/issuers.
+type issuer struct {
+	Name        string   `json:"name"`
+	Issuer      string   `json:"issuer"`
+	JWKSURI     string   `json:"jwks_uri"`
+	Algorithms  []string `json:"algorithms"`
+	TokenTypes  []string `json:"token_types"`
+	MaxLifetime string   `json:"max_lifetime"`
+	Disabled    bool     `json:"disabled"`
+	CreatedAt   *float64 `json:"created_at"`
+	Keys        []struct {
+		KeyID      string `json:"kid"`
+		Thumbprint string `json:"thumbprint"`
+		Algorithm  string `json:"alg"`
+		State      string `json:"state"`
+	} `json:"keys"`
+	Fetch *struct {
+		At    *float64 `json:"at"`
+		OK    bool     `json:"ok"`
+		Error string   `json:"error"`
+	} `json:"fetch"`
+}
+
+// State returns the state of the issuer in one word.
+func (i issuer) State() string { return enabled(i.Disabled) }
+
+func (v *visit) getIssuers() error {
+	var list struct{ Issuers []issuer }
+	if err := v.call("GET", "/v1/issuers", nil, &list); err != nil {
+		return err
+	}
+	return v.show(http.StatusOK, "issuers", "Issuers", list.Issuers)
+}
+
+func (v *visit) getIssuer() error {
+	var i issuer
+	if err := v.call("GET", "/v1/issuers/"+apiPath(v.http.PathValue("name")), nil, &i); err != nil {
+		return err
+	}
+	return v.show(http.StatusOK, "issuer", "Issuer "+i.Name, &i)
+}
+
+func (v *visit) postIssuer() error {
+	name, action := v.http.PathValue("name"), v.http.PathValue("action")
+	path := "/v1/issuers/" + apiPath(name)
+	thumbprint := v.field("thumbprint")
+	want := name
+	if action == "ban-key" {
+		want = thumbprint
+	}
+	if action != "enable" && action != "refresh" {
+		if err := v.confirmed(want); err != nil {
+			return err
+		}
+	}
+	switch action {
+	case "enable", "disable":
+		if err := v.call("PATCH", path, map[string]bool{"disabled": action == "disable"}, nil); err != nil {
+			return err
+		}
+		return v.done(pathOf("issuers", name), "%s is %sd.", name, action)
+	case "refresh":
+		var got struct{ Changed bool }
+		if err := v.call("POST", path+"/refresh", map[string]any{}, &got); err != nil {
+			return err
+		}
+		if got.Changed {
+			return v.done(pathOf("issuers", name), "The keys were fetched, and have changed.")
+		}
+		return v.done(pathOf("issuers", name), "The keys were fetched, and are the same.")
+	case "ban-key":
+		if err := v.call("DELETE", path+"/keys/"+apiPath(thumbprint), nil, nil); err != nil {
+			return err
+		}
+		return v.done(pathOf("issuers", name), "The key is banned for good.")
+	case "delete":
+		if err := v.call("DELETE", path, nil, nil); err != nil {
+			return err
+		}
+		return v.done(Root+"/issuers", "%s is deleted, and its tokens are ended.", name)
+	}
+	return noAction(action)
+}

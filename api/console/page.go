@@ -1,0 +1,173 @@
+package console
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"revoked"
+	"revoked/api/request"
+)
+
+//go:embed templates/*.html
+var templates embed.FS
+
+//go:embed static/*
+var static embed.FS
+
+// CutOff is the call that creates a cut-off, which shares its path with the denials of issuers.
+const CutOff = "POST /v1/revocations of a cut-off"
+
+// A link is a page of the navigation and the call of the API that it shows.
+type link struct{ Name, Path, call string }
+
+// navigation lists the pages. A client sees those whose call it may make.
+var navigation = []link{
+	{"Overview", Root + "/", "GET /v1/status"},
+	{"Members", Root + "/members", "GET /v1/members"},
+	{"Tokens", Root + "/tokens", "POST /v1/explain"},
+	{"Grants", Root + "/grants", "GET /v1/grants"},
+	{"Cut-offs", Root + "/cutoffs", CutOff},
+	{"Clients", Root + "/clients", "GET /v1/clients"},
+	{"Issuers", Root + "/issuers", "GET /v1/issuers"},
+	{"Audit", Root + "/audit", "GET /v1/audit"},
+}
+
+// parsePages returns each page with the layout around it.
+func parsePages() (map[string]*template.Template, error) {
+	layout, err := template.New("layout.html").Funcs(functions).ParseFS(templates, "templates/layout.html")
+	if err != nil {
+		return nil, fmt.Errorf("parse layout: %w", err)
+	}
+	files, err := fs.Glob(templates, "templates/*.html")
+	if err != nil {
+		return nil, err
+	}
+	pages := make(map[string]*template.Template)
+	for _, file := range files {
+		t := template.Must(layout.Clone())
+		if _, err := t.ParseFS(templates, file); err != nil {
+			return nil, fmt.Errorf("parse page: %w", err)
+		}
+		pages[strings.TrimSuffix(path.Base(file), ".html")] = t
+	}
+	return pages, nil
+}
+
+// functions are those of the templates.
+var functions = template.FuncMap{
+	"at": at, "ms": ms, "join": strings.Join, "path": pathOf, "roles": revoked.Roles,
+	"states": func() []string {
+		return []string{revoked.Live.String(), revoked.Revoked.String(), revoked.Expired.String()}
+	},
+}
+
+// at returns Unix seconds as a text in UTC, or a dash for none.
+func at(seconds *float64) string {
+	if seconds == nil || *seconds == 0 {
+		return "-"
+	}
+	return time.Unix(int64(*seconds), 0).UTC().Format("2006-01-02 15:04:05 UTC")
+}
+
+// ms returns milliseconds as seconds with two digits.
+func ms(n int64) string { return strconv.FormatFloat(float64(n)/1000, 'f', 2, 64) + " s" }
+
+// pathOf escapes an id in a path.
+func pathOf(parts ...string) string { return Root + "/" + apiPath(parts...) }
+
+// A page is the data of the layout.
+type page struct {
+	Title, Nonce, Form string
+	Host               string
+	Client, Roles      string
+	Nav                []link
+	Path               string
+	Notice             string // about the action before
+	Body               any
+
+	visit *visit
+	ids   int
+}
+
+// May reports whether the client may make a call of the API.
+func (p *page) May(call string) bool { return p.visit.may(call) }
+
+// Current reports whether the page is that of a link, or below it.
+func (p *page) Current(l link) bool {
+	return p.Path == l.Path || !strings.HasSuffix(l.Path, "/") && strings.HasPrefix(p.Path, l.Path+"/")
+}
+
+// Next returns a new id of an element.
+func (p *page) Next() string {
+	p.ids++
+	return "f" + strconv.Itoa(p.ids)
+}
+
+// ID returns the id that Next has returned last.
+func (p *page) ID() string { return "f" + strconv.Itoa(p.ids) }
+
+func (v *visit) may(call string) bool {
+	return v.session != nil && v.session.caller.Client.HasAny(v.console.cfg.Roles(call)...)
+}
+
+// showForms shows a page whose own forms make the calls, to those who may make this one.
+func (v *visit) showForms(call, name, title string, body any) error {
+	if err := v.session.caller.Client.Require(v.console.cfg.Roles(call)...); err != nil {
+		return err
+	}
+	return v.show(http.StatusOK, name, title, body)
+}
+
+// show sends a page.
+func (v *visit) show(status int, name, title string, body any) error {
+	p := &page{Title: title, Nonce: v.nonce, Host: v.Request.Request().Host, Body: body, visit: v,
+		Path: v.Request.Request().URL.Path}
+	if v.session != nil {
+		client := v.session.caller.Client
+		if !isRefresh(v.Request.Request()) {
+			p.Notice = v.console.sessions.take(v.session)
+		}
+		p.Client, p.Form, p.Roles = client.ID, v.session.form, roleNames(client.Roles)
+		for _, n := range navigation {
+			if v.may(n.call) {
+				p.Nav = append(p.Nav, n)
+			}
+		}
+	}
+	var b bytes.Buffer
+	if err := v.console.pages[name].Execute(&b, p); err != nil {
+		return fmt.Errorf("show page %s: %w", name, err)
+	}
+	return v.Send(status, "text/html; charset=utf-8", b.Bytes())
+}
+
+func roleNames(roles []revoked.Role) string {
+	names := make([]string, len(roles))
+	for i, r := range roles {
+		names[i] = string(r)
+	}
+	return strings.Join(names, ", ")
+}
+
+// contentTypes are those of the assets.
+var contentTypes = map[string]string{
+	".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
+}
+
+func (v *visit) getAsset() error {
+	name := v.http.PathValue("file")
+	b, err := static.ReadFile("static/" + name)
+	kind, ok := contentTypes[path.Ext(name)]
+	if err != nil || !ok {
+		return &request.Failure{Status: http.StatusNotFound, Title: "No such file", Outcome: "not_found"}
+	}
+	return v.Send(http.StatusOK, kind, b)
+}

@@ -1,0 +1,67 @@
+// Adds new entries of the audit to the table, as they are committed. EventSource cannot send the
+// header that keeps a page nobody looks at from keeping its session, so this reads the stream itself.
+export function follow() {
+  const table = document.getElementById("audit");
+  if (!table) return;
+  const status = document.getElementById("following");
+  let last = table.dataset.after;
+  const say = (text) => { status.textContent = text; };
+
+  const add = (entry) => {
+    const row = document.createElement("tr");
+    row.className = "fresh";
+    const object = Object.entries(entry.object || {}).map(([k, v]) => k + " " + v).join(", ");
+    const texts = [new Date(entry.time * 1000).toISOString().slice(0, 19).replace("T", " ") + " UTC", entry.kind,
+      entry.actor, object, entry.outcome, [entry.reason, entry.detail].filter(Boolean).join("; "), entry.node, entry.index];
+    texts.forEach((text, i) => {
+      const cell = document.createElement("td");
+      if (i === 3 || i === 5) cell.className = "wide";
+      cell.textContent = text;
+      row.append(cell);
+    });
+    table.tBodies[0].prepend(row);
+    while (table.tBodies[0].rows.length > 500) table.tBodies[0].lastElementChild.remove();
+  };
+
+  const take = (block) => {
+    let data = "";
+    let kind = "";
+    for (const line of block.split("\n")) {
+      if (line.startsWith("id:")) last = line.slice(3).trim();
+      if (line.startsWith("event:")) kind = line.slice(6).trim();
+      if (line.startsWith("data:")) data += line.slice(5).trim();
+    }
+    if (!data || kind === "heartbeat" || kind === "end") return;
+    const entry = JSON.parse(data);
+    if (entry.time) add(entry);
+  };
+
+  const read = async () => {
+    const answer = await fetch(table.dataset.stream + "&after=" + encodeURIComponent(last),
+      { headers: { Accept: "text/event-stream", "Revoked-Refresh": "1" } });
+    if (answer.status === 401) throw new Error("ended");
+    if (!answer.ok) throw new Error("status " + answer.status);
+    say("New entries appear as they are committed.");
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      rest += value;
+      for (let end; (end = rest.indexOf("\n\n")) >= 0; rest = rest.slice(end + 2)) take(rest.slice(0, end));
+    }
+  };
+
+  const run = async () => {
+    for (;;) {
+      try {
+        await read();
+      } catch (problem) {
+        if (problem.message === "ended") return say("You are signed out. Load the page again to sign in.");
+        say("The live view is interrupted and tries again.");
+      }
+      await new Promise((wait) => setTimeout(wait, 2000));
+    }
+  };
+  run();
+}
