@@ -34,7 +34,7 @@ func (m *machine) join(node, secret string) error {
 func TestVersion_NewerCommand_IsRecorded(t *testing.T) {
 	for name, newer := range map[string]func(*machine){
 		"rules": func(m *machine) {
-			m.rules = command.Rules
+			m.rules = command.RegisterRules
 			m.do(command.DeleteGrantOp(m.by("admin"), "none", ""))
 		},
 		"operation": func(m *machine) { m.must(command.AdmitNodeOp(m.by("admin"), "node4", false, time.Hour)) },
@@ -304,8 +304,8 @@ func TestEpoch_Recovered_ForgetsAdmissions(t *testing.T) {
 }
 
 // admitted returns a machine with an admission in every state and a token in every state.
-func admitted(t testing.TB) *machine {
-	m := newMachine(t)
+func admitted(t testing.TB, rules ...uint32) *machine {
+	m := newMachine(t, rules...)
 	by := m.by("admin")
 	m.must(command.AdmitNodeOp(by, "node4", true, time.Hour))
 	m.must(command.AdmitNodeOp(by, "node5", false, time.Hour))

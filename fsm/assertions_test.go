@@ -119,7 +119,7 @@ func TestAssertion_Quota_PerClient(t *testing.T) {
 
 // A backup has the used assertions, and names the version that can read them.
 func TestWriteSnapshot_Assertions_GoldenBytes(t *testing.T) {
-	m := newMachine(t)
+	m := newMachine(t, command.RegisterRules)
 	robot := confidential("robot")
 	robot.AuthMethods = []string{revoked.AuthPrivateKey, revoked.AuthTLS}
 	robot.Keys = []revoked.IssuerKey{{KeyID: "k1", Thumbprint: thumb("k"), Public: []byte("public"),

@@ -21,9 +21,9 @@ import (
 )
 
 // audited returns a machine whose batches leave audit entries, with staff and a trusted issuer.
-func audited(t testing.TB) *machine {
+func audited(t testing.TB, rules ...uint32) *machine {
 	t.Helper()
-	m := withStaff(t)
+	m := withStaff(t, rules...)
 	m.trust(nil)
 	m.audited = true
 	return m
@@ -208,7 +208,7 @@ func TestAudit_Chunk_OneEntryWithCount(t *testing.T) {
 
 // While a member does not support the audit, batches have no flag and leave no audit entry.
 func TestAudit_OlderEntries_LeaveNone(t *testing.T) {
-	m := newMachine(t)
+	m := newMachine(t, command.RegisterRules)
 	m.revoke("app", "ghost")
 	if n := m.f.Audits(); n != 0 || m.f.Version() >= command.Audit {
 		t.Errorf("got %d entries and version %d, want none", n, m.f.Version())
@@ -359,8 +359,8 @@ func TestExpire_Audit_KeepsTheNewest(t *testing.T) {
 	m := audited(t)
 	s := m.f.Settings()
 	s.AuditMaxEntries, s.AuditRetention = 1000, 2*time.Hour
-	if op := command.PutSettingsOp(m.by("admin"), s, s.Version); command.VersionOf(op) != command.Version {
-		t.Errorf("settings of the audit: got version %d, want %d", command.VersionOf(op), command.Version)
+	if op := command.PutSettingsOp(m.by("admin"), s, s.Version); command.VersionOf(op) != command.Audit {
+		t.Errorf("settings of the audit: got version %d, want %d", command.VersionOf(op), command.Audit)
 	}
 	m.must(command.PutSettingsOp(m.by("admin"), s, s.Version))
 	first := m.f.Applied()
@@ -424,7 +424,7 @@ func TestAuditBefore_Times_FindTheirEntries(t *testing.T) {
 
 // The state with audit entries of each kind of object has golden bytes.
 func TestWriteSnapshot_Audit_GoldenBytes(t *testing.T) {
-	m := audited(t)
+	m := audited(t, command.RegisterRules)
 	m.register(pair("1"))
 	by := m.by("admin")
 	by.RequestID = "req-1"
@@ -450,7 +450,7 @@ func TestWriteSnapshot_Audit_GoldenBytes(t *testing.T) {
 
 // The state with a configuration and a call that waits for its entry has golden bytes.
 func TestWriteSnapshot_Members_GoldenBytes(t *testing.T) {
-	m := audited(t)
+	m := audited(t, command.RegisterRules)
 	by := m.by("ops")
 	by.RequestID, by.Via = "req-1", "node2"
 	list := []command.NotedMember{

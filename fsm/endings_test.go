@@ -54,6 +54,12 @@ func TestEnding_EachReason_NamesActorAndIndex(t *testing.T) {
 			if err := m.revokeJWT("admin", &revoked.JWT{Issuer: "https://as.example", JTI: "jti-a-1"}); err != nil {
 				m.t.Fatal(err)
 			}
+		}}, revoked.ReasonRevoked, "admin", "test", false},
+		{"denied by its jti, by an older entry", "a-1", []func(*machine){func(m *machine) {
+			m.rules = command.RegisterRules
+			if err := m.revokeJWT("admin", &revoked.JWT{Issuer: "https://as.example", JTI: "jti-a-1"}); err != nil {
+				m.t.Fatal(err)
+			}
 		}}, revoked.ReasonDenied, "admin", "test", false},
 		{"unknown", "x", nil, revoked.ReasonUnknown, "", "", false},
 		{"unknown, revoked by a client", "x", []func(*machine){revoke("app", "x")},
@@ -62,9 +68,10 @@ func TestEnding_EachReason_NamesActorAndIndex(t *testing.T) {
 			revoked.ReasonUnknown, "admin", "test", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m := newMachine(t)
+			m := newMachine(t, command.RegisterRules)
 			m.trust(func(i *revoked.Issuer) { i.Issuer = "https://as.example" })
 			m.register(pair("1"))
+			m.rules = command.Rules
 			for _, change := range tt.changes {
 				change(m)
 			}

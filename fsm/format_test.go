@@ -44,7 +44,7 @@ func TestWriteSnapshot_FixedHistory_GoldenBytes(t *testing.T) {
 }
 
 func TestWriteSnapshot_Admissions_GoldenBytes(t *testing.T) {
-	m := admitted(t)
+	m := admitted(t, command.RegisterRules)
 	r := empty(t)
 	if err := r.f.Restore(io.NopCloser(bytes.NewReader(goldenSnapshot(t, m, "snapshot-admissions")))); err != nil {
 		t.Fatal(err)

@@ -115,6 +115,9 @@ func Open(cfg Config) (*FSM, error) {
 	}
 	mem, err := memory.Load(s)
 	if err == nil {
+		err = indexJTIs(s, &mem)
+	}
+	if err == nil {
 		err = filterKeys(s, &mem)
 	}
 	if err != nil {

@@ -127,9 +127,9 @@ func TestGrants_FewMatches_PagesAreBounded(t *testing.T) {
 	}
 }
 
-// A registered token whose jti was denied is revoked in the view of its grant.
+// A registered token whose jti was denied by older rules is revoked in the view of its grant.
 func TestView_DeniedJTI_IsRevoked(t *testing.T) {
-	m := newMachine(t)
+	m := newMachine(t, command.RegisterRules)
 	m.trust(func(i *revoked.Issuer) { i.Issuer = "https://as.example" })
 	m.register(pair("1"))
 	states := func() string {

@@ -351,7 +351,7 @@ func TestDeleteIssuer_ItsTokens_StayDead(t *testing.T) {
 }
 
 func TestWriteSnapshot_Issuers_GoldenBytes(t *testing.T) {
-	m := newMachine(t)
+	m := newMachine(t, command.RegisterRules)
 	m.trust(func(i *revoked.Issuer) {
 		fetching(i)
 		i.GrantClaim, i.RequiredClaims = "gid", map[string]string{"use": "access", "typ": "Bearer"}

@@ -89,10 +89,14 @@ func (m *machine) onFatal(err error) {
 	m.fatal = append(m.fatal, err)
 }
 
-// newMachine opens a state machine with a cluster id and clients.
-func newMachine(t testing.TB) *machine {
+// newMachine opens a state machine with a cluster id and clients. Its entries have the newest rules
+// or those given.
+func newMachine(t testing.TB, rules ...uint32) *machine {
 	t.Helper()
 	m := empty(t)
+	for _, r := range rules {
+		m.rules = r
+	}
 	m.apply(&command.Bootstrap{
 		ClusterId: "c-1", Settings: command.SettingsMessage(testSettings()), Clients: clientRecords(),
 	})

@@ -378,7 +378,7 @@ func TestDeleteIssuer_CutoffAhead_StaysDead(t *testing.T) {
 }
 
 func TestWriteSnapshot_EarlierMappings_GoldenBytes(t *testing.T) {
-	m := newMachine(t)
+	m := newMachine(t, command.RegisterRules)
 	m.trust(mapTo("c1", "s1", "g1", true))
 	c := mapped("x", m.now, 20*time.Hour)
 	m.must(command.CutoffOp(m.by("admin"), revoked.Selector{GrantID: "g1-x"}, 0, ""))

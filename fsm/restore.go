@@ -2,11 +2,13 @@ package fsm
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 
+	"revoked/fsm/command"
 	"revoked/fsm/memory"
 	"revoked/fsm/rows"
 	"revoked/fsm/snapshot"
@@ -152,10 +154,47 @@ func load(s *store.Store, r io.Reader) (snapshot.Header, error) {
 	if err := b.Set([]byte{rows.FamilyApplied}, rows.Append(nil, &h.Applied)); err != nil {
 		return h, err
 	}
+	if h.Commands >= command.JTIRules { // no older program will open it
+		if err := b.Set(rows.JTIsIndexedKey(), []byte{1}); err != nil {
+			return h, err
+		}
+	}
 	if err := b.Commit(); err != nil {
 		return h, err
 	}
 	return h, s.Flush()
+}
+
+// indexChunk is the number of tokens that indexJTIs reads through one iterator.
+const indexChunk = 16 << 10
+
+// indexJTIs completes the index of the jtis of tokens. Older programs did not write it. They
+// can open the store until the log has a command of version command.JTIRules. So only from then on
+// indexJTIs notes in the store that it need not do this again.
+func indexJTIs(s *store.Store, mem *memory.State) error {
+	if done, err := s.Get(rows.JTIsIndexedKey()); err != nil || done != nil {
+		return err
+	}
+	for start := []byte(nil); ; {
+		b, n := s.NewBatch(), 0
+		err := s.Scan([]byte{rows.FamilyToken}, start, func(key, val []byte) (bool, error) {
+			if n++; n > indexChunk {
+				start = bytes.Clone(key)
+				return false, nil
+			}
+			return true, rows.Derive(key, val, func(k []byte) error { return b.Set(k, nil) })
+		})
+		last := n <= indexChunk
+		if err == nil && last && mem.Version.Commands >= command.JTIRules {
+			err = b.Set(rows.JTIsIndexedKey(), []byte{1})
+		}
+		if err == nil {
+			err = b.Commit()
+		}
+		if err != nil || last {
+			return err
+		}
+	}
 }
 
 // firstError keeps the first error that set receives. It is safe for concurrent use.

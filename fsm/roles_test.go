@@ -22,9 +22,9 @@ var staff = map[string]revoked.Role{
 }
 
 // withStaff creates the clients of staff.
-func withStaff(t testing.TB) *machine {
+func withStaff(t testing.TB, rules ...uint32) *machine {
 	t.Helper()
-	m := newMachine(t)
+	m := newMachine(t, rules...)
 	for _, id := range []string{"aud", "eye", "ops"} {
 		m.must(command.PutClientOp(m.by("admin"), confidential(id, staff[id]), 0))
 	}
@@ -178,10 +178,10 @@ func snapshotOf(m *machine) (clients string, issuers int, live bool) {
 
 // A state with a newer role needs a program of version 4. A log without one stays at its version.
 func TestWriteSnapshot_OperatorRoles_GoldenBytes(t *testing.T) {
-	m := newMachine(t)
+	m := newMachine(t, command.RegisterRules)
 	m.must(command.PutClientOp(m.by("admin"), confidential("rs2", revoked.RoleResourceServer), 0))
-	if got := m.f.Version(); got != command.Rules {
-		t.Errorf("with the oldest roles: got version %d, want %d", got, command.Rules)
+	if got := m.f.Version(); got != command.RegisterRules {
+		t.Errorf("with the oldest roles: got version %d, want %d", got, command.RegisterRules)
 	}
 	for _, id := range []string{"aud", "eye", "ops"} {
 		m.must(command.PutClientOp(m.by("admin"), confidential(id, revoked.RoleIssuer, staff[id]), 0))

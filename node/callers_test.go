@@ -68,9 +68,10 @@ func (s *sim) newGrant() *simGrant {
 
 func (g *simGrant) registration() revoked.Registration {
 	expires := revoked.TimeOf(time.Now().Add(24 * time.Hour))
-	return revoked.Registration{GrantID: g.id, ClientID: "app", Tokens: []revoked.TokenRegistration{
-		{Digest: g.access, Kind: revoked.AccessToken, ExpiresAt: expires},
-		{Digest: g.refresh, Kind: revoked.RefreshToken, ExpiresAt: expires}}}
+	return revoked.Registration{
+		GrantID: g.id, ClientID: "app", Issuer: simRegistering, Tokens: []revoked.TokenRegistration{
+			{Digest: g.access, Kind: revoked.AccessToken, ExpiresAt: expires, JTI: g.id},
+			{Digest: g.refresh, Kind: revoked.RefreshToken, ExpiresAt: expires}}}
 }
 
 // any returns a running node. A call to a frozen node waits until it thaws.
@@ -178,6 +179,18 @@ func (c *simCaller) token(g *simGrant) revoked.Digest {
 }
 
 func (s *sim) revokeAt(ctx context.Context, l *simLife, g *simGrant, token revoked.Digest) bool {
+	if token == g.access && s.intn(4) == 0 && s.o.known(g) {
+		return s.denyRegistered(ctx, l, g)
+	}
+	return s.revokeBy(ctx, l, g, token, func() (revoked.RevokeResult, error) {
+		return l.n.Revoke(ctx, l.actor("app"), token)
+	})
+}
+
+// revokeBy calls a revocation of a grant.
+func (s *sim) revokeBy(
+	ctx context.Context, l *simLife, g *simGrant, token revoked.Digest, call func() (revoked.RevokeResult, error),
+) bool {
 	o := s.o
 	l.thawed(ctx)
 	o.mu.Lock()
@@ -185,7 +198,7 @@ func (s *sim) revokeAt(ctx context.Context, l *simLife, g *simGrant, token revok
 		g.revoking = o.seq.Add(1)
 	}
 	o.mu.Unlock()
-	res, err := l.n.Revoke(ctx, l.actor("app"), token)
+	res, err := call()
 	if err != nil || l.dead.Load() {
 		if errors.Is(err, revoked.ErrOutcomeUnknown) {
 			o.count.add("calls: revoke unknown")

@@ -68,7 +68,7 @@ func TestOldMember_UntilUpgraded_LimitsTheCluster(t *testing.T) {
 	c.Members[2].Restart()
 	oldJoiner.Restart()
 	c.WaitReady()
-	c.Until("the log has version 2", func() bool { write(); return c.Leader().Node.LogVersion() == 2 })
+	c.Until("the log has the newest rules", func() bool { write(); return c.Leader().Node.LogVersion() == command.Rules })
 	late := c.Add()
 	old["node3"], old[late.ID] = true, true // node3 pretends
 	c.Members[2].Restart()
@@ -170,8 +170,8 @@ func TestOldMember_UntilUpgraded_RefusesIssuers(t *testing.T) {
 		t.Errorf("join of a node of version 2: got %d %s, want 422 that names it", r.Status, r.Body)
 	}
 	for _, m := range c.Members[:3] {
-		if got := snapshotVersion(t, m); got != command.Audit {
-			t.Errorf("snapshot of %s: got version %d, want %d", m.ID, got, command.Audit)
+		if got := snapshotVersion(t, m); got != command.Rules {
+			t.Errorf("snapshot of %s: got version %d, want %d", m.ID, got, command.Rules)
 		}
 	}
 }
@@ -308,8 +308,8 @@ func TestOldMember_UntilUpgraded_RefusesOperatorRoles(t *testing.T) {
 		t.Errorf("join of a node of version 3: got %d %s, want 422 that names it", r.Status, r.Body)
 	}
 	for _, m := range c.Members[:3] {
-		if got := snapshotVersion(t, m); got != command.Audit {
-			t.Errorf("snapshot of %s: got version %d, want %d", m.ID, got, command.Audit)
+		if got := snapshotVersion(t, m); got != command.Rules {
+			t.Errorf("snapshot of %s: got version %d, want %d", m.ID, got, command.Rules)
 		}
 		if _, ok := m.Node.Client("ops"); !ok {
 			t.Errorf("%s: got no client ops, want it", m.ID)
@@ -342,8 +342,8 @@ func TestOldMember_Founder_DelaysTheBootstrap(t *testing.T) {
 	c.Members[2].Restart()
 	c.WaitReady()
 	for _, m := range c.Members {
-		if client, ok := m.Node.Client("ops"); !ok || client.Version == 0 || m.Node.LogVersion() != command.Audit {
-			t.Errorf("%s: got client %+v and version %d, want it from the log and %d", m.ID, client, m.Node.LogVersion(),
+		if client, ok := m.Node.Client("ops"); !ok || client.Version == 0 || m.Node.LogVersion() < command.Audit {
+			t.Errorf("%s: got client %+v and version %d, want it and at least %d", m.ID, client, m.Node.LogVersion(),
 				command.Audit)
 		}
 	}

@@ -234,13 +234,15 @@ func (v versions) audit() error {
 	return v.roster.CanApply(command.Audit)
 }
 
-// rules returns the newest command.Rules that every member is known to support. It returns 0, the
-// rules of version 1, while a member is older or has not reported.
+// rules returns the newest rules that every member is known to support. It returns 0, the rules of
+// version 1, while a member is older or has not reported.
 func (v versions) rules() uint32 {
-	if v.roster.CanApply(command.Rules) != nil {
-		return 0
+	for _, rules := range [...]uint32{command.JTIRules, command.RegisterRules} {
+		if v.hooks.commands >= rules && v.roster.CanApply(rules) == nil {
+			return rules
+		}
 	}
-	return command.Rules
+	return 0
 }
 
 func (n *Node) newRoster() *roster.Roster {

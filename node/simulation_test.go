@@ -85,6 +85,7 @@ var simRaces = []string{
 	"race: JWT revoked while it was cached",
 	"race: key banned while its JWT was cached",
 	"race: jti revoked before its JWT is presented",
+	"race: jti of a registered token revoked",
 	"race: JWT revoked before its key was known",
 	"race: retired or banned key verifies a revocation",
 	"race: JWT active by a key that was just fetched",

@@ -46,6 +46,40 @@ func simShape(n int) revoked.Issuer {
 	return i
 }
 
+// simRegistering is the iss of the registered tokens. Its record never changes.
+const simRegistering = "https://registered.example"
+
+// trustRegistering creates the record of the issuer of the registered tokens.
+func (a *simAuthority) trustRegistering(ctx context.Context) {
+	i := revoked.DefaultIssuer()
+	i.Name, i.Issuer, i.MaxLifetime, i.ClockSkew = "registering", simRegistering, time.Minute, 0
+	i.Keys = []revoked.IssuerKey{simSigners()[0].record}
+	i.Keys[0].State = revoked.KeyActive
+	for ctx.Err() == nil && !a.s.o.failed() {
+		if l := a.node(ctx); l != nil {
+			_, _, err := l.n.CreateIssuer(ctx, l.actor("admin"), i)
+			if err == nil || errors.Is(err, revoked.ErrConflict) {
+				return
+			}
+			a.note("issuer of registered tokens: %v", err)
+		}
+		retry.Sleep(ctx, 100*time.Millisecond)
+	}
+}
+
+// denyRegistered ends a registered grant by the jti of its access token. The denial ends long
+// before the token does.
+func (s *sim) denyRegistered(ctx context.Context, l *simLife, g *simGrant) bool {
+	return s.revokeBy(ctx, l, g, g.access, func() (res revoked.RevokeResult, err error) {
+		res.Index, err = l.n.RevokeJTI(ctx, l.actor("admin"), revoked.JTIRevocation{
+			Issuer: simRegistering, JTI: g.id, ExpiresAt: revoked.TimeOf(time.Now().Add(time.Second))})
+		if err == nil {
+			s.o.count.add("race: jti of a registered token revoked")
+		}
+		return res, err
+	})
+}
+
 // simRemapped is the number of the issuer whose mapping changes.
 const simRemapped = 4
 
@@ -71,6 +105,7 @@ func simIssuerNames() (names []string) {
 }
 
 func (a *simAuthority) run(ctx context.Context) {
+	a.trustRegistering(ctx)
 	for range simIssuers {
 		a.create(ctx)
 	}

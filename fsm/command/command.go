@@ -82,8 +82,8 @@ func Decode(b []byte) (Command, error) {
 		if n := len(batch.Ops); n > MaxOps {
 			return nil, fmt.Errorf("%w: batch size: got %d operations, want at most %d", revoked.ErrInvalid, n, MaxOps)
 		}
-		if batch.Rules != 0 && batch.Rules != Rules {
-			return nil, fmt.Errorf("%w: rules: got %d, want 0 or %d", revoked.ErrInvalid, batch.Rules, Rules)
+		if r := batch.Rules; r != 0 && r != RegisterRules && r != JTIRules {
+			return nil, fmt.Errorf("%w: rules: got %d, want 0, %d or %d", revoked.ErrInvalid, r, RegisterRules, JTIRules)
 		}
 		for _, op := range batch.Ops {
 			if op.Kind == nil {

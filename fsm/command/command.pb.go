@@ -164,7 +164,7 @@ type Batch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stamp         int64                  `protobuf:"varint,1,opt,name=stamp,proto3" json:"stamp,omitempty"`
 	Ops           []*Op                  `protobuf:"bytes,2,rep,name=ops,proto3" json:"ops,omitempty"`
-	Rules         uint32                 `protobuf:"varint,3,opt,name=rules,proto3" json:"rules,omitempty"`     // the rules of registrations that Apply uses, see Rules; 0: those of Version 1
+	Rules         uint32                 `protobuf:"varint,3,opt,name=rules,proto3" json:"rules,omitempty"`     // the rules that Apply uses, see Rules; 0: those of Version 1
 	Audited       bool                   `protobuf:"varint,4,opt,name=audited,proto3" json:"audited,omitempty"` // of version 5: Apply writes an audit entry for each operation, see Audit
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -109,7 +109,10 @@ func samples() []sample {
 			command.PutClientOp(by, client, 9), command.DeleteClientOp(by, "app"), command.PutSettingsOp(by,
 				settings, 5),
 		}}},
-		{"batch-rules", &command.Batch{Stamp: us, Rules: command.Rules, Ops: []*command.Op{command.RegisterOp(by, reg)}}},
+		{"batch-rules", &command.Batch{Stamp: us, Rules: command.RegisterRules,
+			Ops: []*command.Op{command.RegisterOp(by, reg)}}},
+		{"batch-jti-rules", &command.Batch{Stamp: us, Rules: command.JTIRules,
+			Ops: []*command.Op{command.RegisterOp(by, reg)}}},
 		{"membership", &command.Batch{Stamp: us, Ops: []*command.Op{
 			command.AdmitNodeOp(by, "node4", true, time.Hour), command.WithdrawNodeOp(by, "node4"),
 			command.BarNodeOp(by, "node4", "why"), command.JoinNodeOp("node4", revoked.DigestToken("join token")),

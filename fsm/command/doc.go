@@ -16,7 +16,7 @@ import "slices"
 // Version is the highest version of operations that this program can apply. Raise it with every
 // new operation or field, and return it from VersionOf for that operation. Members announce their
 // Version; a leader proposes an operation only if every member can apply it.
-const Version = 5
+const Version = 6
 
 // Audit is the version of audited commands. The leader audits an entry if every member has at least
 // that Version. [VersionOf] ignores the origin of an operation: the leader drops it from entries
@@ -26,16 +26,22 @@ const Audit = 5
 // OwnLease is the version of terms whose first command bounds the leader's own lease.
 const OwnLease = 5
 
-// Rules are the newest rules for registrations, the value of Batch.rules. The leader sets them in
-// an entry if every member has at least that Version. Apply keeps the rules of older entries. Rules
-// 2 decide who may add to a grant, and which issued_at a token may have: see fsm/DESIGN.md.
-const Rules = 2
+// Rules are the newest rules, the value of Batch.rules. The leader sets the newest ones that every
+// member has by its Version. Apply keeps the rules of older entries. See fsm/DESIGN.md.
+const Rules = JTIRules
+
+const (
+	// RegisterRules decide who may add to a grant, and which issued_at a token may have.
+	RegisterRules = 2
+	// JTIRules let the denial of a jti end the registered grants with a token that has it.
+	JTIRules = 6
+)
 
 // Version returns the lowest Version of a program that can apply m.
 func (m *Batch) Version() uint32 {
 	version := max(m.GetRules(), 1)
 	if m.GetAudited() {
-		version = Audit
+		version = max(version, Audit)
 	}
 	for _, op := range m.GetOps() {
 		version = max(version, VersionOf(op))

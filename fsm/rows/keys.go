@@ -73,6 +73,7 @@ const (
 	byClient  = 'c'
 	bySubject = 's'
 	bySession = 'n'
+	byJTI     = 'j' // of tokens: the digest follows
 )
 
 // Further properties of the replaced cut-offs of FamilyHistory.
@@ -162,6 +163,18 @@ func EachIndexKey(buf []byte, g *revoked.Grant, fn func(key []byte)) {
 		}
 	}
 }
+
+// JTIPrefix returns the common prefix of the index keys of the registered tokens with a jti.
+func JTIPrefix(jti string) []byte { return indexPrefix(nil, byJTI, jti) }
+
+// JTIKey appends the index key of a registered token with a jti.
+func JTIKey(dst []byte, jti string, d revoked.Digest) []byte {
+	return append(indexPrefix(dst, byJTI, jti), d[:]...)
+}
+
+// JTIsIndexedKey returns the key of the row which says that every token with a jti is in the
+// index. It is a derived row.
+func JTIsIndexedKey() []byte { return []byte{FamilyIndex, byJTI} }
 
 func indexPrefix(dst []byte, property byte, value string) []byte {
 	return appendString(append(dst, FamilyIndex, property), value)

@@ -39,6 +39,9 @@ func (a *access) putToken(old []byte, t *revoked.Token) {
 	a.rowBuf = rows.AppendToken(a.rowBuf[:0], t)
 	a.put(a.keyBuf, old, a.keep(a.rowBuf))
 	a.tokensChanged = append(a.tokensChanged, t.Digest)
+	if t.JTI != "" {
+		a.indexJTI(old, t)
+	}
 }
 
 // toStub replaces a live token with a stub in state. It records the current entry as the one that
@@ -50,6 +53,19 @@ func (a *access) toStub(t *revoked.Token, row []byte, state revoked.TokenState) 
 	a.Tokens--
 }
 
+// indexJTI keeps the index key of a token that has a jti: it exists if and only if the new row has
+// the jti.
+func (a *access) indexJTI(old []byte, t *revoked.Token) {
+	a.keyBuf = rows.JTIKey(a.keyBuf[:0], t.JTI, t.Digest)
+	switch {
+	case !rows.HasJTI(t):
+		a.unset(a.keyBuf)
+	case old == nil && !a.dry:
+		a.set(a.keyBuf, nil)
+		put(&a.jtis, t.JTI, append(a.jtis[t.JTI], t.Digest))
+	}
+}
+
 // dropToken deletes a token or its stub. It leaves the row of the grant alone, which only dropGrant
 // deletes.
 func (a *access) dropToken(d revoked.Digest) {
@@ -59,6 +75,9 @@ func (a *access) dropToken(d revoked.Digest) {
 	}
 	if t.State == revoked.Live {
 		a.Tokens--
+	}
+	if t.JTI != "" {
+		a.unset(rows.JTIKey(nil, t.JTI, d))
 	}
 	a.del(rows.DigestKey(nil, rows.FamilyToken, d), row)
 	a.tokensChanged = append(a.tokensChanged, d)

@@ -50,7 +50,7 @@ func (a *Applier) expire(before revoked.Time, limit int) {
 		case rows.FamilyAssertion:
 			a.expireAssertion(revoked.Digest(e.row[1:]), e.due)
 		case rows.FamilyDenial:
-			a.expireDenial(revoked.Digest(e.row[1:]), e.due)
+			touched = a.expireDenial(revoked.Digest(e.row[1:]), e.due)
 		case rows.FamilyIssuer:
 			a.expireIssuer(id, e.due, before)
 		case rows.FamilyHistory:

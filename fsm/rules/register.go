@@ -93,7 +93,8 @@ func (a *Applier) mayExtend(actor *revoked.Client, g *revoked.Grant) bool {
 	if mayRegister(actor, g.Issuer) != nil {
 		return false
 	}
-	return a.rules < 2 || g.RegisteredBy == actor.ID || len(actor.Issuers) > 0 || actor.Has(revoked.RoleAdmin)
+	return a.rules < command.RegisterRules || g.RegisteredBy == actor.ID || len(actor.Issuers) > 0 ||
+		actor.Has(revoked.RoleAdmin)
 }
 
 // splitKnown separates the tokens of a registration that are new from those in the state. If any
@@ -143,7 +144,7 @@ func (a *Applier) splitKnown(m *command.Register) (fresh, known []revoked.Token,
 // refresh token from the future would rotate every later one. Without issued_at, a token that was
 // revoked before a restore or a recovery would count as issued after it.
 func (a *Applier) checkIssuedAt(spec *command.TokenSpec) error {
-	if a.rules < 2 {
+	if a.rules < command.RegisterRules {
 		return nil
 	}
 	skew := a.currentSettings().MaxClockSkew

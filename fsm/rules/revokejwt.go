@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"time"
@@ -94,10 +95,88 @@ func (a *Applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revo
 	if err := a.mayDeny(actor, revoked.DenialKey(revoked.DenyJTI, iss.Issuer, j.JTI)); err != nil {
 		return Result{Err: err}
 	}
-	if a.denyJTI(iss, j, actor.ID, reason) {
+	if a.endUnseen(actor, iss, j, reason) {
 		a.jwtEvent(actor, j, revoked.Selector{Issuer: iss.Issuer}, reason)
 	}
 	return Result{}
+}
+
+// maxJTITokens is the number of registered tokens with one jti that an operation looks at, and
+// whose grants it ends. Usually there is one, but issuers may use the same jti, and no registration
+// is refused for its jti. The denial stays until the grants of the others have ended, too.
+const maxJTITokens = 64
+
+// denialExtension is how much longer a denial stays if registered grants with its jti are left.
+const denialExtension = time.Minute
+
+// endUnseen denies the jti of j and ends the registered grants with a token that has it. It reports
+// whether anything changed.
+func (a *Applier) endUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) bool {
+	ended, more := 0, false
+	if a.endsByJTI() {
+		ended, more = a.endJTI(iss.Issuer, j.JTI,
+			revoked.Revocation{At: a.Stamp, By: actor.ID, Reason: reason, Index: a.Index})
+	}
+	return a.denyJTI(iss, j, actor.ID, reason, more) || ended > 0
+}
+
+// endsByJTI reports whether the denial of a jti ends registered grants. Expire and Compact have no
+// rules, so the highest version in the log counts, too.
+func (a *Applier) endsByJTI() bool {
+	return a.rules >= command.JTIRules || max(a.mem.Version.Commands, a.version.Commands) >= command.JTIRules
+}
+
+// endJTI ends the registered grants of an issuer that have a token with that jti, whatever its
+// state. Otherwise a live one would be active again after the end of the denial. It looks at
+// maxJTITokens tokens. It returns how many grants it ended, and reports whether there may be more.
+func (a *Applier) endJTI(iss, jti string, r revoked.Revocation) (ended int, more bool) {
+	tokens, more := a.withJTI(jti)
+	for i := range tokens {
+		g, row := a.grant(tokens[i].GrantID)
+		if row == nil {
+			a.fail(errOrphan(&tokens[i]))
+			return ended, false
+		}
+		if g.Issuer == iss && g.Revoked == nil {
+			a.endGrant(&g, row, r)
+			ended++
+		}
+	}
+	return ended, more
+}
+
+// withJTI returns the registered tokens with a jti in the order of their digests, at most
+// maxJTITokens. more reports that there are others.
+//
+// A scan finds committed rows only, so withJTI adds the tokens of the unit and checks every token
+// in the unit. The result therefore does not depend on which entries share a commit.
+func (a *Applier) withJTI(jti string) (tokens []revoked.Token, more bool) {
+	var digests []revoked.Digest
+	add := func(d revoked.Digest) {
+		if t, row := a.token(d); row != nil && t.JTI == jti {
+			digests = append(digests, d)
+		}
+	}
+	prefix := rows.JTIPrefix(jti)
+	err := a.store.Scan(prefix, prefix, func(key, _ []byte) (bool, error) {
+		if len(key) == len(prefix)+len(revoked.Digest{}) {
+			add(revoked.Digest(key[len(prefix):]))
+		}
+		return len(digests) <= maxJTITokens && a.err == nil, nil
+	})
+	if err != nil {
+		a.fail(err)
+	}
+	for _, d := range a.jtis[jti] {
+		add(d)
+	}
+	slices.SortFunc(digests, func(a, b revoked.Digest) int { return bytes.Compare(a[:], b[:]) })
+	digests = slices.Compact(digests)
+	for _, d := range digests[:min(len(digests), maxJTITokens)] {
+		t, _ := a.token(d)
+		tokens = append(tokens, t)
+	}
+	return tokens, len(digests) > maxJTITokens
 }
 
 // decideJWT decides about j as of the stamp of the log. Introspection makes the same decision, but
@@ -125,7 +204,7 @@ func (a *Applier) decideJWT(iss *revoked.Issuer, j *revoked.JWT) revoked.Verdict
 // ends these: the issuer may have refreshed them.
 func (a *Applier) endJWT(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) {
 	changed := a.denyDigests(iss, j, actor.ID, reason)
-	if iss.JTI && j.JTI != "" && a.denyJTI(iss, j, actor.ID, reason) {
+	if iss.JTI && j.JTI != "" && a.endUnseen(actor, iss, j, reason) {
 		changed = true
 	}
 	if sel, family := a.endFamily(actor, iss, j.Membership(iss), reason); family || changed {

@@ -35,6 +35,7 @@ type staged struct {
 	finals        int // change of State.Finals
 	members       *rows.Members
 	queueFloor    revoked.Time
+	jtis          map[string][]revoked.Digest // tokens that the unit added to the index, by jti
 	points        []HashPoint
 	tokensChanged []revoked.Digest
 	grantsChanged []string

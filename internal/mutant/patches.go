@@ -197,6 +197,15 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"denial-not-looked-up", "introspection of a JWT ignores its denials", []Edit{{
 		"fsm/lookup/denials.go", "range j.DenialKeys() {\n", "range j.DenialKeys()[:0] {\n",
 	}}},
+	{"jti-ends-no-grant", "the denial of a jti ends no registered grant", []Edit{{
+		"fsm/rules/revokejwt.go", "\tif a.endsByJTI() {\n", "\tif false {\n",
+	}}},
+	{"denial-before-its-grants", "a denial ends before the registered grants with its jti", []Edit{{
+		"fsm/rules/denials.go", "\tif v.JTI != \"\" {\n\t\tn, more", "\tif false {\n\t\tn, more",
+	}}},
+	{"jtis-of-the-unit", "the denial of a jti misses tokens that are registered in the same commit", []Edit{{
+		"fsm/rules/revokejwt.go", "range a.jtis[jti] {\n", "range a.jtis[jti][:0] {\n",
+	}}},
 	{"cached-key-state", "a cached JWT keeps the issuer and the key state with which it was verified", []Edit{{
 		"node/bearer/bearer.go", "\t\tif in.Issuer == j.Issuer {\n", "\t\tif in.Issuer = j.Issuer; true {\n",
 	}}},

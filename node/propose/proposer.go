@@ -273,7 +273,7 @@ func (p *Proposer) encode(shares []share) (data []byte, ops int, err error) {
 	for _, s := range shares {
 		for i := s.from; i < s.to; i++ {
 			op := s.ops[i]
-			if !s.noop[i] && cmd.Rules != command.Rules && op.GetRegister() != nil {
+			if !s.noop[i] && cmd.Rules < command.RegisterRules && op.GetRegister() != nil {
 				if err := p.cfg.State.Review(op); err != nil {
 					s.noop[i], s.results[i] = true, fsm.Result{Err: err}
 				}

@@ -1,0 +1,259 @@
+package fsm_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"pgregory.net/rapid"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/fsm/rows"
+	"revoked/fsm/store"
+)
+
+// withJTI returns a registration of the access token "a-"+name with that jti, and of a refresh
+// token, both for a month.
+func withJTI(name, iss, jti string, now revoked.Time) revoked.Registration {
+	const month = 30 * 24 * time.Hour
+	reg := pair(name)
+	reg.Issuer = iss
+	reg.Tokens = []revoked.TokenRegistration{access("a-"+name, now, month), refresh("r-"+name, now, month)}
+	reg.Tokens[0].JTI = jti
+	return reg
+}
+
+// denyUnseen returns the denial of a jti for a minute.
+func (m *machine) denyUnseen(iss, jti string) *command.Op {
+	j := &revoked.JWT{Issuer: iss, JTI: jti, ExpiresAt: m.now.Add(time.Minute)}
+	return command.RevokeJWTOp(m.by("admin"), j, "leak")
+}
+
+// passDenials passes the end of all denials.
+func (m *machine) passDenials() {
+	m.t.Helper()
+	m.drain()
+	for range 20 { // a denial stays while it ends the last grants
+		if m.f.Denials() == 0 {
+			return
+		}
+		m.later(time.Hour)
+		m.drain()
+	}
+	m.t.Errorf("after 20 hours: got %d denials, want none", m.f.Denials())
+}
+
+// A denial of a jti ends the grant of the registered token that has it. It stays dead after the end
+// of the denial, whether the token was registered before or after, in another entry or the same.
+func TestDenyJTI_RegisteredToken_DeadForGood(t *testing.T) {
+	const untrusted = "https://untrusted.example"
+	for _, batch := range []int{1, 100} {
+		m := newMachine(t)
+		m.trust(func(i *revoked.Issuer) { i.MaxLifetime = time.Hour })
+		reg := func(name, iss string) *command.Op {
+			return command.RegisterOp(m.by("issuer"), withJTI(name, iss, "j-"+name[:1], m.now))
+		}
+		m.must(reg("a1", testIss))
+		m.must(reg("b1", untrusted))
+		m.must(reg("c1", testIss))
+		m.do(reg("d1", testIss), m.denyUnseen(testIss, "j-d"), reg("d2", testIss))
+		m.must(m.denyUnseen(testIss, "j-a"))
+		m.must(reg("a2", testIss))
+		m.must(m.denyUnseen(testIss, "j-b"))
+		if _, noop := m.f.DryRun(m.denyUnseen(testIss, "j-a")); !noop {
+			t.Error("repeat: got a change, want none")
+		}
+		r := m.replayed(batch)
+		m.sameAs(r)
+		for i := range 2 {
+			for name, want := range map[string]revoked.Verdict{
+				"a1": revoked.Dead, "a2": revoked.Dead, "b1": revoked.Active, "c1": revoked.Active,
+				"d1": revoked.Dead, "d2": revoked.Dead,
+			} {
+				r.want("a-"+name, want)
+				r.want("r-"+name, want)
+			}
+			if i == 0 {
+				r.passDenials()
+			}
+		}
+	}
+}
+
+// Tokens may share a jti although they should not. One entry ends a bounded number of grants, and
+// the denial stays until it has ended all of them. A revoked token denies its jti, too.
+func TestDenyJTI_ManyGrants_EndBeforeTheDenial(t *testing.T) {
+	for _, how := range []string{"by jti", "by token"} {
+		t.Run(how, func(t *testing.T) {
+			const grants = 150
+			m := newMachine(t)
+			m.trust(func(i *revoked.Issuer) { i.MaxLifetime = time.Hour })
+			for i := range grants {
+				m.register(withJTI(fmt.Sprint(i), testIss, "same", m.now))
+			}
+			if how == "by jti" {
+				m.must(m.denyUnseen(testIss, "same"))
+			} else {
+				wantErr(t, m.revoke("app", "a-7").Err, nil)
+			}
+			restored := empty(t)
+			if err := restored.f.Restore(io.NopCloser(bytes.NewReader(m.backup()))); err != nil {
+				t.Fatal(err)
+			}
+			restored.now, restored.log = m.now, m.log
+			for _, v := range []*machine{m, restored} {
+				for i := range grants {
+					v.want(fmt.Sprint("a-", i), revoked.Dead)
+				}
+				v.passDenials()
+				for i := range grants {
+					v.want(fmt.Sprint("a-", i), revoked.Dead)
+					v.want(fmt.Sprint("r-", i), revoked.Dead)
+				}
+			}
+			m.sameAs(restored)
+			m.sameAs(m.replayed(7))
+		})
+	}
+}
+
+// A denial by an older entry did not end the grant. A repeat does, although the denial lasts.
+func TestDenyJTI_OlderDenial_RepeatEndsGrant(t *testing.T) {
+	m := newMachine(t, command.RegisterRules)
+	m.trust(nil)
+	m.register(withJTI("1", testIss, "j", m.now))
+	m.must(m.denyUnseen(testIss, "j"))
+	m.want("r-1", revoked.Active)
+	m.rules = command.Rules
+	if _, noop := m.f.DryRun(m.denyUnseen(testIss, "j")); noop {
+		t.Error("got a no-op, want a change")
+	}
+	m.must(m.denyUnseen(testIss, "j"))
+	m.want("r-1", revoked.Dead)
+	agree(t, m, 3)
+}
+
+// An older program wrote no index of the jtis. The next start adds it, until no older program can
+// open the store.
+func TestOpen_StoreWithoutIndex_FindsJTI(t *testing.T) {
+	for _, rules := range []uint32{command.RegisterRules, command.JTIRules} {
+		m := newMachine(t, rules)
+		m.trust(nil)
+		for _, n := range []string{"1", "2"} {
+			m.register(withJTI(n, testIss, "j"+n, m.now))
+		}
+		for range 2 { // the second time after a start that indexed all
+			m.f.Close()
+			if rules == command.RegisterRules {
+				dropIndex(t, m.dir)
+			}
+			m.open()
+		}
+		m.rules = command.Rules
+		m.must(m.denyUnseen(testIss, "j1"))
+		m.want("r-1", revoked.Dead)
+		m.want("r-2", revoked.Active)
+		m.sameAs(m.replayed(3))
+	}
+}
+
+// dropIndex removes the index of the jtis from a store.
+func dropIndex(t *testing.T, dir string) {
+	t.Helper()
+	n, err := store.Current(vfs.Default, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(store.GenerationDir(dir, n), store.Options{
+		Log: slog.New(slog.DiscardHandler), Fatal: func(err error) { t.Error(err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Release()
+	b, keys := s.NewBatch(), 0
+	err = s.Scan(rows.JTIsIndexedKey(), nil, func(key, _ []byte) (bool, error) {
+		keys++
+		return true, b.Delete(bytes.Clone(key))
+	})
+	if err != nil || keys != 2 {
+		t.Fatalf("got %d keys, %v, want the two of the tokens and no other", keys, err)
+	}
+	if err := b.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever happens to tokens that share jtis, one that was dead is never active again.
+func TestDenyJTI_RandomHistory_DeadStaysDead(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		m := newMachine(t)
+		defer func() { m.f.Close() }()
+		m.trust(func(i *revoked.Issuer) { i.MaxLifetime = time.Hour })
+		m.beginHistory() // so that the stub of an expired token has its jti
+		var names []string
+		dead, key := map[string]bool{}, map[string]string{}
+		for range rapid.IntRange(1, 40).Draw(r, "steps") {
+			iss := rapid.SampledFrom([]string{testIss, testIss, "https://untrusted.example"}).Draw(r, "issuer")
+			jti := rapid.SampledFrom([]string{"j1", "j2"}).Draw(r, "jti")
+			var ops []*command.Op
+			for range rapid.IntRange(1, 4).Draw(r, "ops") {
+				switch rapid.IntRange(0, 3).Draw(r, "op") {
+				case 0, 1:
+					name := fmt.Sprint(len(names))
+					names, key[name] = append(names, name), iss+jti
+					reg := withJTI(name, iss, jti, m.now)
+					life := time.Duration(rapid.IntRange(1, 300).Draw(r, "life")) * time.Minute
+					reg.Tokens[0].ExpiresAt = m.now.Add(life)
+					ops = append(ops, command.RegisterOp(m.by("issuer"), reg))
+				case 2:
+					ops = append(ops, m.denyUnseen(testIss, jti))
+				case 3:
+					if len(names) > 0 {
+						token := digest("a-" + rapid.SampledFrom(names).Draw(r, "token"))
+						ops = append(ops, command.RevokeOp(m.by("app"), token, ""))
+					}
+				}
+			}
+			for i, res := range m.do(ops...) {
+				if res.Err != nil {
+					r.Fatalf("%v: got %v", ops[i], res.Err)
+				}
+			}
+			if d := ops[max(len(ops)-1, 0):]; len(d) > 0 && d[0].GetRevokeJwt() != nil {
+				for _, n := range names {
+					if key[n] == testIss+d[0].GetRevokeJwt().Jti {
+						dead["a-"+n], dead["r-"+n] = true, len(names) <= 64
+					}
+				}
+			}
+			if rapid.Bool().Draw(r, "later") {
+				m.later(time.Duration(rapid.IntRange(1, 100).Draw(r, "minutes")) * time.Minute)
+			}
+			if c := m.f.Backlog(m.now, atMost); c != nil && rapid.Bool().Draw(r, "expire") {
+				m.apply(c)
+			}
+			if rapid.IntRange(0, 9).Draw(r, "restart") == 0 {
+				m.f.Close()
+				m.open()
+			}
+			for _, n := range names {
+				for _, token := range []string{"a-" + n, "r-" + n} {
+					active := m.verdict(token) == revoked.Active
+					if active && dead[token] {
+						r.Fatalf("%s: got active, want dead", token)
+					}
+					dead[token] = dead[token] || !active
+				}
+			}
+		}
+		m.sameAs(m.replayed(rapid.IntRange(1, 9).Draw(r, "batch")))
+	})
+}
