@@ -605,7 +605,7 @@ func TestConsole_NoLeader_StatusIsShown(t *testing.T) {
 		t.Errorf("overview: got %d %s", got.status, got.body)
 	}
 	got := p.post(t, "/ui/grants/g1/end", "typed", "g1")
-	if got.status != 503 || got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "<h1>no leader") {
+	if got.status != 503 || got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "<h1>No leader") {
 		t.Errorf("a write: got %d %s, want a page with 503", got.status, got.body)
 	}
 }

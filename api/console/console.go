@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"revoked"
 	"revoked/api/access"
@@ -145,7 +147,7 @@ func (c *Console) serve(v *visit) error {
 		return v.askToSignIn()
 	}
 	if req.Method == http.MethodPost {
-		if err := v.readForm(); err != nil {
+		if err := v.readForm(!open[pattern]); err != nil {
 			return err
 		}
 	}
@@ -185,9 +187,9 @@ func isRefresh(r *http.Request) bool { return r.Header.Get("Revoked-Refresh") !=
 // maxForm limits the body of a form, in bytes. It exceeds the longest token.
 const maxForm = 64 << 10
 
-// readForm reads the form of a POST and checks the token that every page of a session has in its
-// forms.
-func (v *visit) readForm() error {
+// readForm reads the form of a POST. If owned is set, it checks the token that every page of a
+// session has in its forms.
+func (v *visit) readForm(owned bool) error {
 	req := v.Request.Request()
 	if _, err := request.MediaType(req, "application/x-www-form-urlencoded"); err != nil {
 		return err
@@ -201,7 +203,7 @@ func (v *visit) readForm() error {
 	if err != nil {
 		return request.Malformed("the form cannot be read")
 	}
-	if v.session != nil && !v.session.owns(v.form.Get("form")) {
+	if owned && !v.session.owns(v.form.Get("form")) {
 		return &request.Failure{Status: http.StatusForbidden, Title: "The form is not of this session", Outcome: "form",
 			Detail: "Open the page again, and send the form from there."}
 	}
@@ -210,6 +212,12 @@ func (v *visit) readForm() error {
 
 // field returns a field of the form without blanks around it.
 func (v *visit) field(name string) string { return strings.TrimSpace(v.form.Get(name)) }
+
+// sentence returns the title of a failure with a capital.
+func sentence(title string) string {
+	first, size := utf8.DecodeRuneInString(title)
+	return string(unicode.ToUpper(first)) + title[size:]
+}
 
 // fail sends the page of an error.
 func (v *visit) fail(err error) {
@@ -233,5 +241,5 @@ func (v *visit) fail(err error) {
 	if f.Status != http.StatusUnauthorized { // browsers would ask for a password
 		request.SetStatusHeaders(h, f.Status)
 	}
-	_ = v.show(f.Status, "error", f.Title, f)
+	_ = v.show(f.Status, "error", sentence(f.Title), f)
 }

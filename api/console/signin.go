@@ -66,6 +66,7 @@ func (v *visit) postSignIn() error {
 		return v.show(http.StatusForbidden, "signin", "Sign in",
 			newSignIn(clip(id), "This client has none of the roles that have pages."))
 	}
+	v.console.sessions.end(v.cookie) // of the browser until now, if any
 	v.setCookie(v.console.sessions.begin(caller))
 	v.Outcome = "signed_in"
 	return v.redirect(Root)
