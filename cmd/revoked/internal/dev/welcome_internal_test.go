@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"revoked/cmd/revoked/internal/config"
 	"revoked/cmd/revoked/internal/devcluster"
 )
 
@@ -57,5 +58,16 @@ func TestCurlLines_FolderWithSpace_IsQuoted(t *testing.T) {
 		if !strings.HasPrefix(line, "curl -sS --cacert '/my folder/ca.pem' -u ") {
 			t.Errorf("got %s, want the CA quoted", line)
 		}
+	}
+}
+
+// A newcomer finds the console, and the client to sign in with.
+func TestPrintWelcome_NamesTheConsole(t *testing.T) {
+	c := &devcluster.Cluster{CA: "/d/ca.pem", Nodes: []devcluster.Node{{ID: "node1", API: "https://127.0.0.1:8443"}},
+		Clients: map[string]devcluster.Credential{config.AdminID: {ClientID: "admin", ClientSecret: "s"}}}
+	var b strings.Builder
+	printWelcome(&b, c, "/d", "revoked", false)
+	if want := "Console: open https://127.0.0.1:8443/ui and sign in as admin"; !strings.Contains(b.String(), want) {
+		t.Errorf("got %s, want %s", b.String(), want)
 	}
 }
