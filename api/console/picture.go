@@ -52,7 +52,7 @@ func draw(members []member) picture {
 		byRegion[m.Region] = append(byRegion[m.Region], m)
 	}
 	slices.Sort(names)
-	p := picture{Width: pictureWidth}
+	p := picture{Width: pictureWidth, Height: 1} // half of the border
 	var words []string
 	for _, name := range names {
 		list := byRegion[name]

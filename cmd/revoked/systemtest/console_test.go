@@ -77,7 +77,12 @@ func accessibilityRules(t testing.TB) string {
 // Every page fits a telephone, is legible in light and dark, follows the rules of accessibility,
 // and breaks no rule of its own content security policy.
 func TestConsole_Pages_AreAccessible(t *testing.T) {
-	c := startCluster(t, 3)
+	c := newCluster(t, 3)
+	for i, m := range c.Nodes {
+		m.args = []string{"--region", []string{"north", "south"}[i%2]}
+	}
+	c.startAll(t)
+	c.awaitReady(t, c.Nodes...)
 	m, rules := c.Nodes[0], accessibilityRules(t)
 	c.mustRegister(t, m, "g1", "alice", "AT1", "RT1")
 	record := filepath.Join(c.dir, "demo-issuer.json")
