@@ -380,69 +380,6 @@ func TestDocs_LogMessages_Exist(t *testing.T) {
 	}
 }
 
-// The recipe for cert-manager gives each pod the certificates that its node needs, at the paths
-// that its variables name.
-func TestDocs_CertManager_FitsStatefulSet(t *testing.T) {
-	recipe := tested(t, "docs/install.md", "cert-manager")
-	if len(recipe) != 2 {
-		t.Fatalf("got %d blocks, want 2", len(recipe))
-	}
-	var issuers []string
-	for objects := yaml.NewDecoder(strings.NewReader(recipe[0].text)); ; {
-		var o struct {
-			Kind     string
-			Metadata struct{ Name string }
-		}
-		if err := objects.Decode(&o); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			t.Fatalf("%v: %v", recipe[0], err)
-		}
-		if o.Kind == "Issuer" {
-			issuers = append(issuers, o.Metadata.Name)
-		}
-	}
-	var pod struct {
-		Env          []struct{ Name, Value string }
-		VolumeMounts []struct {
-			Name      string
-			MountPath string `yaml:"mountPath"`
-		} `yaml:"volumeMounts"`
-		Volumes []struct {
-			Name string
-			CSI  struct {
-				Driver     string
-				Attributes map[string]string `yaml:"volumeAttributes"`
-			}
-		}
-	}
-	if err := yaml.Unmarshal([]byte(recipe[1].text), &pod); err != nil {
-		t.Fatalf("%v: %v", recipe[1], err)
-	}
-	mounted := make(map[string]bool)
-	for i, m := range pod.VolumeMounts {
-		attr := pod.Volumes[i].CSI.Attributes
-		const driver = "csi.cert-manager.io"
-		if pod.Volumes[i].Name != m.Name || pod.Volumes[i].CSI.Driver != driver ||
-			!slices.Contains(issuers, attr[driver+"/issuer-name"]) {
-			t.Errorf("got volume %+v for mount %+v, want an issuer of %v", pod.Volumes[i], m, issuers)
-		}
-		if m.Name == "node" && (attr[driver+"/uri-sans"] != "revoked://node/${POD_NAME}" ||
-			!strings.HasSuffix(attr[driver+"/key-usages"], "server auth,client auth")) {
-			t.Errorf("got %v, want a certificate of a node", attr)
-		}
-		for _, file := range []string{"ca.crt", "tls.crt", "tls.key"} { // the driver's defaults
-			mounted[m.MountPath+"/"+file] = true
-		}
-	}
-	statefulSet := readPage(t, "deploy/kubernetes/revoked.yml")
-	for _, e := range pod.Env {
-		if !mounted[e.Value] || !strings.Contains(statefulSet, "{name: "+e.Name+",") {
-			t.Errorf("got %+v, want a mounted file and a variable of the StatefulSet", e)
-		}
-	}
-}
-
 // Every command and flag that a page shows exists.
 func TestDocs_Commands_Exist(t *testing.T) {
 	for _, page := range pages(t) {

@@ -194,9 +194,9 @@ func TestDeploy_StopTimes_CoverShutdown(t *testing.T) {
 		}
 	}
 	for file, pattern := range map[string]string{
-		"deploy/systemd/revoked.service": `(?m)^TimeoutStopSec=(\d+)$`,
-		"deploy/kubernetes/revoked.yml":  `terminationGracePeriodSeconds: (\d+)\b`,
-		"docker-compose.yml":             `stop_grace_period: (\d+)s\b`,
+		"deploy/systemd/revoked.service":   `(?m)^TimeoutStopSec=(\d+)$`,
+		"deploy/kubernetes/base/nodes.yml": `terminationGracePeriodSeconds: (\d+)\b`,
+		"docker-compose.yml":               `stop_grace_period: (\d+)s\b`,
 	} {
 		data, err := os.ReadFile(filepath.Join("..", "..", file))
 		if err != nil {

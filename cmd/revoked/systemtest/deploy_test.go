@@ -118,7 +118,7 @@ func TestAlerts_MatchManualAndMetrics(t *testing.T) {
 // of the data.
 func TestContainerFiles_KeepTempDirOffTheData(t *testing.T) {
 	for name, want := range map[string]string{
-		"docker-compose.yml": `tmpfs: ["/tmp:`, "deploy/kubernetes/revoked.yml": "{name: tmp, emptyDir:", "Dockerfile": "",
+		"docker-compose.yml": `tmpfs: ["/tmp:`, "deploy/kubernetes/base/nodes.yml": "{name: tmp, emptyDir:", "Dockerfile": "",
 	} {
 		text := readRepository(t, name)
 		if !strings.Contains(text, want) {
@@ -141,8 +141,9 @@ func TestContainerFiles_SetKnownVariables(t *testing.T) {
 	ofClients := []string{"REVOKED_ADDR", "REVOKED_CACERT", "REVOKED_CLIENT_ID", "REVOKED_CLIENT_SECRET_FILE"}
 	variable := regexp.MustCompile(`(?m)^\s+(?:- \{name: )?(REVOKED_[A-Z_]+)[:,]`)
 	for name, least := range map[string]int{
-		"docker-compose.yml": 10, "deploy/kubernetes/revoked.yml": 10, "deploy/kubernetes/backup.yml": 4,
-		"deploy/kubernetes/monitoring.yml": 0,
+		"docker-compose.yml": 10, "deploy/kubernetes/base/nodes.yml": 8, "deploy/kubernetes/cert-manager/nodes.yml": 5,
+		"deploy/kubernetes/files/nodes.yml": 5, "deploy/kubernetes/five/nodes.yml": 2,
+		"deploy/kubernetes/backup/backup.yml": 4,
 	} {
 		text := readRepository(t, name)
 		dec := yaml.NewDecoder(strings.NewReader(text))
