@@ -154,7 +154,7 @@ func filterKeys(s *store.Store, mem *memory.State) error {
 	for _, n := range mem.Denials {
 		expect += n
 	}
-	return s.Filter(string(filteredFamilies), int(expect))
+	return s.Filter(string(filteredFamilies), rows.FamilyJTI, int(expect))
 }
 
 // adopt makes s the current store and returns the previous one.

@@ -66,6 +66,7 @@ const (
 	FamilyApplied   = 'a'
 	FamilyIndex     = 'I'
 	FamilyQueue     = 'x'
+	FamilyJTI       = 'J' // the jti of a token, then its digest
 )
 
 // The properties of FamilyIndex.
@@ -73,7 +74,6 @@ const (
 	byClient  = 'c'
 	bySubject = 's'
 	bySession = 'n'
-	byJTI     = 'j' // of tokens: the digest follows
 )
 
 // Further properties of the replaced cut-offs of FamilyHistory.
@@ -164,17 +164,17 @@ func EachIndexKey(buf []byte, g *revoked.Grant, fn func(key []byte)) {
 	}
 }
 
-// JTIPrefix returns the common prefix of the index keys of the registered tokens with a jti.
-func JTIPrefix(jti string) []byte { return indexPrefix(nil, byJTI, jti) }
+// JTIPrefix appends the common prefix of the index keys of the registered tokens with a jti.
+func JTIPrefix(dst []byte, jti string) []byte { return appendString(append(dst, FamilyJTI), jti) }
 
 // JTIKey appends the index key of a registered token with a jti.
 func JTIKey(dst []byte, jti string, d revoked.Digest) []byte {
-	return append(indexPrefix(dst, byJTI, jti), d[:]...)
+	return append(JTIPrefix(dst, jti), d[:]...)
 }
 
 // JTIsIndexedKey returns the key of the row which says that every token with a jti is in the
 // index. It is a derived row.
-func JTIsIndexedKey() []byte { return []byte{FamilyIndex, byJTI} }
+func JTIsIndexedKey() []byte { return []byte{FamilyJTI} }
 
 func indexPrefix(dst []byte, property byte, value string) []byte {
 	return appendString(append(dst, FamilyIndex, property), value)

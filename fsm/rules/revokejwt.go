@@ -151,17 +151,19 @@ func (a *Applier) endJTI(iss, jti string, r revoked.Revocation) (ended int, more
 // A scan finds committed rows only, so withJTI adds the tokens of the unit and checks every token
 // in the unit. The result therefore does not depend on which entries share a commit.
 func (a *Applier) withJTI(jti string) (tokens []revoked.Token, more bool) {
+	a.keyBuf = rows.JTIPrefix(a.keyBuf[:0], jti)
+	if len(a.jtis[jti]) == 0 && a.store.Lacks(a.keyBuf) {
+		return nil, false
+	}
+	prefix := bytes.Clone(a.keyBuf)
 	var digests []revoked.Digest
 	add := func(d revoked.Digest) {
 		if t, row := a.token(d); row != nil && t.JTI == jti {
 			digests = append(digests, d)
 		}
 	}
-	prefix := rows.JTIPrefix(jti)
 	err := a.store.Scan(prefix, prefix, func(key, _ []byte) (bool, error) {
-		if len(key) == len(prefix)+len(revoked.Digest{}) {
-			add(revoked.Digest(key[len(prefix):]))
-		}
+		add(revoked.Digest(key[len(prefix):]))
 		return len(digests) <= maxJTITokens && a.err == nil, nil
 	})
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 // A filter forgets nothing. Once many of its keys are deleted, another one replaces it.
 type filter struct {
 	families string
+	grouped  byte // the family whose keys are hashed without their last groupSuffix bytes
 	seed     maphash.Seed
 	complete atomic.Pointer[keySet] // nil before the first scan has ended
 
@@ -48,12 +49,21 @@ func (f *filter) covers(key []byte) bool {
 	return false
 }
 
-func (f *filter) hash(key []byte) uint64 { return maphash.Bytes(f.seed, key) }
+// groupSuffix is the length of what distinguishes the keys of a group: a digest.
+const groupSuffix = 32
 
-// lacks reports whether the store certainly does not hold a row with that key.
+// hash returns the hash of a key of the store.
+func (f *filter) hash(key []byte) uint64 {
+	if key[0] == f.grouped && len(key) > groupSuffix {
+		key = key[:len(key)-groupSuffix]
+	}
+	return maphash.Bytes(f.seed, key)
+}
+
+// lacks reports whether the store certainly has neither a row with that key nor one of that group.
 func (f *filter) lacks(key []byte) bool {
 	s := f.complete.Load()
-	return s != nil && f.covers(key) && !s.has(f.hash(key))
+	return s != nil && f.covers(key) && !s.has(maphash.Bytes(f.seed, key))
 }
 
 // write runs commit, which writes a batch with keys of these hashes, and with that many deletions
@@ -157,13 +167,15 @@ var errStopped = fmt.Errorf("store is closed")
 
 // Filter makes reads of absent rows cheap. It keeps a filter in memory of the keys whose first byte
 // is in families, 12 bits or more for each. expect is about how many there are. A scan of a large
-// store continues in the background after the call. The caller must call Filter at most once, right
-// after Open.
-func (s *Store) Filter(families string, expect int) error {
-	s.filter.families, s.filter.seed, s.filter.patience = families, maphash.MakeSeed(), patience
+// store continues in the background after the call. Of the family grouped, only the groups are in
+// the filter: the keys without the digest at their end. The caller must call Filter at most once,
+// right after Open.
+func (s *Store) Filter(families string, grouped byte, expect int) error {
+	s.filter.families, s.filter.grouped = families+string(grouped), grouped
+	s.filter.seed, s.filter.patience = maphash.MakeSeed(), patience
 	s.filter.begin(expect)
 	c := scan{s: s}
-	for range len(families) + 1 { // a small store has one chunk a family
+	for range len(s.filter.families) + 1 { // a small store has one chunk a family
 		if more, err := c.chunk(); err != nil || !more {
 			s.filter.end(err)
 			return err

@@ -21,7 +21,7 @@ func openFiltered(t *testing.T, dir string) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Filter("tg", 0); err != nil {
+	if err := s.Filter("tg", 'J', 0); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -50,6 +50,34 @@ func awaitScan(t *testing.T, s *Store) {
 }
 
 func filterKey(i int) []byte { return fmt.Appendf(nil, "%c-%d", "tgx"[i%3], i) }
+
+// The filter knows whether a group may have keys, also after a restart.
+func TestFilter_Group_LackedWithoutKeys(t *testing.T) {
+	dir := t.TempDir()
+	key := func(group string, n int) []byte { return fmt.Appendf(nil, "J%s%032d", group, n) }
+	s := openFiltered(t, dir)
+	defer func() { s.Release() }()
+	b := s.NewBatch()
+	for n := range 3 {
+		if err := b.Set(key("some", n), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	for _, restarted := range []bool{false, true} {
+		if restarted {
+			closeStore(t, s)
+			s = openFiltered(t, dir)
+		}
+		awaitScan(t, s)
+		if s.Lacks([]byte("Jsome")) || !s.Lacks([]byte("Jother")) || !s.Lacks([]byte("J")) {
+			t.Errorf("restarted %v: got lacks %v %v %v, want only the group with keys", restarted,
+				s.Lacks([]byte("Jsome")), s.Lacks([]byte("Jother")), s.Lacks([]byte("J")))
+		}
+	}
+}
 
 // Random writes, deletions, flushes, renewals and restarts never make the filter lack a row that
 // the store holds.
