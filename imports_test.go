@@ -37,6 +37,9 @@ var floors = map[string]floor{
 	"revoked/internal/hashilog":       {ours: []string{}, libs: []string{"github.com/hashicorp/go-hclog"}},
 	"revoked/internal/retry":          {},
 	"revoked/internal/slots":          {},
+	"revoked/internal/tracing": {ours: []string{}, libs: []string{
+		"go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/propagation",
+		"go.opentelemetry.io/otel/trace"}},
 	// Programs of attackers; imported by tests only.
 	hostile: {ours: []string{}},
 	// Waits of tests; imported by tests only.
@@ -160,7 +163,7 @@ var floors = map[string]floor{
 		"revoked", "revoked/transport", "revoked/transport/pki", "revoked/cluster", "revoked/api", "revoked/api/clientauth",
 		"revoked/api/serve", "revoked/node/jwt",
 		"revoked/cmd/revoked/internal/backup", "revoked/cmd/revoked/internal/backup/schedule",
-		"revoked/cmd/revoked/internal/files",
+		"revoked/cmd/revoked/internal/files", "revoked/cmd/revoked/internal/traces",
 	}, any: true},
 	"revoked/cmd/revoked/internal/debug": {ours: []string{
 		"revoked/client", "revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/cli",
@@ -194,6 +197,10 @@ var floors = map[string]floor{
 		ours: []string{"revoked", "revoked/api", "revoked/internal/retry"},
 		libs: []string{"github.com/prometheus/client_golang/prometheus"},
 	},
+	"revoked/cmd/revoked/internal/traces": {
+		ours: []string{"revoked/cmd/revoked/internal/files"},
+		libs: []string{"go.opentelemetry.io/", "google.golang.org/protobuf/"},
+	},
 	"revoked/cmd/revoked/internal/backup/schedule": {ours: []string{}, libs: []string{"github.com/robfig/cron/v3"}},
 	"revoked/cmd/revoked/internal/backup": {
 		ours: []string{"revoked", "revoked/fsm/snapshot", "revoked/cmd/revoked/internal/backup/schedule",
@@ -204,7 +211,7 @@ var floors = map[string]floor{
 		"revoked", "revoked/api", "revoked/api/serve", "revoked/node", "revoked/transport/pki",
 		"revoked/cmd/revoked/internal/auditlog", "revoked/cmd/revoked/internal/backup",
 		"revoked/cmd/revoked/internal/backup/schedule",
-		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/config",
+		"revoked/cmd/revoked/internal/cli", "revoked/cmd/revoked/internal/config", "revoked/cmd/revoked/internal/traces",
 	}, any: true},
 	"revoked/cmd/revoked": {ours: []string{
 		"revoked", "revoked/client", "revoked/fsm", "revoked/fsm/snapshot", "revoked/transport", "revoked/transport/pki",
@@ -218,6 +225,7 @@ var floors = map[string]floor{
 		"revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/debug", "revoked/cmd/revoked/internal/dev",
 		"revoked/cmd/revoked/internal/input",
 		"revoked/cmd/revoked/internal/offline", "revoked/cmd/revoked/internal/server",
+		"revoked/cmd/revoked/internal/traces",
 	}, any: true},
 }
 
@@ -226,6 +234,7 @@ var floors = map[string]floor{
 var shared = []string{
 	"revoked/internal/broadcast", "revoked/internal/durable", "revoked/internal/filewatch", "revoked/internal/hashilog",
 	"revoked/internal/retry", "revoked/internal/slots", "revoked/internal/textsafe",
+	"revoked/internal/tracing",
 }
 
 // scenarios are tests of whole clusters. Only the tests that run them may import them.

@@ -18,6 +18,7 @@ import (
 	"revoked/api/debug"
 	"revoked/api/request"
 	"revoked/api/tokens"
+	"revoked/internal/tracing"
 )
 
 // A Backend is the node that the API serves; [revoked/node.Node] implements it. Methods must allow
@@ -253,6 +254,11 @@ type Config struct {
 	MaxRequestsPerClient       int           // in progress, per client id; default 5000
 
 	Version string
+
+	Tracer *tracing.Tracer // nil: no tracing
+	// TraceNetworks are the networks of callers whose traceparent is continued, also its decision to
+	// sample. The trace of every other caller begins here. Prefixes are masked.
+	TraceNetworks []netip.Prefix
 }
 
 // withDefaults returns c with the defaults of absent fields.

@@ -19,6 +19,7 @@ import (
 	"revoked/api/serve"
 	"revoked/api/tokens"
 	"revoked/internal/textsafe"
+	"revoked/internal/tracing"
 )
 
 // Header values shared by all responses. They must not be changed.
@@ -40,12 +41,14 @@ func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 		start := time.Now()
 		a.metrics.inFlight.Inc()
 		r := &request.Request{Context: c, IDs: a.ids}
+		span := a.beginTrace(r)
 		defer func() {
 			abort := false
 			if p := recover(); p != nil {
 				abort = a.recovered(r, p)
 			}
 			a.finish(r, start)
+			endTrace(r, span)
 			if abort {
 				panic(http.ErrAbortHandler)
 			}
@@ -71,6 +74,41 @@ func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		return nil
 	}
+}
+
+// beginTrace starts the span of a request. Probes and scrapes have none.
+func (a *API) beginTrace(r *request.Request) tracing.Span {
+	if a.cfg.Tracer == nil {
+		return tracing.Span{}
+	}
+	route := a.route(r)
+	switch route {
+	case pathLive, pathReady, pathMetrics:
+		return tracing.Span{}
+	}
+	req, parent := r.Request(), tracing.Context{}
+	if sent := req.Header["Traceparent"]; len(sent) == 1 && inside(a.cfg.TraceNetworks, a.access.Addr(r)) {
+		parent = tracing.Context{Parent: sent[0], State: strings.Join(req.Header["Tracestate"], ",")}
+	}
+	ctx, span := a.cfg.Tracer.Root(req.Context(), methodName(req.Method)+" "+route, parent)
+	if span.IsSampled() {
+		span.Set(tracing.Text("http.request.method", methodName(req.Method)), tracing.Text("http.route", route))
+		r.SetRequest(req.WithContext(ctx))
+	}
+	return span
+}
+
+// endTrace ends the span of a request. The status of a span is an error only after a 5xx.
+func endTrace(r *request.Request, span tracing.Span) {
+	if !span.IsSampled() {
+		return
+	}
+	status, kind := r.Response().Status, ""
+	if status >= http.StatusInternalServerError {
+		kind = r.Outcome
+	}
+	span.Set(tracing.Int("http.response.status_code", status), tracing.Text("revoked.outcome", r.Outcome))
+	span.End(kind)
 }
 
 // recovered handles the value of a panic. Handlers panic with [http.ErrAbortHandler] to abort a

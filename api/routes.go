@@ -79,7 +79,7 @@ func New(cfg Config) (*API, error) {
 		Audience: iss.text, ClientCAs: cfg.ClientCAs,
 		Backend: cfg.Backend, Now: cfg.Now, FailuresPerMinute: cfg.AuthFailuresPerMinute, MaxWait: cfg.RequestTimeout,
 		MaxRequests: cfg.MaxRequestsPerClient, TrustedProxies: cfg.TrustedProxies, Failures: m.authFailures,
-		Throttled: m.throttled,
+		Throttled: m.throttled, Tracer: cfg.Tracer,
 	})
 	presented, err := tokens.New(tokens.Config{
 		Backend: cfg.Backend, Access: control, Registerer: cfg.Registerer, Throttled: m.throttled, Now: cfg.Now,

@@ -16,6 +16,7 @@ import (
 	"revoked"
 	"revoked/fsm"
 	"revoked/fsm/command"
+	"revoked/internal/tracing"
 	"revoked/node/jwks"
 	"revoked/node/lease"
 	"revoked/node/raftstore"
@@ -63,7 +64,8 @@ type Config struct {
 	// Crash ends the process at once and does not return. The node calls it when it cannot close
 	// cleanly: the store fails, a term cannot be written, or the disk hangs. If Crash is nil, the
 	// first two cases panic, and a disk that hangs is a fatal error.
-	Crash func(error)
+	Crash  func(error)
+	Tracer *tracing.Tracer // nil: no tracing
 	// LocalAudit takes the entries of refused calls while the node is in no cluster, which has no
 	// audit then. It must not block for long. nil: they are in the log of the node only.
 	LocalAudit func(revoked.AuditEntry)

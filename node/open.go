@@ -16,6 +16,7 @@ import (
 	"revoked/fsm"
 	"revoked/fsm/command"
 	"revoked/internal/textsafe"
+	"revoked/internal/tracing"
 	"revoked/node/bearer"
 	"revoked/node/cache"
 	"revoked/node/datadir"
@@ -175,7 +176,7 @@ func (n *Node) newRouter() *propose.Router {
 	calls, knows := caller{n.transport, n.raft}, versions{n.roster, n.cfg.hooks}
 	return propose.NewRouter(propose.Config{
 		NodeID: n.cfg.NodeID, Log: n.raft, State: n.fsm, Stamps: n.roster.Clock, Timeout: n.cfg.RequestTimeout,
-		Metrics:       propose.NewMetrics(n.cfg.Registerer),
+		Metrics: propose.NewMetrics(n.cfg.Registerer), Tracer: n.cfg.Tracer,
 		HasLeader:     func() bool { return n.raft.Leader() != "" },
 		LeaderChanged: n.leadership.changed.Wait,
 		Forward: func(ctx context.Context, req *nodepb.SubmitRequest, resp *nodepb.SubmitResponse) error {
@@ -323,11 +324,26 @@ func (n *Node) gauges() []prometheus.Collector {
 	}
 }
 
+// fetchKeys fetches a set and records that as a span, without the URI.
+func (n *Node) fetchKeys(ctx context.Context, uri string) (jwks.Set, error) {
+	ctx, span := n.cfg.Tracer.Begin(ctx, "fetch keys")
+	set, err := n.cfg.hooks.fetchKeys(ctx, uri)
+	kind := ""
+	if err != nil {
+		kind = "not fetched"
+	}
+	if span.IsSampled() {
+		span.Set(tracing.Int("revoked.keys", len(set.Keys)))
+	}
+	span.End(kind)
+	return set, err
+}
+
 // newKeyRunner returns the runner that fetches key sets while this node leads. Keys are fetched on
 // one node only, so that an issuer is asked once for the whole cluster.
 func (n *Node) newKeyRunner() *jwks.Runner {
 	return jwks.NewRunner(jwks.RunnerConfig{
-		Issuers: n.Issuers, Fetch: n.cfg.hooks.fetchKeys, Log: n.cfg.Log,
+		Issuers: n.Issuers, Fetch: n.fetchKeys, Log: n.cfg.Log,
 		Store: func(
 			ctx context.Context, by revoked.Actor, i *revoked.Issuer, keys []revoked.IssuerKey,
 		) (uint64, error) {

@@ -29,6 +29,7 @@ import (
 	"revoked/api/clientauth"
 	"revoked/api/request"
 	"revoked/api/serve"
+	"revoked/internal/tracing"
 )
 
 // A Backend is the node whose clients call. Methods must allow concurrent calls.
@@ -39,7 +40,7 @@ type Backend interface {
 	NodeStatus(ctx context.Context) revoked.NodeStatus
 }
 
-// Config configures a [Control]. All fields but TrustedProxies and ClientCAs are required.
+// Config configures a [Control]. All fields but TrustedProxies, ClientCAs and Tracer are required.
 type Config struct {
 	Audience          string                // the only audience of assertions
 	ClientCAs         func() *x509.CertPool // see [clientauth.Config]
@@ -51,6 +52,7 @@ type Config struct {
 	TrustedProxies    []netip.Prefix
 	Failures          *prometheus.CounterVec // label kind: none, failed
 	Throttled         *prometheus.CounterVec // label budget
+	Tracer            *tracing.Tracer        // nil: no tracing
 }
 
 // A Control authenticates callers. Its methods may be called concurrently.
@@ -123,6 +125,23 @@ var errTwoWays = request.Malformed("more than one way to authenticate")
 // client of the certificate of the connection. values has at most one element. Identify waits at
 // most MaxWait for its turn to compute a hash.
 func (c *Control) Identify(r *request.Request, values []string) (*clientauth.Caller, error) {
+	return c.Traced(r, func() (*clientauth.Caller, error) { return c.identify(r, values) })
+}
+
+// Traced authenticates the caller of r and records that as a span, without the caller.
+func (c *Control) Traced(r *request.Request, authenticate func() (*clientauth.Caller, error)) (
+	*clientauth.Caller, error) {
+	_, span := c.cfg.Tracer.Start(r.Request().Context(), "authenticate")
+	caller, err := authenticate()
+	kind := ""
+	if err != nil {
+		kind = "refused"
+	}
+	span.End(kind)
+	return caller, err
+}
+
+func (c *Control) identify(r *request.Request, values []string) (*clientauth.Caller, error) {
 	id := ""
 	switch named := r.Request().Header[headerClientID]; len(named) {
 	case 0:

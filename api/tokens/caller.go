@@ -30,7 +30,9 @@ func (e *Endpoints) identify(r *request.Request, q *oauthRequest, public bool) e
 	if ways > 1 {
 		return errTwoWays
 	}
-	caller, err := e.callerOf(r, q, values, public)
+	caller, err := e.cfg.Access.Traced(r, func() (*clientauth.Caller, error) {
+		return e.callerOf(r, q, values, public)
+	})
 	if err != nil {
 		return err
 	}

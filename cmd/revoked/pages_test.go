@@ -31,6 +31,7 @@ import (
 	"revoked/cmd/revoked/internal/backup"
 	"revoked/cmd/revoked/internal/config"
 	"revoked/cmd/revoked/internal/server"
+	"revoked/cmd/revoked/internal/traces"
 	"revoked/node/jwt"
 	"revoked/node/nodetest"
 )
@@ -306,6 +307,9 @@ func registeredMetrics(t *testing.T) map[string][]string {
 		t.Fatal(err)
 	}
 	if _, err := auditlog.NewMetrics(reg); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := traces.NewMetrics(reg); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := backup.NewMetrics(reg); err != nil {

@@ -479,7 +479,10 @@ type SubmitRequest struct {
 	// final: answer once no member can serve a state older than the entry.
 	Final bool `protobuf:"varint,2,opt,name=final,proto3" json:"final,omitempty"`
 	// bulk: registrations that may wait for other callers. A node of version 0.3 ignores it.
-	Bulk          bool `protobuf:"varint,3,opt,name=bulk,proto3" json:"bulk,omitempty"`
+	Bulk bool `protobuf:"varint,3,opt,name=bulk,proto3" json:"bulk,omitempty"`
+	// traces: the sampled requests behind ops, in no order. A node without tracing ignores them, and so
+	// do versions that do not know the field. They never reach the log.
+	Traces        []*TraceContext `protobuf:"bytes,4,rep,name=traces,proto3" json:"traces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -535,6 +538,66 @@ func (x *SubmitRequest) GetBulk() bool {
 	return false
 }
 
+func (x *SubmitRequest) GetTraces() []*TraceContext {
+	if x != nil {
+		return x.Traces
+	}
+	return nil
+}
+
+// TraceContext is the place of a request in its trace, as W3C Trace Context writes it.
+type TraceContext struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Traceparent   string                 `protobuf:"bytes,1,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Tracestate    string                 `protobuf:"bytes,2,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceContext) Reset() {
+	*x = TraceContext{}
+	mi := &file_node_nodepb_rpc_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceContext) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceContext) ProtoMessage() {}
+
+func (x *TraceContext) ProtoReflect() protoreflect.Message {
+	mi := &file_node_nodepb_rpc_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceContext.ProtoReflect.Descriptor instead.
+func (*TraceContext) Descriptor() ([]byte, []int) {
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *TraceContext) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *TraceContext) GetTracestate() string {
+	if x != nil {
+		return x.Tracestate
+	}
+	return ""
+}
+
 type SubmitResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
@@ -547,7 +610,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[5]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +622,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[5]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +635,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{5}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SubmitResponse) GetCode() uint32 {
@@ -618,7 +681,7 @@ type OpResult struct {
 
 func (x *OpResult) Reset() {
 	*x = OpResult{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[6]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +693,7 @@ func (x *OpResult) String() string {
 func (*OpResult) ProtoMessage() {}
 
 func (x *OpResult) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[6]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +706,7 @@ func (x *OpResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpResult.ProtoReflect.Descriptor instead.
 func (*OpResult) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{6}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *OpResult) GetCode() uint32 {
@@ -708,7 +771,7 @@ type MembersResponse struct {
 
 func (x *MembersResponse) Reset() {
 	*x = MembersResponse{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[7]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +783,7 @@ func (x *MembersResponse) String() string {
 func (*MembersResponse) ProtoMessage() {}
 
 func (x *MembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[7]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +796,7 @@ func (x *MembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersResponse.ProtoReflect.Descriptor instead.
 func (*MembersResponse) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{7}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MembersResponse) GetCode() uint32 {
@@ -778,7 +841,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[8]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +853,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[8]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +866,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{8}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Member) GetNodeId() string {
@@ -903,7 +966,7 @@ type KeyFetchRequest struct {
 
 func (x *KeyFetchRequest) Reset() {
 	*x = KeyFetchRequest{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[9]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +978,7 @@ func (x *KeyFetchRequest) String() string {
 func (*KeyFetchRequest) ProtoMessage() {}
 
 func (x *KeyFetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[9]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +991,7 @@ func (x *KeyFetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFetchRequest.ProtoReflect.Descriptor instead.
 func (*KeyFetchRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{9}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *KeyFetchRequest) GetRefresh() string {
@@ -965,7 +1028,7 @@ type KeyFetchResponse struct {
 
 func (x *KeyFetchResponse) Reset() {
 	*x = KeyFetchResponse{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[10]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1040,7 @@ func (x *KeyFetchResponse) String() string {
 func (*KeyFetchResponse) ProtoMessage() {}
 
 func (x *KeyFetchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[10]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1053,7 @@ func (x *KeyFetchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFetchResponse.ProtoReflect.Descriptor instead.
 func (*KeyFetchResponse) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{10}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *KeyFetchResponse) GetCode() uint32 {
@@ -1041,7 +1104,7 @@ type KeyFetch struct {
 
 func (x *KeyFetch) Reset() {
 	*x = KeyFetch{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[11]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1053,7 +1116,7 @@ func (x *KeyFetch) String() string {
 func (*KeyFetch) ProtoMessage() {}
 
 func (x *KeyFetch) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[11]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1066,7 +1129,7 @@ func (x *KeyFetch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFetch.ProtoReflect.Descriptor instead.
 func (*KeyFetch) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{11}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *KeyFetch) GetIssuer() string {
@@ -1123,7 +1186,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[12]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1135,7 +1198,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[12]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1148,7 +1211,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{12}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Report) GetHello() *Hello {
@@ -1274,7 +1337,7 @@ type VoteNote struct {
 
 func (x *VoteNote) Reset() {
 	*x = VoteNote{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[13]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1286,7 +1349,7 @@ func (x *VoteNote) String() string {
 func (*VoteNote) ProtoMessage() {}
 
 func (x *VoteNote) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[13]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1299,7 +1362,7 @@ func (x *VoteNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteNote.ProtoReflect.Descriptor instead.
 func (*VoteNote) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{13}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *VoteNote) GetVoter() *command.Mark {
@@ -1337,7 +1400,7 @@ type ReportReply struct {
 
 func (x *ReportReply) Reset() {
 	*x = ReportReply{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[14]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1412,7 @@ func (x *ReportReply) String() string {
 func (*ReportReply) ProtoMessage() {}
 
 func (x *ReportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[14]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1425,7 @@ func (x *ReportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportReply.ProtoReflect.Descriptor instead.
 func (*ReportReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{14}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReportReply) GetNotMember() bool {
@@ -1495,11 +1558,17 @@ const file_node_nodepb_rpc_proto_rawDesc = "" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x04 \x01(\tR\tclusterId\x12!\n" +
-	"\fgossip_addrs\x18\x05 \x03(\tR\vgossipAddrs\"_\n" +
+	"\fgossip_addrs\x18\x05 \x03(\tR\vgossipAddrs\"\x96\x01\n" +
 	"\rSubmitRequest\x12$\n" +
 	"\x03ops\x18\x01 \x03(\v2\x12.revoked.fsm.v1.OpR\x03ops\x12\x14\n" +
 	"\x05final\x18\x02 \x01(\bR\x05final\x12\x12\n" +
-	"\x04bulk\x18\x03 \x01(\bR\x04bulk\"\x87\x01\n" +
+	"\x04bulk\x18\x03 \x01(\bR\x04bulk\x125\n" +
+	"\x06traces\x18\x04 \x03(\v2\x1d.revoked.node.v1.TraceContextR\x06traces\"P\n" +
+	"\fTraceContext\x12 \n" +
+	"\vtraceparent\x18\x01 \x01(\tR\vtraceparent\x12\x1e\n" +
+	"\n" +
+	"tracestate\x18\x02 \x01(\tR\n" +
+	"tracestate\"\x87\x01\n" +
 	"\x0eSubmitResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x14\n" +
@@ -1604,7 +1673,7 @@ func file_node_nodepb_rpc_proto_rawDescGZIP() []byte {
 }
 
 var file_node_nodepb_rpc_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_node_nodepb_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_node_nodepb_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_node_nodepb_rpc_proto_goTypes = []any{
 	(AdminRequest_Kind)(0),   // 0: revoked.node.v1.AdminRequest.Kind
 	(*Hello)(nil),            // 1: revoked.node.v1.Hello
@@ -1612,37 +1681,39 @@ var file_node_nodepb_rpc_proto_goTypes = []any{
 	(*AdminRequest)(nil),     // 3: revoked.node.v1.AdminRequest
 	(*AdminResponse)(nil),    // 4: revoked.node.v1.AdminResponse
 	(*SubmitRequest)(nil),    // 5: revoked.node.v1.SubmitRequest
-	(*SubmitResponse)(nil),   // 6: revoked.node.v1.SubmitResponse
-	(*OpResult)(nil),         // 7: revoked.node.v1.OpResult
-	(*MembersResponse)(nil),  // 8: revoked.node.v1.MembersResponse
-	(*Member)(nil),           // 9: revoked.node.v1.Member
-	(*KeyFetchRequest)(nil),  // 10: revoked.node.v1.KeyFetchRequest
-	(*KeyFetchResponse)(nil), // 11: revoked.node.v1.KeyFetchResponse
-	(*KeyFetch)(nil),         // 12: revoked.node.v1.KeyFetch
-	(*Report)(nil),           // 13: revoked.node.v1.Report
-	(*VoteNote)(nil),         // 14: revoked.node.v1.VoteNote
-	(*ReportReply)(nil),      // 15: revoked.node.v1.ReportReply
-	(*command.Actor)(nil),    // 16: revoked.fsm.v1.Actor
-	(*command.Op)(nil),       // 17: revoked.fsm.v1.Op
-	(*command.Mark)(nil),     // 18: revoked.fsm.v1.Mark
+	(*TraceContext)(nil),     // 6: revoked.node.v1.TraceContext
+	(*SubmitResponse)(nil),   // 7: revoked.node.v1.SubmitResponse
+	(*OpResult)(nil),         // 8: revoked.node.v1.OpResult
+	(*MembersResponse)(nil),  // 9: revoked.node.v1.MembersResponse
+	(*Member)(nil),           // 10: revoked.node.v1.Member
+	(*KeyFetchRequest)(nil),  // 11: revoked.node.v1.KeyFetchRequest
+	(*KeyFetchResponse)(nil), // 12: revoked.node.v1.KeyFetchResponse
+	(*KeyFetch)(nil),         // 13: revoked.node.v1.KeyFetch
+	(*Report)(nil),           // 14: revoked.node.v1.Report
+	(*VoteNote)(nil),         // 15: revoked.node.v1.VoteNote
+	(*ReportReply)(nil),      // 16: revoked.node.v1.ReportReply
+	(*command.Actor)(nil),    // 17: revoked.fsm.v1.Actor
+	(*command.Op)(nil),       // 18: revoked.fsm.v1.Op
+	(*command.Mark)(nil),     // 19: revoked.fsm.v1.Mark
 }
 var file_node_nodepb_rpc_proto_depIdxs = []int32{
 	1,  // 0: revoked.node.v1.JoinRequest.hello:type_name -> revoked.node.v1.Hello
 	0,  // 1: revoked.node.v1.AdminRequest.kind:type_name -> revoked.node.v1.AdminRequest.Kind
-	16, // 2: revoked.node.v1.AdminRequest.actor:type_name -> revoked.fsm.v1.Actor
-	17, // 3: revoked.node.v1.SubmitRequest.ops:type_name -> revoked.fsm.v1.Op
-	7,  // 4: revoked.node.v1.SubmitResponse.results:type_name -> revoked.node.v1.OpResult
-	9,  // 5: revoked.node.v1.MembersResponse.members:type_name -> revoked.node.v1.Member
-	16, // 6: revoked.node.v1.KeyFetchRequest.actor:type_name -> revoked.fsm.v1.Actor
-	12, // 7: revoked.node.v1.KeyFetchResponse.fetches:type_name -> revoked.node.v1.KeyFetch
-	1,  // 8: revoked.node.v1.Report.hello:type_name -> revoked.node.v1.Hello
-	18, // 9: revoked.node.v1.VoteNote.voter:type_name -> revoked.fsm.v1.Mark
-	18, // 10: revoked.node.v1.VoteNote.candidate:type_name -> revoked.fsm.v1.Mark
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	17, // 2: revoked.node.v1.AdminRequest.actor:type_name -> revoked.fsm.v1.Actor
+	18, // 3: revoked.node.v1.SubmitRequest.ops:type_name -> revoked.fsm.v1.Op
+	6,  // 4: revoked.node.v1.SubmitRequest.traces:type_name -> revoked.node.v1.TraceContext
+	8,  // 5: revoked.node.v1.SubmitResponse.results:type_name -> revoked.node.v1.OpResult
+	10, // 6: revoked.node.v1.MembersResponse.members:type_name -> revoked.node.v1.Member
+	17, // 7: revoked.node.v1.KeyFetchRequest.actor:type_name -> revoked.fsm.v1.Actor
+	13, // 8: revoked.node.v1.KeyFetchResponse.fetches:type_name -> revoked.node.v1.KeyFetch
+	1,  // 9: revoked.node.v1.Report.hello:type_name -> revoked.node.v1.Hello
+	19, // 10: revoked.node.v1.VoteNote.voter:type_name -> revoked.fsm.v1.Mark
+	19, // 11: revoked.node.v1.VoteNote.candidate:type_name -> revoked.fsm.v1.Mark
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_node_nodepb_rpc_proto_init() }
@@ -1656,7 +1727,7 @@ func file_node_nodepb_rpc_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_node_nodepb_rpc_proto_rawDesc), len(file_node_nodepb_rpc_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -9,18 +9,20 @@ import (
 	"revoked"
 	"revoked/fsm"
 	"revoked/fsm/command"
+	"revoked/internal/tracing"
 	"revoked/node/nodepb"
 )
 
-// Config holds the functions and limits that proposing needs from the node. All fields are
-// required, and their functions may be called concurrently.
+// Config holds the functions and limits that proposing needs from the node. All fields but
+// Tracer are required, and their functions may be called concurrently.
 type Config struct {
 	NodeID  string // for the audit
 	Log     Log
 	State   State
 	Stamps  *Clock
 	Metrics *Metrics
-	Timeout time.Duration // longest wait of one call
+	Timeout time.Duration   // longest wait of one call
+	Tracer  *tracing.Tracer // nil: no tracing
 
 	// HasLeader reports whether Raft knows a leader.
 	HasLeader func() bool

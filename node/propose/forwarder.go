@@ -146,7 +146,9 @@ func (f *forwarder) call(ctx context.Context, batch []*proposal) {
 	}
 	f.cfg.Metrics.forwarded.Add(float64(max(1, len(ops))))
 	var resp nodepb.SubmitResponse
-	err := f.cfg.Forward(ctx, &nodepb.SubmitRequest{Ops: ops, Final: batch[0].final, Bulk: batch[0].bulk}, &resp)
+	spans := f.traceCall(batch, len(ops))
+	err := f.cfg.Forward(ctx, &nodepb.SubmitRequest{Ops: ops, Final: batch[0].final, Bulk: batch[0].bulk,
+		Traces: encodeTraces(spans)}, &resp)
 	if err == nil {
 		err = nodepb.DecodeError(resp.Code, resp.Detail)
 	}
@@ -154,6 +156,7 @@ func (f *forwarder) call(ctx context.Context, batch []*proposal) {
 		err = fmt.Errorf("%w: response of the leader: wrong number of results (got %d, want %d)",
 			revoked.ErrOutcomeUnknown, len(resp.Results), len(ops))
 	}
+	spans.End(failure(err))
 	if err != nil {
 		for _, s := range batch {
 			s.finish(0, err)

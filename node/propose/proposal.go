@@ -10,6 +10,7 @@ import (
 	"revoked"
 	"revoked/fsm"
 	"revoked/fsm/command"
+	"revoked/internal/tracing"
 	"revoked/node/nodepb"
 )
 
@@ -23,6 +24,8 @@ type proposal struct {
 	// record marks an operation of the cluster itself, see Record.
 	record bool
 	bytes  int
+
+	parents tracing.Parents // of the spans of this proposal; nil unless it is sampled
 
 	noop    []bool // on the leader: the operation changes nothing and results holds its result
 	results []fsm.Result

@@ -232,6 +232,7 @@ func (p *Proposer) commit(ctx context.Context, shares []share) {
 		}
 		alone := p.isAlone() // before Run, which waits for the slot, takes what is queued
 		<-p.slots
+		p.traceCommit(shares, ops, started, out, err)
 		switch {
 		case err != nil:
 			p.fail(shares, ApplyError(err))
@@ -370,6 +371,7 @@ func (p *Proposer) acknowledge(ctx context.Context, final []*proposal, term, ind
 	}
 	ended := time.Now()
 	p.cfg.Metrics.propagation.Observe(ended.Sub(committed).Seconds())
+	p.traceWait(final, index, wait, committed, ended, err)
 	for _, s := range final {
 		s.finish(index, err)
 	}

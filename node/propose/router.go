@@ -11,6 +11,7 @@ import (
 	"revoked/fsm"
 	"revoked/fsm/command"
 	"revoked/internal/fair"
+	"revoked/internal/tracing"
 	"revoked/node/nodepb"
 )
 
@@ -76,8 +77,19 @@ func (r *Router) ProposeBulk(ctx context.Context, ops []*command.Op) (fsm.Outcom
 	})
 }
 
-// submit makes proposals until one is answered or the timeout has passed.
+// submit records attempt as a span.
 func (r *Router) submit(ctx context.Context, timeout time.Duration, propose func() *proposal) (fsm.Outcome, error) {
+	ctx, span := r.cfg.Tracer.Start(ctx, "propose")
+	out, err := r.attempt(ctx, timeout, propose)
+	if span.IsSampled() {
+		span.Set(tracing.Int(attrIndex, out.Index), tracing.Int(attrOps, len(out.Results)))
+	}
+	span.End(failure(err))
+	return out, err
+}
+
+// attempt makes proposals until one is answered or the timeout has passed.
+func (r *Router) attempt(ctx context.Context, timeout time.Duration, propose func() *proposal) (fsm.Outcome, error) {
 	ctx, cancel := limit(ctx, timeout)
 	defer cancel()
 	if err := r.cfg.NoLeader(); err != nil {
@@ -86,6 +98,7 @@ func (r *Router) submit(ctx context.Context, timeout time.Duration, propose func
 	for {
 		changed := r.cfg.LeaderChanged()
 		s := propose()
+		s.parents = r.cfg.Tracer.Parents(ctx)
 		err := r.try(ctx, s)
 		if err == nil && len(s.ops) == 1 && errors.Is(s.results[0].Err, revoked.ErrNoLeader) {
 			err = s.results[0].Err // Config.Admit needs the leader to know more
@@ -205,13 +218,21 @@ func (r *Router) PacedBarrier(ctx context.Context, caller string) error {
 func (r *Router) Serve(ctx context.Context, via string, req *nodepb.SubmitRequest) *nodepb.SubmitResponse {
 	s := newProposal(req.Ops, req.Final)
 	s.bulk = req.Bulk
+	spans := r.traceServed(via, req)
+	s.parents = spans.Parents()
+	err := r.serve(ctx, via, req, s)
+	spans.End(failure(err))
+	return s.response(err)
+}
+
+func (r *Router) serve(ctx context.Context, via string, req *nodepb.SubmitRequest, s *proposal) error {
 	p := r.leading()
 	if p == nil {
-		return s.response(revoked.ErrNoLeader)
+		return revoked.ErrNoLeader
 	}
 	for _, op := range req.Ops {
 		if op.GetActor().GetClientId() == "" || op.Kind == nil { // only the leader proposes the cluster's own
-			return s.response(fmt.Errorf("%w: operation without actor or kind", revoked.ErrInvalid))
+			return fmt.Errorf("%w: operation without actor or kind", revoked.ErrInvalid)
 		}
 		if op.Origin != nil {
 			op.Origin.Node = "" // the certificate of via decides, not its claim
@@ -226,7 +247,7 @@ func (r *Router) Serve(ctx context.Context, via string, req *nodepb.SubmitReques
 			r.cfg.Forwarded(via, op, outcomeOf(s, i, err))
 		}
 	}
-	return s.response(err)
+	return err
 }
 
 // outcomeOf returns the outcome of the i-th operation of s, whose proposal ended with err.

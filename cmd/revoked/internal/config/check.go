@@ -11,6 +11,7 @@ import (
 
 	"revoked"
 	"revoked/api"
+	"revoked/cmd/revoked/internal/traces"
 	"revoked/transport/pki"
 )
 
@@ -69,6 +70,7 @@ func (c *Config) CheckValues() {
 	if _, err := c.JWKSProxyURL(); err != nil {
 		c.add("jwks_proxy", err)
 	}
+	c.checkTraces()
 	c.checkPorts()
 	c.checkBackups()
 }
@@ -84,6 +86,15 @@ func (s *Settings) JWKSProxyURL() (*url.URL, error) {
 		return nil, errors.New("want a URL such as http://proxy.example:3128")
 	}
 	return u, nil
+}
+
+// checkTraces adds a problem for each invalid setting of the traces. It reads no file.
+func (c *Config) checkTraces() {
+	c.addIf(c.TracesEndpoint == "" && c.TracesCAFile != "", "traces_ca_file", "has no effect without traces_endpoint")
+	if c.TracesEndpoint != "" {
+		_, err := traces.ParseEndpoint(c.TracesEndpoint)
+		c.add("traces_endpoint", err)
+	}
 }
 
 // checkBounds checks all durations and numbers, and the replicated settings as a whole.
@@ -139,6 +150,11 @@ func (c *Config) Warnings() []string {
 	warn(strings.HasPrefix(c.BackupS3Endpoint, "http:"),
 		"backup_s3_endpoint is plain HTTP: backups, which show who had access to what, cross the network in the clear")
 	warn(c.Pprof && c.MetricsAddr == "", "pprof has no effect without metrics_addr")
+	for _, name := range [...]string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+		"OTEL_TRACES_SAMPLER", "OTEL_EXPORTER_OTLP_HEADERS"} {
+		_, set := os.LookupEnv(name)
+		warn(set, "%s has no effect: use traces_endpoint and traces_sample", name)
+	}
 	for n := range c.CheckNetworks {
 		warn(n.Bits() == 0, "check_networks lets every address call /v1/check without credentials")
 	}

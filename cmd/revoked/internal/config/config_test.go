@@ -66,7 +66,7 @@ func TestRead_TakesValueOfHighestPrecedence(t *testing.T) {
 func TestTable_EverySettingHasFlagVariableKey(t *testing.T) {
 	for _, s := range Table() {
 		text := ""
-		for _, try := range []string{"7", "7s", "true", "debug", "json", "10.0.0.0/8", `{"a":1}`} {
+		for _, try := range []string{"7", "7s", "true", "debug", "json", "10.0.0.0/8", `{"a":1}`, "0.5"} {
 			if scalarValue(try, "").parse(s.field) == nil {
 				text = try
 				break

@@ -47,6 +47,8 @@ func (s Setting) shown() any {
 		return *p
 	case *int:
 		return *p
+	case *float64:
+		return *p
 	case *size:
 		return int64(*p)
 	case *time.Duration:

@@ -42,6 +42,10 @@ func (c *Config) loadFiles() *Files {
 		_, err := files.TrustCA(c.JWKSCAFile)
 		c.add("jwks_ca_file", err)
 	}
+	if c.TracesCAFile != "" {
+		_, err := files.TrustCA(c.TracesCAFile)
+		c.add("traces_ca_file", err)
+	}
 	c.loadBucketFiles(f)
 	before := len(c.problems)
 	c.loadClients(f)

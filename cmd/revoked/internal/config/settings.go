@@ -63,6 +63,11 @@ type Settings struct {
 	LogLevel, LogFormat                    string
 	AuditLog                               string // Stderr or a path; empty: none
 
+	// Spans of requests. Empty endpoint: none.
+	TracesEndpoint, TracesCAFile string
+	TracesSample                 float64 // share of the requests, 0 to 1
+	TracesNetworks               []netip.Prefix
+
 	// Scheduled backups. Schedule and directory are both set or both empty.
 	BackupSchedule, BackupDir string
 	BackupKeep                int
@@ -223,6 +228,12 @@ func (s *Settings) local() []Setting {
 		{"log_level", "info", "debug, info, warn or error",
 			choice{&s.LogLevel, []string{"debug", "info", "warn", "error"}}, 0, 0},
 		{"log_format", "text", "text or json", choice{&s.LogFormat, []string{"text", "json"}}, 0, 0},
+		{"traces_endpoint", "", "URL of an OpenTelemetry collector that spans are sent to, OTLP over HTTP (default: none)",
+			&s.TracesEndpoint, 0, 0},
+		{"traces_sample", "0.1", "share of the requests with spans, 0 to 1", &s.TracesSample, 0, 0},
+		{"traces_ca_file", "", "CA of the collector, PEM (default: the system's)", (*path)(&s.TracesCAFile), 0, 0},
+		{"traces_networks", "", "networks of callers whose traceparent is continued, sampled or not",
+			&s.TracesNetworks, 0, 0},
 		{"audit_log", "", "file to append the audit to as JSON lines, or \"stderr\" (default: none)",
 			(*destination)(&s.AuditLog), 0, 0},
 	}

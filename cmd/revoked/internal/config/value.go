@@ -87,6 +87,12 @@ func (v value) scalar(field any) (err error) {
 		var n int64
 		n, err = strconv.ParseInt(s, 10, 32)
 		*p, want = int(n), "a whole number"
+	case *float64:
+		*p, err = strconv.ParseFloat(s, 64)
+		want = "a number from 0 to 1"
+		if err == nil && !(*p >= 0 && *p <= 1) {
+			err = strconv.ErrRange
+		}
 	case *time.Duration:
 		*p, err = time.ParseDuration(s)
 		want = "a duration such as 500ms, 5s or 24h"

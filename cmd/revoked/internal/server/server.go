@@ -22,6 +22,7 @@ import (
 	"revoked/cmd/revoked/internal/backup"
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/config"
+	"revoked/cmd/revoked/internal/traces"
 	"revoked/node"
 )
 
@@ -42,6 +43,8 @@ type server struct {
 	limits   portLimits
 	auditLog *auditlog.Log                // nil: none
 	local    atomic.Pointer[auditlog.Log] // auditLog, for calls that come before it is open
+
+	traces *traces.Traces // nil: none
 
 	endBackups func() // ends the scheduled backups; nil: none run
 
@@ -70,6 +73,9 @@ func (s *server) open(ctx context.Context) error {
 	if err := bridgeMetrics(reg); err != nil {
 		return err
 	}
+	if err := s.openTraces(reg); err != nil {
+		return err
+	}
 	// Open the ports first: a conflict must be found before anything is written to the disk.
 	ports, err := listen(s.cfg)
 	if err != nil {
@@ -93,6 +99,20 @@ func (s *server) open(ctx context.Context) error {
 	s.background(func(ctx context.Context) { s.files.APICert.Watch(ctx, reloadTime, s.apiCertChanged, s.apiCertExpires) })
 	s.background(func(ctx context.Context) { s.files.ClientCAs.Watch(ctx, reloadTime, s.clientCAsChanged) })
 	return s.openAuditLog(reg) // the ports belong to the servers by now
+}
+
+// openTraces starts to export spans, if traces_endpoint is set.
+func (s *server) openTraces(reg *prometheus.Registry) error {
+	metrics, err := traces.NewMetrics(reg)
+	c := s.cfg
+	if err != nil || c.TracesEndpoint == "" {
+		return err
+	}
+	s.traces, err = traces.Open(traces.Config{
+		Endpoint: c.TracesEndpoint, CAFile: c.TracesCAFile, Sample: c.TracesSample,
+		NodeID: c.NodeID, Region: c.Region, Version: s.build.Version, Log: s.log, Metrics: metrics,
+	})
+	return err
 }
 
 // openAuditLog starts to write audit_log, if it is set.
@@ -131,7 +151,7 @@ func (s *server) nodeConfig(cluster net.Listener, memory int64, reg *prometheus.
 		HeartbeatTimeout: c.HeartbeatTimeout, ElectionTimeout: c.ElectionTimeout, RequestTimeout: c.RequestTimeout,
 		CacheSize: cacheSize(c.CacheSize, memory), StoreCacheSize: cacheSize(c.StoreCacheSize, memory),
 		Log: s.base, Registerer: reg, Now: time.Now, Crash: s.crash,
-		LocalAudit: s.auditLocally,
+		LocalAudit: s.auditLocally, Tracer: s.traces.Tracer(),
 	}
 }
 
@@ -174,6 +194,7 @@ func (s *server) apiConfig(reg *prometheus.Registry) api.Config {
 		PublicRevocationsPerMinute: c.PublicRevocationsPerMinute,
 		RequestTimeout:             c.RequestTimeout, Version: s.build.Version,
 		MaxRequestsPerClient: s.limits.perClient,
+		Tracer:               s.traces.Tracer(), TraceNetworks: c.TracesNetworks,
 	}
 }
 
@@ -293,6 +314,7 @@ func (s *server) stopParts(ctx context.Context) error {
 	}
 	s.cancel()
 	s.running.Wait()
+	s.traces.Close()
 	return errors.Join(errs...)
 }
 
