@@ -150,6 +150,21 @@ func TestProfiles_MetricsAddress_ForAdministrators(t *testing.T) {
 	}
 }
 
+// Stacks in the form of a crash would show words of the memory as arguments.
+func TestProfiles_Stacks_HaveNoArguments(t *testing.T) {
+	h := newBench(t, func(c *api.Config) { c.Profiles = true }).api.MetricsHandler()
+	w := serveCall(h, call{method: "GET", path: "/debug/pprof/goroutine?debug=2", auth: as("admin")})
+	if got := w.Body.String(); w.Code != 200 || !strings.Contains(got, "goroutine 1 [") ||
+		!strings.Contains(got, "TestProfiles_Stacks_HaveNoArguments(...)\n\t") {
+		t.Fatalf("got %d %.300s, want the stacks, this test in them", w.Code, got)
+	}
+	for line := range strings.Lines(w.Body.String()) {
+		if line[0] != '\t' && strings.Contains(line, "0x") {
+			t.Errorf("got %q, want no argument", line)
+		}
+	}
+}
+
 // Two profiles over time would measure each other: the second is refused while the first runs.
 func TestProfiles_SecondOverTime_IsRefused(t *testing.T) {
 	h := newBench(t, func(c *api.Config) { c.Profiles = true }).api.MetricsHandler()

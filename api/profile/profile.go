@@ -15,6 +15,7 @@ import (
 	"runtime/pprof"
 	"runtime/trace"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -67,7 +68,26 @@ func snapshot(r *request.Request, p *pprof.Profile) error {
 	if err := p.WriteTo(&b, debug); err != nil {
 		return err
 	}
+	if name := p.Name(); debug == 2 && strings.HasPrefix(name, "goroutine") {
+		return r.Send(http.StatusOK, contentType, withoutArguments(b.Bytes()))
+	}
 	return r.Send(http.StatusOK, contentType, b.Bytes())
+}
+
+// withoutArguments returns stacks in the form of a crash without the arguments of the calls: they
+// are words of the memory, such as a part of a digest.
+func withoutArguments(stacks []byte) []byte {
+	out := make([]byte, 0, len(stacks))
+	for line := range bytes.Lines(stacks) {
+		end := bytes.LastIndexByte(line, '(')
+		isCall := line[0] != '\t' && !bytes.HasPrefix(line, []byte("goroutine ")) &&
+			!bytes.HasPrefix(line, []byte("created by "))
+		if isCall && end > 0 {
+			line = append(bytes.Clone(line[:end]), "(...)\n"...)
+		}
+		out = append(out, line...)
+	}
+	return out
 }
 
 // overTime sends what is recorded between start and stop.
