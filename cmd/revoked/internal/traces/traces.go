@@ -2,8 +2,9 @@
 // protobuf.
 //
 // It promises that a collector that is slow, hangs or is down never blocks a request and holds at
-// most maxQueue spans; later ones are dropped. It connects to the endpoint alone, through no proxy,
-// and follows no redirect. Of the variables OTEL_... only OTEL_RESOURCE_ATTRIBUTES has an effect.
+// most maxQueue and maxBatch spans; later ones are dropped. It connects to the endpoint alone,
+// through no proxy, and follows no redirect. Of the variables OTEL_... only
+// OTEL_RESOURCE_ATTRIBUTES has an effect.
 //
 // It uses the SDK with its own client: the exporter of OpenTelemetry for OTLP over HTTP links gRPC,
 // which makes the program 7 MB larger.
