@@ -8,7 +8,9 @@ import (
 	"io"
 	"log/slog"
 
+	"revoked"
 	"revoked/fsm/command"
+	"revoked/fsm/lookup"
 	"revoked/fsm/memory"
 	"revoked/fsm/rows"
 	"revoked/fsm/snapshot"
@@ -133,20 +135,34 @@ func build(fs FS, dir string, r io.Reader, cacheBytes int64, log *slog.Logger) (
 // maxLoadBatch is the approximate size of a batch that load commits.
 const maxLoadBatch = 1 << 20
 
-// load fills s with the rows of a snapshot and those that derive from them, and flushes it.
+// load fills s with the rows of a snapshot and those that derive from them, and flushes it. The
+// rows of grants come before those of tokens, which need them.
 func load(s *store.Store, r io.Reader) (snapshot.Header, error) {
 	b := s.NewBatch()
+	commit := func() error {
+		err := b.Commit()
+		b = s.NewBatch()
+		return err
+	}
+	family := byte(0)
 	h, err := snapshot.Read(r, func(key, val []byte) error {
+		if key[0] != family && key[0] == rows.FamilyToken {
+			if err := commit(); err != nil {
+				return err
+			}
+		}
+		family = key[0]
 		err := b.Set(key, val)
 		if err == nil {
 			err = rows.Derive(key, val, func(k []byte) error { return b.Set(k, nil) })
 		}
+		if err == nil && family == rows.FamilyToken {
+			err = setJTI(b, s.Get, key, val)
+		}
 		if err != nil || b.Len() < maxLoadBatch {
 			return err
 		}
-		err = b.Commit()
-		b = s.NewBatch()
-		return err
+		return commit()
 	})
 	if err != nil {
 		return h, err
@@ -165,11 +181,35 @@ func load(s *store.Store, r io.Reader) (snapshot.Header, error) {
 	return h, s.Flush()
 }
 
+// setJTI writes the index key of the jti of a token, if it has one. val is the row of the token.
+// get reads the row of its grant.
+func setJTI(b *store.Batch, get lookup.Get, key, val []byte) error {
+	if len(key) != 1+len(revoked.Digest{}) {
+		return fmt.Errorf("token: %w", rows.ErrRow)
+	}
+	t, err := rows.ParseToken(revoked.Digest(key[1:]), val)
+	if err != nil || t.JTI == "" {
+		return err
+	}
+	row, err := get(rows.Key(nil, rows.FamilyGrant, t.GrantID))
+	if err != nil || row == nil {
+		return err
+	}
+	g, err := rows.ParseGrant(t.GrantID, row)
+	if err != nil {
+		return err
+	}
+	if k := rows.JTIKey(nil, g.Issuer, &t); k != nil {
+		err = b.Set(k, nil)
+	}
+	return err
+}
+
 // indexChunk is the number of tokens that indexJTIs reads through one iterator.
 const indexChunk = 16 << 10
 
-// indexJTIs completes the index of the jtis of tokens. Older programs did not write it. They
-// can open the store until the log has a command of version command.JTIRules. So only from then on
+// indexJTIs completes the index of the jtis of tokens. Older programs did not write it. They can
+// open the store until the log has a command of version command.JTIRules. So only from then on
 // indexJTIs notes in the store that it need not do this again.
 func indexJTIs(s *store.Store, mem *memory.State) error {
 	if done, err := s.Get(rows.JTIsIndexedKey()); err != nil || done != nil {
@@ -182,7 +222,7 @@ func indexJTIs(s *store.Store, mem *memory.State) error {
 				start = bytes.Clone(key)
 				return false, nil
 			}
-			return true, rows.Derive(key, val, func(k []byte) error { return b.Set(k, nil) })
+			return true, setJTI(b, s.Get, key, val)
 		})
 		last := n <= indexChunk
 		if err == nil && last && mem.Version.Commands >= command.JTIRules {

@@ -23,8 +23,6 @@ func Derive(key, val []byte, put func(key []byte) error) error {
 			})
 		}
 		due = g.Due
-	case FamilyToken:
-		return deriveJTI(key, val, put)
 	case FamilyMember:
 		if len(key) < 33 {
 			return fmt.Errorf("grant token: %w", ErrRow)
@@ -61,18 +59,6 @@ func Derive(key, val []byte, put func(key []byte) error) error {
 		return err
 	}
 	return put(QueueKey(nil, due, row))
-}
-
-// deriveJTI calls put with the index key of a token whose row has a jti.
-func deriveJTI(key, val []byte, put func(key []byte) error) error {
-	if len(key) != 33 {
-		return fmt.Errorf("token: %w", ErrRow)
-	}
-	t, err := ParseToken(revoked.Digest(key[1:]), val)
-	if err != nil || t.JTI == "" {
-		return err
-	}
-	return put(JTIKey(nil, t.JTI, t.Digest))
 }
 
 // dueOf decodes a row into v, which must be zero, and returns the time of its queue entry.

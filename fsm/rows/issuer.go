@@ -40,9 +40,6 @@ type Denial struct {
 	// First is the entry that created a denial. It is set only if a later entry extended the denial
 	// and the state keeps its history.
 	First revoked.Moment
-	// Issuer and JTI are what a denial of a jti denies. They are set only if registered tokens may
-	// have the jti: their grants must end before the denial does.
-	Issuer, JTI string
 }
 
 // Began returns the entry since which the denial ends tokens, if the row has it.
@@ -58,11 +55,8 @@ func (v *Denial) code(c *coder) {
 	c.time(&v.Until, &v.At)
 	c.string(&v.By, &v.Reason)
 	c.uvarint(&v.Index)
-	if c.decoding && len(c.b) > 0 || !c.decoding && (v.First.Index != 0 || v.JTI != "") {
+	if c.decoding && len(c.b) > 0 || !c.decoding && v.First.Index != 0 {
 		c.moment(&v.First)
-	}
-	if c.decoding && len(c.b) > 0 || !c.decoding && v.JTI != "" {
-		c.string(&v.Issuer, &v.JTI)
 	}
 }
 

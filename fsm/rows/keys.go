@@ -66,7 +66,7 @@ const (
 	FamilyApplied   = 'a'
 	FamilyIndex     = 'I'
 	FamilyQueue     = 'x'
-	FamilyJTI       = 'J' // the jti of a token, then its digest
+	FamilyJTI       = 'J' // the key of the denial of a token's jti, then the digest of the token
 )
 
 // The properties of FamilyIndex.
@@ -164,16 +164,23 @@ func EachIndexKey(buf []byte, g *revoked.Grant, fn func(key []byte)) {
 	}
 }
 
-// JTIPrefix appends the common prefix of the index keys of the registered tokens with a jti.
-func JTIPrefix(dst []byte, jti string) []byte { return appendString(append(dst, FamilyJTI), jti) }
+// JTIPrefix appends the common prefix of the index keys of the registered tokens with a jti of an
+// issuer. id is the key of the denial of that jti.
+func JTIPrefix(dst []byte, id revoked.Digest) []byte { return DigestKey(dst, FamilyJTI, id) }
 
-// JTIKey appends the index key of a registered token with a jti.
-func JTIKey(dst []byte, jti string, d revoked.Digest) []byte {
-	return append(JTIPrefix(dst, jti), d[:]...)
+// JTIKey appends the index key of a token in a grant of issuer. It returns nil if the index does
+// not hold the token: it was revoked, its row has no jti, or the grant has no issuer. The row of a
+// dead token has its jti only with its past.
+func JTIKey(dst []byte, issuer string, t *revoked.Token) []byte {
+	hasJTI := t.JTI != "" && (t.State == revoked.Live || t.RegisteredIndex != 0 || t.EndedIndex != 0)
+	if issuer == "" || !hasJTI || t.State == revoked.Revoked {
+		return nil
+	}
+	return append(JTIPrefix(dst, revoked.DenialKey(revoked.DenyJTI, issuer, t.JTI)), t.Digest[:]...)
 }
 
-// JTIsIndexedKey returns the key of the row which says that every token with a jti is in the
-// index. It is a derived row.
+// JTIsIndexedKey returns the key of the row which says that the index of jtis is complete. It is a
+// derived row.
 func JTIsIndexedKey() []byte { return []byte{FamilyJTI} }
 
 func indexPrefix(dst []byte, property byte, value string) []byte {

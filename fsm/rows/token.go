@@ -44,11 +44,6 @@ func IsLiveToken(row []byte) bool {
 	return len(row) > 0 && revoked.TokenState(row[0]&0x07) == revoked.Live
 }
 
-// HasJTI reports whether the row of t has its jti. A stub has it only with the past of its token.
-func HasJTI(t *revoked.Token) bool {
-	return t.JTI != "" && (t.State == revoked.Live || t.RegisteredIndex != 0 || t.EndedIndex != 0)
-}
-
 // ParseToken is the inverse of AppendToken.
 func ParseToken(d revoked.Digest, row []byte) (revoked.Token, error) {
 	t := revoked.Token{Digest: d}

@@ -39,9 +39,6 @@ func (a *access) putToken(old []byte, t *revoked.Token) {
 	a.rowBuf = rows.AppendToken(a.rowBuf[:0], t)
 	a.put(a.keyBuf, old, a.keep(a.rowBuf))
 	a.tokensChanged = append(a.tokensChanged, t.Digest)
-	if t.JTI != "" {
-		a.indexJTI(old, t)
-	}
 }
 
 // toStub replaces a live token with a stub in state. It records the current entry as the one that
@@ -50,19 +47,29 @@ func (a *access) toStub(t *revoked.Token, row []byte, state revoked.TokenState) 
 	t.State = state
 	a.recordEnd(t)
 	a.putToken(row, t)
+	if t.JTI != "" && (state == revoked.Revoked || !a.keepsHistory()) {
+		a.unindexJTI(t)
+	}
 	a.Tokens--
 }
 
-// indexJTI keeps the index key of a token that has a jti: it exists if and only if the new row has
-// the jti.
-func (a *access) indexJTI(old []byte, t *revoked.Token) {
-	a.keyBuf = rows.JTIKey(a.keyBuf[:0], t.JTI, t.Digest)
-	switch {
-	case !rows.HasJTI(t):
-		a.unset(a.keyBuf)
-	case old == nil && !a.dry:
-		a.set(a.keyBuf, nil)
-		put(&a.jtis, t.JTI, append(a.jtis[t.JTI], t.Digest))
+// indexJTI adds a new token of a grant of issuer to the index of jtis.
+func (a *access) indexJTI(issuer string, t *revoked.Token) {
+	key := rows.JTIKey(a.keyBuf[:0], issuer, t)
+	if key == nil || a.dry {
+		return
+	}
+	a.set(key, nil)
+	id := revoked.Digest(key[1:])
+	put(&a.jtis, id, append(a.jtis[id], t.Digest))
+}
+
+// unindexJTI removes a token from the index of jtis. The token may be missing there.
+func (a *access) unindexJTI(t *revoked.Token) {
+	g, _ := a.grant(t.GrantID)
+	live := revoked.Token{Digest: t.Digest, JTI: t.JTI, State: revoked.Live}
+	if key := rows.JTIKey(nil, g.Issuer, &live); key != nil {
+		a.unset(key)
 	}
 }
 
@@ -73,11 +80,11 @@ func (a *access) dropToken(d revoked.Digest) {
 	if row == nil {
 		return
 	}
+	if t.JTI != "" {
+		a.unindexJTI(&t)
+	}
 	if t.State == revoked.Live {
 		a.Tokens--
-	}
-	if t.JTI != "" {
-		a.unset(rows.JTIKey(nil, t.JTI, d))
 	}
 	a.del(rows.DigestKey(nil, rows.FamilyToken, d), row)
 	a.tokensChanged = append(a.tokensChanged, d)

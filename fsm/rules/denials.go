@@ -27,22 +27,13 @@ func (a *Applier) jwtEnd(iss *revoked.Issuer, j *revoked.JWT) revoked.Time {
 }
 
 // denyJTI denies a jti of an issuer. Without an expiry each repeat would move the end of the denial
-// a little. So a repeat writes only if it adds a sixteenth of a lifetime. registered reports that
-// registered tokens may have the jti.
-func (a *Applier) denyJTI(iss *revoked.Issuer, j *revoked.JWT, by, reason string, registered bool) bool {
+// a little. So a repeat writes only if it adds a sixteenth of a lifetime.
+func (a *Applier) denyJTI(iss *revoked.Issuer, j *revoked.JWT, by, reason string) bool {
 	var renew time.Duration
 	if j.ExpiresAt == 0 {
 		renew = a.jwtLifetime(iss) / 16
 	}
-	v := newDenial(a.jwtEnd(iss, j), by, reason)
-	if registered {
-		v.Issuer, v.JTI = iss.Issuer, j.JTI
-	}
-	return a.deny(revoked.DenialKey(revoked.DenyJTI, iss.Issuer, j.JTI), v, renew)
-}
-
-func newDenial(until revoked.Time, by, reason string) rows.Denial {
-	return rows.Denial{Denial: revoked.Denial{Until: until, By: by, Reason: reason}}
+	return a.deny(revoked.DenialKey(revoked.DenyJTI, iss.Issuer, j.JTI), a.jwtEnd(iss, j), renew, by, reason)
 }
 
 // denyDigests denies the encodings under which a JWT was presented, and reports whether it wrote.
@@ -57,7 +48,7 @@ func (a *Applier) denyDigests(iss *revoked.Issuer, j *revoked.JWT, by, reason st
 
 // denyDigest denies a token, however its issuer is configured.
 func (a *Applier) denyDigest(d revoked.Digest, until revoked.Time, by, reason string) bool {
-	if !a.deny(revoked.DenialKey(revoked.DenyDigest, "", string(d[:])), newDenial(until, by, reason), 0) {
+	if !a.deny(revoked.DenialKey(revoked.DenyDigest, "", string(d[:])), until, 0, by, reason) {
 		return false
 	}
 	a.tokensChanged = append(a.tokensChanged, d)
@@ -70,8 +61,7 @@ func (a *Applier) denyDigest(d revoked.Digest, until revoked.Time, by, reason st
 func (a *Applier) denyFamily(kind revoked.DenialKind, iss *revoked.Issuer, value, by, reason string) bool {
 	life := a.jwtLifetime(iss)
 	keep := max(a.currentSettings().CutoffRetention, life)
-	v := newDenial(a.Stamp.Add(keep), by, reason)
-	return a.deny(revoked.DenialKey(kind, iss.Issuer, value), v, min(keep/16, keep-life))
+	return a.deny(revoked.DenialKey(kind, iss.Issuer, value), a.Stamp.Add(keep), min(keep/16, keep-life), by, reason)
 }
 
 // denyToken denies a registered token that ends: its registration may have named an earlier expiry
@@ -83,7 +73,7 @@ func (a *Applier) denyToken(g *revoked.Grant, t *revoked.Token, by, reason strin
 		return
 	}
 	if iss := a.issuerOf(g.Issuer); iss != nil && t.JTI != "" && iss.JTI {
-		a.denyJTI(&iss.Issuer, &revoked.JWT{JTI: t.JTI}, by, reason, a.endsByJTI())
+		a.denyJTI(&iss.Issuer, &revoked.JWT{JTI: t.JTI}, by, reason)
 	}
 	if withDigest {
 		a.denyDigest(t.Digest, a.Stamp.Add(longest), by, reason)
@@ -97,37 +87,30 @@ func (a *Applier) denyGrantOf(g *revoked.Grant, r *revoked.Revocation) {
 	}
 }
 
-// deny writes next, the denial with that key, as of the current entry. A repeat extends the denial
-// that exists, unless that would add no more than renew and the denial was made to last as long as
-// this one. It reports whether it wrote.
-func (a *Applier) deny(id revoked.Digest, next rows.Denial, renew time.Duration) bool {
-	if next.Until <= a.Stamp {
+// deny writes the denial with that key. A repeat extends it, unless that would add no more than
+// renew and the denial was made to last as long as this one. It reports whether it wrote.
+func (a *Applier) deny(id revoked.Digest, until revoked.Time, renew time.Duration, by, reason string) bool {
+	if until <= a.Stamp {
+		return false
+	}
+	v, row := a.denial(id)
+	if row != nil && v.Until.Sub(v.At) < until.Sub(a.Stamp) {
+		renew = 0 // it had the end of a token that was named with another expiry
+	}
+	if row != nil && v.Until.Add(renew) >= until {
 		return false
 	}
 	key := rows.DigestKey(nil, rows.FamilyDenial, id)
-	next.At, next.Index = a.Stamp, a.Index
-	old, row := a.denial(id)
+	a.requeue(key, v.Until, until)
 	if row != nil {
-		if old.Until.Sub(old.At) < next.Until.Sub(a.Stamp) {
-			renew = 0 // it had the end of a token that was named with another expiry
-		}
-		lasts := old.Until.Add(renew) >= next.Until
-		switch {
-		case lasts && (next.JTI == "" || old.JTI != ""):
-			return false
-		case lasts:
-			next.Denial, next.First = old.Denial, old.First
-		case a.keepsHistory():
-			next.First = old.Began()
-		}
-		if next.JTI == "" {
-			next.Issuer, next.JTI = old.Issuer, old.JTI
-		}
-		a.countDenial(old.By, -1)
+		a.countDenial(v.By, -1)
 	}
-	a.countDenial(next.By, 1)
-	a.requeue(key, old.Until, next.Until)
-	a.put(key, row, rows.Append(nil, &next))
+	a.countDenial(by, 1)
+	if row != nil && a.keepsHistory() {
+		v.First = v.Began()
+	}
+	v.Denial = revoked.Denial{Until: until, At: a.Stamp, By: by, Reason: reason, Index: a.Index}
+	a.put(key, row, rows.Append(nil, &v))
 	a.tokensChanged = append(a.tokensChanged, id)
 	return true
 }
@@ -173,32 +156,35 @@ func (a *access) deniedBefore(g *revoked.Grant, t *revoked.Token) *rows.Binding 
 	return nil
 }
 
-// expireDenial drops a denial once all tokens that it ends have expired. A registered token may
-// live longer: it ends for good first, which extends the denial. expireDenial returns the number of
-// touched rows.
+// expireDenial drops a denial once all tokens that it ends have expired. A live registered token
+// may expire later: its grant ends first, which may extend this and other denials. expireDenial
+// returns the number of touched rows.
 func (a *Applier) expireDenial(id revoked.Digest, due revoked.Time) (touched int) {
 	v, row := a.denial(id)
+	if row != nil && v.Until > due { // this command has extended it
+		return 1
+	}
 	if row == nil || v.Until != due {
 		a.fail(errStray("denial", id.Prefix()))
 		return 1
 	}
 	key := rows.DigestKey(nil, rows.FamilyDenial, id)
 	touched = 1
-	if v.JTI != "" {
-		n, more := a.endJTI(v.Issuer, v.JTI, revoked.Revocation{At: v.At, By: v.By, Reason: v.Reason, Index: v.Index})
-		touched += n * rows.InlineTokens
+	if a.endsByJTI() {
+		ended, more := a.endJTI(id, revoked.Revocation{At: a.Stamp, By: v.By, Reason: v.Reason, Index: a.Index}, true)
+		touched += ended * rows.InlineTokens
 		v, row = a.denial(id)
 		if more && v.Until == due {
 			v.Until = a.Stamp.Add(denialExtension)
 			a.requeue(key, due, v.Until)
 			a.put(key, row, rows.Append(nil, &v))
 		}
-		if v.Until != due {
+		if v.Until > due {
 			return touched
 		}
 	}
 	a.requeue(key, due, 0)
-	a.reaped, a.undenied = true, true
+	a.reaped, a.undenied = true, !a.endsByJTI()
 	a.del(key, row)
 	a.countDenial(v.By, -1)
 	a.tokensChanged = append(a.tokensChanged, id)

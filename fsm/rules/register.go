@@ -224,6 +224,7 @@ func (a *Applier) addTokens(g *rows.Grant, row []byte, fresh []revoked.Token, au
 			a.recordEnd(t)
 		}
 		a.putToken(nil, t)
+		a.indexJTI(g.Issuer, t)
 		a.addMember(g, t, &due)
 	}
 	g.TokenCount += len(fresh)

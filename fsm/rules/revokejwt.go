@@ -102,9 +102,9 @@ func (a *Applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revo
 }
 
 // maxJTITokens is the number of registered tokens with one jti that an operation looks at, and
-// whose grants it ends. Usually there is one, but issuers may use the same jti, and no registration
-// is refused for its jti. The denial stays until the grants of the others have ended, too.
-const maxJTITokens = 64
+// whose grants it ends. Usually there is one, but no registration is refused for its jti. The
+// denial stays until the grants of the other live tokens have ended, too.
+const maxJTITokens = 1024
 
 // denialExtension is how much longer a denial stays if registered grants with its jti are left.
 const denialExtension = time.Minute
@@ -112,32 +112,32 @@ const denialExtension = time.Minute
 // endUnseen denies the jti of j and ends the registered grants with a token that has it. It reports
 // whether anything changed.
 func (a *Applier) endUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) bool {
-	ended, more := 0, false
+	ended := 0
 	if a.endsByJTI() {
-		ended, more = a.endJTI(iss.Issuer, j.JTI,
-			revoked.Revocation{At: a.Stamp, By: actor.ID, Reason: reason, Index: a.Index})
+		ended, _ = a.endJTI(revoked.DenialKey(revoked.DenyJTI, iss.Issuer, j.JTI),
+			revoked.Revocation{At: a.Stamp, By: actor.ID, Reason: reason, Index: a.Index}, false)
 	}
-	return a.denyJTI(iss, j, actor.ID, reason, more) || ended > 0
+	return a.denyJTI(iss, j, actor.ID, reason) || ended > 0
 }
 
-// endsByJTI reports whether the denial of a jti ends registered grants. Expire and Compact have no
-// rules, so the highest version in the log counts, too.
+// endsByJTI reports whether the denial of a jti ends registered grants. Expire has no rules, so the
+// highest version in the log counts, too.
 func (a *Applier) endsByJTI() bool {
 	return a.rules >= command.JTIRules || max(a.mem.Version.Commands, a.version.Commands) >= command.JTIRules
 }
 
-// endJTI ends the registered grants of an issuer that have a token with that jti, whatever its
-// state. Otherwise a live one would be active again after the end of the denial. It looks at
-// maxJTITokens tokens. It returns how many grants it ended, and reports whether there may be more.
-func (a *Applier) endJTI(iss, jti string, r revoked.Revocation) (ended int, more bool) {
-	tokens, more := a.withJTI(jti)
+// endJTI ends the registered grants with a token of the jti whose denial has the key id: a live one
+// or, unless live is set, one that has expired or was rotated. It looks at maxJTITokens tokens. It
+// returns how many grants it ended, and reports whether there may be more.
+func (a *Applier) endJTI(id revoked.Digest, r revoked.Revocation, live bool) (ended int, more bool) {
+	tokens, more := a.withJTI(id)
 	for i := range tokens {
 		g, row := a.grant(tokens[i].GrantID)
 		if row == nil {
 			a.fail(errOrphan(&tokens[i]))
 			return ended, false
 		}
-		if g.Issuer == iss && g.Revoked == nil {
+		if g.Revoked == nil && (!live || tokens[i].State == revoked.Live) {
 			a.endGrant(&g, row, r)
 			ended++
 		}
@@ -145,40 +145,38 @@ func (a *Applier) endJTI(iss, jti string, r revoked.Revocation) (ended int, more
 	return ended, more
 }
 
-// withJTI returns the registered tokens with a jti in the order of their digests, at most
-// maxJTITokens. more reports that there are others.
+// withJTI returns the registered tokens with the jti whose denial has the key id, except revoked
+// ones, in the order of their digests and at most maxJTITokens. more reports that there are others.
 //
 // A scan finds committed rows only, so withJTI adds the tokens of the unit and checks every token
 // in the unit. The result therefore does not depend on which entries share a commit.
-func (a *Applier) withJTI(jti string) (tokens []revoked.Token, more bool) {
-	a.keyBuf = rows.JTIPrefix(a.keyBuf[:0], jti)
-	if len(a.jtis[jti]) == 0 && a.store.Lacks(a.keyBuf) {
+func (a *Applier) withJTI(id revoked.Digest) (tokens []revoked.Token, more bool) {
+	a.keyBuf = rows.JTIPrefix(a.keyBuf[:0], id)
+	if len(a.jtis[id]) == 0 && a.store.Lacks(a.keyBuf) {
 		return nil, false
 	}
 	prefix := bytes.Clone(a.keyBuf)
-	var digests []revoked.Digest
 	add := func(d revoked.Digest) {
-		if t, row := a.token(d); row != nil && t.JTI == jti {
-			digests = append(digests, d)
+		if t, row := a.token(d); row != nil && t.State != revoked.Revoked {
+			tokens = append(tokens, t)
 		}
 	}
 	err := a.store.Scan(prefix, prefix, func(key, _ []byte) (bool, error) {
 		add(revoked.Digest(key[len(prefix):]))
-		return len(digests) <= maxJTITokens && a.err == nil, nil
+		return len(tokens) <= maxJTITokens && a.err == nil, nil
 	})
 	if err != nil {
 		a.fail(err)
 	}
-	for _, d := range a.jtis[jti] {
+	for _, d := range a.jtis[id] {
 		add(d)
 	}
-	slices.SortFunc(digests, func(a, b revoked.Digest) int { return bytes.Compare(a[:], b[:]) })
-	digests = slices.Compact(digests)
-	for _, d := range digests[:min(len(digests), maxJTITokens)] {
-		t, _ := a.token(d)
-		tokens = append(tokens, t)
+	slices.SortFunc(tokens, func(a, b revoked.Token) int { return bytes.Compare(a.Digest[:], b.Digest[:]) })
+	tokens = slices.CompactFunc(tokens, func(a, b revoked.Token) bool { return a.Digest == b.Digest })
+	if len(tokens) > maxJTITokens {
+		return tokens[:maxJTITokens], true
 	}
-	return tokens, len(digests) > maxJTITokens
+	return tokens, false
 }
 
 // decideJWT decides about j as of the stamp of the log. Introspection makes the same decision, but

@@ -35,7 +35,7 @@ type staged struct {
 	finals        int // change of State.Finals
 	members       *rows.Members
 	queueFloor    revoked.Time
-	jtis          map[string][]revoked.Digest // tokens that the unit added to the index, by jti
+	jtis          map[revoked.Digest][]revoked.Digest // tokens that the unit added to the index of jtis
 	points        []HashPoint
 	tokensChanged []revoked.Digest
 	grantsChanged []string

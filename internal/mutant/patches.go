@@ -198,13 +198,19 @@ var sentCalls sync.Map // *Router to *sentCall
 		"fsm/lookup/denials.go", "range j.DenialKeys() {\n", "range j.DenialKeys()[:0] {\n",
 	}}},
 	{"jti-ends-no-grant", "the denial of a jti ends no registered grant", []Edit{{
-		"fsm/rules/revokejwt.go", "\tif a.endsByJTI() {\n", "\tif false {\n",
+		"fsm/rules/revokejwt.go", "\tif a.endsByJTI() {\n\t\tended, _", "\tif false {\n\t\tended, _",
 	}}},
 	{"denial-before-its-grants", "a denial ends before the registered grants with its jti", []Edit{{
-		"fsm/rules/denials.go", "\tif v.JTI != \"\" {\n\t\tn, more", "\tif false {\n\t\tn, more",
+		"fsm/rules/denials.go", "\tif a.endsByJTI() {\n", "\tif false {\n",
 	}}},
 	{"jtis-of-the-unit", "the denial of a jti misses tokens that are registered in the same commit", []Edit{{
-		"fsm/rules/revokejwt.go", "range a.jtis[jti] {\n", "range a.jtis[jti][:0] {\n",
+		"fsm/rules/revokejwt.go", "range a.jtis[id] {\n", "range a.jtis[id][:0] {\n",
+	}}},
+	{"denial-ends-newer-tokens", "the end of a denial ends the grant of a token that is dead already", []Edit{{
+		"fsm/rules/revokejwt.go", "(!live || tokens[i].State == revoked.Live)", "(!live || tokens[i].State != 0)",
+	}}},
+	{"extended-denial-is-stray", "one command extends a denial that it then expires", []Edit{{
+		"fsm/rules/denials.go", "\tif row != nil && v.Until > due {", "\tif row == nil && v.Until > due {",
 	}}},
 	{"cached-key-state", "a cached JWT keeps the issuer and the key state with which it was verified", []Edit{{
 		"node/bearer/bearer.go", "\t\tif in.Issuer == j.Issuer {\n", "\t\tif in.Issuer = j.Issuer; true {\n",
