@@ -92,7 +92,7 @@ func New(cfg Config) (*API, error) {
 	a := &API{
 		cfg: cfg, metrics: m, streams: streams, ids: request.NewIDs(), audit: newAuditor(m), leaderless: &sparseLines{},
 		metadata: doc, issuerPath: iss.path, access: control, tokens: presented,
-		debug: &debug.Pages{Log: cfg.RecentLog, Config: cfg.EffectiveConfig, Profiles: cfg.Profiles},
+		debug: debug.New(debug.Config{Log: cfg.RecentLog, Config: cfg.EffectiveConfig, Profiles: cfg.Profiles}),
 	}
 	routes := slices.Concat(a.oauthRoutes(), a.adminRoutes(), a.healthRoutes(cfg.MetricsOnAPI))
 	if cfg.Console {

@@ -9,38 +9,45 @@ package debug
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"runtime/pprof"
-	"sync"
 
 	"revoked"
 	"revoked/api/request"
 )
 
-// Pages are the pages of one node. A nil function is a page that the node does not have.
-type Pages struct {
+// Config configures [Pages]. A nil function is a page that the node does not have.
+type Config struct {
 	Log      func() []byte // the newest lines of the log, whole
 	Config   func() any    // the configuration in effect, as JSON, without secrets
 	Profiles bool          // also serve the heap
-
-	profiling sync.Mutex // one profile at once
 }
+
+// Pages are the pages of one node. Methods may be called concurrently.
+type Pages struct {
+	cfg       Config
+	profiling chan struct{} // holds a value while a profile is made: one at once
+}
+
+// New returns the pages of a node.
+func New(cfg Config) *Pages { return &Pages{cfg, make(chan struct{}, 1)} }
 
 // GetLog is GET /v1/debug/log.
 func (p *Pages) GetLog(r *request.Request) error {
-	if p.Log == nil {
+	if p.cfg.Log == nil {
 		return fmt.Errorf("%w: this program keeps no lines of its log", revoked.ErrNotFound)
 	}
-	return r.Send(http.StatusOK, request.TypeText, p.Log())
+	return r.Send(http.StatusOK, request.TypeText, p.cfg.Log())
 }
 
 // GetConfig is GET /v1/debug/config.
 func (p *Pages) GetConfig(r *request.Request) error {
-	if p.Config == nil {
+	if p.cfg.Config == nil {
 		return fmt.Errorf("%w: this program does not show its configuration", revoked.ErrNotFound)
 	}
-	return r.SendJSON(http.StatusOK, p.Config())
+	return r.SendJSON(http.StatusOK, p.cfg.Config())
 }
 
 // GetGoroutines is GET /v1/debug/goroutines: the stacks as text, equal ones together. Unlike the
@@ -51,18 +58,29 @@ func (p *Pages) GetGoroutines(r *request.Request) error {
 
 // GetHeap is GET /v1/debug/heap, in the form of `go tool pprof`.
 func (p *Pages) GetHeap(r *request.Request) error {
-	if !p.Profiles {
+	if !p.cfg.Profiles {
 		return fmt.Errorf("%w: profiles are off: set pprof to true and restart the node", revoked.ErrNotFound)
 	}
 	return p.profile(r, "heap", 0, "application/octet-stream")
 }
 
 func (p *Pages) profile(r *request.Request, name string, form int, contentType string) error {
-	p.profiling.Lock()
-	defer p.profiling.Unlock()
-	var b bytes.Buffer
-	if err := pprof.Lookup(name).WriteTo(&b, form); err != nil {
+	b, err := p.makeProfile(r.Request().Context(), name, form)
+	if err != nil {
 		return err
 	}
-	return r.Send(http.StatusOK, contentType, b.Bytes())
+	return r.Send(http.StatusOK, contentType, b)
+}
+
+// makeProfile waits until no other profile is made, or ctx ends.
+func (p *Pages) makeProfile(ctx context.Context, name string, form int) ([]byte, error) {
+	select {
+	case p.profiling <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-p.profiling }()
+	var b bytes.Buffer
+	err := pprof.Lookup(name).WriteTo(&b, form)
+	return b.Bytes(), err
 }
