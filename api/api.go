@@ -195,7 +195,7 @@ type Backend interface {
 // Config configures an [API]. Backend and Issuer are required.
 type Config struct {
 	Backend Backend
-	Log     *slog.Logger // default: discard
+	Log     *slog.Logger // each line is of a request, or caused by one; default: discard
 	// RequestLog gets the lines of requests that may be lost if the process is killed: those below the
 	// level warn, of callers other than administrators and operators. Default: Log.
 	RequestLog *slog.Logger

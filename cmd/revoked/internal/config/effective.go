@@ -18,9 +18,10 @@ type Effective struct {
 	Source string `json:"source"` // flag, variable, file:line or "default"
 }
 
-// Effective returns every setting, in the order of the table. Files are named, never read. In URLs
-// it replaces the password and the query. It does not show the value of a setting that should name
-// a file with a secret, but names no file: users have put the secret itself there.
+// Effective returns every setting, in the order of the table. It looks whether files exist, so call
+// it at the start, and never reads them. In URLs it replaces the password and the query. It does
+// not show the value of a setting that should name a file with a secret, but names no file: users
+// have put the secret itself there.
 func (c *Config) Effective() []Effective {
 	var all []Effective
 	for _, s := range c.table() {

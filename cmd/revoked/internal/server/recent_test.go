@@ -3,9 +3,14 @@ package server
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"revoked/cmd/revoked/internal/config"
 )
 
 // The newest lines are kept in their order. Requests displace requests only.
@@ -68,4 +73,29 @@ func TestRecentLog_ManyGoroutines_LinesStayWhole(t *testing.T) {
 			t.Errorf("goroutine %d: got %d lines, want 500", g, n)
 		}
 	}
+}
+
+// The lines of a request of any level and caller displace those of requests only. Those that must
+// not be lost are written at once.
+func TestRecentLog_RequestsOfTheAPI_DisplaceNoOthers(t *testing.T) {
+	var written bytes.Buffer
+	recent, level := &recentLog{}, new(slog.LevelVar)
+	cfg := config.Config{Settings: config.Settings{NodeID: "n1", LogFormat: "json"}}
+	s := &server{cfg: &cfg, files: &config.Files{}, recent: recent, level: level,
+		lines: &lineWriter{to: &written}}
+	fmt.Fprint(recent.ofOthers(), "node is up\n")
+	c := s.apiConfig(prometheus.NewRegistry())
+	c.Log.Warn("request", "status", 503)
+	if !strings.Contains(written.String(), `"status":503`) {
+		t.Errorf("after an urgent line: got %q, want it", written.String())
+	}
+	for _, log := range []*slog.Logger{c.Log, c.RequestLog} {
+		for range maxRecent / 50 {
+			log.Warn("request", "outcome", "gateway")
+		}
+	}
+	if got := string(recent.text()); !strings.HasPrefix(got, "node is up\n") || !strings.Contains(got, `"node":"n1"`) {
+		t.Errorf("got %.40q first, want the line of the node", got)
+	}
+	s.lines.end()
 }

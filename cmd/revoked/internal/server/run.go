@@ -71,9 +71,8 @@ func Run(ctx context.Context, stop Stop, flags *config.Flags, build Build, stder
 	if loaded.Certs, err = pki.LoadCerts(cfg.ClusterCA, cfg.ClusterCert, cfg.ClusterKey, log); err != nil {
 		return err
 	}
-	s := &server{cfg: cfg, build: build, files: loaded, base: base, log: log, lines: lines, recent: recent, level: level,
-		requests: newLogger(io.MultiWriter(recent.ofRequests(), lines.later()), cfg.LogFormat, level).
-			With("node", cfg.NodeID)}
+	s := &server{cfg: cfg, build: build, files: loaded, settings: cfg.Effective(), base: base, log: log,
+		lines: lines, recent: recent, level: level}
 	if err := s.open(ctx); err != nil {
 		return s.ended(withAdvice(err))
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,11 +35,11 @@ type server struct {
 	build Build
 	files *config.Files
 
-	base     *slog.Logger // the node adds its id itself
-	log      *slog.Logger // names the node
-	requests *slog.Logger // as log, but its lines may be written a little later
-	lines    *lineWriter  // of all loggers
-	recent   *recentLog   // of all loggers
+	base     *slog.Logger       // the node adds its id itself
+	log      *slog.Logger       // names the node
+	settings []config.Effective // as of the start, so that a request touches no file
+	lines    *lineWriter        // of all loggers
+	recent   *recentLog         // of all loggers
 	level    *slog.LevelVar
 
 	limits   portLimits
@@ -181,7 +183,8 @@ func withAdvice(err error) error {
 func (s *server) apiConfig(reg *prometheus.Registry) api.Config {
 	c := s.cfg
 	return api.Config{
-		Backend: s.backend, Log: s.log, RequestLog: s.requests, Registerer: reg, Gatherer: reg, Now: time.Now,
+		Backend: s.backend, Log: s.requestLog(s.lines), RequestLog: s.requestLog(s.lines.later()),
+		Registerer: reg, Gatherer: reg, Now: time.Now,
 		Issuer: c.Issuer, MetadataExtra: c.MetadataExtra, ClientCAs: s.files.ClientCAs.Pool,
 		RequireHTTPS: c.RequireHTTPS, RequirePost: c.RequirePost,
 		CORSOrigins: c.CORSOrigins, TrustedProxies: c.TrustedProxies, CheckNetworks: c.CheckNetworks,
@@ -198,6 +201,12 @@ func (s *server) apiConfig(reg *prometheus.Registry) api.Config {
 	}
 }
 
+// requestLog returns a logger for lines that requests cause, which must not displace the others
+// from the recent lines.
+func (s *server) requestLog(to io.Writer) *slog.Logger {
+	return newLogger(io.MultiWriter(s.recent.ofRequests(), to), s.cfg.LogFormat, s.level).With("node", s.cfg.NodeID)
+}
+
 // An effectiveConfig is what this process runs with, for administrators.
 type effectiveConfig struct {
 	NodeID   string             `json:"node_id"`
@@ -205,10 +214,10 @@ type effectiveConfig struct {
 	Settings []config.Effective `json:"settings"`
 }
 
-// effective returns the configuration without secrets. The log level may have changed since the
-// start.
+// effective returns the configuration without secrets, as it was at the start. Only the log level
+// may have changed since.
 func (s *server) effective() any {
-	settings := s.cfg.Effective()
+	settings := slices.Clone(s.settings)
 	for i := range settings {
 		if settings[i].Key == "log_level" {
 			settings[i].Value = strings.ToLower(s.level.Level().String())

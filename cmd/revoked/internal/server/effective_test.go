@@ -1,0 +1,42 @@
+package server
+
+import (
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"revoked/cmd/revoked/internal/config"
+)
+
+// The settings are those of the start: a request for them touches no file. The log level is the
+// present one.
+func TestEffective_FileIsGone_ShowsTheStart(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "gossip.key")
+	if err := os.WriteFile(key, []byte("canary"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var cfg config.Config
+	cfg.GossipKeyFile = key
+	s := &server{cfg: &cfg, settings: cfg.Effective(), level: new(slog.LevelVar)}
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	for _, level := range []slog.Level{slog.LevelDebug, slog.LevelWarn} {
+		s.level.Set(level)
+		b, err := json.Marshal(s.effective())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{
+			`{"key":"gossip_key_file","value":"` + key + `"`,
+			`{"key":"log_level","value":"` + strings.ToLower(level.String()) + `"`,
+		} {
+			if !strings.Contains(string(b), want) {
+				t.Errorf("got %s, want %s in it", b, want)
+			}
+		}
+	}
+}
