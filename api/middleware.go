@@ -39,8 +39,12 @@ var (
 func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()
-		a.metrics.inFlight.Inc()
-		r := &request.Request{Context: c, IDs: a.ids}
+		r := &request.Request{Context: c, IDs: a.ids, Inner: request.InnerOf(c.Request().Context())}
+		if r.Inner == nil { // else the request of the browser counts
+			a.metrics.inFlight.Inc()
+		} else {
+			r.Quiet = r.Inner.Repeated
+		}
 		span := a.beginTrace(r)
 		defer func() {
 			abort := false
@@ -242,7 +246,9 @@ func (a *API) cors(r *request.Request) (answered bool) {
 // route, for health and for a refusal at a limit. It is warning for a 5xx and for a gateway without
 // valid credentials, else info.
 func (a *API) finish(r *request.Request, start time.Time) {
-	a.metrics.inFlight.Dec()
+	if r.Inner == nil {
+		a.metrics.inFlight.Dec()
+	}
 	took := time.Since(start)
 	status := r.Response().Status
 	a.access.Finish(r, status)

@@ -121,7 +121,8 @@ func (v *visit) call(method, path string, body, out any) error {
 func (v *visit) send(
 	ctx context.Context, w http.ResponseWriter, method, path, contentType string, body []byte, header ...string,
 ) error {
-	req, err := http.NewRequestWithContext(access.WithCaller(ctx, v.session.caller), method, path, bytes.NewReader(body))
+	ctx = request.WithInner(access.WithCaller(ctx, v.session.caller), v.inner)
+	req, err := http.NewRequestWithContext(ctx, method, path, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("%w: no call of the API", revoked.ErrInvalid)
 	}

@@ -116,6 +116,7 @@ type visit struct {
 	nonce   string
 	form    url.Values // of a POST
 	err     error
+	inner   request.Inner // of the calls that the page makes
 }
 
 // Serve answers a request to /ui or below it.

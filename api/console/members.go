@@ -42,6 +42,7 @@ type membersPage struct {
 }
 
 func (v *visit) getMembers() error {
+	v.inner.Repeated = isRefresh(v.http)
 	var list membersView
 	if err := v.call("GET", "/v1/members", nil, &list); err != nil {
 		return err
@@ -124,7 +125,7 @@ type secretPage struct{ Kind, Of, Secret, Back, Text string }
 
 // postAdmission admits a node, makes a join token, or takes one of them back.
 func (v *visit) postAdmission() error {
-	node, id := v.field("node"), v.field("id")
+	node, id := v.form.Get("node"), v.form.Get("id")
 	body := map[string]any{"non_voter": v.field("non_voter") != ""}
 	if ttl := v.field("ttl"); ttl != "" {
 		body["ttl"] = ttl

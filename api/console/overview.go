@@ -91,6 +91,7 @@ func (v *visit) getOverview() error {
 	var o overviewView
 	var list membersView
 	var problem error
+	v.inner.Repeated = isRefresh(v.http)
 	v.ID() // before both calls use it
 	var members sync.WaitGroup
 	members.Go(func() { problem = v.call("GET", "/v1/members", nil, &list) })

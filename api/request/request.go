@@ -37,6 +37,7 @@ type Request struct {
 	Quiet   bool               // a success is logged at debug level
 	Flood   bool               // refused at a limit of capacity: logged at debug level
 	Counted bool               // Client's requests in progress include this one
+	Inner   *Inner             // nil: a request from outside this process
 	IDs     *IDs               // supplies ID
 	id      string
 
@@ -47,6 +48,27 @@ type Request struct {
 
 	// Presented is the assertion of the request; nil before it is read, and for other methods.
 	Presented *clientauth.Presented
+}
+
+// An Inner call is one that the console makes for the request of a browser.
+type Inner struct {
+	// Repeated is set for a page that updates itself, and for a call that reads more of an answer that
+	// an earlier call has begun. A success is logged at debug level, and the call does not wait for
+	// newer entries.
+	Repeated bool
+}
+
+type innerKey struct{}
+
+// WithInner returns a copy of ctx for inner calls.
+func WithInner(ctx context.Context, call Inner) context.Context {
+	return context.WithValue(ctx, innerKey{}, &call)
+}
+
+// InnerOf returns the value of [WithInner], or nil if ctx has none.
+func InnerOf(ctx context.Context) *Inner {
+	call, _ := ctx.Value(innerKey{}).(*Inner)
+	return call
 }
 
 // ID returns the id of the request, for the log and the audit.
