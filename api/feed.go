@@ -66,7 +66,7 @@ func (a *API) serveFeed(r *request.Request, src *feedSource, begin func(after ui
 	}
 	ctx, cancel := serve.UntilShutdown(r.Request())
 	defer cancel()
-	if src.current {
+	if src.current && (r.Inner == nil || !r.Inner.Repeated) {
 		a.catchUp(ctx)
 	}
 	era, target, err := a.feedEnd(ctx, from)

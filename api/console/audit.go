@@ -98,8 +98,7 @@ func (v *visit) auditQuery() url.Values {
 	return query
 }
 
-// getAudit shows the newest entries of some hours. They are read in the order of the log, of which
-// the page keeps the end.
+// getAudit shows the newest entries of some hours.
 func (v *visit) getAudit() error {
 	query := v.auditQuery()
 	p := auditPage{Kinds: revoked.AuditKinds(), Hours: v.http.URL.Query().Get("hours"), Kind: query.Get("kind"),
@@ -111,26 +110,62 @@ func (v *visit) getAudit() error {
 	if err != nil || hours < 1 || hours > 24*366 {
 		return request.Malformed("hours: want 1 to 8784")
 	}
-	since := v.console.cfg.Now().Add(-time.Duration(hours) * time.Hour)
-	query.Set("since", strconv.FormatInt(max(0, since.Unix()), 10))
-	tail := &lineTail{limit: auditShown}
+	if err := v.readNewest(&p, query, int64(hours)*3600); err != nil {
+		return err
+	}
+	return v.show(http.StatusOK, "audit", "Audit", &p)
+}
+
+// Spans that readNewest reads, in seconds.
+const (
+	firstSpan = 60
+	spanGrows = 8 // times
+)
+
+// readNewest reads the newest entries of the last seconds. The API answers in the order of the log,
+// so it reads a short span that ends now, then longer ones before that, until the page is full. It
+// reads each entry at most once.
+func (v *visit) readNewest(p *auditPage, query url.Values, seconds int64) error {
+	now := v.console.cfg.Now().Unix()
+	end := max(0, now-seconds)
+	since := now + 1 // of the span before
+	for span := int64(firstSpan); since > end && len(p.Entries) < auditShown; span *= spanGrows {
+		if v.inner.Repeated { // not the first span, which has no end
+			query.Set("until", strconv.FormatInt(since-1, 10))
+		}
+		since = max(end, since-span)
+		query.Set("since", strconv.FormatInt(since, 10))
+		header, err := v.readSpan(p, query)
+		if err != nil {
+			return err
+		}
+		if !v.inner.Repeated {
+			p.After = header.Get("Revoked-Era") + "." + header.Get("Revoked-Index")
+		}
+		v.inner.Repeated = true
+	}
+	return nil
+}
+
+// readSpan appends the newest entries of a span to the page.
+func (v *visit) readSpan(p *auditPage, query url.Values) (http.Header, error) {
+	tail := &lineTail{limit: auditShown - len(p.Entries)}
 	a := newAnswer(v.Response())
 	a.write = tail.write
 	if err := v.send(v.http.Context(), a, "GET", "/v1/audit?"+query.Encode(), "", nil); err != nil {
-		return err
+		return nil, err
 	}
 	if err := a.decode(nil); err != nil {
-		return err
+		return nil, err
 	}
 	for _, line := range tail.last() {
 		var e entry
 		if err := json.Unmarshal(line, &e); err != nil {
-			return fmt.Errorf("decode entry of the audit: %w", err)
+			return nil, fmt.Errorf("decode entry of the audit: %w", err)
 		}
 		p.Entries = append(p.Entries, e)
 	}
-	p.After = a.header.Get("Revoked-Era") + "." + a.header.Get("Revoked-Index")
-	return v.show(http.StatusOK, "audit", "Audit", &p)
+	return a.header, nil
 }
 
 // getAuditStream sends new entries as the API does, until the session ends. It does not keep the
