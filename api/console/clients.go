@@ -70,7 +70,7 @@ type newClient struct {
 
 // postClients creates a client and shows its secret once.
 func (v *visit) postClients() error {
-	c := newClient{v.field("client_id"), v.field("type"), append([]string{}, v.form["role"]...),
+	c := newClient{v.form.Get("client_id"), v.field("type"), append([]string{}, v.form["role"]...),
 		append([]string{}, strings.Fields(v.field("audiences"))...)}
 	var made struct {
 		ClientID string `json:"client_id"`

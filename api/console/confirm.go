@@ -3,6 +3,7 @@ package console
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
 	"revoked/api/request"
 )
@@ -33,9 +34,10 @@ func (c confirmation) WithReason() confirmation {
 	return c
 }
 
-// confirmed returns a failure unless the person has typed the text that the form asked for.
+// confirmed returns a failure unless the person has typed the text that the form asked for. Blanks
+// at its ends do not count, because a page does not show them.
 func (v *visit) confirmed(want string) error {
-	if v.field("typed") == want && want != "" {
+	if v.field("typed") == strings.TrimSpace(want) && want != "" {
 		return nil
 	}
 	return &request.Failure{Status: http.StatusUnprocessableEntity, Title: "Not confirmed", Outcome: "not_confirmed",

@@ -53,7 +53,7 @@ func (v *visit) postGrants() error {
 	p := grantsPage{Query: map[string]string{}, Found: true}
 	query := url.Values{"limit": {"50"}}
 	for _, name := range append([]string{"state", "after"}, selectors...) {
-		if value := v.field(name); value != "" {
+		if value := v.form.Get(name); value != "" {
 			p.Query[name] = value
 			query.Set(name, value)
 		}
@@ -106,7 +106,7 @@ func (v *visit) getCutoffs() error {
 func (v *visit) cutoffBody() (body map[string]any, fields []hidden, err error) {
 	body = map[string]any{}
 	for _, name := range append([]string{"grant_id", "reason"}, selectors...) {
-		if value := v.field(name); value != "" {
+		if value := v.form.Get(name); value != "" {
 			body[name] = value
 			fields = append(fields, hidden{name, value})
 		}

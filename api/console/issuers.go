@@ -49,7 +49,7 @@ func (v *visit) getIssuer() error {
 func (v *visit) postIssuer() error {
 	name, action := v.http.PathValue("name"), v.http.PathValue("action")
 	path := "/v1/issuers/" + apiPath(name)
-	thumbprint := v.field("thumbprint")
+	thumbprint := v.form.Get("thumbprint")
 	want := name
 	if action == "ban-key" {
 		want = thumbprint

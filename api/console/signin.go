@@ -37,7 +37,7 @@ func (v *visit) getSignIn() error {
 // postSignIn begins a session. The guards against guessing are those of every authentication.
 func (v *visit) postSignIn() error {
 	control, ctx := v.console.cfg.Access, v.Request.Request().Context()
-	id, secret := v.field("client_id"), v.form.Get("client_secret")
+	id, secret := v.form.Get("client_id"), v.form.Get("client_secret")
 	v.form.Del("client_secret")
 	current := control.CatchUp(ctx) == nil
 	caller, err := control.Authenticate(ctx, clientauth.Attempt{

@@ -68,10 +68,13 @@ func (v *visit) getTokens() error {
 // show either again.
 func (v *visit) postExplain() error {
 	body := map[string]string{}
-	for _, name := range []string{"token", "digest", "as"} {
+	for _, name := range []string{"token", "digest"} {
 		if value := v.field(name); value != "" {
 			body[name] = value
 		}
+	}
+	if as := v.form.Get("as"); as != "" {
+		body["as"] = as
 	}
 	v.form.Del("token")
 	p := tokensPage{As: body["as"], Answer: new(explanation)}
