@@ -1,4 +1,5 @@
-// Replaces the part of a page that changes, every few seconds while somebody can see it.
+// Replaces the part of a page that changes, every few seconds while somebody can see it. The focus
+// and the scrolled regions stay where they are.
 export function refresh() {
   const live = document.getElementById("live");
   if (!live || !live.dataset.refresh) return;
@@ -13,8 +14,10 @@ export function refresh() {
     request.onloadend = () => {
       const next = request.response && request.response.getElementById("live");
       if (request.status === 401) return stale("You are signed out. Load the page again to sign in.");
+      const busy = inUse(live);
       if (!next) stale("This page could not be updated. It shows an older state.");
-      else if (!live.contains(document.activeElement)) live.replaceChildren(...next.childNodes);
+      else if (busy) stale("This part shows an older state. It is not updated " + busy);
+      else replace(live, next);
       again();
     };
     request.send();
@@ -32,3 +35,34 @@ export function refresh() {
   };
   again();
 }
+
+// inUse says what a replacement would take away: text that somebody types or has selected.
+function inUse(live) {
+  const fields = [...live.querySelectorAll("input, select, textarea")];
+  if (fields.some((field) => field === document.activeElement || field.value !== (field.defaultValue ?? field.value))) {
+    return "while you fill in its form.";
+  }
+  const selection = getSelection();
+  if (!selection.isCollapsed && selection.containsNode(live, true)) return "while text is selected.";
+  return "";
+}
+
+// replace puts the children of next into live.
+function replace(live, next) {
+  const scrolled = regions(live).map((region) => [nameOf(region), region.scrollLeft, region.scrollTop]);
+  const active = document.activeElement;
+  const focused = active !== live && live.contains(active) ? nameOf(active) : "";
+  live.replaceChildren(...next.childNodes);
+  for (const [name, left, top] of scrolled) {
+    const region = regions(live).find((r) => nameOf(r) === name);
+    if (region) region.scrollTo(left, top);
+  }
+  if (!focused) return;
+  const same = [...live.querySelectorAll("a[href], button, [tabindex]")].find((e) => nameOf(e) === focused);
+  if (same) same.focus({ preventScroll: true });
+}
+
+const regions = (live) => [...live.querySelectorAll(".scroll")];
+
+// nameOf returns what an element has in common with the one that replaces it.
+const nameOf = (e) => ["id", "href", "aria-label", "aria-labelledby"].map((name) => e.getAttribute(name)).join("\n");

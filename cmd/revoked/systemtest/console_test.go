@@ -290,3 +290,46 @@ func TestConsole_Failures_AreShown(t *testing.T) {
 	b.titled("No leader")
 	b.shoot("no-quorum-clients")
 }
+
+// A page updates itself under the focus, which stays, as does what is scrolled. It does not take
+// away text that somebody types or has selected, and says so.
+func TestConsole_Refresh_KeepsFocusAndText(t *testing.T) {
+	c := startCluster(t, 1)
+	m := c.Nodes[0]
+	b := openTab(t, c)
+	b.signIn(c, m)
+	b.resize(360, 740, false)
+	b.open(m.API + "/ui/members")
+	b.titled("Members")
+	replaced := func(what string) {
+		t.Helper()
+		eval[any](b, "window.old = document.querySelector('#live table'); null")
+		b.until("document.querySelector('#live table') !== window.old")
+		if got := eval[string](b, "document.getElementById('stale')?.innerText ?? ''"); got != "" {
+			t.Errorf("%s: got the notice %q, want none", what, got)
+		}
+	}
+	eval[any](b, "(() => { const e = document.querySelector('#live .scroll'); e.focus(); e.scrollTo(40, 0) })(); null")
+	replaced("the focus in the table")
+	if !eval[bool](b, "document.activeElement.matches('#live .scroll') && document.activeElement.scrollLeft === 40") {
+		t.Errorf("got the focus at %s", eval[string](b, "document.activeElement.outerHTML"))
+	}
+	eval[any](b, "document.querySelector('#live a').focus(); null")
+	replaced("the focus at a link")
+	if !eval[bool](b, "document.activeElement.matches('#live a[href=\"/ui/members/node1\"]')") {
+		t.Errorf("got the focus at %s, want the link", eval[string](b, "document.activeElement.outerHTML"))
+	}
+	eval[any](b, "getSelection().selectAllChildren(document.querySelector('#live th')); null")
+	b.until("document.getElementById('stale')?.innerText.includes('while text is selected')")
+	eval[any](b, "getSelection().empty(); null")
+	replaced("without a selection")
+	eval[any](b, "document.getElementById('live').append(Object.assign(document.createElement('input'), {id: 'typed'})); null")
+	b.fill("#typed", "half a name")
+	eval[any](b, "document.activeElement.blur(); null")
+	b.until("document.getElementById('stale')?.innerText.includes('while you fill in its form')")
+	if got := eval[string](b, "document.getElementById('typed').value"); got != "half a name" {
+		t.Errorf("got the text %q, want what was typed", got)
+	}
+	eval[any](b, "document.getElementById('typed').value = ''; null")
+	replaced("without text")
+}
