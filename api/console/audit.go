@@ -180,7 +180,8 @@ func (v *visit) getAuditStream() error {
 		v.endWithSession(ctx, cancel)
 	}()
 	defer func() { cancel(); <-watched }()
-	return v.send(ctx, v.Response(), "GET", "/v1/audit?"+query.Encode(), "", nil, "Accept", "text/event-stream")
+	address := "/v1/audit?" + query.Encode()
+	return v.send(ctx, openAnswer{v.Response()}, "GET", address, "", nil, "Accept", "text/event-stream")
 }
 
 // endWithSession calls end once the session has ended. It returns then, or when ctx ends.

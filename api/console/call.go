@@ -13,8 +13,12 @@ import (
 
 	"revoked"
 	"revoked/api/access"
+	"revoked/api/clientauth"
 	"revoked/api/request"
 )
+
+// errTooLong is returned for an answer that is longer than maxAnswer.
+var errTooLong = fmt.Errorf("%w: the answer is longer than %d bytes", revoked.ErrUnprocessable, maxAnswer)
 
 // maxAnswer limits the answer of a call that a page holds in memory, in bytes.
 const maxAnswer = 16 << 20
@@ -47,8 +51,9 @@ func (a *answer) Write(p []byte) (int, error) {
 	switch {
 	case a.status == http.StatusOK && a.write != nil:
 		a.write(p)
+	case a.full:
 	case a.body.Len()+len(p) > maxAnswer:
-		a.full = true
+		a.full, a.body = true, bytes.Buffer{}
 	default:
 		a.body.Write(p)
 	}
@@ -65,7 +70,9 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.outer }
 func (a *answer) decode(out any) error {
 	switch {
 	case a.full:
-		return fmt.Errorf("%w: answer of the API is longer than %d bytes", revoked.ErrUnprocessable, maxAnswer)
+		return errTooLong
+	case a.status == http.StatusUnauthorized:
+		return clientauth.ErrUnauthenticated // the client has changed since the session was found
 	case a.status >= http.StatusBadRequest:
 		return a.failure()
 	case out == nil:
@@ -142,6 +149,18 @@ func (v *visit) send(
 	v.console.cfg.API.ServeHTTP(w, req)
 	return nil
 }
+
+// An openAnswer is an answer of the API that the browser gets as it comes.
+type openAnswer struct{ http.ResponseWriter }
+
+// WriteHeader leaves out the challenge, because a browser would ask for a password.
+func (a openAnswer) WriteHeader(status int) {
+	a.Header().Del("WWW-Authenticate")
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets the API flush, and set deadlines of the connection.
+func (a openAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 func contextWith(r *http.Request, v *visit) context.Context {
 	return context.WithValue(r.Context(), visitKey{}, v)

@@ -233,6 +233,9 @@ func (v *visit) fail(err error) {
 	}
 	f := request.FailureOf("", err)
 	v.Outcome, v.Err = f.Outcome, f.Cause
+		if err = v.askToSignIn(); err == nil {
+			return
+		}
 	h := v.Response().Header()
 	if f.Allow != "" {
 		h.Set("Allow", f.Allow)

@@ -29,7 +29,7 @@ func newSignIn(id, problem string) signInView {
 
 func (v *visit) getSignIn() error {
 	if v.session != nil {
-		return v.redirect(Root + "/")
+		return v.redirect(Root) // its first page depends on the roles
 	}
 	return v.show(http.StatusOK, "signin", "Sign in", newSignIn("", ""))
 }
