@@ -223,9 +223,10 @@ type Config struct {
 	// is every audience. Without audiences, only tokens pass that name none. Prefixes are masked.
 	CheckNetworks map[netip.Prefix][]string
 
-	MetricsOnAPI bool // also serve /metrics on the API port
-	Console      bool // serve the console at /ui
-	Profiles     bool // the handler of the metrics also serves profiles to administrators
+	MetricsOnAPI bool   // also serve /metrics on the API port
+	Console      bool   // serve the console at /ui
+	NodeID       string // tells the cookies of consoles on one host apart
+	Profiles     bool   // the handler of the metrics also serves profiles to administrators
 	// RecentLog returns the newest lines of the log, EffectiveConfig the configuration in effect as
 	// JSON, without secrets. Both are for administrators; nil: 404.
 	RecentLog       func() []byte

@@ -19,7 +19,10 @@ import (
 	"revoked/api"
 )
 
-func withConsole(c *api.Config) { c.Console = true }
+func withConsole(c *api.Config) { c.Console, c.NodeID = true, "n1" }
+
+// sessionCookie is the name of the cookie of n1, with the beginning of the SHA-256 of its id.
+const sessionCookie = "__Host-revoked-676b8bb8"
 
 // A visitor is a browser at the console of an adminBench. It follows no redirect.
 type visitor struct {
@@ -45,7 +48,7 @@ func (p *visitor) request(t testing.TB, method, path string, fields url.Values, 
 		req.Header.Set("Content-Type", formType)
 	}
 	if p.cookie != "" {
-		req.Header.Set("Cookie", "__Host-revoked="+p.cookie)
+		req.Header.Set("Cookie", sessionCookie+"="+p.cookie)
 	}
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
@@ -84,7 +87,7 @@ func (b *adminBench) signIn(t testing.TB, who string) *visitor {
 	if got.status != 303 {
 		t.Fatalf("sign in as %s: got %d %s", who, got.status, got.body)
 	}
-	value, rest, _ := strings.Cut(strings.TrimPrefix(got.header.Get("Set-Cookie"), "__Host-revoked="), ";")
+	value, rest, _ := strings.Cut(strings.TrimPrefix(got.header.Get("Set-Cookie"), sessionCookie+"="), ";")
 	if want := " Path=/; HttpOnly; Secure; SameSite=Strict"; rest != want {
 		t.Fatalf("cookie: got %q, want %q", rest, want)
 	}
@@ -277,7 +280,7 @@ func (p *visitor) stream(t testing.TB) <-chan string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Cookie", "__Host-revoked="+p.cookie)
+	req.Header.Set("Cookie", sessionCookie+"="+p.cookie)
 	res, err := p.b.http.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -324,7 +327,7 @@ func TestConsole_Session_HasLimits(t *testing.T) {
 	}
 	ahead.Add(int64(2 * time.Minute))
 	if got := idle.request(t, "GET", "/ui/", nil, "Revoked-Refresh", "1"); got.status != 401 {
-		t.Errorf("refresh after 16 min: got %d, want 401, because a refresh is no use", got.status)
+		t.Errorf("refresh after 16 min: got %d, want 401, because a refresh does not count as use", got.status)
 	}
 	used := b.signIn(t, "admin")
 	hours := 0

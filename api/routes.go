@@ -119,7 +119,7 @@ func (a *API) consoleRoutes() ([]route, error) {
 		}
 	}
 	c, err := console.New(console.Config{
-		Access: a.access, Secure: a.secure, Now: a.cfg.Now,
+		NodeID: a.cfg.NodeID, Access: a.access, Secure: a.secure, Now: a.cfg.Now,
 		API:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.echo.ServeHTTP(w, r) }),
 		Roles: func(call string) []revoked.Role { return roles[call] },
 	})

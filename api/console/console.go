@@ -22,6 +22,7 @@ const Root = "/ui"
 
 // Config configures a [Console]. All fields are required.
 type Config struct {
+	NodeID string // tells the cookies of nodes on one host apart
 	Access *access.Control
 	API    http.Handler // serves /v1 and the OAuth endpoints
 	// Roles returns the roles that may make a call of the API, such as "GET /v1/members". They decide
@@ -39,6 +40,7 @@ type Console struct {
 	pages    map[string]*template.Template
 	sessions *sessions
 	origins  *http.CrossOriginProtection
+	cookie   string // name
 }
 
 // New returns a console without sessions.
@@ -47,7 +49,8 @@ func New(cfg Config) (*Console, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Console{cfg: cfg, mux: http.NewServeMux(), pages: pages, origins: http.NewCrossOriginProtection(),
+	c := &Console{cfg: cfg, cookie: cookieName(cfg.NodeID), mux: http.NewServeMux(), pages: pages,
+		origins:  http.NewCrossOriginProtection(),
 		sessions: &sessions{byKey: make(map[sessionKey]*session), now: cfg.Now, lasts: cfg.Access.Lasts}}
 	for pattern, h := range c.routes() {
 		c.mux.HandleFunc(pattern, func(_ http.ResponseWriter, r *http.Request) {
@@ -113,10 +116,10 @@ type visit struct {
 	http    *http.Request // with the values of the path
 	cookie  string        // of the session
 	session *session      // nil: not signed in
+	inner   request.Inner // of the calls that the page makes
 	nonce   string
 	form    url.Values // of a POST
 	err     error
-	inner   request.Inner // of the calls that the page makes
 }
 
 // Serve answers a request to /ui or below it.
@@ -230,12 +233,12 @@ func (v *visit) fail(err error) {
 	if errors.Is(err, clientauth.ErrUnauthenticated) && v.session != nil {
 		v.console.sessions.end(v.cookie) // the client has changed
 		v.session = nil
-	}
-	f := request.FailureOf("", err)
-	v.Outcome, v.Err = f.Outcome, f.Cause
 		if err = v.askToSignIn(); err == nil {
 			return
 		}
+	}
+	f := request.FailureOf("", err)
+	v.Outcome, v.Err = f.Outcome, f.Cause
 	h := v.Response().Header()
 	if f.Allow != "" {
 		h.Set("Allow", f.Allow)

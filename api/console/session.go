@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"net/http"
 	"sync"
 	"time"
@@ -20,9 +21,13 @@ const (
 	maxOfClient  = 16
 )
 
-// cookieName has the prefix with which a browser accepts the cookie only over HTTPS, from this host
-// and for all of its paths.
-const cookieName = "__Host-revoked"
+// cookieName returns the name of a node's cookie. With its prefix, a browser accepts the cookie
+// only over HTTPS, from this host and for all of its paths. A browser sends it to every port of the
+// host, so nodes on one host need different names.
+func cookieName(node string) string {
+	sum := sha256.Sum256([]byte(node))
+	return "__Host-revoked-" + hex.EncodeToString(sum[:4])
+}
 
 // A sessionKey is the SHA-256 of the id in the cookie. Only the browser has the id itself.
 type sessionKey [sha256.Size]byte
@@ -135,7 +140,7 @@ func (s *sessions) end(cookie string) {
 // signedIn finds the session of the request.
 func (v *visit) signedIn() {
 	req := v.Request.Request()
-	for _, cookie := range req.CookiesNamed(cookieName) {
+	for _, cookie := range req.CookiesNamed(v.console.cookie) {
 		if s := v.console.sessions.find(cookie.Value, isRefresh(req)); s != nil {
 			v.session, v.cookie = s, cookie.Value
 			v.Client = s.caller.Client
@@ -146,7 +151,7 @@ func (v *visit) signedIn() {
 
 // setCookie gives the browser the id of a session; "" takes it away.
 func (v *visit) setCookie(id string) {
-	cookie := &http.Cookie{Name: cookieName, Value: id, Path: "/", Secure: true, HttpOnly: true,
+	cookie := &http.Cookie{Name: v.console.cookie, Value: id, Path: "/", Secure: true, HttpOnly: true,
 		SameSite: http.SameSiteStrictMode}
 	if id == "" {
 		cookie.MaxAge = -1

@@ -189,7 +189,7 @@ func (s *server) apiConfig(reg *prometheus.Registry) api.Config {
 		RequireHTTPS: c.RequireHTTPS, RequirePost: c.RequirePost,
 		CORSOrigins: c.CORSOrigins, TrustedProxies: c.TrustedProxies, CheckNetworks: c.CheckNetworks,
 		MetricsOnAPI: c.MetricsAddr == "", MetricsNetworks: c.MetricsNetworks,
-		Profiles: c.Pprof, Console: c.Console, RecentLog: s.recent.text, EffectiveConfig: s.effective,
+		Profiles: c.Pprof, Console: c.Console, NodeID: c.NodeID, RecentLog: s.recent.text, EffectiveConfig: s.effective,
 		AuthFailuresPerMinute: c.AuthFailuresPerMinute, MissesPerSecond: c.MissesPerSecond,
 		FeedLimit: c.FeedLimit, FeedLimitPerClient: c.FeedLimitPerClient,
 		BulkLimit: c.BulkLimit, BulkLimitPerClient: c.BulkLimitPerClient,
