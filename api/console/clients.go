@@ -1,6 +1,7 @@
 package console
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -44,12 +45,23 @@ func (c client) UsesSecret() bool {
 	return strings.Contains(strings.Join(c.AuthMethods, " "), "client_secret_")
 }
 
+// clientsPage is the body of the list of clients.
+type clientsPage struct {
+	Clients []client
+	Many    bool // too many to list
+}
+
+// getClients lists the clients, or leads to the one whose id it gets.
 func (v *visit) getClients() error {
-	var list struct{ Clients []client }
-	if err := v.call("GET", "/v1/clients", nil, &list); err != nil {
+	if id := v.http.URL.Query().Get("id"); id != "" {
+		return v.redirect(pathOf("clients", id))
+	}
+	var p clientsPage
+	err := v.call("GET", "/v1/clients", nil, &p)
+	if p.Many = errors.Is(err, errTooLong); err != nil && !p.Many {
 		return err
 	}
-	return v.show(http.StatusOK, "clients", "Clients", list.Clients)
+	return v.show(http.StatusOK, "clients", "Clients", &p)
 }
 
 func (v *visit) getClient() error {
@@ -113,7 +125,7 @@ func (v *visit) postClient() error {
 			return err
 		}
 		return v.show(http.StatusOK, "secret", "New secret", &secretPage{"Client secret", id, made.Secret,
-			pathOf("clients", id), "The old secret is valid for secret_grace more. If this is your own client, sign in again."})
+			pathOf("clients", id), "The old secret stays valid for secret_grace. If this is your own client, sign in again."})
 	}
 	return noAction(action)
 }

@@ -1,0 +1,269 @@
+package api_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"revoked"
+	"revoked/api"
+)
+
+// A page that updates itself leaves no line in the log. A page that somebody opens leaves those of
+// its calls.
+func TestConsole_Refresh_IsQuiet(t *testing.T) {
+	b := consoleBench(t)
+	p := b.signIn(t, "admin")
+	for path, calls := range map[string]int{"/ui/": 2, "/ui/members": 3} {
+		before := strings.Count(b.log.String(), `"level":"INFO","msg":"request"`)
+		p.get(t, path)
+		opened := strings.Count(b.log.String(), `"level":"INFO","msg":"request"`)
+		if opened-before != calls {
+			t.Errorf("%s: got %d lines, want %d", path, opened-before, calls)
+		}
+		if got := p.request(t, "GET", path, nil, "Revoked-Refresh", "1"); got.status != 200 {
+			t.Errorf("refresh %s: got %d", path, got.status)
+		}
+		if n := strings.Count(b.log.String(), `"level":"INFO","msg":"request"`); n != opened {
+			t.Errorf("refresh %s: got %d lines, want none", path, n-opened)
+		}
+	}
+	before := strings.Count(b.log.String(), `"level":"INFO","msg":"request"`)
+	p.request(t, "GET", "/ui/clients", nil, "Revoked-Refresh", "1") // no page that updates itself
+	if n := strings.Count(b.log.String(), `"level":"INFO","msg":"request"`); n != before+1 {
+		t.Errorf("clients: got %d lines, want 1", n-before)
+	}
+}
+
+// The request of a browser is one request in progress, whatever calls it makes.
+func TestConsole_InFlight_CountsTheBrowserOnce(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	b := consoleBench(t, func(c *api.Config) { c.Registerer = reg })
+	p := b.signIn(t, "aud")
+	p.stream(t)
+	if n := (&bench{registry: reg}).value(t, "in_flight_requests"); n != 1 {
+		t.Errorf("an open stream: got %v, want 1", n)
+	}
+}
+
+// The page shows the newest entries of the whole window, each once, however they are spread over
+// the time.
+func TestConsole_Audit_SpreadEntries_ShowsTheNewest(t *testing.T) {
+	start := time.Now()
+	var ahead atomic.Int64
+	clock := func() time.Time { return start.Add(time.Duration(ahead.Load())) }
+	b := consoleBench(t, func(c *api.Config) { c.Now = clock })
+	b.node.now = clock
+	note := func(n int, step time.Duration) {
+		for range n {
+			ahead.Add(int64(step))
+			e := revoked.AuditEntry{Kind: revoked.AuditSnapshotSave, Detail: fmt.Sprintf("note-%v", ahead.Load())}
+			if err := b.node.Note(t.Context(), b.node.setupActor(), e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	shown := func(query string) []string {
+		p := b.signIn(t, "aud")
+		got := p.get(t, "/ui/audit?"+query)
+		if got.status != 200 {
+			t.Fatalf("got %d %s", got.status, got.body)
+		}
+		var list []string
+		for row := range strings.SplitSeq(got.body, "<tr>") {
+			if _, text, ok := strings.Cut(row, "note-"); ok {
+				text, _, _ = strings.Cut(text, "<")
+				list = append(list, text)
+			}
+		}
+		return list
+	}
+	check := func(name string, list []string, want int) {
+		t.Helper()
+		if len(list) != want {
+			t.Errorf("%s: got %d entries, want %d", name, len(list), want)
+		}
+		for i, text := range list {
+			if i > 0 && len(text) == len(list[i-1]) && text >= list[i-1] {
+				t.Errorf("%s: got %s after %s, want the newest first and each once", name, text, list[i-1])
+			}
+		}
+		if len(list) > 0 && list[0] != fmt.Sprint(ahead.Load()) {
+			t.Errorf("%s: got %s first, want the newest", name, list[0])
+		}
+	}
+	note(40, 30*time.Minute) // 20 h
+	check("sparse", shown("kind=snapshot.save&hours=24"), 40)
+	check("a short window", shown("kind=snapshot.save&hours=1"), 3)
+	note(70, 10*time.Second)
+	check("sparse and dense", shown("kind=snapshot.save&hours=24"), 100)
+	note(150, 100*time.Millisecond)
+	check("dense", shown("kind=snapshot.save&hours=24"), 100)
+}
+
+// A view reads the end of the window, not all of it.
+func TestConsole_Audit_ManyEntries_ReadsTheEnd(t *testing.T) {
+	var ahead atomic.Int64
+	start := time.Now()
+	clock := func() time.Time { return start.Add(time.Duration(ahead.Load())) }
+	b := consoleBench(t, func(c *api.Config) { c.Now = clock })
+	b.node.now = clock
+	for range 5000 {
+		ahead.Add(int64(time.Second))
+		if err := b.node.Note(t.Context(), b.node.setupActor(),
+			revoked.AuditEntry{Kind: revoked.AuditSnapshotSave}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := b.signIn(t, "aud")
+	var pages atomic.Int64
+	b.node.mu.Lock()
+	b.node.fail = func(method string) error {
+		if method == "Audit" {
+			pages.Add(1)
+		}
+		return nil
+	}
+	b.node.mu.Unlock()
+	if got := p.get(t, "/ui/audit"); got.status != 200 || strings.Count(got.body, "snapshot.save</td>") != 100 {
+		t.Errorf("got %d and %d entries, want 100", got.status, strings.Count(got.body, "snapshot.save</td>"))
+	}
+	if n := pages.Load(); n > 6 { // all of them take at least 5000 / 512
+		t.Errorf("got %d reads, want at most 6", n)
+	}
+}
+
+// A client that has changed within the request is asked to sign in, never by the browser itself.
+func TestConsole_ClientChanges_WithinTheRequest(t *testing.T) {
+	for _, tt := range []struct{ name, who, method, path string }{
+		{"a page", "admin", "GET", "/ui/clients"}, {"an action", "admin", "POST", "/ui/grants/g1/end"},
+		{"the live audit", "aud", "GET", "/ui/audit/stream?after=0"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := consoleBench(t)
+			p := b.signIn(t, tt.who)
+			var fields url.Values
+			if tt.method == "POST" {
+				fields = url.Values{"typed": {"g1"}}
+			}
+			// The console finds the session, and then the call of the API waits for the newest records.
+			b.node.mu.Lock()
+			b.node.elsewhere = func(n *memoryNode) { n.change(tt.who, func(c *revoked.Client) { c.Disabled = true }) }
+			b.node.mu.Unlock()
+			got := p.request(t, tt.method, tt.path, fields)
+			signIn := got.status == http.StatusSeeOther && got.header.Get("Location") == "/ui/sign-in"
+			if !signIn && got.status != http.StatusUnauthorized || got.header.Get("WWW-Authenticate") != "" {
+				t.Errorf("got %d %v, want the sign-in without a challenge", got.status, got.header)
+			}
+			if tt.name == "a page" && !signIn {
+				t.Errorf("got %d, want the page of the sign-in", got.status)
+			}
+			if tt.name == "an action" && !strings.Contains(got.body, "You are signed out") {
+				t.Errorf("got %s, want that the session has ended", got.body)
+			}
+		})
+	}
+}
+
+// A client that has a session is led from the sign-in to a page that its role has.
+func TestConsole_SignInAgain_LeadsToAPage(t *testing.T) {
+	b := consoleBench(t)
+	for _, who := range []string{"eye", "aud", "ops", "admin"} {
+		p := b.signIn(t, who)
+		got := p.get(t, "/ui/sign-in")
+		for range 3 {
+			if got.status == http.StatusSeeOther {
+				got = p.get(t, got.header.Get("Location"))
+			}
+		}
+		if got.status != 200 || strings.Contains(got.body, `name="client_secret"`) {
+			t.Errorf("%s: got %d, want a page", who, got.status)
+		}
+	}
+}
+
+// A name may begin and end with blanks: it is another name without them.
+func TestConsole_NamesWithBlanks_AreExact(t *testing.T) {
+	b := consoleBench(t)
+	b.node.put(revoked.Client{ID: "app ", Type: revoked.Public})
+	body := `{"grant_id":"gb","client_id":"app ","subject":" bob","access_token":{"token":"ATb"}}`
+	if got := b.do(t, "issuer", "POST", "/v1/grants", "", body); got.status != 201 {
+		t.Fatal(got)
+	}
+	p := b.signIn(t, "admin")
+	for fields, want := range map[[2]string]bool{{"client_id", "app "}: true, {"client_id", "app"}: false,
+		{"subject", " bob"}: true, {"subject", "bob"}: false} {
+		got := p.post(t, "/ui/grants", fields[0], fields[1])
+		if got.status != 200 || strings.Contains(got.body, `/ui/grants/gb"`) != want {
+			t.Errorf("grants of %q: got %d %s, want the grant %t", fields, got.status, got.body, want)
+		}
+		n := map[bool]string{true: "1", false: "0"}[want]
+		if fields[1] == "app" {
+			n = "2"
+		}
+		got = p.post(t, "/ui/cutoffs/dry-run", fields[0], fields[1])
+		if !strings.Contains(got.body, "<strong>"+n+"</strong> live grants match") {
+			t.Errorf("cut-off of %q: got %d %s, want %s grants", fields, got.status, got.body, n)
+		}
+	}
+	if got := p.post(t, "/ui/clients/app%20/disable", "typed", "app"); got.status != 303 {
+		t.Errorf("confirm a name with a blank that no page shows: got %d %s", got.status, got.body)
+	}
+	if got := b.do(t, "admin", "GET", "/v1/clients/app%20", "", ""); got.field(t, "disabled") != true {
+		t.Errorf("got %s, want it disabled", got.body)
+	}
+}
+
+// More clients than a page can hold are not listed, but can be opened and created.
+func TestConsole_TooManyClients_FormsAreShown(t *testing.T) {
+	b := consoleBench(t)
+	var audiences []string
+	for i := range 64 {
+		audiences = append(audiences, fmt.Sprintf("https://%0220d.example", i))
+	}
+	var many []revoked.Client
+	for i := range 1200 {
+		many = append(many, revoked.Client{ID: fmt.Sprint("many", i), Type: revoked.Public, Audiences: audiences})
+	}
+	for ; len(many) > 0; many = many[100:] {
+		b.node.put(many[:100]...)
+	}
+	p := b.signIn(t, "admin")
+	got := p.get(t, "/ui/clients")
+	if got.status != 200 || !strings.Contains(got.body, "too many clients") ||
+		!strings.Contains(got.body, `action="/ui/clients"`) || strings.Contains(got.body, "There are no clients") {
+		t.Errorf("got %d %s, want the forms without a list", got.status, got.body)
+	}
+	got = p.get(t, "/ui/clients?id="+url.QueryEscape("a b/c"))
+	if got.status != 303 || got.header.Get("Location") != "/ui/clients/a%20b%2Fc" {
+		t.Errorf("open by id: got %d %q", got.status, got.header.Get("Location"))
+	}
+	if got := p.get(t, "/ui/clients?id=many7"); got.status != 303 || p.get(t, got.header.Get("Location")).status != 200 {
+		t.Errorf("open many7: got %d", got.status)
+	}
+}
+
+// Browsers share cookies among the ports of a host. Nodes on one host have sessions side by side.
+func TestConsole_NodesOnOneHost_HaveOwnCookies(t *testing.T) {
+	first := consoleBench(t)
+	second := consoleBench(t, func(c *api.Config) { c.NodeID = "n2" })
+	id := []string{"client_id", "admin", "client_secret", secretOf("admin")}
+	names := map[string]bool{}
+	for _, b := range []*adminBench{first, second} {
+		got := (&visitor{b: b}).post(t, "/ui/sign-in", id...)
+		name, _, _ := strings.Cut(got.header.Get("Set-Cookie"), "=")
+		if got.status != 303 || !strings.HasPrefix(name, "__Host-revoked-") {
+			t.Errorf("got %d and the cookie %q", got.status, name)
+		}
+		names[name] = true
+	}
+	if len(names) != 2 {
+		t.Errorf("got the names %v, want two", names)
+	}
+}
