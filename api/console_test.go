@@ -24,13 +24,13 @@ func withConsole(c *api.Config) { c.Console, c.NodeID = true, "n1" }
 // sessionCookie is the name of the cookie of n1, with the beginning of the SHA-256 of its id.
 const sessionCookie = "__Host-revoked-676b8bb8"
 
-// A visitor is a browser at the console of an adminBench. It follows no redirect.
+// A visitor is a browser at the console of an adminBench. It does not follow redirects.
 type visitor struct {
 	b            *adminBench
 	cookie, form string
 }
 
-// request sends a request with the session, and with the token of the forms unless fields has one.
+// request sends a request with the session. It adds the token of the forms, unless fields has one.
 func (p *visitor) request(t testing.TB, method, path string, fields url.Values, header ...string) reply {
 	t.Helper()
 	var body io.Reader
@@ -107,7 +107,7 @@ var consolePages = []struct{ path, may string }{
 	{"/ui/clients", "admin"}, {"/ui/clients/app", "admin"}, {"/ui/issuers", "admin"}, {"/ui/audit", "admin aud"},
 }
 
-// consoleForms is the same for each form. The typed confirmation is right.
+// consoleForms is the same for each form. The typed confirmation is correct.
 var consoleForms = []struct{ path, fields, may string }{
 	{"/ui/members/n2/promote", "typed=n2", "admin ops"}, {"/ui/members/n2/demote", "typed=n2", "admin ops"},
 	{"/ui/members/n2/transfer-leader", "typed=n2", "admin ops"},
@@ -149,7 +149,7 @@ func TestConsole_Off_IsNoPath(t *testing.T) {
 	}
 }
 
-// The console adds two routes, and the handlers behind them decide about everything else.
+// The console adds only two routes. The handlers behind them decide everything else.
 func TestConsole_Routes_AreTwo(t *testing.T) {
 	paths := func(b *bench) (list []string) {
 		for _, r := range b.api.Handler().(*echo.Echo).Routes() {
@@ -170,8 +170,8 @@ func TestConsole_Routes_AreTwo(t *testing.T) {
 	}
 }
 
-// A client without a session learns nothing, and a client with one sees and does what its role may
-// at /v1. A refusal is 403.
+// A client without a session learns nothing. A client with a session sees and does what its role
+// may see and do at /v1. A refusal is 403.
 func TestConsole_EachPageByEachRole_IsAsAtTheAPI(t *testing.T) {
 	b := consoleBench(t)
 	nobody := visitor{b: b}
@@ -244,10 +244,10 @@ func TestConsole_SignIn_GuessesAreThrottled(t *testing.T) {
 	if statuses[401] != 3 || statuses[429] != 2 {
 		t.Errorf("got %v, want 3 times 401 and then 429", statuses)
 	}
-	b.signIn(t, "admin") // the right secret passes all the same
+	b.signIn(t, "admin") // the correct secret still passes
 }
 
-// Every change of the client ends its sessions, and a stream that it has opened.
+// Every change of a client ends its sessions and the streams that it has opened.
 func TestConsole_Session_EndsWithItsClient(t *testing.T) {
 	ends := slices.DeleteFunc(credentialEnds("aud"), func(e credentialEnd) bool {
 		return e.name == "not allowed to use Basic" // not possible with a role of staff
@@ -272,7 +272,7 @@ func TestConsole_Session_EndsWithItsClient(t *testing.T) {
 	}
 }
 
-// stream opens the live audit and returns its lines. The channel is closed at its end.
+// stream opens the live audit and returns its lines. The channel is closed when the stream ends.
 func (p *visitor) stream(t testing.TB) <-chan string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -448,7 +448,7 @@ func TestConsole_PlainHTTP_IsRefused(t *testing.T) {
 	}
 }
 
-// A token and a secret are in no log line and no page, and an answer has them in no address.
+// No log line, page or address in an answer has a token or a secret.
 func TestConsole_Secrets_StayOut(t *testing.T) {
 	const canary = "canary-token-5d1c"
 	b := consoleBench(t)
@@ -508,7 +508,8 @@ func TestConsole_HostileNames_AreEscaped(t *testing.T) {
 	}
 }
 
-// An action needs the typed name, and leaves one audit entry, of the client that has signed in.
+// An action needs the typed name. It leaves one audit entry, which names the client that has signed
+// in.
 func TestConsole_Actions_LeaveOneAuditEntry(t *testing.T) {
 	b := consoleBench(t)
 	p := b.signIn(t, "admin")
@@ -582,7 +583,7 @@ func TestConsole_Cutoff_CountsFirst(t *testing.T) {
 	}
 }
 
-// A page of forms has no subject, token or secret in its address: the search is a POST.
+// A viewer gets the explanation without the subject, whether the form has the token or its digest.
 func TestConsole_Explain_ByTokenAndDigest(t *testing.T) {
 	b := consoleBench(t)
 	eye, admin := b.signIn(t, "eye"), b.signIn(t, "admin")
@@ -635,7 +636,7 @@ func TestConsole_Errors_ArePages(t *testing.T) {
 	}
 }
 
-// A secret is in the answer that makes it, and works.
+// The answer that creates a secret shows it, and the secret works.
 func TestConsole_NewClient_SecretIsShownOnce(t *testing.T) {
 	b := consoleBench(t)
 	p := b.signIn(t, "admin")

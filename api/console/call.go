@@ -26,11 +26,11 @@ const maxAnswer = 16 << 20
 // An answer is the response of the API to a call of the console. It implements
 // [http.ResponseWriter].
 type answer struct {
-	outer  http.ResponseWriter // of the browser, for its deadlines; may be nil
+	outer  http.ResponseWriter // the response to the browser, for its deadlines; may be nil
 	header http.Header
 	status int
 	body   bytes.Buffer
-	write  func([]byte) // gets a body of 200 instead of body; may be nil
+	write  func([]byte) // takes the body of a 200 instead of the field body; may be nil
 	full   bool         // the body was too long
 }
 
@@ -60,7 +60,7 @@ func (a *answer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Flush implements [http.Flusher]: nothing of the answer goes to the browser.
+// Flush implements [http.Flusher]. It does nothing, because the answer does not go to the browser.
 func (a *answer) Flush() {}
 
 // Unwrap lets a slow call extend the deadline of the browser's connection.
@@ -92,7 +92,7 @@ func (a *answer) failure() *request.Failure {
 		Description   string `json:"error_description"`
 		Matched       *int
 	}
-	_ = json.Unmarshal(a.body.Bytes(), &p) // the status alone is an answer too
+	_ = json.Unmarshal(a.body.Bytes(), &p) // an answer may have a status only
 	f := &request.Failure{Status: a.status, Title: p.Title, Detail: p.Detail, Outcome: "refused", Matched: p.Matched}
 	if f.Title == "" {
 		f.Title = p.Description
@@ -123,15 +123,15 @@ func (v *visit) call(method, path string, body, out any) error {
 	return a.decode(out)
 }
 
-// send makes a call of the API and lets it write to w. The call has the address, the connection and
-// the request id of the browser's request, and none of its other headers.
+// send makes a call of the API, which writes its answer to w. The call has the address, the
+// connection and the request id of the browser's request, and none of its other headers.
 func (v *visit) send(
 	ctx context.Context, w http.ResponseWriter, method, path, contentType string, body []byte, header ...string,
 ) error {
 	ctx = request.WithInner(access.WithCaller(ctx, v.session.caller), v.inner)
 	req, err := http.NewRequestWithContext(ctx, method, path, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("%w: no call of the API", revoked.ErrInvalid)
+		return fmt.Errorf("%w: the API has no such call", revoked.ErrInvalid)
 	}
 	outer := v.http
 	req.Host, req.RemoteAddr, req.TLS = outer.Host, outer.RemoteAddr, outer.TLS

@@ -28,7 +28,7 @@ type Config struct {
 	// Roles returns the roles that may make a call of the API, such as "GET /v1/members". They decide
 	// which links and forms a page has; the API itself decides about each call.
 	Roles  func(call string) []revoked.Role
-	Secure func(*http.Request) bool // the browser is at the other end of TLS
+	Secure func(*http.Request) bool // reports whether the browser uses TLS
 	Now    func() time.Time
 }
 
@@ -160,7 +160,7 @@ func (c *Console) serve(v *visit) error {
 	return v.err
 }
 
-// unrouted returns the answer to a path without a page, or with pages for other methods only.
+// unrouted answers a path that has no page, or only pages for other methods.
 func (c *Console) unrouted(h http.Handler, req *http.Request) error {
 	a := newAnswer(nil)
 	h.ServeHTTP(a, req)
@@ -184,8 +184,8 @@ func (v *visit) setHeaders() {
 	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
 }
 
-// isRefresh reports whether a script asks, to update a page that is open. Such a request does not
-// keep a session alive: a page that nobody looks at must end.
+// isRefresh reports whether a script sent the request, to update an open page. Such a request does
+// not keep a session alive. Otherwise the session of an unattended page would not end.
 func isRefresh(r *http.Request) bool { return r.Header.Get("Revoked-Refresh") != "" }
 
 // maxForm limits the body of a form, in bytes. It exceeds the longest token.
@@ -208,7 +208,7 @@ func (v *visit) readForm(owned bool) error {
 		return request.Malformed("the form cannot be read")
 	}
 	if owned && !v.session.owns(v.form.Get("form")) {
-		return &request.Failure{Status: http.StatusForbidden, Title: "The form is not of this session", Outcome: "form",
+		return &request.Failure{Status: http.StatusForbidden, Title: "The form is from another session", Outcome: "form",
 			Detail: "Open the page again, and send the form from there."}
 	}
 	return nil
@@ -218,7 +218,7 @@ func (v *visit) readForm(owned bool) error {
 // and end with blanks, so take them from the form as they are.
 func (v *visit) field(name string) string { return strings.TrimSpace(v.form.Get(name)) }
 
-// sentence returns the title of a failure with a capital.
+// sentence returns the title of a failure with a capital first letter.
 func sentence(title string) string {
 	first, size := utf8.DecodeRuneInString(title)
 	return string(unicode.ToUpper(first)) + title[size:]

@@ -1,12 +1,13 @@
 // Package console serves the pages of /ui, for people who operate a cluster.
 //
-// It promises that a page shows, and an action does, only what the same client may do at /v1: each
-// of them is a call of the API by the client that has signed in, inside this process. So the rules
-// of roles, the limits of admission and the audit are those of the API, and are not repeated here.
+// It promises that a client sees and does on a page only what it may see and do at /v1. Each page
+// and each action is a call of the API, inside this process, by the client that has signed in. So
+// the API's rules for roles, its limits and its audit apply, and this package does not repeat them.
 //
 // A session lives in the memory of one node and belongs to one version of one client: any change of
 // the client ends it. Reading works without JavaScript. No page loads anything from elsewhere.
 //
-// Tokens and secrets arrive in bodies of forms only. They are dangerous in an address, a log or a
-// page: no handler puts one there, except a new secret in the answer that makes it.
+// Tokens and secrets arrive only in the bodies of forms. They are dangerous in a URL, a log or a
+// page. So no handler writes them there, with one exception: the answer that creates a secret shows
+// it.
 package console

@@ -48,7 +48,7 @@ func (v *visit) getGrants() error {
 	return v.showForms("GET /v1/grants", "grants", "Grants", &grantsPage{})
 }
 
-// postGrants finds grants. It is a POST, so that no subject gets into an address.
+// postGrants finds grants. It is a POST, so that no subject gets into a URL.
 func (v *visit) postGrants() error {
 	p := grantsPage{Query: map[string]string{}, Found: true}
 	query := url.Values{"limit": {"50"}}
@@ -87,13 +87,13 @@ func (v *visit) postGrant() error {
 	if err := v.call("DELETE", "/v1/grants/"+apiPath(id)+"?"+reason.Encode(), nil, nil); err != nil {
 		return err
 	}
-	return v.done(pathOf("grants", id), "The grant is ended: no node calls a token of it active any more.")
+	return v.done(pathOf("grants", id), "The grant is ended: no node answers active for its tokens.")
 }
 
 // cutoffPage is the body of the page of cut-offs.
 type cutoffPage struct {
 	Query   map[string]string
-	Names   []hidden // selectors and values of the dry run, to show and to send again
+	Names   []hidden // selectors and values of the dry run, shown and sent again
 	Dry     bool     // a dry run was made
 	Matched int
 }
@@ -102,7 +102,7 @@ func (v *visit) getCutoffs() error {
 	return v.showForms(CutOff, "cutoffs", "Cut-offs", &cutoffPage{})
 }
 
-// cutoffBody returns the body of the call, and the fields that it was made of.
+// cutoffBody returns the body of the call, and the fields of the form that it contains.
 func (v *visit) cutoffBody() (body map[string]any, fields []hidden, err error) {
 	body = map[string]any{}
 	for _, name := range append([]string{"grant_id", "reason"}, selectors...) {
@@ -136,8 +136,8 @@ func (v *visit) postDryRun() error {
 	return v.show(http.StatusOK, "cutoffs", "Cut-offs", &cutoffPage{Names: fields, Dry: true, Matched: counted.Matched})
 }
 
-// postCutoff creates a cut-off that a dry run has counted. If another number matches now, the API
-// does nothing.
+// postCutoff creates a cut-off after a dry run has counted its grants. If another number of grants
+// matches now, the API does nothing.
 func (v *visit) postCutoff() error {
 	body, _, err := v.cutoffBody()
 	if err != nil {

@@ -103,7 +103,7 @@ func (v *visit) postMember() error {
 	case "leave":
 		body = map[string]any{} // the node that is asked leaves
 		if !v.may(memberActions[action]) {
-			break // the API refuses the call, and its audit has it
+			break // the API refuses the call, and records it in the audit
 		}
 		var status statusView
 		if err := v.call("GET", "/v1/status", nil, &status); err != nil {
@@ -111,19 +111,19 @@ func (v *visit) postMember() error {
 		}
 		if status.NodeID != node {
 			return &request.Failure{Status: http.StatusConflict, Title: "Another node", Outcome: "conflict",
-				Detail: "A node leaves only by its own console. This is the console of " + status.NodeID + "."}
+				Detail: "A node can leave only from its own console. This is the console of " + status.NodeID + "."}
 		}
 	}
 	if err := v.call("POST", "/v1/cluster/"+action, body, nil); err != nil {
 		return err
 	}
-	return v.done(Root+"/members", "Done: %s of %s.", action, node)
+	return v.done(Root+"/members", "Action: %s %s.", action, node)
 }
 
 // secretPage shows a secret that cannot be shown again.
 type secretPage struct{ Kind, Of, Secret, Back, Text string }
 
-// postAdmission admits a node, makes a join token, or takes one of them back.
+// postAdmission admits a node, makes a join token, or ends an admission or a token.
 func (v *visit) postAdmission() error {
 	node, id := v.form.Get("node"), v.form.Get("id")
 	body := map[string]any{"non_voter": v.field("non_voter") != ""}

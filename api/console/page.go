@@ -22,7 +22,7 @@ var templates embed.FS
 //go:embed static/*
 var static embed.FS
 
-// CutOff is the call that creates a cut-off, which shares its path with the denials of issuers.
+// CutOff is the call that creates a cut-off. Denials of issuers have the same path.
 const CutOff = "POST /v1/revocations of a cut-off"
 
 // A link is a page of the navigation and the call of the API that it shows.
@@ -61,7 +61,7 @@ func parsePages() (map[string]*template.Template, error) {
 	return pages, nil
 }
 
-// functions are those of the templates.
+// functions are the functions that templates may call.
 var functions = template.FuncMap{
 	"at": at, "ms": ms, "join": strings.Join, "path": pathOf, "roles": revoked.Roles,
 	"states": func() []string {
@@ -90,7 +90,7 @@ type page struct {
 	Client, Roles      string
 	Nav                []link
 	Path               string
-	Notice             string // about the action before
+	Notice             string // about the previous action
 	Body               any
 
 	visit *visit
@@ -100,25 +100,25 @@ type page struct {
 // May reports whether the client may make a call of the API.
 func (p *page) May(call string) bool { return p.visit.may(call) }
 
-// Current reports whether the page is that of a link, or below it.
+// Current reports whether the page is the page of a link, or below it.
 func (p *page) Current(l link) bool {
 	return p.Path == l.Path || !strings.HasSuffix(l.Path, "/") && strings.HasPrefix(p.Path, l.Path+"/")
 }
 
-// Next returns a new id of an element.
+// Next returns a new id for an element.
 func (p *page) Next() string {
 	p.ids++
 	return "f" + strconv.Itoa(p.ids)
 }
 
-// ID returns the id that Next has returned last.
+// ID returns the last id that Next returned.
 func (p *page) ID() string { return "f" + strconv.Itoa(p.ids) }
 
 func (v *visit) may(call string) bool {
 	return v.session != nil && v.session.caller.Client.HasAny(v.console.cfg.Roles(call)...)
 }
 
-// showForms shows a page whose own forms make the calls, to those who may make this one.
+// showForms shows a page of forms to clients that may make the call. The page itself makes no call.
 func (v *visit) showForms(call, name, title string, body any) error {
 	if err := v.session.caller.Client.Require(v.console.cfg.Roles(call)...); err != nil {
 		return err
@@ -157,7 +157,7 @@ func roleNames(roles []revoked.Role) string {
 	return strings.Join(names, ", ")
 }
 
-// contentTypes are those of the assets.
+// contentTypes are the content types of the assets, by extension.
 var contentTypes = map[string]string{
 	".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
 }

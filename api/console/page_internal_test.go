@@ -32,7 +32,7 @@ func TestHealth_EachState_IsOneSentence(t *testing.T) {
 			"bad", "This node is not ready: behind; no lease."},
 		{"voters unknown", `{"cluster_id":"c","healthy":true,"leader":{"node_id":"n1"}}`,
 			"warn", "n1 leads, and the voters are not known."},
-		{"no cluster", `{}`, "bad", "This node is in no cluster yet: it answers no question about a token."},
+		{"no cluster", `{}`, "bad", "This node is not in a cluster yet, so it cannot answer questions about tokens."},
 	} {
 		var s statusView
 		if err := json.Unmarshal([]byte(tt.status), &s); err != nil {
@@ -44,7 +44,7 @@ func TestHealth_EachState_IsOneSentence(t *testing.T) {
 	}
 }
 
-// The picture has each node once, in its region, inside of the frame, and says the same in words.
+// The picture shows each node once, within its region and the frame. Its text names each node, too.
 func TestDraw_Regions_HoldTheirNodes(t *testing.T) {
 	var members []member
 	for i := range 8 {
@@ -77,7 +77,7 @@ func TestDraw_Regions_HoldTheirNodes(t *testing.T) {
 	}
 }
 
-// The page keeps the newest lines of a stream, in whatever parts it arrives.
+// The page keeps the newest lines of a stream, whatever parts the stream arrives in.
 func TestLineTail_AnyParts_KeepsTheEnd(t *testing.T) {
 	var all strings.Builder
 	for i := range 1000 {

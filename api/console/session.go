@@ -17,7 +17,7 @@ import (
 const (
 	idleLimit    = 15 * time.Minute
 	longestLimit = 8 * time.Hour
-	maxSessions  = 1024 // of all clients; the one that was not used for longest makes room
+	maxSessions  = 1024 // of all clients; a further one ends the session that was unused for longest
 	maxOfClient  = 16
 )
 
@@ -57,7 +57,7 @@ type sessions struct {
 
 func keyOf(cookie string) sessionKey { return sha256.Sum256([]byte(cookie)) }
 
-// begin returns the id of a new session. It is for the cookie alone.
+// begin starts a session and returns its id. Only the cookie may hold the id.
 func (s *sessions) begin(caller *clientauth.Caller) (cookie string) {
 	cookie = rand.Text() + rand.Text()
 	now := s.now()
@@ -74,7 +74,8 @@ func (s *sessions) begin(caller *clientauth.Caller) (cookie string) {
 	return cookie
 }
 
-// makeRoom ends the session that was not used for longest if limit sessions are of the kind.
+// makeRoom ends a session if of returns true for limit sessions or more: the one of them that was
+// unused for longest.
 func (s *sessions) makeRoom(limit int, of func(*session) bool) {
 	n, oldest := 0, sessionKey{}
 	var found *session
@@ -149,7 +150,7 @@ func (v *visit) signedIn() {
 	}
 }
 
-// setCookie gives the browser the id of a session; "" takes it away.
+// setCookie gives the browser the id of a session; "" deletes the cookie.
 func (v *visit) setCookie(id string) {
 	cookie := &http.Cookie{Name: v.console.cookie, Value: id, Path: "/", Secure: true, HttpOnly: true,
 		SameSite: http.SameSiteStrictMode}

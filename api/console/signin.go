@@ -10,7 +10,7 @@ import (
 	"revoked/api/request"
 )
 
-// staff are the roles that have a page.
+// staff are the roles that may see a page.
 var staff = []revoked.Role{revoked.RoleAdmin, revoked.RoleOperator, revoked.RoleViewer, revoked.RoleAuditor}
 
 // A signInView is the page of the sign-in.
@@ -34,7 +34,7 @@ func (v *visit) getSignIn() error {
 	return v.show(http.StatusOK, "signin", "Sign in", newSignIn("", ""))
 }
 
-// postSignIn begins a session. The guards against guessing are those of every authentication.
+// postSignIn begins a session. Guesses are limited as at every other endpoint.
 func (v *visit) postSignIn() error {
 	control, ctx := v.console.cfg.Access, v.Request.Request().Context()
 	id, secret := v.form.Get("client_id"), v.form.Get("client_secret")
@@ -66,7 +66,7 @@ func (v *visit) postSignIn() error {
 		return v.show(http.StatusForbidden, "signin", "Sign in",
 			newSignIn(clip(id), "This client has none of the roles that have pages."))
 	}
-	v.console.sessions.end(v.cookie) // of the browser until now, if any
+	v.console.sessions.end(v.cookie) // the browser's previous session, if any
 	v.setCookie(v.console.sessions.begin(caller))
 	v.Outcome = "signed_in"
 	return v.redirect(Root)
@@ -87,13 +87,13 @@ func (v *visit) postSignOut() error {
 	return v.redirect(Root + "/sign-in")
 }
 
-// askToSignIn answers a request without a session. A script gets a status, a person the page.
+// askToSignIn answers a request without a session. A script gets a status, a user gets the page.
 func (v *visit) askToSignIn() error {
 	v.Outcome = "signed_out"
 	req := v.Request.Request()
 	if isRefresh(req) || req.Method == http.MethodPost {
 		return &request.Failure{Status: http.StatusUnauthorized, Title: "You are signed out", Outcome: "signed_out",
-			Detail: "The session has ended, or it is of another node. Nothing was done. Sign in again."}
+			Detail: "The session has ended, or belongs to another node. Nothing was done. Sign in again."}
 	}
 	return v.redirect(Root + "/sign-in")
 }

@@ -84,7 +84,7 @@ func (v *visit) postExplain() error {
 	return v.show(http.StatusOK, "tokens", "Tokens", &p)
 }
 
-// postRevoke revokes a token by the endpoint of RFC 7009.
+// postRevoke revokes a token through the endpoint of RFC 7009.
 func (v *visit) postRevoke() error {
 	token := v.field("token")
 	v.form.Del("token")
@@ -104,7 +104,7 @@ func (v *visit) postRevoke() error {
 		return err
 	}
 	if a.header.Get("Revoked-Outcome") == "unknown" {
-		return v.done(Root+"/tokens", "No node knew this token. If it is registered later, it is dead.")
+		return v.done(Root+"/tokens", "The token is not registered. If it is later, it is inactive from the start.")
 	}
-	return v.done(Root+"/tokens", "Revoked: no node calls a token of this grant active any more.")
+	return v.done(Root+"/tokens", "Revoked: no node answers active for a token of this grant.")
 }

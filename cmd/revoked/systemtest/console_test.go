@@ -165,7 +165,7 @@ func TestConsole_Actions_TakeEffect(t *testing.T) {
 	b.fill("#revoke", "AT-secret-1")
 	b.fill("#typed", "revoke")
 	b.submit("form[action$=revoke]")
-	b.text("Revoked: no node calls")
+	b.text("Revoked: no node answers")
 	c.wantActive(t, "AT-secret-1", false, c.Nodes...)
 	c.wantActive(t, "AT-secret-2", true, c.Nodes...)
 
@@ -248,7 +248,7 @@ func TestConsole_NoScripts_Works(t *testing.T) {
 	}
 	b.fill("#revoke", "AT1")
 	b.fill("#typed", "revoke"+kb.Enter)
-	b.text("Revoked: no node calls")
+	b.text("Revoked: no node answers")
 	c.wantActive(t, "AT1", false, m)
 	b.open(m.API + "/ui/audit")
 	b.text("token.revoke")
@@ -264,7 +264,7 @@ func TestConsole_Failures_AreShown(t *testing.T) {
 	})
 	b := openTab(t, c)
 	b.signIn(c, m)
-	b.text("This node is in no cluster yet")
+	b.text("This node is not in a cluster yet")
 	b.shoot("empty")
 	c.start(t, c.Nodes[1])
 	c.start(t, c.Nodes[2])
