@@ -16,8 +16,8 @@ import (
 
 // A Source is the part of *node.Node that backups need.
 type Source interface {
-	// Snapshot writes a backup that has every change acknowledged before the call. After an error w
-	// holds a part of it.
+	// Snapshot writes a backup to w. The backup has every change that was acknowledged before the
+	// call. After an error, w holds only a part of the backup.
 	Snapshot(ctx context.Context, w io.Writer) error
 	// NodeStatus returns the node's own view. Only ClusterID and Healthy are read.
 	NodeStatus(ctx context.Context) revoked.NodeStatus
@@ -29,14 +29,15 @@ type Config struct {
 	NodeID   string
 	Schedule schedule.Schedule
 	Dir      string // must exist
-	Keep     int    // backups that are kept, at least 1
+	Keep     int    // how many backups are kept, at least 1
 
-	// Free returns the free bytes of the file system of Dir, 0 if unknown. It is nil unless the data
-	// of the node is on that file system too. A backup then leaves room for the node.
+	// Free returns the free bytes of the file system of Dir, or 0 if they are unknown. It is nil
+	// unless the data of the node is on the same file system. In that case, a backup leaves free space
+	// for the node.
 	Free func() int64
 
 	Bucket    *BucketConfig     // nil: none
-	Transport http.RoundTripper // to the bucket; nil: the network
+	Transport http.RoundTripper // carries requests to the bucket; nil: the network
 
 	Log     *slog.Logger
 	Metrics *Metrics
@@ -51,7 +52,7 @@ type Backups struct {
 	tasks  []*task
 }
 
-// New returns backups that Run makes. It reads only the CA of the bucket.
+// New prepares the backups; Run makes them. Of all files, New reads only the CA of the bucket.
 func New(cfg Config) (*Backups, error) {
 	b := &Backups{cfg: cfg, dir: &folder{dir: cfg.Dir, node: cfg.NodeID, keep: cfg.Keep, free: cfg.Free, log: cfg.Log}}
 	dir := &task{b: b, target: targetDir, save: b.saveToDir, find: b.dir.newest}
@@ -68,8 +69,8 @@ func New(cfg Config) (*Backups, error) {
 }
 
 const (
-	joinPause  = time.Second // between two looks whether the node is in a cluster
-	leasePause = time.Minute // longest wait for a first lease before the first backup
+	joinPause  = time.Second // between two checks whether the node is in a cluster
+	leasePause = time.Minute // before the first backup, longest wait for the node's lease
 )
 
 // Run makes backups until ctx ends. It waits until the node is in a cluster.
@@ -82,7 +83,8 @@ func (b *Backups) Run(ctx context.Context) {
 	}
 }
 
-// awaitCluster returns the cluster of the node, once it has one and had time to catch up.
+// awaitCluster waits until the node is in a cluster and has had time to catch up. It returns the id
+// of the cluster, or "" if ctx ends.
 func (b *Backups) awaitCluster(ctx context.Context) string {
 	for waited := time.Duration(0); ; {
 		st := b.cfg.Source.NodeStatus(ctx)

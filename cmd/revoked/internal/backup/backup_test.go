@@ -60,7 +60,7 @@ func (n *node) Snapshot(ctx context.Context, w io.Writer) error {
 	return n.write(ctx, w)
 }
 
-// writes returns the write of a node that always has the same backup.
+// writes returns the write function of a node that always has the same backup.
 func writes(data []byte) func(context.Context, io.Writer) error {
 	return func(_ context.Context, w io.Writer) error {
 		_, err := w.Write(data)
@@ -68,7 +68,7 @@ func writes(data []byte) func(context.Context, io.Writer) error {
 	}
 }
 
-// A bench is a directory with a node that makes backups to it in virtual time.
+// A bench is a directory and a node that makes backups in it, in virtual time.
 type bench struct {
 	dir    string
 	node   *node
@@ -91,7 +91,7 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-// run makes backups for a while of virtual time. It must be called in a bubble.
+// run makes backups for some virtual time. It must be called in a bubble of synctest.
 func (b *bench) run(t *testing.T, d time.Duration) {
 	t.Helper()
 	b.reg = prometheus.NewRegistry()
@@ -118,7 +118,7 @@ func (b *bench) run(t *testing.T, d time.Duration) {
 	<-done
 }
 
-// metric returns the value of a metric of the directory, -1 if it has none.
+// metric returns the value of a metric of the directory, or -1 if there is no series.
 func (b *bench) metric(t *testing.T, name string) float64 { return b.metricOf(t, name, "dir") }
 
 func (b *bench) metricOf(t *testing.T, name, target string) float64 {
@@ -150,7 +150,7 @@ func names(t *testing.T, dir string) []string {
 	return all
 }
 
-// nameAt returns the name of the golden backup if it is made at a moment.
+// nameAt returns the name that the golden backup gets if it is made at a moment.
 func nameAt(t *testing.T, at time.Time) string {
 	t.Helper()
 	_, h := golden(t)
@@ -212,8 +212,8 @@ func TestRun_ManyTurns_KeepsNewestAndForeignFiles(t *testing.T) {
 	})
 }
 
-// A failure leaves the older backups and no half-written file. The next attempts follow with
-// growing pauses, and after a success the schedule counts again.
+// A failure leaves the older backups, and no half-written file. The next attempts follow with
+// growing pauses. After a success, the schedule applies again.
 func TestRun_Failures_KeepOlderAndTryAgain(t *testing.T) {
 	data, _ := golden(t)
 	damaged := slices.Clone(data)
@@ -285,7 +285,7 @@ func TestRun_Failures_PausesGrowUpToTheNextTurn(t *testing.T) {
 	})
 }
 
-// A node that shares the disk with its backups keeps room for its log.
+// If backups are on the disk of the node's data, they leave space for the node's log.
 func TestRun_SharedDiskNearlyFull_LeavesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -305,7 +305,7 @@ func TestRun_SharedDiskNearlyFull_LeavesRoom(t *testing.T) {
 	})
 }
 
-// The schedule counts from the newest backup on the disk, also after a restart.
+// After a restart, the schedule counts from the newest backup on the disk.
 func TestRun_Restarted_ContinuesSchedule(t *testing.T) {
 	for name, tt := range map[string]struct {
 		newest time.Duration // before the start

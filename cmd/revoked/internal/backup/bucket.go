@@ -25,7 +25,7 @@ type BucketConfig struct {
 	Endpoint       string // URL
 	Bucket, Prefix string // Prefix may be empty
 	Region         string
-	PathStyle      bool   // the bucket is in the path, not in the host name
+	PathStyle      bool   // the name of the bucket is in the path, not in the host name
 	CAFile         string // empty: the CAs of the system
 
 	// Both are read again for each request. Both are empty for requests without a signature.
@@ -37,14 +37,15 @@ const (
 	partSize = 16 << 20 // bytes of a part, which the library holds in memory
 	maxParts = 9000     // the service allows 10,000
 
-	// tries is how often the library sends a request that the service could not answer. The task tries
-	// again later, with longer pauses.
+	// tries is how often the library sends a request that the service could not answer. After that,
+	// the task tries again, with longer pauses.
 	tries = 3
 
-	stallTime = 2 * time.Minute // without progress of an upload, and for every other request
-	maxKey    = 4 << 10         // bytes of a file with a key
+	stallTime = 2 * time.Minute // longest time without progress of an upload, or for any other request
+	maxKey    = 4 << 10         // limit of a file with a key, in bytes
 
-	// staleUpload is the age from which an upload of any node is one that its process did not finish.
+	// staleUpload is the age of an upload, of any node, after which it counts as unfinished and
+	// abandoned.
 	staleUpload = 24 * time.Hour
 )
 
@@ -57,7 +58,8 @@ type bucket struct {
 	now    func() time.Time
 }
 
-// newBucket does no I/O but reading the CA. A nil transport is that of minio with the CA.
+// newBucket reads the CA, and does no other I/O. If transport is nil, it uses the transport of
+// minio with the CA.
 func newBucket(cfg BucketConfig, transport http.RoundTripper, now func() time.Time) (*bucket, error) {
 	endpoint, err := ParseEndpoint(cfg.Endpoint)
 	if err != nil {
@@ -119,7 +121,7 @@ func CheckPrefix(prefix string) error {
 	return nil
 }
 
-// keyFiles are the files with the two parts of a credential. Between the replacements of both files
+// keyFiles are the files with the two parts of a credential. If only one of them has been replaced,
 // a request may fail; it is tried again.
 type keyFiles struct{ access, secret string }
 
@@ -153,7 +155,7 @@ func ReadKey(name string) (string, error) {
 	return key, nil
 }
 
-// put uploads a file. The object appears when it is complete, and only if the service received the
+// put uploads a file. The object appears only when it is complete and the service has received the
 // bytes that were read: each request has their MD5.
 func (b *bucket) put(ctx context.Context, name string, file *os.File, size int64) error {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -203,8 +205,8 @@ func (b *bucket) remove(ctx context.Context, name string) error {
 	return b.problem(ctx, "remove", b.core.Client.RemoveObject(ctx, b.name, b.prefix+name, minio.RemoveObjectOptions{}))
 }
 
-// sweep aborts the uploads in parts that earlier processes did not finish: those of backups that
-// mine accepts, and old ones of any node.
+// sweep aborts uploads in parts that earlier processes did not finish. These are the uploads of
+// backups for which mine returns true, and old uploads of any node.
 func (b *bucket) sweep(ctx context.Context, mine func(name string) bool) error {
 	ctx, cancel := b.limit(ctx)
 	defer cancel()
@@ -234,7 +236,7 @@ func (b *bucket) limit(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeoutCause(ctx, b.stall, fmt.Errorf("no answer for %v", b.stall))
 }
 
-// problem describes an error of the service: its code and the status, without the body.
+// problem describes an error of the service by its code and status, without the body.
 func (b *bucket) problem(ctx context.Context, what string, err error) error {
 	var answer minio.ErrorResponse
 	switch {

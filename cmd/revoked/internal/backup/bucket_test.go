@@ -20,7 +20,8 @@ import (
 	"revoked/cmd/revoked/internal/backup"
 )
 
-// newS3Bench returns a bench that also copies its backups to a bucket. The requests use no network.
+// newS3Bench returns a bench that also copies its backups to a bucket. The requests do not use the
+// network.
 func newS3Bench(t *testing.T) (*bench, *s3Fake) {
 	t.Helper()
 	b, fake := newBench(t), newS3Fake()
@@ -79,8 +80,8 @@ func TestUpload_ManyTurns_KeepsNewestAndForeignObjects(t *testing.T) {
 	})
 }
 
-// While the service fails, the directory gets its backups, and the bucket keeps its older ones.
-// Then the newest one is uploaded.
+// While the service fails, the directory gets its backups and the bucket keeps its older ones. When
+// the service works again, the newest backup is uploaded.
 func TestUpload_ServiceFails_TriesAgain(t *testing.T) {
 	for name, status := range map[string]int{"forbidden": 403, "broken": 500, "no bucket": 404} {
 		for _, kind := range []string{"put", "list"} {
@@ -125,7 +126,7 @@ func TestUpload_ServiceFails_TriesAgain(t *testing.T) {
 	}
 }
 
-// One answer of 500 is repeated at once and is not a failure.
+// A request that gets 500 once is repeated at once. This is not a failure.
 func TestUpload_OneServerError_IsRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, fake := newS3Bench(t)
@@ -200,7 +201,7 @@ func TestUpload_NoKeys_SendsNoSignature(t *testing.T) {
 	})
 }
 
-// A service that answers nothing does not hold up a task for ever.
+// A service that does not answer does not block a task forever.
 func TestUpload_ServiceHangs_IsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, fake := newS3Bench(t)
@@ -219,8 +220,8 @@ func TestUpload_ServiceHangs_IsGivenUp(t *testing.T) {
 	})
 }
 
-// The uploads that a killed process left are aborted: those of files of this directory, and old
-// ones. Those of another node may be in progress.
+// Uploads that a killed process left are aborted: those of files in this directory, and old ones. A
+// newer upload of another node may be in progress, so it stays.
 func TestUpload_UnfinishedUploads_AreAborted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, fake := newS3Bench(t)
@@ -248,7 +249,7 @@ func TestUpload_UnfinishedUploads_AreAborted(t *testing.T) {
 	})
 }
 
-// A backup that the disk damaged after it was made is not uploaded.
+// If the disk damages a backup after it was made, it is not uploaded.
 func TestUpload_FileDamaged_IsNotUploaded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, fake := newS3Bench(t)
@@ -260,7 +261,7 @@ func TestUpload_FileDamaged_IsNotUploaded(t *testing.T) {
 	})
 }
 
-// listen makes the fake a server with TLS and returns the bucket with its CA.
+// listen serves the fake with TLS, and returns a bucket that trusts its CA.
 func (f *s3Fake) listen(t *testing.T, b *bench) backup.BucketConfig {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(f)
@@ -326,7 +327,7 @@ func TestPut_LargeBackup_InParts(t *testing.T) {
 	}
 }
 
-// An upload that breaks off leaves no object, and no parts that cost money.
+// An upload that fails leaves no object and no parts, which would cost money.
 func TestPut_ConnectionsBreak_LeaveNothing(t *testing.T) {
 	file, data := largeFile(t)
 	b, fake := newS3Bench(t)
@@ -342,7 +343,7 @@ func TestPut_ConnectionsBreak_LeaveNothing(t *testing.T) {
 	}
 }
 
-// The CA file decides whom the node trusts.
+// The node trusts only servers with a certificate of the CA file.
 func TestPut_UnknownCA_SendsNothing(t *testing.T) {
 	file, data := largeFile(t)
 	b, fake := newS3Bench(t)

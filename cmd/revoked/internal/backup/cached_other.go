@@ -4,5 +4,5 @@ package backup
 
 import "os"
 
-// dropCached does nothing: only the Linux version knows how.
+// dropCached does nothing: it is implemented only for Linux.
 func dropCached(*os.File) {}

@@ -1,7 +1,7 @@
-// Package backup makes backups of this node's cluster by a schedule and keeps the newest of them.
+// Package backup makes backups of this node's cluster on a schedule and keeps the newest ones.
 //
-// A backup gets its name only when it is complete, on disk, and was read back. A failure never
-// removes an older backup and never disturbs the node: it is a log line and a metric, and the next
-// attempt follows soon. The package removes only files that have the name of a backup of the same
-// cluster, or of a half-written one of the same node.
+// A backup gets its name only after it is complete and on disk, and was read back. A failure never
+// removes an older backup and never disturbs the node. It leaves a log line, and a metric counts
+// it. The next attempt follows soon. The package removes only files that have the name of a backup
+// of the same cluster, or the name of a half-written backup of the same node.
 package backup

@@ -18,11 +18,12 @@ import (
 	"revoked/internal/durable"
 )
 
-// reserve is the free space in bytes that a backup leaves on a file system that holds the data of
-// the node. A node without space for its log stops.
+// reserve is the free space, in bytes, that a backup leaves on a file system that also holds the
+// data of the node. A node that has no space for its log stops.
 const reserve = 256 << 20
 
-// A folder is a directory of backups. Two nodes may share it, but one node has one process.
+// A folder is a directory of backups. Several nodes may share it, but only one process of each
+// node.
 type folder struct {
 	dir, node string
 	keep      int
@@ -108,7 +109,7 @@ func (f *folder) checkFree() error {
 	return nil
 }
 
-// syncDir makes the names durable. Some file systems cannot, and need not.
+// syncDir makes the names durable. Some file systems cannot sync a directory, and do not need it.
 func (f *folder) syncDir() error {
 	err := durable.SyncDir(f.dir)
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
@@ -121,7 +122,7 @@ func (f *folder) syncDir() error {
 func (f *folder) sweep() {
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
-		return // the save reports it
+		return // save reports this error
 	}
 	prefix, suffix := f.temporary()
 	for _, e := range entries {
@@ -154,7 +155,7 @@ func sortByTime(all []File) {
 	slices.SortFunc(all, func(a, b File) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Index, b.Index)) })
 }
 
-// newest returns the newest backup of a cluster; a zero File means that there is none.
+// newest returns the newest backup of a cluster, or a zero File if there is none.
 func (f *folder) newest(_ context.Context, cluster string) (File, error) {
 	all, err := f.list(cluster)
 	if err != nil || len(all) == 0 {
@@ -169,8 +170,8 @@ func (f *folder) newest(_ context.Context, cluster string) (File, error) {
 	return last, nil
 }
 
-// prune removes the oldest backups of the cluster of saved. It never removes saved, even if a clock
-// that was set back makes it the oldest.
+// prune removes the oldest backups of the cluster of saved. It never removes saved, even if saved
+// seems to be the oldest because the clock was set back.
 func (f *folder) prune(saved File) {
 	all, err := f.list(saved.Cluster)
 	if err != nil {
@@ -182,7 +183,8 @@ func (f *folder) prune(saved File) {
 	}
 }
 
-// surplus returns the oldest files beyond the number to keep, without saved.
+// surplus returns the oldest files beyond the number to keep. saved counts, but is never among
+// them.
 func surplus(all []File, saved File, keep int) []File {
 	others := slices.DeleteFunc(all, func(f File) bool { return f.Name == saved.Name })
 	return others[:max(0, len(others)-(keep-1))]

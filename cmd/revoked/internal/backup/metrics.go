@@ -6,13 +6,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// The targets, as labels and in the status.
+// The names of the targets in labels and in the status.
 const (
 	targetDir = "dir"
 	targetS3  = "s3"
 )
 
-// Metrics are the metrics of backups. A target that is not configured has none.
+// Metrics are the metrics of backups. A target that is not configured has no series.
 type Metrics struct {
 	last, due, size, duration *prometheus.GaugeVec
 	failures                  *prometheus.CounterVec

@@ -13,13 +13,13 @@ const (
 	maxRest = 5 * time.Second
 )
 
-// A pacer rests for as long as it worked, so that a backup takes at most half of a disk and of a
-// processor. Before a rest it syncs what was written. A single sync at the end could hold up the
+// A pacer rests for as long as it worked, so that a backup takes about half of a disk and of a
+// processor. Before each rest it syncs what was written. A single sync at the end could delay the
 // log on the same disk for seconds.
 type pacer struct {
 	ctx   context.Context
 	sync  func() error // may be nil
-	began time.Time    // of the work since the last rest
+	began time.Time    // when the work since the last rest began
 	bytes int
 }
 

@@ -31,7 +31,7 @@ type s3Fake struct {
 	calls   []string // METHOD KIND
 	now     func() time.Time
 
-	// fault may answer a request of a kind itself. It is called without a lock.
+	// fault may answer a request of some kind instead of the fake. It is called without a lock.
 	fault func(kind string, w http.ResponseWriter, r *http.Request) (answered bool)
 }
 

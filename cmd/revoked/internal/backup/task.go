@@ -12,17 +12,17 @@ const (
 	lastRetry  = 5 * time.Minute
 )
 
-// maxSleep bounds a sleep, because a timer does not follow a clock that is set.
+// maxSleep bounds a sleep, because a timer does not notice when the clock is set.
 const maxSleep = time.Minute
 
-// A task makes the backups of one target, one after the other.
+// A task makes the backups at one target, one after the other.
 type task struct {
 	b      *Backups
 	target string
 	save   func(ctx context.Context, cluster string) (File, error)
 	find   func(ctx context.Context, cluster string) (File, error) // the newest backup; zero: none
 
-	source *task         // copies the backups of that task; nil: makes its own by the schedule
+	source *task         // the task whose backups this one copies; nil: this one makes its own by the schedule
 	saved  chan struct{} // receives after a backup; nil: no task copies them
 
 	mu   sync.Mutex
@@ -35,8 +35,8 @@ func (t *task) newest() File {
 	return t.last
 }
 
-// run makes backups until ctx ends. A target without a backup gets one at once. So does one that
-// missed a turn while the node did not run.
+// run makes backups until ctx ends. It makes one at once if the target has no backup, or if a turn
+// was missed while the node did not run.
 func (t *task) run(ctx context.Context, cluster string) {
 	log, metrics := t.b.cfg.Log.With("target", t.target), t.b.cfg.Metrics
 	metrics.due.WithLabelValues(t.target).Set(seconds(t.b.cfg.Now()))
@@ -70,7 +70,7 @@ func (t *task) run(ctx context.Context, cluster string) {
 	}
 }
 
-// behind reports whether the newest backup of the source is not the one that was copied last.
+// behind reports whether the newest backup of the source has not been copied yet.
 func (t *task) behind() bool {
 	name := t.source.newest().Name
 	return name != "" && name != t.newest().Name
@@ -87,17 +87,17 @@ func (t *task) done(f File) {
 	metrics.due.WithLabelValues(t.target).Set(seconds(t.b.cfg.Schedule.Next(f.At)))
 	select {
 	case t.saved <- struct{}{}:
-	default: // no bucket is configured, or its task has not taken the notice before
+	default: // no bucket is configured, or its task has not yet taken the previous notice
 	}
 }
 
-// turn returns when the next backup is due. A backup from the future counts as made now: the clock
-// was set back.
+// turn returns when the next backup is due. If the clock was set back and the last backup is in the
+// future, it counts as made now.
 func (t *task) turn() time.Time {
 	last, now := t.newest().At, t.b.cfg.Now()
 	switch {
 	case t.source != nil && !t.behind():
-		return now.Add(maxSleep) // the source ends the sleep
+		return now.Add(maxSleep) // a backup of the source ends the sleep
 	case t.source != nil || last.IsZero():
 		return now
 	case last.After(now):
@@ -106,7 +106,8 @@ func (t *task) turn() time.Time {
 	return t.b.cfg.Schedule.Next(last)
 }
 
-// retryAt returns when to try again after failures: soon, and at the next turn at the latest.
+// retryAt returns when to try again after a number of failures: soon, but not later than the next
+// turn.
 func (t *task) retryAt(failures int) time.Time {
 	now := t.b.cfg.Now()
 	at := now.Add(min(firstRetry<<min(failures, 10), lastRetry))
@@ -116,8 +117,8 @@ func (t *task) retryAt(failures int) time.Time {
 	return at
 }
 
-// sleepUntil waits for a moment of the wall clock, or for a backup to copy. It returns an error if
-// ctx ends first.
+// sleepUntil waits until a moment of the wall clock, or until there is a backup to copy. It returns
+// an error if ctx ends first.
 func (t *task) sleepUntil(ctx context.Context, at time.Time) error {
 	var saved <-chan struct{}
 	if t.source != nil {

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 )
 
-// upload copies the newest backup of the directory to the bucket. It then removes the oldest ones
-// there beyond the number that is kept.
+// upload copies the newest backup of the directory to the bucket. It then removes the oldest
+// objects beyond the number to keep.
 func (b *Backups) upload(ctx context.Context, cluster string) (File, error) {
 	newest := b.tasks[0].newest()
 	file, err := os.Open(filepath.Join(b.cfg.Dir, newest.Name))
@@ -16,7 +16,7 @@ func (b *Backups) upload(ctx context.Context, cluster string) (File, error) {
 		return newest, err
 	}
 	defer file.Close()
-	header, err := readBack(ctx, file) // the disk may have lost bits since
+	header, err := readBack(ctx, file) // the disk may have damaged the file since
 	if err != nil {
 		return newest, err
 	}

@@ -16,7 +16,7 @@ const (
 	maxInterval = 366 * 24 * time.Hour
 )
 
-// A Schedule tells when the turn after a moment is.
+// A Schedule says when the next turn after a moment is.
 type Schedule struct {
 	interval time.Duration
 	cron     cron.Schedule // nil: an interval
@@ -31,7 +31,7 @@ func Parse(text string) (Schedule, error) {
 		}
 		return Schedule{interval: d}, nil
 	}
-	// The library also reads TZ=, @every and @daily, and panics at some texts with TZ=.
+	// The library would also accept TZ=, @every and @daily, and panics on some texts with TZ=.
 	if len(strings.Fields(text)) != 5 || strings.ContainsAny(text, "=@") {
 		return Schedule{}, fmt.Errorf(
 			"got %q, want an interval such as 1h or the five fields of a cron expression such as 17 3 * * *", text)

@@ -55,7 +55,7 @@ func TestParse_OtherText_IsRefused(t *testing.T) {
 	}
 }
 
-// Every text is refused or names a later turn. No text makes the parser panic.
+// For every text, the parser refuses it or the next turn is later. No text makes the parser panic.
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{"1h", "17 3 * * *", "TZ=0 3 * * *", "*/0 * * * *", "1-0 * * * *", "@every 1h",
 		"? ? ? ? ?"} {
