@@ -1,9 +1,9 @@
-// Package profile serves the profiles of the Go runtime, for administrators who look into a slow or
-// growing node.
+// Package profile serves the profiles of the Go runtime to administrators. They show why a node is
+// slow or why its memory grows.
 //
-// It promises that at most one profile over time runs at once, for at most a minute, and that it
-// ends with its request. A profile has names of functions, counts and addresses, but no content of
-// the memory: no token, secret or key. The command line is not served.
+// It promises that at most one profile over a period runs at a time, for at most a minute, and that
+// it ends with its request. A profile has names of functions, counts and addresses, but no content
+// of the memory: no token, secret or key. The command line is not served.
 package profile
 
 import (
@@ -24,7 +24,7 @@ import (
 	"revoked/api/stream"
 )
 
-// Lengths of a profile over time, in seconds.
+// Lengths of a profile over a period, in seconds.
 const (
 	defaultSeconds = 30
 	maxSeconds     = 60
@@ -33,8 +33,8 @@ const (
 // typeProfile is the content type of a profile that `go tool pprof` or `go tool trace` reads.
 const typeProfile = "application/octet-stream"
 
-// running is locked while a profile over time runs: the runtime has one of each kind, and two at
-// once would measure each other.
+// running is locked while a profile over a period runs. The runtime can record one of each kind,
+// and two at the same time would measure each other.
 var running sync.Mutex
 
 // Get is GET /debug/pprof/{id}. id is "profile" (of the CPU) or "trace", with ?seconds=, or the
@@ -50,7 +50,7 @@ func Get(r *request.Request) error {
 	}
 }
 
-// snapshot sends a profile of the present. p is nil for an unknown name.
+// snapshot sends a profile of the present moment. p is nil for an unknown name.
 func snapshot(r *request.Request, p *pprof.Profile) error {
 	if p == nil {
 		return fmt.Errorf("%w: want profile, trace, goroutine, heap, allocs, block, mutex or threadcreate",
@@ -74,8 +74,8 @@ func snapshot(r *request.Request, p *pprof.Profile) error {
 	return r.Send(http.StatusOK, contentType, b.Bytes())
 }
 
-// withoutArguments returns stacks in the form of a crash without the arguments of the calls: they
-// are words of the memory, such as a part of a digest.
+// withoutArguments returns stacks in the form of a crash, without the arguments of the calls. These
+// arguments are words of the memory, such as a part of a digest.
 func withoutArguments(stacks []byte) []byte {
 	out := make([]byte, 0, len(stacks))
 	for line := range bytes.Lines(stacks) {
@@ -90,7 +90,7 @@ func withoutArguments(stacks []byte) []byte {
 	return out
 }
 
-// overTime sends what is recorded between start and stop.
+// overTime sends what the runtime records between the calls of start and stop.
 func overTime(r *request.Request, start func(*bytes.Buffer) error, stop func()) error {
 	seconds := defaultSeconds
 	if text := r.QueryParam("seconds"); text != "" {
@@ -103,7 +103,7 @@ func overTime(r *request.Request, start func(*bytes.Buffer) error, stop func()) 
 		return r.Send(http.StatusOK, typeProfile, nil)
 	}
 	if !running.TryLock() {
-		return fmt.Errorf("%w: another profile runs", revoked.ErrConflict)
+		return fmt.Errorf("%w: another profile is running", revoked.ErrConflict)
 	}
 	defer running.Unlock()
 	length := time.Duration(seconds) * time.Second

@@ -1,10 +1,10 @@
-// Command check builds kustomizations and prints their objects as YAML. It fails if an object has a
-// member that its kind does not have, the same member twice, or a kind that this program does not
-// know. It calls no cluster.
+// Command check builds kustomizations and prints their objects as YAML. It fails if an object has
+// an unknown kind, a member that its kind does not have, or the same member twice. It does not call
+// a cluster.
 //
 //	go run . ../three ../five
 //
-// It is a module of its own: the types of Kubernetes are no concern of the node.
+// It is a separate module, because the node does not need the types of Kubernetes.
 package main
 
 import (
@@ -68,7 +68,7 @@ func check(w io.Writer, dir string) error {
 	return errors.Join(problems...)
 }
 
-// strictDecoder knows the kinds that the kustomizations use.
+// strictDecoder returns a decoder that knows the kinds that the kustomizations use.
 func strictDecoder() (runtime.Decoder, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{

@@ -42,7 +42,7 @@ func sources() []source {
 	}
 }
 
-// body adapts a call to the body of its answer.
+// body returns a function that makes the call and returns the body of the answer.
 func body[T any](do func(*client.Client, context.Context) (client.Answer[T], error)) func(
 	*client.Client, context.Context) ([]byte, error) {
 	return func(c *client.Client, ctx context.Context) ([]byte, error) {
@@ -51,14 +51,14 @@ func body[T any](do func(*client.Client, context.Context) (client.Answer[T], err
 	}
 }
 
-// A bundle is what the nodes answered.
+// A bundle holds the answers of the nodes.
 type bundle struct {
 	made  time.Time
 	tool  any
 	nodes []nodePages
 }
 
-// nodePages has the pages of one node in the order of sources.
+// nodePages holds the pages of one node in the order of sources.
 type nodePages struct {
 	addr, folder string
 	pages        []file
@@ -75,10 +75,11 @@ type absent struct {
 	err  error
 }
 
-// folder is the folder in which everything in the archive lies.
+// folder returns the name of the folder that holds all files of the archive.
 func (b *bundle) folder() string { return "revoked-debug-" + b.made.Format("20060102T150405Z") }
 
-// collect asks all nodes for all pages at once, so that it takes as long as the slowest answer.
+// collect asks all nodes for all pages at the same time. So it takes only as long as the slowest
+// answer.
 func (b *bundle) collect(ctx context.Context, nodes []call.Node) {
 	type answer struct {
 		data []byte
@@ -113,7 +114,7 @@ func (b *bundle) collect(ctx context.Context, nodes []call.Node) {
 	}
 }
 
-// fileName returns the host and the port of a URL as a part of a path.
+// fileName returns the host and the port of a URL in a form that fits into a file name.
 func fileName(addr string) string {
 	host := strings.TrimPrefix(addr, "https://")
 	return strings.Map(func(r rune) rune {

@@ -18,7 +18,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// fakeNode serves the pages that answers has, by path. A nil answer is never given.
+// fakeNode serves the pages in answers, by path. A path with a nil answer hangs.
 func fakeNode(t *testing.T, answers map[string]*string) *httptest.Server {
 	t.Helper()
 	n := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -43,7 +43,7 @@ func allPages(text string) map[string]*string {
 		"/v1/debug/log": &text}
 }
 
-// useNode sets CA and credentials.
+// useNode sets the CA and the credentials.
 func useNode(t *testing.T, n *httptest.Server) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "ca.pem")
@@ -152,7 +152,7 @@ func TestBundle_TwoNodes_HasEveryPage(t *testing.T) {
 	}
 }
 
-// Pages that hang or fail are missing, with the reason. The bundle is written.
+// If a page hangs or fails, it is missing, with the reason, and the bundle is still written.
 func TestBundle_PagesThatFail_AreMissing(t *testing.T) {
 	pages := allPages("text")
 	pages["/v1/members"] = nil
@@ -176,7 +176,7 @@ func TestBundle_PagesThatFail_AreMissing(t *testing.T) {
 	}
 }
 
-// A node that is down, or hangs, does not keep the answers of another out of the bundle.
+// If a node is down or hangs, the bundle still has the answers of the other node.
 func TestBundle_SilentNode_OthersAreWritten(t *testing.T) {
 	n := fakeNode(t, allPages("text"))
 	hanging := allPages("")
@@ -189,7 +189,7 @@ func TestBundle_SilentNode_OthersAreWritten(t *testing.T) {
 	for what, addr := range map[string]string{"down": down.URL, "hanging": fakeNode(t, hanging).URL} {
 		name := filepath.Join(t.TempDir(), "out.tar.gz")
 		_, _, err := runBundle(t, "--addr", addr+","+n.URL, "-o", name, "--timeout", "1s")
-		if err == nil || !strings.Contains(err.Error(), "1 of 2 nodes gave nothing") {
+		if err == nil || !strings.Contains(err.Error(), "got nothing from 1 of 2 nodes") {
 			t.Errorf("%s: got %v, want the silent node in the error", what, err)
 		}
 		files, m := readBundle(t, name)
@@ -199,7 +199,7 @@ func TestBundle_SilentNode_OthersAreWritten(t *testing.T) {
 	}
 }
 
-// Text with the form of a secret is replaced, wherever it comes from.
+// Text with the form of a secret is replaced, whichever page it is on.
 func TestBundle_TextLikeSecrets_IsReplaced(t *testing.T) {
 	const core = "canarycanarycanary"
 	for _, form := range []string{

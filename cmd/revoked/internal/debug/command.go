@@ -1,8 +1,9 @@
-// Package debug is `revoked debug`: it collects in one file what explains a cluster that is sick.
+// Package debug is `revoked debug`. It collects the state of nodes in one file, to find out why a
+// cluster is sick.
 //
-// It promises that the file appears whole or not at all, that a node that does not answer cannot
-// prevent it, and that it lists what it lacks and why. It contains no secret: nodes put none on
-// their pages, and the package replaces in their texts what looks like one.
+// It promises that the file appears whole or not at all, even if a node does not answer, and that
+// the file lists what is missing and why. The file contains no secret: nodes do not show secrets on
+// their pages, and the package replaces text that looks like a secret.
 package debug
 
 import (
@@ -23,7 +24,7 @@ import (
 
 // Command returns `revoked debug`. tool describes this program in the manifest, as JSON.
 func Command(tool any) *cobra.Command {
-	cmd := &cobra.Command{Use: "debug", Short: "Collect what explains a sick node"}
+	cmd := &cobra.Command{Use: "debug", Short: "Collect the state of nodes, to find a fault"}
 	cmd.AddCommand(bundleCommand(tool))
 	return cmd
 }
@@ -33,10 +34,11 @@ func bundleCommand(tool any) *cobra.Command {
 		Use:   "bundle",
 		Short: "Collect the state of nodes in one file",
 		Long: "Ask every node that --addr names for status, members, settings, configuration, metrics, goroutines,\n" +
-			"the newest log lines and, with pprof, the heap. Write the answers to one .tar.gz file of mode 0600. A\n" +
-			"node that does not answer costs --timeout; manifest.json says what is missing and why. The file has\n" +
-			"no token and no secret, but names of clients, nodes and addresses: read it before you pass it on.\n" +
-			"Exit code 1: at least one node gave nothing. The file is written even then.",
+			"the newest log lines and, with pprof, the heap. Write the answers to one .tar.gz file of mode 0600.\n" +
+			"The command waits for a node that does not answer as long as --timeout. manifest.json says what is\n" +
+			"missing and why. The file has no token and no secret, but it has names of clients, nodes and\n" +
+			"addresses: read it before you pass it on.\n" +
+			"Exit code 1: at least one node did not send anything. The file is still written.",
 		Example: "  revoked debug bundle -o bundle.tar.gz --addr https://node1:8443,https://node2:8443",
 		Args:    cobra.NoArgs,
 	}
@@ -70,7 +72,7 @@ func bundleCommand(tool any) *cobra.Command {
 }
 
 // report prints what is missing on standard error, and the name of the file on standard output. It
-// returns an error if a node gave nothing.
+// returns an error if it got nothing from a node.
 func (b *bundle) report(cmd *cobra.Command, name string, conn *call.Flags) error {
 	silent := 0
 	var cause error
@@ -90,6 +92,6 @@ func (b *bundle) report(cmd *cobra.Command, name string, conn *call.Flags) error
 	if silent == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d of %d nodes gave nothing (%s is written and names them): %w", silent, len(b.nodes), name,
+	return fmt.Errorf("got nothing from %d of %d nodes (%s is written and names them): %w", silent, len(b.nodes), name,
 		conn.Advise(cause))
 }

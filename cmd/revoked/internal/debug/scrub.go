@@ -2,14 +2,15 @@ package debug
 
 import "regexp"
 
-// A secretForm is a form of secrets in text, and what replaces a match.
+// A secretForm is a form in which secrets appear in text, and the text that replaces a match.
 type secretForm struct {
 	form *regexp.Regexp
 	with string
 }
 
-// secretForms are known by their form alone. Nodes write none of them; the list is a second guard
-// for texts of other programs in the log, such as errors of a proxy.
+// secretForms are forms that show by themselves that a text is a secret. Nodes do not write such
+// texts. The list is a second guard, for texts of other programs in the log, such as errors of a
+// proxy.
 func secretForms() []secretForm {
 	return []secretForm{
 		{regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?-----END [A-Z0-9 ]*PRIVATE KEY-----`),
@@ -21,7 +22,7 @@ func secretForms() []secretForm {
 	}
 }
 
-// scrub returns text without what has the form of a secret.
+// scrub returns text in which everything with the form of a secret is replaced.
 func scrub(text []byte) []byte {
 	for _, s := range secretForms() {
 		text = s.form.ReplaceAll(text, []byte(s.with))
