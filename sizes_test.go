@@ -209,7 +209,7 @@ func TestSizes_Node_HasFewFields(t *testing.T) {
 	}
 }
 
-// The methods of Node belong to its parts wherever a part can have them.
+// A method of Node belongs to one of its parts if the part can have it.
 func TestSizes_Node_HasFewMethods(t *testing.T) {
 	_, files := parseModule(t)
 	methods := 0

@@ -49,7 +49,7 @@ type NodeStatus struct {
 // A BackupStatus describes the scheduled backups of a node at one target.
 type BackupStatus struct {
 	Target string        // "dir" or "s3"
-	Age    time.Duration // since the newest good backup was begun; negative: there is none
+	Age    time.Duration // since the start of the newest good backup; negative: there is none
 }
 
 // A LeaderRef names the leader. Both fields are empty while the leader is unknown.
@@ -84,8 +84,8 @@ type Voting struct {
 	Voters int
 	Up     int // voters that answer
 	Quorum int // voters without which nothing commits; 0 without voters
-	// FailureTolerance is the number of further voters that may fail, whichever they are. It is 0
-	// also if the quorum is lost already.
+	// FailureTolerance is the number of further voters that may fail, whichever they are. It is also 0
+	// if the quorum is already lost.
 	FailureTolerance int
 	// RegionTolerance is the number of regions that may fail as a whole, whichever they are.
 	RegionTolerance int

@@ -99,7 +99,8 @@ type Token struct {
 	// has them, because the denial may be dropped before the stub.
 	DeniedAt    Time
 	DeniedIndex uint64
-	// UndeniedAt is, in a stub, the moment before which a dropped denial may have been of its JTI.
+	// UndeniedAt is set in a stub: before this moment, a denial of its JTI may have existed that was
+	// dropped.
 	UndeniedAt Time
 }
 

@@ -106,8 +106,8 @@ func (rec record) compare(t *rapid.T, m *machine, what string) {
 	}
 }
 
-// checkSpan checks that the state did not change between Since and Until, and did at Until. Before
-// undenied a token may have been denied for a while: Until is then not known.
+// checkSpan checks that the state did not change between Since and Until, and changed at Until.
+// Before undenied, a token may have been denied for a while. Until is then not known.
 func (rec record) checkSpan(t *rapid.T, name string, r *recorded, got revoked.PastAnswer, undenied revoked.Time) {
 	for i := range rec[name] {
 		o := &rec[name][i]
@@ -121,7 +121,7 @@ func (rec record) checkSpan(t *rapid.T, name string, r *recorded, got revoked.Pa
 	}
 }
 
-// Answers about the past match the introspections of that time in random histories, also after
+// In random histories, answers about the past match the introspections of that time, even after
 // expiry, a backup and a replay.
 func TestAsOf_RandomHistories_MatchIntrospection(t *testing.T) {
 	names := []string{"t0", "t1", "t2", "t3", "t4", "t5"}
@@ -439,8 +439,8 @@ func TestAsOf_RowsOfTheHistoryDropped_NotHeldBefore(t *testing.T) {
 	m.sameAs(m.replayed(3))
 }
 
-// The history, and when entries became final, stay as long as the audit or the cut-offs, whichever
-// is longer. Then the answers say that they are gone.
+// The history, and the moments at which entries became final, stay as long as the audit or the
+// cut-offs, whichever is longer. After that, answers say that the records are gone.
 func TestAsOf_Retention_LastsAsLongAsTheAudit(t *testing.T) {
 	for _, test := range []struct{ cutoffs, audit time.Duration }{{24 * time.Hour, 72 * time.Hour},
 		{72 * time.Hour, 24 * time.Hour}} {
@@ -477,8 +477,9 @@ func TestAsOf_Retention_LastsAsLongAsTheAudit(t *testing.T) {
 	}
 }
 
-// By older rules a denial of a jti may end before the registered token, which is then active again.
-// About the time before, nothing is known. A token that ended before is not affected.
+// By older rules, a denial of a jti may end before the registered token, which is then active
+// again. For the time before that, the state is not known. A token that had ended before is not
+// affected.
 func TestAsOf_DenialDropped_NotHeldBefore(t *testing.T) {
 	m := newMachine(t, command.RegisterRules)
 	m.trust(nil)

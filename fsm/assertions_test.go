@@ -49,7 +49,7 @@ func TestAssertion_SecondRequest_IsReplayed(t *testing.T) {
 	}
 }
 
-// A revocation uses its assertion up even if it changes nothing or is refused.
+// A revocation uses up its assertion even if it changes nothing or is refused.
 func TestAssertion_NoChange_IsUsedUp(t *testing.T) {
 	m := newMachine(t)
 	m.register(pair("1"))
@@ -117,7 +117,7 @@ func TestAssertion_Quota_PerClient(t *testing.T) {
 	wantErr(t, m.revokeBy(m.asserted("app", "later", m.now.Add(time.Minute), 9), "unknown"), nil)
 }
 
-// A backup has the used assertions, and names the version that can read them.
+// A backup has the used assertions, and names the version that is needed to read them.
 func TestWriteSnapshot_Assertions_GoldenBytes(t *testing.T) {
 	m := newMachine(t, command.RegisterRules)
 	robot := confidential("robot")

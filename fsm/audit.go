@@ -119,8 +119,8 @@ func (f *FSM) KnownObject(o revoked.AuditObject, isMember func(node string) bool
 	return o
 }
 
-// NotedMembers returns the configuration that the audit knows and the index of the operation that
-// brought it, which is 0 before the first one. The list must not be changed.
+// NotedMembers returns the configuration that the audit knows, and the index of the operation that
+// contained it. The index is 0 before the first such operation. The list must not be changed.
 func (f *FSM) NotedMembers() (list []command.NotedMember, index uint64) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

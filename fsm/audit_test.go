@@ -448,7 +448,7 @@ func TestWriteSnapshot_Audit_GoldenBytes(t *testing.T) {
 	}
 }
 
-// The state with a configuration and a call that waits for its entry has golden bytes.
+// A state with a configuration, and with a call that waits for its entry, has golden bytes.
 func TestWriteSnapshot_Members_GoldenBytes(t *testing.T) {
 	m := audited(t, command.RegisterRules)
 	by := m.by("ops")
@@ -493,7 +493,7 @@ func TestAudit_Tokens_NotInEntries(t *testing.T) {
 	}
 }
 
-// Changes of the configuration leave one entry each: of the call that asked for it, or of the
+// Each change of the configuration leaves one entry: of the call that asked for it, or of the
 // cluster.
 func TestAudit_Members_OneEntryForEachChange(t *testing.T) {
 	m := audited(t)
@@ -558,7 +558,7 @@ func TestAudit_Members_OneEntryForEachChange(t *testing.T) {
 	agree(t, m, 5)
 }
 
-// A leader that fails after it has used up an admission leaves one entry of the join.
+// If a leader fails after it has used up an admission, the join still leaves only one entry.
 func TestAudit_JoinRepeated_OneEntry(t *testing.T) {
 	m := audited(t)
 	m.must(command.AdmitNodeOp(m.by("ops"), "node4", false, time.Hour))

@@ -127,7 +127,7 @@ func TestGrants_FewMatches_PagesAreBounded(t *testing.T) {
 	}
 }
 
-// A registered token whose jti was denied by older rules is revoked in the view of its grant.
+// The view of a grant shows a registered token as revoked if older rules denied its jti.
 func TestView_DeniedJTI_IsRevoked(t *testing.T) {
 	m := newMachine(t, command.RegisterRules)
 	m.trust(func(i *revoked.Issuer) { i.Issuer = "https://as.example" })

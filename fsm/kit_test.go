@@ -89,8 +89,8 @@ func (m *machine) onFatal(err error) {
 	m.fatal = append(m.fatal, err)
 }
 
-// newMachine opens a state machine with a cluster id and clients. Its entries have the newest rules
-// or those given.
+// newMachine opens a state machine with a cluster id and clients. Its entries have the given rules,
+// or the newest ones.
 func newMachine(t testing.TB, rules ...uint32) *machine {
 	t.Helper()
 	m := empty(t)

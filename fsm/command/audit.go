@@ -74,8 +74,8 @@ func WithoutOrigin(op *Op) *Op {
 	return &Op{Actor: op.Actor, Kind: op.Kind}
 }
 
-// IsAudited reports whether an accepted op leaves an audit entry. SetVoting and Members do not:
-// they may write entries about other operations.
+// IsAudited reports whether an accepted op leaves an audit entry of its own. SetVoting and Members
+// do not, but they may write entries about other operations.
 func IsAudited(op *Op) bool {
 	switch op.GetKind().(type) {
 	case nil, *Op_Register, *Op_SetVoting, *Op_Acknowledge, *Op_Members:
@@ -85,8 +85,9 @@ func IsAudited(op *Op) bool {
 }
 
 // IsAlwaysAudited reports whether an accepted op leaves an audit entry even if it changes nothing.
-// Keys that the leader fetched by itself do not: it fetches them again and again. A node that has
-// joined does not: it asks again if the leader failed before the change of the configuration.
+// Two operations of the cluster itself leave no entry. Keys that the leader fetched by itself do
+// not: it fetches them again and again. A node that has joined does not: it asks again if the
+// leader failed before the change of the configuration.
 func IsAlwaysAudited(op *Op) bool {
 	return IsAudited(op) && op.GetJoinNode() == nil &&
 		(op.GetPutIssuerKeys() == nil || op.GetOrigin().GetCaller() != nil)

@@ -333,8 +333,8 @@ func TestVersionOf_NewerOps_NeedTheirVersion(t *testing.T) {
 	}
 }
 
-// Contract 6, "Audit entry": an operation with an origin is accepted while a member is older. A
-// note has no older form, so it is not.
+// Contract 6, "Audit entry": while a member is older, an operation with an origin is accepted. A
+// note is refused, because it has no older form.
 func TestVersionOf_Origin_DoesNotCount(t *testing.T) {
 	by := revoked.Actor{ClientID: "app", RequestID: "r-1"}
 	op := command.RevokeOp(by, revoked.DigestToken("a"), "")

@@ -33,7 +33,7 @@ const Rules = JTIRules
 const (
 	// RegisterRules decide who may add to a grant, and which issued_at a token may have.
 	RegisterRules = 2
-	// JTIRules let the denial of a jti end the registered grants with a token that has it.
+	// JTIRules let the denial of a jti end the registered grants that have a token with this jti.
 	JTIRules = 6
 )
 

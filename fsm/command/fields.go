@@ -32,7 +32,7 @@ const MaxTime = revoked.Time(253402300799 * 1e6)
 // UTF-8.
 func CheckReason(s string) error { return checkTexts(maxReason, "reason", s) }
 
-// checkID checks an id: 1 to maxID bytes, so that a key with it stays short.
+// checkID checks that an id has 1 to maxID bytes, so that a key that contains it stays short.
 func checkID(name, s string) error {
 	if s == "" {
 		return invalid(name, "empty")
@@ -53,7 +53,7 @@ func checkList(name string, l []string) error {
 	return nil
 }
 
-// checkTexts checks pairs of a name and a value. A value may be empty. It has at most limit bytes.
+// checkTexts checks pairs of a name and a value. A value may be empty, and has at most limit bytes.
 func checkTexts(limit int, pairs ...string) error {
 	for i := 0; i < len(pairs); i += 2 {
 		switch name, s := pairs[i], pairs[i+1]; {

@@ -29,8 +29,8 @@ func Admit(op *Op) error {
 	return nil
 }
 
-// checkAssertion checks the use of an assertion: the lengths of its numbers, from which Actor and
-// rows convert without a check of their own.
+// checkAssertion checks the use of an assertion: the lengths of its byte strings. Actor and rows
+// convert them without another check.
 func checkAssertion(m *Assertion) error {
 	if len(m.GetKey()) != len(revoked.Digest{}) || len(m.GetRequest()) != len(revoked.AssertionUse{}.Request) {
 		return invalid("assertion", "got a key of %d bytes and a request of %d", len(m.GetKey()), len(m.GetRequest()))
@@ -110,7 +110,8 @@ func checkMembership(op *Op) error {
 	return checkIssuerOp(op)
 }
 
-// checkMembers checks a configuration. The order of the servers makes the row unique.
+// checkMembers checks a configuration. The servers must be in order, so that a configuration has
+// only one row.
 func checkMembers(m *Members) error {
 	list := m.List()
 	if n := len(list); n == 0 || n > maxMembers {

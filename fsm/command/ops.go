@@ -95,8 +95,8 @@ func JoinNodeOp(node string, token revoked.Digest) *Op {
 	return newOp(revoked.Actor{}, &Op_JoinNode{JoinNode: m})
 }
 
-// The steps of a call that promotes or demotes a member, in SetVoting.call. Exactly one of two
-// operations writes its audit entry: the Members operation that has the change, or the last step.
+// The steps of a call that promotes or demotes a member, in SetVoting.call. Exactly one operation
+// writes the audit entry of the call: the Members operation that has the change, or the last step.
 const (
 	VoteAsked   = iota + 1 // the change of the configuration follows
 	VoteSettled            // the call succeeded
@@ -104,7 +104,7 @@ const (
 )
 
 // SetVotingOp returns the operation that records whether an administrator lets a member vote. call
-// is the step of the call, 0 in operations of programs that record none.
+// is the step of the call. It is 0 in operations of older programs, which do not record steps.
 func SetVotingOp(by revoked.Actor, node string, nonVoter bool, call uint32) *Op {
 	return newOp(by, &Op_SetVoting{SetVoting: &SetVoting{Node: node, NonVoter: nonVoter, Call: call}})
 }
@@ -116,8 +116,8 @@ type NotedMember struct {
 }
 
 // MembersOp returns the operation that tells the audit which servers are in the configuration. list
-// is in the order of the servers; since is the index of the operation that it follows, 0 for the
-// first one. It has no actor: only the leader proposes it.
+// is in the order of the servers. since is the index of the previous such operation, or 0 for the
+// first one. The operation has no actor, because only the leader proposes it.
 func MembersOp(list []NotedMember, since uint64) *Op {
 	m := &Members{Since: since}
 	for _, v := range list {
@@ -168,7 +168,7 @@ func KindOf(op *Op) string {
 }
 
 // newOp returns an operation of by. The zero actor stands for the cluster itself. Only audited
-// calls have an origin: it takes bytes in every entry.
+// calls have an origin, because it takes bytes in every entry.
 func newOp(by revoked.Actor, kind isOp_Kind) *Op {
 	op := &Op{Actor: ActorMessage(by), Kind: kind}
 	if by.RequestID != "" || by.Via != "" {

@@ -16,7 +16,8 @@ type History struct {
 	Since  revoked.Time // the stamp of the entry that began it
 	Floor  revoked.Time // dropped rows of the history covered only moments before it
 	Reaped revoked.Time // when a record of a token was last dropped
-	// Undenied is when a denial was last dropped, and Distrusted when the record of an issuer was.
+	// Undenied is when a denial was last dropped. Distrusted is when the record of an issuer was last
+	// dropped.
 	Undenied, Distrusted revoked.Time
 	Gaps                 []revoked.Gap
 }
@@ -139,8 +140,8 @@ type PastRow interface {
 	Row
 	// DueAt returns the time of the row's queue entry.
 	DueAt() *revoked.Time
-	// End returns the end of the moments that the row describes. Once the row is dropped, AsOf cannot
-	// answer for these moments.
+	// End returns the end of the time that the row describes. Once the row is dropped, AsOf cannot
+	// answer for that time.
 	End() revoked.Time
 }
 

@@ -144,12 +144,13 @@ func isMembership(op *command.Op) bool {
 	return false
 }
 
-// maxAsked bounds the calls that wait for their audit entry. The oldest is forgotten.
+// maxAsked bounds the calls that wait for their audit entry. Beyond that, the oldest call is
+// dropped.
 const maxAsked = 16
 
-// askVote takes a step of a call that promotes or demotes a member. The first step is remembered
-// until an operation Members has the change of the configuration, which may come from another
-// leader. If none comes before the last step, there was nothing to change.
+// askVote applies a step of a call that promotes or demotes a member. It stores the first step
+// until an operation Members has the change of the configuration. Another leader may propose that
+// operation. If none comes before the last step, there was nothing to change.
 func (a *Applier) askVote(op *command.Op, changed bool) {
 	m, call := op.GetSetVoting(), command.CallOf(op)
 	v := rows.AskedVote{Node: m.Node, NonVoter: m.NonVoter, Changed: changed, Actor: call.Actor, Via: call.Node,
@@ -193,8 +194,8 @@ func (a *Applier) auditVote(v *rows.AskedVote, detail string) {
 	a.audit(&e)
 }
 
-// noteMembers compares the configuration with the one that the audit knows, and writes an entry for
-// each difference that no other entry tells. The first configuration has none.
+// noteMembers compares the configuration with the one that the audit knows. It writes an entry for
+// each difference, unless another entry covers it. The first configuration leaves no entries.
 func (a *Applier) noteMembers(m *command.Members) Result {
 	was := a.currentMembers()
 	if was.Index != m.Since {
@@ -212,8 +213,8 @@ func (a *Applier) noteMembers(m *command.Members) Result {
 	return Result{}
 }
 
-// auditMember writes the entries about a server that was added or changed. The entry of a node with
-// a new name is that of JoinNode.
+// auditMember writes the entries about a server that was added or changed. It writes none for a
+// node with a new name: JoinNode does that.
 func (a *Applier) auditMember(was, next *rows.Members, v *command.NotedMember) {
 	node := nodeOf(v.Server)
 	i := slices.IndexFunc(was.List, func(o command.NotedMember) bool { return o.Server == v.Server })
@@ -247,8 +248,8 @@ func (a *Applier) auditMember(was, next *rows.Members, v *command.NotedMember) {
 	}
 }
 
-// auditRemovals writes the entries about instances that others have replaced. The entry of a node
-// that was removed or left is that of BarNode or WithdrawNode.
+// auditRemovals writes the entries about instances that other instances have replaced. It writes
+// none for a node that was removed or left: BarNode or WithdrawNode does that.
 func (a *Applier) auditRemovals(was, next *rows.Members) {
 	for _, v := range was.List {
 		node := nodeOf(v.Server)
@@ -263,14 +264,14 @@ func (a *Applier) auditRemovals(was, next *rows.Members) {
 	}
 }
 
-// auditOwn writes an entry about a node for which the cluster acted by itself.
+// auditOwn writes an entry about something that the cluster did to a node by itself.
 func (a *Applier) auditOwn(kind revoked.AuditKind, node, detail string) {
 	e := revoked.AuditEntry{Kind: kind, Actor: revoked.ActorCluster, Detail: command.CleanReason(detail)}
 	e.Object.Node = node
 	a.audit(&e)
 }
 
-// nodeOf returns the node id of a server id, and instance the rest of it.
+// nodeOf returns the node id of a server id. instance returns the rest.
 func nodeOf(server string) string {
 	node, _, _ := strings.Cut(server, "/")
 	return node
@@ -281,7 +282,8 @@ func instance(server string) string {
 	return rest
 }
 
-// instanceOf returns the instance of a node in a list, or "". Of two it returns the last one.
+// instanceOf returns the instance of a node in a list, or "". If there are two, it returns the last
+// one.
 func instanceOf(list []command.NotedMember, node string) (found string) {
 	for _, v := range list {
 		if nodeOf(v.Server) == node {
@@ -299,7 +301,7 @@ func (a *access) currentMembers() *rows.Members {
 	return &a.mem.Members
 }
 
-// putMembers writes m, which must not change afterwards.
+// putMembers writes m. The caller must not change m afterwards.
 func (a *access) putMembers(m *rows.Members) {
 	key := rows.MembersKey()
 	a.put(key, a.get(key), rows.Append(nil, m))
@@ -308,7 +310,8 @@ func (a *access) putMembers(m *rows.Members) {
 	}
 }
 
-// dropMembers forgets the configuration: another cluster begins, with one member.
+// dropMembers deletes the configuration that the audit knows, because a new cluster begins, with
+// one member.
 func (a *access) dropMembers() {
 	key := rows.MembersKey()
 	a.del(key, a.get(key))

@@ -20,11 +20,11 @@ const (
 // clampLimit bounds the limit of a command.
 func clampLimit(n uint32) int { return int(min(max(n, 1), maxLimit)) }
 
-// expire examines the rows that are due, earliest first, and drops those no longer needed. It stops
-// after the row at which it has touched about limit rows.
+// expire examines the rows that are due, earliest first, and drops those that are no longer needed.
+// It stops once it has touched about limit rows.
 //
-// Each family has its own rule, but all count the rows that they touch. So a command with one limit
-// costs about the same whatever is due, and callers wait no longer for it.
+// Each family has its own rule, but all count the rows that they touch. So the cost of a command
+// depends on its limit, not on what is due.
 func (a *Applier) expire(before revoked.Time, limit int) {
 	before = min(before, a.Stamp)
 	for _, e := range a.dueRows(before, limit) {
@@ -103,8 +103,8 @@ func (a *Applier) dueRows(before revoked.Time, n int) []dueRow {
 }
 
 // expireGrant replaces the expired inline tokens of a grant with stubs. It drops the grant if all
-// of its tokens have expired. It returns the number of touched rows. An earlier queue entry of a
-// revoked grant is only moved here, see endGrant.
+// of its tokens have expired. It returns the number of touched rows. If a revoked grant has an
+// earlier queue entry, expireGrant only moves the entry, see endGrant.
 func (a *Applier) expireGrant(id string, due, before revoked.Time, limit int) int {
 	g, row := a.grant(id)
 	if row == nil || g.Due != due {

@@ -11,7 +11,7 @@ import (
 // MaxFinals is the number of Acknowledge operations that the state keeps.
 const MaxFinals = 100_000
 
-// dropped tells which rows the command in hand dropped that AsOf may need.
+// dropped says which rows that AsOf may need the current command has dropped.
 type dropped struct {
 	reaped     bool // a record of a token, a denial or a tombstone
 	undenied   bool // a denial
@@ -39,8 +39,8 @@ func (a *access) putHistory(h rows.History) {
 	}
 }
 
-// recordEnd notes in a token that is about to become a stub that the entry in hand ended it, and
-// since when its jti was denied, or may have been.
+// recordEnd records in a token that is about to become a stub that the current entry ended it. It
+// also records since when the jti of the token was denied, or may have been denied.
 func (a *access) recordEnd(t *revoked.Token) {
 	if !a.keepsHistory() {
 		return
@@ -67,14 +67,14 @@ func (a *access) recordEnd(t *revoked.Token) {
 }
 
 // historyRetention is how long the rows of the history stay: as long as the audit, which has the
-// same changes, and at least as long as cut-offs.
+// same changes, but at least as long as cut-offs.
 func (a *access) historyRetention() time.Duration {
 	s := a.currentSettings()
 	return max(s.CutoffRetention, s.AuditRetention)
 }
 
-// recordClient keeps a change of a client between enabled, disabled and absent. c is the new
-// record, nil if the client is deleted. Call it before the change.
+// recordClient records a change of a client between enabled, disabled and absent. c is the new
+// record, or nil if the client is deleted. Call it before the change.
 func (a *access) recordClient(id string, c *revoked.Client) {
 	v := rows.ClientChange{Due: a.Stamp.Add(a.historyRetention())}
 	v.Moment = revoked.Moment{At: a.Stamp, Index: a.Index}
@@ -108,7 +108,8 @@ func (a *access) recordReplaced(c *rows.Cutoff) {
 	a.put(key, nil, rows.Append(nil, &v))
 }
 
-// historyNow returns the head of the history with what the command in hand has dropped so far.
+// historyNow returns the head of the history, including what the current command has dropped so
+// far.
 func (a *access) historyNow() rows.History {
 	h := *a.currentHistory()
 	for _, v := range [...]struct {
@@ -122,7 +123,7 @@ func (a *access) historyNow() rows.History {
 	return h
 }
 
-// recordDropped writes into the head of the history what the command in hand dropped.
+// recordDropped writes into the head of the history what the current command has dropped.
 func (a *Applier) recordDropped() {
 	if a.dropped != (dropped{}) && a.keepsHistory() {
 		a.putHistory(a.historyNow())
@@ -177,8 +178,8 @@ func (a *Applier) acknowledge(m *command.Acknowledge) Result {
 	return Result{}
 }
 
-// trimFinals drops at most limit of the oldest rows of acknowledgements: those beyond MaxFinals,
-// and those older than the history is kept.
+// trimFinals drops at most limit of the oldest rows of acknowledgements: rows beyond MaxFinals, and
+// rows that are older than historyRetention.
 func (a *Applier) trimFinals(before revoked.Time, limit int) {
 	if limit <= 0 || a.mem.Finals == 0 || a.err != nil {
 		return

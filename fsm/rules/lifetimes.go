@@ -9,7 +9,7 @@ import (
 )
 
 // jwtLifetime returns the time after which every JWT of i that exists now has expired by every
-// clock. An administrator may raise the clock skew meanwhile, but not beyond its bound.
+// clock. An administrator may raise the clock skew until then, but not beyond its bound.
 func (a *access) jwtLifetime(i *revoked.Issuer) time.Duration {
 	return i.MaxLifetime + revoked.MaxIssuerClockSkew + a.currentSettings().MaxClockSkew
 }
@@ -29,8 +29,8 @@ func (a *access) longestJWT() (longest time.Duration) {
 	return longest
 }
 
-// longestLifetime returns the time after which a JWT that exists now has expired, whatever the
-// records of issuers become.
+// longestLifetime returns the time after which a JWT that exists now has expired, even if the
+// records of issuers change.
 func (a *access) longestLifetime() time.Duration {
 	return revoked.MaxIssuerLifetime + revoked.MaxIssuerClockSkew + a.currentSettings().MaxClockSkew
 }
@@ -45,7 +45,7 @@ func (a *access) keyDue(i *revoked.Issuer, k *revoked.IssuerKey) revoked.Time {
 }
 
 // mappingDue returns the time at which every token of i that was seen under m has expired by every
-// clock, or too long-lived to become active again. See limitLifetime.
+// clock, or lives too long to become active again. See limitLifetime.
 func (a *access) mappingDue(i *revoked.Issuer, m *revoked.EarlierMapping) revoked.Time {
 	return m.Until.Add(a.jwtLifetime(i))
 }

@@ -94,8 +94,8 @@ func (a *Applier) endGrant(g *rows.Grant, row []byte, r revoked.Revocation) {
 	a.putGrant(row, g, due)
 }
 
-// overDue returns the time at which a live grant is due: its last token has expired by every clock.
-// 0 means never.
+// overDue returns the time at which a live grant is due, because its last token has expired by
+// every clock. 0 means never.
 func (a *Applier) overDue(g *revoked.Grant) revoked.Time {
 	if g.LatestExpiry == revoked.MaxTime {
 		return 0
@@ -105,8 +105,8 @@ func (a *Applier) overDue(g *revoked.Grant) revoked.Time {
 
 // revokedDue returns the time at which a revoked grant may be dropped. By then its tokens have
 // expired by every clock, and the window for late registrations has ended. Every JWT that existed
-// at the revocation has expired too: a registration may have named an earlier expiry than the JWT
-// does.
+// at the revocation has expired too. This matters because a registration may have named an earlier
+// expiry than the JWT.
 func (a *Applier) revokedDue(g *revoked.Grant) revoked.Time {
 	s := a.currentSettings()
 	due := g.Revoked.At.Add(max(s.LateRegistrationWindow+s.MaxClockSkew, a.longestJWT()))

@@ -41,7 +41,8 @@ func Read(r io.Reader, fn func(key, val []byte) error) (Header, error) {
 	}
 }
 
-// Verify is Read for a stream that must end with the snapshot. It checks rows without keeping them.
+// Verify is like Read, but the stream must end with the snapshot. It checks rows without keeping
+// them.
 func Verify(r io.Reader) (Header, error) {
 	h, err := Read(r, nil)
 	if err != nil {

@@ -49,7 +49,7 @@ func (f *filter) covers(key []byte) bool {
 	return false
 }
 
-// groupSuffix is the length of what distinguishes the keys of a group: a digest.
+// groupSuffix is the length of the part in which the keys of a group differ: a digest.
 const groupSuffix = 32
 
 // hash returns the hash of a key of the store.
@@ -60,7 +60,8 @@ func (f *filter) hash(key []byte) uint64 {
 	return maphash.Bytes(f.seed, key)
 }
 
-// lacks reports whether the store certainly has neither a row with that key nor one of that group.
+// lacks reports whether the store certainly has no row with that key, and no row of the group with
+// that key.
 func (f *filter) lacks(key []byte) bool {
 	s := f.complete.Load()
 	return s != nil && f.covers(key) && !s.has(maphash.Bytes(f.seed, key))
@@ -166,16 +167,16 @@ func (c *scan) run() {
 var errStopped = fmt.Errorf("store is closed")
 
 // Filter makes reads of absent rows cheap. It keeps a filter in memory of the keys whose first byte
-// is in families, 12 bits or more for each. expect is about how many there are. A scan of a large
-// store continues in the background after the call. Of the family grouped, only the groups are in
-// the filter: the keys without the digest at their end. The caller must call Filter at most once,
-// right after Open.
+// is in families, 12 bits or more for each. expect is the approximate number of such keys. A scan
+// of a large store continues in the background after the call. For keys of the family grouped, the
+// filter holds only the groups: the keys without the digest at their end. The caller must call
+// Filter at most once, right after Open.
 func (s *Store) Filter(families string, grouped byte, expect int) error {
 	s.filter.families, s.filter.grouped = families+string(grouped), grouped
 	s.filter.seed, s.filter.patience = maphash.MakeSeed(), patience
 	s.filter.begin(expect)
 	c := scan{s: s}
-	for range len(s.filter.families) + 1 { // a small store has one chunk a family
+	for range len(s.filter.families) + 1 { // a small store has one chunk for each family
 		if more, err := c.chunk(); err != nil || !more {
 			s.filter.end(err)
 			return err

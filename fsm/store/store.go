@@ -127,8 +127,8 @@ func (s *Store) Get(key []byte) ([]byte, error) {
 	return s.View.Get(key)
 }
 
-// Lacks reports whether the store certainly does not hold a row with that key, or one of the group
-// with that key. It is much faster than a read. See Filter.
+// Lacks reports whether the store certainly has no row with that key, and no row of the group with
+// that key. It is much faster than a read. See Filter.
 func (s *Store) Lacks(key []byte) bool { return s.filter.lacks(key) }
 
 // NewSeeker returns a Seeker. It opens its iterator on first use.
