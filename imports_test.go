@@ -24,8 +24,8 @@ var everywhere = []string{
 }
 
 // floors is the import graph: the root below four siblings that never import each other, node above
-// three of them, the program on top. api stands beside node: it declares the interfaces that it
-// needs.
+// three of them, the program on top. api and node are on one level: api declares the interfaces
+// that it needs.
 var floors = map[string]floor{
 	// Patches of the source for tests; no product package imports them.
 	"revoked/internal/mutant":         {},

@@ -20,7 +20,7 @@ type simPast struct {
 // simPastAnswers is how many answers the oracle remembers of a grant: the first and the newest.
 const simPastAnswers = 6
 
-// remember keeps an answer, to compare it with AsOf at the end.
+// remember stores an answer, to compare it with AsOf at the end.
 func (o *simOracle) remember(g *simGrant, p simPast) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -38,8 +38,8 @@ func (o *simOracle) pastAnswers(grants []*simGrant) (all []simPast) {
 	return all
 }
 
-// checkPast compares the answers of a node about the past with the answers of that time. The node's
-// copy is current. Stamps decide, not the clocks of the nodes, which may jump.
+// checkPast compares the answers of a node about the past with the answers that were given then.
+// The node's copy must be current. The stamps decide, because the clocks of the nodes may jump.
 func (o *simOracle) checkPast(l *simLife, past []simPast) {
 	for _, p := range past {
 		at := p.to
@@ -76,8 +76,8 @@ func (o *simOracle) checkPast(l *simLife, past []simPast) {
 	}
 }
 
-// Every node returns since when a revoked token was inactive, when that was final, and for which
-// nodes the leader waited. The record is one entry, and an idle cluster writes none.
+// Every node returns since when a revoked token was inactive, when that became final, and for which
+// nodes the leader waited. The record of this is one entry. An idle cluster writes no such entries.
 func TestAsOf_Revocation_EveryNodeHasItsFinalMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 11, t.TempDir(), newSimCounts())

@@ -207,7 +207,8 @@ func TestAudit_OldMember_RevocationsSucceed(t *testing.T) {
 	}
 }
 
-// entriesAbout returns the entries about a node that a leader wrote or an administrator caused.
+// entriesAbout returns the entries about a node, from the cluster itself or from calls of an
+// administrator.
 func entriesAbout(t *testing.T, c *nodetest.Cluster, node string) (list []string) {
 	t.Helper()
 	for _, line := range auditLines(c.Leader(), "object="+node) {
@@ -263,8 +264,8 @@ func TestAudit_ClusterActs_OneEntryEach(t *testing.T) {
 	}
 }
 
-// A leader fails after a change of the configuration and before its entry. The next one writes it,
-// once: for the cluster, or for the administrator whose call goes on.
+// If a leader fails after a change of the configuration and before the audit entry, the next leader
+// writes the entry, once: for the cluster, or for the administrator whose call continues.
 func TestAudit_LeaderFailsBeforeTheEntry_OneEntry(t *testing.T) {
 	var refuse atomic.Pointer[func([]command.NotedMember) bool]
 	c := nodetest.Start(t, nodetest.Options{Nodes: 4, Node: func(_ int, conf *node.Config) {
@@ -323,7 +324,7 @@ func TestAudit_LeaderFailsBeforeTheEntry_OneEntry(t *testing.T) {
 	c.Until("it has no vote", func() bool { return !members(t, c)[m.ID].Voter })
 	back = fail()
 	if err := <-err; err != nil && !errors.Is(err, revoked.ErrOutcomeUnknown) && !errors.Is(err, revoked.ErrNoLeader) &&
-		!errors.Is(err, revoked.ErrClosed) { // a busy machine may have made it the leader that fails
+		!errors.Is(err, revoked.ErrClosed) { // on a busy machine, this member may be the leader that fails
 		t.Errorf("demote: got %v, want no refusal", err)
 	}
 	c.Until("its demotion has an entry", func() bool { return len(entriesAbout(t, c, m.ID)) > 3 })
@@ -334,8 +335,8 @@ func TestAudit_LeaderFailsBeforeTheEntry_OneEntry(t *testing.T) {
 	}
 }
 
-// A node of no cluster has no audit. What an administrator was refused there is in its log and in
-// LocalAudit, once for each call.
+// A node that is in no cluster has no audit. If it refuses a call of an administrator, its log and
+// LocalAudit have the call once.
 func TestAudit_NoCluster_RefusalsStayHere(t *testing.T) {
 	entries := make(chan revoked.AuditEntry, 16)
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(k int, conf *node.Config) {

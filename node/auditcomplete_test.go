@@ -16,14 +16,14 @@ import (
 	"revoked/node/nodetest"
 )
 
-// A randomCall is one of the calls that the completeness of the audit is checked with.
+// A randomCall is one of the random calls with which the test checks that the audit is complete.
 type randomCall struct {
 	path string // empty: that of the route
 	body string
 	form bool // a form instead of JSON, or the lines of a stream
 }
 
-// auditFixture is what the calls of one history share.
+// auditFixture holds what the calls of one history share.
 type auditFixture struct {
 	c     *nodetest.Cluster
 	rnd   *rand.Rand
@@ -78,7 +78,7 @@ func (f *auditFixture) calls() map[string]func() randomCall {
 				body: f.pick(`{"disabled":true}`, `{"disabled":false}`, `{"max_lifetime":"1ns"}`, `{"x":1}`)}
 		},
 		"PATCH /v1/settings": body(`{"secret_grace":"1h"}`, `{"secret_grace":"2h"}`, `{"secret_grace":"-1h"}`, `{"x":1}`),
-		// A join at a member is refused. A leave or a removal that succeeds has a test of its own.
+		// A join at a member is refused. Other tests cover a leave or a removal that succeeds.
 		"POST /v1/cluster/join":  body(`{"addresses":["127.0.0.1:1"]}`, `{"addresses":[]}`),
 		"POST /v1/cluster/leave": body(`{"x":1}`),
 		"POST /v1/cluster/remove": body(`{"node":"none"}`, `{"node":"node1"}`, `{"node":"node2","force":true}`,
@@ -106,7 +106,7 @@ func (f *auditFixture) calls() map[string]func() randomCall {
 	}
 }
 
-// denyList returns some lines, of which the issuer or the jti may be bad.
+// denyList returns some lines. The issuer of a line may be unknown.
 func (f *auditFixture) denyList() (lines string) {
 	for range 1 + f.rnd.IntN(5) {
 		lines += fmt.Sprintf(`{"issuer":"https://%s.example","jti":"j-%d"}`+"\n", f.pick("i0", "i1", "nobody"), f.rnd.IntN(9))
@@ -137,8 +137,8 @@ func TestAuditComplete_Calls_CoverTheRoutes(t *testing.T) {
 	}
 }
 
-// wantEntries returns how many entries an answer to a call must leave, and with which outcome.
-// lines is the number of accepted lines of a deny list, which may share entries.
+// wantEntries returns how many entries a call with a given answer must leave, and with which
+// outcome. lines is the number of accepted lines of a deny list. Such lines may share entries.
 func wantEntries(route, who string, call randomCall, r nodetest.Reply) (n int, outcome string, lines int) {
 	staff := who == "admin" || who == "ops"
 	// A call that a role may not make is refused before its body is read.
@@ -161,8 +161,8 @@ func wantEntries(route, who string, call randomCall, r nodetest.Reply) (n int, o
 }
 
 // Contract 6, "Audit entry": random calls of every route that may change something, by clients of
-// each role, at every node. Each accepted call leaves one entry and each refused call of an
-// administrator or an operator one; no other call leaves any.
+// each role, at every node. Each accepted call leaves one entry, and so does each refused call of
+// an administrator or operator. Other calls leave no entries.
 func TestAuditComplete_RandomCalls_MatchTheModel(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

@@ -18,8 +18,8 @@ import (
 	"revoked/node/propose"
 )
 
-// issuers serves the calls about trusted issuers: their records, their keys, and the key sets that
-// the leader fetches. Methods may be called concurrently.
+// issuers serves the calls about trusted issuers: about their records, their keys, and the key sets
+// that the leader fetches. Methods may be called concurrently.
 type issuers struct {
 	nodeID     string
 	fsm        *fsm.FSM
@@ -103,8 +103,9 @@ func (s *issuers) BanIssuerKey(ctx context.Context, by revoked.Actor, name, thum
 	return s.propose.Commit(ctx, command.BanIssuerKeyOp(by, name, thumbprint))
 }
 
-// RefreshIssuer implements api.Backend. The leader fetches the keys. It blocks for one fetch.
-// ErrQuota means that the last one began less than 30 s ago, ErrKeysNotFetched that it failed.
+// RefreshIssuer implements api.Backend. The leader fetches the keys, and the call blocks until the
+// fetch ends. ErrQuota means that the last fetch began less than 30 s ago. ErrKeysNotFetched means
+// that the fetch failed.
 func (s *issuers) RefreshIssuer(
 	ctx context.Context, by revoked.Actor, name string,
 ) (index uint64, changed bool, err error) {
@@ -127,8 +128,8 @@ func (s *issuers) RefreshIssuer(
 	return resp.GetIndex(), resp.GetChanged(), err
 }
 
-// KeyFetches implements api.Backend. It returns the leader's fetches. A new leader knows only its
-// own, so some may be missing after a change of leader.
+// KeyFetches implements api.Backend. It returns the fetches that the leader made itself. So after a
+// change of leader, some may be missing.
 func (s *issuers) KeyFetches(ctx context.Context) (map[string]revoked.KeyFetch, error) {
 	resp, err := s.askKeys(ctx, &nodepb.KeyFetchRequest{})
 	if err != nil {
@@ -155,13 +156,13 @@ func (s *issuers) askKeys(ctx context.Context, req *nodepb.KeyFetchRequest) (*no
 	return resp, nil
 }
 
-// refetchWait is how long a token with an unknown key waits for the leader's fetch. A caller of an
-// introspection waits for it, and gets 503 afterwards.
+// refetchWait is how long the introspection of a token with an unknown key waits for the leader's
+// fetch. After that, the caller gets 503.
 const refetchWait = 2 * time.Second
 
-// refetchKeys makes the leader fetch the keys of an issuer, unless it did in the last 30 seconds.
-// It returns ErrKeysNotFetched if the newest keys are not known. A changed key set is final, so a
-// node with a lease has applied it.
+// refetchKeys makes the leader fetch the keys of an issuer, unless it did so in the last 30
+// seconds. It returns ErrKeysNotFetched if the newest keys are not known. When it returns, a
+// changed key set is final, so every node with a lease has applied it.
 func (s *issuers) refetchKeys(ctx context.Context, i *revoked.Issuer) error {
 	ctx, cancel := context.WithTimeout(ctx, refetchWait)
 	defer cancel()
@@ -174,7 +175,7 @@ func (s *issuers) refetchKeys(ctx context.Context, i *revoked.Issuer) error {
 		switch {
 		case f.Issuer != i.Name || !errors.Is(err, revoked.ErrQuota):
 		case f.Error != "":
-			cause = f.Error // of the fetch that began a short time ago
+			cause = f.Error // of the fetch that began less than 30 s ago
 		case f.At != 0:
 			return nil
 		}
@@ -182,8 +183,8 @@ func (s *issuers) refetchKeys(ctx context.Context, i *revoked.Issuer) error {
 	return fmt.Errorf("%w: issuer %q: %s", revoked.ErrKeysNotFetched, i.Name, cmp.Or(cause, err.Error()))
 }
 
-// serveKeys answers another member. A refresh makes this node open a connection, so only a member
-// may ask for one.
+// serveKeys answers another member. Only a member may ask for a refresh, because a refresh makes
+// this node open a connection.
 func (s *issuers) serveKeys(ctx context.Context, peer string, req *nodepb.KeyFetchRequest) *nodepb.KeyFetchResponse {
 	if !s.isMember(peer) {
 		return &nodepb.KeyFetchResponse{Code: revoked.Code(revoked.ErrNoLeader), Detail: "the asking node is not a member"}
@@ -191,8 +192,8 @@ func (s *issuers) serveKeys(ctx context.Context, peer string, req *nodepb.KeyFet
 	return s.leaderKeys(ctx, peer, req)
 }
 
-// leaderKeys answers the node via, if this node leads. Two leaders at a time do no harm, because
-// Apply decides about the keys.
+// leaderKeys answers the node via, if this node leads. Two leaders at the same time do no harm,
+// because Apply decides about the keys.
 func (s *issuers) leaderKeys(ctx context.Context, via string, req *nodepb.KeyFetchRequest) *nodepb.KeyFetchResponse {
 	resp := new(nodepb.KeyFetchResponse)
 	if req.Refresh != "" {

@@ -16,9 +16,9 @@ import (
 	"revoked/node/roster"
 )
 
-// A membership serves the calls about members, admissions and join tokens. It combines changes of
-// the configuration, which the roster makes, with records in the state. Methods may be called
-// concurrently.
+// A membership serves the calls about members, admissions and join tokens. The roster makes the
+// changes of the configuration, and a membership adds the records in the state. Methods may be
+// called concurrently.
 type membership struct {
 	log     *slog.Logger
 	fsm     *fsm.FSM
@@ -38,7 +38,7 @@ func (m *membership) Join(ctx context.Context, addresses []string) (uint64, erro
 	return m.roster.JoinCluster(ctx, addresses)
 }
 
-// Leave implements api.Backend. After it has succeeded, the node ends and Done is closed.
+// Leave implements api.Backend. After a success, the node ends and Done is closed.
 func (m *membership) Leave(ctx context.Context, by revoked.Actor) (uint64, error) {
 	return m.roster.Leave(ctx, by)
 }
@@ -80,7 +80,8 @@ func (m *membership) Admit(
 	return m.propose.Commit(ctx, command.AdmitNodeOp(by, node, nonVoter, ttl))
 }
 
-// checkAdmissible returns ErrConflict for a member, unless a removal that did not finish barred it.
+// checkAdmissible returns ErrConflict for a member, unless an unfinished removal has barred the
+// member.
 func checkAdmissible(node string, member bool, was revoked.Admission) error {
 	if member && was.State != revoked.Barred {
 		return fmt.Errorf("%w: %s is a member already", revoked.ErrConflict, node)
@@ -148,9 +149,9 @@ func (m *membership) Demote(ctx context.Context, by revoked.Actor, node string) 
 	return m.changeVoting(ctx, by, node, true, m.roster.Demote)
 }
 
-// changeVoting records first whether the node may vote: the leader would otherwise undo the change
-// of the configuration. If that change is refused, changeVoting restores the record. The state
-// remembers the call. So exactly one audit entry tells of it, whichever leader makes the change.
+// changeVoting first records whether the node may vote. Otherwise the leader would undo the change
+// of the configuration. If the change is refused, changeVoting restores the record. The state also
+// stores the call. So there is exactly one audit entry for it, whichever leader makes the change.
 func (m *membership) changeVoting(
 	ctx context.Context, by revoked.Actor, node string, nonVoter bool,
 	change func(context.Context, revoked.Actor, string) (uint64, error),
@@ -162,7 +163,7 @@ func (m *membership) changeVoting(
 	case !member:
 		return 0, fmt.Errorf("%w: no member is named %q", revoked.ErrNotFound, node)
 	}
-	// The log may hold a change whose outcome nobody knows yet. A lease does not cover that.
+	// The log may hold a change whose outcome is not known yet. A lease does not cover that.
 	if err := m.propose.ReadBarrier(ctx); err != nil {
 		return 0, err
 	}
@@ -184,7 +185,7 @@ func (m *membership) changeVoting(
 		}
 		return max(index, recorded), nil
 	case !errors.Is(err, revoked.ErrOutcomeUnknown) && !errors.Is(err, revoked.ErrNoLeader) &&
-		!errors.Is(err, revoked.ErrClosed): // then the change may have been made
+		!errors.Is(err, revoked.ErrClosed): // after these errors, the change may have been made
 		if _, failed := step(end, was.NonVoter, command.VoteUndone); failed != nil {
 			m.log.Warn("cannot restore whether a member may vote", "node", node, "error", failed)
 		}

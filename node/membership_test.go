@@ -162,7 +162,7 @@ func TestMembers_AllMoved_Get503UntilMovedBack(t *testing.T) {
 	}
 }
 
-// A copy of a data directory that runs elsewhere could vote beside the member.
+// A copy of a data directory that runs elsewhere could vote in addition to the member.
 func TestDuplicateIdentity_Copy_Stops(t *testing.T) {
 	confs := make([]node.Config, 3)
 	c := nodetest.Start(t, nodetest.Options{Node: func(k int, conf *node.Config) { confs[k] = *conf }})
@@ -189,7 +189,7 @@ func TestDuplicateIdentity_Copy_Stops(t *testing.T) {
 	select {
 	case <-duplicate.Done():
 	case <-time.After(nodetest.LongStop):
-		t.Fatal("copy beside the member: got it running, want it stopped")
+		t.Fatal("copy of the member's directory: got it running, want it stopped")
 	}
 	if err := duplicate.Err(); !errors.Is(err, revoked.ErrConflict) {
 		t.Errorf("got %v, want %v", err, revoked.ErrConflict)
@@ -283,7 +283,8 @@ func refusals(t *testing.T, m *nodetest.Member, reason string) float64 {
 	return 0
 }
 
-// The leader alone has series about the voters. They follow a voter that stops and comes back.
+// Only the leader has series about the voters. They change when a voter stops and when it comes
+// back.
 func TestVoting_StoppedVoter_IsNotUp(t *testing.T) {
 	c := nodetest.Start(t, nodetest.Options{})
 	c.Until("all voters are up", func() bool { return votingOf(t, c) == "up 3 of 3, 1 node and 0 regions may fail" })
@@ -300,7 +301,7 @@ func TestVoting_StoppedVoter_IsNotUp(t *testing.T) {
 	}
 }
 
-// votingOf describes the series of the leader; "" without one.
+// votingOf describes the series of the leader. It returns "" without a leader.
 func votingOf(t *testing.T, c *nodetest.Cluster) string {
 	t.Helper()
 	sum := map[string]float64{}

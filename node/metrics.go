@@ -66,8 +66,8 @@ func toFloat(b bool) float64 {
 	return 0
 }
 
-// A votingCollector reports the voters of the cluster from the reports that the leader gets. It has
-// series on the leader alone: other nodes would disagree about who answers.
+// A votingCollector exports which voters answer, by the reports that the leader gets. It has series
+// only on the leader, because other nodes could disagree about which voters answer.
 type votingCollector struct {
 	view                               func() ([]revoked.Member, bool)
 	voters, up, tolerance, ofWholeOnes *prometheus.Desc

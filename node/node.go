@@ -96,8 +96,8 @@ func (n *Node) stopRaft() error {
 }
 
 // NodeStatus implements api.Backend. It returns this node's own view, and calls another node only
-// if the leader's API address is unknown. The fields are read one after the other, so they may be
-// of slightly different moments.
+// if the leader's API address is unknown. The fields are read one after the other, so they may
+// belong to slightly different moments.
 func (n *Node) NodeStatus(context.Context) revoked.NodeStatus {
 	st := revoked.NodeStatus{
 		NodeID: n.cfg.NodeID, ClusterID: n.roster.ClusterID(), Version: n.cfg.Version,
@@ -126,8 +126,8 @@ func (n *Node) NodeStatus(context.Context) revoked.NodeStatus {
 }
 
 // Readiness implements api.Backend. A node can answer while it holds a lease; it can revoke if it
-// also knows a leader. It never blocks and calls no node, so a health check may ask as often as it
-// likes.
+// also knows a leader. It never blocks and does not call another node, so a health check may call
+// it as often as it likes.
 func (n *Node) Readiness(context.Context) revoked.Readiness {
 	var r revoked.Readiness
 	check := func(name string, ok bool, reason string) bool {

@@ -349,7 +349,8 @@ func TestOldMember_Founder_DelaysTheBootstrap(t *testing.T) {
 	}
 }
 
-// strongRecords returns bodies that create a client by each method and each name of a certificate.
+// strongRecords returns bodies that create clients: one for each method, and one for each kind of
+// name in a certificate.
 func strongRecords(jwks string) map[string]string {
 	records := map[string]string{
 		"robot": `{"client_id":"robot","roles":["operator"],"auth_methods":["private_key_jwt"],"jwks":` + jwks + `}`,
@@ -365,8 +366,8 @@ func strongRecords(jwks string) map[string]string {
 }
 
 // While a member of version 4 is present, no client gets a key or the name of a certificate: 422
-// names that member. Once it is upgraded, or has left, all pass, and an assertion authenticates at
-// every member.
+// names that member. Once that member is upgraded, or has left, all calls succeed, and an assertion
+// authenticates at every member.
 func TestOldMember_UntilUpgradedOrGone_RefusesKeys(t *testing.T) {
 	for ending, end := range map[string]func(*nodetest.Cluster, map[string]bool){
 		"upgraded": func(c *nodetest.Cluster, old map[string]bool) {
@@ -434,8 +435,8 @@ func TestOldMember_UntilUpgradedOrGone_RefusesKeys(t *testing.T) {
 	}
 }
 
-// While a member of version 4 leads, the other members refuse such records: it could only answer
-// that it does not understand them.
+// While a member of version 4 leads, the other members refuse such records, because that leader
+// could only answer that it does not understand them.
 func TestOldMember_Leads_OthersRefuseKeys(t *testing.T) {
 	old := map[string]bool{"node1": true}
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {

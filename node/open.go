@@ -209,7 +209,7 @@ func logForwarded(log *slog.Logger, via string, op *command.Op, outcome fsm.Resu
 // maxLogged bounds a client id from another node in a log line, in bytes.
 const maxLogged = 128
 
-// versions decides what the leader may propose by what every member supports.
+// versions decides what the leader may propose, depending on what every member supports.
 type versions struct {
 	roster *roster.Roster
 	hooks  hooks
@@ -324,7 +324,7 @@ func (n *Node) gauges() []prometheus.Collector {
 	}
 }
 
-// fetchKeys fetches a set and records that as a span, without the URI.
+// fetchKeys fetches a set and records a span of the fetch, without the URI.
 func (n *Node) fetchKeys(ctx context.Context, uri string) (jwks.Set, error) {
 	ctx, span := n.cfg.Tracer.Begin(ctx, "fetch keys")
 	set, err := n.cfg.hooks.fetchKeys(ctx, uri)

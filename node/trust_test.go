@@ -46,7 +46,7 @@ func simShape(n int) revoked.Issuer {
 	return i
 }
 
-// simRegistering is the iss of the registered tokens. Its record never changes.
+// simRegistering is the iss of the registered tokens. The record of this issuer never changes.
 const simRegistering = "https://registered.example"
 
 // trustRegistering creates the record of the issuer of the registered tokens.

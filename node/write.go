@@ -176,8 +176,8 @@ func registerResults(regs []revoked.Registration, committed fsm.Outcome) []revok
 	return out
 }
 
-// Note implements api.Backend. It returns once the entry is committed. A node of no cluster writes
-// the entry to its log, and gives it to Config.LocalAudit.
+// Note implements api.Backend. It returns once the entry is committed. A node that is in no cluster
+// writes the entry to its log, and passes it to Config.LocalAudit.
 func (n *Node) Note(ctx context.Context, by revoked.Actor, e revoked.AuditEntry) error {
 	if e.Refused {
 		e.Object = n.fsm.KnownObject(e.Object, n.roster.IsMember)
@@ -193,7 +193,7 @@ func (n *Node) Note(ctx context.Context, by revoked.Actor, e revoked.AuditEntry)
 	return err
 }
 
-// noteHere records an entry of a node of no cluster. No other node ever has it.
+// noteHere records an entry of a node that is in no cluster. Other nodes never get this entry.
 func (n *Node) noteHere(by revoked.Actor, e revoked.AuditEntry) {
 	e.Time, e.Node, e.RequestID = revoked.TimeOf(n.cfg.Now()), n.cfg.NodeID, by.RequestID
 	e.Actor, e.ActorVersion = by.ClientID, by.Version
@@ -243,8 +243,8 @@ func (n *Node) UpdateSettings(
 	return n.fsm.Settings(), index, nil
 }
 
-// noteChange records a completed change that has no operation of its own in the log. A failure to
-// record it does not undo the change.
+// noteChange records a completed change that has no operation of its own in the log. If the
+// recording fails, the change is not undone.
 func (n *Node) noteChange(by revoked.Actor, kind revoked.AuditKind, node, detail string) {
 	ctx, cancel := context.WithTimeout(n.life.ctx, n.cfg.RequestTimeout)
 	defer cancel()

@@ -85,9 +85,9 @@ func IsAudited(op *Op) bool {
 }
 
 // IsAlwaysAudited reports whether an accepted op leaves an audit entry even if it changes nothing.
-// Two operations of the cluster itself leave no entry. Keys that the leader fetched by itself do
-// not: it fetches them again and again. A node that has joined does not: it asks again if the
-// leader failed before the change of the configuration.
+// There are two exceptions. The first is keys without a caller: the leader fetches them again and
+// again. The second is the join of a node: the node asks again if the leader failed before the
+// change of the configuration.
 func IsAlwaysAudited(op *Op) bool {
 	return IsAudited(op) && op.GetJoinNode() == nil &&
 		(op.GetPutIssuerKeys() == nil || op.GetOrigin().GetCaller() != nil)

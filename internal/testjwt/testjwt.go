@@ -23,7 +23,7 @@ type Key struct {
 	private ed25519.PrivateKey
 }
 
-// NewKey generates a key with that id.
+// NewKey generates a key with the given id.
 func NewKey(t testing.TB, id string) Key {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -50,8 +50,8 @@ func (k Key) JWK() string {
 		encode(k.private.Public().(ed25519.PublicKey)))
 }
 
-// Sign returns a compact JWS with the claims. typ "" leaves the member out. It panics on claims
-// that JSON cannot hold.
+// Sign returns a compact JWS with the claims. If typ is "", the header has no typ. Sign panics if
+// JSON cannot hold the claims.
 func (k Key) Sign(typ string, claims map[string]any) string {
 	header := fmt.Sprintf(`{"alg":"EdDSA","kid":%q}`, k.ID)
 	if typ != "" {

@@ -1,10 +1,10 @@
 // Package tracing records OpenTelemetry spans of requests that are sampled.
 //
-// It promises that a nil [Tracer], and a request that is not sampled, cost no allocation: every
-// method then does nothing. It never starts a trace except with Root. A span has no token, digest,
-// secret, subject or client: callers pass routes, counts, log indexes and names of nodes only.
+// It promises that a nil [Tracer], and a request that is not sampled, cost no allocation: the
+// methods then do nothing. Only Root and Begin start a trace. A span has no token, digest, secret,
+// subject or client: callers pass routes, counts, log indexes and names of nodes only.
 //
-// The package knows the API of OpenTelemetry alone. The program gives it a provider, which exports
+// The package uses only the API of OpenTelemetry. The program gives it a provider, which exports
 // the spans.
 package tracing
 
@@ -43,9 +43,9 @@ func Texts(key string, list []string) Attr { return attribute.StringSlice(key, l
 // A Context is the place of a span in its trace, as W3C Trace Context writes it.
 type Context struct{ Parent, State string }
 
-// Root starts a span of a request that comes from outside. It continues the trace of parent if that
-// is valid, and begins a new trace otherwise. The caller must end the span, also a zero one, which
-// is not sampled.
+// Root starts a span of a request that comes from outside. If parent is valid, it continues the
+// trace of parent. Otherwise it begins a new trace. The caller must end the span, even a zero span,
+// which is not sampled.
 func (t *Tracer) Root(ctx context.Context, name string, parent Context) (context.Context, Span) {
 	if t == nil {
 		return ctx, Span{}
@@ -61,7 +61,8 @@ func (t *Tracer) Begin(ctx context.Context, name string) (context.Context, Span)
 	return t.start(ctx, name, trace.WithNewRoot())
 }
 
-// Start starts a span below the span of ctx. The span is zero unless that one is sampled.
+// Start starts a span below the span of ctx. The new span is zero unless the span of ctx is
+// sampled.
 func (t *Tracer) Start(ctx context.Context, name string) (context.Context, Span) {
 	if t == nil || !trace.SpanContextFromContext(ctx).IsSampled() {
 		return ctx, Span{}
@@ -99,8 +100,8 @@ func (s Span) Set(attrs ...Attr) {
 	}
 }
 
-// End ends the span. kind is the kind of its failure, such as "unavailable", never the text of an
-// error; it is empty after a success.
+// End ends the span. kind is the kind of the failure, such as "unavailable", never the text of an
+// error. It is empty after a success.
 func (s Span) End(kind string) {
 	if s.span == nil {
 		return
@@ -111,8 +112,8 @@ func (s Span) End(kind string) {
 	s.span.End()
 }
 
-// Parents are spans below which one step of several requests is recorded: those of an entry or of a
-// call that carries them together. Nil: none is sampled.
+// Parents are the spans of several requests that one entry or one call carries together. A step
+// that they share is recorded below each of them. Nil: none of the requests is sampled.
 type Parents []trace.SpanContext
 
 // Parents returns the span of ctx, or nil if it is not sampled.
@@ -126,7 +127,7 @@ func (t *Tracer) Parents(ctx context.Context) Parents {
 	return nil
 }
 
-// Record records a step that is over, below each of the parents.
+// Record records a finished step, below each of the parents.
 func (t *Tracer) Record(parents Parents, name string, from, to time.Time, kind string, attrs ...Attr) Parents {
 	if t == nil || len(parents) == 0 {
 		return nil
@@ -144,7 +145,7 @@ func (t *Tracer) Record(parents Parents, name string, from, to time.Time, kind s
 	return steps
 }
 
-// A Group is a step of several requests that is under way.
+// A Group is a step in progress that several requests share.
 type Group []Span
 
 // StartAll starts a step below each of the parents, with attributes.
@@ -181,7 +182,7 @@ func (g Group) Parents() Parents {
 	return p
 }
 
-// Contexts returns the places of at most limit spans, for another node.
+// Contexts returns the contexts of at most limit spans, to be sent to another node.
 func (g Group) Contexts(limit int) []Context {
 	var all []Context
 	for _, s := range g[:min(len(g), limit)] {
@@ -192,7 +193,7 @@ func (g Group) Contexts(limit int) []Context {
 	return all
 }
 
-// Remote returns the valid and sampled ones of the places that another node sent.
+// Remote returns, from the contexts that another node sent, those that are valid and sampled.
 func (t *Tracer) Remote(sent []Context) Parents {
 	if t == nil {
 		return nil

@@ -89,7 +89,8 @@ func TestRoot_EachParent_ContinuesValidOnes(t *testing.T) {
 	}
 }
 
-// Steps of several requests that travel together are in the trace of each, also on another node.
+// If several requests travel together, the trace of each request has their common steps, even on
+// another node.
 func TestGroup_TwoRequests_EachHasTheSteps(t *testing.T) {
 	here, spans := newTracer(t, 1)
 	there, remote := newTracer(t, 0)

@@ -118,7 +118,7 @@ func TestAssertion_Claims(t *testing.T) {
 	}
 }
 
-// A client whose key has signed a refused assertion learns why. Nobody else does.
+// Only a client whose key has signed a refused assertion learns why.
 func TestAssertion_Refused_OnlyItsSignerLearnsWhy(t *testing.T) {
 	k, stranger := keys()["ES256"], newKey(t)
 	c := newRobot(t, k.jwk(""))
@@ -224,8 +224,8 @@ func TestAssertion_Attacks_AreNotVerified(t *testing.T) {
 	}
 }
 
-// RFC 8725 sections 2.1 and 3.1, on assertions: no spelling of "none", and no form of the public
-// key as the secret of an HMAC.
+// RFC 8725 sections 2.1 and 3.1, on assertions: no spelling of "none" is accepted, and no HMAC
+// whose secret is a form of the public key.
 func TestAssertion_AlgorithmConfusion_IsNotVerified(t *testing.T) {
 	rs, es := keys()["RS256"], keys()["ES256"]
 	c := newRobot(t, rs.jwk(`"kid":"rs"`), es.jwk(`"kid":"es"`))
@@ -270,7 +270,7 @@ func TestAssertion_AlgorithmConfusion_IsNotVerified(t *testing.T) {
 // RFC 8725 section 3.10, on assertions: a kid only chooses among the keys of the client's record.
 func TestAssertion_KeyIDConfusion_IsNotVerified(t *testing.T) {
 	mine, second, others := newKey(t), newKey(t), newKey(t)
-	c := newRobot(t, mine.jwk(`"kid":"k"`), second.jwk(`"kid":"k"`)) // two keys of one kid, as in a rotation
+	c := newRobot(t, mine.jwk(`"kid":"k"`), second.jwk(`"kid":"k"`)) // two keys with one kid, as in a rotation
 	other := newRobot(t, others.jwk(`"kid":"k"`))
 	other.ID = "other"
 	payload := assertionClaims(nil)
@@ -301,8 +301,8 @@ func TestAssertion_KeyIDConfusion_IsNotVerified(t *testing.T) {
 	}
 }
 
-// RFC 8725 section 2.4 and RFC 7519 section 4, on assertions: no claim or parameter comes twice, in
-// whatever spelling, because two readers may choose differently.
+// RFC 8725 section 2.4 and RFC 7519 section 4, on assertions: no claim or parameter may occur
+// twice, in any spelling, because two readers may choose differently.
 func TestAssertion_RepeatedMembers_AreNotVerified(t *testing.T) {
 	k := keys()["ES256"]
 	c := newRobot(t, k.jwk(`"kid":"k"`))
@@ -337,8 +337,8 @@ func TestAssertion_RepeatedMembers_AreNotVerified(t *testing.T) {
 	}
 }
 
-// RFC 8725 section 3.4 and contract 6: nothing grows with a hostile text. The limit is that of the
-// whole assertion.
+// RFC 8725 section 3.4 and contract 6: memory does not grow with a hostile text. The limit applies
+// to the whole assertion.
 func TestAssertion_HugeTexts_AreRefused(t *testing.T) {
 	k := keys()["ES256"]
 	c := newRobot(t, k.jwk(""))

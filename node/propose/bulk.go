@@ -219,7 +219,7 @@ func (p *Proposer) Commit(ctx context.Context, op *command.Op) error {
 	return s.results[0].Err
 }
 
-// isRecord reports whether an entry has nothing but an operation of Record. Such an entry tells
+// isRecord reports whether an entry has only an operation of Record. The cost of such an entry says
 // nothing about the cost of a registration.
 func isRecord(shares []share) bool {
 	return !slices.ContainsFunc(shares, func(s share) bool { return !s.record })

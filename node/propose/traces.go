@@ -10,7 +10,7 @@ import (
 	"revoked/node/nodepb"
 )
 
-// maxTraces bounds the sampled requests that a call to the leader names. Those beyond it have no
+// maxTraces bounds the sampled requests that a call to the leader names. Further requests get no
 // spans of the leader.
 const maxTraces = 64
 
@@ -65,7 +65,7 @@ func encodeTraces(spans tracing.Group) []*nodepb.TraceContext {
 	return all
 }
 
-// traceServed starts a span for each sampled request behind a call of the member via.
+// traceServed starts a span for each sampled request in a call of the member via.
 func (r *Router) traceServed(via string, req *nodepb.SubmitRequest) tracing.Group {
 	if r.cfg.Tracer == nil || len(req.Traces) == 0 {
 		return nil
@@ -78,8 +78,8 @@ func (r *Router) traceServed(via string, req *nodepb.SubmitRequest) tracing.Grou
 		tracing.Int(attrOps, len(req.Ops)))
 }
 
-// traceCommit records the commit of an entry, from its proposal to Raft, and below it how long
-// applying took.
+// traceCommit records the commit of an entry, from its proposal to Raft on. Below that span, it
+// records how long applying took.
 func (p *Proposer) traceCommit(shares []share, ops int, started time.Time, out *fsm.Outcome, err error) {
 	if p.cfg.Tracer == nil {
 		return
@@ -101,7 +101,7 @@ func (p *Proposer) traceCommit(shares []share, ops int, started time.Time, out *
 	p.cfg.Tracer.Record(commits, "apply", now.Add(-out.Took), now, "")
 }
 
-// traceWait records the wait for the leases, with the nodes that were waited for.
+// traceWait records the wait for the leases, with the nodes that the leader waited for.
 func (p *Proposer) traceWait(final []*proposal, index uint64, wait Wait, from, to time.Time, err error) {
 	if p.cfg.Tracer == nil {
 		return

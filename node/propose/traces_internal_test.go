@@ -31,7 +31,7 @@ func sampledGroup(n int) (*tracing.Tracer, *tracetest.SpanRecorder, tracing.Grou
 	return tracer, spans, tracer.StartAll(parents, "forward")
 }
 
-// An earlier version, whose request has no traces, reads the operations of a request that has them.
+// An earlier version does not know traces. It still reads the operations of a request with traces.
 func TestTraces_OldLeader_IgnoresThem(t *testing.T) {
 	_, _, spans := sampledGroup(2)
 	req := &nodepb.SubmitRequest{Ops: []*command.Op{{}, {}}, Final: true, Traces: encodeTraces(spans)}
@@ -73,7 +73,7 @@ func oldRequest(t *testing.T) *dynamicpb.Message {
 	return dynamicpb.NewMessage(d.Messages().ByName("SubmitRequest"))
 }
 
-// An earlier follower sends no traces, a faulty one too many or bad ones.
+// An earlier follower sends no traces. A faulty follower may send bad ones, or too many.
 func TestTraces_Served_AreBounded(t *testing.T) {
 	tracer, spans, group := sampledGroup(1)
 	r := &Router{cfg: Config{Tracer: tracer}}

@@ -100,15 +100,15 @@ func (t *turn) endAdmission(op *command.Op) error {
 	return t.Commit(ctx, op)
 }
 
-// hasEnded reports whether an earlier leader committed op for the same call, and failed before the
-// removal. A repeat would leave a second audit entry.
+// hasEnded reports whether an earlier leader committed op for the same call, but failed before the
+// removal. In that case, a repeat of op would leave a second audit entry.
 func (t *turn) hasEnded(op *command.Op) bool {
 	e, ok := command.Describe(op)
 	a, known := t.FSM.Admission(e.Object.Node)
 	if !ok || !known || e.RequestID == "" {
 		return false
 	}
-	list, err := t.FSM.AuditAt(a.Index) // ErrGone is as good as none
+	list, err := t.FSM.AuditAt(a.Index) // ErrGone counts as no entry
 	return err == nil && slices.ContainsFunc(list, func(v revoked.AuditEntry) bool {
 		return v.Kind == e.Kind && v.Object.Node == e.Object.Node && v.RequestID == e.RequestID && v.Actor == e.Actor
 	})

@@ -45,13 +45,14 @@ type turn struct {
 	*changes
 	term uint64
 	conf raft.Configuration
-	// unnoted is why the audit does not know the configuration yet, which is committed. The next turn,
-	// perhaps of another leader, repeats that.
+	// unnoted is the reason why the audit does not know the committed configuration yet. The next
+	// turn, perhaps of another leader, tries again.
 	unnoted error
 }
 
-// begin waits until no other change is under way. Then it completes the audit of an earlier change,
-// whose leader may have failed. The caller must call end after a nil error.
+// begin waits until no other change is in progress. Then it completes the audit of an earlier
+// change, because the leader that made it may have failed. After a nil error, the caller must call
+// end.
 func (c *changes) begin() (*turn, error) {
 	c.turn <- struct{}{}
 	term := c.Leader.Term() // before the configuration: later ones of the term come from this node
@@ -79,7 +80,7 @@ func (c *changes) begin() (*turn, error) {
 func (t *turn) end() { <-t.turn }
 
 // propose hands a change to Raft in the given term, waits until it is committed and returns its
-// index. It tells the audit the configuration before and after the change.
+// index. It records in the audit the configuration before and after the change.
 func (t *turn) propose(term uint64, change func(wait time.Duration) raft.IndexFuture) (uint64, error) {
 	if err := t.note(); err != nil {
 		return 0, err
@@ -104,8 +105,8 @@ func (t *turn) propose(term uint64, change func(wait time.Duration) raft.IndexFu
 	return f.Index(), nil
 }
 
-// note tells the audit the configuration of the turn, unless it knows it. Before every member knows
-// the audit, it does nothing. The error wraps ErrNoLeader.
+// note records in the audit the configuration of the turn, unless the audit knows it already. It
+// does nothing until every member supports the audit. The error wraps ErrNoLeader.
 func (t *turn) note() error {
 	list := notedMembers(t.conf)
 	noted, since := t.FSM.NotedMembers()
@@ -131,7 +132,8 @@ func notedMembers(conf raft.Configuration) []command.NotedMember {
 	return list
 }
 
-// completeAudit tells the audit a change that it does not know, of a leader that has failed since.
+// completeAudit records in the audit a change that it does not know, because the leader that made
+// it has failed since.
 func (c *changes) completeAudit() {
 	noted, since := c.FSM.NotedMembers()
 	conf, err := c.Configuration()

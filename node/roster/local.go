@@ -186,7 +186,7 @@ func (l *local) standIn(candidate raft.ServerID) raft.ServerID {
 	return standIn(conf, candidate)
 }
 
-// standIn returns a voter of conf if conf has the candidate without a vote. It returns "" for any
+// standIn returns a voter of conf if the candidate is in conf without a vote. It returns "" for any
 // other candidate.
 func standIn(conf raft.Configuration, candidate raft.ServerID) raft.ServerID {
 	if isVoter(conf, candidate) || !inConfiguration(conf, candidate) {

@@ -126,8 +126,9 @@ func (t *turn) demote(id raft.ServerID) (uint64, error) {
 	})
 }
 
-// vote makes a promotion or a demotion. It returns ErrNoLeader if the audit does not know it yet: a
-// repeat waits for that, so that the caller does not record it again.
+// vote makes a promotion or a demotion. It returns ErrNoLeader if the audit does not know the
+// change yet. A repeat waits until the audit knows it, so that the caller does not record the
+// change again.
 func (t *turn) vote(change func(wait time.Duration) raft.IndexFuture) (uint64, error) {
 	index, err := t.propose(t.term, change)
 	if err == nil {
@@ -219,8 +220,8 @@ func isVoter(conf raft.Configuration, id raft.ServerID) bool {
 	return false
 }
 
-// reconcile completes the audit of an earlier leader and replacements of instances, and demotes the
-// nodes that must not vote.
+// reconcile completes the audit of an earlier leader, completes replacements of instances, and
+// demotes the nodes that must not vote.
 func (c *changes) reconcile() {
 	c.completeAudit()
 	views := c.views()

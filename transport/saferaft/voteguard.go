@@ -13,7 +13,7 @@ type VoteGuard struct {
 	Note func(voter raft.ServerID) []byte
 	// MayVote reports whether this node may vote for the candidate that sent note.
 	MayVote func(note []byte) bool
-	// StandIn returns a voter if the candidate is a member without a vote, and "" for any other
+	// StandIn returns a voter if the candidate is a member without a vote. It returns "" for any other
 	// candidate. See standIn.
 	StandIn func(candidate raft.ServerID) raft.ServerID
 }
