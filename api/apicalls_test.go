@@ -251,7 +251,8 @@ func (d *description) clusterCalls(t *testing.T, b *adminBench) {
 	ops("GET /v1/snapshot", "", "", 200)
 }
 
-// debugCalls are calls of the pages of a node. b serves them all, bare none that the program gives.
+// debugCalls calls the debug pages of a node. b serves all of them. bare lacks those that the
+// program must provide.
 func (d *description) debugCalls(t *testing.T, b, bare *adminBench) {
 	for page, status := range map[string]int{"log": 404, "config": 404, "metrics": 200, "goroutines": 200, "heap": 404} {
 		d.call(t, b, apiCall{op: "GET /v1/debug/" + page, who: "admin", status: 200})

@@ -183,8 +183,9 @@ func viewAudit(e *revoked.AuditEntry) auditView {
 	return v
 }
 
-// FormatAudit returns an entry of an era as one JSON object, without a line feed: the members of
-// GET /v1/audit, after the id of the entry. An entry of no cluster, without an era, has no id.
+// FormatAudit returns an entry of an era as one JSON object, without a line feed. It has the id of
+// the entry, then the members of GET /v1/audit. An entry of a node in no cluster has no era, and so
+// no id.
 func FormatAudit(e *revoked.AuditEntry, era string) ([]byte, error) {
 	id := ""
 	if era != "" {

@@ -143,8 +143,8 @@ func TestAudit_Calls_LeaveOneEntryOrNone(t *testing.T) {
 	}
 }
 
-// Contract 6, "Audit entry": each revocation leaves one entry, by any client. A deny list leaves
-// one for each entry of the log.
+// Contract 6, "Audit entry": each revocation by any client leaves one entry. A deny list leaves one
+// for each entry of the log.
 func TestAudit_Revocations_LeaveOneEntryEach(t *testing.T) {
 	b := newAdminBench(t)
 	b.do(t, "issuer", "POST", "/v1/grants", "", `{"grant_id":"g1","client_id":"app","access_token":{"token":"tok-1"}}`)
@@ -280,7 +280,7 @@ func TestAudit_Events_FollowAndResume(t *testing.T) {
 	}
 }
 
-// Refusals beyond the limit of a client are counted, and the next entry has their number. The
+// Refusals beyond the limit of a client are only counted, and the next entry has their number. A
 // refused call is answered even if its entry does not commit.
 func TestAudit_ManyRefusals_AreBounded(t *testing.T) {
 	var offset atomic.Int64

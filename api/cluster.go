@@ -38,7 +38,7 @@ func (a *API) getMembers(r *request.Request) error {
 // membersView is the JSON body of GET /v1/members.
 type membersView struct {
 	Members []memberView `json:"members"`
-	Voting  *votingView  `json:"voting,omitempty"` // absent without a member that votes
+	Voting  *votingView  `json:"voting,omitempty"` // absent if no member votes
 }
 
 // memberView is one member as the answering node, or the leader, sees it. Durations are

@@ -28,8 +28,8 @@ import (
 	"revoked/node/jwt"
 )
 
-// A tlsBench is an API on a port with the TLS configuration of the product. Its clock is the
-// machine's plus a shift.
+// A tlsBench is an API on a port, with the TLS configuration of the product. Its clock is the
+// machine's clock plus a shift.
 type tlsBench struct {
 	*bench
 	addr   string
@@ -39,8 +39,8 @@ type tlsBench struct {
 	shift  *atomic.Int64
 }
 
-// newTLSBench starts an API whose callers need a certificate of clientCAs, if there are any. The
-// client cm has the certificate subject CN=cm, and the key of self if that is set.
+// newTLSBench starts an API. If clientCAs is not empty, certificates of callers must come from it.
+// The client cm has the certificate subject CN=cm and, if self is set, its key.
 func newTLSBench(t *testing.T, self *tls.Certificate, clientCAs ...*ca) *tlsBench {
 	t.Helper()
 	b := &tlsBench{shift: new(atomic.Int64)}
@@ -72,7 +72,7 @@ func newTLSBench(t *testing.T, self *tls.Certificate, clientCAs ...*ca) *tlsBenc
 	return b
 }
 
-// write replaces the file of the CAs. The node does not read it yet.
+// write replaces the file of the CAs. The node reads it only at the next reload.
 func (b *tlsBench) write(t *testing.T, clientCAs ...*ca) {
 	t.Helper()
 	var text bytes.Buffer
@@ -141,7 +141,7 @@ func selfSigned(t testing.TB, change ...func(*x509.Certificate)) *tls.Certificat
 	return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: c.key, Leaf: cert}
 }
 
-// expired makes a certificate end a minute ago.
+// expired sets the end of a certificate to a minute ago.
 func expired(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
 
 // serverCertificate returns a certificate for 127.0.0.1, loaded from files as the product does.
@@ -185,7 +185,7 @@ func dialects() []dialect {
 	}
 }
 
-// A tlsCaller is a caller with connections of its own.
+// A tlsCaller is a caller with its own connections.
 type tlsCaller struct {
 	b    *tlsBench
 	http *http.Client
@@ -193,8 +193,8 @@ type tlsCaller struct {
 	cfg  *tls.Config // of its connections
 }
 
-// caller returns a caller with a certificate, or without one. It presents the certificate also if
-// the server asks for those of other CAs, as an attacker would.
+// caller returns a caller with or without a certificate. It presents the certificate even if the
+// server asks for certificates of other CAs, as an attacker would.
 func (b *tlsBench) caller(t *testing.T, d dialect, cert *tls.Certificate, change ...func(*tls.Config)) *tlsCaller {
 	cfg := &tls.Config{RootCAs: b.roots, MinVersion: d.version, MaxVersion: d.version}
 	if cert != nil {
@@ -208,7 +208,7 @@ func (b *tlsBench) caller(t *testing.T, d dialect, cert *tls.Certificate, change
 	return &tlsCaller{b, &http.Client{Transport: tr}, d.h2, cfg}
 }
 
-// A heard is how a request went.
+// A heard is the outcome of a request.
 type heard struct {
 	status          int
 	reused, resumed bool // the connection and the session
@@ -254,8 +254,9 @@ func (h heard) want(t *testing.T, status int, what string) {
 	}
 }
 
-// want checks the status of an introspection. Status 0 is a handshake that the server refuses: the
-// caller then sends no request, as it could meet the end of the connection before the alert.
+// want checks the status of an introspection. Status 0 means that the server refuses the handshake.
+// The caller then sends no request, because it might see the end of the connection before the
+// alert.
 func (c *tlsCaller) want(t *testing.T, status int, what string) {
 	t.Helper()
 	if status != 0 {
@@ -275,7 +276,7 @@ func (c *tlsCaller) want(t *testing.T, status int, what string) {
 	}
 }
 
-// CA-39, CA-41 and CA-42 through a handshake: only certificates of api_client_ca pass it.
+// CA-39, CA-41 and CA-42 through a handshake: only certificates of api_client_ca pass.
 func TestTLSClientAuth_Handshake_PassesItsCAsOnly(t *testing.T) {
 	authority, stranger := newLiveCA(t), newLiveCA(t)
 	b := newTLSBench(t, nil, authority)
@@ -320,7 +321,7 @@ func TestTLSClientAuth_Handshake_PassesItsCAsOnly(t *testing.T) {
 func TestSelfSignedTLSClientAuth_Handshake_KeyDecides(t *testing.T) {
 	self := selfSigned(t)
 	b := newTLSBench(t, self)
-	renew := func(template *x509.Certificate) *tls.Certificate { // another certificate of the key
+	renew := func(template *x509.Certificate) *tls.Certificate { // another certificate for the same key
 		key := self.PrivateKey.(*ecdsa.PrivateKey)
 		cert := (&ca{key: key}).sign(t, template, key)
 		return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
@@ -399,8 +400,9 @@ func TestTLSClientAuth_OpenConnection_FollowsTheRecord(t *testing.T) {
 	}
 }
 
-// A CA that is removed from the file authenticates nobody from then on: not on open connections,
-// not by a resumed session (RFC 8446 section 2.2), not in a new handshake. Its open streams end.
+// Once a CA is removed from the file, its certificates no longer authenticate: not on open
+// connections, not in a resumed session (RFC 8446 section 2.2), and not in a new handshake. Their
+// open streams end.
 func TestClientCAs_Reload_EndsWhatTheOldOnesProved(t *testing.T) {
 	for _, d := range dialects() {
 		t.Run(d.String(), func(t *testing.T) {

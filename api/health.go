@@ -61,7 +61,8 @@ func (a *API) getReady(r *request.Request) error {
 	return r.Send(http.StatusServiceUnavailable, request.TypeText, []byte(b.String()))
 }
 
-// showMetrics returns a handler of the metrics for every caller. It bounds scrapes.
+// showMetrics returns a handler that shows the metrics to every caller. It bounds the number of
+// scrapes.
 func (a *API) showMetrics() request.Handler {
 	page := promhttp.HandlerFor(a.cfg.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
 	return func(r *request.Request) error {
@@ -71,8 +72,8 @@ func (a *API) showMetrics() request.Handler {
 	}
 }
 
-// metricsPage returns the handler of /metrics. Callers outside the networks that need no
-// credentials need the role of a viewer.
+// metricsPage returns the handler of /metrics. Callers in MetricsNetworks need no credentials.
+// Other callers need a role that may read the metrics.
 func (a *API) metricsPage() request.Handler {
 	show := a.showMetrics()
 	authenticated := a.access.Require(show, viewers...)
@@ -84,7 +85,7 @@ func (a *API) metricsPage() request.Handler {
 	}
 }
 
-// leaderView names the leader from the view of the node. It is empty without a leader.
+// leaderView names the leader that the node knows. It is empty without a leader.
 type leaderView struct {
 	NodeID string `json:"node_id"`
 	API    string `json:"api"`

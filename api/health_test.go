@@ -67,8 +67,8 @@ func TestMetrics_Page_IsServed(t *testing.T) {
 	}
 }
 
-// Contract 6: a caller of metrics_networks needs no credentials, another one the role of a viewer,
-// on both addresses.
+// Contract 6: a caller in metrics_networks needs no credentials. Any other caller needs the role of
+// a viewer. Both addresses do the same.
 func TestMetrics_Networks_DecideWhoAuthenticates(t *testing.T) {
 	list := func(networks ...string) (out []netip.Prefix) {
 		for _, n := range networks {
@@ -117,7 +117,8 @@ func TestMetrics_Networks_DecideWhoAuthenticates(t *testing.T) {
 	}
 }
 
-// Profiles are for administrators, at the address of the metrics, if they are switched on.
+// Profiles are for administrators, only at the address of the metrics, and only if they are
+// switched on.
 func TestProfiles_MetricsAddress_ForAdministrators(t *testing.T) {
 	off := newBench(t).api.MetricsHandler()
 	b := newBench(t, func(c *api.Config) { c.Profiles = true })
@@ -165,7 +166,8 @@ func TestProfiles_Stacks_HaveNoArguments(t *testing.T) {
 	}
 }
 
-// Two profiles over time would measure each other: the second is refused while the first runs.
+// Two profiles over a period would measure each other. So a second one is refused while the first
+// runs.
 func TestProfiles_SecondOverTime_IsRefused(t *testing.T) {
 	h := newBench(t, func(c *api.Config) { c.Profiles = true }).api.MetricsHandler()
 	get := func(path string) int {

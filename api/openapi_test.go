@@ -329,7 +329,7 @@ func (d *description) checkLines(t *testing.T, c apiCall, media *openapi3.MediaT
 	}
 }
 
-// restrictMetrics makes /metrics need credentials from everywhere.
+// restrictMetrics requires credentials for /metrics from every address.
 func restrictMetrics(c *api.Config) { c.MetricsOnAPI, c.MetricsNetworks = true, nil }
 
 // commonCalls makes each operation answer what every operation can: to a caller without

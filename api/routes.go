@@ -106,10 +106,10 @@ func New(cfg Config) (*API, error) {
 	return a, nil
 }
 
-// consoleRoutes returns the routes of the console, which makes calls of the other routes.
+// consoleRoutes returns the routes of the console. The console calls the other routes.
 func (a *API) consoleRoutes() ([]route, error) {
 	roles := map[string][]revoked.Role{
-		// Others revoke their own tokens only, and the operators of a cluster have none.
+		// Other clients may revoke only their own tokens, and the staff of a cluster has none.
 		"POST " + pathRevoke: admins,
 		console.CutOff:       cutoffMakers,
 	}
@@ -154,8 +154,8 @@ func newStreams(cfg Config, m *metrics) *streams {
 // package serve: limits of connections and of slow callers are there, not here.
 func (a *API) Handler() http.Handler { return a.echo }
 
-// MetricsHandler returns a handler of /livez, /readyz and /metrics, and with Profiles of
-// /debug/pprof/, for a separate listener. It accepts plain HTTP even with RequireHTTPS.
+// MetricsHandler returns a handler for a separate listener. It serves /livez, /readyz and /metrics,
+// and with Profiles also /debug/pprof/. It accepts plain HTTP even with RequireHTTPS.
 func (a *API) MetricsHandler() http.Handler {
 	b := *a
 	b.cfg.RequireHTTPS = false

@@ -179,8 +179,8 @@ func TestPrivateKeyJWT_Replay_OneSucceeds(t *testing.T) {
 	}
 }
 
-// CA-33: another spelling of a used assertion is the same use. An ECDSA signature has two (RFC 7518
-// section 3.4), and its holder can sign the same claims again.
+// CA-33: another spelling of a used assertion is the same use. An ECDSA signature has two spellings
+// (RFC 7518 section 3.4), and the holder of the key can sign the same claims again.
 func TestPrivateKeyJWT_OtherSpelling_IsOneUse(t *testing.T) {
 	b := newStrongBench(t)
 	raw := b.assertion(t, "cj", "spelled", nil)
@@ -208,7 +208,8 @@ func TestPrivateKeyJWT_OtherSpelling_IsOneUse(t *testing.T) {
 	}
 }
 
-// The signer of a refused assertion reads why, in both shapes of errors. A stranger reads nothing.
+// In both forms of errors, the signer of a refused assertion reads why it was refused. Other
+// callers do not.
 func TestPrivateKeyJWT_Refused_TellsItsSigner(t *testing.T) {
 	b := newStrongBench(t)
 	forged := &strongBench{b.bench, newTrustedKey(t, "k1")}
@@ -270,7 +271,7 @@ func TestPrivateKeyJWT_RecordChanged_AuthenticatesAgain(t *testing.T) {
 	}
 }
 
-// CA-34, CA-35: every attack of RFC 8725 gets 401, whether or not the request's token exists.
+// CA-34, CA-35: every attack of RFC 8725 gets 401, whether the request's token exists or not.
 func TestPrivateKeyJWT_Attacks_Get401(t *testing.T) {
 	b := newStrongBench(t)
 	good := b.assertion(t, "cj", "attack", nil)

@@ -14,7 +14,7 @@ import (
 )
 
 // W3C Trace Context: the traceparent of a caller counts only from the configured networks. Probes
-// have no span, and no span has anything that the caller sent.
+// have no span. No span has anything that the caller sent.
 func TestTraces_Callers_ContinueOnlyFromNetworks(t *testing.T) {
 	const trace = "0af7651916cd43dd8448eb211c80319c"
 	parent := "00-" + trace + "-b7ad6b7169203331-01"

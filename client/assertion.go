@@ -23,8 +23,8 @@ import (
 	"time"
 )
 
-// assertionLifetime is how long an assertion is valid: for one request, which is sent at once, and
-// for a clock that is a little behind. Nodes accept at most ten minutes.
+// assertionLifetime is how long an assertion is valid. The request is sent at once, so this only
+// has to cover a clock that is slightly behind. Nodes accept at most ten minutes.
 const assertionLifetime = time.Minute
 
 // assertionType is the value of client_assertion_type (RFC 7523 section 2.2).
@@ -38,17 +38,17 @@ type Key struct {
 	// Signer holds an RSA, ECDSA or Ed25519 key. It may be called concurrently. The key may be in a
 	// hardware module.
 	Signer crypto.Signer
-	ID     string // kid of the assertions; empty: none, and the nodes try the keys of the client
-	// Algorithm is RS256 to RS512, PS256 to PS512, ES256 to ES512 or EdDSA. Empty: RS256 for RSA, and
-	// the only one that fits for every other key.
+	ID     string // kid of the assertions; empty: no kid, and the nodes try the keys of the client
+	// Algorithm is RS256 to RS512, PS256 to PS512, ES256 to ES512 or EdDSA. Empty: RS256 for an RSA
+	// key. For every other key, only one algorithm fits.
 	Algorithm string
 }
 
-// A method is how an algorithm signs.
+// A method says how an algorithm signs.
 type method struct {
 	hash crypto.Hash // 0: the whole text is signed
 	pss  bool
-	size int // bytes of a number of an ECDSA signature
+	size int // bytes of each of the two numbers of an ECDSA signature
 }
 
 var methods = map[string]method{
@@ -79,7 +79,7 @@ func algorithms(public crypto.PublicKey) []string {
 	return nil
 }
 
-// An asserter makes the assertions of one client. Methods may be called concurrently.
+// An asserter signs the assertions of one client. Methods may be called concurrently.
 type asserter struct {
 	id       string
 	key      Key
@@ -150,7 +150,7 @@ func (a *asserter) signature(input []byte) ([]byte, error) {
 	}
 	var numbers struct{ R, S *big.Int }
 	if rest, err := asn1.Unmarshal(der, &numbers); err != nil || len(rest) != 0 {
-		return nil, fmt.Errorf("%w: its signatures are not those of ECDSA", ErrKey)
+		return nil, fmt.Errorf("%w: its signatures are not ECDSA signatures", ErrKey)
 	}
 	if max(numbers.R.BitLen(), numbers.S.BitLen()) > m.size*8 || min(numbers.R.Sign(), numbers.S.Sign()) <= 0 {
 		return nil, fmt.Errorf("%w: its signatures do not fit its curve", ErrKey)
@@ -162,8 +162,8 @@ func (a *asserter) signature(input []byte) ([]byte, error) {
 }
 
 // assertion returns a new assertion for a request to the node at addr, or "" for a client without a
-// key. It may ask the node for its issuer first, which is the only audience that it accepts (RFC
-// 10070).
+// key. First it may ask the node for its issuer, which is the only audience that the node accepts
+// (RFC 10070).
 func (c *Client) assertion(ctx context.Context, addr string) (string, error) {
 	a := c.asserter
 	if a == nil {
@@ -187,7 +187,8 @@ func (c *Client) assertion(ctx context.Context, addr string) (string, error) {
 	return a.sign(issuer, time.Now())
 }
 
-// forget makes the next call ask the node at addr for its issuer again: it may have changed.
+// forget makes the next call ask the node at addr for its issuer again, because the issuer may have
+// changed.
 func (a *asserter) forget(addr string) {
 	if a == nil {
 		return

@@ -24,13 +24,13 @@ import (
 	"revoked/client"
 )
 
-// A seen is a request that a metadataNode got.
+// A seen is a request that a metadataNode received.
 type seen struct {
 	path, authorization, named string
 	form                       url.Values
 }
 
-// A metadataNode is a fake node that names an issuer and records its requests.
+// A metadataNode is a fake node. It names an issuer in its metadata and records the requests.
 type metadataNode struct {
 	*fakeNode
 	mu     sync.Mutex
@@ -135,8 +135,9 @@ func generate[K crypto.Signer](k K, err error) crypto.Signer {
 
 func ecKey(c elliptic.Curve) crypto.Signer { return generate(ecdsa.GenerateKey(c, rand.Reader)) }
 
-// RFC 7523 section 3 and RFC 10070: each algorithm signs assertions that verify, each for one call
-// and for a short time. ECDSA signatures have a fixed length, so each is tried often.
+// RFC 7523 section 3 and RFC 10070: with each algorithm, the assertions verify. Each one is for one
+// call and for a short time. ECDSA signatures must have a fixed length, so the test tries these
+// algorithms often.
 func TestKey_EachAlgorithm_SignsNewAssertions(t *testing.T) {
 	_, ed, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -192,8 +193,8 @@ func TestKey_EachAlgorithm_SignsNewAssertions(t *testing.T) {
 	}
 }
 
-// Each attempt has an assertion of its own for the issuer of the called node. After a 401 the next
-// call reads the issuer again.
+// Each attempt has its own assertion, for the issuer of the called node. After a 401, the next call
+// reads the issuer again.
 func TestKey_SeveralNodes_EachGetsItsAssertion(t *testing.T) {
 	key := client.Key{Signer: ecKey(elliptic.P256())}
 	first, second := newMetadataNode(t, "https://one", 503), newMetadataNode(t, "https://two", 200)
@@ -227,8 +228,9 @@ func TestKey_SeveralNodes_EachGetsItsAssertion(t *testing.T) {
 	}
 }
 
-// With an audience no node can choose another. Without one, a node whose metadata is wrong is
-// skipped, also by a call that must not be repeated: it has not been sent.
+// If an audience is configured, a node cannot choose another one. If not, a node with wrong
+// metadata is skipped. This holds even for a call that must not be repeated, because it has not
+// been sent yet.
 func TestKey_Audience(t *testing.T) {
 	key := client.Key{Signer: ecKey(elliptic.P256())}
 	n := newMetadataNode(t, "https://false", 200)

@@ -36,8 +36,8 @@ type Config struct {
 	Secret string   // client secret; empty: Key or the client certificate in TLS authenticates the client
 	Key    *Key     // signs a new assertion for each call; nil: see Secret
 	// Audience is the issuer of the nodes, for which Key signs. Empty: the issuer in the metadata of
-	// the called node. Set it if the key is also registered elsewhere: a false node could name the
-	// issuer of another server.
+	// the called node. Set Audience if the key is also registered elsewhere. Otherwise, a false node
+	// could name the issuer of another server.
 	Audience string
 	TLS      *tls.Config   // nil: TLS 1.2 and the system's CAs
 	Timeout  time.Duration // limit for one call across all nodes; 0: DefaultTimeout
@@ -85,7 +85,7 @@ func New(cfg Config) (*Client, error) {
 		return c, nil
 	}
 	if cfg.ID == "" || cfg.Secret != "" {
-		return nil, fmt.Errorf("%w: it needs an id and no secret beside it", ErrKey)
+		return nil, fmt.Errorf("%w: set an id, and no secret, together with the key", ErrKey)
 	}
 	var err error
 	c.asserter, err = newAsserter(cfg.ID, *cfg.Key, cfg.Audience)

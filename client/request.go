@@ -31,7 +31,7 @@ type request struct {
 	stream      io.Reader  // instead of body; sent once, to the first node that connects
 	accept      string     // empty: JSON
 	local       bool       // acts on the called node
-	once        bool       // must not be repeated once it was sent
+	once        bool       // must not be repeated after it was sent
 }
 
 func get(name, path string) request { return request{name: name, method: http.MethodGet, path: path} }
@@ -206,8 +206,9 @@ func (c *Client) send(ctx context.Context, r request, addr, assertion string) (*
 	return nil, readStatusError(r.name, addr, resp)
 }
 
-// parameters returns the body of a form. Without a secret an assertion authenticates the client
-// (RFC 7523 section 2.2), or its certificate, and then the form names it (RFC 8705 section 2).
+// parameters returns the body of a form. Without a secret, an assertion authenticates the client
+// (RFC 7523 section 2.2), or its certificate does. In the second case, the form names the client
+// (RFC 8705 section 2).
 func (c *Client) parameters(form url.Values, assertion string) string {
 	form = maps.Clone(form)
 	switch {
@@ -221,8 +222,8 @@ func (c *Client) parameters(form url.Values, assertion string) string {
 	return form.Encode()
 }
 
-// withoutURL returns the cause of an error of an HTTP client, whose method and URL the caller
-// replaces.
+// withoutURL returns the cause of an error of an HTTP client, without method and URL. The caller
+// adds its own text for these.
 func withoutURL(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {

@@ -77,9 +77,9 @@ func New(cfg Config) *Control {
 	}
 }
 
-// Require returns h for callers that authenticate (see [Control.Identify]) or are signed in (see
-// [Control.SignedIn]), and have one of the roles. Other callers get 401, 429, 503, or 403, which
-// names the roles. A malformed query gets 400.
+// Require returns h for callers that have one of the roles, and that authenticate (see
+// [Control.Identify]) or are signed in (see [Control.SignedIn]). Other callers get 401, 429, 503,
+// or a 403 that names the roles. A malformed query gets 400.
 func (c *Control) Require(h request.Handler, roles ...revoked.Role) request.Handler {
 	return func(r *request.Request) error {
 		values := r.Request().Header["Authorization"]
@@ -128,7 +128,8 @@ func (c *Control) Identify(r *request.Request, values []string) (*clientauth.Cal
 	return c.Traced(r, func() (*clientauth.Caller, error) { return c.identify(r, values) })
 }
 
-// Traced authenticates the caller of r and records that as a span, without the caller.
+// Traced authenticates the caller of r and records a span of that. The span does not name the
+// caller.
 func (c *Control) Traced(r *request.Request, authenticate func() (*clientauth.Caller, error)) (
 	*clientauth.Caller, error) {
 	_, span := c.cfg.Tracer.Start(r.Request().Context(), "authenticate")

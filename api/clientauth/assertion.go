@@ -93,7 +93,7 @@ func (a *Authenticator) failed(ctx context.Context, id string) error {
 	return &AssertionError{Replayed}
 }
 
-// Replayed is the problem of an assertion that another request has used.
+// Replayed is the problem that the client is told if another request has used its assertion.
 const Replayed = "the assertion was used before; sign one for each request"
 
 // onceForEach caches the last result of prove for as long as the record is the same. Verifying a

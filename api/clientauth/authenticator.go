@@ -18,8 +18,8 @@ import (
 // secret.
 var ErrUnauthenticated = errors.New("client authentication failed")
 
-// An AssertionError is returned for an assertion that a key of the client has signed and that is
-// refused all the same. Only a holder of the key can get it, so it may say why. It matches
+// An AssertionError is returned if an assertion is refused although a key of the client has signed
+// it. Only a holder of the key can get this error, so it may say why. It matches
 // [ErrUnauthenticated].
 type AssertionError struct{ Problem string }
 
@@ -53,8 +53,8 @@ type Clients interface {
 type Assertions interface {
 	// ParseAssertion returns the client that an assertion claims to be from, and a function that
 	// verifies it with the keys of a client. audience is the only audience that it may have. The id is
-	// "" for a text that is not an assertion. A refused assertion that a key of the client has signed
-	// has a problem: a text for the client, without anything from the assertion.
+	// "" for a text that is not an assertion. If a key of the client has signed an assertion that is
+	// refused, problem tells the client why. It contains nothing from the assertion.
 	ParseAssertion(raw, audience string) (
 		id string, verify func(*revoked.Client) (v revoked.VerifiedAssertion, problem string, ok bool))
 	// AssertionUse returns the request that used an assertion, if this node's copy of the state

@@ -48,7 +48,7 @@ func (a *Authenticator) AuthenticateCertificate(
 	return a.Authenticate(ctx, t)
 }
 
-// clientCAs returns the CAs that a certificate must come from now, or nil.
+// clientCAs returns the CAs of which one must have issued a certificate, or nil.
 func (a *Authenticator) clientCAs() *x509.CertPool {
 	if a.cfg.ClientCAs == nil {
 		return nil

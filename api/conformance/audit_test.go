@@ -20,7 +20,7 @@ func auditScenarios() []scenario {
 	}
 }
 
-// audit returns the entries that a member has after an index, whose request id begins with prefix.
+// audit returns the entries of a member after an index whose request id begins with prefix.
 func (s *stage) audit(t *testing.T, m *member, prefix string, after uint64) (out []map[string]any) {
 	t.Helper()
 	r := s.json(t, m, "GET", fmt.Sprintf("/v1/audit?after=%d", after), "aud", "")
@@ -42,7 +42,7 @@ func (s *stage) audit(t *testing.T, m *member, prefix string, after uint64) (out
 	return out
 }
 
-// noted sends a request under /v1 with a request id.
+// noted sends a request under /v1 with the given request id.
 func (s *stage) noted(t *testing.T, m *member, id, method, path, who, body string, status int) {
 	t.Helper()
 	c := call{method: method, as: who, body: body, contentType: "application/json",

@@ -130,7 +130,8 @@ func FailureOf(path string, err error) *Failure {
 	return f
 }
 
-// assertionProblem returns why an assertion that a key of the client has signed is refused, or "".
+// assertionProblem returns why an assertion is refused, if a key of the client has signed it, or
+// "".
 func assertionProblem(err error) string {
 	var refused *clientauth.AssertionError
 	switch {

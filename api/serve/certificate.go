@@ -45,8 +45,8 @@ func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
 func (c *Certificate) Reload() (changed bool, err error) { return c.files.Reload() }
 
 // Watch reloads every interval until ctx ends. It calls observe with nil for each change and with
-// each error that differs from the previous one. It calls expiring once for each certificate that
-// has less than a fifth of its lifetime left.
+// each error that differs from the previous one. It calls expiring once for each certificate with
+// less than a fifth of its lifetime left.
 func (c *Certificate) Watch(ctx context.Context, interval time.Duration, observe func(err error),
 	expiring func(left time.Duration)) {
 	var warned *tls.Certificate
@@ -65,7 +65,7 @@ func (c *Certificate) Watch(ctx context.Context, interval time.Duration, observe
 	})
 }
 
-// Metric returns a metric with the end of the certificate's validity.
+// Metric returns a metric with the time at which the certificate expires.
 func (c *Certificate) Metric() prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "revoked_api_certificate_expiry_seconds",

@@ -21,13 +21,14 @@ import (
 	"revoked/internal/await"
 )
 
-// certFiles writes a self-signed certificate for 127.0.0.1 and its key. An hour of two is left.
+// certFiles writes a self-signed certificate for 127.0.0.1 and its key. It is valid for one more
+// hour, of two in all.
 func certFiles(t testing.TB, dir, name string) (certFile, keyFile string, pool *x509.CertPool) {
 	t.Helper()
 	return certFilesFor(t, dir, name, time.Hour)
 }
 
-// certFilesFor writes a certificate with a lifetime of two hours, of which left is left.
+// certFilesFor writes a certificate with a lifetime of two hours. left is the rest of this time.
 func certFilesFor(t testing.TB, dir, name string, left time.Duration) (certFile, keyFile string, pool *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -116,7 +117,7 @@ func TestCertificate_ChangedFiles_AreReloaded(t *testing.T) {
 	}
 }
 
-// A certificate with less than a fifth of its lifetime left is told once, and its end is a metric.
+// A certificate with less than a fifth of its lifetime left is reported once. A metric has its end.
 func TestCertificate_ExpiresSoon_ToldOnce(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile, _ := certFilesFor(t, dir, "one", 20*time.Minute)

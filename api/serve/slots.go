@@ -19,8 +19,8 @@ const (
 	causeHeader             = "header"
 )
 
-// spareSlots is the number of connections beyond each limit. On these the server answers probes,
-// and answers every other request with the limit that was reached.
+// spareSlots is the number of connections beyond each limit. On these connections the server
+// answers probes. To every other request it answers which limit was reached.
 const spareSlots = 32
 
 // A slotTable bounds the open connections: all of them, and those of one address. At a limit it
