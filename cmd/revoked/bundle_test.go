@@ -22,8 +22,8 @@ import (
 	"revoked/cmd/revoked/internal/devcluster"
 )
 
-// forms returns the forms in which a secret could be written: plain, URL-encoded, its hexadecimal
-// form and SHA-256, and base64 at each of three offsets.
+// forms returns the forms in which a secret could be written: plain, URL-encoded, hexadecimal, its
+// SHA-256, and base64 at each of three offsets.
 func forms(secret string) []string {
 	sum := sha256.Sum256([]byte(secret))
 	all := []string{secret, url.QueryEscape(secret), url.PathEscape(secret), hex.EncodeToString([]byte(secret)),
@@ -61,8 +61,8 @@ func secretFile(t *testing.T, name, secret string) string {
 	return file
 }
 
-// filesOf returns the secrets of the files in the folder of a cluster: lines of keys in base64, and
-// the secrets of its clients.
+// filesOf returns the secrets in the files of a cluster's folder: the base64 lines of keys, and the
+// secrets of its clients.
 func filesOf(t *testing.T, c *devcluster.Cluster) map[string]string {
 	t.Helper()
 	secrets := map[string]string{}
@@ -91,7 +91,8 @@ func filesOf(t *testing.T, c *devcluster.Cluster) map[string]string {
 	return secrets
 }
 
-// sendTokens sends tokens to each endpoint that gets one, in the right and in wrong places.
+// sendTokens sends tokens to each endpoint that takes a token, in the right place and in wrong
+// places.
 func sendTokens(t *testing.T, c *devcluster.Cluster, secrets map[string]string) {
 	t.Helper()
 	tlsConfig, err := c.TLS()
@@ -197,7 +198,7 @@ func TestBundle_RealNode_HasNoSecret(t *testing.T) {
 	stopProgram(t, p)
 }
 
-// The search itself finds each form.
+// The search finds each form. Otherwise the tests above would prove nothing.
 func TestForms_EachEncoding_IsFound(t *testing.T) {
 	const secret = "canary/QWERTZUIOPASDFGHJKLY+"
 	sum := sha256.Sum256([]byte(secret))

@@ -229,7 +229,7 @@ func printStatus(cmd *cobra.Command, s client.Status) error {
 	return cli.PrintPairs(cmd.OutOrStdout(), pairs...)
 }
 
-// regionsText lists the regions with voters.
+// regionsText describes the regions that have voters.
 func regionsText(v *client.Voting) string {
 	var list []string
 	for _, r := range v.Regions {

@@ -215,7 +215,7 @@ func clientLife(t *testing.T, c devcluster.Cluster) {
 	}
 }
 
-// keyCommands creates a client whose credential is a key, and runs commands as this client.
+// keyCommands creates a client that authenticates by a key, and runs commands as this client.
 func keyCommands(t *testing.T, c devcluster.Cluster) {
 	dir := t.TempDir()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -99,7 +99,7 @@ func exitCode(cmd *cobra.Command, err error, stderr io.Writer) int {
 	return e.Code
 }
 
-// hintVariables names variables that the user may have misspelled, after a failure.
+// hintVariables prints, after a failure, the variables that the user may have misspelled.
 func hintVariables(stderr io.Writer) {
 	for _, v := range config.UnknownVariables(os.Environ()) {
 		if len(v.Near) > 0 {

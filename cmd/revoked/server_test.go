@@ -214,7 +214,7 @@ func TestDeploy_StopTimes_CoverShutdown(t *testing.T) {
 	}
 }
 
-// An empty metrics_networks lets nobody read /metrics without credentials.
+// If metrics_networks is empty, every caller of /metrics must authenticate.
 func TestServer_NoMetricsNetworks_Authenticates(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")
@@ -392,7 +392,7 @@ func TestServer_ClientCAs_AreReloaded(t *testing.T) {
 		await.Until(t, "an answer to a certificate of the CA "+known, func() bool {
 			return ask(known).code == cli.ExitNegative
 		})
-		// Go's client holds back a certificate of a CA that the node does not ask for.
+		// The TLS client of Go does not send a certificate if the node does not ask for its CA.
 		if got := ask(unknown); got.code != cli.ExitFailed || !strings.Contains(got.stderr, "401") {
 			t.Errorf("a certificate of the CA %s: got %d %s, want 401", unknown, got.code, got.stderr)
 		}

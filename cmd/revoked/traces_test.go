@@ -69,7 +69,7 @@ func newCollector(t *testing.T) *collector {
 	return c
 }
 
-// attribute returns the text of an attribute, "" if it is absent.
+// attribute returns the text of an attribute, or "" if it is absent.
 func attribute(list []*commonpb.KeyValue, key string) string {
 	for _, a := range list {
 		if a.Key == key {
@@ -121,8 +121,8 @@ func stateOf(t *testing.T, c *devcluster.Cluster, n devcluster.Node) string {
 	return status.State
 }
 
-// A revocation at a follower is one trace across two nodes, which continues that of the caller. No
-// span has a secret.
+// A revocation at a follower is one trace across two nodes. It continues the trace of the caller.
+// No span has a secret.
 func TestTraces_RevocationAtFollower_IsOneTrace(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs three nodes")
@@ -196,7 +196,7 @@ func TestTraces_RevocationAtFollower_IsOneTrace(t *testing.T) {
 	t.Logf("searched %d spans for %d secrets", len(to.spans), len(secrets))
 }
 
-// revokeTraced registers a token and revokes it at a node, as a part of a trace.
+// revokeTraced registers a token, and revokes it at a node as part of a trace.
 func revokeTraced(t *testing.T, c *devcluster.Cluster, n devcluster.Node, token, traceparent string) {
 	t.Helper()
 	tlsConfig, err := c.TLS()
@@ -234,8 +234,8 @@ func revokeTraced(t *testing.T, c *devcluster.Cluster, n devcluster.Node, token,
 	}
 }
 
-// Without traces_endpoint a node connects to no collector, whatever the variables of OpenTelemetry
-// say, and warns of them.
+// Without traces_endpoint, a node does not connect to a collector, whatever the variables of
+// OpenTelemetry say. It warns that these variables have no effect.
 func TestTraces_NoEndpoint_ConnectsNowhere(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")

@@ -42,7 +42,7 @@ const (
 
 // A Log writes the audit to one destination. Run and Local may run at the same time.
 type Log struct {
-	mu      sync.Mutex // guards out, except reopen
+	mu      sync.Mutex // guards out; out.reopen needs no lock
 	out     output
 	source  Source
 	log     *slog.Logger
@@ -174,7 +174,7 @@ func (l *Log) write(list []revoked.AuditEntry) error {
 }
 
 // Local writes an entry that only this node has, because it is in no cluster. The line has no id.
-// If it cannot be written it is lost: the log of the node has it too.
+// If the entry cannot be written, audit_log lacks it, but the log of the node has it too.
 func (l *Log) Local(e revoked.AuditEntry) {
 	line, err := api.FormatAudit(&e, "")
 	if err == nil {

@@ -253,8 +253,8 @@ func TestNew_FileCannotBeOpened_IsAnError(t *testing.T) {
 	}
 }
 
-// A node of no cluster writes what it refused. Later the log goes on after the entries of the
-// cluster, although the last line is not one of them.
+// A node that is in no cluster writes the calls that it refused. Later, in a cluster, the log
+// continues after the last entry of the cluster, although the last line is not such an entry.
 func TestLocal_NoCluster_LineWithoutID(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	h := newHistory("a")

@@ -57,8 +57,8 @@ func AddFlags(cmd *cobra.Command) *Flags {
 	return c
 }
 
-// AddConnectionFlags adds the flags without -o, for a command that writes a file. Read them with
-// [Flags.OpenEach].
+// AddConnectionFlags adds the flags of a connection, but not -o, for a command that writes a file.
+// Read them with [Flags.OpenEach].
 func AddConnectionFlags(cmd *cobra.Command) *Flags {
 	c := &Flags{}
 	f := cmd.Flags()
@@ -92,13 +92,13 @@ func (c *Flags) Open() (api *client.Client, asJSON bool, err error) {
 	return api, asJSON, err
 }
 
-// A Node is one node that flags or environment name.
+// A Node is one node that the flags or the environment name.
 type Node struct {
 	*client.Client
 	Addr string // https URL
 }
 
-// OpenEach returns a client for each node that flags or environment name, each node once.
+// OpenEach returns one client for each node that the flags or the environment name.
 func (c *Flags) OpenEach() ([]Node, error) {
 	cfg, err := c.config()
 	if err != nil {
@@ -110,7 +110,7 @@ func (c *Flags) OpenEach() ([]Node, error) {
 			continue
 		}
 		one := cfg
-		one.Addrs, one.TLS = []string{addr}, cfg.TLS.Clone() // a transport changes its own
+		one.Addrs, one.TLS = []string{addr}, cfg.TLS.Clone() // each transport changes its own copy
 		api, err := client.New(one)
 		if err != nil {
 			return nil, err
@@ -120,7 +120,7 @@ func (c *Flags) OpenEach() ([]Node, error) {
 	return nodes, nil
 }
 
-// config returns the nodes and the credential of flags or environment.
+// config returns the nodes and the credential that the flags or the environment give.
 func (c *Flags) config() (cfg client.Config, err error) {
 	cfg = client.Config{
 		ID: cmp.Or(c.clientID, os.Getenv("REVOKED_CLIENT_ID")), Timeout: c.timeout, UserAgent: "revoked-cli",
@@ -161,8 +161,9 @@ func checkClientID(id string) error {
 // A source is a flag and its environment variable that give a secret or a key.
 type source struct{ flag, variable, value string }
 
-// credential returns the secret or the key of flags or environment. Flags override the environment.
-// Two sources are an error: one of them would silently win over the other.
+// credential returns the secret or the key that the flags or the environment give. Flags override
+// the environment. Two sources of the same rank are an error, because one of them would be ignored
+// silently.
 func (c *Flags) credential() (secret string, key *client.Key, err error) {
 	sources := []source{
 		{"--client-secret", "REVOKED_CLIENT_SECRET", c.secretText},
@@ -294,7 +295,7 @@ func (c *Flags) adviceFor(err error) string {
 	return ""
 }
 
-// credentialAdvice names the settings of the credentials that a node refused.
+// credentialAdvice names the settings of the credential that a node refused.
 func (c *Flags) credentialAdvice() string {
 	set := func(flag, variable string) bool { return cmp.Or(flag, os.Getenv(variable)) != "" }
 	switch {

@@ -26,8 +26,9 @@ var (
 	errKeySet    = errors.New("it is a set of keys: want the private key alone")
 )
 
-// readKey reads a private key from a file of PEM or from a JWK (RFC 7517), whose kid and alg count.
-// It does not check the mode of the file: containers mount secrets that everybody may read.
+// readKey reads a private key from a PEM file or from a JWK (RFC 7517). It uses kid and alg of a
+// JWK. It does not check the mode of the file, because containers mount secrets that everybody may
+// read.
 func readKey(file string) (*client.Key, error) {
 	data, err := files.Read(file, maxKeyFile)
 	if err != nil {

@@ -28,7 +28,8 @@ func pemText(t *testing.T, kind string, der []byte, err error) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
-// A key file is PEM as openssl writes it, or a JWK. No error shows what a wrong file holds.
+// A key file is PEM, as openssl writes it, or a JWK. An error never shows the content of a wrong
+// file.
 func TestReadKey_EachForm_IsReadOrNamed(t *testing.T) {
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -61,9 +61,9 @@ func isBelow(path, dir string) bool {
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
-// tryBackups adds a problem if the directory of backups cannot be written, and for a file with a
-// key that cannot be used. The directory is never created: if its disk is not mounted, backups must
-// not fill the disk below.
+// tryBackups adds a problem if the directory of backups cannot be written, and for each key file
+// that cannot be used. It never creates the directory: if its disk is not mounted, backups must not
+// fill the disk below.
 func (c *Config) tryBackups() {
 	if c.BackupDir == "" {
 		return
@@ -76,7 +76,7 @@ func (c *Config) tryBackups() {
 	if err != nil {
 		c.add("backup_dir", fmt.Errorf("cannot hold backups: %w", err))
 	}
-	// A node starts without these: it reads them for each request.
+	// A node also starts without these files, because it reads them for each request.
 	for key, name := range map[string]string{"backup_s3_access_key_file": c.BackupS3AccessKeyFile,
 		"backup_s3_secret_key_file": c.BackupS3SecretKeyFile} {
 		if name != "" {
@@ -86,7 +86,7 @@ func (c *Config) tryBackups() {
 	}
 }
 
-// loadBucketFiles checks the CA of the bucket, and who may read the keys.
+// loadBucketFiles checks the CA of the bucket, and the modes of the key files.
 func (c *Config) loadBucketFiles(f *Files) {
 	if c.BackupS3CAFile != "" {
 		_, err := files.TrustCA(c.BackupS3CAFile)
@@ -99,7 +99,7 @@ func (c *Config) loadBucketFiles(f *Files) {
 	}
 }
 
-// SharesDisk reports whether backups are on the file system of the data directory.
+// SharesDisk reports whether the backups are on the same file system as the data directory.
 func (c *Config) SharesDisk() bool {
 	if c.BackupDir == "" {
 		return false

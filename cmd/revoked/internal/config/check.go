@@ -146,7 +146,7 @@ func (c *Config) Warnings() []string {
 	if text := c.foundersWarning(); !IsMember(c.DataDir) {
 		warn(text != "", "%s", text)
 	}
-	warn(c.SharesDisk(), "backup_dir is on the file system of data_dir: who loses that disk loses both")
+	warn(c.SharesDisk(), "backup_dir is on the file system of data_dir: if that disk is lost, both are lost")
 	warn(strings.HasPrefix(c.BackupS3Endpoint, "http:"),
 		"backup_s3_endpoint is plain HTTP: backups, which show who had access to what, cross the network in the clear")
 	warn(c.Pprof && c.MetricsAddr == "", "pprof has no effect without metrics_addr")

@@ -66,7 +66,7 @@ func TestEffective_EachSetting_ShowsNoSecret(t *testing.T) {
 	}
 }
 
-// A setting of a type that Effective does not know would be hidden.
+// Effective shows every type of setting. It would hide a setting of a type that it does not know.
 func TestEffective_Defaults_AreAllShown(t *testing.T) {
 	cfg, err := loadWith(t, nil, nil, "")
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// clientKeys are the variables of the program that are no settings of a node, in the form of keys.
+// clientKeys are the variables of the program that are not settings of a node, in the form of keys.
 var clientKeys = []string{
 	"addr", "cacert", "client_id", "client_secret", "client_secret_file", "client_jwt_key", "client_cert", "client_key",
 	"output", "config",
@@ -17,13 +17,13 @@ var clientKeys = []string{
 var ofKubernetes = regexp.MustCompile(
 	`^REVOKED(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT|PORT_\d+_[A-Z_]+)$`)
 
-// An UnknownVariable begins with REVOKED_, but the program does not read it.
+// An UnknownVariable is a variable that begins with REVOKED_ and that the program does not read.
 type UnknownVariable struct {
 	Name string
 	Near []string // variables that resemble it
 }
 
-// String returns a warning. It never has the value, which may be a secret.
+// String returns a warning. The warning never has the value, because that may be a secret.
 func (v UnknownVariable) String() string {
 	text := fmt.Sprintf("%s is set, but the program has no such variable", v.Name)
 	if len(v.Near) > 0 {
@@ -32,8 +32,8 @@ func (v UnknownVariable) String() string {
 	return text
 }
 
-// UnknownVariables returns the unknown variables of environ, the form of os.Environ, by name. An
-// empty variable counts as absent, as for settings.
+// UnknownVariables returns the unknown variables of environ, in the order of their names. environ
+// has the form of os.Environ. An empty variable counts as absent, as for settings.
 func UnknownVariables(environ []string) []UnknownVariable {
 	table := Table()
 	for _, key := range clientKeys {

@@ -40,7 +40,7 @@ func TestUnknownVariables_EachName_IsKnownOrNamed(t *testing.T) {
 	}
 }
 
-// Each variable that the source of the program names is known.
+// Each variable that the source of the program names is a known variable.
 func TestUnknownVariables_VariablesOfTheSource_AreKnown(t *testing.T) {
 	read := regexp.MustCompile(`"(REVOKED_[A-Z_]+)"`)
 	found := 0

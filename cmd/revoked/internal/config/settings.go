@@ -68,11 +68,11 @@ type Settings struct {
 	TracesSample                 float64 // share of the requests, 0 to 1
 	TracesNetworks               []netip.Prefix
 
-	// Scheduled backups. Schedule and directory are both set or both empty.
+	// Scheduled backups. Schedule and directory must be set together.
 	BackupSchedule, BackupDir string
 	BackupKeep                int
 
-	// The bucket that backups are copied to. Endpoint and bucket are both set or both empty.
+	// The bucket that backups are copied to. Endpoint and bucket must be set together.
 	BackupS3Endpoint, BackupS3Bucket, BackupS3Prefix, BackupS3Region string
 	BackupS3AccessKeyFile, BackupS3SecretKeyFile, BackupS3CAFile     string
 	BackupS3PathStyle                                                bool
@@ -125,7 +125,7 @@ func (s *Settings) network() []Setting {
 		{"metrics_networks", "0.0.0.0/0,::/0",
 			"networks that may read /metrics without credentials; others need a client with the role viewer",
 			&s.MetricsNetworks, 0, 0},
-		{"pprof", "false", "serve profiles of the program at metrics_addr, to administrators", &s.Pprof, 0, 0},
+		{"pprof", "false", "serve profiles of the program to administrators, at metrics_addr", &s.Pprof, 0, 0},
 		{"console", "false", "serve pages for operators at /ui of the API port", &s.Console, 0, 0},
 		{"require_https", "true", "refuse plain HTTP on the API port", &s.RequireHTTPS, 0, 0},
 		{"require_post", "true", "refuse GET at the OAuth endpoints", &s.RequirePost, 0, 0},
@@ -230,9 +230,9 @@ func (s *Settings) local() []Setting {
 		{"log_format", "text", "text or json", choice{&s.LogFormat, []string{"text", "json"}}, 0, 0},
 		{"traces_endpoint", "", "URL of an OpenTelemetry collector that spans are sent to, OTLP over HTTP (default: none)",
 			&s.TracesEndpoint, 0, 0},
-		{"traces_sample", "0.1", "share of the requests with spans, 0 to 1", &s.TracesSample, 0, 0},
+		{"traces_sample", "0.1", "share of the new traces that are recorded, 0 to 1", &s.TracesSample, 0, 0},
 		{"traces_ca_file", "", "CA of the collector, PEM (default: the system's)", (*path)(&s.TracesCAFile), 0, 0},
-		{"traces_networks", "", "networks of callers whose traceparent is continued, sampled or not",
+		{"traces_networks", "", "networks of callers whose traceparent is continued, including its decision to sample",
 			&s.TracesNetworks, 0, 0},
 		{"audit_log", "", "file to append the audit to as JSON lines, or \"stderr\" (default: none)",
 			(*destination)(&s.AuditLog), 0, 0},
@@ -243,16 +243,17 @@ func (s *Settings) backup() []Setting {
 	return []Setting{
 		{"backup_schedule", "", "when this node makes a backup: an interval such as 1h, or a cron expression in UTC " +
 			"such as \"17 3 * * *\" (default: never)", &s.BackupSchedule, 0, 0},
-		{"backup_dir", "", "directory of the backups, which exists", (*path)(&s.BackupDir), 0, 0},
-		{"backup_keep", "24", "backups that are kept in the directory, and in the bucket", &s.BackupKeep, 1, 0},
+		{"backup_dir", "", "directory of the backups; it must exist", (*path)(&s.BackupDir), 0, 0},
+		{"backup_keep", "24", "how many backups are kept in the directory, and in the bucket", &s.BackupKeep, 1, 0},
 		{"backup_s3_endpoint", "", "URL of an S3 service that backups are copied to", &s.BackupS3Endpoint, 0, 0},
 		{"backup_s3_bucket", "", "bucket for the copies", &s.BackupS3Bucket, 0, 0},
-		{"backup_s3_prefix", "", "prefix of their names in the bucket, of this node alone", &s.BackupS3Prefix, 0, 0},
+		{"backup_s3_prefix", "", "prefix of the names in the bucket; give every node its own", &s.BackupS3Prefix, 0, 0},
 		{"backup_s3_region", "us-east-1", "region of the bucket", &s.BackupS3Region, 0, 0},
 		{"backup_s3_access_key_file", "", "file with the access key (default: requests without a signature)",
 			(*path)(&s.BackupS3AccessKeyFile), 0, 0},
 		{"backup_s3_secret_key_file", "", "file with the secret key", (*path)(&s.BackupS3SecretKeyFile), 0, 0},
 		{"backup_s3_ca_file", "", "CA of the S3 service, PEM (default: the system's)", (*path)(&s.BackupS3CAFile), 0, 0},
-		{"backup_s3_path_style", "true", "name the bucket in the path, not in the host name", &s.BackupS3PathStyle, 0, 0},
+		{"backup_s3_path_style", "true", "put the name of the bucket into the path, not into the host name",
+			&s.BackupS3PathStyle, 0, 0},
 	}
 }

@@ -2,5 +2,5 @@
 
 package config
 
-// FreeBytes returns 0: only the Linux version knows the free space.
+// FreeBytes returns 0: it is implemented only for Linux.
 func FreeBytes(string) int64 { return 0 }

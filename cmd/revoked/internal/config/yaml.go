@@ -98,8 +98,8 @@ func suggestion(key string, table []Setting) string {
 	return "; did you mean " + strings.Join(near, " or ") + "?"
 }
 
-// similar returns at most five keys that resemble a misspelled key. It uses cobra's suggestions,
-// which compare commands, so every key becomes a command.
+// similar returns at most five keys that resemble a misspelled key. It uses the suggestions of
+// cobra. Cobra compares commands, so similar makes a command of every key.
 func similar(key string, table []Setting) []string {
 	var keys cobra.Command
 	keys.SuggestionsMinimumDistance = 2

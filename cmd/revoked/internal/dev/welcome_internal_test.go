@@ -61,7 +61,7 @@ func TestCurlLines_FolderWithSpace_IsQuoted(t *testing.T) {
 	}
 }
 
-// A newcomer finds the console, and the client to sign in with.
+// The text names the address of the console, and the client to sign in with.
 func TestPrintWelcome_NamesTheConsole(t *testing.T) {
 	c := &devcluster.Cluster{CA: "/d/ca.pem", Nodes: []devcluster.Node{{ID: "node1", API: "https://127.0.0.1:8443"}},
 		Clients: map[string]devcluster.Credential{config.AdminID: {ClientID: "admin", ClientSecret: "s"}}}

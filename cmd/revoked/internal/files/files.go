@@ -75,9 +75,9 @@ func Write(force bool, all ...File) error {
 	return nil
 }
 
-// Create creates a file of mode 0600 with the content that write writes: whole and on disk, or not
-// at all. Without force it never replaces a file, except in a race on a file system without hard
-// links.
+// Create creates a file of mode 0600 with the content that write writes. The file appears whole and
+// on disk, or not at all. Without force, Create never replaces a file, except in a race on a file
+// system without hard links.
 func Create(name string, force bool, write func(io.Writer) error) error {
 	if _, err := os.Lstat(name); err == nil && !force {
 		return fmt.Errorf("%s exists already; use --force to replace it", name)

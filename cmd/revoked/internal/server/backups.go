@@ -12,7 +12,7 @@ import (
 	"revoked/cmd/revoked/internal/config"
 )
 
-// newBackups returns the scheduled backups, nil without a schedule.
+// newBackups returns the scheduled backups, or nil if there is no schedule.
 func (s *server) newBackups(reg *prometheus.Registry) (*backup.Backups, error) {
 	metrics, err := backup.NewMetrics(reg)
 	if err != nil || s.cfg.BackupSchedule == "" {
@@ -39,7 +39,7 @@ func (s *server) newBackups(reg *prometheus.Registry) (*backup.Backups, error) {
 	return backup.New(cfg)
 }
 
-// startBackups makes backups until stop. They must end before the node closes.
+// startBackups starts the scheduled backups. They must end before the node closes.
 func (s *server) startBackups() {
 	if s.backend.backups == nil {
 		return
@@ -56,7 +56,7 @@ func (s *server) startBackups() {
 	}
 }
 
-// NodeStatus adds the backups, which the node does not know.
+// NodeStatus returns the status of the node, and adds the backups, which the node does not know.
 func (b *backend) NodeStatus(ctx context.Context) revoked.NodeStatus {
 	st := b.Node.NodeStatus(ctx)
 	if b.backups != nil {

@@ -17,7 +17,7 @@ type recentLog struct {
 	requests lineQueue
 }
 
-// A lineQueue has the newest lines, the oldest first.
+// A lineQueue holds the newest lines, in the order in which they were written.
 //
 // Invariant: bytes is the length of all lines, at most maxRecent.
 type lineQueue struct {
@@ -30,8 +30,8 @@ type keptLine struct {
 	text   []byte
 }
 
-// ofRequests returns a writer for the lines of requests, and others one for all others. Each write
-// is a line.
+// ofRequests returns a writer for the lines of requests. others returns a writer for all other
+// lines. Each write must be one line.
 func (l *recentLog) ofRequests() io.Writer { return recentWriter{l, &l.requests} }
 func (l *recentLog) ofOthers() io.Writer   { return recentWriter{l, &l.others} }
 

@@ -13,7 +13,7 @@ import (
 	"revoked/cmd/revoked/internal/config"
 )
 
-// The newest lines are kept in their order. Requests displace requests only.
+// The log keeps the newest lines in their order. Lines of requests displace only lines of requests.
 func TestRecentLog_ManyLines_NewestAreKept(t *testing.T) {
 	var recent recentLog
 	requests, others := recent.ofRequests(), recent.ofOthers()
@@ -41,7 +41,7 @@ func TestRecentLog_ManyLines_NewestAreKept(t *testing.T) {
 	}
 }
 
-// Writers may reuse their buffer, and lines of goroutines stay whole.
+// Writers may reuse their buffer, and lines of several goroutines stay whole.
 func TestRecentLog_ManyGoroutines_LinesStayWhole(t *testing.T) {
 	var recent recentLog
 	var writing sync.WaitGroup

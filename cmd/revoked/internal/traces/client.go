@@ -21,8 +21,8 @@ import (
 // defaultPath is the path of a collector whose URL has none.
 const defaultPath = "/v1/traces"
 
-// ParseEndpoint reads the URL of a collector. Its errors do not repeat the text, which may hold a
-// password.
+// ParseEndpoint reads the URL of a collector. Its errors do not repeat the text, because that may
+// hold a password.
 func ParseEndpoint(text string) (string, error) {
 	u, err := url.Parse(text)
 	switch {
@@ -74,7 +74,8 @@ func (c *client) close() { c.http.CloseIdleConnections() }
 // maxAnswer bounds how much of an answer is read.
 const maxAnswer = 4 << 10
 
-// UploadTraces implements [otlptrace.Client]. A TracesData has the encoding of the request of OTLP.
+// UploadTraces implements [otlptrace.Client]. A TracesData has the same encoding as a request of
+// OTLP.
 func (c *client) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpans) error {
 	body, err := proto.Marshal(&tracepb.TracesData{ResourceSpans: spans})
 	if err != nil {
@@ -91,7 +92,7 @@ func (c *client) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpan
 		return err
 	}
 	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, maxAnswer) // so that the connection is used again
+	_, _ = io.CopyN(io.Discard, resp.Body, maxAnswer) // so that the connection can be used again
 	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("collector answered %d", resp.StatusCode)
 	}

@@ -29,7 +29,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	return m, nil
 }
 
-// ended counts the spans that ended.
+// ended counts the spans that have ended.
 type ended struct{ spans prometheus.Counter }
 
 var _ sdk.SpanProcessor = ended{}
@@ -52,7 +52,8 @@ type reporter struct {
 
 var _ sdk.SpanExporter = (*reporter)(nil)
 
-// ExportSpans implements [sdk.SpanExporter]. It never returns an error, which the SDK would print.
+// ExportSpans implements [sdk.SpanExporter]. It never returns an error, because the SDK would print
+// it.
 func (r *reporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
 	err := r.to.ExportSpans(ctx, spans)
 	r.mu.Lock()

@@ -1,13 +1,13 @@
 // Package traces exports the spans of a node to an OpenTelemetry collector: OTLP over HTTP, as
 // protobuf.
 //
-// It promises that a collector that is slow, hangs or is down never blocks a request and holds at
-// most maxQueue and maxBatch spans; later ones are dropped. It connects to the endpoint alone,
-// through no proxy, and follows no redirect. Of the variables OTEL_... only
-// OTEL_RESOURCE_ATTRIBUTES has an effect.
+// It promises that a slow, hanging or unreachable collector never blocks a request. At most maxQueue
+// and maxBatch spans wait; later ones are dropped. It connects only to the endpoint, without a
+// proxy, and does not follow redirects. Of the variables OTEL_... only OTEL_RESOURCE_ATTRIBUTES has
+// an effect.
 //
-// It uses the SDK with its own client: the exporter of OpenTelemetry for OTLP over HTTP links gRPC,
-// which makes the program 7 MB larger.
+// It uses the SDK with a client of its own. The exporter of OpenTelemetry for OTLP over HTTP links
+// gRPC, which would make the program 7 MB larger.
 package traces
 
 import (
@@ -33,7 +33,7 @@ const (
 	closeLimit  = 3 * time.Second  // of the last export
 )
 
-// Bounds of one span. The product's own spans are far below them.
+// Bounds of one span. The spans of a node stay far below them.
 const (
 	maxAttributes = 32
 	maxText       = 256 // bytes of an attribute
@@ -58,7 +58,7 @@ type Traces struct {
 	tracer   *tracing.Tracer
 }
 
-// Open starts to export. It connects with the first spans.
+// Open starts to export. It connects when the first spans are ready.
 func Open(cfg Config) (*Traces, error) {
 	endpoint, err := ParseEndpoint(cfg.Endpoint)
 	if err != nil {
@@ -86,7 +86,7 @@ func Open(cfg Config) (*Traces, error) {
 	return &Traces{provider: provider, client: c, tracer: tracing.New(provider)}, nil
 }
 
-// Tracer returns the tracer whose spans are exported, nil for nil.
+// Tracer returns the tracer whose spans are exported. For a nil Traces it returns nil.
 func (t *Traces) Tracer() *tracing.Tracer {
 	if t == nil {
 		return nil
@@ -94,7 +94,7 @@ func (t *Traces) Tracer() *tracing.Tracer {
 	return t.tracer
 }
 
-// Close exports the spans that wait and ends, within closeLimit. It may be called for nil.
+// Close exports the spans that wait, within closeLimit, and stops. It may be called on nil.
 func (t *Traces) Close() {
 	if t == nil {
 		return

@@ -24,7 +24,8 @@ import (
 	"revoked/internal/tracing"
 )
 
-// open returns traces to an endpoint that sample everything, with their metrics and log.
+// open returns a Traces that samples everything and exports to an endpoint, with its metrics and
+// log.
 func open(t *testing.T, endpoint string) (*Traces, *Metrics, *await.Log) {
 	t.Helper()
 	m, err := NewMetrics(prometheus.NewRegistry())
@@ -128,8 +129,8 @@ func (f *failingExporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlyS
 	return f.InMemoryExporter.ExportSpans(ctx, spans)
 }
 
-// Requests do not wait for a collector that accepts connections and never answers. Spans beyond the
-// queue are dropped.
+// If a collector accepts connections but never answers, requests do not wait for it. Spans beyond
+// the queue are dropped.
 func TestTraces_HangingCollector_BlocksNobody(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -158,7 +159,7 @@ func TestTraces_HangingCollector_BlocksNobody(t *testing.T) {
 		record(tr, 20*maxQueue)
 		close(done)
 	}()
-	await.Receive(t, done, "all requests") // well below exportLimit, or the limit of await would pass
+	await.Receive(t, done, "all requests") // if requests waited for exportLimit, await would fail
 	if got := m.count("ended"); got != maxBatch+20*maxQueue || m.count("exported") != 0 {
 		t.Errorf("got %v ended and %v exported, want all and 0", got, m.count("exported"))
 	}
@@ -174,7 +175,7 @@ func TestTraces_HangingCollector_BlocksNobody(t *testing.T) {
 	held.Wait()
 }
 
-// A redirect would send the spans elsewhere.
+// A redirect is not followed, because it would send the spans elsewhere.
 func TestTraces_Redirect_IsNotFollowed(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		t.Error("got a request, want none")
