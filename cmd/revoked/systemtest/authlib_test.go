@@ -18,11 +18,11 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// python is Debian's, which finds Debian's Authlib.
+// python is the interpreter of Debian, which finds Debian's Authlib.
 const python = "/usr/bin/python3"
 
-// Authlib authenticates with the sample of docs/api.md by a key and by a certificate, at each node.
-// Its own defaults get an answer that says what to change.
+// With the sample of docs/api.md, Authlib authenticates by a key and by a certificate, at each
+// node. With its own defaults it is refused, and the answer says what to change.
 func TestAuthlib_KeyAndCertificate_Authenticate(t *testing.T) {
 	need(t, python)
 	c := newCluster(t, 3)
@@ -102,7 +102,7 @@ func cli(t *testing.T, args ...string) {
 	}
 }
 
-// issuer returns the issuer of the metadata, which every node sends alike.
+// issuer returns the issuer of the metadata, which is the same at every node.
 func (c *cluster) issuer(t *testing.T) string {
 	t.Helper()
 	a := c.send(c.Nodes[0], request{method: http.MethodGet, path: "/.well-known/oauth-authorization-server"})
@@ -113,7 +113,7 @@ func (c *cluster) issuer(t *testing.T) string {
 	return doc.Issuer
 }
 
-// newJWK writes a new private key as PEM, and returns its file and the set with the public key.
+// newJWK writes a new private key as PEM. It returns the file, and a key set with the public key.
 func newJWK(t *testing.T, dir string) (file string, set jose.JSONWebKeySet) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -132,7 +132,7 @@ func newJWK(t *testing.T, dir string) (file string, set jose.JSONWebKeySet) {
 	return file, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "k", Algorithm: "ES256"}}}
 }
 
-// writeSample writes the sample of docs/api.md as the module sample.
+// writeSample writes the sample of docs/api.md to the Python module sample.
 func writeSample(t *testing.T, dir string) {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join(repository, "docs/api.md"))

@@ -24,7 +24,7 @@ func backups(t testing.TB, dir string) []string {
 	return all // sorted
 }
 
-// awaitNewerBackup waits until the newest backup is another than before, and returns it.
+// awaitNewerBackup waits until there is a newer backup than before, and returns it.
 func awaitNewerBackup(t testing.TB, dir, before string) (newest string) {
 	t.Helper()
 	await(t, "a newer backup", func() error {
@@ -38,9 +38,10 @@ func awaitNewerBackup(t testing.TB, dir, before string) (newest string) {
 	return newest
 }
 
-// Two nodes make a backup every second under load: the leader and a follower. The disk of the
-// backups becomes full, and the follower is killed within a backup. Meanwhile every request is
-// answered, and the older backups stay. With free space the next one follows, and it restores.
+// Under load, the leader and a follower each make a backup every second. The disk of the backups
+// becomes full, and the follower is killed during a backup. All the time, every request is
+// answered, and the older backups stay. Once there is free space, the next backup follows, and a
+// restore from it succeeds.
 func TestScheduledBackups_FullDisk_LastGoodRestores(t *testing.T) {
 	needRoot(t, "file systems of the test's own")
 	need(t, "mkfs.ext4")
@@ -69,7 +70,7 @@ func TestScheduledBackups_FullDisk_LastGoodRestores(t *testing.T) {
 			t.Errorf("%s: got no backup on the full disk, want the older ones", m.ID)
 		}
 	}
-	c.awaitReady(t, c.Nodes...) // a full disk of backups disturbs no node
+	c.awaitReady(t, c.Nodes...) // a full disk of backups does not disturb the nodes
 	c.mustRevoke(t, first, "revoked-while-the-disk-of-backups-is-full")
 	l.check(t)
 	for _, m := range []*member{first, second} {
@@ -123,8 +124,7 @@ func TestScheduledBackups_FullDisk_LastGoodRestores(t *testing.T) {
 	c.restoreLast(t, all[len(all)-1], marker)
 }
 
-// awaitFailedBackups waits until a node has counted n failed backups, and until its log names the
-// cause.
+// awaitFailedBackups waits until a node has counted n failed backups and its log names the cause.
 func (c *cluster) awaitFailedBackups(t testing.TB, m *member, n int) {
 	t.Helper()
 	await(t, "failed backups of "+m.ID, func() error {
@@ -144,8 +144,8 @@ func (c *cluster) awaitFailedBackups(t testing.TB, m *member, n int) {
 	}
 }
 
-// restoreLast starts a new cluster of the first node from a backup, and checks that it has a token
-// that was revoked before.
+// restoreLast starts a new cluster of only the first node from a backup. It checks that this
+// cluster has a token that was revoked before the backup.
 func (c *cluster) restoreLast(t *testing.T, backup, revoked string) {
 	t.Helper()
 	m := c.Nodes[0]

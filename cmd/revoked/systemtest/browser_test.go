@@ -28,7 +28,7 @@ import (
 // browserLimit bounds each wait for a page.
 const browserLimit = time.Minute
 
-// A tab is a tab of a Chromium of its own. Errors of its pages, such as violations of their content
+// A tab is the only tab of a new Chromium. Errors of its pages, such as violations of their content
 // security policy, fail the test at its end.
 type tab struct {
 	t   testing.TB
@@ -60,7 +60,7 @@ func openTab(t testing.TB, c *cluster) *tab {
 		t.Fatalf("start chromium: %v\n%s", err, output.String())
 	}
 	watch(b, log.EntryAdded, func(e log.EventEntryAdded) {
-		// A status that a test asks for is no fault of the page.
+		// An error status that a test provokes is not a fault of the page.
 		if e.Entry.Level == log.EntryLevelError && e.Entry.Source != log.EntrySourceNetwork {
 			b.problems = append(b.problems, e.Entry.Text+" "+e.Entry.URL)
 		}
@@ -135,7 +135,7 @@ func (c *cluster) publicKeys(t testing.TB) string {
 	return strings.Join(list, ",")
 }
 
-// close ends the browser, and fails the test for a problem of a page.
+// close ends the browser. It fails the test if a page had a problem.
 func (b *tab) close() {
 	if err := chromedp.Cancel(b.ctx); err != nil {
 		b.t.Errorf("close the browser: %v", err)
@@ -176,7 +176,7 @@ func eval[T any](b *tab, expression string) T {
 	return v
 }
 
-// until waits for an expression to be true, also across pages.
+// until waits until an expression is true, even if other pages are loaded before that.
 func (b *tab) until(expression string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, browserLimit)
@@ -208,7 +208,7 @@ func (b *tab) text(text string) {
 	b.until("document.readyState === 'complete' && document.body.innerText.includes('" + text + "')")
 }
 
-// fill types into a field of a form, and submit sends the form.
+// fill types into a field of a form. submit sends the form.
 func (b *tab) fill(field, value string) {
 	b.t.Helper()
 	b.do(chromedp.SendKeys(field, value))
@@ -225,7 +225,7 @@ func (b *tab) keys(keys string) {
 	b.do(chromedp.KeyEvent(keys))
 }
 
-// resize gives the page another size, and dark or light colors.
+// resize changes the size of the page, and sets dark or light colors.
 func (b *tab) resize(width, height int64, dark bool) {
 	b.t.Helper()
 	scheme := "light"
@@ -249,7 +249,8 @@ func (b *tab) noScripts(off bool) {
 	}))
 }
 
-// shoot writes a picture of the whole page to the folder of REVOKED_SCREENSHOTS, if it is set.
+// shoot writes a picture of the whole page to the folder REVOKED_SCREENSHOTS, if that variable is
+// set.
 func (b *tab) shoot(name string) {
 	b.t.Helper()
 	dir := os.Getenv("REVOKED_SCREENSHOTS")

@@ -38,8 +38,8 @@ func runRecipe(t *testing.T, dir string, env []string, commands string) {
 	}
 }
 
-// checkRecipe lets the program check the files of a recipe: as node 1 it accepts them without a
-// warning, as node 2 it refuses them.
+// checkRecipe lets the program check the files of a recipe. As node 1, it must accept them without
+// a warning. As node 2, it must refuse them.
 func checkRecipe(t *testing.T, dir string) {
 	t.Helper()
 	runRecipe(t, dir, nil, "revoked keygen --force -f gossip.key")
@@ -79,7 +79,7 @@ func TestCertificates_OpenSSL_Accepted(t *testing.T) {
 	checkRecipe(t, dir)
 }
 
-// cert-manager knows every member of the recipe, which requests the certificate of node 1.
+// cert-manager knows every member of the recipe. The recipe requests the certificate of node 1.
 func TestCertificates_CertManager_NamesNode(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
@@ -103,8 +103,8 @@ func TestCertificates_CertManager_NamesNode(t *testing.T) {
 	}
 }
 
-// step-ca issues the files of the recipe to a node that has only tokens. The test replaces the host
-// and the port.
+// step-ca issues the files of the recipe to a node that has only tokens. The test replaces host and
+// port of the recipe.
 func TestCertificates_StepCA_Accepted(t *testing.T) {
 	for _, name := range []string{"step", "step-ca"} {
 		if _, err := exec.LookPath(name); err != nil {

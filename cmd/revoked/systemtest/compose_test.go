@@ -15,8 +15,8 @@ import (
 	yaml "go.yaml.in/yaml/v3"
 )
 
-// hasCompose reports whether this machine can run the stack. If not, it logs which tests take its
-// place.
+// hasCompose reports whether this machine can run the stack. If not, it logs which tests cover the
+// same.
 func hasCompose(t *testing.T) bool {
 	t.Helper()
 	missing := ""
@@ -33,11 +33,12 @@ func hasCompose(t *testing.T) bool {
 	return false
 }
 
-// mostImage is the most that the image may have, in bytes.
+// mostImage is the size limit of the image, in bytes.
 const mostImage = 30_000_000
 
-// The profile of five nodes in three regions: the first three admit the others, all become healthy,
-// and a revocation in one region holds in all. Then two nodes leave, as the file explains.
+// In the profile of five nodes in three regions, the first three nodes admit the others and all
+// become healthy. A revocation in one region holds in all regions. Then two nodes leave, as the
+// file explains.
 func TestComposeStack_FiveNodes_GrowAndShrink(t *testing.T) {
 	if !hasCompose(t) {
 		return
@@ -83,7 +84,7 @@ func (s *stack) imageSize(t *testing.T) int {
 	return n
 }
 
-// The compose tool accepts the compose files, and no service has rights that it does not need.
+// The compose tool accepts the compose files. No service has rights that it does not need.
 func TestComposeFiles_GrantLeastPrivilege(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(repository, composeFiles[0]))
 	if err != nil {

@@ -20,7 +20,7 @@ var consolePages = [][2]string{
 	{"/ui/audit", "Audit"}, {"/ui/none", "No such page"},
 }
 
-// signIn signs in as the administrator, with the keyboard alone.
+// signIn signs in as the administrator, using only the keyboard.
 func (b *tab) signIn(c *cluster, m *member) {
 	b.t.Helper()
 	b.open(m.API + "/ui")
@@ -32,7 +32,7 @@ func (b *tab) signIn(c *cluster, m *member) {
 	b.titled("Overview")
 }
 
-// accessible fails the test for each fault of accessibility of the page.
+// accessible fails the test for each accessibility fault of the page.
 func (b *tab) accessible(rules, what string) {
 	b.t.Helper()
 	for _, fault := range eval[[]string](b, rules) {
@@ -44,8 +44,8 @@ func (b *tab) accessible(rules, what string) {
 const focusable = `[...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, ` +
 	`[tabindex='0']")].filter((e) => e.checkVisibility())`
 
-// reachable presses Tab until each element that takes input has had the focus, and fails the test
-// for one that has not, or that does not show it (WCAG 2.1.1 and 2.4.7).
+// reachable presses Tab until each element that takes input has had the focus. It fails the test if
+// an element does not get the focus, or does not show it (WCAG 2.1.1 and 2.4.7).
 func (b *tab) reachable(what string) {
 	b.t.Helper()
 	n := eval[int](b, focusable+".length")
@@ -74,8 +74,8 @@ func accessibilityRules(t testing.TB) string {
 	return string(rules)
 }
 
-// Every page fits a telephone, is legible in light and dark, follows the rules of accessibility,
-// and breaks no rule of its own content security policy.
+// Every page fits a telephone, is legible in light and dark colors, and follows the rules of
+// accessibility. It does not violate its own content security policy.
 func TestConsole_Pages_AreAccessible(t *testing.T) {
 	c := newCluster(t, 3)
 	for i, m := range c.Nodes {
@@ -114,7 +114,7 @@ func TestConsole_Pages_AreAccessible(t *testing.T) {
 			}
 		}
 	}
-	for _, page := range consolePages[:11] { // a mistake in a selector would make the rules above hold for nothing
+	for _, page := range consolePages[:11] { // with a wrong selector, the rules above would check nothing
 		b.open(m.API + page[0])
 		if eval[int](b, "document.querySelectorAll('table th[scope=col], form label').length") == 0 {
 			t.Errorf("%s: got no table and no form", page[0])
@@ -122,7 +122,7 @@ func TestConsole_Pages_AreAccessible(t *testing.T) {
 	}
 }
 
-// The rules find faults, or a page without faults would prove nothing.
+// The rules find faults. Otherwise the test above would prove nothing.
 func TestConsole_Rules_FindFaults(t *testing.T) {
 	c := startCluster(t, 1)
 	b, rules := openTab(t, c), accessibilityRules(t)
@@ -144,7 +144,8 @@ func TestConsole_Rules_FindFaults(t *testing.T) {
 	}
 }
 
-// An administrator does in the browser what the API does: the tokens of a grant die everywhere.
+// Actions of an administrator in the browser take effect as at the API: the tokens of a grant die
+// everywhere.
 func TestConsole_Actions_TakeEffect(t *testing.T) {
 	c := startCluster(t, 3)
 	m := c.Nodes[0]
@@ -203,7 +204,7 @@ func TestConsole_Actions_TakeEffect(t *testing.T) {
 	b.titled("Sign in")
 }
 
-// The audit shows an entry when it is committed, without a new page.
+// The page of the audit shows an entry when it is committed, without loading the page again.
 func TestConsole_Audit_IsLive(t *testing.T) {
 	c := startCluster(t, 3)
 	m := c.Nodes[0]
@@ -254,7 +255,8 @@ func TestConsole_NoScripts_Works(t *testing.T) {
 	b.text("token.revoke")
 }
 
-// A page shows a lost node and a lost quorum by itself, and a node of no cluster what it lacks.
+// A page shows a lost node and a lost quorum without being loaded again. The page of a node in no
+// cluster says what is missing.
 func TestConsole_Failures_AreShown(t *testing.T) {
 	c := newCluster(t, 3)
 	m := c.Nodes[0]
@@ -269,7 +271,7 @@ func TestConsole_Failures_AreShown(t *testing.T) {
 	c.start(t, c.Nodes[1])
 	c.start(t, c.Nodes[2])
 	c.awaitReady(t, c.Nodes...)
-	b.signIn(c, m) // the client is another record now
+	b.signIn(c, m) // the record of the client is a new one now
 	b.text("3 of 3 voters answer")
 	eval[any](b, "window.same = true; null")
 	lost := c.without(m, c.leader(t))[0]

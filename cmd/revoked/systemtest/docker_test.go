@@ -33,7 +33,7 @@ type stack struct {
 	*cluster
 	project, image string
 	compose        []string // command of the compose tool
-	profile        []string // its flag, if any
+	profile        []string // the flag of the profile, if any
 	env            []string
 }
 

@@ -17,10 +17,10 @@ import (
 // A step is a block of commands of a page, and the output that the page shows below it.
 type step struct {
 	commands, output string
-	exit             string // of the one command that fails; empty: every command succeeds
+	exit             string // exit code of the only command that fails; empty: every command succeeds
 }
 
-// readSteps returns the blocks of install.md that its comments mark as the example.
+// readSteps returns the blocks of install.md that comments mark as parts of the example.
 func readSteps(t *testing.T) []step {
 	t.Helper()
 	marked := regexp.MustCompile("(?ms)^<!-- test: regions(| output|, exit \\d) -->\n```[a-z]*\n(.*?)^```$")
@@ -38,14 +38,14 @@ func readSteps(t *testing.T) []step {
 	return steps
 }
 
-// A paste is one shell that gets the blocks of a page, as from a clipboard.
+// A paste is one shell into which the test pastes the blocks of a page.
 type paste struct {
 	shell *process
 	stdin io.Writer
 	read  int // bytes of the output of earlier blocks
 }
 
-// newPaste starts bash. It reports each command that fails outside a condition.
+// newPaste starts bash. The shell reports each command that fails outside a condition.
 func newPaste(t *testing.T, dir string) *paste {
 	t.Helper()
 	reader, writer, err := os.Pipe()
@@ -82,8 +82,8 @@ func (p *paste) run(t *testing.T, number int, commands string) string {
 	return strings.TrimSuffix(out, end+"\n")
 }
 
-// A newcomer pastes the five nodes of install.md from top to bottom, without an edit. Every block
-// prints what the page shows, and the last one leaves nothing behind.
+// The test pastes the blocks for five nodes of install.md from top to bottom, unchanged. Every
+// block prints what the page shows. After the last block, nothing is left.
 func TestInstallPage_FiveNodes_PasteWorks(t *testing.T) {
 	needRoot(t, "network namespaces")
 	need(t, "ip")
@@ -113,8 +113,8 @@ func TestInstallPage_FiveNodes_PasteWorks(t *testing.T) {
 	}
 }
 
-// checkStep compares the output of a block with the page. Lines follow in order, with others
-// between them; "..." stands for any text.
+// checkStep compares the output of a block with the page. The lines of the page must occur in the
+// same order, and other lines may be between them. "..." stands for any text.
 func checkStep(t *testing.T, number int, s step, out string) {
 	t.Helper()
 	failures := regexp.MustCompile(`@failed (\d+)`).FindAllStringSubmatch(out, -1)
@@ -147,7 +147,7 @@ func namespaces(t *testing.T) string {
 	return out
 }
 
-// processesIn returns the ids of the processes that work in a folder or below.
+// processesIn returns the ids of the processes whose working directory is a folder or below it.
 func processesIn(t *testing.T, dir string) []string {
 	t.Helper()
 	links, err := filepath.Glob("/proc/[0-9]*/cwd")
@@ -163,8 +163,8 @@ func processesIn(t *testing.T, dir string) []string {
 	return out
 }
 
-// removeExample ends what a failed example left: its processes, and the namespaces that were not
-// there before.
+// removeExample removes what a failed example left: its processes, and the namespaces that did not
+// exist before.
 func removeExample(t *testing.T, dir, before string) {
 	t.Helper()
 	if t.Failed() {

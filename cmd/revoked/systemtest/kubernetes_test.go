@@ -18,7 +18,7 @@ import (
 	yaml "go.yaml.in/yaml/v3"
 )
 
-// kustomizations are the complete ones below deploy/kubernetes.
+// kustomizations are the complete kustomizations below deploy/kubernetes.
 var kustomizations = []struct {
 	name  string
 	nodes int
@@ -60,7 +60,7 @@ func (o object) named(kind, name string) bool {
 	return o.text("kind") == kind && o.text("metadata", "name") == name
 }
 
-// build runs the program that builds kustomizations and decodes their objects strictly.
+// build runs the program that builds kustomizations, which decodes their objects strictly.
 func build(t *testing.T, dir string) ([]object, error) {
 	t.Helper()
 	program, err := exec.LookPath("revoked") // TestMain removes its folder
@@ -101,8 +101,8 @@ func find(t *testing.T, objects []object, kind, name string) object {
 	return objects[i]
 }
 
-// The kustomizations have only members that Kubernetes knows. Every pod has the least rights, and
-// the nodes have probes, a hook, a budget and a policy.
+// The kustomizations have only members that Kubernetes knows. Every pod has the fewest rights
+// possible. The nodes have probes, a hook, a budget and a policy.
 func TestKubernetes_Objects_AreHardened(t *testing.T) {
 	for _, k := range kustomizations {
 		t.Run(k.name, func(t *testing.T) {
@@ -127,7 +127,7 @@ func TestKubernetes_Objects_AreHardened(t *testing.T) {
 	}
 }
 
-// checkPod checks what the level "restricted" of Kubernetes requires, and more.
+// checkPod checks the requirements of the level "restricted" of Kubernetes, and some more.
 func checkPod(t *testing.T, name string, pod object) {
 	t.Helper()
 	spec := pod.part("spec")
@@ -164,7 +164,7 @@ func checkPod(t *testing.T, name string, pod object) {
 	}
 }
 
-// checkNodePod checks probes, hook and times of a node.
+// checkNodePod checks the probes, the hook and the stop times of a node.
 func checkNodePod(t *testing.T, pod object) {
 	t.Helper()
 	c := pod.list("spec", "containers")[0]
@@ -218,7 +218,7 @@ func checkAround(t *testing.T, objects []object, nodes object, want int) {
 	}
 }
 
-// A member that Kubernetes does not know, as a misspelled probe, fails the build.
+// If a member is unknown to Kubernetes, such as a misspelled probe, the build fails.
 func TestKubernetes_UnknownMember_Fails(t *testing.T) {
 	dir := t.TempDir()
 	base, err := filepath.Abs(filepath.Join(repository, "deploy/kubernetes/base"))
@@ -240,7 +240,7 @@ func TestKubernetes_UnknownMember_Fails(t *testing.T) {
 }
 
 // With the variables and files of a pod, the program accepts its settings without a warning. With
-// the certificates of another pod it does not.
+// the certificates of another pod, it refuses them.
 func TestKubernetes_Settings_AreAccepted(t *testing.T) {
 	for _, k := range kustomizations {
 		t.Run(k.name, func(t *testing.T) {
@@ -268,7 +268,7 @@ func TestKubernetes_Settings_AreAccepted(t *testing.T) {
 	}
 }
 
-// A pod has the variables of a container, with files of this machine.
+// A pod has the variables of a container. They name files of this machine.
 type pod struct{ env []string }
 
 func (p pod) setting(name string) string {
@@ -280,7 +280,8 @@ func (p pod) setting(name string) string {
 	return ""
 }
 
-// podOf expands the variables as Kubernetes does, and puts the files of the volumes below a folder.
+// podOf expands the variables as Kubernetes does, and creates the files of the volumes below a
+// folder.
 func podOf(t *testing.T, nodes object, ordinal int) pod {
 	t.Helper()
 	dir, name := t.TempDir(), fmt.Sprintf("revoked-%d", ordinal)
@@ -293,7 +294,7 @@ func podOf(t *testing.T, nodes object, ordinal int) pod {
 		value := fields[e.text("valueFrom", "fieldRef", "fieldPath")]
 		if e["value"] != nil {
 			value = reference.ReplaceAllStringFunc(e.text("value"), func(r string) string {
-				v, ok := values[r[2:len(r)-1]] // only variables above it
+				v, ok := values[r[2:len(r)-1]] // only variables that are listed before it
 				if !ok {
 					t.Errorf("%s: got %s before its variable", e.text("name"), r)
 				}
@@ -310,7 +311,8 @@ func podOf(t *testing.T, nodes object, ordinal int) pod {
 	return p
 }
 
-// makeVolumes creates the files of a pod's volumes, as docs/kubernetes.md and the drivers do.
+// makeVolumes creates the files of a pod's volumes in the way that docs/kubernetes.md and the
+// drivers do.
 func makeVolumes(t *testing.T, dir, name string, nodes, c object) {
 	t.Helper()
 	source := t.TempDir()
@@ -393,7 +395,7 @@ func copyPrivate(t *testing.T, from, to string) {
 	}
 }
 
-// The secrets that kubernetes.md creates are those that the pods mount.
+// kubernetes.md creates exactly the secrets that the pods mount.
 func TestKubernetes_Secrets_AreThoseOfThePage(t *testing.T) {
 	created := map[string]bool{"revoked-ca": true} // by cert-manager, and mounted nowhere
 	for _, m := range regexp.MustCompile(`create secret generic (\S+) `).FindAllStringSubmatch(

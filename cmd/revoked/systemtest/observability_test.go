@@ -19,7 +19,7 @@ import (
 	yaml "go.yaml.in/yaml/v3"
 )
 
-// promtool runs promtool with a file, from the folder of the file.
+// promtool runs promtool with a file, in the folder of the file.
 func promtool(t *testing.T, file string, args ...string) {
 	t.Helper()
 	cmd := exec.Command("promtool", append(args, filepath.Base(file))...)
@@ -29,8 +29,8 @@ func promtool(t *testing.T, file string, args ...string) {
 	}
 }
 
-// Each alert fires in the case of its unit test, and is silent before. Its runbook is a section of
-// the manual.
+// Each alert fires in the case of its unit test, and does not fire before. Its runbook is a section
+// of the manual.
 func TestAlerts_UnitTests_Pass(t *testing.T) {
 	need(t, "promtool")
 	var rules struct {
@@ -68,7 +68,7 @@ type panel struct {
 	Targets                  []struct{ Expr string }
 }
 
-// readPanels returns the panels of the dashboards that have queries, by dashboard and title.
+// readPanels returns, by dashboard and title, the panels that have queries.
 func readPanels(t *testing.T) map[string]panel {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(repository, "deploy/grafana/*.json"))
@@ -121,8 +121,8 @@ type sample struct {
 	Value  float64 `yaml:"value"`
 }
 
-// Each query of each panel is valid PromQL, and has a result for the series that the nodes of a
-// cluster under load export. So no panel names a metric or a label that does not exist.
+// Each query of each panel is valid PromQL. It has a result for the series that the nodes of a
+// cluster under load export. So every metric and label that a panel names exists.
 func TestDashboards_EachPanel_HasData(t *testing.T) {
 	need(t, "promtool")
 	test := ruleTest{Interval: "15s"}
@@ -183,8 +183,8 @@ func TestDashboards_EachPanel_HasData(t *testing.T) {
 	promtool(t, file, "test", "rules")
 }
 
-// load makes the cluster do everything that has a series of its own. It ends when the leader has
-// told about a failed fetch of keys, which comes last.
+// load makes the cluster do everything that has its own series. It returns when the leader has
+// reported a failed fetch of keys, which comes last.
 func (c *cluster) load(t *testing.T) {
 	t.Helper()
 	gateway := http.Header{"Authorization": {"Bearer at-1"}}
@@ -204,7 +204,7 @@ func (c *cluster) load(t *testing.T) {
 	if err := made.want(http.StatusCreated); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the failed fetch is told", func() error {
+	await(t, "the report of the failed fetch", func() error {
 		a := c.send(c.leader(t), request{method: http.MethodGet, path: "/metrics"})
 		if err := a.want(http.StatusOK); err != nil {
 			return err
