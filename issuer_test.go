@@ -55,7 +55,7 @@ func TestValidateIssuer_OneInvalidField_NamesIt(t *testing.T) {
 	}{
 		{"defaults with a jwks_uri", func(*issuer) {}, nil, ""},
 		{"inline keys", inline, nil, ""},
-		{"fetched keys beside a jwks_uri", func(i *issuer) { i.Keys = []revoked.IssuerKey{key("a")} }, nil, ""},
+		{"fetched keys and a jwks_uri", func(i *issuer) { i.Keys = []revoked.IssuerKey{key("a")} }, nil, ""},
 		{"every algorithm", func(i *issuer) { i.Algorithms = revoked.SignatureAlgorithms() }, nil, ""},
 		{"shortest name", func(i *issuer) { i.Name = "0" }, nil, ""},
 		{"longest name", func(i *issuer) { i.Name = strings.Repeat("a", 64) }, nil, ""},

@@ -325,18 +325,18 @@ func TestOAuth_AccessTokenInHeader_IsIgnored(t *testing.T) {
 		call   call
 		status int
 	}{
-		{"Bearer beside the body", call{auth: "Bearer AT1", body: own}, 200},
+		{"Bearer and the body", call{auth: "Bearer AT1", body: own}, 200},
 		{"a lower-case scheme", call{auth: "bearer AT1", body: own}, 200},
 		{"a malformed one", call{auth: "Bearer", body: own}, 200},
-		{"DPoP beside the body", call{auth: "DPoP AT1", body: own}, 200},
-		{"Bearer beside a wrong secret", call{auth: "Bearer AT1", body: "client_id=c1&client_secret=wrong&"}, 401},
+		{"DPoP and the body", call{auth: "DPoP AT1", body: own}, 200},
+		{"Bearer and a wrong secret", call{auth: "Bearer AT1", body: "client_id=c1&client_secret=wrong&"}, 401},
 		{"Bearer alone", call{auth: "Bearer AT1"}, 401},
 		{"Bearer and a client_id without a secret", call{auth: "Bearer AT1", body: "client_id=c1&"}, 401},
-		{"Basic beside the body", call{auth: as("c1"), body: own}, 400},
-		{"another scheme beside the body", call{auth: "Digest x", body: own}, 400},
+		{"Basic and the body", call{auth: as("c1"), body: own}, 400},
+		{"another scheme and the body", call{auth: "Digest x", body: own}, 400},
 		{"a scheme that begins alike", call{auth: "Bearers AT1", body: own}, 400},
 		{"two headers", call{header: http.Header{"Authorization": {"Bearer AT1", as("c1")}}}, 400},
-		{"two Bearer headers beside the body",
+		{"two Bearer headers and the body",
 			call{header: http.Header{"Authorization": {"Bearer AT1", "Bearer AT1"}}, body: own}, 400},
 	} {
 		for _, path := range []string{pathRevoke, pathIntrospect} {

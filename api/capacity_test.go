@@ -299,7 +299,7 @@ func TestServer_LargeHeaderHTTP2_EndsItsStreamOnly(t *testing.T) {
 	}
 }
 
-// A request that authenticates again, because its client changed meanwhile, counts once.
+// A request that authenticates again, because its client has changed, counts once.
 func TestCapacity_ChangedCaller_CountsOnce(t *testing.T) {
 	b := newBench(t, func(c *api.Config) { c.MaxRequestsPerClient = 1 })
 	changed := func() error { return fmt.Errorf("%w: facts", revoked.ErrActorChanged) }

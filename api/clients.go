@@ -86,7 +86,7 @@ func (a *API) viewClient(c *revoked.Client) (clientView, error) {
 }
 
 // describeSecrets adds the members that only GET of one client has: whether a secret is weak, and
-// until when old secrets are valid beside the current one.
+// until when old secrets are valid in addition to the current one.
 func (v *clientView) describeSecrets(c *revoked.Client, now revoked.Time) {
 	v.WeakSecret = clientauth.HasWeakSecret(c, now.Std())
 	var valid []secretInfo

@@ -97,7 +97,7 @@ func TestClients_Patch_MergesFields(t *testing.T) {
 	b.node.fail = func(m string) error {
 		if m == "UpdateClient" && conflicts > 0 {
 			conflicts--
-			return fmt.Errorf("%w: changed meanwhile", revoked.ErrConflict)
+			return fmt.Errorf("%w: changed during the call", revoked.ErrConflict)
 		}
 		return nil
 	}

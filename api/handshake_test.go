@@ -421,9 +421,9 @@ func TestClientCAs_Reload_EndsWhatTheOldOnesProved(t *testing.T) {
 			b.caller(t, d, after).want(t, 0, "the new CA before the change")
 
 			b.reload(t, older, newer)
-			open.want(t, 200, "the old CA beside the new one, open")
-			b.caller(t, d, before).want(t, 200, "the old CA beside the new one")
-			b.caller(t, d, after).want(t, 200, "the new CA beside the old one")
+			open.want(t, 200, "the old CA, with both in the file, open connection")
+			b.caller(t, d, before).want(t, 200, "the old CA, with both in the file")
+			b.caller(t, d, after).want(t, 200, "the new CA, with both in the file")
 			b.caller(t, d, before, remember).want(t, 200, "a session, with both CAs")
 			feed := b.follow(t, b.caller(t, d, before))
 

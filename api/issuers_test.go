@@ -27,7 +27,7 @@ func TestGrants_AnotherIssuer_ReadsAndEndsNothing(t *testing.T) {
 		"wrong subject":     `{"grant_id":"g1","client_id":"c1","subject":"bob",` + forged + `}`,
 		"right issuer":      `{"grant_id":"g1","client_id":"c1","issuer":"https://as.example",` + forged + `}`,
 		"wrong client":      `{"grant_id":"g1","client_id":"c2",` + forged + `}`,
-		"known beside new": fmt.Sprintf(`{"grant_id":"g9","client_id":"c1","access_token":{"digest":%q},%s}`,
+		"known with new": fmt.Sprintf(`{"grant_id":"g9","client_id":"c1","access_token":{"digest":%q},%s}`,
 			revoked.DigestToken("AT1").String(), forged),
 	}
 	want := ""

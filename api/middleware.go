@@ -162,7 +162,7 @@ func (a *API) checkTransport(r *request.Request) error {
 	req := r.Request()
 	if serve.AmbiguousLength(req) {
 		r.Response().Header().Set("Connection", "close")
-		return &request.Failure{Status: http.StatusBadRequest, Title: "Content-Length beside Transfer-Encoding",
+		return &request.Failure{Status: http.StatusBadRequest, Title: "both Content-Length and Transfer-Encoding",
 			Outcome: "ambiguous", Unrouted: true}
 	}
 	if a.cfg.RequireHTTPS && !a.secure(req) {

@@ -152,9 +152,9 @@ type denyLine struct {
 	err error
 }
 
-// A denyList is a deny list that is being imported. One goroutine reads lines, another commits the
-// lines read meanwhile in one entry. So a single line is not delayed, and entries are large when
-// the cluster is slow.
+// A denyList is a deny list that is being imported. One goroutine reads lines. Another one commits,
+// in one entry, all lines that were read since its last commit. So a single line is not delayed,
+// and entries are large when the cluster is slow.
 type denyList struct {
 	a *API
 	*lineStream
@@ -208,7 +208,8 @@ func decodeDenial(line []byte) (revoked.JTIRevocation, error) {
 	return revoked.JTIRevocation{Issuer: req.Issuer, JTI: req.jti, ExpiresAt: req.expiresAt, Reason: req.Reason}, err
 }
 
-// work commits lines until the last one. It runs beside read and is the only writer of the results.
+// work commits lines until the last one. It runs concurrently with read, and is the only writer of
+// the results.
 func (d *denyList) work() {
 	defer close(d.done)
 	for first := range d.pending {

@@ -259,7 +259,7 @@ func TestPrivateKeyJWT_RecordChanged_AuthenticatesAgain(t *testing.T) {
 	var used []revoked.AssertionUse
 	b.node.onRevoke = func(_ context.Context, by revoked.Actor, _ revoked.Digest) error {
 		if used = append(used, *by.Assertion); len(used) == 1 {
-			return fmt.Errorf("%w: meanwhile", revoked.ErrActorChanged)
+			return fmt.Errorf("%w: during the request", revoked.ErrActorChanged)
 		}
 		return nil
 	}
@@ -492,12 +492,12 @@ func TestTLSClientAuth_Certificates_AreChecked(t *testing.T) {
 		"a client without it":        {call{body: "client_id=c1&token=x", certs: list(good)}, 401},
 		"a public client":            {call{body: "client_id=pub1&token=x", certs: list(good)}, 401},
 		"through a trusted proxy":    {call{body: "client_id=cm&token=x", certs: list(good), remote: "198.51.100.7:1"}, 401},
-		"CA-42 Basic beside it":      {call{body: "token=x", auth: as("c1"), certs: list(good)}, 200},
-		"a secret beside it":         {call{body: "client_id=c1&client_secret=c1-secret&token=x", certs: list(good)}, 200},
-		"a wrong secret beside it":   {call{body: "client_id=cm&client_secret=wrong&token=x", certs: list(good)}, 401},
-		"an assertion beside it":     {call{body: assertionForm(b.assertion(t, "cj", "tls", nil)), certs: list(good)}, 200},
+		"CA-42 Basic, too":           {call{body: "token=x", auth: as("c1"), certs: list(good)}, 200},
+		"a secret, too":              {call{body: "client_id=c1&client_secret=c1-secret&token=x", certs: list(good)}, 200},
+		"a wrong secret, too":        {call{body: "client_id=cm&client_secret=wrong&token=x", certs: list(good)}, 401},
+		"an assertion, too":          {call{body: assertionForm(b.assertion(t, "cj", "tls", nil)), certs: list(good)}, 200},
 		"Basic naming another":       {call{body: "client_id=cm&token=x", auth: as("c1"), certs: list(good)}, 400},
-		"a bearer token beside it":   {call{body: "client_id=cm&token=x", auth: "Bearer x", certs: list(good)}, 200},
+		"a bearer token, too":        {call{body: "client_id=cm&token=x", auth: "Bearer x", certs: list(good)}, 200},
 		"an unsupported header":      {call{body: "client_id=cm&token=x", auth: "Digest x", certs: list(good)}, 401},
 		"plain HTTP (refused as is)": {call{body: "client_id=cm&token=x", plain: true}, 400},
 	} {

@@ -262,7 +262,7 @@ func TestNew_KeyThatCannotSign_IsRefused(t *testing.T) {
 		"another curve":     {ID: "robot", Key: &client.Key{Signer: ecKey(elliptic.P224())}},
 		"another algorithm": {ID: "robot", Key: &client.Key{Signer: p256, Algorithm: "RS256"}},
 		"none":              {ID: "robot", Key: &client.Key{Signer: p256, Algorithm: "none"}},
-		"a secret beside":   {ID: "robot", Secret: secret, Key: &client.Key{Signer: p256}},
+		"also a secret":     {ID: "robot", Secret: secret, Key: &client.Key{Signer: p256}},
 		"no id":             {Key: &client.Key{Signer: p256}},
 	} {
 		cfg.Addrs = []string{"https://127.0.0.1:1"}

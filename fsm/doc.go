@@ -18,5 +18,5 @@
 // snapshot store.
 //
 // Package rules has the rules by which a command changes the state. This package calls them from
-// Raft's goroutine, commits what they changed, and answers reads beside them.
+// Raft's goroutine, commits what they changed, and answers reads at the same time.
 package fsm

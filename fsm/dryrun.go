@@ -75,7 +75,7 @@ func (f *FSM) hasNewToken(s *store.Store, m *command.Register) bool {
 }
 
 // dryRun runs op on a dry unit. It holds FSM.mu for reading, so that no commit publishes memory
-// meanwhile. Rows may still be ahead of memory.
+// during the run. Rows may still be ahead of memory.
 func (f *FSM) dryRun(s *store.Store, op *command.Op) (r Result, dirty bool, err error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

@@ -18,9 +18,9 @@ import (
 )
 
 // Restore implements raft.FSM: it replaces the state with a snapshot. It builds and checks the new
-// state beside the old one, syncs it, and swaps by one rename. After an earlier error the old state
-// remains in use. An error of the swap is fatal, and the next start uses whichever state is on
-// disk. Reads continue throughout.
+// state next to the old one, syncs it, and swaps by one rename. After an earlier error the old
+// state remains in use. An error of the swap is fatal, and the next start uses whichever state is
+// on disk. Reads continue throughout.
 //
 // A marker holds no state: Restore accepts it if the state is already at or above its index.
 func (f *FSM) Restore(rc io.ReadCloser) error {

@@ -14,7 +14,8 @@ import (
 	"revoked/fsm/store"
 )
 
-// freeze creates a checkpoint of the current state, after a flush. Apply continues meanwhile.
+// freeze creates a checkpoint of the current state, after a flush. Apply continues during that
+// time.
 func (f *FSM) freeze() (*store.Checkpoint, snapshot.Header, error) {
 	s, err := f.acquire()
 	if err != nil {

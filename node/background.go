@@ -43,8 +43,8 @@ const (
 	minRows          = 256                   // of one command
 	inARow           = 64                    // commands without a pause
 	idlePause        = time.Second
-	// The pause after a command is so many times what applying it took, if callers wrote meanwhile.
-	// On a busy machine that is longer than it should take, and callers wait as long.
+	// If callers wrote at the same time, the pause after a command is the time for applying it, times
+	// callersShare. On a busy machine, applying takes longer than it should, and callers wait as long.
 	callersShare = 9
 	// Once a row has been due for this long, the pause is left out: the state would grow.
 	longOverdue = 10 * time.Minute

@@ -41,7 +41,7 @@ func TestBackground_Run_LeavesTimeToCallers(t *testing.T) {
 		"nothing is due":                     {pause: idlePause},
 		"an idle cluster":                    {commands: 5, ran: 5, pause: idlePause},
 		"many rows, and an idle cluster":     {commands: 100, ran: inARow, pause: idlePause},
-		"callers wrote meanwhile":            {commands: 5, others: 1, oldest: now, ran: 1, pause: callersShare * took},
+		"callers also wrote":                 {commands: 5, others: 1, oldest: now, ran: 1, pause: callersShare * took},
 		"the oldest row is unknown":          {commands: 5, others: 1, ran: 1, pause: callersShare * took},
 		"rows are long overdue":              {commands: 5, others: 3, oldest: now.Add(-time.Hour), ran: 5, pause: idlePause},
 		"a command that cannot be committed": {commands: 5, err: errors.New("no leader"), ran: 1, pause: idlePause},

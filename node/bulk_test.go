@@ -11,8 +11,8 @@ import (
 	"revoked/node/nodetest"
 )
 
-// Imports through all nodes at once, beside revocations: each registration is there, and its result
-// has the index of its own entry.
+// Imports run through all nodes at once, together with revocations. Each registration is there, and
+// its result has the index of its own entry.
 func TestRegisterBulk_ThroughEveryNode_RegistersAll(t *testing.T) {
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) { patient(conf) }})
 	issuer, ok := c.Leader().Node.Client("issuer")

@@ -195,7 +195,7 @@ type simAsk struct {
 	clock0, clock1 revoked.Time
 	stamp0, stamp1 revoked.Time
 	jumps          int64
-	steady         bool // the node's wall clock did not jump meanwhile
+	steady         bool // the node's wall clock did not jump during the call
 }
 
 func (s *sim) askBegins(l *simLife) simAsk {

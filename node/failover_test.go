@@ -53,8 +53,8 @@ func (s *sim) failOver() (f simFailover) {
 }
 
 // A new leader is usually elected within one and a half heartbeat timeouts. The wait for the dead
-// leader's lease runs meanwhile: it began with the last entry, before the death. FAILOVERS is the
-// number of deaths, and the log has the figures.
+// leader's lease overlaps the election: it began with the last entry, before the death. FAILOVERS
+// is the number of deaths, and the log has the figures.
 func TestFailover_LeaderDies_WaitsOverlap(t *testing.T) {
 	kills := 5
 	if v := os.Getenv("FAILOVERS"); v != "" {

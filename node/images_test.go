@@ -78,7 +78,7 @@ func (m *simNemesis) mayRollBack(n *simNode) *simImage {
 }
 
 // rollBackWith rolls n back to image, which differs from its disk in a way that the others notice.
-// The node may have been restarted meanwhile and have a newer image, which they cannot notice. If
+// Since then, the node may have been restarted and have a newer image, which they cannot notice. If
 // another instance has replaced it, its disk stays: an image has the identity of its instance.
 func (m *simNemesis) rollBackWith(n, lead *simNode, image *simImage) {
 	var behind, ahead []*simNode

@@ -54,8 +54,8 @@ func (f finished) Response() any { return nil }
 func (f finished) Index() uint64 { return 0 }
 
 // A removal waits until its server can no longer hold a lease of a term. Then it stalls during two
-// elections of this node before it reaches Raft. The later leader may have granted the server a
-// lease meanwhile, so Raft must not accept the removal.
+// elections of this node before it reaches Raft. By then, the later leader may have granted the
+// server a lease, so Raft must not accept the removal.
 func TestChangeInTerm_Stalled_NotInLaterTerm(t *testing.T) {
 	l := newLoneNode(t)
 	synctest.Test(t, func(t *testing.T) {

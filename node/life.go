@@ -69,7 +69,7 @@ func (l *life) end(err error) {
 }
 
 // fatal ends the node because of err: its disk or its state can no longer be trusted. The owner
-// should call Close and exit; meanwhile Readiness reports that the node stops.
+// should call Close and exit. Until then, Readiness reports that the node stops.
 func (l *life) fatal(err error) {
 	l.log.Error("node must stop", "error", err)
 	l.end(err)

@@ -17,8 +17,8 @@ import (
 // The others reject the first.
 func TestRemove_VoterMissesPromotion_StaysElectable(t *testing.T) {
 	for name, healAfter := range map[string]time.Duration{
-		"voter returns late":      20 * time.Second,
-		"voter returns meanwhile": 300 * time.Millisecond,
+		"voter returns late":  20 * time.Second,
+		"voter returns early": 300 * time.Millisecond,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -192,8 +192,8 @@ func checksum(e *raft.Log) []byte {
 	return binary.BigEndian.AppendUint32(nil, sum)
 }
 
-// A survivor that starts with its old disk beside the recovered node stays outside, also if it has
-// a quorum of the old cluster with another one.
+// If a survivor starts with its old disk while the recovered node runs, it stays outside. This
+// holds even if it forms a quorum of the old cluster with another survivor.
 func TestRecover_OldDisksComeBack_StayApart(t *testing.T) {
 	var alone bool
 	c := nodetest.Start(t, startAlone(&alone))

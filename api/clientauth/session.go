@@ -9,7 +9,7 @@ import (
 	"revoked"
 )
 
-// endedRole is the reason of an [EndedError] beside those of [Caller.Ended].
+// endedRole is a reason of an [EndedError], in addition to those of [Caller.Ended].
 const endedRole = "role_lost"
 
 // sessionCheck is the time between two looks at a client's record: not every change of a client is

@@ -73,7 +73,7 @@ func (t *turns) take(ctx context.Context, id string, from netip.Addr) bool {
 			return false
 		}
 	}
-	return <-w.turn // given or dropped meanwhile
+	return <-w.turn // given or dropped at the same moment
 }
 
 // drop gives up the oldest request of the address with the most.

@@ -40,7 +40,7 @@ func optionRows() []row {
 		{id: "TM-07", level: "RFC 6749 2.3.1", title: "GET with a secret in the query",
 			call: get(call{path: "?token={AT1}&client_id=c1&client_secret={secret:c1}"}), status: 400,
 			code: "invalid_request"},
-		{id: "TM-07", level: "RFC 6749 2.3.1", title: "GET with a secret in the query beside Basic",
+		{id: "TM-07", level: "RFC 6749 2.3.1", title: "GET with a secret in the query, and Basic",
 			call: get(call{as: "c1", path: "?token={AT1}&client_secret={secret:c1}"}), status: 400, code: "invalid_request"},
 		{id: "TM-07", level: "contract 2 \"credentials in the query never\"", title: "GET of a public client by client_id",
 			call: get(call{path: "?token={ATq}&client_id=pub2"}), status: 400, code: "invalid_request"},

@@ -30,7 +30,7 @@ func wireScenarios() []scenario {
 		{"TM-16", "RFC 10015", "TLS 1.2 without forward secrecy or with finite-field keys is refused", oldKeyExchange},
 		{"TM-15", "contract 2 \"TLS 1.2 and up\"", "TLS 1.2 and 1.3", newTLS},
 		{"TM-19", "contract 2 \"HTTP/1.0, 1.1 and 2\"", "every version of HTTP", httpVersions},
-		{"TM-20", "RFC 9112 6.3", "Content-Length beside Transfer-Encoding", smuggling},
+		{"TM-20", "RFC 9112 6.3", "both Content-Length and Transfer-Encoding", smuggling},
 		{"TM-20", "RFC 9112 6.3", "other ambiguous requests", ambiguousRequests},
 		{"MF-13", "RFC 9112 7.1", "a chunked body of more than 16 KiB", chunkedBody},
 		{"contract", "2 \"Never a redirect, never HTML\"", "bytes that are not HTTP", noHTTP},

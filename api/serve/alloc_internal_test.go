@@ -57,7 +57,7 @@ func TestSlots_Full_ClosesLongestIdle(t *testing.T) {
 		take(name)
 		for s, n := range taken {
 			if s.free != (s == closed) {
-				t.Errorf("slot %s beside %s: got closed %v, want %v", n, name, s.free, s == closed)
+				t.Errorf("slot %s next to %s: got closed %v, want %v", n, name, s.free, s == closed)
 			}
 		}
 		delete(taken, closed)

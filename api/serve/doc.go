@@ -3,8 +3,9 @@
 // The listener detects TLS by the first byte of a connection and finishes the handshake before
 // net/http sees the connection. The package bounds connections, requests, headers, streams and
 // times, and reloads the certificate. It shows handlers three facts that net/http hides.
-// [AmbiguousLength] reports a Content-Length beside Transfer-Encoding, [Refused] a limit that the
-// request exceeds, and [UntilShutdown] the beginning of a shutdown. DESIGN.md explains the limits.
+// [AmbiguousLength] reports a request with Content-Length and Transfer-Encoding, [Refused] a limit
+// that the request exceeds, and [UntilShutdown] the beginning of a shutdown. DESIGN.md explains the
+// limits.
 //
 // It does not know routes and does not require TLS: a handler that needs TLS checks
 // http.Request.TLS.

@@ -149,7 +149,7 @@ func (c *frameConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// announce asks the client to open no further stream here. Requests that are on their way meanwhile
+// announce asks the client to open no further stream here. Requests that are already on their way
 // are served: the announcement names the highest possible stream (RFC 9113 section 6.8). The
 // server's own GOAWAY names the last one that it has seen, and ignores later ones. announce blocks
 // while the client accepts no byte.
@@ -175,7 +175,7 @@ func (c *frameConn) sendNotice() error {
 	return err
 }
 
-// Close may be called twice and beside Read.
+// Close may be called twice, and concurrently with Read.
 func (c *frameConn) Close() error {
 	c.hold(0)
 	c.mu.Lock()

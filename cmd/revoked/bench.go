@@ -22,7 +22,7 @@ func benchCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure a cluster on this machine beside a bare TLS server",
+		Short: "Compare a cluster on this machine with a bare TLS server",
 		Long: "Start a cluster on loopback, one process per node, and measure it. Introspections and\n" +
 			"revocations run in turns with a bare net/http TLS server that gets the same request bytes from\n" +
 			"the same client over the same protocol and cipher suite and returns the same body: the ratio\n" +

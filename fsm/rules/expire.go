@@ -136,8 +136,8 @@ func (a *Applier) expireGrant(id string, due, before revoked.Time, limit int) in
 }
 
 // dropGrant deletes a grant and its tokens. From a large grant it first deletes up to limit further
-// tokens. The grant stays in the queue until all of them are deleted. Its due does not change
-// meanwhile, so the next command continues with it.
+// tokens. The grant stays in the queue until all of them are deleted. Until then, its due does not
+// change, so the next command continues with it.
 func (a *Applier) dropGrant(g *rows.Grant, row []byte, limit int) int {
 	touched := 1
 	if g.Overflows() {

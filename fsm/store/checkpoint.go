@@ -16,8 +16,8 @@ type Checkpoint struct {
 	dir string
 }
 
-// Checkpoint freezes the flushed rows of the store in a new directory dir. Writes continue
-// meanwhile. Close removes the directory. After an error no file is left.
+// Checkpoint freezes the flushed rows of the store in a new directory dir. Writes continue during
+// that time. Close removes the directory. After an error no file is left.
 func (s *Store) Checkpoint(dir string) (*Checkpoint, error) {
 	if err := s.fs.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create checkpoint: %w", err)

@@ -109,7 +109,7 @@ func (g *Gate) Enter(ctx context.Context, stopping <-chan struct{}, key string) 
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	select {
-	case <-turn: // admitted meanwhile
+	case <-turn: // admitted at the same moment
 		g.pass()
 	default:
 		g.waiting.Remove(key, func(c chan struct{}) bool { return c == turn })

@@ -164,7 +164,7 @@ var sentCalls sync.Map // *Router to *sentCall
 		"\t\terr = t.Commit(ctx, command.Via(command.JoinNodeOp(h.NodeId, hash), h.NodeId))\n",
 		"\t\t_ = t.Commit(ctx, command.JoinNodeOp(h.NodeId, hash))\n",
 	}}},
-	{"removed-comes-back", "autopilot promotes a server that was removed meanwhile", []Edit{{
+	{"removed-comes-back", "autopilot promotes a server that was removed before", []Edit{{
 		"node/roster/voters.go", "\tindex, err := p.changes.promote(id)\n",
 		"\tif true {\n\t\treturn p.Raft.AddVoter(id, addr, 0, 0)\n\t}\n\tindex, err := p.changes.promote(id)\n",
 	}}},

@@ -145,7 +145,7 @@ func (c *cluster) change(node int, path string, body any, status int, text strin
 	}
 }
 
-// awaitChange repeats a change until it succeeds: the leader may change meanwhile.
+// awaitChange repeats a change until it succeeds, because the leader may change.
 func (c *cluster) awaitChange(node int, path string, body any) {
 	c.Helper()
 	c.until(path+" on "+c.ID(node), func() error {

@@ -105,8 +105,8 @@ func (d *Decider) Status(ctx context.Context, p *revoked.PresentedToken) (revoke
 }
 
 // A Lookup finds the status of one presented token, as often as the caller asks. It remembers what
-// cannot change meanwhile: a token that did not verify is not verified again, unless the record of
-// its issuer has changed. It is not safe for concurrent use.
+// cannot change between these calls: a token that did not verify is not verified again, unless the
+// record of its issuer has changed. It is not safe for concurrent use.
 type Lookup struct {
 	decider   *Decider
 	presented revoked.PresentedToken

@@ -161,8 +161,8 @@ const maxBehind = 64
 
 // hold reserves a lease for a member that is just behind, as if it were admitted: acknowledgements
 // wait for it from now on. Without that a distant member is never admitted under load. Its reports
-// are one network delay old, and meanwhile newer indexes are acknowledged. A member that lapsed, or
-// has applied nothing since its last hold, gets no reservation.
+// are one network delay old, and newer indexes have been acknowledged since. A member that lapsed,
+// or has applied nothing since its last hold, gets no reservation.
 func (t *Table) hold(now Instant, m *reservation, r Request, low uint64) {
 	if m.until > now || low-m.applied > maxBehind || m.applied <= m.heldAt || !m.allowRenewal(now, low) {
 		return

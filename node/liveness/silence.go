@@ -13,10 +13,10 @@ import (
 // A SilenceWatch makes Raft notice in time that its leader is silent.
 //
 // Raft looks at the last contact only when a timer fires, one to two heartbeat timeouts after its
-// start. If the leader was heard of meanwhile, Raft starts the timer again. So a follower
-// notices after one to three timeouts. It refuses pre-votes until then, so an election waits for
-// the slowest of a majority. A SilenceWatch makes Raft look again after one to one and a half
-// timeouts. The random part keeps two followers from standing for election at once.
+// start. If there was contact since then, Raft starts the timer again. So a follower notices after
+// one to three timeouts. It refuses pre-votes until then, so an election waits for the slowest of a
+// majority. A SilenceWatch makes Raft look again after one to one and a half timeouts. The random
+// part keeps two followers from standing for election at once.
 //
 // It decides nothing: Raft compares the last contact with its own timeout.
 type SilenceWatch struct {

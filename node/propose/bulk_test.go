@@ -205,7 +205,7 @@ func TestProposeBulk_LoneCallers_PauseImport(t *testing.T) {
 			}
 		}
 		if got := busy() - before; got > length/8 || got < length/20 {
-			t.Errorf("beside a lone caller: got %v of applying in %v, want about a tenth", got, length)
+			t.Errorf("with a lone caller: got %v of applying in %v, want about a tenth", got, length)
 		}
 		time.Sleep(2 * time.Second) // without another caller
 		before = busy()

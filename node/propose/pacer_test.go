@@ -145,6 +145,6 @@ func TestPacedBarrier_RequestEnds_NotCurrent(t *testing.T) {
 		for log.commit(7); len(answers) < 10; log.commit(7) {
 			synctest.Wait()
 		}
-		time.Sleep(time.Second) // the barrier of the request that has ended begins meanwhile
+		time.Sleep(time.Second) // in this time, the barrier of the request that has ended begins
 	})
 }

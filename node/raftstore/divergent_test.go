@@ -238,7 +238,7 @@ func (b *bench) leader(of ...*benchNode) *benchNode {
 }
 
 // apply applies commands at the leader among the nodes and returns the leader. If the leader loses
-// its term meanwhile, all commands are applied again.
+// its term during this, all commands are applied again.
 func (b *bench) apply(prefix string, count int, of ...*benchNode) *benchNode {
 	b.t.Helper()
 	for stop := time.Now().Add(longStop); ; {

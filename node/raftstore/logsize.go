@@ -17,7 +17,7 @@ const (
 )
 
 // SnapshotBySize takes a snapshot whenever 64 MiB of log have been written since the last one. It
-// blocks until ctx ends. A snapshot is a marker beside the durable state, so it costs one flush.
+// blocks until ctx ends. A snapshot is only a marker for the durable state, so it costs one flush.
 func (s *Store) SnapshotBySize(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

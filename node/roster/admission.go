@@ -45,7 +45,7 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token string) 
 	if old == nil {
 		err = t.Commit(ctx, command.Via(command.JoinNodeOp(h.NodeId, hash), h.NodeId))
 		if errors.Is(err, revoked.ErrUnprocessable) {
-			old = t.oldMember() // it may have reported meanwhile
+			old = t.oldMember() // it may have reported since
 		}
 	}
 	if old == nil {

@@ -146,7 +146,7 @@ func (c *changes) completeAudit() {
 }
 
 // admit adds the node that sent h as a non-voter, or gives a member its new address. A new instance
-// of a member is added beside the old one, which reconcile removes later.
+// of a member is added in addition to the old one, which reconcile removes later.
 //
 // A node whose name is not a member needs an admission or the join token.
 func (c *changes) admit(ctx context.Context, h *nodepb.Hello, token string) (uint64, error) {

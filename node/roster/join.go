@@ -263,7 +263,7 @@ func (j *joiner) joinAt(ctx context.Context, addresses []string) (uint64, error)
 	return 0, fmt.Errorf("%w: no cluster could be joined: %w", revoked.ErrUnprocessable, errors.Join(failures...))
 }
 
-// An admissionAnswer has the addresses that the answer to a failed request for admission names.
+// An admissionAnswer says how a node answered a failed request for admission.
 type admissionAnswer int
 
 const (
@@ -272,8 +272,7 @@ const (
 	refused                           // every member answers the same
 )
 
-// requestAdmission asks the node at host to admit this node. The answer counts only beside an
-// error.
+// requestAdmission asks the node at host to admit this node. answer counts only if err is not nil.
 func (j *joiner) requestAdmission(
 	ctx context.Context, host string,
 ) (resp *nodepb.AdminResponse, answer admissionAnswer, err error) {

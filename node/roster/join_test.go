@@ -59,14 +59,14 @@ func TestJoinAt_FailedAddresses_GiveTheReasonThatCounts(t *testing.T) {
 		answers []uint32 // of the addresses in turn: a code of revoked.Code, or one of the constants above
 		want    error
 	}{
-		"nobody there":                 {[]uint32{unreachable}, revoked.ErrUnprocessable},
-		"in no cluster":                {[]uint32{inNoCluster, unreachable}, revoked.ErrUnprocessable},
-		"without a leader":             {[]uint32{noLeader}, revoked.ErrNoLeader},
-		"one of them has no leader":    {[]uint32{unreachable, noLeader, inNoCluster}, revoked.ErrNoLeader},
-		"leadership changed meanwhile": {[]uint32{revoked.Code(revoked.ErrOutcomeUnknown)}, revoked.ErrOutcomeUnknown},
-		"the answer is lost":           {[]uint32{silent, unreachable}, revoked.ErrOutcomeUnknown},
-		"too busy":                     {[]uint32{revoked.Code(revoked.ErrOverloaded)}, revoked.ErrOverloaded},
-		"not admitted":                 {[]uint32{noLeader, forbidden}, revoked.ErrForbidden},
+		"nobody there":              {[]uint32{unreachable}, revoked.ErrUnprocessable},
+		"in no cluster":             {[]uint32{inNoCluster, unreachable}, revoked.ErrUnprocessable},
+		"without a leader":          {[]uint32{noLeader}, revoked.ErrNoLeader},
+		"one of them has no leader": {[]uint32{unreachable, noLeader, inNoCluster}, revoked.ErrNoLeader},
+		"leadership has changed":    {[]uint32{revoked.Code(revoked.ErrOutcomeUnknown)}, revoked.ErrOutcomeUnknown},
+		"the answer is lost":        {[]uint32{silent, unreachable}, revoked.ErrOutcomeUnknown},
+		"too busy":                  {[]uint32{revoked.Code(revoked.ErrOverloaded)}, revoked.ErrOverloaded},
+		"not admitted":              {[]uint32{noLeader, forbidden}, revoked.ErrForbidden},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r.Call = func(_ context.Context, host, _, path string, _, resp proto.Message) error {
@@ -116,7 +116,7 @@ func TestUseAdmission_MemberTurnsOutOld_IsNotEnforced(t *testing.T) {
 	}
 	defer turn.end()
 	if err := turn.useAdmission(t.Context(), &nodepb.Hello{NodeId: "new", Commands: 2}, ""); err != nil {
-		t.Errorf("got %v, want no admission needed beside an old member", err)
+		t.Errorf("got %v, want no admission needed while a member is old", err)
 	}
 }
 

@@ -100,7 +100,7 @@ func TestMayVote_RolledBackDisk_IsRefused(t *testing.T) {
 		{"both kept all", mark("v", "v1", 50), mark("c", "c2", 60), mark("c", "c1", 60), true, false},
 		{"the voter was rolled back", mark("v", "v1", 51), mark("c", "c2", 60), nil, false, true},
 		{"the voter made the mark", mark("v", "v2", 80), mark("c", "c2", 60), nil, true, false},
-		{"the voter lost entries meanwhile", mark("v", "v2", 81), mark("c", "c2", 60), nil, false, true},
+		{"the voter lost entries since", mark("v", "v2", 81), mark("c", "c2", 60), nil, false, true},
 		{"the candidate was rolled back", nil, mark("c", "c2", 59), mark("c", "c1", 60), false, false},
 		{"the candidate made the mark", nil, mark("c", "c1", 59), mark("c", "c1", 60), true, false},
 		{"a mark of another instance", mark("other", "v1", 99), mark("c", "c2", 60), nil, true, false},

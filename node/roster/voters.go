@@ -109,7 +109,7 @@ type pilotRaft struct {
 }
 
 // AddVoter promotes a member. Autopilot decided on an older configuration: Raft itself would add a
-// server that was removed meanwhile.
+// server that was removed since.
 func (p pilotRaft) AddVoter(id raft.ServerID, addr raft.ServerAddress, _ uint64, _ time.Duration) raft.IndexFuture {
 	index, err := p.changes.promote(id)
 	return doneFuture{index, err}

@@ -64,7 +64,7 @@ func TestRounds_Stopped_JoinFails(t *testing.T) {
 	})
 }
 
-// The entry of a round under way may precede a reservation made meanwhile.
+// The entry of a round in progress may precede a reservation that is made during the round.
 func TestRounds_RoundUnderWay_JoinsNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New()

@@ -15,7 +15,7 @@ const (
 	// maxUnread bounds the frames of a stream that Recv has not returned, in bytes. Beyond it nothing
 	// more is read.
 	maxUnread = 1 << 20
-	perFrame  = 64 // bytes that a frame counts beside its payload
+	perFrame  = 64 // bytes that a frame counts in addition to its payload
 )
 
 // A Stream carries frames of at most MaxFrame bytes both ways. All methods may be called

@@ -78,7 +78,7 @@ func checkNotRetried(t *testing.T, trace string) {
 }
 
 // While the syncs of a node hang, the cluster continues without it, leader or not. The node never
-// answers active for a token revoked meanwhile, and returns when they end.
+// answers active for a token that is revoked during that time, and returns when the syncs end.
 func TestSyncStall_ClusterContinues(t *testing.T) {
 	needTracer(t)
 	c := startCluster(t, 3)

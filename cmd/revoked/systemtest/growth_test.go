@@ -48,7 +48,7 @@ func TestGrowth_UnderLoad_LosesNothing(t *testing.T) {
 		}
 	}
 	for i, m := range left {
-		await(t, "leave of "+m.ID, func() error { // the leader may change meanwhile
+		await(t, "leave of "+m.ID, func() error { // the leader may change at any time
 			if code, out, messages := runProgram(t, c.tool("admin", m), "", "leave"); code != 0 && m.proc.Running() {
 				return fmt.Errorf("exit code %d: %s%s", code, out, messages)
 			}
@@ -108,7 +108,7 @@ func (c *cluster) join(t testing.TB, m, through *member) {
 		return c.send(m, request{method: http.MethodGet, path: "/livez"}).want(http.StatusOK)
 	})
 	c.admit(t, m, through)
-	await(t, "join of "+m.ID, func() error { // the leader may change meanwhile
+	await(t, "join of "+m.ID, func() error { // the leader may change at any time
 		code, out, messages := runProgram(t, c.tool("admin", m), "", "join", through.Cluster)
 		if code != 0 && !strings.Contains(messages, " 409 ") { // an earlier attempt succeeded
 			return fmt.Errorf("exit code %d: %s%s", code, out, messages)
@@ -120,7 +120,7 @@ func (c *cluster) join(t testing.TB, m, through *member) {
 // admit lets a node join.
 func (c *cluster) admit(t testing.TB, m, through *member) {
 	t.Helper()
-	await(t, "admission of "+m.ID, func() error { // the leader may change meanwhile
+	await(t, "admission of "+m.ID, func() error { // the leader may change at any time
 		a := c.send(through, request{method: http.MethodPost, path: "/v1/cluster/admit", as: "admin",
 			json: map[string]any{"node": m.ID}})
 		if a.status == http.StatusConflict { // it is a member

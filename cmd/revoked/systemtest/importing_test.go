@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// An issuer imports pairs through every node as fast as the nodes take them. Meanwhile revocations
-// are final everywhere, no node loses its lease or its readiness, and every node answers for live
-// tokens itself.
+// An issuer imports pairs through every node as fast as the nodes take them. During the import,
+// revocations are final everywhere, no node loses its lease or its readiness, and every node
+// answers for live tokens itself.
 func TestImport_BesideRevocations_KeepsLeases(t *testing.T) {
 	c := startCluster(t, 3)
 	issued := time.Now().Unix() - 60
@@ -35,7 +35,7 @@ func TestImport_BesideRevocations_KeepsLeases(t *testing.T) {
 		}
 		select {
 		case rate = <-done:
-			t.Logf("imported %d pairs/s beside %d revocations", rate, revoked+1)
+			t.Logf("imported %d pairs/s during %d revocations", rate, revoked+1)
 		default:
 		}
 	}

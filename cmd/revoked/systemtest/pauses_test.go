@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A node pauses for longer than its lease and wakes with requests in its sockets. The others revoke
-// meanwhile. The node, leader or not, never answers active to a request sent after the
+// A node pauses for longer than its lease and wakes with requests in its sockets. During the pause,
+// the others revoke. The node, leader or not, never answers active to a request sent after the
 // acknowledgement.
 func TestPause_NeverAnswersStale(t *testing.T) {
 	c := startCluster(t, 3)

@@ -63,8 +63,8 @@ func TestPowerCuts_LoseNothing(t *testing.T) {
 	l.end(t, c.Nodes...)
 }
 
-// cutPower stops the victims, copies their disks, kills them, and mounts the copies. It kills the
-// nodes in away meanwhile.
+// cutPower stops the victims, copies their disks, kills them, and mounts the copies. In between, it
+// kills the nodes in away.
 func cutPower(t testing.TB, victims, away []*member, disks map[*member]*disk) {
 	t.Helper()
 	for _, m := range victims {

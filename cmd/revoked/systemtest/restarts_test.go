@@ -18,7 +18,7 @@ import (
 )
 
 // Every node, including the leader, is restarted under load, one after the other. Each exits with
-// 0, and meanwhile the others answer for every token.
+// 0, and the others answer for every token during the restart.
 func TestRollingRestart_OthersAnswer(t *testing.T) {
 	c := startCluster(t, 3)
 	l := startLoad(t, c, 6, 40)

@@ -16,7 +16,7 @@ import (
 const slowLink = 125_000
 
 // A node joins over a link of 1 Mbit/s. The log of the cluster is compacted, so the node gets a
-// snapshot. It arrives in one transfer, and the others serve meanwhile.
+// snapshot. The snapshot arrives in one transfer, and the other nodes continue to serve.
 func TestSnapshot_OverSlowLink_SentOnce(t *testing.T) {
 	w := newNetwork(t, 4)
 	w.putLinks(t)
@@ -49,7 +49,7 @@ func TestSnapshot_OverSlowLink_SentOnce(t *testing.T) {
 	l.use(w.Nodes[:3]...)
 	began := time.Now()
 	w.start(t, newcomer)
-	for !strings.Contains(tail(newcomer.Log, 200), "state restored") { // the others serve meanwhile
+	for !strings.Contains(tail(newcomer.Log, 200), "state restored") { // the others continue to serve
 		awaitWrites(t, l, 20)
 	}
 	came := time.Since(began)

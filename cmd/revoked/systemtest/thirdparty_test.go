@@ -385,8 +385,8 @@ func testGateway(t *testing.T, c *cluster, g *gateway) {
 	}
 }
 
-// testGatewaysFailClosed stops the quorum: gateways refuse a live token meanwhile and accept it
-// when the nodes are back.
+// testGatewaysFailClosed stops the quorum: gateways then refuse a live token, and accept it when
+// the nodes are back.
 func testGatewaysFailClosed(t *testing.T, c *cluster, gateways map[string]*gateway) {
 	c.mustRegister(t, c.Nodes[0], "closed", "alice", "closed-access", "closed-refresh")
 	for name, g := range gateways {

@@ -76,7 +76,7 @@ func (l *memLog) StoreLogs(entries []*raft.Log) error {
 }
 
 // seal makes deletions fail. The copy for the next process is made a moment later, and must not
-// lack what the old process deletes meanwhile.
+// lack what the old process deletes until then.
 func (l *memLog) seal() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -144,7 +144,7 @@ func (c *Checker) drop(l *Life) {
 }
 
 // Waiting reports whether an acknowledgement of the newest term waits. The simulation counts the
-// changes of members that happen meanwhile.
+// changes of members that happen during such a wait.
 func (c *Checker) Waiting() bool {
 	t := c.terms[c.MaxOpened]
 	return t != nil && len(t.waits) > 0

@@ -10,7 +10,7 @@ import (
 )
 
 // A leader that was frozen opens its term late. The term need not hold what a later term has
-// acknowledged meanwhile, but must hold what an earlier one has.
+// already acknowledged. It must hold what an earlier term has acknowledged.
 func TestChecker_TermOpensLate_NeedsEarlierIndexes(t *testing.T) {
 	for name, tt := range map[string]struct {
 		terms []uint64 // in the order of opening; the first one acknowledges index 15

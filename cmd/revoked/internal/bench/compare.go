@@ -79,7 +79,7 @@ type comparison struct {
 	before            func(subject *load.Load) error // before each turn of the subject, not measured; may be nil
 	peer              *load.Load                     // a third side, see Options.Against; may be nil
 	beforePeer        func(peer *load.Load) error    // as before; may be nil
-	beside            *load.Load                     // runs beside all sides; may be nil
+	beside            *load.Load                     // runs at the same time as all sides; may be nil
 	besides           load.Result                    // all runs of beside
 }
 

@@ -16,8 +16,8 @@ import (
 const importStep = 6_000
 
 // importing measures lone revocations while one issuer registers pairs as fast as it can through
-// every node. Meanwhile live tokens are introspected at every node. No node may lose its lease or
-// its readiness, and no read of a live token may leave its node.
+// every node. At the same time, live tokens are introspected at every node. No node may lose its
+// lease or its readiness, and no read of a live token may leave its node.
 func (r *run) importing(ctx context.Context, m *report.Measure) error {
 	n := uint64(r.opts.Lone) + uint64(len(r.cluster.nodes))
 	ended, err := r.fresh(ctx, 2*n)

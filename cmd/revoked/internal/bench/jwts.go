@@ -77,7 +77,7 @@ func (r *run) jwts(ctx context.Context, m *report.Measure) error {
 	if err != nil {
 		return err
 	}
-	m.SetGoal(fmt.Sprintf("ratio >= %v, beside forged JWTs >= %v", cachedGoal, floodGoal),
+	m.SetGoal(fmt.Sprintf("ratio >= %v, with forged JWTs >= %v", cachedGoal, floodGoal),
 		*m.Ratio >= cachedGoal && forged.left >= floodGoal && m.Failures == 0)
 	return nil
 }
@@ -188,7 +188,7 @@ func (r *run) floods(
 	return forged, nil
 }
 
-// flood runs opaque alone and beside extra, in turns.
+// flood runs opaque alone and together with extra, in turns.
 func (r *run) flood(ctx context.Context, m *report.Measure, opaque, extra load.Load, name string) (flood, error) {
 	var left, rates, cpus []float64
 	for range r.opts.Rounds {
@@ -209,7 +209,7 @@ func (r *run) flood(ctx context.Context, m *report.Measure, opaque, extra load.L
 		left = append(left, beside.Rate()/max(alone.Rate(), 1))
 		rates = append(rates, extras.Rate())
 		cpus = append(cpus, max(0, (beside.CPU-alone.CPU)*beside.Rate()/max(extras.Rate(), 1)))
-		r.say(m.Name, "beside %.0f %s/s: %.0f %s, alone %.0f; processor us per request: %.0f, alone %.0f",
+		r.say(m.Name, "with %.0f %s/s: %.0f %s, alone %.0f; processor us per request: %.0f, alone %.0f",
 			extras.Rate(), name, beside.Rate(), m.Unit, alone.Rate(), beside.CPU, alone.CPU)
 	}
 	return flood{report.Median(left), report.Median(rates), report.Median(cpus)}, nil

@@ -12,11 +12,12 @@ func (r *run) introspect(ctx context.Context, m *report.Measure) error {
 	return r.introspections(ctx, m, nil)
 }
 
-// besideRate is the number of revocations a second beside introspections.
+// besideRate is the number of revocations a second during introspections.
 const besideRate = 500
 
 // beside measures introspections while pairs are revoked at a steady rate through all nodes. The
-// revocations run beside both sides, so that the baseline shares the machine with the same work.
+// revocations run during the measurement of both sides, so that the baseline shares the machine
+// with the same work.
 func (r *run) beside(ctx context.Context, m *report.Measure) error {
 	seconds := r.opts.Duration.Seconds() + 2 // start and end of a turn take time
 	ended, err := r.fresh(ctx, uint64(2*besideRate*seconds*float64(r.opts.Rounds)))

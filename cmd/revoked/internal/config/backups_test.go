@@ -23,7 +23,7 @@ func TestCheckBackups_Settings_AreChecked(t *testing.T) {
 		"none kept":             {"backup_schedule: 1h\nbackup_keep: 0\nbackup_dir: " + dir, "got 0, want 1 or more"},
 		"below data_dir":        {"backup_schedule: 1h\nbackup_dir: data/x\ndata_dir: data", "lies in data_dir"},
 		"data_dir itself":       {"backup_schedule: 1h\nbackup_dir: data\ndata_dir: data", "lies in data_dir"},
-		"beside data_dir":       {"backup_schedule: 1h\nbackup_dir: " + dir + "\ndata_dir: " + dir + "/data", ""},
+		"next to data_dir":      {"backup_schedule: 1h\nbackup_dir: " + dir + "\ndata_dir: " + dir + "/data", ""},
 		"a missing directory":   {"backup_schedule: 1h\nbackup_dir: " + dir + "/none", "backup_dir: cannot hold backups: "},
 		"a file as a directory": {"backup_schedule: 1h\nbackup_dir: " + file, "backup_dir: cannot hold backups: "},
 	} {

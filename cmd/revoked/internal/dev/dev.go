@@ -51,7 +51,7 @@ func Command() *cobra.Command {
 		Short: "Run a whole cluster on this machine, to try it out",
 		Long: "Run a cluster on loopback, one process per node, with new certificates, clients and gossip key.\n" +
 			"It prints addresses, credentials and commands to paste, and runs until Ctrl-C.\n\n" +
-			"Not for production: all nodes share a disk and a machine, and the CA's key is stored beside them.",
+			"Not for production: all nodes share a disk and a machine, and the CA's key is stored with them.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error

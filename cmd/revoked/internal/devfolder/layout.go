@@ -1,8 +1,8 @@
 // Package devfolder creates the folder of a development cluster: keys, certificates, first clients,
 // a demo issuer of JWTs, and the settings of each node.
 //
-// Not for production: the keys of the CA and of the demo issuer are stored beside the keys of the
-// nodes. It never replaces a CA, a gossip key, a client or an issuer's key that exists.
+// Not for production: the keys of the CA and of the demo issuer are stored together with the keys
+// of the nodes. It never replaces a CA, a gossip key, a client or an issuer's key that exists.
 package devfolder
 
 import (

@@ -89,7 +89,7 @@ func (f Folder) writePair(name string, cert, key []byte, err error) error {
 }
 
 // isGood reports whether a certificate is from this CA, covers the hosts, is valid for another
-// month and matches the key beside it.
+// month and matches the key in the same folder.
 func (f Folder) isGood(name string, ca *pki.CA, hosts ...string) bool {
 	pair, err := tls.LoadX509KeyPair(f.path(name+".pem"), f.path(name+"-key.pem"))
 	if err != nil || slices.ContainsFunc(hosts, func(h string) bool { return pair.Leaf.VerifyHostname(h) != nil }) {

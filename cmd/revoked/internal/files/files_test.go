@@ -19,7 +19,7 @@ func TestWrite_ExistingFile_NeedsForce(t *testing.T) {
 		t.Error("got no error for an existing file")
 	}
 	if _, err := os.Stat(cert); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("got %v, want no file beside an existing one", err)
+		t.Errorf("got %v, want no file, because the other one exists", err)
 	}
 	if err := files.Write(true, files.Private(key, []byte("new"))); err != nil {
 		t.Fatal(err)
