@@ -139,7 +139,7 @@ func consoleBench(t testing.TB, configure ...func(*api.Config)) *adminBench {
 	return b
 }
 
-func TestConsole_Off_IsNoPath(t *testing.T) {
+func TestConsole_Off_IsNotFound(t *testing.T) {
 	b := newAdminBench(t)
 	p := visitor{b: b}
 	for _, path := range []string{"/ui", "/ui/", "/ui/sign-in", "/ui/static/console.css"} {
@@ -150,7 +150,7 @@ func TestConsole_Off_IsNoPath(t *testing.T) {
 }
 
 // The console adds only two routes. The handlers behind them decide everything else.
-func TestConsole_Routes_AreTwo(t *testing.T) {
+func TestConsole_On_AddsTwoRoutes(t *testing.T) {
 	paths := func(b *bench) (list []string) {
 		for _, r := range b.api.Handler().(*echo.Echo).Routes() {
 			list = append(list, r.Method+" "+r.Path)
@@ -172,7 +172,7 @@ func TestConsole_Routes_AreTwo(t *testing.T) {
 
 // A client without a session learns nothing. A client with a session sees and does what its role
 // may see and do at /v1. A refusal is 403.
-func TestConsole_EachPageByEachRole_IsAsAtTheAPI(t *testing.T) {
+func TestConsole_EachPageByEachRole_MatchesTheAPI(t *testing.T) {
 	b := consoleBench(t)
 	nobody := visitor{b: b}
 	for _, page := range consolePages {
@@ -390,7 +390,7 @@ func TestConsole_Forms_OfOtherSites_AreRefused(t *testing.T) {
 	}
 }
 
-func TestConsole_Answers_HaveTheHeaders(t *testing.T) {
+func TestConsole_Answers_HaveSecurityHeaders(t *testing.T) {
 	b := consoleBench(t)
 	p := b.signIn(t, "admin")
 	nonce := regexp.MustCompile(`nonce-([A-Z2-7]{26})'`)
@@ -449,7 +449,7 @@ func TestConsole_PlainHTTP_IsRefused(t *testing.T) {
 }
 
 // No log line, page or address in an answer has a token or a secret.
-func TestConsole_Secrets_StayOut(t *testing.T) {
+func TestConsole_Secrets_DoNotLeak(t *testing.T) {
 	const canary = "canary-token-5d1c"
 	b := consoleBench(t)
 	p := b.signIn(t, "admin")

@@ -403,7 +403,7 @@ func TestTLSClientAuth_OpenConnection_FollowsTheRecord(t *testing.T) {
 // Once a CA is removed from the file, its certificates no longer authenticate: not on open
 // connections, not in a resumed session (RFC 8446 section 2.2), and not in a new handshake. Their
 // open streams end.
-func TestClientCAs_Reload_EndsWhatTheOldOnesProved(t *testing.T) {
+func TestClientCAs_Reload_EndsOldCertificates(t *testing.T) {
 	for _, d := range dialects() {
 		t.Run(d.String(), func(t *testing.T) {
 			older, newer := newLiveCA(t), newLiveCA(t)

@@ -118,7 +118,7 @@ func TestCertificate_ChangedFiles_AreReloaded(t *testing.T) {
 }
 
 // A certificate with less than a fifth of its lifetime left is reported once. A metric has its end.
-func TestCertificate_ExpiresSoon_ToldOnce(t *testing.T) {
+func TestCertificate_ExpiresSoon_ReportedOnce(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile, _ := certFilesFor(t, dir, "one", 20*time.Minute)
 	cert, err := serve.LoadCertificate(certFile, keyFile)

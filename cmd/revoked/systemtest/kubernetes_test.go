@@ -396,7 +396,7 @@ func copyPrivate(t *testing.T, from, to string) {
 }
 
 // kubernetes.md creates exactly the secrets that the pods mount.
-func TestKubernetes_Secrets_AreThoseOfThePage(t *testing.T) {
+func TestKubernetes_Secrets_MatchThePage(t *testing.T) {
 	created := map[string]bool{"revoked-ca": true} // by cert-manager, and mounted nowhere
 	for _, m := range regexp.MustCompile(`create secret generic (\S+) `).FindAllStringSubmatch(
 		readRepository(t, "docs/kubernetes.md"), -1) {

@@ -202,7 +202,7 @@ func TestUpload_NoKeys_SendsNoSignature(t *testing.T) {
 }
 
 // A service that does not answer does not block a task forever.
-func TestUpload_ServiceHangs_IsGivenUp(t *testing.T) {
+func TestUpload_ServiceHangs_TimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, fake := newS3Bench(t)
 		start := time.Now()

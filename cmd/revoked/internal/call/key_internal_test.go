@@ -30,7 +30,7 @@ func pemText(t *testing.T, kind string, der []byte, err error) string {
 
 // A key file is PEM, as openssl writes it, or a JWK. An error never shows the content of a wrong
 // file.
-func TestReadKey_EachForm_IsReadOrNamed(t *testing.T) {
+func TestReadKey_EachForm_IsReadOrRefused(t *testing.T) {
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)

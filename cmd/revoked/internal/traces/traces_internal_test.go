@@ -131,7 +131,7 @@ func (f *failingExporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlyS
 
 // If a collector accepts connections but never answers, requests do not wait for it. Spans beyond
 // the queue are dropped.
-func TestTraces_HangingCollector_BlocksNobody(t *testing.T) {
+func TestTraces_HangingCollector_BlocksNoRequest(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -191,7 +191,7 @@ func TestTraces_Redirect_IsNotFollowed(t *testing.T) {
 	}
 }
 
-func TestParseEndpoint_EachURL_IsReadOrNamed(t *testing.T) {
+func TestParseEndpoint_EachURL_IsReadOrRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"http://127.0.0.1:4318": "http://127.0.0.1:4318/v1/traces", "https://c.example/": "https://c.example/v1/traces",
 		"https://c.example/otlp/v1/traces": "https://c.example/otlp/v1/traces",
