@@ -544,11 +544,11 @@ func TestAudit_Members_OneEntryForEachChange(t *testing.T) {
 	conf["node3/c"] = "h33"
 	note("cluster cluster.join [node3] done address h33, was h3")
 	conf["node2/x"] = "h2"
-	note("cluster cluster.join [node2] done new instance x beside b")
+	note("cluster cluster.join [node2] done new instance x, in addition to b")
 	delete(conf, "node2/b")
 	note("cluster cluster.remove [node2] done instance b, replaced by x")
 	conf["node2/y"] = "h2"
-	note("cluster cluster.join [node2] done new instance y beside x")
+	note("cluster cluster.join [node2] done new instance y, in addition to x")
 	m.must(command.BarNodeOp(m.by("ops"), "node2", "disk"))
 	delete(conf, "node2/x")
 	note()

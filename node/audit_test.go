@@ -254,7 +254,7 @@ func TestAudit_ClusterActs_OneEntryEach(t *testing.T) {
 	want := []string{
 		"admin cluster.admit done", "cluster cluster.join done", "cluster cluster.promote done it had caught up",
 		"cluster cluster.join done address " + now + ", was " + was,
-		"cluster cluster.join done new instance " + instance(second) + " beside " + instance(first),
+		"cluster cluster.join done new instance " + instance(second) + ", in addition to " + instance(first),
 		"cluster cluster.remove done instance " + instance(first) + ", replaced by " + instance(second),
 		"cluster cluster.promote done it had caught up", "cluster cluster.demote done configured as a non-voter",
 	}

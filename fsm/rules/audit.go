@@ -220,7 +220,8 @@ func (a *Applier) auditMember(was, next *rows.Members, v *command.NotedMember) {
 	i := slices.IndexFunc(was.List, func(o command.NotedMember) bool { return o.Server == v.Server })
 	if i < 0 {
 		if old := instanceOf(was.List, node); old != "" {
-			a.auditOwn(revoked.AuditClusterJoin, node, fmt.Sprintf("new instance %s beside %s", instance(v.Server), old))
+			a.auditOwn(revoked.AuditClusterJoin, node,
+				fmt.Sprintf("new instance %s, in addition to %s", instance(v.Server), old))
 		}
 		return
 	}

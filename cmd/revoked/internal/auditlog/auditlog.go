@@ -184,7 +184,7 @@ func (l *Log) Local(e revoked.AuditEntry) {
 	}
 	if err != nil {
 		l.metrics.errors.Inc()
-		l.log.Error("entry of this node alone not written to audit_log", "error", err)
+		l.log.Error("audit entry of this node not written to audit_log", "error", err)
 	}
 }
 

@@ -25,9 +25,9 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	}
 	m := &Metrics{
 		last: gauge("revoked_backup_last_success_timestamp_seconds",
-			"When the newest good backup was begun, in Unix seconds."),
+			"When the newest good backup began, in Unix seconds."),
 		due: gauge("revoked_backup_due_timestamp_seconds",
-			"When the backup after the newest good one is due, in Unix seconds; in the past: it is overdue."),
+			"When the next backup after that is due, in Unix seconds. In the past: it is overdue."),
 		size:     gauge("revoked_backup_size_bytes", "Size of the newest good backup."),
 		duration: gauge("revoked_backup_duration_seconds", "How long the newest good backup took."),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{

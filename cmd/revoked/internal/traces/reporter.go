@@ -18,7 +18,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{spans: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "revoked_trace_spans_total",
 		Help: "Spans of sampled requests by result: ended, exported, failed (the collector did not take them). " +
-			"Ended ones that are neither were dropped or wait.",
+			"Spans that ended and are neither exported nor failed were dropped or still wait.",
 	}, []string{"result"})}
 	for _, result := range []string{"ended", "exported", "failed"} {
 		m.spans.WithLabelValues(result)
