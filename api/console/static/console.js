@@ -1,4 +1,4 @@
-// Improves the pages: without this file all of them can be read, and every form works.
+// Improves the pages. Without this file, all pages can be read and every form works.
 import { hashForms } from "./hash.js";
 import { refresh } from "./refresh.js";
 import { follow } from "./follow.js";

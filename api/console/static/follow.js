@@ -1,5 +1,6 @@
-// Adds new entries of the audit to the table, as they are committed. EventSource cannot send the
-// header that keeps a page nobody looks at from keeping its session, so this reads the stream itself.
+// Adds new entries of the audit to the table when they are committed. The script reads the stream
+// itself, because EventSource cannot send the header Revoked-Refresh. Without this header, the page
+// would keep its session alive for as long as it is open.
 export function follow() {
   const table = document.getElementById("audit");
   if (!table) return;
@@ -58,7 +59,7 @@ export function follow() {
         await read();
       } catch (problem) {
         if (problem.message === "ended") return say("You are signed out. Load the page again to sign in.");
-        say("The live view is interrupted and tries again.");
+        say("The live view is interrupted. It will connect again.");
       }
       await new Promise((wait) => setTimeout(wait, 2000));
     }

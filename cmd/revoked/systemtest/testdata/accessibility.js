@@ -1,5 +1,5 @@
-// Returns the faults of accessibility of the page, as texts. The rules are those of WCAG 2.2 AA that
-// a program can decide. The paragraph of each is beside it.
+// Returns the accessibility faults of the page, as texts. The rules are those of WCAG 2.2 AA that a
+// program can check. Each text begins with the number of its rule.
 (() => {
   const faults = [];
   const all = (selector) => [...document.querySelectorAll(selector)];

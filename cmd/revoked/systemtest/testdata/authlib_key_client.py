@@ -1,6 +1,6 @@
 """Introspects and revokes with Authlib by a key or a certificate. The sample of docs/api.md is the
 module sample. METHOD is one of its functions, or "default" and "endpoint" for Authlib without it.
-On standard input one call a line: what to do, the URL, the token. One answer a line."""
+Standard input has one call per line: what to do, the URL, the token. Each answer is one line."""
 import json
 import os
 import sys
