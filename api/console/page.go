@@ -28,7 +28,7 @@ const CutOff = "POST /v1/revocations of a cut-off"
 // A link is a page of the navigation and the call of the API that it shows.
 type link struct{ Name, Path, call string }
 
-// navigation lists the pages. A client sees those whose call it may make.
+// navigation lists the pages. A client sees only the pages whose call it may make.
 var navigation = []link{
 	{"Overview", Root + "/", "GET /v1/status"},
 	{"Members", Root + "/members", "GET /v1/members"},
