@@ -1,10 +1,10 @@
 // Package traces exports the spans of a node to an OpenTelemetry collector: OTLP over HTTP, as
 // protobuf.
 //
-// It promises that a slow, hanging or unreachable collector never blocks a request. At most maxQueue
-// and maxBatch spans wait; later ones are dropped. It connects only to the endpoint, without a
-// proxy, and does not follow redirects. Of the variables OTEL_... only OTEL_RESOURCE_ATTRIBUTES has
-// an effect.
+// It promises that a slow, hanging or unreachable collector never blocks a request. It keeps at
+// most maxQueue plus maxBatch spans, and drops later ones. It connects only to the endpoint,
+// without a proxy, and does not follow redirects. Of the variables OTEL_... only
+// OTEL_RESOURCE_ATTRIBUTES has an effect.
 //
 // It uses the SDK with a client of its own. The exporter of OpenTelemetry for OTLP over HTTP links
 // gRPC, which would make the program 7 MB larger.
