@@ -257,8 +257,8 @@ type Config struct {
 	Version string
 
 	Tracer *tracing.Tracer // nil: no tracing
-	// TraceNetworks are the networks of callers whose traceparent is continued, also its decision to
-	// sample. The trace of every other caller begins here. Prefixes are masked.
+	// TraceNetworks are the networks of callers whose traceparent is continued, including its decision
+	// to sample. For every other caller, a new trace begins here. Prefixes are masked.
 	TraceNetworks []netip.Prefix
 }
 

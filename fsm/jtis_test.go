@@ -17,8 +17,8 @@ import (
 	"revoked/fsm/store"
 )
 
-// withJTI returns a registration of the access token "a-"+name with that jti, and of a refresh
-// token, both for a month.
+// withJTI returns a registration of two tokens for a month: the access token "a-"+name with that
+// jti, and a refresh token.
 func withJTI(name, iss, jti string, now revoked.Time) revoked.Registration {
 	const month = 30 * 24 * time.Hour
 	reg := pair(name)
@@ -28,13 +28,13 @@ func withJTI(name, iss, jti string, now revoked.Time) revoked.Registration {
 	return reg
 }
 
-// denyUnseen returns the denial of a jti for a minute.
+// denyUnseen returns the operation that denies a jti for a minute.
 func (m *machine) denyUnseen(iss, jti string) *command.Op {
 	j := &revoked.JWT{Issuer: iss, JTI: jti, ExpiresAt: m.now.Add(time.Minute)}
 	return command.RevokeJWTOp(m.by("admin"), j, "leak")
 }
 
-// passDenials passes the end of all denials.
+// passDenials lets time pass until all denials have ended.
 func (m *machine) passDenials() {
 	m.t.Helper()
 	m.drain()
@@ -48,8 +48,9 @@ func (m *machine) passDenials() {
 	m.t.Errorf("after 40 hours: got %d denials, want none", m.f.Denials())
 }
 
-// A denial of a jti ends the grant of the registered token that has it. It stays dead after the end
-// of the denial, whether the token was registered before or after, in another entry or the same.
+// A denial of a jti ends the grant of the registered token that has it. The token stays dead after
+// the end of the denial. It does not matter whether it was registered before or after the denial,
+// in the same entry or in another one.
 func TestDenyJTI_RegisteredToken_DeadForGood(t *testing.T) {
 	const untrusted = "https://untrusted.example"
 	for _, batch := range []int{1, 100} {
@@ -85,8 +86,8 @@ func TestDenyJTI_RegisteredToken_DeadForGood(t *testing.T) {
 	}
 }
 
-// Tokens may share a jti although they should not. One entry ends a bounded number of grants, and
-// the denial stays until it has ended all of them. A revoked token denies its jti, too.
+// Tokens may share a jti, although they should not. One entry ends a bounded number of grants. The
+// denial stays until all of them have ended. The revocation of a token denies its jti, too.
 func TestDenyJTI_ManyGrants_EndBeforeTheDenial(t *testing.T) {
 	for _, how := range []string{"by jti", "by token"} {
 		t.Run(how, func(t *testing.T) {
@@ -197,7 +198,7 @@ func TestDenyJTI_OlderDenial_RepeatEndsGrant(t *testing.T) {
 	agree(t, m, 3)
 }
 
-// An older program wrote no index of the jtis. The next start adds it, until no older program can
+// An older program writes no index of the jtis. Each start adds it, as long as an older program can
 // open the store.
 func TestOpen_StoreWithoutIndex_FindsJTI(t *testing.T) {
 	for _, rules := range []uint32{command.RegisterRules, command.JTIRules} {
@@ -206,7 +207,7 @@ func TestOpen_StoreWithoutIndex_FindsJTI(t *testing.T) {
 		for _, n := range []string{"1", "2"} {
 			m.register(withJTI(n, testIss, "j"+n, m.now))
 		}
-		for range 2 { // the second time after a start that indexed all
+		for range 2 { // the second time, after a start that indexed every token
 			m.f.Close()
 			if rules == command.RegisterRules {
 				dropIndex(t, m.dir)
@@ -250,7 +251,7 @@ func dropIndex(t *testing.T, dir string) {
 	}
 }
 
-// Whatever happens to tokens that share jtis, one that was dead is never active again.
+// Whatever happens to tokens that share a jti, a dead token is never active again.
 func TestDenyJTI_RandomHistory_DeadStaysDead(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := newMachine(t)

@@ -170,7 +170,7 @@ func load(s *store.Store, r io.Reader) (snapshot.Header, error) {
 	if err := b.Set([]byte{rows.FamilyApplied}, rows.Append(nil, &h.Applied)); err != nil {
 		return h, err
 	}
-	if h.Commands >= command.JTIRules { // no older program will open it
+	if h.Commands >= command.JTIRules { // an older program can no longer open the store
 		if err := b.Set(rows.JTIsIndexedKey(), []byte{1}); err != nil {
 			return h, err
 		}

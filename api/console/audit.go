@@ -48,7 +48,7 @@ func (e entry) About() string {
 // Why returns the reason of the caller and the detail of the node.
 func (e entry) Why() string { return strings.Trim(e.Reason+"; "+e.Detail, "; ") }
 
-// A lineTail keeps the last lines of a stream, which may arrive in any parts.
+// A lineTail keeps the last lines of a stream. The stream may arrive in parts of any size.
 type lineTail struct {
 	limit int
 	rest  []byte
@@ -184,7 +184,7 @@ func (v *visit) getAuditStream() error {
 	return v.send(ctx, openAnswer{v.Response()}, "GET", address, "", nil, "Accept", "text/event-stream")
 }
 
-// endWithSession calls end once the session has ended. It returns then, or when ctx ends.
+// endWithSession calls end once the session has ended, and returns. It also returns when ctx ends.
 func (v *visit) endWithSession(ctx context.Context, end func()) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

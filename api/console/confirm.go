@@ -8,7 +8,7 @@ import (
 	"revoked/api/request"
 )
 
-// A confirmation is a form for an action that cannot be taken back. The person types a name first.
+// A confirmation is a form for an action that cannot be undone. The user must type a name first.
 type confirmation struct {
 	Form, ID            string
 	Action, Label, Text string
@@ -44,7 +44,7 @@ func (v *visit) confirmed(want string) error {
 		Detail: fmt.Sprintf("Nothing was done: type %q exactly to confirm.", want)}
 }
 
-// done shows a text on the next page and leads to it.
+// done redirects the browser to a page, which shows the text.
 func (v *visit) done(to, format string, args ...any) error {
 	v.console.sessions.leave(v.session, fmt.Sprintf(format, args...))
 	return v.redirect(to)

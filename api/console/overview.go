@@ -116,7 +116,7 @@ func (s *statusView) health() (level, sentence string) {
 	}
 	switch {
 	case s.ClusterID == "":
-		return "bad", "This node is in no cluster yet: it answers no question about a token."
+		return "bad", "This node is not in a cluster yet, so it cannot answer questions about tokens."
 	case s.Leader.NodeID == "" && s.Voting != nil:
 		return "bad", fmt.Sprintf("No leader: %s and %d are needed, so every revocation gets 503.", up, s.Voting.Quorum)
 	case s.Leader.NodeID == "":

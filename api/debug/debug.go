@@ -1,10 +1,10 @@
-// Package debug serves what explains a node that is sick, to administrators: `revoked debug bundle`
-// collects it.
+// Package debug serves pages that help administrators to find out why a node is sick. `revoked
+// debug bundle` collects them.
 //
-// It promises that every page is answered from this process alone, without a leader, a lease or the
-// disk, and that a page is bounded. A page has no token, secret or key: the log has none, the
-// program leaves them out of the configuration, and profiles have names of functions and counts,
-// but no arguments and no content of the memory. Lines of the log name clients and addresses.
+// It promises that every page comes from this process alone, without a leader, a lease or the disk,
+// and that the size of a page is bounded. A page has no token, secret or key. The log has none, and
+// the program leaves them out of the configuration. Profiles have names of functions and counts,
+// but no arguments and no content of the memory. But lines of the log name clients and addresses.
 package debug
 
 import (
@@ -50,8 +50,8 @@ func (p *Pages) GetConfig(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, p.cfg.Config())
 }
 
-// GetGoroutines is GET /v1/debug/goroutines: the stacks as text, equal ones together. Unlike the
-// stacks of a crash, they have no arguments, and the node hardly pauses for them.
+// GetGoroutines is GET /v1/debug/goroutines: the stacks as text, with equal stacks combined. Unlike
+// the stacks of a crash, they have no arguments, and the node hardly pauses to write them.
 func (p *Pages) GetGoroutines(r *request.Request) error {
 	return p.profile(r, "goroutine", 1, request.TypeText)
 }

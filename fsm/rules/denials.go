@@ -55,9 +55,10 @@ func (a *Applier) denyDigest(d revoked.Digest, until revoked.Time, by, reason st
 	return true
 }
 
-// denyFamily denies a grant or a session: also the tokens that the issuer still adds to it. It
-// lasts for at least cutoff_retention, because a refresh may add tokens long after the newest known
-// one. A repeat leaves at least the lifetime of a token that was added meanwhile.
+// denyFamily denies a grant or a session, including the tokens that the issuer adds to it later.
+// The denial lasts for at least cutoff_retention, because a refresh may add tokens long after the
+// newest known one. After a repeat, it lasts for at least the lifetime of a token that was added
+// since.
 func (a *Applier) denyFamily(kind revoked.DenialKind, iss *revoked.Issuer, value, by, reason string) bool {
 	life := a.jwtLifetime(iss)
 	keep := max(a.currentSettings().CutoffRetention, life)

@@ -180,7 +180,7 @@ func (a *Applier) withJTI(id revoked.Digest) (tokens []revoked.Token, more bool)
 }
 
 // decideJWT decides about j as of the stamp of the log. Introspection makes the same decision, but
-// with its own clock beside the stamp.
+// with its own clock in addition to the stamp.
 func (a *Applier) decideJWT(iss *revoked.Issuer, j *revoked.JWT) revoked.Verdict {
 	r := j.Record()
 	in := revoked.DecideInput{

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// redacted replaces what may be a secret.
+// redacted replaces a text that may be a secret.
 const redacted = "REDACTED"
 
 // An Effective is a setting in effect, for administrators. It shows no secret.
@@ -30,7 +30,7 @@ func (c *Config) Effective() []Effective {
 	return all
 }
 
-// shown returns the value of a setting without secrets.
+// shown returns the value of a setting, without secrets.
 func (s Setting) shown() any {
 	switch p := s.field.(type) {
 	case *string:
@@ -82,7 +82,7 @@ func isFile(name string) bool {
 	return name == "" || err == nil
 }
 
-// withoutCredentials returns text, and of a URL neither user, password nor query.
+// withoutCredentials returns text. If it is a URL, it replaces user, password and query.
 func withoutCredentials(text string) string {
 	if !strings.Contains(text, "://") {
 		return text

@@ -44,7 +44,7 @@ type server struct {
 
 	limits   portLimits
 	auditLog *auditlog.Log                // nil: none
-	local    atomic.Pointer[auditlog.Log] // auditLog, for calls that come before it is open
+	local    atomic.Pointer[auditlog.Log] // auditLog, once it is open; calls may come before that
 
 	traces *traces.Traces // nil: none
 
@@ -157,7 +157,7 @@ func (s *server) nodeConfig(cluster net.Listener, memory int64, reg *prometheus.
 	}
 }
 
-// auditLocally writes an entry of a node in no cluster to audit_log, if that is open.
+// auditLocally writes an entry of a node that is in no cluster to audit_log, if it is open.
 func (s *server) auditLocally(e revoked.AuditEntry) {
 	if l := s.local.Load(); l != nil {
 		l.Local(e)
