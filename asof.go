@@ -74,8 +74,8 @@ type History struct {
 
 	Since  Time // the state has records of everything from then on; 0: it has none
 	Reaped Time // when the state last dropped a record of a token
-	// Undenied says that before this moment, a denial that is no longer in the state may have ended a
-	// registered token for a while. 0: no denial that was dropped can have had the token's jti.
+	// Before the moment Undenied, a denial that is no longer in the state may have ended a registered
+	// token for a while. 0: no denial that was dropped can have had the token's jti.
 	Undenied Time
 	Gaps     []Gap
 }

@@ -163,8 +163,8 @@ func TestSizes_Lines_FitTheScreen(t *testing.T) {
 	}
 }
 
-// longTexts returns the lines of a test, or of a patch for tests, with a string literal that cannot
-// usefully be broken, such as a JSON body.
+// longTexts returns the lines with a string literal that cannot usefully be broken, such as a JSON
+// body. It looks at tests and at patches for tests.
 func longTexts(fset *token.FileSet, f goFile) map[int]bool {
 	lines := map[int]bool{}
 	if !f.test && f.dir() != "internal/mutant" {

@@ -196,8 +196,8 @@ type Backend interface {
 type Config struct {
 	Backend Backend
 	Log     *slog.Logger // each line is of a request, or caused by one; default: discard
-	// RequestLog gets the lines of requests that may be lost if the process is killed: those below the
-	// level warn, of callers other than administrators and operators. Default: Log.
+	// RequestLog gets the lines of requests that may be lost if the process is killed. They are below
+	// the level warn, and of callers other than administrators and operators. Default: Log.
 	RequestLog *slog.Logger
 	Registerer prometheus.Registerer // default: a new registry
 	Gatherer   prometheus.Gatherer   // content of /metrics; default: empty

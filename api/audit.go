@@ -277,7 +277,7 @@ func (a *API) noteRefusal(r *request.Request, err error) {
 	a.note(r, e)
 }
 
-// note writes an entry. A failure does not change the answer to the call: note counts it, and the
+// note writes an entry. A failure does not change the answer to the call. note counts it, and the
 // next entry has the number of the entries that are missing before it.
 func (a *API) note(r *request.Request, e revoked.AuditEntry) {
 	pathObject(r, a.route(r), &e.Object)

@@ -85,8 +85,8 @@ func (a *API) viewClient(c *revoked.Client) (clientView, error) {
 	return v, err
 }
 
-// describeSecrets adds the members that only GET of one client has: whether a secret is weak, and
-// until when old secrets are valid in addition to the current one.
+// describeSecrets adds the members that only GET of one client has. They show whether a secret is
+// weak, and when the old secrets end.
 func (v *clientView) describeSecrets(c *revoked.Client, now revoked.Time) {
 	v.WeakSecret = clientauth.HasWeakSecret(c, now.Std())
 	var valid []secretInfo

@@ -15,8 +15,8 @@ import (
 	"revoked/api"
 )
 
-// A page that updates itself leaves no line in the log. A page that somebody opens leaves those of
-// its calls.
+// A page that updates itself leaves no line in the log. A page that a user opens leaves the lines
+// of its calls.
 func TestConsole_Refresh_IsQuiet(t *testing.T) {
 	b := consoleBench(t)
 	p := b.signIn(t, "admin")

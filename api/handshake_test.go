@@ -400,9 +400,9 @@ func TestTLSClientAuth_OpenConnection_FollowsTheRecord(t *testing.T) {
 	}
 }
 
-// Once a CA is removed from the file, its certificates no longer authenticate: not on open
-// connections, not in a resumed session (RFC 8446 section 2.2), and not in a new handshake. Their
-// open streams end.
+// Once a CA is removed from the file, its certificates no longer authenticate. That holds for open
+// connections, a resumed session (RFC 8446 section 2.2) and a new handshake. Their open streams
+// end.
 func TestClientCAs_Reload_EndsOldCertificates(t *testing.T) {
 	for _, d := range dialects() {
 		t.Run(d.String(), func(t *testing.T) {

@@ -332,8 +332,8 @@ func (d *description) checkLines(t *testing.T, c apiCall, media *openapi3.MediaT
 // restrictMetrics requires credentials for /metrics from every address.
 func restrictMetrics(c *api.Config) { c.MetricsOnAPI, c.MetricsNetworks = true, nil }
 
-// commonCalls makes each operation answer what every operation can: to a caller without
-// credentials or without the role, and to a query, a content type or a size that it refuses. Of two
+// commonCalls makes each operation give the answers that all operations have. It sends calls
+// without credentials or without the role, and refused queries, content types and sizes. Of two
 // other nodes, one has too many requests of the caller, and one is not current.
 func (d *description) commonCalls(t *testing.T, b *adminBench) {
 	busy := newAdminBench(t, restrictMetrics, func(c *api.Config) { c.MaxRequestsPerClient = 1 })

@@ -12,9 +12,9 @@ import (
 	"revoked"
 )
 
-// roleTable is the roles of contract 3, 4 and 6 for each route: a method, a path, a body, and the
-// ids of the clients of an adminBench that may call. An allowed call changes nothing that others
-// need.
+// roleTable has the roles of contract 3, 4 and 6 for each route. A row has a method, a path, a
+// body, and the ids of the adminBench's clients that may call. An allowed call changes nothing that
+// others need.
 var roleTable = []struct{ call, body, may, needs string }{
 	{"POST /v1/grants", `{}`, "admin issuer narrow", "admin or issuer"},
 	{"GET /v1/grants", "", "admin", "admin"},
@@ -184,9 +184,9 @@ func TestRoles_OtherCalls_NameTheRoles(t *testing.T) {
 	}
 }
 
-// At the OAuth endpoints an operator, a viewer or an auditor sees and ends the tokens of others no
-// more than an issuer does.
-func TestRoles_OAuth_StaffIsNoAdministrator(t *testing.T) {
+// At the OAuth endpoints an operator, a viewer or an auditor cannot see or end the tokens of
+// others, like an issuer.
+func TestRoles_OAuth_StaffHasNoAdminRights(t *testing.T) {
 	b := newAdminBench(t)
 	tok := `{"client_id":"app","audience":["ops","eye","aud"],"access_token":{"token":"AT"}}`
 	if got := b.do(t, "issuer", "POST", "/v1/grants", "", tok); got.status != 201 {

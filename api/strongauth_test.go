@@ -331,7 +331,7 @@ func TestPrivateKeyJWT_Combinations(t *testing.T) {
 	}
 }
 
-// Below /v1 the assertion is a bearer token. Changes and reads use it up alike.
+// Below /v1 the assertion is a bearer token. Both changes and reads use it up.
 func TestPrivateKeyJWT_AdminAPI_TakesBearer(t *testing.T) {
 	b := newStrongBench(t)
 	get := func(raw string, header http.Header) int {

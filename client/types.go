@@ -24,7 +24,7 @@ type Members struct {
 	Voting  *Voting  `json:"voting"` // nil without voters, and from a node before 0.4
 }
 
-// Voting says how many voters answer, and how many more may fail.
+// Voting has the number of voters that answer, and how many more may fail.
 type Voting struct {
 	Voters                 int            `json:"voters"`
 	VotersUp               int            `json:"voters_up"`
@@ -73,7 +73,7 @@ type Status struct {
 	Backups    []Backup `json:"backups"`     // scheduled backups of the node, one for each target
 }
 
-// Backup says how old the newest good backup at a target is.
+// Backup has the age of the newest good backup at a target.
 type Backup struct {
 	Target string `json:"target"` // "dir" or "s3"
 	AgeMS  int64  `json:"age_ms"` // -1: there is none

@@ -53,8 +53,8 @@ func (f *FSM) Audits() uint64 {
 	return f.mem.Applied.Audits
 }
 
-// AuditBefore returns an index that separates the audit at the second of at: entries up to the
-// index have an earlier second, later entries do not. It reads a few rows, because stamps never
+// AuditBefore returns an index that separates the audit at the second of at. Entries up to the
+// index have an earlier second, and later entries do not. It reads a few rows, because stamps never
 // decrease.
 func (f *FSM) AuditBefore(at revoked.Time) (uint64, error) {
 	s, err := f.acquire()

@@ -163,7 +163,7 @@ func TestRegister_AfterRecovery_NeedsIssuedAt(t *testing.T) {
 	m.sameAs(m.replayed(3))
 }
 
-// An entry of an older leader keeps its meaning: members of both versions apply it alike.
+// An entry of an older leader keeps its meaning: members of both versions apply it in the same way.
 func TestRegister_OlderEntry_KeepsItsRules(t *testing.T) {
 	m := joinMachine(t)
 	m.rules = 0

@@ -17,7 +17,8 @@ import (
 	"revoked/fsm/snapshot"
 )
 
-// A claimed token is a JWT as its issuer signed it: the state reads its claims anew by each record.
+// A claimed token is a JWT as its issuer signed it. The state reads its claims again with each
+// record.
 type claimed struct {
 	jwt    revoked.JWT
 	claims map[string]string
@@ -64,7 +65,7 @@ func mapTo(client, session, grant string, own bool) func(*revoked.Issuer) {
 }
 
 // A token that has ended by its client, session or grant stays dead when the claims that name them
-// change: when one is added, removed, replaced, and replaced back.
+// change. A change adds, removes or replaces a claim, or replaces it back.
 func TestPutIssuer_ChangedMapping_KeepsEndings(t *testing.T) {
 	mappings := map[string]func(*revoked.Issuer){
 		"other claims": mapTo("c2", "s2", "g2", true), "fewer claims": mapTo("c2", "", "", false),
@@ -326,8 +327,8 @@ func TestRevokeJWT_DatedAhead_StaysDead(t *testing.T) {
 	}
 }
 
-// The tokens of a deleted issuer stay dead, whatever the record of an issuer that is created anew
-// with its iss, and however short cutoff_retention is.
+// The tokens of a deleted issuer stay dead, even if another issuer is created with its iss. Neither
+// the new record nor a short cutoff_retention revives them.
 func TestDeleteIssuer_RecreatedWithLongerLife_StaysDead(t *testing.T) {
 	m := newMachine(t)
 	s := m.f.Settings()
@@ -397,7 +398,7 @@ func TestWriteSnapshot_EarlierMappings_GoldenBytes(t *testing.T) {
 	if got := r.f.Issuer(testIss).Earlier; !slices.Equal(got, m.f.Issuer(testIss).Earlier) || len(got) != 2 {
 		t.Errorf("got %+v, want the two mappings", got)
 	}
-	// The record expires alike.
+	// The record expires in the same way.
 	r.log = slices.Clone(m.log)
 	for _, v := range []*machine{m, r} {
 		v.later(25 * time.Hour)

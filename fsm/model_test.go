@@ -327,8 +327,8 @@ func anyTombstone(m *model, grant string) bool {
 	return false
 }
 
-// agree compares a state with those after a replay, a crash with replay, and a restore, and with
-// the hash over all rows that snapshot.Read computes.
+// agree compares a state with those after a replay, a crash with replay, and a restore. It also
+// compares the state hash with that which snapshot.Read computes over all rows.
 func agree(t *testing.T, m *machine, n int) {
 	t.Helper()
 	replayed := m.replayed(n)

@@ -220,8 +220,8 @@ func entriesAbout(t *testing.T, c *nodetest.Cluster, node string) (list []string
 	return list
 }
 
-// The cluster leaves one entry for each change that it makes by itself: a promotion, a new address,
-// a replaced instance and its promotion, and a demotion.
+// The cluster leaves one entry for each change that it makes by itself. The changes are a
+// promotion, a new address, a replaced instance and its promotion, and a demotion.
 func TestAudit_ClusterActs_OneEntryEach(t *testing.T) {
 	replica := ""
 	setup := func(_ int, conf *node.Config) { conf.NonVoter = conf.NodeID == replica }
@@ -264,8 +264,8 @@ func TestAudit_ClusterActs_OneEntryEach(t *testing.T) {
 	}
 }
 
-// If a leader fails after a change of the configuration and before the audit entry, the next leader
-// writes the entry, once: for the cluster, or for the administrator whose call continues.
+// If a leader fails between a change of the configuration and its audit entry, the next leader
+// writes the entry exactly once. It names the cluster, or the administrator whose call continues.
 func TestAudit_LeaderFailsBeforeTheEntry_OneEntry(t *testing.T) {
 	var refuse atomic.Pointer[func([]command.NotedMember) bool]
 	c := nodetest.Start(t, nodetest.Options{Nodes: 4, Node: func(_ int, conf *node.Config) {

@@ -118,7 +118,7 @@ func (f *finals) take() []revoked.Acknowledgement {
 // none while there are no records.
 //
 // The first operation begins the history. Without records, run proposes it only once the log holds
-// a command that older programs do not support: until then, an idle cluster may still be
+// a command that older programs do not support. Until then, an idle cluster may still be
 // downgraded.
 func (f *finals) run(ctx context.Context, p *propose.Proposer, state *fsm.FSM, log *slog.Logger) {
 	f.take() // records of an earlier term

@@ -334,7 +334,7 @@ func (s *sim) askJWT(ctx context.Context, l *simLife, t *simJWT) {
 	s.countExpiry(t, &a)
 }
 
-// countExpiry counts the answers for which only the stamps kept a token inactive: its denial is
+// countExpiry counts the answers for which only the stamps kept a token inactive. Its denial is
 // gone, and the clock of the node has not reached its expiry.
 func (s *sim) countExpiry(t *simJWT, a *simAsk) {
 	s.o.mu.Lock()

@@ -139,9 +139,9 @@ func orDefault[T cmp.Ordered](v *T, value T) {
 	}
 }
 
-// hooks replace the network, the servers of keys, the disk and the timing of the machine, and the
-// version, in tests: mostly in the simulation (virtualcluster_test.go). The zero value uses the
-// machine's own.
+// hooks replace the network, the servers of keys, the disk, the timing of the machine and the
+// version. Only tests set them, mostly the simulation (virtualcluster_test.go). The zero value uses
+// the machine's own.
 type hooks struct {
 	observation   // observes the leases; empty without the tag sim
 	dial          func(ctx context.Context, network, address string) (net.Conn, error)

@@ -36,9 +36,9 @@ func (m *simNode) takeImage(fresh bool) *simImage {
 	return m.image
 }
 
-// rollBack gives a voter an older image of its disk, while the members that did not store the last
-// changes try to elect a leader with it. All others are down. It waits until the nodes are up and
-// each knows that the voter had come further than its image.
+// rollBack gives a voter an older image of its disk. The members that did not store the last
+// changes then try to elect a leader with it. All others are down. It waits until the nodes are up
+// and each knows that the voter had come further than its image.
 func (m *simNemesis) rollBack() {
 	m.s.wg.Go(func() {
 		for end := time.Now().Add(20 * time.Second); m.ctx.Err() == nil && time.Now().Before(end); {
@@ -117,8 +117,8 @@ func (m *simNemesis) rollBackWith(n, lead *simNode, image *simImage) {
 	m.replaceRolledBack(n)
 }
 
-// replaceRolledBack starts a node that runs on an older image as a new instance, once it has ended
-// or no member has noticed for a while.
+// replaceRolledBack replaces a node that runs on an older image by a new instance. It waits until
+// the node has ended, or until no member has noticed for a while.
 func (m *simNemesis) replaceRolledBack(n *simNode) {
 	ended := func() bool {
 		n.mu.Lock()

@@ -46,7 +46,7 @@ type leader struct {
 
 // run leads one term until ctx ends. change is the number of the leadership change that began it.
 //
-// A change is only a hint: the term opens once its first command is applied here, and only if no
+// A change is only a hint. The term opens once its first command is applied here, and only if no
 // other change was received by then. A no-op entry does not suffice, because it never reaches the
 // state machine.
 func (l *leader) run(ctx context.Context, change uint64) {

@@ -25,8 +25,8 @@ func (o *simOracle) watchElections(l *simLife) {
 	}))
 }
 
-// repeat delivers an old message of the leases again: a report or a request to the leader of its
-// term, or a reply to any incarnation of its server. Only a build with the tag sim has old
+// repeat delivers an old message of the leases again. A report or a request goes to the leader of
+// its term, a reply to any incarnation of its server. Only a build with the tag sim has old
 // messages.
 func (s *sim) repeat(ctx context.Context) {
 	s.o.mu.Lock()

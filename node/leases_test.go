@@ -69,7 +69,7 @@ func TestStatus_ProcessStopped_ReadsClock(t *testing.T) {
 	l.wantNoAnswer(t, d, "while the process was stopped")
 }
 
-// The wait for the leases of earlier terms begins when the log last took in an entry of such a
+// The wait for the leases of earlier terms begins when the log last received an entry of such a
 // term, or when the process started.
 func TestBegin_OlderLeases_CountFromTheLastEarlierEntry(t *testing.T) {
 	const age = 1500 * time.Millisecond

@@ -264,8 +264,8 @@ func (m *simNemesis) endTwin(n *simNode) bool {
 	return true
 }
 
-// endTwins ends all twins, one after the other. A node that nobody knows to be removed or demoted
-// would keep them from ending.
+// endTwins ends all twins, one after the other. A node whose removal or demotion is not known would
+// keep them from ending.
 func (m *simNemesis) endTwins() bool {
 	for _, n := range m.s.nodes {
 		if !m.s.until("the twin of "+n.id+" may end", time.Minute, func() bool {

@@ -33,8 +33,8 @@ import (
 // whether the node can answer. After an error everything is closed, including the listener of a
 // valid cfg.
 //
-// The order of the steps is fixed by their needs: first the lock of the directory, the state before
-// Raft, the roster before another node's first call.
+// The steps depend on each other. The lock of the directory comes first, the state before Raft, and
+// the roster before another node's first call.
 func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if cfg, err = cfg.withDefaults(); err != nil {
 		return nil, err

@@ -28,8 +28,8 @@ func withStaff(t *testing.T, o nodetest.Options) *nodetest.Cluster {
 }
 
 // The leader decides by its own state about each change that a member brings, whatever that member
-// has checked: an operator changes the membership and the settings, and nothing else. Viewers and
-// auditors change nothing.
+// has checked. An operator may change the membership and the settings, and nothing else. Viewers
+// and auditors may change nothing.
 func TestForwarded_ChangesByRole_TheLeaderDecides(t *testing.T) {
 	c := withStaff(t, nodetest.Options{})
 	th := thief{c, c.Follower()}
@@ -126,8 +126,8 @@ func TestStaff_AtEveryNode_ServedByRole(t *testing.T) {
 	}
 }
 
-// An operator grows and shrinks the cluster: it admits a node, lets it join with the credentials of
-// that node's own bootstrap clients, and lets it leave. A viewer may do nothing of it.
+// An operator grows and shrinks the cluster. It admits a node, and lets it join and leave with the
+// credentials of that node's own bootstrap clients. A viewer may do none of this.
 func TestStaff_Operator_GrowsAndShrinks(t *testing.T) {
 	c := withStaff(t, nodetest.Options{})
 	late := c.Add()

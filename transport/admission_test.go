@@ -50,8 +50,8 @@ func clientHello(t *testing.T) []byte {
 	return append(header, body...)
 }
 
-// Connections that send nothing, half of a ClientHello, or a ClientHello and no more must not keep
-// a node out: neither a node at another address nor one at the same address.
+// Connections may send nothing, half of a ClientHello, or only a ClientHello. They must not keep
+// out a node at another address or at the same address.
 func TestAdmit_Flood_DoesNotKeepNodesOut(t *testing.T) {
 	hello := clientHello(t)
 	for name, first := range map[string][]byte{

@@ -1,12 +1,12 @@
-// Package transport is the single port on which the nodes of a cluster communicate: mutual TLS 1.3,
-// split by ALPN into Raft's stream layer ("revoked-raft/1") and calls between nodes
+// Package transport is the single port on which the nodes of a cluster communicate, with mutual TLS
+// 1.3. ALPN separates Raft's stream layer ("revoked-raft/1") from calls between nodes
 // ("revoked-frames/1"; "h2" with nodes of version 0.3).
 //
 // It promises:
 //
 //   - Two processes exchange a byte of Raft or a call only if both hold a certificate of the
-//     cluster's CA that names a node, and the dialing side has reached the node that it meant. For
-//     Raft, also the instance: the disk that it meant.
+//     cluster's CA that names a node. The dialing side must have reached the node that it meant;
+//     for Raft, also the instance, which is the disk.
 //   - A connection is closed when the certificate that opened it expires or the CA is removed.
 //   - Handshakes, connections, frames, bodies and headers are limited, and a silent peer is
 //     detected within seconds. No operation blocks forever.
@@ -18,7 +18,7 @@
 //
 // The Raft transport notifies followers of a commit without waiting for an entry: see saferaft.
 //
-// Dangerous to change: the Raft transport ignores SetHeartbeatHandler. With the fast path a deposed
-// leader can write an entry in a term that it does not lead, and the logs diverge permanently
-// (saferaft, heartbeat_test.go).
+// Dangerous to change: the Raft transport ignores SetHeartbeatHandler. With the fast path, a
+// deposed leader can write an entry in a term that it does not lead. The logs then diverge
+// permanently (saferaft, heartbeat_test.go).
 package transport

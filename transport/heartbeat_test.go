@@ -12,9 +12,9 @@ import (
 // This test stages hashicorp/raft#695. A leader is cut off and replaced. Then only a heartbeat of
 // the new leader reaches it, and one of its clients writes.
 //
-// The first half shows that the test can fail: with the fast path the write gets a term that the
-// node does not lead, and permanently replaces the new leader's first entry. The second half is the
-// shipped behavior: the heartbeat goes through the main loop, so the node has stepped down before
+// The first half shows that the test can fail. With the fast path, the write gets a term that the
+// node does not lead. It permanently replaces the new leader's first entry. The second half is the
+// shipped behavior. The heartbeat goes through the main loop, so the node has stepped down before
 // the write and refuses it.
 func TestHeartbeat_DeposedLeader_WritesNothing(t *testing.T) {
 	t.Run("fast path diverges", func(t *testing.T) {

@@ -32,8 +32,8 @@ func NewPresented() *Presented {
 // authenticates one request, and none if the state already holds a use of it. The caller's
 // Assertion binds operations that other nodes apply to this use.
 //
-// Errors are those of [Authenticator.Authenticate], an [AssertionError] for an assertion that the
-// client has signed, and [revoked.ErrQuota] for a client with too many used assertions that have
+// Errors are those of [Authenticator.Authenticate], and an [AssertionError] for an assertion that
+// the client has signed. A client gets [revoked.ErrQuota] if too many of its used assertions have
 // not expired.
 func (a *Authenticator) AuthenticateAssertion(
 	ctx context.Context, raw, clientID string, p *Presented, from netip.Addr,
@@ -93,7 +93,7 @@ func (a *Authenticator) failed(ctx context.Context, id string) error {
 	return &AssertionError{Replayed}
 }
 
-// Replayed is the problem that the client is told if another request has used its assertion.
+// Replayed is the problem in the answer to a client whose assertion another request has used.
 const Replayed = "the assertion was used before; sign one for each request"
 
 // onceForEach caches the last result of prove for as long as the record is the same. Verifying a

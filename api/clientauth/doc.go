@@ -1,5 +1,5 @@
-// Package clientauth authenticates OAuth clients by id and secret (RFC 6749 section 2.3.1), by an
-// assertion (RFC 7523), or by the certificate of the connection (RFC 8705).
+// Package clientauth authenticates OAuth clients. A client uses its id and secret (RFC 6749 section
+// 2.3.1), an assertion (RFC 7523), or the certificate of the connection (RFC 8705).
 //
 // An assertion authenticates one request at a node. The package remembers it until it expires. At
 // its bounds it refuses new assertions and forgets none. Each request looks up the key or the

@@ -38,7 +38,7 @@ func secretFor(id string) string {
 
 // stageClients are the clients of the tables, as bodies of POST /v1/clients without their secrets.
 // c1, c2 and cl:ient (C3) are confidential, cd (CD) is disabled, pub1 (CP) and pub2 are public. rs1
-// and rs2 are resource servers, iss and iss2 are issuers, adm (ADM) is an administrator, ops an
+// and rs2 are resource servers, iss and iss2 are issuers. adm (ADM) is an administrator, ops an
 // operator, eye a viewer and aud an auditor.
 var stageClients = []string{
 	`{"client_id":"adm","roles":["admin"]}`,
@@ -61,7 +61,7 @@ type options struct {
 	issuerPath     string        // path of the issuer
 	metadataExtra  string        // JSON
 	checkNetworks  []string      // may call /v1/check
-	requestTimeout time.Duration // default 30 s: a busy machine is no outage
+	requestTimeout time.Duration // default 30 s: a busy machine is not an outage
 	heartbeat      time.Duration // timeout of heartbeats and elections; default 3 s
 	authFailures   int           // per minute; default 100,000
 	misses         int           // per second; default 100,000

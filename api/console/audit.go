@@ -122,9 +122,9 @@ const (
 	spanGrows = 8 // times
 )
 
-// readNewest reads the newest entries of the last seconds. The API answers in the order of the log,
-// so it reads a short span that ends now, then longer ones before that, until the page is full. It
-// reads each entry at most once.
+// readNewest reads the newest entries of the last seconds. The API answers in the order of the log.
+// So readNewest reads a short span that ends now, then longer ones before that, until the page is
+// full. It reads each entry at most once.
 func (v *visit) readNewest(p *auditPage, query url.Values, seconds int64) error {
 	now := v.console.cfg.Now().Unix()
 	end := max(0, now-seconds)

@@ -1,10 +1,10 @@
 // Package debug serves pages that help administrators to find out why a node is sick. `revoked
 // debug bundle` collects them.
 //
-// It promises that every page comes from this process alone, without a leader, a lease or the disk,
-// and that the size of a page is bounded. A page has no token, secret or key. The log has none, and
-// the program leaves them out of the configuration. Profiles have names of functions and counts,
-// but no arguments and no content of the memory. But lines of the log name clients and addresses.
+// It promises that every page comes from this process alone, without a leader, a lease or the disk.
+// The size of a page is bounded. A page has no token, secret or key. The log has none, and the
+// program leaves them out of the configuration. Profiles have names of functions and counts, but no
+// arguments and no content of the memory. But lines of the log name clients and addresses.
 package debug
 
 import (

@@ -2,8 +2,8 @@
 // bodies and its answers.
 //
 // A test of package api promises that it is complete and true. It fails for a route without a
-// description, for a described answer that the API never gives, and for an answer that the
-// description does not allow. Change openapi.json together with the handler.
+// description, and for an answer that the description does not allow. It also fails for a described
+// answer that the API never gives. Change openapi.json together with the handler.
 package openapi
 
 import _ "embed"

@@ -1,9 +1,9 @@
 // Package profile serves the profiles of the Go runtime to administrators. They show why a node is
 // slow or why its memory grows.
 //
-// It promises that at most one profile over a period runs at a time, for at most a minute, and that
-// it ends with its request. A profile has names of functions, counts and addresses, but no content
-// of the memory: no token, secret or key. The command line is not served.
+// It promises that at most one profile over a period runs at a time. Such a profile takes at most a
+// minute and ends with its request. A profile has names of functions, counts and addresses, but no
+// content of the memory: no token, secret or key. The command line is not served.
 package profile
 
 import (

@@ -298,7 +298,7 @@ func TestListener_OtherProtocols_AreCounted(t *testing.T) {
 	}
 }
 
-// After a write that failed in the middle of a TLS record, the server writes no more. The client
+// After a write that failed in the middle of a TLS record, the server stops writing. The client
 // gets the end of the stream, not a record that it cannot decrypt.
 func TestServer_PartialWrite_SendsNoBadRecord(t *testing.T) {
 	ended := make(chan struct{})

@@ -18,8 +18,8 @@ func TestReader_Wiped_HoldsNoText(t *testing.T) {
 	}
 }
 
-// Every copy of a string with escapes must be in scratch, where Wipe clears it: also after an
-// error, and if the copy is longer than those before it.
+// Every copy of a string with escapes must be in scratch, because Wipe clears only scratch. This
+// includes copies made before an error, and a copy that is longer than earlier ones.
 func TestReader_Wiped_HoldsNoTextAfterErrors(t *testing.T) {
 	secret := strings.Repeat("SECRET-", 100)
 	for name, text := range map[string]string{

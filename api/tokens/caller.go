@@ -50,8 +50,8 @@ func isScheme(value, scheme string) bool {
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 // callerOf authenticates a request, which may use only one method. The certificate of the
-// connection counts only if the request names the client and has no other credentials, because a
-// connection may have a certificate for another purpose.
+// connection counts only if the request names the client and has no other credentials. A connection
+// may have a certificate for another purpose.
 func (e *Endpoints) callerOf(
 	r *request.Request, q *oauthRequest, values []string, public bool,
 ) (*clientauth.Caller, error) {

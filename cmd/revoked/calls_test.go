@@ -618,7 +618,7 @@ func TestCommands_TLSError_GivesAdvice(t *testing.T) {
 	})
 }
 
-// The ports of a node look alike. A call to the wrong one names the right one.
+// A user may mix up the ports of a node. The error of a call to the wrong port names the right one.
 func TestCommands_ClusterPort_IsNamed(t *testing.T) {
 	port := httptest.NewUnstartedServer(http.NotFoundHandler())
 	port.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS13}

@@ -315,8 +315,8 @@ func checkDevTwice(t *testing.T, dir string) {
 	}
 }
 
-// The demo issuer outlives a restart: dev neither replaces its key nor creates a second record. A
-// record that somebody deleted costs the demo, not the cluster.
+// The demo issuer survives a restart: dev neither replaces its key nor creates a second record. If
+// its record was deleted, only the demo fails, not the cluster.
 func TestDev_SameFolder_KeepsDemoIssuer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")

@@ -228,7 +228,7 @@ func TestDocs_Install_CreatesCluster(t *testing.T) {
 			strconv.Itoa(base+devfolder.ClusterOffset), strconv.Itoa(base+i+devfolder.ClusterOffset)).Replace(own)
 		text := folders[i].Replace(own+"bootstrap_expect"+shared) +
 			fmt.Sprintf("api_addr: 127.0.0.1:%d\ncluster_addr: 127.0.0.1:%d\ngossip_addr: 127.0.0.1:%d\n"+
-				"heartbeat_timeout: 3s\nelection_timeout: 3s\n", // a stall is no outage
+				"heartbeat_timeout: 3s\nelection_timeout: 3s\n", // a stall is not an outage
 				base+i, base+i+devfolder.ClusterOffset, base+i+devfolder.GossipOffset)
 		if err := os.WriteFile(filepath.Join(etc, "revoked.yml"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -229,8 +229,8 @@ func issuerCheckCommand() *cobra.Command {
 	})
 }
 
-// checkSteps are the steps of a check in their order, each with the reason that it gives and what
-// is wrong with a token that fails it. The check ends with the first step that fails.
+// checkSteps are the steps of a check in their order. Each has its reason, and a description of the
+// tokens that fail it. The check ends with the first step that fails.
 var checkSteps = [...]struct{ name, reason, problem string }{
 	{"format", "format", "it is not a JWT in the compact form, or longer than 8,192 bytes"},
 	{"issuer", "issuer", "its iss is not the issuer of the record, character for character"},

@@ -165,8 +165,9 @@ func (m *State) JoinTokenByHash(hash revoked.Digest) *revoked.JoinToken {
 	return nil
 }
 
-// OriginalSettings returns the default settings of version 0.1. Apply uses them where the log has
-// none: members of different versions must apply an entry alike. Never change them.
+// OriginalSettings returns the default settings of version 0.1. Apply uses them if the log has
+// none, because members of different versions must apply an entry in the same way. Never change
+// them.
 func OriginalSettings() revoked.Settings {
 	return revoked.Settings{
 		LeaseDuration: 2 * time.Second, LateRegistrationWindow: time.Hour, CutoffRetention: 9600 * time.Hour,

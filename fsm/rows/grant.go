@@ -39,8 +39,9 @@ func ParseGrant(id string, row []byte) (Grant, error) {
 	return g, nil
 }
 
-// grant lists the fields of a grant: strings, times, counts, the position of the live refresh token
-// among the inline digests, the revocation, the inline digests. The position saves 31 bytes.
+// grant lists the fields of a grant: strings, times, counts, a position, the revocation, the inline
+// digests. The position is that of the live refresh token among the inline digests. It saves 31
+// bytes.
 func (c *coder) grant(g *Grant) {
 	c.version()
 	c.string(&g.ClientID, &g.Subject, &g.Session, &g.Issuer, &g.RegisteredBy)

@@ -179,7 +179,7 @@ func JTIKey(dst []byte, issuer string, t *revoked.Token) []byte {
 	return append(JTIPrefix(dst, revoked.DenialKey(revoked.DenyJTI, issuer, t.JTI)), t.Digest[:]...)
 }
 
-// JTIsIndexedKey returns the key of the row which says that the index of jtis is complete. It is a
+// JTIsIndexedKey returns the key of the row that marks the index of jtis as complete. It is a
 // derived row.
 func JTIsIndexedKey() []byte { return []byte{FamilyJTI} }
 

@@ -299,7 +299,7 @@ func (a *access) joinTokenDue(id string) revoked.Time {
 }
 
 // stagedValues returns the values as a unit sees them. Their order is random, so a caller may only
-// count them or treat all alike.
+// count them or treat them all in the same way.
 func stagedValues[V any](mem, staged map[string]*V) (list []*V) {
 	for key, v := range mem {
 		if _, changed := staged[key]; !changed {

@@ -224,7 +224,7 @@ func (a *Applier) expireCutoff(key string, due, before revoked.Time) {
 	later := *c
 	keep := max(a.currentSettings().CutoffRetention, a.longestJWT())
 	if c.Selector == (revoked.Selector{Issuer: c.Issuer}) && c.Issuer != "" {
-		// An issuer that was deleted may be created anew, with a longer max_lifetime.
+		// An issuer that was deleted may be created again, with a longer max_lifetime.
 		keep = max(keep, a.longestLifetime())
 	}
 	switch over := c.At.Add(keep); {

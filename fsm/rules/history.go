@@ -11,7 +11,7 @@ import (
 // MaxFinals is the number of Acknowledge operations that the state keeps.
 const MaxFinals = 100_000
 
-// dropped says which rows that AsOf may need the current command has dropped.
+// dropped records which rows that AsOf may need were dropped by the current command.
 type dropped struct {
 	reaped     bool // a record of a token, a denial or a tombstone
 	undenied   bool // a denial
@@ -66,8 +66,8 @@ func (a *access) recordEnd(t *revoked.Token) {
 	}
 }
 
-// historyRetention is how long the rows of the history stay: as long as the audit, which has the
-// same changes, but at least as long as cut-offs.
+// historyRetention is how long the rows of the history stay. They stay as long as the audit, which
+// has the same changes, but at least as long as cut-offs.
 func (a *access) historyRetention() time.Duration {
 	s := a.currentSettings()
 	return max(s.CutoffRetention, s.AuditRetention)

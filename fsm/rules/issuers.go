@@ -92,7 +92,7 @@ func (a *Applier) mayUpdate(old *rows.Issuer, next *revoked.Issuer, version uint
 
 // deleteIssuer ends the tokens of an issuer. Its row stays while one of them may live, so that they
 // can still be revoked. Its cut-off covers all tokens issued until now, and those that another
-// cut-off may have ended: a later record with the same iss may read other claims.
+// cut-off may have ended. A later record with the same iss may read other claims.
 func (a *Applier) deleteIssuer(actor *revoked.Client, name string) Result {
 	old := a.issuer(name)
 	if old == nil {

@@ -44,8 +44,8 @@ func (a *access) keyDue(i *revoked.Issuer, k *revoked.IssuerKey) revoked.Time {
 	return max(k.EndedAt, k.MissingSince).Add(a.jwtLifetime(i))
 }
 
-// mappingDue returns the time at which every token of i that was seen under m has expired by every
-// clock, or lives too long to become active again. See limitLifetime.
+// mappingDue returns when the mapping m of issuer i is no longer needed. By then, every token seen
+// under m has expired by every clock, or lives too long to become active again. See limitLifetime.
 func (a *access) mappingDue(i *revoked.Issuer, m *revoked.EarlierMapping) revoked.Time {
 	return m.Until.Add(a.jwtLifetime(i))
 }

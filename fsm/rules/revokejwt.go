@@ -126,9 +126,9 @@ func (a *Applier) endsByJTI() bool {
 	return a.rules >= command.JTIRules || max(a.mem.Version.Commands, a.version.Commands) >= command.JTIRules
 }
 
-// endJTI ends the registered grants with a token of the jti whose denial has the key id: a live one
-// or, unless live is set, one that has expired or was rotated. It looks at maxJTITokens tokens. It
-// returns how many grants it ended, and reports whether there may be more.
+// endJTI ends the registered grants that have a token of one jti. id is the key of the jti's
+// denial. With live, only live tokens count, otherwise also expired and rotated ones. It looks at
+// maxJTITokens tokens. It returns how many grants it ended, and reports whether there may be more.
 func (a *Applier) endJTI(id revoked.Digest, r revoked.Revocation, live bool) (ended int, more bool) {
 	tokens, more := a.withJTI(id)
 	for i := range tokens {
@@ -145,8 +145,9 @@ func (a *Applier) endJTI(id revoked.Digest, r revoked.Revocation, live bool) (en
 	return ended, more
 }
 
-// withJTI returns the registered tokens with the jti whose denial has the key id, except revoked
-// ones, in the order of their digests and at most maxJTITokens. more reports that there are others.
+// withJTI returns the registered tokens of one jti, except revoked ones, in the order of their
+// digests and at most maxJTITokens. id is the key of the jti's denial. more reports that there are
+// others.
 //
 // A scan finds committed rows only, so withJTI adds the tokens of the unit and checks every token
 // in the unit. The result therefore does not depend on which entries share a commit.

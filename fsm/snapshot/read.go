@@ -161,8 +161,8 @@ func (s *reader) nextBlock(fn func(key, val []byte) error) (bool, error) {
 }
 
 // end checks the end of the stream and the counts of its head against the rows. The state hash
-// shows a changed row even if someone has recomputed the checksums, unless the head was changed
-// too: neither is a signature.
+// shows a changed row even if the checksums were recomputed, unless the head was changed too.
+// Neither is a signature.
 func (s *reader) end(h Header, n *counter) (Header, error) {
 	b, err := s.bytes(8)
 	if err != nil {

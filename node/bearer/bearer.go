@@ -2,8 +2,7 @@
 // about JWTs of trusted issuers, which it verifies.
 //
 // A record or a tombstone of a token's digest wins over its claims. A verified JWT is kept in the
-// node's cache of records until anything changes that may end it. The verdict is made anew for each
-// call.
+// node's cache of records until anything changes that may end it. Each call computes a new verdict.
 //
 // At most half of the processors verify signatures at once, and callers take turns: tokens that do
 // not verify must not starve those that do. The package keeps no raw token.
@@ -104,9 +103,9 @@ func (d *Decider) Status(ctx context.Context, p *revoked.PresentedToken) (revoke
 	return l.Status(ctx)
 }
 
-// A Lookup finds the status of one presented token, as often as the caller asks. It remembers what
-// cannot change between these calls: a token that did not verify is not verified again, unless the
-// record of its issuer has changed. It is not safe for concurrent use.
+// A Lookup finds the status of one presented token, as often as the caller asks. It remembers
+// results that cannot change between these calls. A token that did not verify is verified again
+// only if the record of its issuer has changed. It is not safe for concurrent use.
 type Lookup struct {
 	decider   *Decider
 	presented revoked.PresentedToken

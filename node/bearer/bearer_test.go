@@ -246,8 +246,8 @@ func TestVerify_ForRevocation_AcceptsInactive(t *testing.T) {
 	}
 }
 
-// An opaque token costs no more than before there were JWTs, and a cached JWT no more than that:
-// neither parsing nor an allocation, not even for a token that the caller presents anew.
+// Neither an opaque token nor a cached JWT is parsed, and neither costs an allocation. That holds
+// even if the caller presents another copy of the token.
 func TestStatus_CachedToken_AllocatesNothing(t *testing.T) {
 	m := newMachine(t, nil)
 	m.must(command.RegisterOp(m.by("issuer"), revoked.Registration{GrantID: "g", ClientID: "app",

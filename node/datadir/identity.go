@@ -48,8 +48,8 @@ func NodeOf(id raft.ServerID) string {
 	return name
 }
 
-// Open creates dir if it does not exist, locks it, completes an interrupted [Replace], and reads
-// the identity of dir or generates one if it is new. Close releases the lock.
+// Open creates dir if it does not exist, locks it and completes an interrupted [Replace]. It reads
+// the identity of dir, or generates one if dir is new. Close releases the lock.
 func Open(dir, nodeID string, rejoin bool) (*Identity, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
@@ -190,8 +190,8 @@ func (id *Identity) checkComplete() error {
 	return nil
 }
 
-// checkEmpty returns an error if dir contains data but no identity. A node that started anew on
-// that data could vote twice.
+// checkEmpty returns an error if dir contains data but no identity. A node that started on that
+// data with a new identity could vote twice.
 func checkEmpty(dir string) error {
 	var found []string
 	for _, name := range dataFiles {

@@ -61,7 +61,7 @@ type State struct {
 	Since    time.Time // end of the last fetch that succeeded, or the start of the first
 }
 
-// An Outcome is the result of a fetch that somebody asked for.
+// An Outcome is the result of a requested fetch.
 type Outcome struct {
 	Index   uint64 // log index of the keys, or of the state that already had them
 	Changed bool

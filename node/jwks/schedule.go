@@ -27,8 +27,8 @@ func (s *Schedule) Next() time.Time { return s.next }
 // that may be slow.
 func (s *Schedule) Begin(now time.Time) { s.begun = now }
 
-// Wait returns how long a fetch that somebody asks for must still wait, so that two fetches begin
-// at least MinInterval apart.
+// Wait returns how long a requested fetch must still wait, so that two fetches begin at least
+// MinInterval apart.
 func (s *Schedule) Wait(now time.Time) time.Duration {
 	if s.begun.IsZero() {
 		return 0

@@ -224,7 +224,7 @@ func TestAssertion_Attacks_AreNotVerified(t *testing.T) {
 	}
 }
 
-// RFC 8725 sections 2.1 and 3.1, on assertions: no spelling of "none" is accepted, and no HMAC
+// RFC 8725 sections 2.1 and 3.1, on assertions: every spelling of "none" is refused, and every HMAC
 // whose secret is a form of the public key.
 func TestAssertion_AlgorithmConfusion_IsNotVerified(t *testing.T) {
 	rs, es := keys()["RS256"], keys()["ES256"]
@@ -302,7 +302,7 @@ func TestAssertion_KeyIDConfusion_IsNotVerified(t *testing.T) {
 }
 
 // RFC 8725 section 2.4 and RFC 7519 section 4, on assertions: no claim or parameter may occur
-// twice, in any spelling, because two readers may choose differently.
+// twice, in any spelling. Two readers may choose differently.
 func TestAssertion_RepeatedMembers_AreNotVerified(t *testing.T) {
 	k := keys()["ES256"]
 	c := newRobot(t, k.jwk(`"kid":"k"`))

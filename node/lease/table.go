@@ -69,7 +69,7 @@ type Term struct {
 }
 
 // NewTable begins a term. For every member it reserves the longest lease that an earlier leader may
-// have granted. The previous leader can hold only its own lease: it dropped all earlier ones before
+// have granted. The previous leader can hold only its own lease. It dropped all earlier ones before
 // it proposed the first command of its term, and no other node has led since.
 func NewTable(n Term) *Table {
 	t := &Table{term: n.Number, first: n.First, length: n.Length, leader: n.Leader,
@@ -229,7 +229,7 @@ func (t *Table) report(now Instant, r Request) {
 }
 
 // clearInherited drops the reservation for leases of earlier terms, once the member has adopted
-// this term and thereby dropped those leases. A reservation of this term stays.
+// this term. A member that adopts a term drops those leases. A reservation of this term stays.
 func (t *Table) clearInherited(m *reservation, adopted uint64) {
 	if adopted < t.term {
 		return

@@ -14,10 +14,10 @@ import (
 	"revoked/node/lease/leasecheck"
 )
 
-// A schedule is one random walk through a world. The lease lasts two seconds or thirty, clocks have
-// their own rates within the bound, and time passes in steps from a millisecond to more than a
-// lease. Steps that are not taken act as paused nodes and as lost or delayed messages. Messages are
-// never removed, so they are repeated and reordered.
+// A schedule is one random walk through a world. The lease lasts two seconds or thirty. Clocks have
+// their own rates within the bound. Time passes in steps from a millisecond to more than a lease.
+// Steps that are not taken act as paused nodes and as lost or delayed messages. Messages are never
+// removed, so they are repeated and reordered.
 type schedule struct {
 	seed uint64
 	rng  *rand.Rand

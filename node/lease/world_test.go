@@ -9,10 +9,10 @@ import (
 	"revoked/node/lease/leasecheck"
 )
 
-// This file is the world in which the lease protocol is checked: an abstract Raft, a network that
-// loses, delays, repeats and reorders, clocks with their own rates, crashes and a changing
-// membership. Inside it run the real Table and Holder. model_test.go explores the world completely
-// within bounds, walk_test.go walks through it at random.
+// This file is the world in which the real Table and Holder run. It has an abstract Raft, clocks
+// with their own rates, crashes and a changing membership. The network loses, delays, repeats and
+// reorders messages. model_test.go explores the world completely within bounds, walk_test.go walks
+// through it at random.
 //
 // Raft is abstract. A follower copies the leader's log in one step (accept), and the leader learns
 // of it in another (learn). So answers can be arbitrarily late, even for a deposed leader. An index

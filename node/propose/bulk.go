@@ -219,8 +219,8 @@ func (p *Proposer) Commit(ctx context.Context, op *command.Op) error {
 	return s.results[0].Err
 }
 
-// isRecord reports whether an entry has only an operation of Record. The cost of such an entry says
-// nothing about the cost of a registration.
+// isRecord reports whether an entry has only an operation of Record. The cost of such an entry does
+// not show the cost of a registration.
 func isRecord(shares []share) bool {
 	return !slices.ContainsFunc(shares, func(s share) bool { return !s.record })
 }

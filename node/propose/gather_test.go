@@ -87,8 +87,8 @@ func (c *trio) callers(ctx context.Context, t *testing.T, n int, done *sync.Wait
 	}
 }
 
-// run runs callers for a while and returns how many operations an entry has, the empty ones left
-// out, and the median time of a revocation.
+// run runs callers for a while. It returns how many operations a non-empty entry has, and the
+// median time of a revocation.
 func (c *trio) run(t *testing.T, callers int) (perEntry float64, median time.Duration) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup

@@ -29,8 +29,8 @@ func (l *fakeLog) commitAfter(ctx context.Context, rng *rand.Rand, most time.Dur
 	}
 }
 
-// A barrier that began before a request arrived proves nothing about it, so an entry that was
-// proposed later must have committed when the request is answered.
+// A barrier that began before a request arrived proves nothing about it. So the answer to the
+// request needs a commit of an entry that was proposed later.
 func TestPacedBarrier_ManyRequests_ShareLaterBarriers(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {

@@ -138,7 +138,7 @@ func routerConfig(log propose.Log, change ...func(*propose.Config)) propose.Conf
 	return cfg
 }
 
-// The state holds the revocation, but its first proposal may still wait for a lease: only an entry
+// The state holds the revocation, but its first proposal may still wait for a lease. Only an entry
 // that commits now proves that the repeat may be acknowledged.
 func TestPropose_RepeatedOperation_WaitsForEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -164,7 +164,7 @@ func TestPropose_RepeatedOperation_WaitsForEntry(t *testing.T) {
 	})
 }
 
-// While a member may not know the newest rules, the entry has the old ones, and the leader itself
+// While a member may not know the newest rules, the entry has the old ones. The leader itself then
 // refuses the registrations that the newest rules refuse.
 func TestPropose_MemberTooOld_LeaderReviews(t *testing.T) {
 	for name, rules := range map[string]uint32{"old": 0, "newest": command.Rules} {

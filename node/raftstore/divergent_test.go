@@ -257,10 +257,10 @@ func (b *bench) apply(prefix string, count int, of ...*benchNode) *benchNode {
 	}
 }
 
-// healed returns a bench with voters a and b, which committed 100 commands and then cut their
-// logs, each behind its own snapshot of all of them. c holds entries of an older term that are only
-// in its log, up to beyond entries after the snapshot. d, if withD, has only the configuration. c
-// and d are not started.
+// healed returns a bench with voters a and b, which committed 100 commands. Each has cut its log
+// behind its own snapshot of all of them. c holds entries of an older term that are only in its
+// log, up to beyond entries after the snapshot. d, if withD, has only the configuration. c and d
+// are not started.
 func healed(t *testing.T, withD bool, beyond uint64) (b *bench, c, d *benchNode) {
 	t.Helper()
 	b = &bench{t: t, nodes: map[raft.ServerID]*benchNode{}}
@@ -307,8 +307,8 @@ func healed(t *testing.T, withD bool, beyond uint64) (b *bench, c, d *benchNode)
 	return b, c, d
 }
 
-// With the library alone a snapshot over a divergent tail is installed repeatedly: Raft refuses
-// what follows while the entry at its index differs or is missing (hashicorp/raft#697).
+// With the library alone, a snapshot over a divergent tail is installed repeatedly. Raft refuses
+// later entries while the entry at the snapshot's index differs or is missing (hashicorp/raft#697).
 func TestDivergentTail_SnapshotIsInstalledOnce(t *testing.T) {
 	for _, test := range []struct {
 		name     string

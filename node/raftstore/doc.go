@@ -39,17 +39,17 @@
 //     snapshot is sent again forever (hashicorp/raft#697). Store.ReviewAppend is the other half of
 //     the fix. The layer is above the cache, because the cache may hold an entry that must be
 //     hidden.
-//   - markedLog remembers how far each member had come, so that a member whose disk was rolled back
-//     is noticed by every later leader and candidate. It is below snapshotCheckedLog, which deletes
-//     entries too. See DESIGN.md.
-//   - failStopLog adds a checksum to each entry, because bbolt checks only its meta pages, and
-//     counts what is written, so that the log is cut by bytes.
+//   - markedLog remembers how far each member had come. So every later leader and candidate notices
+//     a member whose disk was rolled back. It is below snapshotCheckedLog, which deletes entries
+//     too. See DESIGN.md.
+//   - failStopLog adds a checksum to each entry, because bbolt checks only its meta pages. It
+//     counts the written bytes, so that the log is cut by bytes.
 //   - voteStore writes a vote as one record. Raft writes the term and the candidate in two
 //     transactions; a crash between them pairs a new term with an old candidate. It also ends the
 //     process when the current term cannot be stored, because Raft panics there without the cause.
-//   - failStop refuses every write after the first failure. Raft itself carries on: a leader steps
-//     down, a follower logs. After a failed sync the content of the disk is unknown, and a second
-//     sync may report success.
+//   - failStop refuses every write after the first failure. Raft itself continues: a leader steps
+//     down, a follower logs the error. After a failed sync the content of the disk is unknown, and
+//     a second sync may report success.
 //   - snapshotTracker knows the newest snapshot without reading the disk. A received snapshot
 //     counts once it is restored: after a failed restore Raft continues at its old position.
 //   - StartRaft turns the panics of raft.NewRaft into errors, and refuses to start on a snapshot

@@ -13,8 +13,8 @@ import (
 	"revoked/internal/hashilog"
 )
 
-// StartRaft starts Raft on the store. It sets the fields of conf that depend on the store: how much
-// log is kept, when snapshots are taken, whether the newest one is restored, and the logger. On an
+// StartRaft starts Raft on the store. It sets the fields of conf that depend on the store: the
+// logger, the length of the log, the time of snapshots, and the restore of the newest one. On an
 // error Raft does not run.
 func (s *Store) StartRaft(conf *raft.Config, trans raft.Transport) (*raft.Raft, error) {
 	durable, err := s.cfg.FSM.DurableIndex()

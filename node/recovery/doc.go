@@ -1,10 +1,10 @@
-// Package recovery begins a new cluster on the disk of one stopped node: Seed with the state of a
-// backup, Recover with the state of a member whose cluster has lost its quorum for good.
+// Package recovery begins a new cluster on the disk of one stopped node. Seed takes the state of a
+// backup. Recover takes the state of a member whose cluster has lost its quorum for good.
 //
 // Promise: the new cluster has another id, another era and only this node, as a new instance. So no
 // node and no disk of the earlier cluster can join it or take this node back. Every token issued
 // before is ended, unless the caller accepts the loss. A crash leaves the directory as it was, or
 // complete.
 //
-// Dangerous: the earlier cluster must not run any more. Nothing here can find out whether it does.
+// Dangerous: the earlier cluster must no longer run. This package cannot find out whether it does.
 package recovery

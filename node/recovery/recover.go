@@ -79,9 +79,9 @@ const defaultReason = "recovered after a lost quorum"
 // also entries that may not be committed: they may have been acknowledged. Start the node with the
 // same node id, and let others join with empty directories.
 //
-// It returns ErrConflict if a process uses dir, and ErrUnprocessable if dir holds no voter, or one
-// that needs no recovery, or if the clock is behind. After any error, also after a crash, dir holds
-// the earlier member or the complete new one: call Recover again to find out which.
+// It returns ErrConflict if a process uses dir. It returns ErrUnprocessable if dir holds no voter,
+// if the voter needs no recovery, or if the clock is behind. After any error, also after a crash,
+// dir holds the earlier member or the complete new one: call Recover again to find out which.
 func Recover(ctx context.Context, dir string, o Options) (r Recovery, err error) {
 	if o.AcceptLoss && o.Reason == "" {
 		return r, fmt.Errorf("%w: recovery: AcceptLoss requires a Reason", revoked.ErrInvalid)

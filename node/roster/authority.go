@@ -14,7 +14,7 @@ import (
 
 // authorize returns an error unless this node, the leader, may make the change that the node via
 // brings. A leave needs the certificate of the node that leaves. Every other change needs an
-// administrator or an operator: in this node's own state, the client must exist, be enabled, have
+// administrator or an operator. In this node's own state, the client must exist, be enabled, have
 // the role, and have the version that via authenticated. via saw the secret; this node does not.
 //
 // Errors: ErrForbidden; ErrActorChanged if the client is not the one that authenticated;

@@ -263,7 +263,7 @@ func (j *joiner) joinAt(ctx context.Context, addresses []string) (uint64, error)
 	return 0, fmt.Errorf("%w: no cluster could be joined: %w", revoked.ErrUnprocessable, errors.Join(failures...))
 }
 
-// An admissionAnswer says how a node answered a failed request for admission.
+// An admissionAnswer is the answer of a node to a failed request for admission.
 type admissionAnswer int
 
 const (

@@ -106,7 +106,7 @@ func (r *Roster) Marks() []*command.Mark { return r.marks.due(markInterval) }
 func (r *Roster) OverdueMarks() []*command.Mark { return r.marks.due(markOverdue) }
 
 // VoteGuard returns the notes with which this node and the others refuse votes after a disk was
-// rolled back, and its stand-ins for candidates whose promotion this node has not stored.
+// rolled back. It also has the stand-ins for candidates whose promotion this node has not stored.
 func (r *Roster) VoteGuard() transport.VoteGuard {
 	return transport.VoteGuard{Note: r.marks.note, MayVote: r.marks.mayVote, StandIn: r.standIn}
 }

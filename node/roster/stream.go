@@ -193,8 +193,8 @@ func (s *schedule) answered(renewIn time.Duration) {
 
 // next returns when to request again. That is an interval after the last request, or the leader's
 // time if it is between an eighth of an interval and two. A leader plans by its own interval, which
-// is at least 3/5 of the member's, and a plan is for half of that or later, less the time on the
-// way. An open request gets two intervals. A new one would invalidate its answer, so an answer that
+// is at least 3/5 of the member's. A plan is for half of that or later, less the time on the way.
+// An open request gets two intervals. A new one would invalidate its answer, so an answer that
 // takes longer than one interval would never arrive.
 func (s *schedule) next(requested time.Time, interval time.Duration) time.Time {
 	s.mu.Lock()

@@ -27,7 +27,7 @@ func TestVoters_RemovedMeanwhile_StaysRemoved(t *testing.T) {
 	}
 }
 
-// A promotion, a demotion and a removal are made in the term in which they were decided: in a later
+// A promotion, a demotion and a removal are made in the term in which they were decided. In a later
 // term the server may hold a lease.
 func TestChanges_Decided_KeepTheirTerm(t *testing.T) {
 	r := singleRoster(t)

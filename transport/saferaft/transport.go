@@ -13,7 +13,7 @@ import (
 //
 //   - It ignores SetHeartbeatHandler, so that heartbeats go through Raft's main loop like all
 //     messages (hashicorp/raft#695). The fast path adopts a term while a deposed leader's main loop
-//     still leads, and the next write of one of its clients gets that term.
+//     still leads. The next write of one of its clients then gets that term.
 //   - It declines pipelining (hashicorp/raft#612): a follower whose disk stalls can block it
 //     forever.
 //   - It limits the commit index of a received message to what the message proves: see boundCommit.

@@ -49,9 +49,9 @@ func (g *VoteGuard) mayVote(req *raft.RequestVoteRequest) bool {
 //
 // Raft rejects such a candidate before it compares the logs. But an entry that this node has not
 // stored may have given the candidate its vote. If the leader is lost, only the candidate's log is
-// new enough to win, and without this node's vote the cluster could not elect a leader. A voter
-// grants its vote to any candidate whose log is new enough (Ongaro's dissertation, 4.2.2). If this
-// node's log holds the entry that took the candidate's vote, the candidate's log is older, and Raft
+// new enough to win. Without this node's vote, the cluster could not elect a leader. A voter grants
+// its vote to any candidate whose log is new enough (Ongaro's dissertation, 4.2.2). If this node's
+// log holds the entry that took the candidate's vote, the candidate's log is older, and Raft
 // rejects it.
 func (g *VoteGuard) standIn(h *raft.RPCHeader) {
 	if g == nil || g.StandIn == nil || len(h.Addr) == 0 {

@@ -256,7 +256,7 @@ func TestConsole_NoScripts_Works(t *testing.T) {
 }
 
 // A page shows a lost node and a lost quorum without being loaded again. The page of a node in no
-// cluster says what is missing.
+// cluster names what is missing.
 func TestConsole_Failures_AreShown(t *testing.T) {
 	c := newCluster(t, 3)
 	m := c.Nodes[0]
@@ -293,8 +293,8 @@ func TestConsole_Failures_AreShown(t *testing.T) {
 	b.shoot("no-quorum-clients")
 }
 
-// A page updates itself under the focus, which stays, as does what is scrolled. It does not take
-// away text that somebody types or has selected, and says so.
+// A page updates itself and keeps the focus and the scroll position. While the user types or has
+// selected text, it does not update itself, and a notice explains why.
 func TestConsole_Refresh_KeepsFocusAndText(t *testing.T) {
 	c := startCluster(t, 1)
 	m := c.Nodes[0]

@@ -208,8 +208,8 @@ func (s *stack) leading(t *testing.T, nodes ...*member) (leader *member, others 
 	return leader, others
 }
 
-// The stack of docker-compose.yml, as a user starts it: a token revoked through one node is dead on
-// all and stays dead through the loss of a container, a network and all nodes.
+// The test starts the stack of docker-compose.yml as a user does. A token revoked through one node
+// is dead on all. It stays dead through the loss of a container, a network and all nodes.
 func TestComposeStack_SurvivesFaults(t *testing.T) {
 	if !hasCompose(t) {
 		return

@@ -343,7 +343,7 @@ func (a *attack) unreadBulk(t *testing.T) {
 		}
 		fmt.Fprintf(c, "POST /v1/grants HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\n%s: %s\r\n"+
 			"Transfer-Encoding: chunked\r\n\r\n", a.basic("issuer")[0], a.basic("issuer")[1])
-		go func() { // until the node reads no more, or the end of the test
+		go func() { // until the node stops reading, or the end of the test
 			for range 350 * a.scale { // 11 MB
 				if _, err := io.WriteString(c, part); err != nil {
 					return

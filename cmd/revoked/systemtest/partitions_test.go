@@ -194,8 +194,8 @@ func (w *network) runPartition(t *testing.T, l *load, name string, p partition) 
 	w.wantActive(t, name+"lives", true, w.Nodes...)
 }
 
-// checkSilent checks a node that is cut off: after the acknowledgement it never answers active, and
-// it answers 503 if it cannot prove that it is current.
+// checkSilent checks a node that is cut off. After the acknowledgement it never answers active. It
+// answers 503 if it cannot prove that it is current.
 func (w *network) checkSilent(t *testing.T, m *member, name string) {
 	t.Helper()
 	if active, ok := w.introspect(m, "app", name+"dies").active(); ok && active {

@@ -144,8 +144,8 @@ func (c *cluster) checkRolesWork(t *testing.T) {
 	}
 }
 
-// checkNoWayBack fails the test unless the program of version 0.3 stops in place of a member that
-// holds entries of version 0.4, and the member continues afterwards.
+// checkNoWayBack starts the program of version 0.3 on the disk of a member that holds entries of
+// version 0.4. The test fails unless it stops and the member continues afterwards.
 func (c *cluster) checkNoWayBack(t *testing.T, program string) {
 	t.Helper()
 	m := c.without(c.leader(t))[0]
@@ -165,8 +165,8 @@ func (c *cluster) checkNoWayBack(t *testing.T, program string) {
 }
 
 // checkOldRefuse fails the test unless every upgraded node refuses calls of trusted issuers, and
-// the roles of version 0.4, with 422 that names a member of version 0.3. Without such a member it
-// does nothing.
+// the roles of version 0.4. The answer is 422 and names a member of version 0.3. Without such a
+// member it does nothing.
 func (c *cluster) checkOldRefuse(t *testing.T) {
 	t.Helper()
 	var old []string

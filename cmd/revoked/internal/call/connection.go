@@ -1,5 +1,5 @@
-// Package call calls the API for a command: it has the flags of a connection, one call with its
-// output, and advice for the user if the call fails.
+// Package call calls the API for a command. It defines the flags of a connection, makes the call,
+// prints its output, and advises the user if the call fails.
 //
 // It promises that a flag overrides its environment variable, that a secret comes from one source
 // only, and that an error never repeats a secret. A call ends with the context of the command, or

@@ -1,5 +1,5 @@
-// Package cli holds the conventions that all commands follow: exit codes, the form of tables and
-// JSON, and the quoting of text for terminals and shells.
+// Package cli holds the conventions of all commands: exit codes, the form of tables and JSON, and
+// the quoting of text for terminals and shells.
 //
 // It does not depend on a command and reads only the flag -o.
 package cli

@@ -19,9 +19,9 @@ type Effective struct {
 }
 
 // Effective returns every setting, in the order of the table. It looks whether files exist, so call
-// it at the start, and never reads them. In URLs it replaces the password and the query. It does
-// not show the value of a setting that should name a file with a secret, but names no file: users
-// have put the secret itself there.
+// it at the start, and never reads them. In URLs it replaces the password and the query. If a
+// setting should name a file with a secret but names no file, Effective hides the value: users have
+// put the secret itself there.
 func (c *Config) Effective() []Effective {
 	var all []Effective
 	for _, s := range c.table() {

@@ -10,8 +10,8 @@ import (
 	"revoked/cluster"
 )
 
-// The gossip key follows the rule of all files with secrets: a byte order mark and line ends are
-// dropped, everything else that an editor may add is refused by a message that names the file.
+// The gossip key follows the rule of all files with secrets. A byte order mark and line ends are
+// dropped. Everything else that an editor may add is refused, with a message that names the file.
 func TestLoadGossipKey_InvisibleParts_DroppedOrRefused(t *testing.T) {
 	key := base64.StdEncoding.EncodeToString(make([]byte, cluster.KeySize))
 	name := filepath.Join(t.TempDir(), "gossip.key")

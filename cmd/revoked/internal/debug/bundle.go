@@ -125,7 +125,7 @@ func fileName(addr string) string {
 	}, host)
 }
 
-// A manifest says what is in a bundle and what is missing.
+// A manifest lists the files of a bundle, and those that are missing.
 type manifest struct {
 	FormatVersion int             `json:"format_version"`
 	CreatedAt     time.Time       `json:"created_at"`

@@ -1,9 +1,9 @@
 // Package debug is `revoked debug`. It collects the state of nodes in one file, to find out why a
 // cluster is sick.
 //
-// It promises that the file appears whole or not at all, even if a node does not answer, and that
-// the file lists what is missing and why. The file contains no secret: nodes do not show secrets on
-// their pages, and the package replaces text that looks like a secret.
+// It promises that the file appears whole or not at all, even if a node does not answer. The file
+// lists each missing page with the reason. The file contains no secret: nodes do not show secrets
+// on their pages, and the package replaces text that looks like a secret.
 package debug
 
 import (

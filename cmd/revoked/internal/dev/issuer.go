@@ -77,7 +77,7 @@ func demoClaims(c devfolder.Claims, lifetime time.Duration) devfolder.Claims {
 }
 
 // trustDemoIssuer creates the record of the demo issuer unless it exists. It returns an error if
-// the cluster would not accept the tokens of the issuer: somebody changed or deleted the record.
+// the cluster would not accept the tokens of the issuer, because its record was changed or deleted.
 func (d *devRun) trustDemoIssuer(ctx context.Context) error {
 	record, err := os.ReadFile(d.folder.IssuerFile())
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package offline has the command that works on the data directory of a stopped node: recover.
 //
-// It promises: without --dry-run=false it changes nothing that a start of the node would not
-// change, and it never touches a directory that a process uses.
+// It promises that without --dry-run=false it changes only what a start of the node would also
+// change. It never touches a directory that a process uses.
 package offline
 
 import (

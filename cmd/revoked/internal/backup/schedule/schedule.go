@@ -16,14 +16,14 @@ const (
 	maxInterval = 366 * 24 * time.Hour
 )
 
-// A Schedule says when the next turn after a moment is.
+// A Schedule computes the next turn after a moment.
 type Schedule struct {
 	interval time.Duration
 	cron     cron.Schedule // nil: an interval
 }
 
-// Parse parses an interval such as "1h", or the five fields of a cron expression, which are in UTC:
-// minute, hour, day of the month, month, day of the week.
+// Parse parses an interval such as "1h", or a cron expression in UTC. Its five fields are minute,
+// hour, day of the month, month, and day of the week.
 func Parse(text string) (Schedule, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		if d < minInterval || d > maxInterval {
