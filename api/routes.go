@@ -96,18 +96,14 @@ func New(cfg Config) (*API, error) {
 	}
 	routes := slices.Concat(a.oauthRoutes(), a.adminRoutes(), a.healthRoutes(cfg.MetricsOnAPI))
 	if cfg.Console {
-		pages, err := a.consoleRoutes()
-		if err != nil {
-			return nil, err
-		}
-		routes = append(routes, pages...)
+		routes = append(routes, a.consoleRoutes()...)
 	}
 	a.echo, a.routes = a.router(routes)
 	return a, nil
 }
 
 // consoleRoutes returns the routes of the console. The console calls the other routes.
-func (a *API) consoleRoutes() ([]route, error) {
+func (a *API) consoleRoutes() []route {
 	roles := map[string][]revoked.Role{
 		// Other clients may revoke only their own tokens, and the staff of a cluster has none.
 		"POST " + pathRevoke: admins,
@@ -118,15 +114,12 @@ func (a *API) consoleRoutes() ([]route, error) {
 			roles[method+" "+r.path] = r.roles
 		}
 	}
-	c, err := console.New(console.Config{
+	c := console.New(console.Config{
 		NodeID: a.cfg.NodeID, Access: a.access, Secure: a.secure, Now: a.cfg.Now,
 		API:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.echo.ServeHTTP(w, r) }),
 		Roles: func(call string) []revoked.Role { return roles[call] },
 	})
-	if err != nil {
-		return nil, err
-	}
-	return []route{{path: console.Root, handler: c.Serve}, {path: console.Root + "/*", handler: c.Serve}}, nil
+	return []route{{path: console.Root, handler: c.Serve}, {path: console.Root + "/*", handler: c.Serve}}
 }
 
 // Snapshots that are downloaded at once. Each keeps the files of a checkpoint on disk.

@@ -113,7 +113,7 @@ func (v *visit) getAudit() error {
 	if err := v.readNewest(&p, query, int64(hours)*3600); err != nil {
 		return err
 	}
-	return v.show(http.StatusOK, "audit", "Audit", &p)
+	return v.show(http.StatusOK, "Audit", &p)
 }
 
 // Spans that readNewest reads, in seconds.

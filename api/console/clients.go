@@ -61,7 +61,7 @@ func (v *visit) getClients() error {
 	if p.Many = errors.Is(err, errTooLong); err != nil && !p.Many {
 		return err
 	}
-	return v.show(http.StatusOK, "clients", "Clients", &p)
+	return v.show(http.StatusOK, "Clients", &p)
 }
 
 func (v *visit) getClient() error {
@@ -69,7 +69,7 @@ func (v *visit) getClient() error {
 	if err := v.call("GET", "/v1/clients/"+apiPath(v.http.PathValue("id")), nil, &c); err != nil {
 		return err
 	}
-	return v.show(http.StatusOK, "client", "Client "+c.ClientID, &c)
+	return v.show(http.StatusOK, "Client "+c.ClientID, &c)
 }
 
 // newClient is the body of a new client.
@@ -94,7 +94,7 @@ func (v *visit) postClients() error {
 	if made.Secret == "" {
 		return v.done(pathOf("clients", made.ClientID), "%s is created.", made.ClientID)
 	}
-	return v.show(http.StatusCreated, "secret", "New client", &secretPage{"Client secret", made.ClientID, made.Secret,
+	return v.show(http.StatusCreated, "New client", &secretPage{"Client secret", made.ClientID, made.Secret,
 		pathOf("clients", made.ClientID), "Give it to the client now."})
 }
 
@@ -124,7 +124,7 @@ func (v *visit) postClient() error {
 		if err := v.call("POST", path+"/secret", map[string]any{}, &made); err != nil {
 			return err
 		}
-		return v.show(http.StatusOK, "secret", "New secret", &secretPage{"Client secret", id, made.Secret,
+		return v.show(http.StatusOK, "New secret", &secretPage{"Client secret", id, made.Secret,
 			pathOf("clients", id), "The old secret stays valid for secret_grace. If this is your own client, sign in again."})
 	}
 	return noAction(action)

@@ -10,7 +10,7 @@ import (
 
 // A confirmation is a form for an action that cannot be undone. The user must type a name first.
 type confirmation struct {
-	Form, ID            string
+	ID                  string
 	Action, Label, Text string
 	Want                string // the text to type
 	Reason              bool   // the action takes a reason
@@ -21,7 +21,7 @@ type hidden struct{ Name, Value string }
 
 // Confirm returns a form. hiddenPairs are names and values that it also sends.
 func (p *page) Confirm(action, label, want, text string, hiddenPairs ...string) confirmation {
-	c := confirmation{Form: p.Form, ID: p.Next(), Action: action, Label: label, Text: text, Want: want}
+	c := confirmation{ID: p.Next(), Action: action, Label: label, Text: text, Want: want}
 	for i := 0; i+1 < len(hiddenPairs); i += 2 {
 		c.Hidden = append(c.Hidden, hidden{hiddenPairs[i], hiddenPairs[i+1]})
 	}

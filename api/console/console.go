@@ -3,7 +3,6 @@ package console
 import (
 	"crypto/rand"
 	"errors"
-	"html/template"
 	"net/http"
 	"net/url"
 	"strings"
@@ -37,19 +36,14 @@ type Config struct {
 type Console struct {
 	cfg      Config
 	mux      *http.ServeMux
-	pages    map[string]*template.Template
 	sessions *sessions
 	origins  *http.CrossOriginProtection
 	cookie   string // name
 }
 
 // New returns a console without sessions.
-func New(cfg Config) (*Console, error) {
-	pages, err := parsePages()
-	if err != nil {
-		return nil, err
-	}
-	c := &Console{cfg: cfg, cookie: cookieName(cfg.NodeID), mux: http.NewServeMux(), pages: pages,
+func New(cfg Config) *Console {
+	c := &Console{cfg: cfg, cookie: cookieName(cfg.NodeID), mux: http.NewServeMux(),
 		origins:  http.NewCrossOriginProtection(),
 		sessions: &sessions{byKey: make(map[sessionKey]*session), now: cfg.Now, lasts: cfg.Access.Lasts}}
 	for pattern, h := range c.routes() {
@@ -59,7 +53,7 @@ func New(cfg Config) (*Console, error) {
 			v.err = h(v)
 		})
 	}
-	return c, nil
+	return c
 }
 
 // open lists the patterns that need no session.
@@ -224,6 +218,9 @@ func sentence(title string) string {
 	return string(unicode.ToUpper(first)) + title[size:]
 }
 
+// errorPage is the body of the page of an error.
+type errorPage struct{ *request.Failure }
+
 // fail sends the page of an error.
 func (v *visit) fail(err error) {
 	if v.Response().Committed {
@@ -249,5 +246,5 @@ func (v *visit) fail(err error) {
 	if f.Status != http.StatusUnauthorized { // browsers would ask for a password
 		request.SetStatusHeaders(h, f.Status)
 	}
-	_ = v.show(f.Status, "error", sentence(f.Title), f)
+	_ = v.show(f.Status, sentence(f.Title), &errorPage{f})
 }

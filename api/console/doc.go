@@ -10,4 +10,8 @@
 // Tokens and secrets arrive only in the bodies of forms. They are dangerous in a URL, a log or a
 // page. So no handler writes them there, with one exception: the answer that creates a secret shows
 // it.
+//
+// The pages are templates, files named .qtpl, which are compiled to Go. Package html/template would
+// let the linker keep every exported method of the program, which are 7 MB. A test checks that
+// each value in a template is where escaping for HTML makes it harmless.
 package console

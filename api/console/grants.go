@@ -44,8 +44,19 @@ type grantsPage struct {
 	Next   string
 }
 
+// again returns the fields of the search for the next page.
+func (b *grantsPage) again() []hidden {
+	var fields []hidden
+	for _, name := range append([]string{"state"}, selectors...) {
+		if value := b.Query[name]; value != "" {
+			fields = append(fields, hidden{name, value})
+		}
+	}
+	return append(fields, hidden{"after", b.Next})
+}
+
 func (v *visit) getGrants() error {
-	return v.showForms("GET /v1/grants", "grants", "Grants", &grantsPage{})
+	return v.showForms("GET /v1/grants", "Grants", &grantsPage{})
 }
 
 // postGrants finds grants. It is a POST, so that no subject gets into a URL.
@@ -66,7 +77,7 @@ func (v *visit) postGrants() error {
 		return err
 	}
 	p.Grants, p.Next = list.Grants, list.Next
-	return v.show(http.StatusOK, "grants", "Grants", &p)
+	return v.show(http.StatusOK, "Grants", &p)
 }
 
 func (v *visit) getGrant() error {
@@ -75,7 +86,7 @@ func (v *visit) getGrant() error {
 	if err := v.call("GET", "/v1/grants/"+apiPath(id), nil, &g); err != nil {
 		return err
 	}
-	return v.show(http.StatusOK, "grant", "Grant", &g)
+	return v.show(http.StatusOK, "Grant", &g)
 }
 
 func (v *visit) postGrant() error {
@@ -99,7 +110,7 @@ type cutoffPage struct {
 }
 
 func (v *visit) getCutoffs() error {
-	return v.showForms(CutOff, "cutoffs", "Cut-offs", &cutoffPage{})
+	return v.showForms(CutOff, "Cut-offs", &cutoffPage{})
 }
 
 // cutoffBody returns the body of the call, and the fields of the form that it contains.
@@ -133,7 +144,7 @@ func (v *visit) postDryRun() error {
 	if err := v.call("POST", "/v1/revocations", body, &counted); err != nil {
 		return err
 	}
-	return v.show(http.StatusOK, "cutoffs", "Cut-offs", &cutoffPage{Names: fields, Dry: true, Matched: counted.Matched})
+	return v.show(http.StatusOK, "Cut-offs", &cutoffPage{Names: fields, Dry: true, Matched: counted.Matched})
 }
 
 // postCutoff creates a cut-off after a dry run has counted its grants. If another number of grants

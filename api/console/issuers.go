@@ -30,12 +30,27 @@ type issuer struct {
 // State returns the state of the issuer in one word.
 func (i issuer) State() string { return enabled(i.Disabled) }
 
+// fetched returns when the keys were fetched, or that they were not.
+func (i issuer) fetched() string {
+	switch f := i.Fetch; {
+	case f == nil:
+		return "-"
+	case !f.OK:
+		return "failed"
+	default:
+		return at(f.At)
+	}
+}
+
+// issuersPage is the body of the list of issuers.
+type issuersPage struct{ Issuers []issuer }
+
 func (v *visit) getIssuers() error {
-	var list struct{ Issuers []issuer }
+	var list issuersPage
 	if err := v.call("GET", "/v1/issuers", nil, &list); err != nil {
 		return err
 	}
-	return v.show(http.StatusOK, "issuers", "Issuers", list.Issuers)
+	return v.show(http.StatusOK, "Issuers", &list)
 }
 
 func (v *visit) getIssuer() error {
@@ -43,7 +58,7 @@ func (v *visit) getIssuer() error {
 	if err := v.call("GET", "/v1/issuers/"+apiPath(v.http.PathValue("name")), nil, &i); err != nil {
 		return err
 	}
-	return v.show(http.StatusOK, "issuer", "Issuer "+i.Name, &i)
+	return v.show(http.StatusOK, "Issuer "+i.Name, &i)
 }
 
 func (v *visit) postIssuer() error {

@@ -62,7 +62,7 @@ func (v *visit) getMembers() error {
 		}
 		p.Admitted, p.Tokens = nodes.Nodes, tokens.JoinTokens
 	}
-	return v.show(http.StatusOK, "members", "Members", &p)
+	return v.show(http.StatusOK, "Members", &p)
 }
 
 // memberPage is the body of the page of one member.
@@ -85,7 +85,7 @@ func (v *visit) getMember() error {
 	if i < 0 {
 		return &request.Failure{Status: http.StatusNotFound, Title: "No such member", Outcome: "not_found"}
 	}
-	return v.show(http.StatusOK, "member", "Member "+id, &memberPage{list.Members[i], id == status.NodeID})
+	return v.show(http.StatusOK, "Member "+id, &memberPage{list.Members[i], id == status.NodeID})
 }
 
 func (v *visit) postMember() error {
@@ -152,7 +152,7 @@ func (v *visit) postAdmission() error {
 		if err := v.call("POST", "/v1/cluster/join-tokens", body, &made); err != nil {
 			return err
 		}
-		return v.show(http.StatusCreated, "secret", "New join token", &secretPage{"Join token", made.ID, made.Token,
+		return v.show(http.StatusCreated, "New join token", &secretPage{"Join token", made.ID, made.Token,
 			Root + "/members", "Write it to the file that join_token_file of the new node names."})
 	case "delete-token":
 		if err := v.call("DELETE", "/v1/cluster/join-tokens/"+apiPath(id), nil, nil); err != nil {

@@ -43,6 +43,22 @@ func (m member) Progress() int {
 	return int(100 * m.AppliedIndex / (m.AppliedIndex + m.Behind))
 }
 
+// lastContact returns how long ago the leader heard from the member.
+func (m member) lastContact() string {
+	if m.LastContactMS < 0 {
+		return "never"
+	}
+	return ms(m.LastContactMS)
+}
+
+// leaseLeft returns for how long the member may still say "active".
+func (m member) leaseLeft() string {
+	if m.LeaseLeftMS <= 0 {
+		return "none"
+	}
+	return ms(m.LeaseLeftMS)
+}
+
 type membersView struct {
 	Members []member `json:"members"`
 }
@@ -105,7 +121,7 @@ func (v *visit) getOverview() error {
 	}
 	o.Members, o.Picture = list.Members, draw(list.Members)
 	o.Level, o.Health = o.Status.health()
-	return v.show(http.StatusOK, "overview", "Overview", &o)
+	return v.show(http.StatusOK, "Overview", &o)
 }
 
 // health returns the state of the cluster in one sentence.

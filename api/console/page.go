@@ -3,9 +3,6 @@ package console
 import (
 	"bytes"
 	"embed"
-	"fmt"
-	"html/template"
-	"io/fs"
 	"net/http"
 	"path"
 	"strconv"
@@ -15,9 +12,6 @@ import (
 	"revoked"
 	"revoked/api/request"
 )
-
-//go:embed templates/*.html
-var templates embed.FS
 
 //go:embed static/*
 var static embed.FS
@@ -40,33 +34,36 @@ var navigation = []link{
 	{"Audit", Root + "/audit", "GET /v1/audit"},
 }
 
-// parsePages returns each page with the layout around it.
-func parsePages() (map[string]*template.Template, error) {
-	layout, err := template.New("layout.html").Funcs(functions).ParseFS(templates, "templates/layout.html")
-	if err != nil {
-		return nil, fmt.Errorf("parse layout: %w", err)
+// href returns an address of the console as it is. For any other text, such as a javascript:
+// address, it returns an address that leads nowhere. Each address in a template passes it.
+func href(address string) string {
+	if rest, ok := strings.CutPrefix(address, Root); ok && (rest == "" || rest[0] == '/') {
+		return address
 	}
-	files, err := fs.Glob(templates, "templates/*.html")
-	if err != nil {
-		return nil, err
-	}
-	pages := make(map[string]*template.Template)
-	for _, file := range files {
-		t := template.Must(layout.Clone())
-		if _, err := t.ParseFS(templates, file); err != nil {
-			return nil, fmt.Errorf("parse page: %w", err)
-		}
-		pages[strings.TrimSuffix(path.Base(file), ".html")] = t
-	}
-	return pages, nil
+	return "about:invalid"
 }
 
-// functions are the functions that templates may call.
-var functions = template.FuncMap{
-	"at": at, "ms": ms, "join": strings.Join, "path": pathOf, "roles": revoked.Roles,
-	"states": func() []string {
-		return []string{revoked.Live.String(), revoked.Revoked.String(), revoked.Expired.String()}
-	},
+// joined returns the texts as one.
+func joined(texts []string) string { return strings.Join(texts, ", ") }
+
+// joinedOr is like joined, with another text instead of none.
+func joinedOr(texts []string, none string) string {
+	if len(texts) == 0 {
+		return none
+	}
+	return joined(texts)
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// states are the states by which grants can be found.
+func states() []string {
+	return []string{revoked.Live.String(), revoked.Revoked.String(), revoked.Expired.String()}
 }
 
 // at returns Unix seconds as a text in UTC, or a dash for none.
@@ -91,7 +88,7 @@ type page struct {
 	Nav                []link
 	Path               string
 	Notice             string // about the previous action
-	Body               any
+	Body               body
 
 	visit *visit
 	ids   int
@@ -119,16 +116,16 @@ func (v *visit) may(call string) bool {
 }
 
 // showForms shows a page of forms to clients that may make the call. The page itself makes no call.
-func (v *visit) showForms(call, name, title string, body any) error {
+func (v *visit) showForms(call, title string, b body) error {
 	if err := v.session.caller.Client.Require(v.console.cfg.Roles(call)...); err != nil {
 		return err
 	}
-	return v.show(http.StatusOK, name, title, body)
+	return v.show(http.StatusOK, title, b)
 }
 
 // show sends a page.
-func (v *visit) show(status int, name, title string, body any) error {
-	p := &page{Title: title, Nonce: v.nonce, Host: v.Request.Request().Host, Body: body, visit: v,
+func (v *visit) show(status int, title string, b body) error {
+	p := &page{Title: title, Nonce: v.nonce, Host: v.Request.Request().Host, Body: b, visit: v,
 		Path: v.Request.Request().URL.Path}
 	if v.session != nil {
 		client := v.session.caller.Client
@@ -142,11 +139,9 @@ func (v *visit) show(status int, name, title string, body any) error {
 			}
 		}
 	}
-	var b bytes.Buffer
-	if err := v.console.pages[name].Execute(&b, p); err != nil {
-		return fmt.Errorf("show page %s: %w", name, err)
-	}
-	return v.Send(status, "text/html; charset=utf-8", b.Bytes())
+	var text bytes.Buffer
+	p.writelayout(&text)
+	return v.Send(status, "text/html; charset=utf-8", text.Bytes())
 }
 
 func roleNames(roles []revoked.Role) string {

@@ -19,19 +19,19 @@ type signInView struct {
 	StaffRoles  string
 }
 
-func newSignIn(id, problem string) signInView {
+func newSignIn(id, problem string) *signInView {
 	var names []string
 	for _, r := range staff {
 		names = append(names, string(r))
 	}
-	return signInView{id, problem, strings.Join(names, ", ")}
+	return &signInView{id, problem, strings.Join(names, ", ")}
 }
 
 func (v *visit) getSignIn() error {
 	if v.session != nil {
 		return v.redirect(Root) // its first page depends on the roles
 	}
-	return v.show(http.StatusOK, "signin", "Sign in", newSignIn("", ""))
+	return v.show(http.StatusOK, "Sign in", newSignIn("", ""))
 }
 
 // postSignIn begins a session. Guesses are limited as at every other endpoint.
@@ -53,7 +53,7 @@ func (v *visit) postSignIn() error {
 		if f.Status == http.StatusUnauthorized {
 			problem = "The client id or the secret is wrong."
 		}
-		return v.show(f.Status, "signin", "Sign in", newSignIn(clip(id), problem))
+		return v.show(f.Status, "Sign in", newSignIn(clip(id), problem))
 	}
 	if err := control.Admit(v.Request, caller.Client); err != nil {
 		return err
@@ -63,7 +63,7 @@ func (v *visit) postSignIn() error {
 		return fmt.Errorf("%w: roles not known yet", revoked.ErrNotCurrent)
 	case refused != nil:
 		v.Outcome = "forbidden"
-		return v.show(http.StatusForbidden, "signin", "Sign in",
+		return v.show(http.StatusForbidden, "Sign in",
 			newSignIn(clip(id), "This client has none of the roles that have pages."))
 	}
 	v.console.sessions.end(v.cookie) // the browser's previous session, if any

@@ -61,7 +61,7 @@ type tokensPage struct {
 }
 
 func (v *visit) getTokens() error {
-	return v.showForms("POST /v1/explain", "tokens", "Tokens", &tokensPage{})
+	return v.showForms("POST /v1/explain", "Tokens", &tokensPage{})
 }
 
 // postExplain explains a token, or the digest that the browser has made of it. The page does not
@@ -81,7 +81,7 @@ func (v *visit) postExplain() error {
 	if err := v.call("POST", "/v1/explain", body, p.Answer); err != nil {
 		return err
 	}
-	return v.show(http.StatusOK, "tokens", "Tokens", &p)
+	return v.show(http.StatusOK, "Tokens", &p)
 }
 
 // postRevoke revokes a token through the endpoint of RFC 7009.

@@ -34,7 +34,7 @@ func hasCompose(t *testing.T) bool {
 }
 
 // mostImage is the size limit of the image, in bytes.
-const mostImage = 40_000_000
+const mostImage = 30_000_000
 
 // In the profile of five nodes in three regions, the first three nodes admit the others and all
 // become healthy. A revocation in one region holds in all regions. Then two nodes leave, as the
