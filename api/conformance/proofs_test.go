@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// A proof is a row that a test of another package covers. Its source contains mark.
+// A proof is a row that a test of another package covers. The source of the test contains mark, and
+// no test of that package contains it without being a proof with this mark.
 type proof struct{ id, level, title, dir, test, mark string }
 
 func (p *proof) entry() entry {
@@ -39,43 +40,43 @@ func proofs() []proof {
 		{"CA-35", "RFC 8725 3.10", "assertions that bring their key", "node/jwt",
 			"TestAssertion_Attacks_AreNotVerified", "CA-35"},
 		{"CA-33", "RFC 7518 3.4", "another spelling of a used assertion", "api",
-			"TestPrivateKeyJWT_OtherSpelling_IsOneUse", "CA-33"},
+			"TestPrivateKeyJWT_OtherSpelling_IsOneUse", "CA-33: another spelling of a used assertion"},
 		{"CA-34", "RFC 8725 2.1, 3.1", "no spelling of none, no public key as a secret", "node/jwt",
-			"TestAssertion_AlgorithmConfusion_IsNotVerified", "sections 2.1 and 3.1"},
+			"TestAssertion_AlgorithmConfusion_IsNotVerified", "sections 2.1 and 3.1, on assertions"},
 		{"CA-35", "RFC 8725 3.10", "kid chooses only among the keys of the client", "node/jwt",
-			"TestAssertion_KeyIDConfusion_IsNotVerified", "section 3.10"},
+			"TestAssertion_KeyIDConfusion_IsNotVerified", "section 3.10, on assertions"},
 		{"CA-34", "RFC 8725 2.4", "claims and parameters that come twice", "node/jwt",
-			"TestAssertion_RepeatedMembers_AreNotVerified", "section 2.4"},
+			"TestAssertion_RepeatedMembers_AreNotVerified", "section 2.4 and RFC 7519 section 4, on assertions"},
 		{"CA-34", "contract 6", "texts that are too long or too deep", "node/jwt",
-			"TestAssertion_HugeTexts_AreRefused", "contract 6"},
+			"TestAssertion_HugeTexts_AreRefused", "contract 6: memory does not grow with a hostile text"},
 		{"CA-39", "RFC 8705 2.1", "the certificate of the client", "api", certificates, "CA-39"},
 		{"CA-39", "RFC 8705 2.1", "certificates through a TLS handshake", "api",
 			"TestTLSClientAuth_Handshake_PassesItsCAsOnly", "CA-39"},
 		{"CA-39", "RFC 8705 2.2", "self-signed certificates through a TLS handshake", "api",
-			"TestSelfSignedTLSClientAuth_Handshake_KeyDecides", "its certificate"},
+			"TestSelfSignedTLSClientAuth_Handshake_KeyDecides", "Without api_client_ca any certificate passes the handshake"},
 		{"CA-41", "contract 6", "an open connection after a change of the record", "api",
-			"TestTLSClientAuth_OpenConnection_FollowsTheRecord", "the present record"},
+			"TestTLSClientAuth_OpenConnection_FollowsTheRecord", "A connection alone authenticates no request"},
 		{"CA-41", "contract 6", "a removed CA: open connections, resumed sessions, streams", "api",
-			"TestClientCAs_Reload_EndsOldCertificates", "RFC 8446"},
-		{"CA-41", "RFC 8705 2.1", "another certificate, or none", "api", certificates, "CA-41"},
-		{"CA-42", "contract 6", "Basic on a connection with a certificate", "api", certificates, "CA-42"},
+			"TestClientCAs_Reload_EndsOldCertificates", "a resumed session (RFC 8446 section 2.2)"},
+		{"CA-41", "RFC 8705 2.1", "another certificate, or none", "api", certificates, "CA-41 headers of a proxy"},
+		{"CA-42", "contract 6", "Basic on a connection with a certificate", "api", certificates, "CA-42 Basic, too"},
 		{"contract", "6 \"Audit entry\"", "random calls of every route leave exactly the entries of the model", "node",
-			"TestAuditComplete_RandomCalls_MatchTheModel", "Contract 6"},
+			"TestAuditComplete_RandomCalls_MatchTheModel", "random calls of every route that may change something"},
 		{"contract", "6 \"Audit entry\"", "what the cluster does by itself leaves one entry", "node",
-			"TestAudit_ClusterActs_OneEntryEach", "by itself"},
+			"TestAudit_ClusterActs_OneEntryEach", "one entry for each change that it makes by itself"},
 		{"contract", "6 \"Audit entry\"", "a leader that fails before the entry of a change leaves one", "node",
-			"TestAudit_LeaderFailsBeforeTheEntry_OneEntry", "once"},
+			"TestAudit_LeaderFailsBeforeTheEntry_OneEntry", "writes the entry exactly once"},
 		{"contract", "6 \"Audit entry\"", "refused calls at a node of no cluster", "node",
-			"TestAudit_NoCluster_RefusalsStayLocal", "no cluster"},
+			"TestAudit_NoCluster_RefusalsStayLocal", "A node that is in no cluster has no audit"},
 		{"contract", "6 \"GET /v1/audit/token\"", "answers about the past are those of introspection then", "fsm",
-			"TestAsOf_RandomHistories_MatchIntrospection", "introspection"},
+			"TestAsOf_RandomHistories_MatchIntrospection", "match the introspections of that time"},
 		{"CL-18", "contract 6", "the same assertion after a 503", "api", "TestPrivateKeyJWT_Replay_OneSucceeds", "CL-18"},
 		{"JW-11", "contract 4", "an entry for a jti outlives the token and both clock skews, and no longer", "fsm",
 			"TestRevokeJWT_Denial_LivesAsLongAsTheToken", "JW-11"},
 		{"C25", "contract 4", "a raise of max_lifetime counts for later tokens", "fsm",
 			"TestPutIssuer_RaisedLifetime_CountsForLaterTokens", "C25"},
 		{"C26", "RFC 7515 2", "any changed character makes another token", "node/jwt",
-			"TestVerify_AnyCharacterChanged_IsNotVerified", "C26"},
+			"TestVerify_AnyCharacterChanged_IsNotVerified", "C26 and JW-10: a change of any character"},
 		{"C26", "RFC 7518 3.4", "both spellings of an ECDSA signature are one token", "fsm",
 			"TestRevokeJWT_OtherSpelling_IsDead", "C26"},
 		{"C27", "contract 4", "only iat counts against the cut-offs of a restore and of a deleted client", "fsm",
@@ -93,7 +94,7 @@ func proofs() []proof {
 		{"C31", "contract 4", "rotation under load with a hostile server", "node",
 			"TestRotation_HostileServer_LosesNoGoodToken", "C31"},
 		{"C32", "contract 4", "a client of that id at the issuer is not ours", "api",
-			"TestRevoke_JWT_ConformanceRows_Hold", "C32"},
+			"TestRevoke_JWT_ConformanceRows_Hold", "C32: the client of that id, not ours"},
 		{"C33", "contract 4", "a caller whose turn to verify does not come gets 503", "node/bearer",
 			"TestCheck_NoTurn_Overloaded", "C33"},
 		{"C34", "contract 4", "a cached JWT is as new as the state", "node/bearer",
@@ -111,9 +112,9 @@ func proofs() []proof {
 		{"C40", "RFC 8725 3.4", "keys that are weak, private, malformed or of another kind", "node/jwt",
 			"TestParseKeys_EachKey_IsUsedIgnoredOrRefused", "C40"},
 		{"C41", "contract 4", "only an issuer that names the iss may revoke by jti", "api",
-			"TestRevocations_JTI_EndsTheToken", "C41"},
+			"TestRevocations_JTI_EndsTheToken", "C41: an empty list names no issuer"},
 		{"JWT", "RFC 8725 2.1, 3.1", "no signature, HMAC with a public key, another algorithm", "node/jwt", attacks,
-			"Section 2.1"},
+			"Section 2.1: weak signatures"},
 		{"JWT", "RFC 8725 2.2, 3.5", "weak and symmetric keys", "node/jwt",
 			"TestParseKeys_EachKey_IsUsedIgnoredOrRefused", "RFC 8725 sections 2.2"},
 		{"JWT", "RFC 8725 2.3, 3.3", "nested and encrypted tokens", "node/jwt", attacks, "sections 2.3 and 3.3"},
@@ -125,7 +126,8 @@ func proofs() []proof {
 			"TestIntrospect_JWT_ByAudienceAndOwner", "RFC 8725 section 3.9"},
 		{"JWT", "RFC 8725 2.8, 3.11", "tokens of other kinds of the same issuer", "node/jwt", attacks,
 			"sections 2.8, 3.11 and 3.12"},
-		{"JWT", "RFC 8725 2.9, 3.10", "keys that the token brings along", "node/jwt", attacks, "Sections 2.9 and 3.10"},
+		{"JWT", "RFC 8725 2.9, 3.10", "keys that the token brings along", "node/jwt", attacks,
+			"Sections 2.9 and 3.10: keys that the token brings"},
 	}
 	for _, shape := range []string{"RFC 9068", "Keycloak", "Microsoft Entra", "Okta", "Auth0", "Cognito", "Hydra",
 		"node-oidc-provider", "Spring Authorization Server"} {
@@ -135,7 +137,8 @@ func proofs() []proof {
 	return list
 }
 
-// Each test in the list exists, and its source names the row.
+// Each test in the list exists, and its source names the row. A mark that other tests of the
+// package contain would not bind the row to its test.
 func TestProofs_EachTest_NamesItsRow(t *testing.T) {
 	source := map[string]string{} // of the tests, by package and name
 	for _, p := range proofs() {
@@ -145,6 +148,17 @@ func TestProofs_EachTest_NamesItsRow(t *testing.T) {
 		}
 		if text := source[p.dir+" "+p.test]; !strings.Contains(text, p.mark) {
 			t.Errorf("%s %s: got no test %s in %s with %q in its source", p.id, p.level, p.test, p.dir, p.mark)
+		}
+	}
+	marked := map[string]bool{} // tests with their marks
+	for _, p := range proofs() {
+		marked[p.dir+" "+p.test+" "+p.mark] = true
+	}
+	for _, p := range proofs() {
+		for name, text := range source {
+			if strings.HasPrefix(name, p.dir+" ") && strings.Contains(text, p.mark) && !marked[name+" "+p.mark] {
+				t.Errorf("%s %s: got the mark %q in %s too, want it in %s only", p.id, p.level, p.mark, name, p.test)
+			}
 		}
 	}
 }
