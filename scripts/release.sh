@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds what a release consists of, in the empty or missing folder $1: an archive for each platform, a deb
+# Builds the files of a release in the empty or missing folder $1: an archive for each platform, a deb
 # and an rpm package for Linux, a bill of materials (CycloneDX) for each binary, and SHA256SUMS. The same commit
 # gives the same bytes, with the same Go version.
 #
@@ -25,7 +25,7 @@ export SOURCE_DATE_EPOCH
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# licenses OS ARCH copies the license files of the modules in a binary: most of them ask for that.
+# licenses OS ARCH copies the license files of the modules in a binary: most licenses require that.
 licenses() {
 	local module dir
 	go version -m "$work/$1_$2/revoked" | awk '$1 == "dep" { print $2 "@" $3 }' | while read -r module; do

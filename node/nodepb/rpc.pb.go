@@ -758,7 +758,7 @@ func (x *OpResult) GetUnknown() bool {
 	return false
 }
 
-// MembersResponse lists the members as the leader sees them. A version before this one sent JSON in
+// MembersResponse lists the members as the leader sees them. Version 0.2 sent JSON in
 // field 3. A node that finds no members in the response uses its own view.
 type MembersResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -832,7 +832,7 @@ type Member struct {
 	Alive         bool                   `protobuf:"varint,7,opt,name=alive,proto3" json:"alive,omitempty"`
 	AppliedIndex  uint64                 `protobuf:"varint,8,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	Behind        uint64                 `protobuf:"varint,9,opt,name=behind,proto3" json:"behind,omitempty"`
-	LastContact   int64                  `protobuf:"varint,10,opt,name=last_contact,json=lastContact,proto3" json:"last_contact,omitempty"` // negative: never heard
+	LastContact   int64                  `protobuf:"varint,10,opt,name=last_contact,json=lastContact,proto3" json:"last_contact,omitempty"` // negative: no report yet
 	LeaseLeft     int64                  `protobuf:"varint,11,opt,name=lease_left,json=leaseLeft,proto3" json:"lease_left,omitempty"`
 	Version       string                 `protobuf:"bytes,12,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1390,7 +1390,7 @@ type ReportReply struct {
 	BootId        []byte `protobuf:"bytes,5,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	Length        int64  `protobuf:"varint,6,opt,name=length,proto3" json:"length,omitempty"`
 	Refused       string `protobuf:"bytes,7,opt,name=refused,proto3" json:"refused,omitempty"`                         // why a lease request was refused
-	GivenBack     bool   `protobuf:"varint,8,opt,name=given_back,json=givenBack,proto3" json:"given_back,omitempty"`   // the reservation is gone
+	GivenBack     bool   `protobuf:"varint,8,opt,name=given_back,json=givenBack,proto3" json:"given_back,omitempty"`   // the reservation has ended
 	RolledBack    string `protobuf:"bytes,9,opt,name=rolled_back,json=rolledBack,proto3" json:"rolled_back,omitempty"` // the data directory is older than the state this instance had
 	RenewIn       int64  `protobuf:"varint,12,opt,name=renew_in,json=renewIn,proto3" json:"renew_in,omitempty"`        // delay until the next lease request; 0: the member's interval
 	Ended         string `protobuf:"bytes,13,opt,name=ended,proto3" json:"ended,omitempty"`                            // with not_member: why the node is not a member
