@@ -37,7 +37,7 @@ const (
 	PastExpiry
 )
 
-// A Reason names the rule by which a token is active for a caller, or is not.
+// A Reason names the rule by which a token is active or inactive for a caller.
 type Reason string
 
 // The reasons. [Decide] returns all but ReasonAudience and ReasonRefreshToken, which depend on the
@@ -92,8 +92,8 @@ type DecideInput struct {
 // other function makes this decision.
 //
 // A token is expired if Now or Stamp has reached ExpiresAt. It is not yet valid if Now or Stamp is
-// before NotBefore. A JWT may be dated ahead by the clock skew of its issuer, and every cut-off
-// reaches so much further, see [Issuer.CutoffSkew].
+// before NotBefore. A JWT may be dated ahead by the clock skew of its issuer. So every cut-off
+// reaches further by that skew, see [Issuer.CutoffSkew].
 func Decide(r *Record, in DecideInput) Decision {
 	if !r.Found {
 		return Decision{Verdict: Unknown, Reason: ReasonUnknown}

@@ -33,8 +33,8 @@ type Backend interface {
 	// RevokeJTI ends the JWTs of an issuer with a jti. It returns ErrUnprocessable if the issuer is
 	// not trusted or reuses jti, and ErrForbidden for a client whose Issuers do not name it.
 	RevokeJTI(ctx context.Context, by revoked.Actor, r revoked.JTIRevocation) (index uint64, err error)
-	// RevokeJTIs is RevokeJTI for several, in one entry. The results are in the order of list; the
-	// last error is of all of them.
+	// RevokeJTIs is RevokeJTI for several, in one entry. The results are in the order of list. The
+	// error concerns all of them.
 	RevokeJTIs(
 		ctx context.Context, by revoked.Actor, list []revoked.JTIRevocation,
 	) (results []error, index uint64, err error)
@@ -219,8 +219,9 @@ type Config struct {
 	CORSOrigins    []string       // exact origins, or "*"; empty: no CORS
 	TrustedProxies []netip.Prefix // peers whose X-Forwarded-Proto and X-Forwarded-For are trusted
 	// CheckNetworks are the networks of peers that may call /v1/check without credentials, with the
-	// audiences of each. A peer is as a resource server with the audiences of its longest prefix. "*"
-	// is every audience. Without audiences, only tokens pass that name none. Prefixes are masked.
+	// audiences of each. A peer sees the same tokens as a resource server with the audiences of its
+	// longest prefix. "*" is every audience. Without audiences, only tokens that name no audience
+	// pass. Prefixes are masked.
 	CheckNetworks map[netip.Prefix][]string
 
 	MetricsOnAPI bool   // also serve /metrics on the API port

@@ -28,7 +28,7 @@ func (b *bench) past(t testing.TB, who, token, at string) (status int, doc map[s
 }
 
 // Contract 6: the members of an answer in each state, by a caller that may ask.
-func TestAsOf_EachState_Members(t *testing.T) {
+func TestAsOf_EachState_HasItsMembers(t *testing.T) {
 	b := newBench(t)
 	b.node.applyOps(command.AcknowledgeOp(nil))
 	b.registerMore(t, "past", revoked.TokenRegistration{Digest: revoked.DigestToken("PT1"), Kind: revoked.AccessToken,

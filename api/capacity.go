@@ -61,7 +61,8 @@ func (s *slots) release(client string) {
 	}
 }
 
-// count returns the number of open requests, for a gauge: its caller may not decide by it.
+// count returns the number of open requests. It is only for a gauge, because the number may have
+// changed on return.
 func (s *slots) count() float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -152,8 +152,8 @@ func TestClients_SecretAndDelete_TakeEffect(t *testing.T) {
 	}
 }
 
-// An administrator must see after a rotation how long the old secret still opens the door. Times
-// are whole seconds, and a record that was read can be sent back.
+// After a rotation, an administrator must see until when the old secret is valid. Times are whole
+// seconds, and a record that was read can be sent back.
 func TestClients_Record_ShowsValidSecrets(t *testing.T) {
 	b := newAdminBench(t)
 	get := func() map[string]any {

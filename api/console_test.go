@@ -539,10 +539,10 @@ func TestConsole_Actions_LeaveOneAuditEntry(t *testing.T) {
 		}
 	}
 	if got := p.get(t, "/ui/tokens"); !strings.Contains(got.body, `role="status"`) {
-		t.Errorf("the next page: got %s, want what was done", got.body)
+		t.Errorf("the next page: got %s, want the notice", got.body)
 	}
 	if got := p.get(t, "/ui/tokens"); strings.Contains(got.body, `role="status"`) {
-		t.Error("the page after that: got what was done again")
+		t.Error("the page after that: got the notice again")
 	}
 }
 

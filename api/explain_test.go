@@ -54,7 +54,7 @@ func (b *bench) revokeRaw(t testing.TB, who, token string) {
 	}
 }
 
-func TestExplain_EachReason_Members(t *testing.T) {
+func TestExplain_EachReason_HasItsMembers(t *testing.T) {
 	const exp = `"issued_at":1790000000,"expires_at":1790003600,"audience":["rs1"],"scope":"read write",`
 	const grant = `"grant_id":"g1","client_id":"c1","subject":"alice","session":"s1","issuer":"https://as.example",`
 	const access = grant + `"jti":"j1",` + exp
@@ -260,7 +260,7 @@ func TestExplain_NotCurrent_LikeIntrospection(t *testing.T) {
 }
 
 // The answer and the log must not repeat a token, wherever the caller puts it.
-func TestExplain_Token_IsNowhereRepeated(t *testing.T) {
+func TestExplain_Token_IsNeverRepeated(t *testing.T) {
 	const canary = "c4n4ry-t0ken"
 	b := newBench(t)
 	i := b.node.trust(t, nil)

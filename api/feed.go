@@ -198,7 +198,7 @@ type feedReader struct {
 	a       *API
 	src     *feedSource
 	session *clientauth.Session
-	client  *revoked.Client // its present record, which decides which events the reader sees
+	client  *revoked.Client // its current record, which decides which events the reader sees
 	era     string          // of every index; it never changes while a node runs
 	after   uint64          // all events up to this index are in buf or sent
 	last    uint64          // reads no event after this index

@@ -200,7 +200,7 @@ func TestFeed_ReaderAhead_WaitsOrGets410(t *testing.T) {
 }
 
 // An index of another era is one of another history. A reader that resumed there could miss the
-// cut-off of the restore that began the present era.
+// cut-off of the restore that began the current era.
 func TestFeed_OtherEra_Gets410(t *testing.T) {
 	b := newAdminBench(t)
 	revokeSome(t, b)
@@ -253,7 +253,7 @@ func TestFeed_OtherEra_Gets410(t *testing.T) {
 				t.Errorf("%s, %v: got %d %s, %v, want %d", tt.name, header, res.StatusCode, body, err, tt.status)
 			}
 			if tt.status == 410 && !strings.Contains(string(body), "start again from after=0") {
-				t.Errorf("%s: got %s, want what to do", tt.name, body)
+				t.Errorf("%s: got %s, want the remedy", tt.name, body)
 			}
 		}
 	}

@@ -104,7 +104,7 @@ func networks(pairs ...string) map[netip.Prefix][]string {
 	return m
 }
 
-// A network is as good as a resource server with the audiences of its longest prefix.
+// A network sees the same tokens as a resource server with the audiences of its longest prefix.
 func TestCheck_Network_PassesItsAudiences(t *testing.T) {
 	b := newBench(t, func(c *api.Config) {
 		c.CheckNetworks = networks("10.0.0.0/8", "a", "10.1.0.0/16", "*", "10.2.0.0/16", "", "10.3.0.0/16", "b",

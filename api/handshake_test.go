@@ -344,8 +344,8 @@ func TestSelfSignedTLSClientAuth_Handshake_KeyDecides(t *testing.T) {
 	}
 }
 
-// A connection authenticates nothing by itself: each request on it is judged by the present record
-// and the present time.
+// A connection alone authenticates no request. Each request on it is checked against the current
+// record and the current time.
 func TestTLSClientAuth_OpenConnection_FollowsTheRecord(t *testing.T) {
 	authority, self := newLiveCA(t), selfSigned(t)
 	other, err := jwt.ParseInline([]byte(jwks(t, newTrustedKey(t, "k"))))

@@ -12,7 +12,7 @@ import (
 	"revoked/api/request"
 )
 
-// getLive answers 200 as long as the process serves requests. It asks nothing of the node: a
+// getLive answers 200 as long as the process serves requests. It does not query the node. A
 // supervisor that restarts nodes without a leader would make an outage longer.
 func (a *API) getLive(r *request.Request) error {
 	r.Quiet = true

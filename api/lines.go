@@ -18,7 +18,7 @@ import (
 	"revoked/internal/textsafe"
 )
 
-// A lineStream is a request with one body a line, and its results. session returns the present
+// A lineStream is a request with one body a line, and its results. session returns the current
 // rights of the caller, because a stream may outlive the credential that opened it.
 type lineStream struct {
 	ctx        context.Context // ends when the client is gone

@@ -91,7 +91,7 @@ func metadataDocument(iss issuer, clientCAs bool, extra map[string]any) ([]byte,
 	return b, nil
 }
 
-// getMetadata serves the document, which New has encoded. It asks nothing of the node, so clients
+// getMetadata serves the document, which New has encoded. It does not query the node, so clients
 // can discover the endpoints even without a cluster.
 func (a *API) getMetadata(r *request.Request) error {
 	switch r.Request().Method {

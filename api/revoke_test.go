@@ -270,7 +270,7 @@ func TestRevoke_ResourceServer_OnlyItsOwn(t *testing.T) {
 	}
 }
 
-func TestRevoke_FailedLogins_AnswerAlike(t *testing.T) {
+func TestRevoke_FailedLogins_GetOneAnswer(t *testing.T) {
 	b := newBench(t)
 	want := ""
 	for _, c := range []call{

@@ -119,8 +119,8 @@ func (b *adminBench) openAs(t *testing.T, who, secret, method, path string) (int
 	return res.StatusCode, res.Header, func() { res.Body.Close() }
 }
 
-// A spool smaller than the answer slows the body down. It neither loses nor delays a result for
-// ever.
+// A spool smaller than the answer slows the body down. It neither loses a result nor delays it
+// forever.
 func TestBulk_SmallSpool_GetsEveryResult(t *testing.T) {
 	const n = 30_000 // 8 MB of results
 	for _, h2 := range []bool{false, true} {

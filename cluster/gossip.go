@@ -217,8 +217,8 @@ func (cfg Config) memberlist() (*memberlist.Config, *peerBook, error) {
 }
 
 // resolve splits host:port and resolves the host, because memberlist needs an IP address. noHost
-// replaces an empty host; if it is empty too, a host is required. Of several addresses the first
-// counts, so give an IP address where the choice matters.
+// replaces an empty host; if it is empty too, a host is required. If the host has several
+// addresses, the first counts. Give an IP address if the choice matters.
 func resolve(hostport, noHost string) (ip string, port int, err error) {
 	host, p, err := net.SplitHostPort(hostport)
 	if err != nil {

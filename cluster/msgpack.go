@@ -20,8 +20,9 @@ type value struct {
 }
 
 // flatMap reads one msgpack map of at most maxFields distinct text keys whose values are text,
-// bytes, whole numbers, booleans or nil. memberlist encodes all its messages so. It returns the
-// fields and the rest of b. All lengths fit b, and it allocates nothing that b does not contain.
+// bytes, whole numbers, booleans or nil. memberlist encodes all its messages in this form. It
+// returns the fields and the rest of b. All lengths fit b, and it allocates nothing that b does not
+// contain.
 func flatMap(b []byte) (fields map[string]value, rest []byte, err error) {
 	n, b, err := mapLength(b)
 	if err != nil {

@@ -67,8 +67,8 @@ func (o *opener) packet(b []byte) ([]byte, error) {
 	return o.open(sealed, o.label)
 }
 
-// open decrypts a sealed message. errPlain and errKey differ, because an operator mends them
-// differently: one sender has no key, the other has another one.
+// open decrypts a sealed message. errPlain and errKey differ, because they have different remedies:
+// one sender has no key, the other has another one.
 func (o *opener) open(sealed, extra []byte) ([]byte, error) {
 	nonce := o.aead.NonceSize()
 	if len(sealed) < 1+nonce+o.aead.Overhead() || sealed[0] != sealVersion {

@@ -49,7 +49,7 @@ func (r *recorded) state() revoked.PastState {
 // A record holds what introspection decided after each entry, by token. It is the model of AsOf.
 type record map[string][]recorded
 
-// take records the present decisions.
+// take records the current decisions.
 func (rec record) take(m *machine, names []string) {
 	m.t.Helper()
 	for _, n := range names {

@@ -266,7 +266,7 @@ func TestRevokeJWT_GrantOrSession_EndsLaterTokens(t *testing.T) {
 	}
 }
 
-// A registered grant that ends takes along the JWTs that claim it, if it is of their issuer.
+// The end of a registered grant also ends the JWTs of its issuer that claim it.
 func TestRevoke_RegisteredGrant_EndsItsJWTs(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.GrantClaim = "gid" })

@@ -60,9 +60,9 @@ func (f *FSM) cutoffOf(st *revoked.TokenStatus) *revoked.Cutoff {
 	return &out
 }
 
-// IsDenied reports whether the state ends j, apart from cut-offs. It may end it by a denial, by a
-// tombstone of its digests, or by the registered grant that it claims. own reports that the client
-// ids of its issuer are those of the cluster.
+// IsDenied reports whether the state ends j, apart from cut-offs. A denial, a tombstone of its
+// digests, or the registered grant that it claims may end it. own reports that the client ids of
+// its issuer are those of the cluster.
 //
 // Its result is current until Changes receives TokenChanged for one of the digests or of
 // revoked.JWT.DenialKeys, or the record of the issuer changes.

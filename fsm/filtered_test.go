@@ -13,8 +13,9 @@ import (
 	"revoked/fsm/command"
 )
 
-// Random deny lists, registrations, expiry, restarts and received snapshots: the filter never takes
-// a row for absent that the state holds. And it knows without a read that a new denial is absent.
+// The test has random deny lists, registrations, expiry, restarts and received snapshots. The
+// filter never reports a row as absent that the state holds. It knows without a read that a new
+// denial is absent.
 func TestFilteredFamilies_RandomHistory_LackNoRow(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := newMachine(t)

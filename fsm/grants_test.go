@@ -94,7 +94,7 @@ func TestGrants_Selectors_AllMustMatch(t *testing.T) {
 	}
 }
 
-// A page whose grants match badly ends before the last grant, and the next one continues there.
+// A page of which few grants match ends before the last grant, and the next page continues there.
 func TestGrants_FewMatches_PagesAreBounded(t *testing.T) {
 	const grants = 15_000
 	m := newMachine(t)

@@ -242,7 +242,7 @@ func TestPutIssuer_RaisedLifetime_CountsForLaterTokens(t *testing.T) {
 	m.later(time.Minute)
 	m.wantJWT(long(m.now, 47*time.Hour), revoked.Active)
 	raise(time.Hour)
-	raise(24 * time.Hour) // a way down and up again
+	raise(24 * time.Hour) // lowered and raised again
 	m.later(time.Minute)
 	m.wantJWT(old, revoked.Suspended)
 	m.wantJWT(long(m.now.Add(-time.Minute), 10*time.Hour), revoked.Suspended)

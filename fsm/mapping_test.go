@@ -158,7 +158,7 @@ func TestPutIssuer_ChangedMapping_TokenHasBoth(t *testing.T) {
 	agree(t, m, 3)
 }
 
-// A client that is disabled or deleted lets no token be active that was seen as its own.
+// If a client is disabled or deleted, no token that was seen as its own is active.
 func TestPutIssuer_ChangedMapping_KeepsClients(t *testing.T) {
 	for _, deleted := range []bool{false, true} {
 		m := newMachine(t)
@@ -210,8 +210,8 @@ func TestPutIssuer_ChangedMapping_CutoffAhead(t *testing.T) {
 	m.wantClaimed("after its reach", later, revoked.Active)
 }
 
-// The number of mappings is bounded. They go once every token that was seen under them is over, and
-// a mapping that comes back needs no place.
+// The number of mappings is bounded. A mapping is dropped once every token that was seen under it
+// has expired. A mapping that is set again needs no further place.
 func TestPutIssuer_ManyMappings_Refused(t *testing.T) {
 	m := newMachine(t)
 	m.trust(mapTo("c0", "", "", false))
@@ -253,8 +253,8 @@ func TestPutIssuer_ManyMappings_Refused(t *testing.T) {
 	}
 }
 
-// A shorter max_lifetime makes earlier mappings go sooner. A raise must not bring back the tokens
-// that they ended.
+// With a shorter max_lifetime, earlier mappings are dropped sooner. A raise must not bring back the
+// tokens that they ended.
 func TestPutIssuer_LifetimeLoweredAndRaised_StaysDead(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { mapTo("c1", "", "", false)(i); i.Keys = issuerKeys("a", "b") })

@@ -209,8 +209,8 @@ func setJTI(b *store.Batch, get lookup.Get, key, val []byte) error {
 const indexChunk = 16 << 10
 
 // indexJTIs completes the index of the jtis of tokens. Older programs did not write it. They can
-// open the store until the log has a command of version command.JTIRules. So only from then on
-// indexJTIs notes in the store that it need not do this again.
+// open the store until the log has a command of version command.JTIRules. Only from then on,
+// indexJTIs marks the index in the store as complete.
 func indexJTIs(s *store.Store, mem *memory.State) error {
 	if done, err := s.Get(rows.JTIsIndexedKey()); err != nil || done != nil {
 		return err

@@ -60,7 +60,7 @@ func (n *Node) Close(ctx context.Context) error {
 }
 
 // stepDown transfers leadership and returns the lease. It gives up after two heartbeat timeouts.
-// Both are courtesies: without them the others wait for an election, and revocations for the lease
+// Both save time. Without them, the others wait for an election, and revocations wait for the lease
 // to expire.
 func (n *Node) stepDown(ctx context.Context) {
 	wait := n.cfg.HeartbeatTimeout

@@ -287,7 +287,7 @@ func TestRecover_DryRunOrFailure_ChangesNothing(t *testing.T) {
 		if _, err := recovery.Recover(canceled, dataDir(m), recovery.Options{}); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: got %v, want %v", m.ID, err, context.Canceled)
 		}
-		// As a process leaves it that was killed before the new member was complete.
+		// The process was killed before the new member was complete.
 		if err := os.MkdirAll(filepath.Join(dataDir(m), "recovery.tmp", "state"), 0o700); err != nil {
 			t.Fatal(err)
 		}

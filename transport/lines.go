@@ -15,8 +15,8 @@ import (
 // errOlder is returned for a peer that does not speak frames, only HTTP/2.
 var errOlder = errors.New("the peer speaks HTTP/2")
 
-// olderTime is how long a peer counts as older. Afterwards it may have been upgraded. Until then
-// each call would pay for a dial that only learns the same again.
+// olderTime is how long a peer counts as older. Afterwards it may have been upgraded. Until then,
+// each call would need a dial with the same result.
 const olderTime = 30 * time.Second
 
 // A line is the connection for all calls to one peer. It connects when it is needed. All methods
@@ -95,8 +95,8 @@ func (a *attempt) usable() bool {
 
 func (l *line) isOlder() bool { return !l.older.IsZero() && time.Since(l.older) < olderTime }
 
-// speaksFrames reports whether it is worth while to try frames. It is a guess from the last
-// attempt: the peer may have changed since.
+// speaksFrames reports whether to try frames. It is a guess from the last attempt: the peer may
+// have changed since.
 func (l *line) speaksFrames() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -92,8 +92,8 @@ func readHello(r io.Reader) ([]byte, error) {
 	return buf, nil
 }
 
-// beginsHello reports whether b may be the beginning of a TLS connection. It judges each byte as
-// soon as it is there, so a client of another protocol is refused without a wait.
+// beginsHello reports whether b may be the beginning of a TLS connection. It checks each byte as
+// soon as it arrives, so a client of another protocol is refused without a wait.
 func beginsHello(b []byte) bool {
 	for i, c := range b[:min(len(b), recordHeader+1)] {
 		switch {

@@ -61,7 +61,7 @@ func (p *peers) get(key peerKey) (*peer, error) {
 	return got, nil
 }
 
-// evict closes the pool that was used longest ago. Its calls in progress go on: their connection
+// evict closes the pool that was used longest ago. Its calls in progress continue: their connection
 // ends after them.
 func (p *peers) evict() {
 	var oldest peerKey

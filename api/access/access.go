@@ -7,7 +7,7 @@
 // checks credentials before roles, so a caller with a wrong secret learns nothing about them. It
 // never logs a credential.
 //
-// Control knows nothing of endpoints. It depends on package clientauth for secrets and throttling,
+// Control does not know the endpoints. It depends on package clientauth for secrets and throttling,
 // and on package request for the answers.
 package access
 

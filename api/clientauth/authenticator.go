@@ -19,7 +19,7 @@ import (
 var ErrUnauthenticated = errors.New("client authentication failed")
 
 // An AssertionError is returned if an assertion is refused although a key of the client has signed
-// it. Only a holder of the key can get this error, so it may say why. It matches
+// it. Only a holder of the key can get this error, so it may contain the reason. It matches
 // [ErrUnauthenticated].
 type AssertionError struct{ Problem string }
 
@@ -118,9 +118,10 @@ type Attempt struct {
 // enabled and allowed to use the method.
 //
 // A strong secret, and a weak one that this address used before, passes at once whatever others
-// guess. Any other attempt is charged as a failure first, and not if it turns out right. A weak
-// secret waits for its turn at the client, and so does every attempt over the budget. Failures take
-// about as long as one argon2id, so that their time does not reveal whether the client exists.
+// guess. Any other attempt is charged as a failure first, and gets the charge back if the secret is
+// correct. A weak secret waits for its turn at the client, and so does every attempt over the
+// budget. Failures take about as long as one argon2id, so that their time does not reveal whether
+// the client exists.
 //
 // It returns [ErrUnauthenticated] or a [ThrottledError] on failure. It returns
 // [revoked.ErrNotCurrent] if the attempt may be right but this node cannot know, and

@@ -172,7 +172,7 @@ func TestAuthenticate_NodeBehind_UnknownMayExist(t *testing.T) {
 	}
 	for id, secret := range map[string]string{"strong": strongSecret, "weak": "short"} {
 		if got := b.try(id, secret); got != id {
-			t.Errorf("%s, right secret: got %s, want the client", id, got)
+			t.Errorf("%s, correct secret: got %s, want the client", id, got)
 		}
 	}
 	b.store.behind = false

@@ -39,8 +39,8 @@ const (
 )
 
 // Ended returns why the caller could no longer authenticate with its credential, or "" if it could.
-// record is the client's present record, nil if it no longer exists. The present CAs of callers are
-// not checked here, but in [Session.Client].
+// record is the client's current record, nil if it no longer exists. [Session.Client] checks the
+// current CAs of callers.
 func (c *Caller) Ended(record *revoked.Client, now time.Time) string {
 	switch {
 	case record == nil:

@@ -20,5 +20,5 @@
 //
 // Known weakness: while all argon2id slots are in use, a wrong weak secret takes longer than an
 // unknown client. An attacker at an address that the client itself uses is not slowed once this
-// node has verified the right secret.
+// node has verified the correct secret.
 package clientauth

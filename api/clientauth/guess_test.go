@@ -89,9 +89,9 @@ func TestAuthenticate_OverBudget_IsPaced(t *testing.T) {
 	}
 }
 
-// The right secret passes while others guess. It passes at once if this address used it before,
-// else in the next turn of its address, however many guesses wait.
-func TestAuthenticate_OthersGuess_RightSecretPasses(t *testing.T) {
+// The correct secret passes while others guess, however many guesses wait. It passes at once if
+// this address used it before, otherwise in the next turn of its address.
+func TestAuthenticate_OthersGuess_CorrectSecretPasses(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		id     string
@@ -138,8 +138,8 @@ func TestAuthenticate_OthersGuess_RightSecretPasses(t *testing.T) {
 	}
 }
 
-// A right secret costs no budget.
-func TestAuthenticate_RightSecret_CostsNothing(t *testing.T) {
+// A correct secret costs no budget.
+func TestAuthenticate_CorrectSecret_CostsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newGuessBench(2)
 		for range 10 {

@@ -34,7 +34,7 @@ func (a *Authenticator) Open(caller *Caller, roles ...revoked.Role) *Session {
 	return &Session{a, caller, roles}
 }
 
-// Client returns this node's present record of the caller, or an [EndedError].
+// Client returns this node's current record of the caller, or an [EndedError].
 func (s *Session) Client() (*revoked.Client, error) {
 	record, _ := s.auth.cfg.Clients.Client(s.caller.Client.ID)
 	now := s.auth.cfg.Now()

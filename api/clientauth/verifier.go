@@ -25,9 +25,9 @@ type resultKey [sha256.Size]byte
 // A verifier compares secrets with stored hashes. Methods may be called concurrently.
 //
 // A strong secret costs one SHA-256, a weak one argon2id. The verifier remembers results under a
-// random key chosen at start. Once it knows the right secret of a hash, any other is wrong without
-// argon2id. Clients with recent failures share one argon2id slot, so that guesses at them do not
-// delay others.
+// random key chosen at start. Once it knows the correct secret of a hash, it rejects any other
+// without argon2id. Clients with recent failures share one argon2id slot, so that guesses at them
+// do not delay others.
 type verifier struct {
 	key     []byte
 	fresh   chan struct{} // argon2id for clients without recent failures
@@ -37,7 +37,7 @@ type verifier struct {
 	mu    sync.Mutex
 	right map[resultKey]resultKey // by stored hash: its secret
 	wrong map[resultKey]struct{}  // secrets that did not match
-	seen  map[resultKey]struct{}  // right secrets with an address that used them
+	seen  map[resultKey]struct{}  // correct secrets with an address that used them
 }
 
 func newVerifier() *verifier {

@@ -74,8 +74,8 @@ func (s *sessions) begin(caller *clientauth.Caller) (cookie string) {
 	return cookie
 }
 
-// makeRoom ends a session if of returns true for limit sessions or more: the one of them that was
-// unused for longest.
+// If of returns true for limit sessions or more, makeRoom ends the one of them that was unused for
+// longest.
 func (s *sessions) makeRoom(limit int, of func(*session) bool) {
 	n, oldest := 0, sessionKey{}
 	var found *session

@@ -1,5 +1,5 @@
-// Package debug serves pages that help administrators to find out why a node is sick. `revoked
-// debug bundle` collects them.
+// Package debug serves pages that show administrators why a node does not work.
+// `revoked debug bundle` collects them.
 //
 // It promises that every page comes from this process alone, without a leader, a lease or the disk.
 // The size of a page is bounded. A page has no token, secret or key. The log has none, and the

@@ -38,7 +38,7 @@ func TestPages_SlowReader_OthersAreAnswered(t *testing.T) {
 	<-slow.begun
 	other := httptest.NewRecorder()
 	if err := p.GetGoroutines(newRequest(t.Context(), other)); err != nil || other.Body.Len() == 0 {
-		t.Errorf("meanwhile: got %v and %d bytes, want stacks", err, other.Body.Len())
+		t.Errorf("during the profile: got %v and %d bytes, want stacks", err, other.Body.Len())
 	}
 	close(slow.may)
 	if err := <-done; err != nil || slow.Body.Len() == 0 {

@@ -50,7 +50,7 @@ func Get(r *request.Request) error {
 	}
 }
 
-// snapshot sends a profile of the present moment. p is nil for an unknown name.
+// snapshot sends a profile of the current moment. p is nil for an unknown name.
 func snapshot(r *request.Request, p *pprof.Profile) error {
 	if p == nil {
 		return fmt.Errorf("%w: want profile, trace, goroutine, heap, allocs, block, mutex or threadcreate",

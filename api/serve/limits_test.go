@@ -200,7 +200,7 @@ func TestConns_IdleHTTP2_MakesRoom(t *testing.T) {
 }
 
 // Connections that send nothing, or half a header, hold no slot that another one needs.
-func TestConns_SilentOnes_MakeRoom(t *testing.T) {
+func TestConns_SilentConnections_MakeRoom(t *testing.T) {
 	s := start(t, func(c *serve.Config) { c.MaxConns, c.MaxConnsPerAddress = 8, 8 })
 	for i := range 64 {
 		c, err := net.Dial("tcp", s.addr)

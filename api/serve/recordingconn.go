@@ -49,7 +49,7 @@ func (c *recordingConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// record keeps the end of the present request, at most 2 * maxRecorded bytes.
+// record keeps the end of the current request, at most 2 * maxRecorded bytes.
 func (c *recordingConn) record(b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

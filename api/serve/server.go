@@ -22,7 +22,7 @@ import (
 const (
 	readTimeout  = 5 * time.Second // for header and body
 	writeTimeout = 15 * time.Second
-	idleTimeout  = 65 * time.Second // proxies close after 60 s; a request must not meet our close
+	idleTimeout  = 65 * time.Second // longer than the 60 s of proxies, which must close first
 
 	defaultMaxConns    = 10_000
 	defaultMaxRequests = 10_000

@@ -90,7 +90,7 @@ func TestShutdown_IdleConnection_AnswersLast(t *testing.T) {
 			t.Fatal(err)
 		}
 		if res.Close {
-			break // the only connection has closed, so the shutdown goes on
+			break // the only connection has closed, so the shutdown continues
 		}
 	}
 	if err := await.Receive(t, down, "the end of Shutdown"); err != nil {

@@ -141,7 +141,7 @@ func (t *slotTable) placeSpare(s *slot, cause string) (evicted *slot) {
 }
 
 // oldest returns the slot that has been idle for longest, or nil. It moves the busy slots before it
-// to the end, so that the next search does not meet them again.
+// to the end, so that the next search does not examine them again.
 func (p *pool) oldest() *slot {
 	for p.busy < p.n {
 		front := p.order.Front()

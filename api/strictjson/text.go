@@ -55,8 +55,8 @@ var escapes = map[byte]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f'
 
 // escaped reads the rest of a string that began at start and has an escape at r.i.
 //
-// Invariant: s stays in scratch, so that Wipe clears every copy. No escape is shorter than what it
-// stands for, so the rest of the text is always room enough.
+// Invariant: s stays in scratch, so that Wipe clears every copy. No escape is shorter than its
+// character, so the rest of the text always has enough room.
 func (r *Reader) escaped(start, limit int) ([]byte, error) {
 	if rest := len(r.b) - start; cap(r.scratch) < rest {
 		r.Wipe()

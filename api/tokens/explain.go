@@ -20,7 +20,7 @@ type explainBody struct {
 }
 
 // decodeExplain reads the body and clears the raw token. Exactly one of token and digest is
-// required: with both, the answer would leave open which one it is about.
+// required. With both, it would be unclear which one the answer is about.
 func decodeExplain(r *request.Request) (b explainBody, err error) {
 	err = r.DecodeLimited(request.TypesJSON, request.MaxBody,
 		request.Into("token", &b.PresentedToken, func(j *strictjson.Reader) (revoked.PresentedToken, error) {

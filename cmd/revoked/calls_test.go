@@ -943,7 +943,7 @@ func TestIssuerCheck_NotVerified_ExplainsTheSteps(t *testing.T) {
 }
 
 // A byte order mark that is taken for a part of the first jti would leave its token alive.
-func TestRevokeJTI_ByteOrderMark_IsNoPartOfTheJTI(t *testing.T) {
+func TestRevokeJTI_ByteOrderMark_IsDropped(t *testing.T) {
 	node := newFakeNode(t, answering(200, "application/x-ndjson", `{"lines":2,"revoked":2,"failed":0}`))
 	useNodes(t, node.URL, node)
 	got := runWith(t, "\ufeffj1\r\nj2\r\n", "revoke-jti", "--issuer", "https://as.example", "-")

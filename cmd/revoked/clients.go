@@ -270,7 +270,7 @@ func clientUpdateCommand() *cobra.Command {
 		Use:   "update ID",
 		Short: "Change a client: its roles, audiences, methods, keys or certificate",
 		Long: "Change the fields of a client that flags name; a flag replaces the whole list. An empty value, such\n" +
-			"as --role '', removes the list. A new certificate name replaces the present one.",
+			"as --role '', removes the list. A new certificate name replaces the current one.",
 		Example: "  revoked client update robot --jwks robot.new.jwks\n" +
 			"  revoked client update web --auth-method tls_client_auth --tls-client-auth-subject-dn 'CN=web,O=Example'",
 		Args: cobra.ExactArgs(1),

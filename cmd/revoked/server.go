@@ -53,7 +53,7 @@ type serverStop struct {
 
 // notifyStop begins the stop with the first of the signals and ends its delay with the second. The
 // next signal kills the process as if no handler had been installed. After Release, the second
-// signal does so. end uninstalls the handler.
+// signal kills the process. end uninstalls the handler.
 func notifyStop(signals ...os.Signal) (stop serverStop, end func()) {
 	begin, cancelBegin := context.WithCancel(context.Background())
 	now, cancelNow := context.WithCancel(context.Background())

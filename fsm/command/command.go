@@ -29,7 +29,7 @@ type Command interface {
 	GetStamp() int64
 }
 
-// types lists the commands by type byte. A number keeps its meaning for ever: logs and backups hold
+// types lists the commands by type byte. A number keeps its meaning forever: logs and backups hold
 // it.
 var types = [...]Command{
 	1: (*Batch)(nil), 2: (*Epoch)(nil), typeTick: (*Tick)(nil), 4: (*Bootstrap)(nil),

@@ -172,7 +172,7 @@ func IssuerMessage(i *revoked.Issuer) *IssuerRecord {
 	return m
 }
 
-// Record is the inverse of IssuerMessage. Of repeated claims the last one counts.
+// Record is the inverse of IssuerMessage. If a claim is repeated, the last one counts.
 func (m *IssuerRecord) Record() *revoked.Issuer {
 	i := &revoked.Issuer{
 		Name: m.Name, Issuer: m.Issuer, JWKSURI: m.JwksUri, Algorithms: m.Algorithms, TokenTypes: m.TokenTypes,

@@ -102,7 +102,7 @@ func (a *Applier) deleteClient(actor *revoked.Client, m *command.DeleteClient) R
 	return Result{}
 }
 
-// clientEvent adds a client event to the feed, so that its lookup.Readers invalidate their caches.
+// clientEvent adds a client event to the feed, so that readers of the feed invalidate their caches.
 func (a *Applier) clientEvent(actor *revoked.Client, id, action string) {
 	a.event(revoked.Event{
 		Kind: revoked.EventClient, Selector: revoked.Selector{ClientID: id}, Action: action, Actor: actor.ID,

@@ -50,8 +50,8 @@ func (a *Applier) admitNode(by string, m *command.AdmitNode) Result {
 	return Result{}
 }
 
-// withdrawNode ends an admission. A node that is not admitted any more changes nothing. by is empty
-// if the leader withdraws a node that has left.
+// withdrawNode ends an admission. For a node that is no longer admitted, it changes nothing. by is
+// empty if the leader withdraws a node that has left.
 func (a *Applier) withdrawNode(by, node string) Result {
 	switch old := a.admission(node); {
 	case old == nil && by == "": // a founder left

@@ -245,7 +245,7 @@ func (a *Applier) useAssertion(by *command.Actor) error {
 		due := use.ExpiresAt.Add(revoked.MaxAssertionSkew)
 		switch {
 		case due <= a.Stamp:
-			return fmt.Errorf("%w: or it expired too long ago", revoked.ErrReplayed)
+			return fmt.Errorf("%w: it has expired, so its use may no longer be recorded", revoked.ErrReplayed)
 		case a.mem.Assertions[by.ClientId]+a.assertions[by.ClientId] >= a.AssertionQuota:
 			return fmt.Errorf("%w: client %q: %d used assertions that have not expired",
 				revoked.ErrQuota, by.ClientId, a.AssertionQuota)

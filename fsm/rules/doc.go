@@ -4,7 +4,7 @@
 // may have used needs a new command.Rules: see fsm/DESIGN.md.
 //
 // An Applier collects the changes of one commit. Reads see its earlier changes, except scans, which
-// see committed rows only: commit before a command that Scans.
+// see committed rows only. So commit before a command for which [Scans] is true.
 //
 // Three layers apply a command, each a struct that embeds the one below. Applier has the rules,
 // access reads and writes typed rows, and unit collects the writes. Calls go down only.

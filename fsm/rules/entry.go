@@ -165,9 +165,9 @@ func (a *Applier) run(op *command.Op) Result {
 	return a.membershipOp(op)
 }
 
-// mayPropose returns ErrForbidden unless actor has a role for op. Whose token a revocation may end
-// is up to its rule. An operator must not get further rights: clients, issuers and cut-offs are for
-// administrators only.
+// mayPropose returns ErrForbidden unless actor has a role for op. The rule of a revocation decides
+// whose token it may end. An operator must not get further rights: clients, issuers and cut-offs
+// are for administrators only.
 func mayPropose(actor *revoked.Client, op *command.Op) error {
 	switch op.Kind.(type) {
 	case *command.Op_Revoke, *command.Op_RevokeJwt:

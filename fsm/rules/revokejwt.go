@@ -15,7 +15,7 @@ import (
 // revokeJWT ends a JWT of a trusted issuer.
 //
 // If one of its digests is registered, that record decides first, because the registration may bind
-// another client. A JWT that is dead already needs no right: the client gets success, as for every
+// another client. Any client may revoke a JWT that is already dead, and gets success, as for every
 // invalid token (RFC 7009 section 2.2).
 func (a *Applier) revokeJWT(actor *revoked.Client, m *command.RevokeJWT) Result {
 	iss, j := a.issuerOf(m.Issuer), m.JWT()

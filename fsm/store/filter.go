@@ -196,8 +196,8 @@ func (s *Store) renewFilter(room int) {
 // A keySet is a set of hashes that may seem to hold a hash which was not added. Only add changes
 // it, and only one goroutine may call add at a time; has may be called concurrently.
 //
-// It is a list of Bloom filters. Each has the double size of the one before, so that the set
-// can grow without its keys.
+// It is a list of Bloom filters. Each is twice as large as the one before, so that the set can grow
+// without its keys.
 type keySet struct {
 	keys   int // added ones, without those that the set seemed to hold
 	layers atomic.Pointer[[]*layer]

@@ -135,7 +135,7 @@ func TestFilter_RandomHistory_NeverLacksARow(t *testing.T) {
 
 // A scan takes several chunks while commits continue. The filter must get the rows of these
 // commits, from the scan or from the commits.
-func TestFilter_ScanBesideCommits_NeverLacksARow(t *testing.T) {
+func TestFilter_ScanDuringCommits_NeverLacksARow(t *testing.T) {
 	const old, added = 3*scanChunk + 5, 20_000
 	dir := t.TempDir()
 	s := openFiltered(t, dir)

@@ -60,7 +60,8 @@ type Store struct {
 	err        error // error from closing; read after closed
 }
 
-// Open opens the store in dir, which must exist, and holds it once: the caller must call Release.
+// Open opens the store in dir, which must exist. The store is held once: the caller must call
+// Release.
 func Open(dir string, o Options) (*Store, error) {
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = defaultCacheBytes

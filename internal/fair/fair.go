@@ -85,8 +85,9 @@ type Gate struct {
 // NewGate returns a gate that admits n callers at a time.
 func NewGate(n int) *Gate { return &Gate{free: n} }
 
-// Enter blocks until the caller is admitted, which then must call Leave. It returns the cause of
-// ctx if ctx ends first, and ErrStopped if stopping is closed first. A nil stopping never is.
+// Enter blocks until the caller is admitted. The admitted caller must call Leave. It returns the
+// cause of ctx if ctx ends first, and ErrStopped if stopping is closed first. A nil stopping ends
+// no wait.
 func (g *Gate) Enter(ctx context.Context, stopping <-chan struct{}, key string) error {
 	g.mu.Lock()
 	if g.free > 0 {

@@ -72,7 +72,7 @@ func TestGate_KeysTakeTurns(t *testing.T) {
 			t.Errorf("got %v, want %v", order, want)
 		}
 		if g.free != 1 || !g.waiting.Empty() {
-			t.Errorf("got %d free at the end, want 1 and nobody waiting", g.free)
+			t.Errorf("got %d free at the end, want 1 and no waiting caller", g.free)
 		}
 	})
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // maxState bounds the tracestate that is accepted from others, in bytes. W3C Trace Context section
-// 3.3.1.5 wants at least that much to be propagated.
+// 3.3.1.5 asks systems to propagate at least that much.
 const maxState = 512
 
 // A Tracer starts spans. A nil Tracer starts none. Its methods may be called concurrently.

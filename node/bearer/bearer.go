@@ -111,7 +111,7 @@ type Lookup struct {
 	presented revoked.PresentedToken
 	token     *jwt.Token       // nil: not parsed yet
 	why       revoked.Decision // about a token that did not verify
-	malformed bool             // the token has not the form of a JWT
+	malformed bool             // the token does not have the form of a JWT
 	refused   *revoked.Issuer  // with which the token did not verify
 	counted   bool
 }

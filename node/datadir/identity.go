@@ -136,7 +136,7 @@ func readIdentity(dir, nodeID string, rejoin bool) (*Identity, error) {
 	}
 	if !rejoin {
 		return nil, fmt.Errorf("data directory %s has left its cluster (%s): "+
-			"start with --rejoin to join anew as a new instance, or with an empty directory", dir, id.ClusterID)
+			"start with --rejoin to join as a new instance, or with an empty directory", dir, id.ClusterID)
 	}
 	for _, name := range dataFiles {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {

@@ -13,7 +13,7 @@ import (
 
 const (
 	stagedDir = "recovery.tmp" // of a new member that may be incomplete
-	readyDir  = "recovery"     // of a complete new member, which replaces the present one
+	readyDir  = "recovery"     // of a complete new member, which replaces the current one
 )
 
 // RecordFile describes the recovery from which a data directory comes.
@@ -67,8 +67,8 @@ func readMember(dir string) (*Identity, error) {
 	return id, id.checkComplete()
 }
 
-// Stage returns an empty directory inside dir for a new member, which Replace puts in the place of
-// the present one. The caller holds the lock of dir.
+// Stage returns an empty directory inside dir for a new member. Replace puts it in the place of the
+// current one. The caller holds the lock of dir.
 func Stage(dir string) (string, error) {
 	staged := filepath.Join(dir, stagedDir)
 	if err := errors.Join(os.RemoveAll(staged), os.Mkdir(staged, 0o700)); err != nil {
@@ -77,8 +77,8 @@ func Stage(dir string) (string, error) {
 	return staged, nil
 }
 
-// Replace puts the staged member, which must be complete and durable, in the place of the present
-// one. After a crash dir holds either the present member, or the new one once Open or Complete has
+// Replace puts the staged member, which must be complete and durable, in the place of the current
+// one. After a crash dir holds either the current member, or the new one once Open or Complete has
 // run. One rename decides which. The caller holds the lock of dir.
 func Replace(dir string) error {
 	staged := filepath.Join(dir, stagedDir)
@@ -139,8 +139,8 @@ func removeIfExists(path string) error {
 	return nil
 }
 
-// move moves a file or directory, and removes what had its name before. It does nothing if the
-// first directory does not have it: then it has been moved.
+// move moves a file or directory, and replaces one of the same name. It does nothing if the first
+// directory does not have it, because it has already been moved.
 func move(from, to, name string) error {
 	source, target := filepath.Join(from, name), filepath.Join(to, name)
 	if !exists(source) {

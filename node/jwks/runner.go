@@ -23,9 +23,9 @@ type RunnerConfig struct {
 	// Issuers returns the issuers of the state. Those with a JWKSURI are fetched.
 	Issuers func() []*revoked.Issuer
 	Fetch   func(ctx context.Context, uri string) (Set, error)
-	// Store commits the keys of an issuer, which replace those of its present version. It returns
-	// the log index once it is applied here. Equal keys change nothing.
-	// by is the client that asked for the fetch, zero if none did.
+	// Store commits the keys of an issuer, which replace those of its current version. It returns the
+	// log index once it is applied here. Equal keys change nothing. by is the client that asked for
+	// the fetch, zero if none did.
 	Store func(
 		ctx context.Context, by revoked.Actor, i *revoked.Issuer, keys []revoked.IssuerKey,
 	) (index uint64, err error)

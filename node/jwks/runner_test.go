@@ -250,7 +250,7 @@ func TestRunner_ManyIssuers_FewFetchesAtOnce(t *testing.T) {
 }
 
 // A hanging server delays neither the end of the term nor the deletion of its issuer.
-func TestRunner_HangingServer_IsLeft(t *testing.T) {
+func TestRunner_HangingServer_IsAbandoned(t *testing.T) {
 	w := newWorld("a", "b")
 	w.answer = func(ctx context.Context) (jwks.Set, error) {
 		<-ctx.Done()

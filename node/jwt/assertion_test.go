@@ -386,7 +386,7 @@ func FuzzParseAssertion(f *testing.F) {
 			t.Errorf("%q: got the client %q, %v", raw, a.ClientID(), err)
 		}
 		if _, problem, ok := a.Verify(c, audience, now, skew); (ok || problem != "") && !strings.HasPrefix(raw, signed+".") {
-			t.Errorf("%q: verified, or its problem told, but the key did not sign it", raw)
+			t.Errorf("%q: verified, or its problem returned, but the key did not sign it", raw)
 		}
 	})
 }

@@ -132,9 +132,9 @@ func (c *claims) membership(m revoked.ClaimMapping) revoked.Membership {
 	}
 }
 
-// second returns a NumericDate in whole seconds. It returns 0 only if the claim is absent or bad. 0
-// would mean "never" as an expiry, so the second 0 becomes its first microsecond. up rounds nbf up,
-// so that a fraction never makes a token active early; iat and exp are rounded down.
+// second returns a NumericDate in whole seconds. It returns 0 only if the claim is absent or bad.
+// As an expiry, 0 would mean "never", so the second 0 becomes one microsecond. up rounds nbf up, so
+// that a fraction never makes a token active early; iat and exp are rounded down.
 func (c *claims) second(name string, up bool) revoked.Time {
 	v := c.object.get(name)
 	if v == nil {

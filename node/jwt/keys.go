@@ -86,7 +86,7 @@ func parseSet(set []byte, inline bool) ([]revoked.IssuerKey, error) {
 	return keys, nil
 }
 
-// addKey adds a key. Of two entries with the same key the first stays. If they give the key the
+// addKey adds a key. If two entries have the same key, the first stays. If they give the key the
 // same id for two algorithms, it may be used with any that fits it.
 func addKey(keys []revoked.IssuerKey, k revoked.IssuerKey) []revoked.IssuerKey {
 	for i := range keys {

@@ -214,8 +214,8 @@ func (w *world) eager() {
 	}
 }
 
-// reportAll delivers the newest report of every member to a leader: a late one only delays. A
-// new incarnation reports only with its request.
+// reportAll delivers the newest report of every member to a leader. A late report would only delay
+// acknowledgements. A new incarnation reports only with its request.
 func (w *world) reportAll(l *worldLead) {
 	for k := range w.nodes {
 		if b := l.table.reservations[serverID(k)]; b != nil && (b.boot == "" || b.boot == w.nodes[k].bootName()) {

@@ -12,7 +12,7 @@ type Watchdog struct {
 	Log        *slog.Logger
 	RenewEvery func() time.Duration        // interval between the leader's own entries
 	Lease      func() time.Duration        // length of a lease
-	Transfer   func() error                // may block for ever
+	Transfer   func() error                // may block forever
 	Hung       func(stalled time.Duration) // ends the process
 
 	fed chan struct{}

@@ -12,7 +12,8 @@ import (
 	"revoked/internal/fair"
 )
 
-// Bulk proposals take what other work leaves. DESIGN.md has the reasons for these limits.
+// Bulk proposals use the capacity that other work leaves. DESIGN.md has the reasons for these
+// limits.
 const (
 	bulkCalls = 4   // bulk proposals that a node has under way; more wait for their turn
 	maxBulk   = 256 // bulk proposals that the leader queues

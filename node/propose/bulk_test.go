@@ -345,7 +345,7 @@ func TestProposeBulk_EntryFails_DropsTheRest(t *testing.T) {
 	}
 }
 
-// Members that are two or three bulk entries behind hold bulk work up, and nothing else.
+// Members that are two or three bulk entries behind delay bulk work, and nothing else.
 func TestProposeBulk_MembersBehind_Waits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{opTime: 10 * time.Microsecond}

@@ -44,7 +44,7 @@ func registering(client string, n int) *proposal {
 	return newProposal(ops, false)
 }
 
-// One entry that waited for a processor changes nothing, and eight dear ones do.
+// One slow entry, which waited for a processor, changes nothing. Eight slow entries do.
 func TestPace_FollowsTheCheapest(t *testing.T) {
 	var p Pace
 	ops := func() int { return p.Ops(10*time.Millisecond, 16, 1024) }

@@ -51,8 +51,9 @@ func (c *Clock) Observe(id string, wall revoked.Time) {
 	c.offsets[id] = wall.Sub(revoked.TimeOf(c.now()))
 }
 
-// median returns the median offset of the voters, or false before a majority has reported. Of an
-// even number it returns the lower middle: tokens expire late rather than early.
+// median returns the median offset of the voters, or false before a majority has reported. For an
+// even number of offsets it returns the lower of the two in the middle: tokens expire late rather
+// than early.
 func (c *Clock) median() (time.Duration, bool) {
 	var known []time.Duration
 	for id := range c.voters {

@@ -16,9 +16,9 @@ const (
 )
 
 // A crowd estimates how many operations the callers of a batcher will send next. It takes the most
-// that were outstanding at once: callers that were answered come back. Bulk proposals have a queue
-// of their own and do not count. The zero value has seen no caller. All methods may be called
-// concurrently.
+// that were outstanding at once, because a caller usually sends its next operation after an answer.
+// Bulk proposals have a queue of their own and do not count. The zero value has seen no caller. All
+// methods may be called concurrently.
 type crowd struct {
 	mu          sync.Mutex
 	outstanding int           // not answered yet

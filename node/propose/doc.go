@@ -5,8 +5,8 @@
 // revoked.ErrOutcomeUnknown the operation may or may not be applied; every operation is idempotent,
 // so a repeat is safe.
 //
-// Bulk registrations take what other callers leave: they have entries of their own, bounded by the
-// time that applying takes. See DESIGN.md.
+// Bulk registrations use the capacity that other callers leave. They have entries of their own,
+// bounded by the time that applying takes. See DESIGN.md.
 //
 // A read barrier is a proposal without operations. After it, every change acknowledged before the
 // call is applied here, because its entry is proposed after the call and commits. No other call of

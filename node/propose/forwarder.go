@@ -89,8 +89,8 @@ func (f *forwarder) checkLeader(ctx context.Context, ops []*command.Op) error {
 	return f.cfg.LeaderKnows(ctx, version)
 }
 
-// cancelOnChange cancels a long call when the leader changes: a leader that stopped without a word
-// would hold it up until the timeout. The caller must call stop.
+// cancelOnChange cancels a long call when the leader changes. A leader that stopped without an
+// answer would otherwise delay it until the timeout. The caller must call stop.
 func (f *forwarder) cancelOnChange(ctx context.Context, cancel func()) (stop func()) {
 	changed := f.cfg.LeaderChanged()
 	var wg sync.WaitGroup

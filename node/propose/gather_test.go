@@ -108,8 +108,9 @@ func (c *trio) run(t *testing.T, callers int) (perEntry float64, median time.Dur
 	return float64(ops) / float64(entries), c.took[len(c.took)/2]
 }
 
-// Callers that were answered come back, so an entry has about half of them: the others wait for the
-// leases of the entry before. Few callers do not wait for others.
+// A caller sends its next operation after an answer. So an entry has about half of the callers, and
+// the others wait for the leases of the entry before. If there are few callers, a batch does not
+// wait for others.
 func TestGather_ClosedLoop_FillsEntries(t *testing.T) {
 	for callers, least := range map[int]float64{1: 1, 4: 1.5, 8: 2.5, 16: 5, 64: 26} {
 		t.Run(strconv.Itoa(callers), func(t *testing.T) {
@@ -168,7 +169,7 @@ func TestGather_LoneCaller_IsNotDelayed(t *testing.T) {
 	}
 }
 
-// Callers that give up are not waited for for ever: the others are as fast as without them.
+// A batch does not wait forever for callers that give up: the others are as fast as without them.
 func TestGather_CallersGiveUp_AreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTrio(t)

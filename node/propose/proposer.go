@@ -95,8 +95,9 @@ func (p *Proposer) check(s *proposal) {
 	}
 }
 
-// mayBeNoop spares registrations, which are nearly always new, a lookup that Apply repeats. A
-// registration for an unknown client may contain anything, even a token; it stays out of the log.
+// mayBeNoop returns false for a registration with a known client. Registrations are nearly always
+// new, and Apply repeats the lookup. A registration for an unknown client may contain anything,
+// even a token, so it stays out of the log.
 func (p *Proposer) mayBeNoop(op *command.Op) bool {
 	r := op.GetRegister()
 	if r == nil {
@@ -165,8 +166,8 @@ func (p *Proposer) next(ctx context.Context) ([]share, bool) {
 func (p *Proposer) hasOthers() bool { return time.Since(p.others) < aloneAfter }
 
 // nextOfOthers returns the next batch of all but bulk proposals. It returns nil if no operation
-// waits and a bulk entry may be proposed. Callers that were just answered have a moment to come
-// back.
+// waits and a bulk entry may be proposed. It waits a moment for the next operations of callers that
+// were just answered.
 func (p *Proposer) nextOfOthers(ctx context.Context) (*batch, bool) {
 	most := maxGather
 	if p.bulk.isReady() {

@@ -13,9 +13,10 @@ import (
 // discard its log otherwise; hashicorp/raft keeps it. That has two consequences, and this layer
 // prevents both:
 //
-//   - The entry at the snapshot's index, or its absence, refuses every append. The leader sends its
-//     snapshot again and again. So GetLog answers the snapshot's index with the snapshot's term.
-//     If the log ends at that very index, Raft does not ask the log: see ReviewAppend.
+//   - Because of the entry at the snapshot's index, or its absence, Raft refuses every append. The
+//     leader sends its snapshot again and again. So GetLog answers the snapshot's index with the
+//     snapshot's term. If the log ends at that very index, Raft does not ask the log: see
+//     ReviewAppend.
 //   - If the node leads later, it would send the entries below, which were never committed, to a
 //     node that lags behind. So they are hidden, and the next append deletes them. A leader that is
 //     asked for an entry it does not have sends its snapshot.

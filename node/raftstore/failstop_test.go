@@ -54,7 +54,7 @@ func TestFailStop_FailedWrite_IsFatalOnce(t *testing.T) {
 	}
 }
 
-// Raft itself carries on after a failed write: a leader steps down, a follower logs.
+// Raft itself continues after a failed write: a leader steps down, a follower logs the error.
 func TestFailStop_UnderRaft_IsFatalOnce(t *testing.T) {
 	b := &bench{t: t, nodes: map[raft.ServerID]*benchNode{}}
 	alone := raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "a"}}}

@@ -18,8 +18,8 @@ import (
 	"revoked/fsm/command"
 )
 
-// A received snapshot counts once the state is restored from it. After a failed restore Raft goes
-// on at its old position, and the log would hide what Raft still has to apply.
+// A received snapshot counts once the state is restored from it. After a failed restore Raft
+// continues at its old position, and the log would hide the entries that Raft still has to apply.
 func TestSnapshotTracker_CountsRestoredSnapshots(t *testing.T) {
 	f := openFSM(t, nil)
 	var took [][2]uint64

@@ -223,7 +223,7 @@ func (d *disk) examine(id *datadir.Identity) (h Holding, err error) {
 	return h, err
 }
 
-// stage builds the new member next to the present one.
+// stage builds the new member next to the current one.
 func (d *disk) stage(ctx context.Context, dir string, r *Recovery) (err error) {
 	if d.staged, err = datadir.Stage(dir); err != nil {
 		return err

@@ -87,7 +87,8 @@ func leaver(t *testing.T, call func(*Roster) error) (*Roster, <-chan error) {
 	return r, ended
 }
 
-// Neither waits for a leader, nor gives the lease back, while no leader can be elected.
+// While no leader can be elected, a leave and a removal do not wait for one, and the node keeps its
+// lease.
 func TestLeaveAndRemove_Outage_RefusedAtOnce(t *testing.T) {
 	r, _ := leaver(t, func(*Roster) error { return revoked.ErrNoLeader })
 	outage := &revoked.OutageError{Voters: 3, Reachable: 1}

@@ -209,7 +209,7 @@ func (r *reporter) removed(reason string) {
 		return
 	}
 	reason = cmp.Or(reason, fmt.Sprintf("node %s was removed from its cluster", r.NodeID))
-	r.End(fmt.Errorf("%w: %s; start it with --rejoin to join anew", revoked.ErrForbidden, reason))
+	r.End(fmt.Errorf("%w: %s; start it with --rejoin to join as a new instance", revoked.ErrForbidden, reason))
 }
 
 // sendMessage sends one frame. It must not be called concurrently for one stream.

@@ -243,8 +243,8 @@ func (c *changes) reconcile() {
 	}
 }
 
-// reconcileInstances removes the silent instances of a node once another can take over. The old
-// voter goes first and its successor is promoted afterwards: a node never has two votes.
+// reconcileInstances removes the silent instances of a node once another can take over. It removes
+// the old voter before it promotes the successor: a node never has two votes.
 func (c *changes) reconcileInstances(node string, instances []peerView) {
 	alive := 0
 	var ready bool // an instance is alive and may take over a vote

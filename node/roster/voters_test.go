@@ -18,7 +18,7 @@ import (
 )
 
 // Autopilot decides on data that may be older than a removal.
-func TestVoters_RemovedMeanwhile_StaysRemoved(t *testing.T) {
+func TestVoters_RemovedInParallel_StaysRemoved(t *testing.T) {
 	r := singleRoster(t)
 	err := pilotRaft{r.Raft, r.changes}.AddVoter("gone/1", "nowhere", 0, 0).Error()
 	conf, confErr := r.Configuration()

@@ -47,8 +47,8 @@ func NewClient(conn net.Conn, limits Limits) *Client {
 	return c
 }
 
-// Accepted waits for the hello of the accepting side, for at most that long. It reads nothing
-// behind it.
+// Accepted waits for the hello of the accepting side, for at most that long. It reads nothing after
+// the hello.
 func Accepted(conn net.Conn, wait time.Duration) error {
 	if err := conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return err
@@ -63,7 +63,7 @@ func Accepted(conn net.Conn, wait time.Duration) error {
 	return conn.SetReadDeadline(time.Time{})
 }
 
-// Ended reports whether the connection has ended: no call can be made any more.
+// Ended reports whether the connection has ended: then no further call can be made.
 func (c *Client) Ended() bool { return c.isEnded() }
 
 // Retire ends the connection once no call is in progress. Make no further calls. It does not block.
@@ -134,8 +134,8 @@ func (c *Client) Call(ctx context.Context, path string, b []byte) (Answer, error
 	}
 }
 
-// add gives a call the next id. Ids are never reused on a connection, so a late answer never meets
-// another call.
+// add gives a call the next id. Ids are never reused on a connection, so a late answer never
+// belongs to another call.
 func (c *Client) add(w *waiting) (id uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -56,7 +56,7 @@ func connect(t *testing.T, tune func(*frames.Server)) (*peer, net.Conn) {
 	return p, near
 }
 
-// end waits for the end of the server, whose counts must be even.
+// end waits for the end of the server. Its counts of begun and ended calls must be equal.
 func (p *peer) end(t *testing.T) {
 	t.Helper()
 	<-p.served
@@ -92,7 +92,7 @@ func TestCall_BodiesOfAllSizes_AreEchoed(t *testing.T) {
 	})
 }
 
-func TestCall_Refused_ConnectionServesOn(t *testing.T) {
+func TestCall_Refused_ConnectionStaysOpen(t *testing.T) {
 	var refuse, add atomic.Pointer[frames.Answer]
 	small := func(n int64) frames.Limits { return frames.Limits{Silence: time.Second, MaxBody: n} }
 	for name, tc := range map[string]struct {
@@ -145,7 +145,7 @@ func TestCall_Refused_ConnectionServesOn(t *testing.T) {
 	}
 }
 
-// The caller's end is passed on, and the connection serves on.
+// The end of a caller is passed on, and the connection continues to serve.
 func TestCall_CallerGivesUp_HandlerIsCanceled(t *testing.T) {
 	run(t, func(t *testing.T) {
 		left := make(chan error, 1)
@@ -389,8 +389,8 @@ func TestStream_FramesBothWays(t *testing.T) {
 	})
 }
 
-// Frames that arrived are returned before the end. A side that does not take them holds up the
-// other, and ends nothing before Silence.
+// Frames that arrived are returned before the end. A side that does not read them blocks the other
+// side, but no connection ends before Silence.
 func TestStream_ReceiverSlow_BoundsMemory(t *testing.T) {
 	run(t, func(t *testing.T) {
 		var sent atomic.Int64
@@ -467,7 +467,8 @@ func TestStream_PeerSilent_EndsAfterSilence(t *testing.T) {
 	})
 }
 
-// FuzzServer sends any bytes to a server: it neither panics nor hangs, and its counts stay even.
+// FuzzServer sends any bytes to a server. The server neither panics nor hangs, and its counts stay
+// equal.
 func FuzzServer(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x10\x02\x00\x00\x00\x00\x00\x00\x00\x01\x00\x01/\x00\x00\x00\x00"))
 	f.Add([]byte("\x00\x00\x00\x10\x02\x00\x00\x00\x00\x00\x00\x00\x01\x00\x01/\x00\x00\x00\x02" +

@@ -21,7 +21,7 @@ type Limits struct {
 	MaxCalls int   // in progress
 }
 
-// errSilent ends a connection whose peer does not live.
+// errSilent ends a connection whose peer is silent.
 var errSilent = errors.New("the peer is silent")
 
 // A link is one connection: it writes messages, reads them, and ends when the peer is silent. All
@@ -119,7 +119,7 @@ func (l *link) read() (message, error) {
 	return m, err
 }
 
-// next returns the next message that is not about the life of the peer.
+// next returns the next message other than pings and their answers.
 func (l *link) next() (message, error) {
 	for {
 		m, err := l.read()

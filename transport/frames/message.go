@@ -26,7 +26,7 @@ const (
 
 const (
 	maxPath    = 1 << 10              // bytes
-	maxPart    = 64 << 10             // bytes of a body in one message, so that others are not held up
+	maxPart    = 64 << 10             // bytes of a body in one message, so that it does not delay others
 	maxMessage = MaxFrame + 2*maxPath // bytes
 )
 

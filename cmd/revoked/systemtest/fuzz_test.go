@@ -22,11 +22,11 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Random requests over HTTP/1.1 and HTTP/2, whole, broken and abandoned, mixed with good ones. Each
-// answer has the form that the contract promises, and good requests get right answers. No secret
-// reaches a log. Afterwards heap and goroutines of each node are as before. REVOKED_FUZZ is the
-// length (default 10s), REVOKED_FUZZ_RATE the most exchanges a second (default 500), REVOKED_SEED
-// the seed of the requests.
+// The test sends random requests over HTTP/1.1 and HTTP/2. Some are whole, some are broken,
+// abandoned, or mixed with good ones. Each answer has the form that the contract promises, and good
+// requests get correct answers. No secret reaches a log. Afterwards heap and goroutines of each
+// node are as before. REVOKED_FUZZ is the length (default 10s), REVOKED_FUZZ_RATE the most
+// exchanges a second (default 500), REVOKED_SEED the seed of the requests.
 func TestFuzz_MixedRequests_HeapStaysFlat(t *testing.T) {
 	length := 10 * time.Second
 	if v := os.Getenv("REVOKED_FUZZ"); v != "" {

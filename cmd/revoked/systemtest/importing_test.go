@@ -11,7 +11,7 @@ import (
 // An issuer imports pairs through every node as fast as the nodes take them. During the import,
 // revocations are final everywhere, no node loses its lease or its readiness, and every node
 // answers for live tokens itself.
-func TestImport_BesideRevocations_KeepsLeases(t *testing.T) {
+func TestImport_DuringRevocations_KeepsLeases(t *testing.T) {
 	c := startCluster(t, 3)
 	issued := time.Now().Unix() - 60
 	ended := export{name: "ended", pairs: 3000, issued: issued}

@@ -400,7 +400,7 @@ func (l *load) sweep(t testing.TB, nodes []*member) {
 func (l *load) sweepPair(t testing.TB, m *member, p *pair, id int) {
 	for _, token := range []string{p.access, p.refresh} {
 		for try := 0; ; try++ {
-			acked := p.ackedAt.Load() // before the call: the load may go on
+			acked := p.ackedAt.Load() // before the call: the load may continue
 			call := l.now()
 			a := l.c.introspect(m, "app", token)
 			active, ok := a.active()

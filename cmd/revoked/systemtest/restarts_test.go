@@ -109,7 +109,7 @@ func TestFewDescriptors_OthersContinue(t *testing.T) {
 }
 
 // A node with little memory or a twentieth of a core is slower but never wrong.
-func TestLittleMemoryAndCPU_AnswersStayRight(t *testing.T) {
+func TestLittleMemoryAndCPU_AnswersStayCorrect(t *testing.T) {
 	needRoot(t, "limits on processes")
 	c := newCluster(t, 3)
 	poor := c.Nodes[1]

@@ -406,7 +406,7 @@ func testGatewaysFailClosed(t *testing.T, c *cluster, gateways map[string]*gatew
 	ready := c.firstReady(c.Nodes[:2]...)
 	accepted := map[string]time.Time{}
 	for _, name := range slices.Backward(slices.Sorted(maps.Keys(gateways))) { // nginx first
-		// The user comes again and again, also while nginx takes every node for failed.
+		// The user repeats the request, also while nginx considers every node failed.
 		await(t, name+" to accept again", func() error {
 			if v := gateways[name].get(t, bearerHeader("closed-access")); v.status != http.StatusOK {
 				return fmt.Errorf("got %d", v.status)

@@ -27,7 +27,7 @@ type segment struct {
 	b     []byte
 }
 
-// newPipe returns one direction, on which nothing is under way.
+// newPipe returns one direction, on which nothing is in transit.
 func newPipe(n *Network, from, to *Host) *pipe {
 	return &pipe{net: n, from: from, to: to, wake: make(chan struct{}, 1)}
 }

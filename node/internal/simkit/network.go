@@ -175,8 +175,8 @@ func (h *Host) connect(to *Host) (net.Conn, error) {
 // errSilence is the error of a connection across a link that was cut for too long.
 var errSilence = errors.New("simulated: connection timed out")
 
-// breakConn fails both ends of a connection with err. The caller holds the lock. Segments under way
-// are lost.
+// breakConn fails both ends of a connection with err. The caller holds the lock. Segments in
+// transit are lost.
 func (n *Network) breakConn(c *conn, err error) {
 	c.in.err, c.out.err = err, err
 	c.in.wakeReader()

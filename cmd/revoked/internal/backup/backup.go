@@ -52,7 +52,7 @@ type Backups struct {
 	tasks  []*task
 }
 
-// New prepares the backups; Run makes them. Of all files, New reads only the CA of the bucket.
+// New prepares the backups; Run makes them. The only file that New reads is the CA of the bucket.
 func New(cfg Config) (*Backups, error) {
 	b := &Backups{cfg: cfg, dir: &folder{dir: cfg.Dir, node: cfg.NodeID, keep: cfg.Keep, free: cfg.Free, log: cfg.Log}}
 	dir := &task{b: b, target: targetDir, save: b.saveToDir, find: b.dir.newest}

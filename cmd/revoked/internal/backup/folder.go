@@ -183,8 +183,8 @@ func (f *folder) prune(saved File) {
 	}
 }
 
-// surplus returns the oldest files beyond the number to keep. saved counts, but is never among
-// them.
+// surplus returns the oldest files beyond the number to keep. saved counts toward that number, but
+// is never returned.
 func surplus(all []File, saved File, keep int) []File {
 	others := slices.DeleteFunc(all, func(f File) bool { return f.Name == saved.Name })
 	return others[:max(0, len(others)-(keep-1))]

@@ -1,5 +1,5 @@
 // Package debug is `revoked debug`. It collects the state of nodes in one file, to find out why a
-// cluster is sick.
+// cluster does not work.
 //
 // It promises that the file appears whole or not at all, even if a node does not answer. The file
 // lists each missing page with the reason. The file contains no secret: nodes do not show secrets

@@ -114,7 +114,7 @@ func TestEnvironment_DropsSettingsOfTheFile(t *testing.T) {
 	}
 }
 
-func TestAddNode_MoreNodes_JoinAndLeaveOthersAlone(t *testing.T) {
+func TestAddNode_MoreNodes_KeepFilesOfOthers(t *testing.T) {
 	dir := t.TempDir()
 	f := func(n int) Folder {
 		return Folder{Dir: dir, Hosts: slices.Repeat([]string{"127.0.0.1"}, n), APIPort: 20443}

@@ -12,7 +12,7 @@ import (
 )
 
 // The settings are those of the start: a request for them touches no file. The log level is the
-// present one.
+// current one.
 func TestEffective_FileIsGone_ShowsTheStart(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "gossip.key")
 	if err := os.WriteFile(key, []byte("canary"), 0o600); err != nil {

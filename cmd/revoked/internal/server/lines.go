@@ -13,9 +13,9 @@ const (
 	gatherBytes = 4096
 )
 
-// A lineWriter writes whole log lines in their order. Those of [lineWriter.later] it gathers and
-// writes together, because a system call for each request costs more than its line. All methods may
-// be called concurrently. A write that fails loses its lines, and no later ones.
+// A lineWriter writes whole log lines in their order. It gathers the lines of [lineWriter.later]
+// and writes them together, because a system call for each request costs more than its line. All
+// methods may be called concurrently. A failed write loses only its own lines.
 type lineWriter struct {
 	to io.Writer
 

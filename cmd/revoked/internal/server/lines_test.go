@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// A recordingWriter records writes. Those that fail names write only a part and fail.
+// A recordingWriter records writes. The writes that fail names write only a part and return an
+// error.
 type recordingWriter struct {
 	mu     sync.Mutex
 	writes []string
@@ -94,7 +95,7 @@ func TestLineWriter_Lines_AreGatheredInOrder(t *testing.T) {
 	}
 }
 
-// From the end of the process on no line waits.
+// Once the process ends, no line waits.
 func TestLineWriter_AfterEnd_WritesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var to recordingWriter

@@ -3,8 +3,8 @@
 //
 // It promises that a slow, hanging or unreachable collector never blocks a request. It keeps at
 // most maxQueue plus maxBatch spans, and drops later ones. It connects only to the endpoint,
-// without a proxy, and does not follow redirects. Of the variables OTEL_... only
-// OTEL_RESOURCE_ATTRIBUTES has an effect.
+// without a proxy, and does not follow redirects. OTEL_RESOURCE_ATTRIBUTES is the only variable
+// OTEL_... with an effect.
 //
 // It uses the SDK with a client of its own. The exporter of OpenTelemetry for OTLP over HTTP links
 // gRPC, which would make the program 7 MB larger.
