@@ -118,8 +118,8 @@ var floors = map[string]floor{
 	"revoked/api": {
 		ours: []string{"revoked", "revoked/api/access", "revoked/api/clientauth", "revoked/api/console",
 			"revoked/api/debug", "revoked/api/openapi", "revoked/api/profile", "revoked/api/registration",
-			"revoked/api/request", "revoked/api/serve", "revoked/api/stream", "revoked/api/strictjson",
-			"revoked/api/tokens"},
+			"revoked/api/recorder", "revoked/api/request", "revoked/api/serve", "revoked/api/stream",
+			"revoked/api/strictjson", "revoked/api/tokens"},
 		libs: []string{"github.com/labstack/"},
 	},
 	"revoked/api/tokens": {ours: []string{"revoked", "revoked/api/access", "revoked/api/clientauth",
@@ -130,6 +130,7 @@ var floors = map[string]floor{
 		"revoked/api/request"}, libs: []string{"github.com/valyala/quicktemplate"}},
 	"revoked/api/request": {ours: []string{"revoked", "revoked/api/clientauth", "revoked/api/registration",
 		"revoked/api/serve", "revoked/api/strictjson"}, libs: []string{"github.com/labstack/"}},
+	"revoked/api/recorder":     {ours: []string{"revoked", "revoked/api/clientauth"}},
 	"revoked/api/clientauth":   {ours: []string{"revoked"}},
 	"revoked/api/registration": {ours: []string{"revoked", "revoked/api/stream", "revoked/api/strictjson"}},
 	"revoked/api/serve":        {ours: []string{"revoked"}},

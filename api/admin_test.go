@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -64,6 +65,7 @@ func newAdminBench(t testing.TB, configure ...func(*api.Config)) *adminBench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { a.Close(context.Background()) }) // before the node closes
 	serveAdmin(t, b, a.Handler())
 	return b
 }

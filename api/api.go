@@ -16,6 +16,7 @@ import (
 	"revoked"
 	"revoked/api/access"
 	"revoked/api/debug"
+	"revoked/api/recorder"
 	"revoked/api/request"
 	"revoked/api/tokens"
 	"revoked/internal/tracing"
@@ -321,7 +322,7 @@ func (c Config) check() error {
 	return nil
 }
 
-// An API answers the HTTP requests of one node. It starts no goroutine and needs no Close.
+// An API answers the HTTP requests of one node.
 type API struct {
 	cfg        Config
 	echo       *echo.Echo
@@ -331,7 +332,7 @@ type API struct {
 	tokens     *tokens.Endpoints
 	debug      *debug.Pages
 	ids        *request.IDs
-	audit      *auditor
+	recorder   *recorder.Recorder
 	leaderless *sparseLines // log lines of requests without a leader
 	metadata   []byte       // the document of RFC 8414
 	issuerPath string       // path of the issuer identifier, often empty
@@ -343,3 +344,7 @@ type API struct {
 func (a *API) withTimeout(r *request.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(r.Request().Context(), a.cfg.RequestTimeout)
 }
+
+// Close waits until the audit entries of past calls are committed, at most until ctx ends. Call it
+// after the last request has ended and before the backend closes.
+func (a *API) Close(ctx context.Context) { a.recorder.Close(ctx) }

@@ -3,18 +3,13 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"revoked"
-	"revoked/api/clientauth"
 	"revoked/api/request"
 )
 
@@ -224,36 +219,8 @@ var audited = map[string]revoked.AuditKind{
 	"DELETE /v1/cluster/join-tokens/:id":      revoked.AuditClusterToken,
 }
 
-// Bounds of the refusals that are recorded. A caller that repeats a refused call must neither fill
-// the log nor push other entries out of the audit.
-const (
-	refusalsPerSecond    = 2 // of one client
-	refusalBurst         = 1000
-	allRefusalsPerSecond = 10
-	allRefusalsBurst     = 5000
-	// noteTimeout bounds the wait of a refused call for its entry.
-	noteTimeout = 2 * time.Second
-)
-
-// An auditor records calls that have no operation in the log: refused calls and backups. Methods
-// may be called concurrently.
-type auditor struct {
-	perClient, all *clientauth.Limiter
-	lost           *prometheus.CounterVec // label cause: limit, error
-
-	mu      sync.Mutex
-	missing int // entries lost since the last recorded one
-}
-
-func newAuditor(m *metrics) *auditor {
-	return &auditor{
-		perClient: clientauth.NewLimiter(refusalsPerSecond, refusalBurst),
-		all:       clientauth.NewLimiter(allRefusalsPerSecond, allRefusalsBurst), lost: m.auditLost,
-	}
-}
-
 // noteRefusal records a refused call of an administrator or operator that would have changed
-// something. It waits until the entry is committed or noteTimeout has passed.
+// something. It waits for the entry as [recorder.Recorder.Record] does.
 func (a *API) noteRefusal(r *request.Request, err error) {
 	kind, ok := audited[r.Request().Method+" "+a.route(r)]
 	if !ok || r.Unaudited || r.Client == nil || !r.Client.HasAny(operators...) {
@@ -269,34 +236,8 @@ func (a *API) noteRefusal(r *request.Request, err error) {
 	if r.Kind != "" {
 		e.Kind = r.Kind
 	}
-	now := a.cfg.Now()
-	if a.audit.perClient.Take(r.Client.ID, now) != 0 || a.audit.all.Take("", now) != 0 {
-		a.audit.miss("limit")
-		return
-	}
-	a.note(r, e)
-}
-
-// note writes an entry. A failure does not change the answer to the call. note counts it, and the
-// next entry has the number of the entries that are missing before it.
-func (a *API) note(r *request.Request, e revoked.AuditEntry) {
 	pathObject(r, a.route(r), &e.Object)
-	missing := a.audit.take()
-	if missing > 0 {
-		e.Detail = strings.TrimPrefix(fmt.Sprintf("%s; %d earlier entries are missing", e.Detail, missing), "; ")
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Request().Context()), noteTimeout)
-	defer cancel()
-	err := a.cfg.Backend.Note(ctx, r.Actor(), e)
-	if err == nil {
-		return
-	}
-	a.audit.restore(missing)
-	if errors.Is(err, revoked.ErrUnprocessable) { // a member is too old for the audit
-		return
-	}
-	a.audit.miss("error")
-	a.cfg.Log.Warn("audit entry not recorded", "kind", string(e.Kind), "request_id", r.ID(), "error", err)
+	a.recorder.Refused(r.Request().Context(), r.Actor(), e)
 }
 
 // pathObject fills in the ids that the path of a route names.
@@ -319,24 +260,4 @@ func pathObject(r *request.Request, route string, o *revoked.AuditObject) {
 	case strings.HasPrefix(route, "/v1/cluster/join-tokens/"):
 		o.JoinToken = id
 	}
-}
-
-// miss counts an entry that was not recorded.
-func (a *auditor) miss(cause string) {
-	a.lost.WithLabelValues(cause).Inc()
-	a.restore(1)
-}
-
-func (a *auditor) take() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	n := a.missing
-	a.missing = 0
-	return n
-}
-
-func (a *auditor) restore(n int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.missing += n
 }

@@ -302,7 +302,7 @@ func TestAudit_ManyRefusals_AreBounded(t *testing.T) {
 		t.Errorf("got %d entries, want 1000", n)
 	}
 	b.node.mu.Lock()
-	b.node.fail = func(method string) error { return map[string]error{"Note": revoked.ErrNoLeader}[method] }
+	b.node.fail = func(method string) error { return map[string]error{"Note": revoked.ErrOutcomeUnknown}[method] }
 	b.node.mu.Unlock()
 	offset.Add(int64(time.Minute))
 	refuse("ops")

@@ -291,9 +291,11 @@ func TestNew_InvalidConfig_IsRejected(t *testing.T) {
 	good := func() api.Config {
 		return api.Config{Backend: newMemoryNode(t, time.Now), Issuer: "https://as.example"}
 	}
-	if _, err := api.New(good()); err != nil {
+	a, err := api.New(good())
+	if err != nil {
 		t.Fatal(err)
 	}
+	a.Close(t.Context())
 	for name, change := range map[string]func(*api.Config){
 		"no backend": func(c *api.Config) { c.Backend = nil }, "no issuer": func(c *api.Config) { c.Issuer = "" },
 		"an issuer with a query":       func(c *api.Config) { c.Issuer = "https://as.example?x" },

@@ -288,7 +288,8 @@ func (a *API) getSnapshot(r *request.Request) error {
 	if err != nil {
 		e.Detail = "aborted"
 	}
-	a.note(r, e) // before the response ends, so that a caller with the whole backup finds the entry
+	// Before the response ends, so that a caller with the whole backup finds the entry.
+	a.recorder.Record(r.Request().Context(), r.Actor(), e)
 	if err == nil {
 		return nil
 	}

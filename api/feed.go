@@ -112,10 +112,13 @@ func (a *API) serveFeed(r *request.Request, src *feedSource, begin func(after ui
 	panic(http.ErrAbortHandler) // so that the reader does not mistake a part of the feed for all of it
 }
 
+// catchUpTimeout bounds the wait of a reader for this node to catch up.
+const catchUpTimeout = 2 * time.Second
+
 // catchUp waits until this node has applied everything that was committed before the call. It gives
 // up after a short time, so that a reader still gets this node's copy without a quorum.
 func (a *API) catchUp(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
+	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
 	defer cancel()
 	_, _ = a.cfg.Backend.Newest(ctx)
 }

@@ -135,6 +135,7 @@ func newBench(t testing.TB, change ...func(*api.Config)) *bench {
 		t.Fatal(err)
 	}
 	b.api = a
+	t.Cleanup(func() { a.Close(context.Background()) }) // before the node closes
 	return b
 }
 

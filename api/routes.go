@@ -12,6 +12,7 @@ import (
 	"revoked/api/console"
 	"revoked/api/debug"
 	"revoked/api/profile"
+	"revoked/api/recorder"
 	"revoked/api/request"
 	"revoked/api/stream"
 	"revoked/api/tokens"
@@ -90,7 +91,8 @@ func New(cfg Config) (*API, error) {
 		return nil, err
 	}
 	a := &API{
-		cfg: cfg, metrics: m, streams: streams, ids: request.NewIDs(), audit: newAuditor(m), leaderless: &sparseLines{},
+		cfg: cfg, metrics: m, streams: streams, ids: request.NewIDs(), leaderless: &sparseLines{},
+		recorder: recorder.New(recorder.Config{Note: cfg.Backend.Note, Now: cfg.Now, Log: cfg.Log, Lost: m.auditLost}),
 		metadata: doc, issuerPath: iss.path, access: control, tokens: presented,
 		debug: debug.New(debug.Config{Log: cfg.RecentLog, Config: cfg.EffectiveConfig, Profiles: cfg.Profiles}),
 	}

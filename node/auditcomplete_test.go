@@ -213,23 +213,39 @@ func TestAuditComplete_RandomCalls_MatchTheModel(t *testing.T) {
 		t.Errorf("got outcomes %v, want accepted, refused and silent calls", seen)
 	}
 	for _, m := range c.Members {
-		got, counts := map[string]string{}, map[string]int{}
-		for _, line := range auditLines(m, "") {
-			e := parseLine(t, line)
-			if count, ok := e.Object["count"].(float64); ok {
-				if counts[e.RequestID] += int(count); counts[e.RequestID] > int(count) {
-					continue // a deny list may have several
-				}
+		var wrong []string
+		// On a busy machine, an entry may follow the answer to its call.
+		ok := c.Await(m.ID+": the entries of all calls", func() bool {
+			wrong = wrongEntries(t, m, want, lines)
+			return len(wrong) == 0
+		})
+		if !ok {
+			for _, id := range wrong {
+				t.Errorf("%s: %s: want entries %q for %d lines", m.ID, text[id], want[id], lines[id])
 			}
-			got[e.RequestID] += e.Actor + " " + e.Outcome + " " + e.Node + ";"
-		}
-		for id, entries := range want {
-			if got[id] != entries || counts[id] != lines[id] {
-				t.Errorf("%s: %s: got entries %q for %d lines, want %q for %d", m.ID, text[id], got[id], counts[id],
-					entries, lines[id])
-			}
+			t.Fatalf("audit of %s: %s", m.ID, strings.Join(auditLines(m, ""), "\n"))
 		}
 	}
+}
+
+// wrongEntries returns the ids of the requests whose entries at m are not the wanted ones.
+func wrongEntries(t *testing.T, m *nodetest.Member, want map[string]string, lines map[string]int) (wrong []string) {
+	got, counts := map[string]string{}, map[string]int{}
+	for _, line := range auditLines(m, "") {
+		e := parseLine(t, line)
+		if count, ok := e.Object["count"].(float64); ok {
+			if counts[e.RequestID] += int(count); counts[e.RequestID] > int(count) {
+				continue // a deny list may have several
+			}
+		}
+		got[e.RequestID] += e.Actor + " " + e.Outcome + " " + e.Node + ";"
+	}
+	for id, entries := range want {
+		if got[id] != entries || counts[id] != lines[id] {
+			wrong = append(wrong, id)
+		}
+	}
+	return wrong
 }
 
 // send sends one call with a request id.

@@ -42,17 +42,16 @@ type Options struct {
 	Log      slog.Handler // log of the nodes and their API servers; default: discard
 }
 
-// A Cluster is a set of nodes in this process, numbered from 0. Its methods may be used from the
-// goroutine of the test only, unless their comments allow more. A failure ends the test.
+// A Cluster is a set of nodes in this process, numbered from 0. Its methods belong to the goroutine
+// of the test, unless their comments allow more. A failure ends the test.
 type Cluster struct {
 	T       testing.TB
 	Members []*Member
 	HTTP    *http.Client // trusts the cluster's CA
-
-	opts Options
-	dir  string
-	ca   *pki.CA
-	log  slog.Handler
+	opts    Options
+	dir     string
+	ca      *pki.CA
+	log     slog.Handler
 }
 
 // A Member is one node of a Cluster, running or not. Its addresses and its directory stay over
@@ -67,6 +66,7 @@ type Member struct {
 	k        int
 	cluster  string // address of the cluster port, kept over restarts
 	apiAddr  string
+	api      *api.API
 	server   *serve.Server
 	serving  chan struct{}
 	Registry *prometheus.Registry
@@ -270,6 +270,7 @@ func (m *Member) serve(log *slog.Logger) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.api = a
 	cert, err := serve.LoadCertificate(filepath.Join(m.Dir, "api.pem"), filepath.Join(m.Dir, "api-key.pem"))
 	if err != nil {
 		t.Fatal(err)
@@ -311,8 +312,8 @@ func (m *Member) StopGracefully() {
 	m.Stop()
 }
 
-// Stop closes the node cleanly; the node stays a member. It blocks until everything of the node has
-// ended. It does nothing for a stopped node.
+// Stop closes the node cleanly; the node stays a member. It blocks until all of it has ended. It
+// does nothing for a stopped node.
 func (m *Member) Stop() {
 	if m.Node == nil {
 		return
@@ -321,6 +322,9 @@ func (m *Member) Stop() {
 	<-m.serving
 	ctx, cancel := context.WithTimeout(context.Background(), LongStop)
 	defer cancel()
+	entries, end := context.WithTimeout(ctx, time.Second) // the test may have stopped the quorum
+	defer end()
+	m.api.Close(entries)
 	if err := m.Node.Close(ctx); err != nil {
 		m.c.T.Errorf("stop %s: %v", m.ID, err)
 	}

@@ -52,7 +52,8 @@ type server struct {
 
 	node    *node.Node
 	backend *backend
-	api     *serve.Server
+	handler *api.API
+	api     *serve.Server // serves handler
 	metrics *serve.Server // nil: on the API port
 
 	cancel  context.CancelFunc // ends the background goroutines
@@ -95,6 +96,7 @@ func (s *server) open(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, ports.close())
 	}
+	s.handler = a
 	s.openServers(a, ports, reg)
 	s.startBackups()
 	reg.MustRegister(s.files.APICert.Metric())
@@ -304,6 +306,8 @@ func (s *server) stop() error {
 
 func (s *server) stopParts(ctx context.Context) error {
 	var errs []error
+	drain, cancel := context.WithTimeout(ctx, s.cfg.ShutdownTimeout/2)
+	defer cancel()
 	if s.backend != nil {
 		s.backend.stopping.Store(true)
 	}
@@ -311,6 +315,7 @@ func (s *server) stopParts(ctx context.Context) error {
 		if err := s.api.Shutdown(ctx); err != nil {
 			s.log.Warn("requests interrupted by shutdown", "error", err)
 		}
+		s.handler.Close(drain)
 	}
 	if s.endBackups != nil {
 		s.endBackups()
