@@ -2,7 +2,6 @@ package console_test
 
 import (
 	"bytes"
-	"flag"
 	"go/format"
 	"os"
 	"path/filepath"
@@ -14,8 +13,6 @@ import (
 	"github.com/valyala/quicktemplate/parser"
 	"golang.org/x/net/html"
 )
-
-var update = flag.Bool("update", false, "compile the templates again")
 
 // templates returns the texts of the templates by file name.
 func templates(t *testing.T) map[string]string {
@@ -46,13 +43,8 @@ func TestTemplates_GoFiles_AreCompiled(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if *update {
-			if err := os.WriteFile(name+".go", want, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
 		if got, err := os.ReadFile(name + ".go"); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s.go differs from its template (%v): run go test ./api/console -run Templates -update", name, err)
+			t.Errorf("%s.go differs from its template (%v): run go run ./scripts/templates", name, err)
 		}
 	}
 }
