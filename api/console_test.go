@@ -105,6 +105,7 @@ var consolePages = []struct{ path, may string }{
 	{"/ui/", "admin ops eye"}, {"/ui/members", "admin ops eye"}, {"/ui/members/n2", "admin ops eye"},
 	{"/ui/tokens", "admin eye"}, {"/ui/grants", "admin"}, {"/ui/grants/g1", "admin"}, {"/ui/cutoffs", "admin"},
 	{"/ui/clients", "admin"}, {"/ui/clients/app", "admin"}, {"/ui/issuers", "admin"}, {"/ui/audit", "admin aud"},
+	{"/ui/past", "admin aud"}, {"/ui/settings", "admin ops eye"}, {"/ui/settings/secret_grace", "admin ops eye"},
 }
 
 // consoleForms is the same for each form. The typed confirmation is correct.
@@ -121,7 +122,9 @@ var consoleForms = []struct{ path, fields, may string }{
 	{"/ui/clients/none/disable", "typed=none", "admin"}, {"/ui/clients/none/secret", "typed=none", "admin"},
 	{"/ui/clients/none/delete", "typed=none", "admin"}, {"/ui/issuers/none/enable", "", "admin"},
 	{"/ui/issuers/none/disable", "typed=none", "admin"}, {"/ui/issuers/none/refresh", "", "admin"},
-	{"/ui/issuers/none/delete", "typed=none", "admin"},
+	{"/ui/issuers/none/delete", "typed=none", "admin"}, {"/ui/issuers", "record={}", "admin"},
+	{"/ui/issuers/none/change", "record={}&typed=none", "admin"}, {"/ui/past", "token=AT1", "admin aud"},
+	{"/ui/settings/secret_grace", "value=25h&shown=24h&typed=secret_grace", "admin ops"},
 	{"/ui/issuers/none/ban-key", "thumbprint=none&typed=none", "admin"},
 }
 

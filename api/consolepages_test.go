@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"fmt"
+	"html"
 	"net/http"
 	"net/url"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"revoked"
 	"revoked/api"
+	"revoked/fsm/command"
 )
 
 // A page that updates itself leaves no line in the log. A page that a user opens leaves the lines
@@ -265,5 +267,141 @@ func TestConsole_NodesOnOneHost_HaveOwnCookies(t *testing.T) {
 	}
 	if len(names) != 2 {
 		t.Errorf("got the names %v, want two", names)
+	}
+}
+
+// A setting changes only with its name typed, and only if the page has shown its present value. The
+// page shows the API's error as it is.
+func TestConsole_Settings_ChangeIsConfirmed(t *testing.T) {
+	b := consoleBench(t)
+	ops := b.signIn(t, "ops")
+	const page = "/ui/settings/secret_grace"
+	for _, tt := range []struct {
+		name   string
+		fields []string
+		status int
+		text   string
+		value  string // afterwards
+	}{
+		{"without the name", []string{"value", "48h", "shown", "24h"}, 422, "Nothing was done", "24h"},
+		{"with another value shown", []string{"value", "48h", "shown", "23h", "typed", "secret_grace"}, 409,
+			"secret_grace is 24h by now, not 23h", "24h"},
+		{"out of bounds", []string{"value", "99999h", "shown", "24h", "typed", "secret_grace"}, 422,
+			"secret_grace must be from 0s to 8760h", "24h"},
+		{"malformed", []string{"value", "soon", "shown", "24h", "typed", "secret_grace"}, 400, "secret_grace", "24h"},
+		{"a new value", []string{"value", "48h", "shown", "24h", "typed", "secret_grace"}, 303, "", "48h"},
+		{"the default", []string{"value", "default", "shown", "48h", "typed", "secret_grace"}, 303, "", "24h"},
+	} {
+		got := ops.post(t, page, tt.fields...)
+		if got.status != tt.status || !strings.Contains(got.body, tt.text) {
+			t.Errorf("%s: got %d %s, want %d with %q", tt.name, got.status, got.body, tt.status, tt.text)
+		}
+		if now := b.do(t, "ops", "GET", "/v1/settings", "", "").field(t, "secret_grace"); now != tt.value {
+			t.Errorf("%s: got the value %v, want %s", tt.name, now, tt.value)
+		}
+	}
+	got := ops.post(t, "/ui/settings/audit_max_entries", "value", "2000", "shown", "1000000", "typed", "audit_max_entries")
+	if got.status != 303 || !strings.Contains(ops.get(t, "/ui/settings").body, ">2000<") {
+		t.Errorf("a count: got %d %s", got.status, got.body)
+	}
+	if got := b.signIn(t, "eye").get(t, page); strings.Contains(got.body, `name="typed"`) {
+		t.Error("a viewer gets the form")
+	}
+	if got := ops.get(t, "/ui/settings/none"); got.status != 404 {
+		t.Errorf("an unknown setting: got %d, want 404", got.status)
+	}
+	for _, rule := range revoked.SettingRules() {
+		body := ops.get(t, "/ui/settings/"+rule.Name).body
+		_, after, _ := strings.Cut(body, "</h1>")
+		if !strings.Contains(after, "<p>") || strings.Contains(after, "<p></p>") {
+			t.Errorf("%s: the page does not say what it decides", rule.Name)
+		}
+	}
+}
+
+// The page answers about a token at a moment, by the token or by its digest. It shows neither.
+func TestConsole_Past_ByTokenAndDigest(t *testing.T) {
+	b := consoleBench(t)
+	b.node.applyOps(command.AcknowledgeOp(nil)) // the history begins
+	body := `{"grant_id":"gp","client_id":"app","access_token":{"token":"canary-past"}}`
+	if got := b.do(t, "issuer", "POST", "/v1/grants", "", body); got.status != 201 {
+		t.Fatal(got)
+	}
+	aud := b.signIn(t, "aud")
+	digest := revoked.DigestToken("canary-past").String()
+	ask := func(want string, fields ...string) {
+		t.Helper()
+		got := aud.post(t, "/ui/past", fields...)
+		if got.status != 200 || !strings.Contains(got.body, "<strong>"+want+"</strong>") {
+			t.Errorf("%v: got %d %s, want %s", fields, got.status, got.body, want)
+		}
+		if strings.Contains(got.body, "canary-past") || strings.Contains(got.body, digest) {
+			t.Errorf("%v: the page shows the token or its digest", fields)
+		}
+	}
+	ask("Active.", "token", " canary-past\n")
+	ask("Active.", "digest", digest)
+	ask("Not held.", "token", "canary-past", "at", "1")
+	ask("Unknown.", "token", "another")
+	if got := b.signIn(t, "admin").post(t, "/ui/grants/gp/end", "typed", "gp"); got.status != 303 {
+		t.Fatal(got)
+	}
+	ask("Not active.", "token", "canary-past")
+	for want, fields := range map[string][]string{
+		"give the token or its digest": {"token", "x", "digest", digest},
+		"is in the future":             {"token", "x", "at", "9999999999"},
+		"at must be Unix seconds":      {"token", "x", "at", "yesterday"},
+		"digest must be the SHA-256":   {"digest", "x"},
+	} {
+		if got := aud.post(t, "/ui/past", fields...); got.status != 400 || !strings.Contains(got.body, want) {
+			t.Errorf("%v: got %d %s, want 400 with %q", fields, got.status, got.body, want)
+		}
+	}
+	if strings.Contains(b.log.String(), "canary-past") || strings.Contains(b.log.String(), digest) {
+		t.Error("got the token or its digest in the log")
+	}
+}
+
+// An administrator creates and changes an issuer with the API's own record. The page shows the
+// API's error as it is.
+func TestConsole_Issuer_CreateAndChange(t *testing.T) {
+	b := consoleBench(t)
+	p := b.signIn(t, "admin")
+	const record = `{"name":"far","issuer":"https://far.example","jwks_uri":"https://far.example/k"}`
+	for text, want := range map[string]int{
+		"": 400, "{": 400, `{"name":"x","x":1}`: 400, `{"name":"x","issuer":"y"}`: 422,
+	} {
+		got := p.post(t, "/ui/issuers", "record", text)
+		if got.status != want || !strings.Contains(got.body, `role="alert"`) {
+			t.Errorf("create %q: got %d %s, want %d", text, got.status, got.body, want)
+		}
+	}
+	if got := p.post(t, "/ui/issuers", "record", record); got.header.Get("Location") != "/ui/issuers/far" {
+		t.Fatalf("create: got %d %s", got.status, got.body)
+	}
+	if got := p.post(t, "/ui/issuers", "record", record); got.status != 409 {
+		t.Errorf("create it again: got %d, want 409", got.status)
+	}
+	lifetime := func() any { return b.do(t, "admin", "GET", "/v1/issuers/far", "", "").field(t, "max_lifetime") }
+	before := lifetime()
+	got := p.post(t, "/ui/issuers/far/change", "record", `{"max_lifetime":"2h"}`)
+	if got.status != 422 || lifetime() != before {
+		t.Errorf("without the name: got %d and %v", got.status, lifetime())
+	}
+	got = p.post(t, "/ui/issuers/far/change", "record", `{"max_lifetime":"2h"}`, "typed", "far")
+	if got.status != 303 || lifetime() != "2h" {
+		t.Errorf("change: got %d %s and %v, want 2h", got.status, got.body, lifetime())
+	}
+	got = p.post(t, "/ui/issuers/far/change", "record", `{"max_lifetime":"2x"}`, "typed", "far")
+	if got.status != 400 || !strings.Contains(got.body, "max_lifetime") {
+		t.Errorf("a malformed change: got %d %s, want 400 with the member", got.status, got.body)
+	}
+	page := p.get(t, "/ui/issuers/far").body
+	_, text, _ := strings.Cut(page, "<textarea")
+	_, text, _ = strings.Cut(text, ">")
+	text, _, _ = strings.Cut(text, "</textarea>")
+	got = p.post(t, "/ui/issuers/far/change", "record", html.UnescapeString(text), "typed", "far")
+	if got.status != 303 || !strings.Contains(text, "max_lifetime") {
+		t.Errorf("the record that the page shows: got %d %s for %s", got.status, got.body, text)
 	}
 }

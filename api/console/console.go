@@ -94,8 +94,15 @@ func (c *Console) routes() map[string]func(*visit) error {
 		"POST /ui/clients/{id}/{action}":   (*visit).postClient,
 		"GET /ui/issuers":                  (*visit).getIssuers,
 		"GET /ui/issuers/{name}":           (*visit).getIssuer,
+		"POST /ui/issuers":                 (*visit).postIssuers,
 		"POST /ui/issuers/{name}/{action}": (*visit).postIssuer,
 
+		"GET /ui/settings":         (*visit).getSettings,
+		"GET /ui/settings/{name}":  (*visit).getSetting,
+		"POST /ui/settings/{name}": (*visit).postSetting,
+
+		"GET /ui/past":         (*visit).getPast,
+		"POST /ui/past":        (*visit).postPast,
 		"GET /ui/audit":        (*visit).getAudit,
 		"GET /ui/audit/stream": (*visit).getAuditStream,
 	}

@@ -19,8 +19,8 @@ import (
 // bodies returns the body of each page.
 func bodies() []body {
 	return []body{&auditPage{}, &clientsPage{}, &client{}, &cutoffPage{}, &errorPage{&request.Failure{}}, &grantsPage{},
-		&grant{}, &issuersPage{}, &issuer{}, &memberPage{}, &membersPage{}, &overviewView{}, &secretPage{}, &signInView{},
-		&tokensPage{}}
+		&grant{}, &issuersPage{}, &issuer{}, &memberPage{}, &membersPage{}, &overviewView{}, &pastPage{}, &secretPage{},
+		&settingPage{}, &settingsPage{}, &signInView{}, &tokensPage{}}
 }
 
 // fill sets every text below v to text, every flag to flag, and every number to 1.

@@ -1,7 +1,12 @@
 package console
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
+
+	"revoked/api/request"
 )
 
 // issuer is a trusted issuer of GET /v1/issuers.
@@ -25,6 +30,7 @@ type issuer struct {
 		OK    bool     `json:"ok"`
 		Error string   `json:"error"`
 	} `json:"fetch"`
+	Record string `json:"-"` // the members that a change may set, as JSON
 }
 
 // State returns the state of the issuer in one word.
@@ -54,11 +60,63 @@ func (v *visit) getIssuers() error {
 }
 
 func (v *visit) getIssuer() error {
-	var i issuer
-	if err := v.call("GET", "/v1/issuers/"+apiPath(v.http.PathValue("name")), nil, &i); err != nil {
+	var raw json.RawMessage
+	if err := v.call("GET", "/v1/issuers/"+apiPath(v.http.PathValue("name")), nil, &raw); err != nil {
 		return err
 	}
+	var i issuer
+	var record issuerRecord
+	if err := errors.Join(json.Unmarshal(raw, &i), json.Unmarshal(raw, &record)); err != nil {
+		return fmt.Errorf("decode issuer: %w", err)
+	}
+	text, err := json.MarshalIndent(&record, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode issuer: %w", err)
+	}
+	i.Record = string(text)
 	return v.show(http.StatusOK, "Issuer "+i.Name, &i)
+}
+
+// issuerRecord has the members of an issuer that a change may set.
+type issuerRecord struct {
+	JWKSURI         string            `json:"jwks_uri,omitempty"`
+	JWKS            json.RawMessage   `json:"jwks,omitempty"`
+	Algorithms      []string          `json:"algorithms"`
+	TokenTypes      []string          `json:"token_types"`
+	RequiredClaims  map[string]string `json:"required_claims"`
+	ForbiddenClaims []string          `json:"forbidden_claims"`
+	ClientClaim     string            `json:"client_claim"`
+	SessionClaim    string            `json:"session_claim"`
+	GrantClaim      string            `json:"grant_claim"`
+	RevokeSession   bool              `json:"revoke_session"`
+	OwnClients      bool              `json:"own_clients"`
+	UnknownClients  string            `json:"unknown_clients"`
+	RequireAudience bool              `json:"require_audience"`
+	JTI             bool              `json:"jti"`
+	MaxLifetime     string            `json:"max_lifetime"`
+	ClockSkew       string            `json:"clock_skew"`
+}
+
+// sendRecord sends the record of the form to the API as it is.
+func (v *visit) sendRecord(method, path string, out any) error {
+	record := v.field("record")
+	if record == "" {
+		return request.Malformed("the record is missing")
+	}
+	a := newAnswer(v.Response())
+	if err := v.send(v.http.Context(), a, method, path, request.TypeJSON, []byte(record)); err != nil {
+		return err
+	}
+	return a.decode(out)
+}
+
+// postIssuers creates an issuer from a record in JSON, as revoked issuer create does.
+func (v *visit) postIssuers() error {
+	var made issuer
+	if err := v.sendRecord("POST", "/v1/issuers", &made); err != nil {
+		return err
+	}
+	return v.done(pathOf("issuers", made.Name), "%s is created.", made.Name)
 }
 
 func (v *visit) postIssuer() error {
@@ -75,6 +133,11 @@ func (v *visit) postIssuer() error {
 		}
 	}
 	switch action {
+	case "change":
+		if err := v.sendRecord("PATCH", path, nil); err != nil {
+			return err
+		}
+		return v.done(pathOf("issuers", name), "%s is changed.", name)
 	case "enable", "disable":
 		if err := v.call("PATCH", path, map[string]bool{"disabled": action == "disable"}, nil); err != nil {
 			return err

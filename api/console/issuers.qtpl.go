@@ -39,7 +39,15 @@ func (b *issuersPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 		qw422016.N().S(`<tr><td colspan="5">There are no trusted issuers.</td></tr>`)
 	}
 	qw422016.N().S(`</tbody></table></div>
-<p>Create one with <code>revoked issuer create</code>, from a file.</p>
+<form method="post" action="/ui/issuers" class="card"><h2>Create an issuer</h2>`)
+	streamformToken(qw422016, p)
+	qw422016.N().S(`
+<p>Its members are those of <code>revoked issuer create</code>. For given keys, replace <code>jwks_uri</code> by <code>jwks</code>.</p>
+<p><label for="record">Record (JSON)</label><textarea id="record" name="record" required rows="5" autocomplete="off" autocapitalize="none" spellcheck="false">
+{"name": "as",
+ "issuer": "https://as.example",
+ "jwks_uri": "https://as.example/jwks"}</textarea></p>
+<p><button class="primary">Create</button></p></form>
 `)
 }
 
@@ -151,6 +159,20 @@ func (b *issuer) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	streamconfirm(qw422016, p, p.Confirm(to+"/delete", "Delete it", b.Name, "Its tokens are dead from then on."))
 	qw422016.N().S(`
 </div>
+<form method="post" action="`)
+	qw422016.E().S(href(to + "/change"))
+	qw422016.N().S(`" class="card"><h2>Change it</h2>`)
+	streamformToken(qw422016, p)
+	qw422016.N().S(`
+<p>Members that you leave out keep their values. <code>null</code> restores a default. A key that a new set lacks is retired for good.</p>
+<p><label for="record">Changes (JSON)</label><textarea id="record" name="record" required rows="12" autocomplete="off" autocapitalize="none" spellcheck="false">
+`)
+	qw422016.E().S(b.Record)
+	qw422016.N().S(`</textarea></p>
+<p><label for="change">Type <code>`)
+	qw422016.E().S(b.Name)
+	qw422016.N().S(`</code> to confirm</label><input id="change" name="typed" required autocomplete="off" autocapitalize="none" spellcheck="false"></p>
+<p><button class="danger">Change</button></p></form>
 <p><a href="/ui/issuers">All issuers</a></p>
 `)
 }

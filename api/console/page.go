@@ -31,7 +31,9 @@ var navigation = []link{
 	{"Cut-offs", Root + "/cutoffs", CutOff},
 	{"Clients", Root + "/clients", "GET /v1/clients"},
 	{"Issuers", Root + "/issuers", "GET /v1/issuers"},
+	{"Settings", Root + "/settings", "GET /v1/settings"},
 	{"Audit", Root + "/audit", "GET /v1/audit"},
+	{"Past", Root + "/past", "GET /v1/audit/token"},
 }
 
 // href returns an address of the console as it is. For any other text, such as a javascript:

@@ -6,6 +6,7 @@ export function follow() {
   if (!table) return;
   const status = document.getElementById("following");
   let last = table.dataset.after;
+  let begun = "";
   const say = (text) => { status.textContent = text; };
 
   const add = (entry) => {
@@ -37,12 +38,32 @@ export function follow() {
     if (entry.time) add(entry);
   };
 
+  // restart replaces the entries by the newest ones, from a new copy of the page.
+  const restart = () => new Promise((done, fail) => {
+    const request = new XMLHttpRequest(); // parses HTML without a string that could be a script
+    request.open("GET", location.href);
+    request.responseType = "document";
+    request.setRequestHeader("Revoked-Refresh", "1");
+    request.timeout = 10000;
+    request.onloadend = () => {
+      const next = request.response && request.response.getElementById("audit");
+      if (request.status === 401) return fail(new Error("ended"));
+      if (!next) return fail(new Error("status " + request.status));
+      last = next.dataset.after;
+      table.tBodies[0].replaceWith(next.tBodies[0]);
+      begun = "The node no longer held the entries after the last one. So this list began again with the newest ones. ";
+      done();
+    };
+    request.send();
+  });
+
   const read = async () => {
     const answer = await fetch(table.dataset.stream + "&after=" + encodeURIComponent(last),
       { headers: { Accept: "text/event-stream", "Revoked-Refresh": "1" } });
     if (answer.status === 401) throw new Error("ended");
+    if (answer.status === 410) return restart();
     if (!answer.ok) throw new Error("status " + answer.status);
-    say("New entries appear as they are committed.");
+    say(begun + "New entries appear as they are committed.");
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {

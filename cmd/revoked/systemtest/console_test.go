@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -17,7 +18,8 @@ var consolePages = [][2]string{
 	{"/ui/", "Overview"}, {"/ui/members", "Members"}, {"/ui/members/node2", "Member node2"}, {"/ui/tokens", "Tokens"},
 	{"/ui/grants", "Grants"}, {"/ui/grants/g1", "Grant"}, {"/ui/cutoffs", "Cut-offs"}, {"/ui/clients", "Clients"},
 	{"/ui/clients/app", "Client app"}, {"/ui/issuers", "Issuers"}, {"/ui/issuers/demo", "Issuer demo"},
-	{"/ui/audit", "Audit"}, {"/ui/none", "No such page"},
+	{"/ui/settings", "Settings"}, {"/ui/settings/secret_grace", "Setting secret_grace"},
+	{"/ui/past", "A token in the past"}, {"/ui/audit", "Audit"}, {"/ui/none", "No such page"},
 }
 
 // signIn signs in as the administrator, using only the keyboard.
@@ -114,7 +116,7 @@ func TestConsole_Pages_AreAccessible(t *testing.T) {
 			}
 		}
 	}
-	for _, page := range consolePages[:11] { // with a wrong selector, the rules above would check nothing
+	for _, page := range consolePages[:14] { // with a wrong selector, the rules above would check nothing
 		b.open(m.API + page[0])
 		if eval[int](b, "document.querySelectorAll('table th[scope=col], form label').length") == 0 {
 			t.Errorf("%s: got no table and no form", page[0])
@@ -195,7 +197,54 @@ func TestConsole_Actions_TakeEffect(t *testing.T) {
 	c.wantActive(t, "AT-secret-3", false, c.Nodes...)
 	c.wantActive(t, "AT-secret-4", false, c.Nodes...)
 
-	if urls, _ := b.sent(); strings.Contains(urls, "secret") || strings.Contains(urls, "alice") {
+	b.open(m.API + "/ui/past")
+	b.fill("#token", "AT-secret-1")
+	b.submit("form[data-hash]")
+	b.text("Not active.")
+	b.accessible(accessibilityRules(t), "an answer about the past")
+	b.shoot("past-answer")
+	b.fill("#token", "a.b.c") // looks like a JWT
+	b.fill("#at", "tomorrow")
+	b.submit("form[data-hash]")
+	b.text("at must be Unix seconds")
+	b.shoot("past-error")
+	if _, bodies := b.sent(); strings.Contains(bodies, "a.b.c") {
+		t.Errorf("the past: got the bodies %s, want the digest alone", bodies)
+	}
+
+	b.open(m.API + "/ui/settings/secret_grace")
+	b.fill("#value", "99999h")
+	b.fill("#typed", "secret_grace"+kb.Enter)
+	b.text("secret_grace must be from")
+	b.shoot("setting-error")
+	b.open(m.API + "/ui/settings/secret_grace")
+	b.fill("#value", "48h")
+	b.fill("#typed", "secret_grace"+kb.Enter)
+	b.text("secret_grace is changed")
+	b.shoot("setting-changed")
+
+	b.open(m.API + "/ui/issuers")
+	record, err := os.ReadFile(filepath.Join(c.dir, "demo-issuer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	replace := func(text string) {
+		eval[any](b, "document.getElementById('record').value = "+strconv.Quote(text)+"; null")
+	}
+	replace(`{"name":"demo"}`)
+	b.submit("form[action$=issuers]")
+	b.until("document.readyState === 'complete' && document.querySelector('[role=alert]') !== null")
+	b.shoot("issuer-error")
+	b.open(m.API + "/ui/issuers")
+	replace(string(record))
+	b.submit("form[action$=issuers]")
+	b.text("demo is created")
+	replace(`{"max_lifetime":"2h"}`)
+	b.fill("#change", "demo"+kb.Enter)
+	b.text("demo is changed")
+	b.shoot("issuer-changed")
+
+	if urls, _ := b.sent(); strings.Contains(urls, "AT-secret") || strings.Contains(urls, "alice") {
 		t.Errorf("got a token or a subject in an address: %s", urls)
 	}
 	b.submit(".who")
@@ -226,6 +275,23 @@ func TestConsole_Audit_IsLive(t *testing.T) {
 	if got := eval[string](b, "document.querySelector('#audit tbody tr').className"); got != "fresh" {
 		t.Errorf("the new row: got class %q, want fresh", got)
 	}
+
+	// The node does not hold the entries after the last one: the first request of the page names an
+	// index that the log does not have.
+	b.first(`{ const real = fetch; let old = true; window.fetch = (address, options) => {
+		if (old) address = address.replace(/&after=.*/, "&after=999999999999");
+		old = false;
+		return real(address, options);
+	} }`)
+	b.open(m.API + "/ui/audit")
+	b.text("So this list began again with the newest ones. New entries appear as they are committed.")
+	c.mustRegister(t, m, "g2", "alice", "AT2", "RT2")
+	end.path = "/v1/grants/g2?reason=seen-after-the-gap"
+	if a := c.send(c.Nodes[1], end); a.status != http.StatusOK {
+		t.Fatalf("end the grant: got %d %s", a.status, a.body)
+	}
+	b.text("seen-after-the-gap")
+	b.text("seen-live")
 }
 
 // Everything can be read and done without JavaScript.
