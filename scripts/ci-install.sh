@@ -8,7 +8,8 @@ mkdir -p "$bin"
 # The race detector needs gcc. The system tests need iproute2 and nftables for network namespaces, strace
 # for disk faults, Chromium for the console, and the other packages as third-party clients and gateways.
 packages=(gcc libc6-dev curl openssl iproute2 nftables strace util-linux procps chromium
-	nginx-light haproxy apache2 libapache2-mod-oauth2 python3-authlib python3-requests ruby ruby-rack-oauth2)
+	nginx-light libnginx-mod-http-js haproxy caddy apache2 libapache2-mod-oauth2 libapache2-mod-auth-openidc
+	dovecot-imapd prosody lua-unbound python3-authlib python3-requests ruby ruby-rack-oauth2)
 
 missing=()
 for p in "${packages[@]}"; do

@@ -164,10 +164,11 @@ http {
 func startHAProxy(t *testing.T, c *cluster) string {
 	t.Helper()
 	addr := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1))
-	dir, config := gatewayDir(t, c, "haproxy/revoked.cfg", map[string]string{
+	w := newWorkshop(t, c)
+	config := w.example(t, "haproxy/revoked.cfg", map[string]string{
 		"bind :8443 ssl": "bind " + addr + " #", "/etc/revoked/": "DIR/", "revoked.example.org": "localhost",
 	})
-	log := filepath.Join(dir, "out.log")
+	log := filepath.Join(w.dir, "out.log")
 	startProcess(t, log, nil, "haproxy", "-db", "-f", config)
 	t.Cleanup(func() {
 		if t.Failed() {
