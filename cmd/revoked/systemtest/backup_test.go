@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // backups returns the paths of the backups in a directory, oldest first.
@@ -40,38 +41,45 @@ func awaitNewerBackup(t testing.TB, dir, before string) (newest string) {
 
 // Under load, the leader and a follower each make a backup every second. The disk of the backups
 // becomes full, and the follower is killed during a backup. All the time, every request is
-// answered, and the older backups stay. Once there is free space, the next backup follows, and a
-// restore from it succeeds.
+// answered, and the older backups stay. The expression of the alert grows. Once there is free
+// space, the next backup follows. A restore from it succeeds, and every token that was revoked
+// before it is inactive. REVOKED_BACKUP_MINUTES makes a backup every minute for so long.
 func TestScheduledBackups_FullDisk_LastGoodRestores(t *testing.T) {
 	needRoot(t, "file systems of the test's own")
 	need(t, "mkfs.ext4")
 	need(t, "mount")
 	c := newCluster(t, 3)
 	first, second := c.Nodes[0], c.Nodes[1]
+	schedule, mib, before, failures, after := "1s", 16, 2, 2, 2
+	if minutes := number(t, "REVOKED_BACKUP_MINUTES", 0); minutes > 0 {
+		schedule, mib, before, failures, after = "1m", 256, max(1, minutes*2/5), 5, max(2, minutes*3/10)
+	}
 	dirs := map[*member]string{}
 	for _, m := range []*member{first, second} {
 		dirs[m] = filepath.Join(c.dir, "backup-"+m.ID)
-		newDisk(t, dirs[m], 16, "")
-		m.args = []string{"--backup-schedule=1s", "--backup-dir=" + dirs[m], "--backup-keep=3"}
+		newDisk(t, dirs[m], mib, "")
+		m.args = []string{"--backup-schedule=" + schedule, "--backup-dir=" + dirs[m], "--backup-keep=3"}
 	}
 	c.startAll(t)
 	c.awaitReady(t, c.Nodes...)
 	lead(t, c, first)
 	l := startLoad(t, c, 4, 50)
 	for _, m := range []*member{first, second} {
-		awaitNewerBackup(t, dirs[m], awaitNewerBackup(t, dirs[m], ""))
+		awaitBackups(t, dirs[m], "", before)
 	}
-	good := map[*member][]string{}
+	good, due := map[*member][]string{}, map[*member]float64{}
 	for _, m := range []*member{first, second} {
 		fill(t, filepath.Join(dirs[m], "ballast"))
 		c.awaitFailedBackups(t, m, 2)
-		good[m] = backups(t, dirs[m])
+		good[m], due[m] = backups(t, dirs[m]), c.backupDue(m)
 		if len(good[m]) == 0 {
 			t.Errorf("%s: got no backup on the full disk, want the older ones", m.ID)
 		}
 	}
 	c.awaitReady(t, c.Nodes...) // a full disk of backups does not disturb the nodes
 	c.mustRevoke(t, first, "revoked-while-the-disk-of-backups-is-full")
+	c.awaitFailedBackups(t, first, failures)
+	c.checkAlert(t, due)
 	l.check(t)
 	for _, m := range []*member{first, second} {
 		if got := backups(t, dirs[m]); !slices.Equal(got, good[m]) {
@@ -94,14 +102,14 @@ func TestScheduledBackups_FullDisk_LastGoodRestores(t *testing.T) {
 	}
 	c.start(t, second)
 	c.awaitReady(t, second)
-	const marker = "revoked-before-the-last-backup"
-	if err := c.register(first, "g-marker", "alice", marker, "refresh-of-"+marker).want(http.StatusCreated); err != nil {
-		t.Fatal(err)
-	}
-	l.halt()
-	c.mustRevoke(t, second, marker)
 	for _, m := range []*member{first, second} {
-		awaitNewerBackup(t, dirs[m], awaitNewerBackup(t, dirs[m], good[m][len(good[m])-1]))
+		awaitBackups(t, dirs[m], good[m][len(good[m])-1], after)
+		await(t, "the alert of "+m.ID+" to end", func() error {
+			if got := c.backupDue(m); got <= due[m] {
+				return fmt.Errorf("got the next backup due at %f, want later", got)
+			}
+			return nil
+		})
 		await(t, "the surplus of "+m.ID+" to be removed", func() error {
 			if got := backups(t, dirs[m]); len(got) > 3 {
 				return fmt.Errorf("got %d backups, want at most 3", len(got))
@@ -121,7 +129,73 @@ func TestScheduledBackups_FullDisk_LastGoodRestores(t *testing.T) {
 		m.proc.Kill()
 	}
 	all := backups(t, dirs[second])
-	c.restoreLast(t, all[len(all)-1], marker)
+	last, earlier := all[len(all)-1], all[len(all)-2]
+	revoked := l.revokedBefore(modified(t, earlier)) // the last backup began later
+	t.Logf("restore %s of %d MiB: %d grants were revoked before it", filepath.Base(last), size(t, last)>>20, len(revoked))
+	c.restoreLast(t, last, revoked)
+}
+
+// awaitBackups waits for n backups, one after the other, that are newer than before.
+func awaitBackups(t testing.TB, dir, before string, n int) {
+	t.Helper()
+	for range n {
+		before = awaitNewerBackup(t, dir, before)
+	}
+}
+
+// backupDue returns when the next good backup of a node is due, in seconds since 1970.
+func (c *cluster) backupDue(m *member) float64 {
+	return c.metric(c.t, m, "revoked_backup_due_timestamp_seconds")
+}
+
+// checkAlert checks that the alert of overdue backups will fire: its expression counts from a time
+// that has passed, and that stays the same while backups fail.
+func (c *cluster) checkAlert(t *testing.T, due map[*member]float64) {
+	t.Helper()
+	rules, err := os.ReadFile(filepath.Join(repository, "deploy/prometheus/alerts.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "expr: 'time() - revoked_backup_due_timestamp_seconds > "; !strings.Contains(string(rules), want) {
+		t.Errorf("alerts.yml: got no %q, want it", want)
+	}
+	for m, before := range due {
+		now := float64(time.Now().UnixNano()) / 1e9
+		if got := c.backupDue(m); got != before || got >= now {
+			t.Errorf("%s: got a backup due at %f after %f, want the same and before now, %f", m.ID, got, before, now)
+		}
+	}
+}
+
+func modified(t testing.TB, name string) time.Time {
+	t.Helper()
+	s, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.ModTime()
+}
+
+func size(t testing.TB, name string) int64 {
+	t.Helper()
+	s, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Size()
+}
+
+// revokedBefore returns the pairs whose revocation was acknowledged before that time.
+func (l *load) revokedBefore(at time.Time) []*pair {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []*pair
+	for _, p := range l.pairs {
+		if p.ackedAt.Load() < int64(at.Sub(l.start)) {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 // awaitFailedBackups waits until a node has counted n failed backups and its log names the cause.
@@ -144,9 +218,9 @@ func (c *cluster) awaitFailedBackups(t testing.TB, m *member, n int) {
 	}
 }
 
-// restoreLast starts a new cluster of only the first node from a backup. It checks that this
-// cluster has a token that was revoked before the backup.
-func (c *cluster) restoreLast(t *testing.T, backup, revoked string) {
+// restoreLast starts a new cluster of only the first node from a backup. It checks that both tokens
+// of every pair that was revoked before the backup are inactive.
+func (c *cluster) restoreLast(t *testing.T, backup string, revoked []*pair) {
 	t.Helper()
 	m := c.Nodes[0]
 	if err := os.Rename(m.Data, m.Data+".old"); err != nil {
@@ -167,7 +241,14 @@ func (c *cluster) restoreLast(t *testing.T, backup, revoked string) {
 	c.rewriteConfig(t, m)
 	c.start(t, m)
 	c.awaitReady(t, m)
-	c.wantActive(t, revoked, false, m)
+	if len(revoked) == 0 {
+		t.Error("got no revoked pair, want some")
+	}
+	for _, p := range revoked {
+		for _, token := range []string{p.access, p.refresh} {
+			c.wantActive(t, token, false, m)
+		}
+	}
 	if s, err := c.status(m); err != nil || s.Tokens == 0 {
 		t.Errorf("got %+v, %v, want the tokens of the backup", s, err)
 	}
