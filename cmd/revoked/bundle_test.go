@@ -95,12 +95,6 @@ func filesOf(t *testing.T, c *devcluster.Cluster) map[string]string {
 // places.
 func sendTokens(t *testing.T, c *devcluster.Cluster, secrets map[string]string) {
 	t.Helper()
-	tlsConfig, err := c.TLS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	httpClient := &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig}}
-	defer httpClient.CloseIdleConnections()
 	token := func(where string) string {
 		text := "a+/" + rand.Text() + "=&é"
 		secrets["a token "+where] = text
@@ -108,21 +102,11 @@ func sendTokens(t *testing.T, c *devcluster.Cluster, secrets map[string]string) 
 	}
 	const form = "application/x-www-form-urlencoded"
 	send := func(who, path, contentType, body string) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.Nodes[0].API+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Content-Type", contentType)
-		req.SetBasicAuth(c.Clients[who].ClientID, c.Clients[who].ClientSecret)
+		header := []string{"Content-Type", contentType}
 		if who == "" {
-			req.Header.Set("Authorization", "Bearer "+url.QueryEscape(token("as a bearer")))
+			header = append(header, "Authorization", "Bearer "+url.QueryEscape(token("as a bearer")))
 		}
-		res, err := httpClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		io.Copy(io.Discard, res.Body)
-		res.Body.Close()
+		callNode(t, c, c.Nodes[0], who, http.MethodPost, path, body, header...)
 	}
 	registered, err := json.Marshal(map[string]any{"client_id": "app",
 		"access_token": map[string]string{"token": token("that is registered")}})

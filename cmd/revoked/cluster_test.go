@@ -5,6 +5,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -356,4 +358,37 @@ func TestBench_SmallRun_KeepsPromises(t *testing.T) {
 		"register introspect beside revoke lone memory disk deny restart healthy failover comeback cutoff"; got != want {
 		t.Errorf("measures: got %s, want %s", got, want)
 	}
+}
+
+// callNode sends a request to a node as a client, or without credentials if who is empty. header
+// has names and values in turn. It returns the status and the body of the answer.
+func callNode(t *testing.T, c *devcluster.Cluster, n devcluster.Node, who, method, path, body string,
+	header ...string,
+) (status int, answer []byte) {
+	t.Helper()
+	tlsConfig, err := c.TLS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	httpClient := &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig}}
+	defer httpClient.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(t.Context(), method, n.API+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if who != "" {
+		req.SetBasicAuth(c.Clients[who].ClientID, c.Clients[who].ClientSecret)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := httpClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if answer, err = io.ReadAll(res.Body); err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, answer
 }

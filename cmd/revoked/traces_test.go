@@ -98,24 +98,9 @@ func (c *collector) spansOf(trace string) map[string]collected {
 // stateOf returns the state of a node, such as "leader".
 func stateOf(t *testing.T, c *devcluster.Cluster, n devcluster.Node) string {
 	t.Helper()
-	tlsConfig, err := c.TLS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	httpClient := &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig}}
-	defer httpClient.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.API+"/v1/status", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.SetBasicAuth(c.Clients["admin"].ClientID, c.Clients["admin"].ClientSecret)
-	res, err := httpClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
 	var status struct{ State string }
-	if err := json.NewDecoder(res.Body).Decode(&status); err != nil {
+	_, body := callNode(t, c, n, "admin", http.MethodGet, "/v1/status", "")
+	if err := json.Unmarshal(body, &status); err != nil {
 		t.Fatal(err)
 	}
 	return status.State
@@ -199,36 +184,13 @@ func TestTraces_RevocationAtFollower_IsOneTrace(t *testing.T) {
 // revokeTraced registers a token, and revokes it at a node as part of a trace.
 func revokeTraced(t *testing.T, c *devcluster.Cluster, n devcluster.Node, token, traceparent string) {
 	t.Helper()
-	tlsConfig, err := c.TLS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	httpClient := &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig}}
-	defer httpClient.CloseIdleConnections()
-	send := func(who, path, contentType, body, traceparent string) int {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, n.API+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Content-Type", contentType)
-		if traceparent != "" {
-			req.Header.Set("traceparent", traceparent)
-		}
-		req.SetBasicAuth(c.Clients[who].ClientID, c.Clients[who].ClientSecret)
-		res, err := httpClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		_, _ = io.Copy(io.Discard, res.Body)
-		return res.StatusCode
-	}
 	body := fmt.Sprintf(`{"client_id":"app","subject":"subject-of-the-trace","access_token":{"token":%q}}`, token)
-	if got := send("issuer", "/v1/grants", "application/json", body, ""); got != http.StatusCreated {
+	got, _ := callNode(t, c, n, "issuer", http.MethodPost, "/v1/grants", body, "Content-Type", "application/json")
+	if got != http.StatusCreated {
 		t.Fatalf("register: got %d, want 201", got)
 	}
-	form := "token=" + url.QueryEscape(token)
-	got := send("admin", "/oauth2/revoke", "application/x-www-form-urlencoded", form, traceparent)
+	got, _ = callNode(t, c, n, "admin", http.MethodPost, "/oauth2/revoke", "token="+url.QueryEscape(token),
+		"Content-Type", "application/x-www-form-urlencoded", "traceparent", traceparent)
 	if got != http.StatusOK {
 		t.Fatalf("revoke: got %d, want 200", got)
 	}
