@@ -171,6 +171,9 @@ var floors = map[string]floor{
 		"revoked/cmd/revoked/internal/files"}, any: true},
 	"revoked/cmd/revoked/internal/audit": {ours: []string{
 		"revoked", "revoked/client", "revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/cli"}, any: true},
+	"revoked/cmd/revoked/internal/rotateca": {ours: []string{
+		"revoked/client", "revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/cli",
+		"revoked/cmd/revoked/internal/files", "revoked/transport/pki"}, any: true},
 	"revoked/cmd/revoked/internal/offline": {ours: []string{
 		"revoked", "revoked/node/recovery", "revoked/cmd/revoked/internal/cli"}, any: true},
 	// Uses the program only from outside, as its tests do.
@@ -224,6 +227,7 @@ var floors = map[string]floor{
 		"revoked/cmd/revoked/internal/audit", "revoked/cmd/revoked/internal/auditlog",
 		"revoked/cmd/revoked/internal/backup",
 		"revoked/cmd/revoked/internal/call", "revoked/cmd/revoked/internal/debug", "revoked/cmd/revoked/internal/dev",
+		"revoked/cmd/revoked/internal/rotateca",
 		"revoked/cmd/revoked/internal/input",
 		"revoked/cmd/revoked/internal/offline", "revoked/cmd/revoked/internal/server",
 		"revoked/cmd/revoked/internal/traces",

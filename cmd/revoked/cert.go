@@ -13,18 +13,19 @@ import (
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/devfolder"
 	"revoked/cmd/revoked/internal/files"
+	"revoked/cmd/revoked/internal/rotateca"
 	"revoked/transport/pki"
 )
 
 func certCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cert",
-		Short: "Make certificates for development",
+		Short: "Make certificates, and move a cluster to another CA",
 		Long: "Make a certificate authority and certificates from it.\n\n" +
 			"For development and trials. In production let your own CA issue them: a node's certificate\n" +
 			"carries the URI SAN revoked://node/<node id> and is valid for server and client.",
 	}
-	cmd.AddCommand(certCACommand(), certDevCommand(),
+	cmd.AddCommand(certCACommand(), certDevCommand(), rotateca.Command(),
 		issueCommand("node NODE_ID", "Make the certificate of a node's cluster port", "names and addresses of the node",
 			(*pki.CA).IssueNode),
 		issueCommand("server NAME", "Make the certificate of an API port",

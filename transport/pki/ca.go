@@ -81,6 +81,9 @@ func LoadCA(certFile, keyFile string) (*CA, error) {
 	return assemble(certs[0].Raw, key)
 }
 
+// Certificate returns the CA's certificate. The caller must not change it.
+func (ca *CA) Certificate() *x509.Certificate { return ca.cert }
+
 // CertPEM returns the CA's certificate, which every node trusts.
 func (ca *CA) CertPEM() []byte { return append([]byte(nil), ca.certPEM...) }
 
