@@ -59,7 +59,7 @@ type AdmittedNode struct {
 }
 
 // ListAdmitted combines the members of the configuration with the admissions at now, in the order
-// of the names. Every member is listed as a member, also without an admission.
+// of the names. Every member is listed as a member, even without an admission.
 func ListAdmitted(members []string, admissions []Admission, now Time) []AdmittedNode {
 	nodes := map[string]AdmittedNode{}
 	for _, m := range members {

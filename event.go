@@ -13,7 +13,7 @@ const eraBytes = 16
 
 // EraOf returns the era of a cluster: the history to which its log indexes belong. It is derived
 // from the cluster id, which every member has in its state and which only a restore and a recovery
-// replace. So members agree on it, also with a state of an older version. It has 22 characters of
+// replace. So members agree on it, even with a state of an older version. It has 22 characters of
 // the URL-safe alphabet, and is empty for an empty clusterID.
 func EraOf(clusterID string) string {
 	if clusterID == "" {

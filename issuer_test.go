@@ -170,7 +170,7 @@ func TestIssuer_LifetimeOf_RaiseCountsForLaterTokens(t *testing.T) {
 	}
 }
 
-// A cut-off reaches as far as it did when the token was issued, also after clock_skew was lowered.
+// A cut-off reaches as far as it did when the token was issued, even after clock_skew was lowered.
 func TestIssuer_CutoffSkew_CountsEarlierSkew(t *testing.T) {
 	i := revoked.DefaultIssuer()
 	if got := i.CutoffSkew(0); got != i.ClockSkew {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A JWT is a token of a trusted issuer, as far as its revocation needs it. The claims count only if
-// a node has verified its signature.
+// A JWT holds the properties of a token of a trusted issuer that decide about its revocation. The
+// claims count only if a node has verified its signature.
 type JWT struct {
 	Issuer     string   // the iss claim
 	Digests    []Digest // of the token and, if its signature has one, of its other spelling

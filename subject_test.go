@@ -84,7 +84,7 @@ func TestCertificateSubject_Matches_ExactlyOneName(t *testing.T) {
 	}
 }
 
-// The examples of RFC 4514 section 4.
+// The names are the examples of RFC 4514 section 4.
 func TestParseDN_Examples(t *testing.T) {
 	name := func(set ...pkix.RelativeDistinguishedNameSET) revoked.DN {
 		t.Helper()

@@ -179,8 +179,8 @@ func viewAudit(e *revoked.AuditEntry) auditView {
 }
 
 // FormatAudit returns an entry of an era as one JSON object, without a line feed. It has the id of
-// the entry, then the members of GET /v1/audit. An entry of a node in no cluster has no era, and so
-// no id.
+// the entry, then the members of GET /v1/audit. An entry of a node that is not in a cluster has no
+// era, and so no id.
 func FormatAudit(e *revoked.AuditEntry, era string) ([]byte, error) {
 	id := ""
 	if era != "" {

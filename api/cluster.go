@@ -130,7 +130,8 @@ func viewStatus(s revoked.NodeStatus) statusView {
 }
 
 // postJoin is POST /v1/cluster/join: this node joins the cluster that it finds at the addresses.
-// The caller is a client of this node's bootstrap files: a node of no cluster has no others.
+// The caller is a client of this node's bootstrap files: a node that is not in a cluster knows no
+// other clients.
 func (a *API) postJoin(r *request.Request) error {
 	var addresses []string
 	err := r.Decode(request.TypesJSON, request.Field{Name: "addresses", Read: func(j *strictjson.Reader) (err error) {
@@ -288,7 +289,7 @@ func (a *API) getSnapshot(r *request.Request) error {
 	if err != nil {
 		e.Detail = "aborted"
 	}
-	// Before the response ends, so that a caller with the whole backup finds the entry.
+	// Record the entry before the response ends, so that a caller with the whole backup finds it.
 	a.recorder.Record(r.Request().Context(), r.Actor(), e)
 	if err == nil {
 		return nil

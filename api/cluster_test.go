@@ -83,8 +83,8 @@ func TestCluster_StatusAndMembers_AreShown(t *testing.T) {
 	}
 }
 
-// A node of no cluster knows only the clients of its own bootstrap file. It does not answer that
-// the secret is wrong: in its cluster it may be right.
+// A node that is not in a cluster knows only the clients of its own bootstrap file. It does not
+// answer that the secret is wrong: in its cluster it may be right.
 func TestCluster_NoCluster_NamesTheSecretThatCounts(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.mu.Lock()

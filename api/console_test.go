@@ -549,7 +549,7 @@ func TestConsole_Actions_LeaveOneAuditEntry(t *testing.T) {
 	}
 }
 
-// A refused call of an operator is in the audit, as at /v1.
+// The console records a refused call of an operator in the audit, as /v1 does.
 func TestConsole_Refusal_IsAudited(t *testing.T) {
 	b := consoleBench(t)
 	p := b.signIn(t, "ops")

@@ -270,7 +270,7 @@ func TestConsole_NodesOnOneHost_HaveOwnCookies(t *testing.T) {
 	}
 }
 
-// A setting changes only with its name typed, and only if the page has shown its present value. The
+// A setting changes only with its name typed, and only if the page has shown its current value. The
 // page shows the API's error as it is.
 func TestConsole_Settings_ChangeIsConfirmed(t *testing.T) {
 	b := consoleBench(t)

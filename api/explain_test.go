@@ -289,7 +289,7 @@ func TestExplain_Token_IsNeverRepeated(t *testing.T) {
 	}
 }
 
-// An administrator who asks about too many unknown tokens is throttled like at introspection.
+// An administrator who asks about too many unknown tokens is throttled as at introspection.
 func TestExplain_UnknownTokens_AreThrottled(t *testing.T) {
 	b := newBench(t)
 	last := 0

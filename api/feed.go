@@ -261,8 +261,8 @@ func (f *feedReader) fill(list feedEntries, upTo uint64) (uint64, error) {
 		if view == nil {
 			continue
 		}
-		// Only the last event of an index carries its id, so a reader that stops before it gets them all
-		// again.
+		// Only the last event of an index carries its id. If a reader stops before that event, it gets
+		// all events of the index again.
 		whole := i+1 == list.count() || list.index(i+1) != index
 		if err := f.append(index, kind, view, whole); err != nil {
 			return 0, err

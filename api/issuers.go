@@ -217,7 +217,7 @@ func (a *API) deleteIssuer(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.DeleteIssuer(ctx, r.Actor(), name))
 }
 
-// deleteIssuerKey is DELETE /v1/issuers/{name}/keys/{thumbprint}: it bans the key for good, also if
+// deleteIssuerKey is DELETE /v1/issuers/{name}/keys/{thumbprint}: it bans the key for good, even if
 // the issuer publishes it again.
 func (a *API) deleteIssuerKey(r *request.Request) error {
 	name, err := r.PathID()

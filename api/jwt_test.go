@@ -116,7 +116,7 @@ func TestCheck_JWT_LikeARegisteredToken(t *testing.T) {
 	}
 }
 
-// The rows JW of standards.md.
+// The test runs the rows JW of standards.md.
 func TestRevoke_JWT_ConformanceRows_Hold(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

@@ -70,7 +70,7 @@ func (a *API) streamLines(r *request.Request, limit int, run func(l *lineStream)
 		Dir: a.cfg.TempDir, Limit: a.cfg.SpoolLimitPerRequest, Budget: a.streams.spools, Full: s.Stall,
 		Failed: s.Abort,
 	})
-	defer out.Close() // also after a panic, so that Drain returns
+	defer out.Close() // even after a panic, so that Drain returns
 	drained := make(chan error, 1)
 	go func() {
 		err := out.Drain(s, s.Flush)

@@ -33,8 +33,8 @@ var (
 // recovers panics and writes the response to an error. At the end it counts the request and writes
 // its only log line. The package has no other middleware.
 //
-// The order matters. The headers come first, so that every answer has them, also a refusal and the
-// answer to a panic. CORS precedes the refusals, because a browser hides an answer without its
+// The order matters. The headers come first, so that every answer has them, including a refusal and
+// the answer to a panic. CORS precedes the refusals, because a browser hides an answer without its
 // headers from the page. Capacity precedes everything that reads the body.
 func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
@@ -202,7 +202,7 @@ func ipExtractor(trusted []netip.Prefix) echo.IPExtractor {
 	}
 }
 
-// cors adds the headers of the Fetch standard if the origin is configured, also to errors. It
+// cors adds the headers of the Fetch standard if the origin is configured, even to errors. It
 // answers preflights and returns true for them. It covers the OAuth endpoints and the metadata, and
 // never allows credentials mode.
 func (a *API) cors(r *request.Request) (answered bool) {

@@ -124,7 +124,7 @@ func (b *revocationBody) check() error {
 	case b.hasJTI && (b.Selector != only || b.IssuedBefore != 0):
 		return fmt.Errorf("%w: with a jti, give only issuer, expires_at and reason", revoked.ErrInvalid)
 	case b.hasJTI && (b.DryRun || b.Expect != nil):
-		return fmt.Errorf("%w: dry_run and expect count grants, and a jti names none", revoked.ErrUnprocessable)
+		return fmt.Errorf("%w: dry_run and expect count grants: omit them with a jti", revoked.ErrUnprocessable)
 	}
 	return nil
 }

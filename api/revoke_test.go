@@ -14,8 +14,8 @@ import (
 	"revoked/api"
 )
 
-// The rows of the tables HP, HT, PR, OW, CA, MF and TM that need only one node, on both paths. dead
-// lists the tokens that are inactive afterwards; all others must be live (GA-8).
+// The test runs the rows of the tables HP, HT, PR, OW, CA, MF and TM that need only one node, on
+// both paths. dead lists the tokens that are inactive afterwards; all others must be live (GA-8).
 func TestRevoke_ConformanceRows_Hold(t *testing.T) {
 	long := strings.Repeat("x", 8<<10)
 	rows := []struct {

@@ -107,7 +107,7 @@ func (b *peerBook) NotifyUpdate(n *memberlist.Node) { b.record(n, true) }
 // NotifyLeave implements memberlist.EventDelegate. The node has left or is considered dead.
 func (b *peerBook) NotifyLeave(n *memberlist.Node) { b.record(n, false) }
 
-// record notes a change of a node. turn orders the changes, also those within one tick of the
+// record notes a change of a node. turn orders the changes, including those within one tick of the
 // clock.
 func (b *peerBook) record(n *memberlist.Node, alive bool) {
 	p, err := peerOf(n)

@@ -309,7 +309,7 @@ func TestAudit_RandomHistories_AreComplete(t *testing.T) {
 				r.Fatalf("step %d: %v: got %+v, want one entry", step, op, list)
 			}
 			detail := list[0].Detail
-			replaces := op.GetPutClient() != nil || op.GetPutSettings() != nil // also without a difference
+			replaces := op.GetPutClient() != nil || op.GetPutSettings() != nil // even without a difference
 			if told := detail == revoked.AuditNoChange; res.Unknown != (detail == revoked.AuditUnknown) ||
 				!res.Unknown && !replaces && op.GetNote() == nil && op.GetBarNode() == nil && told != (before == after) {
 				r.Fatalf("step %d: %v: got detail %q, changed %v, unknown %v", step, op, detail, before != after, res.Unknown)

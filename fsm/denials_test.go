@@ -369,7 +369,7 @@ func TestExpire_RegisteredJWT_StaysDead(t *testing.T) {
 	}
 }
 
-// A cut-off outlives every JWT that it covers, also if cutoff_retention is shorter.
+// A cut-off outlives every JWT that it covers, even if cutoff_retention is shorter.
 func TestExpireCutoff_ShortRetention_OutlivesJWTs(t *testing.T) {
 	m := newMachine(t)
 	m.trust(nil)
@@ -473,7 +473,7 @@ func TestTombstone_OfJWT_BindsIt(t *testing.T) {
 	m.wantJWT(jwt("1"), revoked.Dead)
 }
 
-// A registration wins over the claims, also if it comes between the look-up and the entry.
+// A registration wins over the claims, even if it comes between the look-up and the entry.
 func TestRevokeJWT_Registered_ItsRecordDecides(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.OwnClients = true })

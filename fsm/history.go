@@ -136,7 +136,7 @@ func (f *FSM) AsOf(d revoked.Digest, at revoked.Time) (revoked.PastAnswer, error
 
 // FinalAt returns when the entry at index was acknowledged, or nil if that was not recorded. In
 // that case before is an upper bound, or 0 if none is known. The bound is the acknowledgement of a
-// later entry, also of a later term: it covers all entries before it.
+// later entry, even of a later term: it covers all entries before it.
 func (f *FSM) FinalAt(index uint64) (exact *revoked.Acknowledgement, before revoked.Time, err error) {
 	s, err := f.acquire()
 	if err != nil {

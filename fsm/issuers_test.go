@@ -49,7 +49,7 @@ func (m *machine) change(change func(*revoked.Issuer)) error {
 	return m.do(command.PutIssuerOp(m.by("admin"), &i, i.Version))[0].Err
 }
 
-// fetched brings a set that the leader fetched.
+// fetched stores a set that the leader fetched.
 func (m *machine) fetched(list ...string) error {
 	m.t.Helper()
 	i := m.f.Issuer(testIss)
@@ -214,7 +214,7 @@ func TestPutIssuer_InlineSet_RetiresAtOnce(t *testing.T) {
 	agree(t, m, 2)
 }
 
-// C25: the denial of a token that was too long is over when a raise would make the token active.
+// C25: the denial of a token that was too long has ended when a raise would make the token active.
 func TestPutIssuer_RaisedLifetime_CountsForLaterTokens(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.MaxLifetime = time.Hour })

@@ -14,8 +14,8 @@ type writeLoad struct {
 
 const loadAge = 50 * time.Millisecond
 
-// WriteLoad returns how full the buffers of the store are, beyond which writes have to wait, in
-// percent. It may be 50 ms old. It is 0 after Close.
+// WriteLoad returns how close the store is to the point at which writes have to wait, in percent.
+// The value may be 50 ms old. It is 0 after Close.
 func (f *FSM) WriteLoad() int {
 	f.load.mu.Lock()
 	defer f.load.mu.Unlock()

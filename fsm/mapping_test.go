@@ -129,7 +129,7 @@ func TestPutIssuer_ChangedMapping_KeepsEndings(t *testing.T) {
 	}
 }
 
-// A token belongs to its client, session and grant by both mappings. So all of them end it, also
+// A token belongs to its client, session and grant by both mappings. So all of them end it, even
 // after the change. Its revocation ends the grants by both. A token that is issued after the change
 // belongs to those of the new mapping only.
 func TestPutIssuer_ChangedMapping_TokenHasBoth(t *testing.T) {

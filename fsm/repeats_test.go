@@ -43,7 +43,7 @@ func TestRevokeJWT_RepeatForLaterToken_OutlivesIt(t *testing.T) {
 	}
 }
 
-// The revocation of a jti without an expiry holds for the longest token that exists, also after one
+// The revocation of a jti without an expiry holds for the longest token that exists, even after one
 // with an expiry that came too early. A further repeat writes nothing.
 func TestRevokeJWT_JTIAfterOneWithExpiry_OutlivesToken(t *testing.T) {
 	m := newMachine(t)

@@ -78,7 +78,7 @@ func TestApply_OperationsByRole_MatchTheTable(t *testing.T) {
 		m.must(command.CreateJoinTokenOp(m.by("admin"),
 			&revoked.JoinToken{ID: "j-1", Hash: revoked.DigestToken("join")}, time.Hour))
 		m.trust(nil)
-		// The state records the version of the newest operation, also if it is refused.
+		// The state records the version of the newest operation, even if it is refused.
 		m.must(command.NoteOp(m.by("admin"), revoked.AuditEntry{Kind: revoked.AuditClusterTransfer}))
 		ops, _ := opsBy(m, id, "fresh")
 		for _, kind := range []string{

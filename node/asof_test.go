@@ -17,7 +17,8 @@ type simPast struct {
 	verdict  revoked.Verdict
 }
 
-// simPastAnswers is how many answers the oracle remembers of a grant: the first and the newest.
+// simPastAnswers is the number of answers that the oracle remembers of a grant: the first and the
+// newest.
 const simPastAnswers = 6
 
 // remember stores an answer, to compare it with AsOf at the end.

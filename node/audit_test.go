@@ -335,8 +335,8 @@ func TestAudit_LeaderFailsBeforeTheEntry_OneEntry(t *testing.T) {
 	}
 }
 
-// A node that is in no cluster has no audit. If it refuses a call of an administrator, its log and
-// LocalAudit have the call once.
+// A node that is not in a cluster has no audit. If it refuses a call of an administrator, its log
+// and LocalAudit have the call once.
 func TestAudit_NoCluster_RefusalsStayLocal(t *testing.T) {
 	entries := make(chan revoked.AuditEntry, 16)
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(k int, conf *node.Config) {

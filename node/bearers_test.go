@@ -256,7 +256,7 @@ func (s *sim) covers(t *simJWT, e *simEnding, stamp revoked.Time) func(*simJWT) 
 	}
 }
 
-// revoke revokes a token at a node, often at two concurrently, and presents it at all.
+// revoke revokes a token at a node, often at two concurrently, and presents it at all nodes.
 func (b *simBearer) revoke(ctx context.Context, t *simJWT) {
 	by := "admin"
 	if t.issuer.record.OwnClients && t.jwt.ClientID == "app" && b.rng.IntN(2) == 0 {

@@ -61,7 +61,7 @@ const maxCallBody = 16 << 20
 
 // handler serves the calls of other nodes. The transport has checked the peer's certificate; the
 // handlers check the rights of the peer. Requests arrive only after the roster exists. A call has
-// the rights of a certificate, which every node of the cluster has, also one that was removed or
+// the rights of a certificate, which every node of the cluster has, even one that was removed or
 // has not joined.
 func (n *Node) handler() http.Handler {
 	mux := http.NewServeMux()

@@ -64,7 +64,7 @@ type simKey struct {
 	banned bool // acknowledged
 }
 
-// A simJWT is a token with its history in sequence numbers, like simGrant.
+// A simJWT is a token and the sequence numbers of the events in its history, like simGrant.
 type simJWT struct {
 	issuer    *simIssuer
 	key       *simKey
@@ -91,7 +91,7 @@ func (t *simJWT) by(m revoked.ClaimMapping) *revoked.JWT {
 	return &j
 }
 
-// A simEnding is a change that ends tokens for good, also those that are signed later.
+// A simEnding is a change that ends tokens for good, including those that are signed later.
 type simEnding struct {
 	began, acked int64
 	touches      func(*simJWT) bool // tokens that it may end

@@ -66,7 +66,7 @@ type Config struct {
 	// first two cases panic, and a disk that hangs is a fatal error.
 	Crash  func(error)
 	Tracer *tracing.Tracer // nil: no tracing
-	// LocalAudit takes the entries of refused calls while the node is in no cluster, and so has no
+	// LocalAudit takes the entries of refused calls while the node is not in a cluster, and so has no
 	// audit. It must not block for long. nil: only the log of the node has these calls.
 	LocalAudit func(revoked.AuditEntry)
 	Now        func() time.Time

@@ -118,7 +118,7 @@ func (m *simNemesis) rollBackWith(n, lead *simNode, image *simImage) {
 }
 
 // replaceRolledBack replaces a node that runs on an older image by a new instance. It waits until
-// the node has ended, or until no member has noticed for a while.
+// the node has ended, or until a while has passed without any member noticing.
 func (m *simNemesis) replaceRolledBack(n *simNode) {
 	ended := func() bool {
 		n.mu.Lock()

@@ -19,7 +19,7 @@ import (
 	"revoked/node/nodetest"
 )
 
-// A keyServer publishes the key set of an issuer, and counts who asks.
+// A keyServer publishes the key set of an issuer, and counts the fetches.
 type keyServer struct {
 	*httptest.Server
 	set     atomic.Pointer[string]

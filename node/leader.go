@@ -152,7 +152,8 @@ func (l *leader) commit(c command.Command) (fsm.Outcome, error) {
 
 // initCluster gives a new cluster its id, settings and first clients. It waits until the clocks of
 // a majority are known. Its stamp would otherwise rest on one clock, and stamps never go back. A
-// record that a member does not know waits until that member was upgraded: it would stop there.
+// record that a member does not support waits until that member has been upgraded: the member would
+// stop at the record.
 func (l *leader) initCluster(ctx context.Context) {
 	for refused := ""; l.fsm.ClusterID() == "" && ctx.Err() == nil; {
 		if !l.roster.Clock.HasMajority() {

@@ -356,7 +356,7 @@ func (m *simNemesis) strays() {
 	}
 }
 
-// demote takes the vote of a node and gives it back later.
+// demote demotes a voter, and promotes it again later.
 func (m *simNemesis) demote() {
 	n, by := m.node(), m.node().now()
 	if by == nil || !m.shrink() {

@@ -194,7 +194,7 @@ func (n *Node) newRouter() *propose.Router {
 	}, n.leadership.proposer)
 }
 
-// logForwarded logs an administrative operation with the member that brought it. That member, not
+// logForwarded logs an administrative operation with the member that forwarded it. That member, not
 // this node, has verified the caller's secret.
 func logForwarded(log *slog.Logger, via string, op *command.Op, outcome fsm.Result) {
 	attrs := []any{
@@ -203,7 +203,7 @@ func logForwarded(log *slog.Logger, via string, op *command.Op, outcome fsm.Resu
 		log.Warn("forwarded operation failed", append(attrs, "error", outcome.Err)...)
 		return
 	}
-	log.Info("forwarded operation made", append(attrs, "index", outcome.Index)...)
+	log.Info("forwarded operation completed", append(attrs, "index", outcome.Index)...)
 }
 
 // maxLogged bounds a client id from another node in a log line, in bytes.

@@ -96,7 +96,7 @@ func (s *sim) others(l *simLife) (out []*simLife) {
 	return out
 }
 
-// promoteWithout takes the second node's vote and gives it back while the third is cut off. heal
+// promoteWithout demotes the second node, and promotes it again while the third is cut off. heal
 // reconnects the third.
 func (s *sim) promoteWithout(t *testing.T, first, second, third *simLife) (heal func()) {
 	t.Helper()

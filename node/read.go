@@ -176,12 +176,12 @@ func (n *Node) Client(id string) (*revoked.Client, bool) {
 }
 
 // ClientsCurrent implements api.Backend. After a crash the state may lack the end of the log until
-// the node holds its first lease. A node of no cluster knows only its bootstrap clients. Until then
-// a client may have been disabled without this node knowing it.
+// the node holds its first lease. A node that is not in a cluster knows only its bootstrap clients.
+// Until then a client may have been disabled without this node knowing it.
 func (n *Node) ClientsCurrent() bool { return n.roster.ClusterID() != "" && n.leases.everHeld.Load() }
 
 // Current implements api.Backend. Under a lease this node has applied every acknowledged change. It
-// returns ErrNoCluster at a node of no cluster.
+// returns ErrNoCluster if this node is not in a cluster.
 func (n *Node) Current(ctx context.Context) error {
 	if n.roster.ClusterID() == "" {
 		return revoked.ErrNoCluster

@@ -84,7 +84,7 @@ func patient(conf *node.Config) {
 	conf.HeartbeatTimeout, conf.ElectionTimeout = 2*time.Second, 2*time.Second
 }
 
-// A second directory with the certificate of a live member is refused. The leader hears no reports
+// A second directory with the certificate of a live member is refused. The leader gets no reports
 // of itself, and still counts as alive.
 func TestSecondDirectory_NameAlive_IsRefused(t *testing.T) {
 	confs := make([]node.Config, 3)

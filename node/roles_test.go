@@ -27,9 +27,9 @@ func withStaff(t *testing.T, o nodetest.Options) *nodetest.Cluster {
 	return nodetest.Start(t, o)
 }
 
-// The leader decides by its own state about each change that a member brings, whatever that member
-// has checked. An operator may change the membership and the settings, and nothing else. Viewers
-// and auditors may change nothing.
+// The leader decides by its own state about each change that a member forwards, whatever that
+// member has checked. An operator may change the membership and the settings, and nothing else.
+// Viewers and auditors may change nothing.
 func TestForwarded_ChangesByRole_TheLeaderDecides(t *testing.T) {
 	c := withStaff(t, nodetest.Options{})
 	th := thief{c, c.Follower()}
@@ -140,7 +140,7 @@ func TestStaff_Operator_GrowsAndShrinks(t *testing.T) {
 		}
 	}
 	join := fmt.Sprintf(`{"addresses":[%q]}`, c.Members[0].ClusterAddr())
-	// A node of no cluster cannot know whether the role was granted since.
+	// A node that is not in a cluster cannot know whether the role was granted since.
 	if r := late.JSON(http.MethodPost, "/v1/cluster/join", "eye", join); r.Status != http.StatusServiceUnavailable {
 		t.Errorf("join by a viewer: got %d %s, want 503", r.Status, r.Body)
 	}

@@ -84,7 +84,7 @@ func (th thief) want(want error, what, path string, req proto.Message) {
 }
 
 // The key of an admitted member does not make its thief an administrator. The leader checks the
-// caller that a request names against its own state, and logs which member brought the request.
+// caller that a request names against its own state, and logs which member forwarded the request.
 func TestStolenKey_NamesNoAdministrator_IsRefused(t *testing.T) {
 	var log logLines
 	c := nodetest.Start(t, nodetest.Options{Log: log.handler()})
@@ -142,7 +142,7 @@ func TestStolenKey_NamesNoAdministrator_IsRefused(t *testing.T) {
 		{"membership change failed", "change=DEMOTE", "target=" + victim, "client_id=root", "via=" + th.m.ID},
 		{"membership change failed", "change=REMOVE", "target=nodeX", "client_id=admin", "via=" + th.m.ID},
 		{"forwarded operation failed", "operation=put_client", "client_id=root", "via=" + th.m.ID},
-		{"forwarded operation made", "operation=admit_node", "client_id=admin", "via=" + th.m.ID},
+		{"forwarded operation completed", "operation=admit_node", "client_id=admin", "via=" + th.m.ID},
 	} {
 		c.Until(fmt.Sprintf("a line of the log with %q", line), func() bool { return log.has(line...) })
 	}

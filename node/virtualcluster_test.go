@@ -467,7 +467,7 @@ func (m *simNode) stop() {
 	m.mu.Unlock()
 }
 
-// end stops all processes, also one that is just being started.
+// end stops all processes, including one that is just being started.
 func (s *sim) end() {
 	s.over.Store(true)
 	for _, m := range s.nodes {

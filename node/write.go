@@ -176,8 +176,8 @@ func registerResults(regs []revoked.Registration, committed fsm.Outcome) []revok
 	return out
 }
 
-// Note implements api.Backend. It returns once the entry is committed. A node that is in no cluster
-// writes the entry to its log, and passes it to Config.LocalAudit.
+// Note implements api.Backend. It returns once the entry is committed. A node that is not in a
+// cluster writes the entry to its log, and passes it to Config.LocalAudit.
 func (n *Node) Note(ctx context.Context, by revoked.Actor, e revoked.AuditEntry) error {
 	if e.Refused {
 		e.Object = n.fsm.KnownObject(e.Object, n.roster.IsMember)
@@ -193,11 +193,11 @@ func (n *Node) Note(ctx context.Context, by revoked.Actor, e revoked.AuditEntry)
 	return err
 }
 
-// noteHere records an entry of a node that is in no cluster. Other nodes never get this entry.
+// noteHere records an entry of a node that is not in a cluster. Other nodes never get this entry.
 func (n *Node) noteHere(by revoked.Actor, e revoked.AuditEntry) {
 	e.Time, e.Node, e.RequestID = revoked.TimeOf(n.cfg.Now()), n.cfg.NodeID, by.RequestID
 	e.Actor, e.ActorVersion = by.ClientID, by.Version
-	n.log.Warn("call refused at a node of no cluster", "kind", string(e.Kind), "client_id", e.Actor,
+	n.log.Warn("call refused: node is not in a cluster", "kind", string(e.Kind), "client_id", e.Actor,
 		"request_id", e.RequestID, "detail", e.Detail)
 	if n.cfg.LocalAudit != nil {
 		n.cfg.LocalAudit(e)

@@ -52,7 +52,8 @@ func (w *waiting) take(set *slots.Set) *slots.Slot {
 //
 // A connection passes two gates before its certificate is known. It takes a slot while it has sent
 // no ClientHello, and one for its handshake, which costs CPU time. Half of both is reserved for
-// known sources. So strangers that connect as fast as they can delay each other, and not the nodes.
+// known sources. So unknown sources that connect as fast as they can delay each other, but not the
+// nodes.
 type admission struct {
 	cfg        Config
 	conns      *connSet

@@ -114,7 +114,7 @@ func callError(a frames.Answer) error {
 	return &CallError{Status: a.Status, Code: a.Code, Message: string(a.Body[:min(len(a.Body), maxMessage)])}
 }
 
-// callHTTP makes a call over HTTP/2. It reads at most MaxBody bytes of the answer, also without a
+// callHTTP makes a call over HTTP/2. It reads at most MaxBody bytes of the answer, even without a
 // Content-Length.
 func (t *Transport) callHTTP(ctx context.Context, key peerKey, path string, body []byte) ([]byte, error) {
 	resp, err := t.post(ctx, key, path, bytes.NewReader(body), int64(len(body)))

@@ -81,7 +81,7 @@ func newConnSet(m *metrics, limit int) *connSet {
 }
 
 // add takes ownership of raw. It closes raw and returns nil if the set is closed. From then on
-// Close of the transport closes it, also in the middle of a handshake.
+// Close of the transport closes it, even in the middle of a handshake.
 func (s *connSet) add(raw net.Conn, usage x509.ExtKeyUsage) *conn {
 	c := &conn{Conn: raw, set: s, usage: usage}
 	s.mu.Lock()

@@ -6,7 +6,7 @@
 //
 //   - Two processes exchange a byte of Raft or a call only if both hold a certificate of the
 //     cluster's CA that names a node. The dialing side must have reached the node that it meant;
-//     for Raft, also the instance, which is the disk.
+//     for Raft, it must also have reached the instance, which is the disk.
 //   - A connection is closed when the certificate that opened it expires or the CA is removed.
 //   - Handshakes, connections, frames, bodies and headers are limited, and a silent peer is
 //     detected within seconds. No operation blocks forever.

@@ -45,9 +45,8 @@ func (k *known) run(ctx context.Context) {
 	}
 }
 
-// refresh looks up the listed hosts. A host that cannot be looked up keeps its addresses. So a
-// failing name server does not make members strangers. It may block for lookupTimeout for each
-// host.
+// refresh looks up the listed hosts. A host that cannot be looked up keeps its addresses. So
+// members stay known while a name server fails. It may block for lookupTimeout for each host.
 func (k *known) refresh(ctx context.Context) {
 	fresh := make(map[string][]netip.Addr)
 	for _, hostport := range k.list() {

@@ -70,7 +70,7 @@ const (
 // readHello reads the first TLS record, which holds a ClientHello or its beginning. It returns the
 // bytes read. The error wraps errNotTLS as soon as a byte differs from that of a ClientHello. It
 // buffers only the bytes that have arrived. TLS itself would wait for the whole record, and answer
-// a stranger with an alert.
+// an unknown client with an alert.
 func readHello(r io.Reader) ([]byte, error) {
 	buf := make([]byte, 0, 512)
 	for want := recordHeader; len(buf) < want; {

@@ -36,7 +36,8 @@ import (
 type Backend interface {
 	clientauth.Clients
 	clientauth.Assertions
-	// NodeStatus returns the node's own view. Only ClusterID is read: it is empty in no cluster.
+	// NodeStatus returns the node's own view. Only ClusterID is read: it is empty while the node is
+	// not in a cluster.
 	NodeStatus(ctx context.Context) revoked.NodeStatus
 }
 
@@ -207,10 +208,10 @@ func (c *Control) Finish(r *request.Request, status int) {
 	c.End(r.Presented, status >= http.StatusInternalServerError || status == http.StatusTooManyRequests)
 }
 
-// errNoRecords answers credentials that a node of no cluster does not know.
+// errNoRecords answers credentials that a node outside a cluster does not know.
 var errNoRecords = &request.Failure{Status: http.StatusServiceUnavailable, Code: request.CodeUnavailable,
 	Outcome:    "no_cluster",
-	Title:      "this node is in no cluster yet: only the secret of its own bootstrap file counts",
+	Title:      "this node is not in a cluster yet: only the secret of its own bootstrap file counts",
 	RetryAfter: time.Second}
 
 // Missing counts a caller without credentials and returns [clientauth.ErrUnauthenticated].

@@ -18,10 +18,10 @@ const (
 
 // A Limiter holds a token bucket for each caller. Methods may be called concurrently.
 //
-// Callers are keyed by a hash under a seed of this process, so the limiter stores no name that a
-// stranger claims. Requests may end out of order, and an older time would credit an interval twice.
-// So each bucket uses the newest time it has seen. An empty bucket is never evicted: a flood of
-// made-up names does not reset a budget.
+// Callers are keyed by a hash under a seed of this process, so the limiter stores no name that an
+// unauthenticated caller claims. Requests may end out of order, and an older time would credit an
+// interval twice. So each bucket uses the newest time it has seen. An empty bucket is never
+// evicted: a flood of made-up names does not reset a budget.
 type Limiter struct {
 	perSecond float64
 	burst     float64

@@ -12,7 +12,7 @@ import (
 // endedRole is a reason of an [EndedError], in addition to those of [Caller.Ended].
 const endedRole = "role_lost"
 
-// sessionCheck is the time between two looks at a client's record: not every change of a client is
+// sessionCheck is the time between two checks of a client's record: not every change of a client is
 // an event.
 const sessionCheck = time.Second
 

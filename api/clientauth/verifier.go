@@ -85,7 +85,7 @@ func (v *verifier) recall(
 	return match, costly
 }
 
-// verify is recall with argon2id where only that can decide, for a caller that has the turn at c.
+// verify is like recall, but runs argon2id if only that can decide. The caller has the turn at c.
 // It returns [revoked.ErrOverloaded] if ctx ends before a slot is free.
 func (v *verifier) verify(
 	ctx context.Context, c *revoked.Client, secret string, now time.Time, from netip.Addr, slots chan struct{},

@@ -94,7 +94,7 @@ func cacheRace(t *testing.T, s *stage) {
 				if r := s.revokeUntilLed(t, writer, access[i]); r.Status != 200 {
 					t.Errorf("round %d: revoke: got %d %s, want 200", i, r.Status, r.Body)
 				} else {
-					// Twice: the second answer may come from a cache that the first one filled.
+					// Introspect twice: the second answer may come from a cache that the first one filled.
 					for range 2 {
 						if s.active(t, reader, access[i], false) {
 							t.Errorf("round %d: got an active token on %s after the 200, want an inactive one", i, reader.ID)

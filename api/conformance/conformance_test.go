@@ -38,7 +38,7 @@ func runScenarios(t *testing.T, s *stage, list []scenario) {
 	}
 }
 
-// Tables 6.2 to 6.8, 6.10 and 6.11, with default options.
+// The test runs tables 6.2 to 6.8, 6.10 and 6.11 with default options.
 func TestOAuth_DefaultOptions_Conforms(t *testing.T) {
 	s := newStage(t, options{})
 	for _, table := range revocationTables() {

@@ -150,7 +150,7 @@ func (v *visit) send(
 	return nil
 }
 
-// An openAnswer is an answer of the API that the browser gets as it comes.
+// An openAnswer is an answer of the API that is streamed to the browser.
 type openAnswer struct{ http.ResponseWriter }
 
 // WriteHeader leaves out the challenge, because a browser would ask for a password.

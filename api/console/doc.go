@@ -11,7 +11,7 @@
 // page. So no handler writes them there, with one exception: the answer that creates a secret shows
 // it.
 //
-// The pages are templates, files named .qtpl, which are compiled to Go. Package html/template would
-// let the linker keep every exported method of the program, which are 7 MB. A test checks that
+// The pages are templates, files named .qtpl, which are compiled to Go. With package html/template,
+// the linker would keep every exported method of the program, which adds 7 MB. A test checks that
 // each value in a template is where escaping for HTML makes it harmless.
 package console

@@ -151,7 +151,7 @@ func (b *issuer) streamcontent(qw422016 *qt422016.Writer, p *page) {
 `)
 	for _, k := range b.Keys {
 		if k.State != "banned" {
-			streamconfirm(qw422016, p, p.Confirm(to+"/ban-key", "Ban the key "+k.KeyID, k.Thumbprint, "For a key that was stolen. It is banned for good: no fetch brings it back.", "thumbprint", k.Thumbprint))
+			streamconfirm(qw422016, p, p.Confirm(to+"/ban-key", "Ban the key "+k.KeyID, k.Thumbprint, "Use this for a stolen key. It is banned for good: no fetch brings it back.", "thumbprint", k.Thumbprint))
 		}
 	}
 	qw422016.N().S(`

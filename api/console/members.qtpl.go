@@ -212,7 +212,7 @@ func (b *memberPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 <div class="cards">
 `)
 	if p.May("POST /v1/cluster/transfer-leader") && b.Alive && !b.Leader && b.Voter {
-		streamconfirm(qw422016, p, p.Confirm(to+"/transfer-leader", "Make it the leader", b.NodeID, "The present leader hands over. Revocations wait for a moment."))
+		streamconfirm(qw422016, p, p.Confirm(to+"/transfer-leader", "Make it the leader", b.NodeID, "The current leader hands over. Revocations wait for a moment."))
 	}
 	qw422016.N().S(`
 `)
@@ -232,12 +232,12 @@ func (b *memberPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	qw422016.N().S(`
 `)
 	if p.May("POST /v1/cluster/remove") && !b.Here {
-		streamconfirm(qw422016, p, p.Confirm(to+"/remove", "Remove it", b.NodeID, "For a node that is lost. It may not join again unless you admit it.").WithReason())
+		streamconfirm(qw422016, p, p.Confirm(to+"/remove", "Remove it", b.NodeID, "Use this for a lost node. It may not join again unless you admit it.").WithReason())
 	}
 	qw422016.N().S(`
 `)
 	if p.May("POST /v1/cluster/remove") && !b.Here && b.Alive {
-		streamconfirm(qw422016, p, p.Confirm(to+"/remove", "Remove it by force", b.NodeID, "For a node that still answers and must not. It skips the check of the quorum, and needs a reason.", "force", "yes").WithReason())
+		streamconfirm(qw422016, p, p.Confirm(to+"/remove", "Remove it by force", b.NodeID, "Use this for a node that still answers but must not. The removal skips the check of the quorum, and needs a reason.", "force", "yes").WithReason())
 	}
 	qw422016.N().S(`
 </div>

@@ -53,7 +53,7 @@ func (b *overviewView) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	qw422016.N().S(`
 </section>
 
-<section aria-labelledby="active"><h2 id="active">Who could still say “active”</h2>
+<section aria-labelledby="active"><h2 id="active">Nodes that could still answer “active”</h2>
 `)
 	held := false
 
@@ -83,12 +83,12 @@ func (b *overviewView) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	if b.Status.Leader.NodeID == "" {
 		qw422016.N().S(`<p>`)
 		if !b.Status.Lease.Held {
-			qw422016.N().S(`This node holds no lease, so it does not say “active”. `)
+			qw422016.N().S(`This node holds no lease, so it does not answer “active”. `)
 		}
 		qw422016.N().S(`Without a leader it does not know the leases of others.</p>
 `)
 	} else if !held {
-		qw422016.N().S(`<p>No node holds a lease. Each asks the leader before it says “active”.</p>`)
+		qw422016.N().S(`<p>No node holds a lease. Each node asks the leader before it answers “active”.</p>`)
 	}
 	qw422016.N().S(`
 `)

@@ -17,7 +17,7 @@ import (
 const (
 	idleLimit    = 15 * time.Minute
 	longestLimit = 8 * time.Hour
-	maxSessions  = 1024 // of all clients; a further one ends the session that was unused for longest
+	maxSessions  = 1024 // of all clients; a further one ends the session that was unused the longest
 	maxOfClient  = 16
 )
 
@@ -74,8 +74,7 @@ func (s *sessions) begin(caller *clientauth.Caller) (cookie string) {
 	return cookie
 }
 
-// If of returns true for limit sessions or more, makeRoom ends the one of them that was unused for
-// longest.
+// If of returns true for limit sessions or more, makeRoom ends the one that was unused the longest.
 func (s *sessions) makeRoom(limit int, of func(*session) bool) {
 	n, oldest := 0, sessionKey{}
 	var found *session

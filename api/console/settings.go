@@ -23,7 +23,7 @@ var settingTexts = map[string]string{
 	"audit_max_entries": "How many entries of the audit are kept: the newest ones.",
 }
 
-// A setting is a replicated setting with its present value.
+// A setting is a replicated setting with its current value.
 type setting struct{ Name, Value, Default, Min, Max, Text string }
 
 // settingsPage is the body of the list of settings.

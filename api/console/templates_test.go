@@ -56,7 +56,7 @@ const (
 	partMark    = "xpartx"    // another template
 )
 
-// plainAttributes may have a value: a browser takes it as a text, a number, a name or a class, and
+// plainAttributes may have a value. A browser takes it as a text, a number, a name or a class,
 // never as an address, a script or a style.
 var plainAttributes = strings.Fields("aria-label class cx cy d data-after for height id name nonce value " +
 	"viewbox width x y")

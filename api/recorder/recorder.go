@@ -98,8 +98,8 @@ func (r *Recorder) Refused(ctx context.Context, by revoked.Actor, e revoked.Audi
 }
 
 // Record commits an entry. It blocks until the entry is committed, or for two seconds. After that
-// the attempt goes on without the caller. It does not end with ctx, from which it takes the trace.
-// A failure is counted and logged, and the next entry has the number of the entries that are
+// the attempt continues without the caller. It does not end with ctx, which only supplies the
+// trace. A failure is counted and logged, and the next entry has the number of the entries that are
 // missing before it.
 func (r *Recorder) Record(ctx context.Context, by revoked.Actor, e revoked.AuditEntry) {
 	if cause, ok := r.begin(); !ok {

@@ -14,7 +14,7 @@ import (
 // A Func commits registrations for one caller and returns one result for each, in their order.
 type Func func(context.Context, []revoked.Registration) ([]revoked.RegisterResult, error)
 
-// Tries of a call of a bulk registration.
+// Limits of the attempts for one call of a bulk registration.
 const (
 	overloadTries = 8 // while the queue is full or the record is behind: 1.4 s of pauses in all
 	unknownTries  = 3 // for an unknown outcome or no leader, each with its own timeout

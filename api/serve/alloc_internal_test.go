@@ -32,8 +32,8 @@ type discardConn struct{ net.Conn }
 
 func (discardConn) Write(b []byte) (int, error) { return len(b), nil }
 
-// A full table closes the connection that has been idle for longest, whatever requests came and
-// went in between, and none with a request.
+// A full table closes the connection that has been idle the longest, whatever requests came and
+// went in between. It never closes one with a request.
 func TestSlots_Full_ClosesLongestIdle(t *testing.T) {
 	table := newSlotTable(4, 4, nil)
 	addr := netip.MustParseAddr("192.0.2.1")

@@ -149,7 +149,7 @@ func (c *ClientCAs) Pool() *x509.CertPool {
 // has ephemeral elliptic-curve key exchange and authenticated ciphers only (RFC 8996, RFC 10015).
 //
 // It requests a client certificate but does not require one. With clientCAs, a certificate must
-// chain to one of them, also when the peer resumes a session. Without clientCAs, any certificate
+// chain to one of them, even when the peer resumes a session. Without clientCAs, any certificate
 // passes: the handshake only proves that the peer has its key.
 func TLSConfig(cert *Certificate, clientCAs *ClientCAs) *tls.Config {
 	cfg := baseConfig(cert)

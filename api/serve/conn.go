@@ -38,7 +38,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 }
 
-// Write fails with the first error once a write has failed, also after a short write. It may be
+// Write fails with the first error once a write has failed, even after a short write. It may be
 // called concurrently.
 func (c *conn) Write(b []byte) (int, error) {
 	if err := c.failed.Load(); err != nil {

@@ -78,6 +78,6 @@ func (s *Server) serveHTTP2(c *frameConn) {
 // goAway sends GOAWAY on every connection. Each closes after its last stream. A request that
 // arrives later is ignored, see [frameConn.announce].
 func (s *http2Server) goAway(ctx context.Context) {
-	s.base.SetKeepAlivesEnabled(false) // also for connections that come later
+	s.base.SetKeepAlivesEnabled(false) // even for connections that come later
 	_ = s.base.Shutdown(ctx)           // it has no connections of its own, so it does not wait
 }

@@ -72,7 +72,7 @@ func (c *oneConn) get(path string) string {
 	return fmt.Sprintf("%d %s %t", res.StatusCode, strings.TrimSpace(string(b)), res.Close)
 }
 
-// At a limit the connection that has been idle for longest makes room. Only if none is idle, a new
+// At a limit the connection that has been idle the longest makes room. Only if none is idle, a new
 // one is refused with the name of the limit, and health is served.
 func TestConns_AtLimit_IdleMakesRoom(t *testing.T) {
 	all := func(c *serve.Config) { c.MaxConns, c.MaxConnsPerAddress = 3, 3 }

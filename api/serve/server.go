@@ -38,8 +38,8 @@ type Config struct {
 	Log        *slog.Logger          // default: discard
 	Registerer prometheus.Registerer // for the metrics of the port; default: none
 
-	// Limits. At a limit of connections the one that has been idle for longest is closed. If none
-	// is idle, and beyond a limit of requests, the handler gets a [Refusal]. The defaults are
+	// Limits. At a limit of connections, the server closes the one that has been idle the longest. If
+	// none is idle, and beyond a limit of requests, the handler gets a [Refusal]. The defaults are
 	// 10,000, and a quarter of all for one address.
 	MaxConns, MaxConnsPerAddress       int
 	MaxRequests, MaxRequestsPerAddress int

@@ -144,7 +144,7 @@ func TestServer_RSAKeyExchange_IsRefused(t *testing.T) {
 	}
 }
 
-// dial connects by HTTP/1, over TLS or in plain.
+// dial connects by HTTP/1, with or without TLS.
 func (s *server) dial(t *testing.T, plain bool) net.Conn {
 	t.Helper()
 	var c net.Conn
@@ -179,7 +179,7 @@ func (s *server) raw(t *testing.T, plain bool, request string) string {
 
 const chunks = "5\r\nhello\r\n0\r\n\r\n"
 
-// Requests that two servers may frame differently (RFC 9112 section 6.3).
+// The server refuses a request that another server may frame differently (RFC 9112 section 6.3).
 func TestServer_AmbiguousFraming_IsRefused(t *testing.T) {
 	s := start(t)
 	const head = "POST / HTTP/1.1\r\nHost: as.example\r\n"

@@ -24,7 +24,7 @@ const (
 const spareSlots = 32
 
 // A slotTable bounds the open connections: all of them, and those of one address. At a limit it
-// closes the connection that has been idle for longest. If none is idle, the new connection gets a
+// closes the connection that has been idle the longest. If none is idle, the new connection gets a
 // spare slot, and its requests are refused.
 type slotTable struct {
 	perAddress int
@@ -127,7 +127,7 @@ func (t *slotTable) place(s *slot) (evicted *slot) {
 }
 
 // placeSpare gives s a place among the connections that are only refused. If all of these places
-// are taken, it evicts the one that has been idle for longest. It needs mu.
+// are taken, it evicts the one that has been idle the longest. It needs mu.
 func (t *slotTable) placeSpare(s *slot, cause string) (evicted *slot) {
 	p := t.spare[cause]
 	if p.n >= p.limit {
@@ -140,7 +140,7 @@ func (t *slotTable) placeSpare(s *slot, cause string) (evicted *slot) {
 	return evicted
 }
 
-// oldest returns the slot that has been idle for longest, or nil. It moves the busy slots before it
+// oldest returns the slot that has been idle the longest, or nil. It moves the busy slots before it
 // to the end, so that the next search does not examine them again.
 func (p *pool) oldest() *slot {
 	for p.busy < p.n {

@@ -159,7 +159,7 @@ func (e *Endpoints) viewerAs(ctx context.Context, asker *viewer, id string) (*vi
 	}
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("%w: as names no client", revoked.ErrUnknownClient)
+		return nil, fmt.Errorf("%w: as: no client has this id", revoked.ErrUnknownClient)
 	case client.Disabled:
 		return nil, fmt.Errorf("%w: as: the client is disabled, so it cannot introspect", revoked.ErrUnprocessable)
 	case client.Type == revoked.Public:

@@ -49,7 +49,7 @@ func joinCommand() *cobra.Command {
 		switch {
 		case !errors.As(err, &status):
 		case status.Status == http.StatusUnauthorized:
-			err = fmt.Errorf("%w; a node in no cluster knows only the clients of its own "+
+			err = fmt.Errorf("%w; a node outside a cluster knows only the clients of its own "+
 				"bootstrap_admin_secret_file and bootstrap_clients_file", err)
 		case status.Status == http.StatusUnprocessableEntity:
 			err = fmt.Errorf("%w; is each ADDR the cluster address (cluster_advertise) of a running member, "+
@@ -125,8 +125,8 @@ func membersCommand() *cobra.Command {
 	})
 }
 
-// noCluster explains the answers of a node that belongs to no cluster.
-const noCluster = "this node is in no cluster yet: it waits for the nodes that bootstrap_expect counts, " +
+// noCluster explains the answers of a node that is not in a cluster.
+const noCluster = "this node is not in a cluster yet: it waits for the nodes that bootstrap_expect counts, " +
 	"or for revoked join ADDR"
 
 func printMembers(cmd *cobra.Command, m client.Members) error {

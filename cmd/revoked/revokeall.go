@@ -97,8 +97,8 @@ func printCutoff(cmd *cobra.Command, dryRun bool, r client.CutoffResult) error {
 	return cli.PrintTable(cmd.OutOrStdout(), heading, [][]string{row})
 }
 
-// parseInstant parses Unix seconds, an RFC 3339 date and time, or a date, which is its first moment
-// in UTC. It returns Unix seconds.
+// parseInstant parses Unix seconds, an RFC 3339 date and time, or a date, which means 00:00 UTC. It
+// returns Unix seconds.
 func parseInstant(s string) (int64, error) {
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
 		if n <= 0 || n > 1<<40 {

@@ -41,8 +41,8 @@ func AcknowledgeOp(list []revoked.Acknowledgement) *Op {
 	return newOp(revoked.Actor{}, &Op_Acknowledge{Acknowledge: m})
 }
 
-// Acknowledgements is the inverse of AcknowledgeOp. ok is false if the lists differ in length, the
-// indexes do not increase, a time is out of range, or a bit names no node.
+// Acknowledgements is the inverse of AcknowledgeOp. ok is false if the lists differ in length or
+// the indexes do not increase. It is also false if a time is out of range or a bit names no node.
 func (m *Acknowledge) Acknowledgements() (list []revoked.Acknowledgement, ok bool) {
 	n := len(m.GetIndex())
 	if n > MaxAcknowledged || len(m.GetNodes()) > maxAckNodes ||

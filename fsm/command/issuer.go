@@ -20,7 +20,7 @@ func DeleteIssuerOp(by revoked.Actor, name string) *Op {
 	return newOp(by, &Op_DeleteIssuer{DeleteIssuer: &DeleteIssuer{Name: name}})
 }
 
-// PutIssuerKeysOp returns the operation with which the leader brings the keys of a fetched set, in
+// PutIssuerKeysOp returns the operation with which the leader stores the keys of a fetched set, in
 // the order of their thumbprints. It replaces the keys whose KeysVersion is version. The result
 // wraps ErrConflict if they have changed. A set that changes nothing is a no-op.
 func PutIssuerKeysOp(name string, version uint64, keys []revoked.IssuerKey) *Op {

@@ -37,8 +37,9 @@ type State struct {
 	QueueFloor  revoked.Time                  // no queue entry is due earlier, so a scan may start here
 }
 
-// Load reads the memory of a state from its rows. It needs one scan of each family that is in
-// memory, and all tombstones, for the quotas. An error of the store or of a row ends it.
+// Load reads the memory of a state from its rows. It scans each family that is kept in memory once.
+// It also scans all tombstones, to compute the quotas. It returns the first error of the store or
+// of a row.
 func Load(s *store.Store) (State, error) {
 	m := State{
 		Clients: map[string]*revoked.Client{}, Deleted: map[string]*rows.Deleted{},

@@ -33,7 +33,7 @@ func (a *Applier) membershipOp(op *command.Op) Result {
 	return Result{}
 }
 
-// admitNode admits a node, also one that is barred. Joined and barred nodes do not count: the
+// admitNode admits a node, even one that is barred. Joined and barred nodes do not count: the
 // configuration and MaxBars bound them.
 func (a *Applier) admitNode(by string, m *command.AdmitNode) Result {
 	counts := func(v *revoked.Admission) bool {
@@ -219,7 +219,7 @@ func (a *Applier) decide(v revoked.Admission) {
 	a.putAdmission(&v)
 }
 
-// admission returns the admission of a node, nil without one. The caller must not change it.
+// admission returns the admission of a node, or nil if it has none. The caller must not change it.
 func (a *access) admission(node string) *revoked.Admission {
 	if v, ok := a.admissions[node]; ok {
 		return v

@@ -13,7 +13,7 @@ import (
 // cut-off. It examines about limit rows and records its position.
 //
 // No answer depends on its progress: readers evaluate the grant and the cut-offs themselves. It
-// frees space, and brings the digests that a cut-off ended into the feed.
+// frees space, and adds the digests that a cut-off ended to the feed.
 func (a *Applier) compact(limit int) {
 	if a.mem.Compactions > 0 {
 		limit = a.compactGrants(limit)
@@ -94,7 +94,7 @@ func (a *Applier) compactTokens(
 
 // compactCutoff compacts the tokens that one cut-off ends and records the position in its row. It
 // returns the remaining limit. The position is part of the state, so every member continues at the
-// same row, also after a restart or an installed snapshot.
+// same row, even after a restart or an installed snapshot.
 func (a *Applier) compactCutoff(c *rows.Cutoff, limit int) int {
 	next := *c
 	next.Compacted = true

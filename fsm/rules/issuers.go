@@ -83,7 +83,7 @@ func (a *Applier) mayUpdate(old *rows.Issuer, next *revoked.Issuer, version uint
 	case old == nil || old.DeletedAt != 0:
 		return fmt.Errorf("%w: issuer %q", revoked.ErrNotFound, next.Name)
 	case old.Issuer.Issuer != next.Issuer:
-		return fmt.Errorf("%w: issuer: it never changes", revoked.ErrUnprocessable)
+		return fmt.Errorf("%w: issuer cannot be changed", revoked.ErrUnprocessable)
 	case old.Version != version || old.Version == a.Index:
 		return fmt.Errorf("%w: issuer %q has changed", revoked.ErrConflict, next.Name)
 	}

@@ -106,7 +106,8 @@ func (a *Applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revo
 // denial stays until the grants of the other live tokens have ended, too.
 const maxJTITokens = 1024
 
-// denialExtension is how much longer a denial stays if registered grants with its jti are left.
+// denialExtension is the time by which a denial is extended while registered grants with its jti
+// remain.
 const denialExtension = time.Minute
 
 // endUnseen denies the jti of j and ends the registered grants with a token that has it. It reports
@@ -239,7 +240,7 @@ func (a *Applier) endFamily(
 }
 
 // jwtEvent adds the event of a JWT that ended. Each digest comes with the audience of its claims,
-// so that a resource server knows whether it is concerned.
+// so that a resource server knows whether the event concerns it.
 func (a *Applier) jwtEvent(actor *revoked.Client, j *revoked.JWT, sel revoked.Selector, reason string) {
 	e := revoked.Event{Kind: revoked.EventJWT, Selector: sel, JTI: j.JTI, Actor: actor.ID, Reason: reason}
 	for i := range j.Digests {

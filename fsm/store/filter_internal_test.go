@@ -51,7 +51,7 @@ func awaitScan(t *testing.T, s *Store) {
 
 func filterKey(i int) []byte { return fmt.Appendf(nil, "%c-%d", "tgx"[i%3], i) }
 
-// The filter knows whether a group may have keys, also after a restart.
+// The filter knows whether a group may have keys, even after a restart.
 func TestFilter_Group_LackedWithoutKeys(t *testing.T) {
 	dir := t.TempDir()
 	key := func(group string, n int) []byte { return fmt.Appendf(nil, "J%s%032d", group, n) }

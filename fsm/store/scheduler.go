@@ -25,8 +25,8 @@ var (
 	_ pebble.CompactionGrantHandle = (*scheduler)(nil)
 )
 
-// pollTime is how often the scheduler asks how many compactions may run. It gets no signal when
-// that number grows, except UpdateGetAllowedWithoutPermission in some cases.
+// pollTime is the interval at which the scheduler asks how many compactions may run. It gets no
+// signal when that number grows, except UpdateGetAllowedWithoutPermission in some cases.
 const pollTime = 100 * time.Millisecond
 
 func newScheduler() *scheduler {

@@ -87,7 +87,7 @@ func TestScheduler_AfterOpen_CompactsWithinLimit(t *testing.T) {
 	}
 }
 
-// Compactions keep level 0 small, also after the store was opened again.
+// Compactions keep level 0 small, even after the store was opened again.
 func TestOpen_ManyFlushes_AreCompacted(t *testing.T) {
 	fs, dir := vfs.NewMem(), "state"
 	if err := fs.MkdirAll(dir, 0o700); err != nil {

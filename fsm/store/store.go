@@ -164,8 +164,8 @@ func (s *Store) Wait() error {
 	return s.err
 }
 
-// WriteLoad returns how much of what Pebble buffers before writes have to wait is in use, in
-// percent. It takes some microseconds.
+// WriteLoad returns how close Pebble is to the point at which writes have to wait, in percent. It
+// takes some microseconds.
 func (s *Store) WriteLoad() int {
 	m := s.db.Metrics()
 	return max(int(100*m.MemTable.Size/(stopMemTables*memTableBytes)), int(100*m.Levels[0].Sublevels/stopSublevels))

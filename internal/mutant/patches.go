@@ -253,7 +253,7 @@ var sentCalls sync.Map // *Router to *sentCall
 		"fsm/rules/entry.go", "\treturn actor.Require(revoked.RoleAdmin)\n",
 		"\treturn actor.Require(revoked.RoleAdmin, revoked.RoleOperator)\n",
 	}}},
-	{"leader-trusts-forwarder", "the leader changes the membership for whoever the forwarding member names", []Edit{{
+	{"leader-trusts-forwarder", "the leader changes the membership for any client that the forwarder names", []Edit{{
 		"node/roster/authority.go", "\treturn client.Require(revoked.RoleAdmin, revoked.RoleOperator)\n", "\treturn nil\n",
 	}}},
 	{"roles-without-field", "a record with a role that older programs refuse has no field at which they stop", []Edit{{

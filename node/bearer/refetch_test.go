@@ -74,7 +74,7 @@ func TestLookup_Refused_VerifiedOnceForEachIssuer(t *testing.T) {
 	want(revoked.Active, 1)
 }
 
-// Each lookup of a JWT counts once, by what came of it.
+// Each lookup of a JWT counts once, by its outcome.
 func TestStatus_JWT_ResultIsCounted(t *testing.T) {
 	m := newMachine(t, func(i *revoked.Issuer) { i.Algorithms = []string{"ES256", "EdDSA"} })
 	es, ed := signers()[1], signers()[2]

@@ -17,7 +17,7 @@ import (
 )
 
 // A fakeSource is a state of tokens and grants. If between is set, it runs after a row was read and
-// before it is returned, where a slow reader loses time.
+// before it is returned, as if the reader were slow.
 type fakeSource struct {
 	mu      sync.RWMutex
 	tokens  map[revoked.Digest]revoked.Token

@@ -113,7 +113,7 @@ func Complete(dir string) (replaced bool, err error) {
 	return true, nil
 }
 
-// replaceSteps returns the steps of Complete. Each may be repeated, also after a part of it, and
+// replaceSteps returns the steps of Complete. Each may be repeated, even after a part of it, and
 // after later ones. While a directory mixes two members it has no identity, so that a program that
 // does not know readyDir refuses it.
 func replaceSteps(dir string) []func() error {

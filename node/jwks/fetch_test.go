@@ -90,7 +90,8 @@ func TestFetch_MaxAge_IsThatOfTheServer(t *testing.T) {
 	}
 }
 
-// Servers that lie, redirect, grow or fail. Each fetch fails, with a reason that lacks the URI.
+// A fetch from a server that lies, redirects, sends too much or fails is an error. The error does
+// not contain the URI.
 func TestFetch_BadServers_FailTheFetch(t *testing.T) {
 	keys := set(t)
 	private := bytes.Replace(keys, []byte(`"kid"`), []byte(`"d":"AA","kid"`), 1)

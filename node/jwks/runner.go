@@ -12,10 +12,10 @@ import (
 	"revoked"
 )
 
-// maxFetches is how many fetches run at once.
+// maxFetches is the number of fetches that may run at once.
 const maxFetches = 4
 
-// listInterval is the time between two looks at the list of issuers.
+// listInterval is the time between two reads of the list of issuers.
 const listInterval = time.Second
 
 // A RunnerConfig configures a [Runner]. Its functions may be called concurrently.

@@ -139,7 +139,8 @@ func TestRunner_Fetches_FollowTheSchedule(t *testing.T) {
 	}
 }
 
-// At most one fetch in 30 seconds, however many ask. Those who ask while one runs share it.
+// At most one fetch begins in 30 seconds, however many callers request one. Callers that request
+// one during a fetch share it.
 func TestRunner_Refresh_IsSharedAndLimited(t *testing.T) {
 	w := newWorld("a")
 	w.run(t, func(t *testing.T, r *jwks.Runner) {

@@ -224,8 +224,8 @@ func TestAssertion_Attacks_AreNotVerified(t *testing.T) {
 	}
 }
 
-// RFC 8725 sections 2.1 and 3.1, on assertions: every spelling of "none" is refused, and every HMAC
-// whose secret is a form of the public key.
+// RFC 8725 sections 2.1 and 3.1, on assertions: every spelling of "none" is refused. So is every
+// HMAC whose secret is a form of the public key.
 func TestAssertion_AlgorithmConfusion_IsNotVerified(t *testing.T) {
 	rs, es := keys()["RS256"], keys()["ES256"]
 	c := newRobot(t, rs.jwk(`"kid":"rs"`), es.jwk(`"kid":"es"`))

@@ -11,8 +11,9 @@ import (
 	"revoked"
 )
 
-// The attacks of RFC 8725 section 2, and those known against its implementations. No token may be
-// verified: it could be active, or end the tokens of another user (JW-02, JW-06).
+// The test forges tokens by the attacks of RFC 8725 section 2, and by those known against JWT
+// libraries. No token may be verified: it could be active, or end the tokens of another user
+// (JW-02, JW-06).
 func TestVerify_Attacks_AreNotVerified(t *testing.T) {
 	rs, es, ed, attacker := keys()["RS256"], keys()["ES256"], keys()["EdDSA"], newKey(t)
 	i := newIssuer(t, rs.jwk(`"kid":"rs"`), es.jwk(`"kid":"es"`), ed.jwk(`"kid":"ed"`))
@@ -145,8 +146,8 @@ func TestVerify_AnyCharacterChanged_IsNotVerified(t *testing.T) {
 	}
 }
 
-// RFC 8725 sections 2.7 and 3.8: a token of one issuer is not a token of another that has the same
-// key, or the same kid.
+// RFC 8725 sections 2.7 and 3.8: a token of one issuer is not valid for another issuer with the
+// same key or kid.
 func TestVerify_OtherIssuer_IsNotVerified(t *testing.T) {
 	k, other := keys()["ES256"], newKey(t)
 	i := newIssuer(t, k.jwk(`"kid":"k"`))

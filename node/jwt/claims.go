@@ -19,7 +19,7 @@ const (
 
 // readClaims returns a verified result with the claims, or RefusedClaims.
 //
-// A bad claim refuses the whole token, also a claim that decides nothing here. A resource server
+// A bad claim refuses the whole token, even if the claim decides nothing here. A resource server
 // that reads the claim another way would otherwise act on it.
 func readClaims(issuer *revoked.Issuer, t *Token) Result {
 	c := claims{object: &t.claims}

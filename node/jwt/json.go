@@ -13,7 +13,7 @@ import (
 const maxDepth = 32
 
 // errJSON is returned for a text that is not strict JSON. It never quotes the text.
-var errJSON = errors.New("want JSON without repeated names, lone surrogates and control characters")
+var errJSON = errors.New("want JSON without repeated names, lone surrogates or control characters")
 
 type kind uint8
 
@@ -53,8 +53,8 @@ func (v *value) get(name string) *value {
 }
 
 // parseObject reads a JSON text (RFC 8259) that is an object. Unlike encoding/json it rejects
-// repeated names at any depth, invalid UTF-8, lone surrogates and control characters, also those
-// that are escaped.
+// repeated names at any depth, invalid UTF-8, lone surrogates and control characters, including
+// escaped ones.
 //
 // Two readers of one text must see the same claims. A parser that keeps the first of two equal
 // names and one that keeps the last would disagree about the token.

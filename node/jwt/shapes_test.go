@@ -8,8 +8,8 @@ import (
 	"revoked"
 )
 
-// Tokens with the headers and claims that the products document. Times, names and signatures are
-// made by the test.
+// The test verifies tokens with the headers and claims that the products document. It makes up
+// times, names and signatures.
 func TestVerify_TokensOfProducts_AreRead(t *testing.T) {
 	rs := keys()["RS256"]
 	type issuer = revoked.Issuer

@@ -28,8 +28,9 @@ type Result struct {
 	JWT revoked.JWT
 }
 
-// maxTries is how many keys a token is verified with. Only a token without a kid, or keys that
-// share one, need more than one. It bounds the signatures that one request can make a node compute.
+// maxTries is the number of keys with which a token is verified at most. Only a token without a
+// kid, or keys that share one, need more than one. It bounds the signatures that one request can
+// make a node compute.
 const maxTries = 4
 
 // A Verifier verifies the tokens of one issuer. It is immutable.

@@ -156,7 +156,7 @@ func (t *Table) admit(now Instant, r Request) Refusal {
 	return Admitted
 }
 
-// maxBehind is how many entries a member may be behind and still get a reservation.
+// maxBehind is the number of entries that a member may be behind and still get a reservation.
 const maxBehind = 64
 
 // hold reserves a lease for a member that is just behind, as if it were admitted: acknowledgements

@@ -50,7 +50,7 @@ func (m *Member) JSON(method, path, client, body string) Reply {
 }
 
 // Decided repeats call while its response is 503. On a busy machine a leader may lose its term at
-// any moment. It returns every other response, also an error: the caller compares it.
+// any moment. It returns every other response, even an error: the caller compares it.
 func (m *Member) Decided(call func() Reply) (r Reply) {
 	m.c.T.Helper()
 	m.c.Until("a leader decides", func() bool {

@@ -189,7 +189,7 @@ func (c *Cluster) issue(m *Member) {
 // and must not share an address.
 var handedOut sync.Map
 
-// freePort returns a free loopback address, each only once. The port lies below the kernel's
+// freePort returns a free loopback address, each only once. The port is below the kernel's
 // ephemeral ports, so that no connection takes it while its node restarts. Another process may
 // still take the port, which listen waits for.
 func freePort(t testing.TB) string {

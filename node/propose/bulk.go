@@ -18,8 +18,9 @@ const (
 	bulkCalls = 4   // bulk proposals that a node has under way; more wait for their turn
 	maxBulk   = 256 // bulk proposals that the leader queues
 
-	// Limits while there are other callers, and without them. The first is how long applying a bulk
-	// entry should take. The second is how many bulk entries a member with a lease may be behind.
+	// Limits while there are other callers, and without them. The first is the target time for
+	// applying a bulk entry. The second is the number of bulk entries that a member with a lease may
+	// be behind.
 	applyTarget, applyTargetAlone = 2500 * time.Microsecond, 40 * time.Millisecond
 	maxLag, maxLagAlone           = 0, 8
 	aloneAfter                    = 10 * time.Second // without another caller

@@ -92,7 +92,7 @@ func decodeResult(r *nodepb.OpResult) fsm.Result {
 	}
 }
 
-// bulkTries is how many times the timeout of others a bulk proposal has.
+// bulkTries is the timeout of a bulk proposal as a multiple of the timeout of other proposals.
 const bulkTries = 6
 
 var errLeadershipEnded = fmt.Errorf("%w: leadership ended", revoked.ErrNoLeader)

@@ -14,8 +14,8 @@ import (
 )
 
 // StartRaft starts Raft on the store. It sets the fields of conf that depend on the store: the
-// logger, the length of the log, the time of snapshots, and the restore of the newest one. On an
-// error Raft does not run.
+// logger, the length of the log, and when snapshots are taken and restored. On an error Raft does
+// not run.
 func (s *Store) StartRaft(conf *raft.Config, trans raft.Transport) (*raft.Raft, error) {
 	durable, err := s.cfg.FSM.DurableIndex()
 	if err != nil {

@@ -25,7 +25,7 @@ import (
 // Options configure Recover.
 type Options struct {
 	DryRun bool // examine only
-	// AcceptLoss keeps the tokens of the state active, also those of lost revocations. It needs a
+	// AcceptLoss keeps the tokens of the state active, including those of lost revocations. It needs a
 	// Reason. Without AcceptLoss, every token issued before now is ended.
 	AcceptLoss bool
 	Reason     string
@@ -44,7 +44,7 @@ type Holding struct {
 	Tokens    uint64   `json:"tokens"`     // before the entries after State
 	Grants    uint64   `json:"grants"`
 	Members   []Member `json:"members"`
-	// Missing is how many entries this disk lacks for certain. It may lack more.
+	// Missing is the number of entries that this disk certainly lacks. It may lack more.
 	Missing uint64 `json:"missing"`
 
 	newest revoked.Time
@@ -55,7 +55,7 @@ type Member struct {
 	NodeID string `json:"node_id"`
 	Voter  bool   `json:"voter"`
 	Self   bool   `json:"self"`
-	// Recorded is how far its log was when a leader last recorded that in this log. 0: unknown.
+	// Recorded is the last index of its log when a leader last recorded it in this log. 0: unknown.
 	Recorded uint64 `json:"recorded_index"`
 }
 
@@ -80,7 +80,7 @@ const defaultReason = "recovered after a lost quorum"
 // same node id, and let others join with empty directories.
 //
 // It returns ErrConflict if a process uses dir. It returns ErrUnprocessable if dir holds no voter,
-// if the voter needs no recovery, or if the clock is behind. After any error, also after a crash,
+// if the voter needs no recovery, or if the clock is behind. After any error, even after a crash,
 // dir holds the earlier member or the complete new one: call Recover again to find out which.
 func Recover(ctx context.Context, dir string, o Options) (r Recovery, err error) {
 	if o.AcceptLoss && o.Reason == "" {

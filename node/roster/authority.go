@@ -13,7 +13,7 @@ import (
 )
 
 // authorize returns an error unless this node, the leader, may make the change that the node via
-// brings. A leave needs the certificate of the node that leaves. Every other change needs an
+// forwards. A leave needs the certificate of the node that leaves. Every other change needs an
 // administrator or an operator. In this node's own state, the client must exist, be enabled, have
 // the role, and have the version that via authenticated. via saw the secret; this node does not.
 //
@@ -59,11 +59,11 @@ func checkLeaver(peer string, req *nodepb.AdminRequest) error {
 	return nil
 }
 
-// allowOldForwarder returns ErrForbidden for a change without a caller, unless a member of version
-// 0.3 brings it, which names no caller. Once the log holds commands of version 2, no such member
-// can exist, whatever a member reports.
+// allowOldForwarder returns ErrForbidden for a change without a caller, unless it comes from a
+// member of version 0.3, which names no caller. Once the log holds commands of version 2, no such
+// member can exist, whatever a member reports.
 func (r *Roster) allowOldForwarder(via string, req *nodepb.AdminRequest) error {
-	refused := fmt.Errorf("%w: the change that %s brings names no caller", revoked.ErrForbidden, via)
+	refused := fmt.Errorf("%w: the change that %s forwards names no caller", revoked.ErrForbidden, via)
 	if req.Kind != nodepb.AdminRequest_REMOVE && req.Kind != nodepb.AdminRequest_TRANSFER || r.usesVersion2() {
 		return refused
 	}
@@ -84,7 +84,7 @@ func (r *Roster) allowOldForwarder(via string, req *nodepb.AdminRequest) error {
 // maxLogged bounds a name from another node in a log line, in bytes.
 const maxLogged = 128
 
-// logChange logs the outcome of a change with the caller and the node that brought it.
+// logChange logs the outcome of a change with the caller and the node that forwarded it.
 func (r *Roster) logChange(via string, req *nodepb.AdminRequest, err error) {
 	target := req.Node
 	if req.Kind == nodepb.AdminRequest_LEAVE {
@@ -97,5 +97,5 @@ func (r *Roster) logChange(via string, req *nodepb.AdminRequest, err error) {
 		r.Log.Warn("membership change failed", append(attrs, "error", err)...)
 		return
 	}
-	r.Log.Info("membership change made", attrs...)
+	r.Log.Info("membership change completed", attrs...)
 }

@@ -128,7 +128,8 @@ type Leader struct {
 	// Report records what a member has applied and adopted, and acknowledges the revocations that
 	// waited only for that.
 	Report func(id raft.ServerID, boot string, applied, adopted uint64)
-	// GiveBack ends a member's reservation. The member rejects replies up to the nonce dropped.
+	// GiveBack ends a member's reservation. The member rejects every reply whose nonce is at most
+	// dropped.
 	GiveBack func(id raft.ServerID, boot string, dropped uint64)
 	// Grant answers a request in the given term. It waits for a read barrier.
 	Grant func(ctx context.Context, term uint64, r lease.Request) (lease.Reply, lease.Refusal)

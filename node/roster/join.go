@@ -19,7 +19,7 @@ import (
 	"revoked/node/propose"
 )
 
-// A joiner brings this node into its cluster and keeps its address known there.
+// A joiner adds this node to its cluster and keeps its address known there.
 type joiner struct {
 	*local
 	changes  *changes

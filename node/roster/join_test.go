@@ -21,7 +21,7 @@ func TestAllowRaft_EmptyLog_OnlyExpected(t *testing.T) {
 	asked := map[string]*nodepb.Hello{
 		"a:1": {ClusterId: "c", MemberIds: []string{"a", "late"}},
 		"x:1": {ClusterId: "other", MemberIds: []string{"x"}},
-		"y:1": {MemberIds: []string{"y"}}, // in no cluster
+		"y:1": {MemberIds: []string{"y"}}, // not in a cluster
 	}
 	bound := ""
 	j := &joiner{local: &local{Config: Config{
@@ -49,7 +49,7 @@ func TestAllowRaft_EmptyLog_OnlyExpected(t *testing.T) {
 	want("bound", map[string]bool{"a": true, "late": true, "x": false})
 }
 
-// A node that joins hears 422 only if a repeat cannot help. A member that has no leader, or whose
+// A node that joins gets 422 only if a repeat cannot help. A member that has no leader, or whose
 // answer is lost, may admit it a moment later, or has done so.
 func TestJoinAt_FailedAddresses_GiveTheReasonThatCounts(t *testing.T) {
 	const inNoCluster, unreachable, silent = 1000, 1001, 1002

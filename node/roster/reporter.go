@@ -21,7 +21,8 @@ import (
 const (
 	// ReportInterval is the longest time between two reports of a member.
 	ReportInterval = 200 * time.Millisecond
-	// inquiryInterval is how often a member without a leader asks whether it is still a member.
+	// inquiryInterval is the interval at which a member without a leader asks whether it is still a
+	// member.
 	inquiryInterval = 2 * time.Second
 )
 

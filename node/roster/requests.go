@@ -173,7 +173,7 @@ func (r *Roster) toLeader(ctx context.Context, req *nodepb.AdminRequest) (uint64
 }
 
 // execute makes a change if this node leads, and returns ErrNoLeader if it does not. via is the
-// node that brings the request: this one, or the member of the certificate.
+// node that forwards the request: this one, or the member that the certificate names.
 func (r *Roster) execute(ctx context.Context, via string, req *nodepb.AdminRequest) (uint64, error) {
 	if !r.leads() || r.Raft.State() != raft.Leader { // either may change first
 		return 0, fmt.Errorf("%w: this node does not lead", revoked.ErrNoLeader)

@@ -13,7 +13,8 @@ import (
 	"revoked"
 )
 
-// maxTrailing is how many entries a member may be behind the leader's log and still be promoted.
+// maxTrailing is the number of entries that a member may be behind the leader's log and still be
+// promoted.
 const maxTrailing = 512
 
 // promote gives a server a vote. It checks only the rules of the configuration: the caller has

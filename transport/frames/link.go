@@ -147,7 +147,7 @@ func (l *link) pong() {
 }
 
 // watch ends the link when its peer is silent, or accepts nothing. It asks by a ping after half of
-// Silence. Without a reader the link cannot hear the peer, so only writes count.
+// Silence. Without a reader the link receives nothing, so only writes count.
 func (l *link) watch() {
 	tick := time.NewTicker(max(l.limits.Silence/4, time.Millisecond))
 	defer tick.Stop()
@@ -182,7 +182,7 @@ func (l *link) close() {
 	l.wg.Wait()
 }
 
-// A linkReader reads from the connection and notes when the peer was heard.
+// A linkReader reads from the connection and records when bytes last arrived.
 type linkReader link
 
 func (r *linkReader) Read(p []byte) (int, error) {

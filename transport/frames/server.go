@@ -179,7 +179,7 @@ func (c *serving) refuse(id uint64, p *partial, arrived int, with *Answer) error
 }
 
 // run runs the handler of a call in a goroutine. The call stays counted until its handler returns,
-// also if its caller has gone.
+// even if its caller has gone.
 func (c *serving) run(id uint64, p *partial) {
 	ctx, cancel := context.WithCancel(c.ctx)
 	c.mu.Lock()

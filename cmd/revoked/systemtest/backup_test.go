@@ -43,7 +43,8 @@ func awaitNewerBackup(t testing.TB, dir, before string) (newest string) {
 // becomes full, and the follower is killed during a backup. All the time, every request is
 // answered, and the older backups stay. The expression of the alert grows. Once there is free
 // space, the next backup follows. A restore from it succeeds, and every token that was revoked
-// before it is inactive. REVOKED_BACKUP_MINUTES makes a backup every minute for so long.
+// before it is inactive. With REVOKED_BACKUP_MINUTES, a backup is due every minute, and the test
+// lasts that many minutes.
 func TestScheduledBackups_FullDisk_LastGoodRestores(t *testing.T) {
 	needRoot(t, "file systems of the test's own")
 	need(t, "mkfs.ext4")
@@ -148,8 +149,8 @@ func (c *cluster) backupDue(m *member) float64 {
 	return c.metric(c.t, m, "revoked_backup_due_timestamp_seconds")
 }
 
-// checkAlert checks that the alert of overdue backups will fire: its expression counts from a time
-// that has passed, and that stays the same while backups fail.
+// checkAlert checks that the alert of overdue backups will fire. Its expression counts from a time
+// that has passed, and this time stays the same while backups fail.
 func (c *cluster) checkAlert(t *testing.T, due map[*member]float64) {
 	t.Helper()
 	rules, err := os.ReadFile(filepath.Join(repository, "deploy/prometheus/alerts.yml"))

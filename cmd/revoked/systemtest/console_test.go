@@ -276,8 +276,8 @@ func TestConsole_Audit_IsLive(t *testing.T) {
 		t.Errorf("the new row: got class %q, want fresh", got)
 	}
 
-	// The node does not hold the entries after the last one: the first request of the page names an
-	// index that the log does not have.
+	// The first request of the page names an index beyond the log, so the node does not hold the
+	// entries after it.
 	b.first(`{ const real = fetch; let old = true; window.fetch = (address, options) => {
 		if (old) address = address.replace(/&after=.*/, "&after=999999999999");
 		old = false;
@@ -321,8 +321,8 @@ func TestConsole_NoScripts_Works(t *testing.T) {
 	b.text("token.revoke")
 }
 
-// A page shows a lost node and a lost quorum without being loaded again. The page of a node in no
-// cluster names what is missing.
+// A page shows a lost node and a lost quorum without being loaded again. The page of a node that is
+// not in a cluster names what is missing.
 func TestConsole_Failures_AreShown(t *testing.T) {
 	c := newCluster(t, 3)
 	m := c.Nodes[0]

@@ -238,7 +238,7 @@ func (f *fuzz) run(ctx context.Context, t *testing.T, r *mrand.Rand) {
 	}
 }
 
-// exchange1 sends up to eight requests over HTTP/1.1. It returns true if it left half of one.
+// exchange1 sends up to eight requests over HTTP/1.1. It returns true if it abandoned one halfway.
 func (f *fuzz) exchange1(ctx context.Context, t *testing.T, r *mrand.Rand, c *tls.Conn) (half bool) {
 	answers := bufio.NewReader(c)
 	for range 1 + r.IntN(8) {

@@ -33,7 +33,7 @@ type gateway struct {
 	name string
 	ask  func(t *testing.T, token string) verdict
 	web  *website // nil: it logs users in
-	// vague gateways refuse a token that they could not check as if it was not active.
+	// vague gateways refuse a token that they could not check as if it were not active.
 	vague bool
 }
 
@@ -41,7 +41,7 @@ type gateway struct {
 type tokens struct{ live, revoked, doomed string }
 
 // Every program of deploy/examples that Debian has runs on one cluster. A gateway lets a live token
-// in and refuses a token that was revoked at another node, also while a node is dead or hangs. It
+// in and refuses a token that was revoked at another node, even while a node is dead or hangs. It
 // lets no token in while no node has a quorum, and accepts users again afterwards.
 func TestGateways_NodesFail_RefuseRevoked(t *testing.T) {
 	for _, name := range []string{"nginx", "apache2", "caddy", "haproxy", "dovecot", "prosody", "unshare", "setpriv",

@@ -410,7 +410,7 @@ func (a *attack) missingBodies(t *testing.T) {
 	})
 }
 
-// gossip sends bombs under the right key, and floods the port with connections.
+// gossip sends messages that expand under the right key, and floods the port with connections.
 func (a *attack) gossip(t *testing.T) {
 	file, err := os.ReadFile(filepath.Join(a.c.dir, "gossip.key"))
 	if err != nil {

@@ -113,8 +113,8 @@ func (f fosite) issue(t *testing.T, kind string) (access, refresh string) {
 const fositeRecord = `{"name":"fosite","issuer":"https://fosite.example","jwks_uri":"%s/jwks",` +
 	`"own_clients":true,"max_lifetime":"2h"}`
 
-// ory/fosite as the issuer: it registers opaque tokens before it hands them out, and does not
-// register JWTs. Each node knows both, and none does once a revocation was acknowledged.
+// The issuer is ory/fosite. It registers opaque tokens before it hands them out, and does not
+// register JWTs. Every node accepts both kinds, and none does once a revocation was acknowledged.
 func TestIssuer_Fosite_TokensAreRevoked(t *testing.T) {
 	program := buildFosite(t)
 	c := newCluster(t, 3)

@@ -18,10 +18,11 @@ import (
 	"time"
 )
 
-// Faults of every kind, one to three at once, while clients at every node register, revoke and
-// introspect. No node undoes anything acknowledged, during the faults or after restarts, and
-// without faults all nodes have the same state. The test derives the plan from a seed, which it
-// logs. The seed does not determine the timing, so it repeats the plan but not the run.
+// The test injects faults of every kind, one to three at once, while clients at every node
+// register, revoke and introspect. No node undoes an acknowledged change, during the faults or
+// after restarts. Once the faults have ended, all nodes have the same state. The test derives the
+// plan from a seed, which it logs. The seed does not determine the timing, so it repeats the plan
+// but not the run.
 //
 // REVOKED_SEED and REVOKED_MINUTES choose plan and length. A run of full length fails unless every
 // kind of fault happened. A failed run keeps its directory with data, logs and histories.

@@ -17,9 +17,9 @@ import (
 	"time"
 )
 
-// Power cuts at random instants under load: at one node, at two of three with the third down, and
-// at all. Everything acknowledged survives, even if only the nodes that were cut have it. The disks
-// lose unsynced data. REVOKED_CUTS is the number of cuts.
+// The test cuts the power of nodes at random instants under load: of one node, of two while the
+// third is down, and of all three. Every acknowledged change survives, even if only the nodes that
+// lost power have it. The disks lose unsynced data. REVOKED_CUTS is the number of cuts.
 func TestPowerCuts_LoseNothing(t *testing.T) {
 	needRoot(t, "file systems of the test's own")
 	need(t, "mkfs.ext4")

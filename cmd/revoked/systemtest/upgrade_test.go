@@ -47,8 +47,9 @@ func earlierProgram(t *testing.T) string {
 	return program
 }
 
-// A cluster is upgraded node by node from version 0.3 under load. Each mixture of versions keeps
-// the promise, whichever version leads: members of 0.3 are called over HTTP/2, and call over it.
+// A cluster is upgraded node by node from version 0.3 under load. Each combination of versions
+// keeps the promise, whichever version leads: members of 0.3 are called over HTTP/2, and call over
+// it.
 func TestRollingUpgrade_FromEarlierVersion(t *testing.T) {
 	program := earlierProgram(t)
 	if program == "" {

@@ -102,7 +102,7 @@ func (l *Log) Run(ctx context.Context, start uint64) {
 		defer l.mu.Unlock()
 		l.out.close()
 	}()
-	for l.source.Era() == revoked.EraOf("") { // in no cluster yet
+	for l.source.Era() == revoked.EraOf("") { // not in a cluster yet
 		if l.source.WaitAudit(ctx, start) != nil {
 			return
 		}
@@ -140,7 +140,7 @@ func (l *Log) step(ctx context.Context, after *uint64) error {
 	case errors.Is(err, revoked.ErrGone):
 		floor, err := l.source.AuditBefore(0)
 		if err == nil && floor > *after {
-			l.log.Warn("audit entries were dropped before audit_log had them", "after_index", *after, "up_to_index", floor)
+			l.log.Warn("audit entries were dropped before they reached audit_log", "after_index", *after, "up_to_index", floor)
 			*after = floor
 		}
 		return err
@@ -173,8 +173,8 @@ func (l *Log) write(list []revoked.AuditEntry) error {
 	return l.out.write(lines)
 }
 
-// Local writes an entry that only this node has, because it is in no cluster. The line has no id.
-// If the entry cannot be written, audit_log lacks it, but the log of the node has it too.
+// Local writes an entry that only this node has, because it is not in a cluster. The line has no
+// id. If the entry cannot be written, audit_log lacks it, but the log of the node has it too.
 func (l *Log) Local(e revoked.AuditEntry) {
 	line, err := api.FormatAudit(&e, "")
 	if err == nil {
@@ -198,7 +198,7 @@ func (l *Log) report(err error) {
 		}
 	} else if l.failed {
 		l.metrics.failing.Set(0)
-		l.log.Info("audit_log is written again")
+		l.log.Info("audit_log can be written again")
 	}
 	l.failed = err != nil
 }

@@ -253,7 +253,7 @@ func TestNew_FileCannotBeOpened_IsAnError(t *testing.T) {
 	}
 }
 
-// A node that is in no cluster writes the calls that it refused. Later, in a cluster, the log
+// A node that is not in a cluster writes the calls that it refused. Later, in a cluster, the log
 // continues after the last entry of the cluster, although the last line is not such an entry.
 func TestLocal_NoCluster_LineWithoutID(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
@@ -281,6 +281,6 @@ func TestLocal_NoCluster_LineWithoutID(t *testing.T) {
 		t.Errorf("got %q, want the refused join without an id between 7 and 8", lines)
 	}
 	if got := ids(t, path); got != "7 torn 8" {
-		t.Errorf("got %s, want 7, the entry of no cluster, 8", got)
+		t.Errorf("got %s, want 7, the entry from before the cluster, 8", got)
 	}
 }

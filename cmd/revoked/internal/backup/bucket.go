@@ -37,8 +37,8 @@ const (
 	partSize = 16 << 20 // bytes of a part, which the library holds in memory
 	maxParts = 9000     // the service allows 10,000
 
-	// tries is how often the library sends a request that the service could not answer. After that,
-	// the task tries again, with longer pauses.
+	// tries is the number of times that the library sends a request that the service could not answer.
+	// After that, the task tries again, with longer pauses.
 	tries = 3
 
 	stallTime = 2 * time.Minute // longest time without progress of an upload, or for any other request

@@ -38,7 +38,7 @@ func (r *run) expiry(ctx context.Context, m *report.Measure) error {
 		return err
 	}
 	if left := time.Until(ends); left < 0 {
-		return fmt.Errorf("the pairs that expire took %v too long to register", -left.Round(time.Second))
+		return fmt.Errorf("registering the expiring pairs took %v too long", -left.Round(time.Second))
 	}
 	live, err := r.liveTokens(ctx)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"revoked/internal/retry"
 )
 
-// importStep is how many pairs one call of the import registers, over all nodes.
+// importStep is the number of pairs that one call of the import registers, over all nodes.
 const importStep = 6_000
 
 // importing measures lone revocations while one issuer registers pairs as fast as it can through
@@ -93,7 +93,7 @@ func (r *run) importing(ctx context.Context, m *report.Measure) error {
 func (r *run) importUntil(ctx context.Context) (pairs uint64, took time.Duration, err error) {
 	for ctx.Err() == nil {
 		low := r.used
-		r.used += importStep // also if the call is interrupted: no pair is registered twice
+		r.used += importStep // even if the call is interrupted: no pair is registered twice
 		step, err := r.cluster.register(ctx, r.tokens, low, low+importStep)
 		if ctx.Err() != nil {
 			break

@@ -50,7 +50,7 @@ func (c *Config) checkBucket() {
 	c.addIf(c.BackupS3Region == "", "backup_s3_region", "is empty")
 }
 
-// isBelow reports whether path is dir or lies below it.
+// isBelow reports whether path is dir or is below it.
 func isBelow(path, dir string) bool {
 	path, err := filepath.Abs(path)
 	dir, errDir := filepath.Abs(dir)

@@ -253,7 +253,7 @@ func TestRead_FlagPath_IsRelativeToWorkingDir(t *testing.T) {
 	}
 }
 
-// The defaults of contract.md, "Settings".
+// The defaults are those of contract.md, "Settings".
 func TestDefaults_MatchTheContract(t *testing.T) {
 	cfg, err := loadWith(t, nil, nil, "")
 	if err != nil {

@@ -133,7 +133,7 @@ func (c *Config) loadGossipKey(f *Files) {
 		c.addf("gossip_key_file", "%s: %v", c.GossipKeyFile, err)
 		return
 	}
-	// Both may be 32 bytes in base64, and the gossip key lies on every node.
+	// Both may be 32 bytes in base64, and every node has the gossip key.
 	if secret, err := files.Read(c.BootstrapAdminSecretFile, maxFile); err == nil && holdsKey(secret, f.GossipKey) {
 		c.addf("gossip_key_file", "%s holds the secret of bootstrap_admin_secret_file; "+
 			"generate a key of its own with: revoked keygen -f FILE", c.GossipKeyFile)
@@ -150,7 +150,7 @@ func (c *Config) loadJoinToken(f *Files) {
 	f.JoinToken = token
 }
 
-// holdsKey reports whether a file with the content data holds the gossip key too.
+// holdsKey reports whether data, the content of a file, contains the gossip key.
 func holdsKey(data, key []byte) bool {
 	text, err := files.Text(data)
 	if err != nil {

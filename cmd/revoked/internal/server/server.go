@@ -159,7 +159,7 @@ func (s *server) nodeConfig(cluster net.Listener, memory int64, reg *prometheus.
 	}
 }
 
-// auditLocally writes an entry of a node that is in no cluster to audit_log, if it is open.
+// auditLocally writes an entry of a node that is not in a cluster to audit_log, if it is open.
 func (s *server) auditLocally(e revoked.AuditEntry) {
 	if l := s.local.Load(); l != nil {
 		l.Local(e)
@@ -209,7 +209,7 @@ func (s *server) requestLog(to io.Writer) *slog.Logger {
 	return newLogger(io.MultiWriter(s.recent.ofRequests(), to), s.cfg.LogFormat, s.level).With("node", s.cfg.NodeID)
 }
 
-// An effectiveConfig is what this process runs with, for administrators.
+// An effectiveConfig is the configuration that this process runs with, as administrators see it.
 type effectiveConfig struct {
 	NodeID   string             `json:"node_id"`
 	Build    Build              `json:"build"`
@@ -228,8 +228,8 @@ func (s *server) effective() any {
 	return effectiveConfig{s.cfg.NodeID, s.build, settings}
 }
 
-// retireTime is how long answers carry "Connection: close" before the API's listener closes, at
-// most. A connection that is in use closes within that time without a lost request.
+// retireTime is the longest time for which answers carry "Connection: close" before the API's
+// listener closes. A connection that is in use closes within that time without a lost request.
 const retireTime = time.Second
 
 func (s *server) openServers(a *api.API, ports *serverPorts, reg *prometheus.Registry) {

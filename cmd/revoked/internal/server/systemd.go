@@ -56,9 +56,9 @@ func (s *supervisor) report(state string) {
 	}
 }
 
-// run sends a sign of life twice in each time of the watchdog, until ctx ends. It shows that the
-// system still runs this process, not that the node is ready. A node that lacks a quorum, or reads
-// a large snapshot, must not be restarted.
+// run notifies the watchdog twice in each of its periods, until ctx ends. It shows that the system
+// still runs this process, not that the node is ready. A node that lacks a quorum, or reads a large
+// snapshot, must not be restarted.
 func (s *supervisor) run(ctx context.Context) {
 	if s.conn == nil || s.watchdog == 0 {
 		return

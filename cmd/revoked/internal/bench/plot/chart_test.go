@@ -46,7 +46,7 @@ func attribute(t *testing.T, e xml.StartElement, name string) float64 {
 	return 0
 }
 
-// Every point lies inside of its chart, and larger values lie further up and to the right.
+// Every point is inside its chart, and larger values lie further up and to the right.
 func TestDraw_Points_AreInOrder(t *testing.T) {
 	for name, c := range map[string]plot.Chart{
 		"linear": {Series: []plot.Series{{X: []float64{1, 2, 30}, Y: []float64{0.5, 7, 9}}}},
