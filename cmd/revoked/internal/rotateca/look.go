@@ -92,14 +92,14 @@ func (n *node) read(sent []*x509.Certificate, trusted [][]byte, cas authorities)
 	n.trustsOld = !slices.ContainsFunc(cas.old, func(ca *x509.Certificate) bool { return !trusts(ca) })
 	n.trustsNext = cas.next != nil && trusts(cas.next)
 	if !n.trustsOld && !n.trustsNext {
-		return errors.New("it trusts neither the present CA nor the next one")
+		return errors.New("it trusts neither the current CA nor the next one")
 	}
 	if cas.next != nil && issuedBy(sent, cas.next) == nil {
 		n.fromNext = true
 		return nil
 	}
 	if err := issuedBy(sent, cas.old...); err != nil {
-		return fmt.Errorf("its certificate is of neither the present CA nor the next one: %w", err)
+		return fmt.Errorf("its certificate is of neither the current CA nor the next one: %w", err)
 	}
 	return nil
 }

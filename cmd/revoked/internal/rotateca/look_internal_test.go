@@ -86,7 +86,7 @@ func TestLook_Node_ShowsItsCAs(t *testing.T) {
 		{"trusts both", serve(t, "node1", old, old, next), both, "on", false, ""},
 		{"new certificate", serve(t, "node1", next, next, old), both, "on", true, ""},
 		{"only the next", serve(t, "node1", next, next), both, "n", true, ""},
-		{"certificate of a third CA", serve(t, "node1", other, other, next), both, "", false, "neither the present CA nor"},
+		{"certificate of a third CA", serve(t, "node1", other, other, next), both, "", false, "neither the current CA nor"},
 		{"another cluster", serve(t, "node1", other, other), both, "", false, "trusts neither"},
 		{"another node", serve(t, "node2", old, old), both, "", false, "names node2"},
 		{"no node", closed.Addr().String(), both, "", false, "refused"},

@@ -10,11 +10,11 @@ const (
 	stepTrust  step = "let every node trust both CAs"
 	stepRenew  step = "give every node a certificate of the next CA"
 	stepRemove step = "let every node trust only the next CA"
-	stepFinish step = "make the next CA the present one"
+	stepFinish step = "make the next CA the current one"
 )
 
-// A plan is the step that comes next, the nodes that it still concerns, and what must be mended
-// first.
+// A plan is the step that comes next, the nodes that it still concerns, and the problems that must
+// be solved first.
 type plan struct {
 	step     step
 	nodes    []string

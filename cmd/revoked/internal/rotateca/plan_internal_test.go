@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// state returns a node. What it trusts has "o" for the present CA and "n" for the next one.
+// state returns a node. trusts has "o" for the current CA and "n" for the next one.
 func state(id, trusts string, fromNext bool) node {
 	return node{id: id, address: id + ":7443", trustsOld: strings.Contains(trusts, "o"),
 		trustsNext: strings.Contains(trusts, "n"), fromNext: fromNext}
@@ -32,7 +32,7 @@ func TestNewPlan_States_NextStepOrProblem(t *testing.T) {
 		{"all trust only the next", []node{state("a", "n", true), state("b", "n", true)}, true, stepFinish, "", ""},
 		{"certificate too early", []node{state("a", "on", true), state("b", "o", false)}, true, stepTrust, "b",
 			"b does not trust the next CA, but a has its certificate"},
-		{"present CA removed too early", []node{state("a", "n", true), state("b", "on", false)}, true, stepRenew, "b",
+		{"current CA removed too early", []node{state("a", "n", true), state("b", "on", false)}, true, stepRenew, "b",
 			"a no longer trusts the CA of b"},
 		{"a node is silent", []node{state("a", "on", false), lost}, true, stepRenew, "a", "c (c:7443): refused"},
 	} {

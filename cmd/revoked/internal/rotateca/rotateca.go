@@ -117,7 +117,7 @@ func (r *rotation) authorities() (cas authorities, err error) {
 func checkSubjects(old []*x509.Certificate, next *x509.Certificate) error {
 	for _, ca := range old {
 		if bytes.Equal(ca.RawSubject, next.RawSubject) {
-			return fmt.Errorf("the next CA has the subject of the present one, %s: give it another name", next.Subject)
+			return fmt.Errorf("the next CA has the subject of the current one, %s: give it another name", next.Subject)
 		}
 	}
 	return nil
@@ -164,7 +164,7 @@ func (r *rotation) run(members []client.Member, cas authorities, asJSON bool) er
 		return err
 	}
 	if len(p.problems) > 0 {
-		return fmt.Errorf("the rotation cannot go on:\n  %s", strings.Join(p.problems, "\n  "))
+		return fmt.Errorf("the rotation cannot continue:\n  %s", strings.Join(p.problems, "\n  "))
 	}
 	made, advice, err := r.do(p, nodes, cas)
 	if err != nil {
