@@ -202,7 +202,7 @@ type feedReader struct {
 	src     *feedSource
 	session *clientauth.Session
 	client  *revoked.Client // its current record, which decides which events the reader sees
-	era     string          // of every index; it never changes while a node runs
+	era     string          // era of the event ids; it never changes while a node runs
 	after   uint64          // all events up to this index are in buf or sent
 	last    uint64          // reads no event after this index
 	follow  bool            // waits for new events after the last page

@@ -44,7 +44,7 @@ type Key struct {
 	Algorithm string
 }
 
-// A method is how an algorithm signs.
+// A method has the parameters of a signature algorithm.
 type method struct {
 	hash crypto.Hash // 0: the whole text is signed
 	pss  bool

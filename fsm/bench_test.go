@@ -128,8 +128,8 @@ func BenchmarkRevoke(b *testing.B) {
 	b.ReportMetric(512*float64(b.N)/b.Elapsed().Seconds(), "grants/s")
 }
 
-// BenchmarkDenyList applies a deny list of entries that are all new. One iteration is one entry of
-// the log with 512 of them. The state grows with the iterations.
+// BenchmarkDenyList denies JWTs that are not yet denied. One iteration applies one log entry with
+// 512 denials, so the state grows with each iteration.
 func BenchmarkDenyList(b *testing.B) {
 	m := newMachine(b)
 	m.trust(nil)

@@ -295,7 +295,7 @@ func fill(m *machine, grant string, from, n int) {
 	}
 }
 
-func TestRegister_EndsOlderToken_Reported(t *testing.T) {
+func TestRegister_OlderTokenEnded_IsReported(t *testing.T) {
 	with := func(id string, tokens ...revoked.TokenRegistration) revoked.Registration {
 		r := pair("1")
 		if r.GrantID = id; tokens != nil {

@@ -50,10 +50,9 @@ const (
 	longOverdue = 10 * time.Minute
 )
 
-// run commits commands until none is due, until it should leave time to callers, or inARow. It
+// run commits at most inARow commands. It stops early if none is due or callers need the time, and
 // returns how long to wait before the next call. It waits while a member has not applied the
-// command before the last one. A command that fails to commit is not repeated at once: the leader
-// may have changed.
+// command before the last one. After a failed commit it returns: the leader may have changed.
 func (b *background) run(ctx context.Context, state backlog, stamp func() revoked.Time) (pause time.Duration) {
 	for range inARow {
 		now := stamp()

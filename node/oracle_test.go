@@ -19,10 +19,11 @@ import (
 	"revoked/node/lease/leasecheck"
 )
 
-// A simOracle sees all nodes at one true time and checks these invariants:
+// A simOracle sees the state of all nodes at the same instant and checks these invariants:
 //
 //	I1 no active answer to a request that began after an acknowledged revocation
-//	I2 the history fits the interval model: active only once registered, inactive only once revoking
+//	I2 the interval model: active only after its registration began; once registered, inactive
+//	   only after a revocation began
 //	I3 acknowledged changes survive restarts
 //	I4 equal indexes have equal hashes; no two logs differ at the same index and term
 //	I5 a lease holder has applied every acknowledged index

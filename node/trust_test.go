@@ -308,8 +308,9 @@ func (a *simAuthority) narrow(ctx context.Context, i *simIssuer) {
 	a.forAWhile(ctx, i, func(c *simConfig) { c.only = only }, func(c *simConfig) { c.only = "" })
 }
 
-// rotate adds a key, and often ends the use of an older one. A new inline set retires it at once; a
-// published one when two fetches miss it. Often a token is revoked before its key is known.
+// rotate adds a key and usually withdraws the oldest one. Setting an inline key set retires the
+// withdrawn key at once. Publishing a set retires it after two fetches without the key. Usually
+// rotate also revokes a token before the nodes know its key.
 func (a *simAuthority) rotate(ctx context.Context, i *simIssuer) {
 	o := a.s.o
 	o.mu.Lock()

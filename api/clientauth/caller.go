@@ -40,7 +40,7 @@ const (
 
 // Ended returns why the caller could no longer authenticate with its credential, or "" if it could.
 // record is the client's current record, nil if it no longer exists. [Session.Client] checks the
-// current CAs of callers.
+// current client CAs.
 func (c *Caller) Ended(record *revoked.Client, now time.Time) string {
 	switch {
 	case record == nil:

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Table 6.9: the guarantees of a cluster while nodes stop and start.
+// Rows CL of docs/standards-tests.md: the guarantees of a cluster while nodes stop and start.
 func TestCluster_NodeFailures_Conforms(t *testing.T) {
 	s := newStage(t, options{requestTimeout: 2 * time.Second, heartbeat: time.Second})
 	runScenarios(t, s, clusterScenarios())

@@ -14,8 +14,8 @@ import (
 
 const jwtIssuer = "https://jwt.example"
 
-// Table 6.12: JWTs of a trusted issuer that are not registered. Each test trusts the issuer with
-// another key; its clients are those of the tables.
+// Rows JW of docs/standards-tests.md: JWTs of a trusted issuer that are not registered. Each test
+// trusts the issuer with another key. Its clients are those of the other tests.
 func TestJWT_TrustedIssuer_Conforms(t *testing.T) {
 	s := newStage(t, options{})
 	runScenarios(t, s, jwtScenarios())

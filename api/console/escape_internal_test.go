@@ -152,7 +152,7 @@ func TestPages_Bodies_AreAll(t *testing.T) {
 	}
 }
 
-func TestHref_OtherAddresses_LeadNowhere(t *testing.T) {
+func TestHref_OtherAddresses_ReturnAboutInvalid(t *testing.T) {
 	for _, own := range []string{"/ui", "/ui/", "/ui/grants/a%2Fb", "/ui/audit/stream?kind=a&x=b"} {
 		if got := href(own); got != own {
 			t.Errorf("%q: got %q, want the same", own, got)
@@ -161,7 +161,7 @@ func TestHref_OtherAddresses_LeadNowhere(t *testing.T) {
 	for _, other := range []string{"", "/", "/uix", "//ui/", "/v1/clients", "ui/", "javascript:alert(1)",
 		"https://evil.example/ui/"} {
 		if got := href(other); got != "about:invalid" {
-			t.Errorf("%q: got %q, want an address that leads nowhere", other, got)
+			t.Errorf("%q: got %q, want about:invalid", other, got)
 		}
 	}
 }

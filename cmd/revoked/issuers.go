@@ -153,7 +153,7 @@ func fetchState(i client.Issuer) (state, reason string) {
 	case i.JWKSURI == "":
 		return "given", ""
 	case f == nil:
-		return "unknown", "the leader did not tell"
+		return "unknown", "the leader did not report it"
 	case f.OK:
 		return "ok", ""
 	case f.Error == "":

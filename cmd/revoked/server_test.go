@@ -406,7 +406,7 @@ func TestServer_ClientCAs_AreReloaded(t *testing.T) {
 	}
 	expect("old", "new")
 	stopProgram(t, p)
-	if !strings.Contains(p.stderr.String(), `msg="CAs of callers reloaded"`) {
+	if !strings.Contains(p.stderr.String(), `msg="client CAs reloaded"`) {
 		t.Errorf("got no line of a reload; standard error:\n%s", p.stderr)
 	}
 }

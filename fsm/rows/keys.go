@@ -69,14 +69,14 @@ const (
 	FamilyJTI       = 'J' // the key of the denial of a token's jti, then the digest of the token
 )
 
-// The properties of FamilyIndex.
+// The fields of a grant that FamilyIndex indexes: the byte after the family in its keys.
 const (
 	byClient  = 'c'
 	bySubject = 's'
 	bySession = 'n'
 )
 
-// Further properties of the replaced cut-offs of FamilyHistory.
+// Further selectors by which FamilyHistory stores replaced cut-offs.
 const (
 	byGrant  = 'g'
 	byIssuer = 'i'

@@ -127,7 +127,7 @@ var sentCalls sync.Map // *Router to *sentCall
 		"func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {\n",
 		"func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {\n\tif true {\n\t\treturn Result{}\n\t}\n",
 	}}},
-	{"as-of-ignores-cutoff", "an answer about the past does not regard cut-offs", []Edit{{
+	{"as-of-ignores-cutoff", "an answer about the past ignores cut-offs", []Edit{{
 		"asof.go",
 		"\treturn slices.ContainsFunc(h.Cutoffs, func(c Moment) bool { return c.At <= at })\n",
 		"\treturn at < 0 && slices.ContainsFunc(h.Cutoffs, func(c Moment) bool { return c.At <= at })\n",
@@ -168,7 +168,7 @@ var sentCalls sync.Map // *Router to *sentCall
 		"node/roster/voters.go", "\tindex, err := p.changes.promote(id)\n",
 		"\tif true {\n\t\treturn p.Raft.AddVoter(id, addr, 0, 0)\n\t}\n\tindex, err := p.changes.promote(id)\n",
 	}}},
-	{"rolled-back-vote", "a voter whose disk was rolled back helps any candidate", []Edit{{
+	{"rolled-back-vote", "a voter whose disk was rolled back votes for any candidate", []Edit{{
 		"node/roster/marks.go", "\tvar n nodepb.VoteNote\n", "\tif true {\n\t\treturn true\n\t}\n\tvar n nodepb.VoteNote\n",
 	}}},
 	{"unknown-promotion", "a voter rejects a candidate whose promotion it has not stored", []Edit{{
@@ -259,7 +259,7 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"roles-without-field", "a record with a role that older programs refuse has no field at which they stop", []Edit{{
 		"fsm/command/limits.go", "\tif c.GetOperatorRoles() {\n", "\tif true {\n",
 	}}},
-	{"viewer-sees-cutoff", "the cut-off in an explanation shows a viewer whose tokens it ended", []Edit{{
+	{"viewer-sees-cutoff", "an explanation shows a viewer which user a cut-off selects", []Edit{{
 		"api/tokens/explain.go", "\tif v.Cutoff != nil {\n", "\tif false {\n",
 	}}},
 	{"audit-skips-no-change", "an accepted call that changes nothing leaves no audit entry", []Edit{{

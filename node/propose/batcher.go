@@ -18,27 +18,27 @@ const (
 // A batcher queues proposals and returns them in batches. All methods may be called concurrently,
 // except next.
 type batcher struct {
-	queue chan *proposal
-	crowd crowd
+	queue  chan *proposal
+	demand demand
 }
 
 func newBatcher() batcher { return batcher{queue: make(chan *proposal, maxQueue)} }
 
 // push queues p without blocking, or returns ErrOverloaded if the queue is full.
 func (b *batcher) push(p *proposal) error {
-	b.crowd.queued(p.weight())
+	b.demand.queued(p.weight())
 	select {
 	case b.queue <- p:
 		return nil
 	default:
-		b.crowd.queued(-p.weight())
+		b.demand.queued(-p.weight())
 		return fmt.Errorf("%w: %d proposals are queued", revoked.ErrOverloaded, maxQueue)
 	}
 }
 
 // enter counts p as outstanding until leave.
-func (b *batcher) enter(p *proposal) { b.crowd.change(p.weight()) }
-func (b *batcher) leave(p *proposal) { b.crowd.change(-p.weight()) }
+func (b *batcher) enter(p *proposal) { b.demand.change(p.weight()) }
+func (b *batcher) leave(p *proposal) { b.demand.change(-p.weight()) }
 
 // A batch is the content of one log entry, or of one call to the leader.
 type batch struct {
@@ -74,10 +74,10 @@ func (b *batcher) next(ctx context.Context, other <-chan struct{}, most time.Dur
 	}
 	idle := time.Since(began)
 	b.drain(next)
-	if expected := b.crowd.begin(idle); expected >= minExpected {
+	if expected := b.demand.begin(idle); expected >= minExpected {
 		b.gather(ctx, next, expected, most)
 	}
-	b.crowd.end(next.weight)
+	b.demand.end(next.weight)
 	return next, true
 }
 
@@ -95,13 +95,13 @@ func (b *batcher) drain(into *batch) {
 // gather fills the batch until it holds nearly all that are expected and not under way, or none has
 // come for a while.
 func (b *batcher) gather(ctx context.Context, into *batch, expected float64, most time.Duration) {
-	if into.full() || b.crowd.holds(into.weight, expected) {
+	if into.full() || b.demand.holds(into.weight, expected) {
 		return
 	}
-	limit, pause := time.NewTimer(min(most, b.crowd.longest())), time.NewTimer(maxPause)
+	limit, pause := time.NewTimer(min(most, b.demand.longest())), time.NewTimer(maxPause)
 	defer limit.Stop()
 	defer pause.Stop()
-	for !into.full() && !b.crowd.holds(into.weight, expected) {
+	for !into.full() && !b.demand.holds(into.weight, expected) {
 		select {
 		case p := <-b.queue:
 			into.add(p)

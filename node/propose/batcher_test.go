@@ -12,7 +12,7 @@ func TestBatcher_ExpectedCallers_ShareABatch(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		callers  int           // that were outstanding at once before
-		flying   int           // of these, in an earlier batch
+		inFlight int           // of these, in an earlier batch
 		idle     time.Duration // before the first proposal
 		late     int           // proposals after the first
 		interval time.Duration // between them
@@ -34,18 +34,18 @@ func TestBatcher_ExpectedCallers_ShareABatch(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBatcher()
-				b.crowd.took = tt.took
+				b.demand.took = tt.took
 				gone := newProposal(nil, false)
 				for range tt.callers {
 					b.enter(gone)
 				}
-				b.crowd.end(0)
-				b.crowd.begin(0) // they are expected from now on
-				for range tt.callers - tt.flying {
+				b.demand.end(0)
+				b.demand.begin(0) // they are expected from now on
+				for range tt.callers - tt.inFlight {
 					b.leave(gone)
 				}
 				if tt.idle > 0 { // the newest batch was that of a sparse caller
-					b.crowd.end(0)
+					b.demand.end(0)
 				}
 				send := func() {
 					p := newProposal(nil, false)
@@ -83,17 +83,17 @@ func TestBatcher_ExpectedCallers_ShareABatch(t *testing.T) {
 func TestBatcher_CallersLeave_AreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBatcher()
-		b.crowd.took = time.Second
+		b.demand.took = time.Second
 		gone := newProposal(nil, false)
 		for range 64 {
 			b.enter(gone)
 		}
-		b.crowd.end(0)
-		b.crowd.begin(0)
+		b.demand.end(0)
+		b.demand.begin(0)
 		for range 64 {
 			b.leave(gone)
 		}
-		b.crowd.end(0)
+		b.demand.end(0)
 		waits := 0
 		for range 40 {
 			p := newProposal(nil, false)

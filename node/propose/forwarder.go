@@ -125,7 +125,7 @@ func (f *forwarder) serve(ctx context.Context, l *lane) {
 		f.wg.Go(func() {
 			sent := time.Now()
 			f.call(ctx, b.proposals)
-			l.batcher.crowd.landed(time.Since(sent))
+			l.batcher.demand.observe(time.Since(sent))
 			<-l.slots
 		})
 	}

@@ -214,7 +214,7 @@ func (p *Proposer) commit(ctx context.Context, shares []share) {
 	if p.hasOthers() {
 		lag = maxLag
 	}
-	paused := time.Since(p.others) < fewWithin && p.batcher.crowd.isSmall()
+	paused := time.Since(p.others) < fewWithin && p.batcher.demand.isSmall()
 	started := time.Now()
 	future := p.cfg.Log.Apply(data, p.cfg.Timeout)
 	p.wg.Go(func() {
@@ -229,7 +229,7 @@ func (p *Proposer) commit(ctx context.Context, shares []share) {
 			p.pace.Observe(ops, out.Took) // before the slot is free: the next entry needs it
 		}
 		if !bulk && err == nil {
-			p.batcher.crowd.landed(time.Since(started))
+			p.batcher.demand.observe(time.Since(started))
 		}
 		alone := p.isAlone() // before Run, which waits for the slot, takes what is queued
 		<-p.slots

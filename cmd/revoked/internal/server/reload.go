@@ -55,7 +55,7 @@ func (r *reloader) run(ctx context.Context) {
 				r.auditLog.Reopen()
 			}
 			_, err = r.files.ClientCAs.Reload()
-			r.report("CAs of callers not reloaded, the old ones stay in use", err)
+			r.report("client CAs not reloaded, the old ones stay in use", err)
 			r.report("settings not reloaded", r.logLevel())
 		}
 	}

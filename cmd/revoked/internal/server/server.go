@@ -347,10 +347,10 @@ func (s *server) apiCertExpires(left time.Duration) {
 
 func (s *server) clientCAsChanged(err error) {
 	if err != nil {
-		s.log.Error("CAs of callers not reloaded, the old ones stay in use", "error", err)
+		s.log.Error("client CAs not reloaded, the old ones stay in use", "error", err)
 		return
 	}
-	s.log.Info("CAs of callers reloaded")
+	s.log.Info("client CAs reloaded")
 }
 
 // A backend adapts the node to the API. It reports that it is not ready once stop has begun.
