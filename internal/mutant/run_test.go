@@ -53,7 +53,7 @@ func binary(t *testing.T, built map[string]string, dir, pkg, name string) string
 	if built[key] != "" {
 		return built[key]
 	}
-	args := []string{"test", "-c", "-tags", "sim", "-o", filepath.Join(dir, key+".test")}
+	args := []string{"test", "-c", "-tags", "sim", "-ldflags", "-s -w", "-o", filepath.Join(dir, key+".test")}
 	if name != "" {
 		m, err := mutant.Find(name)
 		if err != nil {

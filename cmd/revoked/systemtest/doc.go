@@ -11,7 +11,7 @@
 //
 //   - REVOKED_MINUTES and REVOKED_SEED: length (default 4) and plan of the nemesis; also the seed
 //     of the fuzz
-//   - REVOKED_ROUNDS: kill rounds (20)
+//   - REVOKED_ROUNDS: kill rounds (10)
 //   - REVOKED_CUTS: power cuts (15)
 //   - REVOKED_HOSTILE: how many times the attacks of the hostile clients are repeated (1)
 //   - REVOKED_FUZZ and REVOKED_FUZZ_RATE: length of the fuzz (10s), and its most exchanges a

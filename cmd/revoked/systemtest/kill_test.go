@@ -8,7 +8,7 @@ import "testing"
 // rounds kill all nodes at once. No revoked token is active again, no acknowledged registration is
 // lost, and all nodes end with the same log and state.
 func TestKillRounds_LoseNothing(t *testing.T) {
-	rounds := number(t, "REVOKED_ROUNDS", 20)
+	rounds := number(t, "REVOKED_ROUNDS", 10)
 	c := startCluster(t, 3)
 	l := startLoad(t, c, 8, 60)
 	for round := range rounds {
