@@ -23,7 +23,7 @@ type plan struct {
 
 // newPlan decides by what the nodes show. Before the first step, hasNext is false.
 func newPlan(nodes []node, hasNext bool) plan {
-	var p plan
+	p := plan{nodes: []string{}, problems: []string{}} // as JSON, empty lists
 	var untrusting, old, trusting []string
 	for i := range nodes {
 		n := &nodes[i]
