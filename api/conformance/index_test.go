@@ -85,10 +85,12 @@ func TestIndex_EveryRow_IsListed(t *testing.T) {
 		}
 	}
 	var b strings.Builder
-	b.WriteString(`# Standards and their tests
+	b.WriteString(strings.ReplaceAll(`# Standards and their tests
 
-Each line is a row of the conformance tables or a sentence of the product's contract, with its paragraph and
-its test.
+Each line is a row of the conformance tables, or a sentence of the contract of the API, with its paragraph and
+its test. [api.md](api.md) has what the contract says about the endpoints of OAuth ('contract 2'), clients and grants
+('contract 3'), trusted issuers ('contract 4') and operators ('contract 6'). 'contract 1' is about
+[the program and its settings](configure.md).
 
 | rows | table |
 |---|---|
@@ -124,7 +126,7 @@ To write this page: ` + "`go test ./api/conformance -run TestIndex_EveryRow_IsLi
 
 | row | paragraph | requirement | test |
 |---|---|---|---|
-`)
+`, "'", "`"))
 	for _, e := range list {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", e.id, e.level, e.title, e.test)
 	}
