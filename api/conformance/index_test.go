@@ -104,16 +104,16 @@ its test. [api.md](api.md) has what the contract says about the endpoints of OAu
 | C | schedules and forgeries that the rules of trusted issuers answer |
 | JWT | the attacks of RFC 8725 and the tokens of common products |
 
-Run a test with ` + "`go test ./api/conformance -run TEST`" + `, or in the package that is
-named with it. A test of ` + "`api/conformance`" + ` starts three nodes in its process, or three processes of the program that
-` + "`REVOKED_CONFORMANCE_BINARY`" + ` names, and sends requests through a follower.
+Run a test with `+"`go test ./api/conformance -run TEST`"+`, or in the package that is
+named with it. A test of `+"`api/conformance`"+` starts three nodes in its process, or three processes of the program that
+`+"`REVOKED_CONFORMANCE_BINARY`"+` names, and sends requests through a follower.
 
 Each row of revocation is sent to both of its paths with fresh tokens. Each response is checked against the assertions
 GA-1 to GA-8. The number GA-5 is not used.
 
 * GA-1: no-store and no-cache
 * GA-2: errors as JSON with a clean description
-* GA-3: ` + "`{}`" + ` on 200
+* GA-3: `+"`{}`"+` on 200
 * GA-4: the headers that a status requires
 * GA-6: no redirect
 * GA-7: nosniff and no server name
@@ -122,7 +122,7 @@ GA-1 to GA-8. The number GA-5 is not used.
 Then every token is introspected on every node. At the end of each test the logs are searched for raw tokens and
 secrets.
 
-To write this page: ` + "`go test ./api/conformance -run TestIndex_EveryRow_IsListed -write-index`" + `.
+To write this page: `+"`go test ./api/conformance -run TestIndex_EveryRow_IsListed -write-index`"+`.
 
 | row | paragraph | requirement | test |
 |---|---|---|---|
