@@ -117,9 +117,11 @@ func BenchmarkRevoke(b *testing.B) {
 		m.f.Apply(l)
 		var ops []*command.Op
 		for _, op := range msg.(*command.Batch).Ops {
-			ops = append(ops, command.RevokeOp(m.by("app"), revoked.Digest(op.GetRegister().Tokens[0].Digest), ""))
+			by := m.by("app")
+			by.RequestID, by.Via = randomText(24), "node1"
+			ops = append(ops, command.RevokeOp(by, revoked.Digest(op.GetRegister().Tokens[0].Digest), ""))
 		}
-		revs[i] = m.entry(&command.Batch{Ops: ops})
+		revs[i] = m.entry(&command.Batch{Ops: ops, Audited: true})
 	}
 	b.ResetTimer()
 	for _, l := range revs {
