@@ -15,6 +15,7 @@ import (
 
 	"revoked"
 	"revoked/api/access"
+	"revoked/api/console"
 	"revoked/api/debug"
 	"revoked/api/recorder"
 	"revoked/api/request"
@@ -331,6 +332,7 @@ type API struct {
 	access     *access.Control
 	tokens     *tokens.Endpoints
 	debug      *debug.Pages
+	console    *console.Console // nil: off
 	ids        *request.IDs
 	recorder   *recorder.Recorder
 	leaderless *sparseLines // log lines of requests without a leader

@@ -17,6 +17,8 @@ import (
 
 	"revoked"
 	"revoked/api"
+	"revoked/api/serve"
+	"revoked/internal/await"
 )
 
 func withConsole(c *api.Config) { c.Console, c.NodeID = true, "n1" }
@@ -448,6 +450,45 @@ func TestConsole_PlainHTTP_IsRefused(t *testing.T) {
 	got := b.do(call{method: "GET", path: "/ui/sign-in", plain: true})
 	if got.Code != 400 || !strings.Contains(got.Body.String(), "https://") {
 		t.Errorf("got %d %s, want 400 with advice", got.Code, got.Body)
+	}
+}
+
+// A browser gets a page even for a refusal that precedes the console. Other clients get JSON.
+func TestConsole_RefusedBeforeIt_SendsAPage(t *testing.T) {
+	r := start(t, nil, withConsole)
+	addr := serveLimited(t, r, func(c *serve.Config) { c.MaxRequests, c.MaxRequestsPerAddress = 1, 1 })
+	h := dialH2(t, addr)
+	if err := h.HalfRequest(pathIntrospect, 10); err != nil {
+		t.Fatal(err)
+	}
+	await.Until(t, "the request to be in progress", func() bool {
+		return r.metric(t, "revoked_api_in_flight_requests", nil) == 1
+	})
+	for path, want := range map[string]string{
+		"/ui": "text/html", "/ui/": "text/html", "/ui/none": "text/html", "/uix": "application/json",
+	} {
+		res, err := r.client(t, false).Get("https://" + addr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != 503 || !strings.HasPrefix(res.Header.Get("Content-Type"), want) ||
+			res.Header.Get("Retry-After") == "" || !strings.Contains(string(body), "oo many requests in progress") {
+			t.Errorf("%s at the limit: got %d %v %s, want 503 and %s", path, res.StatusCode, res.Header, body, want)
+		}
+		if csp := res.Header.Get("Content-Security-Policy"); (want == "text/html") != strings.Contains(csp, "'none'") {
+			t.Errorf("%s at the limit: got policy %q", path, csp)
+		}
+	}
+
+	b := newBench(t, withConsole)
+	got := b.do(call{method: "GET", path: "/ui/", plain: true})
+	if got.Code != 400 || !strings.Contains(got.Body.String(), "<html") {
+		t.Errorf("over plain HTTP: got %d %s, want 400 and a page", got.Code, got.Body)
 	}
 }
 

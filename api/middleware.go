@@ -15,6 +15,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"revoked/api/console"
 	"revoked/api/request"
 	"revoked/api/serve"
 	"revoked/api/tokens"
@@ -74,10 +75,20 @@ func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		if err != nil {
 			a.noteRefusal(r, err)
-			r.Fail(err)
+			a.fail(r, err)
 		}
 		return nil
 	}
+}
+
+// fail writes the response to an error. A browser at a page of the console gets a page, because it
+// shows nothing useful for JSON.
+func (a *API) fail(r *request.Request, err error) {
+	if a.console != nil && console.Owns(r.Request().URL.Path) {
+		a.console.Fail(r, err)
+		return
+	}
+	r.Fail(err)
 }
 
 // beginTrace starts the span of a request. Probes and scrapes have none.

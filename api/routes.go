@@ -116,12 +116,12 @@ func (a *API) consoleRoutes() []route {
 			roles[method+" "+r.path] = r.roles
 		}
 	}
-	c := console.New(console.Config{
+	a.console = console.New(console.Config{
 		NodeID: a.cfg.NodeID, Access: a.access, Secure: a.secure, Now: a.cfg.Now,
 		API:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.echo.ServeHTTP(w, r) }),
 		Roles: func(call string) []revoked.Role { return roles[call] },
 	})
-	return []route{{path: console.Root, handler: c.Serve}, {path: console.Root + "/*", handler: c.Serve}}
+	return []route{{path: console.Root, handler: a.console.Serve}, {path: console.Root + "/*", handler: a.console.Serve}}
 }
 
 // Snapshots that are downloaded at once. Each keeps the files of a checkpoint on disk.

@@ -125,12 +125,23 @@ type visit struct {
 
 // Serve answers a request to /ui or below it.
 func (c *Console) Serve(r *request.Request) error {
-	v := &visit{Request: r, console: c, nonce: rand.Text()}
-	v.setHeaders()
+	v := c.newVisit(r)
 	if err := c.serve(v); err != nil {
 		v.fail(err)
 	}
 	return nil
+}
+
+// Owns reports whether the console answers requests to path.
+func Owns(path string) bool { return path == Root || strings.HasPrefix(path, Root+"/") }
+
+// Fail sends the page of an error that was found before [Console.Serve].
+func (c *Console) Fail(r *request.Request, err error) { c.newVisit(r).fail(err) }
+
+func (c *Console) newVisit(r *request.Request) *visit {
+	v := &visit{Request: r, console: c, nonce: rand.Text()}
+	v.setHeaders()
+	return v
 }
 
 func (c *Console) serve(v *visit) error {
