@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -123,14 +124,31 @@ func (p *program) wait(t *testing.T) error {
 	}
 }
 
-// freeBase returns an API port from which n nodes find all their ports free.
+// freeBase returns an API port from which n nodes find all their ports free. It is random, because
+// tests of another checkout may look for ports at the same time. It is below the ports of the other
+// packages.
 func freeBase(t *testing.T, n int) int {
 	t.Helper()
-	port := devfolder.FreePort(slices.Repeat([]string{"127.0.0.1"}, n))
-	if port == 0 {
-		t.Skip("no free ports from 18443 to 19443")
+	for range 200 {
+		base := 10_000 + 10*rand.IntN(95)
+		if slices.IndexFunc([]int{0, 1000, 2000}, func(offset int) bool { return !allFree(base+offset, n) }) < 0 {
+			return base
+		}
 	}
-	return port
+	t.Fatal("found no free ports")
+	return 0
+}
+
+// allFree reports whether n TCP ports from port on are free.
+func allFree(port, n int) bool {
+	for k := range n {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+k)))
+		if err != nil {
+			return false
+		}
+		_ = l.Close()
+	}
+	return true
 }
 
 func readDevFile(t *testing.T, dir string) devcluster.Cluster {
