@@ -179,7 +179,8 @@ func (p *clientPatch) apply(c *revoked.Client) error {
 	case p.createdAt.Set && p.createdAt.Value.Unix() != c.CreatedAt.Unix():
 		return fixed("created_at")
 	case p.secret.Set || p.imported.Set:
-		return fmt.Errorf("%w: a secret is changed by POST to the client's secret", revoked.ErrUnprocessable)
+		return fmt.Errorf("%w: client_secret: cannot be changed by PATCH (use POST /v1/clients/{id}/secret)",
+			revoked.ErrUnprocessable)
 	}
 	if err := p.merge(c); err != nil {
 		return err

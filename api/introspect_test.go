@@ -74,7 +74,7 @@ func TestIntrospect_ConformanceRows_Hold(t *testing.T) {
 	}
 }
 
-func TestIntrospect_Members_EqualTheRecord(t *testing.T) {
+func TestIntrospect_Response_MatchesRecord(t *testing.T) {
 	b := newBench(t)
 	iss, _ := b.node.Client("iss")
 	_, err := b.node.Register(t.Context(), revoked.ActorOf(iss), []revoked.Registration{

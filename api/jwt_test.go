@@ -173,7 +173,7 @@ func TestRevoke_JWT_ConformanceRows_Hold(t *testing.T) {
 }
 
 // A caller that asked about too many unknown tokens still gets an answer about JWTs that verify.
-func TestIntrospect_MissesUsedUp_VerifiedJWTsAnswered(t *testing.T) {
+func TestIntrospect_MissBudgetEmpty_AnswersVerifiedJWTs(t *testing.T) {
 	b := newBench(t, func(c *api.Config) { c.MissesPerSecond = 1 })
 	i := b.node.trust(t, nil)
 	last, forged := 0, forge(i.sign(nil), `{"iss":"https://jwt.example"}`)

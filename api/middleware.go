@@ -36,7 +36,7 @@ var (
 //
 // The order matters. The headers come first, so that every answer has them, including a refusal and
 // the answer to a panic. CORS precedes the refusals, because a browser hides an answer without its
-// headers from the page. Capacity precedes everything that reads the body.
+// headers from the page. The capacity check precedes everything that reads the body.
 func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()

@@ -455,7 +455,7 @@ func tlsClient(id string, kind revoked.SubjectKind, value string, roles ...revok
 }
 
 // CA-39, CA-41 and CA-42: a certificate of a CA. OW-15: headers are ignored.
-func TestTLSClientAuth_Certificates_AreChecked(t *testing.T) {
+func TestTLSClientAuth_Certificate_MustMatchRecord(t *testing.T) {
 	authority, stranger := newCA(t), newCA(t)
 	pool := authority.pool()
 	b := newStrongBench(t, func(c *api.Config) {

@@ -23,11 +23,11 @@ const (
 	indirectPerSec   = 50 // indirect pings, each of which costs a goroutine for up to 3 s
 )
 
-// guard is the network of memberlist. It passes on only messages that are bound to the cluster's id
+// guard is the memberlist transport. It passes on only messages that are bound to the cluster's id
 // and encrypted with its key. They must also have the form that nodes of this program send. See
 // DESIGN.md.
 //
-// memberlist decodes messages before it knows who sent them, with allocations that the sender
+// memberlist decodes messages before it authenticates them, and allocates sizes that the sender
 // chooses. So the guard decrypts and inspects each message first, and memberlist decrypts it again.
 type guard struct {
 	*memberlist.NetTransport

@@ -36,7 +36,8 @@ func allocated(f func()) uint64 {
 // maxAllocated limits what one hostile message may make a node allocate, the test included.
 const maxAllocated = 16 << 20
 
-// A holder of the gossip key sends a small message that expands, or announces a large size.
+// A holder of the gossip key sends a small message that expands, or announces a large size. The
+// node must not allocate more than maxAllocated.
 func TestGossip_HostileMessages_AllocateLittle(t *testing.T) {
 	key := newKey(t)
 	log := &await.Log{}

@@ -293,7 +293,8 @@ func TestRevoke_RegisteredGrant_EndsItsJWTs(t *testing.T) {
 	m.wantJWT(jwt("1"), revoked.Dead)
 }
 
-// C28: a registration may name an earlier expiry than the JWT itself, and its rows then go first.
+// C28: a registration may name an earlier expiry than the JWT has. Then its rows are removed
+// before the JWT expires.
 func TestExpire_RegisteredJWT_StaysDead(t *testing.T) {
 	life := 23 * time.Hour
 	reg := func(name string) revoked.Registration {

@@ -26,8 +26,8 @@ type claimed struct {
 
 var allClaims = []string{"c1", "c2", "s1", "s2", "g1", "g2"}
 
-// mapped returns a token of the issuer of [machine.trust], issued at iat, that lives for life.
-// Its claims are its name after each of c1, c2, s1, s2, g1, g2.
+// mapped returns a token of the issuer of [machine.trust], issued at iat, with lifetime life. The
+// value of claim c1 is "c1-" followed by name, and so on for c2, s1, s2, g1 and g2.
 func mapped(name string, iat revoked.Time, life time.Duration) *claimed {
 	c := &claimed{jwt: *jwt(name), claims: map[string]string{}}
 	c.jwt.IssuedAt, c.jwt.ExpiresAt = iat, iat.Add(life)

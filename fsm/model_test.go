@@ -282,8 +282,8 @@ func modelJWT(name string) *revoked.JWT {
 	return j
 }
 
-// jwtDead reports whether the JWT with that name must not be active. While it is registered, its
-// record decides, and of the JWT only what names the token itself.
+// jwtDead reports whether the JWT with that name must not be active. While it is registered, only
+// its record, its jti and its digest are considered; the other claims are ignored.
 func (m *model) jwtDead(name string, now revoked.Time, registered bool) bool {
 	j := modelJWT(name)
 	if m.jwts[name] || m.tombed[name] || j.ExpiresAt <= now {

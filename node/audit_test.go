@@ -129,7 +129,7 @@ func TestAudit_Cluster_SameEntriesEverywhere(t *testing.T) {
 }
 
 // Changes of the membership leave one entry each, with the caller that asked for them.
-func TestAudit_Membership_OneEntryEach(t *testing.T) {
+func TestAudit_MembershipChange_LeavesOneEntry(t *testing.T) {
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) { patient(conf) }})
 	m := c.Add()
 	c.Admit(m)

@@ -66,7 +66,7 @@ func (n *Node) stepDown(ctx context.Context) {
 	wait := n.cfg.HeartbeatTimeout
 	if n.leadership.proposer() != nil && !n.roster.IsSingleNode() {
 		if err := n.roster.TransferAway(); err != nil {
-			n.cfg.Log.Info("leadership not transferred", "error", err)
+			n.cfg.Log.Info("leadership transfer failed", "error", err)
 		} else {
 			ending, cancel := context.WithTimeout(ctx, wait)
 			n.leadership.awaitEnd(ending)

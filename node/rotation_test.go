@@ -136,7 +136,7 @@ func (r *rotation) underLoad() {
 }
 
 // begin makes the leader fetch from another path at once, and returns when that fetch has begun.
-// The fetches of the earlier path have ended then.
+// By then, all fetches from the earlier path have ended.
 func (r *rotation) begin(path string) {
 	r.t.Helper()
 	before := r.server.requests(path)

@@ -109,9 +109,9 @@ func onceForEach(prove func(*revoked.Client) *Caller) func(*revoked.Client) *Cal
 	}
 }
 
-// End ends the request of p. With again set, the request got no final answer, such as a 503, so the
-// client may repeat it with the same assertion. If the log holds the use, Apply still rejects the
-// repeat.
+// End ends the request of p. If again is set, the request got no final answer, such as a 503, so
+// the client may repeat it with the same assertion. If the log holds the use, Apply still rejects
+// the repeat.
 func (a *Authenticator) End(p *Presented, again bool) {
 	if again && p != nil {
 		a.replays.forget(p)
@@ -128,7 +128,7 @@ const (
 // replays holds the assertions that this node has seen. Methods may be called concurrently.
 //
 // It keeps only assertions with a valid signature, so a caller without a key cannot fill it. The
-// share bounds what one client can take from the others.
+// share limits the assertions of one client.
 type replays struct {
 	mu      sync.Mutex
 	limit   int

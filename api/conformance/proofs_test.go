@@ -23,7 +23,7 @@ func (p *proof) entry() entry {
 func proofs() []proof {
 	const attacks = "TestVerify_Attacks_AreNotVerified"
 	const claims = "TestPrivateKeyJWT_Assertions_ByClaims"
-	const certificates = "TestTLSClientAuth_Certificates_AreChecked"
+	const certificates = "TestTLSClientAuth_Certificate_MustMatchRecord"
 	list := []proof{
 		{"CA-21", "RFC 10070", "an assertion for the issuer", "api", claims, "CA-21"},
 		{"CA-22", "RFC 10070", "an assertion for a list of the issuer", "api", claims, "CA-22"},
@@ -102,7 +102,7 @@ func proofs() []proof {
 		{"C35", "contract 4", "a revoked grant or session ends later tokens, too", "fsm",
 			"TestRevokeJWT_GrantOrSession_EndsLaterTokens", "C35"},
 		{"C36", "contract 4", "the tokens of a deleted issuer stay dead", "fsm",
-			"TestDeleteIssuer_ItsTokens_StayDead", "C36"},
+			"TestDeleteIssuer_Tokens_StayInactive", "C36"},
 		{"C37", "RFC 8725 3.12", "claims distinguish access tokens from ID tokens", "node/jwt",
 			"TestVerify_OptionsOfTheIssuer_Decide", "C37"},
 		{"C38", "RFC 8725 3.10", "claims of another type or out of bounds", "node/jwt",

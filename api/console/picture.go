@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// Measures of the picture, in units of its view box. It is as wide as a small telephone.
+// Dimensions of the diagram, in units of its view box. It fits the screen of a small phone.
 const (
 	pictureWidth = 336
 	columns      = 3

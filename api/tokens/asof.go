@@ -22,9 +22,9 @@ type pastView struct {
 	Until  request.UnixTime  `json:"until,omitempty"`
 	Reason revoked.Reason    `json:"reason,omitempty"`
 	Index  uint64            `json:"index,omitempty"`
-	// AppliedAt is when the leader had applied Index. Until then every node with a read lease may
-	// have answered from the older state. From then until AcknowledgedAt only the nodes of
-	// WaitedFor may have.
+	// AppliedAt is the time by which the leader had applied Index. Before it, any node with a read
+	// lease may have answered from the older state. From AppliedAt to AcknowledgedAt, only the
+	// nodes in WaitedFor may still have done so.
 	AppliedAt      request.UnixTime `json:"applied_at,omitempty"`
 	AcknowledgedAt request.UnixTime `json:"acknowledged_at,omitempty"`
 	// AcknowledgedBefore is an upper bound. It is set if AcknowledgedAt was not recorded.

@@ -108,7 +108,7 @@ func (e *Endpoints) Explain(r *request.Request) error {
 		return err
 	}
 	if failure != nil {
-		// A caller that may not see the token gets inactive without a read barrier.
+		// A caller that may not see the token gets "active":false without a read barrier.
 		rec, why := e.hidden(b.Digest, v)
 		if why == "" {
 			return failureFor(r, failure)

@@ -87,7 +87,8 @@ func unknownGateway(detail string) *request.Failure {
 		Outcome: OutcomeGateway, Detail: detail}
 }
 
-// gateway returns the caller of a check.
+// gateway identifies the gateway that sent the check. It returns the failure of unknownGateway if
+// the credentials are missing or wrong.
 func (e *Endpoints) gateway(r *request.Request) (viewer, error) {
 	values := r.Request().Header["Revoked-Authorization"]
 	if len(values) == 0 {
@@ -104,7 +105,7 @@ func (e *Endpoints) gateway(r *request.Request) (viewer, error) {
 	var throttled *clientauth.ThrottledError
 	switch {
 	case err != nil && len(values) == 0:
-		return viewer{}, unknownGateway("Revoked-Authorization is missing, and no check_networks has this address")
+		return viewer{}, unknownGateway("Revoked-Authorization is missing, and this address is not in check_networks")
 	case errors.Is(err, clientauth.ErrUnauthenticated), errors.As(err, &throttled) && throttled.Verified:
 		return viewer{}, unknownGateway("Revoked-Authorization has no valid credentials")
 	case throttled != nil: // gateways turn 429 into their own error

@@ -72,7 +72,7 @@ func (e *Endpoints) status(ctx context.Context, v *viewer, p revoked.PresentedTo
 	}
 	s, err := e.statusOf(ctx, v, p)
 	if err != nil {
-		// A viewer who may not see the token gets inactive, so no read barrier is needed.
+		// A viewer who may not see the token gets "active":false, so no read barrier is needed.
 		if r, why := e.hidden(d, v); why != "" {
 			return revoked.TokenStatus{Decision: revoked.Decision{Verdict: revoked.Dead, Reason: why}, Record: r}, nil
 		}

@@ -433,7 +433,7 @@ func TestCommands_WrongUsage_ExitsWith64(t *testing.T) {
 			"--refresh-expires-in", "0"}, "--refresh-expires-in must be more than 0"},
 		{"a negative lifetime", []string{"token", "register", "--client", "app", "--access-token-file", "-", "--expires-in",
 			"-1h"}, "--expires-in must be more than 0"},
-		{"a body and a lifetime of zero", []string{"token", "register", "-", "--expires-in", "0s"}, "not from both"},
+		{"a body and a lifetime of zero", []string{"token", "register", "-", "--expires-in", "0s"}, "cannot combine a FILE"},
 		{"an unknown flag", []string{"members", "--nope"}, "unknown flag"},
 		{"an unknown role", []string{"client", "create", "x", "--role", "boss"},
 			"roles: want admin, issuer, resource_server, operator, viewer or auditor"},

@@ -103,7 +103,7 @@ func (r *registerFlags) registerOne(cmd *cobra.Command, conn *call.Flags, args [
 func (r *registerFlags) grantBody(cmd *cobra.Command, args []string) (any, error) {
 	if len(args) == 1 {
 		if r.describesGrant() {
-			return nil, cli.UsageError("a body comes from a file or from flags, not from both")
+			return nil, cli.UsageError("cannot combine a FILE argument with flags that describe the grant")
 		}
 		return readBody(cmd, args[0])
 	}
@@ -156,8 +156,8 @@ func readBody(cmd *cobra.Command, name string) (json.RawMessage, error) {
 		return nil, fmt.Errorf("read the registration: %w (never give a token itself on the command line)", err)
 	}
 	if len(b) > maxRegistration {
-		return nil, fmt.Errorf("the registration %w: at most %d bytes; use --ndjson for many", files.ErrTooLong,
-			maxRegistration)
+		return nil, fmt.Errorf("read the registration: %w (want at most %d bytes); use --ndjson for many",
+			files.ErrTooLong, maxRegistration)
 	}
 	if b, err = files.Text(b); err != nil {
 		return nil, fmt.Errorf("read the registration: %w", err)

@@ -14,7 +14,7 @@ import (
 // cutoff_retention, so the quota is large.
 const DenialQuota = 10_000_000
 
-// jwtEnd returns the time at which j has expired by every clock.
+// jwtEnd returns the time at which j has expired according to every clock.
 func (a *Applier) jwtEnd(iss *revoked.Issuer, j *revoked.JWT) revoked.Time {
 	end := a.Stamp.Add(a.jwtLifetime(iss))
 	if len(j.Digests) > 0 {
@@ -66,8 +66,8 @@ func (a *Applier) denyFamily(kind revoked.DenialKind, iss *revoked.Issuer, value
 }
 
 // denyToken denies a registered token that ends: its registration may have named an earlier expiry
-// than the JWT does, and its rows then go first. A revoked grant keeps the stubs of its tokens long
-// enough. Other tokens need withDigest.
+// than the JWT has, and then its rows are removed before the JWT expires. A revoked grant keeps the
+// stubs of its tokens long enough. Other tokens need withDigest.
 func (a *Applier) denyToken(g *revoked.Grant, t *revoked.Token, by, reason string, withDigest bool) {
 	longest := a.longestJWT()
 	if longest == 0 {

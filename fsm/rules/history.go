@@ -66,8 +66,8 @@ func (a *access) recordEnd(t *revoked.Token) {
 	}
 }
 
-// historyRetention is how long the rows of the history stay. They stay as long as the audit, which
-// has the same changes, but at least as long as cut-offs.
+// historyRetention is how long the rows of the history stay. They are kept as long as audit
+// entries, which record the same changes, and at least as long as cut-offs.
 func (a *access) historyRetention() time.Duration {
 	s := a.currentSettings()
 	return max(s.CutoffRetention, s.AuditRetention)

@@ -128,8 +128,9 @@ func (a *Applier) endsByJTI() bool {
 }
 
 // endJTI ends the registered grants that have a token of one jti. id is the key of the jti's
-// denial. With live, only live tokens count, otherwise also expired and rotated ones. It looks at
-// maxJTITokens tokens. It returns how many grants it ended, and reports whether there may be more.
+// denial. If live is set, it considers only live tokens; otherwise also expired and rotated ones.
+// It examines at most maxJTITokens tokens. It returns how many grants it ended, and reports whether
+// there may be more.
 func (a *Applier) endJTI(id revoked.Digest, r revoked.Revocation, live bool) (ended int, more bool) {
 	tokens, more := a.withJTI(id)
 	for i := range tokens {

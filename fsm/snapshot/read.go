@@ -182,7 +182,7 @@ func (s *reader) end(h Header, n *counter) (Header, error) {
 	case n.tokens != h.Tokens || n.grants != h.Grants || n.clients != h.Clients || n.cutoffs != h.Cutoffs ||
 		n.tombstones != h.Tombstones || n.events != h.Events || n.audits != h.Audits || n.cluster != h.ClusterID ||
 		namedCommands(n.commands) != h.Commands:
-		return h, fmt.Errorf("%w: the counts of the head differ from the rows", ErrMalformed)
+		return h, fmt.Errorf("%w: header does not match the rows", ErrMalformed)
 	}
 	if k, err := s.r.Read(make([]byte, 1)); k != 0 {
 		return h, fmt.Errorf("%w: bytes after the end", ErrMalformed)

@@ -133,7 +133,7 @@ var caught = []catch{
 	{by: "heartbeat-handler", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "5 min", byHand: true},
 	{by: "any-instance", how: cluster, pkg: "node", test: "TestNewInstance_OldVote_IsRefused",
 		says: "got a leader without the revocation", takes: "2 s"},
-	{by: "two-votes", how: changes, pkg: "node/roster", test: "TestRules_EveryChange_KeepsThem",
+	{by: "two-votes", how: changes, pkg: "node/roster", test: "TestRules_PermittedChange_KeepsInvariants",
 		says: "want at most 2 and 1", takes: "1 s"},
 	{by: "two-votes", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "10 s"},
 	{by: "assertion-used-twice", how: cluster, pkg: "node", test: "TestAssertion_ReplayAtAllNodesAtOnce_OneSucceeds",

@@ -205,9 +205,9 @@ func (l *Lookup) add(ctx context.Context) (*revoked.Record, *cache.JWT, revoked.
 	return r, j, why, nil
 }
 
-// Verify verifies a JWT for its revocation: also one that has expired, or whose key or issuer does
-// not make it active. It returns nil for a token that no trusted issuer made. Its errors are those
-// of Status.
+// Verify verifies a JWT that is to be revoked. It also accepts an expired JWT, one signed by a
+// retired or banned key, and one of a disabled issuer. It returns nil if no trusted issuer signed
+// the token. Its errors are those of Status.
 func (d *Decider) Verify(ctx context.Context, p *revoked.PresentedToken) (*revoked.JWT, error) {
 	l := d.Look(p)
 	j, _, err := l.verify(ctx)
@@ -217,7 +217,7 @@ func (d *Decider) Verify(ctx context.Context, p *revoked.PresentedToken) (*revok
 	return &j.JWT, nil
 }
 
-// verify returns nil, and why, for a token that no trusted issuer made.
+// verify returns nil, and the reason, for a token that no trusted issuer signed.
 func (l *Lookup) verify(ctx context.Context) (*cache.JWT, revoked.Decision, error) {
 	d := l.decider
 	if l.parse(); l.malformed {

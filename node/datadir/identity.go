@@ -103,8 +103,8 @@ func (id *Identity) Bind(cluster string) (fresh bool, err error) {
 		revoked.ErrUnprocessable, id.ClusterID, cluster)
 }
 
-// MarkLeft records that the node left its cluster: the directory starts again only as a new
-// instance.
+// MarkLeft records that the node left its cluster. From then on, a node can start from the
+// directory only as a new instance.
 func (id *Identity) MarkLeft() error {
 	id.mu.Lock()
 	defer id.mu.Unlock()
@@ -135,8 +135,7 @@ func readIdentity(dir, nodeID string, rejoin bool) (*Identity, error) {
 		return id, id.checkComplete()
 	}
 	if !rejoin {
-		return nil, fmt.Errorf("data directory %s has left its cluster (%s): "+
-			"start with --rejoin to join as a new instance, or with an empty directory", dir, id.ClusterID)
+		return nil, fmt.Errorf("data directory %s: node has left cluster %s", dir, id.ClusterID)
 	}
 	for _, name := range dataFiles {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {

@@ -98,7 +98,7 @@ func TestOpen_UnsafeDirectory_Refused(t *testing.T) {
 			if err := member(t, dir).MarkLeft(); err != nil {
 				t.Fatal(err)
 			}
-		}, "has left its cluster (c1)", nil},
+		}, "node has left cluster c1", nil},
 		{"in use", func(t *testing.T, dir string) {
 			id, err := datadir.Open(dir, "node1", false)
 			if err != nil {

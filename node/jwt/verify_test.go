@@ -27,7 +27,7 @@ func TestVerify_EachAlgorithm_Verifies(t *testing.T) {
 	}
 }
 
-func TestVerify_JWT_IsMadeOfTheClaims(t *testing.T) {
+func TestVerify_ValidToken_CopiesClaims(t *testing.T) {
 	k := keys()["ES256"]
 	i := newIssuer(t, k.jwk(""))
 	i.GrantClaim = "grant"

@@ -284,7 +284,7 @@ func TestWalk_RandomSteps_HoldPromise(t *testing.T) {
 		done[stepAdd])
 }
 
-func TestWalk_RuleMissing_Breaks(t *testing.T) {
+func TestWalk_RuleDisabled_ViolatesPromise(t *testing.T) {
 	if underRace {
 		t.Skip("too slow under the race detector")
 	}

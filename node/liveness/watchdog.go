@@ -51,7 +51,7 @@ func (w *Watchdog) Run(ctx context.Context) {
 			transfer = nil
 			next = time.Now().Add(w.maxStall())
 			if err != nil {
-				w.Log.Warn("transferring leadership failed", "error", err)
+				w.Log.Warn("leadership transfer failed", "error", err)
 			}
 			continue
 		case <-time.After(w.RenewEvery()):

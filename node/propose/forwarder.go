@@ -153,7 +153,7 @@ func (f *forwarder) call(ctx context.Context, batch []*proposal) {
 		err = nodepb.DecodeError(resp.Code, resp.Detail)
 	}
 	if err == nil && len(resp.Results) != len(ops) {
-		err = fmt.Errorf("%w: response of the leader: wrong number of results (got %d, want %d)",
+		err = fmt.Errorf("%w: leader response: wrong number of results (got %d, want %d)",
 			revoked.ErrOutcomeUnknown, len(resp.Results), len(ops))
 	}
 	spans.End(failure(err))

@@ -55,7 +55,7 @@ func TestTraces_OldLeader_IgnoresThem(t *testing.T) {
 	}
 }
 
-// oldRequest returns a SubmitRequest of the version before traces.
+// oldRequest returns a SubmitRequest as a version without the traces field encodes it.
 func oldRequest(t *testing.T) *dynamicpb.Message {
 	t.Helper()
 	file := protodesc.ToFileDescriptorProto(nodepb.File_node_nodepb_rpc_proto)

@@ -44,7 +44,7 @@ type Holding struct {
 	Tokens    uint64   `json:"tokens"`     // before the entries after State
 	Grants    uint64   `json:"grants"`
 	Members   []Member `json:"members"`
-	// Missing is the number of entries that this disk certainly lacks. It may lack more.
+	// Missing is a lower bound on the number of entries that this disk lacks.
 	Missing uint64 `json:"missing"`
 
 	newest revoked.Time

@@ -221,7 +221,7 @@ func (j *joiner) findFounders(ctx context.Context) (map[string]*nodepb.Hello, er
 	}
 	switch {
 	case want > maxMembers:
-		return nil, fmt.Errorf("bootstrap_expect is %d, the maximum is %d", want, maxMembers)
+		return nil, fmt.Errorf("bootstrap_expect: too large (got %d, want at most %d)", want, maxMembers)
 	case len(found) < want:
 		return nil, fmt.Errorf("bootstrap_expect is %d, found %d; no answer from %v", want, len(found), missing)
 	case len(found) > want:

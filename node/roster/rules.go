@@ -8,8 +8,8 @@ import (
 	"revoked"
 )
 
-// The rules of a configuration. They are pure: TestRules_EveryChange_KeepsThem tries every order of
-// permitted changes.
+// The rules of a configuration. They are pure: TestRules_PermittedChange_KeepsInvariants tries
+// every order of changes that are permitted.
 //
 // Invariants: at most one instance of a node votes. A node has at most two instances: the voter and
 // the one that is to replace it. There are at most maxMembers nodes and maxVoters voters.

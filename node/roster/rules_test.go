@@ -12,9 +12,10 @@ import (
 	"revoked"
 )
 
-// The model: from every configuration of two nodes with three instances each, every permitted
-// change keeps the invariants of rules.go. Removals and demotions need no permission here.
-func TestRules_EveryChange_KeepsThem(t *testing.T) {
+// The test enumerates the configurations that are reachable from two nodes with three instances
+// each. Every permitted change must preserve the invariants of rules.go. Removals and demotions are
+// always permitted here.
+func TestRules_PermittedChange_KeepsInvariants(t *testing.T) {
 	var ids []raft.ServerID
 	for _, id := range []string{"a/1", "a/2", "a/3", "b/1", "b/2", "b/3"} {
 		ids = append(ids, raft.ServerID(id))

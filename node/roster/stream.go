@@ -120,7 +120,7 @@ func (s *reportStream) read() error {
 // handle handles one reply. An error ends the stream.
 func (s *reportStream) handle(reply *nodepb.ReportReply) error {
 	if reply.Diverged != "" && !s.diverged.Swap(true) {
-		s.Log.Error("state differs from the leader's: replace this node with an empty data directory",
+		s.Log.Error("state diverged from the leader",
 			"detail", reply.Diverged)
 		s.Holder.Drop()
 	}

@@ -143,8 +143,8 @@ func (c *Checker) drop(l *Life) {
 	l.end, l.dropped, l.ended = 0, l.nonce, c.Time()
 }
 
-// Waiting reports whether an acknowledgement of the newest term waits. The simulation counts the
-// changes of members that happen during such a wait.
+// Waiting reports whether an acknowledgement in the newest term is pending. The simulation counts
+// the membership changes that happen while one is pending.
 func (c *Checker) Waiting() bool {
 	t := c.terms[c.MaxOpened]
 	return t != nil && len(t.waits) > 0

@@ -250,7 +250,7 @@ func TestRun_Failures_KeepOlderAndTryAgain(t *testing.T) {
 				if got := b.metric(t, "revoked_backup_due_timestamp_seconds"); got != float64(start.Add(time.Hour).Unix()) {
 					t.Errorf("got due %v, want %v", got, start.Add(time.Hour).Unix())
 				}
-				if !strings.Contains(b.log.String(), "level=ERROR msg=\"backup failed; the older ones are kept\" target=dir error=") {
+				if !strings.Contains(b.log.String(), "level=ERROR msg=\"backup failed; older backups are kept\" target=dir error=") {
 					t.Errorf("got log %s, want the failure", &b.log)
 				}
 				b.node.write = good

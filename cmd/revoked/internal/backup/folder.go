@@ -175,11 +175,11 @@ func (f *folder) newest(_ context.Context, cluster string) (File, error) {
 func (f *folder) prune(saved File) {
 	all, err := f.list(saved.Cluster)
 	if err != nil {
-		f.log.Warn("old backups not removed", "error", err)
+		f.log.Warn("cannot remove old backups", "error", err)
 		return
 	}
 	for _, old := range surplus(all, saved, f.keep) {
-		f.remove(old.Name, "old backup not removed")
+		f.remove(old.Name, "cannot remove old backup")
 	}
 }
 

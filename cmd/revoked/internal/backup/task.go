@@ -58,7 +58,7 @@ func (t *task) run(ctx context.Context, cluster string) {
 			metrics.failures.WithLabelValues(t.target).Inc()
 			at = t.retryAt(failures)
 			failures++
-			log.Error("backup failed; the older ones are kept", "error", err, "retry_at", at.UTC())
+			log.Error("backup failed; older backups are kept", "error", err, "retry_at", at.UTC())
 		default:
 			failures = 0
 			t.done(file)

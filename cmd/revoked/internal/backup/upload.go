@@ -28,7 +28,7 @@ func (b *Backups) upload(ctx context.Context, cluster string) (File, error) {
 		return err == nil
 	}
 	if err := b.bucket.sweep(ctx, local); err != nil {
-		b.cfg.Log.Warn("unfinished uploads of backups not removed", "target", targetS3, "error", err)
+		b.cfg.Log.Warn("cannot remove unfinished backup uploads", "target", targetS3, "error", err)
 	}
 	if err := b.bucket.put(ctx, newest.Name, file, header.Bytes); err != nil {
 		return newest, err
@@ -46,7 +46,7 @@ func (b *Backups) upload(ctx context.Context, cluster string) (File, error) {
 	}
 	for _, old := range surplus(all, newest, b.cfg.Keep) {
 		if err := b.bucket.remove(ctx, old.Name); err != nil {
-			b.cfg.Log.Warn("old backup not removed", "target", targetS3, "error", err)
+			b.cfg.Log.Warn("cannot remove old backup", "target", targetS3, "error", err)
 			break
 		}
 	}

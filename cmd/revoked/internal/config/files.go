@@ -140,7 +140,7 @@ func (c *Config) loadGossipKey(f *Files) {
 	}
 }
 
-// loadJoinToken reads the join token. A member needs none: its file may be gone.
+// loadJoinToken reads the join token. A member does not need one, so the file may be gone.
 func (c *Config) loadJoinToken(f *Files) {
 	if c.JoinTokenFile == "" || IsMember(c.DataDir) {
 		return
@@ -160,9 +160,9 @@ func holdsKey(data, key []byte) bool {
 	return err == nil && bytes.Equal(other, key)
 }
 
-// loadClients reads both bootstrap files. Secrets are hashed. In a member the files no longer
-// count, so their problems are only warnings. A secret that was deleted after the bootstrap must
-// not keep the node from starting.
+// loadClients reads both bootstrap files and hashes the secrets. On a node that is already a member
+// the files are ignored, so problems with them are only warnings. A secret that was deleted after
+// the bootstrap must not keep the node from starting.
 func (c *Config) loadClients(f *Files) {
 	before := len(c.problems)
 	c.readClients(f)
@@ -269,8 +269,8 @@ func (c *Config) checkDataDir() {
 	c.addIf(id.NodeID != "" && id.NodeID != c.NodeID, "data_dir",
 		"data directory %s: wrong node (got %q, want node_id %q)", c.DataDir, id.NodeID, c.NodeID)
 	if id.Left && !c.Rejoin {
-		c.addf("data_dir", "data directory %s has left its cluster (%s): "+
-			"start with --rejoin to join again as a new instance, or with an empty directory", c.DataDir, id.ClusterID)
+		c.addf("data_dir", "data directory %s: node has left cluster %s; "+
+			"use --rejoin to join again as a new instance, or an empty data directory", c.DataDir, id.ClusterID)
 	}
 }
 

@@ -34,8 +34,8 @@ func (c *Config) checkTempDir(f *Files) {
 }
 
 // TempDirWarning returns a warning if temporary files could fill the file system of the data
-// directory, or "". They could if both share it and less than twice spool_limit is free. A node
-// without space for its log stops.
+// directory, or "". This is the case if the temporary directory and the data directory share a file
+// system that has less than twice spool_limit free. A node without space for its log stops.
 func (c *Config) TempDirWarning() string {
 	data, ok := device(c.DataDir)
 	temp, ok2 := device(c.tempDir())

@@ -41,7 +41,8 @@ type devRun struct {
 	runner  *devcluster.Runner
 }
 
-// Command returns `revoked dev`. Its run ends with the first signal or with the last node.
+// Command returns the `revoked dev` command. It runs until it receives a signal or until every node
+// has exited.
 func Command() *cobra.Command {
 	var d devRun
 	var hosts []string

@@ -20,7 +20,7 @@ import (
 )
 
 // ErrTooLong is returned when a file is longer than its reader accepts.
-var ErrTooLong = errors.New("is too long")
+var ErrTooLong = errors.New("file too long")
 
 // Read returns the content of the file, or ErrTooLong if it has more than limit bytes.
 func Read(name string, limit int64) ([]byte, error) {
@@ -34,7 +34,7 @@ func Read(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s %w: at most %d bytes", name, ErrTooLong, limit)
+		return nil, fmt.Errorf("%s: %w (want at most %d bytes)", name, ErrTooLong, limit)
 	}
 	return b, nil
 }

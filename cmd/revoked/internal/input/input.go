@@ -53,7 +53,7 @@ func Token(cmd *cobra.Command, name string) (string, error) {
 	return token, nil
 }
 
-var errTokenTooLong = fmt.Errorf("read the token: it %w: at most %d bytes", files.ErrTooLong, MaxToken)
+var errTokenTooLong = fmt.Errorf("read the token: %w (want at most %d bytes)", files.ErrTooLong, MaxToken)
 
 // schemes are the prefixes of a token in an Authorization header, in lower case.
 var schemes = []string{"authorization:", "bearer ", "dpop ", "basic ", "token ", "token=", "access_token=",

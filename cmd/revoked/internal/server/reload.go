@@ -48,14 +48,14 @@ func (r *reloader) run(ctx context.Context) {
 			return
 		case <-hup:
 			r.log.Info("reloading certificates and log level on SIGHUP, opening audit_log again")
-			r.report("cluster certificate not reloaded, the old one stays in use", r.files.Certs.Reload())
+			r.report("cannot reload cluster certificate; keeping the old one", r.files.Certs.Reload())
 			_, err := r.files.APICert.Reload()
-			r.report("API certificate not reloaded, the old one stays in use", err)
+			r.report("cannot reload API certificate; keeping the old one", err)
 			if r.auditLog != nil {
 				r.auditLog.Reopen()
 			}
 			_, err = r.files.ClientCAs.Reload()
-			r.report("client CAs not reloaded, the old ones stay in use", err)
+			r.report("cannot reload client CAs; keeping the old ones", err)
 			r.report("settings not reloaded", r.logLevel())
 		}
 	}

@@ -334,7 +334,7 @@ func (s *server) stopParts(ctx context.Context) error {
 
 func (s *server) apiCertChanged(err error) {
 	if err != nil {
-		s.log.Error("API certificate not reloaded, the old one stays in use", "error", err)
+		s.log.Error("cannot reload API certificate; keeping the old one", "error", err)
 		return
 	}
 	s.log.Info("API certificate reloaded", "not_after", s.files.APICert.NotAfter())
@@ -347,7 +347,7 @@ func (s *server) apiCertExpires(left time.Duration) {
 
 func (s *server) clientCAsChanged(err error) {
 	if err != nil {
-		s.log.Error("client CAs not reloaded, the old ones stay in use", "error", err)
+		s.log.Error("cannot reload client CAs; keeping the old ones", "error", err)
 		return
 	}
 	s.log.Info("client CAs reloaded")

@@ -48,7 +48,7 @@ func (h *Histogram) Merge(o *Histogram) {
 	h.Max = max(h.Max, o.Max)
 }
 
-// Quantile returns a duration that the share q of all does not exceed, 0 for an empty histogram.
+// Quantile returns an upper bound of the q-quantile, or 0 if the histogram is empty.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	rank := uint64(q*float64(h.Count) + 0.999999)
 	var seen uint64
