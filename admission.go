@@ -19,6 +19,7 @@ type Admission struct {
 	Reason    string // of Barred
 	At        Time   // of the last change of State
 	Index     uint64 // log index of the last change of State
+	JoinToken string // id of the token that gave it; empty: none, or a token without a key
 }
 
 // An AdmissionState is the state of an [Admission].
@@ -87,10 +88,12 @@ func ListAdmitted(members []string, admissions []Admission, now Time) []Admitted
 	return slices.SortedFunc(maps.Values(nodes), byName)
 }
 
-// A JoinToken admits the first node that presents it. Only the digest of the token is stored.
+// A JoinToken admits the first node that proves that it holds the token. Only a digest is stored.
+// Tokens of older programs have no key: a node sends them as they are.
 type JoinToken struct {
 	ID        string
-	Hash      Digest // of the token
+	Hash      Digest // of the public key, or of the token itself
+	HasKey    bool   // Hash is of the public key: nodes prove that they hold the token
 	Node      string // the only node that may use it; empty: any
 	NonVoter  bool   // the node never votes, until it is promoted
 	CreatedAt Time

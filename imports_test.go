@@ -35,6 +35,7 @@ var floors = map[string]floor{
 	"revoked/internal/fair":           {},
 	"revoked/internal/filewatch":      {},
 	"revoked/internal/hashilog":       {ours: []string{}, libs: []string{"github.com/hashicorp/go-hclog"}},
+	"revoked/internal/jointoken":      {},
 	"revoked/internal/retry":          {},
 	"revoked/internal/slots":          {},
 	"revoked/internal/tracing": {ours: []string{}, libs: []string{
@@ -238,6 +239,7 @@ var floors = map[string]floor{
 // import them.
 var shared = []string{
 	"revoked/internal/broadcast", "revoked/internal/durable", "revoked/internal/filewatch", "revoked/internal/hashilog",
+	"revoked/internal/jointoken",
 	"revoked/internal/retry", "revoked/internal/slots", "revoked/internal/textsafe",
 	"revoked/internal/tracing",
 }

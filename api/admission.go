@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"revoked"
-	"revoked/api/clientauth"
 	"revoked/api/request"
 	"revoked/api/strictjson"
+	"revoked/internal/jointoken"
 )
 
 // An admissionBody is the body of POST /v1/cluster/admit and /v1/cluster/join-tokens.
@@ -106,8 +106,8 @@ type newTokenView struct {
 	ExpiresAt request.UnixSeconds `json:"expires_at"`
 }
 
-// postJoinTokens is POST /v1/cluster/join-tokens. The cluster stores the digest of the token alone,
-// so it cannot show a token again. After a lost response, create a new one.
+// postJoinTokens is POST /v1/cluster/join-tokens. The cluster stores only the digest of the token's
+// public key, so it cannot show a token again. After a lost response, create a new one.
 func (a *API) postJoinTokens(r *request.Request) error {
 	var b admissionBody
 	if err := r.DecodeOptional(b.fields()...); err != nil {
@@ -118,16 +118,21 @@ func (a *API) postJoinTokens(r *request.Request) error {
 	}
 	var id [8]byte
 	rand.Read(id[:]) // never fails
-	token := clientauth.NewSecret()
+	ca, err := a.cfg.Backend.ClusterCA()
+	if err != nil {
+		return err
+	}
+	token := jointoken.New(ca)
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
 	made, err := a.cfg.Backend.CreateJoinToken(ctx, r.Actor(), revoked.JoinToken{
-		ID: hex.EncodeToString(id[:]), Hash: revoked.DigestToken(token), Node: b.node, NonVoter: b.nonVoter,
+		ID: hex.EncodeToString(id[:]), Hash: jointoken.Digest(token.PublicKey()), HasKey: true,
+		Node: b.node, NonVoter: b.nonVoter,
 	}, b.ttl)
 	if err != nil {
 		return err
 	}
-	return r.SendJSON(http.StatusCreated, newTokenView{made.ID, token, request.UnixSeconds(made.ExpiresAt)})
+	return r.SendJSON(http.StatusCreated, newTokenView{made.ID, token.Text(), request.UnixSeconds(made.ExpiresAt)})
 }
 
 // joinTokenView is one token of GET /v1/cluster/join-tokens.

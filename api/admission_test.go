@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"revoked"
+	"revoked/internal/jointoken"
 )
 
 func TestAdmit_Calls_ChangeTheList(t *testing.T) {
@@ -65,7 +66,7 @@ func TestJoinTokens_Token_ShownOnce(t *testing.T) {
 	made := b.do(t, "admin", "POST", "/v1/cluster/join-tokens", "", `{"node":"n4","non_voter":true,"ttl":"10m"}`)
 	token, _ := made.field(t, "token").(string)
 	id, _ := made.field(t, "id").(string)
-	if made.status != 201 || len(token) != 43 || id == "" || made.field(t, "expires_at") == nil {
+	if made.status != 201 || !jointoken.HasKey(token) || id == "" || made.field(t, "expires_at") == nil {
 		t.Fatalf("got %d %s, want 201 with id, token and expires_at", made.status, made.body)
 	}
 	if at := made.field(t, "expires_at").(float64); at != math.Trunc(at) {
@@ -74,9 +75,13 @@ func TestJoinTokens_Token_ShownOnce(t *testing.T) {
 	if other := b.do(t, "admin", "POST", "/v1/cluster/join-tokens", "", ""); other.status != 201 {
 		t.Errorf("without a body: got %d %s, want 201", other.status, other.body)
 	}
+	parsed, err := jointoken.Parse(token)
+	if err != nil || parsed.CA() != [32]byte{1} {
+		t.Errorf("got %v, CA %x, want a token that names the cluster's CA", err, parsed.CA())
+	}
 	stored, ok := b.node.fsm.JoinToken(id)
-	if !ok || stored.Hash != revoked.DigestToken(token) || stored.Node != "n4" || !stored.NonVoter ||
-		stored.By != "admin" {
+	if !ok || stored.Hash != jointoken.Digest(parsed.PublicKey()) || !stored.HasKey || stored.Node != "n4" ||
+		!stored.NonVoter || stored.By != "admin" {
 		t.Errorf("got %+v, %v, want the token by its digest", stored, ok)
 	}
 	list := b.do(t, "admin", "GET", "/v1/cluster/join-tokens", "", "")

@@ -175,6 +175,8 @@ type Backend interface {
 	WithdrawAdmission(ctx context.Context, by revoked.Actor, node string) (index uint64, err error)
 	// Admitted returns the nodes that may join, that are members, or that are barred, by name.
 	Admitted(ctx context.Context) ([]revoked.AdmittedNode, error)
+	// ClusterCA returns the SHA-256 of the public key of the cluster's CA, for a join token.
+	ClusterCA() ([32]byte, error)
 	// CreateJoinToken stores t for ttl and returns it with its times. It returns ErrUnprocessable if
 	// there are too many tokens.
 	CreateJoinToken(ctx context.Context, by revoked.Actor, t revoked.JoinToken, ttl time.Duration) (

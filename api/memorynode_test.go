@@ -605,6 +605,8 @@ func (n *memoryNode) Admitted(context.Context) ([]revoked.AdmittedNode, error) {
 	return revoked.ListAdmitted(members, n.fsm.Admissions(), revoked.TimeOf(n.now())), n.check("Admitted")
 }
 
+func (n *memoryNode) ClusterCA() ([32]byte, error) { return [32]byte{1}, n.check("ClusterCA") }
+
 func (n *memoryNode) CreateJoinToken(_ context.Context, by revoked.Actor, t revoked.JoinToken,
 	ttl time.Duration) (revoked.JoinToken, error) {
 	_, err := n.commit("CreateJoinToken", command.CreateJoinTokenOp(by, &t, ttl))

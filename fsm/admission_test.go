@@ -179,6 +179,78 @@ func TestJoinToken_OneNode_OneUse(t *testing.T) {
 	m.sameAs(m.replayed(2))
 }
 
+func (m *machine) keyToken(id, key, node string) *command.Op {
+	return command.CreateJoinTokenOp(m.by("admin"),
+		&revoked.JoinToken{ID: id, Hash: revoked.DigestToken(key), HasKey: true, Node: node}, time.Hour)
+}
+
+// The public key of a token is not secret: it must not pass for a token of the older form.
+func TestJoinToken_OtherForm_Refused(t *testing.T) {
+	m := newMachine(t)
+	m.must(m.keyToken("t1", "key", ""))
+	m.must(m.token("t2", "secret", "", false, time.Hour))
+	wantErr(t, m.join("node4", "key"), revoked.ErrForbidden)
+	wantErr(t, m.do(command.JoinWithKeyOp("node4", revoked.DigestToken("secret")))[0].Err, revoked.ErrForbidden)
+	m.must(command.JoinWithKeyOp("node4", revoked.DigestToken("key")))
+	if err := m.join("node5", "secret"); err != nil {
+		t.Errorf("older form: got %v, want success", err)
+	}
+	if a, _ := m.f.Admission("node4"); a.JoinToken != "t1" || a.State != revoked.Joined {
+		t.Errorf("got %+v, want it joined with t1", a)
+	}
+	if a, _ := m.f.Admission("node5"); a.JoinToken != "" {
+		t.Errorf("older form: got %+v, want no token", a)
+	}
+	restored := empty(t)
+	if err := restored.f.Restore(io.NopCloser(bytes.NewReader(m.backup()))); err != nil {
+		t.Fatal(err)
+	}
+	m.sameAs(restored)
+	m.sameAs(m.replayed(3))
+}
+
+// A leader may fail after a node has used its token and before the node is a member.
+func TestDeleteJoinToken_Used_WithdrawsUnlessJoined(t *testing.T) {
+	m := newMachine(t)
+	members := func(since uint64, nodes ...string) {
+		list := []command.NotedMember{}
+		for _, n := range nodes {
+			list = append(list, command.NotedMember{Server: n + "/1", Address: n + ":1"})
+		}
+		m.must(command.MembersOp(list, since))
+	}
+	use := func(id, node string) {
+		m.must(m.keyToken(id, id, ""))
+		m.must(command.JoinWithKeyOp(node, revoked.DigestToken(id)))
+	}
+	del := func(id string) { m.must(command.DeleteJoinTokenOp(m.by("admin"), id)) }
+	state := func(node string, want revoked.AdmissionState) {
+		t.Helper()
+		if a, _ := m.f.Admission(node); a.State != want {
+			t.Errorf("%s: got %+v, want state %d", node, a, want)
+		}
+	}
+	use("t1", "node4")
+	del("t1") // the state does not know the members yet
+	state("node4", revoked.Joined)
+	members(0, "node1", "node4")
+	use("t2", "node5")
+	del("t2")
+	state("node5", revoked.Withdrawn)
+	if a, _ := m.f.Admission("node5"); a.By != "admin" || a.JoinToken != "" {
+		t.Errorf("got %+v, want it withdrawn by admin", a)
+	}
+	wantErr(t, m.do(command.JoinWithKeyOp("node5", revoked.DigestToken("t2")))[0].Err, revoked.ErrForbidden)
+	use("t3", "node4") // joined already: it spends nothing
+	del("t1")
+	state("node4", revoked.Joined)
+	use("t4", "node6")
+	m.must(command.AdmitNodeOp(m.by("admin"), "node6", false, time.Hour)) // a later decision
+	del("t4")
+	state("node6", revoked.Admitted)
+	m.sameAs(m.replayed(3))
+}
+
 func TestMembershipOps_BadRequests_Refused(t *testing.T) {
 	m := newMachine(t)
 	admin := m.by("admin")

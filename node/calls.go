@@ -44,6 +44,21 @@ func (c caller) call(ctx context.Context, host, name, path string, req, resp pro
 		return err
 	}
 	b, err := c.transport.Call(ctx, host, name, path, body)
+	return answer(host, b, err, resp)
+}
+
+// callBound is call on a connection of its own. makeReq gets the binding of that connection.
+func (c caller) callBound(
+	ctx context.Context, host, name, path string, makeReq func(binding []byte) proto.Message, resp proto.Message,
+) error {
+	b, err := c.transport.CallBound(ctx, host, name, path, func(binding []byte) ([]byte, error) {
+		return proto.Marshal(makeReq(binding))
+	})
+	return answer(host, b, err, resp)
+}
+
+// answer decodes the answer of the node at host.
+func answer(host string, b []byte, err error, resp proto.Message) error {
 	switch {
 	case errors.Is(err, transport.ErrNotSent):
 		return fmt.Errorf("%w: %v", revoked.ErrNoLeader, err)
@@ -66,8 +81,11 @@ const maxCallBody = 16 << 20
 func (n *Node) handler() http.Handler {
 	mux := http.NewServeMux()
 	handle(mux, nodepb.PathHello, func(context.Context, string, *nodepb.Hello) *nodepb.Hello { return n.roster.Hello() })
-	handle(mux, nodepb.PathJoin, func(ctx context.Context, peer string, req *nodepb.JoinRequest) *nodepb.AdminResponse {
-		return n.roster.ServeJoin(ctx, peer, req)
+	handleRequest(mux, nodepb.PathJoin, func(r *http.Request, req *nodepb.JoinRequest) *nodepb.AdminResponse {
+		if !req.Forwarded {
+			req.Binding, _ = transport.Binding(r) // without one, no proof is valid
+		}
+		return n.roster.ServeJoin(r.Context(), transport.PeerNode(r), req)
 	})
 	handle(mux, nodepb.PathAdmin, func(ctx context.Context, peer string, req *nodepb.AdminRequest) *nodepb.AdminResponse {
 		return n.roster.ServeAdmin(ctx, peer, req)
@@ -94,8 +112,7 @@ func (n *Node) serveSubmit(ctx context.Context, peer string, req *nodepb.SubmitR
 	return n.propose.Serve(ctx, peer, req)
 }
 
-// handle registers a call with a protobuf request and response. Errors travel inside the response.
-// The body is read whole before serve is called.
+// handle registers a call that needs only the name of the peer, see handleRequest.
 func handle[Req, Resp any, PReq interface {
 	*Req
 	proto.Message
@@ -103,6 +120,20 @@ func handle[Req, Resp any, PReq interface {
 	*Resp
 	proto.Message
 }](mux *http.ServeMux, path string, serve func(ctx context.Context, peer string, req PReq) PResp) {
+	handleRequest(mux, path, func(r *http.Request, req PReq) PResp {
+		return serve(r.Context(), transport.PeerNode(r), req)
+	})
+}
+
+// handleRequest registers a call with a protobuf request and response. Errors travel inside the
+// response. The body is read whole before serve is called.
+func handleRequest[Req, Resp any, PReq interface {
+	*Req
+	proto.Message
+}, PResp interface {
+	*Resp
+	proto.Message
+}](mux *http.ServeMux, path string, serve func(r *http.Request, req PReq) PResp) {
 	mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCallBody))
 		if err != nil {
@@ -114,7 +145,7 @@ func handle[Req, Resp any, PReq interface {
 			http.Error(w, "malformed body", http.StatusBadRequest)
 			return
 		}
-		b, err := proto.Marshal(serve(r.Context(), transport.PeerNode(r), req))
+		b, err := proto.Marshal(serve(r, req))
 		if err != nil {
 			http.Error(w, "failed", http.StatusInternalServerError)
 			return

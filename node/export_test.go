@@ -85,3 +85,10 @@ func (n *Node) Hello() *nodepb.Hello { return n.roster.Hello() }
 func (n *Node) CallLeader(ctx context.Context, path string, req, resp proto.Message) error {
 	return caller{n.transport, n.raft}.callLeader(ctx, path, req, resp)
 }
+
+// CallBound makes one call to the node at host, with a request for the binding of its connection.
+func (n *Node) CallBound(
+	ctx context.Context, host, path string, makeReq func(binding []byte) proto.Message, resp proto.Message,
+) error {
+	return caller{n.transport, n.raft}.callBound(ctx, host, "", path, makeReq, resp)
+}

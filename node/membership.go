@@ -14,6 +14,7 @@ import (
 	"revoked/node/datadir"
 	"revoked/node/propose"
 	"revoked/node/roster"
+	"revoked/transport/pki"
 )
 
 // A membership serves the calls about members, admissions and join tokens. The roster makes the
@@ -25,6 +26,7 @@ type membership struct {
 	roster  *roster.Roster
 	propose *propose.Router
 	now     func() time.Time
+	certs   *pki.Certs
 	// current blocks until this node has applied every change acknowledged before the call.
 	current func(context.Context) error
 	// note records a change that has no operation of its own in the log.
@@ -110,6 +112,9 @@ func (m *membership) Admitted(ctx context.Context) ([]revoked.AdmittedNode, erro
 	now := max(revoked.TimeOf(m.now()), m.fsm.Stamp())
 	return revoked.ListAdmitted(members, m.fsm.Admissions(), now), nil
 }
+
+// ClusterCA implements api.Backend.
+func (m *membership) ClusterCA() ([32]byte, error) { return m.certs.CAKeyHash() }
 
 // CreateJoinToken implements api.Backend.
 func (m *membership) CreateJoinToken(

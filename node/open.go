@@ -92,7 +92,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.transport.GuardVotes(n.roster.VoteGuard())
 	n.propose = n.newRouter()
 	n.membership = membership{log: cfg.Log, fsm: n.fsm, roster: n.roster, propose: n.propose, now: cfg.Now,
-		current: n.Current, note: n.noteChange, lost: n.metrics.auditLost.Inc}
+		certs: cfg.Certs, current: n.Current, note: n.noteChange, lost: n.metrics.auditLost.Inc}
 	n.issuers = issuers{nodeID: cfg.NodeID, fsm: n.fsm, leadership: n.leadership, propose: n.propose, now: cfg.Now,
 		current: n.Current, isMember: n.roster.IsMember, callLeader: (caller{n.transport, n.raft}).callLeader, note: n.Note}
 	n.leadership.keys = n.newKeyRunner()
@@ -274,7 +274,8 @@ func (n *Node) newRoster() *roster.Roster {
 			Clear: n.leases.clear, Unblock: n.leases.unblock, RemainingOf: n.leases.remainingOf, Settings: n.Settings,
 		},
 		Context: n.life.ctx, Fatal: n.life.fatal, End: n.life.end,
-		LeaderChanged: n.leadership.changed.Wait, NoLeader: n.noLeader, Call: calls.call, CallLeader: calls.callLeader,
+		LeaderChanged: n.leadership.changed.Wait, NoLeader: n.noLeader,
+		Call: calls.call, CallBound: calls.callBound, CallLeader: calls.callLeader,
 		Store:       n.store,
 		ReadBarrier: func(ctx context.Context) error { return n.propose.ReadBarrier(ctx) },
 		Commit: func(ctx context.Context, op *command.Op) error {

@@ -61,6 +61,60 @@ func (t *Transport) Call(ctx context.Context, hostport, wantNode, path string, b
 	return answer, nil
 }
 
+// bindingLabel names the exported value of a connection (RFC 8446 section 7.5).
+const bindingLabel = "EXPORTER-revoked-join-token"
+
+// CallBound is Call on a connection of its own, with the body that makeBody returns for the binding
+// of that connection: a value that only its two ends know, see Binding. A peer without frames is
+// ErrNotSent.
+func (t *Transport) CallBound(
+	ctx context.Context, hostport, wantNode, path string, makeBody func(binding []byte) ([]byte, error),
+) ([]byte, error) {
+	key := peerKey{wantNode, hostport, false}
+	answer, err := t.callBound(ctx, key, path, makeBody)
+	if err != nil {
+		return nil, fmt.Errorf("call %s%s: %w", hostport, path, err)
+	}
+	return answer, nil
+}
+
+func (t *Transport) callBound(
+	ctx context.Context, key peerKey, path string, makeBody func(binding []byte) ([]byte, error),
+) ([]byte, error) {
+	if _, err := t.peerOf(key, path); err != nil {
+		return nil, err
+	}
+	conn, err := t.peers.open(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+	}
+	state := conn.(*abruptConn).ConnectionState()
+	binding, err := state.ExportKeyingMaterial(bindingLabel, nil, bindingSize)
+	if err == nil {
+		var body []byte
+		if body, err = makeBody(binding); err == nil {
+			client := frames.NewClient(conn, t.peers.limits)
+			defer client.Retire()
+			a, err := client.Call(ctx, path, body)
+			return a.Body, cmp.Or(err, callError(a))
+		}
+	}
+	_ = conn.Close()
+	return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+}
+
+// bindingSize is the length of a binding in bytes.
+const bindingSize = 32
+
+// Binding returns the value of the connection of r that only its two ends know. A message that
+// contains it, or a signature of it, is worth nothing on another connection.
+func Binding(r *http.Request) ([]byte, error) {
+	if r.TLS == nil {
+		return nil, errors.New("request did not come through a Transport")
+	}
+	return r.TLS.ExportKeyingMaterial(bindingLabel, nil, bindingSize)
+}
+
 // call makes a call over frames, or over HTTP/2 to a peer of version 0.3. It repeats only a call
 // that certainly was not sent, and at most twice.
 func (t *Transport) call(ctx context.Context, hostport, wantNode, path string, body []byte) ([]byte, error) {

@@ -1988,12 +1988,13 @@ func (x *BarNode) GetReason() string {
 	return ""
 }
 
-// JoinNode uses up the admission of a node that joins, or the join token whose hash the node sent.
+// JoinNode uses up the admission of a node that joins, or its join token.
 // It has no actor: the leader proposes it before it adds the node.
 type JoinNode struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	TokenHash     []byte                 `protobuf:"bytes,2,opt,name=token_hash,json=tokenHash,proto3" json:"token_hash,omitempty"` // empty: the node sent no token
+	TokenHash     []byte                 `protobuf:"bytes,2,opt,name=token_hash,json=tokenHash,proto3" json:"token_hash,omitempty"` // empty: the node has no token
+	HasKey        bool                   `protobuf:"varint,3,opt,name=has_key,json=hasKey,proto3" json:"has_key,omitempty"`         // of version 7: token_hash is of the public key, which the leader has verified
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2040,6 +2041,13 @@ func (x *JoinNode) GetTokenHash() []byte {
 		return x.TokenHash
 	}
 	return nil
+}
+
+func (x *JoinNode) GetHasKey() bool {
+	if x != nil {
+		return x.HasKey
+	}
+	return false
 }
 
 // SetVoting records whether an administrator lets a member vote.
@@ -2222,10 +2230,11 @@ func (x *Member) GetVoter() bool {
 type CreateJoinToken struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Hash          []byte                 `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"` // SHA-256 of the token
+	Hash          []byte                 `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"` // SHA-256 of the token, or of its public key
 	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"` // empty: any node
 	NonVoter      bool                   `protobuf:"varint,4,opt,name=non_voter,json=nonVoter,proto3" json:"non_voter,omitempty"`
 	Ttl           int64                  `protobuf:"varint,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	HasKey        bool                   `protobuf:"varint,6,opt,name=has_key,json=hasKey,proto3" json:"has_key,omitempty"` // of version 7: hash is of the public key
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2295,6 +2304,15 @@ func (x *CreateJoinToken) GetTtl() int64 {
 	return 0
 }
 
+func (x *CreateJoinToken) GetHasKey() bool {
+	if x != nil {
+		return x.HasKey
+	}
+	return false
+}
+
+// DeleteJoinToken deletes a token, and withdraws the admission that a token with a key gave a node
+// that is not a member.
 type DeleteJoinToken struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -4100,11 +4118,12 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"5\n" +
 	"\aBarNode\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"=\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"V\n" +
 	"\bJoinNode\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1d\n" +
 	"\n" +
-	"token_hash\x18\x02 \x01(\fR\ttokenHash\"P\n" +
+	"token_hash\x18\x02 \x01(\fR\ttokenHash\x12\x17\n" +
+	"\ahas_key\x18\x03 \x01(\bR\x06hasKey\"P\n" +
 	"\tSetVoting\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1b\n" +
 	"\tnon_voter\x18\x02 \x01(\bR\bnonVoter\x12\x12\n" +
@@ -4115,13 +4134,14 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x06Member\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
-	"\x05voter\x18\x03 \x01(\bR\x05voter\"x\n" +
+	"\x05voter\x18\x03 \x01(\bR\x05voter\"\x91\x01\n" +
 	"\x0fCreateJoinToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12\x1b\n" +
 	"\tnon_voter\x18\x04 \x01(\bR\bnonVoter\x12\x10\n" +
-	"\x03ttl\x18\x05 \x01(\x03R\x03ttl\"!\n" +
+	"\x03ttl\x18\x05 \x01(\x03R\x03ttl\x12\x17\n" +
+	"\ahas_key\x18\x06 \x01(\bR\x06hasKey\"!\n" +
 	"\x0fDeleteJoinToken\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\xd4\x01\n" +
 	"\x0fIssuerKeyRecord\x12\x15\n" +

@@ -121,6 +121,12 @@ func samples() []sample {
 				ID: "j-1", Hash: revoked.DigestToken("join token"), Node: "node4", NonVoter: true,
 			}, time.Hour),
 		}}},
+		{"join-token-keys", &command.Batch{Stamp: us, Ops: []*command.Op{
+			command.JoinWithKeyOp("node4", revoked.DigestToken("public key")),
+			command.CreateJoinTokenOp(by, &revoked.JoinToken{
+				ID: "j-1", Hash: revoked.DigestToken("public key"), HasKey: true, Node: "node4",
+			}, time.Hour),
+		}}},
 		{"members", &command.Batch{Stamp: us, Ops: []*command.Op{
 			audited(command.SetVotingOp(by, "node4", true, command.VoteAsked)),
 			command.MembersOp([]command.NotedMember{
@@ -311,7 +317,8 @@ func TestVersionOf_NewerOps_NeedTheirVersion(t *testing.T) {
 	for _, s := range samples() {
 		want := max(map[string]uint32{"membership": 2, "issuers": 3, "issuer-mappings": 3, "operator-roles": 4,
 			"bootstrap-operator-roles": 4, "bootstrap-audited": 5, "strong-methods": 5, "assertion": 5,
-			"bootstrap-strong-methods": 5, "acknowledge": 5, "members": 5}[s.name], 1)
+			"bootstrap-strong-methods": 5, "acknowledge": 5, "members": 5,
+			"join-token-keys": 7}[s.name], 1)
 		if b, ok := s.c.(*command.Bootstrap); ok && b.Version() != want {
 			t.Errorf("%s: got version %d, want %d", s.name, b.Version(), want)
 		}

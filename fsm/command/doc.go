@@ -16,7 +16,7 @@ import "slices"
 // Version is the highest version of operations that this program can apply. Raise it with every
 // new operation or field, and return it from VersionOf for that operation. Members announce their
 // Version; a leader proposes an operation only if every member can apply it.
-const Version = 6
+const Version = 7
 
 // Audit is the version of audited commands. The leader audits an entry if every member has at least
 // that Version. [VersionOf] ignores the origin of an operation: the leader drops it from entries
@@ -25,6 +25,9 @@ const Audit = 5
 
 // OwnLease is the version of terms whose first command bounds the leader's own lease.
 const OwnLease = 5
+
+// KeyTokens is the version of join tokens with a key.
+const KeyTokens = 7
 
 // Rules are the newest rules, the value of Batch.rules. The leader sets the newest ones that every
 // member has by its Version. Apply keeps the rules of older entries. See fsm/DESIGN.md.
@@ -58,7 +61,10 @@ func VersionOf(op *Op) uint32 {
 	switch op.GetKind().(type) {
 	case *Op_AdmitNode, *Op_WithdrawNode, *Op_BarNode, *Op_JoinNode, *Op_SetVoting, *Op_CreateJoinToken,
 		*Op_DeleteJoinToken:
-		if op.GetSetVoting().GetCall() != 0 {
+		switch {
+		case op.GetJoinNode().GetHasKey(), op.GetCreateJoinToken().GetHasKey():
+			return KeyTokens
+		case op.GetSetVoting().GetCall() != 0:
 			return Audit
 		}
 		return 2

@@ -90,6 +90,8 @@ func checkMembership(op *Op) error {
 	case *Op_JoinNode:
 		if n := len(k.JoinNode.GetTokenHash()); n != 0 && n != len(revoked.Digest{}) {
 			return invalid("token_hash", "got %d bytes, want %d", n, len(revoked.Digest{}))
+		} else if n == 0 && k.JoinNode.GetHasKey() {
+			return invalid("token_hash", "is missing")
 		}
 		return revoked.CheckNodeID(k.JoinNode.GetNode())
 	case *Op_SetVoting:

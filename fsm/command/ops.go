@@ -95,6 +95,12 @@ func JoinNodeOp(node string, token revoked.Digest) *Op {
 	return newOp(revoked.Actor{}, &Op_JoinNode{JoinNode: m})
 }
 
+// JoinWithKeyOp is JoinNodeOp for a node that has proved that it holds a join token. key is the
+// digest of the token's public key.
+func JoinWithKeyOp(node string, key revoked.Digest) *Op {
+	return newOp(revoked.Actor{}, &Op_JoinNode{JoinNode: &JoinNode{Node: node, TokenHash: key[:], HasKey: true}})
+}
+
 // The steps of a call that promotes or demotes a member, in SetVoting.call. Exactly one operation
 // writes the audit entry of the call: the Members operation that has the change, or the last step.
 const (
@@ -134,11 +140,12 @@ func (m *Members) List() (list []NotedMember) {
 	return list
 }
 
-// CreateJoinTokenOp returns the operation that creates t for ttl. It uses only the ID, Hash, Node
+// CreateJoinTokenOp returns the operation that creates t for ttl. It uses ID, Hash, HasKey, Node
 // and NonVoter of t. The token itself never reaches the log.
 func CreateJoinTokenOp(by revoked.Actor, t *revoked.JoinToken, ttl time.Duration) *Op {
 	return newOp(by, &Op_CreateJoinToken{CreateJoinToken: &CreateJoinToken{
 		Id: t.ID, Hash: t.Hash[:], Node: t.Node, NonVoter: t.NonVoter, Ttl: int64(ttl),
+		HasKey: t.HasKey,
 	}})
 }
 

@@ -24,16 +24,20 @@ func (v *Admission) code(c *coder) {
 	if c.decoding {
 		v.Node = string(c.key[1:])
 	}
-	c.version()
+	newer := v.JoinToken != ""
+	c.oneOrTwo(&newer)
 	state := byte(v.State)
 	c.byte(&state)
 	c.flag(&v.NonVoter)
 	c.time(&v.ExpiresAt, &v.At)
 	c.string(&v.By, &v.Reason)
 	c.uvarint(&v.Index)
+	if newer {
+		c.string(&v.JoinToken)
+	}
 	if c.decoding {
 		v.State = revoked.AdmissionState(state)
-		if v.State < revoked.Admitted || v.State > revoked.Barred {
+		if v.State < revoked.Admitted || v.State > revoked.Barred || newer && v.JoinToken == "" {
 			c.fail()
 		}
 	}
@@ -67,7 +71,7 @@ func (v *JoinToken) code(c *coder) {
 	if c.decoding {
 		v.ID = string(c.key[1:])
 	}
-	c.version()
+	c.oneOrTwo(&v.HasKey)
 	c.digest(&v.Hash)
 	c.string(&v.Node, &v.By, &v.UsedBy)
 	c.flag(&v.NonVoter)

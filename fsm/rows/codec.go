@@ -59,6 +59,21 @@ func (c *coder) version() {
 	}
 }
 
+// oneOrTwo is the first byte of rows that a later program extended: 2 for the extended form. The
+// other form keeps its bytes, so a state is the same whichever program wrote it.
+func (c *coder) oneOrTwo(newer *bool) {
+	v := byte(1)
+	if *newer {
+		v = 2
+	}
+	if c.byte(&v); v != 1 && v != 2 {
+		c.fail()
+	}
+	if c.decoding {
+		*newer = v == 2
+	}
+}
+
 func (c *coder) byte(v *byte) {
 	if !c.decoding {
 		c.b = append(c.b, *v)

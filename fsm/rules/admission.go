@@ -2,6 +2,8 @@ package rules
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"revoked"
@@ -27,7 +29,7 @@ func (a *Applier) membershipOp(op *command.Op) Result {
 	case *command.Op_CreateJoinToken:
 		return a.createJoinToken(by, k.CreateJoinToken)
 	case *command.Op_DeleteJoinToken:
-		return a.deleteJoinToken(k.DeleteJoinToken.Id)
+		return a.deleteJoinToken(by, k.DeleteJoinToken.Id)
 	}
 	a.fail(fmt.Errorf("operation %T: Apply has no case for it", op.Kind))
 	return Result{}
@@ -90,13 +92,16 @@ func (a *Applier) joinNode(m *command.JoinNode) Result {
 	joined := revoked.Admission{Node: m.Node, State: revoked.Joined}
 	admitted := old != nil && old.Open(a.Stamp)
 	if admitted {
-		joined.NonVoter, joined.By = old.NonVoter, old.By
+		joined.NonVoter, joined.By, joined.JoinToken = old.NonVoter, old.By, old.JoinToken
 	}
 	if t := a.tokenFor(m, old); t != nil && (!admitted || old.State == revoked.Admitted) {
 		used := *t
 		used.UsedBy, used.UsedAt = m.Node, a.Stamp
 		a.putJoinToken(&used)
-		joined.NonVoter, joined.By = joined.NonVoter || t.NonVoter, t.By
+		joined.NonVoter, joined.By, joined.JoinToken = joined.NonVoter || t.NonVoter, t.By, ""
+		if t.HasKey {
+			joined.JoinToken, a.usedToken = t.ID, t.ID
+		}
 		admitted = true
 	}
 	switch {
@@ -115,7 +120,8 @@ func (a *Applier) tokenFor(m *command.JoinNode, old *revoked.Admission) *revoked
 		return nil
 	}
 	t := a.joinTokenByHash(revoked.Digest(m.TokenHash))
-	if t == nil || !t.Admits(m.Node, a.Stamp) {
+	// The public key of a token is not secret, so it must not pass for a token of the older form.
+	if t == nil || t.HasKey != m.HasKey || !t.Admits(m.Node, a.Stamp) {
 		return nil
 	}
 	if old != nil && old.State == revoked.Barred && (t.Node == "" || t.Index <= old.Index) {
@@ -160,15 +166,15 @@ func (a *Applier) createJoinToken(by string, m *command.CreateJoinToken) Result 
 			revoked.ErrUnprocessable, n)}
 	}
 	a.putJoinToken(&revoked.JoinToken{
-		ID: m.Id, Hash: hash, Node: m.Node, NonVoter: m.NonVoter, By: by, Index: a.Index,
+		ID: m.Id, Hash: hash, HasKey: m.HasKey, Node: m.Node, NonVoter: m.NonVoter, By: by, Index: a.Index,
 		CreatedAt: a.Stamp, ExpiresAt: a.Stamp.Add(time.Duration(m.Ttl)),
 	})
 	return Result{}
 }
 
-// deleteJoinToken deletes a token. A repeat changes nothing. The row stays for a day, so that the
-// repeat finds it.
-func (a *Applier) deleteJoinToken(id string) Result {
+// deleteJoinToken deletes a token, and withdraws the admission that it gave, unless the node has
+// joined. A repeat changes nothing. The row stays for a day, so that the repeat finds it.
+func (a *Applier) deleteJoinToken(by, id string) Result {
 	old := a.joinToken(id)
 	if old == nil {
 		return Result{Err: fmt.Errorf("%w: join token %q", revoked.ErrNotFound, id)}
@@ -178,7 +184,29 @@ func (a *Applier) deleteJoinToken(id string) Result {
 		next.DeletedAt = a.Stamp
 		a.putJoinToken(&next)
 	}
+	if v := a.admission(old.UsedBy); v != nil && v.JoinToken == old.ID && a.hasNotJoined(v) {
+		a.decide(revoked.Admission{Node: v.Node, State: revoked.Withdrawn, NonVoter: v.NonVoter, By: by})
+		a.withdrawn = v.Node
+	}
 	return Result{}
+}
+
+// hasNotJoined reports whether the node of v has an open admission, but is not a member. The leader
+// uses an admission up just before it adds the node, so Joined alone does not tell. The state knows
+// the members from the audit, a moment later than Raft. In that moment a deletion wins, and the
+// node is a member without an admission, as after WithdrawNode.
+func (a *Applier) hasNotJoined(v *revoked.Admission) bool {
+	members := a.currentMembers()
+	switch v.State {
+	case revoked.Admitted:
+		return true
+	case revoked.Joined:
+		return members.Index != 0 && !slices.ContainsFunc(members.List, func(m command.NotedMember) bool {
+			node, _, _ := strings.Cut(m.Server, "/")
+			return node == v.Node
+		})
+	}
+	return false
 }
 
 // expireAdmission drops an admission that has expired, or that was withdrawn long ago.

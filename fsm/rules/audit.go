@@ -14,7 +14,7 @@ import (
 // For a refused op, the node that refused the call proposes a Note instead.
 func (a *Applier) runAudited(op *command.Op) Result {
 	was := a.replaced(op)
-	a.dirty, a.endedGrant = false, ""
+	a.dirty, a.endedGrant, a.usedToken, a.withdrawn = false, "", "", ""
 	r := a.run(op)
 	if r.Err != nil || a.err != nil {
 		return r
@@ -32,6 +32,10 @@ func (a *Applier) runAudited(op *command.Op) Result {
 		e.Object.IssuedBefore = a.Stamp
 	case e.Kind == revoked.AuditTokenRevoke:
 		e.Object.GrantID = a.endedGrant
+	case e.Kind == revoked.AuditClusterJoin:
+		e.Object.JoinToken = a.usedToken
+	case op.GetDeleteJoinToken() != nil:
+		e.Object.Node = a.withdrawn
 	}
 	switch {
 	case r.Unknown:

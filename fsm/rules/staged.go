@@ -17,6 +17,8 @@ type staged struct {
 	auditSeq      uint32                        // number of audit entries of the current entry
 	lastAudit     uint64                        // index of the newest audit entry; 0: none
 	endedGrant    string                        // the grant that the current operation ended
+	usedToken     string                        // the join token with a key that it used
+	withdrawn     string                        // the node whose admission went with its join token
 	clients       map[string]*revoked.Client    // nil: deleted
 	deleted       map[string]*rows.Deleted      // nil: forgotten
 	cutoffs       map[string]*rows.Cutoff       // by key; nil: dropped

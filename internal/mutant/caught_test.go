@@ -141,6 +141,8 @@ var caught = []catch{
 	{by: "no-admission", how: cluster, pkg: "node", test: "TestJoin_NotAdmitted_IsRefused",
 		says: "want 403", takes: "2 s"},
 	{by: "no-admission", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
+	{by: "proof-on-any-connection", how: cluster, pkg: "node", test: "TestJoinToken_ProofElsewhere_IsRefused",
+		says: "captured at", takes: "3 s"},
 	{by: "removed-comes-back", how: unit, pkg: "node/roster", test: "TestVoters_RemovedInParallel_StaysRemoved",
 		says: "want it to stay removed", takes: "1 s"},
 	{by: "rolled-back-vote", how: unit, pkg: "node/roster", test: "TestMayVote_RolledBackDisk_IsRefused",

@@ -161,8 +161,17 @@ var sentCalls sync.Map // *Router to *sentCall
 	}}},
 	{"no-admission", "a certificate of the cluster's CA suffices to join", []Edit{{
 		"node/roster/admission.go",
-		"\t\terr = t.Commit(ctx, command.Via(command.JoinNodeOp(h.NodeId, hash), h.NodeId))\n",
-		"\t\t_ = t.Commit(ctx, command.JoinNodeOp(h.NodeId, hash))\n",
+		"\t\terr = t.Commit(ctx, command.Via(token.joinOp(h.NodeId), h.NodeId))\n",
+		"\t\t_ = t.Commit(ctx, token.joinOp(h.NodeId))\n",
+	}}},
+	{"proof-on-any-connection", "the proof of a join token is not bound to the connection", []Edit{{
+		"transport/call.go",
+		"\tbinding, err := state.ExportKeyingMaterial(bindingLabel, nil, bindingSize)\n",
+		"\tbinding, err := state.ExportKeyingMaterial(bindingLabel, nil, bindingSize)\n\tbinding = make([]byte, len(binding))\n",
+	}, {
+		"transport/call.go",
+		"\treturn r.TLS.ExportKeyingMaterial(bindingLabel, nil, bindingSize)\n",
+		"\treturn make([]byte, bindingSize), nil\n",
 	}}},
 	{"removed-comes-back", "autopilot promotes a server that was removed before", []Edit{{
 		"node/roster/voters.go", "\tindex, err := p.changes.promote(id)\n",

@@ -242,10 +242,15 @@ func (x *Hello) GetMemberServers() []string {
 }
 
 type JoinRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Hello         *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
-	Forwarded     bool                   `protobuf:"varint,2,opt,name=forwarded,proto3" json:"forwarded,omitempty"`
-	Token         string                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"` // join token; empty: the name was admitted, or is a member's
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Hello     *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
+	Forwarded bool                   `protobuf:"varint,2,opt,name=forwarded,proto3" json:"forwarded,omitempty"`
+	Token     string                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"` // join token of a program before version 7; empty: there is none
+	// The public key of the join token, and its signature of the hello's node id and instance and of the
+	// binding of the connection that the node used. A join token with a key never travels.
+	TokenKey      []byte `protobuf:"bytes,4,opt,name=token_key,json=tokenKey,proto3" json:"token_key,omitempty"`
+	TokenProof    []byte `protobuf:"bytes,5,opt,name=token_proof,json=tokenProof,proto3" json:"token_proof,omitempty"`
+	Binding       []byte `protobuf:"bytes,6,opt,name=binding,proto3" json:"binding,omitempty"` // if forwarded: of the connection to the member that forwards
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,6 +304,27 @@ func (x *JoinRequest) GetToken() string {
 		return x.Token
 	}
 	return ""
+}
+
+func (x *JoinRequest) GetTokenKey() []byte {
+	if x != nil {
+		return x.TokenKey
+	}
+	return nil
+}
+
+func (x *JoinRequest) GetTokenProof() []byte {
+	if x != nil {
+		return x.TokenProof
+	}
+	return nil
+}
+
+func (x *JoinRequest) GetBinding() []byte {
+	if x != nil {
+		return x.Binding
+	}
+	return nil
 }
 
 type AdminRequest struct {
@@ -1529,11 +1555,15 @@ const file_node_nodepb_rpc_proto_rawDesc = "" +
 	"\fmember_addrs\x18\f \x03(\tR\vmemberAddrs\x12\x1b\n" +
 	"\tleader_id\x18\r \x01(\tR\bleaderId\x12\x1a\n" +
 	"\bcommands\x18\x0e \x01(\rR\bcommands\x12%\n" +
-	"\x0emember_servers\x18\x0f \x03(\tR\rmemberServers\"o\n" +
+	"\x0emember_servers\x18\x0f \x03(\tR\rmemberServers\"\xc7\x01\n" +
 	"\vJoinRequest\x12,\n" +
 	"\x05hello\x18\x01 \x01(\v2\x16.revoked.node.v1.HelloR\x05hello\x12\x1c\n" +
 	"\tforwarded\x18\x02 \x01(\bR\tforwarded\x12\x14\n" +
-	"\x05token\x18\x03 \x01(\tR\x05token\"\xbd\x02\n" +
+	"\x05token\x18\x03 \x01(\tR\x05token\x12\x1b\n" +
+	"\ttoken_key\x18\x04 \x01(\fR\btokenKey\x12\x1f\n" +
+	"\vtoken_proof\x18\x05 \x01(\fR\n" +
+	"tokenProof\x12\x18\n" +
+	"\abinding\x18\x06 \x01(\fR\abinding\"\xbd\x02\n" +
 	"\fAdminRequest\x126\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\".revoked.node.v1.AdminRequest.KindR\x04kind\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x16\n" +

@@ -7,8 +7,11 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"revoked"
 	"revoked/fsm/command"
+	"revoked/internal/jointoken"
 	"revoked/node/nodepb"
 )
 
@@ -23,10 +26,65 @@ func (l *local) usesVersion2() bool { return l.FSM.Version() >= admissionVersion
 // isOld reports whether a member does not know commands of version 2, by its own report.
 func (p *peerView) isOld() bool { return p.hello != nil && max(p.hello.Commands, 1) < admissionVersion }
 
+// A presented is the join token with which a node joins. The zero value is none.
+type presented struct {
+	token string // of a program before command.KeyTokens, as it is
+	key   []byte // public key of a token; the caller has verified the proof
+}
+
+// joinOp returns the operation that uses up the admission of node, or this token.
+func (p presented) joinOp(node string) *command.Op {
+	switch {
+	case p.key != nil:
+		return command.JoinWithKeyOp(node, jointoken.Digest(p.key))
+	case p.token != "":
+		return command.JoinNodeOp(node, revoked.DigestToken(p.token))
+	}
+	return command.JoinNodeOp(node, revoked.Digest{})
+}
+
+// presentedBy returns the join token of a request. It returns ErrForbidden unless the proof is that
+// of the token for the node and instance of the hello, made for req.Binding.
+func presentedBy(req *nodepb.JoinRequest) (presented, error) {
+	h := req.Hello
+	switch {
+	case len(req.TokenKey) == 0 && len(req.TokenProof) == 0:
+		return presented{token: req.Token}, nil
+	case len(req.Binding) == 0 || !jointoken.VerifyJoin(req.TokenKey, req.TokenProof, h.NodeId, h.Instance, req.Binding):
+		return presented{}, fmt.Errorf("%w: join token: %s did not prove that it holds the token",
+			revoked.ErrForbidden, h.NodeId)
+	}
+	return presented{key: req.TokenKey}, nil
+}
+
+// errOldToken is returned for a member that does not know join tokens with a key.
+var errOldToken = fmt.Errorf("%w: join token", revoked.ErrUnprocessable)
+
+// callJoin asks the node at host, which sent h, to admit this node. A join token with a key stays
+// here: the request proves that this node holds it, on this connection only.
+func (j *joiner) callJoin(ctx context.Context, host string, h *nodepb.Hello, resp proto.Message) error {
+	own := j.Hello()
+	if !jointoken.HasKey(j.JoinToken) {
+		return j.Call(ctx, host, h.NodeId, nodepb.PathJoin, &nodepb.JoinRequest{Hello: own, Token: j.JoinToken}, resp)
+	}
+	token, err := jointoken.Parse(j.JoinToken)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %v", revoked.ErrUnprocessable, err)
+	case h.Commands < command.KeyTokens:
+		return fmt.Errorf("%w: %s runs version %s, which does not know tokens of this form; "+
+			"upgrade it to version %s", errOldToken, h.NodeId, h.Version, j.Version)
+	}
+	return j.CallBound(ctx, host, h.NodeId, nodepb.PathJoin, func(binding []byte) proto.Message {
+		return &nodepb.JoinRequest{Hello: own, TokenKey: token.PublicKey(),
+			TokenProof: token.SignJoin(own.NodeId, own.Instance, binding)}
+	}, resp)
+}
+
 // useAdmission uses up the admission of the node that sent h, or its join token. It returns
 // ErrForbidden if the node is not admitted. A member's name needs neither, unless it is barred: the
 // node is a new instance that replaces the old one.
-func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token string) error {
+func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token presented) error {
 	old := t.oldMember()
 	if err := t.checkVersion(h, old != nil); err != nil {
 		return err
@@ -37,13 +95,9 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token string) 
 		}
 		return nil
 	}
-	var hash revoked.Digest
-	if token != "" {
-		hash = revoked.DigestToken(token)
-	}
 	var err error
 	if old == nil {
-		err = t.Commit(ctx, command.Via(command.JoinNodeOp(h.NodeId, hash), h.NodeId))
+		err = t.Commit(ctx, command.Via(token.joinOp(h.NodeId), h.NodeId))
 		if errors.Is(err, revoked.ErrUnprocessable) {
 			old = t.oldMember() // it may have reported since
 		}

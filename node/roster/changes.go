@@ -149,7 +149,7 @@ func (c *changes) completeAudit() {
 // of a member is added in addition to the old one, which reconcile removes later.
 //
 // A node whose name is not a member needs an admission or the join token.
-func (c *changes) admit(ctx context.Context, h *nodepb.Hello, token string) (uint64, error) {
+func (c *changes) admit(ctx context.Context, h *nodepb.Hello, token presented) (uint64, error) {
 	id := c.ClusterID()
 	if id == "" {
 		return 0, fmt.Errorf("%w: the cluster is being bootstrapped", revoked.ErrNoCluster)

@@ -54,6 +54,9 @@ type Config struct {
 	// Call makes one call to the node at host, whose certificate must contain name. An empty name
 	// accepts every node of the cluster's CA.
 	Call func(ctx context.Context, host, name, path string, req, resp proto.Message) error
+	// CallBound is Call on a connection of its own. makeReq gets the binding of that connection.
+	CallBound func(ctx context.Context, host, name, path string, makeReq func(binding []byte) proto.Message,
+		resp proto.Message) error
 	// CallLeader makes one call to the leader. ErrNoLeader guarantees that the leader did not get the
 	// request.
 	CallLeader func(ctx context.Context, path string, req, resp proto.Message) error

@@ -291,8 +291,10 @@ func (j *joiner) requestAdmission(
 	}
 	j.expected.add(append(h.MemberIds, h.NodeId), append(h.MemberAddrs, host))
 	resp = new(nodepb.AdminResponse)
-	err = j.Call(ctx, host, h.NodeId, nodepb.PathJoin, &nodepb.JoinRequest{Hello: j.Hello(), Token: j.JoinToken}, resp)
+	err = j.callJoin(ctx, host, h, resp)
 	switch {
+	case errors.Is(err, errOldToken):
+		return nil, noMember, err
 	case errors.Is(err, revoked.ErrOutcomeUnknown): // sent
 		return nil, notDecided, fmt.Errorf("%w: %s did not answer: %v", revoked.ErrOutcomeUnknown, host, err)
 	case err != nil:
@@ -348,6 +350,6 @@ func (j *joiner) announceAddress(ctx context.Context, conf raft.Configuration) e
 	if !j.leads() { // the only member
 		return errors.New("waiting for leadership to correct this node's address")
 	}
-	_, err := j.changes.admit(ctx, hello, "")
+	_, err := j.changes.admit(ctx, hello, presented{})
 	return err
 }

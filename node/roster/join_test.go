@@ -115,7 +115,7 @@ func TestUseAdmission_MemberTurnsOutOld_IsNotEnforced(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer turn.end()
-	if err := turn.useAdmission(t.Context(), &nodepb.Hello{NodeId: "new", Commands: 2}, ""); err != nil {
+	if err := turn.useAdmission(t.Context(), &nodepb.Hello{NodeId: "new", Commands: 2}, presented{}); err != nil {
 		t.Errorf("got %v, want no admission needed while a member is old", err)
 	}
 }
@@ -138,7 +138,7 @@ func TestUseAdmission_LogIsNewer_OldNodeRefused(t *testing.T) {
 	defer turn.end()
 	for commands, want := range map[uint32]error{2: revoked.ErrUnprocessable, 3: nil, 4: nil} {
 		hello := &nodepb.Hello{NodeId: "new", Commands: commands, Version: "0.9"}
-		if err := turn.useAdmission(t.Context(), hello, ""); !errors.Is(err, want) {
+		if err := turn.useAdmission(t.Context(), hello, presented{}); !errors.Is(err, want) {
 			t.Errorf("a node that knows version %d: got %v, want %v", commands, err, want)
 		}
 	}

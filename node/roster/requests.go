@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
 
 	"revoked"
 	"revoked/fsm/command"
@@ -232,18 +233,29 @@ func (r *Roster) ServeAdmin(ctx context.Context, peer string, req *nodepb.AdminR
 }
 
 // ServeJoin admits a node. A member that does not lead forwards the request once. The leader
-// believes a forwarded request only after it has asked the node itself.
+// believes a forwarded request only after it has asked the node itself. The member that forwards a
+// join token vouches only for the binding of its connection: the leader checks the proof again.
 func (r *Roster) ServeJoin(ctx context.Context, peer string, req *nodepb.JoinRequest) *nodepb.AdminResponse {
 	h := req.GetHello()
 	if h.GetInstance() == "" || h.ClusterAddr == "" ||
 		!req.Forwarded && h.NodeId != peer || req.Forwarded && !r.IsMember(peer) {
 		return refusal(fmt.Errorf("%w: a node may only join by its own name", revoked.ErrForbidden))
 	}
+	token, err := presentedBy(req)
+	if err != nil {
+		return refusal(err)
+	}
 	if !r.leads() {
 		if req.Forwarded {
 			return refusal(revoked.ErrNoLeader)
 		}
-		forwarded := &nodepb.JoinRequest{Hello: h, Forwarded: true, Token: req.Token}
+		forwarded := proto.CloneOf(req)
+		forwarded.Forwarded = true
+		if token.key != nil {
+			if err := r.LeaderKnows(ctx, command.KeyTokens); err != nil {
+				return refusal(err)
+			}
+		}
 		var resp nodepb.AdminResponse
 		if err := r.CallLeader(ctx, nodepb.PathJoin, forwarded, &resp); err != nil {
 			return refusal(err)
@@ -255,7 +267,7 @@ func (r *Roster) ServeJoin(ctx context.Context, peer string, req *nodepb.JoinReq
 			return refusal(err)
 		}
 	}
-	index, err := r.changes.admit(ctx, h, req.Token)
+	index, err := r.changes.admit(ctx, h, token)
 	if err != nil {
 		return refusal(err)
 	}

@@ -2,6 +2,7 @@ package pki
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -94,6 +95,38 @@ func (c *Certs) Watch(ctx context.Context, interval time.Duration, changed func(
 func (c *Certs) Verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) error {
 	_, err := c.current.Load().verify(chain, usage)
 	return err
+}
+
+// CAKeyHash returns the SHA-256 of the public key (SubjectPublicKeyInfo) of the CA under which this
+// node's certificate is valid. While a cluster moves to another CA, several CAs are trusted, and
+// this is the one that signed. Two certificates of one CA key have the same hash.
+func (c *Certs) CAKeyHash() ([32]byte, error) {
+	s := c.current.Load()
+	root, err := s.root()
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("node certificate %s: %w", c.certFile, err)
+	}
+	return KeyHash(root), nil
+}
+
+// KeyHash returns the SHA-256 of the public key (SubjectPublicKeyInfo) of a certificate.
+func KeyHash(cert *x509.Certificate) [32]byte { return sha256.Sum256(cert.RawSubjectPublicKeyInfo) }
+
+// root returns the CA under which the certificate is valid.
+func (s *certSet) root() (*x509.Certificate, error) {
+	opts := x509.VerifyOptions{
+		Roots: s.pool, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	for _, der := range s.pair.Certificate[1:] {
+		if cert, err := x509.ParseCertificate(der); err == nil {
+			opts.Intermediates.AddCert(cert)
+		}
+	}
+	chains, err := s.pair.Leaf.Verify(opts)
+	if err != nil {
+		return nil, err
+	}
+	return chains[0][len(chains[0])-1], nil
 }
 
 // ServerConfig returns the configuration of the cluster port. It requires a certificate that names

@@ -192,6 +192,23 @@ func TestCerts_Watch_ReloadsAndLogs(t *testing.T) {
 	<-done
 }
 
+// While a cluster moves to another CA, a join token names the one that signed.
+func TestCAKeyHash_TwoCAs_NamesTheSigner(t *testing.T) {
+	old, next := newCA(t), newCA(t)
+	both := append(old.CertPEM(), next.CertPEM()...)
+	for name, ca := range map[string]*pki.CA{"old": old, "next": next} {
+		cert, key := issueNode(t, ca, "node1", time.Hour)
+		caFile, certFile, keyFile := files(t, both, cert, key)
+		c, err := pki.LoadCerts(caFile, certFile, keyFile, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.CAKeyHash(); err != nil || got != pki.KeyHash(ca.Certificate()) {
+			t.Errorf("%s: got %x, %v, want %x", name, got, err, pki.KeyHash(ca.Certificate()))
+		}
+	}
+}
+
 func TestCA_Load_IssuesUnderTheSameCA(t *testing.T) {
 	ca := newCA(t)
 	dir := t.TempDir()
