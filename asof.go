@@ -14,8 +14,8 @@ type Moment struct {
 
 // An Acknowledgement records when the change at Index became final.
 //
-// Between the stamp of the entry and AppliedAt any node may still have answered from the state
-// before it. From then until At only the nodes in WaitedFor may have.
+// Between the stamp of the entry and AppliedAt, any node may still have answered from the state
+// before it. From AppliedAt to At, only the nodes in WaitedFor may still have done so.
 type Acknowledgement struct {
 	Index     uint64
 	AppliedAt Time     // the leader had applied the entry
@@ -66,7 +66,7 @@ type History struct {
 	// neither exists.
 	Ended *Moment
 	// OneClient reports that Ended is a tombstone for one client only. A registration for another
-	// client may have been active and then reaped.
+	// client may have been active and then removed.
 	OneClient bool
 
 	Client  ClientState    // current state of the grant's client
@@ -74,13 +74,13 @@ type History struct {
 
 	Since  Time // the state has records of everything from then on; 0: it has none
 	Reaped Time // when the state last dropped a record of a token
-	// Before the moment Undenied, a denial that is no longer in the state may have ended a registered
+	// Before the time Undenied, a denial that is no longer in the state may have ended a registered
 	// token for a while. 0: no denial that was dropped can have had the token's jti.
 	Undenied Time
 	Gaps     []Gap
 }
 
-// A PastState is the state of a token at a moment in the past.
+// A PastState is the state of a token at a time in the past.
 type PastState string
 
 // The past states.
@@ -91,8 +91,8 @@ const (
 	PastNotHeld  PastState = "not_held" // the cluster no longer has the records that decide
 )
 
-// A PastAnswer is the state of a token at a moment. Since, Reason and Index describe the change
-// that led to this state. Index is 0 if no log entry did, as for expiry.
+// A PastAnswer is the state of a token at a time in the past. Since, Reason and Index describe the
+// change that led to this state. Index is 0 if no log entry did, as for expiry.
 type PastAnswer struct {
 	At     Time
 	State  PastState
@@ -102,16 +102,16 @@ type PastAnswer struct {
 	Index  uint64
 	// Final is the acknowledgement of Index. nil: it was not recorded, or Index is 0.
 	Final *Acknowledgement
-	// FinalBefore is an upper bound of the moment at which Index was final. It is 0 if Final is
-	// set, or if no bound is known.
+	// FinalBefore is an upper bound of the time at which Index was final. It is 0 if Final is set,
+	// or if no bound is known.
 	FinalBefore Time
 }
 
-// AsOf reports whether a token was active at a moment. It calls [Decide] with the record, the
-// cut-offs and the client of that moment. Moments are stamps of the log: a change counts from the
-// stamp of its entry. AsOf is pure.
+// AsOf reports whether a token was active at a given time. It calls [Decide] with the record, the
+// cut-offs and the client as they were then. Times are stamps of the log: a change takes effect at
+// the stamp of its entry. AsOf is pure.
 //
-// A token that was reaped and then registered again is unknown before its second registration.
+// A token that was removed and then registered again is unknown before its second registration.
 func AsOf(h *History, at Time) PastAnswer {
 	switch {
 	case h.Since == 0 || at < h.Since:
@@ -180,7 +180,7 @@ func (h *History) unregistered(at Time) PastAnswer {
 	return out
 }
 
-// stateAt returns the state at a moment that the history covers.
+// stateAt returns the state at a time that the history covers.
 func (h *History) stateAt(at Time) PastState {
 	switch h.decideAt(at).Verdict {
 	case Unknown:
@@ -191,7 +191,7 @@ func (h *History) stateAt(at Time) PastState {
 	return PastInactive
 }
 
-// decideAt calls Decide with the token, cut-offs and client as they were at a moment.
+// decideAt calls Decide with the token, cut-offs and client as they were at that time.
 func (h *History) decideAt(at Time) Decision {
 	r := h.Record
 	if at < r.Token.RegisteredAt {
@@ -216,7 +216,7 @@ func (h *History) cutAt(at Time) bool {
 	return slices.ContainsFunc(h.Cutoffs, func(c Moment) bool { return c.At <= at })
 }
 
-// clientAt returns the state of the client after its newest change up to that moment. Before the
+// clientAt returns the state of the client after its newest change up to that time. Before the
 // first recorded change, it is the state that this change ended.
 func (h *History) clientAt(at Time) ClientState {
 	for i := len(h.Changes) - 1; i >= 0; i-- {
@@ -230,8 +230,8 @@ func (h *History) clientAt(at Time) ClientState {
 	return h.Client
 }
 
-// steps returns the moments at which the decision may change, in order and without duplicates. Two
-// of them in a row may have the same decision.
+// steps returns the times at which the decision may change, in order and without duplicates. Two of
+// them in a row may have the same decision.
 func (h *History) steps() []Time {
 	t := &h.Record.Token
 	all := []Time{t.RegisteredAt, t.EndedAt, t.NotBefore, t.ExpiresAt, h.GrantEnded.At}

@@ -207,7 +207,7 @@ func ValidateClient(c *Client) error {
 func ValidateClientID(id string) error {
 	switch {
 	case id == "" || len(id) > MaxClientID:
-		return fmt.Errorf("%w: client_id: want 1 to %d bytes, got %d", ErrInvalid, MaxClientID, len(id))
+		return fmt.Errorf("%w: client_id: wrong length (got %d bytes, want 1 to %d)", ErrInvalid, len(id), MaxClientID)
 	case strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r > '~' }):
 		return fmt.Errorf("%w: client_id: want printable ASCII", ErrInvalid)
 	case id == "." || id == "..":
@@ -241,12 +241,12 @@ func validateClientEnums(c *Client) error {
 
 func validateClientList(field string, list []string) error {
 	if len(list) > MaxClientList {
-		return fmt.Errorf("%w: %s: want at most %d, got %d", ErrInvalid, field, MaxClientList, len(list))
+		return fmt.Errorf("%w: %s: too many (got %d, want at most %d)", ErrInvalid, field, len(list), MaxClientList)
 	}
 	for _, s := range list {
 		if s == "" || len(s) > MaxClientElement {
-			return fmt.Errorf("%w: %s: want 1 to %d bytes each, got %d",
-				ErrInvalid, field, MaxClientElement, len(s))
+			return fmt.Errorf("%w: %s: element of wrong length (got %d bytes, want 1 to %d)",
+				ErrInvalid, field, len(s), MaxClientElement)
 		}
 		if err := checkPlain(field, s); err != nil {
 			return err
@@ -266,7 +266,7 @@ func checkPlain(field, s string) error {
 
 func validateSecrets(secrets []SecretHash) error {
 	if len(secrets) > MaxClientSecrets {
-		return fmt.Errorf("%w: secrets: want at most %d, got %d", ErrInvalid, MaxClientSecrets, len(secrets))
+		return fmt.Errorf("%w: secrets: too many (got %d, want at most %d)", ErrInvalid, len(secrets), MaxClientSecrets)
 	}
 	for _, s := range secrets {
 		if s.Kind != HashSHA256 && s.Kind != HashArgon2id || len(s.Hash) == 0 ||
@@ -281,7 +281,7 @@ func validateSecrets(secrets []SecretHash) error {
 // unlike an issuer's: a key that is not in the record verifies nothing.
 func validateClientKeys(keys []IssuerKey) error {
 	if len(keys) > MaxClientKeys {
-		return fmt.Errorf("%w: jwks: want at most %d keys, got %d", ErrInvalid, MaxClientKeys, len(keys))
+		return fmt.Errorf("%w: jwks: too many keys (got %d, want at most %d)", ErrInvalid, len(keys), MaxClientKeys)
 	}
 	for i := range keys {
 		if k := &keys[i]; k.State != KeyActive || k.MissingSince != 0 || k.EndedAt != 0 {

@@ -38,9 +38,9 @@ type Cutoff struct {
 }
 
 // Covers reports whether the cut-off ends token t of grant g, that is, whether t was issued at or
-// before IssuedBefore. Equal whole seconds count as before. A token that was registered before the
-// cut-off was created counts as issued at its registration, even if its IssuedAt is later. skew is
-// how far the clock of the issuer may be ahead: 0 for registered tokens.
+// before IssuedBefore. If both are in the same whole second, the token is covered. A token that was
+// registered before the cut-off was created is treated as issued at its registration, even if its
+// IssuedAt is later. skew is how far the clock of the issuer may be ahead: 0 for registered tokens.
 func (c *Cutoff) Covers(g *Grant, t *Token, skew time.Duration) bool {
 	iat := t.IssuedAt
 	if t.RegisteredAt != 0 && t.RegisteredAt <= c.At {
@@ -64,13 +64,13 @@ type CutoffResult struct {
 	Matched *int // live grants; nil unless DryRun or Expect was set
 }
 
-// CheckIssuedBefore returns [ErrUnprocessable] if a cut-off is ahead of now by more than
+// CheckIssuedBefore returns [ErrUnprocessable] if a cut-off is in the future by more than
 // MaxClockSkew, by which clocks may differ. A cut-off cannot be undone: in the far future it would
 // lock out its client, subject or issuer until then.
 func (s *Settings) CheckIssuedBefore(before, now Time) error {
 	if before <= now.Add(s.MaxClockSkew) {
 		return nil
 	}
-	return fmt.Errorf("%w: issued_before is ahead of now by more than max_clock_skew, %s",
+	return fmt.Errorf("%w: issued_before is in the future by more than max_clock_skew, %s",
 		ErrUnprocessable, FormatDuration(s.MaxClockSkew))
 }

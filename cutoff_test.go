@@ -9,8 +9,8 @@ import (
 	"revoked"
 )
 
-// A cut-off may be ahead of now by as much as clocks may differ. The API and the log refuse more in
-// the same words, which name the tolerance.
+// A cut-off may be in the future by as much as clocks may differ. The API and the log refuse more
+// in the same words, which name the tolerance.
 func TestCheckIssuedBefore_Ahead_NamesTheTolerance(t *testing.T) {
 	s := revoked.Settings{MaxClockSkew: 5 * time.Second}
 	now := revoked.TimeOf(time.Unix(1_790_000_000, 0))
@@ -19,7 +19,7 @@ func TestCheckIssuedBefore_Ahead_NamesTheTolerance(t *testing.T) {
 			t.Errorf("%v after now: got %v, want no error", before.Sub(now), err)
 		}
 	}
-	const want = "issued_before is ahead of now by more than max_clock_skew, 5s"
+	const want = "issued_before is in the future by more than max_clock_skew, 5s"
 	for _, before := range []revoked.Time{now.Add(s.MaxClockSkew) + 1, now.Add(time.Hour)} {
 		err := s.CheckIssuedBefore(before, now)
 		if !errors.Is(err, revoked.ErrUnprocessable) || !strings.HasSuffix(err.Error(), want) {

@@ -92,8 +92,8 @@ type DecideInput struct {
 // other function makes this decision.
 //
 // A token is expired if Now or Stamp has reached ExpiresAt. It is not yet valid if Now or Stamp is
-// before NotBefore. A JWT may be dated ahead by the clock skew of its issuer. So every cut-off
-// reaches further by that skew, see [Issuer.CutoffSkew].
+// before NotBefore. The iat of a JWT may be in the future by the clock skew of its issuer. So a
+// cut-off also covers JWTs issued up to that skew later, see [Issuer.CutoffSkew].
 func Decide(r *Record, in DecideInput) Decision {
 	if !r.Found {
 		return Decision{Verdict: Unknown, Reason: ReasonUnknown}

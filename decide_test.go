@@ -75,10 +75,10 @@ func TestDecide_JWT_ByRecordKeyAndClient(t *testing.T) {
 			revoked.Active, revoked.ReasonActive, ""},
 		{"longer lifetime", func(j *jwt) { j.ExpiresAt = j.IssuedAt.Add(time.Hour) + 1 }, nil,
 			revoked.Suspended, revoked.ReasonIssuer, revoked.RefusedLifetime},
-		{"C25: issued before a raise, longer than it was", nil, record(func(i *issuer) {
+		{"C25: issued before an increase, longer than allowed then", nil, record(func(i *issuer) {
 			i.EarlierLifetime, i.LifetimeSince = 29*time.Minute, now
 		}), revoked.Suspended, revoked.ReasonIssuer, revoked.RefusedLifetime},
-		{"C25: issued after a raise", nil, record(func(i *issuer) {
+		{"C25: issued after an increase", nil, record(func(i *issuer) {
 			i.EarlierLifetime, i.LifetimeSince = 29*time.Minute, now.Add(-time.Hour)
 		}), revoked.Active, revoked.ReasonActive, ""},
 		{"iat ahead within the skew", func(j *jwt) { j.IssuedAt = now.Add(5 * time.Second) }, nil,

@@ -30,14 +30,14 @@ type Issuer struct {
 	RequireAudience      bool
 	JTI                  bool // false: the issuer reuses jti across tokens
 	MaxLifetime          time.Duration
-	// EarlierLifetime bounds tokens issued until LifetimeSince: a raise of MaxLifetime counts only
-	// for tokens that are issued after it. LifetimeSince is 0 if no raise is to be remembered.
+	// EarlierLifetime bounds tokens issued until LifetimeSince: an increase of MaxLifetime affects
+	// only tokens that are issued after it. LifetimeSince is 0 if no increase is to be remembered.
 	EarlierLifetime time.Duration
 	LifetimeSince   Time
 	ClockSkew       time.Duration
-	// EarlierSkew is an earlier, larger ClockSkew, by which cut-offs still reach the tokens that
-	// were issued until SkewSince. A token that a cut-off has ended stays dead. SkewSince is 0 if
-	// no lowering is to be remembered.
+	// EarlierSkew is an earlier, larger ClockSkew. Cut-offs still apply it to tokens that were
+	// issued until SkewSince, so a token that a cut-off has ended stays dead. SkewSince is 0 if no
+	// decrease is to be remembered.
 	EarlierSkew time.Duration
 	SkewSince   Time
 	// Earlier are the mappings that changes of the record replaced, the oldest first, while a token
@@ -47,7 +47,7 @@ type Issuer struct {
 	MappingVersion uint64
 	Disabled       bool
 	CreatedAt      Time
-	DeletedAt      Time        // 0: not deleted; else no token is active, and the keys serve to revoke
+	DeletedAt      Time        // 0: not deleted; else no token is active, and the keys only verify tokens to be revoked
 	Version        uint64      // log index of the last change, of the record or its keys
 	KeysVersion    uint64      // log index of the last change of Keys
 	Keys           []IssuerKey // sorted by thumbprint, which is unique
@@ -131,8 +131,8 @@ func (i *Issuer) AlgorithmOf(k *IssuerKey) string {
 	return ""
 }
 
-// LifetimeOf returns the longest lifetime of a token that was issued at iat. Equal whole seconds
-// count as before a raise.
+// LifetimeOf returns the longest lifetime of a token that was issued at iat. A token issued in the
+// same whole second as an increase is treated as issued before it.
 func (i *Issuer) LifetimeOf(iat Time) time.Duration {
 	if i.LifetimeSince != 0 && iat.Unix() <= i.LifetimeSince.Unix() {
 		return min(i.EarlierLifetime, i.MaxLifetime)
@@ -140,7 +140,8 @@ func (i *Issuer) LifetimeOf(iat Time) time.Duration {
 	return i.MaxLifetime
 }
 
-// CutoffSkew returns by how much cut-offs reach further for a token that was issued at iat.
+// CutoffSkew returns how much later than IssuedBefore a token issued at iat may have been issued to
+// be covered by a cut-off.
 func (i *Issuer) CutoffSkew(iat Time) time.Duration {
 	if iat <= i.SkewSince {
 		return max(i.EarlierSkew, i.ClockSkew)

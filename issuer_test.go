@@ -151,11 +151,11 @@ func TestValidateIssuer_OneInvalidField_NamesIt(t *testing.T) {
 	}
 }
 
-// C25: a raise of max_lifetime counts only for tokens that are issued after it.
+// C25: an increase of max_lifetime affects only tokens that are issued after it.
 func TestIssuer_LifetimeOf_RaiseCountsForLaterTokens(t *testing.T) {
 	i := revoked.DefaultIssuer()
 	if got := i.LifetimeOf(0); got != i.MaxLifetime {
-		t.Errorf("without a raise: got %v, want %v", got, i.MaxLifetime)
+		t.Errorf("without an increase: got %v, want %v", got, i.MaxLifetime)
 	}
 	i.EarlierLifetime, i.LifetimeSince = time.Hour, 100_500_000
 	for iat, want := range map[revoked.Time]time.Duration{

@@ -79,7 +79,7 @@ func ValidateIssuer(i *Issuer) error {
 // checkIssuerText checks the length of s in bytes and its characters.
 func checkIssuerText(field, s string, shortest, longest int) error {
 	if len(s) < shortest || len(s) > longest {
-		return fmt.Errorf("%w: %s: want %d to %d bytes, got %d", ErrInvalid, field, shortest, longest, len(s))
+		return fmt.Errorf("%w: %s: wrong length (got %d bytes, want %d to %d)", ErrInvalid, field, len(s), shortest, longest)
 	}
 	return checkPlain(field, s)
 }
@@ -117,7 +117,8 @@ func checkAlgorithms(list []string) error {
 
 func checkTokenTypes(list []string) error {
 	if len(list) == 0 || len(list) > MaxIssuerList {
-		return fmt.Errorf("%w: token_types: want 1 to %d, got %d", ErrInvalid, MaxIssuerList, len(list))
+		return fmt.Errorf("%w: token_types: wrong number of values (got %d, want 1 to %d)",
+			ErrInvalid, len(list), MaxIssuerList)
 	}
 	for _, t := range list {
 		if err := checkIssuerText("token_types", t, 0, MaxTokenType); err != nil {
@@ -132,10 +133,10 @@ func checkTokenTypes(list []string) error {
 
 func checkIssuerClaims(i *Issuer) error {
 	if n := len(i.RequiredClaims); n > MaxIssuerList {
-		return fmt.Errorf("%w: required_claims: want at most %d, got %d", ErrInvalid, MaxIssuerList, n)
+		return fmt.Errorf("%w: required_claims: too many (got %d, want at most %d)", ErrInvalid, n, MaxIssuerList)
 	}
 	if n := len(i.ForbiddenClaims); n > MaxIssuerList {
-		return fmt.Errorf("%w: forbidden_claims: want at most %d, got %d", ErrInvalid, MaxIssuerList, n)
+		return fmt.Errorf("%w: forbidden_claims: too many (got %d, want at most %d)", ErrInvalid, n, MaxIssuerList)
 	}
 	for _, name := range slices.Sorted(maps.Keys(i.RequiredClaims)) {
 		if err := checkIssuerText("required_claims", name, 1, MaxClaimName); err != nil {
@@ -173,7 +174,7 @@ func checkIssuerTimes(i *Issuer) error {
 // ValidateIssuerKeys returns an error that wraps [ErrInvalid] for keys that a record cannot hold.
 func ValidateIssuerKeys(keys []IssuerKey) error {
 	if len(keys) > MaxIssuerKeys {
-		return fmt.Errorf("%w: jwks: want at most %d keys, got %d", ErrInvalid, MaxIssuerKeys, len(keys))
+		return fmt.Errorf("%w: jwks: too many keys (got %d, want at most %d)", ErrInvalid, len(keys), MaxIssuerKeys)
 	}
 	for i := range keys {
 		k := &keys[i]
@@ -200,7 +201,7 @@ func checkIssuerCombination(i *Issuer) error {
 	case i.JWKSURI == "" && len(i.Keys) == 0:
 		problem = "jwks_uri: want exactly one of jwks_uri and jwks"
 	case alike && len(i.RequiredClaims) == 0 && len(i.ForbiddenClaims) == 0:
-		problem = `token_types: "JWT" and "" do not tell access tokens from ID tokens; ` +
+		problem = `token_types: "JWT" and "" do not distinguish access tokens from ID tokens; ` +
 			"add required_claims or forbidden_claims that do"
 	case i.RevokeSession && i.SessionClaim == "":
 		problem = "revoke_session: needs session_claim"
@@ -218,7 +219,7 @@ func checkIssuerCombination(i *Issuer) error {
 // checkEarlierMappings checks the fields that only Apply sets.
 func checkEarlierMappings(i *Issuer) error {
 	if n := len(i.Earlier); n > MaxEarlierMappings {
-		return fmt.Errorf("%w: earlier mappings: want at most %d, got %d", ErrUnprocessable, MaxEarlierMappings, n)
+		return fmt.Errorf("%w: earlier mappings: too many (got %d, want at most %d)", ErrUnprocessable, n, MaxEarlierMappings)
 	}
 	for _, m := range i.Earlier {
 		if m.Until < 0 {

@@ -30,8 +30,8 @@ type JWT struct {
 	MappingVersion uint64
 }
 
-// Record returns the record on which [Decide] decides. Its grant is newer than every cut-off. So
-// only the iat of the token counts against those of a restore or of a deleted client.
+// Record returns the record that [Decide] evaluates. Its grant is newer than every cut-off. So a
+// cut-off of a restore or of a deleted client covers the token only if its iat is old enough.
 func (j *JWT) Record() Record {
 	r := Record{
 		Found: true,
@@ -76,7 +76,7 @@ const (
 
 // A Denial ends the JWTs of an issuer that have a certain property, whenever they were issued.
 type Denial struct {
-	Until  Time // the end of the last token that it can end, by every clock
+	Until  Time // the end of the last token that it can end, according to every clock
 	At     Time
 	By     string // client id of the actor
 	Reason string

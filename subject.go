@@ -69,7 +69,7 @@ func (s CertificateSubject) validate() error {
 	}
 	name := s.Kind.Name()
 	if name == "" || len(s.Value) > MaxSubject {
-		return fmt.Errorf("%w: %s: want 1 to %d bytes, got %d", ErrInvalid, name, MaxSubject, len(s.Value))
+		return fmt.Errorf("%w: %s: wrong length (got %d bytes, want 1 to %d)", ErrInvalid, name, len(s.Value), MaxSubject)
 	}
 	if err := checkPlain(name, s.Value); err != nil {
 		return err

@@ -99,7 +99,7 @@ type Token struct {
 	// has them, because the denial may be dropped before the stub.
 	DeniedAt    Time
 	DeniedIndex uint64
-	// UndeniedAt is set in a stub: before this moment, a denial of its JTI may have existed that was
+	// UndeniedAt is set in a stub: before this time, a denial of its JTI may have existed that was
 	// dropped.
 	UndeniedAt Time
 }

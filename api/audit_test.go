@@ -41,7 +41,7 @@ func short(m map[string]any) string {
 }
 
 // Contract 6, "Audit entry": each accepted call of each route leaves one entry, and so does each
-// refused call of an administrator or operator. Reads, malformed calls and dry runs leave none.
+// refused call of an administrator or operator. Reads, malformed calls and dry runs leave no entry.
 func TestAudit_Calls_LeaveOneEntryOrNone(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.nodes = []revoked.Member{{NodeID: "n2", Leader: true}}

@@ -76,10 +76,10 @@ func TestCapacity_HalfRequests_HoldLittleMemory(t *testing.T) {
 		return status("503")+status("400")+inFlight() >= conns*streams
 	})
 	grown := memoryInUse() - before
-	t.Logf("%d half requests hold %d KiB, %d bytes each; %v got 503", conns*streams, grown>>10, grown/(conns*streams),
+	t.Logf("%d incomplete requests: %d KiB, %d bytes each; %v got 503", conns*streams, grown>>10, grown/(conns*streams),
 		status("503"))
 	if max := int64(32 << 20); grown > max { // 34 KiB for each of 2,000 would be 68 MiB
-		t.Errorf("got %d bytes for %d half requests, want at most %d", grown, conns*streams, max)
+		t.Errorf("got %d bytes for %d incomplete requests, want at most %d", grown, conns*streams, max)
 	}
 	if n := inFlight(); n > limit {
 		t.Errorf("got %v requests in progress, want at most %d", n, limit)

@@ -319,7 +319,8 @@ func TestConsole_Settings_ChangeIsConfirmed(t *testing.T) {
 	}
 }
 
-// The page answers about a token at a moment, by the token or by its digest. It shows neither.
+// The page reports the state of a token at a given time, by the token or by its digest. It shows
+// neither.
 func TestConsole_Past_ByTokenAndDigest(t *testing.T) {
 	b := consoleBench(t)
 	b.node.applyOps(command.AcknowledgeOp(nil)) // the history begins

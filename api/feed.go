@@ -336,8 +336,8 @@ func (f *feedReader) end(s *stream.Stream, reason string) error {
 	return f.send(s)
 }
 
-// run sends f.buf and the pages after it. Without follow it returns nil once it has sent all
-// entries up to last, or as many as the response may have. With follow it returns only errors, and
+// run sends f.buf and the pages after it. If follow is not set, it returns nil once it has sent all
+// entries up to last, or the maximum for a response. If follow is set, it returns only errors, and
 // the cause if ctx ends.
 func (f *feedReader) run(ctx context.Context, s *stream.Stream, more bool) (err error) {
 	for {

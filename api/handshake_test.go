@@ -317,7 +317,7 @@ func TestTLSClientAuth_Handshake_PassesItsCAsOnly(t *testing.T) {
 	}
 }
 
-// Without api_client_ca any certificate passes the handshake, and the key decides.
+// Without api_client_ca any certificate passes the handshake, and only its key is compared.
 func TestSelfSignedTLSClientAuth_Handshake_KeyDecides(t *testing.T) {
 	self := selfSigned(t)
 	b := newTLSBench(t, self)

@@ -81,7 +81,7 @@ func TestClients_CertificateSubject_ExactlyOne(t *testing.T) {
 	}
 }
 
-// A key counts as a lasting credential of the last administrator. A certificate of a CA does not.
+// A key is a lasting credential for the last administrator. A certificate of a CA is not.
 func TestClients_LastAdmin_NeedsLastingCredential(t *testing.T) {
 	b := newAdminBench(t)
 	const merge = "application/merge-patch+json"

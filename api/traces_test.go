@@ -13,8 +13,8 @@ import (
 	"revoked/internal/tracing"
 )
 
-// W3C Trace Context: the traceparent of a caller counts only from the configured networks. Probes
-// have no span. No span has anything that the caller sent.
+// W3C Trace Context: the traceparent of a caller is used only if it comes from a configured
+// network. Probes have no span. No span has anything that the caller sent.
 func TestTraces_Callers_ContinueOnlyFromNetworks(t *testing.T) {
 	const trace = "0af7651916cd43dd8448eb211c80319c"
 	parent := "00-" + trace + "-b7ad6b7169203331-01"

@@ -16,8 +16,9 @@ type PastAnswer struct {
 	Until  json.RawMessage `json:"until"`
 	Reason string          `json:"reason"` // why the token became active or inactive
 	Index  uint64          `json:"index"`  // of the entry that led to the state
-	// AppliedAt is when the leader had applied Index. Until then any node may have answered from
-	// the older state. From then until AcknowledgedAt only the nodes in WaitedFor may have.
+	// AppliedAt is the time by which the leader had applied Index. Before it, any node may have
+	// answered from the older state. From AppliedAt to AcknowledgedAt, only the nodes in WaitedFor
+	// may still have done so.
 	AppliedAt      json.RawMessage `json:"applied_at"`
 	AcknowledgedAt json.RawMessage `json:"acknowledged_at"`
 	// AcknowledgedBefore is an upper bound. It is set if AcknowledgedAt was not recorded.
@@ -25,8 +26,8 @@ type PastAnswer struct {
 	WaitedFor          []string        `json:"waited_for"`
 }
 
-// AsOf returns whether a token was active at a moment. digest is the base64url form of its SHA-256,
-// without padding. at is in Unix seconds or RFC 3339; empty means now.
+// AsOf returns whether a token was active at a given time. digest is the base64url form of its
+// SHA-256, without padding. at is in Unix seconds or RFC 3339; empty means now.
 func (c *Client) AsOf(ctx context.Context, digest, at string) (Answer[PastAnswer], error) {
 	values := url.Values{"digest": {digest}}
 	if at != "" {

@@ -206,9 +206,9 @@ func (c *Client) send(ctx context.Context, r request, addr, assertion string) (*
 	return nil, readStatusError(r.name, addr, resp)
 }
 
-// parameters returns the body of a form. Without a secret, an assertion authenticates the client
-// (RFC 7523 section 2.2), or its certificate does. In the second case, the form names the client
-// (RFC 8705 section 2).
+// parameters returns the body of a form. If the client has no secret, an assertion authenticates it
+// (RFC 7523 section 2.2), or its certificate. In the second case, the form names the client (RFC
+// 8705 section 2).
 func (c *Client) parameters(form url.Values, assertion string) string {
 	form = maps.Clone(form)
 	switch {

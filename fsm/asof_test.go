@@ -19,7 +19,7 @@ import (
 // beginHistory applies the operation that begins the history.
 func (m *machine) beginHistory() { m.must(command.AcknowledgeOp(nil)) }
 
-// asOf returns the answer about a token at a moment.
+// asOf returns the answer about a token at a given time.
 func (m *machine) asOf(token string, at revoked.Time) revoked.PastAnswer {
 	m.t.Helper()
 	h, err := m.f.History(digest(token))
@@ -29,7 +29,7 @@ func (m *machine) asOf(token string, at revoked.Time) revoked.PastAnswer {
 	return revoked.AsOf(&h, at)
 }
 
-// A recorded answer is what introspection decided at a moment.
+// A recorded answer is what introspection decided at a given time.
 type recorded struct {
 	at       revoked.Time
 	decision revoked.Decision
@@ -65,7 +65,7 @@ func (rec record) take(m *machine, names []string) {
 	}
 }
 
-// compare checks every recorded answer. Records that were reaped, and only those, may be not held.
+// compare checks every recorded answer. Only removed records may give not_held.
 func (rec record) compare(t *rapid.T, m *machine, what string) {
 	for name, list := range rec {
 		h, err := m.f.History(digest(name))
@@ -329,7 +329,7 @@ func TestAsOf_WithoutAHistory_NotHeld(t *testing.T) {
 	}
 	m.later(time.Second)
 	if got := m.asOf("a-1", m.now); got.State != revoked.PastActive || got.Since != 0 {
-		t.Errorf("registered before the history: got %+v, want active since an unknown moment", got)
+		t.Errorf("registered before the history: got %+v, want active since an unknown time", got)
 	}
 	m.revoke("app", "a-1")
 	ended := m.now
@@ -439,7 +439,7 @@ func TestAsOf_RowsOfTheHistoryDropped_NotHeldBefore(t *testing.T) {
 	m.sameAs(m.replayed(3))
 }
 
-// The history, and the moments at which entries became final, stay as long as the audit or the
+// The history, and the times at which entries became final, stay as long as the audit or the
 // cut-offs, whichever is longer. After that, answers say that the records are gone.
 func TestAsOf_Retention_LastsAsLongAsTheAudit(t *testing.T) {
 	for _, test := range []struct{ cutoffs, audit time.Duration }{{24 * time.Hour, 72 * time.Hour},
@@ -524,7 +524,7 @@ func TestAsOf_DenialDropped_NotHeldBefore(t *testing.T) {
 	m.sameAs(m.replayed(3))
 }
 
-// A restore keeps the history of the backup, and knows nothing of the time until it.
+// A restore keeps the history of the backup. The time from the backup to the restore is a gap.
 func TestAsOf_AfterARestore_GapIsNotHeld(t *testing.T) {
 	for _, accept := range []bool{false, true} {
 		m := newMachine(t)

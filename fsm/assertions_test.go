@@ -70,8 +70,8 @@ func TestAssertion_NoChange_IsUsedUp(t *testing.T) {
 	wantErr(t, m.revokeBy(m.asserted("app", "k", expires, 4), "a-1"), revoked.ErrReplayed)
 }
 
-// Apply forgets a use only when every node rejects its assertion as expired. The stamps of entries
-// decide.
+// Apply forgets a use only when every node rejects its assertion as expired, according to the
+// stamps of entries.
 func TestAssertion_Expired_StaysUnusable(t *testing.T) {
 	m := newMachine(t)
 	expires := m.now.Add(time.Minute)

@@ -53,7 +53,7 @@ func (m *machine) entries(after uint64) (lines []string) {
 }
 
 // Contract 6, "Audit entry": each accepted call leaves one entry, even if it changes nothing.
-// Registrations and refusals leave none.
+// Registrations and refusals leave no entry.
 func TestAudit_Operations_OneEntryEach(t *testing.T) {
 	m := audited(t)
 	for _, n := range []string{"1", "2", "3"} {

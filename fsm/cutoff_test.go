@@ -67,7 +67,7 @@ func TestCutoff_IssuedAtAhead_EndsToken(t *testing.T) {
 	m.want("a-1", revoked.Dead)
 	m.want("r-1", revoked.Dead)
 
-	// For a token registered after the cut-off, its issued_at decides, even if it is ahead.
+	// For a token registered after the cut-off, issued_at is used, even if it is in the future.
 	m.later(2 * time.Second)
 	later := pair("2")
 	for i := range later.Tokens {

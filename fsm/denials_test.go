@@ -167,7 +167,7 @@ func TestRevokeJWT_OtherSpelling_IsDead(t *testing.T) {
 	}
 }
 
-// JW-11: a denial outlasts the token by every clock, and no longer.
+// JW-11: a denial stays until the token has expired according to every clock, and is then dropped.
 func TestRevokeJWT_Denial_LivesAsLongAsTheToken(t *testing.T) {
 	for _, tt := range []struct {
 		name string

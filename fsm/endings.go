@@ -37,7 +37,8 @@ func (f *FSM) Ending(st *revoked.TokenStatus, d revoked.Digest) (end revoked.End
 }
 
 // cutoffOf returns the cut-off that ended a token, or nil. A stub does not record when its token
-// was issued. Then it is the cut-off that reaches furthest: it covers the token if any does.
+// was issued. Then cutoffOf returns the cut-off with the latest IssuedBefore: if any cut-off covers
+// the token, this one does.
 func (f *FSM) cutoffOf(st *revoked.TokenStatus) *revoked.Cutoff {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

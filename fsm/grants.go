@@ -28,8 +28,8 @@ func (f *FSM) View(id string, now revoked.Time) (revoked.GrantView, error) {
 	return f.view(s, &g, now, true)
 }
 
-// view returns a grant with its state at now. With all, it has its tokens; otherwise view reads no
-// more of them than it needs to know the state.
+// view returns a grant with its state at now. If all is set, the result includes the tokens;
+// otherwise view reads only as many of them as the state depends on.
 func (f *FSM) view(s lookup.Reader, g *rows.Grant, now revoked.Time, all bool) (revoked.GrantView, error) {
 	v := revoked.GrantView{Grant: g.Grant, State: revoked.Expired}
 	if g.Revoked != nil {

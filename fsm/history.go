@@ -12,7 +12,7 @@ import (
 
 // History returns what the state knows about the past of a digest. It reads rows before memory, so
 // it covers at least the index that was applied before the call. It may miss a change that commits
-// during the call, but such a change is later than every moment before the call.
+// during the call, but such a change is later than every time before the call.
 func (f *FSM) History(d revoked.Digest) (h revoked.History, err error) {
 	s, err := f.acquire()
 	if err != nil {
@@ -116,7 +116,7 @@ func ofUnregistered(s *store.Store, d revoked.Digest, h *revoked.History) (err e
 	return err
 }
 
-// AsOf reports whether a token was active at a moment, and when the change behind that answer
+// AsOf reports whether a token was active at a given time, and when the change behind that answer
 // became final.
 func (f *FSM) AsOf(d revoked.Digest, at revoked.Time) (revoked.PastAnswer, error) {
 	h, err := f.History(d)

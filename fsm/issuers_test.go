@@ -214,7 +214,8 @@ func TestPutIssuer_InlineSet_RetiresAtOnce(t *testing.T) {
 	agree(t, m, 2)
 }
 
-// C25: the denial of a token that was too long has ended when a raise would make the token active.
+// C25: the denial of a token that was too long has ended when an increase would make the token
+// active.
 func TestPutIssuer_RaisedLifetime_CountsForLaterTokens(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.MaxLifetime = time.Hour })
@@ -251,7 +252,7 @@ func TestPutIssuer_RaisedLifetime_CountsForLaterTokens(t *testing.T) {
 	m.drain()
 	wantErr(t, m.change(func(*revoked.Issuer) {}), nil)
 	if i := m.f.Issuer(testIss); i.EarlierLifetime != 0 || i.LifetimeSince != 0 {
-		t.Errorf("got %v since %v, want the raise forgotten once every earlier token is over", i.EarlierLifetime,
+		t.Errorf("got %v since %v, want the increase forgotten once every earlier token has expired", i.EarlierLifetime,
 			i.LifetimeSince)
 	}
 }

@@ -284,16 +284,16 @@ func TestPutIssuer_LifetimeLoweredAndRaised_StaysDead(t *testing.T) {
 		wantErr(t, m.change(change), nil)
 		m.later(time.Minute)
 		m.drain()
-		m.wantClaimed("after a raise", c, revoked.Suspended)
-		m.wantClaimed("after a raise", byJTI, revoked.Suspended)
+		m.wantClaimed("after an increase", c, revoked.Suspended)
+		m.wantClaimed("after an increase", byJTI, revoked.Suspended)
 		if v := m.jwtVerdict(m.read(byKey)); v == revoked.Active {
 			t.Error("token of a key that was retired: got active")
 		}
 	}
 }
 
-// An issuer's clock may be ahead. A raise counts for tokens that are issued after it by the larger
-// of both skews.
+// An issuer's clock may be ahead. So an increase affects only tokens that are issued more than the
+// larger of both skews after it.
 func TestPutIssuer_RaisedWithLowerSkew_ForLaterTokens(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.MaxLifetime, i.ClockSkew = time.Hour, 5*time.Minute })
@@ -306,7 +306,7 @@ func TestPutIssuer_RaisedWithLowerSkew_ForLaterTokens(t *testing.T) {
 	m.wantClaimed("after its denial", c, revoked.Suspended)
 }
 
-// The revocation of a token that is dated ahead holds until its own expiry.
+// The revocation of a token with an iat in the future holds until its own expiry.
 func TestRevokeJWT_DatedAhead_StaysDead(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.MaxLifetime = time.Hour })

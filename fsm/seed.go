@@ -20,9 +20,9 @@ import (
 type SeedOptions struct {
 	// ClusterID is the id of the new cluster. Members of the old cluster cannot join it.
 	ClusterID string
-	// Before is the moment of the seed. The backup lacks the revocations since it was made, so
-	// Seed ends every grant of the backup and everything issued at or before this moment. It must
-	// not be earlier than the stamp of the backup by more than max_clock_skew. The history has a gap
+	// Before is the time of the seed. The backup lacks the revocations since it was made, so Seed
+	// ends every grant of the backup and everything issued at or before this time. It must not be
+	// earlier than the stamp of the backup by more than max_clock_skew. The history has a gap
 	// between the two.
 	Before revoked.Time
 	// AcceptLoss keeps the tokens of the backup active instead, even those revoked since. It
@@ -40,7 +40,7 @@ type SeedOptions struct {
 
 // Seed creates the state of the first member of a new cluster from a backup. dir must not hold a
 // state. Seed returns the header of the state, one index above the backup. The header's stamp is
-// the moment of the cut-off. Raft needs a snapshot at that index: Open, Snapshot and Persist write
+// the time of the cut-off. Raft needs a snapshot at that index: Open, Snapshot and Persist write
 // its marker. After an error dir holds no state.
 func Seed(dir string, backup io.Reader, opts SeedOptions) (snapshot.Header, error) {
 	switch {

@@ -40,7 +40,8 @@ func (o *simOracle) pastAnswers(grants []*simGrant) (all []simPast) {
 }
 
 // checkPast compares the answers of a node about the past with the answers that were given then.
-// The node's copy must be current. The stamps decide, because the clocks of the nodes may jump.
+// The node's copy must be current. Times are stamps of the log, because the clocks of the nodes may
+// jump.
 func (o *simOracle) checkPast(l *simLife, past []simPast) {
 	for _, p := range past {
 		at := p.to
@@ -57,7 +58,7 @@ func (o *simOracle) checkPast(l *simLife, past []simPast) {
 			o.fail("store", "%s: history: %v", l.self, err)
 			return
 		}
-		// A record that was reaped is not held, nor one before the history began.
+		// The state of a removed record is not_held, and so is any state before the history began.
 		ok := got.State == revoked.PastNotHeld && (h.Since == 0 || at < h.Since || at < h.Reaped && !h.Record.Found ||
 			at < h.Undenied)
 		switch p.verdict {
@@ -69,7 +70,7 @@ func (o *simOracle) checkPast(l *simLife, past []simPast) {
 			ok = ok || got.State == revoked.PastInactive
 		}
 		if !ok {
-			o.fail("as of", "%s tells %+v about a token for which a node answered %v between %d and %d", l.self, got,
+			o.fail("as of", "%s reports %+v about a token for which a node answered %v between %d and %d", l.self, got,
 				p.verdict, p.from, p.to)
 			return
 		}

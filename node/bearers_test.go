@@ -341,7 +341,7 @@ func (b *simBearer) revokeUnseen(ctx context.Context) {
 	}
 }
 
-// cutOff ends the tokens that share properties with t and were issued until a moment near now.
+// cutOff ends the tokens that share properties with t and were issued until a time near now.
 func (b *simBearer) cutOff(ctx context.Context, t *simJWT) {
 	l, o := b.s.someone(ctx, b.rng), b.s.o
 	if l == nil {
@@ -367,13 +367,14 @@ func (b *simBearer) cutOff(ctx context.Context, t *simJWT) {
 		sel.ClientID, sel.Subject = j.ClientID, j.Subject
 	}
 	req := revoked.CutoffRequest{Selector: sel}
-	// The moment of a cut-off without one is its stamp, which is at least the newest one here.
+	// The default of IssuedBefore is the stamp of the cut-off, which is at least the newest one
+	// here.
 	least, most := l.n.fsm.Stamp(), revoked.TimeOf(time.Now().Add(time.Hour))
 	if b.rng.IntN(3) > 0 {
 		req.IssuedBefore = revoked.TimeOf(time.Now().Add(time.Duration(b.rng.Int64N(int64(12*time.Second))) - 9*time.Second))
 		least, most = req.IssuedBefore, req.IssuedBefore
 	}
-	// A cut-off reaches further by the clock skew of the issuer, which changes.
+	// A cut-off also covers tokens issued up to the issuer's clock skew later. The skew changes.
 	within := func(t *simJWT, before revoked.Time, skew time.Duration) bool {
 		return t.jwt.IssuedAt.Unix() <= before.Add(skew).Unix()
 	}

@@ -150,9 +150,9 @@ func (o *simOracle) signed(t *simJWT) {
 	o.trust.tokens = append(o.trust.tokens, t)
 }
 
-// possible returns the versions that a read between two moments may have found. The first result
-// is nil if no version was acknowledged before. A version whose outcome is unknown takes effect
-// only if the one that it replaces is the newest.
+// possible returns the versions that a read between two points in time may have found. The first
+// result is nil if no version was acknowledged before. A version whose outcome is unknown takes
+// effect only if the one that it replaces is the newest.
 func (i *simIssuer) possible(start, end int64) (last *simConfig, all []*simConfig) {
 	for _, c := range i.configs {
 		if c.acked != 0 && c.acked < start && (last == nil || c.index > last.index) {

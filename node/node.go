@@ -97,7 +97,7 @@ func (n *Node) stopRaft() error {
 
 // NodeStatus implements api.Backend. It returns this node's own view, and calls another node only
 // if the leader's API address is unknown. The fields are read one after the other, so they may
-// belong to slightly different moments.
+// belong to slightly different times.
 func (n *Node) NodeStatus(context.Context) revoked.NodeStatus {
 	st := revoked.NodeStatus{
 		NodeID: n.cfg.NodeID, ClusterID: n.roster.ClusterID(), Version: n.cfg.Version,

@@ -83,7 +83,7 @@ func (n *Node) Explain(ctx context.Context, p revoked.PresentedToken) (revoked.E
 	return x, nil
 }
 
-// AsOf implements api.Backend. A read barrier makes the answer final for every moment up to its
+// AsOf implements api.Backend. A read barrier makes the answer final for every time up to its
 // stamp: no later entry has an earlier one.
 func (n *Node) AsOf(ctx context.Context, d revoked.Digest, at revoked.Time) (revoked.PastAnswer, error) {
 	if err := n.propose.ReadBarrier(ctx); err != nil {
@@ -103,7 +103,7 @@ func (n *Node) AsOf(ctx context.Context, d revoked.Digest, at revoked.Time) (rev
 }
 
 // evaluate returns the status of a token in this node's copy. The error wraps ErrNotCurrent, except
-// ErrOverloaded: a node that cannot read knows nothing about the token.
+// ErrOverloaded: a node that cannot read its store cannot tell whether the token is known.
 func (n *Node) evaluate(ctx context.Context, l *bearer.Lookup) (revoked.TokenStatus, error) {
 	if n.roster.Diverged() {
 		return revoked.TokenStatus{}, fmt.Errorf("%w: state differs from the leader's", revoked.ErrNotCurrent)

@@ -50,7 +50,7 @@ type thief struct {
 	m *nodetest.Member
 }
 
-// call repeats a call while no leader decides, and returns the error in the answer.
+// call repeats a call while no leader answers, and returns the error in the answer.
 func (th thief) call(path string, req proto.Message) (err error) {
 	th.c.T.Helper()
 	th.c.Until("a leader decides", func() bool {

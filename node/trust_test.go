@@ -228,7 +228,8 @@ func (a *simAuthority) patch(ctx context.Context, i *simIssuer, change func(*sim
 	if next.JWKSURI == "" {
 		next.Keys = i.given(false)
 	}
-	// A raise counts only for tokens that are issued after it: the others that are too long stay so.
+	// An increase affects only tokens that are issued after it: older tokens that are too long stay
+	// so.
 	tooLong := func(t *simJWT) bool { return t.issuer == i && t.lifetime() > was }
 	raise, stamp := (*simEnding)(nil), l.n.fsm.Stamp()
 	if c.lifetime > was {

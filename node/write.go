@@ -96,8 +96,8 @@ func (n *Node) DeleteGrant(ctx context.Context, by revoked.Actor, id, reason str
 	return n.propose.Commit(ctx, command.DeleteGrantOp(by, id, reason))
 }
 
-// RevokeMatching implements api.Backend. With DryRun or Expect it counts the live grants first,
-// behind a read barrier.
+// RevokeMatching implements api.Backend. If DryRun or Expect is set, it first counts the live
+// grants, behind a read barrier.
 func (n *Node) RevokeMatching(
 	ctx context.Context, by revoked.Actor, req revoked.CutoffRequest,
 ) (revoked.CutoffResult, error) {

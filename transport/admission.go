@@ -38,7 +38,7 @@ type waiting struct {
 	displaced atomic.Bool // a newer connection took the slot
 }
 
-// take returns a slot of set. If another connection takes it away, w is closed.
+// take returns a slot of set. If another connection displaces w, w is closed.
 func (w *waiting) take(set *slots.Set) *slots.Slot {
 	return set.Take(slots.Waiter{Source: slots.Source(w.RemoteAddr()), Known: w.known, Order: w.order,
 		Evict: func() {

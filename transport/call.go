@@ -199,8 +199,8 @@ func (t *Transport) callHTTP(ctx context.Context, key peerKey, path string, body
 // post sends one request over HTTP/2 and returns its answer if the status is 200. size is -1 for a
 // streamed body.
 //
-// It counts as sent once net/http has a connection, which is earlier than the first byte. So
-// ErrNotSent is never wrong, but a call with an unknown outcome may not have been sent either.
+// post treats a call as sent once net/http has a connection, which is earlier than the first byte.
+// So ErrNotSent is never wrong, but a call with an unknown outcome may not have been sent either.
 func (t *Transport) post(ctx context.Context, key peerKey, path string, body io.Reader,
 	size int64) (*http.Response, error) {
 	p, err := t.peerOf(key, path)

@@ -15,8 +15,8 @@ import (
 // errOlder is returned for a peer that does not speak frames, only HTTP/2.
 var errOlder = errors.New("the peer speaks HTTP/2")
 
-// olderTime is how long a peer counts as older. Afterwards it may have been upgraded. Until then,
-// each call would need a dial with the same result.
+// olderTime is how long a peer is treated as older. Afterwards it may have been upgraded. Until
+// then, each call would need a dial with the same result.
 const olderTime = 30 * time.Second
 
 // A line is the connection for all calls to one peer. It connects when it is needed. All methods

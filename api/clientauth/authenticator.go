@@ -52,9 +52,10 @@ type Clients interface {
 // Assertions verifies assertions for a node. Methods must allow concurrent calls.
 type Assertions interface {
 	// ParseAssertion returns the client that an assertion claims to be from, and a function that
-	// verifies it with the keys of a client. audience is the only audience that it may have. The id is
-	// "" for a text that is not an assertion. If a key of the client has signed an assertion that is
-	// refused, problem tells the client why. It contains nothing from the assertion.
+	// verifies it with the keys of a client. audience is the only audience that the assertion may
+	// name. The id is "" for a text that is not an assertion. If a key of the client has signed an
+	// assertion that is refused, problem gives the reason for the client. It contains nothing from
+	// the assertion.
 	ParseAssertion(raw, audience string) (
 		id string, verify func(*revoked.Client) (v revoked.VerifiedAssertion, problem string, ok bool))
 	// AssertionUse returns the request that used an assertion, if this node's copy of the state
@@ -288,7 +289,7 @@ func usable(client *revoked.Client, method string) bool {
 
 // PublicClient returns the enabled public client with this id if it may revoke without a secret,
 // else nil. Like Authenticate it may block to catch up. It returns [revoked.ErrNotCurrent] if the
-// client may exist but this node cannot know.
+// client may exist but this node's copy may be too old.
 func (a *Authenticator) PublicClient(ctx context.Context, id string) (*revoked.Client, error) {
 	client, _ := a.cfg.Clients.Client(id)
 	if mayRevoke(client) {

@@ -38,7 +38,8 @@ func CheckSecret(secret string, imported bool) error {
 	case secret == "":
 		return fmt.Errorf("%w: client_secret: empty", revoked.ErrInvalid)
 	case len(secret) > MaxSecret:
-		return fmt.Errorf("%w: client_secret: want at most %d bytes, got %d", revoked.ErrInvalid, MaxSecret, len(secret))
+		return fmt.Errorf("%w: client_secret: too long (got %d bytes, want at most %d)",
+			revoked.ErrInvalid, len(secret), MaxSecret)
 	case !textsafe.Printable(secret):
 		return fmt.Errorf("%w: client_secret: want UTF-8 on one line, without control characters", revoked.ErrInvalid)
 	case imported:

@@ -55,8 +55,8 @@ func newVerifier() *verifier {
 }
 
 // recall compares secret with the hashes of c that have not expired, without argon2id. It returns
-// the hash that matches. costly is true if only argon2id can decide. With known set, a weak secret
-// passes only if it was right before from this address.
+// the hash that matches. costly is true if only argon2id can decide. If known is set, a weak secret
+// passes only if this address has presented it successfully before.
 func (v *verifier) recall(
 	c *revoked.Client, secret string, now time.Time, from netip.Addr, known bool,
 ) (match *revoked.SecretHash, costly bool) {

@@ -73,7 +73,7 @@ func proofs() []proof {
 		{"CL-18", "contract 6", "the same assertion after a 503", "api", "TestPrivateKeyJWT_Replay_OneSucceeds", "CL-18"},
 		{"JW-11", "contract 4", "an entry for a jti outlives the token and both clock skews, and no longer", "fsm",
 			"TestRevokeJWT_Denial_LivesAsLongAsTheToken", "JW-11"},
-		{"C25", "contract 4", "a raise of max_lifetime counts for later tokens", "fsm",
+		{"C25", "contract 4", "an increase of max_lifetime affects only later tokens", "fsm",
 			"TestPutIssuer_RaisedLifetime_CountsForLaterTokens", "C25"},
 		{"C26", "RFC 7515 2", "any changed character makes another token", "node/jwt",
 			"TestVerify_AnyCharacterChanged_IsNotVerified", "C26 and JW-10: a change of any character"},

@@ -34,8 +34,8 @@ func (c confirmation) WithReason() confirmation {
 	return c
 }
 
-// confirmed returns a failure unless the person has typed the text that the form asked for. Blanks
-// at its ends do not count, because a page does not show them.
+// confirmed returns a failure unless the person has typed the text that the form asked for. It
+// ignores blanks at either end of both texts, because a page does not show them.
 func (v *visit) confirmed(want string) error {
 	if v.field("typed") == strings.TrimSpace(want) && want != "" {
 		return nil

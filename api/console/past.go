@@ -27,13 +27,13 @@ type pastAnswer struct {
 func (a *pastAnswer) inWords() (level, state, meaning string) {
 	switch a.State {
 	case "active":
-		return "good", "Active.", "A resource server that the token is meant for was told that it is active."
+		return "good", "Active.", "A resource server that the token is meant for got the answer that it is active."
 	case "inactive":
 		return "bad", "Not active.", "Introspection answered that the token is not active."
 	case "unknown":
 		return "warn", "Unknown.", "The token was not registered, and nothing else named its digest."
 	case "not_held":
-		return "warn", "Not held.", "The cluster does not have the records of that moment."
+		return "warn", "Not held.", "The cluster does not have the records of that time."
 	}
 	return "warn", a.State, ""
 }
@@ -50,7 +50,8 @@ func (v *visit) getPast() error {
 	return v.showForms("GET /v1/audit/token", pastTitle, &pastPage{})
 }
 
-// postPast asks whether a token was active at a moment. The call has only the digest of the token.
+// postPast asks whether a token was active at a given time. The call has only the digest of the
+// token.
 func (v *visit) postPast() error {
 	digest, token := v.field("digest"), v.field("token")
 	v.form.Del("token")

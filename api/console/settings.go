@@ -9,7 +9,7 @@ import (
 	"revoked/api/request"
 )
 
-// settingTexts says what each setting decides.
+// settingTexts describes each setting.
 var settingTexts = map[string]string{
 	"lease_duration": "For how long a node may answer from its own copy without asking the leader. " +
 		"A node that crashes with a lease delays revocations by slightly more than this.",

@@ -49,9 +49,9 @@ func isScheme(value, scheme string) bool {
 // assertionType is the client_assertion_type of a JWT (RFC 7523 section 2.2).
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-// callerOf authenticates a request, which may use only one method. The certificate of the
-// connection counts only if the request names the client and has no other credentials. A connection
-// may have a certificate for another purpose.
+// callerOf authenticates a request, which may use only one method. It uses the certificate of the
+// connection only if the request names the client and has no other credentials. A connection may
+// have a certificate for another purpose.
 func (e *Endpoints) callerOf(
 	r *request.Request, q *oauthRequest, values []string, public bool,
 ) (*clientauth.Caller, error) {

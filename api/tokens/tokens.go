@@ -53,8 +53,8 @@ type Backend interface {
 	// Explain returns the status of a token like StatusOf, and why it is so. With the digest alone, it
 	// knows a JWT only if a denial or a tombstone has its digest. It returns the errors of StatusOf.
 	Explain(ctx context.Context, p revoked.PresentedToken) (revoked.Explanation, error)
-	// AsOf reports whether the token with digest d was active at a moment, 0 for now. It returns
-	// ErrNotCurrent if this node cannot prove that its copy is current.
+	// AsOf reports whether the token with digest d was active at a given time, 0 for now. It
+	// returns ErrNotCurrent if this node cannot prove that its copy is current.
 	AsOf(ctx context.Context, d revoked.Digest, at revoked.Time) (revoked.PastAnswer, error)
 	// Peek returns this node's own copy, which may be stale.
 	Peek(d revoked.Digest) (revoked.Record, error)

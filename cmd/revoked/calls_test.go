@@ -285,7 +285,7 @@ func TestCommands_EachCall_PrintsAnswer(t *testing.T) {
 		{"ask about the past of a revoked token", []string{"audit", "token", "-"}, testToken, 200,
 			`{"digest":"` + testDigest + `","at":1790000400,"state":"inactive","since":1790000100.25,"reason":"revoked","index":41,"applied_at":1790000100.253,"acknowledged_at":1790000100.2571,"waited_for":["node2","node3"]}`,
 			recorded{method: "GET", path: "/v1/audit/token?digest=" + testDigest}, 2},
-		{"ask about the past of a token that was reaped", []string{"audit", "token", "--at", "1700000000", "-"},
+		{"ask about the past of a removed token", []string{"audit", "token", "--at", "1700000000", "-"},
 			testToken, 200, `{"digest":"` + testDigest + `","at":1700000000,"state":"not_held"}`,
 			recorded{method: "GET", path: "/v1/audit/token?at=1700000000&digest=" + testDigest}, 2},
 		{"list grants", []string{"grants", "--subject", "alice", "--state", "active", "--limit", "2"}, "", 200,

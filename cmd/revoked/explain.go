@@ -86,14 +86,14 @@ func auditCommand() *cobra.Command {
 func auditTokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token FILE|-",
-		Short: "Show whether a token was active at a moment",
-		Long: "Show whether a token was active at a moment, when and why it ended, when that was final, and\n" +
+		Short: "Show whether a token was active at a given time",
+		Long: "Show whether a token was active at a given time, when and why it ended, when that was final, and\n" +
 			"which nodes could still answer active until then. Only the SHA-256 of the token leaves this\n" +
 			"machine. Exit code 0: it was active. 2: it was not, or the cluster no longer has the records.",
 		Example: "  revoked audit token token.txt --at 2026-09-21T14:13:20Z",
 		Args:    cobra.ExactArgs(1),
 	}
-	at := cmd.Flags().String("at", "", "moment in Unix seconds or RFC 3339; default: now")
+	at := cmd.Flags().String("at", "", "time in Unix seconds or RFC 3339; default: now")
 	var digest string
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		token, err := input.Token(cmd, args[0])
@@ -146,7 +146,7 @@ func grantsCommand() *cobra.Command {
 		Use:   "grants",
 		Short: "List the grants of a client, subject, session or issuer",
 		Long: "List the registered grants that match. Selectors of different kinds must all match. A list by\n" +
-			"issuer alone looks at every grant.",
+			"issuer alone reads every grant.",
 		Example: "  revoked grants --subject alice --state active",
 		Args:    cobra.NoArgs,
 	}

@@ -18,7 +18,7 @@ func revokeAllCommand() *cobra.Command {
 		Use:   "revoke-all",
 		Short: "End all tokens of a client, subject, session, grant or issuer",
 		Long: "Create a cut-off: it ends every token of the matching grants that was issued at or before a\n" +
-			"moment (default: now), including tokens registered later. Selectors of different kinds must all\n" +
+			"time (default: now), including tokens registered later. Selectors of different kinds must all\n" +
 			"match. --dry-run counts the live grants that match and changes nothing. --expect N fails unless\n" +
 			"exactly N match.",
 		Example: "  revoked revoke-all --subject alice --reason \"account taken over\"\n" +
@@ -39,7 +39,7 @@ func revokeAllCommand() *cobra.Command {
 		{"issuer", &cut.Issuer, f.StringArray("issuer", nil, "issuer of the tokens")},
 	}
 	before := f.String("issued-before", "",
-		"only tokens issued at or before this moment: Unix seconds, 2026-01-31 (00:00 UTC) or 2026-01-31T12:00:00Z "+
+		"only tokens issued at or before this time: Unix seconds, 2026-01-31 (00:00 UTC) or 2026-01-31T12:00:00Z "+
 			"(default: now)")
 	f.BoolVar(&cut.DryRun, "dry-run", false, "count the live grants that match; change nothing")
 	expect := f.Int("expect", 0, "fail unless exactly this many live grants match")
@@ -109,7 +109,7 @@ func parseInstant(s string) (int64, error) {
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
 		if t, err := time.Parse(layout, s); err == nil {
 			if t.Unix() <= 0 {
-				return 0, cli.UsageError("--issued-before: got %q, want a moment after 1970-01-01", s)
+				return 0, cli.UsageError("--issued-before: got %q, want a time after 1970-01-01", s)
 			}
 			return t.Unix(), nil
 		}

@@ -176,7 +176,7 @@ func snapshotRestoreCommand() *cobra.Command {
 		Long: "Fill the data directory of one new, stopped node from a backup. It becomes the first node of a new\n" +
 			"cluster, and others then join it. You cannot restore into a running cluster.\n\n" +
 			"A backup lacks later revocations. So the restore ends every token issued before\n" +
-			"this moment, and the new cluster registers a token only with its issued_at. With --accept-loss\n" +
+			"this time, and the new cluster registers a token only with its issued_at. With --accept-loss\n" +
 			"--reason R it does neither, and such tokens may be active again.",
 		Example: "  revoked snapshot restore backup.snap --data-dir /var/lib/revoked --node-id node1",
 		Args:    cobra.ExactArgs(1),

@@ -33,8 +33,8 @@ func BanIssuerKeyOp(by revoked.Actor, name, thumbprint string) *Op {
 	return newOp(by, &Op_BanIssuerKey{BanIssuerKey: &BanIssuerKey{Name: name, Thumbprint: thumbprint}})
 }
 
-// RevokeJWTOp returns the operation that ends j. With digests, the caller has verified j. Without
-// them, only the issuer, the jti and the expiry of j may be set.
+// RevokeJWTOp returns the operation that ends j. If j has digests, the caller must have verified j.
+// Otherwise only the issuer, the jti and the expiry of j may be set.
 func RevokeJWTOp(by revoked.Actor, j *revoked.JWT, reason string) *Op {
 	m := &RevokeJWT{
 		Issuer: j.Issuer, Jti: j.JTI, ClientId: j.ClientID, Subject: j.Subject, Session: j.Session,
@@ -126,7 +126,7 @@ func checkRevokeJWT(m *RevokeJWT) error {
 		}
 	}
 	if n := len(m.Earlier); n > revoked.MaxEarlierMappings {
-		return invalid("earlier", "want at most %d memberships, got %d", revoked.MaxEarlierMappings, n)
+		return invalid("earlier", "too many memberships (got %d, want at most %d)", n, revoked.MaxEarlierMappings)
 	}
 	for _, was := range m.Earlier {
 		if err := checkTexts(maxID, "client_id", was.GetClientId(), "session", was.GetSession(),

@@ -105,7 +105,7 @@ func (x *Cutoffs) Covering(g *revoked.Grant, t *revoked.Token) (all []*rows.Cuto
 }
 
 // Latest returns the latest IssuedBefore of the cut-offs that counts selects, or 0 if there is
-// none. nil selects all. It looks at every cut-off.
+// none. nil selects all. Latest examines every cut-off.
 func (x *Cutoffs) Latest(counts func(*revoked.Cutoff) bool) (latest revoked.Time) {
 	for _, c := range x.byKey {
 		if counts == nil || counts(&c.Cutoff) {

@@ -10,11 +10,11 @@ import (
 	"revoked/fsm/command"
 )
 
-// A History is the head of the history: it bounds the moments that AsOf can answer. Without this
-// row the state keeps no history, and tokens have the rows of older versions.
+// A History is the head row of the history: it bounds the times for which AsOf has an answer.
+// Without this row the state keeps no history, and tokens have the rows of older versions.
 type History struct {
 	Since  revoked.Time // the stamp of the entry that began it
-	Floor  revoked.Time // dropped rows of the history covered only moments before it
+	Floor  revoked.Time // dropped rows of the history covered only times before it
 	Reaped revoked.Time // when a record of a token was last dropped
 	// Undenied is when a denial was last dropped. Distrusted is when the record of an issuer was last
 	// dropped.

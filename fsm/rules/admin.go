@@ -68,8 +68,8 @@ func (a *Applier) leavesAdmin(id string, c *revoked.Client) bool {
 }
 
 // isAdmin reports whether c is an enabled administrator with a credential that lasts: a secret that
-// never expires, or a key. One whose secrets all expire does not count: the cluster would lose it
-// by waiting. Neither does a certificate of a CA, which expires and needs a setting of the node.
+// never expires, or a key. A client whose secrets all expire is not enough: the cluster would lose
+// it by waiting. Nor is a certificate of a CA, which expires and needs a setting of the node.
 func isAdmin(c *revoked.Client) bool {
 	if c == nil || !c.Has(revoked.RoleAdmin) || c.Disabled || c.Type != revoked.Confidential {
 		return false
@@ -139,9 +139,9 @@ func (a *Applier) withCeiling(s revoked.Settings) rows.Settings {
 	return rows.Settings{Settings: s, CeilingUntil: a.Stamp.Add(ceilingRetention)}
 }
 
-// makeCutoff ends all selected tokens that were issued at or before a moment. A moment of 0 stands
-// for the stamp of the entry. CheckIssuedBefore bounds the moment: one far in the future would end
-// tokens for years.
+// makeCutoff ends all selected tokens that were issued at or before a time. 0 stands for the stamp
+// of the entry. CheckIssuedBefore bounds the time: one far in the future would end tokens for
+// years.
 func (a *Applier) makeCutoff(actor *revoked.Client, m *command.MakeCutoff) Result {
 	before := revoked.Time(m.IssuedBefore)
 	if before == 0 {

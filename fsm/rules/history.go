@@ -96,7 +96,7 @@ func (a *access) recordClient(id string, c *revoked.Client) {
 }
 
 // recordReplaced keeps a copy of a cut-off that the current entry replaces. The old cut-off ended
-// tokens earlier than the moment that the new one has.
+// tokens earlier than the time that the new one has.
 func (a *access) recordReplaced(c *rows.Cutoff) {
 	if !a.keepsHistory() {
 		return

@@ -36,9 +36,9 @@ func (a *Applier) keyEvents(by string, old, next *revoked.Issuer) {
 }
 
 // mergeKeys returns the keys after set has replaced a set at now. A key that is missing from set
-// for grace is retired. A key that is retired or banned stays so, even if set has it. Both lists
-// are in the order of their thumbprints. The result depends on stamps only, so every member retires
-// a key at the same entry.
+// for grace is retired. A key that is retired or banned stays so, even if set contains it. Both
+// lists are in the order of their thumbprints. The result depends on stamps only, so every member
+// retires a key at the same entry.
 func mergeKeys(old, set []revoked.IssuerKey, now revoked.Time, grace time.Duration) []revoked.IssuerKey {
 	byThumbprint := func(a, b revoked.IssuerKey) int { return cmp.Compare(a.Thumbprint, b.Thumbprint) }
 	var merged []revoked.IssuerKey

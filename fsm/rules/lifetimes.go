@@ -8,8 +8,8 @@ import (
 	"revoked"
 )
 
-// jwtLifetime returns the time after which every JWT of i that exists now has expired by every
-// clock. An administrator may raise the clock skew until then, but not beyond its bound.
+// jwtLifetime returns the time after which every JWT of i that exists now has expired according to
+// every clock. An administrator may increase the clock skew until then, but not beyond its bound.
 func (a *access) jwtLifetime(i *revoked.Issuer) time.Duration {
 	return i.MaxLifetime + revoked.MaxIssuerClockSkew + a.currentSettings().MaxClockSkew
 }
@@ -35,8 +35,8 @@ func (a *access) longestLifetime() time.Duration {
 	return revoked.MaxIssuerLifetime + revoked.MaxIssuerClockSkew + a.currentSettings().MaxClockSkew
 }
 
-// keyDue returns the time from which a key serves nothing, 0 for never. A fetch must not bring back
-// a key that is banned, or retired and still published.
+// keyDue returns the time from which a key is no longer needed, 0 for never. A fetch must not bring
+// back a key that is banned, or retired and still published.
 func (a *access) keyDue(i *revoked.Issuer, k *revoked.IssuerKey) revoked.Time {
 	if k.State != revoked.KeyRetired || k.MissingSince == 0 {
 		return 0
@@ -45,14 +45,15 @@ func (a *access) keyDue(i *revoked.Issuer, k *revoked.IssuerKey) revoked.Time {
 }
 
 // mappingDue returns when the mapping m of issuer i is no longer needed. By then, every token seen
-// under m has expired by every clock, or lives too long to become active again. See limitLifetime.
+// under m has expired according to every clock, or its lifetime is too long for it to become active
+// again. See limitLifetime.
 func (a *access) mappingDue(i *revoked.Issuer, m *revoked.EarlierMapping) revoked.Time {
 	return m.Until.Add(a.jwtLifetime(i))
 }
 
-// limitLifetime sets EarlierLifetime and LifetimeSince. A raise of MaxLifetime must not make a
-// token active that was inactive before: its denial may be over. A token that is affected by an
-// earlier raise, and may still live, stays bound by the shortest of all.
+// limitLifetime sets EarlierLifetime and LifetimeSince. An increase of MaxLifetime must not make an
+// inactive token active: its denial may have expired. A token that was issued before an earlier
+// increase, and may still live, stays bound by the smallest of all values.
 func (a *Applier) limitLifetime(old, next *revoked.Issuer) {
 	next.EarlierLifetime, next.LifetimeSince = old.EarlierLifetime, old.LifetimeSince
 	skews := next.ClockSkew + a.currentSettings().MaxClockSkew
@@ -68,9 +69,8 @@ func (a *Applier) limitLifetime(old, next *revoked.Issuer) {
 	next.LifetimeSince = a.Stamp.Add(max(old.ClockSkew, next.ClockSkew))
 }
 
-// keepSkew sets EarlierSkew and SkewSince. A lower ClockSkew must not make a token active that a
-// cut-off has ended. Such a token was issued at most the skew after the cut-off that reaches
-// furthest.
+// keepSkew sets EarlierSkew and SkewSince. If ClockSkew is lowered, a token that a cut-off has
+// ended must not become active. Such a token was issued at most the skew after the latest cut-off.
 func (a *Applier) keepSkew(old, next *revoked.Issuer) {
 	next.EarlierSkew, next.SkewSince = old.EarlierSkew, old.SkewSince
 	ahead := a.currentSettings().MaxClockSkew
@@ -83,10 +83,10 @@ func (a *Applier) keepSkew(old, next *revoked.Issuer) {
 	}
 }
 
-// keepMapping sets Earlier and MappingVersion. A change of the mapping must not make a token active
-// that has ended by its client, session or grant. Such a token was active, or was cut off, by the
-// mapping that next replaces. So it was issued at most a skew after this entry, or after the
-// cut-off that reaches furthest. It returns ErrUnprocessable while too many mappings apply.
+// keepMapping sets Earlier and MappingVersion. After a change of the mapping, a token that was
+// ended by its client, session or grant must not become active. Such a token was active, or was cut
+// off, under the mapping that next replaces. So it was issued at most a skew after this entry, or
+// after the latest cut-off. It returns ErrUnprocessable while too many mappings apply.
 func (a *Applier) keepMapping(old, next *revoked.Issuer) error {
 	next.MappingVersion = old.MappingVersion
 	mapping := next.Mapping()
@@ -114,14 +114,14 @@ func (a *Applier) keepMapping(old, next *revoked.Issuer) error {
 	return nil
 }
 
-// furthestCutoff returns the latest moment that a cut-off reaches, or that one of this stamp may
-// reach. counts selects the cut-offs; nil selects all.
+// furthestCutoff returns the latest IssuedBefore that a cut-off has, or that a cut-off with this
+// stamp may have. counts selects the cut-offs; nil selects all.
 func (a *access) furthestCutoff(counts func(*revoked.Cutoff) bool) revoked.Time {
 	return max(a.Stamp.Add(a.currentSettings().MaxClockSkew), a.latestCutoff(counts))
 }
 
-// latestCutoff returns the latest moment that a cut-off reaches, or an earlier one that is before
-// the stamp. counts selects the cut-offs; nil selects all.
+// latestCutoff returns the latest IssuedBefore of the cut-offs. It may return an earlier time than
+// that if the time is before the stamp. counts selects the cut-offs; nil selects all.
 func (a *access) latestCutoff(counts func(*revoked.Cutoff) bool) revoked.Time {
 	latest := a.mem.Cutoffs.Latest(counts)
 	for _, k := range a.cutoffOrder {

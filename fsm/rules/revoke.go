@@ -104,9 +104,9 @@ func (a *Applier) overDue(g *revoked.Grant) revoked.Time {
 }
 
 // revokedDue returns the time at which a revoked grant may be dropped. By then its tokens have
-// expired by every clock, and the window for late registrations has ended. Every JWT that existed
-// at the revocation has expired too. This matters because a registration may have named an earlier
-// expiry than the JWT.
+// expired according to every clock, and the window for late registrations has ended. Every JWT that
+// existed at the revocation has expired too. This matters because a registration may have named an
+// earlier expiry than the JWT.
 func (a *Applier) revokedDue(g *revoked.Grant) revoked.Time {
 	s := a.currentSettings()
 	due := g.Revoked.At.Add(max(s.LateRegistrationWindow+s.MaxClockSkew, a.longestJWT()))

@@ -101,8 +101,8 @@ func (a *Applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revo
 	return Result{}
 }
 
-// maxJTITokens is the number of registered tokens with one jti that an operation looks at, and
-// whose grants it ends. Usually there is one, but no registration is refused for its jti. The
+// maxJTITokens is the maximum number of registered tokens with one jti that an operation examines,
+// and whose grants it ends. Usually there is one, but no registration is refused for its jti. The
 // denial stays until the grants of the other live tokens have ended, too.
 const maxJTITokens = 1024
 
@@ -110,8 +110,8 @@ const maxJTITokens = 1024
 // remain.
 const denialExtension = time.Minute
 
-// endUnseen denies the jti of j and ends the registered grants with a token that has it. It reports
-// whether anything changed.
+// endUnseen denies the jti of j and ends the registered grants that have a token with this jti. It
+// reports whether anything changed.
 func (a *Applier) endUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) bool {
 	ended := 0
 	if a.endsByJTI() {
@@ -121,8 +121,8 @@ func (a *Applier) endUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revok
 	return a.denyJTI(iss, j, actor.ID, reason) || ended > 0
 }
 
-// endsByJTI reports whether the denial of a jti ends registered grants. Expire has no rules, so the
-// highest version in the log counts, too.
+// endsByJTI reports whether the denial of a jti ends registered grants. Expire has no rules, so
+// endsByJTI also considers the highest version in the log.
 func (a *Applier) endsByJTI() bool {
 	return a.rules >= command.JTIRules || max(a.mem.Version.Commands, a.version.Commands) >= command.JTIRules
 }

@@ -32,7 +32,7 @@ type Identity struct {
 	Left      bool   `json:"left"`       // the node left or was removed; it starts again only as a new instance
 
 	Server raft.ServerID `json:"-"` // this instance in Raft
-	Boot   []byte        `json:"-"` // random for each process start: reports of an earlier process do not count
+	Boot   []byte        `json:"-"` // random for each process start: reports of an earlier process are ignored
 
 	dir  string
 	lock *os.File

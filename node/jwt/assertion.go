@@ -38,9 +38,9 @@ func (a *Assertion) ClientID() string { return a.clientID }
 // skew is how much the clocks of the client and of this node may differ. audience is the issuer
 // identifier of the cluster, the only audience that the assertion may have (RFC 10070).
 //
-// If a key of the client has signed an assertion that is refused, problem tells the client why.
-// Otherwise problem is empty, so that a caller that cannot authenticate learns nothing. The caller
-// of Verify must also reject an assertion whose Key was already used.
+// If a key of the client has signed an assertion that is refused, problem gives the reason for the
+// client. Otherwise problem is empty, so that a caller that cannot authenticate learns nothing. The
+// caller of Verify must also reject an assertion whose Key was already used.
 func (a *Assertion) Verify(c *revoked.Client, audience string, now revoked.Time, skew time.Duration) (
 	v revoked.VerifiedAssertion, problem string, ok bool,
 ) {

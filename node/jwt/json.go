@@ -89,7 +89,7 @@ func (r *reader) next() byte {
 	return 0
 }
 
-// value reads one value of any kind. It does not check what follows: parseObject does.
+// value reads one value of any kind. parseObject, not value, checks the text that follows.
 func (r *reader) value() (value, error) {
 	switch c := r.next(); {
 	case c == '{':

@@ -49,7 +49,7 @@ func parseSet(set []byte, inline bool) ([]revoked.IssuerKey, error) {
 		return nil, fmt.Errorf("%w: jwks: "+format, append([]any{revoked.ErrInvalid}, args...)...)
 	}
 	if len(set) > MaxSetBytes {
-		return fail("want at most %d bytes, got %d", MaxSetBytes, len(set))
+		return fail("too long (got %d bytes, want at most %d)", len(set), MaxSetBytes)
 	}
 	parsed, err := parseObject(string(set))
 	if err != nil {
@@ -60,7 +60,7 @@ func parseSet(set []byte, inline bool) ([]revoked.IssuerKey, error) {
 		return fail("want an object with an array keys")
 	}
 	if n := len(list.list); n > revoked.MaxKeySet {
-		return fail("want at most %d keys, got %d", revoked.MaxKeySet, n)
+		return fail("too many keys (got %d, want at most %d)", n, revoked.MaxKeySet)
 	}
 	var keys []revoked.IssuerKey
 	for i := range list.list {
@@ -213,7 +213,8 @@ func rsaKey(jwk *value) (*rsa.PublicKey, error) {
 	}
 	n := new(big.Int).SetBytes(modulus)
 	if bits := n.BitLen(); bits < minRSABits || bits > maxRSABits || n.Bit(0) == 0 {
-		return nil, fmt.Errorf("n: want an odd number of %d to %d bits, got %d bits", minRSABits, maxRSABits, bits)
+		return nil, fmt.Errorf("n: wrong modulus (got %d bits, want an odd number of %d to %d bits)",
+			bits, minRSABits, maxRSABits)
 	}
 	exponent, err := octets(jwk, "e")
 	if err != nil {
@@ -262,9 +263,9 @@ func octets(jwk *value, name string) ([]byte, error) {
 	return b, nil
 }
 
-// fits reports whether an algorithm that an issuer may use works with a key. It is why a token
-// cannot turn a public key into a symmetric one (RFC 8725 section 2.1): the kind of the key
-// decides.
+// fits reports whether an algorithm that an issuer may use works with a key. It prevents a token
+// from using a public key as a symmetric one (RFC 8725 section 2.1), because the algorithm must
+// match the type of the key.
 func fits(algorithm string, public crypto.PublicKey) bool {
 	switch k := public.(type) {
 	case *rsa.PublicKey:

@@ -156,7 +156,7 @@ func (v *Verifier) inactive(t *revoked.JWT, state revoked.KeyState, now revoked.
 }
 
 // Check verifies a token for an administrator, who may learn why it cannot be active. The error is
-// that of [New]. It looks at no denial and no cut-off.
+// that of [New]. Check ignores denials and cut-offs.
 func Check(issuer *revoked.Issuer, token string, now revoked.Time) (revoked.TokenCheck, error) {
 	t, err := Parse(token)
 	if err != nil {

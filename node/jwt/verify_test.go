@@ -188,10 +188,10 @@ func TestVerify_OptionsOfTheIssuer_Decide(t *testing.T) {
 		{"no audience needed", func(i *revoked.Issuer) { i.RequireAudience = false }, "", m{"aud": nil}, "", "app"},
 		{"disabled", func(i *revoked.Issuer) { i.Disabled = true }, "", nil, revoked.RefusedDisabled, "app"},
 		{"no skew", func(i *revoked.Issuer) { i.ClockSkew = 0 }, "", m{"iat": iat + 61}, revoked.RefusedNotYetValid, "app"},
-		{"C25: issued before a raise of the lifetime", func(i *revoked.Issuer) {
+		{"C25: issued before an increase of the lifetime", func(i *revoked.Issuer) {
 			i.EarlierLifetime, i.LifetimeSince = time.Minute, iat*1e6
 		}, "", nil, revoked.RefusedLifetime, "app"},
-		{"issued after a raise of the lifetime", func(i *revoked.Issuer) {
+		{"issued after an increase of the lifetime", func(i *revoked.Issuer) {
 			i.EarlierLifetime, i.LifetimeSince = time.Minute, (iat-1)*1e6
 		}, "", nil, "", "app"},
 		{"algorithm not named by the issuer", func(i *revoked.Issuer) { i.Algorithms = []string{"ES384", "RS256"} },
@@ -257,7 +257,8 @@ func TestVerify_ScopeAndUsername_HaveFallbacks(t *testing.T) {
 	}
 }
 
-// A key that left KeyActive, a disabled issuer and an expired token still serve to revoke.
+// A token can still be verified for its revocation if its key is no longer active, its issuer is
+// disabled or it has expired.
 func TestVerify_EndedKeys_VerifyButNotActive(t *testing.T) {
 	k := keys()["ES256"]
 	for _, state := range []revoked.KeyState{revoked.KeyRetired, revoked.KeyBanned} {

@@ -18,7 +18,7 @@ func TestIntake_Before_LastEarlierEntryCounts(t *testing.T) {
 	}{
 		"only the start":                        {nil, 5, 10},
 		"entries of an earlier term":            {[]took{{4, 4, 20}, {4, 4, 30}}, 5, 30},
-		"entries of its own term do not count":  {[]took{{4, 4, 20}, {5, 5, 30}, {5, 5, 40}}, 5, 20},
+		"entries of its own term are ignored":   {[]took{{4, 4, 20}, {5, 5, 30}, {5, 5, 40}}, 5, 20},
 		"its own term first":                    {[]took{{5, 5, 30}, {5, 5, 40}}, 5, 10},
 		"entries of both terms at once":         {[]took{{3, 3, 20}, {4, 5, 30}}, 5, 30},
 		"an older entry after a newer":          {[]took{{5, 5, 20}, {4, 4, 30}, {5, 5, 40}}, 5, 30},

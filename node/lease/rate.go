@@ -6,9 +6,9 @@ import "time"
 // assume that both are within RateBound of true time.
 //
 // It tracks the difference between the two clocks. A delayed report makes the difference look
-// larger, never smaller, so the smallest of each window counts. A longer route or a stopped machine
-// shifts the difference once, so two consecutive windows must agree.
-// The caller holds one lock around every method.
+// larger, never smaller, so only the smallest of each window is used. A longer route or a stopped
+// machine shifts the difference once, so two consecutive windows must agree. The caller holds one
+// lock around every method.
 type RateWatch struct {
 	boot  string
 	began Instant // start of this window

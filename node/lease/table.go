@@ -38,7 +38,7 @@ type reservation struct {
 	lagging
 }
 
-// An oldBoot is the reservation of an earlier incarnation, whose applied index does not count.
+// An oldBoot is the reservation of an earlier incarnation, whose applied index is ignored.
 type oldBoot struct {
 	boot  string
 	until Instant

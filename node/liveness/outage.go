@@ -71,7 +71,8 @@ func (o *Outage) Check(conf func() (raft.Configuration, error), contact func(raf
 	return e
 }
 
-// count fills in the voters. A node that is not a voter asks for no votes, so it cannot know.
+// count fills in the voters. A non-voter requests no votes, so it cannot tell whether an election
+// can succeed.
 func (o *Outage) count(e *revoked.OutageError, conf raft.Configuration, contact func(raft.ServerID) transport.Contact) {
 	votes := false
 	for _, s := range conf.Servers {

@@ -54,8 +54,8 @@ func (w *SilenceWatch) silent() time.Duration {
 	return time.Since(w.Raft.LastContact())
 }
 
-// look makes a follower look at its last contact now: Raft does so when its heartbeat timeout
-// becomes shorter.
+// look makes a follower check its last contact now: Raft does so when its heartbeat timeout becomes
+// shorter.
 func (w *SilenceWatch) look() {
 	conf := w.Raft.ReloadableConfig()
 	for _, longer := range []time.Duration{1, 0} {

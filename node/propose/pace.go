@@ -13,7 +13,7 @@ type Pace struct {
 
 const (
 	firstOps    = 256 // before the first measurement
-	paceEntries = 8   // the cheapest of so many counts: the others may have waited for a processor
+	paceEntries = 8   // the cheapest of so many is used: the others may have waited for a processor
 )
 
 // Observe records that applying ops operations took d.

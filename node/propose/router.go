@@ -45,9 +45,9 @@ func (r *Router) NewProposer(term uint64) *Proposer {
 	}
 }
 
-// Propose commits ops and blocks for the outcome. With final it returns only when no node can still
-// report the old state. It retries while nothing was proposed. It also retries a read barrier whose
-// outcome is unknown. It does not wait for a leader while NoLeader returns an error.
+// Propose commits ops and blocks for the outcome. If final is set, it returns only when no node can
+// still report the old state. It retries while nothing was proposed. It also retries a read barrier
+// whose outcome is unknown. It does not wait for a leader while NoLeader returns an error.
 //
 // Errors: ErrNoLeader (nothing was proposed), ErrOutcomeUnknown, ErrOverloaded, ErrClosed. The
 // errors of single operations are in the results.
@@ -235,7 +235,7 @@ func (r *Router) serve(ctx context.Context, via string, req *nodepb.SubmitReques
 			return fmt.Errorf("%w: operation without actor or kind", revoked.ErrInvalid)
 		}
 		if op.Origin != nil {
-			op.Origin.Node = "" // the certificate of via decides, not its claim
+			op.Origin.Node = "" // command.Via sets it from the certificate of via
 		}
 		command.Via(op, via)
 	}

@@ -6,5 +6,5 @@
 // before is ended, unless the caller accepts the loss. A crash leaves the directory as it was, or
 // complete.
 //
-// Dangerous: the earlier cluster must no longer run. This package cannot find out whether it does.
+// Dangerous: the earlier cluster must no longer run. This package cannot verify that.
 package recovery

@@ -40,7 +40,7 @@ type Holding struct {
 	Term      uint64 `json:"term"`
 	// State is the index of the state. The entries after it come from the log.
 	State     uint64   `json:"state_index"`
-	LastEntry int64    `json:"last_entry"` // when a leader made the last entry, by its clock
+	LastEntry int64    `json:"last_entry"` // when a leader made the last entry, according to its clock
 	Tokens    uint64   `json:"tokens"`     // before the entries after State
 	Grants    uint64   `json:"grants"`
 	Members   []Member `json:"members"`

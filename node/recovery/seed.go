@@ -64,7 +64,7 @@ func Seed(dataDir string, backup io.Reader, o SeedOptions) (h snapshot.Header, e
 }
 
 // found creates the first member of a new cluster in dir, which is empty and not in use. It is
-// durable on return. found sets the id of the cluster and the moment of the cut-off.
+// durable on return. found sets the id of the cluster and the time of the cut-off.
 func found(
 	dir string, backup io.Reader, nodeID string, o fsm.SeedOptions,
 ) (h snapshot.Header, cluster string, err error) {

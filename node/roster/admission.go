@@ -20,7 +20,7 @@ const admissionVersion = 2
 
 // usesVersion2 reports whether the log holds commands of version 2. Every member then supports
 // them, because an older program would have stopped at them. So a member that has not reported, or
-// that reports a lower version, does not count as old.
+// that reports a lower version, is not treated as old.
 func (l *local) usesVersion2() bool { return l.FSM.Version() >= admissionVersion }
 
 // isOld reports whether a member does not know commands of version 2, by its own report.

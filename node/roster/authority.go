@@ -18,7 +18,7 @@ import (
 // the role, and have the version that via authenticated. via saw the secret; this node does not.
 //
 // Errors: ErrForbidden; ErrActorChanged if the client is not the one that authenticated;
-// ErrNoLeader or ErrNotCurrent while this node cannot decide.
+// ErrNoLeader or ErrNotCurrent while this node cannot verify the caller.
 func (r *Roster) authorize(ctx context.Context, via string, req *nodepb.AdminRequest) error {
 	by := req.GetActor().Actor()
 	switch {

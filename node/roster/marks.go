@@ -115,7 +115,7 @@ func (m *marks) mayVote(note []byte) bool {
 			return false
 		}
 	}
-	// If the candidate's process made the mark, Raft's own comparison of the logs decides.
+	// If the candidate's process made the mark, Raft's own comparison of the logs is sufficient.
 	known := m.of(raft.ServerID(n.Candidate.GetServer()))
 	detail := rolledBack(known, string(n.Candidate.GetBoot()), n.Candidate.GetIndex(), known.GetIndex())
 	if detail != "" {

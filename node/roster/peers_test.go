@@ -27,7 +27,7 @@ func TestPeers_ReceivedState_IsNotRolledBack(t *testing.T) {
 }
 
 // An index that an instance had applied must be in the log with which its next process starts.
-// Entries that a leader has sent since do not count.
+// Entries that a leader has sent since are ignored.
 func TestRolledBack_EveryMark_Decided(t *testing.T) {
 	mark := &command.Mark{Server: "b", Boot: []byte("first"), Index: 100}
 	for _, tt := range []struct {

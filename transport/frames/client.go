@@ -12,7 +12,7 @@ import (
 )
 
 // ErrNotSent is returned for a call of which the peer cannot have received anything. Only such a
-// call may be repeated without knowing what it does.
+// call may always be repeated, even if it is not idempotent.
 var ErrNotSent = errors.New("not sent")
 
 // An Answer is the answer to a call, or the refusal of a stream.

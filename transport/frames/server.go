@@ -48,7 +48,8 @@ type partial struct {
 	left    int  // bytes of it, if refused
 }
 
-// Serve serves conn, which it owns, until it ends or ctx does. It returns after the handlers.
+// Serve serves conn, which it owns, until the connection or ctx ends. It returns after the
+// handlers.
 func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
 	// The connection ends before the handlers' contexts: an answer that only reports the end never
 	// arrives.

@@ -21,8 +21,9 @@ import (
 // Certs holds a node's certificate and key and the CA that it trusts, loaded from three files. All
 // methods may be called concurrently.
 //
-// The three files are read together: a set counts only if the key fits the certificate and the CA
-// trusts it. So a renewal that replaces the files one after the other never mixes two sets.
+// The three files are read together: a set is used only if the key matches the certificate and the
+// CA trusts the certificate. So a renewal that replaces the files one after the other never mixes
+// two sets.
 type Certs struct {
 	caFile, certFile, keyFile string
 

@@ -76,7 +76,7 @@ func accessibilityRules(t testing.TB) string {
 	return string(rules)
 }
 
-// Every page fits a telephone, is legible in light and dark colors, and follows the rules of
+// Every page fits a phone, is legible in light and dark colors, and follows the rules of
 // accessibility. It does not violate its own content security policy.
 func TestConsole_Pages_AreAccessible(t *testing.T) {
 	c := newCluster(t, 3)

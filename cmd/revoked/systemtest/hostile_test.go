@@ -264,9 +264,9 @@ func (a *attack) halfRequests(t *testing.T) {
 			sent.Add(1)
 		}
 	})
-	t.Logf("sent %d half requests", sent.Load())
+	t.Logf("sent %d incomplete requests", sent.Load())
 	if sent.Load() == 0 {
-		t.Error("got no half request through, want some")
+		t.Error("got no incomplete request through, want some")
 	}
 }
 

@@ -87,7 +87,7 @@ func (k *sink) Write(b []byte) (int, error) { return k.buf.Write(b) }
 func (k *sink) ID() string                  { return k.meta.ID }
 func (k *sink) Cancel() error               { k.done = true; return nil }
 
-// Close implements raft.SnapshotSink: the snapshot counts from now on, in the order of term and
+// Close implements raft.SnapshotSink: from now on the snapshot is listed, in the order of term and
 // index.
 func (k *sink) Close() error {
 	if k.done {

@@ -49,8 +49,8 @@ type Checker struct {
 	terms map[uint64]*termState
 }
 
-// A request is a member's own note of when it asked. A lease counts from there, on the clock of the
-// member.
+// A request records when a member asked, on the clock of the member. The term of its lease begins
+// then.
 type request struct {
 	boot int64
 	at   time.Time

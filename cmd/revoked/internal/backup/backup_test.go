@@ -150,7 +150,7 @@ func names(t *testing.T, dir string) []string {
 	return all
 }
 
-// nameAt returns the name that the golden backup gets if it is made at a moment.
+// nameAt returns the name that the golden backup gets if it is made at the given time.
 func nameAt(t *testing.T, at time.Time) string {
 	t.Helper()
 	_, h := golden(t)

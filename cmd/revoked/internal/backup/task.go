@@ -92,7 +92,7 @@ func (t *task) done(f File) {
 }
 
 // turn returns when the next backup is due. If the clock was set back and the last backup is in the
-// future, it counts as made now.
+// future, it is treated as made now.
 func (t *task) turn() time.Time {
 	last, now := t.newest().At, t.b.cfg.Now()
 	switch {
@@ -117,7 +117,7 @@ func (t *task) retryAt(failures int) time.Time {
 	return at
 }
 
-// sleepUntil waits until a moment of the wall clock, or until there is a backup to copy. It returns
+// sleepUntil waits until a time of the wall clock, or until there is a backup to copy. It returns
 // an error if ctx ends first.
 func (t *task) sleepUntil(ctx context.Context, at time.Time) error {
 	var saved <-chan struct{}

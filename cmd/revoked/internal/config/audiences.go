@@ -107,7 +107,7 @@ func addNetwork(p *map[netip.Prefix][]string, n netip.Prefix, audiences []string
 		}
 	}
 	if len(all) > revoked.MaxClientList {
-		return fmt.Errorf("%v: want at most %d audiences, got %d", n, revoked.MaxClientList, len(all))
+		return fmt.Errorf("%v: too many audiences (got %d, want at most %d)", n, len(all), revoked.MaxClientList)
 	}
 	(*p)[n] = all
 	return nil

@@ -7,7 +7,7 @@ import (
 )
 
 // An identity is the part of a data directory's identity.json that messages use. Package node reads
-// the file itself and decides.
+// the file itself and validates it.
 type identity struct {
 	NodeID    string `json:"node_id"`
 	ClusterID string `json:"cluster_id"`

@@ -58,7 +58,8 @@ func thisCommand() (string, error) {
 	return commandName(exe, os.Args[0], work), nil
 }
 
-// printWelcome prints what a newcomer needs. With jwts, that includes JWTs of the demo issuer.
+// printWelcome prints addresses, credentials and first commands for a new user. If jwts is set, it
+// also prints JWTs of the demo issuer.
 func printWelcome(w io.Writer, c *devcluster.Cluster, dir, command string, jwts bool) {
 	fmt.Fprintf(w, "A cluster of %d nodes is ready. Everything is in %s\n\n", len(c.Nodes), dir)
 	var nodes, clients [][]string

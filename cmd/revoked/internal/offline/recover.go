@@ -37,7 +37,7 @@ func RecoverCommand() *cobra.Command {
 			"this node the first and only member of a new cluster. The others then join with empty data\n" +
 			"directories. Stop every node of the old cluster first.\n\n" +
 			"This disk may lack revocations that were acknowledged. So the recovery ends every token issued before\n" +
-			"this moment, and the new cluster registers a token only with its issued_at. With --accept-loss\n" +
+			"this time, and the new cluster registers a token only with its issued_at. With --accept-loss\n" +
 			"--reason R it does neither, and tokens of lost revocations may be active again.",
 		Example: "  revoked recover --data-dir /var/lib/revoked\n" +
 			"  revoked recover --data-dir /var/lib/revoked --dry-run=false",
@@ -86,7 +86,7 @@ func RecoverCommand() *cobra.Command {
 
 // message describes what the command did, or would do.
 func message(r *recovery.Recovery, dryRun bool) string {
-	ended := "every token issued before that moment ends, and registrations need issued_at"
+	ended := "every token issued before that time ends, and registrations need issued_at"
 	if r.AcceptLoss {
 		ended = "no token ends, and tokens of lost revocations may be active again"
 	}

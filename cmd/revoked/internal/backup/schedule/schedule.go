@@ -16,7 +16,7 @@ const (
 	maxInterval = 366 * 24 * time.Hour
 )
 
-// A Schedule computes the next turn after a moment.
+// A Schedule computes the next turn after a given time.
 type Schedule struct {
 	interval time.Duration
 	cron     cron.Schedule // nil: an interval
@@ -47,7 +47,7 @@ func Parse(text string) (Schedule, error) {
 	return s, nil
 }
 
-// Next returns the first turn after a moment.
+// Next returns the first turn after a given time.
 func (s Schedule) Next(after time.Time) time.Time {
 	if s.cron == nil {
 		return after.Add(s.interval)

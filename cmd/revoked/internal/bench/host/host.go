@@ -21,7 +21,7 @@ import (
 	"revoked/cmd/revoked/internal/cli"
 )
 
-// A Host describes the machine, so that a reader can judge the figures.
+// A Host describes the machine, so that a reader can put the figures into context.
 type Host struct {
 	CPUs        int     `json:"cpus"`
 	Platform    string  `json:"platform"`
