@@ -248,6 +248,48 @@ func TestDeleteJoinToken_Used_WithdrawsUnlessJoined(t *testing.T) {
 	m.must(command.AdmitNodeOp(m.by("admin"), "node6", false, time.Hour)) // a later decision
 	del("t4")
 	state("node6", revoked.Admitted)
+	use("t5", "node6") // it was admitted without the token
+	del("t5")
+	state("node6", revoked.Joined)
+
+	_, since := m.f.NotedMembers()
+	m.must(command.AdmitNodeOp(m.by("admin"), "node7", true, time.Hour))
+	m.must(command.WithdrawNodeOp(m.by("admin"), "node7"))
+	use("t6", "node7")
+	m.must(command.SetVotingOp(m.by("admin"), "node7", true, 0))
+	del("t6")
+	state("node7", revoked.Withdrawn)
+	members(since, "node1", "node4", "node7") // Raft had added it
+	state("node7", revoked.Joined)
+	if a, _ := m.f.Admission("node7"); !a.NonVoter || a.By != "admin" {
+		t.Errorf("got %+v, want a member that does not vote", a)
+	}
+	_, since = m.f.NotedMembers()
+	m.must(command.WithdrawNodeOp(revoked.Actor{}, "node7")) // it leaves
+	members(since, "node1", "node4", "node7")
+	state("node7", revoked.Withdrawn)
+	m.sameAs(m.replayed(3))
+}
+
+// A used token can be deleted until it would have expired, so its row is there until then.
+func TestJoinToken_Used_RowOutlivesTheToken(t *testing.T) {
+	m := newMachine(t)
+	m.must(command.CreateJoinTokenOp(m.by("admin"),
+		&revoked.JoinToken{ID: "t1", Hash: revoked.DigestToken("key"), HasKey: true}, 48*time.Hour))
+	m.must(command.JoinWithKeyOp("node4", revoked.DigestToken("key")))
+	m.later(47 * time.Hour)
+	m.drain()
+	m.must(command.DeleteJoinTokenOp(m.by("admin"), "t1"))
+	m.later(23 * time.Hour)
+	m.drain()
+	if _, ok := m.f.JoinToken("t1"); !ok {
+		t.Error("a day after its deletion has not passed: got no row, want one")
+	}
+	m.later(2 * time.Hour)
+	m.drain()
+	if _, ok := m.f.JoinToken("t1"); ok {
+		t.Error("a day after its deletion: got a row, want none")
+	}
 	m.sameAs(m.replayed(3))
 }
 
@@ -255,7 +297,7 @@ func TestMembershipOps_BadRequests_Refused(t *testing.T) {
 	m := newMachine(t)
 	admin := m.by("admin")
 	long := strings.Repeat("n", 65)
-	m.do(command.WithdrawNodeOp(admin, "first")) // the first one records its version
+	m.must(m.keyToken("first", "first key", "")) // records its version
 	for _, tt := range []struct {
 		name string
 		op   *command.Op
@@ -277,6 +319,8 @@ func TestMembershipOps_BadRequests_Refused(t *testing.T) {
 		{"token without an id", m.token("", "s", "", false, time.Hour), revoked.ErrInvalid},
 		{"token for a bad name", m.token("t", "s", "a b", false, time.Hour), revoked.ErrInvalid},
 		{"token for too long", m.token("t", "s", "", false, 9000*time.Hour), revoked.ErrUnprocessable},
+		{"join with a key by a client", &command.Op{Actor: command.ActorMessage(admin), Kind: &command.Op_JoinNode{
+			JoinNode: &command.JoinNode{Node: "n", TokenHash: make([]byte, 32), HasKey: true}}}, revoked.ErrForbidden},
 		{"stale actor", command.WithdrawNodeOp(revoked.Actor{ClientID: "admin", Version: 99}, "n"), revoked.ErrActorChanged},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -54,6 +54,24 @@ func TestWriteSnapshot_Admissions_GoldenBytes(t *testing.T) {
 	}
 }
 
+func TestWriteSnapshot_JoinKeys_GoldenBytes(t *testing.T) {
+	m := newMachine(t, command.RegisterRules)
+	for _, id := range []string{"open", "used"} {
+		m.must(m.keyToken(id, id+" key", ""))
+	}
+	m.must(command.JoinWithKeyOp("node4", revoked.DigestToken("used key")))
+	r := empty(t)
+	if err := r.f.Restore(io.NopCloser(bytes.NewReader(goldenSnapshot(t, m, "snapshot-join-keys")))); err != nil {
+		t.Fatal(err)
+	}
+	if a, ok := r.f.Admission("node4"); !ok || a.State != revoked.Joined || a.JoinToken != "used" {
+		t.Errorf("got %+v, %v, want node4 joined with its token", a, ok)
+	}
+	if v, ok := r.f.JoinToken("open"); !ok || !v.HasKey || v.UsedBy != "" {
+		t.Errorf("got %+v, %v, want an open token with a key", v, ok)
+	}
+}
+
 func FuzzInspectSnapshot(f *testing.F) {
 	good := lived(f).backup()
 	f.Add(good)

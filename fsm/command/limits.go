@@ -26,6 +26,9 @@ func Admit(op *Op) error {
 	if op.GetActor().GetClientId() == "" && !mayBeOwn(op) {
 		return fmt.Errorf("%w: operation without an actor", revoked.ErrForbidden)
 	}
+	if op.GetActor().GetClientId() != "" && op.GetJoinNode().GetHasKey() { // only the leader verifies proofs
+		return fmt.Errorf("%w: join by a client", revoked.ErrForbidden)
+	}
 	return nil
 }
 

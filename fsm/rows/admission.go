@@ -55,13 +55,14 @@ func ParseAdmission(key, row []byte) (*revoked.Admission, error) {
 // A JoinToken is the row of a join token.
 type JoinToken struct{ revoked.JoinToken }
 
-// Due returns when Expire must drop the row: revoked.AdmissionMemory after the end of the token.
+// Due returns when Expire must drop the row: revoked.AdmissionMemory after the end of the token. A
+// used token with a key can be deleted until it would have expired, which withdraws the admission.
 func (v *JoinToken) Due() revoked.Time {
 	end := v.ExpiresAt
 	switch {
 	case v.DeletedAt != 0:
 		end = v.DeletedAt
-	case v.UsedBy != "":
+	case v.UsedBy != "" && !v.HasKey:
 		end = v.UsedAt
 	}
 	return end.Add(revoked.AdmissionMemory)

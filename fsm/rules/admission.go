@@ -2,8 +2,6 @@ package rules
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"revoked"
@@ -100,7 +98,10 @@ func (a *Applier) joinNode(m *command.JoinNode) Result {
 		a.putJoinToken(&used)
 		joined.NonVoter, joined.By, joined.JoinToken = joined.NonVoter || t.NonVoter, t.By, ""
 		if t.HasKey {
-			joined.JoinToken, a.usedToken = t.ID, t.ID
+			a.usedToken = t.ID
+			if !admitted { // else the end of the token leaves the other admission
+				joined.JoinToken = t.ID
+			}
 		}
 		admitted = true
 	}
@@ -191,22 +192,25 @@ func (a *Applier) deleteJoinToken(by, id string) Result {
 	return Result{}
 }
 
-// hasNotJoined reports whether the node of v has an open admission, but is not a member. The leader
+// hasNotJoined reports whether the node of v used its admission, but is not a member. The leader
 // uses an admission up just before it adds the node, so Joined alone does not tell. The state knows
-// the members from the audit, a moment later than Raft. In that moment a deletion wins, and the
-// node is a member without an admission, as after WithdrawNode.
+// the members from the audit, which is later than Raft. If Raft adds the node meanwhile,
+// noteMembers restores the admission.
 func (a *Applier) hasNotJoined(v *revoked.Admission) bool {
 	members := a.currentMembers()
-	switch v.State {
-	case revoked.Admitted:
-		return true
-	case revoked.Joined:
-		return members.Index != 0 && !slices.ContainsFunc(members.List, func(m command.NotedMember) bool {
-			node, _, _ := strings.Cut(m.Server, "/")
-			return node == v.Node
-		})
+	return v.State == revoked.Joined && members.Index != 0 && instanceOf(members.List, v.Node) == ""
+}
+
+// restoreAdmission gives a new member the admission back that an administrator withdrew while Raft
+// added the node. Without it, the cluster would forget that the node must not vote.
+func (a *Applier) restoreAdmission(was *rows.Members, v *command.NotedMember) {
+	node := nodeOf(v.Server)
+	if max(a.mem.Version.Commands, a.version.Commands) < command.KeyTokens || instanceOf(was.List, node) != "" {
+		return
 	}
-	return false
+	if x := a.admission(node); x != nil && x.State == revoked.Withdrawn {
+		a.decide(revoked.Admission{Node: node, State: revoked.Joined, NonVoter: x.NonVoter, By: x.By})
+	}
 }
 
 // expireAdmission drops an admission that has expired, or that was withdrawn long ago.

@@ -32,7 +32,7 @@ func (a *Applier) runAudited(op *command.Op) Result {
 		e.Object.IssuedBefore = a.Stamp
 	case e.Kind == revoked.AuditTokenRevoke:
 		e.Object.GrantID = a.endedGrant
-	case e.Kind == revoked.AuditClusterJoin:
+	case op.GetJoinNode() != nil:
 		e.Object.JoinToken = a.usedToken
 	case op.GetDeleteJoinToken() != nil:
 		e.Object.Node = a.withdrawn
@@ -210,6 +210,7 @@ func (a *Applier) noteMembers(m *command.Members) Result {
 	if was.Index != 0 {
 		for i := range next.List {
 			a.auditMember(was, &next, &next.List[i])
+			a.restoreAdmission(was, &next.List[i])
 		}
 		a.auditRemovals(was, &next)
 	}

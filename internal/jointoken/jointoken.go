@@ -3,8 +3,9 @@
 // A token is a secret and the hash of the key of the cluster's CA. The secret never travels: the
 // node derives an Ed25519 key from it (RFC 5869, RFC 8032) and signs what it asks for, together
 // with a value that only the two ends of its TLS connection know (RFC 8446 section 7.5). So a
-// captured message is useless on another connection and for another node. The cluster stores only a
-// digest of the public key.
+// captured message is useless on another connection and for another node. A member that received
+// the message can repeat it while the token is open, for the same node only. The cluster stores
+// only a digest of the public key.
 //
 // The package never prints a token, except in Text.
 package jointoken
@@ -55,9 +56,15 @@ func Parse(text string) (Token, error) {
 	return t, nil
 }
 
-// HasKey reports whether the text is of a token with a key. Other tokens are of older programs and
-// travel as they are.
+// HasKey reports whether the text begins like that of a token with a key.
 func HasKey(text string) bool { return strings.HasPrefix(text, prefix) }
+
+// IsOlder reports whether the text is a token of an older program: base64url of 32 bytes. Such a
+// token travels as it is. A damaged token must not, so nothing else passes.
+func IsOlder(text string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	return err == nil && len(b) == 32 && !strings.ContainsAny(text, "\r\n")
+}
 
 // Text returns the text of the token. Only the call that creates a token shows it.
 func (t Token) Text() string {

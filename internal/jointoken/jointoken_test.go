@@ -55,6 +55,21 @@ func TestParse_BadText_IsRefused(t *testing.T) {
 	}
 }
 
+// Only a token of the older form may travel. A damaged token of this form must not pass for one.
+func TestIsOlder_OtherTexts_DoNotPass(t *testing.T) {
+	if !jointoken.IsOlder(strings.Repeat("A", 43)) {
+		t.Error("older form: got false, want true")
+	}
+	for _, text := range []string{
+		"", fixed, fixed[1:], `"` + fixed + `"`, "rjt2." + fixed[5:], fixed[5:], strings.Repeat("A", 42) + "\n",
+		strings.Repeat("A", 42), strings.Repeat("A", 44), " " + strings.Repeat("A", 42),
+	} {
+		if jointoken.IsOlder(text) {
+			t.Errorf("%q: got true, want false", text)
+		}
+	}
+}
+
 // No verb of package fmt shows a secret.
 func TestToken_Printed_IsHidden(t *testing.T) {
 	token, _ := jointoken.Parse(fixed)

@@ -48,6 +48,9 @@ func (p presented) joinOp(node string) *command.Op {
 func presentedBy(req *nodepb.JoinRequest) (presented, error) {
 	h := req.Hello
 	switch {
+	case jointoken.HasKey(req.Token):
+		return presented{}, fmt.Errorf("%w: join token: %s runs version %s, which sends the token itself; "+
+			"upgrade the node and delete the token", revoked.ErrForbidden, h.NodeId, h.Version)
 	case len(req.TokenKey) == 0 && len(req.TokenProof) == 0:
 		return presented{token: req.Token}, nil
 	case len(req.Binding) == 0 || !jointoken.VerifyJoin(req.TokenKey, req.TokenProof, h.NodeId, h.Instance, req.Binding):
@@ -64,7 +67,7 @@ var errOldToken = fmt.Errorf("%w: join token", revoked.ErrUnprocessable)
 // here: the request proves that this node holds it, on this connection only.
 func (j *joiner) callJoin(ctx context.Context, host string, h *nodepb.Hello, resp proto.Message) error {
 	own := j.Hello()
-	if !jointoken.HasKey(j.JoinToken) {
+	if j.JoinToken == "" || jointoken.IsOlder(j.JoinToken) {
 		return j.Call(ctx, host, h.NodeId, nodepb.PathJoin, &nodepb.JoinRequest{Hello: own, Token: j.JoinToken}, resp)
 	}
 	token, err := jointoken.Parse(j.JoinToken)
@@ -94,6 +97,11 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token presente
 			return revoked.NotAdmittedError(h.NodeId, true)
 		}
 		return nil
+	}
+	if token.key != nil { // the deletion of the token must see who is a member
+		if err := t.note(); err != nil {
+			return err
+		}
 	}
 	var err error
 	if old == nil {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	"google.golang.org/protobuf/proto"
 
 	"revoked"
 	"revoked/fsm/command"
@@ -249,9 +248,9 @@ func (r *Roster) ServeJoin(ctx context.Context, peer string, req *nodepb.JoinReq
 		if req.Forwarded {
 			return refusal(revoked.ErrNoLeader)
 		}
-		forwarded := proto.CloneOf(req)
-		forwarded.Forwarded = true
+		forwarded := &nodepb.JoinRequest{Hello: h, Forwarded: true, Token: req.Token}
 		if token.key != nil {
+			forwarded.TokenKey, forwarded.TokenProof, forwarded.Binding = req.TokenKey, req.TokenProof, req.Binding
 			if err := r.LeaderKnows(ctx, command.KeyTokens); err != nil {
 				return refusal(err)
 			}
