@@ -20,7 +20,7 @@ type OutageError struct {
 // A SilentVoter is a voter that does not answer.
 type SilentVoter struct {
 	NodeID string
-	Since  time.Time // messages to it fail, or none came from it, since then
+	Since  time.Time // since then messages to it have failed, or it has been silent
 }
 
 // Unwrap returns ErrNoLeader: nothing was proposed.

@@ -55,7 +55,8 @@ func subjectNames() string { return strings.Join(subjectKinds[SubjectDN:], ", ")
 // MaxSubject is the length of the longest Value of a CertificateSubject, in bytes.
 const MaxSubject = 1024
 
-// A CertificateSubject names the certificate of one client. The zero value names none.
+// A CertificateSubject names the certificate of one client. The zero value does not name a
+// certificate.
 type CertificateSubject struct {
 	Kind  SubjectKind
 	Value string

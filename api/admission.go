@@ -44,8 +44,8 @@ func readNode(j *strictjson.Reader) (string, error) {
 // node.
 var errNoNode = fmt.Errorf("%w: node is missing", revoked.ErrInvalid)
 
-// postAdmit is POST /v1/cluster/admit. A repeat replaces the admission and its ttl, so a caller may
-// retry after an unknown outcome.
+// postAdmit serves POST /v1/cluster/admit. A repeat replaces the admission and its ttl, so a caller
+// may retry after an unknown outcome.
 func (a *API) postAdmit(r *request.Request) error {
 	var b admissionBody
 	err := r.Decode(request.TypesJSON, b.fields()...)
@@ -64,7 +64,7 @@ func (a *API) postAdmit(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.Admit(ctx, r.Actor(), b.node, b.nonVoter, b.ttl))
 }
 
-// deleteAdmit is DELETE /v1/cluster/admit/{node}.
+// deleteAdmit serves DELETE /v1/cluster/admit/{node}.
 func (a *API) deleteAdmit(r *request.Request) error {
 	node, err := r.PathID()
 	if err != nil {
@@ -84,7 +84,7 @@ type admittedView struct {
 	By        string              `json:"by"`
 }
 
-// getAdmitted is GET /v1/cluster/admitted.
+// getAdmitted serves GET /v1/cluster/admitted.
 func (a *API) getAdmitted(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
@@ -106,8 +106,8 @@ type newTokenView struct {
 	ExpiresAt request.UnixSeconds `json:"expires_at"`
 }
 
-// postJoinTokens is POST /v1/cluster/join-tokens. The cluster stores only the digest of the token's
-// public key, so it cannot show a token again. After a lost response, create a new one.
+// postJoinTokens serves POST /v1/cluster/join-tokens. The cluster stores only the digest of the
+// token's public key, so it cannot show a token again. After a lost response, create a new one.
 func (a *API) postJoinTokens(r *request.Request) error {
 	var b admissionBody
 	if err := r.DecodeOptional(b.fields()...); err != nil {
@@ -148,7 +148,7 @@ type joinTokenView struct {
 	UsedAt    request.UnixSeconds    `json:"used_at"` // null: not used
 }
 
-// getJoinTokens is GET /v1/cluster/join-tokens. It shows used tokens too, so that an
+// getJoinTokens serves GET /v1/cluster/join-tokens. It shows used tokens too, so that an
 // administrator sees which node used which token.
 func (a *API) getJoinTokens(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
@@ -169,7 +169,7 @@ func (a *API) getJoinTokens(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, map[string][]joinTokenView{"join_tokens": out})
 }
 
-// deleteJoinToken is DELETE /v1/cluster/join-tokens/{id}.
+// deleteJoinToken serves DELETE /v1/cluster/join-tokens/{id}.
 func (a *API) deleteJoinToken(r *request.Request) error {
 	id, err := r.PathID()
 	if err != nil {
@@ -180,8 +180,8 @@ func (a *API) deleteJoinToken(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.DeleteJoinToken(ctx, r.Actor(), id))
 }
 
-// postSuffrage is POST /v1/cluster/promote and /v1/cluster/demote. Both wait for a change of Raft's
-// configuration, which takes longer than the request timeout if the member is slow.
+// postSuffrage serves POST /v1/cluster/promote and /v1/cluster/demote. Both wait for a change of
+// Raft's configuration, which takes longer than the request timeout if the member is slow.
 func (a *API) postSuffrage(change func(context.Context, revoked.Actor, string) (uint64, error)) request.Handler {
 	return func(r *request.Request) error {
 		var node string

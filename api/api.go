@@ -230,10 +230,10 @@ type Config struct {
 
 	MetricsOnAPI bool   // also serve /metrics on the API port
 	Console      bool   // serve the console at /ui
-	NodeID       string // tells the cookies of consoles on one host apart
+	NodeID       string // distinguishes the cookies of consoles on one host
 	Profiles     bool   // the handler of the metrics also serves profiles to administrators
-	// RecentLog returns the newest lines of the log, EffectiveConfig the configuration in effect as
-	// JSON, without secrets. Both are for administrators; nil: 404.
+	// RecentLog returns the newest log lines, EffectiveConfig the configuration in effect as JSON,
+	// without secrets. Both are for administrators; nil: 404.
 	RecentLog       func() []byte
 	EffectiveConfig func() any
 	// MetricsNetworks are the networks of callers that may read /metrics without credentials. Others

@@ -16,7 +16,7 @@ import (
 // maxAuditPage bounds the parameter limit of the audit.
 const maxAuditPage = 1_000_000
 
-// getAudit is GET /v1/audit: the audit in the order of the log, in the forms of the feed.
+// getAudit serves GET /v1/audit: the audit in the order of the log, in the forms of the feed.
 func (a *API) getAudit(r *request.Request) error {
 	q, err := readAuditQuery(r)
 	if err != nil {

@@ -172,7 +172,7 @@ func TestAudit_Revocations_LeaveOneEntryEach(t *testing.T) {
 	}
 }
 
-// The parameters select entries; a malformed one is 400.
+// The parameters select entries; a malformed one gets 400.
 func TestAudit_Query_SelectsEntries(t *testing.T) {
 	var offset atomic.Int64
 	b := newAdminBench(t)
@@ -216,7 +216,7 @@ func TestAudit_Query_SelectsEntries(t *testing.T) {
 }
 
 // Contract 6, "Ids": the audit continues as server-sent events, and resumes after an id. Another
-// era and dropped entries are 410.
+// era and dropped entries get 410.
 func TestAudit_Events_FollowAndResume(t *testing.T) {
 	b := newAdminBench(t)
 	b.do(t, "admin", "POST", "/v1/clients", "", `{"client_id":"n1"}`)
@@ -313,7 +313,7 @@ func TestAudit_ManyRefusals_AreBounded(t *testing.T) {
 	refuse("ops")
 	list := b.audit(t, fmt.Sprintf("after=%d", from))
 	if len(list) != 1 || list[0]["detail"] != "forbidden; 11 earlier entries are missing" {
-		t.Errorf("got %v, want one entry that tells that 11 are missing", list)
+		t.Errorf("got %v, want one entry that reports 11 missing entries", list)
 	}
 }
 

@@ -151,7 +151,7 @@ func TestBulk_BatchFails_OthersContinue(t *testing.T) {
 	}
 }
 
-// A full queue or a change of leader slows a bulk registration down. An error that persists is
+// A full queue or a leader change slows a bulk registration down. An error that persists is
 // reported.
 func TestBulk_Overload_IsRetried(t *testing.T) {
 	for _, row := range []struct {

@@ -70,7 +70,7 @@ func (s *slots) count() float64 {
 }
 
 // streams holds the slots of the requests without a bounded length, and the disk that they share.
-// Other requests need none: the request timeout bounds them.
+// Other requests do not need a slot: the request timeout bounds them.
 type streams struct {
 	feeds, bulks, snapshots *slots
 	spools                  *stream.Budget

@@ -100,7 +100,7 @@ func (v *clientView) describeSecrets(c *revoked.Client, now revoked.Time) {
 	}
 }
 
-// getClients is GET /v1/clients.
+// getClients serves GET /v1/clients.
 func (a *API) getClients(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
@@ -119,8 +119,8 @@ func (a *API) getClients(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, map[string][]clientView{"clients": out})
 }
 
-// getClient is GET /v1/clients/{id}. It reads this node's copy only after the copy is current, so
-// an administrator sees every acknowledged change, from whichever node.
+// getClient serves GET /v1/clients/{id}. It reads this node's copy only after the copy is current,
+// so an administrator sees every acknowledged change, from whichever node.
 func (a *API) getClient(r *request.Request) error {
 	id, err := r.PathID()
 	if err != nil {
@@ -145,7 +145,7 @@ func (a *API) getClient(r *request.Request) error {
 
 var errNoClient = fmt.Errorf("%w: no such client", revoked.ErrNotFound)
 
-// postClients is POST /v1/clients. Only its response shows the secret.
+// postClients serves POST /v1/clients. Only its response shows the secret.
 func (a *API) postClients(r *request.Request) error {
 	p, err := a.decodeClient(r, request.TypesJSON)
 	if err != nil {
@@ -170,8 +170,8 @@ func (a *API) postClients(r *request.Request) error {
 	return r.SendJSON(http.StatusCreated, out)
 }
 
-// patchClient is PATCH /v1/clients/{id}: a merge patch (RFC 7396). A patch without changes is also
-// committed, so its response is as final as any other.
+// patchClient serves PATCH /v1/clients/{id}: a merge patch (RFC 7396). A patch without changes is
+// also committed, so its response is as final as any other.
 func (a *API) patchClient(r *request.Request) error {
 	p, err := a.decodeClient(r, request.TypesPatch)
 	if err != nil {
@@ -188,8 +188,8 @@ func (a *API) patchClient(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, v)
 }
 
-// deleteClient is DELETE /v1/clients/{id}. It also ends the tokens of the client. So a repeat for a
-// deleted client succeeds: the caller learns that nothing of it is left.
+// deleteClient serves DELETE /v1/clients/{id}. It also ends the tokens of the client. So a repeat
+// for a deleted client succeeds: the caller learns that nothing of it is left.
 func (a *API) deleteClient(r *request.Request) error {
 	id, err := r.PathID()
 	if err != nil {
@@ -207,7 +207,7 @@ type secretView struct {
 	Index        uint64 `json:"index"`
 }
 
-// postSecret is POST /v1/clients/{id}/secret: a new secret. The old ones stay valid for
+// postSecret serves POST /v1/clients/{id}/secret: a new secret. The old ones stay valid for
 // secret_grace, so that a caller can change the secret of a fleet without an outage.
 func (a *API) postSecret(r *request.Request) error {
 	if err := r.DecodeOptional(); err != nil {

@@ -21,8 +21,8 @@ import (
 // maxAddresses limits the addresses of a join: one that answers is enough.
 const maxAddresses = 64
 
-// getMembers is GET /v1/members. The states of other members are as old as their last report, so
-// two nodes may answer differently.
+// getMembers serves GET /v1/members. The states of other members are as old as their last report,
+// so two nodes may answer differently.
 func (a *API) getMembers(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
@@ -76,7 +76,7 @@ func viewMembers(members []revoked.Member) membersView {
 	return v
 }
 
-// getStatus is GET /v1/status. It needs neither a leader nor a lease: it must answer when the
+// getStatus serves GET /v1/status. It needs neither a leader nor a lease: it must answer when the
 // cluster cannot.
 func (a *API) getStatus(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
@@ -129,9 +129,9 @@ func viewStatus(s revoked.NodeStatus) statusView {
 	}
 }
 
-// postJoin is POST /v1/cluster/join: this node joins the cluster that it finds at the addresses.
-// The caller is a client of this node's bootstrap files: a node that is not in a cluster knows no
-// other clients.
+// postJoin serves POST /v1/cluster/join: this node joins the cluster that it finds at the
+// addresses. The caller is a client of this node's bootstrap files: a node that is not in a cluster
+// knows no other clients.
 func (a *API) postJoin(r *request.Request) error {
 	var addresses []string
 	err := r.Decode(request.TypesJSON, request.Field{Name: "addresses", Read: func(j *strictjson.Reader) (err error) {
@@ -164,8 +164,8 @@ func isHostPort(addr string) bool {
 	return err == nil && n > 0
 }
 
-// postLeave is POST /v1/cluster/leave: this node leaves the cluster permanently. The process ends
-// after the response, so a caller that loses the response asks another node for the members.
+// postLeave serves POST /v1/cluster/leave: this node leaves the cluster permanently. The process
+// ends after the response, so a caller that loses the response asks another node for the members.
 func (a *API) postLeave(r *request.Request) error {
 	if err := r.DecodeOptional(); err != nil {
 		return err
@@ -175,8 +175,9 @@ func (a *API) postLeave(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.Leave(ctx, r.Actor()))
 }
 
-// postRemove is POST /v1/cluster/remove. It waits until the removed node can hold no lease, with
-// force too. force removes a live node and skips the check of the quorum, so it needs a reason.
+// postRemove serves POST /v1/cluster/remove. It waits until the removed node can hold no lease,
+// with force too. force removes a live node and skips the check of the quorum, so it needs a
+// reason.
 func (a *API) postRemove(r *request.Request) error {
 	var node, reason string
 	var force bool
@@ -199,7 +200,8 @@ func (a *API) postRemove(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.Remove(ctx, r.Actor(), node, force, reason))
 }
 
-// postTransferLeader is POST /v1/cluster/transfer-leader. Without a node the leader chooses one.
+// postTransferLeader serves POST /v1/cluster/transfer-leader. Without a node the leader chooses
+// one.
 func (a *API) postTransferLeader(r *request.Request) error {
 	var node string
 	if err := r.DecodeOptional(request.Into("node", &node, request.Name(request.MaxID))); err != nil {
@@ -263,8 +265,8 @@ func (w *snapshotWriter) begin() {
 	w.r.Response().WriteHeader(http.StatusOK)
 }
 
-// getSnapshot is GET /v1/snapshot. If it fails midway, it closes the connection, so that the client
-// does not mistake the partial file for a backup.
+// getSnapshot serves GET /v1/snapshot. If it fails midway, it closes the connection, so that the
+// client does not mistake the partial file for a backup.
 func (a *API) getSnapshot(r *request.Request) error {
 	w := &snapshotWriter{r: r, s: stream.New(r.Response(), r.Request(), stream.Idle)}
 	if r.Request().Method == http.MethodHead {
@@ -299,7 +301,7 @@ func (a *API) getSnapshot(r *request.Request) error {
 	panic(http.ErrAbortHandler)
 }
 
-// getSettings is GET /v1/settings.
+// getSettings serves GET /v1/settings.
 func (a *API) getSettings(r *request.Request) error {
 	return r.Send(http.StatusOK, request.TypeJSON, viewSettings(a.cfg.Backend.Settings()))
 }
@@ -322,8 +324,8 @@ func viewSettings(s revoked.Settings) []byte {
 	return append(out, "}\n"...)
 }
 
-// patchSettings is PATCH /v1/settings: a merge patch (RFC 7396). null restores a default. Bounds
-// that depend on two settings are checked when the change is applied.
+// patchSettings serves PATCH /v1/settings: a merge patch (RFC 7396). null restores a default.
+// Bounds that depend on two settings are checked when the change is applied.
 func (a *API) patchSettings(r *request.Request) error {
 	apply, err := decodeSettings(r)
 	if err != nil {

@@ -176,7 +176,7 @@ func TestConsole_On_AddsTwoRoutes(t *testing.T) {
 }
 
 // A client without a session learns nothing. A client with a session sees and does what its role
-// may see and do at /v1. A refusal is 403.
+// may see and do at /v1. A refused call gets 403.
 func TestConsole_EachPageByEachRole_MatchesTheAPI(t *testing.T) {
 	b := consoleBench(t)
 	nobody := visitor{b: b}

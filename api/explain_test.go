@@ -235,8 +235,8 @@ func TestExplain_BadRequests_AreRefused(t *testing.T) {
 	}
 }
 
-// Without a current copy the answer is 503, as at introspection. Only a caller that may not see the
-// token gets an answer.
+// Without a current copy the answer is 503, as for introspection. Only a caller that may not see
+// the token gets an answer.
 func TestExplain_NotCurrent_LikeIntrospection(t *testing.T) {
 	b := newBench(t)
 	b.node.fail = func(method string) error {
@@ -289,7 +289,7 @@ func TestExplain_Token_IsNeverRepeated(t *testing.T) {
 	}
 }
 
-// An administrator who asks about too many unknown tokens is throttled as at introspection.
+// An administrator who asks about too many unknown tokens is throttled as for introspection.
 func TestExplain_UnknownTokens_AreThrottled(t *testing.T) {
 	b := newBench(t)
 	last := 0

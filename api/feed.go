@@ -32,7 +32,7 @@ const (
 	feedIdle = 30 * time.Second
 )
 
-// getRevocations is GET /v1/revocations, the feed.
+// getRevocations serves GET /v1/revocations, the feed.
 func (a *API) getRevocations(r *request.Request) error {
 	return a.serveFeed(r, eventSource(a.cfg.Backend), nil)
 }
@@ -176,7 +176,7 @@ func wantsEvents(accept []string) bool {
 }
 
 // weight returns the quality value in accept of the first media range that it names, or 0 if accept
-// names none of them.
+// does not name any of them.
 func weight(accept string, ranges ...string) float64 {
 	for _, want := range ranges {
 		for part := range strings.SplitSeq(accept, ",") {
@@ -299,7 +299,7 @@ func (f *feedReader) append(index uint64, kind string, view any, whole bool) err
 	return nil
 }
 
-// begin sends the head of the response, which is complete up to target.
+// begin sends the header of the response, which is complete up to target.
 func (f *feedReader) begin(r *request.Request, target uint64) {
 	h := r.Response().Header()
 	h.Set("Revoked-Era", f.era)

@@ -17,8 +17,8 @@ import (
 	"revoked/internal/textsafe"
 )
 
-// postGrants is POST /v1/grants: one registration, or one per line. The status is 200, not 201, if
-// every token was already registered, so a retry learns that an earlier attempt had arrived.
+// postGrants serves POST /v1/grants: one registration, or one per line. The status is 200, not 201,
+// if every token was already registered, so a retry learns that an earlier attempt had arrived.
 func (a *API) postGrants(r *request.Request) error {
 	t, err := request.MediaType(r.Request(), request.TypeJSON, stream.TypeNDJSON)
 	if err != nil {
@@ -56,7 +56,7 @@ func (a *API) postGrants(r *request.Request) error {
 	return r.Send(status, request.TypeJSON, append(registration.AppendResult(make([]byte, 0, 128), &res), '\n'))
 }
 
-// registerLines is POST /v1/grants with an NDJSON body.
+// registerLines serves POST /v1/grants with an NDJSON body.
 func (a *API) registerLines(r *request.Request) error {
 	return a.streamLines(r, registration.MaxBody, func(l *lineStream) error {
 		p := registration.NewPipeline(l.ctx, registration.PipelineConfig{
@@ -127,7 +127,7 @@ type tokenView struct {
 	Audience     []string         `json:"audience,omitempty"`
 }
 
-// getGrant is GET /v1/grants/{id}.
+// getGrant serves GET /v1/grants/{id}.
 func (a *API) getGrant(r *request.Request) error {
 	id, err := r.PathID()
 	if err != nil {
@@ -203,8 +203,8 @@ type grantsView struct {
 	Next   string      `json:"next,omitempty"`
 }
 
-// getGrants is GET /v1/grants: a page of the grants that match every selector of the query. A page
-// shows no tokens: a grant may have many, and the page would have no bound.
+// getGrants serves GET /v1/grants: a page of the grants that match every selector of the query. A
+// page shows no tokens: a grant may have many, and the page would have no bound.
 func (a *API) getGrants(r *request.Request) error {
 	q, err := readGrantQuery(r)
 	if err != nil {
@@ -268,7 +268,7 @@ func readGrantQuery(r *request.Request) (revoked.GrantQuery, error) {
 	return q, nil
 }
 
-// deleteGrant is DELETE /v1/grants/{id}[?reason=]. The backend checks that the caller owns the
+// deleteGrant serves DELETE /v1/grants/{id}[?reason=]. The backend checks that the caller owns the
 // grant.
 func (a *API) deleteGrant(r *request.Request) error {
 	id, err := r.PathID()

@@ -87,7 +87,7 @@ func (a *API) viewIssuer(i *revoked.Issuer, fetches map[string]revoked.KeyFetch)
 	return v, err
 }
 
-// getIssuers is GET /v1/issuers.
+// getIssuers serves GET /v1/issuers.
 func (a *API) getIssuers(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
@@ -106,8 +106,8 @@ func (a *API) getIssuers(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, map[string][]issuerView{"issuers": out})
 }
 
-// getIssuer is GET /v1/issuers/{name}. The record is current; the fetches are those of the leader,
-// or absent if it does not answer.
+// getIssuer serves GET /v1/issuers/{name}. The record is current; the fetches are those of the
+// leader, or absent if it does not answer.
 func (a *API) getIssuer(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
@@ -157,7 +157,7 @@ func (a *API) pathIssuer(r *request.Request) (*revoked.Issuer, error) {
 	return nil, fmt.Errorf("%w: no such issuer", revoked.ErrNotFound)
 }
 
-// postIssuers is POST /v1/issuers.
+// postIssuers serves POST /v1/issuers.
 func (a *API) postIssuers(r *request.Request) error {
 	p, err := a.decodeIssuer(r, request.TypesJSON)
 	if err != nil {
@@ -177,8 +177,8 @@ func (a *API) postIssuers(r *request.Request) error {
 	return a.writeIssuer(ctx, r, http.StatusCreated, made)
 }
 
-// patchIssuer is PATCH /v1/issuers/{name}: a merge patch (RFC 7396). Each attempt reads the record
-// again, so a concurrent change of another field is kept.
+// patchIssuer serves PATCH /v1/issuers/{name}: a merge patch (RFC 7396). Each attempt reads the
+// record again, so a concurrent change of another field is kept.
 func (a *API) patchIssuer(r *request.Request) error {
 	p, err := a.decodeIssuer(r, request.TypesPatch)
 	if err != nil {
@@ -205,8 +205,8 @@ func (a *API) patchIssuer(r *request.Request) error {
 	return a.writeIssuer(ctx, r, http.StatusOK, made)
 }
 
-// deleteIssuer is DELETE /v1/issuers/{name}. All tokens of the issuer end, and its name stays taken
-// until the last of them would have expired.
+// deleteIssuer serves DELETE /v1/issuers/{name}. All tokens of the issuer end, and its name stays
+// taken until the last of them would have expired.
 func (a *API) deleteIssuer(r *request.Request) error {
 	name, err := r.PathID()
 	if err != nil {
@@ -217,8 +217,8 @@ func (a *API) deleteIssuer(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.DeleteIssuer(ctx, r.Actor(), name))
 }
 
-// deleteIssuerKey is DELETE /v1/issuers/{name}/keys/{thumbprint}: it bans the key for good, even if
-// the issuer publishes it again.
+// deleteIssuerKey serves DELETE /v1/issuers/{name}/keys/{thumbprint}: it bans the key for good,
+// even if the issuer publishes it again.
 func (a *API) deleteIssuerKey(r *request.Request) error {
 	name, err := r.PathID()
 	if err != nil {
@@ -229,7 +229,7 @@ func (a *API) deleteIssuerKey(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.BanIssuerKey(ctx, r.Actor(), name, r.Param("thumbprint")))
 }
 
-// postIssuerRefresh is POST /v1/issuers/{name}/refresh: the leader fetches the keys now.
+// postIssuerRefresh serves POST /v1/issuers/{name}/refresh: the leader fetches the keys now.
 func (a *API) postIssuerRefresh(r *request.Request) error {
 	if err := r.DecodeOptional(); err != nil {
 		return err
@@ -267,8 +267,8 @@ type tokenCheckView struct {
 	ExpiresAt  request.UnixSeconds `json:"exp,omitempty"`
 }
 
-// postIssuerCheck is POST /v1/issuers/{name}/check: it answers why a token of the issuer cannot be
-// active. It does not read revocations.
+// postIssuerCheck serves POST /v1/issuers/{name}/check: it answers why a token of the issuer cannot
+// be active. It does not read revocations.
 func (a *API) postIssuerCheck(r *request.Request) error {
 	var token string
 	// A longer token has the wrong form, like the longest that is read.

@@ -103,7 +103,7 @@ func (a *API) getMetadata(r *request.Request) error {
 	return echo.ErrMethodNotAllowed
 }
 
-// getDescription is GET /v1/openapi.json. It is public, like the metadata. It contains nothing
+// getDescription serves GET /v1/openapi.json. It is public, like the metadata. It contains nothing
 // about this cluster, and tools read it before they have credentials.
 func getDescription(r *request.Request) error {
 	r.Quiet = true

@@ -17,8 +17,8 @@ import (
 	"revoked/internal/retry"
 )
 
-// postRevocations is POST /v1/revocations: a cut-off, or the end of the JWTs that a jti names. An
-// NDJSON body is a deny list.
+// postRevocations serves POST /v1/revocations: a cut-off, or the end of the JWTs that a jti names.
+// An NDJSON body is a deny list.
 func (a *API) postRevocations(r *request.Request) error {
 	t, err := request.MediaType(r.Request(), request.TypeJSON, stream.TypeNDJSON)
 	if err != nil {
@@ -129,7 +129,7 @@ func (b *revocationBody) check() error {
 	return nil
 }
 
-// denyLines is POST /v1/revocations with an NDJSON body: a deny list, a jti a line.
+// denyLines serves POST /v1/revocations with an NDJSON body: a deny list, a jti a line.
 func (a *API) denyLines(r *request.Request) error {
 	return a.streamLines(r, request.MaxBody, func(l *lineStream) error {
 		d := denyList{a: a, lineStream: l, pending: make(chan denyLine, denyBatch), done: make(chan struct{})}

@@ -98,8 +98,8 @@ func TestRoles_Routes_AreAllInTheTable(t *testing.T) {
 	}
 }
 
-// Contract 3 and 6: each route by a client of each role. A refusal is 403 and names the roles that
-// may call, in one wording.
+// Contract 3 and 6: a client of each role calls each route. A refused call gets 403, which names
+// the roles that may call, in one wording.
 func TestRoles_EachRouteByEachRole_MatchTheTable(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.nodes = []revoked.Member{{NodeID: "n2", Leader: true}} // a transfer does not wait for its name

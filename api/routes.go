@@ -170,8 +170,8 @@ type route struct {
 	roles   []revoked.Role // nil: the handler decides about its callers, or everyone may call
 }
 
-// The roles that may call a route below /v1. Apply requires the same of the operations (fsm/rules),
-// and the leader of changes of the membership (node/roster).
+// The roles that may call a route below /v1. Apply requires the same roles for the operations
+// (fsm/rules). The leader requires them for membership changes (node/roster).
 var (
 	admins     = []revoked.Role{revoked.RoleAdmin}
 	issuers    = []revoked.Role{revoked.RoleAdmin, revoked.RoleIssuer}

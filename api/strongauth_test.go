@@ -302,7 +302,7 @@ func TestPrivateKeyJWT_Attacks_Get401(t *testing.T) {
 	}
 }
 
-// More than one way to authenticate is 400, an unknown type of assertion 401.
+// More than one way to authenticate gets 400, an unknown type of assertion 401.
 func TestPrivateKeyJWT_Combinations(t *testing.T) {
 	b := newStrongBench(t)
 	raw := b.assertion(t, "cj", "c", nil)

@@ -85,7 +85,7 @@ func New(cfg Config) (*Client, error) {
 		return c, nil
 	}
 	if cfg.ID == "" || cfg.Secret != "" {
-		return nil, fmt.Errorf("%w: set an id, and no secret, together with the key", ErrKey)
+		return nil, fmt.Errorf("%w: a key needs an id and excludes a secret", ErrKey)
 	}
 	var err error
 	c.asserter, err = newAsserter(cfg.ID, *cfg.Key, cfg.Audience)

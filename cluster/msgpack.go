@@ -45,7 +45,7 @@ func flatMap(b []byte) (fields map[string]value, rest []byte, err error) {
 	return fields, b, nil
 }
 
-// mapLength reads the head of a map. A map 32 is refused: no message has that many fields.
+// mapLength reads the header of a map. A map 32 is refused: no message has that many fields.
 func mapLength(b []byte) (n int, rest []byte, err error) {
 	switch {
 	case len(b) >= 1 && b[0]&0xf0 == 0x80: // fixmap

@@ -18,7 +18,7 @@ var (
 	errMalformed  = errors.New("malformed message")
 	errIndirect   = errors.New("too many indirect pings")
 	errNodes      = errors.New("too many nodes")
-	errDisplaced  = errors.New("too many connections wait; newer ones took its place")
+	errDisplaced  = errors.New("displaced by a newer connection: too many are waiting")
 	errFull       = errors.New("too many connections")
 )
 

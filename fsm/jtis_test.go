@@ -48,9 +48,9 @@ func (m *machine) passDenials() {
 	m.t.Errorf("after 40 hours: got %d denials, want none", m.f.Denials())
 }
 
-// A denial of a jti ends the grant of the registered token that has it. The token stays dead after
-// the end of the denial. It does not matter whether it was registered before or after the denial,
-// in the same entry or in another one.
+// A denial of a jti ends the grant of the registered token with this jti. The token stays dead
+// after the end of the denial. It does not matter whether it was registered before or after the
+// denial, in the same entry or in another one.
 func TestDenyJTI_RegisteredToken_DeadForGood(t *testing.T) {
 	const untrusted = "https://untrusted.example"
 	for _, batch := range []int{1, 100} {
@@ -251,7 +251,7 @@ func dropIndex(t *testing.T, dir string) {
 	}
 }
 
-// Whatever happens to tokens that share a jti, a dead token is never active again.
+// After any history of tokens that share a jti, a dead token is never active again.
 func TestDenyJTI_RandomHistory_DeadStaysDead(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := newMachine(t)

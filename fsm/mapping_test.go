@@ -192,7 +192,7 @@ func TestPutIssuer_NoOwnClients_EndsRightsOnly(t *testing.T) {
 	m.wantClaimed("after", b, revoked.Active)
 }
 
-// A cut-off may reach further than the change, by the clock skews of before.
+// A cut-off may cover tokens issued after the change, by the earlier clock skews.
 func TestPutIssuer_ChangedMapping_CutoffAhead(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { mapTo("c1", "", "", false)(i); i.ClockSkew = time.Minute })

@@ -79,9 +79,9 @@ func (b *background) run(ctx context.Context, state backlog, stamp func() revoke
 // finalsEvery is the shortest time between two operations that record acknowledgements.
 const finalsEvery = time.Second
 
-// finals holds when entries became final until the leader has proposed it to the log. It is
-// bounded, and a change of leader empties it. A lost record only makes an answer about the past
-// less exact. No caller waits for it.
+// finals holds the times at which entries became final, until the leader has proposed them to the
+// log. It is bounded, and a leader change empties it. A lost record only makes an answer about the
+// past less exact. No caller waits for it.
 type finals struct {
 	mu   sync.Mutex
 	list []revoked.Acknowledgement
@@ -140,7 +140,7 @@ func (f *finals) run(ctx context.Context, p *propose.Proposer, state *fsm.FSM, l
 			continue
 		}
 		if err := p.Record(ctx, command.AcknowledgeOp(list)); err != nil && ctx.Err() == nil {
-			log.Debug("acknowledgements not recorded", "entries", len(list), "error", err)
+			log.Debug("cannot record acknowledgements", "entries", len(list), "error", err)
 		}
 	}
 }

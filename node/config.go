@@ -44,7 +44,7 @@ type Config struct {
 	Join             []string // cluster addresses
 	JoinToken        string   // admits this node; empty: an administrator admits it by name
 	NonVoter         bool
-	Rejoin           bool             // accept a data directory that has left its cluster
+	Rejoin           bool             // accept the data directory of a node that has left its cluster
 	BootstrapClients []revoked.Client // proposed once, by the first leader; used until the node is in a cluster
 	Defaults         revoked.Settings // settings of a new cluster
 

@@ -129,7 +129,7 @@ func (s *issuers) RefreshIssuer(
 }
 
 // KeyFetches implements api.Backend. It returns the fetches that the leader made itself. So after a
-// change of leader, some may be missing.
+// leader change, some may be missing.
 func (s *issuers) KeyFetches(ctx context.Context) (map[string]revoked.KeyFetch, error) {
 	resp, err := s.askKeys(ctx, &nodepb.KeyFetchRequest{})
 	if err != nil {

@@ -106,7 +106,7 @@ func TestKeyFetch_Leader_FetchesForAll(t *testing.T) {
 	c.Leader().Stop()
 	c.Until("the next leader fetches", func() bool { return server.fetches.Load() > 1 })
 	if !checkToken(t, c.Leader(), "as2", token).Verified {
-		t.Error("after a change of leader: got a token that is not verified")
+		t.Error("after a leader change: got a token that is not verified")
 	}
 }
 

@@ -125,7 +125,7 @@ func (l *leader) openTerm(ctx context.Context, term uint64) (first uint64, own l
 		case l.raft.State() != raft.Leader:
 			return 0, own, false
 		}
-		l.log.Warn("committing the first command of a term failed", "term", term, "error", err)
+		l.log.Warn("cannot commit the first command of a term", "term", term, "error", err)
 		_ = retry.Sleep(ctx, propose.RetryPause) // Raft rejects the command immediately while leadership is transferred
 	}
 	return 0, own, false
@@ -175,14 +175,14 @@ func (l *leader) initCluster(ctx context.Context) {
 		cmd.Stamp, cmd.ClusterId = int64(l.roster.Clock.Stamp()), hex.EncodeToString(b)
 		if err := l.roster.CanApply(cmd.Version()); err != nil {
 			if err.Error() != refused && !errors.Is(err, revoked.ErrNoLeader) { // it is not just new
-				l.log.Warn("cluster not initialized: a bootstrap client has a role that a member does not know", "error", err)
+				l.log.Warn("cannot initialize cluster: a member does not support a bootstrap client", "error", err)
 				refused = err.Error()
 			}
 			_ = retry.Sleep(ctx, propose.RetryPause)
 			continue
 		}
 		if _, err := l.commit(cmd); err != nil {
-			l.log.Warn("initializing the cluster failed", "error", err)
+			l.log.Warn("cannot initialize cluster", "error", err)
 			_ = retry.Sleep(ctx, propose.RetryPause)
 		}
 	}

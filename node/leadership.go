@@ -106,7 +106,7 @@ func (l *leadership) term() uint64 {
 	return 0
 }
 
-// followLeader returns a function that announces each change of the leader that r knows, until ctx
+// followLeader returns a function that announces each change of leader that r notices, until ctx
 // ends. It misses no change after the call of followLeader.
 func (l *leadership) followLeader(r *raft.Raft) func(ctx context.Context) {
 	observed := make(chan raft.Observation, 64)

@@ -25,7 +25,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		leaseRefusals: counters("revoked_lease_refusals_total",
 			"Read leases that this leader did not grant, by reason.", "reason"),
 		auditLost: counter("revoked_audit_lost_total",
-			"Completed changes of the membership whose audit entry was not committed."),
+			"Completed membership changes whose audit entry was not committed."),
 	}
 	verdicts := counters("revoked_lookups_total", "Token lookups in this node's own copy, by what it held.", "verdict")
 	m.lookups.dead, m.lookups.leased = verdicts.WithLabelValues("dead"), verdicts.WithLabelValues("leased")

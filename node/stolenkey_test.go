@@ -144,7 +144,7 @@ func TestStolenKey_NamesNoAdministrator_IsRefused(t *testing.T) {
 		{"forwarded operation failed", "operation=put_client", "client_id=root", "via=" + th.m.ID},
 		{"forwarded operation completed", "operation=admit_node", "client_id=admin", "via=" + th.m.ID},
 	} {
-		c.Until(fmt.Sprintf("a line of the log with %q", line), func() bool { return log.has(line...) })
+		c.Until(fmt.Sprintf("a log line with %q", line), func() bool { return log.has(line...) })
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"revoked/node/nodetest"
 )
 
-// change repeats a change of membership until a leader takes it.
+// change repeats a membership change until a leader accepts it.
 func change(c *nodetest.Cluster, do func(context.Context) (uint64, error)) (err error) {
 	c.T.Helper()
 	unknown := false

@@ -27,7 +27,7 @@ const (
 	refusedFull      = "full"
 )
 
-var errDisplaced = errors.New("too many connections wait; newer ones took its place")
+var errDisplaced = errors.New("displaced by a newer connection: too many are waiting")
 
 // waiting is an inbound connection that has not proved its node. It holds a slot of greetings, then
 // one of handshakes. Its fields are set before its goroutine starts, except displaced.

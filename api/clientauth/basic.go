@@ -53,8 +53,8 @@ func ParseBasic(header string) []Credential {
 	return candidates
 }
 
-// Names reports whether a candidate names the client. Malformed credentials name none, so they
-// contradict no name.
+// Names reports whether a candidate names the client. Malformed credentials do not name a client,
+// so they contradict no name.
 func Names(candidates []Credential, id string) bool {
 	return len(candidates) == 0 ||
 		slices.ContainsFunc(candidates, func(c Credential) bool { return c.ID == id })

@@ -85,7 +85,7 @@ func TestAuthenticate_ClientsWithFailures_LeaveASlot(t *testing.T) {
 		if err := a.attempt("guessed", "first", 1); !errors.Is(err, ErrUnauthenticated) {
 			t.Fatalf("first guess: got %v, want %v", err, ErrUnauthenticated)
 		}
-		a.secrets.suspect <- struct{}{} // another guessed client has it
+		a.secrets.suspect <- struct{}{} // another client under guessing holds the slot
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if err := a.attempt("guessed", "second", 2); !errors.Is(err, ErrUnauthenticated) {

@@ -29,7 +29,7 @@ func accessScenarios() []scenario {
 		{"contract", "3 \"role\"", "every call for every role, with and without credentials", roleMatrix},
 		{"contract", "6 \"Roles\"", "a refusal names the roles that may call", roleNames},
 		{"contract", "6 \"Roles\"", "clients with the roles operator, viewer and auditor", staffRecords},
-		{"contract", "3 \"405\"", "a wrong method is 405 with Allow", wrongMethods},
+		{"contract", "3 \"405\"", "a wrong method gets 405 with Allow", wrongMethods},
 		{"contract", "3 \"400 malformed, 413, 415\"", "bodies that are refused", refusedBodies},
 	}
 }

@@ -15,7 +15,7 @@ func auditScenarios() []scenario {
 		{"contract", "6 \"Audit entry\"", "calls that leave no entry", auditOfNothing},
 		{"contract", "6 \"GET /v1/audit\"", "the parameters of the audit, and ids of another era", auditParameters},
 		{"contract", "6 \"GET /v1/audit\"", "the audit as server-sent events", auditEvents},
-		{"contract", "6 \"GET /v1/audit/token\"", "every node tells whether a token was active", tokenInThePast},
+		{"contract", "6 \"GET /v1/audit/token\"", "every node reports whether a token was active", tokenInThePast},
 		{"contract", "6 \"GET /v1/audit/token\"", "questions about the past that are refused", refusedPast},
 	}
 }

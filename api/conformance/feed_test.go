@@ -142,9 +142,9 @@ func feedScenarios() []scenario {
 			feedForResourceServers},
 		{"contract", "3 \"resumable by Last-Event-ID\"", "server-sent events resume after the last event", feedResumes},
 		{"contract", "3 \"the feed in log order\"", "heartbeats of an idle cluster move the index", feedHeartbeats},
-		{"contract", "3 \"410\"", "an index ahead of the whole log is 410, one ahead of this node only is not", feedAhead},
-		{"contract", "6 \"ERA.INDEX\"", "an id of another era is 410", feedOtherEra},
-		{"contract", "3 \"410\"", "an index that is no longer held is 410", feedIsGone},
+		{"contract", "3 \"410\"", "an index ahead of the log gets 410, one ahead of this node only does not", feedAhead},
+		{"contract", "6 \"ERA.INDEX\"", "an id of another era gets 410", feedOtherEra},
+		{"contract", "3 \"410\"", "an index that is no longer held gets 410", feedIsGone},
 	}
 }
 

@@ -209,7 +209,7 @@ func metadataScenarios() []scenario {
 		{"MD-09", "RFC 9701 7", "no JWT introspection is promised", metadataMembers},
 		{"MD-10", "RFC 8705 5", "mutual TLS is at the same endpoints", metadataMembers},
 		{"MD-11", "RFC 9110 15.5.6", "only GET and HEAD", metadataMethodsOfHTTP},
-		{"TM-17", "RFC 9110 15.5.5", "unknown paths are 404 in JSON", unknownPaths},
+		{"TM-17", "RFC 9110 15.5.5", "unknown paths get 404 in JSON", unknownPaths},
 	}
 }
 

@@ -178,7 +178,7 @@ func (p *process) Stop(t *testing.T) {
 	p.cmd = nil
 }
 
-// lastLines returns the last n lines of the log, without request lines and those for debugging.
+// lastLines returns the last n log lines, without request lines and those for debugging.
 func (p *process) lastLines(t *testing.T, n int) string {
 	t.Helper()
 	data, err := os.ReadFile(p.log)

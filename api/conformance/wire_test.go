@@ -24,7 +24,7 @@ func wireScenarios() []scenario {
 	return []scenario{
 		{"MF-21", "contract 2", "a body that arrives too slowly", slowBody},
 		{"MF-19", "RFC 9112 8", "a body shorter than its Content-Length", truncatedBody},
-		{"TM-01", "contract 2 \"The API port looks at the first byte\"", "plain HTTP on the TLS port is 400 in JSON",
+		{"TM-01", "contract 2 \"The API port looks at the first byte\"", "plain HTTP on the TLS port gets 400 in JSON",
 			plainOnTheWire},
 		{"TM-16", "RFC 8996", "TLS 1.0 and 1.1 are refused", oldTLS},
 		{"TM-16", "RFC 10015", "TLS 1.2 without forward secrecy or with finite-field keys is refused", oldKeyExchange},

@@ -21,7 +21,7 @@ const Root = "/ui"
 
 // Config configures a [Console]. All fields are required.
 type Config struct {
-	NodeID string // tells the cookies of nodes on one host apart
+	NodeID string // distinguishes the cookies of nodes on one host
 	Access *access.Control
 	API    http.Handler // serves /v1 and the OAuth endpoints
 	// Roles returns the roles that may make a call of the API, such as "GET /v1/members". They decide

@@ -34,14 +34,14 @@ func (v *visit) getSignIn() error {
 	return v.show(http.StatusOK, "Sign in", newSignIn("", ""))
 }
 
-// postSignIn begins a session. Guesses are limited as at every other endpoint.
+// postSignIn begins a session. Guesses are limited as for every other endpoint.
 func (v *visit) postSignIn() error {
 	control, ctx := v.console.cfg.Access, v.Request.Request().Context()
 	id, secret := v.form.Get("client_id"), v.form.Get("client_secret")
 	v.form.Del("client_secret")
 	current := control.CatchUp(ctx) == nil
 	caller, err := control.Authenticate(ctx, clientauth.Attempt{
-		Candidates: []clientauth.Credential{{ID: id, Secret: secret}}, Method: revoked.AuthBasic, // as at /v1
+		Candidates: []clientauth.Credential{{ID: id, Secret: secret}}, Method: revoked.AuthBasic, // as under /v1
 		From: control.Addr(v.Request)})
 	if err != nil {
 		f := request.FailureOf("", err)

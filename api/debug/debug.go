@@ -4,7 +4,7 @@
 // It promises that every page comes from this process alone, without a leader, a lease or the disk.
 // The size of a page is bounded. A page has no token, secret or key. The log has none, and the
 // program leaves them out of the configuration. Profiles have names of functions and counts, but no
-// arguments and no content of the memory. But lines of the log name clients and addresses.
+// arguments and no content of the memory. But log lines name clients and addresses.
 package debug
 
 import (
@@ -20,7 +20,7 @@ import (
 
 // Config configures [Pages]. A nil function is a page that the node does not have.
 type Config struct {
-	Log      func() []byte // the newest lines of the log, whole
+	Log      func() []byte // the newest log lines, whole
 	Config   func() any    // the configuration in effect, as JSON, without secrets
 	Profiles bool          // also serve the heap
 }
@@ -34,7 +34,7 @@ type Pages struct {
 // New returns the pages of a node.
 func New(cfg Config) *Pages { return &Pages{cfg, make(chan struct{}, 1)} }
 
-// GetLog is GET /v1/debug/log.
+// GetLog serves GET /v1/debug/log.
 func (p *Pages) GetLog(r *request.Request) error {
 	if p.cfg.Log == nil {
 		return fmt.Errorf("%w: this program keeps no lines of its log", revoked.ErrNotFound)
@@ -42,7 +42,7 @@ func (p *Pages) GetLog(r *request.Request) error {
 	return r.Send(http.StatusOK, request.TypeText, p.cfg.Log())
 }
 
-// GetConfig is GET /v1/debug/config.
+// GetConfig serves GET /v1/debug/config.
 func (p *Pages) GetConfig(r *request.Request) error {
 	if p.cfg.Config == nil {
 		return fmt.Errorf("%w: this program does not show its configuration", revoked.ErrNotFound)
@@ -50,13 +50,13 @@ func (p *Pages) GetConfig(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, p.cfg.Config())
 }
 
-// GetGoroutines is GET /v1/debug/goroutines: the stacks as text, with equal stacks combined. Unlike
-// the stacks of a crash, they have no arguments, and the node hardly pauses to write them.
+// GetGoroutines serves GET /v1/debug/goroutines: the stacks as text, with equal stacks combined.
+// Unlike the stacks of a crash, they have no arguments, and the node hardly pauses to write them.
 func (p *Pages) GetGoroutines(r *request.Request) error {
 	return p.profile(r, "goroutine", 1, request.TypeText)
 }
 
-// GetHeap is GET /v1/debug/heap, in the form of `go tool pprof`.
+// GetHeap serves GET /v1/debug/heap, in the form of `go tool pprof`.
 func (p *Pages) GetHeap(r *request.Request) error {
 	if !p.cfg.Profiles {
 		return fmt.Errorf("%w: profiles are off: set pprof to true and restart the node", revoked.ErrNotFound)

@@ -37,7 +37,7 @@ const typeProfile = "application/octet-stream"
 // and two at the same time would measure each other.
 var running sync.Mutex
 
-// Get is GET /debug/pprof/{id}. id is "profile" (of the CPU) or "trace", with ?seconds=, or the
+// Get serves GET /debug/pprof/{id}. id is "profile" (of the CPU) or "trace", with ?seconds=, or the
 // name of a profile of [pprof.Lookup], such as goroutine or heap, with ?debug=.
 func Get(r *request.Request) error {
 	switch name := r.Param("id"); name {

@@ -145,7 +145,7 @@ func (r *Recorder) attempt(ctx context.Context, by revoked.Actor, e revoked.Audi
 		return
 	}
 	r.lose("error")
-	r.cfg.Log.Warn("audit entry not recorded", "kind", string(e.Kind), "request_id", by.RequestID, "error", err)
+	r.cfg.Log.Warn("cannot record audit entry", "kind", string(e.Kind), "request_id", by.RequestID, "error", err)
 }
 
 // begin returns false, and the cause as for Config.Lost, if no attempt may begin.

@@ -4,7 +4,7 @@
 // It keeps no raw token: a [Decoder] clears each one as soon as it has its digest. Its errors never
 // quote the body, which may hold a token.
 //
-// It knows neither HTTP nor the answers to errors: the caller supplies
+// It does not depend on HTTP or on the form of errors: the caller supplies
 // [PipelineConfig.AppendError].
 package registration
 

@@ -233,7 +233,7 @@ func (p *Pipeline) complete(b *batch) {
 	p.changed.Broadcast()
 }
 
-// writeResults writes the results of the finished batches at the head of the queue. It holds mu
+// writeResults writes the results of the finished batches at the front of the queue. It holds mu
 // only between writes: a slow reader of the results must not stop the workers. The lock writing
 // keeps the order of the results, because the batch stays at the head until it has been written.
 func (p *Pipeline) writeResults() {

@@ -101,7 +101,7 @@ func TestShutdown_IdleConnection_AnswersLast(t *testing.T) {
 	}
 }
 
-// A client cannot know of a GOAWAY that is on its way to it. Requests that cross it are answered,
+// A client cannot know of a GOAWAY that is on its way. Requests that cross the GOAWAY are answered,
 // on connections that were open when the shutdown began and on those that come later.
 func TestShutdown_RequestCrossesGoAway_IsAnswered(t *testing.T) {
 	s := start(t, func(c *serve.Config) { c.RetireTime, c.ShutdownTimeout = time.Minute, time.Minute })

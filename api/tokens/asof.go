@@ -32,8 +32,8 @@ type pastView struct {
 	WaitedFor          []string         `json:"waited_for,omitempty"`
 }
 
-// AsOf is GET /v1/audit/token: it reports whether a token was active at a given time. The query has
-// the digest of the token, never the token.
+// AsOf serves GET /v1/audit/token: it reports whether a token was active at a given time. The query
+// has the digest of the token, never the token.
 func (e *Endpoints) AsOf(r *request.Request) error {
 	d, err := parseDigest(r.QueryParam("digest"))
 	if err != nil {

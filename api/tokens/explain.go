@@ -87,7 +87,7 @@ const (
 	kindUnknown    = "unknown"
 )
 
-// Explain is POST /v1/explain: it reports why a token is active or not, for any caller. Only an
+// Explain serves POST /v1/explain: it reports why a token is active or not, for any caller. Only an
 // administrator learns the subject, the session and the address of an issuer's keys.
 func (e *Endpoints) Explain(r *request.Request) error {
 	b, err := decodeExplain(r)
@@ -159,7 +159,7 @@ func (e *Endpoints) viewerAs(ctx context.Context, asker *viewer, id string) (*vi
 	}
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("%w: as: no client has this id", revoked.ErrUnknownClient)
+		return nil, fmt.Errorf("%w: as: no such client", revoked.ErrUnknownClient)
 	case client.Disabled:
 		return nil, fmt.Errorf("%w: as: the client is disabled, so it cannot introspect", revoked.ErrUnprocessable)
 	case client.Type == revoked.Public:

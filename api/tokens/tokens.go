@@ -50,8 +50,9 @@ type Backend interface {
 	// StatusOf is Status for a token that may be a JWT of a trusted issuer. It returns ErrOverloaded
 	// if the turn of its caller to have a signature verified does not come.
 	StatusOf(ctx context.Context, p revoked.PresentedToken) (revoked.TokenStatus, error)
-	// Explain returns the status of a token like StatusOf, and why it is so. With the digest alone, it
-	// knows a JWT only if a denial or a tombstone has its digest. It returns the errors of StatusOf.
+	// Explain returns the status of a token like StatusOf, and the reason. Given only the digest,
+	// it finds a JWT only if a denial or a tombstone for this digest exists. It returns the errors
+	// of StatusOf.
 	Explain(ctx context.Context, p revoked.PresentedToken) (revoked.Explanation, error)
 	// AsOf reports whether the token with digest d was active at a given time, 0 for now. It
 	// returns ErrNotCurrent if this node cannot prove that its copy is current.

@@ -275,7 +275,7 @@ func TestCommands_EachCall_PrintsAnswer(t *testing.T) {
 			recorded{method: "POST", path: "/v1/explain", contentType: "application/json",
 				body: `{"token":"` + testToken + `"}`}, 2},
 		{"explain for an unknown caller", []string{"explain", "--as", "x", "-"}, testToken, 422,
-			`{"title":"unknown client","status":422,"detail":"unknown client: as: no client has this id"}`,
+			`{"title":"unknown client","status":422,"detail":"unknown client: as: no such client"}`,
 			recorded{method: "POST", path: "/v1/explain", contentType: "application/json",
 				body: `{"as":"x","token":"` + testToken + `"}`}, 1},
 		{"ask about the past of a token that was active", []string{"audit", "token", "--at", "2026-09-21T14:20:00Z", "-"},

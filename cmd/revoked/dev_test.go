@@ -448,8 +448,8 @@ func newRunner(t *testing.T, c *devcluster.Cluster) *devcluster.Runner {
 	return r
 }
 
-// holdRequest sends the head of a request to the first node and returns when the node waits for the
-// body.
+// holdRequest sends the header of a request to the first node and returns when the node waits for
+// the body.
 func holdRequest(t *testing.T, c devcluster.Cluster) io.Closer {
 	t.Helper()
 	tlsConfig, err := c.TLS()

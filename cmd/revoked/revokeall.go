@@ -49,7 +49,7 @@ func revokeAllCommand() *cobra.Command {
 		for _, s := range selectors {
 			switch {
 			case len(*s.values) > 1:
-				return cli.UsageError("--%s is given twice: all selectors must match, and no grant has two", s.flag)
+				return cli.UsageError("--%s is given twice: all selectors must match, and a grant has only one %[1]s", s.flag)
 			case len(*s.values) == 1 && (*s.values)[0] == "":
 				return cli.UsageError("--%s is empty", s.flag)
 			case len(*s.values) == 1:

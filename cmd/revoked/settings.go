@@ -60,7 +60,7 @@ func settingsSetCommand() *cobra.Command {
 		Use:   "set KEY=VALUE...",
 		Short: "Change replicated settings",
 		Long: "Change replicated settings and print all of them. The other settings keep their values. The value\n" +
-			`"default" restores the default. All changes of one call apply together, or none does.`,
+			`"default" restores the default. The changes of one call take effect together or not at all.`,
 		Example: "  revoked settings set secret_grace=48h\n" +
 			"  revoked settings set secret_grace=default cutoff_retention=9600h",
 		Args: cobra.MinimumNArgs(1),

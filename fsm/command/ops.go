@@ -121,9 +121,10 @@ type NotedMember struct {
 	Voter           bool
 }
 
-// MembersOp returns the operation that tells the audit which servers are in the configuration. list
-// is in the order of the servers. since is the index of the previous such operation, or 0 for the
-// first one. The operation has no actor, because only the leader proposes it.
+// MembersOp returns the operation that records for the audit which servers are in the
+// configuration. list is in the order of the servers. since is the index of the previous such
+// operation, or 0 for the first one. The operation has no actor, because only the leader proposes
+// it.
 func MembersOp(list []NotedMember, since uint64) *Op {
 	m := &Members{Since: since}
 	for _, v := range list {

@@ -64,7 +64,7 @@ func Load(s *store.Store) (State, error) {
 	return m, m.loadHistory(s)
 }
 
-// loadHistory reads the head of the history. Its other rows are not in memory.
+// loadHistory reads the head row of the history. Its other rows are not in memory.
 func (m *State) loadHistory(s *store.Store) error {
 	key := rows.HistoryKey()
 	row, err := s.Get(key)

@@ -39,7 +39,7 @@ import (
 //	x time key                   queue: when Expire must look at the row with that key
 //
 // The families from t to v are the state: the state hash and snapshots hold them. I and x derive
-// from them, and Restore rebuilds them. The head of a snapshot holds a.
+// from them, and Restore rebuilds them. The header of a snapshot holds a.
 const (
 	FamilyToken     = 't'
 	FamilyGrant     = 'g'

@@ -77,8 +77,8 @@ func (a *Applier) endEverything(before revoked.Time, reason string) {
 }
 
 // Seed turns the state of a backup into that of a new cluster. It changes the state as one entry
-// after the backup would, although no log has that entry. Everything issued at or before before
-// ends; 0 keeps the tokens of the backup active, even those revoked since.
+// after the backup would, although no log contains such an entry. Everything issued at or before
+// the argument before ends; 0 keeps the tokens of the backup active, even those revoked since.
 //
 // actor is [revoked.ActorRestore] or [revoked.ActorRecover], for the audit.
 //

@@ -76,7 +76,7 @@ func (a *Applier) compactMembers(g *rows.Grant, cursor []byte, limit int, ended 
 
 // compactTokens turns the ended tokens of g among digests that still have live rows into stubs, and
 // adds them to ev. While a trusted issuer exists, a token under a live grant also gets a denial of
-// its digest. No row of the grant would keep it dead for as long as the JWT may live.
+// its digest. The rows of the grant may be removed while the JWT still lives.
 func (a *Applier) compactTokens(
 	g *rows.Grant, digests []revoked.Digest, ended func(*revoked.Token) bool, ev *deadTokens,
 ) {

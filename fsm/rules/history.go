@@ -18,7 +18,7 @@ type dropped struct {
 	distrusted bool // the record of an issuer
 }
 
-// currentHistory returns the head of the history. It must not be changed.
+// currentHistory returns the head row of the history. It must not be changed.
 func (a *access) currentHistory() *rows.History {
 	if a.history != nil {
 		return a.history
@@ -30,7 +30,7 @@ func (a *access) currentHistory() *rows.History {
 // an older version stops at the operation that begins the history, so it never reads such rows.
 func (a *access) keepsHistory() bool { return a.currentHistory().Since != 0 }
 
-// putHistory writes the head of the history.
+// putHistory writes the head row of the history.
 func (a *access) putHistory(h rows.History) {
 	key := rows.HistoryKey()
 	a.put(key, a.get(key), rows.Append(nil, &h))
@@ -108,7 +108,7 @@ func (a *access) recordReplaced(c *rows.Cutoff) {
 	a.put(key, nil, rows.Append(nil, &v))
 }
 
-// historyNow returns the head of the history, including what the current command has dropped so
+// historyNow returns the head row of the history, including what the current command has dropped so
 // far.
 func (a *access) historyNow() rows.History {
 	h := *a.currentHistory()
@@ -123,7 +123,7 @@ func (a *access) historyNow() rows.History {
 	return h
 }
 
-// recordDropped writes into the head of the history what the current command has dropped.
+// recordDropped records in the head row of the history what the current command has dropped.
 func (a *Applier) recordDropped() {
 	if a.dropped != (dropped{}) && a.keepsHistory() {
 		a.putHistory(a.historyNow())

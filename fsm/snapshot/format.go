@@ -11,8 +11,8 @@ import (
 //
 //	8      magic "RVKDSNAP"
 //	4      version, 1
-//	4      length of the head, at most maxHead
-//	...    head: a SnapshotHead
+//	4      length of the header, at most maxHead
+//	...    header: a SnapshotHead
 //	blocks, each:
 //	  4    length, 1 to maxBlock
 //	  ...  rows: uvarint key length, key, uvarint value length, value; keys ascend across all blocks
@@ -21,7 +21,7 @@ import (
 //	8      number of rows
 //	32     SHA-256 of everything before it
 //
-// The rows are those of rows.StateFamilies. The state_hash of the head is the sum over them.
+// The rows are those of rows.StateFamilies. The state_hash of the header is the sum over them.
 const (
 	magic       = "RVKDSNAP"
 	version     = 1

@@ -61,7 +61,7 @@ func ReadHeader(src Source) (Header, error) {
 	return h, nil
 }
 
-// readCommands returns the version that the head of the state in src names.
+// readCommands returns the version that the header of the state in src names.
 func readCommands(src Source) (uint32, error) {
 	var v rows.Version
 	key := []byte{rows.FamilyVersion}
@@ -72,8 +72,9 @@ func readCommands(src Source) (uint32, error) {
 	return namedCommands(v.Commands), err
 }
 
-// namedCommands returns the version that a head names for a state that includes commands of version
-// v. Programs before version 3 know no such field, and read states of their own commands only.
+// namedCommands returns the version that a header names for a state that includes commands of
+// version v. Programs before version 3 know no such field, and read states of their own commands
+// only.
 func namedCommands(v uint64) uint32 {
 	if v < 3 {
 		return 0
@@ -81,8 +82,8 @@ func namedCommands(v uint64) uint32 {
 	return uint32(min(v, math.MaxUint32))
 }
 
-// encode returns the bytes of the head. Deterministic encoding makes two backups of one state equal
-// byte by byte.
+// encode returns the bytes of the header. Deterministic encoding makes two backups of one state
+// equal byte by byte.
 func (h *Header) encode() ([]byte, error) {
 	state := h.State.Bytes()
 	return proto.MarshalOptions{Deterministic: true}.Marshal(&command.SnapshotHead{
@@ -93,12 +94,12 @@ func (h *Header) encode() ([]byte, error) {
 	})
 }
 
-// decodeHeader is the inverse of encode for a head that this program can read. A state with newer
+// decodeHeader is the inverse of encode for a header that this program can read. A state with newer
 // commands is refused with advice, before the unknown fields that it may have.
 func decodeHeader(b []byte) (Header, error) {
 	var m command.SnapshotHead
 	if err := proto.Unmarshal(b, &m); err != nil {
-		return Header{}, fmt.Errorf("%w: malformed head: %w", ErrMalformed, err)
+		return Header{}, fmt.Errorf("%w: malformed header: %w", ErrMalformed, err)
 	}
 	if m.Commands > command.Version {
 		return Header{}, fmt.Errorf("%w: needs a program that knows commands of version %d (this one: %d): upgrade it",
@@ -108,7 +109,7 @@ func decodeHeader(b []byte) (Header, error) {
 		return Header{}, err
 	}
 	if len(m.LogHash) != 32 || len(m.StateHash) != 32 || m.Stamp < 0 {
-		return Header{}, fmt.Errorf("%w: malformed head", ErrMalformed)
+		return Header{}, fmt.Errorf("%w: malformed header", ErrMalformed)
 	}
 	return Header{
 		Version: version, ClusterID: m.ClusterId, Clients: m.Clients, Cutoffs: m.Cutoffs,

@@ -98,7 +98,7 @@ func (s *reader) bounded(part string, limit uint32) (uint32, error) {
 	return n, err
 }
 
-// head reads the stream up to its first block. It decodes the head before the checksum at the end
+// head reads the stream up to its first block. It decodes the header before the checksum at the end
 // is known, so each field is checked by itself.
 func (s *reader) head() (Header, error) {
 	b, err := s.bytes(uint32(len(magic)))
@@ -115,7 +115,7 @@ func (s *reader) head() (Header, error) {
 	if v != version {
 		return Header{}, fmt.Errorf("%w: version: got %d, want %d", ErrMalformed, v, version)
 	}
-	size, err := s.bounded("head", maxHead)
+	size, err := s.bounded("header", maxHead)
 	if err != nil {
 		return Header{}, err
 	}
@@ -160,8 +160,8 @@ func (s *reader) nextBlock(fn func(key, val []byte) error) (bool, error) {
 	return true, nil
 }
 
-// end checks the end of the stream and the counts of its head against the rows. The state hash
-// shows a changed row even if the checksums were recomputed, unless the head was changed too.
+// end checks the end of the stream and the counts in its header against the rows. The state hash
+// shows a changed row even if the checksums were recomputed, unless the header was changed too.
 // Neither is a signature.
 func (s *reader) end(h Header, n *counter) (Header, error) {
 	b, err := s.bytes(8)
@@ -193,7 +193,7 @@ func (s *reader) end(h Header, n *counter) (Header, error) {
 	return h, nil
 }
 
-// A counter checks the form of every row and computes the counts of the head.
+// A counter checks the form of every row and computes the counts of the header.
 type counter struct {
 	state                                              rows.StateHash
 	rows, tokens, grants, clients, cutoffs, tombstones uint64
@@ -202,7 +202,7 @@ type counter struct {
 	commands                                           uint64 // of the version row
 }
 
-// count parses one row. A row of a family that the head does not count is only checked. Restore
+// count parses one row. A row of a family that the header does not count is only checked. Restore
 // derives further rows from these, so a row of the wrong form must not get that far.
 func (n *counter) count(key, val []byte) (err error) {
 	n.rows++

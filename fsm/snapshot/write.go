@@ -18,7 +18,7 @@ import (
 func Write(ctx context.Context, src Source, h Header, w io.Writer) (Header, error) {
 	head, err := h.encode()
 	if err != nil {
-		return h, fmt.Errorf("encode snapshot head: %w", err)
+		return h, fmt.Errorf("encode snapshot header: %w", err)
 	}
 	sw := &writer{w: w, sum: sha256.New()}
 	sw.write([]byte(magic))

@@ -173,7 +173,7 @@ func (f *Fetcher) check(addr netip.Addr) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: %s is not public, and jwks_allow_networks does not have it", ErrAddress, addr)
+	return fmt.Errorf("%w: %s is not public, and is not in jwks_allow_networks", ErrAddress, addr)
 }
 
 // reserved lists the networks that are not public although Go counts them as global unicast. They

@@ -111,14 +111,14 @@ func TestFetch_BadServers_FailTheFetch(t *testing.T) {
 		{"private key", write(private), "private members"},
 		{"HTML", write([]byte("<html>")), "JSON"},
 		{"nothing", write(nil), "JSON"},
-		{"too large", write(append(bytes.Repeat([]byte{' '}, 256<<10), keys...)), "262144 bytes"},
+		{"too large", write(append(bytes.Repeat([]byte{' '}, 256<<10), keys...)), "262145 bytes"},
 		{"grows without an end", func(w http.ResponseWriter, _ *http.Request) {
 			for chunk := bytes.Repeat([]byte{' '}, 32<<10); ; {
 				if _, err := w.Write(chunk); err != nil {
 					return
 				}
 			}
-		}, "262144 bytes"},
+		}, "262145 bytes"},
 		{"ends early", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			_, _ = w.Write(keys)

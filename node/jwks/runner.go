@@ -341,8 +341,8 @@ func (r *Runner) end(ctx context.Context, w *worker, a *attempt, set Set) {
 	r.cfg.Count(a.err == nil)
 	switch {
 	case a.err != nil && !failing && !errors.Is(a.err, revoked.ErrConflict):
-		r.cfg.Log.Warn("fetching the keys of an issuer failed", "issuer", w.name, "error", w.state.Error)
+		r.cfg.Log.Warn("cannot fetch keys of issuer", "issuer", w.name, "error", w.state.Error)
 	case a.err == nil && failing:
-		r.cfg.Log.Info("fetching the keys of an issuer succeeded again", "issuer", w.name)
+		r.cfg.Log.Info("keys of issuer fetched again", "issuer", w.name)
 	}
 }

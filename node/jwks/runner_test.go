@@ -209,12 +209,12 @@ func TestRunner_Failures_BackOffAndAreLoggedOnce(t *testing.T) {
 		if !errors.Is(err, revoked.ErrNotCurrent) || revoked.Detail(err) != "status 500" {
 			t.Errorf("refresh: got %+v, %v, want %v: status 500", out, err, revoked.ErrNotCurrent)
 		}
-		if n := strings.Count(w.log.String(), "failed"); n != 1 {
+		if n := strings.Count(w.log.String(), "cannot fetch keys of issuer"); n != 1 {
 			t.Errorf("log: got %d lines, want 1:\n%s", n, w.log.String())
 		}
 		w.set(func() { w.answer = good })
 		time.Sleep(30 * time.Minute)
-		if states, _ = r.States(); !states["a"].OK || strings.Count(w.log.String(), "succeeded again") != 1 {
+		if states, _ = r.States(); !states["a"].OK || strings.Count(w.log.String(), "fetched again") != 1 {
 			t.Errorf("repaired: got %+v, log:\n%s", states, w.log.String())
 		}
 	})

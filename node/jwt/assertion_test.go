@@ -157,7 +157,7 @@ func TestAssertion_Refused_OnlyItsSignerLearnsWhy(t *testing.T) {
 	}
 }
 
-// CA-26, CA-27: only the types of an assertion, or none.
+// CA-26, CA-27: typ must be a type of an assertion, or absent.
 func TestAssertion_Types(t *testing.T) {
 	k := keys()["ES256"]
 	c := newRobot(t, k.jwk(""))

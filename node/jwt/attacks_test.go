@@ -123,7 +123,7 @@ func flip(token string) string {
 	return token[:k] + b64(sig)
 }
 
-// C26 and JW-10: a change of any character makes another token, or none.
+// C26 and JW-10: a change of any character gives another token, or no token.
 func TestVerify_AnyCharacterChanged_IsNotVerified(t *testing.T) {
 	for _, alg := range []string{"RS256", "ES256", "EdDSA"} {
 		k := keys()[alg]

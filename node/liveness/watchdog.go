@@ -61,7 +61,7 @@ func (w *Watchdog) Run(ctx context.Context) {
 			continue
 		}
 		if transfer == nil {
-			w.Log.Error("entries do not commit, transferring leadership", "stalled_seconds", stalled.Seconds())
+			w.Log.Error("entries do not commit; transferring leadership", "stalled_seconds", stalled.Seconds())
 			transfer, ticks = make(chan error, 1), 0
 			go func(done chan<- error) { done <- w.Transfer() }(transfer) // Raft may never answer
 		}

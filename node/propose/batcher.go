@@ -92,8 +92,8 @@ func (b *batcher) drain(into *batch) {
 	}
 }
 
-// gather fills the batch until it holds nearly all that are expected and not under way, or none has
-// come for a while.
+// gather fills the batch until it holds nearly all expected operations that are not under way, or
+// until no proposal has arrived for a while.
 func (b *batcher) gather(ctx context.Context, into *batch, expected float64, most time.Duration) {
 	if into.full() || b.demand.holds(into.weight, expected) {
 		return

@@ -114,7 +114,7 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token presente
 		return err
 	}
 	if node := nodeOf(old.server.ID); t.unenforced != node {
-		t.Log.Warn("admission is not enforced: upgrade every member", "node", node, "version", old.hello.Version)
+		t.Log.Warn("admission is not enforced", "node", node, "version", old.hello.Version)
 		t.unenforced = node
 	}
 	return nil

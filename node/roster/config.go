@@ -91,7 +91,8 @@ type Identity struct {
 	// Bind records the cluster and reports whether the directory was unbound before. It returns
 	// ErrUnprocessable if the directory belongs to another cluster.
 	Bind func(cluster string) (fresh bool, err error)
-	// MarkLeft records that the node left: the directory starts again only as a new instance.
+	// MarkLeft records that the node left. From then on, a node can start from the directory only
+	// as a new instance.
 	MarkLeft func() error
 }
 

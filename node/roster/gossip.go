@@ -104,9 +104,9 @@ func (g *gossip) stop() {
 		return
 	}
 	if err := running.Leave(time.Second); err != nil {
-		g.Log.Debug("leaving gossip failed", "error", err)
+		g.Log.Debug("cannot leave gossip", "error", err)
 	}
 	if err := running.Close(); err != nil {
-		g.Log.Debug("closing gossip failed", "error", err)
+		g.Log.Debug("cannot close gossip", "error", err)
 	}
 }

@@ -146,8 +146,8 @@ func TestConsole_Rules_FindFaults(t *testing.T) {
 	}
 }
 
-// Actions of an administrator in the browser take effect as at the API: the tokens of a grant die
-// everywhere.
+// Actions of an administrator in the browser have the same effect as API calls: the tokens of a
+// grant die everywhere.
 func TestConsole_Actions_TakeEffect(t *testing.T) {
 	c := startCluster(t, 3)
 	m := c.Nodes[0]

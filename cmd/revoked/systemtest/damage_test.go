@@ -25,7 +25,7 @@ func TestDamagedFiles_NodeExitsAndNamesFile(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		damage func(t *testing.T, dir string)
-		want   []string // each in the last line of the log
+		want   []string // each in the last log line
 	}{
 		{"the log is truncated", truncate("raft.db"), []string{"raft.db", "damaged", "move the data directory away"}},
 		{"the log is a text file", overwrite("raft.db", "#!/bin/sh\n"),

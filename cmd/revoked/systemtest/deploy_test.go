@@ -84,7 +84,7 @@ func TestAlerts_MatchManualAndMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	var a answer
-	await(t, "the failed fetch is told", func() error {
+	await(t, "the failed fetch is reported", func() error {
 		a = c.send(c.Nodes[0], request{method: http.MethodGet, path: "/metrics"})
 		if err := a.want(http.StatusOK); err != nil {
 			return err

@@ -123,7 +123,7 @@ func (l *gatedLog) GetLog(index uint64, out *raft.Log) error {
 // StoreLog implements raft.LogStore.
 func (l *gatedLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
 
-// StoreLogs implements raft.LogStore. All entries of a call become durable together, or none.
+// StoreLogs implements raft.LogStore. The entries of a call become durable together or not at all.
 func (l *gatedLog) StoreLogs(entries []*raft.Log) error {
 	err := l.g.write(func() error {
 		for _, e := range entries {

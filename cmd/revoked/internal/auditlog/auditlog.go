@@ -184,7 +184,7 @@ func (l *Log) Local(e revoked.AuditEntry) {
 	}
 	if err != nil {
 		l.metrics.errors.Inc()
-		l.log.Error("audit entry of this node not written to audit_log", "error", err)
+		l.log.Error("cannot write audit entry of this node to audit_log", "error", err)
 	}
 }
 
@@ -194,7 +194,7 @@ func (l *Log) report(err error) {
 		l.metrics.errors.Inc()
 		l.metrics.failing.Set(1)
 		if !l.failed {
-			l.log.Error("audit_log cannot be written; the entries wait in the audit", "error", err)
+			l.log.Error("cannot write audit_log; the entries stay in the audit", "error", err)
 		}
 	} else if l.failed {
 		l.metrics.failing.Set(0)

@@ -130,7 +130,7 @@ func (f *folder) sweep() {
 		random, whole := strings.CutSuffix(random, suffix)
 		// The rest is a number. Anything else belongs to a node with a longer name.
 		if ok && whole && random != "" && strings.Trim(random, "0123456789") == "" {
-			f.remove(e.Name(), "half-written backup not removed")
+			f.remove(e.Name(), "cannot remove incomplete backup")
 		}
 	}
 }

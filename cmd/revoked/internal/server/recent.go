@@ -8,8 +8,8 @@ import (
 // maxRecent bounds the lines of each kind that a recentLog keeps, in bytes.
 const maxRecent = 512 << 10
 
-// A recentLog keeps the newest lines of the log in memory. Lines of requests do not displace the
-// others. All methods may be called concurrently.
+// A recentLog keeps the newest log lines in memory. Lines of requests do not displace the others.
+// All methods may be called concurrently.
 type recentLog struct {
 	mu       sync.Mutex
 	written  uint64 // lines

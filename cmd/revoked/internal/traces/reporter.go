@@ -60,7 +60,7 @@ func (r *reporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) er
 	defer r.mu.Unlock()
 	switch {
 	case err != nil && !r.failed:
-		r.log.Warn("traces not exported", "error", err)
+		r.log.Warn("cannot export traces", "error", err)
 	case err == nil && r.failed:
 		r.log.Info("traces exported again")
 	}
