@@ -249,8 +249,8 @@ func (h *History) steps() []Time {
 	return slices.Compact(all)
 }
 
-// indexOf returns the index of the entry that led to a decision with that reason at a moment. It
-// returns 0 if no recorded entry did: time passed, or the entry is older than the history.
+// indexOf returns the index of the entry that led to a decision with that reason at a given time.
+// It returns 0 if no recorded entry did: time passed, or the entry is older than the history.
 func (h *History) indexOf(why Reason, at Time) uint64 {
 	t := &h.Record.Token
 	ended := Moment{t.EndedAt, t.EndedIndex}

@@ -374,8 +374,8 @@ func (f *feedReader) send(s *stream.Stream) error {
 }
 
 // wait blocks until there may be an event after f.after, a heartbeat is due or the credential ends.
-// The time counts from the last bytes sent. An idle cluster commits entries without events all the
-// time, which must not wake every reader: the page before a heartbeat moves f.after past them.
+// The interval begins with the last bytes sent. An idle cluster commits entries without events all
+// the time, which must not wake every reader: the page before a heartbeat moves f.after past them.
 func (f *feedReader) wait(ctx context.Context) error {
 	for {
 		beat := time.Until(f.sent.Add(feedHeartbeat))

@@ -408,7 +408,7 @@ func TestFinalAt_Records_ExactOrALaterOne(t *testing.T) {
 }
 
 // The rows about clients and replaced cut-offs end with their retention. Answers about earlier
-// moments are then not_held.
+// times are then not_held.
 func TestAsOf_RowsOfTheHistoryDropped_NotHeldBefore(t *testing.T) {
 	m := newMachine(t)
 	m.beginHistory()

@@ -123,7 +123,7 @@ func TestAsOf_Revocation_EveryNodeHasItsFinalMoment(t *testing.T) {
 			}
 			f := got.Final
 			if got.Since < called || f.AppliedAt < got.Since || f.At < f.AppliedAt || f.At > answered {
-				t.Errorf("%s: got moments %d, %d, %d, want them in order between %d and %d", m.id, got.Since, f.AppliedAt, f.At,
+				t.Errorf("%s: got times %d, %d, %d, want them in order between %d and %d", m.id, got.Since, f.AppliedAt, f.At,
 					called, answered)
 			}
 			if len(f.WaitedFor) == 0 || slices.Contains(f.WaitedFor, lead.of.id) {

@@ -201,8 +201,8 @@ func (c *Control) Certificates(r *request.Request) []*x509.Certificate {
 	return state.PeerCertificates
 }
 
-// Finish ends a request that has been answered with a status: the request no longer counts against
-// the limits. After a 5xx or a 429 a client may present its assertion again.
+// Finish ends a request that has been answered with a status: the request releases its slots. After
+// a 5xx or a 429 a client may present its assertion again.
 func (c *Control) Finish(r *request.Request, status int) {
 	c.Leave(r)
 	c.End(r.Presented, status >= http.StatusInternalServerError || status == http.StatusTooManyRequests)

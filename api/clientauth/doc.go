@@ -6,14 +6,15 @@
 // certificate in the client's current record, so no result outlives a change of the record. The
 // package charges failures to the client, as it does for secrets.
 //
-// It promises that a correct secret is accepted while others guess. A strong one, and a weak one
-// that its address has used before, passes at once. A weak one that is new to an address takes its
-// turn at the client, in which addresses alternate. All attempts of one address share its turns.
+// It promises that a correct secret is accepted while others guess. A strong secret passes at once,
+// and so does a weak one that its address has used before. A weak secret that is new to an address
+// waits in the queue of the client, which serves addresses in turn. All attempts of one address
+// share its turns.
 //
 // Every other attempt costs its client ids a failure before argon2id runs, so concurrent guesses
 // cannot exceed the budget. Over the budget a node verifies four attempts a second at one client
-// id. An unknown client and a wrong secret return the same error, after about the same time. A
-// failure lasts as long as one argon2id, which the package waits for instead of computing it.
+// id. An unknown client and a wrong secret return the same error, after about the same time. Where
+// a failure needs no argon2id, the package waits for as long as one would take.
 //
 // Secrets are compared in constant time and are never stored. The package keeps salted hashes and,
 // for argon2id results, keys under an HMAC of this process.

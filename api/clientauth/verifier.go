@@ -55,8 +55,8 @@ func newVerifier() *verifier {
 }
 
 // recall compares secret with the hashes of c that have not expired, without argon2id. It returns
-// the hash that matches. costly is true if only argon2id can decide. If known is set, a weak secret
-// passes only if this address has presented it successfully before.
+// the hash that matches. costly is true if the answer needs argon2id. If known is set, a weak
+// secret passes only if this address has presented it successfully before.
 func (v *verifier) recall(
 	c *revoked.Client, secret string, now time.Time, from netip.Addr, known bool,
 ) (match *revoked.SecretHash, costly bool) {
@@ -85,8 +85,8 @@ func (v *verifier) recall(
 	return match, costly
 }
 
-// verify is like recall, but runs argon2id if only that can decide. The caller has the turn at c.
-// It returns [revoked.ErrOverloaded] if ctx ends before a slot is free.
+// verify is like recall, but runs argon2id if the answer needs it. The caller has the turn at c. It
+// returns [revoked.ErrOverloaded] if ctx ends before a slot is free.
 func (v *verifier) verify(
 	ctx context.Context, c *revoked.Client, secret string, now time.Time, from netip.Addr, slots chan struct{},
 ) (match *revoked.SecretHash, err error) {

@@ -58,7 +58,7 @@ func proofs() []proof {
 			"TestTLSClientAuth_OpenConnection_FollowsTheRecord", "A connection alone authenticates no request"},
 		{"CA-41", "contract 6", "a removed CA: open connections, resumed sessions, streams", "api",
 			"TestClientCAs_Reload_EndsOldCertificates", "a resumed session (RFC 8446 section 2.2)"},
-		{"CA-41", "RFC 8705 2.1", "another certificate, or none", "api", certificates, "CA-41 headers of a proxy"},
+		{"CA-41", "RFC 8705 2.1", "another certificate, or no certificate", "api", certificates, "CA-41 headers of a proxy"},
 		{"CA-42", "contract 6", "Basic on a connection with a certificate", "api", certificates, "CA-42 Basic, too"},
 		{"contract", "6 \"Audit entry\"", "random calls of every route leave exactly the entries of the model", "node",
 			"TestAuditComplete_RandomCalls_MatchTheModel", "random calls of every route that may change something"},

@@ -97,7 +97,8 @@ func (s *sessions) alive(o *session, now time.Time) bool {
 	return now.Sub(o.begun) < longestLimit && now.Sub(o.used) < idleLimit && s.lasts(o.caller)
 }
 
-// find returns the session of a cookie, or nil. It counts as use unless it is a refresh.
+// find returns the session of a cookie, or nil. The call extends the session unless it is a
+// refresh.
 func (s *sessions) find(cookie string, refresh bool) *session {
 	key, now := keyOf(cookie), s.now()
 	s.mu.Lock()

@@ -7,8 +7,8 @@
 //     9457. [FailureOf] maps an error to both.
 //   - An error without a row in errors.go is an opaque 503. Its text reaches only the log.
 //
-// It never repeats input in an answer of an OAuth endpoint, and it knows no endpoint: it does not
-// import package api.
+// It never repeats input in an answer of an OAuth endpoint. It does not depend on the endpoints: it
+// does not import package api.
 //
 // Dangerous: echo's Bind and FormValue mix the query into the body. Handlers use the methods of
 // [Request] only.

@@ -9,7 +9,8 @@ import (
 )
 
 // A requestTable bounds the requests in progress: all of them, and those of one address. A request
-// counts from the end of its header to the end of its answer, even while its body is missing.
+// occupies a slot from the end of its header to the end of its answer, even while its body is
+// missing.
 type requestTable struct {
 	limit, perAddress int
 	exempt            []netip.Prefix // addresses without a limit of their own

@@ -23,7 +23,7 @@ func readExample(t *testing.T, name string, into any) {
 const localProxy = "http://127.0.0.1:8480"
 
 // The examples that no test runs have only members with their known types. They ask the proxy that
-// exists, keep no answers, and refuse when they get none.
+// exists, keep no answers, and refuse when they get no answer.
 func TestGatewayFiles_NotRun_AreConsistent(t *testing.T) {
 	if !strings.Contains(readPage(t, "deploy/examples/haproxy/local.cfg"), "bind 127.0.0.1:8480\n") {
 		t.Error("local.cfg: got another address, want 127.0.0.1:8480")

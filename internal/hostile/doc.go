@@ -1,5 +1,5 @@
-// Package hostile has the programs of attackers, for tests only: single HTTP/2 frames, and gossip
-// messages under a stolen key. Callers bound the number of what they send.
+// Package hostile simulates attackers, for tests only: it sends single HTTP/2 frames, and gossip
+// messages under a stolen key. Callers limit how much they send.
 //
 // Dangerous: never point it at a node that is not your own.
 package hostile

@@ -128,7 +128,7 @@ func (c *cluster) sendAs(node int, id, secret, method, path string, body any) (r
 }
 
 // change requests a membership change and fails the test unless the response has that status and
-// contains text. It repeats the request while no leader decides.
+// contains text. It repeats the request while no leader answers.
 func (c *cluster) change(node int, path string, body any, status int, text string) {
 	c.Helper()
 	var r response

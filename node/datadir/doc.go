@@ -2,7 +2,7 @@
 // the cluster that it belongs to.
 //
 // Promise: two processes never use one directory. A directory whose log or state is gone never
-// starts as the voter that it was. One that left its cluster never comes back as the same instance.
-// Each of these would let a node vote twice in a term. A recovery replaces a member by another one
-// as a whole, or not at all. Every change is durable on return.
+// starts as the voter that it was. After a node has left its cluster, its directory never comes
+// back as the same instance. Each of these would let a node vote twice in a term. A recovery
+// replaces a member with another one completely or not at all. Every change is durable on return.
 package datadir

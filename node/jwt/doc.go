@@ -15,5 +15,5 @@
 // reads no clock, starts no goroutine and keeps no state. Its functions may be called concurrently.
 //
 // Dangerous: a [Token] holds the raw token, and the getters of a Token return what its sender
-// claims. Believe only the JWT of a verified Result.
+// claims. Trust only the JWT of a verified Result.
 package jwt

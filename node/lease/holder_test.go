@@ -28,7 +28,7 @@ func TestHolder_EachRule_Holds(t *testing.T) {
 		do   func(t *testing.T, h *holder)
 	}{
 		{"a new holder has no lease", func(t *testing.T, h *holder) { valid(t, h, base, false) }},
-		{"rule 4: a lease counts from its request, however late the reply", func(t *testing.T, h *holder) {
+		{"rule 4: a lease runs from its request, however late the reply", func(t *testing.T, h *holder) {
 			take(t, h, base.Add(time.Second), good, true)
 			valid(t, h, base.Add(usable-1), true)
 			valid(t, h, base.Add(usable), false)

@@ -164,7 +164,7 @@ func TestTable_EachRule_Holds(t *testing.T) {
 			lt.Report(base, Request{Server: "b", Boot: "1", Applied: 10})
 			wantAck(t, lt, base, 11, true)
 		}},
-		{"rule 6: the applied index of an earlier incarnation does not count", func(t *testing.T, lt *Table) {
+		{"rule 6: the applied index of an earlier incarnation is ignored", func(t *testing.T, lt *Table) {
 			lt.Report(base, Request{Server: "b", Boot: "1", Applied: 11})
 			wantAdmit(t, lt, base, Request{Server: "b", Boot: "2", Nonce: 1, Applied: 10, Adopted: 5}, Admitted)
 			wantAck(t, lt, base, 11, false)

@@ -34,7 +34,7 @@ const (
 	adoptionClearsOnlyInherited      // off: adopting a term also clears a reservation of that term
 	replyNamesBoot                   // off: a reply to an earlier incarnation is accepted
 	reservationNamesBoot             // off: the applied index of an earlier incarnation is used
-	replyNamesNonce                  // off: a reply to an older request counts as one to the newest
+	replyNamesNonce                  // off: a reply to an older request is treated as one to the newest
 	adoptionRejectsReplies           // off: replies of an older term are taken
 	adoptionEndsLease                // off: a lease of an older term stays in force
 	clockReadPerAnswer               // off: a flag that a timer set replaces the clock

@@ -25,7 +25,7 @@ const (
 type Outage struct {
 	self     raft.ServerID
 	grace    time.Duration // without a leader
-	silence  time.Duration // without a message, a voter counts as unreachable
+	silence  time.Duration // without a message, a voter is treated as unreachable
 	patience time.Duration // without a leader, although enough voters are reachable
 	since    atomic.Pointer[time.Time]
 }

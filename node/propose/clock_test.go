@@ -21,7 +21,7 @@ func TestClock_Stamp_FollowsMedianOfVoters(t *testing.T) {
 		"two of three":                  {[]string{"self", "a", "b"}, offsets{"a": 2 * time.Second}, 0},
 		"one wrong clock of three":      {[]string{"self", "a", "b"}, offsets{"a": time.Hour, "b": time.Second}, time.Second},
 		"our clock is wrong":            {[]string{"self", "a", "b"}, offsets{"a": time.Hour, "b": time.Hour}, time.Hour},
-		"non-voters do not count":       {[]string{"self", "a", "b"}, offsets{"c": time.Hour}, -1},
+		"non-voters are ignored":        {[]string{"self", "a", "b"}, offsets{"c": time.Hour}, -1},
 		"even number takes the earlier": {[]string{"self", "a"}, offsets{"a": time.Second}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

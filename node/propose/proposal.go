@@ -49,7 +49,7 @@ func (p *proposal) mustBeFinal() bool {
 	return p.final || slices.ContainsFunc(p.results, func(r fsm.Result) bool { return r.Ended })
 }
 
-// weight is the share of a batch that p counts for. A read barrier has weight 1.
+// weight is the share of a batch that p uses. A read barrier has weight 1.
 func (p *proposal) weight() int { return max(1, len(p.ops)) }
 
 // timeout returns how long a call for p may take.

@@ -43,15 +43,15 @@
 //     a member whose disk was rolled back. It is below snapshotCheckedLog, which deletes entries
 //     too. See DESIGN.md.
 //   - failStopLog adds a checksum to each entry, because bbolt checks only its meta pages. It
-//     counts the written bytes, so that the log is cut by bytes.
+//     counts the written bytes, so that the log is truncated by size.
 //   - voteStore writes a vote as one record. Raft writes the term and the candidate in two
 //     transactions; a crash between them pairs a new term with an old candidate. It also ends the
 //     process when the current term cannot be stored, because Raft panics there without the cause.
 //   - failStop refuses every write after the first failure. Raft itself continues: a leader steps
 //     down, a follower logs the error. After a failed sync the content of the disk is unknown, and
 //     a second sync may report success.
-//   - snapshotTracker knows the newest snapshot without reading the disk. A received snapshot
-//     counts once it is restored: after a failed restore Raft continues at its old position.
+//   - snapshotTracker knows the newest snapshot without reading the disk. It lists a received
+//     snapshot only once it is restored: after a failed restore Raft continues at its old position.
 //   - StartRaft turns the panics of raft.NewRaft into errors, and refuses to start on a snapshot
 //     that is older than the newest.
 //

@@ -1,5 +1,5 @@
-// Package roster keeps the membership of a cluster: joining, leaving, removal, voters, transfers of
-// leadership, the report streams from members to the leader, and gossip.
+// Package roster keeps the membership of a cluster: joining, leaving, removal, voters, leadership
+// transfers, the report streams from members to the leader, and gossip.
 //
 // Membership is the Raft configuration. The package changes it only while this node leads, one
 // change at a time. It removes a server only after every read lease that the server may hold has

@@ -19,7 +19,7 @@ import (
 // Methods take the time as an argument and may be called concurrently.
 type peers struct {
 	self    raft.ServerID
-	silence time.Duration // without a report for this long a member counts as unreachable
+	silence time.Duration // without a report for this long a member is treated as unreachable
 
 	mu      sync.Mutex
 	started time.Time // start of this term

@@ -128,7 +128,7 @@ func TestSpread_PrefersRegionsWithFewVoters(t *testing.T) {
 		{"the region without a voter comes first", servers{
 			"a": server("east", true), "b": server("east", false), "c": server("west", false),
 		}, []raft.ServerID{"b", "c"}, []raft.ServerID{"c", "b"}},
-		{"each promotion counts for the next", servers{
+		{"each promotion affects the next", servers{
 			"a": server("east", true), "b": server("west", false), "c": server("west", false),
 			"d": server("east", false), "e": server("north", false),
 		}, []raft.ServerID{"b", "c", "d", "e"}, []raft.ServerID{"b", "e", "c", "d"}},

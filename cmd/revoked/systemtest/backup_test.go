@@ -149,8 +149,8 @@ func (c *cluster) backupDue(m *member) float64 {
 	return c.metric(c.t, m, "revoked_backup_due_timestamp_seconds")
 }
 
-// checkAlert checks that the alert of overdue backups will fire. Its expression counts from a time
-// that has passed, and this time stays the same while backups fail.
+// checkAlert checks that the alert of overdue backups will fire. Its expression measures from a
+// time that has passed, and this time stays the same while backups fail.
 func (c *cluster) checkAlert(t *testing.T, due map[*member]float64) {
 	t.Helper()
 	rules, err := os.ReadFile(filepath.Join(repository, "deploy/prometheus/alerts.yml"))

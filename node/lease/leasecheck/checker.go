@@ -83,7 +83,7 @@ type key struct {
 
 func keyOf(e Event) key { return key{e.Server, e.Boot, e.Nonce} }
 
-// A reserved is the moment of a reservation, for the order of reservation, barrier and grant.
+// A reserved is the time of a reservation, for the order of reservation, barrier and grant.
 type reserved struct {
 	at    time.Time
 	acks  int

@@ -305,7 +305,7 @@ func TestRun_SharedDiskNearlyFull_LeavesRoom(t *testing.T) {
 	})
 }
 
-// After a restart, the schedule counts from the newest backup on the disk.
+// After a restart, the schedule continues from the newest backup on the disk.
 func TestRun_Restarted_ContinuesSchedule(t *testing.T) {
 	for name, tt := range map[string]struct {
 		newest time.Duration // before the start

@@ -44,7 +44,7 @@ const (
 	stallTime = 2 * time.Minute // longest time without progress of an upload, or for any other request
 	maxKey    = 4 << 10         // limit of a file with a key, in bytes
 
-	// staleUpload is the age of an upload, of any node, after which it counts as unfinished and
+	// staleUpload is the age of an upload, of any node, after which it is treated as unfinished and
 	// abandoned.
 	staleUpload = 24 * time.Hour
 )

@@ -128,7 +128,7 @@ func nestedValue(n *yaml.Node) (v any, err error) {
 }
 
 // plainValue returns the value of a field as encoding/json would: a bool, a list of strings, nil,
-// or a string. A number that is not quoted counts as a string.
+// or a string. A number that is not quoted is treated as a string.
 func plainValue(n *yaml.Node) (any, error) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias

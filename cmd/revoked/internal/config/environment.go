@@ -33,7 +33,7 @@ func (v UnknownVariable) String() string {
 }
 
 // UnknownVariables returns the unknown variables of environ, in the order of their names. environ
-// has the form of os.Environ. An empty variable counts as absent, as for settings.
+// has the form of os.Environ. An empty variable is treated as absent, as for settings.
 func UnknownVariables(environ []string) []UnknownVariable {
 	table := Table()
 	for _, key := range clientKeys {

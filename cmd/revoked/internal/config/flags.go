@@ -87,7 +87,7 @@ func (f *Flags) choose(s Setting, file map[string]value, getenv func(string) (st
 	if v := f.values[s.Key]; v != nil && v.set {
 		return scalarValue(v.text, "--"+s.Flag())
 	}
-	// An empty variable counts as absent: compose and unit files often set empty ones.
+	// An empty variable is treated as absent: compose and unit files often set empty ones.
 	if v, ok := getenv(Variable(s.Key)); ok && v != "" {
 		return scalarValue(v, Variable(s.Key))
 	}

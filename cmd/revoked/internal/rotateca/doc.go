@@ -1,6 +1,6 @@
 // Package rotateca has the command that moves a cluster to another CA without a stop.
 //
 // The command keeps no state of its own. Each run asks the members which CAs they trust and which
-// certificate they use, and so finds the step that comes next. A step is safe if each member trusts
-// the CA of every certificate in use, before and after it.
+// certificate they use, and derives the next step. A step is safe if each member trusts the CA of
+// every certificate in use, before and after it.
 package rotateca

@@ -32,7 +32,7 @@ func upperBound(bucket int) time.Duration {
 	return time.Duration((uint64(bucket%64+64)+1)<<shift - 1)
 }
 
-// Add counts a duration; a negative one counts as 0.
+// Add counts a duration; a negative one is counted as 0.
 func (h *Histogram) Add(d time.Duration) {
 	h.buckets[bucketOf(d)]++
 	h.Count++
