@@ -88,7 +88,7 @@ const (
 	PastActive   PastState = "active"
 	PastInactive PastState = "inactive"
 	PastUnknown  PastState = "unknown"  // the digest was not registered, and nothing had ended it
-	PastNotHeld  PastState = "not_held" // the cluster no longer has the records that decide
+	PastNotHeld  PastState = "not_held" // the cluster no longer has the records
 )
 
 // A PastAnswer is the state of a token at a time in the past. Since, Reason and Index describe the

@@ -82,7 +82,7 @@ type Backup struct {
 // Applied is the answer to a change: the log index at which it was applied.
 type Applied struct {
 	Index  uint64 `json:"index"`
-	Leader string `json:"-"` // of a transfer of leadership: the new leader, if a node could name it
+	Leader string `json:"-"` // of a leadership transfer: the new leader, if a node could name it
 }
 
 // A Removal describes POST /v1/cluster/remove.

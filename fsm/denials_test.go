@@ -419,7 +419,7 @@ func TestCutoff_Whole_CoversJWTsByIssuedAt(t *testing.T) {
 	}
 }
 
-// C39: a deleted client is known until cutoff_retention ends.
+// C39: the deletion of a client is remembered until cutoff_retention ends.
 func TestDeleteClient_ItsJWTs_Inactive(t *testing.T) {
 	m := newMachine(t)
 	m.trust(nil)

@@ -108,7 +108,8 @@ func TestPutIssuer_NameAndIss_Unique(t *testing.T) {
 	agree(t, m, 3)
 }
 
-// C31: a set without a key may be a mistake of the server; a second one 30 seconds later is not.
+// C31: a single set without a key may be a mistake of the server. A second one 30 seconds later
+// retires the key.
 func TestPutIssuerKeys_MissingTwice_Retired(t *testing.T) {
 	const active, retired = revoked.KeyActive, revoked.KeyRetired
 	m := newMachine(t)

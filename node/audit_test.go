@@ -354,7 +354,7 @@ func TestAudit_NoCluster_RefusalsStayLocal(t *testing.T) {
 	}{
 		{"admin", "/v1/cluster/join", join, 403, "cluster.join"},
 		{"admin", "/v1/cluster/join", `{"addresses":[]}`, 400, ""},
-		{"issuer", "/v1/cluster/join", join, 503, ""}, // this node cannot know its roles
+		{"issuer", "/v1/cluster/join", join, 503, ""}, // this node does not have its roles
 		{"admin", "/v1/cluster/promote", `{"node":"secret-name"}`, 422, "cluster.promote"},
 	} {
 		req, err := http.NewRequest(http.MethodPost, m.URL+step.path, strings.NewReader(step.body))

@@ -49,8 +49,8 @@ func TestJoin_NotAdmitted_IsRefused(t *testing.T) {
 	mustJoin(t, m, c.Members[0])
 }
 
-// A node that cannot know a client yet never answers 401, which is final, to credentials that may
-// be right.
+// A node that may not have received a client yet never answers 401, which is final, to credentials
+// that may be right.
 func TestNoCluster_Credentials_Get503(t *testing.T) {
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1})
 	m := c.Add()

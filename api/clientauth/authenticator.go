@@ -125,7 +125,7 @@ type Attempt struct {
 // the client exists.
 //
 // It returns [ErrUnauthenticated] or a [ThrottledError] on failure. It returns
-// [revoked.ErrNotCurrent] if the attempt may be right but this node cannot know, and
+// [revoked.ErrNotCurrent] if the attempt may be right but this node's copy may be too old, and
 // [revoked.ErrOverloaded] if no argon2id slot is free in time.
 func (a *Authenticator) Authenticate(ctx context.Context, t Attempt) (*Caller, error) {
 	begin := time.Now()

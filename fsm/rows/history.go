@@ -22,7 +22,7 @@ type History struct {
 	Gaps                 []revoked.Gap
 }
 
-// maxGaps is the number of gaps that a history holds. AddGap merges older ones.
+// maxGaps is the number of gaps that a history holds. AddGap merges the oldest gaps.
 const maxGaps = 16
 
 // AddGap adds a gap after all others.

@@ -54,8 +54,8 @@ func TestStatus_JWT_AnswersFromItsClaims(t *testing.T) {
 	m.want("expired", es.sign(map[string]any{"exp": start.Unix() - 1}), revoked.Dead)
 }
 
-// C34: a verdict is as new as the state, whatever a cached token has seen. Each change comes after
-// the token was found active twice.
+// C34: a verdict is as new as the state, regardless of what the cache holds. Each change comes
+// after the token was found active twice.
 func TestStatus_Change_EndsCachedJWT(t *testing.T) {
 	es := signers()[1]
 	put := func(change func(*revoked.Issuer)) func(*machine, string) {

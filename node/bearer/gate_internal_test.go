@@ -11,7 +11,7 @@ import (
 	"revoked/node/jwt"
 )
 
-// C33: a caller whose turn does not come gets an error, never an answer.
+// C33: a caller that does not get its turn in time gets an error, never an answer.
 func TestCheck_NoTurn_Overloaded(t *testing.T) {
 	d := New(nil, nil, nil, prometheus.NewRegistry())
 	for range 1024 { // more than half of the processors

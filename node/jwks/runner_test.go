@@ -220,7 +220,7 @@ func TestRunner_Failures_BackOffAndAreLoggedOnce(t *testing.T) {
 	})
 }
 
-// C31: a second fetch decides soon about a key that is missing.
+// C31: a second fetch soon confirms that a key is missing.
 func TestRunner_MissingKey_IsFetchedAgainSoon(t *testing.T) {
 	w := newWorld("a")
 	w.issuers[0].Keys = []revoked.IssuerKey{{State: revoked.KeyActive, MissingSince: 1}}

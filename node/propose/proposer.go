@@ -266,7 +266,7 @@ func (p *Proposer) commit(ctx context.Context, shares []share) {
 
 // encode returns the command of an entry and the number of operations in it. A command without
 // operations is a tick. While a member does not know the newest rules, or has not reported, the
-// entry has older ones. encode then refuses the registrations that the newest rules refuse now.
+// entry has older rules. encode then refuses the registrations that the newest rules refuse now.
 // While a member does not know the audit, the entry is not audited and its operations have no
 // origin.
 func (p *Proposer) encode(shares []share) (data []byte, ops int, err error) {

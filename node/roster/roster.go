@@ -121,7 +121,7 @@ func (r *Roster) Diverged() bool { return r.reporter.diverged.Load() }
 // elected, has confirmed it or ctx ends. The node requests no lease afterwards.
 func (r *Roster) ReturnLease(ctx context.Context) { r.reporter.giveBack(ctx) }
 
-// CloseTransfers rejects further transfers of leadership. Call it before Raft is shut down.
+// CloseTransfers rejects further leadership transfers. Call it before Raft is shut down.
 func (r *Roster) CloseTransfers() { r.transfers.pending.close() }
 
 // StopGossip announces that the node leaves, so that others do not suspect a failure, and stops

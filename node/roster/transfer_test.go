@@ -35,7 +35,7 @@ func TestTransferRequest_RaftShutDown_ReturnsOnStop(t *testing.T) {
 		select {
 		case err := <-results:
 			if err == nil {
-				t.Error("got a transfer of leadership, want an error")
+				t.Error("got a leadership transfer, want an error")
 			}
 		case <-time.After(30 * time.Second):
 			t.Fatal("got no result after the node stopped, want an error")

@@ -74,7 +74,7 @@ func TestScheduledBackups_FullDisk_LastGoodRestores(t *testing.T) {
 		c.awaitFailedBackups(t, m, 2)
 		good[m], due[m] = backups(t, dirs[m]), c.backupDue(m)
 		if len(good[m]) == 0 {
-			t.Errorf("%s: got no backup on the full disk, want the older ones", m.ID)
+			t.Errorf("%s: got no backup on the full disk, want the older backups", m.ID)
 		}
 	}
 	c.awaitReady(t, c.Nodes...) // a full disk of backups does not disturb the nodes

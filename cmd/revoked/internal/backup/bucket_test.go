@@ -80,8 +80,8 @@ func TestUpload_ManyTurns_KeepsNewestAndForeignObjects(t *testing.T) {
 	})
 }
 
-// While the service fails, the directory gets its backups and the bucket keeps its older ones. When
-// the service works again, the newest backup is uploaded.
+// While the service fails, the directory gets its backups and the bucket keeps its older backups.
+// When the service works again, the newest backup is uploaded.
 func TestUpload_ServiceFails_TriesAgain(t *testing.T) {
 	for name, status := range map[string]int{"forbidden": 403, "broken": 500, "no bucket": 404} {
 		for _, kind := range []string{"put", "list"} {
