@@ -108,7 +108,7 @@ var caught = []catch{
 	{by: "wait-forgets-snapshot", how: unit, pkg: "node/raftstore", test: "TestSnapshotTracker_CountsRestoredSnapshots",
 		says: "two snapshots were received", takes: "1 s"},
 	{by: "check-before-read", how: unit, pkg: "node", test: "TestStatus_LeaseEndsDuringRead_NoAnswer",
-		says: "lease ended during the read: got", takes: "1 s"},
+		says: "lease ended during the read", takes: "1 s"},
 	{by: "check-before-read", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
 	{by: "timer-flag", how: unit, pkg: "node", test: "TestStatus_ProcessStopped_ReadsClock",
 		says: "lease ended while the process was stopped: got", takes: "1 s"},
