@@ -20,6 +20,7 @@ type Admission struct {
 	At        Time   // of the last change of State
 	Index     uint64 // log index of the last change of State
 	JoinToken string // id of the token that gave it; empty: none, or a token without a key
+	Key       Digest // of the public key of the node's certificate, which the token gave; zero: any key
 }
 
 // An AdmissionState is the state of an [Admission].
@@ -171,6 +172,9 @@ func CheckNodeID(id string) error {
 	}
 	return nil
 }
+
+// ErrTokenEnded is returned for a join token that is unknown, deleted or expired.
+var ErrTokenEnded = fmt.Errorf("%w: join token: unknown, deleted or expired: create another", ErrForbidden)
 
 // NotAdmittedError returns the [ErrForbidden] with which a cluster refuses a node. A barred node
 // needs a token that names it.

@@ -209,6 +209,77 @@ func TestJoinToken_OtherForm_Refused(t *testing.T) {
 	m.sameAs(m.replayed(3))
 }
 
+// A token gives one node a certificate, for one key. The node joins with the admission.
+func TestEnrollNode_OneNodeAndKey_UntilTheTokenEnds(t *testing.T) {
+	m := newMachine(t)
+	key, other := revoked.DigestToken("node key"), revoked.DigestToken("other key")
+	enroll := func(node, token string, key revoked.Digest) error {
+		return m.do(command.EnrollNodeOp(node, revoked.DigestToken(token), key, "node1"))[0].Err
+	}
+	want := func(what string, err, sentinel error, text string) {
+		t.Helper()
+		wantErr(t, err, sentinel)
+		if got := revoked.Detail(err); got != text {
+			t.Errorf("%s: got %q, want %q", what, got, text)
+		}
+	}
+	const ended, used = "join token: unknown, deleted or expired: create another",
+		"join token: another node or another key has used it"
+	m.must(m.keyToken("t1", "t1", ""))
+	m.must(m.keyToken("named", "named", "node9"))
+	m.must(m.keyToken("gone", "gone", ""))
+	m.must(m.token("older", "older", "", false, time.Hour))
+	m.must(command.DeleteJoinTokenOp(m.by("admin"), "gone"))
+	want("unknown", enroll("node4", "none", key), revoked.ErrForbidden, ended)
+	want("deleted", enroll("node4", "gone", key), revoked.ErrForbidden, ended)
+	want("without a key", enroll("node4", "older", key), revoked.ErrForbidden, ended)
+	want("for another node", enroll("node4", "named", key), revoked.ErrForbidden, "join token: it is for another node")
+	for range 2 { // a repeat
+		if err := enroll("node4", "t1", key); err != nil {
+			t.Fatalf("got %v, want success", err)
+		}
+	}
+	tok, _ := m.f.JoinToken("t1")
+	a, _ := m.f.Admission("node4")
+	if a.State != revoked.Admitted || a.Key != key || a.JoinToken != "t1" || a.ExpiresAt != tok.ExpiresAt ||
+		tok.UsedBy != "node4" {
+		t.Errorf("got %+v and %+v, want node4 admitted until the token ends, with its key", a, tok)
+	}
+	want("another key", enroll("node4", "t1", other), revoked.ErrForbidden, used)
+	want("another node", enroll("node5", "t1", key), revoked.ErrForbidden, used)
+	m.must(command.JoinWithKeyOp("node4", revoked.DigestToken("t1"))) // it names its token again
+	if a, _ := m.f.Admission("node4"); a.State != revoked.Joined || a.Key != key || a.JoinToken != "t1" {
+		t.Errorf("got %+v, want it joined with its key", a)
+	}
+	want("joined", enroll("node4", "t1", key), revoked.ErrConflict,
+		"node4 has joined already: its certificate does not come from a join token")
+
+	m.must(m.keyToken("t2", "t2", ""))
+	m.must(command.MembersOp([]command.NotedMember{{Server: "node1/1", Address: "node1:1"}}, 0))
+	want("a founder's name", enroll("node1", "t2", key), revoked.ErrConflict,
+		"node1 has joined already: its certificate does not come from a join token")
+	m.must(command.BarNodeOp(m.by("admin"), "node7", "stolen"))
+	want("barred", enroll("node7", "t2", key), revoked.ErrForbidden, "node7 is not admitted: an administrator runs "+
+		"revoked admit node7, or gives it a join token that names it")
+	if err := enroll("node6", "t2", other); err != nil {
+		t.Fatal(err)
+	}
+	m.must(command.DeleteJoinTokenOp(m.by("admin"), "t2"))
+	if a, _ := m.f.Admission("node6"); a.State != revoked.Withdrawn || !a.Key.IsZero() {
+		t.Errorf("token deleted: got %+v, want it withdrawn", a)
+	}
+	want("deleted after its use", enroll("node6", "t2", other), revoked.ErrForbidden, ended)
+	m.must(m.keyToken("t3", "t3", ""))
+	m.later(time.Hour)
+	want("expired", enroll("node8", "t3", key), revoked.ErrForbidden, ended)
+	restored := empty(t)
+	if err := restored.f.Restore(io.NopCloser(bytes.NewReader(m.backup()))); err != nil {
+		t.Fatal(err)
+	}
+	m.sameAs(restored)
+	m.sameAs(m.replayed(3))
+}
+
 // A leader may fail after a node has used its token and before the node is a member.
 func TestDeleteJoinToken_Used_WithdrawsUnlessJoined(t *testing.T) {
 	m := newMachine(t)

@@ -558,6 +558,26 @@ func TestAudit_Members_OneEntryForEachChange(t *testing.T) {
 	agree(t, m, 5)
 }
 
+// The use of a join token with a key leaves an entry with the token, and with the member that
+// signs.
+func TestAudit_JoinTokenUsed_NamesTheToken(t *testing.T) {
+	m := audited(t)
+	for _, id := range []string{"t1", "t2"} {
+		m.must(command.CreateJoinTokenOp(m.by("ops"), &revoked.JoinToken{ID: id, Hash: digest(id), HasKey: true}, time.Hour))
+	}
+	after := m.f.Applied()
+	m.must(command.JoinWithKeyOp("node4", digest("t1")))
+	for range 2 {
+		m.must(command.EnrollNodeOp("node5", digest("t2"), digest("key"), "node1"))
+	}
+	m.must(command.DeleteJoinTokenOp(m.by("ops"), "t2"))
+	want := []string{"cluster cluster.join [node4,t1] done", "cluster cluster.admit [node5,t2] done certificate by node1",
+		"ops cluster.token [node5,t2] done deleted"}
+	if got := m.entries(after); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // If a leader fails after it has used up an admission, the join still leaves only one entry.
 func TestAudit_JoinRepeated_OneEntry(t *testing.T) {
 	m := audited(t)

@@ -87,9 +87,9 @@ func IsAudited(op *Op) bool {
 // IsAlwaysAudited reports whether an accepted op leaves an audit entry even if it changes nothing.
 // There are two exceptions. The first is keys without a caller: the leader fetches them again and
 // again. The second is the join of a node: the node asks again if the leader failed before the
-// change of the configuration.
+// change of the configuration. That of its certificate is like its join.
 func IsAlwaysAudited(op *Op) bool {
-	return IsAudited(op) && op.GetJoinNode() == nil &&
+	return IsAudited(op) && op.GetJoinNode() == nil && op.GetEnrollNode() == nil &&
 		(op.GetPutIssuerKeys() == nil || op.GetOrigin().GetCaller() != nil)
 }
 
@@ -212,6 +212,9 @@ func describeMembership(op *Op, e *revoked.AuditEntry) {
 		e.Kind, o.Node, e.Reason = revoked.AuditClusterRemove, k.BarNode.Node, k.BarNode.Reason
 	case *Op_JoinNode:
 		e.Kind, o.Node = revoked.AuditClusterJoin, k.JoinNode.Node
+	case *Op_EnrollNode:
+		e.Kind, o.Node = revoked.AuditClusterAdmit, k.EnrollNode.Node
+		e.Detail = "certificate by " + k.EnrollNode.Signer
 	case *Op_CreateJoinToken:
 		e.Kind, o.JoinToken, o.Node = revoked.AuditClusterToken, k.CreateJoinToken.Id, k.CreateJoinToken.Node
 		e.Detail = "created"

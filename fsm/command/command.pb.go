@@ -247,6 +247,7 @@ type Op struct {
 	//	*Op_SetVoting
 	//	*Op_CreateJoinToken
 	//	*Op_DeleteJoinToken
+	//	*Op_EnrollNode
 	//	*Op_PutIssuer
 	//	*Op_DeleteIssuer
 	//	*Op_PutIssuerKeys
@@ -431,6 +432,15 @@ func (x *Op) GetDeleteJoinToken() *DeleteJoinToken {
 	return nil
 }
 
+func (x *Op) GetEnrollNode() *EnrollNode {
+	if x != nil {
+		if x, ok := x.Kind.(*Op_EnrollNode); ok {
+			return x.EnrollNode
+		}
+	}
+	return nil
+}
+
 func (x *Op) GetPutIssuer() *PutIssuer {
 	if x != nil {
 		if x, ok := x.Kind.(*Op_PutIssuer); ok {
@@ -571,6 +581,10 @@ type Op_DeleteJoinToken struct {
 	DeleteJoinToken *DeleteJoinToken `protobuf:"bytes,26,opt,name=delete_join_token,json=deleteJoinToken,proto3,oneof"`
 }
 
+type Op_EnrollNode struct {
+	EnrollNode *EnrollNode `protobuf:"bytes,27,opt,name=enroll_node,json=enrollNode,proto3,oneof"` // of version 8
+}
+
 type Op_PutIssuer struct {
 	// The operations below are of version 3.
 	PutIssuer *PutIssuer `protobuf:"bytes,30,opt,name=put_issuer,json=putIssuer,proto3,oneof"`
@@ -632,6 +646,8 @@ func (*Op_SetVoting) isOp_Kind() {}
 func (*Op_CreateJoinToken) isOp_Kind() {}
 
 func (*Op_DeleteJoinToken) isOp_Kind() {}
+
+func (*Op_EnrollNode) isOp_Kind() {}
 
 func (*Op_PutIssuer) isOp_Kind() {}
 
@@ -2050,6 +2066,76 @@ func (x *JoinNode) GetHasKey() bool {
 	return false
 }
 
+// EnrollNode uses a join token with a key for a node and the key of its certificate. The same node and
+// key may repeat it. It has no actor: the leader proposes it before a member signs the certificate.
+type EnrollNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	TokenHash     []byte                 `protobuf:"bytes,2,opt,name=token_hash,json=tokenHash,proto3" json:"token_hash,omitempty"` // of the public key of the token, which the leader has verified
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`                              // SHA-256 of the SubjectPublicKeyInfo of the node
+	Signer        string                 `protobuf:"bytes,4,opt,name=signer,proto3" json:"signer,omitempty"`                        // member that signs the certificate
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrollNode) Reset() {
+	*x = EnrollNode{}
+	mi := &file_fsm_command_command_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrollNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrollNode) ProtoMessage() {}
+
+func (x *EnrollNode) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrollNode.ProtoReflect.Descriptor instead.
+func (*EnrollNode) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *EnrollNode) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *EnrollNode) GetTokenHash() []byte {
+	if x != nil {
+		return x.TokenHash
+	}
+	return nil
+}
+
+func (x *EnrollNode) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *EnrollNode) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
 // SetVoting records whether an administrator lets a member vote.
 type SetVoting struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2062,7 +2148,7 @@ type SetVoting struct {
 
 func (x *SetVoting) Reset() {
 	*x = SetVoting{}
-	mi := &file_fsm_command_command_proto_msgTypes[23]
+	mi := &file_fsm_command_command_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2160,7 @@ func (x *SetVoting) String() string {
 func (*SetVoting) ProtoMessage() {}
 
 func (x *SetVoting) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[23]
+	mi := &file_fsm_command_command_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2173,7 @@ func (x *SetVoting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetVoting.ProtoReflect.Descriptor instead.
 func (*SetVoting) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{23}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetVoting) GetNode() string {
@@ -2124,7 +2210,7 @@ type Members struct {
 
 func (x *Members) Reset() {
 	*x = Members{}
-	mi := &file_fsm_command_command_proto_msgTypes[24]
+	mi := &file_fsm_command_command_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2222,7 @@ func (x *Members) String() string {
 func (*Members) ProtoMessage() {}
 
 func (x *Members) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[24]
+	mi := &file_fsm_command_command_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2235,7 @@ func (x *Members) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Members.ProtoReflect.Descriptor instead.
 func (*Members) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{24}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Members) GetMembers() []*Member {
@@ -2177,7 +2263,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_fsm_command_command_proto_msgTypes[25]
+	mi := &file_fsm_command_command_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +2275,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[25]
+	mi := &file_fsm_command_command_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2202,7 +2288,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{25}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Member) GetServer() string {
@@ -2241,7 +2327,7 @@ type CreateJoinToken struct {
 
 func (x *CreateJoinToken) Reset() {
 	*x = CreateJoinToken{}
-	mi := &file_fsm_command_command_proto_msgTypes[26]
+	mi := &file_fsm_command_command_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2339,7 @@ func (x *CreateJoinToken) String() string {
 func (*CreateJoinToken) ProtoMessage() {}
 
 func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[26]
+	mi := &file_fsm_command_command_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2352,7 @@ func (x *CreateJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinToken.ProtoReflect.Descriptor instead.
 func (*CreateJoinToken) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{26}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CreateJoinToken) GetId() string {
@@ -2322,7 +2408,7 @@ type DeleteJoinToken struct {
 
 func (x *DeleteJoinToken) Reset() {
 	*x = DeleteJoinToken{}
-	mi := &file_fsm_command_command_proto_msgTypes[27]
+	mi := &file_fsm_command_command_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2334,7 +2420,7 @@ func (x *DeleteJoinToken) String() string {
 func (*DeleteJoinToken) ProtoMessage() {}
 
 func (x *DeleteJoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[27]
+	mi := &file_fsm_command_command_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2347,7 +2433,7 @@ func (x *DeleteJoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJoinToken.ProtoReflect.Descriptor instead.
 func (*DeleteJoinToken) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{27}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeleteJoinToken) GetId() string {
@@ -2373,7 +2459,7 @@ type IssuerKeyRecord struct {
 
 func (x *IssuerKeyRecord) Reset() {
 	*x = IssuerKeyRecord{}
-	mi := &file_fsm_command_command_proto_msgTypes[28]
+	mi := &file_fsm_command_command_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2385,7 +2471,7 @@ func (x *IssuerKeyRecord) String() string {
 func (*IssuerKeyRecord) ProtoMessage() {}
 
 func (x *IssuerKeyRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[28]
+	mi := &file_fsm_command_command_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2398,7 +2484,7 @@ func (x *IssuerKeyRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuerKeyRecord.ProtoReflect.Descriptor instead.
 func (*IssuerKeyRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{28}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *IssuerKeyRecord) GetKeyId() string {
@@ -2460,7 +2546,7 @@ type IssuerClaim struct {
 
 func (x *IssuerClaim) Reset() {
 	*x = IssuerClaim{}
-	mi := &file_fsm_command_command_proto_msgTypes[29]
+	mi := &file_fsm_command_command_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2558,7 @@ func (x *IssuerClaim) String() string {
 func (*IssuerClaim) ProtoMessage() {}
 
 func (x *IssuerClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[29]
+	mi := &file_fsm_command_command_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2571,7 @@ func (x *IssuerClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuerClaim.ProtoReflect.Descriptor instead.
 func (*IssuerClaim) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{29}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *IssuerClaim) GetName() string {
@@ -2541,7 +2627,7 @@ type IssuerRecord struct {
 
 func (x *IssuerRecord) Reset() {
 	*x = IssuerRecord{}
-	mi := &file_fsm_command_command_proto_msgTypes[30]
+	mi := &file_fsm_command_command_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2553,7 +2639,7 @@ func (x *IssuerRecord) String() string {
 func (*IssuerRecord) ProtoMessage() {}
 
 func (x *IssuerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[30]
+	mi := &file_fsm_command_command_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2566,7 +2652,7 @@ func (x *IssuerRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuerRecord.ProtoReflect.Descriptor instead.
 func (*IssuerRecord) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{30}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *IssuerRecord) GetName() string {
@@ -2794,7 +2880,7 @@ type EarlierMapping struct {
 
 func (x *EarlierMapping) Reset() {
 	*x = EarlierMapping{}
-	mi := &file_fsm_command_command_proto_msgTypes[31]
+	mi := &file_fsm_command_command_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2806,7 +2892,7 @@ func (x *EarlierMapping) String() string {
 func (*EarlierMapping) ProtoMessage() {}
 
 func (x *EarlierMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[31]
+	mi := &file_fsm_command_command_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2819,7 +2905,7 @@ func (x *EarlierMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EarlierMapping.ProtoReflect.Descriptor instead.
 func (*EarlierMapping) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{31}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *EarlierMapping) GetClientClaim() string {
@@ -2870,7 +2956,7 @@ type PutIssuer struct {
 
 func (x *PutIssuer) Reset() {
 	*x = PutIssuer{}
-	mi := &file_fsm_command_command_proto_msgTypes[32]
+	mi := &file_fsm_command_command_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2882,7 +2968,7 @@ func (x *PutIssuer) String() string {
 func (*PutIssuer) ProtoMessage() {}
 
 func (x *PutIssuer) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[32]
+	mi := &file_fsm_command_command_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2895,7 +2981,7 @@ func (x *PutIssuer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutIssuer.ProtoReflect.Descriptor instead.
 func (*PutIssuer) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{32}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PutIssuer) GetIssuer() *IssuerRecord {
@@ -2921,7 +3007,7 @@ type DeleteIssuer struct {
 
 func (x *DeleteIssuer) Reset() {
 	*x = DeleteIssuer{}
-	mi := &file_fsm_command_command_proto_msgTypes[33]
+	mi := &file_fsm_command_command_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2933,7 +3019,7 @@ func (x *DeleteIssuer) String() string {
 func (*DeleteIssuer) ProtoMessage() {}
 
 func (x *DeleteIssuer) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[33]
+	mi := &file_fsm_command_command_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2946,7 +3032,7 @@ func (x *DeleteIssuer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteIssuer.ProtoReflect.Descriptor instead.
 func (*DeleteIssuer) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{33}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeleteIssuer) GetName() string {
@@ -2968,7 +3054,7 @@ type PutIssuerKeys struct {
 
 func (x *PutIssuerKeys) Reset() {
 	*x = PutIssuerKeys{}
-	mi := &file_fsm_command_command_proto_msgTypes[34]
+	mi := &file_fsm_command_command_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2980,7 +3066,7 @@ func (x *PutIssuerKeys) String() string {
 func (*PutIssuerKeys) ProtoMessage() {}
 
 func (x *PutIssuerKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[34]
+	mi := &file_fsm_command_command_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2993,7 +3079,7 @@ func (x *PutIssuerKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutIssuerKeys.ProtoReflect.Descriptor instead.
 func (*PutIssuerKeys) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{34}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PutIssuerKeys) GetName() string {
@@ -3027,7 +3113,7 @@ type BanIssuerKey struct {
 
 func (x *BanIssuerKey) Reset() {
 	*x = BanIssuerKey{}
-	mi := &file_fsm_command_command_proto_msgTypes[35]
+	mi := &file_fsm_command_command_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3125,7 @@ func (x *BanIssuerKey) String() string {
 func (*BanIssuerKey) ProtoMessage() {}
 
 func (x *BanIssuerKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[35]
+	mi := &file_fsm_command_command_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3138,7 @@ func (x *BanIssuerKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanIssuerKey.ProtoReflect.Descriptor instead.
 func (*BanIssuerKey) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{35}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BanIssuerKey) GetName() string {
@@ -3093,7 +3179,7 @@ type RevokeJWT struct {
 
 func (x *RevokeJWT) Reset() {
 	*x = RevokeJWT{}
-	mi := &file_fsm_command_command_proto_msgTypes[36]
+	mi := &file_fsm_command_command_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3105,7 +3191,7 @@ func (x *RevokeJWT) String() string {
 func (*RevokeJWT) ProtoMessage() {}
 
 func (x *RevokeJWT) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[36]
+	mi := &file_fsm_command_command_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3118,7 +3204,7 @@ func (x *RevokeJWT) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJWT.ProtoReflect.Descriptor instead.
 func (*RevokeJWT) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{36}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RevokeJWT) GetIssuer() string {
@@ -3233,7 +3319,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_fsm_command_command_proto_msgTypes[37]
+	mi := &file_fsm_command_command_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3245,7 +3331,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[37]
+	mi := &file_fsm_command_command_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3258,7 +3344,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{37}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Membership) GetClientId() string {
@@ -3311,7 +3397,7 @@ type Acknowledge struct {
 
 func (x *Acknowledge) Reset() {
 	*x = Acknowledge{}
-	mi := &file_fsm_command_command_proto_msgTypes[38]
+	mi := &file_fsm_command_command_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3323,7 +3409,7 @@ func (x *Acknowledge) String() string {
 func (*Acknowledge) ProtoMessage() {}
 
 func (x *Acknowledge) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[38]
+	mi := &file_fsm_command_command_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3336,7 +3422,7 @@ func (x *Acknowledge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledge.ProtoReflect.Descriptor instead.
 func (*Acknowledge) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{38}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Acknowledge) GetNodes() []string {
@@ -3394,7 +3480,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_fsm_command_command_proto_msgTypes[39]
+	mi := &file_fsm_command_command_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3406,7 +3492,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[39]
+	mi := &file_fsm_command_command_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3419,7 +3505,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{39}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Epoch) GetStamp() int64 {
@@ -3482,7 +3568,7 @@ type Tick struct {
 
 func (x *Tick) Reset() {
 	*x = Tick{}
-	mi := &file_fsm_command_command_proto_msgTypes[40]
+	mi := &file_fsm_command_command_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3494,7 +3580,7 @@ func (x *Tick) String() string {
 func (*Tick) ProtoMessage() {}
 
 func (x *Tick) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[40]
+	mi := &file_fsm_command_command_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3507,7 +3593,7 @@ func (x *Tick) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tick.ProtoReflect.Descriptor instead.
 func (*Tick) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{40}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Tick) GetStamp() int64 {
@@ -3536,7 +3622,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_fsm_command_command_proto_msgTypes[41]
+	mi := &file_fsm_command_command_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3548,7 +3634,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[41]
+	mi := &file_fsm_command_command_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3561,7 +3647,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{41}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Mark) GetServer() string {
@@ -3599,7 +3685,7 @@ type Bootstrap struct {
 
 func (x *Bootstrap) Reset() {
 	*x = Bootstrap{}
-	mi := &file_fsm_command_command_proto_msgTypes[42]
+	mi := &file_fsm_command_command_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3611,7 +3697,7 @@ func (x *Bootstrap) String() string {
 func (*Bootstrap) ProtoMessage() {}
 
 func (x *Bootstrap) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[42]
+	mi := &file_fsm_command_command_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3624,7 +3710,7 @@ func (x *Bootstrap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bootstrap.ProtoReflect.Descriptor instead.
 func (*Bootstrap) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{42}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Bootstrap) GetStamp() int64 {
@@ -3675,7 +3761,7 @@ type Expire struct {
 
 func (x *Expire) Reset() {
 	*x = Expire{}
-	mi := &file_fsm_command_command_proto_msgTypes[43]
+	mi := &file_fsm_command_command_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3687,7 +3773,7 @@ func (x *Expire) String() string {
 func (*Expire) ProtoMessage() {}
 
 func (x *Expire) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[43]
+	mi := &file_fsm_command_command_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3700,7 +3786,7 @@ func (x *Expire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expire.ProtoReflect.Descriptor instead.
 func (*Expire) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{43}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Expire) GetStamp() int64 {
@@ -3735,7 +3821,7 @@ type Compact struct {
 
 func (x *Compact) Reset() {
 	*x = Compact{}
-	mi := &file_fsm_command_command_proto_msgTypes[44]
+	mi := &file_fsm_command_command_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3747,7 +3833,7 @@ func (x *Compact) String() string {
 func (*Compact) ProtoMessage() {}
 
 func (x *Compact) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[44]
+	mi := &file_fsm_command_command_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3760,7 +3846,7 @@ func (x *Compact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compact.ProtoReflect.Descriptor instead.
 func (*Compact) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{44}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Compact) GetStamp() int64 {
@@ -3803,7 +3889,7 @@ type SnapshotHead struct {
 
 func (x *SnapshotHead) Reset() {
 	*x = SnapshotHead{}
-	mi := &file_fsm_command_command_proto_msgTypes[45]
+	mi := &file_fsm_command_command_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3815,7 +3901,7 @@ func (x *SnapshotHead) String() string {
 func (*SnapshotHead) ProtoMessage() {}
 
 func (x *SnapshotHead) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[45]
+	mi := &file_fsm_command_command_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3828,7 +3914,7 @@ func (x *SnapshotHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHead.ProtoReflect.Descriptor instead.
 func (*SnapshotHead) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{45}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SnapshotHead) GetClusterId() string {
@@ -3969,7 +4055,7 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x05stamp\x18\x01 \x01(\x03R\x05stamp\x12$\n" +
 	"\x03ops\x18\x02 \x03(\v2\x12.revoked.fsm.v1.OpR\x03ops\x12\x14\n" +
 	"\x05rules\x18\x03 \x01(\rR\x05rules\x12\x18\n" +
-	"\aaudited\x18\x04 \x01(\bR\aaudited\"\xcf\v\n" +
+	"\aaudited\x18\x04 \x01(\bR\aaudited\"\x8e\f\n" +
 	"\x02Op\x12+\n" +
 	"\x05actor\x18\x01 \x01(\v2\x15.revoked.fsm.v1.ActorR\x05actor\x126\n" +
 	"\bregister\x18\x02 \x01(\v2\x18.revoked.fsm.v1.RegisterH\x00R\bregister\x120\n" +
@@ -3989,7 +4075,9 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\n" +
 	"set_voting\x18\x18 \x01(\v2\x19.revoked.fsm.v1.SetVotingH\x00R\tsetVoting\x12M\n" +
 	"\x11create_join_token\x18\x19 \x01(\v2\x1f.revoked.fsm.v1.CreateJoinTokenH\x00R\x0fcreateJoinToken\x12M\n" +
-	"\x11delete_join_token\x18\x1a \x01(\v2\x1f.revoked.fsm.v1.DeleteJoinTokenH\x00R\x0fdeleteJoinToken\x12:\n" +
+	"\x11delete_join_token\x18\x1a \x01(\v2\x1f.revoked.fsm.v1.DeleteJoinTokenH\x00R\x0fdeleteJoinToken\x12=\n" +
+	"\venroll_node\x18\x1b \x01(\v2\x1a.revoked.fsm.v1.EnrollNodeH\x00R\n" +
+	"enrollNode\x12:\n" +
 	"\n" +
 	"put_issuer\x18\x1e \x01(\v2\x19.revoked.fsm.v1.PutIssuerH\x00R\tputIssuer\x12C\n" +
 	"\rdelete_issuer\x18\x1f \x01(\v2\x1c.revoked.fsm.v1.DeleteIssuerH\x00R\fdeleteIssuer\x12G\n" +
@@ -4123,7 +4211,14 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1d\n" +
 	"\n" +
 	"token_hash\x18\x02 \x01(\fR\ttokenHash\x12\x17\n" +
-	"\ahas_key\x18\x03 \x01(\bR\x06hasKey\"P\n" +
+	"\ahas_key\x18\x03 \x01(\bR\x06hasKey\"i\n" +
+	"\n" +
+	"EnrollNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1d\n" +
+	"\n" +
+	"token_hash\x18\x02 \x01(\fR\ttokenHash\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\x12\x16\n" +
+	"\x06signer\x18\x04 \x01(\tR\x06signer\"P\n" +
 	"\tSetVoting\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1b\n" +
 	"\tnon_voter\x18\x02 \x01(\bR\bnonVoter\x12\x12\n" +
@@ -4321,7 +4416,7 @@ func file_fsm_command_command_proto_rawDescGZIP() []byte {
 	return file_fsm_command_command_proto_rawDescData
 }
 
-var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_fsm_command_command_proto_goTypes = []any{
 	(*Actor)(nil),           // 0: revoked.fsm.v1.Actor
 	(*Assertion)(nil),       // 1: revoked.fsm.v1.Assertion
@@ -4346,29 +4441,30 @@ var file_fsm_command_command_proto_goTypes = []any{
 	(*WithdrawNode)(nil),    // 20: revoked.fsm.v1.WithdrawNode
 	(*BarNode)(nil),         // 21: revoked.fsm.v1.BarNode
 	(*JoinNode)(nil),        // 22: revoked.fsm.v1.JoinNode
-	(*SetVoting)(nil),       // 23: revoked.fsm.v1.SetVoting
-	(*Members)(nil),         // 24: revoked.fsm.v1.Members
-	(*Member)(nil),          // 25: revoked.fsm.v1.Member
-	(*CreateJoinToken)(nil), // 26: revoked.fsm.v1.CreateJoinToken
-	(*DeleteJoinToken)(nil), // 27: revoked.fsm.v1.DeleteJoinToken
-	(*IssuerKeyRecord)(nil), // 28: revoked.fsm.v1.IssuerKeyRecord
-	(*IssuerClaim)(nil),     // 29: revoked.fsm.v1.IssuerClaim
-	(*IssuerRecord)(nil),    // 30: revoked.fsm.v1.IssuerRecord
-	(*EarlierMapping)(nil),  // 31: revoked.fsm.v1.EarlierMapping
-	(*PutIssuer)(nil),       // 32: revoked.fsm.v1.PutIssuer
-	(*DeleteIssuer)(nil),    // 33: revoked.fsm.v1.DeleteIssuer
-	(*PutIssuerKeys)(nil),   // 34: revoked.fsm.v1.PutIssuerKeys
-	(*BanIssuerKey)(nil),    // 35: revoked.fsm.v1.BanIssuerKey
-	(*RevokeJWT)(nil),       // 36: revoked.fsm.v1.RevokeJWT
-	(*Membership)(nil),      // 37: revoked.fsm.v1.Membership
-	(*Acknowledge)(nil),     // 38: revoked.fsm.v1.Acknowledge
-	(*Epoch)(nil),           // 39: revoked.fsm.v1.Epoch
-	(*Tick)(nil),            // 40: revoked.fsm.v1.Tick
-	(*Mark)(nil),            // 41: revoked.fsm.v1.Mark
-	(*Bootstrap)(nil),       // 42: revoked.fsm.v1.Bootstrap
-	(*Expire)(nil),          // 43: revoked.fsm.v1.Expire
-	(*Compact)(nil),         // 44: revoked.fsm.v1.Compact
-	(*SnapshotHead)(nil),    // 45: revoked.fsm.v1.SnapshotHead
+	(*EnrollNode)(nil),      // 23: revoked.fsm.v1.EnrollNode
+	(*SetVoting)(nil),       // 24: revoked.fsm.v1.SetVoting
+	(*Members)(nil),         // 25: revoked.fsm.v1.Members
+	(*Member)(nil),          // 26: revoked.fsm.v1.Member
+	(*CreateJoinToken)(nil), // 27: revoked.fsm.v1.CreateJoinToken
+	(*DeleteJoinToken)(nil), // 28: revoked.fsm.v1.DeleteJoinToken
+	(*IssuerKeyRecord)(nil), // 29: revoked.fsm.v1.IssuerKeyRecord
+	(*IssuerClaim)(nil),     // 30: revoked.fsm.v1.IssuerClaim
+	(*IssuerRecord)(nil),    // 31: revoked.fsm.v1.IssuerRecord
+	(*EarlierMapping)(nil),  // 32: revoked.fsm.v1.EarlierMapping
+	(*PutIssuer)(nil),       // 33: revoked.fsm.v1.PutIssuer
+	(*DeleteIssuer)(nil),    // 34: revoked.fsm.v1.DeleteIssuer
+	(*PutIssuerKeys)(nil),   // 35: revoked.fsm.v1.PutIssuerKeys
+	(*BanIssuerKey)(nil),    // 36: revoked.fsm.v1.BanIssuerKey
+	(*RevokeJWT)(nil),       // 37: revoked.fsm.v1.RevokeJWT
+	(*Membership)(nil),      // 38: revoked.fsm.v1.Membership
+	(*Acknowledge)(nil),     // 39: revoked.fsm.v1.Acknowledge
+	(*Epoch)(nil),           // 40: revoked.fsm.v1.Epoch
+	(*Tick)(nil),            // 41: revoked.fsm.v1.Tick
+	(*Mark)(nil),            // 42: revoked.fsm.v1.Mark
+	(*Bootstrap)(nil),       // 43: revoked.fsm.v1.Bootstrap
+	(*Expire)(nil),          // 44: revoked.fsm.v1.Expire
+	(*Compact)(nil),         // 45: revoked.fsm.v1.Compact
+	(*SnapshotHead)(nil),    // 46: revoked.fsm.v1.SnapshotHead
 }
 var file_fsm_command_command_proto_depIdxs = []int32{
 	1,  // 0: revoked.fsm.v1.Actor.assertion:type_name -> revoked.fsm.v1.Assertion
@@ -4385,41 +4481,42 @@ var file_fsm_command_command_proto_depIdxs = []int32{
 	20, // 11: revoked.fsm.v1.Op.withdraw_node:type_name -> revoked.fsm.v1.WithdrawNode
 	21, // 12: revoked.fsm.v1.Op.bar_node:type_name -> revoked.fsm.v1.BarNode
 	22, // 13: revoked.fsm.v1.Op.join_node:type_name -> revoked.fsm.v1.JoinNode
-	23, // 14: revoked.fsm.v1.Op.set_voting:type_name -> revoked.fsm.v1.SetVoting
-	26, // 15: revoked.fsm.v1.Op.create_join_token:type_name -> revoked.fsm.v1.CreateJoinToken
-	27, // 16: revoked.fsm.v1.Op.delete_join_token:type_name -> revoked.fsm.v1.DeleteJoinToken
-	32, // 17: revoked.fsm.v1.Op.put_issuer:type_name -> revoked.fsm.v1.PutIssuer
-	33, // 18: revoked.fsm.v1.Op.delete_issuer:type_name -> revoked.fsm.v1.DeleteIssuer
-	34, // 19: revoked.fsm.v1.Op.put_issuer_keys:type_name -> revoked.fsm.v1.PutIssuerKeys
-	35, // 20: revoked.fsm.v1.Op.ban_issuer_key:type_name -> revoked.fsm.v1.BanIssuerKey
-	36, // 21: revoked.fsm.v1.Op.revoke_jwt:type_name -> revoked.fsm.v1.RevokeJWT
-	5,  // 22: revoked.fsm.v1.Op.note:type_name -> revoked.fsm.v1.Note
-	38, // 23: revoked.fsm.v1.Op.acknowledge:type_name -> revoked.fsm.v1.Acknowledge
-	24, // 24: revoked.fsm.v1.Op.members:type_name -> revoked.fsm.v1.Members
-	4,  // 25: revoked.fsm.v1.Op.origin:type_name -> revoked.fsm.v1.Origin
-	0,  // 26: revoked.fsm.v1.Origin.caller:type_name -> revoked.fsm.v1.Actor
-	6,  // 27: revoked.fsm.v1.Note.object:type_name -> revoked.fsm.v1.AuditObject
-	7,  // 28: revoked.fsm.v1.Register.tokens:type_name -> revoked.fsm.v1.TokenSpec
-	11, // 29: revoked.fsm.v1.MakeCutoff.selector:type_name -> revoked.fsm.v1.Selector
-	13, // 30: revoked.fsm.v1.ClientRecord.secrets:type_name -> revoked.fsm.v1.SecretHash
-	28, // 31: revoked.fsm.v1.ClientRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	14, // 32: revoked.fsm.v1.PutClient.client:type_name -> revoked.fsm.v1.ClientRecord
-	17, // 33: revoked.fsm.v1.PutSettings.settings:type_name -> revoked.fsm.v1.SettingsRecord
-	25, // 34: revoked.fsm.v1.Members.members:type_name -> revoked.fsm.v1.Member
-	29, // 35: revoked.fsm.v1.IssuerRecord.required_claims:type_name -> revoked.fsm.v1.IssuerClaim
-	28, // 36: revoked.fsm.v1.IssuerRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	31, // 37: revoked.fsm.v1.IssuerRecord.earlier:type_name -> revoked.fsm.v1.EarlierMapping
-	30, // 38: revoked.fsm.v1.PutIssuer.issuer:type_name -> revoked.fsm.v1.IssuerRecord
-	28, // 39: revoked.fsm.v1.PutIssuerKeys.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
-	37, // 40: revoked.fsm.v1.RevokeJWT.earlier:type_name -> revoked.fsm.v1.Membership
-	41, // 41: revoked.fsm.v1.Tick.marks:type_name -> revoked.fsm.v1.Mark
-	17, // 42: revoked.fsm.v1.Bootstrap.settings:type_name -> revoked.fsm.v1.SettingsRecord
-	14, // 43: revoked.fsm.v1.Bootstrap.clients:type_name -> revoked.fsm.v1.ClientRecord
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	24, // 14: revoked.fsm.v1.Op.set_voting:type_name -> revoked.fsm.v1.SetVoting
+	27, // 15: revoked.fsm.v1.Op.create_join_token:type_name -> revoked.fsm.v1.CreateJoinToken
+	28, // 16: revoked.fsm.v1.Op.delete_join_token:type_name -> revoked.fsm.v1.DeleteJoinToken
+	23, // 17: revoked.fsm.v1.Op.enroll_node:type_name -> revoked.fsm.v1.EnrollNode
+	33, // 18: revoked.fsm.v1.Op.put_issuer:type_name -> revoked.fsm.v1.PutIssuer
+	34, // 19: revoked.fsm.v1.Op.delete_issuer:type_name -> revoked.fsm.v1.DeleteIssuer
+	35, // 20: revoked.fsm.v1.Op.put_issuer_keys:type_name -> revoked.fsm.v1.PutIssuerKeys
+	36, // 21: revoked.fsm.v1.Op.ban_issuer_key:type_name -> revoked.fsm.v1.BanIssuerKey
+	37, // 22: revoked.fsm.v1.Op.revoke_jwt:type_name -> revoked.fsm.v1.RevokeJWT
+	5,  // 23: revoked.fsm.v1.Op.note:type_name -> revoked.fsm.v1.Note
+	39, // 24: revoked.fsm.v1.Op.acknowledge:type_name -> revoked.fsm.v1.Acknowledge
+	25, // 25: revoked.fsm.v1.Op.members:type_name -> revoked.fsm.v1.Members
+	4,  // 26: revoked.fsm.v1.Op.origin:type_name -> revoked.fsm.v1.Origin
+	0,  // 27: revoked.fsm.v1.Origin.caller:type_name -> revoked.fsm.v1.Actor
+	6,  // 28: revoked.fsm.v1.Note.object:type_name -> revoked.fsm.v1.AuditObject
+	7,  // 29: revoked.fsm.v1.Register.tokens:type_name -> revoked.fsm.v1.TokenSpec
+	11, // 30: revoked.fsm.v1.MakeCutoff.selector:type_name -> revoked.fsm.v1.Selector
+	13, // 31: revoked.fsm.v1.ClientRecord.secrets:type_name -> revoked.fsm.v1.SecretHash
+	29, // 32: revoked.fsm.v1.ClientRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	14, // 33: revoked.fsm.v1.PutClient.client:type_name -> revoked.fsm.v1.ClientRecord
+	17, // 34: revoked.fsm.v1.PutSettings.settings:type_name -> revoked.fsm.v1.SettingsRecord
+	26, // 35: revoked.fsm.v1.Members.members:type_name -> revoked.fsm.v1.Member
+	30, // 36: revoked.fsm.v1.IssuerRecord.required_claims:type_name -> revoked.fsm.v1.IssuerClaim
+	29, // 37: revoked.fsm.v1.IssuerRecord.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	32, // 38: revoked.fsm.v1.IssuerRecord.earlier:type_name -> revoked.fsm.v1.EarlierMapping
+	31, // 39: revoked.fsm.v1.PutIssuer.issuer:type_name -> revoked.fsm.v1.IssuerRecord
+	29, // 40: revoked.fsm.v1.PutIssuerKeys.keys:type_name -> revoked.fsm.v1.IssuerKeyRecord
+	38, // 41: revoked.fsm.v1.RevokeJWT.earlier:type_name -> revoked.fsm.v1.Membership
+	42, // 42: revoked.fsm.v1.Tick.marks:type_name -> revoked.fsm.v1.Mark
+	17, // 43: revoked.fsm.v1.Bootstrap.settings:type_name -> revoked.fsm.v1.SettingsRecord
+	14, // 44: revoked.fsm.v1.Bootstrap.clients:type_name -> revoked.fsm.v1.ClientRecord
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_fsm_command_command_proto_init() }
@@ -4442,6 +4539,7 @@ func file_fsm_command_command_proto_init() {
 		(*Op_SetVoting)(nil),
 		(*Op_CreateJoinToken)(nil),
 		(*Op_DeleteJoinToken)(nil),
+		(*Op_EnrollNode)(nil),
 		(*Op_PutIssuer)(nil),
 		(*Op_DeleteIssuer)(nil),
 		(*Op_PutIssuerKeys)(nil),
@@ -4457,7 +4555,7 @@ func file_fsm_command_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_command_command_proto_rawDesc), len(file_fsm_command_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   46,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -127,6 +127,9 @@ func samples() []sample {
 				ID: "j-1", Hash: revoked.DigestToken("public key"), HasKey: true, Node: "node4",
 			}, time.Hour),
 		}}},
+		{"enrollment", &command.Batch{Stamp: us, Ops: []*command.Op{
+			command.EnrollNodeOp("node4", revoked.DigestToken("public key"), revoked.DigestToken("node key"), "node1"),
+		}}},
 		{"members", &command.Batch{Stamp: us, Ops: []*command.Op{
 			audited(command.SetVotingOp(by, "node4", true, command.VoteAsked)),
 			command.MembersOp([]command.NotedMember{
@@ -318,7 +321,7 @@ func TestVersionOf_NewerOps_NeedTheirVersion(t *testing.T) {
 		want := max(map[string]uint32{"membership": 2, "issuers": 3, "issuer-mappings": 3, "operator-roles": 4,
 			"bootstrap-operator-roles": 4, "bootstrap-audited": 5, "strong-methods": 5, "assertion": 5,
 			"bootstrap-strong-methods": 5, "acknowledge": 5, "members": 5,
-			"join-token-keys": 7}[s.name], 1)
+			"join-token-keys": 7, "enrollment": 8}[s.name], 1)
 		if b, ok := s.c.(*command.Bootstrap); ok && b.Version() != want {
 			t.Errorf("%s: got version %d, want %d", s.name, b.Version(), want)
 		}

@@ -16,7 +16,7 @@ import "slices"
 // Version is the highest version of operations that this program can apply. Raise it with every
 // new operation or field, and return it from VersionOf for that operation. Members announce their
 // Version; a leader proposes an operation only if every member can apply it.
-const Version = 7
+const Version = 8
 
 // Audit is the version of audited commands. The leader audits an entry if every member has at least
 // that Version. [VersionOf] ignores the origin of an operation: the leader drops it from entries
@@ -28,6 +28,9 @@ const OwnLease = 5
 
 // KeyTokens is the version of join tokens with a key.
 const KeyTokens = 7
+
+// Enrollment is the version of certificates that a join token gives.
+const Enrollment = 8
 
 // Rules are the newest rules, the value of Batch.rules. The leader sets the newest ones that every
 // member has by its Version. Apply keeps the rules of older entries. See fsm/DESIGN.md.
@@ -68,6 +71,8 @@ func VersionOf(op *Op) uint32 {
 			return Audit
 		}
 		return 2
+	case *Op_EnrollNode:
+		return Enrollment
 	case *Op_PutIssuer, *Op_DeleteIssuer, *Op_PutIssuerKeys, *Op_BanIssuerKey, *Op_RevokeJwt:
 		return 3
 	case *Op_Note, *Op_Acknowledge, *Op_Members:

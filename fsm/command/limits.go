@@ -44,7 +44,8 @@ func checkAssertion(m *Assertion) error {
 // mayBeOwn reports whether the cluster itself may propose op, without an actor.
 func mayBeOwn(op *Op) bool {
 	switch op.GetKind().(type) {
-	case *Op_JoinNode, *Op_WithdrawNode, *Op_BarNode, *Op_PutIssuerKeys, *Op_Note, *Op_Acknowledge, *Op_Members:
+	case *Op_JoinNode, *Op_EnrollNode, *Op_WithdrawNode, *Op_BarNode, *Op_PutIssuerKeys, *Op_Note, *Op_Acknowledge,
+		*Op_Members:
 		return true
 	}
 	return false
@@ -97,6 +98,8 @@ func checkMembership(op *Op) error {
 			return invalid("token_hash", "is missing")
 		}
 		return revoked.CheckNodeID(k.JoinNode.GetNode())
+	case *Op_EnrollNode:
+		return checkEnrollNode(k.EnrollNode)
 	case *Op_SetVoting:
 		if call := k.SetVoting.GetCall(); call > VoteUndone {
 			return invalid("call", "got %d, want at most %d", call, VoteUndone)
@@ -144,6 +147,14 @@ func checkJoinToken(m *CreateJoinToken) error {
 		}
 	}
 	return cmp.Or(checkID("id", m.GetId()), checkTTL(m.GetTtl()))
+}
+
+// checkEnrollNode checks the names, and the lengths of the digests.
+func checkEnrollNode(m *EnrollNode) error {
+	if t, k := len(m.GetTokenHash()), len(m.GetKey()); t != len(revoked.Digest{}) || k != len(revoked.Digest{}) {
+		return invalid("token_hash and key", "got %d and %d bytes, want %d", t, k, len(revoked.Digest{}))
+	}
+	return cmp.Or(revoked.CheckNodeID(m.GetNode()), revoked.CheckNodeID(m.GetSigner()))
 }
 
 // checkTTL checks a time to live in nanoseconds. Apply adds it to the stamp of the entry.

@@ -101,6 +101,15 @@ func JoinWithKeyOp(node string, key revoked.Digest) *Op {
 	return newOp(revoked.Actor{}, &Op_JoinNode{JoinNode: &JoinNode{Node: node, TokenHash: key[:], HasKey: true}})
 }
 
+// EnrollNodeOp returns the operation that uses a join token for node and the key of its
+// certificate. token is the digest of the token's public key. The result wraps ErrForbidden if the
+// token does not admit the node with that key, and ErrConflict for a node that has joined.
+func EnrollNodeOp(node string, token, key revoked.Digest, signer string) *Op {
+	return newOp(revoked.Actor{}, &Op_EnrollNode{EnrollNode: &EnrollNode{
+		Node: node, TokenHash: token[:], Key: key[:], Signer: signer,
+	}})
+}
+
 // The steps of a call that promotes or demotes a member, in SetVoting.call. Exactly one operation
 // writes the audit entry of the call: the Members operation that has the change, or the last step.
 const (

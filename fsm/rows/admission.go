@@ -24,20 +24,30 @@ func (v *Admission) code(c *coder) {
 	if c.decoding {
 		v.Node = string(c.key[1:])
 	}
-	newer := v.JoinToken != ""
-	c.oneOrTwo(&newer)
+	form := byte(1)
+	switch {
+	case !v.Key.IsZero():
+		form = 3
+	case v.JoinToken != "":
+		form = 2
+	}
+	c.form(&form, 3)
 	state := byte(v.State)
 	c.byte(&state)
 	c.flag(&v.NonVoter)
 	c.time(&v.ExpiresAt, &v.At)
 	c.string(&v.By, &v.Reason)
 	c.uvarint(&v.Index)
-	if newer {
+	if form >= 2 {
 		c.string(&v.JoinToken)
+	}
+	if form >= 3 {
+		c.digest(&v.Key)
 	}
 	if c.decoding {
 		v.State = revoked.AdmissionState(state)
-		if v.State < revoked.Admitted || v.State > revoked.Barred || newer && v.JoinToken == "" {
+		if v.State < revoked.Admitted || v.State > revoked.Barred || form >= 2 && v.JoinToken == "" ||
+			form >= 3 && v.Key.IsZero() {
 			c.fail()
 		}
 	}
@@ -72,7 +82,12 @@ func (v *JoinToken) code(c *coder) {
 	if c.decoding {
 		v.ID = string(c.key[1:])
 	}
-	c.oneOrTwo(&v.HasKey)
+	form := byte(1)
+	if v.HasKey {
+		form = 2
+	}
+	c.form(&form, 2)
+	v.HasKey = form == 2
 	c.digest(&v.Hash)
 	c.string(&v.Node, &v.By, &v.UsedBy)
 	c.flag(&v.NonVoter)

@@ -59,18 +59,12 @@ func (c *coder) version() {
 	}
 }
 
-// oneOrTwo is the first byte of rows that a later program extended: 2 for the extended form. The
-// other form keeps its bytes, so a state is the same whichever program wrote it.
-func (c *coder) oneOrTwo(newer *bool) {
-	v := byte(1)
-	if *newer {
-		v = 2
-	}
-	if c.byte(&v); v != 1 && v != 2 {
+// form is the first byte of rows that later programs extended: 1 to most. The older forms keep
+// their bytes, so a state is the same whichever program wrote it.
+func (c *coder) form(v *byte, most byte) {
+	if c.byte(v); *v < 1 || *v > most {
 		c.fail()
-	}
-	if c.decoding {
-		*newer = v == 2
+		*v = 1
 	}
 }
 

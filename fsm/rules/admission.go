@@ -22,6 +22,8 @@ func (a *Applier) membershipOp(op *command.Op) Result {
 		return a.barNode(by, k.BarNode)
 	case *command.Op_JoinNode:
 		return a.joinNode(k.JoinNode)
+	case *command.Op_EnrollNode:
+		return a.enrollNode(k.EnrollNode)
 	case *command.Op_SetVoting:
 		return a.setVoting(by, op)
 	case *command.Op_CreateJoinToken:
@@ -90,13 +92,13 @@ func (a *Applier) joinNode(m *command.JoinNode) Result {
 	joined := revoked.Admission{Node: m.Node, State: revoked.Joined}
 	admitted := old != nil && old.Open(a.Stamp)
 	if admitted {
-		joined.NonVoter, joined.By, joined.JoinToken = old.NonVoter, old.By, old.JoinToken
+		joined.NonVoter, joined.By, joined.JoinToken, joined.Key = old.NonVoter, old.By, old.JoinToken, old.Key
 	}
 	if t := a.tokenFor(m, old); t != nil && (!admitted || old.State == revoked.Admitted) {
 		used := *t
 		used.UsedBy, used.UsedAt = m.Node, a.Stamp
 		a.putJoinToken(&used)
-		joined.NonVoter, joined.By, joined.JoinToken = joined.NonVoter || t.NonVoter, t.By, ""
+		joined.NonVoter, joined.By = joined.NonVoter || t.NonVoter, t.By
 		if t.HasKey {
 			a.usedToken = t.ID
 			if !admitted { // else the end of the token leaves the other admission
@@ -125,10 +127,48 @@ func (a *Applier) tokenFor(m *command.JoinNode, old *revoked.Admission) *revoked
 	if t == nil || t.HasKey != m.HasKey || !t.Admits(m.Node, a.Stamp) {
 		return nil
 	}
-	if old != nil && old.State == revoked.Barred && (t.Node == "" || t.Index <= old.Index) {
+	if !passesBar(t, old) {
 		return nil
 	}
 	return t
+}
+
+// passesBar reports whether t admits a node with that admission, if it is barred: only a token that
+// names it and is newer does.
+func passesBar(t *revoked.JoinToken, old *revoked.Admission) bool {
+	return old == nil || old.State != revoked.Barred || t.Node != "" && t.Index > old.Index
+}
+
+// enrollNode uses a join token for a node and the key of its certificate. The node is then admitted
+// until the end of the token, with that key only. Another key, or another node, cannot use the
+// token. A name that has joined gets no certificate: it would be that of a member.
+func (a *Applier) enrollNode(m *command.EnrollNode) Result {
+	t, old := a.joinTokenByHash(revoked.Digest(m.TokenHash)), a.admission(m.Node)
+	key := revoked.Digest(m.Key)
+	switch {
+	case t == nil || !t.HasKey || t.DeletedAt != 0 || a.Stamp >= t.ExpiresAt:
+		return Result{Err: revoked.ErrTokenEnded}
+	case old != nil && old.State == revoked.Joined || instanceOf(a.currentMembers().List, m.Node) != "":
+		return Result{Err: fmt.Errorf("%w: %s has joined already: its certificate does not come from a join token",
+			revoked.ErrConflict, m.Node)}
+	case t.UsedBy == m.Node && old != nil && old.JoinToken == t.ID && old.Key == key && old.Open(a.Stamp):
+		return Result{} // a repeat
+	case t.UsedBy != "":
+		return Result{Err: fmt.Errorf("%w: join token: another node or another key has used it", revoked.ErrForbidden)}
+	case t.Node != "" && t.Node != m.Node:
+		return Result{Err: fmt.Errorf("%w: join token: it is for another node", revoked.ErrForbidden)}
+	case !passesBar(t, old):
+		return Result{Err: revoked.NotAdmittedError(m.Node, true)}
+	}
+	used := *t
+	used.UsedBy, used.UsedAt = m.Node, a.Stamp
+	a.putJoinToken(&used)
+	a.usedToken = t.ID
+	a.decide(revoked.Admission{
+		Node: m.Node, State: revoked.Admitted, By: t.By, ExpiresAt: t.ExpiresAt, JoinToken: t.ID, Key: key,
+		NonVoter: t.NonVoter || old != nil && old.Open(a.Stamp) && old.NonVoter,
+	})
+	return Result{}
 }
 
 // setVoting records whether a member may vote. It changes nothing else of its admission.
@@ -192,13 +232,14 @@ func (a *Applier) deleteJoinToken(by, id string) Result {
 	return Result{}
 }
 
-// hasNotJoined reports whether the node of v used its admission, but is not a member. The leader
-// uses an admission up just before it adds the node, so Joined alone does not tell. The state knows
-// the members from the audit, which is later than Raft. If Raft adds the node meanwhile,
-// noteMembers restores the admission.
+// hasNotJoined reports whether the node of v has or used its admission, but is not a member. The
+// leader uses an admission up just before it adds the node, so Joined alone does not tell. The
+// state knows the members from the audit, which is later than Raft. If Raft adds the node
+// meanwhile, noteMembers restores the admission.
 func (a *Applier) hasNotJoined(v *revoked.Admission) bool {
 	members := a.currentMembers()
-	return v.State == revoked.Joined && members.Index != 0 && instanceOf(members.List, v.Node) == ""
+	return v.State == revoked.Admitted ||
+		v.State == revoked.Joined && members.Index != 0 && instanceOf(members.List, v.Node) == ""
 }
 
 // restoreAdmission gives a new member the admission back that an administrator withdrew while Raft

@@ -32,7 +32,7 @@ func (a *Applier) runAudited(op *command.Op) Result {
 		e.Object.IssuedBefore = a.Stamp
 	case e.Kind == revoked.AuditTokenRevoke:
 		e.Object.GrantID = a.endedGrant
-	case op.GetJoinNode() != nil:
+	case op.GetJoinNode() != nil, op.GetEnrollNode() != nil:
 		e.Object.JoinToken = a.usedToken
 	case op.GetDeleteJoinToken() != nil:
 		e.Object.Node = a.withdrawn
