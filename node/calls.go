@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +13,12 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"revoked"
+	"revoked/fsm/command"
+	"revoked/node/certify"
 	"revoked/node/nodepb"
 	"revoked/transport"
+	"revoked/transport/enroll"
+	"revoked/transport/pki"
 )
 
 // A caller makes calls to other nodes. Its methods may be called concurrently.
@@ -84,6 +90,8 @@ func (n *Node) handler() http.Handler {
 	handleRequest(mux, nodepb.PathJoin, func(r *http.Request, req *nodepb.JoinRequest) *nodepb.AdminResponse {
 		if !req.Forwarded {
 			req.Binding, _ = transport.Binding(r) // without one, no proof is valid
+			key := pki.KeyHash(r.TLS.PeerCertificates[0])
+			req.CertificateKey = key[:]
 		}
 		return n.roster.ServeJoin(r.Context(), transport.PeerNode(r), req)
 	})
@@ -95,6 +103,16 @@ func (n *Node) handler() http.Handler {
 	})
 	handle(mux, nodepb.PathSubmit, n.serveSubmit)
 	handle(mux, nodepb.PathKeys, n.serveKeys)
+	certs := certificates{n}
+	handle(mux, nodepb.PathEnroll, func(
+		ctx context.Context, peer string, req *nodepb.EnrollRequest,
+	) *nodepb.AdminResponse {
+		err := certs.signer().ServeEnroll(ctx, peer, req)
+		return &nodepb.AdminResponse{Code: revoked.Code(err), Detail: revoked.Detail(err)}
+	})
+	handleRequest(mux, nodepb.PathRenew, func(r *http.Request, req *nodepb.RenewRequest) *nodepb.RenewResponse {
+		return certs.renew(r.Context(), transport.PeerNode(r), r.TLS.PeerCertificates[0], req)
+	})
 	mux.HandleFunc("POST "+nodepb.PathReports, func(w http.ResponseWriter, r *http.Request) {
 		n.roster.ServeReports(w, r)
 	})
@@ -110,6 +128,70 @@ func (n *Node) serveSubmit(ctx context.Context, peer string, req *nodepb.SubmitR
 		}
 	}
 	return n.propose.Serve(ctx, peer, req)
+}
+
+// A certificates connects package certify with the node.
+type certificates struct{ *Node }
+
+// signer returns the part of this node that signs certificates of nodes, or records their use of
+// join tokens.
+func (n certificates) signer() *certify.Signer {
+	return &certify.Signer{
+		NodeID: n.cfg.NodeID, CA: n.cfg.CAKey, Log: n.cfg.Log, Now: n.cfg.Now, State: n.fsm,
+		IsMember: n.roster.IsMember, Leads: func() bool { return n.leadership.term() != 0 },
+		Current: n.Current, Commit: n.commitOwn,
+		CallLeader: func(ctx context.Context, req *nodepb.EnrollRequest) error {
+			if err := n.roster.LeaderKnows(ctx, command.Enrollment); err != nil {
+				return err
+			}
+			var resp nodepb.AdminResponse
+			if err := (caller{n.transport, n.raft}).callLeader(ctx, nodepb.PathEnroll, req, &resp); err != nil {
+				return err
+			}
+			return nodepb.DecodeError(resp.Code, resp.Detail)
+		},
+	}
+}
+
+// enrollment serves nodes without a certificate. It returns nil on a node that signs none.
+func (n certificates) enrollment() func(context.Context, *tls.Conn) {
+	if n.cfg.CAKey == nil {
+		return nil
+	}
+	return enroll.NewServer(func(ctx context.Context, r *enroll.Request) ([]byte, error) {
+		if !n.roster.IsMember(n.cfg.NodeID) {
+			return nil, fmt.Errorf("%w: %s is not a member", revoked.ErrNoLeader, n.cfg.NodeID)
+		}
+		return n.signer().Issue(ctx, r)
+	}).Serve
+}
+
+// renew signs a certificate for the member peer, whose certificate is cert.
+func (n certificates) renew(
+	ctx context.Context, peer string, cert *x509.Certificate, req *nodepb.RenewRequest,
+) *nodepb.RenewResponse {
+	der, ca, err := n.signer().Renew(ctx, peer, cert, req.Csr)
+	if err != nil {
+		return &nodepb.RenewResponse{Code: revoked.Code(err), Detail: revoked.Detail(err)}
+	}
+	return &nodepb.RenewResponse{Certificate: der, CaKey: ca[:]}
+}
+
+// newRenewer returns the part of this node that renews its certificate.
+func (n certificates) renewer() *certify.Renewer {
+	calls := caller{n.transport, n.raft}
+	return &certify.Renewer{
+		NodeID: n.cfg.NodeID, Files: *n.cfg.Renew, Certs: n.cfg.Certs, Log: n.cfg.Log, Now: n.cfg.Now,
+		IsMember: n.roster.IsMember, Members: n.roster.OtherAddresses,
+		Call: func(ctx context.Context, host string, req *nodepb.RenewRequest, resp *nodepb.RenewResponse) error {
+			ctx, cancel := context.WithTimeout(ctx, n.cfg.RequestTimeout)
+			defer cancel()
+			return calls.call(ctx, host, "", nodepb.PathRenew, req, resp)
+		},
+		Sign: func(ctx context.Context, req *nodepb.RenewRequest) *nodepb.RenewResponse {
+			return n.renew(ctx, n.cfg.NodeID, n.cfg.Certs.Leaf(), req)
+		},
+	}
 }
 
 // handle registers a call that needs only the name of the peer, see handleRequest.

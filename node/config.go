@@ -17,6 +17,7 @@ import (
 	"revoked/fsm"
 	"revoked/fsm/command"
 	"revoked/internal/tracing"
+	"revoked/node/certify"
 	"revoked/node/jwks"
 	"revoked/node/lease"
 	"revoked/node/raftstore"
@@ -35,6 +36,8 @@ type Config struct {
 	Listener         net.Listener // cluster port, already bound; Open owns it
 	ClusterAdvertise string       // host:port that the other members dial
 	Certs            *pki.Certs
+	CAKey            *pki.CA        // signs certificates of nodes; nil: this node signs none
+	Renew            *certify.Files // of Certs, if a join token gave them; nil: an operator renews them
 
 	GossipBind      string // host:port; empty turns gossip off
 	GossipAdvertise string

@@ -86,6 +86,11 @@ func (n *Node) CallLeader(ctx context.Context, path string, req, resp proto.Mess
 	return caller{n.transport, n.raft}.callLeader(ctx, path, req, resp)
 }
 
+// CallHost makes one call to the node at host with the certificate of n.
+func (n *Node) CallHost(ctx context.Context, host, path string, req, resp proto.Message) error {
+	return caller{n.transport, n.raft}.call(ctx, host, "", path, req, resp)
+}
+
 // CallBound makes one call to the node at host, with a request for the binding of its connection.
 func (n *Node) CallBound(
 	ctx context.Context, host, path string, makeReq func(binding []byte) proto.Message, resp proto.Message,

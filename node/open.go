@@ -116,6 +116,9 @@ func (n *Node) start() {
 	n.life.start(n.store.SnapshotBySize)
 	n.life.start(func(ctx context.Context) { n.leases.watch(ctx, n.cfg.Log, n.metrics.leaseLosses) })
 	n.roster.Run(n.life.start)
+	if n.cfg.Renew != nil {
+		n.life.start(certificates{n}.renewer().Run)
+	}
 }
 
 // The methods below connect each part of the node with the others. A function of a part that does
@@ -153,7 +156,7 @@ func (n *Node) transportConfig() transport.Config {
 		Handler: n.handler(), AllowRaft: func(peer string) error { return n.roster.AllowRaft(peer) },
 		Known:       func() []string { return n.roster.ClusterAddresses() },
 		RaftTimeout: 10 * time.Second, Dial: n.cfg.hooks.dial,
-		Log: n.cfg.Log, Registerer: n.cfg.Registerer,
+		Log: n.cfg.Log, Registerer: n.cfg.Registerer, Enroll: certificates{n}.enrollment(),
 	}
 }
 
@@ -278,14 +281,17 @@ func (n *Node) newRoster() *roster.Roster {
 		Call: calls.call, CallBound: calls.callBound, CallLeader: calls.callLeader,
 		Store:       n.store,
 		ReadBarrier: func(ctx context.Context) error { return n.propose.ReadBarrier(ctx) },
-		Commit: func(ctx context.Context, op *command.Op) error {
-			out, err := n.propose.Propose(ctx, []*command.Op{op}, false)
-			if err != nil {
-				return err
-			}
-			return out.Results[0].Err
-		},
+		Commit:      n.commitOwn,
 	})
+}
+
+// commitOwn proposes an operation of the cluster itself. This node must lead.
+func (n *Node) commitOwn(ctx context.Context, op *command.Op) error {
+	out, err := n.propose.Propose(ctx, []*command.Op{op}, false)
+	if err != nil {
+		return err
+	}
+	return out.Results[0].Err
 }
 
 func (n *Node) newLeader() *leader {

@@ -13,6 +13,7 @@ import (
 
 	"revoked/internal/retry"
 	"revoked/internal/slots"
+	"revoked/transport/enroll"
 	"revoked/transport/pki"
 )
 
@@ -107,7 +108,7 @@ func (a *admission) run(ctx context.Context) {
 func (a *admission) admit(ctx context.Context, w *waiting, greeting *slots.Slot) {
 	tc, reason, err := a.handshake(ctx, w, greeting)
 	if err == nil {
-		reason, err = a.pass(w.conn, tc)
+		reason, err = a.pass(ctx, w.conn, tc)
 	}
 	if err == nil {
 		return
@@ -142,7 +143,7 @@ func (a *admission) handshake(ctx context.Context, w *waiting, greeting *slots.S
 		return nil, refusedSilent, err
 	}
 	slot := w.take(a.handshakes)
-	tc = tls.Server(&replayConn{Conn: w.conn, first: hello}, a.cfg.Certs.ServerConfig(protoRaft, protoFrames, protoHTTP))
+	tc = tls.Server(&replayConn{Conn: w.conn, first: hello}, a.cfg.serverConfig())
 	err = tc.HandshakeContext(ctx)
 	if !slot.Release() {
 		return nil, refusedDisplaced, errDisplaced
@@ -153,8 +154,13 @@ func (a *admission) handshake(ctx context.Context, w *waiting, greeting *slots.S
 // pass passes a connection after its handshake to its protocol. If it must not, reason is the cause
 // of the refusal. The instance is checked before AllowRaft: a stream for the previous instance of
 // this disk must not reach Raft, even from a member.
-func (a *admission) pass(c *conn, tc *tls.Conn) (reason string, err error) {
+func (a *admission) pass(ctx context.Context, c *conn, tc *tls.Conn) (reason string, err error) {
 	cs := tc.ConnectionState()
+	if cs.NegotiatedProtocol == enroll.Protocol { // without a certificate
+		a.cfg.Enroll(ctx, tc)
+		_ = c.Close()
+		return "", nil
+	}
 	node, err := pki.NodeOf(cs.PeerCertificates[0])
 	if err != nil {
 		return refusedHandshake, err

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"revoked/transport/enroll"
 	"revoked/transport/pki"
 )
 
@@ -33,6 +35,10 @@ type Config struct {
 	// the slots for inbound handshakes are reserved for their hosts and for those of peers that lately
 	// proved their node. It may be nil.
 	Known func() []string
+
+	// Enroll serves a connection of a node that has no certificate, see package enroll. Its context
+	// ends with the Transport. nil: the port does not offer it.
+	Enroll func(context.Context, *tls.Conn)
 
 	RaftTimeout    time.Duration // one Raft message and its answer; default 5 s
 	MaxPool        int           // idle Raft connections for each peer; default 3
@@ -130,6 +136,15 @@ func (cfg Config) check() error {
 		return fmt.Errorf("transport: advertised address has no host (got %s)", cfg.Advertise)
 	}
 	return nil
+}
+
+// serverConfig returns the configuration of inbound handshakes.
+func (cfg Config) serverConfig() *tls.Config {
+	protocol := ""
+	if cfg.Enroll != nil {
+		protocol = enroll.Protocol
+	}
+	return cfg.Certs.ServerConfig(protocol, protoRaft, protoFrames, protoHTTP)
 }
 
 // keepAlive returns the probes for idle connections. Three of them without an answer end the

@@ -32,7 +32,7 @@ func olderServer(t *testing.T, s *server, addr string) net.Listener {
 		}
 		echo(w, r)
 	})}
-	go func() { _ = srv.Serve(tls.NewListener(ln, certs.ServerConfig("revoked-raft/1", "h2"))) }()
+	go func() { _ = srv.Serve(tls.NewListener(ln, certs.ServerConfig("", "revoked-raft/1", "h2"))) }()
 	t.Cleanup(func() { _ = srv.Close() })
 	return ln
 }

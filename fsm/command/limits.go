@@ -26,7 +26,8 @@ func Admit(op *Op) error {
 	if op.GetActor().GetClientId() == "" && !mayBeOwn(op) {
 		return fmt.Errorf("%w: operation without an actor", revoked.ErrForbidden)
 	}
-	if op.GetActor().GetClientId() != "" && op.GetJoinNode().GetHasKey() { // only the leader verifies proofs
+	// Only the leader verifies proofs.
+	if op.GetActor().GetClientId() != "" && (op.GetJoinNode().GetHasKey() || op.GetEnrollNode() != nil) {
 		return fmt.Errorf("%w: join by a client", revoked.ErrForbidden)
 	}
 	return nil

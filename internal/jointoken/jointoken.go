@@ -107,6 +107,23 @@ func VerifyJoin(publicKey, proof []byte, node, instance string, binding []byte) 
 	return verify(publicKey, proof, message(joinUse, []byte(node), []byte(instance), binding))
 }
 
+// enrollUse begins what a node signs that asks for a certificate.
+const enrollUse = "revoked join token: enrollment, version 1"
+
+// SignEnrollment returns the proof that the holder of the token asks for a certificate of node, by
+// the certificate request csr, on the connection with that binding.
+func (t Token) SignEnrollment(node string, csr, binding []byte) []byte {
+	sum := sha256.Sum256(csr)
+	return ed25519.Sign(t.key(), message(enrollUse, []byte(node), sum[:], binding))
+}
+
+// VerifyEnrollment reports whether proof is SignEnrollment of the token with that public key. It
+// accepts any bytes.
+func VerifyEnrollment(publicKey, proof []byte, node string, csr, binding []byte) bool {
+	sum := sha256.Sum256(csr)
+	return verify(publicKey, proof, message(enrollUse, []byte(node), sum[:], binding))
+}
+
 func verify(publicKey, proof, signed []byte) bool {
 	return len(publicKey) == ed25519.PublicKeySize && ed25519.Verify(publicKey, signed, proof)
 }

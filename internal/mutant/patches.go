@@ -173,6 +173,16 @@ var sentCalls sync.Map // *Router to *sentCall
 		"\treturn r.TLS.ExportKeyingMaterial(bindingLabel, nil, bindingSize)\n",
 		"\treturn make([]byte, bindingSize), nil\n",
 	}}},
+	{"any-member-enrolls", "a node without a certificate trusts a member of another CA than its token names", []Edit{{
+		"transport/pki/enroll.go",
+		"func(c *x509.Certificate) bool { return KeyHash(c) == p.Hash })\n",
+		"func(*x509.Certificate) bool { return true })\n",
+	}}},
+	{"any-key-renews", "a certificate is renewed for another key than the admission's", []Edit{{
+		"node/certify/signer.go",
+		"\tcase a.Key.IsZero() || a.Key != revoked.Digest(pki.KeyHash(cert)):\n",
+		"\tcase a.Key.IsZero():\n",
+	}}},
 	{"removed-comes-back", "autopilot promotes a server that was removed before", []Edit{{
 		"node/roster/voters.go", "\tindex, err := p.changes.promote(id)\n",
 		"\tif true {\n\t\treturn p.Raft.AddVoter(id, addr, 0, 0)\n\t}\n\tindex, err := p.changes.promote(id)\n",

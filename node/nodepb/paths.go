@@ -8,5 +8,7 @@ const (
 	PathSubmit  = "/node/v1/submit"
 	PathMembers = "/node/v1/members"
 	PathKeys    = "/node/v1/keys"
+	PathEnroll  = "/node/v1/enroll"
+	PathRenew   = "/node/v1/renew"
 	PathReports = "/node/v1/reports"
 )

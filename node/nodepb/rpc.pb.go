@@ -81,7 +81,7 @@ func (x AdminRequest_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AdminRequest_Kind.Descriptor instead.
 func (AdminRequest_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{2, 0}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{5, 0}
 }
 
 // Hello describes a node and its view of the cluster.
@@ -248,11 +248,13 @@ type JoinRequest struct {
 	Token     string                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"` // join token of a program before version 7; empty: there is none
 	// The public key of the join token, and its signature of the hello's node id and instance and of the
 	// binding of the connection that the node used. A join token with a key never travels.
-	TokenKey      []byte `protobuf:"bytes,4,opt,name=token_key,json=tokenKey,proto3" json:"token_key,omitempty"`
-	TokenProof    []byte `protobuf:"bytes,5,opt,name=token_proof,json=tokenProof,proto3" json:"token_proof,omitempty"`
-	Binding       []byte `protobuf:"bytes,6,opt,name=binding,proto3" json:"binding,omitempty"` // if forwarded: of the connection to the member that forwards
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	TokenKey   []byte `protobuf:"bytes,4,opt,name=token_key,json=tokenKey,proto3" json:"token_key,omitempty"`
+	TokenProof []byte `protobuf:"bytes,5,opt,name=token_proof,json=tokenProof,proto3" json:"token_proof,omitempty"`
+	Binding    []byte `protobuf:"bytes,6,opt,name=binding,proto3" json:"binding,omitempty"` // if forwarded: of the connection to the member that forwards
+	// SHA-256 of the public key of the node's certificate. The member that the node asks sets it.
+	CertificateKey []byte `protobuf:"bytes,7,opt,name=certificate_key,json=certificateKey,proto3" json:"certificate_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *JoinRequest) Reset() {
@@ -327,6 +329,204 @@ func (x *JoinRequest) GetBinding() []byte {
 	return nil
 }
 
+func (x *JoinRequest) GetCertificateKey() []byte {
+	if x != nil {
+		return x.CertificateKey
+	}
+	return nil
+}
+
+// EnrollRequest asks the leader to use a join token for a node. The member that sends it signs the
+// node's certificate.
+type EnrollRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Csr           []byte                 `protobuf:"bytes,2,opt,name=csr,proto3" json:"csr,omitempty"` // DER
+	TokenKey      []byte                 `protobuf:"bytes,3,opt,name=token_key,json=tokenKey,proto3" json:"token_key,omitempty"`
+	Proof         []byte                 `protobuf:"bytes,4,opt,name=proof,proto3" json:"proof,omitempty"`     // jointoken.SignEnrollment
+	Binding       []byte                 `protobuf:"bytes,5,opt,name=binding,proto3" json:"binding,omitempty"` // of the node's connection to the member
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrollRequest) Reset() {
+	*x = EnrollRequest{}
+	mi := &file_node_nodepb_rpc_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrollRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrollRequest) ProtoMessage() {}
+
+func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_node_nodepb_rpc_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
+func (*EnrollRequest) Descriptor() ([]byte, []int) {
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *EnrollRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *EnrollRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+func (x *EnrollRequest) GetTokenKey() []byte {
+	if x != nil {
+		return x.TokenKey
+	}
+	return nil
+}
+
+func (x *EnrollRequest) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+func (x *EnrollRequest) GetBinding() []byte {
+	if x != nil {
+		return x.Binding
+	}
+	return nil
+}
+
+// RenewRequest asks a member with the CA's key for a new certificate of the member that asks.
+type RenewRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Csr           []byte                 `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"` // DER; empty: only ca_key
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_node_nodepb_rpc_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_node_nodepb_rpc_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RenewRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+type RenewResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	Certificate   []byte                 `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`  // DER
+	CaKey         []byte                 `protobuf:"bytes,4,opt,name=ca_key,json=caKey,proto3" json:"ca_key,omitempty"` // SHA-256 of the public key of the CA that signs
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewResponse) Reset() {
+	*x = RenewResponse{}
+	mi := &file_node_nodepb_rpc_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewResponse) ProtoMessage() {}
+
+func (x *RenewResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_node_nodepb_rpc_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
+func (*RenewResponse) Descriptor() ([]byte, []int) {
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RenewResponse) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *RenewResponse) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *RenewResponse) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *RenewResponse) GetCaKey() []byte {
+	if x != nil {
+		return x.CaKey
+	}
+	return nil
+}
+
 type AdminRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Kind   AdminRequest_Kind      `protobuf:"varint,1,opt,name=kind,proto3,enum=revoked.node.v1.AdminRequest_Kind" json:"kind,omitempty"`
@@ -344,7 +544,7 @@ type AdminRequest struct {
 
 func (x *AdminRequest) Reset() {
 	*x = AdminRequest{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[2]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -356,7 +556,7 @@ func (x *AdminRequest) String() string {
 func (*AdminRequest) ProtoMessage() {}
 
 func (x *AdminRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[2]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -369,7 +569,7 @@ func (x *AdminRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminRequest.ProtoReflect.Descriptor instead.
 func (*AdminRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{2}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AdminRequest) GetKind() AdminRequest_Kind {
@@ -434,7 +634,7 @@ type AdminResponse struct {
 
 func (x *AdminResponse) Reset() {
 	*x = AdminResponse{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[3]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +646,7 @@ func (x *AdminResponse) String() string {
 func (*AdminResponse) ProtoMessage() {}
 
 func (x *AdminResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[3]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +659,7 @@ func (x *AdminResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminResponse.ProtoReflect.Descriptor instead.
 func (*AdminResponse) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{3}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AdminResponse) GetCode() uint32 {
@@ -515,7 +715,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[4]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -527,7 +727,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[4]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -540,7 +740,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{4}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SubmitRequest) GetOps() []*command.Op {
@@ -582,7 +782,7 @@ type TraceContext struct {
 
 func (x *TraceContext) Reset() {
 	*x = TraceContext{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[5]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +794,7 @@ func (x *TraceContext) String() string {
 func (*TraceContext) ProtoMessage() {}
 
 func (x *TraceContext) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[5]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +807,7 @@ func (x *TraceContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceContext.ProtoReflect.Descriptor instead.
 func (*TraceContext) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{5}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TraceContext) GetTraceparent() string {
@@ -636,7 +836,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[6]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -648,7 +848,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[6]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -661,7 +861,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{6}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SubmitResponse) GetCode() uint32 {
@@ -707,7 +907,7 @@ type OpResult struct {
 
 func (x *OpResult) Reset() {
 	*x = OpResult{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[7]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +919,7 @@ func (x *OpResult) String() string {
 func (*OpResult) ProtoMessage() {}
 
 func (x *OpResult) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[7]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +932,7 @@ func (x *OpResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpResult.ProtoReflect.Descriptor instead.
 func (*OpResult) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{7}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OpResult) GetCode() uint32 {
@@ -797,7 +997,7 @@ type MembersResponse struct {
 
 func (x *MembersResponse) Reset() {
 	*x = MembersResponse{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[8]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +1009,7 @@ func (x *MembersResponse) String() string {
 func (*MembersResponse) ProtoMessage() {}
 
 func (x *MembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[8]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +1022,7 @@ func (x *MembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersResponse.ProtoReflect.Descriptor instead.
 func (*MembersResponse) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{8}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MembersResponse) GetCode() uint32 {
@@ -867,7 +1067,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[9]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +1079,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[9]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +1092,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{9}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Member) GetNodeId() string {
@@ -992,7 +1192,7 @@ type KeyFetchRequest struct {
 
 func (x *KeyFetchRequest) Reset() {
 	*x = KeyFetchRequest{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[10]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1204,7 @@ func (x *KeyFetchRequest) String() string {
 func (*KeyFetchRequest) ProtoMessage() {}
 
 func (x *KeyFetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[10]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1217,7 @@ func (x *KeyFetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFetchRequest.ProtoReflect.Descriptor instead.
 func (*KeyFetchRequest) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{10}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *KeyFetchRequest) GetRefresh() string {
@@ -1054,7 +1254,7 @@ type KeyFetchResponse struct {
 
 func (x *KeyFetchResponse) Reset() {
 	*x = KeyFetchResponse{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[11]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1266,7 @@ func (x *KeyFetchResponse) String() string {
 func (*KeyFetchResponse) ProtoMessage() {}
 
 func (x *KeyFetchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[11]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1279,7 @@ func (x *KeyFetchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFetchResponse.ProtoReflect.Descriptor instead.
 func (*KeyFetchResponse) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{11}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *KeyFetchResponse) GetCode() uint32 {
@@ -1130,7 +1330,7 @@ type KeyFetch struct {
 
 func (x *KeyFetch) Reset() {
 	*x = KeyFetch{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[12]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1142,7 +1342,7 @@ func (x *KeyFetch) String() string {
 func (*KeyFetch) ProtoMessage() {}
 
 func (x *KeyFetch) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[12]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1155,7 +1355,7 @@ func (x *KeyFetch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyFetch.ProtoReflect.Descriptor instead.
 func (*KeyFetch) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{12}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *KeyFetch) GetIssuer() string {
@@ -1212,7 +1412,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[13]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1424,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[13]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1437,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{13}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Report) GetHello() *Hello {
@@ -1363,7 +1563,7 @@ type VoteNote struct {
 
 func (x *VoteNote) Reset() {
 	*x = VoteNote{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[14]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1575,7 @@ func (x *VoteNote) String() string {
 func (*VoteNote) ProtoMessage() {}
 
 func (x *VoteNote) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[14]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1588,7 @@ func (x *VoteNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteNote.ProtoReflect.Descriptor instead.
 func (*VoteNote) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{14}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *VoteNote) GetVoter() *command.Mark {
@@ -1426,7 +1626,7 @@ type ReportReply struct {
 
 func (x *ReportReply) Reset() {
 	*x = ReportReply{}
-	mi := &file_node_nodepb_rpc_proto_msgTypes[15]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1438,7 +1638,7 @@ func (x *ReportReply) String() string {
 func (*ReportReply) ProtoMessage() {}
 
 func (x *ReportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_node_nodepb_rpc_proto_msgTypes[15]
+	mi := &file_node_nodepb_rpc_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1451,7 +1651,7 @@ func (x *ReportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportReply.ProtoReflect.Descriptor instead.
 func (*ReportReply) Descriptor() ([]byte, []int) {
-	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{15}
+	return file_node_nodepb_rpc_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReportReply) GetNotMember() bool {
@@ -1555,7 +1755,7 @@ const file_node_nodepb_rpc_proto_rawDesc = "" +
 	"\fmember_addrs\x18\f \x03(\tR\vmemberAddrs\x12\x1b\n" +
 	"\tleader_id\x18\r \x01(\tR\bleaderId\x12\x1a\n" +
 	"\bcommands\x18\x0e \x01(\rR\bcommands\x12%\n" +
-	"\x0emember_servers\x18\x0f \x03(\tR\rmemberServers\"\xc7\x01\n" +
+	"\x0emember_servers\x18\x0f \x03(\tR\rmemberServers\"\xf0\x01\n" +
 	"\vJoinRequest\x12,\n" +
 	"\x05hello\x18\x01 \x01(\v2\x16.revoked.node.v1.HelloR\x05hello\x12\x1c\n" +
 	"\tforwarded\x18\x02 \x01(\bR\tforwarded\x12\x14\n" +
@@ -1563,7 +1763,21 @@ const file_node_nodepb_rpc_proto_rawDesc = "" +
 	"\ttoken_key\x18\x04 \x01(\fR\btokenKey\x12\x1f\n" +
 	"\vtoken_proof\x18\x05 \x01(\fR\n" +
 	"tokenProof\x12\x18\n" +
-	"\abinding\x18\x06 \x01(\fR\abinding\"\xbd\x02\n" +
+	"\abinding\x18\x06 \x01(\fR\abinding\x12'\n" +
+	"\x0fcertificate_key\x18\a \x01(\fR\x0ecertificateKey\"\x82\x01\n" +
+	"\rEnrollRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x10\n" +
+	"\x03csr\x18\x02 \x01(\fR\x03csr\x12\x1b\n" +
+	"\ttoken_key\x18\x03 \x01(\fR\btokenKey\x12\x14\n" +
+	"\x05proof\x18\x04 \x01(\fR\x05proof\x12\x18\n" +
+	"\abinding\x18\x05 \x01(\fR\abinding\" \n" +
+	"\fRenewRequest\x12\x10\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\"t\n" +
+	"\rRenewResponse\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x12 \n" +
+	"\vcertificate\x18\x03 \x01(\fR\vcertificate\x12\x15\n" +
+	"\x06ca_key\x18\x04 \x01(\fR\x05caKey\"\xbd\x02\n" +
 	"\fAdminRequest\x126\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\".revoked.node.v1.AdminRequest.KindR\x04kind\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x16\n" +
@@ -1703,42 +1917,45 @@ func file_node_nodepb_rpc_proto_rawDescGZIP() []byte {
 }
 
 var file_node_nodepb_rpc_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_node_nodepb_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_node_nodepb_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_node_nodepb_rpc_proto_goTypes = []any{
 	(AdminRequest_Kind)(0),   // 0: revoked.node.v1.AdminRequest.Kind
 	(*Hello)(nil),            // 1: revoked.node.v1.Hello
 	(*JoinRequest)(nil),      // 2: revoked.node.v1.JoinRequest
-	(*AdminRequest)(nil),     // 3: revoked.node.v1.AdminRequest
-	(*AdminResponse)(nil),    // 4: revoked.node.v1.AdminResponse
-	(*SubmitRequest)(nil),    // 5: revoked.node.v1.SubmitRequest
-	(*TraceContext)(nil),     // 6: revoked.node.v1.TraceContext
-	(*SubmitResponse)(nil),   // 7: revoked.node.v1.SubmitResponse
-	(*OpResult)(nil),         // 8: revoked.node.v1.OpResult
-	(*MembersResponse)(nil),  // 9: revoked.node.v1.MembersResponse
-	(*Member)(nil),           // 10: revoked.node.v1.Member
-	(*KeyFetchRequest)(nil),  // 11: revoked.node.v1.KeyFetchRequest
-	(*KeyFetchResponse)(nil), // 12: revoked.node.v1.KeyFetchResponse
-	(*KeyFetch)(nil),         // 13: revoked.node.v1.KeyFetch
-	(*Report)(nil),           // 14: revoked.node.v1.Report
-	(*VoteNote)(nil),         // 15: revoked.node.v1.VoteNote
-	(*ReportReply)(nil),      // 16: revoked.node.v1.ReportReply
-	(*command.Actor)(nil),    // 17: revoked.fsm.v1.Actor
-	(*command.Op)(nil),       // 18: revoked.fsm.v1.Op
-	(*command.Mark)(nil),     // 19: revoked.fsm.v1.Mark
+	(*EnrollRequest)(nil),    // 3: revoked.node.v1.EnrollRequest
+	(*RenewRequest)(nil),     // 4: revoked.node.v1.RenewRequest
+	(*RenewResponse)(nil),    // 5: revoked.node.v1.RenewResponse
+	(*AdminRequest)(nil),     // 6: revoked.node.v1.AdminRequest
+	(*AdminResponse)(nil),    // 7: revoked.node.v1.AdminResponse
+	(*SubmitRequest)(nil),    // 8: revoked.node.v1.SubmitRequest
+	(*TraceContext)(nil),     // 9: revoked.node.v1.TraceContext
+	(*SubmitResponse)(nil),   // 10: revoked.node.v1.SubmitResponse
+	(*OpResult)(nil),         // 11: revoked.node.v1.OpResult
+	(*MembersResponse)(nil),  // 12: revoked.node.v1.MembersResponse
+	(*Member)(nil),           // 13: revoked.node.v1.Member
+	(*KeyFetchRequest)(nil),  // 14: revoked.node.v1.KeyFetchRequest
+	(*KeyFetchResponse)(nil), // 15: revoked.node.v1.KeyFetchResponse
+	(*KeyFetch)(nil),         // 16: revoked.node.v1.KeyFetch
+	(*Report)(nil),           // 17: revoked.node.v1.Report
+	(*VoteNote)(nil),         // 18: revoked.node.v1.VoteNote
+	(*ReportReply)(nil),      // 19: revoked.node.v1.ReportReply
+	(*command.Actor)(nil),    // 20: revoked.fsm.v1.Actor
+	(*command.Op)(nil),       // 21: revoked.fsm.v1.Op
+	(*command.Mark)(nil),     // 22: revoked.fsm.v1.Mark
 }
 var file_node_nodepb_rpc_proto_depIdxs = []int32{
 	1,  // 0: revoked.node.v1.JoinRequest.hello:type_name -> revoked.node.v1.Hello
 	0,  // 1: revoked.node.v1.AdminRequest.kind:type_name -> revoked.node.v1.AdminRequest.Kind
-	17, // 2: revoked.node.v1.AdminRequest.actor:type_name -> revoked.fsm.v1.Actor
-	18, // 3: revoked.node.v1.SubmitRequest.ops:type_name -> revoked.fsm.v1.Op
-	6,  // 4: revoked.node.v1.SubmitRequest.traces:type_name -> revoked.node.v1.TraceContext
-	8,  // 5: revoked.node.v1.SubmitResponse.results:type_name -> revoked.node.v1.OpResult
-	10, // 6: revoked.node.v1.MembersResponse.members:type_name -> revoked.node.v1.Member
-	17, // 7: revoked.node.v1.KeyFetchRequest.actor:type_name -> revoked.fsm.v1.Actor
-	13, // 8: revoked.node.v1.KeyFetchResponse.fetches:type_name -> revoked.node.v1.KeyFetch
+	20, // 2: revoked.node.v1.AdminRequest.actor:type_name -> revoked.fsm.v1.Actor
+	21, // 3: revoked.node.v1.SubmitRequest.ops:type_name -> revoked.fsm.v1.Op
+	9,  // 4: revoked.node.v1.SubmitRequest.traces:type_name -> revoked.node.v1.TraceContext
+	11, // 5: revoked.node.v1.SubmitResponse.results:type_name -> revoked.node.v1.OpResult
+	13, // 6: revoked.node.v1.MembersResponse.members:type_name -> revoked.node.v1.Member
+	20, // 7: revoked.node.v1.KeyFetchRequest.actor:type_name -> revoked.fsm.v1.Actor
+	16, // 8: revoked.node.v1.KeyFetchResponse.fetches:type_name -> revoked.node.v1.KeyFetch
 	1,  // 9: revoked.node.v1.Report.hello:type_name -> revoked.node.v1.Hello
-	19, // 10: revoked.node.v1.VoteNote.voter:type_name -> revoked.fsm.v1.Mark
-	19, // 11: revoked.node.v1.VoteNote.candidate:type_name -> revoked.fsm.v1.Mark
+	22, // 10: revoked.node.v1.VoteNote.voter:type_name -> revoked.fsm.v1.Mark
+	22, // 11: revoked.node.v1.VoteNote.candidate:type_name -> revoked.fsm.v1.Mark
 	12, // [12:12] is the sub-list for method output_type
 	12, // [12:12] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
@@ -1757,7 +1974,7 @@ func file_node_nodepb_rpc_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_node_nodepb_rpc_proto_rawDesc), len(file_node_nodepb_rpc_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -6,13 +6,10 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +35,7 @@ type Options struct {
 	Node     func(k int, c *node.Config) // changes a node's configuration before it starts
 	API      func(k int, c *api.Config)
 	NoWait   bool // return before the nodes are ready
+	Signers  int  // how many of the first nodes have the key of the CA
 	LogLevel slog.Level
 	Log      slog.Handler // log of the nodes and their API servers; default: discard
 }
@@ -176,6 +174,9 @@ func (c *Cluster) issue(m *Member) {
 		c.T.Fatal(err)
 	}
 	write("ca.pem", c.ca.CertPEM())
+	if m.k < c.opts.Signers {
+		write("ca-key.pem", c.ca.KeyPEM())
+	}
 	write("node.pem", cert)
 	write("node-key.pem", key)
 	if cert, key, err = c.ca.IssueServer([]string{"127.0.0.1"}, time.Hour); err != nil {
@@ -183,29 +184,6 @@ func (c *Cluster) issue(m *Member) {
 	}
 	write("api.pem", cert)
 	write("api-key.pem", key)
-}
-
-// handedOut holds the addresses that freePort has returned. Tests of one process run in parallel
-// and must not share an address.
-var handedOut sync.Map
-
-// freePort returns a free loopback address, each only once. The port is below the kernel's
-// ephemeral ports, so that no connection takes it while its node restarts. Another process may
-// still take the port, which listen waits for.
-func freePort(t testing.TB) string {
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 22_000+rand.IntN(10_000))
-		if _, taken := handedOut.LoadOrStore(addr, true); taken {
-			continue
-		}
-		l, err := net.Listen("tcp", addr)
-		if err == nil {
-			defer l.Close()
-			return addr
-		}
-	}
-	t.Fatal("got no free port in 1000 attempts, want one")
-	return ""
 }
 
 // Start runs the node on its data directory. It ends the test if the node does not start.
@@ -237,6 +215,11 @@ func (m *Member) TryStart() error {
 		Defaults:         settings,
 		HeartbeatTimeout: 500 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond, StableTime: 300 * time.Millisecond,
 		CacheSize: 8 << 20, StoreCacheSize: 8 << 20,
+	}
+	if m.k < m.c.opts.Signers {
+		if conf.CAKey, err = pki.LoadSigner(certs, path("ca-key.pem")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if m.k < m.c.opts.Expect {
 		conf.BootstrapExpect = m.c.opts.Expect
@@ -283,22 +266,6 @@ func (m *Member) serve(log *slog.Logger) {
 		defer close(done)
 		_ = m.server.Serve()
 	}(m.serving)
-}
-
-// listen retries, because the node's last process may only just have released the port. It gives up
-// after LongStop.
-func listen(t testing.TB, addr string) net.Listener {
-	deadline := time.Now().Add(LongStop)
-	for {
-		l, err := net.Listen("tcp", addr)
-		if err == nil {
-			return l
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
 }
 
 // StopGracefully finishes the running requests and then stops the node, like the program on

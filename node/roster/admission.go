@@ -30,6 +30,8 @@ func (p *peerView) isOld() bool { return p.hello != nil && max(p.hello.Commands,
 type presented struct {
 	token string // of a program before command.KeyTokens, as it is
 	key   []byte // public key of a token; the caller has verified the proof
+
+	certificate revoked.Digest // of the public key of the node's certificate; zero: unknown
 }
 
 // joinOp returns the operation that uses up the admission of node, or this token.
@@ -45,19 +47,22 @@ func (p presented) joinOp(node string) *command.Op {
 
 // presentedBy returns the join token of a request. It returns ErrForbidden unless the proof is that
 // of the token for the node and instance of the hello, made for req.Binding.
-func presentedBy(req *nodepb.JoinRequest) (presented, error) {
+func presentedBy(req *nodepb.JoinRequest) (p presented, err error) {
 	h := req.Hello
+	copy(p.certificate[:], req.CertificateKey)
 	switch {
 	case jointoken.HasKey(req.Token):
 		return presented{}, fmt.Errorf("%w: join token: %s runs version %s, which sends the token itself; "+
 			"upgrade the node and delete the token", revoked.ErrForbidden, h.NodeId, h.Version)
 	case len(req.TokenKey) == 0 && len(req.TokenProof) == 0:
-		return presented{token: req.Token}, nil
+		p.token = req.Token
+		return p, nil
 	case len(req.Binding) == 0 || !jointoken.VerifyJoin(req.TokenKey, req.TokenProof, h.NodeId, h.Instance, req.Binding):
 		return presented{}, fmt.Errorf("%w: join token: %s did not prove that it holds the token",
 			revoked.ErrForbidden, h.NodeId)
 	}
-	return presented{key: req.TokenKey}, nil
+	p.key = req.TokenKey
+	return p, nil
 }
 
 // errOldToken is returned for a member that does not know join tokens with a key.
@@ -102,6 +107,10 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token presente
 		if err := t.note(); err != nil {
 			return err
 		}
+	}
+	if a, _ := t.FSM.Admission(h.NodeId); !a.Key.IsZero() && a.Key != token.certificate {
+		return fmt.Errorf("%w: %s has another key in its certificate than its join token gave it",
+			revoked.ErrForbidden, h.NodeId)
 	}
 	var err error
 	if old == nil {

@@ -248,7 +248,7 @@ func (r *Roster) ServeJoin(ctx context.Context, peer string, req *nodepb.JoinReq
 		if req.Forwarded {
 			return refusal(revoked.ErrNoLeader)
 		}
-		forwarded := &nodepb.JoinRequest{Hello: h, Forwarded: true, Token: req.Token}
+		forwarded := &nodepb.JoinRequest{Hello: h, Forwarded: true, Token: req.Token, CertificateKey: req.CertificateKey}
 		if token.key != nil {
 			forwarded.TokenKey, forwarded.TokenProof, forwarded.Binding = req.TokenKey, req.TokenProof, req.Binding
 			if err := r.LeaderKnows(ctx, command.KeyTokens); err != nil {

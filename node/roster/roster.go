@@ -138,6 +138,15 @@ func (r *Roster) ClusterAddresses() []string {
 	return slices.Concat(r.Join, r.others(conf))
 }
 
+// OtherAddresses lists the cluster addresses of the other members.
+func (r *Roster) OtherAddresses() []string {
+	conf, err := r.Configuration()
+	if err != nil {
+		return nil
+	}
+	return r.others(conf)
+}
+
 // AllowRaft returns an error unless the peer may open a Raft stream. A member may. While this node
 // bootstraps, the founders may. AllowRaft asks the members about a peer that is not in this node's
 // log, because the cluster may have grown while this node was down.

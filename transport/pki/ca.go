@@ -2,6 +2,7 @@ package pki
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -122,9 +123,23 @@ func (ca *CA) issue(name string, hosts []string, uris []*url.URL, validFor time.
 	if err != nil {
 		return nil, nil, fmt.Errorf("generate key: %w", err)
 	}
-	tmpl, err := template(name, validFor)
+	der, err := ca.sign(key.Public(), name, hosts, uris, validFor, usage...)
 	if err != nil {
 		return nil, nil, err
+	}
+	keyPEM, err = encodeKey(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), keyPEM, nil
+}
+
+// sign returns the DER of a certificate of a public key.
+func (ca *CA) sign(public crypto.PublicKey, name string, hosts []string, uris []*url.URL, validFor time.Duration,
+	usage ...x509.ExtKeyUsage) ([]byte, error) {
+	tmpl, err := template(name, validFor)
+	if err != nil {
+		return nil, err
 	}
 	tmpl.KeyUsage = x509.KeyUsageDigitalSignature
 	tmpl.BasicConstraintsValid = true
@@ -137,15 +152,11 @@ func (ca *CA) issue(name string, hosts []string, uris []*url.URL, validFor time.
 			tmpl.DNSNames = append(tmpl.DNSNames, h)
 		}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.cert, key.Public(), ca.key)
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.cert, public, ca.key)
 	if err != nil {
-		return nil, nil, fmt.Errorf("sign certificate: %w", err)
+		return nil, fmt.Errorf("sign certificate: %w", err)
 	}
-	keyPEM, err = encodeKey(key)
-	if err != nil {
-		return nil, nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), keyPEM, nil
+	return der, nil
 }
 
 // template returns a certificate without usage. Its random serial number distinguishes certificates

@@ -35,6 +35,7 @@ type Certs struct {
 // certSet is one loaded set of files. It is immutable.
 type certSet struct {
 	nodeID string
+	cas    []*x509.Certificate
 	pool   *x509.CertPool
 	pair   tls.Certificate
 }
@@ -58,6 +59,20 @@ func (c *Certs) NodeID() string { return c.current.Load().nodeID }
 
 // Expiry returns the end of the certificate's validity.
 func (c *Certs) Expiry() time.Time { return c.current.Load().pair.Leaf.NotAfter }
+
+// Leaf returns the node's certificate. The caller must not change it.
+func (c *Certs) Leaf() *x509.Certificate { return c.current.Load().pair.Leaf }
+
+// Validity returns the beginning and the end of the certificate's validity.
+func (c *Certs) Validity() (from, to time.Time) {
+	leaf := c.current.Load().pair.Leaf
+	return leaf.NotBefore, leaf.NotAfter
+}
+
+// Trusts reports whether a CA with that KeyHash is among those that this node trusts.
+func (c *Certs) Trusts(caKey [32]byte) bool {
+	return slices.ContainsFunc(c.current.Load().cas, func(ca *x509.Certificate) bool { return KeyHash(ca) == caKey })
+}
 
 // Reload loads the files if they have changed. On an error the previous set stays in use; a
 // certificate that names another node is an error.
@@ -111,7 +126,9 @@ func (c *Certs) CAKeyHash() ([32]byte, error) {
 }
 
 // KeyHash returns the SHA-256 of the public key (SubjectPublicKeyInfo) of a certificate.
-func KeyHash(cert *x509.Certificate) [32]byte { return sha256.Sum256(cert.RawSubjectPublicKeyInfo) }
+func KeyHash(cert *x509.Certificate) [32]byte { return hashKey(cert.RawSubjectPublicKeyInfo) }
+
+func hashKey(spki []byte) [32]byte { return sha256.Sum256(spki) }
 
 // root returns the CA under which the certificate is valid.
 func (s *certSet) root() (*x509.Certificate, error) {
@@ -132,11 +149,17 @@ func (s *certSet) root() (*x509.Certificate, error) {
 
 // ServerConfig returns the configuration of the cluster port. It requires a certificate that names
 // a node. Each handshake uses the newest set, so a listener need not restart after a renewal.
-func (c *Certs) ServerConfig(protocols ...string) *tls.Config {
+//
+// enroll, if not empty, is the protocol of nodes that have no certificate yet. Only a handshake
+// that offers nothing else gets it, and no other handshake does without a certificate.
+func (c *Certs) ServerConfig(enroll string, protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			s := c.current.Load()
+			if enroll != "" && slices.Equal(hello.SupportedProtos, []string{enroll}) {
+				return s.enrollConfig(enroll), nil
+			}
 			return &tls.Config{
 				MinVersion:             tls.VersionTLS13,
 				NextProtos:             protocols,
@@ -205,11 +228,11 @@ func (s *certSet) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) (str
 // load checks the content of the three files and makes it current. A set for another node is
 // refused: the id is part of Raft's addresses and of the data directory.
 func (c *Certs) load(content [][]byte) error {
-	pool, err := c.loadPool(content[0])
+	cas, pool, err := c.loadPool(content[0])
 	if err != nil {
 		return err
 	}
-	set, err := c.loadPair(pool, content[1], content[2])
+	set, err := c.loadPair(cas, pool, content[1], content[2])
 	if err != nil {
 		return err
 	}
@@ -222,24 +245,25 @@ func (c *Certs) load(content [][]byte) error {
 
 // loadPool reads the CAs. A file with two of them lets a cluster move from one CA to the other
 // without a stop.
-func (c *Certs) loadPool(content []byte) (*x509.CertPool, error) {
+func (c *Certs) loadPool(content []byte) ([]*x509.Certificate, *x509.CertPool, error) {
 	cas, err := parseCertificates(c.caFile, content)
 	if err != nil {
-		return nil, fmt.Errorf("cluster CA: %w", err)
+		return nil, nil, fmt.Errorf("cluster CA: %w", err)
 	}
 	pool := x509.NewCertPool()
 	for _, ca := range cas {
 		if !ca.IsCA {
-			return nil, fmt.Errorf("cluster CA: %s holds %q, which is not a CA certificate", c.caFile, ca.Subject.CommonName)
+			return nil, nil, fmt.Errorf("cluster CA: %s holds %q, which is not a CA certificate",
+				c.caFile, ca.Subject.CommonName)
 		}
 		pool.AddCert(ca)
 	}
-	return pool, nil
+	return cas, pool, nil
 }
 
 // loadPair reads the certificate and its key, and checks what a peer would check. So a bad renewal
 // shows in the log of the node, and not first in the handshakes of others.
-func (c *Certs) loadPair(pool *x509.CertPool, certPEM, keyPEM []byte) (*certSet, error) {
+func (c *Certs) loadPair(cas []*x509.Certificate, pool *x509.CertPool, certPEM, keyPEM []byte) (*certSet, error) {
 	chain, err := parseCertificates(c.certFile, certPEM)
 	if err != nil {
 		return nil, fmt.Errorf("node certificate: %w", err)
@@ -268,7 +292,7 @@ func (c *Certs) loadPair(pool *x509.CertPool, certPEM, keyPEM []byte) (*certSet,
 		return nil, fmt.Errorf("node certificate %s is not valid before %s: check this machine's clock",
 			c.certFile, leaf.NotBefore.Format(time.RFC3339))
 	}
-	set := &certSet{nodeID: nodeID, pool: pool, pair: pair}
+	set := &certSet{nodeID: nodeID, cas: cas, pool: pool, pair: pair}
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
 		if _, err := set.verify(chain, usage); err != nil {
 			return nil, fmt.Errorf("node certificate %s is not valid under the CA in %s as server and as client: %w",

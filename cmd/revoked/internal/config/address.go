@@ -21,6 +21,7 @@ func (c *Config) Derive(hostname func() (string, error)) {
 		host = "localhost"
 	}
 	c.NodeID = cmp.Or(c.NodeID, host)
+	c.deriveCertificate()
 	wrong := false
 	for _, l := range c.listeners() {
 		if !c.hasProblem(l.key) { // else the address was not parsed

@@ -36,9 +36,11 @@ func (e *Error) Error() string {
 // A Config has the settings of a node and the place where each was set.
 type Config struct {
 	Settings
-	File     string            // absolute; may be empty
-	origin   map[string]string // by key, such as "--node-id", "REVOKED_NODE_ID", "/etc/revoked.yml:3", "default"
-	problems []Problem
+	File string // absolute; may be empty
+	// OwnCertificate reports that the certificate is below data_dir, where a join token puts it.
+	OwnCertificate bool
+	origin         map[string]string // by key, such as "--node-id", "REVOKED_NODE_ID", "/etc/revoked.yml:3", "default"
+	problems       []Problem
 }
 
 // Place returns the place of a setting for a message: its flag, variable or line, else its key.

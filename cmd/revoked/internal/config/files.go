@@ -15,6 +15,7 @@ import (
 	"revoked/api/serve"
 	"revoked/cluster"
 	"revoked/cmd/revoked/internal/files"
+	"revoked/internal/jointoken"
 	"revoked/transport/pki"
 )
 
@@ -24,9 +25,12 @@ type Files struct {
 	APICert   *serve.Certificate
 	ClientCAs *serve.ClientCAs // nil: the certificate of a caller may come from anywhere
 	GossipKey []byte
-	JoinToken string // empty: none
-	Clients   []revoked.Client
-	Warnings  []string
+	JoinToken string  // empty: none
+	CAKey     *pki.CA // nil: this node signs no certificates
+	// NeedsCertificate reports that Certs is nil, and that the node gets a certificate with JoinToken.
+	NeedsCertificate bool
+	Clients          []revoked.Client
+	Warnings         []string
 }
 
 // loadFiles reads every file that the settings name and adds a problem for each invalid one.
@@ -66,7 +70,34 @@ func (c *Config) require(advice string, keys ...string) bool {
 	return len(c.problems) == before
 }
 
+// deriveCertificate sets the files of a node whose certificate comes from a join token. They are
+// below data_dir, which the node may write.
+func (c *Config) deriveCertificate() {
+	if c.ClusterCA != "" || c.ClusterCert != "" || c.ClusterKey != "" || c.DataDir == "" {
+		return
+	}
+	cert := filepath.Join(c.DataDir, "tls", "node.crt")
+	if _, err := os.Stat(cert); err != nil && c.JoinTokenFile == "" {
+		return
+	}
+	c.OwnCertificate = true
+	c.ClusterCA, c.ClusterCert = filepath.Join(c.DataDir, "tls", "ca.crt"), cert
+	c.ClusterKey = filepath.Join(c.DataDir, "tls", "node.key")
+}
+
+// checkNeed returns whether this node must get a certificate with its join token.
+func (c *Config) checkNeed() bool {
+	if _, err := os.Stat(c.ClusterCert); !c.OwnCertificate || !errors.Is(err, os.ErrNotExist) {
+		return false
+	}
+	c.addIf(len(c.Join) == 0, "join", "is not set; a node with only a join token gets its certificate from a member")
+	return true
+}
+
 func (c *Config) loadClusterCert(f *Files) {
+	if f.NeedsCertificate = c.checkNeed(); f.NeedsCertificate {
+		return
+	}
 	advice := "nodes talk over mutual TLS; for a trial: revoked cert ca && revoked cert node " + c.NodeID
 	if !c.require(advice, "cluster_ca", "cluster_cert", "cluster_key") {
 		return
@@ -83,6 +114,17 @@ func (c *Config) loadClusterCert(f *Files) {
 	}
 	f.Certs = certs
 	f.warnReadable(c.ClusterKey)
+	c.add("cluster_ca_key", c.LoadSigner(f))
+}
+
+// LoadSigner reads the key of cluster_ca_key, if it is set and the certificate is loaded.
+func (c *Config) LoadSigner(f *Files) (err error) {
+	if c.ClusterCAKey == "" || f.Certs == nil {
+		return nil
+	}
+	f.warnReadable(c.ClusterCAKey)
+	f.CAKey, err = pki.LoadSigner(f.Certs, c.ClusterCAKey)
+	return err
 }
 
 func (c *Config) loadAPICert(f *Files) {
@@ -145,9 +187,18 @@ func (c *Config) loadJoinToken(f *Files) {
 	if c.JoinTokenFile == "" || IsMember(c.DataDir) {
 		return
 	}
-	token, err := f.readLine(c.JoinTokenFile)
+	token, err := f.readToken(c.JoinTokenFile)
 	c.add("join_token_file", err)
 	f.JoinToken = token
+	switch {
+	case err != nil:
+	case jointoken.HasKey(token):
+		_, err = jointoken.Parse(token)
+		c.add("join_token_file", err)
+	case f.NeedsCertificate:
+		c.addf("join_token_file", "%s: the token gives no certificate (want one that begins with rjt1.); create another, "+
+			"or set cluster_ca, cluster_cert and cluster_key", c.JoinTokenFile)
+	}
 }
 
 // holdsKey reports whether data, the content of a file, contains the gossip key.
@@ -237,6 +288,19 @@ func (f *Files) readLine(name string) (string, error) {
 		return "", err
 	}
 	line, err := files.OneLine(data)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	return line, err
+}
+
+// readToken is readLine for a token, which has no blanks: those at its end do not count.
+func (f *Files) readToken(name string) (string, error) {
+	data, err := f.readPrivate(name)
+	if err != nil {
+		return "", err
+	}
+	line, err := files.OneLine(bytes.TrimRight(data, " \t\r\n"))
 	if err != nil {
 		err = fmt.Errorf("%s: %w", name, err)
 	}

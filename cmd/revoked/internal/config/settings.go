@@ -25,6 +25,7 @@ type Settings struct {
 
 	APIAddr, APIAdvertise, APICert, APIKey, APIClientCA               string
 	ClusterAddr, ClusterAdvertise, ClusterCA, ClusterCert, ClusterKey string
+	ClusterCAKey                                                      string // empty: this node signs no certificates
 	GossipAddr, GossipAdvertise, GossipKeyFile                        string
 	MetricsAddr                                                       string
 
@@ -142,9 +143,14 @@ func (s *Settings) network() []Setting {
 		{"cluster_addr", ":7443", "address of the port for other nodes", &s.ClusterAddr, 0, 0},
 		{"cluster_advertise", "", "host:port of cluster_addr for others (default: cluster_addr with the host name)",
 			&s.ClusterAdvertise, 0, 0},
-		{"cluster_ca", "", "CA of the nodes, PEM", (*path)(&s.ClusterCA), 0, 0},
-		{"cluster_cert", "", "certificate that names this node, PEM", (*path)(&s.ClusterCert), 0, 0},
-		{"cluster_key", "", "private key of cluster_cert, PEM", (*path)(&s.ClusterKey), 0, 0},
+		{"cluster_ca", "", "CA of the nodes, PEM (default with join_token_file: tls/ca.crt below data_dir)",
+			(*path)(&s.ClusterCA), 0, 0},
+		{"cluster_cert", "", "certificate that names this node, PEM (default with join_token_file: tls/node.crt)",
+			(*path)(&s.ClusterCert), 0, 0},
+		{"cluster_key", "", "private key of cluster_cert, PEM (default with join_token_file: tls/node.key)",
+			(*path)(&s.ClusterKey), 0, 0},
+		{"cluster_ca_key", "", "private key of a CA in cluster_ca: this node signs certificates of nodes with join tokens",
+			(*path)(&s.ClusterCAKey), 0, 0},
 		{"gossip_addr", ":7946", "address gossip listens on, TCP and UDP", &s.GossipAddr, 0, 0},
 		{"gossip_advertise", "",
 			"host:port of gossip_addr for others (default: gossip_addr with the host of cluster_advertise)",

@@ -45,7 +45,7 @@ func serve(t *testing.T, id string, issuer *pki.CA, trusted ...*pki.CA) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", certs.ServerConfig("h2"))
+	l, err := tls.Listen("tcp", "127.0.0.1:0", certs.ServerConfig("", "h2"))
 	if err != nil {
 		t.Fatal(err)
 	}

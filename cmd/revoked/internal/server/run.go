@@ -68,7 +68,15 @@ func Run(ctx context.Context, stop Stop, flags *config.Flags, build Build, stder
 		log.Warn("suspicious configuration", "warning", w)
 	}
 	// Load had no log yet. Certificates loaded with the log report their reload and expiry.
+	if loaded.NeedsCertificate {
+		if err := getCertificate(ctx, cfg, loaded, log); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
 	if loaded.Certs, err = pki.LoadCerts(cfg.ClusterCA, cfg.ClusterCert, cfg.ClusterKey, log); err != nil {
+		return err
+	}
+	if err := cfg.LoadSigner(loaded); err != nil {
 		return err
 	}
 	s := &server{cfg: cfg, build: build, files: loaded, settings: cfg.Effective(), base: base, log: log,

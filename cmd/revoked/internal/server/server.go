@@ -26,6 +26,7 @@ import (
 	"revoked/cmd/revoked/internal/config"
 	"revoked/cmd/revoked/internal/traces"
 	"revoked/node"
+	"revoked/node/certify"
 )
 
 // A server is one running node with its listeners. open starts the parts, stop stops them in
@@ -143,7 +144,13 @@ func (s *server) openAuditLog(reg *prometheus.Registry) error {
 func (s *server) nodeConfig(cluster net.Listener, memory int64, reg *prometheus.Registry) node.Config {
 	c := s.cfg
 	proxy, _ := c.JWKSProxyURL() // checked before
+	var renew *certify.Files
+	if c.OwnCertificate {
+		files := certificateFiles(c)
+		renew = &files
+	}
 	return node.Config{
+		CAKey: s.files.CAKey, Renew: renew,
 		KeyFetch: node.KeyFetchConfig{CAFile: c.JWKSCAFile, Allow: c.JWKSAllowNetworks, Proxy: proxy},
 		NodeID:   c.NodeID, Region: c.Region, DataDir: c.DataDir, API: c.APIAdvertise, Version: s.build.Version,
 		Listener: cluster, ClusterAdvertise: c.ClusterAdvertise, Certs: s.files.Certs,

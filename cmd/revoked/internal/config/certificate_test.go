@@ -1,0 +1,123 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"revoked/internal/jointoken"
+	"revoked/transport/pki"
+)
+
+// The three files default to a folder below data_dir only for a node whose certificate comes from a
+// join token.
+func TestDeriveCertificate_OnlyWithTokenOrItsFiles(t *testing.T) {
+	with, without := t.TempDir(), t.TempDir()
+	if err := os.MkdirAll(filepath.Join(with, "tls"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(with, "tls", "node.crt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		s    Settings
+		want bool
+	}{
+		"neither":        {Settings{DataDir: without}, false},
+		"token":          {Settings{DataDir: without, JoinTokenFile: "token"}, true},
+		"files":          {Settings{DataDir: with}, true},
+		"token and CA":   {Settings{DataDir: without, JoinTokenFile: "token", ClusterCA: "ca"}, false},
+		"token and key":  {Settings{DataDir: without, JoinTokenFile: "token", ClusterKey: "key"}, false},
+		"token and cert": {Settings{DataDir: with, JoinTokenFile: "token", ClusterCert: "cert"}, false},
+	} {
+		c := &Config{Settings: tt.s}
+		c.deriveCertificate()
+		if c.OwnCertificate != tt.want {
+			t.Errorf("%s: got %t, want %t", name, c.OwnCertificate, tt.want)
+		}
+		if want := filepath.Join(tt.s.DataDir, "tls", "node.key"); tt.want && c.ClusterKey != want {
+			t.Errorf("%s: got %s, want %s", name, c.ClusterKey, want)
+		}
+	}
+}
+
+func TestLoadJoinToken_NoCertificate_ReportsProblem(t *testing.T) {
+	token := jointoken.New([32]byte{1}).Text()
+	for name, tt := range map[string]struct {
+		text string
+		join []string
+		want string // of the only problem; empty: none
+	}{
+		"valid":          {token, []string{"a:1"}, ""},
+		"BOM and blanks": {"\ufeff" + token + " \t\r\n", []string{"a:1"}, ""},
+		"cut": {token[:50], []string{"a:1"},
+			"join token: damaged or incomplete (want rjt1. and 86 more characters)"},
+		"older form": {strings.Repeat("A", 43), []string{"a:1"}, "the token gives no certificate"},
+		"no join":    {token, nil, "a node with only a join token gets its certificate from a member"},
+	} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "token")
+		if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c := &Config{Settings: Settings{NodeID: "node4", DataDir: dir, JoinTokenFile: file, Join: tt.join}}
+		f := &Files{}
+		c.deriveCertificate()
+		c.loadClusterCert(f)
+		c.loadJoinToken(f)
+		if !f.NeedsCertificate || tt.want == "" && f.JoinToken != token {
+			t.Errorf("%s: got need %t, want it, and the token alone", name, f.NeedsCertificate)
+		}
+		if got := c.problems; (len(got) == 0) != (tt.want == "") || len(got) > 0 && !strings.Contains(got[0].Text, tt.want) {
+			t.Errorf("%s: got %v, want %q", name, got, tt.want)
+		}
+		for _, p := range c.problems {
+			if strings.Contains(p.Text, tt.text) {
+				t.Errorf("%s: the problem shows the token", name)
+			}
+		}
+	}
+}
+
+func TestLoadSigner_OtherKey_IsRefused(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	ca, err := pki.NewCA("CA", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := pki.NewCA("other", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key, err := ca.IssueNode("node1", nil, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{"ca": ca.CertPEM(), "cert": cert, "key": key, "ca-key": ca.KeyPEM(),
+		"other-key": other.KeyPEM(), "text": []byte("x")} {
+		if err := os.WriteFile(path(name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{
+		"ca-key":    "",
+		"other-key": "CA key " + path("other-key") + ": belongs to no self-signed CA in " + path("ca") + " that is valid now",
+		"text":      "CA key " + path("text") + ": not a PEM file",
+		"none":      "read CA key: open " + path("none") + ": no such file or directory",
+	} {
+		c := &Config{Settings: Settings{NodeID: "node1", ClusterCA: path("ca"), ClusterCert: path("cert"),
+			ClusterKey: path("key"), ClusterCAKey: path(name)}}
+		f := &Files{}
+		c.loadClusterCert(f)
+		got := ""
+		if len(c.problems) > 0 {
+			got = c.problems[0].Text
+		}
+		if got != want || (f.CAKey != nil) != (want == "") {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,246 @@
+package certify_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/internal/jointoken"
+	"revoked/node/certify"
+	"revoked/transport/enroll"
+	"revoked/transport/pki"
+)
+
+// state is a certify.State in memory.
+type state struct {
+	admissions map[string]revoked.Admission
+	tokens     []revoked.JoinToken
+}
+
+func (s *state) Admission(node string) (revoked.Admission, bool) {
+	a, ok := s.admissions[node]
+	return a, ok
+}
+
+func (s *state) JoinTokens() []revoked.JoinToken { return s.tokens }
+
+// A bench is a signer that leads, with the operations that it commits.
+type bench struct {
+	certify.Signer
+	state
+	ca        *pki.CA
+	members   map[string]bool
+	committed []*command.Op
+	refuse    error // of the next commit
+	barriers  int
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	ca, err := pki.NewCA("test CA", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{ca: ca, members: map[string]bool{"node1": true},
+		state: state{admissions: map[string]revoked.Admission{}}}
+	b.Signer = certify.Signer{
+		NodeID: "node1", CA: ca, Log: slog.New(slog.DiscardHandler), Now: time.Now, State: &b.state,
+		IsMember: func(node string) bool { return b.members[node] },
+		Leads:    func() bool { return true },
+		Current:  func(context.Context) error { b.barriers++; return nil },
+		Commit: func(_ context.Context, op *command.Op) error {
+			b.committed = append(b.committed, op)
+			return b.refuse
+		},
+	}
+	return b
+}
+
+// token adds a join token to the state.
+func (b *bench) token(change func(*revoked.JoinToken)) jointoken.Token {
+	t := jointoken.New(pki.KeyHash(b.ca.Certificate()))
+	row := revoked.JoinToken{ID: "t", Hash: jointoken.Digest(t.PublicKey()), HasKey: true,
+		ExpiresAt: revoked.TimeOf(time.Now().Add(10 * time.Minute))}
+	if change != nil {
+		change(&row)
+	}
+	b.tokens = append(b.tokens, row)
+	return t
+}
+
+func request(t *testing.T, token jointoken.Token, node string) *enroll.Request {
+	t.Helper()
+	csr, _, err := pki.NewRequest(node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := []byte("binding")
+	return &enroll.Request{Node: node, CSR: csr, TokenKey: token.PublicKey(), Binding: bound,
+		Proof: token.SignEnrollment(node, csr, bound)}
+}
+
+func wantError(t *testing.T, what string, err, sentinel error, text string) {
+	t.Helper()
+	if !errors.Is(err, sentinel) || revoked.Detail(err) != text {
+		t.Errorf("%s: got %v, want %v: %s", what, err, sentinel, text)
+	}
+}
+
+func TestIssue_EachRefusal_SignsNothing(t *testing.T) {
+	const unproved = "join token: node4 did not prove that it holds the token"
+	for _, tt := range []struct {
+		name     string
+		change   func(*bench, *enroll.Request)
+		sentinel error
+		text     string
+	}{
+		{"bad name", func(_ *bench, r *enroll.Request) { r.Node = "../n" }, revoked.ErrInvalid,
+			"node: want only A-Z a-z 0-9 . _ -"},
+		{"another connection", func(_ *bench, r *enroll.Request) { r.Binding = []byte("another") },
+			revoked.ErrForbidden, unproved},
+		{"no binding", func(_ *bench, r *enroll.Request) { r.Binding = nil }, revoked.ErrForbidden, unproved},
+		{"another request", func(_ *bench, r *enroll.Request) { r.CSR = bytes.Clone(r.CSR[1:]) },
+			revoked.ErrForbidden, unproved},
+		{"another key of a token", func(_ *bench, r *enroll.Request) {
+			r.TokenKey = jointoken.New([32]byte{}).PublicKey()
+		}, revoked.ErrForbidden, unproved},
+		{"unknown token", func(b *bench, _ *enroll.Request) { b.tokens = nil }, revoked.ErrForbidden,
+			"join token: unknown, deleted or expired: create another"},
+		{"deleted token", func(b *bench, _ *enroll.Request) { b.tokens[0].DeletedAt = 1 }, revoked.ErrForbidden,
+			"join token: unknown, deleted or expired: create another"},
+		{"expired token", func(b *bench, _ *enroll.Request) { b.tokens[0].ExpiresAt = 1 }, revoked.ErrForbidden,
+			"join token: unknown, deleted or expired: create another"},
+		{"name of a member", func(b *bench, _ *enroll.Request) { b.members["node4"] = true }, revoked.ErrConflict,
+			"node4 is a member: its certificate does not come from a join token"},
+		{"refused by the log", func(b *bench, _ *enroll.Request) { b.refuse = revoked.ErrTokenEnded }, revoked.ErrForbidden,
+			"join token: unknown, deleted or expired: create another"},
+	} {
+		b := newBench(t)
+		req := request(t, b.token(nil), "node4")
+		tt.change(b, req)
+		der, err := b.Issue(t.Context(), req)
+		wantError(t, tt.name, err, tt.sentinel, tt.text)
+		if der != nil || len(b.committed) > 0 && b.refuse == nil {
+			t.Errorf("%s: got a certificate of %d bytes, %d commits, want none", tt.name, len(der), len(b.committed))
+		}
+	}
+}
+
+func TestIssue_ValidRequest_EndsWithTheToken(t *testing.T) {
+	b := newBench(t)
+	req := request(t, b.token(nil), "node4")
+	der, err := b.Issue(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if node, err := pki.NodeOf(cert); err != nil || node != "node4" || cert.Subject.CommonName != "node4" {
+		t.Errorf("got %q, %v, subject %v, want node4", node, err, cert.Subject)
+	}
+	if end := b.tokens[0].ExpiresAt.Std(); cert.NotAfter.After(end) || cert.NotAfter.Before(end.Add(-time.Minute)) {
+		t.Errorf("got an end at %v, want that of the token, %v", cert.NotAfter, end)
+	}
+	m := b.committed[0].GetEnrollNode()
+	key := pki.KeyHash(cert)
+	if m.GetNode() != "node4" || !bytes.Equal(m.GetKey(), key[:]) || m.GetSigner() != "node1" || b.barriers != 0 {
+		t.Errorf("got %v, %d barriers, want the use for the key of the certificate", m, b.barriers)
+	}
+}
+
+// renewal returns what a member presents to renew its certificate.
+func renewal(t *testing.T, b *bench, node string) (cert *x509.Certificate, csr []byte) {
+	t.Helper()
+	csr, _, err := pki.NewRequest(node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := pki.ParseRequest(csr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := b.ca.SignNode(node, req, time.Now().Add(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cert, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	b.members[node] = true
+	b.admissions[node] = revoked.Admission{Node: node, State: revoked.Joined, Key: req.KeyHash, JoinToken: "t"}
+	return cert, csr
+}
+
+func TestRenew_EachRefusal_SignsNothing(t *testing.T) {
+	const (
+		noMember = "node4 is not a member with an admission"
+		otherKey = "the key of the certificate of node4 is not that of its admission"
+	)
+	change := func(f func(*revoked.Admission)) func(*bench) {
+		return func(b *bench) {
+			a := b.admissions["node4"]
+			f(&a)
+			b.admissions["node4"] = a
+		}
+	}
+	for _, tt := range []struct {
+		name     string
+		change   func(*bench)
+		sentinel error
+		text     string
+	}{
+		{"no CA key", func(b *bench) { b.CA = nil }, revoked.ErrUnprocessable, "node1 has no cluster_ca_key"},
+		{"removed", func(b *bench) { delete(b.members, "node4") }, revoked.ErrForbidden, noMember},
+		{"barred", change(func(a *revoked.Admission) { a.State = revoked.Barred }), revoked.ErrForbidden, noMember},
+		{"withdrawn", change(func(a *revoked.Admission) { a.State = revoked.Withdrawn }), revoked.ErrForbidden, noMember},
+		{"no admission", func(b *bench) { delete(b.admissions, "node4") }, revoked.ErrForbidden, noMember},
+		{"admitted by name", change(func(a *revoked.Admission) { a.Key = revoked.Digest{} }), revoked.ErrForbidden, otherKey},
+		{"another key", change(func(a *revoked.Admission) { a.Key = revoked.Digest{1} }), revoked.ErrForbidden, otherKey},
+	} {
+		b := newBench(t)
+		cert, csr := renewal(t, b, "node4")
+		tt.change(b)
+		der, _, err := b.Renew(t.Context(), "node4", cert, csr)
+		wantError(t, tt.name, err, tt.sentinel, tt.text)
+		if der != nil {
+			t.Errorf("%s: got a certificate, want none", tt.name)
+		}
+	}
+	b := newBench(t)
+	cert, _ := renewal(t, b, "node4")
+	_, other := renewal(t, b, "node5")
+	_, _, err := b.Renew(t.Context(), "node4", cert, other)
+	wantError(t, "request with another key", err, revoked.ErrForbidden,
+		"the key of the request of node4 is not that of its admission")
+	_, _, err = b.Renew(t.Context(), "node4", cert, []byte("x"))
+	if !errors.Is(err, revoked.ErrInvalid) {
+		t.Errorf("malformed request: got %v, want %v", err, revoked.ErrInvalid)
+	}
+}
+
+func TestRenew_Member_KeepsItsKey(t *testing.T) {
+	b := newBench(t)
+	cert, csr := renewal(t, b, "node4")
+	der, ca, err := b.Renew(t.Context(), "node4", cert, csr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := x509.ParseCertificate(der)
+	if err != nil || pki.KeyHash(got) != pki.KeyHash(cert) || !got.NotAfter.Equal(b.ca.Certificate().NotAfter) {
+		t.Errorf("got %v, end %v, want the same key, and the end of the CA, which comes first", err, got.NotAfter)
+	}
+	if want := pki.KeyHash(b.ca.Certificate()); ca != want {
+		t.Errorf("got CA %x, want %x", ca, want)
+	}
+	if der, ca, err = b.Renew(t.Context(), "node4", cert, nil); err != nil || der != nil || ca == [32]byte{} {
+		t.Errorf("without a request: got %d bytes, CA %x, %v, want the hash of the CA only", len(der), ca, err)
+	}
+}
