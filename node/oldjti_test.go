@@ -18,7 +18,7 @@ func TestOldMember_DeniedJTI_EndsGrantOnceUpgraded(t *testing.T) {
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
 		conf.NonVoter = conf.NodeID == "node3" // it must not lead
 		if old[conf.NodeID] {
-			conf.Announce(command.Version - 1)
+			conf.Announce(command.JTIRules - 1)
 		}
 	}})
 	issuer := fmt.Sprintf(`{"name":"as2","issuer":%q,"jwks":%s}`, iss, newJWTSigner(t, "k1").jwks())
