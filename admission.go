@@ -11,10 +11,12 @@ import (
 // An Admission is the decision about one node name. A name without one is not admitted, unless it
 // is a member of the cluster already, as the founders are.
 type Admission struct {
-	Node      string
-	State     AdmissionState
-	NonVoter  bool // an administrator does not let it vote
-	ExpiresAt Time // of Admitted: the node must have joined before
+	Node     string
+	State    AdmissionState
+	NonVoter bool // an administrator does not let it vote
+	// ExpiresAt is the time before which an admitted node must join. In a withdrawn admission with a
+	// Key, it is the end of the certificate with this key.
+	ExpiresAt Time
 	By        string
 	Reason    string // of Barred
 	At        Time   // of the last change of State

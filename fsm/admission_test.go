@@ -265,8 +265,8 @@ func TestEnrollNode_OneNodeAndKey_UntilTheTokenEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.must(command.DeleteJoinTokenOp(m.by("admin"), "t2"))
-	if a, _ := m.f.Admission("node6"); a.State != revoked.Withdrawn || !a.Key.IsZero() {
-		t.Errorf("token deleted: got %+v, want it withdrawn", a)
+	if a, _ := m.f.Admission("node6"); a.State != revoked.Withdrawn || a.Key != other {
+		t.Errorf("token deleted: got %+v, want it withdrawn, with the key", a)
 	}
 	want("deleted after its use", enroll("node6", "t2", other), revoked.ErrForbidden, ended)
 	m.must(m.keyToken("t3", "t3", ""))
@@ -278,6 +278,57 @@ func TestEnrollNode_OneNodeAndKey_UntilTheTokenEnds(t *testing.T) {
 	}
 	m.sameAs(restored)
 	m.sameAs(m.replayed(3))
+}
+
+// Members trust a certificate by its name. So while a first certificate may be valid, no other key
+// gets the name: neither by a token, nor by an admission, nor after the token was deleted.
+func TestEnrollNode_OtherKey_GetsNoNameMeanwhile(t *testing.T) {
+	const text = "a join token gave node4 a certificate with another key, which is valid until 2026-09-21T15:13:20Z: " +
+		"use another name until then"
+	for name, end := range map[string]func(m *machine){
+		"open":      func(*machine) {},
+		"deleted":   func(m *machine) { m.must(command.DeleteJoinTokenOp(m.by("admin"), "leaked")) },
+		"withdrawn": func(m *machine) { m.must(command.WithdrawNodeOp(m.by("admin"), "node4")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			thief, own := revoked.DigestToken("thief"), revoked.DigestToken("own")
+			enroll := func(key revoked.Digest) error {
+				return m.do(command.EnrollNodeOp("node4", revoked.DigestToken("t2"), key, "node1"))[0].Err
+			}
+			m.must(m.keyToken("leaked", "leaked", ""))
+			m.must(command.EnrollNodeOp("node4", revoked.DigestToken("leaked"), thief, "node1"))
+			end(m)
+			m.must(m.keyToken("t2", "t2", ""))
+			refused := map[string]error{
+				"another certificate": enroll(own),
+				"an admission":        m.do(command.AdmitNodeOp(m.by("admin"), "node4", false, time.Hour))[0].Err,
+			}
+			if name != "open" {
+				refused["a join"] = m.do(command.JoinWithKeyOp("node4", revoked.DigestToken("t2")))[0].Err
+			}
+			for what, err := range refused {
+				wantErr(t, err, revoked.ErrConflict)
+				if got := revoked.Detail(err); got != text {
+					t.Errorf("%s: got %q, want %q", what, got, text)
+				}
+			}
+			m.later(time.Hour)
+			m.must(m.keyToken("t3", "t3", ""))
+			m.must(command.EnrollNodeOp("node4", revoked.DigestToken("t3"), own, "node1"))
+			m.sameAs(m.replayed(3))
+		})
+	}
+	m := newMachine(t) // the same key may use another token
+	key := revoked.DigestToken("own")
+	m.must(m.keyToken("t1", "t1", ""))
+	m.must(m.keyToken("t2", "t2", ""))
+	m.must(command.EnrollNodeOp("node4", revoked.DigestToken("t1"), key, "node1"))
+	m.must(command.DeleteJoinTokenOp(m.by("admin"), "t1"))
+	m.must(command.EnrollNodeOp("node4", revoked.DigestToken("t2"), key, "node1"))
+	m.must(m.keyToken("t3", "t3", ""))
+	m.must(command.AdmitNodeOp(m.by("admin"), "node5", false, time.Hour))
+	wantErr(t, m.do(command.EnrollNodeOp("node5", revoked.DigestToken("t3"), key, "node1"))[0].Err, revoked.ErrConflict)
 }
 
 // A leader may fail after a node has used its token and before the node is a member.

@@ -162,6 +162,11 @@ func (n certificates) enrollment() func(context.Context, *tls.Conn) {
 		if !n.roster.IsMember(n.cfg.NodeID) {
 			return nil, fmt.Errorf("%w: %s is not a member", revoked.ErrNoLeader, n.cfg.NodeID)
 		}
+		// The node accepts only the CA that its token names: that of the certificates of the members.
+		if own, err := n.cfg.Certs.CAKeyHash(); err != nil || own != pki.KeyHash(n.cfg.CAKey.Certificate()) {
+			return nil, fmt.Errorf("%w: %s moves to another CA: its certificate is not from the CA of cluster_ca_key",
+				revoked.ErrNoLeader, n.cfg.NodeID)
+		}
 		return n.signer().Issue(ctx, r)
 	}).Serve
 }

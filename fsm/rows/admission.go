@@ -15,7 +15,7 @@ func (v *Admission) Due() revoked.Time {
 	case revoked.Admitted:
 		return v.ExpiresAt
 	case revoked.Withdrawn:
-		return v.At.Add(revoked.AdmissionMemory)
+		return max(v.At.Add(revoked.AdmissionMemory), v.ExpiresAt)
 	}
 	return 0
 }

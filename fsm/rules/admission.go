@@ -45,6 +45,9 @@ func (a *Applier) admitNode(by string, m *command.AdmitNode) Result {
 		return Result{Err: fmt.Errorf("%w: %d nodes are admitted or were withdrawn in the last day, the maximum",
 			revoked.ErrUnprocessable, n)}
 	}
+	if err := a.checkKey(a.admission(m.Node), revoked.Digest{}); err != nil {
+		return Result{Err: err}
+	}
 	a.decide(revoked.Admission{
 		Node: m.Node, State: revoked.Admitted, NonVoter: m.NonVoter, By: by,
 		ExpiresAt: a.Stamp.Add(time.Duration(m.Ttl)),
@@ -61,9 +64,31 @@ func (a *Applier) withdrawNode(by, node string) Result {
 	case old == nil:
 		return Result{Err: fmt.Errorf("%w: node %q is not admitted", revoked.ErrNotFound, node)}
 	case old.State == revoked.Admitted || old.State == revoked.Joined:
-		a.decide(revoked.Admission{Node: node, State: revoked.Withdrawn, NonVoter: old.NonVoter, By: by})
+		a.decide(a.withdrawnFrom(old, by))
 	}
 	return Result{}
+}
+
+// withdrawnFrom returns what v becomes when it ends. It keeps the key of a first certificate while
+// that certificate may be valid.
+func (a *Applier) withdrawnFrom(v *revoked.Admission, by string) revoked.Admission {
+	w := revoked.Admission{Node: v.Node, State: revoked.Withdrawn, NonVoter: v.NonVoter, By: by}
+	if t := a.joinToken(v.JoinToken); !v.Key.IsZero() && t != nil && a.Stamp < t.ExpiresAt {
+		w.JoinToken, w.Key, w.ExpiresAt = v.JoinToken, v.Key, t.ExpiresAt
+	}
+	return w
+}
+
+// checkKey returns ErrConflict while a first certificate with another key may be valid for the name
+// of v, which may be nil. Members trust a certificate by its name. So its holder would otherwise
+// count as the node that joins by this name later.
+func (a *Applier) checkKey(v *revoked.Admission, key revoked.Digest) error {
+	if v == nil || v.Key.IsZero() || v.Key == key || a.Stamp >= v.ExpiresAt ||
+		v.State != revoked.Admitted && v.State != revoked.Withdrawn {
+		return nil
+	}
+	return fmt.Errorf("%w: a join token gave %s a certificate with another key, which is valid until %s: "+
+		"use another name until then", revoked.ErrConflict, v.Node, v.ExpiresAt.Std().UTC().Format(time.RFC3339))
 }
 
 // barNode bars a node. The first reason stays.
@@ -91,6 +116,9 @@ func (a *Applier) joinNode(m *command.JoinNode) Result {
 	barred := old != nil && old.State == revoked.Barred
 	joined := revoked.Admission{Node: m.Node, State: revoked.Joined}
 	admitted := old != nil && old.Open(a.Stamp)
+	if err := a.checkKey(old, revoked.Digest{}); err != nil && !admitted { // else the leader has compared the key
+		return Result{Err: err}
+	}
 	if admitted {
 		joined.NonVoter, joined.By, joined.JoinToken, joined.Key = old.NonVoter, old.By, old.JoinToken, old.Key
 	}
@@ -118,59 +146,11 @@ func (a *Applier) joinNode(m *command.JoinNode) Result {
 
 // tokenFor returns the join token of m if it admits the node, else nil. old is the admission of the
 // node. A barred node needs a token that names it and is newer than the bar.
-func (a *Applier) tokenFor(m *command.JoinNode, old *revoked.Admission) *revoked.JoinToken {
-	if len(m.TokenHash) == 0 {
-		return nil
-	}
-	t := a.joinTokenByHash(revoked.Digest(m.TokenHash))
-	// The public key of a token is not secret, so it must not pass for a token of the older form.
-	if t == nil || t.HasKey != m.HasKey || !t.Admits(m.Node, a.Stamp) {
-		return nil
-	}
-	if !passesBar(t, old) {
-		return nil
-	}
-	return t
-}
-
 // passesBar reports whether t admits a node with that admission, if it is barred: only a token that
 // names it and is newer does.
-func passesBar(t *revoked.JoinToken, old *revoked.Admission) bool {
-	return old == nil || old.State != revoked.Barred || t.Node != "" && t.Index > old.Index
-}
-
 // enrollNode uses a join token for a node and the key of its certificate. The node is then admitted
 // until the end of the token, with that key only. Another key, or another node, cannot use the
 // token. A name that has joined gets no certificate: it would be that of a member.
-func (a *Applier) enrollNode(m *command.EnrollNode) Result {
-	t, old := a.joinTokenByHash(revoked.Digest(m.TokenHash)), a.admission(m.Node)
-	key := revoked.Digest(m.Key)
-	switch {
-	case t == nil || !t.HasKey || t.DeletedAt != 0 || a.Stamp >= t.ExpiresAt:
-		return Result{Err: revoked.ErrTokenEnded}
-	case old != nil && old.State == revoked.Joined || instanceOf(a.currentMembers().List, m.Node) != "":
-		return Result{Err: fmt.Errorf("%w: %s has joined already: its certificate does not come from a join token",
-			revoked.ErrConflict, m.Node)}
-	case t.UsedBy == m.Node && old != nil && old.JoinToken == t.ID && old.Key == key && old.Open(a.Stamp):
-		return Result{} // a repeat
-	case t.UsedBy != "":
-		return Result{Err: fmt.Errorf("%w: join token: another node or another key has used it", revoked.ErrForbidden)}
-	case t.Node != "" && t.Node != m.Node:
-		return Result{Err: fmt.Errorf("%w: join token: it is for another node", revoked.ErrForbidden)}
-	case !passesBar(t, old):
-		return Result{Err: revoked.NotAdmittedError(m.Node, true)}
-	}
-	used := *t
-	used.UsedBy, used.UsedAt = m.Node, a.Stamp
-	a.putJoinToken(&used)
-	a.usedToken = t.ID
-	a.decide(revoked.Admission{
-		Node: m.Node, State: revoked.Admitted, By: t.By, ExpiresAt: t.ExpiresAt, JoinToken: t.ID, Key: key,
-		NonVoter: t.NonVoter || old != nil && old.Open(a.Stamp) && old.NonVoter,
-	})
-	return Result{}
-}
-
 // setVoting records whether a member may vote. It changes nothing else of its admission.
 func (a *Applier) setVoting(by string, op *command.Op) Result {
 	m, changed := op.GetSetVoting(), true
@@ -193,45 +173,8 @@ func (a *Applier) setVoting(by string, op *command.Op) Result {
 
 // createJoinToken creates a token. A repeat changes nothing. The state holds the digest of the
 // token only, so a reader of the state cannot join.
-func (a *Applier) createJoinToken(by string, m *command.CreateJoinToken) Result {
-	hash := revoked.Digest(m.Hash)
-	old, same := a.joinToken(m.Id), a.joinTokenByHash(hash)
-	switch {
-	case old != nil && old == same:
-		return Result{}
-	case old != nil || same != nil:
-		return Result{Err: fmt.Errorf("%w: the join token exists", revoked.ErrConflict)}
-	}
-	if n := len(stagedValues(a.mem.JoinTokens, a.joinTokens)); n >= revoked.MaxJoinTokens {
-		return Result{Err: fmt.Errorf("%w: %d join tokens exist or ended in the last day, the maximum",
-			revoked.ErrUnprocessable, n)}
-	}
-	a.putJoinToken(&revoked.JoinToken{
-		ID: m.Id, Hash: hash, HasKey: m.HasKey, Node: m.Node, NonVoter: m.NonVoter, By: by, Index: a.Index,
-		CreatedAt: a.Stamp, ExpiresAt: a.Stamp.Add(time.Duration(m.Ttl)),
-	})
-	return Result{}
-}
-
 // deleteJoinToken deletes a token, and withdraws the admission that it gave, unless the node has
 // joined. A repeat changes nothing. The row stays for a day, so that the repeat finds it.
-func (a *Applier) deleteJoinToken(by, id string) Result {
-	old := a.joinToken(id)
-	if old == nil {
-		return Result{Err: fmt.Errorf("%w: join token %q", revoked.ErrNotFound, id)}
-	}
-	if old.DeletedAt == 0 {
-		next := *old
-		next.DeletedAt = a.Stamp
-		a.putJoinToken(&next)
-	}
-	if v := a.admission(old.UsedBy); v != nil && v.JoinToken == old.ID && a.hasNotJoined(v) {
-		a.decide(revoked.Admission{Node: v.Node, State: revoked.Withdrawn, NonVoter: v.NonVoter, By: by})
-		a.withdrawn = v.Node
-	}
-	return Result{}
-}
-
 // hasNotJoined reports whether the node of v has or used its admission, but is not a member. The
 // leader uses an admission up just before it adds the node, so Joined alone does not tell. The
 // state knows the members from the audit, which is later than Raft. If Raft adds the node
@@ -250,7 +193,8 @@ func (a *Applier) restoreAdmission(was *rows.Members, v *command.NotedMember) {
 		return
 	}
 	if x := a.admission(node); x != nil && x.State == revoked.Withdrawn {
-		a.decide(revoked.Admission{Node: node, State: revoked.Joined, NonVoter: x.NonVoter, By: x.By})
+		a.decide(revoked.Admission{Node: node, State: revoked.Joined, NonVoter: x.NonVoter, By: x.By,
+			JoinToken: x.JoinToken, Key: x.Key})
 	}
 }
 
@@ -265,15 +209,6 @@ func (a *Applier) expireAdmission(node string, due revoked.Time) {
 }
 
 // expireJoinToken drops a join token that ended long ago.
-func (a *Applier) expireJoinToken(id string, due revoked.Time) {
-	v := a.joinToken(id)
-	if v == nil || (&rows.JoinToken{JoinToken: *v}).Due() != due {
-		a.fail(errStray("join token", id))
-		return
-	}
-	a.dropJoinToken(v)
-}
-
 // forgetAdmissions drops every admission, bar and join token: only the members of the configuration
 // remain.
 func (a *Applier) forgetAdmissions() {
@@ -326,51 +261,9 @@ func (a *access) admissionDue(node string) revoked.Time {
 }
 
 // joinToken returns a join token, nil if it does not exist. The caller must not change it.
-func (a *access) joinToken(id string) *revoked.JoinToken {
-	if v, ok := a.joinTokens[id]; ok {
-		return v
-	}
-	return a.mem.JoinTokens[id]
-}
-
 // joinTokenByHash returns the join token with that digest, or nil.
-func (a *access) joinTokenByHash(hash revoked.Digest) *revoked.JoinToken {
-	for _, v := range a.joinTokens {
-		if v != nil && v.Hash == hash {
-			return v
-		}
-	}
-	if v := a.mem.JoinTokenByHash(hash); v != nil && a.joinToken(v.ID) == v {
-		return v
-	}
-	return nil
-}
-
 // putJoinToken writes v, which must not change afterwards, and moves its queue entry.
-func (a *access) putJoinToken(v *revoked.JoinToken) {
-	key := rows.Key(nil, rows.FamilyJoinToken, v.ID)
-	row := rows.JoinToken{JoinToken: *v}
-	a.requeue(key, a.joinTokenDue(v.ID), row.Due())
-	a.put(key, a.get(key), rows.Append(nil, &row))
-	put(&a.joinTokens, v.ID, v)
-}
-
-func (a *access) dropJoinToken(v *revoked.JoinToken) {
-	key := rows.Key(nil, rows.FamilyJoinToken, v.ID)
-	a.requeue(key, a.joinTokenDue(v.ID), 0)
-	a.del(key, a.get(key))
-	put(&a.joinTokens, v.ID, nil)
-}
-
 // joinTokenDue returns the time of the queue entry of a join token, 0 if it does not exist.
-func (a *access) joinTokenDue(id string) revoked.Time {
-	old := a.joinToken(id)
-	if old == nil {
-		return 0
-	}
-	return (&rows.JoinToken{JoinToken: *old}).Due()
-}
-
 // stagedValues returns the values as a unit sees them. Their order is random, so a caller may only
 // count them or treat them all in the same way.
 func stagedValues[V any](mem, staged map[string]*V) (list []*V) {

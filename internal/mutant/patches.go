@@ -256,7 +256,7 @@ var sentCalls sync.Map // *Router to *sentCall
 		"func (c *Clock) Wall() revoked.Time { return revoked.TimeOf(c.now()) }\n\n// Reset starts a term",
 	}}},
 	{"ban-ends-by-fetch", "a fetched set makes a banned key active again", []Edit{{
-		"fsm/rules/issuerkeys.go", "set[i].Algorithm, 0\n", "set[i].Algorithm, 0\n\t\t\tk.State = revoked.KeyActive\n",
+		"fsm/rules/issuers.go", "set[i].Algorithm, 0\n", "set[i].Algorithm, 0\n\t\t\tk.State = revoked.KeyActive\n",
 	}}},
 	{"lowered-skew", "a lower clock_skew brings back tokens that a cut-off has ended", []Edit{{
 		"decide.go", "in.Issuer.CutoffSkew(r.Token.IssuedAt)", "in.Issuer.ClockSkew",

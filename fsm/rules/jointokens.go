@@ -1,0 +1,152 @@
+package rules
+
+import (
+	"fmt"
+	"time"
+
+	"revoked"
+	"revoked/fsm/command"
+	"revoked/fsm/rows"
+)
+
+func (a *Applier) tokenFor(m *command.JoinNode, old *revoked.Admission) *revoked.JoinToken {
+	if len(m.TokenHash) == 0 {
+		return nil
+	}
+	t := a.joinTokenByHash(revoked.Digest(m.TokenHash))
+	// The public key of a token is not secret, so it must not pass for a token of the older form.
+	if t == nil || t.HasKey != m.HasKey || !t.Admits(m.Node, a.Stamp) {
+		return nil
+	}
+	if !passesBar(t, old) {
+		return nil
+	}
+	return t
+}
+
+func passesBar(t *revoked.JoinToken, old *revoked.Admission) bool {
+	return old == nil || old.State != revoked.Barred || t.Node != "" && t.Index > old.Index
+}
+
+func (a *Applier) enrollNode(m *command.EnrollNode) Result {
+	t, old := a.joinTokenByHash(revoked.Digest(m.TokenHash)), a.admission(m.Node)
+	key := revoked.Digest(m.Key)
+	switch {
+	case t == nil || !t.HasKey || t.DeletedAt != 0 || a.Stamp >= t.ExpiresAt:
+		return Result{Err: revoked.ErrTokenEnded}
+	case old != nil && old.State == revoked.Joined || instanceOf(a.currentMembers().List, m.Node) != "":
+		return Result{Err: fmt.Errorf("%w: %s has joined already: its certificate does not come from a join token",
+			revoked.ErrConflict, m.Node)}
+	case t.UsedBy == m.Node && old != nil && old.JoinToken == t.ID && old.Key == key && old.Open(a.Stamp):
+		return Result{} // a repeat
+	case t.UsedBy != "":
+		return Result{Err: fmt.Errorf("%w: join token: another node or another key has used it", revoked.ErrForbidden)}
+	case t.Node != "" && t.Node != m.Node:
+		return Result{Err: fmt.Errorf("%w: join token: it is for another node", revoked.ErrForbidden)}
+	case !passesBar(t, old):
+		return Result{Err: revoked.NotAdmittedError(m.Node, true)}
+	case old != nil && old.Key.IsZero() && old.Open(a.Stamp):
+		return Result{Err: fmt.Errorf("%w: %s is admitted by name, for a certificate that it has: withdraw this first",
+			revoked.ErrConflict, m.Node)}
+	}
+	if err := a.checkKey(old, key); err != nil {
+		return Result{Err: err}
+	}
+	used := *t
+	used.UsedBy, used.UsedAt = m.Node, a.Stamp
+	a.putJoinToken(&used)
+	a.usedToken = t.ID
+	a.decide(revoked.Admission{
+		Node: m.Node, State: revoked.Admitted, By: t.By, ExpiresAt: t.ExpiresAt, JoinToken: t.ID, Key: key,
+		NonVoter: t.NonVoter,
+	})
+	return Result{}
+}
+
+func (a *Applier) createJoinToken(by string, m *command.CreateJoinToken) Result {
+	hash := revoked.Digest(m.Hash)
+	old, same := a.joinToken(m.Id), a.joinTokenByHash(hash)
+	switch {
+	case old != nil && old == same:
+		return Result{}
+	case old != nil || same != nil:
+		return Result{Err: fmt.Errorf("%w: the join token exists", revoked.ErrConflict)}
+	}
+	if n := len(stagedValues(a.mem.JoinTokens, a.joinTokens)); n >= revoked.MaxJoinTokens {
+		return Result{Err: fmt.Errorf("%w: %d join tokens exist or ended in the last day, the maximum",
+			revoked.ErrUnprocessable, n)}
+	}
+	a.putJoinToken(&revoked.JoinToken{
+		ID: m.Id, Hash: hash, HasKey: m.HasKey, Node: m.Node, NonVoter: m.NonVoter, By: by, Index: a.Index,
+		CreatedAt: a.Stamp, ExpiresAt: a.Stamp.Add(time.Duration(m.Ttl)),
+	})
+	return Result{}
+}
+
+func (a *Applier) deleteJoinToken(by, id string) Result {
+	old := a.joinToken(id)
+	if old == nil {
+		return Result{Err: fmt.Errorf("%w: join token %q", revoked.ErrNotFound, id)}
+	}
+	if old.DeletedAt == 0 {
+		next := *old
+		next.DeletedAt = a.Stamp
+		a.putJoinToken(&next)
+	}
+	if v := a.admission(old.UsedBy); v != nil && v.JoinToken == old.ID && a.hasNotJoined(v) {
+		a.decide(a.withdrawnFrom(v, by))
+		a.withdrawn = v.Node
+	}
+	return Result{}
+}
+
+func (a *Applier) expireJoinToken(id string, due revoked.Time) {
+	v := a.joinToken(id)
+	if v == nil || (&rows.JoinToken{JoinToken: *v}).Due() != due {
+		a.fail(errStray("join token", id))
+		return
+	}
+	a.dropJoinToken(v)
+}
+
+func (a *access) joinToken(id string) *revoked.JoinToken {
+	if v, ok := a.joinTokens[id]; ok {
+		return v
+	}
+	return a.mem.JoinTokens[id]
+}
+
+func (a *access) joinTokenByHash(hash revoked.Digest) *revoked.JoinToken {
+	for _, v := range a.joinTokens {
+		if v != nil && v.Hash == hash {
+			return v
+		}
+	}
+	if v := a.mem.JoinTokenByHash(hash); v != nil && a.joinToken(v.ID) == v {
+		return v
+	}
+	return nil
+}
+
+func (a *access) putJoinToken(v *revoked.JoinToken) {
+	key := rows.Key(nil, rows.FamilyJoinToken, v.ID)
+	row := rows.JoinToken{JoinToken: *v}
+	a.requeue(key, a.joinTokenDue(v.ID), row.Due())
+	a.put(key, a.get(key), rows.Append(nil, &row))
+	put(&a.joinTokens, v.ID, v)
+}
+
+func (a *access) dropJoinToken(v *revoked.JoinToken) {
+	key := rows.Key(nil, rows.FamilyJoinToken, v.ID)
+	a.requeue(key, a.joinTokenDue(v.ID), 0)
+	a.del(key, a.get(key))
+	put(&a.joinTokens, v.ID, nil)
+}
+
+func (a *access) joinTokenDue(id string) revoked.Time {
+	old := a.joinToken(id)
+	if old == nil {
+		return 0
+	}
+	return (&rows.JoinToken{JoinToken: *old}).Due()
+}
