@@ -419,7 +419,8 @@ func TestMembershipOps_BadRequests_Refused(t *testing.T) {
 	m := newMachine(t)
 	admin := m.by("admin")
 	long := strings.Repeat("n", 65)
-	m.must(m.keyToken("first", "first key", "")) // records its version
+	m.must(m.keyToken("first", "first key", "")) // the next operation records its version
+	m.must(command.EnrollNodeOp("first", revoked.DigestToken("first key"), revoked.DigestToken("k"), "node1"))
 	for _, tt := range []struct {
 		name string
 		op   *command.Op
@@ -441,6 +442,8 @@ func TestMembershipOps_BadRequests_Refused(t *testing.T) {
 		{"token without an id", m.token("", "s", "", false, time.Hour), revoked.ErrInvalid},
 		{"token for a bad name", m.token("t", "s", "a b", false, time.Hour), revoked.ErrInvalid},
 		{"token for too long", m.token("t", "s", "", false, 9000*time.Hour), revoked.ErrUnprocessable},
+		{"certificate by a client", &command.Op{Actor: command.ActorMessage(admin), Kind: command.EnrollNodeOp(
+			"n", revoked.DigestToken("t"), revoked.DigestToken("k"), "node1").Kind}, revoked.ErrForbidden},
 		{"join with a key by a client", &command.Op{Actor: command.ActorMessage(admin), Kind: &command.Op_JoinNode{
 			JoinNode: &command.JoinNode{Node: "n", TokenHash: make([]byte, 32), HasKey: true}}}, revoked.ErrForbidden},
 		{"stale actor", command.WithdrawNodeOp(revoked.Actor{ClientID: "admin", Version: 99}, "n"), revoked.ErrActorChanged},

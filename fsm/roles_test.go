@@ -118,7 +118,8 @@ func TestOpsBy_Kinds_AreComplete(t *testing.T) {
 	for i := range kinds.Len() {
 		switch kind := string(kinds.Get(i).Name()); {
 		case kind == "revoke": // the token decides
-		case kind == "join_node", kind == "put_issuer_keys", kind == "acknowledge", kind == "members": // the leader's own
+		case kind == "join_node", kind == "enroll_node", kind == "put_issuer_keys", kind == "acknowledge",
+			kind == "members": // the leader's own
 		case ops[kind] == nil:
 			t.Errorf("%s: got no operation in the table, want one", kind)
 		}
