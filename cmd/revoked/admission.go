@@ -85,8 +85,8 @@ func promoteCommand() *cobra.Command {
 func demoteCommand() *cobra.Command {
 	return call.Change(&cobra.Command{
 		Use:   "demote NODE",
-		Short: "Take the vote of a member",
-		Long: "Take the vote of a member until you promote it. It still answers introspections and forwards\n" +
+		Short: "Make a member a non-voter",
+		Long: "Make a member a non-voter until you promote it. It still answers introspections and forwards\n" +
 			"writes. The cluster refuses if it would lose quorum.",
 		Args: cobra.ExactArgs(1),
 	}, call.WithArg((*client.Client).Demote), "demoted ARG")

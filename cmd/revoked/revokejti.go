@@ -108,8 +108,9 @@ func (d *denyList) send(cmd *cobra.Command, conn *call.Flags, c *client.Client, 
 	return nil
 }
 
-// write writes a body for each jti. It skips empty lines, and a byte order mark at the start. A
-// line that is probably not a jti ends it: the token that was meant would stay alive.
+// write writes a body for each jti. It skips empty lines, and a byte order mark at the start. It
+// returns an error at the first line that is probably not a jti: to skip the line would leave its
+// token active.
 func (d *denyList) write(out io.Writer, in io.Reader) error {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(make([]byte, 0, 4<<10), maxJTI+16)

@@ -316,8 +316,8 @@ func (a *access) putMembers(m *rows.Members) {
 	}
 }
 
-// dropMembers deletes the configuration that the audit knows, because a new cluster begins, with
-// one member.
+// dropMembers deletes the configuration that is stored for the audit, because a new cluster begins
+// with one member.
 func (a *access) dropMembers() {
 	key := rows.MembersKey()
 	a.del(key, a.get(key))

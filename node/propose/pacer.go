@@ -90,7 +90,7 @@ func (p *pacer) enter(caller string, stopping <-chan struct{}, barrier func() er
 	return b, nil
 }
 
-// begin ends the joining of the next barrier of a, and counts it.
+// begin closes the next barrier of a for further requests, and counts it.
 func (p *pacer) begin(a *barrierAccount) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

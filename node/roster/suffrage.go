@@ -189,7 +189,7 @@ func (t *turn) awaitStored(id raft.ServerID) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: cannot take the vote of %s: a majority of the other voters must first apply the "+
+			return fmt.Errorf("%w: cannot remove or demote the voter %s: a majority of the other voters must first apply the "+
 				"newest configuration; no report of it from %s", revoked.ErrNoLeader, nodeOf(id), strings.Join(behind, ", "))
 		case <-time.After(ReportInterval / 4):
 		}

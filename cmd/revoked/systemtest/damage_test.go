@@ -58,7 +58,7 @@ func TestDamagedFiles_NodeExitsAndNamesFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			tt.damage(t, m.Data)
-			words := c.lastWords(t, m)
+			words := c.logOfFailedRun(t, m)
 			lines := strings.Split(strings.TrimSpace(words), "\n")
 			for _, want := range append(tt.want, m.Data) {
 				if !strings.Contains(lines[len(lines)-1], want) {
@@ -82,9 +82,9 @@ func TestDamagedFiles_NodeExitsAndNamesFile(t *testing.T) {
 	}
 }
 
-// lastWords starts a node that must exit with code 1 and returns its log. While the node runs, its
-// answers must be correct.
-func (c *cluster) lastWords(t *testing.T, m *member) string {
+// logOfFailedRun starts a node that must exit with code 1, and returns its log. While the node
+// runs, its answers must be correct.
+func (c *cluster) logOfFailedRun(t *testing.T, m *member) string {
 	t.Helper()
 	before := len(logOf(t, m))
 	c.start(t, m)
