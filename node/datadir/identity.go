@@ -135,7 +135,8 @@ func readIdentity(dir, nodeID string, rejoin bool) (*Identity, error) {
 		return id, id.checkComplete()
 	}
 	if !rejoin {
-		return nil, fmt.Errorf("data directory %s: node has left cluster %s", dir, id.ClusterID)
+		return nil, fmt.Errorf("data directory %s: node has left cluster %s; use --rejoin or an empty directory",
+			dir, id.ClusterID)
 	}
 	for _, name := range dataFiles {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
