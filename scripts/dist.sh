@@ -11,9 +11,10 @@ mkdir -p "$root"/{usr/local/bin,etc/ssl/certs} "$owned"/{data,certs,tmp}
 # A new named volume gets the mode and the owner of the folder on which it is mounted.
 chmod 700 "$owned"/*
 
-# Without -funcalign, the linker pads functions to 32 bytes on amd64. That makes the binary 0.3 MB larger.
+# Without -funcalign, the linker pads functions to 32 bytes on amd64. That makes the binary 0.3 MB larger. The
+# client for S3 runs once for each backup: without inlining, it is 60 KB smaller.
 CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -funcalign=16 -X main.version=${VERSION:-}" \
-	-o "$root/usr/local/bin/revoked" ./cmd/revoked
+	-gcflags='github.com/minio/minio-go/...=-l' -o "$root/usr/local/bin/revoked" ./cmd/revoked
 
 printf 'root:x:0:0:root:/:/sbin/nologin\nrevoked:x:65532:65532:revoked:/data:/sbin/nologin\n' > "$root/etc/passwd"
 printf 'root:x:0:\nrevoked:x:65532:\n' > "$root/etc/group"
