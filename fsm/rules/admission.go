@@ -144,13 +144,6 @@ func (a *Applier) joinNode(m *command.JoinNode) Result {
 	return Result{}
 }
 
-// tokenFor returns the join token of m if it admits the node, else nil. old is the admission of the
-// node. A barred node needs a token that names it and is newer than the bar.
-// passesBar reports whether t admits a node with that admission, if it is barred: only a token that
-// names it and is newer does.
-// enrollNode uses a join token for a node and the key of its certificate. The node is then admitted
-// until the end of the token, with that key only. Another key, or another node, cannot use the
-// token. A name that has joined gets no certificate: it would be that of a member.
 // setVoting records whether a member may vote. It changes nothing else of its admission.
 func (a *Applier) setVoting(by string, op *command.Op) Result {
 	m, changed := op.GetSetVoting(), true
@@ -171,10 +164,6 @@ func (a *Applier) setVoting(by string, op *command.Op) Result {
 	return Result{}
 }
 
-// createJoinToken creates a token. A repeat changes nothing. The state holds the digest of the
-// token only, so a reader of the state cannot join.
-// deleteJoinToken deletes a token, and withdraws the admission that it gave, unless the node has
-// joined. A repeat changes nothing. The row stays for a day, so that the repeat finds it.
 // hasNotJoined reports whether the node of v has or used its admission, but is not a member. The
 // leader uses an admission up just before it adds the node, so Joined alone does not tell. The
 // state knows the members from the audit, which is later than Raft. If Raft adds the node
@@ -208,7 +197,6 @@ func (a *Applier) expireAdmission(node string, due revoked.Time) {
 	a.dropAdmission(v)
 }
 
-// expireJoinToken drops a join token that ended long ago.
 // forgetAdmissions drops every admission, bar and join token: only the members of the configuration
 // remain.
 func (a *Applier) forgetAdmissions() {
@@ -260,10 +248,6 @@ func (a *access) admissionDue(node string) revoked.Time {
 	return (&rows.Admission{Admission: *old}).Due()
 }
 
-// joinToken returns a join token, nil if it does not exist. The caller must not change it.
-// joinTokenByHash returns the join token with that digest, or nil.
-// putJoinToken writes v, which must not change afterwards, and moves its queue entry.
-// joinTokenDue returns the time of the queue entry of a join token, 0 if it does not exist.
 // stagedValues returns the values as a unit sees them. Their order is random, so a caller may only
 // count them or treat them all in the same way.
 func stagedValues[V any](mem, staged map[string]*V) (list []*V) {

@@ -9,6 +9,8 @@ import (
 	"revoked/fsm/rows"
 )
 
+// tokenFor returns the join token of m if it admits the node, else nil. old is the admission of the
+// node. A barred node needs a token that names it and is newer than the bar.
 func (a *Applier) tokenFor(m *command.JoinNode, old *revoked.Admission) *revoked.JoinToken {
 	if len(m.TokenHash) == 0 {
 		return nil
@@ -24,10 +26,15 @@ func (a *Applier) tokenFor(m *command.JoinNode, old *revoked.Admission) *revoked
 	return t
 }
 
+// passesBar reports whether t admits a node with that admission, if it is barred: only a token that
+// names it and is newer does.
 func passesBar(t *revoked.JoinToken, old *revoked.Admission) bool {
 	return old == nil || old.State != revoked.Barred || t.Node != "" && t.Index > old.Index
 }
 
+// enrollNode uses a join token for a node and the key of its certificate. The node is then admitted
+// until the end of the token, with that key only. Another key, or another node, cannot use the
+// token. A name that has joined gets no certificate: it would be that of a member.
 func (a *Applier) enrollNode(m *command.EnrollNode) Result {
 	t, old := a.joinTokenByHash(revoked.Digest(m.TokenHash)), a.admission(m.Node)
 	key := revoked.Digest(m.Key)
@@ -63,6 +70,8 @@ func (a *Applier) enrollNode(m *command.EnrollNode) Result {
 	return Result{}
 }
 
+// createJoinToken creates a token. A repeat changes nothing. The state holds the digest of the
+// token only, so a reader of the state cannot join.
 func (a *Applier) createJoinToken(by string, m *command.CreateJoinToken) Result {
 	hash := revoked.Digest(m.Hash)
 	old, same := a.joinToken(m.Id), a.joinTokenByHash(hash)
@@ -83,6 +92,8 @@ func (a *Applier) createJoinToken(by string, m *command.CreateJoinToken) Result 
 	return Result{}
 }
 
+// deleteJoinToken deletes a token, and withdraws the admission that it gave, unless the node has
+// joined. A repeat changes nothing. The row stays for a day, so that the repeat finds it.
 func (a *Applier) deleteJoinToken(by, id string) Result {
 	old := a.joinToken(id)
 	if old == nil {
@@ -100,6 +111,7 @@ func (a *Applier) deleteJoinToken(by, id string) Result {
 	return Result{}
 }
 
+// expireJoinToken drops a join token that ended long ago.
 func (a *Applier) expireJoinToken(id string, due revoked.Time) {
 	v := a.joinToken(id)
 	if v == nil || (&rows.JoinToken{JoinToken: *v}).Due() != due {
@@ -109,6 +121,7 @@ func (a *Applier) expireJoinToken(id string, due revoked.Time) {
 	a.dropJoinToken(v)
 }
 
+// joinToken returns a join token, nil if it does not exist. The caller must not change it.
 func (a *access) joinToken(id string) *revoked.JoinToken {
 	if v, ok := a.joinTokens[id]; ok {
 		return v
@@ -116,6 +129,7 @@ func (a *access) joinToken(id string) *revoked.JoinToken {
 	return a.mem.JoinTokens[id]
 }
 
+// joinTokenByHash returns the join token with that digest, or nil.
 func (a *access) joinTokenByHash(hash revoked.Digest) *revoked.JoinToken {
 	for _, v := range a.joinTokens {
 		if v != nil && v.Hash == hash {
@@ -128,6 +142,7 @@ func (a *access) joinTokenByHash(hash revoked.Digest) *revoked.JoinToken {
 	return nil
 }
 
+// putJoinToken writes v, which must not change afterwards, and moves its queue entry.
 func (a *access) putJoinToken(v *revoked.JoinToken) {
 	key := rows.Key(nil, rows.FamilyJoinToken, v.ID)
 	row := rows.JoinToken{JoinToken: *v}
@@ -143,6 +158,7 @@ func (a *access) dropJoinToken(v *revoked.JoinToken) {
 	put(&a.joinTokens, v.ID, nil)
 }
 
+// joinTokenDue returns the time of the queue entry of a join token, 0 if it does not exist.
 func (a *access) joinTokenDue(id string) revoked.Time {
 	old := a.joinToken(id)
 	if old == nil {
