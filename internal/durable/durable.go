@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // Replace writes data to a temporary file in the directory of name, syncs it, and renames it to
@@ -34,4 +35,13 @@ func SyncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// SyncDirIfSupported is SyncDir, but returns nil on file systems that cannot sync a directory.
+func SyncDirIfSupported(dir string) error {
+	err := SyncDir(dir)
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
+		return nil
+	}
+	return err
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"revoked/internal/durable"
@@ -163,10 +162,7 @@ func (r *Renewer) renew(ctx context.Context) error {
 func Write(name string, data []byte) error {
 	err := durable.Replace(name, data, 0o600)
 	if err == nil {
-		err = durable.SyncDir(filepath.Dir(name))
-	}
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-		return nil // the file system cannot sync a directory
+		err = durable.SyncDirIfSupported(filepath.Dir(name))
 	}
 	return err
 }

@@ -77,7 +77,7 @@ func (f *folder) save(ctx context.Context, src Source, now time.Time) (saved Fil
 		return saved, err
 	}
 	named = true
-	if err := f.syncDir(); err != nil {
+	if err := durable.SyncDirIfSupported(f.dir); err != nil {
 		return saved, err
 	}
 	f.prune(saved)
@@ -107,15 +107,6 @@ func (f *folder) checkFree() error {
 			syscall.ENOSPC, n>>20, reserve>>20)
 	}
 	return nil
-}
-
-// syncDir makes the names durable. Some file systems cannot sync a directory, and do not need it.
-func (f *folder) syncDir() error {
-	err := durable.SyncDir(f.dir)
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-		return nil
-	}
-	return err
 }
 
 // sweep removes the half-written files of earlier processes of this node.

@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"revoked/internal/durable"
 )
@@ -95,10 +94,7 @@ func Create(name string, force bool, write func(io.Writer) error) error {
 		err = publish(tmp.Name(), name, force)
 	}
 	if err == nil {
-		err = durable.SyncDir(dir)
-		if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-			return nil // the file system cannot sync a directory
-		}
+		err = durable.SyncDirIfSupported(dir)
 	}
 	return err
 }
