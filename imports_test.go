@@ -219,7 +219,7 @@ var floors = map[string]floor{
 		libs: []string{"github.com/minio/minio-go/v7"},
 	},
 	"revoked/cmd/revoked/internal/server": {ours: []string{
-		"revoked", "revoked/api", "revoked/api/serve", "revoked/node", "revoked/node/certify",
+		"revoked", "revoked/api", "revoked/api/serve", "revoked/node", "revoked/node/certify", "revoked/node/datadir",
 		"revoked/transport/enroll",
 		"revoked/transport/pki", "revoked/cmd/revoked/internal/auditlog", "revoked/cmd/revoked/internal/backup",
 		"revoked/cmd/revoked/internal/backup/schedule",

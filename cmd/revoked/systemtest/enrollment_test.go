@@ -131,6 +131,80 @@ func TestEnrollment_KilledMeanwhile_JoinsAndRenews(t *testing.T) {
 	}
 }
 
+// A node is killed after a member has signed its certificate and before the node has stored it. Its
+// key is on disk by then, also if the power fails. So the same token gives it another certificate.
+func TestEnrollment_SignedNotStored_AsksAgain(t *testing.T) {
+	needTracer(t)
+	c, m, create := startWithToken(t)
+	create()
+	tls, trace := filepath.Join(m.Data, "tls"), filepath.Join(t.TempDir(), "trace")
+	m.within = []string{"strace", "-f", "-y", "-qq", "-o", trace, "-P", m.Data,
+		"-P", filepath.Join(tls, "node.crt"), "-e", "trace=fsync,renameat,renameat2",
+		"-e", "inject=renameat,renameat2:error=EIO:signal=KILL"}
+	c.start(t, m)
+	if code := m.proc.exit(t); code != -1 {
+		t.Fatalf("got exit code %d, want the process killed; log:\n%s", code, tail(m.Log, 20))
+	}
+	text, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "fsync(") || !strings.Contains(string(text), "<"+m.Data+">") {
+		t.Errorf("got trace:\n%s\nwant a sync of %s, which has the entry of the folder", text, m.Data)
+	}
+	await(t, "the use of the token", func() error {
+		a := c.send(c.Nodes[0], request{method: http.MethodGet, path: "/v1/cluster/join-tokens", as: "admin"})
+		if err := a.want(http.StatusOK); err != nil || strings.Contains(string(a.body), `"state":"used"`) {
+			return err
+		}
+		return fmt.Errorf("got %s", a.body)
+	})
+	if !certificateEnd(m).IsZero() {
+		t.Fatal("got a certificate on disk, want none")
+	}
+	before, err := os.ReadFile(filepath.Join(tls, "node.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.within = nil
+	c.start(t, m)
+	c.awaitReady(t, m)
+	c.awaitVoters(t, 4, c.Nodes...)
+	if now, err := os.ReadFile(filepath.Join(tls, "node.key")); err != nil || !slices.Equal(now, before) {
+		t.Errorf("got %v, same key %t, want the same", err, slices.Equal(now, before))
+	}
+}
+
+// The admission of the first token has ended before the node joined. Its certificate is valid, but
+// the cluster would not renew it. Another token gives the same key another one.
+func TestEnrollment_AnotherToken_JoinsAndRenews(t *testing.T) {
+	needTracer(t)
+	c, m, create := startWithToken(t)
+	id := create()
+	m.within = []string{"strace", "-f", "-qq", "-o", os.DevNull, "-P", filepath.Join(m.Data, "identity.json"),
+		"-e", "inject=renameat,renameat2:error=EIO:signal=KILL"} // the node joins only after this
+	c.start(t, m)
+	if code := m.proc.exit(t); code != -1 || certificateEnd(m).IsZero() {
+		t.Fatalf("got exit code %d, certificate until %v, want the process killed with a certificate; log:\n%s",
+			code, certificateEnd(m), tail(m.Log, 20))
+	}
+	await(t, "the deletion", func() error {
+		return c.send(c.Nodes[0], request{method: http.MethodDelete, path: "/v1/cluster/join-tokens/" + id, as: "admin"}).
+			want(http.StatusOK)
+	})
+	create()
+	m.within = nil
+	c.start(t, m)
+	c.awaitReady(t, m)
+	c.awaitVoters(t, 4, c.Nodes...)
+	await(t, "the renewal", func() error {
+		if left := time.Until(certificateEnd(m)); left < 80*24*time.Hour {
+			return fmt.Errorf("got a certificate for %v, want about 90 days", left)
+		}
+		return nil
+	})
+}
+
 // A deleted token is refused for good: the process ends with code 1 and the reason.
 func TestEnrollment_DeletedToken_EndsTheProcess(t *testing.T) {
 	c, m, create := startWithToken(t)
@@ -152,7 +226,8 @@ func TestEnrollment_DeletedToken_EndsTheProcess(t *testing.T) {
 	}
 }
 
-// A node that waits for a certificate stops like any other, and logs the reason once.
+// A node that waits for a certificate survives SIGHUP, stops like any other, and logs the reason
+// once.
 func TestEnrollment_NoMemberYet_StopsCleanly(t *testing.T) {
 	c, m, create := startWithToken(t)
 	create()
@@ -161,12 +236,15 @@ func TestEnrollment_NoMemberYet_StopsCleanly(t *testing.T) {
 		n.proc.exit(t)
 	}
 	c.start(t, m)
-	await(t, "the reason", func() error {
-		if log := tail(m.Log, 20); !strings.Contains(log, "no certificate yet") {
-			return fmt.Errorf("got log %q", log)
-		}
-		return nil
-	})
+	for _, line := range []string{"no certificate yet", "asking for the certificate again on SIGHUP"} {
+		await(t, line, func() error {
+			if log := tail(m.Log, 20); !strings.Contains(log, line) {
+				return fmt.Errorf("got log %q", log)
+			}
+			return nil
+		})
+		m.proc.Signal(syscall.SIGHUP)
+	}
 	m.proc.Signal(syscall.SIGTERM)
 	if code := m.proc.exit(t); code != 0 {
 		t.Errorf("got exit code %d, want 0", code)

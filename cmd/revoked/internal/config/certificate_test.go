@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,8 +66,8 @@ func TestLoadJoinToken_NoCertificate_ReportsProblem(t *testing.T) {
 		c := &Config{Settings: Settings{NodeID: "node4", DataDir: dir, JoinTokenFile: file, Join: tt.join}}
 		f := &Files{}
 		c.deriveCertificate()
-		c.loadClusterCert(f)
 		c.loadJoinToken(f)
+		c.loadClusterCert(f)
 		if !f.NeedsCertificate || tt.want == "" && f.JoinToken != token {
 			t.Errorf("%s: got need %t, want it, and the token alone", name, f.NeedsCertificate)
 		}
@@ -77,6 +78,69 @@ func TestLoadJoinToken_NoCertificate_ReportsProblem(t *testing.T) {
 			if strings.Contains(p.Text, tt.text) {
 				t.Errorf("%s: the problem shows the token", name)
 			}
+		}
+	}
+}
+
+// A node that joins with another token than the one that gave its certificate would be a member
+// whose key the cluster does not know.
+func TestLoadClusterCert_AnotherToken_NeedsAnother(t *testing.T) {
+	ca, err := pki.NewCA("CA", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key, err := ca.IssueNode("node4", nil, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := jointoken.New(pki.KeyHash(ca.Certificate()))
+	digest := jointoken.Digest(token.PublicKey())
+	const member, left = `{"node_id":"node4","cluster_id":"c"}`, `{"node_id":"node4","cluster_id":"c","left":true}`
+	for name, tt := range map[string]struct {
+		record, identity string
+		token            string
+		noCert, want     bool
+		problem          string
+	}{
+		"same token":      {record: hex.EncodeToString(digest[:]) + "\n", token: token.Text()},
+		"another token":   {record: strings.Repeat("0", 64) + "\n", token: token.Text(), want: true},
+		"no record":       {token: token.Text(), want: true},
+		"older token":     {token: strings.Repeat("A", 43)},
+		"member":          {identity: member, token: token.Text()},
+		"has left":        {identity: left, token: token.Text(), want: true},
+		"no token":        {},
+		"member, no file": {identity: member, token: token.Text(), noCert: true, want: true, problem: "node.crt is missing"},
+	} {
+		dir := t.TempDir()
+		if err := os.Mkdir(filepath.Join(dir, "tls"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for file, content := range map[string]string{"tls/ca.crt": string(ca.CertPEM()), "tls/node.crt": string(cert),
+			"tls/node.key": string(key), "tls/used-token": tt.record, "identity.json": tt.identity, "token": tt.token} {
+			if content == "" || tt.noCert && file == "tls/node.crt" {
+				continue
+			}
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := &Config{Settings: Settings{NodeID: "node4", DataDir: dir, Join: []string{"a:1"}}}
+		if tt.token != "" {
+			c.JoinTokenFile = filepath.Join(dir, "token")
+		}
+		f := &Files{}
+		c.deriveCertificate()
+		c.loadJoinToken(f)
+		c.loadClusterCert(f)
+		if f.NeedsCertificate != tt.want || (f.Certs == nil) != tt.want {
+			t.Errorf("%s: got need %t, certificate %t, want need %t", name, f.NeedsCertificate, f.Certs != nil, tt.want)
+		}
+		got := ""
+		for _, p := range c.problems {
+			got += p.Text
+		}
+		if tt.problem == "" && got != "" || !strings.Contains(got, tt.problem) {
+			t.Errorf("%s: got problems %q, want %q", name, got, tt.problem)
 		}
 	}
 }

@@ -2,12 +2,14 @@ package config
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"revoked"
@@ -38,10 +40,10 @@ func (c *Config) loadFiles() *Files {
 	f := &Files{}
 	c.checkDataDir()
 	c.checkTempDir(f)
+	c.loadJoinToken(f)
 	c.loadClusterCert(f)
 	c.loadAPICert(f)
 	c.loadGossipKey(f)
-	c.loadJoinToken(f)
 	if c.JWKSCAFile != "" {
 		_, err := files.TrustCA(c.JWKSCAFile)
 		c.add("jwks_ca_file", err)
@@ -85,17 +87,35 @@ func (c *Config) deriveCertificate() {
 	c.ClusterKey = filepath.Join(c.DataDir, "tls", "node.key")
 }
 
-// checkNeed returns whether this node must get a certificate with its join token.
-func (c *Config) checkNeed() bool {
-	if _, err := os.Stat(c.ClusterCert); !c.OwnCertificate || !errors.Is(err, os.ErrNotExist) {
+// TokenRecord returns the file with the digest of the join token that gave the certificate.
+func (c *Config) TokenRecord() string {
+	return filepath.Join(filepath.Dir(c.ClusterCert), "used-token")
+}
+
+// needsCertificate returns whether this node must ask for a certificate with its join token: it has
+// none, or it is not a member and has another token than the one that gave its certificate. In that
+// case, the cluster does not know the key of the certificate, and would not renew it.
+func (c *Config) needsCertificate(token string) bool {
+	if _, err := os.Stat(c.ClusterCert); !c.OwnCertificate || errors.Is(err, os.ErrNotExist) {
+		return c.OwnCertificate
+	}
+	t, err := jointoken.Parse(token)
+	if err != nil || IsMember(c.DataDir) {
 		return false
 	}
-	c.addIf(len(c.Join) == 0, "join", "is not set; a node with only a join token gets its certificate from a member")
-	return true
+	digest := jointoken.Digest(t.PublicKey())
+	record, _ := os.ReadFile(c.TokenRecord()) // without the record it asks again, which the token allows
+	return strings.TrimSpace(string(record)) != hex.EncodeToString(digest[:])
 }
 
 func (c *Config) loadClusterCert(f *Files) {
-	if f.NeedsCertificate = c.checkNeed(); f.NeedsCertificate {
+	if f.NeedsCertificate = c.needsCertificate(f.JoinToken); f.NeedsCertificate {
+		c.addIf(len(c.Join) == 0, "join", "is not set; a node with only a join token gets its certificate from a member")
+		c.addIf(IsMember(c.DataDir), "join_token_file", "%s is missing, and a join token gives a member no other "+
+			"certificate; set cluster_ca, cluster_cert and cluster_key", c.ClusterCert)
+		c.addIf(f.JoinToken != "" && !jointoken.HasKey(f.JoinToken), "join_token_file",
+			"%s: the token gives no certificate (want one that begins with rjt1.); create another, "+
+				"or set cluster_ca, cluster_cert and cluster_key", c.JoinTokenFile)
 		return
 	}
 	advice := "nodes talk over mutual TLS; for a trial: revoked cert ca && revoked cert node " + c.NodeID
@@ -190,14 +210,9 @@ func (c *Config) loadJoinToken(f *Files) {
 	token, err := f.readToken(c.JoinTokenFile)
 	c.add("join_token_file", err)
 	f.JoinToken = token
-	switch {
-	case err != nil:
-	case jointoken.HasKey(token):
+	if err == nil && jointoken.HasKey(token) {
 		_, err = jointoken.Parse(token)
 		c.add("join_token_file", err)
-	case f.NeedsCertificate:
-		c.addf("join_token_file", "%s: the token gives no certificate (want one that begins with rjt1.); create another, "+
-			"or set cluster_ca, cluster_cert and cluster_key", c.JoinTokenFile)
 	}
 }
 

@@ -2,52 +2,74 @@ package server
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"revoked"
 	"revoked/cmd/revoked/internal/config"
+	"revoked/internal/durable"
 	"revoked/internal/jointoken"
-	"revoked/internal/retry"
 	"revoked/node/certify"
+	"revoked/node/datadir"
 	"revoked/transport/enroll"
 	"revoked/transport/pki"
 )
 
-// An applicant gets the certificate of a node that has only a join token.
+// An applicant gets the certificate of a node with a join token. The node has no certificate, or is
+// not a member and has the certificate of another token.
 type applicant struct {
-	files certify.Files
-	node  string
-	token jointoken.Token
-	join  []string
-	log   *slog.Logger
+	files  certify.Files
+	record string // file with the digest of the token that gave the certificate
+	node   string
+	token  jointoken.Token
+	join   []string // addresses of others
+	hup    <-chan os.Signal
+	log    *slog.Logger
 }
 
-// getCertificate gets a certificate with the join token. It returns nil if ctx ends first.
-func getCertificate(ctx context.Context, c *config.Config, f *config.Files, log *slog.Logger) error {
+// getCertificate gets a certificate with the join token. It returns nil if ctx ends first. It holds
+// the lock on the data directory meanwhile.
+func getCertificate(
+	ctx context.Context, c *config.Config, f *config.Files, hup <-chan os.Signal, log *slog.Logger,
+) error {
 	token, err := jointoken.Parse(f.JoinToken)
 	if err != nil {
 		return err
 	}
-	a := &applicant{certificateFiles(c), c.NodeID, token, c.Join, log}
-	if err := a.run(ctx); err != nil && ctx.Err() == nil {
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return fmt.Errorf("create data directory: %w", err)
+	}
+	lock, err := datadir.Lock(c.DataDir)
+	if err != nil {
 		return err
 	}
-	return nil
+	// The list is often the same on all nodes, and this one does not serve yet.
+	others := slices.DeleteFunc(slices.Clone(c.Join), func(host string) bool { return host == c.ClusterAdvertise })
+	if len(others) == 0 {
+		return errors.Join(errors.New("no certificate: join names only this node; name a member with cluster_ca_key"),
+			lock.Close())
+	}
+	a := &applicant{certificateFiles(c), c.TokenRecord(), c.NodeID, token, others, hup, log}
+	if err = a.run(ctx); ctx.Err() != nil {
+		err = nil
+	}
+	return errors.Join(err, lock.Close())
 }
 
 func certificateFiles(c *config.Config) certify.Files {
 	return certify.Files{CA: c.ClusterCA, Cert: c.ClusterCert, Key: c.ClusterKey}
 }
 
-// run gets the certificate and stores it. It asks the members until one issues it or refuses for
-// good. The key exists on disk before a member sees it: a node that dies in between asks again with
-// the same key, which the token allows.
+// run gets the certificate and stores it. It asks the members until one issues it, or until none is
+// left that could. The key exists on disk before a member sees it: a node that dies in between asks
+// again with the same key, which the token allows.
 func (a *applicant) run(ctx context.Context) error {
 	key, err := a.prepare()
 	if err != nil {
@@ -60,35 +82,48 @@ func (a *applicant) run(ctx context.Context) error {
 	ask := &enroll.Applicant{Node: a.node, Token: a.token, CSR: csr}
 	logged := ""
 	for d := 100 * time.Millisecond; ; d = min(2*d, 5*time.Second) {
-		issued, err := a.ask(ctx, ask)
+		issued, err := a.ask(ctx, ask, key)
+		var end *refusedByAll
 		switch {
 		case err == nil:
-			return a.store(key, issued)
+			return a.store(issued)
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case isFinal(err):
+		case errors.As(err, &end) && errors.Is(err, revoked.ErrConflict) && a.hasCertificate():
+			a.log.Warn("no new certificate with the join token, keeping the old one", "error", err)
+			return nil
+		case errors.As(err, &end):
 			return fmt.Errorf("no certificate: %w", err)
 		}
 		if text := err.Error(); text != logged {
 			a.log.Info("no certificate yet", "error", text)
 			logged = text
 		}
-		_ = retry.Sleep(ctx, d)
+		a.wait(ctx, d)
 	}
 }
 
-// isFinal reports whether a repeat with this token gets the same answer.
-func isFinal(err error) bool {
-	return errors.Is(err, revoked.ErrForbidden) || errors.Is(err, revoked.ErrConflict) ||
-		errors.Is(err, revoked.ErrInvalid)
+// wait returns after d, when ctx ends, or on SIGHUP.
+func (a *applicant) wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	case <-a.hup:
+		a.log.Info("asking for the certificate again on SIGHUP")
+	}
 }
 
 // prepare checks that the folder can be written, before the token is used, and returns the node's
-// key. It makes one unless an earlier start has.
+// key. It makes one unless an earlier start has. Folder and key are durable on return.
 func (a *applicant) prepare() ([]byte, error) {
 	dir := filepath.Dir(a.files.Cert)
 	probe := filepath.Join(dir, "probe")
 	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = durable.SyncDirIfSupported(filepath.Dir(dir))
+	}
 	if err == nil {
 		err = errors.Join(certify.Write(probe, nil), os.Remove(probe))
 	}
@@ -105,35 +140,78 @@ func (a *applicant) prepare() ([]byte, error) {
 	return key, certify.Write(a.files.Key, key)
 }
 
-// ask asks the members in turn. It returns at the first certificate or final refusal.
-func (a *applicant) ask(ctx context.Context, ask *enroll.Applicant) (*enroll.Certificate, error) {
-	var failures []error
+// An issued certificate was checked.
+type issued struct{ ca, cert []byte }
+
+// refusedByAll is the error of a round in which members refused for good, and no other host could
+// issue a certificate. It wraps their errors.
+type refusedByAll struct{ error }
+
+func (e *refusedByAll) Unwrap() error { return e.error }
+
+// errWrongIssue is returned for a certificate that this node cannot use.
+var errWrongIssue = errors.New("the cluster moves to another CA, or a member is wrong: create another join token")
+
+// ask asks the members in turn, and returns the first certificate for key. The refusal of one host
+// does not end the round: it may be no member any longer, or of another cluster with this CA.
+func (a *applicant) ask(ctx context.Context, ask *enroll.Applicant, key []byte) (*issued, error) {
+	var failures, refusals []error
+	wait := false
 	for _, host := range a.join {
-		issued, err := ask.Ask(ctx, host)
+		got, err := a.askAt(ctx, ask, host, key)
 		if err == nil {
-			return issued, nil
+			return got, nil
 		}
 		err = fmt.Errorf("%s: %w", host, err)
-		if isFinal(err) {
-			return nil, err
-		}
 		failures = append(failures, err)
+		switch {
+		case isRefusal(err):
+			refusals = append(refusals, err)
+		case !errors.Is(err, enroll.ErrNotOffered) && !errors.Is(err, pki.ErrOtherCA):
+			wait = true
+		}
+	}
+	if len(refusals) > 0 && !wait {
+		return nil, &refusedByAll{errors.Join(refusals...)}
 	}
 	return nil, errors.Join(failures...)
 }
 
-// store checks the certificate and writes the CA before it: with a certificate, a start asks no
-// more.
-func (a *applicant) store(key []byte, issued *enroll.Certificate) error {
-	cert, err := pki.CheckIssued(issued.CAPEM, key, issued.DER, a.node)
+func (a *applicant) askAt(ctx context.Context, ask *enroll.Applicant, host string, key []byte) (*issued, error) {
+	got, err := ask.Ask(ctx, host)
 	if err != nil {
-		return fmt.Errorf("the cluster moves to another CA, or a member is wrong: create another join token: %w", err)
+		return nil, err
 	}
-	if err := certify.Write(a.files.CA, issued.CAPEM); err != nil {
-		return err
+	cert, err := pki.CheckIssued(got.CAPEM, key, got.DER, a.node)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errWrongIssue, err)
 	}
-	if err := certify.Write(a.files.Cert, cert); err != nil {
-		return err
+	return &issued{got.CAPEM, cert}, nil
+}
+
+// isRefusal reports whether a repeat with this token gets the same answer from the same host.
+func isRefusal(err error) bool {
+	return errors.Is(err, revoked.ErrForbidden) || errors.Is(err, revoked.ErrConflict) ||
+		errors.Is(err, revoked.ErrInvalid) || errors.Is(err, errWrongIssue)
+}
+
+// hasCertificate reports whether this node can use the certificate that it has.
+func (a *applicant) hasCertificate() bool {
+	certs, err := pki.LoadCerts(a.files.CA, a.files.Cert, a.files.Key, nil)
+	return err == nil && certs.NodeID() == a.node
+}
+
+// store writes the CA before the certificate, and the record last. Without the record, the next
+// start asks again with the same token and key, which the token allows.
+func (a *applicant) store(got *issued) error {
+	digest := jointoken.Digest(a.token.PublicKey())
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{{a.files.CA, got.ca}, {a.files.Cert, got.cert}, {a.record, []byte(hex.EncodeToString(digest[:]) + "\n")}} {
+		if err := certify.Write(f.name, f.data); err != nil {
+			return err
+		}
 	}
 	a.log.Info("got a certificate with the join token", "file", a.files.Cert)
 	return nil

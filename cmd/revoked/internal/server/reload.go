@@ -5,9 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
 	"revoked/cmd/revoked/internal/auditlog"
@@ -26,14 +24,12 @@ type reloader struct {
 	files *config.Files
 	level *slog.LevelVar
 	log   *slog.Logger
+	hup   <-chan os.Signal
 
 	auditLog *auditlog.Log // nil: none
 }
 
 func (r *reloader) run(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	if r.file != "" {
 		settings := filewatch.New(func([][]byte) error { return r.logLevel() }, r.file)
 		var wg sync.WaitGroup
@@ -46,7 +42,7 @@ func (r *reloader) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hup:
+		case <-r.hup:
 			r.log.Info("reloading certificates and log level on SIGHUP, opening audit_log again")
 			r.report("cannot reload cluster certificate; keeping the old one", r.files.Certs.Reload())
 			_, err := r.files.APICert.Reload()

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"revoked/cmd/revoked/internal/config"
@@ -54,6 +57,9 @@ func Run(ctx context.Context, stop Stop, flags *config.Flags, build Build, stder
 		case <-ctx.Done():
 		}
 	}()
+	hup := make(chan os.Signal, 1) // from here on, SIGHUP does not end the process
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	cfg, loaded, err := config.Load(flags)
 	if err != nil {
 		return err
@@ -69,7 +75,7 @@ func Run(ctx context.Context, stop Stop, flags *config.Flags, build Build, stder
 	}
 	// Load had no log yet. Certificates loaded with the log report their reload and expiry.
 	if loaded.NeedsCertificate {
-		if err := getCertificate(ctx, cfg, loaded, log); err != nil || ctx.Err() != nil {
+		if err := getCertificate(ctx, cfg, loaded, hup, log); err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
@@ -85,7 +91,7 @@ func Run(ctx context.Context, stop Stop, flags *config.Flags, build Build, stder
 		return s.ended(withAdvice(err))
 	}
 	reload := &reloader{flags: flags, file: cfg.File, files: loaded, level: level, log: log,
-		auditLog: s.auditLog}
+		auditLog: s.auditLog, hup: hup}
 	s.background(reload.run)
 	systemd := findSupervisor(log)
 	s.background(systemd.run)

@@ -1,0 +1,246 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"revoked"
+	"revoked/cmd/revoked/internal/config"
+	"revoked/internal/await"
+	"revoked/internal/jointoken"
+	"revoked/node/certify"
+	"revoked/node/datadir"
+	"revoked/transport/enroll"
+	"revoked/transport/pki"
+)
+
+// An enrollKit has a CA, a token that names it, and the newcomer node4 with its data directory.
+type enrollKit struct {
+	t     *testing.T
+	ca    *pki.CA
+	token jointoken.Token
+	dir   string
+	log   await.Log
+	hup   chan os.Signal
+}
+
+func newEnrollKit(t *testing.T) *enrollKit {
+	t.Helper()
+	ca, err := pki.NewCA("CA", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &enrollKit{t: t, ca: ca, token: jointoken.New(pki.KeyHash(ca.Certificate())),
+		dir: filepath.Join(t.TempDir(), "data"), hup: make(chan os.Signal, 1)}
+}
+
+// member serves the cluster port of a node with a certificate of ca, and returns its address. issue
+// is nil for a node that issues no certificates.
+func (k *enrollKit) member(ca *pki.CA, issue func(context.Context, *enroll.Request) ([]byte, error)) string {
+	k.t.Helper()
+	cert, key, err := ca.IssueNode("node1", nil, time.Hour)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	path := func(name string) string { return filepath.Join(k.t.TempDir(), name) }
+	files := certify.Files{CA: path("ca"), Cert: path("cert"), Key: path("key")}
+	for name, b := range map[string][]byte{files.CA: ca.CertPEM(), files.Cert: cert, files.Key: key} {
+		if err := certify.Write(name, b); err != nil {
+			k.t.Fatal(err)
+		}
+	}
+	certs, err := pki.LoadCerts(files.CA, files.Cert, files.Key, nil)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	protocol, serve := "", func(context.Context, *tls.Conn) {}
+	if issue != nil {
+		protocol, serve = enroll.Protocol, enroll.NewServer(issue).Serve
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			raw, err := l.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() {
+				defer raw.Close()
+				c := tls.Server(raw, certs.ServerConfig(protocol, "revoked-frames/1"))
+				if c.HandshakeContext(k.t.Context()) == nil {
+					serve(k.t.Context(), c)
+				}
+			})
+		}
+	})
+	k.t.Cleanup(func() { _ = l.Close(); running.Wait() })
+	return l.Addr().String()
+}
+
+// sign is the decision of a member that signs.
+func (k *enrollKit) sign(_ context.Context, r *enroll.Request) ([]byte, error) {
+	req, err := pki.ParseRequest(r.CSR)
+	if err != nil {
+		return nil, err
+	}
+	return k.ca.SignNode(r.Node, req, time.Now().Add(time.Minute))
+}
+
+// refuse returns the decision of a member that refuses.
+func refuse(err error) func(context.Context, *enroll.Request) ([]byte, error) {
+	return func(context.Context, *enroll.Request) ([]byte, error) { return nil, err }
+}
+
+const own = "127.0.0.1:2" // cluster_advertise of node4
+
+// get runs the enrollment of node4.
+func (k *enrollKit) get(ctx context.Context, join ...string) error {
+	path := func(name string) string { return filepath.Join(k.dir, "tls", name) }
+	c := &config.Config{Settings: config.Settings{NodeID: "node4", DataDir: k.dir, Join: join, ClusterAdvertise: own,
+		ClusterCA: path("ca.crt"), ClusterCert: path("node.crt"), ClusterKey: path("node.key")}}
+	return getCertificate(ctx, c, &config.Files{JoinToken: k.token.Text()}, k.hup, k.log.Logger())
+}
+
+// read returns a file of the folder tls, or nil.
+func (k *enrollKit) read(name string) []byte {
+	b, err := os.ReadFile(filepath.Join(k.dir, "tls", name))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		k.t.Fatal(err)
+	}
+	return b
+}
+
+// A host may be no member any longer, or of another cluster of this CA. Its refusal does not keep
+// the node from the others.
+func TestGetCertificate_OneHostRefuses_OthersAreAsked(t *testing.T) {
+	k := newEnrollKit(t)
+	other, err := pki.NewCA("other", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := k.member(k.ca, refuse(revoked.ErrTokenEnded))
+	wrongIssue := k.member(k.ca, func(context.Context, *enroll.Request) ([]byte, error) { return []byte("x"), nil })
+	noCA, foreign := k.member(k.ca, nil), k.member(other, k.sign)
+	if err := k.get(t.Context(), wrong, wrongIssue, noCA, foreign, k.member(k.ca, k.sign)); err != nil {
+		t.Fatalf("got %v, want the certificate of the last host", err)
+	}
+	parent := filepath.Dir(k.dir)
+	var calls atomic.Int64 // at a member without a leader, which decides later
+	k.dir = filepath.Join(parent, "second")
+	late := k.member(k.ca, func(ctx context.Context, r *enroll.Request) ([]byte, error) {
+		if calls.Add(1) == 1 {
+			return nil, revoked.ErrNoLeader
+		}
+		return k.sign(ctx, r)
+	})
+	if err := k.get(t.Context(), late, wrong); err != nil || calls.Load() != 2 {
+		t.Fatalf("got %v, %d calls, want the certificate of the second call", err, calls.Load())
+	}
+	k.dir = filepath.Join(parent, "third")
+	err = k.get(t.Context(), wrong, wrongIssue, noCA, foreign, own)
+	first := "no certificate: " + wrong + ": " + revoked.Detail(revoked.ErrTokenEnded)
+	for _, want := range []string{first, wrongIssue} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no host is left: got %v, want %q", err, want)
+		}
+	}
+	if !errors.Is(err, revoked.ErrForbidden) || k.read("node.crt") != nil || len(k.read("node.key")) == 0 {
+		t.Errorf("no host is left: got %v, want %v, the key and no certificate", err, revoked.ErrForbidden)
+	}
+	if err = k.get(t.Context(), own); err == nil || !strings.Contains(err.Error(), "join names only this node") {
+		t.Errorf("only its own address: got %v, want an error that says so", err)
+	}
+}
+
+// Another token gives a node that has a certificate another one for the same key. If the name has
+// joined meanwhile, the node keeps what it has.
+func TestGetCertificate_AnotherToken_KeepsTheKey(t *testing.T) {
+	k := newEnrollKit(t)
+	signer := k.member(k.ca, k.sign)
+	var seen [3][3][]byte
+	for i := range seen {
+		join := signer
+		if i == 2 {
+			join = k.member(k.ca, refuse(fmt.Errorf("%w: node4 has joined already", revoked.ErrConflict)))
+		}
+		if err := k.get(t.Context(), join); err != nil {
+			t.Fatal(err)
+		}
+		seen[i] = [3][]byte{k.read("node.key"), k.read("node.crt"), k.read("used-token")}
+		k.token = jointoken.New(k.token.CA())
+	}
+	if !bytes.Equal(seen[0][0], seen[1][0]) || bytes.Equal(seen[0][1], seen[1][1]) ||
+		bytes.Equal(seen[0][2], seen[1][2]) {
+		t.Error("another token: want the same key, another certificate and another record")
+	}
+	for i, b := range seen[2] {
+		if !bytes.Equal(b, seen[1][i]) {
+			t.Errorf("joined already: file %d has changed, want the certificate kept", i)
+		}
+	}
+	if k.log.Count("keeping the old one") != 1 || bytes.Contains(seen[0][2], k.token.PublicKey()) {
+		t.Error("got no warning, or a record with the key of the token, want a warning and a digest")
+	}
+	err := k.get(t.Context(), k.member(k.ca, refuse(revoked.ErrTokenEnded)))
+	if !errors.Is(err, revoked.ErrForbidden) {
+		t.Errorf("ended token: got %v, want %v", err, revoked.ErrForbidden)
+	}
+}
+
+// Two processes with one data directory would ask with two keys.
+func TestGetCertificate_Meanwhile_HoldsTheLock(t *testing.T) {
+	k := newEnrollKit(t)
+	held := make(chan error, 1)
+	signer := k.member(k.ca, func(ctx context.Context, r *enroll.Request) ([]byte, error) {
+		held <- k.get(ctx, "127.0.0.1:1") // the second process
+		return k.sign(ctx, r)
+	})
+	if err := k.get(t.Context(), signer); err != nil {
+		t.Fatal(err)
+	}
+	want := "data directory " + k.dir + " is in use by another process: " +
+		"stop that one, or give this node its own data_dir"
+	err := await.Receive(t, held, "the second process")
+	if !errors.Is(err, revoked.ErrConflict) || revoked.Detail(err) != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	id, err := datadir.Open(k.dir, "node4", false) // the later start in this process
+	if err != nil {
+		t.Fatalf("got %v, want the lock free after the enrollment", err)
+	}
+	if err := id.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// SIGHUP makes the node ask at once. The pause between two rounds grows to seconds.
+func TestGetCertificate_SIGHUP_AsksAgain(t *testing.T) {
+	k := newEnrollKit(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- k.get(ctx, "127.0.0.1:1") }()
+	k.log.Wait(t, "no certificate yet")
+	k.hup <- syscall.SIGHUP
+	k.log.Wait(t, "asking for the certificate again on SIGHUP")
+	cancel()
+	if err := await.Receive(t, done, "the end"); err != nil {
+		t.Errorf("got %v, want nil at the end of the context", err)
+	}
+}
