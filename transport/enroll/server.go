@@ -16,7 +16,7 @@ import (
 
 // Limits of a server.
 const (
-	maxConnections = 64 // at once; a quarter of it for each source address
+	maxConnections = 64 // at once, from all sources; one source has a quarter of them
 	maxIssues      = 4  // requests that Issue decides at once
 	readTimeout    = 5 * time.Second
 	issueTimeout   = 15 * time.Second
@@ -38,7 +38,9 @@ type Server struct {
 
 // NewServer returns a server that passes requests to issue.
 func NewServer(issue func(context.Context, *Request) ([]byte, error)) *Server {
-	return &Server{issue: issue, open: slots.New(slots.Share(maxConnections)), issues: make(chan struct{}, maxIssues)}
+	// No source is known, so none has reserved slots.
+	limits := slots.Limits{Total: maxConnections, Strangers: maxConnections, PerSource: maxConnections / 4}
+	return &Server{issue: issue, open: slots.New(limits), issues: make(chan struct{}, maxIssues)}
 }
 
 // Serve reads a request from a connection after its handshake, and answers it. The caller closes
