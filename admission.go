@@ -178,6 +178,9 @@ func CheckNodeID(id string) error {
 // ErrTokenEnded is returned for a join token that is unknown, deleted or expired.
 var ErrTokenEnded = fmt.Errorf("%w: join token: unknown, deleted or expired: create another", ErrForbidden)
 
+// ErrTokenUsed is returned for a join token that another node or another key has used.
+var ErrTokenUsed = fmt.Errorf("%w: join token: another node or another key has used it", ErrForbidden)
+
 // NotAdmittedError returns the [ErrForbidden] with which a cluster refuses a node. A barred node
 // needs a token that names it.
 func NotAdmittedError(node string, barred bool) error {

@@ -47,7 +47,7 @@ func (a *Applier) enrollNode(m *command.EnrollNode) Result {
 	case t.UsedBy == m.Node && old != nil && old.JoinToken == t.ID && old.Key == key && old.Open(a.Stamp):
 		return Result{} // a repeat
 	case t.UsedBy != "":
-		return Result{Err: fmt.Errorf("%w: join token: another node or another key has used it", revoked.ErrForbidden)}
+		return Result{Err: revoked.ErrTokenUsed}
 	case t.Node != "" && t.Node != m.Node:
 		return Result{Err: fmt.Errorf("%w: join token: it is for another node", revoked.ErrForbidden)}
 	case !passesBar(t, old):

@@ -114,8 +114,27 @@ func (s *Signer) use(ctx context.Context, r *nodepb.EnrollRequest, csr *pki.Requ
 	if s.IsMember(r.Node) {
 		return fmt.Errorf("%w: %s is a member: its certificate does not come from a join token", revoked.ErrConflict, r.Node)
 	}
+	if err := s.checkUse(r.Node, jointoken.Digest(r.TokenKey), csr.KeyHash); err != nil {
+		return err
+	}
 	op := command.EnrollNodeOp(r.Node, jointoken.Digest(r.TokenKey), csr.KeyHash, signer)
 	return s.Commit(ctx, command.Via(op, signer))
+}
+
+// checkUse returns an error if the state already shows that Apply would refuse this use of the
+// token for good. So a repeat costs no entry of the log. A token stays used, and its admission does
+// not come back, except that of a node that has joined. For such a node, Apply has the reason.
+func (s *Signer) checkUse(node string, token, key revoked.Digest) error {
+	a, _ := s.State.Admission(node)
+	if a.State == revoked.Joined {
+		return nil
+	}
+	for _, t := range s.State.JoinTokens() {
+		if t.Hash == token && t.UsedBy != "" && (t.UsedBy != node || a.JoinToken != t.ID || a.Key != key) {
+			return revoked.ErrTokenUsed
+		}
+	}
+	return nil
 }
 
 // ServeEnroll records the use of a token for peer, which signs the certificate. The peer vouches
@@ -143,6 +162,10 @@ func (s *Signer) Renew(ctx context.Context, peer string, cert *x509.Certificate,
 	if s.CA == nil {
 		return nil, none, fmt.Errorf("%w: %s has no cluster_ca_key", revoked.ErrUnprocessable, s.NodeID)
 	}
+	notMember := fmt.Errorf("%w: %s is not a member with an admission", revoked.ErrForbidden, peer)
+	if !s.IsMember(peer) { // a removed node must not cost a read barrier
+		return nil, none, notMember
+	}
 	if err := s.Current(ctx); err != nil {
 		return nil, none, err
 	}
@@ -150,7 +173,7 @@ func (s *Signer) Renew(ctx context.Context, peer string, cert *x509.Certificate,
 	a, ok := s.State.Admission(peer)
 	switch {
 	case !s.IsMember(peer) || !ok || a.State != revoked.Joined:
-		return nil, none, fmt.Errorf("%w: %s is not a member with an admission", revoked.ErrForbidden, peer)
+		return nil, none, notMember
 	case a.Key.IsZero() || a.Key != revoked.Digest(pki.KeyHash(cert)):
 		return nil, none, fmt.Errorf("%w: the key of the certificate of %s is not that of its admission",
 			revoked.ErrForbidden, peer)

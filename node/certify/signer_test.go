@@ -74,6 +74,22 @@ func (b *bench) token(change func(*revoked.JoinToken)) jointoken.Token {
 	return t
 }
 
+// use marks the first token as used by node4, whose admission has the token with id and the key.
+func (b *bench) use(id string, key revoked.Digest) {
+	b.tokens[0].UsedBy = "node4"
+	b.admissions["node4"] = revoked.Admission{Node: "node4", State: revoked.Admitted, JoinToken: id, Key: key,
+		ExpiresAt: b.tokens[0].ExpiresAt}
+}
+
+// keyOf returns the digest of the key in a request for a certificate.
+func keyOf(r *enroll.Request) revoked.Digest {
+	csr, err := pki.ParseRequest(r.CSR)
+	if err != nil {
+		panic(err)
+	}
+	return csr.KeyHash
+}
+
 func request(t *testing.T, token jointoken.Token, node string) *enroll.Request {
 	t.Helper()
 	csr, _, err := pki.NewRequest(node)
@@ -93,7 +109,10 @@ func wantError(t *testing.T, what string, err, sentinel error, text string) {
 }
 
 func TestIssue_EachRefusal_SignsNothing(t *testing.T) {
-	const unproved = "join token: node4 did not prove that it holds the token"
+	const (
+		unproved = "join token: node4 did not prove that it holds the token"
+		used     = "join token: another node or another key has used it"
+	)
 	for _, tt := range []struct {
 		name     string
 		change   func(*bench, *enroll.Request)
@@ -118,6 +137,12 @@ func TestIssue_EachRefusal_SignsNothing(t *testing.T) {
 			"join token: unknown, deleted or expired: create another"},
 		{"name of a member", func(b *bench, _ *enroll.Request) { b.members["node4"] = true }, revoked.ErrConflict,
 			"node4 is a member: its certificate does not come from a join token"},
+		{"used by another node", func(b *bench, _ *enroll.Request) { b.tokens[0].UsedBy = "node5" }, revoked.ErrForbidden,
+			used},
+		{"used by another key", func(b *bench, _ *enroll.Request) { b.use("t", revoked.Digest{1}) },
+			revoked.ErrForbidden, used},
+		{"used, with the admission of another token", func(b *bench, r *enroll.Request) { b.use("t2", keyOf(r)) },
+			revoked.ErrForbidden, used},
 		{"refused by the log", func(b *bench, _ *enroll.Request) { b.refuse = revoked.ErrTokenEnded }, revoked.ErrForbidden,
 			"join token: unknown, deleted or expired: create another"},
 	} {
@@ -153,6 +178,24 @@ func TestIssue_ValidRequest_EndsWithTheToken(t *testing.T) {
 	key := pki.KeyHash(cert)
 	if m.GetNode() != "node4" || !bytes.Equal(m.GetKey(), key[:]) || m.GetSigner() != "node1" || b.barriers != 0 {
 		t.Errorf("got %v, %d barriers, want the use for the key of the certificate", m, b.barriers)
+	}
+}
+
+// A repeat of the same node and key goes on. For a name that has joined, Apply has the reason.
+func TestIssue_UsedToken_RepeatIsCommitted(t *testing.T) {
+	for name, change := range map[string]func(*bench, *enroll.Request){
+		"same key": func(b *bench, r *enroll.Request) { b.use("t", keyOf(r)) },
+		"joined": func(b *bench, _ *enroll.Request) {
+			b.tokens[0].UsedBy = "node5"
+			b.admissions["node4"] = revoked.Admission{Node: "node4", State: revoked.Joined}
+		},
+	} {
+		b := newBench(t)
+		req := request(t, b.token(nil), "node4")
+		change(b, req)
+		if der, err := b.Issue(t.Context(), req); err != nil || der == nil || len(b.committed) != 1 {
+			t.Errorf("%s: got %v, %d commits, want a certificate after a commit", name, err, len(b.committed))
+		}
 	}
 }
 
@@ -212,6 +255,9 @@ func TestRenew_EachRefusal_SignsNothing(t *testing.T) {
 		wantError(t, tt.name, err, tt.sentinel, tt.text)
 		if der != nil {
 			t.Errorf("%s: got a certificate, want none", tt.name)
+		}
+		if !b.members["node4"] && b.barriers != 0 {
+			t.Errorf("%s: got %d read barriers, want none", tt.name, b.barriers)
 		}
 	}
 	b := newBench(t)

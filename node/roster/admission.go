@@ -108,7 +108,8 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token presente
 			return err
 		}
 	}
-	if a, _ := t.FSM.Admission(h.NodeId); !a.Key.IsZero() && a.Key != token.certificate {
+	// A row that is not open admits nobody, so Apply decides about the name of a first certificate.
+	if a, _ := t.FSM.Admission(h.NodeId); a.Open(t.Clock.Stamp()) && !a.Key.IsZero() && a.Key != token.certificate {
 		return fmt.Errorf("%w: %s has another key in its certificate than its join token gave it",
 			revoked.ErrForbidden, h.NodeId)
 	}

@@ -143,3 +143,56 @@ func TestUseAdmission_LogIsNewer_OldNodeRefused(t *testing.T) {
 		}
 	}
 }
+
+// The key of an admission binds only while the admission is open. Apply has the same rule.
+func TestUseAdmission_OtherKey_RefusedWhileOpen(t *testing.T) {
+	r := singleRoster(t)
+	r.Clock.SetVoters([]string{"self/1"})
+	committed := 0
+	r.Commit = func(context.Context, *command.Op) error { committed++; return nil }
+	now := revoked.TimeOf(time.Now())
+	key, index := revoked.DigestToken("key"), uint64(0)
+	apply := func(c command.Command) {
+		t.Helper()
+		data, err := command.Encode(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		index++
+		r.FSM.Apply(&raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: data})
+	}
+	hash := revoked.DigestToken("secret")
+	admin := &revoked.Client{ID: "admin", Type: revoked.Confidential, Roles: []revoked.Role{revoked.RoleAdmin},
+		AuthMethods: []string{revoked.AuthBasic},
+		Secrets:     []revoked.SecretHash{{Kind: revoked.HashSHA256, Salt: []byte("salt"), Hash: hash[:]}}}
+	apply(&command.Bootstrap{ClusterId: "c", Clients: []*command.ClientRecord{command.ClientMessage(admin)}})
+	admin, _ = r.FSM.Client("admin")
+	turn, err := r.changes.begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer turn.end()
+	for _, tt := range []struct {
+		node    string
+		created revoked.Time
+		want    error
+	}{
+		{"expired", now.Add(-2 * time.Hour), nil},
+		{"open", now, revoked.ErrForbidden},
+	} {
+		node, hash := tt.node, revoked.DigestToken(tt.node)
+		apply(&command.Batch{Stamp: int64(tt.created), Ops: []*command.Op{
+			command.CreateJoinTokenOp(revoked.ActorOf(admin), &revoked.JoinToken{ID: node, Hash: hash, HasKey: true}, time.Hour),
+			command.EnrollNodeOp(node, hash, key, "self"),
+		}})
+		if a, ok := r.FSM.Admission(node); !ok || a.Key != key {
+			t.Fatalf("%s: got %+v, want an admission with the key", node, a)
+		}
+		committed = 0
+		err := turn.useAdmission(t.Context(), &nodepb.Hello{NodeId: node, Commands: command.Version},
+			presented{certificate: revoked.DigestToken("another")})
+		if !errors.Is(err, tt.want) || (committed == 1) != (tt.want == nil) {
+			t.Errorf("%s: got %v, %d commits, want %v", node, err, committed, tt.want)
+		}
+	}
+}
