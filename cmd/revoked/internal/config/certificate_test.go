@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -182,6 +183,49 @@ func TestLoadSigner_OtherKey_IsRefused(t *testing.T) {
 		}
 		if got != want || (f.CAKey != nil) != (want == "") {
 			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+}
+
+// A node's certificate must not make its holder a caller of the API.
+func TestLoadAPICert_ClientCAOfTheNodes_Warns(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, b []byte) string {
+		t.Helper()
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	nodes, err := pki.NewCA("nodes", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clients, err := pki.NewCA("clients", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodesFile, clientsFile := write("nodes.pem", nodes.CertPEM()), write("clients.pem", clients.CertPEM())
+	both := write("both.pem", append(clients.CertPEM(), nodes.CertPEM()...))
+	token := jointoken.New(pki.KeyHash(nodes.Certificate())).Text()
+	const want = "api_client_ca trusts a CA of cluster_ca: a node's certificate authenticates at the API as the client " +
+		"of that name; use another CA for clients"
+	for name, tt := range map[string]struct {
+		cluster, client, token string
+		warns                  bool
+	}{
+		"another CA":             {nodesFile, clientsFile, "", false},
+		"another CA, token":      {"", clientsFile, token, false},
+		"the same CA":            {nodesFile, nodesFile, "", true},
+		"one of two":             {nodesFile, both, "", true},
+		"the CA in a join token": {filepath.Join(dir, "none"), both, token, true},
+	} {
+		c := &Config{Settings: Settings{ClusterCA: tt.cluster, APIClientCA: tt.client}}
+		f := &Files{JoinToken: tt.token}
+		c.loadAPICert(f)
+		if got := slices.Contains(f.Warnings, want); got != tt.warns || len(f.Warnings) > 1 {
+			t.Errorf("%s: got warnings %q, want it: %t", name, f.Warnings, tt.warns)
 		}
 	}
 }

@@ -2,14 +2,12 @@ package config
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"revoked"
@@ -72,81 +70,6 @@ func (c *Config) require(advice string, keys ...string) bool {
 	return len(c.problems) == before
 }
 
-// deriveCertificate sets the files of a node whose certificate comes from a join token. They are
-// below data_dir, which the node may write.
-func (c *Config) deriveCertificate() {
-	if c.ClusterCA != "" || c.ClusterCert != "" || c.ClusterKey != "" || c.DataDir == "" {
-		return
-	}
-	cert := filepath.Join(c.DataDir, "tls", "node.crt")
-	if _, err := os.Stat(cert); err != nil && c.JoinTokenFile == "" {
-		return
-	}
-	c.OwnCertificate = true
-	c.ClusterCA, c.ClusterCert = filepath.Join(c.DataDir, "tls", "ca.crt"), cert
-	c.ClusterKey = filepath.Join(c.DataDir, "tls", "node.key")
-}
-
-// TokenRecord returns the file with the digest of the join token that gave the certificate.
-func (c *Config) TokenRecord() string {
-	return filepath.Join(filepath.Dir(c.ClusterCert), "used-token")
-}
-
-// needsCertificate returns whether this node must ask for a certificate with its join token: it has
-// none, or it is not a member and has another token than the one that gave its certificate. In that
-// case, the cluster does not know the key of the certificate, and would not renew it.
-func (c *Config) needsCertificate(token string) bool {
-	if _, err := os.Stat(c.ClusterCert); !c.OwnCertificate || errors.Is(err, os.ErrNotExist) {
-		return c.OwnCertificate
-	}
-	t, err := jointoken.Parse(token)
-	if err != nil || IsMember(c.DataDir) {
-		return false
-	}
-	digest := jointoken.Digest(t.PublicKey())
-	record, _ := os.ReadFile(c.TokenRecord()) // without the record it asks again, which the token allows
-	return strings.TrimSpace(string(record)) != hex.EncodeToString(digest[:])
-}
-
-func (c *Config) loadClusterCert(f *Files) {
-	if f.NeedsCertificate = c.needsCertificate(f.JoinToken); f.NeedsCertificate {
-		c.addIf(len(c.Join) == 0, "join", "is not set; a node with only a join token gets its certificate from a member")
-		c.addIf(IsMember(c.DataDir), "join_token_file", "%s is missing, and a join token gives a member no other "+
-			"certificate; set cluster_ca, cluster_cert and cluster_key", c.ClusterCert)
-		c.addIf(f.JoinToken != "" && !jointoken.HasKey(f.JoinToken), "join_token_file",
-			"%s: the token gives no certificate (want one that begins with rjt1.); create another, "+
-				"or set cluster_ca, cluster_cert and cluster_key", c.JoinTokenFile)
-		return
-	}
-	advice := "nodes talk over mutual TLS; for a trial: revoked cert ca && revoked cert node " + c.NodeID
-	if !c.require(advice, "cluster_ca", "cluster_cert", "cluster_key") {
-		return
-	}
-	certs, err := pki.LoadCerts(c.ClusterCA, c.ClusterCert, c.ClusterKey, nil)
-	if err != nil {
-		c.note("cluster_ca, cluster_cert, cluster_key", "%v", err)
-		return
-	}
-	if id := certs.NodeID(); id != c.NodeID {
-		c.addf("cluster_cert", "names node %q, but node_id is %q; use the certificate of this node, or set node_id",
-			id, c.NodeID)
-		return
-	}
-	f.Certs = certs
-	f.warnReadable(c.ClusterKey)
-	c.add("cluster_ca_key", c.LoadSigner(f))
-}
-
-// LoadSigner reads the key of cluster_ca_key, if it is set and the certificate is loaded.
-func (c *Config) LoadSigner(f *Files) (err error) {
-	if c.ClusterCAKey == "" || f.Certs == nil {
-		return nil
-	}
-	f.warnReadable(c.ClusterCAKey)
-	f.CAKey, err = pki.LoadSigner(f.Certs, c.ClusterCAKey)
-	return err
-}
-
 func (c *Config) loadAPICert(f *Files) {
 	advice := "the API is HTTPS; for a trial: revoked cert ca && revoked cert server api --hosts NAME"
 	if c.require(advice, "api_cert", "api_key") {
@@ -163,6 +86,7 @@ func (c *Config) loadAPICert(f *Files) {
 		var err error
 		f.ClientCAs, err = serve.LoadClientCAs(c.APIClientCA)
 		c.add("api_client_ca", err)
+		c.checkClientCA(f)
 	}
 }
 
