@@ -328,7 +328,8 @@ func TestEnrollNode_OtherKey_GetsNoNameMeanwhile(t *testing.T) {
 	m.must(command.EnrollNodeOp("node4", revoked.DigestToken("t2"), key, "node1"))
 	m.must(m.keyToken("t3", "t3", ""))
 	m.must(command.AdmitNodeOp(m.by("admin"), "node5", false, time.Hour))
-	wantErr(t, m.do(command.EnrollNodeOp("node5", revoked.DigestToken("t3"), key, "node1"))[0].Err, revoked.ErrConflict)
+	wantErr(t, m.do(command.EnrollNodeOp("node5", revoked.DigestToken("t3"), key, "node1"))[0].Err,
+		revoked.ErrUnprocessable)
 }
 
 // A leader may fail after a node has used its token and before the node is a member.

@@ -54,7 +54,7 @@ func (a *Applier) enrollNode(m *command.EnrollNode) Result {
 		return Result{Err: revoked.NotAdmittedError(m.Node, true)}
 	case old != nil && old.Key.IsZero() && old.Open(a.Stamp):
 		return Result{Err: fmt.Errorf("%w: %s is admitted by name, for a certificate that it has: withdraw this first",
-			revoked.ErrConflict, m.Node)}
+			revoked.ErrUnprocessable, m.Node)} // the node asks again: an administrator may withdraw it
 	}
 	if err := a.checkKey(old, key); err != nil {
 		return Result{Err: err}
