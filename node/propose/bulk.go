@@ -28,7 +28,7 @@ const (
 
 	// While there are a few other callers, bulk entries take one part in pauseParts of the time.
 	// The pause after one depends on how long applying it took.
-	pauseParts = 10
+	pauseParts = 20
 	maxPaused  = 100 * time.Millisecond
 	fewWithin  = 2 * time.Second // since the last of the other callers
 
