@@ -134,6 +134,10 @@ func (c Config) withDefaults() (Config, error) {
 // defaultTimeout is Raft's heartbeat and election timeout on a LAN.
 const defaultTimeout = 500 * time.Millisecond
 
+// commitTimeout is the time after which Raft sends a commit index that no entry and no notice took
+// along. Such a message costs every idle follower of a leader its processor time.
+const commitTimeout = 150 * time.Millisecond
+
 // orDefault sets v to value unless v is positive.
 func orDefault[T cmp.Ordered](v *T, value T) {
 	var zero T
@@ -146,24 +150,20 @@ func orDefault[T cmp.Ordered](v *T, value T) {
 // version. Only tests set them, mostly the simulation (virtualcluster_test.go). The zero value uses
 // the machine's own.
 type hooks struct {
-	observation   // observes the leases; empty without the tag sim
-	dial          func(ctx context.Context, network, address string) (net.Conn, error)
-	fs            fsm.FS
-	store         raftstore.Hooks
-	transport     func(raft.Transport) raft.Transport
-	commitTimeout time.Duration // raft.Config.CommitTimeout
-	versionOf     func(*command.Op) uint32
-	commands      uint32 // the command.Version that the node announces
-	fetchKeys     func(ctx context.Context, uri string) (jwks.Set, error)
+	observation // observes the leases; empty without the tag sim
+	dial        func(ctx context.Context, network, address string) (net.Conn, error)
+	fs          fsm.FS
+	store       raftstore.Hooks
+	transport   func(raft.Transport) raft.Transport
+	versionOf   func(*command.Op) uint32
+	commands    uint32 // the command.Version that the node announces
+	fetchKeys   func(ctx context.Context, uri string) (jwks.Set, error)
 }
 
 // withDefaults fills in what a node outside of tests uses.
 func (h hooks) withDefaults() hooks {
 	if h.transport == nil {
 		h.transport = func(t raft.Transport) raft.Transport { return t }
-	}
-	if h.commitTimeout == 0 {
-		h.commitTimeout = 50 * time.Millisecond
 	}
 	if h.commands == 0 {
 		h.commands = command.Version

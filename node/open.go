@@ -168,7 +168,7 @@ func raftConfig(cfg Config, server raft.ServerID, notifyCh chan<- bool) *raft.Co
 	c.LocalID = server
 	c.HeartbeatTimeout, c.ElectionTimeout = cfg.HeartbeatTimeout, cfg.ElectionTimeout
 	c.LeaderLeaseTimeout = cfg.HeartbeatTimeout
-	c.CommitTimeout = cfg.hooks.commitTimeout
+	c.CommitTimeout = commitTimeout
 	c.MaxAppendEntries = 64
 	c.NoLegacyTelemetry = true
 	c.NotifyCh = notifyCh

@@ -263,8 +263,8 @@ func (m *simNode) start(fresh bool) {
 	seed := s.number()
 	conf.hooks = hooks{
 		dial: l.host.Dial, store: m.disk.Hooks(l.gate),
-		transport:     func(t raft.Transport) raft.Transport { l.raft = newSimRaft(t, seed); return l.raft },
-		commitTimeout: 150 * time.Millisecond, fetchKeys: s.fetchKeys,
+		transport:   func(t raft.Transport) raft.Transport { l.raft = newSimRaft(t, seed); return l.raft },
+		fetchKeys:   s.fetchKeys,
 		observation: s.o.observation(l),
 		fs: simkit.FS{FS: m.disk.State, Current: filepath.Join(dir, "state", "CURRENT"), Delay: func() time.Duration {
 			return time.Duration(s.intn(int(100 * time.Millisecond)))
