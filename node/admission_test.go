@@ -39,6 +39,7 @@ func nodeState(t *testing.T, m *nodetest.Member, name string) string {
 }
 
 func TestAdmission_EveryNode_ShowsTheSame(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	by := c.Follower()
 	adminCall(t, by, "POST", "/v1/cluster/admit", `{"node":"node9","ttl":"2h"}`, 200)
@@ -76,6 +77,7 @@ func TestAdmission_EveryNode_ShowsTheSame(t *testing.T) {
 // Autopilot promotes every healthy non-voter at the same step, so the vote of the new node shows
 // that it passed over the demoted one.
 func TestDemote_HealthyMember_IsNotPromotedAgain(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	m := c.Follower()
 	adminCall(t, m, "POST", "/v1/cluster/demote", `{"node":"`+m.ID+`"}`, 200)
@@ -89,6 +91,7 @@ func TestDemote_HealthyMember_IsNotPromotedAgain(t *testing.T) {
 
 // A refused demotion must not take effect later, when the cluster could bear it.
 func TestDemote_Refused_ChangesNothing(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(k int, conf *node.Config) { conf.NonVoter = k == 1 }})
 	only := c.Members[0]
 	r := adminCall(t, only, "POST", "/v1/cluster/demote", `{"node":"node1"}`, 409)

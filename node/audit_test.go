@@ -64,6 +64,7 @@ func send(t *testing.T, m *nodetest.Member, n *int, method, path, client, body s
 // Contract 6, "Audit entry": every member has the same entries, and a restart loses none. Each
 // entry names the node that received the call. Accepted and refused calls leave one entry each.
 func TestAudit_Cluster_SameEntriesEverywhere(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	calls := 0
 	want := map[string]string{} // by request id
@@ -130,6 +131,7 @@ func TestAudit_Cluster_SameEntriesEverywhere(t *testing.T) {
 
 // Changes of the membership leave one entry each, with the caller that asked for them.
 func TestAudit_MembershipChange_LeavesOneEntry(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) { patient(conf) }})
 	m := c.Add()
 	c.Admit(m)
@@ -172,6 +174,7 @@ func TestAudit_MembershipChange_LeavesOneEntry(t *testing.T) {
 // A revocation through a node with an old member succeeds and leaves no entry. After the upgrade it
 // leaves one.
 func TestAudit_OldMember_RevocationsSucceed(t *testing.T) {
+	t.Parallel()
 	old := map[string]bool{"node3": true}
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
 		conf.NonVoter = conf.NodeID == "node3" // it must not lead
@@ -223,6 +226,7 @@ func entriesAbout(t *testing.T, c *nodetest.Cluster, node string) (list []string
 // The cluster leaves one entry for each change that it makes by itself. The changes are a
 // promotion, a new address, a replaced instance and its promotion, and a demotion.
 func TestAudit_ClusterActs_OneEntryEach(t *testing.T) {
+	t.Parallel()
 	replica := ""
 	setup := func(_ int, conf *node.Config) { conf.NonVoter = conf.NodeID == replica }
 	c := nodetest.Start(t, nodetest.Options{Node: setup})
@@ -267,6 +271,7 @@ func TestAudit_ClusterActs_OneEntryEach(t *testing.T) {
 // If a leader fails between a change of the configuration and its audit entry, the next leader
 // writes the entry exactly once. It names the cluster, or the administrator whose call continues.
 func TestAudit_LeaderFailsBeforeTheEntry_OneEntry(t *testing.T) {
+	t.Parallel()
 	var refuse atomic.Pointer[func([]command.NotedMember) bool]
 	c := nodetest.Start(t, nodetest.Options{Nodes: 4, Node: func(_ int, conf *node.Config) {
 		patient(conf)
@@ -338,6 +343,7 @@ func TestAudit_LeaderFailsBeforeTheEntry_OneEntry(t *testing.T) {
 // A node that is not in a cluster has no audit. If it refuses a call of an administrator, its log
 // and LocalAudit have the call once.
 func TestAudit_NoCluster_RefusalsStayLocal(t *testing.T) {
+	t.Parallel()
 	entries := make(chan revoked.AuditEntry, 16)
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(k int, conf *node.Config) {
 		if k == 1 {

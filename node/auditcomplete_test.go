@@ -164,6 +164,7 @@ func wantEntries(route, who string, call randomCall, r nodetest.Reply) (n int, o
 // each role, at every node. Each accepted call leaves one entry, and so does each refused call of
 // an administrator or operator. Other calls leave no entries.
 func TestAuditComplete_RandomCalls_MatchTheModel(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	clients := nodetest.Clients()

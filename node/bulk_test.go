@@ -14,6 +14,7 @@ import (
 // Imports run through all nodes at once, together with revocations. Each registration is there, and
 // its result has the index of its own entry.
 func TestRegisterBulk_ThroughEveryNode_RegistersAll(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) { patient(conf) }})
 	issuer, ok := c.Leader().Node.Client("issuer")
 	if !ok {

@@ -49,6 +49,7 @@ func isActive(t testing.TB, m *nodetest.Member, client, token string) bool {
 }
 
 func TestReadBarrier_LeaderChanges_Retries(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, c *node.Config) { c.RequestTimeout = nodetest.LongStop }})
 	old := c.Leader()
 	ctx, stop := context.WithCancel(t.Context())
@@ -92,6 +93,7 @@ func TestReadBarrier_LeaderChanges_Retries(t *testing.T) {
 
 // Operations that every member can apply still commit.
 func TestAdmit_OldMember_RefusesNewOperation(t *testing.T) {
+	t.Parallel()
 	for version, status := range map[uint32]int{
 		command.Version: http.StatusOK, command.Version + 1: http.StatusUnprocessableEntity,
 	} {
@@ -112,6 +114,7 @@ func TestAdmit_OldMember_RefusesNewOperation(t *testing.T) {
 }
 
 func TestOpen_InvalidBootstrapClient_Refused(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(k int, conf *node.Config) {
 		if k == 1 {
 			bad := nodetest.Clients()[:1]

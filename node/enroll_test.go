@@ -75,6 +75,7 @@ func filesOf(m *nodetest.Member) certify.Files {
 // A node with only a join token gets a certificate from a member with the CA's key, joins with its
 // key, and renews by itself.
 func TestEnroll_JoinToken_NodeJoinsAndRenews(t *testing.T) {
+	t.Parallel()
 	var log logLines
 	tokens, renew := map[string]string{}, map[string]*certify.Files{}
 	c := nodetest.Start(t, nodetest.Options{Signers: 2, Log: log.handler(), Node: func(_ int, conf *node.Config) {
@@ -141,6 +142,7 @@ func TestEnroll_JoinToken_NodeJoinsAndRenews(t *testing.T) {
 
 // A member of an older version could not apply the use of a token. It is named.
 func TestEnroll_OldMember_IsNamed(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Signers: 3, Node: func(_ int, conf *node.Config) {
 		if conf.NodeID == "node3" {
 			conf.Announce(command.Enrollment - 1)
@@ -164,6 +166,7 @@ func TestEnroll_OldMember_IsNamed(t *testing.T) {
 // The admission holds for the key that the token gave. Another certificate of the name, of the same
 // CA, does not join with it.
 func TestEnroll_OtherCertificate_DoesNotJoin(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Signers: 1})
 	m := c.Add() // with a certificate that the kit made
 	token := parseToken(t, joinToken(t, c, `{}`))
@@ -179,6 +182,7 @@ func TestEnroll_OtherCertificate_DoesNotJoin(t *testing.T) {
 
 // A removed node has a valid certificate until its end, but cannot renew it.
 func TestRenew_RemovedNode_IsRefused(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Signers: 1})
 	m := c.Add()
 	token := parseToken(t, joinToken(t, c, `{}`))

@@ -44,6 +44,7 @@ func feedID(t *testing.T, c *nodetest.Cluster) (era string, index uint64) {
 // A reader of the feed that resumes after a restore learns that its id is of another history. With
 // the index alone it would continue after the cut-off of the restore, and never read it.
 func TestFeed_ReaderResumesAfterRestore_IsRefused(t *testing.T) {
+	t.Parallel()
 	var restored atomic.Bool
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
 		if restored.Load() {

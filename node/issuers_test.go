@@ -41,6 +41,7 @@ func checkToken(t *testing.T, m *nodetest.Member, name, token string) (c tokenCh
 
 // Every node verifies with the keys of its own state, as soon as a change is final.
 func TestIssuers_EveryNode_VerifiesWithTheSameKeys(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	by, s := c.Follower(), newJWTSigner(t, "k1")
 	const iss = "https://as2.example"

@@ -36,6 +36,7 @@ func wantRefused(t *testing.T, r nodetest.Reply, m *nodetest.Member) {
 
 // A certificate of the cluster's CA is not membership.
 func TestJoin_NotAdmitted_IsRefused(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	m := c.Add()
 	m.Start()
@@ -52,6 +53,7 @@ func TestJoin_NotAdmitted_IsRefused(t *testing.T) {
 // A node that may not have received a client yet never answers 401, which is final, to credentials
 // that may be right.
 func TestNoCluster_Credentials_Get503(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1})
 	m := c.Add()
 	m.Start()
@@ -77,6 +79,7 @@ func TestNoCluster_Credentials_Get503(t *testing.T) {
 // The certificate of a removed node, with an empty directory or with --rejoin, does not admit a
 // node. That holds for a founder, and for a node that used an admission.
 func TestJoin_AfterEnd_NeedsNewAdmission(t *testing.T) {
+	t.Parallel()
 	var rejoin bool
 	c := nodetest.Start(t, nodetest.Options{Nodes: 4, Node: func(_ int, conf *node.Config) { conf.Rejoin = rejoin }})
 	founder, removed, left := c.Members[3], c.Add(), c.Add()
@@ -121,6 +124,7 @@ func TestJoin_AfterEnd_NeedsNewAdmission(t *testing.T) {
 
 // A node with a join token in its settings joins when it starts.
 func TestJoin_Token_AdmitsOneNode(t *testing.T) {
+	t.Parallel()
 	tokens := map[string]string{}
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(_ int, conf *node.Config) {
 		conf.JoinToken = tokens[conf.NodeID]

@@ -50,6 +50,7 @@ func parseToken(t *testing.T, text string) jointoken.Token {
 // The proof of a join token is worth nothing on another connection, for another node or instance.
 // The leader checks it too when a member forwards it.
 func TestJoinToken_ProofElsewhere_IsRefused(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	follower, m := c.Follower(), c.Add()
 	m.Start()
@@ -145,6 +146,7 @@ func TestJoinToken_ProofElsewhere_IsRefused(t *testing.T) {
 
 // A node with a token asks no member that would not know what it sends.
 func TestJoinToken_OldMember_IsNamed(t *testing.T) {
+	t.Parallel()
 	token, version := "", uint32(command.Version)
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(k int, conf *node.Config) {
 		conf.JoinToken, conf.Version = token, "1.0"
@@ -167,6 +169,7 @@ func TestJoinToken_OldMember_IsNamed(t *testing.T) {
 
 // The leader creates no token with a key while a member could not apply it.
 func TestJoinToken_OldMemberInCluster_IsNotCreated(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
 		if conf.NodeID == "node3" {
 			conf.Announce(command.KeyTokens - 1)
@@ -178,6 +181,7 @@ func TestJoinToken_OldMemberInCluster_IsNotCreated(t *testing.T) {
 
 // Deleting a used token withdraws what it gave, unless the node has joined.
 func TestDeleteJoinToken_Member_StaysAdmitted(t *testing.T) {
+	t.Parallel()
 	tokens := map[string]string{}
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) { conf.JoinToken = tokens[conf.NodeID] }})
 	m := c.Add()

@@ -16,6 +16,7 @@ import (
 // A JWT that is not registered is active at every node, and at none once its revocation at one of
 // them has been acknowledged.
 func TestJWT_RevokedAtOneNode_InactiveAtAll(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	key := testjwt.NewKey(t, "k")
 	i := revoked.DefaultIssuer()

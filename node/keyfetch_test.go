@@ -74,6 +74,7 @@ func active(t *testing.T, m *nodetest.Member, token string) string {
 
 // The leader fetches; every node verifies with the fetched keys. The next leader continues.
 func TestKeyFetch_Leader_FetchesForAll(t *testing.T) {
+	t.Parallel()
 	s := newJWTSigner(t, "k1")
 	server := newKeyServer(t, s.jwks())
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
@@ -112,6 +113,7 @@ func TestKeyFetch_Leader_FetchesForAll(t *testing.T) {
 
 // A failed fetch keeps the keys and is shown. Loopback must be allowed by the configuration.
 func TestKeyFetch_AddressNotAllowed_IsShown(t *testing.T) {
+	t.Parallel()
 	server := newKeyServer(t, newJWTSigner(t, "k1").jwks())
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
 		conf.KeyFetch = node.KeyFetchConfig{CAFile: server.ca}

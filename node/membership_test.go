@@ -79,6 +79,7 @@ func members(t *testing.T, c *nodetest.Cluster) map[string]revoked.Member {
 }
 
 func TestMember_NewAddress_IsAnnounced(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	m := c.Follower()
 	m.Stop()
@@ -96,6 +97,7 @@ func TestMember_NewAddress_IsAnnounced(t *testing.T) {
 
 // A node that shuts down cleanly delays no revocation, not even under the next leader.
 func TestStop_CleanShutdown_ReturnsLease(t *testing.T) {
+	t.Parallel()
 	for name, pick := range map[string]func(*nodetest.Cluster) *nodetest.Member{
 		"follower": (*nodetest.Cluster).Follower, "leader": (*nodetest.Cluster).Leader,
 	} {
@@ -123,6 +125,7 @@ func TestStop_CleanShutdown_ReturnsLease(t *testing.T) {
 }
 
 func TestMembers_AllMoved_Get503UntilMovedBack(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	live, _ := register(t, c.Members[0], "live")
 	dead, _ := register(t, c.Members[1], "dead")
@@ -164,6 +167,7 @@ func TestMembers_AllMoved_Get503UntilMovedBack(t *testing.T) {
 
 // A copy of a data directory that runs elsewhere could vote in addition to the member.
 func TestDuplicateIdentity_Copy_Stops(t *testing.T) {
+	t.Parallel()
 	confs := make([]node.Config, 3)
 	c := nodetest.Start(t, nodetest.Options{Node: func(k int, conf *node.Config) { confs[k] = *conf }})
 	k := slices.Index(c.Members, c.Follower())
@@ -200,6 +204,7 @@ func TestDuplicateIdentity_Copy_Stops(t *testing.T) {
 }
 
 func TestNonVoter_Serves_IsNotPromoted(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(k int, conf *node.Config) { conf.NonVoter = k == 1 }})
 	replica := joinNew(t, c)
 	third := joinNew(t, c)
@@ -217,6 +222,7 @@ func TestNonVoter_Serves_IsNotPromoted(t *testing.T) {
 }
 
 func TestJoin_OtherCA_IsRefused(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1})
 	other := nodetest.Start(t, nodetest.Options{Nodes: 1}).Add()
 	other.Start()
@@ -229,6 +235,7 @@ func TestJoin_OtherCA_IsRefused(t *testing.T) {
 // A node that lost its disk has also lost entries and votes. If the new instance at its address
 // answered for the old one, the two followers here would elect a leader without the revocation.
 func TestNewInstance_OldVote_IsRefused(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	dead, _ := register(t, c.Members[0], "dead")
 	c.Until("it is active everywhere", func() bool {
@@ -286,6 +293,7 @@ func refusals(t *testing.T, m *nodetest.Member, reason string) float64 {
 // Only the leader has series about the voters. They change when a voter stops and when it comes
 // back.
 func TestVoting_StoppedVoter_IsNotUp(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	c.Until("all voters are up", func() bool { return votingOf(t, c) == "up 3 of 3, 1 node and 0 regions may fail" })
 	down := c.Follower()

@@ -13,6 +13,7 @@ import (
 // While a member does not know that a denied jti ends the grants of registered tokens, it ends only
 // those tokens, at every member. After the upgrade it ends the grants.
 func TestOldMember_DeniedJTI_EndsGrantOnceUpgraded(t *testing.T) {
+	t.Parallel()
 	const iss = "https://as2.example"
 	old := map[string]bool{"node3": true}
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {

@@ -21,6 +21,7 @@ import (
 // While a member of version 0.3 is present, the leader proposes nothing that it cannot apply. Once
 // the log has commands of version 2, no node can pass for such a member.
 func TestOldMember_UntilUpgraded_LimitsTheCluster(t *testing.T) {
+	t.Parallel()
 	var log logLines
 	old := map[string]bool{"node3": true}
 	c := nodetest.Start(t, nodetest.Options{Log: log.handler(), Node: func(_ int, conf *node.Config) {
@@ -99,6 +100,7 @@ func (th thief) onlyFollower() thief {
 // issuers: 422, which names that member. After the upgrade all pass. Then neither a node of version
 // 2 can join, nor a program of version 2 read a snapshot.
 func TestOldMember_UntilUpgraded_RefusesIssuers(t *testing.T) {
+	t.Parallel()
 	given, fetched := newJWTSigner(t, "k1"), newJWTSigner(t, "k2")
 	server := newKeyServer(t, fetched.jwks())
 	old := map[string]bool{"node3": true}
@@ -179,6 +181,7 @@ func TestOldMember_UntilUpgraded_RefusesIssuers(t *testing.T) {
 // While a member of version 2 leads, the other members refuse operations that it does not know. It
 // could only answer that it does not understand them.
 func TestOldMember_Leads_OthersRefuseIssuers(t *testing.T) {
+	t.Parallel()
 	old := map[string]bool{"node1": true}
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
 		conf.NonVoter = conf.NodeID != "node1" // so that it leads
@@ -256,6 +259,7 @@ func snapshotVersion(t *testing.T, m *nodetest.Member) uint32 {
 // which names that member. After the upgrade every member serves such clients, no node of version 3
 // can join, and no program of version 3 can read a snapshot.
 func TestOldMember_UntilUpgraded_RefusesOperatorRoles(t *testing.T) {
+	t.Parallel()
 	old := map[string]bool{"node3": true}
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
 		conf.NonVoter = conf.NodeID == "node3" // it must not lead
@@ -319,6 +323,7 @@ func TestOldMember_UntilUpgraded_RefusesOperatorRoles(t *testing.T) {
 
 // A new cluster whose bootstrap clients have such a role waits until every founder knows it.
 func TestOldMember_Founder_DelaysTheBootstrap(t *testing.T) {
+	t.Parallel()
 	var log logLines
 	old := map[string]bool{"node3": true}
 	ops := nodetest.Clients()[0]
@@ -369,6 +374,7 @@ func strongRecords(jwks string) map[string]string {
 // names that member. Once that member is upgraded, or has left, all calls succeed, and an assertion
 // authenticates at every member.
 func TestOldMember_UntilUpgradedOrGone_RefusesKeys(t *testing.T) {
+	t.Parallel()
 	for ending, end := range map[string]func(*nodetest.Cluster, map[string]bool){
 		"upgraded": func(c *nodetest.Cluster, old map[string]bool) {
 			clear(old)
@@ -438,6 +444,7 @@ func TestOldMember_UntilUpgradedOrGone_RefusesKeys(t *testing.T) {
 // While a member of version 4 leads, the other members refuse such records, because that leader
 // could only answer that it does not understand them.
 func TestOldMember_Leads_OthersRefuseKeys(t *testing.T) {
+	t.Parallel()
 	old := map[string]bool{"node1": true}
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
 		conf.NonVoter = conf.NodeID != "node1" // so that it leads

@@ -12,6 +12,7 @@ import (
 // A survivor names the missing voters to callers of /v1, and their number to all others. It works
 // again once they are back.
 func TestOutage_QuorumLost_NamesSilentVoters(t *testing.T) {
+	t.Parallel()
 	for name, survivor := range map[string]func(c *nodetest.Cluster) *nodetest.Member{
 		"leader survives": (*nodetest.Cluster).Leader, "follower survives": (*nodetest.Cluster).Follower,
 	} {

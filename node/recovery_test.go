@@ -73,6 +73,7 @@ func startAlone(alone *bool) nodetest.Options {
 }
 
 func TestRecover_QuorumLost_EndsEverythingBefore(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		accept bool
@@ -134,6 +135,7 @@ func TestRecover_QuorumLost_EndsEverythingBefore(t *testing.T) {
 // The disk of the leader has an entry that no other node has. As far as this disk knows, the entry
 // may have been acknowledged.
 func TestRecover_UncommittedTail_IsApplied(t *testing.T) {
+	t.Parallel()
 	var alone bool
 	c := nodetest.Start(t, startAlone(&alone))
 	m := c.Members[0]
@@ -195,6 +197,7 @@ func checksum(e *raft.Log) []byte {
 // If a survivor starts with its old disk while the recovered node runs, it stays outside. This
 // holds even if it forms a quorum of the old cluster with another survivor.
 func TestRecover_OldDisksComeBack_StayApart(t *testing.T) {
+	t.Parallel()
 	var alone bool
 	c := nodetest.Start(t, startAlone(&alone))
 	m, rest := c.Members[0], c.Members[1:]
@@ -262,6 +265,7 @@ func TestRecover_OldDisksComeBack_StayApart(t *testing.T) {
 
 // A dry run, and a recovery that fails, leave the member as it was.
 func TestRecover_DryRunOrFailure_ChangesNothing(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	token, _ := register(t, c.Members[0], "a")
 	gone, _ := register(t, c.Members[0], "b")
@@ -311,6 +315,7 @@ func TestRecover_DryRunOrFailure_ChangesNothing(t *testing.T) {
 }
 
 func TestRecover_NothingToRecover_IsRefused(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(k int, conf *node.Config) { conf.NonVoter = k == 1 }})
 	lone := c.Members[0]
 	second := joinNew(t, c)
@@ -358,6 +363,7 @@ func TestRecover_NothingToRecover_IsRefused(t *testing.T) {
 
 // A cut-off at the time of a machine whose clock is behind would leave the newest tokens active.
 func TestRecover_ClockBehind_IsRefused(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
 		conf.Now = func() time.Time { return time.Now().Add(time.Hour) }
 	}})
@@ -379,6 +385,7 @@ func TestRecover_ClockBehind_IsRefused(t *testing.T) {
 
 // A second recovery has nothing to do.
 func TestRecover_Twice_IsRefused(t *testing.T) {
+	t.Parallel()
 	var alone bool
 	c := nodetest.Start(t, startAlone(&alone))
 	m := c.Members[0]

@@ -21,6 +21,7 @@ import (
 // A cluster of three replaces a lost disk without an operator. The old disk, started again, learns
 // that it was replaced and ends; it must not stand for election forever.
 func TestReplaced_OldDiskStarts_Ends(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	m := c.Follower()
 	m.Stop()
@@ -87,6 +88,7 @@ func patient(conf *node.Config) {
 // A second directory with the certificate of a live member is refused. The leader gets no reports
 // of itself, and still counts as alive.
 func TestSecondDirectory_NameAlive_IsRefused(t *testing.T) {
+	t.Parallel()
 	confs := make([]node.Config, 3)
 	c := nodetest.Start(t, nodetest.Options{Node: func(k int, conf *node.Config) {
 		patient(conf)
@@ -119,6 +121,7 @@ func TestSecondDirectory_NameAlive_IsRefused(t *testing.T) {
 
 // Made-up instances of one silent node do not pile up in the configuration.
 func TestSecondDirectory_ManyInstances_OneWaits(t *testing.T) {
+	t.Parallel()
 	confs := make([]node.Config, 3)
 	c := nodetest.Start(t, nodetest.Options{Node: func(k int, conf *node.Config) { confs[k] = *conf }})
 	m := c.Follower()

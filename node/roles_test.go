@@ -31,6 +31,7 @@ func withStaff(t *testing.T, o nodetest.Options) *nodetest.Cluster {
 // member has checked. An operator may change the membership and the settings, and nothing else.
 // Viewers and auditors may change nothing.
 func TestForwarded_ChangesByRole_TheLeaderDecides(t *testing.T) {
+	t.Parallel()
 	c := withStaff(t, nodetest.Options{})
 	th := thief{c, c.Follower()}
 	by := func(id string) revoked.Actor {
@@ -92,6 +93,7 @@ func TestForwarded_ChangesByRole_TheLeaderDecides(t *testing.T) {
 // Every node serves the calls of an operator, a viewer and an auditor, and refuses the others with
 // 403 before it asks the leader.
 func TestStaff_AtEveryNode_ServedByRole(t *testing.T) {
+	t.Parallel()
 	c := withStaff(t, nodetest.Options{})
 	for _, m := range c.Members {
 		for _, row := range []struct {
@@ -129,6 +131,7 @@ func TestStaff_AtEveryNode_ServedByRole(t *testing.T) {
 // An operator grows and shrinks the cluster. It admits a node, and lets it join and leave with the
 // credentials of that node's own bootstrap clients. A viewer may do none of this.
 func TestStaff_Operator_GrowsAndShrinks(t *testing.T) {
+	t.Parallel()
 	c := withStaff(t, nodetest.Options{})
 	late := c.Add()
 	late.Start()

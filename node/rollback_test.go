@@ -36,6 +36,7 @@ func awaitMark(c *nodetest.Cluster, m, of *nodetest.Member, after uint64) {
 // A leader that has never heard of a voter, since it restarted after the voter stopped, notices
 // that the voter's disk was rolled back.
 func TestRolledBack_ChangeOfLeader_IsNoticed(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	v := c.Follower()
 	register(t, v, "g") // marks begin with the first command of version 2
@@ -60,6 +61,7 @@ func TestRolledBack_ChangeOfLeader_IsNoticed(t *testing.T) {
 // A voter stored a revocation that the candidate lacks, and lost it: its disk was rolled back. It
 // must not help that candidate to lead, even though the only other copy is down.
 func TestRolledBack_VoteForOlderLog_IsRefused(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	a, v := c.Leader(), c.Follower()
 	var b *nodetest.Member

@@ -188,6 +188,7 @@ func (i shownIssuer) state(kid string) string {
 // lies, redirects, grows and serves an empty set. No node refuses a token whose key the issuer
 // still publishes. No node lets one through after the removal of its key was acknowledged.
 func TestRotation_HostileServer_LosesNoGoodToken(t *testing.T) {
+	t.Parallel()
 	var ahead atomic.Int64 // of the clocks
 	var server *hostileKeyServer
 	r := &rotation{t: t, iss: "https://as2.example", stop: make(chan struct{})}

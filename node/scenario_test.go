@@ -11,8 +11,10 @@ import (
 )
 
 func TestScenarios(t *testing.T) {
+	t.Parallel()
 	for _, s := range scenario.All {
 		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
 			s.Run(t, inProcess{nodetest.Start(t, nodetest.Options{Nodes: s.Nodes, Node: func(_ int, conf *node.Config) {
 				conf.HeartbeatTimeout, conf.ElectionTimeout = time.Second, time.Second // members count as alive for three
 			}})})

@@ -37,6 +37,7 @@ func backUp(t *testing.T) (backup []byte) {
 }
 
 func TestSeed_NewCluster_AcceptsJoins(t *testing.T) {
+	t.Parallel()
 	backup := backUp(t)
 	for _, tc := range []struct {
 		name   string

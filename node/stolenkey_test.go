@@ -86,6 +86,7 @@ func (th thief) want(want error, what, path string, req proto.Message) {
 // The key of an admitted member does not make its thief an administrator. The leader checks the
 // caller that a request names against its own state, and logs which member forwarded the request.
 func TestStolenKey_NamesNoAdministrator_IsRefused(t *testing.T) {
+	t.Parallel()
 	var log logLines
 	c := nodetest.Start(t, nodetest.Options{Log: log.handler()})
 	th := thief{c, c.Follower()}
@@ -151,6 +152,7 @@ func TestStolenKey_NamesNoAdministrator_IsRefused(t *testing.T) {
 // A member may forward the join of another node. The leader asks that node: the key of one member
 // neither moves another nor adds instances, and does not use up an admission.
 func TestStolenKey_ForwardsMadeUpJoins_AreRefused(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	th := thief{c, c.Follower()}
 	silent := c.Add() // has a certificate, is not a member, and is admitted

@@ -37,6 +37,7 @@ func admin(c *nodetest.Cluster) revoked.Actor {
 }
 
 func TestRemove_NodeAnswers_NamesLeave(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 4, Node: func(_ int, conf *node.Config) { patient(conf) }})
 	for name, m := range map[string]*nodetest.Member{"follower": c.Follower(), "leader": c.Leader()} {
 		t.Run(name, func(t *testing.T) {
@@ -76,6 +77,7 @@ func TestRemove_NodeAnswers_NamesLeave(t *testing.T) {
 }
 
 func TestDemote_UntilPromoted_StaysNonVoter(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	for name, pick := range map[string]func() *nodetest.Member{"leader": c.Leader, "follower": c.Follower} {
 		t.Run(name, func(t *testing.T) {
@@ -100,6 +102,7 @@ func TestDemote_UntilPromoted_StaysNonVoter(t *testing.T) {
 }
 
 func TestDemote_Impossible_HasReason(t *testing.T) {
+	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 2})
 	m := c.Follower()
 	m.Stop()
@@ -131,6 +134,7 @@ func TestDemote_Impossible_HasReason(t *testing.T) {
 // A voter that is started with non_voter is demoted. It became a leader when the setting was
 // ignored.
 func TestNonVoter_SetOnVoter_IsDemoted(t *testing.T) {
+	t.Parallel()
 	var replica string
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
 		conf.NonVoter = conf.NodeID == replica
