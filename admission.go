@@ -9,7 +9,7 @@ import (
 )
 
 // An Admission is the decision about one node name. A name without one is not admitted, unless it
-// is a member of the cluster already, as the founders are.
+// is a member of the cluster already, as the initial members are.
 type Admission struct {
 	Node     string
 	State    AdmissionState
@@ -188,6 +188,6 @@ func NotAdmittedError(node string, barred bool) error {
 	if barred {
 		named = " that names it"
 	}
-	return fmt.Errorf("%w: %s is not admitted: an administrator runs revoked admit %s, or gives it a join token%s",
+	return fmt.Errorf("%w: %s is not admitted: admit it with `revoked admit %s`, or give it a join token%s",
 		ErrForbidden, node, node, named)
 }

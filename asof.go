@@ -124,7 +124,7 @@ func AsOf(h *History, at Time) PastAnswer {
 		return PastAnswer{At: at, State: PastNotHeld}
 	}
 	for _, g := range h.Gaps {
-		// A dead token stays dead. A token in any other state may have ended in the gap.
+		// A Dead token stays Dead. A token in any other state may have ended in the gap.
 		if g.From < at && at < g.To && h.decideAt(g.From).Verdict != Dead {
 			return PastAnswer{At: at, State: PastNotHeld}
 		}

@@ -68,7 +68,8 @@ const (
 )
 
 // An AuditEntry records one call that changed the state or was refused. Several entries may share
-// an index. An entry holds no secret and no token. It holds a subject only if a cut-off selects it.
+// an index. An entry contains no secret and no token. It holds a subject only if a cut-off selects
+// it.
 type AuditEntry struct {
 	Index        uint64
 	Time         Time

@@ -138,7 +138,7 @@ func Decide(r *Record, in DecideInput) Decision {
 	return Decision{Verdict: Active, Reason: ReasonActive}
 }
 
-// ended returns why the state has ended a token for good, or "". A cut-off that has not been
+// ended returns why the state has ended a token permanently, or "". A cut-off that has not been
 // compacted is not among the reasons.
 func ended(r *Record, in *DecideInput) Reason {
 	switch {

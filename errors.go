@@ -35,7 +35,7 @@ var (
 	// ErrQuota is returned when a client has exhausted a quota (429).
 	ErrQuota = errors.New("quota exceeded")
 	// ErrGone is returned when the feed no longer holds the requested index (410).
-	ErrGone = errors.New("no longer held")
+	ErrGone = errors.New("no longer retained")
 
 	// ErrNoLeader is returned when no leader was found in time (503).
 	ErrNoLeader = errors.New("no leader")

@@ -11,7 +11,7 @@ import (
 // claims count only if a node has verified its signature.
 type JWT struct {
 	Issuer     string   // the iss claim
-	Digests    []Digest // of the token and, if its signature has one, of its other spelling
+	Digests    []Digest // of the token and, if its signature has one, of the other form of that signature
 	JTI        string
 	ClientID   string
 	Subject    string

@@ -49,7 +49,7 @@ type NodeStatus struct {
 // A BackupStatus describes the scheduled backups of a node at one target.
 type BackupStatus struct {
 	Target string        // "dir" or "s3"
-	Age    time.Duration // since the start of the newest good backup; negative: there is none
+	Age    time.Duration // since the start of the newest successful backup; negative: there is none
 }
 
 // A LeaderRef names the leader. Both fields are empty while the leader is unknown.

@@ -249,7 +249,7 @@ func parseAttribute(s string) (a attribute, rest string, err error) {
 		}
 		der, err := hex.DecodeString(strings.TrimRight(s[1:end], " "))
 		if err != nil || len(der) == 0 {
-			return a, "", fmt.Errorf("%w: bad hexadecimal value", errDN)
+			return a, "", fmt.Errorf("%w: invalid hexadecimal value", errDN)
 		}
 		a.value, a.text = textOf(der)
 		return a, s[end:], nil
@@ -275,7 +275,7 @@ func parseValue(s string) (value, rest string, err error) {
 		case '\\':
 			plain, n := unescape(s[i+1:])
 			if n == 0 {
-				return "", "", fmt.Errorf("%w: bad escape", errDN)
+				return "", "", fmt.Errorf("%w: invalid escape", errDN)
 			}
 			b = append(b, plain)
 			i += n
@@ -294,7 +294,7 @@ func finishValue(b []byte, rest string) (string, string, error) {
 	return string(b), rest, nil
 }
 
-// unescape returns the byte that an escape stands for, and the number of characters after the
+// unescape returns the byte that an escape encodes, and the number of characters after the
 // backslash that it uses. The number is 0 for an invalid escape.
 func unescape(s string) (b byte, n int) {
 	if s != "" && strings.IndexByte(` "#+,;<=>\`, s[0]) >= 0 {

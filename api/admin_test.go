@@ -370,17 +370,17 @@ func TestV1_MalformedQuery_Is400(t *testing.T) {
 		status              int
 		detail              string
 	}{
-		{"a bad escape in a value", "GET", "/v1/revocations?after=%zz", 400, "bad escape"},
-		{"a bad escape in a name", "GET", "/v1/revocations?a%fter=1", 400, "bad escape"},
+		{"an invalid escape in a value", "GET", "/v1/revocations?after=%zz", 400, "invalid escape"},
+		{"an invalid escape in a name", "GET", "/v1/revocations?a%fter=1", 400, "invalid escape"},
 		{"a semicolon", "GET", "/v1/revocations?after=5;x=1", 400, "semicolon"},
 		{"a semicolon alone", "GET", "/v1/revocations?;", 400, "semicolon"},
 		{"a repeated parameter", "GET", "/v1/revocations?after=1&after=2", 400, "after is repeated"},
 		{"a parameter repeated with the same value", "GET", "/v1/revocations?follow=false&follow=false", 400,
 			"follow is repeated"},
 		{"a parameter repeated in another encoding", "GET", "/v1/revocations?after=1&%61fter=10", 400, "after is repeated"},
-		{"a bad escape in a reason", "DELETE", "/v1/grants/g1?reason=%zz", 400, "bad escape"},
+		{"an invalid escape in a reason", "DELETE", "/v1/grants/g1?reason=%zz", 400, "invalid escape"},
 		{"two reasons", "DELETE", "/v1/grants/g1?reason=a&reason=b", 400, "reason is repeated"},
-		{"a bad escape where no parameter is known", "GET", "/v1/status?x=%", 400, "bad escape"},
+		{"an invalid escape where no parameter is known", "GET", "/v1/status?x=%", 400, "invalid escape"},
 		{"results twice", "POST", "/v1/grants?results=errors&results=errors", 400, "results is repeated"},
 		{"an unknown parameter", "HEAD", "/v1/revocations?after=1&x=1", 200, ""},
 		{"an unknown parameter, repeated", "HEAD", "/v1/revocations?after=1&x=1&x=2", 200, ""},

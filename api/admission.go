@@ -44,8 +44,8 @@ func readNode(j *strictjson.Reader) (string, error) {
 // node.
 var errNoNode = fmt.Errorf("%w: node is missing", revoked.ErrInvalid)
 
-// postAdmit serves POST /v1/cluster/admit. A repeat replaces the admission and its ttl, so a caller
-// may retry after an unknown outcome.
+// postAdmit serves POST /v1/cluster/admit. A repeated request replaces the admission and its ttl,
+// so a caller may retry after an unknown outcome.
 func (a *API) postAdmit(r *request.Request) error {
 	var b admissionBody
 	err := r.Decode(request.TypesJSON, b.fields()...)

@@ -119,8 +119,8 @@ type Backend interface {
 	// DeleteIssuer deletes an issuer and ends its tokens. It returns ErrNotFound for an unknown name,
 	// and succeeds for one that is already deleted.
 	DeleteIssuer(ctx context.Context, by revoked.Actor, name string) (index uint64, err error)
-	// BanIssuerKey bans a key for good. It returns ErrNotFound for an unknown issuer or key. A repeat
-	// is not an error.
+	// BanIssuerKey bans a key permanently. It returns ErrNotFound for an unknown issuer or key. It is
+	// idempotent.
 	BanIssuerKey(ctx context.Context, by revoked.Actor, name, thumbprint string) (index uint64, err error)
 	// CheckToken verifies a token with the keys of an issuer, current as of the call. It returns
 	// ErrNotFound for an unknown name. It neither keeps nor logs the token.
@@ -157,7 +157,7 @@ type Backend interface {
 	// (cluster port). It returns ErrAlreadyMember, or ErrUnprocessable if no address belongs to a
 	// cluster that it may join.
 	Join(ctx context.Context, addresses []string) (index uint64, err error)
-	// Leave makes this node leave the cluster permanently; the process ends after the response. It
+	// Leave makes this node leave the cluster permanently; the process exits after the response. It
 	// returns ErrQuorumRisk.
 	Leave(ctx context.Context, by revoked.Actor) (index uint64, err error)
 	// Remove removes another node. It returns ErrNotFound, or ErrQuorumRisk unless force is set, which
@@ -170,8 +170,8 @@ type Backend interface {
 	// Admit lets a node that is not a member join for ttl. It returns ErrConflict for a member, and
 	// ErrUnprocessable if too many nodes are admitted.
 	Admit(ctx context.Context, by revoked.Actor, node string, nonVoter bool, ttl time.Duration) (index uint64, err error)
-	// WithdrawAdmission ends the admission of a node. It returns ErrConflict for a member and
-	// ErrNotFound for a name without an admission. A repeat is not an error.
+	// WithdrawAdmission ends the admission of a node. It is idempotent. It returns
+	// ErrConflict for a member and ErrNotFound for a name without an admission.
 	WithdrawAdmission(ctx context.Context, by revoked.Actor, node string) (index uint64, err error)
 	// Admitted returns the nodes that may join, that are members, or that are barred, by name.
 	Admitted(ctx context.Context) ([]revoked.AdmittedNode, error)
@@ -183,8 +183,8 @@ type Backend interface {
 		revoked.JoinToken, error)
 	// JoinTokens returns the join tokens that are not deleted, the oldest first.
 	JoinTokens(ctx context.Context) ([]revoked.JoinToken, error)
-	// DeleteJoinToken deletes a join token. It returns ErrNotFound for an unknown id. A repeat is not
-	// an error.
+	// DeleteJoinToken deletes a join token. It is idempotent. It returns ErrNotFound for
+	// an unknown id.
 	DeleteJoinToken(ctx context.Context, by revoked.Actor, id string) (index uint64, err error)
 	// Promote lets a member vote. It returns ErrNotFound, or ErrUnprocessable if the member has not
 	// caught up.

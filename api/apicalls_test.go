@@ -48,7 +48,7 @@ func TestOpenAPI_RealCalls_MatchTheDescription(t *testing.T) {
 	}
 }
 
-// oauthCalls are calls of the OAuth endpoints that succeed, and checks.
+// oauthCalls are calls to the OAuth endpoints that succeed, and checks.
 func oauthCalls() []apiCall {
 	register := pairBody("g-oauth", "app", "access-oauth", "refresh-oauth")
 	gateway := http.Header{"Revoked-Authorization": {basic("rs1", secretOf("rs1"))}}

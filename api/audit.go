@@ -219,7 +219,7 @@ var audited = map[string]revoked.AuditKind{
 	"DELETE /v1/cluster/join-tokens/:id":      revoked.AuditClusterToken,
 }
 
-// noteRefusal records a refused call of an administrator or operator that would have changed
+// noteRefusal records a refused call by an administrator or operator that would have changed
 // something. It waits for the entry as [recorder.Recorder.Record] does.
 func (a *API) noteRefusal(r *request.Request, err error) {
 	kind, ok := audited[r.Request().Method+" "+a.route(r)]

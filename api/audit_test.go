@@ -40,8 +40,8 @@ func short(m map[string]any) string {
 	return strings.TrimSpace(fmt.Sprint(m["actor"], " ", m["kind"], " ", m["outcome"], " ", m["detail"]))
 }
 
-// Contract 6, "Audit entry": each accepted call of each route leaves one entry, and so does each
-// refused call of an administrator or operator. Reads, malformed calls and dry runs leave no entry.
+// Contract 6, "Audit entry": each accepted call to each route leaves one entry, and so does each
+// refused call by an administrator or operator. Reads, malformed calls and dry runs leave no entry.
 func TestAudit_Calls_LeaveOneEntryOrNone(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.nodes = []revoked.Member{{NodeID: "n2", Leader: true}}
@@ -276,7 +276,7 @@ func TestAudit_Events_FollowAndResume(t *testing.T) {
 	}
 	b.node.mu.Unlock()
 	if got := b.do(t, "aud", "GET", "/v1/audit?after=1", "", ""); got.status != 410 {
-		t.Errorf("no longer held: got %d, want 410", got.status)
+		t.Errorf("no longer retained: got %d, want 410", got.status)
 	}
 }
 

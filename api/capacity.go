@@ -51,7 +51,7 @@ func (s *slots) full(detail string) error {
 		Title: "too many open " + s.kind, Detail: detail, Outcome: "throttled", RetryAfter: slotsRetry}
 }
 
-// release returns a slot. take wraps it so that a repeat does nothing.
+// release returns a slot. take wraps it so that a second call does nothing.
 func (s *slots) release(client string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -44,7 +44,7 @@ func memoryInUse() int64 {
 
 // Requests without their body, over many HTTP/2 connections and over HTTP/1, hold memory for the
 // admitted ones only. The others get 503 at once, and the probes are served.
-func TestCapacity_IncompleteRequests_HoldLittleMemory(t *testing.T) {
+func TestCapacity_IncompleteRequests_UseLittleMemory(t *testing.T) {
 	const conns, streams, limit = 40, 50, 400
 	r := start(t, nil)
 	addr := serveLimited(t, r, func(c *serve.Config) { c.MaxRequests, c.MaxRequestsPerAddress = limit, limit })

@@ -85,14 +85,14 @@ func TestCluster_StatusAndMembers_AreShown(t *testing.T) {
 
 // A node that is not in a cluster knows only the clients of its own bootstrap file. It does not
 // answer that the secret is wrong: in its cluster it may be right.
-func TestCluster_NoCluster_NamesTheSecretThatCounts(t *testing.T) {
+func TestCluster_NoCluster_NamesTheAcceptedSecret(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.mu.Lock()
 	b.node.behind = true
 	b.node.mu.Unlock()
 	got := b.do(t, "unknown", "POST", "/v1/cluster/join", "", `{"addresses":["10.0.0.1:7443"]}`)
 	if got.status != 503 || got.header.Get("Retry-After") == "" ||
-		!strings.Contains(got.body, "only the secret of its own bootstrap file counts") {
+		!strings.Contains(got.body, "only the secret of its own bootstrap file is accepted") {
 		t.Errorf("got %d %s, want 503 that names the bootstrap file", got.status, got.body)
 	}
 }

@@ -154,7 +154,7 @@ func TestConsole_ClientChanges_WithinTheRequest(t *testing.T) {
 			if tt.method == "POST" {
 				fields = url.Values{"typed": {"g1"}}
 			}
-			// The console finds the session, and then the call of the API waits for the newest records.
+			// The console finds the session, and then the API call waits for the newest records.
 			b.node.mu.Lock()
 			b.node.elsewhere = func(n *memoryNode) { n.change(tt.who, func(c *revoked.Client) { c.Disabled = true }) }
 			b.node.mu.Unlock()
@@ -285,7 +285,7 @@ func TestConsole_Settings_ChangeIsConfirmed(t *testing.T) {
 	}{
 		{"without the name", []string{"value", "48h", "shown", "24h"}, 422, "Nothing was done", "24h"},
 		{"with another value shown", []string{"value", "48h", "shown", "23h", "typed", "secret_grace"}, 409,
-			"secret_grace is 24h by now, not 23h", "24h"},
+			"secret_grace is now 24h, not 23h", "24h"},
 		{"out of bounds", []string{"value", "99999h", "shown", "24h", "typed", "secret_grace"}, 422,
 			"secret_grace must be from 0s to 8760h", "24h"},
 		{"malformed", []string{"value", "soon", "shown", "24h", "typed", "secret_grace"}, 400, "secret_grace", "24h"},

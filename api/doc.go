@@ -5,7 +5,7 @@
 //   - A revocation gets 200 only after [tokens.Backend] reported that it is final.
 //   - An error without a row in request/errors.go is an opaque 503.
 //   - Errors of the OAuth endpoints are JSON and do not repeat input.
-//   - A refused call of an administrator or operator that could have changed something is recorded
+//   - A refused call by an administrator or operator that could have changed something is recorded
 //     before it is answered, within limits. Apply records accepted calls.
 //
 // It never writes a raw token or a secret. A handler digests the token that it reads and clears the

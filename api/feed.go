@@ -24,7 +24,7 @@ import (
 
 // Limits of the feed.
 const (
-	feedPage      = 512       // events per call of Backend.Events
+	feedPage      = 512       // events per call to Backend.Events
 	feedBytes     = 256 << 10 // bytes after which a page ends with the index
 	feedMaxPage   = 1 << 20   // bound of the page, which doubles while one index has more events
 	feedHeartbeat = 15 * time.Second
@@ -261,7 +261,7 @@ func (f *feedReader) fill(list feedEntries, upTo uint64) (uint64, error) {
 		if view == nil {
 			continue
 		}
-		// Only the last event of an index carries its id. If a reader stops before that event, it gets
+		// Only the last event of an index has its id. If a reader stops before that event, it gets
 		// all events of the index again.
 		whole := i+1 == list.count() || list.index(i+1) != index
 		if err := f.append(index, kind, view, whole); err != nil {

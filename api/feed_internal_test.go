@@ -23,7 +23,7 @@ type tickingLog struct {
 	Backend
 	start  time.Time
 	period time.Duration
-	pages  int // calls of Events
+	pages  int // calls to Events
 }
 
 func (l *tickingLog) applied() uint64 { return uint64(time.Since(l.start) / l.period) }

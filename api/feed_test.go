@@ -110,7 +110,7 @@ func TestFeed_NDJSON_ListsEventsInOrder(t *testing.T) {
 	}
 	b.node.mu.Unlock()
 	if got := b.do(t, "admin", "GET", fmt.Sprintf("/v1/revocations?after=%d", start), "", ""); got.status != 410 {
-		t.Errorf("no longer held: got %d, want 410", got.status)
+		t.Errorf("no longer retained: got %d, want 410", got.status)
 	}
 }
 

@@ -30,7 +30,7 @@ const (
 	formType       = "application/x-www-form-urlencoded"
 )
 
-// A hookedNode is a memoryNode that calls hooks and counts the calls of Status.
+// A hookedNode is a memoryNode that calls hooks and counts the calls to Status.
 type hookedNode struct {
 	*memoryNode
 	onRevoke    func(ctx context.Context, by revoked.Actor, d revoked.Digest) error

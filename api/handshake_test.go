@@ -141,7 +141,7 @@ func selfSigned(t testing.TB, change ...func(*x509.Certificate)) *tls.Certificat
 	return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: c.key, Leaf: cert}
 }
 
-// expired sets the end of a certificate to a minute ago.
+// expired sets the expiry of a certificate to a minute ago.
 func expired(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
 
 // serverCertificate returns a certificate for 127.0.0.1, loaded from files as the product does.
@@ -400,7 +400,7 @@ func TestTLSClientAuth_OpenConnection_FollowsTheRecord(t *testing.T) {
 	}
 }
 
-// Once a CA is removed from the file, its certificates no longer authenticate. That holds for open
+// Once a CA is removed from the file, its certificates no longer authenticate. That includes open
 // connections, a resumed session (RFC 8446 section 2.2) and a new handshake. Their open streams
 // end.
 func TestClientCAs_Reload_EndsOldCertificates(t *testing.T) {

@@ -91,7 +91,7 @@ type leaderView struct {
 	API    string `json:"api"`
 }
 
-// backupView is the newest good backup at a target.
+// backupView is the newest successful backup at a target.
 type backupView struct {
 	Target string `json:"target"`
 	AgeMS  int64  `json:"age_ms"` // -1: none

@@ -162,7 +162,7 @@ func TestIntrospect_Misses_AreThrottled(t *testing.T) {
 		t.Errorf("IN-24: got %v, want 5 answers and 15 refusals", codes)
 	}
 	if n := b.node.statusCalls.Load(); n != 5 {
-		t.Errorf("got %d calls of the backend, want 5", n)
+		t.Errorf("got %d calls to the backend, want 5", n)
 	}
 	if !b.active(t, "AT1") {
 		t.Error("a known token of the same caller: got inactive, want active")

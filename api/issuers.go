@@ -129,7 +129,7 @@ func (a *API) keyFetches(ctx context.Context, issuers ...*revoked.Issuer) map[st
 	}
 	fetches, err := a.cfg.Backend.KeyFetches(ctx)
 	if err != nil {
-		a.cfg.Log.Info("leader did not report its fetches of keys", "error", err)
+		a.cfg.Log.Info("leader did not report its key fetches", "error", err)
 	}
 	return fetches
 }
@@ -217,7 +217,7 @@ func (a *API) deleteIssuer(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.DeleteIssuer(ctx, r.Actor(), name))
 }
 
-// deleteIssuerKey serves DELETE /v1/issuers/{name}/keys/{thumbprint}: it bans the key for good,
+// deleteIssuerKey serves DELETE /v1/issuers/{name}/keys/{thumbprint}: it bans the key permanently,
 // even if the issuer publishes it again.
 func (a *API) deleteIssuerKey(r *request.Request) error {
 	name, err := r.PathID()

@@ -125,7 +125,7 @@ func TestRevoke_JWT_ConformanceRows_Hold(t *testing.T) {
 		token  func(i jwtIssuer, good string) string
 		status int
 		body   string
-		ends   bool // the good token
+		ends   bool // the valid token
 	}{
 		{"JW-01: its client", "c1", true, nil, 200, "{}", true},
 		{"JW-01: an administrator", "admin", false, nil, 200, "{}", true},
@@ -159,7 +159,7 @@ func TestRevoke_JWT_ConformanceRows_Hold(t *testing.T) {
 			if tt.token != nil {
 				token = tt.token(i, good)
 			}
-			for range 2 { // a repeat is answered alike
+			for range 2 { // a repeated request gets the same answer
 				w := b.do(call{path: pathRevoke, auth: as(tt.by), body: "token=" + token})
 				if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.body) {
 					t.Errorf("got %d %s, want %d with %s", w.Code, w.Body, tt.status, tt.body)

@@ -51,7 +51,7 @@ type memoryNode struct {
 	snapshot func(w io.Writer) error
 
 	calls     []string         // cluster methods called, with arguments
-	batches   []int            // sizes of the calls of Register
+	batches   []int            // sizes of the calls to Register
 	committed []revoked.Digest // registered tokens, in order
 }
 
@@ -559,7 +559,7 @@ func (n *memoryNode) NodeStatus(context.Context) revoked.NodeStatus {
 
 func (n *memoryNode) Readiness(context.Context) revoked.Readiness { return n.ready }
 
-// called records the call of a cluster method.
+// called records a call to a cluster method.
 func (n *memoryNode) called(method, call string) (uint64, error) {
 	if err := n.check(method); err != nil {
 		return 0, err

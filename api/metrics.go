@@ -40,8 +40,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "revoked", Subsystem: "api", Name: "panics_total",
 			Help: "Handlers that panicked."}),
 		authFailures: counter("authentication_failures_total",
-			"Callers that did not authenticate: none presented, or failed.", "kind"),
-		throttled: counter("throttled_total", "Requests refused with 429 for a budget kept here.", "budget"),
+			"Failed authentications, by kind: none presented, or failed.", "kind"),
+		throttled: counter("throttled_total", "Requests refused with 429 by a limit of this node, by budget.", "budget"),
 		auditLost: counter("audit_entries_lost_total",
 			"Audit entries of refused calls and backups that were not recorded: over the limit, or not committed.", "cause"),
 	}
@@ -81,7 +81,7 @@ type routeSeries struct {
 }
 
 // forRoute sets the label of the route once, so that a request looks up only the other two. path is
-// a pattern of the routes table and never the path of a request, which could hold a token.
+// a pattern of the routes table and never the path of a request, which could contain a token.
 func (m *metrics) forRoute(path string) *routeMetrics {
 	r := &routeMetrics{
 		requests:  m.requests.MustCurryWith(prometheus.Labels{"route": path}),

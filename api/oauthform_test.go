@@ -34,7 +34,7 @@ func always(t *testing.T, w *httptest.ResponseRecorder) {
 		for k, v := range body {
 			for _, c := range []byte(v) {
 				if c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
-					t.Errorf("GA-2: %s holds %q", k, c)
+					t.Errorf("GA-2: %s contains %q", k, c)
 				}
 			}
 		}
@@ -96,7 +96,7 @@ func TestOAuth_GetAllowed_TakesQuery(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %d", row.id, w.Code, w.Body, row.status)
 		}
 		if strings.Contains(b.log.String(), "AT1") {
-			t.Errorf("%s: the log holds the token: %s", row.id, b.log.String())
+			t.Errorf("%s: the log contains the token: %s", row.id, b.log.String())
 		}
 		row.call.method = "HEAD"
 		row.call.body = ""

@@ -187,7 +187,7 @@ func (d *denyList) read() error {
 	}
 }
 
-// decodeDenial reads a line. A line has no other selector than the issuer and the jti.
+// decodeDenial reads a line. The only selectors of a line are the issuer and the jti.
 func decodeDenial(line []byte) (revoked.JTIRevocation, error) {
 	var req revocationBody
 	err := request.DecodeObject(line, []request.Field{

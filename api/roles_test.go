@@ -133,7 +133,7 @@ func TestRoles_EachRouteByEachRole_MatchTheTable(t *testing.T) {
 	}
 }
 
-// checkRole checks the answer to a call. Another refusal than one of the role may be 403 too.
+// checkRole checks the answer to a call. A refusal for another reason may be 403 too.
 func checkRole(t *testing.T, what, who, may, needs string, got reply) {
 	t.Helper()
 	if got.status >= 400 {

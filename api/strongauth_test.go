@@ -179,11 +179,11 @@ func TestPrivateKeyJWT_Replay_OneSucceeds(t *testing.T) {
 	}
 }
 
-// CA-33: another spelling of a used assertion is the same use. An ECDSA signature has two spellings
-// (RFC 7518 section 3.4), and the holder of the key can sign the same claims again.
-func TestPrivateKeyJWT_OtherSpelling_IsOneUse(t *testing.T) {
+// CA-33: another encoding of a used assertion is the same use. An ECDSA signature has two valid
+// forms (RFC 7518 section 3.4), and the holder of the key can sign the same claims again.
+func TestPrivateKeyJWT_OtherEncoding_IsOneUse(t *testing.T) {
 	b := newStrongBench(t)
-	raw := b.assertion(t, "cj", "spelled", nil)
+	raw := b.assertion(t, "cj", "encoded", nil)
 	cut := strings.LastIndex(raw, ".") + 1
 	signature, err := base64.RawURLEncoding.DecodeString(raw[cut:])
 	if err != nil {
@@ -192,16 +192,16 @@ func TestPrivateKeyJWT_OtherSpelling_IsOneUse(t *testing.T) {
 	s := new(big.Int).SetBytes(signature[32:])
 	s.Sub(elliptic.P256().Params().N, s).FillBytes(signature[32:])
 	other := raw[:cut] + base64.RawURLEncoding.EncodeToString(signature)
-	again := b.assertion(t, "cj", "spelled", map[string]any{"exp": b.now.Unix() + 90})
+	again := b.assertion(t, "cj", "encoded", map[string]any{"exp": b.now.Unix() + 90})
 	if other == raw || again == raw {
-		t.Fatal("got the same spelling, want another")
+		t.Fatal("got the same encoding, want another")
 	}
 	if got := b.revokeWith(assertionForm(other)); got != 200 {
-		t.Errorf("the other spelling first: got %d, want 200: it verifies", got)
+		t.Errorf("the other encoding first: got %d, want 200: it verifies", got)
 	}
-	for what, spelling := range map[string]string{"the signature": raw, "the same": other, "another expiry": again} {
+	for what, encoded := range map[string]string{"the signature": raw, "the same": other, "another expiry": again} {
 		for _, path := range []string{pathRevoke, pathIntrospect} {
-			if w := b.do(call{path: path, body: assertionForm(spelling)}); w.Code != 401 {
+			if w := b.do(call{path: path, body: assertionForm(encoded)}); w.Code != 401 {
 				t.Errorf("%s at %s: got %d %s, want 401", what, path, w.Code, w.Body)
 			}
 		}

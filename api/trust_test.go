@@ -172,7 +172,7 @@ func TestIssuers_Patch_MergesFields(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %d", body, got.status, got.body, status)
 		}
 	}
-	// A new set retires the keys that it lacks, at once and for good.
+	// A new set retires the keys that it lacks, at once and permanently.
 	got = patch(`{"jwks":` + jwks(t, k2) + `}`)
 	if got.status != 200 || strings.Count(got.body, `"state":"retired"`) != 1 ||
 		strings.Count(got.body, `"state":"active"`) != 1 || strings.Count(got.body, `"kty"`) != 1 {

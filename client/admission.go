@@ -7,7 +7,7 @@ import (
 )
 
 // An Admission is the body of POST /v1/cluster/admit, and of POST /v1/cluster/join-tokens, where an
-// empty Node stands for any node. TTL is a duration such as "1h"; empty: the server's default.
+// empty Node means any node. TTL is a duration such as "1h"; empty: the server's default.
 type Admission struct {
 	Node     string `json:"node,omitempty"`
 	NonVoter bool   `json:"non_voter,omitempty"`
@@ -71,8 +71,8 @@ func (c *Client) Admitted(ctx context.Context) (Answer[AdmittedNodes], error) {
 	return call[AdmittedNodes](ctx, c, get("list the admitted nodes", "/v1/cluster/admitted"))
 }
 
-// CreateJoinToken creates a join token. The answer holds the token, which the server does not keep.
-// The call is not repeated: each call creates another token.
+// CreateJoinToken creates a join token. The answer contains the token, which the server does not
+// keep. The call is not repeated: each call creates another token.
 func (c *Client) CreateJoinToken(ctx context.Context, a Admission) (Answer[NewJoinToken], error) {
 	r, err := jsonRequest("create a join token", http.MethodPost, "/v1/cluster/join-tokens", a)
 	if err != nil {

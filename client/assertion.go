@@ -153,7 +153,7 @@ func (a *asserter) signature(input []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: its signatures are not ECDSA signatures", ErrKey)
 	}
 	if max(numbers.R.BitLen(), numbers.S.BitLen()) > m.size*8 || min(numbers.R.Sign(), numbers.S.Sign()) <= 0 {
-		return nil, fmt.Errorf("%w: its signatures do not fit its curve", ErrKey)
+		return nil, fmt.Errorf("%w: its signatures do not match its curve", ErrKey)
 	}
 	raw := make([]byte, 2*m.size)
 	numbers.R.FillBytes(raw[:m.size])

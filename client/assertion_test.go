@@ -229,7 +229,7 @@ func TestKey_SeveralNodes_EachGetsItsAssertion(t *testing.T) {
 }
 
 // If an audience is configured, a node cannot choose another one. If not, a node with wrong
-// metadata is skipped. This holds even for a call that must not be repeated, because it has not
+// metadata is skipped. This applies even to a call that must not be repeated, because it has not
 // been sent yet.
 func TestKey_FixedAudience_IsUsed(t *testing.T) {
 	key := client.Key{Signer: ecKey(elliptic.P256())}

@@ -74,7 +74,7 @@ func (c *Client) Audit(ctx context.Context, q AuditQuery, fn func(e AuditEntry, 
 	case errors.As(err, &own):
 		return own.error
 	case err == nil && ended != "":
-		return fmt.Errorf("read the audit: the node ended the answer: %s", ended)
+		return fmt.Errorf("read the audit: the node ended the response: %s", ended)
 	}
 	return err
 }

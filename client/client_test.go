@@ -156,8 +156,8 @@ func TestStatusError_Bodies_AreParsed(t *testing.T) {
 		{"detail that repeats the title", problem, `{"title":"conflict","detail":"conflict: client exists"}`, "conflict",
 			"client exists"},
 		{"detail that repeats the title in other words", problem,
-			`{"title":"understood but impossible","detail":"unprocessable request: ttl is too long"}`,
-			"understood but impossible", "ttl is too long"},
+			`{"title":"cannot be processed","detail":"unprocessable request: ttl is too long"}`,
+			"cannot be processed", "ttl is too long"},
 		{"detail that is the title", problem, `{"title":"not found","detail":"Not found"}`, "not found", ""},
 		{"page of a proxy", "text/html", `<html>`, "Conflict", ""},
 		{"malformed JSON", problem, `{`, "Conflict", ""},
@@ -264,7 +264,7 @@ func TestFollowAudit_NodeFails_ResumesWithoutRepeat(t *testing.T) {
 	}
 }
 
-// The credential ended: no node serves the reader any more, so FollowAudit returns.
+// The credential ended: no node serves the reader any longer, so FollowAudit returns.
 func TestFollowAudit_Refused_Returns(t *testing.T) {
 	n := newNode(t, answer(403, "application/problem+json", `{"title":"forbidden","status":403}`))
 	err := newClient(t, n).FollowAudit(t.Context(), client.AuditQuery{}, nil)

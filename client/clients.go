@@ -16,8 +16,8 @@ func (c *Client) Client(ctx context.Context, id string) (Answer[ClientRecord], e
 	return call[ClientRecord](ctx, c, get("show client "+id, clientPath(id)))
 }
 
-// CreateClient creates a client. The answer holds its secret, which the server does not keep. The
-// call is not repeated: the second answer would be a conflict without the secret.
+// CreateClient creates a client. The answer contains its secret, which the server does not keep.
+// The call is not repeated: the second answer would be a conflict without the secret.
 func (c *Client) CreateClient(ctx context.Context, n NewClient) (Answer[ClientRecord], error) {
 	return c.secretCall(ctx, "create client "+n.ClientID, "/v1/clients", n)
 }

@@ -49,7 +49,7 @@ type CutoffEnding struct {
 }
 
 // Explain returns why a token is active or not for the client with the id as (POST /v1/explain). An
-// empty as stands for a caller that may see every token. Only administrators learn the subject and
+// empty as means a caller that may see every token. Only administrators learn the subject and
 // the session.
 func (c *Client) Explain(ctx context.Context, token, as string) (Answer[Explanation], error) {
 	body := map[string]string{"token": token}

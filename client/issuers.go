@@ -122,7 +122,7 @@ func (c *Client) RefreshIssuer(ctx context.Context, name string) (Answer[Refresh
 	return call[Refreshed](ctx, c, r)
 }
 
-// BanIssuerKey bans a key of an issuer for good.
+// BanIssuerKey bans a key of an issuer permanently.
 func (c *Client) BanIssuerKey(ctx context.Context, name, thumbprint string) (Answer[Applied], error) {
 	return call[Applied](ctx, c, request{
 		name: "ban a key of issuer " + name, method: http.MethodDelete,

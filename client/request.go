@@ -20,7 +20,7 @@ import (
 // maxAnswer bounds an answer that is read into memory, in bytes.
 const maxAnswer = 64 << 20
 
-// A request is one call of the API.
+// A request is one API call.
 type request struct {
 	name        string // for errors: "list the members"
 	method      string

@@ -119,7 +119,7 @@ func (c *Client) RevokeAll(ctx context.Context, cut Cutoff) (Answer[CutoffResult
 	if err != nil {
 		return Answer[CutoffResult]{}, err
 	}
-	// After the cut-off nothing matches, so a repeat would fail the expectation.
+	// After the cut-off nothing matches, so a retry would fail the expectation.
 	r.once = cut.Expect != nil
 	return call[CutoffResult](ctx, c, r)
 }

@@ -73,7 +73,7 @@ type Status struct {
 	Backups    []Backup `json:"backups"`     // scheduled backups of the node, one for each target
 }
 
-// Backup has the age of the newest good backup at a target.
+// Backup has the age of the newest successful backup at a target.
 type Backup struct {
 	Target string `json:"target"` // "dir" or "s3"
 	AgeMS  int64  `json:"age_ms"` // -1: there is none
@@ -149,7 +149,7 @@ type RegisterLine struct {
 type RegisterSummary struct {
 	Registered uint64 `json:"registered"`
 	Known      uint64 `json:"known"`
-	Revoked    uint64 `json:"revoked"` // tokens of Registered and Known that are dead from the start
+	Revoked    uint64 `json:"revoked"` // tokens of Registered and Known that are inactive from the start
 	Failed     uint64 `json:"failed"`
 }
 

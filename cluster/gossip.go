@@ -14,7 +14,7 @@ import (
 	"revoked"
 )
 
-// reclaimAfter is the time after which a dead node may reappear at another address. Without it a
+// reclaimAfter is the time after which a failed node may reappear at another address. Without it a
 // node that moved would stay invisible until memberlist forgets the old address.
 const reclaimAfter = 30 * time.Second
 

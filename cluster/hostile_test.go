@@ -77,7 +77,7 @@ func TestGossip_HostileMessages_AllocateLittle(t *testing.T) {
 }
 
 // Messages on which memberlist panics must not reach it.
-func TestGossip_MalformedMessages_DoNotEndTheNode(t *testing.T) {
+func TestGossip_MalformedMessages_DoNotStopTheNode(t *testing.T) {
 	key := newKey(t)
 	n1 := start(t, key, "node1", nil)
 	a := hostile.Gossip{Key: key, Label: "c1", Addr: n1.Addr()}

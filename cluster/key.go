@@ -52,14 +52,14 @@ func ParseKey(text string) ([]byte, error) {
 			return nil, fmt.Errorf("%w: line %d begins or ends with a blank", ErrBadKey, n+1)
 		}
 		if key != nil {
-			return nil, fmt.Errorf("%w: line %d is a second key; a file holds one", ErrBadKey, n+1)
+			return nil, fmt.Errorf("%w: line %d is a second key; a file contains one", ErrBadKey, n+1)
 		}
 		b, err := base64.StdEncoding.Strict().DecodeString(line)
 		if err != nil {
 			return nil, fmt.Errorf("%w: line %d is not base64; generate a key with `revoked keygen`", ErrBadKey, n+1)
 		}
 		if len(b) != KeySize {
-			return nil, fmt.Errorf("%w: line %d holds %d bytes, want %d; generate a key with `revoked keygen`",
+			return nil, fmt.Errorf("%w: line %d has %d bytes, want %d; generate a key with `revoked keygen`",
 				ErrBadKey, n+1, len(b), KeySize)
 		}
 		key = b

@@ -29,7 +29,7 @@ var advice = []struct{ contains, means string }{
 	{errOversized.Error(), "a process sends larger messages than any node; restrict the gossip port to the nodes"},
 	{errNodes.Error(), "gossip lists as many nodes as it can; the gossip key may be stolen, put a new one on every node"},
 	{errDisplaced.Error(), "many processes connect to the gossip port and send nothing; restrict the port to the nodes"},
-	{errFull.Error(), "many nodes wait for an answer of gossip at once; the gossip key may be stolen"},
+	{errFull.Error(), "many nodes wait for a gossip response at once; the gossip key may be stolen"},
 	{noMessage, "a process connects to the gossip port and sends nothing, such as a health check or a port scanner"},
 	{"Conflicting address",
 		"two processes use the same node identity; " +
@@ -37,7 +37,7 @@ var advice = []struct{ contains, means string }{
 }
 
 // forged is the advice for messages that are encrypted with the key, but that no node sends.
-const forged = "a process that holds the gossip key sends messages that no node sends; put a new key on every node"
+const forged = "a process that has the gossip key sends messages that no node sends; put a new key on every node"
 
 // adviser passes the log of memberlist to the next sink. It replaces lines that indicate a wrong
 // key or another cluster with advice, and logs the same advice at most once a minute.

@@ -67,7 +67,7 @@ func TestJoinNode_Admission_UsedOnce(t *testing.T) {
 	m := newMachine(t)
 	err := m.join("node4", "")
 	wantErr(t, err, revoked.ErrForbidden)
-	want := "node4 is not admitted: an administrator runs revoked admit node4, or gives it a join token"
+	want := "node4 is not admitted: admit it with `revoked admit node4`, or give it a join token"
 	if revoked.Detail(err) != want {
 		t.Errorf("got %q, want %q", revoked.Detail(err), want)
 	}
@@ -75,7 +75,7 @@ func TestJoinNode_Admission_UsedOnce(t *testing.T) {
 	if a, ok := m.f.Admission("node4"); !ok || !a.Open(m.now) || a.ExpiresAt != m.now.Add(time.Hour) || a.By != "admin" {
 		t.Errorf("got %+v, %v, want an admission by admin for an hour", a, ok)
 	}
-	for range 2 { // a repeat of an unfinished join
+	for range 2 { // a retry of an unfinished join
 		if err := m.join("node4", ""); err != nil {
 			t.Fatalf("join: got %v, want success", err)
 		}
@@ -132,7 +132,7 @@ func TestBarNode_UntilAdmitted_Refused(t *testing.T) {
 func TestJoinToken_OneNode_OneUse(t *testing.T) {
 	m := newMachine(t)
 	m.must(m.token("t1", "secret 1", "", true, time.Hour))
-	m.must(m.token("t1", "secret 1", "", true, time.Hour)) // a repeat
+	m.must(m.token("t1", "secret 1", "", true, time.Hour)) // again
 	wantErr(t, m.do(m.token("t1", "secret 2", "", true, time.Hour))[0].Err, revoked.ErrConflict)
 	wantErr(t, m.do(m.token("t2", "secret 1", "", true, time.Hour))[0].Err, revoked.ErrConflict)
 	m.must(m.token("t2", "secret 2", "node5", false, time.Hour))
@@ -234,7 +234,7 @@ func TestEnrollNode_OneNodeAndKey_UntilTheTokenEnds(t *testing.T) {
 	want("deleted", enroll("node4", "gone", key), revoked.ErrForbidden, ended)
 	want("without a key", enroll("node4", "older", key), revoked.ErrForbidden, ended)
 	want("for another node", enroll("node4", "named", key), revoked.ErrForbidden, "join token: it is for another node")
-	for range 2 { // a repeat
+	for range 2 { // idempotent
 		if err := enroll("node4", "t1", key); err != nil {
 			t.Fatalf("got %v, want success", err)
 		}
@@ -256,11 +256,11 @@ func TestEnrollNode_OneNodeAndKey_UntilTheTokenEnds(t *testing.T) {
 
 	m.must(m.keyToken("t2", "t2", ""))
 	m.must(command.MembersOp([]command.NotedMember{{Server: "node1/1", Address: "node1:1"}}, 0))
-	want("a founder's name", enroll("node1", "t2", key), revoked.ErrConflict,
+	want("the name of an initial member", enroll("node1", "t2", key), revoked.ErrConflict,
 		"node1 has joined already: its certificate does not come from a join token")
 	m.must(command.BarNodeOp(m.by("admin"), "node7", "stolen"))
-	want("barred", enroll("node7", "t2", key), revoked.ErrForbidden, "node7 is not admitted: an administrator runs "+
-		"revoked admit node7, or gives it a join token that names it")
+	want("barred", enroll("node7", "t2", key), revoked.ErrForbidden, "node7 is not admitted: admit it with "+
+		"`revoked admit node7`, or give it a join token that names it")
 	if err := enroll("node6", "t2", other); err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func TestEnrollNode_OneNodeAndKey_UntilTheTokenEnds(t *testing.T) {
 
 // Members trust a certificate by its name. So while a first certificate may be valid, no other key
 // gets the name: neither by a token, nor by an admission, nor after the token was deleted.
-func TestEnrollNode_OtherKey_GetsNoNameMeanwhile(t *testing.T) {
+func TestEnrollNode_OtherKey_IsRefusedTheName(t *testing.T) {
 	const text = "a join token gave node4 a certificate with another key, which is valid until 2026-09-21T15:13:20Z: " +
 		"use another name until then"
 	for name, end := range map[string]func(m *machine){
@@ -487,7 +487,7 @@ func TestMembershipOps_Limits_Unprocessable(t *testing.T) {
 	m.must(m.token("late", "late secret", "", false, time.Hour))
 }
 
-func TestSetVoting_Founder_Kept(t *testing.T) {
+func TestSetVoting_InitialMember_IsKept(t *testing.T) {
 	m := newMachine(t)
 	by := m.by("admin")
 	m.must(command.SetVotingOp(by, "node1", false, 0))

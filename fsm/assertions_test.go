@@ -13,7 +13,7 @@ import (
 )
 
 // asserted returns a client as an actor that authenticated with an assertion. Each value of request
-// stands for one request.
+// is a separate request.
 func (m *machine) asserted(client, jti string, expires revoked.Time, request byte) revoked.Actor {
 	m.t.Helper()
 	by := m.by(client)
@@ -57,7 +57,7 @@ func TestAssertion_NoChange_IsUsedUp(t *testing.T) {
 	expires := m.now.Add(time.Minute)
 	op := command.RevokeOp(m.asserted("app", "j", expires, 1), digest("a-1"), "")
 	if r, noop := m.f.DryRun(op); noop {
-		t.Errorf("dry run of a repeat: got a no-op %v, want an entry", r)
+		t.Errorf("dry run of a second use: got a no-op %v, want an entry", r)
 	}
 	wantErr(t, m.do(op)[0].Err, nil)
 	wantErr(t, m.revokeBy(m.asserted("app", "j", expires, 2), "a-1"), revoked.ErrReplayed)

@@ -199,7 +199,7 @@ func TestAudit_Chunk_OneEntryWithCount(t *testing.T) {
 		command.RevokeOp(m.by("app"), digest("x"), ""))
 	check("two imports and a revocation", "r1 3", "r2 1", "0 unknown")
 	m.do(deny("r1", "a"), deny("r1", "b"))
-	check("a repeat", "r1 2 no change")
+	check("a second request", "r1 2 no change")
 	unknown := deny("r1", "d")
 	unknown.GetRevokeJwt().Issuer = "https://other.example"
 	m.do(unknown)
@@ -214,7 +214,7 @@ func TestAudit_OlderEntries_LeaveNone(t *testing.T) {
 		t.Errorf("got %d entries and version %d, want none", n, m.f.Version())
 	}
 	if _, noop := m.f.DryRun(command.RevokeOp(m.by("app"), digest("ghost"), "")); !noop {
-		t.Error("a repeat: got a change, want a no-op")
+		t.Error("second request: got a change, want a no-op")
 	}
 	m.audited = true
 	m.revoke("app", "ghost")
@@ -232,7 +232,7 @@ func TestAudit_NewCluster_EntryOfEachBeginning(t *testing.T) {
 	if got := m.entries(0); !slices.Equal(got, want) {
 		t.Errorf("bootstrap: got %q, want %q", got, want)
 	}
-	old := newMachine(t) // its backup knows no audit
+	old := newMachine(t) // its backup has no audit
 	for _, test := range []struct {
 		opts fsm.SeedOptions
 		want string

@@ -150,8 +150,8 @@ func (m *machine) wantEvent(want bool) {
 	}
 }
 
-// C26: both spellings of a signature are one token.
-func TestRevokeJWT_OtherSpelling_IsDead(t *testing.T) {
+// C26: both forms of a signature are one token.
+func TestRevokeJWT_OtherSignature_IsDead(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.JTI = false })
 	j := jwt("1")
@@ -498,7 +498,7 @@ func TestRegister_DeniedJWT_IsDead(t *testing.T) {
 	}
 	jti := &revoked.JWT{Issuer: testIss, JTI: "1"}
 	other := with(jwt("1"), func(j *revoked.JWT) { j.JTI, j.Digests = "x", []revoked.Digest{digest("x")} })
-	bySpelling := with(other, func(j *revoked.JWT) { j.Digests = append(j.Digests, digest("jwt-1")) })
+	byDigest := with(other, func(j *revoked.JWT) { j.Digests = append(j.Digests, digest("jwt-1")) })
 	for _, tt := range []struct {
 		name, iss string
 		revoke    *revoked.JWT
@@ -506,7 +506,7 @@ func TestRegister_DeniedJWT_IsDead(t *testing.T) {
 	}{
 		{"jti", testIss, jti, true},
 		{"jti of another issuer", "https://x.example", jti, false},
-		{"digest", "", with(bySpelling, func(j *revoked.JWT) { j.GrantID = "" }), true},
+		{"digest", "", with(byDigest, func(j *revoked.JWT) { j.GrantID = "" }), true},
 		{"grant", testIss, other, true},
 		{"grant of another issuer", "https://x.example", other, false},
 	} {

@@ -9,10 +9,10 @@
 //
 // The package never sees a raw token or a secret, only digests and hashes. It never skips a command
 // that it cannot decode. Such a command, a failed write, and a log that contradicts the state are
-// reported to Config.Fatal, which must end the process.
+// reported to Config.Fatal, which must exit the process.
 //
-// Dangerous: the store has no WAL. Rows that are not flushed are lost when the process ends. Only a
-// replay restores them, so the log must not be truncated beyond DurableIndex. Snapshot ensures
+// Dangerous: the store has no WAL. Rows that are not flushed are lost when the process exits. Only
+// a replay restores them, so the log must not be truncated beyond DurableIndex. Snapshot ensures
 // this: it flushes before its marker is persisted. Raft must start with NoSnapshotRestoreOnStart if
 // and only if DurableIndex is at or above its newest snapshot, and NewSnapshotStore must wrap its
 // snapshot store.

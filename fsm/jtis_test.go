@@ -51,7 +51,7 @@ func (m *machine) passDenials() {
 // A denial of a jti ends the grant of the registered token with this jti. The token stays dead
 // after the end of the denial. It does not matter whether it was registered before or after the
 // denial, in the same entry or in another one.
-func TestDenyJTI_RegisteredToken_DeadForGood(t *testing.T) {
+func TestDenyJTI_RegisteredToken_EndsPermanently(t *testing.T) {
 	const untrusted = "https://untrusted.example"
 	for _, batch := range []int{1, 100} {
 		m := newMachine(t)
@@ -182,7 +182,8 @@ func TestExpire_JTIOfCutOffToken_GrantStaysAlive(t *testing.T) {
 	}
 }
 
-// A denial by an older entry did not end the grant. A repeat does, although the denial lasts.
+// A denial by an older entry did not end the grant. A repeated revocation does, although the denial
+// lasts.
 func TestDenyJTI_OlderDenial_RepeatEndsGrant(t *testing.T) {
 	m := newMachine(t, command.RegisterRules)
 	m.trust(nil)
@@ -198,8 +199,8 @@ func TestDenyJTI_OlderDenial_RepeatEndsGrant(t *testing.T) {
 	agree(t, m, 3)
 }
 
-// An older program writes no index of the jtis. Each start adds it, as long as an older program can
-// open the store.
+// An older program does not write the index of the jtis. Each start adds it, as long as an older
+// program can open the store.
 func TestOpen_StoreWithoutIndex_FindsJTI(t *testing.T) {
 	for _, rules := range []uint32{command.RegisterRules, command.JTIRules} {
 		m := newMachine(t, rules)

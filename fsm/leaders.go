@@ -22,7 +22,7 @@ type leaders struct {
 }
 
 // opened records the first command of a term, from an entry of the given term. It ignores a command
-// for another term than that of its entry, because such a command opens no term. Raft appends a
+// for a term other than that of its entry, because such a command opens no term. Raft appends a
 // command that waited for too long in a later term of the same leader.
 func (l *leaders) opened(term uint64, m *command.Epoch) {
 	if m.Term != term {
@@ -35,7 +35,7 @@ func (l *leaders) opened(term uint64, m *command.Epoch) {
 	case term > l.newest.Term:
 		l.newest, l.second = n, l.newest
 	case term < l.newest.Term:
-	case n.OwnLease == 0 || l.newest.OwnLease == 0: // a repeat without a bound
+	case n.OwnLease == 0 || l.newest.OwnLease == 0: // the same term again, without a bound
 		l.newest.OwnLease = 0
 	default:
 		l.newest.OwnLease = max(l.newest.OwnLease, n.OwnLease)

@@ -306,7 +306,7 @@ func TestPutIssuer_RaisedWithLowerSkew_ForLaterTokens(t *testing.T) {
 	m.wantClaimed("after its denial", c, revoked.Suspended)
 }
 
-// The revocation of a token with an iat in the future holds until its own expiry.
+// The revocation of a token with an iat in the future lasts until the token expires.
 func TestRevokeJWT_DatedAhead_StaysDead(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.MaxLifetime = time.Hour })

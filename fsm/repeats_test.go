@@ -16,8 +16,9 @@ func (m *machine) keepCutoffs(d time.Duration) {
 	m.must(command.PutSettingsOp(m.by("admin"), s, s.Version))
 }
 
-// A repeat ends the tokens that the issuer added to a grant or a session since the first
-// revocation. The denial outlasts them, even if cutoff_retention is hardly longer than they live.
+// A repeated revocation ends the tokens that the issuer added to a grant or a session since the
+// first revocation. The denial outlasts them, even if cutoff_retention is hardly longer than they
+// live.
 func TestRevokeJWT_RepeatForLaterToken_OutlivesIt(t *testing.T) {
 	for _, retention := range []time.Duration{time.Hour, 24 * time.Hour, 25 * time.Hour, 1000 * time.Hour} {
 		for _, claim := range []string{"g1", "s1"} {
@@ -43,8 +44,8 @@ func TestRevokeJWT_RepeatForLaterToken_OutlivesIt(t *testing.T) {
 	}
 }
 
-// The revocation of a jti without an expiry holds for the longest token that exists, even after one
-// with an expiry that came too early. A further repeat writes nothing.
+// The revocation of a jti without an expiry lasts as long as the longest token that exists. It does
+// so even after one with an expiry that came too early. A further revocation writes nothing.
 func TestRevokeJWT_JTIAfterOneWithExpiry_OutlivesToken(t *testing.T) {
 	m := newMachine(t)
 	m.trust(nil)
@@ -63,8 +64,8 @@ func TestRevokeJWT_JTIAfterOneWithExpiry_OutlivesToken(t *testing.T) {
 	m.wantClaimed("before its expiry", c, revoked.Dead)
 }
 
-// A tombstone from before the first issuer is as short as the window for late registrations. Its
-// repeat holds for every JWT that exists: the key that verifies the token may come later.
+// A tombstone from before the first issuer is as short as the window for late registrations. A
+// repeated revocation covers every JWT that exists: the key that verifies the token may come later.
 func TestTombstone_RepeatWithIssuer_OutlivesJWT(t *testing.T) {
 	for _, by := range []string{"admin", "app"} {
 		m := newMachine(t)

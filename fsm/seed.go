@@ -55,7 +55,7 @@ func Seed(dir string, backup io.Reader, opts SeedOptions) (snapshot.Header, erro
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	if !store.IsEmpty(dir) {
-		return snapshot.Header{}, fmt.Errorf("%w: %s already holds a state", revoked.ErrConflict, dir)
+		return snapshot.Header{}, fmt.Errorf("%w: %s already has a state", revoked.ErrConflict, dir)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return snapshot.Header{}, fmt.Errorf("create data directory: %w", err)

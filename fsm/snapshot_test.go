@@ -71,7 +71,7 @@ func TestRestore_Backup_SameState(t *testing.T) {
 	}
 	m.sameAs(r)
 	if r.changes.all != 1 || r.f.Applied() != m.f.Applied() {
-		t.Errorf("got %d calls of AllChanged and applied index %d, want 1 and %d", r.changes.all, r.f.Applied(),
+		t.Errorf("got %d calls to AllChanged and applied index %d, want 1 and %d", r.changes.all, r.f.Applied(),
 			m.f.Applied())
 	}
 	if !bytes.Equal(m.backup(), r.backup()) {

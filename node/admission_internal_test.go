@@ -18,7 +18,7 @@ func TestCheckAdmissible_BarredMember_Accepted(t *testing.T) {
 	}{
 		{"new name", false, revoked.Admission{}, nil},
 		{"barred name", false, revoked.Admission{State: revoked.Barred}, nil},
-		{"founder", true, revoked.Admission{}, revoked.ErrConflict},
+		{"initial member", true, revoked.Admission{}, revoked.ErrConflict},
 		{"member", true, revoked.Admission{State: revoked.Joined}, revoked.ErrConflict},
 		{"barred member", true, revoked.Admission{State: revoked.Barred}, nil},
 	} {

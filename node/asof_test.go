@@ -79,19 +79,20 @@ func (o *simOracle) checkPast(l *simLife, past []simPast) {
 }
 
 // Every node returns since when a revoked token was inactive, when that became final, and for which
-// nodes the leader waited. The record of this is one entry. An idle cluster writes no such entries.
+// nodes the leader waited. The record of this is one entry. An idle cluster does not write such
+// entries.
 func TestAsOf_Revocation_EveryNodeHasItsFinalMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 11, t.TempDir(), newSimCounts())
 		defer s.end()
 		s.begin()
 		lead := s.leader(t)
-		settle := func() { time.Sleep(3 * finalsEvery) }
-		settle()
+		wait := func() { time.Sleep(3 * finalsEvery) }
+		wait()
 		if _, err := lead.n.Revoke(t.Context(), lead.actor("app"), s.newGrant().access); err != nil {
 			t.Fatal(err)
 		}
-		settle()
+		wait()
 		if !lead.n.fsm.KeepsHistory() {
 			t.Fatal("got no history after a revocation, want one")
 		}
@@ -109,7 +110,7 @@ func TestAsOf_Revocation_EveryNodeHasItsFinalMoment(t *testing.T) {
 			t.Fatal(err)
 		}
 		answered := lead.n.roster.Clock.Stamp()
-		settle()
+		wait()
 		for _, m := range s.nodes {
 			n := m.now().n
 			if got, err := n.AsOf(t.Context(), g.access, active); err != nil || got.State != revoked.PastActive ||
@@ -127,7 +128,7 @@ func TestAsOf_Revocation_EveryNodeHasItsFinalMoment(t *testing.T) {
 					called, answered)
 			}
 			if len(f.WaitedFor) == 0 || slices.Contains(f.WaitedFor, lead.of.id) {
-				t.Errorf("%s: got a wait for %v, want other members than the leader", m.id, f.WaitedFor)
+				t.Errorf("%s: got a wait for %v, want only members other than the leader", m.id, f.WaitedFor)
 			}
 		}
 		before := s.o.commands()
@@ -140,7 +141,7 @@ func TestAsOf_Revocation_EveryNodeHasItsFinalMoment(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		settle()
+		wait()
 		if got := s.o.commands() - before; got != 42 && got != 41 {
 			t.Errorf("40 revocations: got %d entries with operations, want one or two more", got)
 		}

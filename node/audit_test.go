@@ -210,7 +210,7 @@ func TestAudit_OldMember_RevocationsSucceed(t *testing.T) {
 	}
 }
 
-// entriesAbout returns the entries about a node, from the cluster itself or from calls of an
+// entriesAbout returns the entries about a node, from the cluster itself or from calls by an
 // administrator.
 func entriesAbout(t *testing.T, c *nodetest.Cluster, node string) (list []string) {
 	t.Helper()
@@ -340,7 +340,7 @@ func TestAudit_LeaderFailsBeforeTheEntry_OneEntry(t *testing.T) {
 	}
 }
 
-// A node that is not in a cluster has no audit. If it refuses a call of an administrator, its log
+// A node that is not in a cluster has no audit. If it refuses a call by an administrator, its log
 // and LocalAudit have the call once.
 func TestAudit_NoCluster_RefusalsStayLocal(t *testing.T) {
 	t.Parallel()

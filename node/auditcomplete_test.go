@@ -35,7 +35,7 @@ func (f *auditFixture) pick(list ...string) string { return list[f.rnd.IntN(len(
 // id returns an id that is often in use, sometimes new, and sometimes unknown.
 func (f *auditFixture) id(kind string) string { return fmt.Sprint(kind, f.rnd.IntN(4)) }
 
-// calls returns a random call of each route that may change something.
+// calls returns a random call to each route that may change something.
 func (f *auditFixture) calls() map[string]func() randomCall {
 	now := time.Now().Unix()
 	body := func(list ...string) func() randomCall {
@@ -160,8 +160,8 @@ func wantEntries(route, who string, call randomCall, r nodetest.Reply) (n int, o
 	return 0, "", 0
 }
 
-// Contract 6, "Audit entry": random calls of every route that may change something, by clients of
-// each role, at every node. Each accepted call leaves one entry, and so does each refused call of
+// Contract 6, "Audit entry": random calls to every route that may change something, by clients of
+// each role, at every node. Each accepted call leaves one entry, and so does each refused call by
 // an administrator or operator. Other calls leave no entries.
 func TestAuditComplete_RandomCalls_MatchTheModel(t *testing.T) {
 	t.Parallel()

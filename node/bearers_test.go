@@ -19,7 +19,7 @@ type simBearer struct {
 	rng *rand.Rand
 }
 
-const simBearerThink = 500 * time.Millisecond // average pause between the calls of a bearer
+const simBearerThink = 500 * time.Millisecond // average pause between the calls from a bearer
 
 // trustLoad runs the issuers and a bearer of their tokens until ctx ends.
 func (s *sim) trustLoad(ctx context.Context) {
@@ -145,11 +145,11 @@ func (b *simBearer) claims(k *simKey, jti string) *simJWT {
 		t.jwt.NotBefore = t.jwt.IssuedAt.Add(2 * time.Second)
 		nbf = fmt.Sprintf(`,"nbf":%d`, iat+2)
 	}
-	t.spellings = k.signer.sign(fmt.Sprintf(
+	t.encodings = k.signer.sign(fmt.Sprintf(
 		`{"iss":%q,"sub":%q,"aud":"rs","client_id":%q,"jti":%q,"sid":%q,"gid":%q,"c2":%q,"s2":%q,"g2":%q,`+
 			`"iat":%d,"exp":%d%s}`, record.Issuer, t.jwt.Subject, t.jwt.ClientID, jti, session, grant, t.claims["c2"],
 		t.claims["s2"], t.claims["g2"], iat, exp, nbf))
-	for _, raw := range t.spellings {
+	for _, raw := range t.encodings {
 		t.jwt.Digests = append(t.jwt.Digests, revoked.DigestToken(raw))
 	}
 	return t

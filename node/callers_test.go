@@ -23,7 +23,7 @@ type simCaller struct {
 
 const (
 	simCallers = 4
-	simThink   = 700 * time.Millisecond // average pause between the calls of a caller
+	simThink   = 700 * time.Millisecond // average pause between the calls from a caller
 )
 
 // load runs the callers until ctx ends.
@@ -135,7 +135,7 @@ func (c *simCaller) register(ctx context.Context, g *simGrant) {
 		g.known = o.seq.Add(1)
 	}
 	if res[0].Revoked && g.revoking == 0 {
-		o.failLocked("I2", "%s is dead from the start, but was not revoked", g.id)
+		o.failLocked("I2", "%s is inactive from the start, but was not revoked", g.id)
 	}
 	o.mu.Unlock()
 	o.count.add("calls: register")

@@ -80,7 +80,7 @@ func answer(host string, b []byte, err error, resp proto.Message) error {
 // maxCallBody bounds the body of a call in bytes.
 const maxCallBody = 16 << 20
 
-// handler serves the calls of other nodes. The transport has checked the peer's certificate; the
+// handler serves the calls from other nodes. The transport has checked the peer's certificate; the
 // handlers check the rights of the peer. Requests arrive only after the roster exists. A call has
 // the rights of a certificate, which every node of the cluster has, even one that was removed or
 // has not joined.

@@ -21,7 +21,7 @@ import (
 //	   newest stamp allow it; a token that nothing ends is never inactive
 //	I3 a node that is current has every acknowledged change
 //
-// The other invariants hold for the entries of the log, whatever they contain.
+// The other invariants are about the entries of the log, whatever they contain.
 type simTrust struct {
 	issuers []*simIssuer
 	tokens  []*simJWT
@@ -68,7 +68,7 @@ type simKey struct {
 type simJWT struct {
 	issuer    *simIssuer
 	key       *simKey
-	spellings []string
+	encodings []string
 	jwt       revoked.JWT
 	claims    map[string]string // the claims that a mapping may name
 
@@ -91,7 +91,7 @@ func (t *simJWT) by(m revoked.ClaimMapping) *revoked.JWT {
 	return &j
 }
 
-// A simEnding is a change that ends tokens for good, including those that are signed later.
+// A simEnding is a change that ends tokens permanently, including those that are signed later.
 type simEnding struct {
 	began, acked int64
 	touches      func(*simJWT) bool // tokens that it may end
@@ -283,7 +283,7 @@ func (o *simOracle) inactiveJWT(t *simJWT, v revoked.Verdict, a *simAsk) {
 		max(t.jwt.IssuedAt, t.jwt.NotBefore) > min(a.clock0, a.stamp0).Add(skew) {
 		return
 	}
-	o.failLocked("I2", "%s answered %v for %v, which is good", a.l.self, v, t)
+	o.failLocked("I2", "%s answered %v for %v, which is valid", a.l.self, v, t)
 }
 
 // expiring returns the n newest tokens that are revoked and whose expiry is near.
@@ -311,8 +311,8 @@ func (o *simOracle) deadJWTs(n int) (dead []*simJWT) {
 	return dead
 }
 
-func (t *simJWT) presented(spelling int) *revoked.PresentedToken {
-	raw := t.spellings[spelling%len(t.spellings)]
+func (t *simJWT) presented(form int) *revoked.PresentedToken {
+	raw := t.encodings[form%len(t.encodings)]
 	return &revoked.PresentedToken{Digest: revoked.DigestToken(raw), JWT: []byte(raw), Caller: "rs"}
 }
 

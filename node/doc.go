@@ -3,7 +3,7 @@
 //
 // Promise: a call that ends tokens, such as a revocation, returns nil only after two things. The
 // change is committed, and no node can still report the token as active. After an error wrapping
-// revoked.ErrOutcomeUnknown the change may or may not be applied; a repeat is safe.
+// revoked.ErrOutcomeUnknown the change may or may not be applied; a retry is safe.
 //
 // A node never answers on the assumption that it leads. State, LastContact and VerifyLeader of
 // hashicorp/raft may be outdated. Only an entry that was proposed after the request and committed

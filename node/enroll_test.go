@@ -88,7 +88,7 @@ func TestEnroll_JoinToken_NodeJoinsAndRenews(t *testing.T) {
 	if _, err := n.enroll(c.Members[0], m.ID, token); err != nil {
 		t.Fatal(err)
 	}
-	got, err := n.enroll(c.Members[1], m.ID, token) // a repeat, at another member: one of them forwards
+	got, err := n.enroll(c.Members[1], m.ID, token) // a retry, at another member: one of them forwards
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,8 +163,8 @@ func TestEnroll_OldMember_IsNamed(t *testing.T) {
 	}
 }
 
-// The admission holds for the key that the token gave. Another certificate of the name, of the same
-// CA, does not join with it.
+// The admission is valid only for the key that was enrolled with the token. Another certificate of
+// the name, of the same CA, does not join with it.
 func TestEnroll_OtherCertificate_DoesNotJoin(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Signers: 1})
@@ -180,7 +180,7 @@ func TestEnroll_OtherCertificate_DoesNotJoin(t *testing.T) {
 	}
 }
 
-// A removed node has a valid certificate until its end, but cannot renew it.
+// The certificate of a removed node is valid until it expires, but cannot be renewed.
 func TestRenew_RemovedNode_IsRefused(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Signers: 1})

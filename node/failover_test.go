@@ -13,8 +13,8 @@ import (
 	"revoked/node/lease"
 )
 
-// A simFailover is the death of a leader in virtual time. It has the times of the protocol, without
-// those of the machine.
+// A simFailover is the failure of a leader in virtual time. It has the times of the protocol,
+// without those of the machine.
 type simFailover struct {
 	elected time.Duration // until another node may propose
 	revoked time.Duration // until a revocation is acknowledged
@@ -53,8 +53,8 @@ func (s *sim) failOver() (f simFailover) {
 }
 
 // A new leader is usually elected within one and a half heartbeat timeouts. The wait for the dead
-// leader's lease overlaps the election: it began with the last entry, before the death. FAILOVERS
-// is the number of deaths, and the log has the figures.
+// leader's lease overlaps the election: it began with the last entry, before the failure. FAILOVERS
+// is the number of failures, and the log has the figures.
 func TestFailover_LeaderDies_WaitsOverlap(t *testing.T) {
 	kills := 5
 	if v := os.Getenv("FAILOVERS"); v != "" {
@@ -87,7 +87,8 @@ func failOvers(t *testing.T, kills int, length time.Duration) {
 			slices.Sort(took)
 			t.Logf("%s: median %v, worst %v", name, took[len(took)/2], took[len(took)-1])
 		}
-		// In about one of a hundred deaths both followers stand at once, and the election is repeated.
+		// In about one of a hundred failures both followers become candidates at once, and the election
+		// is repeated.
 		if got, most := elected[len(elected)/2], s.timeout*3/2+slack; got > most {
 			t.Errorf("elected: got %v in the median, want at most %v", got, most)
 		}

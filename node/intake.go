@@ -14,7 +14,7 @@ func steadyClock() func() lease.Instant {
 	return func() lease.Instant { return lease.Instant(time.Since(began)) }
 }
 
-// took records that Raft's log takes in entries of the terms from low to high. For a snapshot, low
+// took records that Raft's log receives entries of the terms from low to high. For a snapshot, low
 // is 0. Raft does not become a candidate before took has returned.
 func (l *leases) took(low, high uint64) {
 	l.mu.Lock()
@@ -22,7 +22,7 @@ func (l *leases) took(low, high uint64) {
 	l.intake.Took(low, high, l.steady())
 }
 
-// lastIntake returns an instant of the boot clock after which the log took in no entry of a term
+// lastIntake returns an instant of the boot clock after which the log received no entry of a term
 // below the given one. The caller holds the lock.
 func (l *leases) lastIntake(term uint64) lease.Instant {
 	elapsed := l.steady().Sub(l.intake.Before(term))

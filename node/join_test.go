@@ -28,7 +28,7 @@ func joinToken(t *testing.T, c *nodetest.Cluster, body string) string {
 
 func wantRefused(t *testing.T, r nodetest.Reply, m *nodetest.Member) {
 	t.Helper()
-	text := m.ID + " is not admitted: an administrator runs revoked admit " + m.ID + ", or gives it a join token"
+	text := m.ID + " is not admitted: admit it with `revoked admit " + m.ID + "`, or give it a join token"
 	if r.Status != http.StatusForbidden || !strings.Contains(r.Body, text) {
 		t.Errorf("join of %s: got %d %s, want 403: %s", m.ID, r.Status, r.Body, text)
 	}
@@ -77,18 +77,18 @@ func TestNoCluster_Credentials_Get503(t *testing.T) {
 }
 
 // The certificate of a removed node, with an empty directory or with --rejoin, does not admit a
-// node. That holds for a founder, and for a node that used an admission.
+// node. That includes an initial member, and for a node that used an admission.
 func TestJoin_AfterEnd_NeedsNewAdmission(t *testing.T) {
 	t.Parallel()
 	var rejoin bool
 	c := nodetest.Start(t, nodetest.Options{Nodes: 4, Node: func(_ int, conf *node.Config) { conf.Rejoin = rejoin }})
-	founder, removed, left := c.Members[3], c.Add(), c.Add()
+	initial, removed, left := c.Members[3], c.Add(), c.Add()
 	for _, m := range []*nodetest.Member{removed, left} {
 		m.Start()
 		c.Admit(m)
 		mustJoin(t, m, c.Members[0])
 	}
-	for _, m := range []*nodetest.Member{founder, removed} {
+	for _, m := range []*nodetest.Member{initial, removed} {
 		m.Stop()
 		c.Until("it is silent", func() bool { return !members(t, c)[m.ID].Alive })
 		remove := func() nodetest.Reply {
@@ -108,7 +108,7 @@ func TestJoin_AfterEnd_NeedsNewAdmission(t *testing.T) {
 	})
 	left.Stop()
 	rejoin = true
-	ended := []*nodetest.Member{founder, removed, left}
+	ended := []*nodetest.Member{initial, removed, left}
 	for _, m := range ended {
 		m.Start()
 		wantRefused(t, decidedJoin(m, c.Members[0]), m)

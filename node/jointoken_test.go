@@ -63,7 +63,7 @@ func TestJoinToken_ProofElsewhere_IsRefused(t *testing.T) {
 	var captured *nodepb.JoinRequest
 	const (
 		unproved = "join token: %s did not prove that it holds the token"
-		unknown  = "%s is not admitted: an administrator"
+		unknown  = "%s is not admitted: admit it with"
 	)
 	for _, to := range c.Members[:3] { // the leader, and members that forward
 		caller := joinCaller{t, c, m, to}

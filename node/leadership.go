@@ -107,7 +107,7 @@ func (l *leadership) term() uint64 {
 }
 
 // followLeader returns a function that announces each change of leader that r notices, until ctx
-// ends. It misses no change after the call of followLeader.
+// ends. It misses no change after the call to followLeader.
 func (l *leadership) followLeader(r *raft.Raft) func(ctx context.Context) {
 	observed := make(chan raft.Observation, 64)
 	observer := raft.NewObserver(observed, false, func(o *raft.Observation) bool {

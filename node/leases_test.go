@@ -12,8 +12,8 @@ import (
 	"revoked/node/lease"
 )
 
-// wantNoAnswer fails if the node answers from its own copy. It cannot ask the leader: it knows no
-// leader, and the caller's context has ended.
+// wantNoAnswer fails if the node answers from its own copy. It cannot ask the leader: it does not
+// know a leader, and the caller's context has ended.
 func (l *loneNode) wantNoAnswer(t *testing.T, d revoked.Digest, when string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

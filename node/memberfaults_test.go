@@ -232,7 +232,7 @@ func (m *simNemesis) runTwin(n *simNode) {
 	}
 }
 
-// endTwin ends a twin for good, unless another disk is lost or a removal is in progress. If the
+// endTwin ends a twin permanently, unless another disk is lost or a removal is in progress. If the
 // twin had replaced the node, the node returns as a new instance.
 func (m *simNemesis) endTwin(n *simNode) bool {
 	twin := n.twin.now()

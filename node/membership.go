@@ -40,7 +40,7 @@ func (m *membership) Join(ctx context.Context, addresses []string) (uint64, erro
 	return m.roster.JoinCluster(ctx, addresses)
 }
 
-// Leave implements api.Backend. After a success, the node ends and Done is closed.
+// Leave implements api.Backend. After a success, the node stops and Done is closed.
 func (m *membership) Leave(ctx context.Context, by revoked.Actor) (uint64, error) {
 	return m.roster.Leave(ctx, by)
 }

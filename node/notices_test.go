@@ -8,9 +8,9 @@ import (
 	"revoked"
 )
 
-// A lone revocation is one entry. Its notice reaches every member: none waits for another entry. If
-// the notices are lost, Raft's own message follows.
-func TestNotices_LoneRevocation_OneEntry(t *testing.T) {
+// A single revocation is one entry. Its notice reaches every member: none waits for another entry.
+// If the notices are lost, Raft's own message follows.
+func TestNotices_SingleRevocation_OneEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 5, t.TempDir(), newSimCounts())
 		defer s.end()
@@ -28,12 +28,12 @@ func TestNotices_LoneRevocation_OneEntry(t *testing.T) {
 			return res.Index, time.Since(began)
 		}
 		// Raft's own messages have arrived, and the acknowledgement is recorded.
-		settle := func() { time.Sleep(1700 * time.Millisecond) }
+		wait := func() { time.Sleep(1700 * time.Millisecond) }
 
 		const calls = 20
 		alone := 0
 		for range calls {
-			settle()
+			wait()
 			before := lead.n.raft.LastIndex()
 			index, took := revoke()
 			if took > 20*time.Millisecond {
@@ -53,7 +53,7 @@ func TestNotices_LoneRevocation_OneEntry(t *testing.T) {
 		}
 		waited := 0
 		for range calls {
-			settle()
+			wait()
 			for _, m := range s.nodes {
 				m.now().raft.notices.lose.Store(2) // the first may be about the entry before
 			}

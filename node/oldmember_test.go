@@ -199,7 +199,7 @@ func TestOldMember_Leads_OthersRefuseIssuers(t *testing.T) {
 	adminCall(t, c.Members[1], "POST", "/v1/issuers", body, http.StatusCreated)
 }
 
-// namesOld checks that a call of an administrator gets 422 and names the old member, once the
+// namesOld checks that a call by an administrator gets 422 and names the old member, once the
 // leader has all reports.
 func namesOld(t *testing.T, c *nodetest.Cluster, by func() *nodetest.Member, old, path, body string) {
 	t.Helper()
@@ -321,8 +321,9 @@ func TestOldMember_UntilUpgraded_RefusesOperatorRoles(t *testing.T) {
 	}
 }
 
-// A new cluster whose bootstrap clients have such a role waits until every founder knows it.
-func TestOldMember_Founder_DelaysTheBootstrap(t *testing.T) {
+// A new cluster whose bootstrap clients have such a role waits until every initial member supports
+// it.
+func TestOldMember_InitialMember_DelaysTheBootstrap(t *testing.T) {
 	t.Parallel()
 	var log logLines
 	old := map[string]bool{"node3": true}

@@ -98,7 +98,7 @@ func TestRecover_QuorumLost_EndsEverythingBefore(t *testing.T) {
 			alone = true
 			r := recoverMember(t, first, recovery.Options{AcceptLoss: tt.accept, Reason: "two disks are gone"})
 			if r.Before == nil || len(r.Before.Members) != 3 || r.Before.ClusterID != old || r.ClusterID == old {
-				t.Errorf("got %+v, want three members and another cluster than %s", r, old)
+				t.Errorf("got %+v, want three members and a cluster other than %s", r, old)
 			}
 			awaitLeads(c, first)
 			for _, m := range lost {
@@ -195,7 +195,7 @@ func checksum(e *raft.Log) []byte {
 }
 
 // If a survivor starts with its old disk while the recovered node runs, it stays outside. This
-// holds even if it forms a quorum of the old cluster with another survivor.
+// is so even if it forms a quorum of the old cluster with another survivor.
 func TestRecover_OldDisksComeBack_StayApart(t *testing.T) {
 	t.Parallel()
 	var alone bool
@@ -305,7 +305,7 @@ func TestRecover_DryRunOrFailure_ChangesNothing(t *testing.T) {
 			t.Errorf("cluster of %s: got %s, want %s", m.ID, got, id)
 		}
 		if !isActive(t, m, "resource_server", token) || isActive(t, m, "resource_server", gone) {
-			t.Errorf("%s: got other answers than before", m.ID)
+			t.Errorf("%s: got answers that differ from those before", m.ID)
 		}
 		left, err := filepath.Glob(filepath.Join(dataDir(m), "recover*"))
 		if err != nil || len(left) > 0 {
@@ -317,7 +317,7 @@ func TestRecover_DryRunOrFailure_ChangesNothing(t *testing.T) {
 func TestRecover_NothingToRecover_IsRefused(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(k int, conf *node.Config) { conf.NonVoter = k == 1 }})
-	lone := c.Members[0]
+	only := c.Members[0]
 	second := joinNew(t, c)
 	c.WaitReady()
 	refused := func(what, dir string, want error, text string) {
@@ -329,26 +329,26 @@ func TestRecover_NothingToRecover_IsRefused(t *testing.T) {
 			}
 		}
 	}
-	refused("a running node", dataDir(lone), revoked.ErrConflict, "in use by another process")
-	lone.Stop()
+	refused("a running node", dataDir(only), revoked.ErrConflict, "in use by another process")
+	only.Stop()
 	second.Stop()
-	refused("the only voter", dataDir(lone), revoked.ErrUnprocessable, "nothing to recover")
+	refused("the only voter", dataDir(only), revoked.ErrUnprocessable, "nothing to recover")
 	refused("a non-voter", dataDir(second), revoked.ErrUnprocessable, "has no vote")
 	empty := t.TempDir()
-	refused("no node", empty, revoked.ErrUnprocessable, "does not hold a node")
+	refused("no node", empty, revoked.ErrUnprocessable, "is not a data directory of a node")
 	if left, err := os.ReadDir(empty); err != nil || len(left) > 0 {
 		t.Errorf("no node: got %v, %v, want nothing written", left, err)
 	}
-	refused("no directory", filepath.Join(empty, "none"), revoked.ErrUnprocessable, "does not hold a node")
+	refused("no directory", filepath.Join(empty, "none"), revoked.ErrUnprocessable, "is not a data directory of a node")
 	third := c.Add()
 	third.Start()
 	third.Stop()
 	refused("in no cluster", dataDir(third), revoked.ErrUnprocessable, "has not joined a cluster yet")
-	if _, err := recovery.Recover(t.Context(), dataDir(lone), recovery.Options{AcceptLoss: true}); !errors.Is(err,
+	if _, err := recovery.Recover(t.Context(), dataDir(only), recovery.Options{AcceptLoss: true}); !errors.Is(err,
 		revoked.ErrInvalid) {
 		t.Errorf("accepted loss without a reason: got %v, want %v", err, revoked.ErrInvalid)
 	}
-	lone.Start()
+	only.Start()
 	second.Start()
 	c.WaitReady()
 	if r := second.Decided(func() nodetest.Reply {

@@ -19,8 +19,8 @@ import (
 )
 
 // A cluster of three replaces a lost disk without an operator. The old disk, started again, learns
-// that it was replaced and ends; it must not stand for election forever.
-func TestReplaced_OldDiskStarts_Ends(t *testing.T) {
+// that it was replaced and ends; it must not remain a candidate forever.
+func TestReplaced_OldDiskStarts_Stops(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	m := c.Follower()

@@ -187,7 +187,7 @@ func (i shownIssuer) state(kid string) string {
 // C31: an issuer rotates its keys under load while the leader changes. Its server hangs, fails,
 // lies, redirects, grows and serves an empty set. No node refuses a token whose key the issuer
 // still publishes. No node lets one through after the removal of its key was acknowledged.
-func TestRotation_HostileServer_LosesNoGoodToken(t *testing.T) {
+func TestRotation_HostileServer_LosesNoValidToken(t *testing.T) {
 	t.Parallel()
 	var ahead atomic.Int64 // of the clocks
 	var server *hostileKeyServer
@@ -247,7 +247,7 @@ func TestRotation_HostileServer_LosesNoGoodToken(t *testing.T) {
 			t.Errorf("%s: got no active token", key.ID)
 		}
 		if i := r.publish(key, next); i.state(key.ID) != "retired" {
-			t.Errorf("key published again: got %+v, want it retired for good", i)
+			t.Errorf("key published again: got %+v, want it retired permanently", i)
 		}
 		key = next
 	}

@@ -57,8 +57,8 @@ var simSigners = sync.OnceValue(func() (all []*simSigner) {
 	return all
 })
 
-// sign returns the spellings of a token with these claims: two with ES256, else one.
-func (s *simSigner) sign(claims string) (spellings []string) {
+// sign returns the encodings of a token with these claims: two with ES256, else one.
+func (s *simSigner) sign(claims string) (encodings []string) {
 	enc := base64.RawURLEncoding.EncodeToString
 	header := fmt.Sprintf(`{"typ":"at+jwt","alg":%q,"kid":%q}`, s.algorithm, s.record.KeyID)
 	input := enc([]byte(header)) + "." + enc([]byte(claims))
@@ -75,8 +75,8 @@ func (s *simSigner) sign(claims string) (spellings []string) {
 			signature := make([]byte, 64)
 			r.FillBytes(signature[:32])
 			v.FillBytes(signature[32:])
-			spellings = append(spellings, input+"."+enc(signature))
+			encodings = append(encodings, input+"."+enc(signature))
 		}
 	}
-	return spellings
+	return encodings
 }

@@ -89,7 +89,7 @@ func TestDemote_UntilPromoted_StaysNonVoter(t *testing.T) {
 				}
 			}
 			call(by.Node.Demote)
-			call(by.Node.Demote) // a repeat
+			call(by.Node.Demote) // idempotent
 			c.Until("it is a non-voter", func() bool {
 				ms := members(t, c)
 				return !ms[m.ID].Voter && !ms[m.ID].Leader

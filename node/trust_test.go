@@ -419,7 +419,7 @@ func (o *simOracle) learn(i *simIssuer, record *revoked.Issuer, index uint64) {
 	}
 }
 
-// remove deletes an issuer for good.
+// remove deletes an issuer permanently.
 func (a *simAuthority) remove(ctx context.Context, i *simIssuer) {
 	o := a.s.o
 	all := func(t *simJWT) bool { return t.issuer == i }

@@ -62,8 +62,8 @@ type simNode struct {
 	id    string
 	addr  string
 	certs *pki.Certs
-	// timeout is Raft's heartbeat timeout. One node of some clusters has a long one. It stands for a
-	// process whose timers fire late: only from messages it learns that it was deposed.
+	// timeout is Raft's heartbeat timeout. One node of some clusters has a long one. It represents a
+	// process whose timers fire late: it learns only from messages that it was deposed.
 	timeout          time.Duration
 	disk             *simkit.Disk
 	clock            *simClock
@@ -174,7 +174,7 @@ const (
 	simLease   = 2 * time.Second
 )
 
-// simVoters is the number of founders.
+// simVoters is the number of initial members.
 const simVoters = 3
 
 func (s *sim) add() *simNode {
@@ -480,7 +480,7 @@ func (s *sim) end() {
 	s.wg.Wait()
 }
 
-// begin starts the founders and returns once every node holds a lease.
+// begin starts the initial members and returns once every node holds a lease.
 func (s *sim) begin() {
 	for range simVoters {
 		s.add()

@@ -14,7 +14,7 @@ import (
 
 // A leader whose disk hangs keeps sending heartbeats, so no other node is ever elected. It must end
 // its process at once, since a clean shutdown would wait for the disk.
-func TestWatchdog_DiskHangs_ProcessEnds(t *testing.T) {
+func TestWatchdog_DiskHangs_ProcessExits(t *testing.T) {
 	t.Parallel()
 	crashed := make(chan error, 1)
 	disks := make([]sync.Mutex, 3)

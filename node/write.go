@@ -16,7 +16,7 @@ import (
 // returns after the commit, unless it made an older token inactive.
 //
 // Errors: ErrNoLeader and ErrOverloaded guarantee that nothing was proposed. After
-// ErrOutcomeUnknown the change may be applied; a repeat is safe. A refused change returns the
+// ErrOutcomeUnknown the change may be applied; a retry is safe. A refused change returns the
 // sentinel error of the violated rule.
 
 // Revoke implements api.Backend.

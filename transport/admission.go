@@ -179,7 +179,7 @@ func (a *admission) pass(ctx context.Context, c *conn, tc *tls.Conn) (reason str
 			return refusedInstance, fmt.Errorf("node %s dialed another instance (got %s, want %s)", node, to, a.cfg.Instance)
 		}
 		if err := a.cfg.AllowRaft(node); err != nil {
-			return refusedRaft, fmt.Errorf("node %s must not speak Raft here: %w", node, err)
+			return refusedRaft, fmt.Errorf("node %s may not open a Raft stream: %w", node, err)
 		}
 		to, given = a.raft, &abruptConn{Conn: tc, below: c}
 	default:

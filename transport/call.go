@@ -159,7 +159,7 @@ func (t *Transport) peerOf(key peerKey, path string) (*peer, error) {
 	return p, nil
 }
 
-// callError returns the error that an answer other than 200 stands for. The message is cut to
+// callError returns the error that an answer other than 200 reports. The message is cut to
 // maxMessage, because it ends in logs.
 func callError(a frames.Answer) error {
 	if a.Status == http.StatusOK {

@@ -15,7 +15,7 @@ import (
 	"revoked/transport/pki"
 )
 
-func TestCall_CarriesTheCallersNode(t *testing.T) {
+func TestCall_HasTheCallersNode(t *testing.T) {
 	a := newCA(t)
 	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
 	for _, want := range []string{"node2", ""} {

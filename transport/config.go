@@ -23,7 +23,7 @@ type Config struct {
 	Listener  net.Listener // plain TCP, bound; owned by the Transport
 	Advertise string       // host:port at which peers reach this node
 	Certs     *pki.Certs
-	Handler   http.Handler // serves the calls of other nodes; see PeerNode, ServeStream, WriteError
+	Handler   http.Handler // serves the calls from other nodes; see PeerNode, ServeStream, WriteError
 	// Instance names this node's disk. Raft streams for another instance are refused. Empty accepts
 	// all.
 	Instance string
@@ -58,7 +58,7 @@ type Config struct {
 // Limits without a setting.
 const (
 	maxHeader     = 16 << 10         // bytes of a call's header
-	maxStreams    = 256              // concurrent calls of one connection
+	maxStreams    = 256              // concurrent calls from one connection
 	maxMessage    = 4 << 10          // bytes of an error's message
 	maxPeers      = 256              // peers whose connections are kept
 	callTimeout   = 60 * time.Second // one call on the serving side, first to last byte

@@ -46,7 +46,7 @@ func (t *Transport) serveFrames(c net.Conn) error {
 	return s.Serve(t.ctx, c)
 }
 
-// framed passes the calls of one connection to the handler. It presents them as HTTP requests, so
+// framed passes the calls from one connection to the handler. It presents them as HTTP requests, so
 // that a handler is the same for both protocols.
 type framed struct {
 	t       *Transport
@@ -54,7 +54,7 @@ type framed struct {
 	request *http.Request // copied for each call
 }
 
-// begin, add and end bound the calls of the peer over all of its connections, see loads.
+// begin, add and end bound the calls from the peer over all of its connections, see loads.
 func (f *framed) begin() *frames.Answer {
 	if f.t.loads.begin(f.node) {
 		return nil

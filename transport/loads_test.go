@@ -61,7 +61,7 @@ func TestServer_ManyBodiesOfOnePeer_AreLimited(t *testing.T) {
 	}
 }
 
-// The calls of one peer are limited over all of its connections.
+// The calls from one peer are limited over all of its connections.
 func TestServer_ManyCallsOfOnePeer_AreLimited(t *testing.T) {
 	a := newCA(t)
 	began, release := make(chan struct{}, 10), make(chan struct{})
@@ -88,10 +88,10 @@ func TestServer_ManyCallsOfOnePeer_AreLimited(t *testing.T) {
 	var refused *transport.CallError
 	_, err := start(t, a, "node1", nil).Call(within(t), s.addr, "node2", "/", nil)
 	if !errors.As(err, &refused) || refused.Status != http.StatusTooManyRequests {
-		t.Errorf("third call of node1: got %v, want status 429", err)
+		t.Errorf("third call from node1: got %v, want status 429", err)
 	}
 	if _, err := start(t, a, "node3", nil).Call(within(t), s.addr, "node2", "/", nil); err != nil {
-		t.Errorf("call of another node: got %v, want nil", err)
+		t.Errorf("call from another node: got %v, want nil", err)
 	}
 	free()
 	for range 2 {

@@ -51,7 +51,7 @@ func newMetrics(reg prometheus.Registerer, certs *pki.Certs) (*metrics, error) {
 	}
 	expiry := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "revoked_peer_certificate_expiry_seconds",
-		Help: "When the node's certificate for the cluster port ends, in Unix seconds.",
+		Help: "When the node's certificate for the cluster port expires, in Unix seconds.",
 	}, func() float64 { return float64(certs.Expiry().Unix()) })
 	for _, c := range []prometheus.Collector{m.conns, m.refused, m.calls, m.bytesOut, m.bytesIn, expiry} {
 		if err := reg.Register(c); err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// preface holds the first bytes of an HTTP/2 client (RFC 9113 section 3.4).
+// preface is the beginning of the HTTP/2 client preface (RFC 9113 section 3.4).
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 // open connects with dial for calls over HTTP/2, to a peer of version 0.3. It returns once the peer

@@ -18,7 +18,7 @@ type outage struct {
 	n1, n2  *server
 	down    atomic.Bool
 	wanted  atomic.Bool
-	asked   chan struct{} // receives calls of replicates
+	asked   chan struct{} // receives calls to replicates
 	address raft.ServerAddress
 }
 

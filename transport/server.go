@@ -40,7 +40,7 @@ func newServer(cfg Config, handle http.HandlerFunc) *http.Server {
 	}
 }
 
-// serveCall limits a call in size and time and passes it to the handler. The deadlines hold for the
+// serveCall limits a call in size and time and passes it to the handler. The deadlines cover the
 // whole call, so a peer that sends a byte a minute cannot keep it open.
 func serveCall(cfg Config, peers *loads, w http.ResponseWriter, r *http.Request) {
 	node := PeerNode(r)

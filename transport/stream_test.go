@@ -42,7 +42,7 @@ func echoFrames(ended chan<- error) http.Handler {
 	})
 }
 
-func TestStream_CarriesFramesBothWays(t *testing.T) {
+func TestStream_SendsFramesBothWays(t *testing.T) {
 	a := newCA(t)
 	ended := make(chan error, 1)
 	n1 := start(t, a, "node1", nil)

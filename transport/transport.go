@@ -100,7 +100,7 @@ func (t *Transport) ReviewAppends(review func(*raft.AppendEntriesRequest)) {
 // leader of term, has committed. It does not block. See saferaft.
 func (t *Transport) AnnounceCommit(term, index uint64) { t.raft.AnnounceCommit(term, index) }
 
-// DeferReplicationErrors makes a failed call of replication return its error to Raft after the
+// DeferReplicationErrors makes a failed call to replication return its error to Raft after the
 // outage, not at once. replicates reports whether this node leads the term and replicates to the
 // server. It is called repeatedly from many goroutines.
 func (t *Transport) DeferReplicationErrors(replicates func(server raft.ServerID, term uint64) bool) {
@@ -111,7 +111,7 @@ func (t *Transport) DeferReplicationErrors(replicates func(server raft.ServerID,
 // peer of version 0.3 neither sends nor reads notes.
 func (t *Transport) GuardVotes(g VoteGuard) { t.raft.GuardVotes(g) }
 
-// Stalled reports whether a call of replication to the server has been in progress or deferred for
+// Stalled reports whether a call to replication to the server has been in progress or deferred for
 // longer than d. Until it returns, Raft's replication to the server makes no other progress.
 func (t *Transport) Stalled(server raft.ServerID, d time.Duration) bool {
 	return t.raft.Stalled(server, d)

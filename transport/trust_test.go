@@ -48,7 +48,7 @@ func TestAdmit_InvalidPeer_IsRefused(t *testing.T) {
 			reason: "unsupported application protocols"},
 		{name: "no protocol", issue: node(a, time.Hour), reason: "offers no known protocol"},
 		{name: "node not allowed to speak Raft", issue: node(a, time.Hour), alpn: []string{"revoked-raft/1"},
-			reason: "node node1 must not speak Raft here: not a member"},
+			reason: "node node1 may not open a Raft stream: not a member"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestAdmit_InvalidPeer_IsRefused(t *testing.T) {
 				cfg.AllowRaft = func(string) error { return errors.New("not a member") }
 				cfg.Handler = http.HandlerFunc(func(http.ResponseWriter,
 					*http.Request) {
-					t.Error("got a call of the handler, want none")
+					t.Error("got a call to the handler, want none")
 				})
 			})
 			config := &tls.Config{InsecureSkipVerify: true, NextProtos: c.alpn, MaxVersion: c.max}

@@ -211,7 +211,7 @@ func (c *Control) Finish(r *request.Request, status int) {
 // errNoRecords answers credentials that a node outside a cluster does not know.
 var errNoRecords = &request.Failure{Status: http.StatusServiceUnavailable, Code: request.CodeUnavailable,
 	Outcome:    "no_cluster",
-	Title:      "this node is not in a cluster yet: only the secret of its own bootstrap file counts",
+	Title:      "this node is not in a cluster yet: only the secret of its own bootstrap file is accepted",
 	RetryAfter: time.Second}
 
 // Missing counts a caller without credentials and returns [clientauth.ErrUnauthenticated].
@@ -243,7 +243,7 @@ func (c *Control) Admit(r *request.Request, client *revoked.Client) error {
 }
 
 // Leave ends the count of a request, if Admit has counted it. It must run at the end of every
-// request; a repeat does nothing.
+// request; further calls do nothing.
 func (c *Control) Leave(r *request.Request) {
 	if !r.Counted {
 		return

@@ -60,7 +60,7 @@ func TestAdmit_BeyondLimit_Is429UntilLeave(t *testing.T) {
 		t.Errorf("another client: got %v", err)
 	}
 	c.Leave(first)
-	c.Leave(first) // a repeat does nothing
+	c.Leave(first) // a second call does nothing
 	if err := c.Admit(third, a); err != nil {
 		t.Errorf("after Leave: got %v", err)
 	}

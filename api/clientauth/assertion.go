@@ -110,8 +110,8 @@ func onceForEach(prove func(*revoked.Client) *Caller) func(*revoked.Client) *Cal
 }
 
 // End ends the request of p. If again is set, the request got no final answer, such as a 503, so
-// the client may repeat it with the same assertion. If the log holds the use, Apply still rejects
-// the repeat.
+// the client may repeat it with the same assertion. If the log has the use, Apply still rejects
+// the retry.
 func (a *Authenticator) End(p *Presented, again bool) {
 	if again && p != nil {
 		a.replays.forget(p)

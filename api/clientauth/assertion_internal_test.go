@@ -47,7 +47,7 @@ func TestReplays_Flood_ForgetsNoLiveAssertion(t *testing.T) {
 	}
 }
 
-// A request that ended without an answer for good gives its assertion back, and only its own.
+// A request that ended without a final answer releases its assertion, and only its own.
 func TestReplays_Forget_OnlyOwnUse(t *testing.T) {
 	r := newReplays()
 	now := time.Unix(1_790_000_000, 0)

@@ -53,7 +53,7 @@ func (s *Session) Client() (*revoked.Client, error) {
 // Actor returns a record of the session's caller as the actor of a change.
 func (s *Session) Actor(record *revoked.Client) revoked.Actor { return s.caller.Actor(record) }
 
-// Pause returns how long a stream may continue without a call of Client, at most a second.
+// Pause returns how long a stream may continue without a call to Client, at most a second.
 func (s *Session) Pause() time.Duration {
 	record, _ := s.auth.cfg.Clients.Client(s.caller.Client.ID)
 	if record == nil {

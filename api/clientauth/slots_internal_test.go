@@ -48,7 +48,7 @@ func (a *Authenticator) computed() int {
 
 // However many secrets of one client wait for argon2id, a client without failures waits for one of
 // them at most.
-func TestAuthenticate_OneClientGuessed_HoldsOneSlot(t *testing.T) {
+func TestAuthenticate_OneClientGuessed_UsesOneSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := weakClients("guessed", "other")
 		a.secrets.fresh = make(chan struct{}, 1)

@@ -19,7 +19,7 @@ import (
 // maxResults bounds each map of remembered argon2id results.
 const maxResults = 16384
 
-// A resultKey stands for a stored hash, and a secret or an address, under the key of this process.
+// A resultKey identifies a stored hash, and a secret or an address, under the key of this process.
 type resultKey [sha256.Size]byte
 
 // A verifier compares secrets with stored hashes. Methods may be called concurrently.

@@ -23,7 +23,7 @@ func checkOAuth(t *testing.T, r reply) {
 		}
 		for _, c := range []byte(body.Description) {
 			if c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
-				t.Errorf("GA-2: error_description holds %q", c)
+				t.Errorf("GA-2: error_description contains %q", c)
 			}
 		}
 		if strings.Contains(r.Body, rawMark) || strings.Contains(r.Body, secretMark) {

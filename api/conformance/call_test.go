@@ -16,7 +16,7 @@ const (
 	ndjson         = "application/x-ndjson"
 )
 
-// A call is one request. {AT1} in its parts stands for the token of that name, {secret:c1} for a
+// A call is one request. {AT1} in its parts is the token of that name, {secret:c1} for a
 // secret.
 type call struct {
 	method      string // default: POST

@@ -38,7 +38,7 @@ func cutoffSelectors(t *testing.T, s *stage) {
 		w := s.newTokens(t, s.Follower(t))
 		body := strings.NewReplacer("{subject}", w.subject(), "{session}", w.session(), "{G}",
 			w.grants["G"]).Replace(row.body)
-		for range 2 { // a repeat is 200 again
+		for range 2 { // a repeated request gets 200 too
 			keys(t, row.title, s.call(t, "POST", "/v1/revocations", "adm", body, 200), "index")
 		}
 		w.check(t, row.dead)
@@ -144,7 +144,7 @@ func feedScenarios() []scenario {
 		{"contract", "3 \"the feed in log order\"", "heartbeats of an idle cluster move the index", feedHeartbeats},
 		{"contract", "3 \"410\"", "an index ahead of the log gets 410, one ahead of this node only does not", feedAhead},
 		{"contract", "6 \"ERA.INDEX\"", "an id of another era gets 410", feedOtherEra},
-		{"contract", "3 \"410\"", "an index that is no longer held gets 410", feedIsGone},
+		{"contract", "3 \"410\"", "an index that is no longer retained gets 410", feedIsGone},
 	}
 }
 
@@ -357,10 +357,10 @@ func feedResumes(t *testing.T, s *stage) {
 		t.Errorf("got %s", got)
 	}
 	// Another node resumes where this one ended, whatever the parameter is. An index may hold several
-	// events, those of other tests included, and only the last of them carries its id.
+	// events, those of other tests included, and only the last of them has its id.
 	at := slices.IndexFunc(first, func(e sentEvent) bool { return e.id == fmt.Sprintf("%s.%d", era, e.data.Index) })
 	if at < 0 {
-		t.Fatalf("no event carries its id: %v", first)
+		t.Fatalf("no event has its id: %v", first)
 	}
 	rest := s.readSSE(t, s.Leader(t), "?after=0", first[at].id, nil)
 	if got, want := dataOf(rest), dataOf(first[at+1:]); fmt.Sprint(got) != fmt.Sprint(want) {

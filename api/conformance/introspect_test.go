@@ -336,7 +336,7 @@ func nothingRawIsLeft(t *testing.T, s *stage) {
 			t.Fatalf("metrics of %s: got %d and %d bytes", m.ID, r.Status, len(r.Body))
 		}
 		if strings.Contains(r.Body, rawMark) || strings.Contains(r.Body, secretMark) {
-			t.Errorf("the metrics of %s hold a token or a secret", m.ID)
+			t.Errorf("the metrics of %s contain a token or a secret", m.ID)
 		}
 	}
 	for _, m := range s.Members {

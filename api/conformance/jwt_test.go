@@ -33,8 +33,8 @@ func jwtScenarios() []scenario {
 	return list
 }
 
-// A jwtRow presents a token made from the live JWT of c1, the good one, for revocation. That must
-// not end the good JWT.
+// A jwtRow presents a token made from the live JWT of c1, for revocation. That must not end the
+// live JWT.
 type jwtRow struct {
 	id, level, title string
 	as               string
@@ -97,14 +97,14 @@ func (r *jwtRow) run(t *testing.T, s *stage) {
 		good := i.token(claims)
 		s.everywhere(t, "before", good, false, true)
 		token := r.token(i, good, maps.Clone(claims))
-		for range 2 { // a repeat is answered alike
+		for range 2 { // a repeated request gets the same answer
 			a := s.sendUntilLed(t, s.Follower(t), path, call{as: r.as, body: "token=" + url.QueryEscape(token)})
 			checkOAuth(t, a)
 			if !oneOf(a.Status, r.status) || r.code != "" && !strings.Contains(a.Body, `"`+r.code+`"`) {
 				t.Errorf("%s: got %d %s, want %v %s", path, a.Status, a.Body, r.status, r.code)
 			}
 		}
-		s.everywhere(t, "the good JWT", good, false, true)
+		s.everywhere(t, "the live JWT", good, false, true)
 		if token != good {
 			s.everywhere(t, "the presented token", token, false, false)
 		}

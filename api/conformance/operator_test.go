@@ -166,7 +166,7 @@ func snapshotThroughFollower(t *testing.T, s *stage) {
 		t.Error("the snapshot holds a token or a secret")
 	}
 	if !strings.Contains(r.Body, w.grants["g2"]) {
-		t.Error("the snapshot does not hold a grant that was registered before")
+		t.Error("the snapshot does not contain a grant that was registered before")
 	}
 }
 

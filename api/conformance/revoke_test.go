@@ -169,7 +169,7 @@ func grantRows() []row {
 					t.Errorf("report of a reuse by the issuer: got %d %s, want 200", r.Status, r.Body)
 				}
 			}},
-		{id: "PR-08", level: "RFC 6749 5.2", title: "a refresh after the revocation is dead from the start",
+		{id: "PR-08", level: "RFC 6749 5.2", title: "a refresh after the revocation is inactive from the start",
 			call: c1("AT1"), status: 200, dead: pair,
 			after: func(t *testing.T, w *tokenSet, m *member, _ reply) {
 				fresh := w.tokens["AT1"] + ".refreshed"

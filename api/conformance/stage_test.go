@@ -82,7 +82,7 @@ type control interface {
 	Start(t *testing.T)
 	// Stop shuts the node down without waiting for requests.
 	Stop(t *testing.T)
-	// StopGracefully lets requests under way finish first.
+	// StopGracefully lets requests in progress finish first.
 	StopGracefully(t *testing.T)
 	Running() bool
 }

@@ -23,7 +23,7 @@ var errTooLong = fmt.Errorf("%w: the answer is longer than %d bytes", revoked.Er
 // maxAnswer limits the answer of a call that a page holds in memory, in bytes.
 const maxAnswer = 16 << 20
 
-// An answer is the response of the API to a call of the console. It implements
+// An answer is the response of the API to a call from the console. It implements
 // [http.ResponseWriter].
 type answer struct {
 	outer  http.ResponseWriter // the response to the browser, for its deadlines; may be nil
@@ -106,14 +106,14 @@ func (a *answer) failure() *request.Failure {
 	return f
 }
 
-// call makes a call of the API as the client of the session. body is sent as JSON unless it is nil;
+// call makes an API call as the client of the session. body is sent as JSON unless it is nil;
 // out gets the JSON of the answer and may be nil.
 func (v *visit) call(method, path string, body, out any) error {
 	var b []byte
 	if body != nil {
 		var err error
 		if b, err = json.Marshal(body); err != nil {
-			return fmt.Errorf("encode call of the API: %w", err)
+			return fmt.Errorf("encode API call: %w", err)
 		}
 	}
 	a := newAnswer(v.Response())
@@ -123,7 +123,7 @@ func (v *visit) call(method, path string, body, out any) error {
 	return a.decode(out)
 }
 
-// send makes a call of the API, which writes its answer to w. The call has the address, the
+// send makes an API call, which writes its answer to w. The call has the address, the
 // connection and the request id of the browser's request, and none of its other headers.
 func (v *visit) send(
 	ctx context.Context, w http.ResponseWriter, method, path, contentType string, body []byte, header ...string,

@@ -116,7 +116,7 @@ func (v *visit) postClient() error {
 		if err := v.call("DELETE", path, nil, nil); err != nil {
 			return err
 		}
-		return v.done(Root+"/clients", "%s is deleted, and its tokens are ended.", id)
+		return v.done(Root+"/clients", "%s is deleted, and its tokens are revoked.", id)
 	case "secret":
 		var made struct {
 			Secret string `json:"client_secret"`

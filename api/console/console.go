@@ -24,7 +24,7 @@ type Config struct {
 	NodeID string // distinguishes the cookies of nodes on one host
 	Access *access.Control
 	API    http.Handler // serves /v1 and the OAuth endpoints
-	// Roles returns the roles that may make a call of the API, such as "GET /v1/members". They decide
+	// Roles returns the roles that may make an API call, such as "GET /v1/members". They decide
 	// which links and forms a page has; the API itself decides about each call.
 	Roles  func(call string) []revoked.Role
 	Secure func(*http.Request) bool // reports whether the browser uses TLS

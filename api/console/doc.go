@@ -1,7 +1,7 @@
 // Package console serves the pages of /ui, for people who operate a cluster.
 //
 // It promises that a client sees and does on a page only what it may see and do at /v1. Each page
-// and each action is a call of the API, inside this process, by the client that has signed in. So
+// and each action is an API call, inside this process, by the client that has signed in. So
 // the API's rules for roles, its limits and its audit apply, and this package does not repeat them.
 //
 // A session lives in the memory of one node and belongs to one version of one client: any change of

@@ -98,7 +98,7 @@ func (v *visit) postGrant() error {
 	if err := v.call("DELETE", "/v1/grants/"+apiPath(id)+"?"+reason.Encode(), nil, nil); err != nil {
 		return err
 	}
-	return v.done(pathOf("grants", id), "The grant is ended: no node answers active for its tokens.")
+	return v.done(pathOf("grants", id), "The grant is revoked: no node answers active for its tokens.")
 }
 
 // cutoffPage is the body of the page of cut-offs.
@@ -166,5 +166,5 @@ func (v *visit) postCutoff() error {
 	if err := v.call("POST", "/v1/revocations", body, &made); err != nil {
 		return err
 	}
-	return v.done(Root+"/cutoffs", "The cut-off is final at index %d: %d grants are ended.", made.Index, expect)
+	return v.done(Root+"/cutoffs", "The cut-off is final at index %d: %d grants are revoked.", made.Index, expect)
 }

@@ -156,12 +156,12 @@ func (v *visit) postIssuer() error {
 		if err := v.call("DELETE", path+"/keys/"+apiPath(thumbprint), nil, nil); err != nil {
 			return err
 		}
-		return v.done(pathOf("issuers", name), "The key is banned for good.")
+		return v.done(pathOf("issuers", name), "The key is banned permanently.")
 	case "delete":
 		if err := v.call("DELETE", path, nil, nil); err != nil {
 			return err
 		}
-		return v.done(Root+"/issuers", "%s is deleted, and its tokens are ended.", name)
+		return v.done(Root+"/issuers", "%s is deleted, and its tokens are revoked.", name)
 	}
 	return noAction(action)
 }

@@ -151,7 +151,7 @@ func (b *issuer) streamcontent(qw422016 *qt422016.Writer, p *page) {
 `)
 	for _, k := range b.Keys {
 		if k.State != "banned" {
-			streamconfirm(qw422016, p, p.Confirm(to+"/ban-key", "Ban the key "+k.KeyID, k.Thumbprint, "Use this for a stolen key. It is banned for good: no fetch brings it back.", "thumbprint", k.Thumbprint))
+			streamconfirm(qw422016, p, p.Confirm(to+"/ban-key", "Ban the key "+k.KeyID, k.Thumbprint, "Use this for a stolen key. It is banned permanently: no fetch brings it back.", "thumbprint", k.Thumbprint))
 		}
 	}
 	qw422016.N().S(`
@@ -164,7 +164,7 @@ func (b *issuer) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	qw422016.N().S(`" class="card"><h2>Change it</h2>`)
 	streamformToken(qw422016, p)
 	qw422016.N().S(`
-<p>Members that you leave out keep their values. <code>null</code> restores a default. A key that a new set lacks is retired for good.</p>
+<p>Members that you leave out keep their values. <code>null</code> restores a default. A key that a new set lacks is retired permanently.</p>
 <p><label for="record">Changes (JSON)</label><textarea id="record" name="record" required rows="12" autocomplete="off" autocapitalize="none" spellcheck="false">
 `)
 	qw422016.E().S(b.Record)

@@ -227,7 +227,7 @@ func (b *memberPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	qw422016.N().S(`
 `)
 	if p.May("POST /v1/cluster/leave") && b.Here {
-		streamconfirm(qw422016, p, p.Confirm(to+"/leave", "Leave the cluster", b.NodeID, "This node leaves for good, and its process ends. To start it again with its data directory, you need the setting rejoin."))
+		streamconfirm(qw422016, p, p.Confirm(to+"/leave", "Leave the cluster", b.NodeID, "This node leaves permanently, and its process exits. To start it again with its data directory, you need the setting rejoin."))
 	}
 	qw422016.N().S(`
 `)

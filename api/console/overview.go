@@ -138,7 +138,7 @@ func (s *statusView) health() (level, sentence string) {
 	case s.Leader.NodeID == "":
 		return "bad", "No leader: this node knows of no voters, so every revocation gets 503."
 	case len(s.WaitingFor) > 0:
-		return "bad", "Revocations wait for " + strings.Join(s.WaitingFor, " and ") + ", which could still say “active”."
+		return "bad", "Revocations wait for " + strings.Join(s.WaitingFor, " and ") + ", which could still answer “active”."
 	case !s.Healthy:
 		return "bad", "This node is not ready: " + strings.Join(s.Reasons, "; ") + "."
 	case s.Voting == nil:

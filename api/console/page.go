@@ -19,7 +19,7 @@ var static embed.FS
 // CutOff is the call that creates a cut-off. Denials of issuers have the same path.
 const CutOff = "POST /v1/revocations of a cut-off"
 
-// A link is a page of the navigation and the call of the API that it shows.
+// A link is a page of the navigation and the API call that it shows.
 type link struct{ Name, Path, call string }
 
 // navigation lists the pages. A client sees only the pages whose call it may make.
@@ -96,7 +96,7 @@ type page struct {
 	ids   int
 }
 
-// May reports whether the client may make a call of the API.
+// May reports whether the client may make an API call.
 func (p *page) May(call string) bool { return p.visit.may(call) }
 
 // Current reports whether the page is the page of a link, or below it.

@@ -27,7 +27,7 @@ func TestHealth_EachState_IsOneSentence(t *testing.T) {
 			"bad", "No leader: this node knows of no voters, so every revocation gets 503."},
 		{"a lease delays revocations", `{"cluster_id":"c","healthy":true,"leader":{"node_id":"n1"},"waiting_for":["n2","n3"],
 			"voting":{"voters":3,"voters_up":3,"quorum":2,"failure_tolerance":1}}`,
-			"bad", "Revocations wait for n2 and n3, which could still say “active”."},
+			"bad", "Revocations wait for n2 and n3, which could still answer “active”."},
 		{"not ready", `{"cluster_id":"c","leader":{"node_id":"n1"},"reasons":["behind","no lease"]}`,
 			"bad", "This node is not ready: behind; no lease."},
 		{"voters unknown", `{"cluster_id":"c","healthy":true,"leader":{"node_id":"n1"}}`,
@@ -45,7 +45,7 @@ func TestHealth_EachState_IsOneSentence(t *testing.T) {
 }
 
 // The picture shows each node once, within its region and the frame. Its text names each node, too.
-func TestDraw_Regions_HoldTheirNodes(t *testing.T) {
+func TestDraw_Regions_ContainTheirNodes(t *testing.T) {
 	var members []member
 	for i := range 8 {
 		m := member{NodeID: fmt.Sprintf("n%d", i), Region: []string{"south", "north"}[i%2], Alive: i != 3, Voter: i < 5}

@@ -131,7 +131,7 @@ func (s *sessions) take(o *session) (text string) {
 	return text
 }
 
-// end ends the session of a cookie. A repeat does nothing.
+// end ends the session of a cookie. A second call does nothing.
 func (s *sessions) end(cookie string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

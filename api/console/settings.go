@@ -97,7 +97,7 @@ func (v *visit) postSetting() error {
 		}
 		if shown := v.field("shown"); shown != s.Value {
 			return &request.Failure{Status: http.StatusConflict, Title: "Changed meanwhile", Outcome: "conflict",
-				Detail: fmt.Sprintf("Nothing was done: %s is %s by now, not %s.", name, s.Value, shown)}
+				Detail: fmt.Sprintf("Nothing was done: %s is now %s, not %s.", name, s.Value, shown)}
 		}
 	}
 	var made map[string]any

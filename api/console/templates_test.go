@@ -49,7 +49,7 @@ func TestTemplates_GoFiles_AreCompiled(t *testing.T) {
 	}
 }
 
-// Marks that stand for values while a template is read as HTML.
+// Placeholders of values while a template is read as HTML.
 const (
 	valueMark   = "xvaluex"
 	addressMark = "xaddressx" // a value that href has checked

@@ -90,7 +90,7 @@ func withoutArguments(stacks []byte) []byte {
 	return out
 }
 
-// overTime sends what the runtime records between the calls of start and stop.
+// overTime sends what the runtime records between the calls to start and stop.
 func overTime(r *request.Request, start func(*bytes.Buffer) error, stop func()) error {
 	seconds := defaultSeconds
 	if text := r.QueryParam("seconds"); text != "" {

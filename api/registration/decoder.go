@@ -2,7 +2,7 @@
 // [Pipeline] registers the lines of an NDJSON body in batches.
 //
 // It keeps no raw token: a [Decoder] clears each one as soon as it has its digest. Its errors never
-// quote the body, which may hold a token.
+// quote the body, which may contain a token.
 //
 // It does not depend on HTTP or on the form of errors: the caller supplies
 // [PipelineConfig.AppendError].

@@ -15,7 +15,7 @@ import (
 
 // Limits of a pipeline.
 const (
-	batchLines = 512     // lines of a batch; each call of Register takes one batch
+	batchLines = 512     // lines of a batch; each call to Register takes one batch
 	batchBytes = 1 << 20 // bytes per batch
 	workers    = 4       // concurrent calls
 	maxQueue   = 8       // batches whose results are not yet written
@@ -68,7 +68,7 @@ type line struct {
 	err error
 }
 
-// A batch is the content of one call of Register.
+// A batch is the content of one call to Register.
 type batch struct {
 	lines   []line
 	regs    []revoked.Registration // nil once registered
@@ -84,7 +84,7 @@ type batch struct {
 func (b *batch) full() bool { return len(b.lines) >= batchLines || b.bytes >= batchBytes }
 
 // NewPipeline returns a pipeline that has no goroutine yet. ctx must end when the client is gone:
-// it bounds every call of Register.
+// it bounds every call to Register.
 func NewPipeline(ctx context.Context, cfg PipelineConfig) *Pipeline {
 	p := &Pipeline{ctx: ctx, cfg: cfg, pending: new(batch), inFlight: make(map[string]struct{})}
 	p.changed = sync.NewCond(&p.mu)

@@ -42,11 +42,11 @@ func newTable() []mapping {
 			"client authentication failed", "unauthenticated", true},
 		{revoked.ErrReplayed, http.StatusUnauthorized, CodeInvalidClient, "client authentication failed", "replayed", true},
 		{revoked.ErrInvalid, bad, CodeInvalidRequest, titleMalformed, "invalid", false},
-		{revoked.ErrUnprocessable, cannot, CodeInvalidRequest, "understood but impossible", "unprocessable", false},
+		{revoked.ErrUnprocessable, cannot, CodeInvalidRequest, "cannot be processed", "unprocessable", false},
 		{revoked.ErrUnknownClient, cannot, CodeInvalidRequest, "unknown client", "unknown_client", false},
 		{revoked.ErrGrantFull, cannot, CodeInvalidRequest, "grant is full", "grant_full", false},
 		{revoked.ErrConflict, conflict, CodeInvalidRequest, "conflict", "conflict", false},
-		{revoked.ErrExpectation, conflict, CodeInvalidRequest, "another number of grants matches", "expectation", false},
+		{revoked.ErrExpectation, conflict, CodeInvalidRequest, "a different number of grants matches", "expectation", false},
 		{revoked.ErrAlreadyMember, conflict, CodeInvalidRequest, "already a member of a cluster", "member", false},
 		{revoked.ErrQuorumRisk, conflict, CodeInvalidRequest, "would lose quorum", "quorum_risk", false},
 		{revoked.ErrNotFound, http.StatusNotFound, CodeInvalidRequest, "not found", "not_found", false},
@@ -55,7 +55,7 @@ func newTable() []mapping {
 		// A retry authenticates again, which decides whether the caller may still do this.
 		{revoked.ErrActorChanged, down, CodeUnavailable, "the caller has changed, retry", "actor_changed", true},
 		{revoked.ErrQuota, many, CodeUnavailable, "quota exceeded, retry later", "quota", true},
-		{revoked.ErrGone, gone, CodeInvalidRequest, "no longer held", "gone", false},
+		{revoked.ErrGone, gone, CodeInvalidRequest, "no longer retained", "gone", false},
 		{revoked.ErrNoLeader, down, CodeUnavailable, "no leader, retry later", OutcomeNoLeader, true},
 		{revoked.ErrOutcomeUnknown, down, CodeUnavailable, "outcome unknown, retry", "outcome_unknown", true},
 		{revoked.ErrKeysNotFetched, down, CodeUnavailable, "the keys of the issuer cannot be fetched", "keys_not_fetched",
@@ -65,7 +65,7 @@ func newTable() []mapping {
 		{revoked.ErrNoCluster, down, CodeUnavailable, "this node belongs to no cluster yet", "no_cluster", true},
 		{revoked.ErrClosed, down, CodeUnavailable, "shutting down", "closed", true},
 		{context.DeadlineExceeded, down, CodeUnavailable, "not finished in time, retry", "timeout", true},
-		{context.Canceled, down, CodeUnavailable, "request was given up", "canceled", true},
+		{context.Canceled, down, CodeUnavailable, "request was canceled", "canceled", true},
 	}
 }
 

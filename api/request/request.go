@@ -121,7 +121,7 @@ func CheckQuery(raw string) error {
 	var escape url.EscapeError
 	switch {
 	case errors.As(err, &escape):
-		return fmt.Errorf("%w: bad escape in the query", revoked.ErrInvalid)
+		return fmt.Errorf("%w: invalid escape in the query", revoked.ErrInvalid)
 	case err != nil:
 		return fmt.Errorf("%w: semicolon in the query", revoked.ErrInvalid)
 	}
@@ -140,7 +140,7 @@ func (r *Request) PathID() (string, error) {
 	if r.Request().URL.RawPath != "" {
 		var err error
 		if id, err = url.PathUnescape(id); err != nil {
-			return "", fmt.Errorf("%w: id in the path: bad escape", revoked.ErrInvalid)
+			return "", fmt.Errorf("%w: id in the path: invalid escape", revoked.ErrInvalid)
 		}
 	}
 	if id == "" || len(id) > MaxID || !textsafe.Printable(id) {

@@ -21,7 +21,7 @@ const (
 	causeBlocks    = "header_blocks"    // HTTP/2
 )
 
-// openings are the first bytes of protocols that this port does not speak.
+// openings are the prefixes of protocols that this port does not speak.
 var openings = []struct {
 	bytes, cause, problem string
 }{

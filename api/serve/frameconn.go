@@ -68,7 +68,7 @@ func (c *frameConn) linkOf() *connLink { return &c.link }
 // SetReadDeadline does nothing: Read sets the deadlines.
 func (c *frameConn) SetReadDeadline(time.Time) error { return nil }
 
-// errBlocks is returned when incomplete headers hold too much memory.
+// errBlocks is returned when incomplete headers use too much memory.
 var errBlocks = errors.New("too many incomplete headers")
 
 func (c *frameConn) Read(b []byte) (int, error) {

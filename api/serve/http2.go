@@ -21,7 +21,7 @@ const (
 	maxStreamBuffer = 256 << 10
 	maxConnBuffer   = 512 << 10
 	// goAwayTime is how long a shutdown waits for HTTP/2 connections to end after their GOAWAY. The
-	// server ends them after a second. A client that closes first has read every answer.
+	// server ends them after a second. A client that closes first has read every response.
 	goAwayTime = 1500 * time.Millisecond
 	// writeStall is how long an HTTP/2 client may accept no byte.
 	writeStall = 15 * time.Second

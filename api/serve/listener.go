@@ -220,7 +220,7 @@ func (l *listener) negotiate(c *conn) (net.Conn, error) {
 	}
 	if tc.ConnectionState().NegotiatedProtocol == "h2" {
 		return newFrameConn(tc, c.slot, &l.server.blocks, func(cause string) {
-			l.refused(c.RemoteAddr(), refusedf(cause, "HTTP/2 frames did not arrive in time or hold too much memory"))
+			l.refused(c.RemoteAddr(), refusedf(cause, "HTTP/2 frames did not arrive in time or use too much memory"))
 		}), nil
 	}
 	rc := &recordingTLSConn{recordingConn{Conn: tc, link: link}, tc}

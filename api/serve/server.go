@@ -142,7 +142,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer done()
 	_ = s.slots.await(retire, func(n slotCounts) bool { return n.open == 0 })
 	s.listener.retire(ctx)
-	// A connection that has just been accepted may already carry a request.
+	// A connection that has just been accepted may already have a request.
 	err := s.slots.await(ctx, func(n slotCounts) bool { return n.busy == 0 && n.fresh == 0 })
 	if err == nil {
 		s.http2.goAway(ctx)

@@ -224,7 +224,7 @@ func TestServer_OwnRefusal_IsJSON(t *testing.T) {
 		status        int
 	}{
 		{"another protocol", "SSH-2.0-x\r\n\r\n", 400},
-		{"a bad escape in the path", "POST /oauth2/%zz HTTP/1.1\r\nHost: as.example\r\n\r\n", 400},
+		{"an invalid escape in the path", "POST /oauth2/%zz HTTP/1.1\r\nHost: as.example\r\n\r\n", 400},
 		{"two different lengths", head + "Content-Length: 9\r\nContent-Length: 8\r\n\r\ntoken=AT1", 400},
 		{"a bad header name", head + "a b: c\r\nContent-Length: 0\r\n\r\n", 400},
 		{"a bad header value", head + "a: \x00\r\nContent-Length: 0\r\n\r\n", 400},

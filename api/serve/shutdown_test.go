@@ -62,7 +62,7 @@ func TestShutdown_KeepAlive_LosesNoRequest(t *testing.T) {
 			})
 		}
 		for range 50 {
-			await.Receive(t, begun, "requests under way")
+			await.Receive(t, begun, "requests in progress")
 		}
 		if err := s.Shutdown(t.Context()); err != nil {
 			t.Errorf("HTTP/2 %t: Shutdown: got %v, want nil", h2, err)

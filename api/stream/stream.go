@@ -103,7 +103,7 @@ func (s *Stream) ExtendWrite(d time.Duration) error {
 	return err
 }
 
-// Abort makes blocked and later calls of Read and Write return an error. It does not block and may
+// Abort makes blocked and later calls to Read and Write return an error. It does not block and may
 // be called concurrently.
 func (s *Stream) Abort() {
 	s.over.Store(true)
@@ -115,7 +115,7 @@ func (s *Stream) Abort() {
 // Flush sends the bytes that Write buffered.
 func (s *Stream) Flush() error { return s.idleError(s.rc.Flush()) }
 
-// StopReading makes blocked and later calls of Read return an error. It does not block and may be
+// StopReading makes blocked and later calls to Read return an error. It does not block and may be
 // called concurrently.
 func (s *Stream) StopReading() {
 	s.deaf.Store(true)

@@ -25,7 +25,7 @@ func (r *Reader) Object(names []string, read func(k int) error) error {
 		}
 		r.field = names[k]
 		if seen&(1<<k) != 0 {
-			return r.Fail("given twice")
+			return r.Fail("repeated")
 		}
 		seen |= 1 << k
 		if err := r.colon(); err != nil {
@@ -133,7 +133,7 @@ func (r *Reader) group(begin, end byte, kind string, read func(n int) error) err
 		return r.Fail("want an " + kind)
 	}
 	if r.depth++; r.depth > maxDepth {
-		return r.Fail("nested too deep")
+		return r.Fail("nested too deeply")
 	}
 	r.i++
 	for n := 0; ; n++ {

@@ -36,7 +36,7 @@ func (r *Reader) Text(limit int) ([]byte, error) {
 		return nil, r.Fail("control character in a string")
 	}
 	r.i = len(r.b)
-	return nil, r.Fail("string without an end")
+	return nil, r.Fail("unterminated string")
 }
 
 // checkText returns an error for a string that is too long or not UTF-8 (RFC 8259 section 8.1).
@@ -50,7 +50,7 @@ func (r *Reader) checkText(s []byte, limit int) error {
 	return nil
 }
 
-// escapes maps the byte after a backslash to the byte it stands for, except \u.
+// escapes maps the byte after a backslash to the byte that it encodes, except \u.
 var escapes = map[byte]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
 // escaped reads the rest of a string that began at start and has an escape at r.i.
@@ -76,7 +76,7 @@ func (r *Reader) escaped(start, limit int) ([]byte, error) {
 			s = append(s, c)
 			continue
 		case r.i == len(r.b):
-			return nil, r.Fail("string without an end")
+			return nil, r.Fail("unterminated string")
 		}
 		c = r.b[r.i]
 		r.i++
@@ -93,7 +93,7 @@ func (r *Reader) escaped(start, limit int) ([]byte, error) {
 		}
 		s = utf8.AppendRune(s, u)
 	}
-	return nil, r.Fail("string without an end")
+	return nil, r.Fail("unterminated string")
 }
 
 // unicode reads the code point of a \u escape, from its digits on. A surrogate pair has a second
@@ -101,7 +101,7 @@ func (r *Reader) escaped(start, limit int) ([]byte, error) {
 func (r *Reader) unicode() (rune, error) {
 	u, ok := r.hex4()
 	if !ok {
-		return 0, r.Fail("bad escape in a string")
+		return 0, r.Fail("invalid escape in a string")
 	}
 	if !utf16.IsSurrogate(u) {
 		return u, nil

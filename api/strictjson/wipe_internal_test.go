@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestReader_Wiped_HoldsNoText(t *testing.T) {
+func TestReader_Wiped_HasNoText(t *testing.T) {
 	var r Reader
 	r.Reset([]byte(`"SECRET\u002dONE"`))
 	if got, err := r.Text(64); string(got) != "SECRET-ONE" {
@@ -20,13 +20,13 @@ func TestReader_Wiped_HoldsNoText(t *testing.T) {
 
 // Every copy of a string with escapes must be in scratch, because Wipe clears only scratch. This
 // includes copies made before an error, and a copy that is longer than earlier ones.
-func TestReader_Wiped_HoldsNoTextAfterErrors(t *testing.T) {
+func TestReader_Wiped_HasNoTextAfterErrors(t *testing.T) {
 	secret := strings.Repeat("SECRET-", 100)
 	for name, text := range map[string]string{
-		"a bad escape":  `"` + secret + `\u002d` + secret + `\q"`,
-		"no end":        `"` + secret + `\u002d` + secret,
-		"too long":      `"` + secret + `\u002d` + secret + secret + `"`,
-		"a short value": `"` + secret + `\u002d"`,
+		"an invalid escape": `"` + secret + `\u002d` + secret + `\q"`,
+		"no end":            `"` + secret + `\u002d` + secret,
+		"too long":          `"` + secret + `\u002d` + secret + secret + `"`,
+		"a short value":     `"` + secret + `\u002d"`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			var r Reader

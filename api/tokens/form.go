@@ -60,8 +60,8 @@ type form struct {
 	seen   [params]int
 }
 
-// decode reads raw in place. It returns false for a bad escape or a semicolon. Repeated parameters
-// are reported by [form.repeated].
+// decode reads raw in place. It returns false for an invalid escape or a semicolon. Repeated
+// parameters are reported by [form.repeated].
 func (f *form) decode(raw []byte) bool {
 	for len(raw) > 0 {
 		var pair []byte

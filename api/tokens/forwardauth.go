@@ -128,7 +128,7 @@ func (e *Endpoints) gateway(r *request.Request) (viewer, error) {
 	return v, nil
 }
 
-// anyAudience stands for every audience in the audiences of a network.
+// anyAudience means every audience in the audiences of a network.
 const anyAudience = "*"
 
 // audiencesOf returns the audiences of the network with the longest prefix that contains the

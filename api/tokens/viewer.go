@@ -27,7 +27,7 @@ func viewerOf(c *revoked.Client) viewer {
 func (v *viewer) sees(r *revoked.Record, foreign bool) bool { return v.refusal(r, foreign) == "" }
 
 // refusal returns why the viewer may not know that the token is live, or "" if it may. The owner
-// and the audience of a token never change, so the result holds for any copy of the record. A
+// and the audience of a token never change, so the result applies to any copy of the record. A
 // client of another issuer is not the client of this cluster with the same id.
 func (v *viewer) refusal(r *revoked.Record, foreign bool) revoked.Reason {
 	audiences := v.audiences

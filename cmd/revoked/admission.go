@@ -17,7 +17,7 @@ import (
 func admitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "admit NODE",
-		Short: "Let a node join the cluster, or withdraw that",
+		Short: "Admit a node to the cluster, or withdraw the admission",
 		Long: "Let the node with that name join the cluster until --ttl has passed. A node that was removed is\n" +
 			"barred until you admit it again. Members stay admitted, and a member that lost its disk may\n" +
 			"return. With --withdraw, end the admission of a node that has not joined.",
@@ -96,7 +96,7 @@ func joinTokenCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "join-token", Short: "Manage one-time tokens that admit a node"}
 	cmd.AddCommand(joinTokenCreateCommand(), joinTokenListCommand(),
 		call.Change(&cobra.Command{
-			Use: "delete ID", Short: "Delete a join token: it admits no node any more", Args: cobra.ExactArgs(1),
+			Use: "delete ID", Short: "Delete a join token: it no longer admits a node", Args: cobra.ExactArgs(1),
 		}, call.WithArg((*client.Client).DeleteJoinToken), "deleted join token ARG"))
 	return cmd
 }

@@ -41,9 +41,9 @@ func benchCommand() *cobra.Command {
 	f.IntVar(&o.Connections, "connections", 64, "connections of a load")
 	f.IntVar(&o.Rounds, "rounds", 3, "turns of baseline and subject")
 	f.DurationVar(&o.Duration, "duration", 5*time.Second, "length of one turn")
-	f.IntVar(&o.Lone, "lone", 300, "lone revocations to time")
+	f.IntVar(&o.Lone, "lone", 300, "single revocations to time")
 	f.IntVar(&o.Kills, "kills", 5, "kills of the leader in each of failover and comeback")
-	f.DurationVar(&o.Healthy, "healthy", 20*time.Second, "length of the healthy stretch under mixed load")
+	f.DurationVar(&o.Healthy, "healthy", 20*time.Second, "length of the healthy period under mixed load")
 	f.StringVar(&o.Client, "client", bench.ClientNetHTTP,
 		`client of the load, the same for both sides: "`+bench.ClientNetHTTP+`", or "`+bench.ClientLean+
 			`", which uses less CPU and so lowers the ratio`)

@@ -400,12 +400,12 @@ func TestCommands_WrongUsage_ExitsWith64(t *testing.T) {
 		args []string
 		says string
 	}{
-		{"revoke-all without a selector", []string{"revoke-all"}, "name what to revoke"},
+		{"revoke-all without a selector", []string{"revoke-all"}, "select what to revoke"},
 		{"revoke-all with an empty selector", []string{"revoke-all", "--subject", ""}, "is empty"},
 		{"revoke-all with two subjects", []string{"revoke-all", "--subject", "a", "--subject", "b"}, "given twice"},
 		{"revoke-all before a wrong date", []string{"revoke-all", "--subject", "a", "--issued-before", "yesterday"},
 			"Unix seconds"},
-		{"grants without a selector", []string{"grants"}, "name what to list"},
+		{"grants without a selector", []string{"grants"}, "select what to list"},
 		{"grants in a state of tokens", []string{"grants", "--subject", "a", "--state", "rotated"}, "--state must be"},
 		{"grants without a limit", []string{"grants", "--subject", "a", "--limit", "0"}, "--limit must be"},
 		{"explain without a token", []string{"explain"}, "accepts 1 arg"},

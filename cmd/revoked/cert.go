@@ -23,7 +23,7 @@ func certCommand() *cobra.Command {
 		Short: "Make certificates, and move a cluster to another CA",
 		Long: "Make a certificate authority and certificates from it.\n\n" +
 			"For development and trials. In production let your own CA issue them: a node's certificate\n" +
-			"carries the URI SAN revoked://node/<node id> and is valid for server and client.",
+			"has the URI SAN revoked://node/<node id> and is valid for server and client.",
 	}
 	cmd.AddCommand(certCACommand(), certDevCommand(), rotateca.Command(),
 		issueCommand("node NODE_ID", "Make the certificate of a node's cluster port", "names and addresses of the node",

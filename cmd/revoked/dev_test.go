@@ -383,7 +383,7 @@ func TestDev_SameFolder_KeepsDemoIssuer(t *testing.T) {
 	}
 }
 
-func TestDev_KilledParent_NodesEnd(t *testing.T) {
+func TestDev_KilledParent_NodesStop(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")
 	}

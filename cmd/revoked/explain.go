@@ -18,8 +18,8 @@ import (
 func explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain FILE|-",
-		Short: "Tell why a token is active or not",
-		Long: "Tell by which rule a token is active or not, and who ended it. With --as, answer for another\n" +
+		Short: "Explain why a token is active or not",
+		Long: "Explain by which rule a token is active or not, and who ended it. With --as, answer for another\n" +
 			"caller of introspection, such as a resource server. Exit code 0: active. 2: not active.\n" +
 			"1: no node could answer. Clients of the role viewer may ask too; they see no subject or session.",
 		Example: "  revoked explain --as resource_server token.txt",
@@ -162,7 +162,7 @@ func grantsCommand() *cobra.Command {
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		switch {
 		case q.ClientID == "" && q.Subject == "" && q.Session == "" && q.Issuer == "":
-			return cli.UsageError("name what to list: --client, --subject, --session or --issuer")
+			return cli.UsageError("select what to list: --client, --subject, --session or --issuer")
 		case q.State != "" && q.State != "active" && q.State != "revoked" && q.State != "expired":
 			return cli.UsageError("--state must be active, revoked or expired")
 		case q.Limit < 1 || q.Limit > 1000:

@@ -46,7 +46,7 @@ func issuerCommand() *cobra.Command {
 			return err
 		}),
 		call.Change(&cobra.Command{
-			Use: "ban-key NAME THUMBPRINT", Short: "Ban a key of an issuer for good; tokens that it signed end",
+			Use: "ban-key NAME THUMBPRINT", Short: "Ban a key of an issuer permanently; tokens that it signed end",
 			Args: cobra.ExactArgs(2),
 		}, func(c *client.Client, ctx context.Context, args []string) (client.Answer[client.Applied], error) {
 			return c.BanIssuerKey(ctx, args[0], args[1])
@@ -77,7 +77,7 @@ func issuerUpdateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update NAME FILE|-",
 		Short: "Change an issuer by a JSON merge patch",
-		Long: "Change the members of an issuer that a JSON file holds. null sets a member to its default. Keys\n" +
+		Long: "Change the members of an issuer that a JSON file contains. null sets a member to its default. Keys\n" +
 			"that a new jwks lacks are retired: tokens that they signed end.",
 		Args: cobra.ExactArgs(2),
 	}
@@ -203,7 +203,7 @@ func printIssuer(cmd *cobra.Command, i client.Issuer) error {
 func issuerCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check NAME FILE|-",
-		Short: "Tell whether an issuer's record and keys let a token be active",
+		Short: "Check a token against the record and the keys of an issuer",
 		Long: "Verify a token with the keys of an issuer, and print why it cannot be active. Revocations do not\n" +
 			"count. Exit code 0: verified. 2: not verified.",
 		Args: cobra.ExactArgs(2),

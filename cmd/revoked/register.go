@@ -212,7 +212,7 @@ func (r *registerFlags) registerStream(cmd *cobra.Command, conn *call.Flags) err
 	}
 	if !asJSON {
 		if !complete {
-			return errors.New("the answer ended before its summary: some lines may not be registered; " +
+			return errors.New("the response ended before its summary: some lines may not be registered; " +
 				"it is safe to send the whole file again")
 		}
 		if err := printSummary(cmd, sum); err != nil {

@@ -57,7 +57,7 @@ func revokeAllCommand() *cobra.Command {
 			}
 		}
 		if !selected {
-			return cli.UsageError("name what to revoke: --client, --subject, --session, --grant or --issuer")
+			return cli.UsageError("select what to revoke: --client, --subject, --session, --grant or --issuer")
 		}
 		if *before != "" {
 			var err error

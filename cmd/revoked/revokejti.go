@@ -93,7 +93,7 @@ func (d *denyList) send(cmd *cobra.Command, conn *call.Flags, c *client.Client, 
 	case err != nil:
 		return fmt.Errorf("%w; it is safe to send the whole file again", conn.Advise(err))
 	case !complete:
-		return errors.New("the answer ended before its summary: some jti may not be revoked; " +
+		return errors.New("the response ended before its summary: some jti may not be revoked; " +
 			"it is safe to send the whole file again")
 	}
 	if !asJSON {

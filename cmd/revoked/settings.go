@@ -13,7 +13,7 @@ import (
 	"revoked/cmd/revoked/internal/cli"
 )
 
-// defaultSetting stands for the default of a setting in `revoked settings set`.
+// defaultSetting selects the default of a setting in `revoked settings set`.
 const defaultSetting = "default"
 
 func settingsCommand() *cobra.Command {

@@ -221,7 +221,7 @@ func snapshotRestoreCommand() *cobra.Command {
 			return err
 		}
 		header.Bytes = backup.Bytes // size of the whole stream
-		ended := fmt.Sprintf("every token issued before %s is ended, and registrations need issued_at",
+		ended := fmt.Sprintf("every token issued before %s has ended, and registrations need issued_at",
 			header.Stamp.Std().Format(time.RFC3339))
 		if *acceptLoss {
 			ended = fmt.Sprintf("no token ends, and tokens revoked after the backup may be active again (reason: %s)",

@@ -34,7 +34,7 @@ func tokenCommand() *cobra.Command {
 		tokenRegisterCommand(),
 		tokenCallCommand("revoke FILE|-", "Revoke a token and its whole grant",
 			"Revoke a token and all tokens of its grant. Exits with 0 once the revocation is final on every\n"+
-				"node, even if the token was dead or unknown. Only an administrator learns that it was unknown.",
+				"node, even if the token was inactive or unknown. Only an administrator learns that it was unknown.",
 			(*client.Client).Revoke, printRevocation, warnUnknown),
 		tokenCallCommand("introspect FILE|-", "Ask whether a token is active",
 			"Ask whether a token is active. Exit code 0: active. 2: not active. 1: no node could answer.",
@@ -62,7 +62,7 @@ const outcomeUnknown = "unknown"
 func warnUnknown(cmd *cobra.Command, r client.Revocation) (err error) {
 	if r.Outcome == outcomeUnknown {
 		_, err = fmt.Fprintln(cmd.ErrOrStderr(), "unknown token: recorded, nothing ended; "+
-			"a registration within late_registration_window is dead from the start")
+			"a registration within late_registration_window is inactive from the start")
 	}
 	return err
 }
@@ -99,7 +99,7 @@ func printIntrospection(cmd *cobra.Command, fields client.Introspection) error {
 	}
 	if !fields.Active() {
 		fmt.Fprintln(cmd.ErrOrStderr(), "not active for this client: "+
-			"the token is dead or unknown, or its audience is another resource server (revoked client show ID)")
+			"the token is inactive or unknown, or its audience is another resource server (revoked client show ID)")
 	}
 	return cli.PrintPairs(cmd.OutOrStdout(), pairs...)
 }

@@ -20,7 +20,7 @@ const (
 )
 
 // NoteOp returns the operation that records e. It uses only Kind, Object, Reason, Detail and
-// Refused. The zero actor stands for the cluster.
+// Refused. The zero actor is the cluster.
 func NoteOp(by revoked.Actor, e revoked.AuditEntry) *Op {
 	o := e.Object
 	m := &Note{

@@ -166,7 +166,7 @@ func nameOf(m proto.Message) string { return string(m.ProtoReflect().Descriptor(
 func CheckKnown(m proto.Message) error { return checkKnown(m.ProtoReflect()) }
 
 // checkKnown visits every message that m contains. An unknown field comes from a newer program, and
-// skipping it would apply another command than the one that was proposed.
+// skipping it would apply a command that was not proposed.
 func checkKnown(m protoreflect.Message) (err error) {
 	if len(m.GetUnknown()) != 0 {
 		return fmt.Errorf("%w: %s: unknown field", revoked.ErrInvalid, m.Descriptor().Name())

@@ -1686,7 +1686,7 @@ type SettingsRecord struct {
 	Version                uint64                 `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"`
 	LeaseCeiling           int64                  `protobuf:"varint,7,opt,name=lease_ceiling,json=leaseCeiling,proto3" json:"lease_ceiling,omitempty"` // set by Apply, as is ceiling_until
 	CeilingUntil           int64                  `protobuf:"varint,8,opt,name=ceiling_until,json=ceilingUntil,proto3" json:"ceiling_until,omitempty"` // the stamp at which lease_ceiling ends
-	// The fields below are of version 5. 0 stands for the default, as in records of older programs.
+	// The fields below are of version 5. 0 means the default, as in records of older programs.
 	AuditRetention  int64  `protobuf:"varint,9,opt,name=audit_retention,json=auditRetention,proto3" json:"audit_retention,omitempty"`
 	AuditMaxEntries uint64 `protobuf:"varint,10,opt,name=audit_max_entries,json=auditMaxEntries,proto3" json:"audit_max_entries,omitempty"`
 	unknownFields   protoimpl.UnknownFields
@@ -3161,7 +3161,7 @@ type RevokeJWT struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Issuer         string                 `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"` // the iss claim
 	Jti            string                 `protobuf:"bytes,2,opt,name=jti,proto3" json:"jti,omitempty"`
-	Digests        [][]byte               `protobuf:"bytes,3,rep,name=digests,proto3" json:"digests,omitempty"` // of the token and, if its signature has one, of its other spelling
+	Digests        [][]byte               `protobuf:"bytes,3,rep,name=digests,proto3" json:"digests,omitempty"` // of the token and, if its signature has one, of the other form of that signature
 	ClientId       string                 `protobuf:"bytes,4,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	Subject        string                 `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
 	Session        string                 `protobuf:"bytes,6,opt,name=session,proto3" json:"session,omitempty"`

@@ -2,7 +2,7 @@
 // operations that a batch carries.
 //
 // Encode gives the same bytes on every member. Decode never panics and refuses a command of a type,
-// or with a field, unknown to this program. A command carries digests of tokens and hashes of
+// or with a field, unknown to this program. A command has digests of tokens and hashes of
 // secrets, never the tokens or secrets.
 //
 // Dangerous: the limits are part of the meaning of the log. Two members whose limits differ apply

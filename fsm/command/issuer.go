@@ -28,7 +28,7 @@ func PutIssuerKeysOp(name string, version uint64, keys []revoked.IssuerKey) *Op 
 	return newOp(revoked.Actor{}, &Op_PutIssuerKeys{PutIssuerKeys: m})
 }
 
-// BanIssuerKeyOp returns the operation that bans a key for good.
+// BanIssuerKeyOp returns the operation that bans a key permanently.
 func BanIssuerKeyOp(by revoked.Actor, name, thumbprint string) *Op {
 	return newOp(by, &Op_BanIssuerKey{BanIssuerKey: &BanIssuerKey{Name: name, Thumbprint: thumbprint}})
 }

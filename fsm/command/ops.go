@@ -38,7 +38,7 @@ func DeleteGrantOp(by revoked.Actor, id, reason string) *Op {
 	return newOp(by, &Op_DeleteGrant{DeleteGrant: &DeleteGrant{GrantId: id, Reason: reason}})
 }
 
-// CutoffOp returns the operation that creates a cut-off. issuedBefore 0 stands for the stamp of the
+// CutoffOp returns the operation that creates a cut-off. issuedBefore 0 means the stamp of the
 // entry.
 func CutoffOp(by revoked.Actor, s revoked.Selector, issuedBefore revoked.Time, reason string) *Op {
 	return newOp(by, &Op_MakeCutoff{MakeCutoff: &MakeCutoff{
@@ -72,21 +72,22 @@ func AdmitNodeOp(by revoked.Actor, node string, nonVoter bool, ttl time.Duration
 	return newOp(by, &Op_AdmitNode{AdmitNode: &AdmitNode{Node: node, NonVoter: nonVoter, Ttl: int64(ttl)}})
 }
 
-// WithdrawNodeOp returns the operation that ends the admission of a node. The zero actor stands for
-// the cluster: the node left.
+// WithdrawNodeOp returns the operation that ends the admission of a node. The zero actor is the
+// cluster: the node left.
 func WithdrawNodeOp(by revoked.Actor, node string) *Op {
 	return newOp(by, &Op_WithdrawNode{WithdrawNode: &WithdrawNode{Node: node}})
 }
 
-// BarNodeOp returns the operation that bars a node until it is admitted again. The zero actor
-// stands for the cluster.
+// BarNodeOp returns the operation that bars a node until it is admitted again. The zero actor is
+// the cluster.
 func BarNodeOp(by revoked.Actor, node, reason string) *Op {
 	return newOp(by, &Op_BarNode{BarNode: &BarNode{Node: node, Reason: reason}})
 }
 
 // JoinNodeOp returns the operation with which the leader uses up the admission of a node that
 // joins. token is the digest of the join token that the node sent, zero if it sent none. The result
-// wraps ErrForbidden if neither admits the node. A repeat for the same node changes nothing.
+// wraps ErrForbidden if neither admits the node. A second JoinNode of the same node changes
+// nothing.
 func JoinNodeOp(node string, token revoked.Digest) *Op {
 	m := &JoinNode{Node: node}
 	if !token.IsZero() {
@@ -184,7 +185,7 @@ func KindOf(op *Op) string {
 	return ""
 }
 
-// newOp returns an operation of by. The zero actor stands for the cluster itself. Only audited
+// newOp returns an operation of by. The zero actor is the cluster itself. Only audited
 // calls have an origin, because it takes bytes in every entry.
 func newOp(by revoked.Actor, kind isOp_Kind) *Op {
 	op := &Op{Actor: ActorMessage(by), Kind: kind}

@@ -76,7 +76,7 @@ func EachToken(s Reader, g *rows.Grant, fn func(*revoked.Token) bool) error {
 }
 
 // EachGrant calls fn with every grant that sel may match, starting after cursor (nil: with the
-// first), until fn returns false. A cursor is the key that an earlier call of fn received.
+// first), until fn returns false. A cursor is the key that an earlier call to fn received.
 func EachGrant(s Reader, sel *revoked.Selector, cursor []byte,
 	fn func(key []byte, g *rows.Grant) (bool, error)) error {
 	if sel.GrantID != "" {

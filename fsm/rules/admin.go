@@ -79,7 +79,7 @@ func isAdmin(c *revoked.Client) bool {
 }
 
 // deleteClient removes a client and ends its tokens with a Whole cut-off, so that they stay dead if
-// the id is used again. A repeat succeeds while the record of the deletion exists, for
+// the id is used again. A second deletion succeeds while the record of the first exists, for
 // cutoff_retention.
 func (a *Applier) deleteClient(actor *revoked.Client, m *command.DeleteClient) Result {
 	if a.client(m.ClientId) == nil {
@@ -109,7 +109,7 @@ func (a *Applier) clientEvent(actor *revoked.Client, id, action string) {
 	})
 }
 
-// updateSettings replaces the settings. They hold for the next operation of the same entry.
+// updateSettings replaces the settings. They apply from the next operation of the same entry.
 func (a *Applier) updateSettings(m *command.PutSettings) Result {
 	if v := a.currentSettings().Version; v != m.IfVersion || v == a.Index {
 		return Result{Err: fmt.Errorf("%w: the settings have changed", revoked.ErrConflict)}
@@ -139,7 +139,7 @@ func (a *Applier) withCeiling(s revoked.Settings) rows.Settings {
 	return rows.Settings{Settings: s, CeilingUntil: a.Stamp.Add(ceilingRetention)}
 }
 
-// makeCutoff ends all selected tokens that were issued at or before a time. 0 stands for the stamp
+// makeCutoff ends all selected tokens that were issued at or before a time. 0 means the stamp
 // of the entry. CheckIssuedBefore bounds the time: one far in the future would end tokens for
 // years.
 func (a *Applier) makeCutoff(actor *revoked.Client, m *command.MakeCutoff) Result {

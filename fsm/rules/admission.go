@@ -59,7 +59,7 @@ func (a *Applier) admitNode(by string, m *command.AdmitNode) Result {
 // empty if the leader withdraws a node that has left.
 func (a *Applier) withdrawNode(by, node string) Result {
 	switch old := a.admission(node); {
-	case old == nil && by == "": // a founder left
+	case old == nil && by == "": // an initial member left
 		a.decide(revoked.Admission{Node: node, State: revoked.Withdrawn})
 	case old == nil:
 		return Result{Err: fmt.Errorf("%w: node %q is not admitted", revoked.ErrNotFound, node)}
@@ -149,7 +149,7 @@ func (a *Applier) setVoting(by string, op *command.Op) Result {
 	m, changed := op.GetSetVoting(), true
 	switch old := a.admission(m.Node); {
 	case m.Call == command.VoteSettled:
-	case old == nil && m.NonVoter: // a founder
+	case old == nil && m.NonVoter: // an initial member
 		a.decide(revoked.Admission{Node: m.Node, State: revoked.Joined, NonVoter: true, By: by})
 	case old != nil && old.NonVoter != m.NonVoter:
 		next := *old
@@ -167,7 +167,7 @@ func (a *Applier) setVoting(by string, op *command.Op) Result {
 // hasNotJoined reports whether the node of v has or used its admission, but is not a member. The
 // leader uses an admission up just before it adds the node, so Joined alone does not tell. The
 // state knows the members from the audit, which is later than Raft. If Raft adds the node
-// meanwhile, noteMembers restores the admission.
+// in between, noteMembers restores the admission.
 func (a *Applier) hasNotJoined(v *revoked.Admission) bool {
 	members := a.currentMembers()
 	return v.State == revoked.Admitted ||

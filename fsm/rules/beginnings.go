@@ -85,7 +85,7 @@ func (a *Applier) endEverything(before revoked.Time, reason string) {
 // It returns ErrUnprocessable if before is earlier than the stamp of the backup by more than
 // max_clock_skew. The tokens issued between the two would stay active.
 //
-// now is the time of the seed. The history has a gap from the backup to that time. 0 stands for a
+// now is the time of the seed. The history has a gap from the backup to that time. 0 means a
 // time just after the backup.
 func (a *Applier) Seed(clusterID, actor string, before, now revoked.Time, reason string) error {
 	a.begin(a.Index+1, a.Term)

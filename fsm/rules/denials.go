@@ -26,8 +26,8 @@ func (a *Applier) jwtEnd(iss *revoked.Issuer, j *revoked.JWT) revoked.Time {
 	return end
 }
 
-// denyJTI denies a jti of an issuer. Without an expiry each repeat would move the end of the denial
-// a little. So a repeat writes only if it adds a sixteenth of a lifetime.
+// denyJTI denies a jti of an issuer. Without an expiry, each further revocation would move the
+// end of the denial a little. So it writes only if it adds a sixteenth of a lifetime.
 func (a *Applier) denyJTI(iss *revoked.Issuer, j *revoked.JWT, by, reason string) bool {
 	var renew time.Duration
 	if j.ExpiresAt == 0 {
@@ -57,8 +57,8 @@ func (a *Applier) denyDigest(d revoked.Digest, until revoked.Time, by, reason st
 
 // denyFamily denies a grant or a session, including the tokens that the issuer adds to it later.
 // The denial lasts for at least cutoff_retention, because a refresh may add tokens long after the
-// newest known one. After a repeat, it lasts for at least the lifetime of a token that was added
-// since.
+// newest known one. After a further revocation, it lasts for at least the lifetime of a token that
+// was added since.
 func (a *Applier) denyFamily(kind revoked.DenialKind, iss *revoked.Issuer, value, by, reason string) bool {
 	life := a.jwtLifetime(iss)
 	keep := max(a.currentSettings().CutoffRetention, life)
@@ -88,8 +88,8 @@ func (a *Applier) denyGrantOf(g *revoked.Grant, r *revoked.Revocation) {
 	}
 }
 
-// deny writes the denial with that key. A repeat extends it, unless that would add no more than
-// renew and the denial was made to last as long as this one. It reports whether it wrote.
+// deny writes the denial with that key. A further revocation extends it, unless that would add no
+// more than renew and the denial was made to last as long as this one. It reports whether it wrote.
 func (a *Applier) deny(id revoked.Digest, until revoked.Time, renew time.Duration, by, reason string) bool {
 	if until <= a.Stamp {
 		return false

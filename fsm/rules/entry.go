@@ -97,7 +97,7 @@ func (a *access) putVersion(version rows.Version) {
 	a.version = version
 }
 
-// op applies one operation of a batch. A result that names no index holds at the entry in hand.
+// op applies one operation of a batch. A result without an index is valid at the current entry.
 func (a *Applier) op(op *command.Op) Result {
 	var r Result
 	if a.audited {

@@ -138,8 +138,8 @@ func (a *Applier) updateKeys(m *command.PutIssuerKeys) Result {
 	return Result{}
 }
 
-// banKey bans a key for good. No later set brings it back, so an administrator need not wait until
-// the issuer stops publishing a key that leaked.
+// banKey bans a key permanently. No later set brings it back, so an administrator need not wait
+// until the issuer stops publishing a key that leaked.
 func (a *Applier) banKey(actor *revoked.Client, m *command.BanIssuerKey) Result {
 	old := a.issuer(m.Name)
 	if old == nil || old.Key(m.Thumbprint) == nil {
@@ -308,7 +308,7 @@ func mergeKeys(old, set []revoked.IssuerKey, now revoked.Time, grace time.Durati
 	return merged
 }
 
-// equalKeys compares keys with the same thumbprint, which stands for Public.
+// equalKeys compares keys with the same thumbprint, which identifies Public.
 func equalKeys(a, b revoked.IssuerKey) bool {
 	a.Public, b.Public = nil, nil
 	return a.KeyID == b.KeyID && a.Thumbprint == b.Thumbprint && a.Algorithm == b.Algorithm && a.State == b.State &&

@@ -177,7 +177,7 @@ func (a *Applier) registerKnown(actor *revoked.Client, m *command.Register, know
 		rotated = rotated || t.Kind == revoked.RefreshToken && g.TokenCount > len(known)
 	}
 	// The first registration may have ended an older token before its response was lost. So the
-	// response to a repeat must also wait for all members.
+	// response to a retry must also wait for all members.
 	return Result{Ended: dead || rotated, Register: revoked.RegisterResult{
 		GrantID: known[0].GrantID, Index: a.Index, Revoked: dead,
 	}}

@@ -118,9 +118,9 @@ func (a *Applier) revokedDue(g *revoked.Grant) revoked.Time {
 
 // addTombstone records the revocation of an unknown token. It ends registrations for the client
 // that revoked, or for any client if an administrator revoked. A tombstone lasts for two windows
-// for late registrations, and a repeat renews it after half a window. So each successful revocation
-// holds for at least one whole window. It also outlasts every JWT that exists now: the key that
-// verifies the token may be published later.
+// for late registrations, and a further revocation renews it after half a window. So each
+// successful revocation is effective for at least one whole window. It also outlasts every JWT that
+// exists now: the key that verifies the token may be published later.
 func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {
 	d, client := revoked.Digest(m.Digest), actor.ID
 	if actor.Has(revoked.RoleAdmin) {

@@ -50,7 +50,7 @@ func (a *Applier) mayDeny(actor *revoked.Client, id revoked.Digest) error {
 	if actor.Has(revoked.RoleAdmin) || a.denialsOf(actor.ID) < a.DenialQuota {
 		return nil
 	}
-	if _, row := a.denial(id); row != nil { // a repeat adds nothing
+	if _, row := a.denial(id); row != nil { // a second revocation adds nothing
 		return nil
 	}
 	return fmt.Errorf("%w: client %q: %d deny entries, the most of one client", revoked.ErrQuota, actor.ID, a.DenialQuota)

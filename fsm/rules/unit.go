@@ -15,7 +15,7 @@ import (
 // concurrent use.
 //
 // The first error of the store is kept in err. The caller discards everything computed afterwards,
-// and the process ends.
+// and the process exits.
 //
 // A dry unit discards its writes and only records in dirty that it had one.
 type unit struct {
@@ -84,7 +84,7 @@ func (s *Scratch) keep(b []byte) []byte {
 }
 
 // fail keeps the first error. The state of the unit is undefined afterwards. The unit is then not
-// committed, and the process ends. So the state on disk stays that of the last commit.
+// committed, and the process exits. So the state on disk stays that of the last commit.
 func (u *unit) fail(err error) {
 	if u.err == nil {
 		u.err = err

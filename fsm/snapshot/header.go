@@ -73,8 +73,8 @@ func readCommands(src Source) (uint32, error) {
 }
 
 // namedCommands returns the version that a header names for a state that includes commands of
-// version v. Programs before version 3 know no such field, and read states of their own commands
-// only.
+// version v. Programs before version 3 ignore that field, and read only states of their own
+// commands.
 func namedCommands(v uint64) uint32 {
 	if v < 3 {
 		return 0
@@ -122,7 +122,7 @@ func decodeHeader(b []byte) (Header, error) {
 	}, nil
 }
 
-// A Marker stands for a local snapshot in Raft's snapshot store. The state itself is in the store
+// A Marker represents a local snapshot in Raft's snapshot store. The state itself is in the store
 // of the FSM.
 //
 //	8   magic "RVKDMARK"
@@ -135,7 +135,7 @@ type Marker struct {
 	LogHash     [32]byte
 }
 
-// The first bytes and the size of a marker.
+// The magic and the size of a marker.
 const (
 	MarkerMagic = "RVKDMARK"
 	MarkerSize  = 8 + 8 + 8 + 32 + 4

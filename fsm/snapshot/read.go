@@ -106,7 +106,7 @@ func (s *reader) head() (Header, error) {
 		return Header{}, err
 	}
 	if string(b) != magic {
-		return Header{}, fmt.Errorf("%w: wrong first bytes", ErrMalformed)
+		return Header{}, fmt.Errorf("%w: unknown magic", ErrMalformed)
 	}
 	v, err := s.uint32()
 	if err != nil {

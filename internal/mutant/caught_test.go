@@ -47,7 +47,7 @@ const (
 	waits    = "TestBegin_OlderLeases_CountFromTheLastEarlierEntry"
 	sims     = "TestSim"
 	breaks   = "broken: "
-	heldOnly = "TestNotices_Followers_GetOneOnceTheyHoldEntry/holds_it,_not_committed"
+	heldOnly = "TestNotices_Followers_GetOneAfterTheEntry/holds_it,_not_committed"
 	rule7    = "TestTable_EachRule_Holds/rule_7"
 	booked   = "TestTable_EachRule_Holds/rule_2:_an_admitted_request_is_reserved"
 )
@@ -59,7 +59,7 @@ var caught = []catch{
 	{by: "no-ack-wait", how: schedule, pkg: "node/lease", test: random, says: behind, env: schedules, takes: "1 s"},
 	{by: "no-ack-wait", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "1 s"},
 	{by: "repeat-acked-at-once", how: unit, pkg: "node/propose", test: "TestPropose_RepeatedOperation_WaitsForEntry",
-		says: "a repeat was acknowledged too early", takes: "1 s"},
+		says: "a retry was acknowledged too early", takes: "1 s"},
 	{by: "repeat-acked-at-once", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
 	{by: "join-sent-call", how: unit, pkg: "node/propose", test: "TestReadBarrier_EarlierBarrierSent_SendsItsOwn",
 		says: "got an answer from the earlier barrier", takes: "1 s"},
@@ -167,7 +167,7 @@ var caught = []catch{
 	{by: "denial-not-looked-up", how: unit, pkg: "fsm", test: "TestRevokeJWT_GrantOrSession_EndsLaterTokens",
 		says: "later token of the grant: got dead false, want true", takes: "1 s"},
 	{by: "denial-not-looked-up", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
-	{by: "jti-ends-no-grant", how: unit, pkg: "fsm", test: "TestDenyJTI_RegisteredToken_DeadForGood",
+	{by: "jti-ends-no-grant", how: unit, pkg: "fsm", test: "TestDenyJTI_RegisteredToken_EndsPermanently",
 		says: "verdict of r-a1: got 1, want 2", takes: "1 s"},
 	{by: "jti-ends-no-grant", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "3 s"},
 	{by: "denial-before-its-grants", how: unit, pkg: "fsm", test: "TestDenyJTI_ManyGrants_EndBeforeTheDenial",
@@ -178,7 +178,7 @@ var caught = []catch{
 		says: "verdict of r-other: got 2, want 1", takes: "1 s"},
 	{by: "extended-denial-is-stray", how: unit, pkg: "fsm", test: "TestExpire_GrantWithTwoJTIs_OneCommand",
 		says: "stray entry", takes: "1 s"},
-	{by: "jtis-of-the-unit", how: unit, pkg: "fsm", test: "TestDenyJTI_RegisteredToken_DeadForGood",
+	{by: "jtis-of-the-unit", how: unit, pkg: "fsm", test: "TestDenyJTI_RegisteredToken_EndsPermanently",
 		says: "verdict of r-d1: got 1, want 2", takes: "1 s"},
 	{by: "cached-key-state", how: unit, pkg: "node/bearer", test: "TestStatus_Change_EndsCachedJWT/key_banned",
 		says: "after: got verdict 1, want 2", takes: "1 s"},

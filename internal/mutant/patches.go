@@ -93,7 +93,7 @@ var sentCalls sync.Map // *Router to *sentCall
 		"fsm/leaders.go", "\t\tl.newest, l.second = n, l.newest\n",
 		"\t\tif l.second.Term == 0 {\n\t\t\tl.second = l.newest\n\t\t}\n\t\tl.newest = n\n",
 	}}},
-	{"wait-from-first-entry", "the wait for old leases begins at the first entry that a log took in, not at the last", []Edit{{
+	{"wait-from-first-entry", "the wait for old leases begins at the first entry that a log received, not at the last", []Edit{{
 		"node/lease/intake.go", "\ti.latest = now\n", "",
 	}}},
 	{"wait-forgets-own-entries", "the wait for old leases ignores what the new leader proposed as an earlier leader", []Edit{{
@@ -178,7 +178,7 @@ var sentCalls sync.Map // *Router to *sentCall
 		"func(c *x509.Certificate) bool { return KeyHash(c) == p.Hash })\n",
 		"func(*x509.Certificate) bool { return true })\n",
 	}}},
-	{"any-key-renews", "a certificate is renewed for another key than the admission's", []Edit{{
+	{"any-key-renews", "a certificate is renewed for a key other than the admission's", []Edit{{
 		"node/certify/signer.go",
 		"\tcase a.Key.IsZero() || a.Key != revoked.Digest(pki.KeyHash(cert)):\n",
 		"\tcase a.Key.IsZero():\n",
@@ -193,10 +193,10 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"unknown-promotion", "a voter rejects a candidate whose promotion it has not stored", []Edit{{
 		"transport/saferaft/transport.go", "\t\t\tguard.standIn(&req.RPCHeader)\n\t\tcase", "\t\tcase",
 	}}},
-	{"forgotten-marks", "marks end with the log entries that hold them", []Edit{{
+	{"forgotten-marks", "marks are deleted with the log entries that contain them", []Edit{{
 		"node/raftstore/marks.go", "\tif err := l.keep(first, last); err != nil {\n\t\treturn err\n\t}\n", "",
 	}}},
-	{"marks-of-discarded-log", "marks end with a log that does not lead to a received snapshot", []Edit{{
+	{"marks-of-discarded-log", "marks are deleted with a log that does not lead to a received snapshot", []Edit{{
 		"node/raftstore/checkedlog.go", "\t\tif err := l.DeleteRange(first, last); err != nil {\n",
 		"\t\tif err := l.LogStore.(*markedLog).LogStore.DeleteRange(first, last); err != nil {\n",
 	}}},

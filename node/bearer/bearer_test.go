@@ -14,7 +14,7 @@ import (
 	"revoked/fsm/command"
 )
 
-// twin returns the other spelling of a token with an ES256 signature.
+// twin returns the same token with the other form of its ES256 signature.
 func twin(t testing.TB, token string) string {
 	t.Helper()
 	head, last := token[:strings.LastIndexByte(token, '.')+1], token[strings.LastIndexByte(token, '.')+1:]
@@ -84,7 +84,7 @@ func TestStatus_Change_EndsCachedJWT(t *testing.T) {
 		{"revoked", func(m *machine, token string) {
 			m.must(command.RevokeJWTOp(m.by("admin"), m.verified(token), ""))
 		}, dead},
-		{"C26: revoked in its other spelling", func(m *machine, token string) {
+		{"C26: revoked with its other signature", func(m *machine, token string) {
 			m.change(func(i *revoked.Issuer) { i.JTI = false })
 			m.awaitCached(token)
 			m.must(command.RevokeJWTOp(m.by("admin"), m.verified(twin(m.t, token)), ""))
@@ -100,11 +100,11 @@ func TestStatus_Change_EndsCachedJWT(t *testing.T) {
 		{"tombstone of its digest", func(m *machine, token string) {
 			m.must(command.RevokeOp(m.by("admin"), revoked.DigestToken(token), ""))
 		}, dead},
-		{"tombstone of its other spelling", func(m *machine, token string) {
+		{"tombstone of its twin", func(m *machine, token string) {
 			m.must(command.RevokeOp(m.by("admin"), revoked.DigestToken(twin(m.t, token)), ""))
 		}, dead},
 		{"registered, and revoked", func(m *machine, token string) { reg(m, token, true) }, dead},
-		{"registered in its other spelling, and revoked",
+		{"registered with its other signature, and revoked",
 			func(m *machine, token string) { reg(m, twin(m.t, token), true) }, dead},
 		{"registered", func(m *machine, token string) { reg(m, token, false) }, revoked.Active},
 		{"cut off", func(m *machine, _ string) {
@@ -164,7 +164,7 @@ func TestStatus_Change_EndsCachedJWT(t *testing.T) {
 			tt.change(m, token)
 			for range 2 {
 				m.want("after", token, tt.want)
-				m.want("other spelling, after", other, tt.want)
+				m.want("twin, after", other, tt.want)
 			}
 		})
 	}

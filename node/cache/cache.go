@@ -1,5 +1,5 @@
 // Package cache keeps the token records that a node reads most. It never returns a record that is
-// older than a change published before the lookup: every entry carries epochs that the state
+// older than a change published before the lookup: every entry has epochs that the state
 // machine advances. See DESIGN.md of package node.
 package cache
 
@@ -158,7 +158,7 @@ func (c *Cache) unchanged(e *entry) bool {
 }
 
 // read builds an entry from the state, or returns nil for an unknown token. It reads each epoch
-// before the row that the epoch stands for.
+// before the row of the epoch.
 func (c *Cache) read(d revoked.Digest) (*entry, error) {
 	for range readAttempts {
 		e := &entry{digest: d}

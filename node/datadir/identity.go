@@ -205,7 +205,7 @@ func checkEmpty(dir string) error {
 	if len(found) == 0 {
 		return nil
 	}
-	return fmt.Errorf("data directory %s holds %s but no %s: move it away and let the node join as a new instance",
+	return fmt.Errorf("data directory %s has %s but no %s: move it away and let the node join as a new instance",
 		dir, strings.Join(found, ", "), identityFile)
 }
 
@@ -235,7 +235,7 @@ func (id *Identity) save() error {
 	return nil
 }
 
-// Lock locks dir for this process. The kernel releases the lock when the process ends.
+// Lock locks dir for this process. The kernel releases the lock when the process exits.
 func Lock(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

@@ -81,7 +81,7 @@ func TestOpen_UnsafeDirectory_Refused(t *testing.T) {
 		want    string
 		is      error
 	}{
-		{"data without an identity", remove("identity.json"), "holds raft.db, state but no identity.json", nil},
+		{"data without an identity", remove("identity.json"), "has raft.db, state but no identity.json", nil},
 		{"no log", remove(raftstore.LogFile), "file is missing", revoked.ErrDamaged},
 		{"no state", remove(filepath.Join(datadir.StateDir, "CURRENT")), "file is missing", revoked.ErrDamaged},
 		{"an empty log", func(t *testing.T, dir string) {

@@ -27,7 +27,7 @@ const RecordFile = "recovery.json"
 // a cluster.
 func OpenMember(dir string) (id *Identity, unlock func() error, err error) {
 	if !isNode(dir) {
-		return nil, nil, fmt.Errorf("%w: %s does not hold a node", revoked.ErrUnprocessable, dir)
+		return nil, nil, fmt.Errorf("%w: %s is not a data directory of a node", revoked.ErrUnprocessable, dir)
 	}
 	lock, err := Lock(dir)
 	if err != nil {

@@ -10,5 +10,6 @@
 // The package writes keys only with the function that it gets. A failed fetch changes nothing: the
 // caller keeps the keys that it has.
 //
-// Dangerous: errors reach administrators and the log, so they carry no text that the server chose.
+// Dangerous: errors reach administrators and the log, so they contain no text that the server
+// chose.
 package jwks

@@ -31,7 +31,7 @@ func newRobot(t testing.TB, jwks ...string) *revoked.Client {
 		AuthMethods: []string{revoked.AuthPrivateKey}}
 }
 
-// assertionClaims returns the claims of a good assertion with changes; nil removes one.
+// assertionClaims returns the claims of a valid assertion with changes; nil removes one.
 func assertionClaims(changes map[string]any) string {
 	c := map[string]any{"iss": "robot", "sub": "robot", "aud": audience, "jti": "j-1", "exp": iat + 120}
 	for name, v := range changes {
@@ -183,7 +183,7 @@ func TestAssertion_Attacks_AreNotVerified(t *testing.T) {
 	good := es.sign(`{"alg":"ES256","kid":"es"}`, payload)
 	ignored := es.sign(`{"alg":"ES256","jku":"https://x","x5u":"https://x","kid":"es"}`, payload)
 	if !verifies(c, good) || !verifies(c, ignored) {
-		t.Fatal("got the good assertions refused")
+		t.Fatal("got the valid assertions refused")
 	}
 	parts := strings.Split(good, ".")
 	jwk := attacker.jwk("")
@@ -224,7 +224,7 @@ func TestAssertion_Attacks_AreNotVerified(t *testing.T) {
 	}
 }
 
-// RFC 8725 sections 2.1 and 3.1, on assertions: every spelling of "none" is refused. So is every
+// RFC 8725 sections 2.1 and 3.1, on assertions: every variant of "none" is refused. So is every
 // HMAC whose secret is a form of the public key.
 func TestAssertion_AlgorithmConfusion_IsNotVerified(t *testing.T) {
 	rs, es := keys()["RS256"], keys()["ES256"]
@@ -302,7 +302,7 @@ func TestAssertion_KeyIDConfusion_IsNotVerified(t *testing.T) {
 }
 
 // RFC 8725 section 2.4 and RFC 7519 section 4, on assertions: no claim or parameter may occur
-// twice, in any spelling. Two readers may choose differently.
+// twice, in any encoding. Two readers may choose differently.
 func TestAssertion_RepeatedMembers_AreNotVerified(t *testing.T) {
 	k := keys()["ES256"]
 	c := newRobot(t, k.jwk(`"kid":"k"`))

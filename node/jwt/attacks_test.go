@@ -38,7 +38,7 @@ func TestVerify_Attacks_AreNotVerified(t *testing.T) {
 		{"alg None", unsigned(`{"typ":"at+jwt","alg":"None"}`), revoked.RefusedAlgorithm},
 		{"alg nOnE", unsigned(`{"typ":"at+jwt","alg":"nOnE"}`), revoked.RefusedAlgorithm},
 		{"empty alg", unsigned(`{"typ":"at+jwt","alg":""}`), revoked.RefusedAlgorithm},
-		{"alg none with a good signature", es.sign(`{"typ":"at+jwt","alg":"none","kid":"es"}`, payload),
+		{"alg none with a valid signature", es.sign(`{"typ":"at+jwt","alg":"none","kid":"es"}`, payload),
 			revoked.RefusedAlgorithm},
 		{"good header without the signature", parts[0] + "." + parts[1] + ".", revoked.RefusedSignature},
 		{"HMAC with the public key as PEM", hmacToken(hs, payload, block), revoked.RefusedAlgorithm},
@@ -73,7 +73,7 @@ func TestVerify_Attacks_AreNotVerified(t *testing.T) {
 		{"x5c", attacker.sign(`{"typ":"at+jwt","alg":"ES256","x5c":["AAAA"]}`, payload), revoked.RefusedSignature},
 		{"kid with a path", attacker.sign(`{"typ":"at+jwt","alg":"ES256","kid":"/dev/null"}`, payload), revoked.RefusedKey},
 		{"kid with a command", attacker.sign(`{"typ":"at+jwt","alg":"ES256","kid":"|id"}`, payload), revoked.RefusedKey},
-		{"kid with another spelling", attacker.sign(`{"typ":"at+jwt","alg":"ES256","kid":"e\u0073"}`, payload),
+		{"kid with an escape", attacker.sign(`{"typ":"at+jwt","alg":"ES256","kid":"e\u0073"}`, payload),
 			revoked.RefusedSignature},
 
 		// JW-02 and JW-06: forged claims.
@@ -91,7 +91,7 @@ func TestVerify_Attacks_AreNotVerified(t *testing.T) {
 		{"introspection response", es.sign(`{"typ":"token-introspection+jwt","alg":"ES256","kid":"es"}`, payload),
 			revoked.RefusedType},
 
-		// JW-09, sections 2.3 and 3.3: nested tokens, and JW-10: other spellings.
+		// JW-09, sections 2.3 and 3.3: nested tokens, and JW-10: other encodings.
 		{"nested token", es.sign(`{"typ":"at+jwt","alg":"ES256","kid":"es","cty":"JWT"}`, good), revoked.RefusedFormat},
 		{"encrypted token", strings.Join([]string{b64([]byte(`{"alg":"dir","enc":"A128GCM","zip":"DEF"}`)), "", "AAAA",
 			"AAAA", "AAAA"}, "."), revoked.RefusedFormat},
@@ -162,7 +162,7 @@ func TestVerify_OtherIssuer_IsNotVerified(t *testing.T) {
 	}
 }
 
-// RFC 8725 section 3.8, C32: claims of other names, cases and nesting do not stand in.
+// RFC 8725 section 3.8, C32: claims of other names, cases and nesting are not substitutes.
 func TestVerify_ClaimNames_AreExact(t *testing.T) {
 	k := keys()["ES256"]
 	i := newIssuer(t, k.jwk(""))

@@ -6,7 +6,7 @@
 // whether the issuer made the token, which is enough to revoke it, and whether the token may be
 // active.
 //
-// The package accepts one spelling of each token. A second spelling would have another digest and
+// The package accepts one encoding of each token. A second encoding would have another digest and
 // would escape a revocation of the first. ECDSA has a second valid signature for every token, the
 // twin (r, n-s): [Token.Twin] returns its digest, and callers look both up.
 //

@@ -89,7 +89,7 @@ func TestParseObject_OnlyStrictJSON_IsAccepted(t *testing.T) {
 	}
 }
 
-func TestWholeSeconds_EachSpelling_IsExact(t *testing.T) {
+func TestWholeSeconds_EachFormat_IsExact(t *testing.T) {
 	for _, tt := range []struct {
 		literal  string
 		down, up int64

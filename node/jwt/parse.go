@@ -33,7 +33,7 @@ type Token struct {
 }
 
 // Parse checks the form of a token and decodes it. It returns [ErrFormat] unless the token is the
-// only spelling of its three parts, and header and claims are strict JSON objects. The token may
+// only encoding of its three parts, and header and claims are strict JSON objects. The token may
 // not use extensions: crit (RFC 7515 section 4.1.11) and b64 (RFC 7797) must be absent.
 func Parse(raw string) (*Token, error) {
 	if len(raw) > MaxLength || strings.Count(raw, ".") != 2 {
@@ -89,7 +89,7 @@ func HasHeader(raw string) bool {
 }
 
 // decodePart decodes base64url (RFC 7515 section 2). Go's decoder alone would skip CR and LF.
-// Strict rejects bits beyond the last byte, which would be another spelling.
+// Strict rejects bits beyond the last byte, which would be another encoding.
 func decodePart(s string) ([]byte, error) {
 	for i := range len(s) {
 		switch c := s[i]; {
@@ -112,7 +112,7 @@ func (t *Token) KeyID() (string, bool) { return t.keyID, t.hasKeyID }
 // have two digests.
 func (t *Token) Digest() revoked.Digest { return revoked.DigestToken(t.raw) }
 
-// Twin returns the digest of the other spelling of a token with an ECDSA signature. Anyone can
+// Twin returns the digest of the same token with the other form of its ECDSA signature. Anyone can
 // compute the valid signature (r, n-s) from (r, s). It returns false for a token that has no twin.
 // It does not need the key: the twin verifies if and only if the token does.
 func (t *Token) Twin() (revoked.Digest, bool) {

@@ -13,7 +13,7 @@ import (
 
 const plain = `{"alg":"ES256"}`
 
-// RFC 8725 section 2.6: one token has one spelling.
+// RFC 8725 section 2.6: one token has one encoding.
 func TestParse_OtherForms_AreRefused(t *testing.T) {
 	k := keys()["ES256"]
 	good := k.sign(k.header("k"), claims(nil))
@@ -24,7 +24,7 @@ func TestParse_OtherForms_AreRefused(t *testing.T) {
 		name, token string
 		ok          bool
 	}{
-		{"good token", good, true},
+		{"valid token", good, true},
 		{"no kid and no typ", headers(plain), true},
 		{"empty signature", parts[0] + "." + parts[1] + ".", true},
 		{"long token", longest, true},
@@ -105,7 +105,7 @@ func twinOf(s signer, raw string) string {
 }
 
 // C26: from an ECDSA token anyone can make a second valid one. Each has the digest of the other.
-func TestToken_Twin_IsTheOtherValidSpelling(t *testing.T) {
+func TestToken_Twin_IsTheOtherValidToken(t *testing.T) {
 	for _, alg := range []string{"ES256", "ES384", "ES512"} {
 		k := keys()[alg]
 		i := newIssuer(t, k.jwk(""))

@@ -44,7 +44,7 @@ type verifyKey struct {
 	public crypto.PublicKey
 }
 
-// New returns a verifier for an issuer, which must not change any more. It returns an error for a
+// New returns a verifier for an issuer, which must no longer change. It returns an error for a
 // key that does not parse. Parsing the keys is the costly part, so keep the verifier as long as the
 // issuer's record.
 func New(issuer *revoked.Issuer) (*Verifier, error) {

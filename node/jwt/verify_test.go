@@ -259,7 +259,7 @@ func TestVerify_ScopeAndUsername_HaveFallbacks(t *testing.T) {
 
 // A token can still be verified for its revocation if its key is no longer active, its issuer is
 // disabled or it has expired.
-func TestVerify_EndedKeys_VerifyButNotActive(t *testing.T) {
+func TestVerify_RetiredKeys_VerifyButNotActive(t *testing.T) {
 	k := keys()["ES256"]
 	for _, state := range []revoked.KeyState{revoked.KeyRetired, revoked.KeyBanned} {
 		i := newIssuer(t, k.jwk(`"kid":"k1"`))
@@ -342,7 +342,7 @@ func TestCheck_Token_HasItsReason(t *testing.T) {
 		reason      revoked.IssuerReason
 		jti         string
 	}{
-		{"good token", k.sign(k.header("k1"), claims(nil)), "", "j1"},
+		{"valid token", k.sign(k.header("k1"), claims(nil)), "", "j1"},
 		{"expired", k.sign(k.header("k1"), claims(map[string]any{"exp": iat + 1})), revoked.RefusedExpired, "j1"},
 		{"unknown kid", k.sign(k.header("k2"), claims(nil)), revoked.RefusedKey, ""},
 		{"opaque token", "2YotnFZFEjr1zCsicMWpAA", revoked.RefusedFormat, ""},

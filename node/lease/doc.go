@@ -3,7 +3,7 @@
 // and the argument for its safety.
 //
 // Promise: while a Holder covers a read, no Table of any term acknowledges an index that the read's
-// state lacks. This holds as long as every boot clock runs within [RateBound] of true time.
+// state lacks. This is guaranteed while every boot clock runs within [RateBound] of true time.
 //
 // The package does no I/O, starts no goroutine and reads no clock: the caller passes the time and
 // holds one lock around every call. Only [BootClock], which the caller may pass on, reads a clock.

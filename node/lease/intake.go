@@ -1,21 +1,21 @@
 package lease
 
-// An Intake knows when a node's log last took in an entry of an earlier term. No lease of an
+// An Intake knows when a node's log last received an entry of an earlier term. No lease of an
 // earlier leader was requested later: DESIGN.md of package node has the argument. The caller holds
 // one lock around every method.
 //
-// The instants belong to a clock that may stand still, but runs at most RateBound fast.
+// The instants belong to a clock that may stop, but runs at most RateBound fast.
 type Intake struct {
 	term    uint64  // highest term of an entry so far
-	latest  Instant // when the log last took in an entry
-	earlier Instant // when the log last took in an entry of a term below term
+	latest  Instant // when the log last received an entry
+	earlier Instant // when the log last received an entry of a term below term
 }
 
-// NewIntake returns the Intake of a process that starts at now. Earlier processes took in
-// everything that the log holds by then.
+// NewIntake returns the Intake of a process that starts at now. Earlier processes received
+// everything that the log has by then.
 func NewIntake(now Instant) Intake { return Intake{latest: now, earlier: now} }
 
-// Took records that the log takes in entries of the terms from low to high at now. For a snapshot,
+// Took records that the log receives entries of the terms from low to high at now. For a snapshot,
 // low is 0. Call Took before the entries are stored, and in the order of the writes.
 func (i *Intake) Took(low, high uint64, now Instant) {
 	if high > i.term {
@@ -27,7 +27,7 @@ func (i *Intake) Took(low, high uint64, now Instant) {
 	i.latest = now
 }
 
-// Before returns an instant after which the log took in no entry of a term below the given one.
+// Before returns an instant after which the log received no entry of a term below the given one.
 func (i *Intake) Before(term uint64) Instant {
 	if term > i.term {
 		return i.latest

@@ -66,7 +66,7 @@ func TestInheritedReservation_OutlastsTheLease(t *testing.T) {
 	rate := func() float64 { return 1 + RateBound*(2*rng.Float64()-1) }
 	for range 10_000 {
 		length := 500*time.Millisecond + time.Duration(rng.Int64N(int64(time.Minute)))
-		// True times since the request, whose entry the new leader took in at once.
+		// True times since the request, whose entry the new leader received at once.
 		opened := time.Duration(rng.Int64N(int64(2 * length)))
 		ends := time.Duration(float64(length) / (1 - RateBound*rng.Float64()))
 		first, second := rate(), rate()

@@ -54,7 +54,7 @@ type Admission struct {
 	Length  time.Duration // reserved
 }
 
-// A Reply grants the lease that the request with its nonce asked for.
+// A Reply grants the lease that was requested with its nonce.
 type Reply struct {
 	Term   uint64
 	Nonce  uint64

@@ -69,7 +69,7 @@ type Term struct {
 }
 
 // NewTable begins a term. For every member it reserves the longest lease that an earlier leader may
-// have granted. The previous leader can hold only its own lease. It dropped all earlier ones before
+// have granted. The previous leader can have only its own lease. It dropped all earlier ones before
 // it proposed the first command of its term, and no other node has led since.
 func NewTable(n Term) *Table {
 	t := &Table{term: n.Number, first: n.First, length: n.Length, leader: n.Leader,

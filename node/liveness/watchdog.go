@@ -38,7 +38,7 @@ func (w *Watchdog) Feed() {
 func (w *Watchdog) Run(ctx context.Context) {
 	const maxTicks = 16 // each a quarter of a lease; a pause of the process counts as one tick
 	last, next := time.Now(), time.Now()
-	var transfer chan error // result of the attempt under way
+	var transfer chan error // result of the attempt in progress
 	ticks := 0
 	for {
 		select {

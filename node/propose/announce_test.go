@@ -14,7 +14,7 @@ import (
 	"revoked/node/propose"
 )
 
-// An announcement is a call of Config.Announce.
+// An announcement is a call to Config.Announce.
 type announcement struct{ term, index uint64 }
 
 // A notedLog is a log whose commits are announced.
@@ -67,7 +67,7 @@ func TestAnnounce_Commit_UnlessAnEntryFollows(t *testing.T) {
 		}
 		revoke()
 		log.commit(7)
-		log.want(t, "a lone revocation", announcement{term, 7})
+		log.want(t, "a single revocation", announcement{term, 7})
 
 		callers.Go(func() {
 			if err := r.ReadBarrier(context.Background()); err != nil {
@@ -76,7 +76,7 @@ func TestAnnounce_Commit_UnlessAnEntryFollows(t *testing.T) {
 		})
 		synctest.Wait()
 		log.commit(8)
-		log.want(t, "a lone read barrier", announcement{term, 8})
+		log.want(t, "a single read barrier", announcement{term, 8})
 
 		revoke()
 		revoke() // while the first is in flight
@@ -135,8 +135,8 @@ func TestAnnounce_BarrierOfLease_IsNotAnnounced(t *testing.T) {
 	})
 }
 
-// Each revocation of a lone caller is one entry, and its answer needs no other.
-func TestAnnounce_LoneCaller_OneEntryEach(t *testing.T) {
+// Each revocation of a single caller is one entry, and its answer needs no other.
+func TestAnnounce_SingleCaller_OneEntryEach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{}
 		applied := make(chan struct{}, 1) // by the members, a network delay after the announcement

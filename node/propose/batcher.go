@@ -92,7 +92,7 @@ func (b *batcher) drain(into *batch) {
 	}
 }
 
-// gather fills the batch until it holds nearly all expected operations that are not under way, or
+// gather fills the batch until it has nearly all expected operations that are not in flight, or
 // until no proposal has arrived for a while.
 func (b *batcher) gather(ctx context.Context, into *batch, expected float64, most time.Duration) {
 	if into.full() || b.demand.holds(into.weight, expected) {

@@ -20,11 +20,11 @@ func TestBatcher_ExpectedCallers_ShareABatch(t *testing.T) {
 		want     int           // proposals in the batch
 		wait     time.Duration // after the first proposal
 	}{
-		{"a lone caller is not delayed", 1, 0, 0, 0, never, time.Second, 1, 0},
+		{"a single caller is not delayed", 1, 0, 0, 0, never, time.Second, 1, 0},
 		{"a few callers are not delayed", minExpected - 1, 0, 0, 0, never, time.Second, 1, 0},
 		{"all are waited for", 16, 0, 0, 20, time.Millisecond / 10, time.Second, 16, 1500 * time.Microsecond},
 		{"nearly all of many are enough", 100, 0, 0, 99, time.Millisecond / 100, time.Second, 95, 940 * time.Microsecond},
-		{"those under way are not waited for", 16, 10, 0, 20, time.Millisecond / 10, time.Second, 6, 500 * time.Microsecond},
+		{"does not wait for those in flight", 16, 10, 0, 20, time.Millisecond / 10, time.Second, 6, 500 * time.Microsecond},
 		{"a pause ends the wait", 16, 0, 0, 3, time.Millisecond, time.Second, 4, 3*time.Millisecond + maxPause},
 		{"a long wait ends", 64, 0, 0, 60, time.Millisecond, time.Second, 8, maxGather},
 		{"half of earlier batches' time", 64, 0, 0, 60, time.Millisecond, 5 * time.Millisecond, 3, 2500 * time.Microsecond},

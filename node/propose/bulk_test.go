@@ -106,7 +106,7 @@ func newSlowRouter(t *testing.T, log *slowLog, change ...func(*propose.Config)) 
 	return r, func() { cancel(); running.Wait() }
 }
 
-// A newState has no rows: no operation is a repeat.
+// A newState has no rows: so every operation changes it.
 type newState struct{ fakeState }
 
 func (newState) DryRun(*command.Op) (fsm.Result, bool) { return fsm.Result{}, false }
@@ -135,8 +135,8 @@ func stream(ctx context.Context, t *testing.T, r *propose.Router, client string,
 	}
 }
 
-// While an import is under way, a lone revocation waits for one short entry at most.
-func TestProposeBulk_LoneRevocation_GoesNext(t *testing.T) {
+// While an import runs, a single revocation waits for one short entry at most.
+func TestProposeBulk_SingleRevocation_GoesNext(t *testing.T) {
 	for _, opTime := range []time.Duration{20 * time.Microsecond, 100 * time.Microsecond, 400 * time.Microsecond} {
 		t.Run(opTime.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -179,9 +179,9 @@ func TestProposeBulk_LoneRevocation_GoesNext(t *testing.T) {
 	}
 }
 
-// While a lone caller comes again and again, an import leaves most of the time to it, and takes it
-// back afterwards.
-func TestProposeBulk_LoneCallers_PauseImport(t *testing.T) {
+// While a single caller comes again and again, an import leaves most of the time to it, and takes
+// it back afterwards.
+func TestProposeBulk_SingleCallers_PauseImport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{opTime: 20 * time.Microsecond}
 		r, stop := newSlowRouter(t, log)
@@ -205,7 +205,7 @@ func TestProposeBulk_LoneCallers_PauseImport(t *testing.T) {
 			}
 		}
 		if got := busy() - before; got > length/8 || got < length/20 {
-			t.Errorf("with a lone caller: got %v of applying in %v, want about a tenth", got, length)
+			t.Errorf("with a single caller: got %v of applying in %v, want about a tenth", got, length)
 		}
 		time.Sleep(2 * time.Second) // without another caller
 		before = busy()
@@ -276,9 +276,9 @@ func TestProposeBulk_TwoClients_TakeTurns(t *testing.T) {
 		if _, err := r.ProposeBulk(ctx, registrations("small", 64)); err != nil {
 			t.Error(err)
 		}
-		// Four batches of the other client are under way, 51 ms each. 28 more wait.
+		// Four batches of the other client are in flight, 51 ms each. 28 more wait.
 		if took := time.Since(came); took > 8*51*time.Millisecond {
-			t.Errorf("got the answer after %v, want it after the batches under way", took)
+			t.Errorf("got the answer after %v, want it after the batches in flight", took)
 		}
 		cancel()
 		streams.Wait()

@@ -25,7 +25,7 @@ type demand struct {
 	waiting     int           // of these, in the queue or in the batch that is being filled
 	peak        int           // of outstanding, since the last batch
 	expected    float64       // at the last batch
-	took        time.Duration // how long the latest batches were under way, about
+	took        time.Duration // how long the latest batches were in flight, about
 }
 
 // change adds to the operations that are not answered yet.
@@ -43,7 +43,7 @@ func (d *demand) queued(by int) {
 	d.waiting += by
 }
 
-// begin returns how many operations are expected, those under way included. idle is the time before
+// begin returns how many operations are expected, those in flight included. idle is the time before
 // the first proposal of the batch came.
 func (d *demand) begin(idle time.Duration) float64 {
 	d.mu.Lock()
@@ -61,7 +61,7 @@ func (d *demand) isSmall() bool {
 }
 
 // holds reports whether a batch with that weight has nearly all operations that are expected and
-// not under way.
+// not in flight.
 func (d *demand) holds(weight int, expected float64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -69,7 +69,7 @@ func (d *demand) holds(weight int, expected float64) bool {
 	return float64(weight) >= nearlyAll*(expected-float64(inFlight))
 }
 
-// end puts a batch under way.
+// end ends the wait of a batch, which is in flight from then on.
 func (d *demand) end(weight int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -77,7 +77,7 @@ func (d *demand) end(weight int) {
 	d.peak = d.outstanding
 }
 
-// observe records how long a batch was under way.
+// observe records how long a batch was in flight.
 func (d *demand) observe(took time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

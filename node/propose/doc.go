@@ -3,7 +3,7 @@
 //
 // An error wrapping revoked.ErrNoLeader guarantees that nothing was proposed. After
 // revoked.ErrOutcomeUnknown the operation may or may not be applied; every operation is idempotent,
-// so a repeat is safe.
+// so a retry is safe.
 //
 // Bulk registrations use the capacity that other callers leave. They have entries of their own,
 // bounded by the time that applying takes. See DESIGN.md.

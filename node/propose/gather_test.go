@@ -131,7 +131,7 @@ func TestGather_ClosedLoop_FillsEntries(t *testing.T) {
 }
 
 // A caller that is alone, also soon after a load or an import, waits for its own entry only.
-func TestGather_LoneCaller_IsNotDelayed(t *testing.T) {
+func TestGather_SingleCaller_IsNotDelayed(t *testing.T) {
 	alone := commitTime + 20*time.Microsecond + 3*hopTime // on the leader
 	for name, before := range map[string]func(*testing.T, *trio){
 		"at once":      func(*testing.T, *trio) {},

@@ -79,8 +79,8 @@ func (l *fakeLog) commit(index uint64) bool {
 	return true
 }
 
-// A fakeState has applied everything. Every operation except a registration is a repeat: it changes
-// nothing. The newest rules refuse every registration.
+// A fakeState has applied everything. Operations other than registrations
+// change nothing. The newest rules refuse every registration.
 type fakeState struct{}
 
 func (fakeState) DryRun(op *command.Op) (fsm.Result, bool) {
@@ -139,7 +139,7 @@ func routerConfig(log propose.Log, change ...func(*propose.Config)) propose.Conf
 }
 
 // The state holds the revocation, but its first proposal may still wait for a lease. Only an entry
-// that commits now proves that the repeat may be acknowledged.
+// that commits now proves that the retry may be acknowledged.
 func TestPropose_RepeatedOperation_WaitsForEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, log := newRouter(t)
@@ -152,11 +152,11 @@ func TestPropose_RepeatedOperation_WaitsForEntry(t *testing.T) {
 		synctest.Wait()
 		select {
 		case err := <-answered:
-			t.Fatalf("got %v before an entry committed, want no answer: a repeat was acknowledged too early", err)
+			t.Fatalf("got %v before an entry committed, want no answer: a retry was acknowledged too early", err)
 		default:
 		}
 		if !log.commit(7) {
-			t.Fatal("got no entry, want one for the repeat")
+			t.Fatal("got no entry, want one for the retry")
 		}
 		if err := <-answered; err != nil {
 			t.Errorf("got %v, want no error", err)
@@ -231,9 +231,10 @@ func TestPropose_NewLeaderUndecided_Retries(t *testing.T) {
 	})
 }
 
-// A repeat of an audited operation changes the audit, so it enters the log with its origin. While a
-// member does not support the audit, the repeat stays out, and other operations have no origin.
-func TestPropose_Repeat_IsProposedForTheAudit(t *testing.T) {
+// A repeated audited operation changes the audit, so it enters the log with its origin. While a
+// member does not support the audit, the repeated operation stays out, and other operations have no
+// origin.
+func TestPropose_NoOp_IsProposedForTheAudit(t *testing.T) {
 	for _, audits := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			r, log := newRouter(t, func(c *propose.Config) {

@@ -65,7 +65,7 @@ func encodeTraces(spans tracing.Group) []*nodepb.TraceContext {
 	return all
 }
 
-// traceServed starts a span for each sampled request in a call of the member via.
+// traceServed starts a span for each sampled request in a call from the member via.
 func (r *Router) traceServed(via string, req *nodepb.SubmitRequest) tracing.Group {
 	if r.cfg.Tracer == nil || len(req.Traces) == 0 {
 		return nil

@@ -84,7 +84,7 @@ func TestTraces_Served_AreBounded(t *testing.T) {
 	bad := []*nodepb.TraceContext{nil, {}, {Traceparent: "x"}, {Traceparent: good.Traceparent + "-more"},
 		{Traceparent: strings.TrimSuffix(good.Traceparent, "1") + "0"}}
 	if got := r.traceServed("n2", &nodepb.SubmitRequest{Traces: append(bad, good)}); len(got) != 1 {
-		t.Errorf("got %d spans, want that of the good one", len(got))
+		t.Errorf("got %d spans, want that of the valid one", len(got))
 	}
 	if got := r.traceServed("n2", &nodepb.SubmitRequest{Traces: slices.Repeat([]*nodepb.TraceContext{good}, 999)}); len(
 		got) != maxTraces {

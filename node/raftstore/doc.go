@@ -32,7 +32,7 @@
 //
 // Each layer closes one gap:
 //
-//   - intakeLog and snapshotTracker report to the read leases when the log takes in entries. A new
+//   - intakeLog and snapshotTracker report to the read leases when the log receives entries. A new
 //     leader derives from that how long older leases last.
 //   - snapshotCheckedLog hides entries that do not lead to the newest snapshot. Raft keeps a
 //     divergent tail under an installed snapshot: its own later appends are refused, and the

@@ -78,10 +78,10 @@ func TestFailStop_UnderRaft_IsFatalOnce(t *testing.T) {
 			t.Errorf("got %v, want %v", err, errDisk)
 		}
 	case <-time.After(longStop):
-		t.Fatal("got no call of Fatal, want one")
+		t.Fatal("got no call to Fatal, want one")
 	}
 	if err := s.log.StoreLogs(entries(3, 4, 4)); err == nil || len(fatal) != 0 {
-		t.Errorf("got %v and %d more calls of Fatal, want an error and 0", err, len(fatal))
+		t.Errorf("got %v and %d more calls to Fatal, want an error and 0", err, len(fatal))
 	}
 }
 

@@ -20,12 +20,12 @@ const (
 	maxMarkBytes   = 64 << 20
 )
 
-// markedLog remembers how far each member had come, by the marks that leaders write into ticks. An
-// entry holds everything that its leader knows, so only the newest entry counts after a restart. A
-// mark is true whether or not its entry is committed.
+// markedLog records the progress of each member, from the marks that leaders write into ticks. An
+// entry has all marks that its leader knows, so only the newest entry counts after a restart. A
+// mark is valid even if its entry is not committed.
 //
-// Invariant: what known holds is in the newest entry with marks or under keyMarks. So entries that
-// are removed, from the front or from the end, leave their marks there.
+// Invariant: every mark in known is in the newest entry with marks or under keyMarks. Before
+// entries are removed, from the front or from the end, their marks are stored under keyMarks.
 type markedLog struct {
 	raft.LogStore
 	stable raft.StableStore

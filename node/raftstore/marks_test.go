@@ -82,7 +82,7 @@ func TestStore_Marks_Survive(t *testing.T) {
 func TestStore_MarksInDiscardedLog_Survive(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
-		stored bool // an entry is stored before the process ends
+		stored bool // an entry is stored before the process exits
 	}{{"at the next entry", true}, {"when opened", false}} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -71,7 +71,7 @@ func TestSnapshotTracker_CountsRestoredSnapshots(t *testing.T) {
 	}
 	want("taken here", 608, 8)
 	if want := [][2]uint64{{0, 7}, {0, 7}}; !slices.Equal(took, want) {
-		t.Errorf("took in: got terms %v, want %v: two snapshots were received", took, want)
+		t.Errorf("got terms %v, want %v: two snapshots were received", took, want)
 	}
 }
 

@@ -159,7 +159,7 @@ func decodeVote(b []byte) (vote, error) {
 	case n < voteHead || n > voteHead+maxVoteCandidate:
 		return vote{}, fmt.Errorf("vote: invalid record length (got %d bytes)", len(b))
 	case b[0] != voteMagic:
-		return vote{}, fmt.Errorf("vote: wrong first byte (got %#x, want %#x)", b[0], voteMagic)
+		return vote{}, fmt.Errorf("vote: unknown magic (got %#x, want %#x)", b[0], voteMagic)
 	case b[1] != voteVersion:
 		return vote{}, fmt.Errorf("vote: unknown record version (got %d, want %d)", b[1], voteVersion)
 	case binary.BigEndian.Uint32(b[n:]) != crc32.Checksum(b[:n], castagnoli):

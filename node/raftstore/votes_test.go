@@ -48,7 +48,7 @@ func TestVote_Crash_KeepsWholeVote(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantVote(t, s.stable, 4, "a")
-	// The process ends between Raft's two writes.
+	// The process exits between Raft's two writes.
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ import (
 type Options struct {
 	DryRun bool // examine only
 	// AcceptLoss keeps the tokens of the state active, including those of lost revocations. It needs a
-	// Reason. Without AcceptLoss, every token issued before now is ended.
+	// Reason. Without AcceptLoss, every token issued before now ends.
 	AcceptLoss bool
 	Reason     string
 	Log        *slog.Logger

@@ -131,7 +131,7 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token presente
 }
 
 // checkVersion returns an error if the node that sent h would stop at an entry of the log. mixed
-// reports that a member is as old: then the log gets no such entry.
+// reports that a member is as old: then the log does not get this entry.
 func (t *turn) checkVersion(h *nodepb.Hello, mixed bool) error {
 	switch {
 	case max(h.Commands, 1) >= max(admissionVersion, t.FSM.Version()) || mixed:
@@ -173,7 +173,7 @@ func (t *turn) endAdmission(op *command.Op) error {
 }
 
 // hasEnded reports whether an earlier leader committed op for the same call, but failed before the
-// removal. In that case, a repeat of op would leave a second audit entry.
+// removal. In that case, a second op would leave a second audit entry.
 func (t *turn) hasEnded(op *command.Op) bool {
 	e, ok := command.Describe(op)
 	a, known := t.FSM.Admission(e.Object.Node)

@@ -63,7 +63,7 @@ func checkLeaver(peer string, req *nodepb.AdminRequest) error {
 // member of version 0.3, which cannot name the caller. Once the log holds commands of version 2, no
 // such member can exist, whatever version a member reports.
 func (r *Roster) allowOldForwarder(via string, req *nodepb.AdminRequest) error {
-	refused := fmt.Errorf("%w: the change that %s forwards names no caller", revoked.ErrForbidden, via)
+	refused := fmt.Errorf("%w: the change that %s forwards has no caller", revoked.ErrForbidden, via)
 	if req.Kind != nodepb.AdminRequest_REMOVE && req.Kind != nodepb.AdminRequest_TRANSFER || r.usesVersion2() {
 		return refused
 	}
@@ -73,7 +73,7 @@ func (r *Roster) allowOldForwarder(via string, req *nodepb.AdminRequest) error {
 		case p.hello == nil && r.peers.inGracePeriod(time.Now()):
 			return fmt.Errorf("%w: the leader is new and has no report from %s yet", revoked.ErrNoLeader, via)
 		case p.isOld():
-			r.Log.Warn("membership change names no caller",
+			r.Log.Warn("membership change has no caller",
 				"via", via, "version", p.hello.Version)
 			return nil
 		}

@@ -22,7 +22,7 @@ import (
 type changes struct {
 	*local
 	transfers *transfers
-	turn      chan struct{} // full while a change is under way
+	turn      chan struct{} // full while a change is in progress
 
 	// The holder of the turn, or reconcile, uses these.
 	added  map[raft.ServerID]time.Time // when this process added an instance
@@ -40,7 +40,7 @@ func newChanges(l *local, t *transfers) *changes {
 		logged: map[string]string{}}
 }
 
-// A turn is one change under way: the term and the newest configuration of that term.
+// A turn is one change in progress: the term and the newest configuration of that term.
 type turn struct {
 	*changes
 	term uint64
@@ -262,7 +262,7 @@ func (t *turn) makeRoom(node string) error {
 
 // removeNode removes all instances of a node. Unless forced, it returns ErrConflict if the node is
 // alive: a live node should leave. by is recorded as the client that barred the name; the zero
-// actor stands for the cluster.
+// actor is the cluster.
 func (c *changes) removeNode(by revoked.Actor, node string, force bool, reason string) (uint64, error) {
 	ids, err := c.removable(node, force)
 	if err != nil {
@@ -303,7 +303,7 @@ func (c *changes) removable(node string, force bool) ([]raft.ServerID, error) {
 
 // remove removes one server after its read lease has ended. Unless forced, it returns ErrQuorumRisk
 // if the other voters would have no live majority; the error names alternative. If the server is
-// this node, remove only transfers leadership and returns ErrNoLeader. A repeat is not an error. op
+// this node, remove only transfers leadership and returns ErrNoLeader. It is idempotent. op
 // ends the admission of the name before the removal; it may be nil.
 func (c *changes) remove(id raft.ServerID, op *command.Op, force bool, alternative string) (uint64, error) {
 	t, err := c.begin()

@@ -25,7 +25,7 @@ type joiner struct {
 	changes  *changes
 	gossip   *gossip
 	expected expected
-	founders atomic.Pointer[founders] // nil unless this process has found all of them
+	initial  atomic.Pointer[initialMembers] // nil unless this process has found all of them
 	ask      askFunc
 	starting context.Context // ends with joinOnStart
 	stop     context.CancelFunc
@@ -38,8 +38,8 @@ func newJoiner(l *local, c *changes, g *gossip) *joiner {
 }
 
 // expected holds the nodes that may open a Raft stream to this one before its log names the
-// members. They are the founders, or the members of the cluster that it joins. The zero value is
-// ready.
+// members. They are the initial members, or the members of the cluster that it joins. The zero
+// value is ready.
 type expected struct {
 	mu    sync.Mutex
 	names []string
@@ -76,7 +76,7 @@ func (j *joiner) allowRaft(peer string) error {
 type askFunc func(ctx context.Context, host string) (*nodepb.Hello, error)
 
 // member returns an error unless a node at one of the hosts lists peer as a member of cluster. An
-// empty cluster stands for any.
+// empty cluster matches any.
 func (ask askFunc) member(ctx context.Context, hosts []string, cluster, peer string) error {
 	for _, host := range hosts {
 		h, err := ask(ctx, host)
@@ -135,20 +135,20 @@ func (j *joiner) tryJoinOnStart(ctx context.Context) error {
 // over mutual TLS, and the node with the lowest id writes the first configuration. If a peer is in
 // a cluster already, bootstrap joins that cluster.
 func (j *joiner) bootstrap(ctx context.Context) error {
-	founders, err := j.findFounders(ctx)
-	if err != nil || founders == nil {
+	initial, err := j.findInitialMembers(ctx)
+	if err != nil || initial == nil {
 		return err
 	}
-	names := slices.Sorted(maps.Keys(founders))
+	names := slices.Sorted(maps.Keys(initial))
 	j.expected.add(names, nil)
-	j.setFounders(founders)
+	j.setInitialMembers(initial)
 	if names[0] != j.NodeID {
 		return fmt.Errorf("waiting for %s to propose the cluster of %v", names[0], names)
 	}
 	var conf raft.Configuration
 	voters := 0
 	for _, name := range names {
-		h := founders[name]
+		h := initial[name]
 		suffrage := raft.Nonvoter
 		if !h.NonVoter && voters < maxVoters {
 			suffrage = raft.Voter
@@ -163,37 +163,38 @@ func (j *joiner) bootstrap(ctx context.Context) error {
 	return nil
 }
 
-// founders holds the servers that create a cluster, and the lowest command.Version among them.
-type founders struct {
+// initialMembers holds the servers that create a cluster, and the lowest command.Version among
+// them.
+type initialMembers struct {
 	servers  []raft.ServerID
 	commands uint32
 }
 
-func (j *joiner) setFounders(hellos map[string]*nodepb.Hello) {
-	f := &founders{commands: j.Commands}
+func (j *joiner) setInitialMembers(hellos map[string]*nodepb.Hello) {
+	m := &initialMembers{commands: j.Commands}
 	for _, h := range hellos {
-		f.servers = append(f.servers, serverOf(h))
-		f.commands = min(f.commands, h.Commands)
+		m.servers = append(m.servers, serverOf(h))
+		m.commands = min(m.commands, h.Commands)
 	}
-	j.founders.Store(f)
+	j.initial.Store(m)
 }
 
-// foundersKnow reports whether the members are exactly the founders, and all of them support
-// commands of a version.
-func (j *joiner) foundersKnow(version uint32) bool {
-	f := j.founders.Load()
+// initialMembersKnow reports whether the members are exactly the initial members, and all of them
+// support commands of a version.
+func (j *joiner) initialMembersKnow(version uint32) bool {
+	m := j.initial.Load()
 	conf, err := j.Configuration()
-	if f == nil || err != nil || len(conf.Servers) != len(f.servers) {
+	if m == nil || err != nil || len(conf.Servers) != len(m.servers) {
 		return false
 	}
-	return f.commands >= version && !slices.ContainsFunc(f.servers, func(id raft.ServerID) bool {
+	return m.commands >= version && !slices.ContainsFunc(m.servers, func(id raft.ServerID) bool {
 		return !inConfiguration(conf, id)
 	})
 }
 
-// findFounders returns the hellos of all founders by node id. It returns nil if it found a cluster
-// and joined it.
-func (j *joiner) findFounders(ctx context.Context) (map[string]*nodepb.Hello, error) {
+// findInitialMembers returns the hellos of all initial members by node id. It returns nil if
+// it found a cluster and joined it.
+func (j *joiner) findInitialMembers(ctx context.Context) (map[string]*nodepb.Hello, error) {
 	want := j.BootstrapExpect
 	found := map[string]*nodepb.Hello{j.NodeID: j.Hello()}
 	var missing []string

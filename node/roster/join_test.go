@@ -49,9 +49,9 @@ func TestAllowRaft_EmptyLog_OnlyExpected(t *testing.T) {
 	want("bound", map[string]bool{"a": true, "late": true, "x": false})
 }
 
-// A node that joins gets 422 only if a repeat cannot help. A member that has no leader, or whose
+// A node that joins gets 422 only if a retry cannot succeed. A member that has no leader, or whose
 // answer is lost, may admit it a moment later, or has done so.
-func TestJoinAt_FailedAddresses_GiveTheReasonThatCounts(t *testing.T) {
+func TestJoinAt_FailedAddresses_GiveTheMainReason(t *testing.T) {
 	const inNoCluster, unreachable, silent = 1000, 1001, 1002
 	noLeader, forbidden := revoked.Code(revoked.ErrNoLeader), revoked.Code(revoked.ErrForbidden)
 	r := singleRoster(t)
@@ -101,7 +101,7 @@ func TestJoinAt_FailedAddresses_GiveTheReasonThatCounts(t *testing.T) {
 }
 
 // A member may report only during the commit that it is too old to apply it.
-func TestUseAdmission_MemberTurnsOutOld_IsNotEnforced(t *testing.T) {
+func TestUseAdmission_OldMember_IsNotEnforced(t *testing.T) {
 	r := singleRoster(t)
 	if err := r.Raft.AddNonvoter("old/1", "old:1", 0, 0).Error(); err != nil {
 		t.Fatal(err)

@@ -92,7 +92,7 @@ func (l *local) mustNotVote(p peerView) bool {
 // leads reports whether this node accepts proposals.
 func (l *local) leads() bool { return l.Leader.Term() != 0 }
 
-// leader returns the leader that Raft knows. Both values are empty if Raft knows no leader.
+// leader returns the leader that Raft knows. Both values are empty if Raft does not know a leader.
 func (l *local) leader() (raft.ServerAddress, raft.ServerID) { return l.Raft.LeaderWithID() }
 
 // Hello describes this node and its view of the cluster.

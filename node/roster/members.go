@@ -132,9 +132,9 @@ func (r *Roster) CanApply(version uint32) error {
 }
 
 // IsKnown reports whether every member supports commands of a version. A new leader has no reports
-// yet, so the log has to prove it or, in the first term, the hellos of the founders.
+// yet, so the log has to prove it or, in the first term, the hellos of the initial members.
 func (r *Roster) IsKnown(version uint32) bool {
-	return version <= r.FSM.Version() || r.joiner.foundersKnow(version)
+	return version <= r.FSM.Version() || r.joiner.initialMembersKnow(version)
 }
 
 // canApply is CanApply for the given members. This node, self, supports every operation that it

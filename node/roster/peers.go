@@ -166,8 +166,8 @@ func (p *peers) rateWrong(id raft.ServerID) bool {
 	return w != nil && w.Wrong()
 }
 
-// clockOutlier reports whether the clocks of most connected members run at another rate than this
-// node's. If so, this node's clock is the wrong one.
+// clockOutlier reports whether the clocks of most connected members run at a rate that differs from
+// this node's. If so, this node's clock is the wrong one.
 func (p *peers) clockOutlier() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -147,7 +147,7 @@ func (r *reporter) giveBack(ctx context.Context) {
 func (r *reporter) resume() { r.returning.Store(false) }
 
 // inquire asks another member for the leader and the members. Raft does not contact an instance
-// that was removed or replaced while it was away; without inquiring, it would stand for election
+// that was removed or replaced while it was away; without inquiring, it would remain a candidate
 // forever. The hello is only a hint: the leader's answer to a report, based on a committed
 // configuration, stops this node.
 func (r *reporter) inquire(ctx context.Context, turn int) {
@@ -196,7 +196,7 @@ func (r *reporter) inquireAt(ctx context.Context, leader, host string) {
 	}
 }
 
-// removed stops a node that the cluster has removed: it must neither serve nor stand for election.
+// removed stops a node that the cluster has removed: it must neither serve nor become a candidate.
 // reason comes from the leader; it is empty from a leader of version 0.3.
 //
 // If the node has asked to leave, the removal is a clean leave. The report that shows it may arrive

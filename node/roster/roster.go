@@ -95,7 +95,8 @@ func (r *Roster) FollowConfiguration() error {
 // voters that must not vote. Only one goroutine may call it.
 func (r *Roster) Reconcile() { r.changes.reconcile() }
 
-// ClockOutlier reports whether the clocks of most members run at another rate than this node's.
+// ClockOutlier reports whether the clocks of most members run at a rate that differs from this
+// node's.
 func (r *Roster) ClockOutlier() bool { return r.peers.clockOutlier() }
 
 // Marks returns how far each member has come, for an entry that is about to be proposed. It returns
@@ -148,8 +149,8 @@ func (r *Roster) OtherAddresses() []string {
 }
 
 // AllowRaft returns an error unless the peer may open a Raft stream. A member may. While this node
-// bootstraps, the founders may. AllowRaft asks the members about a peer that is not in this node's
-// log, because the cluster may have grown while this node was down.
+// bootstraps, the initial members may. AllowRaft asks the members about a peer that is not in this
+// node's log, because the cluster may have grown while this node was down.
 func (r *Roster) AllowRaft(peer string) error {
 	conf, err := r.Configuration()
 	switch {

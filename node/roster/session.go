@@ -76,7 +76,7 @@ func (s *session) open(ctx context.Context, peer string) bool {
 		return false
 	}
 	if rep.Hello.GetNodeId() != peer {
-		s.Log.Warn("report names another node than its certificate", "peer", peer)
+		s.Log.Warn("report and certificate name different nodes", "peer", peer)
 		return false
 	}
 	s.id, s.boot = serverOf(rep.Hello), string(rep.BootId)

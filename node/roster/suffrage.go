@@ -18,7 +18,7 @@ import (
 const maxTrailing = 512
 
 // promote gives a server a vote. It checks only the rules of the configuration: the caller has
-// checked that the server has caught up. A repeat is not an error.
+// checked that the server has caught up. It is idempotent.
 func (c *changes) promote(id raft.ServerID) (uint64, error) {
 	t, err := c.begin()
 	if err != nil {
@@ -53,7 +53,7 @@ func (c *changes) promoteNode(node string) (uint64, error) {
 	switch {
 	case found == nil:
 		return 0, fmt.Errorf("%w: no member is named %q", revoked.ErrNotFound, node)
-	case found.server.Suffrage == raft.Voter: // but a demotion may be under way
+	case found.server.Suffrage == raft.Voter: // but a demotion may be in progress
 		return c.promote(found.server.ID)
 	}
 	if err := c.checkCaughtUp(*found); err != nil {
@@ -90,7 +90,7 @@ func (c *changes) hasCaughtUp(p peerView) bool {
 
 // demoteNode takes the vote of a node. It returns ErrQuorumRisk if the other voters would have no
 // live majority, and ErrConflict if the node is promoted in the meantime. A leader transfers
-// leadership first and returns ErrNoLeader. A repeat is not an error.
+// leadership first and returns ErrNoLeader. It is idempotent.
 func (c *changes) demoteNode(node string) (uint64, error) {
 	t, err := c.begin()
 	if err != nil {
@@ -128,7 +128,7 @@ func (t *turn) demote(id raft.ServerID) (uint64, error) {
 }
 
 // vote makes a promotion or a demotion. It returns ErrNoLeader if the audit does not know the
-// change yet. A repeat waits until the audit knows it, so that the caller does not record the
+// change yet. A retry waits until the audit knows it, so that the caller does not record the
 // change again.
 func (t *turn) vote(change func(wait time.Duration) raft.IndexFuture) (uint64, error) {
 	index, err := t.propose(t.term, change)

@@ -76,7 +76,7 @@ func TestRounds_RoundUnderWay_JoinsNext(t *testing.T) {
 		synctest.Wait()
 		r.Begin(time.Now().Add(testPace)).Finish(true)
 		if !<-got {
-			t.Error("got the result of the round under way, want that of the next one")
+			t.Error("got the result of the round in progress, want that of the next one")
 		}
 	})
 }

@@ -177,7 +177,7 @@ func TestCall_CallerGivesUp_HandlerIsCanceled(t *testing.T) {
 }
 
 // A handler may take longer than Silence; a peer that does not even answer pings ends the call.
-func TestCall_PeerLives_WaitsForIt(t *testing.T) {
+func TestCall_PeerAlive_WaitsForIt(t *testing.T) {
 	run(t, func(t *testing.T) {
 		p, conn := connect(t, func(s *frames.Server) {
 			s.Call = func(ctx context.Context, path string, body []byte) (frames.Answer, bool) {
@@ -222,7 +222,7 @@ func TestCall_PeerSilent_EndsAfterSilence(t *testing.T) {
 	}
 }
 
-// The server ends the connection of a client that is silent, and the contexts of its calls.
+// The server closes the connection of a client that is silent, and the contexts of its calls.
 func TestServer_ClientSilent_EndsCalls(t *testing.T) {
 	run(t, func(t *testing.T) {
 		p, conn := connect(t, func(s *frames.Server) {

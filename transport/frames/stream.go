@@ -68,7 +68,7 @@ func OpenStream(ctx context.Context, conn net.Conn, path string, limits Limits) 
 }
 
 // Send sends one frame and does not keep it. It blocks until the peer accepts it, at most about
-// Silence. A frame beyond MaxFrame is ErrTooLarge; the stream stays usable.
+// Silence. A frame beyond MaxFrame returns ErrTooLarge; the stream stays usable.
 func (s *Stream) Send(payload []byte) error {
 	if len(payload) > MaxFrame {
 		return fmt.Errorf("%w: frame (got %d bytes, want at most %d)", ErrTooLarge, len(payload), MaxFrame)

@@ -253,7 +253,7 @@ func (c *Certs) loadPool(content []byte) ([]*x509.Certificate, *x509.CertPool, e
 	pool := x509.NewCertPool()
 	for _, ca := range cas {
 		if !ca.IsCA {
-			return nil, nil, fmt.Errorf("cluster CA: %s holds %q, which is not a CA certificate",
+			return nil, nil, fmt.Errorf("cluster CA: %s contains %q, which is not a CA certificate",
 				c.caFile, ca.Subject.CommonName)
 		}
 		pool.AddCert(ca)
@@ -269,11 +269,11 @@ func (c *Certs) loadPair(cas []*x509.Certificate, pool *x509.CertPool, certPEM, 
 		return nil, fmt.Errorf("node certificate: %w", err)
 	}
 	if block, _ := pem.Decode(keyPEM); block == nil {
-		return nil, fmt.Errorf("node key: %s holds no key in PEM", c.keyFile)
+		return nil, fmt.Errorf("node key: %s contains no PEM key", c.keyFile)
 	}
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return nil, fmt.Errorf("key %s does not fit certificate %s; both must come from the same request: %w",
+		return nil, fmt.Errorf("key %s does not match certificate %s; both must come from the same request: %w",
 			c.keyFile, c.certFile, err)
 	}
 	leaf := chain[0]
@@ -321,7 +321,7 @@ func parseCertificates(file string, rest []byte) ([]*x509.Certificate, error) {
 		certs = append(certs, cert)
 	}
 	if len(certs) == 0 {
-		return nil, fmt.Errorf("%s holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)", file)
+		return nil, fmt.Errorf("%s contains no PEM certificate (-----BEGIN CERTIFICATE-----)", file)
 	}
 	return certs, nil
 }

@@ -66,11 +66,11 @@ func TestLoadCerts_InvalidFiles_NamesTheProblem(t *testing.T) {
 		ca, cert, key []byte
 		want          []string
 	}{
-		{"key of another certificate", ca.CertPEM(), cert, otherKey, []string{"key.pem", "does not fit", "cert.pem"}},
+		{"key of another certificate", ca.CertPEM(), cert, otherKey, []string{"key.pem", "does not match", "cert.pem"}},
 		{"expired certificate", ca.CertPEM(), expired, expiredKey, []string{"cert.pem", "expired", "issue a new one"}},
 		{"server certificate", ca.CertPEM(), server, serverKey,
 			[]string{"does not name a node", "`revoked cert node NODE_ID`", "revoked://node/"}},
-		{"key not PEM", ca.CertPEM(), cert, []byte("hello"), []string{"key.pem", "no key in PEM"}},
+		{"key not PEM", ca.CertPEM(), cert, []byte("hello"), []string{"key.pem", "no PEM key"}},
 		{"another CA", other.CertPEM(), cert, key, []string{"cert.pem", "ca.pem", "unknown authority"}},
 		{"CA file without a CA", cert, cert, key, []string{"not a CA certificate"}},
 		{"CA file not PEM", []byte("hello"), cert, key, []string{"ca.pem", "BEGIN CERTIFICATE"}},
@@ -184,7 +184,7 @@ func TestCerts_Watch_ReloadsAndLogs(t *testing.T) {
 		select {
 		case <-changed:
 		case <-time.After(longStop):
-			t.Fatal("got no call of changed, want one")
+			t.Fatal("got no call to changed, want one")
 		}
 	}
 	log.wait(t, "certificates reloaded")

@@ -16,7 +16,7 @@ var (
 	// ErrNotNode is returned for a certificate that does not name exactly one node.
 	ErrNotNode = errors.New("certificate does not name a node")
 	// ErrWrongNode is returned when a node other than the dialed one answers.
-	ErrWrongNode = errors.New("another node answered")
+	ErrWrongNode = errors.New("wrong node answered")
 )
 
 // CheckNodeID is [revoked.CheckNodeID] with an error that wraps ErrBadNodeID.

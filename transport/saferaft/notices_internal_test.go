@@ -78,7 +78,7 @@ func (b *noticeBook) want(t *testing.T, want ...string) {
 	b.sent = nil
 }
 
-func TestNotices_Followers_GetOneOnceTheyHoldEntry(t *testing.T) {
+func TestNotices_Followers_GetOneAfterTheEntry(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		do   func(b *noticeBook)

@@ -67,7 +67,7 @@ func (e *replicationErrors) reached(id raft.ServerID) {
 	}
 }
 
-const replicatesInterval = 100 * time.Millisecond // between calls of replicates
+const replicatesInterval = 100 * time.Millisecond // between calls to replicates
 
 // wait blocks until a heartbeat reaches the server, this node stops replicating to it, or done is
 // closed.

@@ -235,13 +235,13 @@ func (s *Transport) ReviewAppends(review func(*raft.AppendEntriesRequest)) {
 // understand it: see transport/DESIGN.md.
 func (s *Transport) AnnounceCommit(term, index uint64) { s.notices.announce(term, index) }
 
-// DeferReplicationErrors makes a failed call of replication return its error after the outage of
+// DeferReplicationErrors makes a failed call to replication return its error after the outage of
 // its peer, see replicationErrors. Until it is called, errors are returned at once.
 func (s *Transport) DeferReplicationErrors(replicates func(server raft.ServerID, term uint64) bool) {
 	s.failures.replicates.Store(&replicates)
 }
 
-// Stalled reports whether a call of replication to the server has been in progress or deferred for
+// Stalled reports whether a call to replication to the server has been in progress or deferred for
 // longer than d.
 func (s *Transport) Stalled(server raft.ServerID, d time.Duration) bool {
 	return s.failures.stalled(server, d)

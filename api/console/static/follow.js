@@ -51,7 +51,7 @@ export function follow() {
       if (!next) return fail(new Error("status " + request.status));
       last = next.dataset.after;
       table.tBodies[0].replaceWith(next.tBodies[0]);
-      begun = "The node no longer held the entries after the last one. So this list began again with the newest ones. ";
+      begun = "The node no longer had the entries after the last one. So this list began again with the newest ones. ";
       done();
     };
     request.send();

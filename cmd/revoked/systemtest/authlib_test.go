@@ -21,7 +21,7 @@ import (
 // python is the interpreter of Debian, which finds Debian's Authlib.
 const python = "/usr/bin/python3"
 
-// With the sample of docs/api.md, Authlib authenticates by a key and by a certificate, at each
+// With the sample of docs/api.md, Authlib authenticates with a key and with a certificate, at each
 // node. With its own defaults it is refused, and the answer says what to change.
 func TestAuthlib_KeyAndCertificate_Authenticate(t *testing.T) {
 	need(t, python)

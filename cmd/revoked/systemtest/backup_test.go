@@ -45,7 +45,7 @@ func awaitNewerBackup(t testing.TB, dir, before string) (newest string) {
 // space, the next backup follows. A restore from it succeeds, and every token that was revoked
 // before it is inactive. With REVOKED_BACKUP_MINUTES, a backup is due every minute, and the test
 // lasts that many minutes.
-func TestScheduledBackups_FullDisk_LastGoodRestores(t *testing.T) {
+func TestScheduledBackups_FullDisk_LastRestores(t *testing.T) {
 	needRoot(t, "file systems of the test's own")
 	need(t, "mkfs.ext4")
 	need(t, "mount")
@@ -144,7 +144,7 @@ func awaitBackups(t testing.TB, dir, before string, n int) {
 	}
 }
 
-// backupDue returns when the next good backup of a node is due, in seconds since 1970.
+// backupDue returns when the next successful backup of a node is due, in seconds since 1970.
 func (c *cluster) backupDue(m *member) float64 {
 	return c.metric(c.t, m, "revoked_backup_due_timestamp_seconds")
 }

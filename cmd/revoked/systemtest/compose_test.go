@@ -37,8 +37,8 @@ func hasCompose(t *testing.T) bool {
 const mostImage = 30_000_000
 
 // In the profile of five nodes in three regions, the first three nodes admit the others and all
-// become healthy. A revocation in one region holds in all regions. Then two nodes leave, as the
-// file explains.
+// become healthy. A revocation in one region is effective in all regions. Then two nodes leave, as
+// the file explains.
 func TestComposeStack_FiveNodes_GrowAndShrink(t *testing.T) {
 	if !hasCompose(t) {
 		return

@@ -183,7 +183,7 @@ func TestConsole_Actions_TakeEffect(t *testing.T) {
 	c.wantActive(t, "AT-secret-2", true, c.Nodes...)
 	b.open(m.API + "/ui/grants/g2")
 	b.fill("input[name=typed]", "g2"+kb.Enter)
-	b.text("The grant is ended")
+	b.text("The grant is revoked")
 	c.wantActive(t, "AT-secret-2", false, c.Nodes...)
 
 	b.open(m.API + "/ui/cutoffs")
@@ -193,7 +193,7 @@ func TestConsole_Actions_TakeEffect(t *testing.T) {
 	b.shoot("dry-run")
 	c.wantActive(t, "AT-secret-3", true, c.Nodes...)
 	b.fill("input[name=typed]", "2"+kb.Enter)
-	b.text("2 grants are ended")
+	b.text("2 grants are revoked")
 	c.wantActive(t, "AT-secret-3", false, c.Nodes...)
 	c.wantActive(t, "AT-secret-4", false, c.Nodes...)
 

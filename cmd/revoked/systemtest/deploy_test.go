@@ -30,7 +30,7 @@ func readRepository(t *testing.T, name string) string {
 func TestUnitFile_MatchesManual(t *testing.T) {
 	unit := readRepository(t, "deploy/systemd/revoked.service")
 	if !strings.Contains(readRepository(t, "docs/install.md"), "```ini\n"+unit+"```") {
-		t.Error("deploy/systemd/revoked.service: got another text than in docs/install.md")
+		t.Error("deploy/systemd/revoked.service: got a text that differs from docs/install.md")
 	}
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Log("systemd-analyze not found: the unit was only compared")

@@ -34,7 +34,7 @@ func TestSyncError_NodeExits(t *testing.T) {
 			}
 			trace, _ := inject(t, m, tt.calls, "error=EIO")
 			code, last := m.proc.exit(t), tail(m.Log, 60)
-			if code != 1 || !strings.Contains(last, "revoked: the node had to stop: ") ||
+			if code != 1 || !strings.Contains(last, "revoked: the node stopped: ") ||
 				!strings.Contains(last, "input/output error") {
 				t.Errorf("got exit code %d and log %q, want an exit because of an input/output error", code, last)
 			}
@@ -127,7 +127,7 @@ func needTracer(t *testing.T) {
 	need(t, "strace")
 }
 
-// inject makes system calls of a running node fail or stall until end is called. It returns the
+// inject makes system calls by a running node fail or stall until end is called. It returns the
 // file of the trace.
 func inject(t *testing.T, m *member, calls, how string) (trace string, end func()) {
 	t.Helper()

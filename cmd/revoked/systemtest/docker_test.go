@@ -80,7 +80,7 @@ func (s *stack) readCertificates(t *testing.T, n, port int) {
 		t.Fatal(err)
 	}
 	if !s.pool.AppendCertsFromPEM(pem) {
-		t.Fatal("ca.pem holds no certificate")
+		t.Fatal("ca.pem contains no certificate")
 	}
 	data, err := os.ReadFile(filepath.Join(s.dir, "clients.json"))
 	if err != nil {

@@ -178,7 +178,7 @@ func startHAProxy(t *testing.T, c *cluster) string {
 	return "http://" + addr
 }
 
-// writeFile writes a file of dir, in which DIR stands for dir.
+// writeFile writes a file of dir, and replaces DIR by dir.
 func writeFile(t *testing.T, dir, name, content string) {
 	t.Helper()
 	content = strings.ReplaceAll(content, "DIR", dir)

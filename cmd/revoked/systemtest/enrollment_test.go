@@ -98,7 +98,7 @@ func certificateEnd(m *member) (end time.Time) {
 
 // A node with only a join token is killed at each step of its enrollment, joins, and renews its
 // certificate. Its key stays the same.
-func TestEnrollment_KilledMeanwhile_JoinsAndRenews(t *testing.T) {
+func TestEnrollment_Killed_JoinsAndRenews(t *testing.T) {
 	c, m, create := startWithToken(t)
 	create()
 	tls := filepath.Join(m.Data, "tls")
@@ -205,8 +205,8 @@ func TestEnrollment_AnotherToken_JoinsAndRenews(t *testing.T) {
 	})
 }
 
-// A deleted token is refused for good: the process ends with code 1 and the reason.
-func TestEnrollment_DeletedToken_EndsTheProcess(t *testing.T) {
+// A deleted token is refused permanently: the process exits with code 1 and the reason.
+func TestEnrollment_DeletedToken_StopsTheNode(t *testing.T) {
 	c, m, create := startWithToken(t)
 	id := create()
 	await(t, "the deletion", func() error {

@@ -114,7 +114,7 @@ func TestInstallPage_FiveNodes_PasteWorks(t *testing.T) {
 }
 
 // checkStep compares the output of a block with the page. The lines of the page must occur in the
-// same order, and other lines may be between them. "..." stands for any text.
+// same order, and other lines may be between them. "..." matches any text.
 func checkStep(t *testing.T, number int, s step, out string) {
 	t.Helper()
 	failures := regexp.MustCompile(`@failed (\d+)`).FindAllStringSubmatch(out, -1)

@@ -62,7 +62,7 @@ func awaitFullDiskExit(t testing.TB, m *member) {
 		t.Errorf("got exit code %d, want 1", code)
 	}
 	last := tail(m.Log, 4) // errors of the shutdown may follow
-	for _, want := range []string{"revoked: the node had to stop: ", "no space left on device",
+	for _, want := range []string{"revoked: the node stopped: ", "no space left on device",
 		"free some space and start it again"} {
 		if !strings.Contains(last, want) {
 			t.Errorf("got log %q, want %q in it", last, want)

@@ -23,9 +23,9 @@ import (
 )
 
 // The test sends random requests over HTTP/1.1 and HTTP/2. Some are whole, some are broken,
-// abandoned, or mixed with good ones. Each answer has the form that the contract promises, and good
-// requests get correct answers. No secret reaches a log. Afterwards heap and goroutines of each
-// node are as before. REVOKED_FUZZ is the length (default 10s), REVOKED_FUZZ_RATE the most
+// abandoned, or mixed with valid ones. Each answer has the form that the contract promises, and
+// valid requests get correct answers. No secret reaches a log. Afterwards heap and goroutines of
+// each node are as before. REVOKED_FUZZ is the length (default 10s), REVOKED_FUZZ_RATE the most
 // exchanges a second (default 500), REVOKED_SEED the seed of the requests.
 func TestFuzz_MixedRequests_HeapStaysFlat(t *testing.T) {
 	length := 10 * time.Second
@@ -65,7 +65,7 @@ func TestFuzz_MixedRequests_HeapStaysFlat(t *testing.T) {
 	}
 	f.watch(ctx, t, length)
 	wg.Wait()
-	f.good.awaitRounds(t, 1) // the attacks are over: the good client is served, whatever came before
+	f.good.awaitRounds(t, 1) // the attacks are over: the well-behaved client is served
 	endGood()
 	good.Wait()
 

@@ -341,7 +341,7 @@ func newWorkshop(t *testing.T, c *cluster) workshop {
 	return w
 }
 
-// write writes a file, in which DIR stands for the directory.
+// write writes a file, and replaces DIR by the directory.
 func (w workshop) write(t *testing.T, name, content string) string {
 	t.Helper()
 	writeFile(t, w.dir, name, content)

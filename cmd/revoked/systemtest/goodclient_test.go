@@ -47,7 +47,7 @@ func dialerOf(source string) *net.Dialer {
 }
 
 func (g *goodClient) String() string {
-	return fmt.Sprintf("%d good rounds, %d answers 503, %d requests without an answer", g.rounds.Load(), g.busy.Load(),
+	return fmt.Sprintf("%d complete rounds, %d answers 503, %d requests without an answer", g.rounds.Load(), g.busy.Load(),
 		g.failed.Load())
 }
 
@@ -68,7 +68,7 @@ func (g *goodClient) run(ctx context.Context, t *testing.T, pace *rate.Limiter) 
 		at := func(k int) *member { return g.nodes[(n+k)%len(g.nodes)] }
 		ok := g.ask(ctx, t, at(0), "register", func(m *member) answer {
 			a := g.c.send(m, request{method: http.MethodPost, path: "/v1/grants", as: "issuer", json: body})
-			if a.status == http.StatusCreated { // else a repeat
+			if a.status == http.StatusCreated { // else the request is a retry
 				a.status = http.StatusOK
 			}
 			return a
@@ -103,13 +103,13 @@ func (g *goodClient) ask(ctx context.Context, t *testing.T, m *member, what stri
 		case a.status == http.StatusServiceUnavailable && a.header.Get("Retry-After") != "":
 			g.busy.Add(1)
 		case a.status != http.StatusOK || !strings.Contains(string(a.body), want):
-			t.Errorf("good client, %s at %s: got %d %s, want 200 %s", what, m.ID, a.status, a.body, want)
+			t.Errorf("well-behaved client, %s at %s: got %d %s, want 200 %s", what, m.ID, a.status, a.body, want)
 			return false
 		default:
 			return true
 		}
 		if time.Since(begun) > longStop {
-			t.Errorf("good client, %s at %s: got no answer but 503 in %v: %v", what, m.ID, longStop, a.want(http.StatusOK))
+			t.Errorf("well-behaved client, %s at %s: got no answer but 503 in %v: %v", what, m.ID, longStop, a.want(http.StatusOK))
 			return false
 		}
 		select {
@@ -124,7 +124,7 @@ func (g *goodClient) ask(ctx context.Context, t *testing.T, m *member, what stri
 func (g *goodClient) awaitRounds(t *testing.T, n int64) {
 	t.Helper()
 	least := g.rounds.Load() + n + 1 // the current one began before
-	await(t, "rounds of the good client", func() error {
+	await(t, "rounds of the well-behaved client", func() error {
 		if t.Failed() {
 			t.FailNow()
 		}

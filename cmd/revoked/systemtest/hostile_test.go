@@ -24,7 +24,7 @@ import (
 	"revoked/internal/hostile"
 )
 
-// Addresses of the good client and of the attackers. The nodes have 127.0.0.1.
+// Addresses of the well-behaved client and of the attackers. The nodes have 127.0.0.1.
 const goodAddress, floodAddress, clientAddress, nodeAddress = "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"
 
 // nodeMemory is the limit for the attacked node, in bytes.
@@ -33,7 +33,7 @@ const nodeMemory = 512 << 20
 // Attackers repeat every attack that once ended a node or kept others out, against one node of
 // three. The kernel kills it at 512 MiB. The node lives, the others stay ready, and a client at
 // another address is served at every node. REVOKED_HOSTILE multiplies the attacks (default 1).
-func TestHostileClients_LimitedNode_Lives(t *testing.T) {
+func TestHostileClients_LimitedNode_StaysUp(t *testing.T) {
 	needRoot(t, "memory limits")
 	c := newCluster(t, 3)
 	for _, m := range c.Nodes {
@@ -60,7 +60,7 @@ func TestHostileClients_LimitedNode_Lives(t *testing.T) {
 		{"idle HTTP/2 connections", a.idleConnections},
 		{"half-sent requests over HTTP/2", a.halfRequests},
 		{"random tokens", a.randomTokens},
-		{"a large header among good requests", a.largeHeader},
+		{"a large header among valid requests", a.largeHeader},
 		{"bulk registrations that are not read", a.unreadBulk},
 		{"feeds", a.feeds},
 		{"bodies that never come", a.missingBodies},
@@ -128,7 +128,8 @@ func (a *attack) end() {
 	a.held = nil
 }
 
-// check fails unless the node lives and the good client is served. It logs the memory of the node.
+// check fails unless the node runs and the well-behaved client is served. It logs the memory of the
+// node.
 func (a *attack) check(t *testing.T) {
 	t.Helper()
 	a.good.awaitRounds(t, 1)
@@ -302,7 +303,7 @@ func count(into map[string]int, answers map[uint32]string) {
 	}
 }
 
-// largeHeader sends large headers between good requests on one connection.
+// largeHeader sends large headers between valid requests on one connection.
 func (a *attack) largeHeader(t *testing.T) {
 	h := a.dialH2(goodAddress)
 	if h == nil {

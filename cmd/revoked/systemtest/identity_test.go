@@ -112,7 +112,7 @@ func TestRemovedCertificate_EmptyDirectory_IsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.start(t, m)
-	want := m.ID + " is not admitted: an administrator runs revoked admit " + m.ID + ", or gives it a join token"
+	want := m.ID + " is not admitted: admit it with `revoked admit " + m.ID + "`, or give it a join token"
 	await(t, "the refusal", func() error {
 		if log := tail(m.Log, 20); !strings.Contains(log, want) {
 			return fmt.Errorf("got log %q", log)

@@ -428,7 +428,7 @@ func (l *load) sweepPair(t testing.TB, m *member, p *pair, id int) {
 	}
 }
 
-// explain logs the history of the first pair that does not fit the model.
+// explain logs the history of the first pair that does not match the model.
 func (l *load) explain(t testing.TB) {
 	for _, p := range l.pairs {
 		if porcupine.CheckOperations(pairModel(), p.ops) {

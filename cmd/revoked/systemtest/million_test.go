@@ -276,7 +276,7 @@ func (e export) cutOff(t testing.TB, c *cluster, stride int) (cut, kept []int) {
 		m := c.Nodes[s%len(c.Nodes)]
 		selector := map[string]any{"subject": e.subject(s * perSubject), "reason": "account closed"}
 		a := c.send(m, request{method: http.MethodPost, path: "/v1/revocations", as: "admin", json: selector})
-		for try := 0; a.want(http.StatusOK) != nil && try < 20; try++ { // a repeat is safe
+		for try := 0; a.want(http.StatusOK) != nil && try < 20; try++ { // a retry is safe
 			a = c.send(m, request{method: http.MethodPost, path: "/v1/revocations", as: "admin", json: selector})
 		}
 		if err := a.want(http.StatusOK); err != nil {

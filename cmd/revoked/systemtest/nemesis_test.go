@@ -77,11 +77,11 @@ func newNemesis(t *testing.T, seed uint64) *nemesis {
 	t.Helper()
 	w := newNetwork(t, 4)
 	fourth := w.Nodes[3]
-	var founders []string
+	var initial []string
 	for _, m := range w.without(fourth) {
-		founders = append(founders, strconv.Quote(m.Cluster))
+		initial = append(initial, strconv.Quote(m.Cluster))
 	}
-	join := fmt.Sprintf("join: [%s]", strings.Join(founders, ", "))
+	join := fmt.Sprintf("join: [%s]", strings.Join(initial, ", "))
 	for _, m := range w.without(fourth) {
 		w.rewriteConfig(t, m, "bootstrap_expect: 3", join)
 	}

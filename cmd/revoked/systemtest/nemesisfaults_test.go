@@ -274,7 +274,7 @@ func controlGroup(t testing.TB, versions ...groupFiles) (dir string, err error) 
 		if dir, err = os.MkdirTemp(v.root, "revoked-"); err != nil {
 			continue
 		}
-		t.Cleanup(func() { _ = os.Remove(dir) }) // its processes have ended by then
+		t.Cleanup(func() { _ = os.Remove(dir) }) // its processes have exited by then
 		for name, value := range v.values {
 			if err = setGroup(filepath.Join(dir, name), value); err != nil {
 				break

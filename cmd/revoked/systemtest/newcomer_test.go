@@ -130,7 +130,7 @@ func awaitPrinted(t testing.TB, p *process, text string) string {
 	return p.out.String()
 }
 
-// awaitGone waits until all processes of the cluster have ended and its ports are free.
+// awaitGone waits until all processes of the cluster have exited and its ports are free.
 func (c *cluster) awaitGone(t testing.TB) {
 	t.Helper()
 	for _, m := range c.Nodes {

@@ -123,8 +123,8 @@ func TestNetworkPartitions_MajorityContinues(t *testing.T) {
 	w.runPartitions(t, partitions())
 }
 
-// The promise above also holds when one protocol of the cluster port fails, and over slow or lossy
-// links.
+// The promise above is also kept when one protocol of the cluster port fails, and over slow or
+// lossy links.
 func TestLinkPartitions_MajorityContinues(t *testing.T) {
 	w := newNetwork(t, 3)
 	w.putLinks(t)

@@ -226,7 +226,7 @@ func (l *link) pump(c *linkConn, there bool, first []byte, setUp time.Duration) 
 	}
 }
 
-// due returns the arrival of a piece read now, after a piece that arrives at last.
+// due returns when a piece read now arrives; last is the arrival of the piece before it.
 func (l *link) due(last time.Time, size int, there bool) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()

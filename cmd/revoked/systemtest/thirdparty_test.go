@@ -38,7 +38,7 @@ func (c *cluster) registerFor(t *testing.T, client, grant, access, refresh strin
 }
 
 // awaitStatus sends a request until the answer is not 503, which a leader change may cause. The
-// second status is the answer to a repeat of a request that succeeded.
+// second status is that of the same request after it succeeded.
 func (c *cluster) awaitStatus(t *testing.T, r request, first, again int) {
 	t.Helper()
 	await(t, fmt.Sprintf("%s %s", r.method, r.path), func() error {

@@ -94,7 +94,8 @@ func TestRollingUpgrade_FromEarlierVersion(t *testing.T) {
 	l.end(t, c.Nodes...)
 }
 
-// checkIssuersWork makes each call of trusted issuers in a cluster whose members are all upgraded.
+// checkIssuersWork makes each call about trusted issuers in a cluster whose members are all
+// upgraded.
 func (c *cluster) checkIssuersWork(t *testing.T, port int) {
 	t.Helper()
 	tool := func(input string, args ...string) string {
@@ -165,7 +166,7 @@ func (c *cluster) checkNoWayBack(t *testing.T, program string) {
 	c.awaitReady(t, m)
 }
 
-// checkOldRefuse fails the test unless every upgraded node refuses calls of trusted issuers, and
+// checkOldRefuse fails the test unless every upgraded node refuses calls about trusted issuers, and
 // the roles of version 0.4. The answer is 422 and names a member of version 0.3. Without such a
 // member it does nothing.
 func (c *cluster) checkOldRefuse(t *testing.T) {

@@ -174,7 +174,7 @@ func TestLog_OtherCluster_StartsFromItsFirstEntry(t *testing.T) {
 	}
 }
 
-func TestLog_TornLine_IsEnded(t *testing.T) {
+func TestLog_TornLine_IsTerminated(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	h := newHistory("a")
 	h.add(1)

@@ -25,11 +25,11 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	}
 	m := &Metrics{
 		last: gauge("revoked_backup_last_success_timestamp_seconds",
-			"When the newest good backup began, in Unix seconds."),
+			"When the newest successful backup began, in Unix seconds."),
 		due: gauge("revoked_backup_due_timestamp_seconds",
 			"When the next backup after that is due, in Unix seconds. In the past: it is overdue."),
-		size:     gauge("revoked_backup_size_bytes", "Size of the newest good backup."),
-		duration: gauge("revoked_backup_duration_seconds", "How long the newest good backup took."),
+		size:     gauge("revoked_backup_size_bytes", "Size of the newest successful backup."),
+		duration: gauge("revoked_backup_duration_seconds", "How long the newest successful backup took."),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "revoked_backup_failures_total", Help: "Attempts to make a backup that failed.",
 		}, []string{"target"}),

@@ -26,7 +26,7 @@ type task struct {
 	saved  chan struct{} // receives after a backup; nil: no task copies them
 
 	mu   sync.Mutex
-	last File // the newest good backup; zero: none
+	last File // the newest successful backup; zero: none
 }
 
 func (t *task) newest() File {
@@ -76,7 +76,7 @@ func (t *task) behind() bool {
 	return name != "" && name != t.newest().Name
 }
 
-// done records a good backup.
+// done records a successful backup.
 func (t *task) done(f File) {
 	t.mu.Lock()
 	t.last = f

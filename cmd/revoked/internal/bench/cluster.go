@@ -34,7 +34,7 @@ type cluster struct {
 	nodes []devcluster.Node // nodes of the runner's cluster
 	owned bool
 	tls   *tls.Config   // HTTP/1.1 over TLS
-	sent  atomic.Uint64 // pairs that the last call of register has sent
+	sent  atomic.Uint64 // pairs that the last call to register has sent
 }
 
 func startCluster(ctx context.Context, dir string, nodes, apiPort int) (*cluster, error) {

@@ -60,7 +60,7 @@ func counted(field protowire.Number, n uint64) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(header, field, protowire.VarintType), n)
 }
 
-func TestEtcd_Loads_CountOnlyGoodAnswers(t *testing.T) {
+func TestEtcd_Loads_CountOnlySuccesses(t *testing.T) {
 	for _, c := range []struct {
 		name, status string
 		answer       []byte
@@ -88,7 +88,7 @@ func TestEtcd_Loads_CountOnlyGoodAnswers(t *testing.T) {
 			}
 			good, bad := got.Requests, got.Failures
 			if c.good != (good == 100) || good+bad != 100 {
-				t.Errorf("got %d good answers and %d failures, want 100 in all, good: %t", good, bad, c.good)
+				t.Errorf("got %d successes and %d failures, want 100 in all, successes: %t", good, bad, c.good)
 			}
 			deletes := 0
 			for _, path := range calls() {

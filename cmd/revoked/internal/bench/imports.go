@@ -15,7 +15,7 @@ import (
 // importStep is the number of pairs that one call of the import registers, over all nodes.
 const importStep = 6_000
 
-// importing measures lone revocations while one issuer registers pairs as fast as it can through
+// importing measures single revocations while one issuer registers pairs as fast as it can through
 // every node. At the same time, live tokens are introspected at every node. No node may lose its
 // lease or its readiness, and no read of a live token may leave its node.
 func (r *run) importing(ctx context.Context, m *report.Measure) error {
@@ -54,7 +54,7 @@ func (r *run) importing(ctx context.Context, m *report.Measure) error {
 	if err != nil {
 		return err
 	}
-	if err := retry.Sleep(ctx, 2*time.Second); err != nil { // the import is under way
+	if err := retry.Sleep(ctx, 2*time.Second); err != nil { // the import has begun
 		return err
 	}
 	busy, err := r.revokeSingly(ctx, &pool{low: ended.low + n, high: ended.high}, m)

@@ -55,7 +55,7 @@ func TestJWTSigners_Tokens_Verify(t *testing.T) {
 	}
 }
 
-func TestTextLoads_Bodies_CarryTheTokens(t *testing.T) {
+func TestTextLoads_Bodies_ContainTheTokens(t *testing.T) {
 	list := []string{"a", "b", "c"}
 	seen := map[string]int{}
 	once := eachOf(list)

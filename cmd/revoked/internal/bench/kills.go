@@ -206,7 +206,7 @@ func (r *run) revokeUntil(ctx context.Context, k *leaderKill) (refused int, err 
 	return r.askUntil(ctx, k.survivor, r.revocation(), form(r.tokens.refresh(), n), isRevoked)
 }
 
-// askUntil repeats a request until its answer is good, each time over a new connection.
+// askUntil repeats a request until it succeeds, each time over a new connection.
 func (r *run) askUntil(
 	ctx context.Context, node int, request *load.Request, body []byte, good func(int, []byte) bool,
 ) (refused int, err error) {

@@ -157,7 +157,7 @@ func (r *run) loneIntrospection(ctx context.Context, pairs uint64) (time.Duratio
 	return h.Quantile(0.5), nil
 }
 
-// latency compares a lone introspection while the cluster holds all pairs with one while it held
+// latency compares a single introspection while the cluster holds all pairs with one while it held
 // few.
 func (r *run) latency(ctx context.Context, m *report.Measure) error {
 	now, err := r.loneIntrospection(ctx, r.opts.Pairs)
@@ -207,7 +207,7 @@ func (r *run) cutoff(ctx context.Context, m *report.Measure) error {
 	m.SetDetail("promise_broken", m.Broken)
 	if r.loneP50 > 0 {
 		m.Compare(host.Millis(r.loneP50), m.Value/host.Millis(r.loneP50))
-		m.SetDetail("baseline", "a lone revocation")
+		m.SetDetail("baseline", "a single revocation")
 		m.SetGoal("ratio <= 2", *m.Ratio <= 2 && m.Broken == 0)
 	}
 	return nil

@@ -64,8 +64,8 @@ type run struct {
 	tokens   tokens
 	used     uint64        // pairs registered; those below opts.Pairs stay live
 	empty    []nodeUse     // use before the first pair; nil if the system does not report it
-	loneP50  time.Duration // latency of a lone revocation
-	// While the cluster held few pairs: p50 of a lone introspection, and revocations of one turn.
+	loneP50  time.Duration // latency of a single revocation
+	// While the cluster held few pairs: p50 of a single introspection, and revocations of one turn.
 	early     time.Duration
 	earlyPace *load.Result
 }

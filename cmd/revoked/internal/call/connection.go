@@ -162,8 +162,8 @@ func checkClientID(id string) error {
 type source struct{ flag, variable, value string }
 
 // credential returns the secret or the key that the flags or the environment give. Flags override
-// the environment. Two sources of the same rank are an error, because one of them would be ignored
-// silently.
+// the environment. Two sources of the same precedence are an error, because one of them would be
+// ignored silently.
 func (c *Flags) credential() (secret string, key *client.Key, err error) {
 	sources := []source{
 		{"--client-secret", "REVOKED_CLIENT_SECRET", c.secretText},
@@ -284,7 +284,7 @@ func (c *Flags) adviceFor(err error) string {
 	case errors.As(err, &op) && op.Op == "remote error" && strings.Contains(err.Error(), "certificate required"):
 		return "this looks like a cluster port: REVOKED_ADDR or --addr names the API address"
 	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF):
-		return "the port ended the connection: is it the API's, not the cluster or gossip port, and is the node running?"
+		return "the port closed the connection: is it the API's, not the cluster or gossip port, and is the node running?"
 	case errors.As(err, &op) && op.Op == "dial":
 		return "is the node running? REVOKED_ADDR or --addr names the API address"
 	case errors.Is(err, client.ErrTimeout):

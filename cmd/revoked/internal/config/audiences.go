@@ -80,7 +80,7 @@ func (v value) audienceMap(p *map[netip.Prefix][]string) error {
 	return nil
 }
 
-// resolve returns the node that an alias stands for.
+// resolve returns the node of an alias.
 func resolve(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode {
 		return n.Alias

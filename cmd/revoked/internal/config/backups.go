@@ -21,7 +21,7 @@ func (c *Config) checkBackups() {
 	}
 	if c.BackupDir != "" {
 		c.addIf(isBelow(c.BackupDir, c.DataDir), "backup_dir",
-			"%s lies in data_dir, which is moved away to replace a node", c.BackupDir)
+			"%s is in data_dir, which is moved away to replace a node", c.BackupDir)
 	}
 	c.checkBucket()
 }
@@ -74,7 +74,7 @@ func (c *Config) tryBackups() {
 		err = os.Remove(tmp.Name())
 	}
 	if err != nil {
-		c.add("backup_dir", fmt.Errorf("cannot hold backups: %w", err))
+		c.add("backup_dir", fmt.Errorf("cannot store backups: %w", err))
 	}
 	// A node also starts without these files, because it reads them for each request.
 	for key, name := range map[string]string{"backup_s3_access_key_file": c.BackupS3AccessKeyFile,

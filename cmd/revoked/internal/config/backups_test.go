@@ -21,11 +21,11 @@ func TestCheckBackups_Settings_AreChecked(t *testing.T) {
 		"no schedule":           {"backup_dir: " + dir, "is not set, but backup_dir is"},
 		"a wrong schedule":      {"backup_schedule: hourly\nbackup_dir: " + dir, "want an interval such as 1h"},
 		"none kept":             {"backup_schedule: 1h\nbackup_keep: 0\nbackup_dir: " + dir, "got 0, want 1 or more"},
-		"below data_dir":        {"backup_schedule: 1h\nbackup_dir: data/x\ndata_dir: data", "lies in data_dir"},
-		"data_dir itself":       {"backup_schedule: 1h\nbackup_dir: data\ndata_dir: data", "lies in data_dir"},
+		"below data_dir":        {"backup_schedule: 1h\nbackup_dir: data/x\ndata_dir: data", "is in data_dir"},
+		"data_dir itself":       {"backup_schedule: 1h\nbackup_dir: data\ndata_dir: data", "is in data_dir"},
 		"next to data_dir":      {"backup_schedule: 1h\nbackup_dir: " + dir + "\ndata_dir: " + dir + "/data", ""},
-		"a missing directory":   {"backup_schedule: 1h\nbackup_dir: " + dir + "/none", "backup_dir: cannot hold backups: "},
-		"a file as a directory": {"backup_schedule: 1h\nbackup_dir: " + file, "backup_dir: cannot hold backups: "},
+		"a missing directory":   {"backup_schedule: 1h\nbackup_dir: " + dir + "/none", "backup_dir: cannot store backups: "},
+		"a file as a directory": {"backup_schedule: 1h\nbackup_dir: " + file, "backup_dir: cannot store backups: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := loadWith(t, nil, nil, tt.file)

@@ -76,7 +76,7 @@ func (c *Config) CheckValues() {
 }
 
 // JWKSProxyURL returns the proxy of jwks_proxy, or nil. The error does not repeat the value, which
-// may hold a password.
+// may contain a password.
 func (s *Settings) JWKSProxyURL() (*url.URL, error) {
 	if s.JWKSProxy == "" {
 		return nil, nil
@@ -141,9 +141,9 @@ func (c *Config) Warnings() []string {
 	lease := c.Replicated.LeaseDuration
 	warn(c.RequestTimeout < lease+lease/20,
 		"request_timeout %v is shorter than a lease (%v): "+
-			"revocations answer 503 while the lease of a dead node expires", c.RequestTimeout, lease)
+			"revocations answer 503 while the lease of a failed node expires", c.RequestTimeout, lease)
 	warn(!c.RequireHTTPS, "require_https is false: tokens and secrets may cross the network in the clear")
-	if text := c.foundersWarning(); !IsMember(c.DataDir) {
+	if text := c.bootstrapWarning(); !IsMember(c.DataDir) {
 		warn(text != "", "%s", text)
 	}
 	warn(c.SharesDisk(), "backup_dir is on the file system of data_dir: if that disk is lost, both are lost")
@@ -161,10 +161,10 @@ func (c *Config) Warnings() []string {
 	return out
 }
 
-// foundersWarning compares bootstrap_expect with the nodes that join names. A mismatch is only a
+// bootstrapWarning compares bootstrap_expect with the nodes that join names. A mismatch is only a
 // warning: the node still joins an existing cluster through one of them. Only cluster_advertise
 // identifies this node, so join may name it by another address.
-func (c *Config) foundersWarning() string {
+func (c *Config) bootstrapWarning() string {
 	if c.BootstrapExpect == 0 || len(c.Join) == 0 {
 		return ""
 	}

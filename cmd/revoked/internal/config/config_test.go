@@ -342,7 +342,7 @@ func TestCheckDataDir_ReportsUnusableDir(t *testing.T) {
 		{left, false, "--rejoin"},
 		{left, true, ""},
 		{file, false, "is not a directory"},
-		{filepath.Join(file, "below"), false, "lies under a file"},
+		{filepath.Join(file, "below"), false, "is below a file"},
 		{filepath.Join(left, "new"), false, ""},
 		{other, false, `wrong node (got "n2", want node_id "n1")`},
 	} {
@@ -386,7 +386,7 @@ func TestParseSize_AcceptsWholeNumbersWithUnits(t *testing.T) {
 	}
 }
 
-func TestFoundersWarning_ComparesJoinAndExpect(t *testing.T) {
+func TestBootstrapWarning_ComparesJoinAndExpect(t *testing.T) {
 	for _, tt := range []struct {
 		expect int
 		join   []string
@@ -403,7 +403,7 @@ func TestFoundersWarning_ComparesJoinAndExpect(t *testing.T) {
 		{2, []string{"a:1", "b:1", "self:1"}, false},
 	} {
 		c := &Config{Settings: Settings{BootstrapExpect: tt.expect, Join: tt.join, ClusterAdvertise: "self:1"}}
-		if got := c.foundersWarning(); (got == "") != tt.right {
+		if got := c.bootstrapWarning(); (got == "") != tt.right {
 			t.Errorf("%d of %v: got %q, want right %t", tt.expect, tt.join, got, tt.right)
 		}
 	}

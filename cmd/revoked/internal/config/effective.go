@@ -70,7 +70,7 @@ func (s Setting) shown() any {
 	return redacted
 }
 
-// namesSecret reports whether the file of a setting holds a secret.
+// namesSecret reports whether the file of a setting contains a secret.
 func namesSecret(key string) bool {
 	return strings.HasSuffix(key, "_secret_file") || strings.HasSuffix(key, "_token_file") ||
 		strings.HasSuffix(key, "_key_file") || key == "bootstrap_clients_file" || strings.HasSuffix(key, "_key")

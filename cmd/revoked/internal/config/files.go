@@ -121,7 +121,7 @@ func (c *Config) loadGossipKey(f *Files) {
 	}
 	// Both may be 32 bytes in base64, and every node has the gossip key.
 	if secret, err := files.Read(c.BootstrapAdminSecretFile, maxFile); err == nil && holdsKey(secret, f.GossipKey) {
-		c.addf("gossip_key_file", "%s holds the secret of bootstrap_admin_secret_file; "+
+		c.addf("gossip_key_file", "%s contains the secret of bootstrap_admin_secret_file; "+
 			"generate a key of its own with: revoked keygen -f FILE", c.GossipKeyFile)
 	}
 }
@@ -257,7 +257,7 @@ func (f *Files) readPrivate(name string) ([]byte, error) {
 
 func (f *Files) warnReadable(name string) {
 	if st, err := os.Stat(name); err == nil && st.Mode().Perm()&0o004 != 0 {
-		f.Warnings = append(f.Warnings, name+" holds secrets, but every user of this machine can read it: chmod 600")
+		f.Warnings = append(f.Warnings, name+" contains secrets, but every user of this machine can read it: chmod 600")
 	}
 }
 
@@ -265,7 +265,7 @@ func (f *Files) warnReadable(name string) {
 func (c *Config) checkDataDir() {
 	st, err := os.Stat(c.DataDir)
 	if err == nil && !st.IsDir() || errors.Is(err, syscall.ENOTDIR) {
-		c.addf("data_dir", "%s is not a directory, or lies under a file", c.DataDir)
+		c.addf("data_dir", "%s is not a directory, or is below a file", c.DataDir)
 		return
 	}
 	id := readIdentity(c.DataDir)

@@ -194,7 +194,7 @@ func (s *Settings) replicated() []Setting {
 
 func (s *Settings) local() []Setting {
 	return []Setting{
-		{"heartbeat_timeout", "500ms", "silence of the leader after which a node stands for election",
+		{"heartbeat_timeout", "500ms", "silence of the leader after which a node becomes a candidate",
 			&s.HeartbeatTimeout, 10 * time.Millisecond, time.Minute},
 		{"election_timeout", "500ms", "how long a candidate waits for votes",
 			&s.ElectionTimeout, 10 * time.Millisecond, time.Minute},

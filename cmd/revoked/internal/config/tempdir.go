@@ -15,7 +15,8 @@ func (c *Config) tempDir() string {
 }
 
 // checkTempDir creates and removes a file in the temporary folder. Without that folder a node still
-// serves, except bulk registrations whose callers read late. So only temp_dir itself is a problem.
+// serves, except bulk registrations whose callers read slowly. So only temp_dir itself is a
+// problem.
 func (c *Config) checkTempDir(f *Files) {
 	tmp, err := os.CreateTemp(c.tempDir(), "revoked-check-*")
 	if err == nil {
@@ -25,10 +26,10 @@ func (c *Config) checkTempDir(f *Files) {
 	switch {
 	case err == nil:
 	case c.TempDir != "":
-		c.addf("temp_dir", "cannot hold temporary files: %v", err)
+		c.addf("temp_dir", "cannot store temporary files: %v", err)
 	default:
-		f.Warnings = append(f.Warnings, fmt.Sprintf("%s cannot hold temporary files: set temp_dir to a directory on "+
-			"another file system than data_dir; until then, bulk registrations whose callers read late are aborted (%v)",
+		f.Warnings = append(f.Warnings, fmt.Sprintf("%s cannot store temporary files: set temp_dir to a directory on "+
+			"another file system than data_dir; until then, bulk registrations whose callers read slowly are aborted (%v)",
 			c.tempDir(), err))
 	}
 }

@@ -11,7 +11,7 @@ func TestCheckTempDir_Missing_IsProblem(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
 	c := &Config{Settings: Settings{TempDir: missing}}
 	c.checkTempDir(&Files{})
-	if err := c.err(); err == nil || !strings.Contains(err.Error(), "temp_dir: cannot hold temporary files") {
+	if err := c.err(); err == nil || !strings.Contains(err.Error(), "temp_dir: cannot store temporary files") {
 		t.Errorf("temp_dir: got %v, want a problem", err)
 	}
 	t.Setenv("TMPDIR", missing)

@@ -113,7 +113,7 @@ func (v value) scalar(field any) (err error) {
 	return nil
 }
 
-// Stderr is the destination that stands for standard error.
+// Stderr is the destination for standard error.
 const Stderr = "stderr"
 
 // checkScalar refuses text that looks right to a reader, and that a listener or the file system

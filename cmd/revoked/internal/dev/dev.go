@@ -1,7 +1,7 @@
 // Package dev runs a whole cluster on this machine for trials: it prepares the folder, starts one
 // process per node, and prints commands to paste.
 //
-// It promises to stop every node that it started before the command ends. It removes a temporary
+// It promises to stop every node that it started before the command exits. It removes a temporary
 // folder unless the user asked to keep it.
 //
 // Dangerous: the folder has the keys of the CA and of the demo issuer, and the output has secrets.
@@ -175,7 +175,7 @@ func (d *devRun) start(ctx context.Context) error {
 	return d.cluster.Write(d.folder.DevFile())
 }
 
-// wait returns when ctx ends or when all nodes have ended. The end of a single node is not an
+// wait returns when ctx ends or when all nodes have stopped. The stop of a single node is not an
 // error: users kill nodes to see the effect.
 func (d *devRun) wait(ctx context.Context) error {
 	ended := make(chan int, len(d.cluster.Nodes))
@@ -191,7 +191,7 @@ func (d *devRun) wait(ctx context.Context) error {
 		case i := <-ended:
 			if ctx.Err() == nil {
 				n := d.cluster.Nodes[i]
-				fmt.Fprintf(d.messages, "%s ended (%s). The others continue. "+
+				fmt.Fprintf(d.messages, "%s exited (%s). The others continue. "+
 					"Start it again (with --rejoin if it left the cluster): %s server --config %s\n",
 					n.ID, devcluster.ExitReason(d.runner.Process(i).Err()), d.command, cli.ShellQuote(n.Config))
 				continue
@@ -200,7 +200,7 @@ func (d *devRun) wait(ctx context.Context) error {
 		fmt.Fprintln(d.messages, "\nstopping")
 		return nil
 	}
-	return fmt.Errorf("all nodes have ended; the logs are in %s", d.folder.Dir)
+	return fmt.Errorf("all nodes have stopped; the logs are in %s", d.folder.Dir)
 }
 
 // stop shuts every node down and writes a dev.json without process ids. The error names the nodes

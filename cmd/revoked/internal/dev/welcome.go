@@ -77,10 +77,10 @@ func printWelcome(w io.Writer, c *devcluster.Cluster, dir, command string, jwts 
 		"The browser warns, because it does not know the CA of this cluster: %s\n", c.Nodes[0].API, admin.ClientID, c.CA)
 	curl := curlLines(c, "demo-"+strings.ToLower(rand.Text()[:8]), time.Now().Add(time.Hour))
 	fmt.Fprintln(w, "\nTry it in another terminal. "+
-		"Register a token pair, see it active, revoke it, see it dead on another node:\n\n"+strings.Join(curl, "\n"))
+		"Register a token pair, see it active, revoke it, see it inactive on another node:\n\n"+strings.Join(curl, "\n"))
 	if jwts {
 		fmt.Fprintln(w, "\nJWTs of a trusted issuer need no registration. "+
-			"Sign one, see it active, revoke it, see it dead on another node:\n\n"+
+			"Sign one, see it active, revoke it, see it inactive on another node:\n\n"+
 			strings.Join(jwtLines(c, dir, command), "\n"))
 	}
 	fmt.Fprintf(w, "\nThe same program is the command line tool:\n\n%s\n%s members\n\nStop with Ctrl-C.\n",

@@ -3,7 +3,7 @@
 // It uses only the program's command line, dev.json and HTTP API. So tests of the built program can
 // use it, like the commands dev and bench.
 //
-// Dangerous: a [Process] is killed by the kernel (on Linux) when this process ends.
+// Dangerous: a [Process] is killed by the kernel (on Linux) when this process exits.
 package devcluster
 
 import (

@@ -83,7 +83,7 @@ func explain(err error) error {
 func (r *Runner) ended() error {
 	for _, c := range r.nodes {
 		if c != nil && !c.Running() {
-			return fmt.Errorf("%s ended before it was ready (%s); the end of its log:\n%s",
+			return fmt.Errorf("%s exited before it was ready (%s); the end of its log:\n%s",
 				c.node.ID, ExitReason(c.Err()), LastLines(c.node.Log, 10))
 		}
 	}

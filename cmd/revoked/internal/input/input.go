@@ -76,7 +76,7 @@ func checkToken(token string) error {
 		return errors.New("it is in quotes: give the token alone")
 	}
 	if !utf8.ValidString(token) {
-		return errors.New("it is not text in UTF-8")
+		return errors.New("it is not valid UTF-8")
 	}
 	for _, r := range token {
 		switch {

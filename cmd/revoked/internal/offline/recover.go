@@ -32,7 +32,7 @@ type recoverView struct {
 func RecoverCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "recover",
-		Short: "Begin a new cluster on the disk of one voter, after the quorum is lost for good",
+		Short: "Begin a new cluster on the disk of one voter, after the quorum is lost permanently",
 		Long: "Show what the disk of a stopped voter holds, and what a recovery would do. With --dry-run=false, make\n" +
 			"this node the first and only member of a new cluster. The others then join with empty data\n" +
 			"directories. Stop every node of the old cluster first.\n\n" +
@@ -67,7 +67,7 @@ func RecoverCommand() *cobra.Command {
 		if err != nil {
 			err = fmt.Errorf("recover %s: %s", *dir, revoked.Detail(err))
 			if !errors.Is(err, revoked.ErrUnprocessable) && r.Before != nil {
-				err = fmt.Errorf("%w; run the command again to see what the directory holds now", err)
+				err = fmt.Errorf("%w; run the command again to see the contents of the directory now", err)
 			}
 			return err
 		}
@@ -101,7 +101,8 @@ func message(r *recovery.Recovery, dryRun bool) string {
 			" the only member of a new cluster; " + ended + ".\nStop every node of the old cluster first. " +
 			"If several disks are left, recover the one with the highest term, then the highest index."
 	case !r.AcceptLoss:
-		ended = fmt.Sprintf("every token issued before %s is ended, and registrations need issued_at", cli.Date(r.EndsBefore))
+		ended = fmt.Sprintf("every token issued before %s has ended, and registrations need issued_at",
+			cli.Date(r.EndsBefore))
 	}
 	return fmt.Sprintf("recovered: %s is the only member of the new cluster %s: %s; "+
 		"start it, then admit the others and start them with empty data directories",

@@ -21,7 +21,8 @@ type plan struct {
 	problems []string
 }
 
-// newPlan decides by what the nodes show. Before the first step, hasNext is false.
+// newPlan returns the next step for the state of the nodes. Before the first step, hasNext is
+// false.
 func newPlan(nodes []node, hasNext bool) plan {
 	p := plan{nodes: []string{}, problems: []string{}} // as JSON, empty lists
 	var untrusting, old, trusting []string

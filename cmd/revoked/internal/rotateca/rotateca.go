@@ -226,7 +226,7 @@ func (r *rotation) begin(cas authorities) ([]string, error) {
 		both.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
 	}
 	both.Write(ca.CertPEM())
-	// Without next-ca.pem, an earlier run was interrupted: no node has what it wrote.
+	// Without next-ca.pem, an earlier run was interrupted before any node got its files.
 	return names, files.Write(true, files.Private(names[0], ca.KeyPEM()), files.Public(names[1], both.Bytes()),
 		files.Public(names[2], ca.CertPEM()))
 }

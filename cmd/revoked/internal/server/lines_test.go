@@ -95,7 +95,7 @@ func TestLineWriter_Lines_AreGatheredInOrder(t *testing.T) {
 	}
 }
 
-// Once the process ends, no line waits.
+// After the end of the process began, no line is delayed.
 func TestLineWriter_AfterEnd_WritesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var to recordingWriter
@@ -181,8 +181,8 @@ func TestLineWriter_ManyGoroutines_LinesStayWhole(t *testing.T) {
 	}
 }
 
-// However a process ends, unless it is killed, it writes the lines that it gathered.
-func TestLineWriter_ProcessEnds_WritesAll(t *testing.T) {
+// A process that exits, but is not killed, writes its buffered lines.
+func TestLineWriter_ProcessExits_WritesAll(t *testing.T) {
 	const variable = "LINES_TEST_END"
 	if how := os.Getenv(variable); how != "" {
 		lines := &lineWriter{to: os.Stderr}
@@ -199,11 +199,11 @@ func TestLineWriter_ProcessEnds_WritesAll(t *testing.T) {
 	}
 	for how, want := range map[string]string{
 		"return": "",
-		"crash":  "revoked: the node had to stop: disk failed",
+		"crash":  "revoked: the node stopped: disk failed",
 		"panic":  "panic: a bug",
 	} {
 		t.Run(how, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLineWriter_ProcessEnds_WritesAll$")
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLineWriter_ProcessExits_WritesAll$")
 			cmd.Env = append(os.Environ(), variable+"="+how)
 			var out bytes.Buffer
 			cmd.Stdout, cmd.Stderr = nil, &out

@@ -176,7 +176,7 @@ func (s *server) auditLocally(e revoked.AuditEntry) {
 // crash ends the program at once. The node calls it when a clean shutdown is impossible.
 func (s *server) crash(err error) {
 	s.lines.end()
-	fmt.Fprintf(s.lines, "revoked: the node had to stop: %v\n", withAdvice(err))
+	fmt.Fprintf(s.lines, "revoked: the node stopped: %v\n", withAdvice(err))
 	os.Exit(cli.ExitFailed)
 }
 
@@ -235,7 +235,7 @@ func (s *server) effective() any {
 	return effectiveConfig{s.cfg.NodeID, s.build, settings}
 }
 
-// retireTime is the longest time for which answers carry "Connection: close" before the API's
+// retireTime is the longest time for which responses have "Connection: close" before the API's
 // listener closes. A connection that is in use closes within that time without a lost request.
 const retireTime = time.Second
 
@@ -284,7 +284,7 @@ func (s *server) wait(ctx context.Context) error {
 		return err
 	case <-s.node.Done():
 		if err := s.node.Err(); err != nil {
-			return fmt.Errorf("the node had to stop: %w", withAdvice(err))
+			return fmt.Errorf("the node stopped: %w", withAdvice(err))
 		}
 		s.log.Info("node has left its cluster")
 		return nil

@@ -17,7 +17,7 @@ type Metrics struct{ spans *prometheus.CounterVec }
 func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{spans: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "revoked_trace_spans_total",
-		Help: "Spans of sampled requests by result: ended, exported, failed (the collector did not take them). " +
+		Help: "Spans of sampled requests by result: ended, exported, failed (the collector did not accept them). " +
 			"Spans that ended and are neither exported nor failed were dropped or still wait.",
 	}, []string{"result"})}
 	for _, result := range []string{"ended", "exported", "failed"} {

@@ -1,6 +1,6 @@
 // Package host describes the machine of a benchmark, and what processes and folders use of it.
 //
-// It reads /proc and the file system, so figures of other systems than Linux may be missing. The
+// It reads /proc and the file system, so some figures are missing on systems other than Linux. The
 // callers then leave them out of the report.
 package host
 

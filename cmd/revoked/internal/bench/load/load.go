@@ -29,7 +29,7 @@ type Load struct {
 
 // A Result is the outcome of one run of a load.
 type Result struct {
-	Requests uint64 // with a good answer
+	Requests uint64 // that succeeded
 	Tally
 	CPU      float64 // microseconds per request, which the caller sets; 0 if it is not known
 	Elapsed  time.Duration
@@ -37,7 +37,7 @@ type Result struct {
 	Protocol string
 }
 
-// Rate returns the good answers per second.
+// Rate returns the successful requests per second.
 func (r *Result) Rate() float64 {
 	if r.Elapsed <= 0 {
 		return 0

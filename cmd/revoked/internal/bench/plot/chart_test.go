@@ -77,7 +77,7 @@ func TestDraw_Points_AreInOrder(t *testing.T) {
 	}
 }
 
-func TestDraw_Bars_StandOnTheAxis(t *testing.T) {
+func TestDraw_Bars_BeginAtTheAxis(t *testing.T) {
 	c := plot.Chart{Bars: true, Series: []plot.Series{{X: []float64{1, 1.1, 1.2}, Y: []float64{3, 0, 9}}}}
 	bars := elements(t, plot.Draw(c, plot.Chart{}))["rect"][1:] // the first is the background
 	if len(bars) != 3 {
