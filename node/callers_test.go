@@ -248,7 +248,7 @@ func (o *simOracle) live(n int) *simGrant {
 	return nil
 }
 
-// insist introspects at one node repeatedly, even while its lease ends, until it has failed to
+// insist introspects at one node repeatedly, even while its lease expires, until it has failed to
 // answer a few times.
 func (s *sim) insist(ctx context.Context, l *simLife, d time.Duration) {
 	refused := 0

@@ -49,7 +49,7 @@ func TestReplaced_OldDiskStarts_Stops(t *testing.T) {
 	}
 }
 
-// wantEnd waits until a node has ended by itself.
+// wantEnd waits until a node has stopped by itself.
 func wantEnd(t *testing.T, n *node.Node, want error, text string) {
 	t.Helper()
 	select {

@@ -7,8 +7,8 @@ import "time"
 //
 // skew is the wall clock minus the boot clock, at the time of the call.
 //
-// Invariants: a lease ends no later than its length after its request was recorded. During one run
-// of leases, the member's copy holds everything that has been acknowledged.
+// Invariants: a lease expires no later than its length after its request was recorded. During one
+// run of leases, the member's copy holds everything that has been acknowledged.
 type Holder struct {
 	server, boot string
 
@@ -74,7 +74,7 @@ func (h *Holder) Take(now Instant, skew time.Duration, r Reply) bool {
 }
 
 // Valid reports whether a lease is in force at now. If the wall clock moved against the boot clock,
-// the lease has ended. The machine may have been suspended and one of the clocks missed it.
+// the lease has expired. The machine may have been suspended and one of the clocks missed it.
 func (h *Holder) Valid(now Instant, skew time.Duration) bool {
 	return h.end != 0 && now < h.end.Add(-Guard) && (skew-h.wallSkew).Abs() <= Guard
 }

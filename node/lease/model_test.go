@@ -140,8 +140,8 @@ func (s *scope) bound(requests, ticks, revokes, barriers int) {
 	s.requests, s.ticks, s.revokes, s.barriers = requests, ticks, revokes, barriers
 }
 
-// boundOwn lets leaders bound their own leases. A bounded lease has ended after a tick, and a lease
-// of a member has not.
+// boundOwn lets leaders bound their own leases. A bounded lease has expired after a tick, and a
+// lease of a member has not.
 func (s *scope) boundOwn() { s.own, s.tick = s.length/2, s.length*3/5 }
 
 // The scopes together cover two terms, two revocations, a crash, a removal, an arrival and a

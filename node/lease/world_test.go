@@ -27,7 +27,7 @@ const (
 	reserveBeforeBarrier             // off: reserved when the reply is sent
 	barrierNeeded                    // off: granted without an entry
 	barrierProposedAfter             // off: an entry proposed before the reservation counts
-	newLeaderWaits                   // off: a new term assumes that all older leases have ended
+	newLeaderWaits                   // off: a new term assumes that all older leases have expired
 	receivedEntriesCount             // off: a new term's wait may begin before an entry that was received
 	ownEntriesCount                  // off: it may begin before an entry that this node proposed as an earlier leader
 	startCounts                      // off: it may begin before this process

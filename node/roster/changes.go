@@ -301,10 +301,10 @@ func (c *changes) removable(node string, force bool) ([]raft.ServerID, error) {
 	return ids, nil
 }
 
-// remove removes one server after its read lease has ended. Unless forced, it returns ErrQuorumRisk
-// if the other voters would have no live majority; the error names alternative. If the server is
-// this node, remove only transfers leadership and returns ErrNoLeader. It is idempotent. op
-// ends the admission of the name before the removal; it may be nil.
+// remove removes one server after its read lease has expired. Unless forced, it returns
+// ErrQuorumRisk if the other voters would have no live majority; the error names alternative. If
+// the server is this node, remove only transfers leadership and returns ErrNoLeader. It is
+// idempotent. op ends the admission of the name before the removal; it may be nil.
 func (c *changes) remove(id raft.ServerID, op *command.Op, force bool, alternative string) (uint64, error) {
 	t, err := c.begin()
 	if err != nil {
@@ -337,8 +337,8 @@ func (c *changes) handOver() error {
 	return fmt.Errorf("%w: leadership was transferred first", revoked.ErrNoLeader)
 }
 
-// remove removes a server once its read lease has ended: acknowledgements do not wait for a server
-// outside the configuration. The caller has checked the quorum.
+// remove removes a server once its read lease has expired: acknowledgements do not wait for a
+// server outside the configuration. The caller has checked the quorum.
 func (t *turn) remove(id raft.ServerID) (uint64, error) {
 	ctx, cancel := context.WithTimeout(t.Context, t.RequestTimeout)
 	defer cancel()

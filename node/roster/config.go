@@ -141,7 +141,7 @@ type Leader struct {
 	// late is how late the member's requests arrive; arrived is the arrival of this one.
 	NextRenewal  func(late time.Duration, arrived time.Time) time.Duration
 	CountRefusal func(lease.Refusal)
-	// Clear blocks new leases of a member and waits until its lease has ended. It returns the term
+	// Clear blocks new leases of a member and waits until its lease has expired. It returns the term
 	// of this configuration.
 	Clear func(ctx context.Context, id raft.ServerID) (term uint64, err error)
 	// Unblock allows new leases of a member again.

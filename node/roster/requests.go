@@ -69,7 +69,7 @@ func (r *Roster) Leave(ctx context.Context, by revoked.Actor) (uint64, error) {
 }
 
 // Remove removes all instances of a node and returns the index of the change. It blocks until their
-// read leases have ended. force removes a live node, skips the check of the quorum, and needs a
+// read leases have expired. force removes a live node, skips the check of the quorum, and needs a
 // reason, which is logged.
 //
 // Errors: ErrUnprocessable, ErrNotFound, ErrConflict if the node answers, ErrQuorumRisk,

@@ -147,7 +147,7 @@ func inject(t *testing.T, m *member, calls, how string) (trace string, end func(
 	return trace, p.Kill // the kernel resumes the node
 }
 
-// allTraced returns nil if every thread of the process is traced or the process has ended.
+// allTraced returns nil if every thread of the process is traced or the process has exited.
 func allTraced(p *process) error {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.cmd.Process.Pid))
 	if err != nil {

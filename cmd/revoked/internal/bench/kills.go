@@ -156,7 +156,7 @@ func tenths(seconds []float64) string {
 
 // killLeader kills the leader of an idle cluster and calls meanwhile while it reads at the
 // survivors. It counts their failures in m. The reads continue for a second after meanwhile: a read
-// that fails when a lease ends must count.
+// that fails when a lease expires must count.
 func (r *run) killLeader(
 	ctx context.Context, m *report.Measure, meanwhile func(*leaderKill) error,
 ) (*leaderKill, error) {

@@ -42,7 +42,7 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 // PID returns the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Done returns a channel that is closed when the process has ended.
+// Done returns a channel that is closed when the process has exited.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Err returns the error of [exec.Cmd.Wait]. Call it only after Done is closed.
@@ -58,9 +58,9 @@ func (p *Process) Running() bool {
 	}
 }
 
-// Signal sends s unless the process has ended.
+// Signal sends s unless the process has exited.
 func (p *Process) Signal(s syscall.Signal) {
-	_ = p.cmd.Process.Signal(s) // the only error is that the process has ended
+	_ = p.cmd.Process.Signal(s) // the only error is that the process has exited
 }
 
 // Kill sends SIGKILL and waits for the end of the process.
