@@ -47,7 +47,7 @@ func TestLoadGossipKey_SecretOfAdministrator_IsRefused(t *testing.T) {
 		}
 		c := &Config{Settings: Settings{GossipKeyFile: names[0], BootstrapAdminSecretFile: names[1]}}
 		c.loadGossipKey(&Files{})
-		if err := c.err(); err == nil || !strings.Contains(err.Error(), "holds the secret of bootstrap_admin_secret_file") {
+		if err := c.err(); err == nil || !strings.Contains(err.Error(), "contains the secret of bootstrap_admin_secret_file") {
 			t.Errorf("marks %q: got %v, want a problem", mark, err)
 		}
 	}
