@@ -96,7 +96,7 @@ func ListAdmitted(members []string, admissions []Admission, now Time) []Admitted
 type JoinToken struct {
 	ID        string
 	Hash      Digest // of the public key, or of the token itself
-	HasKey    bool   // Hash is of the public key: nodes prove that they hold the token
+	HasKey    bool   // Hash is the hash of the public key: nodes prove that they hold the token
 	Node      string // the only node that may use it; empty: any
 	NonVoter  bool   // the node never votes, until it is promoted
 	CreatedAt Time

@@ -211,7 +211,7 @@ func (h *History) decideAt(at Time) Decision {
 	return Decide(&r, in)
 }
 
-// cutAt reports whether a cut-off had ended the token.
+// cutAt reports whether a cut-off had revoked the token.
 func (h *History) cutAt(at Time) bool {
 	return slices.ContainsFunc(h.Cutoffs, func(c Moment) bool { return c.At <= at })
 }

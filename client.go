@@ -19,7 +19,7 @@ const (
 // A Role permits more than revoking and introspecting the client's own tokens.
 type Role string
 
-// The roles. A program before command version 4 knows only the first three.
+// The roles. A program before command version 4 supports only the first three.
 const (
 	RoleAdmin          Role = "admin"           // everything
 	RoleIssuer         Role = "issuer"          // registers tokens
@@ -43,7 +43,7 @@ const (
 	AuthSelfSigned = "self_signed_tls_client_auth" // RFC 8705 section 2.2, a certificate of a known key
 )
 
-// authMethods lists all methods. Programs before command version 5 know only the first two.
+// authMethods lists all methods. Programs before command version 5 support only the first two.
 var authMethods = [...]string{AuthBasic, AuthPost, AuthPrivateKey, AuthTLS, AuthSelfSigned}
 
 // HashKind is the algorithm of a stored client secret.
@@ -160,8 +160,8 @@ type Actor struct {
 	ClientID  string
 	Version   uint64
 	Admin     bool
-	RequestID string // of the call, for the audit; may be empty
-	Via       string // node that received the call, for the audit; empty: the node that proposes
+	RequestID string // of the call, for the audit log; may be empty
+	Via       string // node that received the call, for the audit log; empty: the node that proposes
 	// Assertion is the use of the assertion that authenticated the caller; nil: another method did.
 	Assertion *AssertionUse
 }

@@ -27,7 +27,7 @@ func (s Selector) Matches(g *Grant) bool {
 		(s.Issuer == "" || s.Issuer == g.Issuer)
 }
 
-// A Cutoff ends every token of the selected grants that was issued at or before IssuedBefore.
+// A Cutoff revokes every token of the selected grants that was issued at or before IssuedBefore.
 type Cutoff struct {
 	Selector
 	IssuedBefore Time
@@ -37,10 +37,11 @@ type Cutoff struct {
 	Index        uint64
 }
 
-// Covers reports whether the cut-off ends token t of grant g, that is, whether t was issued at or
-// before IssuedBefore. If both are in the same whole second, the token is covered. A token that was
-// registered before the cut-off was created is treated as issued at its registration, even if its
-// IssuedAt is later. skew is how far the clock of the issuer may be ahead: 0 for registered tokens.
+// Covers reports whether the cut-off revokes token t of grant g, that is, whether t was issued at
+// or before IssuedBefore. If both are in the same whole second, the token is covered. A token that
+// was registered before the cut-off was created is treated as issued at its registration, even if
+// its IssuedAt is later. skew is how far the clock of the issuer may be ahead: 0 for registered
+// tokens.
 func (c *Cutoff) Covers(g *Grant, t *Token, skew time.Duration) bool {
 	iat := t.IssuedAt
 	if t.RegisteredAt != 0 && t.RegisteredAt <= c.At {

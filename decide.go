@@ -11,7 +11,7 @@ type Record struct {
 	Token Token
 	Grant Grant
 	// Earlier is set only for a JWT: the grants that earlier mappings of its issuer make of its
-	// claims. A cut-off of one of them ends the token.
+	// claims. A cut-off of one of them revokes the token.
 	Earlier []Grant
 }
 
@@ -74,7 +74,7 @@ type DecideInput struct {
 	// cut-offs.
 	Cutoff func(g *Grant, t *Token, skew time.Duration) bool
 
-	// Denied reports that a denial has ended the token or, for a JWT, a tombstone or the grant that
+	// Denied reports that a denial has revoked the token or, for a JWT, a tombstone or the grant that
 	// it claims.
 	Denied bool
 
@@ -153,7 +153,7 @@ func ended(r *Record, in *DecideInput) Reason {
 	case r.Token.State == Expired:
 		return ReasonExpired
 	case r.Grant.ID != "":
-		return ReasonCutOff // only a cut-off ends a token alone
+		return ReasonCutOff // only a cut-off revokes a token alone
 	}
 	return ReasonRevoked // a stub that outlived its grant
 }
@@ -237,7 +237,7 @@ type GrantView struct {
 	Grant  Grant
 	Tokens []TokenView
 	State  TokenState // Live, Revoked or Expired
-	// ByCutoff is the cut-off that ended the whole grant, or nil.
+	// ByCutoff is the cut-off that revoked the whole grant, or nil.
 	ByCutoff *Cutoff
 }
 

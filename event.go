@@ -69,7 +69,7 @@ type EventKind string
 
 // The kinds.
 const (
-	EventGrant  EventKind = "grant"  // a grant ended; Digests lists its tokens
+	EventGrant  EventKind = "grant"  // a grant was revoked; Digests lists its tokens
 	EventToken  EventKind = "token"  // an unknown token was revoked; a tombstone keeps it dead
 	EventCutoff EventKind = "cutoff" // a cut-off was created; Selector is set
 	EventClient EventKind = "client" // a client was deleted, disabled or enabled

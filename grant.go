@@ -57,8 +57,8 @@ type Registration struct {
 // A RevokeResult is the outcome of the revocation of one token.
 type RevokeResult struct {
 	Index uint64 // log index
-	// Unknown reports that the leader's state did not hold the token, so no grant ended: a tombstone
-	// records the revocation. False also if the leader's version does not report it.
+	// Unknown reports that the leader's state did not hold the token, so no grant was revoked: a
+	// tombstone records the revocation. False also if the leader's version does not report it.
 	Unknown bool
 }
 

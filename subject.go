@@ -194,7 +194,7 @@ const maxRDNs = 32
 // errDN is returned for a text that is not a distinguished name. It does not quote the text.
 var errDN = errors.New("want a distinguished name of RFC 4514, such as CN=app,O=Example")
 
-// ParseDN parses the text form of RFC 4514. Like RFC 2253, it accepts blanks around the separators.
+// ParseDN parses the text form of RFC 4514. Like RFC 2253, it accepts spaces around the separators.
 // It rejects the empty name, which would match every certificate without a subject.
 func ParseDN(s string) (DN, error) {
 	var d DN
@@ -259,10 +259,10 @@ func parseAttribute(s string) (a attribute, rest string, err error) {
 	return a, rest, err
 }
 
-// parseValue parses a value up to an unescaped separator. It drops unescaped blanks at the end.
+// parseValue parses a value up to an unescaped separator. It drops unescaped spaces at the end.
 func parseValue(s string) (value, rest string, err error) {
 	var b []byte
-	kept := 0 // the length of b up to the last byte that is not an unescaped blank
+	kept := 0 // the length of b up to the last byte that is not an unescaped space
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; c {
 		case ',', '+':

@@ -80,7 +80,7 @@ type Token struct {
 	GrantID  string
 	IssuedAt Time
 	// RegisteredAt is set only if IssuedAt was later than the registration, or if the state keeps
-	// its history. A later cut-off compares with it, so it ends the token even if the issuer's
+	// its history. A later cut-off compares with it, so it revokes the token even if the issuer's
 	// clock was ahead.
 	RegisteredAt    Time
 	RegisteredIndex uint64 // set only if the state keeps its history

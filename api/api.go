@@ -40,8 +40,8 @@ type Backend interface {
 	RevokeJTIs(
 		ctx context.Context, by revoked.Actor, list []revoked.JTIRevocation,
 	) (results []error, index uint64, err error)
-	// DeleteGrant ends the grant with that id. It returns ErrNotFound, or ErrForbidden for an issuer
-	// that did not register it.
+	// DeleteGrant revokes the grant with that id. It returns ErrNotFound, or ErrForbidden for an
+	// issuer that did not register it.
 	DeleteGrant(ctx context.Context, by revoked.Actor, id, reason string) (index uint64, err error)
 	// RevokeMatching creates a cut-off, unless req.DryRun is set. It returns ErrExpectation.
 	RevokeMatching(ctx context.Context, by revoked.Actor, req revoked.CutoffRequest) (revoked.CutoffResult, error)
@@ -103,8 +103,8 @@ type Backend interface {
 	// UpdateClient replaces the record if its version is c.Version, and returns ErrConflict if it is
 	// not. It returns ErrNotFound for an unknown id.
 	UpdateClient(ctx context.Context, by revoked.Actor, c revoked.Client) (*revoked.Client, uint64, error)
-	// DeleteClient ends the client and all of its tokens. It returns ErrNotFound for an id that never
-	// existed, and succeeds for one that is already deleted.
+	// DeleteClient deletes the client and revokes all of its tokens. It returns ErrNotFound for an id
+	// that never existed, and succeeds for one that is already deleted.
 	DeleteClient(ctx context.Context, by revoked.Actor, id string) (index uint64, err error)
 
 	// Issuers returns this node's own copy of the trusted issuers that are not deleted, in the order
@@ -116,8 +116,8 @@ type Backend interface {
 	// UpdateIssuer replaces the record if its version is i.Version, and returns ErrConflict if it is
 	// not. Without JWKSURI, keys that i lacks are retired. It returns ErrNotFound for an unknown name.
 	UpdateIssuer(ctx context.Context, by revoked.Actor, i revoked.Issuer) (*revoked.Issuer, uint64, error)
-	// DeleteIssuer deletes an issuer and ends its tokens. It returns ErrNotFound for an unknown name,
-	// and succeeds for one that is already deleted.
+	// DeleteIssuer deletes an issuer and revokes its tokens. It returns ErrNotFound for an unknown
+	// name, and succeeds for one that is already deleted.
 	DeleteIssuer(ctx context.Context, by revoked.Actor, name string) (index uint64, err error)
 	// BanIssuerKey bans a key permanently. It returns ErrNotFound for an unknown issuer or key. It is
 	// idempotent.
@@ -199,9 +199,9 @@ type Backend interface {
 // Config configures an [API]. Backend and Issuer are required.
 type Config struct {
 	Backend Backend
-	Log     *slog.Logger // each line is of a request, or caused by one; default: discard
-	// RequestLog gets the lines of requests that may be lost if the process is killed. They are below
-	// the level warn, and of callers other than administrators and operators. Default: Log.
+	Log     *slog.Logger // each line reports a request, or a consequence of one; default: discard
+	// RequestLog gets the lines of requests that may be lost if the process is killed. Their level is
+	// below warn, and their callers are not administrators or operators. Default: Log.
 	RequestLog *slog.Logger
 	Registerer prometheus.Registerer // default: a new registry
 	Gatherer   prometheus.Gatherer   // content of /metrics; default: empty

@@ -157,7 +157,7 @@ func clientCalls() []apiCall {
 	return calls
 }
 
-// logCalls read the feed and the audit.
+// logCalls read the feed and the audit log.
 func logCalls() []apiCall {
 	sse := http.Header{"Accept": {"text/event-stream"}}
 	var calls []apiCall

@@ -13,10 +13,10 @@ import (
 	"revoked/api/request"
 )
 
-// maxAuditPage bounds the parameter limit of the audit.
+// maxAuditPage bounds the parameter limit of the audit log.
 const maxAuditPage = 1_000_000
 
-// getAudit serves GET /v1/audit: the audit in the order of the log, in the forms of the feed.
+// getAudit serves GET /v1/audit: the audit log in log order, in the forms of the feed.
 func (a *API) getAudit(r *request.Request) error {
 	q, err := readAuditQuery(r)
 	if err != nil {

@@ -215,8 +215,8 @@ func TestAudit_Query_SelectsEntries(t *testing.T) {
 	}
 }
 
-// Contract 6, "Ids": the audit continues as server-sent events, and resumes after an id. Another
-// era and dropped entries get 410.
+// Contract 6, "Ids": the audit log continues as server-sent events, and resumes after an id.
+// Another era and dropped entries get 410.
 func TestAudit_Events_FollowAndResume(t *testing.T) {
 	b := newAdminBench(t)
 	b.do(t, "admin", "POST", "/v1/clients", "", `{"client_id":"n1"}`)
@@ -270,7 +270,7 @@ func TestAudit_Events_FollowAndResume(t *testing.T) {
 	b.node.mu.Lock()
 	b.node.fail = func(method string) error {
 		if method == "Audit" {
-			return fmt.Errorf("%w: the audit begins after index %d", revoked.ErrGone, at)
+			return fmt.Errorf("%w: the audit log begins after index %d", revoked.ErrGone, at)
 		}
 		return nil
 	}

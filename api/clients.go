@@ -188,8 +188,8 @@ func (a *API) patchClient(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, v)
 }
 
-// deleteClient serves DELETE /v1/clients/{id}. It also ends the tokens of the client. A
-// second request for the client succeeds too: nothing of the client is left.
+// deleteClient serves DELETE /v1/clients/{id}. It also revokes the tokens of the client. A second
+// request for the client succeeds too: nothing of the client is left.
 func (a *API) deleteClient(r *request.Request) error {
 	id, err := r.PathID()
 	if err != nil {

@@ -590,7 +590,7 @@ func TestConsole_Actions_LeaveOneAuditEntry(t *testing.T) {
 	}
 }
 
-// The console records a refused call by an operator in the audit, as /v1 does.
+// The console records a refused call by an operator in the audit log, as /v1 does.
 func TestConsole_Refusal_IsAudited(t *testing.T) {
 	b := consoleBench(t)
 	p := b.signIn(t, "ops")

@@ -190,7 +190,7 @@ func TestConsole_SignInAgain_LeadsToAPage(t *testing.T) {
 	}
 }
 
-// A name may begin and end with blanks: it is another name without them.
+// A name may begin and end with spaces: it is another name without them.
 func TestConsole_NamesWithBlanks_AreExact(t *testing.T) {
 	b := consoleBench(t)
 	b.node.put(revoked.Client{ID: "app ", Type: revoked.Public})
@@ -215,7 +215,7 @@ func TestConsole_NamesWithBlanks_AreExact(t *testing.T) {
 		}
 	}
 	if got := p.post(t, "/ui/clients/app%20/disable", "typed", "app"); got.status != 303 {
-		t.Errorf("confirm a name with a blank that no page shows: got %d %s", got.status, got.body)
+		t.Errorf("confirm a name with a space that no page shows: got %d %s", got.status, got.body)
 	}
 	if got := b.do(t, "admin", "GET", "/v1/clients/app%20", "", ""); got.field(t, "disabled") != true {
 		t.Errorf("got %s, want it disabled", got.body)

@@ -142,8 +142,8 @@ func feedStart(r *request.Request, sse bool) (revoked.Position, error) {
 
 // feedEnd returns the era of this node, and an index up to which it has the log, at least that of
 // after. A reader that comes from another node may be ahead of this node, which then catches up
-// first. feedEnd returns [revoked.ErrGone] if after is of another era, or ahead of the whole log.
-// The cluster was then restored or recovered, and the reader would miss the cut-off of that.
+// first. feedEnd returns [revoked.ErrGone] if after has another era, or ahead of the whole log. The
+// cluster was then restored or recovered, and the reader would miss the cut-off of that.
 func (a *API) feedEnd(ctx context.Context, after revoked.Position) (era string, end uint64, err error) {
 	era, end = a.cfg.Backend.Era(), a.cfg.Backend.NodeStatus(ctx).AppliedIndex
 	if era == "" || after.IsOf(era) && after.Index > end {
@@ -158,7 +158,7 @@ func (a *API) feedEnd(ctx context.Context, after revoked.Position) (era string, 
 	case era == "":
 		err = revoked.ErrNoCluster
 	case !after.IsOf(era):
-		err = fmt.Errorf("%w: the id is of another era, because the cluster was restored or recovered: "+
+		err = fmt.Errorf("%w: the id has another era, because the cluster was restored or recovered: "+
 			"load your full state again, then start again from after=0", revoked.ErrGone)
 	case after.Index > end:
 		err = fmt.Errorf("%w: %d is ahead of the log, which ends at %d: start again from after=0",

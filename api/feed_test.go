@@ -503,7 +503,7 @@ func TestFeed_Shutdown_EndsStreams(t *testing.T) {
 		}
 	}
 	if err := b.srv.Shutdown(t.Context()); err != nil {
-		t.Errorf("got %v, want a stop before its timeout", err)
+		t.Errorf("got %v, want a shutdown before its timeout", err)
 	}
 }
 

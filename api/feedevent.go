@@ -26,7 +26,7 @@ type eventView struct {
 	Reason   string `json:"reason,omitempty"`
 }
 
-// A feedSource is a sequence of log entries that a reader follows: the feed or the audit.
+// A feedSource is a sequence of log entries that a reader follows: the feed or the audit log.
 type feedSource struct {
 	name  string
 	roles []revoked.Role // of the readers

@@ -33,7 +33,7 @@ func TestCheck_Token_DecidesStatus(t *testing.T) {
 		{"no bearer token", call{header: from("rs1")}, 401, "Bearer"},
 		{"Basic instead", call{header: from("rs1"), auth: as("c1")}, 401, "Bearer"},
 		{"an empty token", call{header: from("rs1"), auth: "Bearer "}, 401, invalid},
-		{"a token with a blank", call{header: from("rs1"), auth: "Bearer AT1 AT2"}, 401, invalid},
+		{"a token with a space", call{header: from("rs1"), auth: "Bearer AT1 AT2"}, 401, invalid},
 		{"two tokens", call{header: http.Header{"Revoked-Authorization": {as("rs1")},
 			"Authorization": {"Bearer AT1", "Bearer AT1"}}}, 401, invalid},
 		{"a gateway without credentials", call{auth: "Bearer AT1"}, 403, ""},

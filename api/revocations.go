@@ -221,8 +221,8 @@ func (d *denyList) work() {
 	}
 }
 
-// commit ends the tokens of a batch and writes a line for each, in the order of the body. An error
-// of the whole entry is that of each of its lines.
+// commit revokes the tokens of a batch and writes a line for each, in the order of the body. An
+// error of the whole entry is that of each of its lines.
 func (d *denyList) commit(batch []denyLine) {
 	var list []revoked.JTIRevocation
 	for _, l := range batch {

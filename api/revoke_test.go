@@ -147,7 +147,7 @@ func TestRevoke_ConformanceRows_Hold(t *testing.T) {
 		{"MF-13 before bad credentials", call{auth: basic("c1", "wrong"), body: "token=" + strings.Repeat("x", 16<<10)},
 			413, "invalid_request", ""},
 		{"MF-14 a token of 8 KiB", call{auth: as("c1"), body: "token=" + long}, 200, "", ""},
-		{"MF-15 a token with blanks, NUL and more", call{auth: as("c1"), body: "token=%00+%FF%0A%20x"}, 200, "", ""},
+		{"MF-15 a token with spaces, NUL and more", call{auth: as("c1"), body: "token=%00+%FF%0A%20x"}, 200, "", ""},
 		{"MF-17 the wrong case of a name", call{auth: as("c1"), body: "Token=AT1"}, 400, "invalid_request", ""},
 		{"MF-18 an unknown parameter repeated", call{auth: as("c1"), body: "x=1&x=2&token=AT1"}, 200, "", "AT1 RT1"},
 		{"MF-20 a compressed body", call{auth: as("c1"), body: "token=AT1",

@@ -31,7 +31,7 @@ func TestGrants_TokenSize_RegisteredCanBeRevoked(t *testing.T) {
 		{"4,096 bytes of UTF-8", max("é", 4096), 201},
 		{"4,098 bytes of UTF-8", max("é", 4098), 400},
 		{"8,192 bytes to escape", max("/", 8192), 400},
-		{"blanks", max(" ", 4097), 400},
+		{"spaces", max(" ", 4097), 400},
 		{"mixed characters at the limit", max("a", 6144) + max("%", 2048), 201},
 		{"mixed characters above the limit", max("a", 6143) + max("%", 2049), 400},
 	} {

@@ -93,7 +93,7 @@ type asserter struct {
 // newAsserter checks a key.
 func newAsserter(id string, key Key, audience string) (*asserter, error) {
 	if key.Signer == nil {
-		return nil, fmt.Errorf("%w: it is nil", ErrKey)
+		return nil, fmt.Errorf("%w: signer is nil", ErrKey)
 	}
 	fit := algorithms(key.Signer.Public())
 	if len(fit) == 0 {
@@ -105,7 +105,7 @@ func newAsserter(id string, key Key, audience string) (*asserter, error) {
 			return &asserter{id: id, key: key, method: methods[name], audience: audience, issuers: map[string]string{}}, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: its algorithm is %s (want %s)", ErrKey, key.Algorithm, strings.Join(fit, ", "))
+	return nil, fmt.Errorf("%w: key algorithm is %s (want %s)", ErrKey, key.Algorithm, strings.Join(fit, ", "))
 }
 
 // sign returns a new assertion for an audience.
@@ -150,10 +150,10 @@ func (a *asserter) signature(input []byte) ([]byte, error) {
 	}
 	var numbers struct{ R, S *big.Int }
 	if rest, err := asn1.Unmarshal(der, &numbers); err != nil || len(rest) != 0 {
-		return nil, fmt.Errorf("%w: its signatures are not ECDSA signatures", ErrKey)
+		return nil, fmt.Errorf("%w: the signer does not make ECDSA signatures", ErrKey)
 	}
 	if max(numbers.R.BitLen(), numbers.S.BitLen()) > m.size*8 || min(numbers.R.Sign(), numbers.S.Sign()) <= 0 {
-		return nil, fmt.Errorf("%w: its signatures do not match its curve", ErrKey)
+		return nil, fmt.Errorf("%w: the signatures of the signer do not match the curve of the key", ErrKey)
 	}
 	raw := make([]byte, 2*m.size)
 	numbers.R.FillBytes(raw[:m.size])

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// An AuditEntry is one entry of the audit.
+// An AuditEntry is one entry of the audit log.
 type AuditEntry struct {
 	Index        uint64         `json:"index"`
 	Time         int64          `json:"time"` // Unix seconds
@@ -54,7 +54,7 @@ func (q *AuditQuery) path(follow bool) string {
 	return "/v1/audit?" + v.Encode()
 }
 
-// Bounds of a stream that follows the audit. The node sends a heartbeat every 15 s.
+// Bounds of a stream that follows the audit log. The node sends a heartbeat every 15 s.
 const (
 	auditSilence = 45 * time.Second
 	auditRetry   = time.Second
@@ -74,7 +74,7 @@ func (c *Client) Audit(ctx context.Context, q AuditQuery, fn func(e AuditEntry, 
 	case errors.As(err, &own):
 		return own.error
 	case err == nil && ended != "":
-		return fmt.Errorf("read the audit: the node ended the response: %s", ended)
+		return fmt.Errorf("read the audit log: the node ended the response: %s", ended)
 	}
 	return err
 }
@@ -126,7 +126,7 @@ func (c *Client) readAudit(
 	defer cancel(nil)
 	silence := time.AfterFunc(auditSilence, func() { cancel(errSilent) })
 	defer silence.Stop()
-	r := get("read the audit", p.path(follow))
+	r := get("read the audit log", p.path(follow))
 	r.accept = "application/x-ndjson"
 	resp, addr, err := c.open(ctx, r)
 	if err != nil {
@@ -143,7 +143,7 @@ func (c *Client) readAudit(
 		d := json.NewDecoder(bytes.NewReader(lines.Bytes()))
 		d.UseNumber()
 		if err := d.Decode(&e); err != nil {
-			return "", fmt.Errorf("read the audit at %s: %w", addr, ErrAnswer)
+			return "", fmt.Errorf("read the audit log at %s: %w", addr, ErrAnswer)
 		}
 		if e.Kind == "heartbeat" || e.Kind == "end" {
 			p.complete(era, e.Index)
@@ -166,7 +166,7 @@ func (c *Client) readAudit(
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return "", fmt.Errorf("read the audit at %s: %w", addr, cause(ctx, err))
+		return "", fmt.Errorf("read the audit log at %s: %w", addr, cause(ctx, err))
 	}
 	return "", nil
 }

@@ -210,8 +210,8 @@ func TestRegisterStream_Results_ArriveInOrder(t *testing.T) {
 	}
 }
 
-// If the node of a reader of the audit fails, the reader continues at the next node. It does not
-// skip or repeat an entry, even between entries with the same index.
+// If the node of a reader of the audit log fails, the reader continues at the next node. It does
+// not skip or repeat an entry, even between entries with the same index.
 func TestFollowAudit_NodeFails_ResumesWithoutRepeat(t *testing.T) {
 	line := func(index int, object string) string {
 		return fmt.Sprintf(`{"index":%d,"kind":"client.create","object":{"client_id":%q}}`+"\n", index, object)

@@ -59,7 +59,7 @@ func (c *Client) UpdateClient(ctx context.Context, id string, patch map[string]a
 	return call[ClientRecord](ctx, c, r)
 }
 
-// DeleteClient deletes a client. All of its tokens end.
+// DeleteClient deletes a client. This revokes all of its tokens.
 func (c *Client) DeleteClient(ctx context.Context, id string) (Answer[Applied], error) {
 	return call[Applied](ctx, c, request{name: "delete client " + id, method: http.MethodDelete, path: clientPath(id)})
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // An Issuer is a trusted issuer of JWTs, as GET /v1/issuers/{name} returns it. The Body of an
-// [Answer] also holds the members that this version does not know.
+// [Answer] also holds the members that this version does not support.
 type Issuer struct {
 	Name            string            `json:"name"`
 	Issuer          string            `json:"issuer"`
@@ -108,7 +108,7 @@ func (c *Client) UpdateIssuer(ctx context.Context, name string, patch json.RawMe
 	return call[Issuer](ctx, c, r)
 }
 
-// DeleteIssuer deletes a trusted issuer. All of its tokens end.
+// DeleteIssuer deletes a trusted issuer. This revokes all of its tokens.
 func (c *Client) DeleteIssuer(ctx context.Context, name string) (Answer[Applied], error) {
 	return call[Applied](ctx, c, request{name: "delete issuer " + name, method: http.MethodDelete, path: issuerPath(name)})
 }

@@ -94,8 +94,8 @@ type Removal struct {
 
 // A Revocation is the answer to the revocation of a token.
 type Revocation struct {
-	// Outcome is "revoked", or "unknown" if no such token is registered and so no grant ended. Only an
-	// administrator gets it; it is empty for every other caller.
+	// Outcome is "revoked", or "unknown" if no such token is registered and so no grant was revoked.
+	// Only an administrator gets it; it is empty for every other caller.
 	Outcome string `json:"-"`
 }
 

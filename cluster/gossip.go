@@ -114,8 +114,8 @@ func (g *Gossip) Join(addrs []string) (int, error) {
 }
 
 // Leave announces that this node leaves, and waits until the announcement is sent or timeout has
-// passed. The caller must then call Close. Without it the other nodes suspect this one, and list it
-// as alive for some seconds more.
+// passed. The caller must then call Close. If a node closes without Leave, the others suspect it
+// and list it as alive for several more seconds.
 func (g *Gossip) Leave(timeout time.Duration) error {
 	if err := g.list.Leave(timeout); err != nil {
 		return fmt.Errorf("gossip leave: %w", err)

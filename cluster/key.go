@@ -33,10 +33,10 @@ func FormatKey(key []byte) string {
 		base64.StdEncoding.EncodeToString(key) + "\n"
 }
 
-// ParseKey reads the file form: one line with the base64 of 32 bytes, without blanks around it. It
-// skips empty lines and lines that begin with #. The error wraps ErrBadKey. A blank at an end of
-// the line is an error instead of being trimmed. Other tools that read the file may take it as part
-// of the key.
+// ParseKey reads the file form: one line with the base64 of 32 bytes, without white space around
+// it. It skips empty lines and lines that begin with #. The error wraps ErrBadKey. White space at
+// an end of the line is an error instead of being trimmed. Other tools that read the file may take
+// it as part of the key.
 func ParseKey(text string) ([]byte, error) {
 	if len(text) > maxKeyText {
 		return nil, fmt.Errorf("%w: the file is too long", ErrBadKey)
@@ -49,7 +49,7 @@ func ParseKey(text string) ([]byte, error) {
 		case bare == "" || strings.HasPrefix(bare, "#"):
 			continue
 		case bare != line:
-			return nil, fmt.Errorf("%w: line %d begins or ends with a blank", ErrBadKey, n+1)
+			return nil, fmt.Errorf("%w: line %d begins or ends with white space", ErrBadKey, n+1)
 		}
 		if key != nil {
 			return nil, fmt.Errorf("%w: line %d is a second key; a file contains one", ErrBadKey, n+1)

@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// maxFields limits the fields of a message. Those of memberlist have at most 7.
+// maxFields limits the fields of a message. Messages of memberlist have at most 7.
 const maxFields = 16
 
 // errMsgpack is returned for bytes that are not a flat map of text and whole numbers. It does not

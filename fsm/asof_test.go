@@ -439,7 +439,7 @@ func TestAsOf_RowsOfTheHistoryDropped_NotHeldBefore(t *testing.T) {
 	m.sameAs(m.replayed(3))
 }
 
-// The history, and the times at which entries became final, stay as long as the audit or the
+// The history, and the times at which entries became final, stay as long as the audit log or the
 // cut-offs, whichever is longer. After that, answers say that the records are gone.
 func TestAsOf_Retention_LastsAsLongAsTheAudit(t *testing.T) {
 	for _, test := range []struct{ cutoffs, audit time.Duration }{{24 * time.Hour, 72 * time.Hour},
@@ -562,7 +562,7 @@ func TestAsOf_AfterARestore_GapIsNotHeld(t *testing.T) {
 	}
 }
 
-// Only the cluster itself proposes an acknowledgement, so the audit has no entry of it.
+// Only the cluster itself proposes an acknowledgement, so the audit log has no entry of it.
 func TestAcknowledge_AuditedBatch_LeavesNoEntry(t *testing.T) {
 	m := newMachine(t)
 	m.audited = true

@@ -39,9 +39,9 @@ func parseAudit(key, val []byte) (revoked.AuditEntry, error) {
 	return e.AuditEntry, err
 }
 
-// WaitAudit blocks until the audit may have an entry with an index above after. Log entries without
-// an audit entry do not wake it. It may return nil too early, once after Open and once after
-// Restore. It returns the errors of Wait.
+// WaitAudit blocks until the audit log may have an entry with an index above after. Log entries
+// without an audit entry do not wake it. It may return nil too early, once after Open and once
+// after Restore. It returns the errors of Wait.
 func (f *FSM) WaitAudit(ctx context.Context, after uint64) error {
 	return waitAbove(ctx, &f.audits, after)
 }
@@ -53,7 +53,7 @@ func (f *FSM) Audits() uint64 {
 	return f.mem.Applied.Audits
 }
 
-// AuditBefore returns an index that separates the audit at the second of at. Entries up to the
+// AuditBefore returns an index that separates the audit log at the second of at. Entries up to the
 // index have an earlier second, and later entries do not. It reads a few rows, because stamps never
 // decrease.
 func (f *FSM) AuditBefore(at revoked.Time) (uint64, error) {
@@ -119,8 +119,8 @@ func (f *FSM) KnownObject(o revoked.AuditObject, isMember func(node string) bool
 	return o
 }
 
-// NotedMembers returns the configuration that the audit knows, and the index of the operation that
-// contained it. The index is 0 before the first such operation. The list must not be changed.
+// NotedMembers returns the configuration recorded in the audit log, and the index of the operation
+// that contained it. The index is 0 before the first such operation. The list must not be changed.
 func (f *FSM) NotedMembers() (list []command.NotedMember, index uint64) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

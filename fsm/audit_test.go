@@ -206,7 +206,7 @@ func TestAudit_Chunk_OneEntryWithCount(t *testing.T) {
 	check("refused lines only")
 }
 
-// While a member does not support the audit, batches have no flag and leave no audit entry.
+// While a member does not support the audit log, batches have no flag and leave no audit entry.
 func TestAudit_OlderEntries_LeaveNone(t *testing.T) {
 	m := newMachine(t, command.RegisterRules)
 	m.revoke("app", "ghost")
@@ -360,7 +360,7 @@ func TestExpire_Audit_KeepsTheNewest(t *testing.T) {
 	s := m.f.Settings()
 	s.AuditMaxEntries, s.AuditRetention = 1000, 2*time.Hour
 	if op := command.PutSettingsOp(m.by("admin"), s, s.Version); command.VersionOf(op) != command.Audit {
-		t.Errorf("settings of the audit: got version %d, want %d", command.VersionOf(op), command.Audit)
+		t.Errorf("settings of the audit log: got version %d, want %d", command.VersionOf(op), command.Audit)
 	}
 	m.must(command.PutSettingsOp(m.by("admin"), s, s.Version))
 	first := m.f.Applied()

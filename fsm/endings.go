@@ -36,7 +36,7 @@ func (f *FSM) Ending(st *revoked.TokenStatus, d revoked.Digest) (end revoked.End
 	return end, err
 }
 
-// cutoffOf returns the cut-off that ended a token, or nil. A stub does not record when its token
+// cutoffOf returns the cut-off that revoked a token, or nil. A stub does not record when its token
 // was issued. Then cutoffOf returns the cut-off with the latest IssuedBefore: if any cut-off covers
 // the token, this one does.
 func (f *FSM) cutoffOf(st *revoked.TokenStatus) *revoked.Cutoff {

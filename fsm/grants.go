@@ -144,7 +144,7 @@ func (f *FSM) Grants(ctx context.Context, q *revoked.GrantQuery, now revoked.Tim
 	return page, err
 }
 
-// endedBy returns the newest cut-off that ended a token of g, or nil.
+// endedBy returns the newest cut-off that revoked a token of g, or nil.
 func (f *FSM) endedBy(g *revoked.Grant) *revoked.Cutoff {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

@@ -24,7 +24,7 @@ func processorTime(b *testing.B) time.Duration {
 
 // BenchmarkRegister_LargeState registers pairs in a state of FSM_PAIRS pairs, by default 100,000.
 // It reports the processor time of a pair, flushes and compactions included. That time hardly
-// depends on what else the machine does. Use -benchtime 200x or more: 100,000 pairs.
+// depends on other load on the machine. Use -benchtime 200x or more: 100,000 pairs.
 func BenchmarkRegister_LargeState(b *testing.B) {
 	before := 100_000
 	if v := os.Getenv("FSM_PAIRS"); v != "" {

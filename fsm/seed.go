@@ -21,15 +21,15 @@ type SeedOptions struct {
 	// ClusterID is the id of the new cluster. Members of the old cluster cannot join it.
 	ClusterID string
 	// Before is the time of the seed. The backup lacks the revocations since it was made, so Seed
-	// ends every grant of the backup and everything issued at or before this time. It must not be
-	// earlier than the stamp of the backup by more than max_clock_skew. The history has a gap
-	// between the two.
+	// revokes every grant of the backup and everything issued at or before this time. It must not be
+	// earlier than the stamp of the backup by more than max_clock_skew. The history has a gap between
+	// the two.
 	Before revoked.Time
 	// AcceptLoss keeps the tokens of the backup active instead, even those revoked since. It
 	// requires a Reason.
 	AcceptLoss bool
-	Reason     string // in the cut-off, the feed and the audit
-	// Recovered reports that the backup is the disk of a survivor, for the audit.
+	Reason     string // in the cut-off, the feed and the audit log
+	// Recovered reports that the backup is the disk of a survivor, for the audit log.
 	Recovered bool
 	// Replay, if set, applies the entries that follow the backup before the new cluster begins. It
 	// gets index and term of the backup's last entry. apply takes commands and configurations, in the

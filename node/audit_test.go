@@ -17,7 +17,7 @@ import (
 	"revoked/node/nodetest"
 )
 
-// auditLines returns the audit of a member.
+// auditLines returns the audit log of a member.
 func auditLines(m *nodetest.Member, query string) []string {
 	r := m.Decided(func() nodetest.Reply { return m.JSON(http.MethodGet, "/v1/audit?"+query, "admin", "") })
 	return strings.Split(strings.TrimSuffix(r.Body, "\n"), "\n")
@@ -398,7 +398,7 @@ func TestAudit_NoCluster_RefusalsStayLocal(t *testing.T) {
 	c.Admit(m)
 	mustJoin(t, m, c.Members[0])
 	if got := entriesAbout(t, c, m.ID); len(got) < 2 || got[1] != "cluster cluster.join done" {
-		t.Errorf("got %q, want the join in the audit of the cluster", got)
+		t.Errorf("got %q, want the join in the audit log of the cluster", got)
 	}
 	if len(entries) > 0 {
 		t.Errorf("got %d entries of an accepted join, want none", len(entries))

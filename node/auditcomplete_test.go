@@ -16,7 +16,8 @@ import (
 	"revoked/node/nodetest"
 )
 
-// A randomCall is one of the random calls with which the test checks that the audit is complete.
+// A randomCall is one of the random calls with which the test checks that the audit log is
+// complete.
 type randomCall struct {
 	path string // empty: that of the route
 	body string

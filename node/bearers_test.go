@@ -244,8 +244,9 @@ func (t *simJWT) endsBy(m revoked.ClaimMapping, other *simJWT) bool {
 	return a.Session == b.Session
 }
 
-// covers returns the tokens that the revocation of t has ended once it is acknowledged. Those of an
-// issuer with a changing mapping are those that a node may have seen by then, at stamp at least.
+// covers returns the tokens that the revocation of t has ended once it is acknowledged. For an
+// issuer with a changing mapping, it covers the tokens that a node may have seen by then, at stamp
+// at least.
 func (s *sim) covers(t *simJWT, e *simEnding, stamp revoked.Time) func(*simJWT) bool {
 	if !t.issuer.remapped() {
 		return t.ends

@@ -153,7 +153,8 @@ func (n certificates) signer() *certify.Signer {
 	}
 }
 
-// enrollment serves nodes without a certificate. It returns nil on a node that signs none.
+// enrollment serves nodes without a certificate. It returns nil on a node that cannot sign
+// certificates.
 func (n certificates) enrollment() func(context.Context, *tls.Conn) {
 	if n.cfg.CAKey == nil {
 		return nil
@@ -212,7 +213,7 @@ func handle[Req, Resp any, PReq interface {
 	})
 }
 
-// handleRequest registers a call with a protobuf request and response. Errors travel inside the
+// handleRequest registers a call with a protobuf request and response. Errors are sent inside the
 // response. The body is read whole before serve is called.
 func handleRequest[Req, Resp any, PReq interface {
 	*Req

@@ -134,8 +134,8 @@ func (c Config) withDefaults() (Config, error) {
 // defaultTimeout is Raft's heartbeat and election timeout on a LAN.
 const defaultTimeout = 500 * time.Millisecond
 
-// commitTimeout is the time after which Raft sends a commit index that no entry and no notice took
-// along. Such a message costs every idle follower of a leader its processor time.
+// commitTimeout is the time after which Raft sends a commit index that neither an entry nor a
+// notice has sent. Such a message costs every idle follower of a leader its processor time.
 const commitTimeout = 150 * time.Millisecond
 
 // orDefault sets v to value unless v is positive.

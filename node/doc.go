@@ -1,7 +1,7 @@
 // Package node runs one member of the cluster. It connects Raft and its stores, the read leases,
 // the record cache, the proposals and the membership. Each part has its own lock.
 //
-// Promise: a call that ends tokens, such as a revocation, returns nil only after two things. The
+// Promise: a call that revokes tokens, such as a revocation, returns nil only after two things. The
 // change is committed, and no node can still report the token as active. After an error wrapping
 // revoked.ErrOutcomeUnknown the change may or may not be applied; a retry is safe.
 //

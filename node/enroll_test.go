@@ -152,7 +152,7 @@ func TestEnroll_OldMember_IsNamed(t *testing.T) {
 	m := c.Add()
 	n := newNewcomer(t, c, m)
 	token := parseToken(t, joinToken(t, c, `{}`))
-	const want = "node3 runs version test, which does not know this operation; upgrade every member first"
+	const want = "node3 runs version test, which does not support this operation; upgrade every member first"
 	for _, to := range c.Members[:2] {
 		if _, err := n.enroll(to, m.ID, token); !errors.Is(err, revoked.ErrUnprocessable) || err.Error() != want {
 			t.Errorf("%s: got %v, want %s", to.ID, err, want)

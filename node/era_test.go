@@ -41,8 +41,8 @@ func feedID(t *testing.T, c *nodetest.Cluster) (era string, index uint64) {
 	return era, index
 }
 
-// A reader of the feed that resumes after a restore learns that its id is of another history. With
-// the index alone it would continue after the cut-off of the restore, and never read it.
+// A reader of the feed that resumes after a restore learns that its id belongs to another history.
+// With the index alone it would continue after the cut-off of the restore, and never read it.
 func TestFeed_ReaderResumesAfterRestore_IsRefused(t *testing.T) {
 	t.Parallel()
 	var restored atomic.Bool

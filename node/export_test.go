@@ -49,8 +49,8 @@ func (c *Config) OfVersion(version uint32) {
 	}
 }
 
-// RefuseMembers prevents the node, while it leads, from recording in the audit a configuration for
-// which refuse returns true.
+// RefuseMembers prevents the node, while it leads, from recording in the audit log a configuration
+// for which refuse returns true.
 func (c *Config) RefuseMembers(refuse func([]command.NotedMember) bool) {
 	c.hooks.versionOf = func(op *command.Op) uint32 {
 		if m := op.GetMembers(); m != nil && refuse(m.List()) {

@@ -166,7 +166,7 @@ func (l *leader) initCluster(ctx context.Context) {
 			return
 		}
 		audit := l.canAudit()
-		if errors.Is(audit, revoked.ErrNoLeader) { // a member may report that it knows the audit
+		if errors.Is(audit, revoked.ErrNoLeader) { // a member may report that it supports the audit log
 			_ = retry.Sleep(ctx, propose.RetryPause)
 			continue
 		}

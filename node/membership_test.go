@@ -40,7 +40,7 @@ func join(m, through *nodetest.Member) nodetest.Reply {
 func decidedJoin(m, through *nodetest.Member) nodetest.Reply {
 	return m.Decided(func() nodetest.Reply {
 		r := join(m, through)
-		for _, early := range []string{"no cluster could be joined", "has not reported", "does not know this operation"} {
+		for _, early := range []string{"no cluster could be joined", "has not reported", "does not support this operation"} {
 			if r.Status == http.StatusUnprocessableEntity && strings.Contains(r.Body, early) {
 				r.Status = http.StatusServiceUnavailable // so that it is repeated
 			}

@@ -96,9 +96,9 @@ func (th thief) onlyFollower() thief {
 	return th
 }
 
-// While a member knows commands of version 2 only, the leader proposes no operation of trusted
-// issuers: 422, which names that member. After the upgrade all pass. Then neither a node of version
-// 2 can join, nor a program of version 2 read a snapshot.
+// While a member supports commands up to version 2 only, the leader proposes no operation of
+// trusted issuers: 422, which names that member. After the upgrade all pass. Then neither a node of
+// version 2 can join, nor a program of version 2 read a snapshot.
 func TestOldMember_UntilUpgraded_RefusesIssuers(t *testing.T) {
 	t.Parallel()
 	given, fetched := newJWTSigner(t, "k1"), newJWTSigner(t, "k2")
@@ -178,8 +178,8 @@ func TestOldMember_UntilUpgraded_RefusesIssuers(t *testing.T) {
 	}
 }
 
-// While a member of version 2 leads, the other members refuse operations that it does not know. It
-// could only answer that it does not understand them.
+// While a member of version 2 leads, the other members refuse operations that it does not support.
+// It could only answer that it does not understand them.
 func TestOldMember_Leads_OthersRefuseIssuers(t *testing.T) {
 	t.Parallel()
 	old := map[string]bool{"node1": true}

@@ -48,7 +48,7 @@ func TestOutage_ReachesRaftAsOneError(t *testing.T) {
 			c.WaitReady()
 			return false
 		}
-		if got > 3 { // one for the outage and a few from the stop
+		if got > 3 { // one for the outage and a few from the shutdown
 			t.Errorf("got %d failed calls, want 3 at most", got)
 		}
 		return true

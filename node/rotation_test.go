@@ -98,7 +98,8 @@ func (r *rotation) add(k *rotatingKey) {
 	r.keys.Store(&list)
 }
 
-// load introspects at one node until the end, in turns a token that was seen before and a new one.
+// load introspects at one node until the end, alternating between a token that was seen before and
+// a new one.
 func (r *rotation) load(m *nodetest.Member) {
 	for n := 0; ; n++ {
 		select {

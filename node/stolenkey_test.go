@@ -85,7 +85,7 @@ func (th thief) want(want error, what, path string, req proto.Message) {
 
 // The key of an admitted member does not make its thief an administrator. The leader checks the
 // caller that a request names against its own state, and logs which member forwarded the request.
-func TestStolenKey_NamesNoAdministrator_IsRefused(t *testing.T) {
+func TestStolenKey_CallerLacksRole_IsRefused(t *testing.T) {
 	t.Parallel()
 	var log logLines
 	c := nodetest.Start(t, nodetest.Options{Log: log.handler()})

@@ -30,8 +30,8 @@ const (
 
 var errDisplaced = errors.New("displaced by a newer connection: too many are waiting")
 
-// waiting is an inbound connection that has not proved its node. It holds a slot of greetings, then
-// one of handshakes. Its fields are set before its goroutine starts, except displaced.
+// waiting is an inbound connection that is not authenticated yet. It holds a slot of greetings,
+// then one of handshakes. Its fields are set before its goroutine starts, except displaced.
 type waiting struct {
 	*conn
 	order     uint64      // order of arrival
@@ -48,8 +48,8 @@ func (w *waiting) take(set *slots.Set) *slots.Slot {
 		}})
 }
 
-// admission accepts the connections of the port. It passes those that proved their node to the
-// calls or to Raft.
+// admission accepts the connections of the port. It passes the authenticated ones to the calls or
+// to Raft.
 //
 // A connection passes two gates before its certificate is known. It takes a slot while it has sent
 // no ClientHello, and one for its handshake, which costs CPU time. Half of both is reserved for

@@ -32,8 +32,8 @@ type Config struct {
 	AllowRaft func(nodeID string) error
 
 	// Known returns the cluster addresses (host:port) of the members and of the nodes to join. Half of
-	// the slots for inbound handshakes are reserved for their hosts and for those of peers that lately
-	// proved their node. It may be nil.
+	// the slots for inbound handshakes are reserved for their hosts and for those of recently
+	// authenticated peers. It may be nil.
 	Known func() []string
 
 	// Enroll serves a connection of a node that has no certificate, see package enroll. Its context

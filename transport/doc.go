@@ -10,7 +10,7 @@
 //   - A connection is closed when the certificate that opened it expires or the CA is removed.
 //   - Handshakes, connections, frames, bodies and headers are limited, and a silent peer is
 //     detected within seconds. No operation blocks forever.
-//   - Connections that have not proved their node cannot keep nodes out: see admission.go.
+//   - Unauthenticated connections cannot keep nodes out: see admission.go.
 //
 // It never decides who is a member (Config.AllowRaft does), never follows a redirect, and never
 // repeats a call whose outcome is unknown. It keeps no session tickets, which would outlive a

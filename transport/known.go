@@ -15,12 +15,12 @@ import (
 const (
 	knownEvery    = 10 * time.Second // between reads of Config.Known
 	lookupTimeout = 2 * time.Second  // one host name
-	maxLearned    = 256              // addresses of peers that proved their node
+	maxLearned    = 256              // addresses of authenticated peers
 )
 
 // known holds the source addresses for which half of the slots are reserved. They are those that
-// Config.Known names, and those of peers that lately proved their node. An address proves nothing;
-// it only decides who waits.
+// Config.Known names, and those of recently authenticated peers. An address proves nothing; it only
+// decides who waits.
 type known struct {
 	list func() []string
 	log  *slog.Logger
@@ -113,8 +113,8 @@ func (k *known) has(from net.Addr) bool {
 	return false
 }
 
-// learn records the address of a peer that proved its node. It forgets the address that was used
-// longest ago beyond maxLearned.
+// learn records the address of an authenticated peer. It forgets the address that was used longest
+// ago beyond maxLearned.
 func (k *known) learn(from net.Addr) {
 	source := slots.Source(from)
 	if !source.IsValid() {

@@ -32,7 +32,7 @@ const (
 
 // CheckSecret returns an error that wraps [revoked.ErrUnprocessable] or [revoked.ErrInvalid] if a
 // client cannot have the secret. Only a secret that was imported from another system may be shorter
-// than [StrongSecret] or begin or end with a blank. The error does not quote the secret.
+// than [StrongSecret] or begin or end with white space. The error does not quote the secret.
 func CheckSecret(secret string, imported bool) error {
 	switch {
 	case secret == "":
@@ -48,7 +48,8 @@ func CheckSecret(secret string, imported bool) error {
 		return fmt.Errorf("%w: client_secret has less than %d bytes: omit it, or set imported",
 			revoked.ErrUnprocessable, StrongSecret)
 	case strings.TrimSpace(secret) != secret || strings.HasPrefix(secret, "\ufeff"):
-		return fmt.Errorf("%w: client_secret begins or ends with a blank or a byte order mark: remove it, or set imported",
+		return fmt.Errorf("%w: client_secret begins or ends with white space or a byte order mark: "+
+			"remove it, or set imported",
 			revoked.ErrUnprocessable)
 	}
 	return nil

@@ -13,8 +13,8 @@ func auditScenarios() []scenario {
 	return []scenario{
 		{"contract", "6 \"Audit entry\"", "every node has one entry for each call, with its fields", auditEverywhere},
 		{"contract", "6 \"Audit entry\"", "calls that leave no entry", auditOfNothing},
-		{"contract", "6 \"GET /v1/audit\"", "the parameters of the audit, and ids of another era", auditParameters},
-		{"contract", "6 \"GET /v1/audit\"", "the audit as server-sent events", auditEvents},
+		{"contract", "6 \"GET /v1/audit\"", "the parameters of the audit log, and ids of another era", auditParameters},
+		{"contract", "6 \"GET /v1/audit\"", "the audit log as server-sent events", auditEvents},
 		{"contract", "6 \"GET /v1/audit/token\"", "every node reports whether a token was active", tokenInThePast},
 		{"contract", "6 \"GET /v1/audit/token\"", "questions about the past that are refused", refusedPast},
 	}
@@ -28,7 +28,7 @@ func (s *stage) audit(t *testing.T, m *member, prefix string, after uint64) (out
 		t.Fatalf("audit of %s: got %d %s %s", m.ID, r.Status, r.Header.Get("Content-Type"), r.Body)
 	}
 	if strings.Contains(r.Body, rawMark) || strings.Contains(r.Body, secretMark) {
-		t.Errorf("the audit of %s holds a token or a secret", m.ID)
+		t.Errorf("the audit log of %s holds a token or a secret", m.ID)
 	}
 	for line := range strings.Lines(r.Body) {
 		var e map[string]any

@@ -170,7 +170,7 @@ func stopUnderLoad(leader bool) func(t *testing.T, s *stage) {
 			counts[status]++
 			switch status {
 			case 200:
-				s.everywhere(t, "answered 200 before the stop", access[i], false, false)
+				s.everywhere(t, "answered 200 before the shutdown", access[i], false, false)
 			case 503, 0:
 				s.until(t, "a retry gets 200", func() bool { return s.attempt(t, s.Follower(t), access[i]) == 200 })
 			default:

@@ -15,7 +15,7 @@ import (
 
 func cutoffScenarios() []scenario {
 	return []scenario{
-		{"contract", "3 \"several selectors must all match\"", "a cut-off ends matching tokens only", cutoffSelectors},
+		{"contract", "3 \"several selectors must all match\"", "a cut-off revokes matching tokens only", cutoffSelectors},
 		{"contract", "3 \"dry_run\"", "dry_run and expect count first", cutoffCounts},
 		{"contract", "3 \"equal whole seconds count as before\"", "issued_before decides by the second", cutoffSeconds},
 		{"contract", "3 \"POST /v1/revocations\"", "cut-offs that are refused", cutoffRefusals},

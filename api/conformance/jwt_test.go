@@ -24,7 +24,8 @@ func TestJWT_TrustedIssuer_Conforms(t *testing.T) {
 func jwtScenarios() []scenario {
 	list := []scenario{
 		{"JW-01", "RFC 7009 2.2", "its client revokes a JWT, and the feed has its jti", revokedJWT},
-		{"JW-07", "contract 4", "an expired JWT ends its grant, and the registered tokens of that grant", expiredJWT},
+		{"JW-07", "contract 4", "revoking an expired JWT revokes its grant, and the registered tokens of that grant",
+			expiredJWT},
 		{"JW-12", "contract 4", "a JWT of a retired key is inactive, and can be revoked", jwtOfRetiredKey},
 	}
 	for _, r := range jwtRows() {

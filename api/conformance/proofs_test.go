@@ -99,7 +99,7 @@ func proofs() []proof {
 			"TestCheck_NoTurn_Overloaded", "C33"},
 		{"C34", "contract 4", "a cached JWT is as new as the state", "node/bearer",
 			"TestStatus_Change_EndsCachedJWT", "C34"},
-		{"C35", "contract 4", "a revoked grant or session ends later tokens, too", "fsm",
+		{"C35", "contract 4", "a revoked grant or session revokes later tokens, too", "fsm",
 			"TestRevokeJWT_GrantOrSession_EndsLaterTokens", "C35"},
 		{"C36", "contract 4", "the tokens of a deleted issuer stay dead", "fsm",
 			"TestDeleteIssuer_Tokens_StayInactive", "C36"},

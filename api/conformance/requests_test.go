@@ -157,7 +157,7 @@ func malformedRows() []row {
 		good("MF-13", "contract 2", "a body of exactly 16 KiB",
 			"token={AT1}&x="+strings.Repeat("x", 16<<10-len("token=&x=")-len("raw~AT1.1~1700000000")-3), pair),
 		good("MF-14", "RFC 7009 2.2", "a token of 8 KiB", "token=raw~"+strings.Repeat("k", 8<<10), ""),
-		good("MF-15", "RFC 7009 2.2", "a token of blanks, NUL, line breaks and other bytes",
+		good("MF-15", "RFC 7009 2.2", "a token of spaces, NUL, line breaks and other bytes",
 			"token=raw~%00+%FF%0A%0D%20%E2%82%AC", ""),
 		good("MF-16", "RFC 7009 2.2", "a token that is part of another", "token=raw~AT1", ""),
 		bad("MF-17", "RFC 6749 3.1", "a name in another case", call{body: "Token={AT1}"}),

@@ -147,16 +147,17 @@ func hintRows() []row {
 func grantRows() []row {
 	c1 := func(token string) call { return call{as: "c1", body: "token={" + token + "}"} }
 	return []row{
-		{id: "PR-01", level: "RFC 7009 2.1", title: "an access token ends its refresh token", call: c1("AT1"),
+		{id: "PR-01", level: "RFC 7009 2.1", title: "revoking an access token revokes its refresh token", call: c1("AT1"),
 			status: 200, dead: pair},
-		{id: "PR-02", level: "RFC 7009 2.1", title: "a refresh token ends its access token", call: c1("RT1"),
+		{id: "PR-02", level: "RFC 7009 2.1", title: "revoking a refresh token revokes its access token", call: c1("RT1"),
 			status: 200, dead: pair},
-		{id: "PR-03", level: "RFC 7009 2.1", title: "a refresh token ends all access tokens of its grant",
+		{id: "PR-03", level: "RFC 7009 2.1", title: "revoking a refresh token revokes all access tokens of its grant",
 			call: c1("RTg"), status: 200, dead: whole},
-		{id: "PR-04", level: "contract 2", title: "any access token of a grant ends the whole grant", call: c1("ATb"),
+		{id: "PR-04", level: "contract 2", title: "revoking any access token of a grant revokes the whole grant",
+			call:   c1("ATb"),
 			status: 200, dead: whole},
 		{id: "PR-05", level: "contract 2", title: "other grants are untouched", call: c1("AT1"), status: 200, dead: pair},
-		{id: "PR-06", level: "RFC 9700 4.14.2", title: "a rotated refresh token ends the grant", call: c1("RTg0"),
+		{id: "PR-06", level: "RFC 9700 4.14.2", title: "revoking a rotated refresh token revokes the grant", call: c1("RTg0"),
 			status: 200, dead: whole},
 		{id: "PR-06", level: "contract 2", title: "an administrator revokes a rotated refresh token",
 			call: call{as: "adm", body: "token={RTg1}"}, status: 200, dead: whole},

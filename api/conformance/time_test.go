@@ -17,10 +17,10 @@ func TestOAuth_ClockMoves_Conforms(t *testing.T) {
 
 func timeScenarios() []scenario {
 	return []scenario{
-		{"HP-06", "RFC 7009 2.2", "an expired access token ends its refresh token", expiredAccessToken},
+		{"HP-06", "RFC 7009 2.2", "revoking an expired access token revokes its refresh token", expiredAccessToken},
 		{"IN-02", "RFC 7662 2.2", "an expired token is inactive", expiredAccessToken},
 		{"IN-02", "RFC 7662 2.2", "a token that is not valid yet is inactive, and active later", notYetValid},
-		{"PR-12", "contract 2", "an expired and deleted token still ends its grant", sweptTokens},
+		{"PR-12", "contract 2", "revoking an expired and deleted token still revokes its grant", sweptTokens},
 		{"PR-12", "contract 2", "revoking a token of an expired grant is 200", grantThatIsOver},
 		{"CA-20", "contract 3", "an old secret within its grace and after it", secretInGrace},
 		{"contract", "2 \"late_registration_window\"", "a tombstone revokes a late registration, and is deleted later",

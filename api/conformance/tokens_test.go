@@ -25,7 +25,8 @@ type tokenSet struct {
 
 var sequence atomic.Int64
 
-// tokenNames are the names of all tokens of a set. Those of dormant are inactive from the start.
+// tokenNames are the names of all tokens of a set. The tokens of dormant are inactive from the
+// start.
 var (
 	tokenNames = []string{"AT1", "RT1", "AT2", "RT2", "AT3", "ATa", "ATb", "ATc", "RTg0", "RTg1", "RTg", "ATp", "RTp",
 		"ATq", "RTq", "ATd", "RTd"}

@@ -16,7 +16,7 @@ import (
 	"revoked/api/request"
 )
 
-// auditShown is the number of entries that the page of the audit shows at first.
+// auditShown is the number of entries that the page of the audit log shows at first.
 const auditShown = 100
 
 // entry is an entry of GET /v1/audit.
@@ -77,7 +77,7 @@ func (t *lineTail) last() [][]byte {
 	return list
 }
 
-// auditPage is the body of the audit.
+// auditPage is the body of the audit log.
 type auditPage struct {
 	Kinds       []revoked.AuditKind
 	Hours       string
@@ -161,7 +161,7 @@ func (v *visit) readSpan(p *auditPage, query url.Values) (http.Header, error) {
 	for _, line := range tail.last() {
 		var e entry
 		if err := json.Unmarshal(line, &e); err != nil {
-			return nil, fmt.Errorf("decode entry of the audit: %w", err)
+			return nil, fmt.Errorf("decode entry of the audit log: %w", err)
 		}
 		p.Entries = append(p.Entries, e)
 	}

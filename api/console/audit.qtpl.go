@@ -36,7 +36,7 @@ func (b *auditPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	qw422016.N().S(`" autocomplete="off" inputmode="numeric"></p>
 <p><button class="primary">Show</button></p></form>
 <p id="following" role="status">The newest entries at the time of this page. Load it again for newer ones.</p>
-<div class="scroll" tabindex="0" role="region" aria-label="Entries of the audit"><table id="audit" data-stream="`)
+<div class="scroll" tabindex="0" role="region" aria-label="Entries of the audit log"><table id="audit" data-stream="`)
 	qw422016.E().S(href(b.Stream))
 	qw422016.N().S(`" data-after="`)
 	qw422016.E().S(b.After)

@@ -51,7 +51,7 @@ type clientsPage struct {
 	Many    bool // too many to list
 }
 
-// getClients lists the clients, or leads to the one whose id it gets.
+// getClients lists the clients, or redirects to the client whose id is in the query.
 func (v *visit) getClients() error {
 	if id := v.http.URL.Query().Get("id"); id != "" {
 		return v.redirect(pathOf("clients", id))

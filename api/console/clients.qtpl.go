@@ -71,7 +71,7 @@ func (b *clientsPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 		qw422016.N().S(`</label></p>`)
 	}
 	qw422016.N().S(`</fieldset>
-<p><label for="audiences">Audiences, separated by blanks</label><input id="audiences" name="audiences" autocomplete="off" autocapitalize="none"></p>
+<p><label for="audiences">Audiences, separated by spaces</label><input id="audiences" name="audiences" autocomplete="off" autocapitalize="none"></p>
 <p><button class="primary">Create</button></p></form>
 `)
 }

@@ -35,7 +35,7 @@ func (c confirmation) WithReason() confirmation {
 }
 
 // confirmed returns a failure unless the person has typed the text that the form asked for. It
-// ignores blanks at either end of both texts, because a page does not show them.
+// ignores spaces at either end of both texts, because a page does not show them.
 func (v *visit) confirmed(want string) error {
 	if v.field("typed") == strings.TrimSpace(want) && want != "" {
 		return nil

@@ -226,8 +226,8 @@ func (v *visit) readForm(owned bool) error {
 	return nil
 }
 
-// field returns a field of the form without blanks around it. It is not for names: they may begin
-// and end with blanks, so take them from the form as they are.
+// field returns a field of the form without spaces around it. It is not for names: they may begin
+// and end with spaces, so take them from the form as they are.
 func (v *visit) field(name string) string { return strings.TrimSpace(v.form.Get(name)) }
 
 // sentence returns the title of a failure with a capital first letter.

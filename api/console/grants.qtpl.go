@@ -253,7 +253,7 @@ func (b *cutoffPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 `)
 	} else {
 		qw422016.N().S(`
-<p>A cut-off ends every token that matches and was issued until now, or until a time that you give. First, a dry run counts the grants.</p>
+<p>A cut-off revokes every token that matches and was issued until now, or until a time that you give. First, a dry run counts the grants.</p>
 <form method="post" action="/ui/cutoffs/dry-run" class="card">`)
 		streamformToken(qw422016, p)
 		qw422016.N().S(`

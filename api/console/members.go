@@ -103,7 +103,7 @@ func (v *visit) postMember() error {
 	case "leave":
 		body = map[string]any{} // the node that is asked leaves
 		if !v.may(memberActions[action]) {
-			break // the API refuses the call, and records it in the audit
+			break // the API refuses the call, and records it in the audit log
 		}
 		var status statusView
 		if err := v.call("GET", "/v1/status", nil, &status); err != nil {
@@ -123,7 +123,7 @@ func (v *visit) postMember() error {
 // secretPage shows a secret that cannot be shown again.
 type secretPage struct{ Kind, Of, Secret, Back, Text string }
 
-// postAdmission admits a node, makes a join token, or ends an admission or a token.
+// postAdmission admits a node, makes a join token, withdraws an admission, or deletes a join token.
 func (v *visit) postAdmission() error {
 	node, id := v.form.Get("node"), v.form.Get("id")
 	body := map[string]any{"non_voter": v.field("non_voter") != ""}

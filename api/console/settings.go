@@ -19,8 +19,8 @@ var settingTexts = map[string]string{
 	"max_clock_skew": "How far the clock of a node may be off before the node loses its lease. " +
 		"Expired tokens are deleted after the same time.",
 	"secret_grace":      "For how long the old secret of a client stays valid after a new one was made.",
-	"audit_retention":   "For how long an entry of the audit is kept.",
-	"audit_max_entries": "How many entries of the audit are kept: the newest ones.",
+	"audit_retention":   "For how long an entry of the audit log is kept.",
+	"audit_max_entries": "How many entries of the audit log are kept: the newest ones.",
 }
 
 // A setting is a replicated setting with its current value.
@@ -90,7 +90,7 @@ func (v *visit) postSetting() error {
 	if v.field("value") == "default" {
 		change[name] = nil
 	}
-	if v.may("PATCH /v1/settings") { // otherwise the API refuses the call, and records it in the audit
+	if v.may("PATCH /v1/settings") { // otherwise the API refuses the call, and records it in the audit log
 		s, err := v.setting()
 		if err != nil {
 			return err

@@ -98,7 +98,7 @@ func (v *visit) askToSignIn() error {
 	return v.redirect(Root + "/sign-in")
 }
 
-// getRoot leads to the first page that the roles of the client have.
+// getRoot redirects to the first page that the client's roles allow.
 func (v *visit) getRoot() error {
 	for _, n := range navigation {
 		if v.may(n.call) {

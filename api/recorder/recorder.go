@@ -20,7 +20,7 @@ import (
 )
 
 // Bounds of the refusals that are recorded. A caller that repeats a refused call must neither fill
-// the log nor push other entries out of the audit.
+// the log nor push other entries out of the audit log.
 const (
 	refusalsPerSecond    = 2 // of one client
 	refusalBurst         = 1000
@@ -141,7 +141,7 @@ func (r *Recorder) attempt(ctx context.Context, by revoked.Actor, e revoked.Audi
 		return
 	}
 	r.addMissing(missing)
-	if errors.Is(err, revoked.ErrUnprocessable) { // a member is too old for the audit
+	if errors.Is(err, revoked.ErrUnprocessable) { // a member is too old for the audit log
 		return
 	}
 	r.lose("error")

@@ -71,7 +71,7 @@ func InnerOf(ctx context.Context) *Inner {
 	return call
 }
 
-// ID returns the id of the request, for the log and the audit.
+// ID returns the id of the request, for the log and the audit log.
 func (r *Request) ID() string {
 	if r.id == "" && r.IDs != nil {
 		r.id = r.IDs.Of(r.Request())

@@ -127,8 +127,8 @@ func (c *movedConn) SetReadDeadline(time.Time) error {
 	return nil
 }
 
-// net/http sets these deadlines for each request of a kept connection. Only the interruption of a
-// read and the one after it reach the socket.
+// net/http sets these deadlines for each request of a keep-alive connection. Only the interruption
+// of a read and the one after it reach the socket.
 func TestDeadline_RequestsOfOneConnection_MoveTwiceEach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		below := &movedConn{}

@@ -32,7 +32,7 @@ const readHeaderTimeout = 5 * time.Second
 // The server of HTTP/2 has no such limit. It waits for the rest of a frame, or for the CONTINUATION
 // after a header without its end, until the connection is idle for idleTimeout.
 //
-// In the other direction it follows the frames of the server, so that [frameConn.announce] can put
+// In the other direction it parses the server's frame headers, so that [frameConn.announce] can put
 // a GOAWAY between two of them.
 //
 // Only the server's reading goroutine calls Read. Write may be called concurrently.
@@ -184,7 +184,7 @@ func (c *frameConn) Close() error {
 	return c.Conn.Close()
 }
 
-// A frameParser follows the frames of one direction. It keeps no content.
+// A frameParser parses the frame headers of one direction. It keeps no content.
 type frameParser struct {
 	skip       int // bytes of the preface or of a payload that are to come
 	header     [frameHeader]byte
@@ -199,7 +199,7 @@ type frameParser struct {
 // midFrame reports whether a part of a frame is missing.
 func (p *frameParser) midFrame() bool { return p.skip > 0 || p.n > 0 }
 
-// parse follows the frames in b, which may begin and end anywhere in a frame. It copies nothing but
+// parse reads the frames in b, which may begin and end anywhere in a frame. It copies nothing but
 // the headers of frames.
 func (p *frameParser) parse(b []byte) {
 	for len(b) > 0 {

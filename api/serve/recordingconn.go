@@ -105,7 +105,7 @@ func (c *recordingConn) Close() error {
 	c.wipe()
 	c.mu.Unlock()
 	if c.stopped.Swap(false) {
-		c.link.slot.setDone() // may be closed for another connection
+		c.link.slot.setDone() // may be evicted to make room for another connection
 		if c.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
 			_, _ = io.CopyN(io.Discard, c.link.slot.conn, maxDiscard)
 		}

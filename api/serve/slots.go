@@ -153,8 +153,8 @@ func (p *pool) oldest() *slot {
 	return nil
 }
 
-// setBusy marks the beginning of a request. The connection is not closed for another one. Like
-// setDone it allocates nothing: each request calls both.
+// setBusy marks the beginning of a request. A busy connection is not evicted to make room for
+// another. Like setDone it allocates nothing: each request calls both.
 func (s *slot) setBusy() {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()

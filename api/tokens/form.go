@@ -90,7 +90,7 @@ func (f *form) decode(raw []byte) bool {
 	return true
 }
 
-// unescape decodes percent escapes and "+" for a blank in place. It reports whether every escape is
+// unescape decodes percent escapes and "+" for a space in place. It reports whether every escape is
 // well-formed.
 func unescape(b []byte) ([]byte, bool) {
 	if bytes.IndexByte(b, '%') < 0 && bytes.IndexByte(b, '+') < 0 {

@@ -186,8 +186,8 @@ func ClearIdentity(h http.Header) {
 var noValue = []string{""}
 
 // setSafe sets a header that a gateway may pass on. It keeps the empty value instead of one that is
-// too long, is not printable ASCII, or begins or ends with a blank. A recipient would drop that
-// blank, and a name that was shortened could be another user's name.
+// too long, is not printable ASCII, or begins or ends with a space. A recipient would drop that
+// space, and a name that was shortened could be another user's name.
 func setSafe(h http.Header, name, value string) {
 	if len(value) > maxCheckHeader || value != strings.Trim(value, " ") {
 		return

@@ -34,12 +34,12 @@ import (
 // A Backend is the node that decides about tokens. Methods must allow concurrent calls. Errors wrap
 // the sentinels of package revoked.
 type Backend interface {
-	// Revoke ends the grant of the token. It records a tombstone for an unknown token, and succeeds
+	// Revoke revokes the grant of the token. It records a tombstone for an unknown token, and succeeds
 	// for a dead one. It returns ErrForeignToken, ErrQuota or ErrActorChanged.
 	Revoke(ctx context.Context, by revoked.Actor, d revoked.Digest) (revoked.RevokeResult, error)
-	// RevokeToken is Revoke for a token that may be a JWT of a trusted issuer. It also ends the grant
-	// or the session of a JWT, as the record of the issuer asks. It returns ErrOverloaded if the turn
-	// of its caller to have a signature verified does not come.
+	// RevokeToken is Revoke for a token that may be a JWT of a trusted issuer. It also revokes the
+	// grant or the session of a JWT, as the record of the issuer asks. It returns ErrOverloaded if the
+	// turn of its caller to have a signature verified does not come.
 	RevokeToken(ctx context.Context, by revoked.Actor, p revoked.PresentedToken) (revoked.RevokeResult, error)
 
 	// Status returns the status of the token at some moment after the call began. A verdict other than

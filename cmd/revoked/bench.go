@@ -24,7 +24,7 @@ func benchCommand() *cobra.Command {
 		Use:   "bench",
 		Short: "Compare a cluster on this machine with a bare TLS server",
 		Long: "Start a cluster on loopback, one process per node, and measure it. Introspections and\n" +
-			"revocations run in turns with a bare net/http TLS server that gets the same request bytes from\n" +
+			"revocations run alternately with a bare net/http TLS server that gets the same request bytes from\n" +
 			"the same client over the same protocol and cipher suite and returns the same body: the ratio\n" +
 			"shows the cost of the product on any machine. Nodes, baseline and load share its CPUs.\n\n" +
 			"Measures: " + strings.Join(bench.MeasureNames(), ", ") + ".",
@@ -48,7 +48,7 @@ func benchCommand() *cobra.Command {
 		`client of the load, the same for both sides: "`+bench.ClientNetHTTP+`", or "`+bench.ClientLean+
 			`", which uses less CPU and so lowers the ratio`)
 	f.StringVar(&o.Against, "against", "",
-		`"`+bench.AgainstEtcd+`": compare with as many etcd nodes on loopback, without TLS and users, in turns: `+
+		`"`+bench.AgainstEtcd+`": compare with as many etcd nodes on loopback, without TLS and users, alternately: `+
 			"deletes of keys\nfor revocations, linearizable reads for introspections")
 	f.StringVar(&o.EtcdBinary, "etcd-binary", "etcd", "program of the etcd nodes, as in Debian's package etcd-server")
 	f.StringSliceVar(&o.Only, "only", nil, "measures to take, separated by commas (default: all)")

@@ -38,8 +38,8 @@ func clientCommand() *cobra.Command {
 		setDisabledCommand("disable ID", "Suspend a client: its tokens are inactive until you enable it again", true),
 		setDisabledCommand("enable ID", "Enable a client that was disabled", false),
 		call.Change(&cobra.Command{
-			Use: "delete ID", Short: "Delete a client; all of its tokens end", Args: cobra.ExactArgs(1),
-		}, call.WithArg((*client.Client).DeleteClient), "deleted ARG; all of its tokens have ended"),
+			Use: "delete ID", Short: "Delete a client and revoke all of its tokens", Args: cobra.ExactArgs(1),
+		}, call.WithArg((*client.Client).DeleteClient), "deleted ARG; all of its tokens are revoked"),
 	)
 	return cmd
 }

@@ -168,8 +168,9 @@ func TestCommands_RealCluster_Work(t *testing.T) {
 		want(t, cli.ExitUsage, "", "snapshot", "restore", backup, "--data-dir", data, "--accept-loss")
 		want(t, 0, "", "snapshot", "restore", backup, "--data-dir", data, "--node-id", "node1")
 		want(t, 1, "", "snapshot", "restore", backup, "--data-dir", data, "--node-id", "node1")
-		if got := want(t, 0, "", "snapshot", "restore", backup, "--data-dir", data+"2", "--node-id", "node1", "--accept-loss",
-			"--reason", "a drill"); !strings.Contains(got.stderr, "no token ends") || !strings.Contains(got.stderr, "a drill") {
+		got := want(t, 0, "", "snapshot", "restore", backup, "--data-dir", data+"2", "--node-id", "node1", "--accept-loss",
+			"--reason", "a drill")
+		if !strings.Contains(got.stderr, "no token is revoked") || !strings.Contains(got.stderr, "a drill") {
 			t.Errorf("restore that accepts the loss: got %q, want that and the reason", got.stderr)
 		}
 	})

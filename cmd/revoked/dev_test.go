@@ -421,7 +421,7 @@ func TestServer_ReleasedThenSignalled_StopsCleanly(t *testing.T) {
 	if _, err := r.AwaitCluster(ctx); err != nil {
 		t.Fatal(err)
 	}
-	request := holdRequest(t, c) // the stop waits for it
+	request := holdRequest(t, c) // the shutdown waits for it
 	if err := r.Release(0); err != nil {
 		t.Fatal(err)
 	}

@@ -36,8 +36,8 @@ func issuerCommand() *cobra.Command {
 		issuerStateCommand("disable NAME", "Make the tokens of an issuer inactive until you enable it again", true),
 		issuerStateCommand("enable NAME", "Enable an issuer that was disabled", false),
 		call.Change(&cobra.Command{
-			Use: "delete NAME", Short: "Delete an issuer; all of its tokens end", Args: cobra.ExactArgs(1),
-		}, call.WithArg((*client.Client).DeleteIssuer), "deleted ARG; all of its tokens have ended"),
+			Use: "delete NAME", Short: "Delete an issuer and revoke all of its tokens", Args: cobra.ExactArgs(1),
+		}, call.WithArg((*client.Client).DeleteIssuer), "deleted ARG; all of its tokens are revoked"),
 		call.Command(&cobra.Command{
 			Use: "refresh NAME", Short: "Make the leader fetch the keys of an issuer now", Args: cobra.ExactArgs(1),
 		}, call.WithArg((*client.Client).RefreshIssuer), func(cmd *cobra.Command, r client.Refreshed) error {

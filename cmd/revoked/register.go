@@ -116,7 +116,8 @@ func (r *registerFlags) grantBody(cmd *cobra.Command, args []string) (any, error
 	case r.accessFile == "-" && r.refreshFile == "-":
 		return nil, cli.UsageError("only one token can come from standard input")
 	case access && r.accessFile == "" || refresh && r.refreshFile == "":
-		return nil, cli.UsageError("a lifetime needs the file of its token")
+		return nil, cli.UsageError(
+			"--expires-in needs --access-token-file, and --refresh-expires-in needs --refresh-token-file")
 	case access && r.accessLifetime <= 0:
 		return nil, cli.UsageError("--expires-in must be more than 0; without it the token never expires")
 	case refresh && r.refreshLifetime <= 0:

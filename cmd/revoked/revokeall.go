@@ -17,7 +17,7 @@ func revokeAllCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke-all",
 		Short: "End all tokens of a client, subject, session, grant or issuer",
-		Long: "Create a cut-off: it ends every token of the matching grants that was issued at or before a\n" +
+		Long: "Create a cut-off: it revokes every token of the matching grants that was issued at or before a\n" +
 			"time (default: now), including tokens registered later. Selectors of different kinds must all\n" +
 			"match. --dry-run counts the live grants that match and changes nothing. --expect N fails unless\n" +
 			"exactly N match.",

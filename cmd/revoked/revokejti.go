@@ -133,7 +133,7 @@ func (d *denyList) write(out io.Writer, in io.Reader) error {
 		case strings.HasPrefix(strings.TrimSpace(jti), `{"`):
 			return fmt.Errorf("line %d is JSON, not a jti: send such lines to POST /v1/revocations", n)
 		case strings.TrimSpace(jti) != jti:
-			return fmt.Errorf("line %d begins or ends with a blank", n)
+			return fmt.Errorf("line %d begins or ends with white space", n)
 		}
 		entry := d.template
 		entry.JTI = jti

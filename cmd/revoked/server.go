@@ -45,14 +45,14 @@ func serverCommand() *cobra.Command {
 	return cmd
 }
 
-// A serverStop turns signals into the stop of a node.
+// A serverStop turns signals into the shutdown of a node.
 type serverStop struct {
 	server.Stop
 	begin context.CancelFunc
 }
 
-// notifyStop begins the stop with the first of the signals and ends its delay with the second. The
-// next signal kills the process as if no handler had been installed. After Release, the second
+// notifyStop begins the shutdown with the first of the signals and ends its delay with the second.
+// The next signal kills the process as if no handler had been installed. After Release, the second
 // signal kills the process. end uninstalls the handler.
 func notifyStop(signals ...os.Signal) (stop serverStop, end func()) {
 	begin, cancelBegin := context.WithCancel(context.Background())

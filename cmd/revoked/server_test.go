@@ -157,7 +157,7 @@ func TestServer_ShutdownDelay_ServesUnready(t *testing.T) {
 	}
 }
 
-// The lines of requests are written a little later. No line is lost at a stop.
+// The lines of requests are written a little later. No line is lost at shutdown.
 func TestServer_Stop_WritesEveryRequestLine(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")

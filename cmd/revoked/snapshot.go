@@ -175,7 +175,7 @@ func snapshotRestoreCommand() *cobra.Command {
 		Short: "Start a new cluster from a backup",
 		Long: "Fill the data directory of one new, stopped node from a backup. It becomes the first node of a new\n" +
 			"cluster, and others then join it. You cannot restore into a running cluster.\n\n" +
-			"A backup lacks later revocations. So the restore ends every token issued before\n" +
+			"A backup lacks later revocations. So the restore revokes every token issued before\n" +
 			"this time, and the new cluster registers a token only with its issued_at. With --accept-loss\n" +
 			"--reason R it does neither, and such tokens may be active again.",
 		Example: "  revoked snapshot restore backup.snap --data-dir /var/lib/revoked --node-id node1",
@@ -224,7 +224,7 @@ func snapshotRestoreCommand() *cobra.Command {
 		ended := fmt.Sprintf("every token issued before %s has ended, and registrations need issued_at",
 			header.Stamp.Std().Format(time.RFC3339))
 		if *acceptLoss {
-			ended = fmt.Sprintf("no token ends, and tokens revoked after the backup may be active again (reason: %s)",
+			ended = fmt.Sprintf("no token is revoked, and tokens revoked after the backup may be active again (reason: %s)",
 				cli.Clean(*reason))
 		}
 		_, err = fmt.Fprintf(cmd.ErrOrStderr(),

@@ -85,9 +85,9 @@ func IsAudited(op *Op) bool {
 }
 
 // IsAlwaysAudited reports whether an accepted op leaves an audit entry even if it changes nothing.
-// There are two exceptions. The first is keys without a caller: the leader fetches them again and
-// again. The second is the join of a node: the node asks again if the leader failed before the
-// change of the configuration. That of its certificate is like its join.
+// There are two exceptions. The first is a key fetch by the leader: it has no caller and repeats.
+// The second is JoinNode and EnrollNode: a node sends either again if the leader failed before it
+// changed the configuration.
 func IsAlwaysAudited(op *Op) bool {
 	return IsAudited(op) && op.GetJoinNode() == nil && op.GetEnrollNode() == nil &&
 		(op.GetPutIssuerKeys() == nil || op.GetOrigin().GetCaller() != nil)

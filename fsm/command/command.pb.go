@@ -35,7 +35,7 @@ type Actor struct {
 	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	Admin         bool                   `protobuf:"varint,3,opt,name=admin,proto3" json:"admin,omitempty"`
-	Assertion     *Assertion             `protobuf:"bytes,4,opt,name=assertion,proto3" json:"assertion,omitempty"` // of version 5: the assertion that authenticated the client; absent: another method did
+	Assertion     *Assertion             `protobuf:"bytes,4,opt,name=assertion,proto3" json:"assertion,omitempty"` // since version 5: the assertion that authenticated the client; absent: another method did
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -165,7 +165,7 @@ type Batch struct {
 	Stamp         int64                  `protobuf:"varint,1,opt,name=stamp,proto3" json:"stamp,omitempty"`
 	Ops           []*Op                  `protobuf:"bytes,2,rep,name=ops,proto3" json:"ops,omitempty"`
 	Rules         uint32                 `protobuf:"varint,3,opt,name=rules,proto3" json:"rules,omitempty"`     // the rules that Apply uses, see Rules; 0: those of Version 1
-	Audited       bool                   `protobuf:"varint,4,opt,name=audited,proto3" json:"audited,omitempty"` // of version 5: Apply writes an audit entry for each operation, see Audit
+	Audited       bool                   `protobuf:"varint,4,opt,name=audited,proto3" json:"audited,omitempty"` // since version 5: Apply writes an audit entry for each operation, see Audit
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -257,7 +257,7 @@ type Op struct {
 	//	*Op_Acknowledge
 	//	*Op_Members
 	Kind          isOp_Kind `protobuf_oneof:"kind"`
-	Origin        *Origin   `protobuf:"bytes,50,opt,name=origin,proto3" json:"origin,omitempty"` // of version 5, only in an audited Batch
+	Origin        *Origin   `protobuf:"bytes,50,opt,name=origin,proto3" json:"origin,omitempty"` // since version 5, and only in an audited Batch
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -553,7 +553,7 @@ type Op_PutSettings struct {
 }
 
 type Op_AdmitNode struct {
-	// The operations below are of version 2.
+	// The operations below need version 2.
 	AdmitNode *AdmitNode `protobuf:"bytes,20,opt,name=admit_node,json=admitNode,proto3,oneof"`
 }
 
@@ -582,11 +582,11 @@ type Op_DeleteJoinToken struct {
 }
 
 type Op_EnrollNode struct {
-	EnrollNode *EnrollNode `protobuf:"bytes,27,opt,name=enroll_node,json=enrollNode,proto3,oneof"` // of version 8
+	EnrollNode *EnrollNode `protobuf:"bytes,27,opt,name=enroll_node,json=enrollNode,proto3,oneof"` // since version 8
 }
 
 type Op_PutIssuer struct {
-	// The operations below are of version 3.
+	// The operations below need version 3.
 	PutIssuer *PutIssuer `protobuf:"bytes,30,opt,name=put_issuer,json=putIssuer,proto3,oneof"`
 }
 
@@ -607,7 +607,7 @@ type Op_RevokeJwt struct {
 }
 
 type Op_Note struct {
-	// The operations below are of version 5.
+	// The operations below need version 5.
 	Note *Note `protobuf:"bytes,40,opt,name=note,proto3,oneof"`
 }
 
@@ -734,8 +734,8 @@ func (x *Origin) GetCaller() *Actor {
 	return nil
 }
 
-// A Note changes only the audit. It records a refused call, or one that has no operation of its own.
-// Without an actor, it records a change by the cluster itself.
+// A Note changes only the audit log. It records a refused call, or one that has no operation of its
+// own. Without an actor, it records a change by the cluster itself.
 type Note struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -1434,7 +1434,7 @@ type ClientRecord struct {
 	CreatedAt             int64                  `protobuf:"varint,9,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	Version               uint64                 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
 	Secrets               []*SecretHash          `protobuf:"bytes,11,rep,name=secrets,proto3" json:"secrets,omitempty"`
-	OperatorRoles         bool                   `protobuf:"varint,12,opt,name=operator_roles,json=operatorRoles,proto3" json:"operator_roles,omitempty"` // of version 4: roles may name operator, viewer and auditor
+	OperatorRoles         bool                   `protobuf:"varint,12,opt,name=operator_roles,json=operatorRoles,proto3" json:"operator_roles,omitempty"` // since version 4: roles may name operator, viewer and auditor
 	// Of version 5, like the methods that use these fields.
 	Keys          []*IssuerKeyRecord `protobuf:"bytes,13,rep,name=keys,proto3" json:"keys,omitempty"` // in the order of the thumbprints
 	SubjectKind   uint32             `protobuf:"varint,14,opt,name=subject_kind,json=subjectKind,proto3" json:"subject_kind,omitempty"`
@@ -1686,7 +1686,7 @@ type SettingsRecord struct {
 	Version                uint64                 `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"`
 	LeaseCeiling           int64                  `protobuf:"varint,7,opt,name=lease_ceiling,json=leaseCeiling,proto3" json:"lease_ceiling,omitempty"` // set by Apply, as is ceiling_until
 	CeilingUntil           int64                  `protobuf:"varint,8,opt,name=ceiling_until,json=ceilingUntil,proto3" json:"ceiling_until,omitempty"` // the stamp at which lease_ceiling ends
-	// The fields below are of version 5. 0 means the default, as in records of older programs.
+	// The fields below need version 5. 0 means the default, as in records of older programs.
 	AuditRetention  int64  `protobuf:"varint,9,opt,name=audit_retention,json=auditRetention,proto3" json:"audit_retention,omitempty"`
 	AuditMaxEntries uint64 `protobuf:"varint,10,opt,name=audit_max_entries,json=auditMaxEntries,proto3" json:"audit_max_entries,omitempty"`
 	unknownFields   protoimpl.UnknownFields
@@ -2010,7 +2010,7 @@ type JoinNode struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	TokenHash     []byte                 `protobuf:"bytes,2,opt,name=token_hash,json=tokenHash,proto3" json:"token_hash,omitempty"` // empty: the node has no token
-	HasKey        bool                   `protobuf:"varint,3,opt,name=has_key,json=hasKey,proto3" json:"has_key,omitempty"`         // of version 7: token_hash is of the public key, which the leader has verified
+	HasKey        bool                   `protobuf:"varint,3,opt,name=has_key,json=hasKey,proto3" json:"has_key,omitempty"`         // since version 7: token_hash is the hash of the public key, which the leader has verified
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2141,7 +2141,7 @@ type SetVoting struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	NonVoter      bool                   `protobuf:"varint,2,opt,name=non_voter,json=nonVoter,proto3" json:"non_voter,omitempty"`
-	Call          uint32                 `protobuf:"varint,3,opt,name=call,proto3" json:"call,omitempty"` // of version 5: which step of a call this is, for its audit entry; see VoteAsked
+	Call          uint32                 `protobuf:"varint,3,opt,name=call,proto3" json:"call,omitempty"` // since version 5: which step of a call this is, for its audit entry; see VoteAsked
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2197,8 +2197,8 @@ func (x *SetVoting) GetCall() uint32 {
 	return 0
 }
 
-// Members tells the audit which servers are in the configuration of Raft. Apply writes an entry for
-// each change that the cluster made by itself. It has no actor, and is refused if the state has
+// Members tells the audit log which servers are in the configuration of Raft. Apply writes an entry
+// for each change that the cluster made by itself. It has no actor, and is refused if the state has
 // learned of another configuration since.
 type Members struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2320,7 +2320,7 @@ type CreateJoinToken struct {
 	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"` // empty: any node
 	NonVoter      bool                   `protobuf:"varint,4,opt,name=non_voter,json=nonVoter,proto3" json:"non_voter,omitempty"`
 	Ttl           int64                  `protobuf:"varint,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	HasKey        bool                   `protobuf:"varint,6,opt,name=has_key,json=hasKey,proto3" json:"has_key,omitempty"` // of version 7: hash is of the public key
+	HasKey        bool                   `protobuf:"varint,6,opt,name=has_key,json=hasKey,proto3" json:"has_key,omitempty"` // since version 7: hash is the hash of the public key
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3466,8 +3466,8 @@ type Epoch struct {
 	Stamp int64                  `protobuf:"varint,1,opt,name=stamp,proto3" json:"stamp,omitempty"`
 	Term  uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
 	Node  string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
-	// Set after a recovery from a lost quorum, which may have lost revocations: Apply ends every grant
-	// and everything issued at or before this moment. 0 ends nothing.
+	// Set after a recovery from a lost quorum, which may have lost revocations: Apply revokes every
+	// grant and everything issued at or before this moment. 0 ends nothing.
 	EndsBefore int64  `protobuf:"varint,4,opt,name=ends_before,json=endsBefore,proto3" json:"ends_before,omitempty"`
 	Reason     string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Of version 5, set together: the server that leads, and the longest lease that it grants itself in
@@ -3561,7 +3561,7 @@ func (x *Epoch) GetOwnLease() int64 {
 type Tick struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stamp         int64                  `protobuf:"varint,1,opt,name=stamp,proto3" json:"stamp,omitempty"`
-	Marks         []*Mark                `protobuf:"bytes,2,rep,name=marks,proto3" json:"marks,omitempty"` // of version 2; Apply ignores them, the log of each member keeps them
+	Marks         []*Mark                `protobuf:"bytes,2,rep,name=marks,proto3" json:"marks,omitempty"` // since version 2; Apply ignores them, the log of each member keeps them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3678,7 +3678,7 @@ type Bootstrap struct {
 	ClusterId     string                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	Settings      *SettingsRecord        `protobuf:"bytes,3,opt,name=settings,proto3" json:"settings,omitempty"`
 	Clients       []*ClientRecord        `protobuf:"bytes,4,rep,name=clients,proto3" json:"clients,omitempty"`
-	Audited       bool                   `protobuf:"varint,5,opt,name=audited,proto3" json:"audited,omitempty"` // of version 5, as in a Batch
+	Audited       bool                   `protobuf:"varint,5,opt,name=audited,proto3" json:"audited,omitempty"` // since version 5, as in a Batch
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3880,8 +3880,8 @@ type SnapshotHead struct {
 	Events        uint64                 `protobuf:"varint,12,opt,name=events,proto3" json:"events,omitempty"`                              // rows of the feed
 	EventsFloor   uint64                 `protobuf:"varint,13,opt,name=events_floor,json=eventsFloor,proto3" json:"events_floor,omitempty"` // the highest index dropped from the feed
 	Tombstones    uint64                 `protobuf:"varint,14,opt,name=tombstones,proto3" json:"tombstones,omitempty"`
-	Audits        uint64                 `protobuf:"varint,16,opt,name=audits,proto3" json:"audits,omitempty"`                              // rows of the audit
-	AuditsFloor   uint64                 `protobuf:"varint,17,opt,name=audits_floor,json=auditsFloor,proto3" json:"audits_floor,omitempty"` // the highest index dropped from the audit
+	Audits        uint64                 `protobuf:"varint,16,opt,name=audits,proto3" json:"audits,omitempty"`                              // rows of the audit log
+	AuditsFloor   uint64                 `protobuf:"varint,17,opt,name=audits_floor,json=auditsFloor,proto3" json:"audits_floor,omitempty"` // the highest index dropped from the audit log
 	Commands      uint32                 `protobuf:"varint,15,opt,name=commands,proto3" json:"commands,omitempty"`                          // the version of a program that can read the rows; 0: 2 or lower
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

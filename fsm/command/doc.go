@@ -39,7 +39,7 @@ const Rules = JTIRules
 const (
 	// RegisterRules decide who may add to a grant, and which issued_at a token may have.
 	RegisterRules = 2
-	// JTIRules let the denial of a jti end the registered grants that have a token with this jti.
+	// JTIRules let the denial of a jti revoke the registered grants that have a token with this jti.
 	JTIRules = 6
 )
 
@@ -101,7 +101,7 @@ func (m *Bootstrap) Version() uint32 {
 	return max(versionOfClients(m.GetClients()...), versionOfSettings(m.GetSettings()))
 }
 
-// versionOfSettings returns the lowest Version of a program that knows the fields of the record.
+// versionOfSettings returns the lowest Version of a program that supports the fields of the record.
 func versionOfSettings(m *SettingsRecord) uint32 {
 	if m.GetAuditRetention() != 0 || m.GetAuditMaxEntries() != 0 {
 		return 5
@@ -109,8 +109,8 @@ func versionOfSettings(m *SettingsRecord) uint32 {
 	return 1
 }
 
-// versionOfClients returns the lowest Version of a program that knows the roles and the methods of
-// the records.
+// versionOfClients returns the lowest Version of a program that supports the roles and the methods
+// of the records.
 func versionOfClients(records ...*ClientRecord) uint32 {
 	switch {
 	case slices.ContainsFunc(records, (*ClientRecord).hasStrongMethods):

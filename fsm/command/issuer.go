@@ -15,7 +15,7 @@ func PutIssuerOp(by revoked.Actor, i *revoked.Issuer, ifVersion uint64) *Op {
 	return newOp(by, &Op_PutIssuer{PutIssuer: &PutIssuer{Issuer: IssuerMessage(i), IfVersion: ifVersion}})
 }
 
-// DeleteIssuerOp returns the operation that deletes an issuer and ends its tokens.
+// DeleteIssuerOp returns the operation that deletes an issuer and revokes its tokens.
 func DeleteIssuerOp(by revoked.Actor, name string) *Op {
 	return newOp(by, &Op_DeleteIssuer{DeleteIssuer: &DeleteIssuer{Name: name}})
 }

@@ -221,7 +221,7 @@ func checkToken(s *TokenSpec) error {
 	return nil
 }
 
-// checkCutoff refuses the selector without properties: it would end every token. Only Seed and a
+// checkCutoff refuses the selector without properties: it would revoke every token. Only Seed and a
 // recovery may do that.
 func checkCutoff(m *MakeCutoff) error {
 	s := m.GetSelector().Selector()
@@ -239,8 +239,8 @@ func checkCutoff(m *MakeCutoff) error {
 	return CheckReason(m.Reason)
 }
 
-// Roles that a record may name. OperatorRoles adds the newer ones. A program that does not know
-// them does not know the field either: it stops instead of refusing the record.
+// Roles that a record may name. OperatorRoles adds the newer ones. A program that does not support
+// them does not support the field either: it stops instead of refusing the record.
 var (
 	oldestRoles = []revoked.Role{revoked.RoleAdmin, revoked.RoleIssuer, revoked.RoleResourceServer}
 	newerRoles  = []revoked.Role{revoked.RoleOperator, revoked.RoleViewer, revoked.RoleAuditor}
@@ -253,7 +253,7 @@ var (
 	newerMethods  = []string{revoked.AuthPrivateKey, revoked.AuthTLS, revoked.AuthSelfSigned}
 )
 
-// hasStrongMethods reports whether the record has a field of version 5.
+// hasStrongMethods reports whether the record has a field that version 5 added.
 func (m *ClientRecord) hasStrongMethods() bool {
 	return len(m.GetKeys()) > 0 || m.GetSubjectKind() != 0 || m.GetSubject() != ""
 }

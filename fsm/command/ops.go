@@ -28,12 +28,12 @@ func RegisterOp(by revoked.Actor, r revoked.Registration) *Op {
 	return newOp(by, &Op_Register{Register: m})
 }
 
-// RevokeOp returns the operation that ends the grant of the token with digest d.
+// RevokeOp returns the operation that revokes the grant of the token with digest d.
 func RevokeOp(by revoked.Actor, d revoked.Digest, reason string) *Op {
 	return newOp(by, &Op_Revoke{Revoke: &Revoke{Digest: d[:], Reason: reason}})
 }
 
-// DeleteGrantOp returns the operation that ends the grant with that id.
+// DeleteGrantOp returns the operation that revokes the grant with that id.
 func DeleteGrantOp(by revoked.Actor, id, reason string) *Op {
 	return newOp(by, &Op_DeleteGrant{DeleteGrant: &DeleteGrant{GrantId: id, Reason: reason}})
 }
@@ -55,7 +55,7 @@ func PutClientOp(by revoked.Actor, c *revoked.Client, ifVersion uint64) *Op {
 	return newOp(by, &Op_PutClient{PutClient: &PutClient{Client: ClientMessage(c), IfVersion: ifVersion}})
 }
 
-// DeleteClientOp returns the operation that removes a client and ends its tokens.
+// DeleteClientOp returns the operation that removes a client and revokes its tokens.
 func DeleteClientOp(by revoked.Actor, id string) *Op {
 	return newOp(by, &Op_DeleteClient{DeleteClient: &DeleteClient{ClientId: id}})
 }
@@ -125,13 +125,13 @@ func SetVotingOp(by revoked.Actor, node string, nonVoter bool, call uint32) *Op 
 	return newOp(by, &Op_SetVoting{SetVoting: &SetVoting{Node: node, NonVoter: nonVoter, Call: call}})
 }
 
-// A NotedMember is a server of the configuration as the audit knows it.
+// A NotedMember is a server of the configuration as recorded in the audit log.
 type NotedMember struct {
 	Server, Address string // Raft's server id; host:port
 	Voter           bool
 }
 
-// MembersOp returns the operation that records for the audit which servers are in the
+// MembersOp returns the operation that records for the audit log which servers are in the
 // configuration. list is in the order of the servers. since is the index of the previous such
 // operation, or 0 for the first one. The operation has no actor, because only the leader proposes
 // it.
@@ -274,7 +274,7 @@ func NewBootstrap(s revoked.Settings, clients []revoked.Client) *Bootstrap {
 	return m
 }
 
-// SettingsMessage returns the record of s. The defaults of the audit become 0, so that programs
+// SettingsMessage returns the record of s. The defaults of the audit log become 0, so that programs
 // before version 5, which stop at those fields, can apply the record.
 func SettingsMessage(s revoked.Settings) *SettingsRecord {
 	m := &SettingsRecord{
@@ -297,7 +297,8 @@ const (
 	auditMaxEntries = 1_000_000
 )
 
-// Settings is the inverse of SettingsMessage. A nil record gives zero settings, but for the audit.
+// Settings is the inverse of SettingsMessage. A nil record gives zero settings, but for the audit
+// log.
 func (m *SettingsRecord) Settings() revoked.Settings {
 	return revoked.Settings{
 		LeaseDuration:          time.Duration(m.GetLeaseDuration()),

@@ -91,7 +91,7 @@ func bitsOf(set ...bool) (bits uint64) {
 	return bits
 }
 
-// flag encodes a truth value in a byte.
+// flag encodes or decodes a boolean as one byte.
 func (c *coder) flag(v *bool) {
 	var b byte
 	if *v {

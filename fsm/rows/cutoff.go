@@ -10,13 +10,13 @@ import (
 type Cutoff struct {
 	revoked.Cutoff
 	Seq uint32 // position among the events and cut-offs of its log entry
-	// Whole ends every grant older than the cut-off and ignores the issued_at of its tokens. So the
+	// Whole revokes every grant older than the cut-off and ignores the issued_at of its tokens. So the
 	// tokens of a deleted client stay dead when its id is used again.
 	Whole     bool
 	Due       revoked.Time
 	Compacted bool
 	// Cursor is the key of the last grant that Compact finished. Member is the last of that grant's
-	// further digests, if Compact stopped among them.
+	// overflow tokens, if Compact stopped among them.
 	Cursor []byte
 	Member []byte
 }

@@ -3,7 +3,7 @@ package rows
 import "revoked"
 
 // InlineTokens is the number of digests that the row of a grant holds. A revocation turns these
-// tokens into stubs in the same log entry. Each further token has a member row.
+// tokens into stubs in the same log entry. Each overflow token has a member row.
 const InlineTokens = 64
 
 // A Grant is a grant with the fields that only the state machine needs.

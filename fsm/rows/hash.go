@@ -80,8 +80,8 @@ type Applied struct {
 	Tombstones  uint64 // rows
 	Events      uint64 // rows
 	EventsFloor uint64 // highest index dropped from the feed
-	// Audits and AuditsFloor are those of the audit. A row without audit entries lacks them, as the
-	// rows of programs before command version 5 do.
+	// Audits and AuditsFloor are those of the audit log. A row without audit entries lacks them, as
+	// the rows of programs before command version 5 do.
 	Audits      uint64
 	AuditsFloor uint64
 }

@@ -42,7 +42,7 @@ type Denial struct {
 	First revoked.Moment
 }
 
-// Began returns the entry since which the denial ends tokens, if the row has it.
+// Began returns the entry since which the denial revokes tokens, if the row has it.
 func (v *Denial) Began() revoked.Moment {
 	if v.First.Index != 0 {
 		return v.First

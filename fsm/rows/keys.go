@@ -21,7 +21,7 @@ import (
 //	m client-id                  number of denials that a client has written
 //	r grant-id                   revoked grant with live tokens beyond the inline ones; value: cursor
 //	e index seq                  event of the feed
-//	h index seq                  entry of the audit
+//	h index seq                  entry of the audit log
 //	s                            settings
 //	i                            cluster id
 //	n node-id                    admission of a node
@@ -32,7 +32,7 @@ import (
 //	p c len client-id index      change of a client between enabled, disabled and absent
 //	p k by len value index seq   cut-off that a later one replaced, by its most selective property
 //	q key                        use of an assertion, see revoked.AssertionKey
-//	w                            the configuration of Raft as the audit knows it
+//	w                            the configuration of Raft as recorded in the audit log
 //	v                            the highest version of a command in the log; absent: 1
 //	a                            Applied
 //	I property len value id      index from client, subject or session to grants

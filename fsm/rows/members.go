@@ -2,8 +2,8 @@ package rows
 
 import "revoked/fsm/command"
 
-// Members is the row of the configuration of Raft as the audit knows it, and of the calls that
-// asked for a change of it. The configuration itself is not in a row: Raft keeps it.
+// Members is the row of the configuration of Raft as recorded in the audit log, and of the calls
+// that asked for a change of it. The configuration itself is not in a row: Raft keeps it.
 type Members struct {
 	Index uint64                // of the entry that contained List; 0: none yet
 	List  []command.NotedMember // in the order of the servers

@@ -128,7 +128,7 @@ func (a *access) indexGrant(g *revoked.Grant) {
 	rows.EachIndexKey(a.keyBuf, g, func(key []byte) { a.set(key, nil) })
 }
 
-// dropMember deletes a further token of a grant: its row and its member row.
+// dropMember deletes an overflow token of a grant: its row and its member row.
 func (a *access) dropMember(id string, d revoked.Digest) {
 	key := rows.MemberKey(nil, id, d)
 	row := a.get(key)

@@ -78,8 +78,8 @@ func isAdmin(c *revoked.Client) bool {
 	return slices.ContainsFunc(c.Secrets, lasts) && c.UsesSecret() || len(c.Keys) > 0 && c.MayUse(revoked.AuthPrivateKey)
 }
 
-// deleteClient removes a client and ends its tokens with a Whole cut-off, so that they stay dead if
-// the id is used again. A second deletion succeeds while the record of the first exists, for
+// deleteClient removes a client and revokes its tokens with a Whole cut-off, so that they stay dead
+// if the id is used again. A second deletion succeeds while the record of the first exists, for
 // cutoff_retention.
 func (a *Applier) deleteClient(actor *revoked.Client, m *command.DeleteClient) Result {
 	if a.client(m.ClientId) == nil {
@@ -139,8 +139,8 @@ func (a *Applier) withCeiling(s revoked.Settings) rows.Settings {
 	return rows.Settings{Settings: s, CeilingUntil: a.Stamp.Add(ceilingRetention)}
 }
 
-// makeCutoff ends all selected tokens that were issued at or before a time. 0 means the stamp
-// of the entry. CheckIssuedBefore bounds the time: one far in the future would end tokens for
+// makeCutoff revokes all selected tokens that were issued at or before a time. 0 means the stamp of
+// the entry. CheckIssuedBefore bounds the time: one far in the future would revoke tokens for
 // years.
 func (a *Applier) makeCutoff(actor *revoked.Client, m *command.MakeCutoff) Result {
 	before := revoked.Time(m.IssuedBefore)

@@ -54,7 +54,7 @@ func (a *Applier) runAudited(op *command.Op) Result {
 	return r
 }
 
-// audit appends an entry to the audit, with the index and the stamp of the current log entry.
+// audit appends an entry to the audit log, with the index and the stamp of the current log entry.
 func (a *access) audit(e *revoked.AuditEntry) {
 	e.Index, e.Time = a.Index, a.Stamp
 	a.keyBuf = rows.SeqKey(a.keyBuf[:0], rows.FamilyAudit, a.Index, a.auditSeq)
@@ -198,12 +198,12 @@ func (a *Applier) auditVote(v *rows.AskedVote, detail string) {
 	a.audit(&e)
 }
 
-// noteMembers compares the configuration with the one that the audit knows. It writes an entry for
-// each difference, unless another entry covers it. The first configuration leaves no entries.
+// noteMembers compares the configuration with the one recorded in the audit log. It writes an entry
+// for each difference, unless another entry covers it. The first configuration leaves no entries.
 func (a *Applier) noteMembers(m *command.Members) Result {
 	was := a.currentMembers()
 	if was.Index != m.Since {
-		return Result{Err: fmt.Errorf("%w: the audit knows the members of index %d, not %d", revoked.ErrConflict,
+		return Result{Err: fmt.Errorf("%w: the audit log has the members of index %d, not %d", revoked.ErrConflict,
 			was.Index, m.Since)}
 	}
 	next := rows.Members{Index: a.Index, List: m.List(), Asked: was.Asked}
@@ -299,7 +299,7 @@ func instanceOf(list []command.NotedMember, node string) (found string) {
 	return found
 }
 
-// currentMembers returns the configuration that the audit knows. It must not be changed.
+// currentMembers returns the configuration recorded in the audit log. It must not be changed.
 func (a *access) currentMembers() *rows.Members {
 	if a.members != nil {
 		return a.members
@@ -316,8 +316,8 @@ func (a *access) putMembers(m *rows.Members) {
 	}
 }
 
-// dropMembers deletes the configuration that is stored for the audit, because a new cluster begins
-// with one member.
+// dropMembers deletes the configuration that is stored for the audit log, because a new cluster
+// begins with one member.
 func (a *access) dropMembers() {
 	key := rows.MembersKey()
 	a.del(key, a.get(key))

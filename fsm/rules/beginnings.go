@@ -55,7 +55,7 @@ func (a *Applier) bootstrap(m *command.Bootstrap) {
 	}
 }
 
-// openTerm ends every grant and forgets the admissions if the term is the first one after a
+// openTerm revokes every grant and forgets the admissions if the term is the first one after a
 // recovery.
 func (a *Applier) openTerm(m *command.Epoch) {
 	if m.EndsBefore <= 0 {
@@ -80,7 +80,7 @@ func (a *Applier) endEverything(before revoked.Time, reason string) {
 // after the backup would, although no log contains such an entry. Everything issued at or before
 // the argument before ends; 0 keeps the tokens of the backup active, even those revoked since.
 //
-// actor is [revoked.ActorRestore] or [revoked.ActorRecover], for the audit.
+// actor is [revoked.ActorRestore] or [revoked.ActorRecover], for the audit log.
 //
 // It returns ErrUnprocessable if before is earlier than the stamp of the backup by more than
 // max_clock_skew. The tokens issued between the two would stay active.

@@ -9,7 +9,7 @@ import (
 )
 
 // compact turns the live rows of tokens that a revocation or a cut-off has ended into stubs. It
-// starts with the further tokens of revoked grants and continues with the oldest unfinished
+// starts with the overflow tokens of revoked grants and continues with the oldest unfinished
 // cut-off. It examines about limit rows and records its position.
 //
 // No answer depends on its progress: readers evaluate the grant and the cut-offs themselves. It
@@ -27,7 +27,7 @@ func (a *Applier) compact(limit int) {
 }
 
 // compactGrants compacts the revoked grants that have a cursor row. It returns the remaining limit.
-// A cursor row exists from the revocation until the last further token is a stub.
+// A cursor row exists from the revocation until the last overflow token is a stub.
 func (a *Applier) compactGrants(limit int) int {
 	type job struct {
 		id     string
@@ -139,7 +139,7 @@ func (a *Applier) compactCutoff(c *rows.Cutoff, limit int) int {
 }
 
 // compactGrant turns the tokens of one grant that c covers into stubs. It returns the remaining
-// limit, and the last digest if it stopped among the further tokens.
+// limit, and the last digest if it stopped among the overflow tokens.
 func (a *Applier) compactGrant(c *rows.Cutoff, id string, member []byte, limit int) (int, []byte) {
 	limit--
 	g, row := a.grant(id)

@@ -245,7 +245,7 @@ func (a *Applier) useAssertion(by *command.Actor) error {
 		due := use.ExpiresAt.Add(revoked.MaxAssertionSkew)
 		switch {
 		case due <= a.Stamp:
-			return fmt.Errorf("%w: it has expired, so its use may no longer be recorded", revoked.ErrReplayed)
+			return fmt.Errorf("%w: assertion expired; a record of its use may have been deleted", revoked.ErrReplayed)
 		case a.mem.Assertions[by.ClientId]+a.assertions[by.ClientId] >= a.AssertionQuota:
 			return fmt.Errorf("%w: client %q: %d used assertions that have not expired",
 				revoked.ErrQuota, by.ClientId, a.AssertionQuota)
@@ -267,8 +267,8 @@ func (a *Applier) useAssertion(by *command.Actor) error {
 	return nil
 }
 
-// putAssertion writes v and moves its queue entry to due. The audit does not count this as a change
-// by the operation, but a dry run does, so the leader proposes the operation.
+// putAssertion writes v and moves its queue entry to due. The audit log does not count this as a
+// change by the operation, but a dry run does, so the leader proposes the operation.
 func (a *Applier) putAssertion(key, old []byte, v *rows.Assertion, due revoked.Time) {
 	dirty := a.dirty
 	a.requeue(key, v.Due, due)

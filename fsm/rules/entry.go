@@ -160,7 +160,7 @@ func (a *Applier) run(op *command.Op) Result {
 	case *command.Op_RevokeJwt:
 		return a.revokeJWT(actor, k.RevokeJwt)
 	case *command.Op_Note:
-		return Result{} // changes only the audit
+		return Result{} // changes only the audit log
 	}
 	return a.membershipOp(op)
 }
@@ -199,7 +199,8 @@ func (a *Applier) ownOp(op *command.Op) Result {
 }
 
 // DryRun runs op as the next entry would, with the newest rules, and drops the changes. dirty
-// reports that there were any, apart from the audit. The caller holds the lock of mem for reading.
+// reports that there were any, apart from the audit log. The caller holds the lock of mem for
+// reading.
 func DryRun(s *store.Store, mem *memory.State, opts Options, op *command.Op) (r Result, dirty bool, err error) {
 	a := New(s, mem, opts)
 	a.dry, a.rules = true, command.Rules

@@ -135,9 +135,9 @@ func (a *Applier) expireGrant(id string, due, before revoked.Time, limit int) in
 	return touched
 }
 
-// dropGrant deletes a grant and its tokens. From a large grant it first deletes up to limit further
-// tokens. The grant stays in the queue until all of them are deleted. Until then, its due does not
-// change, so the next command continues with it.
+// dropGrant deletes a grant and its tokens. From a large grant it first deletes up to limit
+// overflow tokens. The grant stays in the queue until all of them are deleted. Until then, its Due
+// does not change, so the next command continues with it.
 func (a *Applier) dropGrant(g *rows.Grant, row []byte, limit int) int {
 	touched := 1
 	if g.Overflows() {
@@ -162,7 +162,7 @@ func (a *Applier) dropGrant(g *rows.Grant, row []byte, limit int) int {
 	return touched + len(g.Tokens)
 }
 
-// members returns at most n committed digests of a grant's further tokens after cursor (nil: from
+// members returns at most n committed digests of a grant's overflow tokens after cursor (nil: from
 // the first), and whether there are more.
 func (a *Applier) members(id string, cursor []byte, n int) (digests []revoked.Digest, more bool) {
 	prefix := rows.MemberPrefix(nil, id)
@@ -249,7 +249,7 @@ func (a *Applier) expireDeleted(id string, due revoked.Time) {
 	a.putDeleted(id, nil)
 }
 
-// trim drops the oldest rows of the feed and of the audit, at most limit. It returns early once
+// trim drops the oldest rows of the feed and of the audit log, at most limit. It returns early once
 // none is due.
 func (a *Applier) trim(before revoked.Time, limit int) {
 	s := a.currentSettings()

@@ -15,7 +15,7 @@ import (
 const maxIssuers = 256
 
 // updateIssuer creates an issuer or replaces its record. The name and the iss of a deleted issuer
-// stay taken while a token of it may live.
+// stay reserved while a token of it may live.
 func (a *Applier) updateIssuer(actor *revoked.Client, m *command.PutIssuer) Result {
 	next := &rows.Issuer{Issuer: *m.Issuer.Record()}
 	old := a.issuer(next.Name)
@@ -91,8 +91,8 @@ func (a *Applier) mayUpdate(old *rows.Issuer, next *revoked.Issuer, version uint
 	return nil
 }
 
-// deleteIssuer ends the tokens of an issuer. Its row stays while one of them may live, so that they
-// can still be revoked. Its cut-off covers all tokens issued until now, and those that another
+// deleteIssuer revokes the tokens of an issuer. Its row stays while one of them may live, so that
+// they can still be revoked. Its cut-off covers all tokens issued until now, and those that another
 // cut-off may have ended. A later record with the same iss may read other claims.
 func (a *Applier) deleteIssuer(actor *revoked.Client, name string) Result {
 	old := a.issuer(name)

@@ -176,7 +176,7 @@ func (a *Applier) registerKnown(actor *revoked.Client, m *command.Register, know
 		dead = dead || g.Revoked != nil || a.isDead(&g.Grant, t)
 		rotated = rotated || t.Kind == revoked.RefreshToken && g.TokenCount > len(known)
 	}
-	// The first registration may have ended an older token before its response was lost. So the
+	// The first registration may have invalidated an older token before its response was lost. So the
 	// response to a retry must also wait for all members.
 	return Result{Ended: dead || rotated, Register: revoked.RegisterResult{
 		GrantID: known[0].GrantID, Index: a.Index, Revoked: dead,
@@ -191,7 +191,7 @@ func (a *Applier) isDead(g *revoked.Grant, t *revoked.Token) bool {
 // addTokens writes fresh tokens into g and reports whether any of them is already dead.
 //
 // It decides on all tokens before it writes the first one. A later refresh token of the same
-// registration may rotate an earlier one, and one tombstone ends the whole grant.
+// registration may rotate an earlier one, and one tombstone revokes the whole grant.
 func (a *Applier) addTokens(g *rows.Grant, row []byte, fresh []revoked.Token, audience []string) (dead bool) {
 	due := g.Due
 	var tombstone *rows.Binding

@@ -12,9 +12,9 @@ import (
 // what a client adds to the state by revoking random values.
 const tombstoneQuota = 10_000
 
-// revoke ends the grant of a token, whatever the state of the token. For an unknown token it writes
-// a tombstone. A foreign token that is still active is an error (RFC 7009 section 2.1). A dead one
-// is a success, like every invalid token (section 2.2).
+// revoke revokes the grant of a token, whatever the state of the token. For an unknown token it
+// writes a tombstone. A foreign token that is still active is an error (RFC 7009 section 2.1). A
+// dead one is a success, like every invalid token (section 2.2).
 func (a *Applier) revoke(actor *revoked.Client, m *command.Revoke) Result {
 	t, row := a.token(revoked.Digest(m.Digest))
 	if row == nil {
@@ -43,8 +43,8 @@ func (a *Applier) isLive(g *revoked.Grant, t *revoked.Token) bool {
 		(t.ExpiresAt == 0 || t.ExpiresAt > a.Stamp)
 }
 
-// deleteGrant ends a grant by its id. An issuer may end only the grants that it registered: another
-// issuer could otherwise log out subjects that it does not know.
+// deleteGrant revokes a grant by its id. An issuer may revoke only the grants that it registered:
+// another issuer could otherwise log out subjects that it does not know.
 func (a *Applier) deleteGrant(actor *revoked.Client, m *command.DeleteGrant) Result {
 	g, row := a.grant(m.GrantId)
 	if row == nil {
@@ -60,8 +60,8 @@ func (a *Applier) deleteGrant(actor *revoked.Client, m *command.DeleteGrant) Res
 }
 
 // endGrant sets the revocation of g and replaces its inline tokens with stubs. The revocation also
-// ends the further tokens; Compact replaces their rows later. A dry run stops at the first write:
-// it only needs to know that there is one.
+// revokes the overflow tokens; Compact replaces their rows later. A dry run stops at the first
+// write: it only needs to know that there is one.
 func (a *Applier) endGrant(g *rows.Grant, row []byte, r revoked.Revocation) {
 	if a.dry {
 		a.dirty = true

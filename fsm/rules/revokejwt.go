@@ -62,8 +62,8 @@ func ownsJWT(actor *revoked.Client, iss *rows.Issuer, j *revoked.JWT) bool {
 	return actor.Has(revoked.RoleAdmin) || iss.OwnClients && j.ClientID == actor.ID
 }
 
-// revokeRegistered ends the grants of the digests that are registered. Their records decide who may
-// do so. It reports whether there are any.
+// revokeRegistered revokes the grants of the digests that are registered. Their records decide who
+// may do so. It reports whether there are any.
 func (a *Applier) revokeRegistered(actor *revoked.Client, j *revoked.JWT, reason string) (res Result, found bool) {
 	for i := range j.Digests {
 		if _, row := a.token(j.Digests[i]); row == nil {
@@ -79,13 +79,13 @@ func (a *Applier) revokeRegistered(actor *revoked.Client, j *revoked.JWT, reason
 }
 
 // denyUnseen denies a jti. The actor has not shown the token, so an issuer must be bound to the
-// iss. If the issuer reuses jti, a denial would end tokens that the actor does not mean.
+// iss. If the issuer reuses jti, a denial would revoke tokens that the actor does not mean.
 func (a *Applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) Result {
 	switch err := actor.Require(revoked.RoleAdmin, revoked.RoleIssuer); {
 	case err != nil:
 		return Result{Err: err}
 	case !actor.Has(revoked.RoleAdmin) && !slices.Contains(actor.Issuers, iss.Issuer):
-		return Result{Err: fmt.Errorf("%w: the issuers of client %q do not name %q",
+		return Result{Err: fmt.Errorf("%w: client %q is not bound to issuer %q",
 			revoked.ErrForbidden, actor.ID, iss.Issuer)}
 	}
 	if !iss.JTI {
@@ -103,15 +103,15 @@ func (a *Applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revo
 
 // maxJTITokens is the maximum number of registered tokens with one jti that an operation examines,
 // and whose grants it ends. Usually there is one, but no registration is refused for its jti. The
-// denial stays until the grants of the other live tokens have ended, too.
+// denial stays until the grants of the other live tokens are revoked, too.
 const maxJTITokens = 1024
 
 // denialExtension is the time by which a denial is extended while registered grants with its jti
 // remain.
 const denialExtension = time.Minute
 
-// endUnseen denies the jti of j and ends the registered grants that have a token with this jti. It
-// reports whether anything changed.
+// endUnseen denies the jti of j and revokes the registered grants that have a token with this jti.
+// It reports whether anything changed.
 func (a *Applier) endUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) bool {
 	ended := 0
 	if a.endsByJTI() {
@@ -121,13 +121,13 @@ func (a *Applier) endUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revok
 	return a.denyJTI(iss, j, actor.ID, reason) || ended > 0
 }
 
-// endsByJTI reports whether the denial of a jti ends registered grants. Expire has no rules, so
+// endsByJTI reports whether the denial of a jti revokes registered grants. Expire has no rules, so
 // endsByJTI also considers the highest version in the log.
 func (a *Applier) endsByJTI() bool {
 	return a.rules >= command.JTIRules || max(a.mem.Version.Commands, a.version.Commands) >= command.JTIRules
 }
 
-// endJTI ends the registered grants that have a token of one jti. id is the key of the jti's
+// endJTI revokes the registered grants that have a token of one jti. id is the key of the jti's
 // denial. If live is set, it considers only live tokens; otherwise also expired and rotated ones.
 // It examines at most maxJTITokens tokens. It returns how many grants it ended, and reports whether
 // there may be more.
@@ -220,8 +220,8 @@ func (a *Applier) endJWT(actor *revoked.Client, iss *revoked.Issuer, j *revoked.
 	}
 }
 
-// endFamily ends the grant or the session of a JWT by one mapping. It returns the selector of what
-// it ended, and reports whether that is new.
+// endFamily revokes the grant or the session of a JWT by one mapping. It returns the selector of
+// what it ended, and reports whether that is new.
 func (a *Applier) endFamily(
 	actor *revoked.Client, iss *revoked.Issuer, m revoked.Membership, reason string,
 ) (sel revoked.Selector, changed bool) {

@@ -74,7 +74,7 @@ func (a *access) putClient(c *revoked.Client) {
 	a.lastEvent = a.Index
 }
 
-// dropClient deletes a client. This does not end its tokens: see deleteClient.
+// dropClient deletes a client. This does not revoke its tokens: see deleteClient.
 func (a *access) dropClient(id string) {
 	a.recordClient(id, nil)
 	key := rows.Key(nil, rows.FamilyClient, id)

@@ -102,7 +102,7 @@ func decodeHeader(b []byte) (Header, error) {
 		return Header{}, fmt.Errorf("%w: malformed header: %w", ErrMalformed, err)
 	}
 	if m.Commands > command.Version {
-		return Header{}, fmt.Errorf("%w: needs a program that knows commands of version %d (this one: %d): upgrade it",
+		return Header{}, fmt.Errorf("%w: needs a program that supports commands of version %d (this one: %d): upgrade it",
 			ErrMalformed, m.Commands, command.Version)
 	}
 	if err := command.CheckKnown(&m); err != nil {

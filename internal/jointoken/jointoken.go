@@ -1,6 +1,6 @@
 // Package jointoken holds the form of a join token and the proofs that a node makes with it.
 //
-// A token is a secret and the hash of the key of the cluster's CA. The secret never travels: the
+// A token is a secret and the hash of the key of the cluster's CA. The secret is never sent: the
 // node derives an Ed25519 key from it (RFC 5869, RFC 8032) and signs what it asks for, together
 // with a value that only the two ends of its TLS connection know (RFC 8446 section 7.5). So a
 // captured message is useless on another connection and for another node. A member that received
@@ -60,7 +60,7 @@ func Parse(text string) (Token, error) {
 func HasKey(text string) bool { return strings.HasPrefix(text, prefix) }
 
 // IsOlder reports whether the text is a token of an older program: base64url of 32 bytes. Such a
-// token travels as it is. A damaged token must not, so nothing else passes.
+// token is sent as it is. A damaged token must not be sent, so nothing else passes.
 func IsOlder(text string) bool {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	return err == nil && len(b) == 32 && !strings.ContainsAny(text, "\r\n")

@@ -55,7 +55,7 @@ func TestParse_BadText_IsRefused(t *testing.T) {
 	}
 }
 
-// Only a token of the older form may travel. A damaged token of this form must not pass for one.
+// Only a token of the older form may be sent. A damaged token of this form must not pass for one.
 func TestIsOlder_OtherTexts_DoNotPass(t *testing.T) {
 	if !jointoken.IsOlder(strings.Repeat("A", 43)) {
 		t.Error("older form: got false, want true")

@@ -216,7 +216,7 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"denial-not-looked-up", "introspection of a JWT ignores its denials", []Edit{{
 		"fsm/lookup/denials.go", "range j.DenialKeys() {\n", "range j.DenialKeys()[:0] {\n",
 	}}},
-	{"jti-ends-no-grant", "the denial of a jti ends no registered grant", []Edit{{
+	{"jti-ends-no-grant", "the denial of a jti revokes no registered grant", []Edit{{
 		"fsm/rules/revokejwt.go", "\tif a.endsByJTI() {\n\t\tended, _", "\tif false {\n\t\tended, _",
 	}}},
 	{"denial-before-its-grants", "a denial ends before the registered grants with its jti", []Edit{{
@@ -225,7 +225,7 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"jtis-of-the-unit", "the denial of a jti misses tokens that are registered in the same commit", []Edit{{
 		"fsm/rules/revokejwt.go", "range a.jtis[id] {\n", "range a.jtis[id][:0] {\n",
 	}}},
-	{"denial-ends-newer-tokens", "the end of a denial ends the grant of a token that is dead already", []Edit{{
+	{"denial-ends-newer-tokens", "the end of a denial revokes the grant of a token that is dead already", []Edit{{
 		"fsm/rules/revokejwt.go", "(!live || tokens[i].State == revoked.Live)", "(!live || tokens[i].State != 0)",
 	}}},
 	{"extended-denial-is-stray", "one command extends a denial that it then expires", []Edit{{
@@ -284,7 +284,7 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"audit-skips-no-change", "an accepted call that changes nothing leaves no audit entry", []Edit{{
 		"fsm/rules/audit.go", "\t\te.Detail = revoked.AuditNoChange\n", "\t\treturn r\n",
 	}}},
-	{"recover-without-cutoff", "a recovery ends no token, although revocations may be lost", []Edit{{
+	{"recover-without-cutoff", "a recovery revokes no token, although revocations may be lost", []Edit{{
 		"node/recovery/recover.go", "fsm.SeedOptions{AcceptLoss: r.AcceptLoss,", "fsm.SeedOptions{AcceptLoss: true,",
 	}}},
 	{"recover-without-tail", "a recovery drops entries of the log that may not be committed", []Edit{{

@@ -89,8 +89,7 @@ func TestRoot_EachParent_ContinuesValidOnes(t *testing.T) {
 	}
 }
 
-// If several requests travel together, the trace of each request has their common steps, even on
-// another node.
+// Requests that are forwarded in one call each get the spans of that call, on both nodes.
 func TestGroup_TwoRequests_EachHasTheSteps(t *testing.T) {
 	here, spans := newTracer(t, 1)
 	there, remote := newTracer(t, 0)

@@ -94,7 +94,7 @@ func (r *Renewer) isDue() bool {
 
 // ask asks this node if it signs, else the members in turn, for the first answer without an error.
 func (r *Renewer) ask(ctx context.Context, req *nodepb.RenewRequest) (*nodepb.RenewResponse, error) {
-	failures := []error{errors.New("no member signs")}
+	failures := []error{errors.New("no member can sign certificates")}
 	decided := func(resp *nodepb.RenewResponse, err error) bool {
 		if err == nil {
 			err = nodepb.DecodeError(resp.Code, resp.Detail)

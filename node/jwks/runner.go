@@ -82,7 +82,7 @@ type worker struct {
 
 // An attempt is one fetch and those who wait for it.
 type attempt struct {
-	by      revoked.Actor // the caller that asked first, for the audit; zero: none
+	by      revoked.Actor // the caller that asked first, for the audit log; zero: none
 	done    chan struct{}
 	outcome Outcome
 	err     error

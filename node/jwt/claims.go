@@ -91,7 +91,7 @@ func (c *claims) text(name string, limit int) string {
 }
 
 // optional returns a claim whose name the operator chose; without a name it is absent. So a record
-// without a session or grant claim never ends more than the token.
+// without a session or grant claim never revokes more than the token.
 func (c *claims) optional(name string) string {
 	if name == "" {
 		return ""
@@ -162,8 +162,8 @@ func (c *claims) scope() string {
 	return scope
 }
 
-// scopes returns a claim that is a string of scopes with blanks between them, or a list of scopes,
-// which some issuers send. The result is the string. A name with a blank in a list would become two
+// scopes returns a claim that is a string of scopes with spaces between them, or a list of scopes,
+// which some issuers send. The result is the string. A name with a space in a list would become two
 // scopes in the string, so it is bad.
 func (c *claims) scopes(name string) string {
 	v := c.object.get(name)

@@ -247,7 +247,7 @@ type JoinRequest struct {
 	Forwarded bool                   `protobuf:"varint,2,opt,name=forwarded,proto3" json:"forwarded,omitempty"`
 	Token     string                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"` // join token of a program before version 7; empty: there is none
 	// The public key of the join token, and its signature of the hello's node id and instance and of the
-	// binding of the connection that the node used. A join token with a key never travels.
+	// binding of the connection that the node used. A join token with a key is never sent.
 	TokenKey   []byte `protobuf:"bytes,4,opt,name=token_key,json=tokenKey,proto3" json:"token_key,omitempty"`
 	TokenProof []byte `protobuf:"bytes,5,opt,name=token_proof,json=tokenProof,proto3" json:"token_proof,omitempty"`
 	Binding    []byte `protobuf:"bytes,6,opt,name=binding,proto3" json:"binding,omitempty"` // if forwarded: of the connection to the member that forwards
@@ -537,7 +537,7 @@ type AdminRequest struct {
 	// The administrator who asks, as the node that brings the request authenticated it. Absent from
 	// version 0.3.
 	Actor         *command.Actor `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
-	RequestId     string         `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // of the call, for the audit
+	RequestId     string         `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // of the call, for the audit log
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -707,7 +707,7 @@ type SubmitRequest struct {
 	// bulk: registrations that may wait for other callers. A node of version 0.3 ignores it.
 	Bulk bool `protobuf:"varint,3,opt,name=bulk,proto3" json:"bulk,omitempty"`
 	// traces: the sampled requests behind ops, in no order. A node without tracing ignores them, and so
-	// do versions that do not know the field. They never reach the log.
+	// do versions that do not support the field. They never reach the log.
 	Traces        []*TraceContext `protobuf:"bytes,4,rep,name=traces,proto3" json:"traces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1183,7 +1183,7 @@ func (x *Member) GetVersion() string {
 type KeyFetchRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Refresh string                 `protobuf:"bytes,1,opt,name=refresh,proto3" json:"refresh,omitempty"` // name of the issuer to fetch now; empty: none
-	// The caller who asks for the refresh, for the audit. Absent: a node needs the keys.
+	// The caller who asks for the refresh, for the audit log. Absent: a node needs the keys.
 	Actor         *command.Actor `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
 	RequestId     string         `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -16,7 +16,7 @@ import (
 // Config holds the functions and limits that proposing needs from the node. All fields but
 // Tracer are required, and their functions may be called concurrently.
 type Config struct {
-	NodeID  string // for the audit
+	NodeID  string // for the audit log
 	Log     Log
 	State   State
 	Stamps  *Clock
@@ -39,7 +39,7 @@ type Config struct {
 	// Admit returns an error if op must not be proposed, and ErrNoLeader if this new leader cannot
 	// decide yet.
 	Admit func(op *command.Op) error
-	// Rules returns the newest command.Rules that every member knows.
+	// Rules returns the newest command.Rules that every member supports.
 	Rules func() uint32
 	// Audits reports whether every member supports audited entries.
 	Audits func() bool

@@ -76,8 +76,8 @@ func (f *forwarder) propose(ctx context.Context, s *proposal) error {
 	}
 }
 
-// checkLeader returns an error if the leader may not know the operations. An old leader could not
-// report that it is too old, and would refuse everything that travels with them.
+// checkLeader returns an error if the leader may not support ops. An older leader cannot report
+// that, and would reject every operation in the same call.
 func (f *forwarder) checkLeader(ctx context.Context, ops []*command.Op) error {
 	version := uint32(1)
 	for _, op := range ops {

@@ -44,7 +44,7 @@ func newProposal(ops []*command.Op, final bool) *proposal {
 }
 
 // mustBeFinal reports whether the answer waits for the leases of all members. Registrations that
-// ended an older token wait as well.
+// invalidated an older token wait as well.
 func (p *proposal) mustBeFinal() bool {
 	return p.final || slices.ContainsFunc(p.results, func(r fsm.Result) bool { return r.Ended })
 }

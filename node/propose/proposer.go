@@ -52,8 +52,8 @@ func (p *Proposer) Barrier(ctx context.Context) bool {
 }
 
 // propose queues s and blocks until it is answered or ctx ends. Operations that would change
-// nothing, not even the audit, stay out of the entry. Their results are returned once the entry is
-// committed, which proves that they were based on current state.
+// nothing, not even the audit log, stay out of the entry. Their results are returned once the entry
+// is committed, which proves that they were based on current state.
 func (p *Proposer) propose(ctx context.Context, s *proposal) error {
 	p.check(s)
 	if s.bulk {
@@ -265,10 +265,10 @@ func (p *Proposer) commit(ctx context.Context, shares []share) {
 }
 
 // encode returns the command of an entry and the number of operations in it. A command without
-// operations is a tick. While a member does not know the newest rules, or has not reported, the
+// operations is a tick. While a member does not support the newest rules, or has not reported, the
 // entry has older rules. encode then refuses the registrations that the newest rules refuse now.
-// While a member does not know the audit, the entry is not audited and its operations have no
-// origin.
+// While a member does not support the audit log, the entry is not audited and its operations have
+// no origin.
 func (p *Proposer) encode(shares []share) (data []byte, ops int, err error) {
 	cmd := &command.Batch{Stamp: int64(p.cfg.Stamps.Stamp()), Rules: p.cfg.Rules()}
 	audits := p.cfg.Audits()

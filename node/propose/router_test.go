@@ -164,8 +164,8 @@ func TestPropose_RepeatedOperation_WaitsForEntry(t *testing.T) {
 	})
 }
 
-// While a member may not know the newest rules, the entry has the old ones. The leader itself then
-// refuses the registrations that the newest rules refuse.
+// While a member may not support the newest rules, the entry has the old ones. The leader itself
+// then refuses the registrations that the newest rules refuse.
 func TestPropose_MemberTooOld_LeaderReviews(t *testing.T) {
 	for name, rules := range map[string]uint32{"old": 0, "newest": command.Rules} {
 		t.Run(name, func(t *testing.T) {
@@ -231,9 +231,9 @@ func TestPropose_NewLeaderUndecided_Retries(t *testing.T) {
 	})
 }
 
-// A repeated audited operation changes the audit, so it enters the log with its origin. While a
-// member does not support the audit, the repeated operation stays out, and other operations have no
-// origin.
+// A repeated audited operation changes the audit log, so it enters the log with its origin. While a
+// member does not support the audit log, the repeated operation stays out, and other operations
+// have no origin.
 func TestPropose_NoOp_IsProposedForTheAudit(t *testing.T) {
 	for _, audits := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {

@@ -31,7 +31,8 @@ func sampledGroup(n int) (*tracing.Tracer, *tracetest.SpanRecorder, tracing.Grou
 	return tracer, spans, tracer.StartAll(parents, "forward")
 }
 
-// An earlier version does not know traces. It still reads the operations of a request with traces.
+// An earlier version does not support traces. It still reads the operations of a request with
+// traces.
 func TestTraces_OldLeader_IgnoresThem(t *testing.T) {
 	_, _, spans := sampledGroup(2)
 	req := &nodepb.SubmitRequest{Ops: []*command.Op{{}, {}}, Final: true, Traces: encodeTraces(spans)}

@@ -41,7 +41,7 @@ type Holding struct {
 	// State is the index of the state. The entries after it come from the log.
 	State     uint64   `json:"state_index"`
 	LastEntry int64    `json:"last_entry"` // when a leader made the last entry, according to its clock
-	Tokens    uint64   `json:"tokens"`     // before the entries after State
+	Tokens    uint64   `json:"tokens"`     // as of State; later log entries are not counted
 	Grants    uint64   `json:"grants"`
 	Members   []Member `json:"members"`
 	// Missing is a lower bound on the number of entries that this disk lacks.
@@ -79,9 +79,10 @@ const defaultReason = "recovered after a lost quorum"
 // also entries that may not be committed: they may have been acknowledged. Start the node with the
 // same node id, and let others join with empty directories.
 //
-// It returns ErrConflict if a process uses dir. It returns ErrUnprocessable if dir holds no voter,
-// if the voter needs no recovery, or if the clock is behind. After any error, even after a crash,
-// dir holds the earlier member or the complete new one: call Recover again to find out which.
+// It returns ErrConflict if a process uses dir. It returns ErrUnprocessable if dir is not the disk
+// of a voter, if the voter needs no recovery, or if the clock is behind. After any error, even
+// after a crash, dir holds the earlier member or the complete new one: call Recover again to find
+// out which.
 func Recover(ctx context.Context, dir string, o Options) (r Recovery, err error) {
 	if o.AcceptLoss && o.Reason == "" {
 		return r, fmt.Errorf("%w: recovery: AcceptLoss requires a Reason", revoked.ErrInvalid)

@@ -40,7 +40,7 @@ func (r *Roster) authorize(ctx context.Context, via string, req *nodepb.AdminReq
 
 // knownCaller returns by if this node's state has the client in that version, with a role that may
 // change the membership. Otherwise it returns the zero actor. A leave needs no caller, but the
-// audit must not name one that a thief of a node key has invented.
+// audit log must not name one that a thief of a node key has invented.
 func (r *Roster) knownCaller(by revoked.Actor) revoked.Actor {
 	client, ok := r.FSM.Client(by.ClientID)
 	if !ok || client.Version != by.Version || client.Require(revoked.RoleAdmin, revoked.RoleOperator) != nil {

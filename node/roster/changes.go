@@ -100,7 +100,7 @@ func (t *turn) propose(term uint64, change func(wait time.Duration) raft.IndexFu
 		t.follow(conf)
 	}
 	if t.unnoted = t.note(); t.unnoted != nil {
-		t.Log.Warn("audit of a membership change is late", "error", t.unnoted)
+		t.Log.Warn("cannot record membership change in audit log yet", "error", t.unnoted)
 	}
 	return f.Index(), nil
 }
@@ -252,7 +252,7 @@ func (t *turn) makeRoom(node string) error {
 			return fmt.Errorf("%w: another new instance of %s is joining: try again in %v",
 				revoked.ErrConflict, node, replacementGrace)
 		}
-		t.Log.Info("removing silent instance for a new one", "server", p.server.ID)
+		t.Log.Info("replacing silent instance", "server", p.server.ID)
 		if _, err := t.remove(p.server.ID); err != nil {
 			return err
 		}

@@ -120,7 +120,7 @@ func TestUseAdmission_OldMember_IsNotEnforced(t *testing.T) {
 	}
 }
 
-// A node that does not know an operation in the log would stop at it.
+// A node that does not support an operation in the log would stop at it.
 func TestUseAdmission_LogIsNewer_OldNodeRefused(t *testing.T) {
 	r := singleRoster(t)
 	r.Commit = func(context.Context, *command.Op) error { return nil }
@@ -139,7 +139,7 @@ func TestUseAdmission_LogIsNewer_OldNodeRefused(t *testing.T) {
 	for commands, want := range map[uint32]error{2: revoked.ErrUnprocessable, 3: nil, 4: nil} {
 		hello := &nodepb.Hello{NodeId: "new", Commands: commands, Version: "0.9"}
 		if err := turn.useAdmission(t.Context(), hello, presented{}); !errors.Is(err, want) {
-			t.Errorf("a node that knows version %d: got %v, want %v", commands, err, want)
+			t.Errorf("a node that supports version %d: got %v, want %v", commands, err, want)
 		}
 	}
 }

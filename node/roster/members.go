@@ -151,7 +151,7 @@ func canApply(version uint32, members []peerView, self raft.ServerID, inLog uint
 			return fmt.Errorf("%w: the leader is new and has no report from %s yet", revoked.ErrNoLeader,
 				nodeOf(m.server.ID))
 		case m.hello == nil:
-			return fmt.Errorf("%w: %s has not reported which operations it knows; bring it back or remove it",
+			return fmt.Errorf("%w: %s has not reported which operations it supports; bring it back or remove it",
 				revoked.ErrUnprocessable, nodeOf(m.server.ID))
 		case max(m.hello.Commands, 1) < version:
 			return tooOld(m.server.ID, m.hello)
@@ -161,7 +161,7 @@ func canApply(version uint32, members []peerView, self raft.ServerID, inLog uint
 }
 
 func tooOld(id raft.ServerID, h *nodepb.Hello) error {
-	return fmt.Errorf("%w: %s runs version %s, which does not know this operation; upgrade every member first",
+	return fmt.Errorf("%w: %s runs version %s, which does not support this operation; upgrade every member first",
 		revoked.ErrUnprocessable, nodeOf(id), h.Version)
 }
 

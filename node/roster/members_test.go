@@ -92,7 +92,8 @@ func TestCanApply_NamesMemberWithoutOperation(t *testing.T) {
 	}{
 		{"single node", 3, 1, []peerView{self}, ""},
 		{"all know it", 2, 1, []peerView{self, second, third}, ""},
-		{"one does not", 3, 2, []peerView{self, second, third}, "node2 runs version 2.0, which does not know this operation"},
+		{"one does not", 3, 2, []peerView{self, second, third},
+			"node2 runs version 2.0, which does not support this operation"},
 		{"one of the first version", 2, 1, []peerView{self, old, third}, "node2 runs version 1.0"},
 		{"one without a report", 2, 1, []peerView{self, view("node2/b", nil), third}, "node2 has not reported"},
 		// A member that could not apply version 2 would have stopped. It must not hinder a removal.

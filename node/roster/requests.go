@@ -73,8 +73,8 @@ func (r *Roster) Leave(ctx context.Context, by revoked.Actor) (uint64, error) {
 // reason, which is logged.
 //
 // Errors: ErrUnprocessable, ErrNotFound, ErrConflict if the node answers, ErrQuorumRisk,
-// ErrNoLeader, ErrOutcomeUnknown; ErrForbidden or ErrActorChanged if the leader does not know by as
-// an administrator or operator.
+// ErrNoLeader, ErrOutcomeUnknown; ErrForbidden or ErrActorChanged if, in the leader's state, the
+// actor is not an administrator or operator.
 func (r *Roster) Remove(
 	ctx context.Context, by revoked.Actor, node string, force bool, reason string,
 ) (uint64, error) {
@@ -124,7 +124,7 @@ func (r *Roster) changeSuffrage(
 	}
 	index, err := r.toLeader(ctx, adminRequest(kind, by, node))
 	if errors.Is(err, revoked.ErrInvalid) {
-		return 0, fmt.Errorf("%w: the leader runs a version that does not know this change; upgrade every member first",
+		return 0, fmt.Errorf("%w: the leader runs a version that does not support this change; upgrade every member first",
 			revoked.ErrUnprocessable)
 	}
 	return index, err

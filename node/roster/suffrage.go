@@ -127,9 +127,8 @@ func (t *turn) demote(id raft.ServerID) (uint64, error) {
 	})
 }
 
-// vote makes a promotion or a demotion. It returns ErrNoLeader if the audit does not know the
-// change yet. A retry waits until the audit knows it, so that the caller does not record the
-// change again.
+// vote makes a promotion or a demotion. It returns ErrNoLeader if the audit log lacks the change. A
+// retry waits until the audit log has it, so that the caller does not record the change again.
 func (t *turn) vote(change func(wait time.Duration) raft.IndexFuture) (uint64, error) {
 	index, err := t.propose(t.term, change)
 	if err == nil {
@@ -189,8 +188,8 @@ func (t *turn) awaitStored(id raft.ServerID) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: cannot remove or demote the voter %s: a majority of the other voters must first apply the "+
-				"newest configuration; no report of it from %s", revoked.ErrNoLeader, nodeOf(id), strings.Join(behind, ", "))
+			return fmt.Errorf("%w: cannot remove or demote voter %s: the newest configuration is not yet applied by "+
+				"a majority of the other voters (waiting for %s)", revoked.ErrNoLeader, nodeOf(id), strings.Join(behind, ", "))
 		case <-time.After(ReportInterval / 4):
 		}
 	}
@@ -221,7 +220,7 @@ func isVoter(conf raft.Configuration, id raft.ServerID) bool {
 	return false
 }
 
-// reconcile completes the audit of an earlier leader, completes replacements of instances, and
+// reconcile completes the audit log of an earlier leader, completes replacements of instances, and
 // demotes the nodes that must not vote.
 func (c *changes) reconcile() {
 	c.completeAudit()

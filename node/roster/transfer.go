@@ -62,7 +62,7 @@ func (t *transfers) transferAway() error {
 	case t.peers.inGracePeriod(time.Now()):
 		return fmt.Errorf("%w: the leader is new and has no report from the other voters yet", revoked.ErrNoLeader)
 	}
-	return fmt.Errorf("%w: no other voter is reachable to lead", revoked.ErrQuorumRisk)
+	return fmt.Errorf("%w: no other voter is reachable", revoked.ErrQuorumRisk)
 }
 
 // transferTo tries a few times: a transfer fails when the target is a few entries behind.

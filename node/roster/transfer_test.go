@@ -42,7 +42,7 @@ func TestTransferRequest_RaftShutDown_ReturnsOnStop(t *testing.T) {
 		}
 	}
 	if err := transfers.transferTo(target); !errors.Is(err, revoked.ErrClosed) {
-		t.Errorf("after the stop: got %v, want %v", err, revoked.ErrClosed)
+		t.Errorf("after the shutdown: got %v, want %v", err, revoked.ErrClosed)
 	}
 }
 

@@ -50,10 +50,10 @@ func TestRounds_Stopped_JoinFails(t *testing.T) {
 		synctest.Wait()
 		r.Stop()
 		if <-got {
-			t.Error("joined before the stop: got true, want false")
+			t.Error("joined before the shutdown: got true, want false")
 		}
 		if r.Join(t.Context(), testPace) {
-			t.Error("joined after the stop: got true, want false")
+			t.Error("joined after the shutdown: got true, want false")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

@@ -244,7 +244,7 @@ func (c *Certs) load(content [][]byte) error {
 }
 
 // loadPool reads the CAs. A file with two of them lets a cluster move from one CA to the other
-// without a stop.
+// without downtime.
 func (c *Certs) loadPool(content []byte) ([]*x509.Certificate, *x509.CertPool, error) {
 	cas, err := parseCertificates(c.caFile, content)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Adds new entries of the audit to the table when they are committed. The script reads the stream
-// itself, because EventSource cannot send the header Revoked-Refresh. Without this header, the page
-// would keep its session alive for as long as it is open.
+// Adds new entries of the audit log to the table when they are committed. The script reads the
+// stream itself, because EventSource cannot send the header Revoked-Refresh. Without this header,
+// the page would keep its session alive for as long as it is open.
 export function follow() {
   const table = document.getElementById("audit");
   if (!table) return;

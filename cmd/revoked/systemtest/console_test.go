@@ -253,7 +253,7 @@ func TestConsole_Actions_TakeEffect(t *testing.T) {
 	b.titled("Sign in")
 }
 
-// The page of the audit shows an entry when it is committed, without loading the page again.
+// The page of the audit log shows an entry when it is committed, without loading the page again.
 func TestConsole_Audit_IsLive(t *testing.T) {
 	c := startCluster(t, 3)
 	m := c.Nodes[0]

@@ -124,7 +124,7 @@ func (l *proxyLoad) ask(c *cluster, client *http.Client) error {
 	return nil
 }
 
-// startNginxBalancer balances over all nodes with kept-alive connections. It sends a POST to
+// startNginxBalancer balances over all nodes with keep-alive connections. It sends a POST to
 // another node only if it could not connect, which is its default.
 func startNginxBalancer(t *testing.T, c *cluster) string {
 	t.Helper()

@@ -164,7 +164,7 @@ func checkPod(t *testing.T, name string, pod object) {
 	}
 }
 
-// checkNodePod checks the probes, the hook and the stop times of a node.
+// checkNodePod checks the probes, the hook and the shutdown times of a node.
 func checkNodePod(t *testing.T, pod object) {
 	t.Helper()
 	c := pod.list("spec", "containers")[0]
@@ -182,7 +182,7 @@ func checkNodePod(t *testing.T, pod object) {
 	grace, err := strconv.Atoi(pod.text("spec", "terminationGracePeriodSeconds"))
 	const shutdown = 5 + 15 // the defaults of shutdown_delay and shutdown_timeout: TestDeploy_StopTimes_CoverShutdown
 	if err != nil || grace <= hook+shutdown {
-		t.Errorf("got %d s for a stop (%v), want more than %d s", grace, err, hook+shutdown)
+		t.Errorf("got %d s for a shutdown (%v), want more than %d s", grace, err, hook+shutdown)
 	}
 	if zone := "metadata.labels['topology.kubernetes.io/zone']"; !strings.Contains(fmt.Sprint(c["env"]), zone) {
 		t.Errorf("got no %s in the variables, want the region from the zone", zone)

@@ -93,7 +93,7 @@ func percentEncode(s string) string {
 	return b.String()
 }
 
-// imapLogin logs alice in at an IMAP server.
+// imapLogin logs in to an IMAP server as alice.
 func imapLogin(t *testing.T, addr, token string) verdict {
 	t.Helper()
 	conn, r := dial(t, addr)
@@ -147,7 +147,7 @@ func startProsody(t *testing.T, c *cluster) *gateway {
 	return &gateway{name: "Prosody", ask: func(t *testing.T, token string) verdict { return xmppLogin(t, addr, token) }}
 }
 
-// xmppLogin logs alice in at an XMPP server.
+// xmppLogin logs in to an XMPP server as alice.
 func xmppLogin(t *testing.T, addr, token string) verdict {
 	t.Helper()
 	conn, r := dial(t, addr)

@@ -250,8 +250,8 @@ func (n *nemesis) checkProcesses(t testing.TB) {
 	}
 }
 
-// quiet ends every fault and waits until all nodes are ready. Then all must have the same state, no
-// older term or index than before, and everything acknowledged.
+// quiet ends every fault and waits until all nodes are ready. Then all nodes must agree on the
+// state, it must have every acknowledged change, and no term or index may have gone back.
 func (n *nemesis) quiet(t *testing.T) {
 	t.Helper()
 	n.drops = map[string][]drop{}

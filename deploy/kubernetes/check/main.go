@@ -50,7 +50,7 @@ func check(w io.Writer, dir string) error {
 		return err
 	}
 	if built.Size() == 0 {
-		return errors.New("it has no objects")
+		return errors.New("kustomization has no objects")
 	}
 	var problems []error
 	for _, object := range built.Resources() {

@@ -27,7 +27,7 @@ type segment struct {
 	b     []byte
 }
 
-// newPipe returns one direction, on which nothing is in transit.
+// newPipe returns one direction of a connection, with no data in transit.
 func newPipe(n *Network, from, to *Host) *pipe {
 	return &pipe{net: n, from: from, to: to, wake: make(chan struct{}, 1)}
 }

@@ -27,7 +27,7 @@ func Command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Show who changed what",
-		Long: "Show the audit: one line for each accepted change, and for each refused call by an administrator\n" +
+		Long: "Show the audit log: one line for each accepted change, and for each refused call by an administrator\n" +
 			"or operator. With --follow, wait for further ones until you stop the command. It then resumes\n" +
 			"at another node of REVOKED_ADDR if one fails. Needs the role auditor or admin. With -o json,\n" +
 			"print each entry as a line of JSON.",

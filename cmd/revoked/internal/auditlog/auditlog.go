@@ -1,8 +1,10 @@
-// Package auditlog writes the audit of a node as JSON, one object a line, for collectors of logs.
+// Package auditlog writes the audit log of a node as JSON, one object a line, for collectors of
+// logs.
 //
 // Every node writes the entries of the whole cluster once it has applied them, so the log of one
 // node is complete. A line is an entry of GET /v1/audit with its id. The log never blocks the node.
-// While writes fail, the entries remain in the state, and the audit's retention bounds them there.
+// While writes fail, the entries remain in the state, and the audit log's retention bounds them
+// there.
 package auditlog
 
 import (
@@ -40,7 +42,7 @@ const (
 	retryPause = time.Second // after an error
 )
 
-// A Log writes the audit to one destination. Run and Local may run at the same time.
+// A Log writes the audit log to one destination. Run and Local may run at the same time.
 type Log struct {
 	mu      sync.Mutex // guards out; out.reopen needs no lock
 	out     output
@@ -194,7 +196,7 @@ func (l *Log) report(err error) {
 		l.metrics.errors.Inc()
 		l.metrics.failing.Set(1)
 		if !l.failed {
-			l.log.Error("cannot write audit_log; the entries stay in the audit", "error", err)
+			l.log.Error("cannot write audit_log; the entries stay in the state", "error", err)
 		}
 	} else if l.failed {
 		l.metrics.failing.Set(0)

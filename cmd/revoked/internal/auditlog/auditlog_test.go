@@ -212,7 +212,7 @@ func TestLog_Rotated_WritesToNewFile(t *testing.T) {
 	}
 }
 
-// The folder is missing for a while, and the entries of that time are dropped from the audit.
+// The folder is missing for a while, and the entries of that time are dropped from the audit log.
 func TestLog_WriteFails_RetriesWithoutLoss(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "logs")
 	if err := os.Mkdir(dir, 0o700); err != nil {

@@ -73,7 +73,7 @@ func (r *run) startBaseline(ctx context.Context) error {
 	return err
 }
 
-// A comparison is one load that runs against the subject and the baseline in turns.
+// A comparison is one load that runs alternately against the subject and the baseline.
 type comparison struct {
 	subject, baseline load.Load
 	before            func(subject *load.Load) error // before each turn of the subject, not measured; may be nil

@@ -113,7 +113,7 @@ func (r *run) side(ctx context.Context, m *report.Measure, l load.Load) (*load.R
 	return got, err
 }
 
-// cachedTurns runs cached JWTs and opaque tokens in turns and fills in m. Each round begins with
+// cachedTurns runs cached JWTs and opaque tokens alternately and fills in m. Each round begins with
 // the side that ended the previous round, so that drift favors neither side.
 func (r *run) cachedTurns(ctx context.Context, m *report.Measure, cached, opaque load.Load) error {
 	var ratios []float64
@@ -188,7 +188,7 @@ func (r *run) floods(
 	return forged, nil
 }
 
-// flood runs opaque alone and together with extra, in turns.
+// flood runs opaque alternately alone and together with extra.
 func (r *run) flood(ctx context.Context, m *report.Measure, opaque, extra load.Load, name string) (flood, error) {
 	var left, rates, cpus []float64
 	for range r.opts.Rounds {

@@ -69,7 +69,7 @@ func TestCheckBackups_Bucket_IsChecked(t *testing.T) {
 		"one key":            {full + "backup_s3_access_key_file: " + key, "backup_s3_secret_key_file: is not set"},
 		"the other key":      {full + "backup_s3_secret_key_file: " + key, "backup_s3_access_key_file: is not set"},
 		"a missing key file": {full + keys + dir + "/none", "backup_s3_secret_key_file: open "},
-		"an empty key file":  {full + keys + empty, "it is empty"},
+		"an empty key file":  {full + keys + empty, "text is empty"},
 		"a key of two lines": {full + keys + dir + "/two", "more than one line"},
 		"no bucket":          {base + "backup_s3_endpoint: https://s3.example", "backup_s3_bucket: "},
 		"a wrong bucket":     {base + "backup_s3_endpoint: https://s3.example\nbackup_s3_bucket: A_B", "backup_s3_bucket: "},

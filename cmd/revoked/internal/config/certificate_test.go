@@ -52,8 +52,8 @@ func TestLoadJoinToken_NoCertificate_ReportsProblem(t *testing.T) {
 		join []string
 		want string // of the only problem; empty: none
 	}{
-		"valid":          {token, []string{"a:1"}, ""},
-		"BOM and blanks": {"\ufeff" + token + " \t\r\n", []string{"a:1"}, ""},
+		"valid":               {token, []string{"a:1"}, ""},
+		"BOM and white space": {"\ufeff" + token + " \t\r\n", []string{"a:1"}, ""},
 		"cut": {token[:50], []string{"a:1"},
 			"join token: damaged or incomplete (want rjt1. and 86 more characters)"},
 		"older form": {strings.Repeat("A", 43), []string{"a:1"}, "the token gives no certificate"},

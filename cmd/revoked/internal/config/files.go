@@ -233,7 +233,7 @@ func (f *Files) readLine(name string) (string, error) {
 	return line, err
 }
 
-// readToken is readLine for a token, which has no blanks: those at its end do not count.
+// readToken is readLine for a token, which has no white space: any at its end is dropped.
 func (f *Files) readToken(name string) (string, error) {
 	data, err := f.readPrivate(name)
 	if err != nil {

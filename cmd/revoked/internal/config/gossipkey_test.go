@@ -17,8 +17,8 @@ func TestLoadGossipKey_InvisibleParts_DroppedOrRefused(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "gossip.key")
 	for content, want := range map[string]string{
 		key: "", key + "\n": "", key + "\r\n": "", "\ufeff" + key: "", "\ufeff# a comment\r\n" + key + "\r\n": "",
-		" " + key: "begins or ends with a blank", key + " \n": "begins or ends with a blank",
-		"\xff\xfe" + key: "it is UTF-16 or binary", "\ufeff\ufeff" + key: "not base64", key + "\n" + key: "a second key",
+		" " + key: "begins or ends with white space", key + " \n": "begins or ends with white space",
+		"\xff\xfe" + key: "text is UTF-16 or binary", "\ufeff\ufeff" + key: "not base64", key + "\n" + key: "a second key",
 	} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -47,7 +47,8 @@ func TestLoadGossipKey_SecretOfAdministrator_IsRefused(t *testing.T) {
 		}
 		c := &Config{Settings: Settings{GossipKeyFile: names[0], BootstrapAdminSecretFile: names[1]}}
 		c.loadGossipKey(&Files{})
-		if err := c.err(); err == nil || !strings.Contains(err.Error(), "contains the secret of bootstrap_admin_secret_file") {
+		const want = "contains the secret of bootstrap_admin_secret_file"
+		if err := c.err(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("marks %q: got %v, want a problem", mark, err)
 		}
 	}

@@ -240,7 +240,7 @@ func (s *Settings) local() []Setting {
 		{"traces_ca_file", "", "CA of the collector, PEM (default: the system's)", (*path)(&s.TracesCAFile), 0, 0},
 		{"traces_networks", "", "networks of callers whose traceparent is continued, including its decision to sample",
 			&s.TracesNetworks, 0, 0},
-		{"audit_log", "", "file to append the audit to as JSON lines, or \"stderr\" (default: none)",
+		{"audit_log", "", "file to append the audit log to as JSON lines, or \"stderr\" (default: none)",
 			(*destination)(&s.AuditLog), 0, 0},
 	}
 }

@@ -117,10 +117,10 @@ func (v value) scalar(field any) (err error) {
 const Stderr = "stderr"
 
 // checkScalar refuses text that looks right to a reader, and that a listener or the file system
-// would take literally. Examples are blanks around a value and invisible characters.
+// would take literally. Examples are white space around a value and invisible characters.
 func checkScalar(s string) error {
 	if strings.TrimSpace(s) != s {
-		return fmt.Errorf("begins or ends with a blank or a line end: %q", s)
+		return fmt.Errorf("begins or ends with white space: %q", s)
 	}
 	for _, r := range s {
 		if r != ' ' && !unicode.IsGraphic(r) || unicode.Is(unicode.Cf, r) {

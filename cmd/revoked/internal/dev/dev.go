@@ -25,7 +25,7 @@ import (
 	"revoked/cmd/revoked/internal/devfolder"
 )
 
-// devStopTime limits the stop of all nodes.
+// devStopTime limits the shutdown of all nodes.
 const devStopTime = 20 * time.Second
 
 type devRun struct {

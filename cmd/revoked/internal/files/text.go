@@ -20,16 +20,16 @@ func Text(data []byte) ([]byte, error) {
 	switch {
 	case bytes.HasPrefix(data, []byte{0xff, 0xfe}), bytes.HasPrefix(data, []byte{0xfe, 0xff}),
 		bytes.IndexByte(data, 0) >= 0:
-		return nil, fmt.Errorf("%w: it is UTF-16 or binary; save it as UTF-8", ErrText)
+		return nil, fmt.Errorf("%w: text is UTF-16 or binary; save it as UTF-8", ErrText)
 	case !utf8.Valid(data):
-		return nil, fmt.Errorf("%w: it has bytes that are not UTF-8", ErrText)
+		return nil, fmt.Errorf("%w: text has bytes that are not UTF-8", ErrText)
 	}
 	return bytes.TrimPrefix(data, bom), nil
 }
 
 // OneLine returns the only line of data: one secret or token. It drops a UTF-8 byte order mark and
 // the line ends after the line. It returns ErrText for anything else that an editor or a shell may
-// add invisibly. Examples are blanks around the line, a second line, control characters, and
+// add invisibly. Examples are white space around the line, a second line, control characters, and
 // characters without width.
 func OneLine(data []byte) (string, error) {
 	text, err := Text(data)
@@ -39,16 +39,16 @@ func OneLine(data []byte) (string, error) {
 	line := strings.TrimRight(string(text), "\r\n")
 	problem := ""
 	if line == "" {
-		problem = "it is empty"
+		problem = "text is empty"
 	} else if strings.ContainsAny(line, "\r\n") {
-		problem = "it has more than one line"
+		problem = "text has more than one line"
 	} else if first, _ := utf8.DecodeRuneInString(line); unicode.IsSpace(first) {
-		problem = "it begins with a blank"
+		problem = "text has leading white space"
 	} else if last, _ := utf8.DecodeLastRuneInString(line); unicode.IsSpace(last) {
-		problem = "it ends with a blank"
+		problem = "text has trailing white space"
 	} else if i := strings.IndexFunc(line, isInvisible); i >= 0 {
 		r, _ := utf8.DecodeRuneInString(line[i:])
-		problem = fmt.Sprintf("it has an invisible character (%U at byte %d)", r, i+1)
+		problem = fmt.Sprintf("text has an invisible character (%U at byte %d)", r, i+1)
 	}
 	if problem != "" {
 		return "", fmt.Errorf("%w: %s", ErrText, problem)

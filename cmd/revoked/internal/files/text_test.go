@@ -19,20 +19,23 @@ func TestOneLine_InvisibleParts_DroppedOrRefused(t *testing.T) {
 		}
 	}
 	if got, err := files.OneLine([]byte("two words, ü\n")); err != nil || got != "two words, ü" {
-		t.Errorf("got %q and %v, want inner blanks and letters kept", got, err)
+		t.Errorf("got %q and %v, want inner spaces and letters kept", got, err)
 	}
 	for in, want := range map[string]string{
 		"": "is empty", "\n\n": "is empty", "\ufeff": "is empty", "\ufeff\r\n": "is empty",
 		secret + "\n" + secret: "more than one line", "\n" + secret: "more than one line",
-		secret + "\r" + secret: "more than one line",
-		" " + secret:           "begins with a blank",
-		"\t" + secret:          "begins with a blank", "\u00a0" + secret: "begins with a blank",
-		secret + " ": "ends with a blank", secret + "\t\n": "ends with a blank", secret + " \r\n": "ends with a blank",
-		secret + "\u3000":       "ends with a blank",
+		secret + "\r" + secret:  "more than one line",
+		" " + secret:            "leading white space",
+		"\t" + secret:           "leading white space",
+		"\u00a0" + secret:       "leading white space",
+		secret + " ":            "trailing white space",
+		secret + "\t\n":         "trailing white space",
+		secret + " \r\n":        "trailing white space",
+		secret + "\u3000":       "trailing white space",
 		"\ufeff\ufeff" + secret: "U+FEFF at byte 1",
 		secret + "\u200b":       "U+200B",
 		secret + "\x1b[2J":      "U+001B",
-		secret + "\u2028":       "ends with a blank",
+		secret + "\u2028":       "trailing white space",
 		"\xff\xfea\x00":         "UTF-16", "\xfe\xff\x00a": "UTF-16", "a\x00": "UTF-16 or binary",
 		secret + "\xe4": "not UTF-8",
 	} {

@@ -60,30 +60,30 @@ var schemes = []string{"authorization:", "bearer ", "dpop ", "basic ", "token ",
 	"refresh_token="}
 
 // checkToken refuses text that no authorization server issues as a token. The syntax is that of RFC
-// 6749 appendix A.12 without the blank, which RFC 6750 section 2.1 excludes. Letters outside ASCII
+// 6749 appendix A.12 without the space, which RFC 6750 section 2.1 excludes. Letters outside ASCII
 // pass, because the API registers such tokens too.
 func checkToken(token string) error {
 	lower := strings.ToLower(token)
 	for _, scheme := range schemes {
 		if strings.HasPrefix(lower, scheme) {
-			return fmt.Errorf("it begins with %q: give the token alone", strings.TrimSpace(token[:len(scheme)]))
+			return fmt.Errorf("token begins with %q: give the token alone", strings.TrimSpace(token[:len(scheme)]))
 		}
 	}
 	switch first, last := token[0], token[len(token)-1]; {
 	case first == '{' || first == '[':
-		return errors.New("it is JSON: give the token alone, for instance jq -r .access_token")
+		return errors.New("token is JSON: give the token alone, for instance jq -r .access_token")
 	case (first == '"' || first == '\'') && first == last:
-		return errors.New("it is in quotes: give the token alone")
+		return errors.New("token is in quotes: give the token alone")
 	}
 	if !utf8.ValidString(token) {
-		return errors.New("it is not valid UTF-8")
+		return errors.New("token is not valid UTF-8")
 	}
 	for _, r := range token {
 		switch {
 		case unicode.IsSpace(r):
-			return errors.New("it has a blank: a token has none (RFC 6750 section 2.1)")
+			return errors.New("token has white space, which RFC 6750 section 2.1 excludes")
 		case !unicode.IsPrint(r):
-			return errors.New("it has invisible characters: a token has none (RFC 6749 appendix A.12)")
+			return errors.New("token has invisible characters, which RFC 6749 appendix A.12 excludes")
 		}
 	}
 	return nil

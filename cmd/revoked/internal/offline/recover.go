@@ -36,7 +36,7 @@ func RecoverCommand() *cobra.Command {
 		Long: "Show what the disk of a stopped voter holds, and what a recovery would do. With --dry-run=false, make\n" +
 			"this node the first and only member of a new cluster. The others then join with empty data\n" +
 			"directories. Stop every node of the old cluster first.\n\n" +
-			"This disk may lack revocations that were acknowledged. So the recovery ends every token issued before\n" +
+			"This disk may lack revocations that were acknowledged. So the recovery revokes every token issued before\n" +
 			"this time, and the new cluster registers a token only with its issued_at. With --accept-loss\n" +
 			"--reason R it does neither, and tokens of lost revocations may be active again.",
 		Example: "  revoked recover --data-dir /var/lib/revoked\n" +
@@ -88,7 +88,7 @@ func RecoverCommand() *cobra.Command {
 func message(r *recovery.Recovery, dryRun bool) string {
 	ended := "every token issued before that time ends, and registrations need issued_at"
 	if r.AcceptLoss {
-		ended = "no token ends, and tokens of lost revocations may be active again"
+		ended = "no token is revoked, and tokens of lost revocations may be active again"
 	}
 	switch {
 	case r.Resumed && dryRun:

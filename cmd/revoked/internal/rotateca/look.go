@@ -66,7 +66,7 @@ func look(ctx context.Context, id, address string, cas authorities) node {
 	switch {
 	case err == nil:
 		_ = c.Close()
-		n.err = errors.New("it asks for no certificate: is this a cluster port?")
+		n.err = errors.New("peer did not request a client certificate (is this a cluster port?)")
 	case n.err == nil && !errors.Is(err, errSeen):
 		n.err = err
 	}
@@ -77,14 +77,14 @@ func look(ctx context.Context, id, address string, cas authorities) node {
 // the subjects (DER) of the CAs that it trusts.
 func (n *node) read(sent []*x509.Certificate, trusted [][]byte, cas authorities) error {
 	if len(sent) == 0 {
-		return errors.New("it sent no certificate")
+		return errors.New("node sent no certificate")
 	}
 	n.leaf = sent[0]
 	switch id, err := pki.NodeOf(n.leaf); {
 	case err != nil:
 		return err
 	case id != n.id:
-		return fmt.Errorf("its certificate names %s", id)
+		return fmt.Errorf("node certificate names %s", id)
 	}
 	trusts := func(ca *x509.Certificate) bool {
 		return slices.ContainsFunc(trusted, func(subject []byte) bool { return bytes.Equal(subject, ca.RawSubject) })
@@ -92,14 +92,14 @@ func (n *node) read(sent []*x509.Certificate, trusted [][]byte, cas authorities)
 	n.trustsOld = !slices.ContainsFunc(cas.old, func(ca *x509.Certificate) bool { return !trusts(ca) })
 	n.trustsNext = cas.next != nil && trusts(cas.next)
 	if !n.trustsOld && !n.trustsNext {
-		return errors.New("it trusts neither the current CA nor the next one")
+		return errors.New("node trusts neither the current CA nor the next one")
 	}
 	if cas.next != nil && issuedBy(sent, cas.next) == nil {
 		n.fromNext = true
 		return nil
 	}
 	if err := issuedBy(sent, cas.old...); err != nil {
-		return fmt.Errorf("its certificate is of neither the current CA nor the next one: %w", err)
+		return fmt.Errorf("certificate was issued by neither the current CA nor the next one: %w", err)
 	}
 	return nil
 }

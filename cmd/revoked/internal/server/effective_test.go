@@ -11,8 +11,8 @@ import (
 	"revoked/cmd/revoked/internal/config"
 )
 
-// The settings are those of the start: a request for them touches no file. The log level is the
-// current one.
+// The effective settings are the ones read at startup; serving them reads no file. The log level is
+// the current one.
 func TestEffective_FileIsGone_ShowsTheStart(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "gossip.key")
 	if err := os.WriteFile(key, []byte("canary"), 0o600); err != nil {

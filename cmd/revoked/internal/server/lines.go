@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// Limits of the lines that a lineWriter gathers. Linux does not mix a write of at most 4096 bytes
+// Limits of the lines that a lineWriter buffers. Linux does not mix a write of at most 4096 bytes
 // to a pipe with the writes of other processes (pipe(7)). So such a line stays whole.
 const (
-	gatherTime  = 100 * time.Millisecond
-	gatherBytes = 4096
+	bufferTime  = 100 * time.Millisecond
+	bufferBytes = 4096
 )
 
-// A lineWriter writes whole log lines in their order. It gathers the lines of [lineWriter.later]
+// A lineWriter writes whole log lines in their order. It buffers the lines of [lineWriter.later]
 // and writes them together, because a system call for each request costs more than its line. All
 // methods may be called concurrently. A failed write loses only its own lines.
 type lineWriter struct {
 	to io.Writer
 
 	mu       sync.Mutex // also held during writes
-	gathered []byte     // whole lines
+	buffered []byte     // whole lines
 	timed    bool       // a timer will flush
-	through  bool       // gather no longer
+	through  bool       // buffer no longer
 	torn     bool       // the newest write ended within a line
 }
 
-// Write writes a line at once, after those that were gathered before it.
+// Write writes a line immediately, after the buffered ones.
 func (l *lineWriter) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -34,12 +34,12 @@ func (l *lineWriter) Write(line []byte) (int, error) {
 	return len(line), l.flush()
 }
 
-// later returns a writer whose lines are written within gatherTime.
-func (l *lineWriter) later() io.Writer { return gatherer{l} }
+// later returns a writer whose lines are written within bufferTime.
+func (l *lineWriter) later() io.Writer { return laterWriter{l} }
 
-type gatherer struct{ *lineWriter }
+type laterWriter struct{ *lineWriter }
 
-func (g gatherer) Write(line []byte) (int, error) {
+func (g laterWriter) Write(line []byte) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.add(line)
@@ -48,7 +48,7 @@ func (g gatherer) Write(line []byte) (int, error) {
 		return len(line), g.flush()
 	case !g.timed:
 		g.timed = true
-		time.AfterFunc(gatherTime, g.onTime)
+		time.AfterFunc(bufferTime, g.onTime)
 	}
 	return len(line), nil
 }
@@ -60,7 +60,7 @@ func (l *lineWriter) onTime() {
 	_ = l.flush()
 }
 
-// end writes the gathered lines. From then on each line is written at once: the process may end at
+// end writes the buffered lines. From then on each line is written at once: the process may end at
 // any moment.
 func (l *lineWriter) end() {
 	l.mu.Lock()
@@ -71,16 +71,16 @@ func (l *lineWriter) end() {
 
 // add must be called with mu held.
 func (l *lineWriter) add(line []byte) {
-	if len(l.gathered)+len(line) > gatherBytes {
+	if len(l.buffered)+len(line) > bufferBytes {
 		_ = l.flush()
 	}
-	l.gathered = append(l.gathered, line...)
+	l.buffered = append(l.buffered, line...)
 }
 
 // flush must be called with mu held.
 func (l *lineWriter) flush() error {
-	lines := l.gathered
-	l.gathered = l.gathered[:0]
+	lines := l.buffered
+	l.buffered = l.buffered[:0]
 	if len(lines) == 0 {
 		return nil
 	}

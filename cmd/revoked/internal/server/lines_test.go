@@ -46,7 +46,7 @@ func (w *recordingWriter) all() []string {
 func (w *recordingWriter) text() string { return strings.Join(w.all(), "") }
 
 func TestLineWriter_Lines_AreGatheredInOrder(t *testing.T) {
-	long := strings.Repeat("x", gatherBytes-10) + "\n"
+	long := strings.Repeat("x", bufferBytes-10) + "\n"
 	type step struct {
 		at    time.Duration // from the start
 		later bool
@@ -58,9 +58,9 @@ func TestLineWriter_Lines_AreGatheredInOrder(t *testing.T) {
 		at    time.Duration // when the writes are looked at
 		want  []string
 	}{
-		{"not written yet", []step{{0, true, "a\n"}, {0, true, "b\n"}}, gatherTime - 1, nil},
-		{"written together", []step{{0, true, "a\n"}, {gatherTime / 2, true, "b\n"}}, gatherTime, []string{"a\nb\n"}},
-		{"a second time", []step{{0, true, "a\n"}, {2 * gatherTime, true, "b\n"}}, 3 * gatherTime,
+		{"not written yet", []step{{0, true, "a\n"}, {0, true, "b\n"}}, bufferTime - 1, nil},
+		{"written together", []step{{0, true, "a\n"}, {bufferTime / 2, true, "b\n"}}, bufferTime, []string{"a\nb\n"}},
+		{"a second time", []step{{0, true, "a\n"}, {2 * bufferTime, true, "b\n"}}, 3 * bufferTime,
 			[]string{"a\n", "b\n"}},
 		{"a line that is written at once comes after them", []step{{0, true, "a\n"}, {1, false, "warn\n"},
 			{2, true, "b\n"}}, 3, []string{"a\nwarn\n"}},
@@ -89,7 +89,7 @@ func TestLineWriter_Lines_AreGatheredInOrder(t *testing.T) {
 				if got := to.all(); !slices.Equal(got, tt.want) {
 					t.Errorf("got writes %.60q, want %.60q", got, tt.want)
 				}
-				time.Sleep(gatherTime)
+				time.Sleep(bufferTime)
 			})
 		})
 	}
@@ -107,7 +107,7 @@ func TestLineWriter_AfterEnd_WritesAtOnce(t *testing.T) {
 		if got, want := to.all(), []string{"before\n", "after\n"}; !slices.Equal(got, want) {
 			t.Errorf("got writes %q, want %q", got, want)
 		}
-		time.Sleep(gatherTime)
+		time.Sleep(bufferTime)
 	})
 }
 
@@ -188,7 +188,7 @@ func TestLineWriter_ProcessExits_WritesAll(t *testing.T) {
 		lines := &lineWriter{to: os.Stderr}
 		defer lines.end() // as Run does
 		level := new(slog.LevelVar)
-		newLogger(lines.later(), "text", level).Info("gathered")
+		newLogger(lines.later(), "text", level).Info("buffered")
 		switch how {
 		case "crash":
 			(&server{lines: lines}).crash(errors.New("disk failed"))
@@ -212,8 +212,8 @@ func TestLineWriter_ProcessExits_WritesAll(t *testing.T) {
 				t.Errorf("got %v, want a failure unless it returns", err)
 			}
 			first, rest, _ := strings.Cut(out.String(), "\n")
-			if !strings.HasSuffix(first, "msg=gathered") || !strings.Contains(rest, want) {
-				t.Errorf("got %q, want the line that was gathered, then %q", out.String(), want)
+			if !strings.HasSuffix(first, "msg=buffered") || !strings.Contains(rest, want) {
+				t.Errorf("got %q, want the buffered line, then %q", out.String(), want)
 			}
 		})
 	}

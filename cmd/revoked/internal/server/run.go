@@ -40,7 +40,7 @@ func CheckConfig(flags *config.Flags, stdout, stderr io.Writer) error {
 
 // A Stop decides when a node must stop. Its functions and channels may be nil.
 type Stop struct {
-	Begin   <-chan struct{} // closed when the stop begins
+	Begin   <-chan struct{} // closed when the shutdown begins
 	Now     <-chan struct{} // closed to end shutdown_delay early
 	Release func()          // called when Now has no effect any longer
 }
@@ -128,15 +128,15 @@ func (s *server) delay(now <-chan struct{}) {
 	}
 }
 
-// ended stops everything and returns the reason. If reason is not nil, an error of the stop is only
-// logged: the user must see the reason last.
+// ended stops everything and returns the reason. If reason is not nil, an error of the shutdown is
+// only logged: the user must see the reason last.
 func (s *server) ended(reason error) error {
 	err := s.stop()
 	if reason == nil {
 		return err
 	}
 	if err != nil {
-		s.log.Warn("stop failed", "error", err)
+		s.log.Warn("shutdown failed", "error", err)
 	}
 	return reason
 }

@@ -118,7 +118,7 @@ func (m *Measure) SetGoal(text string, met bool) {
 func (m *Measure) Compare(baseline, ratio float64) { m.Baseline, m.Ratio = &baseline, &ratio }
 
 // ComparePeer sets the medians of the peer. The ratio is the median of the rounds' ratios, because
-// what else the machine does changes from round to round.
+// other load on the machine varies between rounds.
 func (m *Measure) ComparePeer() {
 	value := m.Median(func(r Round) float64 { return r.Peer })
 	ratio := m.Median(func(r Round) float64 { return r.Subject / max(r.Peer, 1) })
