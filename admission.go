@@ -11,18 +11,17 @@ import (
 // An Admission is the decision about one node name. A name without one is not admitted, unless it
 // is a member of the cluster already, as the initial members are.
 type Admission struct {
-	Node     string
-	State    AdmissionState
-	NonVoter bool // an administrator does not let it vote
-	// ExpiresAt is the time before which an admitted node must join. In a withdrawn admission with a
-	// Key, it is the end of the certificate with this key.
-	ExpiresAt Time
+	Node      string
+	State     AdmissionState
+	NonVoter  bool // an administrator does not let it vote
+	ExpiresAt Time // an admitted node must join before it
 	By        string
 	Reason    string // of Barred
 	At        Time   // of the last change of State
 	Index     uint64 // log index of the last change of State
 	JoinToken string // id of the token that gave it; empty: none, or a token without a key
 	Key       Digest // of the public key of the node's certificate, which the token gave; zero: any key
+	KeyUntil  Time   // end of the last certificate that a token gave this key
 }
 
 // An AdmissionState is the state of an [Admission].

@@ -332,6 +332,76 @@ func TestEnrollNode_OtherKey_IsRefusedTheName(t *testing.T) {
 		revoked.ErrUnprocessable)
 }
 
+// A node may use several tokens with one key. Its name is held until the last of its certificates
+// ends, although a shorter token came later.
+func TestEnrollNode_SecondToken_KeepsTheLongerHold(t *testing.T) {
+	const (
+		held = "a join token gave node4 a certificate with another key, which is valid until 2026-10-21T14:13:20Z: " +
+			"use another name until then"
+		longer = "join token t1 admits node4 for this key until 2026-10-21T14:13:20Z, which is longer: use that token, " +
+			"or delete it first"
+	)
+	own, thief := revoked.DigestToken("own"), revoked.DigestToken("thief")
+	for name, tt := range map[string]struct {
+		end  func(m *machine) // what happens to the longer token
+		want string           // refusal of the shorter one; empty: it is used
+	}{
+		"open":      {func(*machine) {}, longer},
+		"deleted":   {func(m *machine) { m.must(command.DeleteJoinTokenOp(m.by("admin"), "t1")) }, ""},
+		"withdrawn": {func(m *machine) { m.must(command.WithdrawNodeOp(m.by("admin"), "node4")) }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			enroll := func(token string, key revoked.Digest) error {
+				return m.do(command.EnrollNodeOp("node4", revoked.DigestToken(token), key, "node1"))[0].Err
+			}
+			refused := func(what string, err error, text string) {
+				t.Helper()
+				wantErr(t, err, revoked.ErrConflict)
+				if got := revoked.Detail(err); got != text {
+					t.Errorf("%s: got %q, want %q", what, got, text)
+				}
+			}
+			m.must(command.CreateJoinTokenOp(m.by("admin"),
+				&revoked.JoinToken{ID: "t1", Hash: revoked.DigestToken("t1"), HasKey: true}, revoked.MaxAdmissionTTL))
+			m.must(m.keyToken("t2", "t2", ""))
+			m.must(command.EnrollNodeOp("node4", revoked.DigestToken("t1"), own, "node1"))
+			first, _ := m.f.Admission("node4")
+			tt.end(m)
+			if tt.want != "" {
+				refused("shorter token", enroll("t2", own), tt.want)
+				if tok, _ := m.f.JoinToken("t2"); tok.UsedBy != "" {
+					t.Errorf("got %+v, want the shorter token unused", tok)
+				}
+			} else {
+				m.must(command.EnrollNodeOp("node4", revoked.DigestToken("t2"), own, "node1"))
+				tok, _ := m.f.JoinToken("t2")
+				a, _ := m.f.Admission("node4")
+				if a.JoinToken != "t2" || a.ExpiresAt != tok.ExpiresAt || a.KeyUntil != first.KeyUntil {
+					t.Errorf("got %+v, want it admitted until t2 ends, and its key until t1 would have ended", a)
+				}
+			}
+			m.later(25 * time.Hour) // also the memory of the tokens ends
+			m.drain()
+			m.must(m.keyToken("t3", "t3", ""))
+			refused("another key", enroll("t3", thief), held)
+			refused("an admission", m.do(command.AdmitNodeOp(m.by("admin"), "node4", false, time.Hour))[0].Err, held)
+			m.must(command.WithdrawNodeOp(m.by("admin"), "node4"))
+			refused("withdrawn", enroll("t3", thief), held)
+			m.later(revoked.MaxAdmissionTTL)
+			m.drain()
+			m.must(m.keyToken("t4", "t4", ""))
+			m.must(command.EnrollNodeOp("node4", revoked.DigestToken("t4"), thief, "node1"))
+			restored := empty(t)
+			if err := restored.f.Restore(io.NopCloser(bytes.NewReader(m.backup()))); err != nil {
+				t.Fatal(err)
+			}
+			m.sameAs(restored)
+			m.sameAs(m.replayed(3))
+		})
+	}
+}
+
 // A leader may fail after a node has used its token and before the node is a member.
 func TestDeleteJoinToken_Used_WithdrawsUnlessJoined(t *testing.T) {
 	m := newMachine(t)

@@ -13,9 +13,9 @@ type Admission struct{ revoked.Admission }
 func (v *Admission) Due() revoked.Time {
 	switch v.State {
 	case revoked.Admitted:
-		return v.ExpiresAt
+		return max(v.ExpiresAt, v.KeyUntil)
 	case revoked.Withdrawn:
-		return max(v.At.Add(revoked.AdmissionMemory), v.ExpiresAt)
+		return max(v.At.Add(revoked.AdmissionMemory), v.KeyUntil)
 	}
 	return 0
 }
@@ -43,6 +43,7 @@ func (v *Admission) code(c *coder) {
 	}
 	if form >= 3 {
 		c.digest(&v.Key)
+		c.time(&v.KeyUntil)
 	}
 	if c.decoding {
 		v.State = revoked.AdmissionState(state)

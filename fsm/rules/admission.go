@@ -70,11 +70,11 @@ func (a *Applier) withdrawNode(by, node string) Result {
 }
 
 // withdrawnFrom returns what v becomes when it ends. It keeps the key of a first certificate while
-// that certificate may be valid.
+// such a certificate may be valid.
 func (a *Applier) withdrawnFrom(v *revoked.Admission, by string) revoked.Admission {
 	w := revoked.Admission{Node: v.Node, State: revoked.Withdrawn, NonVoter: v.NonVoter, By: by}
-	if t := a.joinToken(v.JoinToken); !v.Key.IsZero() && t != nil && a.Stamp < t.ExpiresAt {
-		w.JoinToken, w.Key, w.ExpiresAt = v.JoinToken, v.Key, t.ExpiresAt
+	if !v.Key.IsZero() && a.Stamp < v.KeyUntil {
+		w.JoinToken, w.Key, w.KeyUntil = v.JoinToken, v.Key, v.KeyUntil
 	}
 	return w
 }
@@ -83,12 +83,12 @@ func (a *Applier) withdrawnFrom(v *revoked.Admission, by string) revoked.Admissi
 // of v, which may be nil. Members trust a certificate by its name. So its holder would otherwise
 // count as the node that joins by this name later.
 func (a *Applier) checkKey(v *revoked.Admission, key revoked.Digest) error {
-	if v == nil || v.Key.IsZero() || v.Key == key || a.Stamp >= v.ExpiresAt ||
+	if v == nil || v.Key.IsZero() || v.Key == key || a.Stamp >= v.KeyUntil ||
 		v.State != revoked.Admitted && v.State != revoked.Withdrawn {
 		return nil
 	}
 	return fmt.Errorf("%w: a join token gave %s a certificate with another key, which is valid until %s: "+
-		"use another name until then", revoked.ErrConflict, v.Node, v.ExpiresAt.Std().UTC().Format(time.RFC3339))
+		"use another name until then", revoked.ErrConflict, v.Node, v.KeyUntil.Std().UTC().Format(time.RFC3339))
 }
 
 // barNode bars a node. The first reason stays.
@@ -120,7 +120,8 @@ func (a *Applier) joinNode(m *command.JoinNode) Result {
 		return Result{Err: err}
 	}
 	if admitted {
-		joined.NonVoter, joined.By, joined.JoinToken, joined.Key = old.NonVoter, old.By, old.JoinToken, old.Key
+		joined.NonVoter, joined.By = old.NonVoter, old.By
+		joined.JoinToken, joined.Key, joined.KeyUntil = old.JoinToken, old.Key, old.KeyUntil
 	}
 	if t := a.tokenFor(m, old); t != nil && (!admitted || old.State == revoked.Admitted) {
 		used := *t
@@ -183,7 +184,7 @@ func (a *Applier) restoreAdmission(was *rows.Members, v *command.NotedMember) {
 	}
 	if x := a.admission(node); x != nil && x.State == revoked.Withdrawn {
 		a.decide(revoked.Admission{Node: node, State: revoked.Joined, NonVoter: x.NonVoter, By: x.By,
-			JoinToken: x.JoinToken, Key: x.Key})
+			JoinToken: x.JoinToken, Key: x.Key, KeyUntil: x.KeyUntil})
 	}
 }
 

@@ -34,7 +34,8 @@ func passesBar(t *revoked.JoinToken, old *revoked.Admission) bool {
 
 // enrollNode uses a join token for a node and the key of its certificate. The node is then admitted
 // until the end of the token, with that key only. Another key, or another node, cannot use the
-// token. A name that has joined gets no certificate: it would be that of a member.
+// token. A name that has joined gets no certificate: it would be that of a member. A longer
+// admission for the same key stays.
 func (a *Applier) enrollNode(m *command.EnrollNode) Result {
 	t, old := a.joinTokenByHash(revoked.Digest(m.TokenHash)), a.admission(m.Node)
 	key := revoked.Digest(m.Key)
@@ -55,9 +56,16 @@ func (a *Applier) enrollNode(m *command.EnrollNode) Result {
 	case old != nil && old.Key.IsZero() && old.Open(a.Stamp):
 		return Result{Err: fmt.Errorf("%w: %s is admitted by name, for a certificate that it has: withdraw this first",
 			revoked.ErrUnprocessable, m.Node)} // the node asks again: an administrator may withdraw it
+	case old != nil && old.Key == key && old.Open(a.Stamp) && old.ExpiresAt > t.ExpiresAt:
+		return Result{Err: fmt.Errorf("%w: join token %s admits %s for this key until %s, which is longer: use that token, "+
+			"or delete it first", revoked.ErrConflict, old.JoinToken, m.Node, old.ExpiresAt.Std().UTC().Format(time.RFC3339))}
 	}
 	if err := a.checkKey(old, key); err != nil {
 		return Result{Err: err}
+	}
+	until := t.ExpiresAt
+	if old != nil && old.Key == key { // an earlier certificate of this key may be valid longer
+		until = max(until, old.KeyUntil)
 	}
 	used := *t
 	used.UsedBy, used.UsedAt = m.Node, a.Stamp
@@ -65,7 +73,7 @@ func (a *Applier) enrollNode(m *command.EnrollNode) Result {
 	a.usedToken = t.ID
 	a.decide(revoked.Admission{
 		Node: m.Node, State: revoked.Admitted, By: t.By, ExpiresAt: t.ExpiresAt, JoinToken: t.ID, Key: key,
-		NonVoter: t.NonVoter,
+		KeyUntil: until, NonVoter: t.NonVoter,
 	})
 	return Result{}
 }
