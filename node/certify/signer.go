@@ -122,17 +122,21 @@ func (s *Signer) use(ctx context.Context, r *nodepb.EnrollRequest, csr *pki.Requ
 }
 
 // checkUse returns an error if the state already shows that Apply would refuse this use of the
-// token for good. So a repeat costs no entry of the log. A token stays used, and its admission does
-// not come back, except that of a node that has joined. For such a node, Apply has the reason.
+// token for good. So a thief's repeat costs no entry of the log. A token stays used, and its
+// admission does not come back, except that of a node that has joined. For such a node, and for a
+// token that has ended, Apply has the reason.
 func (s *Signer) checkUse(node string, token, key revoked.Digest) error {
+	list := s.State.JoinTokens() // before the admission, which is at least as new as its token then
 	a, _ := s.State.Admission(node)
-	if a.State == revoked.Joined {
+	at := slices.IndexFunc(list, func(t revoked.JoinToken) bool { return t.Hash == token })
+	if at < 0 || a.State == revoked.Joined {
 		return nil
 	}
-	for _, t := range s.State.JoinTokens() {
-		if t.Hash == token && t.UsedBy != "" && (t.UsedBy != node || a.JoinToken != t.ID || a.Key != key) {
-			return revoked.ErrTokenUsed
-		}
+	switch t := list[at]; {
+	case t.UsedBy == "" || t.DeletedAt != 0 || revoked.TimeOf(s.Now()) >= t.ExpiresAt:
+		return nil
+	case t.UsedBy != node || a.JoinToken != t.ID || a.Key != key:
+		return revoked.ErrTokenUsed
 	}
 	return nil
 }

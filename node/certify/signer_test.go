@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"revoked/fsm/command"
 	"revoked/internal/jointoken"
 	"revoked/node/certify"
+	"revoked/node/nodepb"
 	"revoked/transport/enroll"
 	"revoked/transport/pki"
 )
@@ -21,14 +23,26 @@ import (
 type state struct {
 	admissions map[string]revoked.Admission
 	tokens     []revoked.JoinToken
+	next       func() // an entry that is applied after the next read; nil: none
+}
+
+func (s *state) apply() {
+	if next := s.next; next != nil {
+		s.next = nil
+		next()
+	}
 }
 
 func (s *state) Admission(node string) (revoked.Admission, bool) {
+	defer s.apply()
 	a, ok := s.admissions[node]
 	return a, ok
 }
 
-func (s *state) JoinTokens() []revoked.JoinToken { return s.tokens }
+func (s *state) JoinTokens() []revoked.JoinToken {
+	defer s.apply()
+	return slices.Clone(s.tokens)
+}
 
 // A bench is a signer that leads, with the operations that it commits.
 type bench struct {
@@ -195,6 +209,32 @@ func TestIssue_UsedToken_RepeatIsCommitted(t *testing.T) {
 		change(b, req)
 		if der, err := b.Issue(t.Context(), req); err != nil || der == nil || len(b.committed) != 1 {
 			t.Errorf("%s: got %v, %d commits, want a certificate after a commit", name, err, len(b.committed))
+		}
+	}
+}
+
+// The entry of the same request may be applied between two reads of the state. A token may also end
+// after the signer has found it. In both cases, Apply has the answer.
+func TestServeEnroll_StateChanges_ApplyDecides(t *testing.T) {
+	for name, change := range map[string]func(*bench, revoked.Digest){
+		"used by this request": func(b *bench, key revoked.Digest) {
+			b.next = func() { b.use("t", key) }
+		},
+		"deleted": func(b *bench, _ revoked.Digest) {
+			b.tokens[0].UsedBy, b.tokens[0].DeletedAt = "node4", 1
+		},
+		"expired": func(b *bench, _ revoked.Digest) {
+			b.tokens[0].UsedBy, b.tokens[0].ExpiresAt = "node4", 1
+		},
+	} {
+		b := newBench(t)
+		b.refuse = revoked.ErrTokenEnded // any error that is not that of a used token
+		req := request(t, b.token(nil), "node4")
+		change(b, keyOf(req))
+		err := b.ServeEnroll(t.Context(), "node1", &nodepb.EnrollRequest{Node: "node4", Csr: req.CSR,
+			TokenKey: req.TokenKey, Proof: req.Proof, Binding: req.Binding})
+		if !errors.Is(err, b.refuse) || len(b.committed) != 1 {
+			t.Errorf("%s: got %v, %d commits, want the answer of a commit", name, err, len(b.committed))
 		}
 	}
 }
