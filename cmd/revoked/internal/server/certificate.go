@@ -35,7 +35,8 @@ type applicant struct {
 }
 
 // getCertificate gets a certificate with the join token. It returns nil if ctx ends first. It holds
-// the lock on the data directory meanwhile.
+// the lock on the data directory meanwhile. If the token is refused and the node keeps a
+// certificate, getCertificate drops the token: only an existing admission can admit the node.
 func getCertificate(
 	ctx context.Context, c *config.Config, f *config.Files, hup <-chan os.Signal, log *slog.Logger,
 ) error {
@@ -57,7 +58,11 @@ func getCertificate(
 			lock.Close())
 	}
 	a := &applicant{certificateFiles(c), c.TokenRecord(), c.NodeID, token, others, hup, log}
-	if err = a.run(ctx); ctx.Err() != nil {
+	got, err := a.run(ctx)
+	if !got {
+		f.JoinToken = ""
+	}
+	if ctx.Err() != nil {
 		err = nil
 	}
 	return errors.Join(err, lock.Close())
@@ -68,16 +73,17 @@ func certificateFiles(c *config.Config) certify.Files {
 }
 
 // run gets the certificate and stores it. It asks the members until one issues it, or until none is
-// left that could. The key exists on disk before a member sees it: a node that dies in between asks
-// again with the same key, which the token allows.
-func (a *applicant) run(ctx context.Context) error {
+// left that could. In the latter case it returns false and no error if the node has a certificate.
+// The key exists on disk before a member sees it: a node that dies in between asks again with the
+// same key, which the token allows.
+func (a *applicant) run(ctx context.Context) (got bool, err error) {
 	key, err := a.prepare()
 	if err != nil {
-		return err
+		return false, err
 	}
 	csr, err := pki.RequestFor(a.node, key)
 	if err != nil {
-		return err
+		return false, err
 	}
 	ask := &enroll.Applicant{Node: a.node, Token: a.token, CSR: csr}
 	logged := ""
@@ -86,14 +92,14 @@ func (a *applicant) run(ctx context.Context) error {
 		var end *refusedByAll
 		switch {
 		case err == nil:
-			return a.store(issued)
+			return true, a.store(issued)
 		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.As(err, &end) && errors.Is(err, revoked.ErrConflict) && a.hasCertificate():
+			return false, ctx.Err()
+		case errors.As(err, &end) && !errors.Is(err, errWrongIssue) && a.hasCertificate():
 			a.log.Warn("no new certificate with the join token, keeping the old one", "error", err)
-			return nil
+			return false, nil
 		case errors.As(err, &end):
-			return fmt.Errorf("no certificate: %w", err)
+			return false, fmt.Errorf("no certificate: %w", err)
 		}
 		if text := err.Error(); text != logged {
 			a.log.Info("no certificate yet", "error", text)

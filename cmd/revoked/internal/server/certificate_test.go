@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,7 @@ type enrollKit struct {
 	dir   string
 	log   await.Log
 	hup   chan os.Signal
+	files *config.Files // of the last enrollment
 }
 
 func newEnrollKit(t *testing.T) *enrollKit {
@@ -114,7 +116,8 @@ func (k *enrollKit) get(ctx context.Context, join ...string) error {
 	path := func(name string) string { return filepath.Join(k.dir, "tls", name) }
 	c := &config.Config{Settings: config.Settings{NodeID: "node4", DataDir: k.dir, Join: join, ClusterAdvertise: own,
 		ClusterCA: path("ca.crt"), ClusterCert: path("node.crt"), ClusterKey: path("node.key")}}
-	return getCertificate(ctx, c, &config.Files{JoinToken: k.token.Text()}, k.hup, k.log.Logger())
+	k.files = &config.Files{JoinToken: k.token.Text()}
+	return getCertificate(ctx, c, k.files, k.hup, k.log.Logger())
 }
 
 // read returns a file of the folder tls, or nil.
@@ -168,38 +171,59 @@ func TestGetCertificate_OneHostRefuses_OthersAreAsked(t *testing.T) {
 	}
 }
 
-// Another token gives a node that has a certificate another one for the same key. If the name has
-// joined meanwhile, the node keeps what it has.
+// Another token gives a node that has a certificate another one for the same key.
 func TestGetCertificate_AnotherToken_KeepsTheKey(t *testing.T) {
 	k := newEnrollKit(t)
 	signer := k.member(k.ca, k.sign)
-	var seen [3][3][]byte
+	var seen [2][3][]byte
 	for i := range seen {
-		join := signer
-		if i == 2 {
-			join = k.member(k.ca, refuse(fmt.Errorf("%w: node4 has joined already", revoked.ErrConflict)))
-		}
-		if err := k.get(t.Context(), join); err != nil {
+		if err := k.get(t.Context(), signer); err != nil {
 			t.Fatal(err)
 		}
 		seen[i] = [3][]byte{k.read("node.key"), k.read("node.crt"), k.read("used-token")}
+		if k.files.JoinToken != k.token.Text() || bytes.Contains(seen[i][2], k.token.PublicKey()) {
+			t.Error("got no token for the join, or a record with its key, want the token and a digest")
+		}
 		k.token = jointoken.New(k.token.CA())
 	}
 	if !bytes.Equal(seen[0][0], seen[1][0]) || bytes.Equal(seen[0][1], seen[1][1]) ||
 		bytes.Equal(seen[0][2], seen[1][2]) {
 		t.Error("another token: want the same key, another certificate and another record")
 	}
-	for i, b := range seen[2] {
-		if !bytes.Equal(b, seen[1][i]) {
-			t.Errorf("joined already: file %d has changed, want the certificate kept", i)
+}
+
+// A node whose token is refused goes on with the certificate that it has, and without the token: a
+// join with it would record a member without a key, which cannot renew.
+func TestGetCertificate_Refused_KeepsTheCertificate(t *testing.T) {
+	k := newEnrollKit(t)
+	if err := k.get(t.Context(), k.member(k.ca, k.sign)); err != nil {
+		t.Fatal(err)
+	}
+	was := [3][]byte{k.read("node.key"), k.read("node.crt"), k.read("used-token")}
+	k.token = jointoken.New(k.token.CA())
+	for i, refusal := range []error{
+		fmt.Errorf("%w: node4 has joined already", revoked.ErrConflict), revoked.ErrTokenEnded, revoked.ErrTokenUsed,
+	} {
+		if err := k.get(t.Context(), k.member(k.ca, refuse(refusal))); err != nil {
+			t.Fatalf("%v: got %v, want the old certificate", refusal, err)
+		}
+		if got := [3][]byte{k.read("node.key"), k.read("node.crt"), k.read("used-token")}; !slices.EqualFunc(
+			got[:], was[:], bytes.Equal) {
+			t.Errorf("%v: got other files, want them kept", refusal)
+		}
+		if k.log.Count("keeping the old one") != i+1 || k.files.JoinToken != "" {
+			t.Errorf("%v: got no warning, or token %q, want a warning and no token", refusal, k.files.JoinToken)
 		}
 	}
-	if k.log.Count("keeping the old one") != 1 || bytes.Contains(seen[0][2], k.token.PublicKey()) {
-		t.Error("got no warning, or a record with the key of the token, want a warning and a digest")
+	unusable := k.member(k.ca, func(context.Context, *enroll.Request) ([]byte, error) { return []byte("x"), nil })
+	if err := k.get(t.Context(), unusable); !errors.Is(err, errWrongIssue) {
+		t.Errorf("unusable certificate: got %v, want %v", err, errWrongIssue)
 	}
-	err := k.get(t.Context(), k.member(k.ca, refuse(revoked.ErrTokenEnded)))
-	if !errors.Is(err, revoked.ErrForbidden) {
-		t.Errorf("ended token: got %v, want %v", err, revoked.ErrForbidden)
+	if err := os.Remove(filepath.Join(k.dir, "tls", "node.crt")); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.get(t.Context(), k.member(k.ca, refuse(revoked.ErrTokenEnded))); !errors.Is(err, revoked.ErrForbidden) {
+		t.Errorf("no certificate: got %v, want %v", err, revoked.ErrForbidden)
 	}
 }
 
