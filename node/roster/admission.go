@@ -109,9 +109,10 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token presente
 		}
 	}
 	// A row that is not open admits nobody, so Apply decides about the name of a first certificate.
-	if a, _ := t.FSM.Admission(h.NodeId); a.Open(t.Clock.Stamp()) && !a.Key.IsZero() && a.Key != token.certificate {
-		return fmt.Errorf("%w: %s has another key in its certificate than its join token gave it",
-			revoked.ErrForbidden, h.NodeId)
+	if a, _ := t.FSM.Admission(h.NodeId); a.Open(t.Clock.Stamp()) {
+		if err := token.checkKey(&a); err != nil {
+			return err
+		}
 	}
 	var err error
 	if old == nil {
@@ -128,6 +129,28 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token presente
 		t.unenforced = node
 	}
 	return nil
+}
+
+// checkKey returns ErrForbidden if a is only for another key than that of the node's certificate.
+func (p presented) checkKey(a *revoked.Admission) error {
+	if a.Key.IsZero() || a.Key == p.certificate {
+		return nil
+	}
+	return fmt.Errorf("%w: %s has another key in its certificate than its join token gave it",
+		revoked.ErrForbidden, a.Node)
+}
+
+// checkUsed checks the admission that useAdmission has used. Before that commit, an administrator
+// may have ended the admission, or another key may have used a join token for the name.
+func (t *turn) checkUsed(h *nodepb.Hello, token presented) error {
+	a, ok := t.FSM.Admission(h.NodeId)
+	switch {
+	case !ok || instanceOf(t.conf, h.NodeId) != "":
+		return nil
+	case a.State != revoked.Joined:
+		return revoked.NotAdmittedError(h.NodeId, a.State == revoked.Barred)
+	}
+	return token.checkKey(&a)
 }
 
 // checkVersion returns an error if the node that sent h would stop at an entry of the log. mixed

@@ -187,8 +187,8 @@ func (c *changes) admit(ctx context.Context, h *nodepb.Hello, token presented) (
 	if err := t.useAdmission(ctx, h, token); err != nil {
 		return 0, err
 	}
-	if a, ok := c.FSM.Admission(h.NodeId); ok && instanceOf(t.conf, h.NodeId) == "" && a.State != revoked.Joined {
-		return 0, revoked.NotAdmittedError(h.NodeId, a.State == revoked.Barred) // an administrator was faster
+	if err := t.checkUsed(h, token); err != nil {
+		return 0, err
 	}
 	c.Log.Info("adding node", "server", server, "address", addr)
 	index, err := t.propose(t.term, func(wait time.Duration) raft.IndexFuture {

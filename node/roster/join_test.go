@@ -144,6 +144,45 @@ func TestUseAdmission_LogIsNewer_OldNodeRefused(t *testing.T) {
 	}
 }
 
+// An applied applies commands to the state of a roster.
+type applied struct {
+	t     *testing.T
+	r     *Roster
+	index uint64
+}
+
+func (a *applied) apply(c command.Command) {
+	a.t.Helper()
+	data, err := command.Encode(c)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.index++
+	a.r.FSM.Apply(&raft.Log{Index: a.index, Term: 1, Type: raft.LogCommand, Data: data})
+}
+
+// enroll creates a join token with the name of the node, and uses it for the key.
+func (a *applied) enroll(node string, key revoked.Digest, at revoked.Time) {
+	a.t.Helper()
+	admin, ok := a.r.FSM.Client("admin")
+	if !ok {
+		hash := revoked.DigestToken("secret")
+		admin = &revoked.Client{ID: "admin", Type: revoked.Confidential, Roles: []revoked.Role{revoked.RoleAdmin},
+			AuthMethods: []string{revoked.AuthBasic},
+			Secrets:     []revoked.SecretHash{{Kind: revoked.HashSHA256, Salt: []byte("salt"), Hash: hash[:]}}}
+		a.apply(&command.Bootstrap{ClusterId: "c", Clients: []*command.ClientRecord{command.ClientMessage(admin)}})
+		admin, _ = a.r.FSM.Client("admin")
+	}
+	hash := revoked.DigestToken(node)
+	a.apply(&command.Batch{Stamp: int64(at), Ops: []*command.Op{
+		command.CreateJoinTokenOp(revoked.ActorOf(admin), &revoked.JoinToken{ID: node, Hash: hash, HasKey: true}, time.Hour),
+		command.EnrollNodeOp(node, hash, key, "self"),
+	}})
+	if v, ok := a.r.FSM.Admission(node); !ok || v.Key != key {
+		a.t.Fatalf("%s: got %+v, want an admission with the key", node, v)
+	}
+}
+
 // The key of an admission binds only while the admission is open. Apply has the same rule.
 func TestUseAdmission_OtherKey_RefusedWhileOpen(t *testing.T) {
 	r := singleRoster(t)
@@ -151,22 +190,7 @@ func TestUseAdmission_OtherKey_RefusedWhileOpen(t *testing.T) {
 	committed := 0
 	r.Commit = func(context.Context, *command.Op) error { committed++; return nil }
 	now := revoked.TimeOf(time.Now())
-	key, index := revoked.DigestToken("key"), uint64(0)
-	apply := func(c command.Command) {
-		t.Helper()
-		data, err := command.Encode(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		index++
-		r.FSM.Apply(&raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: data})
-	}
-	hash := revoked.DigestToken("secret")
-	admin := &revoked.Client{ID: "admin", Type: revoked.Confidential, Roles: []revoked.Role{revoked.RoleAdmin},
-		AuthMethods: []string{revoked.AuthBasic},
-		Secrets:     []revoked.SecretHash{{Kind: revoked.HashSHA256, Salt: []byte("salt"), Hash: hash[:]}}}
-	apply(&command.Bootstrap{ClusterId: "c", Clients: []*command.ClientRecord{command.ClientMessage(admin)}})
-	admin, _ = r.FSM.Client("admin")
+	key, state := revoked.DigestToken("key"), applied{t: t, r: r}
 	turn, err := r.changes.begin()
 	if err != nil {
 		t.Fatal(err)
@@ -180,19 +204,45 @@ func TestUseAdmission_OtherKey_RefusedWhileOpen(t *testing.T) {
 		{"expired", now.Add(-2 * time.Hour), nil},
 		{"open", now, revoked.ErrForbidden},
 	} {
-		node, hash := tt.node, revoked.DigestToken(tt.node)
-		apply(&command.Batch{Stamp: int64(tt.created), Ops: []*command.Op{
-			command.CreateJoinTokenOp(revoked.ActorOf(admin), &revoked.JoinToken{ID: node, Hash: hash, HasKey: true}, time.Hour),
-			command.EnrollNodeOp(node, hash, key, "self"),
-		}})
-		if a, ok := r.FSM.Admission(node); !ok || a.Key != key {
-			t.Fatalf("%s: got %+v, want an admission with the key", node, a)
-		}
+		node := tt.node
+		state.enroll(node, key, tt.created)
 		committed = 0
 		err := turn.useAdmission(t.Context(), &nodepb.Hello{NodeId: node, Commands: command.Version},
 			presented{certificate: revoked.DigestToken("another")})
 		if !errors.Is(err, tt.want) || (committed == 1) != (tt.want == nil) {
 			t.Errorf("%s: got %v, %d commits, want %v", node, err, committed, tt.want)
 		}
+	}
+}
+
+// Another certificate of the name may use a join token between the comparison of the keys and the
+// commit. The admission that the commit used is then that of the other one.
+func TestAdmit_EnrolledMeanwhile_IsRefused(t *testing.T) {
+	own, thief := revoked.DigestToken("own"), revoked.DigestToken("thief")
+	for name, tt := range map[string]struct {
+		key  revoked.Digest
+		want error
+	}{
+		"same key":    {own, nil},
+		"another key": {thief, revoked.ErrForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := singleRoster(t)
+			r.Clock.SetVoters([]string{"self/1"})
+			r.Leader.CommitInTerm = func(context.Context, uint64, *command.Op) error { return nil }
+			state := applied{t: t, r: r}
+			r.Commit = func(_ context.Context, op *command.Op) error {
+				now := revoked.TimeOf(time.Now())
+				state.enroll("new", tt.key, now)
+				state.apply(&command.Batch{Stamp: int64(now), Ops: []*command.Op{op}})
+				return nil
+			}
+			hello := &nodepb.Hello{NodeId: "new", Instance: "1", ClusterAddr: "new:1", Commands: command.Version}
+			_, err := r.changes.admit(t.Context(), hello, presented{certificate: own})
+			conf, confErr := r.Configuration()
+			if !errors.Is(err, tt.want) || confErr != nil || (len(conf.Servers) == 2) != (tt.want == nil) {
+				t.Errorf("got %v and %v, %v, want %v", err, conf, confErr, tt.want)
+			}
+		})
 	}
 }
