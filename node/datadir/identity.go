@@ -112,14 +112,41 @@ func (id *Identity) MarkLeft() error {
 	return id.save()
 }
 
+// Check completes an interrupted [Replace] in dir, and returns the error with which Open would then
+// refuse dir. The caller holds the lock.
+func Check(dir, nodeID string, rejoin bool) error {
+	_, err := Complete(dir)
+	if err == nil {
+		_, err = findIdentity(dir, nodeID, rejoin)
+	}
+	return err
+}
+
 // readIdentity reads the identity of dir, or generates one if dir is new or rejoins.
 func readIdentity(dir, nodeID string, rejoin bool) (*Identity, error) {
+	id, err := findIdentity(dir, nodeID, rejoin)
+	switch {
+	case err != nil:
+		return nil, err
+	case id == nil:
+		return Generate(dir, nodeID)
+	case !id.Left:
+		return id, nil
+	}
+	for _, name := range dataFiles {
+		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			return nil, fmt.Errorf("empty data directory for rejoin: %w", err)
+		}
+	}
+	return Generate(dir, nodeID)
+}
+
+// findIdentity returns the identity of dir, or nil if dir is new. It returns an error if the node
+// must not start from dir. An identity that has left is one that rejoins.
+func findIdentity(dir, nodeID string, rejoin bool) (*Identity, error) {
 	b, err := os.ReadFile(filepath.Join(dir, identityFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := checkEmpty(dir); err != nil {
-			return nil, err
-		}
-		return Generate(dir, nodeID)
+		return nil, checkEmpty(dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read identity: %w", err)
@@ -138,12 +165,7 @@ func readIdentity(dir, nodeID string, rejoin bool) (*Identity, error) {
 		return nil, fmt.Errorf("data directory %s: node has left cluster %s; use --rejoin or an empty directory",
 			dir, id.ClusterID)
 	}
-	for _, name := range dataFiles {
-		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
-			return nil, fmt.Errorf("empty data directory for rejoin: %w", err)
-		}
-	}
-	return Generate(dir, nodeID)
+	return id, nil
 }
 
 func parseIdentity(dir string, b []byte) (*Identity, error) {

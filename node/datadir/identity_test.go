@@ -2,6 +2,7 @@ package datadir_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,6 +115,9 @@ func TestOpen_UnsafeDirectory_Refused(t *testing.T) {
 			if err == nil {
 				_ = id.Close()
 			}
+			if got := datadir.Check(dir, "node1", false); tt.name != "in use" && fmt.Sprint(got) != fmt.Sprint(err) {
+				t.Errorf("check: got %v, want %v", got, err) // its caller holds the lock
+			}
 			if err == nil || !strings.Contains(err.Error(), tt.want) || tt.is != nil && !errors.Is(err, tt.is) {
 				t.Errorf("got %v, want an error with %q (%v)", err, tt.want, tt.is)
 			}
@@ -129,6 +133,12 @@ func TestOpen_Rejoin_IsNewInstanceWithoutData(t *testing.T) {
 	}
 	if err := first.MarkLeft(); err != nil {
 		t.Fatal(err)
+	}
+	if err := datadir.Check(dir, "node1", true); err != nil {
+		t.Errorf("check: got %v, want nil", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, raftstore.LogFile)); err != nil {
+		t.Errorf("check: got %v, want the old log kept", err)
 	}
 	again := open(t, dir, true)
 	if again.Server == first.Server || again.Cluster() != "" {

@@ -51,6 +51,9 @@ func getCertificate(
 	if err != nil {
 		return err
 	}
+	if err := datadir.Check(c.DataDir, c.NodeID, c.Rejoin); err != nil { // before the token is used
+		return errors.Join(err, lock.Close())
+	}
 	// The list is often the same on all nodes, and this one does not serve yet.
 	others := slices.DeleteFunc(slices.Clone(c.Join), func(host string) bool { return host == c.ClusterAdvertise })
 	if len(others) == 0 {

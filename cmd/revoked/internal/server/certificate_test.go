@@ -253,6 +253,30 @@ func TestGetCertificate_Meanwhile_HoldsTheLock(t *testing.T) {
 	}
 }
 
+// A start that fails later must not have used up the token.
+func TestGetCertificate_UnusableDataDir_DoesNotAsk(t *testing.T) {
+	k := newEnrollKit(t)
+	signer := k.member(k.ca, func(context.Context, *enroll.Request) ([]byte, error) {
+		t.Error("got a request, want none")
+		return nil, revoked.ErrTokenEnded
+	})
+	for name, tt := range map[string]struct{ identity, want string }{
+		"another node": {`{"node_id":"node5","instance":"a"}`, `wrong node (got "node5", want node_id "node4")`},
+		"has left":     {`{"node_id":"node4","instance":"a","left":true,"cluster_id":"c"}`, "use --rejoin"},
+		"damaged":      {`{}`, "node id or instance is missing"},
+	} {
+		if err := os.MkdirAll(k.dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(k.dir, "identity.json"), []byte(tt.identity), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.get(t.Context(), signer); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", name, err, tt.want)
+		}
+	}
+}
+
 // SIGHUP makes the node ask at once. The pause between two rounds grows to seconds.
 func TestGetCertificate_SIGHUP_AsksAgain(t *testing.T) {
 	k := newEnrollKit(t)
