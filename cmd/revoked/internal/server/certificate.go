@@ -1,7 +1,10 @@
 package server
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -32,6 +35,15 @@ type applicant struct {
 	join   []string // addresses of others
 	hup    <-chan os.Signal
 	log    *slog.Logger
+
+	write func(name string, data []byte) error // certify.Write, unless a test replaces it
+}
+
+func newApplicant(c *config.Config, token jointoken.Token, hup <-chan os.Signal, log *slog.Logger) *applicant {
+	// The list is often the same on all nodes, and this one does not serve yet.
+	others := slices.DeleteFunc(slices.Clone(c.Join), func(host string) bool { return host == c.ClusterAdvertise })
+	return &applicant{files: certificateFiles(c), record: c.TokenRecord(), node: c.NodeID, token: token, join: others,
+		hup: hup, log: log, write: certify.Write}
 }
 
 // getCertificate gets a certificate with the join token. It returns nil if ctx ends first. It holds
@@ -54,13 +66,11 @@ func getCertificate(
 	if err := datadir.Check(c.DataDir, c.NodeID, c.Rejoin); err != nil { // before the token is used
 		return errors.Join(err, lock.Close())
 	}
-	// The list is often the same on all nodes, and this one does not serve yet.
-	others := slices.DeleteFunc(slices.Clone(c.Join), func(host string) bool { return host == c.ClusterAdvertise })
-	if len(others) == 0 {
+	a := newApplicant(c, token, hup, log)
+	if len(a.join) == 0 {
 		return errors.Join(errors.New("no certificate: join names only this node; name a member with cluster_ca_key"),
 			lock.Close())
 	}
-	a := &applicant{certificateFiles(c), c.TokenRecord(), c.NodeID, token, others, hup, log}
 	got, err := a.run(ctx)
 	if !got {
 		f.JoinToken = ""
@@ -124,17 +134,21 @@ func (a *applicant) wait(ctx context.Context, d time.Duration) {
 	}
 }
 
+// probeSize is more than the files of a certificate have together.
+const probeSize = 16 << 10
+
 // prepare checks that the folder can be written, before the token is used, and returns the node's
 // key. It makes one unless an earlier start has. Folder and key are durable on return.
 func (a *applicant) prepare() ([]byte, error) {
 	dir := filepath.Dir(a.files.Cert)
-	probe := filepath.Join(dir, "probe")
+	probe, content := filepath.Join(dir, "probe"), make([]byte, probeSize)
+	_, _ = rand.Read(content) // a file system may not store zeros
 	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
 		err = durable.SyncDirIfSupported(filepath.Dir(dir))
 	}
 	if err == nil {
-		err = errors.Join(certify.Write(probe, nil), os.Remove(probe))
+		err = errors.Join(a.write(probe, content), os.Remove(probe))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("folder of the certificate: %w; the join token was not used", err)
@@ -146,11 +160,14 @@ func (a *applicant) prepare() ([]byte, error) {
 	if _, key, err = pki.NewRequest(a.node); err != nil {
 		return nil, err
 	}
-	return key, certify.Write(a.files.Key, key)
+	return key, a.write(a.files.Key, key)
 }
 
 // An issued certificate was checked.
-type issued struct{ ca, cert []byte }
+type issued struct {
+	ca, cert []byte // PEM
+	until    time.Time
+}
 
 // refusedByAll is the error of a round in which members refused for good, and no other host could
 // issue a certificate. It wraps their errors.
@@ -191,11 +208,20 @@ func (a *applicant) askAt(ctx context.Context, ask *enroll.Applicant, host strin
 	if err != nil {
 		return nil, err
 	}
-	cert, err := pki.CheckIssued(got.CAPEM, key, got.DER, a.node)
+	return checkIssued(got.CAPEM, key, got.DER, a.node)
+}
+
+// checkIssued returns errWrongIssue if the node cannot use the certificate.
+func checkIssued(ca, key, der []byte, node string) (*issued, error) {
+	cert, err := pki.CheckIssued(ca, key, der, node)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errWrongIssue, err)
 	}
-	return &issued{got.CAPEM, cert}, nil
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	return &issued{ca, cert, leaf.NotAfter}, nil
 }
 
 // isRefusal reports whether a repeat with this token gets the same answer from the same host.
@@ -210,18 +236,44 @@ func (a *applicant) hasCertificate() bool {
 	return err == nil && certs.NodeID() == a.node
 }
 
-// store writes the CA before the certificate, and the record last. Without the record, the next
-// start asks again with the same token and key, which the token allows.
+// store puts the files in place. A stop in between leaves a certificate and its CA, and the record
+// is last. Without the record, the next start asks again with the same token and key, which the
+// token allows. A certificate of the same CA that ends later stays.
 func (a *applicant) store(got *issued) error {
-	digest := jointoken.Digest(a.token.PublicKey())
-	for _, f := range []struct {
+	type file struct {
 		name string
 		data []byte
-	}{{a.files.CA, got.ca}, {a.files.Cert, got.cert}, {a.record, []byte(hex.EncodeToString(digest[:]) + "\n")}} {
-		if err := certify.Write(f.name, f.data); err != nil {
+	}
+	var list []file
+	if old, err := os.ReadFile(a.files.CA); err == nil && !bytes.Equal(old, got.ca) && a.hasCertificate() {
+		list = append(list, file{a.files.CA, slices.Concat(got.ca, old)})
+	} else {
+		list = append(list, file{a.files.CA, got.ca})
+	}
+	if !a.hasLonger(got) {
+		list = append(list, file{a.files.Cert, got.cert})
+	}
+	digest := jointoken.Digest(a.token.PublicKey())
+	list = append(list, file{a.files.CA, got.ca}, file{a.record, []byte(hex.EncodeToString(digest[:]) + "\n")})
+	for _, f := range list {
+		if err := a.write(f.name, f.data); err != nil {
 			return err
 		}
 	}
 	a.log.Info("got a certificate with the join token", "file", a.files.Cert)
 	return nil
+}
+
+// hasLonger reports whether this node has a certificate that the CA of got issued, too, and that
+// ends later than got.
+func (a *applicant) hasLonger(got *issued) bool {
+	certs, err := pki.LoadCerts(a.files.CA, a.files.Cert, a.files.Key, nil)
+	if err != nil || !certs.Expiry().After(got.until) {
+		return false
+	}
+	key, err := os.ReadFile(a.files.Key)
+	if err == nil {
+		_, err = pki.CheckIssued(got.ca, key, certs.Leaf().Raw, a.node)
+	}
+	return err == nil
 }

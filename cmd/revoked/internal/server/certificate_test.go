@@ -111,13 +111,22 @@ func refuse(err error) func(context.Context, *enroll.Request) ([]byte, error) {
 
 const own = "127.0.0.1:2" // cluster_advertise of node4
 
+// config returns the configuration of node4.
+func (k *enrollKit) config(join ...string) *config.Config {
+	path := func(name string) string { return filepath.Join(k.dir, "tls", name) }
+	return &config.Config{Settings: config.Settings{NodeID: "node4", DataDir: k.dir, Join: join, ClusterAdvertise: own,
+		ClusterCA: path("ca.crt"), ClusterCert: path("node.crt"), ClusterKey: path("node.key")}}
+}
+
 // get runs the enrollment of node4.
 func (k *enrollKit) get(ctx context.Context, join ...string) error {
-	path := func(name string) string { return filepath.Join(k.dir, "tls", name) }
-	c := &config.Config{Settings: config.Settings{NodeID: "node4", DataDir: k.dir, Join: join, ClusterAdvertise: own,
-		ClusterCA: path("ca.crt"), ClusterCert: path("node.crt"), ClusterKey: path("node.key")}}
 	k.files = &config.Files{JoinToken: k.token.Text()}
-	return getCertificate(ctx, c, k.files, k.hup, k.log.Logger())
+	return getCertificate(ctx, k.config(join...), k.files, k.hup, k.log.Logger())
+}
+
+// applicant returns node4 without others.
+func (k *enrollKit) applicant() *applicant {
+	return newApplicant(k.config(), k.token, k.hup, k.log.Logger())
 }
 
 // read returns a file of the folder tls, or nil.
@@ -224,6 +233,104 @@ func TestGetCertificate_Refused_KeepsTheCertificate(t *testing.T) {
 	}
 	if err := k.get(t.Context(), k.member(k.ca, refuse(revoked.ErrTokenEnded))); !errors.Is(err, revoked.ErrForbidden) {
 		t.Errorf("no certificate: got %v, want %v", err, revoked.ErrForbidden)
+	}
+}
+
+// A node may be given a second token with the same CA that ends before the first one.
+func TestGetCertificate_ShorterOne_KeepsTheLonger(t *testing.T) {
+	k := newEnrollKit(t)
+	validFor := 30 * time.Minute
+	signer := k.member(k.ca, func(_ context.Context, r *enroll.Request) ([]byte, error) {
+		req, err := pki.ParseRequest(r.CSR)
+		if err != nil {
+			return nil, err
+		}
+		return k.ca.SignNode(r.Node, req, time.Now().Add(validFor))
+	})
+	var seen [3][2][]byte
+	for i := range seen {
+		if err := k.get(t.Context(), signer); err != nil || k.files.JoinToken == "" {
+			t.Fatalf("got %v, token %q, want a certificate and the token", err, k.files.JoinToken)
+		}
+		seen[i] = [2][]byte{k.read("node.crt"), k.read("used-token")}
+		k.token = jointoken.New(k.token.CA())
+		validFor = []time.Duration{time.Minute, 40 * time.Minute, 0}[i]
+	}
+	if !bytes.Equal(seen[0][0], seen[1][0]) || bytes.Equal(seen[0][1], seen[1][1]) {
+		t.Error("shorter certificate: want the longer one kept, and another record")
+	}
+	if bytes.Equal(seen[1][0], seen[2][0]) {
+		t.Error("longer certificate: got the old one, want the new one")
+	}
+}
+
+// A stop between two writes must leave files that the node can use, also if the CA is another one.
+func TestStore_EachWriteFails_NodeHasACertificate(t *testing.T) {
+	next, err := pki.NewCA("next", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, done := 0, false; !done; n++ {
+		k := newEnrollKit(t)
+		if err := k.get(t.Context(), k.member(k.ca, k.sign)); err != nil {
+			t.Fatal(err)
+		}
+		key := k.read("node.key")
+		csr, err := pki.RequestFor("node4", key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := pki.ParseRequest(csr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := next.SignNode("node4", req, time.Now().Add(30*time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := checkIssued(next.CertPEM(), key, der, "node4")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := k.applicant()
+		writes := 0
+		a.write = func(name string, b []byte) error {
+			if writes++; writes > n {
+				return errFull
+			}
+			return certify.Write(name, b)
+		}
+		err = a.store(got)
+		if done = err == nil; !done && !errors.Is(err, errFull) {
+			t.Fatal(err)
+		}
+		if !a.hasCertificate() {
+			t.Errorf("after %d writes: got no usable certificate, want one", n)
+		}
+		if done && (n < 3 || !bytes.Equal(k.read("node.crt"), got.cert) || !bytes.Equal(k.read("ca.crt"), got.ca)) {
+			t.Errorf("after %d writes: got other files, want the new CA and its certificate", n)
+		}
+	}
+}
+
+var errFull = errors.New("disk is full")
+
+// A full disk often has room for a small file, or for an empty one.
+func TestPrepare_LittleRoom_ReturnsError(t *testing.T) {
+	k := newEnrollKit(t)
+	a := k.applicant()
+	a.write = func(name string, b []byte) error {
+		if len(b) > 1024 {
+			return errFull
+		}
+		return certify.Write(name, b)
+	}
+	if _, err := a.prepare(); !errors.Is(err, errFull) || !strings.Contains(err.Error(), "the join token was not used") {
+		t.Errorf("got %v, want %v", err, errFull)
+	}
+	a.write = certify.Write
+	if _, err := a.prepare(); err != nil || k.read("probe") != nil {
+		t.Errorf("got %v, probe of %d bytes, want no probe left", err, len(k.read("probe")))
 	}
 }
 
