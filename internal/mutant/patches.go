@@ -180,7 +180,7 @@ var sentCalls sync.Map // *Router to *sentCall
 	}}},
 	{"any-key-renews", "a certificate is renewed for a key other than the admission's", []Edit{{
 		"node/certify/signer.go",
-		"\tcase a.Key.IsZero() || a.Key != revoked.Digest(pki.KeyHash(cert)):\n",
+		"\tcase a.Key.IsZero() || a.Key != key:\n",
 		"\tcase a.Key.IsZero():\n",
 	}}},
 	{"removed-comes-back", "autopilot promotes a server that was removed before", []Edit{{

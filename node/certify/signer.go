@@ -167,7 +167,10 @@ func (s *Signer) Renew(ctx context.Context, peer string, cert *x509.Certificate,
 		return nil, none, fmt.Errorf("%w: %s has no cluster_ca_key", revoked.ErrUnprocessable, s.NodeID)
 	}
 	notMember := fmt.Errorf("%w: %s is not a member with an admission", revoked.ErrForbidden, peer)
-	if !s.IsMember(peer) { // a removed node must not cost a read barrier
+	key := revoked.Digest(pki.KeyHash(cert))
+	// A removed node must not cost a read barrier. A new member may be unknown here only because this
+	// node is behind.
+	if a, _ := s.State.Admission(peer); !s.IsMember(peer) && (a.Key != key || !a.Open(revoked.TimeOf(s.Now()))) {
 		return nil, none, notMember
 	}
 	if err := s.Current(ctx); err != nil {
@@ -178,7 +181,7 @@ func (s *Signer) Renew(ctx context.Context, peer string, cert *x509.Certificate,
 	switch {
 	case !s.IsMember(peer) || !ok || a.State != revoked.Joined:
 		return nil, none, notMember
-	case a.Key.IsZero() || a.Key != revoked.Digest(pki.KeyHash(cert)):
+	case a.Key.IsZero() || a.Key != key:
 		return nil, none, fmt.Errorf("%w: the key of the certificate of %s is not that of its admission",
 			revoked.ErrForbidden, peer)
 	case len(der) == 0:
