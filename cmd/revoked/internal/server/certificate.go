@@ -176,7 +176,8 @@ type refusedByAll struct{ error }
 func (e *refusedByAll) Unwrap() error { return e.error }
 
 // errWrongIssue is returned for a certificate that this node cannot use.
-var errWrongIssue = errors.New("the cluster moves to another CA, or a member is wrong: create another join token")
+var errWrongIssue = errors.New("this node cannot use the certificate: check its clock first; if it is right, " +
+	"the cluster moves to another CA, or a member is wrong: create another join token")
 
 // ask asks the members in turn, and returns the first certificate for key. The refusal of one host
 // does not end the round: it may be no member any longer, or of another cluster with this CA.
