@@ -75,7 +75,7 @@ func getCertificate(
 	if !got {
 		f.JoinToken = ""
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil
 	}
 	return errors.Join(err, lock.Close())

@@ -399,3 +399,19 @@ func TestGetCertificate_SIGHUP_AsksAgain(t *testing.T) {
 		t.Errorf("got %v, want nil at the end of the context", err)
 	}
 }
+
+// A stop of the process must not hide that the disk failed.
+func TestGetCertificate_DiskFailsDuringStop_IsTold(t *testing.T) {
+	k := newEnrollKit(t)
+	if err := os.MkdirAll(k.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(k.dir, "tls"), nil, 0o600); err != nil { // a file, not a folder
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := k.get(ctx, "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "the join token was not used") {
+		t.Errorf("got %v, want the error of the folder", err)
+	}
+}
