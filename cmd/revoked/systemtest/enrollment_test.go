@@ -85,6 +85,17 @@ func (c *cluster) rewrite(t *testing.T, m *member, change func(line string) []st
 	}
 }
 
+// awaitRenewal waits until the first certificate of m, which ends with its token, is replaced.
+func awaitRenewal(t *testing.T, m *member) {
+	t.Helper()
+	await(t, "the renewal", func() error {
+		if left := time.Until(certificateEnd(m)); left < 80*24*time.Hour {
+			return fmt.Errorf("got a certificate for %v, want about 90 days", left)
+		}
+		return nil
+	})
+}
+
 // certificateEnd returns the end of a node's certificate, zero if there is none yet.
 func certificateEnd(m *member) (end time.Time) {
 	data, _ := os.ReadFile(filepath.Join(m.Data, "tls", "node.crt"))
@@ -115,12 +126,7 @@ func TestEnrollment_Killed_JoinsAndRenews(t *testing.T) {
 	c.start(t, m)
 	c.awaitReady(t, m)
 	c.awaitVoters(t, 4, c.Nodes...)
-	await(t, "the renewal", func() error {
-		if left := time.Until(certificateEnd(m)); left < 80*24*time.Hour {
-			return fmt.Errorf("got a certificate for %v, want about 90 days", left)
-		}
-		return nil
-	})
+	awaitRenewal(t, m)
 	if now, err := os.ReadFile(filepath.Join(tls, "node.key")); err != nil || !slices.Equal(now, key) {
 		t.Errorf("got %v, same key %t, want the same", err, slices.Equal(now, key))
 	}
@@ -197,12 +203,7 @@ func TestEnrollment_AnotherToken_JoinsAndRenews(t *testing.T) {
 	c.start(t, m)
 	c.awaitReady(t, m)
 	c.awaitVoters(t, 4, c.Nodes...)
-	await(t, "the renewal", func() error {
-		if left := time.Until(certificateEnd(m)); left < 80*24*time.Hour {
-			return fmt.Errorf("got a certificate for %v, want about 90 days", left)
-		}
-		return nil
-	})
+	awaitRenewal(t, m)
 }
 
 // A deleted token is refused permanently: the process exits with code 1 and the reason.
