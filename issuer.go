@@ -24,7 +24,7 @@ type Issuer struct {
 	ClientClaim          string // empty: client_id, else azp
 	SessionClaim         string // empty: tokens have no session
 	GrantClaim           string // empty: tokens have no grant
-	RevokeSession        bool   // revoking a token ends its session, if GrantClaim is empty
+	RevokeSession        bool   // revoking a token revokes its session, if GrantClaim is empty
 	OwnClients           bool   // its client ids are the client ids of this cluster
 	RefuseUnknownClients bool
 	RequireAudience      bool

@@ -63,7 +63,7 @@ type JTIRevocation struct {
 	Reason    string
 }
 
-// DenialKind is the property by which a denial ends JWTs.
+// DenialKind is the property by which a denial revokes JWTs.
 type DenialKind uint8
 
 // The kinds. The numbers are part of stored keys.
@@ -74,7 +74,7 @@ const (
 	DenySession DenialKind = 4
 )
 
-// A Denial ends the JWTs of an issuer that have a certain property, whenever they were issued.
+// A Denial revokes the JWTs of an issuer that have a certain property, whenever they were issued.
 type Denial struct {
 	Until  Time // the end of the last token that it can end, according to every clock
 	At     Time

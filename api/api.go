@@ -32,7 +32,7 @@ type Backend interface {
 	tokens.Backend // decides about presented tokens
 	access.Backend // has the clients that call
 
-	// RevokeJTI ends the JWTs of an issuer with a jti. It returns ErrUnprocessable if the issuer is
+	// RevokeJTI revokes the JWTs of an issuer with a jti. It returns ErrUnprocessable if the issuer is
 	// not trusted or reuses jti, and ErrForbidden for a client whose Issuers do not name it.
 	RevokeJTI(ctx context.Context, by revoked.Actor, r revoked.JTIRevocation) (index uint64, err error)
 	// RevokeJTIs is RevokeJTI for several, in one entry. The results are in the order of list. The
@@ -90,7 +90,7 @@ type Backend interface {
 	// The caller must not change the record.
 	Client(id string) (*revoked.Client, bool)
 	// Current blocks until this node's copy holds everything that was acknowledged before the call. It
-	// returns at once under a lease. It returns ErrNotCurrent or ErrNoLeader.
+	// returns immediately under a lease. It returns ErrNotCurrent or ErrNoLeader.
 	Current(ctx context.Context) error
 	// ClientsCurrent reports whether this node's copy has been current at least once since the start.
 	// Until then, a client that is missing from the copy may exist.
@@ -244,7 +244,7 @@ type Config struct {
 	MissesPerSecond       int // introspections of unknown tokens per caller; default 2000
 	FeedLimit             int // open feeds; default 1000
 	FeedLimitPerClient    int // default 100
-	BulkLimit             int // bulk registrations at once; default 16
+	BulkLimit             int // concurrent bulk registrations; default 16
 	BulkLimitPerClient    int // default 4
 
 	// TempDir is the folder of the results that callers of bulk registrations have not read. Empty:

@@ -347,7 +347,7 @@ func (a *API) patchSettings(r *request.Request) error {
 }
 
 // decodeSettings returns a function that applies the changes of the body. A malformed field (400)
-// wins over a value out of bounds (422), as for clients and issuers.
+// takes precedence over a value out of bounds (422), as for clients and issuers.
 func decodeSettings(r *request.Request) (apply func(*revoked.Settings), err error) {
 	var fields []request.Field
 	var outOfBounds error

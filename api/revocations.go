@@ -61,7 +61,7 @@ func (a *API) postRevocations(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, request.IndexView{Index: res.Index, Matched: res.Matched})
 }
 
-// revokeJTI ends a JWT that the caller has not shown. Apply decides whether the caller may: the
+// revokeJTI revokes a JWT that the caller has not shown. Apply decides whether the caller may: the
 // rights of an issuer may have changed since this node read them.
 func (a *API) revokeJTI(r *request.Request, req *revocationBody) error {
 	ctx, cancel := a.withTimeout(r)
@@ -84,7 +84,7 @@ type revocationBody struct {
 }
 
 // decodeRevocation reads the body. It returns what it has read even with an error: the role that
-// the body requires is checked first, and 403 wins over 400.
+// the body requires is checked first, and 403 takes precedence over 400.
 func decodeRevocation(r *request.Request) (req revocationBody, err error) {
 	err = r.Decode(request.TypesJSON,
 		request.Into("client_id", &req.ClientID, request.Name(request.MaxID)),

@@ -124,7 +124,7 @@ func (a *API) consoleRoutes() []route {
 	return []route{{path: console.Root, handler: a.console.Serve}, {path: console.Root + "/*", handler: a.console.Serve}}
 }
 
-// Snapshots that are downloaded at once. Each keeps the files of a checkpoint on disk.
+// Snapshots that are downloaded concurrently. Each keeps the files of a checkpoint on disk.
 const (
 	maxSnapshots       = 4
 	maxClientSnapshots = 2

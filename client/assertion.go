@@ -23,8 +23,8 @@ import (
 	"time"
 )
 
-// assertionLifetime is how long an assertion is valid. The request is sent at once, so this only
-// has to cover a clock that is slightly behind. Nodes accept at most ten minutes.
+// assertionLifetime is how long an assertion is valid. The request is sent immediately, so this
+// only has to cover a clock that is slightly behind. Nodes accept at most ten minutes.
 const assertionLifetime = time.Minute
 
 // assertionType is the value of client_assertion_type (RFC 7523 section 2.2).

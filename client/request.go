@@ -52,7 +52,7 @@ func formRequest(name, path string, form url.Values) request {
 	}
 }
 
-// isQuick reports whether a node can answer at once. A backup takes longer.
+// isQuick reports whether a node can answer immediately. A backup takes longer.
 func (r request) isQuick() bool { return r.method == http.MethodGet && r.accept == "" }
 
 // An Answer is the value of an answer, the body that it was parsed from, and the header.

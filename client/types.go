@@ -153,7 +153,7 @@ type RegisterSummary struct {
 	Failed     uint64 `json:"failed"`
 }
 
-// A JTIRevocation is one line of a deny list: it ends the JWTs of a trusted issuer that have the
+// A JTIRevocation is one line of a deny list: it revokes the JWTs of a trusted issuer that have the
 // jti.
 type JTIRevocation struct {
 	Issuer    string `json:"issuer"`

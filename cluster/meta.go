@@ -104,7 +104,7 @@ const nameSeparator = "~"
 
 // gossipName returns a node's name in gossip. It contains the instance, because memberlist refuses
 // a known name at a new address while it considers the old one alive. A node that lost its disk has
-// a new instance and is accepted at once.
+// a new instance and is accepted immediately.
 func gossipName(nodeID, instance string) string { return nodeID + nameSeparator + instance }
 
 // splitName splits a gossip name. The error quotes at most 80 bytes of the name, which another

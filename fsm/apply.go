@@ -20,7 +20,7 @@ type Outcome struct {
 }
 
 // maxCommitBytes is the approximate size of the largest commit. A batch larger than half a memtable
-// would make Pebble flush at once.
+// would make Pebble flush immediately.
 const maxCommitBytes = 4 << 20
 
 // Apply implements raft.FSM.

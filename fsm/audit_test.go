@@ -232,7 +232,7 @@ func TestAudit_NewCluster_EntryOfEachBeginning(t *testing.T) {
 	if got := m.entries(0); !slices.Equal(got, want) {
 		t.Errorf("bootstrap: got %q, want %q", got, want)
 	}
-	old := newMachine(t) // its backup has no audit
+	old := newMachine(t) // its backup has no audit log
 	for _, test := range []struct {
 		opts fsm.SeedOptions
 		want string

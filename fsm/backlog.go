@@ -29,7 +29,7 @@ type Background interface {
 }
 
 // Backlog returns the next background command with stamp now, or nil if none is due. Compact is due
-// while ended tokens have live rows, Expire once an entry of the queue is max_clock_skew old. It
+// while revoked tokens have live rows, Expire once an entry of the queue is max_clock_skew old. It
 // reads at most two rows, so it may be called every second. size returns the number of rows that
 // the command may change, from the upper bound that it gets.
 func (f *FSM) Backlog(now revoked.Time, size func(limit int) int) Background {

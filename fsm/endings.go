@@ -7,8 +7,8 @@ import (
 	"revoked/fsm/lookup"
 )
 
-// jtiOf returns the only property of a registered token by which a denial ends it. A registration
-// wins over the other claims of a JWT.
+// jtiOf returns the only property of a registered token by which a denial revokes it. A
+// registration wins over the other claims of a JWT.
 func jtiOf(r *revoked.Record) *revoked.JWT {
 	return &revoked.JWT{Issuer: r.Grant.Issuer, JTI: r.Token.JTI}
 }
@@ -62,7 +62,7 @@ func (f *FSM) cutoffOf(st *revoked.TokenStatus) *revoked.Cutoff {
 }
 
 // IsDenied reports whether the state ends j, apart from cut-offs. A denial, a tombstone of its
-// digests, or the registered grant that it claims may end it. own reports that the client ids of
+// digests, or the registered grant that it claims may revoke it. own reports that the client ids of
 // its issuer are those of the cluster.
 //
 // Its result is current until Changes receives TokenChanged for one of the digests or of

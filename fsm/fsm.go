@@ -47,7 +47,7 @@ type Config struct {
 	// failed write, an unknown command, and a log that contradicts the state. It must end the
 	// process. If it is nil, the FSM panics.
 	Fatal func(error)
-	// Crash ends the process at once and does not return. It is called after Fatal if a clean
+	// Crash ends the process immediately and does not return. It is called after Fatal if a clean
 	// shutdown is impossible. If it is nil, the FSM panics.
 	Crash func(error)
 }

@@ -340,8 +340,8 @@ func TestAudit_LeaderFailsBeforeTheEntry_OneEntry(t *testing.T) {
 	}
 }
 
-// A node that is not in a cluster has no audit. If it refuses a call by an administrator, its log
-// and LocalAudit have the call once.
+// A node that is not in a cluster has no audit log. If it refuses a call by an administrator, its
+// log and LocalAudit have the call once.
 func TestAudit_NoCluster_RefusalsStayLocal(t *testing.T) {
 	t.Parallel()
 	entries := make(chan revoked.AuditEntry, 16)

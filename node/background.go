@@ -18,7 +18,7 @@ import (
 // background commits commands that expire or remove state. It leaves most of the time to callers.
 // It is not safe for concurrent use.
 //
-// An expired or ended token is inactive without it: it only frees space. So it yields whenever
+// An expired or revoked token is inactive without it: it only frees space. So it yields whenever
 // callers write, unless rows have been due for long.
 type background struct {
 	commit func(command.Command) (fsm.Outcome, error)

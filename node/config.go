@@ -64,7 +64,7 @@ type Config struct {
 
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
-	// Crash ends the process at once and does not return. The node calls it when it cannot close
+	// Crash ends the process immediately and does not return. The node calls it when it cannot close
 	// cleanly: the store fails, a term cannot be written, or the disk hangs. If Crash is nil, the
 	// first two cases panic, and a disk that hangs is a fatal error.
 	Crash  func(error)

@@ -212,8 +212,8 @@ func (l *leases) end() {
 	l.term = nil
 }
 
-// isOpen reports whether leases are granted in a term. The answer may be outdated at once, unless
-// the caller holds the lock of the leadershipWatcher.
+// isOpen reports whether leases are granted in a term. The answer may be outdated immediately,
+// unless the caller holds the lock of the leadershipWatcher.
 func (l *leases) isOpen(term uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -18,7 +18,7 @@ type life struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	log    *slog.Logger
-	exit   func(error) // ends the process at once, or nil
+	exit   func(error) // ends the process immediately, or nil
 
 	endOnce sync.Once
 	done    chan struct{}

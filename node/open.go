@@ -323,7 +323,7 @@ func (n *Node) gauges() []prometheus.Collector {
 			func() float64 { return toFloat(n.leadership.proposer() != nil) }),
 		gauge("revoked_tokens", "Live token records in the state.", tokens),
 		gauge("revoked_grants", "Live grants in the state.", grants),
-		gauge("revoked_deny_entries", "Deny entries in the state, which end JWTs of trusted issuers.",
+		gauge("revoked_deny_entries", "Deny entries in the state, which revoke JWTs of trusted issuers.",
 			func() float64 { return float64(n.fsm.Denials()) }),
 		gauge("revoked_log_bytes", "Size of the Raft log file.", func() float64 { return float64(n.store.Size()) }),
 		gauge("revoked_diverged", "1 when this node's state was found to differ from the leader's.",

@@ -48,8 +48,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Close closes the TCP connection at once, without TLS close_notify. It is safe to call twice and
-// concurrently.
+// Close closes the TCP connection immediately, without TLS close_notify. It is safe to call twice
+// and concurrently.
 func (c *conn) Close() error {
 	c.once.Do(func() {
 		c.err = c.Conn.Close()

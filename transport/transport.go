@@ -101,8 +101,8 @@ func (t *Transport) ReviewAppends(review func(*raft.AppendEntriesRequest)) {
 func (t *Transport) AnnounceCommit(term, index uint64) { t.raft.AnnounceCommit(term, index) }
 
 // DeferReplicationErrors makes a failed call to replication return its error to Raft after the
-// outage, not at once. replicates reports whether this node leads the term and replicates to the
-// server. It is called repeatedly from many goroutines.
+// outage, not immediately. replicates reports whether this node leads the term and replicates to
+// the server. It is called repeatedly from many goroutines.
 func (t *Transport) DeferReplicationErrors(replicates func(server raft.ServerID, term uint64) bool) {
 	t.raft.DeferReplicationErrors(replicates)
 }

@@ -118,7 +118,7 @@ type Attempt struct {
 // Authenticate returns the caller whose secret a candidate has, if its client is confidential,
 // enabled and allowed to use the method.
 //
-// A strong secret, and a weak one that this address used before, passes at once whatever others
+// A strong secret, and a weak one that this address used before, passes immediately whatever others
 // guess. Any other attempt is charged as a failure first, and gets the charge back if the secret is
 // correct. A weak secret waits for its turn at the client, and so does every attempt over the
 // budget. Failures take about as long as one argon2id, so that their time does not reveal whether

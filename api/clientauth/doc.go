@@ -6,10 +6,10 @@
 // certificate in the client's current record, so no result outlives a change of the record. The
 // package charges failures to the client, as it does for secrets.
 //
-// It promises that a correct secret is accepted while others guess. A strong secret passes at once,
-// and so does a weak one that its address has used before. A weak secret that is new to an address
-// waits in the queue of the client, which serves addresses in turn. All attempts of one address
-// share its turns.
+// It promises that a correct secret is accepted while others guess. A strong secret passes
+// immediately, and so does a weak one that its address has used before. A weak secret that is new
+// to an address waits in the queue of the client, which serves addresses in turn. All attempts of
+// one address share its turns.
 //
 // Every other attempt costs its client ids a failure before argon2id runs, so concurrent guesses
 // cannot exceed the budget. Over the budget a node verifies four attempts a second at one client

@@ -2,7 +2,8 @@
 //
 // It promises that a client sees and does on a page only what it may see and do at /v1. Each page
 // and each action is an API call, inside this process, by the client that has signed in. So
-// the API's rules for roles, its limits and its audit apply, and this package does not repeat them.
+// the API's rules for roles, its limits and its audit log apply, and this package does not repeat
+// them.
 //
 // A session lives in the memory of one node and belongs to one version of one client: any change of
 // the client ends it. Reading works without JavaScript. No page loads anything from elsewhere.

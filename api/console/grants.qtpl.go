@@ -90,7 +90,7 @@ func (b *grantsPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 		qw422016.N().S(`
 `)
 		if p.May(CutOff) {
-			qw422016.N().S(`<p>To end all of them at once, make a <a href="/ui/cutoffs">cut-off</a>.</p>`)
+			qw422016.N().S(`<p>To revoke all of them together, make a <a href="/ui/cutoffs">cut-off</a>.</p>`)
 		}
 		qw422016.N().S(`
 </section>`)

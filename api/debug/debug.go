@@ -28,7 +28,7 @@ type Config struct {
 // Pages are the pages of one node. Methods may be called concurrently.
 type Pages struct {
 	cfg       Config
-	profiling chan struct{} // holds a value while a profile is made: one at once
+	profiling chan struct{} // holds a value while a profile is made: one at a time
 }
 
 // New returns the pages of a node.

@@ -23,7 +23,7 @@ const (
 
 // PipelineConfig configures a [Pipeline]. All fields are required.
 type PipelineConfig struct {
-	Register Func // called by several goroutines at once
+	Register Func // called concurrently by several goroutines
 	Out      io.Writer
 	Now      func() time.Time
 	// AppendError appends the line that reports err for a line of the body.

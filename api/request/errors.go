@@ -84,7 +84,7 @@ func rowOf(err error) mapping {
 func OutcomeOf(err error) string { return rowOf(err).outcome }
 
 // FailureOf returns the answer to an error that a handler or echo's router returned for path. A
-// *Failure in the chain of err wins over the table.
+// *Failure in the chain of err takes precedence over the table.
 func FailureOf(path string, err error) *Failure {
 	var f *Failure
 	if errors.As(err, &f) {

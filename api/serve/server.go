@@ -157,7 +157,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// Close closes every connection at once. It may be called twice.
+// Close closes every connection immediately. It may be called twice.
 func (s *Server) Close() error {
 	err := s.listener.Close()
 	s.stop()

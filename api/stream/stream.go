@@ -23,7 +23,7 @@ type Stream struct {
 	r    *http.Request
 	rc   *http.ResponseController
 	idle time.Duration
-	gate *flowGate    // nil: parts of the answer are sent at once
+	gate *flowGate    // nil: parts of the answer are sent immediately
 	end  atomic.Int64 // the write deadline, Unix nanoseconds
 	over atomic.Bool  // Abort was called
 	deaf atomic.Bool  // StopReading was called

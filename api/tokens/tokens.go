@@ -64,7 +64,7 @@ type Backend interface {
 	// The caller must not change the record.
 	Client(id string) (*revoked.Client, bool)
 	// Current blocks until this node's copy holds everything that was acknowledged before the call. It
-	// returns at once under a lease. It returns ErrNotCurrent or ErrNoLeader.
+	// returns immediately under a lease. It returns ErrNotCurrent or ErrNoLeader.
 	Current(ctx context.Context) error
 	// NodeStatus returns this node's own view. Fields that it does not know are zero.
 	NodeStatus(ctx context.Context) revoked.NodeStatus

@@ -675,7 +675,7 @@ func TestToken_OnCommandLine_IsNeverRepeated(t *testing.T) {
 	}
 }
 
-// The revocation of text that is not a token ends nothing, so it is refused before it is sent.
+// The revocation of text that is not a token revokes nothing, so it is refused before it is sent.
 func TestToken_OtherText_IsRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"Bearer " + testToken:                            `begins with "Bearer"`,

@@ -3155,7 +3155,7 @@ func (x *BanIssuerKey) GetThumbprint() string {
 	return ""
 }
 
-// RevokeJWT ends a JWT of a trusted issuer. With digests, a node has verified the token, and the
+// RevokeJWT revokes a JWT of a trusted issuer. With digests, a node has verified the token, and the
 // fields but reason are from it. Without them, only issuer, jti, expires_at and reason are set.
 type RevokeJWT struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -3467,7 +3467,7 @@ type Epoch struct {
 	Term  uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
 	Node  string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
 	// Set after a recovery from a lost quorum, which may have lost revocations: Apply revokes every
-	// grant and everything issued at or before this moment. 0 ends nothing.
+	// grant and everything issued at or before this moment. 0 revokes nothing.
 	EndsBefore int64  `protobuf:"varint,4,opt,name=ends_before,json=endsBefore,proto3" json:"ends_before,omitempty"`
 	Reason     string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Of version 5, set together: the server that leads, and the longest lease that it grants itself in

@@ -212,8 +212,8 @@ func keyMessages(keys []revoked.IssuerKey) []*IssuerKeyRecord {
 	return list
 }
 
-// keysOf is the inverse of keyMessages. A state that no version knows becomes 255, which no key may
-// have.
+// keysOf is the inverse of keyMessages. A state that no version supports becomes 255, which no key
+// may have.
 func keysOf(list []*IssuerKeyRecord) []revoked.IssuerKey {
 	var keys []revoked.IssuerKey
 	for _, m := range list {

@@ -9,7 +9,7 @@ import (
 )
 
 // RegisterOp returns the operation that registers r for the actor by. It shares the slices of r,
-// and allocates all tokens at once: bulk registrations create many.
+// and allocates all tokens together: bulk registrations create many.
 func RegisterOp(by revoked.Actor, r revoked.Registration) *Op {
 	by.RequestID, by.Via = "", "" // no audit entry names them
 	m := &Register{

@@ -127,7 +127,7 @@ const ceilingRetention = time.Hour
 
 // withCeiling returns s with LeaseCeiling set to the longest lease of earlier settings that may
 // still be in force. A new leader waits for that long at most, so a shorter lease must not shorten
-// its wait at once.
+// its wait immediately.
 func (a *Applier) withCeiling(s revoked.Settings) rows.Settings {
 	was := a.currentSettings()
 	longest := max(was.LeaseDuration, was.LeaseCeiling)

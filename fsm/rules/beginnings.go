@@ -70,7 +70,7 @@ func (a *Applier) openTerm(m *command.Epoch) {
 }
 
 // endEverything creates a cut-off of all grants. Revocations may have been lost, and their tokens
-// must not become active again. A Whole cut-off ends them whatever issued_at they claim.
+// must not become active again. A Whole cut-off revokes them whatever issued_at they claim.
 func (a *Applier) endEverything(before revoked.Time, reason string) {
 	before = min(before, command.MaxTime)
 	a.addCutoff(&rows.Cutoff{Cutoff: revoked.Cutoff{IssuedBefore: before, Reason: reason}, Whole: true})

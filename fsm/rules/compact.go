@@ -61,7 +61,7 @@ func (a *Applier) compactGrants(limit int) int {
 	return limit
 }
 
-// compactMembers turns the ended tokens of g beyond the inline ones into stubs, starting after
+// compactMembers turns the revoked tokens of g beyond the inline ones into stubs, starting after
 // cursor. It returns the remaining limit and the new cursor, which is nil after the last token.
 func (a *Applier) compactMembers(g *rows.Grant, cursor []byte, limit int, ended func(*revoked.Token) bool,
 	ev *deadTokens) (int, []byte) {
@@ -74,9 +74,9 @@ func (a *Applier) compactMembers(g *rows.Grant, cursor []byte, limit int, ended 
 	return limit, nil
 }
 
-// compactTokens turns the ended tokens of g among digests that still have live rows into stubs, and
-// adds them to ev. While a trusted issuer exists, a token under a live grant also gets a denial of
-// its digest. The rows of the grant may be removed while the JWT still lives.
+// compactTokens turns the revoked tokens of g among digests that still have live rows into stubs,
+// and adds them to ev. While a trusted issuer exists, a token under a live grant also gets a denial
+// of its digest. The rows of the grant may be removed while the JWT still lives.
 func (a *Applier) compactTokens(
 	g *rows.Grant, digests []revoked.Digest, ended func(*revoked.Token) bool, ev *deadTokens,
 ) {

@@ -95,7 +95,7 @@ func (a *access) recordClient(id string, c *revoked.Client) {
 	a.put(key, old, rows.Append(nil, &v))
 }
 
-// recordReplaced keeps a copy of a cut-off that the current entry replaces. The old cut-off ended
+// recordReplaced keeps a copy of a cut-off that the current entry replaces. The old cut-off revoked
 // tokens earlier than the time that the new one has.
 func (a *access) recordReplaced(c *rows.Cutoff) {
 	if !a.keepsHistory() {

@@ -12,7 +12,7 @@ import (
 	"revoked/fsm/rows"
 )
 
-// revokeJWT ends a JWT of a trusted issuer.
+// revokeJWT revokes a JWT of a trusted issuer.
 //
 // If one of its digests is registered, that record decides first, because the registration may bind
 // another client. Any client may revoke a JWT that is already dead, and gets success, as for every

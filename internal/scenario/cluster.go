@@ -21,7 +21,7 @@ type Nodes interface {
 	Refused(node int) string
 	// Stop shuts a node down cleanly.
 	Stop(node int)
-	// Kill stops a node at once. In one process, it shuts the node down cleanly.
+	// Kill stops a node immediately. In one process, it shuts the node down cleanly.
 	Kill(node int)
 	// Exit waits until a running node stops by itself and returns its error, or "".
 	Exit(node int) string

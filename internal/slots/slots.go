@@ -1,4 +1,4 @@
-// Package slots limits how many connections wait at once, fairly by source address.
+// Package slots limits how many connections wait concurrently, fairly by source address.
 //
 // A full Set closes no port: a newer connection displaces the oldest one of the source that holds
 // the most slots. So connections that only wait keep no one out, whether they come from one address

@@ -2,10 +2,11 @@
 // about JWTs of trusted issuers, which it verifies.
 //
 // A record or a tombstone of a token's digest wins over its claims. A verified JWT is kept in the
-// node's cache of records until anything changes that may end it. Each call computes a new verdict.
+// node's cache of records until anything changes that may revoke it. Each call computes a new
+// verdict.
 //
-// At most half of the processors verify signatures at once, and callers take turns: tokens that do
-// not verify must not starve those that do. The package keeps no raw token.
+// At most half of the processors verify signatures at the same time, and callers take turns: tokens
+// that do not verify must not starve those that do. The package keeps no raw token.
 package bearer
 
 import (

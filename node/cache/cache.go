@@ -23,8 +23,8 @@ type Source interface {
 	LookupToken(d revoked.Digest) (revoked.Token, bool, error)
 	// LookupGrant returns the grant, and whether it exists.
 	LookupGrant(id string) (revoked.Grant, bool, error)
-	// IsDenied reports whether the state ends a JWT that is not registered. own is true if its client
-	// is one of this cluster.
+	// IsDenied reports whether the state revokes a JWT that is not registered. own is true if its
+	// client is one of this cluster.
 	IsDenied(j *revoked.JWT, own bool) (bool, error)
 }
 

@@ -12,7 +12,7 @@ import (
 	"revoked"
 )
 
-// maxFetches is the number of fetches that may run at once.
+// maxFetches is the number of fetches that may run concurrently.
 const maxFetches = 4
 
 // listInterval is the time between two reads of the list of issuers.

@@ -13,14 +13,14 @@ const (
 )
 
 // A Schedule decides when the keys of one issuer are fetched. The caller holds a lock around each
-// call. The zero value is due at once.
+// call. The zero value is due immediately.
 type Schedule struct {
 	begun    time.Time // start of the last fetch
 	next     time.Time // when the next fetch is due
 	failures int       // in a row
 }
 
-// Next returns when the next fetch is due. The zero time means at once.
+// Next returns when the next fetch is due. The zero time means immediately.
 func (s *Schedule) Next() time.Time { return s.next }
 
 // Begin records the start of a fetch. A refresh is measured from here, not from the end of a fetch

@@ -19,7 +19,7 @@ const (
 )
 
 // An Outage decides when a request need not wait for a leader. Until the grace has passed, requests
-// wait as usual. Afterwards they are refused at once if this node reaches too few voters for an
+// wait as usual. Afterwards they are refused immediately if this node reaches too few voters for an
 // election. If it reaches enough, an election is in progress: requests wait for as long as one
 // request may wait in total. Methods may be called concurrently.
 type Outage struct {

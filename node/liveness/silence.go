@@ -16,7 +16,7 @@ import (
 // start. If there was contact since then, Raft starts the timer again. So a follower notices after
 // one to three timeouts. It refuses pre-votes until then, so an election waits for the slowest of a
 // majority. A SilenceWatch makes Raft look again after one to one and a half timeouts. The random
-// part keeps two followers from standing for election at once.
+// part keeps two followers from standing for election at the same time.
 //
 // It decides nothing: Raft compares the last contact with its own timeout.
 type SilenceWatch struct {

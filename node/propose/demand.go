@@ -16,9 +16,9 @@ const (
 )
 
 // A demand estimates how many operations the callers of a batcher will send next. It takes the most
-// that were outstanding at once, because a caller usually sends its next operation after an answer.
-// Bulk proposals have a queue of their own and are excluded. The zero value has seen no caller. All
-// methods may be called concurrently.
+// that were outstanding concurrently, because a caller usually sends its next operation after an
+// answer. Bulk proposals have a queue of their own and are excluded. The zero value has seen no
+// caller. All methods may be called concurrently.
 type demand struct {
 	mu          sync.Mutex
 	outstanding int           // not answered yet

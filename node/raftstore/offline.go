@@ -7,7 +7,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// replayBatch is the number of entries that Replay passes on at once.
+// replayBatch is the number of entries that Replay passes on together.
 const replayBatch = 64
 
 // A Survey is what the store of a stopped node holds.

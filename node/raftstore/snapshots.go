@@ -19,8 +19,8 @@ const SnapshotDir = "snapshots"
 //
 // A snapshot taken here counts once it is stored. One that a leader has sent counts once the state
 // machine has been restored from it. After a failed restore Raft continues at its old position, and
-// the log would hide the entries that Raft still has to apply. Those found at startup count at
-// once: see startError.
+// the log would hide the entries that Raft still has to apply. Those found at startup count
+// immediately: see startError.
 type snapshotTracker struct {
 	raft.SnapshotStore
 	raft.BatchingFSM

@@ -117,7 +117,7 @@ func Recover(ctx context.Context, dir string, o Options) (r Recovery, err error)
 	}
 	r.Before = &h
 	if limit := revoked.TimeOf(time.Now()).Add(d.state.Settings().MaxClockSkew); h.newest > limit && !o.AcceptLoss {
-		return r, fmt.Errorf("%w: the clock of this machine is behind the last entry, which is of %s",
+		return r, fmt.Errorf("%w: the clock of this machine is behind the last entry, which has the time %s",
 			revoked.ErrUnprocessable, h.newest.Std().UTC().Format(time.RFC3339))
 	}
 	if o.DryRun {

@@ -32,7 +32,7 @@ type marks struct {
 
 // due returns the marks of all members for an entry that is about to be proposed. It returns nil if
 // it returned marks within the interval, and in a cluster of one node. It also returns nil before
-// the log holds a command of version 2. Ticks with marks are of that version.
+// the log holds a command of version 2. Ticks with marks have that version.
 func (m *marks) due(interval time.Duration) []*command.Mark {
 	m.mu.Lock()
 	defer m.mu.Unlock()

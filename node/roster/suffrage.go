@@ -164,7 +164,7 @@ func (c *changes) checkQuorum(id raft.ServerID, force bool, alternative string) 
 
 // awaitStored waits until a majority of the voters other than id have reported that they applied
 // the newest configuration. It returns ErrNoLeader if RequestTimeout passes or the term ends first.
-// It returns nil at once if id has no vote.
+// It returns nil immediately if id has no vote.
 //
 // Raft itself rejects a candidate that is not a voter in the newest configuration of the member it
 // asks. VoteGuard.StandIn prevents that, but only in members that have it. Suppose that a voter
@@ -220,8 +220,8 @@ func isVoter(conf raft.Configuration, id raft.ServerID) bool {
 	return false
 }
 
-// reconcile completes the audit log of an earlier leader, completes replacements of instances, and
-// demotes the nodes that must not vote.
+// reconcile records in the audit log the changes of an earlier leader, completes replacements of
+// instances, and demotes the nodes that must not vote.
 func (c *changes) reconcile() {
 	c.completeAudit()
 	views := c.views()

@@ -248,7 +248,7 @@ func TestNotices_LibraryAsFollower_ChecksAndApplies(t *testing.T) {
 	}
 	n.appended("follower", "follower", req, &resp)
 
-	n.announce(2, 2) // a mistake: the entry is of term 1
+	n.announce(2, 2) // a mistake: the entry has term 1
 	await("another term", false)
 	n.announce(2, 3)
 	await("an entry of the term", true)

@@ -236,7 +236,7 @@ func (s *Transport) ReviewAppends(review func(*raft.AppendEntriesRequest)) {
 func (s *Transport) AnnounceCommit(term, index uint64) { s.notices.announce(term, index) }
 
 // DeferReplicationErrors makes a failed call to replication return its error after the outage of
-// its peer, see replicationErrors. Until it is called, errors are returned at once.
+// its peer, see replicationErrors. Until it is called, errors are returned immediately.
 func (s *Transport) DeferReplicationErrors(replicates func(server raft.ServerID, term uint64) bool) {
 	s.failures.replicates.Store(&replicates)
 }

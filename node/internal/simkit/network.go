@@ -113,7 +113,7 @@ func (n *Network) transit(l *link) time.Duration {
 }
 
 // Dial connects to address. It waits while a link between the hosts is cut. A dead host dials no
-// other host, and an address without a host refuses at once.
+// other host, and an address without a host refuses immediately.
 func (h *Host) Dial(ctx context.Context, _, address string) (net.Conn, error) {
 	n := h.net
 	for {
@@ -312,7 +312,7 @@ func (n *Network) Kill(h *Host, machine bool) {
 	}
 }
 
-// Reset breaks all connections between two hosts. The hosts may connect again at once.
+// Reset breaks all connections between two hosts. The hosts may connect again immediately.
 func (n *Network) Reset(a, b int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

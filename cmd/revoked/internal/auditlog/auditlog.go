@@ -38,7 +38,7 @@ type Source interface {
 }
 
 const (
-	pageSize   = 256         // entries read at once
+	pageSize   = 256         // entries in one read
 	retryPause = time.Second // after an error
 )
 

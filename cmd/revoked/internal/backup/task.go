@@ -35,8 +35,8 @@ func (t *task) newest() File {
 	return t.last
 }
 
-// run makes backups until ctx ends. It makes one at once if the target has no backup, or if a turn
-// was missed while the node did not run.
+// run makes backups until ctx ends. It makes one immediately if the target has no backup, or if a
+// turn was missed while the node did not run.
 func (t *task) run(ctx context.Context, cluster string) {
 	log, metrics := t.b.cfg.Log.With("target", t.target), t.b.cfg.Metrics
 	metrics.due.WithLabelValues(t.target).Set(seconds(t.b.cfg.Now()))

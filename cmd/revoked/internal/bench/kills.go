@@ -82,8 +82,8 @@ func (r *run) failover(ctx context.Context, m *report.Measure) error {
 	return nil
 }
 
-// comeback kills the leader and starts it again at once, as a service manager does. It measures the
-// time until every node answers reads, and until a revocation succeeds.
+// comeback kills the leader and starts it again immediately, as a service manager does. It measures
+// the time until every node answers reads, and until a revocation succeeds.
 func (r *run) comeback(ctx context.Context, m *report.Measure) error {
 	var revocations []float64
 	_, err := r.kills(ctx, m, func(k *leaderKill) error {

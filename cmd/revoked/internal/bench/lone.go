@@ -196,7 +196,7 @@ func (r *run) cutoff(ctx context.Context, m *report.Measure) error {
 		if err := r.expectInactive(other, k, m); err != nil {
 			return err
 		}
-		// The cluster replaces the rows of the ended tokens. Another cut-off would wait for that.
+		// The cluster replaces the rows of the revoked tokens. Another cut-off would wait for that.
 		if err := r.cluster.awaitIdle(ctx); err != nil {
 			return err
 		}

@@ -2,7 +2,7 @@
 //
 // Every setting is a row of one table. Its flag, its variable and its key in the file follow from
 // its name. A flag overrides a variable, a variable overrides the file, the file overrides the
-// default. [Load] reports all problems at once, each with the place where the setting was written.
+// default. [Load] reports all problems together, each with the place where the setting was written.
 //
 // No error quotes a secret. The package writes no file, and opens a port only for the time of a
 // check.
@@ -224,8 +224,8 @@ func (s *Settings) local() []Setting {
 			&s.MaxRequestsPerClient, 0, 0},
 		{"feed_limit", "1000", "open feeds of all clients before 429", &s.FeedLimit, 1, 0},
 		{"feed_limit_per_client", "100", "open feeds of one client before 429", &s.FeedLimitPerClient, 1, 0},
-		{"bulk_limit", "16", "bulk registrations of all clients at once before 429", &s.BulkLimit, 1, 0},
-		{"bulk_limit_per_client", "4", "bulk registrations of one client at once before 429", &s.BulkLimitPerClient, 1, 0},
+		{"bulk_limit", "16", "concurrent bulk registrations of all clients before 429", &s.BulkLimit, 1, 0},
+		{"bulk_limit_per_client", "4", "concurrent bulk registrations of one client before 429", &s.BulkLimitPerClient, 1, 0},
 		{"temp_dir", "", "directory of results that callers of bulk registrations have not read (default: TMPDIR or /tmp)",
 			(*path)(&s.TempDir), 0, 0},
 		{"spool_limit", "512MiB", "bytes of these results in all", (*size)(&s.SpoolLimit), 0, 0},

@@ -116,7 +116,7 @@ func (f Folder) AddNode(join []string) (devcluster.Node, error) {
 }
 
 // checkMoved rejects a folder whose nodes are members at other addresses. A single member that
-// moves finds the others; members that all move at once do not find each other.
+// moves finds the others; members that all move at the same time do not find each other.
 func (f Folder) checkMoved(nodes []devcluster.Node) error {
 	if len(nodes) == 1 {
 		return nil

@@ -25,7 +25,7 @@ import (
 const MaxToken = 16 << 10
 
 // Token reads a token from a file, or from standard input if name is "-". It refuses text that
-// cannot be a token: a node would record the revocation of that text and end nothing.
+// cannot be a token: a node would record the revocation of that text and revoke nothing.
 //
 // Its errors do not contain name: a user may have typed the token itself there.
 func Token(cmd *cobra.Command, name string) (string, error) {

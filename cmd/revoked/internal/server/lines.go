@@ -60,8 +60,8 @@ func (l *lineWriter) onTime() {
 	_ = l.flush()
 }
 
-// end writes the buffered lines. From then on each line is written at once: the process may end at
-// any moment.
+// end writes the buffered lines. From then on each line is written immediately: the process may end
+// at any moment.
 func (l *lineWriter) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

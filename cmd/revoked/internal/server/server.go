@@ -173,7 +173,7 @@ func (s *server) auditLocally(e revoked.AuditEntry) {
 	}
 }
 
-// crash ends the program at once. The node calls it when a clean shutdown is impossible.
+// crash ends the program immediately. The node calls it when a clean shutdown is impossible.
 func (s *server) crash(err error) {
 	s.lines.end()
 	fmt.Fprintf(s.lines, "revoked: the node stopped: %v\n", withAdvice(err))

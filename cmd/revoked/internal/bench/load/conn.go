@@ -1,8 +1,8 @@
 // Package load sends the requests of the benchmark and measures the answers.
 //
 // It promises that every target of a load gets the same bytes from the same client. It sends a late
-// request of a fixed rate at once instead of dropping it, and counts every wrong answer. It runs in
-// the process of the benchmark and so shares the machine with the servers.
+// request of a fixed rate immediately instead of dropping it, and counts every wrong answer. It
+// runs in the process of the benchmark and so shares the machine with the servers.
 package load
 
 import (

@@ -12,8 +12,8 @@ import (
 // A Load sends one kind of request over several connections, at a fixed rate or as fast as answers
 // arrive.
 //
-// At a fixed rate, each request is due at a time fixed in advance, and a late one is sent at once.
-// So slow answers do not reduce the rate.
+// At a fixed rate, each request is due at a time fixed in advance, and a late one is sent
+// immediately. So slow answers do not reduce the rate.
 type Load struct {
 	Targets     []Target // connection i uses Targets[i % len]
 	Connections int
@@ -180,7 +180,7 @@ type Tally struct {
 	FirstFailure string `json:"first_failure,omitempty"`
 }
 
-// Add adds the counts of o. The first text wins.
+// Add adds the counts of o. It keeps the first text.
 func (f *Tally) Add(o Tally) {
 	f.Failures += o.Failures
 	f.FirstFailure = cmp.Or(f.FirstFailure, o.FirstFailure)
