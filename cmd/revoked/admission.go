@@ -18,7 +18,7 @@ func admitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "admit NODE",
 		Short: "Admit a node to the cluster, or withdraw the admission",
-		Long: "Let the node with that name join the cluster until --ttl has passed. A node that was removed is\n" +
+		Long: "Let the node with this name join the cluster until --ttl has passed. A node that was removed is\n" +
 			"barred until you admit it again. Members stay admitted, and a member that lost its disk may\n" +
 			"return. With --withdraw, end the admission of a node that has not joined.",
 		Example: "  revoked admit node4\n  revoked admit replica1 --non-voter --ttl 24h\n  revoked admit node4 --withdraw",
@@ -30,7 +30,7 @@ func admitCommand() *cobra.Command {
 	withdraw := f.Bool("withdraw", false, "end the admission instead")
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if *withdraw && (f.Changed("ttl") || f.Changed("non-voter")) {
-			return cli.UsageError("--withdraw takes neither --ttl nor --non-voter")
+			return cli.UsageError("cannot combine --withdraw with --ttl or --non-voter")
 		}
 		a.Node, a.TTL = args[0], ttl.String()
 		return nil
@@ -54,7 +54,7 @@ func admitCommand() *cobra.Command {
 
 // addAdmissionFlags adds the flags that an admission and a join token share.
 func addAdmissionFlags(f *pflag.FlagSet, a *client.Admission) *time.Duration {
-	f.BoolVar(&a.NonVoter, "non-voter", false, "the node never votes, until you promote it")
+	f.BoolVar(&a.NonVoter, "non-voter", false, "the node does not vote until you promote it")
 	return f.Duration("ttl", time.Hour, "how long the node may join, 1s to 720h")
 }
 
@@ -77,7 +77,7 @@ func promoteCommand() *cobra.Command {
 		Use:   "promote NODE",
 		Short: "Let a member vote",
 		Long: "Give a member a vote that was demoted or admitted as a non-voter. The cluster refuses if the\n" +
-			"member has not caught up, or if its own settings say non_voter.",
+			"member has not caught up, or if its own settings have non_voter.",
 		Args: cobra.ExactArgs(1),
 	}, call.WithArg((*client.Client).Promote), "promoted ARG")
 }
@@ -106,8 +106,8 @@ func joinTokenCreateCommand() *cobra.Command {
 		Use:   "create",
 		Short: "Create a join token; it is shown only this once",
 		Long: "Create a token that admits one node, once. The server keeps only a hash. The token is shown only\n" +
-			"this once or, with --token-out, written to a new file that only you can read. Name that file on\n" +
-			"the new node: join_token_file.",
+			"this once or, with --token-out, written to a new file that only you can read. Set\n" +
+			"join_token_file on the new node to a copy of this file.",
 		Example: "  revoked join-token create --node node4 --token-out node4.token",
 		Args:    cobra.NoArgs,
 	}

@@ -37,12 +37,12 @@ func benchCommand() *cobra.Command {
 	f.IntVar(&o.APIPort, "api-port", 18443, "API port of the first node; see revoked dev")
 	f.IntVar(&o.Nodes, "nodes", 3, "nodes of the cluster")
 	f.Uint64Var(&o.Pairs, "pairs", 100_000, "live token pairs to register")
-	f.Uint64Var(&o.DenyEntries, "deny-entries", 20_000, "entries of the deny list of the measure deny")
-	f.IntVar(&o.Connections, "connections", 64, "connections of a load")
+	f.Uint64Var(&o.DenyEntries, "deny-entries", 20_000, "entries of the deny list (measure deny)")
+	f.IntVar(&o.Connections, "connections", 64, "connections of each load")
 	f.IntVar(&o.Rounds, "rounds", 3, "turns of baseline and subject")
 	f.DurationVar(&o.Duration, "duration", 5*time.Second, "length of one turn")
 	f.IntVar(&o.Lone, "lone", 300, "single revocations to time")
-	f.IntVar(&o.Kills, "kills", 5, "kills of the leader in each of failover and comeback")
+	f.IntVar(&o.Kills, "kills", 5, "how often failover and comeback each kill the leader")
 	f.DurationVar(&o.Healthy, "healthy", 20*time.Second, "length of the healthy period under mixed load")
 	f.StringVar(&o.Client, "client", bench.ClientNetHTTP,
 		`client of the load, the same for both sides: "`+bench.ClientNetHTTP+`", or "`+bench.ClientLean+
@@ -51,7 +51,7 @@ func benchCommand() *cobra.Command {
 		`"`+bench.AgainstEtcd+`": compare with as many etcd nodes on loopback, without TLS and users, alternately: `+
 			"deletes of keys\nfor revocations, linearizable reads for introspections")
 	f.StringVar(&o.EtcdBinary, "etcd-binary", "etcd", "program of the etcd nodes, as in Debian's package etcd-server")
-	f.StringSliceVar(&o.Only, "only", nil, "measures to take, separated by commas (default: all)")
+	f.StringSliceVar(&o.Only, "only", nil, "measures to run, separated by commas (default: all)")
 	cli.AddOutputFlag(cmd, &output)
 	cmd.AddCommand(plotCommand(), &cobra.Command{
 		Use: "baseline-server", Short: "Serve fixed bodies over TLS, for bench to compare with",

@@ -61,8 +61,8 @@ func secretFile(t *testing.T, name, secret string) string {
 	return file
 }
 
-// filesOf returns the secrets in the files of a cluster's folder: the base64 lines of keys, and the
-// secrets of its clients.
+// filesOf returns the secrets in a cluster's folder: the base64 lines of its keys, and the secrets
+// of its clients.
 func filesOf(t *testing.T, c *devcluster.Cluster) map[string]string {
 	t.Helper()
 	secrets := map[string]string{}
@@ -91,7 +91,7 @@ func filesOf(t *testing.T, c *devcluster.Cluster) map[string]string {
 	return secrets
 }
 
-// sendTokens sends tokens to each endpoint that takes a token, in the right place and in wrong
+// sendTokens sends tokens to each endpoint that accepts a token, in the right place and in wrong
 // places.
 func sendTokens(t *testing.T, c *devcluster.Cluster, secrets map[string]string) {
 	t.Helper()

@@ -214,7 +214,7 @@ func TestCommands_EachCall_PrintsAnswer(t *testing.T) {
 			recorded{method: "POST", path: "/v1/cluster/demote", contentType: "application/json", body: `{"node":"node4"}`}, 0},
 		{"create an issuer from standard input", []string{"issuer", "create", "-"}, `{"name":"as"}`, 201, issuerBody,
 			recorded{method: "POST", path: "/v1/issuers", contentType: "application/json", body: `{"name":"as"}`}, 0},
-		{"create an issuer that is taken", []string{"issuer", "create", "-"}, `{"name":"as"}`, 409,
+		{"create an issuer that exists", []string{"issuer", "create", "-"}, `{"name":"as"}`, 409,
 			`{"title":"conflict","status":409,"detail":"issuer \"as\" exists"}`,
 			recorded{method: "POST", path: "/v1/issuers", contentType: "application/json", body: `{"name":"as"}`}, 1},
 		{"list the issuers", []string{"issuer", "list"}, "", 200, `{"issuers":[` + issuerBody + `]}`,
@@ -241,7 +241,7 @@ func TestCommands_EachCall_PrintsAnswer(t *testing.T) {
 			recorded{method: "GET", path: "/v1/issuers"}, 0},
 		{"show an issuer that was not fetched yet", []string{"issuer", "show", "as"}, "", 200,
 			fetchedBody(`{"at":null,"ok":false,"next_at":null}`), recorded{method: "GET", path: "/v1/issuers/as"}, 0},
-		{"show an issuer while no leader tells", []string{"issuer", "show", "as"}, "", 200,
+		{"show an issuer without a leader", []string{"issuer", "show", "as"}, "", 200,
 			fetchedBody(`null`), recorded{method: "GET", path: "/v1/issuers/as"}, 0},
 		{"refresh an issuer", []string{"issuer", "refresh", "as"}, "", 200, `{"index":22,"changed":true}`,
 			recorded{method: "POST", path: "/v1/issuers/as/refresh", contentType: "application/json", body: `{}`}, 0},
@@ -270,7 +270,7 @@ func TestCommands_EachCall_PrintsAnswer(t *testing.T) {
 			`{"active":false,"reason":"revoked","kind":"registered","grant_id":"g-1","client_id":"app","revoked":{"at":1790000100,"by":"admin","reason":"stolen","index":41},"node":"node2","applied_index":42}`,
 			recorded{method: "POST", path: "/v1/explain", contentType: "application/json",
 				body: `{"as":"rs1","token":"` + testToken + `"}`}, 2},
-		{"explain a token that was cut off", []string{"explain", "-"}, testToken, 200,
+		{"explain a token that a cutoff revoked", []string{"explain", "-"}, testToken, 200,
 			`{"active":false,"reason":"cut_off","kind":"jwt","client_id":"app","cutoff":{"selector":{"subject":"alice"},"issued_before":1790000000,"index":41,"by":"admin","at":1790000100,"reason":""},"node":"node2","applied_index":42}`,
 			recorded{method: "POST", path: "/v1/explain", contentType: "application/json",
 				body: `{"token":"` + testToken + `"}`}, 2},
@@ -406,7 +406,7 @@ func TestCommands_WrongUsage_ExitsWith64(t *testing.T) {
 		{"revoke-all before a wrong date", []string{"revoke-all", "--subject", "a", "--issued-before", "yesterday"},
 			"Unix seconds"},
 		{"grants without a selector", []string{"grants"}, "select what to list"},
-		{"grants in a state of tokens", []string{"grants", "--subject", "a", "--state", "rotated"}, "--state must be"},
+		{"grants with the state of a token", []string{"grants", "--subject", "a", "--state", "rotated"}, "--state must be"},
 		{"grants without a limit", []string{"grants", "--subject", "a", "--limit", "0"}, "--limit must be"},
 		{"explain without a token", []string{"explain"}, "accepts 1 arg"},
 		{"remove forced without a reason", []string{"remove", "node1", "--force"}, "--reason"},
@@ -500,7 +500,7 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 			t.Errorf("requests to the second node: got %d, want 0", n)
 		}
 	})
-	t.Run("rotation may be done: no other node", func(t *testing.T) {
+	t.Run("rotation may have happened: no other node", func(t *testing.T) {
 		one, two := newFakeNode(t, busy), newFakeNode(t, good)
 		useNodes(t, one.URL+","+two.URL, one)
 		if got := runWith(t, "", "client", "rotate-secret", "app"); got.code != cli.ExitFailed {
@@ -510,7 +510,7 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 			t.Errorf("requests to the second node: got %d, want 0", n)
 		}
 	})
-	t.Run("first accepts and is silent: next node", func(t *testing.T) {
+	t.Run("first accepts but never answers: next node", func(t *testing.T) {
 		for _, args := range [][]string{{"members"},
 			{"client", "rotate-secret", "app"}} { // no byte was sent, so a rotation is safe to retry
 			node := newFakeNode(t, answering(200, "application/json", `{"members":[],"client_id":"app","client_secret":"s"}`))
@@ -522,14 +522,14 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 			}
 		}
 	})
-	t.Run("first reads and is silent: next node", func(t *testing.T) {
+	t.Run("first reads but never answers: next node", func(t *testing.T) {
 		one, two := newFakeNode(t, silent), newFakeNode(t, good)
 		useNodes(t, one.URL+","+two.URL, one)
 		if got := runWith(t, "", "members", "--timeout", "8s"); got.code != 0 {
 			t.Errorf("exit code: got %d, want 0; stderr: %s", got.code, got.stderr)
 		}
 	})
-	t.Run("first is slow with a change: no other node", func(t *testing.T) {
+	t.Run("first is slow to make a change: no other node", func(t *testing.T) {
 		slow := func(w http.ResponseWriter, r *http.Request) {
 			select {
 			case <-time.After(4500 * time.Millisecond): // longer than its share of the timeout
@@ -544,7 +544,7 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 				got.stderr)
 		}
 	})
-	t.Run("all are silent: names each", func(t *testing.T) {
+	t.Run("none answers: error names each", func(t *testing.T) {
 		one, two := silentAddr(t), silentAddr(t)
 		useNodes(t, one+","+two, nil)
 		got := runWith(t, "", "members", "--timeout", "4s")
@@ -554,7 +554,7 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 			}
 		}
 	})
-	t.Run("all fail: names each", func(t *testing.T) {
+	t.Run("all fail: error names each", func(t *testing.T) {
 		one, two := newFakeNode(t, busy), newFakeNode(t, busy)
 		useNodes(t, one.URL+","+two.URL, one)
 		got := runWith(t, "", "members")
@@ -618,7 +618,8 @@ func TestCommands_TLSError_GivesAdvice(t *testing.T) {
 	})
 }
 
-// A user may mix up the ports of a node. The error of a call to the wrong port names the right one.
+// A user may mix up the ports of a node. The error of a call to the wrong port names the right
+// port.
 func TestCommands_ClusterPort_IsNamed(t *testing.T) {
 	port := httptest.NewUnstartedServer(http.NotFoundHandler())
 	port.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS13}
@@ -675,7 +676,7 @@ func TestToken_OnCommandLine_IsNeverRepeated(t *testing.T) {
 	}
 }
 
-// The revocation of text that is not a token revokes nothing, so it is refused before it is sent.
+// Text that is not a token would revoke nothing, so the command refuses it before sending.
 func TestToken_OtherText_IsRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"Bearer " + testToken:                            `begins with "Bearer"`,
@@ -874,7 +875,7 @@ func TestStatus_ScheduledBackups_ShowsTheirAge(t *testing.T) {
 	}
 }
 
-// A secret that can be guessed is named by a warning.
+// The command warns about a secret that can be guessed.
 func TestClientShow_WeakSecret_Warns(t *testing.T) {
 	weak := strings.Replace(clientBody, `"disabled":false`, `"disabled":false,"weak_secret":true`, 1)
 	for body, want := range map[string]string{
@@ -889,10 +890,10 @@ func TestClientShow_WeakSecret_Warns(t *testing.T) {
 	}
 }
 
-// An administrator must see that a revocation hit nothing. Other callers do not see it.
+// An administrator must see that a revocation matched no token. Other callers do not see it.
 func TestTokenRevoke_Outcome_IsPrinted(t *testing.T) {
 	for outcome, want := range map[string]string{
-		"unknown": "unknown token: recorded, nothing ended", "revoked": "revoked: no node answers active",
+		"unknown": "unknown token: recorded, but nothing was revoked", "revoked": "revoked: no node answers active",
 		"": "revoked: no node answers active",
 	} {
 		node := newFakeNode(t, func(w http.ResponseWriter, r *http.Request) {
@@ -910,7 +911,7 @@ func TestTokenRevoke_Outcome_IsPrinted(t *testing.T) {
 		asJSON := runWith(t, "\ufeff"+testToken+"\r\n", "token", "revoke", "-", "-o", "json")
 		warned := strings.Contains(asJSON.stderr, "unknown")
 		if asJSON.code != 0 || asJSON.stdout != "{}\n" || warned != (outcome == "unknown") {
-			t.Errorf("%q, JSON: got %+v, want {} and a warning for an unknown token alone", outcome, asJSON)
+			t.Errorf("%q, JSON: got %+v, want {} and a warning only for an unknown token", outcome, asJSON)
 		}
 		for _, r := range node.asked() {
 			if r.body != "token="+testToken {
@@ -920,7 +921,7 @@ func TestTokenRevoke_Outcome_IsPrinted(t *testing.T) {
 	}
 }
 
-// The command names the first line that is not a jti, and a token never leaves this process.
+// The error has the number of the first line that is not a jti. A token never leaves this process.
 func TestIssuerCheck_NotVerified_ExplainsTheSteps(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"verified":false,"reason":"format"}`:               "passed: no step; failed: format: ",
@@ -942,7 +943,7 @@ func TestIssuerCheck_NotVerified_ExplainsTheSteps(t *testing.T) {
 	}
 }
 
-// A byte order mark that is taken for a part of the first jti would leave its token alive.
+// If the byte order mark became part of the first jti, the token would stay active.
 func TestRevokeJTI_ByteOrderMark_IsDropped(t *testing.T) {
 	node := newFakeNode(t, answering(200, "application/x-ndjson", `{"lines":2,"revoked":2,"failed":0}`))
 	useNodes(t, node.URL, node)

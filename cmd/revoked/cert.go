@@ -128,7 +128,7 @@ func issueCommand(
 func issueServer(ca *pki.CA, name string, hosts []string, validFor time.Duration) (certPEM, keyPEM []byte, err error) {
 	if len(hosts) == 0 {
 		if !cli.IsHost(name) {
-			return nil, nil, cli.UsageError("%q is neither a DNS name nor an IP address: name them with --hosts", name)
+			return nil, nil, cli.UsageError("%q is neither a DNS name nor an IP address: set --hosts", name)
 		}
 		hosts = []string{name}
 	}

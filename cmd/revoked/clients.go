@@ -174,8 +174,8 @@ func clientCreateCommand() *cobra.Command {
 		}, "client ARG was created")
 }
 
-// checkNewClient refuses a client that the API would refuse. The API's messages name the byte of
-// the JSON body, which the user of the tool never sees.
+// checkNewClient refuses a client that the API would refuse. The API's messages have a byte offset
+// in the JSON body, which the user of the tool never sees.
 func checkNewClient(n client.NewClient) error {
 	c := revoked.Client{
 		ID: n.ClientID, Type: revoked.ClientType(n.Type), Audiences: n.Audiences, Issuers: n.Issuers,
@@ -217,7 +217,7 @@ const maxJWKSFile = 64 << 10
 func addClientFlags(cmd *cobra.Command, n *client.NewClient) (jwks *string) {
 	f := cmd.Flags()
 	f.StringArrayVar(&n.Roles, "role", nil,
-		"admin, issuer, resource_server, operator, viewer or auditor (repeatable; none: a plain OAuth client)")
+		"admin, issuer, resource_server, operator, viewer or auditor (repeatable; default: none, a plain OAuth client)")
 	f.StringArrayVar(&n.Audiences, "audience", nil, "audience of a resource server (repeatable; default: its client id)")
 	f.StringArrayVar(&n.Issuers, "issuer", nil, "issuer that an issuer may register for (repeatable; default: any)")
 	f.StringArrayVar(&n.AuthMethods, "auth-method", nil,
@@ -263,13 +263,13 @@ func readJWKS(file string, n *client.NewClient) error {
 	return nil
 }
 
-// clientUpdateCommand changes the fields that its flags name. A new certificate name replaces the
+// clientUpdateCommand changes the fields whose flags are set. A new certificate name replaces the
 // current one, even one of another kind.
 func clientUpdateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update ID",
 		Short: "Change a client: its roles, audiences, methods, keys or certificate",
-		Long: "Change the fields of a client that flags name; a flag replaces the whole list. An empty value, such\n" +
+		Long: "Change the fields of a client whose flags are set. A flag replaces the whole list. An empty value, such\n" +
 			"as --role '', removes the list. A new certificate name replaces the current one.",
 		Example: "  revoked client update robot --jwks robot.new.jwks\n" +
 			"  revoked client update web --auth-method tls_client_auth --tls-client-auth-subject-dn 'CN=web,O=Example'",
@@ -295,7 +295,7 @@ func clientUpdateCommand() *cobra.Command {
 		}
 		patchSubject(cmd, &n.CertificateSubject, patch)
 		if len(patch) == 0 {
-			return cli.UsageError("give at least one flag that names a change")
+			return cli.UsageError("nothing to change: set at least one flag")
 		}
 		return nil
 	}

@@ -32,7 +32,7 @@ func joinCommand() *cobra.Command {
 		for a := range strings.SplitSeq(strings.Join(args, ","), ",") {
 			a = strings.TrimSpace(a)
 			if strings.Contains(a, "://") {
-				return cli.UsageError("%s: join takes cluster addresses such as node1:7443, not URLs of the API", a)
+				return cli.UsageError("%s: join needs cluster addresses such as node1:7443, not URLs of the API", a)
 			}
 			if a != "" {
 				addresses = append(addresses, a)
@@ -49,7 +49,7 @@ func joinCommand() *cobra.Command {
 		switch {
 		case !errors.As(err, &status):
 		case status.Status == http.StatusUnauthorized:
-			err = fmt.Errorf("%w; a node outside a cluster knows only the clients of its own "+
+			err = fmt.Errorf("%w; a node outside a cluster has only the clients of its own "+
 				"bootstrap_admin_secret_file and bootstrap_clients_file", err)
 		case status.Status == http.StatusUnprocessableEntity:
 			err = fmt.Errorf("%w; is each ADDR the cluster address (cluster_advertise) of a running member, "+
@@ -126,8 +126,8 @@ func membersCommand() *cobra.Command {
 }
 
 // noCluster explains the answers of a node that is not in a cluster.
-const noCluster = "this node is not in a cluster yet: it waits for the nodes that bootstrap_expect counts, " +
-	"or for revoked join ADDR"
+const noCluster = "this node is not in a cluster yet: it waits until it has found bootstrap_expect nodes, " +
+	"or until you run revoked join ADDR"
 
 func printMembers(cmd *cobra.Command, m client.Members) error {
 	if len(m.Members) == 0 {
@@ -213,7 +213,7 @@ func printStatus(cmd *cobra.Command, s client.Status) error {
 		}
 	}
 	pairs = append(pairs, "Read lease", lease, "Tokens", s.Tokens, "Grants", s.Grants)
-	if s.ClusterID != "" { // else both hashes are zero
+	if s.ClusterID != "" { // otherwise both hashes are zero
 		pairs = append(pairs, "Hash index", s.HashIndex, "Log hash", s.LogHash, "State hash", s.StateHash)
 	}
 	if len(s.WaitingFor) > 0 {

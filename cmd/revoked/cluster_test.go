@@ -38,7 +38,7 @@ func actAs(t *testing.T, c devcluster.Cluster, role string) {
 	t.Setenv("REVOKED_CLIENT_SECRET", c.Clients[role].ClientSecret)
 }
 
-// want runs a command and fails the test unless it ends with code.
+// want runs a command and fails the test unless the exit code is code.
 func want(t *testing.T, code int, stdin string, args ...string) outcome {
 	t.Helper()
 	got := runWith(t, stdin, args...)
@@ -117,7 +117,7 @@ func TestCommands_RealCluster_Work(t *testing.T) {
 		actAs(t, c, "resource_server")
 		want(t, 2, testToken, "token", "introspect", "-")
 	})
-	t.Run("many registrations, a bad one among them", func(t *testing.T) {
+	t.Run("many registrations, one of them bad", func(t *testing.T) {
 		actAs(t, c, "issuer")
 		line := func(token string) string {
 			return `{"client_id":"app","subject":"bob","session":"s-1","access_token":{"token":"` + token + `"}}` + "\n"
@@ -171,7 +171,7 @@ func TestCommands_RealCluster_Work(t *testing.T) {
 		got := want(t, 0, "", "snapshot", "restore", backup, "--data-dir", data+"2", "--node-id", "node1", "--accept-loss",
 			"--reason", "a drill")
 		if !strings.Contains(got.stderr, "no token is revoked") || !strings.Contains(got.stderr, "a drill") {
-			t.Errorf("restore that accepts the loss: got %q, want that and the reason", got.stderr)
+			t.Errorf("restore that accepts the loss: got %q, want the loss and the reason", got.stderr)
 		}
 	})
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
@@ -336,7 +336,7 @@ func TestBench_SmallRun_KeepsPromises(t *testing.T) {
 	var names []string
 	for _, m := range r.Measures {
 		names = append(names, m.Name)
-		busy := strings.Contains(m.FirstFailure, "503") // a busy machine can lose its leader
+		busy := strings.Contains(m.FirstFailure, "503") // on a busy machine, the cluster can lose its leader
 		wrong := m.Failures != 0 && !busy
 		if m.Name == "healthy" { // its figure is the number of failures
 			wrong = wrong || m.Value > 0 && !busy
@@ -361,8 +361,8 @@ func TestBench_SmallRun_KeepsPromises(t *testing.T) {
 	}
 }
 
-// callNode sends a request to a node as a client, or without credentials if who is empty. header
-// has names and values in turn. It returns the status and the body of the answer.
+// callNode sends a request to a node as a client, or without credentials if who is empty. In
+// header, names and values alternate. callNode returns the status and the body of the answer.
 func callNode(t *testing.T, c *devcluster.Cluster, n devcluster.Node, who, method, path, body string,
 	header ...string,
 ) (status int, answer []byte) {

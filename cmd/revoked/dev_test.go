@@ -30,7 +30,7 @@ import (
 )
 
 const (
-	longStop     = 2 * time.Minute // ends a test that would hang
+	longStop     = 2 * time.Minute // stops a test that would hang
 	pollInterval = 20 * time.Millisecond
 )
 
@@ -48,8 +48,8 @@ func startProgram(t *testing.T, args ...string) *program {
 	return startWith(t, nil, args...)
 }
 
-// startCluster starts three nodes with dev and returns what it printed. A stall of a busy machine
-// must not start an election: calls fail during it.
+// startCluster starts three nodes with dev and returns its output. A stall of a busy machine must
+// not start an election, because calls fail during an election.
 func startCluster(t *testing.T, dir string) (p *program, printed string) {
 	t.Helper()
 	p = startWith(t, []string{"REVOKED_HEARTBEAT_TIMEOUT=3s", "REVOKED_ELECTION_TIMEOUT=3s"},
@@ -84,14 +84,14 @@ func startWith(t *testing.T, env []string, args ...string) *program {
 	go func() { p.ended <- p.cmd.Wait() }()
 	t.Cleanup(func() {
 		r.Close()
-		_ = p.cmd.Process.Kill() // fails if it has ended
+		_ = p.cmd.Process.Kill() // fails if it has exited
 		<-p.ended
 	})
 	return p
 }
 
-// readUntil reads standard output up to a line that starts with prefix. It kills a program that
-// prints no such line.
+// readUntil reads standard output up to a line that starts with prefix. If no such line appears in
+// time, it kills the program.
 func (p *program) readUntil(t *testing.T, prefix string) string {
 	t.Helper()
 	kill := time.AfterFunc(longStop, func() { _ = p.cmd.Process.Kill() })
@@ -111,7 +111,7 @@ func (p *program) readUntil(t *testing.T, prefix string) string {
 	}
 }
 
-// wait returns how the program ended.
+// wait returns the result of the program's [exec.Cmd.Wait].
 func (p *program) wait(t *testing.T) error {
 	t.Helper()
 	select {
@@ -124,7 +124,7 @@ func (p *program) wait(t *testing.T) error {
 	}
 }
 
-// freeBase returns an API port from which n nodes find all their ports free. It is random, because
+// freeBase returns an API port for which all ports of n nodes are free. The port is random, because
 // tests of another checkout may look for ports at the same time. It is below the ports of the other
 // packages.
 func freeBase(t *testing.T, n int) int {
@@ -314,7 +314,8 @@ func checkNoTokenInLogs(t *testing.T, printed, jwt string, c devcluster.Cluster)
 	}
 }
 
-// checkDevTwice starts dev on a folder that another dev uses. Its content must not change.
+// checkDevTwice starts dev on a folder that another dev uses. The content of the folder must not
+// change.
 func checkDevTwice(t *testing.T, dir string) {
 	t.Helper()
 	name := filepath.Join(dir, "dev.json")
@@ -539,7 +540,7 @@ func TestDev_InitOnlyFolder_RunsAsServers(t *testing.T) {
 		second := startProgram(t, "server", "--config", c.Nodes[0].Config)
 		if err := second.wait(t); err == nil || !strings.Contains(second.stderr.String(),
 			"is in use by another process; stop it or choose another port") {
-			t.Errorf("got %v, %s, want the taken port named", err, second.stderr)
+			t.Errorf("got %v, %s, want an error with the port in use", err, second.stderr)
 		}
 		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)

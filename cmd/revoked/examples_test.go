@@ -49,7 +49,7 @@ func runBlock(t *testing.T, b block, dir string, env []string, names *strings.Re
 			t.Fatalf("%v: exit code: %v", b, err)
 		}
 	}
-	// An error answer ends the block, as a reader would stop.
+	// An error answer stops the block, because a reader would stop there.
 	script := strings.ReplaceAll(names.Replace(b.text), "curl ", "curl --fail-with-body ")
 	out, got := shell(t, dir, env, prelude+script)
 	if got != code {
@@ -293,7 +293,7 @@ func layOutNode(t *testing.T, pki, etc, id string) {
 	}
 }
 
-// awaitBlock runs a block until it ends with 0.
+// awaitBlock runs a block until it exits with 0.
 func awaitBlock(t *testing.T, b block, dir string, names *strings.Replacer) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), longStop)

@@ -19,7 +19,7 @@ func explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain FILE|-",
 		Short: "Explain why a token is active or not",
-		Long: "Explain by which rule a token is active or not, and who ended it. With --as, answer for another\n" +
+		Long: "Explain which rule makes a token active or inactive, and who revoked it. With --as, answer for another\n" +
 			"caller of introspection, such as a resource server. Exit code 0: active. 2: not active.\n" +
 			"1: no node could answer. Clients of the role viewer may ask too; they see no subject or session.",
 		Example: "  revoked explain --as resource_server token.txt",
@@ -87,7 +87,7 @@ func auditTokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token FILE|-",
 		Short: "Show whether a token was active at a given time",
-		Long: "Show whether a token was active at a given time, when and why it ended, when that was final, and\n" +
+		Long: "Show whether a token was active at a given time, when and why it became inactive, when that was final, and\n" +
 			"which nodes could still answer active until then. Only the SHA-256 of the token leaves this\n" +
 			"machine. Exit code 0: it was active. 2: it was not, or the cluster no longer has the records.",
 		Example: "  revoked audit token token.txt --at 2026-09-21T14:13:20Z",
@@ -132,7 +132,7 @@ func printPast(cmd *cobra.Command, x client.PastAnswer) error {
 	return cli.PrintPairs(cmd.OutOrStdout(), pairs...)
 }
 
-// ending describes who ended something, when and why.
+// ending describes who revoked something, when and why.
 func ending(by, at, reason string, index uint64) string {
 	text := fmt.Sprintf("by %s at %s, log index %d", by, at, index)
 	if reason != "" {
@@ -158,7 +158,7 @@ func grantsCommand() *cobra.Command {
 	f.StringVar(&q.Issuer, "issuer", "", "issuer of the tokens")
 	f.StringVar(&q.State, "state", "", "active, revoked or expired (default: any)")
 	f.StringVar(&q.After, "after", "", "grant id after which the list begins")
-	f.IntVar(&q.Limit, "limit", 100, "the most grants to list, 1 to 1000")
+	f.IntVar(&q.Limit, "limit", 100, "maximum number of grants to list, 1 to 1000")
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		switch {
 		case q.ClientID == "" && q.Subject == "" && q.Session == "" && q.Issuer == "":

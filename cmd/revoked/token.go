@@ -48,7 +48,7 @@ func tokenCommand() *cobra.Command {
 	return cmd
 }
 
-// printRevocation prints what a revocation ended, unless warnUnknown warns that it ended nothing.
+// printRevocation prints the effect of a revocation, unless warnUnknown warns that it had none.
 func printRevocation(cmd *cobra.Command, r client.Revocation) (err error) {
 	if r.Outcome != outcomeUnknown {
 		_, err = fmt.Fprintln(cmd.ErrOrStderr(), "revoked: no node answers active for a token of this grant")
@@ -61,7 +61,7 @@ const outcomeUnknown = "unknown"
 // warnUnknown warns an administrator that the token may be a typo.
 func warnUnknown(cmd *cobra.Command, r client.Revocation) (err error) {
 	if r.Outcome == outcomeUnknown {
-		_, err = fmt.Fprintln(cmd.ErrOrStderr(), "unknown token: recorded, nothing ended; "+
+		_, err = fmt.Fprintln(cmd.ErrOrStderr(), "unknown token: recorded, but nothing was revoked; "+
 			"a registration within late_registration_window is inactive from the start")
 	}
 	return err

@@ -1,4 +1,4 @@
-// Package audit is `revoked audit`: it shows who changed what, and follows it.
+// Package audit implements `revoked audit`, which shows and follows the audit log.
 //
 // It prints each entry as it arrives, in constant memory. It removes control characters from the
 // text of entries, because callers choose some of it.
@@ -28,8 +28,8 @@ func Command() *cobra.Command {
 		Use:   "audit",
 		Short: "Show who changed what",
 		Long: "Show the audit log: one line for each accepted change, and for each refused call by an administrator\n" +
-			"or operator. With --follow, wait for further ones until you stop the command. It then resumes\n" +
-			"at another node of REVOKED_ADDR if one fails. Needs the role auditor or admin. With -o json,\n" +
+			"or operator. With --follow, wait for further ones until you stop the command. If a node fails,\n" +
+			"continue at another node of REVOKED_ADDR. Needs the role auditor or admin. With -o json,\n" +
 			"print each entry as a line of JSON.",
 		Example: "  revoked audit --since 24h\n" +
 			"  revoked audit --kind client.update --object app\n" +

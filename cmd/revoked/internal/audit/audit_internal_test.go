@@ -9,7 +9,7 @@ import (
 	"revoked/client"
 )
 
-// An entry is one line, whatever its texts hold.
+// An entry is one line, even if its texts have line breaks or control characters.
 func TestPrintEntry_Texts_OneCleanLine(t *testing.T) {
 	var b strings.Builder
 	if err := printEntry(&b, &client.AuditEntry{

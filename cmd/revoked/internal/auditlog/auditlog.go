@@ -1,5 +1,4 @@
-// Package auditlog writes the audit log of a node as JSON, one object a line, for collectors of
-// logs.
+// Package auditlog writes the audit log of a node as JSON, one object a line, for log collectors.
 //
 // Every node writes the entries of the whole cluster once it has applied them, so the log of one
 // node is complete. A line is an entry of GET /v1/audit with its id. The log never blocks the node.
@@ -175,8 +174,8 @@ func (l *Log) write(list []revoked.AuditEntry) error {
 	return l.out.write(lines)
 }
 
-// Local writes an entry that only this node has, because it is not in a cluster. The line has no
-// id. If the entry cannot be written, audit_log lacks it, but the log of the node has it too.
+// Local writes an entry that only this node has, because the node is not in a cluster. The line has
+// no id. If the write fails, audit_log lacks the entry, but the node's own log has it.
 func (l *Log) Local(e revoked.AuditEntry) {
 	line, err := api.FormatAudit(&e, "")
 	if err == nil {

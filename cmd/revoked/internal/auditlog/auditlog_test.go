@@ -93,11 +93,11 @@ func metrics(t *testing.T) *auditlog.Metrics {
 	return m
 }
 
-// write runs a log until it has nothing more to do, and then calls during, in virtual time.
+// write runs a log in virtual time until the log is idle, and then calls during.
 func write(t *testing.T, path string, h *history, start uint64, during func(*auditlog.Log)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		h.more = make(chan struct{}) // of this bubble
+		h.more = make(chan struct{}) // belongs to this bubble
 		l, err := auditlog.New(path, io.Discard, h, slog.New(slog.DiscardHandler), metrics(t))
 		if err != nil {
 			t.Fatal(err)
@@ -253,8 +253,9 @@ func TestNew_FileCannotBeOpened_IsAnError(t *testing.T) {
 	}
 }
 
-// A node that is not in a cluster writes the calls that it refused. Later, in a cluster, the log
-// continues after the last entry of the cluster, although the last line is not such an entry.
+// A node that is not in a cluster writes the calls that it refused. Once the node is in a cluster,
+// the log continues after the last entry of the cluster, although the last line is not such an
+// entry.
 func TestLocal_NoCluster_LineWithoutID(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	h := newHistory("a")

@@ -12,7 +12,7 @@ import (
 	"revoked"
 )
 
-// An output takes lines. Only Run calls its methods, except reopen.
+// An output is the destination of the lines. Only Run calls its methods, except reopen.
 type output interface {
 	write(lines []byte) error
 	last() revoked.Position // of the last line; zero: none
@@ -47,7 +47,7 @@ func openFile(path string) (*file, error) {
 	return f, f.open()
 }
 
-// open opens the file. It ends a line that an earlier process did not finish.
+// open opens the file. It terminates a line that an earlier process did not finish.
 func (f *file) open() error {
 	opened, err := os.OpenFile(f.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {

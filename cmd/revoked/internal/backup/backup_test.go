@@ -164,7 +164,7 @@ func put(t *testing.T, dir, name string) {
 	}
 }
 
-func TestRun_ManyTurns_KeepsNewestAndForeignFiles(t *testing.T) {
+func TestRun_ManyBackups_KeepsNewestAndForeignFiles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		start := time.Now()
@@ -254,7 +254,7 @@ func TestRun_Failures_KeepOlderAndTryAgain(t *testing.T) {
 					t.Errorf("got log %s, want the failure", &b.log)
 				}
 				b.node.write = good
-				b.run(t, time.Minute) // after a restart: the turn was missed
+				b.run(t, time.Minute) // after a restart: a backup was missed
 				if got, want := names(t, b.dir), []string{nameAt(t, start.Add(time.Hour+time.Minute))}; !slices.Equal(got, want) {
 					t.Errorf("after the failures: got %v, want %v", got, want)
 				}
@@ -263,7 +263,7 @@ func TestRun_Failures_KeepOlderAndTryAgain(t *testing.T) {
 	}
 }
 
-func TestRun_Failures_PausesGrowUpToTheNextTurn(t *testing.T) {
+func TestRun_Failures_PausesGrowUpToSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		turns, err := schedule.Parse("*/12 * * * *")
@@ -277,7 +277,8 @@ func TestRun_Failures_PausesGrowUpToTheNextTurn(t *testing.T) {
 		for _, c := range b.node.calls {
 			got = append(got, c.String())
 		}
-		// The bubble begins at midnight. The pause of 5 minutes ends early, at the turn of 12 minutes.
+		// The bubble begins at midnight. The pause of 5 minutes ends early, at the scheduled time of 12
+		// minutes.
 		want := []string{"0s", "5s", "15s", "35s", "1m15s", "2m35s", "5m15s", "10m15s", "12m0s", "17m0s"}
 		if !slices.Equal(got, want) {
 			t.Errorf("got attempts at %v, want %v", got, want)
@@ -285,7 +286,7 @@ func TestRun_Failures_PausesGrowUpToTheNextTurn(t *testing.T) {
 	})
 }
 
-// If backups are on the disk of the node's data, they leave space for the node's log.
+// Backups on the disk of the node's data leave space for the node's log.
 func TestRun_SharedDiskNearlyFull_LeavesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -312,7 +313,7 @@ func TestRun_Restarted_ContinuesSchedule(t *testing.T) {
 		want   []time.Duration
 	}{
 		"half an hour ago":        {30 * time.Minute, []time.Duration{30 * time.Minute, 90 * time.Minute}},
-		"missed turns":            {30 * time.Hour, []time.Duration{0, time.Hour}},
+		"missed backups":          {30 * time.Hour, []time.Duration{0, time.Hour}},
 		"made by a clock in 2099": {-73 * 8766 * time.Hour, []time.Duration{time.Hour}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -347,7 +348,7 @@ func TestRun_NodeWithoutCluster_Waits(t *testing.T) {
 	})
 }
 
-func TestRun_StoppedWithinBackup_LeavesNoFile(t *testing.T) {
+func TestRun_StoppedDuringBackup_LeavesNoFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.node.write = func(ctx context.Context, w io.Writer) error {

@@ -37,8 +37,8 @@ const (
 	partSize = 16 << 20 // bytes of a part, which the library holds in memory
 	maxParts = 9000     // the service allows 10,000
 
-	// tries is the number of times that the library sends a request that the service could not answer.
-	// After that, the task tries again, with longer pauses.
+	// tries is how often the library sends a request that the service cannot answer. After that, the
+	// task retries with longer pauses.
 	tries = 3
 
 	stallTime = 2 * time.Minute // longest time without progress of an upload, or for any other request
@@ -104,10 +104,10 @@ func ParseEndpoint(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// CheckBucket returns an error unless an S3 service may have a bucket of that name.
+// CheckBucket returns an error unless name is a valid name of an S3 bucket.
 func CheckBucket(name string) error { return s3utils.CheckValidBucketNameStrict(name) }
 
-// CheckPrefix returns an error unless names in a bucket may begin with the prefix.
+// CheckPrefix returns an error unless prefix is a valid prefix of names in a bucket.
 func CheckPrefix(prefix string) error {
 	const longest = 512
 	if len(prefix) > longest {
@@ -122,7 +122,7 @@ func CheckPrefix(prefix string) error {
 }
 
 // keyFiles are the files with the two parts of a credential. If only one of them has been replaced,
-// a request may fail; it is tried again.
+// a request may fail, and the task retries it.
 type keyFiles struct{ access, secret string }
 
 // IsExpired makes each request read the files.

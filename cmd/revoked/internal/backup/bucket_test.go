@@ -40,7 +40,7 @@ func newS3Bench(t *testing.T) (*bench, *s3Fake) {
 	return b, fake
 }
 
-func TestUpload_ManyTurns_KeepsNewestAndForeignObjects(t *testing.T) {
+func TestUpload_Repeated_KeepsNewestAndForeignObjects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, fake := newS3Bench(t)
 		b.cfg.Keep = 2
@@ -73,7 +73,7 @@ func TestUpload_ManyTurns_KeepsNewestAndForeignObjects(t *testing.T) {
 		if n := fake.count("put"); n != 4 {
 			t.Errorf("got %d uploads, want 4", n)
 		}
-		b.run(t, 10*time.Minute) // a restart uploads nothing again
+		b.run(t, 10*time.Minute) // after a restart, nothing is uploaded again
 		if n := fake.count("put"); n != 4 {
 			t.Errorf("after a restart: got %d uploads, want 4", n)
 		}
@@ -118,7 +118,7 @@ func TestUpload_ServiceFails_TriesAgain(t *testing.T) {
 					newest := names(t, b.dir)[0]
 					b.run(t, 10*time.Minute)
 					if got, want := fake.names(), []string{"eu/node1/" + newest}; !slices.Equal(got, want) {
-						t.Errorf("then: got %v, want %v", got, want)
+						t.Errorf("after the failures: got %v, want %v", got, want)
 					}
 				})
 			})
@@ -126,8 +126,8 @@ func TestUpload_ServiceFails_TriesAgain(t *testing.T) {
 	}
 }
 
-// A request that gets 500 once is repeated at once. This is not a failure.
-func TestUpload_OneServerError_IsRepeated(t *testing.T) {
+// A request that gets 500 once is retried immediately. This is not a failure.
+func TestUpload_OneServerError_IsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, fake := newS3Bench(t)
 		failed := false
@@ -295,8 +295,8 @@ func largeFile(t *testing.T) (*os.File, []byte) {
 	return f, data
 }
 
-// A backup of more than 64 MiB is uploaded in parts. A part whose connection breaks, and one that
-// is answered by 500, are sent again.
+// A backup of more than 64 MiB is uploaded in parts. A part is sent again if its connection breaks
+// or the service answers 500.
 func TestPut_LargeBackup_InParts(t *testing.T) {
 	file, data := largeFile(t)
 	b, fake := newS3Bench(t)
@@ -323,12 +323,12 @@ func TestPut_LargeBackup_InParts(t *testing.T) {
 		t.Errorf("got %d bytes, want those of the file", len(got))
 	}
 	if parts != 7 || fake.count("put") > 0 || fake.count("complete") != 1 {
-		t.Errorf("got %d requests with parts, want 5 and two that were repeated", parts)
+		t.Errorf("got %d requests with parts, want 5 and two retries", parts)
 	}
 }
 
 // An upload that fails leaves no object and no parts, which would cost money.
-func TestPut_ConnectionsBreak_LeaveNothing(t *testing.T) {
+func TestPut_ConnectionsBreak_LeavesNothing(t *testing.T) {
 	file, data := largeFile(t)
 	b, fake := newS3Bench(t)
 	fake.fault = func(k string, _ http.ResponseWriter, r *http.Request) bool {

@@ -36,7 +36,7 @@ func (f *folder) temporary() (prefix, suffix string) {
 	return ".revoked-backup-" + f.node + "-", ".tmp"
 }
 
-// save makes a backup. It then removes the oldest ones beyond the number that is kept.
+// save makes a backup. It then removes the oldest backups beyond the number to keep.
 func (f *folder) save(ctx context.Context, src Source, now time.Time) (saved File, err error) {
 	f.sweep()
 	prefix, suffix := f.temporary()
@@ -103,7 +103,7 @@ func (f *folder) checkFree() error {
 		return nil
 	}
 	if n := f.free(); n > 0 && n < reserve {
-		return fmt.Errorf("%w: %d MiB are left, and a backup leaves %d MiB to data_dir on the same file system",
+		return fmt.Errorf("%w: %d MiB are left, and a backup must leave %d MiB for data_dir on the same file system",
 			syscall.ENOSPC, n>>20, reserve>>20)
 	}
 	return nil

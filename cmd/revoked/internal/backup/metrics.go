@@ -27,7 +27,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		last: gauge("revoked_backup_last_success_timestamp_seconds",
 			"When the newest successful backup began, in Unix seconds."),
 		due: gauge("revoked_backup_due_timestamp_seconds",
-			"When the next backup after that is due, in Unix seconds. In the past: it is overdue."),
+			"When the next backup is due, in Unix seconds. A time in the past means that it is overdue."),
 		size:     gauge("revoked_backup_size_bytes", "Size of the newest successful backup."),
 		duration: gauge("revoked_backup_duration_seconds", "How long the newest successful backup took."),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{

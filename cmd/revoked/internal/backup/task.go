@@ -36,17 +36,17 @@ func (t *task) newest() File {
 }
 
 // run makes backups until ctx ends. It makes one immediately if the target has no backup, or if a
-// turn was missed while the node did not run.
+// scheduled time passed while the node did not run.
 func (t *task) run(ctx context.Context, cluster string) {
 	log, metrics := t.b.cfg.Log.With("target", t.target), t.b.cfg.Metrics
 	metrics.due.WithLabelValues(t.target).Set(seconds(t.b.cfg.Now()))
 	if found, err := t.find(ctx, cluster); err == nil && found.Name != "" {
 		t.done(found)
 	}
-	at, failures := t.turn(), 0
+	at, failures := t.nextDue(), 0
 	for t.sleepUntil(ctx, at) == nil {
 		if t.source != nil && !t.behind() {
-			at = t.turn()
+			at = t.nextDue()
 			continue
 		}
 		began := t.b.cfg.Now()
@@ -65,7 +65,7 @@ func (t *task) run(ctx context.Context, cluster string) {
 			metrics.duration.WithLabelValues(t.target).Set(took.Seconds())
 			log.Info("backup saved", "file", file.Name, "index", file.Index, "bytes", file.Bytes,
 				"duration_seconds", took.Seconds())
-			at = t.turn()
+			at = t.nextDue()
 		}
 	}
 }
@@ -87,13 +87,13 @@ func (t *task) done(f File) {
 	metrics.due.WithLabelValues(t.target).Set(seconds(t.b.cfg.Schedule.Next(f.At)))
 	select {
 	case t.saved <- struct{}{}:
-	default: // no bucket is configured, or its task has not yet taken the previous notice
+	default: // no bucket is configured, or its task has not yet received the previous notice
 	}
 }
 
-// turn returns when the next backup is due. If the clock was set back and the last backup is in the
-// future, it is treated as made now.
-func (t *task) turn() time.Time {
+// nextDue returns when the next backup is due. If the clock was set back and the last backup is in
+// the future, it is treated as made now.
+func (t *task) nextDue() time.Time {
 	last, now := t.newest().At, t.b.cfg.Now()
 	switch {
 	case t.source != nil && !t.behind():
@@ -107,7 +107,7 @@ func (t *task) turn() time.Time {
 }
 
 // retryAt returns when to try again after a number of failures: soon, but not later than the next
-// turn.
+// scheduled time.
 func (t *task) retryAt(failures int) time.Time {
 	now := t.b.cfg.Now()
 	at := now.Add(min(firstRetry<<min(failures, 10), lastRetry))

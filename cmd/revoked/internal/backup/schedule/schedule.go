@@ -16,7 +16,7 @@ const (
 	maxInterval = 366 * 24 * time.Hour
 )
 
-// A Schedule computes the next turn after a given time.
+// A Schedule computes when the next backup is due.
 type Schedule struct {
 	interval time.Duration
 	cron     cron.Schedule // nil: an interval
@@ -42,12 +42,12 @@ func Parse(text string) (Schedule, error) {
 	}
 	s := Schedule{cron: c}
 	if s.Next(time.Unix(0, 0)).IsZero() {
-		return Schedule{}, errors.New("the cron expression names a day that does not exist")
+		return Schedule{}, errors.New("the cron expression matches only days that do not exist")
 	}
 	return s, nil
 }
 
-// Next returns the first turn after a given time.
+// Next returns the first scheduled time after the given time.
 func (s Schedule) Next(after time.Time) time.Time {
 	if s.cron == nil {
 		return after.Add(s.interval)

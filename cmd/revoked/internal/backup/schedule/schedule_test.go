@@ -8,7 +8,7 @@ import (
 	"revoked/cmd/revoked/internal/backup/schedule"
 )
 
-func TestParse_Schedule_NamesNextTurn(t *testing.T) {
+func TestParse_Schedule_ReturnsNextTime(t *testing.T) {
 	// 03:16 in UTC. Cron expressions do not depend on the location of a moment.
 	after := time.Date(2026, 3, 29, 5, 16, 30, 0, time.FixedZone("CEST", 2*3600))
 	for text, want := range map[string]string{
@@ -47,7 +47,7 @@ func TestParse_OtherText_IsRefused(t *testing.T) {
 		"CRON_TZ=0 3 * * *": "five fields",
 		"60 3 * * *":        "above maximum",
 		"0 3 * * someday":   "failed to parse",
-		"0 0 30 2 *":        "does not exist",
+		"0 0 30 2 *":        "do not exist",
 	} {
 		if _, err := schedule.Parse(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want an error with %q", text, err, want)
@@ -55,7 +55,7 @@ func TestParse_OtherText_IsRefused(t *testing.T) {
 	}
 }
 
-// For every text, the parser refuses it or the next turn is later. No text makes the parser panic.
+// The parser refuses a text, or the next scheduled time is later. No text makes the parser panic.
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{"1h", "17 3 * * *", "TZ=0 3 * * *", "*/0 * * * *", "1-0 * * * *", "@every 1h",
 		"? ? ? ? ?"} {
@@ -68,7 +68,7 @@ func FuzzParse(f *testing.F) {
 		}
 		now := time.Unix(1_800_000_000, 0)
 		if next := s.Next(now); !next.After(now) {
-			t.Errorf("%q: got %v, want a turn after %v", text, next, now)
+			t.Errorf("%q: got %v, want a time after %v", text, next, now)
 		}
 	})
 }
