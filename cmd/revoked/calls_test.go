@@ -548,7 +548,7 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 		one, two := silentAddr(t), silentAddr(t)
 		useNodes(t, one+","+two, nil)
 		got := runWith(t, "", "members", "--timeout", "4s")
-		for _, says := range []string{one + ": no answer within 2s; --timeout", two + ": no answer within 4s; --timeout"} {
+		for _, says := range []string{one + ": no answer within 2s; set a longer limit", two + ": no answer within 4s; set a longer limit"} {
 			if got.code != cli.ExitFailed || !strings.Contains(got.stderr, says) {
 				t.Errorf("got exit %d and %q, want %d and %q", got.code, got.stderr, cli.ExitFailed, says)
 			}
@@ -628,7 +628,7 @@ func TestCommands_ClusterPort_IsNamed(t *testing.T) {
 	t.Cleanup(port.Close)
 	useNodes(t, port.URL, &fakeNode{Server: port})
 	got := runWith(t, "", "members")
-	const want = "this looks like a cluster port: REVOKED_ADDR or --addr names the API address"
+	const want = "this looks like a cluster port: set REVOKED_ADDR or --addr to the API address"
 	if got.code != cli.ExitFailed || !strings.Contains(got.stderr, want) {
 		t.Errorf("got exit %d and %q, want %d and %q", got.code, got.stderr, cli.ExitFailed, want)
 	}

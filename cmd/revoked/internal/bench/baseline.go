@@ -53,7 +53,7 @@ func ServeBaseline(ctx context.Context, stdin io.Reader, stdout io.Writer) error
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
-		_, _ = io.Copy(io.Discard, stdin) // until the parent closes it or ends
+		_, _ = io.Copy(io.Discard, stdin) // until the parent closes it or exits
 		_ = srv.Close()
 	})
 	if err = srv.ServeTLS(ln, "", ""); errors.Is(err, http.ErrServerClosed) {

@@ -42,7 +42,7 @@ func (o *Options) Check() error {
 		return cli.UsageError(`--against must be "%s"`, AgainstEtcd)
 	}
 	if o.DevJSON != "" && o.Dir != "" {
-		return cli.UsageError("--dev-json names a cluster that has a folder: omit --dir")
+		return cli.UsageError("cannot combine --dev-json with --dir: the cluster has a folder")
 	}
 	return cmp.Or(
 		between("pairs", o.Pairs, 100, 20_000_000),
@@ -126,8 +126,8 @@ type kind struct {
 	take  func(*run, context.Context, *report.Measure) error
 }
 
-// kinds returns the measures in the order in which they are taken. Those that leave work for the
-// background, the end of many tokens, come last.
+// kinds returns the measures in the order in which they are taken. Measures that leave background
+// work, because many tokens are revoked or expire, come last.
 func kinds() []kind {
 	return []kind{
 		{"idle", false, false, "an idle node, the busiest", "% of a core", (*run).idle},
@@ -182,7 +182,7 @@ func (r *run) all(ctx context.Context) error {
 			registered = true
 		}
 		if k.take == nil {
-			continue // register has taken it already
+			continue // already measured by register
 		}
 		r.say(k.name, "starts")
 		m := &report.Measure{Name: k.name, What: k.what, Unit: k.unit}

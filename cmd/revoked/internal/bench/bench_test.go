@@ -67,7 +67,7 @@ func TestPairReader_ReadsOneBodyPerLine(t *testing.T) {
 	}
 }
 
-func TestTokens_ThatEnd_ExpireWithinAMinute(t *testing.T) {
+func TestTokens_WithEnd_ExpireWithinAMinute(t *testing.T) {
 	made := tokens{run: "0123456789ab", clientID: "app", issued: 1_790_000_000, ends: 1_790_000_500}
 	count := map[int64]int{}
 	for n := range uint64(600) {
@@ -229,7 +229,7 @@ func TestOptions_Invalid_IsUsageError(t *testing.T) {
 		"too few pairs":      func(o *Options) { o.Pairs = 1 },
 		"no connection":      func(o *Options) { o.Connections = 0 },
 		"no kill":            func(o *Options) { o.Kills = 0 },
-		"an hour of health":  func(o *Options) { o.Healthy = time.Hour },
+		"a healthy period of an hour":  func(o *Options) { o.Healthy = time.Hour },
 		"a turn of a day":    func(o *Options) { o.Duration = 24 * time.Hour },
 		"an unknown client":  func(o *Options) { o.Client = "curl" },
 		"two folders":        func(o *Options) { o.DevJSON, o.Dir = "x", "y" },

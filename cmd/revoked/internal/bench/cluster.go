@@ -69,7 +69,7 @@ func loadCluster(file string) (*cluster, error) {
 		return nil, fmt.Errorf("read the cluster: %w", err)
 	}
 	if len(dev.Nodes) == 0 {
-		return nil, fmt.Errorf("read the cluster: %s names no node", file)
+		return nil, fmt.Errorf("read the cluster: %s has no nodes", file)
 	}
 	for _, role := range []string{"admin", "issuer", "resource_server", "app"} {
 		if dev.Clients[role].ClientID == "" {
@@ -159,7 +159,7 @@ func (c *cluster) leader(ctx context.Context) (int, error) {
 			return k, nil
 		}
 	}
-	return 0, errors.New("no node knows a leader")
+	return 0, errors.New("no node reports a leader")
 }
 
 // follower returns a node that does not lead, or the only node.

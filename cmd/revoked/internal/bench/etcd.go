@@ -114,7 +114,7 @@ func (e *etcd) startNode(binary, logFile string, args ...string) error {
 	return nil
 }
 
-// stop ends the nodes and removes their data.
+// stop stops the nodes and removes their data.
 func (e *etcd) stop() {
 	for _, p := range e.processes {
 		p.Signal(syscall.SIGTERM)

@@ -119,7 +119,7 @@ func TestEtcd_Fresh_PutsEachKeyOnce(t *testing.T) {
 			txns++
 		}
 	}
-	if txns < 13 || txns > 16 { // each of two connections may end with a smaller one
+	if txns < 13 || txns > 16 { // the last transaction of each of two connections may be smaller
 		t.Errorf("got %d transactions, want one for 100 keys", txns)
 	}
 	if a, b := string(etcdKey(nil, 1)), string(etcdKey(nil, 2)); len(a) != 32 || a == b || a != string(etcdKey(nil, 1)) {

@@ -14,8 +14,8 @@ const (
 	expiryPairs = 500_000     // at most
 )
 
-// expiry compares revocations while a million tokens expire within a minute, or all pairs if the
-// cluster holds fewer, with revocations before that.
+// expiry compares the rate of revocations while tokens expire with the rate before. A million
+// tokens expire within a minute, or all pairs if the cluster holds fewer.
 func (r *run) expiry(ctx context.Context, m *report.Measure) error {
 	n := min(expiryPairs, r.opts.Pairs)
 	const slowest = 5000 // pairs registered in a second

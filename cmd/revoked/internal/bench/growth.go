@@ -41,8 +41,8 @@ func (r *run) registerLive(ctx context.Context, low, high uint64) (registered, e
 }
 
 // register registers the live pairs and measures the rate. While the cluster holds few pairs, it
-// takes the baselines of latency and pace. With many pairs it compares the first ones with the last
-// ones.
+// measures the baselines of latency and pace. With many pairs, it compares the first ones with the
+// last ones.
 func (r *run) register(ctx context.Context) error {
 	r.empty, _ = r.uses() // nil if the system does not report it
 	r.used = r.opts.Pairs // the pairs of other measures have higher numbers

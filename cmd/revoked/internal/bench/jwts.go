@@ -141,7 +141,7 @@ func (r *run) cachedTurns(ctx context.Context, m *report.Measure, cached, opaque
 
 // A flood is the effect of one client's introspections on another client, in medians.
 type flood struct {
-	left float64 // the rate that the other client keeps, as a part of its rate without the flood
+	left float64 // the rate that the other client keeps, as a fraction of its rate without the flood
 	rate float64 // of the flood
 	cpu  float64 // microseconds per request of the flood; 0 if the system does not report it
 }

@@ -56,9 +56,9 @@ func (r *run) startAgain(ctx context.Context, node int) (time.Duration, error) {
 	return time.Since(start), err
 }
 
-// failover kills the leader of an idle cluster repeatedly, and measures the time until a
-// revocation succeeds at a survivor. The killed node stays down until then: the survivors must wait
-// for its lease to end.
+// failover kills the leader of an idle cluster repeatedly, and measures the time until a revocation
+// succeeds at a survivor. The killed node stays down until then, so the survivors must wait until
+// its lease expires.
 func (r *run) failover(ctx context.Context, m *report.Measure) error {
 	var slowest []float64
 	refused := 0

@@ -78,7 +78,7 @@ func AddConnectionFlags(cmd *cobra.Command) *Flags {
 	return c
 }
 
-// Open returns a client for the nodes that flags or environment name, and whether the output is
+// Open returns a client for the nodes in the flags or the environment, and whether the output is
 // JSON.
 func (c *Flags) Open() (api *client.Client, asJSON bool, err error) {
 	if asJSON, err = cli.WantJSON(c.output); err != nil {
@@ -92,13 +92,13 @@ func (c *Flags) Open() (api *client.Client, asJSON bool, err error) {
 	return api, asJSON, err
 }
 
-// A Node is one node that the flags or the environment name.
+// A Node is one node in the flags or the environment.
 type Node struct {
 	*client.Client
 	Addr string // https URL
 }
 
-// OpenEach returns one client for each node that the flags or the environment name.
+// OpenEach returns one client for each node in the flags or the environment.
 func (c *Flags) OpenEach() ([]Node, error) {
 	cfg, err := c.config()
 	if err != nil {
@@ -120,7 +120,7 @@ func (c *Flags) OpenEach() ([]Node, error) {
 	return nodes, nil
 }
 
-// config returns the nodes and the credential that the flags or the environment give.
+// config returns the nodes and the credential from the flags or the environment.
 func (c *Flags) config() (cfg client.Config, err error) {
 	cfg = client.Config{
 		ID: cmp.Or(c.clientID, os.Getenv("REVOKED_CLIENT_ID")), Timeout: c.timeout, UserAgent: "revoked-cli",
@@ -158,11 +158,11 @@ func checkClientID(id string) error {
 	return nil
 }
 
-// A source is a flag and its environment variable that give a secret or a key.
+// A source is a flag and its environment variable, which contain a secret or the path of a key.
 type source struct{ flag, variable, value string }
 
-// credential returns the secret or the key that the flags or the environment give. Flags override
-// the environment. Two sources of the same precedence are an error, because one of them would be
+// credential returns the secret or the key from the flags or the environment. Flags override the
+// environment. Two sources of the same precedence are an error, because one of them would be
 // ignored silently.
 func (c *Flags) credential() (secret string, key *client.Key, err error) {
 	sources := []source{
@@ -249,7 +249,7 @@ func (c *Flags) Advise(err error) error {
 		return errors.Join(all...)
 	}
 	if errors.Is(err, client.ErrOneNode) {
-		return cli.UsageError("%w: REVOKED_ADDR (or --addr) must name exactly one", err)
+		return cli.UsageError("%w: set REVOKED_ADDR (or --addr) to exactly one node", err)
 	}
 	if advice := c.adviceFor(err); advice != "" {
 		return fmt.Errorf("%w; %s", err, advice)
@@ -274,21 +274,21 @@ func (c *Flags) adviceFor(err error) string {
 	var op *net.OpError
 	switch {
 	case errors.As(err, &unknownCA) && cmp.Or(c.caCert, os.Getenv("REVOKED_CACERT")) == "":
-		return "name the cluster's CA with REVOKED_CACERT or --cacert"
+		return "set REVOKED_CACERT or --cacert to the cluster's CA"
 	case errors.As(err, &unknownCA):
-		return "REVOKED_CACERT (or --cacert) names a CA that did not sign this node's certificate"
+		return "the CA in REVOKED_CACERT (or --cacert) did not sign this node's certificate"
 	case errors.As(err, &wrongName):
 		return "use a name or address that the node's certificate contains"
 	case errors.As(err, &notTLS):
-		return "this port does not speak TLS: is it the API's?"
+		return "this port does not use TLS: is it the API port?"
 	case errors.As(err, &op) && op.Op == "remote error" && strings.Contains(err.Error(), "certificate required"):
-		return "this looks like a cluster port: REVOKED_ADDR or --addr names the API address"
+		return "this looks like a cluster port: set REVOKED_ADDR or --addr to the API address"
 	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF):
-		return "the port closed the connection: is it the API's, not the cluster or gossip port, and is the node running?"
+		return "the port closed the connection: is it the API port, not the cluster or gossip port, and is the node running?"
 	case errors.As(err, &op) && op.Op == "dial":
-		return "is the node running? REVOKED_ADDR or --addr names the API address"
+		return "is the node running, and is REVOKED_ADDR or --addr its API address?"
 	case errors.Is(err, client.ErrTimeout):
-		return "--timeout sets the limit"
+		return "set a longer limit with --timeout"
 	case errors.Is(err, client.ErrAnswer):
 		return "is the node newer than this tool?"
 	}

@@ -23,7 +23,7 @@ var (
 	errNoKey     = errors.New("want a private key: PEM, or a JWK")
 	errEncrypted = errors.New("the key is encrypted: decrypt it first")
 	errPublic    = errors.New("the key is public: want the private key")
-	errKeySet    = errors.New("the JWK is a set of keys: want the private key alone")
+	errKeySet    = errors.New("the JWK is a set of keys: want only the private key")
 )
 
 // readKey reads a private key from a PEM file or from a JWK (RFC 7517). It uses kid and alg of a

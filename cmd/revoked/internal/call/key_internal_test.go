@@ -97,7 +97,7 @@ func TestReadKey_EachForm_IsReadOrRefused(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", name, err, row.err)
 		}
 		if err != nil && (strings.Contains(err.Error(), "canary") || !strings.Contains(err.Error(), file)) {
-			t.Errorf("%s: got %v, want the file named, and nothing of its content", name, err)
+			t.Errorf("%s: got %v, want the name of the file, and nothing of its content", name, err)
 		}
 		if row.want == nil {
 			continue

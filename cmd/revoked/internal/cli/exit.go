@@ -14,7 +14,7 @@ const (
 	ExitUsage    = 64 // EX_USAGE of sysexits.h
 )
 
-// An ExitError ends the program with Code. If Err is nil, the program prints no message.
+// An ExitError makes the program exit with Code. If Err is nil, the program prints no message.
 type ExitError struct {
 	Code int
 	Err  error
@@ -29,10 +29,10 @@ func (e *ExitError) Error() string {
 
 func (e *ExitError) Unwrap() error { return e.Err }
 
-// UsageError returns an error that ends the program with ExitUsage.
+// UsageError returns an error that makes the program exit with ExitUsage.
 func UsageError(format string, args ...any) error {
 	return &ExitError{Code: ExitUsage, Err: fmt.Errorf(format, args...)}
 }
 
-// Negative returns an error that ends the program with ExitNegative and prints nothing.
+// Negative returns an error that makes the program exit with ExitNegative and print no message.
 func Negative() error { return &ExitError{Code: ExitNegative} }

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// IsHost reports whether a certificate can name host: an IP address, or a DNS name (RFC 1123
-// section 2.1) whose first label may be * alone. It accepts underscores: names of containers have
-// them, and Go verifies such names.
+// IsHost reports whether a certificate can contain host: an IP address, or a DNS name (RFC 1123
+// section 2.1) whose first label may be *. It accepts underscores: names of containers have them,
+// and Go verifies such names.
 func IsHost(host string) bool {
 	if net.ParseIP(host) != nil {
 		return true

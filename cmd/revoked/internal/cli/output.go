@@ -37,7 +37,7 @@ func (o *Output) Write(p []byte) (int, error) {
 // AddOutputFlag adds the flag -o to cmd.
 func AddOutputFlag(cmd *cobra.Command, output *string) {
 	cmd.Flags().StringVarP(output, "output", "o", "",
-		`form of the answer: "table" or "json" (REVOKED_OUTPUT; default table)`)
+		`output format: "table" or "json" (REVOKED_OUTPUT; default table)`)
 }
 
 // WantJSON reports whether output, or else REVOKED_OUTPUT, selects JSON.

@@ -24,7 +24,7 @@ func (c *Config) Derive(hostname func() (string, error)) {
 	c.deriveCertificate()
 	wrong := false
 	for _, l := range c.listeners() {
-		if !c.hasProblem(l.key) { // else the address was not parsed
+		if !c.hasProblem(l.key) { // otherwise the address was not parsed
 			c.add(l.key, checkListen(l.addr))
 		}
 		wrong = wrong || c.hasProblem(l.key)

@@ -57,7 +57,7 @@ func (v value) audienceMap(p *map[netip.Prefix][]string) error {
 			return err
 		}
 		if _, repeated := (*p)[n]; repeated {
-			return fmt.Errorf("%v is named twice: give it a list of audiences", n)
+			return fmt.Errorf("%v appears twice: use a list of audiences", n)
 		}
 		of := value{node: resolve(v.node.Content[i+1])}
 		var audiences []string
@@ -88,8 +88,8 @@ func resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// addNetwork adds audiences to those of the network. A token cannot name an audience beyond the
-// limit.
+// addNetwork adds audiences to those of the network. It rejects an audience that is too long for
+// any token.
 func addNetwork(p *map[netip.Prefix][]string, n netip.Prefix, audiences []string) error {
 	if *p == nil {
 		*p = map[netip.Prefix][]string{}

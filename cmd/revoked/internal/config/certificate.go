@@ -28,14 +28,15 @@ func (c *Config) deriveCertificate() {
 	c.ClusterKey = filepath.Join(c.DataDir, "tls", "node.key")
 }
 
-// TokenRecord returns the file with the digest of the join token that gave the certificate.
+// TokenRecord returns the file with the digest of the join token that the certificate was issued
+// for.
 func (c *Config) TokenRecord() string {
 	return filepath.Join(filepath.Dir(c.ClusterCert), "used-token")
 }
 
-// needsCertificate returns whether this node must ask for a certificate with its join token: it has
-// none, or it is not a member and has another token than the one that gave its certificate. In that
-// case, the cluster does not know the key of the certificate, and would not renew it.
+// needsCertificate reports whether this node must request a certificate with its join token. It
+// must if it has none, or if it is not a member and its certificate was issued for another token.
+// The cluster has no record of the key of such a certificate, and would not renew it.
 func (c *Config) needsCertificate(token string) bool {
 	if _, err := os.Stat(c.ClusterCert); !c.OwnCertificate || errors.Is(err, os.ErrNotExist) {
 		return c.OwnCertificate
@@ -45,21 +46,21 @@ func (c *Config) needsCertificate(token string) bool {
 		return false
 	}
 	digest := jointoken.Digest(t.PublicKey())
-	record, _ := os.ReadFile(c.TokenRecord()) // without the record it asks again, which the token allows
+	record, _ := os.ReadFile(c.TokenRecord()) // without the record, the node requests it again, which the token allows
 	return strings.TrimSpace(string(record)) != hex.EncodeToString(digest[:])
 }
 
 func (c *Config) loadClusterCert(f *Files) {
 	if f.NeedsCertificate = c.needsCertificate(f.JoinToken); f.NeedsCertificate {
 		c.addIf(len(c.Join) == 0, "join", "is not set; a node with only a join token gets its certificate from a member")
-		c.addIf(IsMember(c.DataDir), "join_token_file", "%s is missing, and a join token gives a member no other "+
-			"certificate; set cluster_ca, cluster_cert and cluster_key", c.ClusterCert)
+		c.addIf(IsMember(c.DataDir), "join_token_file", "%s is missing, and a member cannot get another "+
+			"certificate with a join token; set cluster_ca, cluster_cert and cluster_key", c.ClusterCert)
 		c.addIf(f.JoinToken != "" && !jointoken.HasKey(f.JoinToken), "join_token_file",
-			"%s: the token gives no certificate (want one that begins with rjt1.); create another, "+
+			"%s: the token cannot get a certificate (want one that begins with rjt1.); create another, "+
 				"or set cluster_ca, cluster_cert and cluster_key", c.JoinTokenFile)
 		return
 	}
-	advice := "nodes talk over mutual TLS; for a trial: revoked cert ca && revoked cert node " + c.NodeID
+	advice := "nodes use mutual TLS; for a trial: revoked cert ca && revoked cert node " + c.NodeID
 	if !c.require(advice, "cluster_ca", "cluster_cert", "cluster_key") {
 		return
 	}
@@ -69,7 +70,7 @@ func (c *Config) loadClusterCert(f *Files) {
 		return
 	}
 	if id := certs.NodeID(); id != c.NodeID {
-		c.addf("cluster_cert", "names node %q, but node_id is %q; use the certificate of this node, or set node_id",
+		c.addf("cluster_cert", "is for node %q, but node_id is %q; use the certificate of this node, or set node_id",
 			id, c.NodeID)
 		return
 	}
@@ -88,7 +89,7 @@ func (c *Config) LoadSigner(f *Files) (err error) {
 	return err
 }
 
-// checkClientCA warns if the CA of the callers is also one of the nodes. The certificate of a node
+// checkClientCA warns if the CA of the callers is also a CA of the nodes. The certificate of a node
 // has the name of the node, which the holder of a join token may choose.
 func (c *Config) checkClientCA(f *Files) {
 	nodes := keysIn(c.ClusterCA)
@@ -104,8 +105,8 @@ func (c *Config) checkClientCA(f *Files) {
 	}
 }
 
-// keysIn returns the hashes of the keys of the certificates in a PEM file. It skips what it cannot
-// read: others report that.
+// keysIn returns the hashes of the keys of the certificates in a PEM file. It skips unreadable
+// data, which other checks report.
 func keysIn(name string) map[[32]byte]bool {
 	keys := map[[32]byte]bool{}
 	rest, _ := os.ReadFile(name)

@@ -15,7 +15,7 @@ import (
 
 // The three files default to a folder below data_dir only for a node whose certificate comes from a
 // join token.
-func TestDeriveCertificate_OnlyWithTokenOrItsFiles(t *testing.T) {
+func TestDeriveCertificate_OnlyWithTokenOrTLSFolder(t *testing.T) {
 	with, without := t.TempDir(), t.TempDir()
 	if err := os.MkdirAll(filepath.Join(with, "tls"), 0o700); err != nil {
 		t.Fatal(err)
@@ -56,7 +56,7 @@ func TestLoadJoinToken_NoCertificate_ReportsProblem(t *testing.T) {
 		"BOM and white space": {"\ufeff" + token + " \t\r\n", []string{"a:1"}, ""},
 		"cut": {token[:50], []string{"a:1"},
 			"join token: damaged or incomplete (want rjt1. and 86 more characters)"},
-		"older form": {strings.Repeat("A", 43), []string{"a:1"}, "the token gives no certificate"},
+		"older form": {strings.Repeat("A", 43), []string{"a:1"}, "the token cannot get a certificate"},
 		"no join":    {token, nil, "a node with only a join token gets its certificate from a member"},
 	} {
 		dir := t.TempDir()
@@ -83,9 +83,9 @@ func TestLoadJoinToken_NoCertificate_ReportsProblem(t *testing.T) {
 	}
 }
 
-// A node that joins with another token than the one that gave its certificate would be a member
-// whose key the cluster does not know.
-func TestLoadClusterCert_AnotherToken_NeedsAnother(t *testing.T) {
+// The cluster has no record of the key of a certificate that was issued for another join token. A
+// node must not become a member with it.
+func TestLoadClusterCert_OtherToken_NeedsNewCertificate(t *testing.T) {
 	ca, err := pki.NewCA("CA", time.Hour)
 	if err != nil {
 		t.Fatal(err)

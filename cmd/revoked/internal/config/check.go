@@ -24,7 +24,7 @@ func Load(flags *Flags) (*Config, *Files, error) {
 		return c, nil, err
 	}
 	c.Derive(os.Hostname)
-	if unparsed == nil { // else values that were not parsed are zero and would be reported again
+	if unparsed == nil { // otherwise values that were not parsed are zero and would be reported again
 		c.CheckValues()
 	}
 	f := c.loadFiles()
@@ -137,7 +137,7 @@ func (c *Config) Warnings() []string {
 		}
 	}
 	warn(c.origin["issuer"] == "default" && (len(c.Join) > 0 || c.BootstrapExpect > 1),
-		"issuer is not set: each node names its own address in its RFC 8414 metadata; set one issuer on all nodes")
+		"issuer is not set: each node publishes its own address in its RFC 8414 metadata; set one issuer on all nodes")
 	lease := c.Replicated.LeaseDuration
 	warn(c.RequestTimeout < lease+lease/20,
 		"request_timeout %v is shorter than a lease (%v): "+
@@ -161,9 +161,9 @@ func (c *Config) Warnings() []string {
 	return out
 }
 
-// bootstrapWarning compares bootstrap_expect with the nodes that join names. A mismatch is only a
-// warning: the node still joins an existing cluster through one of them. Only cluster_advertise
-// identifies this node, so join may name it by another address.
+// bootstrapWarning compares bootstrap_expect with the nodes in join. A mismatch is only a warning:
+// the node still joins an existing cluster through one of them. Only cluster_advertise identifies
+// this node, so join may have another address of this node.
 func (c *Config) bootstrapWarning() string {
 	if c.BootstrapExpect == 0 || len(c.Join) == 0 {
 		return ""
@@ -176,7 +176,7 @@ func (c *Config) bootstrapWarning() string {
 	if len(named) <= c.BootstrapExpect && c.BootstrapExpect <= most {
 		return ""
 	}
-	return fmt.Sprintf("bootstrap_expect is %d, but join names %d nodes and this one makes it %d at most: "+
-		"no cluster is bootstrapped until join names exactly those nodes, in the same way on each of them",
+	return fmt.Sprintf("bootstrap_expect is %d, but join has %d nodes, at most %d with this one: "+
+		"no cluster is bootstrapped until join has exactly those nodes, with the same addresses on each of them",
 		c.BootstrapExpect, len(named), most)
 }

@@ -37,7 +37,8 @@ func (e *Error) Error() string {
 type Config struct {
 	Settings
 	File string // absolute; may be empty
-	// OwnCertificate reports that the certificate is below data_dir, where a join token puts it.
+	// OwnCertificate reports that the certificate is below data_dir, where the node stores a
+	// certificate that it got with a join token.
 	OwnCertificate bool
 	origin         map[string]string // by key, such as "--node-id", "REVOKED_NODE_ID", "/etc/revoked.yml:3", "default"
 	problems       []Problem

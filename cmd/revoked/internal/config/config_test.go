@@ -34,7 +34,7 @@ func loadWith(t *testing.T, args []string, env map[string]string, file string) (
 	return flags.Read(func(name string) (string, bool) { v, ok := env[name]; return v, ok })
 }
 
-func TestRead_TakesValueOfHighestPrecedence(t *testing.T) {
+func TestRead_UsesValueOfHighestPrecedence(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		args []string
@@ -113,7 +113,7 @@ func TestRead_UnknownKey_NamesLineAndSuggestion(t *testing.T) {
 	}
 }
 
-func TestRead_ReportsAllProblemsAtOnce(t *testing.T) {
+func TestRead_ManyProblems_ReportsAll(t *testing.T) {
 	_, err := loadWith(t, []string{"--bootstrap-expect", "three"}, map[string]string{"REVOKED_LEASE_DURATION": "2"},
 		"cache_size: 64MBB\nnon_voter: perhaps\ntrusted_proxies: [10.0.0.0/33]\nregion: [a]\nnode_id: x\nnode_id: y\n")
 	if err == nil {
@@ -212,7 +212,7 @@ func TestRead_MalformedCheckNetworks_NamesProblem(t *testing.T) {
 		"=rs1":                                   `got "", want a network such as 10.0.0.0/8 or an address`,
 		"10.0.0.0/8=":                            "10.0.0.0/8: the audience after = is empty",
 		"10.0.0.0/8=a\u200bb":                    "invisible character",
-		"{10.0.0.0/8: rs1, 10.9.9.9/8: rs2}":     "10.0.0.0/8 is named twice: give it a list of audiences",
+		"{10.0.0.0/8: rs1, 10.9.9.9/8: rs2}":     "10.0.0.0/8 appears twice: use a list of audiences",
 		"{10.0.0.0/8: ''}":                       "10.0.0.0/8: the audience is empty",
 		"{10.0.0.0/8: [rs1, '']}":                "10.0.0.0/8: an element of the list is empty",
 		"{10.0.0.0/8: {rs1: rs2}}":               "10.0.0.0/8: want an audience or a list of audiences",
@@ -303,7 +303,7 @@ func TestCheckValues_ReportsInvalidValue(t *testing.T) {
 		{"elections shorter than heartbeats", "election_timeout: 100ms", "less than heartbeat_timeout"},
 		{"a proxy for key sets without a scheme", "jwks_proxy: proxy.example:3128", "jwks_proxy: want a URL such as"},
 		{"a proxy for key sets of another kind", "jwks_proxy: 'socks5://proxy.example'", "jwks_proxy: want a URL such as"},
-		{"expected nodes that cannot be found", "bootstrap_expect: 3", "cannot find each other without join"},
+		{"bootstrap_expect without join", "bootstrap_expect: 3", "cannot find each other without join"},
 		{"a bootstrapping node that does not vote", "bootstrap_expect: 1\nnon_voter: true", "votes"},
 		{"a peer without a port", "join: [node2]", "want host:port"},
 		{"a budget of zero", "misses_per_second: 0", "got 0, want 1 or more"},
@@ -356,7 +356,7 @@ func TestCheckDataDir_ReportsUnusableDir(t *testing.T) {
 }
 
 func TestParseYAML_SyntaxError_NamesLine(t *testing.T) {
-	// The library names the line of the mistake or the line before it.
+	// The library reports the line of the mistake or the line before it.
 	for text, want := range map[string]string{
 		"node_id: a\nregion: b\nlog_level: debug\njoin [a]\napi_addr: :1\n": "line 4: ",
 		"node_id: a\nregion: b\njoin: [a, b\napi_addr: :1\n":                "line 2: ",
@@ -475,8 +475,8 @@ func FuzzReadFile(f *testing.F) {
 	})
 }
 
-// The bootstrap files count once. After that, a missing or unusable one must not keep a member from
-// starting: an administrator deletes the secret, as the manual asks.
+// The bootstrap files are used only once. Afterwards a missing or unusable file must not keep a
+// member from starting, because the manual asks the administrator to delete the secret.
 func TestLoadClients_Member_NeedsNoBootstrapFiles(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {

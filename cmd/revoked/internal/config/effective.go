@@ -18,10 +18,10 @@ type Effective struct {
 	Source string `json:"source"` // flag, variable, file:line or "default"
 }
 
-// Effective returns every setting, in the order of the table. It looks whether files exist, so call
-// it at the start, and never reads them. In URLs it replaces the password and the query. If a
-// setting should name a file with a secret but names no file, Effective hides the value: users have
-// put the secret itself there.
+// Effective returns every setting, in the order of the table. It checks whether files exist, so
+// call it at the start. It never reads them. In URLs it replaces the password and the query. If the
+// value of a setting for a secret file is not a file, Effective hides it, because users have put
+// the secret itself there.
 func (c *Config) Effective() []Effective {
 	var all []Effective
 	for _, s := range c.table() {
@@ -76,13 +76,13 @@ func namesSecret(key string) bool {
 		strings.HasSuffix(key, "_key_file") || key == "bootstrap_clients_file" || strings.HasSuffix(key, "_key")
 }
 
-// isFile reports whether name is empty or names something that exists.
+// isFile reports whether name is empty or exists.
 func isFile(name string) bool {
 	_, err := os.Stat(name)
 	return name == "" || err == nil
 }
 
-// withoutCredentials returns text. If it is a URL, it replaces user, password and query.
+// withoutCredentials returns text. If text is a URL, its user, password and query are replaced.
 func withoutCredentials(text string) string {
 	if !strings.Contains(text, "://") {
 		return text

@@ -66,7 +66,7 @@ func TestEffective_EachSetting_ShowsNoSecret(t *testing.T) {
 	}
 }
 
-// Effective shows every type of setting. It would hide a setting of a type that it does not know.
+// Effective shows every type of setting. It would hide a setting of an unknown type.
 func TestEffective_Defaults_AreAllShown(t *testing.T) {
 	cfg, err := loadWith(t, nil, nil, "")
 	if err != nil {

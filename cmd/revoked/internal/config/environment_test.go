@@ -11,7 +11,7 @@ import (
 	"revoked/cmd/revoked/internal/config"
 )
 
-func TestUnknownVariables_EachName_IsKnownOrNamed(t *testing.T) {
+func TestUnknownVariables_EachName_IsKnownOrReported(t *testing.T) {
 	const is = " is set, but the program has no such variable"
 	for entry, want := range map[string]string{
 		"REVOKED_NODE_ID=n1":                       "",
@@ -40,7 +40,7 @@ func TestUnknownVariables_EachName_IsKnownOrNamed(t *testing.T) {
 	}
 }
 
-// Each variable that the source of the program names is a known variable.
+// Each variable in the source code of the program is a known variable.
 func TestUnknownVariables_VariablesOfTheSource_AreKnown(t *testing.T) {
 	read := regexp.MustCompile(`"(REVOKED_[A-Z_]+)"`)
 	found := 0

@@ -122,7 +122,7 @@ func (c *Config) loadGossipKey(f *Files) {
 	// Both may be 32 bytes in base64, and every node has the gossip key.
 	if secret, err := files.Read(c.BootstrapAdminSecretFile, maxFile); err == nil && holdsKey(secret, f.GossipKey) {
 		c.addf("gossip_key_file", "%s contains the secret of bootstrap_admin_secret_file; "+
-			"generate a key of its own with: revoked keygen -f FILE", c.GossipKeyFile)
+			"generate a separate key with: revoked keygen -f FILE", c.GossipKeyFile)
 	}
 }
 
@@ -306,11 +306,11 @@ func (c *Config) checkBootstrap(clients []revoked.Client) {
 	switch {
 	case c.BootstrapExpect > 0:
 		c.note("bootstrap_admin_secret_file",
-			"is not set, and bootstrap_clients_file names no administrator: the new cluster could not be administered; "+
-				"put a secret of 32 bytes or more into a file and name it here")
+			"is not set, and bootstrap_clients_file has no administrator: the new cluster could not be administered; "+
+				"set it to a file with a secret of 32 bytes or more")
 	case len(c.Join) == 0:
 		c.note("",
-			"this node is not in a cluster and cannot get into one: set bootstrap_expect (a new cluster), "+
+			"this node is not in a cluster and cannot join one: set bootstrap_expect (a new cluster), "+
 				"join (cluster addresses of an existing one), or bootstrap_admin_secret_file (then run revoked join)")
 	}
 }

@@ -34,7 +34,7 @@ func TestLoadGossipKey_InvisibleParts_DroppedOrRefused(t *testing.T) {
 	}
 }
 
-// The secret of the administrator must not be the gossip key, whatever an editor put before it.
+// The secret of the administrator must not be the gossip key, even behind a byte order mark.
 func TestLoadGossipKey_SecretOfAdministrator_IsRefused(t *testing.T) {
 	key := base64.StdEncoding.EncodeToString(make([]byte, cluster.KeySize))
 	dir := t.TempDir()

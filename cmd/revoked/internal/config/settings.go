@@ -4,8 +4,7 @@
 // its name. A flag overrides a variable, a variable overrides the file, the file overrides the
 // default. [Load] reports all problems together, each with the place where the setting was written.
 //
-// No error quotes a secret. The package writes no file, and opens a port only for the time of a
-// check.
+// No error quotes a secret. The package writes no file, and opens a port only during a check.
 package config
 
 import (
@@ -200,7 +199,7 @@ func (s *Settings) local() []Setting {
 			&s.ElectionTimeout, 10 * time.Millisecond, time.Minute},
 		{"request_timeout", "5s", "how long a request may wait for the cluster",
 			&s.RequestTimeout, 100 * time.Millisecond, 10 * time.Minute},
-		{"shutdown_delay", "5s", "how long a node that must stop answers on while /readyz is 503",
+		{"shutdown_delay", "5s", "how long a stopping node continues to serve while /readyz answers 503",
 			&s.ShutdownDelay, 0, 10 * time.Minute},
 		{"shutdown_timeout", "15s", "how long a clean shutdown may take after shutdown_delay",
 			&s.ShutdownTimeout, 100 * time.Millisecond, time.Hour},
@@ -215,10 +214,10 @@ func (s *Settings) local() []Setting {
 			"revocations of unknown tokens by one public client from one address before 429",
 			&s.PublicRevocationsPerMinute, 1, 0},
 		{"max_connections", "0", "open connections of the API port (0: by memory, 1,000 to 10,000)", &s.MaxConnections, 0, 0},
-		{"max_connections_per_address", "0", "of one address outside trusted_proxies (0: a quarter)",
+		{"max_connections_per_address", "0", "open connections of one address outside trusted_proxies (0: a quarter)",
 			&s.MaxConnectionsPerAddress, 0, 0},
 		{"max_requests", "0", "requests in progress before 503 (0: by memory, 1,000 to 10,000)", &s.MaxRequests, 0, 0},
-		{"max_requests_per_address", "0", "of one address outside trusted_proxies (0: a quarter)",
+		{"max_requests_per_address", "0", "requests in progress of one address outside trusted_proxies (0: a quarter)",
 			&s.MaxRequestsPerAddress, 0, 0},
 		{"max_requests_per_client", "0", "requests in progress of one client before 429 (0: a half)",
 			&s.MaxRequestsPerClient, 0, 0},
@@ -226,10 +225,10 @@ func (s *Settings) local() []Setting {
 		{"feed_limit_per_client", "100", "open feeds of one client before 429", &s.FeedLimitPerClient, 1, 0},
 		{"bulk_limit", "16", "concurrent bulk registrations of all clients before 429", &s.BulkLimit, 1, 0},
 		{"bulk_limit_per_client", "4", "concurrent bulk registrations of one client before 429", &s.BulkLimitPerClient, 1, 0},
-		{"temp_dir", "", "directory of results that callers of bulk registrations have not read (default: TMPDIR or /tmp)",
+		{"temp_dir", "", "directory for results that callers of bulk registrations have not read (default: TMPDIR or /tmp)",
 			(*path)(&s.TempDir), 0, 0},
-		{"spool_limit", "512MiB", "bytes of these results in all", (*size)(&s.SpoolLimit), 0, 0},
-		{"spool_limit_per_request", "64MiB", "bytes of these results of one request; then its body waits for the caller",
+		{"spool_limit", "512MiB", "total bytes of unread results of bulk registrations", (*size)(&s.SpoolLimit), 0, 0},
+		{"spool_limit_per_request", "64MiB", "bytes of unread results of one request; then the node waits for the caller",
 			(*size)(&s.SpoolLimitPerRequest), 0, 0},
 		{"log_level", "info", "debug, info, warn or error",
 			choice{&s.LogLevel, []string{"debug", "info", "warn", "error"}}, 0, 0},

@@ -15,8 +15,8 @@ func (c *Config) tempDir() string {
 }
 
 // checkTempDir creates and removes a file in the temporary folder. Without that folder a node still
-// serves, except bulk registrations whose callers read slowly. So only temp_dir itself is a
-// problem.
+// serves, except bulk registrations whose callers read slowly. So the problem is a warning unless
+// temp_dir is set.
 func (c *Config) checkTempDir(f *Files) {
 	tmp, err := os.CreateTemp(c.tempDir(), "revoked-check-*")
 	if err == nil {

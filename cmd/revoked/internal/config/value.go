@@ -116,8 +116,8 @@ func (v value) scalar(field any) (err error) {
 // Stderr is the destination for standard error.
 const Stderr = "stderr"
 
-// checkScalar refuses text that looks right to a reader, and that a listener or the file system
-// would take literally. Examples are white space around a value and invisible characters.
+// checkScalar refuses text that looks right to a reader, but that a listener or the file system
+// would use literally. Examples are white space around a value and invisible characters.
 func checkScalar(s string) error {
 	if strings.TrimSpace(s) != s {
 		return fmt.Errorf("begins or ends with white space: %q", s)
@@ -185,8 +185,8 @@ func (v value) networks(p *[]netip.Prefix) error {
 	return nil
 }
 
-// parseNetwork returns a masked network or that of one address. An IPv4-mapped IPv6 network becomes
-// an IPv4 network, because the address of a peer is compared as IPv4.
+// parseNetwork returns a masked network, or the network of a single address. An IPv4-mapped IPv6
+// network becomes an IPv4 network, because the address of a peer is compared as IPv4.
 func parseNetwork(s string) (netip.Prefix, error) {
 	n, err := netip.ParsePrefix(s)
 	if a, errAddr := netip.ParseAddr(s); errAddr == nil {

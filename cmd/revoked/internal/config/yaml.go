@@ -117,7 +117,7 @@ func similar(key string, table []Setting) []string {
 	return near
 }
 
-// otherWords are words of other systems for a part of a key.
+// otherWords are the words that other systems use for a part of a key.
 var otherWords = map[string]string{
 	"advertised": "advertise", "bind": "addr", "listen": "addr", "address": "addr", "name": "node_id", "peers": "join",
 	"seeds": "join", "retry": "join", "tls": "cert", "certificate": "cert", "datadir": "data_dir", "path": "dir",

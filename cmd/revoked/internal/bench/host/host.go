@@ -1,4 +1,5 @@
-// Package host describes the machine of a benchmark, and what processes and folders use of it.
+// Package host describes the machine of a benchmark, and the resources that processes and folders
+// use.
 //
 // It reads /proc and the file system, so some figures are missing on systems other than Linux. The
 // callers then leave them out of the report.

@@ -95,7 +95,7 @@ func (s *Series) line(b *bytes.Buffer, px, py func(float64) float64, color strin
 	}
 }
 
-// bars draws bars whose X is the left edge. Each is as wide as the distance of the first two.
+// bars draws bars whose X is the left edge. Each is as wide as the distance between the first two.
 func (s *Series) bars(b *bytes.Buffer, px, py func(float64) float64, color string) {
 	for i := range s.X {
 		w := px(s.X[min(1, len(s.X)-1)]) - px(s.X[0])
@@ -119,7 +119,7 @@ func (a *axis) place(v float64) float64 {
 	return (v - low) / (high - low)
 }
 
-// axes returns axes that hold all points. A linear axis begins at 0, except that of X.
+// axes returns axes that hold all points. A linear axis begins at 0, except the X axis.
 func (c *Chart) axes() (x, y axis) {
 	var xs, ys []float64
 	for _, s := range c.Series {
@@ -166,8 +166,9 @@ func (a *axis) linearTicks() {
 	a.low, a.high = first*step, last*step
 }
 
-// logTicks sets ticks at powers of two if all values are. Otherwise it sets them at 1, 2 and 5
-// times the powers of ten, or beyond three decades at the powers alone.
+// logTicks sets ticks at powers of two if all values are powers of two. Otherwise it sets them at
+// 1, 2 and 5 times the powers of ten, or only at the powers of ten if the values span more than
+// three decades.
 func (a *axis) logTicks(values []float64) {
 	factors := []float64{1, 2, 5}
 	base := 10.0

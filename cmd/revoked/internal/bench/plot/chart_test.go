@@ -46,7 +46,7 @@ func attribute(t *testing.T, e xml.StartElement, name string) float64 {
 	return 0
 }
 
-// Every point is inside its chart, and larger values lie further up and to the right.
+// Every point is inside its chart, and larger values are further up and to the right.
 func TestDraw_Points_AreInOrder(t *testing.T) {
 	for name, c := range map[string]plot.Chart{
 		"linear": {Series: []plot.Series{{X: []float64{1, 2, 30}, Y: []float64{0.5, 7, 9}}}},
@@ -63,7 +63,7 @@ func TestDraw_Points_AreInOrder(t *testing.T) {
 			for _, e := range elements(t, plot.Draw(c))["circle"] {
 				cx, cy := attribute(t, e, "cx"), attribute(t, e, "cy")
 				if cx < 70 || cx > 640 || cy < 30 || cy > 290 {
-					t.Errorf("got a point at %v, %v, want it inside of the axes", cx, cy)
+					t.Errorf("got a point at %v, %v, want it inside the axes", cx, cy)
 				}
 				if cx <= x || cy >= y {
 					t.Errorf("got a point at %v, %v after %v, %v, want it right of and above it", cx, cy, x, y)

@@ -41,8 +41,8 @@ func Plot(dir string, reports []string) (written []string, err error) {
 		written = append(written, name)
 	}
 	if len(written) == 0 {
-		return nil, cli.UsageError("the reports have nothing to draw: take the measures curve or failover, " +
-			"or give reports with different --pairs")
+		return nil, cli.UsageError("the reports have nothing to draw: run the measures curve or failover, " +
+			"or pass reports with different --pairs")
 	}
 	slices.Sort(written)
 	return written, nil
@@ -119,7 +119,7 @@ func failoverCharts(reports []*Report) []plot.Chart {
 	}}
 }
 
-// growthCharts returns the measures that more than one number of pairs has.
+// growthCharts returns a chart for each measure that was run with more than one number of pairs.
 func growthCharts(reports []*Report) (charts []plot.Chart) {
 	for _, name := range []string{"register", "revoke", "introspect", "latency", "lone", "size", "restart"} {
 		at := map[uint64]*Measure{}

@@ -1,5 +1,5 @@
-// Package report has the results of a benchmark: the JSON document of bench -o json, its table, and
-// the figures that [Plot] draws from it.
+// Package report defines the results of a benchmark: the JSON document of bench -o json, its table,
+// and the figures that [Plot] draws from it.
 //
 // It promises that fields of the document are only added, so that old reports can be drawn. It
 // measures nothing.
@@ -125,7 +125,7 @@ func (m *Measure) ComparePeer() {
 	m.Peer, m.PeerRatio = &value, &ratio
 }
 
-// SetDetail sets a figure that the table has no column for. The name is one of the JSON document.
+// SetDetail sets a figure that the table has no column for. name is its key in the JSON document.
 func (m *Measure) SetDetail(name string, value any) {
 	if m.Details == nil {
 		m.Details = map[string]any{}
