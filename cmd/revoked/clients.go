@@ -94,7 +94,7 @@ func secretsText(secrets []client.ClientSecret) string {
 	}
 	text := fmt.Sprintf("%d valid", len(secrets))
 	if len(until) > 0 {
-		text += "; an old one ends at " + strings.Join(until, ", ")
+		text += "; an old one expires at " + strings.Join(until, ", ")
 	}
 	return text
 }

@@ -46,11 +46,11 @@ func issuerCommand() *cobra.Command {
 			return err
 		}),
 		call.Change(&cobra.Command{
-			Use: "ban-key NAME THUMBPRINT", Short: "Ban a key of an issuer permanently; tokens that it signed end",
+			Use: "ban-key NAME THUMBPRINT", Short: "Ban a key of an issuer permanently; tokens that it signed become inactive",
 			Args: cobra.ExactArgs(2),
 		}, func(c *client.Client, ctx context.Context, args []string) (client.Answer[client.Applied], error) {
 			return c.BanIssuerKey(ctx, args[0], args[1])
-		}, "banned a key of ARG; tokens that it signed have ended"),
+		}, "banned a key of ARG; tokens that it signed are inactive"),
 		issuerCheckCommand(),
 	)
 	return cmd
@@ -78,7 +78,7 @@ func issuerUpdateCommand() *cobra.Command {
 		Use:   "update NAME FILE|-",
 		Short: "Change an issuer by a JSON merge patch",
 		Long: "Change the members of an issuer that a JSON file contains. null sets a member to its default. Keys\n" +
-			"that a new jwks lacks are retired: tokens that they signed end.",
+			"that a new jwks lacks are retired: tokens that they signed become inactive.",
 		Args: cobra.ExactArgs(2),
 	}
 	return issuerFileCommand(cmd, 1, func(c *client.Client, ctx context.Context, args []string, patch json.RawMessage) (
@@ -192,7 +192,7 @@ func printIssuer(cmd *cobra.Command, i client.Issuer) error {
 	}
 	if f := i.Fetch; f != nil {
 		pairs = append(pairs, "last_fetch", cmp.Or(withDate(f.At, rawText(f.At)), "none yet"),
-			"next_fetch", cmp.Or(withDate(f.NextAt, rawText(f.NextAt)), "at once"))
+			"next_fetch", cmp.Or(withDate(f.NextAt, rawText(f.NextAt)), "immediately"))
 	}
 	for _, k := range i.Keys {
 		pairs = append(pairs, "key "+k.Thumbprint, strings.TrimSpace(k.State+" "+k.Algorithm+" "+k.KeyID))
@@ -230,11 +230,11 @@ func issuerCheckCommand() *cobra.Command {
 }
 
 // checkSteps are the steps of a check in their order. Each has its reason, and a description of the
-// tokens that fail it. The check ends with the first step that fails.
+// tokens that fail it. The check stops at the first step that fails.
 var checkSteps = [...]struct{ name, reason, problem string }{
 	{"format", "format", "it is not a JWT in the compact form, or longer than 8,192 bytes"},
 	{"issuer", "issuer", "its iss is not the issuer of the record, character for character"},
-	{"alg", "alg", "its alg is not one that the record and the key allow"},
+	{"alg", "alg", "the record or the key does not allow its alg"},
 	{"kid", "kid", "the record has no key with its kid"},
 	{"signature", "signature", "no key of the record made its signature"},
 	{"typ", "typ", "the typ of its header is not in token_types"},
@@ -247,7 +247,7 @@ var checkSteps = [...]struct{ name, reason, problem string }{
 	{"not_yet_valid", "not_yet_valid", "its iat or nbf is ahead by more than clock_skew"},
 }
 
-// explainCheck lists the steps that a token passed, and describes the one that it failed. It
+// explainCheck lists the steps that a token passed, and describes the step that it failed. It
 // returns "" for a reason that a newer server gave.
 func explainCheck(t client.TokenCheck) string {
 	var passed []string

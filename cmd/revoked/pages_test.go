@@ -102,7 +102,7 @@ func blocks(t *testing.T, page string) []block {
 		}
 	}
 	if open != nil {
-		t.Fatalf("%v: the block does not end", open)
+		t.Fatalf("%v: the block is not closed", open)
 	}
 	return out
 }

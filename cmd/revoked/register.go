@@ -73,7 +73,7 @@ func tokenRegisterCommand() *cobra.Command {
 			return r.registerOne(cmd, conn, args)
 		}
 		if len(args) > 0 || r.describesGrant() {
-			return cli.UsageError("--ndjson excludes a file argument and flags that describe one grant")
+			return cli.UsageError("cannot combine --ndjson with a file argument or flags that describe one grant")
 		}
 		return r.registerStream(cmd, conn)
 	}
@@ -110,9 +110,9 @@ func (r *registerFlags) grantBody(cmd *cobra.Command, args []string) (any, error
 	access, refresh := r.flags.Changed("expires-in"), r.flags.Changed("refresh-expires-in")
 	switch {
 	case r.body.ClientID == "":
-		return nil, cli.UsageError("name a file with the JSON body (- is standard input), or --client and token files")
+		return nil, cli.UsageError("pass a file with the JSON body (- is standard input), or --client and token files")
 	case r.accessFile == "" && r.refreshFile == "":
-		return nil, cli.UsageError("name --access-token-file, --refresh-token-file or both")
+		return nil, cli.UsageError("set --access-token-file, --refresh-token-file or both")
 	case r.accessFile == "-" && r.refreshFile == "-":
 		return nil, cli.UsageError("only one token can come from standard input")
 	case access && r.accessFile == "" || refresh && r.refreshFile == "":

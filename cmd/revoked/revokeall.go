@@ -16,7 +16,7 @@ import (
 func revokeAllCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke-all",
-		Short: "End all tokens of a client, subject, session, grant or issuer",
+		Short: "Revoke all tokens of a client, subject, session, grant or issuer",
 		Long: "Create a cut-off: it revokes every token of the matching grants that was issued at or before a\n" +
 			"time (default: now), including tokens registered later. Selectors of different kinds must all\n" +
 			"match. --dry-run counts the live grants that match and changes nothing. --expect N fails unless\n" +
@@ -80,7 +80,7 @@ func revokeAllCommand() *cobra.Command {
 		func(cmd *cobra.Command, r client.CutoffResult) error { return printCutoff(cmd, cut.DryRun, r) })
 }
 
-// printCutoff prints what a cut-off ended, or with dryRun what it would end.
+// printCutoff prints the effect of a cut-off, or with dryRun the effect that it would have.
 func printCutoff(cmd *cobra.Command, dryRun bool, r client.CutoffResult) error {
 	matched := "not counted"
 	if r.Matched != nil {
@@ -114,6 +114,6 @@ func parseInstant(s string) (int64, error) {
 			return t.Unix(), nil
 		}
 	}
-	return 0, cli.UsageError("--issued-before takes Unix seconds, a date such as 2026-01-31 (00:00 UTC), " +
+	return 0, cli.UsageError("--issued-before: want Unix seconds, a date such as 2026-01-31 (00:00 UTC), " +
 		"or a date and time with its zone such as 2026-01-31T12:00:00Z")
 }

@@ -23,8 +23,8 @@ const maxJTI = 512
 func revokeJTICommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke-jti FILE|-",
-		Short: "End JWTs of a trusted issuer by their jti, without the tokens",
-		Long: "End the JWTs of a trusted issuer that have one of the jti in a file, one per line. It is safe to\n" +
+		Short: "Revoke JWTs of a trusted issuer by their jti, without the tokens",
+		Long: "Revoke the JWTs of a trusted issuer whose jti are in a file, one per line. It is safe to\n" +
 			"send a file again. Put only jti into the file, never tokens.",
 		Example: "  revoked revoke-jti --issuer https://as.example --reason \"leaked log\" jtis.txt",
 		Args:    cobra.ExactArgs(1),
@@ -35,7 +35,7 @@ func revokeJTICommand() *cobra.Command {
 	reason := f.String("reason", "", "reason, shown in the feed")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *issuer == "" {
-			return cli.UsageError("name the issuer of the tokens: --issuer")
+			return cli.UsageError("--issuer is required: the issuer of the tokens")
 		}
 		c, asJSON, err := conn.Open()
 		if err != nil {

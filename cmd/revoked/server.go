@@ -79,7 +79,7 @@ func notifyStop(signals ...os.Signal) (stop serverStop, end func()) {
 	return serverStop{server.Stop{Begin: begin.Done(), Now: now.Done(), Release: release}, cancelBegin}, end
 }
 
-// watchParent calls stop when the parent closes its end of the pipe or ends. A read in progress
+// watchParent calls stop when the parent closes its end of the pipe or exits. A read in progress
 // cannot be canceled, so this goroutine may live as long as the process.
 func watchParent(fd int, stop func()) {
 	defer stop()

@@ -202,7 +202,7 @@ func snapshotRestoreCommand() *cobra.Command {
 		id := *nodeID
 		if id == "" {
 			if id, err = os.Hostname(); err != nil {
-				return cli.UsageError("this host has no name; give --node-id")
+				return cli.UsageError("this host has no name; set --node-id")
 			}
 		}
 		in, err := input.Open(cmd, args[0])
@@ -221,7 +221,7 @@ func snapshotRestoreCommand() *cobra.Command {
 			return err
 		}
 		header.Bytes = backup.Bytes // size of the whole stream
-		ended := fmt.Sprintf("every token issued before %s has ended, and registrations need issued_at",
+		ended := fmt.Sprintf("every token issued before %s is revoked, and registrations need issued_at",
 			header.Stamp.Std().Format(time.RFC3339))
 		if *acceptLoss {
 			ended = fmt.Sprintf("no token is revoked, and tokens revoked after the backup may be active again (reason: %s)",

@@ -137,7 +137,7 @@ func TestSnapshotRestore_Backup_PrintsSize(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.stdout), &a); err != nil || got.code != 0 || a.Bytes != int64(len(good)) {
 		t.Errorf("got exit %d, %q and %q, want 0 and %d bytes", got.code, got.stdout, got.stderr, len(good))
 	}
-	if want := "every token issued before " + a.CreatedAt + " has ended"; !strings.Contains(got.stderr, want) {
+	if want := "every token issued before " + a.CreatedAt + " is revoked"; !strings.Contains(got.stderr, want) {
 		t.Errorf("got %q, want %q", got.stderr, want)
 	}
 }

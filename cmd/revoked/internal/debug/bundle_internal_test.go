@@ -117,7 +117,7 @@ func TestBundle_TwoNodes_HasEveryPage(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "out.tar.gz")
 	stdout, stderr, err := runBundle(t, "--addr", a.URL+","+b.URL+","+a.URL+"/", "-o", name)
 	if err != nil || stdout != name+"\n" || stderr != "" {
-		t.Fatalf("got %v, %q, %q, want the name of the file alone", err, stdout, stderr)
+		t.Fatalf("got %v, %q, %q, want only the name of the file", err, stdout, stderr)
 	}
 	files, m := readBundle(t, name)
 	if len(m.Nodes) != 2 || m.FormatVersion != 1 || m.CreatedAt.IsZero() ||
@@ -177,7 +177,7 @@ func TestBundle_PagesThatFail_AreMissing(t *testing.T) {
 }
 
 // If a node is down or hangs, the bundle still has the answers of the other node.
-func TestBundle_SilentNode_OthersAreWritten(t *testing.T) {
+func TestBundle_UnresponsiveNode_OthersAreWritten(t *testing.T) {
 	n := fakeNode(t, allPages("text"))
 	hanging := allPages("")
 	for path := range hanging {
@@ -190,7 +190,7 @@ func TestBundle_SilentNode_OthersAreWritten(t *testing.T) {
 		name := filepath.Join(t.TempDir(), "out.tar.gz")
 		_, _, err := runBundle(t, "--addr", addr+","+n.URL, "-o", name, "--timeout", "1s")
 		if err == nil || !strings.Contains(err.Error(), "got nothing from 1 of 2 nodes") {
-			t.Errorf("%s: got %v, want the silent node in the error", what, err)
+			t.Errorf("%s: got %v, want the node that does not answer in the error", what, err)
 		}
 		files, m := readBundle(t, name)
 		if len(m.Nodes[0].Missing) != 8 || len(m.Nodes[1].Files) != 8 || files[m.Nodes[1].Folder+"/log.txt"] != "text" {

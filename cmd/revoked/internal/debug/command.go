@@ -1,5 +1,5 @@
-// Package debug is `revoked debug`. It collects the state of nodes in one file, to find out why a
-// cluster does not work.
+// Package debug implements `revoked debug`. The command collects the state of nodes in one file, so
+// that an operator can find out why a cluster does not work.
 //
 // It promises that the file appears whole or not at all, even if a node does not answer. The file
 // lists each missing page with the reason. The file contains no secret: nodes do not show secrets
@@ -33,10 +33,10 @@ func bundleCommand(tool any) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bundle",
 		Short: "Collect the state of nodes in one file",
-		Long: "Ask every node that --addr names for status, members, settings, configuration, metrics, goroutines,\n" +
+		Long: "Ask every node in --addr for status, members, settings, configuration, metrics, goroutines,\n" +
 			"the newest log lines and, with pprof, the heap. Write the answers to one .tar.gz file of mode 0600.\n" +
-			"The command waits for a node that does not answer as long as --timeout. manifest.json says what is\n" +
-			"missing and why. The file has no token and no secret, but it has names of clients, nodes and\n" +
+			"The command waits at most --timeout for a node that does not answer. manifest.json lists what is\n" +
+			"missing, with the reasons. The file has no token and no secret, but it has names of clients, nodes and\n" +
 			"addresses: read it before you pass it on.\n" +
 			"Exit code 1: at least one node did not send anything. The file is still written.",
 		Example: "  revoked debug bundle -o bundle.tar.gz --addr https://node1:8443,https://node2:8443",
@@ -92,6 +92,6 @@ func (b *bundle) report(cmd *cobra.Command, name string, conn *call.Flags) error
 	if silent == 0 {
 		return nil
 	}
-	return fmt.Errorf("got nothing from %d of %d nodes (%s is written and names them): %w", silent, len(b.nodes), name,
+	return fmt.Errorf("got nothing from %d of %d nodes (%s is written and lists them): %w", silent, len(b.nodes), name,
 		conn.Advise(cause))
 }

@@ -66,9 +66,9 @@ func Command() *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&nodes, "nodes", 3, "number of nodes")
 	f.StringVar(&d.folder.Dir, "dir", "",
-		"folder for everything; kept, and used again if it exists (default: a temporary one)")
+		"folder for all files; kept, and reused if it exists (default: a temporary one)")
 	f.IntVar(&d.folder.APIPort, "api-port", 8443,
-		"API port of the first node; node k takes this + k - 1, its cluster port 1000 and its gossip 2000 above")
+		"API port of node1, one more for each further node; a node's cluster port is 1000 higher, its gossip port 2000")
 	f.StringSliceVar(&hosts, "hosts", nil, "an address for each node (default: 127.0.0.1 for all)")
 	f.BoolVar(&d.keep, "keep", false, "keep the temporary folder")
 	f.BoolVar(&d.initOnly, "init-only", false, "write the folder and exit")
@@ -140,7 +140,7 @@ func (d *devRun) makeFolder() (temporary bool, err error) {
 	return false, err
 }
 
-// serve starts the nodes, waits for the end of ctx or of the last node, and stops the nodes.
+// serve starts the nodes, waits until ctx ends or the last node exits, and stops the nodes.
 func (d *devRun) serve(ctx context.Context) error {
 	var err error
 	if d.runner, err = devcluster.NewRunner(d.cluster, devfolder.Environment(os.Environ())); err != nil {

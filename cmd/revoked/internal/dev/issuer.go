@@ -36,8 +36,8 @@ func devTokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Sign a JWT as the demo issuer of a development cluster",
-		Long: "Sign an access token as the demo issuer of a development cluster, and print it. Nobody registers\n" +
-			"the token: the nodes verify it with the issuer's public key.",
+		Long: "Sign an access token as the demo issuer of a development cluster, and print it. The token\n" +
+			"is not registered: the nodes verify it with the issuer's public key.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dir == "" {
@@ -113,7 +113,7 @@ func trust(ctx context.Context, admin *client.Client, record []byte, token strin
 		got, err = admin.CheckToken(ctx, devfolder.IssuerName, token)
 		switch {
 		case err == nil && !got.Value.Verified:
-			return fmt.Errorf("issuer %s refuses a token signed in this folder: %s",
+			return fmt.Errorf("the record of issuer %s does not verify a token signed with the key in this folder: %s",
 				devfolder.IssuerName, got.Value.Reason), nil
 		case statusOf(err) == http.StatusNotFound:
 			return exists, nil

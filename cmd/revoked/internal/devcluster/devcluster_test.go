@@ -20,7 +20,7 @@ func TestStart_Child_RunsUntilKilled(t *testing.T) {
 		t.Skip(err)
 	}
 	if !p.Running() {
-		t.Error("got an ended process, want it running")
+		t.Error("got an exited process, want it running")
 	}
 	if group, err := syscall.Getpgid(p.PID()); err != nil || group != p.PID() {
 		t.Errorf("got process group %d, %v, want its own", group, err)

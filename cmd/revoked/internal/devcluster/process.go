@@ -23,8 +23,8 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// Pdeathsig is bound to the thread that starts the child. So this goroutine keeps its
-		// thread until the child ends.
+		// Pdeathsig is bound to the thread that starts the child. So this goroutine keeps its thread
+		// until the child exits.
 		runtime.LockOSThread()
 		err := cmd.Start()
 		started <- err
@@ -48,7 +48,7 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // Err returns the error of [exec.Cmd.Wait]. Call it only after Done is closed.
 func (p *Process) Err() error { return p.err }
 
-// Running reports whether the process has not ended.
+// Running reports whether the process has not exited.
 func (p *Process) Running() bool {
 	select {
 	case <-p.done:
@@ -63,7 +63,7 @@ func (p *Process) Signal(s syscall.Signal) {
 	_ = p.cmd.Process.Signal(s) // the only error is that the process has exited
 }
 
-// Kill sends SIGKILL and waits for the end of the process.
+// Kill sends SIGKILL and waits until the process has exited.
 func (p *Process) Kill() {
 	p.Signal(syscall.SIGKILL)
 	<-p.done

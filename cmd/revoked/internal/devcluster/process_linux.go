@@ -2,8 +2,8 @@ package devcluster
 
 import "syscall"
 
-// childAttributes puts the child into its own process group. The kernel kills it when the parent
-// dies without having stopped it, even if the child hangs.
+// childAttributes puts the child into its own process group. The kernel kills the child when the
+// parent exits without stopping it, even if the child hangs.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -17,8 +17,8 @@ const (
 	attemptTime    = 3 * time.Second       // limit for one call
 )
 
-// AwaitReady waits until node i answers introspections and knows a leader. It fails early if a node
-// that the runner started has ended. The error wraps the cause of ctx and the last error.
+// AwaitReady waits until node i answers introspections and has found a leader. It fails early if a
+// node that the runner started has exited. The error wraps the cause of ctx and the last error.
 func (r *Runner) AwaitReady(ctx context.Context, i int) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// parentFD is the descriptor of the read end of the parent's pipe in a child. When the parent ends
+// parentFD is the descriptor of the read end of the parent's pipe in a child. When the parent exits
 // for any reason, the kernel closes the write end, and the child stops.
 const parentFD = 3
 
@@ -93,13 +93,13 @@ func (r *Runner) Process(i int) *Process {
 	return nil
 }
 
-// Release closes the pipe of node i, as the end of this process would. The node then stops.
+// Release closes the pipe of node i, as the exit of this process would. The node then stops.
 func (r *Runner) Release(i int) error { return r.nodes[i].alive.Close() }
 
 // killTime is how long Kill waits before it sends SIGKILL.
 const killTime = 30 * time.Second
 
-// Kill sends s to node i and waits for its end. After killTime it sends SIGKILL and returns an
+// Kill sends s to node i and waits until it exits. After killTime it sends SIGKILL and returns an
 // error.
 func (r *Runner) Kill(i int, s syscall.Signal) error {
 	c := r.nodes[i]
@@ -111,12 +111,12 @@ func (r *Runner) Kill(i int, s syscall.Signal) error {
 		return nil
 	case <-time.After(killTime):
 		c.Process.Kill()
-		return fmt.Errorf("%s did not end within %v of signal %v", c.node.ID, killTime, s)
+		return fmt.Errorf("%s did not exit within %v of signal %v", c.node.ID, killTime, s)
 	}
 }
 
-// Stop stops all running nodes, waits for their end and kills those that still run when ctx ends.
-// The error names every node that did not shut down cleanly and shows the end of its log.
+// Stop stops all running nodes, waits until they exit, and kills those that still run when ctx
+// ends. The error names every node that did not shut down cleanly and shows the end of its log.
 func (r *Runner) Stop(ctx context.Context) error {
 	var running []*child
 	for _, c := range r.nodes {
@@ -125,7 +125,7 @@ func (r *Runner) Stop(ctx context.Context) error {
 		}
 		running = append(running, c)
 		c.Signal(syscall.SIGTERM)
-		c.Signal(syscall.SIGCONT) // a child that the user stopped with SIGSTOP must resume to end
+		c.Signal(syscall.SIGCONT) // a child that the user stopped with SIGSTOP must resume to exit
 		c.alive.Close()
 	}
 	var errs []error

@@ -30,12 +30,12 @@ const (
 // MaxNodes limits the nodes of a development cluster.
 const MaxNodes = 15
 
-// Hosts returns the host of each node: hosts, or 127.0.0.1 for all n. If nodesSet, the user gave n,
+// Hosts returns the host of each node: hosts, or 127.0.0.1 for all n. If nodesSet, the user set n,
 // which must then agree with hosts.
 func Hosts(hosts []string, n int, nodesSet bool) ([]string, error) {
 	if len(hosts) > 0 {
 		if nodesSet && n != len(hosts) {
-			return nil, cli.UsageError("--nodes %d, but --hosts names %d", n, len(hosts))
+			return nil, cli.UsageError("--nodes is %d, but --hosts has %d", n, len(hosts))
 		}
 		n = len(hosts)
 	}
@@ -57,7 +57,7 @@ func Hosts(hosts []string, n int, nodesSet bool) ([]string, error) {
 // CheckPorts returns a usage error if the ports of n nodes exceed 65535.
 func CheckPorts(apiPort, n int) error {
 	if most := 65535 - GossipOffset - n + 1; apiPort < 1 || apiPort > most {
-		return cli.UsageError("--api-port must be 1 to %d here, not %d: the other ports lie above it", most, apiPort)
+		return cli.UsageError("--api-port must be 1 to %d here, not %d: the other ports are higher", most, apiPort)
 	}
 	return nil
 }
@@ -81,7 +81,7 @@ func (f Folder) Lock() (*os.File, error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(l.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		err = fmt.Errorf("another revoked dev uses %s: stop it, or give this one another --dir", f.Dir)
+		err = fmt.Errorf("another revoked dev uses %s: stop it, or choose another --dir", f.Dir)
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil

@@ -34,7 +34,7 @@ func TestLayout_DevFile_HasShapeOfContract(t *testing.T) {
 	}
 }
 
-// Members that all move at once would not find each other.
+// Members that all move at the same time would not find each other.
 func TestCheckMoved_MembersAtOtherPorts_Refused(t *testing.T) {
 	dir := t.TempDir()
 	hosts := []string{"127.0.0.1", "127.0.0.1"}
@@ -47,7 +47,7 @@ func TestCheckMoved_MembersAtOtherPorts_Refused(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := check(20543, 2); err != nil {
-		t.Errorf("nodes that are not members: got %v, want them to move", err)
+		t.Errorf("nodes that are not members: got %v, want no error", err)
 	}
 	identity := files.Private(filepath.Join(made.Nodes[1].Data, "identity.json"), []byte(`{"cluster_id":"c1"}`))
 	if err := files.Write(false, identity); err != nil {
@@ -58,10 +58,10 @@ func TestCheckMoved_MembersAtOtherPorts_Refused(t *testing.T) {
 	}
 	if err := check(20543, 2); err == nil || !strings.Contains(err.Error(),
 		"node2 is a member at 127.0.0.1:21444, with its API at 127.0.0.1:20444") {
-		t.Errorf("other ports: got %v, want the old ones named", err)
+		t.Errorf("other ports: got %v, want an error with the old ones", err)
 	}
 	if err := check(20543, 1); err != nil {
-		t.Errorf("one node alone: got %v, want it to move", err)
+		t.Errorf("a single node: got %v, want no error", err)
 	}
 }
 
@@ -75,7 +75,7 @@ func TestFolder_HalfCA_Refused(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := m.ca(); err == nil || !strings.Contains(err.Error(), "exists without "+lost+": restore that") {
-			t.Errorf("without %s: got %v, want the missing file named", lost, err)
+			t.Errorf("without %s: got %v, want an error with the missing file", lost, err)
 		}
 	}
 }

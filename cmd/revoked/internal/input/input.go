@@ -1,5 +1,5 @@
-// Package input reads what a user gives a command: tokens and files, from a file or from standard
-// input, never from the command line.
+// Package input reads the tokens and files of commands, from a file or from standard input, never
+// from the command line.
 //
 // It promises that an error does not repeat the token, nor the name of the file: a user may have
 // typed the token there.
@@ -34,7 +34,7 @@ func Token(cmd *cobra.Command, name string) (string, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", errors.New("read the token: file does not exist; " +
-			"give a token in a file or on standard input (-), never on the command line")
+			"pass a token in a file or on standard input (-), never on the command line")
 	case err != nil:
 		return "", fmt.Errorf("read the token: %w", err)
 	case len(b) == MaxToken+around:
@@ -66,14 +66,14 @@ func checkToken(token string) error {
 	lower := strings.ToLower(token)
 	for _, scheme := range schemes {
 		if strings.HasPrefix(lower, scheme) {
-			return fmt.Errorf("token begins with %q: give the token alone", strings.TrimSpace(token[:len(scheme)]))
+			return fmt.Errorf("token begins with %q: pass only the token", strings.TrimSpace(token[:len(scheme)]))
 		}
 	}
 	switch first, last := token[0], token[len(token)-1]; {
 	case first == '{' || first == '[':
-		return errors.New("token is JSON: give the token alone, for instance jq -r .access_token")
+		return errors.New("token is JSON: pass only the token, for instance jq -r .access_token")
 	case (first == '"' || first == '\'') && first == last:
-		return errors.New("token is in quotes: give the token alone")
+		return errors.New("token is in quotes: pass only the token")
 	}
 	if !utf8.ValidString(token) {
 		return errors.New("token is not valid UTF-8")

@@ -32,7 +32,7 @@ type recoverView struct {
 func RecoverCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "recover",
-		Short: "Begin a new cluster on the disk of one voter, after the quorum is lost permanently",
+		Short: "Start a new cluster from the disk of one voter, after the quorum is lost permanently",
 		Long: "Show what the disk of a stopped voter holds, and what a recovery would do. With --dry-run=false, make\n" +
 			"this node the first and only member of a new cluster. The others then join with empty data\n" +
 			"directories. Stop every node of the old cluster first.\n\n" +
@@ -86,7 +86,7 @@ func RecoverCommand() *cobra.Command {
 
 // message describes what the command did, or would do.
 func message(r *recovery.Recovery, dryRun bool) string {
-	ended := "every token issued before that time ends, and registrations need issued_at"
+	ended := "every token issued before that time is revoked, and registrations need issued_at"
 	if r.AcceptLoss {
 		ended = "no token is revoked, and tokens of lost revocations may be active again"
 	}
@@ -101,7 +101,7 @@ func message(r *recovery.Recovery, dryRun bool) string {
 			" the only member of a new cluster; " + ended + ".\nStop every node of the old cluster first. " +
 			"If several disks are left, recover the one with the highest term, then the highest index."
 	case !r.AcceptLoss:
-		ended = fmt.Sprintf("every token issued before %s has ended, and registrations need issued_at",
+		ended = fmt.Sprintf("every token issued before %s is revoked, and registrations need issued_at",
 			cli.Date(r.EndsBefore))
 	}
 	return fmt.Sprintf("recovered: %s is the only member of the new cluster %s: %s; "+

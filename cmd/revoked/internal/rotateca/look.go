@@ -17,7 +17,8 @@ import (
 // lookTime bounds the connection to one node.
 const lookTime = 10 * time.Second
 
-// A node is what a member of the cluster shows of its certificates. It has either err or the rest.
+// A node is the state of a member's certificates, as the member shows them. Either err is set, or
+// the other fields are.
 type node struct {
 	id, address string
 	err         error
@@ -38,8 +39,8 @@ type authorities struct {
 var errSeen = errors.New("seen")
 
 // look connects to the cluster port of a member. In the handshake, the member shows its
-// certificate, and asks for one of the CAs that it trusts (RFC 8446, section 4.3.2). look has none
-// and ends the handshake then.
+// certificate, and asks for one of the CAs that it trusts (RFC 8446, section 4.3.2). look presents
+// none and ends the handshake then.
 func look(ctx context.Context, id, address string, cas authorities) node {
 	n := node{id: id, address: address}
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
@@ -84,7 +85,7 @@ func (n *node) read(sent []*x509.Certificate, trusted [][]byte, cas authorities)
 	case err != nil:
 		return err
 	case id != n.id:
-		return fmt.Errorf("node certificate names %s", id)
+		return fmt.Errorf("node certificate is for %s", id)
 	}
 	trusts := func(ca *x509.Certificate) bool {
 		return slices.ContainsFunc(trusted, func(subject []byte) bool { return bytes.Equal(subject, ca.RawSubject) })

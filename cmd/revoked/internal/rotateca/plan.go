@@ -13,8 +13,8 @@ const (
 	stepFinish step = "make the next CA the current one"
 )
 
-// A plan is the step that comes next, the nodes that it still concerns, and the problems that must
-// be solved first.
+// A plan is the next step, the nodes that have not done it yet, and the problems that must be
+// solved first.
 type plan struct {
 	step     step
 	nodes    []string

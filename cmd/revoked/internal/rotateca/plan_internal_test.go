@@ -49,7 +49,7 @@ func TestNewPlan_States_NextStepOrProblem(t *testing.T) {
 }
 
 // No node is cut off while the steps are done in the order of the plan, one node after the other.
-func TestNewPlan_EachStep_CutsNoNodeOff(t *testing.T) {
+func TestNewPlan_EachStep_KeepsNodesConnected(t *testing.T) {
 	nodes := []node{state("a", "o", false), state("b", "o", false), state("c", "o", false)}
 	for range 20 {
 		p := newPlan(nodes, true)

@@ -17,7 +17,7 @@ type nodeView struct {
 	NotAfter    string `json:"not_after,omitempty"`
 }
 
-// trusts returns the CAs that n trusts as a word.
+// trusts returns a word for the CAs that n trusts.
 func (n *node) trusts() string {
 	switch {
 	case n.trustsOld && n.trustsNext:
@@ -28,7 +28,7 @@ func (n *node) trusts() string {
 	return "present"
 }
 
-// print prints what the nodes show, and the step that comes next.
+// print prints the state of the nodes, and the next step.
 func (r *rotation) print(nodes []node, p plan, asJSON bool) error {
 	views := make([]nodeView, len(nodes))
 	rows := make([][]string, len(nodes))

@@ -54,10 +54,10 @@ func Command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate-ca",
 		Short: "Move a cluster to another CA, step by step",
-		Long: "Show which CAs the members trust and which certificates they use, and say what to do next. Without\n" +
+		Long: "Show which CAs the members trust and which certificates they use, and print the next step. Without\n" +
 			"--write, no file changes. The folder has ca.pem, the CA of the cluster port; its key is not needed.\n" +
-			"Run the command again after each step, until it says that the rotation is complete.\n" +
-			"The command names the members that a step would cut off, and then does not go on.",
+			"Run the command again after each step, until it reports that the rotation is complete.\n" +
+			"If a step would cut off members, the command lists them and stops.",
 		Args: cobra.NoArgs,
 	}
 	conn := call.AddFlags(cmd)
@@ -145,7 +145,7 @@ func readCAs(name string) (cas []*x509.Certificate, err error) {
 	return cas, nil
 }
 
-// run looks at all members, prints what they show, and does the next step.
+// run examines all members, prints their state, and does the next step.
 func (r *rotation) run(members []client.Member, cas authorities, asJSON bool) error {
 	nodes := make([]node, len(members))
 	var looks sync.WaitGroup
@@ -185,15 +185,15 @@ func (r *rotation) run(members []client.Member, cas authorities, asJSON bool) er
 	return err
 }
 
-// do writes the files of a step, if r.write is set. It returns their names, and what the operator
-// does then.
+// do writes the files of a step, if r.write is set. It returns their names, and the instructions
+// for the operator.
 func (r *rotation) do(p plan, nodes []node, cas authorities) (made []string, advice string, err error) {
 	list := strings.Join(p.nodes, ", ")
 	const again = "A node reads new files within 2 s. Then run this command again."
 	switch p.step {
 	case stepBegin:
 		made, err = r.begin(cas)
-		return made, "Run this command again: it says where to copy " + bothFile + ".", err
+		return made, "Run this command again: it shows where to copy " + bothFile + ".", err
 	case stepTrust:
 		return nil, fmt.Sprintf("Copy %s over cluster_ca of %s. %s", bothFile, list, again), nil
 	case stepRenew:
@@ -207,7 +207,8 @@ func (r *rotation) do(p plan, nodes []node, cas authorities) (made []string, adv
 	return made, fmt.Sprintf("The rotation is complete. Delete %s and the files next-* in this folder.", oldKeyFile), err
 }
 
-// begin makes the next CA. Its certificate comes last: it shows that the step is done.
+// begin makes the next CA. It writes the certificate last, because the certificate shows that the
+// step is done.
 func (r *rotation) begin(cas authorities) ([]string, error) {
 	names := []string{r.path(nextKeyFile), r.path(bothFile), r.path(nextFile)}
 	if !r.write {
@@ -268,8 +269,8 @@ func hostsOf(leaf *x509.Certificate) []string {
 	return hosts
 }
 
-// finish keeps the files of the old CA under other names, and puts the next CA in their place. A
-// repeat after an interruption, or at the end, moves only what is left.
+// finish keeps the files of the old CA under other names, and puts the next CA in their place. If
+// finish runs again, after an interruption or at the end, it moves only the files that are left.
 func (r *rotation) finish() (made []string, err error) {
 	for _, m := range []struct{ now, next, old string }{{keyFile, nextKeyFile, oldKeyFile}, {caFile, nextFile, oldFile}} {
 		next, err := files.Read(r.path(m.next), maxFile)

@@ -39,7 +39,7 @@ func (s *server) newBackups(reg *prometheus.Registry) (*backup.Backups, error) {
 	return backup.New(cfg)
 }
 
-// startBackups starts the scheduled backups. They must end before the node closes.
+// startBackups starts the scheduled backups. They must stop before the node closes.
 func (s *server) startBackups() {
 	if s.backend.backups == nil {
 		return
@@ -56,7 +56,8 @@ func (s *server) startBackups() {
 	}
 }
 
-// NodeStatus returns the status of the node, and adds the backups, which the node does not know.
+// NodeStatus returns the status of the node, and adds the backups, which the node's own status
+// lacks.
 func (b *backend) NodeStatus(ctx context.Context) revoked.NodeStatus {
 	st := b.Node.NodeStatus(ctx)
 	if b.backups != nil {

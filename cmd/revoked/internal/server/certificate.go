@@ -26,10 +26,10 @@ import (
 )
 
 // An applicant gets the certificate of a node with a join token. The node has no certificate, or is
-// not a member and has the certificate of another token.
+// not a member and its certificate was issued for another token.
 type applicant struct {
 	files  certify.Files
-	record string // file with the digest of the token that gave the certificate
+	record string // file with the digest of the token that the certificate was issued for
 	node   string
 	token  jointoken.Token
 	join   []string // addresses of others
@@ -68,7 +68,7 @@ func getCertificate(
 	}
 	a := newApplicant(c, token, hup, log)
 	if len(a.join) == 0 {
-		return errors.Join(errors.New("no certificate: join names only this node; name a member with cluster_ca_key"),
+		return errors.Join(errors.New("no certificate: join has only this node; add a member with cluster_ca_key"),
 			lock.Close())
 	}
 	got, err := a.run(ctx)
@@ -85,10 +85,10 @@ func certificateFiles(c *config.Config) certify.Files {
 	return certify.Files{CA: c.ClusterCA, Cert: c.ClusterCert, Key: c.ClusterKey}
 }
 
-// run gets the certificate and stores it. It asks the members until one issues it, or until none is
-// left that could. In the latter case it returns false and no error if the node has a certificate.
-// The key exists on disk before a member sees it: a node that dies in between asks again with the
-// same key, which the token allows.
+// run gets the certificate and stores it. It asks the members until one issues it, or until no
+// member is left that could. In the latter case it returns false and no error if the node has a
+// certificate. The key is on disk before a member sees it: after a crash in between, the node asks
+// again with the same key, which the token allows.
 func (a *applicant) run(ctx context.Context) (got bool, err error) {
 	key, err := a.prepare()
 	if err != nil {
@@ -138,7 +138,7 @@ func (a *applicant) wait(ctx context.Context, d time.Duration) {
 const probeSize = 16 << 10
 
 // prepare checks that the folder can be written, before the token is used, and returns the node's
-// key. It makes one unless an earlier start has. Folder and key are durable on return.
+// key. It creates the key unless an earlier start did. Folder and key are durable on return.
 func (a *applicant) prepare() ([]byte, error) {
 	dir := filepath.Dir(a.files.Cert)
 	probe, content := filepath.Join(dir, "probe"), make([]byte, probeSize)
@@ -169,18 +169,19 @@ type issued struct {
 	until    time.Time
 }
 
-// refusedByAll is the error of a round in which members refused for good, and no other host could
-// issue a certificate. It wraps their errors.
+// refusedByAll is the error of a round in which members refused permanently, and no other host
+// could issue a certificate. It wraps their errors.
 type refusedByAll struct{ error }
 
 func (e *refusedByAll) Unwrap() error { return e.error }
 
 // errWrongIssue is returned for a certificate that this node cannot use.
-var errWrongIssue = errors.New("this node cannot use the certificate: check its clock first; if it is right, " +
-	"the cluster moves to another CA, or a member is wrong: create another join token")
+var errWrongIssue = errors.New("this node cannot use the certificate: check the node's clock first; if it is right, " +
+	"the cluster is moving to another CA, or a member is misconfigured: create another join token")
 
 // ask asks the members in turn, and returns the first certificate for key. The refusal of one host
-// does not end the round: it may be no member any longer, or of another cluster with this CA.
+// does not end the round: the host may no longer be a member, or may belong to another cluster with
+// this CA.
 func (a *applicant) ask(ctx context.Context, ask *enroll.Applicant, key []byte) (*issued, error) {
 	var failures, refusals []error
 	wait := false
@@ -225,7 +226,7 @@ func checkIssued(ca, key, der []byte, node string) (*issued, error) {
 	return &issued{ca, cert, leaf.NotAfter}, nil
 }
 
-// isRefusal reports whether a repeat with this token gets the same answer from the same host.
+// isRefusal reports whether a retry with this token gets the same answer from the same host.
 func isRefusal(err error) bool {
 	return errors.Is(err, revoked.ErrForbidden) || errors.Is(err, revoked.ErrConflict) ||
 		errors.Is(err, revoked.ErrInvalid) || errors.Is(err, errWrongIssue)
@@ -237,9 +238,9 @@ func (a *applicant) hasCertificate() bool {
 	return err == nil && certs.NodeID() == a.node
 }
 
-// store puts the files in place. A stop in between leaves a certificate and its CA, and the record
-// is last. Without the record, the next start asks again with the same token and key, which the
-// token allows. A certificate of the same CA that ends later stays.
+// store puts the files in place. If the process stops in between, a certificate and its CA remain.
+// The record is written last: without it, the next start asks again with the same token and key,
+// which the token allows. store keeps a certificate of the same CA that expires later.
 func (a *applicant) store(got *issued) error {
 	type file struct {
 		name string
@@ -265,8 +266,7 @@ func (a *applicant) store(got *issued) error {
 	return nil
 }
 
-// hasLonger reports whether this node has a certificate that the CA of got issued, too, and that
-// ends later than got.
+// hasLonger reports whether this node has a certificate of the same CA that expires later than got.
 func (a *applicant) hasLonger(got *issued) bool {
 	certs, err := pki.LoadCerts(a.files.CA, a.files.Cert, a.files.Key, nil)
 	if err != nil || !certs.Expiry().After(got.until) {

@@ -138,8 +138,8 @@ func (k *enrollKit) read(name string) []byte {
 	return b
 }
 
-// A host may be no member any longer, or of another cluster of this CA. Its refusal does not keep
-// the node from the others.
+// A host may no longer be a member, or may belong to another cluster with this CA. After its
+// refusal, the node asks the others.
 func TestGetCertificate_OneHostRefuses_OthersAreAsked(t *testing.T) {
 	k := newEnrollKit(t)
 	other, err := pki.NewCA("other", time.Hour)
@@ -175,12 +175,12 @@ func TestGetCertificate_OneHostRefuses_OthersAreAsked(t *testing.T) {
 	if !errors.Is(err, revoked.ErrForbidden) || k.read("node.crt") != nil || len(k.read("node.key")) == 0 {
 		t.Errorf("no host is left: got %v, want %v, the key and no certificate", err, revoked.ErrForbidden)
 	}
-	if err = k.get(t.Context(), own); err == nil || !strings.Contains(err.Error(), "join names only this node") {
-		t.Errorf("only its own address: got %v, want an error that says so", err)
+	if err = k.get(t.Context(), own); err == nil || !strings.Contains(err.Error(), "join has only this node") {
+		t.Errorf("only its own address: got %v, want an error about join", err)
 	}
 }
 
-// Another token gives a node that has a certificate another one for the same key.
+// With another token, a node that has a certificate gets a new one for the same key.
 func TestGetCertificate_AnotherToken_KeepsTheKey(t *testing.T) {
 	k := newEnrollKit(t)
 	signer := k.member(k.ca, k.sign)
@@ -201,8 +201,8 @@ func TestGetCertificate_AnotherToken_KeepsTheKey(t *testing.T) {
 	}
 }
 
-// A node whose token is refused goes on with the certificate that it has, and without the token: a
-// join with it would record a member without a key, which cannot renew.
+// A node whose token is refused continues with its certificate and without the token. A join with
+// the token would record a member without a key, which cannot renew.
 func TestGetCertificate_Refused_KeepsTheCertificate(t *testing.T) {
 	k := newEnrollKit(t)
 	if err := k.get(t.Context(), k.member(k.ca, k.sign)); err != nil {
@@ -236,7 +236,7 @@ func TestGetCertificate_Refused_KeepsTheCertificate(t *testing.T) {
 	}
 }
 
-// A node may be given a second token with the same CA that ends before the first one.
+// A node may get a second token with the same CA that expires before the first one.
 func TestGetCertificate_ShorterOne_KeepsTheLonger(t *testing.T) {
 	k := newEnrollKit(t)
 	validFor := 30 * time.Minute
@@ -264,7 +264,7 @@ func TestGetCertificate_ShorterOne_KeepsTheLonger(t *testing.T) {
 	}
 }
 
-// A stop between two writes must leave files that the node can use, also if the CA is another one.
+// A stop between two writes must leave files that the node can use, even if the CA is another one.
 func TestStore_EachWriteFails_NodeHasACertificate(t *testing.T) {
 	next, err := pki.NewCA("next", time.Hour)
 	if err != nil {
@@ -335,7 +335,7 @@ func TestPrepare_LittleRoom_ReturnsError(t *testing.T) {
 }
 
 // Two processes with one data directory would ask with two keys.
-func TestGetCertificate_Meanwhile_HoldsTheLock(t *testing.T) {
+func TestGetCertificate_DuringEnrollment_HoldsLock(t *testing.T) {
 	k := newEnrollKit(t)
 	held := make(chan error, 1)
 	signer := k.member(k.ca, func(ctx context.Context, r *enroll.Request) ([]byte, error) {
@@ -384,7 +384,7 @@ func TestGetCertificate_UnusableDataDir_DoesNotAsk(t *testing.T) {
 	}
 }
 
-// SIGHUP makes the node ask at once. The pause between two rounds grows to seconds.
+// SIGHUP makes the node ask immediately. The pause between two rounds grows to seconds.
 func TestGetCertificate_SIGHUP_AsksAgain(t *testing.T) {
 	k := newEnrollKit(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -401,7 +401,7 @@ func TestGetCertificate_SIGHUP_AsksAgain(t *testing.T) {
 }
 
 // A stop of the process must not hide that the disk failed.
-func TestGetCertificate_DiskFailsDuringStop_IsTold(t *testing.T) {
+func TestGetCertificate_DiskFailsDuringStop_IsReported(t *testing.T) {
 	k := newEnrollKit(t)
 	if err := os.MkdirAll(k.dir, 0o700); err != nil {
 		t.Fatal(err)

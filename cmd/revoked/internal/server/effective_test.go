@@ -13,7 +13,7 @@ import (
 
 // The effective settings are the ones read at startup; serving them reads no file. The log level is
 // the current one.
-func TestEffective_FileIsGone_ShowsTheStart(t *testing.T) {
+func TestEffective_FileIsGone_ShowsStartupValues(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "gossip.key")
 	if err := os.WriteFile(key, []byte("canary"), 0o600); err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ type lineWriter struct {
 	buffered []byte     // whole lines
 	timed    bool       // a timer will flush
 	through  bool       // buffer no longer
-	torn     bool       // the newest write ended within a line
+	torn     bool       // the newest write stopped within a line
 }
 
 // Write writes a line immediately, after the buffered ones.
@@ -60,8 +60,8 @@ func (l *lineWriter) onTime() {
 	_ = l.flush()
 }
 
-// end writes the buffered lines. From then on each line is written immediately: the process may end
-// at any moment.
+// end writes the buffered lines. From then on each line is written immediately, because the process
+// may exit at any moment.
 func (l *lineWriter) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

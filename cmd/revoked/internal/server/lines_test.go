@@ -15,8 +15,7 @@ import (
 	"time"
 )
 
-// A recordingWriter records writes. The writes that fail names write only a part and return an
-// error.
+// A recordingWriter records writes. The writes in fail write only a part and return an error.
 type recordingWriter struct {
 	mu     sync.Mutex
 	writes []string
@@ -45,7 +44,7 @@ func (w *recordingWriter) all() []string {
 
 func (w *recordingWriter) text() string { return strings.Join(w.all(), "") }
 
-func TestLineWriter_Lines_AreGatheredInOrder(t *testing.T) {
+func TestLineWriter_Lines_AreBufferedInOrder(t *testing.T) {
 	long := strings.Repeat("x", bufferBytes-10) + "\n"
 	type step struct {
 		at    time.Duration // from the start
@@ -55,14 +54,14 @@ func TestLineWriter_Lines_AreGatheredInOrder(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		steps []step
-		at    time.Duration // when the writes are looked at
+		at    time.Duration // when the writes are checked
 		want  []string
 	}{
 		{"not written yet", []step{{0, true, "a\n"}, {0, true, "b\n"}}, bufferTime - 1, nil},
 		{"written together", []step{{0, true, "a\n"}, {bufferTime / 2, true, "b\n"}}, bufferTime, []string{"a\nb\n"}},
 		{"a second time", []step{{0, true, "a\n"}, {2 * bufferTime, true, "b\n"}}, 3 * bufferTime,
 			[]string{"a\n", "b\n"}},
-		{"a line that is written at once comes after them", []step{{0, true, "a\n"}, {1, false, "warn\n"},
+		{"a line that is written immediately comes after them", []step{{0, true, "a\n"}, {1, false, "warn\n"},
 			{2, true, "b\n"}}, 3, []string{"a\nwarn\n"}},
 		{"a full buffer is written", []step{{0, true, "a\n"}, {0, true, long}, {0, true, "0123456789\n"}}, 1,
 			[]string{"a\n" + long}},
@@ -95,8 +94,8 @@ func TestLineWriter_Lines_AreGatheredInOrder(t *testing.T) {
 	}
 }
 
-// After the end of the process began, no line is delayed.
-func TestLineWriter_AfterEnd_WritesAtOnce(t *testing.T) {
+// Once the process begins to exit, no line is delayed.
+func TestLineWriter_AfterEnd_WritesImmediately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var to recordingWriter
 		lines := &lineWriter{to: &to}

@@ -75,8 +75,8 @@ func TestRecentLog_ManyGoroutines_LinesStayWhole(t *testing.T) {
 	}
 }
 
-// The lines of a request of any level and caller displace those of requests only. Those that must
-// not be lost are written at once.
+// Lines of requests, of any level and caller, displace only lines of requests. Those that must not
+// be lost are written immediately.
 func TestRecentLog_RequestsOfTheAPI_DisplaceNoOthers(t *testing.T) {
 	var written bytes.Buffer
 	recent, level := &recentLog{}, new(slog.LevelVar)

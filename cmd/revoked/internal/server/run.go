@@ -57,7 +57,7 @@ func Run(ctx context.Context, stop Stop, flags *config.Flags, build Build, stder
 		case <-ctx.Done():
 		}
 	}()
-	hup := make(chan os.Signal, 1) // from here on, SIGHUP does not end the process
+	hup := make(chan os.Signal, 1) // from here on, SIGHUP does not kill the process
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 	cfg, loaded, err := config.Load(flags)

@@ -49,7 +49,7 @@ type server struct {
 
 	traces *traces.Traces // nil: none
 
-	endBackups func() // ends the scheduled backups; nil: none run
+	endBackups func() // stops the scheduled backups; nil: none run
 
 	node    *node.Node
 	backend *backend
@@ -57,10 +57,10 @@ type server struct {
 	api     *serve.Server // serves handler
 	metrics *serve.Server // nil: on the API port
 
-	cancel  context.CancelFunc // ends the background goroutines
+	cancel  context.CancelFunc // stops the background goroutines
 	ctx     context.Context
 	running sync.WaitGroup
-	failed  chan error // error of a listener that ended unexpectedly
+	failed  chan error // error of a listener that stopped unexpectedly
 }
 
 // open starts all parts. The caller must call stop, even after an error.
