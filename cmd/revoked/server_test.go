@@ -98,7 +98,7 @@ func notifySocket(t *testing.T) <-chan string {
 	return states
 }
 
-// awaitState waits for a state, after signs of life only.
+// awaitState waits for a state. Only messages of the watchdog may come before it.
 func awaitState(t *testing.T, states <-chan string, want string) {
 	t.Helper()
 	stop := time.After(longStop)

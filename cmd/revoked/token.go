@@ -62,7 +62,7 @@ const outcomeUnknown = "unknown"
 func warnUnknown(cmd *cobra.Command, r client.Revocation) (err error) {
 	if r.Outcome == outcomeUnknown {
 		_, err = fmt.Fprintln(cmd.ErrOrStderr(), "unknown token: recorded, but nothing was revoked; "+
-			"a registration within late_registration_window is inactive from the start")
+			"it is inactive from the start if it is registered within late_registration_window")
 	}
 	return err
 }

@@ -196,8 +196,8 @@ func revokeTraced(t *testing.T, c *devcluster.Cluster, n devcluster.Node, token,
 	}
 }
 
-// Without traces_endpoint, a node does not connect to a collector, whatever the variables of
-// OpenTelemetry say. It warns that these variables have no effect.
+// Without traces_endpoint, a node does not connect to a collector, even if variables of
+// OpenTelemetry are set. It warns that these variables have no effect.
 func TestTraces_NoEndpoint_ConnectsNowhere(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")
@@ -218,6 +218,6 @@ func TestTraces_NoEndpoint_ConnectsNowhere(t *testing.T) {
 		t.Errorf("got %d requests at the collector, want none", to.requests)
 	}
 	if !strings.Contains(p.stderr.String(), "OTEL_EXPORTER_OTLP_ENDPOINT has no effect") {
-		t.Errorf("got log %s, want a warning of the variable", p.stderr)
+		t.Errorf("got log %s, want a warning about the variable", p.stderr)
 	}
 }

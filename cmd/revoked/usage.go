@@ -12,7 +12,8 @@ import (
 	"revoked/cmd/revoked/internal/cli"
 )
 
-// otherWords are words of other systems for a command. A user who types one gets the command.
+// otherWords are the words that other systems use for a command. The error for such a word suggests
+// the command.
 var otherWords = map[string][]string{
 	"revoked dev":                  {"demo", "quickstart", "try", "local"},
 	"revoked server":               {"start", "run", "agent", "serve", "daemon", "node"},

@@ -22,7 +22,7 @@ import (
 const python = "/usr/bin/python3"
 
 // With the sample of docs/api.md, Authlib authenticates with a key and with a certificate, at each
-// node. With its own defaults it is refused, and the answer says what to change.
+// node. With its own defaults it is refused, and the answer explains what to change.
 func TestAuthlib_KeyAndCertificate_Authenticate(t *testing.T) {
 	need(t, python)
 	c := newCluster(t, 3)

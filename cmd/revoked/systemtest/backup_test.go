@@ -41,8 +41,8 @@ func awaitNewerBackup(t testing.TB, dir, before string) (newest string) {
 
 // Under load, the leader and a follower each make a backup every second. The disk of the backups
 // becomes full, and the follower is killed during a backup. All the time, every request is
-// answered, and the older backups stay. The expression of the alert grows. Once there is free
-// space, the next backup follows. A restore from it succeeds, and every token that was revoked
+// answered, and the older backups stay. The value of the alert's expression grows. Once there is
+// free space, the next backup follows. A restore from it succeeds, and every token that was revoked
 // before it is inactive. With REVOKED_BACKUP_MINUTES, a backup is due every minute, and the test
 // lasts that many minutes.
 func TestScheduledBackups_FullDisk_LastRestores(t *testing.T) {

@@ -108,8 +108,7 @@ func chromium(t testing.TB) string {
 	return path
 }
 
-// publicKeys returns the hashes of the public keys of the CA and of the APIs, as Chromium takes
-// them.
+// publicKeys returns the hashes of the public keys of the CA and of the APIs, in Chromium's format.
 func (c *cluster) publicKeys(t testing.TB) string {
 	t.Helper()
 	var list []string
@@ -136,7 +135,7 @@ func (c *cluster) publicKeys(t testing.TB) string {
 	return strings.Join(list, ",")
 }
 
-// close ends the browser. It fails the test if a page had a problem.
+// close closes the browser. It fails the test if a page had a problem.
 func (b *tab) close() {
 	if err := chromedp.Cancel(b.ctx); err != nil {
 		b.t.Errorf("close the browser: %v", err)

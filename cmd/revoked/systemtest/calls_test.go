@@ -165,7 +165,7 @@ func (c *cluster) sendLines(m *member, path string, lines []byte) answer {
 // awaitKnown waits until the node's own copy has the token.
 func (c *cluster) awaitKnown(t testing.TB, m *member, token string) {
 	t.Helper()
-	await(t, m.ID+" to know a token", func() error {
+	await(t, m.ID+" to have a token", func() error {
 		a := c.introspect(m, "resource_server", token)
 		if err := a.want(http.StatusOK); err != nil {
 			return err

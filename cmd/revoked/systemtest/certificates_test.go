@@ -79,7 +79,7 @@ func TestCertificates_OpenSSL_Accepted(t *testing.T) {
 	checkRecipe(t, dir)
 }
 
-// cert-manager knows every member of the recipe. The recipe requests the certificate of node 1.
+// The recipe has only fields of cert-manager's API. It requests the certificate of node 1.
 func TestCertificates_CertManager_NamesNode(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{

@@ -21,7 +21,7 @@ func TestConformance_RealProcesses_Passes(t *testing.T) {
 	select {
 	case <-p.Done():
 	case <-time.After(16 * time.Minute):
-		t.Fatalf("the conformance tests do not end; output:\n%s", p.out.String())
+		t.Fatalf("the conformance tests did not finish; output:\n%s", p.out.String())
 	}
 	if p.Err() != nil {
 		t.Errorf("conformance tests: %v\n%s", p.Err(), p.out.String())

@@ -28,7 +28,7 @@ func (b *tab) signIn(c *cluster, m *member) {
 	b.open(m.API + "/ui")
 	b.titled("Sign in")
 	admin := c.Clients["admin"]
-	b.keys(kb.Tab + kb.Tab + kb.Tab) // the link that skips, the brand, the first field
+	b.keys(kb.Tab + kb.Tab + kb.Tab) // the skip link, the brand, the first field
 	b.until("document.activeElement.id === 'client_id'")
 	b.keys(admin.ClientID + kb.Tab + admin.ClientSecret + kb.Enter)
 	b.titled("Overview")
@@ -46,8 +46,8 @@ func (b *tab) accessible(rules, what string) {
 const focusable = `[...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, ` +
 	`[tabindex='0']")].filter((e) => e.checkVisibility())`
 
-// reachable presses Tab until each element that takes input has had the focus. It fails the test if
-// an element does not get the focus, or does not show it (WCAG 2.1.1 and 2.4.7).
+// reachable presses Tab until each element that accepts input has had the focus. It fails the test
+// if an element does not get the focus, or does not show it (WCAG 2.1.1 and 2.4.7).
 func (b *tab) reachable(what string) {
 	b.t.Helper()
 	n := eval[int](b, focusable+".length")
@@ -146,8 +146,8 @@ func TestConsole_Rules_FindFaults(t *testing.T) {
 	}
 }
 
-// Actions of an administrator in the browser have the same effect as API calls: the tokens of a
-// grant die everywhere.
+// Actions of an administrator in the browser have the same effect as API calls. When a grant is
+// revoked, its tokens become inactive on every node.
 func TestConsole_Actions_TakeEffect(t *testing.T) {
 	c := startCluster(t, 3)
 	m := c.Nodes[0]
@@ -163,7 +163,7 @@ func TestConsole_Actions_TakeEffect(t *testing.T) {
 	b.text("Active.")
 	b.text("alice")
 	if _, bodies := b.sent(); strings.Contains(bodies, "AT-secret-1") || !strings.Contains(bodies, "digest=") {
-		t.Errorf("explain: got the bodies %s, want the digest alone", bodies)
+		t.Errorf("explain: got the bodies %s, want only the digest", bodies)
 	}
 	b.fill("#revoke", "AT-secret-1")
 	b.fill("#typed", "revoke")
@@ -209,7 +209,7 @@ func TestConsole_Actions_TakeEffect(t *testing.T) {
 	b.text("at must be Unix seconds")
 	b.shoot("past-error")
 	if _, bodies := b.sent(); strings.Contains(bodies, "a.b.c") {
-		t.Errorf("the past: got the bodies %s, want the digest alone", bodies)
+		t.Errorf("the past: got the bodies %s, want only the digest", bodies)
 	}
 
 	b.open(m.API + "/ui/settings/secret_grace")
@@ -322,7 +322,7 @@ func TestConsole_NoScripts_Works(t *testing.T) {
 }
 
 // A page shows a lost node and a lost quorum without being loaded again. The page of a node that is
-// not in a cluster names what is missing.
+// not in a cluster explains what is missing.
 func TestConsole_Failures_AreShown(t *testing.T) {
 	c := newCluster(t, 3)
 	m := c.Nodes[0]

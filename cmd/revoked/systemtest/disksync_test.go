@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A node whose sync fails exits at once with the cause and does not sync again. The others
+// A node whose sync fails exits immediately with the cause and does not sync again. The others
 // continue. After a restart it reads its disk again and has everything.
 func TestSyncError_NodeExits(t *testing.T) {
 	needTracer(t)
@@ -135,7 +135,7 @@ func inject(t *testing.T, m *member, calls, how string) (trace string, end func(
 	p := startProcess(t, "", nil, "strace", "-f", "-y", "-qq", "-p", fmt.Sprint(m.proc.cmd.Process.Pid), "-o", trace,
 		"-e", "trace="+calls, "-e", "inject="+calls+":"+how)
 	await(t, "the tracer", func() error {
-		if !p.Running() { // strace ended with the node or failed
+		if !p.Running() { // strace exited with the node or failed
 			select {
 			case <-m.proc.Done():
 			case <-time.After(longStop):

@@ -14,7 +14,7 @@
 //   - REVOKED_ROUNDS: kill rounds (10)
 //   - REVOKED_CUTS: power cuts (15)
 //   - REVOKED_HOSTILE: how many times the attacks of the hostile clients are repeated (1)
-//   - REVOKED_FUZZ and REVOKED_FUZZ_RATE: length of the fuzz (10s), and its most exchanges a
+//   - REVOKED_FUZZ and REVOKED_FUZZ_RATE: length of the fuzz (10s), and its maximum of exchanges a
 //     second (500)
 //   - REVOKED_PAIRS and REVOKED_SAMPLE: pairs of the bulk registration (1000000), and how many are
 //     revoked one by one (30000)

@@ -179,7 +179,7 @@ func (s *stack) awaitHealthy(t *testing.T) {
 	}
 }
 
-// awaitAnswering waits until the nodes are ready and know a leader. It is awaitReady for nodes
+// awaitAnswering waits until the nodes are ready and report a leader. It is awaitReady for nodes
 // without a process of the test.
 func (s *stack) awaitAnswering(t *testing.T, nodes ...*member) {
 	t.Helper()
@@ -209,7 +209,7 @@ func (s *stack) leading(t *testing.T, nodes ...*member) (leader *member, others 
 }
 
 // The test starts the stack of docker-compose.yml as a user does. A token revoked through one node
-// is dead on all. It stays dead through the loss of a container, a network and all nodes.
+// is inactive on all. It stays inactive after the loss of a container, a network and all nodes.
 func TestComposeStack_SurvivesFaults(t *testing.T) {
 	if !hasCompose(t) {
 		return
@@ -271,8 +271,9 @@ func (s *stack) loseContainer(t *testing.T) {
 	s.wantActive(t, "access-3", true, s.Nodes...)
 }
 
-// loseNetwork cuts the leader off from the nodes but not from its clients. It stops answering and
-// the others continue. After the reconnect, it is ready and has the revocations that it missed.
+// loseNetwork cuts the leader off from the nodes but not from its clients. The leader stops
+// answering and the others continue. After the reconnect, the old leader is ready and has the
+// revocations that it missed.
 func (s *stack) loseNetwork(t *testing.T) {
 	t.Helper()
 	s.mustRegister(t, s.Nodes[0], "g-4", "carol", "access-4", "refresh-4")
@@ -341,7 +342,7 @@ func (s *stack) spillRegistrations(t *testing.T) {
 	}
 }
 
-// tool runs a program of this machine until it ends. The error has its output.
+// tool runs a program of this machine until it exits. The error has its output.
 func tool(t *testing.T, env []string, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), longStop)
 	defer cancel()

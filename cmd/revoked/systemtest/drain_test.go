@@ -18,8 +18,8 @@ import (
 )
 
 // Clients with keep-alive introspect through a proxy while every node, the leader included, is
-// restarted twice. The proxy repeats no request that it has sent. No request is lost: each gets an
-// answer of a node, 200 or a retryable 503.
+// restarted twice. The proxy does not retry a request that it has sent. No request is lost: each
+// gets an answer of a node, 200 or a retryable 503.
 func TestRollingRestart_BehindProxy_LosesNoRequest(t *testing.T) {
 	for _, p := range []struct {
 		name  string

@@ -85,7 +85,7 @@ func (c *cluster) rewrite(t *testing.T, m *member, change func(line string) []st
 	}
 }
 
-// awaitRenewal waits until the first certificate of m, which ends with its token, is replaced.
+// awaitRenewal waits until the first certificate of m, which expires with its token, is replaced.
 func awaitRenewal(t *testing.T, m *member) {
 	t.Helper()
 	await(t, "the renewal", func() error {
@@ -96,7 +96,7 @@ func awaitRenewal(t *testing.T, m *member) {
 	})
 }
 
-// certificateEnd returns the end of a node's certificate, zero if there is none yet.
+// certificateEnd returns the expiry of a node's certificate, zero if there is none yet.
 func certificateEnd(m *member) (end time.Time) {
 	data, _ := os.ReadFile(filepath.Join(m.Data, "tls", "node.crt"))
 	if block, _ := pem.Decode(data); block != nil {
@@ -137,8 +137,8 @@ func TestEnrollment_Killed_JoinsAndRenews(t *testing.T) {
 	}
 }
 
-// A node is killed after a member has signed its certificate and before the node has stored it. Its
-// key is on disk by then, also if the power fails. So the same token gives it another certificate.
+// A node is killed after a member has signed its certificate and before the node has stored it. By
+// then its key is durable on disk. So the node gets another certificate with the same token.
 func TestEnrollment_SignedNotStored_AsksAgain(t *testing.T) {
 	needTracer(t)
 	c, m, create := startWithToken(t)
@@ -181,8 +181,8 @@ func TestEnrollment_SignedNotStored_AsksAgain(t *testing.T) {
 	}
 }
 
-// The admission of the first token has ended before the node joined. Its certificate is valid, but
-// the cluster would not renew it. Another token gives the same key another one.
+// The admission of the first token expires before the node joins. The certificate is valid, but the
+// cluster would not renew it. With another token, the node gets a new one for the same key.
 func TestEnrollment_AnotherToken_JoinsAndRenews(t *testing.T) {
 	needTracer(t)
 	c, m, create := startWithToken(t)

@@ -25,8 +25,8 @@ import (
 // The test sends random requests over HTTP/1.1 and HTTP/2. Some are whole, some are broken,
 // abandoned, or mixed with valid ones. Each answer has the form that the contract promises, and
 // valid requests get correct answers. No secret reaches a log. Afterwards heap and goroutines of
-// each node are as before. REVOKED_FUZZ is the length (default 10s), REVOKED_FUZZ_RATE the most
-// exchanges a second (default 500), REVOKED_SEED the seed of the requests.
+// each node are as before. REVOKED_FUZZ is the length (default 10s), REVOKED_FUZZ_RATE the maximum
+// of exchanges a second (default 500), REVOKED_SEED the seed of the requests.
 func TestFuzz_MixedRequests_HeapStaysFlat(t *testing.T) {
 	length := 10 * time.Second
 	if v := os.Getenv("REVOKED_FUZZ"); v != "" {
@@ -90,8 +90,8 @@ type fuzz struct {
 // A footprint is the usage of a node at one moment.
 type footprint struct{ heap, goroutines float64 }
 
-// sample adds the usage of each node. The heap is the live one of the last garbage collection: the
-// next one is due at twice that. A node that does not answer is retried.
+// sample adds the usage of each node. The heap is the live heap after the last garbage collection:
+// the next one is due at twice that size. A node that does not answer is retried.
 func (f *fuzz) sample(t testing.TB) {
 	var all []footprint
 	for _, m := range f.c.Nodes {

@@ -35,8 +35,8 @@ type fuzzed struct {
 
 func pick[T any](r *mrand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 
-// request returns a random request. A request that ends a member or a client of the test has no
-// administrator's credentials.
+// request returns a random request. A request that would remove a member or a client of the test
+// has no administrator's credentials.
 func (f *fuzz) request(r *mrand.Rand) fuzzed {
 	token := fmt.Sprintf("fz.%s.%d", f.core, r.IntN(5000))
 	q := fuzzed{method: pick(r, "POST", "POST", "POST", "GET", "GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE",
@@ -225,7 +225,7 @@ func (f *fuzz) run(ctx context.Context, t *testing.T, r *mrand.Rand) {
 		}
 		stop()
 		if r.IntN(2) == 0 {
-			_ = raw.(*net.TCPConn).SetLinger(0) // a reset instead of an end
+			_ = raw.(*net.TCPConn).SetLinger(0) // a reset instead of a FIN
 		}
 		if !keep {
 			_ = raw.Close()
@@ -252,7 +252,7 @@ func (f *fuzz) exchange1(ctx context.Context, t *testing.T, r *mrand.Rand, c *tl
 			return false
 		}
 		if _, err := c.Write(text); err != nil && r.IntN(2) == 0 {
-			return false // else read the answer that was sent before the end
+			return false // otherwise read the answer that was sent before the end
 		}
 		resp, err := readResponse(answers, q.method)
 		if err != nil {
@@ -336,8 +336,8 @@ type stream struct {
 	body   []byte
 }
 
-// exchange2 sends up to sixteen requests at once over HTTP/2. It returns true if it left half of
-// one.
+// exchange2 sends up to sixteen requests concurrently over HTTP/2. It returns true if it abandoned
+// one halfway.
 func (f *fuzz) exchange2(ctx context.Context, t *testing.T, r *mrand.Rand, c *tls.Conn) (half bool) {
 	h, err := hostile.NewH2(c, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 24})
 	if err != nil {

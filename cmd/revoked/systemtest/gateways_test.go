@@ -37,12 +37,13 @@ type gateway struct {
 	vague bool
 }
 
-// tokens are one gateway's in one phase. All are registered before it, and revoked is revoked.
+// tokens are the tokens of one gateway in one phase. Before the phase, all are registered and
+// revoked is revoked. The phase revokes doomed.
 type tokens struct{ live, revoked, doomed string }
 
-// Every program of deploy/examples that Debian has runs on one cluster. A gateway lets a live token
-// in and refuses a token that was revoked at another node, even while a node is dead or hangs. It
-// lets no token in while no node has a quorum, and accepts users again afterwards.
+// Every program of deploy/examples that Debian has runs on one cluster. A gateway accepts a live
+// token and refuses a token that was revoked at another node, even while a node is down or hangs.
+// It accepts no token while no node has a quorum, and accepts users again afterwards.
 func TestGateways_NodesFail_RefuseRevoked(t *testing.T) {
 	for _, name := range []string{"nginx", "apache2", "caddy", "haproxy", "dovecot", "prosody", "unshare", "setpriv",
 		"/usr/bin/python3", "ruby"} {
@@ -95,7 +96,7 @@ func TestGateways_NodesFail_RefuseRevoked(t *testing.T) {
 	t.Run("no quorum", func(t *testing.T) { c.withoutQuorum(t, gateways) })
 }
 
-// eachGateway is together with tokens for each gateway.
+// eachGateway registers tokens for each gateway, and calls together.
 func (c *cluster) eachGateway(t *testing.T, gateways []*gateway, f func(*testing.T, *gateway, tokens)) {
 	t.Helper()
 	all := map[*gateway]tokens{}
@@ -122,7 +123,7 @@ func together(t *testing.T, gateways []*gateway, f func(*testing.T, *gateway)) {
 	running.Wait()
 }
 
-// whileBroken breaks one node. The other node that is named takes the revocations.
+// whileBroken tests the gateways after breakNode has broken one node. It revokes tokens at other.
 func (c *cluster) whileBroken(t *testing.T, gateways []*gateway, other *member, breakNode func()) {
 	var broken time.Time
 	var once sync.Once
@@ -381,7 +382,8 @@ func (w workshop) giveAway(t *testing.T) {
 	}
 }
 
-// asNobody returns a command line that runs a program without rights and ends it with this process.
+// asNobody returns a command line that runs a program without rights and kills it when this process
+// exits.
 func asNobody(command ...string) []string {
 	id := fmt.Sprint(nobody)
 	return append([]string{"setpriv", "--reuid", id, "--regid", id, "--clear-groups", "--no-new-privs", "--pdeathsig",

@@ -51,7 +51,7 @@ func (g *goodClient) String() string {
 		g.failed.Load())
 }
 
-// run works until ctx ends. A request is repeated while it gets 503, or no answer. Every other
+// run works until ctx ends. A request is retried while it gets 503, or no answer. Every other
 // answer must be right.
 func (g *goodClient) run(ctx context.Context, t *testing.T, pace *rate.Limiter) {
 	defer func() {
@@ -68,7 +68,7 @@ func (g *goodClient) run(ctx context.Context, t *testing.T, pace *rate.Limiter) 
 		at := func(k int) *member { return g.nodes[(n+k)%len(g.nodes)] }
 		ok := g.ask(ctx, t, at(0), "register", func(m *member) answer {
 			a := g.c.send(m, request{method: http.MethodPost, path: "/v1/grants", as: "issuer", json: body})
-			if a.status == http.StatusCreated { // else the request is a retry
+			if a.status == http.StatusCreated { // otherwise the request is a retry
 				a.status = http.StatusOK
 			}
 			return a

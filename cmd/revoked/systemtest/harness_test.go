@@ -42,7 +42,7 @@ type cluster struct {
 	Nodes   []*member
 	Clients map[string]devcluster.Credential
 
-	t    testing.TB // its end stops the nodes
+	t    testing.TB // its cleanup stops the nodes
 	dir  string
 	pool *x509.CertPool
 }
@@ -153,7 +153,7 @@ func (c *cluster) atEnd(t testing.TB) {
 	}
 }
 
-// awaitReady waits until each node answers introspections and knows a leader.
+// awaitReady waits until each node answers introspections and reports a leader.
 func (c *cluster) awaitReady(t testing.TB, nodes ...*member) {
 	t.Helper()
 	for _, m := range nodes {

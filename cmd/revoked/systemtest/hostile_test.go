@@ -30,9 +30,10 @@ const goodAddress, floodAddress, clientAddress, nodeAddress = "127.0.0.2", "127.
 // nodeMemory is the limit for the attacked node, in bytes.
 const nodeMemory = 512 << 20
 
-// Attackers repeat every attack that once ended a node or kept others out, against one node of
-// three. The kernel kills it at 512 MiB. The node lives, the others stay ready, and a client at
-// another address is served at every node. REVOKED_HOSTILE multiplies the attacks (default 1).
+// Attackers repeat every attack that once stopped a node or locked other clients out, against one
+// node of three. The kernel kills the node at 512 MiB. The node survives, the others stay ready,
+// and a client at another address is served at every node. REVOKED_HOSTILE multiplies the attacks
+// (default 1).
 func TestHostileClients_LimitedNode_StaysUp(t *testing.T) {
 	needRoot(t, "memory limits")
 	c := newCluster(t, 3)
@@ -216,7 +217,7 @@ func (a *attack) basic(client string) hostile.Field {
 
 // flood opens n TCP connections to addr and sends the first bytes on each.
 func (a *attack) flood(source, addr string, n int, first ...string) {
-	atOnce(n, func(i int) {
+	inParallel(n, func(i int) {
 		c, err := dialerOf(source).Dial("tcp", addr)
 		if err != nil {
 			return // refused
@@ -227,8 +228,8 @@ func (a *attack) flood(source, addr string, n int, first ...string) {
 	})
 }
 
-// atOnce calls f for 0 to n-1, eight calls at once.
-func atOnce(n int, f func(i int)) {
+// inParallel calls f for 0 to n-1, eight calls at a time.
+func inParallel(n int, f func(i int)) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range 8 {
@@ -247,7 +248,7 @@ func (a *attack) silentConnections(*testing.T) {
 }
 
 func (a *attack) idleConnections(*testing.T) {
-	atOnce(300*a.scale, func(int) {
+	inParallel(300*a.scale, func(int) {
 		if h := a.dialH2(floodAddress); h != nil {
 			if id, err := h.Open(true, hostile.Request("GET", "/livez")...); err == nil {
 				h.Answer(id)
@@ -259,7 +260,7 @@ func (a *attack) idleConnections(*testing.T) {
 func (a *attack) halfRequests(t *testing.T) {
 	const conns, streams = 320, 50
 	var sent atomic.Int64
-	atOnce(conns*a.scale, func(int) {
+	inParallel(conns*a.scale, func(int) {
 		h := a.dialH2(floodAddress)
 		for i := 0; h != nil && i < streams && h.HalfRequest("/oauth2/introspect", 16000) == nil; i++ {
 			sent.Add(1)
@@ -394,7 +395,7 @@ func (a *attack) feeds(t *testing.T) {
 
 // missingBodies announces bodies that never come. The answer does not wait for them.
 func (a *attack) missingBodies(t *testing.T) {
-	atOnce(10*a.scale, func(int) {
+	inParallel(10*a.scale, func(int) {
 		for line, want := range map[string]int{"GET /v1/check": 403, "GET /livez": 200, "PUT /none": 404,
 			"POST /v1/grants": 401, "GET /oauth2/revoke": 405} {
 			c := a.dial(clientAddress, "http/1.1")
@@ -452,7 +453,7 @@ func (a *attack) pause(stop bool) {
 	a.stop = stop
 }
 
-// noLeader stops the other nodes and sends revocations, which are refused at once.
+// noLeader stops the other nodes and sends revocations, which are refused immediately.
 func (a *attack) noLeader(t *testing.T) {
 	a.pause(true)
 	others := a.c.without(a.target)
@@ -496,8 +497,8 @@ func (a *attack) noLeader(t *testing.T) {
 	a.pause(false)
 }
 
-// limitMemory returns a command that runs a program which the kernel ends when it needs more than
-// size bytes.
+// limitMemory returns a command that runs a program. The kernel kills the program when it needs
+// more than size bytes.
 func limitMemory(t testing.TB, size int64) []string {
 	t.Helper()
 	text := strconv.FormatInt(size, 10)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// An issuer imports pairs through every node as fast as the nodes take them. During the import,
+// An issuer imports pairs through every node as fast as the nodes accept them. During the import,
 // revocations are final everywhere, no node loses its lease or its readiness, and every node
 // answers for live tokens itself.
 func TestImport_DuringRevocations_KeepsLeases(t *testing.T) {

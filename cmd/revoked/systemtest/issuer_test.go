@@ -114,7 +114,8 @@ const fositeRecord = `{"name":"fosite","issuer":"https://fosite.example","jwks_u
 	`"own_clients":true,"max_lifetime":"2h"}`
 
 // The issuer is ory/fosite. It registers opaque tokens before it hands them out, and does not
-// register JWTs. Every node accepts both kinds, and none does once a revocation was acknowledged.
+// register JWTs. Every node accepts both kinds, and no node does once a revocation was
+// acknowledged.
 func TestIssuer_Fosite_TokensAreRevoked(t *testing.T) {
 	program := buildFosite(t)
 	c := newCluster(t, 3)

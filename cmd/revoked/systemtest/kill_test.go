@@ -5,8 +5,8 @@ package systemtest
 import "testing"
 
 // Each round kills the leader and then a follower with kill -9 under load and restarts them. Two
-// rounds kill all nodes at once. No revoked token is active again, no acknowledged registration is
-// lost, and all nodes end with the same log and state.
+// rounds kill all nodes at the same time. No revoked token is active again, no acknowledged
+// registration is lost, and all nodes end with the same log and state.
 func TestKillRounds_LoseNothing(t *testing.T) {
 	rounds := number(t, "REVOKED_ROUNDS", 10)
 	c := startCluster(t, 3)

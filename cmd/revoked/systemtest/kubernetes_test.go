@@ -101,7 +101,7 @@ func find(t *testing.T, objects []object, kind, name string) object {
 	return objects[i]
 }
 
-// The kustomizations have only members that Kubernetes knows. Every pod has the fewest rights
+// The kustomizations have only fields of the Kubernetes API. Every pod has the fewest rights
 // possible. The nodes have probes, a hook, a budget and a policy.
 func TestKubernetes_Objects_AreHardened(t *testing.T) {
 	for _, k := range kustomizations {
@@ -218,8 +218,8 @@ func checkAround(t *testing.T, objects []object, nodes object, want int) {
 	}
 }
 
-// If a member is unknown to Kubernetes, such as a misspelled probe, the build fails.
-func TestKubernetes_UnknownMember_Fails(t *testing.T) {
+// If the Kubernetes API lacks a field, such as a misspelled probe, the build fails.
+func TestKubernetes_UnknownField_Fails(t *testing.T) {
 	dir := t.TempDir()
 	base, err := filepath.Abs(filepath.Join(repository, "deploy/kubernetes/base"))
 	if err != nil {
@@ -268,7 +268,7 @@ func TestKubernetes_Settings_AreAccepted(t *testing.T) {
 	}
 }
 
-// A pod has the variables of a container. They name files of this machine.
+// A pod has the variables of a container. Their paths are those of files on this machine.
 type pod struct{ env []string }
 
 func (p pod) setting(name string) string {

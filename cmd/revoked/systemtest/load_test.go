@@ -142,7 +142,7 @@ func (l *load) violate(format string, args ...any) {
 	}
 }
 
-// check fails the test at once after a violation.
+// check fails the test immediately after a violation.
 func (l *load) check(t testing.TB) {
 	t.Helper()
 	l.mu.Lock()
@@ -288,8 +288,8 @@ func (l *load) noteRegistration(id int, m *member, p *pair, state string, call i
 		l.registered.Add(1)
 	case "revoked":
 		p.registered.Store(true)
-		// A node repeats a registration whose first try has an unknown outcome, for example because
-		// the leader paused. The first may have taken effect before the revocation.
+		// A node retries a registration whose first try has an unknown outcome, for example because the
+		// leader paused. The first may have taken effect before the revocation.
 		p.note(registerMaybe, m.ID, id, call, call)
 		p.note(registeredDead, m.ID, id, call, l.now())
 		l.registered.Add(1)
@@ -333,7 +333,7 @@ func (l *load) revoke(id int, m *member, p *pair, r *mrand.Rand) {
 }
 
 // introspect introspects one token of a pair. An active answer to a request that was sent after the
-// acknowledged revocation ends the run.
+// acknowledged revocation stops the run.
 func (l *load) introspect(id int, m *member, p *pair, r *mrand.Rand) {
 	token, as := p.token(r)
 	acked := p.ackedAt.Load()
@@ -443,7 +443,7 @@ func (l *load) explain(t testing.TB) {
 	}
 }
 
-// burst sends a node introspections and revocations at once and does not wait; the end of the load
+// burst sends a node introspections and revocations concurrently. It does not wait for them; end
 // does.
 func (l *load) burst(m *member, size int, revocations float64) {
 	for i := range size {

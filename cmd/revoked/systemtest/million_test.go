@@ -52,9 +52,9 @@ func (e export) write(t testing.TB, name string, from, to int) {
 	}
 }
 
-// All three nodes register a million pairs from files at once. The test revokes a sample one by one
-// through every node and the rest by a cutoff per subject. Every node answers inactive for all of
-// them, even after kill -9 of all nodes.
+// All three nodes concurrently register a million pairs from files. The test revokes a sample one
+// by one through every node and the rest by a cutoff per subject. Every node answers inactive for
+// all of them, even after kill -9 of all nodes.
 func TestMillionPairs_StayRevoked(t *testing.T) {
 	e := export{name: "imported", pairs: number(t, "REVOKED_PAIRS", 1_000_000), issued: time.Now().Unix() - 60}
 	sample := min(number(t, "REVOKED_SAMPLE", 30_000), e.pairs/2)
@@ -168,7 +168,7 @@ func (c *cluster) stream(m *member, name string) (active int, later []int, err e
 	return active, later, lines.Err()
 }
 
-// keepLines drops all other lines from a file.
+// keepLines drops all lines from a file except the given ones.
 func keepLines(name string, numbers []int) error {
 	data, err := os.ReadFile(name)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// The test injects faults of every kind, one to three at once, while clients at every node
+// The test injects faults of every kind, one to three at a time, while clients at every node
 // register, revoke and introspect. No node undoes an acknowledged change, during the faults or
 // after restarts. Once the faults have ended, all nodes have the same state. The test derives the
 // plan from a seed, which it logs. The seed does not determine the timing, so it repeats the plan

@@ -111,7 +111,7 @@ func dialFromWith(host string, d *net.Dialer) func(ctx context.Context, netw, ad
 }
 
 // inside runs f in a namespace. A socket belongs to the namespace of the thread that creates it, so
-// sockets that f creates may be used anywhere. The thread stays in the namespace and ends with its
+// sockets that f creates may be used anywhere. The thread stays in the namespace and exits with its
 // goroutine.
 func inside(host string, f func() error) (err error) {
 	done := make(chan struct{})

@@ -79,18 +79,18 @@ func linkPartitions() []partition {
 	theLeader := func(leader, _, _ *member) []*member { return group(leader) }
 	follower := func(_, a, _ *member) []*member { return group(a) }
 	return []partition{
-		{name: "Raft alone is cut at a follower", silent: follower,
+		{name: "only Raft is cut at a follower", silent: follower,
 			hold: func(w *network, l, a, b *member) { between(w, raftStreams, a, l, b) }},
-		{name: "Raft alone is cut at the leader", silent: theLeader,
+		{name: "only Raft is cut at the leader", silent: theLeader,
 			hold: func(w *network, l, a, b *member) { between(w, raftStreams, l, a, b) }},
-		{name: "Raft alone is cut from the leader to a follower, one way", silent: follower,
+		{name: "only Raft is cut from the leader to a follower, one way", silent: follower,
 			hold: func(w *network, l, a, _ *member) {
 				w.link(l, a).cut(raftStreams, true, false)
 				w.link(a, l).cut(raftStreams, false, true)
 			}},
-		{name: "the calls alone are cut at a follower", silent: follower,
+		{name: "only calls are cut at a follower", silent: follower,
 			hold: func(w *network, l, a, b *member) { between(w, nodeCalls, a, l, b) }},
-		{name: "the calls alone are cut at the leader", silent: func(_, a, b *member) []*member { return group(a, b) },
+		{name: "only calls are cut at the leader", silent: func(_, a, b *member) []*member { return group(a, b) },
 			hold: func(w *network, l, a, b *member) { between(w, nodeCalls, l, a, b) }},
 		{name: "a follower's calls go out and no answer comes back", silent: follower,
 			hold: func(w *network, l, a, b *member) {

@@ -71,7 +71,7 @@ func cutPower(t testing.TB, victims, away []*member, disks map[*member]*disk) {
 		m.proc.Signal(syscall.SIGSTOP)
 	}
 	for _, m := range victims {
-		await(t, m.ID+" to stop", m.proc.isStopped) // a sync in progress ends first
+		await(t, m.ID+" to stop", m.proc.isStopped) // a sync in progress completes first
 	}
 	var all sync.WaitGroup
 	for _, m := range victims {

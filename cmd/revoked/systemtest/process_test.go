@@ -15,10 +15,10 @@ import (
 	"revoked/cmd/revoked/internal/devcluster"
 )
 
-// longStop ends a test that would hang.
+// longStop stops a test that would hang.
 const longStop = 2 * time.Minute
 
-// A process is a program that this test starts and ends.
+// A process is a program that this test starts and stops.
 type process struct {
 	*devcluster.Process
 	name string
@@ -27,7 +27,7 @@ type process struct {
 }
 
 // startProcess starts a program with its output in the file log, or in out if log is empty. The
-// kernel kills it when this process dies, and test cleanup kills it if it still runs.
+// kernel kills the program when this process exits, and test cleanup kills it if it still runs.
 func startProcess(t testing.TB, log string, setup func(*exec.Cmd), name string, args ...string) *process {
 	t.Helper()
 	exe, err := exec.LookPath(name)
@@ -60,7 +60,7 @@ func startProcess(t testing.TB, log string, setup func(*exec.Cmd), name string, 
 	return p
 }
 
-// exit waits for the process to end by itself and returns its exit code, -1 after a signal.
+// exit waits for the process to exit by itself and returns its exit code, -1 after a signal.
 func (p *process) exit(t testing.TB) int {
 	t.Helper()
 	select {

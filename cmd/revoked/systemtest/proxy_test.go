@@ -213,7 +213,7 @@ func (l *link) pump(c *linkConn, there bool, first []byte, setUp time.Duration) 
 		}
 	})
 	broken := false
-	for p := range pieces { // drain the channel, so that the sender can end
+	for p := range pieces { // drain the channel, so that the sender can return
 		if broken = broken || !l.pass(c.protocol, there, p.due); broken {
 			continue
 		}

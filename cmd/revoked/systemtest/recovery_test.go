@@ -19,8 +19,8 @@ func recoverDisk(t testing.TB, m *member, args ...string) (code int, out, messag
 	return runProgram(t, nil, "", append([]string{"recover", "--data-dir", m.Data}, args...)...)
 }
 
-// This is "Quorum lost" of docs/operate.md: two of three disks are gone. The third becomes a new
-// cluster, which two new nodes join. A disk of the old cluster cannot join it.
+// The test follows "Quorum lost" in docs/operate.md: two of three disks are gone. The third becomes
+// a new cluster, which two new nodes join. A disk of the old cluster cannot join it.
 func TestQuorumLost_Recovered_PromiseHolds(t *testing.T) {
 	c := startCluster(t, 3)
 	first := c.leader(t)
@@ -122,8 +122,8 @@ func TestQuorumLost_Recovered_PromiseHolds(t *testing.T) {
 	c.checkAgreement(t, c.Nodes...)
 }
 
-// The command is killed at many moments. The directory then holds the old member or the new one,
-// each of them whole.
+// The command is killed at many moments. The directory then holds either the old member or the new
+// one, complete.
 func TestRecover_Killed_OldOrNew(t *testing.T) {
 	c := startCluster(t, 3)
 	m := c.leader(t)

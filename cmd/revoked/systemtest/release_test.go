@@ -12,7 +12,7 @@ import (
 )
 
 // Two checkouts of one commit give the same release, byte for byte. The archive has a program that
-// knows its commit, and the licenses of its modules. The package has a unit with the path of its
+// reports its commit, and the licenses of its modules. The package has a unit with the path of its
 // program.
 func TestRelease_TwoCheckouts_SameBytes(t *testing.T) {
 	for _, name := range []string{"nfpm", "cyclonedx-gomod", "dpkg-deb", "git"} {

@@ -10,8 +10,8 @@ import (
 )
 
 // A follower is cut off while it holds a lease and removed before the lease expires. Revocations
-// are acknowledged only after its lease. The follower has not seen its removal. It never answers
-// active afterwards, and exits when it learns of the removal.
+// are acknowledged only after its lease has expired. The follower has not seen its removal. It
+// never answers active afterwards, and exits when it learns of the removal.
 func TestRemoval_WhileCutOff_KeepsPromise(t *testing.T) {
 	w := newNetwork(t, 4)
 	w.startAll(t)

@@ -12,8 +12,8 @@ import (
 	"revoked/internal/durable"
 )
 
-// A rotation is a cluster whose nodes have a file of their own for the CA, and the folder in which
-// an operator runs `revoked cert rotate-ca`.
+// A rotation is a cluster whose nodes each have their own CA file, and the folder in which an
+// operator runs `revoked cert rotate-ca`.
 type rotation struct {
 	c   *cluster
 	dir string

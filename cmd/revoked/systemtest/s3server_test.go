@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// A node copies its backups to a real S3 server over TLS: Versity's gateway, the program that
-// REVOKED_S3_SERVER names, or versitygw in the PATH. The bucket keeps the newest three. The newest
-// object restores, and every token that was revoked before it is inactive.
+// A node copies its backups to a real S3 server over TLS: Versity's gateway, which is the program
+// in REVOKED_S3_SERVER or versitygw in the PATH. The bucket keeps the newest three. A restore from
+// the newest object succeeds, and every token that was revoked before it is inactive.
 func TestScheduledBackups_S3Server_LastRestores(t *testing.T) {
 	program := cmp.Or(os.Getenv("REVOKED_S3_SERVER"), "versitygw")
 	if _, err := exec.LookPath(program); err != nil {

@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// earlier is the commit of version 0.3: its nodes speak HTTP/2 to each other, and know neither
+// earlier is the commit of version 0.3: its nodes use HTTP/2 between them, and support neither
 // admissions nor operations of command version 2.
 const earlier = "80fef02"
 
@@ -48,8 +48,8 @@ func earlierProgram(t *testing.T) string {
 }
 
 // A cluster is upgraded node by node from version 0.3 under load. Each combination of versions
-// keeps the promise, whichever version leads: members of 0.3 are called over HTTP/2, and call over
-// it.
+// keeps the promise, whichever version leads. Members of version 0.3 call over HTTP/2, and are
+// called over it.
 func TestRollingUpgrade_FromEarlierVersion(t *testing.T) {
 	program := earlierProgram(t)
 	if program == "" {
@@ -89,7 +89,7 @@ func TestRollingUpgrade_FromEarlierVersion(t *testing.T) {
 	c.awaitVoters(t, 3, c.Nodes...)
 	c.checkIssuersWork(t, port)
 	c.checkRolesWork(t)
-	c.checkNoWayBack(t, program)
+	c.checkDowngradeFails(t, program)
 	c.checkAgreement(t, c.Nodes...)
 	l.end(t, c.Nodes...)
 }
@@ -146,9 +146,9 @@ func (c *cluster) checkRolesWork(t *testing.T) {
 	}
 }
 
-// checkNoWayBack starts the program of version 0.3 on the disk of a member that holds entries of
-// version 0.4. The test fails unless it stops and the member continues afterwards.
-func (c *cluster) checkNoWayBack(t *testing.T, program string) {
+// checkDowngradeFails starts the program of version 0.3 on the disk of a member that holds entries
+// of version 0.4. The test fails unless it stops and the member continues afterwards.
+func (c *cluster) checkDowngradeFails(t *testing.T, program string) {
 	t.Helper()
 	m := c.without(c.leader(t))[0]
 	m.proc.Signal(syscall.SIGTERM)

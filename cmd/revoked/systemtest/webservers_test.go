@@ -18,7 +18,7 @@ func freeAddress(t *testing.T) string {
 	return fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1))
 }
 
-// startWebsite starts a gateway of HTTP as nobody. Its log is run/error.log.
+// startWebsite starts an HTTP gateway as nobody. Its log is run/error.log.
 func (w workshop) startWebsite(t *testing.T, name, addr string, command ...string) *gateway {
 	t.Helper()
 	w.giveAway(t)
@@ -97,7 +97,7 @@ func startCaddy(t *testing.T, c *cluster) *gateway {
 		"--config", config, "--adapter", "caddyfile")...)
 }
 
-// An haproxy is HAProxy as a gateway and as the proxy to the cluster on the machine of others.
+// An haproxy is HAProxy, as a gateway and as the local proxy to the cluster for other gateways.
 type haproxy struct {
 	gateway       *gateway
 	local, secure string // addresses of the proxy: without TLS, with TLS
