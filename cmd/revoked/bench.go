@@ -39,7 +39,7 @@ func benchCommand() *cobra.Command {
 	f.Uint64Var(&o.Pairs, "pairs", 100_000, "live token pairs to register")
 	f.Uint64Var(&o.DenyEntries, "deny-entries", 20_000, "entries of the deny list (measure deny)")
 	f.IntVar(&o.Connections, "connections", 64, "connections of each load")
-	f.IntVar(&o.Rounds, "rounds", 3, "turns of baseline and subject")
+	f.IntVar(&o.Rounds, "rounds", 3, "rounds, each with one turn of the baseline and one of the cluster")
 	f.DurationVar(&o.Duration, "duration", 5*time.Second, "length of one turn")
 	f.IntVar(&o.Lone, "lone", 300, "single revocations to time")
 	f.IntVar(&o.Kills, "kills", 5, "how often failover and comeback each kill the leader")

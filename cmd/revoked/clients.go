@@ -133,7 +133,7 @@ func clientCreateCommand() *cobra.Command {
 			"this once or, with --secret-out, written to a new file that only you can read.\n\n" +
 			"Roles: admin may do everything. issuer registers tokens. resource_server introspects them. operator\n" +
 			"changes members and settings and makes backups. viewer reads members, status, settings and\n" +
-			"explanations. auditor reads the whole feed.",
+			"explanations. auditor reads the audit log and the whole feed.",
 		Example: "  revoked client create app\n" +
 			"  revoked client create api-gateway --role resource_server --audience orders --audience billing\n" +
 			"  revoked client create backup --role operator --secret-out backup.secret\n" +

@@ -21,11 +21,11 @@ func explainCommand() *cobra.Command {
 		Short: "Explain why a token is active or not",
 		Long: "Explain which rule makes a token active or inactive, and who revoked it. With --as, answer for another\n" +
 			"caller of introspection, such as a resource server. Exit code 0: active. 2: not active.\n" +
-			"1: no node could answer. Clients of the role viewer may ask too; they see no subject or session.",
+			"1: no node could answer. Clients with the role viewer may ask too, but see no subject or session.",
 		Example: "  revoked explain --as resource_server token.txt",
 		Args:    cobra.ExactArgs(1),
 	}
-	as := cmd.Flags().String("as", "", "client id of the caller in question; default: one that may see every token")
+	as := cmd.Flags().String("as", "", "client id of the caller (default: a caller that may see every token)")
 	var token string
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) (err error) {
 		token, err = input.Token(cmd, args[0])

@@ -252,7 +252,7 @@ var checkSteps = [...]struct{ name, reason, problem string }{
 func explainCheck(t client.TokenCheck) string {
 	var passed []string
 	for _, s := range checkSteps {
-		// Only a token of the issuer has a thumbprint, and its kid is known.
+		// Two steps have the reason kid. A check with a thumbprint has passed the first of them.
 		if s.reason == t.Reason && (s.name != "kid" || t.Thumbprint == "") {
 			text := fmt.Sprintf("passed: %s; failed: %s: %s", cmp.Or(strings.Join(passed, ", "), "no step"), s.name, s.problem)
 			if t.Claim != "" {

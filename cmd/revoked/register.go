@@ -44,7 +44,7 @@ func tokenRegisterCommand() *cobra.Command {
 		Short: "Register tokens that an authorization server issued",
 		Long: "Register the tokens of a grant: from a JSON body in a file or on standard input, or from flags\n" +
 			"and token files. With --ndjson, register many bodies, one per line.\n" +
-			"Issue a token only after this command exited with 0.",
+			"Issue a token only after this command has exited with 0.",
 		Example: "  revoked token register grant.json\n" +
 			"  revoked token register --client app --subject alice --access-token-file at.txt --expires-in 1h\n" +
 			"  zcat tokens.ndjson.gz | revoked token register --ndjson -",

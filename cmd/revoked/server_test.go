@@ -386,7 +386,8 @@ func TestServer_ClientCAs_AreReloaded(t *testing.T) {
 		return runWith(t, "shop-token", "token", "introspect", "-", "--client-id", "web",
 			"--client-cert", filepath.Join(dir, name+".pem"), "--client-key", filepath.Join(dir, name+".key"))
 	}
-	// expect waits until the node knows certificates of one CA, and checks that it refuses the other.
+	// expect waits until the node accepts certificates of one CA, and checks that it refuses those of
+	// the other.
 	expect := func(known, unknown string) {
 		t.Helper()
 		await.Until(t, "an answer to a certificate of the CA "+known, func() bool {

@@ -46,7 +46,7 @@ func awaitNewerBackup(t testing.TB, dir, before string) (newest string) {
 // before it is inactive. With REVOKED_BACKUP_MINUTES, a backup is due every minute, and the test
 // lasts that many minutes.
 func TestScheduledBackups_FullDisk_LastRestores(t *testing.T) {
-	needRoot(t, "file systems of the test's own")
+	needRoot(t, "the test's own file systems")
 	need(t, "mkfs.ext4")
 	need(t, "mount")
 	c := newCluster(t, 3)

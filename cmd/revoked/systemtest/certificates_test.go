@@ -66,7 +66,7 @@ gossip_key_file: gossip.key
 		case id == "node1" && (code != 0 || messages != ""):
 			t.Errorf("%s: got exit code %d, want 0 and no warning: %s%s", id, code, out, messages)
 		case id == "node2" && !strings.Contains(messages, "node1"):
-			t.Errorf("%s with the files of node1: got exit code %d and %q, want an error that names node1", id, code, messages)
+			t.Errorf("%s with the files of node1: got exit code %d and %q, want node1 in the error", id, code, messages)
 		}
 	}
 }

@@ -122,7 +122,7 @@ func TestContainerFiles_KeepTempDirOffTheData(t *testing.T) {
 	} {
 		text := readRepository(t, name)
 		if !strings.Contains(text, want) {
-			t.Errorf("%s: got no %q, want a volume of its own at /tmp", name, want)
+			t.Errorf("%s: got no %q, want a separate volume at /tmp", name, want)
 		}
 		for _, setting := range []string{"TMPDIR", "REVOKED_TEMP_DIR"} {
 			if strings.Contains(text, setting) {

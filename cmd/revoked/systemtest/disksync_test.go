@@ -165,7 +165,7 @@ func allTraced(p *process) error {
 // A file system becomes read-only after an error. The node exits, the others continue, and with a
 // writable disk the node has everything.
 func TestReadOnlyDisk_NodeExits(t *testing.T) {
-	needRoot(t, "file systems of the test's own")
+	needRoot(t, "the test's own file systems")
 	need(t, "mkfs.ext4")
 	c := newCluster(t, 3)
 	m := c.Nodes[1]

@@ -83,7 +83,7 @@ func (p *paste) run(t *testing.T, number int, commands string) string {
 }
 
 // The test pastes the blocks for five nodes of install.md from top to bottom, unchanged. Every
-// block prints what the page shows. After the last block, nothing is left.
+// block prints the output on the page. After the last block, nothing is left.
 func TestInstallPage_FiveNodes_PasteWorks(t *testing.T) {
 	needRoot(t, "network namespaces")
 	need(t, "ip")
@@ -95,11 +95,11 @@ func TestInstallPage_FiveNodes_PasteWorks(t *testing.T) {
 	for i, s := range readSteps(t) {
 		out := p.run(t, i, s.commands)
 		if strings.Contains(out, "has no netem") {
-			t.Log("this kernel has no netem: the regions of the example are not apart. TestFiveRegions_AnswerLocally delays them by proxies")
+			t.Log("no netem, so no delay between regions; TestFiveRegions_AnswerLocally delays them with proxies")
 		}
 		checkStep(t, i, s, out)
 		if t.Failed() {
-			t.FailNow() // as a reader would stop
+			t.FailNow() // because a reader would stop here
 		}
 	}
 	if left := namespaces(t); left != before {
@@ -163,7 +163,7 @@ func processesIn(t *testing.T, dir string) []string {
 	return out
 }
 
-// removeExample removes what a failed example left: its processes, and the namespaces that did not
+// removeExample removes the processes that a failed example left, and the namespaces that did not
 // exist before.
 func removeExample(t *testing.T, dir, before string) {
 	t.Helper()

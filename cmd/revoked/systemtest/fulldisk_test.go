@@ -16,7 +16,7 @@ import (
 // A node whose disk is full, as follower and as leader, exits with the cause. The others continue,
 // and with free space the node returns with everything.
 func TestFullDisk_NodeExits(t *testing.T) {
-	needRoot(t, "file systems of the test's own")
+	needRoot(t, "the test's own file systems")
 	need(t, "mkfs.ext4")
 	need(t, "mount")
 	c := newCluster(t, 3)

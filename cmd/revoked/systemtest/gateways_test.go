@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// A verdict is what a user of a gateway gets.
+// A verdict is the result that a user of a gateway gets.
 type verdict string
 
 const (
@@ -49,7 +49,7 @@ func TestGateways_NodesFail_RefuseRevoked(t *testing.T) {
 		"/usr/bin/python3", "ruby"} {
 		need(t, name)
 	}
-	needRoot(t, "mounts of the test's own")
+	needRoot(t, "the test's own mounts")
 	c := startCluster(t, 3)
 	c.createClient(t, "gateway", awkwardSecret, "resource_server")
 	proxy := startHAProxyGateway(t, c)
@@ -134,7 +134,7 @@ func (c *cluster) whileBroken(t *testing.T, gateways []*gateway, other *member, 
 		})
 		g.await(t, k.live, letIn)
 		t.Logf("%s let a user in %v after the fault", g.name, time.Since(broken).Round(time.Millisecond))
-		for range 3 { // each node's turn
+		for range 3 { // once per node
 			g.await(t, k.live, letIn)
 			g.await(t, k.revoked, refused)
 		}
@@ -184,7 +184,7 @@ func (c *cluster) withoutQuorum(t *testing.T, gateways []*gateway) {
 		var at time.Time
 		var once sync.Once
 		together(t, gateways, func(t *testing.T, g *gateway) {
-			g.await(t, live[g.name], letIn) // the user comes again and again
+			g.await(t, live[g.name], letIn) // the user tries again until then
 			accepted := time.Now()
 			once.Do(func() { at = <-ready })
 			t.Logf("%s accepted a user %v after the first node was ready", g.name, accepted.Sub(at).Round(time.Millisecond))
@@ -276,8 +276,8 @@ func bearerHeader(token string) http.Header {
 	return http.Header{"Authorization": {"Bearer " + token}}
 }
 
-// testForgeries sends what a user may try instead of a token, and the header in which gateways
-// authenticate.
+// testForgeries sends requests that a user may try without a token, also with the header in which
+// gateways authenticate.
 func testForgeries(t *testing.T, g *gateway, live string) {
 	forged := http.Header{"Revoked-Authorization": {"Basic eDp5"}}
 	for what, header := range map[string]http.Header{

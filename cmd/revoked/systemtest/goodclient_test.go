@@ -18,7 +18,7 @@ import (
 // A goodClient registers, revokes and introspects at every node while others attack.
 type goodClient struct {
 	c      *cluster
-	nodes  []*member // with connections of its own; every second one over HTTP/2
+	nodes  []*member // with its own connections; every second one over HTTP/2
 	core   string    // part of its tokens
 	rounds atomic.Int64
 	busy   atomic.Int64 // answers 503
@@ -88,8 +88,8 @@ func (g *goodClient) run(ctx context.Context, t *testing.T, pace *rate.Limiter) 
 	}
 }
 
-// ask sends a request until it has an answer other than 503, and compares that with what it must
-// contain. It returns false if ctx or the test ended.
+// ask sends a request until it has an answer other than 503, and checks that answer. It returns
+// false if ctx or the test ended.
 func (g *goodClient) ask(ctx context.Context, t *testing.T, m *member, what string, send func(*member) answer,
 	want string) bool {
 	begun := time.Now()

@@ -15,9 +15,9 @@ import (
 	"testing"
 )
 
-// buildFosite builds the authorization server in testdata/fosite, which is a module of its own: its
-// dependencies are not those of the product. It skips the test if the modules cannot be downloaded;
-// in CI it fails the test.
+// buildFosite builds the authorization server in testdata/fosite, which is a separate module,
+// because its dependencies are not those of the product. It skips the test if the modules cannot be
+// downloaded; in CI it fails the test.
 func buildFosite(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -235,7 +235,7 @@ func TestKubernetes_UnknownField_Fails(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := build(t, dir); err == nil || !strings.Contains(err.Error(), "readinesProbe") {
-		t.Errorf("got error %v, want one that names readinesProbe", err)
+		t.Errorf("got error %v, want readinesProbe in it", err)
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 // third is down, and of all three. Every acknowledged change survives, even if only the nodes that
 // lost power have it. The disks lose unsynced data. REVOKED_CUTS is the number of cuts.
 func TestPowerCuts_LoseNothing(t *testing.T) {
-	needRoot(t, "file systems of the test's own")
+	needRoot(t, "the test's own file systems")
 	need(t, "mkfs.ext4")
 	cuts := number(t, "REVOKED_CUTS", 15)
 	c := newCluster(t, 3)

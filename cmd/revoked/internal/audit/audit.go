@@ -40,7 +40,7 @@ func Command() *cobra.Command {
 	flags := cmd.Flags()
 	follow := flags.Bool("follow", false, "wait for further entries")
 	flags.StringVar(&q.Since, "since", "",
-		"only entries from this time on: RFC 3339, Unix seconds, or how long ago, as 24h")
+		"only entries from this time on: RFC 3339, Unix seconds, or how long ago, such as 24h")
 	flags.StringVar(&q.Until, "until", "", "only entries up to this time, in the same forms")
 	flags.StringVar(&q.Kind, "kind", "", "only entries of a kind, such as client.update")
 	flags.StringVar(&q.Actor, "actor", "", "only entries of a client")

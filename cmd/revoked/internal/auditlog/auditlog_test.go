@@ -249,13 +249,12 @@ func TestNew_FileCannotBeOpened_IsAnError(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "none", "audit.log")
 	_, err := auditlog.New(path, io.Discard, newHistory("a"), slog.New(slog.DiscardHandler), metrics(t))
 	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "audit_log") {
-		t.Errorf("got %v, want one that names audit_log", err)
+		t.Errorf("got %v, want audit_log in it", err)
 	}
 }
 
 // A node that is not in a cluster writes the calls that it refused. Once the node is in a cluster,
-// the log continues after the last entry of the cluster, although the last line is not such an
-// entry.
+// the log continues after the last entry of the cluster. The last line need not be such an entry.
 func TestLocal_NoCluster_LineWithoutID(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	h := newHistory("a")

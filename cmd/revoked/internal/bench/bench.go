@@ -126,8 +126,8 @@ type kind struct {
 	take  func(*run, context.Context, *report.Measure) error
 }
 
-// kinds returns the measures in the order in which they are taken. Measures that leave background
-// work, because many tokens are revoked or expire, come last.
+// kinds returns the measures in the order in which they run. Measures that leave background work,
+// because many tokens are revoked or expire, come last.
 func kinds() []kind {
 	return []kind{
 		{"idle", false, false, "an idle node, the busiest", "% of a core", (*run).idle},

@@ -18,8 +18,9 @@ import (
 )
 
 // deny imports a deny list: jti of JWTs that no node has seen, one stream per node. It measures the
-// rate, the memory and disk that the entries use on every node, and a single introspection of an
-// opaque token before and after. Then denied JWTs must be inactive, and others active.
+// rate, and the memory and disk that the entries use on every node. It also measures a single
+// introspection of an opaque token before and after. Then denied JWTs must be inactive, and others
+// active.
 func (r *run) deny(ctx context.Context, m *report.Measure) error {
 	signers, err := newJWTSigners()
 	if err != nil {

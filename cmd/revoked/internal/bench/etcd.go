@@ -211,7 +211,7 @@ func etcdKey(b []byte, n uint64) []byte {
 	return b
 }
 
-// etcdValue has the size of what the product stores of a token.
+// etcdValue has as many bytes as the product stores for a token.
 var etcdValue = bytes.Repeat([]byte{'v'}, 100)
 
 // appendPut appends a put of key n to a TxnRequest: success = 2, RequestOp.request_put = 2,

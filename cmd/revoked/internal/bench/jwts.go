@@ -29,8 +29,8 @@ const (
 )
 
 // jwts compares introspections of JWTs that one follower has seen with those of opaque tokens. It
-// also measures introspections of JWTs that the node sees for the first time, by algorithm, and the
-// rate that a caller of opaque tokens keeps during a flood of forged JWTs.
+// also measures introspections of JWTs that the node sees for the first time, by algorithm.
+// Finally, it measures the rate that a caller of opaque tokens keeps during a flood of forged JWTs.
 func (r *run) jwts(ctx context.Context, m *report.Measure) error {
 	node, err := r.cluster.follower(ctx)
 	if err != nil {

@@ -109,7 +109,7 @@ func (r *run) reportProgress(name string, line func() string) (stop func()) {
 func (r *run) registerPairs(ctx context.Context, t tokens, low, high uint64) (took time.Duration, err error) {
 	before := uint64(0)
 	defer r.reportProgress("register", func() string {
-		sent := min(r.cluster.sent.Load(), high-low) // a repeated stream counts twice
+		sent := min(r.cluster.sent.Load(), high-low) // a retried stream counts twice
 		rate := float64(sent-before) / progressTime.Seconds()
 		before = sent
 		return fmt.Sprintf("%d of %d pairs sent, %.0f/s", sent, high-low, rate)

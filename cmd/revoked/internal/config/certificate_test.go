@@ -70,7 +70,7 @@ func TestLoadJoinToken_NoCertificate_ReportsProblem(t *testing.T) {
 		c.loadJoinToken(f)
 		c.loadClusterCert(f)
 		if !f.NeedsCertificate || tt.want == "" && f.JoinToken != token {
-			t.Errorf("%s: got need %t, want it, and the token alone", name, f.NeedsCertificate)
+			t.Errorf("%s: got need %t, want true and only the token", name, f.NeedsCertificate)
 		}
 		if got := c.problems; (len(got) == 0) != (tt.want == "") || len(got) > 0 && !strings.Contains(got[0].Text, tt.want) {
 			t.Errorf("%s: got %v, want %q", name, got, tt.want)

@@ -155,7 +155,7 @@ func TestLoadClients_ReadsBothFiles(t *testing.T) {
 	_, problems = load(write("empty", "\n", 0o600), filepath.Join(dir, "none"))
 	if len(problems) != 2 || !strings.Contains(problems[0].Text, "is empty") ||
 		!strings.Contains(problems[1].Text, "no such file") {
-		t.Errorf("got %v, want both files named", problems)
+		t.Errorf("got %v, want both files in it", problems)
 	}
 }
 

@@ -146,7 +146,7 @@ func TestRead_ParsesValues(t *testing.T) {
 		t.Errorf("got join %v, want %v", cfg.Join, want)
 	}
 	if !cfg.NonVoter {
-		t.Error("--non-voter alone should mean true")
+		t.Error("--non-voter without a value: got false, want true")
 	}
 	if cfg.CacheSize != 64<<20 {
 		t.Errorf("got cache size %d, want %d", cfg.CacheSize, 64<<20)
@@ -518,7 +518,7 @@ func TestLoadClients_Member_NeedsNoBootstrapFiles(t *testing.T) {
 				t.Errorf("%s, identity %q: got %s, want %q", name, identity, text, tt.want)
 			}
 			if isMember && tt.want != "" && !strings.Contains(text, "ignored, because this node is in a cluster") {
-				t.Errorf("%s: got %s, want a warning that names the reason", name, text)
+				t.Errorf("%s: got %s, want a warning with the reason", name, text)
 			}
 			if len(f.Clients) != tt.clientsLoaded {
 				t.Errorf("%s: got %d clients, want %d", name, len(f.Clients), tt.clientsLoaded)

@@ -203,7 +203,7 @@ func (s *Settings) local() []Setting {
 			&s.ShutdownDelay, 0, 10 * time.Minute},
 		{"shutdown_timeout", "15s", "how long a clean shutdown may take after shutdown_delay",
 			&s.ShutdownTimeout, 100 * time.Millisecond, time.Hour},
-		{"cache_size", "0", "bytes of the cache of records, as 64MiB (0: a share of the memory of the machine or container)",
+		{"cache_size", "0", "bytes of the record cache, such as 64MiB (0: a share of the memory of the machine or container)",
 			(*size)(&s.CacheSize), 0, 0},
 		{"store_cache_size", "0", "bytes of the store's block cache (0: a share of the memory)",
 			(*size)(&s.StoreCacheSize), 0, 0},

@@ -22,7 +22,7 @@ const formatVersion = 1
 // A source is a page of a node and its file in the bundle.
 type source struct {
 	file string
-	text bool // else binary
+	text bool // otherwise binary
 	read func(*client.Client, context.Context) ([]byte, error)
 }
 

@@ -56,7 +56,7 @@ func useNode(t *testing.T, n *httptest.Server) {
 	t.Setenv("REVOKED_CLIENT_SECRET", "secret-of-admin")
 }
 
-// runBundle runs the command and returns what it printed.
+// runBundle runs the command and returns its output.
 func runBundle(t *testing.T, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	var out, errs strings.Builder
@@ -142,7 +142,7 @@ func TestBundle_TwoNodes_HasEveryPage(t *testing.T) {
 		}
 	}
 	if _, _, err := runBundle(t, "--addr", a.URL, "-o", name); err == nil || !strings.Contains(err.Error(), "--force") {
-		t.Errorf("a file that exists: got %v, want a refusal that names --force", err)
+		t.Errorf("a file that exists: got %v, want an error with --force", err)
 	}
 	if _, _, err := runBundle(t, "--addr", a.URL, "-o", name, "--force"); err != nil {
 		t.Errorf("with --force: got %v, want no error", err)

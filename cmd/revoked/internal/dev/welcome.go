@@ -74,7 +74,7 @@ func printWelcome(w io.Writer, c *devcluster.Cluster, dir, command string, jwts 
 	printColumns(w, clients)
 	admin := c.Clients[config.AdminID]
 	fmt.Fprintf(w, "\nConsole: open %s/ui and sign in as %s with its secret. "+
-		"The browser warns, because it does not know the CA of this cluster: %s\n", c.Nodes[0].API, admin.ClientID, c.CA)
+		"The browser warns, because it does not trust the CA of this cluster: %s\n", c.Nodes[0].API, admin.ClientID, c.CA)
 	curl := curlLines(c, "demo-"+strings.ToLower(rand.Text()[:8]), time.Now().Add(time.Hour))
 	fmt.Fprintln(w, "\nTry it in another terminal. "+
 		"Register a token pair, see it active, revoke it, see it inactive on another node:\n\n"+strings.Join(curl, "\n"))

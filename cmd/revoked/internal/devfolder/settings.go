@@ -103,9 +103,9 @@ func writeConfig(n devcluster.Node, settings []setting) error {
 	return files.Write(true, files.Private(n.Config, []byte(b.String())))
 }
 
-// AddNode writes what the last node of f needs, and returns that node. The node does not bootstrap
-// a cluster: it joins through the cluster addresses in join, or has the data of a member. The files
-// of the other nodes stay as they are.
+// AddNode writes the files of the last node of f, and returns that node. The node does not
+// bootstrap a cluster: it joins through the cluster addresses in join, or has the data of a member.
+// The files of the other nodes stay as they are.
 func (f Folder) AddNode(join []string) (devcluster.Node, error) {
 	if err := f.Make(); err != nil {
 		return devcluster.Node{}, err

@@ -15,7 +15,7 @@ func TestOneLine_InvisibleParts_DroppedOrRefused(t *testing.T) {
 		"byte order mark": "\ufeff" + secret, "mark and newline": "\ufeff" + secret + "\r\n",
 	} {
 		if got, err := files.OneLine([]byte(in)); err != nil || got != secret {
-			t.Errorf("%s: got %q and %v, want the secret alone", name, got, err)
+			t.Errorf("%s: got %q and %v, want only the secret", name, got, err)
 		}
 	}
 	if got, err := files.OneLine([]byte("two words, ü\n")); err != nil || got != "two words, ü" {

@@ -84,7 +84,7 @@ func RecoverCommand() *cobra.Command {
 	return cmd
 }
 
-// message describes what the command did, or would do.
+// message describes the effect of the command, or with a dry run the effect that it would have.
 func message(r *recovery.Recovery, dryRun bool) string {
 	ended := "every token issued before that time is revoked, and registrations need issued_at"
 	if r.AcceptLoss {

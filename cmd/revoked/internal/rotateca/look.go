@@ -74,8 +74,8 @@ func look(ctx context.Context, id, address string, cas authorities) node {
 	return n
 }
 
-// read fills in what a handshake shows: the certificate of the node with its intermediate CAs, and
-// the subjects (DER) of the CAs that it trusts.
+// read fills in the results of a handshake: the certificate of the node with its intermediate CAs,
+// and the subjects (DER) of the CAs that it trusts.
 func (n *node) read(sent []*x509.Certificate, trusted [][]byte, cas authorities) error {
 	if len(sent) == 0 {
 		return errors.New("node sent no certificate")

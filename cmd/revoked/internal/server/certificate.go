@@ -87,7 +87,7 @@ func certificateFiles(c *config.Config) certify.Files {
 
 // run gets the certificate and stores it. It asks the members until one issues it, or until no
 // member is left that could. In the latter case it returns false and no error if the node has a
-// certificate. The key is on disk before a member sees it: after a crash in between, the node asks
+// certificate. The key is on disk before a member sees it. After a crash in between, the node asks
 // again with the same key, which the token allows.
 func (a *applicant) run(ctx context.Context) (got bool, err error) {
 	key, err := a.prepare()
@@ -180,7 +180,7 @@ var errWrongIssue = errors.New("this node cannot use the certificate: check the 
 	"the cluster is moving to another CA, or a member is misconfigured: create another join token")
 
 // ask asks the members in turn, and returns the first certificate for key. The refusal of one host
-// does not end the round: the host may no longer be a member, or may belong to another cluster with
+// does not end the round. The host may have left the cluster, or may belong to another cluster with
 // this CA.
 func (a *applicant) ask(ctx context.Context, ask *enroll.Applicant, key []byte) (*issued, error) {
 	var failures, refusals []error

@@ -138,7 +138,7 @@ func (k *enrollKit) read(name string) []byte {
 	return b
 }
 
-// A host may no longer be a member, or may belong to another cluster with this CA. After its
+// A host may have left the cluster, or may belong to another cluster with this CA. After its
 // refusal, the node asks the others.
 func TestGetCertificate_OneHostRefuses_OthersAreAsked(t *testing.T) {
 	k := newEnrollKit(t)

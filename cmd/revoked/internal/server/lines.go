@@ -22,7 +22,7 @@ type lineWriter struct {
 	mu       sync.Mutex // also held during writes
 	buffered []byte     // whole lines
 	timed    bool       // a timer will flush
-	through  bool       // buffer no longer
+	through  bool       // write without buffering
 	torn     bool       // the newest write stopped within a line
 }
 

@@ -93,9 +93,9 @@ func limitHeap(m memoryLimit) {
 // portLimits are the limits of the API port.
 type portLimits struct{ conns, connsPerAddress, requests, requestsPerAddress, perClient int }
 
-// The memory in bytes for one connection and for one request beyond which the default limits
-// shrink. An attacker makes a connection hold 50 KiB and a request 35 KiB, so the limits bound that
-// to a fifth of the memory.
+// The default limits allow one connection and one request per this many bytes of memory. An
+// attacker can make a connection hold 50 KiB and a request 35 KiB, so attackers hold at most a
+// fifth of the memory.
 const (
 	memoryPerConn    = 512 << 10
 	memoryPerRequest = 256 << 10

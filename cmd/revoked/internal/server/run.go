@@ -42,7 +42,7 @@ func CheckConfig(flags *config.Flags, stdout, stderr io.Writer) error {
 type Stop struct {
 	Begin   <-chan struct{} // closed when the shutdown begins
 	Now     <-chan struct{} // closed to end shutdown_delay early
-	Release func()          // called when Now has no effect any longer
+	Release func()          // called when Now no longer has an effect
 }
 
 // Run runs a node until stop begins, ctx ends or the node stops itself. It returns nil after a

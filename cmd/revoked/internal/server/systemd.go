@@ -21,7 +21,7 @@ const (
 // nothing.
 type supervisor struct {
 	conn     net.Conn      // nil: outside systemd
-	watchdog time.Duration // the longest time between two signs of life; 0: systemd expects none
+	watchdog time.Duration // the longest time between two messages; 0: systemd expects none
 	log      *slog.Logger
 }
 

@@ -6,8 +6,8 @@
 // without a proxy, and does not follow redirects. OTEL_RESOURCE_ATTRIBUTES is the only variable
 // OTEL_... with an effect.
 //
-// It uses the SDK with a client of its own. The exporter of OpenTelemetry for OTLP over HTTP links
-// gRPC, which would make the program 7 MB larger.
+// It uses the SDK with its own client. The exporter of OpenTelemetry for OTLP over HTTP links gRPC,
+// which would make the program 7 MB larger.
 package traces
 
 import (

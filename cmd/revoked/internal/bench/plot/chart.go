@@ -167,8 +167,7 @@ func (a *axis) linearTicks() {
 }
 
 // logTicks sets ticks at powers of two if all values are powers of two. Otherwise it sets them at
-// 1, 2 and 5 times the powers of ten, or only at the powers of ten if the values span more than
-// three decades.
+// 1, 2 and 5 times the powers of ten. Beyond three decades it sets them only at the powers of ten.
 func (a *axis) logTicks(values []float64) {
 	factors := []float64{1, 2, 5}
 	base := 10.0
