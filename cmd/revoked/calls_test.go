@@ -442,7 +442,7 @@ func TestCommands_WrongUsage_ExitsWith64(t *testing.T) {
 		{"a public auditor", []string{"client", "create", "x", "--type", "public", "--role", "auditor"}, "cannot have roles"},
 		{"imported without a secret", []string{"client", "create", "x", "--imported"}, "--secret-file"},
 		{"a secret and a key", []string{"members", "--client-secret-file", "x", "--client-jwt-key", "y"},
-			"give --client-secret-file or --client-jwt-key, not both"},
+			"set --client-secret-file or --client-jwt-key, not both"},
 		{"a certificate without its key", []string{"members", "--client-cert", "x.pem"}, "go together"},
 	}
 	for _, tt := range tests {

@@ -185,7 +185,7 @@ func checkNewClient(n client.NewClient) error {
 		switch {
 		case *s.value == "":
 		case c.Subject.Kind != 0:
-			return cli.UsageError("give --%s or --%s, not both",
+			return cli.UsageError("set --%s or --%s, not both",
 				subjectFlag(c.Subject.Kind), subjectFlag(revoked.SubjectKinds()[i]))
 		default:
 			c.Subject = revoked.CertificateSubject{Kind: revoked.SubjectKinds()[i], Value: *s.value}

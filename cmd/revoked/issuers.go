@@ -146,8 +146,7 @@ func issuerListCommand() *cobra.Command {
 		})
 }
 
-// fetchState describes the fetches of an issuer's keys in a word or two, with the reason of a
-// failure.
+// fetchState describes the last fetch of an issuer's keys, with the reason for a failure.
 func fetchState(i client.Issuer) (state, reason string) {
 	switch f := i.Fetch; {
 	case i.JWKSURI == "":

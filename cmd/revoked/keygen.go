@@ -43,7 +43,7 @@ func keygenCommand() *cobra.Command {
 
 func (k *keygenFlags) run(cmd *cobra.Command) error {
 	if k.secret && k.hash {
-		return cli.UsageError("give --secret or --hash, not both")
+		return cli.UsageError("set --secret or --hash, not both")
 	}
 	text, name, err := k.text(cmd)
 	if err != nil {

@@ -154,7 +154,7 @@ func readTokenBody(cmd *cobra.Command, file string, lifetime time.Duration, now 
 func readBody(cmd *cobra.Command, name string) (json.RawMessage, error) {
 	b, err := input.Read(cmd, name, maxRegistration+1)
 	if err != nil {
-		return nil, fmt.Errorf("read the registration: %w (never give a token itself on the command line)", err)
+		return nil, fmt.Errorf("read the registration: %w (never pass a token itself on the command line)", err)
 	}
 	if len(b) > maxRegistration {
 		return nil, fmt.Errorf("read the registration: %w (want at most %d bytes); use --ndjson for many",

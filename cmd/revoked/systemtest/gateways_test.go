@@ -349,7 +349,7 @@ func (w workshop) write(t *testing.T, name, content string) string {
 	return filepath.Join(w.dir, name)
 }
 
-// example writes a file of deploy/examples under its last name, with the names of this test. The
+// example writes a file of deploy/examples under its base name, with the names of this test. The
 // example must contain every name to replace.
 func (w workshop) example(t *testing.T, name string, names map[string]string) string {
 	t.Helper()

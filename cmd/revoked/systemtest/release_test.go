@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// Two checkouts of one commit give the same release, byte for byte. The archive has a program that
-// reports its commit, and the licenses of its modules. The package has a unit with the path of its
-// program.
+// Two checkouts of one commit produce the same release, byte for byte. The archive has a program
+// that reports its commit, and the licenses of its modules. The package has a unit with the path of
+// its program.
 func TestRelease_TwoCheckouts_SameBytes(t *testing.T) {
 	for _, name := range []string{"nfpm", "cyclonedx-gomod", "dpkg-deb", "git"} {
 		need(t, name)

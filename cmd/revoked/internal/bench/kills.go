@@ -225,7 +225,7 @@ func (r *run) askUntil(
 			refused++
 		}
 		if err := retry.Sleep(ctx, 10*time.Millisecond); err != nil {
-			return refused, fmt.Errorf("%s did not give the expected answer within %v", r.cluster.nodes[node].ID, atMost)
+			return refused, fmt.Errorf("%s did not return the expected answer within %v", r.cluster.nodes[node].ID, atMost)
 		}
 	}
 }

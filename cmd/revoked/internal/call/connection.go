@@ -183,7 +183,7 @@ func (c *Flags) credential() (secret string, key *client.Key, err error) {
 	}
 	switch {
 	case len(given) > 1:
-		return "", nil, cli.UsageError("give %s or %s, not both", given[0].flag, given[1].flag)
+		return "", nil, cli.UsageError("set %s or %s, not both", given[0].flag, given[1].flag)
 	case len(given) == 0:
 		return "", nil, nil
 	}

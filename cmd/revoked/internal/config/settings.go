@@ -252,7 +252,7 @@ func (s *Settings) backup() []Setting {
 		{"backup_keep", "24", "how many backups are kept in the directory, and in the bucket", &s.BackupKeep, 1, 0},
 		{"backup_s3_endpoint", "", "URL of an S3 service that backups are copied to", &s.BackupS3Endpoint, 0, 0},
 		{"backup_s3_bucket", "", "bucket for the copies", &s.BackupS3Bucket, 0, 0},
-		{"backup_s3_prefix", "", "prefix of the names in the bucket; give every node its own", &s.BackupS3Prefix, 0, 0},
+		{"backup_s3_prefix", "", "prefix of the names in the bucket; different on every node", &s.BackupS3Prefix, 0, 0},
 		{"backup_s3_region", "us-east-1", "region of the bucket", &s.BackupS3Region, 0, 0},
 		{"backup_s3_access_key_file", "", "file with the access key (default: requests without a signature)",
 			(*path)(&s.BackupS3AccessKeyFile), 0, 0},

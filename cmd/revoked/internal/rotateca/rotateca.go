@@ -117,7 +117,7 @@ func (r *rotation) authorities() (cas authorities, err error) {
 func checkSubjects(old []*x509.Certificate, next *x509.Certificate) error {
 	for _, ca := range old {
 		if bytes.Equal(ca.RawSubject, next.RawSubject) {
-			return fmt.Errorf("the next CA has the subject of the current one, %s: give it another name", next.Subject)
+			return fmt.Errorf("the next CA has the subject of the current one, %s: choose another --name", next.Subject)
 		}
 	}
 	return nil
