@@ -434,7 +434,7 @@ func (a *attack) gossip(t *testing.T) {
 	g.SendPackets(t, small, small, small, small)
 }
 
-// clusterPort holds silent connections to the cluster port. A node that restarts still becomes ready.
+// clusterPort holds silent connections to the cluster port. A node that restarts becomes ready.
 func (a *attack) clusterPort(t *testing.T) {
 	a.flood(nodeAddress, a.target.Cluster, 300*a.scale, "", "\x16", "\x16\x03\x01\x02\x00\x01")
 	a.flood("127.0.0.1", a.target.Cluster, 64, "")

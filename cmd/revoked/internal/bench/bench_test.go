@@ -229,7 +229,7 @@ func TestOptions_Invalid_IsUsageError(t *testing.T) {
 		"too few pairs":      func(o *Options) { o.Pairs = 1 },
 		"no connection":      func(o *Options) { o.Connections = 0 },
 		"no kill":            func(o *Options) { o.Kills = 0 },
-		"a healthy period of an hour":  func(o *Options) { o.Healthy = time.Hour },
+		"healthy for 1 hour": func(o *Options) { o.Healthy = time.Hour },
 		"a turn of a day":    func(o *Options) { o.Duration = 24 * time.Hour },
 		"an unknown client":  func(o *Options) { o.Client = "curl" },
 		"two folders":        func(o *Options) { o.DevJSON, o.Dir = "x", "y" },
