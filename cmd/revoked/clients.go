@@ -84,7 +84,7 @@ func keysText(keys []client.ClientKey) []string {
 	return list
 }
 
-// secretsText returns how many secrets of a client are valid, and until when the old ones are.
+// secretsText returns the number of valid secrets of a client, and when the old ones expire.
 func secretsText(secrets []client.ClientSecret) string {
 	var until []string
 	for _, s := range secrets {
@@ -99,7 +99,8 @@ func secretsText(secrets []client.ClientSecret) string {
 	return text
 }
 
-// audiences returns the audiences of a client. A resource server without any has its own id.
+// audiences returns the audiences of a client. A resource server without audiences has its client
+// id as the audience.
 func audiences(r client.ClientRecord) []string {
 	if len(r.Audiences) == 0 && slices.Contains(r.Roles, string(revoked.RoleResourceServer)) {
 		return []string{r.ClientID}

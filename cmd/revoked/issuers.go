@@ -87,7 +87,7 @@ func issuerUpdateCommand() *cobra.Command {
 	})
 }
 
-// issuerFileCommand completes cmd, which sends the JSON of a file, its argument number file.
+// issuerFileCommand completes cmd, which sends a JSON file. The name of the file is args[file].
 func issuerFileCommand(cmd *cobra.Command, file int, do func(
 	*client.Client, context.Context, []string, json.RawMessage) (client.Answer[client.Issuer], error)) *cobra.Command {
 	var record json.RawMessage

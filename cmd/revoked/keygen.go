@@ -79,8 +79,8 @@ func (k *keygenFlags) text(cmd *cobra.Command) (text, name string, err error) {
 	return cluster.FormatKey(key), "a gossip key, the same for every node,", nil
 }
 
-// readSecretLine reads the secret on standard input. A short one is hashed for a record with
-// imported, which the configuration checks.
+// readSecretLine reads the secret on standard input. It accepts a short secret with a warning: the
+// record of such a client needs imported.
 func readSecretLine(cmd *cobra.Command) (string, error) {
 	buf, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), call.MaxSecretFile))
 	if err != nil {

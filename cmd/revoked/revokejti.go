@@ -109,7 +109,7 @@ func (d *denyList) send(cmd *cobra.Command, conn *call.Flags, c *client.Client, 
 }
 
 // write writes a body for each jti. It skips empty lines, and a byte order mark at the start. It
-// returns an error at the first line that is probably not a jti: to skip the line would leave its
+// returns an error at the first line that is probably not a jti: skipping the line would leave its
 // token active.
 func (d *denyList) write(out io.Writer, in io.Reader) error {
 	lines := bufio.NewScanner(in)

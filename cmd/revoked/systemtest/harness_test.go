@@ -339,7 +339,7 @@ func realDir(t testing.TB) string {
 	return ""
 }
 
-// freePorts returns an API port from which all ports of n nodes are free. They are below the range
+// freePorts returns an API port for which all ports of n nodes are free. They are below the range
 // that the kernel uses for outgoing connections.
 func freePorts(t testing.TB, n int) int {
 	t.Helper()

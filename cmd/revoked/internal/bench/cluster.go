@@ -196,7 +196,7 @@ func (c *cluster) awaitIdle(ctx context.Context) error {
 }
 
 // rest waits, for half a minute at most, until the nodes are almost idle. Their disk work for the
-// pairs just registered must not fall into the next measure.
+// pairs just registered must not affect the next measure.
 func (c *cluster) rest(ctx context.Context) error {
 	const look, busy = 250 * time.Millisecond, 0.25 // busy: share of a core, all nodes together
 	quiet := 0

@@ -147,7 +147,7 @@ type flood struct {
 }
 
 // floods measures a flood of forged JWTs through another client, and one of known tokens at the
-// same rate. The second shows the least that any requests cost.
+// same rate. The second shows the minimum cost of any requests.
 func (r *run) floods(
 	ctx context.Context, m *report.Measure, opaque load.Load, s *jwtSigner, iss string,
 ) (forged flood, err error) {

@@ -146,7 +146,8 @@ func (c *Flags) config() (cfg client.Config, err error) {
 	return cfg, nil
 }
 
-// checkClientID returns a usage error for an id that no client can have. Every call needs one.
+// checkClientID returns a usage error for an id that no client can have. Every call needs a client
+// id.
 func checkClientID(id string) error {
 	if id == "" {
 		return cli.UsageError("no client id: set REVOKED_CLIENT_ID or --client-id, and its secret with " +

@@ -40,7 +40,7 @@ func AddOutputFlag(cmd *cobra.Command, output *string) {
 		`output format: "table" or "json" (REVOKED_OUTPUT; default table)`)
 }
 
-// WantJSON reports whether output, or else REVOKED_OUTPUT, selects JSON.
+// WantJSON reports whether output selects JSON. If output is empty, REVOKED_OUTPUT decides.
 func WantJSON(output string) (bool, error) {
 	switch cmp.Or(output, os.Getenv("REVOKED_OUTPUT"), "table") {
 	case "json":

@@ -119,7 +119,7 @@ func (c *Config) loadGossipKey(f *Files) {
 		c.addf("gossip_key_file", "%s: %v", c.GossipKeyFile, err)
 		return
 	}
-	// Both may be 32 bytes in base64, and every node has the gossip key.
+	// A client secret may look like a gossip key, and every node has the gossip key.
 	if secret, err := files.Read(c.BootstrapAdminSecretFile, maxFile); err == nil && holdsKey(secret, f.GossipKey) {
 		c.addf("gossip_key_file", "%s contains the secret of bootstrap_admin_secret_file; "+
 			"generate a separate key with: revoked keygen -f FILE", c.GossipKeyFile)
@@ -233,7 +233,7 @@ func (f *Files) readLine(name string) (string, error) {
 	return line, err
 }
 
-// readToken is readLine for a token, which has no white space: any at its end is dropped.
+// readToken is readLine for a token. A token has no white space, so readToken drops any at its end.
 func (f *Files) readToken(name string) (string, error) {
 	data, err := f.readPrivate(name)
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 	"revoked/cmd/revoked/internal/devcluster"
 )
 
-// The distances of a node's other ports from its API port.
+// The offsets of a node's other ports from its API port.
 const (
 	ClusterOffset = 1000
 	GossipOffset  = 2000
@@ -138,7 +138,7 @@ func (f Folder) tryPorts() error {
 	return nil
 }
 
-// FreePort returns an API port from which all ports of the nodes are free, or 0.
+// FreePort returns an API port for which all ports of the nodes are free, or 0.
 func FreePort(hosts []string) int {
 	for port := 18443; port < 19443; port += 100 {
 		if (Folder{Dir: "/", Hosts: hosts, APIPort: port}).tryPorts() == nil {

@@ -24,7 +24,7 @@ type plan struct {
 // newPlan returns the next step for the state of the nodes. Before the first step, hasNext is
 // false.
 func newPlan(nodes []node, hasNext bool) plan {
-	p := plan{nodes: []string{}, problems: []string{}} // as JSON, empty lists
+	p := plan{nodes: []string{}, problems: []string{}} // empty lists in JSON, not null
 	var untrusting, old, trusting []string
 	for i := range nodes {
 		n := &nodes[i]

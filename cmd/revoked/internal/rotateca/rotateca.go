@@ -112,8 +112,8 @@ func (r *rotation) authorities() (cas authorities, err error) {
 	return cas, checkSubjects(cas.old, cas.next)
 }
 
-// checkSubjects returns an error if two CAs have one subject: a node that trusts one of them would
-// seem to trust the other.
+// checkSubjects returns an error if two CAs have the same subject: a node that trusts one of them
+// would seem to trust the other.
 func checkSubjects(old []*x509.Certificate, next *x509.Certificate) error {
 	for _, ca := range old {
 		if bytes.Equal(ca.RawSubject, next.RawSubject) {
@@ -232,8 +232,8 @@ func (r *rotation) begin(cas authorities) ([]string, error) {
 		files.Public(names[2], ca.CertPEM()))
 }
 
-// renew makes the certificates of the nodes that have none of the next CA, with the names of the
-// ones in use. Files of an earlier run stay, because a node may have them already.
+// renew makes certificates of the next CA for the nodes that have none, with the names in their
+// current certificates. It keeps files of an earlier run, because a node may use them already.
 func (r *rotation) renew(nodes []node) (made []string, err error) {
 	var ca *pki.CA
 	for _, n := range nodes {

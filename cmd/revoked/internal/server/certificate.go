@@ -163,7 +163,7 @@ func (a *applicant) prepare() ([]byte, error) {
 	return key, a.write(a.files.Key, key)
 }
 
-// An issued certificate was checked.
+// An issued is a certificate that checkIssued accepted.
 type issued struct {
 	ca, cert []byte // PEM
 	until    time.Time

@@ -101,7 +101,7 @@ const (
 	memoryPerRequest = 256 << 10
 )
 
-// limitsOf returns the configured limits, and for 0 those that the memory allows.
+// limitsOf returns the configured limits. It replaces 0 with a limit that the memory allows.
 func limitsOf(c *config.Config, memory int64) portLimits {
 	share := func(per int64) int {
 		if memory == 0 {

@@ -99,7 +99,7 @@ func Run(ctx context.Context, stop Stop, flags *config.Flags, build Build, stder
 		"data_dir", cfg.DataDir, "api", cfg.APIAdvertise, "cluster", cfg.ClusterAdvertise, "gossip", cfg.GossipAdvertise)
 	systemd.report(stateReady)
 	err = s.wait(ctx)
-	lines.end() // a further signal may kill the process
+	lines.end() // another signal may kill the process
 	systemd.report(stateStopping)
 	if err == nil && ctx.Err() != nil {
 		s.delay(stop.Now)
@@ -110,8 +110,8 @@ func Run(ctx context.Context, stop Stop, flags *config.Flags, build Build, stder
 	return s.ended(err)
 }
 
-// delay makes the node unready and serves on for shutdown_delay, so that load balancers send their
-// requests elsewhere. It returns early if now is closed or the node stops itself.
+// delay makes the node unready and continues to serve for shutdown_delay, so that load balancers
+// send their requests elsewhere. It returns early if now is closed or the node stops itself.
 func (s *server) delay(now <-chan struct{}) {
 	s.backend.stopping.Store(true)
 	if s.cfg.ShutdownDelay == 0 {

@@ -103,7 +103,7 @@ func (s *server) open(ctx context.Context) error {
 	reg.MustRegister(s.files.APICert.Metric())
 	s.background(func(ctx context.Context) { s.files.APICert.Watch(ctx, reloadTime, s.apiCertChanged, s.apiCertExpires) })
 	s.background(func(ctx context.Context) { s.files.ClientCAs.Watch(ctx, reloadTime, s.clientCAsChanged) })
-	return s.openAuditLog(reg) // the ports belong to the servers by now
+	return s.openAuditLog(reg) // the servers own the ports now
 }
 
 // openTraces starts to export spans, if traces_endpoint is set.
@@ -210,8 +210,8 @@ func (s *server) apiConfig(reg *prometheus.Registry) api.Config {
 	}
 }
 
-// requestLog returns a logger for lines that requests cause, which must not displace the others
-// from the recent lines.
+// requestLog returns a logger for the lines of requests, which must not displace other recent
+// lines.
 func (s *server) requestLog(to io.Writer) *slog.Logger {
 	return newLogger(io.MultiWriter(s.recent.ofRequests(), to), s.cfg.LogFormat, s.level).With("node", s.cfg.NodeID)
 }
