@@ -159,7 +159,7 @@ const (
 	rotatedBody    = `{"client_id":"app","type":"confidential","roles":[],"audiences":[],"issuers":[],"auth_methods":["client_secret_basic","client_secret_post"],"allow_public_revocation":false,"disabled":false,"created_at":1790000000,"valid_secrets":[{"expires_at":null},{"expires_at":1790086400}]}`
 )
 
-// fetchedBody is the issuer of issuerBody, whose keys are fetched.
+// fetchedBody returns the issuer of issuerBody with keys that the leader fetches.
 func fetchedBody(fetch string) string {
 	return strings.Replace(issuerBody, `"jwks":{"keys":[]}`, `"jwks_uri":"https://as.example/jwks","fetch":`+fetch, 1)
 }

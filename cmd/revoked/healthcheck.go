@@ -27,7 +27,7 @@ func healthcheckCommand() *cobra.Command {
 	var revoke bool
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
-		Short: "Exit with 0 when the node is ready, else with 1",
+		Short: "Exit with 0 if the node is ready, otherwise with 1",
 		Long: "Ask a node whether it is ready to answer introspections. A follower can be ready too. The node is\n" +
 			"the one in --addr or REVOKED_ADDR. Otherwise --config, REVOKED_CONFIG or REVOKED_API_CERT select\n" +
 			"the node on this machine. The command needs no shell, so containers can use it.",

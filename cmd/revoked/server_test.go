@@ -118,7 +118,7 @@ func awaitState(t *testing.T, states <-chan string, want string) {
 }
 
 // During shutdown_delay the node is not ready but answers, on old and new connections. A second
-// signal ends the delay. systemd learns of each step.
+// signal ends the delay. The node reports each step to systemd.
 func TestServer_ShutdownDelay_ServesUnready(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")

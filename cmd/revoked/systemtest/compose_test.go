@@ -15,8 +15,8 @@ import (
 	yaml "go.yaml.in/yaml/v3"
 )
 
-// hasCompose reports whether this machine can run the stack. If not, it logs which tests cover the
-// same.
+// hasCompose reports whether this machine can run the stack. If not, it logs which other tests
+// cover the same behavior.
 func hasCompose(t *testing.T) bool {
 	t.Helper()
 	missing := ""

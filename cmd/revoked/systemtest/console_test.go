@@ -337,7 +337,7 @@ func TestConsole_Failures_AreShown(t *testing.T) {
 	c.start(t, c.Nodes[1])
 	c.start(t, c.Nodes[2])
 	c.awaitReady(t, c.Nodes...)
-	b.signIn(c, m) // the record of the client is a new one now
+	b.signIn(c, m) // the client has a new record now
 	b.text("3 of 3 voters answer")
 	eval[any](b, "window.same = true; null")
 	lost := c.without(m, c.leader(t))[0]

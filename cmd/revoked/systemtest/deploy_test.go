@@ -114,8 +114,8 @@ func TestAlerts_MatchManualAndMetrics(t *testing.T) {
 	}
 }
 
-// A reader that reads no results of a bulk registration fills temp_dir. That must not be the volume
-// of the data.
+// A client that reads no results of a bulk registration fills temp_dir. So temp_dir must not be on
+// the volume of the data.
 func TestContainerFiles_KeepTempDirOffTheData(t *testing.T) {
 	for name, want := range map[string]string{
 		"docker-compose.yml": `tmpfs: ["/tmp:`, "deploy/kubernetes/base/nodes.yml": "{name: tmp, emptyDir:", "Dockerfile": "",

@@ -78,7 +78,8 @@ func checkNotRetried(t *testing.T, trace string) {
 }
 
 // While the syncs of a node hang, the cluster continues without it, leader or not. The node never
-// answers active for a token that is revoked during that time, and returns when the syncs end.
+// answers active for a token that is revoked during that time, and it returns when the syncs
+// complete.
 func TestSyncStall_ClusterContinues(t *testing.T) {
 	needTracer(t)
 	c := startCluster(t, 3)

@@ -251,8 +251,8 @@ func (s *stack) checkHardened(t *testing.T) {
 	}
 }
 
-// loseContainer kills the container of the leader. The others continue, and it returns with its
-// data.
+// loseContainer kills the container of the leader. The others continue, and the container returns
+// with its data.
 func (s *stack) loseContainer(t *testing.T) {
 	t.Helper()
 	s.mustRegister(t, s.Nodes[0], "g-2", "alice", "access-2", "refresh-2")

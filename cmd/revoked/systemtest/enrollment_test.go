@@ -181,8 +181,8 @@ func TestEnrollment_SignedNotStored_AsksAgain(t *testing.T) {
 	}
 }
 
-// The admission of the first token expires before the node joins. The certificate is valid, but the
-// cluster would not renew it. With another token, the node gets a new one for the same key.
+// The first token is deleted before the node joins. Its certificate is valid, but the cluster would
+// not renew it. With another token, the node gets a new one for the same key.
 func TestEnrollment_AnotherToken_JoinsAndRenews(t *testing.T) {
 	needTracer(t)
 	c, m, create := startWithToken(t)

@@ -166,7 +166,7 @@ func (c *cluster) awaitReady(t testing.TB, nodes ...*member) {
 	}
 }
 
-// readiness returns nil if the node is ready, else an error with its failed checks.
+// readiness returns nil if the node is ready, or an error with the failed checks.
 func (c *cluster) readiness(m *member) error {
 	a := c.send(m, request{method: http.MethodGet, path: "/readyz?verbose&revoke"})
 	switch {

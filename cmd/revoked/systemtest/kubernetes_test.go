@@ -218,7 +218,7 @@ func checkAround(t *testing.T, objects []object, nodes object, want int) {
 	}
 }
 
-// If the Kubernetes API lacks a field, such as a misspelled probe, the build fails.
+// The build fails for a field that the Kubernetes API lacks, such as a misspelled probe.
 func TestKubernetes_UnknownField_Fails(t *testing.T) {
 	dir := t.TempDir()
 	base, err := filepath.Abs(filepath.Join(repository, "deploy/kubernetes/base"))

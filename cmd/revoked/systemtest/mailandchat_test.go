@@ -65,7 +65,7 @@ service anvil {
 `
 
 // startDovecot runs Dovecot with deploy/examples/dovecot, which asks the local proxy. Its processes
-// have users of their own.
+// run as their own users.
 func startDovecot(t *testing.T, c *cluster, local string) *gateway {
 	t.Helper()
 	w, addr := newWorkshop(t, c), freeAddress(t)
@@ -138,7 +138,7 @@ func startProsody(t *testing.T, c *cluster) *gateway {
 	w.example(t, "prosody/revoked.cfg.lua", map[string]string{
 		"/etc/prosody/modules": "DIR", "/etc/revoked/": "DIR/", "CLIENT_ID": cl.ClientID, "CLIENT_SECRET": cl.ClientSecret,
 		"c2s_require_encryption = true": "c2s_require_encryption = false",
-		"https://127.0.0.1":             "https://localhost", // Prosody compares names only, no addresses
+		"https://127.0.0.1":             "https://localhost", // Prosody compares only names, not addresses
 	})
 	_, port, _ := net.SplitHostPort(addr)
 	config := w.write(t, "prosody.cfg.lua", fmt.Sprintf(prosodyAround, port))

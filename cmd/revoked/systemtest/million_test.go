@@ -102,7 +102,7 @@ func (e export) registerAll(t testing.TB, c *cluster) int {
 	start := time.Now()
 	for k, m := range c.Nodes {
 		wg.Go(func() {
-			// An issuer sends lines again that got temporarily_unavailable.
+			// An issuer sends the lines that got temporarily_unavailable again.
 			for try := 1; ; try++ {
 				n, later, err := c.stream(m, names[k])
 				if err != nil || try == 5 && len(later) > 0 {

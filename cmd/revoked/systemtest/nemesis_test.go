@@ -251,7 +251,7 @@ func (n *nemesis) checkProcesses(t testing.TB) {
 }
 
 // quiet ends every fault and waits until all nodes are ready. Then all nodes must agree on the
-// state, it must have every acknowledged change, and no term or index may have gone back.
+// state, the state must have every acknowledged change, and no term or index may have gone back.
 func (n *nemesis) quiet(t *testing.T) {
 	t.Helper()
 	n.drops = map[string][]drop{}

@@ -44,7 +44,8 @@ type Config struct {
 	problems       []Problem
 }
 
-// Place returns the place of a setting for a message: its flag, variable or line, else its key.
+// Place returns the place of a setting for a message: its flag, variable or line, or otherwise its
+// key.
 func (c *Config) Place(key string) string {
 	switch o := c.origin[key]; {
 	case o == "" || o == "default":

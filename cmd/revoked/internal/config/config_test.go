@@ -231,7 +231,7 @@ func TestRead_MalformedCheckNetworks_NamesProblem(t *testing.T) {
 	}
 }
 
-// A repeated flag of a list adds to it.
+// A repeated list flag adds to the list.
 func TestRead_RepeatedNetworkFlag_Appends(t *testing.T) {
 	cfg, err := loadWith(t, []string{"--trusted-proxies", "10.0.0.0/8", "--trusted-proxies", "::ffff:192.0.2.0/120"},
 		nil, "")

@@ -1,4 +1,5 @@
-// Package offline has the command that works on the data directory of a stopped node: recover.
+// Package offline implements `revoked recover`, which works on the data directory of a stopped
+// node.
 //
 // It promises that without --dry-run=false it changes only what a start of the node would also
 // change. It never touches a directory that a process uses.

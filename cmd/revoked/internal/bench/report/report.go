@@ -231,7 +231,7 @@ func (m *Measure) facts() string {
 	return strings.Join(parts, "; ")
 }
 
-// number formats f without decimals from 100 on, with one from 10 on, else with two.
+// number formats f without decimals from 100 on, with one from 10 on, otherwise with two.
 func number(f float64) string {
 	switch {
 	case f >= 100 || f <= -100 || f == 0:
