@@ -620,7 +620,7 @@ func TestCommands_TLSError_GivesAdvice(t *testing.T) {
 
 // A user may mix up the ports of a node. The error of a call to the wrong port names the right
 // port.
-func TestCommands_ClusterPort_IsNamed(t *testing.T) {
+func TestCommands_ClusterPort_ErrorNamesAPIPort(t *testing.T) {
 	port := httptest.NewUnstartedServer(http.NotFoundHandler())
 	port.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS13}
 	port.Config.ErrorLog = log.New(io.Discard, "", 0)

@@ -10,7 +10,7 @@ import (
 )
 
 // An entry is one line, even if its texts have line breaks or control characters.
-func TestPrintEntry_Texts_OneCleanLine(t *testing.T) {
+func TestPrintEntry_ControlCharacters_OneCleanLine(t *testing.T) {
 	var b strings.Builder
 	if err := printEntry(&b, &client.AuditEntry{
 		Time: 1790000000, Kind: "cutoff.create", Actor: "admin", Node: "node1", RequestID: "r-1", Outcome: "done",
@@ -26,7 +26,7 @@ func TestPrintEntry_Texts_OneCleanLine(t *testing.T) {
 	}
 }
 
-func TestMomentOf_Durations_AreAgo(t *testing.T) {
+func TestMomentOf_Duration_IsBeforeNow(t *testing.T) {
 	now := time.Unix(1790000000, 0)
 	for text, want := range map[string]string{
 		"1h": "2026-09-21T13:13:20Z", "2026-01-31T12:00:00Z": "2026-01-31T12:00:00Z", "1790000000": "1790000000", "": "",

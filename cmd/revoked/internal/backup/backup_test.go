@@ -214,7 +214,7 @@ func TestRun_ManyBackups_KeepsNewestAndForeignFiles(t *testing.T) {
 
 // A failure leaves the older backups, and no half-written file. The next attempts follow with
 // growing pauses. After a success, the schedule applies again.
-func TestRun_Failures_KeepOlderAndTryAgain(t *testing.T) {
+func TestRun_Failures_KeepsOlderAndRetries(t *testing.T) {
 	data, _ := golden(t)
 	damaged := slices.Clone(data)
 	damaged[len(damaged)/2] ^= 1

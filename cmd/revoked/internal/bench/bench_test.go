@@ -67,7 +67,7 @@ func TestPairReader_ReadsOneBodyPerLine(t *testing.T) {
 	}
 }
 
-func TestTokens_WithEnd_ExpireWithinAMinute(t *testing.T) {
+func TestTokens_WithExpiry_ExpireWithinAMinute(t *testing.T) {
 	made := tokens{run: "0123456789ab", clientID: "app", issued: 1_790_000_000, ends: 1_790_000_500}
 	count := map[int64]int{}
 	for n := range uint64(600) {

@@ -41,7 +41,7 @@ func TestUnknownVariables_EachName_IsKnownOrReported(t *testing.T) {
 }
 
 // Each variable in the source code of the program is a known variable.
-func TestUnknownVariables_VariablesOfTheSource_AreKnown(t *testing.T) {
+func TestUnknownVariables_VariablesInSource_AreKnown(t *testing.T) {
 	read := regexp.MustCompile(`"(REVOKED_[A-Z_]+)"`)
 	found := 0
 	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {

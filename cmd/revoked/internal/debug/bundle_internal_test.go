@@ -232,7 +232,7 @@ func TestBundle_TextLikeSecrets_IsReplaced(t *testing.T) {
 	}
 }
 
-func TestFileName_EachAddress_IsOnePart(t *testing.T) {
+func TestFileName_EachAddress_IsOnePathElement(t *testing.T) {
 	for addr, want := range map[string]string{"https://node1.example:8443": "node1.example_8443",
 		"https://[::1]:8443/../x": "___1__8443_.._x"} {
 		if got := fileName(addr); got != want || slices.Contains([]byte(got), '/') {

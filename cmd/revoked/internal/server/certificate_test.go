@@ -237,7 +237,7 @@ func TestGetCertificate_Refused_KeepsTheCertificate(t *testing.T) {
 }
 
 // A node may get a second token with the same CA that expires before the first one.
-func TestGetCertificate_ShorterOne_KeepsTheLonger(t *testing.T) {
+func TestGetCertificate_EarlierExpiry_KeepsTheLonger(t *testing.T) {
 	k := newEnrollKit(t)
 	validFor := 30 * time.Minute
 	signer := k.member(k.ca, func(_ context.Context, r *enroll.Request) ([]byte, error) {
