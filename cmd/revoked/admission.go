@@ -76,7 +76,7 @@ func promoteCommand() *cobra.Command {
 	return call.Change(&cobra.Command{
 		Use:   "promote NODE",
 		Short: "Let a member vote",
-		Long: "Give a member a vote that was demoted or admitted as a non-voter. The cluster refuses if the\n" +
+		Long: "Give a vote to a member that was demoted or admitted as a non-voter. The cluster refuses if the\n" +
 			"member has not caught up, or if its own settings have non_voter.",
 		Args: cobra.ExactArgs(1),
 	}, call.WithArg((*client.Client).Promote), "promoted ARG")

@@ -23,7 +23,7 @@ func joinCommand() *cobra.Command {
 		Short: "Make the called node join a cluster",
 		Long: "Make the node at REVOKED_ADDR, which is not in a cluster yet, join the cluster that it finds at\n" +
 			"one of the addresses. These are cluster addresses (host:port), not API addresses.\n" +
-			"Authenticate as an administrator or operator of the node's own bootstrap files.",
+			"Authenticate as an administrator or operator from the node's own bootstrap files.",
 		Example: "  REVOKED_ADDR=https://node4:8443 revoked join node1:7443,node2:7443",
 		Args:    cobra.MinimumNArgs(1),
 	}

@@ -21,7 +21,7 @@ func (c *Config) checkBackups() {
 	}
 	if c.BackupDir != "" {
 		c.addIf(isBelow(c.BackupDir, c.DataDir), "backup_dir",
-			"%s is in data_dir, which is moved away to replace a node", c.BackupDir)
+			"%s is in data_dir, which is moved away when a node is replaced", c.BackupDir)
 	}
 	c.checkBucket()
 }
