@@ -9,15 +9,11 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"revoked"
 	"revoked/fsm"
 	"revoked/fsm/command"
 	"revoked/internal/await"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestWait_ManyWaiters_WokenOrClosed(t *testing.T) {
 	m := newMachine(t)

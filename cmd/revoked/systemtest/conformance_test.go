@@ -11,6 +11,7 @@ import (
 // TestConformance_RealProcesses_Passes runs every test of api/conformance against processes of the
 // program. The tests that move the clock skip themselves.
 func TestConformance_RealProcesses_Passes(t *testing.T) {
+	t.Parallel() // see doc.go
 	program, err := exec.LookPath("revoked")
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,8 @@
 //
 //	go test -tags system -v ./cmd/revoked/systemtest/
 //
-// The tests assert no durations. They touch only processes, ports and directories that they
+// Long tests that mostly wait for others run in parallel, after the rest. Tests that measure or that
+// fill a disk run alone. The tests assert no durations. They touch only processes, ports and directories that they
 // created, and leave only the directory of a failed nemesis run. Environment variables configure
 // them:
 //

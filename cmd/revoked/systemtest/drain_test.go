@@ -21,6 +21,7 @@ import (
 // restarted twice. The proxy does not retry a request that it has sent. No request is lost: each
 // gets an answer of a node, 200 or a retryable 503.
 func TestRollingRestart_BehindProxy_LosesNoRequest(t *testing.T) {
+	t.Parallel() // see doc.go
 	for _, p := range []struct {
 		name  string
 		start func(*testing.T, *cluster) string

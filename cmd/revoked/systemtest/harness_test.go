@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -339,13 +340,17 @@ func realDir(t testing.TB) string {
 	return ""
 }
 
+// portsUsed has the ports that freePorts has returned: a parallel test may not listen yet.
+var portsUsed sync.Map
+
 // freePorts returns an API port for which all ports of n nodes are free. They are below the range
 // that the kernel uses for outgoing connections.
 func freePorts(t testing.TB, n int) int {
 	t.Helper()
 	for range 200 {
 		base := 15000 + 16*rand.IntN(800)
-		free := true
+		_, used := portsUsed.LoadOrStore(base, true)
+		free := !used
 		for k := range n {
 			for _, offset := range []int{0, 1000, 2000} {
 				free = free && isFree(net.JoinHostPort("127.0.0.1", strconv.Itoa(base+k+offset)))

@@ -117,6 +117,7 @@ const fositeRecord = `{"name":"fosite","issuer":"https://fosite.example","jwks_u
 // register JWTs. Every node accepts both kinds, and no node does once a revocation was
 // acknowledged.
 func TestIssuer_Fosite_TokensAreRevoked(t *testing.T) {
+	t.Parallel() // see doc.go
 	program := buildFosite(t)
 	c := newCluster(t, 3)
 	cert := filepath.Join(c.dir, "fosite.pem")

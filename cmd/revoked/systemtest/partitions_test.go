@@ -119,6 +119,7 @@ func linkPartitions() []partition {
 // majority continues. During the failure and afterwards, no node answers active for a token with an
 // acknowledged revocation.
 func TestNetworkPartitions_MajorityContinues(t *testing.T) {
+	t.Parallel() // see doc.go
 	w := startNetwork(t, 3)
 	w.runPartitions(t, partitions())
 }
@@ -126,6 +127,7 @@ func TestNetworkPartitions_MajorityContinues(t *testing.T) {
 // The promise above is also kept when one protocol of the cluster port fails, and over slow or
 // lossy links.
 func TestLinkPartitions_MajorityContinues(t *testing.T) {
+	t.Parallel() // see doc.go
 	w := newNetwork(t, 3)
 	w.putLinks(t)
 	w.startAll(t)

@@ -15,6 +15,7 @@ import (
 // that reports its commit, and the licenses of its modules. The package has a unit with the path of
 // its program.
 func TestRelease_TwoCheckouts_SameBytes(t *testing.T) {
+	t.Parallel() // see doc.go
 	for _, name := range []string{"nfpm", "cyclonedx-gomod", "dpkg-deb", "git"} {
 		need(t, name)
 	}

@@ -1,0 +1,20 @@
+package fsm_test
+
+import (
+	"flag"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// TestMain checks fewer random histories under the race detector, which makes each several times
+// slower. Most of them use one goroutine. The flag -rapid.checks still decides if it is set.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	set := false
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "rapid.checks" })
+	if underRace && !set {
+		_ = flag.Set("rapid.checks", "20")
+	}
+	goleak.VerifyTestMain(m)
+}
