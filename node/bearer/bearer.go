@@ -1,9 +1,8 @@
-// Package bearer decides about tokens as callers present them: about those that are registered, and
-// about JWTs of trusted issuers, which it verifies.
+// Package bearer decides about the tokens that callers present: registered tokens, and JWTs of
+// trusted issuers, which it verifies.
 //
-// A record or a tombstone of a token's digest wins over its claims. A verified JWT is kept in the
-// node's cache of records until anything changes that may revoke it. Each call computes a new
-// verdict.
+// A record or a tombstone of a token's digest wins over its claims. A verified JWT stays in the
+// node's record cache until a change that may revoke it. Each call computes a new verdict.
 //
 // At most half of the processors verify signatures at the same time, and callers take turns: tokens
 // that do not verify must not starve those that do. The package keeps no raw token.
@@ -27,28 +26,28 @@ import (
 
 // State is the part of *fsm.FSM that a Decider reads.
 type State interface {
-	// Issuer returns the issuer with that iss, which may be deleted, or nil. A record never changes.
+	// Issuer returns the issuer with that iss, or nil. It may be deleted. A record never changes.
 	Issuer(iss string) *revoked.Issuer
 	// Decide decides about a registered token.
 	Decide(r *revoked.Record, now revoked.Time) (revoked.Decision, error)
 	// DecideJWT returns the input for a JWT, without Key and Denied.
 	DecideJWT(j *revoked.JWT, now revoked.Time) revoked.DecideInput
-	// Ending returns what ended the token with digest d and that status.
+	// Ending returns the ending of the token with digest d, whose status is st.
 	Ending(st *revoked.TokenStatus, d revoked.Digest) (revoked.Ending, error)
 }
 
 // maxWait is how long a caller waits for its turn to verify a token.
 const maxWait = time.Second
 
-// attempts are made if the record of the issuer changes during the verification.
+// attempts limits the verifications of a token while the record of its issuer keeps changing.
 const attempts = 3
 
 // A Decider decides about tokens. All methods may be called concurrently.
 type Decider struct {
 	Cache *cache.Cache
 	// Refetch brings the keys of an issuer with a JWKSURI up to date in the state, for a token that
-	// names an unknown key. It returns an error if the keys cannot be fetched. nil: no keys are
-	// fetched.
+	// names an unknown key. It returns an error if the keys cannot be fetched. If Refetch is nil, no
+	// keys are fetched.
 	Refetch func(ctx context.Context, i *revoked.Issuer) error
 
 	state State
@@ -96,28 +95,28 @@ const (
 	resultUnavailable = "unavailable" // the keys cannot be fetched, or do not parse
 )
 
-// Status returns the status of a token in this node's copy of the state. Without the JWT itself,
-// only a registered token is known, whatever the cache holds. It returns revoked.ErrOverloaded if
-// the token would have to be verified and its caller's turn does not come.
+// Status returns the status of a token in this node's copy of the state. Without the JWT itself, it
+// finds only registered tokens, even if the cache has the JWT. It returns revoked.ErrOverloaded if
+// its caller does not get a turn to verify the token in time.
 func (d *Decider) Status(ctx context.Context, p *revoked.PresentedToken) (revoked.TokenStatus, error) {
 	l := d.Look(p)
 	return l.Status(ctx)
 }
 
-// A Lookup finds the status of one presented token, as often as the caller asks. It remembers
-// results that cannot change between these calls. A token that did not verify is verified again
-// only if the record of its issuer has changed. It is not safe for concurrent use.
+// A Lookup finds the status of one presented token. Status may be called repeatedly: it remembers
+// the results that cannot change between calls. A refused token is verified again only if the
+// record of its issuer has changed. It is not safe for concurrent use.
 type Lookup struct {
 	decider   *Decider
 	presented revoked.PresentedToken
 	token     *jwt.Token       // nil: not parsed yet
 	why       revoked.Decision // about a token that did not verify
 	malformed bool             // the token does not have the form of a JWT
-	refused   *revoked.Issuer  // with which the token did not verify
+	refused   *revoked.Issuer  // whose keys did not verify the token
 	counted   bool
 }
 
-// Look returns a lookup of a token. It copies p, so that neither allocates.
+// Look returns a lookup of a token. It copies p, so that neither p nor the lookup is allocated.
 func (d *Decider) Look(p *revoked.PresentedToken) Lookup { return Lookup{decider: d, presented: *p} }
 
 // Status is like [Decider.Status].
@@ -176,8 +175,8 @@ func (d *Decider) registered(r *revoked.Record) (revoked.TokenStatus, error) {
 	return revoked.TokenStatus{Decision: decision, Record: *r}, err
 }
 
-// Explain adds to the status of p what ended the token, as far as the state still knows it. The
-// state may be newer than the status.
+// Explain adds the ending of the token p to its status, if the state still has it. The state may be
+// newer than the status.
 func (d *Decider) Explain(p *revoked.PresentedToken, st revoked.TokenStatus) (revoked.Explanation, error) {
 	x := revoked.Explanation{TokenStatus: st}
 	x.IsJWT = st.JWT != nil || st.Verdict == revoked.Unknown && st.Reason == revoked.ReasonIssuer
@@ -274,12 +273,12 @@ func (l *Lookup) parse() {
 		return
 	}
 	l.malformed = true
-	if l.why = unverified(revoked.RefusedFormat); !jwt.HasHeader(raw) { // it is opaque
+	if l.why = unverified(revoked.RefusedFormat); !jwt.HasHeader(raw) { // an opaque token
 		l.why = revoked.Decision{Verdict: revoked.Unknown, Reason: revoked.ReasonUnknown}
 	}
 }
 
-// unverified returns the decision about a JWT of which nothing may be believed.
+// unverified returns the decision about a JWT that did not verify.
 func unverified(why revoked.IssuerReason) revoked.Decision {
 	return revoked.Decision{Verdict: revoked.Unknown, Reason: revoked.ReasonIssuer, IssuerReason: why}
 }
@@ -315,7 +314,7 @@ func (d *Decider) verifier(issuer *revoked.Issuer) (*jwt.Verifier, error) {
 		return nil, fmt.Errorf("%w: %w", revoked.ErrNotCurrent, err)
 	}
 	for iss := range d.verifiers {
-		if d.state.Issuer(iss) == nil { // forgotten
+		if d.state.Issuer(iss) == nil { // no longer in the state
 			delete(d.verifiers, iss)
 		}
 	}

@@ -170,7 +170,7 @@ func TestStatus_Change_EndsCachedJWT(t *testing.T) {
 	}
 }
 
-// A revocation that was applied before a call began ends every token in that call.
+// A call that begins after a revocation was applied never returns a revoked token as active.
 func TestStatus_WhileRevoking_NeverActiveAfterwards(t *testing.T) {
 	const tokens = 30
 	m := newMachine(t, nil)

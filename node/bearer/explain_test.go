@@ -34,7 +34,7 @@ func TestExplain_UnverifiedToken_GivesReason(t *testing.T) {
 		if err != nil || x.Decision != want || x.IsJWT != (tt.issuer != "") || x.JWT != nil || x.Record.Found {
 			t.Errorf("%s: got %+v, %v, want %+v and no claims", tt.name, x, err, want)
 		}
-		// A tombstone of the digest is what the state knows about such a token.
+		// The state can hold only a tombstone of such a token's digest.
 		m.must(command.RevokeOp(m.by("admin"), revoked.DigestToken(tt.token), "stolen"))
 		x, err = m.Explain(present(tt.token), m.status(tt.token))
 		want = revoked.Decision{Verdict: revoked.Unknown, Reason: revoked.ReasonDenied}
@@ -72,7 +72,8 @@ func TestExplain_DigestOfCachedJWT_IsUnknown(t *testing.T) {
 	}
 }
 
-// The cut-off and the denial that end a token by an earlier mapping of its claims are named.
+// Explain returns the cut-off or the denial that revokes a token by an earlier mapping of its
+// claims.
 func TestExplain_EarlierMapping_NamesTheEnding(t *testing.T) {
 	for name, sel := range map[string]revoked.Selector{
 		"client": {ClientID: "app"}, "session": {Session: "s-1"}, "grant": {GrantID: "g-1", Issuer: iss},

@@ -217,8 +217,8 @@ func (m *machine) want(name, token string, want revoked.Verdict) {
 	}
 }
 
-// awaitCached looks up an active JWT until its record is in the cache, which stores it later or may
-// drop it. Without that, a change of the state would only be seen by a new verification.
+// awaitCached looks up an active JWT until the cache has its record: the cache may store it late or
+// drop it. Without the wait, a lookup after a change of the state might verify the JWT again.
 func (m *machine) awaitCached(token string) {
 	m.t.Helper()
 	for began := time.Now(); time.Since(began) < time.Minute; runtime.Gosched() {

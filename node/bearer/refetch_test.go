@@ -11,7 +11,7 @@ import (
 )
 
 // A token that names an unknown key makes the leader fetch once. If the keys cannot be fetched, the
-// token is not called unknown (C29).
+// lookup returns an error, not an unknown token (C29).
 func TestStatus_UnknownKey_IsFetchedOnce(t *testing.T) {
 	m := newMachine(t, func(i *revoked.Issuer) { i.JWKSURI = "https://as.example/jwks" })
 	es := signers()[1]
@@ -41,12 +41,12 @@ func TestStatus_UnknownKey_IsFetchedOnce(t *testing.T) {
 	m.want("key that the newest set lacks", signer{es.alg, "other", es.key}.sign(nil), revoked.Unknown)
 	m.want("signature of another key", signer{signers()[0].alg, "ec", signers()[0].key}.sign(nil), revoked.Unknown)
 	if calls != 2 {
-		t.Errorf("unknown keys: got %d fetches, want one more for the one that names an unknown key", calls)
+		t.Errorf("unknown keys: got %d fetches, want 2: one more for the unknown key", calls)
 	}
 }
 
-// A node asks twice about a token that it does not know: before and after a read barrier. The
-// second time, only a changed issuer makes it fetch and verify again.
+// A node looks up an unknown token twice: before and after a read barrier. The second time, it
+// fetches and verifies again only if the issuer has changed.
 func TestLookup_Refused_VerifiedOnceForEachIssuer(t *testing.T) {
 	m := newMachine(t, func(i *revoked.Issuer) { i.JWKSURI = "https://as.example/jwks" })
 	calls := 0

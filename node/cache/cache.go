@@ -24,7 +24,7 @@ type Source interface {
 	// LookupGrant returns the grant, and whether it exists.
 	LookupGrant(id string) (revoked.Grant, bool, error)
 	// IsDenied reports whether the state revokes a JWT that is not registered. own is true if its
-	// client is one of this cluster.
+	// client is registered in this cluster.
 	IsDenied(j *revoked.JWT, own bool) (bool, error)
 }
 
@@ -178,7 +178,7 @@ func (c *Cache) read(d revoked.Digest) (*entry, error) {
 		if e.record.Grant, found, err = c.source.LookupGrant(e.record.Token.GrantID); err != nil {
 			return nil, fmt.Errorf("look up grant: %w", err)
 		}
-		// A stub may outlive its grant, and a tombstone has none. Both are dead.
+		// A stub may outlive its grant, and a tombstone has none. Neither is live.
 		if found || e.record.Token.State != revoked.Live {
 			return e, nil
 		}
@@ -198,7 +198,7 @@ func (e *entry) cost() int64 {
 	for _, a := range t.Audience {
 		n += int(unsafe.Sizeof(a)) + len(a)
 	}
-	if j := e.jwt; j != nil { // its texts are those of the record
+	if j := e.jwt; j != nil { // its strings are those of the record
 		n += int(unsafe.Sizeof(*j)) + len(j.Thumbprint) + len(j.Digests)*len(revoked.Digest{}) +
 			len(j.marks)*int(unsafe.Sizeof(mark{})) + len(j.Earlier)*int(unsafe.Sizeof(revoked.Membership{})) +
 			len(e.record.Earlier)*int(unsafe.Sizeof(revoked.Grant{}))

@@ -486,7 +486,7 @@ func TestCache_Close_WaitsForLookups(t *testing.T) {
 		select {
 		case <-started:
 		case <-time.After(30 * time.Second):
-			t.Fatal("got no lookups within the long stop, want running readers")
+			t.Fatal("got too few lookups in 30 s, want one from each reader")
 		}
 	}
 	c.Close()

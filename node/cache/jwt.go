@@ -24,7 +24,7 @@ type mark struct {
 	was uint64
 }
 
-// current reports whether the rows that end j are unchanged.
+// current reports whether the rows that can end j are unchanged.
 func (j *JWT) current() bool {
 	for i := range j.marks {
 		if j.marks[i].now.Load() != j.marks[i].was {
@@ -37,9 +37,9 @@ func (j *JWT) current() bool {
 // Add stores j and returns the record of its claims. If one of the digests of j is
 // registered, it returns that record instead, and false.
 //
-// Add reads the epochs of all that can end j before it reads the rows. These are its digests, each
-// denial, and the grants that it claims. A change of a digest also means a registration or a
-// tombstone.
+// Add reads the epochs of all rows that can end j before it reads the rows. These rows belong to
+// its digests, each denial, and the grants that it claims. The epoch of a digest also advances when
+// a token with that digest is registered or becomes a tombstone.
 func (c *Cache) Add(j *JWT) (r *revoked.Record, isJWT bool, err error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()

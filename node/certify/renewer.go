@@ -20,7 +20,7 @@ import (
 type Files struct{ CA, Cert, Key string }
 
 // A Renewer renews the certificate of this node: as soon as the node is a member, then after two
-// thirds of the lifetime, and early if a member signs with another CA that this node trusts.
+// thirds of the lifetime, and earlier if a member signs with another CA that this node trusts.
 type Renewer struct {
 	NodeID string
 	Files  Files
@@ -29,13 +29,13 @@ type Renewer struct {
 	Now    func() time.Time
 
 	IsMember func(node string) bool
-	// Members returns the addresses of the other members, and Call asks one of them.
+	// Members returns the addresses of the other members. Call sends a request to one of them.
 	Members func() []string
 	Call    func(ctx context.Context, host string, req *nodepb.RenewRequest, resp *nodepb.RenewResponse) error
 	// Sign signs here, if this node has the CA's key. It may be nil.
 	Sign func(ctx context.Context, req *nodepb.RenewRequest) *nodepb.RenewResponse
 
-	renewed time.Time // end of the last certificate from a renewal: the CA may end soon, too
+	renewed time.Time // expiry of the last renewed certificate, which may be short if the CA expires soon
 }
 
 const (
@@ -49,7 +49,7 @@ func (r *Renewer) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		switch err := r.step(ctx); {
 		case errors.Is(err, errNotYet):
-			pause = checkEvery / 30 // until the first renewal, the certificate may end soon
+			pause = checkEvery / 30 // until the first renewal, the certificate may expire soon
 		case err == nil:
 			logged, pause = "", checkEvery
 		default:
@@ -80,19 +80,20 @@ func (r *Renewer) step(ctx context.Context) error {
 	}
 	resp, err := r.ask(ctx, &nodepb.RenewRequest{})
 	if err != nil || bytes.Equal(resp.CaKey, own[:]) || !r.Certs.Trusts([32]byte(resp.CaKey)) {
-		return nil // nothing is due, so a failure is no news
+		return nil // nothing is due, so a failure is not reported
 	}
 	return r.renew(ctx)
 }
 
-// isDue reports whether two thirds of the lifetime are over, or whether it is the short one of a
-// first certificate.
+// isDue reports whether two thirds of the lifetime are over, or whether the certificate is a first
+// one, with its short lifetime.
 func (r *Renewer) isDue() bool {
 	from, to := r.Certs.Validity()
 	return to.Sub(from) < Lifetime/2 && !to.Equal(r.renewed) || r.Now().After(from.Add(to.Sub(from)*2/3))
 }
 
-// ask asks this node if it signs, else the members in turn, for the first answer without an error.
+// ask requests a certificate from this node if it can sign, then from the members in turn. It
+// returns the first answer without an error.
 func (r *Renewer) ask(ctx context.Context, req *nodepb.RenewRequest) (*nodepb.RenewResponse, error) {
 	failures := []error{errors.New("no member can sign certificates")}
 	decided := func(resp *nodepb.RenewResponse, err error) bool {

@@ -16,7 +16,7 @@ import (
 // A renewal is a renewer of node4 and a member that signs with a CA.
 type renewal struct {
 	Renewer
-	ca     *pki.CA // that signs
+	ca     *pki.CA // the CA that signs
 	asked  int     // requests with a certificate request
 	during func()  // called before the answer
 }
@@ -144,7 +144,7 @@ func TestStep_UnusableCertificate_IsNotStored(t *testing.T) {
 	}
 }
 
-// A CA near its end gives short certificates: one renewal is enough.
+// A CA that expires soon issues short certificates: one renewal is enough.
 func TestStep_ShortRenewed_IsNotDueAgain(t *testing.T) {
 	ca, err := pki.NewCA("CA", 24*time.Hour)
 	if err != nil {

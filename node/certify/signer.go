@@ -16,7 +16,8 @@ import (
 	"revoked/transport/pki"
 )
 
-// Lifetime is the validity of a renewed certificate. The first one ends with its token.
+// Lifetime is the validity of a renewed certificate. A first certificate expires with its join
+// token.
 const Lifetime = 90 * 24 * time.Hour
 
 // State is the part of *fsm.FSM that holds admissions.
@@ -28,7 +29,7 @@ type State interface {
 // A Signer signs the certificates of nodes. Its methods may be called concurrently.
 type Signer struct {
 	NodeID string
-	CA     *pki.CA // nil: this node signs nothing
+	CA     *pki.CA // nil: this node cannot sign
 	Log    *slog.Logger
 	Now    func() time.Time
 	State  State
@@ -39,15 +40,15 @@ type Signer struct {
 	Current func(context.Context) error
 	// Commit proposes an operation of the cluster, if this node leads.
 	Commit func(context.Context, *command.Op) error
-	// CallLeader makes PathEnroll calls to another member that leads and knows them.
+	// CallLeader makes a PathEnroll call to another member that leads and serves that path.
 	CallLeader func(context.Context, *nodepb.EnrollRequest) error
 }
 
-// Issue returns the DER of a first certificate. It ends with the join token, so a certificate of a
-// node that never joins is worth nothing soon.
+// Issue returns the DER of a first certificate. It expires with the join token, so the certificate
+// of a node that never joins is soon useless.
 //
 // Errors: ErrForbidden, ErrConflict for the name of a member, ErrInvalid, ErrNoLeader,
-// ErrOutcomeUnknown. The node may repeat the last two.
+// ErrOutcomeUnknown. The node may retry after the last two.
 func (s *Signer) Issue(ctx context.Context, r *enroll.Request) ([]byte, error) {
 	req := &nodepb.EnrollRequest{Node: r.Node, Csr: r.CSR, TokenKey: r.TokenKey, Proof: r.Proof, Binding: r.Binding}
 	csr, err := check(req)
@@ -70,7 +71,8 @@ func (s *Signer) Issue(ctx context.Context, r *enroll.Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Log.Info("issued the first certificate of a node", "for", r.Node, "join_token", t.ID, "not_after", t.ExpiresAt.Std())
+	s.Log.Info("issued the first certificate of a node",
+		"peer", r.Node, "join_token", t.ID, "not_after", t.ExpiresAt.Std())
 	return der, nil
 }
 
@@ -109,7 +111,7 @@ func (s *Signer) find(ctx context.Context, digest revoked.Digest) (revoked.JoinT
 }
 
 // use records in the log that the token is used for the node and the key. This node must lead. The
-// configuration may have a member that the state does not know yet.
+// configuration may have a member that the state lacks so far.
 func (s *Signer) use(ctx context.Context, r *nodepb.EnrollRequest, csr *pki.Request, signer string) error {
 	if s.IsMember(r.Node) {
 		return fmt.Errorf("%w: %s is a member: its certificate does not come from a join token", revoked.ErrConflict, r.Node)
@@ -122,11 +124,11 @@ func (s *Signer) use(ctx context.Context, r *nodepb.EnrollRequest, csr *pki.Requ
 }
 
 // checkUse returns an error if the state already shows that Apply would refuse this use of the
-// token for good. So a thief's repeat costs no entry of the log. A token stays used, and its
-// admission does not come back, except that of a node that has joined. For such a node, and for a
-// token that has ended, Apply has the reason.
+// token permanently. So a stolen, used token costs no entry of the log. A token stays used, and its
+// admission does not come back, except that of a node that has joined. For such a node, and for an
+// ended token, Apply returns the reason.
 func (s *Signer) checkUse(node string, token, key revoked.Digest) error {
-	list := s.State.JoinTokens() // before the admission, which is at least as new as its token then
+	list := s.State.JoinTokens() // before the admission, which is then at least as new as its token
 	a, _ := s.State.Admission(node)
 	at := slices.IndexFunc(list, func(t revoked.JoinToken) bool { return t.Hash == token })
 	if at < 0 || a.State == revoked.Joined {
@@ -168,8 +170,8 @@ func (s *Signer) Renew(ctx context.Context, peer string, cert *x509.Certificate,
 	}
 	notMember := fmt.Errorf("%w: %s is not a member with an admission", revoked.ErrForbidden, peer)
 	key := revoked.Digest(pki.KeyHash(cert))
-	// A removed node must not cost a read barrier. A new member may be unknown here only because this
-	// node is behind.
+	// A removed node must not cost a read barrier. If this node is behind, it may not have a new
+	// member in its state.
 	if a, _ := s.State.Admission(peer); !s.IsMember(peer) && (a.Key != key || !a.Open(revoked.TimeOf(s.Now()))) {
 		return nil, none, notMember
 	}
@@ -182,7 +184,7 @@ func (s *Signer) Renew(ctx context.Context, peer string, cert *x509.Certificate,
 	case !s.IsMember(peer) || !ok || a.State != revoked.Joined:
 		return nil, none, notMember
 	case a.Key.IsZero() || a.Key != key:
-		return nil, none, fmt.Errorf("%w: the key of the certificate of %s is not that of its admission",
+		return nil, none, fmt.Errorf("%w: certificate of %s: key does not match its admission",
 			revoked.ErrForbidden, peer)
 	case len(der) == 0:
 		return nil, ca, nil
@@ -192,12 +194,12 @@ func (s *Signer) Renew(ctx context.Context, peer string, cert *x509.Certificate,
 		return nil, none, fmt.Errorf("%w: %v", revoked.ErrInvalid, err)
 	}
 	if a.Key != csr.KeyHash {
-		return nil, none, fmt.Errorf("%w: the key of the request of %s is not that of its admission",
+		return nil, none, fmt.Errorf("%w: certificate request of %s: key does not match its admission",
 			revoked.ErrForbidden, peer)
 	}
 	end := s.Now().Add(Lifetime)
 	if der, err = s.CA.SignNode(peer, csr, end); err == nil {
-		s.Log.Info("renewed the certificate of a member", "for", peer, "not_after", end)
+		s.Log.Info("renewed the certificate of a member", "peer", peer, "not_after", end)
 	}
 	return der, ca, err
 }

@@ -186,7 +186,7 @@ func TestIssue_ValidRequest_EndsWithTheToken(t *testing.T) {
 		t.Errorf("got %q, %v, subject %v, want node4", node, err, cert.Subject)
 	}
 	if end := b.tokens[0].ExpiresAt.Std(); cert.NotAfter.After(end) || cert.NotAfter.Before(end.Add(-time.Minute)) {
-		t.Errorf("got an end at %v, want that of the token, %v", cert.NotAfter, end)
+		t.Errorf("got expiry %v, want that of the token, %v", cert.NotAfter, end)
 	}
 	m := b.committed[0].GetEnrollNode()
 	key := pki.KeyHash(cert)
@@ -195,7 +195,8 @@ func TestIssue_ValidRequest_EndsWithTheToken(t *testing.T) {
 	}
 }
 
-// A repeat of the same node and key goes on. For a name that has joined, Apply has the reason.
+// A retry with the same node and key is proposed again. For a joined node, Apply returns the
+// reason.
 func TestIssue_UsedToken_RepeatIsCommitted(t *testing.T) {
 	for name, change := range map[string]func(*bench, *enroll.Request){
 		"same key": func(b *bench, r *enroll.Request) { b.use("t", keyOf(r)) },
@@ -213,8 +214,8 @@ func TestIssue_UsedToken_RepeatIsCommitted(t *testing.T) {
 	}
 }
 
-// The entry of the same request may be applied between two reads of the state. A token may also end
-// after the signer has found it. In both cases, Apply has the answer.
+// The entry of the same request may be applied between two reads of the state. A token may also
+// expire after the signer has found it. In both cases, Apply decides.
 func TestServeEnroll_StateChanges_ApplyDecides(t *testing.T) {
 	for name, change := range map[string]func(*bench, revoked.Digest){
 		"used by this request": func(b *bench, key revoked.Digest) {
@@ -228,13 +229,13 @@ func TestServeEnroll_StateChanges_ApplyDecides(t *testing.T) {
 		},
 	} {
 		b := newBench(t)
-		b.refuse = revoked.ErrTokenEnded // any error that is not that of a used token
+		b.refuse = revoked.ErrTokenEnded // any error but the one for a used token
 		req := request(t, b.token(nil), "node4")
 		change(b, keyOf(req))
 		err := b.ServeEnroll(t.Context(), "node1", &nodepb.EnrollRequest{Node: "node4", Csr: req.CSR,
 			TokenKey: req.TokenKey, Proof: req.Proof, Binding: req.Binding})
 		if !errors.Is(err, b.refuse) || len(b.committed) != 1 {
-			t.Errorf("%s: got %v, %d commits, want the answer of a commit", name, err, len(b.committed))
+			t.Errorf("%s: got %v, %d commits, want the error of 1 commit", name, err, len(b.committed))
 		}
 	}
 }
@@ -265,7 +266,7 @@ func renewal(t *testing.T, b *bench, node string) (cert *x509.Certificate, csr [
 func TestRenew_EachRefusal_SignsNothing(t *testing.T) {
 	const (
 		noMember = "node4 is not a member with an admission"
-		otherKey = "the key of the certificate of node4 is not that of its admission"
+		otherKey = "certificate of node4: key does not match its admission"
 	)
 	change := func(f func(*revoked.Admission)) func(*bench) {
 		return func(b *bench) {
@@ -314,14 +315,15 @@ func TestRenew_EachRefusal_SignsNothing(t *testing.T) {
 	_, other := renewal(t, b, "node5")
 	_, _, err := b.Renew(t.Context(), "node4", cert, other)
 	wantError(t, "request with another key", err, revoked.ErrForbidden,
-		"the key of the request of node4 is not that of its admission")
+		"certificate request of node4: key does not match its admission")
 	_, _, err = b.Renew(t.Context(), "node4", cert, []byte("x"))
 	if !errors.Is(err, revoked.ErrInvalid) {
 		t.Errorf("malformed request: got %v, want %v", err, revoked.ErrInvalid)
 	}
 }
 
-// A node asks as soon as it is a member. The signer may not have applied that yet.
+// A node requests a renewal as soon as it is a member. The signer may not have applied the join
+// yet.
 func TestRenew_SignerIsBehind_CatchesUp(t *testing.T) {
 	for name, state := range map[string]revoked.AdmissionState{
 		"before the join": revoked.Admitted, "after the join": revoked.Joined,
@@ -352,7 +354,7 @@ func TestRenew_Member_KeepsItsKey(t *testing.T) {
 	}
 	got, err := x509.ParseCertificate(der)
 	if err != nil || pki.KeyHash(got) != pki.KeyHash(cert) || !got.NotAfter.Equal(b.ca.Certificate().NotAfter) {
-		t.Errorf("got %v, end %v, want the same key, and the end of the CA, which comes first", err, got.NotAfter)
+		t.Errorf("got %v, expiry %v, want the same key and the CA's expiry, which is earlier", err, got.NotAfter)
 	}
 	if want := pki.KeyHash(b.ca.Certificate()); ca != want {
 		t.Errorf("got CA %x, want %x", ca, want)

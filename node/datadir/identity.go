@@ -112,8 +112,8 @@ func (id *Identity) MarkLeft() error {
 	return id.save()
 }
 
-// Check completes an interrupted [Replace] in dir, and returns the error with which Open would then
-// refuse dir. The caller holds the lock.
+// Check completes an interrupted [Replace] in dir, and returns the error that Open would then
+// return. The caller holds the lock.
 func Check(dir, nodeID string, rejoin bool) error {
 	_, err := Complete(dir)
 	if err == nil {
@@ -142,7 +142,7 @@ func readIdentity(dir, nodeID string, rejoin bool) (*Identity, error) {
 }
 
 // findIdentity returns the identity of dir, or nil if dir is new. It returns an error if the node
-// must not start from dir. An identity that has left is one that rejoins.
+// must not start from dir. If the result has Left set, the node rejoins.
 func findIdentity(dir, nodeID string, rejoin bool) (*Identity, error) {
 	b, err := os.ReadFile(filepath.Join(dir, identityFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -191,7 +191,7 @@ const (
 var dataFiles = []string{raftstore.LogFile, raftstore.SnapshotDir, StateDir}
 
 // checkComplete returns ErrDamaged if the log or the state of a member is missing. Without its log
-// the node could vote twice, and a new state would lack the entries that the log dropped.
+// the node could vote twice. A new state would lack the entries that the log dropped.
 func (id *Identity) checkComplete() error {
 	if id.ClusterID == "" {
 		return nil
@@ -266,13 +266,13 @@ func Lock(dir string) (*os.File, error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%w: data directory %s is in use by another process: "+
-			"stop that one, or give this node its own data_dir", revoked.ErrConflict, dir)
+			"stop that process, or set another data_dir for this node", revoked.ErrConflict, dir)
 	}
 	return f, nil
 }
 
-// Clear deletes everything in dir that a node may have written there, with the lock file and the
-// identity. Only a process that holds the lock, or has just failed to fill dir, may call it.
+// Clear deletes everything in dir that a node may have written there, including the lock file and
+// the identity. Only a process that holds the lock, or has just failed to fill dir, may call it.
 func Clear(dir string) error {
 	var errs []error
 	for _, name := range append([]string{identityFile, lockFile, stagedDir, readyDir, RecordFile}, dataFiles...) {

@@ -85,7 +85,7 @@ func TestOpen_UnsafeDirectory_Refused(t *testing.T) {
 		{"data without an identity", remove("identity.json"), "has raft.db, state but no identity.json", nil},
 		{"no log", remove(raftstore.LogFile), "file is missing", revoked.ErrDamaged},
 		{"no state", remove(filepath.Join(datadir.StateDir, "CURRENT")), "file is missing", revoked.ErrDamaged},
-		{"an empty log", func(t *testing.T, dir string) {
+		{"empty log", func(t *testing.T, dir string) {
 			member(t, dir)
 			write(t, filepath.Join(dir, raftstore.LogFile), "")
 		}, "file is empty", revoked.ErrDamaged},

@@ -19,9 +19,9 @@ const (
 // RecordFile describes the recovery from which a data directory comes.
 const RecordFile = "recovery.json"
 
-// OpenMember locks dir and reads the identity of the member that it belongs to. It creates and
-// changes nothing but the lock file, and that only in a directory of a node. If a replacement was
-// interrupted, the result is nil: Complete it. unlock is set unless err is.
+// OpenMember locks dir and reads the identity of the member that it belongs to. It writes only the
+// lock file, and only in the data directory of a node. If a replacement was interrupted, the result
+// is nil, and the caller must call Complete. unlock is set unless err is.
 //
 // It returns ErrConflict if a process uses dir, and ErrUnprocessable if dir belongs to no member of
 // a cluster.
@@ -67,8 +67,8 @@ func readMember(dir string) (*Identity, error) {
 	return id, id.checkComplete()
 }
 
-// Stage returns an empty directory inside dir for a new member. Replace puts it in the place of the
-// current one. The caller holds the lock of dir.
+// Stage returns an empty directory inside dir for a new member. Replace replaces the current member
+// with it. The caller holds the lock of dir.
 func Stage(dir string) (string, error) {
 	staged := filepath.Join(dir, stagedDir)
 	if err := errors.Join(os.RemoveAll(staged), os.Mkdir(staged, 0o700)); err != nil {
@@ -78,8 +78,8 @@ func Stage(dir string) (string, error) {
 }
 
 // Replace puts the staged member, which must be complete and durable, in the place of the current
-// one. After a crash dir holds either the current member, or the new one once Open or Complete has
-// run. One rename decides which. The caller holds the lock of dir.
+// one. After a crash, once Open or Complete has run, dir holds either the current member or the new
+// one. One rename decides which. The caller holds the lock of dir.
 func Replace(dir string) error {
 	staged := filepath.Join(dir, stagedDir)
 	err := durable.SyncDir(staged)
@@ -114,12 +114,12 @@ func Complete(dir string) (replaced bool, err error) {
 }
 
 // replaceSteps returns the steps of Complete. Each may be repeated, even after a part of it, and
-// after later ones. While a directory mixes two members it has no identity, so that a program that
-// does not know readyDir refuses it.
+// after later ones. While a directory mixes two members it has no identity, so an older program
+// without readyDir refuses it.
 func replaceSteps(dir string) []func() error {
 	ready := filepath.Join(dir, readyDir)
 	steps := []func() error{func() error {
-		if !exists(filepath.Join(ready, identityFile)) { // it is in place already
+		if !exists(filepath.Join(ready, identityFile)) { // already in place
 			return nil
 		}
 		return errors.Join(removeIfExists(filepath.Join(dir, identityFile)), durable.SyncDir(dir))
@@ -139,8 +139,8 @@ func removeIfExists(path string) error {
 	return nil
 }
 
-// move moves a file or directory, and replaces one of the same name. It does nothing if the first
-// directory does not have it, because it has already been moved.
+// move moves a file or directory, and replaces one of the same name. If the first directory does
+// not have it, it has already been moved, and move does nothing.
 func move(from, to, name string) error {
 	source, target := filepath.Join(from, name), filepath.Join(to, name)
 	if !exists(source) {

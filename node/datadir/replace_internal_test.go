@@ -76,7 +76,7 @@ func wantMember(t *testing.T, what, dir, cluster string) {
 	}
 }
 
-// A crash between any two steps, and a crash that repeats each step, leaves one whole member.
+// A crash between any two steps, and a second run of each step, leaves one whole member.
 func TestReplace_CrashAtAnyStep_OneWholeMember(t *testing.T) {
 	dir := stagedMember(t)
 	wantMember(t, "before Replace", dir, "old")

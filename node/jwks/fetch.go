@@ -53,7 +53,7 @@ func NewFetcher(cfg Config) *Fetcher { return &Fetcher{cfg: cfg} }
 // A Set is a fetched key set.
 type Set struct {
 	Keys   []revoked.IssuerKey
-	MaxAge time.Duration // how long the server lets the set be cached; 0: no limit was given
+	MaxAge time.Duration // how long the set may be cached; 0: the server set no limit
 }
 
 // Fetch fetches the set at uri. It waits for at most 5 seconds. It returns an error for a set
@@ -68,7 +68,7 @@ func (f *Fetcher) Fetch(ctx context.Context, uri string) (Set, error) {
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	var whole *url.Error // names the URI, which may hold a key of its own
+	var whole *url.Error // contains the URI, which may contain a secret
 	if errors.As(err, &whole) {
 		err = whole.Err
 	}
@@ -208,7 +208,8 @@ func isPublic(addr netip.Addr) bool {
 }
 
 // maxAge returns how long a response may be cached, from Cache-Control and Age (RFC 9111 sections
-// 5.1 and 5.2.2). It returns 0 if the response has neither, and a second if it forbids to cache.
+// 5.1 and 5.2.2). It returns 0 if the response has neither, and a second if the response must not
+// be cached.
 func maxAge(h http.Header) time.Duration {
 	var age time.Duration
 	for _, line := range h.Values("Cache-Control") {

@@ -90,8 +90,8 @@ func TestFetch_MaxAge_IsThatOfTheServer(t *testing.T) {
 	}
 }
 
-// A fetch from a server that lies, redirects, sends too much or fails is an error. The error does
-// not contain the URI.
+// A fetch from a server that sends a bad set, redirects, sends too much or fails returns an error.
+// The error does not contain the URI.
 func TestFetch_BadServers_FailTheFetch(t *testing.T) {
 	keys := set(t)
 	private := bytes.Replace(keys, []byte(`"kid"`), []byte(`"d":"AA","kid"`), 1)
@@ -161,8 +161,8 @@ func TestFetch_BadServers_FailTheFetch(t *testing.T) {
 	}
 }
 
-// A server that hangs, before its answer or within it, is left when the caller or the time limit
-// ends the fetch.
+// A fetch from a server that hangs, before or within its answer, ends with its context or at the
+// time limit.
 func TestFetch_HangingServer_EndsWithTheContext(t *testing.T) {
 	for name, before := range map[string]string{"before the answer": "", "within the body": `{"keys":[`} {
 		reached := make(chan struct{})
@@ -211,7 +211,7 @@ func TestFetch_Certificate_IsVerified(t *testing.T) {
 	}
 }
 
-// The address is checked when the connection is made, after DNS.
+// Fetch checks the address when it connects, after DNS.
 func TestFetch_Address_MustBeAllowed(t *testing.T) {
 	uri, cfg := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("reached the server") })
 	port := uri[strings.LastIndexByte(uri, ':'):]
@@ -235,8 +235,8 @@ func TestFetch_OtherSchemes_AreRefused(t *testing.T) {
 	}
 }
 
-// No proxy is taken from the environment, but the configured one is. A proxy resolves names; a
-// literal address is checked before.
+// Fetch uses only the configured proxy, never one from the environment. A proxy resolves names;
+// Fetch checks a literal address before it connects.
 func TestFetch_Proxy_OnlyTheConfiguredOne(t *testing.T) {
 	var connects atomic.Int32
 	keys := set(t)

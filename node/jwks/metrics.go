@@ -9,7 +9,7 @@ import (
 )
 
 // A Collector reports the keys of all issuers, from this node's copy of the state, and the fetches
-// of its runner. It has series of fetches only while the runner runs: on the leader.
+// of its runner. Only the leader, where the runner runs, has series of fetches.
 type Collector struct {
 	runner                            *Runner
 	issuers, keys, last, age, failing *prometheus.Desc
@@ -42,8 +42,8 @@ func (c *Collector) Describe(to chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. It reads the copy of the state at each scrape, so the
-// series end with the issuer.
+// Collect implements prometheus.Collector. It reads the copy of the state at each scrape, so a
+// deleted issuer has no series.
 func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	send := func(d *prometheus.Desc, v float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)

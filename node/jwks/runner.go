@@ -24,8 +24,8 @@ type RunnerConfig struct {
 	Issuers func() []*revoked.Issuer
 	Fetch   func(ctx context.Context, uri string) (Set, error)
 	// Store commits the keys of an issuer, which replace those of its current version. It returns the
-	// log index once it is applied here. Equal keys change nothing. by is the client that asked for
-	// the fetch, zero if none did.
+	// log index once it is applied here. Equal keys change nothing. by is the client that requested
+	// the fetch, or zero.
 	Store func(
 		ctx context.Context, by revoked.Actor, i *revoked.Issuer, keys []revoked.IssuerKey,
 	) (index uint64, err error)
@@ -53,8 +53,8 @@ func NewRunner(cfg RunnerConfig) *Runner {
 // A State describes the fetches of an issuer.
 type State struct {
 	At     time.Time // end of the last fetch; zero: none yet
-	OK     bool      // it succeeded
-	Error  string    // why it failed
+	OK     bool      // the last fetch succeeded
+	Error  string    // why the last fetch failed
 	NextAt time.Time // when the next fetch is due
 
 	Failures int       // fetches that failed since the last one that succeeded
@@ -74,22 +74,22 @@ type worker struct {
 	schedule  Schedule
 	state     State
 	running   *attempt
-	asked     *attempt // to be made next
+	asked     *attempt // the next attempt
 	wake      chan struct{}
 	stop      context.CancelFunc
 	done      chan struct{}
 }
 
-// An attempt is one fetch and those who wait for it.
+// An attempt is one fetch, for all callers that wait for it.
 type attempt struct {
-	by      revoked.Actor // the caller that asked first, for the audit log; zero: none
+	by      revoked.Actor // the caller that requested it first, for the audit log; zero: none
 	done    chan struct{}
 	outcome Outcome
 	err     error
 }
 
-// Run fetches until ctx ends. It returns after all that it started has ended. It must not run twice
-// at a time.
+// Run fetches until ctx ends. It returns after all of its workers have stopped. It must not run
+// twice concurrently.
 func (r *Runner) Run(ctx context.Context) {
 	r.mu.Lock()
 	r.workers = map[string]*worker{}
@@ -129,7 +129,7 @@ func (r *Runner) follow(ctx context.Context) {
 			uris[i.Name] = i.JWKSURI
 		}
 	}
-	// A worker ends before another begins, so that fetches of one issuer never overlap.
+	// A worker stops before its successor starts, so fetches of one issuer never overlap.
 	for _, w := range r.stopOthers(uris) {
 		<-w.done
 	}
@@ -147,7 +147,7 @@ func (r *Runner) follow(ctx context.Context) {
 	}
 }
 
-// stopOthers stops the workers of issuers that are gone or have another URI, and returns them.
+// stopOthers stops the workers of issuers that were deleted or have another URI, and returns them.
 func (r *Runner) stopOthers(uris map[string]string) (stopped []*worker) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -176,12 +176,12 @@ func (r *Runner) Refresh(ctx context.Context, by revoked.Actor, name string) (Ou
 		out.Shared = shared
 		return out, a.err
 	case <-ctx.Done():
-		return Outcome{}, fmt.Errorf("%w: the fetch has not ended", revoked.ErrNotCurrent)
+		return Outcome{}, fmt.Errorf("%w: fetch of keys: not finished in time", revoked.ErrNotCurrent)
 	}
 }
 
-// ask returns the attempt that a caller of Refresh waits for. A fetch in progress counts although
-// it began earlier: MinInterval forbids another one so soon.
+// ask returns the attempt that a caller of Refresh waits for. It returns a fetch in progress,
+// although that began earlier: MinInterval forbids another one so soon.
 func (r *Runner) ask(by revoked.Actor, name string) (a *attempt, shared bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -192,7 +192,7 @@ func (r *Runner) ask(by revoked.Actor, name string) (a *attempt, shared bool, er
 	switch {
 	case w == nil:
 		r.Changed()
-		return nil, false, fmt.Errorf("%w: the keys of issuer %q are not fetched yet", revoked.ErrNotCurrent, name)
+		return nil, false, fmt.Errorf("%w: keys of issuer %q: not fetched yet", revoked.ErrNotCurrent, name)
 	case w.running != nil:
 		return w.running, true, nil
 	case w.asked != nil:
@@ -247,7 +247,7 @@ func (r *Runner) work(ctx context.Context, w *worker) {
 	}
 }
 
-// pause waits until a fetch is due or asked for, and then for a slot. It returns false if ctx ends.
+// pause waits until a fetch is due or requested, and then for a slot. It returns false if ctx ends.
 // The slots bound the connections and the memory of all fetches together.
 func (r *Runner) pause(ctx context.Context, w *worker) bool {
 	r.mu.Lock()
@@ -277,7 +277,7 @@ func (r *Runner) begin(w *worker) *attempt {
 		a = &attempt{done: make(chan struct{})}
 	} else {
 		select {
-		case <-w.wake: // the fetch was due just when it was asked for
+		case <-w.wake: // the fetch was due just when it was requested
 		default:
 		}
 	}
@@ -286,8 +286,8 @@ func (r *Runner) begin(w *worker) *attempt {
 	return a
 }
 
-// store commits a fetched set, on the newest record of the issuer. The keys version of that record
-// goes with it, so Apply refuses keys that were fetched from an old address.
+// store commits a fetched set, on the newest record of the issuer. The operation has the keys
+// version of that record, so Apply refuses keys that were fetched from an old address.
 func (r *Runner) store(ctx context.Context, by revoked.Actor, name string, set Set) (Outcome, error) {
 	i := r.issuer(name)
 	if i == nil {

@@ -121,7 +121,7 @@ func TestRunner_Fetches_FollowTheSchedule(t *testing.T) {
 	w := newWorld("a")
 	w.run(t, func(t *testing.T, r *jwks.Runner) {
 		if w.count() != 1 {
-			t.Fatalf("at once: got %d fetches, want 1", w.count())
+			t.Fatalf("first fetch: got %d fetches, want 1", w.count())
 		}
 		time.Sleep(53 * time.Minute)
 		if w.count() != 1 {
@@ -179,7 +179,7 @@ func TestRunner_Refresh_ReportsChange(t *testing.T) {
 		r.Changed()
 		synctest.Wait()
 		if w.count() != 1 || len(w.issuers[0].Keys) != 1 {
-			t.Fatalf("new issuer: got %d fetches, want its keys at once", w.count())
+			t.Fatalf("new issuer: got %d fetches, want its keys immediately", w.count())
 		}
 		time.Sleep(jwks.MinInterval)
 		if out, err := r.Refresh(t.Context(), revoked.Actor{}, "a"); err != nil || out.Changed || out.Index != 7 {
@@ -220,7 +220,7 @@ func TestRunner_Failures_BackOffAndAreLoggedOnce(t *testing.T) {
 	})
 }
 
-// C31: a second fetch soon confirms that a key is missing.
+// C31: a second fetch soon confirms whether a key is still missing.
 func TestRunner_MissingKey_IsFetchedAgainSoon(t *testing.T) {
 	w := newWorld("a")
 	w.issuers[0].Keys = []revoked.IssuerKey{{State: revoked.KeyActive, MissingSince: 1}}
@@ -236,7 +236,7 @@ func TestRunner_MissingKey_IsFetchedAgainSoon(t *testing.T) {
 	})
 }
 
-func TestRunner_ManyIssuers_FewFetchesAtOnce(t *testing.T) {
+func TestRunner_ManyIssuers_ConcurrencyIsBounded(t *testing.T) {
 	w := newWorld("a", "b", "c", "d", "e", "f", "g", "h", "i")
 	w.answer = func(context.Context) (jwks.Set, error) {
 		time.Sleep(time.Second)
@@ -245,7 +245,7 @@ func TestRunner_ManyIssuers_FewFetchesAtOnce(t *testing.T) {
 	w.run(t, func(t *testing.T, _ *jwks.Runner) {
 		time.Sleep(10 * time.Second)
 		if w.count() != 9 || w.most != 4 {
-			t.Errorf("got %d fetches, %d at once, want 9 and 4", w.count(), w.most)
+			t.Errorf("got %d fetches, %d concurrently, want 9 and 4", w.count(), w.most)
 		}
 	})
 }

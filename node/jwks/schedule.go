@@ -37,8 +37,8 @@ func (s *Schedule) Wait(now time.Time) time.Duration {
 }
 
 // Succeeded records a fetch. The set may be cached for maxAge; 0: the response had no max-age. If
-// missing is true the set lacked a known key: a second fetch decides soon whether to retire the
-// key. random is from 0 to 1, not inclusive; it spreads the fetches of several issuers.
+// missing is true, the set lacked a known key: a second fetch soon decides whether to retire it.
+// random is in [0, 1); it spreads the fetches of several issuers.
 func (s *Schedule) Succeeded(now time.Time, maxAge time.Duration, missing bool, random float64) {
 	s.failures = 0
 	if maxAge == 0 {

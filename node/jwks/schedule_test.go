@@ -59,7 +59,7 @@ func TestSchedule_Fetches_AreApart(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s jwks.Schedule
 		if !s.Next().IsZero() || s.Wait(start) != 0 {
-			t.Fatal("a new schedule is not due at once")
+			t.Fatal("new schedule: got not due, want due immediately")
 		}
 		now, last := start, time.Time{}
 		for range rapid.IntRange(1, 30).Draw(t, "fetches") {

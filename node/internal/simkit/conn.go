@@ -14,13 +14,13 @@ type pipe struct {
 	segs     []segment
 	last     time.Time // arrival of the newest segment; segments arrive in order
 	eof      bool      // the writer closed after the last segment
-	err      error     // the connection broke
+	err      error     // set if the connection broke
 	wake     chan struct{}
 	deadline time.Time
 }
 
-// A segment is what one Write sent. It arrives as a whole, at a time that is known when it is sent
-// unless something holds it.
+// A segment has the bytes of one Write. It arrives as a whole. Its time of arrival is fixed when it
+// is sent, unless the link holds it.
 type segment struct {
 	at    time.Time
 	stuck bool // held by a cut or a frozen host
@@ -32,7 +32,8 @@ func newPipe(n *Network, from, to *Host) *pipe {
 	return &pipe{net: n, from: from, to: to, wake: make(chan struct{}, 1)}
 }
 
-// wakeReader makes a Read look again. It never blocks: one value in wake is enough.
+// wakeReader makes a blocked Read check the pipe again. It never blocks: one value in wake is
+// enough.
 func (p *pipe) wakeReader() {
 	select {
 	case p.wake <- struct{}{}:
@@ -56,8 +57,8 @@ var _ net.Conn = (*conn)(nil)
 func (c *conn) LocalAddr() net.Addr  { return c.local }
 func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
-// Write never blocks, whatever the link does: what cannot be sent waits in the pipe, as in a send
-// buffer without a limit. A dead host accepts bytes and drops them.
+// Write never blocks: bytes that cannot be sent wait in the pipe, as in an unlimited send buffer. A
+// dead host accepts bytes and drops them.
 func (c *conn) Write(b []byte) (int, error) {
 	n := c.net
 	n.mu.Lock()

@@ -30,8 +30,8 @@ func NewDisk() *Disk {
 	return &Disk{log: newMemLog(), State: vfs.NewCrashableMem(), snaps: &snapshots{}}
 }
 
-// Mkdir creates a directory durably, with its parents. Without the syncs a crash could take the
-// directory away again.
+// Mkdir creates a directory durably, with its parents. Without the syncs a crash could remove the
+// directory.
 func (d *Disk) Mkdir(path string) error {
 	if err := d.State.MkdirAll(path, 0o700); err != nil {
 		return err
@@ -98,8 +98,8 @@ func (d *Disk) HasConfiguration(first uint64) bool {
 	return false
 }
 
-// Hooks replaces a node's stores with d. The gate is in front of the node's own layers: below them
-// it would sleep while a layer holds a lock. One Disk serves one node.
+// Hooks returns hooks that replace a node's stores with d. The gate is in front of the node's own
+// layers: below them it would sleep while a layer holds a lock. One Disk serves one node.
 func (d *Disk) Hooks(g *Gate) raftstore.Hooks {
 	return raftstore.Hooks{Log: d.log, Stable: d.log, Snapshots: d.snaps,
 		Front: func(log raft.LogStore, stable raft.StableStore) (raft.LogStore, raft.StableStore) {

@@ -13,8 +13,8 @@ import (
 // frozen or its disk hangs. At a crash it decides whether the write in progress becomes durable.
 type Gate struct {
 	RNG     *rand.Rand
-	Latency time.Duration   // average, of one write
-	Stored  func(*raft.Log) // is called for each entry written to the log
+	Latency time.Duration   // average latency of a write
+	Stored  func(*raft.Log) // called for each entry written to the log
 
 	mu      sync.Mutex
 	shut    chan struct{} // nil: open
@@ -77,7 +77,7 @@ func (g *Gate) write(do func() error) error {
 		g.mu.Unlock()
 		<-shut
 	}
-	if g.dead { // Raft would panic on an error; the process is dead anyway
+	if g.dead { // Raft would panic on an error; the process has crashed anyway
 		g.mu.Unlock()
 		return nil
 	}

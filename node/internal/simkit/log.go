@@ -19,7 +19,7 @@ type memLog struct {
 	entries     map[uint64]*raft.Log
 	first, last uint64
 	kv          map[string][]byte
-	sealed      bool // deletions fail
+	sealed      bool // set: deletions fail
 }
 
 // newMemLog returns an empty store.
@@ -32,7 +32,7 @@ func (l *memLog) copy() *memLog {
 	return &memLog{entries: maps.Clone(l.entries), first: l.first, last: l.last, kv: maps.Clone(l.kv)}
 }
 
-// FirstIndex implements raft.LogStore. It is 0 for an empty log, as the library demands.
+// FirstIndex implements raft.LogStore. It is 0 for an empty log, as the library requires.
 func (l *memLog) FirstIndex() (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

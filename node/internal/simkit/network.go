@@ -51,7 +51,7 @@ func NewNetwork(rng *rand.Rand) *Network {
 		changed: make(chan struct{}), Delay: 200 * time.Microsecond, jitter: 300 * time.Microsecond}
 }
 
-// An addr is the address of a host, as the nodes name it.
+// An addr is the address of a host, as the nodes use it.
 type addr string
 
 func (addr) Network() string  { return "tcp" }
@@ -146,8 +146,8 @@ func (h *Host) Dial(ctx context.Context, _, address string) (net.Conn, error) {
 	}
 }
 
-// connect makes the two ends of a connection. It refuses where a kernel would: nothing listens, or
-// the queue of the listener is full.
+// connect makes the two ends of a connection. It refuses if nothing listens, or the queue of the
+// listener is full, as a kernel would.
 func (h *Host) connect(to *Host) (net.Conn, error) {
 	n := h.net
 	n.mu.Lock()
@@ -268,8 +268,9 @@ func (n *Network) Freeze(h *Host) (thaw func()) {
 	}
 }
 
-// Kill ends a host. When a process dies, the kernel still sends buffered data and closes
-// connections. When the machine dies, nothing is sent, and the peers notice by the timeout.
+// Kill kills the process or the machine of a host. When a process dies, the kernel still sends
+// buffered data and closes connections. When the machine dies, nothing is sent, and the peers
+// notice by the timeout.
 func (n *Network) Kill(h *Host, machine bool) {
 	n.mu.Lock()
 	h.dead, h.frozen = true, false
@@ -323,7 +324,7 @@ func (n *Network) Reset(a, b int) {
 	}
 }
 
-// Slow delays every segment of a link by up to d. A d of 0 ends the delay. Segments keep their
+// Slow delays every segment of a link by up to d. If d is 0, the delay ends. Segments keep their
 // order.
 func (n *Network) Slow(from, to int, d time.Duration) {
 	n.mu.Lock()

@@ -32,7 +32,7 @@ func (s *snapshots) copy() *snapshots {
 	return &snapshots{kept: slices.Clone(s.kept)}
 }
 
-// sealedCopy returns a copy for the next process. From then on this store refuses to keep a
+// sealedCopy returns a copy for the next process. From then on this store does not accept a
 // snapshot.
 func (s *snapshots) sealedCopy() *snapshots {
 	s.mu.Lock()

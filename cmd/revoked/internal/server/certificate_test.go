@@ -346,7 +346,7 @@ func TestGetCertificate_DuringEnrollment_HoldsLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "data directory " + k.dir + " is in use by another process: " +
-		"stop that one, or give this node its own data_dir"
+		"stop that process, or set another data_dir for this node"
 	err := await.Receive(t, held, "the second process")
 	if !errors.Is(err, revoked.ErrConflict) || revoked.Detail(err) != want {
 		t.Errorf("got %v, want %s", err, want)
