@@ -112,7 +112,7 @@ type Lookup struct {
 	token     *jwt.Token       // nil: not parsed yet
 	why       revoked.Decision // about a token that did not verify
 	malformed bool             // the token does not have the form of a JWT
-	refused   *revoked.Issuer  // whose keys did not verify the token
+	refused   *revoked.Issuer  // record with which it was refused
 	counted   bool
 }
 

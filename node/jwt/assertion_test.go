@@ -65,7 +65,7 @@ func TestAssertion_EachAlgorithm_NeedsItsKey(t *testing.T) {
 		}
 		for other := range keys() {
 			if other != alg && verifies(c, k.sign(fmt.Sprintf(`{"alg":%q}`, other), assertionClaims(nil))) {
-				t.Errorf("%s under the name of %s: verified", alg, other)
+				t.Errorf("%s under the name of %s: got it verified, want a refusal", alg, other)
 			}
 		}
 		bound := newRobot(t, k.jwk(`"alg":"`+alg+`"`))
@@ -105,7 +105,7 @@ func TestAssertion_Claims(t *testing.T) {
 		{"exp beyond int64", map[string]any{"exp": 1e300}, false}, {"exp 0", map[string]any{"exp": 0}, false},
 		{"not valid yet", map[string]any{"nbf": at(6)}, false}, {"issued later", map[string]any{"iat": at(6)}, false},
 		{"no jti", map[string]any{"jti": nil}, false}, {"empty jti", map[string]any{"jti": ""}, false},
-		{"jti of a number", map[string]any{"jti": 1}, false},
+		{"jti that is a number", map[string]any{"jti": 1}, false},
 		{"long jti", map[string]any{"jti": strings.Repeat("j", 513)}, false},
 		{"no iss", map[string]any{"iss": nil}, false}, {"no sub", map[string]any{"sub": nil}, false},
 		{"another sub", map[string]any{"sub": "admin"}, false}, {"another iss", map[string]any{"iss": "admin"}, false},
@@ -126,7 +126,7 @@ func TestAssertion_Refused_OnlyItsSignerLearnsWhy(t *testing.T) {
 	for want, changes := range map[string]map[string]any{
 		"aud must be " + audience + " alone":   {"aud": audience + "/oauth2/revoke"},
 		"exp is missing or malformed":          {"exp": nil},
-		"exp must be at most 10 minutes ahead": {"exp": at(3600)}, // Authlib's default
+		"exp must be at most 10 minutes ahead": {"exp": at(3600)}, // the default of Authlib
 		"exp has passed":                       {"exp": at(-60)},
 		"jti is missing or malformed":          {"jti": nil},
 		"nbf is missing or malformed":          {"nbf": "x"},
@@ -171,7 +171,7 @@ func TestAssertion_Types(t *testing.T) {
 		}
 	}
 	if verifies(c, k.sign(`{"alg":"ES256","typ":1}`, assertionClaims(nil))) {
-		t.Error("typ of a number: verified")
+		t.Error("typ of a number: got it verified, want a refusal")
 	}
 }
 
@@ -183,7 +183,7 @@ func TestAssertion_Attacks_AreNotVerified(t *testing.T) {
 	good := es.sign(`{"alg":"ES256","kid":"es"}`, payload)
 	ignored := es.sign(`{"alg":"ES256","jku":"https://x","x5u":"https://x","kid":"es"}`, payload)
 	if !verifies(c, good) || !verifies(c, ignored) {
-		t.Fatal("got the valid assertions refused")
+		t.Fatal("got the valid assertions refused, want them verified")
 	}
 	parts := strings.Split(good, ".")
 	jwk := attacker.jwk("")
@@ -220,7 +220,7 @@ func TestAssertion_Attacks_AreNotVerified(t *testing.T) {
 		}
 	}
 	if verifies(newRobot(t, attacker.jwk("")), good) {
-		t.Error("keys of another client: verified")
+		t.Error("keys of another client: got it verified, want a refusal")
 	}
 }
 
@@ -237,7 +237,7 @@ func TestAssertion_AlgorithmConfusion_IsNotVerified(t *testing.T) {
 			unsigned := b64([]byte(header)) + "." + b64([]byte(payload)) + "."
 			for form, raw := range map[string]string{"unsigned": unsigned, "signed": es.sign(header, payload)} {
 				if verifies(c, raw) {
-					t.Errorf("%s, %s: verified", header, form)
+					t.Errorf("%s, %s: got it verified, want a refusal", header, form)
 				}
 			}
 		}
@@ -259,7 +259,7 @@ func TestAssertion_AlgorithmConfusion_IsNotVerified(t *testing.T) {
 			for _, alg := range []string{"HS256", "HS384", "HS512", "RS256", "ES256"} {
 				for _, header := range []string{fmt.Sprintf(`{"alg":%q}`, alg), fmt.Sprintf(`{"alg":%q,"kid":%q}`, alg, kid)} {
 					if verifies(c, hmacToken(header, payload, secret)) {
-						t.Errorf("%s, HMAC with %s: verified", header, form)
+						t.Errorf("%s, HMAC with %s: got it verified, want a refusal", header, form)
 					}
 				}
 			}
@@ -277,7 +277,7 @@ func TestAssertion_KeyIDConfusion_IsNotVerified(t *testing.T) {
 	ofOther := assertionClaims(map[string]any{"iss": "other", "sub": "other"})
 	for _, k := range []signer{mine, second} {
 		if !verifies(c, k.sign(`{"alg":"ES256","kid":"k"}`, payload)) || !verifies(c, k.sign(`{"alg":"ES256"}`, payload)) {
-			t.Error("a key of the client: not verified")
+			t.Error("a key of the client: got a refusal, want it verified")
 		}
 	}
 	for name, raw := range map[string]string{
@@ -285,8 +285,8 @@ func TestAssertion_KeyIDConfusion_IsNotVerified(t *testing.T) {
 		"another client's key, no kid":    others.sign(`{"alg":"ES256"}`, payload),
 		"its own key, for another client": mine.sign(`{"alg":"ES256","kid":"k"}`, ofOther),
 		"an empty kid":                    mine.sign(`{"alg":"ES256","kid":""}`, payload),
-		"a kid of a number":               mine.sign(`{"alg":"ES256","kid":1}`, payload),
-		"a kid of null":                   mine.sign(`{"alg":"ES256","kid":null}`, payload),
+		"a kid that is a number":               mine.sign(`{"alg":"ES256","kid":1}`, payload),
+		"a kid that is null":                   mine.sign(`{"alg":"ES256","kid":null}`, payload),
 		"a kid in another case":           mine.sign(`{"alg":"ES256","kid":"K"}`, payload),
 		"a path":                          mine.sign(`{"alg":"ES256","kid":"../../dev/null"}`, payload),
 		"a statement":                     mine.sign(`{"alg":"ES256","kid":"k' UNION SELECT 'x"}`, payload),
@@ -308,7 +308,7 @@ func TestAssertion_RepeatedMembers_AreNotVerified(t *testing.T) {
 	c := newRobot(t, k.jwk(`"kid":"k"`))
 	payload := assertionClaims(map[string]any{"iat": iat, "nbf": iat, "x": map[string]any{"y": 1}})
 	if !verifies(c, k.sign(`{"alg":"ES256","kid":"k"}`, payload)) {
-		t.Fatal("the claims once: not verified")
+		t.Fatal("the claims once: got a refusal, want it verified")
 	}
 	var claims map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(payload), &claims); err != nil {
@@ -347,7 +347,7 @@ func TestAssertion_HugeTexts_AreRefused(t *testing.T) {
 	good := k.sign(`{"alg":"ES256"}`, payload)
 	fill := jwt.MaxLength - len(good) - 100
 	if !verifies(c, k.sign(`{"alg":"ES256"}`, with(`"x":"`+strings.Repeat("x", fill*3/4)+`"`))) {
-		t.Error("an assertion just below the limit: not verified")
+		t.Error("an assertion just below the limit: got a refusal, want it verified")
 	}
 	deep := strings.Repeat(`{"a":`, 500) + "1" + strings.Repeat("}", 500)
 	number := func(digits string) string {

@@ -27,7 +27,7 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// BenchmarkParse reads the form of tokens, which happens to each unknown token.
+// BenchmarkParse parses tokens, as a lookup does for each unknown token.
 func BenchmarkParse(b *testing.B) {
 	k := keys()["ES256"]
 	for name, raw := range map[string]string{

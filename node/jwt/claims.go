@@ -19,8 +19,8 @@ const (
 
 // readClaims returns a verified result with the claims, or RefusedClaims.
 //
-// A bad claim refuses the whole token, even if the claim decides nothing here. A resource server
-// that reads the claim another way would otherwise act on it.
+// A token with a bad claim is refused, even if the claim has no effect here. A resource server that
+// reads the claim another way would otherwise act on it.
 func readClaims(issuer *revoked.Issuer, t *Token) Result {
 	c := claims{object: &t.claims}
 	c.distinguish(issuer)
@@ -114,8 +114,8 @@ func (c *claims) client(name string) string {
 	return client
 }
 
-// membership reads the claims by an earlier mapping. A claim with which the token did not verify
-// then is absent, and does not refuse the token.
+// membership reads the claims by an earlier mapping. An invalid claim is treated as absent, because
+// the token did not verify with it then.
 func (c *claims) membership(m revoked.ClaimMapping) revoked.Membership {
 	read := func(get func(*claims) string) string {
 		then := claims{object: c.object}

@@ -177,7 +177,7 @@ func (r *reader) group(end byte, read func() error) error {
 		case end:
 			return nil
 		default:
-			r.i-- // the byte may not exist
+			r.i-- // s may have no byte i
 			return errJSON
 		}
 	}

@@ -138,7 +138,7 @@ func TestParseKeys_EachKey_IsUsedIgnoredOrRefused(t *testing.T) {
 	}
 }
 
-// C31: a set without a usable key is an error, however it is fetched.
+// C31: a set without a usable key is an error, inline or fetched.
 func TestParseKeys_Sets_AreBounded(t *testing.T) {
 	good := keys()["ES256"].jwk("")
 	for _, tt := range []struct {
@@ -236,7 +236,7 @@ func FuzzParseFetched(f *testing.F) {
 	})
 }
 
-// A set that is shown to an operator can be given again.
+// ParseInline accepts a set that FormatKeys returned.
 func TestFormatKeys_Set_IsReadBack(t *testing.T) {
 	want, err := jwt.ParseInline(keySet(keys()["RS256"].jwk(`"kid":"a","alg":"PS256"`), keys()["ES512"].jwk(""),
 		keys()["EdDSA"].jwk(`"kid":"c"`)))

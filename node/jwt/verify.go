@@ -13,24 +13,24 @@ import (
 
 // A Result is the outcome of a verification.
 type Result struct {
-	// Verified means that the issuer signed the token as an access token of the right form, with a
-	// key in any state. Then the other fields may be believed, and the token may be revoked.
+	// Verified means that the issuer signed the token as an access token of the right form, with a key
+	// in any state. Then the other fields are trustworthy, and the token may be revoked.
 	Verified bool
 	// Reason is empty if the token may be active. The caller still decides about revocations.
 	Reason revoked.IssuerReason
 	// Claim is the name of the first wrong claim if the reason is [revoked.RefusedClaims].
 	Claim string
 	// UnknownKey means that the token names a key that the issuer does not have, so its keys may be
-	// out of date. The other fields but Reason are unset.
+	// out of date. All other fields except Reason are unset.
 	UnknownKey bool
 	KeyID      string // of the token
 	// JWT has the claims, the digests of the token and of its twin, and the thumbprint of the key.
 	JWT revoked.JWT
 }
 
-// maxTries is the number of keys with which a token is verified at most. Only a token without a
-// kid, or keys that share one, need more than one. It bounds the signatures that one request can
-// make a node compute.
+// maxTries is the maximum number of keys tried for a token. Only a token without a kid, or keys
+// that share one, need more than one. It bounds the signatures that one request can make a node
+// compute.
 const maxTries = 4
 
 // A Verifier verifies the tokens of one issuer. It is immutable.

@@ -257,7 +257,7 @@ func TestVerify_ScopeAndUsername_HaveFallbacks(t *testing.T) {
 	}
 }
 
-// A token can still be verified for its revocation if its key is no longer active, its issuer is
+// Verify still verifies a token, so that it can be revoked, if its key is retired, its issuer is
 // disabled or it has expired.
 func TestVerify_RetiredKeys_VerifyButNotActive(t *testing.T) {
 	k := keys()["ES256"]
@@ -303,7 +303,7 @@ func TestVerify_KeyID_Selects(t *testing.T) {
 	}
 }
 
-// Without a kid at most four keys are tried, those that are active first.
+// Without a kid, Verify tries at most four keys, active ones first.
 func TestVerify_WithoutKeyID_TriesFourKeys(t *testing.T) {
 	var jwks []string
 	signers := map[string]signer{} // by thumbprint
@@ -359,7 +359,7 @@ func TestCheck_Token_HasItsReason(t *testing.T) {
 }
 
 // A token that was issued until a change of the mapping also has the client, session and grant of
-// the earlier one. A claim with which it did not verify then is absent.
+// the earlier one. An invalid claim of the earlier mapping is absent.
 func TestVerify_EarlierMapping_IsRead(t *testing.T) {
 	k := keys()["ES256"]
 	i := newIssuer(t, k.jwk(""))

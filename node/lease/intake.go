@@ -1,8 +1,8 @@
 package lease
 
-// An Intake knows when a node's log last received an entry of an earlier term. No lease of an
-// earlier leader was requested later: DESIGN.md of package node has the argument. The caller holds
-// one lock around every method.
+// An Intake records when a node's log last received an entry of an earlier term. No lease of an
+// earlier leader was requested after that: DESIGN.md of package node has the argument. The caller
+// holds one lock around every method.
 //
 // The instants belong to a clock that may stop, but runs at most RateBound fast.
 type Intake struct {

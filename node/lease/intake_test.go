@@ -20,7 +20,7 @@ func TestIntake_Before_LastEarlierEntryCounts(t *testing.T) {
 		"entries of an earlier term":            {[]took{{4, 4, 20}, {4, 4, 30}}, 5, 30},
 		"entries of its own term are ignored":   {[]took{{4, 4, 20}, {5, 5, 30}, {5, 5, 40}}, 5, 20},
 		"its own term first":                    {[]took{{5, 5, 30}, {5, 5, 40}}, 5, 10},
-		"entries of both terms at once":         {[]took{{3, 3, 20}, {4, 5, 30}}, 5, 30},
+		"entries of both terms in one call":         {[]took{{3, 3, 20}, {4, 5, 30}}, 5, 30},
 		"an older entry after a newer":          {[]took{{5, 5, 20}, {4, 4, 30}, {5, 5, 40}}, 5, 30},
 		"a snapshot":                            {[]took{{4, 4, 20}, {0, 5, 30}}, 5, 30},
 		"terms that the node did not see":       {[]took{{2, 2, 20}, {4, 4, 30}}, 9, 30},
@@ -59,14 +59,14 @@ func TestIntake_Before_IsNeverTooEarly(t *testing.T) {
 	}
 }
 
-// The leader measures the age of the entry first, and then the rest of the wait. Each clock may
-// have any rate within the bound, and the first may stand still.
+// The leader measures the age of the entry with one clock, and then the rest of the wait with
+// another. Each clock may have any rate within the bound, and the first may stop.
 func TestInheritedReservation_OutlastsTheLease(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	rate := func() float64 { return 1 + RateBound*(2*rng.Float64()-1) }
 	for range 10_000 {
 		length := 500*time.Millisecond + time.Duration(rng.Int64N(int64(time.Minute)))
-		// True times since the request, whose entry the new leader received at once.
+		// True times since the request, whose entry the new leader received immediately.
 		opened := time.Duration(rng.Int64N(int64(2 * length)))
 		ends := time.Duration(float64(length) / (1 - RateBound*rng.Float64()))
 		first, second := rate(), rate()

@@ -12,7 +12,7 @@ func (t Instant) Add(d time.Duration) Instant { return t + Instant(d) }
 // Sub returns t-u.
 func (t Instant) Sub(u Instant) time.Duration { return time.Duration(t - u) }
 
-// The constants of the safety argument. They are equal on all nodes of one version.
+// The constants of the safety argument, which are equal on all nodes of one version.
 const (
 	RateBound = 0.01                  // e: how far a clock's rate may deviate from 1
 	Guard     = 50 * time.Millisecond // d: how early a holder stops answering
@@ -31,7 +31,7 @@ func OwnLength(length time.Duration) time.Duration {
 	return max(length*3/5, min(length, time.Second))
 }
 
-// A Leader is the leader of a term, as the first command of the term names it.
+// A Leader is the leader of a term, according to the first command of the term.
 type Leader struct {
 	Server string        // empty: unknown
 	Own    time.Duration // the longest lease that it grants itself in the term; 0: unknown

@@ -144,7 +144,7 @@ func (s *scope) bound(requests, ticks, revokes, barriers int) {
 // lease of a member has not.
 func (s *scope) boundOwn() { s.own, s.tick = s.length/2, s.length*3/5 }
 
-// The scopes together cover two terms, two revocations, a crash, a removal, an arrival and a
+// The scopes together cover two terms, two revocations, a crash, a removal, an addition and a
 // returned lease. Each is small enough to be explored completely, or nearly. Messages may be lost,
 // delayed, repeated and reordered in all of them. Node C requests leases unless the scope differs.
 func modelScopes() map[string]*scope {

@@ -312,7 +312,7 @@ func (w *world) requestMatters(a worldRequest) bool {
 	return w.s.all || w.s.off == replyNamesNonce || a.r.Boot != h.boot || h.open && a.r.Nonce == h.nonce
 }
 
-// replyMatters reports whether a reply can still be taken.
+// replyMatters reports whether a reply can still be accepted.
 func (w *world) replyMatters(g worldReply) bool {
 	h := &w.nodes[g.node].holder
 	if !h.open {
@@ -661,7 +661,7 @@ func (w *world) doLead(l *worldLead, st step) {
 			}
 		}
 		w.observe(l.node, leasecheck.Event{Kind: leasecheck.Opened, Term: l.term, Index: uint64(l.first)})
-		for k := range w.nodes { // a node that never requests a lease need not be waited for
+		for k := range w.nodes { // the leader need not wait for a node that never requests a lease
 			if !w.s.all && w.s.requesters&(1<<k) == 0 {
 				w.nodes[k].holder.Adopt(l.term)
 			}

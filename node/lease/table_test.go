@@ -66,7 +66,7 @@ func TestTable_IsBehind_CountsLeasesOfOthers(t *testing.T) {
 		t.Error("self: got behind, want the other members only")
 	}
 	if lt.IsBehind(base.Add(time.Minute), "a", 13) {
-		t.Error("lease expired: got behind")
+		t.Error("lease expired: got behind, want not behind")
 	}
 }
 

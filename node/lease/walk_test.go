@@ -218,7 +218,7 @@ func (k *schedule) prune() {
 	}
 }
 
-// simulate walks count schedules, or fewer if one breaks the promise.
+// simulate walks count schedules, and stops at the first that breaks the promise.
 func simulate(off rule, first, count uint64, limit time.Duration) (broke *schedule, what broken,
 	done [stepKinds]int, schedules int) {
 	var (
@@ -279,7 +279,7 @@ func TestWalk_RandomSteps_HoldPromise(t *testing.T) {
 		}
 	}
 	t.Logf("%d schedules of %d steps: %d acknowledgements tried, %d leases taken, "+
-		"%d elections, %d crashes, %d removals, %d arrivals",
+		"%d elections, %d crashes, %d removals, %d additions",
 		count, scheduleSteps, done[stepAck], done[stepTake], done[stepElect], done[stepCrash], done[stepRemove],
 		done[stepAdd])
 }

@@ -11,7 +11,7 @@ import (
 
 // This file is the world in which the real Table and Holder run. It has an abstract Raft, clocks
 // with their own rates, crashes and a changing membership. The network loses, delays, repeats and
-// reorders messages. model_test.go explores the world completely within bounds, walk_test.go walks
+// reorders messages. model_test.go explores the world completely within bounds. walk_test.go walks
 // through it at random.
 //
 // Raft is abstract. A follower copies the leader's log in one step (accept), and the leader learns
@@ -35,7 +35,7 @@ const (
 	replyNamesBoot                   // off: a reply to an earlier incarnation is accepted
 	reservationNamesBoot             // off: the applied index of an earlier incarnation is used
 	replyNamesNonce                  // off: a reply to an older request is treated as one to the newest
-	adoptionRejectsReplies           // off: replies of an older term are taken
+	adoptionRejectsReplies           // off: replies of an older term are accepted
 	adoptionEndsLease                // off: a lease of an older term stays in force
 	clockReadPerAnswer               // off: a flag that a timer set replaces the clock
 	stateReadUnderLease              // off: a lease that began after the state was read covers it
@@ -45,7 +45,7 @@ const (
 	openAfterFirst                   // off: a term opens before its first command is applied
 	removalWaits                     // off: a member is removed while reserved
 	removalBlocks                    // off: a member may be reserved between the wait and the removal
-	removedStayReserved              // off: a member is removed while reserved, and forgotten at once
+	removedStayReserved              // off: a member is removed while reserved, and forgotten immediately
 	returnNamesNonce                 // off: a return ends reservations made after it was sent
 	reservationCoversRates           // off: a reservation lasts one lease on the leader's own clock
 	ackInOwnTerm                     // off: an old term's table acknowledges entries of a new one
@@ -261,7 +261,7 @@ func (w *world) members(log []worldEntry) []string {
 	return ids
 }
 
-// stable reports whether the newest configuration is committed: only then Raft takes another
+// stable reports whether the newest configuration is committed: only then does Raft accept another
 // change.
 func (l *worldLead) stable(log []worldEntry) bool {
 	for i := len(log) - 1; i >= l.commit; i-- {

@@ -43,7 +43,7 @@ func TestOutageCheck_States_RefuseOrWait(t *testing.T) {
 		{"no election in a whole request", "node2/b", 0, 5 * time.Second,
 			contacts{"node1/a": time.Second, "node3/c": time.Second},
 			"no leader since 2000-01-01T00:00:00Z: 3 of 3 voters reachable", time.Second},
-		{"a non-voter waits, because it asks for no votes", "node4/d", 0, 4 * time.Second, nil, "", 0},
+		{"a non-voter waits, because it requests no votes", "node4/d", 0, 4 * time.Second, nil, "", 0},
 		{"a non-voter, after a whole request", "node4/d", 0, 5 * time.Second, nil,
 			"no leader since 2000-01-01T00:00:00Z", time.Second},
 	} {
@@ -78,7 +78,7 @@ func TestOutageCheck_States_RefuseOrWait(t *testing.T) {
 				}
 				o.Follow(false)
 				if err := o.Check(conf, contact); err != nil {
-					t.Errorf("when a leader was lost: got %v, want to wait", err)
+					t.Errorf("leader just lost: got %v, want to wait", err)
 				}
 			})
 		})

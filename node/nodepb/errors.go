@@ -6,7 +6,7 @@ import (
 	"revoked"
 )
 
-// DecodeError rebuilds the error that revoked.Code and revoked.Detail took apart, so that errors.Is
+// DecodeError rebuilds the error that revoked.Code and revoked.Detail encoded, so that errors.Is
 // finds its sentinel. Code 0 is nil.
 func DecodeError(code uint32, detail string) error {
 	err := revoked.FromCode(code)

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A Reply is an HTTP response with its whole body. The connection is free again when the caller has
-// it.
+// A Reply is an HTTP response with its whole body. The connection can be reused when the caller has
+// the Reply.
 type Reply struct {
 	Status int
 	Header http.Header
@@ -49,8 +49,8 @@ func (m *Member) JSON(method, path, client, body string) Reply {
 	return m.Do(req)
 }
 
-// Decided repeats call while its response is 503. On a busy machine a leader may lose its term at
-// any moment. It returns every other response, even an error: the caller compares it.
+// Decided retries call while its response is 503: on a busy machine a leader may lose its term at
+// any moment. It returns every other response, even an error, for the caller to check.
 func (m *Member) Decided(call func() Reply) (r Reply) {
 	m.c.T.Helper()
 	m.c.Until("a leader decides", func() bool {

@@ -52,8 +52,8 @@ type Cluster struct {
 	log     slog.Handler
 }
 
-// A Member is one node of a Cluster, running or not. Its addresses and its directory stay over
-// restarts, so the others find it again.
+// A Member is one node of a Cluster, running or not. A restart keeps its addresses and its
+// directory, so the others find it again.
 type Member struct {
 	Node *node.Node // nil while stopped
 	URL  string     // URL of the API
@@ -130,7 +130,7 @@ func Clients() []revoked.Client {
 	}
 }
 
-// Add creates a node that is not in the cluster yet. The caller starts and joins it. It has a
+// Add creates a node that is not in the cluster yet. The caller starts and joins it. The node has a
 // certificate and a directory, but no admission.
 func (c *Cluster) Add() *Member {
 	c.T.Helper()
@@ -279,8 +279,8 @@ func (m *Member) StopGracefully() {
 	m.Stop()
 }
 
-// Stop closes the node cleanly; the node stays a member. It blocks until all of it has ended. It
-// does nothing for a stopped node.
+// Stop closes the node cleanly; the node stays a member. It blocks until all of its goroutines have
+// ended. It does nothing for a stopped node.
 func (m *Member) Stop() {
 	if m.Node == nil {
 		return
@@ -298,7 +298,7 @@ func (m *Member) Stop() {
 	m.Node = nil
 }
 
-// Restart stops and starts the node. Its addresses and its data stay.
+// Restart stops and starts the node. It keeps its addresses and its data.
 func (m *Member) Restart() {
 	m.c.T.Helper()
 	m.Stop()
@@ -332,8 +332,8 @@ func (c *Cluster) stopAll() {
 	c.HTTP.CloseIdleConnections()
 }
 
-// Leader waits until a node knows that it leads, and returns it. The leader may change before the
-// caller uses it: repeat what depends on it.
+// Leader waits until a node reports that it leads, and returns it. The leader may change before the
+// caller uses it: retry calls that depend on it.
 func (c *Cluster) Leader() *Member {
 	c.T.Helper()
 	var leader *Member

@@ -9,8 +9,8 @@ import (
 // a minute. A test that passes never waits for it.
 const LongStop = 2 * time.Minute
 
-// Until polls ok until it returns true, and ends the test as failed after LongStop. what completes
-// the sentence of the failure: what the test waited for.
+// Until polls ok until it returns true, and fails the test after LongStop. what is the expected
+// condition, for the failure text.
 func (c *Cluster) Until(what string, ok func() bool) {
 	c.T.Helper()
 	if !c.Await(what, ok) {
@@ -19,7 +19,7 @@ func (c *Cluster) Until(what string, ok func() bool) {
 }
 
 // Await is Until for goroutines other than the test's: it only marks the test as failed. It reports
-// whether ok returned true. It must not call FailNow, which only the test's own goroutine may.
+// whether ok returned true. Only the test's own goroutine may call FailNow.
 func (c *Cluster) Await(what string, ok func() bool) bool {
 	c.T.Helper()
 	deadline := time.Now().Add(LongStop)

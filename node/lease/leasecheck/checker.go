@@ -49,8 +49,7 @@ type Checker struct {
 	terms map[uint64]*termState
 }
 
-// A request records when a member asked, on the clock of the member. The term of its lease begins
-// then.
+// A request records when a member requested a lease, on its own clock. The lease begins then.
 type request struct {
 	boot int64
 	at   time.Time
@@ -160,8 +159,8 @@ func (c *Checker) Forget() {
 	}
 }
 
-// opened checks that a term has one leader, and that its log holds what earlier terms have
-// acknowledged (I3, I6).
+// opened checks that a term has one leader, and that its log has every index that an earlier term
+// has acknowledged (I3, I6).
 func (c *Checker) opened(l *Life, e Event) {
 	if t := c.terms[e.Term]; t != nil {
 		c.Fail("I6", "term %d is opened by %s and by %s", e.Term, t.life.Server, l.Server)
@@ -194,7 +193,7 @@ func (c *Checker) opened(l *Life, e Event) {
 	c.MaxOpened = max(c.MaxOpened, e.Term)
 }
 
-// reported notes how far a member has come. A report of another process of the same server starts
+// reported records the applied index of a member. For another process of the same server it starts
 // from 0: its copy may be older.
 func (c *Checker) reported(e Event) {
 	t := c.terms[e.Term]
@@ -213,7 +212,7 @@ func (c *Checker) reported(e Event) {
 	t.applied[e.Server] = max(t.applied[e.Server], e.Applied)
 }
 
-// reserved checks that the admitted member has all that the term has acknowledged.
+// reserved checks that the admitted member has applied every index that the term has acknowledged.
 func (c *Checker) reserved(l *Life, e Event) {
 	t := c.terms[e.Term]
 	if t == nil || t.life != l {
@@ -265,7 +264,7 @@ func (c *Checker) granted(l *Life, e Event) {
 	t.granted[keyOf(e)] = true
 }
 
-// requested notes a request under its nonce, which must be new. It keeps the newest 64.
+// requested records a request under its nonce, which must be new. It keeps the newest 64.
 func (c *Checker) requested(l *Life, e Event) {
 	if l.requests == nil {
 		l.requests = map[uint64]request{}
@@ -294,14 +293,14 @@ func (c *Checker) taken(l *Life, e Event) {
 	t := c.terms[e.Term]
 	switch {
 	case e.Term < l.adopted:
-		c.Fail("I6", "%s takes a lease of term %d and has adopted %d", l.Server, e.Term, l.adopted)
+		c.Fail("I6", "%s accepts a lease of term %d and has adopted %d", l.Server, e.Term, l.adopted)
 	case !ok || e.Nonce != l.nonce || e.Nonce <= l.dropped:
-		c.Fail(ruleNonce, "%s takes a reply to nonce %d, its newest is %d, it has dropped %d", l.Server, e.Nonce,
+		c.Fail(ruleNonce, "%s accepts a reply to nonce %d, its newest is %d, dropped %d", l.Server, e.Nonce,
 			l.nonce, l.dropped)
 	case e.Boot != l.Boot:
 		c.Fail(ruleBoot, "%s accepts a reply to another incarnation", l.Server)
 	case t != nil && !t.granted[k]:
-		c.Fail(ruleBarrier, "%s takes a lease of term %d that was not granted", l.Server, e.Term)
+		c.Fail(ruleBarrier, "%s accepts a lease of term %d that was not granted", l.Server, e.Term)
 	case t != nil && t.reservations[k].at.Before(q.at):
 		c.Fail(ruleReserve, "%s made its request after the reservation", l.Server)
 	}
@@ -312,7 +311,7 @@ func (c *Checker) taken(l *Life, e Event) {
 		return
 	}
 	if applied := l.Applied(); applied < c.Acked {
-		c.Fail("I5", "%s takes a lease of term %d at index %d, but %d was acknowledged", l.Server, e.Term, applied, c.Acked)
+		c.Fail("I5", "%s accepts a lease of term %d at index %d, but %d was acknowledged", l.Server, e.Term, applied, c.Acked)
 	}
 }
 
@@ -339,8 +338,8 @@ func (c *Checker) acknowledged(l *Life, e Event) {
 	c.Final(e.Index)
 }
 
-// countOverlap counts an acknowledgement that a wait from the beginning of the term would delay. A
-// member has not adopted the term, and less than its older lease has passed.
+// countOverlap counts an acknowledgement that a wait from the beginning of the term would delay: a
+// member has not adopted the term, which is younger than the length of its older lease.
 func (c *Checker) countOverlap(t *termState) {
 	for x := range c.Lives {
 		if x.term != 0 && x.term < t.term && x.adopted < t.term && c.Time().Sub(t.opened) < x.length {

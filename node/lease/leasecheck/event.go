@@ -2,7 +2,7 @@ package leasecheck
 
 import "time"
 
-// An Event is one step of the lease protocol at one node. Fields that its kind does not name are
+// An Event is one step of the lease protocol at one node. Fields that its kind does not use are
 // zero.
 type Event struct {
 	Kind Kind
@@ -21,12 +21,12 @@ type Event struct {
 	Accepted     bool // Taken: the reply was not rejected
 }
 
-// A Kind is the kind of an event. A checker takes every kind, and a node emits them in the order of
-// its steps.
+// A Kind is the kind of an event. A checker handles every kind, and a node emits events in the
+// order of its steps.
 type Kind uint8
 
-// The kinds of events. From Opened to Canceled they are steps of the leader's side, from Requested
-// on of a member's side.
+// The kinds of events. Those from Opened to Canceled are steps of the leader's side, the others of
+// a member's side.
 const (
 	Opened       Kind = iota + 1 // the term's table exists
 	Reported                     // the leader recorded a report

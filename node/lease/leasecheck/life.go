@@ -17,7 +17,7 @@ type Life struct {
 	term     uint64
 	end      int64 // end of the lease on this incarnation's clock; 0: none
 	length   time.Duration
-	endsWall int64 // offset of the wall clock when its request was noted
+	endsWall int64 // offset of the wall clock when its request was recorded
 	ended    time.Time
 }
 
