@@ -174,7 +174,7 @@ func TestEnroll_OtherCertificate_DoesNotJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Start()
-	want := m.ID + " has another key in its certificate than its join token gave it"
+	want := "certificate of " + m.ID + ": key does not match its admission"
 	if r := decidedJoin(m, c.Members[0]); r.Status != http.StatusForbidden || !strings.Contains(r.Body, want) {
 		t.Errorf("got %d %s, want 403: %s", r.Status, r.Body, want)
 	}

@@ -160,7 +160,8 @@ func TestJoinToken_OldMember_IsNamed(t *testing.T) {
 	c.Members[0].Restart()
 	m := c.Add()
 	m.Start()
-	const want = "join token: node1 runs version 0.9, which does not know tokens of this form; upgrade it to version 1.0"
+	const want = "join token: node1 runs version 0.9, " +
+		"which does not support join tokens of this form; upgrade it to version 1.0"
 	c.Until("the member is named", func() bool {
 		r := join(m, c.Members[0])
 		return r.Status == http.StatusUnprocessableEntity && strings.Contains(r.Body, want)

@@ -177,7 +177,7 @@ func (r *reader) group(end byte, read func() error) error {
 		case end:
 			return nil
 		default:
-			r.i-- // s may have no byte i
+			r.i-- // i may be past the end
 			return errJSON
 		}
 	}

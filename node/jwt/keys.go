@@ -66,7 +66,7 @@ func parseSet(set []byte, inline bool) ([]revoked.IssuerKey, error) {
 	for i := range list.list {
 		jwk := &list.list[i]
 		if isPrivate(jwk) {
-			return fail("key %d: has private members: anyone who read the set knows the key, so replace it", i+1)
+			return fail("key %d: has private members: every reader of the set has the private key, so replace it", i+1)
 		}
 		key, err := parseKey(jwk)
 		switch {

@@ -27,7 +27,7 @@ func (m *Member) Form(path, client string, form url.Values) Reply {
 	if client != "" {
 		req.SetBasicAuth(client, Secret)
 	}
-	req.Header["X-Idempotency-Key"] = nil // not sent: sends req again if the server has closed the connection
+	req.Header["X-Idempotency-Key"] = nil // not sent; allows a retry on a closed connection
 	return m.Do(req)
 }
 
@@ -45,7 +45,7 @@ func (m *Member) JSON(method, path, client, body string) Reply {
 	if client != "" {
 		req.SetBasicAuth(client, Secret)
 	}
-	req.Header["X-Idempotency-Key"] = nil // not sent: sends req again if the server has closed the connection
+	req.Header["X-Idempotency-Key"] = nil // not sent; allows a retry on a closed connection
 	return m.Do(req)
 }
 

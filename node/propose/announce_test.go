@@ -135,7 +135,7 @@ func TestAnnounce_BarrierOfLease_IsNotAnnounced(t *testing.T) {
 	})
 }
 
-// Each revocation of a single caller is one entry, and its answer needs no other.
+// Each revocation of a single caller is one entry, and its answer needs no second entry.
 func TestAnnounce_SingleCaller_OneEntryEach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{}

@@ -11,7 +11,7 @@ func TestBatcher_ExpectedCallers_ShareABatch(t *testing.T) {
 	const never = time.Hour
 	for _, tt := range []struct {
 		name     string
-		callers  int           // that were outstanding at once before
+		callers  int           // outstanding concurrently before
 		inFlight int           // of these, in an earlier batch
 		idle     time.Duration // before the first proposal
 		late     int           // proposals after the first
@@ -79,7 +79,7 @@ func TestBatcher_ExpectedCallers_ShareABatch(t *testing.T) {
 	}
 }
 
-// Callers that left are forgotten after some batches.
+// The batcher stops expecting callers that left after some batches.
 func TestBatcher_CallersLeave_AreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBatcher()

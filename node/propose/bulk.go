@@ -15,7 +15,7 @@ import (
 // Bulk proposals use the capacity that other work leaves. DESIGN.md has the reasons for these
 // limits.
 const (
-	bulkCalls = 4   // bulk proposals that a node has under way; more wait for their turn
+	bulkCalls = 4   // concurrent bulk proposals of a node; further ones wait for their turn
 	maxBulk   = 256 // bulk proposals that the leader queues
 
 	// Limits while there are other callers, and without them. The first is the target time for
@@ -55,7 +55,7 @@ func wholes(b *batch) []share {
 }
 
 // A bulkQueue holds the bulk proposals of one term. An entry takes a share of them when its turn
-// comes. It opens again for the next entry once the members have kept up.
+// comes. The queue opens again for the next entry once the members have caught up.
 type bulkQueue struct {
 	ready chan struct{} // capacity one: wakes the proposer when an entry may take a share
 

@@ -106,7 +106,7 @@ func newSlowRouter(t *testing.T, log *slowLog, change ...func(*propose.Config)) 
 	return r, func() { cancel(); running.Wait() }
 }
 
-// A newState has no rows: so every operation changes it.
+// A newState has no rows, so every operation changes it.
 type newState struct{ fakeState }
 
 func (newState) DryRun(*command.Op) (fsm.Result, bool) { return fsm.Result{}, false }
@@ -121,7 +121,7 @@ func registrations(client string, n int) []*command.Op {
 	return ops
 }
 
-// stream registers batches of a client, several at once, until ctx ends.
+// stream registers batches of a client, several concurrently, until ctx ends.
 func stream(ctx context.Context, t *testing.T, r *propose.Router, client string, done *sync.WaitGroup) {
 	ops := registrations(client, 512)
 	for range 4 {
@@ -179,8 +179,8 @@ func TestProposeBulk_SingleRevocation_GoesNext(t *testing.T) {
 	}
 }
 
-// While a single caller comes again and again, an import leaves most of the time to it, and takes
-// it back afterwards.
+// While a single caller sends one request after the other, an import leaves it most of the time.
+// Afterwards the import uses that time again.
 func TestProposeBulk_SingleCallers_PauseImport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{opTime: 20 * time.Microsecond}
@@ -219,7 +219,7 @@ func TestProposeBulk_SingleCallers_PauseImport(t *testing.T) {
 	})
 }
 
-// Under a steady load of others an import continues, more slowly.
+// Under a steady load of other callers an import continues, more slowly.
 func TestProposeBulk_SteadyLoad_IsNotStarved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{opTime: 20 * time.Microsecond}
@@ -261,14 +261,14 @@ func TestProposeBulk_SteadyLoad_IsNotStarved(t *testing.T) {
 	})
 }
 
-// A client that imports much does not delay one that imports little.
+// A large import of one client does not delay a small import of another.
 func TestProposeBulk_TwoClients_TakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{opTime: 100 * time.Microsecond}
 		r, stop := newSlowRouter(t, log)
 		ctx, cancel := context.WithCancel(t.Context())
 		var streams sync.WaitGroup
-		for range 8 { // 32 batches at once
+		for range 8 { // 32 batches concurrently
 			stream(ctx, t, r, "large", &streams)
 		}
 		time.Sleep(2 * time.Second)
@@ -380,7 +380,7 @@ func TestProposeBulk_MembersBehind_Waits(t *testing.T) {
 		close(behind)
 		time.Sleep(time.Second)
 		if n := log.count(); n < before+10 {
-			t.Errorf("got %d more entries after the members caught up, want an import that goes on", n-before)
+			t.Errorf("got %d more entries after the members caught up, want the import to continue", n-before)
 		}
 		cancel()
 		streams.Wait()
@@ -401,7 +401,7 @@ func TestProposeBulk_CallerGivesUp_PassesItsTurn(t *testing.T) {
 		}
 		callers.Wait()
 		if _, err := r.ProposeBulk(t.Context(), registrations("last", 10)); err != nil {
-			t.Errorf("got %v, want the turn of those that gave up", err)
+			t.Errorf("got %v, want success: callers that gave up use no turn", err)
 		}
 		stop()
 	})

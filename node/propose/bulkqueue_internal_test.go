@@ -32,7 +32,7 @@ func TestBulkQueue_Take_SharesTheEntry(t *testing.T) {
 		t.Errorf("got %d shares, want the rest of a and c", len(rest))
 	}
 	if q.count != 0 || !q.waiting.Empty() {
-		t.Errorf("got %d left", q.count)
+		t.Errorf("got %d operations left, want 0", q.count)
 	}
 }
 
@@ -60,7 +60,7 @@ func TestPace_FollowsTheCheapest(t *testing.T) {
 	p.Observe(0, time.Second)
 	want("an entry without operations", 1000)
 	p.Observe(1000, time.Second)
-	want("one dear entry", 1000)
+	want("one slow entry", 1000)
 	for range paceEntries {
 		p.Observe(1000, 100*time.Millisecond)
 	}

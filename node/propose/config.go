@@ -13,10 +13,10 @@ import (
 	"revoked/node/nodepb"
 )
 
-// Config holds the functions and limits that proposing needs from the node. All fields but
+// Config holds the functions and limits that proposing needs from the node. All fields except
 // Tracer are required, and their functions may be called concurrently.
 type Config struct {
-	NodeID  string // for the audit log
+	NodeID  string // recorded in the audit log
 	Log     Log
 	State   State
 	Stamps  *Clock

@@ -9,9 +9,9 @@ import (
 // Limits of the wait for further proposals. DESIGN.md has the reasons.
 const (
 	minExpected = 8                       // operations; with fewer, no batch waits
-	nearlyAll   = 0.95                    // of those that are expected
+	nearlyAll   = 0.95                    // of the expected operations
 	maxPause    = 1500 * time.Microsecond // between two proposals
-	maxGather   = 8 * time.Millisecond    // in all
+	maxGather   = 8 * time.Millisecond    // total wait
 	halfLife    = 10 * time.Millisecond   // of what is expected, while no batch is taken
 )
 

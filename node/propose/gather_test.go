@@ -130,7 +130,7 @@ func TestGather_ClosedLoop_FillsEntries(t *testing.T) {
 	}
 }
 
-// A caller that is alone, also soon after a load or an import, waits for its own entry only.
+// A single caller waits only for its own entry, even soon after a load or an import.
 func TestGather_SingleCaller_IsNotDelayed(t *testing.T) {
 	alone := commitTime + 20*time.Microsecond + 3*hopTime // on the leader
 	for name, before := range map[string]func(*testing.T, *trio){
@@ -180,7 +180,7 @@ func TestGather_CallersGiveUp_AreForgotten(t *testing.T) {
 		<-ctx.Done() // in the middle of their calls
 		many.Wait()
 		if _, median := c.run(t, 4); median > 3*commitTime {
-			t.Errorf("got a median of %v for those that are left, want at most %v", median, 3*commitTime)
+			t.Errorf("got a median of %v for the remaining callers, want at most %v", median, 3*commitTime)
 		}
 		c.stop()
 	})

@@ -9,8 +9,8 @@ import (
 
 // Limits of the paced read barriers of one caller at this node. DESIGN.md has the reasons.
 const (
-	barrierPause = 50 * time.Millisecond // between two of them, on average
-	barrierBurst = 10                    // without a pause, after a while without any
+	barrierPause = 50 * time.Millisecond // average time between two barriers
+	barrierBurst = 10                    // barriers without a pause, after an idle time
 )
 
 // minSweep is the number of accounts from which unused ones are deleted.
@@ -29,7 +29,7 @@ type pacer struct {
 
 // A barrierAccount is the use that one caller makes of barriers.
 type barrierAccount struct {
-	paid time.Time      // its barriers use up the time until then; the burst may be ahead of the clock
+	paid time.Time      // its barriers have used up the time until then; a burst may run ahead of the clock
 	next *sharedBarrier // nil: no request waits
 }
 

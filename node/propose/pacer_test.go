@@ -29,8 +29,8 @@ func (l *fakeLog) commitAfter(ctx context.Context, rng *rand.Rand, most time.Dur
 	}
 }
 
-// A barrier that began before a request arrived proves nothing about it. So the answer to the
-// request needs a commit of an entry that was proposed later.
+// A barrier that began before a request arrived does not cover the request. The answer needs a
+// commit of an entry that was proposed later.
 func TestPacedBarrier_ManyRequests_ShareLaterBarriers(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestPacedBarrier_AfterBurst_DelaysOnlyThatCaller(t *testing.T) {
 		}
 		flood := asks(r, "flood", 100)
 		if commit(); len(flood) != 10 {
-			t.Fatalf("got %d answers at once, want a burst of 10", len(flood))
+			t.Fatalf("got %d answers immediately, want a burst of 10", len(flood))
 		}
 		other := asks(r, "other", 1)
 		if commit(); len(other) != 1 || len(flood) != 10 {
@@ -98,7 +98,7 @@ func TestPacedBarrier_AfterBurst_DelaysOnlyThatCaller(t *testing.T) {
 		time.Sleep(time.Second)
 		again := asks(r, "flood", 1)
 		if commit(); len(again) != 1 {
-			t.Errorf("after a pause: got %d answers at once, want 1", len(again))
+			t.Errorf("after a pause: got %d answers immediately, want 1", len(again))
 		}
 	})
 }

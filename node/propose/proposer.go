@@ -53,7 +53,7 @@ func (p *Proposer) Barrier(ctx context.Context) bool {
 
 // propose queues s and blocks until it is answered or ctx ends. Operations that would change
 // nothing, not even the audit log, stay out of the entry. Their results are returned once the entry
-// is committed, which proves that they were based on current state.
+// is committed, which shows that they were based on current state.
 func (p *Proposer) propose(ctx context.Context, s *proposal) error {
 	p.check(s)
 	if s.bulk {

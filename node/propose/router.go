@@ -101,7 +101,7 @@ func (r *Router) attempt(ctx context.Context, timeout time.Duration, propose fun
 		s.parents = r.cfg.Tracer.Parents(ctx)
 		err := r.try(ctx, s)
 		if err == nil && len(s.ops) == 1 && errors.Is(s.results[0].Err, revoked.ErrNoLeader) {
-			err = s.results[0].Err // Config.Admit needs the leader to know more
+			err = s.results[0].Err // Config.Admit cannot decide yet: the leader is new
 		}
 		if err == nil {
 			return fsm.Outcome{Index: s.index, Results: s.results}, nil
@@ -231,7 +231,7 @@ func (r *Router) serve(ctx context.Context, via string, req *nodepb.SubmitReques
 		return revoked.ErrNoLeader
 	}
 	for _, op := range req.Ops {
-		if op.GetActor().GetClientId() == "" || op.Kind == nil { // only the leader proposes the cluster's own
+		if op.GetActor().GetClientId() == "" || op.Kind == nil { // only the leader proposes operations of the cluster
 			return fmt.Errorf("%w: operation without actor or kind", revoked.ErrInvalid)
 		}
 		if op.Origin != nil {

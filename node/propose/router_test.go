@@ -197,7 +197,7 @@ func TestPropose_MemberTooOld_LeaderReviews(t *testing.T) {
 	}
 }
 
-// A new leader may not know yet what the members support. The request waits.
+// If a new leader has no reports of the members' versions yet, the request waits.
 func TestPropose_NewLeaderUndecided_Retries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
@@ -234,7 +234,7 @@ func TestPropose_NewLeaderUndecided_Retries(t *testing.T) {
 // A repeated audited operation changes the audit log, so it enters the log with its origin. While a
 // member does not support the audit log, the repeated operation stays out, and other operations
 // have no origin.
-func TestPropose_NoOp_IsProposedForTheAudit(t *testing.T) {
+func TestPropose_NoOp_ProposedIfAudited(t *testing.T) {
 	for _, audits := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			r, log := newRouter(t, func(c *propose.Config) {
@@ -260,7 +260,7 @@ func TestPropose_NoOp_IsProposedForTheAudit(t *testing.T) {
 	}
 }
 
-// A barrier sent before a request proves nothing about the time until the request.
+// A barrier sent before a request does not cover changes between the barrier and the request.
 func TestReadBarrier_EarlierBarrierSent_SendsItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, log := newRouter(t)
@@ -366,7 +366,7 @@ func TestPropose_NoCommit_EndsAtTheEarlierDeadline(t *testing.T) {
 }
 
 // A request waits for an ordinary election. Once waiting is useless it is refused, and later
-// requests are refused at once.
+// requests are refused immediately.
 func TestPropose_WithoutLeader_WaitsOrRefuses(t *testing.T) {
 	outage := &revoked.OutageError{Voters: 3, Reachable: 1, RetryAfter: time.Second}
 	for name, tt := range map[string]struct {
@@ -378,7 +378,7 @@ func TestPropose_WithoutLeader_WaitsOrRefuses(t *testing.T) {
 		"long election":              {4 * time.Second, 0, nil, 4 * time.Second},
 		"quorum lost":                {0, time.Second, outage, time.Second},
 		"no election for too long":   {0, 0, revoked.ErrNoLeader, 5 * time.Second},
-		"quorum lost before it came": {0, time.Nanosecond, outage, 0},
+		"quorum lost before the request": {0, time.Nanosecond, outage, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -417,7 +417,7 @@ func TestPropose_WithoutLeader_WaitsOrRefuses(t *testing.T) {
 				if tt.want == outage {
 					came := time.Now()
 					if err := r.ReadBarrier(ctx); err != outage || time.Since(came) != 0 {
-						t.Errorf("read barrier: got %v after %v, want %v at once", err, time.Since(came), outage)
+						t.Errorf("read barrier: got %v after %v, want %v immediately", err, time.Since(came), outage)
 					}
 				}
 				cancel()
@@ -427,14 +427,14 @@ func TestPropose_WithoutLeader_WaitsOrRefuses(t *testing.T) {
 	}
 }
 
-// Another member may not propose in the name of the cluster: only the leader does that itself.
+// A member cannot forward operations of the cluster itself: only the leader proposes those.
 func TestServe_InvalidOperation_IsRefused(t *testing.T) {
 	var nobody revoked.Actor
 	for name, op := range map[string]*command.Op{
 		"empty":              {},
-		"bar of a node":      command.BarNodeOp(nobody, "node1", "forged"),
-		"end of a member":    command.WithdrawNodeOp(nobody, "node1"),
-		"use of a token":     command.JoinNodeOp("node9", revoked.DigestToken("token")),
+		"barring a node":      command.BarNodeOp(nobody, "node1", "forged"),
+		"withdrawing a node":    command.WithdrawNodeOp(nobody, "node1"),
+		"use of a join token":     command.JoinNodeOp("node9", revoked.DigestToken("token")),
 		"vote of a member":   command.SetVotingOp(nobody, "node1", true, 0),
 		"kind without actor": {Kind: command.BarNodeOp(nobody, "node1", "forged").Kind},
 	} {

@@ -10,7 +10,7 @@ import (
 	"revoked/node/nodepb"
 )
 
-// maxTraces bounds the sampled requests that a call to the leader names. Further requests get no
+// maxTraces bounds the sampled requests that a call to the leader lists. Further requests get no
 // spans of the leader.
 const maxTraces = 64
 

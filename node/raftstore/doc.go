@@ -30,7 +30,7 @@
 //	+-----------------------------------------+  +-------------------+------------+
 //	  DIR/raft.db                                 DIR/snapshots        DIR/state
 //
-// Each layer closes one gap:
+// Each layer has one task:
 //
 //   - intakeLog and snapshotTracker report to the read leases when the log receives entries. A new
 //     leader derives from that how long older leases last.
@@ -39,18 +39,18 @@
 //     snapshot is sent again forever (hashicorp/raft#697). Store.ReviewAppend is the other half of
 //     the fix. The layer is above the cache, because the cache may hold an entry that must be
 //     hidden.
-//   - markedLog remembers how far each member had come. So every later leader and candidate notices
-//     a member whose disk was rolled back. It is below snapshotCheckedLog, which deletes entries
-//     too. See DESIGN.md.
+//   - markedLog records the progress of each member. So every later leader and candidate notices a
+//     member whose disk was rolled back. It is below snapshotCheckedLog, which deletes entries too.
+//     See DESIGN.md.
 //   - failStopLog adds a checksum to each entry, because bbolt checks only its meta pages. It
 //     counts the written bytes, so that the log is truncated by size.
 //   - voteStore writes a vote as one record. Raft writes the term and the candidate in two
-//     transactions; a crash between them pairs a new term with an old candidate. It also ends the
+//     transactions; a crash between them pairs a new term with an old candidate. It also stops the
 //     process when the current term cannot be stored, because Raft panics there without the cause.
 //   - failStop refuses every write after the first failure. Raft itself continues: a leader steps
 //     down, a follower logs the error. After a failed sync the content of the disk is unknown, and
 //     a second sync may report success.
-//   - snapshotTracker knows the newest snapshot without reading the disk. It lists a received
+//   - snapshotTracker has the position of the newest snapshot in memory. It lists a received
 //     snapshot only once it is restored: after a failed restore Raft continues at its old position.
 //   - StartRaft turns the panics of raft.NewRaft into errors, and refuses to start on a snapshot
 //     that is older than the newest.

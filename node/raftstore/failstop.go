@@ -16,7 +16,7 @@ import (
 
 // failStop lets writes through until one has failed. After a failed write or sync the content of
 // the disk is unknown, and a second sync may report success. So nothing is retried: the process
-// ends, and the next one reads the disk again.
+// exits, and the next one reads the disk again.
 type failStop struct {
 	fatal func(error)
 

@@ -45,7 +45,7 @@ func openLogFile(dir string, log *slog.Logger) (bolt *raftboltdb.BoltStore, err 
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("open %s: in use by another process; a data directory belongs to one node: "+
-			"stop the other process or give this one another directory: %w", path, err)
+			"stop the other process, or set another data_dir for this node: %w", path, err)
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum),
 		errors.Is(err, bolterrors.ErrVersionMismatch):
 		return nil, Damaged(path, err)
@@ -78,8 +78,8 @@ func openBolt(path string) (*raftboltdb.BoltStore, error) {
 }
 
 // checkLogFile reads the whole log file before it is used. bbolt trusts the mapped file: a wrong
-// page number faults in the caller's goroutine, which ends the process. checkLogFile returns such a
-// fault as an error.
+// page number faults in the caller's goroutine, which crashes the process. checkLogFile returns
+// such a fault as an error.
 func checkLogFile(path string) error {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil

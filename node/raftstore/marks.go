@@ -47,8 +47,8 @@ func newMarkedLog(log raft.LogStore, stable raft.StableStore) (*markedLog, error
 }
 
 // search adds the newest marks in the log to those under keyMarks. Either may be the newer ones: a
-// truncation of the end keeps marks that are newer than all entries that are left. So a server is
-// forgotten only by the next entry with marks.
+// truncation of the end keeps marks that are newer than all entries that are left. So only the next
+// entry with marks removes a server.
 func (l *markedLog) search() error {
 	first, err := l.FirstIndex()
 	if err != nil {
@@ -133,7 +133,7 @@ func (l *markedLog) keep(first, last uint64) error {
 }
 
 // learn replaces the known marks with those of the entry at index, and keeps the higher mark of
-// each server. Servers without a mark left the configuration.
+// each server. Servers without a mark have left the configuration.
 func (l *markedLog) learn(index uint64, marks []*command.Mark) {
 	if marks == nil {
 		return

@@ -31,9 +31,9 @@ func wantMarks(t *testing.T, s testStore, when string, want map[raft.ServerID]ui
 	}
 }
 
-// The marks survive a restart, the end of the entries that hold them, and a leader that knows less.
-// Marks that were kept when the end was truncated are newer than those that are left in the log.
-// A server that left is forgotten.
+// The marks survive a restart, the deletion of their entries, and a leader with older marks. Marks
+// that were kept at a truncation of the end are newer than those left in the log. The mark of a
+// server that left is removed.
 func TestStore_Marks_Survive(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
@@ -72,7 +72,7 @@ func TestStore_Marks_Survive(t *testing.T) {
 			if err := s.log.StoreLogs([]*raft.Log{marked(t, 10, map[string]uint64{"a": 1, "b": 9})}); err != nil {
 				t.Fatal(err)
 			}
-			wantMarks(t, s, "a leader that knows less of one", map[raft.ServerID]uint64{"a": 3, "b": 9})
+			wantMarks(t, s, "a leader with an older mark of one", map[raft.ServerID]uint64{"a": 3, "b": 9})
 		})
 	}
 }

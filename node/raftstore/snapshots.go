@@ -14,8 +14,8 @@ import (
 // SnapshotDir is the name of the snapshots' directory in the store's directory.
 const SnapshotDir = "snapshots"
 
-// snapshotTracker is both the snapshot store and the state machine that Raft uses. It knows the
-// newest snapshot without reading the disk, because the log asks at every read and write.
+// snapshotTracker is both the snapshot store and the state machine that Raft uses. It has the
+// position of the newest snapshot in memory, because the log needs it at every read and write.
 //
 // A snapshot taken here counts once it is stored. One that a leader has sent counts once the state
 // machine has been restored from it. After a failed restore Raft continues at its old position, and
@@ -64,8 +64,8 @@ func (t *snapshotTracker) count(p *position) {
 	}
 }
 
-// startError returns why a start has not restored the newest snapshot, or err. Raft falls back to
-// an older snapshot, but the log is cut at the newest.
+// startError returns the reason why a start has not restored the newest snapshot, or err. Raft
+// falls back to an older snapshot, but the log is cut at the newest.
 func (t *snapshotTracker) startError(dir string, newest bool, err error) error {
 	index, _ := t.newest()
 	failed := t.failed.Load()

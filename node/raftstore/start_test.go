@@ -13,7 +13,8 @@ import (
 	"revoked/node/nodetest"
 )
 
-// The log is cut at the newest snapshot. On an older one the node would append over the gap.
+// The log is cut at the newest snapshot. If Raft started from an older snapshot, the node would
+// append after a gap.
 func TestStart_NewestSnapshotInvalid_Fails(t *testing.T) {
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1})
 	m := c.Members[0]

@@ -155,9 +155,9 @@ func (s *Store) ReviewAppend(req *raft.AppendEntriesRequest) {
 // durable on return, and must be called before the state is replaced.
 //
 // A leader streams its current state, which is newer than the snapshot that Raft asked for. Until
-// the log has reached index, the node has applied more than its log holds. The record distinguishes
-// that from a disk that was rolled back, even after a restart. It is in the log file, so an older
-// copy of the log has an older record.
+// the log has reached index, the node has applied more than its log contains. The record
+// distinguishes that from a disk that was rolled back, even after a restart. It is in the log file,
+// so an older copy of the log has an older record.
 func (s *Store) SetInstalled(index uint64) error {
 	if err := s.stable.SetUint64([]byte(keyInstalled), index); err != nil {
 		return fmt.Errorf("record installed state: %w", err)
@@ -179,7 +179,7 @@ func (s *Store) End() uint64 {
 // EndAtStart returns what End returned when Raft started, before the first message of a peer.
 func (s *Store) EndAtStart() uint64 { return s.atStart }
 
-// Mark returns how far a server had come, as leaders have recorded it in this log, or nil. It
+// Mark returns the highest progress of a server that leaders have recorded in this log, or nil. It
 // survives restarts, snapshots and truncations. The caller must not change the mark.
 func (s *Store) Mark(server raft.ServerID) *command.Mark { return s.marks.mark(server) }
 

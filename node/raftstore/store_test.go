@@ -102,7 +102,7 @@ func TestStore_CrashAfterInstall_RaftStarts(t *testing.T) {
 }
 
 // A received state is newer than its snapshot. Without a record of its index, a node that restarts
-// before its log has come as far would look like one with a rolled-back disk.
+// before its log has reached it would look like a node with a rolled-back disk.
 func TestStore_Installed_SurvivesReopen(t *testing.T) {
 	dir := t.TempDir()
 	var follower *fsm.FSM

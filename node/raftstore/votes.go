@@ -76,7 +76,7 @@ func (s *voteStore) Set(key, value []byte) error {
 
 // SetUint64 stores value under key. The term of a vote is kept until Set supplies the candidate. If
 // the current term cannot be stored, Raft panics, even while the node shuts down cleanly after an
-// earlier failure. So crash ends the process first, with the cause.
+// earlier failure. So crash first stops the process, with the cause.
 func (s *voteStore) SetUint64(key []byte, value uint64) error {
 	if string(key) == keyVoteTerm {
 		s.mu.Lock()

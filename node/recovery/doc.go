@@ -3,7 +3,7 @@
 //
 // Promise: the new cluster has another id, another era and only this node, as a new instance. So no
 // node and no disk of the earlier cluster can join it or take this node back. Every token issued
-// before has ended, unless the caller accepts the loss. A crash leaves the directory as it was, or
+// before is revoked, unless the caller accepts the loss. A crash leaves the directory as it was, or
 // complete.
 //
 // Dangerous: the earlier cluster must no longer run. This package cannot verify that.

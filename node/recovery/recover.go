@@ -26,13 +26,13 @@ import (
 type Options struct {
 	DryRun bool // examine only
 	// AcceptLoss keeps the tokens of the state active, including those of lost revocations. It needs a
-	// Reason. Without AcceptLoss, every token issued before now ends.
+	// Reason. Without AcceptLoss, every token issued before now is revoked.
 	AcceptLoss bool
 	Reason     string
 	Log        *slog.Logger
 }
 
-// A Holding is what the disk of a member holds. Times are Unix seconds.
+// A Holding describes the content of a member's disk. Times are Unix seconds.
 type Holding struct {
 	NodeID    string `json:"node_id"`
 	ClusterID string `json:"cluster_id"`
@@ -50,12 +50,12 @@ type Holding struct {
 	newest revoked.Time
 }
 
-// A Member is one of the earlier cluster, as the disk knows it.
+// A Member is a member of the earlier cluster, as recorded on the disk.
 type Member struct {
 	NodeID string `json:"node_id"`
 	Voter  bool   `json:"voter"`
 	Self   bool   `json:"self"`
-	// Recorded is the last index of its log when a leader last recorded it in this log. 0: unknown.
+	// Recorded is the last index of its log that a leader recorded in this log, or 0 if unknown.
 	Recorded uint64 `json:"recorded_index"`
 }
 
@@ -76,8 +76,8 @@ type Recovery struct {
 const defaultReason = "recovered after a lost quorum"
 
 // Recover makes the stopped voter in dir the first node of a new cluster. It applies the whole log,
-// also entries that may not be committed: they may have been acknowledged. Start the node with the
-// same node id, and let others join with empty directories.
+// including entries that may not be committed: they may have been acknowledged. Start the node with
+// the same node id, and let others join with empty directories.
 //
 // It returns ErrConflict if a process uses dir. It returns ErrUnprocessable if dir is not the disk
 // of a voter, if the voter needs no recovery, or if the clock is behind. After any error, even
@@ -165,8 +165,8 @@ func (d *disk) close() error {
 	return errors.Join(d.store.Close(), d.state.Close(), d.failed)
 }
 
-// examine returns what the disk holds. It changes nothing, and refuses a disk that Recover must not
-// touch.
+// examine describes the disk. It changes nothing, and returns an error for a disk that Recover must
+// not touch.
 func (d *disk) examine(id *datadir.Identity) (h Holding, err error) {
 	v, err := d.store.Survey()
 	if err != nil {

@@ -23,12 +23,12 @@ const admissionVersion = 2
 // that reports a lower version, is not treated as old.
 func (l *local) usesVersion2() bool { return l.FSM.Version() >= admissionVersion }
 
-// isOld reports whether a member does not know commands of version 2, by its own report.
+// isOld reports whether a member does not support commands of version 2, by its own report.
 func (p *peerView) isOld() bool { return p.hello != nil && max(p.hello.Commands, 1) < admissionVersion }
 
 // A presented is the join token with which a node joins. The zero value is none.
 type presented struct {
-	token string // of a program before command.KeyTokens, as it is
+	token string // in plain text, from a node older than command.KeyTokens
 	key   []byte // public key of a token; the caller has verified the proof
 
 	certificate revoked.Digest // of the public key of the node's certificate; zero: unknown
@@ -65,7 +65,7 @@ func presentedBy(req *nodepb.JoinRequest) (p presented, err error) {
 	return p, nil
 }
 
-// errOldToken is returned for a member that does not know join tokens with a key.
+// errOldToken is returned for a member that does not support join tokens with a key.
 var errOldToken = fmt.Errorf("%w: join token", revoked.ErrUnprocessable)
 
 // callJoin asks the node at host, which sent h, to admit this node. A join token with a key stays
@@ -80,7 +80,7 @@ func (j *joiner) callJoin(ctx context.Context, host string, h *nodepb.Hello, res
 	case err != nil:
 		return fmt.Errorf("%w: %v", revoked.ErrUnprocessable, err)
 	case h.Commands < command.KeyTokens:
-		return fmt.Errorf("%w: %s runs version %s, which does not know tokens of this form; "+
+		return fmt.Errorf("%w: %s runs version %s, which does not support join tokens of this form; "+
 			"upgrade it to version %s", errOldToken, h.NodeId, h.Version, j.Version)
 	}
 	return j.CallBound(ctx, host, h.NodeId, nodepb.PathJoin, func(binding []byte) proto.Message {
@@ -103,7 +103,7 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token presente
 		}
 		return nil
 	}
-	if token.key != nil { // the deletion of the token must see who is a member
+	if token.key != nil { // the deletion of the token depends on the members
 		if err := t.note(); err != nil {
 			return err
 		}
@@ -131,12 +131,12 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token presente
 	return nil
 }
 
-// checkKey returns ErrForbidden if a is only for another key than that of the node's certificate.
+// checkKey returns ErrForbidden if a is for another key than that of the node's certificate.
 func (p presented) checkKey(a *revoked.Admission) error {
 	if a.Key.IsZero() || a.Key == p.certificate {
 		return nil
 	}
-	return fmt.Errorf("%w: %s has another key in its certificate than its join token gave it",
+	return fmt.Errorf("%w: certificate of %s: key does not match its admission",
 		revoked.ErrForbidden, a.Node)
 }
 
@@ -162,11 +162,11 @@ func (t *turn) checkVersion(h *nodepb.Hello, mixed bool) error {
 	case !t.usesVersion2() && t.peers.inGracePeriod(time.Now()):
 		return fmt.Errorf("%w: the leader is new and has no report from all members yet", revoked.ErrNoLeader)
 	}
-	return fmt.Errorf("%w: %s runs version %s, which does not know the operations of this cluster: upgrade it first",
+	return fmt.Errorf("%w: %s runs version %s, which does not support the operations of this cluster: upgrade it first",
 		revoked.ErrUnprocessable, h.NodeId, h.Version)
 }
 
-// oldMember returns a member that does not know commands of version 2, or nil. If the log holds
+// oldMember returns a member that does not support commands of version 2, or nil. If the log has
 // such commands, no member is old, whatever it reports.
 func (c *changes) oldMember() *peerView {
 	if c.usesVersion2() {
@@ -181,8 +181,8 @@ func (c *changes) oldMember() *peerView {
 }
 
 // endAdmission records that the name of a member may not join again. It comes before the removal:
-// otherwise the name could join between the two. Without support by every member there is nothing
-// to record.
+// otherwise the name could join between the two. It records nothing unless every member supports
+// the operation.
 func (t *turn) endAdmission(op *command.Op) error {
 	if op == nil || canApply(admissionVersion, t.views(), t.self, t.FSM.Version(), false) != nil {
 		return nil

@@ -27,7 +27,7 @@ func (r *Roster) authorize(ctx context.Context, via string, req *nodepb.AdminReq
 	case by.ClientID == "":
 		return r.allowOldForwarder(via, req)
 	}
-	// The state must hold what via had applied, such as the role that it has seen.
+	// The state must be as new as that of via, which checked the role.
 	if err := r.ReadBarrier(ctx); err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (r *Roster) authorize(ctx context.Context, via string, req *nodepb.AdminReq
 
 // knownCaller returns by if this node's state has the client in that version, with a role that may
 // change the membership. Otherwise it returns the zero actor. A leave needs no caller, but the
-// audit log must not name one that a thief of a node key has invented.
+// audit log must not contain a caller that a thief of a node key has invented.
 func (r *Roster) knownCaller(by revoked.Actor) revoked.Actor {
 	client, ok := r.FSM.Client(by.ClientID)
 	if !ok || client.Version != by.Version || client.Require(revoked.RoleAdmin, revoked.RoleOperator) != nil {
@@ -49,21 +49,21 @@ func (r *Roster) knownCaller(by revoked.Actor) revoked.Actor {
 	return by
 }
 
-// checkLeaver returns ErrForbidden if peer asks for the leave of another node. A leave skips the
-// checks of a removal: the node itself has asked for it.
+// checkLeaver returns ErrForbidden if peer requests the leave of another node. A leave skips the
+// checks of a removal because the node itself requests it.
 func checkLeaver(peer string, req *nodepb.AdminRequest) error {
 	if leaver := nodeOf(raft.ServerID(req.Server)); leaver != peer {
-		return fmt.Errorf("%w: %s asks for the leave of %s: a node may only leave by its own name",
+		return fmt.Errorf("%w: %s requests the leave of %s: a node may only leave by its own name",
 			revoked.ErrForbidden, peer, leaver)
 	}
 	return nil
 }
 
 // allowOldForwarder returns ErrForbidden for a change without a caller, unless it comes from a
-// member of version 0.3, which cannot name the caller. Once the log holds commands of version 2, no
-// such member can exist, whatever version a member reports.
+// member of version 0.3, which does not send the caller. Once the log holds commands of version 2,
+// no such member can exist, whatever version a member reports.
 func (r *Roster) allowOldForwarder(via string, req *nodepb.AdminRequest) error {
-	refused := fmt.Errorf("%w: the change that %s forwards has no caller", revoked.ErrForbidden, via)
+	refused := fmt.Errorf("%w: change forwarded by %s: caller is missing", revoked.ErrForbidden, via)
 	if req.Kind != nodepb.AdminRequest_REMOVE && req.Kind != nodepb.AdminRequest_TRANSFER || r.usesVersion2() {
 		return refused
 	}

@@ -45,14 +45,13 @@ type turn struct {
 	*changes
 	term uint64
 	conf raft.Configuration
-	// unnoted is the reason why the audit does not know the committed configuration yet. The next
-	// turn, perhaps of another leader, tries again.
+	// unnoted is the reason why the audit log lacks the committed configuration. The next turn,
+	// perhaps of another leader, tries again.
 	unnoted error
 }
 
-// begin waits until no other change is in progress. Then it completes the audit of an earlier
-// change, because the leader that made it may have failed. After a nil error, the caller must call
-// end.
+// begin waits until no other change is in progress. Then it records an earlier change in the audit
+// log if its leader failed before that. After a nil error, the caller must call end.
 func (c *changes) begin() (*turn, error) {
 	c.turn <- struct{}{}
 	term := c.Leader.Term() // before the configuration: later ones of the term come from this node
@@ -80,7 +79,7 @@ func (c *changes) begin() (*turn, error) {
 func (t *turn) end() { <-t.turn }
 
 // propose hands a change to Raft in the given term, waits until it is committed and returns its
-// index. It records in the audit the configuration before and after the change.
+// index. It records the configuration before and after the change in the audit log.
 func (t *turn) propose(term uint64, change func(wait time.Duration) raft.IndexFuture) (uint64, error) {
 	if err := t.note(); err != nil {
 		return 0, err
@@ -105,8 +104,8 @@ func (t *turn) propose(term uint64, change func(wait time.Duration) raft.IndexFu
 	return f.Index(), nil
 }
 
-// note records in the audit the configuration of the turn, unless the audit knows it already. It
-// does nothing until every member supports the audit. The error wraps ErrNoLeader.
+// note records the configuration of the turn in the audit log, unless the log has it already. It
+// does nothing until every member supports the audit log. The error wraps ErrNoLeader.
 func (t *turn) note() error {
 	list := notedMembers(t.conf)
 	noted, since := t.FSM.NotedMembers()
@@ -117,12 +116,12 @@ func (t *turn) note() error {
 	ctx, cancel := context.WithTimeout(t.Context, t.RequestTimeout)
 	defer cancel()
 	if err := t.Leader.CommitInTerm(ctx, t.term, command.MembersOp(list, since)); err != nil {
-		return fmt.Errorf("%w: audit of the members: %v", revoked.ErrNoLeader, err)
+		return fmt.Errorf("%w: record members in audit log: %v", revoked.ErrNoLeader, err)
 	}
 	return nil
 }
 
-// notedMembers returns the servers of a configuration in the form that the audit knows.
+// notedMembers returns the servers of a configuration in the form of the audit log.
 func notedMembers(conf raft.Configuration) []command.NotedMember {
 	list := make([]command.NotedMember, len(conf.Servers))
 	for i, s := range conf.Servers {
@@ -132,8 +131,7 @@ func notedMembers(conf raft.Configuration) []command.NotedMember {
 	return list
 }
 
-// completeAudit records in the audit a change that it does not know, because the leader that made
-// it has failed since.
+// completeAudit records a change that the audit log lacks because its leader failed.
 func (c *changes) completeAudit() {
 	noted, since := c.FSM.NotedMembers()
 	conf, err := c.Configuration()
@@ -174,7 +172,7 @@ func (c *changes) admit(ctx context.Context, h *nodepb.Hello, token presented) (
 			return 0, fmt.Errorf("%w: address %s belongs to %s", revoked.ErrConflict, h.ClusterAddr, nodeOf(s.ID))
 		}
 	}
-	if h.ClusterId != "" { // it was a member: a directory is bound only after its admission is committed
+	if h.ClusterId != "" { // the node was a member: a directory is bound only after its admission is committed
 		return 0, fmt.Errorf("%w: %s: start it with --rejoin, or with an empty directory",
 			revoked.ErrUnprocessable, endOf(h.NodeId, t.conf))
 	}
@@ -231,7 +229,7 @@ func (t *turn) move(ctx context.Context, h *nodepb.Hello, s raft.Server) (uint64
 }
 
 // replacementGrace is how long a new instance has to report before another instance of its node may
-// push it out.
+// replace it.
 const replacementGrace = 10 * time.Second
 
 // makeRoom prepares the admission of a new instance of a member: all others must be silent. It

@@ -63,13 +63,13 @@ type Config struct {
 	Store      Store
 }
 
-// Store is the part of *raftstore.Store that knows where logs end.
+// Store is the part of *raftstore.Store that reports the ends of logs.
 type Store interface {
 	// End returns the last index of the log, or of a received state that the log has not reached yet.
 	End() uint64
 	// EndAtStart returns what End returned when the process started.
 	EndAtStart() uint64
-	// Mark returns how far a server had come, as leaders have recorded it in this node's log, or nil.
+	// Mark returns the highest progress of a server that leaders have recorded in this log, or nil.
 	Mark(raft.ServerID) *command.Mark
 }
 

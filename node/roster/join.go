@@ -19,7 +19,7 @@ import (
 	"revoked/node/propose"
 )
 
-// A joiner adds this node to its cluster and keeps its address known there.
+// A joiner adds this node to its cluster and keeps its address there up to date.
 type joiner struct {
 	*local
 	changes  *changes
@@ -43,7 +43,7 @@ func newJoiner(l *local, c *changes, g *gossip) *joiner {
 type expected struct {
 	mu    sync.Mutex
 	names []string
-	hosts []string // of members that may know newer ones
+	hosts []string // of members that may list newer ones
 }
 
 func (e *expected) add(names, hosts []string) {
@@ -226,8 +226,8 @@ func (j *joiner) findInitialMembers(ctx context.Context) (map[string]*nodepb.Hel
 	case len(found) < want:
 		return nil, fmt.Errorf("bootstrap_expect is %d, found %d; no answer from %v", want, len(found), missing)
 	case len(found) > want:
-		return nil, fmt.Errorf("bootstrap_expect is %d, but join leads to %d nodes: name exactly the nodes "+
-			"that found the cluster", want, len(found))
+		return nil, fmt.Errorf("bootstrap_expect is %d, but join leads to %d nodes: list exactly the initial "+
+			"members of the cluster", want, len(found))
 	}
 	return found, nil
 }
@@ -270,7 +270,7 @@ type admissionAnswer int
 const (
 	noMember   admissionAnswer = iota // no member at this address got the request
 	notDecided                        // a member got it and could not decide now; it may have admitted this node
-	refused                           // every member answers the same
+	refused                           // every member would return the same answer
 )
 
 // requestAdmission asks the node at host to admit this node. answer counts only if err is not nil.

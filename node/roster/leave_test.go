@@ -89,7 +89,7 @@ func leaver(t *testing.T, call func(*Roster) error) (*Roster, <-chan error) {
 
 // While no leader can be elected, a leave and a removal do not wait for one, and the node keeps its
 // lease.
-func TestLeaveAndRemove_Outage_RefusedAtOnce(t *testing.T) {
+func TestLeaveAndRemove_Outage_RefusedImmediately(t *testing.T) {
 	r, _ := leaver(t, func(*Roster) error { return revoked.ErrNoLeader })
 	outage := &revoked.OutageError{Voters: 3, Reachable: 1}
 	r.NoLeader = func() error { return outage }
@@ -98,7 +98,7 @@ func TestLeaveAndRemove_Outage_RefusedAtOnce(t *testing.T) {
 		_, leave := r.Leave(t.Context(), revoked.Actor{})
 		_, remove := r.toLeader(t.Context(), &nodepb.AdminRequest{Kind: nodepb.AdminRequest_REMOVE, Node: "node3"})
 		if leave != outage || remove != outage || time.Since(began) != 0 {
-			t.Errorf("got %v and %v after %v, want %v at once", leave, remove, time.Since(began), outage)
+			t.Errorf("got %v and %v after %v, want %v immediately", leave, remove, time.Since(began), outage)
 		}
 	})
 	if r.reporter.leaving.Load() {

@@ -20,7 +20,7 @@ const (
 	markOverdue  = 1200 * time.Millisecond
 )
 
-// marks decides when a leader records how far each member has come, and compares the members with
+// marks decides when a leader records the progress of each member, and compares the members with
 // these marks. An instance whose log ended below its mark has the disk of an older image, which may
 // also lack votes.
 type marks struct {
@@ -82,13 +82,13 @@ func rolledBack(m *command.Mark, boot string, atStart, end uint64) string {
 	return fmt.Sprintf("it had applied index %d, its log ended at %d", m.Index, end)
 }
 
-// endRolledBack ends this node because its disk holds an older image.
+// endRolledBack stops this node because its disk holds an older image.
 func (l *local) endRolledBack(detail string) {
 	l.Fatal(fmt.Errorf("%w: this data directory was rolled back to an older image (%s): move it away and "+
 		"let the node join as a new instance", revoked.ErrConflict, detail))
 }
 
-// note returns what this node sends a voter when it asks for its vote.
+// note returns the note that this node sends with a request for a vote.
 func (m *marks) note(voter raft.ServerID) []byte {
 	b, err := proto.Marshal(&nodepb.VoteNote{Voter: m.of(voter), Candidate: &command.Mark{
 		Server: string(m.self), Boot: m.Identity.Boot, Index: m.Store.EndAtStart(),
@@ -100,8 +100,8 @@ func (m *marks) note(voter raft.ServerID) []byte {
 }
 
 // mayVote reports whether this node may vote for the candidate that sent a note. If the note shows
-// that this node's disk was rolled back, it ends the node. The candidate may lack an entry that the
-// node has stored and lost.
+// that this node's disk was rolled back, mayVote stops the node. The candidate may lack an entry
+// that the node has stored and lost.
 func (m *marks) mayVote(note []byte) bool {
 	var n nodepb.VoteNote
 	if err := proto.Unmarshal(note, &n); err != nil {

@@ -132,7 +132,7 @@ func (r *Roster) CanApply(version uint32) error {
 }
 
 // IsKnown reports whether every member supports commands of a version. A new leader has no reports
-// yet, so the log has to prove it or, in the first term, the hellos of the initial members.
+// yet, so the log has to show it or, in the first term, the hellos of the initial members.
 func (r *Roster) IsKnown(version uint32) bool {
 	return version <= r.FSM.Version() || r.joiner.initialMembersKnow(version)
 }

@@ -76,7 +76,7 @@ func TestMembersResponse_AtOldNode_IsUndecodable(t *testing.T) {
 	}
 }
 
-func TestCanApply_NamesMemberWithoutOperation(t *testing.T) {
+func TestCanApply_MemberTooOld_IsReported(t *testing.T) {
 	view := func(id string, hello *nodepb.Hello) peerView {
 		return peerView{server: raft.Server{ID: raft.ServerID(id)}, hello: hello}
 	}
@@ -91,12 +91,13 @@ func TestCanApply_NamesMemberWithoutOperation(t *testing.T) {
 		want    string // part of the error; empty: no error
 	}{
 		{"single node", 3, 1, []peerView{self}, ""},
-		{"all know it", 2, 1, []peerView{self, second, third}, ""},
+		{"all support it", 2, 1, []peerView{self, second, third}, ""},
 		{"one does not", 3, 2, []peerView{self, second, third},
 			"node2 runs version 2.0, which does not support this operation"},
 		{"one of the first version", 2, 1, []peerView{self, old, third}, "node2 runs version 1.0"},
 		{"one without a report", 2, 1, []peerView{self, view("node2/b", nil), third}, "node2 has not reported"},
-		// A member that could not apply version 2 would have stopped. It must not hinder a removal.
+		// A member that could not apply version 2 would have stopped. Its report must not prevent a
+		// removal.
 		{"one pretends to be old", 2, 2, []peerView{self, old, view("node3/c", nil)}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

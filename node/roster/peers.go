@@ -14,9 +14,9 @@ import (
 	"revoked/node/nodepb"
 )
 
-// peers holds what the leader knows about the other members from their reports. Operators,
-// autopilot and leadership transfers use it. Acknowledgements depend on the lease table instead.
-// Methods take the time as an argument and may be called concurrently.
+// peers holds the leader's data about the other members, from their reports. Operators, autopilot
+// and leadership transfers use it. Acknowledgements depend on the lease table instead. Methods take
+// the time as an argument and may be called concurrently.
 type peers struct {
 	self    raft.ServerID
 	silence time.Duration // without a report for this long a member is treated as unreachable

@@ -13,8 +13,8 @@ import (
 	"revoked/node/nodepb"
 )
 
-// A received state is newer than the node's log. Until the log has come as far, the reports of the
-// node must not look like those of a rolled-back disk.
+// A received state is newer than the node's log. Until the log has reached that index, the reports
+// of the node must not look like those of a rolled-back disk.
 func TestPeers_ReceivedState_IsNotRolledBack(t *testing.T) {
 	const installed, applied, last = 608, 608, 596
 	p := newPeers("a", 0)
@@ -93,7 +93,7 @@ func TestMayVote_RolledBackDisk_IsRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name             string
 		voter, candidate *command.Mark // in the note
-		known            *command.Mark // the voter's knowledge about the candidate
+		known            *command.Mark // the voter's mark of the candidate
 		votes, ends      bool
 	}{
 		{"no marks", nil, mark("c", "c2", 0), nil, true, false},

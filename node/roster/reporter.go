@@ -170,7 +170,7 @@ func (r *reporter) inquire(ctx context.Context, turn int) {
 }
 
 // listsServer reports whether a server is a member as the node that sent h sees it. A node of
-// version 0.3 names only nodes, not instances.
+// version 0.3 lists only nodes, not instances.
 func listsServer(h *nodepb.Hello, id raft.ServerID) bool {
 	if len(h.MemberServers) == 0 {
 		return slices.Contains(h.MemberIds, nodeOf(id))

@@ -21,7 +21,7 @@ import (
 // node is not admitted, ErrConflict if a member has its address or node id, ErrOutcomeUnknown.
 func (r *Roster) JoinCluster(ctx context.Context, addresses []string) (uint64, error) {
 	if conf, err := r.Configuration(); err != nil || len(conf.Servers) > 0 || r.ClusterID() != "" {
-		return 0, fmt.Errorf("%w: %s; `revoked leave` first", revoked.ErrAlreadyMember, r.ClusterID())
+		return 0, fmt.Errorf("%w: %s; run `revoked leave` first", revoked.ErrAlreadyMember, r.ClusterID())
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*r.RequestTimeout)
 	defer cancel()
@@ -107,7 +107,7 @@ func (r *Roster) Promote(ctx context.Context, by revoked.Actor, node string) (ui
 	return r.changeSuffrage(ctx, nodepb.AdminRequest_PROMOTE, by, node)
 }
 
-// Demote takes the vote of a node and returns the index of the change. The node stays a non-voter
+// Demote removes the vote of a node and returns the index of the change. The node stays a non-voter
 // until it is promoted. A leader transfers leadership first.
 //
 // Errors: ErrNotFound, ErrQuorumRisk, ErrUnprocessable, ErrNoLeader, ErrOutcomeUnknown;
@@ -175,14 +175,14 @@ func (r *Roster) toLeader(ctx context.Context, req *nodepb.AdminRequest) (uint64
 // execute makes a change if this node leads, and returns ErrNoLeader if it does not. via is the
 // node that forwards the request: this one, or the member that the certificate names.
 func (r *Roster) execute(ctx context.Context, via string, req *nodepb.AdminRequest) (uint64, error) {
-	if !r.leads() || r.Raft.State() != raft.Leader { // either may change first
+	if !r.leads() || r.Raft.State() != raft.Leader { // each may change before the other
 		return 0, fmt.Errorf("%w: this node does not lead", revoked.ErrNoLeader)
 	}
 	index, err := uint64(0), r.authorize(ctx, via, req)
 	if err == nil {
 		index, err = r.change(via, req)
 	}
-	if !errors.Is(err, revoked.ErrNoLeader) { // ask the next leader
+	if !errors.Is(err, revoked.ErrNoLeader) { // the caller retries at the next leader
 		r.logChange(via, req, err)
 	}
 	return index, err
@@ -232,8 +232,9 @@ func (r *Roster) ServeAdmin(ctx context.Context, peer string, req *nodepb.AdminR
 }
 
 // ServeJoin admits a node. A member that does not lead forwards the request once. The leader
-// believes a forwarded request only after it has asked the node itself. The member that forwards a
-// join token vouches only for the binding of its connection: the leader checks the proof again.
+// accepts a forwarded request only after it has checked with the node itself. The member that
+// forwards a join token vouches only for the binding of its connection: the leader checks the proof
+// again.
 func (r *Roster) ServeJoin(ctx context.Context, peer string, req *nodepb.JoinRequest) *nodepb.AdminResponse {
 	h := req.GetHello()
 	if h.GetInstance() == "" || h.ClusterAddr == "" ||
@@ -282,9 +283,9 @@ func (r *Roster) ServeJoin(ctx context.Context, peer string, req *nodepb.JoinReq
 	return resp
 }
 
-// checkForwarded returns an error unless the node that h names answers at its address: with a
-// certificate of that name, and as that instance. Without this check, the key of one member could
-// move others and add instances of them.
+// checkForwarded returns an error unless the node of h answers at its address, with a certificate
+// of that name and as that instance. Without this check, a holder of one member's key could move
+// other members and add instances of them.
 func (r *Roster) checkForwarded(ctx context.Context, h *nodepb.Hello) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -295,7 +296,7 @@ func (r *Roster) checkForwarded(ctx context.Context, h *nodepb.Hello) error {
 		return fmt.Errorf("%w: the leader cannot check the join of %s at %s: %v",
 			revoked.ErrNoLeader, h.NodeId, h.ClusterAddr, err)
 	case own.NodeId != h.NodeId || own.Instance != h.Instance || own.ClusterAddr != h.ClusterAddr:
-		return fmt.Errorf("%w: %s did not ask for this join", revoked.ErrForbidden, h.NodeId)
+		return fmt.Errorf("%w: %s did not request this join", revoked.ErrForbidden, h.NodeId)
 	}
 	return nil
 }

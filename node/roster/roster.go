@@ -99,7 +99,7 @@ func (r *Roster) Reconcile() { r.changes.reconcile() }
 // node's.
 func (r *Roster) ClockOutlier() bool { return r.peers.clockOutlier() }
 
-// Marks returns how far each member has come, for an entry that is about to be proposed. It returns
+// Marks returns the progress of each member, for an entry that is about to be proposed. It returns
 // nil most of the time: marks are recorded about once a second.
 func (r *Roster) Marks() []*command.Mark { return r.marks.due(markInterval) }
 

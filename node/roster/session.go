@@ -183,7 +183,7 @@ func (s *session) request(ctx context.Context, rep *nodepb.Report) (lease.Reply,
 }
 
 // measureDelay updates the delay of the member's requests. A request that is off by more than half
-// an interval did not follow the plan, so it shows no delay.
+// an interval did not follow the plan, so it does not count.
 func (s *session) measureDelay() {
 	s.paceMu.Lock()
 	defer s.paceMu.Unlock()

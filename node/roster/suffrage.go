@@ -88,7 +88,7 @@ func (c *changes) hasCaughtUp(p peerView) bool {
 		p.lastIndex+maxTrailing >= c.Raft.LastIndex()
 }
 
-// demoteNode takes the vote of a node. It returns ErrQuorumRisk if the other voters would have no
+// demoteNode removes the vote of a node. It returns ErrQuorumRisk if the other voters would have no
 // live majority, and ErrConflict if the node is promoted in the meantime. A leader transfers
 // leadership first and returns ErrNoLeader. It is idempotent.
 func (c *changes) demoteNode(node string) (uint64, error) {
@@ -167,11 +167,11 @@ func (c *changes) checkQuorum(id raft.ServerID, force bool, alternative string) 
 // It returns nil immediately if id has no vote.
 //
 // Raft itself rejects a candidate that is not a voter in the newest configuration of the member it
-// asks. VoteGuard.StandIn prevents that, but only in members that have it. Suppose that a voter
-// does not know of the promotion of another voter, and the leader removes a third. If the leader
-// fails before it commits the removal, no member can win an election again. The first rejects the
-// second as a non-voter, and the second rejects the first for its shorter log. Force does not skip
-// this check, because the removal needs the same majority to commit.
+// asks. VoteGuard.StandIn prevents that, but only in members that have it. Suppose that a voter has
+// not stored the promotion of another voter, and the leader removes a third. If the leader fails
+// before it commits the removal, no member can win an election again. The first rejects the second
+// as a non-voter, and the second rejects the first for its shorter log. Force does not skip this
+// check, because the removal needs the same majority to commit.
 func (t *turn) awaitStored(id raft.ServerID) error {
 	if !isVoter(t.conf, id) {
 		return nil
@@ -270,7 +270,7 @@ func (c *changes) reconcileInstances(node string, instances []peerView) {
 	}
 }
 
-// report logs a problem of a node when it changes. A nil error ends the problem.
+// report logs a problem of a node when it changes. A nil error clears the problem.
 func (c *changes) report(node, message string, err error) {
 	text := ""
 	if err != nil {

@@ -115,7 +115,7 @@ func (p pilotRaft) AddVoter(id raft.ServerID, addr raft.ServerAddress, _ uint64,
 	return doneFuture{index, err}
 }
 
-// A doneFuture is a change that has ended.
+// A doneFuture is a change that is complete.
 type doneFuture struct {
 	index uint64
 	err   error
