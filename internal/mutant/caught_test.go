@@ -153,7 +153,7 @@ var caught = []catch{
 		says: "got vote true", takes: "1 s"},
 	{by: "unknown-promotion", how: cluster, pkg: "node", test: "TestElection_VoterMissesPromotion_VotesForNewerLog",
 		says: "the promoted node does not lead", takes: "2 s"},
-	{by: "forgotten-marks", how: unit, pkg: "node/raftstore", test: "TestStore_Marks_Survive",
+	{by: "forgotten-marks", how: unit, pkg: "node/raftstore", test: "TestStore_Marks_SurviveDeletion",
 		says: "got mark 0 of a, want 3", takes: "1 s"},
 	{by: "marks-of-discarded-log", how: unit, pkg: "node/raftstore", test: "TestStore_MarksInDiscardedLog_Survive",
 		says: "got mark 0 of a, want 3", takes: "1 s"},

@@ -377,7 +377,7 @@ func TestCache_TokenWithoutGrant_OnlyLiveIsError(t *testing.T) {
 				t.Fatalf("got %v, want an error %t", err, !test.found)
 			}
 			if err == nil && revoked.Decide(r, revoked.DecideInput{}).Verdict != revoked.Dead {
-				t.Errorf("got %+v, want a dead token", r)
+				t.Errorf("got %+v, want a token that is not live", r)
 			}
 		})
 	}

@@ -40,7 +40,7 @@ type Signer struct {
 	Current func(context.Context) error
 	// Commit proposes an operation of the cluster, if this node leads.
 	Commit func(context.Context, *command.Op) error
-	// CallLeader makes a PathEnroll call to another member that leads and serves that path.
+	// CallLeader makes a PathEnroll call to another member that leads and supports that path.
 	CallLeader func(context.Context, *nodepb.EnrollRequest) error
 }
 

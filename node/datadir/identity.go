@@ -21,10 +21,10 @@ import (
 	"revoked/node/raftstore"
 )
 
-// An Identity names a data directory and holds its lock. The instance is generated once, with the
-// directory. The same node id with an empty disk is another instance, so a voter that lost its
-// votes cannot act as its old instance. NodeID, Instance, Server and Boot never change after
-// Open. Methods may be called concurrently.
+// An Identity identifies a data directory and holds its lock. The instance is generated once, with
+// the directory. The same node id with an empty disk is another instance, so a voter that lost its
+// votes cannot act as its old instance. NodeID, Instance, Server and Boot never change after Open.
+// Methods may be called concurrently.
 type Identity struct {
 	NodeID    string `json:"node_id"`
 	Instance  string `json:"instance"`

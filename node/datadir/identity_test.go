@@ -145,7 +145,7 @@ func TestOpen_Rejoin_IsNewInstanceWithoutData(t *testing.T) {
 		t.Errorf("got %s of cluster %q, want a new instance without one", again.Server, again.Cluster())
 	}
 	if _, err := os.Stat(filepath.Join(dir, raftstore.LogFile)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("log of the old instance: got %v, want it to be gone", err)
+		t.Errorf("log of the old instance: got %v, want it deleted", err)
 	}
 }
 

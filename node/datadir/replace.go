@@ -16,7 +16,7 @@ const (
 	readyDir  = "recovery"     // of a complete new member, which replaces the current one
 )
 
-// RecordFile describes the recovery from which a data directory comes.
+// RecordFile describes the recovery that created a data directory.
 const RecordFile = "recovery.json"
 
 // OpenMember locks dir and reads the identity of the member that it belongs to. It writes only the

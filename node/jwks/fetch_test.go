@@ -152,7 +152,7 @@ func TestFetch_BadServers_FailTheFetch(t *testing.T) {
 				t.Fatalf("got %v, %v, want an error with %q", got, err, tt.want)
 			}
 			if strings.Contains(err.Error(), "sesame") {
-				t.Errorf("error names the URI: %v", err)
+				t.Errorf("got the URI in the error: %v", err)
 			}
 		})
 	}
@@ -193,7 +193,7 @@ func TestFetch_SilentServer_EndsWithTheTimeLimit(t *testing.T) {
 }
 
 func TestFetch_Certificate_IsVerified(t *testing.T) {
-	uri, cfg := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("reached the server") })
+	uri, cfg := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("got a request, want none") })
 	for name, change := range map[string]func(*jwks.Config){
 		"roots of the system":      func(c *jwks.Config) { c.CAFile = "" },
 		"no such file":             func(c *jwks.Config) { c.CAFile += ".absent" },
@@ -213,7 +213,7 @@ func TestFetch_Certificate_IsVerified(t *testing.T) {
 
 // Fetch checks the address when it connects, after DNS.
 func TestFetch_Address_MustBeAllowed(t *testing.T) {
-	uri, cfg := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("reached the server") })
+	uri, cfg := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("got a request, want none") })
 	port := uri[strings.LastIndexByte(uri, ':'):]
 	cfg.Allow = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	for _, host := range []string{

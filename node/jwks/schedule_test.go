@@ -69,7 +69,7 @@ func TestSchedule_Fetches_AreApart(t *testing.T) {
 				now = next
 			}
 			if !last.IsZero() && now.Sub(last) < jwks.MinInterval {
-				t.Fatalf("fetch %v after the last", now.Sub(last))
+				t.Fatalf("got a fetch %v after the last, want at least 30 s", now.Sub(last))
 			}
 			s.Begin(now)
 			last = now
@@ -82,7 +82,7 @@ func TestSchedule_Fetches_AreApart(t *testing.T) {
 				s.Failed(now, random)
 			}
 			if wait := s.Next().Sub(now); wait < 30*time.Second || wait > 24*time.Hour {
-				t.Fatalf("next fetch in %v", wait)
+				t.Fatalf("got the next fetch in %v, want 30 s to 24 h", wait)
 			}
 		}
 	})

@@ -212,8 +212,8 @@ func (c *claims) audience() []string {
 	return audience
 }
 
-// confirmation returns cnf (RFC 7800 section 3.1). It is passed on as it stands in the token: this
-// package does not check the proof of possession.
+// confirmation returns cnf (RFC 7800 section 3.1). It is passed on unchanged: this package does not
+// check the proof of possession.
 func (c *claims) confirmation() []byte {
 	v := c.object.get("cnf")
 	if v == nil {

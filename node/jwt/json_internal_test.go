@@ -84,7 +84,7 @@ func TestParseObject_OnlyStrictJSON_IsAccepted(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
 		}
 		if tt.want && !json.Valid([]byte(tt.in)) {
-			t.Errorf("%s: encoding/json rejects the text", tt.name)
+			t.Errorf("%s: got it accepted, but encoding/json rejects it", tt.name)
 		}
 	}
 }
@@ -158,7 +158,7 @@ func FuzzParseObject(f *testing.F) {
 		for _, m := range v.members {
 			other, ok := want[m.name]
 			if !ok {
-				t.Fatalf("name %q: want it in %v", m.name, want)
+				t.Fatalf("got name %q, want one of %v", m.name, want)
 			}
 			if str, ok := other.(string); ok != (m.value.kind == text) || ok && str != m.value.text {
 				t.Fatalf("member %q: got %q, want %q", m.name, m.value.text, str)

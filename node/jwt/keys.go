@@ -32,7 +32,7 @@ const (
 // or one of an unknown kind. A set may contain such keys (RFC 7517 section 5).
 var errUnusable = errors.New("key is not for signatures of JWTs")
 
-// ParseInline reads a JWK set that an operator gives. It rejects a set with a private, symmetric or
+// ParseInline reads a JWK set from an operator. It rejects a set with a private, symmetric or
 // malformed key, because the operator can correct it. The keys are active and in the order of their
 // thumbprints. The error wraps [revoked.ErrInvalid] and names the key by its place, from 1.
 func ParseInline(set []byte) ([]revoked.IssuerKey, error) { return parseSet(set, true) }

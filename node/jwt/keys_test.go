@@ -45,8 +45,8 @@ func unb64(s string) []byte {
 	return n.Rsh(n, uint(len(s)*6%8)).FillBytes(make([]byte, len(s)*6/8))
 }
 
-// C40, RFC 8725 sections 2.2, 3.4 and 3.5: the table of keys. An inline set names the operator's
-// mistake; a fetched one ignores what cannot be used.
+// C40, RFC 8725 sections 2.2, 3.4 and 3.5: the table of keys. The error for an inline set names the
+// operator's mistake; unusable keys of a fetched set are ignored.
 func TestParseKeys_EachKey_IsUsedIgnoredOrRefused(t *testing.T) {
 	good := keys()["EdDSA"].jwk(`"kid":"good"`)
 	const used, ignored, refused = "used", "ignored", "refused"

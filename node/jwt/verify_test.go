@@ -277,7 +277,7 @@ func TestVerify_RetiredKeys_VerifyButNotActive(t *testing.T) {
 	}
 }
 
-func TestVerify_KeyID_Selects(t *testing.T) {
+func TestVerify_KeyID_SelectsKey(t *testing.T) {
 	k, other := keys()["ES256"], newKey(t)
 	i := newIssuer(t, k.jwk(`"kid":"k1"`), other.jwk(`"kid":"k2"`), keys()["RS256"].jwk(`"kid":"r"`),
 		keys()["ES384"].jwk(""))

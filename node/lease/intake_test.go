@@ -20,7 +20,7 @@ func TestIntake_Before_LastEarlierEntryCounts(t *testing.T) {
 		"entries of an earlier term":            {[]took{{4, 4, 20}, {4, 4, 30}}, 5, 30},
 		"entries of its own term are ignored":   {[]took{{4, 4, 20}, {5, 5, 30}, {5, 5, 40}}, 5, 20},
 		"its own term first":                    {[]took{{5, 5, 30}, {5, 5, 40}}, 5, 10},
-		"entries of both terms in one call":         {[]took{{3, 3, 20}, {4, 5, 30}}, 5, 30},
+		"entries of both terms in one call":     {[]took{{3, 3, 20}, {4, 5, 30}}, 5, 30},
 		"an older entry after a newer":          {[]took{{5, 5, 20}, {4, 4, 30}, {5, 5, 40}}, 5, 30},
 		"a snapshot":                            {[]took{{4, 4, 20}, {0, 5, 30}}, 5, 30},
 		"terms that the node did not see":       {[]took{{2, 2, 20}, {4, 4, 30}}, 9, 30},

@@ -184,7 +184,7 @@ func modelScopes() map[string]*scope {
 		"a holder is removed, then two terms": modelScope(even, func(s *scope) {
 			s.requests, s.ticks, s.revokes, s.barriers, s.removes, s.elections, s.candidates = 1, 2, 1, 1, 1, 1, nodeB
 		}),
-		"a holder is removed, then two terms, at once": modelScope(even, func(s *scope) {
+		"a holder is removed, then two terms, no ticks": modelScope(even, func(s *scope) {
 			s.requests, s.revokes, s.barriers, s.removes, s.elections, s.candidates = 1, 1, 1, 1, 1, nodeB
 		}),
 		"an acknowledgement by an earlier term's table": modelScope(even, func(s *scope) {
@@ -228,7 +228,7 @@ func modelScopes() map[string]*scope {
 				{stepTickEntry, 1, 0}, {stepAccept, 1, 2}, {stepTake, 0, 0},
 			}
 		}),
-		"a member comes": modelScope(even, func(s *scope) {
+		"a member is added": modelScope(even, func(s *scope) {
 			s.initial, s.requests, s.ticks, s.revokes, s.barriers, s.adds, s.elections, s.candidates = 2, 1, 1, 2, 1, 1, 0, nodeB
 		}),
 	}
@@ -282,8 +282,8 @@ func TestModel_RuleMissing_Breaks(t *testing.T) {
 		{admitOnlyPastAcked, "one term, two revocations"},
 		{admitOnlyPastFirst, "two terms, the clocks run"},
 		{openAfterFirst, "two terms, the clocks run"},
-		{removalWaits, "a holder is removed, then two terms, at once"},
-		{removalBlocks, "a holder is removed, then two terms, at once"},
+		{removalWaits, "a holder is removed, then two terms, no ticks"},
+		{removalBlocks, "a holder is removed, then two terms, no ticks"},
 		{removedStayReserved, "a holder is removed"},
 		{returnNamesNonce, "one term, a lease returned"},
 		{reservationCoversRates, "one term, clocks apart"},

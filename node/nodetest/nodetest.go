@@ -316,8 +316,8 @@ func (m *Member) Wipe() {
 // Move.
 func (m *Member) ClusterAddr() string { return m.cluster }
 
-// Move gives the stopped node another cluster address. back restores the old one. The other members
-// learn the new address when the node starts and announces it.
+// Move changes the cluster address of the stopped node. back restores the old one. The other
+// members learn the new address when the node starts and announces it.
 func (m *Member) Move() (back func()) {
 	was := m.cluster
 	m.cluster = freePort(m.c.T)

@@ -45,7 +45,7 @@ func registering(client string, n int) *proposal {
 }
 
 // One slow entry, which waited for a processor, changes nothing. Eight slow entries do.
-func TestPace_FollowsTheCheapest(t *testing.T) {
+func TestPace_SlowEntry_IsIgnored(t *testing.T) {
 	var p Pace
 	ops := func() int { return p.Ops(10*time.Millisecond, 16, 1024) }
 	want := func(when string, want int) {

@@ -9,7 +9,7 @@ import (
 )
 
 // A Clock stamps commands with the leader's wall clock, corrected by the median of the voters'
-// clocks, so that one wrong clock never moves it. It never goes back, and stands still until a
+// clocks, so that one wrong clock never moves it. It never goes back, and does not advance until a
 // majority of the voters has reported in this term. All methods may be called concurrently.
 type Clock struct {
 	now  func() time.Time

@@ -134,7 +134,7 @@ func TestGather_ClosedLoop_FillsEntries(t *testing.T) {
 func TestGather_SingleCaller_IsNotDelayed(t *testing.T) {
 	alone := commitTime + 20*time.Microsecond + 3*hopTime // on the leader
 	for name, before := range map[string]func(*testing.T, *trio){
-		"at once":      func(*testing.T, *trio) {},
+		"immediately":  func(*testing.T, *trio) {},
 		"after a load": func(t *testing.T, c *trio) { c.run(t, 64) },
 		"after an import": func(t *testing.T, c *trio) {
 			ctx, cancel := context.WithCancel(t.Context())

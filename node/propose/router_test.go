@@ -378,7 +378,7 @@ func TestPropose_WithoutLeader_WaitsOrRefuses(t *testing.T) {
 		"long election":              {4 * time.Second, 0, nil, 4 * time.Second},
 		"quorum lost":                {0, time.Second, outage, time.Second},
 		"no election for too long":   {0, 0, revoked.ErrNoLeader, 5 * time.Second},
-		"quorum lost before the request": {0, time.Nanosecond, outage, 0},
+		"quorum lost at the start":   {0, time.Nanosecond, outage, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -432,9 +432,9 @@ func TestServe_InvalidOperation_IsRefused(t *testing.T) {
 	var nobody revoked.Actor
 	for name, op := range map[string]*command.Op{
 		"empty":              {},
-		"barring a node":      command.BarNodeOp(nobody, "node1", "forged"),
-		"withdrawing a node":    command.WithdrawNodeOp(nobody, "node1"),
-		"use of a join token":     command.JoinNodeOp("node9", revoked.DigestToken("token")),
+		"barring a node":     command.BarNodeOp(nobody, "node1", "forged"),
+		"withdrawing a node": command.WithdrawNodeOp(nobody, "node1"),
+		"using a join token": command.JoinNodeOp("node9", revoked.DigestToken("token")),
 		"vote of a member":   command.SetVotingOp(nobody, "node1", true, 0),
 		"kind without actor": {Kind: command.BarNodeOp(nobody, "node1", "forged").Kind},
 	} {

@@ -7,7 +7,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-func TestCheckedLog_HidesDivergentEntries(t *testing.T) {
+func TestCheckedLog_Read_HidesDivergentEntries(t *testing.T) {
 	tests := []struct {
 		name         string
 		log          []*raft.Log

@@ -21,8 +21,8 @@ const (
 )
 
 // markedLog records the progress of each member, from the marks that leaders write into ticks. An
-// entry has all marks that its leader knows, so only the newest entry counts after a restart. A
-// mark is valid even if its entry is not committed.
+// entry contains all marks of its leader, so only the newest entry counts after a restart. A mark
+// is valid even if its entry is not committed.
 //
 // Invariant: every mark in known is in the newest entry with marks or under keyMarks. Before
 // entries are removed, from the front or from the end, their marks are stored under keyMarks.

@@ -34,7 +34,7 @@ func wantMarks(t *testing.T, s testStore, when string, want map[raft.ServerID]ui
 // The marks survive a restart, the deletion of their entries, and a leader with older marks. Marks
 // that were kept at a truncation of the end are newer than those left in the log. The mark of a
 // server that left is removed.
-func TestStore_Marks_Survive(t *testing.T) {
+func TestStore_Marks_SurviveDeletion(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
 		first, last uint64 // deleted

@@ -165,7 +165,7 @@ func TestVote_Damaged_IsAnError(t *testing.T) {
 	}
 }
 
-func TestVote_GoldenBytes(t *testing.T) {
+func TestVote_Encoding_IsGolden(t *testing.T) {
 	golden, err := os.ReadFile(filepath.Join("testdata", "vote_v1.bin"))
 	if err != nil {
 		t.Fatal(err)

@@ -108,7 +108,7 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token presente
 			return err
 		}
 	}
-	// A row that is not open admits nobody, so Apply decides about the name of a first certificate.
+	// A row that is not open admits no node, so Apply decides about the name of a first certificate.
 	if a, _ := t.FSM.Admission(h.NodeId); a.Open(t.Clock.Stamp()) {
 		if err := token.checkKey(&a); err != nil {
 			return err

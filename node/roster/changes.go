@@ -143,8 +143,8 @@ func (c *changes) completeAudit() {
 	}
 }
 
-// admit adds the node that sent h as a non-voter, or gives a member its new address. A new instance
-// of a member is added in addition to the old one, which reconcile removes later.
+// admit adds the node that sent h as a non-voter, or changes the address of a member. A new
+// instance of a member is added in addition to the old one, which reconcile removes later.
 //
 // A node whose name is not a member needs an admission or the join token.
 func (c *changes) admit(ctx context.Context, h *nodepb.Hello, token presented) (uint64, error) {
@@ -215,7 +215,7 @@ func (l *local) checkDuplicateIdentity(ctx context.Context, h *nodepb.Hello, old
 		revoked.ErrConflict, h.NodeId, host)
 }
 
-// move gives a member its new address.
+// move changes the address of a member.
 func (t *turn) move(ctx context.Context, h *nodepb.Hello, s raft.Server) (uint64, error) {
 	if err := t.checkDuplicateIdentity(ctx, h, s.Address); err != nil {
 		return 0, err

@@ -108,7 +108,7 @@ func TestUseAdmission_OldMember_IsNotEnforced(t *testing.T) {
 	}
 	r.Commit = func(context.Context, *command.Op) error {
 		r.peers.reports["old/1"] = &peerState{at: time.Now(), hello: &nodepb.Hello{NodeId: "old", Commands: 1}}
-		return fmt.Errorf("%w: old does not know it", revoked.ErrUnprocessable)
+		return fmt.Errorf("%w: old does not support it", revoked.ErrUnprocessable)
 	}
 	turn, err := r.changes.begin()
 	if err != nil {

@@ -31,7 +31,7 @@ func TestLeave_RemovalSeenFirst_EndsCleanly(t *testing.T) {
 				t.Errorf("got %v, want %v", err, answer)
 			}
 			if err := <-ended; err != nil {
-				t.Errorf("node ended with %v, want nil after its leave", err)
+				t.Errorf("got the node stopped with %v, want nil after its leave", err)
 			}
 		})
 	}
@@ -42,7 +42,7 @@ func TestLeave_RemovalSeenFirst_EndsCleanly(t *testing.T) {
 		}
 		r.reporter.removed("")
 		if err := <-ended; err == nil {
-			t.Error("node ended with nil, want an error: an operator removed it")
+			t.Error("got the node stopped with nil, want an error: an operator removed it")
 		}
 	})
 }

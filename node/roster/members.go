@@ -121,7 +121,7 @@ func (r *Roster) APIOf(id raft.ServerID) string {
 }
 
 // WriteLoad returns the highest load of the members' stores, in percent: see [fsm.FSM.WriteLoad].
-// Only the leader knows the load of the others.
+// Only the leader has the load of the others.
 func (r *Roster) WriteLoad() int { return max(r.FSM.WriteLoad(), int(r.peers.writeLoad())) }
 
 // CanApply returns ErrUnprocessable unless every member is known to support commands of a version.

@@ -17,7 +17,7 @@ import (
 	"revoked/node/nodepb"
 )
 
-func TestMembersOf_KeepsAllFields(t *testing.T) {
+func TestMembersOf_Message_KeepsAllFields(t *testing.T) {
 	var message nodepb.Member
 	fields := message.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {

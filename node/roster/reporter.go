@@ -75,7 +75,7 @@ func (r *reporter) run(ctx context.Context) {
 	}
 }
 
-// reportTo reports to one leader until Raft names another or the stream breaks.
+// reportTo reports to one leader until Raft reports another or the stream breaks.
 func (r *reporter) reportTo(ctx context.Context, addr raft.ServerAddress) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

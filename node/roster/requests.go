@@ -98,7 +98,7 @@ func (r *Roster) TransferLeader(ctx context.Context, by revoked.Actor, node stri
 	return r.toLeader(ctx, adminRequest(nodepb.AdminRequest_TRANSFER, by, node))
 }
 
-// Promote gives a node a vote and returns the index of the change.
+// Promote makes a node a voter and returns the index of the change.
 //
 // Errors: ErrNotFound; ErrUnprocessable if the node has not caught up, is configured as a
 // non-voter, or the cluster has enough voters; ErrNoLeader, ErrOutcomeUnknown; ErrForbidden or

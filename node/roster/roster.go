@@ -53,7 +53,7 @@ func (r *Roster) Run(start func(func(context.Context))) {
 	start(r.bindCluster)
 }
 
-// bindCluster binds the data directory to the cluster as soon as the state knows its id, and starts
+// bindCluster binds the data directory to the cluster as soon as the state has its id, and starts
 // gossip with the id as its label.
 func (r *Roster) bindCluster(ctx context.Context) {
 	for {

@@ -218,7 +218,7 @@ func (s *session) catchUp(ctx context.Context, index uint64) error {
 }
 
 // clockError returns how far a member's wall clock is from the cluster's clock, or 0 while the
-// cluster's clock stands still.
+// cluster's clock does not advance.
 func (s *session) clockError(rep *nodepb.Report) time.Duration {
 	if !s.Clock.HasMajority() {
 		return 0

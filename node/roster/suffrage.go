@@ -17,7 +17,7 @@ import (
 // promoted.
 const maxTrailing = 512
 
-// promote gives a server a vote. It checks only the rules of the configuration: the caller has
+// promote makes a server a voter. It checks only the rules of the configuration: the caller has
 // checked that the server has caught up. It is idempotent.
 func (c *changes) promote(id raft.ServerID) (uint64, error) {
 	t, err := c.begin()
@@ -42,7 +42,7 @@ func (c *changes) promote(id raft.ServerID) (uint64, error) {
 	return 0, checkPromote(t.conf, id)
 }
 
-// promoteNode gives a node a vote, on behalf of an operator.
+// promoteNode makes a node a voter, on behalf of an operator.
 func (c *changes) promoteNode(node string) (uint64, error) {
 	var found *peerView
 	for _, p := range c.views() {

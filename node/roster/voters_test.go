@@ -109,7 +109,7 @@ func singleRoster(t *testing.T) *Roster {
 	})
 }
 
-func TestSpread_PrefersRegionsWithFewVoters(t *testing.T) {
+func TestSpread_Regions_FewestVotersFirst(t *testing.T) {
 	type servers = map[raft.ServerID]*autopilot.ServerState
 	server := func(region string, voter bool) *autopilot.ServerState {
 		s := &autopilot.ServerState{State: autopilot.RaftNonVoter}

@@ -58,7 +58,7 @@ func (g *Gate) crash() {
 	}
 }
 
-// crashed reports whether the process has died. Its goroutines may run on for an instant.
+// crashed reports whether the process has crashed. Its goroutines may run on for an instant.
 func (g *Gate) crashed() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -66,7 +66,7 @@ func (g *Gate) crashed() bool {
 }
 
 // write waits until the gate is open and for the latency of the disk, and then does the write. A
-// write of a dead process has no effect.
+// write of a crashed process has no effect.
 func (g *Gate) write(do func() error) error {
 	for {
 		g.mu.Lock()
@@ -99,8 +99,8 @@ type gatedLog struct {
 	raft.LogStore
 	g *Gate
 
-	// lost are the entries that Raft stored after its process died. Raft reads them again and panics
-	// if they are missing.
+	// lost are the entries that Raft stored after its process crashed. Raft reads them again and
+	// panics if they are missing.
 	mu   sync.Mutex
 	lost map[uint64]*raft.Log
 }

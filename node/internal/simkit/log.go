@@ -138,5 +138,5 @@ func (l *memLog) GetUint64(key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(b), nil
 }
 
-// errCrashed is the error of a store whose process has died.
+// errCrashed is the error of a store whose process has crashed.
 var errCrashed = errors.New("simulated: crashed")

@@ -24,7 +24,8 @@ type Network struct {
 	jitter  time.Duration
 }
 
-// A linkKey names a link by the numbers of its hosts, so a fault outlives the processes on them.
+// A linkKey identifies a link by the numbers of its hosts, so a fault outlives the processes on
+// them.
 type linkKey struct{ from, to int }
 
 // A link is one direction between two hosts.
