@@ -26,7 +26,7 @@ import (
 
 // State is the part of *fsm.FSM that a Decider reads.
 type State interface {
-	// Issuer returns the issuer with that iss, or nil. It may be deleted. A record never changes.
+	// Issuer returns the issuer with that iss, which may be deleted, or nil. A record never changes.
 	Issuer(iss string) *revoked.Issuer
 	// Decide decides about a registered token.
 	Decide(r *revoked.Record, now revoked.Time) (revoked.Decision, error)

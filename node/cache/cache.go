@@ -24,7 +24,7 @@ type Source interface {
 	// LookupGrant returns the grant, and whether it exists.
 	LookupGrant(id string) (revoked.Grant, bool, error)
 	// IsDenied reports whether the state revokes a JWT that is not registered. own is true if its
-	// client id is that of a client of this cluster.
+	// client id denotes a client of this cluster.
 	IsDenied(j *revoked.JWT, own bool) (bool, error)
 }
 

@@ -19,8 +19,9 @@ import (
 // Files are the files of a certificate that came from a join token.
 type Files struct{ CA, Cert, Key string }
 
-// A Renewer renews the certificate of this node: as soon as the node is a member, then after two
-// thirds of the lifetime, and earlier if a member signs with another CA that this node trusts.
+// A Renewer renews the certificate of this node as soon as the node is a member, and then after two
+// thirds of the lifetime. It renews earlier if a member signs with another CA that this node
+// trusts.
 type Renewer struct {
 	NodeID string
 	Files  Files

@@ -124,9 +124,9 @@ func (s *Signer) use(ctx context.Context, r *nodepb.EnrollRequest, csr *pki.Requ
 }
 
 // checkUse returns an error if the state already shows that Apply would refuse this use of the
-// token permanently. So a stolen, used token costs no entry of the log. A token stays used, and its
-// admission does not come back, except that of a node that has joined. For such a node, and for an
-// ended token, Apply returns the reason.
+// token permanently. So a retry with a stolen token costs no entry of the log. A token stays used,
+// and its admission does not come back, except that of a node that has joined. For such a node, and
+// for an ended token, Apply returns the reason.
 func (s *Signer) checkUse(node string, token, key revoked.Digest) error {
 	list := s.State.JoinTokens() // before the admission, which is then at least as new as its token
 	a, _ := s.State.Admission(node)
@@ -159,8 +159,8 @@ func (s *Signer) ServeEnroll(ctx context.Context, peer string, r *nodepb.EnrollR
 	return s.use(ctx, r, csr, peer)
 }
 
-// Renew returns the DER of a certificate for the member peer, whose certificate is cert, and the
-// hash of the key of the CA that signs. Without a request it returns only the hash.
+// Renew returns the DER of a certificate for the member peer and the hash of the signing CA's key.
+// cert is the current certificate of peer. Without a request it returns only the hash.
 //
 // Errors: ErrUnprocessable if this node signs nothing, ErrForbidden, ErrInvalid, ErrNoLeader.
 func (s *Signer) Renew(ctx context.Context, peer string, cert *x509.Certificate, der []byte) ([]byte, [32]byte, error) {

@@ -176,7 +176,7 @@ func (r *Runner) Refresh(ctx context.Context, by revoked.Actor, name string) (Ou
 		out.Shared = shared
 		return out, a.err
 	case <-ctx.Done():
-		return Outcome{}, fmt.Errorf("%w: fetch of keys: not finished in time", revoked.ErrNotCurrent)
+		return Outcome{}, fmt.Errorf("%w: fetch of keys: not finished", revoked.ErrNotCurrent)
 	}
 }
 

@@ -263,9 +263,9 @@ func octets(jwk *value, name string) ([]byte, error) {
 	return b, nil
 }
 
-// fits reports whether an algorithm that an issuer may use works with a key. It prevents a token
-// from using a public key as a symmetric one (RFC 8725 section 2.1), because the algorithm must
-// match the type of the key.
+// fits reports whether an algorithm that an issuer may use works with a key. The algorithm must
+// match the type of the key, so that no token can use a public key as a symmetric one (RFC 8725
+// section 2.1).
 func fits(algorithm string, public crypto.PublicKey) bool {
 	switch k := public.(type) {
 	case *rsa.PublicKey:

@@ -602,7 +602,7 @@ func (w *world) propose(l *worldLead, e worldEntry) {
 	w.commit(l)
 }
 
-// takeIn replaces a node's log with one that the node has proposed or received, as the rule
+// takeIn replaces a node's log with a log that the node has proposed or received, as the rule
 // requires.
 func (w *world) takeIn(n *worldNode, log []worldEntry, by rule) {
 	equal := 0

@@ -59,13 +59,13 @@ const (
 
 var ruleNames = [...]string{"all rules", "reserve before the barrier", "barrier", "barrier after the reservation",
 	"the new leader waits", "received entries count", "own entries count", "the start counts",
-	"adoption clears only inherited leases", "a reply names the boot id",
-	"a reservation names the boot id", "a reply names its request", "adoption rejects older replies",
+	"adoption clears only inherited leases", "a reply has the boot id",
+	"a reservation has the boot id", "a reply has the nonce of its request", "adoption rejects older replies",
 	"adoption ends older leases", "each answer reads the clock", "the state is read under the lease",
 	"an acknowledgement waits for reservations", "admit only past acknowledged indexes",
 	"admit only past the first command",
 	"open after the first command", "a removal waits", "a removal blocks new leases", "a removed member stays reserved",
-	"a return names the newest request", "a reservation covers the clock rates", "an acknowledgement is of its own term",
+	"a return has the newest nonce", "a reservation covers the clock rates", "an acknowledgement is of its own term",
 	"a removal is of its own term", "a leader adopts its term first", "the bound is of the newest leader",
 	"the bound is for that leader only", "a leader keeps to its bound"}
 

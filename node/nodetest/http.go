@@ -7,8 +7,7 @@ import (
 	"strings"
 )
 
-// A Reply is an HTTP response with its whole body. The connection can be reused when the caller has
-// the Reply.
+// A Reply is an HTTP response with its whole body. Its connection can be reused.
 type Reply struct {
 	Status int
 	Header http.Header

@@ -178,7 +178,7 @@ func (q *bulkQueue) drop(shares []share) {
 	}
 }
 
-// close refuses further proposals and returns those that wait.
+// close refuses further proposals and returns the waiting ones.
 func (q *bulkQueue) close() (rest []*share) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"revoked/fsm/command"
 )
 
-// An entry gives each client the same part, and fills up from those that have more.
+// An entry has the same part for each client. Clients with more operations fill the rest.
 func TestBulkQueue_Take_SharesTheEntry(t *testing.T) {
 	q := newBulkQueue()
 	a, b, c := registering("a", 500), registering("b", 30), registering("c", 500)

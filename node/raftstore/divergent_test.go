@@ -258,7 +258,7 @@ func (b *bench) apply(prefix string, count int, of ...*benchNode) *benchNode {
 }
 
 // healed returns a bench with voters a and b, which committed 100 commands. Each has a snapshot of
-// all of them and has truncated its log there. c holds entries of an older term that are only in
+// all of them and has truncated its log up to it. c holds entries of an older term that are only in
 // its log, up to beyond entries after the snapshot. d, if withD, has only the configuration. c and
 // d are not started.
 func healed(t *testing.T, withD bool, beyond uint64) (b *bench, c, d *benchNode) {

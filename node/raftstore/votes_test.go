@@ -66,8 +66,8 @@ func TestVote_Crash_KeepsWholeVote(t *testing.T) {
 	wantVote(t, openStack(t, dir, noSnapshot).stable, 5, "b")
 }
 
-// The disk fails at each write of two votes in turn. The vote read afterwards must be one that was
-// cast. Raft's own two writes leave one that was not, which shows that the test can fail.
+// The disk fails at each write of two votes in turn. The vote read afterwards must have been cast.
+// Raft's own two writes leave a vote that was never cast, which shows that the test can fail.
 func TestVote_FailedWrite_NeverMixesTwoVotes(t *testing.T) {
 	run := func(failAt int, layered bool) (term uint64, candidate string) {
 		disk := &failingStore{InmemStore: raft.NewInmemStore(), failAt: failAt}

@@ -233,7 +233,7 @@ func (t *turn) move(ctx context.Context, h *nodepb.Hello, s raft.Server) (uint64
 const replacementGrace = 10 * time.Second
 
 // makeRoom prepares the admission of a new instance of a member: all others must be silent. It
-// removes those that have no vote, so that at most one instance waits to replace the voter.
+// removes the instances without a vote, so that at most one instance waits to replace the voter.
 func (t *turn) makeRoom(node string) error {
 	for _, p := range t.views() {
 		switch {

@@ -216,7 +216,7 @@ func TestUseAdmission_OtherKey_RefusedWhileOpen(t *testing.T) {
 }
 
 // Another certificate of the name may use a join token between the comparison of the keys and the
-// commit. The admission that the commit used is then that of the other one.
+// commit. Then the commit has used the admission of the other certificate.
 func TestAdmit_EnrolledMeanwhile_IsRefused(t *testing.T) {
 	own, thief := revoked.DigestToken("own"), revoked.DigestToken("thief")
 	for name, tt := range map[string]struct {

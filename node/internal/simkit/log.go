@@ -11,9 +11,8 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
-// A memLog is a log and stable store in memory. Like those of bbolt, its writes are atomic, and
-// durable when they return. It may be used concurrently. The entries are shared with their copies,
-// and never change.
+// A memLog is a log and stable store in memory. Its writes are atomic and durable when they return,
+// as in bbolt. It may be used concurrently. Copies share the entries, which never change.
 type memLog struct {
 	mu          sync.Mutex
 	entries     map[uint64]*raft.Log

@@ -27,8 +27,8 @@ const (
 	ruleAcked      = "a member behind an acknowledged index is not admitted"
 	ruleReserve    = "reserve before the barrier"
 	ruleBarrier    = "barrier"
-	ruleNonce      = "a reply names its request"
-	ruleBoot       = "a reply names the boot id"
+	ruleNonce      = "a reply has the nonce of its request"
+	ruleBoot       = "a reply has the boot id"
 	ruleOwnTerm    = "an acknowledgement belongs to the table's own term"
 	lateAfter      = 500 * time.Millisecond // a longer wait is counted
 	waitersInARace = 4
