@@ -19,7 +19,7 @@ func newLaggard(t *testing.T) *laggard {
 	l.addMember("b")
 	for range 2 {
 		l.wantAdmit(t, 10, Admitted)
-		l.now = l.now.Add(ReservedFor(testLength) + time.Second) // and lapses
+		l.now = l.now.Add(ReservedFor(testLength) + time.Second) // the reservation lapses
 	}
 	l.wantAdmit(t, 10, RefusedLapsed)
 	return l

@@ -114,7 +114,7 @@ func (w *world) leadSteps(i int, out []step) []step {
 	l, s, u := w.leads[i], w.s, &w.used
 	n := &w.nodes[l.node]
 	if l.boot != n.boot {
-		return out // it ended with its process
+		return out // the term ended with its process
 	}
 	add := func(k stepKind, a int) { out = append(out, step{k, i, a}) }
 	if l.alive {

@@ -114,7 +114,7 @@ func TestTable_EachRule_Holds(t *testing.T) {
 			wantAdmit(t, lt, base.Add(bound), requestOf(3, 11), RefusedBehind)
 			wantAck(t, lt, base.Add(bound), 14, true)
 			wantAdmit(t, lt, base.Add(bound), requestOf(4, 12), RefusedBehind)
-			wantAck(t, lt, base.Add(bound), 15, false) // it has moved
+			wantAck(t, lt, base.Add(bound), 15, false) // the member has moved
 		}},
 		{"rule 2: a member behind an acknowledged index is refused", func(t *testing.T, lt *Table) {
 			wantAck(t, lt, base, 12, true)

@@ -128,7 +128,7 @@ type worldLead struct {
 	term     uint64
 	node     int
 	boot     int
-	alive    bool // it believes that it leads
+	alive    bool // the node believes that it leads
 	first    int  // index of its first command
 	table    *Table
 	accepted []int // by node: last index accepted in this term

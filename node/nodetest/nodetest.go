@@ -142,7 +142,7 @@ func (c *Cluster) Admit(m *Member) {
 	c.T.Helper()
 	c.Until(m.ID+" is admitted", func() bool {
 		r := c.Leader().JSON(http.MethodPost, "/v1/cluster/admit", "admin", fmt.Sprintf(`{"node":%q}`, m.ID))
-		return r.Status == http.StatusOK || r.Status == http.StatusConflict // it is a member
+		return r.Status == http.StatusOK || r.Status == http.StatusConflict // the node is a member
 	})
 }
 

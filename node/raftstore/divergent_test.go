@@ -295,7 +295,7 @@ func healed(t *testing.T, withD bool, beyond uint64) (b *bench, c, d *benchNode)
 	other.fsm.wait(t, "the commands", func(commands []string, _ int) bool {
 		return slices.Contains(commands, "committed 99")
 	})
-	if err := other.raft.Snapshot().Error(); err != nil { // it may lead later
+	if err := other.raft.Snapshot().Error(); err != nil { // other may lead later
 		t.Fatal(err)
 	}
 	index, _ := leader.newest()

@@ -118,7 +118,7 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token presente
 	if old == nil {
 		err = t.Commit(ctx, command.Via(token.joinOp(h.NodeId), h.NodeId))
 		if errors.Is(err, revoked.ErrUnprocessable) {
-			old = t.oldMember() // it may have reported since
+			old = t.oldMember() // the member may have reported since
 		}
 	}
 	if old == nil {

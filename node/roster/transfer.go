@@ -31,7 +31,7 @@ func (t *transfers) transfer(node string) (uint64, error) {
 		}
 		switch {
 		case p.server.ID == t.self:
-			return t.FSM.Applied(), nil // it leads already
+			return t.FSM.Applied(), nil // the node leads already
 		case p.server.Suffrage != raft.Voter:
 			return 0, fmt.Errorf("%w: %s is not a voter", revoked.ErrUnprocessable, node)
 		case !p.alive && t.peers.inGracePeriod(time.Now()):
