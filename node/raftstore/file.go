@@ -27,7 +27,7 @@ const LogFile = "raft.db"
 // Damaged returns an error that wraps revoked.ErrDamaged and cause, names the file, and describes
 // how to recover the node.
 func Damaged(path string, cause error) error {
-	return fmt.Errorf("%w: %s (%w): a copy may be older than what this node has promised, "+
+	return fmt.Errorf("%w: %s (%w): an older copy may contradict votes or entries that this node has acknowledged, "+
 		"so move the data directory away "+
 		"and let the node join as a new instance", revoked.ErrDamaged, path, cause)
 }
