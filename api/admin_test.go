@@ -56,7 +56,7 @@ func newAdminBench(t testing.TB, configure ...func(*api.Config)) *adminBench {
 	}
 	b.node.put(revoked.Client{ID: "pub", Type: revoked.Public})
 	cfg := api.Config{Backend: b.node, Issuer: "https://as.example", RequireHTTPS: true, RequirePost: true,
-		RequestTimeout: await.Limit, // a busy machine is not overloaded
+		RequestTimeout: await.Limit, // no 503 on a busy machine
 		Log:            jsonLog(b.log)}
 	for _, f := range configure {
 		f(&cfg)
@@ -147,7 +147,7 @@ func (b *adminBench) do(t testing.TB, who, method, path, contentType, body strin
 	return reply{res.StatusCode, res.Header, string(got)}
 }
 
-// ahead is a Unix time an hour from now. It stays the same: a registration may be repeated.
+// ahead is a Unix time an hour from now. It is constant, so that a registration can be repeated.
 var ahead = fmt.Sprint(time.Now().Add(time.Hour).Unix())
 
 func pairBody(grant, client, access, refresh string) string {
@@ -183,7 +183,7 @@ func TestGrants_Registration_IsStored(t *testing.T) {
 	}
 	if again := b.do(t, "issuer", "POST", "/v1/grants", "", body); again.status != 200 ||
 		again.field(t, "state") != "active" {
-		t.Errorf("the same again: got %d %s, want 200", again.status, again.body)
+		t.Errorf("the same registration again: got %d %s, want 200", again.status, again.body)
 	}
 	rec, err := b.node.Peek(revoked.DigestToken("access-1"))
 	if err != nil || !rec.Found || rec.Token.IssuedAt != 1790000000_250000 ||
@@ -222,7 +222,7 @@ func TestGrants_MalformedBody_IsRejected(t *testing.T) {
 		name, who, body string
 		want            int
 	}{
-		{"no JSON", "issuer", `token=` + secret, 400},
+		{"not JSON", "issuer", `token=` + secret, 400},
 		{"an array", "issuer", `[{"client_id":"app",` + tok + `}]`, 400},
 		{"cut short", "issuer", `{"client_id":"app",` + tok, 400},
 		{"two values", "issuer", `{"client_id":"app",` + tok + `} {}`, 400},
@@ -251,9 +251,9 @@ func TestGrants_MalformedBody_IsRejected(t *testing.T) {
 		{"digest of a wrong length", "issuer", `{"client_id":"app","access_token":{"digest":"` + secret + `"}}`, 400},
 		{"digest with padding", "issuer", `{"client_id":"app","access_token":{"digest":"` +
 			revoked.DigestToken("x").String() + `="}}`, 400},
-		{"digest in the other alphabet", "issuer", `{"client_id":"app","access_token":{"digest":"` + strings.Repeat("+",
+		{"digest in standard base64", "issuer", `{"client_id":"app","access_token":{"digest":"` + strings.Repeat("+",
 			43) + `"}}`, 400},
-		{"one token for both", "issuer", `{"client_id":"app",` + tok + `,"refresh_token":{"token":"` + secret + `"}}`, 400},
+		{"one token as access and refresh token", "issuer", `{"client_id":"app",` + tok + `,"refresh_token":{"token":"` + secret + `"}}`, 400},
 		{"grant_id too long", "issuer", `{"grant_id":"` + long + `","client_id":"app",` + tok + `}`, 400},
 		{"control character in an id", "issuer", `{"grant_id":"a\u0007","client_id":"app",` + tok + `}`, 400},
 		{"lone surrogate", "issuer", `{"grant_id":"\ud800","client_id":"app",` + tok + `}`, 400},
@@ -276,16 +276,16 @@ func TestGrants_MalformedBody_IsRejected(t *testing.T) {
 			}
 			checkProblem(t, tt.name, got)
 			if strings.Contains(got.body, secret) {
-				t.Errorf("the answer repeats the token: %s", got.body)
+				t.Errorf("got the token in the error %s, want none", got.body)
 			}
 		})
 	}
 	if strings.Contains(b.log.String(), secret) {
-		t.Error("a token is in the log")
+		t.Error("got a token in the log, want none")
 	}
 	if got := b.do(t, "issuer", "POST", "/v1/grants", "",
 		`{"client_id":"app","color":"red"}`); !strings.Contains(got.body, "color") {
-		t.Errorf("got %s, want the unknown field named", got.body)
+		t.Errorf("got %s, want an error with the name of the unknown field", got.body)
 	}
 }
 
@@ -373,19 +373,19 @@ func TestV1_MalformedQuery_Is400(t *testing.T) {
 		{"an invalid escape in a value", "GET", "/v1/revocations?after=%zz", 400, "invalid escape"},
 		{"an invalid escape in a name", "GET", "/v1/revocations?a%fter=1", 400, "invalid escape"},
 		{"a semicolon", "GET", "/v1/revocations?after=5;x=1", 400, "semicolon"},
-		{"a semicolon alone", "GET", "/v1/revocations?;", 400, "semicolon"},
+		{"only a semicolon", "GET", "/v1/revocations?;", 400, "semicolon"},
 		{"a repeated parameter", "GET", "/v1/revocations?after=1&after=2", 400, "after is repeated"},
 		{"a parameter repeated with the same value", "GET", "/v1/revocations?follow=false&follow=false", 400,
 			"follow is repeated"},
 		{"a parameter repeated in another encoding", "GET", "/v1/revocations?after=1&%61fter=10", 400, "after is repeated"},
 		{"an invalid escape in a reason", "DELETE", "/v1/grants/g1?reason=%zz", 400, "invalid escape"},
 		{"two reasons", "DELETE", "/v1/grants/g1?reason=a&reason=b", 400, "reason is repeated"},
-		{"an invalid escape where no parameter is known", "GET", "/v1/status?x=%", 400, "invalid escape"},
+		{"an invalid escape on a path without parameters", "GET", "/v1/status?x=%", 400, "invalid escape"},
 		{"results twice", "POST", "/v1/grants?results=errors&results=errors", 400, "results is repeated"},
 		{"an unknown parameter", "HEAD", "/v1/revocations?after=1&x=1", 200, ""},
 		{"an unknown parameter, repeated", "HEAD", "/v1/revocations?after=1&x=1&x=2", 200, ""},
 		{"an empty query", "HEAD", "/v1/revocations?", 200, ""},
-		{"separators alone", "HEAD", "/v1/revocations?&&after=1&", 200, ""},
+		{"only separators", "HEAD", "/v1/revocations?&&after=1&", 200, ""},
 		{"the query of a gateway, which is not checked", "GET", "/v1/check?a=%zz&a;b", 403, "gateway is not"},
 	} {
 		w := b.do(call{method: row.method, path: row.path, auth: as("admin")})
@@ -393,7 +393,7 @@ func TestV1_MalformedQuery_Is400(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %d, %q", row.title, w.Code, w.Body, row.status, row.detail)
 		}
 		if w.Code == 400 && w.Header().Get("Content-Type") != "application/problem+json" {
-			t.Errorf("%s: got Content-Type %q", row.title, w.Header().Get("Content-Type"))
+			t.Errorf("%s: got Content-Type %q, want a problem document", row.title, w.Header().Get("Content-Type"))
 		}
 	}
 	if !b.active(t, "AT1") {

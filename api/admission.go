@@ -30,8 +30,8 @@ func (b *admissionBody) fields() []request.Field {
 	}
 }
 
-// readNode reads a node id. It fails for a name that no node can have, so that a typing error is
-// found now and not at the join.
+// readNode reads a node id. It rejects an invalid id, so that the caller learns of a typing error
+// now and not when the node joins.
 func readNode(j *strictjson.Reader) (string, error) {
 	node, err := j.Name(request.MaxID)
 	if err == nil && revoked.CheckNodeID(node) != nil {
@@ -40,8 +40,7 @@ func readNode(j *strictjson.Reader) (string, error) {
 	return node, err
 }
 
-// errNoNode is returned instead of acting on this node or on a default: the caller must name a
-// node.
+// errNoNode reports a missing node id. The calls that return it have no default node.
 var errNoNode = fmt.Errorf("%w: node is missing", revoked.ErrInvalid)
 
 // postAdmit serves POST /v1/cluster/admit. A repeated request replaces the admission and its ttl,

@@ -77,12 +77,12 @@ func TestJoinTokens_Token_ShownOnce(t *testing.T) {
 	}
 	parsed, err := jointoken.Parse(token)
 	if err != nil || parsed.CA() != [32]byte{1} {
-		t.Errorf("got %v, CA %x, want a token that names the cluster's CA", err, parsed.CA())
+		t.Errorf("got %v, CA %x, want a token with the digest of the cluster's CA", err, parsed.CA())
 	}
 	stored, ok := b.node.fsm.JoinToken(id)
 	if !ok || stored.Hash != jointoken.Digest(parsed.PublicKey()) || !stored.HasKey || stored.Node != "n4" ||
 		!stored.NonVoter || stored.By != "admin" {
-		t.Errorf("got %+v, %v, want the token by its digest", stored, ok)
+		t.Errorf("got %+v, %v, want the token stored by its digest", stored, ok)
 	}
 	list := b.do(t, "admin", "GET", "/v1/cluster/join-tokens", "", "")
 	if list.status != 200 || strings.Contains(list.body, token) || strings.Contains(list.body, stored.Hash.String()) ||

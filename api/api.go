@@ -33,17 +33,18 @@ type Backend interface {
 	access.Backend // has the clients that call
 
 	// RevokeJTI revokes the JWTs of an issuer with a jti. It returns ErrUnprocessable if the issuer is
-	// not trusted or reuses jti, and ErrForbidden for a client whose Issuers do not name it.
+	// not trusted or reuses jti, and ErrForbidden for a client that may not use the issuer.
 	RevokeJTI(ctx context.Context, by revoked.Actor, r revoked.JTIRevocation) (index uint64, err error)
-	// RevokeJTIs is RevokeJTI for several, in one entry. The results are in the order of list. The
-	// error concerns all of them.
+	// RevokeJTIs revokes several JWTs like RevokeJTI, in one log entry. The results are in the order
+	// of list. The error concerns all of them.
 	RevokeJTIs(
 		ctx context.Context, by revoked.Actor, list []revoked.JTIRevocation,
 	) (results []error, index uint64, err error)
 	// DeleteGrant revokes the grant with that id. It returns ErrNotFound, or ErrForbidden for an
 	// issuer that did not register it.
 	DeleteGrant(ctx context.Context, by revoked.Actor, id, reason string) (index uint64, err error)
-	// RevokeMatching creates a cut-off, unless req.DryRun is set. It returns ErrExpectation.
+	// RevokeMatching creates a cut-off, unless req.DryRun is set. It returns ErrExpectation if
+	// req.Expect is set and another number of grants matches.
 	RevokeMatching(ctx context.Context, by revoked.Actor, req revoked.CutoffRequest) (revoked.CutoffResult, error)
 
 	// Register commits the registrations and returns one result for each, in the order of regs. The
@@ -51,7 +52,7 @@ type Backend interface {
 	// result.
 	Register(ctx context.Context, by revoked.Actor, regs []revoked.Registration) ([]revoked.RegisterResult, error)
 	// RegisterBulk is like Register, for registrations that may wait for other requests. It waits for
-	// the turn of the client as long as ctx lasts, and then at most for the request timeout.
+	// the turn of the client until ctx ends, and then at most for the request timeout.
 	RegisterBulk(ctx context.Context, by revoked.Actor, regs []revoked.Registration) ([]revoked.RegisterResult, error)
 	// Grant returns a grant with its tokens, or ErrNotFound.
 	Grant(ctx context.Context, id string) (revoked.GrantView, error)
@@ -59,7 +60,7 @@ type Backend interface {
 	// bounded: a page that is not the last one may have fewer grants than q.Limit, or none.
 	Grants(ctx context.Context, q revoked.GrantQuery) (revoked.GrantPage, error)
 
-	// Era returns [revoked.EraOf] the cluster of this node's state, to which every index belongs. It
+	// Era returns the era of this node's cluster, see [revoked.EraOf]. Every index belongs to it. It
 	// is empty until the node has a state of its cluster, and never changes after that.
 	Era() string
 	// Events returns at most limit events with an index above after, in the order of the log. upTo is
@@ -73,8 +74,8 @@ type Backend interface {
 	// second of at.
 	AuditBefore(at revoked.Time) (index uint64, err error)
 	// Note writes an audit entry of a call that has no operation of its own. It uses only Kind,
-	// Object, Reason, Detail and Refused. It replaces ids of a refused call that this node does not
-	// know by a digest, because they may be secrets. It waits for the commit.
+	// Object, Reason, Detail and Refused. If the call was refused, it replaces ids that are not in
+	// this node's state with digests, because they may be secrets. It waits for the commit.
 	Note(ctx context.Context, by revoked.Actor, e revoked.AuditEntry) error
 
 	// Newest returns an index that this node has applied and no node had exceeded before the call. It
@@ -131,10 +132,10 @@ type Backend interface {
 	RefreshIssuer(ctx context.Context, by revoked.Actor, name string) (index uint64, changed bool, err error)
 	// KeyFetches returns the leader's fetches of each issuer with a JWKSURI, by name.
 	KeyFetches(ctx context.Context) (map[string]revoked.KeyFetch, error)
-	// ParseKeys reads a JWK set that an operator gives. It returns ErrInvalid for a set with a
+	// ParseKeys reads a JWK set that an operator sends. It returns ErrInvalid for a set with a
 	// private, symmetric or malformed key, or without a usable one.
 	ParseKeys(set []byte) ([]revoked.IssuerKey, error)
-	// ParseAssertion and AssertionUse serve the authentication, see [clientauth.Assertions].
+	// ParseAssertion and AssertionUse implement [clientauth.Assertions].
 	ParseAssertion(raw, audience string) (
 		id string, verify func(*revoked.Client) (v revoked.VerifiedAssertion, problem string, ok bool))
 	AssertionUse(key revoked.Digest) (request [16]byte, used bool)
@@ -149,7 +150,7 @@ type Backend interface {
 
 	// Members returns the members of the cluster.
 	Members(ctx context.Context) ([]revoked.Member, error)
-	// NodeStatus returns this node's own view. Fields that it does not know are zero.
+	// NodeStatus returns this node's own view. Fields without a known value are zero.
 	NodeStatus(ctx context.Context) revoked.NodeStatus
 	// Readiness reports which requests this node can answer now.
 	Readiness(ctx context.Context) revoked.Readiness
@@ -161,10 +162,10 @@ type Backend interface {
 	// returns ErrQuorumRisk.
 	Leave(ctx context.Context, by revoked.Actor) (index uint64, err error)
 	// Remove removes another node. It returns ErrNotFound, or ErrQuorumRisk unless force is set, which
-	// requires a reason. The leader checks by again: ErrForbidden, ErrActorChanged.
+	// requires a reason. The leader authorizes the actor again: ErrForbidden, ErrActorChanged.
 	Remove(ctx context.Context, by revoked.Actor, node string, force bool, reason string) (index uint64, err error)
 	// TransferLeader makes node the leader. If node is empty, the leader chooses one. The leader
-	// checks by again.
+	// authorizes the actor again.
 	TransferLeader(ctx context.Context, by revoked.Actor, node string) (index uint64, err error)
 
 	// Admit lets a node that is not a member join for ttl. It returns ErrConflict for a member, and
@@ -173,7 +174,7 @@ type Backend interface {
 	// WithdrawAdmission ends the admission of a node. It is idempotent. It returns
 	// ErrConflict for a member and ErrNotFound for a name without an admission.
 	WithdrawAdmission(ctx context.Context, by revoked.Actor, node string) (index uint64, err error)
-	// Admitted returns the nodes that may join, that are members, or that are barred, by name.
+	// Admitted returns the nodes that may join, that are members, or that are barred, ordered by name.
 	Admitted(ctx context.Context) ([]revoked.AdmittedNode, error)
 	// ClusterCA returns the SHA-256 of the public key of the cluster's CA, for a join token.
 	ClusterCA() ([32]byte, error)
@@ -181,15 +182,15 @@ type Backend interface {
 	// there are too many tokens.
 	CreateJoinToken(ctx context.Context, by revoked.Actor, t revoked.JoinToken, ttl time.Duration) (
 		revoked.JoinToken, error)
-	// JoinTokens returns the join tokens that are not deleted, the oldest first.
+	// JoinTokens returns the join tokens that are not deleted, oldest first.
 	JoinTokens(ctx context.Context) ([]revoked.JoinToken, error)
 	// DeleteJoinToken deletes a join token. It is idempotent. It returns ErrNotFound for
 	// an unknown id.
 	DeleteJoinToken(ctx context.Context, by revoked.Actor, id string) (index uint64, err error)
-	// Promote lets a member vote. It returns ErrNotFound, or ErrUnprocessable if the member has not
+	// Promote makes a member a voter. It returns ErrNotFound, or ErrUnprocessable if the member has not
 	// caught up.
 	Promote(ctx context.Context, by revoked.Actor, node string) (index uint64, err error)
-	// Demote takes the vote of a member until it is promoted. It returns ErrNotFound or ErrQuorumRisk.
+	// Demote makes a member a non-voter. It returns ErrNotFound or ErrQuorumRisk.
 	Demote(ctx context.Context, by revoked.Actor, node string) (index uint64, err error)
 
 	// Snapshot writes a verified backup. After the first byte, an error aborts the response.
@@ -224,7 +225,7 @@ type Config struct {
 	TrustedProxies []netip.Prefix // peers whose X-Forwarded-Proto and X-Forwarded-For are trusted
 	// CheckNetworks are the networks of peers that may call /v1/check without credentials, with the
 	// audiences of each. A peer sees the same tokens as a resource server with the audiences of its
-	// longest prefix. "*" is every audience. Without audiences, only tokens that name no audience
+	// longest prefix. "*" is every audience. Without audiences, only tokens without an audience
 	// pass. Prefixes are masked.
 	CheckNetworks map[netip.Prefix][]string
 
@@ -294,8 +295,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// check returns an error for an invalid value. It runs after withDefaults, so zero is a value that
-// the caller did not set.
+// check returns an error for an invalid value. It runs after withDefaults, which replaces zeros.
 func (c Config) check() error {
 	invalid := func(problem string) error { return fmt.Errorf("%w: api: %s", revoked.ErrInvalid, problem) }
 	switch {
@@ -317,7 +317,7 @@ func (c Config) check() error {
 		return invalid("RequestTimeout is negative")
 	}
 	for n := range c.CheckNetworks {
-		// Such a network would contain no address, or be a second entry of the same network.
+		// Such a network would not contain any address, or would duplicate another entry.
 		if !n.IsValid() || n != n.Masked() || n.Addr().Is4In6() {
 			return invalid(fmt.Sprintf("CheckNetworks: want a masked IPv4 or IPv6 network, got %v", n))
 		}
@@ -344,7 +344,7 @@ type API struct {
 }
 
 // withTimeout returns the request's context, limited to the configured request timeout. Handlers
-// that use it answer 503 at the latest then; their writes may still take effect.
+// that use it answer 503 after that timeout; their writes may still take effect.
 func (a *API) withTimeout(r *request.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(r.Request().Context(), a.cfg.RequestTimeout)
 }

@@ -13,8 +13,8 @@ import (
 	"revoked/api"
 )
 
-// Every answer that openapi.json describes is given by the API to a real call, and no call gets an
-// answer that it does not describe. Members that a schema lacks are errors here.
+// Real calls get each answer that openapi.json describes, and no other answer. A member that the
+// schema of its answer lacks is an error here.
 func TestOpenAPI_RealCalls_MatchTheDescription(t *testing.T) {
 	d := loadDescription(t)
 	b := newAdminBench(t, restrictMetrics)
@@ -42,7 +42,7 @@ func TestOpenAPI_RealCalls_MatchTheDescription(t *testing.T) {
 	for _, o := range d.operations() {
 		for status := range o.op.Responses.Map() {
 			if !d.seen[o.call+" "+status] {
-				t.Errorf("%s: got no answer %s, which openapi.json describes", o.call, status)
+				t.Errorf("%s: got no answer %s, want each that openapi.json describes", o.call, status)
 			}
 		}
 	}
@@ -198,7 +198,7 @@ func (d *description) issuerCalls(t *testing.T, b *adminBench) {
 	admin("GET /v1/issuers", "", "", 200)
 	shown := admin("GET /v1/issuers/{id}", "/v1/issuers/as2", "", 200)
 	admin("GET /v1/issuers/{id}", "", "", 404)
-	admin("PATCH /v1/issuers/{id}", "/v1/issuers/as2", shown.body, 200) // the record that was shown
+	admin("PATCH /v1/issuers/{id}", "/v1/issuers/as2", shown.body, 200) // the record as it was read
 	admin("PATCH /v1/issuers/{id}", "/v1/issuers/as2", `{"unknown_clients":null,"required_claims":{"a":"b"}}`, 200)
 	admin("PATCH /v1/issuers/{id}", "/v1/issuers/as2", `{"name":"other"}`, 422)
 	admin("PATCH /v1/issuers/{id}", "", `{}`, 404)
@@ -251,8 +251,8 @@ func (d *description) clusterCalls(t *testing.T, b *adminBench) {
 	ops("GET /v1/snapshot", "", "", 200)
 }
 
-// debugCalls calls the debug pages of a node. b serves all of them. bare lacks those that the
-// program must provide.
+// debugCalls calls the debug pages of a node. b serves all of them. bare lacks those that a Config
+// must enable.
 func (d *description) debugCalls(t *testing.T, b, bare *adminBench) {
 	for page, status := range map[string]int{"log": 404, "config": 404, "metrics": 200, "goroutines": 200, "heap": 404} {
 		d.call(t, b, apiCall{op: "GET /v1/debug/" + page, who: "admin", status: 200})

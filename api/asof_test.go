@@ -13,7 +13,7 @@ import (
 	"revoked/fsm/command"
 )
 
-// past asks GET /v1/audit/token.
+// past calls GET /v1/audit/token.
 func (b *bench) past(t testing.TB, who, token, at string) (status int, doc map[string]any) {
 	t.Helper()
 	path := "/v1/audit/token?digest=" + revoked.DigestToken(token).String()
@@ -27,7 +27,7 @@ func (b *bench) past(t testing.TB, who, token, at string) (status int, doc map[s
 	return w.Code, doc
 }
 
-// Contract 6: the members of an answer in each state, by a caller that may ask.
+// Contract 6: the answer in each state has these members, for each caller that may ask.
 func TestAsOf_EachState_HasItsMembers(t *testing.T) {
 	b := newBench(t)
 	b.node.applyOps(command.AcknowledgeOp(nil))

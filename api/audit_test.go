@@ -255,7 +255,7 @@ func TestAudit_Events_FollowAndResume(t *testing.T) {
 	}
 	follows := make(chan []string, 1)
 	go func() { follows <- next() }()
-	b.do(t, "admin", "PATCH", "/v1/settings", "", `{"secret_grace":"2h"}`) // no event of the feed
+	b.do(t, "admin", "PATCH", "/v1/settings", "", `{"secret_grace":"2h"}`) // not an event of the feed
 	if event := await.Receive(t, follows, "the next event"); !slices.Contains(event, "event: settings.update") {
 		t.Errorf("got event %q, want settings.update", event)
 	}
@@ -280,7 +280,7 @@ func TestAudit_Events_FollowAndResume(t *testing.T) {
 	}
 }
 
-// Refusals beyond the limit of a client are only counted, and the next entry has their number. A
+// Refusals beyond the limit of a client are only counted, and the next entry reports their number. A
 // refused call is answered even if its entry does not commit.
 func TestAudit_ManyRefusals_AreBounded(t *testing.T) {
 	var offset atomic.Int64

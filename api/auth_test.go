@@ -74,7 +74,7 @@ func TestAuth_SeveralDecodings_CostOneFailure(t *testing.T) {
 	}
 }
 
-// A node that has just started may not know every client, so it cannot reject an unknown one.
+// A node that has just started may lack some clients, so it cannot reject an unknown one.
 func TestAuth_NodeBehind_UnknownClientIs503(t *testing.T) {
 	b := newBench(t)
 	b.node.mu.Lock()
@@ -103,8 +103,8 @@ func TestAuth_NodeBehind_UnknownClientIs503(t *testing.T) {
 	}
 }
 
-// A role may have been granted since this node was current. So it does not refuse a caller for an
-// unknown role.
+// A role may have been granted since this node was current. So this node does not refuse a caller
+// for a missing role.
 func TestAuth_NodeBehind_UnknownRoleIs503(t *testing.T) {
 	b := newBench(t)
 	for behind, want := range map[bool]int{true: 503, false: 403} {
@@ -120,7 +120,8 @@ func TestAuth_NodeBehind_UnknownRoleIs503(t *testing.T) {
 	}
 }
 
-// A change of a client at another node is final, even while this node has no lease and is behind.
+// A client change at another node takes effect here, even while this node has no lease and is
+// behind.
 func TestAuth_ClientChangedElsewhere_IsSeen(t *testing.T) {
 	disabled := func(id string) func(*memoryNode) {
 		return func(n *memoryNode) { n.change(id, func(c *revoked.Client) { c.Disabled = true }) }
@@ -300,10 +301,10 @@ func TestNew_InvalidConfig_IsRejected(t *testing.T) {
 		"no backend": func(c *api.Config) { c.Backend = nil }, "no issuer": func(c *api.Config) { c.Issuer = "" },
 		"an issuer with a query":       func(c *api.Config) { c.Issuer = "https://as.example?x" },
 		"an issuer with a fragment":    func(c *api.Config) { c.Issuer = "https://as.example#" },
-		"a plain issuer":               func(c *api.Config) { c.Issuer = "http://as.example"; c.RequireHTTPS = true },
+		"an issuer over plain HTTP":    func(c *api.Config) { c.Issuer = "http://as.example"; c.RequireHTTPS = true },
 		"an issuer without a host":     func(c *api.Config) { c.Issuer = "https:///x" },
-		"a negative budget":            func(c *api.Config) { c.AuthFailuresPerMinute = -1 },
-		"a negative budget of misses":  func(c *api.Config) { c.MissesPerSecond = -1 },
+		"a negative failure limit":     func(c *api.Config) { c.AuthFailuresPerMinute = -1 },
+		"a negative limit of misses":   func(c *api.Config) { c.MissesPerSecond = -1 },
 		"a negative timeout":           func(c *api.Config) { c.RequestTimeout = -1 },
 		"a network with host bits":     func(c *api.Config) { c.CheckNetworks = networks("10.1.2.3/8", "*") },
 		"an IPv4-mapped network":       func(c *api.Config) { c.CheckNetworks = networks("::ffff:10.0.0.0/104", "*") },
@@ -312,13 +313,13 @@ func TestNew_InvalidConfig_IsRejected(t *testing.T) {
 		cfg := good()
 		change(&cfg)
 		if _, err := api.New(cfg); err == nil || !strings.Contains(fmt.Sprint(err), revoked.ErrInvalid.Error()) {
-			t.Errorf("%s: got %v, want an invalid request", name, err)
+			t.Errorf("%s: got %v, want ErrInvalid", name, err)
 		}
 	}
 }
 
-// An access token in the header does not authenticate a client, so it is not a second way to
-// (RFC 6749 section 2.3).
+// An access token in the header does not authenticate a client, so it does not count as a second
+// authentication method (RFC 6749 section 2.3).
 func TestOAuth_AccessTokenInHeader_IsIgnored(t *testing.T) {
 	b := newBench(t)
 	const own = "client_id=c1&client_secret=c1-secret&"
@@ -329,14 +330,14 @@ func TestOAuth_AccessTokenInHeader_IsIgnored(t *testing.T) {
 	}{
 		{"Bearer and the body", call{auth: "Bearer AT1", body: own}, 200},
 		{"a lower-case scheme", call{auth: "bearer AT1", body: own}, 200},
-		{"a malformed one", call{auth: "Bearer", body: own}, 200},
+		{"a malformed header", call{auth: "Bearer", body: own}, 200},
 		{"DPoP and the body", call{auth: "DPoP AT1", body: own}, 200},
 		{"Bearer and a wrong secret", call{auth: "Bearer AT1", body: "client_id=c1&client_secret=wrong&"}, 401},
 		{"Bearer alone", call{auth: "Bearer AT1"}, 401},
 		{"Bearer and a client_id without a secret", call{auth: "Bearer AT1", body: "client_id=c1&"}, 401},
 		{"Basic and the body", call{auth: as("c1"), body: own}, 400},
 		{"another scheme and the body", call{auth: "Digest x", body: own}, 400},
-		{"a scheme that begins alike", call{auth: "Bearers AT1", body: own}, 400},
+		{"a scheme that begins with Bearer", call{auth: "Bearers AT1", body: own}, 400},
 		{"two headers", call{header: http.Header{"Authorization": {"Bearer AT1", as("c1")}}}, 400},
 		{"two Bearer headers and the body",
 			call{header: http.Header{"Authorization": {"Bearer AT1", "Bearer AT1"}}, body: own}, 400},

@@ -92,7 +92,7 @@ func BenchmarkIntrospectCached(b *testing.B) {
 
 func BenchmarkRevoke(b *testing.B) { benchmark(b, pathRevoke, as("c1"), "token=AT1") }
 
-// BenchmarkBare is the baseline of the other two: a handler that reads a form and answers.
+// BenchmarkBare is the baseline of the handler benchmarks: it reads a form and answers.
 func BenchmarkBare(b *testing.B) {
 	body := []byte("token=AT1")
 	b.ReportAllocs()

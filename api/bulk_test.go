@@ -130,7 +130,7 @@ func TestBulk_BatchFails_OthersContinue(t *testing.T) {
 			return nil
 		}
 		if calls++; calls == 2 {
-			return errors.New("raft has ended")
+			return errors.New("raft has stopped")
 		}
 		return nil
 	}
@@ -198,7 +198,7 @@ func TestBulk_OneGrant_KeepsLineOrder(t *testing.T) {
 	defer b.node.mu.Unlock()
 	for i, d := range b.node.committed {
 		if d != revoked.DigestToken(fmt.Sprintf("t-%d", i)) {
-			t.Fatalf("token %d is out of order", i)
+			t.Fatalf("got token %d out of order, want the order of the lines", i)
 		}
 	}
 	if len(b.node.batches) > n/4 {
@@ -216,7 +216,7 @@ func readAll(t testing.TB, r io.Reader) string {
 }
 
 // A client may wait for the result of a line before it sends the next.
-func TestBulk_SingleLine_IsAnsweredAtOnce(t *testing.T) {
+func TestBulk_SingleLine_IsAnsweredImmediately(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("http/2 is %t", h2), func(t *testing.T) {
 			b := newAdminBench(t)
@@ -259,7 +259,7 @@ func TestBulk_ClientDoesNotRead_NoDeadlock(t *testing.T) {
 		req := b.request(t, "issuer", "POST", "/v1/grants", manyLines(n, longLine))
 		req.Header.Set("Content-Type", ndjson)
 		req.ContentLength = -1
-		if err := req.Write(conn); err != nil { // returns when all is sent; nothing was read
+		if err := req.Write(conn); err != nil { // returns when the whole body is sent; no result was read
 			t.Fatal(err)
 		}
 		res, err := http.ReadResponse(bufio.NewReader(conn), req)
@@ -281,7 +281,7 @@ func TestBulk_ClientDoesNotRead_NoDeadlock(t *testing.T) {
 		if res.ProtoMajor != 2 {
 			t.Fatalf("got %s, want HTTP/2", res.Proto)
 		}
-		await.Receive(t, body.sent, "the end of the body") // nothing is read before
+		await.Receive(t, body.sent, "the end of the body") // no result is read before
 		countResults(t, res.Body, n)
 		res.Body.Close()
 	})
@@ -344,7 +344,7 @@ func TestBulk_LongStream_UsesConstantMemory(t *testing.T) {
 	await.Receive(t, body.sent, "the end of the body")
 	const most = 48 << 20 // limit for the client and the server together; 60 MB are sent and 55 MB of results come back
 	if grown := heap() - before; grown > most {
-		t.Errorf("the heap grew by %d bytes, want at most %d", grown, most)
+		t.Errorf("got %d bytes of heap growth, want at most %d", grown, most)
 	}
 	countResults(t, res.Body, n)
 }
@@ -455,12 +455,12 @@ func TestBulk_CredentialEnds_NoLaterLineIsRegistered(t *testing.T) {
 	}
 }
 
-// A stream survives changes that leave its credential as it is.
+// A stream continues after changes that leave its credential as it is.
 func TestBulk_OtherChanges_StreamContinues(t *testing.T) {
 	b := newAdminBench(t)
 	s := openBulk(t, b, true, "")
 	defer s.end()
-	if got := b.do(t, "admin", "POST", "/v1/clients/issuer/secret", "", "{}"); got.status != 200 { // the old one lives on
+	if got := b.do(t, "admin", "POST", "/v1/clients/issuer/secret", "", "{}"); got.status != 200 { // the old one stays valid
 		t.Fatal(got)
 	}
 	if _, err := io.WriteString(s.body, bulkLine(1)+"\n"); err != nil {

@@ -44,7 +44,7 @@ func (s *slots) take(client string) (release func(), err error) {
 	return sync.OnceFunc(func() { s.release(client) }), nil
 }
 
-// full counts a refusal and returns its 429, which names the limit and the remedy.
+// full counts a refusal and returns its 429. detail states the limit and the remedy.
 func (s *slots) full(detail string) error {
 	s.throttled.Inc()
 	return &request.Failure{Status: http.StatusTooManyRequests, Code: request.CodeUnavailable,
@@ -69,7 +69,7 @@ func (s *slots) count() float64 {
 	return float64(s.all)
 }
 
-// streams holds the slots of the requests without a bounded length, and the disk that they share.
+// streams holds the slots of requests of unbounded length, and the disk space that they share.
 // Other requests do not need a slot: the request timeout bounds them.
 type streams struct {
 	feeds, bulks, snapshots *slots

@@ -36,14 +36,14 @@ func dialH2(t testing.TB, addr string) *hostile.H2 {
 
 func memoryInUse() int64 {
 	runtime.GC()
-	runtime.GC() // also what pools keep
+	runtime.GC() // the second run also frees the contents of pools
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapInuse + m.StackInuse)
 }
 
-// Requests without their body, over many HTTP/2 connections and over HTTP/1, hold memory for the
-// admitted ones only. The others get 503 at once, and the probes are served.
+// Incomplete requests, over many HTTP/2 connections and over HTTP/1, use memory only if they are
+// admitted. The others get 503 immediately, and the probes are served.
 func TestCapacity_IncompleteRequests_UseLittleMemory(t *testing.T) {
 	const conns, streams, limit = 40, 50, 400
 	r := start(t, nil)
@@ -78,8 +78,8 @@ func TestCapacity_IncompleteRequests_UseLittleMemory(t *testing.T) {
 	if n := inFlight(); n > limit {
 		t.Errorf("got %v requests in progress, want at most %d", n, limit)
 	}
-	// A refused request is counted before its goroutine has written the answer and ends.
-	await.Until(t, "the goroutine of each refused request to end", func() bool {
+	// A refused request is counted before its goroutine has written the answer and exited.
+	await.Until(t, "the goroutine of each refused request to exit", func() bool {
 		return runtime.NumGoroutine() <= goroutines+limit
 	})
 	grown := memoryInUse() - before
@@ -152,7 +152,7 @@ func serveLimited(t testing.TB, r *running, change func(*serve.Config)) (addr st
 	return ln.Addr().String()
 }
 
-// Beyond each limit the answer has the shape of its endpoint, and names the remedy.
+// Beyond each limit, the answer has the format of its endpoint and states the remedy.
 func TestCapacity_Limits_AnswerClearly(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	r := start(t, nil, func(c *api.Config) { c.MaxRequestsPerClient = 1 })
@@ -208,8 +208,8 @@ func TestCapacity_Limits_AnswerClearly(t *testing.T) {
 	want("address, /v1", "/v1/status", as("admin"), 503, `"title":"too many requests in progress from this address`)
 }
 
-// A finished answer does not wait for a body that never comes. The connection closes after it.
-func TestServer_BodyNeverComes_AnswersAtOnce(t *testing.T) {
+// An answer does not wait for a request body that never arrives. The connection closes after it.
+func TestServer_MissingBody_AnswersImmediately(t *testing.T) {
 	r := start(t, nil)
 	for _, tt := range []struct{ request, want string }{
 		{"GET /v1/check HTTP/1.1", "403"}, {"POST /v1/check HTTP/1.1", "403"}, {"GET /livez HTTP/1.1", "200"},
@@ -225,11 +225,11 @@ func TestServer_BodyNeverComes_AnswersAtOnce(t *testing.T) {
 				}
 			}
 			if !r.beforeDeadline(t, ask) {
-				t.Fatalf("%s, %s: got the answer after the deadline for a body, want it at once", tt.request, length)
+				t.Fatalf("%s, %s: got the answer after the deadline for a body, want it before", tt.request, length)
 			}
 		}
 	}
-	// A body that comes keeps the connection.
+	// A body that arrives keeps the connection open.
 	got := r.raw(t, false, "POST /v1/check HTTP/1.1\r\nHost: as.example\r\nContent-Length: 77\r\n\r\n"+strings.Repeat("x", 77))
 	if !strings.HasPrefix(got, "403") || !strings.HasSuffix(got, "false") {
 		t.Errorf("whole body: got %s, want 403 and an open connection", got)
@@ -238,7 +238,7 @@ func TestServer_BodyNeverComes_AnswersAtOnce(t *testing.T) {
 
 // beforeDeadline reports whether do returns while a connection that began before it may still send
 // its header. The deadlines of a header and of a body are equal. On a busy machine do may be late
-// for another reason, so it gets three turns.
+// for another reason, so it gets three attempts.
 func (r *running) beforeDeadline(t *testing.T, do func()) bool {
 	t.Helper()
 	for range 3 {

@@ -86,7 +86,7 @@ func (a *API) viewClient(c *revoked.Client) (clientView, error) {
 }
 
 // describeSecrets adds the members that only GET of one client has. They show whether a secret is
-// weak, and when the old secrets end.
+// weak, and when the old secrets expire.
 func (v *clientView) describeSecrets(c *revoked.Client, now revoked.Time) {
 	v.WeakSecret = clientauth.HasWeakSecret(c, now.Std())
 	var valid []secretInfo
@@ -120,7 +120,7 @@ func (a *API) getClients(r *request.Request) error {
 }
 
 // getClient serves GET /v1/clients/{id}. It reads this node's copy only after the copy is current,
-// so an administrator sees every acknowledged change, from whichever node.
+// so an administrator sees every acknowledged change at every node.
 func (a *API) getClient(r *request.Request) error {
 	id, err := r.PathID()
 	if err != nil {
@@ -189,7 +189,7 @@ func (a *API) patchClient(r *request.Request) error {
 }
 
 // deleteClient serves DELETE /v1/clients/{id}. It also revokes the tokens of the client. A second
-// request for the client succeeds too: nothing of the client is left.
+// request succeeds too, because the client is already deleted.
 func (a *API) deleteClient(r *request.Request) error {
 	id, err := r.PathID()
 	if err != nil {
@@ -208,7 +208,7 @@ type secretView struct {
 }
 
 // postSecret serves POST /v1/clients/{id}/secret: a new secret. The old ones stay valid for
-// secret_grace, so that a caller can change the secret of a fleet without an outage.
+// secret_grace, so that a caller can replace the secret of a fleet without an outage.
 func (a *API) postSecret(r *request.Request) error {
 	if err := r.DecodeOptional(); err != nil {
 		return err

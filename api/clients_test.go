@@ -173,7 +173,7 @@ func TestClients_Record_ShowsValidSecrets(t *testing.T) {
 		return ends
 	}
 	if got := valid(get()); len(got) != 0 {
-		t.Errorf("got %v, want nothing for one secret without an end", got)
+		t.Errorf("got %v, want no list for one secret that does not expire", got)
 	}
 	if r := b.do(t, "admin", "POST", "/v1/clients/rs2/secret", "", ""); r.status != 200 {
 		t.Fatalf("got %d %s, want 200", r.status, r.body)
@@ -181,7 +181,7 @@ func TestClients_Record_ShowsValidSecrets(t *testing.T) {
 	record := get()
 	got := valid(record)
 	if len(got) != 2 || got[0] != nil || got[1] == nil || got[1] != math.Trunc(got[1].(float64)) {
-		t.Fatalf("got %v, want the new secret and the end of the old one in whole seconds", got)
+		t.Fatalf("got %v, want the new secret and the expiry of the old one in whole seconds", got)
 	}
 	if at := record["created_at"].(float64); at != math.Trunc(at) {
 		t.Errorf("got created_at %v, want whole seconds", at)
@@ -199,7 +199,7 @@ func TestClients_Record_ShowsValidSecrets(t *testing.T) {
 	}
 }
 
-// The mark shows an administrator that a secret can be guessed.
+// weak_secret shows an administrator that a secret can be guessed.
 func TestClients_ImportedShortSecret_IsMarked(t *testing.T) {
 	b := newAdminBench(t)
 	long := strings.Repeat("x", 32)

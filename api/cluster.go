@@ -18,7 +18,7 @@ import (
 	"revoked/api/strictjson"
 )
 
-// maxAddresses limits the addresses of a join: one that answers is enough.
+// maxAddresses limits the addresses of a join. A single one that answers suffices.
 const maxAddresses = 64
 
 // getMembers serves GET /v1/members. The states of other members are as old as their last report,
@@ -131,7 +131,7 @@ func viewStatus(s revoked.NodeStatus) statusView {
 
 // postJoin serves POST /v1/cluster/join: this node joins the cluster that it finds at the
 // addresses. The caller is a client of this node's bootstrap files: a node that is not in a cluster
-// knows no other clients.
+// has no other clients.
 func (a *API) postJoin(r *request.Request) error {
 	var addresses []string
 	err := r.Decode(request.TypesJSON, request.Field{Name: "addresses", Read: func(j *strictjson.Reader) (err error) {
@@ -154,7 +154,7 @@ func (a *API) postJoin(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.Join(ctx, addresses))
 }
 
-// isHostPort reports whether addr has a host and a port that can be dialed. It looks up no name.
+// isHostPort reports whether addr has a host and a port that can be dialed. It does not resolve the name.
 func isHostPort(addr string) bool {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host == "" {
@@ -165,7 +165,7 @@ func isHostPort(addr string) bool {
 }
 
 // postLeave serves POST /v1/cluster/leave: this node leaves the cluster permanently. The process
-// ends after the response, so a caller that loses the response asks another node for the members.
+// exits after the response. A caller that loses the response must ask another node for the members.
 func (a *API) postLeave(r *request.Request) error {
 	if err := r.DecodeOptional(); err != nil {
 		return err
@@ -175,9 +175,8 @@ func (a *API) postLeave(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.Leave(ctx, r.Actor()))
 }
 
-// postRemove serves POST /v1/cluster/remove. It waits until the removed node can hold no lease,
-// with force too. force removes a live node and skips the check of the quorum, so it needs a
-// reason.
+// postRemove serves POST /v1/cluster/remove. It waits until the removed node cannot hold a lease,
+// even with force. force removes a live node and skips the quorum check, so it needs a reason.
 func (a *API) postRemove(r *request.Request) error {
 	var node, reason string
 	var force bool
@@ -220,8 +219,8 @@ func (a *API) postTransferLeader(r *request.Request) error {
 	return r.SendIndex(index, nil)
 }
 
-// leaderName returns the node id of the leader, or "" if this node learns of none within a quarter
-// of the request timeout. A new leader is known with its first heartbeat.
+// leaderName returns the node id of the leader, or "" if this node learns of no leader within a
+// quarter of the request timeout. A new leader is known with its first heartbeat.
 func (a *API) leaderName(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout/4)
 	defer cancel()

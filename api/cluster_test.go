@@ -13,7 +13,7 @@ import (
 
 func TestCluster_Calls_ReachBackend(t *testing.T) {
 	b := newAdminBench(t)
-	b.node.nodes = []revoked.Member{{NodeID: "n2", Leader: true}} // an answer does not wait for its name
+	b.node.nodes = []revoked.Member{{NodeID: "n2", Leader: true}} // an answer does not wait for the id of a leader
 	for _, tt := range []struct{ path, body, call string }{
 		{"join", `{"addresses":["10.0.0.1:7443","[::1]:7443"]}`, "join [10.0.0.1:7443 [::1]:7443]"},
 		{"leave", `{}`, "leave"}, {"leave", ``, "leave"},
@@ -83,8 +83,8 @@ func TestCluster_StatusAndMembers_AreShown(t *testing.T) {
 	}
 }
 
-// A node that is not in a cluster knows only the clients of its own bootstrap file. It does not
-// answer that the secret is wrong: in its cluster it may be right.
+// A node that is not in a cluster has only the clients of its own bootstrap file. It does not
+// reject the secret, because that may be valid in the cluster that the node belongs to.
 func TestCluster_NoCluster_NamesTheAcceptedSecret(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.mu.Lock()
@@ -105,7 +105,7 @@ func TestSnapshot_ErrorMidway_ClosesConnection(t *testing.T) {
 	}
 	got := b.do(t, "admin", "GET", "/v1/snapshot", "", "")
 	if got.status != 200 || got.body != "the state" || got.header.Get("Content-Type") != "application/octet-stream" {
-		t.Errorf("got %d %q %q", got.status, got.body, got.header.Get("Content-Type"))
+		t.Errorf("got %d %q %q, want 200 and the state", got.status, got.body, got.header.Get("Content-Type"))
 	}
 	b.node.snapshot = func(w io.Writer) error {
 		if _, err := io.WriteString(w, strings.Repeat("x", 100000)); err != nil {
