@@ -253,7 +253,7 @@ func TestGrants_MalformedBody_IsRejected(t *testing.T) {
 			revoked.DigestToken("x").String() + `="}}`, 400},
 		{"digest in standard base64", "issuer", `{"client_id":"app","access_token":{"digest":"` + strings.Repeat("+",
 			43) + `"}}`, 400},
-		{"one token as access and refresh token", "issuer", `{"client_id":"app",` + tok + `,"refresh_token":{"token":"` + secret + `"}}`, 400},
+		{"both tokens equal", "issuer", `{"client_id":"app",` + tok + `,"refresh_token":{"token":"` + secret + `"}}`, 400},
 		{"grant_id too long", "issuer", `{"grant_id":"` + long + `","client_id":"app",` + tok + `}`, 400},
 		{"control character in an id", "issuer", `{"grant_id":"a\u0007","client_id":"app",` + tok + `}`, 400},
 		{"lone surrogate", "issuer", `{"grant_id":"\ud800","client_id":"app",` + tok + `}`, 400},

@@ -410,7 +410,7 @@ func openBulk(t *testing.T, b *adminBench, h2 bool, query string) *bulkSession {
 	return nil
 }
 
-// A stream of registrations ends with the credential that opened it, as a feed does.
+// A stream of registrations ends when its credential becomes invalid, as a feed does.
 func TestBulk_CredentialEnds_StreamEnds(t *testing.T) {
 	for _, row := range credentialEnds("issuer") {
 		for _, h2 := range []bool{false, true} {
@@ -434,7 +434,8 @@ func TestBulk_CredentialEnds_StreamEnds(t *testing.T) {
 	}
 }
 
-// Lines that were read before the end of the credential are registered before it or not at all.
+// Lines that were read before the credential becomes invalid are registered until then or not at
+// all.
 func TestBulk_CredentialEnds_NoLaterLineIsRegistered(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		b := newAdminBench(t)
@@ -460,7 +461,7 @@ func TestBulk_OtherChanges_StreamContinues(t *testing.T) {
 	b := newAdminBench(t)
 	s := openBulk(t, b, true, "")
 	defer s.end()
-	if got := b.do(t, "admin", "POST", "/v1/clients/issuer/secret", "", "{}"); got.status != 200 { // the old one stays valid
+	if got := b.do(t, "admin", "POST", "/v1/clients/issuer/secret", "", "{}"); got.status != 200 { // both are valid now
 		t.Fatal(got)
 	}
 	if _, err := io.WriteString(s.body, bulkLine(1)+"\n"); err != nil {

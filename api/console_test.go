@@ -23,7 +23,7 @@ import (
 
 func withConsole(c *api.Config) { c.Console, c.NodeID = true, "n1" }
 
-// sessionCookie is the name of the cookie of n1, with the beginning of the SHA-256 of its id.
+// sessionCookie is the name of the cookie of n1. It contains the first digits of the SHA-256 of n1.
 const sessionCookie = "__Host-revoked-676b8bb8"
 
 // A visitor is a browser at the console of an adminBench. It does not follow redirects.
@@ -87,7 +87,7 @@ func (b *adminBench) signIn(t testing.TB, who string) *visitor {
 	p := &visitor{b: b}
 	got := p.post(t, "/ui/sign-in", "client_id", who, "client_secret", secretOf(who))
 	if got.status != 303 {
-		t.Fatalf("sign in as %s: got %d %s", who, got.status, got.body)
+		t.Fatalf("sign in as %s: got %d %s, want 303", who, got.status, got.body)
 	}
 	value, rest, _ := strings.Cut(strings.TrimPrefix(got.header.Get("Set-Cookie"), sessionCookie+"="), ";")
 	if want := " Path=/; HttpOnly; Secure; SameSite=Strict"; rest != want {
@@ -96,13 +96,13 @@ func (b *adminBench) signIn(t testing.TB, who string) *visitor {
 	p.cookie = value
 	found := formToken.FindStringSubmatch(p.get(t, "/ui/none").body + p.get(t, "/ui/audit").body + p.get(t, "/ui/").body)
 	if found == nil {
-		t.Fatal("got pages without a token of forms")
+		t.Fatal("got no form token in the pages, want one")
 	}
 	p.form = found[1]
 	return p
 }
 
-// consolePages is the role of each page, as in roleTable.
+// consolePages lists each page with the clients that may see it, as roleTable does.
 var consolePages = []struct{ path, may string }{
 	{"/ui/", "admin ops eye"}, {"/ui/members", "admin ops eye"}, {"/ui/members/n2", "admin ops eye"},
 	{"/ui/tokens", "admin eye"}, {"/ui/grants", "admin"}, {"/ui/grants/g1", "admin"}, {"/ui/cutoffs", "admin"},
@@ -110,7 +110,7 @@ var consolePages = []struct{ path, may string }{
 	{"/ui/past", "admin aud"}, {"/ui/settings", "admin ops eye"}, {"/ui/settings/secret_grace", "admin ops eye"},
 }
 
-// consoleForms is the same for each form. The typed confirmation is correct.
+// consoleForms lists each form, with a correct confirmation, and the clients that may send it.
 var consoleForms = []struct{ path, fields, may string }{
 	{"/ui/members/n2/promote", "typed=n2", "admin ops"}, {"/ui/members/n2/demote", "typed=n2", "admin ops"},
 	{"/ui/members/n2/transfer-leader", "typed=n2", "admin ops"},
@@ -233,12 +233,12 @@ func TestConsole_SignIn_NeedsSecretAndRole(t *testing.T) {
 			t.Errorf("%s: got %d %v, want %d and no cookie", tt.name, got.status, got.header, tt.status)
 		}
 		if got.header.Get("WWW-Authenticate") != "" {
-			t.Errorf("%s: got WWW-Authenticate, which makes a browser ask by itself", tt.name)
+			t.Errorf("%s: got WWW-Authenticate, want none, because browsers would show a login prompt", tt.name)
 		}
 	}
 }
 
-// Guesses at the sign-in count as guesses everywhere.
+// Failed sign-ins count toward the same failure limit as failed calls.
 func TestConsole_SignIn_GuessesAreThrottled(t *testing.T) {
 	b := consoleBench(t, func(c *api.Config) { c.AuthFailuresPerMinute = 3 })
 	p := visitor{b: b}
@@ -255,7 +255,7 @@ func TestConsole_SignIn_GuessesAreThrottled(t *testing.T) {
 // Every change of a client ends its sessions and the streams that it has opened.
 func TestConsole_Session_EndsWithItsClient(t *testing.T) {
 	ends := slices.DeleteFunc(credentialEnds("aud"), func(e credentialEnd) bool {
-		return e.name == "not allowed to use Basic" // not possible with a role of staff
+		return e.name == "not allowed to use Basic" // not possible for a client with a role of the console
 	})
 	for _, end := range append(ends, credentialEnd{name: "rotated, in its grace",
 		change: func(t *testing.T, b *adminBench) {
@@ -269,9 +269,9 @@ func TestConsole_Session_EndsWithItsClient(t *testing.T) {
 			lines := p.stream(t)
 			end.change(t, b)
 			if got := p.get(t, "/ui/audit"); got.status != 303 {
-				t.Errorf("got %d, want the page of the sign-in", got.status)
+				t.Errorf("got %d, want a redirect to the sign-in page", got.status)
 			}
-			for range lines { // until the end
+			for range lines { // until the stream ends
 			}
 		})
 	}
@@ -345,7 +345,7 @@ func TestConsole_Session_HasLimits(t *testing.T) {
 	p := b.signIn(t, "admin")
 	got := p.post(t, "/ui/sign-out")
 	if got.status != 303 || !strings.Contains(got.header.Get("Set-Cookie"), "Max-Age=0") {
-		t.Errorf("sign out: got %d %s", got.status, got.header.Get("Set-Cookie"))
+		t.Errorf("sign out: got %d %s, want 303 and Max-Age=0", got.status, got.header.Get("Set-Cookie"))
 	}
 	if got := p.get(t, "/ui/"); got.status != 303 {
 		t.Errorf("the cookie after the sign-out: got %d, want 303", got.status)
@@ -355,7 +355,7 @@ func TestConsole_Session_HasLimits(t *testing.T) {
 		b.signIn(t, "admin")
 	}
 	if got := first.get(t, "/ui/"); got.status != 303 {
-		t.Errorf("the oldest of 17 sessions: got %d, want its end", got.status)
+		t.Errorf("the oldest of 17 sessions: got %d, want 303, because it has ended", got.status)
 	}
 }
 
@@ -382,7 +382,7 @@ func TestConsole_Forms_OfOtherSites_AreRefused(t *testing.T) {
 		t.Errorf("text/plain: got %d, want 415", got.status)
 	}
 	if got := b.do(t, "admin", "GET", "/v1/grants/g1", "", ""); got.field(t, "state") != "active" {
-		t.Errorf("the grant afterwards: got %s", got.body)
+		t.Errorf("the grant afterwards: got %s, want it active", got.body)
 	}
 	got := p.request(t, "POST", "/ui/grants/g1/end", fields(p.form), "Sec-Fetch-Site", "same-origin")
 	if got.status != 303 {
@@ -492,7 +492,7 @@ func TestConsole_RefusedBeforeIt_SendsAPage(t *testing.T) {
 	}
 }
 
-// No log line, page or address in an answer has a token or a secret.
+// No log line, page or Location header contains a token or a secret.
 func TestConsole_Secrets_DoNotLeak(t *testing.T) {
 	const canary = "canary-token-5d1c"
 	b := consoleBench(t)
@@ -509,11 +509,11 @@ func TestConsole_Secrets_DoNotLeak(t *testing.T) {
 	got := p.post(t, "/ui/sign-in", "client_id", "admin", "client_secret", canary)
 	pages.WriteString(got.body + got.header.Get("Location"))
 	if strings.Contains(pages.String(), canary) {
-		t.Error("got the canary in a page or an address")
+		t.Error("got the canary in a page or a Location header, want none")
 	}
 	if all := b.log.String(); strings.Contains(all, canary) || strings.Contains(all, secretOf("admin")) ||
 		strings.Contains(all, p.cookie) || strings.Contains(all, p.form) {
-		t.Errorf("got a secret in the log: %s", all)
+		t.Errorf("got a secret in the log, want none: %s", all)
 	}
 }
 
@@ -540,20 +540,19 @@ func TestConsole_HostileNames_AreEscaped(t *testing.T) {
 		p.post(t, "/ui/cutoffs/dry-run", "subject", hostile), p.post(t, "/ui/tokens/explain", "token", "AT1", "as", "app"),
 	} {
 		if got.status != 200 || !strings.Contains(got.body, "<h1>") {
-			t.Errorf("got %d %s", got.status, got.body)
+			t.Errorf("got %d %s, want a page", got.status, got.body)
 		}
 		if strings.Contains(got.body, "<script>alert") {
-			t.Errorf("got the name as HTML: %s", got.body)
+			t.Errorf("got the name as HTML, want it escaped: %s", got.body)
 		}
 	}
 	got := p.post(t, "/ui/sign-in", "client_id", hostile, "client_secret", "x")
 	if strings.Contains(got.body, "<script>alert") {
-		t.Errorf("sign-in: got the id as HTML")
+		t.Errorf("sign-in: got the id as HTML, want it escaped")
 	}
 }
 
-// An action needs the typed name. It leaves one audit entry, which names the client that has signed
-// in.
+// An action needs the typed name. It leaves one audit entry, by the client that has signed in.
 func TestConsole_Actions_LeaveOneAuditEntry(t *testing.T) {
 	b := consoleBench(t)
 	p := b.signIn(t, "admin")
@@ -576,7 +575,7 @@ func TestConsole_Actions_LeaveOneAuditEntry(t *testing.T) {
 			t.Errorf("%s without confirmation: got %d and %d entries, want 422 and none", tt.path, got.status, entries())
 		}
 		if got := p.post(t, tt.path, append(tt.fields, "typed", tt.want)...); got.status != 303 && got.status != 200 {
-			t.Errorf("%s: got %d %s", tt.path, got.status, got.body)
+			t.Errorf("%s: got %d %s, want 303 or 200", tt.path, got.status, got.body)
 		}
 		if n := entries(); n != 1 {
 			t.Errorf("%s: got %d entries of %s, want 1", tt.path, n, tt.kind)
@@ -586,7 +585,7 @@ func TestConsole_Actions_LeaveOneAuditEntry(t *testing.T) {
 		t.Errorf("the next page: got %s, want the notice", got.body)
 	}
 	if got := p.get(t, "/ui/tokens"); strings.Contains(got.body, `role="status"`) {
-		t.Error("the page after that: got the notice again")
+		t.Error("the page after that: got the notice again, want none")
 	}
 }
 
@@ -595,7 +594,7 @@ func TestConsole_Refusal_IsAudited(t *testing.T) {
 	b := consoleBench(t)
 	p := b.signIn(t, "ops")
 	if got := p.post(t, "/ui/clients/app/delete", "typed", "app"); got.status != 403 {
-		t.Fatalf("got %d %s", got.status, got.body)
+		t.Fatalf("got %d %s, want 403", got.status, got.body)
 	}
 	list := b.do(t, "admin", "GET", "/v1/audit?actor=ops&kind=client.delete", "", "").body
 	if strings.Count(list, `"outcome":"refused"`) != 1 {
@@ -611,19 +610,19 @@ func TestConsole_Cutoff_CountsFirst(t *testing.T) {
 	}
 	got := p.post(t, "/ui/cutoffs/dry-run", "subject", "alice", "reason", "left")
 	if got.status != 200 || !strings.Contains(got.body, "<strong>2</strong> live grants match") {
-		t.Fatalf("dry run: got %d %s", got.status, got.body)
+		t.Fatalf("dry run: got %d %s, want 200 and 2 grants", got.status, got.body)
 	}
 	if got := p.post(t, "/ui/cutoffs", "subject", "alice", "expect", "1", "typed", "1"); got.status != 409 {
 		t.Errorf("another number: got %d %s, want 409", got.status, got.body)
 	}
 	if got := b.do(t, "admin", "GET", "/v1/grants/g1", "", ""); got.field(t, "state") != "active" {
-		t.Errorf("before the cut-off: got %s", got.body)
+		t.Errorf("before the cut-off: got %s, want the grant active", got.body)
 	}
 	if got := p.post(t, "/ui/cutoffs", "subject", "alice", "expect", "2", "typed", "2"); got.status != 303 {
-		t.Errorf("got %d %s", got.status, got.body)
+		t.Errorf("got %d %s, want 303", got.status, got.body)
 	}
 	if got := p.get(t, "/ui/grants/g1"); !strings.Contains(got.body, "by a cut-off") {
-		t.Errorf("the grant: got %s", got.body)
+		t.Errorf("the grant: got %s, want it revoked by a cut-off", got.body)
 	}
 }
 
@@ -634,7 +633,7 @@ func TestConsole_Explain_ByTokenAndDigest(t *testing.T) {
 	for _, fields := range [][]string{{"token", "AT1"}, {"digest", revoked.DigestToken("AT1").String()}} {
 		if got := admin.post(t, "/ui/tokens/explain", fields...); !strings.Contains(got.body, "Active.") ||
 			!strings.Contains(got.body, "alice") {
-			t.Errorf("as admin: got %s", got.body)
+			t.Errorf("as admin: got %s, want an active token of alice", got.body)
 		}
 		if got := eye.post(t, "/ui/tokens/explain", fields...); !strings.Contains(got.body, "Active.") ||
 			strings.Contains(got.body, "alice") || strings.Contains(got.body, `href="/ui/grants`) {
@@ -650,7 +649,7 @@ func TestConsole_NoLeader_StatusIsShown(t *testing.T) {
 	b.node.fail = func(string) error { return revoked.ErrNoLeader }
 	b.node.mu.Unlock()
 	if got := p.get(t, "/ui/"); got.status != 200 || !strings.Contains(got.body, "The members are not known") {
-		t.Errorf("overview: got %d %s", got.status, got.body)
+		t.Errorf("overview: got %d %s, want 200 without the members", got.status, got.body)
 	}
 	got := p.post(t, "/ui/grants/g1/end", "typed", "g1")
 	if got.status != 503 || got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "<h1>No leader") {
@@ -687,14 +686,14 @@ func TestConsole_NewClient_SecretIsShownOnce(t *testing.T) {
 	got := p.post(t, "/ui/clients", "client_id", "second", "type", "confidential", "role", "viewer", "role", "auditor")
 	found := regexp.MustCompile(`<code id="secret">([^<]+)</code>`).FindStringSubmatch(got.body)
 	if got.status != 201 || found == nil {
-		t.Fatalf("got %d %s", got.status, got.body)
+		t.Fatalf("got %d %s, want 201 and a secret", got.status, got.body)
 	}
 	q := visitor{b: b}
 	if got := q.post(t, "/ui/sign-in", "client_id", "second", "client_secret", found[1]); got.status != 303 {
-		t.Errorf("sign in with the new secret: got %d %s", got.status, got.body)
+		t.Errorf("sign in with the new secret: got %d %s, want 303", got.status, got.body)
 	}
 	if got := p.get(t, "/ui/clients/second"); strings.Contains(got.body, found[1]) ||
 		!strings.Contains(got.body, "viewer, auditor") {
-		t.Errorf("its page: got %s", got.body)
+		t.Errorf("its page: got %s, want the roles and no secret", got.body)
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"revoked/fsm/command"
 )
 
-// A page that updates itself leaves no line in the log. A page that a user opens leaves the lines
-// of its calls.
+// A page that refreshes itself is not logged. A page that a user opens is logged with one line for
+// each of its calls.
 func TestConsole_Refresh_IsQuiet(t *testing.T) {
 	b := consoleBench(t)
 	p := b.signIn(t, "admin")
@@ -30,20 +30,20 @@ func TestConsole_Refresh_IsQuiet(t *testing.T) {
 			t.Errorf("%s: got %d lines, want %d", path, opened-before, calls)
 		}
 		if got := p.request(t, "GET", path, nil, "Revoked-Refresh", "1"); got.status != 200 {
-			t.Errorf("refresh %s: got %d", path, got.status)
+			t.Errorf("refresh %s: got %d, want 200", path, got.status)
 		}
 		if n := strings.Count(b.log.String(), `"level":"INFO","msg":"request"`); n != opened {
 			t.Errorf("refresh %s: got %d lines, want none", path, n-opened)
 		}
 	}
 	before := strings.Count(b.log.String(), `"level":"INFO","msg":"request"`)
-	p.request(t, "GET", "/ui/clients", nil, "Revoked-Refresh", "1") // no page that updates itself
+	p.request(t, "GET", "/ui/clients", nil, "Revoked-Refresh", "1") // this page does not refresh itself
 	if n := strings.Count(b.log.String(), `"level":"INFO","msg":"request"`); n != before+1 {
 		t.Errorf("clients: got %d lines, want 1", n-before)
 	}
 }
 
-// The request of a browser is one request in progress, whatever calls it makes.
+// A browser request counts as one request in progress, however many API calls it makes.
 func TestConsole_InFlight_CountsTheBrowserOnce(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	b := consoleBench(t, func(c *api.Config) { c.Registerer = reg })
@@ -54,8 +54,8 @@ func TestConsole_InFlight_CountsTheBrowserOnce(t *testing.T) {
 	}
 }
 
-// The page shows the newest entries of the whole window, each once, however they are spread over
-// the time.
+// The page shows the newest entries of the whole window, each once, however they are spread in
+// time.
 func TestConsole_Audit_SpreadEntries_ShowsTheNewest(t *testing.T) {
 	start := time.Now()
 	var ahead atomic.Int64
@@ -109,7 +109,7 @@ func TestConsole_Audit_SpreadEntries_ShowsTheNewest(t *testing.T) {
 	check("dense", shown("kind=snapshot.save&hours=24"), 100)
 }
 
-// A view reads the end of the window, not all of it.
+// The page reads only the end of the window.
 func TestConsole_Audit_ManyEntries_ReadsTheEnd(t *testing.T) {
 	var ahead atomic.Int64
 	start := time.Now()
@@ -141,7 +141,8 @@ func TestConsole_Audit_ManyEntries_ReadsTheEnd(t *testing.T) {
 	}
 }
 
-// A client that has changed within the request is asked to sign in, never by the browser itself.
+// A client that changes during its request must sign in again. The answer never makes the browser
+// show its own login prompt.
 func TestConsole_ClientChanges_WithinTheRequest(t *testing.T) {
 	for _, tt := range []struct{ name, who, method, path string }{
 		{"a page", "admin", "GET", "/ui/clients"}, {"an action", "admin", "POST", "/ui/grants/g1/end"},
@@ -164,16 +165,16 @@ func TestConsole_ClientChanges_WithinTheRequest(t *testing.T) {
 				t.Errorf("got %d %v, want the sign-in without a challenge", got.status, got.header)
 			}
 			if tt.name == "a page" && !signIn {
-				t.Errorf("got %d, want the page of the sign-in", got.status)
+				t.Errorf("got %d, want a redirect to the sign-in page", got.status)
 			}
 			if tt.name == "an action" && !strings.Contains(got.body, "You are signed out") {
-				t.Errorf("got %s, want that the session has ended", got.body)
+				t.Errorf("got %s, want a page that reports the end of the session", got.body)
 			}
 		})
 	}
 }
 
-// A client that has a session is led from the sign-in to a page that its role has.
+// The sign-in page redirects a client with a session to a page that its role may see.
 func TestConsole_SignInAgain_LeadsToAPage(t *testing.T) {
 	b := consoleBench(t)
 	for _, who := range []string{"eye", "aud", "ops", "admin"} {
@@ -190,7 +191,7 @@ func TestConsole_SignInAgain_LeadsToAPage(t *testing.T) {
 	}
 }
 
-// A name may begin and end with spaces: it is another name without them.
+// Leading and trailing spaces are part of a name.
 func TestConsole_NamesWithBlanks_AreExact(t *testing.T) {
 	b := consoleBench(t)
 	b.node.put(revoked.Client{ID: "app ", Type: revoked.Public})
@@ -215,7 +216,7 @@ func TestConsole_NamesWithBlanks_AreExact(t *testing.T) {
 		}
 	}
 	if got := p.post(t, "/ui/clients/app%20/disable", "typed", "app"); got.status != 303 {
-		t.Errorf("confirm a name with a space that no page shows: got %d %s", got.status, got.body)
+		t.Errorf("confirm a name without its trailing space: got %d %s, want 303", got.status, got.body)
 	}
 	if got := b.do(t, "admin", "GET", "/v1/clients/app%20", "", ""); got.field(t, "disabled") != true {
 		t.Errorf("got %s, want it disabled", got.body)
@@ -261,7 +262,7 @@ func TestConsole_NodesOnOneHost_HaveOwnCookies(t *testing.T) {
 		got := (&visitor{b: b}).post(t, "/ui/sign-in", id...)
 		name, _, _ := strings.Cut(got.header.Get("Set-Cookie"), "=")
 		if got.status != 303 || !strings.HasPrefix(name, "__Host-revoked-") {
-			t.Errorf("got %d and the cookie %q", got.status, name)
+			t.Errorf("got %d and the cookie %q, want 303 and __Host-revoked-*", got.status, name)
 		}
 		names[name] = true
 	}
@@ -270,8 +271,8 @@ func TestConsole_NodesOnOneHost_HaveOwnCookies(t *testing.T) {
 	}
 }
 
-// A setting changes only with its name typed, and only if the page has shown its current value. The
-// page shows the API's error as it is.
+// A setting changes only if its name is typed and the page has shown its current value. The page
+// shows the API's error unchanged.
 func TestConsole_Settings_ChangeIsConfirmed(t *testing.T) {
 	b := consoleBench(t)
 	ops := b.signIn(t, "ops")
@@ -281,7 +282,7 @@ func TestConsole_Settings_ChangeIsConfirmed(t *testing.T) {
 		fields []string
 		status int
 		text   string
-		value  string // afterwards
+		value  string // after the request
 	}{
 		{"without the name", []string{"value", "48h", "shown", "24h"}, 422, "Nothing was done", "24h"},
 		{"with another value shown", []string{"value", "48h", "shown", "23h", "typed", "secret_grace"}, 409,
@@ -302,10 +303,10 @@ func TestConsole_Settings_ChangeIsConfirmed(t *testing.T) {
 	}
 	got := ops.post(t, "/ui/settings/audit_max_entries", "value", "2000", "shown", "1000000", "typed", "audit_max_entries")
 	if got.status != 303 || !strings.Contains(ops.get(t, "/ui/settings").body, ">2000<") {
-		t.Errorf("a count: got %d %s", got.status, got.body)
+		t.Errorf("a count: got %d %s, want 303 and the value 2000", got.status, got.body)
 	}
 	if got := b.signIn(t, "eye").get(t, page); strings.Contains(got.body, `name="typed"`) {
-		t.Error("a viewer gets the form")
+		t.Error("a viewer: got the form, want none")
 	}
 	if got := ops.get(t, "/ui/settings/none"); got.status != 404 {
 		t.Errorf("an unknown setting: got %d, want 404", got.status)
@@ -314,7 +315,7 @@ func TestConsole_Settings_ChangeIsConfirmed(t *testing.T) {
 		body := ops.get(t, "/ui/settings/"+rule.Name).body
 		_, after, _ := strings.Cut(body, "</h1>")
 		if !strings.Contains(after, "<p>") || strings.Contains(after, "<p></p>") {
-			t.Errorf("%s: the page does not say what it decides", rule.Name)
+			t.Errorf("%s: got a page without a description, want one", rule.Name)
 		}
 	}
 }
@@ -337,7 +338,7 @@ func TestConsole_Past_ByTokenAndDigest(t *testing.T) {
 			t.Errorf("%v: got %d %s, want %s", fields, got.status, got.body, want)
 		}
 		if strings.Contains(got.body, "canary-past") || strings.Contains(got.body, digest) {
-			t.Errorf("%v: the page shows the token or its digest", fields)
+			t.Errorf("%v: got the token or its digest in the page, want neither", fields)
 		}
 	}
 	ask("Active.", "token", " canary-past\n")
@@ -364,7 +365,7 @@ func TestConsole_Past_ByTokenAndDigest(t *testing.T) {
 }
 
 // An administrator creates and changes an issuer with the API's own record. The page shows the
-// API's error as it is.
+// API's error unchanged.
 func TestConsole_Issuer_CreateAndChange(t *testing.T) {
 	b := consoleBench(t)
 	p := b.signIn(t, "admin")

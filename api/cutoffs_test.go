@@ -19,11 +19,11 @@ func TestCutoffs_Post_RevokesMatching(t *testing.T) {
 	post := func(body string) reply { return b.do(t, "admin", "POST", "/v1/revocations", "", body) }
 	dry := post(`{"subject":"alice","client_id":"app","dry_run":true}`)
 	if dry.status != 200 || dry.field(t, "matched") != 3.0 {
-		t.Errorf("dry run: got %d %s, want 200 and 3 matched", dry.status, dry.body)
+		t.Errorf("dry run: got %d %s, want 200 and matched 3", dry.status, dry.body)
 	}
 	off := post(`{"subject":"alice","expect":2}`)
 	if off.status != 409 || off.field(t, "matched") != 3.0 {
-		t.Errorf("expect 2: got %d %s, want 409 and 3 matched", off.status, off.body)
+		t.Errorf("expect 2: got %d %s, want 409 and matched 3", off.status, off.body)
 	}
 	checkProblem(t, "expect", off)
 	if s, _ := b.node.Status(t.Context(), revoked.DigestToken("a0"), "rs1"); s.Verdict != revoked.Active {
@@ -34,7 +34,7 @@ func TestCutoffs_Post_RevokesMatching(t *testing.T) {
 		t.Errorf("got %d %s, want 200", got.status, got.body)
 	}
 	if s, _ := b.node.Status(t.Context(), revoked.DigestToken("a0"), "rs1"); s.Verdict != revoked.Dead {
-		t.Errorf("got verdict %d, want dead", s.Verdict)
+		t.Errorf("got verdict %d, want Dead", s.Verdict)
 	}
 	if got := post(`{"subject":"nobody"}`); got.status != 200 || strings.Contains(got.body, "matched") {
 		t.Errorf("got %d %s, want 200 without matched", got.status, got.body)

@@ -33,7 +33,7 @@ func explainBody(member, value, as string) string {
 	return fmt.Sprintf(`{%q:%q,"as":%q}`, member, value, as)
 }
 
-// cutOff ends the tokens of a subject that were issued by the bench's time.
+// cutOff revokes the tokens of alice that were issued until now.
 func (b *bench) cutOff(t testing.TB, reason string) {
 	t.Helper()
 	if _, err := b.node.RevokeMatching(t.Context(), actorOf(b, "admin"), revoked.CutoffRequest{
@@ -114,13 +114,13 @@ func TestExplain_EachReason_HasItsMembers(t *testing.T) {
 			return ""
 		}, "rs1", head(false, "client_disabled", "registered") + access},
 		{"JWT", jwtToken(nil), "rs1", head(true, "active", "jwt") + ofJWT},
-		{"JWT for a client that is not ours", jwtToken(nil), "c1", head(false, "audience", "jwt") + ofJWT},
+		{"JWT of the issuer's client c1, for our c1", jwtToken(nil), "c1", head(false, "audience", "jwt") + ofJWT},
 		{"JWT of a deleted client", func(t *testing.T, b *bench, i jwtIssuer) string {
 			if _, err := b.node.DeleteClient(t.Context(), actorOf(b, "admin"), "c1"); err != nil {
 				t.Fatal(err)
 			}
 			b.now = b.now.Add(2 * time.Minute)
-			b.node.change("rs2", func(*revoked.Client) {}) // the log knows the time, too
+			b.node.change("rs2", func(*revoked.Client) {}) // moves the time of the log forward, too
 			return i.sign(map[string]any{"iat": 1_790_000_200})
 		}, "rs1", head(false, "client_unknown", "jwt") + strings.Replace(ofJWT, "1790000000", "1790000200", 1)},
 		{"JWT denied by its jti", func(t *testing.T, b *bench, i jwtIssuer) string {
@@ -170,7 +170,7 @@ func TestExplain_EachReason_HasItsMembers(t *testing.T) {
 				t.Fatalf("got %d %s, want %s", status, raw, want)
 			}
 			if doc["kind"] == "jwt" {
-				return // its digest alone proves nothing
+				return // a JWT cannot be verified by its digest
 			}
 			digest := revoked.DigestToken(token).String()
 			if _, _, byDigest := b.explain(t, "admin", explainBody("digest", digest, tt.as)); byDigest != raw {
@@ -275,21 +275,21 @@ func TestExplain_Token_IsNeverRepeated(t *testing.T) {
 	} {
 		_, _, raw := b.explain(t, "admin", body)
 		if strings.Contains(raw, canary) || strings.Contains(raw, signature) {
-			t.Errorf("%s: the answer repeats the token: %s", body, raw)
+			t.Errorf("%s: got the token in the answer %s, want none", body, raw)
 		}
 	}
 	metrics := b.do(call{method: http.MethodGet, path: "/metrics", contentType: "-"}).Body.String()
 	for what, text := range map[string]string{"log": b.log.String(), "metrics": metrics} {
 		if !strings.Contains(text, "/v1/explain") {
-			t.Errorf("%s: got nothing about /v1/explain", what)
+			t.Errorf("%s: got nothing about /v1/explain, want the call", what)
 		}
 		if strings.Contains(text, canary) || strings.Contains(text, signature) {
-			t.Errorf("%s: it repeats the token", what)
+			t.Errorf("%s: got the token, want none", what)
 		}
 	}
 }
 
-// An administrator who asks about too many unknown tokens is throttled as for introspection.
+// An administrator is throttled after too many unknown tokens, as for introspection.
 func TestExplain_UnknownTokens_AreThrottled(t *testing.T) {
 	b := newBench(t)
 	last := 0
@@ -297,11 +297,11 @@ func TestExplain_UnknownTokens_AreThrottled(t *testing.T) {
 		last, _, _ = b.explain(t, "admin", explainBody("token", fmt.Sprint("unknown ", k), ""))
 	}
 	if last != 429 {
-		t.Errorf("got %d, want 429 at last", last)
+		t.Errorf("got %d, want 429 in the end", last)
 	}
 }
 
-// In any state, the answer is active exactly if introspection by that caller is.
+// In any state, the answer reports active exactly if introspection by that client does.
 func TestExplain_RandomStates_EqualIntrospection(t *testing.T) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 1))
@@ -335,12 +335,12 @@ func TestExplain_RandomStates_EqualIntrospection(t *testing.T) {
 	}
 	for _, reason := range []string{"active", "audience", "refresh_token", "unknown", "issuer"} {
 		if seen[reason] == 0 {
-			t.Errorf("seed %d: got no answer with the reason %s: %v", seed, reason, seen)
+			t.Errorf("seed %d: got no answer with the reason %s, want one: %v", seed, reason, seen)
 		}
 	}
 }
 
-// randomChange makes one change of the state that may end tokens.
+// randomChange makes one change of the state that may make tokens inactive.
 func (b *bench) randomChange(t *testing.T, random *rand.Rand, token func() string) {
 	t.Helper()
 	admin := actorOf(b, "admin")
@@ -373,8 +373,8 @@ func (b *bench) randomChange(t *testing.T, random *rand.Rand, token func() strin
 	}
 }
 
-// Contract 6: a viewer learns why, but no subject and no session, at no depth of the answer. All
-// other members are those that an administrator gets, for every caller in question.
+// Contract 6: a viewer gets the reason, but no subject and no session at any depth of the answer.
+// All other members equal those that an administrator gets, for every value of as.
 func TestExplain_Viewer_SeesNoUser(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, b *bench, i jwtIssuer) (token string){
 		"active":  nil,

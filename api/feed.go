@@ -142,8 +142,8 @@ func feedStart(r *request.Request, sse bool) (revoked.Position, error) {
 
 // feedEnd returns the era of this node, and an index up to which it has the log, at least that of
 // after. A reader that comes from another node may be ahead of this node, which then catches up
-// first. feedEnd returns [revoked.ErrGone] if after has another era, or ahead of the whole log. The
-// cluster was then restored or recovered, and the reader would miss the cut-off of that.
+// first. feedEnd returns [revoked.ErrGone] if after has another era or is ahead of the whole log.
+// Then the cluster was restored or recovered, and the reader would miss the cut-off of the restore.
 func (a *API) feedEnd(ctx context.Context, after revoked.Position) (era string, end uint64, err error) {
 	era, end = a.cfg.Backend.Era(), a.cfg.Backend.NodeStatus(ctx).AppliedIndex
 	if era == "" || after.IsOf(era) && after.Index > end {
@@ -152,7 +152,7 @@ func (a *API) feedEnd(ctx context.Context, after revoked.Position) (era string, 
 		if end, err = a.cfg.Backend.Newest(ctx); err != nil {
 			return "", 0, err
 		}
-		era = a.cfg.Backend.Era() // a node that joins has none before it has the state
+		era = a.cfg.Backend.Era() // a joining node has no era until it has the state
 	}
 	switch {
 	case era == "":
@@ -167,16 +167,16 @@ func (a *API) feedEnd(ctx context.Context, after revoked.Position) (era string, 
 	return era, end, err
 }
 
-// wantsEvents reports whether Accept names server-sent events, and does not prefer NDJSON (RFC 9110
-// section 12.5.1).
+// wantsEvents reports whether Accept contains server-sent events, and does not prefer NDJSON
+// (RFC 9110 section 12.5.1).
 func wantsEvents(accept []string) bool {
 	all := strings.Join(accept, ",")
 	q := weight(all, stream.TypeEventStream)
 	return q > 0 && q >= weight(all, stream.TypeNDJSON, "application/*", "*/*")
 }
 
-// weight returns the quality value in accept of the first media range that it names, or 0 if accept
-// does not name any of them.
+// weight returns the quality value of the first of ranges that accept contains, or 0 if accept does
+// not contain any of them.
 func weight(accept string, ranges ...string) float64 {
 	for _, want := range ranges {
 		for part := range strings.SplitSeq(accept, ",") {
@@ -217,7 +217,7 @@ type feedReader struct {
 // page reads the next events that the reader may see into f.buf, in whole indexes, and moves
 // f.after. more is false if the node has no event after f.after.
 func (f *feedReader) page(ctx context.Context) (more bool, err error) {
-	f.buf = nil // a reader that waits holds no memory
+	f.buf = nil // a waiting reader does not hold a buffer
 	list, upTo, err := f.src.read(ctx, f.after, f.limit)
 	if err != nil {
 		return false, err
@@ -342,7 +342,7 @@ func (f *feedReader) end(s *stream.Stream, reason string) error {
 func (f *feedReader) run(ctx context.Context, s *stream.Stream, more bool) (err error) {
 	for {
 		if f.follow && len(f.buf) == 0 && time.Since(f.sent) >= feedHeartbeat {
-			f.buf = f.heartbeat() // the first one brings the status to the client
+			f.buf = f.heartbeat() // the first heartbeat also sends the status
 		}
 		if err := f.send(s); err != nil {
 			return err

@@ -17,8 +17,8 @@ import (
 	"revoked/api/stream"
 )
 
-// A tickingLog is a log that grows by an entry without events every period, as that of an idle
-// cluster does. The leader commits read barriers.
+// A tickingLog is a log that grows by an entry without events every period. So does the log of an
+// idle cluster, because the leader commits read barriers.
 type tickingLog struct {
 	Backend
 	start  time.Time
@@ -84,7 +84,7 @@ func TestFeed_OnlyOtherEntries_SendsHeartbeats(t *testing.T) {
 					t.Errorf("got heartbeats at %v, want %v", w.at, want)
 				}
 				if log.pages > 2*len(want) {
-					t.Errorf("got %d pages read for %d heartbeats, want none for each entry", log.pages, len(want))
+					t.Errorf("got %d pages read for %d heartbeats, want no page for each entry", log.pages, len(want))
 				}
 				body := bytes.TrimSpace(w.Body.Bytes())
 				last := string(body[bytes.LastIndexByte(body, '\n')+1:])

@@ -114,7 +114,7 @@ func TestFeed_NDJSON_ListsEventsInOrder(t *testing.T) {
 	}
 }
 
-// A reader that comes from another node waits until this one has caught up. A reader ahead of the
+// A reader that comes from another node waits until this node has caught up. A reader ahead of the
 // whole log, which a restored backup made shorter, gets 410.
 func TestFeed_ReaderAhead_WaitsOrGets410(t *testing.T) {
 	b := newAdminBench(t)
@@ -158,7 +158,7 @@ func TestFeed_ReaderAhead_WaitsOrGets410(t *testing.T) {
 
 	during(func() error { return nil })
 	for what, got := range map[string]reply{
-		"one ahead": get(end+1, ""), "far ahead": get(1<<60, ""), "one that follows": get(end+1, "&follow=true"),
+		"one ahead": get(end+1, ""), "far ahead": get(1<<60, ""), "a following reader": get(end+1, "&follow=true"),
 		"SSE":  sse("/v1/revocations", fmt.Sprint(end+1)),
 		"HEAD": b.do(t, "admin", "HEAD", fmt.Sprintf("/v1/revocations?after=%d", end+1), "", ""),
 	} {
@@ -199,7 +199,7 @@ func TestFeed_ReaderAhead_WaitsOrGets410(t *testing.T) {
 	}
 }
 
-// An index of another era is one of another history. A reader that resumed there could miss the
+// An index of another era belongs to another history. A reader that resumed there could miss the
 // cut-off of the restore that began the current era.
 func TestFeed_OtherEra_Gets410(t *testing.T) {
 	b := newAdminBench(t)
@@ -343,8 +343,8 @@ func TestFeed_SSE_ResumesWholeIndexes(t *testing.T) {
 	t.Error("got the end of the stream, want an event")
 }
 
-// A stream ends with the credential that opened it. Its last line has the index up to which it was
-// complete, and the reason.
+// A stream ends when its credential becomes invalid. Its last line has the reason, and the index up
+// to which the stream was complete.
 func TestFeed_CredentialEnds_StreamEnds(t *testing.T) {
 	for _, row := range credentialEnds("rs1") {
 		for _, accept := range []string{"application/x-ndjson", "text/event-stream"} {
@@ -369,7 +369,7 @@ func TestFeed_CredentialEnds_StreamEnds(t *testing.T) {
 			text := strings.TrimPrefix(lines[len(lines)-1], "data: ")
 			if err := json.Unmarshal([]byte(text), &last); err != nil || last.Kind != "end" || last.Reason != row.reason ||
 				last.Index == nil {
-				t.Errorf("%s, %s: got last line %q, want an end for %s", row.name, accept, text, row.reason)
+				t.Errorf("%s, %s: got last line %q, want kind end with reason %s", row.name, accept, text, row.reason)
 			}
 			if n := strings.Count(string(body), "heartbeat"); n > 1 {
 				t.Errorf("%s, %s: got %d heartbeats, want the end before the second", row.name, accept, n)
@@ -382,7 +382,7 @@ func TestFeed_CredentialEnds_StreamEnds(t *testing.T) {
 	}
 }
 
-// A stream survives changes that leave its credential as it is.
+// A stream continues after changes that leave its credential as it is.
 func TestFeed_OtherChanges_StreamContinues(t *testing.T) {
 	b := newAdminBench(t)
 	res, err := b.http.Do(b.request(t, "rs1", "GET", "/v1/revocations?follow=true", nil))
@@ -390,7 +390,7 @@ func TestFeed_OtherChanges_StreamContinues(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	if got := b.do(t, "admin", "POST", "/v1/clients/rs1/secret", "", "{}"); got.status != 200 { // the old one lives on
+	if got := b.do(t, "admin", "POST", "/v1/clients/rs1/secret", "", "{}"); got.status != 200 { // the old one stays valid
 		t.Fatal(got)
 	}
 	if got := b.do(t, "admin", "PATCH", "/v1/clients/rs1", "", `{"audiences":["rs9"]}`); got.status != 200 {
@@ -409,8 +409,8 @@ func TestFeed_OtherChanges_StreamContinues(t *testing.T) {
 	t.Error("got the end of the stream, want the cut-off")
 }
 
-// A bounded answer that ends early is cut off, so that a reader does not take it for all events.
-func TestFeed_BoundedAnswer_IsCutOff(t *testing.T) {
+// A bounded answer that ends early is aborted, so that a reader does not mistake it for all events.
+func TestFeed_BoundedAnswerEndsEarly_IsAborted(t *testing.T) {
 	b := newAdminBench(t)
 	for i := range 3 {
 		var ops []*command.Op
@@ -467,9 +467,9 @@ func TestFeed_EntriesWithoutEvents_WakeNoReader(t *testing.T) {
 		defer res.Body.Close()
 		bodies = append(bodies, bufio.NewScanner(res.Body))
 	}
-	// Each waits for an event after the last page that the start of the node made it read.
+	// Each reader reads the entries of the node's start and then waits for an event.
 	for range readers {
-		await.Receive(t, waits, "a reader that waits")
+		await.Receive(t, waits, "a waiting reader")
 	}
 	for range ticks {
 		b.node.apply(&command.Tick{Stamp: b.node.stamp()})
@@ -534,8 +534,8 @@ func TestV1_Head_EqualsGet(t *testing.T) {
 	}
 }
 
-// A type that Accept does not name, or gives the weight 0, is not sent (RFC 9110 sections 12.4.2
-// and 12.5.1).
+// A type that Accept does not contain, or contains with weight 0, is not sent (RFC 9110 sections
+// 12.4.2 and 12.5.1).
 func TestFeed_AcceptHeader_PicksFormat(t *testing.T) {
 	b := newAdminBench(t)
 	revokeSome(t, b)

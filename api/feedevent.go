@@ -19,7 +19,7 @@ type eventView struct {
 	Selector     *request.SelectorView `json:"selector,omitempty"`
 	IssuedBefore *request.UnixSeconds  `json:"issued_before,omitempty"`
 	Action       string                `json:"action,omitempty"`
-	// Withheld is true if the selector has more conditions, which this reader may not see. The shown
+	// Withheld is true if the selector has further conditions that this reader may not see. The shown
 	// selector then matches more than was revoked.
 	Withheld bool   `json:"withheld,omitempty"`
 	Actor    string `json:"actor,omitempty"`
@@ -35,8 +35,8 @@ type feedSource struct {
 	read func(ctx context.Context, after uint64, limit int) (list feedEntries, upTo uint64, err error)
 	// wait blocks until there may be an entry with an index above after, or ctx ends.
 	wait func(ctx context.Context, after uint64) error
-	// current reports that the response begins with everything that was committed before the
-	// request, unless the cluster has no quorum.
+	// current makes the response begin with everything that was committed before the request, unless
+	// the cluster has no quorum.
 	current bool
 	most    int // the response ends after the index that has this entry; 0: no limit
 }

@@ -123,7 +123,7 @@ func newBench(t testing.TB, change ...func(*api.Config)) *bench {
 	b.pair(t, "2", "c2")
 	b.pair(t, "p", "pub1")
 	cfg := api.Config{Backend: b.node, Issuer: "https://as.example", RequireHTTPS: true, RequirePost: true,
-		RequestTimeout: await.Limit, // a busy machine is not overloaded
+		RequestTimeout: await.Limit, // no 503 on a busy machine
 		MetricsOnAPI:   true, MetricsNetworks: everywhere,
 		Registerer: b.registry, Gatherer: b.registry, Now: func() time.Time { return b.now },
 		Log: slog.New(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
@@ -165,7 +165,7 @@ type call struct {
 	plain                    bool
 	contentType              string // "-": none
 	remote                   string
-	certs                    []*x509.Certificate // of the caller's end of the connection
+	certs                    []*x509.Certificate // that the caller presents
 }
 
 func basic(id, secret string) string {
@@ -225,7 +225,7 @@ func (b *bench) active(t testing.TB, token string) bool {
 	}
 	w := b.do(call{path: pathIntrospect, auth: as(who), body: "token=" + url.QueryEscape(token)})
 	if w.Code != 200 {
-		t.Fatalf("introspection of %s: got %d %s", token, w.Code, w.Body)
+		t.Fatalf("introspection of %s: got %d %s, want 200", token, w.Code, w.Body)
 	}
 	return strings.HasPrefix(w.Body.String(), `{"active":true`)
 }
@@ -241,7 +241,7 @@ type credentialEnd struct {
 	reason string // in the last line of the stream
 }
 
-// credentialEnds returns every way in which the credential of a client can end.
+// credentialEnds returns every change after which the credential of a client is invalid.
 func credentialEnds(client string) []credentialEnd {
 	patch := func(body string) func(*testing.T, *adminBench) {
 		return func(t *testing.T, b *adminBench) {

@@ -23,7 +23,7 @@ func TestCheck_Token_DecidesStatus(t *testing.T) {
 	}{
 		{"a live token", call{header: from("rs1"), auth: "Bearer AT1"}, 200, ""},
 		{"a lower-case scheme", call{header: from("rs1"), auth: "bearer AT1"}, 200, ""},
-		{"a path behind it, as Envoy sends", call{path: "/some/path?token=x", header: from("rs1"), auth: "Bearer AT1"}, 200,
+		{"a longer path, as Envoy sends", call{path: "/some/path?token=x", header: from("rs1"), auth: "Bearer AT1"}, 200,
 			""},
 		{"any method, with a body", call{method: "PUT", header: from("rs1"), auth: "Bearer AT1", body: "ignored"}, 200, ""},
 		{"an unknown token", call{header: from("rs1"), auth: "Bearer nope"}, 401, invalid},
@@ -58,7 +58,7 @@ func TestCheck_Token_DecidesStatus(t *testing.T) {
 		{"an allowed network", call{remote: "10.9.8.7:1", auth: "Bearer AT1"}, 200, ""},
 		{"an allowed network, with credentials of another audience",
 			call{remote: "10.9.8.7:1", header: from("rs2"), auth: "Bearer AT1"}, 401, invalid},
-		{"an allowed network, named in a header only",
+		{"an allowed network, only in a header",
 			call{header: http.Header{"X-Forwarded-For": {"10.9.8.7"}}, auth: "Bearer AT1"}, 403, ""},
 	} {
 		b := newBench(t, func(c *api.Config) { c.CheckNetworks = networks("10.9.0.0/16", "*") })
@@ -78,7 +78,7 @@ func TestCheck_Token_DecidesStatus(t *testing.T) {
 				row.challenge)
 		}
 		if w.Header().Get("Cache-Control") != "no-store" {
-			t.Errorf("%s: got Cache-Control %q", row.id, w.Header().Get("Cache-Control"))
+			t.Errorf("%s: got Cache-Control %q, want no-store", row.id, w.Header().Get("Cache-Control"))
 		}
 		for _, name := range []string{"Revoked-Subject", "Revoked-Client-Id", "Revoked-Scope"} {
 			if v := w.Header()[name]; len(v) != 1 || w.Code != 200 && v[0] != "" {
@@ -87,7 +87,7 @@ func TestCheck_Token_DecidesStatus(t *testing.T) {
 		}
 		if h := w.Header(); w.Code == 200 && (h.Get("Revoked-Subject") != "alice" || h.Get("Revoked-Client-Id") != "c1" ||
 			h.Get("Revoked-Scope") != "read write") {
-			t.Errorf("%s: got headers %v", row.id, h)
+			t.Errorf("%s: got headers %v, want those of AT1", row.id, h)
 		}
 	}
 }
@@ -125,7 +125,7 @@ func TestCheck_Network_PassesItsAudiences(t *testing.T) {
 	for _, row := range []struct{ what, remote, passes string }{
 		{"one audience", "10.9.9.9:1", "none a ab"},
 		{"every audience", "10.1.0.1:1", "none a b ab *"},
-		{"a plain network", "10.2.0.1:1", "none"},
+		{"no audience", "10.2.0.1:1", "none"},
 		{"two audiences", "10.3.0.1:1", "none b ab"},
 		{"an address in two networks", "10.3.3.3:1", "none a ab"},
 		{"an IPv4 address on an IPv6 socket", "[::ffff:10.1.0.1]:1", "none a b ab *"},
@@ -148,11 +148,11 @@ func TestCheck_Network_PassesItsAudiences(t *testing.T) {
 	}
 	for _, remote := range []string{"192.0.2.1:1", "[::ffff:192.0.2.1]:1", "@", ""} {
 		if got := ask(remote, "AT-none"); got != 403 {
-			t.Errorf("%q, in no network: got %d, want 403", remote, got)
+			t.Errorf("%q, outside all networks: got %d, want 403", remote, got)
 		}
 	}
 	b.node.onStatus = func(context.Context, revoked.Digest) error { return revoked.ErrNotCurrent }
-	for token, want := range map[string]int{"a": 503, "b": 401} { // without a read barrier, as a resource server
+	for token, want := range map[string]int{"a": 503, "b": 401} { // 401 without a read barrier, as for a resource server
 		if got := ask("10.9.9.9:1", "AT-"+token); got != want {
 			t.Errorf("not current, audience %s: got %d, want %d", token, got, want)
 		}
@@ -178,7 +178,7 @@ func TestCheck_AnyMethod_IsServed(t *testing.T) {
 		}
 		w := b.do(call{method: method, path: "/livez"})
 		if method != "OPTIONS" && w.Code != 405 || w.Header().Get("Allow") == "" {
-			t.Errorf("%s /livez: got %d, Allow %q, want 405", method, w.Code, w.Header().Get("Allow"))
+			t.Errorf("%s /livez: got %d, Allow %q, want 405 with Allow", method, w.Code, w.Header().Get("Allow"))
 		}
 	}
 }
@@ -189,7 +189,7 @@ func TestCheck_NoReadBarrier_Is503(t *testing.T) {
 		w := b.do(call{method: "GET", path: "/v1/check", auth: "Bearer " + token,
 			header: http.Header{"Revoked-Authorization": {as("rs1")}}})
 		if w.Code == 503 && w.Header().Get("Retry-After") == "" {
-			t.Error("503 without Retry-After")
+			t.Error("got 503 without Retry-After, want one")
 		}
 		return w.Code
 	}
@@ -225,10 +225,10 @@ func TestCheck_Headers_AreWholeOrEmpty(t *testing.T) {
 	}
 }
 
-// A gateway's fault is logged and counted as such: users only see that they are refused.
+// A gateway without valid credentials is logged and counted, because users only see a refusal.
 func TestCheck_UnknownGateway_IsCounted(t *testing.T) {
 	for name, values := range map[string][]string{
-		"wrong": {basic("rs1", "wrong")}, "missing": nil, "repeated": {as("rs1"), as("rs1")}, "not of the role": {as("c1")},
+		"wrong": {basic("rs1", "wrong")}, "missing": nil, "repeated": {as("rs1"), as("rs1")}, "without the role": {as("c1")},
 	} {
 		b := newBench(t)
 		b.do(call{method: "GET", path: "/v1/check", auth: "Bearer AT1",

@@ -105,11 +105,11 @@ type grantView struct {
 	Subject      string                  `json:"subject,omitempty"`
 	Session      string                  `json:"session,omitempty"`
 	Issuer       string                  `json:"issuer,omitempty"`
-	Scope        string                  `json:"scope,omitempty"` // words of the active tokens, without repeats
+	Scope        string                  `json:"scope,omitempty"` // union of the active tokens
 	RegisteredBy string                  `json:"registered_by,omitempty"`
 	CreatedAt    request.UnixSeconds     `json:"created_at"`
 	CreatedIndex uint64                  `json:"created_index"`
-	ExpiresAt    request.UnixTime        `json:"expires_at"` // latest of the tokens; null: never
+	ExpiresAt    request.UnixTime        `json:"expires_at"` // of the last token; null: never
 	TokenCount   int                     `json:"token_count"`
 	Tokens       []tokenView             `json:"tokens,omitzero"` // nil in a list
 	Revoked      *request.RevocationView `json:"revoked,omitempty"`
@@ -191,7 +191,7 @@ func viewGrant(v *revoked.GrantView) grantView {
 	return out
 }
 
-// Bounds of limit, the most grants of a page.
+// Bounds of the parameter limit, the maximum number of grants in a page.
 const (
 	defaultGrants = 100
 	maxGrants     = 1000
@@ -204,7 +204,7 @@ type grantsView struct {
 }
 
 // getGrants serves GET /v1/grants: a page of the grants that match every selector of the query. A
-// page shows no tokens: a grant may have many, and the page would have no bound.
+// page does not show tokens: a grant may have many, and the size of the page would be unbounded.
 func (a *API) getGrants(r *request.Request) error {
 	q, err := readGrantQuery(r)
 	if err != nil {
@@ -226,7 +226,7 @@ func (a *API) getGrants(r *request.Request) error {
 }
 
 // readGrantQuery reads and bounds the query. At least one selector is required: without one, a page
-// could cost a walk over all grants.
+// could require a scan of all grants.
 func readGrantQuery(r *request.Request) (revoked.GrantQuery, error) {
 	q := revoked.GrantQuery{Limit: defaultGrants}
 	bad := func(name, want string) (revoked.GrantQuery, error) {

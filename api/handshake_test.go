@@ -34,7 +34,7 @@ type tlsBench struct {
 	*bench
 	addr   string
 	roots  *x509.CertPool // of the server's certificate
-	caFile string         // "": certificates of callers may come from anywhere
+	caFile string         // "": callers may have certificates of any CA
 	cas    *serve.ClientCAs
 	shift  *atomic.Int64
 }
@@ -169,7 +169,7 @@ func serverCertificate(t *testing.T, authority *ca) *serve.Certificate {
 	return cert
 }
 
-// A dialect is a way to speak to the port.
+// A dialect is a version of HTTP and one of TLS.
 type dialect struct {
 	h2      bool
 	version uint16
@@ -208,17 +208,17 @@ func (b *tlsBench) caller(t *testing.T, d dialect, cert *tls.Certificate, change
 	return &tlsCaller{b, &http.Client{Transport: tr}, d.h2, cfg}
 }
 
-// A heard is the outcome of a request.
-type heard struct {
+// A result is the outcome of a request.
+type result struct {
 	status          int
 	reused, resumed bool // the connection and the session
 	err             error
 }
 
 // ask introspects an unknown token as cm.
-func (c *tlsCaller) ask(t *testing.T) heard { t.Helper(); return c.send(t, "client_id=cm&token=x", "") }
+func (c *tlsCaller) ask(t *testing.T) result { t.Helper(); return c.send(t, "client_id=cm&token=x", "") }
 
-func (c *tlsCaller) send(t *testing.T, body, auth string) (h heard) {
+func (c *tlsCaller) send(t *testing.T, body, auth string) (h result) {
 	t.Helper()
 	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
 		GotConn: func(i httptrace.GotConnInfo) { h.reused = i.Reused }})
@@ -233,21 +233,21 @@ func (c *tlsCaller) send(t *testing.T, body, auth string) (h heard) {
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return heard{err: err}
+		return result{err: err}
 	}
 	defer res.Body.Close()
 	if _, err := io.ReadAll(res.Body); err != nil {
 		t.Fatal(err)
 	}
 	if got := res.ProtoMajor == 2; got != c.h2 {
-		t.Fatalf("got %s", res.Proto)
+		t.Fatalf("got %s, want HTTP/2 %t", res.Proto, c.h2)
 	}
 	h.status, h.resumed = res.StatusCode, res.TLS.DidResume
 	return h
 }
 
 // want checks the status of an answer.
-func (h heard) want(t *testing.T, status int, what string) {
+func (h result) want(t *testing.T, status int, what string) {
 	t.Helper()
 	if h.err != nil || h.status != status {
 		t.Errorf("%s: got %d and %v, want %d", what, h.status, h.err, status)
@@ -264,7 +264,7 @@ func (c *tlsCaller) want(t *testing.T, status int, what string) {
 		return
 	}
 	conn, err := tls.Dial("tcp", c.b.addr, c.cfg)
-	if err == nil { // TLS 1.3 tells the caller later
+	if err == nil { // with TLS 1.3 the alert comes later
 		defer conn.Close()
 		if err = conn.SetDeadline(time.Now().Add(await.Limit)); err != nil {
 			t.Fatal(err)
@@ -317,7 +317,7 @@ func TestTLSClientAuth_Handshake_PassesItsCAsOnly(t *testing.T) {
 	}
 }
 
-// Without api_client_ca any certificate passes the handshake, and only its key is compared.
+// Without api_client_ca, any certificate passes the handshake. Only its key is compared.
 func TestSelfSignedTLSClientAuth_Handshake_KeyDecides(t *testing.T) {
 	self := selfSigned(t)
 	b := newTLSBench(t, self)
@@ -334,8 +334,8 @@ func TestSelfSignedTLSClientAuth_Handshake_KeyDecides(t *testing.T) {
 			cert *tls.Certificate
 			want int
 		}{
-			{"its certificate", self, 200}, {"another one of its key", renew(live(&x509.Certificate{})), 200},
-			{"an expired one of its key", renew(old), 401}, {"another key", selfSigned(t), 401}, {"none", nil, 401},
+			{"its certificate", self, 200}, {"another certificate of its key", renew(live(&x509.Certificate{})), 200},
+			{"an expired certificate of its key", renew(old), 401}, {"another key", selfSigned(t), 401}, {"none", nil, 401},
 			{"another key, of a CA", newLiveCA(t).issue(t), 401},
 		} {
 			b.caller(t, d, row.cert).want(t, row.want, row.what+", "+d.String())
@@ -344,8 +344,8 @@ func TestSelfSignedTLSClientAuth_Handshake_KeyDecides(t *testing.T) {
 	}
 }
 
-// A connection alone authenticates no request. Each request on it is checked against the current
-// record and the current time.
+// An open connection does not authenticate its requests. Each request is checked against the
+// current record and the current time.
 func TestTLSClientAuth_OpenConnection_FollowsTheRecord(t *testing.T) {
 	authority, self := newLiveCA(t), selfSigned(t)
 	other, err := jwt.ParseInline([]byte(jwks(t, newTrustedKey(t, "k"))))
@@ -416,7 +416,7 @@ func TestClientCAs_Reload_EndsOldCertificates(t *testing.T) {
 			h := b.caller(t, d, before, remember).ask(t)
 			h.want(t, 200, "a resumed session")
 			if !h.resumed {
-				t.Error("got a whole handshake, want a resumed session: the test shows nothing")
+				t.Error("got a full handshake, want a resumed session")
 			}
 			b.caller(t, d, after).want(t, 0, "the new CA before the change")
 
@@ -424,7 +424,7 @@ func TestClientCAs_Reload_EndsOldCertificates(t *testing.T) {
 			open.want(t, 200, "the old CA, with both in the file, open connection")
 			b.caller(t, d, before).want(t, 200, "the old CA, with both in the file")
 			b.caller(t, d, after).want(t, 200, "the new CA, with both in the file")
-			b.caller(t, d, before, remember).want(t, 200, "a session, with both CAs")
+			b.caller(t, d, before, remember).want(t, 200, "a resumed session, with both in the file")
 			feed := b.follow(t, b.caller(t, d, before))
 
 			b.reload(t, newer)
@@ -436,7 +436,7 @@ func TestClientCAs_Reload_EndsOldCertificates(t *testing.T) {
 			b.caller(t, d, before, remember).want(t, 0, "the removed CA, resuming a session")
 			b.caller(t, d, nil, remember).want(t, 401, "a session of the removed CA, without a certificate")
 			b.caller(t, d, before).want(t, 0, "the removed CA, in a new handshake")
-			b.caller(t, d, after).want(t, 200, "the new CA alone")
+			b.caller(t, d, after).want(t, 200, "the new CA, alone in the file")
 			if end := await.Receive(t, feed, "the end of the stream"); !strings.Contains(end, `"reason":"key_ended"`) {
 				t.Errorf("the stream: got the end %q, want key_ended", end)
 			}
@@ -445,7 +445,7 @@ func TestClientCAs_Reload_EndsOldCertificates(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := b.cas.Reload(); err == nil {
-				t.Error("a file without a certificate: got no error")
+				t.Error("a file without a certificate: got no error, want one")
 			}
 			b.caller(t, d, after).want(t, 200, "after a file that cannot be read")
 			b.caller(t, d, before).want(t, 0, "the removed CA after a file that cannot be read")

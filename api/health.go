@@ -54,7 +54,7 @@ func (a *API) getReady(r *request.Request) error {
 		b.WriteString("ready\n")
 		return r.Send(http.StatusOK, request.TypeText, []byte(b.String()))
 	}
-	// The outcome keeps probes of a node that is not ready apart from failed requests in the metrics.
+	// This outcome separates probes of a node that is not ready from failed requests in the metrics.
 	r.Outcome = "not_ready"
 	b.WriteString("not ready\n")
 	request.SetStatusHeaders(r.Response().Header(), http.StatusServiceUnavailable)
@@ -85,7 +85,7 @@ func (a *API) metricsPage() request.Handler {
 	}
 }
 
-// leaderView names the leader that the node knows. It is empty without a leader.
+// leaderView is the leader as this node sees it. It is empty without a leader.
 type leaderView struct {
 	NodeID string `json:"node_id"`
 	API    string `json:"api"`
@@ -115,7 +115,7 @@ type leaseView struct {
 	LeftMS int64 `json:"left_ms"`
 }
 
-// votingView is the part of members and status about the voters.
+// votingView describes the voters in GET /v1/members and GET /v1/status.
 type votingView struct {
 	Voters                 int          `json:"voters"`
 	VotersUp               int          `json:"voters_up"`
@@ -125,12 +125,12 @@ type votingView struct {
 	Regions                []regionView `json:"regions"`
 }
 
-// regionView is the part of one region.
+// regionView describes the voters of one region.
 type regionView struct {
 	Region     string `json:"region"`
 	Voters     int    `json:"voters"`
 	VotersUp   int    `json:"voters_up"`
-	Survivable bool   `json:"survivable"` // the other voters that answer are a quorum
+	Survivable bool   `json:"survivable"` // the voters up in other regions are a quorum
 }
 
 // viewVoting returns the JSON form, or nil without voters.

@@ -47,7 +47,7 @@ func TestHealth_Readiness_DecidesStatus(t *testing.T) {
 				t.Errorf("%s on the %s address: got %d %q, want %d %q", row.path, name, w.Code, w.Body, row.status, row.body)
 			}
 			if w.Code == 503 && w.Header().Get("Retry-After") == "" {
-				t.Errorf("%s: 503 without Retry-After", row.path)
+				t.Errorf("%s: got 503 without Retry-After, want one", row.path)
 			}
 		}
 	}
@@ -68,7 +68,7 @@ func TestMetrics_Page_IsServed(t *testing.T) {
 }
 
 // Contract 6: a caller in metrics_networks needs no credentials. Any other caller needs the role of
-// a viewer. Both addresses do the same.
+// a viewer. Both addresses behave the same.
 func TestMetrics_Networks_DecideWhoAuthenticates(t *testing.T) {
 	list := func(networks ...string) (out []netip.Prefix) {
 		for _, n := range networks {
@@ -151,7 +151,7 @@ func TestProfiles_MetricsAddress_ForAdministrators(t *testing.T) {
 	}
 }
 
-// Stacks in the form of a crash would show words of the memory as arguments.
+// Stacks in the format of a crash would show memory contents as arguments.
 func TestProfiles_Stacks_HaveNoArguments(t *testing.T) {
 	h := newBench(t, func(c *api.Config) { c.Profiles = true }).api.MetricsHandler()
 	w := serveCall(h, call{method: "GET", path: "/debug/pprof/goroutine?debug=2", auth: as("admin")})
@@ -250,7 +250,7 @@ func TestMetrics_EachCounter_Moves(t *testing.T) {
 		t.Error("got the value of a panic in the log, want its type only")
 	}
 	if inFlight != 1 || b.value(t, "in_flight_requests") != 0 {
-		t.Errorf("in flight: got %v within and %v after, want 1 and 0", inFlight, b.value(t, "in_flight_requests"))
+		t.Errorf("in flight: got %v during and %v after the request, want 1 and 0", inFlight, b.value(t, "in_flight_requests"))
 	}
 	for _, row := range []struct {
 		want   float64
@@ -295,13 +295,13 @@ func TestLog_RequestID_IsHarmless(t *testing.T) {
 		b := newBench(t)
 		b.do(call{path: pathRevoke, auth: as("c1"), body: "token=AT1", header: http.Header{"X-Request-Id": {id}}})
 		if got := strings.Contains(b.log.String(), `"request_id":"`+id+`"`); got != logged {
-			t.Errorf("%q is logged: got %t, want %t", id, got, logged)
+			t.Errorf("%q: got logged %t, want %t", id, got, logged)
 		}
 	}
 }
 
-// A line that may be lost if the process is killed is neither that of a problem nor that of an
-// administrator or an operator.
+// A line about a problem, or about a call by an administrator or operator, must not be lost if the
+// process is killed.
 func TestLog_RequestLog_GetsOrdinaryLines(t *testing.T) {
 	for name, tt := range map[string]struct {
 		call   call
@@ -350,7 +350,7 @@ func TestLog_Request_OneLineNoSecrets(t *testing.T) {
 	}
 	for _, bad := range []string{"AT1", "secret-query", "c1-secret", "tenant"} {
 		if strings.Contains(line, bad) {
-			t.Errorf("got %s with %s in it", line, bad)
+			t.Errorf("got %s, want no %s in it", line, bad)
 		}
 	}
 	b.do(call{method: "BREW", path: "/token-in-path", header: http.Header{"X-Request-Id": {"bad\nid"}}})
@@ -365,6 +365,6 @@ func TestLog_Request_OneLineNoSecrets(t *testing.T) {
 	}
 	if none, known := b.value(t, "requests_total", "route", "none"),
 		b.value(t, "requests_total", "route", "/v1/grants/:id"); none+known != 4 {
-		t.Errorf("got %v requests of no route and %v of one, want 4 in all", none, known)
+		t.Errorf("got %v requests without a route and %v with it, want 4 in total", none, known)
 	}
 }

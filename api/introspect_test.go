@@ -119,7 +119,7 @@ func TestIntrospect_Response_MatchesRecord(t *testing.T) {
 	}
 }
 
-func TestIntrospect_NoReadBarrier_DeadOnly(t *testing.T) {
+func TestIntrospect_NoReadBarrier_InactiveOnly(t *testing.T) {
 	for _, row := range []struct {
 		id, who, token string
 		status         int
@@ -139,8 +139,8 @@ func TestIntrospect_NoReadBarrier_DeadOnly(t *testing.T) {
 	}
 }
 
-// The barriers for unknown tokens are paced by caller, so the backend must know the caller.
-func TestIntrospect_OpaqueToken_NamesCaller(t *testing.T) {
+// Read barriers for unknown tokens are paced per caller, so the backend must get the caller.
+func TestIntrospect_OpaqueToken_PassesCaller(t *testing.T) {
 	b := newBench(t)
 	for _, who := range []string{"rs1", "c1"} {
 		b.do(call{path: pathIntrospect, auth: as(who), body: "token=unknown"})

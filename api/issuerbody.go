@@ -11,7 +11,7 @@ import (
 	"revoked/api/strictjson"
 )
 
-// maxIssuerBody limits the body of an issuer, in bytes. A key set takes most of it.
+// maxIssuerBody limits the body of an issuer, in bytes. Most of it is the key set.
 const maxIssuerBody = 320 << 10
 
 // Values of unknown_clients.
@@ -35,15 +35,15 @@ type issuerPatch struct {
 	parsed                               []revoked.IssuerKey
 }
 
-// decodeIssuer reads an issuerPatch and checks each value separately. Only the backend knows JWKs,
-// so it parses the key set.
+// decodeIssuer reads an issuerPatch and checks each value separately. Only the backend can
+// parse the key set.
 func (a *API) decodeIssuer(r *request.Request, types []string) (*issuerPatch, error) {
 	p := newIssuerPatch()
 	if err := r.DecodeLimited(types, maxIssuerBody, p.fields()...); err != nil {
 		return nil, err
 	}
 	if p.uri.Value != "" && p.jwks.Value != nil {
-		return nil, errTwoKeySets // whatever the set
+		return nil, errTwoKeySets // even if the set is malformed
 	}
 	if p.jwks.Value != nil {
 		var err error
@@ -130,7 +130,7 @@ func (p *issuerPatch) create() (revoked.Issuer, error) {
 var errTwoKeySets = fmt.Errorf("%w: jwks_uri: want exactly one of jwks_uri and jwks", revoked.ErrUnprocessable)
 
 // change returns the record that a PATCH makes of stored. It accepts the current value of a field
-// that cannot change, and ignores keys and fetch, which change by themselves.
+// that cannot change, and ignores keys and fetch, which are read-only.
 func (p *issuerPatch) change(stored *revoked.Issuer) (revoked.Issuer, error) {
 	i := *stored
 	fixed := func(field string) (revoked.Issuer, error) {
@@ -144,7 +144,7 @@ func (p *issuerPatch) change(stored *revoked.Issuer) (revoked.Issuer, error) {
 	case p.createdAt.Set && p.createdAt.Value.Unix() != i.CreatedAt.Unix():
 		return fixed("created_at")
 	}
-	// A set that the operator does not mention stays: the keys of the newest set.
+	// Without jwks in the body, the keys of the newest set stay.
 	given := p.parsed
 	if !p.jwks.Set && i.JWKSURI == "" {
 		given = givenKeys(stored)
@@ -215,8 +215,8 @@ func readTokenTypes(j *strictjson.Reader) ([]string, error) {
 	return list, err
 }
 
-// readClients reads unknown_clients. It reports whether they are refused. A third word is an error:
-// the default of a misspelled one would be the weaker rule.
+// readClients reads unknown_clients. It reports whether they are refused. Any other value is an
+// error: the default for a misspelled value would be the weaker rule.
 func readClients(j *strictjson.Reader) (bool, error) {
 	s, err := j.Line(request.MaxID)
 	if err == nil && s != allowClients && s != refuseClients {

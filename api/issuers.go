@@ -75,7 +75,7 @@ func (a *API) viewIssuer(i *revoked.Issuer, fetches map[string]revoked.KeyFetch)
 		v.Keys = append(v.Keys, issuerKeyView{k.KeyID, k.Thumbprint, i.AlgorithmOf(k), k.State.String()})
 	}
 	if i.JWKSURI != "" {
-		if fetches != nil { // the leader answered; it may not have begun to fetch
+		if fetches != nil { // the leader answered, even if it has not begun to fetch
 			f := fetches[i.Name]
 			v.Fetch = &keyFetchView{request.UnixSeconds(f.At), f.At != 0 && f.Error == "", f.Error,
 				request.UnixSeconds(f.NextAt)}
@@ -205,8 +205,8 @@ func (a *API) patchIssuer(r *request.Request) error {
 	return a.writeIssuer(ctx, r, http.StatusOK, made)
 }
 
-// deleteIssuer serves DELETE /v1/issuers/{name}. All tokens of the issuer end, and its name stays
-// taken until the last of them would have expired.
+// deleteIssuer serves DELETE /v1/issuers/{name}. It revokes all tokens of the issuer. The
+// name stays taken until the last of them would have expired.
 func (a *API) deleteIssuer(r *request.Request) error {
 	name, err := r.PathID()
 	if err != nil {
@@ -267,7 +267,7 @@ type tokenCheckView struct {
 	ExpiresAt  request.UnixSeconds `json:"exp,omitempty"`
 }
 
-// postIssuerCheck serves POST /v1/issuers/{name}/check: it answers why a token of the issuer cannot
+// postIssuerCheck serves POST /v1/issuers/{name}/check: it reports why a token of the issuer cannot
 // be active. It does not read revocations.
 func (a *API) postIssuerCheck(r *request.Request) error {
 	var token string

@@ -10,7 +10,7 @@ import (
 
 // An attacker with the credentials of another issuer knows the digest of a refresh token. Every
 // probe gets the same bytes, so none reveals whether a guess was right, and the token stays live.
-func TestGrants_AnotherIssuer_ReadsAndEndsNothing(t *testing.T) {
+func TestGrants_AnotherIssuer_ReadsAndRevokesNothing(t *testing.T) {
 	b := newBench(t)
 	b.node.put(confidential("evil", "evil-secret", revoked.RoleIssuer))
 	post := func(who, contentType, body string) (int, string) {
@@ -27,7 +27,7 @@ func TestGrants_AnotherIssuer_ReadsAndEndsNothing(t *testing.T) {
 		"wrong subject":     `{"grant_id":"g1","client_id":"c1","subject":"bob",` + forged + `}`,
 		"right issuer":      `{"grant_id":"g1","client_id":"c1","issuer":"https://as.example",` + forged + `}`,
 		"wrong client":      `{"grant_id":"g1","client_id":"c2",` + forged + `}`,
-		"known with new": fmt.Sprintf(`{"grant_id":"g9","client_id":"c1","access_token":{"digest":%q},%s}`,
+		"known and new": fmt.Sprintf(`{"grant_id":"g9","client_id":"c1","access_token":{"digest":%q},%s}`,
 			revoked.DigestToken("AT1").String(), forged),
 	}
 	want := ""
@@ -43,7 +43,7 @@ func TestGrants_AnotherIssuer_ReadsAndEndsNothing(t *testing.T) {
 	for _, iat := range []string{"253402300000", "1790000106", "1790003700.5"} {
 		body := `{"grant_id":"g1","client_id":"c1","refresh_token":{"token":"ahead","issued_at":` + iat + `}}`
 		if code, got := post("iss", "application/json", body); code != 422 || !strings.Contains(got, "issued_at") {
-			t.Errorf("refresh token issued at %s: got %d %s, want 422 that names issued_at", iat, code, got)
+			t.Errorf("refresh token issued at %s: got %d %s, want 422 with issued_at in the detail", iat, code, got)
 		}
 	}
 	if !b.active(t, "RT1") || !b.active(t, "AT1") {

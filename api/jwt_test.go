@@ -61,7 +61,7 @@ func (b *bench) introspectAs(t testing.TB, who, token string) string {
 	return w.Body.String()
 }
 
-// RFC 8725 section 3.9, RFC 7662 section 4: only an audience of the token sees it.
+// RFC 8725 section 3.9, RFC 7662 section 4: only an audience of the token sees it as active.
 func TestIntrospect_JWT_ByAudienceAndOwner(t *testing.T) {
 	const inactive = `{"active":false}`
 	b := newBench(t)
@@ -70,7 +70,7 @@ func TestIntrospect_JWT_ByAudienceAndOwner(t *testing.T) {
 		`"iat":1790000000,"sub":"alice","aud":"rs1","iss":"https://jwt.example","jti":"j1"}`
 	for who, want := range map[string]string{
 		"rs1": want, "admin": want, "rs2": inactive,
-		"c1": inactive, // C32: a client of that id at the issuer, not ours
+		"c1": inactive, // C32: the client with this id at the issuer is not ours
 		"c2": inactive,
 	} {
 		if got := b.introspectAs(t, who, token); got != want {
@@ -181,7 +181,7 @@ func TestIntrospect_MissBudgetEmpty_AnswersVerifiedJWTs(t *testing.T) {
 		last = b.do(call{path: pathIntrospect, auth: as("rs1"), body: "token=" + forged}).Code
 	}
 	if last != http.StatusTooManyRequests {
-		t.Fatalf("forged JWTs: got %d, want 429 at last", last)
+		t.Fatalf("forged JWTs: got %d, want 429 in the end", last)
 	}
 	if got := b.introspectAs(t, "rs1", i.sign(nil)); !strings.HasPrefix(got, `{"active":true`) {
 		t.Errorf("verified JWT: got %s, want it active", got)
@@ -226,7 +226,7 @@ func TestRevocations_JTI_EndsTheToken(t *testing.T) {
 		want      int
 	}{
 		{"rs1", good, 403}, {"c1", good, 403},
-		{"iss", good, 403}, // C41: an empty list names no issuer
+		{"iss", good, 403}, // C41: an empty list does not contain any issuer
 		{"elsewhere", good, 403},
 		{"bound", `{"issuer":"https://jwt.example"}`, 403}, // a cut-off
 		{"admin", `{"jti":"j1"}`, 400},
@@ -252,13 +252,13 @@ func TestRevocations_JTI_EndsTheToken(t *testing.T) {
 		}
 	}
 	if b.active(t, one) || !b.active(t, two) {
-		t.Error("after the revocation of j1: want j1 inactive and j2 active")
+		t.Error("after the revocation of j1: got another state, want j1 inactive and j2 active")
 	}
 	if got, body := post("admin", `{"issuer":"https://jwt.example","jti":"j2"}`); got != 200 {
 		t.Errorf("administrator: got %d %s, want 200", got, body)
 	}
 	if b.active(t, two) {
-		t.Error("after the revocation of j2: got it active, want inactive")
+		t.Error("after the revocation of j2: got active, want inactive")
 	}
 }
 
