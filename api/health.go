@@ -130,7 +130,7 @@ type regionView struct {
 	Region     string `json:"region"`
 	Voters     int    `json:"voters"`
 	VotersUp   int    `json:"voters_up"`
-	Survivable bool   `json:"survivable"` // the voters up in other regions are a quorum
+	Survivable bool   `json:"survivable"` // the other voters that answer are a quorum
 }
 
 // viewVoting returns the JSON form, or nil without voters.

@@ -173,7 +173,7 @@ func TestRevoke_JWT_ConformanceRows_Hold(t *testing.T) {
 }
 
 // A caller that asked about too many unknown tokens still gets an answer about JWTs that verify.
-func TestIntrospect_MissBudgetEmpty_AnswersVerifiedJWTs(t *testing.T) {
+func TestIntrospect_MissLimit_AnswersVerifiedJWTs(t *testing.T) {
 	b := newBench(t, func(c *api.Config) { c.MissesPerSecond = 1 })
 	i := b.node.trust(t, nil)
 	last, forged := 0, forge(i.sign(nil), `{"iss":"https://jwt.example"}`)
@@ -208,7 +208,7 @@ func TestFeed_JWT_HasIssuerAndJTI(t *testing.T) {
 	}
 }
 
-func TestRevocations_JTI_EndsTheToken(t *testing.T) {
+func TestRevocations_JTI_RevokesTheToken(t *testing.T) {
 	b := newBench(t)
 	i := b.node.trust(t, nil)
 	bound := confidential("bound", "bound-secret", revoked.RoleIssuer)
@@ -262,7 +262,7 @@ func TestRevocations_JTI_EndsTheToken(t *testing.T) {
 	}
 }
 
-func TestRevocations_DenyList_OneResultALine(t *testing.T) {
+func TestRevocations_DenyList_OneResultPerLine(t *testing.T) {
 	b := newAdminBench(t)
 	i := b.node.trust(t, nil)
 	now := time.Now().Unix()

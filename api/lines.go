@@ -18,10 +18,10 @@ import (
 	"revoked/internal/textsafe"
 )
 
-// A lineStream is a request with one body a line, and its results. session returns the current
-// rights of the caller, because a stream may outlive the credential that opened it.
+// A lineStream is a request in which each line is a body, and its results. session returns the
+// current rights of the caller, because a stream may outlive the credential that opened it.
 type lineStream struct {
-	ctx        context.Context // ends when the client is gone
+	ctx        context.Context // ends when the client disconnects
 	session    *clientauth.Session
 	lines      *stream.LineReader
 	out        io.Writer
@@ -56,7 +56,7 @@ func (a *API) streamLines(r *request.Request, limit int, run func(l *lineStream)
 	defer watch.Wait()
 	defer cancel()
 	lines := stream.NewLineReader(s, limit)
-	// Read before the first write: a client that waits for 100 Continue gets it.
+	// Read before the first write, so that a client that waits for 100 Continue gets it.
 	if err := lines.WaitFirst(); err != nil {
 		if _, ended := session.Client(); ended != nil {
 			return fmt.Errorf("%w: %w", revoked.ErrActorChanged, ended)

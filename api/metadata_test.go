@@ -32,7 +32,7 @@ func TestMetadata_Extra_IsMerged(t *testing.T) {
 		w := b.do(call{method: method, path: path})
 		always(t, w)
 		if w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD" {
-			t.Errorf("MD-11 %s: got %d, Allow %q", method, w.Code, w.Header().Get("Allow"))
+			t.Errorf("MD-11 %s: got %d, Allow %q, want 405 with GET, HEAD", method, w.Code, w.Header().Get("Allow"))
 		}
 	}
 	if w := b.do(call{method: "HEAD", path: path}); w.Code != 200 {
@@ -43,10 +43,10 @@ func TestMetadata_Extra_IsMerged(t *testing.T) {
 	w = b.do(call{method: "GET", path: path + "/t1"})
 	var doc map[string]any
 	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil || w.Code != 200 {
-		t.Fatalf("MD-02: got %d %s (%v)", w.Code, w.Body, err)
+		t.Fatalf("MD-02: got %d %s (%v), want 200 and JSON", w.Code, w.Body, err)
 	}
 	if doc["issuer"] != "https://as.example/t1/" || doc["revocation_endpoint"] != "https://as.example/oauth2/revoke" {
-		t.Errorf("MD-02: got %v", doc)
+		t.Errorf("MD-02: got %v, want the path in the issuer only", doc)
 	}
 	if w := b.do(call{method: "GET", path: path + "/t2"}); w.Code != 404 {
 		t.Errorf("the path of another issuer: got %d, want 404", w.Code)

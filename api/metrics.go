@@ -74,7 +74,7 @@ type routeLabels struct {
 	outcome string
 }
 
-// A routeSeries is what add needs of one status and outcome of a route.
+// A routeSeries holds the metrics of one status and outcome of a route.
 type routeSeries struct {
 	requests  prometheus.Counter
 	durations prometheus.Observer
@@ -91,8 +91,7 @@ func (m *metrics) forRoute(path string) *routeMetrics {
 	return r
 }
 
-// add counts one request. It takes no lock once a request with the same status and outcome was
-// counted.
+// add counts one request. It locks only for the first request with a status and outcome.
 func (m *routeMetrics) add(status int, outcome string, took time.Duration) {
 	labels := routeLabels{status, outcome}
 	s, ok := (*m.known.Load())[labels]

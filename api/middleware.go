@@ -81,8 +81,8 @@ func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// fail writes the response to an error. A browser at a page of the console gets a page, because it
-// shows nothing useful for JSON.
+// fail writes the response to an error. A request below the path of the console gets a page
+// instead of JSON.
 func (a *API) fail(r *request.Request, err error) {
 	if a.console != nil && console.Owns(r.Request().URL.Path) {
 		a.console.Fail(r, err)
@@ -91,7 +91,7 @@ func (a *API) fail(r *request.Request, err error) {
 	r.Fail(err)
 }
 
-// beginTrace starts the span of a request. Probes and scrapes have none.
+// beginTrace starts the span of a request. Probes and scrapes do not have a span.
 func (a *API) beginTrace(r *request.Request) tracing.Span {
 	if a.cfg.Tracer == nil {
 		return tracing.Span{}
@@ -183,7 +183,7 @@ func (a *API) checkTransport(r *request.Request) error {
 	return nil
 }
 
-// secure reports whether the request came over TLS, to this node or to a trusted proxy. It believes
+// secure reports whether the request came over TLS, to this node or to a trusted proxy. It trusts
 // X-Forwarded-Proto only if the peer itself is the proxy and sent it once: a second value could be
 // the caller's own.
 func (a *API) secure(r *http.Request) bool {
@@ -197,7 +197,7 @@ func (a *API) secure(r *http.Request) bool {
 	return len(proto) == 1 && strings.EqualFold(proto[0], "https") && inside(a.cfg.TrustedProxies, request.Peer(r))
 }
 
-// inside reports whether one of the networks has the address; false for the zero address.
+// inside reports whether one of the networks contains the address; false for the zero address.
 func inside(networks []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(addr) })
 }
@@ -309,8 +309,8 @@ func (a *API) finish(r *request.Request, start time.Time) {
 	a.logOf(r, level).LogAttrs(req.Context(), level, "request", attrs...)
 }
 
-// logOf returns the log for the line of a request. Problems, and what administrators and operators
-// do, must not be lost if the process is killed.
+// logOf returns the log for the line of a request. Lines about problems, and about calls by
+// administrators and operators, must not be lost if the process is killed.
 func (a *API) logOf(r *request.Request, level slog.Level) *slog.Logger {
 	if level >= slog.LevelWarn || r.Client != nil && r.Client.HasAny(operators...) {
 		return a.cfg.Log
@@ -318,8 +318,8 @@ func (a *API) logOf(r *request.Request, level slog.Level) *slog.Logger {
 	return a.cfg.RequestLog
 }
 
-// sparseTime is the least time between two of these lines. The lines of elections are as rare, so
-// that both together are at most one a second.
+// sparseTime is the minimum time between two lines without a leader. Lines about elections have the
+// same limit, so both together are at most one a second.
 const sparseTime = 2 * time.Second
 
 // sparseLines limits log lines to one in sparseTime. Without a leader every request fails in the
@@ -330,7 +330,7 @@ type sparseLines struct {
 	suppressed int
 }
 
-// take reports whether a line is shown now, and how many were not since the last one.
+// take reports whether a line is shown now, and how many were suppressed since the last one.
 func (s *sparseLines) take(now time.Time) (shown bool, suppressed int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

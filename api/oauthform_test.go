@@ -21,20 +21,20 @@ func always(t *testing.T, w *httptest.ResponseRecorder) {
 	t.Helper()
 	h := w.Header()
 	if h.Get("Cache-Control") != "no-store" || h.Get("Pragma") != "no-cache" {
-		t.Errorf("GA-1: got Cache-Control %q, Pragma %q", h.Get("Cache-Control"), h.Get("Pragma"))
+		t.Errorf("GA-1: got Cache-Control %q, Pragma %q, want neither cached", h.Get("Cache-Control"), h.Get("Pragma"))
 	}
 	if h.Get("Content-Type") != "application/json" {
-		t.Errorf("GA-2: got Content-Type %q", h.Get("Content-Type"))
+		t.Errorf("GA-2: got Content-Type %q, want application/json", h.Get("Content-Type"))
 	}
 	if w.Code >= 400 {
 		var body map[string]string
 		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || body["error"] == "" {
-			t.Errorf("GA-2: got body %s (%v)", w.Body, err)
+			t.Errorf("GA-2: got body %s (%v), want a JSON error", w.Body, err)
 		}
 		for k, v := range body {
 			for _, c := range []byte(v) {
 				if c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
-					t.Errorf("GA-2: %s contains %q", k, c)
+					t.Errorf("GA-2: got %[2]q in %[1]s, want plain ASCII", k, c)
 				}
 			}
 		}
@@ -42,22 +42,22 @@ func always(t *testing.T, w *httptest.ResponseRecorder) {
 	switch w.Code {
 	case 401:
 		if got := h.Get("WWW-Authenticate"); got != `Basic realm="revoked"` {
-			t.Errorf("GA-4: got WWW-Authenticate %q", got)
+			t.Errorf("GA-4: got WWW-Authenticate %q, want Basic", got)
 		}
 	case 405:
 		if h.Get("Allow") == "" {
-			t.Error("GA-4: 405 without Allow")
+			t.Error("GA-4: got 405 without Allow, want one")
 		}
 	case 429, 503:
 		if n, err := strconv.Atoi(h.Get("Retry-After")); err != nil || n < 1 {
-			t.Errorf("GA-4: got Retry-After %q", h.Get("Retry-After"))
+			t.Errorf("GA-4: got Retry-After %q, want seconds", h.Get("Retry-After"))
 		}
 	}
 	if w.Code >= 300 && w.Code < 400 {
-		t.Errorf("GA-6: got a redirect, %d", w.Code)
+		t.Errorf("GA-6: got redirect %d, want none", w.Code)
 	}
 	if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Server") != "" {
-		t.Errorf("GA-7: got nosniff %q, Server %q", h.Get("X-Content-Type-Options"), h.Get("Server"))
+		t.Errorf("GA-7: got %q, Server %q, want nosniff and none", h.Get("X-Content-Type-Options"), h.Get("Server"))
 	}
 }
 
@@ -67,7 +67,7 @@ func rawBasic(id, secret string) string {
 	return r.Header.Get("Authorization")
 }
 
-func TestOAuth_GetAllowed_TakesQuery(t *testing.T) {
+func TestOAuth_GetAllowed_ReadsQuery(t *testing.T) {
 	for _, row := range []struct {
 		id     string
 		call   call
@@ -79,7 +79,7 @@ func TestOAuth_GetAllowed_TakesQuery(t *testing.T) {
 		{"a client id in the query", call{path: pathRevoke + "?token=AT1&client_id=pub1"}, 400},
 		{"empty credentials in the query", call{path: pathRevoke +
 			"?token=AT1&client_id=&client_secret=&client_assertion=&client_assertion_type=", auth: as("c1")}, 200},
-		{"a kind of assertion in the query", call{path: pathRevoke + "?token=AT1&client_assertion_type=x"}, 400},
+		{"an assertion type in the query", call{path: pathRevoke + "?token=AT1&client_assertion_type=x"}, 400},
 		{"an empty token", call{path: pathRevoke + "?token=", auth: as("c1")}, 400},
 		{"a token and an empty one", call{path: pathRevoke + "?token=AT1&token=", auth: as("c1")}, 400},
 		{"TM-08 token twice", call{path: pathRevoke + "?token=AT1&token=AT1", auth: as("c1")}, 400},
@@ -96,12 +96,12 @@ func TestOAuth_GetAllowed_TakesQuery(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %d", row.id, w.Code, w.Body, row.status)
 		}
 		if strings.Contains(b.log.String(), "AT1") {
-			t.Errorf("%s: the log contains the token: %s", row.id, b.log.String())
+			t.Errorf("%s: got the token in the log, want none: %s", row.id, b.log.String())
 		}
 		row.call.method = "HEAD"
 		row.call.body = ""
 		if w := b.do(row.call); w.Code != 405 || w.Header().Get("Allow") != "GET, POST" {
-			t.Errorf("%s: HEAD: got %d, Allow %q", row.id, w.Code, w.Header().Get("Allow"))
+			t.Errorf("%s: HEAD: got %d, Allow %q, want 405 with GET, POST", row.id, w.Code, w.Header().Get("Allow"))
 		}
 	}
 }
@@ -156,7 +156,7 @@ func TestOAuth_RandomBody_IsNever500(t *testing.T) {
 		w := b.do(call{path: pathRevoke, auth: as("c1"), body: string(body)})
 		always(t, w)
 		if w.Code != 200 && w.Code != 400 {
-			t.Fatalf("%q: got %d %s", body, w.Code, w.Body)
+			t.Fatalf("%q: got %d %s, want 200 or 400", body, w.Code, w.Body)
 		}
 	}
 }
@@ -168,16 +168,16 @@ func TestForm_Values_EqualNetURL(t *testing.T) {
 	for _, token := range []string{"a", "a b", "a+b", "ü€\x00", "a=b=c", "a&b", strings.Repeat("%", 100)} {
 		w := b.do(call{path: pathRevoke, auth: as("c1"), body: url.Values{"token": {token}}.Encode()})
 		if w.Code != 200 || got != revoked.DigestToken(token) {
-			t.Errorf("%q: got %d and another digest", token, w.Code)
+			t.Errorf("%q: got %d and another digest, want 200 and that of the value", token, w.Code)
 		}
 	}
 	if w := b.do(call{path: pathRevoke, auth: as("c1"), body: "token=a=b"}); w.Code != 200 ||
 		got != revoked.DigestToken("a=b") {
-		t.Errorf("an equals sign in a value: got %d and another digest", w.Code)
+		t.Errorf("an equals sign in a value: got %d and another digest, want 200 and that of a=b", w.Code)
 	}
 }
 
-// Proxies write an address with a port or in brackets: the log must name the caller, not the proxy.
+// The log has the caller's address, not the proxy's. Proxies may add a port or brackets to it.
 func TestLog_ForwardedFor_NamesTheCaller(t *testing.T) {
 	proxy := func(c *api.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} }
 	for header, want := range map[string]string{

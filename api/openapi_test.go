@@ -21,14 +21,14 @@ import (
 	"revoked/api/openapi"
 )
 
-// A description checks calls against the OpenAPI document and notes the answers that it has seen.
+// A description checks calls against the OpenAPI document and records the answers that it has seen.
 type description struct {
 	*openapi3.T
 	seen map[string]bool // "POST /v1/grants 201"
 }
 
-// loadDescription reads the document. An object in an answer may have no member that its schema
-// lacks: clients must accept further members, but the description shall name all.
+// loadDescription reads the document. It forbids members that a schema lacks: clients must accept
+// further members, but the document must list all.
 func loadDescription(t *testing.T) *description {
 	t.Helper()
 	var raw any
@@ -47,8 +47,8 @@ func loadDescription(t *testing.T) *description {
 	return &description{doc, map[string]bool{}}
 }
 
-// closeObjects forbids other members in each schema that lists its members and does not decide
-// about others.
+// closeObjects forbids other members in each schema that lists members without
+// additionalProperties.
 func closeObjects(v any) {
 	switch v := v.(type) {
 	case []any:
@@ -117,9 +117,9 @@ func TestOpenAPI_Document_IsValid(t *testing.T) {
 // Each route has a description with its roles, and each description a route.
 func TestOpenAPI_Routes_AreAllDescribed(t *testing.T) {
 	d := loadDescription(t)
-	undescribed := map[string]bool{} // described operations without a route
+	unrouted := map[string]bool{} // described operations without a route
 	for _, o := range d.operations() {
-		undescribed[o.call] = true
+		unrouted[o.call] = true
 	}
 	template := strings.NewReplacer(":id", "{id}", ":thumbprint", "{thumbprint}", "/*", "/{path}")
 	for _, r := range newBench(t).api.Handler().(*echo.Echo).Routes() {
@@ -128,20 +128,20 @@ func TestOpenAPI_Routes_AreAllDescribed(t *testing.T) {
 		switch {
 		case item == nil:
 			t.Errorf("%s: got no path in openapi.json, want one", r.Path)
-		case r.Method == http.MethodHead: // that of GET
+		case r.Method == http.MethodHead: // same as GET
 		case r.Method != echo.RouteNotFound:
 			if item.GetOperation(r.Method) == nil {
 				t.Errorf("%s %s: got no operation in openapi.json, want one", r.Method, r.Path)
 			}
-			delete(undescribed, r.Method+" "+path)
+			delete(unrouted, r.Method+" "+path)
 		default: // the handler checks the method
 			for method := range item.Operations() {
-				delete(undescribed, method+" "+path)
+				delete(unrouted, method+" "+path)
 			}
 		}
 	}
-	for call := range undescribed {
-		t.Errorf("openapi.json has %s, which is not a route", call)
+	for call := range unrouted {
+		t.Errorf("got %s in openapi.json, want a route for it", call)
 	}
 	for _, row := range roleTable {
 		method, path, _ := strings.Cut(row.call, " ")
@@ -172,8 +172,8 @@ type apiCall struct {
 
 func (c apiCall) String() string { return fmt.Sprintf("%s %s as %q %s", c.op, c.path, c.who, c.body) }
 
-// call makes a call and checks it against the description: a request that succeeds, and each
-// answer.
+// call makes a call. It checks the answer against the description, and the request if the call
+// succeeds.
 func (d *description) call(t *testing.T, b *adminBench, c apiCall) reply {
 	t.Helper()
 	o := d.operation(t, c.op)
@@ -264,7 +264,7 @@ func (d *description) checkRequest(t *testing.T, c apiCall, op *openapi3.Operati
 		d.checkLines(t, c, op.RequestBody.Value.Content.Get(c.typ), strings.Split(strings.TrimSpace(c.body), "\n"))
 	}
 	if err := openapi3filter.ValidateRequest(t.Context(), in); err != nil {
-		t.Errorf("%s: accepted, but the description refuses it: %v", c, err)
+		t.Errorf("%s: got the request accepted, but the description forbids it: %v", c, err)
 	}
 }
 
@@ -274,7 +274,7 @@ func (d *description) checkAnswer(t *testing.T, c apiCall, op *openapi3.Operatio
 	t.Helper()
 	answer := op.Responses.Status(got.status)
 	if answer == nil {
-		t.Errorf("%s: got %d %s, which is not described", c, got.status, got.body)
+		t.Errorf("%s: got %d %s, want an answer that is described", c, got.status, got.body)
 		return
 	}
 	var lines []string
@@ -305,7 +305,7 @@ func (d *description) checkAnswer(t *testing.T, c apiCall, op *openapi3.Operatio
 func (d *description) checkLines(t *testing.T, c apiCall, media *openapi3.MediaType, lines []string) {
 	t.Helper()
 	if media == nil {
-		t.Errorf("%s: the description lacks the content type of a body of lines", c)
+		t.Errorf("%s: got no content type for a body of lines in the description, want one", c)
 		return
 	}
 	name, _ := media.Extensions["x-line-schema"].(string)
@@ -332,7 +332,7 @@ func (d *description) checkLines(t *testing.T, c apiCall, media *openapi3.MediaT
 // restrictMetrics requires credentials for /metrics from every address.
 func restrictMetrics(c *api.Config) { c.MetricsOnAPI, c.MetricsNetworks = true, nil }
 
-// commonCalls makes each operation give the answers that all operations have. It sends calls
+// commonCalls gets the answers that all operations have in common from each one. It sends calls
 // without credentials or without the role, and refused queries, content types and sizes. Of two
 // other nodes, one has too many requests of the caller, and one is not current.
 func (d *description) commonCalls(t *testing.T, b *adminBench) {
@@ -346,7 +346,7 @@ func (d *description) commonCalls(t *testing.T, b *adminBench) {
 	large := strings.Repeat(" ", 400<<10)
 	for _, o := range d.operations() {
 		if o.op.Security != nil && len(*o.op.Security) == 0 || strings.HasPrefix(o.call, "GET /v1/check") {
-			continue // open, or with answers of its own
+			continue // open to all, or with its own kinds of answers
 		}
 		_, path, _ := strings.Cut(o.call, " ")
 		path = strings.NewReplacer("{id}", "none", "{thumbprint}", "none").Replace(path)

@@ -9,7 +9,7 @@ import (
 	"revoked"
 )
 
-// Names of nodes go to callers of /v1 only, and the log has one line in two seconds.
+// Only callers of /v1 get the names of nodes. The log has one line in two seconds.
 func TestOutage_Answers_NameMissingVoters(t *testing.T) {
 	b := newBench(t)
 	at := time.Unix(1_790_000_000, 0)
@@ -39,7 +39,7 @@ func TestOutage_Answers_NameMissingVoters(t *testing.T) {
 	}
 	lines := func() int { return strings.Count(b.log.String(), `"outcome":"no_leader"`) }
 	if n := lines(); n != 1 {
-		t.Errorf("log of two requests at once: got %d lines, want 1:\n%s", n, b.log)
+		t.Errorf("log of two requests in one second: got %d lines, want 1:\n%s", n, b.log)
 	}
 	for range 2 {
 		b.now = b.now.Add(time.Second)

@@ -17,7 +17,7 @@ import (
 	"revoked/internal/retry"
 )
 
-// postRevocations serves POST /v1/revocations: a cut-off, or the end of the JWTs that a jti names.
+// postRevocations serves POST /v1/revocations: a cut-off, or the revocation of a jti.
 // An NDJSON body is a deny list.
 func (a *API) postRevocations(r *request.Request) error {
 	t, err := request.MediaType(r.Request(), request.TypeJSON, stream.TypeNDJSON)
@@ -42,7 +42,7 @@ func (a *API) postRevocations(r *request.Request) error {
 	if req.hasJTI {
 		return a.revokeJTI(r, &req)
 	}
-	// Apply checks it again; a dry run does not get that far.
+	// Apply checks it again, but a dry run does not reach Apply.
 	settings := a.cfg.Backend.Settings()
 	if err := settings.CheckIssuedBefore(req.IssuedBefore, revoked.TimeOf(a.cfg.Now())); err != nil {
 		return err
@@ -129,7 +129,7 @@ func (b *revocationBody) check() error {
 	return nil
 }
 
-// denyLines serves POST /v1/revocations with an NDJSON body: a deny list, a jti a line.
+// denyLines serves POST /v1/revocations with an NDJSON body: a deny list with one jti per line.
 func (a *API) denyLines(r *request.Request) error {
 	return a.streamLines(r, request.MaxBody, func(l *lineStream) error {
 		d := denyList{a: a, lineStream: l, pending: make(chan denyLine, denyBatch), done: make(chan struct{})}
@@ -145,7 +145,7 @@ func (a *API) denyLines(r *request.Request) error {
 // denyBatch limits the lines of a deny list that one entry commits.
 const denyBatch = 512
 
-// A denyLine is a line of a deny list; err if it is malformed.
+// A denyLine is a line of a deny list. err is set if the line is malformed.
 type denyLine struct {
 	n   int
 	req revoked.JTIRevocation
@@ -222,7 +222,7 @@ func (d *denyList) work() {
 }
 
 // commit revokes the tokens of a batch and writes a line for each, in the order of the body. An
-// error of the whole entry is that of each of its lines.
+// error of the whole entry applies to each of its lines.
 func (d *denyList) commit(batch []denyLine) {
 	var list []revoked.JTIRevocation
 	for _, l := range batch {
@@ -256,7 +256,7 @@ func (d *denyList) commit(batch []denyLine) {
 	_, _ = d.out.Write(d.buf) // an error also ends the body
 }
 
-// revoke commits a batch. It repeats while that is safe and may help.
+// revoke commits a batch. It retries errors for which a retry is safe and may succeed.
 func (d *denyList) revoke(list []revoked.JTIRevocation) (results []error, index uint64, err error) {
 	tries := func(err error) int {
 		if errors.Is(err, revoked.ErrOverloaded) || errors.Is(err, revoked.ErrActorChanged) ||
@@ -288,7 +288,7 @@ func (d *denyList) revoke(list []revoked.JTIRevocation) (results []error, index 
 	return results, index, err
 }
 
-// counts returns the last line of an answer with errors only.
+// counts returns the last line of an answer that contains only errors.
 func (d *denyList) counts() []byte {
 	return fmt.Appendf(nil, "{\"lines\":%d,\"revoked\":%d,\"failed\":%d}\n", d.total, d.total-d.failed, d.failed)
 }

@@ -207,15 +207,15 @@ func TestRevoke_ConformanceRows_Hold(t *testing.T) {
 	}
 }
 
-func TestRevoke_DeadToken_Is200(t *testing.T) {
+func TestRevoke_InactiveToken_Is200(t *testing.T) {
 	b := newBench(t)
 	for i := range 2 {
 		if w := b.do(call{path: pathRevoke, auth: as("c1"), body: "token=AT1"}); w.Code != 200 {
-			t.Fatalf("HP-04: call %d: got %d %s", i, w.Code, w.Body)
+			t.Fatalf("HP-04: call %d: got %d %s, want 200", i, w.Code, w.Body)
 		}
 	}
 	if w := b.do(call{path: pathRevoke, auth: as("c2"), body: "token=AT1"}); w.Code != 200 {
-		t.Errorf("a dead foreign token: got %d %s, want 200", w.Code, w.Body)
+		t.Errorf("an inactive foreign token: got %d %s, want 200", w.Code, w.Body)
 	}
 }
 
@@ -227,7 +227,7 @@ func TestRevoke_PublicClient_OnlyIfAllowed(t *testing.T) {
 		status   int
 	}{
 		{"OW-05 a foreign token", "client_id=pub1&token=AT1", 400},
-		{"with a secret it is not public", "client_id=pub1&client_secret=x&token=ATp", 401},
+		{"a public client with a secret", "client_id=pub1&client_secret=x&token=ATp", 401},
 		{"an unknown client", "client_id=pub2&token=ATp", 401},
 		{"a confidential client without its secret", "client_id=c1&token=AT1", 401},
 		{"OW-04 its own token", "client_id=pub1&token=ATp", 200},
@@ -239,7 +239,7 @@ func TestRevoke_PublicClient_OnlyIfAllowed(t *testing.T) {
 		}
 	}
 	if b.active(t, "RTp") || !b.active(t, "AT1") {
-		t.Error("want the public client's grant dead and the other live")
+		t.Error("got another state, want the grant of pub1 inactive and that of c1 active")
 	}
 	if w := b.do(call{path: pathIntrospect, body: "client_id=pub1&token=ATp"}); w.Code != 401 {
 		t.Errorf("IN-09: got %d, want 401", w.Code)
@@ -330,8 +330,8 @@ func TestRevoke_BackendError_DecidesStatus(t *testing.T) {
 	}
 }
 
-// If a record changes during a request, the caller authenticates again: 401 is for credentials that
-// are wrong now.
+// If a record changes during a request, the caller authenticates again, so 401 means that the
+// credentials are wrong now.
 func TestRevoke_ClientChanges_AuthenticatesAgain(t *testing.T) {
 	for _, row := range []struct {
 		id     string
@@ -361,18 +361,18 @@ func TestRevoke_ClientChanges_AuthenticatesAgain(t *testing.T) {
 	}
 }
 
-// An operator must be able to alert on revocations that hit nothing, and an administrator to see a
-// typo. Every other caller gets the same answer for each token: it must not learn which exist.
+// An operator must be able to alert on revocations of unknown tokens, and an administrator must see
+// a typo. Other callers must not learn which tokens exist, so they get one answer for all.
 func TestRevoke_UnknownToken_IsReported(t *testing.T) {
 	for _, path := range []string{pathRevoke, "/invoke/pub.oauth/revokeToken"} {
 		for _, row := range []struct {
 			caller, token, outcome, header string
 		}{
 			{"admin", "AT1", "revoked", "revoked"},
-			{"admin", "AT1", "revoked", "revoked"}, // dead now, and known
+			{"admin", "AT1", "revoked", "revoked"}, // inactive now, and known
 			{"admin", "typo", "unknown", "unknown"},
 			{"admin", "typo", "unknown", "unknown"}, // has a tombstone now, and is still unknown
-			{"c2", "AT1", "revoked", ""},            // foreign and dead
+			{"c2", "AT1", "revoked", ""},            // foreign and inactive
 			{"c2", "AT2", "revoked", ""},
 			{"c2", "typo-2", "unknown", ""},
 		} {
@@ -416,18 +416,18 @@ func TestRevoke_PublicClient_UnknownTokensLimited(t *testing.T) {
 	const attacker, other = "192.0.2.1:1000", "192.0.2.2:1000"
 	for range 3 {
 		if w := send("pub2", attacker, ""); w.Code != 200 {
-			t.Fatalf("within the budget: got %d %s, want 200", w.Code, w.Body)
+			t.Fatalf("below the limit: got %d %s, want 200", w.Code, w.Body)
 		}
 	}
 	for range 5 {
 		w := send("pub2", attacker, "")
 		if w.Code != 429 || w.Header().Get("Retry-After") != "20" ||
 			!strings.Contains(w.Body.String(), "temporarily_unavailable") {
-			t.Errorf("above the budget: got %d %v %s, want 429 with Retry-After 20", w.Code, w.Header(), w.Body)
+			t.Errorf("above the limit: got %d %v %s, want 429 with Retry-After 20", w.Code, w.Header(), w.Body)
 		}
 	}
 	if w := send("pub2", attacker, "ATv"); w.Code != 200 || b.active(t, "ATv") {
-		t.Errorf("known token above the budget: got %d %s, want 200 and an inactive token", w.Code, w.Body)
+		t.Errorf("known token above the limit: got %d %s, want 200 and an inactive token", w.Code, w.Body)
 	}
 	if w := send("pub2", other, ""); w.Code != 200 {
 		t.Errorf("another address: got %d %s, want 200", w.Code, w.Body)

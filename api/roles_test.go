@@ -94,7 +94,7 @@ func TestRoles_Routes_AreAllInTheTable(t *testing.T) {
 		}
 	}
 	if len(missing) > 0 {
-		t.Errorf("rows without a route: %v", missing)
+		t.Errorf("got rows without a route, want none: %v", missing)
 	}
 }
 
@@ -102,7 +102,7 @@ func TestRoles_Routes_AreAllInTheTable(t *testing.T) {
 // the roles that may call, in one wording.
 func TestRoles_EachRouteByEachRole_MatchTheTable(t *testing.T) {
 	b := newAdminBench(t)
-	b.node.nodes = []revoked.Member{{NodeID: "n2", Leader: true}} // a transfer does not wait for its name
+	b.node.nodes = []revoked.Member{{NodeID: "n2", Leader: true}} // a transfer does not wait for the id of a leader
 	for _, row := range roleTable {
 		method, path, _ := strings.Cut(row.call, " ")
 		path = strings.NewReplacer(":id", "none", ":thumbprint", "none").Replace(path)
@@ -123,7 +123,7 @@ func TestRoles_EachRouteByEachRole_MatchTheTable(t *testing.T) {
 				}
 				if method == http.MethodHead {
 					if (got.status == 403) != !slices.Contains(strings.Fields(row.may), who) {
-						t.Errorf("%s as %s: got %d", what, who, got.status)
+						t.Errorf("%s as %s: got %d, want 403 only without the role", what, who, got.status)
 					}
 					continue
 				}
@@ -184,13 +184,13 @@ func TestRoles_OtherCalls_NameTheRoles(t *testing.T) {
 	}
 }
 
-// At the OAuth endpoints an operator, a viewer or an auditor cannot see or end the tokens of
-// others, like an issuer.
+// At the OAuth endpoints, an operator, a viewer or an auditor cannot see or revoke the tokens of
+// others. The same holds for an issuer.
 func TestRoles_OAuth_StaffHasNoAdminRights(t *testing.T) {
 	b := newAdminBench(t)
 	tok := `{"client_id":"app","audience":["ops","eye","aud"],"access_token":{"token":"AT"}}`
 	if got := b.do(t, "issuer", "POST", "/v1/grants", "", tok); got.status != 201 {
-		t.Fatalf("register: got %d %s", got.status, got.body)
+		t.Fatalf("register: got %d %s, want 201", got.status, got.body)
 	}
 	for _, who := range []string{"ops", "eye", "aud"} {
 		if got := b.do(t, who, "POST", pathIntrospect, formType, "token=AT"); got.body != `{"active":false}` {

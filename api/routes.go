@@ -107,7 +107,7 @@ func New(cfg Config) (*API, error) {
 // consoleRoutes returns the routes of the console. The console calls the other routes.
 func (a *API) consoleRoutes() []route {
 	roles := map[string][]revoked.Role{
-		// Other clients may revoke only their own tokens, and the staff of a cluster has none.
+		// Other clients may revoke only their own tokens, and users of the console do not have tokens.
 		"POST " + pathRevoke: admins,
 		console.CutOff:       cutoffMakers,
 	}
@@ -124,7 +124,7 @@ func (a *API) consoleRoutes() []route {
 	return []route{{path: console.Root, handler: a.console.Serve}, {path: console.Root + "/*", handler: a.console.Serve}}
 }
 
-// Snapshots that are downloaded concurrently. Each keeps the files of a checkpoint on disk.
+// Limits of concurrent snapshot downloads. Each one keeps the files of a checkpoint on disk.
 const (
 	maxSnapshots       = 4
 	maxClientSnapshots = 2
@@ -146,7 +146,7 @@ func newStreams(cfg Config, m *metrics) *streams {
 }
 
 // Handler returns the handler of the API port. It may serve requests concurrently. Serve it with
-// package serve: limits of connections and of slow callers are there, not here.
+// package serve, which limits connections and slow callers.
 func (a *API) Handler() http.Handler { return a.echo }
 
 // MetricsHandler returns a handler for a separate listener. It serves /livez, /readyz and /metrics,
@@ -162,7 +162,7 @@ func (a *API) MetricsHandler() http.Handler {
 	return b.echo
 }
 
-// A route is a path with its handler for some methods, and the roles one of which a caller needs.
+// A route is a path with its handler for some methods. A caller needs one of the roles.
 type route struct {
 	methods string // separated by spaces; empty: all, and the handler checks the method
 	path    string
@@ -205,8 +205,8 @@ func (a *API) oauthRoutes() []route {
 }
 
 // adminRoutes returns the routes of the admin and issuer API (/v1) with the roles that may call
-// them: the only table of roles. The checks and the texts of the refusals come from it. A GET route
-// also serves HEAD (RFC 9110 section 9.1).
+// them. This is the only table of roles. The checks and the texts of the refusals come from it. A
+// GET route also serves HEAD (RFC 9110 section 9.1).
 func (a *API) adminRoutes() []route {
 	return []route{
 		{"POST", "/v1/grants", a.postGrants, issuers},
@@ -255,7 +255,7 @@ func (a *API) adminRoutes() []route {
 		{"DELETE", "/v1/cluster/join-tokens/:id", a.deleteJoinToken, operators},
 		{"GET HEAD", "/v1/snapshot", a.getSnapshot, operators},
 
-		// Lines of the log name clients.
+		// Lines of the log contain client ids.
 		{"GET HEAD", "/v1/debug/log", a.debug.GetLog, admins},
 		{"GET HEAD", "/v1/debug/config", a.debug.GetConfig, admins},
 		{"GET HEAD", "/v1/debug/metrics", a.showMetrics(), admins},

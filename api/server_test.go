@@ -13,7 +13,7 @@ import (
 	"revoked/api"
 )
 
-// A running is an API on its own port. The test closes it at its end.
+// running is an API on its own port. It is closed at the end of the test.
 type running struct {
 	*bench
 	adminBench // only its server and client
@@ -100,7 +100,7 @@ func TestServer_AmbiguousLength_IsRejected(t *testing.T) {
 		t.Fatal("got a revoked token after the refusals, want an active one")
 	}
 	if got := r.raw(t, false, head+"Transfer-Encoding: chunked\r\n\r\n"+chunks); got != "200 {} false" {
-		t.Errorf("chunks alone: got %s, want 200 and an open connection", got)
+		t.Errorf("only chunks: got %s, want 200 and an open connection", got)
 	}
 	if r.active(t, "AT1") {
 		t.Error("got an active token after the chunked body, want a revoked one")

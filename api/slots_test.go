@@ -41,7 +41,7 @@ func (b *adminBench) open(t *testing.T, who, method, path string) (status int, h
 	return res.StatusCode, res.Header, end
 }
 
-// Each client and the node have slots for requests without a bounded length.
+// Each client and the node have slots for requests of unbounded length.
 func TestSlots_Exhausted_Get429(t *testing.T) {
 	blocked := make(chan struct{})
 	t.Cleanup(func() { close(blocked) })
@@ -69,7 +69,7 @@ func TestSlots_Exhausted_Get429(t *testing.T) {
 			}
 			secret := row.other
 			if row.other == "admin2" {
-				secret = "admin" // the copied hash
+				secret = "admin" // admin2 has a copy of its hash
 			}
 			call := func(who string) (int, http.Header, func()) {
 				t.Helper()
@@ -106,7 +106,7 @@ func TestSlots_Exhausted_Get429(t *testing.T) {
 	}
 }
 
-// openAs is open for a client with the secret of another.
+// openAs is like open, for a client with the secret of another client.
 func (b *adminBench) openAs(t *testing.T, who, secret, method, path string) (int, http.Header, func()) {
 	t.Helper()
 	req := b.request(t, who, method, path, nil)
@@ -153,7 +153,7 @@ func TestBulk_TempDirFails_AbortsOneRequest(t *testing.T) {
 	_ = req.Write(conn) // fails when the node aborts
 	if res, err := http.ReadResponse(bufio.NewReader(conn), req); err == nil {
 		if _, err := io.Copy(io.Discard, res.Body); err == nil {
-			t.Error("got a whole answer, want one that is cut off")
+			t.Error("got a whole answer, want an aborted one")
 		}
 		res.Body.Close()
 	}

@@ -133,15 +133,15 @@ func TestPrivateKeyJWT_Assertions_ByClaims(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", tt.name, got, tt.want)
 		}
 		if strings.Contains(b.log.String(), raw) || strings.Contains(b.log.String(), raw[strings.LastIndex(raw, "."):]) {
-			t.Fatalf("%s: the log has the assertion", tt.name)
+			t.Fatalf("%s: got the assertion in the log, want none", tt.name)
 		}
 	}
 	if b.active(t, "ATj") {
-		t.Error("the token is active, want it revoked")
+		t.Error("got the token active, want it revoked")
 	}
 }
 
-// CA-33 on one node, and CL-18: one request succeeds; a 503 that committed nothing may be repeated.
+// CA-33 on one node, and CL-18: one request succeeds. A 503 that committed nothing may be retried.
 func TestPrivateKeyJWT_Replay_OneSucceeds(t *testing.T) {
 	b := newStrongBench(t)
 	raw := b.assertion(t, "cj", "once", nil)
@@ -174,7 +174,7 @@ func TestPrivateKeyJWT_Replay_OneSucceeds(t *testing.T) {
 	b.node.mu.Unlock()
 	for i, want := range []int{200, 401} {
 		if got := b.revokeWith(assertionForm(again)); got != want {
-			t.Errorf("repeat %d after a 503: got %d, want %d", i, got, want)
+			t.Errorf("retry %d after a 503: got %d, want %d", i, got, want)
 		}
 	}
 }
@@ -208,9 +208,9 @@ func TestPrivateKeyJWT_OtherEncoding_IsOneUse(t *testing.T) {
 	}
 }
 
-// In both forms of errors, the signer of a refused assertion reads why it was refused. Other
+// In both forms of errors, the signer of a refused assertion gets the reason of the refusal. Other
 // callers do not.
-func TestPrivateKeyJWT_Refused_TellsItsSigner(t *testing.T) {
+func TestPrivateKeyJWT_Refused_SignerGetsReason(t *testing.T) {
 	b := newStrongBench(t)
 	forged := &strongBench{b.bench, newTrustedKey(t, "k1")}
 	used := b.assertion(t, "root", "used", nil)
@@ -224,7 +224,7 @@ func TestPrivateKeyJWT_Refused_TellsItsSigner(t *testing.T) {
 		b.assertion(t, "root", "b", map[string]any{"aud": "https://x"}): "aud must be https://as.example alone",
 		used:                                   "the assertion was used before; sign one for each request",
 		forged.assertion(t, "root", "c", hour): "",
-		b.assertion(t, "c1", "d", hour):        "", // it has no keys
+		b.assertion(t, "c1", "d", hour):        "", // c1 does not have keys
 		b.assertion(t, "nobody", "e", hour):    "",
 	} {
 		for _, c := range []call{
@@ -267,7 +267,7 @@ func TestPrivateKeyJWT_RecordChanged_AuthenticatesAgain(t *testing.T) {
 		t.Errorf("got %d, want 200", got)
 	}
 	if len(used) != 2 || used[0] != used[1] {
-		t.Errorf("got the uses %v, want one twice", used)
+		t.Errorf("got uses %v, want the same use twice", used)
 	}
 }
 
@@ -298,12 +298,12 @@ func TestPrivateKeyJWT_Attacks_Get401(t *testing.T) {
 		}
 	}
 	if !b.active(t, "ATj") {
-		t.Error("an attack revoked the token")
+		t.Error("after the attacks: got the token inactive, want it active")
 	}
 }
 
-// More than one way to authenticate gets 400, an unknown type of assertion 401.
-func TestPrivateKeyJWT_Combinations(t *testing.T) {
+// More than one authentication method gets 400. An unknown type of assertion gets 401.
+func TestPrivateKeyJWT_SeveralMethods_AreRefused(t *testing.T) {
 	b := newStrongBench(t)
 	raw := b.assertion(t, "cj", "c", nil)
 	for name, c := range map[string]struct {
@@ -326,13 +326,13 @@ func TestPrivateKeyJWT_Combinations(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %d", name, w.Code, w.Body, c.want)
 		}
 	}
-	if got := b.revokeWith(assertionForm(raw)); got != 200 { // none of them used it up
+	if got := b.revokeWith(assertionForm(raw)); got != 200 { // the refused calls did not use it up
 		t.Errorf("afterwards: got %d, want 200", got)
 	}
 }
 
 // Below /v1 the assertion is a bearer token. Both changes and reads use it up.
-func TestPrivateKeyJWT_AdminAPI_TakesBearer(t *testing.T) {
+func TestPrivateKeyJWT_AdminAPI_AcceptsBearer(t *testing.T) {
 	b := newStrongBench(t)
 	get := func(raw string, header http.Header) int {
 		return b.do(call{method: "GET", path: "/v1/settings", auth: "Bearer " + raw, contentType: "-", header: header}).Code
@@ -534,11 +534,11 @@ func TestTLSClientAuth_Certificate_MustMatchRecord(t *testing.T) {
 		t.Errorf("after a change of the CAs: got %d, want 401", w.Code)
 	}
 	if strings.Contains(b.log.String(), "BEGIN CERTIFICATE") {
-		t.Error("the log has a certificate")
+		t.Error("got a certificate in the log, want none")
 	}
 }
 
-// Self-signed certificates count by their key, and only without a CA.
+// Self-signed certificates authenticate by their key, and only without CAs.
 func TestSelfSignedTLSClientAuth_KeyDecides(t *testing.T) {
 	var pool *x509.CertPool
 	b := newStrongBench(t, func(c *api.Config) { c.ClientCAs = func() *x509.CertPool { return pool } })
@@ -593,7 +593,7 @@ func TestMetadata_Methods_FollowTheCAs(t *testing.T) {
 			}
 			algorithms := fmt.Sprint(doc[endpoint+"_endpoint_auth_signing_alg_values_supported"])
 			if algorithms != fmt.Sprint(revoked.SignatureAlgorithms()) || strings.Contains(algorithms, "none") {
-				t.Errorf("%s: got algorithms %s", endpoint, algorithms)
+				t.Errorf("%s: got algorithms %s, want those of revoked, without none", endpoint, algorithms)
 			}
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"revoked"
 )
 
-// A token that can be registered fits into every request that names it by value. The client id and
+// A token that can be registered fits into every request that contains it. The client id and
 // the secret are the longest, and every character needs percent-encoding.
 func TestGrants_TokenSize_RegisteredCanBeRevoked(t *testing.T) {
 	b := newBench(t)

@@ -14,7 +14,7 @@ import (
 )
 
 // W3C Trace Context: the traceparent of a caller is used only if it comes from a configured
-// network. Probes have no span. No span has anything that the caller sent.
+// network. Probes have no span. No span contains anything that the caller sent.
 func TestTraces_Callers_ContinueOnlyFromNetworks(t *testing.T) {
 	const trace = "0af7651916cd43dd8448eb211c80319c"
 	parent := "00-" + trace + "-b7ad6b7169203331-01"
@@ -26,13 +26,13 @@ func TestTraces_Callers_ContinueOnlyFromNetworks(t *testing.T) {
 		spans     int
 		continues bool
 	}{
-		{"a stranger who wants to be sampled", nil, []string{parent}, 0, 0, false},
-		{"a stranger who wants not to be", nil, []string{strings.TrimSuffix(parent, "1") + "0"}, 1, 2, false},
+		{"a stranger that asks for sampling", nil, []string{parent}, 0, 0, false},
+		{"a stranger that asks not to be sampled", nil, []string{strings.TrimSuffix(parent, "1") + "0"}, 1, 2, false},
 		{"a stranger", nil, []string{parent}, 1, 2, false},
 		{"a gateway", everywhere, []string{parent}, 0, 2, true},
 		{"a gateway that does not sample", everywhere, []string{strings.TrimSuffix(parent, "1") + "0"}, 1, 0, false},
 		{"a gateway without a trace", everywhere, nil, 1, 2, false},
-		{"a gateway with two", everywhere, []string{parent, parent}, 1, 2, false},
+		{"a gateway with two traces", everywhere, []string{parent, parent}, 1, 2, false},
 	} {
 		recorder := tracetest.NewSpanRecorder()
 		provider := sdk.NewTracerProvider(sdk.WithSampler(sdk.ParentBased(sdk.TraceIDRatioBased(tt.sample))),

@@ -155,7 +155,7 @@ func TestIssuers_Patch_MergesFields(t *testing.T) {
 		!strings.Contains(got.body, `"max_lifetime":"1h"`) || !strings.Contains(got.body, `"disabled":true`) {
 		t.Errorf("got %d %s, want the changes", got.status, got.body)
 	}
-	// null sets the default; what the server sets may come back unchanged.
+	// null sets the default. The body may repeat members that the server sets.
 	got = patch(`{"disabled":null,"max_lifetime":null,"session_claim":null,"token_types":null,"jti":null,"unknown_clients":null,"keys":[],"fetch":null}`)
 	if got.status != 200 || !strings.Contains(got.body, `"token_types":["at+jwt"]`) ||
 		!strings.Contains(got.body, `"unknown_clients":"allow"`) || !strings.Contains(got.body, `"session_claim":"sid"`) ||
@@ -172,7 +172,7 @@ func TestIssuers_Patch_MergesFields(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %d", body, got.status, got.body, status)
 		}
 	}
-	// A new set retires the keys that it lacks, at once and permanently.
+	// A new set retires the keys that it lacks, immediately and permanently.
 	got = patch(`{"jwks":` + jwks(t, k2) + `}`)
 	if got.status != 200 || strings.Count(got.body, `"state":"retired"`) != 1 ||
 		strings.Count(got.body, `"state":"active"`) != 1 || strings.Count(got.body, `"kty"`) != 1 {
@@ -187,7 +187,7 @@ func TestIssuers_Patch_MergesFields(t *testing.T) {
 	}
 }
 
-// Each change of what tokens belong to is remembered while a token may live that was seen before.
+// The earlier claims of an issuer are kept while a token may live that was seen with them.
 func TestIssuers_PatchClaims_Bounded(t *testing.T) {
 	b := newAdminBench(t)
 	b.do(t, "admin", "POST", "/v1/issuers", "",
@@ -244,7 +244,7 @@ func TestIssuers_CheckBanDelete_TakeEffect(t *testing.T) {
 		t.Errorf("check of an unknown issuer: got %d, want 404", got.status)
 	}
 	if strings.Contains(b.log.String(), token) {
-		t.Error("got a token in the log")
+		t.Error("got a token in the log, want none")
 	}
 
 	for range 2 {
