@@ -30,8 +30,8 @@ func (b *admissionBody) fields() []request.Field {
 	}
 }
 
-// readNode reads a node id. It rejects an invalid id, so that the caller learns of a typing error
-// now and not when the node joins.
+// readNode reads a node id. It rejects an invalid id, so that a typing error is reported before the
+// node joins.
 func readNode(j *strictjson.Reader) (string, error) {
 	node, err := j.Name(request.MaxID)
 	if err == nil && revoked.CheckNodeID(node) != nil {

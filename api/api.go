@@ -79,12 +79,12 @@ type Backend interface {
 	Note(ctx context.Context, by revoked.Actor, e revoked.AuditEntry) error
 
 	// Newest returns an index that this node has applied and no node had exceeded before the call. It
-	// needs a read barrier: under a lease alone, another node may have applied, and shown to a reader,
+	// needs a read barrier: with only a lease, another node may have applied, and shown to a reader,
 	// entries that are not yet acknowledged. It returns ErrNotCurrent or ErrNoLeader.
 	Newest(ctx context.Context) (index uint64, err error)
 	// WaitEvent blocks until this node may have applied an event or a change of a client with an
 	// index above after. If ctx ends first, it returns the context's error. Other entries do not
-	// end the wait.
+	// unblock it.
 	WaitEvent(ctx context.Context, after uint64) error
 
 	// Client returns this node's own copy of a client, so that authentication works without quorum.

@@ -240,7 +240,7 @@ func (a *API) noteRefusal(r *request.Request, err error) {
 	a.recorder.Refused(r.Request().Context(), r.Actor(), e)
 }
 
-// pathObject fills in the ids that the path of a route names.
+// pathObject fills in the ids that the path of a route contains.
 func pathObject(r *request.Request, route string, o *revoked.AuditObject) {
 	if r.Param("id") == "" {
 		return

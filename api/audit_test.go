@@ -211,7 +211,7 @@ func TestAudit_Query_SelectsEntries(t *testing.T) {
 	}
 	got := b.do(t, "rs1", "GET", "/v1/audit", "", "")
 	if got.status != 403 || !strings.Contains(got.body, "admin or auditor") {
-		t.Errorf("resource server: got %d %s, want 403 that names the roles", got.status, got.body)
+		t.Errorf("resource server: got %d %s, want 403 with the roles", got.status, got.body)
 	}
 }
 

@@ -22,7 +22,7 @@ func (n *discardWriter) Header() http.Header         { return n.h }
 func (n *discardWriter) Write(b []byte) (int, error) { return len(b), nil }
 func (n *discardWriter) WriteHeader(status int)      { n.status = status }
 
-// A fixedNode gives constant answers, so that a benchmark measures the API alone.
+// A fixedNode returns constant answers, so that a benchmark measures only the API.
 type fixedNode struct {
 	*hookedNode
 	status revoked.TokenStatus

@@ -257,7 +257,7 @@ func (r *running) beforeDeadline(t *testing.T, do func()) bool {
 	return false
 }
 
-// A header above 16 KiB gets 431 on its stream alone: requests in progress on the same connection
+// A header above 16 KiB gets 431 only on its stream. Requests in progress on the same connection
 // are answered.
 func TestServer_LargeHeaderHTTP2_EndsItsStreamOnly(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})

@@ -248,7 +248,7 @@ func rotate(old []revoked.SecretHash, next revoked.SecretHash, now, end revoked.
 	return out
 }
 
-// changeClient applies change to the record that the path names and stores the result. change gets
+// changeClient applies change to the record in the path and stores the result. change gets
 // a shallow copy: it replaces lists and never modifies them. If another request has changed the
 // record, changeClient calls change again.
 func (a *API) changeClient(r *request.Request, change func(*revoked.Client) error) (

@@ -219,7 +219,7 @@ func (a *API) postTransferLeader(r *request.Request) error {
 	return r.SendIndex(index, nil)
 }
 
-// leaderName returns the node id of the leader, or "" if this node learns of no leader within a
+// leaderName returns the node id of the leader, or "" if this node does not learn of it within a
 // quarter of the request timeout. A new leader is known with its first heartbeat.
 func (a *API) leaderName(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout/4)

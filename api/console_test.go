@@ -175,8 +175,8 @@ func TestConsole_On_AddsTwoRoutes(t *testing.T) {
 	}
 }
 
-// A client without a session learns nothing. A client with a session sees and does what its role
-// may see and do at /v1. A refused call gets 403.
+// A client without a session gets no data. A client with a session may see and do the same as its
+// role at /v1. A refused call gets 403.
 func TestConsole_EachPageByEachRole_MatchesTheAPI(t *testing.T) {
 	b := consoleBench(t)
 	nobody := visitor{b: b}

@@ -223,7 +223,7 @@ func TestConsole_NamesWithBlanks_AreExact(t *testing.T) {
 	}
 }
 
-// More clients than a page can hold are not listed, but can be opened and created.
+// If the clients do not fit on a page, they are not listed, but can be opened and created.
 func TestConsole_TooManyClients_FormsAreShown(t *testing.T) {
 	b := consoleBench(t)
 	var audiences []string

@@ -430,7 +430,7 @@ func TestExplain_Viewer_SeesNoUser(t *testing.T) {
 	}
 }
 
-// Only an administrator learns the address from which the keys of an issuer cannot be fetched.
+// Only an administrator sees the address from which the keys of an issuer cannot be fetched.
 func TestExplain_KeysNotFetched_ViewerSeesNoAddress(t *testing.T) {
 	b := newBench(t)
 	b.node.fail = func(method string) error {

@@ -25,7 +25,7 @@ import (
 // Limits of the feed.
 const (
 	feedPage      = 512       // events per call to Backend.Events
-	feedBytes     = 256 << 10 // bytes after which a page ends with the index
+	feedBytes     = 256 << 10 // bytes after which a page ends, at the end of an index
 	feedMaxPage   = 1 << 20   // bound of the page, which doubles while one index has more events
 	feedHeartbeat = 15 * time.Second
 	// feedIdle is how long a reader may leave its connection full before it is dropped.
@@ -325,7 +325,7 @@ func (f *feedReader) heartbeat() []byte {
 	return fmt.Appendf(f.buf[:0], `{"index":%d,"kind":"heartbeat"}`+"\n", f.after)
 }
 
-// end sends the last line of a stream that ends early. The reader has all events up to its index.
+// end sends the last line of a stream that ends early. The reader then has all events up to the index of that line.
 func (f *feedReader) end(s *stream.Stream, reason string) error {
 	data := fmt.Appendf(nil, `{"index":%d,"kind":"end","reason":%q}`, f.after, reason)
 	if f.sse {

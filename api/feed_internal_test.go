@@ -111,7 +111,7 @@ func (l *largeFeed) Events(_ context.Context, after uint64, limit int) (events [
 	return events, upTo, nil
 }
 
-// A client may open a hundred feeds and read none. Each holds one page in memory.
+// A client may open a hundred feeds without reading them. Each one keeps a page in memory.
 func TestFeed_LargeEvents_KeepPagesSmall(t *testing.T) {
 	log := &largeFeed{n: 2000}
 	rs, _ := log.Client("rs1")

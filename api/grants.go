@@ -18,7 +18,7 @@ import (
 )
 
 // postGrants serves POST /v1/grants: one registration, or one per line. The status is 200, not 201,
-// if every token was already registered, so a retry learns that an earlier attempt had arrived.
+// if every token was already registered, so a retry shows that an earlier attempt succeeded.
 func (a *API) postGrants(r *request.Request) error {
 	t, err := request.MediaType(r.Request(), request.TypeJSON, stream.TypeNDJSON)
 	if err != nil {

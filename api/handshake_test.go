@@ -255,7 +255,7 @@ func (h result) want(t *testing.T, status int, what string) {
 }
 
 // want checks the status of an introspection. Status 0 means that the server refuses the handshake.
-// The caller then sends no request, because it might see the end of the connection before the
+// The caller then does not send a request, because the connection might close before it reads the
 // alert.
 func (c *tlsCaller) want(t *testing.T, status int, what string) {
 	t.Helper()
@@ -402,7 +402,7 @@ func TestTLSClientAuth_OpenConnection_FollowsTheRecord(t *testing.T) {
 
 // Once a CA is removed from the file, its certificates no longer authenticate. That includes open
 // connections, a resumed session (RFC 8446 section 2.2) and a new handshake. Their open streams
-// end.
+// close.
 func TestClientCAs_Reload_EndsOldCertificates(t *testing.T) {
 	for _, d := range dialects() {
 		t.Run(d.String(), func(t *testing.T) {

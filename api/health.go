@@ -20,7 +20,7 @@ func (a *API) getLive(r *request.Request) error {
 }
 
 // getReady answers 200 if the node can answer introspections with a current state, else 503. With
-// ?revoke it must also know a leader. ?verbose lists the checks.
+// ?revoke, it must also have a leader. ?verbose lists the checks.
 func (a *API) getReady(r *request.Request) error {
 	r.Quiet = true
 	ctx, cancel := a.withTimeout(r)

@@ -250,7 +250,7 @@ func TestMetrics_EachCounter_Moves(t *testing.T) {
 		t.Error("got the value of a panic in the log, want its type only")
 	}
 	if inFlight != 1 || b.value(t, "in_flight_requests") != 0 {
-		t.Errorf("in flight: got %v during and %v after the request, want 1 and 0", inFlight, b.value(t, "in_flight_requests"))
+		t.Errorf("in flight: got %v during and %v after it, want 1 and 0", inFlight, b.value(t, "in_flight_requests"))
 	}
 	for _, row := range []struct {
 		want   float64

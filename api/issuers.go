@@ -143,7 +143,7 @@ func (a *API) writeIssuer(ctx context.Context, r *request.Request, status int, i
 	return r.SendJSON(status, v)
 }
 
-// pathIssuer returns this node's copy of the issuer that the path names.
+// pathIssuer returns this node's copy of the issuer in the path.
 func (a *API) pathIssuer(r *request.Request) (*revoked.Issuer, error) {
 	name, err := r.PathID()
 	if err != nil {

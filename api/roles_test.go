@@ -98,8 +98,8 @@ func TestRoles_Routes_AreAllInTheTable(t *testing.T) {
 	}
 }
 
-// Contract 3 and 6: a client of each role calls each route. A refused call gets 403, which names
-// the roles that may call, in one wording.
+// Contract 3 and 6: a client of each role calls each route. A refused call gets 403. Its text
+// contains the roles that may call, always in the same form.
 func TestRoles_EachRouteByEachRole_MatchTheTable(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.nodes = []revoked.Member{{NodeID: "n2", Leader: true}} // a transfer does not wait for the id of a leader
@@ -145,7 +145,7 @@ func checkRole(t *testing.T, what, who, may, needs string, got reply) {
 	case allowed && (refused || got.status == 401):
 		t.Errorf("%s as %s: got %d %s, want an allowed call", what, who, got.status, got.body)
 	case !allowed && (!refused || got.field(t, "detail") != "forbidden: the caller needs the role "+needs):
-		t.Errorf("%s as %s: got %d %s, want 403 that names %s", what, who, got.status, got.body, needs)
+		t.Errorf("%s as %s: got %d %s, want 403 with %s", what, who, got.status, got.body, needs)
 	}
 }
 
@@ -179,7 +179,7 @@ func TestRoles_OtherCalls_NameTheRoles(t *testing.T) {
 		}
 		got := reply{res.StatusCode, res.Header, string(body)}
 		if got.status != 403 || got.field(t, "detail") != "forbidden: the caller needs the role resource_server" {
-			t.Errorf("check as %s: got %d %s, want 403 that names resource_server", who, got.status, got.body)
+			t.Errorf("check as %s: got %d %s, want 403 with resource_server", who, got.status, got.body)
 		}
 	}
 }

@@ -44,7 +44,7 @@ func TestGrants_TokenSize_RegisteredCanBeRevoked(t *testing.T) {
 			}
 			if tt.want == 400 {
 				if !strings.Contains(w.Body.String(), "longer than") {
-					t.Errorf("got %s, want an error that names the bound", w.Body)
+					t.Errorf("got %s, want an error with the limit", w.Body)
 				}
 				return
 			}
