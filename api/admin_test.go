@@ -336,7 +336,7 @@ func TestGrants_GetAndDelete_FollowOwner(t *testing.T) {
 	first := got.field(t, "tokens").([]any)[0].(map[string]any)
 	if first["kind"] != "access_token" || first["digest_prefix"] != revoked.DigestToken("a").Prefix() ||
 		first["state"] != "active" || first["issued_at"] != 1790000000.25 {
-		t.Errorf("got token %v", first)
+		t.Errorf("got token %v, want the registered access token", first)
 	}
 	if strings.Contains(got.body, revoked.DigestToken("a").String()) {
 		t.Error("got a whole digest, want its prefix")

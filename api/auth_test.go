@@ -275,10 +275,10 @@ func TestAuth_EachRole_ReachesItsRoutes(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %d", row.id, w.Code, w.Body, row.status)
 		}
 		if w.Code == 401 && w.Header().Get("WWW-Authenticate") != `Basic realm="revoked"` {
-			t.Errorf("%s: got WWW-Authenticate %q", row.id, w.Header().Get("WWW-Authenticate"))
+			t.Errorf("%s: got WWW-Authenticate %q, want Basic", row.id, w.Header().Get("WWW-Authenticate"))
 		}
 		if w.Code >= 400 && w.Header().Get("Content-Type") != "application/problem+json" {
-			t.Errorf("%s: got Content-Type %q", row.id, w.Header().Get("Content-Type"))
+			t.Errorf("%s: got Content-Type %q, want a problem document", row.id, w.Header().Get("Content-Type"))
 		}
 	}
 	w := b.do(call{method: "POST", path: "/v1/status", auth: as("admin")})

@@ -88,7 +88,7 @@ func TestBulk_Lines_GetResultsInOrder(t *testing.T) {
 	}
 	got := b.do(t, "issuer", "POST", "/v1/grants", ndjson, strings.Join(body, "\n")) // no newline at the end
 	if got.status != 200 || got.header.Get("Content-Type") != ndjson {
-		t.Fatalf("got %d %s", got.status, got.header)
+		t.Fatalf("got %d %s, want 200 and NDJSON", got.status, got.header)
 	}
 	answers := strings.Split(strings.TrimSuffix(got.body, "\n"), "\n")
 	if len(answers) != len(want) {
@@ -111,7 +111,7 @@ func TestBulk_Lines_GetResultsInOrder(t *testing.T) {
 	answers = strings.Split(strings.TrimSuffix(got.body, "\n"), "\n")
 	if sum := answers[len(answers)-1]; len(answers) != 5 ||
 		sum != `{"registered":0,"known":3,"revoked":0,"failed":4,"lines":7}` {
-		t.Errorf("results=errors: got %s", got.body)
+		t.Errorf("results=errors: got %s, want 4 errors and the summary", got.body)
 	}
 	if got := b.do(t, "issuer", "POST", "/v1/grants?results=none", ndjson, bulkLine(1)); got.status != 400 {
 		t.Errorf("results=none: got %d, want 400", got.status)
@@ -143,7 +143,7 @@ func TestBulk_BatchFails_OthersContinue(t *testing.T) {
 		if strings.Contains(l, `"error":"temporarily_unavailable"`) && strings.HasSuffix(l, fmt.Sprintf(`"line":%d}`, i+1)) {
 			failed++
 		} else if !strings.HasPrefix(l, fmt.Sprintf(`{"grant_id":"g-%d",`, i)) {
-			t.Fatalf("line %d: got %s", i+1, l)
+			t.Fatalf("line %d: got %s, want its grant or an unavailable node", i+1, l)
 		}
 	}
 	if len(lines) != n || failed == 0 || failed > 512 {
@@ -232,7 +232,7 @@ func TestBulk_SingleLine_IsAnsweredImmediately(t *testing.T) {
 			results := bufio.NewScanner(res.Body)
 			for i := range 5 {
 				if !results.Scan() || !strings.HasPrefix(results.Text(), fmt.Sprintf(`{"grant_id":"g-%d",`, i)) {
-					t.Fatalf("result %d: got %q %v", i, results.Text(), results.Err())
+					t.Fatalf("result %d: got %q %v, want its grant", i, results.Text(), results.Err())
 				}
 				fmt.Fprintln(pw, bulkLine(i+1))
 			}
@@ -295,7 +295,7 @@ func shrink(t *testing.T, conn *tls.Conn) {
 	}
 }
 
-// afterwards reports the end of a body.
+// afterwards closes sent at the end of a body.
 type afterwards struct {
 	r    io.Reader
 	sent chan struct{}
@@ -315,7 +315,7 @@ func countResults(t *testing.T, r io.Reader, want int) {
 	n := 0
 	for results.Scan() {
 		if !strings.HasPrefix(results.Text(), fmt.Sprintf(`{"grant_id":"g-%d,`, n)) {
-			t.Fatalf("result %d: got %s", n, results.Text())
+			t.Fatalf("result %d: got %s, want its grant", n, results.Text())
 		}
 		n++
 	}
@@ -487,7 +487,7 @@ func FuzzRegistration(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		got := b.do(t, "issuer", "POST", "/v1/grants", ndjson, string(body))
 		if got.status != 200 {
-			t.Fatalf("got %d %s", got.status, got.body)
+			t.Fatalf("got %d %s, want 200", got.status, got.body)
 		}
 		sent := nonBlank(body)
 		results := strings.Split(strings.TrimSuffix(got.body, "\n"), "\n")
@@ -495,15 +495,15 @@ func FuzzRegistration(f *testing.F) {
 			results = nil
 		}
 		if len(results) != len(sent) {
-			t.Fatalf("got %d results for %d lines", len(results), len(sent))
+			t.Fatalf("got %d results, want one for each of %d lines", len(results), len(sent))
 		}
 		for i, r := range results {
 			var m map[string]any
 			if err := json.Unmarshal([]byte(r), &m); err != nil {
-				t.Fatalf("result %q: not JSON", r)
+				t.Fatalf("got result %q, want JSON", r)
 			}
 			if m["error"] == nil && !json.Valid(sent[i]) {
-				t.Errorf("%q was accepted, but is not JSON", sent[i])
+				t.Errorf("got %q accepted, want only JSON accepted", sent[i])
 			}
 		}
 	})

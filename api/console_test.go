@@ -138,7 +138,7 @@ func consoleBench(t testing.TB, configure ...func(*api.Config)) *adminBench {
 	for _, id := range []string{"1", "2"} {
 		body := `{"grant_id":"g` + id + `","client_id":"app","subject":"alice","access_token":{"token":"AT` + id + `"}}`
 		if got := b.do(t, "issuer", "POST", "/v1/grants", "", body); got.status != 201 {
-			t.Fatalf("register: got %d %s", got.status, got.body)
+			t.Fatalf("register: got %d %s, want 201", got.status, got.body)
 		}
 	}
 	return b
@@ -182,7 +182,7 @@ func TestConsole_EachPageByEachRole_MatchesTheAPI(t *testing.T) {
 	nobody := visitor{b: b}
 	for _, page := range consolePages {
 		if got := nobody.get(t, page.path); got.status != 303 || got.header.Get("Location") != "/ui/sign-in" {
-			t.Errorf("GET %s without a session: got %d %s", page.path, got.status, got.header.Get("Location"))
+			t.Errorf("GET %s without a session: got %d %s, want 303", page.path, got.status, got.header.Get("Location"))
 		}
 	}
 	for _, form := range consoleForms {
@@ -195,7 +195,7 @@ func TestConsole_EachPageByEachRole_MatchesTheAPI(t *testing.T) {
 		for _, page := range consolePages {
 			got := p.get(t, page.path)
 			if may := slices.Contains(strings.Fields(page.may), who); may != (got.status == 200) || !may && got.status != 403 {
-				t.Errorf("GET %s as %s: got %d", page.path, who, got.status)
+				t.Errorf("GET %s as %s: got %d, want 200 with the role, else 403", page.path, who, got.status)
 			}
 			if shown := strings.Contains(got.body, `href="`+page.path+`"`); shown &&
 				!slices.Contains(strings.Fields(page.may), who) {
@@ -211,7 +211,7 @@ func TestConsole_EachPageByEachRole_MatchesTheAPI(t *testing.T) {
 			may := slices.Contains(strings.Fields(form.may), who)
 			refused := got.status == 403 || form.path == "/ui/tokens/revoke" && got.status == 400
 			if may == refused || got.status >= 500 {
-				t.Errorf("POST %s as %s: got %d %s", form.path, who, got.status, got.body)
+				t.Errorf("POST %s as %s: got %d %s, want a refusal only without the role", form.path, who, got.status, got.body)
 			}
 		}
 	}
@@ -291,7 +291,7 @@ func (p *visitor) stream(t testing.TB) <-chan string {
 		t.Fatal(err)
 	}
 	if got := res.Header.Get("Content-Type"); res.StatusCode != 200 || got != "text/event-stream" {
-		t.Fatalf("stream: got %d %s", res.StatusCode, got)
+		t.Fatalf("stream: got %d %s, want 200 and events", res.StatusCode, got)
 	}
 	lines, done := make(chan string, 1000), make(chan struct{})
 	go func() {
@@ -413,7 +413,7 @@ func TestConsole_Answers_HaveSecurityHeaders(t *testing.T) {
 			}
 		}
 		if strings.Contains(policy, "unsafe") || strings.Contains(policy, "*") {
-			t.Errorf("%s: got the policy %q", path, policy)
+			t.Errorf("%s: got the policy %q, want no unsafe source and no *", path, policy)
 		}
 		for name, want := range map[string]string{"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
 			"Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY", "Cross-Origin-Opener-Policy": "same-origin"} {
@@ -423,7 +423,7 @@ func TestConsole_Answers_HaveSecurityHeaders(t *testing.T) {
 		}
 		found := nonce.FindStringSubmatch(policy)
 		if found == nil || seen[found[1]] {
-			t.Fatalf("%s: got no fresh nonce in %q", path, policy)
+			t.Fatalf("%s: got policy %q, want a fresh nonce", path, policy)
 		}
 		seen[found[1]] = true
 		if strings.Contains(got.body, "<html") {
@@ -481,7 +481,7 @@ func TestConsole_RefusedBeforeIt_SendsAPage(t *testing.T) {
 			t.Errorf("%s at the limit: got %d %v %s, want 503 and %s", path, res.StatusCode, res.Header, body, want)
 		}
 		if csp := res.Header.Get("Content-Security-Policy"); (want == "text/html") != strings.Contains(csp, "'none'") {
-			t.Errorf("%s at the limit: got policy %q", path, csp)
+			t.Errorf("%s at the limit: got policy %q, want 'none' only for pages", path, csp)
 		}
 	}
 

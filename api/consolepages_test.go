@@ -75,7 +75,7 @@ func TestConsole_Audit_SpreadEntries_ShowsTheNewest(t *testing.T) {
 		p := b.signIn(t, "aud")
 		got := p.get(t, "/ui/audit?"+query)
 		if got.status != 200 {
-			t.Fatalf("got %d %s", got.status, got.body)
+			t.Fatalf("got %d %s, want 200", got.status, got.body)
 		}
 		var list []string
 		for row := range strings.SplitSeq(got.body, "<tr>") {
@@ -245,10 +245,10 @@ func TestConsole_TooManyClients_FormsAreShown(t *testing.T) {
 	}
 	got = p.get(t, "/ui/clients?id="+url.QueryEscape("a b/c"))
 	if got.status != 303 || got.header.Get("Location") != "/ui/clients/a%20b%2Fc" {
-		t.Errorf("open by id: got %d %q", got.status, got.header.Get("Location"))
+		t.Errorf("open by id: got %d %q, want 303 to the client", got.status, got.header.Get("Location"))
 	}
 	if got := p.get(t, "/ui/clients?id=many7"); got.status != 303 || p.get(t, got.header.Get("Location")).status != 200 {
-		t.Errorf("open many7: got %d", got.status)
+		t.Errorf("open many7: got %d, want 303 to its page", got.status)
 	}
 }
 
@@ -360,7 +360,7 @@ func TestConsole_Past_ByTokenAndDigest(t *testing.T) {
 		}
 	}
 	if strings.Contains(b.log.String(), "canary-past") || strings.Contains(b.log.String(), digest) {
-		t.Error("got the token or its digest in the log")
+		t.Error("got the token or its digest in the log, want neither")
 	}
 }
 
@@ -379,7 +379,7 @@ func TestConsole_Issuer_CreateAndChange(t *testing.T) {
 		}
 	}
 	if got := p.post(t, "/ui/issuers", "record", record); got.header.Get("Location") != "/ui/issuers/far" {
-		t.Fatalf("create: got %d %s", got.status, got.body)
+		t.Fatalf("create: got %d %s, want a redirect to the issuer", got.status, got.body)
 	}
 	if got := p.post(t, "/ui/issuers", "record", record); got.status != 409 {
 		t.Errorf("create it again: got %d, want 409", got.status)
@@ -388,7 +388,7 @@ func TestConsole_Issuer_CreateAndChange(t *testing.T) {
 	before := lifetime()
 	got := p.post(t, "/ui/issuers/far/change", "record", `{"max_lifetime":"2h"}`)
 	if got.status != 422 || lifetime() != before {
-		t.Errorf("without the name: got %d and %v", got.status, lifetime())
+		t.Errorf("without the name: got %d and %v, want 422 and no change", got.status, lifetime())
 	}
 	got = p.post(t, "/ui/issuers/far/change", "record", `{"max_lifetime":"2h"}`, "typed", "far")
 	if got.status != 303 || lifetime() != "2h" {
@@ -404,6 +404,6 @@ func TestConsole_Issuer_CreateAndChange(t *testing.T) {
 	text, _, _ = strings.Cut(text, "</textarea>")
 	got = p.post(t, "/ui/issuers/far/change", "record", html.UnescapeString(text), "typed", "far")
 	if got.status != 303 || !strings.Contains(text, "max_lifetime") {
-		t.Errorf("the record that the page shows: got %d %s for %s", got.status, got.body, text)
+		t.Errorf("the record that the page shows: got %d %s for %s, want 303", got.status, got.body, text)
 	}
 }

@@ -63,17 +63,17 @@ func TestCORS_OriginAndPath_DecideHeaders(t *testing.T) {
 		if row.allow == "" {
 			for k := range h {
 				if strings.HasPrefix(k, "Access-Control-") {
-					t.Errorf("%s: got %s", row.id, k)
+					t.Errorf("%s: got %s, want no CORS header", row.id, k)
 				}
 			}
 			continue
 		}
 		if h.Get("Vary") != "Origin" || h.Get("Access-Control-Expose-Headers") != "Retry-After, WWW-Authenticate" {
-			t.Errorf("%s: got %v", row.id, h)
+			t.Errorf("%s: got %v, want Vary and the exposed headers", row.id, h)
 		}
 		if w.Code == 204 && (h.Get("Access-Control-Allow-Methods") != "POST" ||
 			h.Get("Access-Control-Allow-Headers") != "authorization, content-type") {
-			t.Errorf("%s: got %v", row.id, h)
+			t.Errorf("%s: got %v, want the allowed method and headers", row.id, h)
 		}
 	}
 }

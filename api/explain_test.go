@@ -50,7 +50,7 @@ func actorOf(b *bench, id string) revoked.Actor {
 func (b *bench) revokeRaw(t testing.TB, who, token string) {
 	t.Helper()
 	if w := b.do(call{path: pathRevoke, auth: as(who), body: "token=" + url.QueryEscape(token)}); w.Code != 200 {
-		t.Fatalf("revoke: got %d %s", w.Code, w.Body)
+		t.Fatalf("revoke: got %d %s, want 200", w.Code, w.Body)
 	}
 }
 
@@ -328,7 +328,7 @@ func TestExplain_RandomStates_EqualIntrospection(t *testing.T) {
 				status, doc, raw := b.explain(t, "admin", explainBody("token", token, who))
 				seen[fmt.Sprint(doc["reason"])]++
 				if status != 200 || doc["active"] != active || (doc["reason"] == "active") != active {
-					t.Fatalf("seed %d, %.20s as %s: got %d %s, introspection: active %t", seed, token, who, status, raw, active)
+					t.Fatalf("seed %d, %.20s as %s: got %d %s, want active %t", seed, token, who, status, raw, active)
 				}
 			}
 		}

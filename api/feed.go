@@ -195,8 +195,8 @@ func weight(accept string, ranges ...string) float64 {
 
 // A feedReader is the state of one reader of the feed. Only the goroutine of its request uses it.
 //
-// Invariant: buf and the bytes sent hold every event up to after that the reader may see, and no
-// later one. So a reader that resumes from the last id or index misses nothing.
+// Invariant: buf and the bytes sent contain every event up to f.after that the reader may see, and
+// no later event. So a reader that resumes from the last id or index does not miss any event.
 type feedReader struct {
 	a       *API
 	src     *feedSource

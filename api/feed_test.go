@@ -75,18 +75,18 @@ func TestFeed_NDJSON_ListsEventsInOrder(t *testing.T) {
 	last := 0.0
 	for _, e := range events {
 		if e["index"].(float64) <= last {
-			t.Errorf("got event %v out of order", e)
+			t.Errorf("got event %v out of order, want increasing indexes", e)
 		}
 		last = e["index"].(float64)
 	}
 	first, cutoff := events[0], events[4]
 	if first["kind"] != "grant" || first["reason"] != "why" || first["actor"] != "admin" ||
 		first["digests"].([]any)[0] != revoked.DigestToken("t-rs1").String() {
-		t.Errorf("got %v", first)
+		t.Errorf("got %v, want the deleted grant", first)
 	}
 	if sel := cutoff["selector"].(map[string]any); cutoff["kind"] != "cutoff" || sel["subject"] != "alice" ||
 		cutoff["issued_before"] == nil {
-		t.Errorf("got %v", cutoff)
+		t.Errorf("got %v, want the cut-off of alice", cutoff)
 	}
 	if sel := events[3]["selector"].(map[string]any); events[3]["kind"] != "token" || sel["client_id"] != "app" ||
 		len(sel) != 1 {
@@ -305,7 +305,7 @@ func TestFeed_SSE_ResumesWholeIndexes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if res.StatusCode != 200 || res.Header.Get("Content-Type") != "text/event-stream" {
-			t.Fatalf("got %d %s", res.StatusCode, res.Header)
+			t.Fatalf("got %d %s, want 200 and events", res.StatusCode, res.Header)
 		}
 		return bufio.NewScanner(res.Body), func() { res.Body.Close() }
 	}

@@ -38,7 +38,7 @@ func TestGrants_List_IsPagedToTheEnd(t *testing.T) {
 	for {
 		status, list, raw := b.listGrants(t, "admin", "?client_id=c2&subject=alice"+after)
 		if status != 200 {
-			t.Fatalf("got %d %s", status, raw)
+			t.Fatalf("got %d %s, want 200", status, raw)
 		}
 		for _, g := range list.Grants {
 			id := g["grant_id"].(string)
@@ -62,7 +62,7 @@ func TestGrants_List_IsPagedToTheEnd(t *testing.T) {
 		t.Errorf("revoked: got %s, want one grant", raw)
 	}
 	if _, _, raw := b.listGrants(t, "admin", "?subject=nobody"); strings.TrimSpace(raw) != `{"grants":[]}` {
-		t.Errorf("none: got %s", raw)
+		t.Errorf("nobody: got %s, want no grants", raw)
 	}
 }
 

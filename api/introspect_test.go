@@ -68,7 +68,7 @@ func TestIntrospect_ConformanceRows_Hold(t *testing.T) {
 				}
 			}
 			if all[0] != all[1] {
-				t.Errorf("HP-13: the paths differ: %s, %s", all[0], all[1])
+				t.Errorf("HP-13: got %s and %s, want the same answer at both paths", all[0], all[1])
 			}
 		})
 	}

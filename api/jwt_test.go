@@ -56,7 +56,7 @@ func (b *bench) introspectAs(t testing.TB, who, token string) string {
 	t.Helper()
 	w := b.do(call{path: pathIntrospect, auth: as(who), body: "token=" + url.QueryEscape(token)})
 	if w.Code != http.StatusOK {
-		t.Fatalf("introspection by %s: got %d %s", who, w.Code, w.Body)
+		t.Fatalf("introspection by %s: got %d %s, want 200", who, w.Code, w.Body)
 	}
 	return w.Body.String()
 }
@@ -109,7 +109,7 @@ func TestCheck_JWT_LikeARegisteredToken(t *testing.T) {
 		}
 	}
 	if w := b.do(call{path: pathRevoke, auth: as("admin"), body: "token=" + token}); w.Code != http.StatusOK {
-		t.Fatalf("revoke: got %d %s", w.Code, w.Body)
+		t.Fatalf("revoke: got %d %s, want 200", w.Code, w.Body)
 	}
 	if status, _ := check(token); status != http.StatusUnauthorized {
 		t.Errorf("after the revocation: got %d, want 401", status)

@@ -180,7 +180,7 @@ func TestRevoke_ConformanceRows_Hold(t *testing.T) {
 					t.Fatalf("got %d %s, want %d", w.Code, w.Body, row.status)
 				}
 				if row.status == 200 && w.Body.String() != "{}" {
-					t.Errorf("GA-3: got body %q", w.Body)
+					t.Errorf("GA-3: got body %q, want {}", w.Body)
 				}
 				if row.code != "" && !strings.HasPrefix(w.Body.String(), `{"error":"`+row.code+`"`) {
 					t.Errorf("got %s, want error %s", w.Body, row.code)
@@ -201,7 +201,7 @@ func TestRevoke_ConformanceRows_Hold(t *testing.T) {
 			}
 			if fmt.Sprint(answers[0].Code, answers[0].Header(), answers[0].Body) != fmt.Sprint(answers[1].Code,
 				answers[1].Header(), answers[1].Body) {
-				t.Errorf("HP-13: the paths differ: %v %v", answers[0], answers[1])
+				t.Errorf("HP-13: got %v and %v, want the same answer at both paths", answers[0], answers[1])
 			}
 		})
 	}
@@ -261,7 +261,7 @@ func TestRevoke_ResourceServer_OnlyItsOwn(t *testing.T) {
 	}
 	for _, token := range []string{"ATr", "RTr", "ATs", "RTs"} {
 		if b.active(t, token) {
-			t.Errorf("%s is active, want inactive", token)
+			t.Errorf("%s: got active, want inactive", token)
 		}
 	}
 	b.node.onStatus = func(context.Context, revoked.Digest) error { return revoked.ErrNoLeader }
@@ -317,7 +317,7 @@ func TestRevoke_BackendError_DecidesStatus(t *testing.T) {
 			t.Errorf("%v: got %d %s, want %d %s", row.err, w.Code, w.Body, row.status, row.code)
 		}
 		if strings.Contains(w.Body.String(), "facts") || strings.Contains(w.Body.String(), "/secret") {
-			t.Errorf("%v: the response contains the detail: %s", row.err, w.Body)
+			t.Errorf("%v: got the detail in the response %s, want none", row.err, w.Body)
 		}
 		for what, c := range map[string]call{
 			"401": {auth: basic("c1", "wrong"), body: "token=AT1"}, "400": {auth: as("c1"), body: "token=a&token=b"},

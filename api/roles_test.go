@@ -214,7 +214,7 @@ func TestRoles_Feed_AuditorSeesEverything(t *testing.T) {
 	revokeSome(t, b)
 	if got := b.do(t, "admin", "POST", "/v1/revocations", "",
 		`{"subject":"alice","session":"s-1","reason":"left"}`); got.status != 200 {
-		t.Fatalf("cut-off: got %d %s", got.status, got.body)
+		t.Fatalf("cut-off: got %d %s, want 200", got.status, got.body)
 	}
 	want := b.do(t, "admin", "GET", "/v1/revocations", "", "").body
 	if got := b.do(t, "aud", "GET", "/v1/revocations", "", "").body; got != want || !strings.Contains(got, `"left"`) {

@@ -14,7 +14,7 @@ func TestSettings_Patch_ChangesAll(t *testing.T) {
 		`{"lease_duration":"1500ms","secret_grace":"1h30m"}`)
 	if got.status != 200 || got.field(t, "lease_duration") != "1.5s" || got.field(t, "secret_grace") != "1h30m" ||
 		got.field(t, "max_clock_skew") != "5s" {
-		t.Errorf("got %d %s", got.status, got.body)
+		t.Errorf("got %d %s, want 200 and the settings", got.status, got.body)
 	}
 	if got := b.do(t, "admin", "PATCH", "/v1/settings", "", `{"lease_duration":null}`); got.field(t,
 		"lease_duration") != "2s" {
