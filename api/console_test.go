@@ -454,7 +454,7 @@ func TestConsole_PlainHTTP_IsRefused(t *testing.T) {
 }
 
 // A browser gets a page even for a refusal that precedes the console. Other clients get JSON.
-func TestConsole_RefusedBeforeIt_SendsAPage(t *testing.T) {
+func TestConsole_EarlyRefusal_SendsAPage(t *testing.T) {
 	r := start(t, nil, withConsole)
 	addr := serveLimited(t, r, func(c *serve.Config) { c.MaxRequests, c.MaxRequestsPerAddress = 1, 1 })
 	h := dialH2(t, addr)
@@ -627,7 +627,7 @@ func TestConsole_Cutoff_CountsFirst(t *testing.T) {
 }
 
 // A viewer gets the explanation without the subject, whether the form has the token or its digest.
-func TestConsole_Explain_ByTokenAndDigest(t *testing.T) {
+func TestConsole_Explain_AcceptsTokenOrDigest(t *testing.T) {
 	b := consoleBench(t)
 	eye, admin := b.signIn(t, "eye"), b.signIn(t, "admin")
 	for _, fields := range [][]string{{"token", "AT1"}, {"digest", revoked.DigestToken("AT1").String()}} {

@@ -143,7 +143,7 @@ func TestConsole_Audit_ManyEntries_ReadsTheEnd(t *testing.T) {
 
 // A client that changes during its request must sign in again. The answer never makes the browser
 // show its own login prompt.
-func TestConsole_ClientChanges_WithinTheRequest(t *testing.T) {
+func TestConsole_ClientChangesDuringCall_MustSignIn(t *testing.T) {
 	for _, tt := range []struct{ name, who, method, path string }{
 		{"a page", "admin", "GET", "/ui/clients"}, {"an action", "admin", "POST", "/ui/grants/g1/end"},
 		{"the live audit", "aud", "GET", "/ui/audit/stream?after=0"},
@@ -175,7 +175,7 @@ func TestConsole_ClientChanges_WithinTheRequest(t *testing.T) {
 }
 
 // The sign-in page redirects a client with a session to a page that its role may see.
-func TestConsole_SignInAgain_LeadsToAPage(t *testing.T) {
+func TestConsole_SignInAgain_RedirectsToAPage(t *testing.T) {
 	b := consoleBench(t)
 	for _, who := range []string{"eye", "aud", "ops", "admin"} {
 		p := b.signIn(t, who)
@@ -322,7 +322,7 @@ func TestConsole_Settings_ChangeIsConfirmed(t *testing.T) {
 
 // The page reports the state of a token at a given time, by the token or by its digest. It shows
 // neither.
-func TestConsole_Past_ByTokenAndDigest(t *testing.T) {
+func TestConsole_Past_AcceptsTokenOrDigest(t *testing.T) {
 	b := consoleBench(t)
 	b.node.applyOps(command.AcknowledgeOp(nil)) // the history begins
 	body := `{"grant_id":"gp","client_id":"app","access_token":{"token":"canary-past"}}`
@@ -366,7 +366,7 @@ func TestConsole_Past_ByTokenAndDigest(t *testing.T) {
 
 // An administrator creates and changes an issuer with the API's own record. The page shows the
 // API's error unchanged.
-func TestConsole_Issuer_CreateAndChange(t *testing.T) {
+func TestConsole_Issuer_IsCreatedAndChanged(t *testing.T) {
 	b := consoleBench(t)
 	p := b.signIn(t, "admin")
 	const record = `{"name":"far","issuer":"https://far.example","jwks_uri":"https://far.example/k"}`

@@ -237,7 +237,7 @@ func TestExplain_BadRequests_AreRefused(t *testing.T) {
 
 // Without a current copy the answer is 503, as for introspection. Only a caller that may not see
 // the token gets an answer.
-func TestExplain_NotCurrent_LikeIntrospection(t *testing.T) {
+func TestExplain_NotCurrent_EqualsIntrospection(t *testing.T) {
 	b := newBench(t)
 	b.node.fail = func(method string) error {
 		if method == "Explain" || method == "Status" {

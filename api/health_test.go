@@ -168,7 +168,7 @@ func TestProfiles_Stacks_HaveNoArguments(t *testing.T) {
 
 // Two profiles over a period would measure each other. So a second one is refused while the first
 // runs.
-func TestProfiles_SecondOverTime_IsRefused(t *testing.T) {
+func TestProfiles_SecondTimedProfile_IsRefused(t *testing.T) {
 	h := newBench(t, func(c *api.Config) { c.Profiles = true }).api.MetricsHandler()
 	get := func(path string) int {
 		return serveCall(h, call{method: "GET", path: "/debug/pprof/" + path, auth: as("admin")}).Code

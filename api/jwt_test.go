@@ -62,7 +62,7 @@ func (b *bench) introspectAs(t testing.TB, who, token string) string {
 }
 
 // RFC 8725 section 3.9, RFC 7662 section 4: only an audience of the token sees it as active.
-func TestIntrospect_JWT_ByAudienceAndOwner(t *testing.T) {
+func TestIntrospect_JWT_SeenByAudienceAndOwner(t *testing.T) {
 	const inactive = `{"active":false}`
 	b := newBench(t)
 	token := b.node.trust(t, nil).sign(nil)

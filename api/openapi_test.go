@@ -66,25 +66,25 @@ func closeObjects(v any) {
 	}
 }
 
-// A described is an operation of the document with its method and path.
-type described struct {
+// An operation is one method of a path in the document.
+type operation struct {
 	call string // "POST /v1/grants"
 	item *openapi3.PathItem
 	op   *openapi3.Operation
 }
 
-func (d *description) operations() []described {
-	var list []described
+func (d *description) operations() []operation {
+	var list []operation
 	for path, item := range d.Paths.Map() {
 		for method, op := range item.Operations() {
-			list = append(list, described{method + " " + path, item, op})
+			list = append(list, operation{method + " " + path, item, op})
 		}
 	}
-	slices.SortFunc(list, func(a, b described) int { return strings.Compare(a.call, b.call) })
+	slices.SortFunc(list, func(a, b operation) int { return strings.Compare(a.call, b.call) })
 	return list
 }
 
-func (d *description) operation(t *testing.T, call string) described {
+func (d *description) operation(t *testing.T, call string) operation {
 	t.Helper()
 	for _, o := range d.operations() {
 		if o.call == call {
@@ -92,7 +92,7 @@ func (d *description) operation(t *testing.T, call string) described {
 		}
 	}
 	t.Fatalf("%s: got no description, want one", call)
-	return described{}
+	return operation{}
 }
 
 // OpenAPI 3.1: the document is well-formed, and its $refs resolve.

@@ -123,7 +123,7 @@ func proofs() []proof {
 		{"JWT", "RFC 8725 2.7, 3.8", "a token of another issuer with the same key", "node/jwt",
 			"TestVerify_OtherIssuer_IsNotVerified", "RFC 8725 sections 2.7 and 3.8"},
 		{"JWT", "RFC 8725 3.9", "a token for another audience", "api",
-			"TestIntrospect_JWT_ByAudienceAndOwner", "RFC 8725 section 3.9"},
+			"TestIntrospect_JWT_SeenByAudienceAndOwner", "RFC 8725 section 3.9"},
 		{"JWT", "RFC 8725 2.8, 3.11", "tokens of other kinds of the same issuer", "node/jwt", attacks,
 			"sections 2.8, 3.11 and 3.12"},
 		{"JWT", "RFC 8725 2.9, 3.10", "keys that the token brings along", "node/jwt", attacks,
