@@ -187,8 +187,8 @@ type Backend interface {
 	// DeleteJoinToken deletes a join token. It is idempotent. It returns ErrNotFound for
 	// an unknown id.
 	DeleteJoinToken(ctx context.Context, by revoked.Actor, id string) (index uint64, err error)
-	// Promote makes a member a voter. It returns ErrNotFound, or ErrUnprocessable if the member has not
-	// caught up.
+	// Promote makes a member a voter. It returns ErrNotFound, or ErrUnprocessable if the member has
+	// not caught up.
 	Promote(ctx context.Context, by revoked.Actor, node string) (index uint64, err error)
 	// Demote makes a member a non-voter. It returns ErrNotFound or ErrQuorumRisk.
 	Demote(ctx context.Context, by revoked.Actor, node string) (index uint64, err error)

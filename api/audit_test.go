@@ -280,8 +280,8 @@ func TestAudit_Events_FollowAndResume(t *testing.T) {
 	}
 }
 
-// Refusals beyond the limit of a client are only counted, and the next entry reports their number. A
-// refused call is answered even if its entry does not commit.
+// Refusals beyond the limit of a client are only counted, and the next entry reports their number.
+// A refused call is answered even if its entry does not commit.
 func TestAudit_ManyRefusals_AreBounded(t *testing.T) {
 	var offset atomic.Int64
 	start := time.Now()

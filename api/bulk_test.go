@@ -434,8 +434,7 @@ func TestBulk_CredentialEnds_StreamEnds(t *testing.T) {
 	}
 }
 
-// Lines that were read before the credential becomes invalid are registered until then or not at
-// all.
+// Lines that were read before the credential becomes invalid are registered by then or not at all.
 func TestBulk_CredentialEnds_NoLaterLineIsRegistered(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		b := newAdminBench(t)

@@ -59,8 +59,8 @@ func ParseClient(body []byte, parse ParseKeys) (revoked.Client, error) {
 	return c, err
 }
 
-// fields returns the members that a body may have. Each member limits its own value; validate, create and
-// apply check what the value means for the record.
+// fields returns the members that a body may have. Each member limits its own value; validate,
+// create and apply check what the value means for the record.
 func (p *clientPatch) fields() []request.Field {
 	list := request.Names(revoked.MaxClientList, revoked.MaxClientElement)
 	raw := func(j *strictjson.Reader) ([]byte, error) {

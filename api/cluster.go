@@ -154,7 +154,8 @@ func (a *API) postJoin(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.Join(ctx, addresses))
 }
 
-// isHostPort reports whether addr has a host and a port that can be dialed. It does not resolve the name.
+// isHostPort reports whether addr has a host and a port that can be dialed. It does not use
+// DNS.
 func isHostPort(addr string) bool {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host == "" {

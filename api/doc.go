@@ -8,9 +8,9 @@
 //   - A refused call by an administrator or operator that could have changed something is recorded
 //     before it is answered, within limits. Apply records accepted calls.
 //
-// It never logs or stores a raw token or a secret. A handler digests the token that it reads and clears the
-// buffer. Log lines, metrics and errors do not contain tokens or query strings. The package does
-// not depend on Raft. [revoked.Decide] evaluates tokens.
+// It never logs or stores a raw token or a secret. A handler digests the token that it reads and
+// clears the buffer. Log lines, metrics and errors do not contain tokens or query strings. The
+// package does not depend on Raft. [revoked.Decide] evaluates tokens.
 //
 // [API.middleware] runs the handler of a route. Package access authenticates the caller. A handler
 // decodes the request with package request and calls the [Backend] once. It then writes the answer

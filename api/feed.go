@@ -325,7 +325,8 @@ func (f *feedReader) heartbeat() []byte {
 	return fmt.Appendf(f.buf[:0], `{"index":%d,"kind":"heartbeat"}`+"\n", f.after)
 }
 
-// end sends the last line of a stream that ends early. The reader then has all events up to the index of that line.
+// end sends the last line of a stream that ends early. The reader then has all events up to the
+// index of that line.
 func (f *feedReader) end(s *stream.Stream, reason string) error {
 	data := fmt.Appendf(nil, `{"index":%d,"kind":"end","reason":%q}`, f.after, reason)
 	if f.sse {

@@ -109,7 +109,7 @@ type grantView struct {
 	RegisteredBy string                  `json:"registered_by,omitempty"`
 	CreatedAt    request.UnixSeconds     `json:"created_at"`
 	CreatedIndex uint64                  `json:"created_index"`
-	ExpiresAt    request.UnixTime        `json:"expires_at"` // of the last token; null: never
+	ExpiresAt    request.UnixTime        `json:"expires_at"` // latest expiry of the tokens; null: never
 	TokenCount   int                     `json:"token_count"`
 	Tokens       []tokenView             `json:"tokens,omitzero"` // nil in a list
 	Revoked      *request.RevocationView `json:"revoked,omitempty"`

@@ -9,7 +9,7 @@ import (
 )
 
 // An attacker with the credentials of another issuer knows the digest of a refresh token. Every
-// probe gets the same bytes, so no probe reveals whether a guess was right, and the token stays live.
+// probe gets the same bytes, so no probe reveals a right guess, and the token stays live.
 func TestGrants_AnotherIssuer_ReadsAndRevokesNothing(t *testing.T) {
 	b := newBench(t)
 	b.node.put(confidential("evil", "evil-secret", revoked.RoleIssuer))
