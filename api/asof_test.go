@@ -63,7 +63,7 @@ func TestAsOf_EachState_HasItsMembers(t *testing.T) {
 			"at": unix(began) + 5, "state": "active", "reason": "active", "since": unix(began), "until": unix(revokedAt),
 			"index": float64(registered)}},
 		{"now", "PT1", "", final},
-		{"revoked before anyone registered it", "never registered", "", map[string]any{"state": "inactive",
+		{"revoked without a registration", "never registered", "", map[string]any{"state": "inactive",
 			"reason": "denied", "since": unix(revokedAt) + 10, "index": float64(tombstone)}},
 	} {
 		for _, who := range []string{"admin", "aud"} {

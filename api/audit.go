@@ -146,7 +146,7 @@ type auditObjectView struct {
 	Session      string               `json:"session,omitempty"`
 	Issuer       string               `json:"issuer,omitempty"`
 	IssuedBefore *request.UnixSeconds `json:"issued_before,omitempty"`
-	Digest       string               `json:"digest,omitempty"` // its first characters
+	Digest       string               `json:"digest,omitempty"` // a prefix of it
 	JTI          string               `json:"jti,omitempty"`
 	Count        uint64               `json:"count,omitempty"`
 	Name         string               `json:"name,omitempty"`

@@ -206,14 +206,14 @@ func TestAuth_ExpiredSecret_Is401(t *testing.T) {
 		status int
 	}{
 		{"the new secret", call{auth: basic("multi", "new")}, 200},
-		{"CA-20 the old one within its grace", call{auth: basic("multi", "old")}, 200},
-		{"CA-20 an old one beyond it", call{auth: basic("multi", "gone")}, 401},
-		{"a weak one", call{auth: basic("multi", "weak")}, 200},
-		{"a weak one again", call{auth: basic("multi", "weak")}, 200},
-		{"a weak one in the body", call{body: "client_id=multi&client_secret=weak&"}, 200},
-		{"a wrong one", call{auth: basic("multi", "weaker")}, 401},
-		{"a wrong one again", call{auth: basic("multi", "weaker")}, 401},
-		{"an old weak one", call{auth: basic("multi", "oldweak")}, 200},
+		{"CA-20 the old secret in its grace period", call{auth: basic("multi", "old")}, 200},
+		{"CA-20 an old secret after its grace period", call{auth: basic("multi", "gone")}, 401},
+		{"a weak secret", call{auth: basic("multi", "weak")}, 200},
+		{"a weak secret again", call{auth: basic("multi", "weak")}, 200},
+		{"a weak secret in the body", call{body: "client_id=multi&client_secret=weak&"}, 200},
+		{"a wrong secret", call{auth: basic("multi", "weaker")}, 401},
+		{"a wrong secret again", call{auth: basic("multi", "weaker")}, 401},
+		{"an old weak secret", call{auth: basic("multi", "oldweak")}, 200},
 		{"CA-19 Basic only, by Basic", call{auth: as("head")}, 200},
 		{"CA-19 Basic only, in the body", call{body: "client_id=head&client_secret=head-secret&"}, 401},
 		{"post only, in the body", call{body: "client_id=post&client_secret=post-secret&"}, 200},
@@ -229,7 +229,7 @@ func TestAuth_ExpiredSecret_Is401(t *testing.T) {
 	b.now = b.now.Add(time.Second)
 	for _, secret := range []string{"old", "oldweak"} {
 		if w := b.do(call{path: pathRevoke, auth: basic("multi", secret), body: "token=x"}); w.Code != 401 {
-			t.Errorf("CA-20 %s after its grace: got %d, want 401", secret, w.Code)
+			t.Errorf("CA-20 %s after its grace period: got %d, want 401", secret, w.Code)
 		}
 	}
 	c.Secrets = c.Secrets[:1]

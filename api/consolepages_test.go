@@ -285,7 +285,7 @@ func TestConsole_Settings_ChangeIsConfirmed(t *testing.T) {
 		value  string // after the request
 	}{
 		{"without the name", []string{"value", "48h", "shown", "24h"}, 422, "Nothing was done", "24h"},
-		{"with another value shown", []string{"value", "48h", "shown", "23h", "typed", "secret_grace"}, 409,
+		{"after another value was shown", []string{"value", "48h", "shown", "23h", "typed", "secret_grace"}, 409,
 			"secret_grace is now 24h, not 23h", "24h"},
 		{"out of bounds", []string{"value", "99999h", "shown", "24h", "typed", "secret_grace"}, 422,
 			"secret_grace must be from 0s to 8760h", "24h"},

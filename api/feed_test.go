@@ -226,7 +226,7 @@ func TestFeed_OtherEra_Gets410(t *testing.T) {
 		{"another era, from the beginning", other + ".0", 410},
 		{"another era, ahead of the log", fmt.Sprintf("%s.%d", other, end+1), 410},
 		{"not an era", "x.1", 400},
-		{"an era alone", era, 400},
+		{"only an era", era, 400},
 		{"an era without an index", era + ".", 400},
 	} {
 		for _, header := range []http.Header{nil, {"Accept": {"text/event-stream"}, "Last-Event-ID": {tt.after}}} {

@@ -274,7 +274,7 @@ func credentialEnds(client string) []credentialEnd {
 				c.Secrets = []revoked.SecretHash{clientauth.HashSecret(secretOf("another"))}
 			})
 		}, "secret_ended"},
-		{"with a secret past its grace", replace(-time.Second), "secret_ended"},
-		{"with a secret whose grace ends while nothing happens", replace(200 * time.Millisecond), "secret_ended"},
+		{"with a secret past its grace period", replace(-time.Second), "secret_ended"},
+		{"with a secret whose grace period ends while nothing happens", replace(200 * time.Millisecond), "secret_ended"},
 	}
 }

@@ -97,7 +97,7 @@ func TestMetrics_Networks_DecideWhoAuthenticates(t *testing.T) {
 		"a client without a role":   {list(), call{remote: here, auth: as("c1")}, 403},
 		"behind a proxy":            {list("192.0.2.0/24"), call{remote: proxy, header: forwarded("192.0.2.7")}, 200},
 		"elsewhere, behind a proxy": {list("203.0.113.0/24"), call{remote: proxy, header: forwarded("198.51.100.7")}, 401},
-		"a header of its own":       {list("192.0.2.0/24"), call{remote: elsewhere, header: forwarded("192.0.2.7")}, 401},
+		"a forged header":           {list("192.0.2.0/24"), call{remote: elsewhere, header: forwarded("192.0.2.7")}, 401},
 		"credentials are not read":  {list("192.0.2.0/24"), call{remote: here, auth: basic("eye", "wrong")}, 200},
 	} {
 		b := newBench(t, func(c *api.Config) {
@@ -141,8 +141,8 @@ func TestProfiles_MetricsAddress_ForAdministrators(t *testing.T) {
 		{"the processor", on, "admin", "profile?seconds=1", 200, gzip},
 		{"a trace", on, "admin", "trace?seconds=1", 200, "go 1."},
 		{"the command line", on, "admin", "cmdline", 404, ""},
-		{"for too long", on, "admin", "profile?seconds=61", 400, ""},
-		{"an unknown debug", on, "admin", "heap?debug=3", 400, ""},
+		{"a profile that is too long", on, "admin", "profile?seconds=61", 400, ""},
+		{"an unknown debug format", on, "admin", "heap?debug=3", 400, ""},
 	} {
 		w := serveCall(tt.h, call{method: "GET", path: "/debug/pprof/" + tt.path, auth: as(tt.who)})
 		if w.Code != tt.status || !strings.HasPrefix(w.Body.String(), tt.begins) {

@@ -248,7 +248,7 @@ func TestRevocations_JTI_RevokesTheToken(t *testing.T) {
 	}
 	for range 2 {
 		if got, body := post("bound", good); got != 200 || !strings.HasPrefix(body, `{"index":`) {
-			t.Errorf("issuer that is bound to the iss: got %d %s, want 200", got, body)
+			t.Errorf("issuer that may use the iss: got %d %s, want 200", got, body)
 		}
 	}
 	if b.active(t, one) || !b.active(t, two) {
