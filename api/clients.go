@@ -218,7 +218,7 @@ func (a *API) postSecret(r *request.Request) error {
 	c, index, err := a.changeClient(r, func(c *revoked.Client) error {
 		switch {
 		case c.Type == revoked.Public:
-			return fmt.Errorf("%w: a public client has no secret", revoked.ErrUnprocessable)
+			return fmt.Errorf("%w: a public client cannot have a secret", revoked.ErrUnprocessable)
 		case !c.UsesSecret():
 			return errNoSecretMethod
 		}

@@ -177,7 +177,7 @@ func (a *API) postLeave(r *request.Request) error {
 }
 
 // postRemove serves POST /v1/cluster/remove. It waits until the removed node cannot hold a lease,
-// even with force. force removes a live node and skips the quorum check, so it needs a reason.
+// even with force. force removes a live node and skips the quorum check, so it requires a reason.
 func (a *API) postRemove(r *request.Request) error {
 	var node, reason string
 	var force bool
@@ -192,7 +192,7 @@ func (a *API) postRemove(r *request.Request) error {
 		return errNoNode
 	case force && strings.TrimSpace(reason) == "":
 		r.Object.Node = node
-		return fmt.Errorf("%w: force needs a reason", revoked.ErrUnprocessable)
+		return fmt.Errorf("%w: reason is missing: force requires it", revoked.ErrUnprocessable)
 	}
 	r.Object.Node = node
 	ctx, cancel := r.WithSlowTimeout()

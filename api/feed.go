@@ -55,7 +55,7 @@ func (a *API) serveFeed(r *request.Request, src *feedSource, begin func(after ui
 	case "true":
 		follow = true
 	default:
-		return fmt.Errorf("%w: follow must be true or false", revoked.ErrInvalid)
+		return fmt.Errorf("%w: query parameter follow: want true or false", revoked.ErrInvalid)
 	}
 	if r.Request().Method != http.MethodHead {
 		release, err := a.streams.feeds.take(r.Client.ID)
@@ -135,7 +135,7 @@ func feedStart(r *request.Request, sse bool) (revoked.Position, error) {
 	}
 	after, err := revoked.ParsePosition(from)
 	if err != nil {
-		return after, fmt.Errorf("%w: after must be ERA.INDEX or an index, a whole number", revoked.ErrInvalid)
+		return after, fmt.Errorf("%w: query parameter after: want ERA.INDEX or an index", revoked.ErrInvalid)
 	}
 	return after, nil
 }

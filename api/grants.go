@@ -245,7 +245,7 @@ func readGrantQuery(r *request.Request) (revoked.GrantQuery, error) {
 		}
 	}
 	if q.Selector.IsZero() {
-		return q, fmt.Errorf("%w: give at least one of client_id, subject, session, issuer", revoked.ErrInvalid)
+		return q, fmt.Errorf("%w: query: want at least one of client_id, subject, session and issuer", revoked.ErrInvalid)
 	}
 	switch state := r.QueryParam("state"); state {
 	case "":

@@ -38,7 +38,7 @@ type lineStream struct {
 func (a *API) streamLines(r *request.Request, limit int, run func(l *lineStream) error) error {
 	results := r.QueryParam("results")
 	if results != "" && results != "all" && results != "errors" {
-		return request.Malformed("results must be all or errors")
+		return request.Malformed("query parameter results: want all or errors")
 	}
 	release, err := a.streams.bulks.take(r.Client.ID)
 	if err != nil {

@@ -116,15 +116,15 @@ func (b *revocationBody) check() error {
 	only := revoked.Selector{Issuer: b.Issuer}
 	switch {
 	case !b.hasJTI && b.expiresAt != 0:
-		return fmt.Errorf("%w: expires_at needs a jti", revoked.ErrInvalid)
+		return fmt.Errorf("%w: expires_at: want a jti with it", revoked.ErrInvalid)
 	case !b.hasJTI && b.Selector.IsZero():
-		return fmt.Errorf("%w: give at least one of client_id, subject, session, grant_id, issuer", revoked.ErrInvalid)
+		return fmt.Errorf("%w: want at least one of client_id, subject, session, grant_id and issuer", revoked.ErrInvalid)
 	case b.hasJTI && b.Issuer == "":
-		return fmt.Errorf("%w: a jti needs an issuer", revoked.ErrInvalid)
+		return fmt.Errorf("%w: issuer is missing: jti requires it", revoked.ErrInvalid)
 	case b.hasJTI && (b.Selector != only || b.IssuedBefore != 0):
-		return fmt.Errorf("%w: with a jti, give only issuer, expires_at and reason", revoked.ErrInvalid)
+		return fmt.Errorf("%w: jti: want only issuer, expires_at and reason with it", revoked.ErrInvalid)
 	case b.hasJTI && (b.DryRun || b.Expect != nil):
-		return fmt.Errorf("%w: dry_run and expect count grants: omit them with a jti", revoked.ErrUnprocessable)
+		return fmt.Errorf("%w: dry_run, expect: not allowed with a jti", revoked.ErrUnprocessable)
 	}
 	return nil
 }
@@ -201,7 +201,7 @@ func decodeDenial(line []byte) (revoked.JTIRevocation, error) {
 	})
 	switch {
 	case err == nil && !req.hasJTI:
-		err = fmt.Errorf("%w: a line needs a jti", revoked.ErrInvalid)
+		err = fmt.Errorf("%w: jti is missing", revoked.ErrInvalid)
 	case err == nil:
 		err = req.check()
 	}
