@@ -162,7 +162,8 @@ type Backend interface {
 	// returns ErrQuorumRisk.
 	Leave(ctx context.Context, by revoked.Actor) (index uint64, err error)
 	// Remove removes another node. It returns ErrNotFound, or ErrQuorumRisk unless force is set, which
-	// requires a reason. The leader authorizes the actor again: ErrForbidden, ErrActorChanged.
+	// requires a reason. The leader authorizes the actor again, so it may return ErrForbidden or
+	// ErrActorChanged.
 	Remove(ctx context.Context, by revoked.Actor, node string, force bool, reason string) (index uint64, err error)
 	// TransferLeader makes node the leader. If node is empty, the leader chooses one. The leader
 	// authorizes the actor again.

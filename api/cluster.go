@@ -154,8 +154,7 @@ func (a *API) postJoin(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.Join(ctx, addresses))
 }
 
-// isHostPort reports whether addr has a host and a port that can be dialed. It does not use
-// DNS.
+// isHostPort reports whether addr has a host and a port to dial. It does not use DNS.
 func isHostPort(addr string) bool {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host == "" {

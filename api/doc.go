@@ -21,6 +21,5 @@
 // package request. No package below imports api.
 //
 // http.Request.Form and echo's FormValue and Bind mix the query into the body, so no handler may
-// use them. Echo's middleware on a group turns 405 into 404, so the package uses no
-// groups.
+// use them. Echo's middleware on a group turns 405 into 404, so the package uses no groups.
 package api
