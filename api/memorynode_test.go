@@ -38,7 +38,7 @@ type memoryNode struct {
 	index    uint64
 
 	mu sync.Mutex
-	// fail is called before each method, with the name of the method, which returns the error of fail.
+	// fail is called before each method, with the name of the method. The method returns its error.
 	fail func(method string) error
 	// elsewhere is a change at another node, which this node applies with its next read barrier.
 	elsewhere func(*memoryNode)

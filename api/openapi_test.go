@@ -332,7 +332,7 @@ func (d *description) checkLines(t *testing.T, c apiCall, media *openapi3.MediaT
 // restrictMetrics requires credentials for /metrics from every address.
 func restrictMetrics(c *api.Config) { c.MetricsOnAPI, c.MetricsNetworks = true, nil }
 
-// commonCalls gets the answers that all operations have in common from each one. It sends calls
+// commonCalls gets from each operation the answers that are common to all. It sends calls
 // without credentials or without the role, and refused queries, content types and sizes. Of two
 // other nodes, one has too many requests of the caller, and one is not current.
 func (d *description) commonCalls(t *testing.T, b *adminBench) {
