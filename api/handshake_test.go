@@ -216,7 +216,10 @@ type result struct {
 }
 
 // ask introspects an unknown token as cm.
-func (c *tlsCaller) ask(t *testing.T) result { t.Helper(); return c.send(t, "client_id=cm&token=x", "") }
+func (c *tlsCaller) ask(t *testing.T) result {
+	t.Helper()
+	return c.send(t, "client_id=cm&token=x", "")
+}
 
 func (c *tlsCaller) send(t *testing.T, body, auth string) (h result) {
 	t.Helper()

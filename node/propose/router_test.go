@@ -374,11 +374,11 @@ func TestPropose_WithoutLeader_WaitsOrRefuses(t *testing.T) {
 		want             error
 		wait             time.Duration
 	}{
-		"ordinary election":          {900 * time.Millisecond, 0, nil, 900 * time.Millisecond},
-		"long election":              {4 * time.Second, 0, nil, 4 * time.Second},
-		"quorum lost":                {0, time.Second, outage, time.Second},
-		"no election for too long":   {0, 0, revoked.ErrNoLeader, 5 * time.Second},
-		"quorum lost at the start":   {0, time.Nanosecond, outage, 0},
+		"ordinary election":        {900 * time.Millisecond, 0, nil, 900 * time.Millisecond},
+		"long election":            {4 * time.Second, 0, nil, 4 * time.Second},
+		"quorum lost":              {0, time.Second, outage, time.Second},
+		"no election for too long": {0, 0, revoked.ErrNoLeader, 5 * time.Second},
+		"quorum lost at the start": {0, time.Nanosecond, outage, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -5,10 +5,10 @@
 //
 //	go test -tags system -v ./cmd/revoked/systemtest/
 //
-// Long tests that mostly wait for others run in parallel, after the rest. Tests that measure or that
-// fill a disk run alone. The tests assert no durations. They touch only processes, ports and directories that they
-// created, and leave only the directory of a failed nemesis run. Environment variables configure
-// them:
+// Long tests that mostly wait run in parallel, after the rest. Tests that measure or that
+// fill a disk run alone. The tests assert no durations. They touch only processes, ports and
+// directories that they created, and leave only the directory of a failed nemesis run. Environment
+// variables configure them:
 //
 //   - REVOKED_MINUTES and REVOKED_SEED: length (default 4) and plan of the nemesis; also the seed
 //     of the fuzz
