@@ -7,8 +7,8 @@ import (
 	"revoked"
 )
 
-// A removal bars the name before it changes the configuration. If that change fails, only an
-// admission gives the member its name back.
+// A removal bars the name before it changes the configuration. If that change fails, the name stays
+// barred until an admission.
 func TestCheckAdmissible_BarredMember_Accepted(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

@@ -38,7 +38,7 @@ func nodeState(t *testing.T, m *nodetest.Member, name string) string {
 	return ""
 }
 
-func TestAdmission_EveryNode_ShowsTheSame(t *testing.T) {
+func TestAdmission_AnyNode_ShowsSameState(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
 	by := c.Follower()
@@ -48,7 +48,7 @@ func TestAdmission_EveryNode_ShowsTheSame(t *testing.T) {
 	if err := json.Unmarshal([]byte(made.Body), &token); err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range c.Members { // final: every node shows it at once
+	for _, m := range c.Members { // final: every node shows it immediately
 		if got := nodeState(t, m, "node9"); got != "admitted" {
 			t.Errorf("%s: got state %q of node9, want admitted", m.ID, got)
 		}
@@ -61,7 +61,7 @@ func TestAdmission_EveryNode_ShowsTheSame(t *testing.T) {
 		}
 	}
 	if r := adminCall(t, by, "DELETE", "/v1/cluster/admit/node1", "", 409); !strings.Contains(r.Body, "remove") {
-		t.Errorf("withdrawal of a member: got %s, want an answer that names remove", r.Body)
+		t.Errorf("withdrawal of a member: got %s, want an answer that mentions remove", r.Body)
 	}
 	adminCall(t, by, "POST", "/v1/cluster/admit", `{"node":"node1"}`, 409)
 	adminCall(t, by, "DELETE", "/v1/cluster/admit/nodeX", "", 404)
@@ -74,8 +74,8 @@ func TestAdmission_EveryNode_ShowsTheSame(t *testing.T) {
 	}
 }
 
-// Autopilot promotes every healthy non-voter at the same step, so the vote of the new node shows
-// that it passed over the demoted one.
+// Autopilot promotes all healthy non-voters in one step. So if the new node votes, autopilot has
+// passed over the demoted one.
 func TestDemote_HealthyMember_IsNotPromotedAgain(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
@@ -89,17 +89,17 @@ func TestDemote_HealthyMember_IsNotPromotedAgain(t *testing.T) {
 	adminCall(t, m, "POST", "/v1/cluster/demote", `{"node":"nodeX"}`, 404)
 }
 
-// A refused demotion must not take effect later, when the cluster could bear it.
+// A refused demotion must not take effect later, when the cluster could tolerate it.
 func TestDemote_Refused_ChangesNothing(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(k int, conf *node.Config) { conf.NonVoter = k == 1 }})
 	only := c.Members[0]
 	r := adminCall(t, only, "POST", "/v1/cluster/demote", `{"node":"node1"}`, 409)
 	if !strings.Contains(r.Body, "quorum") {
-		t.Errorf("got %s, want an answer that names the quorum", r.Body)
+		t.Errorf("got %s, want an answer that mentions the quorum", r.Body)
 	}
 	r = adminCall(t, only, "GET", "/v1/cluster/admitted", "", 200)
 	if !strings.Contains(r.Body, `{"node":"node1","non_voter":false,"state":"member","expires_at":null`) {
-		t.Errorf("got %s, want a member that may vote", r.Body)
+		t.Errorf("got %s, want a member with non_voter false", r.Body)
 	}
 }

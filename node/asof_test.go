@@ -10,15 +10,15 @@ import (
 	"revoked/fsm/command"
 )
 
-// A simPast is an answer of the past. The copy that gave it had a stamp between from and to.
+// A simPast is an earlier answer. It was read from a copy with a stamp between from and to.
 type simPast struct {
 	token    revoked.Digest
 	from, to revoked.Time
 	verdict  revoked.Verdict
 }
 
-// simPastAnswers is the number of answers that the oracle remembers of a grant: the first and the
-// newest.
+// simPastAnswers is the number of answers that the oracle remembers for each grant: the first and
+// the newest.
 const simPastAnswers = 6
 
 // remember stores an answer, to compare it with AsOf at the end.
@@ -78,10 +78,9 @@ func (o *simOracle) checkPast(l *simLife, past []simPast) {
 	}
 }
 
-// Every node returns since when a revoked token was inactive, when that became final, and for which
-// nodes the leader waited. The record of this is one entry. An idle cluster does not write such
-// entries.
-func TestAsOf_Revocation_EveryNodeHasItsFinalMoment(t *testing.T) {
+// Every node reports when a revoked token became inactive, when that became final, and for which
+// nodes the leader waited. One entry records this. An idle cluster does not write such entries.
+func TestAsOf_Revocation_AllNodesReportFinalTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 11, t.TempDir(), newSimCounts())
 		defer s.end()

@@ -19,9 +19,9 @@ func (n *Node) ParseAssertion(raw, audience string) (
 	}
 }
 
-// AssertionUse implements api.Backend. It reads this node's copy, which may be behind, because
-// Apply decides about changes. If the read fails, it reports a use by no request, so that the
-// caller is rejected.
+// AssertionUse implements api.Backend. It reads this node's copy, which may be behind: Apply checks
+// the assertion of a change again. If the read fails, it reports a use by the zero request id, so
+// the caller is rejected.
 func (n *Node) AssertionUse(key revoked.Digest) (request [16]byte, used bool) {
 	request, used, err := n.fsm.AssertionUse(key)
 	return request, used || err != nil

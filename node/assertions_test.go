@@ -14,7 +14,7 @@ import (
 	"revoked/node/nodetest"
 )
 
-// A robot is a client of the method private_key_jwt.
+// A robot is a client that authenticates with private_key_jwt.
 type robot struct{ testjwt.Key }
 
 // newRobots starts a cluster with the clients robot and robot-admin, which share a key.
@@ -51,9 +51,9 @@ func post(t *testing.T, m *nodetest.Member, path string, form url.Values) nodete
 	return m.Do(req)
 }
 
-// CA-33: if three nodes get revocations with one assertion at once, exactly one succeeds. The
-// others get 401, also afterwards and after restarts.
-func TestAssertion_ReplayAtAllNodesAtOnce_OneSucceeds(t *testing.T) {
+// CA-33: if three nodes concurrently receive revocations with one assertion, exactly one succeeds.
+// The others get 401, as do later requests and requests after restarts.
+func TestAssertion_ConcurrentReplays_OneSucceeds(t *testing.T) {
 	c, r := newRobots(t)
 	const rounds = 8
 	for round := range rounds {
@@ -98,7 +98,7 @@ func TestAssertion_ReplayAtAllNodesAtOnce_OneSucceeds(t *testing.T) {
 	}
 }
 
-// A bulk registration has many operations in several entries, all of one assertion.
+// A bulk registration has many operations in several entries, all authenticated by one assertion.
 func TestAssertion_BulkRegistration_IsOneUse(t *testing.T) {
 	c, r := newRobots(t)
 	var lines strings.Builder

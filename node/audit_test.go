@@ -40,7 +40,7 @@ func parseLine(t *testing.T, line string) (e auditLine) {
 	return e
 }
 
-// send repeats a request until the cluster has decided. It returns the request id of the last
+// send retries a request until the cluster has decided. It returns the request id of the last
 // attempt.
 func send(t *testing.T, m *nodetest.Member, n *int, method, path, client, body string) (id string, status int) {
 	t.Helper()
@@ -269,7 +269,8 @@ func TestAudit_ClusterActs_OneEntryEach(t *testing.T) {
 }
 
 // If a leader fails between a change of the configuration and its audit entry, the next leader
-// writes the entry exactly once. It names the cluster, or the administrator whose call continues.
+// writes the entry exactly once. Its actor is the cluster, or the administrator whose call
+// continues.
 func TestAudit_LeaderFailsBeforeTheEntry_OneEntry(t *testing.T) {
 	t.Parallel()
 	var refuse atomic.Pointer[func([]command.NotedMember) bool]
@@ -341,7 +342,7 @@ func TestAudit_LeaderFailsBeforeTheEntry_OneEntry(t *testing.T) {
 }
 
 // A node that is not in a cluster has no audit log. If it refuses a call by an administrator, its
-// log and LocalAudit have the call once.
+// log and LocalAudit each contain the call once.
 func TestAudit_NoCluster_RefusalsStayLocal(t *testing.T) {
 	t.Parallel()
 	entries := make(chan revoked.AuditEntry, 16)

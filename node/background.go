@@ -18,8 +18,8 @@ import (
 // background commits commands that expire or remove state. It leaves most of the time to callers.
 // It is not safe for concurrent use.
 //
-// An expired or revoked token is inactive without it: it only frees space. So it yields whenever
-// callers write, unless rows have been due for long.
+// Expired and revoked tokens are inactive without it; it only frees space. So it yields whenever
+// callers write, unless rows have been due for a long time.
 type background struct {
 	commit func(command.Command) (fsm.Outcome, error)
 	keepUp func(index uint64) // waits until the members with a lease have applied index
@@ -46,7 +46,7 @@ const (
 	// If callers wrote at the same time, the pause after a command is the time for applying it, times
 	// callersShare. On a busy machine, applying takes longer than it should, and callers wait as long.
 	callersShare = 9
-	// Once a row has been due for this long, the pause is left out: the state would grow.
+	// Once a row has been due for this long, run does not pause, because the state would grow.
 	longOverdue = 10 * time.Minute
 )
 

@@ -71,7 +71,7 @@ func TestBackground_Run_LeavesTimeToCallers(t *testing.T) {
 	}
 }
 
-func TestBackground_Run_EndsWithTheTerm(t *testing.T) {
+func TestBackground_TermEnds_RunReturns(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	b := background{commit: func(command.Command) (fsm.Outcome, error) {

@@ -80,8 +80,8 @@ func (b *simBearer) pick() *simJWT {
 	return all[len(all)-1-min(b.rng.IntN(len(all)), b.rng.IntN(60))]
 }
 
-// sign returns a new token, or nil before the first issuer exists. Some are signed by a key that is
-// not published yet or no longer, by a banned one, or for an issuer that was deleted.
+// sign returns a new token, or nil before the first issuer exists. Some are signed by a banned key
+// or by one that is not yet or no longer published. Others are for an issuer that was deleted.
 func (b *simBearer) sign(jti string) *simJWT {
 	o := b.s.o
 	o.mu.Lock()
@@ -106,7 +106,7 @@ func (b *simBearer) sign(jti string) *simJWT {
 	return t
 }
 
-// claims signs a token by k. Its issuer may have a clock that is ahead. Issuers use the same ids
+// claims signs a token with k. Its issuer may have a clock that is ahead. Issuers use the same ids
 // for different things.
 func (b *simBearer) claims(k *simKey, jti string) *simJWT {
 	record, now := &k.issuer.record, time.Now()
@@ -124,7 +124,7 @@ func (b *simBearer) claims(k *simKey, jti string) *simJWT {
 		jti = fmt.Sprintf("j%d", number)
 	}
 	t := &simJWT{issuer: k.issuer, key: k, seen: map[*simLife]bool{}}
-	// The grants have the ids of registered ones, which are not the same.
+	// The grants share their ids with registered grants, but are different grants.
 	grant, session := fmt.Sprintf("g%d", 1+b.rng.IntN(60)), fmt.Sprintf("s%d", b.rng.IntN(12))
 	t.jwt = revoked.JWT{Issuer: record.Issuer, JTI: jti, ClientID: []string{"app", "web", "cli"}[b.rng.IntN(3)],
 		Subject: fmt.Sprintf("u%d", b.rng.IntN(12)), Session: session, Thumbprint: k.signer.record.Thumbprint,
@@ -207,7 +207,7 @@ func (b *simBearer) look(ctx context.Context, t *simJWT) {
 	b.s.askJWT(ctx, l, t)
 }
 
-// ends returns whether the revocation of a token, once verified, ends another one.
+// ends reports whether the revocation of a token, once verified, also revokes another one.
 func (t *simJWT) ends(other *simJWT) bool {
 	a, b, i := &t.jwt, &other.jwt, &t.issuer.record
 	switch {
@@ -221,8 +221,8 @@ func (t *simJWT) ends(other *simJWT) bool {
 	return i.GrantClaim == "" && i.RevokeSession && a.Session == b.Session
 }
 
-// mayEnd returns whether the revocation of a token may end another one. Any mapping may apply, and
-// values of different claims may be equal.
+// mayEnd reports whether the revocation of a token may also revoke another one. Any mapping may
+// apply, and values of different claims may be equal.
 func (t *simJWT) mayEnd(other *simJWT) bool {
 	if !t.issuer.remapped() || t.issuer != other.issuer {
 		return t.ends(other)
@@ -235,7 +235,7 @@ func (t *simJWT) mayEnd(other *simJWT) bool {
 	return t == other || t.jwt.JTI == other.jwt.JTI || shares("gid", "g2") || shares("sid", "s2")
 }
 
-// endsBy returns whether the revocation of a token ends another one by one mapping.
+// endsBy reports whether the revocation of a token also revokes another one under one mapping.
 func (t *simJWT) endsBy(m revoked.ClaimMapping, other *simJWT) bool {
 	a, b := t.by(m), other.by(m)
 	if m.GrantClaim != "" {
@@ -244,9 +244,9 @@ func (t *simJWT) endsBy(m revoked.ClaimMapping, other *simJWT) bool {
 	return a.Session == b.Session
 }
 
-// covers returns the tokens that the revocation of t has ended once it is acknowledged. For an
-// issuer with a changing mapping, it covers the tokens that a node may have seen by then, at stamp
-// at least.
+// covers returns a filter for the tokens that the acknowledged revocation of t has revoked. If the
+// mapping of the issuer changes, these are tokens issued by stamp that every possible mapping
+// covers.
 func (s *sim) covers(t *simJWT, e *simEnding, stamp revoked.Time) func(*simJWT) bool {
 	if !t.issuer.remapped() {
 		return t.ends
@@ -282,7 +282,7 @@ func (s *sim) revokeJWT(ctx context.Context, l *simLife, t *simJWT, by string) {
 	}
 	o.acknowledgedAt(res.Index)
 	covers := s.covers(t, e, stamp)
-	if res.Unknown { // it did not verify: only a tombstone of the token itself
+	if res.Unknown { // it did not verify: only the token itself has a tombstone
 		covers = func(other *simJWT) bool { return t == other }
 		o.count.add("calls: JWT revoke unknown")
 	}
@@ -342,7 +342,7 @@ func (b *simBearer) revokeUnseen(ctx context.Context) {
 	}
 }
 
-// cutOff ends the tokens that share properties with t and were issued until a time near now.
+// cutOff revokes the tokens that share properties with t and were issued until a time near now.
 func (b *simBearer) cutOff(ctx context.Context, t *simJWT) {
 	l, o := b.s.someone(ctx, b.rng), b.s.o
 	if l == nil {
@@ -420,7 +420,7 @@ func (b *simBearer) cutOff(ctx context.Context, t *simJWT) {
 	b.s.present(ctx, t)
 }
 
-// foreign lets a client that does not own a token try to revoke it. That ends nothing.
+// foreign lets a client that does not own a token try to revoke it. That revokes nothing.
 func (b *simBearer) foreign(ctx context.Context, t *simJWT) {
 	if t.issuer.record.OwnClients && t.jwt.ClientID == "app" || t.issuer.remapped() {
 		return

@@ -96,7 +96,7 @@ func (l *simLife) thawed(ctx context.Context) {
 	}
 }
 
-// bars reports whether a removal has barred a node, as this node knows it.
+// bars reports whether a removal has barred a node, according to this node's copy.
 func (l *simLife) bars(node string) bool {
 	a, ok := l.n.fsm.Admission(node)
 	return ok && a.State == revoked.Barred
@@ -248,8 +248,8 @@ func (o *simOracle) live(n int) *simGrant {
 	return nil
 }
 
-// insist introspects at one node repeatedly, even while its lease expires, until it has failed to
-// answer a few times.
+// insist introspects at one node repeatedly, even while its lease expires, until the node has
+// failed to answer a few times.
 func (s *sim) insist(ctx context.Context, l *simLife, d time.Duration) {
 	refused := 0
 	for end := time.Now().Add(d); refused < 5 && time.Now().Before(end) && ctx.Err() == nil &&

@@ -27,7 +27,7 @@ type caller struct {
 	raft      *raft.Raft
 }
 
-// callLeader makes one call to the leader that Raft knows. ErrNoLeader guarantees that the leader
+// callLeader makes one call to the leader that Raft reports. ErrNoLeader guarantees that the leader
 // did not get the request; after every other error the outcome is unknown.
 func (c caller) callLeader(ctx context.Context, path string, req, resp proto.Message) error {
 	addr, _ := c.raft.LeaderWithID()
@@ -42,8 +42,8 @@ func (c caller) callLeader(ctx context.Context, path string, req, resp proto.Mes
 }
 
 // call makes one call to the node at host, whose certificate must contain name. An empty name
-// accepts every node of the cluster's CA. It blocks until the answer or the end of ctx. Errors
-// inside an answer are the caller's to read.
+// accepts every node of the cluster's CA. It blocks until the answer or the end of ctx. The caller
+// must check for errors inside the answer.
 func (c caller) call(ctx context.Context, host, name, path string, req, resp proto.Message) error {
 	body, err := proto.Marshal(req)
 	if err != nil {
@@ -81,9 +81,9 @@ func answer(host string, b []byte, err error, resp proto.Message) error {
 const maxCallBody = 16 << 20
 
 // handler serves the calls from other nodes. The transport has checked the peer's certificate; the
-// handlers check the rights of the peer. Requests arrive only after the roster exists. A call has
-// the rights of a certificate, which every node of the cluster has, even one that was removed or
-// has not joined.
+// handlers check the rights of the peer. Requests arrive only after the roster exists. A
+// certificate alone does not prove membership: a removed node has one, and so does a node that has
+// not joined.
 func (n *Node) handler() http.Handler {
 	mux := http.NewServeMux()
 	handle(mux, nodepb.PathHello, func(context.Context, string, *nodepb.Hello) *nodepb.Hello { return n.roster.Hello() })
@@ -163,7 +163,8 @@ func (n certificates) enrollment() func(context.Context, *tls.Conn) {
 		if !n.roster.IsMember(n.cfg.NodeID) {
 			return nil, fmt.Errorf("%w: %s is not a member", revoked.ErrNoLeader, n.cfg.NodeID)
 		}
-		// The node accepts only the CA that its token names: that of the certificates of the members.
+		// A new node accepts only the CA in its join token, which must be the CA of this node's
+		// certificate.
 		if own, err := n.cfg.Certs.CAKeyHash(); err != nil || own != pki.KeyHash(n.cfg.CAKey.Certificate()) {
 			return nil, fmt.Errorf("%w: %s moves to another CA: its certificate is not from the CA of cluster_ca_key",
 				revoked.ErrNoLeader, n.cfg.NodeID)

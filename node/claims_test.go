@@ -12,7 +12,7 @@ import (
 	"revoked"
 )
 
-// A simTrust is the part of the oracle that knows trusted issuers and their tokens. The oracle's
+// A simTrust is the part of the oracle that records trusted issuers and their tokens. The oracle's
 // lock guards it. JWTs take part in the invariants like this:
 //
 //	I1 once a change that ends a token is acknowledged, no node answers active for it, for ever; nor
@@ -28,7 +28,7 @@ type simTrust struct {
 	endings []*simEnding
 }
 
-// A simIssuer is a trusted issuer, with what the callers know about its record.
+// A simIssuer is a trusted issuer, with the callers' view of its record.
 type simIssuer struct {
 	n       int
 	record  revoked.Issuer // as created
@@ -70,7 +70,7 @@ type simJWT struct {
 	key       *simKey
 	encodings []string
 	jwt       revoked.JWT
-	claims    map[string]string // the claims that a mapping may name
+	claims    map[string]string // the claims that a mapping may use
 
 	revoking, revoked int64
 	unverified        bool              // it was revoked as an unknown token
@@ -251,8 +251,8 @@ func (o *simOracle) activeJWT(t *simJWT, confs []*simConfig, a *simAsk) {
 	}
 }
 
-// inactiveJWT checks that something made a token inactive, so that a node does not keep the promise
-// by refusing all tokens.
+// inactiveJWT checks that something made a token inactive, because a node could keep the promise by
+// refusing all tokens.
 func (o *simOracle) inactiveJWT(t *simJWT, v revoked.Verdict, a *simAsk) {
 	if t.seen[a.l] && t.revoked != 0 && t.revoked < a.start {
 		delete(t.seen, a.l)
@@ -334,8 +334,8 @@ func (s *sim) askJWT(ctx context.Context, l *simLife, t *simJWT) {
 	s.countExpiry(t, &a)
 }
 
-// countExpiry counts the answers for which only the stamps kept a token inactive. Its denial is
-// gone, and the clock of the node has not reached its expiry.
+// countExpiry counts the answers for which only the stamps kept a token inactive. Its denial was
+// removed, and the clock of the node has not reached its expiry.
 func (s *sim) countExpiry(t *simJWT, a *simAsk) {
 	s.o.mu.Lock()
 	counts := t.revoked != 0 && t.revoked < a.start && a.steady && a.clock1 < t.jwt.ExpiresAt &&

@@ -124,6 +124,6 @@ func TestOpen_InvalidBootstrapClient_Refused(t *testing.T) {
 	}})
 	err := c.Add().TryStart()
 	if !errors.Is(err, revoked.ErrInvalid) || !strings.Contains(err.Error(), `client 1 ("admin")`) {
-		t.Errorf("got %v, want %v that names client admin", err, revoked.ErrInvalid)
+		t.Errorf("got %v, want %v that mentions client admin", err, revoked.ErrInvalid)
 	}
 }

@@ -36,7 +36,7 @@ type Config struct {
 	Listener         net.Listener // cluster port, already bound; Open owns it
 	ClusterAdvertise string       // host:port that the other members dial
 	Certs            *pki.Certs
-	CAKey            *pki.CA        // signs certificates of nodes; nil: this node signs none
+	CAKey            *pki.CA        // signs certificates of nodes; nil: this node cannot sign
 	Renew            *certify.Files // of Certs, if a join token gave them; nil: an operator renews them
 
 	GossipBind      string // host:port; empty turns gossip off
@@ -69,8 +69,9 @@ type Config struct {
 	// first two cases panic, and a disk that hangs is a fatal error.
 	Crash  func(error)
 	Tracer *tracing.Tracer // nil: no tracing
-	// LocalAudit takes the entries of refused calls while the node is not in a cluster, and so has no
-	// audit. It must not block for long. nil: only the log of the node has these calls.
+	// LocalAudit receives the entries of refused calls while the node is not in a cluster and has no
+	// audit log. It must not block for long. If it is nil, only the log of the node contains these
+	// calls.
 	LocalAudit func(revoked.AuditEntry)
 	Now        func() time.Time
 	BootClock  func() lease.Instant // CLOCK_BOOTTIME, except in tests
@@ -135,7 +136,7 @@ func (c Config) withDefaults() (Config, error) {
 const defaultTimeout = 500 * time.Millisecond
 
 // commitTimeout is the time after which Raft sends a commit index that neither an entry nor a
-// notice has sent. Such a message costs every idle follower of a leader its processor time.
+// notice has carried. Such a message costs processor time at every idle follower.
 const commitTimeout = 150 * time.Millisecond
 
 // orDefault sets v to value unless v is positive.
@@ -160,7 +161,7 @@ type hooks struct {
 	fetchKeys   func(ctx context.Context, uri string) (jwks.Set, error)
 }
 
-// withDefaults fills in what a node outside of tests uses.
+// withDefaults fills in the values that a node outside of tests uses.
 func (h hooks) withDefaults() hooks {
 	if h.transport == nil {
 		h.transport = func(t raft.Transport) raft.Transport { return t }

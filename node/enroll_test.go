@@ -52,7 +52,7 @@ func (n *newcomer) enroll(
 	return got, err
 }
 
-// files puts the certificate in the place of the one that the kit made.
+// files replaces the certificate that the kit made.
 func (n *newcomer) files(got *enroll.Certificate) certify.Files {
 	n.t.Helper()
 	cert, err := pki.CheckIssued(got.CAPEM, n.key, got.DER, n.m.ID)
@@ -72,8 +72,8 @@ func filesOf(m *nodetest.Member) certify.Files {
 	return certify.Files{CA: path("ca.pem"), Cert: path("node.pem"), Key: path("node-key.pem")}
 }
 
-// A node with only a join token gets a certificate from a member with the CA's key, joins with its
-// key, and renews by itself.
+// A node with only a join token gets a certificate from a member with the CA's key, joins with the
+// enrolled key, and renews its certificate by itself.
 func TestEnroll_JoinToken_NodeJoinsAndRenews(t *testing.T) {
 	t.Parallel()
 	var log logLines
@@ -132,7 +132,7 @@ func TestEnroll_JoinToken_NodeJoinsAndRenews(t *testing.T) {
 	}
 	certs, err := pki.LoadCerts(files.CA, files.Cert, files.Key, nil)
 	if err != nil || time.Until(certs.Expiry()) < 11*time.Minute {
-		t.Errorf("got %v, end %v, want one that lives longer than the token", err, certs.Expiry())
+		t.Errorf("got %v, end %v, want one that expires after the token", err, certs.Expiry())
 	}
 	r := adminCall(t, c.Leader(), "GET", "/v1/audit?kind=cluster.admit", "", 200)
 	if !strings.Contains(r.Body, `"join_token":`) || !strings.Contains(r.Body, "certificate by node") {
@@ -140,13 +140,13 @@ func TestEnroll_JoinToken_NodeJoinsAndRenews(t *testing.T) {
 	}
 }
 
-// A member of an older version could not apply the use of a token. It is named.
-func TestEnroll_OldMember_IsNamed(t *testing.T) {
+// A member of an older version could not apply the use of a token. The error contains its name.
+func TestEnroll_OldMember_ErrorContainsItsName(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Signers: 3, Node: func(_ int, conf *node.Config) {
 		if conf.NodeID == "node3" {
 			conf.Announce(command.Enrollment - 1)
-			conf.NonVoter, conf.CAKey = true, nil // it must not lead, and signs nothing
+			conf.NonVoter, conf.CAKey = true, nil // it must not lead, and does not sign
 		}
 	}})
 	m := c.Add()
@@ -163,8 +163,8 @@ func TestEnroll_OldMember_IsNamed(t *testing.T) {
 	}
 }
 
-// The admission is valid only for the key that was enrolled with the token. Another certificate of
-// the name, of the same CA, does not join with it.
+// The admission is valid only for the key that was enrolled with the token. Another certificate for
+// the same name, from the same CA, cannot use it to join.
 func TestEnroll_OtherCertificate_DoesNotJoin(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Signers: 1})

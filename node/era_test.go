@@ -20,8 +20,8 @@ func feedAfter(m *nodetest.Member, after string) nodetest.Reply {
 	return m.Decided(func() nodetest.Reply { return m.JSON(http.MethodGet, "/v1/revocations?after="+after, "admin", "") })
 }
 
-// feedID returns the id that a reader of the whole feed has, and fails the test unless all members
-// give the same era.
+// feedID returns the id at the end of the feed, and fails the test unless all members return the
+// same era.
 func feedID(t *testing.T, c *nodetest.Cluster) (era string, index uint64) {
 	t.Helper()
 	for _, m := range c.Members {
@@ -41,8 +41,8 @@ func feedID(t *testing.T, c *nodetest.Cluster) (era string, index uint64) {
 	return era, index
 }
 
-// A reader of the feed that resumes after a restore learns that its id belongs to another history.
-// With the index alone it would continue after the cut-off of the restore, and never read it.
+// A reader of the feed that resumes after a restore is refused, because its id belongs to another
+// history. With the index alone it would continue after the cut-off of the restore, and miss it.
 func TestFeed_ReaderResumesAfterRestore_IsRefused(t *testing.T) {
 	t.Parallel()
 	var restored atomic.Bool

@@ -30,7 +30,7 @@ func (l hangingLog) StoreLogs(entries []*raft.Log) error {
 	return l.LogStore.StoreLogs(entries)
 }
 
-// MarkOf returns how far an instance had come, as leaders have recorded it in this node's log.
+// MarkOf returns the progress of an instance that leaders have recorded in this node's log.
 func (n *Node) MarkOf(server raft.ServerID) uint64 { return n.store.Mark(server).GetIndex() }
 
 // Applied returns the applied index.
@@ -60,7 +60,7 @@ func (c *Config) RefuseMembers(refuse func([]command.NotedMember) bool) {
 	}
 }
 
-// Announce makes the node report to the others that it knows commands up to version only.
+// Announce makes the node report to the others that it supports commands only up to version.
 func (c *Config) Announce(version uint32) { c.hooks.commands = version }
 
 // LogVersion returns the highest version of a command that the node has applied.

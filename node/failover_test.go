@@ -20,7 +20,7 @@ type simFailover struct {
 	revoked time.Duration // until a revocation is acknowledged
 }
 
-// failOver kills the leader of an idle cluster and starts it again.
+// failOver crashes the leader of an idle cluster and restarts it.
 func (s *sim) failOver() (f simFailover) {
 	leads := func() *simLife {
 		for _, m := range s.nodes {
@@ -52,10 +52,10 @@ func (s *sim) failOver() (f simFailover) {
 	return f
 }
 
-// A new leader is usually elected within one and a half heartbeat timeouts. The wait for the dead
+// A new leader is usually elected within one and a half heartbeat timeouts. The wait for the lost
 // leader's lease overlaps the election: it began with the last entry, before the failure. FAILOVERS
 // is the number of failures, and the log has the figures.
-func TestFailover_LeaderDies_WaitsOverlap(t *testing.T) {
+func TestFailover_LeaderLost_WaitsOverlap(t *testing.T) {
 	kills := 5
 	if v := os.Getenv("FAILOVERS"); v != "" {
 		var err error
@@ -87,8 +87,8 @@ func failOvers(t *testing.T, kills int, length time.Duration) {
 			slices.Sort(took)
 			t.Logf("%s: median %v, worst %v", name, took[len(took)/2], took[len(took)-1])
 		}
-		// In about one of a hundred failures both followers become candidates at once, and the election
-		// is repeated.
+		// In about one of a hundred failures both followers become candidates concurrently, and the
+		// election is repeated.
 		if got, most := elected[len(elected)/2], s.timeout*3/2+slack; got > most {
 			t.Errorf("elected: got %v in the median, want at most %v", got, most)
 		}

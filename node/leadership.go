@@ -82,7 +82,7 @@ type leadership struct {
 	leases  *leases
 	life    context.Context // ends when the node starts to stop
 	outage  *liveness.Outage
-	changed broadcast.Broadcast // the leader that Raft knows, or the result of proposer, changed
+	changed broadcast.Broadcast // the leader that Raft reports, or the result of proposer, changed
 	current atomic.Pointer[propose.Proposer]
 	keys    *jwks.Runner // fetches key sets while this node leads
 	finals  *finals
@@ -94,8 +94,7 @@ func newLeadership(l *leases, life context.Context, o *liveness.Outage) *leaders
 }
 
 // proposer returns the proposer of this node's term, or nil if this node may not propose. A
-// proposer that was returned before the end of its term refuses by itself, so no lock is needed
-// here.
+// proposer rejects operations after the end of its term, so no lock is needed here.
 func (l *leadership) proposer() *propose.Proposer { return l.current.Load() }
 
 // term returns the term in which this node may propose, or 0.
@@ -131,8 +130,8 @@ func (l *leadership) followLeader(r *raft.Raft) func(ctx context.Context) {
 }
 
 // run follows the changes of leadership until ctx ends. It calls lead in a goroutine for each term,
-// with a context that ends with the term. Terms never overlap. A change that comes while the last
-// term still ends waits in the channel of the watcher.
+// with a context that ends with the term. Terms never overlap. A change that comes before the last
+// term has ended waits in the channel of the watcher.
 func (l *leadership) run(ctx context.Context, lead func(ctx context.Context, change uint64)) {
 	var running sync.WaitGroup
 	defer running.Wait()

@@ -32,7 +32,7 @@ type leases struct {
 	settings    func() revoked.Settings
 	observation observation
 
-	// steady is a clock for the intake. It may stand still while the machine is suspended.
+	// steady is a clock for the intake. It may stop while the machine is suspended.
 	steady func() lease.Instant
 
 	mu     sync.Mutex
@@ -72,8 +72,8 @@ func newLeases(cfg Config, id *datadir.Identity, settings func() revoked.Setting
 	}
 }
 
-// skew returns the wall clock minus the boot clock. A step of the wall clock shows as a change of
-// it, and ends the lease.
+// skew returns the wall clock minus the boot clock. A step of the wall clock changes the skew, and
+// ends the lease.
 func (l *leases) skew(now lease.Instant) time.Duration {
 	return time.Duration(l.wall().UnixNano() - int64(now))
 }
@@ -271,7 +271,7 @@ func (l *leases) blockedBy() (nodes []string) {
 }
 
 // acknowledge blocks until every node that may answer has applied index. This node must have
-// applied it already. It returns ErrOutcomeUnknown if the term or ctx ends first. wait names the
+// applied it already. It returns ErrOutcomeUnknown if the term or ctx ends first. wait contains the
 // nodes that it had to wait for.
 func (l *leases) acknowledge(ctx context.Context, term, index uint64) (wait propose.Wait, err error) {
 	l.mu.Lock()
@@ -316,8 +316,8 @@ const (
 )
 
 // keepUp blocks until every member with a lease of the term has applied index, and until no store
-// is under high load. load returns the highest one. keepUp gives up after a second, so that a
-// member that stands still slows bulk work down but does not stop it.
+// is under high load. load returns the highest one. keepUp gives up after a second, so a stalled
+// member slows bulk work down but does not stop it.
 func (l *leases) keepUp(ctx context.Context, term, index uint64, load func() int) {
 	ctx, cancel := context.WithTimeout(ctx, keepUpTime)
 	defer cancel()

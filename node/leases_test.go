@@ -12,8 +12,8 @@ import (
 	"revoked/node/lease"
 )
 
-// wantNoAnswer fails if the node answers from its own copy. It cannot ask the leader: it does not
-// know a leader, and the caller's context has ended.
+// wantNoAnswer fails if the node answers from its own copy. It cannot ask a leader: none is known,
+// and the caller's context has ended.
 func (l *loneNode) wantNoAnswer(t *testing.T, d revoked.Digest, when string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -71,7 +71,7 @@ func TestStatus_ProcessStopped_ReadsClock(t *testing.T) {
 
 // The wait for the leases of earlier terms begins when the log last received an entry of such a
 // term, or when the process started.
-func TestBegin_OlderLeases_CountFromTheLastEarlierEntry(t *testing.T) {
+func TestBegin_OlderLeases_WaitFromLastEarlierEntry(t *testing.T) {
 	const age = 1500 * time.Millisecond
 	entry := func(l *leases) { l.took(loneTerm-1, loneTerm-1) }
 	for name, c := range map[string]struct {

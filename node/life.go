@@ -9,9 +9,9 @@ import (
 )
 
 // life is the lifetime of a node. It has the context of its goroutines, the group that Close waits
-// for, and the error that ended the node. All methods may be called concurrently.
+// for, and the error that stopped the node. All methods may be called concurrently.
 //
-// There are three ways to its end. Close stops everything in order. end closes Done, so that the
+// A life ends in one of three ways. Close stops everything in order. end closes Done, so that the
 // owner calls Close. crash ends the process, since Close might never return.
 type life struct {
 	ctx    context.Context // ends when the node starts to stop

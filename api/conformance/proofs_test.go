@@ -35,7 +35,7 @@ func proofs() []proof {
 		{"CA-29", "RFC 7523 3", "an assertion that expires too late", "api", claims, "CA-29"},
 		{"CA-31", "RFC 7523 3", "an assertion that names two clients", "api", claims, "CA-31"},
 		{"CA-33", "contract 6", "one assertion at three nodes concurrently", "node",
-			"TestAssertion_ReplayAtAllNodesAtOnce_OneSucceeds", "CA-33"},
+			"TestAssertion_ConcurrentReplays_OneSucceeds", "CA-33"},
 		{"CA-34", "RFC 8725 2.1", "assertions with forged signatures", "api", "TestPrivateKeyJWT_Attacks_Get401", "CA-34"},
 		{"CA-35", "RFC 8725 3.10", "assertions that bring their key", "node/jwt",
 			"TestAssertion_Attacks_AreNotVerified", "CA-35"},

@@ -44,7 +44,7 @@ const (
 	behind   = "may answer from its state at"
 	oneTerm  = holds + "/one_term,_two_revocations"
 	twoTerms = holds + "/an_acknowledgement_by_an_earlier_term"
-	waits    = "TestBegin_OlderLeases_CountFromTheLastEarlierEntry"
+	waits    = "TestBegin_OlderLeases_WaitFromLastEarlierEntry"
 	sims     = "TestSim"
 	breaks   = "broken: "
 	heldOnly = "TestNotices_Followers_GetOneAfterTheEntry/holds_it,_not_committed"
@@ -136,7 +136,7 @@ var caught = []catch{
 	{by: "two-votes", how: changes, pkg: "node/roster", test: "TestRules_PermittedChange_KeepsInvariants",
 		says: "want at most 2 and 1", takes: "1 s"},
 	{by: "two-votes", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "10 s"},
-	{by: "assertion-used-twice", how: cluster, pkg: "node", test: "TestAssertion_ReplayAtAllNodesAtOnce_OneSucceeds",
+	{by: "assertion-used-twice", how: cluster, pkg: "node", test: "TestAssertion_ConcurrentReplays_OneSucceeds",
 		says: "requests succeeded, want one", takes: "5 s"},
 	{by: "no-admission", how: cluster, pkg: "node", test: "TestJoin_NotAdmitted_IsRefused",
 		says: "want 403", takes: "2 s"},
