@@ -38,7 +38,7 @@ func (m *simNode) takeImage(fresh bool) *simImage {
 
 // rollBack gives a voter an older image of its disk. The members that did not store the last
 // changes then try to elect a leader with it. All others are down. It waits until the nodes are up
-// and each knows that the voter had come further than its image.
+// and each has recorded that the voter was ahead of its image.
 func (m *simNemesis) rollBack() {
 	m.s.wg.Go(func() {
 		for end := time.Now().Add(20 * time.Second); m.ctx.Err() == nil && time.Now().Before(end); {
@@ -118,7 +118,7 @@ func (m *simNemesis) rollBackWith(n, lead *simNode, image *simImage) {
 }
 
 // replaceRolledBack replaces a node that runs on an older image by a new instance. It waits until
-// the node has ended, or until a while has passed without any member noticing.
+// the node has exited, or until a while has passed without any member noticing.
 func (m *simNemesis) replaceRolledBack(n *simNode) {
 	ended := func() bool {
 		n.mu.Lock()

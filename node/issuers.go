@@ -161,7 +161,7 @@ func (s *issuers) askKeys(ctx context.Context, req *nodepb.KeyFetchRequest) (*no
 const refetchWait = 2 * time.Second
 
 // refetchKeys makes the leader fetch the keys of an issuer, unless it did so in the last 30
-// seconds. It returns ErrKeysNotFetched if the newest keys are not known. When it returns, a
+// seconds. It returns ErrKeysNotFetched if this node cannot get the newest keys. When it returns, a
 // changed key set is final, so every node with a lease has applied it.
 func (s *issuers) refetchKeys(ctx context.Context, i *revoked.Issuer) error {
 	ctx, cancel := context.WithTimeout(ctx, refetchWait)
@@ -200,7 +200,7 @@ func (s *issuers) leaderKeys(ctx context.Context, via string, req *nodepb.KeyFet
 		by := req.GetActor().Actor()
 		by.RequestID, by.Via = req.RequestId, via
 		out, err := s.leadership.keys.Refresh(ctx, by, req.Refresh)
-		if err == nil && out.Shared && by.ClientID != "" { // the entry with the keys does not name this caller
+		if err == nil && out.Shared && by.ClientID != "" { // the entry with the keys does not contain this caller
 			_ = s.note(ctx, by, revoked.AuditEntry{
 				Kind: revoked.AuditIssuerRefresh, Object: revoked.AuditObject{Name: req.Refresh},
 			})

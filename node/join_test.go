@@ -50,8 +50,8 @@ func TestJoin_NotAdmitted_IsRefused(t *testing.T) {
 	mustJoin(t, m, c.Members[0])
 }
 
-// A node that may not have received a client yet never answers 401, which is final, to credentials
-// that may be right.
+// A node that may not have received a client yet never answers 401 to credentials that may be
+// right, because 401 is final.
 func TestNoCluster_Credentials_Get503(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1})
@@ -77,7 +77,7 @@ func TestNoCluster_Credentials_Get503(t *testing.T) {
 }
 
 // The certificate of a removed node, with an empty directory or with --rejoin, does not admit a
-// node. That includes an initial member, and for a node that used an admission.
+// node. This holds for an initial member and for a node that used an admission.
 func TestJoin_AfterEnd_NeedsNewAdmission(t *testing.T) {
 	t.Parallel()
 	var rejoin bool

@@ -47,8 +47,8 @@ func parseToken(t *testing.T, text string) jointoken.Token {
 	return token
 }
 
-// The proof of a join token is worth nothing on another connection, for another node or instance.
-// The leader checks it too when a member forwards it.
+// The proof of a join token is invalid on another connection and for another node or instance. The
+// leader also checks a proof that a member forwards.
 func TestJoinToken_ProofElsewhere_IsRefused(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
@@ -118,7 +118,7 @@ func TestJoinToken_ProofElsewhere_IsRefused(t *testing.T) {
 			}
 		}
 	}
-	// A member vouches for the binding only.
+	// A forwarding member vouches only for the binding.
 	forwarded := &nodepb.JoinRequest{Hello: hello, Forwarded: true, TokenKey: token.PublicKey(),
 		TokenProof: forged.SignJoin(m.ID, hello.Instance, []byte("b")), Binding: []byte("b")}
 	c.Until("an answer of the leader", func() bool {
@@ -144,8 +144,8 @@ func TestJoinToken_ProofElsewhere_IsRefused(t *testing.T) {
 	c.Until("it is a member", func() bool { return len(members(t, c)) == 4 })
 }
 
-// A node with a token asks no member that would not know what it sends.
-func TestJoinToken_OldMember_IsNamed(t *testing.T) {
+// A node with a token does not send it to a member that does not support its form.
+func TestJoinToken_OldMember_ErrorContainsItsName(t *testing.T) {
 	t.Parallel()
 	token, version := "", uint32(command.Version)
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1, Node: func(k int, conf *node.Config) {
@@ -168,7 +168,7 @@ func TestJoinToken_OldMember_IsNamed(t *testing.T) {
 	})
 }
 
-// The leader creates no token with a key while a member could not apply it.
+// The leader does not create a token with a key while a member could not apply it.
 func TestJoinToken_OldMemberInCluster_IsNotCreated(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) {
@@ -180,7 +180,7 @@ func TestJoinToken_OldMemberInCluster_IsNotCreated(t *testing.T) {
 	namesOld(t, c, c.Leader, "node3", "/v1/cluster/join-tokens", `{}`)
 }
 
-// Deleting a used token withdraws what it gave, unless the node has joined.
+// Deleting a used token withdraws its admission, unless the node has joined.
 func TestDeleteJoinToken_Member_StaysAdmitted(t *testing.T) {
 	t.Parallel()
 	tokens := map[string]string{}

@@ -13,8 +13,8 @@ import (
 	"revoked/node/nodetest"
 )
 
-// A JWT that is not registered is active at every node, and at none once its revocation at one of
-// them has been acknowledged.
+// A JWT that is not registered is active at every node. Once its revocation at one node has been
+// acknowledged, it is inactive at all.
 func TestJWT_RevokedAtOneNode_InactiveAtAll(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})

@@ -61,8 +61,8 @@ func showIssuer(t *testing.T, m *nodetest.Member) (i shownIssuer) {
 	return i
 }
 
-// active returns whether m answers that a token is active: true, false, or the status of the
-// answer.
+// active returns "true" or "false" for the active field of the answer of m, or the status if it is
+// not 200.
 func active(t *testing.T, m *nodetest.Member, token string) string {
 	t.Helper()
 	r := m.Form("/oauth2/introspect", "admin", url.Values{"token": {token}})
@@ -125,7 +125,7 @@ func TestKeyFetch_AddressNotAllowed_IsShown(t *testing.T) {
 		f := showIssuer(t, by).Fetch
 		return f != nil && strings.Contains(f.Error, "jwks_allow_networks")
 	})
-	// The keys cannot be fetched: neither introspection nor revocation answers that a token is
+	// While the keys cannot be fetched, neither introspection nor revocation reports a token as
 	// unknown.
 	raw := newJWTSigner(t, "k1").token("https://as2.example", "j1")
 	if got := active(t, by, raw); got != "503" {
@@ -138,7 +138,7 @@ func TestKeyFetch_AddressNotAllowed_IsShown(t *testing.T) {
 			t.Errorf("C29: %s: got %d %s, want 503: %s, without the address", path, r.Status, r.Body, cause)
 		}
 	}
-	// An administrator reads why, and which setting helps.
+	// An administrator gets the reason and the setting to change.
 	r := by.JSON("POST", "/v1/explain", "admin", fmt.Sprintf(`{"token":%q}`, raw))
 	if r.Status != 503 || !strings.Contains(r.Body, cause) || !strings.Contains(r.Body, "jwks_allow_networks") {
 		t.Errorf("explain: got %d %s, want 503: %s, with the reason", r.Status, r.Body, cause)

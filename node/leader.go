@@ -103,7 +103,7 @@ func (l *leader) run(ctx context.Context, change uint64) {
 }
 
 // openTerm commits the first command of the term and returns its index once it is applied here. It
-// repeats the command until it commits or Raft no longer leads: a term without it grants no lease
+// retries the command until it commits or Raft no longer leads: a term without it grants no lease
 // and acknowledges nothing.
 //
 // The command bounds this node's own lease, and so the wait of the next leader. Before it proposes
@@ -152,8 +152,8 @@ func (l *leader) commit(c command.Command) (fsm.Outcome, error) {
 
 // initCluster gives a new cluster its id, settings and first clients. It waits until the clocks of
 // a majority are known. Its stamp would otherwise rest on one clock, and stamps never go back. A
-// record that a member does not support waits until that member has been upgraded: the member would
-// stop at the record.
+// record that a member does not support waits until that member has been upgraded: a member that
+// does not support the record would stop.
 func (l *leader) initCluster(ctx context.Context) {
 	for refused := ""; l.fsm.ClusterID() == "" && ctx.Err() == nil; {
 		if !l.roster.Clock.HasMajority() {

@@ -29,8 +29,8 @@ type life struct {
 	closeErr  error
 }
 
-// newLife returns the life of a node. It does not end with ctx, which only bounds Open, but has its
-// values.
+// newLife returns the life of a node. The end of ctx does not end the life, because ctx only bounds
+// Open. The life keeps the values of ctx.
 func newLife(ctx context.Context, log *slog.Logger, exit func(error)) *life {
 	l := &life{log: log, exit: exit, done: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -68,8 +68,8 @@ func (l *life) end(err error) {
 	})
 }
 
-// fatal ends the node because of err: its disk or its state can no longer be trusted. The owner
-// should call Close and exit. Until then, Readiness reports that the node stops.
+// fatal stops the node because of err: its disk or its state can no longer be trusted. The owner
+// should call Close and exit. Until then, Readiness reports that the node is stopping.
 func (l *life) fatal(err error) {
 	l.log.Error("node must stop", "error", err)
 	l.end(err)
@@ -85,7 +85,7 @@ func (l *life) crash(err error) {
 	l.end(err)
 }
 
-// running reports whether the node has neither ended nor started to stop.
+// running reports whether the node has neither stopped nor started to stop.
 func (l *life) running() bool {
 	select {
 	case <-l.done:

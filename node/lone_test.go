@@ -118,7 +118,7 @@ func await(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// singleRaft returns a Raft that leads a cluster of itself.
+// singleRaft returns a Raft that leads a cluster of one node.
 func singleRaft(t *testing.T) *raft.Raft {
 	t.Helper()
 	r := startSingleRaft(t, nil)

@@ -72,8 +72,8 @@ func (m *simNemesis) snapshot() {
 	})
 }
 
-// overtake sends a lease holder, in a snapshot, revocations that wait for this very member: its log
-// ends before them, the leader's starts after them.
+// overtake sends a lease holder a snapshot with revocations that wait for this member. Its log ends
+// before them, and the leader's log starts after them.
 func (m *simNemesis) overtake() {
 	n, far := m.leader(), m.node()
 	if n == nil || n == far {
@@ -146,7 +146,8 @@ func (m *simNemesis) shrunk() {
 // lose records that a disk is about to be lost, unless a removal is in progress.
 func (m *simNemesis) lose(id raft.ServerID) bool { return m.loseInstead(id, id) }
 
-// loseInstead is lose for a disk that is lost instead of that of another instance, which lives.
+// loseInstead is lose for a disk that is lost instead of the disk of another instance, which is
+// still running.
 func (m *simNemesis) loseInstead(id, other raft.ServerID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -175,7 +176,7 @@ func (m *simNemesis) loseDisk() {
 	m.later(m.span(50*time.Millisecond, 5*time.Second), func() { m.revive(n) })
 }
 
-// isWhole reports whether every node is up and votes, by a committed configuration.
+// isWhole reports whether every node is up and is a voter of a committed configuration.
 func (m *simNemesis) isWhole() bool {
 	lead := m.leader()
 	if lead == nil {
@@ -206,7 +207,7 @@ func (m *simNode) crashForGood() {
 }
 
 // pairUp stops a node for a while, as SIGSTOP would, and starts a second directory with the same
-// certificate. If the second replaces the first, the first ends when it continues.
+// certificate. If the second replaces the first, the first exits when it continues.
 func (m *simNemesis) pairUp() {
 	n := m.node()
 	m.s.wg.Go(func() {
@@ -264,8 +265,8 @@ func (m *simNemesis) endTwin(n *simNode) bool {
 	return true
 }
 
-// endTwins ends all twins, one after the other. A node whose removal or demotion is not known would
-// keep them from ending.
+// endTwins ends all twins, one after the other. A node with an unrecorded removal or demotion would
+// keep them running.
 func (m *simNemesis) endTwins() bool {
 	for _, n := range m.s.nodes {
 		if !m.s.until("the twin of "+n.id+" may end", time.Minute, func() bool {
@@ -329,8 +330,8 @@ func (m *simNemesis) leading() (lead *simLife) {
 	return lead
 }
 
-// strays restarts nodes as new instances if their removal succeeded without their or the caller's
-// knowledge, and promotes those whose demotion took effect late.
+// strays restarts nodes as new instances if their removal succeeded although neither they nor the
+// caller received the result. It promotes those whose demotion took effect late.
 func (m *simNemesis) strays() {
 	lead := m.leading()
 	if lead == nil {

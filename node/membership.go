@@ -61,8 +61,8 @@ func (m *membership) TransferLeader(ctx context.Context, by revoked.Actor, node 
 	return index, err
 }
 
-// Members implements api.Backend. It works without a leader, from the newest configuration that
-// this node knows.
+// Members implements api.Backend. It works without a leader, from the newest configuration in this
+// node's log.
 func (m *membership) Members(ctx context.Context) ([]revoked.Member, error) {
 	return m.roster.Members(ctx), nil
 }

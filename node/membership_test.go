@@ -36,13 +36,13 @@ func join(m, through *nodetest.Member) nodetest.Reply {
 	return m.JSON(http.MethodPost, "/v1/cluster/join", "admin", fmt.Sprintf(`{"addresses":[%q]}`, through.ClusterAddr()))
 }
 
-// decidedJoin repeats a join until a leader that has all reports has decided.
+// decidedJoin retries a join until a leader that has all reports has decided.
 func decidedJoin(m, through *nodetest.Member) nodetest.Reply {
 	return m.Decided(func() nodetest.Reply {
 		r := join(m, through)
 		for _, early := range []string{"no cluster could be joined", "has not reported", "does not support this operation"} {
 			if r.Status == http.StatusUnprocessableEntity && strings.Contains(r.Body, early) {
-				r.Status = http.StatusServiceUnavailable // so that it is repeated
+				r.Status = http.StatusServiceUnavailable // so that it is retried
 			}
 		}
 		return r
@@ -95,7 +95,7 @@ func TestMember_NewAddress_IsAnnounced(t *testing.T) {
 	}
 }
 
-// A node that shuts down cleanly delays no revocation, not even under the next leader.
+// A node that shuts down cleanly does not delay revocations, even under the next leader.
 func TestStop_CleanShutdown_ReturnsLease(t *testing.T) {
 	t.Parallel()
 	for name, pick := range map[string]func(*nodetest.Cluster) *nodetest.Member{

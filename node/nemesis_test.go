@@ -187,7 +187,7 @@ func (m *simNemesis) freezeLeader() {
 // hold freezes a node for up to 5 s.
 func (m *simNemesis) hold(n *simNode) { m.holdFor(n, m.span(100*time.Millisecond, 5*time.Second)) }
 
-// holdFor freezes a node: it neither receives, sends, answers nor writes. Its clocks run on.
+// holdFor freezes a node: it does not receive, send, answer or write. Its clocks continue.
 func (m *simNemesis) holdFor(n *simNode, d time.Duration) {
 	l := n.now()
 	if l == nil || l.frozen.Load() != nil {

@@ -8,8 +8,8 @@ import (
 	"revoked"
 )
 
-// A single revocation is one entry. Its notice reaches every member: none waits for another entry.
-// If the notices are lost, Raft's own message follows.
+// A single revocation is one entry. Its notice reaches every member, so no member waits for another
+// entry. If the notices are lost, Raft's own message follows.
 func TestNotices_SingleRevocation_OneEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 5, t.TempDir(), newSimCounts())

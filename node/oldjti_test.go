@@ -10,8 +10,8 @@ import (
 	"revoked/node/nodetest"
 )
 
-// While a member does not know that a denied jti ends the grants of registered tokens, it ends only
-// those tokens, at every member. After the upgrade it ends the grants.
+// While a member does not support that a denied jti revokes the grants of registered tokens, it
+// revokes only those tokens, at every member. After the upgrade it revokes the grants.
 func TestOldMember_DeniedJTI_EndsGrantOnceUpgraded(t *testing.T) {
 	t.Parallel()
 	const iss = "https://as2.example"

@@ -19,7 +19,7 @@ import (
 )
 
 // While a member of version 0.3 is present, the leader proposes nothing that it cannot apply. Once
-// the log has commands of version 2, no node can pass for such a member.
+// the log has commands of version 2, no node can pretend to be such a member.
 func TestOldMember_UntilUpgraded_LimitsTheCluster(t *testing.T) {
 	t.Parallel()
 	var log logLines
@@ -96,9 +96,9 @@ func (th thief) onlyFollower() thief {
 	return th
 }
 
-// While a member supports commands up to version 2 only, the leader proposes no operation of
-// trusted issuers: 422, which names that member. After the upgrade all pass. Then neither a node of
-// version 2 can join, nor a program of version 2 read a snapshot.
+// While a member supports commands up to version 2 only, the leader refuses operations of trusted
+// issuers with a 422 that contains its name. After the upgrade all succeed. Then a node of version
+// 2 cannot join, and a program of version 2 cannot read a snapshot.
 func TestOldMember_UntilUpgraded_RefusesIssuers(t *testing.T) {
 	t.Parallel()
 	given, fetched := newJWTSigner(t, "k1"), newJWTSigner(t, "k2")
@@ -117,7 +117,7 @@ func TestOldMember_UntilUpgraded_RefusesIssuers(t *testing.T) {
 	for what, op := range issuerOps(t, admin(c), given.jwks()) {
 		c.Until("the leader has reports", func() bool {
 			var err error
-			if op.GetPutIssuerKeys() != nil { // no leader takes fetched keys from another member
+			if op.GetPutIssuerKeys() != nil { // no leader accepts fetched keys from another member
 				err = c.Leader().Node.ProposeHere(t.Context(), op)
 			} else {
 				err = third.call(nodepb.PathSubmit, &nodepb.SubmitRequest{Ops: []*command.Op{op}, Final: true})
@@ -179,7 +179,7 @@ func TestOldMember_UntilUpgraded_RefusesIssuers(t *testing.T) {
 }
 
 // While a member of version 2 leads, the other members refuse operations that it does not support.
-// It could only answer that it does not understand them.
+// The leader could only answer that it does not understand them.
 func TestOldMember_Leads_OthersRefuseIssuers(t *testing.T) {
 	t.Parallel()
 	old := map[string]bool{"node1": true}
@@ -199,8 +199,8 @@ func TestOldMember_Leads_OthersRefuseIssuers(t *testing.T) {
 	adminCall(t, c.Members[1], "POST", "/v1/issuers", body, http.StatusCreated)
 }
 
-// namesOld checks that a call by an administrator gets 422 and names the old member, once the
-// leader has all reports.
+// namesOld checks that a call by an administrator gets a 422 that contains the name of the old
+// member, once the leader has all reports.
 func namesOld(t *testing.T, c *nodetest.Cluster, by func() *nodetest.Member, old, path, body string) {
 	t.Helper()
 	c.Until("the leader has reports", func() bool {
@@ -255,9 +255,9 @@ func snapshotVersion(t *testing.T, m *nodetest.Member) uint32 {
 	return h.Commands
 }
 
-// While a member does not know the roles operator, viewer and auditor, no client gets one: 422,
-// which names that member. After the upgrade every member serves such clients, no node of version 3
-// can join, and no program of version 3 can read a snapshot.
+// While a member does not support the roles operator, viewer and auditor, no client gets one. The
+// answer is a 422 that contains the name of that member. After the upgrade every member serves such
+// clients. A node of version 3 cannot join, and a program of version 3 cannot read a snapshot.
 func TestOldMember_UntilUpgraded_RefusesOperatorRoles(t *testing.T) {
 	t.Parallel()
 	old := map[string]bool{"node3": true}
@@ -371,9 +371,9 @@ func strongRecords(jwks string) map[string]string {
 	return records
 }
 
-// While a member of version 4 is present, no client gets a key or the name of a certificate: 422
-// names that member. Once that member is upgraded, or has left, all calls succeed, and an assertion
-// authenticates at every member.
+// While a member of version 4 is present, no client gets a key or the name of a certificate. The
+// answer is a 422 that contains the name of that member. Once that member is upgraded, or has left,
+// all calls succeed, and an assertion authenticates at every member.
 func TestOldMember_UntilUpgradedOrGone_RefusesKeys(t *testing.T) {
 	t.Parallel()
 	for ending, end := range map[string]func(*nodetest.Cluster, map[string]bool){

@@ -161,8 +161,7 @@ func (n *Node) transportConfig() transport.Config {
 }
 
 // raftConfig sets what differs from the library's defaults. The leader lease timeout is at its
-// upper bound, the heartbeat timeout: Raft's own lease decides nothing here but when a leader steps
-// down.
+// upper bound, the heartbeat timeout: Raft's own lease decides only when a leader steps down.
 func raftConfig(cfg Config, server raft.ServerID, notifyCh chan<- bool) *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = server
@@ -219,7 +218,7 @@ type versions struct {
 }
 
 // admit checks, before an operation is proposed, that the state accepts it and that every member
-// can apply it. An entry that one member cannot decode would end that member's process.
+// can apply it. A member that cannot decode an entry would exit.
 func (v versions) admit(op *command.Op) error {
 	if err := command.Admit(op); err != nil {
 		return err

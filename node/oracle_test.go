@@ -27,7 +27,7 @@ import (
 //	I3 acknowledged changes survive restarts
 //	I4 equal indexes have equal hashes; no two logs differ at the same index and term
 //	I5 a lease holder has applied every acknowledged index
-//	I6 a member takes leases of its term or a newer one; only an open term grants them
+//	I6 a member accepts leases of its term or a newer one; only an open term grants them
 //	I7 no active answer from the copy without a lease
 //	I8 terms and applied indexes never decrease, across restarts
 //	I9 in no configuration do two instances of a node vote, or more than two instances exist

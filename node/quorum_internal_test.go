@@ -13,8 +13,8 @@ import (
 )
 
 // A voter has not stored the entry that gave the leader its vote. If the leader then removes the
-// third voter and fails before that commits, the first rejects every candidate with the removal.
-// The others reject the first.
+// third voter and fails before the removal commits, the first voter rejects every candidate with
+// the removal. The others reject the first voter.
 func TestRemove_VoterMissesPromotion_StaysElectable(t *testing.T) {
 	for name, healAfter := range map[string]time.Duration{
 		"voter returns late":  20 * time.Second,
@@ -72,7 +72,7 @@ func TestElection_VoterMissesPromotion_VotesForNewerLog(t *testing.T) {
 		heal()
 		for began := time.Now(); promoted.n.leadership.proposer() == nil; time.Sleep(100 * time.Millisecond) {
 			if time.Since(began) > time.Minute {
-				t.Fatal("a minute after the leader died: the promoted node does not lead, want it to")
+				t.Fatal("a minute after the leader was lost: the promoted node does not lead, want it to")
 			}
 		}
 		g := s.newGrant()
@@ -86,7 +86,7 @@ func TestElection_VoterMissesPromotion_VotesForNewerLog(t *testing.T) {
 	})
 }
 
-// others lists the running nodes but one.
+// others lists the running nodes except one.
 func (s *sim) others(l *simLife) (out []*simLife) {
 	for _, n := range s.nodes {
 		if o := n.now(); o != nil && o != l {

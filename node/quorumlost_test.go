@@ -9,8 +9,8 @@ import (
 	"revoked/node/nodetest"
 )
 
-// A survivor names the missing voters to callers of /v1, and their number to all others. It works
-// again once they are back.
+// A survivor reports the missing voters to callers of /v1, and only their number to all others. It
+// works again once they are back.
 func TestOutage_QuorumLost_NamesSilentVoters(t *testing.T) {
 	t.Parallel()
 	for name, survivor := range map[string]func(c *nodetest.Cluster) *nodetest.Member{
@@ -46,7 +46,7 @@ func TestOutage_QuorumLost_NamesSilentVoters(t *testing.T) {
 				func() nodetest.Reply { return m.Form("/oauth2/introspect", "admin", url.Values{"token": {"none"}}) },
 			} {
 				var got nodetest.Reply
-				c.Until("the answer names what is missing", func() bool {
+				c.Until("the answer contains the missing voters", func() bool {
 					got = call()
 					return got.Status == http.StatusServiceUnavailable && tells(got.Body)
 				})

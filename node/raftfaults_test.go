@@ -34,8 +34,7 @@ type simRaft struct {
 	behind               atomic.Value // raft.ServerID of a follower that requests ever older entries
 }
 
-// AppendEntries simulates a follower that is far behind: Raft keeps sending to it and does nothing
-// else.
+// AppendEntries simulates a follower that is far behind: Raft only keeps sending to it.
 func (s *simRaft) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest,
 	resp *raft.AppendEntriesResponse) error {
 	if s.behind.Load() != id || len(args.Entries) == 0 {

@@ -27,8 +27,8 @@ func (n *Node) Status(ctx context.Context, d revoked.Digest, caller string) (rev
 
 // StatusOf implements api.Backend.
 //
-// A dead token stays dead, so any copy may report it. A live token needs a read lease that covers
-// the read. Without a lease, and for an unknown token, the copy is read again behind a read
+// An inactive token stays inactive, so any copy may report it. A live token needs a read lease that
+// covers the read. Without a lease, and for an unknown token, the copy is read again behind a read
 // barrier. The barriers for unknown tokens are paced by caller.
 func (n *Node) StatusOf(ctx context.Context, p revoked.PresentedToken) (revoked.TokenStatus, error) {
 	return n.status(ctx, &p)
@@ -69,7 +69,8 @@ func (n *Node) status(ctx context.Context, p *revoked.PresentedToken) (revoked.T
 	return n.evaluate(ctx, &look)
 }
 
-// Explain implements api.Backend. The index and what ended the token may be newer than the status.
+// Explain implements api.Backend. The index and the reason why the token is inactive may be newer
+// than the status.
 func (n *Node) Explain(ctx context.Context, p revoked.PresentedToken) (revoked.Explanation, error) {
 	st, err := n.status(ctx, &p)
 	if err != nil {
@@ -151,7 +152,7 @@ func (n *Node) WaitAudit(ctx context.Context, after uint64) error { return n.fsm
 func (n *Node) AuditBefore(at revoked.Time) (uint64, error) { return n.fsm.AuditBefore(at) }
 
 // Newest implements api.Backend. Every event acknowledged before the call has at most the returned
-// index. Use it as the start of a feed that must miss nothing from now on.
+// index. Use it as the start of a feed that must not miss later events.
 func (n *Node) Newest(ctx context.Context) (uint64, error) {
 	if err := n.propose.ReadBarrier(ctx); err != nil {
 		return 0, err
@@ -176,8 +177,8 @@ func (n *Node) Client(id string) (*revoked.Client, bool) {
 }
 
 // ClientsCurrent implements api.Backend. After a crash the state may lack the end of the log until
-// the node holds its first lease. A node that is not in a cluster knows only its bootstrap clients.
-// Until then a client may have been disabled without this node knowing it.
+// the node holds its first lease. A node that is not in a cluster has only its bootstrap clients.
+// Until then this node may not have received that a client was disabled.
 func (n *Node) ClientsCurrent() bool { return n.roster.ClusterID() != "" && n.leases.everHeld.Load() }
 
 // Current implements api.Backend. Under a lease this node has applied every acknowledged change. It

@@ -194,8 +194,8 @@ func checksum(e *raft.Log) []byte {
 	return binary.BigEndian.AppendUint32(nil, sum)
 }
 
-// If a survivor starts with its old disk while the recovered node runs, it stays outside. This
-// is so even if it forms a quorum of the old cluster with another survivor.
+// If a survivor starts with its old disk while the recovered node runs, it stays outside, even if
+// it forms a quorum of the old cluster with another survivor.
 func TestRecover_OldDisksComeBack_StayApart(t *testing.T) {
 	t.Parallel()
 	var alone bool
@@ -383,7 +383,7 @@ func TestRecover_ClockBehind_IsRefused(t *testing.T) {
 	}
 }
 
-// A second recovery has nothing to do.
+// A second recovery is refused, because there is nothing to recover.
 func TestRecover_Twice_IsRefused(t *testing.T) {
 	t.Parallel()
 	var alone bool

@@ -79,8 +79,8 @@ type renewal struct {
 }
 
 // renewOwn keeps the leader's own lease until ctx ends with the term. Each renewal is a round: its
-// barrier also serves the members' requests that joined. A leader whose clock is an outlier takes
-// no lease, but still runs the rounds for the others.
+// barrier also serves the members' requests that joined. A leader whose clock is an outlier does
+// not hold a lease, but still runs the rounds for the others.
 func (l *leases) renewOwn(ctx context.Context, term uint64, own renewal) {
 	l.mu.Lock()
 	t := l.term

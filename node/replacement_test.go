@@ -18,8 +18,8 @@ import (
 	"revoked/node/nodetest"
 )
 
-// A cluster of three replaces a lost disk without an operator. The old disk, started again, learns
-// that it was replaced and ends; it must not remain a candidate forever.
+// A cluster of three replaces a lost disk without an operator. The old disk, started again, detects
+// that it was replaced and stops. It must not remain a candidate forever.
 func TestReplaced_OldDiskStarts_Stops(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
@@ -31,7 +31,7 @@ func TestReplaced_OldDiskStarts_Stops(t *testing.T) {
 	}
 	m.Start()
 	c.WaitReady()
-	c.Until("the new instance alone votes", func() bool {
+	c.Until("only the new instance votes", func() bool {
 		ms := members(t, c)
 		all, err := c.Leader().Node.Members(t.Context())
 		return err == nil && len(all) == 3 && len(ms) == 3 && ms[m.ID].Voter
@@ -45,7 +45,7 @@ func TestReplaced_OldDiskStarts_Stops(t *testing.T) {
 	wantEnd(t, m.Node, revoked.ErrForbidden, "another data directory has replaced this one of node "+m.ID)
 	m.Stop()
 	if err := m.TryStart(); err == nil || !strings.Contains(err.Error(), "--rejoin") {
-		t.Errorf("start after the end: got %v, want it to name --rejoin", err)
+		t.Errorf("start after the end: got %v, want it to mention --rejoin", err)
 	}
 }
 
@@ -55,7 +55,7 @@ func wantEnd(t *testing.T, n *node.Node, want error, text string) {
 	select {
 	case <-n.Done():
 	case <-time.After(nodetest.LongStop):
-		t.Fatalf("got the node running, want it ended: %s", text)
+		t.Fatalf("got the node running, want it stopped: %s", text)
 	}
 	if err := n.Err(); !errors.Is(err, want) || !strings.Contains(err.Error(), text) {
 		t.Errorf("got %v, want %v: %s", err, want, text)
@@ -119,7 +119,7 @@ func TestSecondDirectory_NameAlive_IsRefused(t *testing.T) {
 	}
 }
 
-// Made-up instances of one silent node do not pile up in the configuration.
+// Made-up instances of one silent node do not accumulate in the configuration.
 func TestSecondDirectory_ManyInstances_OneWaits(t *testing.T) {
 	t.Parallel()
 	confs := make([]node.Config, 3)
@@ -143,7 +143,7 @@ func TestSecondDirectory_ManyInstances_OneWaits(t *testing.T) {
 		began := time.Now()
 		if _, err := next.Join(t.Context(), []string{leader.ClusterAddr()}); err == nil {
 			if time.Since(added) < 10*time.Second { // the first one has this long to report
-				t.Error("another instance at once: got it admitted, want it refused")
+				t.Error("another instance immediately: got it admitted, want it refused")
 			}
 			added = began
 		}

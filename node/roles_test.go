@@ -28,8 +28,8 @@ func withStaff(t *testing.T, o nodetest.Options) *nodetest.Cluster {
 }
 
 // The leader decides by its own state about each change that a member forwards, whatever that
-// member has checked. An operator may change the membership and the settings, and nothing else.
-// Viewers and auditors may change nothing.
+// member has checked. An operator may change only the membership and the settings. Viewers and
+// auditors may not change anything.
 func TestForwarded_ChangesByRole_TheLeaderDecides(t *testing.T) {
 	t.Parallel()
 	c := withStaff(t, nodetest.Options{})
@@ -40,7 +40,7 @@ func TestForwarded_ChangesByRole_TheLeaderDecides(t *testing.T) {
 			t.Fatalf("client %s: got none, want one", id)
 		}
 		actor := revoked.ActorOf(client)
-		actor.Admin = true // a lie for all but one
+		actor.Admin = true // false for all but one
 		return actor
 	}
 	issuer := revoked.DefaultIssuer()
@@ -143,7 +143,7 @@ func TestStaff_Operator_GrowsAndShrinks(t *testing.T) {
 		}
 	}
 	join := fmt.Sprintf(`{"addresses":[%q]}`, c.Members[0].ClusterAddr())
-	// A node that is not in a cluster cannot know whether the role was granted since.
+	// A node that is not in a cluster cannot check whether the role has been granted since.
 	if r := late.JSON(http.MethodPost, "/v1/cluster/join", "eye", join); r.Status != http.StatusServiceUnavailable {
 		t.Errorf("join by a viewer: got %d %s, want 503", r.Status, r.Body)
 	}

@@ -136,8 +136,8 @@ func (r *rotation) underLoad() {
 	r.c.Until("callers have introspected", func() bool { return r.calls.Load() >= from+50 || r.t.Failed() })
 }
 
-// begin makes the leader fetch from another path at once, and returns when that fetch has begun.
-// By then, all fetches from the earlier path have ended.
+// begin makes the leader fetch from another path immediately, and returns when that fetch has
+// begun. By then, all fetches from the earlier path have ended.
 func (r *rotation) begin(path string) {
 	r.t.Helper()
 	before := r.server.requests(path)
@@ -146,7 +146,7 @@ func (r *rotation) begin(path string) {
 	r.c.Until("the leader fetches "+path, func() bool { return r.server.requests(path) > before })
 }
 
-// fetch is begin, and returns when the fetch has ended.
+// fetch calls begin, and returns when the fetch has ended.
 func (r *rotation) fetch(path string) shownIssuer {
 	r.t.Helper()
 	r.begin(path)
@@ -186,8 +186,8 @@ func (i shownIssuer) state(kid string) string {
 }
 
 // C31: an issuer rotates its keys under load while the leader changes. Its server hangs, fails,
-// lies, redirects, grows and serves an empty set. No node refuses a token whose key the issuer
-// still publishes. No node lets one through after the removal of its key was acknowledged.
+// redirects, and serves wrong, growing and empty sets. No node refuses a token whose key the issuer
+// still publishes. No node accepts one after the removal of its key was acknowledged.
 func TestRotation_HostileServer_LosesNoValidToken(t *testing.T) {
 	t.Parallel()
 	var ahead atomic.Int64 // of the clocks

@@ -22,8 +22,8 @@ func TestRenewEvery_QuarterOfShorterLength(t *testing.T) {
 	}
 }
 
-// An idle cluster writes one entry for each round, however far away its members are, and no lease
-// ends.
+// An idle cluster writes one entry for each round, whatever the distance of its members, and no
+// lease ends.
 func TestRounds_IdleCluster_OneEntryEach(t *testing.T) {
 	for _, tc := range []struct {
 		name  string

@@ -160,7 +160,7 @@ func enough(t *testing.T, count *simCounts, minutes, demand float64) {
 	}
 }
 
-// runSchedule runs one schedule and returns its simulated length, and what it broke.
+// runSchedule runs one schedule and returns its simulated length, and the violation, if any.
 func runSchedule(t *testing.T, seed uint64, log bool, count *simCounts) (took time.Duration, failure string) {
 	dir, err := os.MkdirTemp(simDir(), "sim")
 	if err != nil {

@@ -50,7 +50,7 @@ type thief struct {
 	m *nodetest.Member
 }
 
-// call repeats a call while no leader answers, and returns the error in the answer.
+// call retries a call while no leader answers, and returns the error in the answer.
 func (th thief) call(path string, req proto.Message) (err error) {
 	th.c.T.Helper()
 	th.c.Until("a leader decides", func() bool {
@@ -96,7 +96,7 @@ func TestStolenKey_CallerLacksRole_IsRefused(t *testing.T) {
 		t.Fatal("client issuer: got none, want one")
 	}
 	issuer := revoked.ActorOf(known)
-	issuer.Admin = true // a lie
+	issuer.Admin = true // false
 	refused := map[string]struct {
 		by   revoked.Actor
 		want error

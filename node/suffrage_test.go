@@ -11,7 +11,7 @@ import (
 	"revoked/node/nodetest"
 )
 
-// change repeats a membership change until a leader accepts it.
+// change retries a membership change until a leader accepts it.
 func change(c *nodetest.Cluster, do func(context.Context) (uint64, error)) (err error) {
 	c.T.Helper()
 	unknown := false
@@ -45,7 +45,7 @@ func TestRemove_NodeAnswers_NamesLeave(t *testing.T) {
 				return c.Members[0].Node.Remove(ctx, admin(c), m.ID, false, "")
 			})
 			if !errors.Is(err, revoked.ErrConflict) || !strings.Contains(err.Error(), "revoked leave") {
-				t.Errorf("got %v, want %v that names leave", err, revoked.ErrConflict)
+				t.Errorf("got %v, want %v that mentions leave", err, revoked.ErrConflict)
 			}
 		})
 	}
@@ -146,6 +146,6 @@ func TestNonVoter_SetOnVoter_IsDemoted(t *testing.T) {
 	c.WaitReady()
 	err := change(c, func(ctx context.Context) (uint64, error) { return c.Leader().Node.Promote(ctx, admin(c), m.ID) })
 	if !errors.Is(err, revoked.ErrUnprocessable) || !strings.Contains(err.Error(), "non_voter") {
-		t.Errorf("promote: got %v, want %v that names non_voter", err, revoked.ErrUnprocessable)
+		t.Errorf("promote: got %v, want %v that mentions non_voter", err, revoked.ErrUnprocessable)
 	}
 }

@@ -67,8 +67,8 @@ func (a *simAuthority) trustRegistering(ctx context.Context) {
 	}
 }
 
-// denyRegistered ends a registered grant by the jti of its access token. The denial ends long
-// before the token does.
+// denyRegistered revokes a registered grant by the jti of its access token. The denial expires long
+// before the token.
 func (s *sim) denyRegistered(ctx context.Context, l *simLife, g *simGrant) bool {
 	return s.revokeBy(ctx, l, g, g.access, func() (res revoked.RevokeResult, err error) {
 		res.Index, err = l.n.RevokeJTI(ctx, l.actor("admin"), revoked.JTIRevocation{
@@ -173,7 +173,7 @@ func (a *simAuthority) create(ctx context.Context) {
 	}
 }
 
-// addKey adds a key that the issuer has not had, and from now on gives or publishes it.
+// addKey adds a key that is new to the issuer, which from now on gives or publishes it.
 func (o *simOracle) addKey(i *simIssuer) {
 	if n := len(i.keys); n < len(simSigners()) {
 		signer := simSigners()[(2*i.n+n)%len(simSigners())]
@@ -228,8 +228,8 @@ func (a *simAuthority) patch(ctx context.Context, i *simIssuer, change func(*sim
 	if next.JWKSURI == "" {
 		next.Keys = i.given(false)
 	}
-	// An increase affects only tokens that are issued after it: older tokens that are too long stay
-	// so.
+	// An increase affects only tokens that are issued after it: older tokens that exceed the limit
+	// still do.
 	tooLong := func(t *simJWT) bool { return t.issuer == i && t.lifetime() > was }
 	raise, stamp := (*simEnding)(nil), l.n.fsm.Stamp()
 	if c.lifetime > was {
@@ -289,7 +289,7 @@ func (a *simAuthority) disable(ctx context.Context, i *simIssuer) {
 	a.forAWhile(ctx, i, func(c *simConfig) { c.disabled = true }, func(c *simConfig) { c.disabled = false })
 }
 
-// forAWhile makes a change and takes it back after up to two seconds.
+// forAWhile makes a change and undoes it after up to two seconds.
 func (a *simAuthority) forAWhile(ctx context.Context, i *simIssuer, change, back func(*simConfig)) {
 	a.patch(ctx, i, change)
 	a.s.presentSome(ctx, i, a.rng)
@@ -303,14 +303,14 @@ func (a *simAuthority) forAWhile(ctx context.Context, i *simIssuer, change, back
 	a.s.presentSome(ctx, i, a.rng)
 }
 
-// narrow allows one algorithm only, and then all again.
+// narrow allows only one algorithm for a while, and then all again.
 func (a *simAuthority) narrow(ctx context.Context, i *simIssuer) {
 	only := []string{"EdDSA", "ES256"}[a.rng.IntN(2)]
 	a.forAWhile(ctx, i, func(c *simConfig) { c.only = only }, func(c *simConfig) { c.only = "" })
 }
 
 // rotate adds a key and usually withdraws the oldest one. Setting an inline key set retires the
-// withdrawn key at once. Publishing a set retires it after two fetches without the key. Usually
+// withdrawn key immediately. Publishing a set retires it after two fetches without the key. Usually
 // rotate also revokes a token before the nodes know its key.
 func (a *simAuthority) rotate(ctx context.Context, i *simIssuer) {
 	o := a.s.o
@@ -399,7 +399,7 @@ func (a *simAuthority) refresh(ctx context.Context, i *simIssuer) {
 	}
 }
 
-// learn takes the states of fetched keys from a node's record, unless the record is newer than
+// learn copies the states of fetched keys from a node's record, unless the record is newer than
 // index, which is acknowledged. The caller holds the lock.
 func (o *simOracle) learn(i *simIssuer, record *revoked.Issuer, index uint64) {
 	if record.KeysVersion > index {

@@ -63,7 +63,7 @@ type simNode struct {
 	addr  string
 	certs *pki.Certs
 	// timeout is Raft's heartbeat timeout. One node of some clusters has a long one. It represents a
-	// process whose timers fire late: it learns only from messages that it was deposed.
+	// process whose timers fire late: it detects that it was deposed only from messages.
 	timeout          time.Duration
 	disk             *simkit.Disk
 	clock            *simClock
@@ -321,7 +321,7 @@ func (s *sim) addOutsider() {
 	m.start(true)
 }
 
-// operate does what an operator does: it admits the nodes that are not members, until ctx ends.
+// operate acts as an operator: it admits the nodes that are not members, until ctx ends.
 func (s *sim) operate(ctx context.Context) {
 	for ctx.Err() == nil && !s.o.failed() {
 		s.admitAll(ctx)
@@ -412,7 +412,7 @@ func (m *simNode) now() *simLife {
 	return m.life
 }
 
-// crash ends a process at once, like kill -9 or, with machine, a power cut.
+// crash ends a process immediately, like kill -9 or, with machine, a power cut.
 func (m *simNode) crash(machine bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

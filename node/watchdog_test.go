@@ -13,7 +13,7 @@ import (
 )
 
 // A leader whose disk hangs keeps sending heartbeats, so no other node is ever elected. It must end
-// its process at once, since a clean shutdown would wait for the disk.
+// its process immediately, since a clean shutdown would wait for the disk.
 func TestWatchdog_DiskHangs_ProcessExits(t *testing.T) {
 	t.Parallel()
 	crashed := make(chan error, 1)
@@ -46,6 +46,6 @@ func TestWatchdog_DiskHangs_ProcessExits(t *testing.T) {
 		return false
 	})
 	if !strings.Contains(err.Error(), "disk") {
-		t.Errorf("got %q, want an error that names the disk", err)
+		t.Errorf("got %q, want an error that mentions the disk", err)
 	}
 }

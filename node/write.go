@@ -25,8 +25,8 @@ func (n *Node) Revoke(ctx context.Context, by revoked.Actor, d revoked.Digest) (
 	return revoked.RevokeResult{Index: res.Index, Unknown: res.Unknown}, err
 }
 
-// RevokeToken implements api.Backend. A JWT is verified by a copy that is as new as the call. Its
-// issuer may just have been trusted, or its keys renewed. Apply decides who may revoke it.
+// RevokeToken implements api.Backend. A JWT is verified by a copy that is current as of the call.
+// Its issuer may just have been trusted, or its keys renewed. Apply decides who may revoke it.
 func (n *Node) RevokeToken(
 	ctx context.Context, by revoked.Actor, p revoked.PresentedToken,
 ) (revoked.RevokeResult, error) {
@@ -54,7 +54,7 @@ func (n *Node) RevokeToken(
 // revokeAttempts are made if the record of the issuer changes between verification and Apply.
 const revokeAttempts = 3
 
-// verifyCurrent verifies a JWT by a copy that is as new as the call.
+// verifyCurrent verifies a JWT by a copy that is current as of the call.
 func (n *Node) verifyCurrent(ctx context.Context, p *revoked.PresentedToken) (*revoked.JWT, error) {
 	if err := n.propose.ReadBarrier(ctx); err != nil {
 		return nil, err
