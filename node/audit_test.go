@@ -269,8 +269,8 @@ func TestAudit_ClusterActs_OneEntryEach(t *testing.T) {
 }
 
 // If a leader fails between a change of the configuration and its audit entry, the next leader
-// writes the entry exactly once. Its actor is the cluster, or the administrator whose call
-// continues.
+// writes the entry exactly once. The actor of the entry is the cluster, or the administrator whose
+// call continues.
 func TestAudit_LeaderFailsBeforeTheEntry_OneEntry(t *testing.T) {
 	t.Parallel()
 	var refuse atomic.Pointer[func([]command.NotedMember) bool]

@@ -163,8 +163,8 @@ func (n certificates) enrollment() func(context.Context, *tls.Conn) {
 		if !n.roster.IsMember(n.cfg.NodeID) {
 			return nil, fmt.Errorf("%w: %s is not a member", revoked.ErrNoLeader, n.cfg.NodeID)
 		}
-		// A new node accepts only the CA in its join token, which must be the CA of this node's
-		// certificate.
+		// A new node accepts only the CA in its join token, that of the members' certificates. CAKey must
+		// be the same CA.
 		if own, err := n.cfg.Certs.CAKeyHash(); err != nil || own != pki.KeyHash(n.cfg.CAKey.Certificate()) {
 			return nil, fmt.Errorf("%w: %s moves to another CA: its certificate is not from the CA of cluster_ca_key",
 				revoked.ErrNoLeader, n.cfg.NodeID)

@@ -79,7 +79,7 @@ func (m *simNemesis) mayRollBack(n *simNode) *simImage {
 
 // rollBackWith rolls n back to image, which differs from its disk in a way that the others notice.
 // Since then, the node may have been restarted and have a newer image, which they cannot notice. If
-// another instance has replaced it, its disk stays: an image has the identity of its instance.
+// another instance has replaced it, its disk is kept: an image has the identity of its instance.
 func (m *simNemesis) rollBackWith(n, lead *simNode, image *simImage) {
 	var behind, ahead []*simNode
 	for _, o := range m.s.nodes {

@@ -78,7 +78,7 @@ func TestNoCluster_Credentials_Get503(t *testing.T) {
 
 // The certificate of a removed node, with an empty directory or with --rejoin, does not admit a
 // node. This holds for an initial member and for a node that used an admission.
-func TestJoin_AfterEnd_NeedsNewAdmission(t *testing.T) {
+func TestJoin_RemovedOrLeft_NeedsNewAdmission(t *testing.T) {
 	t.Parallel()
 	var rejoin bool
 	c := nodetest.Start(t, nodetest.Options{Nodes: 4, Node: func(_ int, conf *node.Config) { conf.Rejoin = rejoin }})
@@ -138,7 +138,7 @@ func TestJoin_Token_AdmitsOneNode(t *testing.T) {
 	}
 	mustJoin(t, m, c.Members[0])
 	wantRefused(t, decidedJoin(other, c.Members[0]), other) // used
-	wantRefused(t, decidedJoin(third, c.Members[0]), third) // names another node
+	wantRefused(t, decidedJoin(third, c.Members[0]), third) // for another node
 	c.Admit(third)
 	mustJoin(t, third, c.Members[0])
 	c.Until("the third node votes", func() bool { return members(t, c)[third.ID].Voter })

@@ -310,7 +310,7 @@ func (m *simNemesis) canLose(id raft.ServerID) bool {
 	return 2*others > voters
 }
 
-// leading returns the process that leads the highest term that any node or twin knows, or nil.
+// leading returns the process that leads the highest term that any node or twin has, or nil.
 func (m *simNemesis) leading() (lead *simLife) {
 	var term uint64
 	for _, n := range m.s.nodes {

@@ -21,7 +21,7 @@ import (
 // receives what it needs as arguments and functions. All methods may be called concurrently. Node
 // implements api.Backend, together with the two parts that it embeds.
 type Node struct {
-	cfg  Config // Log names the node
+	cfg  Config // Log includes the node id
 	id   *datadir.Identity
 	life *life
 

@@ -97,8 +97,8 @@ func (th thief) onlyFollower() thief {
 }
 
 // While a member supports commands up to version 2 only, the leader refuses operations of trusted
-// issuers with a 422 that contains its name. After the upgrade all succeed. Then a node of version
-// 2 cannot join, and a program of version 2 cannot read a snapshot.
+// issuers with a 422 that contains that member's name. After the upgrade all succeed. Then a node
+// of version 2 cannot join, and a program of version 2 cannot read a snapshot.
 func TestOldMember_UntilUpgraded_RefusesIssuers(t *testing.T) {
 	t.Parallel()
 	given, fetched := newJWTSigner(t, "k1"), newJWTSigner(t, "k2")

@@ -30,7 +30,7 @@ func (c tally) Handle(_ context.Context, r slog.Record) error {
 
 // After many errors in a row Raft waits up to ten seconds before it sends the next entry to a
 // member.
-func TestOutage_ReachesRaftAsOneError(t *testing.T) {
+func TestOutage_ManyFailures_OneRaftError(t *testing.T) {
 	t.Parallel()
 	log := tally{new(atomic.Int64), new(atomic.Int64)}
 	c := nodetest.Start(t, nodetest.Options{Log: log})

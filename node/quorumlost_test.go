@@ -11,7 +11,7 @@ import (
 
 // A survivor reports the missing voters to callers of /v1, and only their number to all others. It
 // works again once they are back.
-func TestOutage_QuorumLost_NamesSilentVoters(t *testing.T) {
+func TestOutage_QuorumLost_ReportsSilentVoters(t *testing.T) {
 	t.Parallel()
 	for name, survivor := range map[string]func(c *nodetest.Cluster) *nodetest.Member{
 		"leader survives": (*nodetest.Cluster).Leader, "follower survives": (*nodetest.Cluster).Follower,

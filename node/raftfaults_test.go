@@ -123,7 +123,7 @@ func (s *simRaft) pass(rpc raft.RPC) {
 // simNotices are the faults of notices of a commit, and of the same messages of Raft itself.
 type simNotices struct {
 	rate atomic.Int64 // percent of them that are lost, late or repeated
-	lose atomic.Int64 // so many are lost next
+	lose atomic.Int64 // number of notices to lose next
 	term uint64       // highest term in a request; guarded by simRaft.mu
 
 	lost, late, repeated, ofPastTerm atomic.Int64

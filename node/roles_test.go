@@ -40,7 +40,7 @@ func TestForwarded_ChangesByRole_TheLeaderDecides(t *testing.T) {
 			t.Fatalf("client %s: got none, want one", id)
 		}
 		actor := revoked.ActorOf(client)
-		actor.Admin = true // false for all but one
+		actor.Admin = true // a false claim for all but one
 		return actor
 	}
 	issuer := revoked.DefaultIssuer()

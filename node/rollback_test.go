@@ -30,7 +30,7 @@ func image(t *testing.T, m *nodetest.Member) (put func()) {
 // awaitMark waits until a member has stored that another one had applied an index above after.
 func awaitMark(c *nodetest.Cluster, m, of *nodetest.Member, after uint64) {
 	c.T.Helper()
-	c.Until(m.ID+" knows how far "+of.ID+" had come", func() bool { return m.Node.MarkOf(of.Node.Server()) > after })
+	c.Until(m.ID+" has recorded the progress of "+of.ID, func() bool { return m.Node.MarkOf(of.Node.Server()) > after })
 }
 
 // A leader that has never heard of a voter, since it restarted after the voter stopped, notices

@@ -96,7 +96,7 @@ func TestStolenKey_CallerLacksRole_IsRefused(t *testing.T) {
 		t.Fatal("client issuer: got none, want one")
 	}
 	issuer := revoked.ActorOf(known)
-	issuer.Admin = true // false
+	issuer.Admin = true // a false claim
 	refused := map[string]struct {
 		by   revoked.Actor
 		want error

@@ -36,7 +36,7 @@ func admin(c *nodetest.Cluster) revoked.Actor {
 	return revoked.ActorOf(cl)
 }
 
-func TestRemove_NodeAnswers_NamesLeave(t *testing.T) {
+func TestRemove_NodeAnswers_AdvisesLeave(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 4, Node: func(_ int, conf *node.Config) { patient(conf) }})
 	for name, m := range map[string]*nodetest.Member{"follower": c.Follower(), "leader": c.Leader()} {

@@ -383,7 +383,7 @@ func (s *sim) ends(l *simLife, err error) {
 		s.o.fail("store", "%s: %v", l.self, err)
 		return
 	}
-	s.o.count.add("nemesis: leaders whose disk hangs end themselves")
+	s.o.count.add("nemesis: leaders whose disk hangs exit")
 	s.wg.Go(func() {
 		l.of.crash(false)
 		s.nemesis.later(time.Second, func() { s.nemesis.revive(l.of) })
