@@ -307,7 +307,7 @@ func TestPutIssuer_LoweredSkew_KeepsCutoffs(t *testing.T) {
 	}
 }
 
-// C36: the tokens of a deleted issuer stay dead, and can be revoked while one of them may live.
+// C36: the tokens of a deleted issuer stay revoked, and can be revoked while one of them may live.
 func TestDeleteIssuer_Tokens_StayInactive(t *testing.T) {
 	m := newMachine(t)
 	m.trust(nil)

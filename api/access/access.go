@@ -7,7 +7,7 @@
 // checks credentials before roles, so a caller with a wrong secret learns nothing about them. It
 // never logs a credential.
 //
-// Control does not know the endpoints. It depends on package clientauth for secrets and throttling,
+// Control does not depend on the endpoints. It uses package clientauth for secrets and throttling,
 // and on package request for the answers.
 package access
 
@@ -208,7 +208,7 @@ func (c *Control) Finish(r *request.Request, status int) {
 	c.End(r.Presented, status >= http.StatusInternalServerError || status == http.StatusTooManyRequests)
 }
 
-// errNoRecords answers credentials that a node outside a cluster does not know.
+// errNoRecords is returned for credentials that a node outside a cluster cannot verify.
 var errNoRecords = &request.Failure{Status: http.StatusServiceUnavailable, Code: request.CodeUnavailable,
 	Outcome:    "no_cluster",
 	Title:      "this node is not in a cluster yet: only the secret of its own bootstrap file is accepted",

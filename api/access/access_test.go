@@ -13,7 +13,7 @@ import (
 	"revoked/api/request"
 )
 
-// A node has no client and is not in a cluster.
+// A node is a Backend without clients, outside a cluster.
 type node struct{}
 
 func (node) Client(string) (*revoked.Client, bool)         { return nil, false }

@@ -25,8 +25,8 @@ func (c *Control) SignedIn(ctx context.Context) (*clientauth.Caller, error) {
 }
 
 // Lasts reports whether the client of a caller is unchanged since it authenticated, and whether its
-// credential is still valid. Every change of the record ends the caller, even a new secret while
-// the old one is still valid.
+// credential is still valid. Every change of the record invalidates the caller, even a new secret
+// while the old one is still valid.
 func (c *Control) Lasts(caller *clientauth.Caller) bool {
 	record, _ := c.cfg.Backend.Client(caller.Client.ID)
 	return record != nil && record.Version == caller.Client.Version && caller.Ended(record, c.cfg.Now()) == ""

@@ -194,8 +194,8 @@ func (a *Authenticator) charged(ctx context.Context, t *Attempt) (
 	return nil, wait, current, nil
 }
 
-// inTurn verifies the candidates of one client id. Over the budget it waits for a turn first, whose
-// end a failure delays. Another turn keeps argon2id to one at a time.
+// inTurn verifies the candidates of one client id. Over the budget it first waits for a turn, and a
+// failure delays the next turn. A second queue limits argon2id to one run at a time.
 func (a *Authenticator) inTurn(ctx context.Context, list []Credential, t *Attempt, over bool) (
 	caller *Caller, current bool, err error,
 ) {
@@ -273,8 +273,8 @@ func (a *Authenticator) recall(client *revoked.Client, cr *Credential, t *Attemp
 	return callerOf(client, secret, t.Method), costly
 }
 
-// callerOf returns the caller that proved to know a secret of client, or nil if secret is nil or
-// the client may not use it.
+// callerOf returns the caller that presented a secret of client, or nil if secret is nil or the
+// client may not use it.
 func callerOf(client *revoked.Client, secret *revoked.SecretHash, method string) *Caller {
 	if secret == nil || !usable(client, method) {
 		return nil

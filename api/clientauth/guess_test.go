@@ -31,7 +31,8 @@ func newGuessBench(perMinute int) *bench {
 	return b
 }
 
-// guess sends n wrong secrets at once and returns how many were refused as wrong and as throttled.
+// guess sends n wrong secrets concurrently and returns how many were refused as wrong and as
+// throttled.
 func (b *bench) guess(t *testing.T, id string, n int) (wrong, throttled int) {
 	t.Helper()
 	var mu sync.Mutex
@@ -63,7 +64,7 @@ func TestAuthenticate_ConcurrentGuesses_KeepBudget(t *testing.T) {
 			if wrong, throttled := b.guess(t, id, 40); wrong != 20 || throttled != 20 {
 				t.Errorf("%s: got %d wrong and %d throttled, want 20 each", id, wrong, throttled)
 			}
-			time.Sleep(time.Minute) // virtual: the turns of this client end
+			time.Sleep(time.Minute) // virtual time, in which all turns of this client end
 		})
 	}
 }
@@ -89,7 +90,7 @@ func TestAuthenticate_OverBudget_IsPaced(t *testing.T) {
 	}
 }
 
-// The correct secret passes while others guess, however many guesses wait. It passes at once if
+// The correct secret passes while others guess, however many guesses wait. It passes immediately if
 // this address used it before, otherwise in the next turn of its address.
 func TestAuthenticate_OthersGuess_CorrectSecretPasses(t *testing.T) {
 	for _, row := range []struct {
@@ -130,7 +131,7 @@ func TestAuthenticate_OthersGuess_CorrectSecretPasses(t *testing.T) {
 				t.Errorf("%s: got it after %v, want at most two turns", row.name, took)
 			}
 			if at := row.id != "weak" || row.seen; at && took != 0 {
-				t.Errorf("%s: got it after %v, want at once", row.name, took)
+				t.Errorf("%s: got it after %v, want immediately", row.name, took)
 			}
 			wg.Wait()
 			time.Sleep(time.Minute)
@@ -159,7 +160,7 @@ func TestAuthenticate_CorrectSecret_CostsNothing(t *testing.T) {
 	})
 }
 
-// A secret that ended does not pass from memory.
+// An expired or replaced secret does not pass, although its result is remembered.
 func TestAuthenticate_RememberedSecret_EndsWithRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newGuessBench(60)

@@ -68,7 +68,7 @@ func TestAuthenticate_OneClientGuessed_UsesOneSlot(t *testing.T) {
 			if err := a.attempt("other", "other", guesses); err != nil {
 				t.Errorf("another client: got %v, want success", err)
 			}
-			if n := a.computed(); n > 2 { // one before it, and one that began when it had ended
+			if n := a.computed(); n > 2 { // the guess before it, and the guess that began next
 				t.Errorf("another client: got %d guesses checked before it, want one", n)
 			}
 		})
@@ -85,7 +85,7 @@ func TestAuthenticate_ClientsWithFailures_LeaveASlot(t *testing.T) {
 		if err := a.attempt("guessed", "first", 1); !errors.Is(err, ErrUnauthenticated) {
 			t.Fatalf("first guess: got %v, want %v", err, ErrUnauthenticated)
 		}
-		a.secrets.suspect <- struct{}{} // another client under guessing holds the slot
+		a.secrets.suspect <- struct{}{} // the guesses at another client hold the slot
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if err := a.attempt("guessed", "second", 2); !errors.Is(err, ErrUnauthenticated) {

@@ -23,12 +23,12 @@ type turns struct {
 type queue struct {
 	waiters []*waiter // the oldest first
 	served  map[netip.Prefix]uint64
-	n       uint64 // turns given
+	n       uint64 // number of turns so far
 }
 
 type waiter struct {
 	from netip.Prefix
-	turn chan bool // false: given up for a newer request
+	turn chan bool // false: dropped for a newer request
 }
 
 // source returns the network that counts as one caller: an address, or a /64 of IPv6.
@@ -73,10 +73,10 @@ func (t *turns) take(ctx context.Context, id string, from netip.Addr) bool {
 			return false
 		}
 	}
-	return <-w.turn // given or dropped at the same moment
+	return <-w.turn // granted or dropped at the same moment
 }
 
-// drop gives up the oldest request of the address with the most.
+// drop rejects the oldest request of the address that has the most requests.
 func (q *queue) drop() {
 	count := map[netip.Prefix]int{}
 	most := q.waiters[0].from

@@ -25,7 +25,7 @@ type resultKey [sha256.Size]byte
 // A verifier compares secrets with stored hashes. Methods may be called concurrently.
 //
 // A strong secret costs one SHA-256, a weak one argon2id. The verifier remembers results under a
-// random key chosen at start. Once it knows the correct secret of a hash, it rejects any other
+// random key chosen at start. Once it remembers the correct secret of a hash, it rejects any other
 // without argon2id. Clients with recent failures share one argon2id slot, so that guesses at them
 // do not delay others.
 type verifier struct {
@@ -136,7 +136,7 @@ func (v *verifier) compute(
 	return true, nil
 }
 
-// remembered returns the result of a comparison, and whether it is known.
+// remembered returns the result of a comparison, and whether it is remembered.
 func (v *verifier) remembered(s *revoked.SecretHash, secret string) (right, decided bool) {
 	id, k := v.resultKey(s, ""), v.resultKey(s, secret)
 	v.mu.Lock()

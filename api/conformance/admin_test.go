@@ -310,7 +310,7 @@ func clientScenarios() []scenario {
 		{"contract", "3 \"Client record\"", "a client is created, shown, listed and deleted", clientLife},
 		{"contract", "3 \"Client record\"", "valid and invalid client records", clientRefusals},
 		{"contract", "3 \"merge-patch\"", "a record is patched", clientPatches},
-		{"contract", "3 \"its tokens end\"", "a deleted client's tokens stay dead when its id is reused", deletedClient},
+		{"contract", "3 \"its tokens end\"", "a deleted client's tokens stay inactive when its id is reused", deletedClient},
 		{"contract", "3 \"secret_grace\"", "a secret is rotated", rotatedSecret},
 		{"contract", "3", "the last administrator cannot be deleted or demoted", lastAdministrator},
 		{"contract", "3 \"Public client\"", "allow_public_revocation is switched on and off", publicRevocation},
@@ -446,7 +446,7 @@ func clientPatches(t *testing.T, s *stage) {
 	if got := admitted(t, "merge-patch", r, 200); fmt.Sprint(got["audiences"]) != "[m]" {
 		t.Errorf("application/merge-patch+json: got %v", got)
 	}
-	// A change of a resource server's audiences takes effect at once, on every node.
+	// A change of a resource server's audiences takes effect immediately, on every node.
 	token := fmt.Sprintf("%spatched.%d", rawMark, sequence.Add(1))
 	s.call(t, "POST", "/v1/grants", "iss", `{"client_id":"c1","audience":["m2"],"access_token":{"token":"`+token+`"}}`,
 		201)
@@ -478,7 +478,7 @@ func deletedClient(t *testing.T, s *stage) {
 	all("after the client was deleted")
 	s.call(t, "POST", "/v1/grants", "iss", `{"client_id":"`+id+`","access_token":{"token":"raw~gone"}}`, 422)
 	s.call(t, "POST", "/v1/clients", "adm", `{"client_id":"`+id+`","client_secret":"`+secretFor(id)+`"}`, 201)
-	all("after the id was taken again")
+	all("after the id was reused")
 	if r := s.send(t, s.HTTP, s.Follower(t), pathRevoke, call{as: id, body: "token=" + access[0]}, nil); r.Status != 200 {
 		t.Errorf("the new client revokes a token of the old one: got %d %s, want 200", r.Status, r.Body)
 	}

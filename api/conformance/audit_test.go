@@ -183,7 +183,7 @@ func tokenInThePast(t *testing.T, s *stage) {
 		if now["state"] != "inactive" || now["reason"] != "revoked" || now["since"] != past["until"] || now["index"] == nil {
 			t.Errorf("%s, now: got %v, want inactive since %v", m.ID, now, past["until"])
 		}
-		s.until(t, "it is known when that was final", func() bool {
+		s.until(t, "the entry has the time of its acknowledgement", func() bool {
 			now = ask(m, digestOf(token), "")
 			return now["acknowledged_at"] != nil || now["acknowledged_before"] != nil
 		})

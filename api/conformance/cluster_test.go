@@ -26,7 +26,7 @@ func clusterScenarios() []scenario {
 		{"PR-11", "contract 2", "nothing revoked comes back after all nodes restarted", restartAll},
 		{"CL-03", "RFC 7009 2.2.1", "a request during an election is answered 200 or 503", duringElection},
 		{"CL-04", "RFC 7009 2.2.1", "an entry that was appended and not committed", appendedOnly},
-		{"CL-05", "RFC 7009 2.2", "without quorum, no call claims an outcome", withoutQuorum},
+		{"CL-05", "RFC 7009 2.2", "without quorum, no answer claims an outcome", withoutQuorum},
 	}
 }
 

@@ -58,7 +58,7 @@ func mainScenarios() []scenario {
 		{"HT-12", "RFC 7009 5", "a wrong hint costs no additional lookup", costOfAHint},
 		{"OW-13", "contract 3", "a client disabled and enabled again", suspendedClient},
 		{"IN-25", "contract 3", "a disabled client's live token is inactive", suspendedClient},
-		{"OW-16", "contract 2", "a token of another issuer costs no call to it", foreignIssuer},
+		{"OW-16", "contract 2", "a token of another issuer causes no call to that issuer", foreignIssuer},
 	}
 }
 

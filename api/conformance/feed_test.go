@@ -32,7 +32,7 @@ func cutoffSelectors(t *testing.T, s *stage) {
 		{"a subject and another session", `{"subject":"{subject}","session":"none"}`, ""},
 		{"a subject and another issuer", `{"subject":"{subject}","issuer":"https://other.example"}`, ""},
 		{"a grant", `{"grant_id":"{G}"}`, whole},
-		{"a grant and a subject that is not its", `{"grant_id":"{G}","subject":"nobody"}`, ""},
+		{"a grant and the subject of another", `{"grant_id":"{G}","subject":"nobody"}`, ""},
 		{"all five", `{"grant_id":"{G}","subject":"{subject}","session":"{session}","client_id":"c1","issuer":"https://as.example"}`, whole},
 	} {
 		w := s.newTokens(t, s.Follower(t))
@@ -211,7 +211,7 @@ func (s *stage) endSome(t *testing.T) *tokenSet {
 	return w
 }
 
-// named omits events of background commands about grants that a listed cut-off ended.
+// named omits events of background commands about grants that a listed cut-off revoked.
 func (w *tokenSet) named(events []feedLine) (out []feedLine) {
 	for _, e := range events {
 		if id := e.Selector["grant_id"]; e.Kind != "grant" || id == w.grants["g1"] || id == w.grants["g2"] {
@@ -387,7 +387,8 @@ func (s *stage) eras(t *testing.T) (era string) {
 	return era
 }
 
-// feedOtherEra reads after ids of this era, which every member knows, and after one of another.
+// feedOtherEra reads after ids of this era, which every member has in its log, and after one of
+// another.
 func feedOtherEra(t *testing.T, s *stage) {
 	era, after := s.eras(t), s.applied(t)
 	other := strings.Repeat("A", len(era))

@@ -215,7 +215,7 @@ func fullGrant(t *testing.T, s *stage) {
 	for _, i := range []int{0, 1, 63, 64, 65, 4999} {
 		s.everywhere(t, "of a large grant", fmt.Sprintf("full.%d.%d", n, i), false, false)
 	}
-	one(fresh("full"), 422) // dead ones are counted
+	one(fresh("full"), 422) // revoked tokens count
 }
 
 func registerLines(t *testing.T, s *stage) {
@@ -242,7 +242,7 @@ func registerLines(t *testing.T, s *stage) {
 	var want []string
 	for i, l := range lines {
 		body.WriteString(l.body)
-		if i < len(lines)-1 { // the last line needs no end
+		if i < len(lines)-1 { // the last line needs no line feed
 			body.WriteString("\n")
 		}
 		if l.want != "" {

@@ -34,8 +34,8 @@ func jwtScenarios() []scenario {
 	return list
 }
 
-// A jwtRow presents a token made from the live JWT of c1, for revocation. That must not end the
-// live JWT.
+// A jwtRow presents a token made from the live JWT of c1, for revocation. The request must not
+// revoke the live JWT.
 type jwtRow struct {
 	id, level, title string
 	as               string

@@ -56,7 +56,7 @@ func statusShape(t *testing.T, s *stage) {
 	cluster := ""
 	for _, m := range s.Members {
 		var st map[string]any
-		s.until(t, m.ID+" is healthy", func() bool { // on a busy machine a lease may end at any time
+		s.until(t, m.ID+" is healthy", func() bool { // on a busy machine a lease may expire at any time
 			st = admitted(t, "status", s.json(t, m, "GET", "/v1/status", "adm", ""), 200)
 			return st["healthy"] == true
 		})

@@ -163,13 +163,13 @@ func (p *process) Start(t *testing.T) {
 	p.cmd = cmd
 }
 
-// Stop sends SIGTERM and waits for the end: a clean shutdown lets requests finish.
+// Stop sends SIGTERM and waits for the exit: a clean shutdown lets requests finish.
 func (p *process) Stop(t *testing.T) {
 	t.Helper()
 	if p.cmd == nil {
 		return
 	}
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails if it has ended
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails if it has exited
 	kill := time.AfterFunc(longStop, func() { _ = p.cmd.Process.Kill() })
 	defer kill.Stop()
 	if err := p.cmd.Wait(); err != nil {

@@ -60,7 +60,7 @@ func runRows(t *testing.T, s *stage, rows []row) {
 	}
 }
 
-// pair and whole list the tokens that end together.
+// pair and whole list the tokens that are revoked together.
 const (
 	pair  = "AT1 RT1"
 	whole = "ATa ATb ATc RTg"
@@ -242,7 +242,7 @@ func ownerRows() []row {
 				r := w.s.send(t, w.s.HTTP, m, pathRevoke, call{as: "c2", body: "token={AT1}"}, w.tokens)
 				checkOAuth(t, r)
 				if r.Status != 200 {
-					t.Errorf("a foreign dead token: got %d %s, want 200", r.Status, r.Body)
+					t.Errorf("a foreign revoked token: got %d %s, want 200", r.Status, r.Body)
 				}
 			}},
 		{id: "contract", level: "2 \"foreign and already dead: 200\"",

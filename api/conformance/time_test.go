@@ -25,7 +25,7 @@ func timeScenarios() []scenario {
 		{"CA-20", "contract 3", "an old secret within its grace and after it", secretInGrace},
 		{"contract", "2 \"late_registration_window\"", "a tombstone revokes a late registration, and is deleted later",
 			lateRegistration},
-		{"contract", "3 \"Dead from the start\"", "a cut-off outlives the tokens that it ended",
+		{"contract", "3 \"Dead from the start\"", "a cut-off outlives the tokens that it revoked",
 			cutoffOutlivesTokens},
 	}
 }
@@ -138,7 +138,7 @@ func grantThatIsOver(t *testing.T, s *stage) {
 	s.until(t, "the grant is deleted", func() bool { return grants() == 404 })
 	for _, token := range []string{at, rt} {
 		s.revoke(t, "c1", token)
-		s.everywhere(t, "a token of a grant that is over", token, false, false)
+		s.everywhere(t, "a token of a grant that has ended", token, false, false)
 	}
 }
 
@@ -209,11 +209,11 @@ func lateRegistration(t *testing.T, s *stage) {
 	if got := register("c1", token("end")); got != "revoked" {
 		t.Errorf("registered at the end of the window: got %q, want revoked", got)
 	}
-	// A tombstone may be kept longer than required, but must be deleted at last.
+	// A tombstone may be kept longer than required, but must be deleted eventually.
 	s.forward(t, 3*time.Hour)
 	next := 0
 	s.until(t, "a registration three windows later is live", func() bool {
-		if next == 49 { // a token registered while its tombstone existed stays dead
+		if next == 49 { // a token registered while its tombstone existed stays revoked
 			t.Fatal("got 49 tombstones still held, want some deleted")
 		}
 		next++
@@ -245,14 +245,14 @@ func cutoffOutlivesTokens(t *testing.T, s *stage) {
 	r := s.json(t, s.Follower(t), http.MethodPost, "/v1/grants", "iss",
 		fmt.Sprintf(`{"client_id":"c1","subject":%q,"access_token":{"token":%q,"issued_at":%d}}`, subject, late, issued))
 	if r.Status != 201 || !strings.Contains(r.Body, `"state":"revoked"`) {
-		t.Errorf("a token of before the cut-off, registered two days later: got %d %s, want 201 and revoked", r.Status,
+		t.Errorf("a token issued before the cut-off, registered two days later: got %d %s, want 201 and revoked", r.Status,
 			r.Body)
 	}
 	s.everywhere(t, "registered after the cut-off", late, false, false)
 	r = s.json(t, s.Follower(t), http.MethodPost, "/v1/grants", "iss",
 		fmt.Sprintf(`{"client_id":"c1","subject":%q,"access_token":{"token":"%s.new"}}`, subject, late))
 	if r.Status != 201 || !strings.Contains(r.Body, `"state":"active"`) {
-		t.Errorf("a token of after the cut-off: got %d %s, want 201 and active", r.Status, r.Body)
+		t.Errorf("a token issued after the cut-off: got %d %s, want 201 and active", r.Status, r.Body)
 	}
 	s.everywhere(t, "issued after the cut-off", late+".new", false, true)
 }

@@ -38,7 +38,7 @@ type membersPage struct {
 	Members  []member
 	Admitted []admittedNode
 	Tokens   []joinToken
-	Problem  string // why the admissions are not known
+	Problem  string // why the admissions could not be read
 }
 
 func (v *visit) getMembers() error {
@@ -123,7 +123,8 @@ func (v *visit) postMember() error {
 // secretPage shows a secret that cannot be shown again.
 type secretPage struct{ Kind, Of, Secret, Back, Text string }
 
-// postAdmission admits a node, makes a join token, withdraws an admission, or deletes a join token.
+// postAdmission admits a node, creates a join token, withdraws an admission, or deletes a join
+// token.
 func (v *visit) postAdmission() error {
 	node, id := v.form.Get("node"), v.form.Get("id")
 	body := map[string]any{"non_voter": v.field("non_voter") != ""}

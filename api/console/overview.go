@@ -99,7 +99,7 @@ type overviewView struct {
 	Status  statusView
 	Members []member
 	Picture picture
-	Problem string // why the members are not known
+	Problem string // why the members could not be read
 }
 
 // getOverview shows the cluster as this node sees it. It needs neither a leader nor a lease.

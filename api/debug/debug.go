@@ -4,7 +4,7 @@
 // It promises that every page comes from this process alone, without a leader, a lease or the disk.
 // The size of a page is bounded. A page has no token, secret or key. The log has none, and the
 // program leaves them out of the configuration. Profiles have names of functions and counts, but no
-// arguments and no content of the memory. But log lines name clients and addresses.
+// arguments and no content of the memory. Log lines contain client ids and addresses.
 package debug
 
 import (

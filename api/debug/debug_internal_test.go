@@ -29,7 +29,7 @@ func (s *slowReader) Write(p []byte) (int, error) {
 	return s.ResponseRecorder.Write(p)
 }
 
-// A caller that reads slowly keeps no other one from its profile.
+// A caller that reads slowly does not block the profiles of other callers.
 func TestPages_SlowReader_OthersAreAnswered(t *testing.T) {
 	p := New(Config{})
 	slow := &slowReader{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
@@ -46,7 +46,7 @@ func TestPages_SlowReader_OthersAreAnswered(t *testing.T) {
 	}
 }
 
-// A caller that has gone does not wait for its turn.
+// A caller that has disconnected does not wait for its turn.
 func TestPages_CallerGone_WaitEnds(t *testing.T) {
 	p := New(Config{})
 	p.profiling <- struct{}{}
