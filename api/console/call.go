@@ -30,7 +30,7 @@ type answer struct {
 	header http.Header
 	status int
 	body   bytes.Buffer
-	write  func([]byte) // takes the body of a 200 instead of the field body; may be nil
+	write  func([]byte) // receives the body of a 200 instead of the field body; may be nil
 	full   bool         // the body was too long
 }
 

@@ -13,7 +13,7 @@ type confirmation struct {
 	ID                  string
 	Action, Label, Text string
 	Want                string // the text to type
-	Reason              bool   // the action takes a reason
+	Reason              bool   // the form asks for a reason
 	Hidden              []hidden
 }
 

@@ -196,7 +196,7 @@ func (b *grant) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	qw422016.N().S(`</tbody></table></div></section>
 `)
 	if b.State == "active" && p.May("DELETE /v1/grants/:id") {
-		streamconfirm(qw422016, p, p.Confirm(pathOf("grants", b.GrantID)+"/end", "End this grant", b.GrantID, "All of its tokens are dead from then on.").WithReason())
+		streamconfirm(qw422016, p, p.Confirm(pathOf("grants", b.GrantID)+"/end", "Revoke this grant", b.GrantID, "All of its tokens are revoked.").WithReason())
 	}
 	qw422016.N().S(`
 <p><a href="/ui/grants">Find grants</a></p>
@@ -236,7 +236,7 @@ func (b *cutoffPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 		qw422016.N().S(`</dl>
 <form method="post" action="/ui/cutoffs" class="card">`)
 		streamformToken(qw422016, p)
-		qw422016.N().S(`<h2>Make the cut-off</h2><p>Every token that the cut-off covers is dead from then on, even if it is registered later with an earlier issue time. If another number of grants matches by then, nothing changes.</p>
+		qw422016.N().S(`<h2>Make the cut-off</h2><p>The cut-off revokes every token that it covers, even one that is registered later with an earlier issue time. If another number of grants matches by then, nothing changes.</p>
 `)
 		streamhiddenFields(qw422016, b.Names)
 		qw422016.N().S(`<input type="hidden" name="expect" value="`)

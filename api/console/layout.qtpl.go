@@ -218,7 +218,7 @@ func (b *errorPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	qw422016.N().S(`)</span></p>
 `)
 	if b.Status == 503 {
-		qw422016.N().S(`<p>Try again in a few seconds, or at another node. The action may still have been done: check before you repeat it. The overview shows what this node knows.</p>`)
+		qw422016.N().S(`<p>Try again in a few seconds, or at another node. The action may still have been done: check before you repeat it. The overview shows the state of this node.</p>`)
 	}
 	qw422016.N().S(`
 `)

@@ -68,7 +68,7 @@ func (v *visit) getMembers() error {
 // memberPage is the body of the page of one member.
 type memberPage struct {
 	member
-	Here bool // it is the node that answers
+	Here bool // it is the node that serves the page
 }
 
 func (v *visit) getMember() error {
@@ -101,7 +101,7 @@ func (v *visit) postMember() error {
 	case "remove":
 		body["force"], body["reason"] = v.field("force") != "", v.field("reason")
 	case "leave":
-		body = map[string]any{} // the node that is asked leaves
+		body = map[string]any{} // the node that serves the page leaves
 		if !v.may(memberActions[action]) {
 			break // the API refuses the call, and records it in the audit log
 		}
@@ -154,7 +154,7 @@ func (v *visit) postAdmission() error {
 			return err
 		}
 		return v.show(http.StatusCreated, "New join token", &secretPage{"Join token", made.ID, made.Token,
-			Root + "/members", "Write it to the file that join_token_file of the new node names."})
+			Root + "/members", "Write it to the file that join_token_file sets on the new node."})
 	case "delete-token":
 		if err := v.call("DELETE", "/v1/cluster/join-tokens/"+apiPath(id), nil, nil); err != nil {
 			return err

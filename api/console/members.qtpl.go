@@ -55,7 +55,7 @@ func (b *membersPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 <section aria-labelledby="admitted"><h2 id="admitted">Admissions</h2>
 `)
 		if b.Problem != "" {
-			qw422016.N().S(`<p class="notice bad">The admissions are not known: `)
+			qw422016.N().S(`<p class="notice bad">The admissions could not be read: `)
 			qw422016.E().S(b.Problem)
 			qw422016.N().S(`</p>`)
 		}

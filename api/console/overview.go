@@ -136,13 +136,13 @@ func (s *statusView) health() (level, sentence string) {
 	case s.Leader.NodeID == "" && s.Voting != nil:
 		return "bad", fmt.Sprintf("No leader: %s and %d are needed, so every revocation gets 503.", up, s.Voting.Quorum)
 	case s.Leader.NodeID == "":
-		return "bad", "No leader: this node knows of no voters, so every revocation gets 503."
+		return "bad", "No leader: this node has no list of voters, so every revocation gets 503."
 	case len(s.WaitingFor) > 0:
 		return "bad", "Revocations wait for " + strings.Join(s.WaitingFor, " and ") + ", which could still answer “active”."
 	case !s.Healthy:
 		return "bad", "This node is not ready: " + strings.Join(s.Reasons, "; ") + "."
 	case s.Voting == nil:
-		return "warn", s.Leader.NodeID + " leads, and the voters are not known."
+		return "warn", s.Leader.NodeID + " leads, and the voters are unknown."
 	case s.Voting.VotersUp < s.Voting.Voters && s.Voting.FailureTolerance == 0:
 		return "bad", fmt.Sprintf("%s, %s leads, and revocations stop if one more fails.", up, s.Leader.NodeID)
 	case s.Voting.VotersUp < s.Voting.Voters:

@@ -33,7 +33,7 @@ func (b *overviewView) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	qw422016.N().S(`</p>
 `)
 	if b.Problem != "" {
-		qw422016.N().S(`<p class="notice bad">The members are not known: `)
+		qw422016.N().S(`<p class="notice bad">The members could not be read: `)
 		qw422016.E().S(b.Problem)
 		qw422016.N().S(`</p>`)
 	}
@@ -85,7 +85,7 @@ func (b *overviewView) streamcontent(qw422016 *qt422016.Writer, p *page) {
 		if !b.Status.Lease.Held {
 			qw422016.N().S(`This node holds no lease, so it does not answer “active”. `)
 		}
-		qw422016.N().S(`Without a leader it does not know the leases of others.</p>
+		qw422016.N().S(`Without a leader, it cannot show the leases of other nodes.</p>
 `)
 	} else if !held {
 		qw422016.N().S(`<p>No node holds a lease. Each node asks the leader before it answers “active”.</p>`)

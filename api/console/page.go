@@ -48,7 +48,7 @@ func href(address string) string {
 // joined returns the texts as one.
 func joined(texts []string) string { return strings.Join(texts, ", ") }
 
-// joinedOr is like joined, with another text instead of none.
+// joinedOr is like joined, but returns none if there are no texts.
 func joinedOr(texts []string, none string) string {
 	if len(texts) == 0 {
 		return none

@@ -24,14 +24,14 @@ func TestHealth_EachState_IsOneSentence(t *testing.T) {
 		{"no leader", `{"cluster_id":"c","voting":{"voters":3,"voters_up":1,"quorum":2}}`,
 			"bad", "No leader: 1 of 3 voters answer and 2 are needed, so every revocation gets 503."},
 		{"no leader, no voters", `{"cluster_id":"c"}`,
-			"bad", "No leader: this node knows of no voters, so every revocation gets 503."},
+			"bad", "No leader: this node has no list of voters, so every revocation gets 503."},
 		{"a lease delays revocations", `{"cluster_id":"c","healthy":true,"leader":{"node_id":"n1"},"waiting_for":["n2","n3"],
 			"voting":{"voters":3,"voters_up":3,"quorum":2,"failure_tolerance":1}}`,
 			"bad", "Revocations wait for n2 and n3, which could still answer “active”."},
 		{"not ready", `{"cluster_id":"c","leader":{"node_id":"n1"},"reasons":["behind","no lease"]}`,
 			"bad", "This node is not ready: behind; no lease."},
 		{"voters unknown", `{"cluster_id":"c","healthy":true,"leader":{"node_id":"n1"}}`,
-			"warn", "n1 leads, and the voters are not known."},
+			"warn", "n1 leads, and the voters are unknown."},
 		{"no cluster", `{}`, "bad", "This node is not in a cluster yet, so it cannot answer questions about tokens."},
 	} {
 		var s statusView

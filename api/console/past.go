@@ -23,7 +23,7 @@ type pastAnswer struct {
 	WaitedFor          []string `json:"waited_for"`
 }
 
-// inWords returns the class of the notice about the state, the state, and what it says.
+// inWords returns the class of the notice about the state, the state, and its meaning.
 func (a *pastAnswer) inWords() (level, state, meaning string) {
 	switch a.State {
 	case "active":
@@ -31,7 +31,7 @@ func (a *pastAnswer) inWords() (level, state, meaning string) {
 	case "inactive":
 		return "bad", "Not active.", "Introspection answered that the token is not active."
 	case "unknown":
-		return "warn", "Unknown.", "The token was not registered, and nothing else named its digest."
+		return "warn", "Unknown.", "The token was not registered, and no other record contained its digest."
 	case "not_held":
 		return "warn", "Not held.", "The cluster does not have the records of that time."
 	}

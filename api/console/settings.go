@@ -18,7 +18,7 @@ var settingTexts = map[string]string{
 		"and must not be shorter than late_registration_window.",
 	"max_clock_skew": "How far the clock of a node may be off before the node loses its lease. " +
 		"Expired tokens are deleted after the same time.",
-	"secret_grace":      "For how long the old secret of a client stays valid after a new one was made.",
+	"secret_grace":      "For how long the old secret of a client stays valid after a new one is created.",
 	"audit_retention":   "For how long an entry of the audit log is kept.",
 	"audit_max_entries": "How many entries of the audit log are kept: the newest ones.",
 }

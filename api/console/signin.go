@@ -64,7 +64,7 @@ func (v *visit) postSignIn() error {
 	case refused != nil:
 		v.Outcome = "forbidden"
 		return v.show(http.StatusForbidden, "Sign in",
-			newSignIn(clip(id), "This client has none of the roles that have pages."))
+			newSignIn(clip(id), "This client has no role that may see a page."))
 	}
 	v.console.sessions.end(v.cookie) // the browser's previous session, if any
 	v.setCookie(v.console.sessions.begin(caller))

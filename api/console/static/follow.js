@@ -38,7 +38,7 @@ export function follow() {
     if (entry.time) add(entry);
   };
 
-  // restart replaces the entries by the newest ones, from a new copy of the page.
+  // restart replaces the entries with the newest ones, from a new copy of the page.
   const restart = () => new Promise((done, fail) => {
     const request = new XMLHttpRequest(); // parses HTML without a string that could be a script
     request.open("GET", location.href);
@@ -51,7 +51,7 @@ export function follow() {
       if (!next) return fail(new Error("status " + request.status));
       last = next.dataset.after;
       table.tBodies[0].replaceWith(next.tBodies[0]);
-      begun = "The node no longer had the entries after the last one. So this list began again with the newest ones. ";
+      begun = "The node no longer had the entries after the last one. So this list starts again with the newest ones. ";
       done();
     };
     request.send();

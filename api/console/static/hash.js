@@ -1,6 +1,6 @@
 // Sends the SHA-256 of a token instead of the token. The choice appears only with this script. For a
 // text that looks like a JWT, the script clears the choice: a node can verify the signature of a JWT
-// only if it gets the whole JWT. A form with data-hash="always" asks about the digest in any case.
+// only if it gets the whole JWT. A form with data-hash="always" sends the digest in any case.
 export function hashForms() {
   if (!window.crypto || !crypto.subtle) return;
   for (const form of document.querySelectorAll("form[data-hash]")) {

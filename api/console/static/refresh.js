@@ -1,4 +1,4 @@
-// Replaces the part of a page that changes, every few seconds while somebody can see it. The focus
+// Replaces the part of a page that changes, every few seconds while the page is visible. The focus
 // and the scrolled regions stay where they are.
 export function refresh() {
   const live = document.getElementById("live");
@@ -36,7 +36,7 @@ export function refresh() {
   again();
 }
 
-// inUse says what a replacement would take away: text that somebody types or has selected.
+// inUse returns why the part must not be replaced: the user types in it or has selected text.
 function inUse(live) {
   const fields = [...live.querySelectorAll("input, select, textarea")];
   if (fields.some((field) => field === document.activeElement || field.value !== (field.defaultValue ?? field.value))) {
