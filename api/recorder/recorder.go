@@ -54,7 +54,7 @@ type Config struct {
 type Recorder struct {
 	cfg            Config
 	perClient, all *clientauth.Limiter
-	life           context.Context // ends the attempts
+	life           context.Context // cancels the attempts
 	end            context.CancelFunc
 	attempts       sync.WaitGroup
 
@@ -75,8 +75,8 @@ func New(cfg Config) *Recorder {
 	return r
 }
 
-// Close waits for the attempts in progress. When ctx ends, it ends them, too, and counts their
-// entries as lost. An entry that is recorded after Close is lost.
+// Close waits for the attempts in progress. When ctx ends, it cancels them and counts their entries
+// as lost. An entry that is recorded after Close is lost.
 func (r *Recorder) Close(ctx context.Context) {
 	r.mu.Lock()
 	r.closed = true

@@ -126,7 +126,7 @@ func TestRecord_Failures_RetriedOnlyIfNotProposed(t *testing.T) {
 	}
 }
 
-// At the end of its context, Close gives up. It counts what is lost then and later.
+// When its context ends, Close gives up. It counts every entry that is lost then or later.
 func TestClose_NoQuorum_EndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeLog{stopped: make(chan struct{})}
@@ -146,7 +146,7 @@ func TestClose_NoQuorum_EndsWithContext(t *testing.T) {
 	})
 }
 
-// Attempts in progress are bounded, so that refusals without a quorum fill no memory.
+// Attempts in progress are bounded, so that refusals without a quorum do not fill the memory.
 func TestRecord_ManyAttempts_AreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeLog{stopped: make(chan struct{})}

@@ -79,8 +79,8 @@ type batch struct {
 	done    bool
 }
 
-// full reports whether the batch takes no further line. One line may exceed batchBytes, so a batch
-// has at most batchBytes plus the longest line.
+// full reports whether the batch accepts no further line. One line may exceed batchBytes, so a
+// batch has at most batchBytes plus the longest line.
 func (b *batch) full() bool { return len(b.lines) >= batchLines || b.bytes >= batchBytes }
 
 // NewPipeline returns a pipeline that has no goroutine yet. ctx must end when the client is gone:

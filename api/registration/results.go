@@ -21,7 +21,7 @@ const (
 )
 
 // WithRetry repeats a call while the queue of a node is full, the leader changes, or this node does
-// not know the caller's newest record. So a bulk registration slows down instead of failing.
+// not have the caller's newest record. So a bulk registration slows down instead of failing.
 // Registrations are idempotent.
 func WithRetry(register Func) Func {
 	tries := func(err error) int {

@@ -22,8 +22,8 @@ func TestTable_Rows_FitRFC6749(t *testing.T) {
 	}
 }
 
-// No OAuth endpoint defines 404, 409 or 422, so a client of OAuth must not get them. The outcome is
-// not known then.
+// No OAuth endpoint defines 404, 409 or 422, so a client of OAuth must not get them. Such an error
+// becomes a 503.
 func TestFailureOf_ImpossibleAtOAuth_Is503(t *testing.T) {
 	for _, err := range []error{revoked.ErrNotFound, revoked.ErrConflict, revoked.ErrUnprocessable} {
 		wrapped := fmt.Errorf("%w: facts", err)

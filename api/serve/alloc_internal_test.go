@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Every request passes here, so the connection's own bookkeeping allocates nothing.
+// Every request passes through a conn, so its bookkeeping must not allocate.
 func TestConn_RequestAndWrite_AllocateNothing(t *testing.T) {
 	near, far := net.Pipe()
 	defer func() { _, _ = near.Close(), far.Close() }()

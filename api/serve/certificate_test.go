@@ -84,7 +84,7 @@ func TestCertificate_ChangedFiles_AreReloaded(t *testing.T) {
 		t.Errorf("unchanged files: got changed %t, error %v, want false", changed, err)
 	}
 	if cert.NotAfter().IsZero() {
-		t.Error("NotAfter: got the zero time, want the end of the certificate")
+		t.Error("NotAfter: got the zero time, want the expiry of the certificate")
 	}
 	if err := os.WriteFile(certFile, []byte("no PEM"), 0o600); err != nil {
 		t.Fatal(err)
@@ -117,7 +117,8 @@ func TestCertificate_ChangedFiles_AreReloaded(t *testing.T) {
 	}
 }
 
-// A certificate with less than a fifth of its lifetime left is reported once. A metric has its end.
+// A certificate with less than a fifth of its lifetime left is reported once. A metric has the time
+// at which it expires.
 func TestCertificate_ExpiresSoon_ReportedOnce(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile, _ := certFilesFor(t, dir, "one", 20*time.Minute)
@@ -142,7 +143,7 @@ func TestCertificate_ExpiresSoon_ReportedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := families[0].GetMetric()[0].GetGauge().GetValue(); got != float64(cert.NotAfter().Unix()) {
-		t.Errorf("metric: got %v, want the end of the certificate, %d", got, cert.NotAfter().Unix())
+		t.Errorf("metric: got %v, want the expiry of the certificate, %d", got, cert.NotAfter().Unix())
 	}
 	certFiles(t, dir, "two") // renewed; between the two files the pair is an error
 	for await.Receive(t, changes, "the renewal") != nil {

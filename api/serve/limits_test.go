@@ -24,7 +24,7 @@ import (
 )
 
 // refusing answers a refused request with its status and text, /busy when release is closed, and
-// other requests at once.
+// other requests immediately.
 func refusing(entered chan<- struct{}, release <-chan struct{}) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if f := serve.Refused(r); f != nil && r.URL.Path != "/livez" {
@@ -72,8 +72,8 @@ func (c *oneConn) get(path string) string {
 	return fmt.Sprintf("%d %s %t", res.StatusCode, strings.TrimSpace(string(b)), res.Close)
 }
 
-// At a limit the connection that has been idle the longest makes room. Only if none is idle, a new
-// one is refused with the name of the limit, and health is served.
+// At a limit the connection that has been idle the longest makes room. If none is idle, a new one
+// is refused with the name of the limit, and health is served.
 func TestConns_AtLimit_IdleMakesRoom(t *testing.T) {
 	all := func(c *serve.Config) { c.MaxConns, c.MaxConnsPerAddress = 3, 3 }
 	address := func(c *serve.Config) { c.MaxConns, c.MaxConnsPerAddress = 10, 3 }
@@ -141,7 +141,7 @@ func TestConns_AtLimit_IdleMakesRoom(t *testing.T) {
 }
 
 // Behind a trusted proxy the limit of requests applies to each user, not to the proxy. A request
-// that names no user has only the limit of all.
+// without the address of a user counts only toward the limit for all requests.
 func TestRequests_BehindProxy_LimitEachUser(t *testing.T) {
 	const refused = "503 too many requests in progress from this address, retry later"
 	entered, release := make(chan struct{}), make(chan struct{})
