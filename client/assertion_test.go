@@ -30,7 +30,7 @@ type seen struct {
 	form                       url.Values
 }
 
-// A metadataNode is a fake node. It names an issuer in its metadata and records the requests.
+// A metadataNode is a fake node. It publishes an issuer in its metadata and records the requests.
 type metadataNode struct {
 	*fakeNode
 	mu     sync.Mutex

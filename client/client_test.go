@@ -109,7 +109,7 @@ func TestClient_FirstNodeFails_TriesNext(t *testing.T) {
 	}
 }
 
-func TestClient_UnreachableNode_TriesNextEvenOnce(t *testing.T) {
+func TestClient_UnreachableNode_TriesNextForAnyCall(t *testing.T) {
 	down, good := newNode(t, nil), newNode(t, answer(200, "application/json", `{"client_id":"app"}`))
 	c := newClient(t, down, good)
 	down.Close()

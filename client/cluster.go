@@ -54,7 +54,7 @@ func (c *Client) Promote(ctx context.Context, node string) (Answer[Applied], err
 	return c.change(ctx, "promote "+node, "/v1/cluster/promote", map[string]string{"node": node}, func(*request) {})
 }
 
-// Demote takes the vote of a member until it is promoted.
+// Demote makes a member a non-voter until it is promoted.
 func (c *Client) Demote(ctx context.Context, node string) (Answer[Applied], error) {
 	return c.change(ctx, "demote "+node, "/v1/cluster/demote", map[string]string{"node": node}, func(*request) {})
 }
@@ -94,7 +94,7 @@ func (c *Client) Debug(ctx context.Context, page string) ([]byte, error) {
 }
 
 // Ready queries the readiness of the node at addr through rt, without credentials. If revoke is
-// set, the node must also know a leader. If the node is not ready, the error contains its answer.
+// set, the node must also have a leader. If the node is not ready, the error contains its answer.
 func Ready(ctx context.Context, rt http.RoundTripper, addr string, revoke bool) error {
 	target := addr + "/readyz?verbose"
 	if revoke {

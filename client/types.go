@@ -76,13 +76,13 @@ type Status struct {
 // Backup has the age of the newest successful backup at a target.
 type Backup struct {
 	Target string `json:"target"` // "dir" or "s3"
-	AgeMS  int64  `json:"age_ms"` // -1: there is none
+	AgeMS  int64  `json:"age_ms"` // -1: no backup
 }
 
 // Applied is the answer to a change: the log index at which it was applied.
 type Applied struct {
 	Index  uint64 `json:"index"`
-	Leader string `json:"-"` // of a leadership transfer: the new leader, if a node could name it
+	Leader string `json:"-"` // of a leadership transfer: the new leader, if a node reported it
 }
 
 // A Removal describes POST /v1/cluster/remove.

@@ -161,7 +161,7 @@ func TestAuthenticate_CorrectSecret_CostsNothing(t *testing.T) {
 }
 
 // An expired or replaced secret does not pass, although its result is remembered.
-func TestAuthenticate_RememberedSecret_EndsWithRecord(t *testing.T) {
+func TestAuthenticate_ExpiredOrReplacedSecret_Fails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newGuessBench(60)
 		c := confidential("brief", "short")

@@ -144,11 +144,11 @@ func bareTokens(t *testing.T, s *stage) {
 		t.Fatalf("register: got %d %s", r.Status, r.Body)
 	}
 	for _, row := range []struct{ what, as, token, want string }{
-		{"IN-14 no end, no audience", "rs1", bare,
+		{"IN-14 no expiry, no audience", "rs1", bare,
 			fmt.Sprintf(`{"active":true,"client_id":"c1","token_type":"Bearer","iat":%d}`, iat)},
 		{"a token without an audience is for every resource server", "rs2", bare,
 			fmt.Sprintf(`{"active":true,"client_id":"c1","token_type":"Bearer","iat":%d}`, iat)},
-		{"IN-05 a refresh token without an end", "c1", bare + ".refresh",
+		{"IN-05 a refresh token without an expiry", "c1", bare + ".refresh",
 			fmt.Sprintf(`{"active":true,"client_id":"c1","iat":%d}`, iat)},
 		{"several audiences", "rs1", many,
 			fmt.Sprintf(`{"active":true,"client_id":"c1","token_type":"Bearer","iat":%d,"nbf":%d,"aud":["rs2","other","rs1"]}`,

@@ -90,7 +90,7 @@ func notYetValid(t *testing.T, s *stage) {
 	if r := s.json(t, s.Follower(t), http.MethodPost, "/v1/grants", "iss", body); r.Status != 201 {
 		t.Fatalf("register: got %d %s", r.Status, r.Body)
 	}
-	s.everywhere(t, "before its time", token, false, false)
+	s.everywhere(t, "before its not_before time", token, false, false)
 	s.forward(t, 2*time.Minute)
 	s.until(t, "the token is valid on every node", func() bool {
 		for _, m := range s.alive() {

@@ -134,7 +134,7 @@ func TestPages_HostileTexts_ChangeNothing(t *testing.T) {
 }
 
 // The test above renders every page.
-func TestPages_Bodies_AreAll(t *testing.T) {
+func TestPages_Bodies_MatchTemplates(t *testing.T) {
 	files, err := filepath.Glob("*.qtpl")
 	if err != nil {
 		t.Fatal(err)

@@ -104,7 +104,7 @@ func (v *visit) postRevoke() error {
 		return err
 	}
 	if a.header.Get("Revoked-Outcome") == "unknown" {
-		return v.done(Root+"/tokens", "The token is not registered. If it is registered later, it is inactive from the start.")
+		return v.done(Root+"/tokens", "The token is not registered. A later registration is inactive from the start.")
 	}
 	return v.done(Root+"/tokens", "Revoked: no node answers active for a token of this grant.")
 }

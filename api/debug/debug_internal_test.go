@@ -17,7 +17,7 @@ func newRequest(ctx context.Context, w http.ResponseWriter) *request.Request {
 	return &request.Request{Context: echo.New().NewContext(r, w)}
 }
 
-// A slowReader takes no answer until it may.
+// A slowReader does not accept an answer until may is closed.
 type slowReader struct {
 	*httptest.ResponseRecorder
 	begun, may chan struct{}

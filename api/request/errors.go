@@ -62,7 +62,7 @@ func newTable() []mapping {
 			true},
 		{revoked.ErrNotCurrent, down, CodeUnavailable, "this node cannot prove that it is current", "not_current", true},
 		{revoked.ErrOverloaded, down, CodeUnavailable, "overloaded, retry later", "overloaded", true},
-		{revoked.ErrNoCluster, down, CodeUnavailable, "this node belongs to no cluster yet", "no_cluster", true},
+		{revoked.ErrNoCluster, down, CodeUnavailable, "this node is not in a cluster yet", "no_cluster", true},
 		{revoked.ErrClosed, down, CodeUnavailable, "shutting down", "closed", true},
 		{context.DeadlineExceeded, down, CodeUnavailable, "not finished in time, retry", "timeout", true},
 		{context.Canceled, down, CodeUnavailable, "request was canceled", "canceled", true},

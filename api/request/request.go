@@ -50,7 +50,7 @@ type Request struct {
 	Presented *clientauth.Presented
 }
 
-// An Inner call is one that the console makes for the request of a browser.
+// Inner describes a call that the console makes for the request of a browser.
 type Inner struct {
 	// Repeated is set for a page that updates itself, and for a call that reads more of an answer that
 	// an earlier call has begun. A success is logged at debug level, and the call does not wait for

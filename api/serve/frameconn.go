@@ -49,7 +49,7 @@ type frameConn struct {
 
 	mu     sync.Mutex
 	held   int64 // this connection's part of blocks
-	closed bool  // holds nothing from here on
+	closed bool  // hold has no effect any longer
 
 	writing   sync.Mutex
 	sent      frameParser // of what the server has sent

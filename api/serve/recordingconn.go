@@ -138,7 +138,7 @@ type connLink struct {
 	recording *recordingConn // nil: HTTP/2
 }
 
-// linked is a connection that knows its link.
+// linked is a connection that has a link.
 type linked interface{ linkOf() *connLink }
 
 func (c *recordingConn) linkOf() *connLink { return &c.link }

@@ -48,8 +48,8 @@ type frames struct {
 	goAway bool   // a GOAWAY has been read
 }
 
-// Clients that send or read slowly lose their connection, however they do it. The rows give the
-// time after which it has ended at the latest.
+// Clients that send or read slowly lose their connection, however they do it. Each row sets the
+// time after which it must have ended.
 func TestServer_SlowClient_LosesConnection(t *testing.T) {
 	certFile, keyFile, pool := certFiles(t, t.TempDir(), "one")
 	cert, err := serve.LoadCertificate(certFile, keyFile)
@@ -171,7 +171,7 @@ func TestServer_SlowClient_LosesConnection(t *testing.T) {
 	}
 }
 
-// answer reads the body and answers. /large has an answer that no buffer holds.
+// answer reads the body and answers. The answer of /large exceeds every buffer.
 func answer(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.ReadAll(r.Body); err != nil {
 		w.WriteHeader(http.StatusBadRequest)

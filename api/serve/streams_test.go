@@ -66,7 +66,8 @@ func TestHTTP2_BadRequest_EndsItsStreamOnly(t *testing.T) {
 	}
 }
 
-// One connection may have 50 requests in progress. A further one ends with its own stream.
+// One connection may have 50 requests in progress. A further request is refused, which ends only
+// its stream.
 func TestHTTP2_StreamsOfAConnection_AreLimited(t *testing.T) {
 	const limit = 50
 	entered, release := make(chan struct{}), make(chan struct{})

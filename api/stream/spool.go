@@ -160,7 +160,7 @@ func createUnnamed(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// fail keeps the first error and wakes everyone. The caller must hold s.mu.
+// fail keeps the first error and wakes all waiting calls. The caller must hold s.mu.
 func (s *Spool) fail(err error) {
 	if s.err == nil {
 		s.err = err
@@ -243,8 +243,8 @@ func (s *Spool) next(chunk []byte) (part []byte, last bool, err error) {
 	return part, s.closed && len(s.mem) == 0 && s.from == s.to, nil
 }
 
-// readFile returns the oldest bytes of the file. A file that was read to its end gives its bytes
-// back.
+// readFile returns the oldest bytes of the file. After the end of the file it returns its bytes to
+// the budget.
 func (s *Spool) readFile(chunk []byte) ([]byte, error) {
 	at := s.from % s.cfg.Limit
 	part := chunk[:min(int64(len(chunk)), s.to-s.from, s.cfg.Limit-at)]

@@ -106,7 +106,7 @@ func chunks(p []byte, n int) func(func([]byte) bool) {
 	}
 }
 
-// pattern returns n bytes, in which a swap of two parts shows.
+// pattern returns n bytes in which any swap of two parts is visible.
 func pattern(n int) []byte {
 	p := make([]byte, n)
 	for i := range p {

@@ -113,7 +113,7 @@ func TestStream_ClientWaits_GetsResults(t *testing.T) {
 		client, url := serveEcho(t, h2)
 		r, w := io.Pipe()
 		line := append(bytes.Repeat([]byte("x"), 1<<10), '\n')
-		block := bytes.Repeat(line, 48) // more than the gate lets pass at once
+		block := bytes.Repeat(line, 48) // more than the gate lets pass before the body ends
 		go func() { _, _ = w.Write(block) }()
 		res, err := client.Post(url, stream.TypeNDJSON, r)
 		if err != nil {
@@ -131,7 +131,8 @@ func TestStream_ClientWaits_GetsResults(t *testing.T) {
 	}
 }
 
-// A client that reads while it sends gets everything through a spool that is smaller than it.
+// A client that reads while it sends gets the whole answer through a spool that is smaller than the
+// answer.
 func TestStream_SmallSpool_DelaysTheBody(t *testing.T) {
 	body := bytes.Repeat(append(bytes.Repeat([]byte("x"), 999), '\n'), 8<<10)
 	for _, h2 := range []bool{false, true} {
@@ -210,8 +211,8 @@ func (l *pipeListener) Close() error {
 
 func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 443} }
 
-// A client that sends without end and reads nothing is stopped, and its part of the budget is free
-// again.
+// A client that sends without end and reads nothing is stopped, and its part of the budget is
+// released.
 func TestStream_ClientNeverReads_EndsIdle(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		dir := t.TempDir()

@@ -135,7 +135,7 @@ func failureFor(r *request.Request, err error) error {
 	return request.FailureOf("", err)
 }
 
-// hideUser removes whose token it is, for callers other than administrators.
+// hideUser removes the user of the token, for callers other than administrators.
 func (v *explainView) hideUser() {
 	v.Subject, v.Session = "", ""
 	if v.Cutoff != nil {

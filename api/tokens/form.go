@@ -206,7 +206,7 @@ func (e *Endpoints) read(r *http.Request, q *oauthRequest) error {
 		}
 	case r.Method == http.MethodGet && !e.cfg.RequirePost:
 		if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
-			return badForm(bad, "body", "GET takes no body")
+			return badForm(bad, "body", "GET must not have a body")
 		}
 		if len(r.URL.RawQuery) > maxForm {
 			return badForm(http.StatusRequestEntityTooLarge, "too_large", "the request is too large")

@@ -99,7 +99,7 @@ func (e *Endpoints) gateway(r *request.Request) (viewer, error) {
 		}
 	}
 	if len(values) > 1 {
-		return viewer{}, unknownGateway("more than one Revoked-Authorization: set it, do not add to the user's")
+		return viewer{}, unknownGateway("more than one Revoked-Authorization: replace the user's header")
 	}
 	caller, err := e.cfg.Access.Identify(r, values)
 	var throttled *clientauth.ThrottledError

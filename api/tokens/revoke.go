@@ -86,9 +86,9 @@ func (e *Endpoints) revokePresented(
 	return e.cfg.Backend.RevokeToken(ctx, by, p)
 }
 
-// checkAnonymous limits the revocations of unknown tokens by a public client. Everybody can send
-// them, and each uses up the client's quota of tombstones. A token that this node knows is never
-// limited, so users behind one address can always revoke their tokens.
+// checkAnonymous limits the revocations of unknown tokens by a public client. Anyone can send them,
+// and each uses up the client's quota of tombstones. A token in this node's copy is never limited,
+// so users behind one address can always revoke their tokens.
 func (e *Endpoints) checkAnonymous(ctx context.Context, r *request.Request, p revoked.PresentedToken) error {
 	if r.Client.Type != revoked.Public {
 		return nil

@@ -13,7 +13,7 @@
 // copied for its verification, and the buffer of the request is cleared.
 //
 // Dangerous: the order of the checks is part of the contract. Bad credentials get 401 even without
-// a token, and a malformed request gets 400 before anyone authenticates.
+// a token, and a malformed request gets 400 before authentication.
 package tokens
 
 import (
@@ -35,11 +35,11 @@ import (
 // the sentinels of package revoked.
 type Backend interface {
 	// Revoke revokes the grant of the token. It records a tombstone for an unknown token, and succeeds
-	// for a dead one. It returns ErrForeignToken, ErrQuota or ErrActorChanged.
+	// for a revoked or expired one. It returns ErrForeignToken, ErrQuota or ErrActorChanged.
 	Revoke(ctx context.Context, by revoked.Actor, d revoked.Digest) (revoked.RevokeResult, error)
 	// RevokeToken is Revoke for a token that may be a JWT of a trusted issuer. It also revokes the
-	// grant or the session of a JWT, as the record of the issuer asks. It returns ErrOverloaded if the
-	// turn of its caller to have a signature verified does not come.
+	// grant or the session of a JWT, as the record of the issuer requires. It returns ErrOverloaded if
+	// its caller gets no turn to have a signature verified.
 	RevokeToken(ctx context.Context, by revoked.Actor, p revoked.PresentedToken) (revoked.RevokeResult, error)
 
 	// Status returns the status of the token at some moment after the call began. A verdict other than
@@ -48,7 +48,7 @@ type Backend interface {
 	// for others of the same caller.
 	Status(ctx context.Context, d revoked.Digest, caller string) (revoked.TokenStatus, error)
 	// StatusOf is Status for a token that may be a JWT of a trusted issuer. It returns ErrOverloaded
-	// if the turn of its caller to have a signature verified does not come.
+	// if its caller gets no turn to have a signature verified.
 	StatusOf(ctx context.Context, p revoked.PresentedToken) (revoked.TokenStatus, error)
 	// Explain returns the status of a token like StatusOf, and the reason. Given only the digest,
 	// it finds a JWT only if a denial or a tombstone for this digest exists. It returns the errors
@@ -66,7 +66,7 @@ type Backend interface {
 	// Current blocks until this node's copy holds everything that was acknowledged before the call. It
 	// returns immediately under a lease. It returns ErrNotCurrent or ErrNoLeader.
 	Current(ctx context.Context) error
-	// NodeStatus returns this node's own view. Fields that it does not know are zero.
+	// NodeStatus returns this node's own view. Unknown fields are zero.
 	NodeStatus(ctx context.Context) revoked.NodeStatus
 }
 
