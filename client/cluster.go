@@ -37,7 +37,7 @@ func (c *Client) Remove(ctx context.Context, r Removal) (Answer[Applied], error)
 }
 
 // TransferLeader transfers leadership to the node, or to any follower if node is empty. The call is
-// not repeated: a second transfer would move leadership once more.
+// not repeated: a second transfer would move leadership again.
 func (c *Client) TransferLeader(ctx context.Context, node string) (Answer[Applied], error) {
 	body := map[string]string{}
 	if node != "" {

@@ -78,7 +78,8 @@ func TestAuthenticate_OneClientGuessed_UsesOneSlot(t *testing.T) {
 	})
 }
 
-// Secrets of clients with failures wait for each other, not for those of other clients.
+// Secrets of clients with failures wait for each other. Secrets of other clients do not wait for
+// them.
 func TestAuthenticate_ClientsWithFailures_LeaveASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := weakClients("guessed", "other")

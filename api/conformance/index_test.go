@@ -88,7 +88,7 @@ func TestIndex_EveryRow_IsListed(t *testing.T) {
 	b.WriteString(strings.ReplaceAll(`# Standards and their tests
 
 Each line is a row of the conformance tables, or a sentence of the contract of the API, with its paragraph and
-its test. [api.md](api.md) has what the contract says about the endpoints of OAuth ('contract 2'), clients and grants
+its test. [api.md](api.md) has the rules of the contract for the endpoints of OAuth ('contract 2'), clients and grants
 ('contract 3'), trusted issuers ('contract 4') and operators ('contract 6'). 'contract 1' is about
 [the program and its settings](configure.md).
 

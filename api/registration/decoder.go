@@ -224,7 +224,7 @@ func ReadDigest(r *strictjson.Reader) (digest revoked.Digest, err error) {
 		return digest, r.Fail("want the base64url form, without padding, of 32 bytes: 43 characters")
 	}
 	copy(digest[:], out[:])
-	// The zero digest is not that of any token, so a caller that sends it has a defect.
+	// The zero digest is not the digest of any token, so a caller that sends it has a defect.
 	if digest.IsZero() {
 		return digest, r.Fail("the zero digest is not valid")
 	}

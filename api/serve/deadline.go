@@ -23,7 +23,7 @@ type deadline struct {
 	past   bool      // socket had passed when it was set: net/http interrupts a read in this way
 }
 
-// set sets the deadline, zero for none. move sets that of the socket.
+// set sets the deadline, zero for none. move sets the deadline of the socket.
 func (d *deadline) set(t time.Time, move func(time.Time) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

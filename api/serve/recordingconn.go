@@ -113,8 +113,8 @@ func (c *recordingConn) Close() error {
 	return c.Conn.Close()
 }
 
-// hasContentLength reports whether the recorded bytes have a Content-Length. It may find that of a
-// pipelined neighbor; the request is then refused too.
+// hasContentLength reports whether the recorded bytes have a Content-Length. It may find the header
+// of a pipelined neighbor, and then the request is refused too.
 func (c *recordingConn) hasContentLength() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -53,8 +53,8 @@ func (t *requestTable) count() int {
 	return t.n
 }
 
-// limitedAddr returns the address whose limit counts a request: that of the connection, or behind a
-// trusted proxy the caller's.
+// limitedAddr returns the address whose limit counts a request: the address of the connection, or
+// behind a trusted proxy the address of the caller.
 func (t *requestTable) limitedAddr(of netip.Addr, r *http.Request) netip.Addr {
 	if !within(t.exempt, of) {
 		return of

@@ -60,7 +60,7 @@ func TestBlank_Whitespace_IsBlank(t *testing.T) {
 	}
 }
 
-// Lines are those of bytes.Split, except for long ones.
+// The lines equal those of bytes.Split, except for long ones.
 func FuzzLineReader(f *testing.F) {
 	for _, s := range []string{"", "\n", "a\nb", "a\r\n\r\nb\r", "0123456789abcdef\nx\n", "\r\n\n\n"} {
 		f.Add([]byte(s))

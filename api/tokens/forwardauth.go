@@ -20,11 +20,11 @@ const (
 )
 
 // Check is forward authentication: it decides whether the bearer token of a user's request may be
-// used, with 200, 401 or 503. A gateway without valid credentials gets 403. The method is that of
-// the user's request, so any is served, and the body is ignored. The caller is a resource server
-// with Basic credentials in Revoked-Authorization, or is in a configured network, which has
-// audiences like a resource server. Only access tokens pass, except those bound to a key (cnf),
-// because possession of the key cannot be verified here.
+// used, with 200, 401 or 503. A gateway without valid credentials gets 403. The request has the
+// method of the user's request, so every method is served, and the body is ignored. The caller is a
+// resource server with Basic credentials in Revoked-Authorization, or is in a configured network,
+// which has audiences like a resource server. Only access tokens pass, except those bound to a key
+// (cnf), because possession of the key cannot be verified here.
 func (e *Endpoints) Check(r *request.Request) error {
 	v, err := e.gateway(r)
 	var f *request.Failure
