@@ -165,7 +165,7 @@ func (b *client) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	}
 	qw422016.N().S(`
 `)
-	streamconfirm(qw422016, p, p.Confirm(to+"/delete", "Delete it", b.ClientID, "All of its tokens are revoked. This cannot be undone."))
+	streamconfirm(qw422016, p, p.Confirm(to+"/delete", "Delete it", b.ClientID, "This revokes all of its tokens and cannot be undone."))
 	qw422016.N().S(`
 </div>
 <p><a href="/ui/clients">All clients</a></p>

@@ -196,7 +196,7 @@ func (b *grant) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	qw422016.N().S(`</tbody></table></div></section>
 `)
 	if b.State == "active" && p.May("DELETE /v1/grants/:id") {
-		streamconfirm(qw422016, p, p.Confirm(pathOf("grants", b.GrantID)+"/end", "Revoke this grant", b.GrantID, "All of its tokens are revoked.").WithReason())
+		streamconfirm(qw422016, p, p.Confirm(pathOf("grants", b.GrantID)+"/end", "Revoke this grant", b.GrantID, "This revokes all of its tokens.").WithReason())
 	}
 	qw422016.N().S(`
 <p><a href="/ui/grants">Find grants</a></p>

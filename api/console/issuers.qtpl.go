@@ -156,7 +156,7 @@ func (b *issuer) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	}
 	qw422016.N().S(`
 `)
-	streamconfirm(qw422016, p, p.Confirm(to+"/delete", "Delete it", b.Name, "All of its tokens are revoked."))
+	streamconfirm(qw422016, p, p.Confirm(to+"/delete", "Delete it", b.Name, "This revokes all of its tokens."))
 	qw422016.N().S(`
 </div>
 <form method="post" action="`)

@@ -37,7 +37,7 @@ func (b *tokensPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 		qw422016.N().S(`<form method="post" action="/ui/tokens/revoke" class="card"><h2>Revoke a token</h2>`)
 		streamformToken(qw422016, p)
 		qw422016.N().S(`
-<p>This revokes the whole grant of the token, as RFC 7009 requires. To revoke by a digest, explain the digest and revoke its grant.</p>
+<p>This revokes the whole grant of the token, as RFC 7009 allows. To revoke by a digest, explain the digest and revoke its grant.</p>
 <p><label for="revoke">Token</label><textarea id="revoke" name="token" required autocomplete="off" autocapitalize="none" spellcheck="false"></textarea></p>
 <p><label for="typed">Type <code>revoke</code> to confirm</label><input id="typed" name="typed" required autocomplete="off" autocapitalize="none"></p>
 <p><button class="danger">Revoke</button></p></form>`)
