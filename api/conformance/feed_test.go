@@ -387,8 +387,7 @@ func (s *stage) eras(t *testing.T) (era string) {
 	return era
 }
 
-// feedOtherEra reads after ids of this era, which every member has in its log, and after one of
-// another.
+// feedOtherEra reads after ids of this era, which every member has, and after another one.
 func feedOtherEra(t *testing.T, s *stage) {
 	era, after := s.eras(t), s.applied(t)
 	other := strings.Repeat("A", len(era))
