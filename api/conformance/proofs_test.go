@@ -76,7 +76,7 @@ func proofs() []proof {
 		{"C25", "contract 4", "an increase of max_lifetime affects only later tokens", "fsm",
 			"TestPutIssuer_RaisedLifetime_CountsForLaterTokens", "C25"},
 		{"C26", "RFC 7515 2", "any changed character makes another token", "node/jwt",
-			"TestVerify_AnyCharacterChanged_IsNotVerified", "C26 and JW-10: a change of any character"},
+			"TestVerify_AnyCharacterChanged_IsNotVerified", "C26 and JW-10: a token with any character changed"},
 		{"C26", "RFC 7518 3.4", "both forms of an ECDSA signature are one token", "fsm",
 			"TestRevokeJWT_OtherSignature_IsDead", "C26"},
 		{"C27", "contract 4", "only iat counts against the cut-offs of a restore and of a deleted client", "fsm",
@@ -127,7 +127,7 @@ func proofs() []proof {
 		{"JWT", "RFC 8725 2.8, 3.11", "tokens of other kinds of the same issuer", "node/jwt", attacks,
 			"sections 2.8, 3.11 and 3.12"},
 		{"JWT", "RFC 8725 2.9, 3.10", "keys that the token brings along", "node/jwt", attacks,
-			"Sections 2.9 and 3.10: keys that the token brings"},
+			"Sections 2.9 and 3.10: keys that the token itself contains"},
 	}
 	for _, shape := range []string{"RFC 9068", "Keycloak", "Microsoft Entra", "Okta", "Auth0", "Cognito", "Hydra",
 		"node-oidc-provider", "Spring Authorization Server"} {

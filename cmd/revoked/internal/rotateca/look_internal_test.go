@@ -88,7 +88,7 @@ func TestLook_Node_ShowsItsCAs(t *testing.T) {
 		{"only the next", serve(t, "node1", next, next), both, "n", true, ""},
 		{"certificate of a third CA", serve(t, "node1", other, other, next), both, "", false, "neither the current CA nor"},
 		{"another cluster", serve(t, "node1", other, other), both, "", false, "trusts neither"},
-		{"another node", serve(t, "node2", old, old), both, "", false, "names node2"},
+		{"another node", serve(t, "node2", old, old), both, "", false, "is for node2"},
 		{"no node", closed.Addr().String(), both, "", false, "refused"},
 	} {
 		n := look(t.Context(), "node1", tt.address, tt.cas)
