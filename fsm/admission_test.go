@@ -20,7 +20,7 @@ func (m *machine) token(id, secret, node string, nonVoter bool, ttl time.Duratio
 		&revoked.JoinToken{ID: id, Hash: revoked.DigestToken(secret), Node: node, NonVoter: nonVoter}, ttl)
 }
 
-// join applies the join of a node with a token; an empty secret is none.
+// join applies the join of a node with a token; an empty secret means no token.
 func (m *machine) join(node, secret string) error {
 	var hash revoked.Digest
 	if secret != "" {
@@ -144,7 +144,7 @@ func TestJoinToken_OneNode_OneUse(t *testing.T) {
 	wantErr(t, m.join("node4", "secret 2"), revoked.ErrForbidden) // of another node
 	wantErr(t, m.join("node4", "secret 3"), revoked.ErrForbidden) // deleted
 	wantErr(t, m.join("node4", "no such"), revoked.ErrForbidden)
-	// Two nodes in one entry: the first wins.
+	// If two nodes join in one entry, the first wins.
 	h := revoked.DigestToken("secret 1")
 	res := m.do(command.JoinNodeOp("node4", h), command.JoinNodeOp("node6", h), command.JoinNodeOp("node4", h))
 	if res[0].Err != nil || res[2].Err != nil {
@@ -247,7 +247,7 @@ func TestEnrollNode_OneNodeAndKey_UntilTheTokenEnds(t *testing.T) {
 	}
 	want("another key", enroll("node4", "t1", other), revoked.ErrForbidden, used)
 	want("another node", enroll("node5", "t1", key), revoked.ErrForbidden, used)
-	m.must(command.JoinWithKeyOp("node4", revoked.DigestToken("t1"))) // it names its token again
+	m.must(command.JoinWithKeyOp("node4", revoked.DigestToken("t1"))) // it sends its token again
 	if a, _ := m.f.Admission("node4"); a.State != revoked.Joined || a.Key != key || a.JoinToken != "t1" {
 		t.Errorf("got %+v, want it joined with its key", a)
 	}
@@ -332,8 +332,8 @@ func TestEnrollNode_OtherKey_IsRefusedTheName(t *testing.T) {
 		revoked.ErrUnprocessable)
 }
 
-// A node may use several tokens with one key. Its name is held until the last of its certificates
-// ends, although a shorter token came later.
+// A node may use several tokens with one key. Its name is held until its last certificate expires,
+// even if a token with a shorter life came later.
 func TestEnrollNode_SecondToken_KeepsTheLongerHold(t *testing.T) {
 	const (
 		held = "a join token gave node4 a certificate with another key, which is valid until 2026-10-21T14:13:20Z: " +
@@ -381,7 +381,7 @@ func TestEnrollNode_SecondToken_KeepsTheLongerHold(t *testing.T) {
 					t.Errorf("got %+v, want it admitted until t2 ends, and its key until t1 would have ended", a)
 				}
 			}
-			m.later(25 * time.Hour) // also the memory of the tokens ends
+			m.later(25 * time.Hour) // the record of the tokens expires too
 			m.drain()
 			m.must(m.keyToken("t3", "t3", ""))
 			refused("another key", enroll("t3", thief), held)
@@ -424,7 +424,7 @@ func TestDeleteJoinToken_Used_WithdrawsUnlessJoined(t *testing.T) {
 		}
 	}
 	use("t1", "node4")
-	del("t1") // the state does not know the members yet
+	del("t1") // the state has no members yet
 	state("node4", revoked.Joined)
 	members(0, "node1", "node4")
 	use("t2", "node5")

@@ -87,7 +87,7 @@ func (f *FSM) AuditBefore(at revoked.Time) (uint64, error) {
 	return low, nil
 }
 
-// KnownObject returns o without the ids that the state does not know. The first of these is
+// KnownObject returns o without the ids that the state does not contain. The first of these is
 // replaced by its digest, because a caller may have sent a token or a secret in place of an id.
 // isMember reports whether the configuration has a node.
 func (f *FSM) KnownObject(o revoked.AuditObject, isMember func(node string) bool) revoked.AuditObject {

@@ -79,9 +79,9 @@ func TestAudit_Operations_OneEntryEach(t *testing.T) {
 			"app token.revoke [g-1#" + digest("a-1").Prefix() + "] done"},
 		{func() *command.Op { return command.RevokeOp(m.by("app"), digest("r-1"), "") },
 			"app token.revoke [#" + digest("r-1").Prefix() + "] done no change"},
-		{func() *command.Op { return command.RevokeOp(m.by("other"), digest("a-1"), "") }, // foreign and dead
+		{func() *command.Op { return command.RevokeOp(m.by("other"), digest("a-1"), "") }, // foreign and inactive
 			"other token.revoke [#" + digest("a-1").Prefix() + "] done no change"},
-		{func() *command.Op { return command.RevokeOp(m.by("other"), digest("a-2"), "") }, ""}, // foreign and live
+		{func() *command.Op { return command.RevokeOp(m.by("other"), digest("a-2"), "") }, ""}, // foreign and active
 		{func() *command.Op { return command.RevokeOp(m.by("app"), digest("ghost"), "") },
 			"app token.revoke [#" + digest("ghost").Prefix() + "] done unknown"},
 		{func() *command.Op { return command.RevokeOp(m.by("app"), digest("ghost"), "") },
@@ -259,7 +259,7 @@ func TestAudit_NewCluster_EntryOfEachBeginning(t *testing.T) {
 	}
 }
 
-// WaitAudit ends with the next audit entry. Registrations and ticks do not end it.
+// WaitAudit returns at the next audit entry. Registrations and ticks do not wake it.
 func TestWaitAudit_OtherEntries_DoNotWake(t *testing.T) {
 	m := audited(t)
 	ended, cancel := context.WithCancel(context.Background())
@@ -512,7 +512,7 @@ func TestAudit_Members_OneEntryForEachChange(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		if res := m.do(command.MembersOp(list, since-1))[0]; !errors.Is(res.Err, revoked.ErrConflict) {
-			t.Errorf("a late repeat: got %v, want %v", res.Err, revoked.ErrConflict)
+			t.Errorf("a late retry: got %v, want %v", res.Err, revoked.ErrConflict)
 		}
 	}
 	vote := func(request string, nonVoter bool, call uint32, want ...string) {

@@ -82,7 +82,7 @@ func TestCutoff_IssuedAtAhead_EndsToken(t *testing.T) {
 	m.sameAs(m.replayed(3))
 }
 
-func TestCutoff_LateRegistration_Dead(t *testing.T) {
+func TestCutoff_LateRegistration_Revoked(t *testing.T) {
 	m := newMachine(t)
 	m.must(command.CutoffOp(m.by("admin"), revoked.Selector{Subject: "alice"}, 0, ""))
 	if got := m.register(pair("1")); !got.Revoked {
@@ -90,7 +90,7 @@ func TestCutoff_LateRegistration_Dead(t *testing.T) {
 	}
 	m.want("a-1", revoked.Dead)
 	if got := m.register(pair("1")); !got.Revoked || got.Created {
-		t.Errorf("repeat: got %+v, want Revoked and not Created", got)
+		t.Errorf("retry: got %+v, want Revoked and not Created", got)
 	}
 	m.later(2 * time.Second)
 	r := pair("1")
@@ -179,7 +179,7 @@ func TestCompact_SmallLimits_Continues(t *testing.T) {
 	m.sameAs(m.replayed(5))
 }
 
-func TestDeleteClient_IdReused_TokensStayDead(t *testing.T) {
+func TestDeleteClient_IdReused_TokensStayRevoked(t *testing.T) {
 	m := newMachine(t)
 	r := pair("1")
 	r.Tokens[0].IssuedAt = start.Add(10 * time.Minute) // the clock of the issuer is ahead
@@ -189,7 +189,7 @@ func TestDeleteClient_IdReused_TokensStayDead(t *testing.T) {
 	m.must(op)
 	m.want("a-1", revoked.Dead)
 	if r, noop := m.f.DryRun(op); !noop || r.Err != nil {
-		t.Errorf("repeat: got %+v, no-op %t, want success and no-op", r, noop)
+		t.Errorf("retry: got %+v, no-op %t, want success and no-op", r, noop)
 	}
 	wantErr(t, m.do(command.DeleteClientOp(m.by("admin"), "ghost"))[0].Err, revoked.ErrNotFound)
 	m.must(command.PutClientOp(m.by("admin"), confidential("app"), 0))

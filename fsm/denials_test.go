@@ -118,11 +118,11 @@ func TestRevokeJWT_Actor_MustOwnIt(t *testing.T) {
 				t.Errorf("dry run: got %v, %v", dry.Err, noop)
 			}
 			if dead := m.jwtVerdict(jwt("1")) == revoked.Dead; dead != tt.ends {
-				t.Errorf("got dead %t, want %t", dead, tt.ends)
+				t.Errorf("got inactive %t, want %t", dead, tt.ends)
 			}
 			m.wantEvent(tt.ends)
 			if r, noop := m.f.DryRun(op); tt.ends && (!noop || r.Err != nil) {
-				t.Errorf("repeat: got %v, %v, want a no-op", r.Err, noop)
+				t.Errorf("retry: got %v, %v, want a no-op", r.Err, noop)
 			}
 			agree(t, m, 2)
 		})
@@ -150,8 +150,8 @@ func (m *machine) wantEvent(want bool) {
 	}
 }
 
-// C26: both forms of a signature are one token.
-func TestRevokeJWT_OtherSignature_IsDead(t *testing.T) {
+// C26: a token with either form of its signature is the same token.
+func TestRevokeJWT_OtherSignature_IsRevoked(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.JTI = false })
 	j := jwt("1")
@@ -224,7 +224,7 @@ func TestRevokeJWT_GrantOrSession_EndsLaterTokens(t *testing.T) {
 	for _, tt := range []struct {
 		name           string
 		issuer         func(*revoked.Issuer)
-		grant, session bool // the jti or id that ends
+		grant, session bool // the jti or id that is revoked
 	}{
 		{"neither", nil, false, false},
 		{"grant claim", func(i *revoked.Issuer) { i.GrantClaim = "gid" }, true, false},
@@ -245,7 +245,7 @@ func TestRevokeJWT_GrantOrSession_EndsLaterTokens(t *testing.T) {
 				wantErr(t, m.revokeJWT("admin", j), nil)
 			}
 			if dead := m.verdict("r-1") == revoked.Dead; dead != tt.grant {
-				t.Errorf("refresh token of the registered grant: got dead %t, want %t", dead, tt.grant)
+				t.Errorf("refresh token of the registered grant: got inactive %t, want %t", dead, tt.grant)
 			}
 			m.want("r-2", revoked.Active)
 			for range 5 {
@@ -254,10 +254,10 @@ func TestRevokeJWT_GrantOrSession_EndsLaterTokens(t *testing.T) {
 				byGrant := later(m, with(one, func(j *revoked.JWT) { j.Session = "x" }))
 				bySession := later(m, with(one, func(j *revoked.JWT) { j.GrantID = "x" }))
 				if dead := m.jwtVerdict(byGrant) == revoked.Dead; dead != tt.grant {
-					t.Errorf("later token of the grant: got dead %t, want %t", dead, tt.grant)
+					t.Errorf("later token of the grant: got inactive %t, want %t", dead, tt.grant)
 				}
 				if dead := m.jwtVerdict(bySession) == revoked.Dead; dead != tt.session {
-					t.Errorf("later token of the session: got dead %t, want %t", dead, tt.session)
+					t.Errorf("later token of the session: got inactive %t, want %t", dead, tt.session)
 				}
 			}
 			m.wantJWT(later(m, jwt("3")), revoked.Active)
@@ -266,7 +266,7 @@ func TestRevokeJWT_GrantOrSession_EndsLaterTokens(t *testing.T) {
 	}
 }
 
-// The end of a registered grant also ends the JWTs of its issuer that claim it.
+// The revocation of a registered grant also revokes the JWTs of its issuer that claim it.
 func TestRevoke_RegisteredGrant_EndsItsJWTs(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.GrantClaim = "gid" })
@@ -295,7 +295,7 @@ func TestRevoke_RegisteredGrant_EndsItsJWTs(t *testing.T) {
 
 // C28: a registration may name an earlier expiry than the JWT has. Then its rows are removed
 // before the JWT expires.
-func TestExpire_RegisteredJWT_StaysDead(t *testing.T) {
+func TestExpire_RegisteredJWT_StaysInactive(t *testing.T) {
 	life := 23 * time.Hour
 	reg := func(name string) revoked.Registration {
 		r := pair(name)
@@ -386,7 +386,7 @@ func TestExpireCutoff_ShortRetention_OutlivesJWTs(t *testing.T) {
 	}
 	m.later(3 * time.Hour)
 	m.drain()
-	fresh := with(j, func(j *revoked.JWT) { j.IssuedAt = start }) // as if it still lived
+	fresh := with(j, func(j *revoked.JWT) { j.IssuedAt = start }) // as if it were still active
 	if got := m.f.DecideJWT(fresh, m.now); got.Cutoff(&revoked.Grant{Subject: "alice"}, &revoked.Token{}, 0) {
 		t.Error("after every token: got the cut-off, want it dropped")
 	}
@@ -459,14 +459,14 @@ func TestTombstone_OfJWT_BindsIt(t *testing.T) {
 			}
 			for range 23 {
 				if dead := m.jwtVerdict(j) == revoked.Dead; dead != tt.dead {
-					t.Fatalf("got dead %t, want %t", dead, tt.dead)
+					t.Fatalf("got inactive %t, want %t", dead, tt.dead)
 				}
 				m.later(time.Hour)
 				m.drain()
 			}
 		})
 	}
-	// Of two bindings, that of the administrator counts.
+	// If there are two bindings, that of the administrator counts.
 	m := newMachine(t)
 	m.trust(nil)
 	m.revoke("app", "jwt-1")
@@ -487,9 +487,9 @@ func TestRevokeJWT_Registered_ItsRecordDecides(t *testing.T) {
 	m.want("jwt-1", revoked.Dead)
 }
 
-// A JWT that was revoked must not become active by its registration. A jti also ends the tokens
-// that are registered already.
-func TestRegister_DeniedJWT_IsDead(t *testing.T) {
+// A JWT that was revoked must not become active by its registration. A jti also revokes the
+// tokens that are already registered.
+func TestRegister_DeniedJWT_IsRevoked(t *testing.T) {
 	reg := func(iss string) revoked.Registration {
 		r := pair("1")
 		r.Issuer, r.Tokens = iss, []revoked.TokenRegistration{access("jwt-1", start, time.Hour)}
@@ -524,7 +524,7 @@ func TestRegister_DeniedJWT_IsDead(t *testing.T) {
 			}
 			want := tt.dead
 			if dead := m.verdict("jwt-1") == revoked.Dead; dead != want {
-				t.Errorf("%s, registered before %t: got dead %t, want %t", tt.name, before, dead, want)
+				t.Errorf("%s, registered before %t: got inactive %t, want %t", tt.name, before, dead, want)
 			}
 			if r := m.register(reg(tt.iss)); r.Revoked != want {
 				t.Errorf("%s, repeated registration: got revoked %t, want %t", tt.name, r.Revoked, want)
@@ -538,7 +538,7 @@ func TestRegister_DeniedJWT_IsDead(t *testing.T) {
 }
 
 // One client cannot fill the state with denials. Its quota bounds neither the denials of others nor
-// the revocation of registered tokens, and it refuses no repeat.
+// the revocation of registered tokens, and it never refuses a retry.
 func TestRevokeJWT_Quota_PerClient(t *testing.T) {
 	const quota = 20
 	m := newMachine(t)
@@ -558,7 +558,7 @@ func TestRevokeJWT_Quota_PerClient(t *testing.T) {
 		t.Error("dry run over the quota: got a success that changes nothing, want ErrQuota")
 	}
 	if err := m.revokeJWT("bound", unseen(0)); err != nil {
-		t.Errorf("repeat: got %v, want success", err)
+		t.Errorf("retry: got %v, want success", err)
 	}
 	used := 0
 	for err := error(nil); err == nil; used++ { // each token has a denial of its digest and one of its jti
@@ -644,7 +644,7 @@ func TestExpire_Denials_AllRemoved(t *testing.T) {
 }
 
 // An Expire drops no row that is due after its stamp. The clock of a leader may be far ahead, and
-// the token still live at the other nodes.
+// the token still active at the other nodes.
 func TestExpire_AheadOfStamp_KeepsDenials(t *testing.T) {
 	m := newMachine(t)
 	m.trust(nil)

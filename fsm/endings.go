@@ -61,7 +61,7 @@ func (f *FSM) cutoffOf(st *revoked.TokenStatus) *revoked.Cutoff {
 	return &out
 }
 
-// IsDenied reports whether the state ends j, apart from cut-offs. A denial, a tombstone of its
+// IsDenied reports whether the state revokes j, apart from cut-offs. A denial, a tombstone of its
 // digests, or the registered grant that it claims may revoke it. own reports that the client ids of
 // its issuer are those of the cluster.
 //

@@ -22,7 +22,7 @@ func (m *machine) statusOf(token string) *revoked.TokenStatus {
 	return &revoked.TokenStatus{Decision: d, Record: r}
 }
 
-// The state names the cause of a token's end while it has the record, before and after compaction.
+// The state has the cause of a token's end while it has the record, before and after compaction.
 func TestEnding_EachReason_NamesActorAndIndex(t *testing.T) {
 	cutoff := func(client string, before revoked.Time) func(*machine) {
 		return func(m *machine) {

@@ -14,7 +14,7 @@ import (
 )
 
 // The test has random deny lists, registrations, expiry, restarts and received snapshots. The
-// filter never reports a row as absent that the state holds. It knows without a read that a new
+// filter never reports a row as absent that the state holds. It reports without a read that a new
 // denial is absent.
 func TestFilteredFamilies_RandomHistory_LackNoRow(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {

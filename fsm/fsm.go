@@ -47,7 +47,7 @@ type Config struct {
 	// failed write, an unknown command, and a log that contradicts the state. It must end the
 	// process. If it is nil, the FSM panics.
 	Fatal func(error)
-	// Crash ends the process immediately and does not return. It is called after Fatal if a clean
+	// Crash exits the process immediately and does not return. It is called after Fatal if a clean
 	// shutdown is impossible. If it is nil, the FSM panics.
 	Crash func(error)
 }
@@ -135,7 +135,7 @@ func Open(cfg Config) (*FSM, error) {
 // crash is the default of Config.Fatal and Config.Crash.
 func crash(err error) { panic(err) }
 
-// openGeneration opens the n-th generation. A background error of the store ends the process.
+// openGeneration opens the n-th generation. A background error of the store exits the process.
 func (f *FSM) openGeneration(n int) (*store.Store, error) {
 	return store.Open(store.GenerationDir(f.cfg.Dir, n), store.Options{
 		FS: f.cfg.FS, CacheBytes: f.cfg.CacheBytes, Log: f.log, Fatal: f.failed.report, Crash: f.cfg.Crash,

@@ -10,7 +10,7 @@ import (
 	"revoked/fsm/store"
 )
 
-// History returns what the state knows about the past of a digest. It reads rows before memory, so
+// History returns what the state has about the past of a digest. It reads rows before memory, so
 // it covers at least the index that was applied before the call. It may miss a change that commits
 // during the call, but such a change is later than every time before the call.
 func (f *FSM) History(d revoked.Digest) (h revoked.History, err error) {

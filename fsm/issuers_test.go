@@ -258,8 +258,8 @@ func TestPutIssuer_RaisedLifetime_CountsForLaterTokens(t *testing.T) {
 	}
 }
 
-// A token that a cut-off has ended stays dead if clock_skew is lowered, although a cut-off reaches
-// less far from then on.
+// A token that a cut-off has revoked stays revoked if clock_skew is lowered, although a cut-off
+// covers fewer tokens from then on.
 func TestPutIssuer_LoweredSkew_KeepsCutoffs(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.ClockSkew = time.Minute })

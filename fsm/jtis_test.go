@@ -48,9 +48,9 @@ func (m *machine) passDenials() {
 	m.t.Errorf("after 40 hours: got %d denials, want none", m.f.Denials())
 }
 
-// A denial of a jti ends the grant of the registered token with this jti. The token stays dead
-// after the end of the denial. It does not matter whether it was registered before or after the
-// denial, in the same entry or in another one.
+// A denial of a jti revokes the grant of the registered token with this jti. The token stays
+// revoked after the denial is dropped. It does not matter whether it was registered before or after
+// the denial, in the same entry or in another one.
 func TestDenyJTI_RegisteredToken_EndsPermanently(t *testing.T) {
 	const untrusted = "https://untrusted.example"
 	for _, batch := range []int{1, 100} {
@@ -67,7 +67,7 @@ func TestDenyJTI_RegisteredToken_EndsPermanently(t *testing.T) {
 		m.must(reg("a2", testIss))
 		m.must(m.denyUnseen(testIss, "j-b"))
 		if _, noop := m.f.DryRun(m.denyUnseen(testIss, "j-a")); !noop {
-			t.Error("repeat: got a change, want none")
+			t.Error("retry: got a change, want none")
 		}
 		r := m.replayed(batch)
 		m.sameAs(r)
@@ -252,8 +252,8 @@ func dropIndex(t *testing.T, dir string) {
 	}
 }
 
-// After any history of tokens that share a jti, a dead token is never active again.
-func TestDenyJTI_RandomHistory_DeadStaysDead(t *testing.T) {
+// After any history of tokens that share a jti, an inactive token is never active again.
+func TestDenyJTI_RandomHistory_NeverActiveAgain(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := newMachine(t)
 		defer func() { m.f.Close() }()
@@ -312,7 +312,7 @@ func TestDenyJTI_RandomHistory_DeadStaysDead(t *testing.T) {
 				for _, token := range []string{"a-" + n, "r-" + n} {
 					active := m.verdict(token) == revoked.Active
 					if active && dead[token] {
-						r.Fatalf("%s: got active, want dead", token)
+						r.Fatalf("%s: got active, want inactive", token)
 					}
 					dead[token] = dead[token] || !active
 				}

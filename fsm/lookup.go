@@ -130,7 +130,7 @@ func (f *FSM) Position() (index, term uint64) {
 }
 
 // Counts returns the number of tokens with a live row and of grants that are not revoked. Expired
-// tokens count until Expire, and tokens that a cut-off ended until Compact.
+// tokens count until Expire, and tokens that a cut-off revoked until Compact.
 func (f *FSM) Counts() (tokens, grants uint64) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

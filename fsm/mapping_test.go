@@ -64,8 +64,8 @@ func mapTo(client, session, grant string, own bool) func(*revoked.Issuer) {
 	}
 }
 
-// A token that has ended by its client, session or grant stays dead when the claims that name them
-// change. A change adds, removes or replaces a claim, or replaces it back.
+// A token that has ended by its client, session or grant stays inactive when the claims that
+// name them change. A change adds, removes or replaces a claim, or replaces it back.
 func TestPutIssuer_ChangedMapping_KeepsEndings(t *testing.T) {
 	mappings := map[string]func(*revoked.Issuer){
 		"other claims": mapTo("c2", "s2", "g2", true), "fewer claims": mapTo("c2", "", "", false),
@@ -255,7 +255,7 @@ func TestPutIssuer_ManyMappings_Refused(t *testing.T) {
 
 // With a shorter max_lifetime, earlier mappings are dropped sooner. A raise must not bring back the
 // tokens that they ended.
-func TestPutIssuer_LifetimeLoweredAndRaised_StaysDead(t *testing.T) {
+func TestPutIssuer_LifetimeChanges_StaysInactive(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { mapTo("c1", "", "", false)(i); i.Keys = issuerKeys("a", "b") })
 	c := mapped("x", m.now, 20*time.Hour)
@@ -307,7 +307,7 @@ func TestPutIssuer_RaisedWithLowerSkew_ForLaterTokens(t *testing.T) {
 }
 
 // The revocation of a token with an iat in the future lasts until the token expires.
-func TestRevokeJWT_DatedAhead_StaysDead(t *testing.T) {
+func TestRevokeJWT_DatedAhead_StaysRevoked(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.MaxLifetime = time.Hour })
 	c, long := mapped("x", m.now.Add(30*time.Minute), time.Hour), mapped("y", m.now.Add(30*time.Minute), 10*time.Hour)
@@ -327,9 +327,9 @@ func TestRevokeJWT_DatedAhead_StaysDead(t *testing.T) {
 	}
 }
 
-// The tokens of a deleted issuer stay dead, even if another issuer is created with its iss. Neither
-// the new record nor a short cutoff_retention revives them.
-func TestDeleteIssuer_RecreatedWithLongerLife_StaysDead(t *testing.T) {
+// The tokens of a deleted issuer stay revoked, even if another issuer is created with its iss.
+// Neither the new record nor a short cutoff_retention revives them.
+func TestDeleteIssuer_RecreatedLonger_StaysRevoked(t *testing.T) {
 	m := newMachine(t)
 	s := m.f.Settings()
 	s.CutoffRetention = time.Hour
@@ -360,7 +360,7 @@ func TestDeleteIssuer_RecreatedWithLongerLife_StaysDead(t *testing.T) {
 
 // A cut-off may reach further than the deletion. It has ended tokens by the claims of the record
 // that was deleted; the next one may read others.
-func TestDeleteIssuer_CutoffAhead_StaysDead(t *testing.T) {
+func TestDeleteIssuer_CutoffAhead_StaysRevoked(t *testing.T) {
 	m := newMachine(t)
 	s := m.f.Settings()
 	s.MaxClockSkew = time.Minute
@@ -407,7 +407,7 @@ func TestWriteSnapshot_EarlierMappings_GoldenBytes(t *testing.T) {
 	m.sameAs(r)
 }
 
-// A mappingModel knows which tokens something has ended. It forgets nothing.
+// A mappingModel records which tokens have been revoked. It forgets nothing.
 type mappingModel struct {
 	tokens []*claimed
 	dead   map[*claimed]bool
@@ -424,8 +424,8 @@ func (c *claimed) belongs(claim, value string) bool {
 	return claim != "" && value != "" && c.claims[claim] == value
 }
 
-// Random histories: a token that has ended stays dead, whatever the record becomes. And a token
-// that nothing has named is active.
+// In random histories, a token that has ended stays inactive, however the record changes. A token
+// that no operation has revoked is active.
 func TestIssuer_RandomChanges_EndedStaysEnded(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := newMachine(t)
@@ -505,7 +505,7 @@ func TestIssuer_RandomChanges_EndedStaysEnded(t *testing.T) {
 			for _, c := range mod.tokens {
 				v := m.jwtVerdict(m.read(c))
 				if v == revoked.Active && mod.dead[c] {
-					r.Fatalf("step %d: JWT %s: got active, want dead: %+v", step, c.jwt.JTI, record())
+					r.Fatalf("step %d: JWT %s: got active, want inactive: %+v", step, c.jwt.JTI, record())
 				}
 				i := record()
 				good := c.jwt.ExpiresAt > m.now && c.jwt.IssuedAt <= m.now.Add(i.ClockSkew) &&

@@ -238,7 +238,7 @@ func TestFSM_RandomHistories_MatchModel(t *testing.T) {
 				}
 				dead := mod.jwtDead(n, m.now, registered)
 				if v == revoked.Active && dead {
-					r.Fatalf("step %d: JWT %s: got active, want dead", step, n)
+					r.Fatalf("step %d: JWT %s: got active, want inactive", step, n)
 				}
 				// A tombstone that outlived its window may have ended the grant that the JWT claims.
 				if v != revoked.Active && !dead && mod.tokens[n] == nil && modelJWT(n).IssuedAt <= m.now &&

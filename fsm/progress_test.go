@@ -94,7 +94,7 @@ func TestApplied_Commit_PublishedLast(t *testing.T) {
 			r, err := lookup(f, digest(fmt.Sprintf("a-%d", i)))
 			v, decided := f.Decide(&r, start)
 			if err != nil || decided != nil || v.Verdict != revoked.Dead {
-				t.Errorf("token at index %d: got not dead, %v, want dead", index, err)
+				t.Errorf("token at index %d: got active, %v, want inactive", index, err)
 			}
 			_, _ = f.Counts()
 			_ = f.Clients()

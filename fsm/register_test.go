@@ -173,7 +173,7 @@ func TestRegister_RefreshTokens_Rotate(t *testing.T) {
 		m.want("r-2", revoked.Active)
 		m.want("a-1", revoked.Active)
 	})
-	t.Run("older token is rotated at once", func(t *testing.T) {
+	t.Run("older token is rotated immediately", func(t *testing.T) {
 		m := newMachine(t)
 		m.register(pair("1"))
 		if got := add(m, "r-0", start.Add(-time.Second)); got.Revoked {

@@ -16,9 +16,9 @@ func (m *machine) keepCutoffs(d time.Duration) {
 	m.must(command.PutSettingsOp(m.by("admin"), s, s.Version))
 }
 
-// A repeated revocation ends the tokens that the issuer added to a grant or a session since the
-// first revocation. The denial outlasts them, even if cutoff_retention is hardly longer than they
-// live.
+// A repeated revocation revokes the tokens that the issuer added to a grant or a session since the
+// first revocation. The denial outlasts them, even if cutoff_retention is hardly longer than their
+// lifetime.
 func TestRevokeJWT_RepeatForLaterToken_OutlivesIt(t *testing.T) {
 	for _, retention := range []time.Duration{time.Hour, 24 * time.Hour, 25 * time.Hour, 1000 * time.Hour} {
 		for _, claim := range []string{"g1", "s1"} {
@@ -57,7 +57,7 @@ func TestRevokeJWT_JTIAfterOneWithExpiry_OutlivesToken(t *testing.T) {
 	_, _, before := m.f.Hashes()
 	m.must(command.RevokeJWTOp(m.by("admin"), byJTI(0), ""))
 	if _, _, after := m.f.Hashes(); after != before {
-		t.Error("repeat: got another state, want the same")
+		t.Error("retry: got another state, want the same")
 	}
 	m.later(24*time.Hour - 61*time.Second)
 	m.drain()

@@ -88,7 +88,7 @@ func TestRevoke_Repeat_KeepsFirstRevocation(t *testing.T) {
 	m.later(time.Minute)
 	r := m.revoke("admin", "r-1")
 	if r.Err != nil || r.Index != uint64(len(m.log)) {
-		t.Fatalf("repeat: got %+v, want success at index %d", r, len(m.log))
+		t.Fatalf("retry: got %+v, want success at index %d", r, len(m.log))
 	}
 	g, _, _ := m.f.LookupGrant("g-1")
 	want := revoked.Revocation{At: start, By: "app", Reason: "test", Index: 3}
@@ -101,7 +101,7 @@ func TestRevoke_Repeat_KeepsFirstRevocation(t *testing.T) {
 	}
 }
 
-func TestTombstone_LateRegistration_Dead(t *testing.T) {
+func TestTombstone_LateRegistration_Revoked(t *testing.T) {
 	late := func(m *machine, client string) revoked.RegisterResult {
 		r := pair("1")
 		r.ClientID = client
@@ -176,7 +176,7 @@ func TestTombstone_LateRegistration_Dead(t *testing.T) {
 		m := newMachine(t)
 		m.revoke("app", "r-1")
 		if _, noop := m.f.DryRun(command.RevokeOp(m.by("app"), digest("r-1"), "")); !noop {
-			t.Error("repeat: got a change, want a no-op")
+			t.Error("retry: got a change, want a no-op")
 		}
 		if _, noop := m.f.DryRun(command.RevokeOp(m.by("other"), digest("r-1"), "")); noop {
 			t.Error("revocation by another client: got a no-op, want a change")
@@ -216,7 +216,7 @@ func TestTombstone_Quota_PerClient(t *testing.T) {
 		t.Errorf("other client: got %v, want success", r.Err)
 	}
 	if r := m.revoke("app", "unknown 7"); r.Err != nil {
-		t.Errorf("repeat: got %v, want success", r.Err)
+		t.Errorf("retry: got %v, want success", r.Err)
 	}
 	again := m.crash()
 	for _, l := range m.log {
@@ -253,10 +253,10 @@ func TestDeleteGrant_Rules_VerdictAndError(t *testing.T) {
 			}
 			m.want("a-1", revoked.Dead)
 			if r, noop := m.f.DryRun(op); !noop || r.Err != nil {
-				t.Errorf("repeat: got %+v, no-op %t, want success and no-op", r, noop)
+				t.Errorf("retry: got %+v, no-op %t, want success and no-op", r, noop)
 			}
 			if r := m.do(op)[0]; r.Err != nil {
-				t.Errorf("repeat: got %v, want success", r.Err)
+				t.Errorf("retry: got %v, want success", r.Err)
 			}
 		})
 	}

@@ -236,7 +236,7 @@ func TestEncode_NotACommand_Invalid(t *testing.T) {
 	}
 }
 
-// The test adds an unknown field to each message of each sample in turn, because CheckKnown names
+// The test adds an unknown field to each message of each sample in turn, because CheckKnown lists
 // the messages itself.
 func TestDecode_UnknownFieldAtAnyDepth_Invalid(t *testing.T) {
 	tested := map[protoreflect.FullName]bool{}

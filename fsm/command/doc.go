@@ -29,7 +29,7 @@ const OwnLease = 5
 // KeyTokens is the version of join tokens with a key.
 const KeyTokens = 7
 
-// Enrollment is the version of certificates that a join token gives.
+// Enrollment is the version of certificates that a node gets for a join token.
 const Enrollment = 8
 
 // Rules are the newest rules, the value of Batch.rules. The leader sets the newest ones that every

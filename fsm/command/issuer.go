@@ -33,7 +33,8 @@ func BanIssuerKeyOp(by revoked.Actor, name, thumbprint string) *Op {
 	return newOp(by, &Op_BanIssuerKey{BanIssuerKey: &BanIssuerKey{Name: name, Thumbprint: thumbprint}})
 }
 
-// RevokeJWTOp returns the operation that ends j. If j has digests, the caller must have verified j.
+// RevokeJWTOp returns the operation that revokes j. If j has digests, the caller must have verified
+// it.
 // Otherwise only the issuer, the jti and the expiry of j may be set.
 func RevokeJWTOp(by revoked.Actor, j *revoked.JWT, reason string) *Op {
 	m := &RevokeJWT{
@@ -54,7 +55,7 @@ func RevokeJWTOp(by revoked.Actor, j *revoked.JWT, reason string) *Op {
 	return newOp(by, &Op_RevokeJwt{RevokeJwt: m})
 }
 
-// JWT returns the token that m ends. m must have passed Admit.
+// JWT returns the token that m revokes. m must have passed Admit.
 func (m *RevokeJWT) JWT() *revoked.JWT {
 	j := &revoked.JWT{
 		Issuer: m.Issuer, JTI: m.Jti, ClientID: m.ClientId, Subject: m.Subject, Session: m.Session,

@@ -8,7 +8,7 @@ import (
 // Get returns the row with that key, or nil. The caller must not change it.
 type Get = func(key []byte) ([]byte, error)
 
-// Denial returns what ends j apart from cut-offs, or nil: a denial, a tombstone of its digests, or
+// Denial returns what revokes j except cut-offs, or nil: a denial, a tombstone of its digests, or
 // the registered grant that it claims. own reports that the client ids of its issuer are those of
 // the cluster.
 //
@@ -65,8 +65,8 @@ func DeniedSince(get Get, keys []revoked.Digest) (first *revoked.Moment, err err
 	return first, nil
 }
 
-// bindingTo returns the binding of a tombstone that ends j, or nil. own reports that j has a client
-// of this cluster by the mapping in force.
+// bindingTo returns the binding of a tombstone that revokes j, or nil. own reports that j has a
+// client of this cluster by the mapping in force.
 func bindingTo(t *rows.Tombstone, j *revoked.JWT, own bool) *rows.Binding {
 	if b := t.BindingTo(""); b != nil {
 		return b

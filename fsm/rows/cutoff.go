@@ -11,7 +11,7 @@ type Cutoff struct {
 	revoked.Cutoff
 	Seq uint32 // position among the events and cut-offs of its log entry
 	// Whole revokes every grant older than the cut-off and ignores the issued_at of its tokens. So the
-	// tokens of a deleted client stay dead when its id is used again.
+	// tokens of a deleted client stay revoked when its id is used again.
 	Whole     bool
 	Due       revoked.Time
 	Compacted bool

@@ -6,8 +6,8 @@ import (
 	"revoked"
 )
 
-// A Binding ties a tombstone to the client whose registrations it ends. An empty client id stands
-// for any client.
+// A Binding ties a tombstone to the client whose registrations it revokes. An empty client id
+// means any client.
 type Binding struct {
 	ClientID string
 	By       string // the client whose quota it counts against
@@ -23,7 +23,7 @@ type Tombstone struct {
 	Bindings []Binding
 }
 
-// Binds returns the first binding that ends a registration for client, or nil.
+// Binds returns the first binding that revokes a registration for client, or nil.
 func (t *Tombstone) Binds(client string) *Binding {
 	return t.find(func(b Binding) bool { return b.ClientID == "" || b.ClientID == client })
 }

@@ -78,8 +78,8 @@ func isAdmin(c *revoked.Client) bool {
 	return slices.ContainsFunc(c.Secrets, lasts) && c.UsesSecret() || len(c.Keys) > 0 && c.MayUse(revoked.AuthPrivateKey)
 }
 
-// deleteClient removes a client and revokes its tokens with a Whole cut-off, so that they stay dead
-// if the id is used again. A second deletion succeeds while the record of the first exists, for
+// deleteClient removes a client and revokes its tokens with a Whole cut-off, so that they stay
+// revoked if the id is used again. A second deletion succeeds while the record of the first exists, for
 // cutoff_retention.
 func (a *Applier) deleteClient(actor *revoked.Client, m *command.DeleteClient) Result {
 	if a.client(m.ClientId) == nil {

@@ -55,8 +55,8 @@ func (a *Applier) admitNode(by string, m *command.AdmitNode) Result {
 	return Result{}
 }
 
-// withdrawNode ends an admission. For a node that is no longer admitted, it changes nothing. by is
-// empty if the leader withdraws a node that has left.
+// withdrawNode withdraws an admission. For a node that is no longer admitted, it changes nothing. by
+// is empty if the leader withdraws a node that has left.
 func (a *Applier) withdrawNode(by, node string) Result {
 	switch old := a.admission(node); {
 	case old == nil && by == "": // an initial member left
@@ -166,9 +166,9 @@ func (a *Applier) setVoting(by string, op *command.Op) Result {
 }
 
 // hasNotJoined reports whether the node of v has or used its admission, but is not a member. The
-// leader uses an admission up just before it adds the node, so Joined alone does not tell. The
-// state knows the members from the audit, which is later than Raft. If Raft adds the node
-// in between, noteMembers restores the admission.
+// leader uses an admission up just before it adds the node, so Joined alone does not prove it. The
+// members in the state come from Members operations, which follow Raft's change. If Raft adds the
+// node in between, noteMembers restores the admission.
 func (a *Applier) hasNotJoined(v *revoked.Admission) bool {
 	members := a.currentMembers()
 	return v.State == revoked.Admitted ||

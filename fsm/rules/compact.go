@@ -8,7 +8,7 @@ import (
 	"revoked/fsm/rows"
 )
 
-// compact turns the live rows of tokens that a revocation or a cut-off has ended into stubs. It
+// compact turns the live rows of tokens that a revocation or a cut-off has revoked into stubs. It
 // starts with the overflow tokens of revoked grants and continues with the oldest unfinished
 // cut-off. It examines about limit rows and records its position.
 //
@@ -92,7 +92,7 @@ func (a *Applier) compactTokens(
 	}
 }
 
-// compactCutoff compacts the tokens that one cut-off ends and records the position in its row. It
+// compactCutoff compacts the tokens that one cut-off revokes and records the position in its row. It
 // returns the remaining limit. The position is part of the state, so every member continues at the
 // same row, even after a restart or an installed snapshot.
 func (a *Applier) compactCutoff(c *rows.Cutoff, limit int) int {

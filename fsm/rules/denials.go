@@ -81,7 +81,7 @@ func (a *Applier) denyToken(g *revoked.Grant, t *revoked.Token, by, reason strin
 	}
 }
 
-// denyGrantOf denies the JWTs that claim to be of the registered grant g, which ends.
+// denyGrantOf denies the JWTs that claim to be of the registered grant g, which is being revoked.
 func (a *Applier) denyGrantOf(g *revoked.Grant, r *revoked.Revocation) {
 	if iss := a.issuerOf(g.Issuer); g.Issuer != "" && iss != nil && iss.HasGrants() {
 		a.denyFamily(revoked.DenyGrant, &iss.Issuer, g.ID, r.By, r.Reason)
@@ -157,7 +157,7 @@ func (a *access) deniedBefore(g *revoked.Grant, t *revoked.Token) *rows.Binding 
 	return nil
 }
 
-// expireDenial drops a denial once all tokens that it ends have expired. A live registered token
+// expireDenial drops a denial once all tokens that it revokes have expired. A live registered token
 // may expire later: its grant ends first, which may extend this and other denials. expireDenial
 // returns the number of touched rows.
 func (a *Applier) expireDenial(id revoked.Digest, due revoked.Time) (touched int) {

@@ -46,7 +46,7 @@ func (a *Applier) enrollNode(m *command.EnrollNode) Result {
 		return Result{Err: fmt.Errorf("%w: %s has joined already: its certificate does not come from a join token",
 			revoked.ErrConflict, m.Node)}
 	case t.UsedBy == m.Node && old != nil && old.JoinToken == t.ID && old.Key == key && old.Open(a.Stamp):
-		return Result{} // a repeat
+		return Result{} // a retry
 	case t.UsedBy != "":
 		return Result{Err: revoked.ErrTokenUsed}
 	case t.Node != "" && t.Node != m.Node:
@@ -78,7 +78,7 @@ func (a *Applier) enrollNode(m *command.EnrollNode) Result {
 	return Result{}
 }
 
-// createJoinToken creates a token. A repeat changes nothing. The state holds the digest of the
+// createJoinToken creates a token. A retry changes nothing. The state holds the digest of the
 // token only, so a reader of the state cannot join.
 func (a *Applier) createJoinToken(by string, m *command.CreateJoinToken) Result {
 	hash := revoked.Digest(m.Hash)
@@ -101,7 +101,7 @@ func (a *Applier) createJoinToken(by string, m *command.CreateJoinToken) Result 
 }
 
 // deleteJoinToken deletes a token, and withdraws the admission that it gave, unless the node has
-// joined. A repeat changes nothing. The row stays for a day, so that the repeat finds it.
+// joined. A retry changes nothing. The row stays for a day, so that the retry finds it.
 func (a *Applier) deleteJoinToken(by, id string) Result {
 	old := a.joinToken(id)
 	if old == nil {

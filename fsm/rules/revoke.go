@@ -44,7 +44,7 @@ func (a *Applier) isLive(g *revoked.Grant, t *revoked.Token) bool {
 }
 
 // deleteGrant revokes a grant by its id. An issuer may revoke only the grants that it registered:
-// another issuer could otherwise log out subjects that it does not know.
+// another issuer could otherwise log out subjects that are not its own.
 func (a *Applier) deleteGrant(actor *revoked.Client, m *command.DeleteGrant) Result {
 	g, row := a.grant(m.GrantId)
 	if row == nil {
@@ -116,7 +116,7 @@ func (a *Applier) revokedDue(g *revoked.Grant) revoked.Time {
 	return max(due, g.LatestExpiry.Add(s.MaxClockSkew))
 }
 
-// addTombstone records the revocation of an unknown token. It ends registrations for the client
+// addTombstone records the revocation of an unknown token. It revokes registrations for the client
 // that revoked, or for any client if an administrator revoked. A tombstone lasts for two windows
 // for late registrations, and a further revocation renews it after half a window. So each
 // successful revocation is effective for at least one whole window. It also outlasts every JWT that
@@ -158,7 +158,7 @@ func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result 
 	return Result{Unknown: true}
 }
 
-// takeTombstone returns the binding that ends a registration of d for client, and removes its
+// takeTombstone returns the binding that revokes a registration of d for client, and removes its
 // tombstone: the grant holds the revocation from then on. It returns nil if no binding applies.
 func (a *Applier) takeTombstone(d revoked.Digest, client string) *rows.Binding {
 	if a.Tombstones == 0 {

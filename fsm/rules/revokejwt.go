@@ -102,7 +102,7 @@ func (a *Applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revo
 }
 
 // maxJTITokens is the maximum number of registered tokens with one jti that an operation examines,
-// and whose grants it ends. Usually there is one, but no registration is refused for its jti. The
+// and whose grants it revokes. Usually there is one, but no registration is refused for its jti. The
 // denial stays until the grants of the other live tokens are revoked, too.
 const maxJTITokens = 1024
 
@@ -204,7 +204,7 @@ func (a *Applier) decideJWT(iss *revoked.Issuer, j *revoked.JWT) revoked.Verdict
 }
 
 // endJWT denies j and, if the issuer has them, its grant or its session. An expired token still
-// ends these: the issuer may have refreshed them.
+// revokes these: the issuer may have refreshed them.
 func (a *Applier) endJWT(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) {
 	changed := a.denyDigests(iss, j, actor.ID, reason)
 	if iss.JTI && j.JTI != "" && a.endUnseen(actor, iss, j, reason) {

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 )
 
-// A filter knows in memory which rows of some families the store does not hold. Most rows that a
+// A filter records in memory which rows of some families the store does not contain. Most rows that a
 // registration looks up do not exist. To find that out, Pebble seeks in each memtable and in each
 // sublevel.
 //
@@ -97,7 +97,7 @@ func (f *filter) begin(room int) bool {
 	return true
 }
 
-// end ends a scan. After an error the store keeps the filter that it has.
+// end finishes a scan. After an error the store keeps the filter that it has.
 func (f *filter) end(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -38,7 +38,7 @@ type Options struct {
 	// Fatal receives every error of Pebble's background work. The store must not be used
 	// afterwards.
 	Fatal func(error)
-	// Crash ends the process and does not return. It is called after Fatal, for an error after
+	// Crash exits the process and does not return. It is called after Fatal, for an error after
 	// which Pebble must not continue.
 	Crash func(error)
 }

@@ -76,7 +76,7 @@ func (s *Store) Snapshot() *Snapshot {
 	return &Snapshot{View{snap}, snap}
 }
 
-// Close ends the snapshot.
+// Close closes the snapshot.
 func (s *Snapshot) Close() error {
 	if err := s.s.Close(); err != nil {
 		return fmt.Errorf("close snapshot of rows: %w", err)
