@@ -72,8 +72,8 @@ func AdmitNodeOp(by revoked.Actor, node string, nonVoter bool, ttl time.Duration
 	return newOp(by, &Op_AdmitNode{AdmitNode: &AdmitNode{Node: node, NonVoter: nonVoter, Ttl: int64(ttl)}})
 }
 
-// WithdrawNodeOp returns the operation that withdraws the admission of a node. The zero actor is the
-// cluster: the node left.
+// WithdrawNodeOp returns the operation that withdraws the admission of a node. The zero actor is
+// the cluster: the node left.
 func WithdrawNodeOp(by revoked.Actor, node string) *Op {
 	return newOp(by, &Op_WithdrawNode{WithdrawNode: &WithdrawNode{Node: node}})
 }

@@ -79,8 +79,8 @@ func isAdmin(c *revoked.Client) bool {
 }
 
 // deleteClient removes a client and revokes its tokens with a Whole cut-off, so that they stay
-// revoked if the id is used again. A second deletion succeeds while the record of the first exists, for
-// cutoff_retention.
+// revoked if the id is used again. A second deletion succeeds while the record of the first exists,
+// for cutoff_retention.
 func (a *Applier) deleteClient(actor *revoked.Client, m *command.DeleteClient) Result {
 	if a.client(m.ClientId) == nil {
 		if a.deletedClient(m.ClientId) != nil {

@@ -55,8 +55,8 @@ func (a *Applier) admitNode(by string, m *command.AdmitNode) Result {
 	return Result{}
 }
 
-// withdrawNode withdraws an admission. For a node that is no longer admitted, it changes nothing. by
-// is empty if the leader withdraws a node that has left.
+// withdrawNode withdraws an admission. For a node that is no longer admitted, it changes nothing.
+// by is empty if the leader withdraws a node that has left.
 func (a *Applier) withdrawNode(by, node string) Result {
 	switch old := a.admission(node); {
 	case old == nil && by == "": // an initial member left

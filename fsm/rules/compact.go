@@ -92,9 +92,9 @@ func (a *Applier) compactTokens(
 	}
 }
 
-// compactCutoff compacts the tokens that one cut-off revokes and records the position in its row. It
-// returns the remaining limit. The position is part of the state, so every member continues at the
-// same row, even after a restart or an installed snapshot.
+// compactCutoff compacts the tokens that one cut-off revokes and records the position in its row.
+// It returns the remaining limit. The position is part of the state, so every member continues at
+// the same row, even after a restart or an installed snapshot.
 func (a *Applier) compactCutoff(c *rows.Cutoff, limit int) int {
 	next := *c
 	next.Compacted = true

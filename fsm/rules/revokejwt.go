@@ -102,8 +102,8 @@ func (a *Applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revo
 }
 
 // maxJTITokens is the maximum number of registered tokens with one jti that an operation examines,
-// and whose grants it revokes. Usually there is one, but no registration is refused for its jti. The
-// denial stays until the grants of the other live tokens are revoked, too.
+// and whose grants it revokes. Usually there is one, but no registration is refused for its jti.
+// The denial stays until the grants of the other live tokens are revoked, too.
 const maxJTITokens = 1024
 
 // denialExtension is the time by which a denial is extended while registered grants with its jti

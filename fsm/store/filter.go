@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// A filter records in memory which rows of some families the store does not contain. Most rows that a
-// registration looks up do not exist. To find that out, Pebble seeks in each memtable and in each
+// A filter records in memory which rows of some families the store does not contain. Most rows that
+// a registration looks up do not exist. To find that out, Pebble seeks in each memtable and in each
 // sublevel.
 //
 // The filter is built by a scan of the store. Until the scan ends, every row may exist.
