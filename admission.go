@@ -19,9 +19,9 @@ type Admission struct {
 	Reason    string // of Barred
 	At        Time   // of the last change of State
 	Index     uint64 // log index of the last change of State
-	JoinToken string // id of the token that gave it; empty: none, or a token without a key
-	Key       Digest // of the public key of the node's certificate, which the token gave; zero: any key
-	KeyUntil  Time   // end of the last certificate that a token gave this key
+	JoinToken string // id of the token that created it; empty: none, or a token without a key
+	Key       Digest // of the public key of the certificate issued for the token; zero: any key
+	KeyUntil  Time   // expiry of the last certificate issued for a token with this key
 }
 
 // An AdmissionState is the state of an [Admission].
@@ -33,8 +33,8 @@ const (
 	Admitted AdmissionState = iota + 1
 	// Joined means that the node has used its admission. It may repeat an unfinished join.
 	Joined
-	// Withdrawn means that the node left, or that its admission was deleted. It counts like no
-	// admission, and is forgotten after [AdmissionMemory].
+	// Withdrawn means that the node left, or that its admission was deleted. It is
+	// treated as absent, and is deleted after [AdmissionMemory].
 	Withdrawn
 	// Barred means that the node was removed. Only a later admission lets it join again.
 	Barred
@@ -91,7 +91,7 @@ func ListAdmitted(members []string, admissions []Admission, now Time) []Admitted
 }
 
 // A JoinToken admits the first node that proves that it holds the token. Only a digest is stored.
-// Tokens of older programs have no key: a node sends them as they are.
+// A token of an older program has no key. A node sends the token itself.
 type JoinToken struct {
 	ID        string
 	Hash      Digest // of the public key, or of the token itself
@@ -181,7 +181,7 @@ var ErrTokenEnded = fmt.Errorf("%w: join token: unknown, deleted or expired: cre
 var ErrTokenUsed = fmt.Errorf("%w: join token: another node or another key has used it", ErrForbidden)
 
 // NotAdmittedError returns the [ErrForbidden] with which a cluster refuses a node. A barred node
-// needs a token that names it.
+// needs a token that was created for it.
 func NotAdmittedError(node string, barred bool) error {
 	named := ""
 	if barred {

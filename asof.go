@@ -54,7 +54,7 @@ type ClientChange struct {
 // restore at To.
 type Gap struct{ From, To Time }
 
-// A History holds what the state knows about the past of one digest. [AsOf] evaluates it.
+// A History holds the recorded changes that affect one digest. [AsOf] evaluates it.
 type History struct {
 	// Record is the current record. If its token is not Live, its times are those of the stub.
 	Record     Record
@@ -62,7 +62,7 @@ type History struct {
 	Cutoffs    []Moment // the cut-offs that cover the token, including replaced ones
 	Denied     *Moment  // a denial of the jti of a registered token
 
-	// Ended is the denial or the tombstone that ended a digest that is not registered; nil if
+	// Ended is the denial or the tombstone that revoked a digest that is not registered; nil if
 	// neither exists.
 	Ended *Moment
 	// OneClient reports that Ended is a tombstone for one client only. A registration for another
@@ -74,7 +74,7 @@ type History struct {
 
 	Since  Time // the state has records of everything from then on; 0: it has none
 	Reaped Time // when the state last dropped a record of a token
-	// Before the time Undenied, a denial that is no longer in the state may have ended a registered
+	// Before the time Undenied, a denial that is no longer in the state may have revoked a registered
 	// token for a while. 0: no denial that was dropped can have had the token's jti.
 	Undenied Time
 	Gaps     []Gap
@@ -87,7 +87,7 @@ type PastState string
 const (
 	PastActive   PastState = "active"
 	PastInactive PastState = "inactive"
-	PastUnknown  PastState = "unknown"  // the digest was not registered, and nothing had ended it
+	PastUnknown  PastState = "unknown"  // the digest was neither registered nor revoked
 	PastNotHeld  PastState = "not_held" // the cluster no longer has the records
 )
 
@@ -124,7 +124,7 @@ func AsOf(h *History, at Time) PastAnswer {
 		return PastAnswer{At: at, State: PastNotHeld}
 	}
 	for _, g := range h.Gaps {
-		// A Dead token stays Dead. A token in any other state may have ended in the gap.
+		// A Dead token stays Dead. A token in any other state may have become inactive in the gap.
 		if g.From < at && at < g.To && h.decideAt(g.From).Verdict != Dead {
 			return PastAnswer{At: at, State: PastNotHeld}
 		}

@@ -58,7 +58,7 @@ const (
 	ActorBootstrap = "bootstrap" // the first settings and clients of a cluster
 	ActorRestore   = "restore"   // a cluster was restored from a backup
 	ActorRecover   = "recover"   // a cluster was recovered from the disk of a survivor
-	ActorCluster   = "cluster"   // the cluster did it by itself
+	ActorCluster   = "cluster"   // the cluster made the change without a request
 )
 
 // Details of entries about calls that changed nothing.
@@ -95,7 +95,7 @@ type AuditObject struct {
 	Node         string
 	JoinToken    string // id of a join token
 	IssuedBefore Time   // of a cut-off
-	Count        uint64 // number of tokens that one entry of an import ended
+	Count        uint64 // number of tokens that one entry of an import revoked
 }
 
 // Has reports whether text is one of the ids in o, its digest, or the prefix of the digest. It

@@ -45,7 +45,7 @@ var (
 	// ErrNotCurrent is returned when a node cannot prove that its copy is current (503).
 	ErrNotCurrent = errors.New("cannot prove that this node is current")
 	// ErrKeysNotFetched is returned when the keys of a trusted issuer cannot be fetched (503). It
-	// wraps [ErrNotCurrent] and crosses the wire as that, because a token is not known without keys.
+	// wraps [ErrNotCurrent], and nodes send it to each other as [ErrNotCurrent].
 	ErrKeysNotFetched = fmt.Errorf("%w: the keys of the issuer cannot be fetched", ErrNotCurrent)
 	// ErrOverloaded is returned when a bounded queue is full (503).
 	ErrOverloaded = errors.New("overloaded")

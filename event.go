@@ -61,7 +61,7 @@ func (p Position) String() string {
 	return p.Era + "." + strconv.FormatUint(p.Index, 10)
 }
 
-// IsOf reports whether p is a position in era. A position without an era is one in every era.
+// IsOf reports whether p is a position in era. A position without an era belongs to every era.
 func (p Position) IsOf(era string) bool { return p.Era == "" || p.Era == era }
 
 // EventKind is the kind of object that a feed event is about.
@@ -70,7 +70,7 @@ type EventKind string
 // The kinds.
 const (
 	EventGrant  EventKind = "grant"  // a grant was revoked; Digests lists its tokens
-	EventToken  EventKind = "token"  // an unknown token was revoked; a tombstone keeps it dead
+	EventToken  EventKind = "token"  // an unknown token was revoked; a tombstone keeps it inactive
 	EventCutoff EventKind = "cutoff" // a cut-off was created; Selector is set
 	EventClient EventKind = "client" // a client was deleted, disabled or enabled
 	EventJWT    EventKind = "jwt"    // a JWT was revoked, with its grant or session if Selector names one

@@ -7,7 +7,7 @@ import (
 	"revoked"
 )
 
-func TestParsePosition_EraAndIndex_Apart(t *testing.T) {
+func TestParsePosition_EraAndIndex_AreSeparated(t *testing.T) {
 	era := revoked.EraOf("a")
 	for _, tt := range []struct {
 		text string
@@ -43,10 +43,10 @@ func TestParsePosition_EraAndIndex_Apart(t *testing.T) {
 func TestPosition_IsOf_OnlyItsEra(t *testing.T) {
 	a, b := revoked.EraOf("a"), revoked.EraOf("b")
 	if p := (revoked.Position{Index: 1}); !p.IsOf(a) || !p.IsOf(b) {
-		t.Error("an index alone: got one era, want every era")
+		t.Error("position without an era: got one era, want every era")
 	}
 	if p := (revoked.Position{Era: a, Index: 1}); !p.IsOf(a) || p.IsOf(b) {
-		t.Error("got another era, want only its own")
+		t.Error("position with an era: got another era, want only its own")
 	}
 }
 

@@ -1,7 +1,7 @@
 package revoked
 
 // A Grant is one authorization of one client by one subject. It is the unit of revocation: all of
-// its tokens die together.
+// its tokens are revoked together.
 type Grant struct {
 	ID           string
 	ClientID     string
@@ -21,7 +21,7 @@ type Grant struct {
 // MaxGrantTokens is the maximum number of tokens in a grant, including dead tokens.
 const MaxGrantTokens = 10_000
 
-// A Revocation records the end of a grant.
+// A Revocation records that a grant was revoked.
 type Revocation struct {
 	At     Time
 	By     string // client id of the actor

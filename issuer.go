@@ -35,15 +35,15 @@ type Issuer struct {
 	EarlierLifetime time.Duration
 	LifetimeSince   Time
 	ClockSkew       time.Duration
-	// EarlierSkew is an earlier, larger ClockSkew. Cut-offs still apply it to tokens that were
-	// issued until SkewSince, so a token that a cut-off has ended stays dead. SkewSince is 0 if no
+	// EarlierSkew is an earlier, larger ClockSkew. Cut-offs still apply it to tokens that were issued
+	// until SkewSince, so a token that a cut-off has revoked stays inactive. SkewSince is 0 if no
 	// decrease is to be remembered.
 	EarlierSkew time.Duration
 	SkewSince   Time
 	// Earlier are the mappings that changes of the record replaced, the oldest first, while a token
 	// may live that was seen under one of them.
 	Earlier []EarlierMapping
-	// MappingVersion is the log index of the last change of the mapping, 0 since the creation.
+	// MappingVersion is the log index of the last change of the mapping, 0 if it never changed.
 	MappingVersion uint64
 	Disabled       bool
 	CreatedAt      Time

@@ -648,7 +648,7 @@ func TestConsole_NoLeader_StatusIsShown(t *testing.T) {
 	b.node.mu.Lock()
 	b.node.fail = func(string) error { return revoked.ErrNoLeader }
 	b.node.mu.Unlock()
-	if got := p.get(t, "/ui/"); got.status != 200 || !strings.Contains(got.body, "The members are not known") {
+	if got := p.get(t, "/ui/"); got.status != 200 || !strings.Contains(got.body, "The members could not be read") {
 		t.Errorf("overview: got %d %s, want 200 without the members", got.status, got.body)
 	}
 	got := p.post(t, "/ui/grants/g1/end", "typed", "g1")

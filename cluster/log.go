@@ -29,7 +29,7 @@ var advice = []struct{ contains, means string }{
 	{errOversized.Error(), "a process sends larger messages than any node; restrict the gossip port to the nodes"},
 	{errNodes.Error(), "gossip lists as many nodes as it can; the gossip key may be stolen, put a new one on every node"},
 	{errDisplaced.Error(), "many processes connect to the gossip port and send nothing; restrict the port to the nodes"},
-	{errFull.Error(), "many nodes wait for a gossip response at once; the gossip key may be stolen"},
+	{errFull.Error(), "many nodes wait concurrently for a gossip response; the gossip key may be stolen"},
 	{noMessage, "a process connects to the gossip port and sends nothing, such as a health check or a port scanner"},
 	{"Conflicting address",
 		"two processes use the same node identity; " +

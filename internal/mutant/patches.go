@@ -89,7 +89,7 @@ var sentCalls sync.Map // *Router to *sentCall
 	}, {
 		"node/renewal.go", "\tdefer t.rounds.Stop()\n", "\tl.adopt(term)\n\tdefer t.rounds.Stop()\n",
 	}}},
-	{"bound-of-older-leader", "the wait for a leader's own lease takes the bound of an older leader", []Edit{{
+	{"bound-of-older-leader", "the wait for a leader's own lease uses the bound of an older leader", []Edit{{
 		"fsm/leaders.go", "\t\tl.newest, l.second = n, l.newest\n",
 		"\t\tif l.second.Term == 0 {\n\t\t\tl.second = l.newest\n\t\t}\n\t\tl.newest = n\n",
 	}}},
@@ -219,13 +219,13 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"jti-ends-no-grant", "the denial of a jti revokes no registered grant", []Edit{{
 		"fsm/rules/revokejwt.go", "\tif a.endsByJTI() {\n\t\tended, _", "\tif false {\n\t\tended, _",
 	}}},
-	{"denial-before-its-grants", "a denial ends before the registered grants with its jti", []Edit{{
+	{"denial-before-its-grants", "a denial expires before the registered grants with its jti", []Edit{{
 		"fsm/rules/denials.go", "\tif a.endsByJTI() {\n", "\tif false {\n",
 	}}},
 	{"jtis-of-the-unit", "the denial of a jti misses tokens that are registered in the same commit", []Edit{{
 		"fsm/rules/revokejwt.go", "range a.jtis[id] {\n", "range a.jtis[id][:0] {\n",
 	}}},
-	{"denial-ends-newer-tokens", "the end of a denial revokes the grant of a token that is dead already", []Edit{{
+	{"denial-ends-newer-tokens", "an expiring denial revokes the grant of a token that is already inactive", []Edit{{
 		"fsm/rules/revokejwt.go", "(!live || tokens[i].State == revoked.Live)", "(!live || tokens[i].State != 0)",
 	}}},
 	{"extended-denial-is-stray", "one command extends a denial that it then expires", []Edit{{
@@ -258,7 +258,7 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"ban-ends-by-fetch", "a fetched set makes a banned key active again", []Edit{{
 		"fsm/rules/issuers.go", "set[i].Algorithm, 0\n", "set[i].Algorithm, 0\n\t\t\tk.State = revoked.KeyActive\n",
 	}}},
-	{"lowered-skew", "a lower clock_skew brings back tokens that a cut-off has ended", []Edit{{
+	{"lowered-skew", "a lower clock_skew reactivates tokens that a cut-off has revoked", []Edit{{
 		"decide.go", "in.Issuer.CutoffSkew(r.Token.IssuedAt)", "in.Issuer.ClockSkew",
 	}}},
 	{"earlier-mapping-ignored", "a change of an issuer's claims brings back tokens that ended by the earlier claims",

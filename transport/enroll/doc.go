@@ -6,8 +6,8 @@
 // node sends one request and gets one answer. The request is signed with the key of the token,
 // together with a value of the connection, so it is worth nothing on another one.
 //
-// A server reads at most 16 KiB of a request, and serves few connections at once, each for a short
-// time. It decides nothing: Issue does.
+// A server reads at most 16 KiB of a request, and serves few connections concurrently, each for a
+// short time. It decides nothing: Issue does.
 //
 // DESIGN.md has the reasons.
 package enroll

@@ -16,8 +16,8 @@ import (
 
 // Limits of a server.
 const (
-	maxConnections = 64 // at once, from all sources; one source has a quarter of them
-	maxIssues      = 4  // requests that Issue decides at once
+	maxConnections = 64 // concurrent, from all sources; one source has a quarter of them
+	maxIssues      = 4  // concurrent calls of Issue
 	readTimeout    = 5 * time.Second
 	issueTimeout   = 15 * time.Second
 	refusalPause   = time.Second // before a refusal, so that guesses are slow
