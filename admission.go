@@ -31,7 +31,7 @@ type AdmissionState uint8
 const (
 	// Admitted means that the node may join until ExpiresAt.
 	Admitted AdmissionState = iota + 1
-	// Joined means that the node has used its admission. It may repeat an unfinished join.
+	// Joined means that the node has used its admission. It may retry an unfinished join.
 	Joined
 	// Withdrawn means that the node left, or that its admission was deleted. It is
 	// treated as absent, and is deleted after [AdmissionMemory].
@@ -185,7 +185,7 @@ var ErrTokenUsed = fmt.Errorf("%w: join token: another node or another key has u
 func NotAdmittedError(node string, barred bool) error {
 	named := ""
 	if barred {
-		named = " that names it"
+		named = " created for it"
 	}
 	return fmt.Errorf("%w: %s is not admitted: admit it with `revoked admit %s`, or give it a join token%s",
 		ErrForbidden, node, node, named)

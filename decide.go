@@ -199,7 +199,7 @@ type TokenStatus struct {
 	Foreign bool
 }
 
-// An Ending is what ended a token, as far as the state still knows it.
+// An Ending describes what revoked a token, if the state still has the record.
 type Ending struct {
 	Revoked *Revocation // a revocation of its grant, a denial, or a tombstone; nil: not known
 	Cutoff  *Cutoff     // nil: not known

@@ -171,8 +171,8 @@ func TestGossip_Leave_KeepsTheNode(t *testing.T) {
 	}
 }
 
-// A node that lost its disk has a new instance. It is accepted at once, even while the old one is
-// considered alive, and listed once.
+// A node that lost its disk has a new instance. It is accepted immediately, even while the old one
+// is considered alive, and listed once.
 func TestGossip_NewInstance_ReplacesTheOld(t *testing.T) {
 	key := newKey(t)
 	n1 := start(t, key, "node1", nil)

@@ -91,7 +91,7 @@ func inspectRequest(b []byte) error {
 }
 
 // inspectReply checks the decrypted answer to a stream that this node opened. The answer comes from
-// a holder of the key too, so it is trusted no more than a request.
+// another holder of the key, so it is trusted as little as a request.
 func inspectReply(b []byte) error {
 	_, err := inspectMessage(b, typePushPull, typeAck, typeError)
 	return err

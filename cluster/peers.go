@@ -18,7 +18,7 @@ const maxPeers = 1024
 // has forgotten it too, so maxPeers also limits the list of memberlist.
 const forgetAfter = 3 * time.Hour
 
-// Peer is one node as gossip knows it: a hint, never evidence.
+// Peer is one node as gossip reports it. It is a hint, never evidence.
 type Peer struct {
 	NodeID   string
 	Instance string
@@ -157,7 +157,7 @@ func (b *peerBook) members() []Peer {
 	return out
 }
 
-// peerOf reads a node as memberlist knows it. Its name and metadata come from another process.
+// peerOf converts a node of memberlist. Its name and metadata come from another process.
 func peerOf(n *memberlist.Node) (Peer, error) {
 	nodeID, instance, err := splitName(n.Name)
 	if err != nil {

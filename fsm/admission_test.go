@@ -260,7 +260,7 @@ func TestEnrollNode_OneNodeAndKey_UntilTheTokenEnds(t *testing.T) {
 		"node1 has joined already: its certificate does not come from a join token")
 	m.must(command.BarNodeOp(m.by("admin"), "node7", "stolen"))
 	want("barred", enroll("node7", "t2", key), revoked.ErrForbidden, "node7 is not admitted: admit it with "+
-		"`revoked admit node7`, or give it a join token that names it")
+		"`revoked admit node7`, or give it a join token created for it")
 	if err := enroll("node6", "t2", other); err != nil {
 		t.Fatal(err)
 	}

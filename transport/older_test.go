@@ -116,8 +116,8 @@ func TestServer_OlderPeer_IsServed(t *testing.T) {
 	await.Receive(t, ended, "end of the stream")
 }
 
-// A peer that was upgraded at the same address is called at once. The calls use frames once it no
-// longer counts as older.
+// A peer that was upgraded at the same address is called immediately. The calls use frames once it
+// no longer counts as older.
 func TestCall_PeerUpgraded_StillWorks(t *testing.T) {
 	a := newCA(t)
 	n1 := start(t, a, "node1", nil)

@@ -10,7 +10,7 @@ import (
 )
 
 // tokenFor returns the join token of m if it admits the node, else nil. old is the admission of the
-// node. A barred node needs a token that names it and is newer than the bar.
+// node. A barred node needs a token that was created for it after the bar.
 func (a *Applier) tokenFor(m *command.JoinNode, old *revoked.Admission) *revoked.JoinToken {
 	if len(m.TokenHash) == 0 {
 		return nil

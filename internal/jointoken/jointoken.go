@@ -4,7 +4,7 @@
 // node derives an Ed25519 key from it (RFC 5869, RFC 8032) and signs what it asks for, together
 // with a value that only the two ends of its TLS connection know (RFC 8446 section 7.5). So a
 // captured message is useless on another connection and for another node. A member that received
-// the message can repeat it while the token is open, for the same node only. The cluster stores
+// the message can replay it while the token is valid, for the same node only. The cluster stores
 // only a digest of the public key.
 //
 // The package never prints a token, except in Text.
@@ -89,7 +89,7 @@ func (t Token) key() ed25519.PrivateKey {
 // PublicKey returns the public key of the token.
 func (t Token) PublicKey() []byte { return t.key().Public().(ed25519.PublicKey) }
 
-// Digest returns the digest of a token's public key, by which the cluster knows the token.
+// Digest returns the digest of a token's public key, which identifies the token in the cluster.
 func Digest(publicKey []byte) [32]byte { return sha256.Sum256(publicKey) }
 
 // joinUse begins what a join signs. Another use of the key has another text.

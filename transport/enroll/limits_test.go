@@ -103,7 +103,7 @@ func TestServe_FullPort_ClosesTheOldest(t *testing.T) {
 	}
 }
 
-// A member decides few requests at once. The others wait for their turn.
+// A member decides few requests concurrently. The others wait for their turn.
 func TestServe_ManyRequests_FewAreDecided(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var running atomic.Int64
@@ -124,7 +124,7 @@ func TestServe_ManyRequests_FewAreDecided(t *testing.T) {
 		for left := all; left > 0; left-- {
 			synctest.Wait()
 			if n := running.Load(); n != int64(min(left, maxIssues)) {
-				t.Errorf("%d are left: got %d decided at once, want %d", left, n, min(left, maxIssues))
+				t.Errorf("%d are left: got %d concurrent decisions, want %d", left, n, min(left, maxIssues))
 			}
 			next <- struct{}{}
 			if err := <-got; err != nil {

@@ -111,7 +111,7 @@ func (ca *CA) SignNode(nodeID string, r *Request, notAfter time.Time) ([]byte, e
 }
 
 // enrollConfig is the configuration for a node that has no certificate. The chain ends with the
-// self-signed CAs, one of which the node knows by the hash of its key.
+// self-signed CAs, one of which matches the hash in the join token.
 func (s *certSet) enrollConfig(protocol string) *tls.Config {
 	pair := s.pair
 	pair.Certificate = append([][]byte(nil), pair.Certificate...)

@@ -68,7 +68,7 @@ func check(w io.Writer, dir string) error {
 	return errors.Join(problems...)
 }
 
-// strictDecoder returns a decoder that knows the kinds that the kustomizations use.
+// strictDecoder returns a decoder for the kinds that the kustomizations use.
 func strictDecoder() (runtime.Decoder, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
