@@ -284,7 +284,7 @@ func TestConsole_Audit_IsLive(t *testing.T) {
 		return real(address, options);
 	} }`)
 	b.open(m.API + "/ui/audit")
-	b.text("So this list began again with the newest ones. New entries appear as they are committed.")
+	b.text("So this list starts again with the newest ones. New entries appear as they are committed.")
 	c.mustRegister(t, m, "g2", "alice", "AT2", "RT2")
 	end.path = "/v1/grants/g2?reason=seen-after-the-gap"
 	if a := c.send(c.Nodes[1], end); a.status != http.StatusOK {
