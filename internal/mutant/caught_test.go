@@ -114,7 +114,7 @@ var caught = []catch{
 		says: "lease ended while the process was stopped: got", takes: "1 s"},
 	{by: "timer-flag", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
 	{by: "no-epoch-check", how: unit, pkg: "node/cache", test: "TestCache_LateFill_IsStale/epochs_ignored_false",
-		says: "got inactive false, want true", takes: "1 s"},
+		says: "got dead false, want true", takes: "1 s"},
 	{by: "no-epoch-check", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
 	{by: "no-tombstones", how: unit, pkg: "fsm", test: "TestTombstone_LateRegistration_Revoked",
 		says: "verdict of a-1: got 1, want 2", takes: "1 s"},
