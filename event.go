@@ -35,7 +35,7 @@ func IsEra(s string) bool {
 // An index alone does not identify an entry. After a restore or a recovery the cluster continues at
 // an index that the earlier cluster may have passed, with other entries.
 type Position struct {
-	Era   string // [EraOf] the cluster; empty: whichever era the cluster has
+	Era   string // era of the cluster, see [EraOf]; empty: matches any era
 	Index uint64
 }
 

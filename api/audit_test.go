@@ -216,7 +216,7 @@ func TestAudit_Query_SelectsEntries(t *testing.T) {
 }
 
 // Contract 6, "Ids": the audit log continues as server-sent events, and resumes after an id.
-// Another era and dropped entries get 410.
+// An id of another era, or one whose next entries were dropped, gets 410.
 func TestAudit_Events_FollowAndResume(t *testing.T) {
 	b := newAdminBench(t)
 	b.do(t, "admin", "POST", "/v1/clients", "", `{"client_id":"n1"}`)

@@ -127,7 +127,7 @@ func (t *Tracer) Parents(ctx context.Context) Parents {
 	return nil
 }
 
-// Record records a finished step, below each of the parents.
+// Record records a finished step as a child span of each parent.
 func (t *Tracer) Record(parents Parents, name string, from, to time.Time, kind string, attrs ...Attr) Parents {
 	if t == nil || len(parents) == 0 {
 		return nil

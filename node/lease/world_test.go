@@ -132,7 +132,7 @@ type worldLead struct {
 	first    int  // index of its first command
 	table    *Table
 	accepted []int // by node: last index accepted in this term
-	match    []int // by node: as the leader knows
+	match    []int // by node: highest index that the leader knows the node to have
 	commit   int
 	barriers []worldBarrier
 	blocked  int // the node whose removal may be proposed, or -1

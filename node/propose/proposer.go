@@ -30,7 +30,7 @@ type Proposer struct {
 	batcher batcher
 	bulk    *bulkQueue
 	pace    Pace
-	others  time.Time // when the last entry of callers other than bulk ones was proposed
+	others  time.Time // when the last entry from a non-bulk caller was proposed
 	skips   int       // entries since the last bulk entry while one was ready
 	slots   chan struct{}
 	busy    atomic.Int32 // entries in flight

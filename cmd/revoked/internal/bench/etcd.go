@@ -40,7 +40,7 @@ const (
 )
 
 // An etcd is a cluster of etcd nodes on loopback, without TLS and without users. It holds a key for
-// each token: deleting a key is its revocation, and a linearizable read its introspection.
+// each token: deleting a key stands for a revocation, and a linearizable read for an introspection.
 type etcd struct {
 	dir       string
 	targets   []load.Target

@@ -23,7 +23,7 @@ type tokens struct {
 	clientID string
 	issued   int64
 	subjects uint64 // pairs below this number belong to one of bulkSubjects subjects
-	ends     int64  // if not 0, the tokens expire in the expiryTime after it
+	ends     int64  // if not 0, Unix time from which tokens expire, spread over expiryTime
 }
 
 // access and refresh return a token without its number.
