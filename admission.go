@@ -8,19 +8,19 @@ import (
 	"time"
 )
 
-// An Admission is the decision about one node name. A name without one is not admitted, unless it
-// is a member of the cluster already, as the initial members are.
+// An Admission is the decision about one node name. A node without one is rejected unless it is
+// already a member of the cluster, as the initial members are.
 type Admission struct {
 	Node      string
 	State     AdmissionState
-	NonVoter  bool // an administrator does not let it vote
-	ExpiresAt Time // an admitted node must join before it
+	NonVoter  bool // an administrator decided that the node must not vote
+	ExpiresAt Time // an Admitted node must join before this time
 	By        string
-	Reason    string // of Barred
-	At        Time   // of the last change of State
+	Reason    string // reason for the state Barred
+	At        Time   // time of the last change of State
 	Index     uint64 // log index of the last change of State
 	JoinToken string // id of the token that created it; empty: none, or a token without a key
-	Key       Digest // of the public key of the certificate issued for the token; zero: any key
+	Key       Digest // digest of the public key of the certificate issued for the token; zero: any key
 	KeyUntil  Time   // expiry of the last certificate issued for a token with this key
 }
 
@@ -36,7 +36,7 @@ const (
 	// Withdrawn means that the node left, or that its admission was deleted. It is
 	// treated as absent, and is deleted after [AdmissionMemory].
 	Withdrawn
-	// Barred means that the node was removed. Only a later admission lets it join again.
+	// Barred means that the node was removed. It may join again only after a new admission.
 	Barred
 )
 
@@ -55,14 +55,14 @@ const (
 // An AdmittedNode is a node that may join, that is a member, or that is barred.
 type AdmittedNode struct {
 	Node      string
-	NonVoter  bool // an administrator does not let it vote
+	NonVoter  bool // an administrator decided that the node must not vote
 	State     string
-	ExpiresAt Time   // of the admission; 0: does not expire
+	ExpiresAt Time   // expiry of the admission; 0: it does not expire
 	By        string // empty: bootstrap, or the cluster itself
 }
 
-// ListAdmitted combines the members of the configuration with the admissions at now, in the order
-// of the names. Every member is listed as a member, even without an admission.
+// ListAdmitted merges the members of the Raft configuration with the admissions at now, sorted by
+// name. Every member is listed as a member, even without an admission.
 func ListAdmitted(members []string, admissions []Admission, now Time) []AdmittedNode {
 	nodes := map[string]AdmittedNode{}
 	for _, m := range members {
@@ -90,21 +90,21 @@ func ListAdmitted(members []string, admissions []Admission, now Time) []Admitted
 	return slices.SortedFunc(maps.Values(nodes), byName)
 }
 
-// A JoinToken admits the first node that proves that it holds the token. Only a digest is stored.
-// A token of an older program has no key. A node sends the token itself.
+// A JoinToken admits the first node that proves possession of it. Only a digest is stored. A token
+// of an older version has no key, so a node sends the token itself.
 type JoinToken struct {
 	ID        string
-	Hash      Digest // of the public key, or of the token itself
-	HasKey    bool   // Hash is the hash of the public key: nodes prove that they hold the token
+	Hash      Digest // hash of the public key, or of the token itself
+	HasKey    bool   // Hash is the hash of the public key: nodes prove possession of the token
 	Node      string // the only node that may use it; empty: any
-	NonVoter  bool   // the node never votes, until it is promoted
+	NonVoter  bool   // the node does not vote until it is promoted
 	CreatedAt Time
 	ExpiresAt Time
 	By        string
 	Index     uint64 // log index of its creation
-	UsedBy    string // node; empty: not used
+	UsedBy    string // node that used the token; empty: not used
 	UsedAt    Time
-	DeletedAt Time // not 0: it admits no node and is not listed
+	DeletedAt Time // not 0: the token admits no node and is not listed
 }
 
 // A JoinTokenState is the state of a [JoinToken].
@@ -154,11 +154,11 @@ func CheckAdmissionTTL(d time.Duration) error {
 	return nil
 }
 
-// maxNodeID is the length of the longest node id.
+// maxNodeID is the maximum length of a node id.
 const maxNodeID = 64
 
 // CheckNodeID returns an error that wraps [ErrInvalid] unless id is 1 to 64 characters of
-// A-Z a-z 0-9 . _ -. It refuses "." and "..", which are not file names.
+// A-Z a-z 0-9 . _ -. It rejects "." and "..", which are not valid file names.
 func CheckNodeID(id string) error {
 	if id == "" || len(id) > maxNodeID || id == "." || id == ".." {
 		return fmt.Errorf("%w: node: want 1 to %d characters and not \".\" or \"..\" (got %d)",
@@ -180,8 +180,8 @@ var ErrTokenEnded = fmt.Errorf("%w: join token: unknown, deleted or expired: cre
 // ErrTokenUsed is returned for a join token that another node or another key has used.
 var ErrTokenUsed = fmt.Errorf("%w: join token: another node or another key has used it", ErrForbidden)
 
-// NotAdmittedError returns the [ErrForbidden] with which a cluster refuses a node. A barred node
-// needs a token that was created for it.
+// NotAdmittedError returns the error for a node without an open admission. The error wraps
+// [ErrForbidden]. A barred node needs a token that was created for it.
 func NotAdmittedError(node string, barred bool) error {
 	named := ""
 	if barred {

@@ -34,7 +34,7 @@ func TestListAdmitted_EachState_IsReported(t *testing.T) {
 	}
 }
 
-func TestCheckNodeID_BadNames_Invalid(t *testing.T) {
+func TestCheckNodeID_BadNames_AreInvalid(t *testing.T) {
 	for _, id := range []string{"", ".", "..", "a/b", "a b", "n\x00", "\u00e9", strings.Repeat("n", 65)} {
 		if err := revoked.CheckNodeID(id); !errors.Is(err, revoked.ErrInvalid) {
 			t.Errorf("%q: got %v, want %v", id, err, revoked.ErrInvalid)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A Moment is the log entry at which something changed. The zero Moment is before everything that
-// the state remembers.
+// A Moment is the log entry at which something changed. The zero Moment is earlier than every
+// recorded change.
 type Moment struct {
 	At    Time // stamp of the entry
 	Index uint64
@@ -14,16 +14,16 @@ type Moment struct {
 
 // An Acknowledgement records when the change at Index became final.
 //
-// Between the stamp of the entry and AppliedAt, any node may still have answered from the state
-// before it. From AppliedAt to At, only the nodes in WaitedFor may still have done so.
+// Between the stamp of the entry and AppliedAt, any node may still have used the state before the
+// change. From AppliedAt to At, only the nodes in WaitedFor may still have done so.
 type Acknowledgement struct {
 	Index     uint64
 	AppliedAt Time     // the leader had applied the entry
-	At        Time     // no node could still answer from the state before Index
+	At        Time     // no node could still use the state before Index
 	WaitedFor []string // the nodes that had a read lease and had not reported Index at AppliedAt
 }
 
-// A ClientState is the state of a client as far as it decides whether its tokens may be active.
+// A ClientState is the part of a client's state that determines whether its tokens may be active.
 type ClientState uint8
 
 // The states. The numbers are part of stored records.
@@ -50,7 +50,7 @@ type ClientChange struct {
 	Was, Is ClientState
 }
 
-// A Gap is a span of time that the state has no records of: between the backup of From and its
+// A Gap is a span of time for which the state has no records: between the backup of From and its
 // restore at To.
 type Gap struct{ From, To Time }
 
@@ -58,7 +58,7 @@ type Gap struct{ From, To Time }
 type History struct {
 	// Record is the current record. If its token is not Live, its times are those of the stub.
 	Record     Record
-	GrantEnded Moment   // set if Record.Grant.Revoked is
+	GrantEnded Moment   // when the grant was revoked; set if Record.Grant.Revoked is
 	Cutoffs    []Moment // the cut-offs that cover the token, including replaced ones
 	Denied     *Moment  // a denial of the jti of a registered token
 
@@ -70,12 +70,12 @@ type History struct {
 	OneClient bool
 
 	Client  ClientState    // current state of the grant's client
-	Changes []ClientChange // in the order of the log
+	Changes []ClientChange // changes in the order of the log
 
-	Since  Time // the state has records of everything from then on; 0: it has none
+	Since  Time // the state has complete records from this time on; 0: it has none
 	Reaped Time // when the state last dropped a record of a token
-	// Before the time Undenied, a denial that is no longer in the state may have revoked a registered
-	// token for a while. 0: no denial that was dropped can have had the token's jti.
+	// Before Undenied, a denial that is no longer in the state may have revoked a registered token
+	// temporarily. 0: no dropped denial can have had the token's jti.
 	Undenied Time
 	Gaps     []Gap
 }
@@ -92,7 +92,7 @@ const (
 )
 
 // A PastAnswer is the state of a token at a time in the past. Since, Reason and Index describe the
-// change that led to this state. Index is 0 if no log entry did, as for expiry.
+// change that led to this state. Index is 0 if no log entry caused the change, as for expiry.
 type PastAnswer struct {
 	At     Time
 	State  PastState
@@ -102,12 +102,12 @@ type PastAnswer struct {
 	Index  uint64
 	// Final is the acknowledgement of Index. nil: it was not recorded, or Index is 0.
 	Final *Acknowledgement
-	// FinalBefore is an upper bound of the time at which Index was final. It is 0 if Final is set,
+	// FinalBefore is an upper bound on the time at which Index became final. It is 0 if Final is set,
 	// or if no bound is known.
 	FinalBefore Time
 }
 
-// AsOf reports whether a token was active at a given time. It calls [Decide] with the record, the
+// AsOf returns the state of a token at a given time. It calls [Decide] with the record, the
 // cut-offs and the client as they were then. Times are stamps of the log: a change takes effect at
 // the stamp of its entry. AsOf is pure.
 //
@@ -164,7 +164,7 @@ func AsOf(h *History, at Time) PastAnswer {
 	return out
 }
 
-// unregistered answers for a digest without a record.
+// unregistered returns the state of a digest without a record.
 func (h *History) unregistered(at Time) PastAnswer {
 	if e := h.Ended; e != nil && e.At <= at && (!h.OneClient || at >= h.Reaped) {
 		return PastAnswer{At: at, State: PastInactive, Reason: ReasonDenied, Since: e.At, Index: e.Index}
@@ -211,13 +211,13 @@ func (h *History) decideAt(at Time) Decision {
 	return Decide(&r, in)
 }
 
-// cutAt reports whether a cut-off had revoked the token.
+// cutAt reports whether a cut-off had revoked the token by that time.
 func (h *History) cutAt(at Time) bool {
 	return slices.ContainsFunc(h.Cutoffs, func(c Moment) bool { return c.At <= at })
 }
 
 // clientAt returns the state of the client after its newest change up to that time. Before the
-// first recorded change, it is the state that this change ended.
+// first recorded change, it is the state that this change replaced.
 func (h *History) clientAt(at Time) ClientState {
 	for i := len(h.Changes) - 1; i >= 0; i-- {
 		if h.Changes[i].At <= at {
@@ -230,8 +230,8 @@ func (h *History) clientAt(at Time) ClientState {
 	return h.Client
 }
 
-// steps returns the times at which the decision may change, in order and without duplicates. Two of
-// them in a row may have the same decision.
+// steps returns the times at which the decision may change, in order and without duplicates. The
+// decision may be the same at two consecutive times.
 func (h *History) steps() []Time {
 	t := &h.Record.Token
 	all := []Time{t.RegisteredAt, t.EndedAt, t.NotBefore, t.ExpiresAt, h.GrantEnded.At}

@@ -52,8 +52,8 @@ func AuditKinds() []AuditKind { return auditKinds[:] }
 // IsAuditKind reports whether k is one of [AuditKinds].
 func IsAuditKind(k AuditKind) bool { return slices.Contains(auditKinds[:], k) }
 
-// Actors of changes that no client requested. A client may have the same id, but only these have
-// version 0.
+// Actors of changes that no client requested. A client may have the same id, but only these actors
+// have version 0.
 const (
 	ActorBootstrap = "bootstrap" // the first settings and clients of a cluster
 	ActorRestore   = "restore"   // a cluster was restored from a backup
@@ -68,8 +68,8 @@ const (
 )
 
 // An AuditEntry records one call that changed the state or was refused. Several entries may share
-// an index. An entry contains no secret and no token. It holds a subject only if a cut-off selects
-// it.
+// an index. An entry contains no secret and no token. It contains a subject only if a cut-off
+// selects that subject.
 type AuditEntry struct {
 	Index        uint64
 	Time         Time
@@ -88,13 +88,13 @@ type AuditEntry struct {
 type AuditObject struct {
 	// The client, grant, session, subject or iss. Subject and Session are set only for a cut-off.
 	Selector
-	Digest       Digest // of a token, or of an unknown id that a refused call named
+	Digest       Digest // digest of a token, or of an unknown id that a refused call named
 	JTI          string
-	Name         string // of an issuer's record
+	Name         string // name of an issuer's record
 	Thumbprint   string
 	Node         string
 	JoinToken    string // id of a join token
-	IssuedBefore Time   // of a cut-off
+	IssuedBefore Time   // bound of a cut-off
 	Count        uint64 // number of tokens that one entry of an import revoked
 }
 

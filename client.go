@@ -77,7 +77,7 @@ type Client struct {
 	Version               uint64 // log index of the last change; commands carry it, Apply compares it
 	Secrets               []SecretHash
 	// Keys are the public keys for AuthPrivateKey and AuthSelfSigned: at most MaxClientKeys, all
-	// active, in the order of their thumbprints.
+	// active, sorted by thumbprint.
 	Keys []IssuerKey
 	// Subject names the certificate for AuthTLS.
 	Subject CertificateSubject
@@ -155,12 +155,12 @@ func (c *Client) EffectiveAudiences() []string {
 	return []string{c.ID}
 }
 
-// An Actor is the client that requests a change, in the version that authenticated.
+// An Actor is the client that requests a change.
 type Actor struct {
 	ClientID  string
-	Version   uint64
+	Version   uint64 // version of the client record that authenticated the caller
 	Admin     bool
-	RequestID string // of the call, for the audit log; may be empty
+	RequestID string // id of the call, for the audit log; may be empty
 	Via       string // node that received the call, for the audit log; empty: the node that proposes
 	// Assertion is the use of the assertion that authenticated the caller; nil: another method did.
 	Assertion *AssertionUse
@@ -174,10 +174,10 @@ func ActorOf(c *Client) Actor {
 // Limits of a client record.
 const (
 	MaxClientID      = 128 // bytes of a client id
-	MaxClientList    = 64  // audiences or issuers
+	MaxClientList    = 64  // number of audiences or issuers
 	MaxClientElement = 512 // bytes of an audience or issuer
-	MaxClientSecrets = 8   // stored secrets: the current one and those in their grace period
-	MaxClientKeys    = 16  // public keys
+	MaxClientSecrets = 8   // number of stored secrets: the current one and those in their grace period
+	MaxClientKeys    = 16  // number of public keys
 	maxSecretHash    = 128 // bytes of a salt or hash
 )
 
@@ -277,8 +277,8 @@ func validateSecrets(secrets []SecretHash) error {
 	return nil
 }
 
-// validateClientKeys rejects keys that a record cannot hold. A client's keys have no history,
-// unlike an issuer's: a key that is not in the record verifies nothing.
+// validateClientKeys rejects malformed and inactive keys. A client's keys have no history, unlike
+// an issuer's: a key that is not in the record verifies nothing.
 func validateClientKeys(keys []IssuerKey) error {
 	if len(keys) > MaxClientKeys {
 		return fmt.Errorf("%w: jwks: too many keys (got %d, want at most %d)", ErrInvalid, len(keys), MaxClientKeys)
@@ -297,7 +297,7 @@ func validateClientCombination(c *Client) error {
 	problem := ""
 	switch {
 	case public && len(c.Roles) > 0:
-		problem = "roles: a public client cannot have roles, it cannot authenticate"
+		problem = "roles: a public client cannot have roles, because it cannot authenticate"
 	case public && len(c.AuthMethods) > 0:
 		problem = "auth_methods: a public client cannot authenticate"
 	case public && len(c.Secrets) > 0:

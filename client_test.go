@@ -43,8 +43,8 @@ func TestValidateClient_OneInvalidField_NamesIt(t *testing.T) {
 		{"id too long", func(c *revoked.Client) { c.ID = strings.Repeat("a", 129) }, revoked.ErrInvalid, "client_id"},
 		{"id with a newline", func(c *revoked.Client) { c.ID = "a\nb" }, revoked.ErrInvalid, "client_id"},
 		{"id beyond ASCII", func(c *revoked.Client) { c.ID = "ä" }, revoked.ErrInvalid, "client_id"},
-		{"id of the current folder", func(c *revoked.Client) { c.ID = "." }, revoked.ErrInvalid, "client_id"},
-		{"id of the parent folder", func(c *revoked.Client) { c.ID = ".." }, revoked.ErrInvalid, "client_id"},
+		{"id is .", func(c *revoked.Client) { c.ID = "." }, revoked.ErrInvalid, "client_id"},
+		{"id is ..", func(c *revoked.Client) { c.ID = ".." }, revoked.ErrInvalid, "client_id"},
 		{"unknown type", func(c *revoked.Client) { c.Type = "secret" }, revoked.ErrInvalid, "type"},
 		{"empty type", func(c *revoked.Client) { c.Type = "" }, revoked.ErrInvalid, "type"},
 		{"every role", func(c *revoked.Client) { c.Roles = revoked.Roles() }, nil, ""},
@@ -128,8 +128,8 @@ func TestValidateClient_OneInvalidField_NamesIt(t *testing.T) {
 	}
 }
 
-// The roles that serve /v1 only need the method of /v1.
-func TestValidateClient_RolesWithoutBasic_ByRole(t *testing.T) {
+// Only roles that use /v1 need an authentication method that /v1 accepts.
+func TestValidateClient_V1RoleWithoutBasic_IsRejected(t *testing.T) {
 	for _, role := range revoked.Roles() {
 		c := &revoked.Client{ID: "c", Type: revoked.Confidential, Roles: []revoked.Role{role},
 			AuthMethods: []string{revoked.AuthPost}}
@@ -156,7 +156,7 @@ func TestRequire_MissingRole_NamesTheRoles(t *testing.T) {
 		{[]revoked.Role{revoked.RoleAdmin, revoked.RoleOperator}, "forbidden: the caller needs the role admin or operator"},
 		{[]revoked.Role{revoked.RoleAdmin, revoked.RoleAuditor, revoked.RoleResourceServer},
 			"forbidden: the caller needs the role admin, auditor or resource_server"},
-		{nil, "forbidden: the caller needs the role "}, // no role suffices
+		{nil, "forbidden: the caller needs the role "}, // no role is sufficient
 	} {
 		err := c.Require(tt.roles...)
 		if tt.want == "" && err != nil || tt.want != "" && (!errors.Is(err, revoked.ErrForbidden) || err.Error() != tt.want) {

@@ -56,18 +56,18 @@ type CutoffRequest struct {
 	IssuedBefore Time // 0: when the log entry is applied
 	Reason       string
 	DryRun       bool
-	Expect       *int // fail with ErrExpectation unless exactly this many live grants match
+	Expect       *int // fail with ErrExpectation unless exactly this many active grants match
 }
 
 // A CutoffResult is the outcome of a [CutoffRequest].
 type CutoffResult struct {
 	Index   uint64
-	Matched *int // live grants; nil unless DryRun or Expect was set
+	Matched *int // active grants; nil unless DryRun or Expect was set
 }
 
 // CheckIssuedBefore returns [ErrUnprocessable] if a cut-off is in the future by more than
-// MaxClockSkew, by which clocks may differ. A cut-off cannot be undone: in the far future it would
-// lock out its client, subject or issuer until then.
+// MaxClockSkew, the tolerated difference between clocks. A cut-off cannot be undone. One in the far
+// future would lock out its client, subject or issuer until then.
 func (s *Settings) CheckIssuedBefore(before, now Time) error {
 	if before <= now.Add(s.MaxClockSkew) {
 		return nil

@@ -9,9 +9,9 @@ import (
 	"revoked"
 )
 
-// A cut-off may be in the future by as much as clocks may differ. The API and the log refuse more
-// in the same words, which name the tolerance.
-func TestCheckIssuedBefore_Ahead_NamesTheTolerance(t *testing.T) {
+// A cut-off may be in the future by up to max_clock_skew. The API and Apply reject a later one with
+// the same text, which names the tolerance.
+func TestCheckIssuedBefore_Future_NamesTheTolerance(t *testing.T) {
 	s := revoked.Settings{MaxClockSkew: 5 * time.Second}
 	now := revoked.TimeOf(time.Unix(1_790_000_000, 0))
 	for _, before := range []revoked.Time{1, now, now.Add(s.MaxClockSkew)} {

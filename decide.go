@@ -10,15 +10,15 @@ type Record struct {
 	Found bool
 	Token Token
 	Grant Grant
-	// Earlier is set only for a JWT: the grants that earlier mappings of its issuer make of its
-	// claims. A cut-off of one of them revokes the token.
+	// Earlier is set only for a JWT. It lists the grants to which earlier mappings of its issuer
+	// assign the token. A cut-off of one of them revokes the token.
 	Earlier []Grant
 }
 
-// A Verdict states whether a token may still be used, and whether other nodes must agree.
+// A Verdict states whether a token may still be used. A stale copy may return only some verdicts.
 type Verdict uint8
 
-// The verdicts. Introspection answers {"active":false} for all but Active (RFC 7662 section 2.2).
+// The verdicts. Introspection returns {"active":false} for all but Active (RFC 7662 section 2.2).
 const (
 	// Unknown means that this copy has no record of the digest. Only the leader's copy is
 	// authoritative.
@@ -45,17 +45,17 @@ type Reason string
 const (
 	ReasonActive         Reason = "active"
 	ReasonUnknown        Reason = "unknown"
-	ReasonRevoked        Reason = "revoked" // its grant
+	ReasonRevoked        Reason = "revoked" // its grant was revoked
 	ReasonRotated        Reason = "rotated"
 	ReasonExpired        Reason = "expired"
 	ReasonNotYetValid    Reason = "not_yet_valid"
 	ReasonCutOff         Reason = "cut_off"
 	ReasonClientDisabled Reason = "client_disabled"
-	ReasonClientUnknown  Reason = "client_unknown" // deleted, or unknown where the issuer's record refuses it
+	ReasonClientUnknown  Reason = "client_unknown" // deleted, or unknown and refused by the issuer's record
 	ReasonAudience       Reason = "audience"       // the caller is neither its client nor an audience
-	ReasonRefreshToken   Reason = "refresh_token"  // only its client and administrators see it
+	ReasonRefreshToken   Reason = "refresh_token"  // only the token's client and administrators may see a refresh token
 	ReasonIssuer         Reason = "issuer"         // see IssuerReason
-	ReasonDenied         Reason = "denied"         // by its jti, its digest, or the grant or session that it claims
+	ReasonDenied         Reason = "denied"         // denied by jti, by digest, or by the grant or session that it claims
 )
 
 // A Decision is the result of [Decide] with the rule that led to it.
@@ -83,12 +83,12 @@ type DecideInput struct {
 	Issuer     *Issuer  // the record of its issuer
 	Key        KeyState // the state of the key that verified it; 0: the record lost the key
 	ClientGone bool     // the client was deleted
-	// EarlierClient is why the client by an earlier mapping does not let the token be active:
+	// EarlierClient is the reason for which the client of an earlier mapping keeps the token inactive:
 	// ReasonClientDisabled, ReasonClientUnknown or "".
 	EarlierClient Reason
 }
 
-// Decide reports whether a token may still be used, and the rule that decided. Decide is pure. No
+// Decide reports whether a token may still be used, and which rule decided. Decide is pure. No
 // other function makes this decision.
 //
 // A token is expired if Now or Stamp has reached ExpiresAt. It is not yet valid if Now or Stamp is
@@ -158,7 +158,7 @@ func ended(r *Record, in *DecideInput) Reason {
 	return ReasonRevoked // a stub that outlived its grant
 }
 
-// refused returns the decision about a token that the record of its issuer does not let be active.
+// refused returns the decision about a token that the record of its issuer keeps inactive.
 func refused(v Verdict, why IssuerReason) Decision {
 	return Decision{Verdict: v, Reason: ReasonIssuer, IssuerReason: why}
 }
@@ -187,15 +187,15 @@ func decideJWT(r *Record, in *DecideInput, now Time) Decision {
 	return Decision{Verdict: Active, Reason: ReasonActive}
 }
 
-// A TokenStatus is a node's final answer for one token.
+// A TokenStatus is a node's final decision about one token.
 type TokenStatus struct {
 	Decision
 	Record Record // Found is false for Unknown
 	// JWT is the verified JWT from whose claims Record was made. nil: the token is registered or
 	// unknown.
 	JWT *JWT
-	// Foreign reports that the client of the record is one of another issuer, not one of this
-	// cluster. A client with the same id does not own the token.
+	// Foreign reports that the client of the record belongs to another issuer, not to this cluster. A
+	// client of this cluster with the same id does not own the token.
 	Foreign bool
 }
 
@@ -219,17 +219,17 @@ type Explanation struct {
 type PresentedToken struct {
 	Digest Digest
 	// JWT is the token itself if it may be a JWT, see [HasThreeParts], else nil. It is valid until the
-	// call that takes it returns, and must not be stored or logged.
+	// call that receives it returns, and must not be stored or logged.
 	JWT []byte
-	// Caller is the caller. Callers take turns at the verification of signatures, and each has a
-	// budget of read barriers for unknown tokens.
+	// Caller identifies the caller. Signature verification is scheduled fairly among callers, and each
+	// caller has a budget of read barriers for unknown tokens.
 	Caller string
-	// KnownOnly means that the leader is not asked about a token that this node does not know.
+	// KnownOnly means that the node does not ask the leader about a token of which it has no record.
 	KnownOnly bool
 }
 
 // HasThreeParts reports whether a token has three parts, like a JWT in the compact form (RFC 7515
-// section 7.1). Every introspection asks it, so it leaves the characters to the parser.
+// section 7.1). It runs on every introspection, so it does not check characters; the parser does.
 func HasThreeParts(token []byte) bool { return bytes.Count(token, []byte{'.'}) == 2 }
 
 // A GrantView is a grant with its tokens, for an administrator or the issuer that registered it.
@@ -245,8 +245,8 @@ type GrantView struct {
 type GrantQuery struct {
 	Selector
 	State TokenState // Live, Revoked or Expired; 0: any
-	After string     // the Next of the page before; empty: the first page
-	Limit int        // the most grants of a page
+	After string     // Next of the previous page; empty: the first page
+	Limit int        // maximum number of grants per page
 }
 
 // A GrantPage is a part of a list of grants. The grants have no tokens.

@@ -7,7 +7,7 @@ import (
 	"revoked"
 )
 
-func TestDecide_JWT_ByRecordKeyAndClient(t *testing.T) {
+func TestDecide_JWT_ChecksRecordKeyAndClient(t *testing.T) {
 	const now = revoked.Time(1_790_000_000 * 1e6)
 	type in = revoked.DecideInput
 	type jwt = revoked.JWT
@@ -40,7 +40,7 @@ func TestDecide_JWT_ByRecordKeyAndClient(t *testing.T) {
 		{"of a known client", nil, func(i *in) { i.Client = app }, revoked.Active, revoked.ReasonActive, ""},
 		{"C39: of a disabled client", nil, func(i *in) { i.Client = off },
 			revoked.Suspended, revoked.ReasonClientDisabled, ""},
-		{"C39: of a disabled client of our own", nil,
+		{"C39: of a disabled client of this cluster", nil,
 			both(func(i *in) { i.Client = off }, record(func(i *issuer) { i.OwnClients = true })),
 			revoked.Suspended, revoked.ReasonClientDisabled, ""},
 		{"C39: of a deleted client", nil, func(i *in) { i.ClientGone = true },
@@ -81,17 +81,17 @@ func TestDecide_JWT_ByRecordKeyAndClient(t *testing.T) {
 		{"C25: issued after an increase", nil, record(func(i *issuer) {
 			i.EarlierLifetime, i.LifetimeSince = 29*time.Minute, now.Add(-time.Hour)
 		}), revoked.Active, revoked.ReasonActive, ""},
-		{"iat ahead within the skew", func(j *jwt) { j.IssuedAt = now.Add(5 * time.Second) }, nil,
+		{"iat in the future, within the skew", func(j *jwt) { j.IssuedAt = now.Add(5 * time.Second) }, nil,
 			revoked.Active, revoked.ReasonActive, ""},
-		{"iat further ahead", func(j *jwt) { j.IssuedAt = now.Add(6 * time.Second) }, nil,
+		{"iat beyond the skew", func(j *jwt) { j.IssuedAt = now.Add(6 * time.Second) }, nil,
 			revoked.NotYet, revoked.ReasonNotYetValid, ""},
-		{"iat further ahead of the log", func(j *jwt) { j.IssuedAt = now.Add(6 * time.Second) },
+		{"iat beyond the skew by the log", func(j *jwt) { j.IssuedAt = now.Add(6 * time.Second) },
 			func(i *in) { i.Now = now.Add(time.Minute) }, revoked.NotYet, revoked.ReasonNotYetValid, ""},
-		{"nbf ahead within the skew", func(j *jwt) { j.NotBefore = now.Add(5 * time.Second) }, nil,
+		{"nbf in the future, within the skew", func(j *jwt) { j.NotBefore = now.Add(5 * time.Second) }, nil,
 			revoked.Active, revoked.ReasonActive, ""},
-		{"nbf further ahead", func(j *jwt) { j.NotBefore = now.Add(5*time.Second) + 1 }, nil,
+		{"nbf beyond the skew", func(j *jwt) { j.NotBefore = now.Add(5*time.Second) + 1 }, nil,
 			revoked.NotYet, revoked.ReasonNotYetValid, ""},
-		{"C30: cut off with a clock ahead", func(j *jwt) { j.IssuedAt = now.Add(4 * time.Second) },
+		{"C30: cut off, issued with a fast clock", func(j *jwt) { j.IssuedAt = now.Add(4 * time.Second) },
 			cutoff(now), revoked.Dead, revoked.ReasonCutOff, ""},
 		{"C30: cut off at the end of the skew", func(j *jwt) { j.IssuedAt = now.Add(5 * time.Second) },
 			cutoff(now), revoked.Dead, revoked.ReasonCutOff, ""},
@@ -133,7 +133,7 @@ func TestDecide_Registered_NamesTheRule(t *testing.T) {
 		want   revoked.Verdict
 		reason revoked.Reason
 	}{
-		{"live", nil, nil, revoked.Active, revoked.ReasonActive},
+		{"active", nil, nil, revoked.Active, revoked.ReasonActive},
 		{"not found", func(r *record) { *r = record{} }, nil, revoked.Unknown, revoked.ReasonUnknown},
 		{"of a revoked grant", ended, nil, revoked.Dead, revoked.ReasonRevoked},
 		{"rotated", state(revoked.Rotated), nil, revoked.Dead, revoked.ReasonRotated},
@@ -173,7 +173,7 @@ func TestDecide_Registered_NamesTheRule(t *testing.T) {
 	}
 }
 
-// The parts of a key must not run into each other.
+// A key must encode its parts unambiguously.
 func TestDenialKeys_DifferentTokens_Differ(t *testing.T) {
 	d := []revoked.Digest{revoked.DigestToken("a"), revoked.DigestToken("b")}
 	seen := map[revoked.Digest]int{}

@@ -15,26 +15,27 @@ var (
 	ErrUnprocessable = errors.New("unprocessable request")
 	// ErrUnknownClient is returned when a registration names a client that does not exist (422).
 	ErrUnknownClient = errors.New("unknown client")
-	// ErrGrantFull is returned when a grant would hold more than MaxGrantTokens tokens (422).
+	// ErrGrantFull is returned when a grant would have more than MaxGrantTokens tokens (422).
 	ErrGrantFull = errors.New("grant is full")
 	// ErrConflict is returned when an id or token already belongs to another object (409).
 	ErrConflict = errors.New("conflict")
-	// ErrExpectation is returned when a cut-off matches a different number of grants (409).
+	// ErrExpectation is returned when a cut-off does not match the expected number of grants (409).
 	ErrExpectation = errors.New("unexpected number of matching grants")
 	// ErrNotFound is returned when an id does not exist (404).
 	ErrNotFound = errors.New("not found")
 	// ErrForbidden is returned when the caller lacks the permission (403).
 	ErrForbidden = errors.New("forbidden")
-	// ErrForeignToken is returned when a client revokes a live token of another (400 invalid_grant).
+	// ErrForeignToken is returned when a client revokes an active token of another client (400
+	// invalid_grant).
 	ErrForeignToken = errors.New("token was issued to another client")
 	// ErrActorChanged is returned when the caller was changed, disabled or deleted after it
-	// authenticated (503). A retry authenticates again and gets the final answer.
+	// authenticated (503). A retry authenticates again and gets the final result.
 	ErrActorChanged = errors.New("caller has changed since it authenticated")
 	// ErrReplayed is returned when the assertion that authenticated the caller was used before (401).
 	ErrReplayed = errors.New("assertion was used before")
 	// ErrQuota is returned when a client has exhausted a quota (429).
 	ErrQuota = errors.New("quota exceeded")
-	// ErrGone is returned when the feed no longer holds the requested index (410).
+	// ErrGone is returned when the feed no longer contains the requested index (410).
 	ErrGone = errors.New("no longer retained")
 
 	// ErrNoLeader is returned when no leader was found in time (503).

@@ -13,8 +13,8 @@ const eraBytes = 16
 
 // EraOf returns the era of a cluster: the history to which its log indexes belong. It is derived
 // from the cluster id, which every member has in its state and which only a restore and a recovery
-// replace. So members agree on it, even with a state of an older version. It has 22 characters of
-// the URL-safe alphabet, and is empty for an empty clusterID.
+// replace. So all members agree on the era, even if an older version wrote their state. It has 22
+// characters of the URL-safe base64 alphabet, and is empty for an empty clusterID.
 func EraOf(clusterID string) string {
 	if clusterID == "" {
 		return ""
@@ -39,7 +39,7 @@ type Position struct {
 	Index uint64
 }
 
-// ParsePosition parses ERA.INDEX, or an index alone, whose Era is empty. It returns
+// ParsePosition parses ERA.INDEX, or an index alone, for which Era is empty. It returns
 // [ErrInvalid] for any other text.
 func ParsePosition(s string) (Position, error) {
 	era, index, found := strings.Cut(s, ".")

@@ -50,7 +50,7 @@ func TestPosition_IsOf_OnlyItsEra(t *testing.T) {
 	}
 }
 
-// Every member derives the era of a state of any version, so it may never change.
+// Members of all versions derive the era, so the derivation must never change.
 func TestEraOf_ClusterID_NeverChanges(t *testing.T) {
 	for id, want := range map[string]string{
 		"":                                 "",

@@ -12,13 +12,13 @@ type Grant struct {
 	CreatedAt    Time
 	CreatedIndex uint64
 	LatestExpiry Time // latest of all tokens ever registered in it; MaxTime if one never expires
-	TokenCount   int  // including dead tokens
+	TokenCount   int  // number of tokens, including inactive ones
 	LiveRefresh  Digest
 	RefreshIat   Time // IssuedAt of LiveRefresh
 	Revoked      *Revocation
 }
 
-// MaxGrantTokens is the maximum number of tokens in a grant, including dead tokens.
+// MaxGrantTokens is the maximum number of tokens in a grant, including inactive tokens.
 const MaxGrantTokens = 10_000
 
 // A Revocation records that a grant was revoked.
@@ -57,8 +57,8 @@ type Registration struct {
 // A RevokeResult is the outcome of the revocation of one token.
 type RevokeResult struct {
 	Index uint64 // log index
-	// Unknown reports that the leader's state did not hold the token, so no grant was revoked: a
-	// tombstone records the revocation. False also if the leader's version does not report it.
+	// Unknown reports that the leader had no record of the token, so no grant was revoked: a
+	// tombstone records the revocation. It is also false if the leader's version does not report it.
 	Unknown bool
 }
 

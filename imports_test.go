@@ -41,9 +41,9 @@ var floors = map[string]floor{
 	"revoked/internal/tracing": {ours: []string{}, libs: []string{
 		"go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/propagation",
 		"go.opentelemetry.io/otel/trace"}},
-	// Programs of attackers; imported by tests only.
+	// Attack programs; imported by tests only.
 	hostile: {ours: []string{}},
-	// Waits of tests; imported by tests only.
+	// Polling and waiting for tests; imported by tests only.
 	awaits: {},
 	// Signed JWTs for tests; imported by tests only.
 	testJWTs: {ours: []string{"revoked"}},
@@ -134,7 +134,7 @@ var floors = map[string]floor{
 	"revoked/api/access": {ours: []string{"revoked", "revoked/api/clientauth", "revoked/api/request",
 		"revoked/api/serve"}},
 	"revoked/api/console": {ours: []string{"revoked", "revoked/api/access", "revoked/api/clientauth",
-		"revoked/api/request"}, libs: []string{"github.com/valyala/quicktemplate"}},
+		"revoked/api/request"}, libs: []string{"github.com/dustin/go-humanize/english", "github.com/valyala/quicktemplate"}},
 	"revoked/api/request": {ours: []string{"revoked", "revoked/api/clientauth", "revoked/api/registration",
 		"revoked/api/serve", "revoked/api/strictjson"}, libs: []string{"github.com/labstack/"}},
 	"revoked/api/recorder":     {ours: []string{"revoked", "revoked/api/clientauth"}},
@@ -254,10 +254,10 @@ var shared = []string{
 // scenarios are tests of whole clusters. Only the tests that run them may import them.
 const scenarios = "revoked/internal/scenario"
 
-// hostile has the programs of attackers. Only tests may import it.
+// hostile contains attack programs. Only tests may import it.
 const hostile = "revoked/internal/hostile"
 
-// awaits has the waits of tests. Only tests may import it.
+// awaits lets tests poll and wait. Only tests may import it.
 const awaits = "revoked/internal/await"
 
 // testJWTs signs JWTs. Only tests may import it.
@@ -294,7 +294,7 @@ func TestImports_EachPackage_FollowsFloors(t *testing.T) {
 			if strings.HasPrefix(p.ImportPath, "revoked/scripts/") {
 				continue // tools of the repository: not part of the program
 			}
-			t.Errorf("%s is not in the table of imports_test.go: give it a floor", p.ImportPath)
+			t.Errorf("%s is not in the table floors: add it", p.ImportPath)
 			continue
 		}
 		for _, path := range p.Imports {
@@ -309,7 +309,7 @@ func TestImports_EachPackage_FollowsFloors(t *testing.T) {
 			// The test checks only packages of this module here: tests may use any library.
 			if ours(path) && path != p.ImportPath && path != awaits && path != testJWTs && !f.allows(path) &&
 				!slices.Contains(testOf[p.ImportPath], path) {
-				t.Errorf("a test of %s imports %s, which it may not", p.ImportPath, path)
+				t.Errorf("a test of %s imports %s, which testOf does not allow", p.ImportPath, path)
 			}
 		}
 		if slices.Contains(p.Imports, testKit) {

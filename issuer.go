@@ -11,8 +11,8 @@ import (
 )
 
 // An Issuer is a trusted issuer of JWTs, which need no registration. Every node verifies them with
-// the issuer's keys. Apply sets the fields from CreatedAt on, except Keys, and
-// those about earlier values. The others are the operator's choice.
+// the issuer's keys. Apply sets the fields from CreatedAt on, except Keys, and the fields about
+// earlier values. The operator chooses the others.
 type Issuer struct {
 	Name                 string // the operator's choice, see [CheckIssuerName]
 	Issuer               string // the iss claim, compared exactly; it is unique and never changes
@@ -40,8 +40,8 @@ type Issuer struct {
 	// decrease is to be remembered.
 	EarlierSkew time.Duration
 	SkewSince   Time
-	// Earlier are the mappings that changes of the record replaced, the oldest first, while a token
-	// may live that was seen under one of them.
+	// Earlier lists the mappings that changes of the record replaced, oldest first. A mapping is kept
+	// until all tokens that may have been seen under it have expired.
 	Earlier []EarlierMapping
 	// MappingVersion is the log index of the last change of the mapping, 0 if it never changed.
 	MappingVersion uint64
@@ -56,12 +56,12 @@ type Issuer struct {
 // KeyState is the state of an issuer's key.
 type KeyState uint8
 
-// The states. The numbers are part of stored records. A key that left KeyActive verifies no token
-// as active again. It still serves to revoke tokens.
+// The states. The numbers are part of stored records. A key that left KeyActive never returns to
+// it. Tokens that such a key verifies are inactive, but can still be revoked.
 const (
 	KeyActive  KeyState = 1
 	KeyRetired KeyState = 2 // missing from two fetches, or from the set that the operator gave
-	KeyBanned  KeyState = 3 // banned by an administrator; no fetch brings it back
+	KeyBanned  KeyState = 3 // banned by an administrator
 )
 
 // String returns the name that the API uses for the state.
@@ -88,7 +88,7 @@ type IssuerKey struct {
 	EndedAt      Time // when it was retired or banned
 }
 
-// DefaultIssuer returns the defaults of a new issuer. The operator adds Name, Issuer, and JWKSURI
+// DefaultIssuer returns the defaults of a new issuer. The caller must set Name, Issuer, and JWKSURI
 // or Keys.
 func DefaultIssuer() Issuer {
 	return Issuer{
@@ -131,7 +131,7 @@ func (i *Issuer) AlgorithmOf(k *IssuerKey) string {
 	return ""
 }
 
-// LifetimeOf returns the longest lifetime of a token that was issued at iat. A token issued in the
+// LifetimeOf returns the maximum lifetime of a token that was issued at iat. A token issued in the
 // same whole second as an increase is treated as issued before it.
 func (i *Issuer) LifetimeOf(iat Time) time.Duration {
 	if i.LifetimeSince != 0 && iat.Unix() <= i.LifetimeSince.Unix() {
@@ -140,8 +140,8 @@ func (i *Issuer) LifetimeOf(iat Time) time.Duration {
 	return i.MaxLifetime
 }
 
-// CutoffSkew returns how much later than IssuedBefore a token issued at iat may have been issued to
-// be covered by a cut-off.
+// CutoffSkew returns the clock skew that a cut-off adds to its IssuedBefore for a token issued at
+// iat.
 func (i *Issuer) CutoffSkew(iat Time) time.Duration {
 	if iat <= i.SkewSince {
 		return max(i.EarlierSkew, i.ClockSkew)
@@ -150,13 +150,13 @@ func (i *Issuer) CutoffSkew(iat Time) time.Duration {
 }
 
 // AcceptsType reports whether a token may have the given typ header; "" means that it has none.
-// Neither case nor a leading "application/" counts (RFC 7515 section 4.1.9).
+// It ignores case and a leading "application/" (RFC 7515 section 4.1.9).
 func (i *Issuer) AcceptsType(typ string) bool {
 	return slices.ContainsFunc(i.TokenTypes, func(t string) bool { return plainType(t) == plainType(typ) })
 }
 
-// plainType returns typ in lower case, without a leading "application/". The prefix stays if
-// nothing, or another slash, follows it.
+// plainType returns typ in lower case, without a leading "application/". It keeps the prefix if
+// nothing or another slash follows.
 func plainType(typ string) string {
 	typ = strings.ToLower(typ)
 	if rest, ok := strings.CutPrefix(typ, "application/"); ok && rest != "" && !strings.Contains(rest, "/") {
@@ -168,12 +168,12 @@ func plainType(typ string) string {
 // A KeyFetch describes the fetches of an issuer's key set by the leader.
 type KeyFetch struct {
 	At     Time   // end of the last fetch; 0: none yet
-	Error  string // why it failed; empty: it succeeded
-	NextAt Time   // when the next one is due
+	Error  string // why the last fetch failed; empty: it succeeded
+	NextAt Time   // when the next fetch is due
 }
 
-// An IssuerReason is why the record and the keys of an issuer do not let a token be active. The API
-// shows it to administrators.
+// An IssuerReason is the reason for which the record or the keys of an issuer keep a token
+// inactive. The API shows it to administrators.
 type IssuerReason string
 
 // The reasons, in the order in which they are checked.
@@ -192,8 +192,8 @@ const (
 	RefusedNotYetValid IssuerReason = "not_yet_valid"
 )
 
-// A TokenCheck reports whether a token may be active by the record and the keys of its issuer. It
-// does not account for revocations.
+// A TokenCheck reports whether a token may be active according to the record and the keys of its
+// issuer. It does not account for revocations.
 type TokenCheck struct {
 	Reason IssuerReason // empty: it may be active
 	Claim  string       // name of the first wrong claim, if the reason is RefusedClaims

@@ -152,7 +152,7 @@ func TestValidateIssuer_OneInvalidField_NamesIt(t *testing.T) {
 }
 
 // C25: an increase of max_lifetime affects only tokens that are issued after it.
-func TestIssuer_LifetimeOf_RaiseCountsForLaterTokens(t *testing.T) {
+func TestLifetimeOf_Increase_AppliesToLaterTokens(t *testing.T) {
 	i := revoked.DefaultIssuer()
 	if got := i.LifetimeOf(0); got != i.MaxLifetime {
 		t.Errorf("without an increase: got %v, want %v", got, i.MaxLifetime)
@@ -170,8 +170,8 @@ func TestIssuer_LifetimeOf_RaiseCountsForLaterTokens(t *testing.T) {
 	}
 }
 
-// A cut-off reaches as far as it did when the token was issued, even after clock_skew was lowered.
-func TestIssuer_CutoffSkew_CountsEarlierSkew(t *testing.T) {
+// A cut-off applies the clock_skew in force when the token was issued, even after a decrease.
+func TestCutoffSkew_AfterDecrease_IsTheEarlierSkew(t *testing.T) {
 	i := revoked.DefaultIssuer()
 	if got := i.CutoffSkew(0); got != i.ClockSkew {
 		t.Errorf("never lowered: got %v, want %v", got, i.ClockSkew)
@@ -201,7 +201,7 @@ func TestIssuer_AcceptsType_IgnoresCaseAndPrefix(t *testing.T) {
 		}
 	}
 	if i.TokenTypes = []string{""}; !i.AcceptsType("") || i.AcceptsType("application/") || i.AcceptsType("jwt") {
-		t.Error("no typ: want only a token without typ")
+		t.Error("no typ: got another type accepted, want only a token without typ")
 	}
 }
 

@@ -18,7 +18,7 @@ const (
 	MaxClaimValue      = 512  // bytes of a required claim, of an iss, of a kid
 	MaxTokenType       = 64   // bytes of a typ
 	MaxKeySet          = 64   // keys of one set
-	MaxIssuerKeys      = 256  // stored keys, with those that are retired or banned
+	MaxIssuerKeys      = 256  // stored keys, including retired and banned ones
 	maxKeyBytes        = 2048 // DER; an RSA key of 8192 bits takes 1,062
 	thumbprintLength   = 43   // SHA-256 in base64url
 	MinIssuerLifetime  = time.Minute
@@ -55,7 +55,7 @@ func CheckIssuerName(name string) error {
 // and Apply both use it. The error wraps [ErrInvalid] if a value is malformed and
 // [ErrUnprocessable] if it is out of bounds or if well-formed fields contradict each other.
 //
-// A record with JWKSURI may have keys, those that were fetched. A record without it needs keys.
+// A record with JWKSURI may contain fetched keys. A record without JWKSURI needs keys.
 func ValidateIssuer(i *Issuer) error {
 	for _, err := range []error{
 		CheckIssuerName(i.Name),
@@ -171,7 +171,8 @@ func checkIssuerTimes(i *Issuer) error {
 	return nil
 }
 
-// ValidateIssuerKeys returns an error that wraps [ErrInvalid] for keys that a record cannot hold.
+// ValidateIssuerKeys returns an error that wraps [ErrInvalid] if a key is malformed, or if the list
+// is too long, unsorted or has duplicates.
 func ValidateIssuerKeys(keys []IssuerKey) error {
 	if len(keys) > MaxIssuerKeys {
 		return fmt.Errorf("%w: jwks: too many keys (got %d, want at most %d)", ErrInvalid, len(keys), MaxIssuerKeys)

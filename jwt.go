@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// A JWT holds the properties of a token of a trusted issuer that decide about its revocation. The
-// claims count only if a node has verified its signature.
+// A JWT holds the properties that determine whether a token of a trusted issuer is revoked. The
+// claims are trustworthy only if a node has verified the signature.
 type JWT struct {
 	Issuer     string   // the iss claim
-	Digests    []Digest // of the token and, if its signature has one, of the other form of that signature
+	Digests    []Digest // digest of the token and, if its signature has one, of the other form of that signature
 	JTI        string
 	ClientID   string
 	Subject    string
 	Session    string
 	GrantID    string
-	Earlier    []Membership // by earlier mappings of the issuer, see [EarlierMapping]
+	Earlier    []Membership // memberships by earlier mappings of the issuer, see [EarlierMapping]
 	IssuedAt   Time
 	ExpiresAt  Time
 	NotBefore  Time // 0: valid immediately
@@ -25,8 +25,8 @@ type JWT struct {
 	Username   string
 	Audience   []string
 	CNF        []byte // see [Token]
-	Thumbprint string // of the key that verified the token
-	// MappingVersion is that of the issuer's record with which the claims were read.
+	Thumbprint string // thumbprint of the key that verified the token
+	// MappingVersion is the MappingVersion of the issuer's record with which the claims were read.
 	MappingVersion uint64
 }
 
@@ -55,11 +55,11 @@ func (j *JWT) Record() Record {
 	return r
 }
 
-// A JTIRevocation names the JWTs of a trusted issuer that end, without showing them.
+// A JTIRevocation revokes JWTs of a trusted issuer by their jti, without the tokens themselves.
 type JTIRevocation struct {
 	Issuer    string // the iss claim
 	JTI       string
-	ExpiresAt Time // of the token; 0: unknown
+	ExpiresAt Time // expiry of the token; 0: unknown
 	Reason    string
 }
 
@@ -76,7 +76,7 @@ const (
 
 // A Denial revokes the JWTs of an issuer that have a certain property, whenever they were issued.
 type Denial struct {
-	Until  Time // the end of the last token that it can end, according to every clock
+	Until  Time // the latest expiry of a token that it can revoke, according to every clock
 	At     Time
 	By     string // client id of the actor
 	Reason string
@@ -92,7 +92,7 @@ func DenialKey(kind DenialKind, issuer, value string) Digest {
 	return sha256.Sum256(b)
 }
 
-// DenialKeys returns the keys of the denials that can end j.
+// DenialKeys returns the keys of the denials that can revoke j.
 func (j *JWT) DenialKeys() []Digest {
 	keys := make([]Digest, 0, 5)
 	for i := range j.Digests {
@@ -115,10 +115,10 @@ func (j *JWT) DenialKeys() []Digest {
 
 // Bounds of an assertion with which a client authenticates (RFC 7523 section 2.2).
 const (
-	// MaxAssertionLifetime is how far its expiry may lie in the future.
+	// MaxAssertionLifetime is how far in the future the expiry may be.
 	MaxAssertionLifetime = 10 * time.Minute
-	// MaxAssertionSkew is the largest max_clock_skew. A used assertion is remembered for as long
-	// after its expiry, because a node whose clock is behind may still accept it.
+	// MaxAssertionSkew is the largest max_clock_skew. The state keeps a used assertion for this long
+	// after its expiry, because a node with a slow clock may still accept it.
 	MaxAssertionSkew = 5 * time.Minute
 	MaxAssertionID   = 512 // bytes of a jti
 )
@@ -127,10 +127,10 @@ const (
 type VerifiedAssertion struct {
 	Key        Digest // see [AssertionKey]
 	ExpiresAt  Time
-	Thumbprint string // of the key
+	Thumbprint string // thumbprint of the key
 }
 
-// An AssertionUse is the only use of an assertion.
+// An AssertionUse records the only permitted use of an assertion.
 type AssertionUse struct {
 	Key       Digest // see [AssertionKey]
 	ExpiresAt Time

@@ -6,18 +6,19 @@ import (
 	"time"
 )
 
-// An OutageError is an [ErrNoLeader] of a node that expects no leader soon. It has the reason.
+// An OutageError is the [ErrNoLeader] of a node that does not expect a leader soon. It
+// contains the reason.
 type OutageError struct {
 	Since     time.Time // the node has known no leader since then
-	Voters    int       // voters of the cluster, this node included; 0: this node is not a voter
-	Reachable int       // voters that answer this node, itself included
+	Voters    int       // number of voters of the cluster, this node included; 0: this node is not a voter
+	Reachable int       // number of voters that respond to this node, itself included
 	Silent    []SilentVoter
 	// RetryAfter is how long a caller should wait. It is short before an election. If a majority of
 	// the voters is unreachable, it is as long as the outage has lasted.
 	RetryAfter time.Duration
 }
 
-// A SilentVoter is a voter that does not answer.
+// A SilentVoter is a voter that does not respond.
 type SilentVoter struct {
 	NodeID string
 	Since  time.Time // since then messages to it have failed, or it has been silent

@@ -38,7 +38,7 @@ func DefaultSettings() Settings {
 // A SettingRule has the name of one setting and its inclusive bounds. Values of durations are in
 // nanoseconds, values of counts are plain numbers.
 type SettingRule struct {
-	Name     string // in the API and in configuration files
+	Name     string // name in the API and in configuration files
 	Min, Max int64
 	duration func(*Settings) *time.Duration
 	count    func(*Settings) *int // nil unless the setting is a count

@@ -21,13 +21,13 @@ const (
 	maxColumns       = 120 // lines of code; a tab counts as one
 	maxProseColumns  = 100 // lines that are only a comment
 	maxNodeFields    = 14
-	maxNodeMethods   = 64 // without those of embedded parts
+	maxNodeMethods   = 64 // methods of Node, without those of embedded parts
 	maxTestName      = 50
 )
 
 // A goFile is a parsed Go file of this module that is not generated.
 type goFile struct {
-	path  string // below the root
+	path  string // path below the root
 	test  bool
 	src   []byte
 	ast   *ast.File
@@ -86,7 +86,7 @@ func TestSizes_Packages_AreSmall(t *testing.T) {
 func TestSizes_FileNames_ShareNoPrefix(t *testing.T) {
 	_, files := parseModule(t)
 	platform := regexp.MustCompile(`_(linux|other|unix|windows|on|off)$`)
-	names := map[string][]string{} // per folder, tests apart
+	names := map[string][]string{} // per directory, tests separately
 	for _, f := range files {
 		stem := strings.TrimSuffix(filepath.Base(f.path), ".go")
 		key := f.dir()
@@ -100,7 +100,7 @@ func TestSizes_FileNames_ShareNoPrefix(t *testing.T) {
 	}
 	for dir, stems := range names {
 		for _, prefix := range sharedPrefixes(stems) {
-			t.Errorf("%s: three files or more begin with %q: make them a package", dir, prefix)
+			t.Errorf("%s: three or more files begin with %q: make them a package", dir, prefix)
 		}
 	}
 }
@@ -150,7 +150,7 @@ func TestSizes_FilesAndFunctions_AreShort(t *testing.T) {
 	}
 }
 
-func TestSizes_Lines_FitTheScreen(t *testing.T) {
+func TestSizes_Lines_AreShort(t *testing.T) {
 	fset, files := parseModule(t)
 	for _, f := range files {
 		texts := longTexts(fset, f)
@@ -212,7 +212,7 @@ func TestSizes_Node_HasFewFields(t *testing.T) {
 	}
 }
 
-// A method of Node belongs to one of its parts if the part can have it.
+// A method that one part of Node can have belongs to that part, not to Node.
 func TestSizes_Node_HasFewMethods(t *testing.T) {
 	_, files := parseModule(t)
 	methods := 0

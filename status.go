@@ -17,13 +17,13 @@ type Member struct {
 	Leader       bool
 	Alive        bool
 	AppliedIndex uint64        // 0: not reported yet
-	Behind       uint64        // entries that it has not applied
-	LastContact  time.Duration // since the last report; negative: no report yet
+	Behind       uint64        // number of entries that it has not applied
+	LastContact  time.Duration // time since the last report; negative: no report yet
 	LeaseLeft    time.Duration
 	Version      string
 }
 
-// A NodeStatus describes the answering node.
+// A NodeStatus describes the node that returns it.
 type NodeStatus struct {
 	NodeID       string
 	ClusterID    string
@@ -49,7 +49,7 @@ type NodeStatus struct {
 // A BackupStatus describes the scheduled backups of a node at one target.
 type BackupStatus struct {
 	Target string        // "dir" or "s3"
-	Age    time.Duration // since the start of the newest successful backup; negative: there is none
+	Age    time.Duration // time since the start of the newest successful backup; negative: there is none
 }
 
 // A LeaderRef names the leader. Both fields are empty while the leader is unknown.
@@ -79,17 +79,17 @@ type Check struct {
 	Detail string
 }
 
-// Voting reports how many voters of a cluster answer, and how many more may fail.
+// Voting reports how many voters of a cluster respond, and how many more may fail.
 type Voting struct {
 	Voters int
-	Up     int // voters that answer
-	Quorum int // voters without which nothing commits; 0 without voters
+	Up     int // number of voters that respond
+	Quorum int // number of voters needed for a commit; 0 if there are no voters
 	// FailureTolerance is the number of further voters that may fail, whichever they are. It is also 0
 	// if the quorum is already lost.
 	FailureTolerance int
 	// RegionTolerance is the number of regions that may fail as a whole, whichever they are.
 	RegionTolerance int
-	Regions         []RegionVoting // those with voters, by name
+	Regions         []RegionVoting // regions with voters, by name
 }
 
 // RegionVoting is the part of [Voting] about one region.
@@ -97,7 +97,7 @@ type RegionVoting struct {
 	Region     string
 	Voters     int
 	Up         int
-	Survivable bool // without this region, the voters that answer are still a quorum
+	Survivable bool // without this region, the voters that respond are still a quorum
 }
 
 // VotingOf counts the voters among members.
@@ -125,7 +125,7 @@ func VotingOf(members []Member) Voting {
 	}
 	v.Quorum = v.Voters/2 + 1
 	v.FailureTolerance = max(0, v.Up-v.Quorum)
-	// The regions with the most voters are the worst that can fail.
+	// In the worst case, the regions with the most responding voters fail.
 	slices.SortFunc(v.Regions, func(a, b RegionVoting) int { return cmp.Compare(b.Up, a.Up) })
 	left := v.Up
 	for _, r := range v.Regions {

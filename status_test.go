@@ -8,8 +8,9 @@ import (
 	"revoked"
 )
 
-// Each word is the voters of a region: "+" answers, "-" does not, "." is a member without a vote.
-func TestVotingOf_EachCluster_CountsWhatMayFail(t *testing.T) {
+// Each word lists the members of a region: "+" is a voter that responds, "-" a voter that does not,
+// and "." a non-voter.
+func TestVotingOf_EachCluster_CountsTolerance(t *testing.T) {
 	for cluster, want := range map[string]string{
 		"":                "0 of 0 up, quorum 0, 0 nodes and 0 regions may fail:",
 		".":               "0 of 0 up, quorum 0, 0 nodes and 0 regions may fail:",

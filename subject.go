@@ -52,7 +52,7 @@ func (k SubjectKind) Name() string {
 // subjectNames lists the names of the kinds for messages.
 func subjectNames() string { return strings.Join(subjectKinds[SubjectDN:], ", ") }
 
-// MaxSubject is the length of the longest Value of a CertificateSubject, in bytes.
+// MaxSubject is the maximum length of the Value of a CertificateSubject, in bytes.
 const MaxSubject = 1024
 
 // A CertificateSubject names the certificate of one client. The zero value does not name a
@@ -169,7 +169,7 @@ type DN []rdn
 type rdn []attribute
 
 type attribute struct {
-	oid   string // of the type
+	oid   string // OID of the type
 	value string // text, or the DER of a value that is not text
 	text  bool
 }
@@ -294,8 +294,8 @@ func finishValue(b []byte, rest string) (string, string, error) {
 	return string(b), rest, nil
 }
 
-// unescape returns the byte that an escape encodes, and the number of characters after the
-// backslash that it uses. The number is 0 for an invalid escape.
+// unescape returns the byte that an escape encodes, and the number of characters that the escape
+// has after its backslash. The number is 0 for an invalid escape.
 func unescape(s string) (b byte, n int) {
 	if s != "" && strings.IndexByte(` "#+,;<=>\`, s[0]) >= 0 {
 		return s[0], 1

@@ -17,7 +17,7 @@ func subject(kind revoked.SubjectKind, value string) *revoked.Client {
 		Subject: revoked.CertificateSubject{Kind: kind, Value: value}}
 }
 
-func TestValidateClient_CertificateSubject_ByKind(t *testing.T) {
+func TestValidateClient_CertificateSubject_IsChecked(t *testing.T) {
 	for _, tt := range []struct {
 		kind  revoked.SubjectKind
 		value string

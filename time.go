@@ -45,8 +45,8 @@ func (t Time) Add(d time.Duration) Time {
 	return t + us
 }
 
-// Sub returns t-u, capped at the longest and the shortest duration. Those are 292 years, which is
-// less than the range of times.
+// Sub returns t-u, capped at the longest and the shortest duration, about 292 years. The range of
+// times is larger.
 func (t Time) Sub(u Time) time.Duration {
 	const most = Time(math.MaxInt64 / int64(time.Microsecond))
 	return time.Duration(min(max(t-u, -most), most)) * time.Microsecond

@@ -9,14 +9,13 @@ import (
 // A Digest is the SHA-256 of a token's bytes, the only form of a token below the HTTP handlers.
 type Digest [sha256.Size]byte
 
-// DigestToken returns the digest of a raw token. It keeps no part of the token, and does not copy
-// bytes.
+// DigestToken returns the digest of a raw token. It neither retains nor copies the token.
 func DigestToken[T string | []byte](token T) Digest { return sha256.Sum256([]byte(token)) }
 
 // String returns the base64url form without padding.
 func (d Digest) String() string { return base64.RawURLEncoding.EncodeToString(d[:]) }
 
-// Prefix returns the first eight characters of String. They distinguish the tokens of a listing and
+// Prefix returns the first eight characters of String. They distinguish the tokens of a list, but
 // are too short to look up a token.
 func (d Digest) Prefix() string { return d.String()[:8] }
 
@@ -80,8 +79,8 @@ type Token struct {
 	GrantID  string
 	IssuedAt Time
 	// RegisteredAt is set only if IssuedAt was later than the registration, or if the state keeps
-	// its history. A later cut-off compares with it, so it revokes the token even if the issuer's
-	// clock was ahead.
+	// its history. A later cut-off compares with RegisteredAt, so it revokes the token even if the
+	// issuer's clock was fast.
 	RegisteredAt    Time
 	RegisteredIndex uint64 // set only if the state keeps its history
 	ExpiresAt       Time   // 0: never
@@ -95,12 +94,12 @@ type Token struct {
 	// stub. They are set only if the state keeps its history.
 	EndedAt    Time
 	EndedIndex uint64
-	// DeniedAt and DeniedIndex name the entry whose denial of the JTI ended this token. Only a stub
-	// has them, because the denial may be dropped before the stub.
+	// DeniedAt and DeniedIndex are the stamp and the index of the entry whose denial of the JTI
+	// revoked this token. Only a stub has them, because the denial may be dropped before the stub.
 	DeniedAt    Time
 	DeniedIndex uint64
-	// UndeniedAt is set in a stub: before this time, a denial of its JTI may have existed that was
-	// dropped.
+	// UndeniedAt is set only in a stub. Before this time, a denial of its JTI that has been dropped
+	// may have existed.
 	UndeniedAt Time
 }
 

@@ -15,7 +15,7 @@ var pins = []struct{ module, version, why string }{
 		"0.7.0 needs go-metrics 0.7.0; 0.6.0 is the first that bounds remote state and has no data race in the keyring"},
 	{"github.com/hashicorp/raft-boltdb/v2", "v2.3.1",
 		"the newest version; it requires bbolt 1.3.5, so bbolt is pinned here as well"},
-	{"github.com/hashicorp/raft-autopilot", "v0.3.0", "node wraps its removals of servers"},
+	{"github.com/hashicorp/raft-autopilot", "v0.3.0", "node wraps its removal of servers"},
 	{"go.etcd.io/bbolt", "v1.5.0", "fixes since 1.3.5: rollback panics, a protected meta page, power loss"},
 	{"github.com/cockroachdb/pebble/v2", "v2.1.7", "the format of the durable store"},
 	{"github.com/dgraph-io/ristretto/v2", "v2.4.2", "the unversioned path ends at 0.2.0 and v1 is retracted"},

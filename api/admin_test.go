@@ -29,7 +29,7 @@ type adminBench struct {
 	url  string
 	http *http.Client
 	srv  *serve.Server
-	tls  *tls.Config // of the server
+	tls  *tls.Config // TLS configuration of the server
 }
 
 // secretOf returns the secret of a client of an adminBench.
@@ -70,7 +70,8 @@ func newAdminBench(t testing.TB, configure ...func(*api.Config)) *adminBench {
 	return b
 }
 
-// serveAdmin serves handler on a loopback port. Certificate and client come from httptest.
+// serveAdmin serves handler on a loopback port. The server's certificate and the HTTP client come
+// from httptest.
 func serveAdmin(t testing.TB, b *adminBench, handler http.Handler) {
 	t.Helper()
 	tlsServer := httptest.NewTLSServer(http.NotFoundHandler())
@@ -119,7 +120,7 @@ func (r reply) field(t *testing.T, name string) any {
 	return m[name]
 }
 
-// do sends a request as a client. contentType "" means application/json if there is a body.
+// do sends a request as the client who. contentType "" means application/json if there is a body.
 func (b *adminBench) do(t testing.TB, who, method, path, contentType, body string) reply {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, b.url+path, strings.NewReader(body))
@@ -147,7 +148,8 @@ func (b *adminBench) do(t testing.TB, who, method, path, contentType, body strin
 	return reply{res.StatusCode, res.Header, string(got)}
 }
 
-// ahead is a Unix time an hour from now. It is constant, so that a registration can be repeated.
+// ahead is a Unix time an hour from now. It is constant, so that a test can send the same
+// registration again.
 var ahead = fmt.Sprint(time.Now().Add(time.Hour).Unix())
 
 func pairBody(grant, client, access, refresh string) string {
@@ -209,7 +211,7 @@ func actor(b *adminBench, id string) revoked.Actor {
 	return revoked.ActorOf(c)
 }
 
-// Contract section 3, body of a registration. No error repeats the token.
+// Contract section 3, "body of a registration". No error contains the token.
 func TestGrants_MalformedBody_IsRejected(t *testing.T) {
 	b := newAdminBench(t)
 	if got := b.do(t, "issuer", "POST", "/v1/grants", "", pairBody("g-1", "app", "known", "known-r")); got.status != 201 {
@@ -315,7 +317,7 @@ func TestGrants_OtherContentType_Is415(t *testing.T) {
 	}
 }
 
-func TestGrants_GetAndDelete_FollowOwner(t *testing.T) {
+func TestGrants_GetAndDelete_RequireOwner(t *testing.T) {
 	b := newAdminBench(t)
 	id := `g/1 "ä"`
 	if got := b.do(t, "issuer", "POST", "/v1/grants", "", pairBody(id, "app", "a", "r")); got.status != 201 {

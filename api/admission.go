@@ -74,7 +74,7 @@ func (a *API) deleteAdmit(r *request.Request) error {
 	return r.SendIndex(a.cfg.Backend.WithdrawAdmission(ctx, r.Actor(), node))
 }
 
-// admittedView is one node of GET /v1/cluster/admitted.
+// admittedView is one node in the response to GET /v1/cluster/admitted.
 type admittedView struct {
 	Node      string              `json:"node"`
 	NonVoter  bool                `json:"non_voter"`
@@ -98,7 +98,8 @@ func (a *API) getAdmitted(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, map[string][]admittedView{"nodes": out})
 }
 
-// newTokenView is the response to POST /v1/cluster/join-tokens, the only one with the token.
+// newTokenView is the response to POST /v1/cluster/join-tokens. Only this response contains the
+// join token.
 type newTokenView struct {
 	ID        string              `json:"id"`
 	Token     string              `json:"token"`
@@ -134,7 +135,7 @@ func (a *API) postJoinTokens(r *request.Request) error {
 	return r.SendJSON(http.StatusCreated, newTokenView{made.ID, token.Text(), request.UnixSeconds(made.ExpiresAt)})
 }
 
-// joinTokenView is one token of GET /v1/cluster/join-tokens.
+// joinTokenView is one token in the response to GET /v1/cluster/join-tokens.
 type joinTokenView struct {
 	ID        string                 `json:"id"`
 	State     revoked.JoinTokenState `json:"state"`

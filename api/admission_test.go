@@ -9,7 +9,7 @@ import (
 	"revoked/internal/jointoken"
 )
 
-func TestAdmit_Calls_ChangeTheList(t *testing.T) {
+func TestAdmit_Calls_ChangeAdmittedNodes(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.nodes = []revoked.Member{{NodeID: "n1", Voter: true}}
 	for _, tt := range []struct {
@@ -61,7 +61,7 @@ func TestAdmit_Calls_ChangeTheList(t *testing.T) {
 	}
 }
 
-func TestJoinTokens_Token_ShownOnce(t *testing.T) {
+func TestJoinTokens_Token_IsShownOnce(t *testing.T) {
 	b := newAdminBench(t)
 	made := b.do(t, "admin", "POST", "/v1/cluster/join-tokens", "", `{"node":"n4","non_voter":true,"ttl":"10m"}`)
 	token, _ := made.field(t, "token").(string)

@@ -26,33 +26,34 @@ import (
 // A Backend is the node that the API serves; [revoked/node.Node] implements it. Methods must allow
 // concurrent calls. Errors wrap the sentinels of package revoked.
 //
-// A write returns once it is final on every node, a registration once it is committed. A node that
-// is not in a cluster answers Client from its bootstrap files.
+// A write returns once it is final on every node, a registration once it is committed. On a node
+// that is not in a cluster, Client returns the clients of the node's bootstrap files.
 type Backend interface {
-	tokens.Backend // decides about presented tokens
-	access.Backend // has the clients that call
+	tokens.Backend // decisions about presented tokens
+	access.Backend // records of the clients that call
 
-	// RevokeJTI revokes the JWTs of an issuer with a jti. It returns ErrUnprocessable if the issuer is
-	// not trusted or reuses jti, and ErrForbidden for a client that may not use the issuer.
+	// RevokeJTI revokes the JWTs that have the issuer and the jti of r. It returns ErrUnprocessable
+	// if the issuer is not trusted or reuses jti values, and ErrForbidden for a client that may not
+	// use the issuer.
 	RevokeJTI(ctx context.Context, by revoked.Actor, r revoked.JTIRevocation) (index uint64, err error)
-	// RevokeJTIs revokes several JWTs like RevokeJTI, in one log entry. The results are in the order
-	// of list. The error concerns all of them.
+	// RevokeJTIs revokes several JWTs like RevokeJTI, in one log entry. The results are in the
+	// order of list. The error applies to the whole list.
 	RevokeJTIs(
 		ctx context.Context, by revoked.Actor, list []revoked.JTIRevocation,
 	) (results []error, index uint64, err error)
-	// DeleteGrant revokes the grant with that id. It returns ErrNotFound, or ErrForbidden for an
-	// issuer that did not register it.
+	// DeleteGrant revokes the grant with that id. It returns ErrNotFound for an unknown id, and
+	// ErrForbidden for an issuer that did not register the grant.
 	DeleteGrant(ctx context.Context, by revoked.Actor, id, reason string) (index uint64, err error)
 	// RevokeMatching creates a cut-off, unless req.DryRun is set. It returns ErrExpectation if
-	// req.Expect is set and another number of grants matches.
+	// req.Expect is set and differs from the number of grants that match.
 	RevokeMatching(ctx context.Context, by revoked.Actor, req revoked.CutoffRequest) (revoked.CutoffResult, error)
 
 	// Register commits the registrations and returns one result for each, in the order of regs. The
-	// error concerns the whole call, such as ErrNoLeader; an error of one registration is in its
-	// result.
+	// returned error, such as ErrNoLeader, applies to all of them; an error of one registration is
+	// in its result.
 	Register(ctx context.Context, by revoked.Actor, regs []revoked.Registration) ([]revoked.RegisterResult, error)
-	// RegisterBulk is like Register, for registrations that may wait for other requests. It waits for
-	// the turn of the client until ctx ends, and then at most for the request timeout.
+	// RegisterBulk is like Register, but gives way to other requests. It waits for the client's
+	// turn until ctx ends. After that, it waits for the commit, at most for the request timeout.
 	RegisterBulk(ctx context.Context, by revoked.Actor, regs []revoked.Registration) ([]revoked.RegisterResult, error)
 	// Grant returns a grant with its tokens, or ErrNotFound.
 	Grant(ctx context.Context, id string) (revoked.GrantView, error)
@@ -60,80 +61,84 @@ type Backend interface {
 	// bounded: a page that is not the last one may have fewer grants than q.Limit, or none.
 	Grants(ctx context.Context, q revoked.GrantQuery) (revoked.GrantPage, error)
 
-	// Era returns the era of this node's cluster, see [revoked.EraOf]. Every index belongs to it. It
-	// is empty until the node has a state of its cluster, and never changes after that.
+	// Era returns the era of this node's cluster, see [revoked.EraOf]. Every index belongs to this
+	// era. Era returns "" until the node has the state of a cluster. After that, the era never
+	// changes.
 	Era() string
-	// Events returns at most limit events with an index above after, in the order of the log. upTo is
-	// the index up to which they cover the log. It returns ErrGone if events after that index have
-	// been deleted.
+	// Events returns at most limit events with an index above after, in the order of the log. They
+	// are all events with an index above after and up to upTo. Events returns ErrGone if events
+	// with an index above after have been deleted.
 	Events(ctx context.Context, after uint64, limit int) (events []revoked.Event, upTo uint64, err error)
-	// Audit returns audit entries as Events returns events. WaitAudit waits as WaitEvent does.
+	// Audit is like Events, and WaitAudit like WaitEvent, but for audit entries.
 	Audit(ctx context.Context, after uint64, limit int) (entries []revoked.AuditEntry, upTo uint64, err error)
 	WaitAudit(ctx context.Context, after uint64) error
-	// AuditBefore returns an index up to which all audit entries of this node are older than the
-	// second of at.
+	// AuditBefore returns an index that splits this node's audit log at the second of at. Entries
+	// up to the index are from earlier seconds, and later entries are not.
 	AuditBefore(at revoked.Time) (index uint64, err error)
-	// Note writes an audit entry of a call that has no operation of its own. It uses only Kind,
-	// Object, Reason, Detail and Refused. If the call was refused, it replaces ids that are not in
-	// this node's state with digests, because they may be secrets. It waits for the commit.
+	// Note writes an audit entry about a call that has no operation of its own. Of e it uses only
+	// Kind, Object, Reason, Detail and Refused. If the call was refused, Note replaces ids that are
+	// not in this node's state with digests, because these ids may be secrets. It waits for the
+	// commit.
 	Note(ctx context.Context, by revoked.Actor, e revoked.AuditEntry) error
 
-	// Newest returns an index that this node has applied and no node had exceeded before the call. It
-	// needs a read barrier: with only a lease, another node may have applied, and shown to a reader,
-	// entries that are not yet acknowledged. It returns ErrNotCurrent or ErrNoLeader.
+	// Newest returns an index that this node has applied and no node had exceeded before the call.
+	// It needs a read barrier: with only a lease, another node may have applied, and shown to a
+	// reader, entries that are not yet acknowledged. It returns ErrNotCurrent or ErrNoLeader.
 	Newest(ctx context.Context) (index uint64, err error)
-	// WaitEvent blocks until this node may have applied an event or a change of a client with an
-	// index above after. If ctx ends first, it returns the context's error. Other entries do not
-	// unblock it.
+	// WaitEvent blocks until this node may have applied an event with an index above after, or a
+	// change of a client. If ctx ends first, it returns the context's error. Other log entries do
+	// not unblock it.
 	WaitEvent(ctx context.Context, after uint64) error
 
 	// Client returns this node's own copy of a client, so that authentication works without quorum.
 	// The caller must not change the record.
 	Client(id string) (*revoked.Client, bool)
-	// Current blocks until this node's copy holds everything that was acknowledged before the call. It
-	// returns immediately under a lease. It returns ErrNotCurrent or ErrNoLeader.
+	// Current blocks until this node's copy holds everything that was acknowledged before the call.
+	// It returns immediately under a lease. It returns ErrNotCurrent or ErrNoLeader.
 	Current(ctx context.Context) error
-	// ClientsCurrent reports whether this node's copy has been current at least once since the start.
-	// Until then, a client that is missing from the copy may exist.
+	// ClientsCurrent reports whether this node's copy has been current at least once since the
+	// process started. Until then, a client that is missing from the copy may exist.
 	ClientsCurrent() bool
 	// Clients returns all clients in the order of their ids.
 	Clients(ctx context.Context) ([]*revoked.Client, error)
-	// CreateClient stores a new client and sets CreatedAt and Version. It returns ErrConflict if the
-	// id is taken.
+	// CreateClient stores a new client and sets CreatedAt and Version. It returns ErrConflict if
+	// the id is taken.
 	CreateClient(ctx context.Context, by revoked.Actor, c revoked.Client) (*revoked.Client, uint64, error)
-	// UpdateClient replaces the record if its version is c.Version, and returns ErrConflict if it is
-	// not. It returns ErrNotFound for an unknown id.
+	// UpdateClient replaces the record if its version is c.Version, and returns ErrConflict if it
+	// is not. It returns ErrNotFound for an unknown id.
 	UpdateClient(ctx context.Context, by revoked.Actor, c revoked.Client) (*revoked.Client, uint64, error)
-	// DeleteClient deletes the client and revokes all of its tokens. It returns ErrNotFound for an id
-	// that never existed, and succeeds for one that is already deleted.
+	// DeleteClient deletes the client and revokes all of its tokens. It returns ErrNotFound for an
+	// id that never existed, and succeeds for one that is already deleted.
 	DeleteClient(ctx context.Context, by revoked.Actor, id string) (index uint64, err error)
 
-	// Issuers returns this node's own copy of the trusted issuers that are not deleted, in the order
-	// of their names. The caller must not change the records.
+	// Issuers returns this node's own copy of the trusted issuers that are not deleted, in the
+	// order of their names. The caller must not change the records.
 	Issuers() []*revoked.Issuer
-	// CreateIssuer stores a new issuer and sets CreatedAt and Version. It returns ErrConflict if the
-	// name or the iss is taken, or was until a short time ago.
+	// CreateIssuer stores a new issuer and sets CreatedAt and Version. It returns ErrConflict if
+	// the name or the iss is taken, or was until a short time ago.
 	CreateIssuer(ctx context.Context, by revoked.Actor, i revoked.Issuer) (*revoked.Issuer, uint64, error)
-	// UpdateIssuer replaces the record if its version is i.Version, and returns ErrConflict if it is
-	// not. Without JWKSURI, keys that i lacks are retired. It returns ErrNotFound for an unknown name.
+	// UpdateIssuer replaces the record if its version is i.Version, and returns ErrConflict if it
+	// is not. If i has no JWKSURI, stored keys that i lacks are retired. It returns ErrNotFound for
+	// an unknown name.
 	UpdateIssuer(ctx context.Context, by revoked.Actor, i revoked.Issuer) (*revoked.Issuer, uint64, error)
 	// DeleteIssuer deletes an issuer and revokes its tokens. It returns ErrNotFound for an unknown
 	// name, and succeeds for one that is already deleted.
 	DeleteIssuer(ctx context.Context, by revoked.Actor, name string) (index uint64, err error)
-	// BanIssuerKey bans a key permanently. It returns ErrNotFound for an unknown issuer or key. It is
-	// idempotent.
+	// BanIssuerKey bans a key permanently. It returns ErrNotFound for an unknown issuer or key. It
+	// is idempotent.
 	BanIssuerKey(ctx context.Context, by revoked.Actor, name, thumbprint string) (index uint64, err error)
-	// CheckToken verifies a token with the keys of an issuer, current as of the call. It returns
-	// ErrNotFound for an unknown name. It neither keeps nor logs the token.
+	// CheckToken verifies a token with the keys of an issuer. The keys are current as of the call.
+	// It returns ErrNotFound for an unknown name. It neither keeps nor logs the token.
 	CheckToken(ctx context.Context, name, token string) (revoked.TokenCheck, error)
-	// RefreshIssuer makes the leader fetch the keys of an issuer now, and reports whether they
-	// changed. It returns ErrNotFound, ErrUnprocessable for an issuer whose keys were given, or
-	// ErrQuota if the last fetch began a short time ago.
+	// RefreshIssuer makes the leader fetch the keys of an issuer now, and reports whether the keys
+	// changed. It returns ErrNotFound for an unknown name, ErrUnprocessable for an issuer without a
+	// JWKSURI, and ErrQuota if the last fetch began a short time ago.
 	RefreshIssuer(ctx context.Context, by revoked.Actor, name string) (index uint64, changed bool, err error)
-	// KeyFetches returns the leader's fetches of each issuer with a JWKSURI, by name.
+	// KeyFetches returns the state of the leader's key fetches for each issuer with a JWKSURI. The
+	// keys of the map are issuer names.
 	KeyFetches(ctx context.Context) (map[string]revoked.KeyFetch, error)
 	// ParseKeys reads a JWK set that an operator sends. It returns ErrInvalid for a set with a
-	// private, symmetric or malformed key, or without a usable one.
+	// private, symmetric or malformed key, or without a usable key.
 	ParseKeys(set []byte) ([]revoked.IssuerKey, error)
 	// ParseAssertion and AssertionUse implement [clientauth.Assertions].
 	ParseAssertion(raw, audience string) (
@@ -144,8 +149,8 @@ type Backend interface {
 
 	// Settings returns this node's copy of the replicated settings.
 	Settings() revoked.Settings
-	// UpdateSettings replaces the settings if their version is s.Version, and returns ErrConflict if
-	// it is not. It returns ErrUnprocessable for a value out of bounds.
+	// UpdateSettings replaces the settings if their version is s.Version, and returns ErrConflict
+	// if it is not. It returns ErrUnprocessable for a value out of bounds.
 	UpdateSettings(ctx context.Context, by revoked.Actor, s revoked.Settings) (revoked.Settings, uint64, error)
 
 	// Members returns the members of the cluster.
@@ -158,29 +163,30 @@ type Backend interface {
 	// (cluster port). It returns ErrAlreadyMember, or ErrUnprocessable if no address belongs to a
 	// cluster that it may join.
 	Join(ctx context.Context, addresses []string) (index uint64, err error)
-	// Leave makes this node leave the cluster permanently; the process exits after the response. It
-	// returns ErrQuorumRisk.
+	// Leave makes this node leave the cluster permanently; the process exits after the response.
+	// Leave returns ErrQuorumRisk if the other voters would have no live majority.
 	Leave(ctx context.Context, by revoked.Actor) (index uint64, err error)
-	// Remove removes another node. It returns ErrNotFound, or ErrQuorumRisk unless force is set, which
-	// requires a reason. The leader authorizes the actor again, so it may return ErrForbidden or
-	// ErrActorChanged.
+	// Remove removes another node. It returns ErrNotFound for an unknown node, and ErrQuorumRisk if
+	// the other voters would have no live majority. force skips this check and requires a reason.
+	// The leader authorizes the actor again, so Remove may return ErrForbidden or ErrActorChanged.
 	Remove(ctx context.Context, by revoked.Actor, node string, force bool, reason string) (index uint64, err error)
 	// TransferLeader makes node the leader. If node is empty, the leader chooses one. The leader
 	// authorizes the actor again.
 	TransferLeader(ctx context.Context, by revoked.Actor, node string) (index uint64, err error)
 
-	// Admit lets a node that is not a member join for ttl. It returns ErrConflict for a member, and
-	// ErrUnprocessable if too many nodes are admitted.
+	// Admit allows a node that is not a member to join for ttl. It returns ErrConflict for a member,
+	// and ErrUnprocessable if too many nodes are admitted.
 	Admit(ctx context.Context, by revoked.Actor, node string, nonVoter bool, ttl time.Duration) (index uint64, err error)
 	// WithdrawAdmission ends the admission of a node. It is idempotent. It returns
 	// ErrConflict for a member and ErrNotFound for a name without an admission.
 	WithdrawAdmission(ctx context.Context, by revoked.Actor, node string) (index uint64, err error)
-	// Admitted returns the nodes that may join, that are members, or that are barred, ordered by name.
+	// Admitted returns the nodes that may join, that are members, or that are barred, ordered by
+	// name.
 	Admitted(ctx context.Context) ([]revoked.AdmittedNode, error)
 	// ClusterCA returns the SHA-256 of the public key of the cluster's CA, for a join token.
 	ClusterCA() ([32]byte, error)
-	// CreateJoinToken stores t for ttl and returns it with its times. It returns ErrUnprocessable if
-	// there are too many tokens.
+	// CreateJoinToken stores t for ttl and returns it with its times. It returns ErrUnprocessable
+	// if there are too many tokens.
 	CreateJoinToken(ctx context.Context, by revoked.Actor, t revoked.JoinToken, ttl time.Duration) (
 		revoked.JoinToken, error)
 	// JoinTokens returns the join tokens that are not deleted, oldest first.
@@ -188,10 +194,11 @@ type Backend interface {
 	// DeleteJoinToken deletes a join token. It is idempotent. It returns ErrNotFound for
 	// an unknown id.
 	DeleteJoinToken(ctx context.Context, by revoked.Actor, id string) (index uint64, err error)
-	// Promote makes a member a voter. It returns ErrNotFound, or ErrUnprocessable if the member has
-	// not caught up.
+	// Promote makes a member a voter. It returns ErrNotFound for an unknown node, and
+	// ErrUnprocessable if the member has not caught up.
 	Promote(ctx context.Context, by revoked.Actor, node string) (index uint64, err error)
-	// Demote makes a member a non-voter. It returns ErrNotFound or ErrQuorumRisk.
+	// Demote makes a member a non-voter. It returns ErrNotFound for an unknown node, and
+	// ErrQuorumRisk if the other voters would have no live majority.
 	Demote(ctx context.Context, by revoked.Actor, node string) (index uint64, err error)
 
 	// Snapshot writes a verified backup. After the first byte, an error aborts the response.
@@ -202,7 +209,7 @@ type Backend interface {
 type Config struct {
 	Backend Backend
 	Log     *slog.Logger // each line reports a request, or a consequence of one; default: discard
-	// RequestLog gets the lines of requests that may be lost if the process is killed. Their level is
+	// RequestLog gets the request lines that may be lost if the process is killed. Their level is
 	// below warn, and their callers are not administrators or operators. Default: Log.
 	RequestLog *slog.Logger
 	Registerer prometheus.Registerer // default: a new registry
@@ -214,13 +221,13 @@ type Config struct {
 	// MetadataExtra is merged into the metadata document. It cannot replace [MetadataMembers].
 	MetadataExtra map[string]any
 
-	// ClientCAs returns the CAs that may issue certificates of callers. It decides the method of
-	// RFC 8705: tls_client_auth with CAs, self_signed_tls_client_auth without. A nil function or a
-	// nil pool means no CAs.
+	// ClientCAs returns the CAs that may issue certificates of callers. Its result selects the
+	// method of RFC 8705: tls_client_auth with CAs, self_signed_tls_client_auth without. A nil
+	// function or a nil pool means no CAs.
 	ClientCAs func() *x509.CertPool
 
-	RequireHTTPS bool // plain HTTP gets 400 and has no effect
-	RequirePost  bool // GET on an OAuth endpoint gets 405
+	RequireHTTPS bool // a plain HTTP request gets 400 and has no effect
+	RequirePost  bool // a GET request to an OAuth endpoint gets 405
 
 	CORSOrigins    []string       // exact origins, or "*"; empty: no CORS
 	TrustedProxies []netip.Prefix // peers whose X-Forwarded-Proto and X-Forwarded-For are trusted
@@ -238,34 +245,34 @@ type Config struct {
 	// without secrets. Both are for administrators; nil: 404.
 	RecentLog       func() []byte
 	EffectiveConfig func() any
-	// MetricsNetworks are the networks of callers that may read /metrics without credentials. Others
-	// need the role admin, operator or viewer. Prefixes are masked.
+	// MetricsNetworks are the networks of callers that may read /metrics without credentials.
+	// Others need the role admin, operator or viewer. Prefixes are masked.
 	MetricsNetworks []netip.Prefix
 
-	AuthFailuresPerMinute int // per client id; default 60
+	AuthFailuresPerMinute int // failures per client id; default 60
 	MissesPerSecond       int // introspections of unknown tokens per caller; default 2000
 	FeedLimit             int // open feeds; default 1000
 	FeedLimitPerClient    int // default 100
 	BulkLimit             int // concurrent bulk registrations; default 16
 	BulkLimitPerClient    int // default 4
 
-	// TempDir is the folder of the results that callers of bulk registrations have not read. Empty:
-	// the system's temporary folder.
+	// TempDir is the directory for results of bulk registrations that the callers have not read yet.
+	// Empty: the system's temporary directory.
 	TempDir              string
-	SpoolLimit           int64 // bytes of these results in all; default 512 MiB
-	SpoolLimitPerRequest int64 // bytes of these results of one request; default 64 MiB
+	SpoolLimit           int64 // bytes of all unread results together; default 512 MiB
+	SpoolLimitPerRequest int64 // bytes of the unread results of one request; default 64 MiB
 
 	// PublicRevocationsPerMinute limits the revocations of unknown tokens by one public client from
 	// one address; default 30.
 	PublicRevocationsPerMinute int
 	RequestTimeout             time.Duration // default 5s
-	MaxRequestsPerClient       int           // in progress, per client id; default 5000
+	MaxRequestsPerClient       int           // requests in progress per client id; default 5000
 
 	Version string
 
 	Tracer *tracing.Tracer // nil: no tracing
-	// TraceNetworks are the networks of callers whose traceparent is continued, including its decision
-	// to sample. For every other caller, a new trace begins here. Prefixes are masked.
+	// TraceNetworks are the networks of callers whose traceparent is continued, including its
+	// decision to sample. For every other caller, a new trace begins here. Prefixes are masked.
 	TraceNetworks []netip.Prefix
 }
 
@@ -307,9 +314,9 @@ func (c Config) check() error {
 	case c.MissesPerSecond < 0:
 		return invalid("MissesPerSecond is negative")
 	case min(c.FeedLimit, c.FeedLimitPerClient, c.BulkLimit, c.BulkLimitPerClient) < 0:
-		return invalid("a limit of feeds or bulk registrations is negative")
+		return invalid("FeedLimit, FeedLimitPerClient, BulkLimit or BulkLimitPerClient is negative")
 	case min(c.SpoolLimit, c.SpoolLimitPerRequest) < 0:
-		return invalid("a limit of the spool is negative")
+		return invalid("SpoolLimit or SpoolLimitPerRequest is negative")
 	case c.PublicRevocationsPerMinute < 0:
 		return invalid("PublicRevocationsPerMinute is negative")
 	case c.MaxRequestsPerClient < 0:
@@ -335,7 +342,7 @@ type API struct {
 	access     *access.Control
 	tokens     *tokens.Endpoints
 	debug      *debug.Pages
-	console    *console.Console // nil: off
+	console    *console.Console // nil: the console is off
 	ids        *request.IDs
 	recorder   *recorder.Recorder
 	leaderless *sparseLines // log lines of requests without a leader

@@ -13,8 +13,8 @@ import (
 	"revoked/api"
 )
 
-// Real calls get each answer that openapi.json describes, and no other answer. A member that the
-// schema of its answer lacks is an error here.
+// Real calls get each answer that openapi.json describes, and no other answer. An answer with a
+// member that its schema lacks fails the test.
 func TestOpenAPI_RealCalls_MatchTheDescription(t *testing.T) {
 	d := loadDescription(t)
 	b := newAdminBench(t, restrictMetrics)
@@ -48,7 +48,7 @@ func TestOpenAPI_RealCalls_MatchTheDescription(t *testing.T) {
 	}
 }
 
-// oauthCalls are calls to the OAuth endpoints that succeed, and checks.
+// oauthCalls are successful calls to the OAuth endpoints, and calls of forward authentication.
 func oauthCalls() []apiCall {
 	register := pairBody("g-oauth", "app", "access-oauth", "refresh-oauth")
 	gateway := http.Header{"Revoked-Authorization": {basic("rs1", secretOf("rs1"))}}
@@ -225,7 +225,7 @@ func (d *description) issuerCalls(t *testing.T, b *adminBench) {
 	d.call(t, b, apiCall{op: "GET /v1/audit", who: "admin", status: 200})
 }
 
-// clusterCalls are calls about the members and backups that succeed.
+// clusterCalls are successful calls about the members and backups.
 func (d *description) clusterCalls(t *testing.T, b *adminBench) {
 	ops := func(call, path, body string, status int) reply {
 		return d.call(t, b, apiCall{op: call, path: path, who: "ops", body: body, status: status})
@@ -251,8 +251,8 @@ func (d *description) clusterCalls(t *testing.T, b *adminBench) {
 	ops("GET /v1/snapshot", "", "", 200)
 }
 
-// debugCalls calls the debug pages of a node. b serves all of them. bare lacks those that a Config
-// must enable.
+// debugCalls calls the debug pages of two APIs: b serves all pages, and bare lacks those that a
+// Config must enable.
 func (d *description) debugCalls(t *testing.T, b, bare *adminBench) {
 	for page, status := range map[string]int{"log": 404, "config": 404, "metrics": 200, "goroutines": 200, "heap": 404} {
 		d.call(t, b, apiCall{op: "GET /v1/debug/" + page, who: "admin", status: 200})
@@ -260,7 +260,7 @@ func (d *description) debugCalls(t *testing.T, b, bare *adminBench) {
 	}
 }
 
-// refusedCalls are calls that another state of the node makes impossible.
+// refusedCalls are calls that the API refuses in some states of the node.
 func (d *description) refusedCalls(t *testing.T, b *adminBench) {
 	failing := func(method string, err error, c apiCall) {
 		b.node.mu.Lock()

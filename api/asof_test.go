@@ -13,7 +13,7 @@ import (
 	"revoked/fsm/command"
 )
 
-// past calls GET /v1/audit/token.
+// past calls GET /v1/audit/token about a token at a given time.
 func (b *bench) past(t testing.TB, who, token, at string) (status int, doc map[string]any) {
 	t.Helper()
 	path := "/v1/audit/token?digest=" + revoked.DigestToken(token).String()
@@ -51,7 +51,7 @@ func TestAsOf_EachState_HasItsMembers(t *testing.T) {
 		"waited_for": []any{"node2", "node3"}}
 	for _, tt := range []struct {
 		name, token, at string
-		want            map[string]any // without digest; at is b.now if absent
+		want            map[string]any // the answer without digest; at is b.now if absent
 	}{
 		{"before the history", "PT1", "1", map[string]any{"at": 1.0, "state": "not_held"}},
 		{"before its registration", "never", fmt.Sprint(began.Unix() + 5),
@@ -89,7 +89,7 @@ func TestAsOf_MalformedQuery_Gets400(t *testing.T) {
 		"digest=" + good + "&at=yesterday":   400, "digest=" + good + "&at=-5": 400, "digest=" + good + "&at=0": 400,
 		"digest=" + good + "&at=1e9": 400, "digest=" + good + "&at=5.": 400, "digest=" + good + "&at=5.1234567": 400,
 		"digest=" + good + "&at=99999999999999999999": 400, "digest=" + good + "&at=1960-01-01T00:00:00Z": 400,
-		"digest=" + good + fmt.Sprintf("&at=%d", b.now.Unix()+1): 400, // the future
+		"digest=" + good + fmt.Sprintf("&at=%d", b.now.Unix()+1): 400, // a time in the future
 	} {
 		w := b.do(call{method: http.MethodGet, path: "/v1/audit/token?" + query, auth: as("admin")})
 		if w.Code != want {

@@ -13,10 +13,11 @@ import (
 	"revoked/api/request"
 )
 
-// maxAuditPage bounds the parameter limit of the audit log.
+// maxAuditPage bounds the query parameter "limit" of GET /v1/audit.
 const maxAuditPage = 1_000_000
 
-// getAudit serves GET /v1/audit: the audit log in log order, in the forms of the feed.
+// getAudit serves GET /v1/audit: the audit log in log order, as NDJSON or server-sent events like
+// the feed.
 func (a *API) getAudit(r *request.Request) error {
 	q, err := readAuditQuery(r)
 	if err != nil {
@@ -102,7 +103,7 @@ func (q *auditQuery) matches(e *revoked.AuditEntry) bool {
 		(q.object == "" || e.Object.Has(q.object)) && (q.since == 0 || e.Time.Unix() >= q.since.Unix())
 }
 
-// An auditPage is a page of audit entries, from which a query selects.
+// An auditPage is a page of audit entries, and the query that selects from them.
 type auditPage struct {
 	list []revoked.AuditEntry
 	q    auditQuery
@@ -146,7 +147,7 @@ type auditObjectView struct {
 	Session      string               `json:"session,omitempty"`
 	Issuer       string               `json:"issuer,omitempty"`
 	IssuedBefore *request.UnixSeconds `json:"issued_before,omitempty"`
-	Digest       string               `json:"digest,omitempty"` // a prefix of it
+	Digest       string               `json:"digest,omitempty"` // a prefix of the digest
 	JTI          string               `json:"jti,omitempty"`
 	Count        uint64               `json:"count,omitempty"`
 	Name         string               `json:"name,omitempty"`
@@ -196,7 +197,7 @@ func FormatAudit(e *revoked.AuditEntry, era string) ([]byte, error) {
 // of the entry has the ids of the path and those that a handler has read.
 var audited = map[string]revoked.AuditKind{
 	"DELETE /v1/grants/:id":                   revoked.AuditGrantDelete,
-	"POST /v1/revocations":                    revoked.AuditCutoffCreate, // or AuditJTIRevoke, by the body
+	"POST /v1/revocations":                    revoked.AuditCutoffCreate, // or AuditJTIRevoke, depending on the body
 	"POST /v1/clients":                        revoked.AuditClientCreate,
 	"PATCH /v1/clients/:id":                   revoked.AuditClientUpdate,
 	"DELETE /v1/clients/:id":                  revoked.AuditClientDelete,
@@ -220,7 +221,7 @@ var audited = map[string]revoked.AuditKind{
 }
 
 // noteRefusal records a refused call by an administrator or operator that would have changed
-// something. It waits for the entry as [recorder.Recorder.Record] does.
+// something if allowed. It waits for the entry as [recorder.Recorder.Record] does.
 func (a *API) noteRefusal(r *request.Request, err error) {
 	kind, ok := audited[r.Request().Method+" "+a.route(r)]
 	if !ok || r.Unaudited || r.Client == nil || !r.Client.HasAny(operators...) {

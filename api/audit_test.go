@@ -17,7 +17,7 @@ import (
 	"revoked/internal/await"
 )
 
-// audit returns the audit entries after an index, as the caller sees them.
+// audit returns the audit entries that the query selects.
 func (b *adminBench) audit(t testing.TB, query string) []map[string]any {
 	t.Helper()
 	got := b.do(t, "aud", "GET", "/v1/audit?"+query, "", "")
@@ -101,7 +101,7 @@ func TestAudit_Calls_LeaveOneEntryOrNone(t *testing.T) {
 		{"ops", "HEAD", "/v1/snapshot", ``, 200, "", ""},
 		{"admin", "PATCH", "/v1/clients", ``, 405, "", ""},
 		{"admin", "POST", "/v1/nothing", ``, 404, "", ""},
-		{"ops", "POST", "/v1/explain", `{"token":"t"}`, 403, "", ""}, // it changes nothing
+		{"ops", "POST", "/v1/explain", `{"token":"t"}`, 403, "", ""}, // the call changes nothing
 	} {
 		before := b.node.fsm.Applied()
 		what := fmt.Sprintf("%s %s %s %s", step.who, step.method, step.path, step.body)
@@ -143,8 +143,8 @@ func TestAudit_Calls_LeaveOneEntryOrNone(t *testing.T) {
 	}
 }
 
-// Contract 6, "Audit entry": each revocation by any client leaves one entry. A deny list leaves one
-// for each entry of the log.
+// Contract 6, "Audit entry": each revocation by any client leaves one audit entry. A deny list
+// leaves one audit entry for each log entry.
 func TestAudit_Revocations_LeaveOneEntryEach(t *testing.T) {
 	b := newAdminBench(t)
 	b.do(t, "issuer", "POST", "/v1/grants", "", `{"grant_id":"g1","client_id":"app","access_token":{"token":"tok-1"}}`)
@@ -344,8 +344,9 @@ func TestAudit_Secrets_NotInEntries(t *testing.T) {
 	}
 }
 
-// Every call that may change something is in the table of kinds, or has a reason not to be.
-func TestAudit_Routes_HaveKinds(t *testing.T) {
+// Every call that may change something is in the table of audit kinds, or in the list of exceptions
+// below, each for a reason.
+func TestAudit_Routes_HaveAuditKinds(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.nodes = []revoked.Member{{NodeID: "n2", Leader: true}}
 	unaudited := []string{

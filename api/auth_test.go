@@ -27,7 +27,7 @@ func TestAuth_Guesses_ThrottleFailuresOnly(t *testing.T) {
 		}
 		return w.Code
 	}
-	for _, id := range []string{"c1", "nobody"} { // a known and an unknown client
+	for _, id := range []string{"c1", "nobody"} { // the ids of a known and an unknown client
 		codes := map[int]int{}
 		for i := range 10 {
 			codes[guess(basic(id, "guess"+strconv.Itoa(i)))]++
@@ -55,7 +55,7 @@ func TestAuth_Guesses_ThrottleFailuresOnly(t *testing.T) {
 	}
 }
 
-// A failed request costs each candidate id one failure, however many candidates it has.
+// A failed request costs each id that it may name one failure, however many candidates it has.
 func TestAuth_SeveralDecodings_CostOneFailure(t *testing.T) {
 	b := newBench(t, func(c *api.Config) { c.AuthFailuresPerMinute = 4 })
 	codes := map[int]int{}
@@ -103,8 +103,8 @@ func TestAuth_NodeBehind_UnknownClientIs503(t *testing.T) {
 	}
 }
 
-// A role may have been granted since this node was current. So this node does not refuse a caller
-// for a missing role.
+// The caller may have got a role since this node was last current. So this node does not refuse a
+// caller because of a missing role.
 func TestAuth_NodeBehind_UnknownRoleIs503(t *testing.T) {
 	b := newBench(t)
 	for behind, want := range map[bool]int{true: 503, false: 403} {
@@ -150,7 +150,7 @@ func TestAuth_ClientChangedElsewhere_IsSeen(t *testing.T) {
 		change func(*memoryNode)
 		ask    func(*bench) *httptest.ResponseRecorder
 		status int
-		body   string // part of it
+		body   string // part of the expected body
 	}{
 		{"a disabled resource server introspects", disabled("rs1"),
 			ask(call{path: pathIntrospect, auth: as("rs1"), body: "token=AT1"}), 401, "invalid_client"},
@@ -193,7 +193,7 @@ func TestAuth_ExpiredSecret_Is401(t *testing.T) {
 	c.Secrets = append(c.Secrets, old, gone, weak("weak"), oldWeak)
 	b.node.put(c)
 	stored, _ := b.node.Client("multi")
-	later := *stored // has a secret of a kind that only a later version supports
+	later := *stored // gets a secret of a kind that only a later version supports
 	later.Secrets = append(later.Secrets, revoked.SecretHash{Kind: 99, Hash: []byte{}})
 	b.node.records = map[string]*revoked.Client{"multi": &later}
 	post, head := confidential("post", "post-secret"), confidential("head", "head-secret")

@@ -71,7 +71,7 @@ func benchmarkHandler(b *testing.B, h http.Handler, path, auth, body string) {
 
 func BenchmarkIntrospect(b *testing.B) { benchmark(b, pathIntrospect, as("rs1"), "token=AT1") }
 
-// A cachedNode answers from its state through the cache of records, as a node with a lease does.
+// A cachedNode answers from its state through the record cache, as a node with a lease does.
 type cachedNode struct{ *hookedNode }
 
 func (n *cachedNode) Status(ctx context.Context, d revoked.Digest, _ string) (revoked.TokenStatus, error) {
@@ -130,7 +130,7 @@ func benchmarkServer(b *testing.B, handler http.Handler) {
 
 func BenchmarkServerIntrospect(b *testing.B) { benchmarkServer(b, nil) }
 
-// BenchmarkServerBare is the same server with an empty handler.
+// BenchmarkServerBare is the baseline of the server benchmarks: its handler is empty.
 func BenchmarkServerBare(b *testing.B) {
 	benchmarkServer(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)

@@ -25,13 +25,13 @@ func bulkLine(i int) string {
 	return fmt.Sprintf(`{"grant_id":"g-%d","client_id":"app","subject":"user-%d","session":"s-%d","username":"user-%d@example.org","issuer":"https://as.example","scope":"read write","audience":["rs1","rs2"],"access_token":{"token":"access-token-%032d","issued_at":1790000000,"expires_at":4102444800,"jti":"j-%d"},"refresh_token":{"token":"refresh-token-%032d","issued_at":1790000000,"expires_at":4102444800}}`, i, i, i, i, i, i, i)
 }
 
-// longLine returns a body whose result is as long as the body.
+// longLine returns a registration whose result is as long as the registration.
 func longLine(i int) string {
 	return fmt.Sprintf(`{"grant_id":"g-%d,%s","client_id":"app","access_token":{"token":"t-%d"}}`, i,
 		strings.Repeat("x", 240), i)
 }
 
-// manyLines returns a reader that generates n registrations.
+// manyLines returns a reader that generates n registrations, one in each line.
 func manyLines(n int, line func(int) string) io.Reader {
 	r, w := io.Pipe()
 	go func() {
@@ -156,7 +156,7 @@ func TestBulk_BatchFails_OthersContinue(t *testing.T) {
 func TestBulk_Overload_IsRetried(t *testing.T) {
 	for _, row := range []struct {
 		err   error
-		times int // in a row
+		times int // number of consecutive failures
 		want  string
 	}{
 		{revoked.ErrOverloaded, 1, `{"registered":1,"known":0,"revoked":0,"failed":0,"lines":1}`},
@@ -281,7 +281,7 @@ func TestBulk_ClientDoesNotRead_NoDeadlock(t *testing.T) {
 		if res.ProtoMajor != 2 {
 			t.Fatalf("got %s, want HTTP/2", res.Proto)
 		}
-		await.Receive(t, body.sent, "the end of the body") // no result is read before
+		await.Receive(t, body.sent, "the end of the body") // no result is read before the end of the body
 		countResults(t, res.Body, n)
 		res.Body.Close()
 	})
@@ -295,7 +295,7 @@ func shrink(t *testing.T, conn *tls.Conn) {
 	}
 }
 
-// afterwards closes sent at the end of a body.
+// An afterwards is a request body that closes sent when its end is read.
 type afterwards struct {
 	r    io.Reader
 	sent chan struct{}
@@ -342,7 +342,7 @@ func TestBulk_LongStream_UsesConstantMemory(t *testing.T) {
 	}
 	defer res.Body.Close()
 	await.Receive(t, body.sent, "the end of the body")
-	const most = 48 << 20 // limit for the client and the server together; 60 MB are sent and 55 MB of results come back
+	const most = 48 << 20 // limit of client and server together; they exchange 60 MB of lines and 55 MB of results
 	if grown := heap() - before; grown > most {
 		t.Errorf("got %d bytes of heap growth, want at most %d", grown, most)
 	}
@@ -434,7 +434,8 @@ func TestBulk_CredentialEnds_StreamEnds(t *testing.T) {
 	}
 }
 
-// Lines that were read before the credential becomes invalid are registered by then or not at all.
+// A line that the node has read before the credential becomes invalid is either registered before
+// that moment or never.
 func TestBulk_CredentialEnds_NoLaterLineIsRegistered(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		b := newAdminBench(t)
@@ -460,7 +461,8 @@ func TestBulk_OtherChanges_StreamContinues(t *testing.T) {
 	b := newAdminBench(t)
 	s := openBulk(t, b, true, "")
 	defer s.end()
-	if got := b.do(t, "admin", "POST", "/v1/clients/issuer/secret", "", "{}"); got.status != 200 { // both are valid now
+	// After this call, both secrets are valid.
+	if got := b.do(t, "admin", "POST", "/v1/clients/issuer/secret", "", "{}"); got.status != 200 {
 		t.Fatal(got)
 	}
 	if _, err := io.WriteString(s.body, bulkLine(1)+"\n"); err != nil {
@@ -517,7 +519,8 @@ func nonBlank(body []byte) (lines [][]byte) {
 	return lines
 }
 
-// BenchmarkBulk measures a pair from the socket to Register and back, with TLS and the client.
+// BenchmarkBulk measures the registration of a token pair from the socket to Register and back,
+// with TLS and the client.
 func BenchmarkBulk(b *testing.B) {
 	bench := newAdminBench(b)
 	bench.node.discard = true

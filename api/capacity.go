@@ -12,19 +12,20 @@ import (
 	"revoked/api/stream"
 )
 
-// slotsRetry is the Retry-After of a request that found no slot.
+// slotsRetry is the Retry-After in the response to a request that found no free slot.
 const slotsRetry = 5 * time.Second
 
-// slots bounds the open requests of one kind, by client and in total. Each such request holds
-// memory, disk or a goroutine for as long as its caller likes. Methods may be called concurrently.
+// slots bounds the open requests of one kind, by client and in total. Each such request uses
+// memory, disk or a goroutine for as long as its caller keeps it open. Methods may be called
+// concurrently.
 type slots struct {
-	kind             string // plural, for messages
+	kind             string // name of the kind in the plural, for messages
 	perClient, total int
 	advice           string // advice to the caller; no full stop
 	throttled        prometheus.Counter
 
 	mu   sync.Mutex
-	open map[string]int // by client id; never 0
+	open map[string]int // number of open requests by client id; never 0
 	all  int
 }
 
@@ -76,7 +77,7 @@ type streams struct {
 	spools                  *stream.Budget
 }
 
-// register registers gauges of the open requests.
+// register registers gauges that show the open requests and the size of the spool.
 func (s *streams) register(r prometheus.Registerer) error {
 	gauge := func(name, help string, labels prometheus.Labels, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -153,7 +153,7 @@ func serveLimited(t testing.TB, r *running, change func(*serve.Config)) (addr st
 }
 
 // Beyond each limit, the answer has the format of its endpoint and states the remedy.
-func TestCapacity_Limits_AnswerClearly(t *testing.T) {
+func TestCapacity_AtLimit_StatesRemedy(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	r := start(t, nil, func(c *api.Config) { c.MaxRequestsPerClient = 1 })
 	r.bench.node.onStatus = func(ctx context.Context, _ revoked.Digest) error {
@@ -236,9 +236,10 @@ func TestServer_MissingBody_AnswersImmediately(t *testing.T) {
 	}
 }
 
-// beforeDeadline reports whether do returns while a connection that began before it may still send
-// its header. The deadlines of a header and of a body are equal. On a busy machine do may be late
-// for another reason, so it gets three attempts.
+// beforeDeadline reports whether the function do returns before the deadline for a request body. To
+// measure this, it opens another connection before the call and completes its header afterwards:
+// the deadlines of a header and of a body are equal. A busy machine may delay do, so it gets three
+// attempts.
 func (r *running) beforeDeadline(t *testing.T, do func()) bool {
 	t.Helper()
 	for range 3 {

@@ -22,7 +22,7 @@ type clientPatch struct {
 	public    request.Patched[bool]
 	disabled  request.Patched[bool]
 	jwks      request.Patched[[]byte]
-	subjects  [revoked.SubjectEmail + 1]request.Patched[string] // by kind
+	subjects  [revoked.SubjectEmail + 1]request.Patched[string] // subject of the certificate by kind
 	keys      request.Patched[[]byte]                           // read-only
 	parsed    []revoked.IssuerKey
 	createdAt request.Patched[revoked.Time]
@@ -188,9 +188,9 @@ func (p *clientPatch) apply(c *revoked.Client) error {
 	return revoked.ValidateClient(c)
 }
 
-// merge sets the fields of the body. A confidential client without auth_methods gets both methods
-// with a secret. merge sets the type first, because that default depends on it. The error wraps
-// [revoked.ErrUnprocessable].
+// merge sets the fields of the body in c. A confidential client without auth_methods gets both
+// methods that use a secret. merge sets the type first, because this default depends on the type.
+// The error wraps [revoked.ErrUnprocessable].
 func (p *clientPatch) merge(c *revoked.Client) error {
 	if p.id.Value != "" {
 		c.ID = p.id.Value

@@ -35,14 +35,14 @@ type clientView struct {
 	SubjectIP             string              `json:"tls_client_auth_san_ip,omitempty"`
 	SubjectEmail          string              `json:"tls_client_auth_san_email,omitempty"`
 	Secrets               []secretInfo        `json:"valid_secrets,omitempty"`
-	// WeakSecret is true if a valid secret has less than [clientauth.StrongSecret] bytes.
+	// WeakSecret is true if a valid secret is shorter than [clientauth.StrongSecret].
 	WeakSecret   bool   `json:"weak_secret,omitempty"`
-	ClientSecret string `json:"client_secret,omitempty"` // only in the response to its POST
+	ClientSecret string `json:"client_secret,omitempty"` // only in the response to POST
 }
 
 // secretInfo describes one valid secret of a client.
 type secretInfo struct {
-	ExpiresAt request.UnixSeconds `json:"expires_at"` // null: never
+	ExpiresAt request.UnixSeconds `json:"expires_at"` // null: does not expire
 }
 
 // clientKeyView is a public key of a client without its material.
@@ -85,8 +85,8 @@ func (a *API) viewClient(c *revoked.Client) (clientView, error) {
 	return v, err
 }
 
-// describeSecrets adds the members that only GET of one client has. They show whether a secret is
-// weak, and when the old secrets expire.
+// describeSecrets adds the members that only GET /v1/clients/{id} returns. They show whether a
+// secret is weak, and when the old secrets expire.
 func (v *clientView) describeSecrets(c *revoked.Client, now revoked.Time) {
 	v.WeakSecret = clientauth.HasWeakSecret(c, now.Std())
 	var valid []secretInfo
@@ -233,8 +233,8 @@ func (a *API) postSecret(r *request.Request) error {
 }
 
 // rotate returns next followed by the old secrets that have not expired. The old secrets expire at
-// end or earlier. The newest maxSecrets are kept: each is one more argon2id hash for a failed
-// authentication.
+// end or earlier. The newest maxSecrets are kept: each costs a failed authentication one more
+// argon2id computation.
 func rotate(old []revoked.SecretHash, next revoked.SecretHash, now, end revoked.Time) []revoked.SecretHash {
 	out := []revoked.SecretHash{next}
 	for _, s := range old {

@@ -153,7 +153,7 @@ func TestClients_SecretAndDelete_TakeEffect(t *testing.T) {
 }
 
 // After a rotation, an administrator must see until when the old secret is valid. Times are whole
-// seconds, and a record that was read can be sent back.
+// seconds, and a caller can send back a record that it has read.
 func TestClients_Record_ShowsValidSecrets(t *testing.T) {
 	b := newAdminBench(t)
 	get := func() map[string]any {

@@ -18,7 +18,7 @@ import (
 	"revoked/api/strictjson"
 )
 
-// maxAddresses limits the addresses of a join. A single one that answers suffices.
+// maxAddresses limits the addresses of a join. One address that answers is enough.
 const maxAddresses = 64
 
 // getMembers serves GET /v1/members. The states of other members are as old as their last report,
@@ -53,7 +53,7 @@ type memberView struct {
 	Alive         bool   `json:"alive"`
 	AppliedIndex  uint64 `json:"applied_index"`
 	Behind        uint64 `json:"behind"`
-	LastContactMS int64  `json:"last_contact_ms"` // -1: never
+	LastContactMS int64  `json:"last_contact_ms"` // -1: never in contact
 	LeaseLeftMS   int64  `json:"lease_left_ms"`
 	Version       string `json:"version"`
 }
@@ -104,7 +104,7 @@ type statusView struct {
 	AppliedIndex uint64      `json:"applied_index"`
 	Voters       int         `json:"voters"`
 	Quorum       int         `json:"quorum"`
-	Voting       *votingView `json:"voting,omitempty"` // of the leader, or of this node if none answers
+	Voting       *votingView `json:"voting,omitempty"` // as the leader sees it, or this node if no leader answers
 	Lease        leaseView   `json:"lease"`
 	LogHash      string      `json:"log_hash"`
 	StateHash    string      `json:"state_hash"`
@@ -117,7 +117,7 @@ type statusView struct {
 	Backups []backupView `json:"backups,omitempty"` // one for each target that is set
 }
 
-// viewStatus returns the JSON form without the reasons, which cost a check of readiness.
+// viewStatus returns the JSON form without the reasons, which require a readiness check.
 func viewStatus(s revoked.NodeStatus) statusView {
 	return statusView{
 		NodeID: s.NodeID, ClusterID: s.ClusterID, Version: s.Version, Healthy: s.Healthy,
@@ -176,7 +176,8 @@ func (a *API) postLeave(r *request.Request) error {
 }
 
 // postRemove serves POST /v1/cluster/remove. It waits until the removed node cannot hold a lease,
-// even with force. force removes a live node and skips the quorum check, so it requires a reason.
+// even with force. force removes a running node and skips the quorum check, so it requires a
+// reason.
 func (a *API) postRemove(r *request.Request) error {
 	var node, reason string
 	var force bool
@@ -220,7 +221,7 @@ func (a *API) postTransferLeader(r *request.Request) error {
 }
 
 // leaderName returns the node id of the leader, or "" if this node does not learn of it within a
-// quarter of the request timeout. A new leader is known with its first heartbeat.
+// quarter of the request timeout. A node learns of a new leader from its first heartbeat.
 func (a *API) leaderName(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout/4)
 	defer cancel()

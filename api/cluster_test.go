@@ -84,7 +84,7 @@ func TestCluster_StatusAndMembers_AreShown(t *testing.T) {
 }
 
 // A node that is not in a cluster has only the clients of its own bootstrap file. It does not
-// reject the secret as wrong, because the node's future cluster may accept it.
+// reject any other secret as wrong, because the node's future cluster may accept this secret.
 func TestCluster_NoCluster_NamesTheAcceptedSecret(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.mu.Lock()

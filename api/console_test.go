@@ -32,7 +32,7 @@ type visitor struct {
 	cookie, form string
 }
 
-// request sends a request with the session. It adds the token of the forms, unless fields has one.
+// request sends a request with the session cookie. It adds the form token unless fields has one.
 func (p *visitor) request(t testing.TB, method, path string, fields url.Values, header ...string) reply {
 	t.Helper()
 	var body io.Reader
@@ -154,7 +154,7 @@ func TestConsole_Off_IsNotFound(t *testing.T) {
 	}
 }
 
-// The console adds only two routes. The handlers behind them decide everything else.
+// The console adds only two routes to the API. The console itself handles every path below them.
 func TestConsole_On_AddsTwoRoutes(t *testing.T) {
 	paths := func(b *bench) (list []string) {
 		for _, r := range b.api.Handler().(*echo.Echo).Routes() {
@@ -271,7 +271,7 @@ func TestConsole_Session_EndsWithItsClient(t *testing.T) {
 			if got := p.get(t, "/ui/audit"); got.status != 303 {
 				t.Errorf("got %d, want a redirect to the sign-in page", got.status)
 			}
-			for range lines { // until the stream ends
+			for range lines { // wait until the stream ends
 			}
 		})
 	}
@@ -395,7 +395,7 @@ func TestConsole_Forms_OfOtherSites_AreRefused(t *testing.T) {
 	}
 }
 
-func TestConsole_Answers_HaveSecurityHeaders(t *testing.T) {
+func TestConsole_Responses_HaveSecurityHeaders(t *testing.T) {
 	b := consoleBench(t)
 	p := b.signIn(t, "admin")
 	nonce := regexp.MustCompile(`nonce-([A-Z2-7]{26})'`)
@@ -609,7 +609,7 @@ func TestConsole_Cutoff_CountsFirst(t *testing.T) {
 		t.Errorf("without a dry run: got %d %s, want 400", got.status, got.body)
 	}
 	got := p.post(t, "/ui/cutoffs/dry-run", "subject", "alice", "reason", "left")
-	if got.status != 200 || !strings.Contains(got.body, "<strong>2</strong> live grants match") {
+	if got.status != 200 || !strings.Contains(got.body, "<strong>2</strong> active grants match") {
 		t.Fatalf("dry run: got %d %s, want 200 and 2 grants", got.status, got.body)
 	}
 	if got := p.post(t, "/ui/cutoffs", "subject", "alice", "expect", "1", "typed", "1"); got.status != 409 {

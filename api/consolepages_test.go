@@ -54,8 +54,8 @@ func TestConsole_InFlight_CountsTheBrowserOnce(t *testing.T) {
 	}
 }
 
-// The page shows the newest entries of the whole window, each once, however they are spread in
-// time.
+// The page shows the newest entries of the whole window, each once, regardless of how they are
+// spread in time.
 func TestConsole_Audit_SpreadEntries_ShowsTheNewest(t *testing.T) {
 	start := time.Now()
 	var ahead atomic.Int64
@@ -136,7 +136,7 @@ func TestConsole_Audit_ManyEntries_ReadsTheEnd(t *testing.T) {
 	if got := p.get(t, "/ui/audit"); got.status != 200 || strings.Count(got.body, "snapshot.save</td>") != 100 {
 		t.Errorf("got %d and %d entries, want 100", got.status, strings.Count(got.body, "snapshot.save</td>"))
 	}
-	if n := pages.Load(); n > 6 { // all of them take at least 5000 / 512
+	if n := pages.Load(); n > 6 { // all entries would need at least 5000 / 512 reads
 		t.Errorf("got %d reads, want at most 6", n)
 	}
 }
@@ -192,7 +192,7 @@ func TestConsole_SignInAgain_RedirectsToAPage(t *testing.T) {
 }
 
 // Leading and trailing spaces are part of a name.
-func TestConsole_NamesWithBlanks_AreExact(t *testing.T) {
+func TestConsole_NamesWithSpaces_AreExact(t *testing.T) {
 	b := consoleBench(t)
 	b.node.put(revoked.Client{ID: "app ", Type: revoked.Public})
 	body := `{"grant_id":"gb","client_id":"app ","subject":" bob","access_token":{"token":"ATb"}}`
@@ -206,13 +206,16 @@ func TestConsole_NamesWithBlanks_AreExact(t *testing.T) {
 		if got.status != 200 || strings.Contains(got.body, `/ui/grants/gb"`) != want {
 			t.Errorf("grants of %q: got %d %s, want the grant %t", fields, got.status, got.body, want)
 		}
-		n := map[bool]string{true: "1", false: "0"}[want]
-		if fields[1] == "app" {
-			n = "2"
+		count := "<strong>0</strong> active grants match"
+		switch {
+		case fields[1] == "app":
+			count = "<strong>2</strong> active grants match"
+		case want:
+			count = "<strong>1</strong> active grant matches"
 		}
 		got = p.post(t, "/ui/cutoffs/dry-run", fields[0], fields[1])
-		if !strings.Contains(got.body, "<strong>"+n+"</strong> live grants match") {
-			t.Errorf("cut-off of %q: got %d %s, want %s grants", fields, got.status, got.body, n)
+		if !strings.Contains(got.body, count) {
+			t.Errorf("cut-off of %q: got %d %s, want %q", fields, got.status, got.body, count)
 		}
 	}
 	if got := p.post(t, "/ui/clients/app%20/disable", "typed", "app"); got.status != 303 {
@@ -252,7 +255,8 @@ func TestConsole_TooManyClients_FormsAreShown(t *testing.T) {
 	}
 }
 
-// Browsers share cookies among the ports of a host. Nodes on one host have sessions side by side.
+// Browsers share cookies among the ports of a host. Even so, a user can have a session at each of
+// several nodes on one host.
 func TestConsole_NodesOnOneHost_HaveOwnCookies(t *testing.T) {
 	first := consoleBench(t)
 	second := consoleBench(t, func(c *api.Config) { c.NodeID = "n2" })
@@ -343,17 +347,17 @@ func TestConsole_Past_AcceptsTokenOrDigest(t *testing.T) {
 	}
 	ask("Active.", "token", " canary-past\n")
 	ask("Active.", "digest", digest)
-	ask("Not held.", "token", "canary-past", "at", "1")
+	ask("No records.", "token", "canary-past", "at", "1")
 	ask("Unknown.", "token", "another")
 	if got := b.signIn(t, "admin").post(t, "/ui/grants/gp/end", "typed", "gp"); got.status != 303 {
 		t.Fatal(got)
 	}
 	ask("Not active.", "token", "canary-past")
 	for want, fields := range map[string][]string{
-		"give the token or its digest": {"token", "x", "digest", digest},
-		"is in the future":             {"token", "x", "at", "9999999999"},
-		"at must be Unix seconds":      {"token", "x", "at", "yesterday"},
-		"digest must be the SHA-256":   {"digest", "x"},
+		"enter the token or its digest": {"token", "x", "digest", digest},
+		"is in the future":              {"token", "x", "at", "9999999999"},
+		"at must be Unix seconds":       {"token", "x", "at", "yesterday"},
+		"digest must be the SHA-256":    {"digest", "x"},
 	} {
 		if got := aud.post(t, "/ui/past", fields...); got.status != 400 || !strings.Contains(got.body, want) {
 			t.Errorf("%v: got %d %s, want 400 with %q", fields, got.status, got.body, want)

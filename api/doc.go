@@ -4,7 +4,7 @@
 // The package guarantees:
 //   - A revocation gets 200 only after [tokens.Backend] reported that it is final.
 //   - An error without a row in request/errors.go is an opaque 503.
-//   - Errors of the OAuth endpoints are JSON and do not repeat input.
+//   - Errors of the OAuth endpoints are JSON and do not quote input.
 //   - A refused call by an administrator or operator that could have changed something is recorded
 //     before it is answered, within limits. Apply records accepted calls.
 //

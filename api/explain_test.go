@@ -33,7 +33,7 @@ func explainBody(member, value, as string) string {
 	return fmt.Sprintf(`{%q:%q,"as":%q}`, member, value, as)
 }
 
-// cutOff revokes the tokens of alice that were issued until now.
+// cutOff revokes the tokens of the subject alice that were issued until now.
 func (b *bench) cutOff(t testing.TB, reason string) {
 	t.Helper()
 	if _, err := b.node.RevokeMatching(t.Context(), actorOf(b, "admin"), revoked.CutoffRequest{
@@ -170,7 +170,7 @@ func TestExplain_EachReason_HasItsMembers(t *testing.T) {
 				t.Fatalf("got %d %s, want %s", status, raw, want)
 			}
 			if doc["kind"] == "jwt" {
-				return // a JWT cannot be verified by its digest
+				return // a digest is not enough to verify a JWT
 			}
 			digest := revoked.DigestToken(token).String()
 			if _, _, byDigest := b.explain(t, "admin", explainBody("digest", digest, tt.as)); byDigest != raw {
@@ -259,7 +259,7 @@ func TestExplain_NotCurrent_EqualsIntrospection(t *testing.T) {
 	}
 }
 
-// The answer and the log must not repeat a token, wherever the caller puts it.
+// The response and the log must not contain the token, wherever the caller puts it.
 func TestExplain_Token_IsNeverRepeated(t *testing.T) {
 	const canary = "c4n4ry-t0ken"
 	b := newBench(t)
@@ -301,7 +301,8 @@ func TestExplain_UnknownTokens_AreThrottled(t *testing.T) {
 	}
 }
 
-// In any state, the answer reports active exactly if introspection by that client does.
+// In any state, the explanation for a client reports active exactly if introspection by this client
+// does.
 func TestExplain_RandomStates_EqualIntrospection(t *testing.T) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 1))
@@ -322,7 +323,7 @@ func TestExplain_RandomStates_EqualIntrospection(t *testing.T) {
 			for _, who := range []string{"c1", "c2", "rs1", "rs2", "iss", "admin"} {
 				c, _ := b.node.Client(who)
 				if c == nil || c.Disabled {
-					continue // it cannot introspect
+					continue // this client cannot introspect
 				}
 				active := strings.HasPrefix(b.introspectAs(t, who, token), `{"active":true`)
 				status, doc, raw := b.explain(t, "admin", explainBody("token", token, who))
@@ -340,7 +341,7 @@ func TestExplain_RandomStates_EqualIntrospection(t *testing.T) {
 	}
 }
 
-// randomChange makes one change of the state that may make tokens inactive.
+// randomChange makes one random change of the state that may make tokens inactive.
 func (b *bench) randomChange(t *testing.T, random *rand.Rand, token func() string) {
 	t.Helper()
 	admin := actorOf(b, "admin")
@@ -430,7 +431,7 @@ func TestExplain_Viewer_SeesNoUser(t *testing.T) {
 	}
 }
 
-// Only an administrator sees the address from which the keys of an issuer cannot be fetched.
+// If the keys of an issuer cannot be fetched, only an administrator sees their address.
 func TestExplain_KeysNotFetched_ViewerSeesNoAddress(t *testing.T) {
 	b := newBench(t)
 	b.node.fail = func(method string) error {

@@ -26,9 +26,9 @@ import (
 const (
 	feedPage      = 512       // events per call to Backend.Events
 	feedBytes     = 256 << 10 // bytes after which a page ends, at the end of an index
-	feedMaxPage   = 1 << 20   // bound of the page, which doubles while one index has more events
+	feedMaxPage   = 1 << 20   // largest page: a page doubles while one index has more events
 	feedHeartbeat = 15 * time.Second
-	// feedIdle is how long a reader may leave its connection full before it is dropped.
+	// feedIdle is how long a reader may leave its connection full before the node drops it.
 	feedIdle = 30 * time.Second
 )
 
@@ -41,8 +41,8 @@ func (a *API) getRevocations(r *request.Request) error {
 // unless the query has ?follow=true. Server-sent events continue until the client disconnects.
 //
 // The header Revoked-Index is the index up to which the response was complete when it began.
-// Revoked-Era is the era of all its indexes. begin returns a later index to begin after; it may be
-// nil.
+// Revoked-Era is the era of all indexes in the response. The response has the entries after the
+// index that the request names; begin, unless it is nil, replaces this index with a later one.
 func (a *API) serveFeed(r *request.Request, src *feedSource, begin func(after uint64) (uint64, error)) error {
 	sse := wantsEvents(r.Request().Header.Values("Accept"))
 	from, err := feedStart(r, sse)
@@ -83,7 +83,7 @@ func (a *API) serveFeed(r *request.Request, src *feedSource, begin func(after ui
 			return err
 		}
 	}
-	// The first page decides the status.
+	// The first page determines the status of the response.
 	more, err := f.page(ctx)
 	var ended *clientauth.EndedError
 	if errors.As(err, &ended) {
@@ -140,10 +140,11 @@ func feedStart(r *request.Request, sse bool) (revoked.Position, error) {
 	return after, nil
 }
 
-// feedEnd returns the era of this node, and an index up to which it has the log, at least that of
-// after. A reader that comes from another node may be ahead of this node, which then catches up
-// first. feedEnd returns [revoked.ErrGone] if after has another era or is ahead of the whole log.
-// Then the cluster was restored or recovered, and the reader would miss the cut-off of the restore.
+// feedEnd returns the era of this node, and an index up to which this node has applied the log. The
+// index is at least after.Index. A reader that comes from another node may be ahead of this node;
+// feedEnd then waits until this node has caught up. It returns [revoked.ErrGone] if after has
+// another era or is ahead of the whole log. In both cases the cluster was restored or recovered,
+// and the reader would miss the cut-off of the restore.
 func (a *API) feedEnd(ctx context.Context, after revoked.Position) (era string, end uint64, err error) {
 	era, end = a.cfg.Backend.Era(), a.cfg.Backend.NodeStatus(ctx).AppliedIndex
 	if era == "" || after.IsOf(era) && after.Index > end {
@@ -201,17 +202,17 @@ type feedReader struct {
 	a       *API
 	src     *feedSource
 	session *clientauth.Session
-	client  *revoked.Client // its current record, which decides which events the reader sees
+	client  *revoked.Client // current record of the reader, which decides which events it sees
 	era     string          // era of the event ids; it never changes while a node runs
 	after   uint64          // all events up to this index are in buf or sent
-	last    uint64          // reads no event after this index
-	follow  bool            // waits for new events after the last page
+	last    uint64          // index after which no event is read
+	follow  bool            // whether the reader waits for new events after the last page
 	limit   int
 	left    int  // number of entries that the response may still send; 0: no limit
-	ended   bool // the response ends before any later entry
+	ended   bool // whether the response ends before any later entry
 	sse     bool
 	buf     []byte
-	sent    time.Time // of the last bytes; zero before the first
+	sent    time.Time // time at which the last bytes were sent; zero before the first
 }
 
 // page reads the next events that the reader may see into f.buf, in whole indexes, and moves
@@ -273,15 +274,15 @@ func (f *feedReader) fill(list feedEntries, upTo uint64) (uint64, error) {
 			f.ended = f.left == 0
 		}
 		if whole && len(f.buf) >= feedBytes {
-			f.limit = i + 1 // the next page probably has as many
+			f.limit = i + 1 // the next page probably has as many entries
 			return index, nil
 		}
 	}
 	return upTo, nil
 }
 
-// append appends one entry to buf. whole reports that it is the last entry of its index; its id
-// then moves the reader past the index.
+// append appends one entry to buf. whole reports that the entry is the last one of its index. The
+// id of such an entry moves the reader past the index.
 func (f *feedReader) append(index uint64, kind string, view any, whole bool) error {
 	b, err := json.Marshal(view)
 	if err != nil {
@@ -337,9 +338,9 @@ func (f *feedReader) end(s *stream.Stream, reason string) error {
 	return f.send(s)
 }
 
-// run sends f.buf and the pages after it. If follow is not set, it returns nil once it has sent all
-// entries up to last, or the maximum for a response. If follow is set, it returns only errors, and
-// the cause if ctx ends.
+// run sends f.buf and the pages after it. It returns nil once it has sent the maximum for a
+// response or, if follow is not set, all entries up to last. It returns the cause of ctx if ctx
+// ends first.
 func (f *feedReader) run(ctx context.Context, s *stream.Stream, more bool) (err error) {
 	for {
 		if f.follow && len(f.buf) == 0 && time.Since(f.sent) >= feedHeartbeat {
@@ -375,8 +376,9 @@ func (f *feedReader) send(s *stream.Stream) error {
 }
 
 // wait blocks until there may be an event after f.after, a heartbeat is due or the credential ends.
-// The interval begins with the last bytes sent. An idle cluster commits entries without events all
-// the time, which must not wake every reader: the page before a heartbeat moves f.after past them.
+// The heartbeat interval begins when bytes were last sent. An idle cluster commits entries without
+// events all the time, which must not wake every reader. The page that run reads before a heartbeat
+// moves f.after past these entries.
 func (f *feedReader) wait(ctx context.Context) error {
 	for {
 		beat := time.Until(f.sent.Add(feedHeartbeat))

@@ -17,8 +17,8 @@ import (
 	"revoked/api/stream"
 )
 
-// A tickingLog is a log that grows by an entry without events every period. So does the log of an
-// idle cluster, because the leader commits read barriers.
+// A tickingLog is a log that grows by one entry without events in each period. The log of an idle
+// cluster grows in the same way, because the leader commits read barriers.
 type tickingLog struct {
 	Backend
 	start  time.Time
@@ -61,7 +61,7 @@ func sessionOf(clients clientauth.Clients, caller *clientauth.Caller) *clientaut
 	return clientauth.New(clientauth.Config{Clients: clients, Now: time.Now}).Open(caller, readers...)
 }
 
-func TestFeed_OnlyOtherEntries_SendsHeartbeats(t *testing.T) {
+func TestFeed_NoEvents_SendsHeartbeats(t *testing.T) {
 	for _, period := range []time.Duration{time.Millisecond, 500 * time.Millisecond, 14 * time.Second, time.Minute} {
 		t.Run(period.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

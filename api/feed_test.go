@@ -409,12 +409,12 @@ func TestFeed_OtherChanges_StreamContinues(t *testing.T) {
 	t.Error("got the end of the stream, want the cut-off")
 }
 
-// A bounded answer that ends early is aborted, so that a reader does not mistake it for all events.
+// A bounded answer that ends early is aborted, so that a reader does not take it for complete.
 func TestFeed_BoundedAnswerEndsEarly_IsAborted(t *testing.T) {
 	b := newAdminBench(t)
 	for i := range 3 {
 		var ops []*command.Op
-		for j := range 500 { // a page each
+		for j := range 500 { // each fills a page
 			ops = append(ops, command.RevokeOp(b.node.setupActor(), revoked.DigestToken(fmt.Sprint(i, j)), ""))
 		}
 		b.node.mustApply(ops...)
@@ -467,7 +467,7 @@ func TestFeed_EntriesWithoutEvents_WakeNoReader(t *testing.T) {
 		defer res.Body.Close()
 		bodies = append(bodies, bufio.NewScanner(res.Body))
 	}
-	// Each reader reads the entries of the node's start and then waits for an event.
+	// Each reader reads the entries that the node committed at its start, and then waits for an event.
 	for range readers {
 		await.Receive(t, waits, "a waiting reader")
 	}

@@ -14,7 +14,7 @@ type eventView struct {
 	Time         request.UnixSeconds   `json:"time"`
 	Kind         revoked.EventKind     `json:"kind"`
 	Digests      []string              `json:"digests,omitempty"`
-	Issuer       string                `json:"issuer,omitempty"` // of a JWT, or a trusted issuer
+	Issuer       string                `json:"issuer,omitempty"` // issuer of a JWT, or name of a trusted issuer
 	JTI          string                `json:"jti,omitempty"`
 	Selector     *request.SelectorView `json:"selector,omitempty"`
 	IssuedBefore *request.UnixSeconds  `json:"issued_before,omitempty"`
@@ -29,24 +29,24 @@ type eventView struct {
 // A feedSource is a sequence of log entries that a reader follows: the feed or the audit log.
 type feedSource struct {
 	name  string
-	roles []revoked.Role // of the readers
-	// read returns at most limit entries with an index above after. upTo is the index up to which they
-	// cover the log. The error wraps [revoked.ErrGone] if entries after that index have been deleted.
+	roles []revoked.Role // a reader needs one of them
+	// read returns at most limit entries with an index above after: all of those up to upTo. The error
+	// wraps [revoked.ErrGone] if entries with an index above after have been deleted.
 	read func(ctx context.Context, after uint64, limit int) (list feedEntries, upTo uint64, err error)
 	// wait blocks until there may be an entry with an index above after, or ctx ends.
 	wait func(ctx context.Context, after uint64) error
 	// current makes the response begin with everything that was committed before the request, unless
 	// the cluster has no quorum.
 	current bool
-	most    int // the response ends after the index that has this entry; 0: no limit
+	most    int // number of entries after which the response ends, with a whole index; 0: no limit
 }
 
 // feedEntries are entries of a feedSource in the order of the log.
 type feedEntries interface {
 	count() int
 	index(i int) uint64
-	// view returns the kind of an entry and the part that the reader may see, nil if it may see
-	// none. ended reports that the response ends before the entry.
+	// view returns the kind of an entry, and the part of the entry that the reader may see, or nil
+	// if the reader may not see any of it. ended reports that the response ends before the entry.
 	view(i int, reader *revoked.Client) (kind string, view any, ended bool)
 }
 
@@ -61,7 +61,7 @@ func eventSource(b Backend) *feedSource {
 	}
 }
 
-// feedEvents are events as entries of the feed.
+// feedEvents implements [feedEntries] for the events of the feed.
 type feedEvents []revoked.Event
 
 func (l feedEvents) count() int { return len(l) }
@@ -75,9 +75,9 @@ func (l feedEvents) view(i int, reader *revoked.Client) (kind string, view any, 
 	return string(l[i].Kind), view, false
 }
 
-// viewEvent returns the part of an event that the reader may see, and false if it may see none.
-// Administrators and auditors see all of it. A resource server sees the digests of tokens with its
-// audience, but no subject, session or reason.
+// viewEvent returns the part of an event that the reader may see, and false if the reader may not
+// see any of it. Administrators and auditors see the whole event. A resource server sees the
+// digests of tokens with its audience, but no subject, session or reason.
 func viewEvent(e *revoked.Event, reader *revoked.Client) (eventView, bool) {
 	out := eventView{Index: e.Index, Time: request.UnixSeconds(e.Time), Kind: e.Kind, Action: e.Action, Actor: e.Actor}
 	sel := e.Selector

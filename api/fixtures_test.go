@@ -37,7 +37,7 @@ type hookedNode struct {
 	onStatus    func(ctx context.Context, d revoked.Digest) error
 	statusCalls atomic.Int64
 	caller      atomic.Value               // string: the caller of the last Status
-	records     map[string]*revoked.Client // replace those of the state, for values that no command stores
+	records     map[string]*revoked.Client // replace clients of the state, for values that no command stores
 	editRecord  func(r *revoked.Record)    // changes the record that Status returns
 }
 
@@ -102,8 +102,9 @@ func confidential(id, secret string, roles ...revoked.Role) revoked.Client {
 		Secrets:     []revoked.SecretHash{strong(secret)}}
 }
 
-// newBench returns an API with C1, C2, C3, CP, CD, RS1, RS2 and a client of each other role. The
-// secret of a client is its id and "-secret". c1 and c2 have live pairs (audience rs1).
+// newBench returns an API with clients: C1, C2, C3, CP, CD, RS1 and RS2 of the conformance tables,
+// and one of each other role. The secret of a client is its id and "-secret". c1 and c2 have active
+// token pairs (audience rs1).
 func newBench(t testing.TB, change ...func(*api.Config)) *bench {
 	t.Helper()
 	b := &bench{registry: prometheus.NewRegistry(), log: &await.Log{}, now: time.Unix(1_790_000_100, 0)}
@@ -165,7 +166,7 @@ type call struct {
 	plain                    bool
 	contentType              string // "-": none
 	remote                   string
-	certs                    []*x509.Certificate // that the caller presents
+	certs                    []*x509.Certificate // certificates that the caller presents
 }
 
 func basic(id, secret string) string {
@@ -238,7 +239,7 @@ func jsonLog(w io.Writer) *slog.Logger {
 type credentialEnd struct {
 	name   string
 	change func(*testing.T, *adminBench)
-	reason string // in the last line of the stream
+	reason string // reason in the last line of the stream
 }
 
 // credentialEnds returns every change after which the credential of a client is invalid.
@@ -250,7 +251,7 @@ func credentialEnds(client string) []credentialEnd {
 			}
 		}
 	}
-	// replace makes the secret expire after a time, as a rotation does, and adds another.
+	// replace makes the secret expire after a time, as a rotation does, and adds a new secret.
 	replace := func(after time.Duration) func(*testing.T, *adminBench) {
 		return func(_ *testing.T, b *adminBench) {
 			b.node.change(client, func(c *revoked.Client) {

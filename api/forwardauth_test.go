@@ -21,7 +21,7 @@ func TestCheck_Token_DecidesStatus(t *testing.T) {
 		status    int
 		challenge string
 	}{
-		{"a live token", call{header: from("rs1"), auth: "Bearer AT1"}, 200, ""},
+		{"an active token", call{header: from("rs1"), auth: "Bearer AT1"}, 200, ""},
 		{"a lower-case scheme", call{header: from("rs1"), auth: "bearer AT1"}, 200, ""},
 		{"a longer path, as Envoy sends", call{path: "/some/path?token=x", header: from("rs1"), auth: "Bearer AT1"}, 200,
 			""},
@@ -105,7 +105,7 @@ func networks(pairs ...string) map[netip.Prefix][]string {
 }
 
 // A network sees the same tokens as a resource server with the audiences of its longest prefix.
-func TestCheck_Network_PassesItsAudiences(t *testing.T) {
+func TestCheck_Network_SeesItsAudiences(t *testing.T) {
 	b := newBench(t, func(c *api.Config) {
 		c.CheckNetworks = networks("10.0.0.0/8", "a", "10.1.0.0/16", "*", "10.2.0.0/16", "", "10.3.0.0/16", "b",
 			"10.3.0.0/16", "c", "10.3.3.3/32", "a", "::/0", "b", "fd00::/8", "a")

@@ -43,7 +43,7 @@ func (a *API) postGrants(r *request.Request) error {
 	case err != nil:
 		return err
 	case len(results) != 1:
-		return fmt.Errorf("%w: results (got %d, want 1)", revoked.ErrOutcomeUnknown, len(results))
+		return fmt.Errorf("%w: number of results (got %d, want 1)", revoked.ErrOutcomeUnknown, len(results))
 	case results[0].Err != nil:
 		return results[0].Err
 	}
@@ -68,8 +68,8 @@ func (a *API) registerLines(r *request.Request) error {
 	})
 }
 
-// registerAs returns Backend.Register for the caller, with the request timeout. It is for one
-// registration: a bulk registration waits for others and uses registerWhile.
+// registerAs returns a function that calls Backend.Register as the actor, with the request timeout.
+// It is for a single registration: a bulk registration gives way to others and uses registerWhile.
 func (a *API) registerAs(actor revoked.Actor) registration.Func {
 	return func(ctx context.Context, regs []revoked.Registration) ([]revoked.RegisterResult, error) {
 		ctx, cancel := context.WithTimeout(ctx, a.cfg.RequestTimeout)
@@ -78,9 +78,10 @@ func (a *API) registerAs(actor revoked.Actor) registration.Func {
 	}
 }
 
-// registerWhile returns Backend.RegisterBulk for as long as session lasts, with the rights that the
-// caller has at each call. Otherwise it returns a [clientauth.EndedError], or ErrActorChanged for
-// all registrations if this node's record of the caller is behind.
+// registerWhile returns a function that calls Backend.RegisterBulk with the rights that the caller
+// has at the time of each call. After session has ended, the function returns a
+// [clientauth.EndedError]. If this node's record of the caller is behind, it returns
+// ErrActorChanged for all registrations.
 func (a *API) registerWhile(session *clientauth.Session) registration.Func {
 	return func(ctx context.Context, regs []revoked.Registration) ([]revoked.RegisterResult, error) {
 		client, err := session.Client()
@@ -105,7 +106,7 @@ type grantView struct {
 	Subject      string                  `json:"subject,omitempty"`
 	Session      string                  `json:"session,omitempty"`
 	Issuer       string                  `json:"issuer,omitempty"`
-	Scope        string                  `json:"scope,omitempty"` // union of the active tokens
+	Scope        string                  `json:"scope,omitempty"` // union of the scopes of the active tokens
 	RegisteredBy string                  `json:"registered_by,omitempty"`
 	CreatedAt    request.UnixSeconds     `json:"created_at"`
 	CreatedIndex uint64                  `json:"created_index"`
@@ -148,7 +149,8 @@ func (a *API) getGrant(r *request.Request) error {
 // errNoGrant also hides grants of other issuers.
 var errNoGrant = fmt.Errorf("%w: no such grant", revoked.ErrNotFound)
 
-// viewGrant returns the JSON form of a grant. Its scope is the union of its active tokens.
+// viewGrant returns the JSON form of a grant. Its scope is the union of the scopes of its active
+// tokens.
 func viewGrant(v *revoked.GrantView) grantView {
 	g := &v.Grant
 	out := grantView{
@@ -191,7 +193,7 @@ func viewGrant(v *revoked.GrantView) grantView {
 	return out
 }
 
-// Bounds of the parameter limit, the maximum number of grants in a page.
+// Bounds of the query parameter "limit", the maximum number of grants in a page.
 const (
 	defaultGrants = 100
 	maxGrants     = 1000

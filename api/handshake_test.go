@@ -33,14 +33,15 @@ import (
 type tlsBench struct {
 	*bench
 	addr   string
-	roots  *x509.CertPool // of the server's certificate
+	roots  *x509.CertPool // CAs of the server's certificate
 	caFile string         // "": callers may have certificates of any CA
 	cas    *serve.ClientCAs
 	shift  *atomic.Int64
 }
 
-// newTLSBench starts an API. If clientCAs is not empty, certificates of callers must come from it.
-// The client cm has the certificate subject CN=cm and, if self is set, its key.
+// newTLSBench starts an API. If clientCAs is not empty, one of these CAs must have issued the
+// certificate of a caller. The record of the client cm has the certificate subject CN=cm and, if
+// self is set, the public key of self.
 func newTLSBench(t *testing.T, self *tls.Certificate, clientCAs ...*ca) *tlsBench {
 	t.Helper()
 	b := &tlsBench{shift: new(atomic.Int64)}
@@ -107,7 +108,7 @@ func newLiveCA(t testing.TB) *ca {
 	return c
 }
 
-// live makes a template valid now.
+// live sets the validity of a template to a period that contains the current time.
 func live(template *x509.Certificate) *x509.Certificate {
 	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 	return template
@@ -190,7 +191,7 @@ type tlsCaller struct {
 	b    *tlsBench
 	http *http.Client
 	h2   bool
-	cfg  *tls.Config // of its connections
+	cfg  *tls.Config // TLS configuration of its connections
 }
 
 // caller returns a caller with or without a certificate. It presents the certificate even if the
@@ -211,7 +212,7 @@ func (b *tlsBench) caller(t *testing.T, d dialect, cert *tls.Certificate, change
 // A result is the outcome of a request.
 type result struct {
 	status          int
-	reused, resumed bool // the connection and the session
+	reused, resumed bool // whether the connection was reused, and the TLS session resumed
 	err             error
 }
 
@@ -249,7 +250,7 @@ func (c *tlsCaller) send(t *testing.T, body, auth string) (h result) {
 	return h
 }
 
-// want checks the status of an answer.
+// want fails the test unless the answer has the status.
 func (h result) want(t *testing.T, status int, what string) {
 	t.Helper()
 	if h.err != nil || h.status != status {
@@ -257,9 +258,9 @@ func (h result) want(t *testing.T, status int, what string) {
 	}
 }
 
-// want checks the status of an introspection. Status 0 means that the server refuses the handshake.
-// The caller then does not send a request, because the connection might close before it reads the
-// alert.
+// want fails the test unless an introspection gets the status. Status 0 means that the server must
+// refuse the handshake. The caller then does not send a request, because the connection might close
+// before the caller reads the alert.
 func (c *tlsCaller) want(t *testing.T, status int, what string) {
 	t.Helper()
 	if status != 0 {
@@ -267,7 +268,7 @@ func (c *tlsCaller) want(t *testing.T, status int, what string) {
 		return
 	}
 	conn, err := tls.Dial("tcp", c.b.addr, c.cfg)
-	if err == nil { // with TLS 1.3 the alert comes later
+	if err == nil { // with TLS 1.3 the alert arrives after the handshake
 		defer conn.Close()
 		if err = conn.SetDeadline(time.Now().Add(await.Limit)); err != nil {
 			t.Fatal(err)
@@ -280,7 +281,7 @@ func (c *tlsCaller) want(t *testing.T, status int, what string) {
 }
 
 // CA-39, CA-41 and CA-42 through a handshake: only certificates of api_client_ca pass.
-func TestTLSClientAuth_Handshake_PassesItsCAsOnly(t *testing.T) {
+func TestTLSClientAuth_Handshake_AcceptsConfiguredCAs(t *testing.T) {
 	authority, stranger := newLiveCA(t), newLiveCA(t)
 	b := newTLSBench(t, nil, authority)
 	under := &ca{}
@@ -313,7 +314,7 @@ func TestTLSClientAuth_Handshake_PassesItsCAsOnly(t *testing.T) {
 			b.caller(t, d, row.cert).want(t, row.want, row.what+", "+d.String())
 		}
 		plain := b.caller(t, d, nil, func(c *tls.Config) { c.Certificates = []tls.Certificate{*stranger.issue(t)} })
-		plain.want(t, 401, "a caller that holds back the certificate of another CA, "+d.String())
+		plain.want(t, 401, "a caller that does not send the certificate of another CA, "+d.String())
 		plain.send(t, "token=x", as("c1")).want(t, 200, "Basic without a certificate, "+d.String())
 		with := b.caller(t, d, authority.issue(t))
 		with.send(t, "token=x", as("c1")).want(t, 200, "CA-42 Basic, "+d.String())
@@ -321,7 +322,7 @@ func TestTLSClientAuth_Handshake_PassesItsCAsOnly(t *testing.T) {
 }
 
 // Without api_client_ca, any certificate passes the handshake. Only its key is compared.
-func TestSelfSignedTLSClientAuth_Handshake_KeyDecides(t *testing.T) {
+func TestSelfSignedTLSClientAuth_Handshake_KeyMustMatch(t *testing.T) {
 	self := selfSigned(t)
 	b := newTLSBench(t, self)
 	renew := func(template *x509.Certificate) *tls.Certificate { // another certificate for the same key
@@ -349,7 +350,7 @@ func TestSelfSignedTLSClientAuth_Handshake_KeyDecides(t *testing.T) {
 
 // An open connection does not authenticate its requests. Each request is checked against the
 // current record and the current time.
-func TestTLSClientAuth_OpenConnection_FollowsTheRecord(t *testing.T) {
+func TestTLSClientAuth_OpenConnection_UsesCurrentRecord(t *testing.T) {
 	authority, self := newLiveCA(t), selfSigned(t)
 	other, err := jwt.ParseInline([]byte(jwks(t, newTrustedKey(t, "k"))))
 	if err != nil {
@@ -404,9 +405,9 @@ func TestTLSClientAuth_OpenConnection_FollowsTheRecord(t *testing.T) {
 }
 
 // Once a CA is removed from the file, its certificates no longer authenticate. That includes open
-// connections, a resumed session (RFC 8446 section 2.2) and a new handshake. Their open streams
-// close.
-func TestClientCAs_Reload_EndsOldCertificates(t *testing.T) {
+// connections, a resumed session (RFC 8446 section 2.2) and a new handshake. A stream that such a
+// certificate has opened closes.
+func TestClientCAs_CARemoved_CertificatesAreRejected(t *testing.T) {
 	for _, d := range dialects() {
 		t.Run(d.String(), func(t *testing.T) {
 			older, newer := newLiveCA(t), newLiveCA(t)

@@ -12,8 +12,8 @@ import (
 	"revoked/api/request"
 )
 
-// getLive answers 200 as long as the process serves requests. It does not query the node. A
-// supervisor that restarts nodes without a leader would make an outage longer.
+// getLive answers 200 as long as the process serves requests. It does not query the node:
+// otherwise a supervisor would restart nodes without a leader and make an outage longer.
 func (a *API) getLive(r *request.Request) error {
 	r.Quiet = true
 	return r.Send(http.StatusOK, request.TypeText, []byte("ok\n"))
@@ -85,7 +85,7 @@ func (a *API) metricsPage() request.Handler {
 	}
 }
 
-// leaderView is the leader as this node sees it. It is empty without a leader.
+// leaderView is the leader as this node sees it. It is empty if this node knows no leader.
 type leaderView struct {
 	NodeID string `json:"node_id"`
 	API    string `json:"api"`
@@ -94,7 +94,7 @@ type leaderView struct {
 // backupView is the newest successful backup at a target.
 type backupView struct {
 	Target string `json:"target"`
-	AgeMS  int64  `json:"age_ms"` // -1: none
+	AgeMS  int64  `json:"age_ms"` // -1: no backup has succeeded yet
 }
 
 func viewBackups(all []revoked.BackupStatus) []backupView {
@@ -130,7 +130,7 @@ type regionView struct {
 	Region     string `json:"region"`
 	Voters     int    `json:"voters"`
 	VotersUp   int    `json:"voters_up"`
-	Survivable bool   `json:"survivable"` // the other voters that answer are a quorum
+	Survivable bool   `json:"survivable"` // whether the voters that answer in other regions are a quorum
 }
 
 // viewVoting returns the JSON form, or nil without voters.

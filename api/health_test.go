@@ -119,7 +119,7 @@ func TestMetrics_Networks_DecideWhoAuthenticates(t *testing.T) {
 
 // Profiles are for administrators, only at the address of the metrics, and only if they are
 // switched on.
-func TestProfiles_MetricsAddress_ForAdministrators(t *testing.T) {
+func TestProfiles_MetricsAddress_RequireAdministrator(t *testing.T) {
 	off := newBench(t).api.MetricsHandler()
 	b := newBench(t, func(c *api.Config) { c.Profiles = true })
 	on := b.api.MetricsHandler()
@@ -219,7 +219,7 @@ func has(m *dto.Metric, labels []string) bool {
 	return true
 }
 
-func TestMetrics_EachCounter_Moves(t *testing.T) {
+func TestMetrics_EachCounter_Increases(t *testing.T) {
 	b := newBench(t, func(c *api.Config) { c.AuthFailuresPerMinute, c.MissesPerSecond = 1, 1 })
 	inFlight := 0.0
 	b.node.onRevoke = func(context.Context, revoked.Actor, revoked.Digest) error {
@@ -305,7 +305,7 @@ func TestLog_RequestID_IsHarmless(t *testing.T) {
 func TestLog_RequestLog_GetsOrdinaryLines(t *testing.T) {
 	for name, tt := range map[string]struct {
 		call   call
-		fails  error // of the backend
+		fails  error // error of the backend
 		status int
 		later  bool
 	}{

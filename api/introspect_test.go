@@ -22,7 +22,7 @@ func TestIntrospect_ConformanceRows_Hold(t *testing.T) {
 		id     string
 		call   call
 		status int
-		body   string // or error code
+		body   string // expected body or error code
 	}{
 		{"IN-01 a resource server of the audience", call{auth: as("rs1"), body: "token=AT1"}, 200, at1},
 		{"an administrator", call{auth: as("admin"), body: "token=AT1"}, 200, at1},
@@ -124,7 +124,7 @@ func TestIntrospect_NoReadBarrier_InactiveOnly(t *testing.T) {
 		id, who, token string
 		status         int
 	}{
-		{"CL-11 a live token needs a read barrier", "rs1", "AT1", 503},
+		{"CL-11 an active token needs a read barrier", "rs1", "AT1", 503},
 		{"CL-05 an unknown token needs a read barrier", "rs1", "nope", 503},
 		{"a token of another audience", "rs2", "AT1", 200},
 		{"a foreign refresh token", "rs1", "RT1", 200},
@@ -139,7 +139,8 @@ func TestIntrospect_NoReadBarrier_InactiveOnly(t *testing.T) {
 	}
 }
 
-// Read barriers for unknown tokens are paced per caller, so the backend must get the caller.
+// The backend paces the read barriers for unknown tokens per caller, so the API must pass the
+// caller to the backend.
 func TestIntrospect_OpaqueToken_PassesCaller(t *testing.T) {
 	b := newBench(t)
 	for _, who := range []string{"rs1", "c1"} {

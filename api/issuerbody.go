@@ -129,8 +129,8 @@ func (p *issuerPatch) create() (revoked.Issuer, error) {
 
 var errTwoKeySets = fmt.Errorf("%w: jwks_uri: want exactly one of jwks_uri and jwks", revoked.ErrUnprocessable)
 
-// change returns the record that a PATCH makes of stored. It accepts the current value of a field
-// that cannot change, and ignores keys and fetch, which are read-only.
+// change returns stored with the changes of a PATCH. It accepts the current value of a field that
+// cannot change, and ignores keys and fetch, which are read-only.
 func (p *issuerPatch) change(stored *revoked.Issuer) (revoked.Issuer, error) {
 	i := *stored
 	fixed := func(field string) (revoked.Issuer, error) {
@@ -215,8 +215,9 @@ func readTokenTypes(j *strictjson.Reader) ([]string, error) {
 	return list, err
 }
 
-// readClients reads unknown_clients. It reports whether they are refused. Any other value is an
-// error: the default for a misspelled value would be the weaker rule.
+// readClients reads the member unknown_clients and reports whether unknown clients are refused. A
+// value other than "allow" and "refuse" is an error: a default for a misspelled value would be the
+// weaker rule.
 func readClients(j *strictjson.Reader) (bool, error) {
 	s, err := j.Line(request.MaxID)
 	if err == nil && s != allowClients && s != refuseClients {

@@ -107,7 +107,7 @@ func (a *API) getIssuers(r *request.Request) error {
 }
 
 // getIssuer serves GET /v1/issuers/{name}. The record is current; the fetches are those of the
-// leader, or absent if it does not answer.
+// leader, or absent if the leader does not answer.
 func (a *API) getIssuer(r *request.Request) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
@@ -121,8 +121,8 @@ func (a *API) getIssuer(r *request.Request) error {
 	return a.writeIssuer(ctx, r, http.StatusOK, i)
 }
 
-// keyFetches asks the leader for the fetches if one of the issuers has any. Without an answer the
-// records are shown without them.
+// keyFetches asks the leader for its key fetches if one of the issuers has a JWKSURI. It returns
+// nil if the leader does not answer, and the records are then shown without fetches.
 func (a *API) keyFetches(ctx context.Context, issuers ...*revoked.Issuer) map[string]revoked.KeyFetch {
 	if !slices.ContainsFunc(issuers, func(i *revoked.Issuer) bool { return i.JWKSURI != "" }) {
 		return nil
@@ -271,7 +271,7 @@ type tokenCheckView struct {
 // be active. It does not read revocations.
 func (a *API) postIssuerCheck(r *request.Request) error {
 	var token string
-	// A longer token has the wrong form, like the longest that is read.
+	// Accept any token that fits into the body: a long one gets the reason format, not an error.
 	text := request.Into("token", &token, request.Name(maxIssuerBody))
 	if err := r.DecodeLimited(request.TypesJSON, maxIssuerBody, text); err != nil {
 		return err

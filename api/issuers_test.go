@@ -8,8 +8,8 @@ import (
 	"revoked"
 )
 
-// An attacker with the credentials of another issuer knows the digest of a refresh token. Every
-// probe gets the same bytes, so no probe reveals a right guess, and the token stays live.
+// An attacker has the credentials of another issuer and knows the digest of a refresh token. Every
+// probe gets the same response, so a probe does not reveal a correct guess. The token stays active.
 func TestGrants_AnotherIssuer_ReadsAndRevokesNothing(t *testing.T) {
 	b := newBench(t)
 	b.node.put(confidential("evil", "evil-secret", revoked.RoleIssuer))

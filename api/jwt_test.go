@@ -34,7 +34,7 @@ func (n *memoryNode) trust(t testing.TB, change func(*revoked.Issuer)) jwtIssuer
 	return jwtIssuer{key}
 }
 
-// sign returns a token of client c1 for rs1 with changed claims; a change to nil removes a claim.
+// sign returns a token of client c1 for rs1 with changed claims. A change to nil removes a claim.
 func (i jwtIssuer) sign(changes map[string]any) string {
 	claims := map[string]any{"iss": "https://jwt.example", "sub": "alice", "aud": "rs1", "client_id": "c1", "jti": "j1",
 		"iat": 1_790_000_000, "exp": 1_790_003_600, "scope": "read write", "gid": "g"}
@@ -46,7 +46,7 @@ func (i jwtIssuer) sign(changes map[string]any) string {
 	return i.key.Sign(testjwt.AccessToken, claims)
 }
 
-// forge returns the token with other claims and the old signature.
+// forge returns the token with other claims and its old signature.
 func forge(token string, claims string) string {
 	parts := strings.Split(token, ".")
 	return parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + "." + parts[2]
@@ -70,7 +70,7 @@ func TestIntrospect_JWT_SeenByAudienceAndOwner(t *testing.T) {
 		`"iat":1790000000,"sub":"alice","aud":"rs1","iss":"https://jwt.example","jti":"j1"}`
 	for who, want := range map[string]string{
 		"rs1": want, "admin": want, "rs2": inactive,
-		"c1": inactive, // C32: the client with this id at the issuer is not ours
+		"c1": inactive, // C32: c1 at the issuer is not the client c1 of this cluster
 		"c2": inactive,
 	} {
 		if got := b.introspectAs(t, who, token); got != want {
@@ -87,7 +87,7 @@ func TestIntrospect_JWT_SeenByAudienceAndOwner(t *testing.T) {
 	}
 }
 
-func TestCheck_JWT_LikeARegisteredToken(t *testing.T) {
+func TestCheck_JWT_TreatedAsRegisteredToken(t *testing.T) {
 	b := newBench(t)
 	i := b.node.trust(t, nil)
 	check := func(token string) (int, string) {
@@ -116,7 +116,7 @@ func TestCheck_JWT_LikeARegisteredToken(t *testing.T) {
 	}
 }
 
-// The test runs the rows JW of standards.md.
+// The test runs the rows JW of docs/standards-tests.md.
 func TestRevoke_JWT_ConformanceRows_Hold(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -125,7 +125,7 @@ func TestRevoke_JWT_ConformanceRows_Hold(t *testing.T) {
 		token  func(i jwtIssuer, good string) string
 		status int
 		body   string
-		ends   bool // the valid token
+		ends   bool // whether the request revokes the valid token
 	}{
 		{"JW-01: its client", "c1", true, nil, 200, "{}", true},
 		{"JW-01: an administrator", "admin", false, nil, 200, "{}", true},
@@ -172,7 +172,8 @@ func TestRevoke_JWT_ConformanceRows_Hold(t *testing.T) {
 	}
 }
 
-// A caller that asked about too many unknown tokens still gets an answer about JWTs that verify.
+// A caller that has asked about too many unknown tokens still gets an answer about a JWT with a
+// valid signature.
 func TestIntrospect_MissLimit_AnswersVerifiedJWTs(t *testing.T) {
 	b := newBench(t, func(c *api.Config) { c.MissesPerSecond = 1 })
 	i := b.node.trust(t, nil)
@@ -297,7 +298,7 @@ func TestRevocations_DenyList_OneResultPerLine(t *testing.T) {
 			if !strings.Contains(line, `"error":`) || !strings.Contains(line, `"line":701`) {
 				t.Errorf("issuer that is not trusted: got %s, want an error of line 701", line)
 			}
-		case 1400: // a blank line came before it
+		case 1400: // follows a blank line
 			if !strings.Contains(line, `"error":`) || !strings.Contains(line, `"line":1402`) {
 				t.Errorf("line without a jti: got %s, want an error of line 1402", line)
 			}

@@ -18,8 +18,9 @@ import (
 	"revoked/internal/textsafe"
 )
 
-// A lineStream is a request in which each line is a body, and its results. session returns the
-// current rights of the caller, because a stream may outlive the credential that opened it.
+// A lineStream is a request whose body has one JSON object in each line, and the stream of results.
+// session returns the current rights of the caller, because a stream may outlive the credential
+// that opened it.
 type lineStream struct {
 	ctx        context.Context // ends when the client disconnects
 	session    *clientauth.Session
@@ -27,7 +28,7 @@ type lineStream struct {
 	out        io.Writer
 	errorsOnly bool
 	requestID  string
-	summary    func() []byte // the last line if errorsOnly
+	summary    func() []byte // returns the last line of the results if errorsOnly is set
 }
 
 // streamLines serves an NDJSON body with lines of at most limit bytes. run reads the lines, writes
@@ -114,7 +115,7 @@ func (a *API) bulkAborted(r *request.Request, line int, err error) {
 	level, advice := slog.LevelInfo, ""
 	switch {
 	case errors.Is(err, stream.ErrSpool):
-		r.Outcome, level, advice = "spool_failed", slog.LevelWarn, "free space in temp_dir, or set another folder"
+		r.Outcome, level, advice = "spool_failed", slog.LevelWarn, "free space in temp_dir, or set another directory"
 	case errors.Is(err, stream.ErrIdle):
 		r.Outcome, advice = "results_unread", "read the results while sending, or ask for results=errors"
 	}

@@ -38,12 +38,13 @@ type memoryNode struct {
 	index    uint64
 
 	mu sync.Mutex
-	// fail is called before each method, with the name of the method. The method returns its error.
+	// fail is called before each method, with the name of the method. The method returns the error
+	// of fail.
 	fail func(method string) error
 	// elsewhere is a change at another node, which this node applies with its next read barrier.
 	elsewhere func(*memoryNode)
-	behind    bool // this node has not been current since its start
-	discard   bool // Register does not store anything
+	behind    bool // whether this node has not been current since its start
+	discard   bool // whether Register stores nothing
 
 	ready    revoked.Readiness
 	backups  []revoked.BackupStatus

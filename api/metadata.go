@@ -18,9 +18,9 @@ import (
 
 // An issuer is a parsed issuer identifier (RFC 8414 section 2).
 type issuer struct {
-	text   string // exactly as configured
+	text   string // identifier exactly as configured
 	origin string // scheme and authority of the endpoints
-	path   string // without a trailing slash; empty for most
+	path   string // path without a trailing slash; empty for most issuers
 }
 
 // parseIssuer parses an issuer identifier. It accepts plain http unless HTTPS is required.
@@ -39,7 +39,7 @@ func parseIssuer(s string, requireHTTPS bool) (issuer, error) {
 	case u.Scheme != "https" && (requireHTTPS || u.Scheme != "http"):
 		return bad("scheme must be https")
 	case u.Host == "" || u.User != nil:
-		return bad("must have a host and no user")
+		return bad("must have a host, and no user information")
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
 		return bad("must not have a query or a fragment")
 	}

@@ -17,9 +17,9 @@ type metrics struct {
 	durations    *prometheus.HistogramVec
 	inFlight     prometheus.Gauge
 	panics       prometheus.Counter
-	authFailures *prometheus.CounterVec // kind: none presented, failed
-	throttled    *prometheus.CounterVec // budget: a limiter, or a kind of slots
-	auditLost    *prometheus.CounterVec // cause: limit, error
+	authFailures *prometheus.CounterVec // label kind: none presented, failed
+	throttled    *prometheus.CounterVec // label budget: a limiter, or a kind of slots
+	auditLost    *prometheus.CounterVec // label cause: limit, error
 }
 
 // newMetrics registers the metrics. It fails if r already has the metrics of an API.
@@ -52,7 +52,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}
 	}
 	for _, cause := range []string{"limit", "error"} {
-		m.auditLost.WithLabelValues(cause) // starts at 0, so that a rate includes the first one
+		m.auditLost.WithLabelValues(cause) // starts at 0, so that a rate includes the first loss
 	}
 	return m, nil
 }
@@ -60,7 +60,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 // routeMetrics are the metrics of one route. Their series appear with the first request.
 type routeMetrics struct {
 	requests  *prometheus.CounterVec // labels status, outcome
-	durations prometheus.ObserverVec // no label
+	durations prometheus.ObserverVec // no labels
 
 	// known holds the series found before: a lookup in a vector hashes every label. add replaces the
 	// map, so that its readers need no lock.
@@ -91,7 +91,7 @@ func (m *metrics) forRoute(path string) *routeMetrics {
 	return r
 }
 
-// add counts one request. It locks only for the first request with a status and outcome.
+// add counts one request. It takes mu only for the first request with this status and outcome.
 func (m *routeMetrics) add(status int, outcome string, took time.Duration) {
 	labels := routeLabels{status, outcome}
 	s, ok := (*m.known.Load())[labels]

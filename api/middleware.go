@@ -41,7 +41,7 @@ func (a *API) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()
 		r := &request.Request{Context: c, IDs: a.ids, Inner: request.InnerOf(c.Request().Context())}
-		if r.Inner == nil { // else the request of the browser counts
+		if r.Inner == nil { // a call of the console runs in the browser's request, which is counted
 			a.metrics.inFlight.Inc()
 		} else {
 			r.Quiet = r.Inner.Repeated
@@ -113,7 +113,7 @@ func (a *API) beginTrace(r *request.Request) tracing.Span {
 	return span
 }
 
-// endTrace ends the span of a request. The status of a span is an error only after a 5xx.
+// endTrace ends the span of a request. It marks the span as an error only after a 5xx.
 func endTrace(r *request.Request, span tracing.Span) {
 	if !span.IsSampled() {
 		return
@@ -168,7 +168,8 @@ func (a *API) checkCapacity(r *request.Request) error {
 	return answer
 }
 
-// checkTransport rejects a request whose end is ambiguous, and plain HTTP where HTTPS is required.
+// checkTransport rejects a request whose body length is ambiguous, and plain HTTP if HTTPS is
+// required.
 func (a *API) checkTransport(r *request.Request) error {
 	req := r.Request()
 	if serve.AmbiguousLength(req) {
@@ -184,8 +185,8 @@ func (a *API) checkTransport(r *request.Request) error {
 }
 
 // secure reports whether the request came over TLS, to this node or to a trusted proxy. It trusts
-// X-Forwarded-Proto only if the peer itself is the proxy and sent it once: a second value could be
-// the caller's own.
+// X-Forwarded-Proto only if the peer itself is a trusted proxy and sent the header once: a second
+// value could come from the caller.
 func (a *API) secure(r *http.Request) bool {
 	if r.TLS != nil {
 		return true
@@ -197,7 +198,8 @@ func (a *API) secure(r *http.Request) bool {
 	return len(proto) == 1 && strings.EqualFold(proto[0], "https") && inside(a.cfg.TrustedProxies, request.Peer(r))
 }
 
-// inside reports whether one of the networks contains the address; false for the zero address.
+// inside reports whether one of the networks contains the address. It returns false for the zero
+// address.
 func inside(networks []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(addr) })
 }
@@ -253,9 +255,9 @@ func (a *API) cors(r *request.Request) (answered bool) {
 	return true
 }
 
-// finish counts the request and writes its log line. The level is debug for a success of a hot
-// route, for health and for a refusal at a limit. It is warning for a 5xx and for a gateway without
-// valid credentials, else info.
+// finish counts the request and writes its log line. The level is debug for a success of a
+// frequently called route, for a health probe, and for a refusal at a limit. It is warning for a
+// 5xx and for a gateway without valid credentials, else info.
 func (a *API) finish(r *request.Request, start time.Time) {
 	if r.Inner == nil {
 		a.metrics.inFlight.Dec()
@@ -303,7 +305,7 @@ func (a *API) finish(r *request.Request, start time.Time) {
 		attrs = append(attrs, slog.String("client_id", textsafe.Clean(r.Client.ID, maxLogged)))
 	}
 	if r.Err != nil && status >= http.StatusInternalServerError {
-		// The error of a 4xx may repeat input, which may contain a token in place of a name.
+		// The error of a 4xx may quote input, which may contain a token in place of a name.
 		attrs = append(attrs, slog.String("error", r.Err.Error()))
 	}
 	a.logOf(r, level).LogAttrs(req.Context(), level, "request", attrs...)
@@ -318,8 +320,8 @@ func (a *API) logOf(r *request.Request, level slog.Level) *slog.Logger {
 	return a.cfg.RequestLog
 }
 
-// sparseTime is the minimum time between two lines without a leader. Lines about elections have the
-// same limit, so both together are at most one a second.
+// sparseTime is the minimum time between two log lines of requests that failed without a leader.
+// Lines about elections have the same limit, so both together are at most one line a second.
 const sparseTime = 2 * time.Second
 
 // sparseLines limits log lines to one in sparseTime. Without a leader every request fails in the
@@ -334,7 +336,7 @@ type sparseLines struct {
 func (s *sparseLines) take(now time.Time) (shown bool, suppressed int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now.Before(s.next) && s.next.Sub(now) <= sparseTime { // not after the clock was set back
+	if now.Before(s.next) && s.next.Sub(now) <= sparseTime { // a longer time: the clock was set back
 		s.suppressed++
 		return false, 0
 	}
@@ -356,8 +358,8 @@ func methodName(method string) string {
 // noRoute is the route label of a request that matches no route.
 const noRoute = "none"
 
-// route returns the path of the route that matched. Without a match echo's Path is the request's
-// own, which must not become a label or part of a log line.
+// route returns the path of the route that matched. Without a match, echo's Path is the path of the
+// request, which must not become a label or part of a log line.
 func (a *API) route(r *request.Request) string {
 	if _, ok := a.routes[r.Path()]; ok {
 		return r.Path()

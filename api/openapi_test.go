@@ -21,14 +21,15 @@ import (
 	"revoked/api/openapi"
 )
 
-// A description checks calls against the OpenAPI document and records the answers that it has seen.
+// A description is the OpenAPI document. It checks calls against the document and records the
+// answers that it has seen.
 type description struct {
 	*openapi3.T
 	seen map[string]bool // "POST /v1/grants 201"
 }
 
 // loadDescription reads the document. It forbids members that a schema lacks: clients must accept
-// further members, but the document must list all.
+// unknown members, but the document must list all members.
 func loadDescription(t *testing.T) *description {
 	t.Helper()
 	var raw any
@@ -114,7 +115,7 @@ func TestOpenAPI_Document_IsValid(t *testing.T) {
 	}
 }
 
-// Each route has a description with its roles, and each description a route.
+// Each route has a description with the roles of the route, and each description has a route.
 func TestOpenAPI_Routes_AreAllDescribed(t *testing.T) {
 	d := loadDescription(t)
 	unrouted := map[string]bool{} // described operations without a route
@@ -162,11 +163,11 @@ func TestOpenAPI_Routes_AreAllDescribed(t *testing.T) {
 // An apiCall is one call of a described operation.
 type apiCall struct {
 	op     string // method and path of the description
-	path   string // as sent; empty: that of op
+	path   string // path as sent; empty: the path of op
 	who    string // client id; empty: without credentials
 	body   string
-	typ    string      // content type; empty: that of JSON, or of a form below /oauth2 and /invoke
-	header http.Header // in addition
+	typ    string      // content type; empty: JSON, or a form below /oauth2 and /invoke
+	header http.Header // additional headers
 	status int
 }
 
@@ -332,9 +333,9 @@ func (d *description) checkLines(t *testing.T, c apiCall, media *openapi3.MediaT
 // restrictMetrics requires credentials for /metrics from every address.
 func restrictMetrics(c *api.Config) { c.MetricsOnAPI, c.MetricsNetworks = true, nil }
 
-// commonCalls gets from each operation the answers that are common to all. It sends calls
-// without credentials or without the role, and refused queries, content types and sizes. Of two
-// other nodes, one has too many requests of the caller, and one is not current.
+// commonCalls gets from each operation the answers that all operations have in common. It sends
+// calls without credentials or without the role, and refused queries, content types and sizes. It
+// also calls two other nodes: one has too many requests of the caller, and one is not current.
 func (d *description) commonCalls(t *testing.T, b *adminBench) {
 	busy := newAdminBench(t, restrictMetrics, func(c *api.Config) { c.MaxRequestsPerClient = 1 })
 	_, _, end := busy.open(t, "admin", "GET", "/v1/revocations?follow=true")
@@ -346,7 +347,7 @@ func (d *description) commonCalls(t *testing.T, b *adminBench) {
 	large := strings.Repeat(" ", 400<<10)
 	for _, o := range d.operations() {
 		if o.op.Security != nil && len(*o.op.Security) == 0 || strings.HasPrefix(o.call, "GET /v1/check") {
-			continue // open to all, or with its own kinds of answers
+			continue // the operation is open to all, or has its own kinds of answers
 		}
 		_, path, _ := strings.Cut(o.call, " ")
 		path = strings.NewReplacer("{id}", "none", "{thumbprint}", "none").Replace(path)

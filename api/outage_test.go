@@ -9,7 +9,8 @@ import (
 	"revoked"
 )
 
-// Only callers of /v1 get the names of nodes. The log has one line in two seconds.
+// Without a quorum, only callers of /v1 get the names of the missing voters. The log has one line
+// in two seconds.
 func TestOutage_Answers_NameMissingVoters(t *testing.T) {
 	b := newBench(t)
 	at := time.Unix(1_790_000_000, 0)

@@ -42,7 +42,7 @@ func (a *API) postRevocations(r *request.Request) error {
 	if req.hasJTI {
 		return a.revokeJTI(r, &req)
 	}
-	// Apply checks it again, but a dry run does not reach Apply.
+	// Apply checks issued_before again, but a dry run does not reach Apply.
 	settings := a.cfg.Backend.Settings()
 	if err := settings.CheckIssuedBefore(req.IssuedBefore, revoked.TimeOf(a.cfg.Now())); err != nil {
 		return err
@@ -61,8 +61,8 @@ func (a *API) postRevocations(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, request.IndexView{Index: res.Index, Matched: res.Matched})
 }
 
-// revokeJTI revokes a JWT that the caller has not shown. Apply decides whether the caller may: the
-// rights of an issuer may have changed since this node read them.
+// revokeJTI revokes a JWT that the request does not contain. Apply decides whether the caller may
+// revoke it: the rights of the caller may have changed since this node read them.
 func (a *API) revokeJTI(r *request.Request, req *revocationBody) error {
 	ctx, cancel := a.withTimeout(r)
 	defer cancel()
@@ -116,13 +116,13 @@ func (b *revocationBody) check() error {
 	only := revoked.Selector{Issuer: b.Issuer}
 	switch {
 	case !b.hasJTI && b.expiresAt != 0:
-		return fmt.Errorf("%w: expires_at: want a jti with it", revoked.ErrInvalid)
+		return fmt.Errorf("%w: jti is missing: expires_at requires it", revoked.ErrInvalid)
 	case !b.hasJTI && b.Selector.IsZero():
 		return fmt.Errorf("%w: want at least one of client_id, subject, session, grant_id and issuer", revoked.ErrInvalid)
 	case b.hasJTI && b.Issuer == "":
 		return fmt.Errorf("%w: issuer is missing: jti requires it", revoked.ErrInvalid)
 	case b.hasJTI && (b.Selector != only || b.IssuedBefore != 0):
-		return fmt.Errorf("%w: jti: want only issuer, expires_at and reason with it", revoked.ErrInvalid)
+		return fmt.Errorf("%w: want only issuer, expires_at and reason beside jti", revoked.ErrInvalid)
 	case b.hasJTI && (b.DryRun || b.Expect != nil):
 		return fmt.Errorf("%w: dry_run, expect: not allowed with a jti", revoked.ErrUnprocessable)
 	}
@@ -164,8 +164,8 @@ type denyList struct {
 	buf           []byte
 }
 
-// read sends the lines to work. It blocks while work is behind by denyBatch lines. It returns the
-// error that ended the body early, or nil.
+// read sends the lines to the goroutine that runs [denyList.work], and blocks while that goroutine
+// is behind by denyBatch lines. It returns the error that ended the body early, or nil.
 func (d *denyList) read() error {
 	for {
 		line, tooLong, err := d.lines.Next()
@@ -208,8 +208,8 @@ func decodeDenial(line []byte) (revoked.JTIRevocation, error) {
 	return revoked.JTIRevocation{Issuer: req.Issuer, JTI: req.jti, ExpiresAt: req.expiresAt, Reason: req.Reason}, err
 }
 
-// work commits lines until the last one. It runs concurrently with read, and is the only writer of
-// the results.
+// work commits lines until the last one. It runs concurrently with [denyList.read], and is the only
+// writer of the results.
 func (d *denyList) work() {
 	defer close(d.done)
 	for first := range d.pending {
@@ -281,7 +281,7 @@ func (d *denyList) revoke(list []revoked.JTIRevocation) (results []error, index 
 			}
 		}
 		if err == nil && len(results) != len(list) {
-			err = fmt.Errorf("%w: results (got %d, want %d)", revoked.ErrOutcomeUnknown, len(results), len(list))
+			err = fmt.Errorf("%w: number of results (got %d, want %d)", revoked.ErrOutcomeUnknown, len(results), len(list))
 		}
 		return err
 	})

@@ -15,14 +15,14 @@ import (
 )
 
 // The test runs the rows of the tables HP, HT, PR, OW, CA, MF and TM that need only one node, on
-// both paths. dead lists the tokens that are inactive afterwards; all others must be live (GA-8).
+// both paths. dead lists the tokens that are inactive afterwards; all others must be active (GA-8).
 func TestRevoke_ConformanceRows_Hold(t *testing.T) {
 	long := strings.Repeat("x", 8<<10)
 	rows := []struct {
 		id     string
 		call   call
 		status int
-		code   string // error
+		code   string // error code
 		dead   string
 	}{
 		{"HP-01 a client revokes its access token", call{auth: as("c1"), body: "token=AT1"}, 200, "", "AT1 RT1"},
@@ -270,7 +270,7 @@ func TestRevoke_ResourceServer_OnlyItsOwn(t *testing.T) {
 	}
 }
 
-func TestRevoke_FailedLogins_GetOneAnswer(t *testing.T) {
+func TestRevoke_FailedLogins_GetEqualResponses(t *testing.T) {
 	b := newBench(t)
 	want := ""
 	for _, c := range []call{
@@ -290,7 +290,8 @@ func TestRevoke_FailedLogins_GetOneAnswer(t *testing.T) {
 	}
 }
 
-// Errors of the backend, CL-03 to CL-16: a revocation that may not be committed never gets 200.
+// Errors of the backend, CL-03 to CL-16: a revocation that is possibly not committed never gets
+// 200.
 func TestRevoke_BackendError_DecidesStatus(t *testing.T) {
 	for _, row := range []struct {
 		err    error
@@ -445,7 +446,7 @@ func TestRevoke_PublicClient_UnknownTokensLimited(t *testing.T) {
 	if w := send("pub2", attacker, ""); w.Code != 200 {
 		t.Errorf("after Retry-After: got %d %s, want 200", w.Code, w.Body)
 	}
-	for i := range 4 { // one host has a whole /64
+	for i := range 4 { // an IPv6 host may have a whole /64
 		w := send("pub2", fmt.Sprintf("[2001:db8:0:1::%d]:1000", i), "")
 		if want := map[bool]int{true: 200, false: 429}[i < 3]; w.Code != want {
 			t.Errorf("address %d of one network: got %d %s, want %d", i, w.Code, w.Body, want)

@@ -13,8 +13,8 @@ import (
 )
 
 // roleTable has the roles of contract 3, 4 and 6 for each route. A row has a method, a path, a
-// body, and the ids of the adminBench's clients that may call. An allowed call changes nothing that
-// others need.
+// body, and the ids of the adminBench's clients that may call. An allowed call does not change
+// anything that other rows need.
 var roleTable = []struct{ call, body, may, needs string }{
 	{"POST /v1/grants", `{}`, "admin issuer narrow", "admin or issuer"},
 	{"GET /v1/grants", "", "admin", "admin"},
@@ -133,7 +133,7 @@ func TestRoles_EachRouteByEachRole_MatchTheTable(t *testing.T) {
 	}
 }
 
-// checkRole checks the answer to a call. A refusal for another reason may be 403 too.
+// checkRole checks the answer to a call. A refusal for a reason other than the role may be 403 too.
 func checkRole(t *testing.T, what, who, may, needs string, got reply) {
 	t.Helper()
 	if got.status >= 400 {
@@ -149,8 +149,8 @@ func checkRole(t *testing.T, what, who, may, needs string, got reply) {
 	}
 }
 
-// A cut-off shares its route with the denials of issuers, but needs an administrator. The gateway
-// of a check authenticates by another header.
+// A cut-off has the same route as the revocation of a jti by an issuer, but requires an
+// administrator. The gateway that sends a check authenticates by another header.
 func TestRoles_OtherCalls_NameTheRoles(t *testing.T) {
 	b := newAdminBench(t)
 	for _, who := range []string{"admin", "issuer", "narrow"} {

@@ -18,7 +18,8 @@ import (
 	"revoked/api/tokens"
 )
 
-// The two OAuth endpoints, each under its own name and that of the webMethods service.
+// Paths of the two OAuth endpoints. Each endpoint has its own path and the path that the webMethods
+// service uses for it.
 const (
 	pathRevoke           = "/oauth2/revoke"
 	pathInvokeRevoke     = "/invoke/pub.oauth/revokeToken"
@@ -162,12 +163,12 @@ func (a *API) MetricsHandler() http.Handler {
 	return b.echo
 }
 
-// A route is a path with its handler for some methods. A caller needs one of the roles.
+// A route is a path with the handler for some methods. A caller needs one of the roles.
 type route struct {
-	methods string // separated by spaces; empty: all, and the handler checks the method
+	methods string // HTTP methods, separated by spaces; empty: all, and the handler checks the method
 	path    string
 	handler request.Handler
-	roles   []revoked.Role // nil: the handler decides about its callers, or everyone may call
+	roles   []revoked.Role // nil: the handler checks the caller, or everyone may call
 }
 
 // The roles that may call a route below /v1. Apply requires the same roles for the operations
@@ -180,7 +181,8 @@ var (
 	explainers = []revoked.Role{revoked.RoleAdmin, revoked.RoleViewer}
 	readers    = []revoked.Role{revoked.RoleAdmin, revoked.RoleAuditor, revoked.RoleResourceServer}
 	auditors   = []revoked.Role{revoked.RoleAdmin, revoked.RoleAuditor}
-	// cutoffMakers may create a cut-off, which shares its route with the denials of issuers.
+	// cutoffMakers may create a cut-off. The route of cut-offs also serves issuers, which revoke
+	// single JWTs by jti.
 	cutoffMakers = admins
 )
 

@@ -13,10 +13,10 @@ import (
 	"revoked/api"
 )
 
-// running is an API on its own port. It is closed at the end of the test.
+// A running is an API that listens on its own port. It is closed at the end of the test.
 type running struct {
 	*bench
-	adminBench // only its server and client
+	adminBench // only the fields for the server and the client are set
 }
 
 // start serves handler, or the API if it is nil.
@@ -62,7 +62,7 @@ func TestServer_PlainHTTP_IsRejected(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// raw sends bytes and returns status, body and whether the connection closes.
+// raw sends bytes. It returns a text with the status, the body, and whether the connection closes.
 func (r *running) raw(t *testing.T, plain bool, request string) string {
 	t.Helper()
 	c, err := net.Dial("tcp", r.addr)

@@ -41,13 +41,14 @@ func (b *adminBench) open(t *testing.T, who, method, path string) (status int, h
 	return res.StatusCode, res.Header, end
 }
 
-// Each client and the node have slots for requests of unbounded length.
+// Each client, and the node as a whole, has a limited number of slots for requests of unbounded
+// length.
 func TestSlots_Exhausted_Get429(t *testing.T) {
 	blocked := make(chan struct{})
 	t.Cleanup(func() { close(blocked) })
 	for _, row := range []struct {
 		name, method, path string
-		one, other         string // clients
+		one, other         string // ids of two clients
 		perClient, total   int
 	}{
 		{"feeds", "GET", "/v1/revocations?follow=true", "rs1", "admin", 2, 3},

@@ -49,7 +49,7 @@ func newStrongBench(t testing.TB, change ...func(*api.Config)) *strongBench {
 	return b
 }
 
-// assertion returns an assertion of a client with changes of its claims.
+// assertion returns an assertion of a client with changed claims.
 func (b *strongBench) assertion(t testing.TB, client, jti string, changes map[string]any) string {
 	t.Helper()
 	return b.signed(t, "", client, jti, changes)
@@ -86,7 +86,7 @@ func (b *strongBench) signed(t testing.TB, typ, client, jti string, changes map[
 	return raw
 }
 
-// form returns a body with an assertion.
+// assertionForm returns the body of a form with an assertion.
 func assertionForm(assertion string, more ...string) string {
 	v := url.Values{"client_assertion": {assertion}, "client_assertion_type": {assertionType}, "token": {"ATj"}}
 	for i := 0; i < len(more); i += 2 {
@@ -100,7 +100,7 @@ func (b *strongBench) revokeWith(body string) int {
 }
 
 // CA-21 to CA-31: the audience, the type, the expiry and the names of an assertion.
-func TestPrivateKeyJWT_Assertions_ByClaims(t *testing.T) {
+func TestPrivateKeyJWT_Claims_DecideStatus(t *testing.T) {
 	b := newStrongBench(t)
 	n := 0
 	for _, tt := range []struct {
@@ -208,8 +208,8 @@ func TestPrivateKeyJWT_OtherEncoding_IsOneUse(t *testing.T) {
 	}
 }
 
-// In both forms of errors, the signer of a refused assertion gets the reason of the refusal. Other
-// callers do not.
+// Errors of the OAuth endpoints and of /v1 contain the reason for which an assertion is refused, if
+// the caller has signed it. Other callers do not get the reason.
 func TestPrivateKeyJWT_Refused_SignerGetsReason(t *testing.T) {
 	b := newStrongBench(t)
 	forged := &strongBench{b.bench, newTrustedKey(t, "k1")}
@@ -454,7 +454,8 @@ func tlsClient(id string, kind revoked.SubjectKind, value string, roles ...revok
 		Subject: revoked.CertificateSubject{Kind: kind, Value: value}}
 }
 
-// CA-39, CA-41 and CA-42: a certificate of a CA. OW-15: headers are ignored.
+// CA-39, CA-41 and CA-42: a caller authenticates by a certificate of a CA. OW-15: headers are
+// ignored.
 func TestTLSClientAuth_Certificate_MustMatchRecord(t *testing.T) {
 	authority, stranger := newCA(t), newCA(t)
 	pool := authority.pool()
@@ -539,7 +540,7 @@ func TestTLSClientAuth_Certificate_MustMatchRecord(t *testing.T) {
 }
 
 // Self-signed certificates authenticate by their key, and only without CAs.
-func TestSelfSignedTLSClientAuth_KeyDecides(t *testing.T) {
+func TestSelfSignedTLSClientAuth_Key_MustMatch(t *testing.T) {
 	var pool *x509.CertPool
 	b := newStrongBench(t, func(c *api.Config) { c.ClientCAs = func() *x509.CertPool { return pool } })
 	self, other := newCA(t), newCA(t)
@@ -574,7 +575,7 @@ func TestSelfSignedTLSClientAuth_KeyDecides(t *testing.T) {
 	}
 }
 
-// MD-04, MD-05: the document lists what a node accepts.
+// MD-04, MD-05: the metadata document lists the methods that a node accepts.
 func TestMetadata_Methods_FollowTheCAs(t *testing.T) {
 	pool := x509.NewCertPool()
 	for want, change := range map[string]func(*api.Config){

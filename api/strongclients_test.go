@@ -50,7 +50,7 @@ func TestClients_Keys_AreShownWithoutASecret(t *testing.T) {
 	}
 }
 
-func TestClients_CertificateSubject_ExactlyOne(t *testing.T) {
+func TestClients_TwoCertificateSubjects_AreRefused(t *testing.T) {
 	b := newAdminBench(t)
 	post := func(members string) reply {
 		return b.do(t, "admin", "POST", "/v1/clients", "",
@@ -81,7 +81,7 @@ func TestClients_CertificateSubject_ExactlyOne(t *testing.T) {
 	}
 }
 
-// A key is a lasting credential for the last administrator. A certificate of a CA is not.
+// The last administrator needs a lasting credential: a key is one, a certificate of a CA is not.
 func TestClients_LastAdmin_NeedsLastingCredential(t *testing.T) {
 	b := newAdminBench(t)
 	const merge = "application/merge-patch+json"

@@ -15,7 +15,7 @@ import (
 
 // W3C Trace Context: the traceparent of a caller is used only if it comes from a configured
 // network. Probes have no span. No span contains anything that the caller sent.
-func TestTraces_Callers_ContinueOnlyFromNetworks(t *testing.T) {
+func TestTraces_Traceparent_UsedOnlyFromNetworks(t *testing.T) {
 	const trace = "0af7651916cd43dd8448eb211c80319c"
 	parent := "00-" + trace + "-b7ad6b7169203331-01"
 	for _, tt := range []struct {

@@ -187,8 +187,9 @@ func TestIssuers_Patch_MergesFields(t *testing.T) {
 	}
 }
 
-// The earlier claims of an issuer are kept while a token may live that was seen with them.
-func TestIssuers_PatchClaims_Bounded(t *testing.T) {
+// The earlier claims of an issuer are kept until every token that was verified with them has
+// expired.
+func TestIssuers_PatchedClaims_AreBounded(t *testing.T) {
 	b := newAdminBench(t)
 	b.do(t, "admin", "POST", "/v1/issuers", "",
 		`{"name":"as2","issuer":"https://as2.example","jwks":`+jwks(t, newTrustedKey(t, "k1"))+`}`)
@@ -201,7 +202,7 @@ func TestIssuers_PatchClaims_Bounded(t *testing.T) {
 			t.Fatalf("change %d: got %d %s, want 200", n, got.status, got.body)
 		}
 	}
-	if got := patch("g99"); got.status != 422 || !strings.Contains(got.body, "another change is possible at 20") {
+	if got := patch("g99"); got.status != 422 || !strings.Contains(got.body, "retry after 20") {
 		t.Errorf("one change more: got %d %s, want 422 with the time at which it is possible", got.status, got.body)
 	}
 	if got := patch("g0"); got.status != 200 {
@@ -283,7 +284,7 @@ func TestIssuers_CheckBanDelete_TakeEffect(t *testing.T) {
 	}
 }
 
-func TestIssuers_Fetched_ShowTheFetch(t *testing.T) {
+func TestIssuers_WithJWKSURI_ShowLastFetch(t *testing.T) {
 	b := newAdminBench(t)
 	const body = `{"name":"as2","issuer":"https://as2.example","jwks_uri":"https://as2.example/jwks"}`
 	const fetch = `"keys":[],"fetch":{"at":1790000000,"ok":false,"error":"status 500","next_at":1790000030}`
@@ -322,7 +323,7 @@ func TestIssuers_Fetched_ShowTheFetch(t *testing.T) {
 	if got.status != 200 || strings.Contains(got.body, `"fetch"`) {
 		t.Errorf("without the leader: got %d %s, want 200 without the fetch", got.status, got.body)
 	}
-	// From a URI to given keys, and back.
+	// Change the issuer from a URI to given keys, and back.
 	patch := func(body string) reply {
 		return b.do(t, "admin", "PATCH", "/v1/issuers/as2", "application/merge-patch+json", body)
 	}

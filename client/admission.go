@@ -23,12 +23,12 @@ type AdmittedNode struct {
 	By        string   `json:"by"`
 }
 
-// AdmittedNodes is the answer to GET /v1/cluster/admitted.
+// AdmittedNodes is the response to GET /v1/cluster/admitted.
 type AdmittedNodes struct {
 	Nodes []AdmittedNode `json:"nodes"`
 }
 
-// A NewJoinToken is the answer to POST /v1/cluster/join-tokens, the only one with the token.
+// A NewJoinToken is the response to POST /v1/cluster/join-tokens, the only one with the token.
 type NewJoinToken struct {
 	ID        string  `json:"id"`
 	Token     string  `json:"token"`
@@ -48,12 +48,12 @@ type JoinToken struct {
 	UsedAt    *float64 `json:"used_at"` // nil: not used
 }
 
-// JoinTokens is the answer to GET /v1/cluster/join-tokens.
+// JoinTokens is the response to GET /v1/cluster/join-tokens.
 type JoinTokens struct {
 	JoinTokens []JoinToken `json:"join_tokens"`
 }
 
-// Admit lets a node join the cluster for a time.
+// Admit allows a node to join the cluster for a time.
 func (c *Client) Admit(ctx context.Context, a Admission) (Answer[Applied], error) {
 	return c.change(ctx, "admit "+a.Node, "/v1/cluster/admit", a, func(*request) {})
 }
@@ -71,8 +71,8 @@ func (c *Client) Admitted(ctx context.Context) (Answer[AdmittedNodes], error) {
 	return call[AdmittedNodes](ctx, c, get("list the admitted nodes", "/v1/cluster/admitted"))
 }
 
-// CreateJoinToken creates a join token. The answer contains the token, which the server does not
-// keep. The call is not repeated: each call creates another token.
+// CreateJoinToken creates a join token. The response contains the token, which the server does not
+// keep. The call is not retried: each call creates another token.
 func (c *Client) CreateJoinToken(ctx context.Context, a Admission) (Answer[NewJoinToken], error) {
 	r, err := jsonRequest("create a join token", http.MethodPost, "/v1/cluster/join-tokens", a)
 	if err != nil {

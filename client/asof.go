@@ -15,7 +15,7 @@ type PastAnswer struct {
 	Since  json.RawMessage `json:"since"`
 	Until  json.RawMessage `json:"until"`
 	Reason string          `json:"reason"` // why the token became active or inactive
-	Index  uint64          `json:"index"`  // of the entry that led to the state
+	Index  uint64          `json:"index"`  // log index of the entry that led to the state
 	// AppliedAt is the time by which the leader had applied Index. Before it, any node may have
 	// answered from the older state. From AppliedAt to AcknowledgedAt, only the nodes in WaitedFor
 	// may still have done so.

@@ -87,7 +87,7 @@ type asserter struct {
 	audience string // empty: the issuer in the metadata of each node
 
 	mu      sync.Mutex
-	issuers map[string]string // by the address of a node
+	issuers map[string]string // issuer of each node, by its address
 }
 
 // newAsserter checks a key.

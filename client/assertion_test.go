@@ -35,7 +35,7 @@ type metadataNode struct {
 	*fakeNode
 	mu     sync.Mutex
 	issuer string
-	status int // of every other answer
+	status int // status of every other answer
 	calls  []seen
 }
 
@@ -148,7 +148,7 @@ func TestKey_EachAlgorithm_SignsNewAssertions(t *testing.T) {
 	used := map[string]bool{}
 	for _, row := range []struct {
 		signer    crypto.Signer
-		algorithm string // of the Key
+		algorithm string // algorithm of the Key
 		want      string
 		times     int
 	}{
@@ -229,7 +229,7 @@ func TestKey_SeveralNodes_EachGetsItsAssertion(t *testing.T) {
 }
 
 // If an audience is configured, a node cannot choose another one. If not, a node with wrong
-// metadata is skipped. This applies even to a call that must not be repeated, because it has not
+// metadata is skipped. This applies even to a call that must not be retried, because it has not
 // been sent yet.
 func TestKey_FixedAudience_IsUsed(t *testing.T) {
 	key := client.Key{Signer: ecKey(elliptic.P256())}

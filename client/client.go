@@ -25,7 +25,7 @@ var (
 	ErrOneNode = errors.New("call acts on one node, but several are configured")
 	// ErrTimeout is returned when a call exceeds its timeout.
 	ErrTimeout = errors.New("no answer")
-	// ErrAnswer is returned when this version cannot parse an answer.
+	// ErrAnswer is returned when this version cannot parse a response.
 	ErrAnswer = errors.New("unexpected answer")
 )
 
@@ -93,7 +93,7 @@ func New(cfg Config) (*Client, error) {
 }
 
 // ParseAddrs parses a list of https URLs, separated by commas. The scheme may be omitted. Errors
-// wrap [ErrAddr] and do not repeat the text, which may contain a password.
+// wrap [ErrAddr] and do not contain the text, which may include a password.
 func ParseAddrs(list string) ([]string, error) {
 	var addrs []string
 	for a := range strings.SplitSeq(list, ",") {

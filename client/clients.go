@@ -16,14 +16,14 @@ func (c *Client) Client(ctx context.Context, id string) (Answer[ClientRecord], e
 	return call[ClientRecord](ctx, c, get("show client "+id, clientPath(id)))
 }
 
-// CreateClient creates a client. The answer contains its secret, which the server does not keep.
-// The call is not repeated: the second answer would be a conflict without the secret.
+// CreateClient creates a client. The response contains its secret, which the server does not keep.
+// The call is not retried: the second response would be a conflict without the secret.
 func (c *Client) CreateClient(ctx context.Context, n NewClient) (Answer[ClientRecord], error) {
 	return c.secretCall(ctx, "create client "+n.ClientID, "/v1/clients", n)
 }
 
 // RotateSecret gives a client a new secret. The old one stays valid for secret_grace. The call is
-// not repeated: a second rotation would end the grace of the secret in use.
+// not retried: a second rotation would end the grace of the secret in use.
 func (c *Client) RotateSecret(ctx context.Context, id string) (Answer[ClientRecord], error) {
 	return c.secretCall(ctx, "rotate the secret of "+id, clientPath(id)+"/secret", struct{}{})
 }
@@ -48,8 +48,8 @@ func (c *Client) SetDisabled(ctx context.Context, id string, disabled bool) (Ans
 	return call[ClientRecord](ctx, c, r)
 }
 
-// UpdateClient changes the fields of a client that patch names, a merge patch of its record (RFC
-// 7396). A field that is null returns to its default.
+// UpdateClient changes the fields of a client that patch names. patch is a merge patch of the
+// client's record (RFC 7396). A field that is null returns to its default.
 func (c *Client) UpdateClient(ctx context.Context, id string, patch map[string]any) (Answer[ClientRecord], error) {
 	r, err := jsonRequest("update client "+id, http.MethodPatch, clientPath(id), patch)
 	if err != nil {

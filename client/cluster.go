@@ -37,7 +37,7 @@ func (c *Client) Remove(ctx context.Context, r Removal) (Answer[Applied], error)
 }
 
 // TransferLeader transfers leadership to the node, or to any follower if node is empty. The call is
-// not repeated: a second transfer would move leadership again.
+// not retried: a second transfer would move leadership again.
 func (c *Client) TransferLeader(ctx context.Context, node string) (Answer[Applied], error) {
 	body := map[string]string{}
 	if node != "" {
@@ -49,7 +49,7 @@ func (c *Client) TransferLeader(ctx context.Context, node string) (Answer[Applie
 	return a, err
 }
 
-// Promote lets a member vote.
+// Promote makes a member a voter.
 func (c *Client) Promote(ctx context.Context, node string) (Answer[Applied], error) {
 	return c.change(ctx, "promote "+node, "/v1/cluster/promote", map[string]string{"node": node}, func(*request) {})
 }
@@ -72,8 +72,8 @@ func (c *Client) change(
 }
 
 // Snapshot starts a backup (GET /v1/snapshot). It returns the stream, which the caller verifies and
-// closes, and the node's address. Read does not report a stream that ends early; only the
-// verification finds it.
+// closes, and the node's address. Read does not report that a stream ended early; only
+// the verification detects that.
 func (c *Client) Snapshot(ctx context.Context) (io.ReadCloser, string, error) {
 	r := get("fetch a snapshot", "/v1/snapshot")
 	r.accept = "application/octet-stream"
@@ -94,7 +94,7 @@ func (c *Client) Debug(ctx context.Context, page string) ([]byte, error) {
 }
 
 // Ready queries the readiness of the node at addr through rt, without credentials. If revoke is
-// set, the node must also have a leader. If the node is not ready, the error contains its answer.
+// set, the node must also have a leader. If the node is not ready, the error contains its response.
 func Ready(ctx context.Context, rt http.RoundTripper, addr string, revoke bool) error {
 	target := addr + "/readyz?verbose"
 	if revoke {

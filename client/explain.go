@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// An Explanation is the answer to POST /v1/explain. Members that do not apply are zero. Times are
+// An Explanation is the response to POST /v1/explain. Members that do not apply are zero. Times are
 // Unix seconds.
 type Explanation struct {
 	Active       bool            `json:"active"`
@@ -48,9 +48,9 @@ type CutoffEnding struct {
 	IssuedBefore int64           `json:"issued_before"` // Unix seconds
 }
 
-// Explain returns why a token is active or not for the client with the id as (POST /v1/explain). An
-// empty as means a caller that may see every token. Only administrators learn the subject and
-// the session.
+// Explain returns why a token is active or inactive for the client whose id is the argument as
+// (POST /v1/explain). If as is empty, the explanation is for a caller that may see every token.
+// Only administrators learn the subject and the session.
 func (c *Client) Explain(ctx context.Context, token, as string) (Answer[Explanation], error) {
 	body := map[string]string{"token": token}
 	if as != "" {
@@ -72,7 +72,7 @@ type GrantQuery struct {
 	Limit                              int    // 1 to 1000; 0: 100
 }
 
-// A GrantPage is the answer to GET /v1/grants. A page may have fewer grants than the limit, or
+// A GrantPage is the response to GET /v1/grants. A page may have fewer grants than the limit, or
 // none, although more follow.
 type GrantPage struct {
 	Grants []Grant `json:"grants"`

@@ -42,7 +42,7 @@ type KeyFetch struct {
 	NextAt json.RawMessage `json:"next_at"`
 }
 
-// A Refreshed is the answer to POST /v1/issuers/{name}/refresh.
+// A Refreshed is the response to POST /v1/issuers/{name}/refresh.
 type Refreshed struct {
 	Index   uint64 `json:"index"`
 	Changed bool   `json:"changed"`
@@ -56,17 +56,17 @@ type IssuerKey struct {
 	State      string `json:"state"` // active, retired or banned
 }
 
-// Issuers is the answer to GET /v1/issuers.
+// Issuers is the response to GET /v1/issuers.
 type Issuers struct {
 	Issuers []Issuer `json:"issuers"`
 }
 
-// A TokenCheck is the answer to POST /v1/issuers/{name}/check. The members after Reason are set
+// A TokenCheck is the response to POST /v1/issuers/{name}/check. The members after Reason are set
 // only if the issuer signed the token.
 type TokenCheck struct {
 	Verified   bool   `json:"verified"`
 	Reason     string `json:"reason"` // why the token cannot be active
-	Claim      string `json:"claim"`  // the first wrong one, if the reason is claims
+	Claim      string `json:"claim"`  // the first wrong claim, if Reason is claims
 	KeyID      string `json:"kid"`
 	Thumbprint string `json:"thumbprint"`
 	ClientID   string `json:"client_id"`

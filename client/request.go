@@ -17,12 +17,12 @@ import (
 	"time"
 )
 
-// maxAnswer bounds an answer that is read into memory, in bytes.
+// maxAnswer bounds a response that is read into memory, in bytes.
 const maxAnswer = 64 << 20
 
 // A request is one API call.
 type request struct {
-	name        string // for errors: "list the members"
+	name        string // name of the call in errors: "list the members"
 	method      string
 	path        string
 	contentType string
@@ -31,7 +31,7 @@ type request struct {
 	stream      io.Reader  // instead of body; sent once, to the first node that connects
 	accept      string     // empty: JSON
 	local       bool       // acts on the called node
-	once        bool       // must not be repeated after it was sent
+	once        bool       // must not be retried after it was sent
 }
 
 func get(name, path string) request { return request{name: name, method: http.MethodGet, path: path} }
@@ -55,14 +55,14 @@ func formRequest(name, path string, form url.Values) request {
 // isQuick reports whether a node can answer immediately. A backup takes longer.
 func (r request) isQuick() bool { return r.method == http.MethodGet && r.accept == "" }
 
-// An Answer is the value of an answer, the body that it was parsed from, and the header.
+// An Answer is a parsed response: its value, its body and its header.
 type Answer[T any] struct {
 	Value  T
 	Body   []byte
 	Header http.Header
 }
 
-// call sends r and parses the answer as a T.
+// call sends r and parses the response as a T.
 func call[T any](ctx context.Context, c *Client, r request) (Answer[T], error) {
 	var a Answer[T]
 	body, header, err := c.do(ctx, r)
@@ -76,7 +76,7 @@ func call[T any](ctx context.Context, c *Client, r request) (Answer[T], error) {
 	return a, nil
 }
 
-// do sends r and returns body and header of the answer.
+// do sends r and returns body and header of the response.
 func (c *Client) do(ctx context.Context, r request) ([]byte, http.Header, error) {
 	limit := fmt.Errorf("%w within %v", ErrTimeout, c.cfg.Timeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.Timeout, limit)
@@ -137,7 +137,7 @@ func mayTryNext(ctx context.Context, r request, sent bool, err error) bool {
 
 // try sends r to one node. A stopped process accepts connections and never serves them. So each
 // node except the last has only its share of the timeout: to connect and, if the request is quick,
-// to begin its answer. A change that was sent may take as long as a lease, so try waits for it.
+// to begin its response. A change that was sent may take as long as a lease, so try waits for it.
 func (c *Client) try(ctx context.Context, r request, addr string, last bool) (*http.Response, bool, error) {
 	stopTimer := func() bool { return true }
 	if !last {

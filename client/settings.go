@@ -34,7 +34,7 @@ func (c *Client) Settings(ctx context.Context) (Answer[Settings], error) {
 }
 
 // UpdateSettings changes replicated settings by a merge patch (RFC 7396). nil restores the default
-// of a setting. A setting that changes does not name keeps its value. The answer contains all
+// of a setting. A setting that is absent from changes keeps its value. The response contains all
 // settings.
 func (c *Client) UpdateSettings(ctx context.Context, changes map[string]*string) (Answer[Settings], error) {
 	r, err := jsonRequest("change the settings", http.MethodPatch, settingsPath, changes)

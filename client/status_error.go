@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// A StatusError is an answer other than 2xx.
+// A StatusError is a response other than 2xx.
 type StatusError struct {
 	Name   string // the call, for instance "introspect the token"
 	Addr   string // address of the node
@@ -31,8 +31,8 @@ func (e *StatusError) Error() string {
 	return msg
 }
 
-// readStatusError parses the body of an answer other than 2xx. It ignores a body in another format,
-// such as the page of a proxy.
+// readStatusError parses the body of a response other than 2xx. It ignores a body in another
+// format, such as the page of a proxy.
 func readStatusError(name, addr string, resp *http.Response) error {
 	e := &StatusError{Name: name, Addr: addr, Status: resp.StatusCode, Code: http.StatusText(resp.StatusCode)}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))

@@ -46,9 +46,9 @@ func (c *Client) Register(ctx context.Context, body any) (Answer[Registered], er
 }
 
 // RegisterStream registers many grants: lines has one JSON body per line. It calls result for each
-// line of the answer, with its bytes, and stops at the first error that result returns. There is no
-// timeout. The answer starts while lines is still being sent. With onlyErrors, the answer has only
-// failures and a summary; without the summary, it ended early.
+// line of the response, with its bytes, and stops at the first error that result returns. There is
+// no timeout. The response starts while lines is still being sent. With onlyErrors, the response
+// has only failures and a summary. If the summary is missing, the response ended early.
 func (c *Client) RegisterStream(
 	ctx context.Context, lines io.Reader, onlyErrors bool, result func(RegisterLine, []byte) error,
 ) error {
@@ -65,7 +65,7 @@ func (c *Client) RevokeJTIs(
 		func(l *RevokeLine) { l.Detail = trimCode(l.Error, l.Detail) }, result)
 }
 
-// streamLines posts lines and calls result for each line of the answer, once trim has changed it.
+// streamLines posts lines and calls result for each line of the response, once trim has changed it.
 func streamLines[T any](
 	ctx context.Context, c *Client, name, path string, lines io.Reader, onlyErrors bool,
 	trim func(*T), result func(T, []byte) error,

@@ -2,7 +2,7 @@ package client
 
 import "encoding/json"
 
-// A Member is one node in the answer to GET /v1/members.
+// A Member is one node in the response to GET /v1/members.
 type Member struct {
 	NodeID        string `json:"node_id"`
 	Region        string `json:"region"`
@@ -18,7 +18,7 @@ type Member struct {
 	Version       string `json:"version"`
 }
 
-// Members is the answer to GET /v1/members.
+// Members is the response to GET /v1/members.
 type Members struct {
 	Members []Member `json:"members"`
 	Voting  *Voting  `json:"voting"` // nil without voters, and from a node before 0.4
@@ -42,7 +42,7 @@ type RegionVoting struct {
 	Survivable bool   `json:"survivable"` // the other voters that answer are a quorum
 }
 
-// A Status is the answer to GET /v1/status.
+// A Status is the response to GET /v1/status.
 type Status struct {
 	NodeID    string `json:"node_id"`
 	ClusterID string `json:"cluster_id"`
@@ -79,7 +79,7 @@ type Backup struct {
 	AgeMS  int64  `json:"age_ms"` // -1: no backup
 }
 
-// Applied is the answer to a change: the log index at which it was applied.
+// Applied is the response to a change: the log index at which it was applied.
 type Applied struct {
 	Index  uint64 `json:"index"`
 	Leader string `json:"-"` // of a leadership transfer: the new leader, if a node reported it
@@ -92,14 +92,14 @@ type Removal struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// A Revocation is the answer to the revocation of a token.
+// A Revocation is the response to the revocation of a token.
 type Revocation struct {
 	// Outcome is "revoked", or "unknown" if no such token is registered and so no grant was revoked.
 	// Only an administrator gets it; it is empty for every other caller.
 	Outcome string `json:"-"`
 }
 
-// An Introspection is the answer to an introspection (RFC 7662 section 2.2), all members by name.
+// An Introspection is the response to an introspection (RFC 7662 section 2.2), all members by name.
 type Introspection map[string]json.RawMessage
 
 // Active reports whether the token is active.
@@ -126,15 +126,15 @@ type Registration struct {
 	Refresh  *TokenBody `json:"refresh_token,omitempty"`
 }
 
-// Registered is the answer to a registration.
+// Registered is the response to a registration.
 type Registered struct {
 	GrantID string `json:"grant_id"`
 	Index   uint64 `json:"index"`
 	State   string `json:"state"`
 }
 
-// A RegisterLine is one line of the answer to a stream of registrations. It is a result, a failure
-// (Error is set) or the summary at the end (Lines is set).
+// A RegisterLine is one line of the response to a stream of registrations. It is a result, a
+// failure (Error is set) or the summary at the end (Lines is set).
 type RegisterLine struct {
 	GrantID string  `json:"grant_id"`
 	State   string  `json:"state"`
@@ -162,7 +162,7 @@ type JTIRevocation struct {
 	Reason    string `json:"reason,omitempty"`
 }
 
-// A RevokeLine is one line of the answer to a deny list. It is a result, a failure (Error is set)
+// A RevokeLine is one line of the response to a deny list. It is a result, a failure (Error is set)
 // or the summary at the end (Lines is set).
 type RevokeLine struct {
 	Index  uint64  `json:"index"`
@@ -194,7 +194,7 @@ type ClientRecord struct {
 	JWKS                  json.RawMessage `json:"jwks"`          // public keys; nil: none
 	Keys                  []ClientKey     `json:"keys"`          // the same keys, without their material
 	CertificateSubject
-	WeakSecret   bool   `json:"weak_secret,omitempty"` // a secret has less than 32 bytes
+	WeakSecret   bool   `json:"weak_secret,omitempty"` // a secret has fewer than 32 bytes
 	ClientSecret string `json:"client_secret"`         // only when it was created or rotated
 }
 
@@ -220,7 +220,7 @@ type ClientSecret struct {
 	ExpiresAt *int64 `json:"expires_at"` // Unix seconds; nil: never
 }
 
-// Clients is the answer to GET /v1/clients.
+// Clients is the response to GET /v1/clients.
 type Clients struct {
 	Clients []ClientRecord `json:"clients"`
 }
@@ -254,8 +254,8 @@ type Cutoff struct {
 	Subject      string `json:"subject,omitempty"`
 }
 
-// A CutoffResult is the answer to a [Cutoff].
+// A CutoffResult is the response to a [Cutoff].
 type CutoffResult struct {
 	Index   uint64 `json:"index"`
-	Matched *int   `json:"matched"` // live grants; nil if they were not counted
+	Matched *int   `json:"matched"` // active grants; nil if they were not counted
 }

@@ -26,7 +26,7 @@ const MaxPeers = maxPeers
 // MaxWaiting limits the waiting connections of all sources.
 const MaxWaiting = maxWaiting
 
-// Known returns how many nodes memberlist knows.
+// Known returns how many nodes memberlist lists.
 func (g *Gossip) Known() int { return len(g.list.Members()) }
 
 // InspectPacket and InspectRequest check decrypted messages.
@@ -42,5 +42,5 @@ func LogLine(log *slog.Logger, lines ...string) {
 	}
 }
 
-// Health returns 0 if other nodes answer this one, and up to 7 if answers are missing.
+// Health returns 0 if other nodes answer the probes of this node, and up to 7 if they do not.
 func (g *Gossip) Health() int { return g.list.GetHealthScore() }

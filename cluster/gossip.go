@@ -37,9 +37,9 @@ type Config struct {
 	Log       *slog.Logger
 	Metrics   *Metrics      // may be nil
 	WAN       bool          // slower, with smaller packets, for links between regions
-	JoinEvery time.Duration // between attempts to reach missing peers; default 30 s
-	// Peers returns gossip addresses of the members in Raft's configuration. Gossip forgets dead
-	// nodes, so it would not find them after a long partition. It may be nil.
+	JoinEvery time.Duration // time between attempts to reach missing peers; default 30 s
+	// Peers returns gossip addresses of the members in Raft's configuration. Without it gossip, which
+	// forgets failed nodes, would not find them after a long partition. It may be nil.
 	Peers func(ctx context.Context) []string
 }
 
@@ -56,10 +56,9 @@ type Gossip struct {
 	err    error
 }
 
-// Start binds the port and starts gossip. It contacts the nodes of Join and of Config.Peers.
-//
-// It does not wait until another node answers: a node without peers runs, and finds them later.
-// After an error the port is free again.
+// Start binds the port and starts gossip. It contacts the addresses of Config.Peers in the
+// background, so a node that reaches no peer runs and finds peers later. After an error the port is
+// free again.
 func Start(cfg Config) (*Gossip, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -99,8 +98,8 @@ func (g *Gossip) Addr() string {
 	return net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
 }
 
-// Members returns the known nodes, this one included, sorted by node id. Dead nodes have Alive
-// false. The caller owns the slice. A name appears once, whatever instances of it are known.
+// Members returns the known nodes, this one included, sorted by node id. Failed nodes have Alive
+// false. The caller owns the slice. A node appears once, even if several instances are known.
 func (g *Gossip) Members() []Peer { return g.book.members() }
 
 // Join contacts the gossip addresses (host:port) and returns how many answered. It returns an error
@@ -134,8 +133,8 @@ func (g *Gossip) Close() error {
 	return g.err
 }
 
-// rejoin contacts members that gossip does not know, every JoinEvery. It heals a partition after
-// which both sides have forgotten each other.
+// rejoin contacts members that gossip does not list, every JoinEvery. So a partition heals even if
+// both sides have forgotten each other.
 func (g *Gossip) rejoin(ctx context.Context) {
 	tick := time.NewTicker(g.cfg.JoinEvery)
 	defer tick.Stop()
@@ -175,7 +174,8 @@ func (g *Gossip) joinMissing(ctx context.Context) {
 // memberlist returns the configuration of the library. It validates cfg first.
 func (cfg Config) memberlist() (*memberlist.Config, *peerBook, error) {
 	if revoked.CheckNodeID(cfg.NodeID) != nil || revoked.CheckNodeID(cfg.Instance) != nil {
-		return nil, nil, fmt.Errorf("%w: invalid node id or instance (got %q and %q, want 1 to 64 of A-Z a-z 0-9 . _ -)",
+		return nil, nil, fmt.Errorf("%w: invalid node id or instance "+
+			"(got %q and %q, want 1 to 64 characters of A-Z a-z 0-9 . _ -)",
 			revoked.ErrInvalid, cfg.NodeID, cfg.Instance)
 	}
 	if cfg.ClusterID == "" || len(cfg.ClusterID) > memberlist.LabelMaxSize {
@@ -217,8 +217,8 @@ func (cfg Config) memberlist() (*memberlist.Config, *peerBook, error) {
 }
 
 // resolve splits host:port and resolves the host, because memberlist needs an IP address. noHost
-// replaces an empty host; if it is empty too, a host is required. If the host has several
-// addresses, the first counts. Give an IP address if the choice matters.
+// replaces an empty host; if noHost is empty too, a host is required. If the host has several
+// addresses, resolve returns the first.
 func resolve(hostport, noHost string) (ip string, port int, err error) {
 	host, p, err := net.SplitHostPort(hostport)
 	if err != nil {

@@ -101,13 +101,13 @@ func TestGossip_Join_FindsAllNodes(t *testing.T) {
 			t.Errorf("got %+v, want %+v", p, want)
 		}
 	}
-	// A stall makes a node doubt itself. Probes that are answered restore its health.
+	// A stall worsens the health score of a node. Answered probes restore it.
 	members(t, n1, "a healthy node", func([]cluster.Peer) bool { return n1.Health() == 0 })
 }
 
 // A node that fails is probed over UDP, over TCP and through others, and suspected. No message of a
-// real node may be refused.
-func TestGossip_FailedNode_RefusesNothing(t *testing.T) {
+// node of the cluster may be refused.
+func TestGossip_FailedNode_NoMessageIsRefused(t *testing.T) {
 	key := newKey(t)
 	reg := prometheus.NewRegistry()
 	log := &await.Log{}
@@ -136,7 +136,7 @@ func TestGossip_FailedNode_RefusesNothing(t *testing.T) {
 	}
 }
 
-func TestGossip_Leave_KeepsTheNode(t *testing.T) {
+func TestGossip_NodeLeaves_StaysListed(t *testing.T) {
 	key := newKey(t)
 	n1 := start(t, key, "node1", nil)
 	n2 := start(t, key, "node2", nil)
@@ -215,7 +215,7 @@ func TestGossip_OtherCluster_IsRefused(t *testing.T) {
 	if _, err := n2.Join([]string{n1.Addr()}); err == nil {
 		t.Error("join: got nil, want an error")
 	}
-	log.Wait(t, "a node of another cluster is talking to this one")
+	log.Wait(t, "a node of another cluster sends messages to this node")
 	if got := n1.Members(); len(got) != 1 {
 		t.Errorf("got %+v, want only node1", got)
 	}
@@ -240,7 +240,7 @@ func TestGossip_Peers_AreJoined(t *testing.T) {
 	members(t, n2, "two live members", alive(2))
 }
 
-func TestStart_InvalidConfig_IsAnError(t *testing.T) {
+func TestStart_InvalidConfig_ReturnsError(t *testing.T) {
 	good := cluster.Config{NodeID: "n", Instance: "i", ClusterID: "c", Bind: "127.0.0.1:0", Key: newKey(t)}
 	for name, spoil := range map[string]func(*cluster.Config){
 		"no key":                    func(c *cluster.Config) { c.Key = nil },

@@ -18,7 +18,7 @@ import (
 // Limits of the gossip port.
 const (
 	maxWaiting       = 32 // streams whose message has not arrived
-	maxWaitingSource = 16 // of one source address
+	maxWaitingSource = 16 // waiting streams of one source address
 	maxServing       = 64 // streams that memberlist is answering
 	indirectPerSec   = 50 // indirect pings, each of which costs a goroutine for up to 3 s
 )
@@ -40,7 +40,7 @@ type guard struct {
 	waiting  *slots.Set
 	indirect *rate.Limiter
 
-	done    chan struct{} // closed by Shutdown: memberlist gets nothing more
+	done    chan struct{} // closed by Shutdown: memberlist gets no further messages
 	drained chan struct{} // closed after the library's transport has stopped
 	pumps   sync.WaitGroup
 	once    sync.Once
@@ -55,9 +55,9 @@ type guard struct {
 
 var _ memberlist.NodeAwareTransport = (*guard)(nil)
 
-// newGuard binds the port of mc, TCP and UDP. A free port, if mc asks for one, is written to mc.
-// The port is open on return, but memberlist reads nothing before PacketCh and StreamCh are
-// received from.
+// newGuard binds the port of mc, TCP and UDP. If the port is 0, it writes the bound port to mc.
+// The port is open on return, but messages wait until memberlist receives from PacketCh and
+// StreamCh.
 func newGuard(mc *memberlist.Config, o *opener, m *Metrics) (*guard, error) {
 	nc := &memberlist.NetTransportConfig{BindAddrs: []string{mc.BindAddr}, BindPort: mc.BindPort, Logger: mc.Logger}
 	nt, err := memberlist.NewNetTransport(nc)
@@ -112,7 +112,7 @@ func (g *guard) Shutdown() error {
 }
 
 // pumpPackets inspects packets, one at a time, until the library's transport has stopped. A refused
-// packet costs its decryption and a log line that is limited.
+// packet costs only its decryption and a rate-limited log line.
 func (g *guard) pumpPackets() {
 	for {
 		select {
@@ -146,8 +146,8 @@ func (g *guard) checkPacket(b []byte) error {
 	return err
 }
 
-// pumpStreams gives each inbound connection a goroutine. If too many wait for their message, slots
-// chooses one that must yield, fairly by source.
+// pumpStreams starts a goroutine for each inbound connection. If too many connections wait for
+// their message, package slots chooses one to close, fairly by source.
 func (g *guard) pumpStreams() {
 	for {
 		select {
@@ -245,7 +245,7 @@ func (c *inbound) Close() error {
 	return c.Conn.Close()
 }
 
-// evict makes the read of a connection that lost its slot fail.
+// evict closes a connection that lost its slot, so that its read fails.
 func (c *inbound) evict() { _ = c.Close() }
 
 // DialTimeout implements memberlist.Transport.

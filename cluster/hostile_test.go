@@ -51,7 +51,7 @@ func TestGossip_HostileMessages_AllocateLittle(t *testing.T) {
 		"long string":        msg(hostile.TypeSuspect, field("Node", huge)),
 		"long key":           append([]byte{hostile.TypeAlive, 0x81}, huge...),
 		"user message":       msg(hostile.TypeUser, field("UserMsgLen", 1<<30)),
-		"nodes without end": msg(hostile.TypePushPull, field("Nodes", 1<<20),
+		"too many nodes": msg(hostile.TypePushPull, field("Nodes", 1<<20),
 			field("UserStateLen", 0)),
 		"user state": msg(hostile.TypePushPull, field("Nodes", 0),
 			field("UserStateLen", 20<<20)),
@@ -106,7 +106,7 @@ func TestGossip_MalformedMessages_DoNotStopTheNode(t *testing.T) {
 	}
 }
 
-// Each alive message may announce another node. The list of nodes must stay limited.
+// Each alive message may announce a new node. The list of nodes must stay limited.
 func TestGossip_ManyForgedNodes_AreLimited(t *testing.T) {
 	key := newKey(t)
 	n1 := start(t, key, "node1", nil)
@@ -136,9 +136,9 @@ func TestGossip_ManyForgedNodes_AreLimited(t *testing.T) {
 	}
 }
 
-// Silent connections, and connections that send half of a message, keep no node out and take few
-// descriptors.
-func TestGossip_ManyConnections_DoNotKeepNodesOut(t *testing.T) {
+// Silent connections, and connections that send half of a message, do not prevent nodes from
+// joining, and use few descriptors.
+func TestGossip_ManyConnections_NodeCanStillJoin(t *testing.T) {
 	key := newKey(t)
 	half := hostile.Gossip{Key: key, Label: "c1"}.Stream(t, 1, make([]byte, 99))[:30]
 	for name, first := range map[string][]byte{"silent": nil, "half": half} {
@@ -160,7 +160,7 @@ func TestGossip_ManyConnections_DoNotKeepNodesOut(t *testing.T) {
 			if _, err := n2.Join([]string{n1.Addr()}); err != nil {
 				t.Errorf("join: got %v, want nil", err)
 			}
-			// The node has closed the oldest ones already, not after the time for a message.
+			// The node closes the oldest connections immediately, not when their message times out.
 			for _, c := range conns[:300-cluster.MaxWaiting] {
 				_ = c.SetReadDeadline(time.Now().Add(longStop))
 				if _, err := c.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// The messages of memberlist that nodes of this program exchange. It never sends the others:
-// compressed, user and nested compound messages.
+// The messages of memberlist that nodes of this program exchange. The program never sends the
+// other types: compressed, user and nested compound messages.
 const (
 	typePing         = 0
 	typeIndirectPing = 1
@@ -30,8 +30,8 @@ const (
 )
 
 // inspectPacket checks the decrypted content of a UDP packet. It returns how many indirect pings
-// the packet holds. A packet with more than one request is refused, because one small packet would
-// otherwise make this node send many.
+// the packet contains. A packet with more than one request is refused, because one small packet
+// would otherwise make this node send many.
 func inspectPacket(b []byte) (indirect int, err error) {
 	if len(b) > crcHeader && b[0] == typeCRC {
 		b = b[crcHeader:]
@@ -84,14 +84,14 @@ func compoundParts(b []byte) ([][]byte, error) {
 	return parts, nil
 }
 
-// inspectRequest checks the decrypted message that opens a stream, inspectReply its answer.
+// inspectRequest checks the decrypted message that opens a stream.
 func inspectRequest(b []byte) error {
 	_, err := inspectMessage(b, typePushPull, typePing)
 	return err
 }
 
 // inspectReply checks the decrypted answer to a stream that this node opened. The answer comes from
-// another holder of the key, so it is trusted as little as a request.
+// another holder of the key, so it is not trusted more than a request.
 func inspectReply(b []byte) error {
 	_, err := inspectMessage(b, typePushPull, typeAck, typeError)
 	return err
@@ -122,8 +122,8 @@ func inspectMessage(b []byte, allowed ...byte) (kind byte, err error) {
 	return kind, checkVersions(fields)
 }
 
-// inspectStates checks the list of nodes that follows the header of a push/pull message. The header
-// announces their number, from which memberlist allocates: maxStates bounds it.
+// inspectStates checks the list of nodes that follows the header of a push/pull message. memberlist
+// allocates memory for the number of nodes that the header announces, so maxStates bounds it.
 func inspectStates(header map[string]value, b []byte) error {
 	nodes := header["Nodes"].number
 	if nodes > maxStates {
@@ -146,7 +146,7 @@ func inspectStates(header map[string]value, b []byte) error {
 }
 
 // checkVersions checks the protocol versions of an alive message. memberlist indexes that field
-// without a check of its length: a shorter one would panic.
+// without a check of its length, and panics if the field is too short.
 func checkVersions(fields map[string]value) error {
 	v, ok := fields["Vsn"]
 	if n := len(v.text); ok && n != 0 && n != versions || ok && n == 0 && v.number != 0 {

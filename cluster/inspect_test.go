@@ -15,7 +15,7 @@ func aliveMessage(extra ...hostile.MapEntry) []byte {
 		field("Meta", []byte{0xc0}), field("Vsn", []byte{0xa6, 1, 5, 2, 0, 0, 0})}, extra...)...)
 }
 
-func TestInspect_Messages_OnlyKnownFormsPass(t *testing.T) {
+func TestInspect_UnknownForms_AreRejected(t *testing.T) {
 	ping := msg(hostile.TypePing, field("SeqNo", 1))
 	indirect := msg(hostile.TypeIndirectPing, field("SeqNo", 1), field("Nack", []byte{0xc3}))
 	nested := aliveMessage(field("New", []byte{0x81, 0xa1, 'a', 1}))

@@ -35,8 +35,8 @@ func FormatKey(key []byte) string {
 
 // ParseKey reads the file form: one line with the base64 of 32 bytes, without white space around
 // it. It skips empty lines and lines that begin with #. The error wraps ErrBadKey. White space at
-// an end of the line is an error instead of being trimmed. Other tools that read the file may take
-// it as part of the key.
+// either end of the line is an error, because other tools that read the file may treat it as part
+// of the key.
 func ParseKey(text string) ([]byte, error) {
 	if len(text) > maxKeyText {
 		return nil, fmt.Errorf("%w: the file is too long", ErrBadKey)

@@ -16,14 +16,14 @@ import (
 const adviceInterval = time.Minute
 
 // advice maps a part of a line of memberlist to its meaning for an operator. The first entry whose
-// part occurs in a line counts. The parts are texts of this package, except one of memberlist's.
+// part occurs in a line applies. The parts are texts of this package, except one of memberlist's.
 var advice = []struct{ contains, means string }{
 	{errKey.Error(),
-		"a node with another gossip key is talking to this one; put the same key into gossip_key_file on every node"},
+		"a node with another gossip key sends messages to this node; put the same key into gossip_key_file on every node"},
 	{errPlain.Error(),
-		"a process without the gossip key is talking to this node; put the same key into gossip_key_file on every node"},
+		"a process without the gossip key sends messages to this node; put the same key into gossip_key_file on every node"},
 	{errLabel.Error(),
-		"a node of another cluster is talking to this one; gossip addresses of the two clusters are mixed up"},
+		"a node of another cluster sends messages to this node; gossip addresses of the two clusters are mixed up"},
 	{errCompressed.Error(), forged}, {errType.Error(), forged}, {errMalformed.Error(), forged},
 	{errIndirect.Error(), forged},
 	{errOversized.Error(), "a process sends larger messages than any node; restrict the gossip port to the nodes"},
@@ -43,7 +43,7 @@ const forged = "a process that has the gossip key sends messages that no node se
 // key or another cluster with advice, and logs the same advice at most once a minute.
 type adviser struct {
 	next   hclog.SinkAdapter
-	limits []*rate.Sometimes // by advice
+	limits []*rate.Sometimes // one limit for each advice
 }
 
 // newLogger returns a logger for memberlist. memberlist writes lines of text with a level in

@@ -9,8 +9,8 @@ import (
 	"revoked/internal/textsafe"
 )
 
-// MaxMeta is the largest size of a node's metadata in bytes. It is sent in UDP packets with other
-// data.
+// MaxMeta is the largest size of a node's metadata in bytes. The metadata is sent in UDP
+// packets with other data.
 const MaxMeta = 400
 
 // metaVersion begins the bytes of a node's metadata:

@@ -29,7 +29,7 @@ func TestMeta_GoldenBytes(t *testing.T) {
 	}
 }
 
-func TestDecodeMeta_OnlyWholeMetadata_Accepted(t *testing.T) {
+func TestDecodeMeta_MalformedMetadata_IsRejected(t *testing.T) {
 	for _, c := range []struct {
 		name, in string
 		ok       bool
@@ -101,7 +101,7 @@ func FuzzParseKey(f *testing.F) {
 	})
 }
 
-func TestParseKey_OneKeyAlone_Accepted(t *testing.T) {
+func TestParseKey_EachText_AcceptsOneKeyAlone(t *testing.T) {
 	const good = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 	for _, c := range []struct {
 		name, in string
@@ -142,7 +142,7 @@ func node(name string, port int) *memberlist.Node {
 	return &memberlist.Node{Name: name, Addr: net.IPv4(127, 0, 0, 1), Port: uint16(port), Meta: []byte{1}}
 }
 
-func TestPeerBook_Full_KeepsLivePeers(t *testing.T) {
+func TestPeerBook_Full_KeepsAlivePeers(t *testing.T) {
 	b := cluster.NewBook()
 	b.NotifyJoin(node("keep~1", 1))
 	for i := range 3 * cluster.MaxPeers {

@@ -9,7 +9,7 @@ import (
 const maxFields = 16
 
 // errMsgpack is returned for bytes that are not a flat map of text and whole numbers. It does not
-// name the place: the sender is a program, not an operator.
+// name the position of the problem, because the sender is a program, not an operator.
 var errMsgpack = errors.New("not a flat map")
 
 // value is the value of a field: text or bytes, a number, a boolean or nothing.

@@ -26,14 +26,14 @@ const (
 // Limits of messages from other nodes.
 const (
 	headerTimeout  = 2 * time.Second
-	messageTimeout = 5 * time.Second // after the header
+	messageTimeout = 5 * time.Second // limit for the rest of a message, after the header
 
 	maxPacket = 2 << 10 // bytes; nodes send at most about 1,450
 	maxStream = 1 << 20 // bytes of one message; that of 1,024 nodes has about 300 KiB
 )
 
-// opener decrypts what memberlist will decrypt again, so that it can be inspected first. It is safe
-// for concurrent use.
+// opener decrypts messages before memberlist does, so that the guard can inspect them first. It is
+// safe for concurrent use.
 type opener struct {
 	label       []byte
 	labelHeader []byte
@@ -68,7 +68,7 @@ func (o *opener) packet(b []byte) ([]byte, error) {
 }
 
 // open decrypts a sealed message. errPlain and errKey differ, because they have different remedies:
-// one sender has no key, the other has another one.
+// the sender has no key, or another key.
 func (o *opener) open(sealed, extra []byte) ([]byte, error) {
 	nonce := o.aead.NonceSize()
 	if len(sealed) < 1+nonce+o.aead.Overhead() || sealed[0] != sealVersion {
@@ -93,7 +93,7 @@ type deadliner interface {
 func (o *opener) request(r deadliner) (raw, plain []byte, err error) {
 	_ = r.SetReadDeadline(time.Now().Add(headerTimeout))
 	label := make([]byte, len(o.labelHeader))
-	for n := 0; n < len(label); { // as soon as a byte differs, the rest does not matter
+	for n := 0; n < len(label); { // the first byte that differs ends the read
 		m, err := r.Read(label[n:])
 		if !bytes.HasPrefix(o.labelHeader, label[:n+m]) {
 			return nil, nil, errLabel

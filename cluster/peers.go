@@ -11,11 +11,11 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// maxPeers limits the remembered instances, dead ones included.
+// maxPeers limits the recorded instances, failed ones included.
 const maxPeers = 1024
 
-// forgetAfter is the time after which a dead instance may yield to a new one. By then memberlist
-// has forgotten it too, so maxPeers also limits the list of memberlist.
+// forgetAfter is the time after which a new instance may replace a failed one. By then memberlist
+// has forgotten the failed one too, so maxPeers also limits the list of memberlist.
 const forgetAfter = 3 * time.Hour
 
 // Peer is one node as gossip reports it. It is a hint, never evidence.
@@ -30,15 +30,15 @@ type Peer struct {
 	Alive    bool
 }
 
-// peerBook remembers the known nodes. It is memberlist's delegate: its methods run on the
+// peerBook records the known nodes. It is memberlist's delegate: its methods run on the
 // goroutines that detect failures, so they must not block. Its methods may be called concurrently.
 type peerBook struct {
 	meta    []byte // metadata of this node
 	metrics *Metrics
 
 	mu    sync.Mutex
-	turn  uint64            // counts changes
-	known map[string]*entry // by gossip name
+	turn  uint64            // number of recorded changes
+	known map[string]*entry // entries by gossip name
 }
 
 type entry struct {
@@ -104,11 +104,11 @@ func (b *peerBook) NotifyJoin(n *memberlist.Node) { b.record(n, true) }
 // NotifyUpdate implements memberlist.EventDelegate.
 func (b *peerBook) NotifyUpdate(n *memberlist.Node) { b.record(n, true) }
 
-// NotifyLeave implements memberlist.EventDelegate. The node has left or is considered dead.
+// NotifyLeave implements memberlist.EventDelegate. The node has left or is considered failed.
 func (b *peerBook) NotifyLeave(n *memberlist.Node) { b.record(n, false) }
 
-// record notes a change of a node. turn orders the changes, including those within one tick of the
-// clock.
+// record records a change of a node. turn orders the changes, including those within one tick of
+// the clock.
 func (b *peerBook) record(n *memberlist.Node, alive bool) {
 	p, err := peerOf(n)
 	if err != nil {
@@ -124,7 +124,7 @@ func (b *peerBook) record(n *memberlist.Node, alive bool) {
 	b.known[n.Name] = &entry{p, b.turn, time.Now()}
 }
 
-// evict removes the instance whose last change is oldest, preferring dead ones.
+// evict removes the instance whose last change is oldest, of the failed ones if there are any.
 func (b *peerBook) evict() {
 	var name string
 	var worst *entry
@@ -137,7 +137,8 @@ func (b *peerBook) evict() {
 	delete(b.known, name)
 }
 
-// members returns one peer for each node id, sorted: its live instance, or its newest.
+// members returns one peer for each node id, sorted: its instance that is alive, or else its
+// newest.
 func (b *peerBook) members() []Peer {
 	b.mu.Lock()
 	defer b.mu.Unlock()

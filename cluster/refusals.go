@@ -51,7 +51,7 @@ func reasonOf(err error) string {
 
 // Metrics counts what the gossip port refuses. A nil *Metrics counts nothing.
 type Metrics struct {
-	refused *prometheus.CounterVec // by reason
+	refused *prometheus.CounterVec // refusals by reason
 }
 
 // NewMetrics registers the metrics in reg, which may be nil. It panics if reg has them already: one

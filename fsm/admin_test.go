@@ -126,9 +126,9 @@ func TestPutClient_InvalidRecord_Refused(t *testing.T) {
 	wantErr(t, m.do(command.PutClientOp(m.by("admin"), invalid("app"), app.Version))[0].Err, revoked.ErrUnprocessable)
 }
 
-// Logs of older versions contain such changes, for instance a new secret for a record from a
-// bootstrap file.
-func TestPutClient_BootstrappedInvalid_Applied(t *testing.T) {
+// Logs of older versions contain changes of invalid records, for instance a new secret for a record
+// from a bootstrap file.
+func TestPutClient_InvalidSinceBootstrap_IsApplied(t *testing.T) {
 	m := empty(t)
 	m.apply(&command.Bootstrap{ClusterId: "c-1", Clients: []*command.ClientRecord{
 		command.ClientMessage(confidential("admin", revoked.RoleAdmin)), command.ClientMessage(invalid("old")),
@@ -159,7 +159,7 @@ func TestBootstrap_SkippedRecords_Logged(t *testing.T) {
 		{"repeated id", &command.Bootstrap{Clients: []*command.ClientRecord{valid, valid}}, 1, "client=app"},
 		{"no client is left", &command.Bootstrap{Clients: []*command.ClientRecord{command.ClientMessage(repeated("x"))}}, 0,
 			"without any client"},
-		{"contradicting settings", &command.Bootstrap{Settings: settings, Clients: []*command.ClientRecord{valid}},
+		{"contradictory settings", &command.Bootstrap{Settings: settings, Clients: []*command.ClientRecord{valid}},
 			1, "settings"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -30,7 +30,7 @@ func (m *machine) join(node, secret string) error {
 }
 
 // The highest version of a command in the log is part of the state: it survives a replay and a
-// snapshot. Rules and operations count.
+// snapshot. The rules of a batch and its operations both raise it.
 func TestVersion_NewerCommand_IsRecorded(t *testing.T) {
 	for name, newer := range map[string]func(*machine){
 		"rules": func(m *machine) {
@@ -83,7 +83,7 @@ func TestJoinNode_Admission_UsedOnce(t *testing.T) {
 	if a, _ := m.f.Admission("node4"); a.State != revoked.Joined || !a.NonVoter || a.By != "admin" {
 		t.Errorf("got %+v, want it joined as a non-voter", a)
 	}
-	m.must(command.WithdrawNodeOp(revoked.Actor{}, "node4")) // it left
+	m.must(command.WithdrawNodeOp(revoked.Actor{}, "node4")) // the node left
 	wantErr(t, m.join("node4", ""), revoked.ErrForbidden)
 	m.sameAs(m.replayed(3))
 }
@@ -132,7 +132,7 @@ func TestBarNode_UntilAdmitted_Refused(t *testing.T) {
 func TestJoinToken_OneNode_OneUse(t *testing.T) {
 	m := newMachine(t)
 	m.must(m.token("t1", "secret 1", "", true, time.Hour))
-	m.must(m.token("t1", "secret 1", "", true, time.Hour)) // again
+	m.must(m.token("t1", "secret 1", "", true, time.Hour)) // a retry
 	wantErr(t, m.do(m.token("t1", "secret 2", "", true, time.Hour))[0].Err, revoked.ErrConflict)
 	wantErr(t, m.do(m.token("t2", "secret 1", "", true, time.Hour))[0].Err, revoked.ErrConflict)
 	m.must(m.token("t2", "secret 2", "node5", false, time.Hour))
@@ -141,14 +141,14 @@ func TestJoinToken_OneNode_OneUse(t *testing.T) {
 	m.must(command.DeleteJoinTokenOp(m.by("admin"), "t3"))
 	wantErr(t, m.do(command.DeleteJoinTokenOp(m.by("admin"), "t9"))[0].Err, revoked.ErrNotFound)
 
-	wantErr(t, m.join("node4", "secret 2"), revoked.ErrForbidden) // of another node
-	wantErr(t, m.join("node4", "secret 3"), revoked.ErrForbidden) // deleted
+	wantErr(t, m.join("node4", "secret 2"), revoked.ErrForbidden) // the token is for another node
+	wantErr(t, m.join("node4", "secret 3"), revoked.ErrForbidden) // the token was deleted
 	wantErr(t, m.join("node4", "no such"), revoked.ErrForbidden)
-	// If two nodes join in one entry, the first wins.
+	// If two nodes join in one entry, only the first one may use the token.
 	h := revoked.DigestToken("secret 1")
 	res := m.do(command.JoinNodeOp("node4", h), command.JoinNodeOp("node6", h), command.JoinNodeOp("node4", h))
 	if res[0].Err != nil || res[2].Err != nil {
-		t.Errorf("join and repeat: got %v and %v, want success", res[0].Err, res[2].Err)
+		t.Errorf("join and retry: got %v and %v, want success", res[0].Err, res[2].Err)
 	}
 	wantErr(t, res[1].Err, revoked.ErrForbidden)
 	tok, ok := m.f.JoinToken("t1")
@@ -184,7 +184,7 @@ func (m *machine) keyToken(id, key, node string) *command.Op {
 		&revoked.JoinToken{ID: id, Hash: revoked.DigestToken(key), HasKey: true, Node: node}, time.Hour)
 }
 
-// The public key of a token is not secret: it must not pass for a token of the older form.
+// The public key of a token is not secret, so it must not be accepted as a token of the older form.
 func TestJoinToken_OtherForm_Refused(t *testing.T) {
 	m := newMachine(t)
 	m.must(m.keyToken("t1", "key", ""))
@@ -209,7 +209,8 @@ func TestJoinToken_OtherForm_Refused(t *testing.T) {
 	m.sameAs(m.replayed(3))
 }
 
-// A token gives one node a certificate, for one key. The node joins with the admission.
+// A join token admits one node for a certificate with one key. The node then joins with that
+// admission.
 func TestEnrollNode_OneNodeAndKey_UntilTheTokenEnds(t *testing.T) {
 	m := newMachine(t)
 	key, other := revoked.DigestToken("node key"), revoked.DigestToken("other key")
@@ -233,7 +234,7 @@ func TestEnrollNode_OneNodeAndKey_UntilTheTokenEnds(t *testing.T) {
 	want("unknown", enroll("node4", "none", key), revoked.ErrForbidden, ended)
 	want("deleted", enroll("node4", "gone", key), revoked.ErrForbidden, ended)
 	want("without a key", enroll("node4", "older", key), revoked.ErrForbidden, ended)
-	want("for another node", enroll("node4", "named", key), revoked.ErrForbidden, "join token: it is for another node")
+	want("for another node", enroll("node4", "named", key), revoked.ErrForbidden, "join token is for another node")
 	for range 2 { // idempotent
 		if err := enroll("node4", "t1", key); err != nil {
 			t.Fatalf("got %v, want success", err)
@@ -247,17 +248,17 @@ func TestEnrollNode_OneNodeAndKey_UntilTheTokenEnds(t *testing.T) {
 	}
 	want("another key", enroll("node4", "t1", other), revoked.ErrForbidden, used)
 	want("another node", enroll("node5", "t1", key), revoked.ErrForbidden, used)
-	m.must(command.JoinWithKeyOp("node4", revoked.DigestToken("t1"))) // it sends its token again
+	m.must(command.JoinWithKeyOp("node4", revoked.DigestToken("t1"))) // the node presents its token again
 	if a, _ := m.f.Admission("node4"); a.State != revoked.Joined || a.Key != key || a.JoinToken != "t1" {
 		t.Errorf("got %+v, want it joined with its key", a)
 	}
 	want("joined", enroll("node4", "t1", key), revoked.ErrConflict,
-		"node4 has joined already: its certificate does not come from a join token")
+		"node4 has joined already and cannot get a certificate from a join token")
 
 	m.must(m.keyToken("t2", "t2", ""))
 	m.must(command.MembersOp([]command.NotedMember{{Server: "node1/1", Address: "node1:1"}}, 0))
 	want("the name of an initial member", enroll("node1", "t2", key), revoked.ErrConflict,
-		"node1 has joined already: its certificate does not come from a join token")
+		"node1 has joined already and cannot get a certificate from a join token")
 	m.must(command.BarNodeOp(m.by("admin"), "node7", "stolen"))
 	want("barred", enroll("node7", "t2", key), revoked.ErrForbidden, "node7 is not admitted: admit it with "+
 		"`revoked admit node7`, or give it a join token created for it")
@@ -280,10 +281,11 @@ func TestEnrollNode_OneNodeAndKey_UntilTheTokenEnds(t *testing.T) {
 	m.sameAs(m.replayed(3))
 }
 
-// Members trust a certificate by its name. So while a first certificate may be valid, no other key
-// gets the name: neither by a token, nor by an admission, nor after the token was deleted.
-func TestEnrollNode_OtherKey_IsRefusedTheName(t *testing.T) {
-	const text = "a join token gave node4 a certificate with another key, which is valid until 2026-09-21T15:13:20Z: " +
+// Members identify a node by the name in its certificate. So no other key gets the name while a
+// certificate from a join token may be valid. This holds for another token, for an admission, and
+// after the deletion of the token.
+func TestEnrollNode_OtherKey_IsRefused(t *testing.T) {
+	const text = "node4 has a certificate with another key from a join token, valid until 2026-09-21T15:13:20Z: " +
 		"use another name until then"
 	for name, end := range map[string]func(m *machine){
 		"open":      func(*machine) {},
@@ -332,19 +334,19 @@ func TestEnrollNode_OtherKey_IsRefusedTheName(t *testing.T) {
 		revoked.ErrUnprocessable)
 }
 
-// A node may use several tokens with one key. Its name is held until its last certificate expires,
-// even if a token with a shorter life came later.
-func TestEnrollNode_SecondToken_KeepsTheLongerHold(t *testing.T) {
+// A node may use several tokens with one key. Its name is reserved until its last certificate
+// expires, even if a later token expires earlier.
+func TestEnrollNode_SecondToken_KeepsLongerReservation(t *testing.T) {
 	const (
-		held = "a join token gave node4 a certificate with another key, which is valid until 2026-10-21T14:13:20Z: " +
+		held = "node4 has a certificate with another key from a join token, valid until 2026-10-21T14:13:20Z: " +
 			"use another name until then"
-		longer = "join token t1 admits node4 for this key until 2026-10-21T14:13:20Z, which is longer: use that token, " +
-			"or delete it first"
+		longer = "join token t1 already admits node4 with this key until 2026-10-21T14:13:20Z, which is later: " +
+			"use that token or delete it first"
 	)
 	own, thief := revoked.DigestToken("own"), revoked.DigestToken("thief")
 	for name, tt := range map[string]struct {
-		end  func(m *machine) // what happens to the longer token
-		want string           // refusal of the shorter one; empty: it is used
+		end  func(m *machine) // ends the token that lasts longer
+		want string           // error of the shorter token; empty: the token is used
 	}{
 		"open":      {func(*machine) {}, longer},
 		"deleted":   {func(m *machine) { m.must(command.DeleteJoinTokenOp(m.by("admin"), "t1")) }, ""},
@@ -434,7 +436,7 @@ func TestDeleteJoinToken_Used_WithdrawsUnlessJoined(t *testing.T) {
 		t.Errorf("got %+v, want it withdrawn by admin", a)
 	}
 	wantErr(t, m.do(command.JoinWithKeyOp("node5", revoked.DigestToken("t2")))[0].Err, revoked.ErrForbidden)
-	use("t3", "node4") // joined already: it spends nothing
+	use("t3", "node4") // joined already: the token stays unused
 	del("t1")
 	state("node4", revoked.Joined)
 	use("t4", "node6")
@@ -452,19 +454,19 @@ func TestDeleteJoinToken_Used_WithdrawsUnlessJoined(t *testing.T) {
 	m.must(command.SetVotingOp(m.by("admin"), "node7", true, 0))
 	del("t6")
 	state("node7", revoked.Withdrawn)
-	members(since, "node1", "node4", "node7") // Raft had added it
+	members(since, "node1", "node4", "node7") // Raft had added the node
 	state("node7", revoked.Joined)
 	if a, _ := m.f.Admission("node7"); !a.NonVoter || a.By != "admin" {
 		t.Errorf("got %+v, want a member that does not vote", a)
 	}
 	_, since = m.f.NotedMembers()
-	m.must(command.WithdrawNodeOp(revoked.Actor{}, "node7")) // it leaves
+	m.must(command.WithdrawNodeOp(revoked.Actor{}, "node7")) // the node leaves
 	members(since, "node1", "node4", "node7")
 	state("node7", revoked.Withdrawn)
 	m.sameAs(m.replayed(3))
 }
 
-// A used token can be deleted until it would have expired, so its row is there until then.
+// A used token can be deleted until it would have expired, so its row stays until then.
 func TestJoinToken_Used_RowOutlivesTheToken(t *testing.T) {
 	m := newMachine(t)
 	m.must(command.CreateJoinTokenOp(m.by("admin"),
@@ -498,17 +500,17 @@ func TestMembershipOps_BadRequests_Refused(t *testing.T) {
 		err  error
 	}{
 		{"admit by an issuer", command.AdmitNodeOp(m.by("issuer"), "n", false, time.Hour), revoked.ErrForbidden},
-		{"admit by no one", command.AdmitNodeOp(revoked.Actor{}, "n", false, time.Hour), revoked.ErrForbidden},
+		{"admit without an actor", command.AdmitNodeOp(revoked.Actor{}, "n", false, time.Hour), revoked.ErrForbidden},
 		{"admit an empty name", command.AdmitNodeOp(admin, "", false, time.Hour), revoked.ErrInvalid},
 		{"admit a path", command.AdmitNodeOp(admin, "../n", false, time.Hour), revoked.ErrInvalid},
 		{"admit a long name", command.AdmitNodeOp(admin, long, false, time.Hour), revoked.ErrInvalid},
-		{"admit for no time", command.AdmitNodeOp(admin, "n", false, 0), revoked.ErrUnprocessable},
+		{"admit with a zero ttl", command.AdmitNodeOp(admin, "n", false, 0), revoked.ErrUnprocessable},
 		{"admit for a year", command.AdmitNodeOp(admin, "n", false, 9000*time.Hour), revoked.ErrUnprocessable},
 		{"withdraw an unknown name", command.WithdrawNodeOp(admin, "n"), revoked.ErrNotFound},
 		{"bar by an issuer", command.BarNodeOp(m.by("issuer"), "n", ""), revoked.ErrForbidden},
 		{"bar with a long reason", command.BarNodeOp(admin, "n", strings.Repeat("x", 2000)), revoked.ErrInvalid},
-		{"set voting by no one", command.SetVotingOp(revoked.Actor{}, "n", true, 0), revoked.ErrForbidden},
-		{"token by no one", command.CreateJoinTokenOp(revoked.Actor{}, &revoked.JoinToken{ID: "t"}, time.Hour),
+		{"set voting without an actor", command.SetVotingOp(revoked.Actor{}, "n", true, 0), revoked.ErrForbidden},
+		{"token without an actor", command.CreateJoinTokenOp(revoked.Actor{}, &revoked.JoinToken{ID: "t"}, time.Hour),
 			revoked.ErrForbidden},
 		{"token without an id", m.token("", "s", "", false, time.Hour), revoked.ErrInvalid},
 		{"token for a bad name", m.token("t", "s", "a b", false, time.Hour), revoked.ErrInvalid},
@@ -575,7 +577,7 @@ func TestSetVoting_InitialMember_IsKept(t *testing.T) {
 }
 
 // A restore begins a new cluster, whose only member is the seeded node.
-func TestSeed_Admissions_Forgotten(t *testing.T) {
+func TestSeed_Admissions_Dropped(t *testing.T) {
 	m := admitted(t)
 	dir := t.TempDir()
 	h, err := fsm.Seed(dir, bytes.NewReader(m.backup()), fsm.SeedOptions{ClusterID: "c-2", Before: m.now})
@@ -589,13 +591,13 @@ func TestSeed_Admissions_Forgotten(t *testing.T) {
 		t.Errorf("got %v and %v, want neither admissions nor tokens", s.f.Admissions(), s.f.JoinTokens())
 	}
 	if _, _, state := s.f.Hashes(); state != h.State.Bytes() {
-		t.Error("state hash: got another than in the header")
+		t.Error("state hash: got a different one than in the header")
 	}
 }
 
-func TestEpoch_Recovered_ForgetsAdmissions(t *testing.T) {
+func TestEpoch_Recovered_DropsAdmissions(t *testing.T) {
 	m := admitted(t)
-	// In one batch with the last admission, which is not committed yet.
+	// One ApplyBatch applies the epoch together with an admission, which is not committed yet.
 	l := m.entry(&command.Batch{Ops: []*command.Op{command.AdmitNodeOp(m.by("admin"), "late", false, time.Hour)}})
 	e := m.entry(&command.Epoch{Term: 2, Node: "n", EndsBefore: int64(m.now), Reason: "quorum lost"})
 	for _, out := range m.f.ApplyBatch(append(m.log[:0:0], l, e)) {
@@ -650,7 +652,7 @@ func TestRestore_Admissions_SameState(t *testing.T) {
 	agree(t, m, 3)
 }
 
-// modelNode is the naive form of an admission.
+// modelNode is the model of an admission.
 type modelNode struct {
 	state    string // "", admitted, joined, withdrawn, barred
 	expires  revoked.Time
@@ -664,7 +666,7 @@ type modelJoinToken struct {
 	made    int
 }
 
-// The test draws histories of admissions and compares every answer with that of a naive model.
+// The test draws histories of admissions and compares every result with that of a simple model.
 func TestMembershipOps_RandomHistories_MatchModel(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := newMachine(t)

@@ -7,7 +7,7 @@ import (
 	"revoked"
 )
 
-// Admission returns the decision about a node name. It reports false if there is none.
+// Admission returns the decision about a node name. It reports false if no decision exists.
 func (f *FSM) Admission(node string) (revoked.Admission, bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -18,8 +18,8 @@ func (f *FSM) Admission(node string) (revoked.Admission, bool) {
 	return *v, true
 }
 
-// Admissions returns the decisions about all node names, in the order of the names. Expired and
-// withdrawn ones are among them until Expire.
+// Admissions returns the decisions about all node names, in the order of the names. The list
+// includes expired and withdrawn ones until Expire drops them.
 func (f *FSM) Admissions() []revoked.Admission {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -27,8 +27,8 @@ func (f *FSM) Admissions() []revoked.Admission {
 	return sortedValues(f.mem.Admissions, byNode)
 }
 
-// JoinTokens returns the join tokens in the order of their creation. Deleted ones are among them
-// until Expire.
+// JoinTokens returns the join tokens in the order of their creation. The list includes deleted ones
+// until Expire drops them.
 func (f *FSM) JoinTokens() []revoked.JoinToken {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -37,7 +37,7 @@ func (f *FSM) JoinTokens() []revoked.JoinToken {
 	})
 }
 
-// JoinToken returns the join token with that id. It reports false if it does not exist.
+// JoinToken returns the join token with that id. It reports false if the token does not exist.
 func (f *FSM) JoinToken(id string) (revoked.JoinToken, bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

@@ -15,7 +15,7 @@ import (
 type Outcome struct {
 	Index   uint64
 	Results []Result // one for each operation of a Batch
-	// Took is how long this node needed to apply the entries of the same call.
+	// Took is the time that this node needed for the whole call of ApplyBatch.
 	Took time.Duration
 }
 
@@ -26,9 +26,9 @@ const maxCommitBytes = 4 << 20
 // Apply implements raft.FSM.
 func (f *FSM) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
-// ApplyBatch implements raft.BatchingFSM. The response to a command is an *Outcome. It has no
-// results if the state already includes the command. The response to a configuration is nil. After
-// a failure every response is an error.
+// ApplyBatch implements raft.BatchingFSM. The response to a command is an *Outcome. The Outcome has
+// no results if the state already includes the command. The response to any other entry is nil.
+// After a failure every response is an error.
 func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	out := make([]any, len(logs))
 	s, err := f.acquire()
@@ -88,8 +88,8 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	return out
 }
 
-// skip returns the response to an entry at or below the applied index. An entry with a later term
-// than the state is not from the log of this state, which is fatal.
+// skip returns the response to an entry at or below the applied index. If its term is later than
+// that of the state, the entry is not from the log that produced the state, which is fatal.
 func (f *FSM) skip(a *rules.Applier, l *raft.Log) any {
 	if l.Term > a.Term {
 		f.failed.report(fmt.Errorf("log entry %d: got term %d, but the state at index %d has term %d",
@@ -114,8 +114,8 @@ func entry(a *rules.Applier, l *raft.Log, c command.Command) any {
 	return nil
 }
 
-// Version returns the highest version of a command that the state includes. A program of a lower
-// version (command.Version) cannot be a member: it would have stopped at that command.
+// Version returns the highest version among the commands that the state includes. A program of a
+// lower version (command.Version) cannot be a member: it would have stopped at that command.
 func (f *FSM) Version() uint32 {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

@@ -19,7 +19,7 @@ import (
 // beginHistory applies the operation that begins the history.
 func (m *machine) beginHistory() { m.must(command.AcknowledgeOp(nil)) }
 
-// asOf returns the answer about a token at a given time.
+// asOf returns the state of a token at a given time.
 func (m *machine) asOf(token string, at revoked.Time) revoked.PastAnswer {
 	m.t.Helper()
 	h, err := m.f.History(digest(token))
@@ -29,7 +29,7 @@ func (m *machine) asOf(token string, at revoked.Time) revoked.PastAnswer {
 	return revoked.AsOf(&h, at)
 }
 
-// A recorded answer is what introspection decided at a given time.
+// recorded is the decision of introspection at a given time.
 type recorded struct {
 	at       revoked.Time
 	decision revoked.Decision
@@ -46,7 +46,7 @@ func (r *recorded) state() revoked.PastState {
 	return revoked.PastInactive
 }
 
-// A record holds what introspection decided after each entry, by token. It is the model of AsOf.
+// A record has the decisions of introspection after each entry, by token. It is the model of AsOf.
 type record map[string][]recorded
 
 // take records the current decisions.
@@ -65,7 +65,7 @@ func (rec record) take(m *machine, names []string) {
 	}
 }
 
-// compare checks every recorded answer. Only removed records may give not_held.
+// compare checks AsOf against every recorded decision. Only removed records may give not_held.
 func (rec record) compare(t *rapid.T, m *machine, what string) {
 	for name, list := range rec {
 		h, err := m.f.History(digest(name))
@@ -84,7 +84,7 @@ func (rec record) compare(t *rapid.T, m *machine, what string) {
 			case got.State == revoked.PastNotHeld && !h.Record.Found && r.at < h.Reaped:
 				continue
 			case got.State == revoked.PastNotHeld && r.at < h.Undenied:
-				continue // a denial was dropped that may have been the token's
+				continue // a denial of the token may have been dropped
 			case want == revoked.PastUnknown && got.State == revoked.PastInactive && !h.Record.Found && h.Ended != nil:
 				continue // a tombstone or a denial has a reason that introspection did not give
 			case got.State != want:
@@ -94,7 +94,7 @@ func (rec record) compare(t *rapid.T, m *machine, what string) {
 			if !h.Record.Found { // a denial that outlived the record: it has a reason of its own
 				continue
 			}
-			since := byTime[got.Since] // before Undenied it may have been denied, too
+			since := byTime[got.Since] // before Undenied the token may have been denied, too
 			if since != nil && since.decision.Reason != got.Reason && got.Since >= h.Undenied {
 				t.Fatalf("%s: %s at %d: got reason %q since %d, want %q", what, name, r.at-start, got.Reason,
 					got.Since-start, since.decision.Reason)
@@ -107,11 +107,11 @@ func (rec record) compare(t *rapid.T, m *machine, what string) {
 }
 
 // checkSpan checks that the state did not change between Since and Until, and changed at Until.
-// Before undenied, a token may have been denied for a while. Until is then not known.
+// Before undenied, a token may have been denied for a while. Until is then unknown.
 func (rec record) checkSpan(t *rapid.T, name string, r *recorded, got revoked.PastAnswer, undenied revoked.Time) {
 	for i := range rec[name] {
 		o := &rec[name][i]
-		if got.Since == 0 && o.at < undenied { // not known
+		if got.Since == 0 && o.at < undenied { // unknown
 			continue
 		}
 		within := o.at >= got.Since && (got.Until == 0 && (o.at <= r.at || r.at >= undenied) || o.at < got.Until)
@@ -121,7 +121,7 @@ func (rec record) checkSpan(t *rapid.T, name string, r *recorded, got revoked.Pa
 	}
 }
 
-// In random histories, answers about the past match the introspections of that time, even after
+// In random histories, the past states match what introspection returned at that time, even after
 // expiry, a backup and a replay.
 func TestAsOf_RandomHistories_MatchIntrospection(t *testing.T) {
 	names := []string{"t0", "t1", "t2", "t3", "t4", "t5"}
@@ -140,7 +140,7 @@ func TestAsOf_RandomHistories_MatchIntrospection(t *testing.T) {
 			rec.take(m, names)
 		}
 		rec.compare(r, m, "as it is")
-		for range 3 { // what happens later changes no answer
+		for range 3 { // later changes do not affect the past
 			m.now = m.now.Add(time.Duration(rapid.IntRange(1, 50).Draw(r, "minutes")) * time.Minute)
 			m.apply(&command.Tick{})
 			rec.take(m, names)
@@ -218,7 +218,7 @@ func (m *machine) pastStep(r *rapid.T, names []string, pick func(...string) stri
 	}
 }
 
-// registerRandom registers one or two tokens, with an issued_at of its own for each.
+// registerRandom registers one or two tokens, each with its own issued_at.
 func (m *machine) registerRandom(r *rapid.T, names []string, pick func(...string) string) {
 	reg := pair("x")
 	reg.GrantID, reg.ClientID, reg.Subject = pick("g0", "g1", "g2"), pick("app", "other"), pick("alice", "bob", "")
@@ -287,8 +287,8 @@ func TestAsOf_TokensOfALargeGrant_EndWithItsTombstone(t *testing.T) {
 	}
 }
 
-// A second cut-off replaces the first one in the state, but not what it ended.
-func TestAsOf_CutoffsInARow_InactiveSinceTheFirst(t *testing.T) {
+// A second cut-off replaces the first one in the state, but tokens stay inactive since the first.
+func TestAsOf_SuccessiveCutoffs_InactiveSinceFirst(t *testing.T) {
 	m := newMachine(t)
 	m.beginHistory()
 	m.register(pair("1"))
@@ -298,7 +298,7 @@ func TestAsOf_CutoffsInARow_InactiveSinceTheFirst(t *testing.T) {
 		m.must(command.CutoffOp(m.by("admin"), revoked.Selector{Subject: "alice"}, 0, ""))
 		ended = append(ended, m.now)
 	}
-	index := uint64(len(m.log) - 2) // of the first cut-off: a tick and the second one follow
+	index := uint64(len(m.log) - 2) // index of the first cut-off: a tick and the second cut-off follow
 	m.later(time.Minute)
 	for _, when := range []string{"before compaction", "after it"} {
 		for _, at := range []revoked.Time{ended[0], ended[1] - 1, ended[1], m.now} {
@@ -342,7 +342,7 @@ func TestAsOf_WithoutAHistory_NotHeld(t *testing.T) {
 	}
 }
 
-func TestAsOf_RecordsReaped_NotHeldBeforeIt(t *testing.T) {
+func TestAsOf_TokenRecordDropped_NotHeldBefore(t *testing.T) {
 	m := newMachine(t)
 	m.beginHistory()
 	m.register(pair("1"))
@@ -361,7 +361,7 @@ func TestAsOf_RecordsReaped_NotHeldBeforeIt(t *testing.T) {
 	}
 }
 
-func TestFinalAt_Records_ExactOrALaterOne(t *testing.T) {
+func TestFinalAt_Records_ExactOrLaterBound(t *testing.T) {
 	m := newMachine(t)
 	for len(m.log) < 50 {
 		m.later(time.Millisecond)
@@ -371,7 +371,7 @@ func TestFinalAt_Records_ExactOrALaterOne(t *testing.T) {
 		return revoked.Acknowledgement{Index: index, AppliedAt: at - 5, At: at, WaitedFor: []string{"node2", "node3"}}
 	}
 	record(final(40, start+10), final(44, start+30))
-	record(final(42, start+25)) // its goroutine was later
+	record(final(42, start+25)) // recorded after 44, because its goroutine ran later
 	record(final(50, start+50))
 	replayed, restored := m.replayed(7), empty(t)
 	if err := restored.f.Restore(io.NopCloser(bytes.NewReader(m.backup()))); err != nil {
@@ -407,8 +407,8 @@ func TestFinalAt_Records_ExactOrALaterOne(t *testing.T) {
 	m.sameAs(m.replayed(3))
 }
 
-// The rows about clients and replaced cut-offs end with their retention. Answers about earlier
-// times are then not_held.
+// The rows about clients and replaced cut-offs are dropped after their retention. AsOf then returns
+// not_held for earlier times.
 func TestAsOf_RowsOfTheHistoryDropped_NotHeldBefore(t *testing.T) {
 	m := newMachine(t)
 	m.beginHistory()
@@ -440,8 +440,8 @@ func TestAsOf_RowsOfTheHistoryDropped_NotHeldBefore(t *testing.T) {
 }
 
 // The history, and the times at which entries became final, stay as long as the audit log or the
-// cut-offs, whichever is longer. After that, answers say that the records are gone.
-func TestAsOf_Retention_LastsAsLongAsTheAudit(t *testing.T) {
+// cut-offs, whichever is longer. After that, AsOf returns not_held.
+func TestAsOf_Retention_FollowsAuditRetention(t *testing.T) {
 	for _, test := range []struct{ cutoffs, audit time.Duration }{{24 * time.Hour, 72 * time.Hour},
 		{72 * time.Hour, 24 * time.Hour}} {
 		m := newMachine(t)
@@ -477,8 +477,8 @@ func TestAsOf_Retention_LastsAsLongAsTheAudit(t *testing.T) {
 	}
 }
 
-// By older rules, a denial of a jti may end before the registered token, which is then active
-// again. For the time before that, the state is not known. A token that had ended before is not
+// Under older rules, a denial of a jti may end before the registered token, which is then active
+// again. For the time before that, the state is unknown. A token that had ended before is not
 // affected.
 func TestAsOf_DenialDropped_NotHeldBefore(t *testing.T) {
 	m := newMachine(t, command.RegisterRules)
@@ -570,7 +570,7 @@ func TestAcknowledge_AuditedBatch_LeavesNoEntry(t *testing.T) {
 	m.must(command.AcknowledgeOp([]revoked.Acknowledgement{{Index: 1, AppliedAt: start, At: start}}))
 	restored := empty(t)
 	if err := restored.f.Restore(io.NopCloser(bytes.NewReader(m.backup()))); err != nil {
-		t.Fatalf("got %v, want a snapshot with sound rows", err)
+		t.Fatalf("got %v, want a snapshot with valid rows", err)
 	}
 	if command.IsAudited(command.AcknowledgeOp(nil)) {
 		t.Error("got an audited operation, want none")

@@ -29,7 +29,7 @@ func (m *machine) revokeBy(by revoked.Actor, token string) error {
 
 // One request may propose several operations with an assertion. Operations of another request are
 // rejected.
-func TestAssertion_SecondRequest_IsReplayed(t *testing.T) {
+func TestAssertion_SecondRequest_IsRejectedAsReplay(t *testing.T) {
 	m := newMachine(t)
 	m.register(pair("1"))
 	expires := m.now.Add(time.Minute)
@@ -42,7 +42,7 @@ func TestAssertion_SecondRequest_IsReplayed(t *testing.T) {
 	m.want("a-1", revoked.Dead)
 	wantErr(t, m.revokeBy(second, "unknown"), revoked.ErrReplayed)
 	wantErr(t, m.revokeBy(m.asserted("app", "j2", expires, 2), "unknown"), nil)
-	wantErr(t, m.revokeBy(m.asserted("admin", "j", expires, 3), "unknown"), nil) // its own jti
+	wantErr(t, m.revokeBy(m.asserted("admin", "j", expires, 3), "unknown"), nil) // another client may use the same jti
 	request, used, err := m.f.AssertionUse(first.Assertion.Key)
 	if !used || err != nil || request != first.Assertion.Request {
 		t.Errorf("use: got %v, %v, %v, want that of the first request", request, used, err)
@@ -70,8 +70,8 @@ func TestAssertion_NoChange_IsUsedUp(t *testing.T) {
 	wantErr(t, m.revokeBy(m.asserted("app", "k", expires, 4), "a-1"), revoked.ErrReplayed)
 }
 
-// Apply forgets a use only when every node rejects its assertion as expired, according to the
-// stamps of entries.
+// Apply drops a use only when every node rejects its assertion as expired, according to the stamps
+// of entries.
 func TestAssertion_Expired_StaysUnusable(t *testing.T) {
 	m := newMachine(t)
 	expires := m.now.Add(time.Minute)
@@ -83,14 +83,14 @@ func TestAssertion_Expired_StaysUnusable(t *testing.T) {
 	m.later(testSettings().MaxClockSkew + time.Microsecond)
 	m.drain()
 	if _, used, err := m.f.AssertionUse(revoked.AssertionKey("app", "j")); used || err != nil {
-		t.Fatalf("got %v, %v, want the use forgotten", used, err)
+		t.Fatalf("got %v, %v, want the use dropped", used, err)
 	}
 	wantErr(t, replay(), revoked.ErrReplayed)
 	wantErr(t, m.revokeBy(m.asserted("app", "j", m.now.Add(time.Minute), 3), "unknown"), nil)
 }
 
 // A request with many operations may last longer than its assertion.
-func TestAssertion_LongRequest_KeepsItsUse(t *testing.T) {
+func TestAssertion_LongRequest_StaysAccepted(t *testing.T) {
 	m := newMachine(t)
 	by := m.asserted("app", "j", m.now.Add(time.Minute), 1)
 	for range 40 {
@@ -101,7 +101,7 @@ func TestAssertion_LongRequest_KeepsItsUse(t *testing.T) {
 	wantErr(t, m.revokeBy(m.asserted("app", "j", m.now.Add(time.Minute), 2), "unknown"), revoked.ErrReplayed)
 }
 
-// The quota of a client refuses new assertions and forgets none.
+// A client at its quota cannot use new assertions, and none of its recorded uses is dropped.
 func TestAssertion_Quota_PerClient(t *testing.T) {
 	m := newMachine(t)
 	expires := m.now.Add(time.Minute)

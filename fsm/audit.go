@@ -9,8 +9,8 @@ import (
 )
 
 // Audit returns the audit entries with an index in (after, upTo], in log order. It stops after
-// limit entries, but never splits the entries of one index. It returns ErrGone if entries above
-// after were dropped.
+// limit entries, but never splits the entries of one index. It returns ErrGone if entries with an
+// index greater than the argument after were dropped.
 func (f *FSM) Audit(after uint64, limit int) (entries []revoked.AuditEntry, upTo uint64, err error) {
 	return page(f, audit, after, limit, parseAudit)
 }
@@ -39,9 +39,9 @@ func parseAudit(key, val []byte) (revoked.AuditEntry, error) {
 	return e.AuditEntry, err
 }
 
-// WaitAudit blocks until the audit log may have an entry with an index above after. Log entries
-// without an audit entry do not wake it. It may return nil too early, once after Open and once
-// after Restore. It returns the errors of Wait.
+// WaitAudit blocks until the audit log may have an entry whose index is greater than the argument
+// after. Log entries without an audit entry do not wake it. It may return nil without such an
+// entry, once after Open and once after Restore. It returns the errors of Wait.
 func (f *FSM) WaitAudit(ctx context.Context, after uint64) error {
 	return waitAbove(ctx, &f.audits, after)
 }
@@ -53,9 +53,9 @@ func (f *FSM) Audits() uint64 {
 	return f.mem.Applied.Audits
 }
 
-// AuditBefore returns an index that separates the audit log at the second of at. Entries up to the
-// index have an earlier second, and later entries do not. It reads a few rows, because stamps never
-// decrease.
+// AuditBefore returns an index that splits the audit log at a time, in whole seconds. Entries up to
+// the index are from earlier seconds, and later entries are not. AuditBefore reads only a few rows,
+// because stamps never decrease.
 func (f *FSM) AuditBefore(at revoked.Time) (uint64, error) {
 	s, err := f.acquire()
 	if err != nil {

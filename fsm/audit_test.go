@@ -159,7 +159,7 @@ func TestAudit_Operations_OneEntryEach(t *testing.T) {
 	agree(t, m, 7)
 }
 
-// An entry names the call: the node that received it and its request.
+// An entry names the node that received the call, and the request id.
 func TestAudit_Origin_IsRecorded(t *testing.T) {
 	m := audited(t)
 	by := m.by("admin")
@@ -206,8 +206,8 @@ func TestAudit_Chunk_OneEntryWithCount(t *testing.T) {
 	check("refused lines only")
 }
 
-// While a member does not support the audit log, batches have no flag and leave no audit entry.
-func TestAudit_OlderEntries_LeaveNone(t *testing.T) {
+// While a member does not support the audit log, batches are not audited and leave no audit entry.
+func TestAudit_OlderBatches_LeaveNoEntry(t *testing.T) {
 	m := newMachine(t, command.RegisterRules)
 	m.revoke("app", "ghost")
 	if n := m.f.Audits(); n != 0 || m.f.Version() >= command.Audit {
@@ -223,7 +223,7 @@ func TestAudit_OlderEntries_LeaveNone(t *testing.T) {
 	}
 }
 
-func TestAudit_NewCluster_EntryOfEachBeginning(t *testing.T) {
+func TestAudit_NewCluster_FirstEntry(t *testing.T) {
 	m := empty(t)
 	m.apply(&command.Bootstrap{
 		ClusterId: "c-1", Settings: command.SettingsMessage(testSettings()), Clients: clientRecords(), Audited: true,
@@ -279,9 +279,9 @@ func TestWaitAudit_OtherEntries_DoNotWake(t *testing.T) {
 	}
 }
 
-// A log has the same state with and without audit, apart from the audit entries. An accepted
-// operation leaves exactly one entry. Its detail is "no change" if and only if the other state did
-// not change.
+// A log leads to the same state with and without audit, apart from the audit entries. An accepted
+// operation leaves exactly one entry. Its detail is "no change" if and only if the operation does
+// not change the state without audit.
 func TestAudit_RandomHistories_AreComplete(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m, twin := audited(t), withStaff(t)
@@ -309,7 +309,8 @@ func TestAudit_RandomHistories_AreComplete(t *testing.T) {
 				r.Fatalf("step %d: %v: got %+v, want one entry", step, op, list)
 			}
 			detail := list[0].Detail
-			replaces := op.GetPutClient() != nil || op.GetPutSettings() != nil // even without a difference
+			// A replaced record gets a new version, even if nothing else differs.
+			replaces := op.GetPutClient() != nil || op.GetPutSettings() != nil
 			if told := detail == revoked.AuditNoChange; res.Unknown != (detail == revoked.AuditUnknown) ||
 				!res.Unknown && !replaces && op.GetNote() == nil && op.GetBarNode() == nil && told != (before == after) {
 				r.Fatalf("step %d: %v: got detail %q, changed %v, unknown %v", step, op, detail, before != after, res.Unknown)
@@ -354,7 +355,7 @@ func anyOp(r *rapid.T, m *machine) *command.Op {
 }
 
 // Expire drops the entries beyond audit_max_entries, the oldest first, and those older than
-// audit_retention. A reader that is behind gets ErrGone, and every member drops the same ones.
+// audit_retention. A reader that is behind gets ErrGone, and every member drops the same entries.
 func TestExpire_Audit_KeepsTheNewest(t *testing.T) {
 	m := audited(t)
 	s := m.f.Settings()
@@ -396,7 +397,7 @@ func TestExpire_Audit_KeepsTheNewest(t *testing.T) {
 	agree(t, m, 7)
 }
 
-// The entries of a second and after it begin after AuditBefore.
+// AuditBefore returns the index just before the first entry of a second.
 func TestAuditBefore_Times_FindTheirEntries(t *testing.T) {
 	m := audited(t)
 	var at []uint64
@@ -475,7 +476,7 @@ func TestWriteSnapshot_Members_GoldenBytes(t *testing.T) {
 	}
 }
 
-// Contract 6, "Audit entry": no entry has the subject of a token, its session or its name.
+// Contract 6, "Audit entry": no entry has the subject, the session or the username of a token.
 func TestAudit_Tokens_NotInEntries(t *testing.T) {
 	m := audited(t)
 	r := pair("1")
@@ -493,8 +494,8 @@ func TestAudit_Tokens_NotInEntries(t *testing.T) {
 	}
 }
 
-// Each change of the configuration leaves one entry: of the call that asked for it, or of the
-// cluster.
+// Each change of the configuration leaves one entry: that of the call that requested it, or one of
+// the cluster.
 func TestAudit_Members_OneEntryForEachChange(t *testing.T) {
 	m := audited(t)
 	since := uint64(0)
@@ -558,8 +559,8 @@ func TestAudit_Members_OneEntryForEachChange(t *testing.T) {
 	agree(t, m, 5)
 }
 
-// The use of a join token with a key leaves an entry with the token, and with the member that
-// signs.
+// The use of a join token with a key leaves an entry that names the token and the member that signs
+// the certificate.
 func TestAudit_JoinTokenUsed_NamesTheToken(t *testing.T) {
 	m := audited(t)
 	for _, id := range []string{"t1", "t2"} {
@@ -579,7 +580,7 @@ func TestAudit_JoinTokenUsed_NamesTheToken(t *testing.T) {
 }
 
 // If a leader fails after it has used up an admission, the join still leaves only one entry.
-func TestAudit_JoinRepeated_OneEntry(t *testing.T) {
+func TestAudit_JoinRetried_OneEntry(t *testing.T) {
 	m := audited(t)
 	m.must(command.AdmitNodeOp(m.by("ops"), "node4", false, time.Hour))
 	after := m.f.Applied()

@@ -14,8 +14,8 @@ const (
 	compactLimit = 1000
 )
 
-// OldestDue returns a time before which no entry of the queue is due, or 0 if none was read since
-// Open. Only Expire moves it forward.
+// OldestDue returns a time before which no entry of the queue is due, or 0 if Expire has not read
+// the queue since Open. Only Expire moves this time forward.
 func (f *FSM) OldestDue() revoked.Time {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -29,9 +29,10 @@ type Background interface {
 }
 
 // Backlog returns the next background command with stamp now, or nil if none is due. Compact is due
-// while revoked tokens have live rows, Expire once an entry of the queue is max_clock_skew old. It
-// reads at most two rows, so it may be called every second. size returns the number of rows that
-// the command may change, from the upper bound that it gets.
+// while revoked tokens are not stubs yet. Expire is due once an entry of the queue is overdue by
+// max_clock_skew, or the feed or the audit log exceeds its limits. Backlog reads at most two rows,
+// so it may be called every second. The function size receives the largest limit of the command and
+// returns the limit to use, in rows.
 func (f *FSM) Backlog(now revoked.Time, size func(limit int) int) Background {
 	s, err := f.acquire()
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 // A Result is the outcome of one operation.
 type Result = rules.Result
 
-// begin returns the Applier of the next commit. Apply uses one at a time, because they share a
-// scratch.
+// begin returns the Applier of the next commit. Apply uses one Applier at a time, because all of
+// them share f.scratch.
 func (f *FSM) begin(s *store.Store) *rules.Applier {
 	a := rules.New(s, &f.mem, f.rules)
 	a.Scratch = f.scratch.Reuse()
@@ -19,8 +19,8 @@ func (f *FSM) begin(s *store.Store) *rules.Applier {
 // commit writes the rows of a, updates memory, notifies Changes and, last, publishes the applied
 // index. It reports an error to Config.Fatal.
 //
-// The order matters. A reader that has waited for the index finds the rows, the memory and a cache
-// that has dropped every record that the rows changed.
+// The order matters. A reader that has waited for the index finds the new rows and the new memory.
+// By then the cache has dropped every record that the commit changed.
 func (f *FSM) commit(a *rules.Applier, s *store.Store) {
 	err := a.Commit()
 	f.scratch = a.Scratch

@@ -43,7 +43,7 @@ func TestCutoff_Selectors_EndMatchingTokens(t *testing.T) {
 			m.drain()
 			m.want("a-1", tt.want)
 			tok, _, _ := m.f.LookupToken(digest("a-1"))
-			if dead := tok.State == revoked.Revoked; dead != (tt.want == revoked.Dead) {
+			if isRevoked := tok.State == revoked.Revoked; isRevoked != (tt.want == revoked.Dead) {
 				t.Errorf("after Compact: got state %v, want revoked %t", tok.State, tt.want == revoked.Dead)
 			}
 			if v, err := m.f.View("g-1", m.now); err != nil || (v.ByCutoff != nil) != (tt.want == revoked.Dead) {
@@ -54,9 +54,9 @@ func TestCutoff_Selectors_EndMatchingTokens(t *testing.T) {
 	}
 }
 
-func TestCutoff_IssuedAtAhead_EndsToken(t *testing.T) {
+func TestCutoff_FutureIssuedAt_RevokesToken(t *testing.T) {
 	m := newMachine(t)
-	m.rules = 0 // today's rules refuse such a refresh token
+	m.rules = 0 // the newest rules refuse such a refresh token
 	ahead := pair("1")
 	for i := range ahead.Tokens {
 		ahead.Tokens[i].IssuedAt = m.now.Add(time.Minute)

@@ -21,7 +21,7 @@ func jwt(name string) *revoked.JWT {
 	}
 }
 
-// jwtVerdict decides as a node whose clock shows the stamp of the log.
+// jwtVerdict returns the verdict of a node whose clock shows the stamp of the log.
 func (m *machine) jwtVerdict(j *revoked.JWT) revoked.Verdict {
 	m.t.Helper()
 	for _, d := range j.Digests {
@@ -71,7 +71,7 @@ func with(j *revoked.JWT, change func(*revoked.JWT)) *revoked.JWT {
 	return &next
 }
 
-func TestRevokeJWT_Actor_MustOwnIt(t *testing.T) {
+func TestRevokeJWT_Actor_MustOwnToken(t *testing.T) {
 	bound := confidential("bound", revoked.RoleIssuer)
 	bound.Issuers = []string{testIss}
 	unseen := func(j *revoked.JWT) {
@@ -117,8 +117,8 @@ func TestRevokeJWT_Actor_MustOwnIt(t *testing.T) {
 			if noop == tt.ends || noop && fmt.Sprint(dry.Err == nil) != fmt.Sprint(tt.want == nil) {
 				t.Errorf("dry run: got %v, %v", dry.Err, noop)
 			}
-			if dead := m.jwtVerdict(jwt("1")) == revoked.Dead; dead != tt.ends {
-				t.Errorf("got inactive %t, want %t", dead, tt.ends)
+			if inactive := m.jwtVerdict(jwt("1")) == revoked.Dead; inactive != tt.ends {
+				t.Errorf("got inactive %t, want %t", inactive, tt.ends)
 			}
 			m.wantEvent(tt.ends)
 			if r, noop := m.f.DryRun(op); tt.ends && (!noop || r.Err != nil) {
@@ -129,7 +129,7 @@ func TestRevokeJWT_Actor_MustOwnIt(t *testing.T) {
 	}
 }
 
-// wantEvent checks whether the feed has an event of a JWT with its jti.
+// wantEvent checks whether the feed has an event for the revoked JWT with the jti 1.
 func (m *machine) wantEvent(want bool) {
 	m.t.Helper()
 	events, _, err := m.f.Events(0, 100)
@@ -168,11 +168,11 @@ func TestRevokeJWT_OtherSignature_IsRevoked(t *testing.T) {
 }
 
 // JW-11: a denial stays until the token has expired according to every clock, and is then dropped.
-func TestRevokeJWT_Denial_LivesAsLongAsTheToken(t *testing.T) {
+func TestRevokeJWT_Denial_LastsUntilTokenExpiry(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		by   func(j *revoked.JWT) *revoked.JWT
-		life time.Duration // of the token
+		life time.Duration // lifetime of the token
 		held time.Duration
 	}{
 		{"verified", func(j *revoked.JWT) *revoked.JWT { return j }, time.Hour, time.Hour + 10*time.Second},
@@ -224,7 +224,7 @@ func TestRevokeJWT_GrantOrSession_EndsLaterTokens(t *testing.T) {
 	for _, tt := range []struct {
 		name           string
 		issuer         func(*revoked.Issuer)
-		grant, session bool // the jti or id that is revoked
+		grant, session bool // whether a grant or a session is revoked
 	}{
 		{"neither", nil, false, false},
 		{"grant claim", func(i *revoked.Issuer) { i.GrantClaim = "gid" }, true, false},
@@ -244,8 +244,8 @@ func TestRevokeJWT_GrantOrSession_EndsLaterTokens(t *testing.T) {
 				m.wantJWT(j, revoked.Dead)
 				wantErr(t, m.revokeJWT("admin", j), nil)
 			}
-			if dead := m.verdict("r-1") == revoked.Dead; dead != tt.grant {
-				t.Errorf("refresh token of the registered grant: got inactive %t, want %t", dead, tt.grant)
+			if inactive := m.verdict("r-1") == revoked.Dead; inactive != tt.grant {
+				t.Errorf("refresh token of the registered grant: got inactive %t, want %t", inactive, tt.grant)
 			}
 			m.want("r-2", revoked.Active)
 			for range 5 {
@@ -253,11 +253,11 @@ func TestRevokeJWT_GrantOrSession_EndsLaterTokens(t *testing.T) {
 				m.drain()
 				byGrant := later(m, with(one, func(j *revoked.JWT) { j.Session = "x" }))
 				bySession := later(m, with(one, func(j *revoked.JWT) { j.GrantID = "x" }))
-				if dead := m.jwtVerdict(byGrant) == revoked.Dead; dead != tt.grant {
-					t.Errorf("later token of the grant: got inactive %t, want %t", dead, tt.grant)
+				if inactive := m.jwtVerdict(byGrant) == revoked.Dead; inactive != tt.grant {
+					t.Errorf("later token of the grant: got inactive %t, want %t", inactive, tt.grant)
 				}
-				if dead := m.jwtVerdict(bySession) == revoked.Dead; dead != tt.session {
-					t.Errorf("later token of the session: got inactive %t, want %t", dead, tt.session)
+				if inactive := m.jwtVerdict(bySession) == revoked.Dead; inactive != tt.session {
+					t.Errorf("later token of the session: got inactive %t, want %t", inactive, tt.session)
 				}
 			}
 			m.wantJWT(later(m, jwt("3")), revoked.Active)
@@ -293,8 +293,8 @@ func TestRevoke_RegisteredGrant_EndsItsJWTs(t *testing.T) {
 	m.wantJWT(jwt("1"), revoked.Dead)
 }
 
-// C28: a registration may name an earlier expiry than the JWT has. Then its rows are removed
-// before the JWT expires.
+// C28: a registration may name an earlier expiry than the JWT. Then its rows are removed before the
+// JWT expires.
 func TestExpire_RegisteredJWT_StaysInactive(t *testing.T) {
 	life := 23 * time.Hour
 	reg := func(name string) revoked.Registration {
@@ -392,7 +392,7 @@ func TestExpireCutoff_ShortRetention_OutlivesJWTs(t *testing.T) {
 	}
 }
 
-// C27: of a JWT only iat counts against the cut-offs of a restore and of a deleted client.
+// C27: for a JWT, the cut-offs of a restore and of a deleted client consider only iat.
 func TestCutoff_Whole_CoversJWTsByIssuedAt(t *testing.T) {
 	at := func(m *machine, iat revoked.Time) *revoked.JWT {
 		return with(jwt("1"), func(j *revoked.JWT) { j.IssuedAt, j.ExpiresAt = iat, iat.Add(10*time.Hour) })
@@ -419,8 +419,8 @@ func TestCutoff_Whole_CoversJWTsByIssuedAt(t *testing.T) {
 	}
 }
 
-// C39: the deletion of a client is remembered until cutoff_retention ends.
-func TestDeleteClient_ItsJWTs_Inactive(t *testing.T) {
+// C39: the record of a deleted client is kept until cutoff_retention ends.
+func TestDeleteClient_JWTsOfClient_StayInactive(t *testing.T) {
 	m := newMachine(t)
 	m.trust(nil)
 	m.must(command.DeleteClientOp(m.by("admin"), "app"))
@@ -437,13 +437,13 @@ func TestDeleteClient_ItsJWTs_Inactive(t *testing.T) {
 	m.wantJWT(fresh(), revoked.Active)
 }
 
-// A token that was revoked before it could be verified stays revoked, for the clients that its
-// tombstone binds.
-func TestTombstone_OfJWT_BindsIt(t *testing.T) {
+// A token that was revoked before it could be verified stays revoked, for the clients of its
+// tombstone.
+func TestTombstone_UnverifiedJWT_RevokesIt(t *testing.T) {
 	for _, tt := range []struct {
 		name, by string
 		own      bool
-		dead     bool
+		inactive bool
 	}{
 		{"by an administrator", "admin", false, true},
 		{"C32: by a client of the same name at the issuer", "app", false, false},
@@ -458,15 +458,15 @@ func TestTombstone_OfJWT_BindsIt(t *testing.T) {
 				t.Fatalf("got %+v, want a tombstone", r)
 			}
 			for range 23 {
-				if dead := m.jwtVerdict(j) == revoked.Dead; dead != tt.dead {
-					t.Fatalf("got inactive %t, want %t", dead, tt.dead)
+				if inactive := m.jwtVerdict(j) == revoked.Dead; inactive != tt.inactive {
+					t.Fatalf("got inactive %t, want %t", inactive, tt.inactive)
 				}
 				m.later(time.Hour)
 				m.drain()
 			}
 		})
 	}
-	// If there are two bindings, that of the administrator counts.
+	// Of two bindings, that of the administrator applies.
 	m := newMachine(t)
 	m.trust(nil)
 	m.revoke("app", "jwt-1")
@@ -474,8 +474,9 @@ func TestTombstone_OfJWT_BindsIt(t *testing.T) {
 	m.wantJWT(jwt("1"), revoked.Dead)
 }
 
-// A registration wins over the claims, even if it comes between the look-up and the entry.
-func TestRevokeJWT_Registered_ItsRecordDecides(t *testing.T) {
+// A registration takes precedence over the claims, even if it commits between the lookup and the
+// entry.
+func TestRevokeJWT_Registered_RecordTakesPrecedence(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.OwnClients = true })
 	r := pair("1")
@@ -487,7 +488,7 @@ func TestRevokeJWT_Registered_ItsRecordDecides(t *testing.T) {
 	m.want("jwt-1", revoked.Dead)
 }
 
-// A JWT that was revoked must not become active by its registration. A jti also revokes the
+// The registration of a revoked JWT must not make it active. The denial of a jti also revokes the
 // tokens that are already registered.
 func TestRegister_DeniedJWT_IsRevoked(t *testing.T) {
 	reg := func(iss string) revoked.Registration {
@@ -502,7 +503,7 @@ func TestRegister_DeniedJWT_IsRevoked(t *testing.T) {
 	for _, tt := range []struct {
 		name, iss string
 		revoke    *revoked.JWT
-		dead      bool
+		inactive  bool
 	}{
 		{"jti", testIss, jti, true},
 		{"jti of another issuer", "https://x.example", jti, false},
@@ -518,13 +519,13 @@ func TestRegister_DeniedJWT_IsRevoked(t *testing.T) {
 				wantErr(t, m.revokeJWT("admin", tt.revoke), nil)
 			} else {
 				wantErr(t, m.revokeJWT("admin", tt.revoke), nil)
-				if r := m.register(reg(tt.iss)); r.Revoked != tt.dead {
-					t.Errorf("%s: got state revoked %t, want %t", tt.name, r.Revoked, tt.dead)
+				if r := m.register(reg(tt.iss)); r.Revoked != tt.inactive {
+					t.Errorf("%s: got state revoked %t, want %t", tt.name, r.Revoked, tt.inactive)
 				}
 			}
-			want := tt.dead
-			if dead := m.verdict("jwt-1") == revoked.Dead; dead != want {
-				t.Errorf("%s, registered before %t: got inactive %t, want %t", tt.name, before, dead, want)
+			want := tt.inactive
+			if inactive := m.verdict("jwt-1") == revoked.Dead; inactive != want {
+				t.Errorf("%s, registered before %t: got inactive %t, want %t", tt.name, before, inactive, want)
 			}
 			if r := m.register(reg(tt.iss)); r.Revoked != want {
 				t.Errorf("%s, repeated registration: got revoked %t, want %t", tt.name, r.Revoked, want)
@@ -537,8 +538,8 @@ func TestRegister_DeniedJWT_IsRevoked(t *testing.T) {
 	}
 }
 
-// One client cannot fill the state with denials. Its quota bounds neither the denials of others nor
-// the revocation of registered tokens, and it never refuses a retry.
+// One client cannot fill the state with denials. Its quota limits neither the denials of other
+// clients nor the revocation of registered tokens. A retry always succeeds.
 func TestRevokeJWT_Quota_PerClient(t *testing.T) {
 	const quota = 20
 	m := newMachine(t)
@@ -587,7 +588,7 @@ func TestRevokeJWT_Quota_PerClient(t *testing.T) {
 		again.f.Apply(l)
 	}
 	wantErr(t, again.revokeJWT("bound", unseen(quota)), revoked.ErrQuota)
-	m.later(49 * time.Hour) // past the longest token
+	m.later(49 * time.Hour) // after the expiry of the longest token
 	m.drain()
 	m.wantDenials()
 	if err := m.revokeJWT("bound", unseen(quota)); err != nil {
@@ -611,7 +612,8 @@ func (m *machine) wantDenials() {
 	}
 }
 
-// Expire removes every denial by the stamps of the log, whatever made it, and the counts with them.
+// Expire removes every denial, whatever created it, and updates the counts. Only the stamps of the
+// log decide when.
 func TestExpire_Denials_AllRemoved(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.OwnClients, i.GrantClaim = true, "gid" })
@@ -643,8 +645,8 @@ func TestExpire_Denials_AllRemoved(t *testing.T) {
 	agree(t, m, 7)
 }
 
-// An Expire drops no row that is due after its stamp. The clock of a leader may be far ahead, and
-// the token still active at the other nodes.
+// An Expire drops no row that is due after its stamp. A leader's clock may be far ahead while the
+// token is still active on the other nodes.
 func TestExpire_AheadOfStamp_KeepsDenials(t *testing.T) {
 	m := newMachine(t)
 	m.trust(nil)

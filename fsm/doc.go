@@ -1,13 +1,13 @@
 // Package fsm is the replicated state machine: it applies the commands of the log to the stored
-// state and answers reads from it.
+// state and serves reads from it.
 //
 // Members that have applied the same log hold the same rows and the same two hashes and give the
 // same results. Crashes, replays and snapshots do not change this. Apply depends on no clock, no
 // random source and no map order. It writes the applied index in the Pebble batch of the rows. A
-// grant or token that has ended never becomes active again, even if its client was deleted and the
-// id is used again.
+// grant or token that has ended never becomes active again, even if its client was deleted and a
+// new client has the same id.
 //
-// The package never sees a raw token or a secret, only digests and hashes. It never skips a command
+// The package never gets a raw token or a secret, only digests and hashes. It never skips a command
 // that it cannot decode. Such a command, a failed write, and a log that contradicts the state are
 // reported to Config.Fatal, which must exit the process.
 //
@@ -17,6 +17,6 @@
 // and only if DurableIndex is at or above its newest snapshot, and NewSnapshotStore must wrap its
 // snapshot store.
 //
-// Package rules has the rules by which a command changes the state. This package calls them from
-// Raft's goroutine, commits what they changed, and answers reads at the same time.
+// Package rules implements the rules by which a command changes the state. This package calls rules
+// from Raft's goroutine, commits the changes, and serves reads concurrently.
 package fsm

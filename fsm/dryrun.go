@@ -15,8 +15,7 @@ import (
 // not propose a no-op: it responds once a later entry has committed. Result.Index is an applied
 // index at which op was a no-op.
 //
-// DryRun runs the code of Apply on a unit that drops its writes, so no second set of rules can
-// disagree.
+// DryRun runs the code of Apply on a unit that drops its writes, so both use the same rules.
 func (f *FSM) DryRun(op *command.Op) (r Result, isNoop bool) {
 	s, err := f.acquire()
 	if err != nil {
@@ -30,8 +29,8 @@ func (f *FSM) DryRun(op *command.Op) (r Result, isNoop bool) {
 	if err != nil || dirty {
 		return Result{}, false // Apply will encounter the same error and report it
 	}
-	// The rows may be ahead of the published index. An index that is read after the rows covers
-	// everything they showed. An earlier index would release the response before it is final.
+	// The rows may be ahead of the published index. An index that is read after the rows covers all of
+	// them. With an earlier index, the leader would send the response before the result is final.
 	key := []byte{rows.FamilyApplied}
 	row, err := s.Get(key)
 	if err == nil && row != nil {

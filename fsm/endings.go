@@ -7,14 +7,15 @@ import (
 	"revoked/fsm/lookup"
 )
 
-// jtiOf returns the only property of a registered token by which a denial revokes it. A
-// registration wins over the other claims of a JWT.
+// jtiOf returns a JWT with only the issuer and the jti of a registered token. Denials of the
+// token's other claims do not apply, because a registration takes precedence over the claims of a
+// JWT.
 func jtiOf(r *revoked.Record) *revoked.JWT {
 	return &revoked.JWT{Issuer: r.Grant.Issuer, JTI: r.Token.JTI}
 }
 
-// Ending returns what ended the token with digest d and that status. An unknown token may have a
-// denial or a tombstone.
+// Ending returns the revocation or the cut-off that ended the token with digest d and status st.
+// For an unknown token, it returns the denial or the tombstone, if one exists.
 func (f *FSM) Ending(st *revoked.TokenStatus, d revoked.Digest) (end revoked.Ending, err error) {
 	s, err := f.acquire()
 	if err != nil {
@@ -61,9 +62,9 @@ func (f *FSM) cutoffOf(st *revoked.TokenStatus) *revoked.Cutoff {
 	return &out
 }
 
-// IsDenied reports whether the state revokes j, apart from cut-offs. A denial, a tombstone of its
-// digests, or the registered grant that it claims may revoke it. own reports that the client ids of
-// its issuer are those of the cluster.
+// IsDenied reports whether the state revokes j, apart from cut-offs. The state may revoke j by a
+// denial, by a tombstone of its digests, or by the registered grant that j claims. The argument own
+// reports that the client ids of the issuer are those of this cluster.
 //
 // Its result is current until Changes receives TokenChanged for one of the digests or of
 // revoked.JWT.DenialKeys, or the record of the issuer changes.

@@ -22,7 +22,8 @@ func (m *machine) statusOf(token string) *revoked.TokenStatus {
 	return &revoked.TokenStatus{Decision: d, Record: r}
 }
 
-// The state has the cause of a token's end while it has the record, before and after compaction.
+// Ending returns the cause of a token's end while the state has the record, before and after
+// compaction.
 func TestEnding_EachReason_NamesActorAndIndex(t *testing.T) {
 	cutoff := func(client string, before revoked.Time) func(*machine) {
 		return func(m *machine) {
@@ -38,7 +39,7 @@ func TestEnding_EachReason_NamesActorAndIndex(t *testing.T) {
 		token   string
 		changes []func(*machine)
 		reason  revoked.Reason
-		by      string // of the revocation, or "" if none is known
+		by      string // actor of the revocation, or "" without one
 		text    string // reason of the revocation or the cut-off
 		cutoff  bool
 	}{
@@ -47,7 +48,7 @@ func TestEnding_EachReason_NamesActorAndIndex(t *testing.T) {
 		{"cut off", "a-1", []func(*machine){cutoff("", start)}, revoked.ReasonCutOff, "", "cut ", true},
 		{"cut off and compacted", "a-1", []func(*machine){cutoff("", start), (*machine).drain},
 			revoked.ReasonCutOff, "", "cut ", true},
-		{"compacted, before a cut-off that reaches less far", "a-1",
+		{"compacted, before a cut-off with an earlier issued_before", "a-1",
 			[]func(*machine){cutoff("", start), (*machine).drain, cutoff("app", start-60e6)},
 			revoked.ReasonCutOff, "", "cut ", true},
 		{"denied by its jti", "a-1", []func(*machine){func(m *machine) {

@@ -7,9 +7,10 @@ import (
 	"revoked/fsm/rows"
 )
 
-// Events returns events with an index above after, in log order. It returns about limit events and
-// never splits those of one index. The result has every event with an index in (after, upTo], so
-// pass upTo as the next after. It returns ErrGone if events above after were dropped.
+// Events returns events whose index is greater than the argument after, in log order. It returns
+// about limit events and never splits the events of one index. The result has every event with an
+// index in (after, upTo], so pass upTo as the next after. It returns ErrGone if some of these
+// events were dropped.
 func (f *FSM) Events(after uint64, limit int) (events []revoked.Event, upTo uint64, err error) {
 	return page(f, feed, after, limit, func(key, val []byte) (revoked.Event, error) {
 		var e rows.Event
@@ -18,7 +19,7 @@ func (f *FSM) Events(after uint64, limit int) (events []revoked.Event, upTo uint
 	})
 }
 
-// A sequence is a family of rows to which the log appends and which Expire trims.
+// A sequence is a family of rows to which Apply appends and which Expire trims.
 type sequence struct {
 	family byte
 	name   string
@@ -30,7 +31,7 @@ var (
 	audit = sequence{rows.FamilyAudit, "audit", func(a *rows.Applied) uint64 { return a.AuditsFloor }}
 )
 
-// page returns rows of a sequence with an index above after, as Events does.
+// page returns rows of the sequence q as Events returns events.
 func page[T any](
 	f *FSM, q sequence, after uint64, limit int, parse func(key, val []byte) (T, error),
 ) (list []T, upTo uint64, err error) {
@@ -46,7 +47,7 @@ func page[T any](
 	start := rows.SeqKey(nil, q.family, after+1, 0)
 	err = s.Scan([]byte{q.family}, start, func(key, val []byte) (bool, error) {
 		index := rows.KeyIndex(key)
-		if index > upTo { // committed since
+		if index > upTo { // committed after the call of endOf
 			return false, nil
 		}
 		if len(list) >= max(limit, 1) && last != index {
@@ -67,7 +68,8 @@ func page[T any](
 	return list, upTo, nil
 }
 
-// endOf returns the applied index, or ErrGone if rows of q above after were dropped.
+// endOf returns the applied index, or ErrGone if rows of q with an index greater than the argument
+// after were dropped.
 func (f *FSM) endOf(q sequence, after uint64) (uint64, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

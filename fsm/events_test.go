@@ -82,7 +82,7 @@ func TestEvents_Operations_Listed(t *testing.T) {
 	m.sameAs(m.replayed(4))
 }
 
-// WaitEvent ends with the next event, or after a restore. Other entries do not end it.
+// WaitEvent returns at the next event, or after a restore. Other entries do not wake it.
 func TestWaitEvent_OtherEntries_DoNotWake(t *testing.T) {
 	m := newMachine(t)
 	ended, cancel := context.WithCancel(context.Background())

@@ -12,7 +12,7 @@ func (f *FSM) SetAssertionQuota(n int) { f.rules.AssertionQuota = n }
 func (f *FSM) SetDenialQuota(n uint64) { f.rules.DenialQuota = n }
 
 // FilteredRows returns the number of rows of the filtered families, and the first one that the
-// filter lacks although the store holds it, or nil.
+// filter lacks although the store has it, or nil.
 func (f *FSM) FilteredRows() (n int, lacked []byte, err error) {
 	s, err := f.acquire()
 	if err != nil {
@@ -34,7 +34,7 @@ func (f *FSM) FilteredRows() (n int, lacked []byte, err error) {
 	return n, lacked, err
 }
 
-// LacksDenial reports whether the state certainly holds no denial with that key, without a read.
+// LacksDenial reports whether the filter shows, without a read, that no denial has that key.
 func (f *FSM) LacksDenial(id revoked.Digest) (bool, error) {
 	s, err := f.acquire()
 	if err != nil {

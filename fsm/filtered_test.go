@@ -13,9 +13,9 @@ import (
 	"revoked/fsm/command"
 )
 
-// The test has random deny lists, registrations, expiry, restarts and received snapshots. The
-// filter never reports a row as absent that the state holds. It reports without a read that a new
-// denial is absent.
+// The test applies random denials, registrations, expiry, restarts and received snapshots. The
+// filter never reports a row of the state as absent. It shows without a read that a new denial is
+// absent.
 func TestFilteredFamilies_RandomHistory_LackNoRow(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := newMachine(t)

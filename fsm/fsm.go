@@ -22,8 +22,9 @@ import (
 )
 
 // Changes receives the changes of each commit. Apply calls it after the commit and before it
-// publishes the applied index. So a cache that advances its epochs here never serves a record that
-// an acknowledged revocation ended. The methods must not block and must not call the FSM.
+// publishes the applied index. So a cache that advances its epochs in these methods never serves a
+// record that an acknowledged revocation ended. The methods must not block and must not call the
+// FSM.
 type Changes interface {
 	TokenChanged(d revoked.Digest)
 	GrantChanged(id string)
@@ -40,8 +41,8 @@ type Config struct {
 	FS         FS           // nil: the file system of the machine
 	Log        *slog.Logger // nil: discarded
 	Changes    Changes      // may be nil
-	// Installing receives the index of a streamed state before it replaces this one. An error
-	// cancels the restore. May be nil.
+	// Installing receives the index of a streamed state before that state replaces the current
+	// one. An error cancels the restore. May be nil.
 	Installing func(index uint64) error
 	// Fatal receives, once, the first error after which the state must not be used. Causes are a
 	// failed write, an unknown command, and a log that contradicts the state. It must end the
@@ -59,7 +60,7 @@ type FSM struct {
 	log         *slog.Logger
 	failed      fatalOnce
 	progress    progress.Index // applied index
-	events      progress.Index // index of the newest event or change of a client
+	events      progress.Index // index of the newest feed event or client change
 	audits      progress.Index // index of the newest audit entry
 	durable     atomic.Uint64
 	checkpoints atomic.Uint64
@@ -142,12 +143,12 @@ func (f *FSM) openGeneration(n int) (*store.Store, error) {
 	})
 }
 
-// filteredFamilies are the families whose absent rows are read most. A registration finds none of
-// its rows. An entry of a deny list does not find its denial, and a JWT finds no row that could end
-// it.
+// filteredFamilies are the families in which most reads find no row. A registration, and the first
+// denial of a token, look up rows that do not exist yet. Most JWTs are not revoked, so no row
+// revokes them.
 var filteredFamilies = []byte{rows.FamilyToken, rows.FamilyGrant, rows.FamilyTombstone, rows.FamilyDenial}
 
-// filterKeys makes reads of absent rows of filteredFamilies cheap.
+// filterKeys starts a filter in memory that makes reads of absent rows of filteredFamilies cheap.
 func filterKeys(s *store.Store, mem *memory.State) error {
 	a := &mem.Applied
 	expect := a.Tokens + a.Grants + a.Tombstones
@@ -225,14 +226,15 @@ func (f *FSM) Applied() uint64 { return f.progress.Load() }
 // revoked.ErrClosed if the state machine closes first.
 func (f *FSM) Wait(ctx context.Context, index uint64) error { return f.progress.Wait(ctx, index) }
 
-// WaitEvent blocks until the feed may have an event with an index above after, or a client has
-// changed. A change may end the right to read. Other entries wake no caller. It returns nil too
-// early once after Open and after Restore. Its errors are those of Wait.
+// WaitEvent blocks until the feed may have an event whose index is greater than the argument after,
+// or a client has changed. A change of a client may end its right to read the feed. Other entries
+// do not wake WaitEvent. It may return nil without such a cause, once after Open and once after
+// Restore. It returns the errors of Wait.
 func (f *FSM) WaitEvent(ctx context.Context, after uint64) error {
 	return waitAbove(ctx, &f.events, after)
 }
 
-// waitAbove blocks until i is above after.
+// waitAbove blocks until the index that i publishes is greater than the argument after.
 func waitAbove(ctx context.Context, i *progress.Index, after uint64) error {
 	if after == math.MaxUint64 { // no index is above it
 		<-ctx.Done()
@@ -245,9 +247,9 @@ func waitAbove(ctx context.Context, i *progress.Index, after uint64) error {
 // closes. Call it before reading the state, or an advance may be missed.
 func (f *FSM) AppliedChan() <-chan struct{} { return f.progress.Next() }
 
-// DurableIndex returns an index that is on disk: a restart finds it or a later one. Right after
-// Open it is the index that Open found. After a failure it returns an error that wraps
-// revoked.ErrClosed.
+// DurableIndex returns an index whose state is on disk: a restart finds that state or a later one.
+// Right after Open it is the index of the state that Open found. After a failure it returns an
+// error that wraps revoked.ErrClosed.
 func (f *FSM) DurableIndex() (uint64, error) {
 	if f.failed.bad.Load() {
 		return 0, fmt.Errorf("%w: the state machine has failed", revoked.ErrClosed)

@@ -10,8 +10,8 @@ import (
 	"revoked/fsm/rows"
 )
 
-// View returns a grant with all its tokens, each with its state at now. It returns ErrNotFound if
-// the grant does not exist.
+// View returns a grant with all its tokens, each with its state at the time now. It returns
+// ErrNotFound if the grant does not exist.
 func (f *FSM) View(id string, now revoked.Time) (revoked.GrantView, error) {
 	s, err := f.acquire()
 	if err != nil {
@@ -28,8 +28,8 @@ func (f *FSM) View(id string, now revoked.Time) (revoked.GrantView, error) {
 	return f.view(s, &g, now, true)
 }
 
-// view returns a grant with its state at now. If all is set, the result includes the tokens;
-// otherwise view reads only as many of them as the state depends on.
+// view returns a grant with its state at the time now. If all is set, the result includes the
+// tokens. Otherwise view reads only as many tokens as it needs to determine the state.
 func (f *FSM) view(s lookup.Reader, g *rows.Grant, now revoked.Time, all bool) (revoked.GrantView, error) {
 	v := revoked.GrantView{Grant: g.Grant, State: revoked.Expired}
 	if g.Revoked != nil {
@@ -65,8 +65,8 @@ func (f *FSM) view(s lookup.Reader, g *rows.Grant, now revoked.Time, all bool) (
 	return v, nil
 }
 
-// stateOf returns the state of a token of g, which accounts for the grant, the cut-offs and the
-// denials of its jti.
+// stateOf returns the state of a token of g. The state accounts for the revocation of the grant,
+// the cut-offs, and the denial of the token's jti.
 func (f *FSM) stateOf(s lookup.Reader, g *rows.Grant, t *revoked.Token, now revoked.Time) (revoked.TokenState, error) {
 	switch {
 	case t.State != revoked.Live:
@@ -85,8 +85,8 @@ func (f *FSM) stateOf(s lookup.Reader, g *rows.Grant, t *revoked.Token, now revo
 	return revoked.Live, nil
 }
 
-// maxPageRows is the number of rows that one page of grants reads, apart from those of the grant
-// with which it is reached.
+// maxPageRows is the number of rows after which a page of grants ends. A page exceeds it only by
+// the rows of its last grant.
 const maxPageRows = 10_000
 
 // A countingReader counts the rows that it reads.
@@ -107,9 +107,9 @@ func (c *countingReader) Scan(prefix, start []byte, fn func(key, val []byte) (bo
 	})
 }
 
-// Grants returns the grants that q selects, each with its state at now and without its tokens, in
-// the order of their ids. It reads a bounded number of rows of a snapshot. So a page may have fewer
-// grants than q.Limit, or none, before the last one. It stops when ctx ends.
+// Grants returns the grants that q selects, each with its state at the time now and without its
+// tokens, in the order of their ids. It reads a bounded number of rows of a snapshot. So a page
+// before the last one may have fewer grants than q.Limit, or none. It stops when ctx ends.
 func (f *FSM) Grants(ctx context.Context, q *revoked.GrantQuery, now revoked.Time) (page revoked.GrantPage, err error) {
 	st, err := f.acquire()
 	if err != nil {
@@ -156,9 +156,10 @@ func (f *FSM) endedBy(g *revoked.Grant) *revoked.Cutoff {
 	return &out
 }
 
-// CountMatching counts the grants with a token that is active at now and that a cut-off with
-// selector s and issuedBefore (0: now) would end. It scans the index of the most selective
-// property, or all grants for an issuer alone, and stops when ctx ends.
+// CountMatching counts the grants that a cut-off with selector s and issuedBefore (0: now) would
+// affect. Such a grant has a token that is active at the time now and that the cut-off would end.
+// It scans the index of the most selective property, or all grants if s names only an issuer, and
+// stops when ctx ends.
 func (f *FSM) CountMatching(ctx context.Context, s revoked.Selector, issuedBefore, now revoked.Time) (int, error) {
 	st, err := f.acquire()
 	if err != nil {

@@ -127,7 +127,7 @@ func TestGrants_FewMatches_PagesAreBounded(t *testing.T) {
 	}
 }
 
-// The view of a grant shows a registered token as revoked if older rules denied its jti.
+// The view of a grant shows a registered token as revoked if its jti was denied under older rules.
 func TestView_DeniedJTI_IsRevoked(t *testing.T) {
 	m := newMachine(t, command.RegisterRules)
 	m.trust(func(i *revoked.Issuer) { i.Issuer = "https://as.example" })

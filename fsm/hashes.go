@@ -10,7 +10,8 @@ type hashRing [hashHistory]rules.HashPoint
 
 func (r *hashRing) push(p rules.HashPoint) { r[p.Index%hashHistory] = p }
 
-// at reports false unless index is among the newest hashHistory ones.
+// at returns the hashes at index. It reports false unless index is among the newest hashHistory
+// indexes.
 func (r *hashRing) at(index uint64) (rules.HashPoint, bool) {
 	p := r[index%hashHistory]
 	return p, p.Index == index && index > 0

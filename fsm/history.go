@@ -10,9 +10,9 @@ import (
 	"revoked/fsm/store"
 )
 
-// History returns what the state has about the past of a digest. It reads rows before memory, so
-// it covers at least the index that was applied before the call. It may miss a change that commits
-// during the call, but such a change is later than every time before the call.
+// History returns the stored history of the token with digest d. It reads rows before memory, so it
+// misses no change that was applied before the call. It may miss a change that commits during the
+// call, but such a change does not affect any time before the call.
 func (f *FSM) History(d revoked.Digest) (h revoked.History, err error) {
 	s, err := f.acquire()
 	if err != nil {
@@ -52,7 +52,7 @@ func (f *FSM) History(d revoked.Digest) (h revoked.History, err error) {
 		}
 	}
 	h.Client = revoked.StateOfClient(f.mem.Clients[h.Record.Grant.ClientID])
-	if issued := h.Record.Token.IssuedAt; found && issued != 0 { // else an older version wrote the stub
+	if issued := h.Record.Token.IssuedAt; found && issued != 0 { // a stub of an older version has no issued_at
 		for _, c := range f.mem.Cutoffs.Covering(&h.Record.Grant, &h.Record.Token) {
 			h.Cutoffs = append(h.Cutoffs, revoked.Moment{At: c.At, Index: c.Index})
 		}
@@ -60,7 +60,8 @@ func (f *FSM) History(d revoked.Digest) (h revoked.History, err error) {
 	return h, err
 }
 
-// ofGrant reads the replaced cut-offs, the changes of the client, and the denial of the jti.
+// ofGrant adds to h the replaced cut-offs that cover the token, the changes of the client, and the
+// denial of the jti.
 func (f *FSM) ofGrant(s *store.Store, h *revoked.History) error {
 	r := &h.Record
 	for _, prefix := range rows.PastCutoffPrefixes(&r.Grant) {
@@ -99,7 +100,7 @@ func (f *FSM) trusts(issuer string) bool {
 	return f.mem.IssuersByID[issuer] != nil
 }
 
-// ofUnregistered reads what ended a digest that is not registered.
+// ofUnregistered sets h.Ended to the entry that revoked a digest that is not registered.
 func ofUnregistered(s *store.Store, d revoked.Digest, h *revoked.History) (err error) {
 	j := revoked.JWT{Digests: []revoked.Digest{d}}
 	if h.Ended, err = lookup.DeniedSince(s.Get, j.DenialKeys()); err != nil || h.Ended != nil {
@@ -116,8 +117,8 @@ func ofUnregistered(s *store.Store, d revoked.Digest, h *revoked.History) (err e
 	return err
 }
 
-// AsOf reports whether a token was active at a given time, and when the change behind that answer
-// became final.
+// AsOf reports whether a token was active at a given time. It also reports when the change that
+// decided the answer became final.
 func (f *FSM) AsOf(d revoked.Digest, at revoked.Time) (revoked.PastAnswer, error) {
 	h, err := f.History(d)
 	if err != nil {
@@ -134,9 +135,10 @@ func (f *FSM) AsOf(d revoked.Digest, at revoked.Time) (revoked.PastAnswer, error
 	return out, err
 }
 
-// FinalAt returns when the entry at index was acknowledged, or nil if that was not recorded. In
-// that case before is an upper bound, or 0 if none is known. The bound is the acknowledgement of a
-// later entry, even of a later term: it covers all entries before it.
+// FinalAt returns the acknowledgement of the entry at index, or nil if the state has no record of
+// it. Then the result before is an upper bound of its time, or 0 if no bound is known. The bound is
+// the time at which a later entry was acknowledged, even in a later term: an acknowledgement covers
+// all earlier entries.
 func (f *FSM) FinalAt(index uint64) (exact *revoked.Acknowledgement, before revoked.Time, err error) {
 	s, err := f.acquire()
 	if err != nil {
@@ -167,11 +169,12 @@ func (f *FSM) FinalAt(index uint64) (exact *revoked.Acknowledgement, before revo
 	return exact, before, err
 }
 
-// laterFinals is the number of rows with only later entries that FinalAt reads. Two entries may be
-// recorded in either order, so the record of the earlier one may be in the later row.
+// laterFinals is the number of rows that FinalAt reads among those with only later entries. Two
+// entries may be recorded in either order, so the record of the earlier one may be in the later
+// row.
 const laterFinals = 4
 
-// KeepsHistory reports whether the state holds what AsOf needs.
+// KeepsHistory reports whether the state records the history that AsOf reads.
 func (f *FSM) KeepsHistory() bool {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

@@ -7,8 +7,8 @@ import (
 	"revoked"
 )
 
-// Issuers returns the trusted issuers in the order of their names, with those that were deleted and
-// whose tokens can still be revoked. The caller must not change them.
+// Issuers returns the trusted issuers in the order of their names, including deleted ones whose
+// tokens can still be revoked. The caller must not change them.
 func (f *FSM) Issuers() []*revoked.Issuer {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -20,8 +20,8 @@ func (f *FSM) Issuers() []*revoked.Issuer {
 	return list
 }
 
-// Issuer returns the issuer with that iss, which may be deleted, or nil. The caller must not change
-// it.
+// Issuer returns the issuer with that iss, even a deleted one whose tokens can still be revoked, or
+// nil. The caller must not change it.
 func (f *FSM) Issuer(iss string) *revoked.Issuer {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

@@ -126,7 +126,7 @@ func TestPutIssuerKeys_MissingTwice_Retired(t *testing.T) {
 	m.later(29 * time.Second)
 	fetch("b")
 	m.wantKeys(map[string]revoked.KeyState{"a": active, "b": active})
-	fetch("a", "b") // back in time
+	fetch("a", "b") // the key a is published again
 	m.later(time.Hour)
 	fetch("b")
 	m.wantKeys(map[string]revoked.KeyState{"a": active, "b": active})
@@ -139,7 +139,7 @@ func TestPutIssuerKeys_MissingTwice_Retired(t *testing.T) {
 	}
 	fetch("a", "b", "c")
 	m.wantKeys(map[string]revoked.KeyState{"a": retired, "b": active, "c": active})
-	m.later(100 * time.Hour) // it is still published, so it must not be forgotten and come back
+	m.later(100 * time.Hour) // it is still published, so it must not be dropped and become active again
 	m.drain()
 	m.wantKeys(map[string]revoked.KeyState{"a": retired, "b": active, "c": active})
 	fetch("b", "c")
@@ -163,7 +163,7 @@ func TestPutIssuerKeys_MissingTwice_Retired(t *testing.T) {
 	agree(t, m, 4)
 }
 
-func TestBanIssuerKey_Fetches_DoNotBringItBack(t *testing.T) {
+func TestBanIssuerKey_LaterFetch_StaysBanned(t *testing.T) {
 	const active, banned = revoked.KeyActive, revoked.KeyBanned
 	m := newMachine(t)
 	m.trust(fetching)
@@ -188,7 +188,7 @@ func TestBanIssuerKey_Fetches_DoNotBringItBack(t *testing.T) {
 	m.wantKeys(map[string]revoked.KeyState{"a": banned, "b": active})
 }
 
-func TestPutIssuer_InlineSet_RetiresAtOnce(t *testing.T) {
+func TestPutIssuer_InlineSet_RetiresImmediately(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.Keys = issuerKeys("a", "b") })
 	wantErr(t, m.change(func(i *revoked.Issuer) { i.Keys = issuerKeys("b", "c") }), nil)
@@ -198,7 +198,7 @@ func TestPutIssuer_InlineSet_RetiresAtOnce(t *testing.T) {
 	m.wantKeys(want)
 	wantErr(t, m.change(func(i *revoked.Issuer) { i.Disabled = true }), nil)
 	m.wantKeys(want)
-	wantErr(t, m.fetched("d"), revoked.ErrConflict) // its keys are not fetched
+	wantErr(t, m.fetched("d"), revoked.ErrConflict) // the leader fetches no keys for an issuer with inline keys
 	var actions []string
 	events, _, err := m.f.Events(0, 100)
 	if err != nil {
@@ -215,9 +215,9 @@ func TestPutIssuer_InlineSet_RetiresAtOnce(t *testing.T) {
 	agree(t, m, 2)
 }
 
-// C25: the denial of a token that was too long has ended when an increase would make the token
-// active.
-func TestPutIssuer_RaisedLifetime_CountsForLaterTokens(t *testing.T) {
+// C25: an increase of max_lifetime must not make a token active whose lifetime was too long before.
+// The denial of the token may have expired.
+func TestPutIssuer_RaisedLifetime_AffectsLaterTokens(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.MaxLifetime = time.Hour })
 	long := func(iat revoked.Time, life time.Duration) *revoked.JWT {
@@ -233,7 +233,7 @@ func TestPutIssuer_RaisedLifetime_CountsForLaterTokens(t *testing.T) {
 	m.wantJWT(old, revoked.Suspended)
 	m.must(command.RevokeJWTOp(m.by("admin"), &revoked.JWT{Issuer: testIss, JTI: "j"}, ""))
 	m.later(2 * time.Hour)
-	m.drain() // the denial is over
+	m.drain() // the denial has expired
 	raise(24 * time.Hour)
 	m.wantJWT(old, revoked.Suspended)
 	m.wantJWT(long(m.now, 10*time.Hour), revoked.Suspended) // within the skew
@@ -253,7 +253,7 @@ func TestPutIssuer_RaisedLifetime_CountsForLaterTokens(t *testing.T) {
 	m.drain()
 	wantErr(t, m.change(func(*revoked.Issuer) {}), nil)
 	if i := m.f.Issuer(testIss); i.EarlierLifetime != 0 || i.LifetimeSince != 0 {
-		t.Errorf("got %v since %v, want the increase forgotten once every earlier token has expired", i.EarlierLifetime,
+		t.Errorf("got %v since %v, want the increase dropped once every earlier token has expired", i.EarlierLifetime,
 			i.LifetimeSince)
 	}
 }
@@ -279,17 +279,17 @@ func TestPutIssuer_LoweredSkew_KeepsCutoffs(t *testing.T) {
 	first := m.now
 	cut(first)
 	m.later(2 * time.Minute)
-	dead, live := at(first.Add(time.Minute)), at(first.Add(61*time.Second))
-	m.wantJWT(dead, revoked.Dead)
-	m.wantJWT(live, revoked.Active)
+	early, late := at(first.Add(time.Minute)), at(first.Add(61*time.Second))
+	m.wantJWT(early, revoked.Dead)
+	m.wantJWT(late, revoked.Active)
 	skew(10 * time.Second)
-	m.wantJWT(dead, revoked.Dead)
-	m.wantJWT(live, revoked.Active)
+	m.wantJWT(early, revoked.Dead)
+	m.wantJWT(late, revoked.Active)
 	skew(0)
-	m.wantJWT(dead, revoked.Dead)
-	cut(first.Add(time.Second)) // replaces the first one, and must not reach less far
-	m.wantJWT(dead, revoked.Dead)
-	m.wantJWT(live, revoked.Dead)
+	m.wantJWT(early, revoked.Dead)
+	cut(first.Add(time.Second)) // replaces the first one, and must not cover fewer tokens
+	m.wantJWT(early, revoked.Dead)
+	m.wantJWT(late, revoked.Dead)
 	m.sameAs(m.replayed(3))
 	m.later(10 * time.Minute)
 	second := m.now
@@ -297,23 +297,23 @@ func TestPutIssuer_LoweredSkew_KeepsCutoffs(t *testing.T) {
 	m.later(time.Minute)
 	m.wantJWT(at(second), revoked.Dead)
 	m.wantJWT(at(second.Add(time.Second)), revoked.Active)
-	m.wantJWT(dead, revoked.Dead)
+	m.wantJWT(early, revoked.Dead)
 	m.later(25 * time.Hour)
 	m.drain()
 	skew(0)
 	if i := m.f.Issuer(testIss); i.EarlierSkew != 0 || i.SkewSince != 0 {
-		t.Errorf("got %v since %v, want the earlier skew forgotten once every earlier token is over", i.EarlierSkew,
+		t.Errorf("got %v since %v, want the earlier skew dropped once every earlier token has expired", i.EarlierSkew,
 			i.SkewSince)
 	}
 }
 
-// C36: the tokens of a deleted issuer stay revoked, and can be revoked while one of them may live.
+// C36: the tokens of a deleted issuer stay inactive, and can be revoked until they have expired.
 func TestDeleteIssuer_Tokens_StayInactive(t *testing.T) {
 	m := newMachine(t)
 	m.trust(nil)
 	j, other := jwt("1"), jwt("2")
 	j.ExpiresAt, other.ExpiresAt = m.now.Add(24*time.Hour), m.now.Add(24*time.Hour)
-	m.register(pair("1")) // of the same iss
+	m.register(pair("1")) // registered tokens of the same iss
 	m.wantJWT(j, revoked.Active)
 	m.must(command.DeleteIssuerOp(m.by("admin"), "as1"))
 	m.must(command.DeleteIssuerOp(m.by("admin"), "as1"))
@@ -338,7 +338,7 @@ func TestDeleteIssuer_Tokens_StayInactive(t *testing.T) {
 	m.later(6 * time.Minute)
 	m.drain()
 	if got := m.f.Issuer(testIss); got != nil {
-		t.Fatalf("got %+v, want it forgotten", got)
+		t.Fatalf("got %+v, want it dropped", got)
 	}
 	wantErr(t, m.do(command.DeleteIssuerOp(m.by("admin"), "as1"))[0].Err, revoked.ErrNotFound)
 	m.must(command.PutIssuerOp(m.by("admin"), &again, 0))
@@ -390,7 +390,7 @@ func TestReadSnapshot_OfNewerProgram_NamesTheVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := snapshot.Read(&b, nil)
-	if want := fmt.Sprintf("version %d", command.Version+1); err == nil || !strings.Contains(err.Error(), want) {
+	if want := fmt.Sprintf("version: got %d", command.Version+1); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want an error with %q", err, want)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"revoked/fsm/command"
 )
 
-// joinMachine holds grants of three issuers: the unbound issuer, the unbound issuer2 with a grant
-// of no issuer, and bound, whose grant belongs to https://as.example.
+// joinMachine returns a machine with grants of three issuers: the unbound issuer, the unbound
+// issuer2, whose grant names no issuer, and bound, whose grant belongs to https://as.example.
 func joinMachine(t *testing.T) *machine {
 	m := newMachine(t)
 	for _, id := range []string{"bound", "bound2"} {
@@ -25,7 +25,7 @@ func joinMachine(t *testing.T) *machine {
 	return m
 }
 
-func TestRegister_ByAnother_JoinsOnlyOwnGrants(t *testing.T) {
+func TestRegister_ExistingGrant_ChecksCaller(t *testing.T) {
 	join := func(grant, token string) revoked.Registration {
 		return revoked.Registration{GrantID: grant, ClientID: "app", Issuer: "https://as.example",
 			Tokens: []revoked.TokenRegistration{access(token, start, time.Hour)}}
@@ -48,18 +48,18 @@ func TestRegister_ByAnother_JoinsOnlyOwnGrants(t *testing.T) {
 	}{
 		{"registrant joins", "issuer", join("g-1", "new"), nil},
 		{"registrant joins without an issuer", "issuer", bare("g-1", "new"), nil},
-		{"registrant repeats", "issuer", join("drawn", "a-1"), nil},
+		{"registrant retries", "issuer", join("drawn", "a-1"), nil},
 		{"administrator joins", "admin", join("g-1", "new"), nil},
-		{"administrator repeats", "admin", join("drawn", "a-0"), nil},
+		{"administrator retries", "admin", join("drawn", "a-0"), nil},
 		{"bound issuer joins a grant of its issuer", "bound", join("g-1", "new"), nil},
-		{"bound issuer joins a grant of its namesake", "bound2", join("g-b", "new"), nil},
-		{"bound issuer repeats", "bound2", join("drawn", "a-b"), nil},
+		{"bound issuer joins a grant of another client with its issuer", "bound2", join("g-b", "new"), nil},
+		{"bound issuer retries", "bound2", join("drawn", "a-b"), nil},
 		{"bound issuer and a grant without issuer", "bound", join("g-0", "new"), revoked.ErrConflict},
 		{"bound issuer and a token without issuer", "bound", join("drawn", "a-0"), revoked.ErrConflict},
 		{"unbound issuer joins", "issuer2", bare("g-1", "new"), revoked.ErrConflict},
 		{"unbound issuer joins a grant of a bound one", "issuer", bare("g-b", "new"), revoked.ErrConflict},
-		{"unbound issuer repeats", "issuer2", bare("drawn", "a-1"), revoked.ErrConflict},
-		{"unbound issuer repeats a refresh token", "issuer2", bare("drawn", "r-1"), revoked.ErrConflict},
+		{"unbound issuer sends a known token", "issuer2", bare("drawn", "a-1"), revoked.ErrConflict},
+		{"unbound issuer sends a known refresh token", "issuer2", bare("drawn", "r-1"), revoked.ErrConflict},
 		{"unbound issuer adds to a known token", "issuer2", guess(func(r *revoked.Registration) {
 			r.Tokens = append(r.Tokens, access("a-1", start, time.Hour))
 		}), revoked.ErrConflict},
@@ -90,13 +90,13 @@ func TestRegister_ByAnother_JoinsOnlyOwnGrants(t *testing.T) {
 			const want = "conflict: the grant or a token is already registered with other properties or by " +
 				"another caller; use another grant_id and other tokens"
 			if r.Err.Error() != want || reviewed.Error() != want || r.Register.GrantID != "" || r.Register.Revoked {
-				t.Errorf("got %q, %q, %+v, want one text without facts: %q", r.Err, reviewed, r.Register, want)
+				t.Errorf("got %q, %q, %+v, want the same text for all refusals: %q", r.Err, reviewed, r.Register, want)
 			}
 		})
 	}
 }
 
-func TestRegister_RefreshFromTheFuture_Refused(t *testing.T) {
+func TestRegister_FutureRefreshToken_Refused(t *testing.T) {
 	m := newMachine(t)
 	m.register(pair("1"))
 	skew := m.f.Settings().MaxClockSkew
@@ -117,7 +117,7 @@ func TestRegister_RefreshFromTheFuture_Refused(t *testing.T) {
 	}
 	m.want("r-1", revoked.Active)
 	if err := add(access("a-2", start.Add(time.Hour), time.Hour)); err != nil {
-		t.Errorf("access token: got %v, want no error: a cut-off ends it by its registration", err)
+		t.Errorf("access token: got %v, want no error: a cut-off also covers it by its registration time", err)
 	}
 	if err := add(refresh("r-2", start.Add(skew), time.Hour)); err != nil {
 		t.Errorf("refresh token within max_clock_skew: got %v, want no error", err)
@@ -163,7 +163,8 @@ func TestRegister_AfterRecovery_NeedsIssuedAt(t *testing.T) {
 	m.sameAs(m.replayed(3))
 }
 
-// An entry of an older leader keeps its meaning: members of both versions apply it in the same way.
+// An entry of an older leader keeps its rules. So members of both versions apply it in the same
+// way.
 func TestRegister_OlderEntry_KeepsItsRules(t *testing.T) {
 	m := joinMachine(t)
 	m.rules = 0

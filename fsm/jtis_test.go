@@ -34,11 +34,11 @@ func (m *machine) denyUnseen(iss, jti string) *command.Op {
 	return command.RevokeJWTOp(m.by("admin"), j, "leak")
 }
 
-// passDenials lets time pass until all denials have ended.
+// passDenials advances the time until all denials have ended.
 func (m *machine) passDenials() {
 	m.t.Helper()
 	m.drain()
-	for range 40 { // a denial stays while it ends the last grants
+	for range 40 { // a denial stays until it has ended the last grants
 		if m.f.Denials() == 0 {
 			return
 		}
@@ -86,7 +86,7 @@ func TestDenyJTI_RegisteredToken_EndsPermanently(t *testing.T) {
 	}
 }
 
-// Tokens may share a jti, although they should not. One entry ends a bounded number of grants. The
+// Tokens may share a jti, although they should not. One entry ends a limited number of grants. The
 // denial stays until all of them have ended. The revocation of a token denies its jti, too.
 func TestDenyJTI_ManyGrants_EndBeforeTheDenial(t *testing.T) {
 	for _, how := range []string{"by jti", "by token"} {
@@ -125,9 +125,9 @@ func TestDenyJTI_ManyGrants_EndBeforeTheDenial(t *testing.T) {
 	}
 }
 
-// One Expire may end a grant whose tokens have two denied jtis, both due: the first extends the
-// second.
-func TestExpire_GrantWithTwoJTIs_OneCommand(t *testing.T) {
+// One Expire may end a grant whose tokens have two denied jtis, both due. The denial that is
+// examined first extends the other one.
+func TestExpire_GrantWithTwoJTIs_Succeeds(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.MaxLifetime = time.Hour })
 	for _, n := range []string{"1", "2"} {
@@ -144,15 +144,15 @@ func TestExpire_GrantWithTwoJTIs_OneCommand(t *testing.T) {
 	}
 }
 
-// A cut-off ends the tokens before it. Their jtis are denied then, which must not end the newer
-// tokens of their grant.
-func TestExpire_JTIOfCutOffToken_GrantStaysAlive(t *testing.T) {
+// A cut-off ends the tokens that were issued before it, and Compact denies their jtis. These
+// denials must not end the newer tokens of the grant.
+func TestExpire_JTIOfCutOffToken_KeepsGrantActive(t *testing.T) {
 	for _, expired := range []bool{false, true} {
 		m := newMachine(t)
 		m.trust(func(i *revoked.Issuer) { i.MaxLifetime = time.Hour })
 		m.beginHistory()
 		reg := withJTI("old", testIss, "x", m.now)
-		if expired { // in another grant, whose token of the same jti has expired
+		if expired { // another grant has an expired token with the same jti
 			other := withJTI("other", testIss, "x", m.now)
 			other.Tokens = other.Tokens[:1]
 			other.Tokens[0].ExpiresAt = m.now.Add(time.Second)
@@ -182,9 +182,9 @@ func TestExpire_JTIOfCutOffToken_GrantStaysAlive(t *testing.T) {
 	}
 }
 
-// A denial by an older entry did not end the grant. A repeated revocation does, although the denial
-// lasts.
-func TestDenyJTI_OlderDenial_RepeatEndsGrant(t *testing.T) {
+// A denial by an older entry did not end the grant. A repeated revocation ends it, although the
+// denial still exists.
+func TestDenyJTI_OlderDenial_RetryEndsGrant(t *testing.T) {
 	m := newMachine(t, command.RegisterRules)
 	m.trust(nil)
 	m.register(withJTI("1", testIss, "j", m.now))
@@ -260,7 +260,7 @@ func TestDenyJTI_RandomHistory_NeverActiveAgain(t *testing.T) {
 		m.trust(func(i *revoked.Issuer) { i.MaxLifetime = time.Hour })
 		m.beginHistory() // so that the stub of an expired token has its jti
 		var names []string
-		dead, key := map[string]bool{}, map[string]string{}
+		inactive, key := map[string]bool{}, map[string]string{}
 		for range rapid.IntRange(1, 40).Draw(r, "steps") {
 			iss := rapid.SampledFrom([]string{testIss, testIss, "https://untrusted.example"}).Draw(r, "issuer")
 			jti := rapid.SampledFrom([]string{"j1", "j2"}).Draw(r, "jti")
@@ -294,7 +294,7 @@ func TestDenyJTI_RandomHistory_NeverActiveAgain(t *testing.T) {
 			if d := ops[max(len(ops)-1, 0):]; len(d) > 0 && d[0].GetRevokeJwt() != nil {
 				for _, n := range names {
 					if key[n] == testIss+d[0].GetRevokeJwt().Jti {
-						dead["a-"+n], dead["r-"+n] = true, true
+						inactive["a-"+n], inactive["r-"+n] = true, true
 					}
 				}
 			}
@@ -311,10 +311,10 @@ func TestDenyJTI_RandomHistory_NeverActiveAgain(t *testing.T) {
 			for _, n := range names {
 				for _, token := range []string{"a-" + n, "r-" + n} {
 					active := m.verdict(token) == revoked.Active
-					if active && dead[token] {
+					if active && inactive[token] {
 						r.Fatalf("%s: got active, want inactive", token)
 					}
-					dead[token] = dead[token] || !active
+					inactive[token] = inactive[token] || !active
 				}
 			}
 		}

@@ -31,7 +31,7 @@ type machine struct {
 	dir     string
 	log     []*raft.Log
 	now     revoked.Time
-	rules   uint32 // of the batches
+	rules   uint32 // rules of the batches
 	audited bool   // the batches leave audit entries
 	changes *changes
 	mu      sync.Mutex
@@ -225,7 +225,7 @@ func lookup(f *fsm.FSM, d revoked.Digest) (r revoked.Record, err error) {
 	return r, err
 }
 
-// verdict decides as a node whose clock shows the stamp of the log.
+// verdict returns the verdict of a node whose clock shows the stamp of the log.
 func (m *machine) verdict(token string) revoked.Verdict {
 	m.t.Helper()
 	r, err := lookup(m.f, digest(token))
@@ -287,7 +287,7 @@ func (m *machine) sameAs(other *machine) {
 	}
 }
 
-// crash opens a copy of the directory as a crash would leave it now.
+// crash opens a copy of the directory in the state after a crash at this moment.
 func (m *machine) crash() *machine {
 	m.t.Helper()
 	r := &machine{t: m.t, dir: m.moment(), now: m.now, rules: m.rules, log: append([]*raft.Log(nil), m.log...)}
@@ -335,7 +335,7 @@ func (m *machine) files() (list []string) {
 	return list
 }
 
-// atMost makes background commands as large as they may be.
+// atMost gives background commands their largest limit.
 func atMost(limit int) int { return limit }
 
 // testSettings returns the settings of the golden files.

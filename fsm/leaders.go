@@ -7,23 +7,23 @@ import (
 	"revoked/fsm/command"
 )
 
-// A Leadership is the leader of a term, as the first command of the term names it.
+// A Leadership describes the leader of a term. The first command of the term contains it.
 type Leadership struct {
 	Term     uint64
 	Server   string        // id in Raft's configuration; empty: not known
-	OwnLease time.Duration // the longest lease that it grants itself in the term; 0: not known
+	OwnLease time.Duration // longest lease that the leader grants itself in the term; 0: not known
 }
 
-// leaders remembers the leaders of the two newest terms whose first command this process applied.
+// leaders records the leaders of the two newest terms whose first command this process applied.
 // It is not part of the state: a restart loses it. Methods may be called concurrently.
 type leaders struct {
 	mu             sync.Mutex
 	newest, second Leadership
 }
 
-// opened records the first command of a term, from an entry of the given term. It ignores a command
-// for a term other than that of its entry, because such a command opens no term. Raft appends a
-// command that waited for too long in a later term of the same leader.
+// opened records the leader that m names, if m is for the term of its log entry. Otherwise m opens
+// no term, and opened ignores it. This happens if m was queued for so long that Raft appended it in
+// a later term of the same leader.
 func (l *leaders) opened(term uint64, m *command.Epoch) {
 	if m.Term != term {
 		return
@@ -42,17 +42,17 @@ func (l *leaders) opened(term uint64, m *command.Epoch) {
 	}
 }
 
-// forget drops everything. Call it after the state was replaced, because the skipped entries may
-// have opened terms.
+// forget drops the recorded leaders. Call it after a snapshot has replaced the state, because the
+// entries that the snapshot skipped may have opened terms.
 func (l *leaders) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.newest, l.second = Leadership{}, Leadership{}
 }
 
-// LeaderBefore returns the leader of the newest term below term whose first command the state
-// includes. It returns the zero value if this process does not know that leader. The first command
-// of term must have been applied.
+// LeaderBefore returns the leader of the newest term before the given one whose first command the
+// state includes. It returns the zero value if this process has not recorded that leader. The first
+// command of the given term must have been applied.
 func (f *FSM) LeaderBefore(term uint64) Leadership {
 	f.leaders.mu.Lock()
 	defer f.leaders.mu.Unlock()

@@ -20,7 +20,7 @@ func (m *machine) lead(entryTerm uint64, c *command.Epoch) {
 	}
 }
 
-func TestLeaderBefore_NewestEarlierTerm(t *testing.T) {
+func TestLeaderBefore_EarlierTerms_ReturnsNewest(t *testing.T) {
 	a := &command.Epoch{Term: 2, Node: "a", Server: "a/1", OwnLease: 1_000_000}
 	b := &command.Epoch{Term: 5, Node: "b", Server: "b/1", OwnLease: 2_000_000}
 	c := &command.Epoch{Term: 7, Node: "c", Server: "c/1", OwnLease: 3_000_000}
@@ -30,7 +30,7 @@ func TestLeaderBefore_NewestEarlierTerm(t *testing.T) {
 		lead func(m *machine)
 		want fsm.Leadership
 	}{
-		"nothing known": {func(m *machine) { m.lead(7, c) }, fsm.Leadership{}},
+		"no earlier term": {func(m *machine) { m.lead(7, c) }, fsm.Leadership{}},
 		"the newest of two": {func(m *machine) { m.lead(2, a); m.lead(5, b); m.lead(7, c) },
 			fsm.Leadership{Term: 5, Server: "b/1", OwnLease: 2 * time.Second}},
 		"without a bound": {func(m *machine) { m.lead(2, a); m.lead(5, unbounded); m.lead(7, c) },
@@ -53,7 +53,8 @@ func TestLeaderBefore_NewestEarlierTerm(t *testing.T) {
 	}
 }
 
-// The entries between two states are not known, and one of them may have opened a term.
+// The process has not applied the entries between two states, and one of them may have opened a
+// term.
 func TestLeaderBefore_StateReplaced_IsUnknown(t *testing.T) {
 	m := newMachine(t)
 	m.lead(2, &command.Epoch{Term: 2, Node: "a", Server: "a/1", OwnLease: 1_000_000})

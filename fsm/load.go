@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// writeLoad is the load of the store, read at most every loadAge.
+// writeLoad caches the write load of the store for loadAge.
 type writeLoad struct {
 	mu      sync.Mutex
 	at      time.Time
@@ -14,8 +14,8 @@ type writeLoad struct {
 
 const loadAge = 50 * time.Millisecond
 
-// WriteLoad returns how close the store is to the point at which writes have to wait, in percent.
-// The value may be 50 ms old. It is 0 after Close.
+// WriteLoad returns the write load of the store in percent. At 100, writes have to wait. The value
+// may be 50 ms old. It is 0 after Close.
 func (f *FSM) WriteLoad() int {
 	f.load.mu.Lock()
 	defer f.load.mu.Unlock()

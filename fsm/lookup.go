@@ -26,7 +26,8 @@ func (f *FSM) LookupGrant(id string) (revoked.Grant, bool, error) {
 	return g.Grant, ok, err
 }
 
-// AssertionUse returns the request that used an assertion. used is false if the state has no use.
+// AssertionUse returns the id of the request that used an assertion. The result used is false if
+// the state does not record a use of the assertion.
 func (f *FSM) AssertionUse(key revoked.Digest) (request [16]byte, used bool, err error) {
 	s, err := f.acquire()
 	if err != nil {
@@ -36,7 +37,7 @@ func (f *FSM) AssertionUse(key revoked.Digest) (request [16]byte, used bool, err
 	return lookup.AssertionUse(s, key)
 }
 
-// Decide applies revoked.Decide to a registered token, or to one without a record.
+// Decide applies revoked.Decide to a registered token, or to the empty record of an unknown one.
 func (f *FSM) Decide(r *revoked.Record, now revoked.Time) (revoked.Decision, error) {
 	f.mu.RLock()
 	in := revoked.DecideInput{
@@ -60,8 +61,8 @@ func (f *FSM) Decide(r *revoked.Record, now revoked.Time) (revoked.Decision, err
 	return revoked.Decide(r, in), nil
 }
 
-// DecideJWT returns the input for a verified JWT that is not registered, without Key and Denied.
-// Issuer is nil if no record of the issuer exists.
+// DecideJWT returns the input of revoked.Decide for a verified JWT that is not registered. The
+// caller sets Key and Denied. Issuer is nil if no record of the issuer exists.
 func (f *FSM) DecideJWT(j *revoked.JWT, now revoked.Time) revoked.DecideInput {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -108,7 +109,7 @@ func (f *FSM) Settings() revoked.Settings {
 	return f.mem.Settings.At(f.mem.Applied.Stamp)
 }
 
-// ClusterID returns the id of the cluster, "" before Bootstrap.
+// ClusterID returns the id of the cluster, or "" before Bootstrap.
 func (f *FSM) ClusterID() string {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -122,15 +123,16 @@ func (f *FSM) Stamp() revoked.Time {
 	return f.mem.Applied.Stamp
 }
 
-// Position returns index and term of the last entry that the state includes.
+// Position returns the index and the term of the last entry that the state includes.
 func (f *FSM) Position() (index, term uint64) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.mem.Applied.Index, f.mem.Applied.Term
 }
 
-// Counts returns the number of tokens with a live row and of grants that are not revoked. Expired
-// tokens count until Expire, and tokens that a cut-off revoked until Compact.
+// Counts returns the number of tokens in state Live and of grants that are not revoked. Expired
+// tokens count until Expire turns them into stubs, and tokens that a cut-off revoked until Compact
+// does.
 func (f *FSM) Counts() (tokens, grants uint64) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

@@ -8,7 +8,7 @@ import (
 )
 
 // TestMain checks fewer random histories under the race detector, which makes each several times
-// slower. Most of them use one goroutine. The flag -rapid.checks still decides if it is set.
+// slower. Most of them use one goroutine. If the flag -rapid.checks is set, it takes precedence.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	set := false

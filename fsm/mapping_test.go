@@ -17,8 +17,8 @@ import (
 	"revoked/fsm/snapshot"
 )
 
-// A claimed token is a JWT as its issuer signed it. The state reads its claims again with each
-// record.
+// A claimed is a JWT with all claims that its issuer signed. Each version of the issuer's record
+// maps these claims in its own way.
 type claimed struct {
 	jwt    revoked.JWT
 	claims map[string]string
@@ -57,16 +57,16 @@ func (m *machine) wantClaimed(what string, c *claimed, want revoked.Verdict) {
 	}
 }
 
-// mapTo is a change of the record.
+// mapTo returns a change of the record to another mapping.
 func mapTo(client, session, grant string, own bool) func(*revoked.Issuer) {
 	return func(i *revoked.Issuer) {
 		i.ClientClaim, i.SessionClaim, i.GrantClaim, i.OwnClients = client, session, grant, own
 	}
 }
 
-// A token that has ended by its client, session or grant stays inactive when the claims that
-// name them change. A change adds, removes or replaces a claim, or replaces it back.
-func TestPutIssuer_ChangedMapping_KeepsEndings(t *testing.T) {
+// A token that was revoked through its client, session or grant stays inactive when the claims that
+// name these change. A change adds, removes, replaces or restores a claim.
+func TestPutIssuer_ChangedMapping_TokensStayRevoked(t *testing.T) {
 	mappings := map[string]func(*revoked.Issuer){
 		"other claims": mapTo("c2", "s2", "g2", true), "fewer claims": mapTo("c2", "", "", false),
 		"no own clients": mapTo("c1", "s1", "g1", false), "the same": mapTo("c1", "s1", "g1", true),
@@ -109,7 +109,7 @@ func TestPutIssuer_ChangedMapping_KeepsEndings(t *testing.T) {
 		for name, to := range mappings {
 			m := newMachine(t)
 			m.trust(tt.before)
-			c, live := mapped("x", m.now, 20*time.Hour), mapped("live", m.now, 20*time.Hour)
+			c, unrelated := mapped("x", m.now, 20*time.Hour), mapped("unrelated", m.now, 20*time.Hour)
 			m.wantClaimed("before", c, revoked.Active)
 			tt.end(m, c)
 			m.later(time.Minute)
@@ -120,19 +120,20 @@ func TestPutIssuer_ChangedMapping_KeepsEndings(t *testing.T) {
 			m.drain()
 			wantErr(t, m.change(mapTo("", "", "", false)), nil)
 			m.wantClaimed(tt.name+", "+name+", none", c, revoked.Dead)
-			m.wantClaimed(tt.name+", "+name+", none", live, revoked.Active)
+			m.wantClaimed(tt.name+", "+name+", none", unrelated, revoked.Active)
 			wantErr(t, m.change(tt.before), nil)
 			m.wantClaimed(tt.name+", "+name+", none, back", c, revoked.Dead)
-			m.wantClaimed(tt.name+", "+name+", none, back", live, revoked.Active)
+			m.wantClaimed(tt.name+", "+name+", none, back", unrelated, revoked.Active)
 			m.sameAs(m.replayed(3))
 		}
 	}
 }
 
-// A token belongs to its client, session and grant by both mappings. So all of them end it, even
-// after the change. Its revocation ends the grants by both. A token that is issued after the change
-// belongs to those of the new mapping only.
-func TestPutIssuer_ChangedMapping_TokenHasBoth(t *testing.T) {
+// A token belongs to its client, session and grant under both mappings. So a revocation of any of
+// them ends it, even after the change. The revocation of the token itself ends its grants under
+// both mappings. A token that is issued after the change has only the client, session and grant of
+// the new mapping.
+func TestPutIssuer_ChangedMapping_BothMappingsApply(t *testing.T) {
 	m := newMachine(t)
 	m.trust(mapTo("c1", "s1", "g1", false))
 	old := mapped("x", m.now, 20*time.Hour)
@@ -158,8 +159,9 @@ func TestPutIssuer_ChangedMapping_TokenHasBoth(t *testing.T) {
 	agree(t, m, 3)
 }
 
-// If a client is disabled or deleted, no token that was seen as its own is active.
-func TestPutIssuer_ChangedMapping_KeepsClients(t *testing.T) {
+// If a client is disabled or deleted, no token that belongs to it under an earlier mapping is
+// active.
+func TestPutIssuer_ChangedMapping_ClientStaysDisabled(t *testing.T) {
 	for _, deleted := range []bool{false, true} {
 		m := newMachine(t)
 		m.trust(mapTo("c1", "", "", false))
@@ -179,8 +181,8 @@ func TestPutIssuer_ChangedMapping_KeepsClients(t *testing.T) {
 	}
 }
 
-// The rights of a client end with own_clients, but not what it has ended.
-func TestPutIssuer_NoOwnClients_EndsRightsOnly(t *testing.T) {
+// Without own_clients, a client loses its rights, but its earlier revocations stay in force.
+func TestPutIssuer_NoOwnClients_KeepsRevocations(t *testing.T) {
 	m := newMachine(t)
 	m.trust(mapTo("c1", "", "", true))
 	a, b := mapped("a", m.now, 20*time.Hour), mapped("b", m.now, 20*time.Hour)
@@ -192,8 +194,8 @@ func TestPutIssuer_NoOwnClients_EndsRightsOnly(t *testing.T) {
 	m.wantClaimed("after", b, revoked.Active)
 }
 
-// A cut-off may cover tokens issued after the change, by the earlier clock skews.
-func TestPutIssuer_ChangedMapping_CutoffAhead(t *testing.T) {
+// A cut-off may cover tokens issued after the change, because of the earlier clock skews.
+func TestPutIssuer_ChangedMapping_FutureCutoffApplies(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { mapTo("c1", "", "", false)(i); i.ClockSkew = time.Minute })
 	s := m.f.Settings()
@@ -206,12 +208,12 @@ func TestPutIssuer_ChangedMapping_CutoffAhead(t *testing.T) {
 	c, later := mapped("x", m.now.Add(2*time.Minute), time.Hour), mapped("x", m.now.Add(121*time.Second), time.Hour)
 	wantErr(t, m.change(func(i *revoked.Issuer) { mapTo("c2", "", "", false)(i); i.ClockSkew = 0 }), nil)
 	m.later(5 * time.Minute)
-	m.wantClaimed("within its reach", c, revoked.Dead)
-	m.wantClaimed("after its reach", later, revoked.Active)
+	m.wantClaimed("within the cut-off", c, revoked.Dead)
+	m.wantClaimed("after the cut-off", later, revoked.Active)
 }
 
-// The number of mappings is bounded. A mapping is dropped once every token that was seen under it
-// has expired. A mapping that is set again needs no further place.
+// The number of mappings is limited. A mapping is dropped once every token that was seen under it
+// has expired. A mapping that is set again does not count twice.
 func TestPutIssuer_ManyMappings_Refused(t *testing.T) {
 	m := newMachine(t)
 	m.trust(mapTo("c0", "", "", false))
@@ -246,15 +248,15 @@ func TestPutIssuer_ManyMappings_Refused(t *testing.T) {
 	m.later(25 * time.Hour)
 	m.drain()
 	if got := m.f.Issuer(testIss).Earlier; len(got) != 0 {
-		t.Errorf("got %+v, want no earlier mapping once every token is over", got)
+		t.Errorf("got %+v, want no earlier mapping once every token has expired", got)
 	}
 	if m.f.Issuer(testIss).MappingVersion == 0 {
 		t.Error("got mapping version 0, want that of the last change")
 	}
 }
 
-// With a shorter max_lifetime, earlier mappings are dropped sooner. A raise must not bring back the
-// tokens that they ended.
+// With a shorter max_lifetime, earlier mappings are dropped sooner. A later increase must not make
+// the tokens that they ended active again.
 func TestPutIssuer_LifetimeChanges_StaysInactive(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { mapTo("c1", "", "", false)(i); i.Keys = issuerKeys("a", "b") })
@@ -274,7 +276,7 @@ func TestPutIssuer_LifetimeChanges_StaysInactive(t *testing.T) {
 	m.later(10 * time.Minute)
 	m.drain()
 	if i := m.f.Issuer(testIss); len(i.Earlier) != 0 || i.Key(thumb("b")) != nil {
-		t.Fatalf("got %+v, want the mapping and the retired key gone", i)
+		t.Fatalf("got %+v, want the mapping and the retired key dropped", i)
 	}
 	for _, change := range []func(*revoked.Issuer){
 		lifetime(24 * time.Hour), func(i *revoked.Issuer) { i.Keys = issuerKeys("a", "b") }, lifetime(48 * time.Hour),
@@ -293,8 +295,8 @@ func TestPutIssuer_LifetimeChanges_StaysInactive(t *testing.T) {
 }
 
 // An issuer's clock may be ahead. So an increase affects only tokens that are issued more than the
-// larger of both skews after it.
-func TestPutIssuer_RaisedWithLowerSkew_ForLaterTokens(t *testing.T) {
+// larger of the two skews after the increase.
+func TestPutIssuer_RaisedLifetimeLowerSkew_LaterTokens(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.MaxLifetime, i.ClockSkew = time.Hour, 5*time.Minute })
 	c := mapped("x", m.now.Add(4*time.Minute), 10*time.Hour)
@@ -307,7 +309,7 @@ func TestPutIssuer_RaisedWithLowerSkew_ForLaterTokens(t *testing.T) {
 }
 
 // The revocation of a token with an iat in the future lasts until the token expires.
-func TestRevokeJWT_DatedAhead_StaysRevoked(t *testing.T) {
+func TestRevokeJWT_FutureIat_StaysRevoked(t *testing.T) {
 	m := newMachine(t)
 	m.trust(func(i *revoked.Issuer) { i.MaxLifetime = time.Hour })
 	c, long := mapped("x", m.now.Add(30*time.Minute), time.Hour), mapped("y", m.now.Add(30*time.Minute), 10*time.Hour)
@@ -328,7 +330,7 @@ func TestRevokeJWT_DatedAhead_StaysRevoked(t *testing.T) {
 }
 
 // The tokens of a deleted issuer stay revoked, even if another issuer is created with its iss.
-// Neither the new record nor a short cutoff_retention revives them.
+// Neither the new record nor a short cutoff_retention makes them active.
 func TestDeleteIssuer_RecreatedLonger_StaysRevoked(t *testing.T) {
 	m := newMachine(t)
 	s := m.f.Settings()
@@ -341,7 +343,7 @@ func TestDeleteIssuer_RecreatedLonger_StaysRevoked(t *testing.T) {
 	m.wantClaimed("before", ahead, revoked.Active)
 	wantErr(t, m.change(func(i *revoked.Issuer) { i.MaxLifetime = time.Minute }), nil)
 	m.must(command.DeleteIssuerOp(m.by("admin"), "as1"))
-	m.later(3 * time.Hour) // no issuer exists, and the retention is over
+	m.later(3 * time.Hour) // no issuer exists, and the retention has ended
 	m.drain()
 	m.trust(func(i *revoked.Issuer) { i.MaxLifetime, i.ClockSkew = 720*time.Hour, 0 })
 	for range 4 {
@@ -354,13 +356,13 @@ func TestDeleteIssuer_RecreatedLonger_StaysRevoked(t *testing.T) {
 	m.drain()
 	j := m.read(c)
 	if r := j.Record(); m.f.DecideJWT(j, m.now).Cutoff(&r.Grant, &r.Token, 0) {
-		t.Error("got the cut-off of the deletion, want it gone once every token is over")
+		t.Error("got the cut-off of the deletion, want it dropped once every token has expired")
 	}
 }
 
-// A cut-off may reach further than the deletion. It has ended tokens by the claims of the record
-// that was deleted; the next one may read others.
-func TestDeleteIssuer_CutoffAhead_StaysRevoked(t *testing.T) {
+// An earlier cut-off may cover tokens that were issued later than those that the deletion covers.
+// It ended tokens by the claims of the deleted record; the next record may map other claims.
+func TestDeleteIssuer_FutureCutoff_StaysRevoked(t *testing.T) {
 	m := newMachine(t)
 	s := m.f.Settings()
 	s.MaxClockSkew = time.Minute
@@ -375,7 +377,7 @@ func TestDeleteIssuer_CutoffAhead_StaysRevoked(t *testing.T) {
 	m.drain()
 	m.trust(func(i *revoked.Issuer) { mapTo("c2", "", "", false)(i); i.MaxLifetime, i.ClockSkew = 720*time.Hour, 0 })
 	m.wantClaimed("created anew", c, revoked.Dead)
-	m.wantClaimed("issued after the reach of both", later, revoked.Active)
+	m.wantClaimed("issued after both cut-offs", later, revoked.Active)
 }
 
 func TestWriteSnapshot_EarlierMappings_GoldenBytes(t *testing.T) {
@@ -407,14 +409,14 @@ func TestWriteSnapshot_EarlierMappings_GoldenBytes(t *testing.T) {
 	m.sameAs(r)
 }
 
-// A mappingModel records which tokens have been revoked. It forgets nothing.
+// A mappingModel records which tokens have been revoked. It never drops a record.
 type mappingModel struct {
 	tokens []*claimed
-	dead   map[*claimed]bool
-	named  map[string]bool // values that an ending has named, by any mapping
+	ended  map[*claimed]bool
+	named  map[string]bool // values that a revocation or a cut-off has named, under any mapping
 }
 
-// isNamed reports whether an ending has named a client, session or grant that c may have.
+// isNamed reports whether a revocation or a cut-off has named a client, session or grant of c.
 func (m *mappingModel) isNamed(c *claimed) bool {
 	return slices.ContainsFunc(allClaims, func(claim string) bool { return m.named[c.claims[claim]] })
 }
@@ -426,20 +428,20 @@ func (c *claimed) belongs(claim, value string) bool {
 
 // In random histories, a token that has ended stays inactive, however the record changes. A token
 // that no operation has revoked is active.
-func TestIssuer_RandomChanges_EndedStaysEnded(t *testing.T) {
+func TestIssuer_RandomChanges_TokensStayRevoked(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := newMachine(t)
 		defer m.f.Close()
 		m.trust(mapTo("c1", "s1", "g1", false))
-		mod := &mappingModel{dead: map[*claimed]bool{}, named: map[string]bool{}}
+		mod := &mappingModel{ended: map[*claimed]bool{}, named: map[string]bool{}}
 		pick := func(what string, l ...string) string { return rapid.SampledFrom(l).Draw(r, what) }
 		record := func() *revoked.Issuer { return m.f.Issuer(testIss) }
-		// seen are the tokens that a node may have answered active for.
+		// seen are the tokens that a node may have reported as active.
 		seen := func(c *claimed) bool { return c.jwt.IssuedAt <= m.now.Add(record().ClockSkew) }
 		end := func(claim, value string) {
 			for _, c := range mod.tokens {
 				if c.belongs(claim, value) && seen(c) {
-					mod.dead[c] = true
+					mod.ended[c] = true
 				}
 			}
 			mod.named[value] = true
@@ -480,7 +482,7 @@ func TestIssuer_RandomChanges_EndedStaysEnded(t *testing.T) {
 				}
 				c := rapid.SampledFrom(mod.tokens).Draw(r, "token")
 				m.must(command.RevokeJWTOp(m.by("admin"), m.read(c), ""))
-				mod.dead[c] = true
+				mod.ended[c] = true
 				for _, claim := range []string{"g1", "g2"} {
 					if i.GrantClaim == claim {
 						end(claim, c.claims[claim])
@@ -492,7 +494,7 @@ func TestIssuer_RandomChanges_EndedStaysEnded(t *testing.T) {
 				for _, e := range m.read(c).Earlier {
 					for _, v := range []string{e.GrantID, e.Session} {
 						if v != "" {
-							end("", v) // it may end others as well
+							end("", v) // v may end other tokens as well
 						}
 					}
 				}
@@ -504,13 +506,13 @@ func TestIssuer_RandomChanges_EndedStaysEnded(t *testing.T) {
 			m.later(time.Second)
 			for _, c := range mod.tokens {
 				v := m.jwtVerdict(m.read(c))
-				if v == revoked.Active && mod.dead[c] {
+				if v == revoked.Active && mod.ended[c] {
 					r.Fatalf("step %d: JWT %s: got active, want inactive: %+v", step, c.jwt.JTI, record())
 				}
 				i := record()
 				good := c.jwt.ExpiresAt > m.now && c.jwt.IssuedAt <= m.now.Add(i.ClockSkew) &&
 					c.jwt.ExpiresAt.Sub(c.jwt.IssuedAt) <= i.LifetimeOf(c.jwt.IssuedAt)
-				if v != revoked.Active && good && !mod.dead[c] && !mod.isNamed(c) {
+				if v != revoked.Active && good && !mod.ended[c] && !mod.isNamed(c) {
 					r.Fatalf("step %d: JWT %s: got %v, want active: %+v", step, c.jwt.JTI, v, record())
 				}
 			}

@@ -15,7 +15,7 @@ import (
 	"revoked/fsm/command"
 )
 
-// A model is a naive implementation of the rules: it forgets nothing and scans everything.
+// A model is a simple implementation of the rules: it never drops a record and scans all of them.
 type model struct {
 	grants     map[string]*modelGrant
 	tokens     map[string]*modelToken
@@ -29,19 +29,19 @@ type model struct {
 }
 
 type modelGrant struct {
-	by              string // the registrant
+	by              string // client that registered the grant
 	client, subject string
-	dead            bool
-	latest          revoked.Time // refresh token's issued_at
-	live            string       // refresh token
+	ended           bool
+	latest          revoked.Time // latest issued_at of a refresh token
+	live            string       // active refresh token
 }
 
 type modelToken struct {
 	grant    string
 	iat, exp revoked.Time
-	seen     revoked.Time // registered
+	seen     revoked.Time // time of registration
 	refresh  bool
-	dead     bool // rotated, or cut off when it was registered
+	ended    bool // rotated, or cut off when it was registered
 }
 
 type modelTombstone struct {
@@ -57,7 +57,7 @@ type modelCutoff struct {
 func (c *modelCutoff) covers(g *modelGrant, t *modelToken) bool {
 	iat := t.iat
 	if t.seen <= c.at {
-		iat = min(iat, t.seen) // it was registered by then, so it was issued by then
+		iat = min(iat, t.seen) // a token that was registered by then was also issued by then
 	}
 	return (c.client == "" || c.client == g.client) && (c.subject == "" || c.subject == g.subject) &&
 		iat.Unix() <= c.before.Unix()
@@ -73,7 +73,7 @@ func (m *model) active(name string, now revoked.Time) bool {
 		return false
 	}
 	g := m.grants[t.grant]
-	return !t.dead && !g.dead && !m.cut(g, t) && t.exp > now && (!t.refresh || g.live == name)
+	return !t.ended && !g.ended && !m.cut(g, t) && t.exp > now && (!t.refresh || g.live == name)
 }
 
 func (m *model) register(by string, rules uint32, r revoked.Registration, names []string, now revoked.Time) (err bool) {
@@ -115,17 +115,17 @@ func (m *model) register(by string, rules uint32, r revoked.Registration, names 
 		spec := &r.Tokens[i]
 		t := &modelToken{grant: r.GrantID, iat: spec.IssuedAt, seen: now, exp: spec.ExpiresAt,
 			refresh: spec.Kind == revoked.RefreshToken}
-		t.dead = g.dead || m.cut(g, t)
+		t.ended = g.ended || m.cut(g, t)
 		for _, s := range m.tombstones[names[i]] {
 			bound = bound || ((s.client == "" || s.client == r.ClientID) && now < s.until)
 		}
 		bound = bound || m.jwts[names[i]] || m.families[r.GrantID]
-		if t.refresh && !t.dead && t.iat >= g.latest {
+		if t.refresh && !t.ended && t.iat >= g.latest {
 			g.latest, g.live = t.iat, names[i]
 		}
 		m.tokens[names[i]] = t
 	}
-	g.dead = g.dead || bound
+	g.ended = g.ended || bound
 	return false
 }
 
@@ -142,13 +142,13 @@ func (m *model) revoke(client string, admin bool, name string, now revoked.Time)
 	if g.client != client && !admin {
 		return m.active(name, now)
 	}
-	g.dead = true
+	g.ended = true
 	return false
 }
 
 // The test generates histories and compares every verdict with that of the model after each step.
 // At the end it compares the state with those after a replay, a crash and a restore. Most times
-// stay within the windows after which the state machine may forget.
+// stay within the windows after which the state machine may drop records.
 func TestFSM_RandomHistories_MatchModel(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := newMachine(t)
@@ -201,7 +201,8 @@ func TestFSM_RandomHistories_MatchModel(t *testing.T) {
 					r.Fatalf("step %d: got a change or another result (%v, then %v), want a no-op", step, dry.Err,
 						res.Err)
 				}
-				// A foreign token that a tombstone ended after its window is not refused.
+				// A tombstone may outlive its window. The revocation of a foreign token that it ended then is
+				// not refused.
 				tomb := mod.tokens[name] != nil && anyTombstone(mod, mod.tokens[name].grant)
 				if want := mod.revoke(actor, actor == "admin", name, m.now); (res.Err != nil) != want &&
 					!(want && tomb) {
@@ -236,12 +237,12 @@ func TestFSM_RandomHistories_MatchModel(t *testing.T) {
 				if err != nil {
 					r.Fatal(err)
 				}
-				dead := mod.jwtDead(n, m.now, registered)
-				if v == revoked.Active && dead {
+				ended := mod.jwtEnded(n, m.now, registered)
+				if v == revoked.Active && ended {
 					r.Fatalf("step %d: JWT %s: got active, want inactive", step, n)
 				}
 				// A tombstone that outlived its window may have ended the grant that the JWT claims.
-				if v != revoked.Active && !dead && mod.tokens[n] == nil && modelJWT(n).IssuedAt <= m.now &&
+				if v != revoked.Active && !ended && mod.tokens[n] == nil && modelJWT(n).IssuedAt <= m.now &&
 					!anyTombstone(mod, modelJWT(n).GrantID) {
 					r.Fatalf("step %d: JWT %s: got %v, want active", step, n, v)
 				}
@@ -249,7 +250,7 @@ func TestFSM_RandomHistories_MatchModel(t *testing.T) {
 			for _, n := range names {
 				got := m.verdict(n) == revoked.Active
 				want := mod.active(n, m.now)
-				// The state machine forgets only tokens that are over. A tombstone may outlive its
+				// The state machine drops only tokens that have expired. A tombstone may outlive its
 				// window.
 				if got && !want {
 					r.Fatalf("step %d: token %s: got active, want not active", step, n)
@@ -271,8 +272,8 @@ func TestFSM_RandomHistories_MatchModel(t *testing.T) {
 	})
 }
 
-// modelJWT returns the JWT with that name: t0 to t2 claim the grants g0 to g2. It lives longer than
-// the access token that a registration makes of it.
+// modelJWT returns the JWT with that name: t0 to t2 claim the grants g0 to g2. It expires later
+// than the access token that a registration creates from it.
 func modelJWT(name string) *revoked.JWT {
 	j := jwt(name)
 	i := revoked.Time(name[1] - '0')
@@ -282,20 +283,20 @@ func modelJWT(name string) *revoked.JWT {
 	return j
 }
 
-// jwtDead reports whether the JWT with that name must not be active. While it is registered, only
+// jwtEnded reports whether the JWT with that name must not be active. While it is registered, only
 // its record, its jti and its digest are considered; the other claims are ignored.
-func (m *model) jwtDead(name string, now revoked.Time, registered bool) bool {
+func (m *model) jwtEnded(name string, now revoked.Time, registered bool) bool {
 	j := modelJWT(name)
 	if m.jwts[name] || m.tombed[name] || j.ExpiresAt <= now {
 		return true
 	}
-	if t := m.tokens[name]; t != nil && (t.dead || m.grants[t.grant].dead || m.cut(m.grants[t.grant], t)) {
+	if t := m.tokens[name]; t != nil && (t.ended || m.grants[t.grant].ended || m.cut(m.grants[t.grant], t)) {
 		return true
 	}
 	if registered {
 		return false
 	}
-	if g := m.grants[j.GrantID]; m.families[j.GrantID] || g != nil && g.dead {
+	if g := m.grants[j.GrantID]; m.families[j.GrantID] || g != nil && g.ended {
 		return true
 	}
 	return slices.ContainsFunc(m.cutoffs, func(c modelCutoff) bool {
@@ -304,16 +305,16 @@ func (m *model) jwtDead(name string, now revoked.Time, registered bool) bool {
 	})
 }
 
-// revokeJWT is the revocation of a JWT by an administrator. The grants that it ends are those that
-// it claims and those of its registration.
+// revokeJWT is the revocation of a JWT by an administrator. It ends the grant that the JWT claims
+// and the grant in which the JWT is registered.
 func (m *model) revokeJWT(name string) {
 	j := modelJWT(name)
 	m.jwts[name], m.families[j.GrantID] = true, true
 	if g := m.grants[j.GrantID]; g != nil {
-		g.dead = true
+		g.ended = true
 	}
 	if t := m.tokens[name]; t != nil {
-		m.grants[t.grant].dead = true
+		m.grants[t.grant].ended = true
 	}
 }
 
@@ -347,7 +348,7 @@ func agree(t *testing.T, m *machine, n int) {
 	if !bytes.Equal(crashed.backup(), backup) {
 		t.Error("backup after the crash: got different bytes, want the same")
 	}
-	// A backup does not show the queue: compare its effects as time passes.
+	// A backup does not contain the queue, so compare the effects of the queue as time passes.
 	restored.log, restored.now = append([]*raft.Log(nil), m.log...), m.now
 	for _, v := range []*machine{m, restored} {
 		for range 3 {

@@ -53,7 +53,7 @@ func TestWait_ManyWaiters_WokenOrClosed(t *testing.T) {
 	wantErr(t, err, revoked.ErrClosed)
 }
 
-// order fails the test if a change is announced before readers see it, or after its index is
+// order fails the test if Changes receives a change before readers see it, or after its index is
 // published.
 type order struct {
 	m         *machine
@@ -115,7 +115,7 @@ func TestApplied_Commit_PublishedLast(t *testing.T) {
 	wg.Wait()
 }
 
-// replaced calls at when a restore is announced.
+// A replaced calls its function at when a restore has replaced the state.
 type replaced struct {
 	order
 	at func()
@@ -123,8 +123,8 @@ type replaced struct {
 
 func (r *replaced) AllChanged() { r.at() }
 
-// A restore may end tokens that this node called active. A revocation waits for the index of the
-// new state, so the node must not publish the index before the new state answers.
+// A restore may end tokens that this node reported as active. A revocation waits for the index of
+// the new state, so the node must not publish the index before it serves the new state.
 func TestApplied_Restore_PublishedLast(t *testing.T) {
 	ahead := newMachine(t)
 	ahead.register(pair("1"))

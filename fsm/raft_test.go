@@ -136,7 +136,7 @@ func TestFSM_UnderRaft_MembersAgree(t *testing.T) {
 	b.want("a-5", revoked.Dead)
 	b.want("a-6", revoked.Active)
 
-	// Its own snapshot is a marker. After a restart it continues from its disk and the log.
+	// The snapshot that b takes is a marker. After a restart b continues from its disk and the log.
 	if err := b.raft.Snapshot().Error(); err != nil {
 		t.Fatal(err)
 	}

@@ -23,14 +23,14 @@ func TestRegister_Rules_ResultOrError(t *testing.T) {
 		err   error
 		want  revoked.RegisterResult
 	}{
-		{"repeat", "issuer", pair("1"), nil, revoked.RegisterResult{GrantID: "g-1"}},
-		{"repeat with another grant id", "issuer",
+		{"retry", "issuer", pair("1"), nil, revoked.RegisterResult{GrantID: "g-1"}},
+		{"retry with another grant id", "issuer",
 			with(func(r *revoked.Registration) { r.GrantID = "generated" }), nil, revoked.RegisterResult{GrantID: "g-1"}},
-		{"repeat with other subject, session and issuer", "issuer",
+		{"retry with other subject, session and issuer", "issuer",
 			with(func(r *revoked.Registration) {
 				r.GrantID, r.Subject, r.Session, r.Issuer = "generated", "bob", "s-2", ""
 			}), nil, revoked.RegisterResult{GrantID: "g-1"}},
-		{"repeat by an issuer of another issuer", "narrow",
+		{"retry by a client bound to another issuer", "narrow",
 			with(func(r *revoked.Registration) {
 				r.GrantID, r.Issuer = "generated", "https://else.example"
 			}), revoked.ErrConflict, revoked.RegisterResult{}},
@@ -83,7 +83,7 @@ func TestRegister_Rules_ResultOrError(t *testing.T) {
 		{"by an administrator", "admin", pair("2"), nil, revoked.RegisterResult{GrantID: "g-2", Created: true}},
 		{"by a plain client", "app", pair("2"), revoked.ErrForbidden, revoked.RegisterResult{}},
 		{"by a resource server", "rs", pair("2"), revoked.ErrForbidden, revoked.RegisterResult{}},
-		{"by an issuer of another issuer", "narrow", pair("2"), revoked.ErrForbidden, revoked.RegisterResult{}},
+		{"by a client bound to another issuer", "narrow", pair("2"), revoked.ErrForbidden, revoked.RegisterResult{}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -165,7 +165,7 @@ func TestRegister_RefreshTokens_Rotate(t *testing.T) {
 		r.Tokens = []revoked.TokenRegistration{refresh(name, iat, 24*time.Hour)}
 		return m.register(r)
 	}
-	t.Run("latest issued_at is live", func(t *testing.T) {
+	t.Run("latest issued_at is active", func(t *testing.T) {
 		m := newMachine(t)
 		m.register(pair("1"))
 		add(m, "r-2", start.Add(time.Second))
@@ -246,7 +246,7 @@ func TestRegister_FullGrant_Refused(t *testing.T) {
 	}
 	m.drain()
 	if tokens, _ := m.f.Counts(); tokens != 0 {
-		t.Errorf("live tokens after Compact: got %d, want 0", tokens)
+		t.Errorf("tokens in state live after Compact: got %d, want 0", tokens)
 	}
 	events, _, err := m.f.Events(0, 10_000)
 	if err != nil {
@@ -272,7 +272,7 @@ func TestRegister_FullGrant_Refused(t *testing.T) {
 	m.sameAs(m.replayed(7))
 }
 
-// fill registers n access tokens big-from... in a grant.
+// fill registers n access tokens in a grant. Their names are "big-" and a number, starting at from.
 func fill(m *machine, grant string, from, n int) {
 	m.t.Helper()
 	for i := from; i < from+n; {
@@ -310,7 +310,7 @@ func TestRegister_OlderTokenEnded_IsReported(t *testing.T) {
 	}{
 		{"new grant", with("g-2", access("a-2", start, time.Hour), refresh("r-2", start, time.Hour)), false},
 		{"further access token", with("g-1", access("a-2", start, time.Hour)), false},
-		{"repeat", with("g-1"), false},
+		{"retry", with("g-1"), false},
 		{"older refresh token", with("g-1", refresh("r-0", start.Add(-time.Hour), 2*time.Hour)), false},
 		{"newer refresh token", with("g-1", refresh("r-2", start.Add(time.Second), time.Hour)), true},
 		{"tombstoned token in an existing grant", with("g-1", access("ahead", start, time.Hour)), true},
@@ -323,7 +323,7 @@ func TestRegister_OlderTokenEnded_IsReported(t *testing.T) {
 			t.Errorf("%s: got %t, want %t", tt.name, got, tt.want)
 		}
 		if got := m.must(command.RegisterOp(m.by("issuer"), tt.reg)).Ended; tt.want && !got {
-			t.Errorf("%s, repeated: got %t, want %t", tt.name, got, tt.want)
+			t.Errorf("%s, retried: got %t, want %t", tt.name, got, tt.want)
 		}
 	}
 }

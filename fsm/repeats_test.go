@@ -19,7 +19,7 @@ func (m *machine) keepCutoffs(d time.Duration) {
 // A repeated revocation revokes the tokens that the issuer added to a grant or a session since the
 // first revocation. The denial outlasts them, even if cutoff_retention is hardly longer than their
 // lifetime.
-func TestRevokeJWT_RepeatForLaterToken_OutlivesIt(t *testing.T) {
+func TestRevokeJWT_RepeatedForLaterToken_OutlivesIt(t *testing.T) {
 	for _, retention := range []time.Duration{time.Hour, 24 * time.Hour, 25 * time.Hour, 1000 * time.Hour} {
 		for _, claim := range []string{"g1", "s1"} {
 			m := newMachine(t)
@@ -44,8 +44,8 @@ func TestRevokeJWT_RepeatForLaterToken_OutlivesIt(t *testing.T) {
 	}
 }
 
-// The revocation of a jti without an expiry lasts as long as the longest token that exists. It does
-// so even after one with an expiry that came too early. A further revocation writes nothing.
+// The revocation of a jti without an expiry lasts as long as the longest token that exists, even if
+// an earlier revocation named an expiry that was too early. A further revocation writes nothing.
 func TestRevokeJWT_JTIAfterOneWithExpiry_OutlivesToken(t *testing.T) {
 	m := newMachine(t)
 	m.trust(nil)
@@ -65,8 +65,9 @@ func TestRevokeJWT_JTIAfterOneWithExpiry_OutlivesToken(t *testing.T) {
 }
 
 // A tombstone from before the first issuer is as short as the window for late registrations. A
-// repeated revocation covers every JWT that exists: the key that verifies the token may come later.
-func TestTombstone_RepeatWithIssuer_OutlivesJWT(t *testing.T) {
+// repeated revocation covers every JWT that exists: the key that verifies the token may be
+// published later.
+func TestTombstone_RepeatedWithIssuer_OutlivesJWT(t *testing.T) {
 	for _, by := range []string{"admin", "app"} {
 		m := newMachine(t)
 		c := mapped("x", m.now, 24*time.Hour)

@@ -18,11 +18,11 @@ import (
 )
 
 // Restore implements raft.FSM: it replaces the state with a snapshot. It builds and checks the new
-// state next to the old one, syncs it, and swaps by one rename. After an earlier error the old
-// state remains in use. An error of the swap is fatal, and the next start uses whichever state is
-// on disk. Reads continue throughout.
+// state next to the old one, syncs it, and swaps the two by one rename. After an error before the
+// swap, the old state remains in use. An error of the swap is fatal, and the next start uses
+// whichever state is on disk. Reads continue throughout.
 //
-// A marker holds no state: Restore accepts it if the state is already at or above its index.
+// A marker contains no state: Restore accepts it if the state is already at or above its index.
 func (f *FSM) Restore(rc io.ReadCloser) error {
 	r := bufio.NewReaderSize(rc, 1<<20)
 	if isMarker(r) {
@@ -92,7 +92,8 @@ func (f *FSM) mayReplace(h *snapshot.Header) error {
 	return nil
 }
 
-// acceptMarker checks that the state belongs to the log of the marker. It changes nothing.
+// acceptMarker returns an error if the state is behind the index of the marker, or if it has
+// another log hash at that index. It changes nothing.
 func (f *FSM) acceptMarker(r io.Reader) error {
 	m, err := readMarker(r)
 	if err != nil {
@@ -135,8 +136,8 @@ func build(fs FS, dir string, r io.Reader, cacheBytes int64, log *slog.Logger) (
 // maxLoadBatch is the approximate size of a batch that load commits.
 const maxLoadBatch = 1 << 20
 
-// load fills s with the rows of a snapshot and those that derive from them, and flushes it. The
-// rows of grants come before those of tokens, which need them.
+// load fills s with the rows of a snapshot and the rows derived from them, and flushes s. In a
+// snapshot, grants come before tokens, so setJTI can read the grant of a token.
 func load(s *store.Store, r io.Reader) (snapshot.Header, error) {
 	b := s.NewBatch()
 	commit := func() error {
@@ -181,8 +182,8 @@ func load(s *store.Store, r io.Reader) (snapshot.Header, error) {
 	return h, s.Flush()
 }
 
-// setJTI writes the index key of the jti of a token, if it has one. val is the row of the token.
-// get reads the row of its grant.
+// setJTI writes the index key of the jti of a token, if the token has a jti. val is the row of the
+// token. get reads the row of its grant.
 func setJTI(b *store.Batch, get lookup.Get, key, val []byte) error {
 	if len(key) != 1+len(revoked.Digest{}) {
 		return fmt.Errorf("token: %w", rows.ErrRow)
@@ -208,9 +209,9 @@ func setJTI(b *store.Batch, get lookup.Get, key, val []byte) error {
 // indexChunk is the number of tokens that indexJTIs reads through one iterator.
 const indexChunk = 16 << 10
 
-// indexJTIs completes the index of the jtis of tokens. Older programs did not write it. They can
-// open the store until the log has a command of version command.JTIRules. Only from then on,
-// indexJTIs marks the index in the store as complete.
+// indexJTIs completes the index of the jtis of tokens, which older programs do not write. Older
+// programs can open the store until the log has a command of version command.JTIRules. So indexJTIs
+// marks the index as complete only from then on.
 func indexJTIs(s *store.Store, mem *memory.State) error {
 	if done, err := s.Get(rows.JTIsIndexedKey()); err != nil || done != nil {
 		return err

@@ -44,7 +44,7 @@ func TestRevoke_Rules_VerdictAndError(t *testing.T) {
 		{"refresh token by its client", nil, "app", "r-1", nil, revoked.Dead},
 		{"administrator", nil, "admin", "a-1", nil, revoked.Dead},
 		{"other client", nil, "other", "a-1", revoked.ErrForeignToken, revoked.Active},
-		{"dead grant by another client", func(m *machine) { m.revoke("app", "a-1") }, "other", "a-1", nil,
+		{"revoked grant by another client", func(m *machine) { m.revoke("app", "a-1") }, "other", "a-1", nil,
 			revoked.Dead},
 		{"cut-off token by another client", func(m *machine) {
 			m.must(command.CutoffOp(m.by("admin"), revoked.Selector{Subject: "alice"}, 0, ""))
@@ -81,7 +81,7 @@ func TestRevoke_Rules_VerdictAndError(t *testing.T) {
 	}
 }
 
-func TestRevoke_Repeat_KeepsFirstRevocation(t *testing.T) {
+func TestRevoke_Retry_KeepsFirstRevocation(t *testing.T) {
 	m := newMachine(t)
 	m.register(pair("1"))
 	m.revoke("app", "a-1")
@@ -149,7 +149,7 @@ func TestTombstone_LateRegistration_Revoked(t *testing.T) {
 			t.Errorf("got %+v, want Revoked", got)
 		}
 	})
-	t.Run("after repeats", func(t *testing.T) {
+	t.Run("after retries", func(t *testing.T) {
 		m := newMachine(t)
 		m.revoke("app", "r-1")
 		for range 6 {
@@ -163,7 +163,7 @@ func TestTombstone_LateRegistration_Revoked(t *testing.T) {
 			t.Errorf("got %+v, want Revoked", got)
 		}
 	})
-	t.Run("after its time", func(t *testing.T) {
+	t.Run("after its expiry", func(t *testing.T) {
 		m := newMachine(t)
 		m.revoke("app", "r-1")
 		m.later(3 * time.Hour)
@@ -172,7 +172,7 @@ func TestTombstone_LateRegistration_Revoked(t *testing.T) {
 			t.Errorf("got %+v, want not Revoked", got)
 		}
 	})
-	t.Run("repeat", func(t *testing.T) {
+	t.Run("retry", func(t *testing.T) {
 		m := newMachine(t)
 		m.revoke("app", "r-1")
 		if _, noop := m.f.DryRun(command.RevokeOp(m.by("app"), digest("r-1"), "")); !noop {
@@ -195,7 +195,7 @@ func TestTombstone_Quota_PerClient(t *testing.T) {
 		t.Errorf("last within the quota: got %v, want success", res[9999].Err)
 	}
 	wantErr(t, res[10_000].Err, revoked.ErrQuota)
-	for i, token := range []string{"a-k0", "r-k1", "old"} { // live, live, rotated
+	for i, token := range []string{"a-k0", "r-k1", "old"} { // active, active, rotated
 		name := fmt.Sprint("k", i)
 		m.register(pair(name))
 		if token == "old" {

@@ -31,8 +31,8 @@ func withStaff(t testing.TB, rules ...uint32) *machine {
 	return m
 }
 
-// opsBy returns one operation of each kind that has an actor, by that client, and who may propose
-// it. A fresh name makes each operation possible.
+// opsBy returns one operation by the client id of each kind that has an actor, and the clients that
+// may propose each kind. No object may exist with the name fresh yet.
 func opsBy(m *machine, id, fresh string) (ops map[string]*command.Op, may map[string][]string) {
 	by := m.by(id)
 	issuer := revoked.DefaultIssuer()
@@ -68,8 +68,8 @@ func opsBy(m *machine, id, fresh string) (ops map[string]*command.Op, may map[st
 	return ops, may
 }
 
-// Contract 6, "Roles": each operation by a client of each role. A refusal names the roles that may
-// and changes nothing.
+// Contract 6, "Roles": the test proposes each operation by a client of each role. A refusal names
+// the permitted roles and changes nothing.
 func TestApply_OperationsByRole_MatchTheTable(t *testing.T) {
 	for _, id := range []string{"admin", "issuer", "rs", "app", "ops", "eye", "aud"} {
 		m := withStaff(t)
@@ -93,7 +93,7 @@ func TestApply_OperationsByRole_MatchTheTable(t *testing.T) {
 			_, _, before := m.f.Hashes()
 			err := m.do(fresh[kind])[0].Err
 			_, _, after := m.f.Hashes()
-			// The issuer of the fixtures names no iss, so it may not deny a jti that it has not shown.
+			// The issuer of the fixtures names no iss, so it may not deny a jti without its token.
 			allowed := slices.Contains(may[kind], id)
 			refused := errors.Is(err, revoked.ErrForbidden) && strings.Contains(err.Error(), "the caller needs the role admin")
 			if refused == allowed || refused && before != after {
@@ -110,24 +110,25 @@ func TestApply_OperationsByRole_MatchTheTable(t *testing.T) {
 	}
 }
 
-// Every kind of an operation is in the table of the test, or has a reason not to be.
+// Every kind of operation is in the table of the test, except revoke and the kinds that no client
+// may propose.
 func TestOpsBy_Kinds_AreComplete(t *testing.T) {
 	m := withStaff(t)
 	ops, _ := opsBy(m, "admin", "fresh")
 	kinds := (&command.Op{}).ProtoReflect().Descriptor().Oneofs().ByName("kind").Fields()
 	for i := range kinds.Len() {
 		switch kind := string(kinds.Get(i).Name()); {
-		case kind == "revoke": // the token decides
+		case kind == "revoke": // the owner of the token decides
 		case kind == "join_node", kind == "enroll_node", kind == "put_issuer_keys", kind == "acknowledge",
-			kind == "members": // the leader's own
+			kind == "members": // only the leader proposes these
 		case ops[kind] == nil:
 			t.Errorf("%s: got no operation in the table, want one", kind)
 		}
 	}
 }
 
-// Operators, viewers and auditors never change a client, a cut-off, an issuer or a token of others,
-// whatever they send.
+// Operators, viewers and auditors can never change a client, a cut-off, an issuer or a token of
+// another client.
 func TestFSM_StaffHistories_ChangeNoRights(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := withStaff(t)
@@ -144,7 +145,7 @@ func TestFSM_StaffHistories_ChangeNoRights(t *testing.T) {
 			slices.Sort(kinds)
 			op := ops[rapid.SampledFrom(kinds).Draw(r, "kind")]
 			switch rapid.IntRange(0, 3).Draw(r, "twist") {
-			case 0: // an own record with more roles
+			case 0: // the client's own record with more roles
 				own, _ := m.f.Client(id)
 				more := *own
 				more.Roles = append(slices.Clone(more.Roles), rapid.SampledFrom(revoked.Roles()[:3]).Draw(r, "role"))
@@ -152,12 +153,12 @@ func TestFSM_StaffHistories_ChangeNoRights(t *testing.T) {
 			case 1:
 				op = command.RevokeOp(m.by(id), digest("a-1"), "")
 			case 2:
-				op.Actor.Admin = true // a lie
+				op.Actor.Admin = true // a false claim
 			}
 			m.do(op)
 			got, issuers, live := snapshotOf(m)
 			if got != clients || issuers != 1 || !live {
-				r.Fatalf("step %d: %s by %s: got clients %s, %d issuers, token live %v; want no change",
+				r.Fatalf("step %d: %s by %s: got clients %s, %d issuers, token active %v; want no change",
 					step, command.KindOf(op), id, got, issuers, live)
 			}
 		}
@@ -168,7 +169,7 @@ func TestFSM_StaffHistories_ChangeNoRights(t *testing.T) {
 	})
 }
 
-// snapshotOf returns what no one but an administrator may change.
+// snapshotOf returns the records that only an administrator may change.
 func snapshotOf(m *machine) (clients string, issuers int, live bool) {
 	var b strings.Builder
 	for _, c := range m.f.Clients() {
@@ -177,7 +178,8 @@ func snapshotOf(m *machine) (clients string, issuers int, live bool) {
 	return b.String(), len(m.f.Issuers()), m.verdict("a-1") == revoked.Active
 }
 
-// A state with a newer role needs a program of version 4. A log without one stays at its version.
+// A state with a newer role needs a program of version 4. A log without such a role keeps its
+// version.
 func TestWriteSnapshot_OperatorRoles_GoldenBytes(t *testing.T) {
 	m := newMachine(t, command.RegisterRules)
 	m.must(command.PutClientOp(m.by("admin"), confidential("rs2", revoked.RoleResourceServer), 0))
@@ -206,7 +208,7 @@ func TestWriteSnapshot_OperatorRoles_GoldenBytes(t *testing.T) {
 	}
 }
 
-// Every version skips a record of a bootstrap with a role that its field does not announce.
+// Every version skips a bootstrap record that has a newer role without the field operator_roles.
 func TestBootstrap_OperatorRoles_SetTheVersion(t *testing.T) {
 	for announced, want := range map[bool]uint32{true: 4, false: 1} {
 		m := empty(t)
@@ -219,7 +221,7 @@ func TestBootstrap_OperatorRoles_SetTheVersion(t *testing.T) {
 	}
 }
 
-// The last administrator stays, whatever other roles exist.
+// The last administrator cannot be removed, whatever other roles exist.
 func TestPutClient_OnlyOperatorsLeft_Refused(t *testing.T) {
 	m := withStaff(t)
 	admin, _ := m.f.Client("admin")

@@ -22,18 +22,19 @@ type SeedOptions struct {
 	ClusterID string
 	// Before is the time of the seed. The backup lacks the revocations since it was made, so Seed
 	// revokes every grant of the backup and everything issued at or before this time. It must not be
-	// earlier than the stamp of the backup by more than max_clock_skew. The history has a gap between
-	// the two.
+	// earlier than the stamp of the backup by more than max_clock_skew. The history has a gap from
+	// that stamp to Before.
 	Before revoked.Time
-	// AcceptLoss keeps the tokens of the backup active instead, even those revoked since. It
-	// requires a Reason.
+	// AcceptLoss keeps the tokens of the backup active instead, even those that were revoked after the
+	// backup. It requires a Reason.
 	AcceptLoss bool
-	Reason     string // in the cut-off, the feed and the audit log
-	// Recovered reports that the backup is the disk of a survivor, for the audit log.
+	Reason     string // reason recorded in the cut-off, the feed and the audit log
+	// Recovered reports that the backup was read from the disk of a surviving member. The audit entry
+	// of the seed then has another kind and actor.
 	Recovered bool
-	// Replay, if set, applies the entries that follow the backup before the new cluster begins. It
-	// gets index and term of the backup's last entry. apply takes commands and configurations, in the
-	// order of the log.
+	// Replay, if set, applies the entries that follow the backup before the new cluster begins. Replay
+	// gets the index and the term of the last entry in the backup. The function apply accepts commands
+	// and configurations, in log order.
 	Replay func(index, term uint64, apply func([]*raft.Log) error) error
 	Log    *slog.Logger
 }

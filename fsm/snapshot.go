@@ -36,8 +36,8 @@ func (f *FSM) freeze() (*store.Checkpoint, snapshot.Header, error) {
 	return c, h, nil
 }
 
-// WriteSnapshot writes a portable backup of the current state. The header holds its index.
-// WriteSnapshot does not block Apply. After an error w holds part of the backup.
+// WriteSnapshot writes a portable backup of the current state. The header holds the index of that
+// state. WriteSnapshot does not block Apply. After an error w holds part of the backup.
 func (f *FSM) WriteSnapshot(ctx context.Context, w io.Writer) (snapshot.Header, error) {
 	c, h, err := f.freeze()
 	if err != nil {
@@ -47,8 +47,8 @@ func (f *FSM) WriteSnapshot(ctx context.Context, w io.Writer) (snapshot.Header, 
 	return h, errors.Join(err, c.Close())
 }
 
-// Snapshot implements raft.FSM. It is cheap: the result flushes the state at least up to this index
-// and then persists a marker.
+// Snapshot implements raft.FSM. It does no I/O: Persist of the result flushes the state, at least
+// up to the index of this call, and then writes a marker.
 func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -86,10 +86,10 @@ func (l *localSnapshot) Persist(sink raft.SnapshotSink) error {
 // Release implements raft.FSMSnapshot.
 func (*localSnapshot) Release() {}
 
-// A SnapshotStore is Raft's snapshot store over the state machine. The inner store holds markers
+// A SnapshotStore wraps Raft's snapshot store for the state machine. The inner store holds markers
 // for local snapshots and the full bytes of installed ones. Opening a marker streams the current
-// state, at an index at or above that of the marker. The follower then skips the entries that its
-// state already includes.
+// state, whose index is at or above that of the marker. The follower then skips the entries that
+// its state already includes.
 type SnapshotStore struct {
 	raft.SnapshotStore
 	f *FSM

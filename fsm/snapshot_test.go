@@ -19,7 +19,7 @@ import (
 	"revoked/internal/await"
 )
 
-// lived returns a machine with a row of every family.
+// lived returns a machine whose log has left a row of every family.
 func lived(t testing.TB) *machine {
 	t.Helper()
 	m := newMachine(t)
@@ -77,7 +77,7 @@ func TestRestore_Backup_SameState(t *testing.T) {
 	if !bytes.Equal(m.backup(), r.backup()) {
 		t.Error("backup of the restored state: got different bytes, want the same")
 	}
-	// Both must remain equal afterwards, even after background commands.
+	// Both machines must remain equal, even after background commands.
 	r.log, r.now, r.rules = append([]*raft.Log(nil), m.log...), m.now, m.rules
 	for _, v := range []*machine{m, r} {
 		v.register(pair("5"))
@@ -224,7 +224,7 @@ func TestReplay_AfterCrash_SameState(t *testing.T) {
 	if d, err := warm.f.DurableIndex(); err != nil || d != at {
 		t.Fatalf("durable index: got %d, %v, want %d", d, err, at)
 	}
-	for _, l := range warm.log { // skips the prefix
+	for _, l := range warm.log { // the state skips the entries that it already includes
 		if _, ok := warm.f.Apply(l).(*fsm.Outcome); !ok {
 			t.Fatal(warm.fatal)
 		}

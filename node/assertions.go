@@ -5,8 +5,8 @@ import (
 	"revoked/node/jwt"
 )
 
-// ParseAssertion implements api.Backend. The clocks of a client and of this node may differ by
-// max_clock_skew.
+// ParseAssertion implements api.Backend. The clocks of a client and of this node may differ by up
+// to max_clock_skew.
 func (n *Node) ParseAssertion(raw, audience string) (
 	id string, verify func(*revoked.Client) (revoked.VerifiedAssertion, string, bool),
 ) {
@@ -19,9 +19,9 @@ func (n *Node) ParseAssertion(raw, audience string) (
 	}
 }
 
-// AssertionUse implements api.Backend. It reads this node's copy, which may be behind: Apply checks
-// the assertion of a change again. If the read fails, it reports a use by the zero request id, so
-// the caller is rejected.
+// AssertionUse implements api.Backend. It reads this node's copy of the state, which may be stale.
+// If the request makes a change, Apply checks the assertion again. If the read fails, AssertionUse
+// returns the zero request id and true, so that the request is rejected.
 func (n *Node) AssertionUse(key revoked.Digest) (request [16]byte, used bool) {
 	request, used, err := n.fsm.AssertionUse(key)
 	return request, used || err != nil

@@ -121,7 +121,7 @@ func TestAudit_Cluster_SameEntriesEverywhere(t *testing.T) {
 			}
 		}
 	}
-	check("at once")
+	check("before restarts")
 	for _, m := range c.Members {
 		m.Restart()
 	}
@@ -147,7 +147,7 @@ func TestAudit_MembershipChange_LeavesOneEntry(t *testing.T) {
 	}
 	gone := c.Follower()
 	gone.Stop()
-	c.Until("it is silent", func() bool { return !members(t, c)[gone.ID].Alive })
+	c.Until(gone.ID+" is silent", func() bool { return !members(t, c)[gone.ID].Alive })
 	removed, _ := send(t, c.Leader(), &calls, http.MethodPost, "/v1/cluster/remove", "admin",
 		`{"node":"`+gone.ID+`","force":true,"reason":"disk"}`)
 	byID, joins := map[string][]auditLine{}, 0
@@ -235,14 +235,14 @@ func TestAudit_ClusterActs_OneEntryEach(t *testing.T) {
 	m.Start()
 	mustJoin(t, m, c.Members[0])
 	voter := func(want bool) func() bool { return func() bool { return members(t, c)[m.ID].Voter == want } }
-	c.Until("it votes", voter(true))
+	c.Until("the new node votes", voter(true))
 	first := string(m.Node.Server())
 	m.Stop()
 	was := m.ClusterAddr()
 	m.Move()
 	now := m.ClusterAddr()
 	m.Start()
-	c.Until("the cluster knows its address", func() bool { return members(t, c)[m.ID].Cluster == now })
+	c.Until("the members have the new address", func() bool { return members(t, c)[m.ID].Cluster == now })
 	c.WaitReady()
 	m.Stop()
 	m.Wipe()
@@ -252,7 +252,7 @@ func TestAudit_ClusterActs_OneEntryEach(t *testing.T) {
 	second := string(m.Node.Server())
 	replica = m.ID
 	m.Restart()
-	c.Until("it has no vote", voter(false))
+	c.Until("the new node is demoted", voter(false))
 	c.WaitReady()
 	instance := func(server string) string { return strings.TrimPrefix(server, m.ID+"/") }
 	want := []string{
@@ -301,12 +301,12 @@ func TestAudit_LeaderFailsBeforeTheEntry_OneEntry(t *testing.T) {
 	m.Start()
 	refuseVote(m.ID, true)
 	mustJoin(t, m, c.Leader())
-	c.Until("it votes", func() bool { return members(t, c)[m.ID].Voter })
+	c.Until("the new node votes", func() bool { return members(t, c)[m.ID].Voter })
 	if got := entriesAbout(t, c, m.ID); len(got) != 2 {
 		t.Errorf("before the failure: got %q, want an admission and a join", got)
 	}
 	back := fail()
-	c.Until("its promotion has an entry", func() bool { return len(entriesAbout(t, c, m.ID)) > 2 })
+	c.Until("the promotion has an entry", func() bool { return len(entriesAbout(t, c, m.ID)) > 2 })
 	back()
 	want := []string{"admin cluster.admit done", "cluster cluster.join done",
 		"cluster cluster.promote done it had caught up"}
@@ -327,13 +327,13 @@ func TestAudit_LeaderFailsBeforeTheEntry_OneEntry(t *testing.T) {
 		_, failed := through.Node.Demote(t.Context(), by, m.ID)
 		err <- failed
 	}()
-	c.Until("it has no vote", func() bool { return !members(t, c)[m.ID].Voter })
+	c.Until("the new node is demoted", func() bool { return !members(t, c)[m.ID].Voter })
 	back = fail()
 	if err := <-err; err != nil && !errors.Is(err, revoked.ErrOutcomeUnknown) && !errors.Is(err, revoked.ErrNoLeader) &&
 		!errors.Is(err, revoked.ErrClosed) { // on a busy machine, this member may be the leader that fails
 		t.Errorf("demote: got %v, want no refusal", err)
 	}
-	c.Until("its demotion has an entry", func() bool { return len(entriesAbout(t, c, m.ID)) > 3 })
+	c.Until("the demotion has an entry", func() bool { return len(entriesAbout(t, c, m.ID)) > 3 })
 	back()
 	want = append(want, "admin cluster.demote done")
 	if got := entriesAbout(t, c, m.ID); !slices.Equal(got, want) {

@@ -216,7 +216,7 @@ func TestAuditComplete_RandomCalls_MatchTheModel(t *testing.T) {
 	}
 	for _, m := range c.Members {
 		var wrong []string
-		// On a busy machine, an entry may follow the answer to its call.
+		// On a busy machine, an entry may appear after the response to its call.
 		ok := c.Await(m.ID+": the entries of all calls", func() bool {
 			wrong = wrongEntries(t, m, want, lines)
 			return len(wrong) == 0

@@ -15,44 +15,45 @@ import (
 	"revoked/node/propose"
 )
 
-// background commits commands that expire or remove state. It leaves most of the time to callers.
-// It is not safe for concurrent use.
+// background commits commands that expire or remove state. It leaves most of the capacity to
+// callers. It is not safe for concurrent use.
 //
-// Expired and revoked tokens are inactive without it; it only frees space. So it yields whenever
-// callers write, unless rows have been due for a long time.
+// Expired and revoked tokens are inactive even before their rows are removed, so background only
+// frees space. It yields whenever callers write, unless rows have been due for a long time.
 type background struct {
 	commit func(command.Command) (fsm.Outcome, error)
 	keepUp func(index uint64) // waits until the members with a lease have applied index
 
 	pace propose.Pace
-	last uint64 // index of the newest command
+	last uint64 // log index of the last command that run committed
 }
 
-// A backlog is the state with rows to expire or remove.
+// A backlog finds the rows of the state that are due to expire or to be removed.
 type backlog interface {
-	// Backlog returns the next command, or nil.
+	// Backlog returns the next command to commit, or nil if no row is due.
 	Backlog(now revoked.Time, size func(limit int) int) fsm.Background
-	// OldestDue returns a time before which no row is due, or 0 if that is unknown.
+	// OldestDue returns a time before which none of these rows became due, or 0 if it is unknown.
 	OldestDue() revoked.Time
 }
 
 var _ backlog = (*fsm.FSM)(nil)
 
 const (
-	backgroundTarget = 10 * time.Millisecond // to apply one command: callers wait for it
-	minRows          = 256                   // of one command
-	inARow           = 64                    // commands without a pause
+	backgroundTarget = 10 * time.Millisecond // target time for applying one command, which delays callers
+	minRows          = 256                   // smallest limit of one command, in rows
+	inARow           = 64                    // maximum number of commands without a pause
 	idlePause        = time.Second
-	// If callers wrote at the same time, the pause after a command is the time for applying it, times
-	// callersShare. On a busy machine, applying takes longer than it should, and callers wait as long.
+	// If callers wrote in the meantime, run pauses after a command. The pause is callersShare times as
+	// long as the command took to apply, so it grows on a busy machine.
 	callersShare = 9
 	// Once a row has been due for this long, run does not pause, because the state would grow.
 	longOverdue = 10 * time.Minute
 )
 
 // run commits at most inARow commands. It stops early if none is due or callers need the time, and
-// returns how long to wait before the next call. It waits while a member has not applied the
-// command before the last one. After a failed commit it returns: the leader may have changed.
+// returns how long to wait before the next call. After each command, it waits for the members with
+// a lease to apply the command before that one. It also returns after a failed commit, because the
+// leader may have changed.
 func (b *background) run(ctx context.Context, state backlog, stamp func() revoked.Time) (pause time.Duration) {
 	for range inARow {
 		now := stamp()
@@ -81,11 +82,11 @@ const finalsEvery = time.Second
 
 // finals holds the times at which entries became final, until the leader has proposed them to the
 // log. It is bounded, and a leader change empties it. A lost record only makes an answer about the
-// past less exact. No caller waits for it.
+// past less exact. No caller waits for a record to be proposed.
 type finals struct {
 	mu   sync.Mutex
 	list []revoked.Acknowledgement
-	kick chan struct{} // capacity one: the list is not empty
+	kick chan struct{} // has capacity one; signals that list is not empty
 }
 
 func newFinals() *finals { return &finals{kick: make(chan struct{}, 1)} }
@@ -113,12 +114,12 @@ func (f *finals) take() []revoked.Acknowledgement {
 	return slices.CompactFunc(list, func(a, b revoked.Acknowledgement) bool { return a.Index == b.Index })
 }
 
-// run proposes the records of one term until ctx ends: at most one operation in finalsEvery, and
-// none while there are no records.
+// run proposes the records of one term until ctx ends. It proposes at most one operation in each
+// finalsEvery, and after the first operation none without records.
 //
-// The first operation begins the history. Without records, run proposes it only once the log holds
-// a command that older programs do not support. Until then, an idle cluster may still be
-// downgraded.
+// The first operation begins the history that AsOf reads. Without records, run proposes this
+// operation only once the log contains a command that older programs do not support. Until then, an
+// idle cluster can still be downgraded.
 func (f *finals) run(ctx context.Context, p *propose.Proposer, state *fsm.FSM, log *slog.Logger) {
 	f.take() // records of an earlier term
 	for {

@@ -297,7 +297,7 @@ func (s *sim) revokeJWT(ctx context.Context, l *simLife, t *simJWT, by string) {
 	s.present(ctx, t)
 }
 
-// revokeJTI revokes a token without showing it.
+// revokeJTI revokes a token by its jti, without presenting the token.
 func (b *simBearer) revokeJTI(ctx context.Context, t *simJWT) {
 	r := revoked.JTIRevocation{Issuer: t.jwt.Issuer, JTI: t.jwt.JTI}
 	if b.rng.IntN(2) == 0 {
@@ -420,7 +420,7 @@ func (b *simBearer) cutOff(ctx context.Context, t *simJWT) {
 	b.s.present(ctx, t)
 }
 
-// foreign lets a client that does not own a token try to revoke it. That revokes nothing.
+// foreign makes a client that does not own a token try to revoke it. The call must revoke nothing.
 func (b *simBearer) foreign(ctx context.Context, t *simJWT) {
 	if t.issuer.record.OwnClients && t.jwt.ClientID == "app" || t.issuer.remapped() {
 		return

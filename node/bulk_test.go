@@ -11,8 +11,8 @@ import (
 	"revoked/node/nodetest"
 )
 
-// Imports run through all nodes at once, together with revocations. Each registration is there, and
-// its result has the index of its own entry.
+// Imports run through all nodes concurrently, together with revocations. Every registration
+// succeeds, and its result has the index of its own entry.
 func TestRegisterBulk_ThroughEveryNode_RegistersAll(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{Node: func(_ int, conf *node.Config) { patient(conf) }})

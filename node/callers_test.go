@@ -187,7 +187,7 @@ func (s *sim) revokeAt(ctx context.Context, l *simLife, g *simGrant, token revok
 	})
 }
 
-// revokeBy calls a revocation of a grant.
+// revokeBy revokes a grant through call. It reports whether the revocation was acknowledged.
 func (s *sim) revokeBy(
 	ctx context.Context, l *simLife, g *simGrant, token revoked.Digest, call func() (revoked.RevokeResult, error),
 ) bool {

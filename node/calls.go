@@ -28,7 +28,7 @@ type caller struct {
 }
 
 // callLeader makes one call to the leader that Raft reports. ErrNoLeader guarantees that the leader
-// did not get the request; after every other error the outcome is unknown.
+// did not receive the request. After every other error the outcome is unknown.
 func (c caller) callLeader(ctx context.Context, path string, req, resp proto.Message) error {
 	addr, _ := c.raft.LeaderWithID()
 	if addr == "" {
@@ -41,9 +41,9 @@ func (c caller) callLeader(ctx context.Context, path string, req, resp proto.Mes
 	return c.call(ctx, host, name, path, req, resp)
 }
 
-// call makes one call to the node at host, whose certificate must contain name. An empty name
-// accepts every node of the cluster's CA. It blocks until the answer or the end of ctx. The caller
-// must check for errors inside the answer.
+// call makes one call to the node at host, whose certificate must contain name. If name is empty,
+// every certificate of the cluster's CA is accepted. call blocks until the response arrives or ctx
+// ends. The caller must check for errors inside the response.
 func (c caller) call(ctx context.Context, host, name, path string, req, resp proto.Message) error {
 	body, err := proto.Marshal(req)
 	if err != nil {
@@ -53,7 +53,8 @@ func (c caller) call(ctx context.Context, host, name, path string, req, resp pro
 	return answer(host, b, err, resp)
 }
 
-// callBound is call on a connection of its own. makeReq gets the binding of that connection.
+// callBound is like call, but uses a new connection. makeReq returns the request for the binding of
+// that connection, see transport.Binding.
 func (c caller) callBound(
 	ctx context.Context, host, name, path string, makeReq func(binding []byte) proto.Message, resp proto.Message,
 ) error {
@@ -63,7 +64,7 @@ func (c caller) callBound(
 	return answer(host, b, err, resp)
 }
 
-// answer decodes the answer of the node at host.
+// answer decodes b, the response of the node at host, into resp. err is the error of the call.
 func answer(host string, b []byte, err error, resp proto.Message) error {
 	switch {
 	case errors.Is(err, transport.ErrNotSent):
@@ -77,19 +78,19 @@ func answer(host string, b []byte, err error, resp proto.Message) error {
 	return nil
 }
 
-// maxCallBody bounds the body of a call in bytes.
+// maxCallBody is the maximum size of the body of a call in bytes.
 const maxCallBody = 16 << 20
 
 // handler serves the calls from other nodes. The transport has checked the peer's certificate; the
 // handlers check the rights of the peer. Requests arrive only after the roster exists. A
-// certificate alone does not prove membership: a removed node has one, and so does a node that has
-// not joined.
+// certificate alone does not prove membership: a removed node still has one, and a node that has
+// not joined yet may already have one.
 func (n *Node) handler() http.Handler {
 	mux := http.NewServeMux()
 	handle(mux, nodepb.PathHello, func(context.Context, string, *nodepb.Hello) *nodepb.Hello { return n.roster.Hello() })
 	handleRequest(mux, nodepb.PathJoin, func(r *http.Request, req *nodepb.JoinRequest) *nodepb.AdminResponse {
 		if !req.Forwarded {
-			req.Binding, _ = transport.Binding(r) // without one, no proof is valid
+			req.Binding, _ = transport.Binding(r) // without a binding, ServeJoin accepts no proof
 			key := pki.KeyHash(r.TLS.PeerCertificates[0])
 			req.CertificateKey = key[:]
 		}
@@ -122,7 +123,7 @@ func (n *Node) handler() http.Handler {
 // serveSubmit proposes the operations that another member forwarded to this node. The forwarding
 // node has verified the actor's secret; Apply verifies that the actor has not changed since.
 func (n *Node) serveSubmit(ctx context.Context, peer string, req *nodepb.SubmitRequest) *nodepb.SubmitResponse {
-	if !n.roster.IsMember(peer) { // it left or has not joined; nothing was proposed, so clients may retry
+	if !n.roster.IsMember(peer) { // peer left or has not joined; nothing was proposed, so clients may retry
 		return &nodepb.SubmitResponse{
 			Code: revoked.Code(revoked.ErrNoLeader), Detail: "the forwarding node is not a member of this cluster",
 		}
@@ -130,11 +131,11 @@ func (n *Node) serveSubmit(ctx context.Context, peer string, req *nodepb.SubmitR
 	return n.propose.Serve(ctx, peer, req)
 }
 
-// A certificates connects package certify with the node.
+// certificates connects package certify with the node.
 type certificates struct{ *Node }
 
-// signer returns the part of this node that signs certificates of nodes, or records their use of
-// join tokens.
+// signer returns the part of this node that signs certificates for nodes and records which join
+// tokens they used.
 func (n certificates) signer() *certify.Signer {
 	return &certify.Signer{
 		NodeID: n.cfg.NodeID, CA: n.cfg.CAKey, Log: n.cfg.Log, Now: n.cfg.Now, State: n.fsm,
@@ -153,8 +154,8 @@ func (n certificates) signer() *certify.Signer {
 	}
 }
 
-// enrollment serves nodes without a certificate. It returns nil on a node that cannot sign
-// certificates.
+// enrollment returns the function that issues certificates to new nodes over TLS connections
+// without a client certificate. It returns nil on a node that cannot sign certificates.
 func (n certificates) enrollment() func(context.Context, *tls.Conn) {
 	if n.cfg.CAKey == nil {
 		return nil
@@ -163,10 +164,10 @@ func (n certificates) enrollment() func(context.Context, *tls.Conn) {
 		if !n.roster.IsMember(n.cfg.NodeID) {
 			return nil, fmt.Errorf("%w: %s is not a member", revoked.ErrNoLeader, n.cfg.NodeID)
 		}
-		// A new node accepts only the CA in its join token, that of the members' certificates. CAKey must
-		// be the same CA.
+		// A new node accepts only the CA that its join token names, which is the CA of the members'
+		// certificates. So CAKey must be the key of that CA.
 		if own, err := n.cfg.Certs.CAKeyHash(); err != nil || own != pki.KeyHash(n.cfg.CAKey.Certificate()) {
-			return nil, fmt.Errorf("%w: %s moves to another CA: its certificate is not from the CA of cluster_ca_key",
+			return nil, fmt.Errorf("%w: %s is moving to another CA: its certificate was not issued by the CA of cluster_ca_key",
 				revoked.ErrNoLeader, n.cfg.NodeID)
 		}
 		return n.signer().Issue(ctx, r)
@@ -184,7 +185,7 @@ func (n certificates) renew(
 	return &nodepb.RenewResponse{Certificate: der, CaKey: ca[:]}
 }
 
-// newRenewer returns the part of this node that renews its certificate.
+// renewer returns the part of this node that renews its certificate.
 func (n certificates) renewer() *certify.Renewer {
 	calls := caller{n.transport, n.raft}
 	return &certify.Renewer{
@@ -215,7 +216,7 @@ func handle[Req, Resp any, PReq interface {
 }
 
 // handleRequest registers a call with a protobuf request and response. Errors are sent inside the
-// response. The body is read whole before serve is called.
+// response. The whole body is read before serve is called.
 func handleRequest[Req, Resp any, PReq interface {
 	*Req
 	proto.Message
@@ -236,7 +237,7 @@ func handleRequest[Req, Resp any, PReq interface {
 		}
 		b, err := proto.Marshal(serve(r, req))
 		if err != nil {
-			http.Error(w, "failed", http.StatusInternalServerError)
+			http.Error(w, "cannot encode response", http.StatusInternalServerError)
 			return
 		}
 		w.Header().Set("Content-Type", "application/protobuf")

@@ -13,10 +13,10 @@ import (
 )
 
 // A simTrust is the part of the oracle that records trusted issuers and their tokens. The oracle's
-// lock guards it. JWTs take part in the invariants like this:
+// lock guards it. The invariants for JWTs are:
 //
-//	I1 once a change that ends a token is acknowledged, no node answers active for it, for ever; nor
-//	   while its issuer is disabled, or does not allow its algorithm
+//	I1 after a change that ends a token is acknowledged, no node ever answers active for it again;
+//	   no node does so while its issuer is disabled, or does not allow its algorithm
 //	I2 a token is active only with an issuer and a key that exist, and while the node's clock and its
 //	   newest stamp allow it; a token that nothing ends is never inactive
 //	I3 a node that is current has every acknowledged change
@@ -59,7 +59,7 @@ type simKey struct {
 	issuer *simIssuer
 	signer *simSigner
 	began  int64 // given to a node, or published for the fetches
-	known  int64 // every node that is current verifies with it
+	known  int64 // when every current node began to verify with it
 	gone   *simEnding
 	banned bool // acknowledged
 }
@@ -98,7 +98,7 @@ type simEnding struct {
 	covers       func(*simJWT) bool // tokens that it ends, once acknowledged
 }
 
-// begin is called before a change that may end tokens.
+// begin must be called before a change that may end tokens.
 func (o *simOracle) begin(touches func(*simJWT) bool) *simEnding {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -114,7 +114,7 @@ func (o *simOracle) beginLocked(touches func(*simJWT) bool) *simEnding {
 	return e
 }
 
-// final is called once the change is acknowledged. It ends the tokens that covers returns.
+// final must be called once the change is acknowledged. It ends the tokens that covers returns.
 func (o *simOracle) final(e *simEnding, covers func(*simJWT) bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -299,9 +299,9 @@ func (o *simOracle) expiring(n int) (some []*simJWT) {
 	return some
 }
 
-// deadJWTs returns the n newest tokens that an acknowledged change has ended and that have not
+// endedJWTs returns the n newest tokens that an acknowledged change has ended and that have not
 // expired. A node that becomes current afterwards has the change. The caller holds the lock.
-func (o *simOracle) deadJWTs(n int) (dead []*simJWT) {
+func (o *simOracle) endedJWTs(n int) (dead []*simJWT) {
 	now := revoked.TimeOf(time.Now())
 	for _, t := range slices.Backward(o.trust.tokens) {
 		if t.revoked != 0 && t.jwt.ExpiresAt > now && len(dead) < n {

@@ -25,7 +25,7 @@ import (
 )
 
 // Config configures a node. NodeID, DataDir, Listener, Certs and, with gossip, GossipKey are
-// required; withDefaults fills in the rest.
+// required. withDefaults sets the other fields that have a default.
 type Config struct {
 	NodeID  string
 	Region  string
@@ -33,25 +33,25 @@ type Config struct {
 	API     string // URL of this node's API, announced to the other members
 	Version string
 
-	Listener         net.Listener // cluster port, already bound; Open owns it
+	Listener         net.Listener // listener of the cluster port; Open takes ownership of it
 	ClusterAdvertise string       // host:port that the other members dial
 	Certs            *pki.Certs
 	CAKey            *pki.CA        // signs certificates of nodes; nil: this node cannot sign
-	Renew            *certify.Files // of Certs, if a join token gave them; nil: an operator renews them
+	Renew            *certify.Files // files of Certs if a join token was used to get them; nil: an operator renews Certs
 
 	GossipBind      string // host:port; empty turns gossip off
 	GossipAdvertise string
 	GossipKey       []byte // 32 bytes
 
 	BootstrapExpect  int
-	Join             []string // cluster addresses
-	JoinToken        string   // admits this node; empty: an administrator admits it by name
+	Join             []string // cluster addresses of nodes in the cluster to join
+	JoinToken        string   // admits this node; empty: an administrator must admit it by name
 	NonVoter         bool
 	Rejoin           bool             // accept the data directory of a node that has left its cluster
-	BootstrapClients []revoked.Client // proposed once, by the first leader; used until the node is in a cluster
+	BootstrapClients []revoked.Client // clients of a new cluster; also used until this node is in a cluster
 	Defaults         revoked.Settings // settings of a new cluster
 
-	// KeyFetch bounds the fetches of key sets of trusted issuers, while this node leads.
+	// KeyFetch configures how this node, while it leads, fetches the key sets of trusted issuers.
 	KeyFetch KeyFetchConfig
 
 	HeartbeatTimeout time.Duration
@@ -59,8 +59,8 @@ type Config struct {
 	RequestTimeout   time.Duration // longest wait of one call
 	StableTime       time.Duration // a new member must be healthy for this long to become a voter
 
-	CacheSize      int64 // bytes of the record cache
-	StoreCacheSize int64 // bytes of the store's block cache
+	CacheSize      int64 // size of the record cache in bytes
+	StoreCacheSize int64 // size of the store's block cache in bytes
 
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
@@ -79,17 +79,17 @@ type Config struct {
 	hooks hooks
 }
 
-// A KeyFetchConfig bounds the fetches of key sets. The zero value verifies certificates with the
-// system's roots, connects directly and allows public addresses only.
+// A KeyFetchConfig configures the fetches of key sets. The zero value verifies certificates with
+// the system's roots, connects directly and allows public addresses only.
 type KeyFetchConfig struct {
-	CAFile string         // PEM file of the roots that replace those of the system
-	Allow  []netip.Prefix // networks beyond the public ones
+	CAFile string         // PEM file of root certificates that replace those of the system
+	Allow  []netip.Prefix // allowed networks in addition to the public ones
 	Proxy  *url.URL       // HTTP proxy, or nil
 }
 
-// withDefaults returns c with a value for each field that may be empty. It returns ErrInvalid if a
-// required field is empty, or if the certificate belongs to another node. It reads no file and
-// opens nothing.
+// withDefaults returns c with defaults for its optional fields that are empty. It returns
+// ErrInvalid if a required field is empty, or if the certificate belongs to another node. It reads
+// no file and opens nothing.
 func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.NodeID == "":
@@ -135,8 +135,9 @@ func (c Config) withDefaults() (Config, error) {
 // defaultTimeout is Raft's heartbeat and election timeout on a LAN.
 const defaultTimeout = 500 * time.Millisecond
 
-// commitTimeout is the time after which Raft sends a commit index that neither an entry nor a
-// notice has carried. Such a message costs processor time at every idle follower.
+// commitTimeout is the time after which Raft sends the commit index to a follower. It matters only
+// if no entry and no announcement has carried that index. Such a message costs CPU time at every
+// idle follower.
 const commitTimeout = 150 * time.Millisecond
 
 // orDefault sets v to value unless v is positive.
@@ -147,17 +148,17 @@ func orDefault[T cmp.Ordered](v *T, value T) {
 	}
 }
 
-// hooks replace the network, the servers of keys, the disk, the timing of the machine and the
-// version. Only tests set them, mostly the simulation (virtualcluster_test.go). The zero value uses
-// the machine's own.
+// hooks replace the network, the key servers, the disk, the timing of the machine and the version.
+// Only tests set them, mostly the simulation (virtualcluster_test.go). The zero value replaces
+// nothing.
 type hooks struct {
-	observation // observes the leases; empty without the tag sim
+	observation // observes the leases; empty without the build tag sim
 	dial        func(ctx context.Context, network, address string) (net.Conn, error)
 	fs          fsm.FS
 	store       raftstore.Hooks
 	transport   func(raft.Transport) raft.Transport
 	versionOf   func(*command.Op) uint32
-	commands    uint32 // the command.Version that the node announces
+	commands    uint32 // command version that the node announces
 	fetchKeys   func(ctx context.Context, uri string) (jwks.Set, error)
 }
 

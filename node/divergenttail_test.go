@@ -56,7 +56,7 @@ func tailMeetsSnapshot(t *testing.T, seed uint64) bool {
 	for _, heal := range heals {
 		heal()
 	}
-	if !s.until("it accepts entries and every node holds a lease", time.Minute,
+	if !s.until("the node accepts entries and every node holds a lease", time.Minute,
 		func() bool { return deposed.LastIndex() > end && s.allHold() }) {
 		t.Fatal(s.o.err)
 	}

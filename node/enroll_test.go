@@ -72,8 +72,8 @@ func filesOf(m *nodetest.Member) certify.Files {
 	return certify.Files{CA: path("ca.pem"), Cert: path("node.pem"), Key: path("node-key.pem")}
 }
 
-// A node with only a join token gets a certificate from a member with the CA's key, joins with the
-// enrolled key, and renews its certificate by itself.
+// A node with only a join token gets a certificate from a member with the CA's key. It joins with
+// the enrolled key, and renews its certificate by itself.
 func TestEnroll_JoinToken_NodeJoinsAndRenews(t *testing.T) {
 	t.Parallel()
 	var log logLines
@@ -212,7 +212,7 @@ func TestRenew_RemovedNode_IsRefused(t *testing.T) {
 		t.Errorf("member: got %q, want a certificate", resp.Detail)
 	}
 	m.Stop()
-	c.Until("it is removed", func() bool {
+	c.Until("the node is removed", func() bool {
 		r := c.Leader().JSON(http.MethodPost, "/v1/cluster/remove", "admin",
 			`{"node":"`+m.ID+`","force":true,"reason":"stolen"}`)
 		return r.Status == http.StatusOK || r.Status == http.StatusNotFound

@@ -78,7 +78,7 @@ func (n *Node) Trust(ctx context.Context, by revoked.Actor, i *revoked.Issuer) e
 	return err
 }
 
-// Hello returns what the node sends others about itself.
+// Hello returns the message in which the node describes itself to others.
 func (n *Node) Hello() *nodepb.Hello { return n.roster.Hello() }
 
 // CallLeader makes one call to the leader with the certificate of n, as a thief of its key would.

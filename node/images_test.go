@@ -17,7 +17,7 @@ type simImage struct {
 	end  uint64 // the index at which its log ends
 
 	// voters is the number of voters in the newest configuration of its log. A single voter leads
-	// without asking another member, so none could notice its image: see docs/guarantees.md.
+	// without a vote of another member, so no member could notice its image: see docs/guarantees.md.
 	voters int
 }
 

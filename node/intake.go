@@ -6,9 +6,10 @@ import (
 	"revoked/node/lease"
 )
 
-// steadyClock returns Go's monotonic clock. After a suspension the kernel adds the time slept to
-// the boot clock, on some machines in whole seconds. Here a second too many would break the
-// promise, and one too few only makes revocations wait longer.
+// steadyClock returns the clock for the intake: Go's monotonic clock. The boot clock is not used:
+// after a suspension the kernel adds the time slept to it, on some machines in whole seconds. If
+// the intake's clock gained a second, it would break the promise of the leases. A lost second only
+// makes revocations wait longer.
 func steadyClock() func() lease.Instant {
 	began := time.Now()
 	return func() lease.Instant { return lease.Instant(time.Since(began)) }

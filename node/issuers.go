@@ -117,7 +117,7 @@ func (s *issuers) RefreshIssuer(
 	case err != nil:
 		return 0, false, err
 	case i.JWKSURI == "":
-		return 0, false, fmt.Errorf("%w: the issuer has jwks, which is not fetched", revoked.ErrUnprocessable)
+		return 0, false, fmt.Errorf("%w: the issuer has inline keys, which are not fetched", revoked.ErrUnprocessable)
 	}
 	resp, err := s.askKeys(ctx, &nodepb.KeyFetchRequest{
 		Refresh: name, Actor: command.ActorMessage(by), RequestId: by.RequestID,
@@ -128,8 +128,8 @@ func (s *issuers) RefreshIssuer(
 	return resp.GetIndex(), resp.GetChanged(), err
 }
 
-// KeyFetches implements api.Backend. It returns the fetches that the leader made itself. So after a
-// leader change, some may be missing.
+// KeyFetches implements api.Backend. It returns only the fetches that the current leader made. So
+// after a leader change, some may be missing.
 func (s *issuers) KeyFetches(ctx context.Context) (map[string]revoked.KeyFetch, error) {
 	resp, err := s.askKeys(ctx, &nodepb.KeyFetchRequest{})
 	if err != nil {
@@ -142,7 +142,7 @@ func (s *issuers) KeyFetches(ctx context.Context) (map[string]revoked.KeyFetch, 
 	return fetches, nil
 }
 
-// askKeys asks the leader, which may be this node.
+// askKeys sends req to the leader, which may be this node.
 func (s *issuers) askKeys(ctx context.Context, req *nodepb.KeyFetchRequest) (*nodepb.KeyFetchResponse, error) {
 	resp := new(nodepb.KeyFetchResponse)
 	if s.leadership.proposer() != nil {
@@ -161,8 +161,8 @@ func (s *issuers) askKeys(ctx context.Context, req *nodepb.KeyFetchRequest) (*no
 const refetchWait = 2 * time.Second
 
 // refetchKeys makes the leader fetch the keys of an issuer, unless it did so in the last 30
-// seconds. It returns ErrKeysNotFetched if this node cannot get the newest keys. When it returns, a
-// changed key set is final, so every node with a lease has applied it.
+// seconds. It returns ErrKeysNotFetched if this node cannot get the newest keys. When it returns
+// nil, a changed key set is final, so every node with a lease has applied it.
 func (s *issuers) refetchKeys(ctx context.Context, i *revoked.Issuer) error {
 	ctx, cancel := context.WithTimeout(ctx, refetchWait)
 	defer cancel()
@@ -175,7 +175,7 @@ func (s *issuers) refetchKeys(ctx context.Context, i *revoked.Issuer) error {
 		switch {
 		case f.Issuer != i.Name || !errors.Is(err, revoked.ErrQuota):
 		case f.Error != "":
-			cause = f.Error // of the fetch that began less than 30 s ago
+			cause = f.Error // error of the fetch that began less than 30 s ago
 		case f.At != 0:
 			return nil
 		}
@@ -183,24 +183,24 @@ func (s *issuers) refetchKeys(ctx context.Context, i *revoked.Issuer) error {
 	return fmt.Errorf("%w: issuer %q: %s", revoked.ErrKeysNotFetched, i.Name, cmp.Or(cause, err.Error()))
 }
 
-// serveKeys answers another member. Only a member may ask for a refresh, because a refresh makes
-// this node open a connection.
+// serveKeys handles a request from another member. Only a member may request a refresh, because a
+// refresh makes this node open a connection to the issuer.
 func (s *issuers) serveKeys(ctx context.Context, peer string, req *nodepb.KeyFetchRequest) *nodepb.KeyFetchResponse {
 	if !s.isMember(peer) {
-		return &nodepb.KeyFetchResponse{Code: revoked.Code(revoked.ErrNoLeader), Detail: "the asking node is not a member"}
+		return &nodepb.KeyFetchResponse{Code: revoked.Code(revoked.ErrNoLeader), Detail: "requesting node is not a member"}
 	}
 	return s.leaderKeys(ctx, peer, req)
 }
 
-// leaderKeys answers the node via, if this node leads. Two leaders at the same time do no harm,
-// because Apply decides about the keys.
+// leaderKeys handles a request if this node leads. The name of the requesting node is via. Two
+// leaders at the same time are harmless, because Apply decides which keys are stored.
 func (s *issuers) leaderKeys(ctx context.Context, via string, req *nodepb.KeyFetchRequest) *nodepb.KeyFetchResponse {
 	resp := new(nodepb.KeyFetchResponse)
 	if req.Refresh != "" {
 		by := req.GetActor().Actor()
 		by.RequestID, by.Via = req.RequestId, via
 		out, err := s.leadership.keys.Refresh(ctx, by, req.Refresh)
-		if err == nil && out.Shared && by.ClientID != "" { // the entry with the keys does not contain this caller
+		if err == nil && out.Shared && by.ClientID != "" { // the audit entry of the keys does not name this caller
 			_ = s.note(ctx, by, revoked.AuditEntry{
 				Kind: revoked.AuditIssuerRefresh, Object: revoked.AuditObject{Name: req.Refresh},
 			})

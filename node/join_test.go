@@ -90,11 +90,14 @@ func TestJoin_RemovedOrLeft_NeedsNewAdmission(t *testing.T) {
 	}
 	for _, m := range []*nodetest.Member{initial, removed} {
 		m.Stop()
-		c.Until("it is silent", func() bool { return !members(t, c)[m.ID].Alive })
+		c.Until(m.ID+" is silent", func() bool { return !members(t, c)[m.ID].Alive })
 		remove := func() nodetest.Reply {
 			return c.Leader().JSON(http.MethodPost, "/v1/cluster/remove", "admin", `{"node":"`+m.ID+`"}`)
 		}
-		c.Until("it is removed", func() bool { s := remove().Status; return s == http.StatusOK || s == http.StatusNotFound })
+		c.Until(m.ID+" is removed", func() bool {
+			s := remove().Status
+			return s == http.StatusOK || s == http.StatusNotFound
+		})
 		m.Wipe()
 	}
 	c.Until("the other leaves", func() bool {
@@ -151,7 +154,7 @@ func TestJoin_Token_AdmitsOneNode(t *testing.T) {
 		for _, name := range []string{"raft.db", "identity.json"} {
 			b, err := os.ReadFile(filepath.Join(o.Dir, "data", name))
 			if err == nil && strings.Contains(string(b), tokens[m.ID]) {
-				t.Errorf("%s of %s holds the token, want only its digest", name, o.ID)
+				t.Errorf("%s of %s contains the token, want only its digest", name, o.ID)
 			}
 		}
 	}

@@ -106,7 +106,7 @@ func TestJoinToken_ProofElsewhere_IsRefused(t *testing.T) {
 			{"unknown token", unknown, func(b []byte) *nodepb.JoinRequest {
 				return proof(forged, m.ID, hello.Instance, b)
 			}},
-			{"forwarded by itself", "a node may only join by its own name", func(b []byte) *nodepb.JoinRequest {
+			{"forwarded by itself", "a node may join only under its own name", func(b []byte) *nodepb.JoinRequest {
 				req := proof(token, m.ID, hello.Instance, b)
 				req.Forwarded = true
 				return req
@@ -141,7 +141,7 @@ func TestJoinToken_ProofElsewhere_IsRefused(t *testing.T) {
 	if got := caller.send(own); got != "" {
 		t.Errorf("own proof: got %q, want it admitted", got)
 	}
-	c.Until("it is a member", func() bool { return len(members(t, c)) == 4 })
+	c.Until("the new node is a member", func() bool { return len(members(t, c)) == 4 })
 }
 
 // A node with a token does not send it to a member that does not support its form.

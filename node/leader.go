@@ -22,9 +22,9 @@ import (
 	"revoked/node/roster"
 )
 
-// A leader does the work of the terms in which this node leads. leadership calls run for one term
-// at a time. run returns after everything that it started has ended, so the work of two terms never
-// overlaps.
+// A leader does the work of the terms in which this node leads. The leadership type calls its run
+// method for one term at a time. The method returns only when everything that it started has ended,
+// so the work of two terms never overlaps.
 type leader struct {
 	nodeID     string
 	log        *slog.Logger
@@ -40,15 +40,15 @@ type leader struct {
 	canAudit   func() error
 
 	refused func(lease.Refusal)         // counts a refusal of the node's own lease
-	fatal   func(error)                 // ends the node
-	hung    func(stalled time.Duration) // ends the process: Raft waits for the disk
+	fatal   func(error)                 // stops the node
+	hung    func(stalled time.Duration) // ends the process, because Raft is waiting for a disk that hangs
 }
 
 // run leads one term until ctx ends. change is the number of the leadership change that began it.
 //
-// A change is only a hint. The term opens once its first command is applied here, and only if no
-// other change was received by then. A no-op entry does not suffice, because it never reaches the
-// state machine.
+// A leadership change is only a hint. The term opens once its first command is applied on this
+// node, and only if no other leadership change was received by then. A no-op entry does not
+// suffice, because it never reaches the state machine.
 func (l *leader) run(ctx context.Context, change uint64) {
 	term := l.raft.CurrentTerm()
 	conf, err := l.roster.Configuration()
@@ -102,13 +102,13 @@ func (l *leader) run(ctx context.Context, change uint64) {
 	wg.Wait()
 }
 
-// openTerm commits the first command of the term and returns its index once it is applied here. It
-// retries the command until it commits or Raft no longer leads: a term without it grants no lease
-// and acknowledges nothing.
+// openTerm commits the first command of the term and returns its index once this node has applied
+// it. It retries until the command commits or Raft is no longer the leader. Without this command, a
+// term grants no lease and acknowledges nothing.
 //
-// The command bounds this node's own lease, and so the wait of the next leader. Before it proposes
-// the command, the node adopts the term. That drops the lease that it held as a member, which the
-// bound does not cover.
+// The command contains the maximum length of this node's own lease, which limits how long the next
+// leader must wait. Before openTerm proposes the command, it adopts the term. That drops the lease
+// that this node held as a member, because the maximum does not apply to that lease.
 func (l *leader) openTerm(ctx context.Context, term uint64) (first uint64, own lease.Leader, ok bool) {
 	l.leases.adopt(term)
 	if l.roster.IsKnown(command.OwnLease) {
@@ -131,9 +131,9 @@ func (l *leader) openTerm(ctx context.Context, term uint64) (first uint64, own l
 	return 0, own, false
 }
 
-// commit proposes a command of the cluster itself and returns the outcome once it is applied here.
-// timeout bounds the wait for Raft to accept it. After an error it may still commit, and the
-// commands of a leader are harmless if applied late.
+// commit proposes a command that no client requested, and returns the outcome once this node has
+// applied it. l.timeout bounds the wait for Raft to accept the command. After an error the command
+// may still commit. A leader's commands are harmless if they are applied late.
 func (l *leader) commit(c command.Command) (fsm.Outcome, error) {
 	data, err := command.Encode(c)
 	if err != nil {
@@ -150,10 +150,10 @@ func (l *leader) commit(c command.Command) (fsm.Outcome, error) {
 	return *out, nil
 }
 
-// initCluster gives a new cluster its id, settings and first clients. It waits until the clocks of
-// a majority are known. Its stamp would otherwise rest on one clock, and stamps never go back. A
-// record that a member does not support waits until that member has been upgraded: a member that
-// does not support the record would stop.
+// initCluster gives a new cluster its id, settings and first clients. It waits until a majority of
+// the members has reported their clocks. Otherwise the command's stamp would depend on a single
+// clock, and stamps never go back. A member that does not support a record of the command would
+// stop when it applies the command. So initCluster waits until such a member has been upgraded.
 func (l *leader) initCluster(ctx context.Context) {
 	for refused := ""; l.fsm.ClusterID() == "" && ctx.Err() == nil; {
 		if !l.roster.Clock.HasMajority() {
@@ -166,7 +166,7 @@ func (l *leader) initCluster(ctx context.Context) {
 			return
 		}
 		audit := l.canAudit()
-		if errors.Is(audit, revoked.ErrNoLeader) { // a member may report that it supports the audit log
+		if errors.Is(audit, revoked.ErrNoLeader) { // a member has not reported yet, and may support the audit log
 			_ = retry.Sleep(ctx, propose.RetryPause)
 			continue
 		}
@@ -174,7 +174,7 @@ func (l *leader) initCluster(ctx context.Context) {
 		cmd.Audited = audit == nil
 		cmd.Stamp, cmd.ClusterId = int64(l.roster.Clock.Stamp()), hex.EncodeToString(b)
 		if err := l.roster.CanApply(cmd.Version()); err != nil {
-			if err.Error() != refused && !errors.Is(err, revoked.ErrNoLeader) { // it is not just new
+			if err.Error() != refused && !errors.Is(err, revoked.ErrNoLeader) { // a member's version is too old
 				l.log.Warn("cannot initialize cluster: a member does not support a bootstrap client", "error", err)
 				refused = err.Error()
 			}
@@ -188,9 +188,9 @@ func (l *leader) initCluster(ctx context.Context) {
 	}
 }
 
-// maintain follows the configuration and records marks until ctx ends. It also compacts the state
-// and, once a second, reconciles the members with it. Everything in it runs in one goroutine, so a
-// background command never overlaps the next one.
+// Until ctx ends, maintain follows the configuration, commits overdue marks and runs background
+// commands. Once a second it also reconciles the members with the state. All of this runs in one
+// goroutine, so background commands never overlap.
 func (l *leader) maintain(ctx context.Context, term uint64) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -217,8 +217,9 @@ func (l *leader) maintain(ctx context.Context, term uint64) {
 	}
 }
 
-// recordMarks commits marks that are due. The ticks of an idle cluster hold them already, so this
-// adds entries only under load. A failure is harmless: the next marks are due soon.
+// recordMarks commits the members' progress marks if they are overdue. In an idle cluster the
+// regular ticks already contain the marks, so recordMarks adds entries only under load. A failure
+// is harmless: the next marks are due soon.
 func (l *leader) recordMarks() {
 	if marks := l.roster.OverdueMarks(); marks != nil {
 		_, _ = l.commit(&command.Tick{Stamp: int64(l.roster.Clock.Stamp()), Marks: marks})

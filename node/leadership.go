@@ -21,19 +21,20 @@ import (
 // A leadershipWatcher numbers the changes that raft.Config.NotifyCh reports.
 //
 // NotifyCh is unbuffered: Raft neither starts nor ends a term of this node's leadership before run
-// has received the change. run receives no change while withLock runs f. So if the last change was
-// *leads*, Raft accepts an entry in that term or rejects it.
+// has received the change. run receives no change while withLock runs f. If the last change made
+// this node the leader, Raft accepts an entry that f proposes in that term, or rejects it. It never
+// accepts the entry in a later term.
 //
-// The lock is held for microseconds, except while a configuration change is handed to Raft: see
-// changeInTerm.
+// The lock is held for microseconds, except while changeInTerm passes a configuration change to
+// Raft.
 type leadershipWatcher struct {
 	notifyCh chan bool // from Raft
 	changes  chan leadershipChange
-	lock     chan struct{} // a mutex: waiting for it blocks on a channel
+	lock     chan struct{} // used as a mutex; waiting on a channel does not stop the simulation's clock
 	number   uint64        // number of the last change; guarded by lock
 }
 
-// A leadershipChange is an announcement of Raft. A later change has a higher number.
+// A leadershipChange is a change that Raft reported. A later change has a higher number.
 type leadershipChange struct {
 	leads  bool
 	number uint64
@@ -82,13 +83,14 @@ type leadership struct {
 	leases  *leases
 	life    context.Context // ends when the node starts to stop
 	outage  *liveness.Outage
-	changed broadcast.Broadcast // the leader that Raft reports, or the result of proposer, changed
+	changed broadcast.Broadcast // announces a change of the leader that Raft reports, or of the result of proposer
 	current atomic.Pointer[propose.Proposer]
 	keys    *jwks.Runner // fetches key sets while this node leads
 	finals  *finals
 }
 
-// newLeadership returns a leadership that has no term. keys must be set before run.
+// newLeadership returns the leadership of a node that does not lead. The caller must set the field
+// keys before it calls run.
 func newLeadership(l *leases, life context.Context, o *liveness.Outage) *leadership {
 	return &leadership{watcher: newLeadershipWatcher(), leases: l, life: life, outage: o, finals: newFinals()}
 }
@@ -105,8 +107,8 @@ func (l *leadership) term() uint64 {
 	return 0
 }
 
-// followLeader returns a function that announces each change of leader that r notices, until ctx
-// ends. It misses no change after the call to followLeader.
+// followLeader returns a function that announces each leader change that r reports, until ctx ends.
+// The function misses no change after the call to followLeader.
 func (l *leadership) followLeader(r *raft.Raft) func(ctx context.Context) {
 	observed := make(chan raft.Observation, 64)
 	observer := raft.NewObserver(observed, false, func(o *raft.Observation) bool {
@@ -154,14 +156,15 @@ func (l *leadership) run(ctx context.Context, lead func(ctx context.Context, cha
 	}
 }
 
-// enqueueTimeout is how long Raft may take to accept a change. Raft itself may be waiting for the
-// watcher.
+// enqueueTimeout is how long Raft may take to accept a configuration change. It must be finite,
+// because Raft itself may be waiting for the watcher.
 const enqueueTimeout = 100 * time.Millisecond
 
-// changeInTerm calls change, which hands a configuration change to Raft, until Raft has accepted or
-// rejected it. Raft accepts it in the given term or not at all: leadership does not change while
-// change runs. If this node no longer grants leases of the term, changeInTerm returns ErrNoLeader
-// and Raft has not received the change.
+// changeInTerm passes a configuration change to Raft: it calls the function change until Raft has
+// accepted or rejected the configuration change, or ctx ends. Raft accepts it in the given term or
+// not at all, because leadership cannot change while the function runs. If this node no longer
+// grants leases in the term, changeInTerm returns ErrNoLeader, and Raft has not accepted the
+// configuration change.
 func (l *leadership) changeInTerm(ctx context.Context, term uint64,
 	change func(wait time.Duration) raft.IndexFuture) (raft.IndexFuture, error) {
 	for {
@@ -180,8 +183,8 @@ func (l *leadership) changeInTerm(ctx context.Context, term uint64,
 	}
 }
 
-// commitInTerm commits an operation of the cluster itself in the given term, or returns
-// ErrNoLeader.
+// commitInTerm commits an operation that no client requested. It returns ErrNoLeader, without
+// proposing the operation, unless this node may propose in the given term.
 func (l *leadership) commitInTerm(ctx context.Context, term uint64, op *command.Op) error {
 	p := l.proposer()
 	if p == nil || p.Term() != term {
@@ -190,7 +193,8 @@ func (l *leadership) commitInTerm(ctx context.Context, term uint64, op *command.
 	return p.Commit(ctx, op)
 }
 
-// open calls begin if the change with that number is the last one, and reports whether it did.
+// open calls begin if the last leadership change has the number change, and reports whether it
+// called begin.
 func (l *leadership) open(change uint64, begin func()) (ran bool) {
 	l.watcher.withLock(func() {
 		if ran = l.watcher.number == change; ran {
@@ -201,13 +205,13 @@ func (l *leadership) open(change uint64, begin func()) (ran bool) {
 }
 
 // setProposer sets the result of proposer. It announces the change, so that calls that wait for a
-// leader look again.
+// leader check again.
 func (l *leadership) setProposer(p *propose.Proposer) {
 	l.current.Store(p)
 	l.changed.Announce()
 }
 
-// awaitEnd blocks until this node may not propose, or ctx ends.
+// awaitEnd blocks until this node may no longer propose, or ctx ends.
 func (l *leadership) awaitEnd(ctx context.Context) {
 	for {
 		changed := l.changed.Wait()
@@ -222,7 +226,7 @@ func (l *leadership) awaitEnd(ctx context.Context) {
 	}
 }
 
-// noLeader returns an OutageError if a request need not wait for a leader. It does not block.
+// noLeader returns an OutageError if waiting for a leader is useless. It does not block.
 func (n *Node) noLeader() error {
 	return n.leadership.outage.Check(n.roster.Configuration, n.transport.ContactOf)
 }

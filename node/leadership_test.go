@@ -92,7 +92,7 @@ func TestChangeInTerm_Stalled_NotInLaterTerm(t *testing.T) {
 func TestRaft_Notification_PrecedesChanges(t *testing.T) {
 	w := newLeadershipWatcher()
 	r := startSingleRaft(t, w.notifyCh)
-	await(t, "it leads", func() bool { return r.State() == raft.Leader })
+	await(t, "the node leads", func() bool { return r.State() == raft.Leader })
 	remove := func(wait time.Duration) error { return r.RemoveServer("other", 0, wait).Error() }
 	if err := remove(enqueueTimeout); !errors.Is(err, raft.ErrEnqueueTimeout) {
 		t.Errorf("before the notification: got %v, want %v", err, raft.ErrEnqueueTimeout)

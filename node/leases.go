@@ -22,8 +22,8 @@ import (
 // leases holds both sides of this node's read leases: the member's side always, the leader's side
 // while a term is open. All methods may be called concurrently.
 //
-// One lock guards both sides, so a reservation and an acknowledgement never interleave. The
-// protocol and the argument for its safety are in DESIGN.md.
+// One lock guards both sides, so a reservation and an acknowledgement never interleave. DESIGN.md
+// describes the protocol and explains why it is safe.
 type leases struct {
 	server      string
 	boot        string
@@ -40,12 +40,12 @@ type leases struct {
 	holder *leaseHolder
 	term   *leaseTerm // nil unless this node's term is open
 	held   bool       // whether watch last saw a lease
-	reason string     // why the last request was refused
+	reason string     // reason for the refusal of the last request
 
-	run      atomic.Uint64       // current run of leases, for mark
-	everHeld atomic.Bool         // a lease has been held since the start, so the copy has been current
-	kick     chan struct{}       // wakes expire
-	reported broadcast.Broadcast // the leader received a report
+	run      atomic.Uint64       // number of the current unbroken run of leases, for mark
+	everHeld atomic.Bool         // whether this process has held a lease, and so had a current copy
+	kick     chan struct{}       // wakes the expire goroutine
+	reported broadcast.Broadcast // announces that this leader received a report
 }
 
 // A leaseTerm is the leader's side in one term.
@@ -56,12 +56,12 @@ type leaseTerm struct {
 }
 
 // A barrier commits an entry that is proposed after the call. It reports false unless the entry is
-// known to have committed in the term that the barrier belongs to. It blocks until then, or until
-// ctx or the term ends.
+// known to have committed in the term that the barrier belongs to. It blocks until the outcome is
+// known, or until ctx or the term ends.
 type barrier func(ctx context.Context) bool
 
-// newLeases returns the leases of a node that holds none. settings may be called at any time and
-// must not block.
+// newLeases returns the leases of a node that holds none. The function settings may be called at
+// any time and must not block.
 func newLeases(cfg Config, id *datadir.Identity, settings func() revoked.Settings) *leases {
 	server, boot := string(id.Server), string(id.Boot)
 	steady := steadyClock()
@@ -89,12 +89,13 @@ func (l *leases) remaining() time.Duration {
 	return l.holder.Remaining(now, l.skew(now))
 }
 
-// mark returns the current run of leases. Call it before reading the copy.
+// mark returns the number of the current run of leases. Call it before you read this node's copy of
+// the state.
 func (l *leases) mark() uint64 { return l.run.Load() }
 
-// covers reports whether the lease covers an answer from the copy, which was read after mark
-// returned and before this call. It must be the last step before the answer: every step after it
-// would be unprotected.
+// covers reports whether the lease covers an answer from this node's copy of the state. The caller
+// must have read the copy after the method mark returned the given mark. This call must be the last
+// step before the answer, because a later step could run after the lease has ended.
 func (l *leases) covers(mark uint64) bool {
 	now := l.now() // outside the lock: it may be a system call
 	skew := l.skew(now)
@@ -103,7 +104,8 @@ func (l *leases) covers(mark uint64) bool {
 	return l.holder.Covers(now, skew, mark)
 }
 
-// adopt adopts a leader's term. A newer term ends this node's lease.
+// adopt sets the highest term that this node has adopted, unless term is lower. A newer term ends
+// this node's lease.
 func (l *leases) adopt(term uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -193,7 +195,7 @@ func (l *leases) watch(ctx context.Context, log *slog.Logger, losses prometheus.
 	}
 }
 
-// begin opens a term. The caller sets the fields that depend on the log and the configuration:
+// begin opens a term. The caller sets the fields of n that depend on the log and the configuration:
 // Number, First, Members, Leader and Previous.
 func (l *leases) begin(n lease.Term, barrier barrier) {
 	settings := l.settings()
@@ -247,20 +249,19 @@ func (l *leases) report(id raft.ServerID, boot string, applied, adopted uint64) 
 }
 
 // returned ends the reservation of a member that has returned its lease. The member rejects every
-// reply up to the nonce dropped.
+// reply whose nonce is not above dropped.
 func (l *leases) returned(id raft.ServerID, boot string, dropped uint64) {
 	l.withTable(func(t *leaseTable, now lease.Instant) { t.Return(now, string(id), boot, dropped) })
 }
 
-// remainingOf returns how long a member may still answer from its own copy, as the leader must
-// assume.
+// remainingOf returns how long the leader must assume that a member answers from its own copy.
 func (l *leases) remainingOf(id raft.ServerID) (d time.Duration) {
 	l.withTable(func(t *leaseTable, now lease.Instant) { d = t.Remaining(string(id), now) })
 	return d
 }
 
-// blockedBy returns the nodes that acknowledgements wait for at this leader. It is empty at a node
-// that does not lead.
+// blockedBy returns the nodes that acknowledgements wait for at this leader. The list is empty on a
+// node that does not lead.
 func (l *leases) blockedBy() (nodes []string) {
 	l.withTable(func(t *leaseTable, now lease.Instant) {
 		for _, id := range t.BlockedBy(now) {
@@ -270,9 +271,9 @@ func (l *leases) blockedBy() (nodes []string) {
 	return nodes
 }
 
-// acknowledge blocks until every node that may answer has applied index. This node must have
-// applied it already. It returns ErrOutcomeUnknown if the term or ctx ends first. wait contains the
-// nodes that it had to wait for.
+// acknowledge blocks until every node that may answer from its own copy has applied index. This
+// node must have applied it already. It returns ErrOutcomeUnknown if the term or ctx ends first.
+// The returned wait names the nodes that blocked the acknowledgement.
 func (l *leases) acknowledge(ctx context.Context, term, index uint64) (wait propose.Wait, err error) {
 	l.mu.Lock()
 	if l.term == nil || l.term.table.Term() != term {
@@ -311,17 +312,17 @@ func (l *leases) acknowledge(ctx context.Context, term, index uint64) (wait prop
 
 // Limits of keepUp.
 const (
-	keepUpTime = time.Second // longest wait
-	highLoad   = 60          // percent of what a store can buffer: bulk work waits above it
+	keepUpTime = time.Second // longest wait of one call
+	highLoad   = 60          // load of a store, in percent, from which on bulk work waits
 )
 
 // keepUp blocks until every member with a lease of the term has applied index, and until no store
-// is under high load. load returns the highest one. keepUp gives up after a second, so a stalled
-// member slows bulk work down but does not stop it.
+// is under high load. The function load returns the highest load of a store in percent. keepUp
+// gives up after a second, so a stalled member slows bulk work down but does not stop it.
 func (l *leases) keepUp(ctx context.Context, term, index uint64, load func() int) {
 	ctx, cancel := context.WithTimeout(ctx, keepUpTime)
 	defer cancel()
-	poll := time.NewTicker(20 * time.Millisecond) // the loads announce nothing
+	poll := time.NewTicker(20 * time.Millisecond) // no channel announces a change of the load
 	defer poll.Stop()
 	for {
 		reported := l.reported.Wait()
@@ -341,8 +342,8 @@ func (l *leases) keepUp(ctx context.Context, term, index uint64, load func() int
 	}
 }
 
-// expire wakes the acknowledgements that wait for a reservation when it expires. It runs until ctx
-// ends with the term.
+// expire releases each acknowledgement once the reservations that block it have expired. It runs
+// until ctx ends with the term.
 func (l *leases) expire(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()

@@ -107,8 +107,8 @@ func TestBegin_OlderLeases_WaitFromLastEarlierEntry(t *testing.T) {
 	}
 }
 
-// A lease rests on an entry that was proposed after the reservation and committed. Raft's belief
-// that this node leads, and even the answers of a majority, may both be outdated.
+// A lease rests on an entry that was proposed after the reservation and committed. Raft's leader
+// state, and even responses from a majority, may be outdated.
 func TestGrant_NoEntryCommitted_Refused(t *testing.T) {
 	l := newLoneNode(t)
 	l.raft, l.cfg.Registerer = singleRaft(t), prometheus.NewRegistry()

@@ -8,11 +8,12 @@ import (
 	"sync"
 )
 
-// life is the lifetime of a node. It has the context of its goroutines, the group that Close waits
-// for, and the error that stopped the node. All methods may be called concurrently.
+// life is the lifetime of a node. It has the context of the node's goroutines, the group that Close
+// waits for, and the error that stopped the node. All methods may be called concurrently.
 //
-// A life ends in one of three ways. Close stops everything in order. end closes Done, so that the
-// owner calls Close. crash ends the process, since Close might never return.
+// A life ends in one of three ways. Node.Close stops everything in order. The method end closes
+// Done, so that the owner calls Close. The method crash ends the process, because Close might never
+// return.
 type life struct {
 	ctx    context.Context // ends when the node starts to stop
 	cancel context.CancelFunc
@@ -49,8 +50,8 @@ func (l *life) wait() error {
 // onClose adds a step to close. Only Open calls it.
 func (l *life) onClose(f func() error) { l.closers = append(l.closers, f) }
 
-// close ends the context and calls the steps of onClose, the last one first. It continues after an
-// error, so that every step runs.
+// close ends the context and calls the functions that were passed to onClose, the last one first.
+// It continues after an error, so that every step runs.
 func (l *life) close() error {
 	l.cancel()
 	var errs []error

@@ -78,7 +78,7 @@ func (l *loneNode) lease(t *testing.T) {
 	}
 }
 
-// reply returns the reply of a leader to a new request.
+// reply makes a new request and returns the reply of a leader to it.
 func (l *loneNode) reply(length time.Duration) lease.Reply {
 	r := l.leases.request()
 	return lease.Reply{Term: loneTerm, Nonce: r.Nonce, Boot: r.Boot, Length: length}
@@ -122,7 +122,7 @@ func await(t *testing.T, what string, ok func() bool) {
 func singleRaft(t *testing.T) *raft.Raft {
 	t.Helper()
 	r := startSingleRaft(t, nil)
-	await(t, "it leads", func() bool { return r.State() == raft.Leader })
+	await(t, "the node leads", func() bool { return r.State() == raft.Leader })
 	return r
 }
 

@@ -12,7 +12,7 @@ import (
 	"revoked/internal/retry"
 )
 
-// Faults of membership, leadership, snapshots and settings.
+// This file contains the faults of membership, leadership, snapshots and settings.
 
 // settings changes the lease duration.
 func (m *simNemesis) settings() {
@@ -146,8 +146,8 @@ func (m *simNemesis) shrunk() {
 // lose records that a disk is about to be lost, unless a removal is in progress.
 func (m *simNemesis) lose(id raft.ServerID) bool { return m.loseInstead(id, id) }
 
-// loseInstead is lose for a disk that is lost instead of the disk of another instance, which is
-// still running.
+// loseInstead is like lose, for a disk that is lost instead of the disk of another instance, which
+// still runs.
 func (m *simNemesis) loseInstead(id, other raft.ServerID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -287,8 +287,8 @@ func isConfigurationCommitted(l *simLife) bool {
 	return l.of.life == l && !l.of.disk.HasConfiguration(l.n.raft.CommitIndex()+1)
 }
 
-// canLose reports whether the voters without id that are up are a majority, by a committed
-// configuration. A node that was removed, replaced or demoted may not vote again yet.
+// canLose reports whether the voters without id that are up are a majority, according to a
+// committed configuration. A node that was removed, replaced or demoted may not vote again yet.
 func (m *simNemesis) canLose(id raft.ServerID) bool {
 	l := m.leading()
 	if l == nil {

@@ -29,13 +29,14 @@ type membership struct {
 	certs   *pki.Certs
 	// current blocks until this node has applied every change acknowledged before the call.
 	current func(context.Context) error
-	// note records a change that has no operation of its own in the log.
+	// note adds the audit entry of a change that has no operation of its own in the log.
 	note func(by revoked.Actor, kind revoked.AuditKind, node, detail string)
 	// lost counts an audit entry that may be missing.
 	lost func()
 }
 
-// Join implements api.Backend. It returns once this node's log shows its membership.
+// Join implements api.Backend. It returns once the configuration in this node's log contains this
+// node.
 func (m *membership) Join(ctx context.Context, addresses []string) (uint64, error) {
 	return m.roster.JoinCluster(ctx, addresses)
 }
@@ -86,7 +87,7 @@ func (m *membership) Admit(
 // member.
 func checkAdmissible(node string, member bool, was revoked.Admission) error {
 	if member && was.State != revoked.Barred {
-		return fmt.Errorf("%w: %s is a member already", revoked.ErrConflict, node)
+		return fmt.Errorf("%w: %s is already a member", revoked.ErrConflict, node)
 	}
 	return nil
 }
@@ -98,7 +99,7 @@ func (m *membership) WithdrawAdmission(ctx context.Context, by revoked.Actor, no
 		return 0, err
 	}
 	if member {
-		return 0, fmt.Errorf("%w: %s is a member: end its membership with remove", revoked.ErrConflict, node)
+		return 0, fmt.Errorf("%w: %s is a member: use remove to end its membership", revoked.ErrConflict, node)
 	}
 	return m.propose.Commit(ctx, command.WithdrawNodeOp(by, node))
 }
@@ -155,8 +156,9 @@ func (m *membership) Demote(ctx context.Context, by revoked.Actor, node string) 
 }
 
 // changeVoting first records whether the node may vote. Otherwise the leader would undo the change
-// of the configuration. If the change is refused, changeVoting restores the record. The state also
-// stores the call. So there is exactly one audit entry for it, whichever leader makes the change.
+// of the configuration. If the change is refused, changeVoting restores the record. The record in
+// the state also contains the call. So the call has exactly one audit entry, regardless of which
+// leader makes the change.
 func (m *membership) changeVoting(
 	ctx context.Context, by revoked.Actor, node string, nonVoter bool,
 	change func(context.Context, revoked.Actor, string) (uint64, error),
@@ -168,7 +170,8 @@ func (m *membership) changeVoting(
 	case !member:
 		return 0, fmt.Errorf("%w: no member is named %q", revoked.ErrNotFound, node)
 	}
-	// The log may hold a change whose outcome is not known yet. A lease does not cover that.
+	// The log may contain a change whose outcome is not known yet. A lease does not guarantee that
+	// this node has applied such a change.
 	if err := m.propose.ReadBarrier(ctx); err != nil {
 		return 0, err
 	}
@@ -192,7 +195,7 @@ func (m *membership) changeVoting(
 	case !errors.Is(err, revoked.ErrOutcomeUnknown) && !errors.Is(err, revoked.ErrNoLeader) &&
 		!errors.Is(err, revoked.ErrClosed): // after these errors, the change may have been made
 		if _, failed := step(end, was.NonVoter, command.VoteUndone); failed != nil {
-			m.log.Warn("cannot restore whether a member may vote", "node", node, "error", failed)
+			m.log.Warn("cannot restore the voting record of a member", "node", node, "error", failed)
 		}
 	}
 	return 0, err
@@ -204,8 +207,8 @@ func (m *membership) isMember(ctx context.Context, node string) (bool, error) {
 	return slices.Contains(members, node), err
 }
 
-// memberNames returns the names of the members as of the call. It returns ErrUnprocessable outside
-// a cluster.
+// memberNames returns the names of the members as of the call. It returns ErrUnprocessable on a
+// node that is not in a cluster.
 func (m *membership) memberNames(ctx context.Context) ([]string, error) {
 	if m.roster.ClusterID() == "" {
 		return nil, fmt.Errorf("%w: %w: ask a member", revoked.ErrUnprocessable, revoked.ErrNoCluster)

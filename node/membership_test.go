@@ -127,9 +127,9 @@ func TestStop_CleanShutdown_ReturnsLease(t *testing.T) {
 func TestMembers_AllMoved_Get503UntilMovedBack(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
-	live, _ := register(t, c.Members[0], "live")
-	dead, _ := register(t, c.Members[1], "dead")
-	revoke(t, c.Members[2], dead)
+	valid, _ := register(t, c.Members[0], "valid")
+	ended, _ := register(t, c.Members[1], "ended")
+	revoke(t, c.Members[2], ended)
 	restart := func(move func(*nodetest.Member)) {
 		for _, m := range c.Members {
 			m.Stop()
@@ -146,7 +146,7 @@ func TestMembers_AllMoved_Get503UntilMovedBack(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, m := range c.Members {
 		wg.Go(func() {
-			r := m.Form("/oauth2/introspect", "resource_server", url.Values{"token": {live}})
+			r := m.Form("/oauth2/introspect", "resource_server", url.Values{"token": {valid}})
 			if r.Status != http.StatusServiceUnavailable {
 				t.Errorf("%s at its new address: got %d %s, want 503", m.ID, r.Status, r.Body)
 			}
@@ -156,10 +156,10 @@ func TestMembers_AllMoved_Get503UntilMovedBack(t *testing.T) {
 	restart(func(*nodetest.Member) { backs[0](); backs = backs[1:] })
 	c.WaitReady()
 	for _, m := range c.Members {
-		if got := isActive(t, m, "resource_server", live); !got {
-			t.Errorf("live token on %s at its old address: got inactive, want active", m.ID)
+		if got := isActive(t, m, "resource_server", valid); !got {
+			t.Errorf("valid token on %s at its old address: got inactive, want active", m.ID)
 		}
-		if got := isActive(t, m, "resource_server", dead); got {
+		if got := isActive(t, m, "resource_server", ended); got {
 			t.Errorf("revoked token on %s at its old address: got active, want inactive", m.ID)
 		}
 	}
@@ -193,7 +193,7 @@ func TestDuplicateIdentity_Copy_Stops(t *testing.T) {
 	select {
 	case <-duplicate.Done():
 	case <-time.After(nodetest.LongStop):
-		t.Fatal("copy of the member's directory: got it running, want it stopped")
+		t.Fatal("copy of the member's directory: got running, want stopped")
 	}
 	if err := duplicate.Err(); !errors.Is(err, revoked.ErrConflict) {
 		t.Errorf("got %v, want %v", err, revoked.ErrConflict)
@@ -210,10 +210,10 @@ func TestNonVoter_Serves_IsNotPromoted(t *testing.T) {
 	third := joinNew(t, c)
 	c.Until("the third node votes", func() bool { return members(t, c)[third.ID].Voter })
 	c.WaitReady()
-	live, _ := register(t, replica, "live")
+	valid, _ := register(t, replica, "valid")
 	for _, m := range c.Members {
-		if !isActive(t, m, "resource_server", live) {
-			t.Errorf("live token on %s: got inactive, want active", m.ID)
+		if !isActive(t, m, "resource_server", valid) {
+			t.Errorf("valid token on %s: got inactive, want active", m.ID)
 		}
 	}
 	if members(t, c)[replica.ID].Voter {
@@ -237,17 +237,17 @@ func TestJoin_OtherCA_IsRefused(t *testing.T) {
 func TestNewInstance_OldVote_IsRefused(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})
-	dead, _ := register(t, c.Members[0], "dead")
-	c.Until("it is active everywhere", func() bool {
+	ended, _ := register(t, c.Members[0], "ended")
+	c.Until("the token is active on every node", func() bool {
 		return !slices.ContainsFunc(c.Members, func(m *nodetest.Member) bool {
 			return !isActive(t, m, "resource_server",
-				dead)
+				ended)
 		})
 	})
 	late := c.Follower()
 	late.Stop()
 	leader := c.Leader()
-	revoke(t, leader, dead)
+	revoke(t, leader, ended)
 	wiped := c.Members[slices.IndexFunc(c.Members, func(m *nodetest.Member) bool { return m != leader && m != late })]
 	wiped.Stop()
 	leader.Stop()
@@ -263,7 +263,7 @@ func TestNewInstance_OldVote_IsRefused(t *testing.T) {
 	leader.Start()
 	c.WaitReady()
 	for _, m := range c.Members {
-		if isActive(t, m, "resource_server", dead) {
+		if isActive(t, m, "resource_server", ended) {
 			t.Errorf("revoked token on %s: got active, want inactive", m.ID)
 		}
 	}

@@ -18,7 +18,7 @@ type metrics struct {
 	auditLost     prometheus.Counter
 }
 
-// newMetrics registers the metrics in reg. It panics if a second node of the process uses reg, too.
+// newMetrics registers the metrics in reg. It panics if another node in the process also uses reg.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		leaseLosses: counter("revoked_lease_losses_total", "Times that this node lost its read lease."),
@@ -27,7 +27,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		auditLost: counter("revoked_audit_lost_total",
 			"Completed membership changes whose audit entry was not committed."),
 	}
-	verdicts := counters("revoked_lookups_total", "Token lookups in this node's own copy, by what it held.", "verdict")
+	verdicts := counters("revoked_lookups_total", "Token lookups in this node's own copy, by verdict.", "verdict")
 	m.lookups.dead, m.lookups.leased = verdicts.WithLabelValues("dead"), verdicts.WithLabelValues("leased")
 	m.lookups.unknown, m.lookups.unleased = verdicts.WithLabelValues("unknown"), verdicts.WithLabelValues("unleased")
 	barriers := counters("revoked_proofs_total", "Answers that needed a read barrier, by outcome.", "outcome")
@@ -36,7 +36,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		lease.RefusedNotMember, lease.RefusedBehind, lease.RefusedDiverged, lease.RefusedLapsed,
 		lease.RefusedClock, lease.RefusedRate, lease.RefusedReturned, lease.RefusedSilent,
 	} {
-		m.leaseRefusals.WithLabelValues(string(reason)) // starts at 0, so that a rate includes the first refusal
+		m.leaseRefusals.WithLabelValues(string(reason)) // exports the counter at 0, so that a rate includes the first refusal
 	}
 	fetches := counters("revoked_key_fetches_total", "Fetches of key sets of trusted issuers by this leader, by outcome.",
 		"outcome")
@@ -66,8 +66,8 @@ func toFloat(b bool) float64 {
 	return 0
 }
 
-// A votingCollector exports which voters answer, by the reports that the leader gets. It has series
-// only on the leader, because other nodes could disagree about which voters answer.
+// A votingCollector exports which voters answer, according to the reports that the leader receives.
+// It has series only on the leader, because other nodes could disagree about which voters answer.
 type votingCollector struct {
 	view                               func() ([]revoked.Member, bool)
 	voters, up, tolerance, ofWholeOnes *prometheus.Desc

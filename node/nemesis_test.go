@@ -12,7 +12,7 @@ import (
 	"revoked/internal/retry"
 )
 
-// A simNemesis injects faults into one cluster, by its seed.
+// A simNemesis injects faults into one cluster. Its seed determines them.
 type simNemesis struct {
 	s   *sim
 	ctx context.Context

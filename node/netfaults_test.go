@@ -9,7 +9,7 @@ import (
 	"revoked/internal/retry"
 )
 
-// Faults of links and messages.
+// This file contains the faults of links and messages.
 
 func (m *simNemesis) cut() { m.isolate(m.node()) }
 

@@ -44,13 +44,14 @@ type Node struct {
 // fatal error.
 func (n *Node) Done() <-chan struct{} { return n.life.done }
 
-// Err returns the error that closed Done; nil after a clean leave. Call it only after Done.
+// Err returns the error that closed Done; nil after a clean leave. Call it only after Done is
+// closed.
 func (n *Node) Err() error { return n.life.err }
 
 // Close stops the node cleanly: it transfers leadership if another voter is reachable, returns its
-// lease, and closes everything that Open opened. The node stays a member. Close may be called
-// twice. ctx bounds only the transfer and the return of the lease. The rest waits for all
-// goroutines.
+// lease, and closes everything that Open opened. The node stays a member. Close may be called more
+// than once. ctx bounds only the transfer and the return of the lease. The other steps of Close
+// wait for all goroutines.
 func (n *Node) Close(ctx context.Context) error {
 	n.life.closeOnce.Do(func() {
 		n.stepDown(ctx)
@@ -60,8 +61,8 @@ func (n *Node) Close(ctx context.Context) error {
 }
 
 // stepDown transfers leadership and returns the lease. It gives up after two heartbeat timeouts.
-// Both save time. Without them, the others wait for an election, and revocations wait for the lease
-// to expire.
+// Without the transfer, the other nodes would wait for an election. Without the return, revocations
+// would wait for the lease to expire.
 func (n *Node) stepDown(ctx context.Context) {
 	wait := n.cfg.HeartbeatTimeout
 	if n.leadership.proposer() != nil && !n.roster.IsSingleNode() {
@@ -81,7 +82,7 @@ func (n *Node) stepDown(ctx context.Context) {
 	}
 }
 
-// stopRaft stops everything that Raft and its listeners started.
+// stopRaft stops Raft and gossip. It first rejects further leadership transfers.
 func (n *Node) stopRaft() error {
 	if n.roster != nil {
 		n.roster.CloseTransfers()
@@ -126,8 +127,8 @@ func (n *Node) NodeStatus(context.Context) revoked.NodeStatus {
 }
 
 // Readiness implements api.Backend. A node can answer while it holds a lease; it can revoke if it
-// also knows a leader. It never blocks and does not call another node, so a health check may call
-// it as often as it likes.
+// also knows a leader. It never blocks and does not call another node, so health checks may call it
+// at any rate.
 func (n *Node) Readiness(context.Context) revoked.Readiness {
 	var r revoked.Readiness
 	check := func(name string, ok bool, reason string) bool {

@@ -71,7 +71,7 @@ func (h *leaseHolder) Take(now lease.Instant, skew time.Duration, r lease.Reply)
 type leaseTable struct {
 	*lease.Table
 	observation
-	waiters map[*lease.Waiter]uint64 // to their indexes
+	waiters map[*lease.Waiter]uint64 // indexes that the waiters wait for
 }
 
 func observeTable(t *lease.Table, first uint64, o observation) *leaseTable {

@@ -10,8 +10,9 @@ import (
 	"revoked/node/nodetest"
 )
 
-// While a member does not support the rule that a denied jti revokes the grants of registered
-// tokens, it revokes only those tokens, at every member. After the upgrade it revokes the grants.
+// A denied jti also revokes the grants of registered tokens with that jti. While a member does not
+// support this rule, the jti revokes only the tokens, at every member. After the upgrade it revokes
+// the grants.
 func TestOldMember_DeniedJTI_RevokesOnceUpgraded(t *testing.T) {
 	t.Parallel()
 	const iss = "https://as2.example"

@@ -71,7 +71,7 @@ func TestOldMember_UntilUpgraded_LimitsTheCluster(t *testing.T) {
 	c.WaitReady()
 	c.Until("the log has the newest rules", func() bool { write(); return c.Leader().Node.LogVersion() == command.Rules })
 	late := c.Add()
-	old["node3"], old[late.ID] = true, true // node3 pretends
+	old["node3"], old[late.ID] = true, true // node3 reports an old version falsely
 	c.Members[2].Restart()
 	late.Start()
 	r := decidedJoin(late, c.Members[0])

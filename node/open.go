@@ -103,8 +103,8 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	return n, nil
 }
 
-// start starts the goroutines of the node. From here on, other nodes can call it. Serve comes after
-// followLeader, so that the first message of a leader is not missed.
+// start starts the goroutines of the node and lets other nodes call it. It calls Serve after
+// followLeader, so that followLeader sees the first leader.
 func (n *Node) start() {
 	n.life.start(n.leadership.followLeader(n.raft))
 	silence := liveness.SilenceWatch{Raft: n.raft, Heartbeat: n.cfg.HeartbeatTimeout, Election: n.cfg.ElectionTimeout}
@@ -133,7 +133,7 @@ func (n *Node) stateConfig(changes fsm.Changes) fsm.Config {
 	}
 }
 
-// withAdvice adds the directory and the remedy to an error of a damaged state.
+// withAdvice adds the directory and the remedy to an error about a damaged state.
 func withAdvice(dataDir string, err error) error {
 	if errors.Is(err, revoked.ErrDamaged) {
 		return raftstore.Damaged(filepath.Join(dataDir, datadir.StateDir), err)
@@ -208,7 +208,7 @@ func logForwarded(log *slog.Logger, via string, op *command.Op, outcome fsm.Resu
 	log.Info("forwarded operation completed", append(attrs, "index", outcome.Index)...)
 }
 
-// maxLogged bounds a client id from another node in a log line, in bytes.
+// maxLogged is the maximum length of a client id from another node in a log line, in bytes.
 const maxLogged = 128
 
 // versions decides what the leader may propose, depending on what every member supports.
@@ -284,7 +284,7 @@ func (n *Node) newRoster() *roster.Roster {
 	})
 }
 
-// commitOwn proposes an operation of the cluster itself. This node must lead.
+// commitOwn commits an operation that no client requested. This node must lead.
 func (n *Node) commitOwn(ctx context.Context, op *command.Op) error {
 	out, err := n.propose.Propose(ctx, []*command.Op{op}, false)
 	if err != nil {
@@ -315,7 +315,7 @@ func (n *Node) gauges() []prometheus.Collector {
 			func() float64 { return n.leases.remaining().Seconds() }),
 		gauge("revoked_applied_index", "Log index that this node has applied.",
 			func() float64 { return float64(n.fsm.Applied()) }),
-		gauge("revoked_commit_index", "Log index that this node knows to be committed.",
+		gauge("revoked_commit_index", "Commit index of this node.",
 			func() float64 { return float64(n.raft.CommitIndex()) }),
 		gauge("revoked_term", "Raft term of this node.", func() float64 { return float64(n.raft.CurrentTerm()) }),
 		gauge("revoked_leader", "1 on the node that leads and may propose.",
@@ -330,7 +330,7 @@ func (n *Node) gauges() []prometheus.Collector {
 	}
 }
 
-// fetchKeys fetches a set and records a span of the fetch, without the URI.
+// fetchKeys fetches a key set and records a tracing span of the fetch, without the URI.
 func (n *Node) fetchKeys(ctx context.Context, uri string) (jwks.Set, error) {
 	ctx, span := n.cfg.Tracer.Begin(ctx, "fetch keys")
 	set, err := n.cfg.hooks.fetchKeys(ctx, uri)
@@ -345,8 +345,8 @@ func (n *Node) fetchKeys(ctx context.Context, uri string) (jwks.Set, error) {
 	return set, err
 }
 
-// newKeyRunner returns the runner that fetches key sets while this node leads. Keys are fetched on
-// one node only, so that an issuer is asked once for the whole cluster.
+// newKeyRunner returns the runner that fetches key sets while this node leads. Only one node
+// fetches keys, so that an issuer gets one request for the whole cluster.
 func (n *Node) newKeyRunner() *jwks.Runner {
 	return jwks.NewRunner(jwks.RunnerConfig{
 		Issuers: n.Issuers, Fetch: n.fetchKeys, Log: n.cfg.Log,

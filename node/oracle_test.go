@@ -175,7 +175,7 @@ func (o *simOracle) died(l *simLife) {
 	o.noteLocked(fmt.Sprintf("%s died", l.self))
 }
 
-// ended is called when a node stops by itself.
+// ended records that a node stopped by itself.
 func (o *simOracle) ended(l *simLife, err error) {
 	if l.dead.Load() {
 		return
@@ -196,7 +196,7 @@ func (o *simOracle) ended(l *simLife, err error) {
 	}
 }
 
-// stored is called for every entry written to a log. It checks I4.
+// stored checks I4 for an entry. It must be called for every entry written to a log.
 func (o *simOracle) stored(l *simLife, e *raft.Log) {
 	table := crc32.MakeTable(crc32.Castagnoli)
 	sum := crc32.Update(crc32.Checksum([]byte{byte(e.Type)}, table), table, e.Data)
@@ -313,7 +313,8 @@ func (o *simOracle) check() {
 	o.checker.Forget()
 }
 
-// acknowledgedAt is called for every final success before its caller learns of it. It checks I5.
+// acknowledgedAt checks I5 for an index. It must be called for every final success before its
+// caller gets the result.
 func (o *simOracle) acknowledgedAt(index uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -368,7 +369,7 @@ func (o *simOracle) durable(l *simLife) {
 	for i, g := range grants {
 		wants[i] = want{g.known != 0, g.revoked != 0}
 	}
-	dead := o.deadJWTs(20)
+	dead := o.endedJWTs(20)
 	past := o.pastAnswers(grants)
 	o.mu.Unlock()
 	if l.n.propose.ReadBarrier(ctx) != nil || l.dead.Load() {

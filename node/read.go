@@ -10,8 +10,8 @@ import (
 	"revoked/node/bearer"
 )
 
-// Peek implements api.Backend: it reads this node's copy, which may be stale. Use it for hints and
-// views, never to answer that a token is active.
+// Peek implements api.Backend: it reads this node's copy of the state, which may be stale. Use it
+// for hints and views, never to answer that a token is active.
 func (n *Node) Peek(d revoked.Digest) (revoked.Record, error) {
 	r, err := n.tokens.Cache.Lookup(d)
 	if err != nil {
@@ -27,9 +27,9 @@ func (n *Node) Status(ctx context.Context, d revoked.Digest, caller string) (rev
 
 // StatusOf implements api.Backend.
 //
-// An inactive token stays inactive, so any copy may report it. A live token needs a read lease that
-// covers the read. Without a lease, and for an unknown token, the copy is read again behind a read
-// barrier. The barriers for unknown tokens are paced by caller.
+// An inactive token stays inactive, so any copy may report it. An active token needs a read lease
+// that covers the read. Without a lease, and for an unknown token, the copy is read again behind a
+// read barrier. The barriers for unknown tokens are paced per caller.
 func (n *Node) StatusOf(ctx context.Context, p revoked.PresentedToken) (revoked.TokenStatus, error) {
 	return n.status(ctx, &p)
 }
@@ -84,8 +84,8 @@ func (n *Node) Explain(ctx context.Context, p revoked.PresentedToken) (revoked.E
 	return x, nil
 }
 
-// AsOf implements api.Backend. A read barrier makes the answer final for every time up to its
-// stamp: no later entry has an earlier one.
+// AsOf implements api.Backend. A read barrier makes the answer final for every time up to the stamp
+// of the barrier's entry: no later entry has an earlier stamp.
 func (n *Node) AsOf(ctx context.Context, d revoked.Digest, at revoked.Time) (revoked.PastAnswer, error) {
 	if err := n.propose.ReadBarrier(ctx); err != nil {
 		return revoked.PastAnswer{}, err
@@ -103,8 +103,9 @@ func (n *Node) AsOf(ctx context.Context, d revoked.Digest, at revoked.Time) (rev
 	return answer, nil
 }
 
-// evaluate returns the status of a token in this node's copy. The error wraps ErrNotCurrent, except
-// ErrOverloaded: a node that cannot read its store cannot tell whether the token is known.
+// evaluate returns the status of a token in this node's copy. Every error except ErrOverloaded
+// wraps ErrNotCurrent: a node that cannot read its store cannot determine whether the token is
+// known.
 func (n *Node) evaluate(ctx context.Context, l *bearer.Lookup) (revoked.TokenStatus, error) {
 	if n.roster.Diverged() {
 		return revoked.TokenStatus{}, fmt.Errorf("%w: state differs from the leader's", revoked.ErrNotCurrent)
@@ -177,12 +178,12 @@ func (n *Node) Client(id string) (*revoked.Client, bool) {
 }
 
 // ClientsCurrent implements api.Backend. After a crash the state may lack the end of the log until
-// the node holds its first lease. A node that is not in a cluster has only its bootstrap clients.
-// Until then this node may not have received that a client was disabled.
+// the node holds its first lease. Until then, the state may not show that a client was disabled. A
+// node that is not in a cluster has only its bootstrap clients.
 func (n *Node) ClientsCurrent() bool { return n.roster.ClusterID() != "" && n.leases.everHeld.Load() }
 
-// Current implements api.Backend. Under a lease this node has applied every acknowledged change. It
-// returns ErrNoCluster if this node is not in a cluster.
+// Current implements api.Backend. It needs no barrier under a lease, because this node has then
+// applied every acknowledged change. It returns ErrNoCluster if this node is not in a cluster.
 func (n *Node) Current(ctx context.Context) error {
 	if n.roster.ClusterID() == "" {
 		return revoked.ErrNoCluster
@@ -210,8 +211,8 @@ func (n *Node) Settings() revoked.Settings {
 }
 
 // Snapshot implements api.Backend. A read barrier ensures that the backup contains every change
-// acknowledged before the call. It writes while the node serves; after an error w holds a part of
-// the backup.
+// acknowledged before the call. The node continues to serve while the backup is written. After an
+// error w contains an incomplete backup.
 func (n *Node) Snapshot(ctx context.Context, w io.Writer) error {
 	if err := n.propose.ReadBarrier(ctx); err != nil {
 		return err

@@ -49,7 +49,7 @@ func awaitLeads(c *nodetest.Cluster, m *nodetest.Member) {
 	})
 }
 
-// joinBy wipes the stopped member and lets it join the cluster of another one.
+// joinBy wipes the stopped member and joins it to the cluster of another one.
 func joinBy(t *testing.T, m, at *nodetest.Member) {
 	t.Helper()
 	m.Wipe()
@@ -72,7 +72,7 @@ func startAlone(alone *bool) nodetest.Options {
 	}}
 }
 
-func TestRecover_QuorumLost_EndsEverythingBefore(t *testing.T) {
+func TestRecover_QuorumLost_RevokesEarlierTokens(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name   string
@@ -82,9 +82,9 @@ func TestRecover_QuorumLost_EndsEverythingBefore(t *testing.T) {
 			var alone bool
 			c := nodetest.Start(t, startAlone(&alone))
 			first := c.Leader()
-			register(t, first, "live")
-			dead, _ := register(t, first, "dead")
-			revoke(t, first, dead)
+			register(t, first, "valid")
+			ended, _ := register(t, first, "ended")
+			revoke(t, first, ended)
 			old := first.Node.NodeStatus(t.Context()).ClusterID
 			era, index := feedID(t, c)
 			var lost []*nodetest.Member
@@ -106,10 +106,10 @@ func TestRecover_QuorumLost_EndsEverythingBefore(t *testing.T) {
 			}
 			c.WaitReady()
 			for _, m := range c.Members {
-				if isActive(t, m, "resource_server", dead) {
+				if isActive(t, m, "resource_server", ended) {
 					t.Errorf("a token revoked before, on %s: got active, want inactive", m.ID)
 				}
-				if got := isActive(t, m, "resource_server", "at-live"); got != tt.accept {
+				if got := isActive(t, m, "resource_server", "at-valid"); got != tt.accept {
 					t.Errorf("a token issued before, on %s: got active %t, want %t", m.ID, got, tt.accept)
 				}
 				if id := m.Node.NodeStatus(t.Context()).ClusterID; id != r.ClusterID {
@@ -132,8 +132,8 @@ func TestRecover_QuorumLost_EndsEverythingBefore(t *testing.T) {
 	}
 }
 
-// The disk of the leader has an entry that no other node has. As far as this disk knows, the entry
-// may have been acknowledged.
+// The disk of the leader has an entry that no other node has. According to this disk, the entry may
+// have been acknowledged.
 func TestRecover_UncommittedTail_IsApplied(t *testing.T) {
 	t.Parallel()
 	var alone bool
@@ -194,8 +194,8 @@ func checksum(e *raft.Log) []byte {
 	return binary.BigEndian.AppendUint32(nil, sum)
 }
 
-// If a survivor starts with its old disk while the recovered node runs, it stays outside, even if
-// it forms a quorum of the old cluster with another survivor.
+// A survivor that starts with its old disk while the recovered node runs stays outside the new
+// cluster. That is true even if two survivors form a quorum of the old cluster.
 func TestRecover_OldDisksComeBack_StayApart(t *testing.T) {
 	t.Parallel()
 	var alone bool
@@ -374,7 +374,7 @@ func TestRecover_ClockBehind_IsRefused(t *testing.T) {
 	for _, dry := range []bool{true, false} {
 		_, err := recovery.Recover(t.Context(), dataDir(m), recovery.Options{DryRun: dry})
 		if !errors.Is(err, revoked.ErrUnprocessable) || !strings.Contains(err.Error(), "clock of this machine is behind") {
-			t.Errorf("got %v, want the clock to be refused", err)
+			t.Errorf("got %v, want an error about the clock", err)
 		}
 	}
 	accepted := recovery.Options{AcceptLoss: true, Reason: "test"}

@@ -9,8 +9,8 @@ import (
 	"revoked/node/rounds"
 )
 
-// grant answers a request in the given term: it reserves the lease, passes a barrier, and returns
-// the reply or the reason for the refusal. It may block for one renewal interval and the barrier.
+// grant answers a request in the given term: it reserves the lease, waits for a barrier, and
+// returns the reply or a refusal. It may block for one renewal interval and the barrier.
 func (l *leases) grant(ctx context.Context, term uint64, r lease.Request) (lease.Reply, lease.Refusal) {
 	t, a, refusal := l.admitSoon(ctx, term, r)
 	if refusal != lease.Admitted {
@@ -24,8 +24,7 @@ func (l *leases) grant(ctx context.Context, term uint64, r lease.Request) (lease
 
 // admitSoon admits a request. If the member is behind but has a reservation, its next reports may
 // lead to its admission. admitSoon waits for them until the member's next renewal is due. Without
-// the wait a member under load would be refused, and would ask again only a quarter of a lease
-// later.
+// the wait a member under load would be refused, and would retry only a quarter of a lease later.
 func (l *leases) admitSoon(ctx context.Context, term uint64, r lease.Request) (*leaseTerm, lease.Admission,
 	lease.Refusal) {
 	ctx, cancel := context.WithTimeout(ctx, l.renewEvery())
@@ -44,7 +43,7 @@ func (l *leases) admitSoon(ctx context.Context, term uint64, r lease.Request) (*
 	}
 }
 
-// admit decides on a request without waiting. retry reports that the member is behind but has a
+// admit decides on a request without waiting. retry reports whether the member is behind but has a
 // reservation.
 func (l *leases) admit(term uint64, r lease.Request) (t *leaseTerm, a lease.Admission, refusal lease.Refusal,
 	retry bool) {
@@ -73,14 +72,14 @@ func (l *leases) nextRenewal(late time.Duration, arrived time.Time) time.Duratio
 // A renewal connects renewOwn to the rest of the node. The functions must not block.
 type renewal struct {
 	applied   func() uint64
-	committed func()      // an entry was committed
-	outlier   func() bool // this node's clock is wrong: it must not hold a lease
+	committed func()      // called after a renewal has committed an entry
+	outlier   func() bool // whether this node's clock rate is wrong, so that it must not hold a lease
 	refused   func(lease.Refusal)
 }
 
 // renewOwn keeps the leader's own lease until ctx ends with the term. Each renewal is a round: its
-// barrier also serves the members' requests that joined. A leader whose clock is an outlier does
-// not hold a lease, but still runs the rounds for the others.
+// barrier also serves the members' requests that joined the round. A leader whose clock is an
+// outlier does not hold a lease, but still runs the rounds for the others.
 func (l *leases) renewOwn(ctx context.Context, term uint64, own renewal) {
 	l.mu.Lock()
 	t := l.term
@@ -116,8 +115,8 @@ func (l *leases) renewOwn(ctx context.Context, term uint64, own renewal) {
 	}
 }
 
-// awaitRound waits until the leader's next renewal. It checks the interval between renewals every
-// 200 ms, since it may shrink.
+// awaitRound waits until the leader's next renewal. It checks every 200 ms whether the interval
+// between renewals has become shorter.
 func (l *leases) awaitRound(ctx context.Context, r *rounds.Rounds, began time.Time) {
 	for ctx.Err() == nil {
 		next := began.Add(l.renewEvery())

@@ -143,7 +143,7 @@ func TestSecondDirectory_ManyInstances_OneWaits(t *testing.T) {
 		began := time.Now()
 		if _, err := next.Join(t.Context(), []string{leader.ClusterAddr()}); err == nil {
 			if time.Since(added) < 10*time.Second { // the first one has this long to report
-				t.Error("another instance immediately: got it admitted, want it refused")
+				t.Error("another instance immediately: got admitted, want refused")
 			}
 			added = began
 		}

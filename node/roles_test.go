@@ -128,8 +128,8 @@ func TestStaff_AtEveryNode_ServedByRole(t *testing.T) {
 	}
 }
 
-// An operator grows and shrinks the cluster. It admits a node, and lets it join and leave with the
-// credentials of that node's own bootstrap clients. A viewer may do none of this.
+// An operator grows and shrinks the cluster. It admits a node, and makes the node join and leave
+// with the credentials of the node's own bootstrap clients. A viewer may do none of this.
 func TestStaff_Operator_GrowsAndShrinks(t *testing.T) {
 	t.Parallel()
 	c := withStaff(t, nodetest.Options{})

@@ -33,7 +33,7 @@ func awaitMark(c *nodetest.Cluster, m, of *nodetest.Member, after uint64) {
 	c.Until(m.ID+" has recorded the progress of "+of.ID, func() bool { return m.Node.MarkOf(of.Node.Server()) > after })
 }
 
-// A leader that has never heard of a voter, since it restarted after the voter stopped, notices
+// A leader without any report of a voter, because it restarted after the voter stopped, notices
 // that the voter's disk was rolled back.
 func TestRolledBack_ChangeOfLeader_IsNoticed(t *testing.T) {
 	t.Parallel()
@@ -59,7 +59,7 @@ func TestRolledBack_ChangeOfLeader_IsNoticed(t *testing.T) {
 }
 
 // A voter stored a revocation that the candidate lacks, and lost it: its disk was rolled back. It
-// must not help that candidate to lead, even though the only other copy is down.
+// must not vote for that candidate, even though the only other copy is down.
 func TestRolledBack_VoteForOlderLog_IsRefused(t *testing.T) {
 	t.Parallel()
 	c := nodetest.Start(t, nodetest.Options{})

@@ -22,13 +22,13 @@ func TestRenewEvery_QuarterOfShorterLength(t *testing.T) {
 	}
 }
 
-// An idle cluster writes one entry for each round, whatever the distance of its members, and no
-// lease ends.
+// An idle cluster writes one entry for each round, regardless of the network delay between its
+// members, and no lease ends.
 func TestRounds_IdleCluster_OneEntryEach(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		delay time.Duration
-	}{{"near", 200 * time.Microsecond}, {"far away", 40 * time.Millisecond}} {
+	}{{"near", 200 * time.Microsecond}, {"long network delay", 40 * time.Millisecond}} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSim(t, 5, t.TempDir(), newSimCounts())

@@ -14,16 +14,16 @@ import (
 	"revoked/node/recovery"
 )
 
-// backUp returns a backup of a cluster with a live pair, a revoked pair, and a pair that is revoked
-// after the backup.
+// backUp returns a backup of a cluster with a valid pair, a revoked pair, and a pair that is
+// revoked after the backup.
 func backUp(t *testing.T) (backup []byte) {
 	t.Helper()
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1})
 	m := c.Members[0]
-	register(t, m, "live")
-	dead, _ := register(t, m, "dead")
+	register(t, m, "valid")
+	ended, _ := register(t, m, "ended")
 	late, _ := register(t, m, "late")
-	for i, token := range []string{dead, late} {
+	for i, token := range []string{ended, late} {
 		if i == 1 {
 			var b bytes.Buffer
 			if err := m.Node.Snapshot(context.Background(), &b); err != nil {
@@ -42,7 +42,7 @@ func TestSeed_NewCluster_AcceptsJoins(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		accept bool
-		live   bool
+		active bool
 	}{
 		{"without accept_loss", false, false},
 		{"with accept_loss", true, true},
@@ -65,12 +65,12 @@ func TestSeed_NewCluster_AcceptsJoins(t *testing.T) {
 			second := joinNew(t, c)
 			c.WaitReady()
 			for _, m := range c.Members {
-				if isActive(t, m, "resource_server", "at-dead") {
+				if isActive(t, m, "resource_server", "at-ended") {
 					t.Errorf("token revoked before the backup on %s: got active, want inactive", m.ID)
 				}
-				for _, token := range []string{"at-live", "at-late"} {
-					if got := isActive(t, m, "resource_server", token); got != tc.live {
-						t.Errorf("%s on %s: got active %t, want %t", token, m.ID, got, tc.live)
+				for _, token := range []string{"at-valid", "at-late"} {
+					if got := isActive(t, m, "resource_server", token); got != tc.active {
+						t.Errorf("%s on %s: got active %t, want %t", token, m.ID, got, tc.active)
 					}
 				}
 			}

@@ -185,8 +185,8 @@ func runSchedule(t *testing.T, seed uint64, log bool, count *simCounts) (took ti
 	return took, failure
 }
 
-// simDir returns the folder for identities and certificates: in memory, if the machine has such a
-// folder.
+// simDir returns the directory for identities and certificates. It is in memory, if the machine has
+// such a directory.
 func simDir() string {
 	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
 		return "/dev/shm"

@@ -50,7 +50,7 @@ type thief struct {
 	m *nodetest.Member
 }
 
-// call retries a call while no leader answers, and returns the error in the answer.
+// call retries a call until a leader responds, and returns the error in the response.
 func (th thief) call(path string, req proto.Message) (err error) {
 	th.c.T.Helper()
 	th.c.Until("a leader decides", func() bool {
@@ -194,6 +194,6 @@ func (th thief) wantJoinRefused(t *testing.T, what string, req *nodepb.JoinReque
 	var resp nodepb.AdminResponse
 	err := th.m.Node.CallLeader(t.Context(), nodepb.PathJoin, req, &resp)
 	if err == nil && resp.Code == 0 {
-		t.Errorf("%s: got it accepted, want an error", what)
+		t.Errorf("%s: got accepted, want an error", what)
 	}
 }

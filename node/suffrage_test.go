@@ -68,7 +68,7 @@ func TestRemove_NodeAnswers_AdvisesLeave(t *testing.T) {
 		}
 	}
 	silent.Stop()
-	c.Until("it is silent", func() bool { return !members(t, c)[silent.ID].Alive })
+	c.Until(silent.ID+" is silent", func() bool { return !members(t, c)[silent.ID].Alive })
 	if err := change(c, func(ctx context.Context) (uint64, error) {
 		return c.Leader().Node.Remove(ctx, admin(c), silent.ID, false, "")
 	}); err != nil {
@@ -90,13 +90,13 @@ func TestDemote_UntilPromoted_StaysNonVoter(t *testing.T) {
 			}
 			call(by.Node.Demote)
 			call(by.Node.Demote) // idempotent
-			c.Until("it is a non-voter", func() bool {
+			c.Until(m.ID+" is a non-voter", func() bool {
 				ms := members(t, c)
 				return !ms[m.ID].Voter && !ms[m.ID].Leader
 			})
 			call(by.Node.Promote)
 			call(by.Node.Promote)
-			c.Until("it is a voter", func() bool { return members(t, c)[m.ID].Voter })
+			c.Until(m.ID+" is a voter", func() bool { return members(t, c)[m.ID].Voter })
 		})
 	}
 }
@@ -142,7 +142,7 @@ func TestNonVoter_SetOnVoter_IsDemoted(t *testing.T) {
 	m := c.Leader()
 	replica = m.ID
 	m.Restart()
-	c.Until("it has no vote", func() bool { return !members(t, c)[m.ID].Voter })
+	c.Until(m.ID+" is demoted", func() bool { return !members(t, c)[m.ID].Voter })
 	c.WaitReady()
 	err := change(c, func(ctx context.Context) (uint64, error) { return c.Leader().Node.Promote(ctx, admin(c), m.ID) })
 	if !errors.Is(err, revoked.ErrUnprocessable) || !strings.Contains(err.Error(), "non_voter") {

@@ -311,7 +311,7 @@ func (a *simAuthority) narrow(ctx context.Context, i *simIssuer) {
 
 // rotate adds a key and usually withdraws the oldest one. Setting an inline key set retires the
 // withdrawn key immediately. Publishing a set retires it after two fetches without the key. Usually
-// rotate also revokes a token before the nodes know its key.
+// rotate also revokes a token before the nodes have its key.
 func (a *simAuthority) rotate(ctx context.Context, i *simIssuer) {
 	o := a.s.o
 	o.mu.Lock()

@@ -12,8 +12,8 @@ import (
 )
 
 // The changes below share one contract. They return the index of the entry once the change is
-// final: committed, and applied by every node that may answer under a read lease. Register alone
-// returns after the commit, unless it made an older token inactive.
+// final: committed, and applied by every node that may answer under a read lease. Only Register
+// already returns after the commit, unless it made an older token inactive.
 //
 // Errors: ErrNoLeader and ErrOverloaded guarantee that nothing was proposed. After
 // ErrOutcomeUnknown the change may be applied; a retry is safe. A refused change returns the
@@ -25,8 +25,8 @@ func (n *Node) Revoke(ctx context.Context, by revoked.Actor, d revoked.Digest) (
 	return revoked.RevokeResult{Index: res.Index, Unknown: res.Unknown}, err
 }
 
-// RevokeToken implements api.Backend. A JWT is verified by a copy that is current as of the call.
-// Its issuer may just have been trusted, or its keys renewed. Apply decides who may revoke it.
+// RevokeToken implements api.Backend. A JWT is verified with state that is current as of the call,
+// because its issuer or the issuer's key may be new. Apply decides who may revoke the token.
 func (n *Node) RevokeToken(
 	ctx context.Context, by revoked.Actor, p revoked.PresentedToken,
 ) (revoked.RevokeResult, error) {
@@ -46,15 +46,16 @@ func (n *Node) RevokeToken(
 		if !errors.Is(revokeErr, revoked.ErrConflict) {
 			return revoked.RevokeResult{Index: res.Index}, revokeErr
 		}
-		j, err = n.verifyCurrent(ctx, &p) // its claims were read by another mapping
+		j, err = n.verifyCurrent(ctx, &p) // the claims of j were read with an outdated mapping
 	}
 	return revoked.RevokeResult{}, fmt.Errorf("%w: the issuer of the token keeps changing", revoked.ErrNotCurrent)
 }
 
-// revokeAttempts are made if the record of the issuer changes between verification and Apply.
+// revokeAttempts is the number of attempts if the record of the issuer changes between verification
+// and Apply.
 const revokeAttempts = 3
 
-// verifyCurrent verifies a JWT by a copy that is current as of the call.
+// verifyCurrent verifies a JWT with a copy of the state that is current as of the call.
 func (n *Node) verifyCurrent(ctx context.Context, p *revoked.PresentedToken) (*revoked.JWT, error) {
 	if err := n.propose.ReadBarrier(ctx); err != nil {
 		return nil, err
@@ -96,8 +97,8 @@ func (n *Node) DeleteGrant(ctx context.Context, by revoked.Actor, id, reason str
 	return n.propose.Commit(ctx, command.DeleteGrantOp(by, id, reason))
 }
 
-// RevokeMatching implements api.Backend. If DryRun or Expect is set, it first counts the live
-// grants, behind a read barrier.
+// RevokeMatching implements api.Backend. If DryRun or Expect is set, it first counts the active
+// grants that match, behind a read barrier.
 func (n *Node) RevokeMatching(
 	ctx context.Context, by revoked.Actor, req revoked.CutoffRequest,
 ) (revoked.CutoffResult, error) {
@@ -109,7 +110,7 @@ func (n *Node) RevokeMatching(
 		}
 		res.Matched = &count
 		if req.Expect != nil && *req.Expect != count {
-			return res, fmt.Errorf("%w: %d live grants match, %d were expected", revoked.ErrExpectation, count, *req.Expect)
+			return res, fmt.Errorf("%w: %d active grants match, %d were expected", revoked.ErrExpectation, count, *req.Expect)
 		}
 		if req.DryRun {
 			res.Index = n.fsm.Applied()
@@ -121,8 +122,8 @@ func (n *Node) RevokeMatching(
 	return res, err
 }
 
-// countMatching counts behind a read barrier, so a grant that was registered before the call
-// counts.
+// countMatching counts the active grants that req matches, behind a read barrier. So it includes
+// every matching grant that was registered before the call.
 func (n *Node) countMatching(ctx context.Context, req revoked.CutoffRequest) (int, error) {
 	if err := n.propose.ReadBarrier(ctx); err != nil {
 		return 0, err
@@ -243,8 +244,8 @@ func (n *Node) UpdateSettings(
 	return n.fsm.Settings(), index, nil
 }
 
-// noteChange records a completed change that has no operation of its own in the log. If the
-// recording fails, the change is not undone.
+// noteChange records a completed change that has no operation of its own in the log. If it cannot
+// record the entry, the change is not undone.
 func (n *Node) noteChange(by revoked.Actor, kind revoked.AuditKind, node, detail string) {
 	ctx, cancel := context.WithTimeout(n.life.ctx, n.cfg.RequestTimeout)
 	defer cancel()

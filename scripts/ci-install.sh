@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the requirements of the tests beyond Go: Debian packages (as root), and linters
-# and packagers in the folder $1.
+# and packagers in the directory $1.
 set -euo pipefail
 bin=$1
 mkdir -p "$bin"
@@ -25,8 +25,8 @@ if [ ${#missing[@]} -gt 0 ]; then
 	rm -f /usr/sbin/policy-rc.d
 fi
 
-# promtool checks the alerts and the dashboards. Its package has a server, a service and web pages, of which the
-# tests need nothing: take the program out of it.
+# promtool checks the alerts and the dashboards. Its package also has a server, a service and web pages, which the
+# tests do not need: extract only the program.
 if ! command -v promtool >/dev/null && [ ! -x "$bin/promtool" ]; then
 	package=$(mktemp -d)
 	download() { (cd "$package" && apt-get -o APT::Sandbox::User=root download -q prometheus >/dev/null); }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Creates the contents of an image: dist/rootfs with a static binary, and dist/owned with the folders of
+# Creates the contents of an image: dist/rootfs with a static binary, and dist/owned with the directories of
 # the user that runs the node. The variable VERSION sets the version of the binary.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -8,7 +8,7 @@ root=dist/rootfs owned=dist/owned
 
 rm -rf "$root" "$owned"
 mkdir -p "$root"/{usr/local/bin,etc/ssl/certs} "$owned"/{data,certs,tmp}
-# A new named volume gets the mode and the owner of the folder on which it is mounted.
+# A new named volume gets the mode and the owner of the directory on which it is mounted.
 chmod 700 "$owned"/*
 
 # Without -funcalign, the linker pads functions to 32 bytes on amd64. That makes the binary 0.3 MB larger. The

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs the deb package $1 in a fresh Debian in a container, starts a node under its unit, revokes a token,
 # upgrades (the same package again), and removes and purges the package. It needs root, debootstrap,
-# systemd-nspawn and Debian's packages. The folder $2 keeps the fresh Debian for the next run.
+# systemd-nspawn and Debian's packages. The directory $2 keeps the fresh Debian for the next run.
 set -euo pipefail
-deb=${1:?usage: scripts/package-test.sh PACKAGE.deb [FOLDER]}
+deb=${1:?usage: scripts/package-test.sh PACKAGE.deb [DIRECTORY]}
 base=${2:-$(mktemp -d)/debian}
 
 [ -d "$base" ] || debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates bookworm "$base"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the files of a release in the empty or missing folder $1: an archive for each platform, a deb
+# Builds the files of a release in the empty or missing directory $1: an archive for each platform, a deb
 # and an rpm package for Linux, a bill of materials (CycloneDX) for each binary, and SHA256SUMS. The same commit
 # gives the same bytes, with the same Go version.
 #
@@ -7,7 +7,7 @@
 # version of the release: a git tag without its "v", or "0.0.0-COMMIT" if there is none. PLATFORMS lists the
 # platforms to build.
 set -euo pipefail
-out=$(realpath -m "${1:?usage: scripts/release.sh FOLDER}")
+out=$(realpath -m "${1:?usage: scripts/release.sh DIRECTORY}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 umask 022
 export TZ=UTC LC_ALL=C CGO_ENABLED=0 GOFLAGS=-trimpath

@@ -30,15 +30,15 @@ done
 answers=$(grep -E '^(curl|JWT=)' "$dir/out" | sh)
 printf '%s\n' "$answers"
 [ "$(grep -c '"active":true' <<<"$answers")" = 2 ] || fail "the tokens were not active before"
-[ "$(grep -c '^{}$' <<<"$answers")" = 2 ] || fail "the revocations did not answer {}"
+[ "$(grep -c '^{}$' <<<"$answers")" = 2 ] || fail "the revocations did not return {}"
 [ "$(grep -A 1 '^{}$' <<<"$answers" | grep -c '^{"active":false}$')" = 2 ] ||
 	fail "the tokens were not inactive afterwards"
 
 eval "$(grep '^export' "$dir/out")"
 "$binary" members || fail "members"
 "$binary" status >/dev/null || fail "status"
-printf 'no-such-token' | "$binary" token introspect - >/dev/null && fail "introspect of an unknown token ended with 0" || [ $? = 2 ] || fail "introspect of an unknown token did not end with 2"
-"$binary" no-such-command >/dev/null 2>&1 && fail "an unknown command ended with 0" || [ $? = 64 ] || fail "an unknown command did not end with 64"
+printf 'no-such-token' | "$binary" token introspect - >/dev/null && fail "introspect of an unknown token exited with 0" || [ $? = 2 ] || fail "introspect of an unknown token did not exit with 2"
+"$binary" no-such-command >/dev/null 2>&1 && fail "an unknown command exited with 0" || [ $? = 64 ] || fail "an unknown command did not exit with 64"
 
 kill -INT "$pid"
 wait "$pid" || fail "dev exited with $? after Ctrl-C"

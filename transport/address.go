@@ -12,14 +12,14 @@ import (
 	"revoked/transport/pki"
 )
 
-// maxHostPort bounds an address: the longest DNS name, a colon and a port.
+// maxHostPort is the maximum length of an address: the longest DNS name, a colon and a port.
 const maxHostPort = 253 + 1 + 5
 
 // ErrBadAddress is returned for an address that is not host:port or node@host:port.
 var ErrBadAddress = errors.New("not an address")
 
 // RaftAddress returns the address of a node in Raft's configuration: "node1@127.0.0.1:9443". It
-// holds the name, so that the dialing side can check the certificate.
+// contains the node's name, so that the dialing side can check the certificate.
 func RaftAddress(nodeID, hostport string) raft.ServerAddress {
 	return raft.ServerAddress(nodeID + "@" + hostport)
 }
@@ -27,7 +27,7 @@ func RaftAddress(nodeID, hostport string) raft.ServerAddress {
 // InstanceAddress is RaftAddress with the instance appended: "node1@127.0.0.1:9443#0a1b". Raft
 // allows an address only once in a configuration. After a node lost its disk, two instances of it
 // share an address for a while. The new instance has lost the log and the votes of the old one, so
-// it must not answer for the old one. Therefore a Raft stream names the instance that it is for.
+// it must not answer for the old one. Therefore a Raft stream names the intended instance.
 func InstanceAddress(nodeID, hostport, instance string) raft.ServerAddress {
 	return RaftAddress(nodeID, hostport) + raft.ServerAddress("#"+instance)
 }

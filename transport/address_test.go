@@ -10,7 +10,7 @@ import (
 	"revoked/transport/pki"
 )
 
-func TestSplitAddress_Malformed_HasItsError(t *testing.T) {
+func TestSplitAddress_Malformed_ReturnsError(t *testing.T) {
 	for _, c := range []struct {
 		name, in, node, hostport string
 		want                     error

@@ -17,10 +17,11 @@ import (
 	"revoked/transport/pki"
 )
 
-// The reasons for which a connection is refused: the label of revoked_peer_refused_total.
+// The reasons for refusing a connection. They are the values of the label reason of
+// revoked_peer_refused_total.
 const (
 	refusedSilent    = "silent"    // closed or silent before it sent a whole ClientHello
-	refusedNotTLS    = "not_tls"   // sent something else
+	refusedNotTLS    = "not_tls"   // sent something other than a ClientHello
 	refusedDisplaced = "displaced" // yielded its slot to a newer connection
 	refusedHandshake = "handshake" // TLS failed, or the certificate is wrong
 	refusedInstance  = "another_instance"
@@ -30,8 +31,9 @@ const (
 
 var errDisplaced = errors.New("displaced by a newer connection: too many are waiting")
 
-// waiting is an inbound connection that is not authenticated yet. It holds a slot of greetings,
-// then one of handshakes. Its fields are set before its goroutine starts, except displaced.
+// waiting is an inbound connection that is not authenticated yet. It holds a slot of
+// admission.greetings, then a slot of admission.handshakes. Its fields are set before its goroutine
+// starts, except displaced.
 type waiting struct {
 	*conn
 	order     uint64      // order of arrival
@@ -48,13 +50,12 @@ func (w *waiting) take(set *slots.Set) *slots.Slot {
 		}})
 }
 
-// admission accepts the connections of the port. It passes the authenticated ones to the calls or
-// to Raft.
+// admission accepts the connections to the cluster port. It passes authenticated connections to the
+// server of calls or to Raft.
 //
-// A connection passes two gates before its certificate is known. It takes a slot while it has sent
-// no ClientHello, and one for its handshake, which costs CPU time. Half of both is reserved for
-// known sources. So unknown sources that connect as fast as they can delay each other, but not the
-// nodes.
+// A connection needs a slot until it has sent a ClientHello, and another one for the handshake,
+// which costs CPU time. Half of the slots of each kind are reserved for known sources. So a flood
+// from unknown sources delays only unknown sources, not the nodes.
 type admission struct {
 	cfg        Config
 	conns      *connSet
@@ -103,8 +104,8 @@ func (a *admission) run(ctx context.Context) {
 	}
 }
 
-// admit does the handshake and passes the connection to its protocol. It reports the refusal of a
-// connection that lost its slot as displaced, whatever error the closed socket gave.
+// admit does the handshake and passes the connection to its protocol. If the connection lost its
+// slot to another one, the reported reason is displaced, whatever error the closed socket returned.
 func (a *admission) admit(ctx context.Context, w *waiting, greeting *slots.Slot) {
 	tc, reason, err := a.handshake(ctx, w, greeting)
 	if err == nil {
@@ -123,8 +124,8 @@ func (a *admission) admit(ctx context.Context, w *waiting, greeting *slots.Slot)
 }
 
 // handshake reads the ClientHello while w holds a slot of greetings, and does the rest of the
-// handshake while it holds one of handshakes. Both together take at most DialTimeout. If it fails,
-// reason is the cause of the refusal.
+// handshake while w holds a slot of handshakes. Both together take at most DialTimeout. If it
+// fails, reason is the cause of the refusal.
 func (a *admission) handshake(ctx context.Context, w *waiting, greeting *slots.Slot) (
 	tc *tls.Conn, reason string, err error) {
 	limitSilence(w.Conn, a.cfg.Silence)
@@ -151,9 +152,9 @@ func (a *admission) handshake(ctx context.Context, w *waiting, greeting *slots.S
 	return tc, refusedHandshake, err
 }
 
-// pass passes a connection after its handshake to its protocol. If it must not, reason is the cause
-// of the refusal. The instance is checked before AllowRaft: a stream for the previous instance of
-// this disk must not reach Raft, even from a member.
+// pass passes a connection to its protocol after the handshake. If it refuses the connection,
+// reason is the cause. The instance is checked before AllowRaft: a stream for a previous instance
+// of this node must not reach Raft, even from a member.
 func (a *admission) pass(ctx context.Context, c *conn, tc *tls.Conn) (reason string, err error) {
 	cs := tc.ConnectionState()
 	if cs.NegotiatedProtocol == enroll.Protocol { // without a certificate
@@ -183,7 +184,7 @@ func (a *admission) pass(ctx context.Context, c *conn, tc *tls.Conn) (reason str
 		}
 		to, given = a.raft, &abruptConn{Conn: tc, below: c}
 	default:
-		return refusedHandshake, fmt.Errorf("node %s offers no known protocol (want %s, %s or %s)",
+		return refusedHandshake, fmt.Errorf("node %s offered no supported ALPN protocol (want %s, %s or %s)",
 			node, protoRaft, protoFrames, protoHTTP)
 	}
 	if !to.give(given) {

@@ -12,7 +12,7 @@ import (
 	"revoked/transport"
 )
 
-// dialFrom opens n TCP connections to addr whose source address is ip, and sends first on each.
+// dialFrom opens n TCP connections to addr from the source address ip, and sends first on each.
 func dialFrom(t *testing.T, ip, addr string, n int, first []byte) []net.Conn {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
@@ -103,7 +103,8 @@ func TestAdmit_FloodFromManyAddresses_LeavesMembersHalf(t *testing.T) {
 	}
 }
 
-// waitRefused waits until at least n connections were refused for the reason; empty: for any.
+// waitRefused waits until at least n connections were refused for the reason, or for any reason if
+// it is empty.
 func (s *server) waitRefused(t *testing.T, reason string, n float64) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
@@ -123,7 +124,7 @@ func (s *server) waitRefused(t *testing.T, reason string, n float64) {
 	}
 }
 
-func TestAdmit_NoClientHello_IsRefusedAtOnce(t *testing.T) {
+func TestAdmit_NoClientHello_IsRefusedImmediately(t *testing.T) {
 	for name, first := range map[string]string{
 		"HTTP":           "GET / HTTP/1.1\r\n",
 		"one wrong byte": "G",
@@ -156,7 +157,7 @@ func TestAdmit_ManyRefusals_AreLoggedRarely(t *testing.T) {
 	}
 }
 
-// One node cannot take the connections of all others.
+// One node cannot use up the connections of the other nodes.
 func TestAdmit_ManyConnectionsOfOneNode_LeaveRoom(t *testing.T) {
 	a := newCA(t)
 	s := start(t, a, "node2", func(cfg *transport.Config) { cfg.MaxConnections = 8 })

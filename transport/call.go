@@ -17,12 +17,12 @@ import (
 	"revoked/transport/frames"
 )
 
-// ErrNotSent is returned when a call certainly did not reach the peer. The address did not answer,
+// ErrNotSent is returned when a call certainly did not reach the peer. The address did not respond,
 // the handshake failed, or this node refused to send the call. After any other error except a
 // *CallError the outcome is unknown.
 var ErrNotSent = frames.ErrNotSent
 
-// CallError is an answer other than 200. It unwraps to the sentinel error of its code.
+// CallError is an answer with a status other than 200. It unwraps to the sentinel of its code.
 type CallError struct {
 	Status  int    // HTTP status
 	Code    uint32 // revoked.Code of the peer's error, 0 for none
@@ -38,10 +38,11 @@ func (e *CallError) Error() string {
 func (e *CallError) Unwrap() error { return revoked.FromCode(e.Code) }
 
 // Call posts body to a path of the peer at hostport and returns the body of its answer. The peer's
-// certificate must name wantNode; empty accepts any node of the cluster's CA. A request or answer
-// of more than Config.MaxBody bytes is ErrTooLarge. An answer other than 200 is a *CallError. Call
-// does not follow redirects and never repeats a request that the peer may have received. It blocks
-// until ctx ends, or until the peer has been silent for about Config.Silence.
+// certificate must name wantNode; empty accepts any node of the cluster's CA. The error wraps
+// ErrTooLarge if the request or the answer has more than Config.MaxBody bytes. The error wraps a
+// *CallError if the status is not 200. Call does not follow redirects and never retries a request
+// that the peer may have received. It blocks until ctx ends, or until the peer has been silent for
+// about Config.Silence.
 func (t *Transport) Call(ctx context.Context, hostport, wantNode, path string, body []byte) ([]byte, error) {
 	answer, err := t.call(ctx, hostport, wantNode, path, body)
 	result := "ok"
@@ -61,12 +62,12 @@ func (t *Transport) Call(ctx context.Context, hostport, wantNode, path string, b
 	return answer, nil
 }
 
-// bindingLabel names the exported value of a connection (RFC 8446 section 7.5).
+// bindingLabel is the exporter label of a binding (RFC 8446 section 7.5).
 const bindingLabel = "EXPORTER-revoked-join-token"
 
-// CallBound is Call on a connection of its own, with the body that makeBody returns for the binding
-// of that connection: a value that only its two ends know, see Binding. A peer without frames is
-// ErrNotSent.
+// CallBound is like Call, but uses a new connection. It sends the body that makeBody returns for
+// the binding of that connection, see Binding. The error wraps ErrNotSent if the peer does not
+// support frames.
 func (t *Transport) CallBound(
 	ctx context.Context, hostport, wantNode, path string, makeBody func(binding []byte) ([]byte, error),
 ) ([]byte, error) {
@@ -106,16 +107,16 @@ func (t *Transport) callBound(
 // bindingSize is the length of a binding in bytes.
 const bindingSize = 32
 
-// Binding returns the value of the connection of r that only its two ends know. A message that
-// contains it, or a signature of it, is worth nothing on another connection.
+// Binding returns a secret value of the connection of r, which only its two ends can compute. A
+// message that contains the value, or a signature over it, is invalid on any other connection.
 func Binding(r *http.Request) ([]byte, error) {
 	if r.TLS == nil {
-		return nil, errors.New("request did not come through a Transport")
+		return nil, errors.New("request did not arrive through a Transport")
 	}
 	return r.TLS.ExportKeyingMaterial(bindingLabel, nil, bindingSize)
 }
 
-// call makes a call over frames, or over HTTP/2 to a peer of version 0.3. It repeats only a call
+// call makes a call over frames, or over HTTP/2 to a peer of version 0.3. It retries only a call
 // that certainly was not sent, and at most twice.
 func (t *Transport) call(ctx context.Context, hostport, wantNode, path string, body []byte) ([]byte, error) {
 	if int64(len(body)) > t.cfg.MaxBody {
@@ -159,8 +160,8 @@ func (t *Transport) peerOf(key peerKey, path string) (*peer, error) {
 	return p, nil
 }
 
-// callError returns the error that an answer other than 200 reports. The message is cut to
-// maxMessage, because it ends in logs.
+// callError returns the *CallError of an answer, or nil for status 200. The message is truncated to
+// maxMessage, because it is logged.
 func callError(a frames.Answer) error {
 	if a.Status == http.StatusOK {
 		return nil
@@ -199,8 +200,9 @@ func (t *Transport) callHTTP(ctx context.Context, key peerKey, path string, body
 // post sends one request over HTTP/2 and returns its answer if the status is 200. size is -1 for a
 // streamed body.
 //
-// post treats a call as sent once net/http has a connection, which is earlier than the first byte.
-// So ErrNotSent is never wrong, but a call with an unknown outcome may not have been sent either.
+// post treats a call as sent once net/http has a connection, which is before the first byte is
+// sent. So ErrNotSent is never wrong, but a call with an unknown outcome may also not have been
+// sent.
 func (t *Transport) post(ctx context.Context, key peerKey, path string, body io.Reader,
 	size int64) (*http.Response, error) {
 	p, err := t.peerOf(key, path)
@@ -234,9 +236,9 @@ func (t *Transport) post(ctx context.Context, key peerKey, path string, body io.
 	return nil, &CallError{Status: resp.StatusCode, Code: uint32(code), Message: string(message)}
 }
 
-// neverOpened reports whether net/http found a new connection closed before it wrote the first
-// request to it. The library does not export the error; a test fails if its text changes. Without
-// it such a call would count as sent, and its outcome as unknown.
+// neverOpened reports whether net/http found that a new connection was closed before any request
+// was written to it. The library does not export the error; a test fails if its text changes.
+// Without this check such a call would count as sent, and its outcome as unknown.
 func neverOpened(err error) bool {
 	return err.Error() == "http2: client conn could not be established"
 }

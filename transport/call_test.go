@@ -15,7 +15,7 @@ import (
 	"revoked/transport/pki"
 )
 
-func TestCall_HasTheCallersNode(t *testing.T) {
+func TestCall_Handler_SeesCallerNode(t *testing.T) {
 	a := newCA(t)
 	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
 	for _, want := range []string{"node2", ""} {
@@ -39,7 +39,7 @@ func TestCall_HasTheCallersNode(t *testing.T) {
 	}
 }
 
-func TestCall_EachFailure_HasItsError(t *testing.T) {
+func TestCall_EachFailure_ReturnsItsError(t *testing.T) {
 	a := newCA(t)
 	n1 := start(t, a, "node1", func(c *transport.Config) { c.MaxBody = 1 << 20 })
 	n2 := start(t, a, "node2", func(c *transport.Config) {
@@ -47,7 +47,7 @@ func TestCall_EachFailure_HasItsError(t *testing.T) {
 		c.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			switch r.URL.Path {
 			case "/no-leader":
-				transport.WriteError(w, http.StatusServiceUnavailable, revoked.Code(revoked.ErrNoLeader), "who knows")
+				transport.WriteError(w, http.StatusServiceUnavailable, revoked.Code(revoked.ErrNoLeader), "election")
 			case "/redirect":
 				http.Redirect(w, r, "/echo", http.StatusTemporaryRedirect)
 			case "/big-announced":
@@ -106,7 +106,7 @@ func TestCall_EachFailure_HasItsError(t *testing.T) {
 				t.Fatal("got nil, want an error")
 			}
 			if c.is != nil && !errors.Is(err, c.is) {
-				t.Errorf("got %v, want one that is %v", err, c.is)
+				t.Errorf("got %v, want %v", err, c.is)
 			}
 			if got := errors.Is(err, transport.ErrNotSent); got != c.notSent {
 				t.Errorf("ErrNotSent: got %v, want %v (%v)", got, c.notSent, err)

@@ -24,51 +24,51 @@ type Config struct {
 	Advertise string       // host:port at which peers reach this node
 	Certs     *pki.Certs
 	Handler   http.Handler // serves the calls from other nodes; see PeerNode, ServeStream, WriteError
-	// Instance names this node's disk. Raft streams for another instance are refused. Empty accepts
-	// all.
+	// Instance names this node's disk. Raft streams for another instance are refused. If it is empty,
+	// streams for any instance are accepted.
 	Instance string
 	// AllowRaft is called before the first byte of an inbound Raft stream is passed on. An error
 	// refuses the stream and is logged.
 	AllowRaft func(nodeID string) error
 
 	// Known returns the cluster addresses (host:port) of the members and of the nodes to join. Half of
-	// the slots for inbound handshakes are reserved for their hosts and for those of recently
+	// the slots for inbound handshakes are reserved for the hosts of these addresses and of recently
 	// authenticated peers. It may be nil.
 	Known func() []string
 
 	// Enroll serves a connection of a node that has no certificate, see package enroll. Its context
-	// ends with the Transport. nil: the port does not offer it.
+	// ends with the Transport. nil: the port does not offer enrollment.
 	Enroll func(context.Context, *tls.Conn)
 
-	RaftTimeout    time.Duration // one Raft message and its answer; default 5 s
-	MaxPool        int           // idle Raft connections for each peer; default 3
-	DialTimeout    time.Duration // TCP and TLS together, both directions; default 3 s
-	Silence        time.Duration // after which a peer is disconnected; default 4 s
-	PollInterval   time.Duration // between reads of the certificate files; default 2 s
-	MaxBody        int64         // limit for a call and for its answer, in bytes; default 64 MiB
-	MaxConnections int           // inbound, verified; default 512; a quarter of it for each node
-	MaxHandshakes  int           // inbound, concurrent; default 256; a quarter of it for each source address
-	MaxCalls       int           // inbound, concurrent, of one peer; default 512
+	RaftTimeout    time.Duration // limit for one Raft message and its answer; default 5 s
+	MaxPool        int           // number of idle Raft connections to each peer; default 3
+	DialTimeout    time.Duration // limit for the TCP and TLS handshakes together, in both directions; default 3 s
+	Silence        time.Duration // time after which a silent peer is disconnected; default 4 s
+	PollInterval   time.Duration // time between reads of the certificate files; default 2 s
+	MaxBody        int64         // limit for the body of a call and of its answer, in bytes; default 64 MiB
+	MaxConnections int           // limit for verified inbound connections; default 512; a quarter per node
+	MaxHandshakes  int           // limit for concurrent inbound handshakes; default 256; a quarter per source address
+	MaxCalls       int           // limit for concurrent inbound calls of one peer; default 512
 	Log            *slog.Logger  // default: discard
 	// Dial connects to a peer; default: plain TCP. Its context ends after DialTimeout.
 	Dial       func(ctx context.Context, network, address string) (net.Conn, error)
 	Registerer prometheus.Registerer
 }
 
-// Limits without a setting.
+// Limits that are not configurable.
 const (
-	maxHeader     = 16 << 10         // bytes of a call's header
-	maxStreams    = 256              // concurrent calls from one connection
-	maxMessage    = 4 << 10          // bytes of an error's message
-	maxPeers      = 256              // peers whose connections are kept
-	callTimeout   = 60 * time.Second // one call on the serving side, first to last byte
-	sendTimeout   = 10 * time.Second // one frame of a Stream over HTTP/2
-	idleTimeout   = 2 * time.Minute  // a connection without calls
+	maxHeader     = 16 << 10         // size of a call's header, in bytes
+	maxStreams    = 256              // number of concurrent calls on one connection
+	maxMessage    = 4 << 10          // size of an error's message, in bytes
+	maxPeers      = 256              // number of peers whose connections are kept
+	callTimeout   = 60 * time.Second // limit for one call on the serving side, from first to last byte
+	sendTimeout   = 10 * time.Second // limit for sending one frame of a Stream over HTTP/2
+	idleTimeout   = 2 * time.Minute  // time until a connection without calls is closed
 	acceptBackoff = 50 * time.Millisecond
 )
 
-// withDefaults returns cfg with the defaults in place of zero values. Call check first: a negative
-// value stays.
+// withDefaults returns cfg with the defaults in place of zero values. Call check first:
+// withDefaults keeps negative values.
 func (cfg Config) withDefaults() Config {
 	if cfg.RaftTimeout == 0 {
 		cfg.RaftTimeout = 5 * time.Second
@@ -106,8 +106,8 @@ func (cfg Config) withDefaults() Config {
 	return cfg
 }
 
-// check returns an error for a setting that is missing or contradicts another. An operator sees it
-// at the start, not at the first connection.
+// check returns an error for a setting that is missing or contradicts another. So the operator sees
+// the error at startup, not at the first connection.
 func (cfg Config) check() error {
 	switch {
 	case cfg.Listener == nil:
@@ -138,7 +138,7 @@ func (cfg Config) check() error {
 	return nil
 }
 
-// serverConfig returns the configuration of inbound handshakes.
+// serverConfig returns the TLS configuration for inbound handshakes.
 func (cfg Config) serverConfig() *tls.Config {
 	protocol := ""
 	if cfg.Enroll != nil {
@@ -147,7 +147,7 @@ func (cfg Config) serverConfig() *tls.Config {
 	return cfg.Certs.ServerConfig(protocol, protoRaft, protoFrames, protoHTTP)
 }
 
-// keepAlive returns the probes for idle connections. Three of them without an answer end the
+// keepAlive returns the settings of TCP keep-alives. Three unanswered probes close an idle
 // connection after about silence.
 func keepAlive(silence time.Duration) net.KeepAliveConfig {
 	probe := max(silence/4, time.Second)

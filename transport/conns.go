@@ -16,7 +16,7 @@ import (
 const (
 	protoRaft   = "revoked-raft/1"
 	protoFrames = "revoked-frames/1" // calls and streams, see frames
-	protoHTTP   = "h2"               // the same with a peer of version 0.3
+	protoHTTP   = "h2"               // calls and streams with a peer of version 0.3
 )
 
 // conn is a TCP connection with a peer, below TLS. It stays in its set until it is closed.
@@ -25,17 +25,17 @@ type conn struct {
 	set   *connSet
 	once  sync.Once
 	err   error
-	timer *time.Timer // closes when the peer's certificate expires; nil before the handshake
+	timer *time.Timer // closes the connection when the peer's certificate expires; nil before the handshake
 
 	// Set by adopt, under set.mu.
 	chain []*x509.Certificate
 	usage x509.ExtKeyUsage
 	gauge prometheus.Gauge
 	raft  bool
-	node  string // inbound: the peer, counted in connSet.nodes
+	node  string // the peer that counts in connSet.nodes; empty if outbound
 }
 
-// Read counts the bytes below TLS, so the metric has what the network carries.
+// Read counts the bytes below TLS, so the metric includes the overhead of TLS.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.set.metrics.bytesIn.Add(float64(n))
@@ -62,26 +62,28 @@ func (c *conn) Close() error {
 // The connection is verified and adopted. The second result is the same connection below TLS.
 type dialFunc func(ctx context.Context, hostport, wantNode, instance string, protos ...string) (*tls.Conn, *conn, error)
 
-// connSet holds every open connection of a transport. They are closed by Close, when Raft stops,
-// when a certificate expires, or when the CA no longer trusts a peer.
+// connSet holds every open connection of a transport. All connections are closed when the transport
+// closes, and those of Raft when Raft stops. A connection is also closed when the peer's
+// certificate expires or no trusted CA verifies it any longer.
 //
-// Invariant: inbound is the sum of nodes, and a connection counts from adopt until forget, once.
+// Invariant: inbound is the sum of the counts in nodes, and each connection counts once, from adopt
+// to forget.
 type connSet struct {
 	metrics *metrics
 	mu      sync.Mutex
 	conns   map[*conn]struct{}
 	closed  bool
-	limit   int            // limit for verified inbound connections; this node limits the others itself
+	limit   int            // limit for verified inbound connections; outbound connections are not limited here
 	inbound int            // verified inbound connections
-	nodes   map[string]int // of these, those of each node
+	nodes   map[string]int // verified inbound connections of each node
 }
 
 func newConnSet(m *metrics, limit int) *connSet {
 	return &connSet{metrics: m, conns: make(map[*conn]struct{}), limit: limit, nodes: make(map[string]int)}
 }
 
-// add takes ownership of raw. It closes raw and returns nil if the set is closed. From then on
-// Close of the transport closes it, even in the middle of a handshake.
+// add takes ownership of raw. It closes raw and returns nil if the set is closed. After add
+// returns, Transport.Close closes the connection, even during its handshake.
 func (s *connSet) add(raw net.Conn, usage x509.ExtKeyUsage) *conn {
 	c := &conn{Conn: raw, set: s, usage: usage}
 	s.mu.Lock()
@@ -96,8 +98,8 @@ func (s *connSet) add(raw net.Conn, usage x509.ExtKeyUsage) *conn {
 }
 
 // adopt records the peer after the handshake, and closes the connection when the peer's certificate
-// expires. It returns an error if too many inbound connections are verified, in total or of this
-// node. node is empty for a connection that this node opened.
+// expires. It returns an error if the number of verified inbound connections has reached the limit,
+// in total or for this node. node is empty for a connection that this node opened.
 func (s *connSet) adopt(c *conn, node string, cs tls.ConnectionState) error {
 	ends := cs.PeerCertificates[0].NotAfter
 	for _, cert := range cs.PeerCertificates[1:] {
@@ -183,7 +185,8 @@ func (s *connSet) close() {
 }
 
 // An abruptConn closes its TCP connection without TLS close_notify, which waits up to 5 s for room
-// in the send buffer of a dead connection. The messages of its protocols are self-delimiting.
+// in the send buffer of a broken connection. The protocols that use it delimit their messages, so
+// they do not need close_notify.
 type abruptConn struct {
 	*tls.Conn
 	below *conn

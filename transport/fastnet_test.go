@@ -67,7 +67,7 @@ func (p *fastPort) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raf
 func (p *fastPort) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte { return []byte(addr) }
 func (p *fastPort) DecodePeer(b []byte) raft.ServerAddress                     { return raft.ServerAddress(b) }
 
-// isHeartbeat has the condition of NetworkTransport.handleCommand.
+// isHeartbeat applies the condition of NetworkTransport.handleCommand.
 func isHeartbeat(req *raft.AppendEntriesRequest) bool {
 	return req.Term != 0 && len(req.Addr) != 0 && req.PrevLogEntry == 0 && req.PrevLogTerm == 0 &&
 		len(req.Entries) == 0 && req.LeaderCommitIndex == 0

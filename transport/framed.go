@@ -33,7 +33,7 @@ func (t *Transport) acceptFrames() {
 	}
 }
 
-// serveFrames serves one connection until it ends. It returns after its handlers.
+// serveFrames serves one connection until it ends. It returns after its handlers have returned.
 func (t *Transport) serveFrames(c net.Conn) error {
 	state := c.(*abruptConn).ConnectionState()
 	f := &framed{t: t, request: &http.Request{
@@ -54,7 +54,8 @@ type framed struct {
 	request *http.Request // copied for each call
 }
 
-// begin, add and end bound the calls from the peer over all of its connections, see loads.
+// The methods begin, add and end limit the calls from the peer over all of its connections, see
+// loads.
 func (f *framed) begin() *frames.Answer {
 	if f.t.loads.begin(f.node) {
 		return nil
@@ -75,7 +76,7 @@ func (f *framed) call(ctx context.Context, path string, body []byte) (frames.Ans
 	return f.serve(ctx, path, body, nil)
 }
 
-// A stream counts as one call without a body.
+// stream passes a stream to the handler. The stream counts as one call without a body.
 func (f *framed) stream(ctx context.Context, path string, accept func() (*frames.Stream, error)) frames.Answer {
 	if refusal := f.begin(); refusal != nil {
 		return *refusal
@@ -88,8 +89,8 @@ func (f *framed) stream(ctx context.Context, path string, accept func() (*frames
 	return a
 }
 
-// serve calls the handler. ok is false after a panic: then the caller must not learn an outcome.
-// The body is in memory already, so the handler never waits for the peer.
+// serve calls the handler. ok is false if the handler panicked: the outcome is then unknown, so the
+// caller gets no answer. The body is already in memory, so the handler never waits for the peer.
 func (f *framed) serve(
 	ctx context.Context, path string, body []byte, accept func() (*frames.Stream, error),
 ) (a frames.Answer, ok bool) {
@@ -104,9 +105,9 @@ func (f *framed) serve(
 	return frames.Answer{Status: max(w.status, http.StatusOK), Code: uint32(code), Body: w.body}, true
 }
 
-// An answerWriter keeps the answer of a handler.
+// An answerWriter is the ResponseWriter of a call. It buffers the answer of the handler.
 type answerWriter struct {
-	accept func() (*frames.Stream, error) // nil: not a stream
+	accept func() (*frames.Stream, error) // nil if the call is not a stream
 	header http.Header
 	status int
 	body   []byte

@@ -9,13 +9,13 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// This test stages hashicorp/raft#695. A leader is cut off and replaced. Then only a heartbeat of
-// the new leader reaches it, and one of its clients writes.
+// This test reproduces hashicorp/raft#695. A leader is partitioned and replaced. Then only a
+// heartbeat of the new leader reaches the deposed one, and a client of the deposed one writes.
 //
 // The first half shows that the test can fail. With the fast path, the write gets a term that the
-// node does not lead. It permanently replaces the new leader's first entry. The second half is the
-// shipped behavior. The heartbeat goes through the main loop, so the node has stepped down before
-// the write and refuses it.
+// node does not lead. The entry of this write permanently replaces the new leader's first entry.
+// The second half is the shipped behavior. The heartbeat goes through the main loop, so the node
+// has stepped down before the write and refuses it.
 func TestHeartbeat_DeposedLeader_WritesNothing(t *testing.T) {
 	t.Run("fast path diverges", func(t *testing.T) {
 		deposed, other, phantom := stagePhantom(t, func(p *fastPort) raft.Transport { return p })
@@ -37,8 +37,8 @@ func TestHeartbeat_DeposedLeader_WritesNothing(t *testing.T) {
 	})
 }
 
-// stagePhantom runs the schedule until both leaders have applied a later entry. It returns the
-// deposed leader, the new one, and the result of the write on the deposed one.
+// stagePhantom runs this schedule until both leaders have applied a later entry. It returns the
+// deposed leader, the new leader, and the error of the write on the deposed leader.
 func stagePhantom(t *testing.T, wrap func(*fastPort) raft.Transport) (deposed, leader *member, phantom error) {
 	t.Helper()
 	network := newFastNet()
@@ -60,7 +60,7 @@ func stagePhantom(t *testing.T, wrap func(*fastPort) raft.Transport) (deposed, l
 	for _, s := range servers {
 		timeout := time.Second
 		if s.ID == "a" {
-			timeout = 30 * time.Second // it does not step down by itself during the test
+			timeout = 30 * time.Second // so that it does not step down during the test
 		}
 		members = append(members, newMember(t, memberConfig{
 			id: string(s.ID), trans: ports[s.Address], servers: servers, timeout: timeout,

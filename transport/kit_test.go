@@ -99,7 +99,7 @@ func start(t testing.TB, a *pki.CA, node string, tune func(*transport.Config)) *
 	return s
 }
 
-// echo answers with the caller's node and its body.
+// echo answers with the caller's node and the body of the call.
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {

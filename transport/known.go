@@ -13,21 +13,21 @@ import (
 )
 
 const (
-	knownEvery    = 10 * time.Second // between reads of Config.Known
-	lookupTimeout = 2 * time.Second  // one host name
-	maxLearned    = 256              // addresses of authenticated peers
+	knownEvery    = 10 * time.Second // time between reads of Config.Known
+	lookupTimeout = 2 * time.Second  // limit for the lookup of one host name
+	maxLearned    = 256              // number of addresses of authenticated peers
 )
 
-// known holds the source addresses for which half of the slots are reserved. They are those that
-// Config.Known names, and those of recently authenticated peers. An address proves nothing; it only
-// decides who waits.
+// known holds the source addresses for which half of the slots are reserved. These are the
+// addresses of the hosts in Config.Known and of recently authenticated peers. An address proves
+// nothing; it only determines which connections wait.
 type known struct {
 	list func() []string
 	log  *slog.Logger
 
 	mu      sync.Mutex
-	hosts   map[string][]netip.Addr  // by host in Config.Known
-	learned map[netip.Addr]time.Time // the time of the last handshake
+	hosts   map[string][]netip.Addr  // addresses, by host in Config.Known
+	learned map[netip.Addr]time.Time // time of the last handshake, by address
 }
 
 func newKnown(cfg Config) *known {
@@ -45,8 +45,9 @@ func (k *known) run(ctx context.Context) {
 	}
 }
 
-// refresh looks up the listed hosts. A host that cannot be looked up keeps its addresses. So
-// members stay known while a name server fails. It may block for lookupTimeout for each host.
+// refresh looks up the listed hosts. If the lookup of a host fails, its previous addresses are
+// kept. So members stay known while a name server fails. It may block for lookupTimeout for each
+// host.
 func (k *known) refresh(ctx context.Context) {
 	fresh := make(map[string][]netip.Addr)
 	for _, hostport := range k.list() {
@@ -80,7 +81,8 @@ func (k *known) refresh(ctx context.Context) {
 	}
 }
 
-// lookup returns the networks of a host, nil if it has none or the lookup fails.
+// lookup returns the networks of the addresses of a host, or nil if the host has no address or the
+// lookup fails.
 func lookup(ctx context.Context, host string) []netip.Addr {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
@@ -95,7 +97,7 @@ func lookup(ctx context.Context, host string) []netip.Addr {
 }
 
 // has reports whether the source of a connection is known. It is called for each connection before
-// anything is read, so it only compares.
+// anything is read, so it looks up no name.
 func (k *known) has(from net.Addr) bool {
 	source := slots.Source(from)
 	k.mu.Lock()
@@ -113,8 +115,8 @@ func (k *known) has(from net.Addr) bool {
 	return false
 }
 
-// learn records the address of an authenticated peer. It forgets the address that was used longest
-// ago beyond maxLearned.
+// learn records the address of an authenticated peer. Beyond maxLearned it forgets the least
+// recently used address.
 func (k *known) learn(from net.Addr) {
 	source := slots.Source(from)
 	if !source.IsValid() {

@@ -43,8 +43,8 @@ func TestClose_LeavesNoGoroutines(t *testing.T) {
 	goleak.VerifyNone(t, before)
 }
 
-// A follower that does not answer a notice delays neither the leader's own requests nor the end.
-func TestAnnounceCommit_FollowerSilent_CloseEnds(t *testing.T) {
+// A follower that does not answer a notice delays neither the leader's own requests nor Close.
+func TestAnnounceCommit_FollowerSilent_CloseReturns(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	a := newCA(t)
 	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
@@ -70,7 +70,7 @@ func TestAnnounceCommit_FollowerSilent_CloseEnds(t *testing.T) {
 		t.Errorf("got %+v, want a notice of entry 7", notice)
 	}
 	if n1.Stalled("node2", 0) {
-		t.Error("got a stalled replication, want a notice to be none")
+		t.Error("got a stalled replication, want a notice not to count as replication")
 	}
 	go send()
 	answer(await.Receive(t, inbox, "message"))
@@ -94,7 +94,7 @@ func TestServer_HandlerPanics_IsLogged(t *testing.T) {
 	n2.log.Wait(t, "handler of a peer call panicked", "a defect", "peer=node1")
 }
 
-func TestRaftClose_KeepsCalls(t *testing.T) {
+func TestRaftClose_CallStillWorks(t *testing.T) {
 	a := newCA(t)
 	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
 	serveRaft(t, n2)

@@ -12,33 +12,34 @@ import (
 	"revoked/transport/frames"
 )
 
-// errOlder is returned for a peer that does not speak frames, only HTTP/2.
-var errOlder = errors.New("the peer speaks HTTP/2")
+// errOlder is returned for a peer that supports HTTP/2 but not frames.
+var errOlder = errors.New("the peer supports only HTTP/2")
 
-// olderTime is how long a peer is treated as older. Afterwards it may have been upgraded. Until
-// then, each call would need a dial with the same result.
+// olderTime is how long a peer is treated as one of version 0.3 after it has declined frames. In
+// this time, calls do not try frames in vain. Afterwards they try again, because the peer may have
+// been upgraded.
 const olderTime = 30 * time.Second
 
-// A line is the connection for all calls to one peer. It connects when it is needed. All methods
+// A line is the connection for all calls to one peer. It connects on the first call. All methods
 // may be called concurrently.
 type line struct {
-	connect func() (*frames.Client, error) // without an error the client is not nil
+	connect func() (*frames.Client, error) // returns a client that is not nil, or an error
 
 	mu      sync.Mutex
-	newest  *attempt // nil: none yet
-	older   time.Time
+	newest  *attempt  // nil before the first call
+	older   time.Time // when the peer last declined frames
 	retired bool
 }
 
-// An attempt is one attempt to connect. Its results are set before done is closed.
+// An attempt is one try to connect to the peer. Its results are set before done is closed.
 type attempt struct {
 	done   chan struct{}
 	client *frames.Client
 	err    error
 }
 
-// get returns the client of a connection that has not ended. It returns errOlder if the peer speaks
-// only HTTP/2. All callers of the same time wait for the same attempt, and get its error.
+// get returns the client of a connection that has not ended. It returns errOlder if the peer
+// supports only HTTP/2. Concurrent callers wait for the same attempt and get the same error.
 func (l *line) get(ctx context.Context) (*frames.Client, error) {
 	a, err := l.attempt()
 	if err != nil {
@@ -52,9 +53,9 @@ func (l *line) get(ctx context.Context) (*frames.Client, error) {
 	}
 }
 
-// attempt returns the attempt that succeeded or is in progress, or begins one. An attempt outlives
-// the caller that began it, so that a caller with little time left does not make the others start
-// again.
+// The method attempt returns the newest attempt if it is usable, and otherwise begins one. An
+// attempt outlives the caller that began it, so that a caller with an early deadline does not make
+// the others start again.
 func (l *line) attempt() (*attempt, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,8 +96,8 @@ func (a *attempt) usable() bool {
 
 func (l *line) isOlder() bool { return !l.older.IsZero() && time.Since(l.older) < olderTime }
 
-// speaksFrames reports whether to try frames. It is a guess from the last attempt: the peer may
-// have changed since.
+// speaksFrames reports whether to try frames. The result is a guess from the last attempt: the peer
+// may have been upgraded since.
 func (l *line) speaksFrames() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,11 +125,11 @@ func (l *line) retire() {
 		if l.newest.client != nil {
 			l.newest.client.Retire()
 		}
-	default: // the attempt does it
+	default: // the goroutine of the attempt retires its client
 	}
 }
 
-// connect connects for calls.
+// connect opens a connection for calls, see open.
 func (p *peers) connect(key peerKey) (*frames.Client, error) {
 	c, err := p.open(context.Background(), key)
 	if err != nil {
@@ -137,9 +138,10 @@ func (p *peers) connect(key peerKey) (*frames.Client, error) {
 	return frames.NewClient(c, p.limits), nil
 }
 
-// open connects to a peer that speaks frames and returns once it has accepted this node. With TLS
-// 1.3 the dialing side completes its handshake before the peer has verified its certificate: a call
-// sent then may be lost. It returns errOlder for a peer of version 0.3.
+// open connects to a peer that supports frames and returns once the peer has accepted this node.
+// With TLS 1.3 the dialing side completes its handshake before the peer has verified its
+// certificate: a call sent before that verification may be lost. open returns errOlder for a peer
+// of version 0.3.
 func (p *peers) open(ctx context.Context, key peerKey) (net.Conn, error) {
 	tc, below, err := p.dial(ctx, key.hostport, key.node, "", protoFrames, protoHTTP)
 	if err != nil {

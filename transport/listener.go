@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// listener returns connections that admit has accepted and verified. It has no queue: give blocks
-// until the protocol's server accepts.
+// listener passes the connections that admission has verified to the server of their protocol. It
+// has no queue: give blocks until the server calls Accept.
 type listener struct {
 	addr net.Addr
 	ch   chan net.Conn
@@ -42,7 +42,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close wakes Accept and give. It is safe to call twice, and closes no connection.
+// Close unblocks Accept and give. It is safe to call twice, and closes no connection.
 func (l *listener) Close() error {
 	l.once.Do(func() { close(l.done) })
 	return nil
@@ -64,11 +64,11 @@ const (
 	recordHeader    = 5
 	recordHandshake = 22
 	typeClientHello = 1
-	maxRecord       = 1 << 14 // bytes after the header
+	maxRecord       = 1 << 14 // maximum length of a record after its header, in bytes
 )
 
-// readHello reads the first TLS record, which holds a ClientHello or its beginning. It returns the
-// bytes read. The error wraps errNotTLS as soon as a byte differs from that of a ClientHello. It
+// readHello reads the first TLS record, which contains a ClientHello or its beginning. It returns
+// the bytes read. The error wraps errNotTLS as soon as a byte cannot belong to a ClientHello. It
 // buffers only the bytes that have arrived. TLS itself would wait for the whole record, and answer
 // an unknown client with an alert.
 func readHello(r io.Reader) ([]byte, error) {
@@ -93,7 +93,7 @@ func readHello(r io.Reader) ([]byte, error) {
 }
 
 // beginsHello reports whether b may be the beginning of a TLS connection. It checks each byte as
-// soon as it arrives, so a client of another protocol is refused without a wait.
+// soon as it arrives, so a client of another protocol is refused immediately.
 func beginsHello(b []byte) bool {
 	for i, c := range b[:min(len(b), recordHeader+1)] {
 		switch {

@@ -11,23 +11,24 @@ import (
 // ErrTooLarge is returned for a frame, a request or an answer beyond its limit.
 var ErrTooLarge = frames.ErrTooLarge
 
-// loads counts the calls that each peer has in progress here, so that one peer cannot use the
-// memory of all.
+// loads counts the calls that each peer has in progress on this node, so that one peer cannot use
+// up the memory of the node.
 type loads struct {
-	maxCalls int   // that one peer may have in progress, over all of its connections
-	maxBytes int64 // of their bodies
+	maxCalls int   // limit for the calls in progress of one peer, over all of its connections
+	maxBytes int64 // limit for the bodies of these calls together
 
 	mu sync.Mutex
 	of map[string]*load // by node
 }
 
-// load is the part of one peer.
+// load has the counts of one peer.
 type load struct {
 	calls int
 	bytes int64
 }
 
-// maxBytes is also the limit of one body, so a peer may always send one call of the largest size.
+// newLoads returns loads without calls. maxBytes is also the limit of one body, so a peer may
+// always send one call of the largest size.
 func newLoads(maxCalls int, maxBytes int64) *loads {
 	return &loads{maxCalls: maxCalls, maxBytes: maxBytes, of: make(map[string]*load)}
 }
@@ -48,15 +49,17 @@ func (l *loads) begin(node string) bool {
 	return true
 }
 
-// add counts n bytes of a body. It returns an error if the peer has too many in progress. begin
-// must have counted the call. The bytes count even if it returns an error; end takes them back.
+// add counts n bytes of a body. It returns an error if the peer has too many bytes in progress.
+// begin must have counted the call. The bytes count even if add returns an error; end subtracts
+// them.
 func (l *loads) add(node string, n int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.of[node]
 	p.bytes += n
 	if p.bytes > l.maxBytes {
-		return fmt.Errorf("%w: bodies in progress of node %s (want at most %d bytes)", ErrTooLarge, node, l.maxBytes)
+		return fmt.Errorf("%w: bodies of calls in progress from node %s (want at most %d bytes)",
+			ErrTooLarge, node, l.maxBytes)
 	}
 	return nil
 }
@@ -72,8 +75,8 @@ func (l *loads) end(node string, n int64) {
 	}
 }
 
-// boundedBody fails with ErrTooLarge beyond the limit of a body, or of all bodies of the peer,
-// until ServeStream removes the limits. One goroutine at a time may read.
+// A boundedBody is a request body whose Read returns ErrTooLarge beyond the limit for one body, or
+// for all bodies of the peer. ServeStream removes both limits. One goroutine at a time may read.
 type boundedBody struct {
 	io.ReadCloser
 	loads     *loads

@@ -11,7 +11,8 @@ import (
 	"revoked/transport"
 )
 
-// The bodies that a node reads for one peer at a time are limited together. Other peers are served.
+// The bodies that a node reads concurrently for one peer share a limit. Calls of other peers are
+// still served.
 func TestServer_ManyBodiesOfOnePeer_AreLimited(t *testing.T) {
 	a := newCA(t)
 	read, release := make(chan struct{}, 10), make(chan struct{})

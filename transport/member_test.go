@@ -119,7 +119,7 @@ func newMember(t testing.TB, c memberConfig) *member {
 	return m
 }
 
-// await returns when the member is in the state.
+// await blocks until the member is in the state want.
 func (m *member) await(t testing.TB, want raft.RaftState) {
 	t.Helper()
 	stop := time.After(longStop)

@@ -22,8 +22,8 @@ type metrics struct {
 	bytesIn  prometheus.Counter
 }
 
-// newMetrics returns the metrics, registered unless reg is nil. A name that is taken is an error:
-// two nodes must not share a registry.
+// newMetrics returns the metrics, registered unless reg is nil. It returns an error if a name is
+// already registered: two nodes must not share a registry.
 func newMetrics(reg prometheus.Registerer, certs *pki.Certs) (*metrics, error) {
 	m := &metrics{
 		conns: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -61,14 +61,15 @@ func newMetrics(reg prometheus.Registerer, certs *pki.Certs) (*metrics, error) {
 	return m, nil
 }
 
-// The log lines that refused connections may cause: a burst, then one a minute.
+// Limits of the log lines about refused connections: a burst, then one per minute.
 const (
 	refusalBurst = 5
 	refusalEvery = time.Minute
 )
 
-// refusals counts and logs refused connections. Strangers cannot flood the log, nor hide the
-// refusal of a member: reasons and known addresses have limits of their own.
+// refusals counts and logs refused connections. Each reason has its own limit for log lines, and a
+// separate limit for known addresses. So unknown sources can neither flood the log nor hide the
+// refusal of a member.
 type refusals struct {
 	metrics *metrics
 	log     *slog.Logger
@@ -84,15 +85,15 @@ type refusalKind struct {
 
 type refusalLog struct {
 	limit   *rate.Limiter
-	skipped int // refusals since the last line
+	skipped int // number of refusals that were not logged since the last line
 }
 
 func newRefusals(m *metrics, log *slog.Logger) *refusals {
 	return &refusals{metrics: m, log: log, logs: make(map[refusalKind]*refusalLog)}
 }
 
-// report counts a refusal, and logs it within its limit. A line names how many were not logged
-// since the last one.
+// report counts a refusal, and logs it within its limit. A line has the number of refusals that
+// were not logged since the last line.
 func (r *refusals) report(from net.Addr, known bool, reason string, err error) {
 	r.metrics.refused.WithLabelValues(reason).Inc()
 	r.mu.Lock()

@@ -37,7 +37,7 @@ func olderServer(t *testing.T, s *server, addr string) net.Listener {
 	return ln
 }
 
-// A node calls a peer of version 0.3 over HTTP/2, and over frames once it was upgraded.
+// A node calls a peer of version 0.3 over HTTP/2, and over frames once the peer has been upgraded.
 func TestCall_OlderPeer_UsesHTTP2(t *testing.T) {
 	a := newCA(t)
 	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
@@ -58,7 +58,7 @@ func TestCall_OlderPeer_UsesHTTP2(t *testing.T) {
 }
 
 // A node may open a stream before it calls a peer of version 0.3.
-func TestStream_OlderPeer_UsesHTTP2AtOnce(t *testing.T) {
+func TestStream_OlderPeer_UsesHTTP2(t *testing.T) {
 	a := newCA(t)
 	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
 	old := olderServer(t, n2, "127.0.0.1:0").Addr().String()
@@ -67,7 +67,7 @@ func TestStream_OlderPeer_UsesHTTP2AtOnce(t *testing.T) {
 	}
 }
 
-// A node of version 0.3 offers HTTP/2 only. This one serves its calls and streams.
+// A node of version 0.3 offers HTTP/2 only. The server serves its calls and streams.
 func TestServer_OlderPeer_IsServed(t *testing.T) {
 	a := newCA(t)
 	ended := make(chan error, 1)
@@ -116,9 +116,9 @@ func TestServer_OlderPeer_IsServed(t *testing.T) {
 	await.Receive(t, ended, "end of the stream")
 }
 
-// A peer that was upgraded at the same address is called immediately. The calls use frames once it
-// no longer counts as older.
-func TestCall_PeerUpgraded_StillWorks(t *testing.T) {
+// Calls to a peer that was upgraded at the same address still succeed. They use frames once the
+// peer no longer counts as older.
+func TestCall_PeerUpgraded_Succeeds(t *testing.T) {
 	a := newCA(t)
 	n1 := start(t, a, "node1", nil)
 	n2 := start(t, a, "node2", nil)

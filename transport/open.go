@@ -11,13 +11,13 @@ import (
 // preface is the beginning of the HTTP/2 client preface (RFC 9113 section 3.4).
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-// open connects with dial for calls over HTTP/2, to a peer of version 0.3. It returns once the peer
-// has accepted, at most timeout later.
+// open uses dial to connect to a peer of version 0.3, for calls over HTTP/2. It then waits for at
+// most timeout until the peer has accepted the connection.
 //
 // With TLS 1.3 the dialing side completes its handshake before the peer has verified its
-// certificate. A call sent then may be lost, and its outcome is unknown. So open sends the HTTP/2
-// preface itself and waits for the first byte of the answer, which shows that the peer has accepted
-// the certificate. If open fails, no call was sent.
+// certificate. A call sent before that verification may be lost, and its outcome is unknown. So
+// open sends the HTTP/2 preface itself and waits for the first byte of the response, which shows
+// that the peer has accepted the certificate. If open fails, no call was sent.
 func open(ctx context.Context, dial dialFunc, hostport, wantNode string, timeout time.Duration) (net.Conn, error) {
 	tc, below, err := dial(ctx, hostport, wantNode, "", protoHTTP)
 	if err != nil {
@@ -40,11 +40,11 @@ func open(ctx context.Context, dial dialFunc, hostport, wantNode string, timeout
 }
 
 // openConn is a connection on which open has already sent the preface and read one byte. One
-// goroutine at a time may read, and one may write. net/http writes the preface again, which Write
-// swallows, and reads the byte that open has read.
+// goroutine at a time may read, and one may write. net/http writes the preface again, and Write
+// drops it. The first Read returns the byte that open has read.
 type openConn struct {
 	*tls.Conn
-	resend int // bytes of the preface that net/http has yet to write
+	resend int // number of bytes of the preface that net/http has yet to write
 	first  [1]byte
 	unread bool // whether net/http has yet to read first
 }

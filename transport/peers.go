@@ -12,7 +12,7 @@ import (
 	"revoked/transport/frames"
 )
 
-// peerKey identifies one pool of connections. Streams over HTTP/2 have a pool of their own, so that
+// peerKey identifies one pool of connections. Streams over HTTP/2 have a separate pool, so that
 // their frames do not queue behind the body of a large call.
 type peerKey struct {
 	node, hostport string
@@ -22,7 +22,7 @@ type peerKey struct {
 // peer is the pool of connections to one node at one address.
 type peer struct {
 	line line
-	http *http.Transport // for a peer that does not speak frames
+	http *http.Transport // for a peer that does not support frames
 	used time.Time
 }
 
@@ -42,7 +42,7 @@ type peers struct {
 	closed bool
 }
 
-// get returns the pool of a peer, which it creates without a connection.
+// get returns the pool of a peer. It creates the pool if necessary, and does not connect.
 func (p *peers) get(key peerKey) (*peer, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,8 +61,8 @@ func (p *peers) get(key peerKey) (*peer, error) {
 	return got, nil
 }
 
-// evict closes the pool that was used longest ago. Its calls in progress continue: their connection
-// ends after them.
+// evict closes the least recently used pool. Its calls in progress continue, and their connection
+// is closed when the last of them ends.
 func (p *peers) evict() {
 	var oldest peerKey
 	var at time.Time
@@ -88,7 +88,7 @@ func (p *peers) close() {
 
 // newClient returns an HTTP/2 client that dials through open.
 func (p *peers) newClient(key peerKey) *http.Transport {
-	// net/http sees HTTP/2 over plain connections. open does TLS, because the peer must have
+	// For net/http the connections are HTTP/2 without TLS. open does TLS, because the peer must have
 	// accepted the connection before net/http uses it.
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)

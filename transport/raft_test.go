@@ -22,7 +22,7 @@ func heartbeat(from *server) *raft.AppendEntriesRequest {
 	}
 }
 
-// serveRaft answers Raft's requests until the test ends, and returns them.
+// serveRaft answers Raft's requests until the test ends, and sends them to served.
 func serveRaft(t testing.TB, s *server) (served <-chan any) {
 	t.Helper()
 	out := make(chan any, 64)
@@ -62,7 +62,7 @@ func TestRaft_HeartbeatsUseTheMainLoop(t *testing.T) {
 	a := newCA(t)
 	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)
 	n2.Raft().SetHeartbeatHandler(func(rpc raft.RPC) {
-		t.Error("the fast path took a heartbeat")
+		t.Error("got a heartbeat on the fast path, want it in the main loop")
 		rpc.Respond(&raft.AppendEntriesResponse{}, nil)
 	})
 	served := serveRaft(t, n2)
@@ -101,7 +101,7 @@ func TestRaft_KeepsPreVote(t *testing.T) {
 }
 
 // A candidate's note reaches the voter, which refuses the vote in Raft's place. A candidate without
-// a guard, as in version 0.3, sends none.
+// a VoteGuard, as in version 0.3, sends no note.
 func TestGuardVotes_Note_DecidesVote(t *testing.T) {
 	a := newCA(t)
 	old, n1, n2 := start(t, a, "node3", nil), start(t, a, "node1", nil), start(t, a, "node2", nil)
@@ -144,7 +144,7 @@ func TestRaft_LocalAddr_HasNodeAndAddress(t *testing.T) {
 
 // The cluster elects with pre-vote, replicates, transfers leadership, and survives the loss of a
 // member.
-func TestRaft_ClusterOnTransport(t *testing.T) {
+func TestRaft_ThreeNodes_ElectAndReplicate(t *testing.T) {
 	a := newCA(t)
 	log := &await.Log{}
 	var nodes []*server
@@ -187,10 +187,10 @@ func TestRaft_ClusterOnTransport(t *testing.T) {
 		t.Fatal(err)
 	}
 	var rest []*member
-	var restPort, deadPort *server
+	var restPort, stoppedPort *server
 	for i, m := range members {
 		if m == next {
-			deadPort = nodes[i]
+			stoppedPort = nodes[i]
 			continue
 		}
 		rest = append(rest, m)
@@ -200,7 +200,7 @@ func TestRaft_ClusterOnTransport(t *testing.T) {
 	if err := leader.raft.Apply([]byte("later"), longStop).Error(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := restPort.Call(within(t), deadPort.addr, deadPort.name, "/", nil); err != nil {
+	if _, err := restPort.Call(within(t), stoppedPort.addr, stoppedPort.name, "/", nil); err != nil {
 		t.Errorf("call after Raft's end: got %v, want nil", err)
 	}
 }
@@ -225,7 +225,7 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // A message may prove less than its commit index. The part that it proves is applied before its
 // entries are stored.
-func TestRaft_CommitIndex_IsLimitedAndAhead(t *testing.T) {
+func TestRaft_CommitIndex_IsLimitedAndPassedAhead(t *testing.T) {
 	entries := func(from, n uint64) (out []*raft.Log) {
 		for i := range n {
 			out = append(out, &raft.Log{Index: from + i, Term: 1})
@@ -274,8 +274,8 @@ func TestRaft_CommitIndex_IsLimitedAndAhead(t *testing.T) {
 	}
 }
 
-// The review sees each message before Raft, including the inserted one, with its limited commit
-// index.
+// The review function gets each message before Raft, including the inserted one, with its limited
+// commit index.
 func TestReviewAppends_ChangesRequests(t *testing.T) {
 	a := newCA(t)
 	n1, n2 := start(t, a, "node1", nil), start(t, a, "node2", nil)

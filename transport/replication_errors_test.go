@@ -18,7 +18,7 @@ type outage struct {
 	n1, n2  *server
 	down    atomic.Bool
 	wanted  atomic.Bool
-	asked   chan struct{} // receives calls to replicates
+	asked   chan struct{} // receives a value for each call to replicates
 	address raft.ServerAddress
 }
 
@@ -112,7 +112,7 @@ func TestReplicationErrors_ReturnAfterTheOutage(t *testing.T) {
 			if err := o.heartbeat(); err == nil {
 				t.Fatal("got nil, want an error for a heartbeat to a node that is down")
 			}
-			o.deferred(t, returned) // a failed heartbeat does not end it
+			o.deferred(t, returned) // a failed heartbeat does not end the wait
 			o.deferred(t, returned)
 			c.end(t, o)
 			select {
@@ -127,7 +127,7 @@ func TestReplicationErrors_ReturnAfterTheOutage(t *testing.T) {
 	}
 }
 
-func TestReplicationErrors_HeartbeatsReturnAtOnce(t *testing.T) {
+func TestReplicationErrors_Heartbeat_IsNotDeferred(t *testing.T) {
 	o := startOutage(t)
 	o.n1.DeferReplicationErrors(func(raft.ServerID, uint64) bool {
 		t.Error("got a deferred heartbeat, want it returned")
@@ -148,7 +148,7 @@ func TestStalled_DeferredCall_IsReported(t *testing.T) {
 	go func() { returned <- o.entry() }()
 	o.deferred(t, returned)
 	if !o.n1.Stalled("2", 0) || o.n1.Stalled("3", 0) || o.n1.Stalled("2", time.Hour) {
-		t.Error("got another server or a longer time, want 2 stalled for a moment")
+		t.Error("got the wrong servers stalled, want only server 2, for less than an hour")
 	}
 	o.wanted.Store(false)
 	if err := await.Receive(t, returned, "result of the call"); err == nil {

@@ -14,11 +14,12 @@ import (
 	"revoked/transport/pki"
 )
 
-// codeHeader holds the number of the sentinel error (revoked.Code) of an answer other than 200.
+// codeHeader is the header of an error answer that holds the number of its sentinel error
+// (revoked.Code).
 const codeHeader = "Revoked-Code"
 
-// newServer returns the server of calls between nodes. It serves HTTP/2 only, for peers of version
-// 0.3. Frames do not pass through it.
+// newServer returns the HTTP server for calls from peers of version 0.3. It serves HTTP/2 only.
+// Connections that carry frames bypass it.
 func newServer(cfg Config, handle http.HandlerFunc) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
@@ -40,8 +41,8 @@ func newServer(cfg Config, handle http.HandlerFunc) *http.Server {
 	}
 }
 
-// serveCall limits a call in size and time and passes it to the handler. The deadlines cover the
-// whole call, so a peer that sends a byte a minute cannot keep it open.
+// serveCall limits the size and the duration of a call and passes it to the handler. The deadlines
+// cover the whole call, so a peer that sends one byte per minute cannot keep the call open.
 func serveCall(cfg Config, peers *loads, w http.ResponseWriter, r *http.Request) {
 	node := PeerNode(r)
 	if !peers.begin(node) {
@@ -52,7 +53,7 @@ func serveCall(cfg Config, peers *loads, w http.ResponseWriter, r *http.Request)
 	defer func() { peers.end(node, body.read) }()
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		WriteError(w, http.StatusMethodNotAllowed, 0, "calls between nodes are POST")
+		WriteError(w, http.StatusMethodNotAllowed, 0, "calls between nodes must use POST")
 		return
 	}
 	if r.ContentLength > cfg.MaxBody {
@@ -70,7 +71,8 @@ func serveCall(cfg Config, peers *loads, w http.ResponseWriter, r *http.Request)
 	}
 }
 
-// tooManyCalls is the text of a refusal. The peer's own log shows it, so it names the peer.
+// tooManyCalls returns the message that refuses a call. The peer logs the message, so the message
+// names the peer.
 func tooManyCalls(node string) string {
 	return fmt.Sprintf("node %s has too many calls in progress", node)
 }
@@ -90,7 +92,7 @@ func logsPanic(log *slog.Logger, r *http.Request, handle func()) (panicked bool)
 }
 
 // PeerNode returns the node that made a call, from its verified certificate. It returns "" for a
-// request that did not come through a Transport.
+// request that did not arrive through a Transport.
 func PeerNode(r *http.Request) string {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 		return ""

@@ -17,7 +17,7 @@ import (
 // streamType is the content type of both directions of a Stream over HTTP/2.
 const streamType = "application/vnd.revoked.frames"
 
-// MaxFrame is the longest frame of a Stream, in bytes.
+// MaxFrame is the maximum size of a Stream's frame, in bytes.
 const MaxFrame = frames.MaxFrame
 
 // Stream is a long-lived call on which both sides send frames of at most MaxFrame bytes. All
@@ -36,8 +36,9 @@ type Stream struct {
 }
 
 // Stream opens a stream to a path of the peer at hostport, whose certificate must name wantNode
-// (empty: any node). It returns after the peer has accepted, with the same errors as Call. The
-// stream ends with ctx, with Close, and after the peer has been silent for about Config.Silence.
+// (empty: any node). It returns after the peer has accepted the stream, and returns the same errors
+// as Call. The stream ends with ctx, with Close, and after the peer has been silent for about
+// Config.Silence.
 func (t *Transport) Stream(ctx context.Context, hostport, wantNode, path string) (*Stream, error) {
 	s, err := t.stream(ctx, hostport, wantNode, path)
 	if err != nil {
@@ -46,7 +47,7 @@ func (t *Transport) Stream(ctx context.Context, hostport, wantNode, path string)
 	return s, nil
 }
 
-// stream opens a stream on a connection of its own, or over HTTP/2 to a peer of version 0.3.
+// stream opens a stream on a separate connection, or over HTTP/2 to a peer of version 0.3.
 func (t *Transport) stream(ctx context.Context, hostport, wantNode, path string) (*Stream, error) {
 	p, err := t.peerOf(peerKey{wantNode, hostport, false}, path)
 	if err != nil {
@@ -67,8 +68,8 @@ func (t *Transport) stream(ctx context.Context, hostport, wantNode, path string)
 	return s, err
 }
 
-// openFramed opens a stream on a connection of its own. Opening takes at most DialTimeout and
-// Silence. A stream has no share of a connection with calls: a large call would delay its frames.
+// openFramed opens a stream on a separate connection. Opening takes at most DialTimeout plus
+// Silence. A stream does not share a connection with calls: a large call would delay its frames.
 func (t *Transport) openFramed(
 	ctx context.Context, cancel context.CancelFunc, key peerKey, path string,
 ) (*Stream, error) {
@@ -102,7 +103,7 @@ func (t *Transport) streamHTTP(ctx context.Context, key peerKey, path string) (*
 	}
 	if err == nil && resp.Header.Get("Content-Type") != streamType {
 		_ = resp.Body.Close()
-		err = fmt.Errorf("answer is not a stream (got content type %q)", resp.Header.Get("Content-Type"))
+		err = fmt.Errorf("response is not a stream (got content type %q)", resp.Header.Get("Content-Type"))
 	}
 	if err != nil {
 		open.Stop()
@@ -116,7 +117,7 @@ func (t *Transport) streamHTTP(ctx context.Context, key peerKey, path string) (*
 		_ = resp.Body.Close()
 	})
 	return newHTTPStream(resp.Body, func(frame []byte) error {
-		// A live peer may have stopped reading.
+		// A peer that still answers pings may no longer read the stream.
 		late := time.AfterFunc(sendTimeout, cancel)
 		defer late.Stop()
 		_, err := out.Write(frame)
@@ -144,8 +145,9 @@ func newHTTPStream(r io.Reader, write func(frame []byte) error, stop func()) *St
 	}
 }
 
-// ServeStream accepts a Stream in a handler. Each frame is limited instead of the body. The handler
-// must call Close before it returns. The stream ends with the request's context.
+// ServeStream accepts a Stream in a handler. The size of each frame is limited, but not the size of
+// the body. The handler must call Close before it returns. The stream ends with the request's
+// context.
 func ServeStream(w http.ResponseWriter, r *http.Request) (*Stream, error) {
 	if a, ok := w.(*answerWriter); ok && a.accept != nil {
 		f, err := a.accept()
@@ -156,7 +158,7 @@ func ServeStream(w http.ResponseWriter, r *http.Request) (*Stream, error) {
 	}
 	body, ok := r.Body.(*boundedBody)
 	if !ok {
-		return nil, errors.New("stream: request did not come from a Transport")
+		return nil, errors.New("stream: request did not arrive through a Transport")
 	}
 	control := http.NewResponseController(w)
 	if err := errors.Join(control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{})); err != nil {
@@ -183,9 +185,9 @@ func ServeStream(w http.ResponseWriter, r *http.Request) (*Stream, error) {
 	}), nil
 }
 
-// Send sends one frame and does not keep it. It blocks until there is room in the send buffer: at
-// most about Config.Silence, and 10 s with a peer of version 0.3. A frame beyond MaxFrame is
-// ErrTooLarge; the stream stays usable.
+// Send sends one frame and does not retain it. It blocks until there is room in the send buffer: at
+// most about Config.Silence, and 10 s with a peer of version 0.3. It returns ErrTooLarge beyond
+// MaxFrame; the stream stays usable.
 func (s *Stream) Send(frame []byte) error {
 	s.send.Lock()
 	defer s.send.Unlock()

@@ -19,8 +19,8 @@ import (
 	"revoked/transport/pki"
 )
 
-// echoFrames returns every frame with the peer's node in front. It sends the error that ended each
-// stream; the caller may end it while the handler still accepts it.
+// echoFrames sends back every frame with the peer's node in front. It sends the error that ended
+// each stream to ended. The caller may end a stream while the handler still accepts it.
 func echoFrames(ended chan<- error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, err := transport.ServeStream(w, r)
@@ -246,7 +246,7 @@ func TestTransport_SilentPeer_EndsAllCalls(t *testing.T) {
 	}
 
 	close(link.cut)
-	// No context ends. All calls must end by themselves, on both sides.
+	// No context ends here, but all calls must end, on both sides.
 	if _, err := n1.Call(context.Background(), link.addr, "node2", "/", nil); err == nil ||
 		errors.Is(err, transport.ErrNotSent) {
 		t.Errorf("call: got %v, want an error with unknown outcome", err)
@@ -259,7 +259,7 @@ func TestTransport_SilentPeer_EndsAllCalls(t *testing.T) {
 		t.Error("Raft: got nil, want an error")
 	}
 	if _, err := n1.Call(context.Background(), link.addr, "node2", "/", nil); !errors.Is(err, transport.ErrNotSent) {
-		t.Errorf("call over a dead link: got %v, want ErrNotSent", err)
+		t.Errorf("call over a cut link: got %v, want ErrNotSent", err)
 	}
 }
 

@@ -25,9 +25,9 @@ func (s *streamLayer) Done() <-chan struct{} { return s.done }
 // CloseConns implements saferaft.Stream.
 func (s *streamLayer) CloseConns() { s.conns.closeWhere(func(c *conn) bool { return c.raft }) }
 
-// Dial connects to the node and the instance in address. It returns an error if another one
-// answers. Raft keeps the connection in its pool and dials again after an error. A timeout of 0
-// leaves the bound to DialTimeout.
+// Dial connects to the node and the instance in address. It returns an error if another node or
+// instance answers. Raft keeps the connection in its pool and dials again after an error. If
+// timeout is 0, only DialTimeout applies.
 func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	node, hostport, err := SplitAddress(address)
 	if err != nil {
@@ -50,8 +50,9 @@ func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (n
 	return &abruptConn{Conn: tc, below: below}, nil
 }
 
-// A Contact is the state of the Raft messages between this node and a server.
+// A Contact records when Raft messages between this node and a server last arrived or failed.
 type Contact = saferaft.Contact
 
-// A VoteGuard exchanges notes between a candidate and the voters that it asks.
+// A VoteGuard exchanges notes between a candidate and the voters. A note is a part of a vote
+// request that Raft does not read.
 type VoteGuard = saferaft.VoteGuard

@@ -27,7 +27,7 @@ type Transport struct {
 	conns   *connSet
 	peers   *peers
 	raft    *saferaft.Transport
-	streams *streamLayer // Raft's, below raft
+	streams *streamLayer // stream layer below raft
 	calls   *listener
 	server  *http.Server
 	frames  *listener
@@ -37,7 +37,7 @@ type Transport struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
-	mu      sync.Mutex // guards started, closed and the first Add of wg
+	mu      sync.Mutex // protects started, closed and the first Add of wg
 	started bool
 	closed  bool
 	wg      sync.WaitGroup // all goroutines of Serve, and the handlers
@@ -80,15 +80,16 @@ func New(cfg Config) (*Transport, error) {
 	return t, nil
 }
 
-// Raft returns the transport for raft.NewRaft. It has pre-vote, but neither the heartbeat fast path
-// nor pipelining.
+// Raft returns the transport for raft.NewRaft. It supports pre-vote, but neither the heartbeat fast
+// path nor pipelining.
 func (t *Transport) Raft() raft.Transport { return t.raft }
 
-// TimeoutsSent returns how many TimeoutNow messages were sent to the server. In a leadership
-// transfer this is Raft's last message.
+// TimeoutsSent returns how many TimeoutNow messages were sent to the server. TimeoutNow is the last
+// message that Raft sends in a leadership transfer.
 func (t *Transport) TimeoutsSent(server raft.ServerID) int { return t.raft.TimeoutsSent(server) }
 
-// ContactOf returns when Raft messages between this node and the server last arrived or failed.
+// ContactOf returns when the last Raft message from the server arrived, and since when messages to
+// it have failed.
 func (t *Transport) ContactOf(server raft.ServerID) Contact { return t.raft.ContactOf(server) }
 
 // ReviewAppends sets a function that may change each received AppendEntries request. See saferaft.
@@ -100,25 +101,25 @@ func (t *Transport) ReviewAppends(review func(*raft.AppendEntriesRequest)) {
 // leader of term, has committed. It does not block. See saferaft.
 func (t *Transport) AnnounceCommit(term, index uint64) { t.raft.AnnounceCommit(term, index) }
 
-// DeferReplicationErrors makes a failed call to replication return its error to Raft after the
-// outage, not immediately. replicates reports whether this node leads the term and replicates to
-// the server. It is called repeatedly from many goroutines.
+// DeferReplicationErrors makes a failed replication call return its error to Raft not immediately,
+// but after the outage of the peer. replicates reports whether this node leads the term and
+// replicates to the server. replicates is called repeatedly and concurrently.
 func (t *Transport) DeferReplicationErrors(replicates func(server raft.ServerID, term uint64) bool) {
 	t.raft.DeferReplicationErrors(replicates)
 }
 
-// GuardVotes sends notes with this node's vote requests, and refuses the votes that g refuses. A
-// peer of version 0.3 neither sends nor reads notes.
+// GuardVotes attaches the notes of g to this node's vote requests, and refuses a vote if g.MayVote
+// returns false. A peer of version 0.3 neither sends nor reads notes.
 func (t *Transport) GuardVotes(g VoteGuard) { t.raft.GuardVotes(g) }
 
-// Stalled reports whether a call to replication to the server has been in progress or deferred for
-// longer than d. Until it returns, Raft's replication to the server makes no other progress.
+// Stalled reports whether a replication call to the server has been in progress or deferred for
+// longer than d. Until the call returns, Raft's replication to the server makes no other progress.
 func (t *Transport) Stalled(server raft.ServerID, d time.Duration) bool {
 	return t.raft.Stalled(server, d)
 }
 
 // Serve starts accepting connections and returns. It does nothing if called again or after Close.
-// Raft may dial and call before, but no peer reaches this node.
+// Before Serve, Raft may dial and call, but no peer reaches this node.
 func (t *Transport) Serve() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -160,8 +161,8 @@ func (t *Transport) Close() error {
 	return err
 }
 
-// handle serves a call unless the transport is closed. Close waits for it. Without the count, a
-// handler could use the node's state after the node has closed it.
+// handle serves a call unless the transport is closed. It counts the call in wg, so that Close
+// waits for it. Otherwise a handler could use the node's state after the node has closed it.
 func (t *Transport) handle(w http.ResponseWriter, r *http.Request) {
 	t.mu.Lock()
 	if t.closed {
@@ -175,7 +176,7 @@ func (t *Transport) handle(w http.ResponseWriter, r *http.Request) {
 }
 
 // recheck closes the connections of peers that the current CA does not trust. It runs after each
-// reload of the certificates. New handshakes use the new CA by themselves.
+// reload of the certificates. New handshakes use the new CA in any case.
 func (t *Transport) recheck() {
 	n := t.conns.closeWhere(func(c *conn) bool {
 		if c.chain == nil {
@@ -189,8 +190,8 @@ func (t *Transport) recheck() {
 }
 
 // dial connects to wantNode at hostport, or to any node of the cluster if wantNode is empty. It
-// blocks for at most DialTimeout, and less if the transport closes. On success the peer's
-// certificate is verified, but the peer may still refuse this node's: see open.
+// blocks for at most DialTimeout, or until the transport closes. On success the peer's certificate
+// is verified, but the peer may still refuse the certificate of this node: see open.
 func (t *Transport) dial(
 	ctx context.Context, hostport, wantNode, instance string, protos ...string,
 ) (*tls.Conn, *conn, error) {

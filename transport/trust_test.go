@@ -46,8 +46,8 @@ func TestAdmit_InvalidPeer_IsRefused(t *testing.T) {
 			reason: "unsupported versions"},
 		{name: "another protocol", issue: node(a, time.Hour), alpn: []string{"smtp"},
 			reason: "unsupported application protocols"},
-		{name: "no protocol", issue: node(a, time.Hour), reason: "offers no known protocol"},
-		{name: "node not allowed to speak Raft", issue: node(a, time.Hour), alpn: []string{"revoked-raft/1"},
+		{name: "no protocol", issue: node(a, time.Hour), reason: "offered no supported ALPN protocol"},
+		{name: "node not allowed to use Raft", issue: node(a, time.Hour), alpn: []string{"revoked-raft/1"},
 			reason: "node node1 may not open a Raft stream: not a member"},
 	}
 	for _, c := range cases {
@@ -69,7 +69,7 @@ func TestAdmit_InvalidPeer_IsRefused(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				// Sent even if the server's list of CAs lacks its issuer.
+				// The certificate is sent even if the server's list of CAs lacks its issuer.
 				config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 			}
 			conn, err := tls.Dial("tcp", s.addr, config)
@@ -193,7 +193,7 @@ func TestAdmit_StalledHandshake_TimesOut(t *testing.T) {
 	s.log.Wait(t, "reason=handshake")
 }
 
-func TestNew_InvalidConfig_IsAnError(t *testing.T) {
+func TestNew_InvalidConfig_ReturnsError(t *testing.T) {
 	a := newCA(t)
 	certs := nodeCerts(t, a, "node1")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -256,7 +256,7 @@ func TestRecheck_RemovedCA_ClosesConnections(t *testing.T) {
 	write(t, ca, b.CertPEM()) // node2 no longer trusts a
 	n2.log.Wait(t, "closed connections of untrusted peers")
 	// The first call may use the connection that was just closed: its outcome is unknown. Later
-	// ones need a new connection.
+	// calls need a new connection.
 	for range 10 {
 		if _, err = n1.Call(within(t), n2.addr, "node2", "/", nil); err == nil {
 			t.Fatal("got nil, want an error")

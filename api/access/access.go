@@ -1,14 +1,14 @@
-// Package access decides who may call: it authenticates requests, requires roles, and bounds the
-// requests in progress of each client.
+// Package access decides who may call: it authenticates requests, requires roles, and limits how
+// many requests of a client are in progress.
 //
 // A caller authenticates by a secret, an assertion or the certificate of its connection.
 //
-// It promises that a client counts once per request, however often the request authenticates. It
-// checks credentials before roles, so a caller with a wrong secret learns nothing about them. It
-// never logs a credential.
+// A client counts once per request, however often the request authenticates. The package checks
+// credentials before roles, so a caller with a wrong secret learns nothing about roles. It never
+// logs a credential.
 //
-// Control does not depend on the endpoints. It uses package clientauth for secrets and throttling,
-// and on package request for the answers.
+// The package does not depend on the endpoints. It uses package clientauth for secrets and
+// throttling, and package request for responses.
 package access
 
 import (
@@ -32,7 +32,7 @@ import (
 	"revoked/internal/tracing"
 )
 
-// A Backend is the node whose clients call. Methods must allow concurrent calls.
+// A Backend is the node that stores the clients. Its methods may be called concurrently.
 type Backend interface {
 	clientauth.Clients
 	clientauth.Assertions
@@ -43,13 +43,13 @@ type Backend interface {
 
 // Config configures a [Control]. All fields but TrustedProxies, ClientCAs and Tracer are required.
 type Config struct {
-	Audience          string                // the only audience of assertions
+	Audience          string                // the only audience that an assertion may name
 	ClientCAs         func() *x509.CertPool // see [clientauth.Config]
 	Backend           Backend
 	Now               func() time.Time
-	FailuresPerMinute int           // per client id
-	MaxWait           time.Duration // of one authentication, for its turn to compute a hash
-	MaxRequests       int           // in progress, per client id
+	FailuresPerMinute int           // failures per client id
+	MaxWait           time.Duration // longest wait of one authentication for its turn to compute a hash
+	MaxRequests       int           // requests in progress per client id
 	TrustedProxies    []netip.Prefix
 	Failures          *prometheus.CounterVec // label kind: none, failed
 	Throttled         *prometheus.CounterVec // label budget
@@ -60,10 +60,10 @@ type Config struct {
 type Control struct {
 	*clientauth.Authenticator
 	cfg      Config
-	requests prometheus.Counter // refused for too many requests in progress
+	requests prometheus.Counter // requests refused because too many were in progress
 
 	mu         sync.Mutex
-	inProgress map[string]int // by client id; never 0
+	inProgress map[string]int // number of requests by client id; never 0
 }
 
 // New returns a control without requests in progress.
@@ -78,9 +78,9 @@ func New(cfg Config) *Control {
 	}
 }
 
-// Require returns h for callers that have one of the roles, and that authenticate (see
-// [Control.Identify]) or are signed in (see [Control.SignedIn]). Other callers get 401, 429, 503,
-// or a 403 that names the roles. A malformed query gets 400.
+// Require returns a handler that calls h for a caller with one of the roles. The caller must
+// authenticate (see [Control.Identify]) or be signed in (see [Control.SignedIn]). Other callers get
+// 401, 429, 503, or a 403 that names the roles. A malformed query gets 400.
 func (c *Control) Require(h request.Handler, roles ...revoked.Role) request.Handler {
 	return func(r *request.Request) error {
 		values := r.Request().Header["Authorization"]
@@ -103,8 +103,8 @@ func (c *Control) Require(h request.Handler, roles ...revoked.Role) request.Hand
 			return err
 		}
 		switch refused := r.Client.Require(roles...); {
-		case refused != nil && !current: // the role may have been granted since
-			return fmt.Errorf("%w: roles not known yet", revoked.ErrNotCurrent)
+		case refused != nil && !current: // the client may have got the role in the meantime
+			return fmt.Errorf("%w: this node may not know the roles of the client yet", revoked.ErrNotCurrent)
 		case refused != nil:
 			return refused
 		}
@@ -122,15 +122,14 @@ const headerClientID = "Revoked-Client-Id"
 var errTwoWays = request.Malformed("more than one way to authenticate")
 
 // Identify returns the caller that the values of an Authorization header identify: by HTTP Basic
-// (RFC 7617), or by an assertion after "Bearer". Without a value, Revoked-Client-Id names the
-// client of the certificate of the connection. values has at most one element. Identify waits at
-// most MaxWait for its turn to compute a hash.
+// (RFC 7617), or by an assertion after "Bearer". Without a value, the caller is identified by the
+// certificate of its connection, and the header Revoked-Client-Id must name the client. values has
+// at most one element. Identify waits at most MaxWait for its turn to compute a hash.
 func (c *Control) Identify(r *request.Request, values []string) (*clientauth.Caller, error) {
 	return c.Traced(r, func() (*clientauth.Caller, error) { return c.identify(r, values) })
 }
 
-// Traced authenticates the caller of r and records a span of that. The span does not name the
-// caller.
+// Traced authenticates the caller of r inside a tracing span. The span does not name the caller.
 func (c *Control) Traced(r *request.Request, authenticate func() (*clientauth.Caller, error)) (
 	*clientauth.Caller, error) {
 	_, span := c.cfg.Tracer.Start(r.Request().Context(), "authenticate")
@@ -176,8 +175,8 @@ func (c *Control) identify(r *request.Request, values []string) (*clientauth.Cal
 	return caller, err
 }
 
-// Assertion returns the caller that an assertion authenticates. id is the client that the request
-// also names, or "".
+// Assertion returns the caller that an assertion authenticates. id is the client id that the
+// request contains next to the assertion, or "".
 func (c *Control) Assertion(r *request.Request, assertion, id string) (*clientauth.Caller, error) {
 	if r.Presented == nil {
 		r.Presented = clientauth.NewPresented()
@@ -186,8 +185,8 @@ func (c *Control) Assertion(r *request.Request, assertion, id string) (*clientau
 }
 
 // Certificates returns the certificates that the caller has sent, its own first. It returns none
-// for plain HTTP, and none for a trusted proxy, whose certificate is not the caller's. No header
-// counts.
+// for plain HTTP, and none for a trusted proxy, whose certificate is not the caller's. It ignores
+// headers.
 func (c *Control) Certificates(r *request.Request) []*x509.Certificate {
 	state := r.Request().TLS
 	if state == nil || len(state.PeerCertificates) == 0 {
@@ -201,8 +200,8 @@ func (c *Control) Certificates(r *request.Request) []*x509.Certificate {
 	return state.PeerCertificates
 }
 
-// Finish ends a request that has been answered with a status: the request releases its slots. After
-// a 5xx or a 429 a client may present its assertion again.
+// Finish releases the slots of a request after the response with the given status. After a 5xx or a
+// 429 a client may present its assertion again.
 func (c *Control) Finish(r *request.Request, status int) {
 	c.Leave(r)
 	c.End(r.Presented, status >= http.StatusInternalServerError || status == http.StatusTooManyRequests)
@@ -220,15 +219,15 @@ func (c *Control) Missing() error {
 	return clientauth.ErrUnauthenticated
 }
 
-// Addr returns the address of the caller, or the zero address if it is unknown. It believes
+// Addr returns the address of the caller, or the zero address if it is unknown. It uses
 // X-Forwarded-For only from a trusted proxy.
 func (c *Control) Addr(r *request.Request) netip.Addr {
 	return serve.CallerAddr(r.Request(), c.cfg.TrustedProxies)
 }
 
-// Admit makes client the caller of r and counts the request as its own until Leave. Beyond the
-// limit of a client it returns 429, with the caller set, so that the log names it. A request that
-// authenticates again still counts once.
+// Admit makes client the caller of r and counts the request toward the client's limit until Leave.
+// Beyond the limit it returns 429, but still sets the caller, so that the log names the client. A
+// request that authenticates again still counts once.
 func (c *Control) Admit(r *request.Request, client *revoked.Client) error {
 	c.Leave(r)
 	r.Client = client
@@ -242,8 +241,8 @@ func (c *Control) Admit(r *request.Request, client *revoked.Client) error {
 	return nil
 }
 
-// Leave ends the count of a request, if Admit has counted it. It must run at the end of every
-// request; further calls do nothing.
+// Leave stops counting a request that Admit has counted. Call it at the end of every request;
+// further calls have no effect.
 func (c *Control) Leave(r *request.Request) {
 	if !r.Counted {
 		return
@@ -253,7 +252,7 @@ func (c *Control) Leave(r *request.Request) {
 	defer c.mu.Unlock()
 	id := r.Client.ID
 	if c.inProgress[id]--; c.inProgress[id] == 0 {
-		delete(c.inProgress, id) // the map holds clients with requests only
+		delete(c.inProgress, id) // the map contains only clients with requests in progress
 	}
 }
 

@@ -52,7 +52,7 @@ func TestAdmit_BeyondLimit_Is429UntilLeave(t *testing.T) {
 	if third.Client != a {
 		t.Error("beyond the limit: got no caller, want it for the log")
 	}
-	c.Leave(third) // was not counted
+	c.Leave(third) // Admit refused third and did not count it
 	if err := c.Admit(third, a); err == nil {
 		t.Error("after Leave of a refused request: got no error, want 429")
 	}

@@ -24,9 +24,9 @@ func (c *Control) SignedIn(ctx context.Context) (*clientauth.Caller, error) {
 	return caller, nil
 }
 
-// Lasts reports whether the client of a caller is unchanged since it authenticated, and whether its
-// credential is still valid. Every change of the record invalidates the caller, even a new secret
-// while the old one is still valid.
+// Lasts reports whether the client record of a caller is unchanged since the caller authenticated,
+// and the caller's credential is still valid. Every change of the record invalidates the caller,
+// even a new secret while the old one is still valid.
 func (c *Control) Lasts(caller *clientauth.Caller) bool {
 	record, _ := c.cfg.Backend.Client(caller.Client.ID)
 	return record != nil && record.Version == caller.Client.Version && caller.Ended(record, c.cfg.Now()) == ""

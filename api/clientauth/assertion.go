@@ -12,8 +12,8 @@ import (
 	"revoked"
 )
 
-// A Presented is the assertion of one request. The request may authenticate with it repeatedly, and
-// ends its use with [Authenticator.End].
+// A Presented is the assertion of one request. The request may authenticate with the assertion
+// repeatedly, and ends the use with [Authenticator.End].
 type Presented struct {
 	request [16]byte
 	key     revoked.Digest // zero until the assertion is verified
@@ -28,9 +28,9 @@ func NewPresented() *Presented {
 }
 
 // AuthenticateAssertion returns the caller whose key signed an assertion (private_key_jwt, RFC
-// 7523). clientID is the client that the request names, or "". At this node, an assertion
-// authenticates one request, and none if the state already holds a use of it. The caller's
-// Assertion binds operations that other nodes apply to this use.
+// 7523). clientID is the client that the request names, or "". This node accepts an assertion for
+// one request only, and for none if the replicated state contains a use of it. Operations carry the
+// caller's Assertion, so that Apply can reject a second use.
 //
 // Errors are those of [Authenticator.Authenticate], and an [AssertionError] for an assertion that
 // the client has signed. A client gets [revoked.ErrQuota] if too many of its used assertions have
@@ -72,7 +72,7 @@ func (a *Authenticator) AuthenticateAssertion(
 	return caller, nil
 }
 
-// isUnused reports whether the state holds no use of the assertion by another request.
+// isUnused reports whether the state contains no use of the assertion by another request.
 func (a *Authenticator) isUnused(v *revoked.VerifiedAssertion, p *Presented) bool {
 	request, used := a.cfg.Assertions.AssertionUse(v.Key)
 	return !used || request == p.request
@@ -93,11 +93,11 @@ func (a *Authenticator) failed(ctx context.Context, id string) error {
 	return &AssertionError{Replayed}
 }
 
-// Replayed is the problem in the answer to a client whose assertion another request has used.
+// Replayed is the problem in the response to a client whose assertion another request has used.
 const Replayed = "the assertion was used before; sign one for each request"
 
-// onceForEach caches the last result of prove for as long as the record is the same. Verifying a
-// signature is slow, and an attempt examines a record twice.
+// onceForEach returns a function that calls prove, but calls it only once for consecutive calls
+// with the same record. Verifying a signature is slow, and an attempt examines a record twice.
 func onceForEach(prove func(*revoked.Client) *Caller) func(*revoked.Client) *Caller {
 	var last *revoked.Client
 	var result *Caller
@@ -109,9 +109,9 @@ func onceForEach(prove func(*revoked.Client) *Caller) func(*revoked.Client) *Cal
 	}
 }
 
-// End ends the request of p. If again is set, the request got no final answer, such as a 503, so
-// the client may repeat it with the same assertion. If the log has the use, Apply still rejects
-// the retry.
+// End ends the request of p. again reports that the response was not final, for example a 503. The
+// client may then retry with the same assertion. But if the Raft log already contains the use of
+// the assertion, Apply rejects the retry.
 func (a *Authenticator) End(p *Presented, again bool) {
 	if again && p != nil {
 		a.replays.forget(p)
@@ -128,14 +128,14 @@ const (
 // replays holds the assertions that this node has seen. Methods may be called concurrently.
 //
 // It keeps only assertions with a valid signature, so a caller without a key cannot fill it. The
-// share limits the assertions of one client.
+// field share limits the assertions of one client.
 type replays struct {
 	mu      sync.Mutex
 	limit   int
-	share   int // of one client
+	share   int // maximum number of assertions of one client
 	seen    map[revoked.Digest]replay
 	clients map[string]int
-	due     map[int64][]revoked.Digest // by the minute after which they may be forgotten
+	due     map[int64][]revoked.Digest // keys by the minute after which they may be forgotten
 	swept   int64                      // the minute of the last sweep
 }
 
@@ -172,10 +172,10 @@ func (r *replays) begin(client string, v *revoked.VerifiedAssertion, p *Presente
 	return true
 }
 
-// isFull reports whether the last begin of p was at a bound.
+// isFull reports whether the last call of begin for p recorded nothing because of a bound.
 func (r *replays) isFull(p *Presented) bool { return p.key.IsZero() }
 
-// forget drops the use of p, unless another request made it.
+// forget removes the record that assertion p was used, unless another request made that record.
 func (r *replays) forget(p *Presented) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

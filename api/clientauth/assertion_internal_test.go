@@ -12,9 +12,9 @@ func verified(client, jti string, expires time.Time) *revoked.VerifiedAssertion 
 	return &revoked.VerifiedAssertion{Key: revoked.AssertionKey(client, jti), ExpiresAt: revoked.TimeOf(expires)}
 }
 
-// A node at a bound refuses new assertions. It forgets none that could be replayed, and a client
-// cannot take the share of the others.
-func TestReplays_Flood_ForgetsNoLiveAssertion(t *testing.T) {
+// A node at a bound refuses new assertions. It does not forget an assertion that could be replayed,
+// and a client cannot take the share of other clients.
+func TestReplays_Flood_KeepsUnexpiredAssertions(t *testing.T) {
 	r := newReplays()
 	r.limit, r.share = 6, 4
 	now := time.Unix(1_790_000_000, 0)
@@ -47,8 +47,9 @@ func TestReplays_Flood_ForgetsNoLiveAssertion(t *testing.T) {
 	}
 }
 
-// A request that ended without a final answer releases its assertion, and only its own.
-func TestReplays_Forget_OnlyOwnUse(t *testing.T) {
+// The end of a request without a final answer removes the record that its assertion was used. It
+// does not remove the record of another request.
+func TestReplays_Forget_KeepsUseOfOtherRequest(t *testing.T) {
 	r := newReplays()
 	now := time.Unix(1_790_000_000, 0)
 	v := verified("a", "0", now.Add(time.Minute))

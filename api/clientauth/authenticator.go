@@ -14,8 +14,8 @@ import (
 	"revoked"
 )
 
-// ErrUnauthenticated is returned when no candidate verifies, for an unknown client as for a wrong
-// secret.
+// ErrUnauthenticated is returned if none of the candidates is correct. An unknown client and a
+// wrong secret have the same error.
 var ErrUnauthenticated = errors.New("client authentication failed")
 
 // An AssertionError is returned if an assertion is refused although a key of the client has signed
@@ -31,7 +31,7 @@ func (e *AssertionError) Is(target error) bool { return target == ErrUnauthentic
 // A ThrottledError is returned to a caller that is over its budget. It matches [revoked.ErrQuota].
 type ThrottledError struct {
 	RetryAfter time.Duration
-	Verified   bool // no candidate is right; false: no turn to verify them came in time
+	Verified   bool // the candidates were verified and are wrong; false: no turn to verify came in time
 }
 
 func (e *ThrottledError) Error() string { return "too many failures" }
@@ -45,7 +45,8 @@ type Clients interface {
 	Client(id string) (*revoked.Client, bool)
 	// Current blocks until the copy holds everything that was acknowledged before the call.
 	Current(ctx context.Context) error
-	// ClientsCurrent reports whether the copy has been current at least once since the start.
+	// ClientsCurrent reports whether the copy has been current at least once since the process
+	// started.
 	ClientsCurrent() bool
 }
 
@@ -58,8 +59,8 @@ type Assertions interface {
 	// the assertion.
 	ParseAssertion(raw, audience string) (
 		id string, verify func(*revoked.Client) (v revoked.VerifiedAssertion, problem string, ok bool))
-	// AssertionUse returns the request that used an assertion, if this node's copy of the state
-	// holds the use.
+	// AssertionUse returns the request that used an assertion. used is false if this node's copy of
+	// the state does not contain a use of it.
 	AssertionUse(key revoked.Digest) (request [16]byte, used bool)
 }
 
@@ -68,11 +69,11 @@ type Assertions interface {
 type Config struct {
 	Clients           Clients
 	Assertions        Assertions
-	Audience          string                // of assertions: the issuer identifier of the cluster
+	Audience          string                // audience of assertions: the issuer identifier of the cluster
 	ClientCAs         func() *x509.CertPool // CAs that issue certificates of callers; nil: none
 	Now               func() time.Time
-	FailuresPerMinute int                // for each client id
-	MaxWait           time.Duration      // for the turn to verify a secret
+	FailuresPerMinute int                // failures per client id
+	MaxWait           time.Duration      // longest wait for the turn to verify a secret
 	Failed            prometheus.Counter // requests that failed to authenticate
 	Throttled         prometheus.Counter // the failed requests over the budget of their client id
 }
@@ -80,9 +81,9 @@ type Config struct {
 // An Authenticator verifies credentials. Methods may be called concurrently.
 type Authenticator struct {
 	cfg      Config
-	failures *Limiter // by client id
-	turns    turns    // to run argon2id, by client id
-	paced    turns    // to be verified over the budget, by client id
+	failures *Limiter // budget of failures, by client id
+	turns    turns    // turns to run argon2id, by client id
+	paced    turns    // turns of attempts over the budget, by client id
 	secrets  *verifier
 	replays  replays
 	chains   chains
@@ -108,25 +109,25 @@ const pace = 250 * time.Millisecond
 type Attempt struct {
 	Candidates []Credential // candidates of one id are adjacent; none means malformed credentials
 	Method     string       // one of the methods of package revoked
-	From       netip.Addr   // of the caller; the zero address if it is unknown
+	From       netip.Addr   // address of the caller; zero if it is unknown
 
-	// proof, if set, replaces the secrets of the candidates. It returns the caller that it proves to
-	// be the client, or nil.
+	// proof, if set, is used instead of the candidates' secrets. It returns the caller if it proves
+	// that the caller is the given client, else nil.
 	proof func(*revoked.Client) *Caller
 }
 
-// Authenticate returns the caller whose secret a candidate has, if its client is confidential,
-// enabled and allowed to use the method.
+// Authenticate returns the caller if a candidate has the correct secret of its client, and this
+// client is confidential, enabled and allowed to use the method.
 //
-// A strong secret, and a weak one that this address used before, passes immediately whatever others
-// guess. Any other attempt is charged as a failure first, and gets the charge back if the secret is
-// correct. A weak secret waits for its turn at the client, and so does every attempt over the
-// budget. Failures take about as long as one argon2id, so that their time does not reveal whether
-// the client exists.
+// A strong secret, and a weak one that this address used before, passes immediately, however many
+// guesses others make. Any other attempt is charged as a failure first, and gets the charge back if
+// the secret is correct. A weak secret waits for its turn at the client, and so does every attempt
+// over the budget. Failures take about as long as one argon2id computation, so their duration does
+// not reveal whether the client exists.
 //
 // It returns [ErrUnauthenticated] or a [ThrottledError] on failure. It returns
-// [revoked.ErrNotCurrent] if the attempt may be right but this node's copy may be too old, and
-// [revoked.ErrOverloaded] if no argon2id slot is free in time.
+// [revoked.ErrNotCurrent] if the attempt may be correct but this node's copy may be too old. It
+// returns [revoked.ErrOverloaded] if no argon2id slot is free in time.
 func (a *Authenticator) Authenticate(ctx context.Context, t Attempt) (*Caller, error) {
 	begin := time.Now()
 	for i := range t.Candidates {
@@ -151,13 +152,13 @@ func (a *Authenticator) Authenticate(ctx context.Context, t Attempt) (*Caller, e
 		a.cfg.Throttled.Inc()
 		return nil, &ThrottledError{wait, true}
 	case len(t.Candidates) > 0 && !current && !a.cfg.Clients.ClientsCurrent():
-		return nil, fmt.Errorf("%w: client not known yet", revoked.ErrNotCurrent)
+		return nil, fmt.Errorf("%w: this node may not know the client yet", revoked.ErrNotCurrent)
 	}
 	return nil, ErrUnauthenticated
 }
 
-// charged verifies an attempt that cost each of its client ids a failure. wait is positive if one
-// of them was over its budget. current is true if this node caught up for all of them.
+// charged verifies an attempt and charges a failure to each of its client ids. wait is positive if
+// one of these ids was over its budget. current is true if this node caught up for all of them.
 func (a *Authenticator) charged(ctx context.Context, t *Attempt) (
 	caller *Caller, wait time.Duration, current bool, err error,
 ) {
@@ -273,8 +274,8 @@ func (a *Authenticator) recall(client *revoked.Client, cr *Credential, t *Attemp
 	return callerOf(client, secret, t.Method), costly
 }
 
-// callerOf returns the caller that presented a secret of client, or nil if secret is nil or the
-// client may not use it.
+// callerOf returns the caller that presented a secret of client. It returns nil if secret is nil,
+// or if client may not authenticate by method now.
 func callerOf(client *revoked.Client, secret *revoked.SecretHash, method string) *Caller {
 	if secret == nil || !usable(client, method) {
 		return nil
@@ -300,7 +301,7 @@ func (a *Authenticator) PublicClient(ctx context.Context, id string) (*revoked.C
 		return client, nil
 	}
 	if !current && !a.cfg.Clients.ClientsCurrent() {
-		return nil, fmt.Errorf("%w: client not known yet", revoked.ErrNotCurrent)
+		return nil, fmt.Errorf("%w: this node may not know the client yet", revoked.ErrNotCurrent)
 	}
 	return nil, nil
 }

@@ -159,10 +159,10 @@ func TestAuthenticate_ChangedElsewhere_CatchesUp(t *testing.T) {
 	}
 }
 
-func TestAuthenticate_NodeBehind_UnknownMayExist(t *testing.T) {
+func TestAuthenticate_NodeBehind_ReturnsErrNotCurrent(t *testing.T) {
 	b := newBench()
 	b.store.behind = true
-	for _, id := range []string{"unknown", "strong", "weak"} { // the record of a known one may be old
+	for _, id := range []string{"unknown", "strong", "weak"} { // the records of the last two may be old
 		if _, err := b.tryFrom(netip.Addr{}, id, "wrong"); !errors.Is(err, revoked.ErrNotCurrent) {
 			t.Errorf("%s: got %v, want ErrNotCurrent", id, err)
 		}

@@ -12,7 +12,7 @@ type Credential struct{ ID, Secret string }
 
 const (
 	maxBasic     = 8 << 10 // bytes of base64
-	maxDecodings = 3       // per id and per secret: nine pairs at most
+	maxDecodings = 3       // decodings per id and per secret: nine pairs at most
 )
 
 // ParseBasic returns the candidates for the value of an Authorization header of scheme Basic. It
@@ -28,7 +28,7 @@ func ParseBasic(header string) []Credential {
 	if !strings.EqualFold(scheme, "Basic") || len(param) > maxBasic {
 		return nil
 	}
-	var buf [256]byte // for all but the longest credentials
+	var buf [256]byte // long enough for all but the longest credentials
 	b, err := base64.StdEncoding.AppendDecode(buf[:0], []byte(param))
 	if err != nil {
 		if b, err = base64.RawStdEncoding.AppendDecode(buf[:0], []byte(param)); err != nil {
@@ -53,8 +53,8 @@ func ParseBasic(header string) []Credential {
 	return candidates
 }
 
-// Names reports whether a candidate names the client. Malformed credentials do not name a client,
-// so they contradict no name.
+// Names reports whether a candidate names the client. It returns true without candidates, because
+// malformed credentials do not name another client.
 func Names(candidates []Credential, id string) bool {
 	return len(candidates) == 0 ||
 		slices.ContainsFunc(candidates, func(c Credential) bool { return c.ID == id })

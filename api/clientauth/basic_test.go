@@ -47,7 +47,7 @@ func TestParseBasic_EachEncoding_IsFound(t *testing.T) {
 	}
 }
 
-func TestParseBasic_OtherHeader_HasNoCandidate(t *testing.T) {
+func TestParseBasic_OtherHeader_ReturnsNoCandidate(t *testing.T) {
 	for _, header := range []string{
 		"", "Basic", "Basic ", "Bearer " + encode("a:b"), "Basic " + encode("ab"), "Basic " + encode(":b"),
 		"Basic " + encode("a:"), "Basic !", "Basic " + strings.Repeat("YTpi", 2049),
@@ -101,7 +101,7 @@ func FuzzParseBasic(f *testing.F) {
 	})
 }
 
-// rawPair returns the decoded base64 of well-formed credentials.
+// rawPair decodes the base64 of well-formed credentials and returns the raw id and secret.
 func rawPair(param string) (id, secret string, ok bool) {
 	b, err := base64.StdEncoding.DecodeString(param)
 	if err != nil || len(param) > 8<<10 {

@@ -11,17 +11,18 @@ import (
 
 // A Caller is an authenticated client and the credential that it authenticated with.
 type Caller struct {
-	Client *revoked.Client     // the record at that time; must not be changed
+	Client *revoked.Client     // the record at the time of the authentication; must not be changed
 	Method string              // one of the methods of package revoked
 	Secret *revoked.SecretHash // the stored hash that matched; nil for a method without a secret
-	// Assertion is the use of the assertion of private_key_jwt, else nil.
+	// Assertion is the use of the assertion; nil for every method but private_key_jwt.
 	Assertion *revoked.AssertionUse
 
 	key          string              // thumbprint of the key that matched; "" without one
-	certificates []*x509.Certificate // of a TLS method, as the peer sent them, its own first
+	certificates []*x509.Certificate // for a TLS method: as the peer sent them, its own first
 }
 
-// Actor returns a record of the caller as the actor of a change. c may be nil.
+// Actor returns the caller as the actor of a change. record is the caller's client record. c may be
+// nil.
 func (c *Caller) Actor(record *revoked.Client) revoked.Actor {
 	by := revoked.ActorOf(record)
 	if c != nil {
@@ -60,7 +61,8 @@ func (c *Caller) Ended(record *revoked.Client, now time.Time) string {
 	return ""
 }
 
-// keyHolds reports whether the caller's key or certificate would still authenticate it by record.
+// keyHolds reports whether the caller's key or certificate would still authenticate the client with
+// the given record.
 func (c *Caller) keyHolds(record *revoked.Client, now time.Time) bool {
 	switch {
 	case record.Type != revoked.Confidential || !record.MayUse(c.Method):
@@ -73,8 +75,8 @@ func (c *Caller) keyHolds(record *revoked.Client, now time.Time) bool {
 	return record.Key(c.key) != nil
 }
 
-// Expires returns when the caller's credential expires according to record, and false if it does
-// not.
+// Expires returns when the caller's credential expires according to record. ok is false if the
+// credential does not expire.
 func (c *Caller) Expires(record *revoked.Client) (at time.Time, ok bool) {
 	switch {
 	case c.certificates != nil:

@@ -48,7 +48,7 @@ func (a *Authenticator) AuthenticateCertificate(
 	return a.Authenticate(ctx, t)
 }
 
-// clientCAs returns the CAs of which one must have issued a certificate, or nil.
+// clientCAs returns the CAs that may issue certificates of callers, or nil.
 func (a *Authenticator) clientCAs() *x509.CertPool {
 	if a.cfg.ClientCAs == nil {
 		return nil
@@ -56,8 +56,8 @@ func (a *Authenticator) clientCAs() *x509.CertPool {
 	return a.cfg.ClientCAs()
 }
 
-// chainHolds reports whether the certificate of a caller by tls_client_auth still comes from one of
-// the CAs. It is true for every other method.
+// chainHolds reports whether the certificate of a tls_client_auth caller still chains to one of the
+// CAs. It is true for every other method.
 func (a *Authenticator) chainHolds(c *Caller, now time.Time) bool {
 	if c.Method != revoked.AuthTLS {
 		return true
@@ -79,7 +79,7 @@ const maxChains = 4096
 // called concurrently.
 type chains struct {
 	mu    sync.Mutex
-	pool  *x509.CertPool         // of the remembered chains
+	pool  *x509.CertPool         // CAs to which the remembered chains lead
 	until map[[32]byte]time.Time // end of a chain's validity, by the hash of its certificates
 }
 

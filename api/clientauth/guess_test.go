@@ -20,8 +20,8 @@ var (
 	owner    = netip.MustParseAddr("198.51.100.1")
 )
 
-// newGuessBench is a bench with a budget and a wait as on a node, for virtual time. argon2id on a
-// busy machine may take longer than the wait.
+// newGuessBench returns a bench with the budget perMinute and the wait of a real node. Use it in
+// virtual time: on a busy machine, argon2id may take longer than the wait.
 func newGuessBench(perMinute int) *bench {
 	b := newBench()
 	b.failed = prometheus.NewCounter(prometheus.CounterOpts{Name: "failed"})
@@ -69,7 +69,7 @@ func TestAuthenticate_ConcurrentGuesses_KeepBudget(t *testing.T) {
 	}
 }
 
-// Over the budget a node verifies four secrets a second of any client.
+// Over the budget, a node verifies at most four secrets a second for one client id.
 func TestAuthenticate_OverBudget_IsPaced(t *testing.T) {
 	for _, id := range []string{"weak", "strong", "unknown"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestAuthenticate_OverBudget_IsPaced(t *testing.T) {
 }
 
 // The correct secret passes while others guess, however many guesses wait. It passes immediately if
-// this address used it before, otherwise in the next turn of its address.
+// its address has used it before, otherwise in the next turn of the address.
 func TestAuthenticate_OthersGuess_CorrectSecretPasses(t *testing.T) {
 	for _, row := range []struct {
 		name   string
@@ -119,7 +119,7 @@ func TestAuthenticate_OthersGuess_CorrectSecretPasses(t *testing.T) {
 			var wg sync.WaitGroup
 			wg.Go(func() { b.guess(t, target, 5) })
 			synctest.Wait()
-			wg.Go(func() { b.guess(t, target, 200) }) // more than may wait
+			wg.Go(func() { b.guess(t, target, 200) }) // more guesses than may wait
 			synctest.Wait()
 			start := time.Now()
 			c, err := b.tryFrom(owner, row.id, row.secret)
@@ -160,7 +160,7 @@ func TestAuthenticate_CorrectSecret_CostsNothing(t *testing.T) {
 	})
 }
 
-// An expired or replaced secret does not pass, although its result is remembered.
+// An expired or replaced secret does not pass, although the verifier remembers that it was correct.
 func TestAuthenticate_ExpiredOrReplacedSecret_Fails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newGuessBench(60)

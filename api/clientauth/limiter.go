@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// Bounds of the buckets that a [Limiter] keeps. Over maxBuckets it evicts the least recently used
-// ones that have a unit left. Only debt keeps a bucket beyond that, and debt costs its caller burst
-// failures each time. Beyond hardBuckets new callers share one bucket.
+// Bounds of the buckets that a [Limiter] keeps. Beyond maxBuckets it evicts the least recently used
+// ones that have a unit left, and keeps only buckets without a unit. A caller must fail burst times
+// to create such a bucket. Beyond hardBuckets, new callers share one bucket.
 const (
 	maxBuckets  = 16384
 	hardBuckets = 16 * maxBuckets
-	evictScan   = 8 // buckets that one addition looks at
+	evictScan   = 8 // buckets that one addition examines
 )
 
 // A Limiter holds a token bucket for each caller. Methods may be called concurrently.
 //
-// Callers are keyed by a hash under a seed of this process, so the limiter stores no name that an
+// The key of a caller is a hash with a per-process seed, so the limiter stores no name that an
 // unauthenticated caller claims. Requests may end out of order, and an older time would credit an
 // interval twice. So each bucket uses the newest time it has seen. An empty bucket is never
 // evicted: a flood of made-up names does not reset a budget.
@@ -28,11 +28,11 @@ type Limiter struct {
 	seed      maphash.Seed
 
 	mu      sync.Mutex
-	recent  *list.List // of *bucket, the most recently used first
+	recent  *list.List // elements are *bucket, the most recently used first
 	buckets map[uint64]*list.Element
 }
 
-// A bucket has at most burst units; it may be in debt.
+// A bucket has at most burst units. The number may be negative: the caller is then in debt.
 type bucket struct {
 	key    uint64
 	units  float64
@@ -66,7 +66,7 @@ func (l *Limiter) Empty(caller string, now time.Time) bool {
 	return b.units < 1
 }
 
-// Failed reports whether more than one unit of the caller is missing.
+// Failed reports whether the caller's bucket is more than one unit below burst.
 func (l *Limiter) Failed(caller string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -132,7 +132,8 @@ func (l *Limiter) bucket(caller string, now time.Time) *bucket {
 	return b
 }
 
-// evict removes old buckets that have a unit left, and moves the others out of the way.
+// evict examines the least recently used buckets. It removes those that have a unit left, and marks
+// the others as recently used.
 func (l *Limiter) evict(now time.Time) {
 	for range evictScan {
 		e := l.recent.Back()

@@ -9,7 +9,8 @@ import (
 
 var start = time.Unix(1_790_000_000, 0)
 
-// Requests do not end in the order in which they began, so a limiter sees time go back.
+// Requests do not end in the order in which they began, so a call may have an earlier time than the
+// call before it.
 func TestLimiter_TimeGoesBack_CreditsOnce(t *testing.T) {
 	l := clientauth.NewLimiter(10, 10)
 	for range 10 {

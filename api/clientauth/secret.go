@@ -45,7 +45,7 @@ func CheckSecret(secret string, imported bool) error {
 	case imported:
 		return nil
 	case len(secret) < StrongSecret:
-		return fmt.Errorf("%w: client_secret has less than %d bytes: omit it, or set imported",
+		return fmt.Errorf("%w: client_secret has fewer than %d bytes: omit it, or set imported",
 			revoked.ErrUnprocessable, StrongSecret)
 	case strings.TrimSpace(secret) != secret || strings.HasPrefix(secret, "\ufeff"):
 		return fmt.Errorf("%w: client_secret begins or ends with white space or a byte order mark: "+

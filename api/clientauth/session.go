@@ -12,11 +12,11 @@ import (
 // endedRole is a reason of an [EndedError], in addition to those of [Caller.Ended].
 const endedRole = "role_lost"
 
-// sessionCheck is the time between two checks of a client's record: not every change of a client is
-// an event.
+// sessionCheck is the time between two checks of a client's record. The checks are necessary,
+// because not every change of a client causes an event.
 const sessionCheck = time.Second
 
-// An EndedError is returned when the credential that opened a stream no longer allows it.
+// An EndedError is returned if the credential that opened a stream no longer allows the stream.
 type EndedError struct{ Reason string }
 
 func (e *EndedError) Error() string { return "credential of this stream ended: " + e.Reason }
@@ -50,7 +50,8 @@ func (s *Session) Client() (*revoked.Client, error) {
 	return record, nil
 }
 
-// Actor returns a record of the session's caller as the actor of a change.
+// Actor returns the session's caller as the actor of a change. record is the caller's client
+// record.
 func (s *Session) Actor(record *revoked.Client) revoked.Actor { return s.caller.Actor(record) }
 
 // Pause returns how long a stream may continue without a call to Client, at most a second.

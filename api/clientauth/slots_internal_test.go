@@ -15,7 +15,7 @@ import (
 	"revoked"
 )
 
-// A clientMap is a Clients whose copy is current.
+// A clientMap implements [Clients]. Its copy is always current.
 type clientMap map[string]*revoked.Client
 
 func (m clientMap) Client(id string) (*revoked.Client, bool) { c, ok := m[id]; return c, ok }
@@ -46,8 +46,8 @@ func (a *Authenticator) computed() int {
 	return len(a.secrets.wrong)
 }
 
-// However many secrets of one client wait for argon2id, a client without failures waits for one of
-// them at most.
+// However many secrets of one client wait for argon2id, another client waits for at most one of
+// them.
 func TestAuthenticate_OneClientGuessed_UsesOneSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := weakClients("guessed", "other")
@@ -68,7 +68,7 @@ func TestAuthenticate_OneClientGuessed_UsesOneSlot(t *testing.T) {
 			if err := a.attempt("other", "other", guesses); err != nil {
 				t.Errorf("another client: got %v, want success", err)
 			}
-			if n := a.computed(); n > 2 { // the guess before it, and the guess that began next
+			if n := a.computed(); n > 2 { // one before the other client, and one that began after it
 				t.Errorf("another client: got %d guesses checked before it, want one", n)
 			}
 		})

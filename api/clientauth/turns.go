@@ -10,11 +10,11 @@ import (
 // maxWaiters bounds the requests that wait for a turn at one client id.
 const maxWaiters = 128
 
-// turns lets one request at a time verify a secret of a client id. Methods may be called
+// turns allows one request at a time to verify a secret of a client id. Methods may be called
 // concurrently.
 //
-// The next turn goes to the address that had its last one the longest ago, and there to the newest
-// request. So a burst of guesses delays neither other addresses nor later requests.
+// The next turn goes to the address whose last turn was the longest ago, and among its requests to
+// the newest. So a burst of guesses delays neither other addresses nor later requests.
 type turns struct {
 	mu     sync.Mutex
 	queues map[string]*queue
@@ -28,7 +28,7 @@ type queue struct {
 
 type waiter struct {
 	from netip.Prefix
-	turn chan bool // false: dropped for a newer request
+	turn chan bool // receives true for the turn, or false if drop rejects the request
 }
 
 // source returns the network that counts as one caller: an address, or a /64 of IPv6.
@@ -41,8 +41,8 @@ func source(from netip.Addr) netip.Prefix {
 	return p
 }
 
-// take blocks until the caller has the turn at id, and reports whether it got it before ctx ended.
-// The holder must call release.
+// take blocks until the caller has the turn at id, is dropped, or ctx ends. It reports whether the
+// caller has the turn. If so, the caller must call release.
 func (t *turns) take(ctx context.Context, id string, from netip.Addr) bool {
 	w := &waiter{from: source(from), turn: make(chan bool, 1)}
 	t.mu.Lock()
@@ -73,7 +73,7 @@ func (t *turns) take(ctx context.Context, id string, from netip.Addr) bool {
 			return false
 		}
 	}
-	return <-w.turn // granted or dropped at the same moment
+	return <-w.turn // release or drop removed w while ctx ended
 }
 
 // drop rejects the oldest request of the address that has the most requests.

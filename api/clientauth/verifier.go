@@ -19,7 +19,8 @@ import (
 // maxResults bounds each map of remembered argon2id results.
 const maxResults = 16384
 
-// A resultKey identifies a stored hash, and a secret or an address, under the key of this process.
+// A resultKey identifies a stored hash, a secret and possibly an address. It is an HMAC under the
+// random key of this process.
 type resultKey [sha256.Size]byte
 
 // A verifier compares secrets with stored hashes. Methods may be called concurrently.
@@ -32,12 +33,12 @@ type verifier struct {
 	key     []byte
 	fresh   chan struct{} // argon2id for clients without recent failures
 	suspect chan struct{} // argon2id for all others
-	typical atomic.Int64  // duration of one argon2id, a moving average in ns
+	typical atomic.Int64  // duration of one argon2id run, a moving average in ns
 
 	mu    sync.Mutex
-	right map[resultKey]resultKey // by stored hash: its secret
+	right map[resultKey]resultKey // maps a stored hash to its correct secret
 	wrong map[resultKey]struct{}  // secrets that did not match
-	seen  map[resultKey]struct{}  // correct secrets with an address that used them
+	seen  map[resultKey]struct{}  // correct secrets, each with an address that used it
 }
 
 func newVerifier() *verifier {
@@ -55,7 +56,7 @@ func newVerifier() *verifier {
 }
 
 // recall compares secret with the hashes of c that have not expired, without argon2id. It returns
-// the hash that matches. costly is true if the answer needs argon2id. If known is set, a weak
+// the hash that matches. costly is true if the result needs argon2id. If known is set, a weak
 // secret passes only if this address has presented it successfully before.
 func (v *verifier) recall(
 	c *revoked.Client, secret string, now time.Time, from netip.Addr, known bool,
@@ -85,8 +86,8 @@ func (v *verifier) recall(
 	return match, costly
 }
 
-// verify is like recall, but runs argon2id if the answer needs it. The caller has the turn at c. It
-// returns [revoked.ErrOverloaded] if ctx ends before a slot is free.
+// verify is like recall, but runs argon2id if the result needs it. The caller must have the turn at
+// c. verify returns [revoked.ErrOverloaded] if ctx ends before a slot is free.
 func (v *verifier) verify(
 	ctx context.Context, c *revoked.Client, secret string, now time.Time, from netip.Addr, slots chan struct{},
 ) (match *revoked.SecretHash, err error) {
@@ -117,7 +118,7 @@ func (v *verifier) compute(
 	select {
 	case slots <- struct{}{}:
 	case <-ctx.Done():
-		return false, fmt.Errorf("%w: verify a weak secret: no free slot", revoked.ErrOverloaded)
+		return false, fmt.Errorf("%w: no free slot to verify a weak secret", revoked.ErrOverloaded)
 	}
 	start := time.Now()
 	right := subtle.ConstantTimeCompare(computeHash(s.Kind, s.Salt, secret), s.Hash) == 1
@@ -136,7 +137,7 @@ func (v *verifier) compute(
 	return true, nil
 }
 
-// remembered returns the result of a comparison, and whether it is remembered.
+// remembered returns the remembered result of a comparison. decided is false if there is none.
 func (v *verifier) remembered(s *revoked.SecretHash, secret string) (right, decided bool) {
 	id, k := v.resultKey(s, ""), v.resultKey(s, secret)
 	v.mu.Lock()
@@ -163,7 +164,8 @@ func (v *verifier) remember(set map[resultKey]struct{}, k resultKey) {
 	set[k] = struct{}{}
 }
 
-// trim makes room for one element. Go's iteration order makes the choice a random one.
+// trim makes room for one element. It deletes random elements, because Go iterates over a map in
+// random order.
 func trim[V any](m map[resultKey]V) {
 	for k := range m {
 		if len(m) < maxResults {

@@ -34,7 +34,7 @@ func accessScenarios() []scenario {
 	}
 }
 
-// call sends a request under /v1, checks the response, and returns its JSON object. It repeats a
+// call sends a request under /v1, checks the response, and returns its JSON object. It retries a
 // request during an election, unless it is a POST.
 func (s *stage) call(t *testing.T, method, path, who, body string, status int) map[string]any {
 	t.Helper()
@@ -102,8 +102,8 @@ func keys(t *testing.T, what string, doc map[string]any, want string) {
 	}
 }
 
-// An adminCall is one call of contract section 3. It changes nothing; status is the answer to an
-// allowed role.
+// An adminCall is one call of contract section 3 that changes nothing. status is the status that a
+// client with a permitted role gets.
 type adminCall struct {
 	method, path, body string
 	roles              string

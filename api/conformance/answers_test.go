@@ -32,7 +32,7 @@ func checkOAuth(t *testing.T, r reply) {
 	}
 }
 
-// checkHeaders is checkOAuth without the body, for HEAD.
+// checkHeaders is like checkOAuth, but does not check the body. It is for HEAD.
 func checkHeaders(t *testing.T, r reply) {
 	t.Helper()
 	h := r.Header
@@ -80,7 +80,7 @@ func checkEqual(t *testing.T, what string, a, b reply) {
 	}
 }
 
-// withCORS checks TM-12: the response to a configured origin.
+// withCORS checks TM-12: the headers of a response to a configured origin.
 func withCORS(t *testing.T, _ *tokenSet, _ *member, r reply) {
 	t.Helper()
 	h := r.Header

@@ -20,7 +20,8 @@ func auditScenarios() []scenario {
 	}
 }
 
-// audit returns the entries of a member after an index whose request id begins with prefix.
+// audit returns the audit entries that a member has after an index. It returns only entries whose
+// request id begins with prefix.
 func (s *stage) audit(t *testing.T, m *member, prefix string, after uint64) (out []map[string]any) {
 	t.Helper()
 	r := s.json(t, m, "GET", fmt.Sprintf("/v1/audit?after=%d", after), "aud", "")
@@ -28,7 +29,7 @@ func (s *stage) audit(t *testing.T, m *member, prefix string, after uint64) (out
 		t.Fatalf("audit of %s: got %d %s %s", m.ID, r.Status, r.Header.Get("Content-Type"), r.Body)
 	}
 	if strings.Contains(r.Body, rawMark) || strings.Contains(r.Body, secretMark) {
-		t.Errorf("the audit log of %s holds a token or a secret", m.ID)
+		t.Errorf("got a token or a secret in the audit log of %s, want none", m.ID)
 	}
 	for line := range strings.Lines(r.Body) {
 		var e map[string]any

@@ -16,17 +16,17 @@ const (
 	ndjson         = "application/x-ndjson"
 )
 
-// A call is one request. {AT1} in its parts is the token of that name, {secret:c1} for a
-// secret.
+// A call is one request. In its fields, {AT1} stands for the token AT1, and {secret:c1} for the
+// secret of c1.
 type call struct {
 	method      string // default: POST
 	path        string // appended to the path of the endpoint
-	as          string // authenticates by Basic; empty: see auth
+	as          string // id of the client that authenticates by Basic; empty: see auth
 	auth        string // the whole Authorization header
 	body        string
 	contentType string // default: form-encoded; "-": none
 	header      http.Header
-	plain       bool // plain HTTP
+	plain       bool // whether to use plain HTTP
 }
 
 func expand(text string, tokens map[string]string) string {
@@ -85,8 +85,8 @@ func (s *stage) send(t *testing.T, client *http.Client, m *member, path string, 
 	return do(t, client, req)
 }
 
-// sendUntilLed sends a request that may be repeated. On a busy machine an election may happen at
-// any time, so it repeats the request while the answer is 503.
+// sendUntilLed sends a request that is safe to retry. It retries the request while the response is
+// 503, because on a busy machine an election may happen at any time.
 func (s *stage) sendUntilLed(t *testing.T, m *member, path string, a call) (r reply) {
 	t.Helper()
 	s.until(t, "an answer with a leader", func() bool {

@@ -30,7 +30,7 @@ func clusterScenarios() []scenario {
 	}
 }
 
-// many registers n pairs of a client and returns the access and refresh tokens.
+// many registers n token pairs of a client and returns the access and refresh tokens.
 func (s *stage) many(t *testing.T, client string, n int) (access, refresh []string) {
 	t.Helper()
 	id, now := sequence.Add(1), s.now()
@@ -109,7 +109,7 @@ func cacheRace(t *testing.T, s *stage) {
 	all.Wait()
 }
 
-// revokeUntilLed revokes a token of c1 through a member, see sendUntilLed.
+// revokeUntilLed revokes a token of c1 through a member. It retries like sendUntilLed.
 func (s *stage) revokeUntilLed(t *testing.T, m *member, token string) reply {
 	t.Helper()
 	return s.sendUntilLed(t, m, pathRevoke, call{as: "c1", body: "token=" + token})
@@ -232,8 +232,8 @@ func duringElection(t *testing.T, s *stage) {
 	s.waitReady(t)
 }
 
-// appendedOnly lets the leader append an entry that no follower receives. The call gets 503, and a
-// retry gets 200.
+// appendedOnly makes the leader append an entry that no follower receives. The revocation gets 503,
+// and a retry gets 200.
 func appendedOnly(t *testing.T, s *stage) {
 	w := s.newTokens(t, s.Follower(t))
 	leader := s.Leader(t)
@@ -257,15 +257,15 @@ func appendedOnly(t *testing.T, s *stage) {
 	w.check(t, pair)
 }
 
-// quorumRows are the answers of a node without quorum. They run in parallel: each may wait for a
-// leader until its timeout.
+// quorumRows are the answers of a node without quorum. The rows run in parallel, because each
+// request may wait for a leader until its timeout.
 func quorumRows() []row {
 	down := func(id, level, title string, a call) row {
 		return row{id: id, level: level, title: title, call: a, status: 503, code: "temporarily_unavailable"}
 	}
 	c1 := func(body string) call { return call{as: "c1", body: body} }
 	return []row{
-		down("CL-03", "RFC 7009 2.2.1", "a client's own live token", c1("token={AT1}")),
+		down("CL-03", "RFC 7009 2.2.1", "a client's own active token", c1("token={AT1}")),
 		down("CL-16", "RFC 7009 2.2.1", "the body and the headers of the 503", c1("token={AT1}")),
 		down("CL-05", "RFC 7009 2.2", "an unknown token", c1("token=raw~unknown")),
 		down("CL-05", "contract 2 \"a repeat is as final as the first\"", "a token that was revoked before",
@@ -334,9 +334,9 @@ func aloneIntrospection(t *testing.T, s *stage, last *member, w *tokenSet) {
 		status           int
 		body             string
 	}{
-		{"a live token", "rs1", "{AT1}", 503, ""},
-		{"a live token, its client", "c1", "{AT1}", 503, ""},
-		{"a live refresh token, an administrator", "adm", "{RT1}", 503, ""},
+		{"an active token", "rs1", "{AT1}", 503, ""},
+		{"an active token, its client", "c1", "{AT1}", 503, ""},
+		{"an active refresh token, an administrator", "adm", "{RT1}", 503, ""},
 		{"an unknown token", "rs1", "raw~unknown", 503, ""},
 		{"a revoked token stays inactive", "rs1", "{AT3}", 200, inactive},
 		{"a rotated token too", "adm", "{RTg0}", 200, inactive},

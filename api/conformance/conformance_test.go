@@ -57,7 +57,7 @@ func mainScenarios() []scenario {
 		{"HP-14", "contract 2", "ten concurrent revocations of one token through all nodes", concurrentRevocations},
 		{"HT-12", "RFC 7009 5", "a wrong hint costs no additional lookup", costOfAHint},
 		{"OW-13", "contract 3", "a client disabled and enabled again", suspendedClient},
-		{"IN-25", "contract 3", "a disabled client's live token is inactive", suspendedClient},
+		{"IN-25", "contract 3", "a disabled client's unexpired token is inactive", suspendedClient},
 		{"OW-16", "contract 2", "a token of another issuer causes no call to that issuer", foreignIssuer},
 	}
 }
@@ -79,7 +79,8 @@ func concurrentRevocations(t *testing.T, s *stage) {
 	w.check(t, pair)
 }
 
-// costOfAHint compares the lookups of a right and a wrong hint, over all nodes.
+// costOfAHint compares the number of lookups for a right hint with that for a wrong hint, over all
+// nodes.
 func costOfAHint(t *testing.T, s *stage) {
 	w := s.newTokens(t, s.Follower(t))
 	cost := func(hint string) float64 {

@@ -69,7 +69,7 @@ func cutoffCounts(t *testing.T, s *stage) {
 	w.check(t, "AT1 RT1 AT3 "+whole)
 	if again := s.call(t, "POST", "/v1/revocations", "adm", `{`+selector+`,"dry_run":true}`,
 		200); again["matched"] != 0.0 {
-		t.Errorf("afterwards: got %v, want 0 matched, since only live grants count", again)
+		t.Errorf("afterwards: got %v, want 0 matched, since only active grants count", again)
 	}
 	view := s.call(t, "GET", "/v1/grants/"+w.grants["g1"], "adm", "", 200)
 	if end, _ := view["revoked"].(map[string]any); view["state"] != "revoked" || end["by"] != "adm" ||
@@ -193,7 +193,7 @@ func (s *stage) events(t *testing.T, m *member, who string, after uint64) []feed
 		out = append(out, e)
 	}
 	if strings.Contains(r.Body, rawMark) {
-		t.Errorf("the feed holds a raw token: %s", r.Body)
+		t.Errorf("got a raw token in the feed, want none: %s", r.Body)
 	}
 	return out
 }
@@ -211,7 +211,8 @@ func (s *stage) endSome(t *testing.T) *tokenSet {
 	return w
 }
 
-// named omits events of background commands about grants that a listed cut-off revoked.
+// named returns the events without those of background commands. The omitted events are about
+// grants that a cut-off in the feed has revoked.
 func (w *tokenSet) named(events []feedLine) (out []feedLine) {
 	for _, e := range events {
 		if id := e.Selector["grant_id"]; e.Kind != "grant" || id == w.grants["g1"] || id == w.grants["g2"] {
@@ -356,8 +357,8 @@ func feedResumes(t *testing.T, s *stage) {
 	if got := kindsOf(w.named(lines)); got != "grant token grant cutoff client client" {
 		t.Errorf("got %s", got)
 	}
-	// Another node resumes where this one ended, whatever the parameter is. An index may hold several
-	// events, those of other tests included, and only the last of them has its id.
+	// Another node resumes after the last id, and ignores the parameter. An index may have several
+	// events, including those of other tests, and only the last of them has its id.
 	at := slices.IndexFunc(first, func(e sentEvent) bool { return e.id == fmt.Sprintf("%s.%d", era, e.data.Index) })
 	if at < 0 {
 		t.Fatalf("no event has its id: %v", first)
@@ -374,7 +375,7 @@ func feedResumes(t *testing.T, s *stage) {
 	}
 }
 
-// eras returns the era of the cluster, and fails the test unless every member has the same.
+// eras returns the era of the cluster. It fails the test unless every member has the same era.
 func (s *stage) eras(t *testing.T) (era string) {
 	t.Helper()
 	for _, m := range s.alive() {
@@ -387,7 +388,8 @@ func (s *stage) eras(t *testing.T) (era string) {
 	return era
 }
 
-// feedOtherEra reads after ids of this era, which every member has, and after another one.
+// feedOtherEra reads the feed after ids of this era, which all members share, and after ids of
+// another era.
 func feedOtherEra(t *testing.T, s *stage) {
 	era, after := s.eras(t), s.applied(t)
 	other := strings.Repeat("A", len(era))
@@ -459,8 +461,8 @@ func feedHeartbeats(t *testing.T, s *stage) {
 	}
 }
 
-// feedAhead reads on every node after an index that only the leader is certain to have, and after
-// one that no node has.
+// feedAhead reads the feed of every node after an index that only the leader is certain to have. It
+// also reads after an index that no node has.
 func feedAhead(t *testing.T, s *stage) {
 	for range 20 {
 		w := s.newTokens(t, s.Leader(t))

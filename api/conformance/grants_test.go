@@ -25,7 +25,8 @@ func registrationScenarios() []scenario {
 	}
 }
 
-// largeScenarios come last: the nodes delete a large grant in steps, which the feed lists.
+// largeScenarios returns the scenarios that must run last: the nodes delete a large grant in steps,
+// and the feed lists these steps.
 func largeScenarios() []scenario {
 	return []scenario{{"contract", "3 \"at most 10,000 tokens\"", "a full grant", fullGrant}}
 }
@@ -51,7 +52,7 @@ func registerTwice(t *testing.T, s *stage) {
 	s.everywhere(t, "given as a token", at, false, true)
 	s.everywhere(t, "given as a digest", rt, true, true)
 	for _, again := range []string{body,
-		strings.Replace(body, fmt.Sprint(exp), fmt.Sprint(exp+1000), 1), // nothing changes
+		strings.Replace(body, fmt.Sprint(exp), fmt.Sprint(exp+1000), 1), // does not change the token
 		fmt.Sprintf(`{"client_id":"c1","scope":"other","access_token":{"digest":%q}}`, digestOf(at)),
 	} {
 		second := s.call(t, "POST", "/v1/grants", "iss", again, 200)
@@ -179,9 +180,9 @@ func registerRotation(t *testing.T, s *stage) {
 	live(first)
 	second := add(fmt.Sprintf("%d.5", now-50))
 	live(second)
-	add(fmt.Sprintf("%d.25", now-50)) // the fraction counts
+	add(fmt.Sprintf("%d.25", now-50)) // fractions of a second are compared, too
 	live(second)
-	add(fmt.Sprint(now - 1000)) // an older one that comes late
+	add(fmt.Sprint(now - 1000)) // an older token that is registered late
 	live(second)
 	last := add(fmt.Sprint(now))
 	live(last)
@@ -215,7 +216,7 @@ func fullGrant(t *testing.T, s *stage) {
 	for _, i := range []int{0, 1, 63, 64, 65, 4999} {
 		s.everywhere(t, "of a large grant", fmt.Sprintf("full.%d.%d", n, i), false, false)
 	}
-	one(fresh("full"), 422) // revoked tokens count
+	one(fresh("full"), 422) // the limit includes revoked tokens
 }
 
 func registerLines(t *testing.T, s *stage) {
@@ -360,7 +361,7 @@ func shownGrant(t *testing.T, s *stage) {
 		t.Errorf("got %s", got)
 	}
 	if _, there := view["revoked"]; there {
-		t.Errorf("a live grant is revoked: %v", view)
+		t.Errorf("got the active grant revoked: %v", view)
 	}
 	states := map[string]string{}
 	for _, x := range view["tokens"].([]any) {

@@ -59,7 +59,8 @@ func index() (list []entry) {
 	return list
 }
 
-// wanted returns the rows of the tables that need no bearer token or missing option.
+// wanted returns the rows of the tables that require neither a bearer token nor an option that the
+// product lacks.
 func wanted() []string {
 	return strings.Fields(`HP-01 HP-03 HP-04 HP-05 HP-06 HP-07 HP-09 HP-10 HP-11 HP-12 HP-13 HP-14
 HT-01 HT-02 HT-03 HT-04 HT-05 HT-06 HT-07 HT-08 HT-09 HT-10 HT-11 HT-12

@@ -35,7 +35,7 @@ func inProcess(t *testing.T, o options) *stage {
 		Log:     slog.NewTextHandler(spy, &slog.HandlerOptions{Level: slog.LevelDebug}),
 		Node: func(_ int, c *node.Config) {
 			c.Now = now
-			// Only the cluster scenarios start elections, not a busy machine.
+			// A busy machine must not cause an election. Only the cluster scenarios start elections.
 			c.HeartbeatTimeout, c.ElectionTimeout = o.heartbeat, o.heartbeat
 		},
 		API: func(_ int, c *api.Config) {
@@ -69,7 +69,7 @@ func (o *options) apply(t *testing.T, c *api.Config) {
 		if err := json.Unmarshal([]byte(o.metadataExtra), &c.MetadataExtra); err != nil {
 			t.Error(err)
 		}
-		c.MetadataExtra["issuer"] = "https://evil.example" // a configuration file cannot set it
+		c.MetadataExtra["issuer"] = "https://evil.example" // a configuration file cannot set this member
 	}
 }
 
@@ -116,13 +116,13 @@ func holdsSecret(line string) bool {
 	return strings.Contains(line, rawMark) || strings.Contains(line, secretMark) || strings.Contains(line, "Basic ")
 }
 
-// check fails the test if a line held a token or a secret.
+// check fails the test if a line contained a token or a secret.
 func (s *logSpy) check(t *testing.T) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, line := range s.found {
-		t.Errorf("the log holds a token or a secret: %s", line)
+		t.Errorf("got a token or a secret in the log, want none: %s", line)
 	}
 	if s.lines == 0 {
 		t.Error("got no log line, want at least one")

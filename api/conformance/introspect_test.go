@@ -327,8 +327,8 @@ func unknownPaths(t *testing.T, s *stage) {
 	}
 }
 
-// nothingRawIsLeft looks for raw tokens and secrets in every metric and, after the nodes have
-// stopped, in every file.
+// nothingRawIsLeft fails the test if a metric contains a raw token or a secret, or if a file does
+// after the nodes have stopped.
 func nothingRawIsLeft(t *testing.T, s *stage) {
 	for _, m := range s.Members {
 		r := s.send(t, s.HTTP, m, "/metrics", call{method: http.MethodGet}, nil)
@@ -354,7 +354,7 @@ func nothingRawIsLeft(t *testing.T, s *stage) {
 			}
 			files++
 			if bytes.Contains(b, []byte(rawMark)) || bytes.Contains(b, []byte(secretMark)) {
-				t.Errorf("%s holds a token or a secret", path)
+				t.Errorf("got a token or a secret in %s, want none", path)
 			}
 			return nil
 		})

@@ -14,8 +14,8 @@ import (
 
 const jwtIssuer = "https://jwt.example"
 
-// Rows JW of docs/standards-tests.md: JWTs of a trusted issuer that are not registered. Each test
-// trusts the issuer with another key. Its clients are those of the other tests.
+// Rows JW of docs/standards-tests.md: JWTs of a trusted issuer that are not registered. In each
+// subtest, the cluster trusts the issuer with another key. The clients are those of the stage.
 func TestJWT_TrustedIssuer_Conforms(t *testing.T) {
 	s := newStage(t, options{})
 	runScenarios(t, s, jwtScenarios())
@@ -34,8 +34,8 @@ func jwtScenarios() []scenario {
 	return list
 }
 
-// A jwtRow presents a token made from the live JWT of c1, for revocation. The request must not
-// revoke the live JWT.
+// A jwtRow presents a token made from an active JWT of c1, for revocation. The request must not
+// revoke the active JWT.
 type jwtRow struct {
 	id, level, title string
 	as               string
@@ -105,7 +105,7 @@ func (r *jwtRow) run(t *testing.T, s *stage) {
 				t.Errorf("%s: got %d %s, want %v %s", path, a.Status, a.Body, r.status, r.code)
 			}
 		}
-		s.everywhere(t, "the live JWT", good, false, true)
+		s.everywhere(t, "the active JWT", good, false, true)
 		if token != good {
 			s.everywhere(t, "the presented token", token, false, false)
 		}
@@ -157,7 +157,7 @@ func (i trustedIssuer) token(claims map[string]any) string {
 	return i.Sign(testjwt.AccessToken, claims)
 }
 
-// wantTold fails the test unless the feed has the jti.
+// wantTold fails the test unless the feed contains the jti of the claims.
 func (s *stage) wantTold(t *testing.T, claims map[string]any) {
 	t.Helper()
 	r := s.json(t, s.Follower(t), "GET", "/v1/revocations?after=0", "adm", "")
@@ -187,11 +187,11 @@ func expiredJWT(t *testing.T, s *stage) {
 	_, refresh := s.issue(t, "iss", "c1", 0, 3600e9, grant)
 	claims["iat"], claims["exp"], claims["jti"] = claims["iat"].(int64)-7200, claims["iat"].(int64)-3600, "earlier"
 	expired := i.token(claims)
-	s.everywhere(t, "the live JWT", live, false, true)
+	s.everywhere(t, "the active JWT", live, false, true)
 	s.everywhere(t, "the registered refresh token", refresh, true, true)
 	s.everywhere(t, "the expired JWT", expired, false, false)
 	s.revoke(t, "c1", expired)
-	s.everywhere(t, "the live JWT of the grant", live, false, false)
+	s.everywhere(t, "the unexpired JWT of the grant", live, false, false)
 	s.everywhere(t, "the registered refresh token of the grant", refresh, true, false)
 }
 
@@ -200,7 +200,7 @@ func jwtOfRetiredKey(t *testing.T, s *stage) {
 	claims, kept := old.claims(s, "c1"), old.claims(s, "c1")
 	token := old.token(claims)
 	s.everywhere(t, "before", token, false, true)
-	s.trust(t) // without the old key
+	s.trust(t) // replaces the old key
 	s.everywhere(t, "of a retired key", token, false, false)
 	s.revoke(t, "c1", token)
 	s.wantTold(t, claims)

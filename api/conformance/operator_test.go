@@ -123,7 +123,7 @@ func forwardAuthentication(t *testing.T, s *stage) {
 		status    int
 		challenge string
 	}{
-		{"a live token", call{auth: "Bearer {AT1}", header: from("rs1")}, 200, ""},
+		{"an active token", call{auth: "Bearer {AT1}", header: from("rs1")}, 200, ""},
 		{"a path behind it", call{auth: "Bearer {AT1}", header: from("rs1"), path: "/some/path?x=y"}, 200, ""},
 		{"a revoked token", call{auth: "Bearer {AT2}", header: from("rs1")}, 401, invalid},
 		{"an unknown token", call{auth: "Bearer raw~unknown", header: from("rs1")}, 401, invalid},
@@ -163,7 +163,7 @@ func snapshotThroughFollower(t *testing.T, s *stage) {
 		t.Fatalf("got %d %s and %d bytes", r.Status, r.Header.Get("Content-Type"), len(r.Body))
 	}
 	if strings.Contains(r.Body, rawMark) || strings.Contains(r.Body, secretMark) {
-		t.Error("the snapshot holds a token or a secret")
+		t.Error("got a token or a secret in the snapshot, want none")
 	}
 	if !strings.Contains(r.Body, w.grants["g2"]) {
 		t.Error("the snapshot does not contain a grant that was registered before")

@@ -83,7 +83,7 @@ func optionScenarios() []scenario {
 	return []scenario{
 		{"TM-11", "RFC 7009 2.3", "a preflight of a configured origin", preflights},
 		{"IN-13", "contract 2", "introspection by GET where POST is not required", introspectByGet},
-		{"MD-01", "RFC 8414 3.3", "the issuer is that of the configuration, whatever the operator adds", metadataExtra},
+		{"MD-01", "RFC 8414 3.3", "the issuer is that of the configuration, even with metadata_extra", metadataExtra},
 		{"MD-02", "RFC 8414 3.1", "an issuer with a path", metadataWithPath},
 		{"MD-12", "RFC 9700 2.6", "CORS on the metadata", metadataCORS},
 		{"CA-18", "RFC 6749 2.3.1", "guesses are throttled on every node, the correct secret is not", guesses},
@@ -172,7 +172,7 @@ func metadataCORS(t *testing.T, s *stage) {
 	}
 }
 
-// guesses exceeds the limit of failures on every node.
+// guesses sends wrong secrets to every node until the limit of failures is exceeded.
 func guesses(t *testing.T, s *stage) {
 	w := s.newTokens(t, s.Follower(t))
 	for _, m := range s.Members {

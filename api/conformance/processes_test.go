@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// processes starts the nodes as processes of the program under test, in a folder that `revoked dev`
-// lays out. Their clock cannot be moved.
+// processes starts the nodes as processes of the program under test, in a directory that `revoked
+// dev` lays out. Their clock cannot be moved.
 func processes(t *testing.T, o options) *stage {
 	t.Helper()
 	dir := t.TempDir()
@@ -169,7 +169,7 @@ func (p *process) Stop(t *testing.T) {
 	if p.cmd == nil {
 		return
 	}
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails if it has exited
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails if the process has exited
 	kill := time.AfterFunc(longStop, func() { _ = p.cmd.Process.Kill() })
 	defer kill.Stop()
 	if err := p.cmd.Wait(); err != nil {
@@ -178,7 +178,7 @@ func (p *process) Stop(t *testing.T) {
 	p.cmd = nil
 }
 
-// lastLines returns the last n log lines, without request lines and those for debugging.
+// lastLines returns the last n log lines, without request lines and debug lines.
 func (p *process) lastLines(t *testing.T, n int) string {
 	t.Helper()
 	data, err := os.ReadFile(p.log)
@@ -197,7 +197,7 @@ func (p *process) lastLines(t *testing.T, n int) string {
 func (p *process) StopGracefully(t *testing.T) { p.Stop(t) }
 func (p *process) Running() bool               { return p.cmd != nil }
 
-// checkLog fails the test if the log holds a token or a secret.
+// checkLog fails the test if the log contains a token or a secret.
 func (p *process) checkLog(t *testing.T) {
 	f, err := os.Open(p.log)
 	if err != nil {
@@ -208,7 +208,7 @@ func (p *process) checkLog(t *testing.T) {
 	lines := 0
 	for scan := bufio.NewScanner(f); scan.Scan(); lines++ {
 		if holdsSecret(scan.Text()) {
-			t.Errorf("%s holds a token or a secret: %s", p.log, scan.Text())
+			t.Errorf("got a token or a secret in %s, want none: %s", p.log, scan.Text())
 		}
 	}
 	if lines == 0 {

@@ -10,19 +10,19 @@ import (
 	"testing"
 )
 
-// A proof is a row that a test of another package covers. The source of the test contains mark, and
-// no test of that package contains it without being a proof with this mark.
+// A proof is a row that a test of another package covers. The source of the test contains mark. If
+// another test of that package contains mark, this test must be a proof with the same mark.
 type proof struct{ id, level, title, dir, test, mark string }
 
 func (p *proof) entry() entry {
 	return entry{p.id, p.level, p.title, p.test + " in " + strings.Replace(p.dir, ".", "the root", 1)}
 }
 
-// proofs lists the rules of trusted issuers, whose tests need no cluster or a broken one, and the
-// attacks of RFC 8725.
+// proofs lists the rules of trusted issuers and the attacks of RFC 8725. Their tests do not need a
+// cluster, or need one with a fault.
 func proofs() []proof {
-	const attacks = "TestVerify_Attacks_AreNotVerified"
-	const claims = "TestPrivateKeyJWT_Assertions_ByClaims"
+	const attacks = "TestVerify_ForgedTokens_AreRejected"
+	const claims = "TestPrivateKeyJWT_Claims_DecideStatus"
 	const certificates = "TestTLSClientAuth_Certificate_MustMatchRecord"
 	list := []proof{
 		{"CA-21", "RFC 10070", "an assertion for the issuer", "api", claims, "CA-21"},
@@ -38,7 +38,7 @@ func proofs() []proof {
 			"TestAssertion_ConcurrentReplays_OneSucceeds", "CA-33"},
 		{"CA-34", "RFC 8725 2.1", "assertions with forged signatures", "api", "TestPrivateKeyJWT_Attacks_Get401", "CA-34"},
 		{"CA-35", "RFC 8725 3.10", "assertions that bring their key", "node/jwt",
-			"TestAssertion_Attacks_AreNotVerified", "CA-35"},
+			"TestAssertion_Forged_IsRejected", "CA-35"},
 		{"CA-33", "RFC 7518 3.4", "another encoding of a used assertion", "api",
 			"TestPrivateKeyJWT_OtherEncoding_IsOneUse", "CA-33: another encoding of a used assertion"},
 		{"CA-34", "RFC 8725 2.1, 3.1", "no variant of none, no public key as a secret", "node/jwt",
@@ -51,13 +51,13 @@ func proofs() []proof {
 			"TestAssertion_HugeTexts_AreRefused", "contract 6: memory does not grow with a hostile text"},
 		{"CA-39", "RFC 8705 2.1", "the certificate of the client", "api", certificates, "CA-39"},
 		{"CA-39", "RFC 8705 2.1", "certificates through a TLS handshake", "api",
-			"TestTLSClientAuth_Handshake_PassesItsCAsOnly", "CA-39"},
+			"TestTLSClientAuth_Handshake_AcceptsConfiguredCAs", "CA-39"},
 		{"CA-39", "RFC 8705 2.2", "self-signed certificates through a TLS handshake", "api",
-			"TestSelfSignedTLSClientAuth_Handshake_KeyDecides", "Without api_client_ca, any certificate passes the handshake"},
+			"TestSelfSignedTLSClientAuth_Handshake_KeyMustMatch", "Without api_client_ca, any certificate passes the handshake"},
 		{"CA-41", "contract 6", "an open connection after a change of the record", "api",
-			"TestTLSClientAuth_OpenConnection_FollowsTheRecord", "An open connection does not authenticate its requests"},
+			"TestTLSClientAuth_OpenConnection_UsesCurrentRecord", "An open connection does not authenticate its requests"},
 		{"CA-41", "contract 6", "a removed CA: open connections, resumed sessions, streams", "api",
-			"TestClientCAs_Reload_EndsOldCertificates", "a resumed session (RFC 8446 section 2.2)"},
+			"TestClientCAs_CARemoved_CertificatesAreRejected", "a resumed session (RFC 8446 section 2.2)"},
 		{"CA-41", "RFC 8705 2.1", "another certificate, or no certificate", "api", certificates, "CA-41 headers of a proxy"},
 		{"CA-42", "contract 6", "Basic on a connection with a certificate", "api", certificates, "CA-42 Basic, too"},
 		{"contract", "6 \"Audit entry\"", "random calls to every route leave exactly the entries of the model", "node",
@@ -69,12 +69,12 @@ func proofs() []proof {
 		{"contract", "6 \"Audit entry\"", "refused calls at a node that is not in a cluster", "node",
 			"TestAudit_NoCluster_RefusalsStayLocal", "A node that is not in a cluster has no audit log"},
 		{"contract", "6 \"GET /v1/audit/token\"", "answers about the past are those of introspection then", "fsm",
-			"TestAsOf_RandomHistories_MatchIntrospection", "match the introspections of that time"},
+			"TestAsOf_RandomHistories_MatchIntrospection", "the past states match what introspection returned at that time"},
 		{"CL-18", "contract 6", "the same assertion after a 503", "api", "TestPrivateKeyJWT_Replay_OneSucceeds", "CL-18"},
 		{"JW-11", "contract 4", "an entry for a jti outlives the token and both clock skews, and no longer", "fsm",
-			"TestRevokeJWT_Denial_LivesAsLongAsTheToken", "JW-11"},
+			"TestRevokeJWT_Denial_LastsUntilTokenExpiry", "JW-11"},
 		{"C25", "contract 4", "an increase of max_lifetime affects only later tokens", "fsm",
-			"TestPutIssuer_RaisedLifetime_CountsForLaterTokens", "C25"},
+			"TestPutIssuer_RaisedLifetime_AffectsLaterTokens", "C25"},
 		{"C26", "RFC 7515 2", "any changed character makes another token", "node/jwt",
 			"TestVerify_AnyCharacterChanged_IsNotVerified", "C26 and JW-10: a token with any character changed"},
 		{"C26", "RFC 7518 3.4", "both forms of an ECDSA signature are one token", "fsm",
@@ -86,7 +86,7 @@ func proofs() []proof {
 		{"C29", "contract 4", "503 while the keys cannot be fetched", "node",
 			"TestKeyFetch_AddressNotAllowed_IsShown", "C29"},
 		{"C30", "contract 4", "a cut-off covers iat up to issued_before plus clock_skew", ".",
-			"TestDecide_JWT_ByRecordKeyAndClient", "C30"},
+			"TestDecide_JWT_ChecksRecordKeyAndClient", "C30"},
 		{"C31", "RFC 7517 5", "a set without a usable key is a failed fetch", "node/jwt",
 			"TestParseKeys_Sets_AreBounded", "C31"},
 		{"C31", "contract 4", "a key that is missing from two fetches is retired", "fsm",
@@ -96,7 +96,7 @@ func proofs() []proof {
 		{"C32", "contract 4", "a client of that id at the issuer is not ours", "api",
 			"TestRevoke_JWT_ConformanceRows_Hold", "C32: the client of that id, not ours"},
 		{"C33", "contract 4", "a caller that gets no turn to verify gets 503", "node/bearer",
-			"TestCheck_NoTurn_Overloaded", "C33"},
+			"TestCheck_NoTurn_ReturnsOverloaded", "C33"},
 		{"C34", "contract 4", "a cached JWT is as new as the state", "node/bearer",
 			"TestStatus_Change_EndsCachedJWT", "C34"},
 		{"C35", "contract 4", "a revoked grant or session revokes later tokens, too", "fsm",
@@ -108,7 +108,7 @@ func proofs() []proof {
 		{"C38", "RFC 8725 3.10", "claims of another type or out of bounds", "node/jwt",
 			"TestVerify_Claims_AreStrict", "C38"},
 		{"C39", "contract 4", "tokens of a deleted client are inactive", "fsm",
-			"TestDeleteClient_ItsJWTs_Inactive", "C39"},
+			"TestDeleteClient_JWTsOfClient_StayInactive", "C39"},
 		{"C40", "RFC 8725 3.4", "keys that are weak, private, malformed or of another kind", "node/jwt",
 			"TestParseKeys_EachKey_IsUsedIgnoredOrRefused", "C40"},
 		{"C41", "contract 4", "only an issuer that names the iss may revoke by jti", "api",
@@ -137,10 +137,10 @@ func proofs() []proof {
 	return list
 }
 
-// Each test in the list exists, and its source names the row. A mark that other tests of the
-// package contain would not bind the row to its test.
+// Each test in the list exists, and its source contains the mark. A mark that other tests of the
+// package also contain would not show which test covers the row.
 func TestProofs_EachTest_NamesItsRow(t *testing.T) {
-	source := map[string]string{} // of the tests, by package and name
+	source := map[string]string{} // source of each test, by package and name
 	for _, p := range proofs() {
 		if _, done := source[p.dir]; !done {
 			source[p.dir] = "read"
@@ -150,7 +150,7 @@ func TestProofs_EachTest_NamesItsRow(t *testing.T) {
 			t.Errorf("%s %s: got no test %s in %s with %q in its source", p.id, p.level, p.test, p.dir, p.mark)
 		}
 	}
-	marked := map[string]bool{} // tests with their marks
+	marked := map[string]bool{} // pairs of a test and its mark
 	for _, p := range proofs() {
 		marked[p.dir+" "+p.test+" "+p.mark] = true
 	}
@@ -163,7 +163,7 @@ func TestProofs_EachTest_NamesItsRow(t *testing.T) {
 	}
 }
 
-// readTests adds the source of each test of a package, with its comment.
+// readTests adds the source of each test of a package to the map, with the comment of the test.
 func readTests(t *testing.T, dir string, to map[string]string) {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join("../..", dir, "*_test.go"))

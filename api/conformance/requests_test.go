@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// alike sends another request and requires an equal response.
+// alike returns a check that sends another request and requires an equal response.
 func alike(what string, other call) func(t *testing.T, w *tokenSet, m *member, r reply) {
 	return func(t *testing.T, w *tokenSet, m *member, r reply) {
 		next := w.s.send(t, w.s.HTTP, m, pathRevoke, other, w.tokens)
@@ -210,7 +210,7 @@ func transportRows() []row {
 	}
 }
 
-// headless returns the row for HEAD, whose response has no body.
+// headless returns the row for a HEAD request, whose response does not have a body.
 func (r row) headless() row {
 	r.code = ""
 	return r

@@ -9,14 +9,15 @@ import (
 var revokePaths = []string{pathRevoke, "/invoke/pub.oauth/revokeToken"}
 
 // A row is one line of the tables 6.2 to 6.8 for the revocation endpoint, or a sentence of the
-// contract about it. It is sent to a follower, on both paths, each time with fresh tokens.
+// contract about this endpoint. The test sends its request to a follower, on both paths, each time
+// with fresh tokens.
 type row struct {
 	id     string // row of the tables; "contract" for a sentence of the contract
 	level  string // paragraph
 	title  string
 	call   call
 	status int
-	code   string // error
+	code   string // error code
 	dead   string // tokens that are inactive afterwards; all others must be as before
 	after  func(t *testing.T, w *tokenSet, m *member, r reply)
 }
@@ -66,7 +67,7 @@ const (
 	whole = "ATa ATb ATc RTg"
 )
 
-// again repeats the request and requires an equal response.
+// again returns a check that repeats the request and requires an equal response.
 func again(a call) func(t *testing.T, w *tokenSet, m *member, r reply) {
 	return func(t *testing.T, w *tokenSet, m *member, r reply) {
 		for range 2 {
@@ -186,7 +187,7 @@ func grantRows() []row {
 					}
 				}
 			}},
-		{id: "PR-10", level: "contract 3", title: "a new pair of the same user and client is live", call: c1("AT1"),
+		{id: "PR-10", level: "contract 3", title: "a new pair of the same user and client is active", call: c1("AT1"),
 			status: 200, dead: pair,
 			after: func(t *testing.T, w *tokenSet, m *member, _ reply) {
 				fresh := w.tokens["AT1"] + ".new"

@@ -56,15 +56,15 @@ var stageClients = []string{
 
 // options configure the nodes of a stage. The zero value of each field is its default.
 type options struct {
-	open           bool          // allows plain HTTP and GET
+	open           bool          // whether plain HTTP and GET are allowed
 	cors           []string      // allowed origins
 	issuerPath     string        // path of the issuer
 	metadataExtra  string        // JSON
-	checkNetworks  []string      // may call /v1/check
-	requestTimeout time.Duration // default 30 s: a busy machine is not an outage
+	checkNetworks  []string      // networks that may call /v1/check
+	requestTimeout time.Duration // default 30 s, so that a busy machine does not cause a 503
 	heartbeat      time.Duration // timeout of heartbeats and elections; default 3 s
-	authFailures   int           // per minute; default 100,000
-	misses         int           // per second; default 100,000
+	authFailures   int           // limit of failures per minute; default 100,000
+	misses         int           // limit of misses per second; default 100,000
 }
 
 // A member is one node of a stage.
@@ -72,7 +72,7 @@ type member struct {
 	ID      string
 	URL     string // URL of the API
 	cluster string // address of the cluster port
-	data    string // directory
+	data    string // data directory
 	control control
 }
 
@@ -92,7 +92,7 @@ type control interface {
 type stage struct {
 	Members []*member
 	HTTP    *http.Client // trusts the CA of the API ports
-	http1   *http.Client // the same, without HTTP/2
+	http1   *http.Client // like HTTP, but without HTTP/2
 	issuer  string
 	version string
 	now     func() time.Time      // clock of the nodes
@@ -197,7 +197,7 @@ type nodeStatus struct {
 	} `json:"lease"`
 }
 
-// status returns the status of a member, or false if the member does not answer with it.
+// status returns the status of a member. ok is false if the member does not send its status.
 func (s *stage) status(t *testing.T, m *member) (st nodeStatus, ok bool) {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodGet, m.URL+"/v1/status", nil)
@@ -213,7 +213,7 @@ func (s *stage) status(t *testing.T, m *member) (st nodeStatus, ok bool) {
 	return st, json.NewDecoder(resp.Body).Decode(&st) == nil && resp.StatusCode == http.StatusOK
 }
 
-// mustStatus is status of a member that can answer.
+// mustStatus is like status, but fails the test if the member does not send its status.
 func (s *stage) mustStatus(t *testing.T, m *member) nodeStatus {
 	t.Helper()
 	st, ok := s.status(t, m)

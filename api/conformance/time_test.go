@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Tokens and secrets expire and tombstones are deleted: the test moves the clock of all nodes.
+// Tokens and secrets expire and tombstones are deleted. The test moves the clock of all nodes.
 func TestOAuth_ClockMoves_Conforms(t *testing.T) {
 	s := newStage(t, options{})
 	runScenarios(t, s, timeScenarios())
@@ -209,12 +209,12 @@ func lateRegistration(t *testing.T, s *stage) {
 	if got := register("c1", token("end")); got != "revoked" {
 		t.Errorf("registered at the end of the window: got %q, want revoked", got)
 	}
-	// A tombstone may be kept longer than required, but must be deleted eventually.
+	// A node may keep a tombstone longer than required, but must delete it eventually.
 	s.forward(t, 3*time.Hour)
 	next := 0
-	s.until(t, "a registration three windows later is live", func() bool {
+	s.until(t, "a registration three windows later is active", func() bool {
 		if next == 49 { // a token registered while its tombstone existed stays revoked
-			t.Fatal("got 49 tombstones still held, want some deleted")
+			t.Fatal("got all 49 tombstones, want some deleted")
 		}
 		next++
 		before := s.liveTokens(t, s.Follower(t))

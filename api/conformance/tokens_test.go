@@ -13,7 +13,7 @@ import (
 
 // A tokenSet has fresh tokens as in section 6.1 of the tables. c1 has the pair (AT1, RT1), AT3
 // without a refresh token, and the grant G. G has ATa, ATb, ATc, the rotated RTg0 and RTg1 and the
-// live RTg. c2 has the pair (AT2, RT2). The public clients have (ATp, RTp) and (ATq, RTq), cd has
+// active RTg. c2 has the pair (AT2, RT2). The public clients have (ATp, RTp) and (ATq, RTq), cd has
 // (ATd, RTd).
 type tokenSet struct {
 	s      *stage
@@ -25,8 +25,8 @@ type tokenSet struct {
 
 var sequence atomic.Int64
 
-// tokenNames are the names of all tokens of a set. The tokens of dormant are inactive from the
-// start.
+// tokenNames are the names of all tokens of a set. The tokens that dormant names are inactive from
+// the start.
 var (
 	tokenNames = []string{"AT1", "RT1", "AT2", "RT2", "AT3", "ATa", "ATb", "ATc", "RTg0", "RTg1", "RTg", "ATp", "RTp",
 		"ATq", "RTq", "ATd", "RTd"}

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// The test sends bytes that an HTTP client does not send.
+// The test sends bytes that an ordinary HTTP client does not send.
 func TestWire_UnusualBytes_Conforms(t *testing.T) {
 	s := newStage(t, options{})
 	t.Run("rows", func(t *testing.T) { runScenarios(t, s, wireScenarios()) })
@@ -216,8 +216,8 @@ func oldKeyExchange(t *testing.T, s *stage) {
 	}
 }
 
-// helloAlert sends a ClientHello of a version with these suites and returns the alert, 0 for a
-// ServerHello.
+// helloAlert sends a ClientHello of a version with these suites. It returns the alert of the
+// server, or 0 for a ServerHello.
 func helloAlert(t *testing.T, addr string, version uint16, suites []uint16) byte {
 	t.Helper()
 	var body []byte
@@ -307,7 +307,7 @@ func httpVersions(t *testing.T, s *stage) {
 	}
 	w.check(t, pair+" "+whole+" AT3")
 	old := s.HTTP.Transport.(*http.Transport).TLSClientConfig.Clone()
-	old.NextProtos = []string{"http/1.0"} // as some clients negotiate
+	old.NextProtos = []string{"http/1.0"} // some clients negotiate this protocol
 	conn, err := tls.Dial("tcp", strings.TrimPrefix(s.Follower(t).URL, "https://"), old)
 	if err != nil {
 		t.Fatalf("HTTP/1.0 by ALPN: %v", err)

@@ -19,7 +19,7 @@ import (
 // auditShown is the number of entries that the page of the audit log shows at first.
 const auditShown = 100
 
-// entry is an entry of GET /v1/audit.
+// An entry is one audit entry in the response to GET /v1/audit.
 type entry struct {
 	Index   uint64         `json:"index"`
 	Time    *float64       `json:"time"`
@@ -32,7 +32,7 @@ type entry struct {
 	Detail  string         `json:"detail"`
 }
 
-// About returns the object in words.
+// About describes the object of the entry in words.
 func (e entry) About() string {
 	var words []string
 	for name, value := range e.Object {
@@ -45,7 +45,7 @@ func (e entry) About() string {
 	return strings.Join(words, ", ")
 }
 
-// Why returns the reason of the caller and the detail of the node.
+// Why returns the reason that the caller gave and the detail that the node added.
 func (e entry) Why() string { return strings.Trim(e.Reason+"; "+e.Detail, "; ") }
 
 // A lineTail keeps the last lines of a stream. The stream may arrive in parts of any size.
@@ -70,20 +70,20 @@ func (t *lineTail) write(p []byte) {
 	}
 }
 
-// last returns the newest lines first.
+// last returns the lines that t keeps, the newest first.
 func (t *lineTail) last() [][]byte {
 	list := slices.Clone(t.lines[max(0, len(t.lines)-t.limit):])
 	slices.Reverse(list)
 	return list
 }
 
-// auditPage is the body of the audit log.
+// auditPage is the body of the page of the audit log.
 type auditPage struct {
 	Kinds       []revoked.AuditKind
 	Hours       string
 	Kind, Actor string
 	Entries     []entry
-	Stream      string // address of the live entries
+	Stream      string // address of the stream of new entries
 	After       string // id of the last entry of the page
 }
 
@@ -98,7 +98,7 @@ func (v *visit) auditQuery() url.Values {
 	return query
 }
 
-// getAudit shows the newest entries of some hours.
+// getAudit shows the newest entries of the last hours, 24 by default.
 func (v *visit) getAudit() error {
 	query := v.auditQuery()
 	p := auditPage{Kinds: revoked.AuditKinds(), Hours: v.http.URL.Query().Get("hours"), Kind: query.Get("kind"),
@@ -119,18 +119,18 @@ func (v *visit) getAudit() error {
 // Spans that readNewest reads, in seconds.
 const (
 	firstSpan = 60
-	spanGrows = 8 // times
+	spanGrows = 8 // factor between the lengths of one span and the next
 )
 
 // readNewest reads the newest entries of the last seconds. The API answers in the order of the log.
-// So readNewest reads a short span that ends now, then longer ones before that, until the page is
+// So readNewest reads a short span that ends now, then longer spans before it, until the page is
 // full. It reads each entry at most once.
 func (v *visit) readNewest(p *auditPage, query url.Values, seconds int64) error {
 	now := v.console.cfg.Now().Unix()
 	end := max(0, now-seconds)
-	since := now + 1 // of the span before
+	since := now + 1 // beginning of the span that was read last
 	for span := int64(firstSpan); since > end && len(p.Entries) < auditShown; span *= spanGrows {
-		if v.inner.Repeated { // not the first span, which has no end
+		if v.inner.Repeated { // every span but the first, which has no end
 			query.Set("until", strconv.FormatInt(since-1, 10))
 		}
 		since = max(end, since-span)

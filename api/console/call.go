@@ -31,7 +31,7 @@ type answer struct {
 	status int
 	body   bytes.Buffer
 	write  func([]byte) // receives the body of a 200 instead of the field body; may be nil
-	full   bool         // the body was too long
+	full   bool         // whether the body was too long
 }
 
 func newAnswer(outer http.ResponseWriter) *answer {
@@ -92,7 +92,7 @@ func (a *answer) failure() *request.Failure {
 		Description   string `json:"error_description"`
 		Matched       *int
 	}
-	_ = json.Unmarshal(a.body.Bytes(), &p) // an answer may have a status only
+	_ = json.Unmarshal(a.body.Bytes(), &p) // an answer may have only a status and no body
 	f := &request.Failure{Status: a.status, Title: p.Title, Detail: p.Detail, Outcome: "refused", Matched: p.Matched}
 	if f.Title == "" {
 		f.Title = p.Description
@@ -153,7 +153,7 @@ func (v *visit) send(
 // An openAnswer is an answer of the API that is streamed to the browser.
 type openAnswer struct{ http.ResponseWriter }
 
-// WriteHeader leaves out the challenge, because a browser would ask for a password.
+// WriteHeader omits the header WWW-Authenticate, for which a browser would ask for a password.
 func (a openAnswer) WriteHeader(status int) {
 	a.Header().Del("WWW-Authenticate")
 	a.ResponseWriter.WriteHeader(status)

@@ -9,7 +9,7 @@ import (
 	"revoked/api/request"
 )
 
-// client is a client of GET /v1/clients.
+// A client is one client in the response to GET /v1/clients.
 type client struct {
 	ClientID    string   `json:"client_id"`
 	Type        string   `json:"type"`
@@ -48,7 +48,7 @@ func (c client) UsesSecret() bool {
 // clientsPage is the body of the list of clients.
 type clientsPage struct {
 	Clients []client
-	Many    bool // too many to list
+	Many    bool // whether there are too many clients to list
 }
 
 // getClients lists the clients, or redirects to the client whose id is in the query.

@@ -94,7 +94,7 @@ func (b *client) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	qw422016.N().S(`
 `)
 	if b.WeakSecret {
-		qw422016.N().S(`<p class="notice warn"><strong>Attention.</strong> A valid secret is short. Make a new one.</p>`)
+		qw422016.N().S(`<p class="notice warn"><strong>Attention.</strong> A valid secret has fewer than 32 bytes and can be guessed. Create a new one.</p>`)
 	}
 	qw422016.N().S(`
 <dl><dt>State</dt><dd>`)
@@ -161,7 +161,7 @@ func (b *client) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	qw422016.N().S(`
 `)
 	if b.UsesSecret() {
-		streamconfirm(qw422016, p, p.Confirm(to+"/secret", "Make a new secret", b.ClientID, "The new one is shown once. The old one stays valid for secret_grace."))
+		streamconfirm(qw422016, p, p.Confirm(to+"/secret", "Create a new secret", b.ClientID, "The new one is shown once. The old one stays valid for secret_grace."))
 	}
 	qw422016.N().S(`
 `)

@@ -13,13 +13,13 @@ type confirmation struct {
 	ID                  string
 	Action, Label, Text string
 	Want                string // the text to type
-	Reason              bool   // the form asks for a reason
+	Reason              bool   // whether the form asks for a reason
 	Hidden              []hidden
 }
 
 type hidden struct{ Name, Value string }
 
-// Confirm returns a form. hiddenPairs are names and values that it also sends.
+// Confirm returns a form. hiddenPairs are names and values that the form also sends.
 func (p *page) Confirm(action, label, want, text string, hiddenPairs ...string) confirmation {
 	c := confirmation{ID: p.Next(), Action: action, Label: label, Text: text, Want: want}
 	for i := 0; i+1 < len(hiddenPairs); i += 2 {

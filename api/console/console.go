@@ -38,7 +38,7 @@ type Console struct {
 	mux      *http.ServeMux
 	sessions *sessions
 	origins  *http.CrossOriginProtection
-	cookie   string // name
+	cookie   string // name of the session cookie
 }
 
 // New returns a console without sessions.
@@ -114,12 +114,12 @@ type visitKey struct{}
 type visit struct {
 	*request.Request
 	console *Console
-	http    *http.Request // with the values of the path
-	cookie  string        // of the session
+	http    *http.Request // the request with the values of its path
+	cookie  string        // value of the session cookie
 	session *session      // nil: not signed in
-	inner   request.Inner // of the calls that the page makes
+	inner   request.Inner // value for the API calls that the page makes
 	nonce   string
-	form    url.Values // of a POST
+	form    url.Values // form of a POST
 	err     error
 }
 
@@ -152,7 +152,7 @@ func (c *Console) serve(v *visit) error {
 	}
 	if err := c.origins.Check(req); err != nil {
 		return &request.Failure{Status: http.StatusForbidden, Title: "Request from another site", Outcome: "cross_origin",
-			Detail: "The console takes forms from its own pages only."}
+			Detail: "The console accepts forms from its own pages only."}
 	}
 	h, pattern := c.mux.Handler(req)
 	if pattern == "" {

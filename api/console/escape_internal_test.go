@@ -23,7 +23,7 @@ func bodies() []body {
 		&settingPage{}, &settingsPage{}, &signInView{}, &tokensPage{}}
 }
 
-// fill sets every text below v to text, every flag to flag, and every number to 1.
+// fill sets every string in v to text, every bool to flag, and every number to 1.
 func fill(v reflect.Value, text string, flag bool) {
 	switch v.Kind() {
 	case reflect.String:
@@ -70,7 +70,7 @@ func render(b body, text string, flag bool) string {
 	fill(reflect.ValueOf(b).Elem(), text, flag)
 	switch b := b.(type) {
 	case *grant:
-		b.State = "active" // shows its form
+		b.State = "active" // the page of an active grant shows a form
 	case *membersPage:
 		b.Admitted[0].State = "admitted"
 	}
@@ -133,7 +133,7 @@ func TestPages_HostileTexts_ChangeNothing(t *testing.T) {
 	}
 }
 
-// The test above renders every page.
+// bodies returns a body for each template, so the test above renders every page.
 func TestPages_Bodies_MatchTemplates(t *testing.T) {
 	files, err := filepath.Glob("*.qtpl")
 	if err != nil {
@@ -152,7 +152,7 @@ func TestPages_Bodies_MatchTemplates(t *testing.T) {
 	}
 }
 
-func TestHref_OtherAddresses_ReturnAboutInvalid(t *testing.T) {
+func TestHref_ForeignAddresses_ReturnAboutInvalid(t *testing.T) {
 	for _, own := range []string{"/ui", "/ui/", "/ui/grants/a%2Fb", "/ui/audit/stream?kind=a&x=b"} {
 		if got := href(own); got != own {
 			t.Errorf("%q: got %q, want the same", own, got)

@@ -5,10 +5,12 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/dustin/go-humanize/english"
+
 	"revoked/api/request"
 )
 
-// grant is a grant of GET /v1/grants.
+// A grant is one grant in the response to GET /v1/grants.
 type grant struct {
 	GrantID      string   `json:"grant_id"`
 	State        string   `json:"state"`
@@ -39,7 +41,7 @@ var selectors = []string{"client_id", "subject", "session", "issuer"}
 // grantsPage is the body of the search for grants.
 type grantsPage struct {
 	Query  map[string]string
-	Found  bool // a search was made
+	Found  bool // whether a search was made
 	Grants []grant
 	Next   string
 }
@@ -104,8 +106,8 @@ func (v *visit) postGrant() error {
 // cutoffPage is the body of the page of cut-offs.
 type cutoffPage struct {
 	Query   map[string]string
-	Names   []hidden // selectors and values of the dry run, shown and sent again
-	Dry     bool     // a dry run was made
+	Names   []hidden // selectors and values of the dry run; the form shows them and sends them again
+	Dry     bool     // whether a dry run was made
 	Matched int
 }
 
@@ -156,7 +158,7 @@ func (v *visit) postCutoff() error {
 	}
 	expect, err := strconv.Atoi(v.field("expect"))
 	if err != nil || expect < 0 {
-		return request.Malformed("begin with a dry run")
+		return request.Malformed("the dry run is missing")
 	}
 	if err := v.confirmed(strconv.Itoa(expect)); err != nil {
 		return err
@@ -166,5 +168,6 @@ func (v *visit) postCutoff() error {
 	if err := v.call("POST", "/v1/revocations", body, &made); err != nil {
 		return err
 	}
-	return v.done(Root+"/cutoffs", "The cut-off is final at index %d: %d grants are revoked.", made.Index, expect)
+	return v.done(Root+"/cutoffs", "The cut-off is final at index %d: %s revoked.", made.Index,
+		english.Plural(expect, "grant is", "grants are"))
 }

@@ -3,6 +3,8 @@
 
 package console
 
+import "github.com/dustin/go-humanize/english"
+
 import (
 	qtio422016 "io"
 
@@ -90,7 +92,7 @@ func (b *grantsPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 		qw422016.N().S(`
 `)
 		if p.May(CutOff) {
-			qw422016.N().S(`<p>To revoke all of them together, make a <a href="/ui/cutoffs">cut-off</a>.</p>`)
+			qw422016.N().S(`<p>To revoke all of them together, create a <a href="/ui/cutoffs">cut-off</a>.</p>`)
 		}
 		qw422016.N().S(`
 </section>`)
@@ -224,7 +226,9 @@ func (b *cutoffPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 		qw422016.N().S(`<section aria-labelledby="dry"><h2 id="dry">Dry run</h2>
 <p class="notice warn" role="status"><strong>`)
 		qw422016.N().D(b.Matched)
-		qw422016.N().S(`</strong> live grants match. Nothing has changed yet.</p>
+		qw422016.N().S(`</strong> `)
+		qw422016.E().S(english.PluralWord(b.Matched, "active grant matches", "active grants match"))
+		qw422016.N().S(`. Nothing has changed yet.</p>
 <dl>`)
 		for _, n := range b.Names {
 			qw422016.N().S(`<dt>`)
@@ -236,7 +240,7 @@ func (b *cutoffPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 		qw422016.N().S(`</dl>
 <form method="post" action="/ui/cutoffs" class="card">`)
 		streamformToken(qw422016, p)
-		qw422016.N().S(`<h2>Make the cut-off</h2><p>The cut-off revokes every token that it covers, even one that is registered later with an earlier issue time. If another number of grants matches by then, nothing changes.</p>
+		qw422016.N().S(`<h2>Create the cut-off</h2><p>The cut-off revokes every token that it covers, even one that is registered later with an earlier issue time. If another number of grants matches by then, nothing changes.</p>
 `)
 		streamhiddenFields(qw422016, b.Names)
 		qw422016.N().S(`<input type="hidden" name="expect" value="`)
@@ -249,7 +253,7 @@ func (b *cutoffPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 		qw422016.N().S(`</code>, to confirm</label><input id="`)
 		qw422016.E().S(p.ID())
 		qw422016.N().S(`" name="typed" required autocomplete="off" inputmode="numeric"></p>
-<p><button class="danger">Make the cut-off</button></p></form></section>
+<p><button class="danger">Create the cut-off</button></p></form></section>
 `)
 	} else {
 		qw422016.N().S(`

@@ -9,7 +9,7 @@ import (
 	"revoked/api/request"
 )
 
-// issuer is a trusted issuer of GET /v1/issuers.
+// An issuer is one trusted issuer in the response to GET /v1/issuers.
 type issuer struct {
 	Name        string   `json:"name"`
 	Issuer      string   `json:"issuer"`
@@ -36,7 +36,7 @@ type issuer struct {
 // State returns the state of the issuer in one word.
 func (i issuer) State() string { return enabled(i.Disabled) }
 
-// fetched returns when the keys were fetched, or that they were not.
+// fetched returns a text: when the keys were fetched, or that they were never fetched.
 func (i issuer) fetched() string {
 	switch f := i.Fetch; {
 	case f == nil:
@@ -110,7 +110,7 @@ func (v *visit) sendRecord(method, path string, out any) error {
 	return a.decode(out)
 }
 
-// postIssuers creates an issuer from a record in JSON, as revoked issuer create does.
+// postIssuers creates an issuer from a record in JSON, as `revoked issuer create` does.
 func (v *visit) postIssuers() error {
 	var made issuer
 	if err := v.sendRecord("POST", "/v1/issuers", &made); err != nil {

@@ -42,7 +42,7 @@ func (b *issuersPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 <form method="post" action="/ui/issuers" class="card"><h2>Create an issuer</h2>`)
 	streamformToken(qw422016, p)
 	qw422016.N().S(`
-<p>Its members are those of <code>revoked issuer create</code>. For given keys, replace <code>jwks_uri</code> by <code>jwks</code>.</p>
+<p>Its members are those of <code>revoked issuer create</code>. To give the keys themselves, replace <code>jwks_uri</code> with <code>jwks</code>.</p>
 <p><label for="record">Record (JSON)</label><textarea id="record" name="record" required rows="5" autocomplete="off" autocapitalize="none" spellcheck="false">
 {"name": "as",
  "issuer": "https://as.example",
@@ -151,7 +151,7 @@ func (b *issuer) streamcontent(qw422016 *qt422016.Writer, p *page) {
 `)
 	for _, k := range b.Keys {
 		if k.State != "banned" {
-			streamconfirm(qw422016, p, p.Confirm(to+"/ban-key", "Ban the key "+k.KeyID, k.Thumbprint, "Use this for a stolen key. It is banned permanently: no fetch brings it back.", "thumbprint", k.Thumbprint))
+			streamconfirm(qw422016, p, p.Confirm(to+"/ban-key", "Ban the key "+k.KeyID, k.Thumbprint, "Use this for a stolen key. It is banned permanently: a fetch that contains it again does not change this.", "thumbprint", k.Thumbprint))
 		}
 	}
 	qw422016.N().S(`

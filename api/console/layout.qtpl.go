@@ -3,6 +3,8 @@
 
 package console
 
+import "github.com/dustin/go-humanize/english"
+
 // A body is the part of a page below its title.
 
 import (
@@ -218,14 +220,14 @@ func (b *errorPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	qw422016.N().S(`)</span></p>
 `)
 	if b.Status == 503 {
-		qw422016.N().S(`<p>Try again in a few seconds, or at another node. The action may still have been done: check before you repeat it. The overview shows the state of this node.</p>`)
+		qw422016.N().S(`<p>Try again in a few seconds, or at another node. The action may still have been done: check before you try again. The overview shows the state of this node.</p>`)
 	}
 	qw422016.N().S(`
 `)
 	if b.Matched != nil {
 		qw422016.N().S(`<p>`)
-		qw422016.N().D(*b.Matched)
-		qw422016.N().S(` grants match now.</p>`)
+		qw422016.E().S(english.Plural(*b.Matched, "grant matches", "grants match"))
+		qw422016.N().S(` now.</p>`)
 	}
 	qw422016.N().S(`
 <p>`)
@@ -259,7 +261,7 @@ func (b *secretPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	qw422016.E().S(b.Kind)
 	qw422016.N().S(` of <b>`)
 	qw422016.E().S(b.Of)
-	qw422016.N().S(`</b>. You can see it only now.</p>
+	qw422016.N().S(`</b>. It is shown only once.</p>
 <p><code id="secret">`)
 	qw422016.E().S(b.Secret)
 	qw422016.N().S(`</code></p>

@@ -7,13 +7,13 @@ import (
 	"revoked/api/request"
 )
 
-// memberActions are the actions on a member, with the call that each makes.
+// memberActions maps each action on a member to the API call that the action makes.
 var memberActions = map[string]string{
 	"transfer-leader": "POST /v1/cluster/transfer-leader", "promote": "POST /v1/cluster/promote",
 	"demote": "POST /v1/cluster/demote", "remove": "POST /v1/cluster/remove", "leave": "POST /v1/cluster/leave",
 }
 
-// admittedNode is a node of GET /v1/cluster/admitted.
+// admittedNode is one node in the response to GET /v1/cluster/admitted.
 type admittedNode struct {
 	Node      string   `json:"node"`
 	NonVoter  bool     `json:"non_voter"`
@@ -22,7 +22,7 @@ type admittedNode struct {
 	By        string   `json:"by"`
 }
 
-// joinToken is a token of GET /v1/cluster/join-tokens.
+// joinToken is one token in the response to GET /v1/cluster/join-tokens.
 type joinToken struct {
 	ID        string   `json:"id"`
 	State     string   `json:"state"`
@@ -68,7 +68,7 @@ func (v *visit) getMembers() error {
 // memberPage is the body of the page of one member.
 type memberPage struct {
 	member
-	Here bool // it is the node that serves the page
+	Here bool // whether the member is the node that serves the page
 }
 
 func (v *visit) getMember() error {

@@ -136,9 +136,9 @@ func (b *membersPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 		qw422016.E().S(p.Next())
 		qw422016.N().S(`" name="non_voter" value="yes"> <label class="inline" for="`)
 		qw422016.E().S(p.ID())
-		qw422016.N().S(`">It never votes</label></p>
+		qw422016.N().S(`">Non-voter (until you promote it)</label></p>
 <p><button>Admit</button></p></form>
-<form method="post" action="/ui/admissions/create-token" class="card"><h2>Make a join token</h2>`)
+<form method="post" action="/ui/admissions/create-token" class="card"><h2>Create a join token</h2>`)
 		streamformToken(qw422016, p)
 		qw422016.N().S(`
 <p><label for="`)
@@ -155,8 +155,8 @@ func (b *membersPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 		qw422016.E().S(p.Next())
 		qw422016.N().S(`" name="non_voter" value="yes"> <label class="inline" for="`)
 		qw422016.E().S(p.ID())
-		qw422016.N().S(`">It never votes</label></p>
-<p><button>Make a token</button></p></form>
+		qw422016.N().S(`">Non-voter (until you promote it)</label></p>
+<p><button>Create a token</button></p></form>
 `)
 		for _, a := range b.Admitted {
 			if a.State == "admitted" {
@@ -212,17 +212,17 @@ func (b *memberPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 <div class="cards">
 `)
 	if p.May("POST /v1/cluster/transfer-leader") && b.Alive && !b.Leader && b.Voter {
-		streamconfirm(qw422016, p, p.Confirm(to+"/transfer-leader", "Make it the leader", b.NodeID, "The current leader hands over. Revocations wait for a moment."))
+		streamconfirm(qw422016, p, p.Confirm(to+"/transfer-leader", "Make it the leader", b.NodeID, "The current leader transfers leadership. Revocations pause for a moment."))
 	}
 	qw422016.N().S(`
 `)
 	if p.May("POST /v1/cluster/promote") && !b.Voter {
-		streamconfirm(qw422016, p, p.Confirm(to+"/promote", "Let it vote", b.NodeID, "It counts toward the quorum from then on."))
+		streamconfirm(qw422016, p, p.Confirm(to+"/promote", "Make it a voter", b.NodeID, "It counts toward the quorum from then on."))
 	}
 	qw422016.N().S(`
 `)
 	if p.May("POST /v1/cluster/demote") && b.Voter {
-		streamconfirm(qw422016, p, p.Confirm(to+"/demote", "Take its vote", b.NodeID, "It answers and forwards, and no longer counts toward the quorum."))
+		streamconfirm(qw422016, p, p.Confirm(to+"/demote", "Make it a non-voter", b.NodeID, "It still answers introspections and forwards writes, but no longer counts toward the quorum."))
 	}
 	qw422016.N().S(`
 `)
@@ -237,7 +237,7 @@ func (b *memberPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	qw422016.N().S(`
 `)
 	if p.May("POST /v1/cluster/remove") && !b.Here && b.Alive {
-		streamconfirm(qw422016, p, p.Confirm(to+"/remove", "Remove it by force", b.NodeID, "Use this for a node that still answers but must not. The removal skips the check of the quorum, and needs a reason.", "force", "yes").WithReason())
+		streamconfirm(qw422016, p, p.Confirm(to+"/remove", "Remove it by force", b.NodeID, "Use this for a node that still answers but must be removed. The removal skips the quorum check and needs a reason.", "force", "yes").WithReason())
 	}
 	qw422016.N().S(`
 </div>

@@ -51,7 +51,7 @@ func (m member) lastContact() string {
 	return ms(m.LastContactMS)
 }
 
-// leaseLeft returns for how long the member may still say "active".
+// leaseLeft returns for how long the member may still answer "active".
 func (m member) leaseLeft() string {
 	if m.LeaseLeftMS <= 0 {
 		return "none"
@@ -63,7 +63,7 @@ type membersView struct {
 	Members []member `json:"members"`
 }
 
-// statusView is the answer to GET /v1/status.
+// statusView is the response to GET /v1/status.
 type statusView struct {
 	NodeID    string `json:"node_id"`
 	ClusterID string `json:"cluster_id"`
@@ -108,7 +108,7 @@ func (v *visit) getOverview() error {
 	var list membersView
 	var problem error
 	v.inner.Repeated = isRefresh(v.http)
-	v.ID() // before both calls use it
+	v.ID() // sets the request id, which the two concurrent calls read
 	var members sync.WaitGroup
 	members.Go(func() { problem = v.call("GET", "/v1/members", nil, &list) })
 	err := v.call("GET", "/v1/status", nil, &o.Status)

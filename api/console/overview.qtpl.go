@@ -3,6 +3,8 @@
 
 package console
 
+import "github.com/dustin/go-humanize/english"
+
 import (
 	qtio422016 "io"
 
@@ -72,8 +74,8 @@ func (b *overviewView) streamcontent(qw422016 *qt422016.Writer, p *page) {
 				qw422016.N().S(`: it is lost, and revocations wait for it`)
 			} else if m.Behind > 0 {
 				qw422016.N().S(`, and it is `)
-				qw422016.N().DUL(m.Behind)
-				qw422016.N().S(` entries behind`)
+				qw422016.E().S(english.Plural(int(m.Behind), "entry", "entries"))
+				qw422016.N().S(` behind`)
 			}
 			qw422016.N().S(`</li>`)
 		}
@@ -149,8 +151,8 @@ func (b *overviewView) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	qw422016.N().S(`</dd><dt>Tokens</dt><dd>`)
 	qw422016.N().DUL(s.Tokens)
 	qw422016.N().S(` in `)
-	qw422016.N().DUL(s.Grants)
-	qw422016.N().S(` grants</dd>
+	qw422016.E().S(english.Plural(int(s.Grants), "grant", "grants"))
+	qw422016.N().S(`</dd>
 <dt>Version</dt><dd>`)
 	qw422016.E().S(s.Version)
 	qw422016.N().S(`</dd><dt>Cluster</dt><dd>`)

@@ -16,10 +16,11 @@ import (
 //go:embed static/*
 var static embed.FS
 
-// CutOff is the call that creates a cut-off. Denials of issuers have the same path.
+// CutOff is the call that creates a cut-off. The revocation of a jti has the same path, but other
+// roles.
 const CutOff = "POST /v1/revocations of a cut-off"
 
-// A link is a page of the navigation and the API call that it shows.
+// A link is a page in the navigation, and the API call whose answer the page shows.
 type link struct{ Name, Path, call string }
 
 // navigation lists the pages. A client sees only the pages whose call it may make.
@@ -37,7 +38,7 @@ var navigation = []link{
 }
 
 // href returns an address of the console as it is. For any other text, such as a javascript:
-// address, it returns an address that leads nowhere. Each address in a template passes it.
+// address, it returns an address that leads nowhere. Each address in a template goes through href.
 func href(address string) string {
 	if rest, ok := strings.CutPrefix(address, Root); ok && (rest == "" || rest[0] == '/') {
 		return address
@@ -45,7 +46,7 @@ func href(address string) string {
 	return "about:invalid"
 }
 
-// joined returns the texts as one.
+// joined returns the texts, separated by commas.
 func joined(texts []string) string { return strings.Join(texts, ", ") }
 
 // joinedOr is like joined, but returns none if there are no texts.
@@ -63,7 +64,7 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// states are the states by which grants can be found.
+// states returns the states for which a user can search for grants.
 func states() []string {
 	return []string{revoked.Live.String(), revoked.Revoked.String(), revoked.Expired.String()}
 }
@@ -89,7 +90,7 @@ type page struct {
 	Client, Roles      string
 	Nav                []link
 	Path               string
-	Notice             string // about the previous action
+	Notice             string // result of the previous action
 	Body               body
 
 	visit *visit

@@ -77,7 +77,8 @@ func TestDraw_Regions_ContainTheirNodes(t *testing.T) {
 	}
 }
 
-// The page keeps the newest lines of a stream, whatever parts the stream arrives in.
+// A lineTail keeps the newest lines of a stream, regardless of the parts in which the stream
+// arrives.
 func TestLineTail_AnyParts_KeepsTheEnd(t *testing.T) {
 	var all strings.Builder
 	for i := range 1000 {

@@ -9,7 +9,7 @@ import (
 	"revoked/api/request"
 )
 
-// pastAnswer is the answer to GET /v1/audit/token.
+// pastAnswer is the response to GET /v1/audit/token.
 type pastAnswer struct {
 	At                 *float64 `json:"at"`
 	State              string   `json:"state"`
@@ -33,7 +33,7 @@ func (a *pastAnswer) inWords() (level, state, meaning string) {
 	case "unknown":
 		return "warn", "Unknown.", "The token was not registered, and no other record contained its digest."
 	case "not_held":
-		return "warn", "Not held.", "The cluster does not have the records of that time."
+		return "warn", "No records.", "The cluster no longer has the records of that time."
 	}
 	return "warn", a.State, ""
 }
@@ -56,7 +56,7 @@ func (v *visit) postPast() error {
 	digest, token := v.field("digest"), v.field("token")
 	v.form.Del("token")
 	if (digest == "") == (token == "") {
-		return request.Malformed("give the token or its digest")
+		return request.Malformed("enter the token or its digest")
 	}
 	if token != "" {
 		digest = revoked.DigestToken(token).String()

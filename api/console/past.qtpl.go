@@ -61,14 +61,14 @@ func (b *pastPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 		if a.AppliedAt != nil {
 			qw422016.N().S(`<dt>Applied</dt><dd>`)
 			qw422016.E().S(moment(a.AppliedAt))
-			qw422016.N().S(`: until then, every node with a lease may have answered from the state before</dd>`)
+			qw422016.N().S(`: until then, every node with a lease may have answered from the earlier state</dd>`)
 		}
 		qw422016.N().S(`
 `)
 		if a.AcknowledgedAt != nil {
 			qw422016.N().S(`<dt>Acknowledged</dt><dd>`)
 			qw422016.E().S(moment(a.AcknowledgedAt))
-			qw422016.N().S(`: from then on, no node answered from the state before</dd>`)
+			qw422016.N().S(`: from then on, no node answered from the earlier state</dd>`)
 		}
 		qw422016.N().S(`
 `)
@@ -91,7 +91,7 @@ func (b *pastPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	streamformToken(qw422016, p)
 	qw422016.N().S(`
 <p><label for="token">Token</label><textarea id="token" name="token" autocomplete="off" autocapitalize="none" spellcheck="false"></textarea></p>
-<p data-hash-choice hidden><input type="checkbox" id="hash"> <label class="inline" for="hash">Send only its SHA-256, made in this browser.</label></p>
+<p data-hash-choice hidden><input type="checkbox" id="hash"> <label class="inline" for="hash">Send only its SHA-256, computed in this browser.</label></p>
 <p><label for="digest">or its SHA-256 (base64url)</label><input id="digest" name="digest" autocomplete="off" autocapitalize="none" spellcheck="false"></p>
 <p><label for="at">Time (Unix seconds, or like 2026-01-31T12:00:00Z; empty: now)</label><input id="at" name="at" value="`)
 	qw422016.E().S(b.At)

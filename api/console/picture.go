@@ -20,7 +20,7 @@ const (
 type picture struct {
 	Width, Height int
 	Regions       []regionBox
-	Text          string // the same in words
+	Text          string // content of the picture in words
 }
 
 type regionBox struct {
@@ -37,7 +37,7 @@ type nodeMark struct {
 	Voter, Leader     bool
 	Alive             bool
 	X, Y, NameY, SubY int
-	Left, Right       int // of the cross
+	Left, Right       int // edges of the cross
 	Top, Bottom       int
 }
 
@@ -52,7 +52,7 @@ func draw(members []member) picture {
 		byRegion[m.Region] = append(byRegion[m.Region], m)
 	}
 	slices.Sort(names)
-	p := picture{Width: pictureWidth, Height: 1} // half of the border
+	p := picture{Width: pictureWidth, Height: 1} // space for the upper half of the border
 	var words []string
 	for _, name := range names {
 		list := byRegion[name]
@@ -76,7 +76,7 @@ func draw(members []member) picture {
 	return p
 }
 
-// short returns a text of at most n characters.
+// short truncates a text to at most n characters.
 func short(s string, n int) string {
 	if utf8.RuneCountInString(s) <= n {
 		return s

@@ -12,12 +12,12 @@ import (
 	"revoked/api/clientauth"
 )
 
-// Limits of sessions. A session ends after idleLimit without a page, and after longestLimit in any
-// case.
+// Limits of sessions. A session ends after idleLimit without a request of its user, and after
+// longestLimit in any case.
 const (
 	idleLimit    = 15 * time.Minute
 	longestLimit = 8 * time.Hour
-	maxSessions  = 1024 // of all clients; a further one ends the session that was unused the longest
+	maxSessions  = 1024 // sessions of all clients; a further one ends the session that was unused the longest
 	maxOfClient  = 16
 )
 
@@ -34,11 +34,11 @@ type sessionKey [sha256.Size]byte
 
 // A session is a caller that has signed in.
 type session struct {
-	caller *clientauth.Caller // with the record, and its version, at that time
-	form   string             // in every form of the session's pages
+	caller *clientauth.Caller // with the record, and its version, at the time of the sign-in
+	form   string             // token that every form of the session's pages contains
 	begun  time.Time
 	used   time.Time // guarded by sessions.mu, as is notice
-	notice string    // for the next page
+	notice string    // text for the next page
 }
 
 // owns reports whether a form has the token of the session.
@@ -74,7 +74,8 @@ func (s *sessions) begin(caller *clientauth.Caller) (cookie string) {
 	return cookie
 }
 
-// If of returns true for limit sessions or more, makeRoom ends the one that was unused the longest.
+// makeRoom counts the sessions for which the function of returns true. If there are at least limit,
+// it ends the least recently used one of them.
 func (s *sessions) makeRoom(limit int, of func(*session) bool) {
 	n, oldest := 0, sessionKey{}
 	var found *session
@@ -97,8 +98,7 @@ func (s *sessions) alive(o *session, now time.Time) bool {
 	return now.Sub(o.begun) < longestLimit && now.Sub(o.used) < idleLimit && s.lasts(o.caller)
 }
 
-// find returns the session of a cookie, or nil. The call extends the session unless it is a
-// refresh.
+// find returns the session of a cookie, or nil. It extends the session unless refresh is set.
 func (s *sessions) find(cookie string, refresh bool) *session {
 	key, now := keyOf(cookie), s.now()
 	s.mu.Lock()
@@ -117,7 +117,7 @@ func (s *sessions) find(cookie string, refresh bool) *session {
 	return o
 }
 
-// leave keeps a text for the next page of a session. take returns it once.
+// leave stores a text for the next page of session o, which gets the text from take.
 func (s *sessions) leave(o *session, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -20,7 +20,7 @@ var settingTexts = map[string]string{
 		"Expired tokens are deleted after the same time.",
 	"secret_grace":      "For how long the old secret of a client stays valid after a new one is created.",
 	"audit_retention":   "For how long an entry of the audit log is kept.",
-	"audit_max_entries": "How many entries of the audit log are kept: the newest ones.",
+	"audit_max_entries": "How many of the newest entries of the audit log are kept.",
 }
 
 // A setting is a replicated setting with its current value.
@@ -80,7 +80,8 @@ func (v *visit) getSetting() error {
 	return v.show(http.StatusOK, "Setting "+s.Name, &settingPage{s})
 }
 
-// postSetting changes a setting, unless its value differs from the one that the page has shown.
+// postSetting changes a setting, unless its current value differs from the value that the page has
+// shown.
 func (v *visit) postSetting() error {
 	name := v.http.PathValue("name")
 	if err := v.confirmed(name); err != nil {

@@ -13,7 +13,7 @@ import (
 // staff are the roles that may see a page.
 var staff = []revoked.Role{revoked.RoleAdmin, revoked.RoleOperator, revoked.RoleViewer, revoked.RoleAuditor}
 
-// A signInView is the page of the sign-in.
+// A signInView is the body of the sign-in page.
 type signInView struct {
 	ID, Problem string
 	StaffRoles  string
@@ -29,12 +29,12 @@ func newSignIn(id, problem string) *signInView {
 
 func (v *visit) getSignIn() error {
 	if v.session != nil {
-		return v.redirect(Root) // its first page depends on the roles
+		return v.redirect(Root) // getRoot chooses a page that the client's roles allow
 	}
 	return v.show(http.StatusOK, "Sign in", newSignIn("", ""))
 }
 
-// postSignIn begins a session. Guesses are limited as for every other endpoint.
+// postSignIn begins a session. Guesses are limited as at every other endpoint.
 func (v *visit) postSignIn() error {
 	control, ctx := v.console.cfg.Access, v.Request.Request().Context()
 	id, secret := v.form.Get("client_id"), v.form.Get("client_secret")
@@ -60,7 +60,7 @@ func (v *visit) postSignIn() error {
 	}
 	switch refused := caller.Client.Require(staff...); {
 	case refused != nil && !current:
-		return fmt.Errorf("%w: roles not known yet", revoked.ErrNotCurrent)
+		return fmt.Errorf("%w: this node may not know the roles of the client yet", revoked.ErrNotCurrent)
 	case refused != nil:
 		v.Outcome = "forbidden"
 		return v.show(http.StatusForbidden, "Sign in",

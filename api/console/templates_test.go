@@ -32,7 +32,7 @@ func templates(t *testing.T) map[string]string {
 	return texts
 }
 
-// The Go files of the templates are the compiled templates.
+// The .qtpl.go files are the result of compiling the current templates.
 func TestTemplates_GoFiles_AreCompiled(t *testing.T) {
 	for name, text := range templates(t) {
 		var raw bytes.Buffer
@@ -56,12 +56,12 @@ const (
 	partMark    = "xpartx"    // another template
 )
 
-// plainAttributes may have a value. A browser takes it as a text, a number, a name or a class,
-// never as an address, a script or a style.
+// plainAttributes are the attributes in which a template may write any value. A browser uses their
+// value as a text, a number, a name or a class, never as an address, a script or a style.
 var plainAttributes = strings.Fields("aria-label class cx cy d data-after for height id name nonce value " +
 	"viewbox width x y")
 
-// addressAttributes may have an address of the console.
+// addressAttributes are the attributes in which a template may write an address of the console.
 var addressAttributes = []string{"action", "data-stream", "href"}
 
 var (
@@ -95,11 +95,11 @@ func misplaced(template string) []string {
 	return faults
 }
 
-// misplacedMarks returns the faults of a text of HTML with marks.
+// misplacedMarks returns the faults of an HTML text that has marks in place of values.
 func misplacedMarks(text string) []string {
 	var faults []string
 	marked := regexp.MustCompile(`x(value|address|part)x`)
-	raw := "" // the element whose content is not HTML
+	raw := "" // name of the open element whose content is not HTML
 	for z := html.NewTokenizer(strings.NewReader(text)); z.Next() != html.ErrorToken; {
 		source := string(z.Raw())
 		token := z.Token()
@@ -138,7 +138,7 @@ func misplacedMarks(text string) []string {
 
 // The compiler of the templates escapes values for HTML, without regard to their place. So a value
 // may be only where that is enough: in a text, or in an attribute that is neither an address nor a
-// script. An address must pass href.
+// script. An address must go through href.
 func TestTemplates_Values_AreWhereEscapingHolds(t *testing.T) {
 	values := 0
 	for name, text := range templates(t) {
@@ -152,7 +152,7 @@ func TestTemplates_Values_AreWhereEscapingHolds(t *testing.T) {
 	}
 }
 
-// The rules find faults. Otherwise the test above would prove nothing.
+// misplaced finds the fault in each bad template. Otherwise the test above would prove nothing.
 func TestTemplates_Rules_FindFaults(t *testing.T) {
 	for _, body := range []string{
 		`{%s= x %}`, `{%v x %}`, `{%z= x %}`, `{%u x %}`, `{%j x %}`, `{%=h f() %}`, `{% cat "x" %}`,

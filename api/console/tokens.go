@@ -25,7 +25,7 @@ type endView struct {
 	Cutoff bool     `json:"cutoff"`
 }
 
-// explanation is the answer to POST /v1/explain.
+// explanation is the response to POST /v1/explain.
 type explanation struct {
 	Active       bool     `json:"active"`
 	Reason       string   `json:"reason"`

@@ -26,9 +26,9 @@ func (b *tokensPage) streamcontent(qw422016 *qt422016.Writer, p *page) {
 	streamformToken(qw422016, p)
 	qw422016.N().S(`
 <p><label for="token">Token</label><textarea id="token" name="token" autocomplete="off" autocapitalize="none" spellcheck="false"></textarea></p>
-<p data-hash-choice hidden><input type="checkbox" id="hash"> <label class="inline" for="hash">Send only its SHA-256, made in this browser. Do not use this for a JWT of a trusted issuer.</label></p>
+<p data-hash-choice hidden><input type="checkbox" id="hash"> <label class="inline" for="hash">Send only its SHA-256, computed in this browser. Do not use this for a JWT of a trusted issuer.</label></p>
 <p><label for="digest">or its SHA-256 (base64url)</label><input id="digest" name="digest" autocomplete="off" autocapitalize="none" spellcheck="false"></p>
-<p><label for="as">As seen by client (may be empty)</label><input id="as" name="as" value="`)
+<p><label for="as">As seen by the client (may be empty)</label><input id="as" name="as" value="`)
 	qw422016.E().S(b.As)
 	qw422016.N().S(`" autocomplete="off" autocapitalize="none"></p>
 <p><button class="primary">Explain</button></p></form>
@@ -179,7 +179,7 @@ func streamexplained(qw422016 *qt422016.Writer, p *page, a *explanation) {
 		qw422016.N().S(`</dd>`)
 	}
 	qw422016.N().S(`
-<dt>Asked</dt><dd>`)
+<dt>Answered by</dt><dd>`)
 	qw422016.E().S(a.Node)
 	qw422016.N().S(` at index `)
 	qw422016.N().DUL(a.AppliedIndex)

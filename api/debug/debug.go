@@ -1,10 +1,10 @@
 // Package debug serves pages that show administrators why a node does not work.
 // `revoked debug bundle` collects them.
 //
-// It promises that every page comes from this process alone, without a leader, a lease or the disk.
-// The size of a page is bounded. A page has no token, secret or key. The log has none, and the
-// program leaves them out of the configuration. Profiles have names of functions and counts, but no
-// arguments and no content of the memory. Log lines contain client ids and addresses.
+// Every page comes from this process alone, without a leader, a lease or the disk. The size of a
+// page is bounded. A page does not contain tokens, secrets or keys: log lines do not contain them,
+// and the program omits them from the configuration. Profiles have names of functions and counts,
+// but no arguments and no content of the memory. Log lines contain client ids and addresses.
 package debug
 
 import (
@@ -18,17 +18,17 @@ import (
 	"revoked/api/request"
 )
 
-// Config configures [Pages]. A nil function is a page that the node does not have.
+// Config configures [Pages]. A nil function means that the node does not have the page.
 type Config struct {
-	Log      func() []byte // the newest log lines, whole
+	Log      func() []byte // the newest log lines, each of them complete
 	Config   func() any    // the configuration in effect, as JSON, without secrets
-	Profiles bool          // also serve the heap
+	Profiles bool          // whether to serve the heap profile too
 }
 
 // Pages are the pages of one node. Methods may be called concurrently.
 type Pages struct {
 	cfg       Config
-	profiling chan struct{} // holds a value while a profile is made: one at a time
+	profiling chan struct{} // holds a value while a profile is made, so only one is made at a time
 }
 
 // New returns the pages of a node.
@@ -37,7 +37,7 @@ func New(cfg Config) *Pages { return &Pages{cfg, make(chan struct{}, 1)} }
 // GetLog serves GET /v1/debug/log.
 func (p *Pages) GetLog(r *request.Request) error {
 	if p.cfg.Log == nil {
-		return fmt.Errorf("%w: this program keeps no lines of its log", revoked.ErrNotFound)
+		return fmt.Errorf("%w: this program does not keep its log lines", revoked.ErrNotFound)
 	}
 	return r.Send(http.StatusOK, request.TypeText, p.cfg.Log())
 }
@@ -56,7 +56,7 @@ func (p *Pages) GetGoroutines(r *request.Request) error {
 	return p.profile(r, "goroutine", 1, request.TypeText)
 }
 
-// GetHeap serves GET /v1/debug/heap, in the form of `go tool pprof`.
+// GetHeap serves GET /v1/debug/heap, in the format that `go tool pprof` reads.
 func (p *Pages) GetHeap(r *request.Request) error {
 	if !p.cfg.Profiles {
 		return fmt.Errorf("%w: profiles are off: set pprof to true and restart the node", revoked.ErrNotFound)
@@ -72,7 +72,8 @@ func (p *Pages) profile(r *request.Request, name string, form int, contentType s
 	return r.Send(http.StatusOK, contentType, b)
 }
 
-// makeProfile waits until no other profile is made, or ctx ends.
+// makeProfile returns a profile. It first waits until no other profile is being made; it fails if
+// ctx ends before that.
 func (p *Pages) makeProfile(ctx context.Context, name string, form int) ([]byte, error) {
 	select {
 	case p.profiling <- struct{}{}:

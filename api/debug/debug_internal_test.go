@@ -46,8 +46,8 @@ func TestPages_SlowReader_OthersAreAnswered(t *testing.T) {
 	}
 }
 
-// A caller that has disconnected does not wait for its turn.
-func TestPages_CallerGone_WaitEnds(t *testing.T) {
+// A caller that disconnects stops waiting for its turn.
+func TestPages_CallerGone_ReturnsError(t *testing.T) {
 	p := New(Config{})
 	p.profiling <- struct{}{}
 	ctx, cancel := context.WithCancel(t.Context())

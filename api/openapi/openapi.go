@@ -1,13 +1,14 @@
 // Package openapi has the OpenAPI 3.1 description of the HTTP API: each path, its parameters, its
 // bodies and its answers.
 //
-// A test of package api promises that it is complete and true. It fails for a route without a
-// description, and for an answer that the description does not allow. It also fails for a described
-// answer that the API never gives. Change openapi.json together with the handler, then run
+// A test of package api checks that the description is complete and correct. The test fails for a
+// route without a description, and for an answer that the description does not allow. It also fails
+// for a described answer that the API never gives. Change openapi.json together with the handler,
+// then run
 //
 //	go test ./api/openapi -update
 //
-// The program contains only the compressed file: it is a tenth of the size.
+// The program contains only the compressed file, which is a tenth of the size of openapi.json.
 package openapi
 
 import (

@@ -12,7 +12,8 @@ import (
 
 var update = flag.Bool("update", false, "write openapi.json.gz from openapi.json")
 
-// The program serves the description that the other tests check and people edit.
+// The program serves openapi.json, which the other tests check and people edit: the compressed file
+// has the same content.
 func TestDocument_CompressedFile_IsCurrent(t *testing.T) {
 	want, err := os.ReadFile("openapi.json")
 	if err != nil {

@@ -1,9 +1,9 @@
 // Package profile serves the profiles of the Go runtime to administrators. They show why a node is
 // slow or why its memory grows.
 //
-// It promises that at most one profile over a period runs at a time. Such a profile takes at most a
-// minute and ends with its request. A profile has names of functions, counts and addresses, but no
-// content of the memory: no token, secret or key. The command line is not served.
+// At most one profile over a period runs at a time. Such a profile takes at most a minute and ends
+// with its request. A profile has names of functions, counts and addresses, but no content of the
+// memory: no token, secret or key. The command line is not served.
 package profile
 
 import (
@@ -33,8 +33,8 @@ const (
 // typeProfile is the content type of a profile that `go tool pprof` or `go tool trace` reads.
 const typeProfile = "application/octet-stream"
 
-// running is locked while a profile over a period runs. The runtime can record one of each kind,
-// and two at the same time would measure each other.
+// running is locked while a profile over a period runs. The runtime can record only one profile of
+// each kind at a time, and two profiles of different kinds would measure each other.
 var running sync.Mutex
 
 // Get serves GET /debug/pprof/{id}. id is "profile" (of the CPU) or "trace", with ?seconds=, or the
@@ -74,8 +74,8 @@ func snapshot(r *request.Request, p *pprof.Profile) error {
 	return r.Send(http.StatusOK, contentType, b.Bytes())
 }
 
-// withoutArguments returns stacks in the form of a crash, without the arguments of the calls. These
-// arguments are words of the memory, such as a part of a digest.
+// withoutArguments returns stacks in the format of a crash, without the arguments of the calls. The
+// arguments are content of the memory, such as a part of a digest.
 func withoutArguments(stacks []byte) []byte {
 	out := make([]byte, 0, len(stacks))
 	for line := range bytes.Lines(stacks) {

@@ -1,5 +1,5 @@
-// Package recorder writes the audit entries of calls that have no operation in the log: refused
-// calls and backups.
+// Package recorder writes the audit entries of calls that have no operation in the Raft log:
+// refused calls and backups.
 package recorder
 
 import (
@@ -22,7 +22,7 @@ import (
 // Bounds of the refusals that are recorded. A caller that repeats a refused call must neither fill
 // the log nor push other entries out of the audit log.
 const (
-	refusalsPerSecond    = 2 // of one client
+	refusalsPerSecond    = 2 // for one client
 	refusalBurst         = 1000
 	allRefusalsPerSecond = 10
 	allRefusalsBurst     = 5000
@@ -45,7 +45,7 @@ type Config struct {
 	// [revoked.ErrNoLeader] if the entry was not proposed, and [revoked.ErrUnprocessable] if a member
 	// is too old for it.
 	Note func(ctx context.Context, by revoked.Actor, e revoked.AuditEntry) error
-	Now  func() time.Time // for the limits
+	Now  func() time.Time // clock for the limits of refusals
 	Log  *slog.Logger
 	Lost *prometheus.CounterVec // entries that were not recorded; label: limit or error
 }
@@ -54,7 +54,7 @@ type Config struct {
 type Recorder struct {
 	cfg            Config
 	perClient, all *clientauth.Limiter
-	life           context.Context // cancels the attempts
+	life           context.Context // its end cancels the attempts
 	end            context.CancelFunc
 	attempts       sync.WaitGroup
 
@@ -86,8 +86,8 @@ func (r *Recorder) Close(ctx context.Context) {
 	r.end()
 }
 
-// Refused is like Record, for a refused call. It counts the entry as lost, and returns, if the
-// client or all clients have had too many refusals.
+// Refused is like Record, for a refused call. If the client, or all clients together, have had too
+// many refusals, it only counts the entry as lost.
 func (r *Recorder) Refused(ctx context.Context, by revoked.Actor, e revoked.AuditEntry) {
 	now := r.cfg.Now()
 	if r.perClient.Take(by.ClientID, now) != 0 || r.all.Take("", now) != 0 {
@@ -98,8 +98,8 @@ func (r *Recorder) Refused(ctx context.Context, by revoked.Actor, e revoked.Audi
 }
 
 // Record commits an entry. It blocks until the entry is committed, or for two seconds. After that
-// the attempt continues without the caller. It does not end with ctx, which only supplies the
-// trace. A failure is counted and logged, and the next entry has the number of the entries that are
+// the attempt continues without the caller. The attempt does not end with ctx, which only supplies
+// the trace. A failure is counted and logged, and the next entry states how many entries are
 // missing before it.
 func (r *Recorder) Record(ctx context.Context, by revoked.Actor, e revoked.AuditEntry) {
 	if cause, ok := r.begin(); !ok {

@@ -65,7 +65,7 @@ var actor = revoked.Actor{ClientID: "admin", RequestID: "r1"}
 
 func entry(detail string) revoked.AuditEntry { return revoked.AuditEntry{Detail: detail} }
 
-// No entry is lost while the cluster has no leader, even for longer than a call waits.
+// No entry is lost while the cluster has no leader, even if this lasts longer than a call waits.
 func TestRecord_SlowCommit_EntryFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeLog{stopped: make(chan struct{})}

@@ -1,5 +1,5 @@
-// Package registration decodes bodies of POST /v1/grants, and repeats and formats registrations. A
-// [Pipeline] registers the lines of an NDJSON body in batches.
+// Package registration decodes bodies of POST /v1/grants, retries registrations, and formats their
+// results. A [Pipeline] registers the lines of an NDJSON body in batches.
 //
 // It keeps no raw token: a [Decoder] clears each one as soon as it has its digest. Its errors never
 // quote the body, which may contain a token.
@@ -24,20 +24,21 @@ import (
 
 // Limits of a registration, in bytes unless noted.
 const (
-	MaxBody      = 64 << 10 // the body, or one line of many
+	MaxBody      = 64 << 10 // size of a body, or of one line of a bulk registration
 	MaxID        = 256
-	MaxURI       = 512 // an issuer, an audience, a user name
+	MaxURI       = 512 // length of an issuer, an audience or a user name
 	maxScope     = 4 << 10
-	maxAudiences = 64 // entries
+	maxAudiences = 64 // number of entries
 	maxCNF       = 2 << 10
 	maxToken     = 8 << 10
-	// maxEscapedToken limits the percent-encoded form of a token. The form of a revocation has 4 KiB
-	// more for its other parameters: a hint, and the longest client id and secret.
+	// maxEscapedToken limits the percent-encoded form of a token. The limit for the form of a
+	// revocation is 4 KiB larger, for its other parameters: a hint, and the longest client id and
+	// secret.
 	maxEscapedToken = 12 << 10
 )
 
-// escapedLen returns the length of a token in a form of the strictest encoder, which keeps only the
-// characters that all encoders keep.
+// escapedLen returns the length of a token in a form after the strictest percent-encoding. The
+// strictest encoder leaves unchanged only the characters that all encoders leave unchanged.
 func escapedLen(token []byte) int {
 	n := len(token)
 	for _, c := range token {
@@ -58,11 +59,11 @@ func escapedLen(token []byte) int {
 type Decoder struct {
 	r         strictjson.Reader
 	prev      revoked.Registration
-	audiences []string // scratch
+	audiences []string // scratch space of the method audience
 }
 
-// bodyFields are the members of a body, tokenFields those of a token in it. An unknown member is an
-// error: a misspelled expires_at must not register a token that never expires.
+// bodyFields are the members of a body, and tokenFields are the members of a token in it. An
+// unknown member is an error: a misspelled expires_at must not register a token that never expires.
 var bodyFields = [...]string{"grant_id", "client_id", "subject", "session", "username", "issuer", "scope",
 	"audience", "access_token", "refresh_token"}
 
@@ -186,9 +187,9 @@ func (d *Decoder) token(kind revoked.TokenKind, now revoked.Time) (t revoked.Tok
 	return t, nil
 }
 
-// rawToken reads a raw token, clears it and returns its digest. The text of the request then no
-// longer has the token, whatever fails later. It refuses a token that would not
-// fit into the form of a revocation or an introspection.
+// rawToken reads a raw token, clears it and returns its digest. So the text of the request no
+// longer contains the token, even if a later step fails. It refuses a token that would not fit into
+// the form of a revocation or an introspection.
 func (d *Decoder) rawToken() (revoked.Digest, error) {
 	b, err := d.r.Text(maxToken)
 	if err != nil {

@@ -15,10 +15,10 @@ import (
 
 // Limits of a pipeline.
 const (
-	batchLines = 512     // lines of a batch; each call to Register takes one batch
-	batchBytes = 1 << 20 // bytes per batch
-	workers    = 4       // concurrent calls
-	maxQueue   = 8       // batches whose results are not yet written
+	batchLines = 512     // number of lines per batch; each call to Register takes one batch
+	batchBytes = 1 << 20 // size of a batch
+	workers    = 4       // number of concurrent calls to Register
+	maxQueue   = 8       // number of batches whose results are not yet written
 )
 
 // PipelineConfig configures a [Pipeline]. All fields are required.
@@ -45,18 +45,18 @@ type Pipeline struct {
 	mu       sync.Mutex
 	changed  *sync.Cond
 	pending  *batch
-	blocked  bool                // pending has a grant of inFlight
+	blocked  bool                // pending contains a grant that is in inFlight
 	inFlight map[string]struct{} // grants of batches being registered
 	queue    []*batch            // taken batches, in order, whose results are not yet written
 	ended    bool
-	broken   error // error that ended Out
+	broken   error // error of the Write to Out that failed
 
 	writing sync.Mutex // held while results are written; guards the fields below
 	counts  counts
 	buf     []byte
 }
 
-// counts is the summary line of ?results=errors.
+// counts holds the numbers of the summary line of ?results=errors.
 type counts struct {
 	registered, known, revoked, failed, lines int
 }
@@ -72,7 +72,7 @@ type line struct {
 type batch struct {
 	lines   []line
 	regs    []revoked.Registration // nil once registered
-	grants  []string               // their ids, once registered
+	grants  []string               // ids of the registered grants, once registered
 	bytes   int
 	results []revoked.RegisterResult
 	err     error
@@ -83,8 +83,8 @@ type batch struct {
 // batch has at most batchBytes plus the longest line.
 func (b *batch) full() bool { return len(b.lines) >= batchLines || b.bytes >= batchBytes }
 
-// NewPipeline returns a pipeline that has no goroutine yet. ctx must end when the client is gone:
-// it bounds every call to Register.
+// NewPipeline returns a pipeline that has no goroutine yet. ctx must end when the client is gone,
+// because it bounds every call to Register.
 func NewPipeline(ctx context.Context, cfg PipelineConfig) *Pipeline {
 	p := &Pipeline{ctx: ctx, cfg: cfg, pending: new(batch), inFlight: make(map[string]struct{})}
 	p.changed = sync.NewCond(&p.mu)
@@ -167,7 +167,7 @@ func (p *Pipeline) isInFlight(grant string) bool {
 	return ok
 }
 
-// end reports that no further body follows.
+// end records that no further body follows.
 func (p *Pipeline) end() {
 	p.mu.Lock()
 	p.ended = true
@@ -182,7 +182,7 @@ func (p *Pipeline) work() {
 		if len(b.regs) > 0 {
 			b.results, b.err = p.cfg.Register(p.ctx, b.regs)
 			if got, want := len(b.results), len(b.regs); b.err == nil && got != want {
-				b.err = fmt.Errorf("%w: results (got %d, want %d)", revoked.ErrOutcomeUnknown, got, want)
+				b.err = fmt.Errorf("%w: wrong number of results (got %d, want %d)", revoked.ErrOutcomeUnknown, got, want)
 			}
 		}
 		p.complete(b)
@@ -223,7 +223,7 @@ func (p *Pipeline) complete(b *batch) {
 		delete(p.inFlight, b.regs[i].GrantID)
 		b.grants = append(b.grants, b.regs[i].GrantID)
 	}
-	b.regs = nil // results may wait for long until the client reads
+	b.regs = nil // the results may wait a long time until the client reads them
 	if p.blocked {
 		p.blocked = false
 		for i := range p.pending.regs {

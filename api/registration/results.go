@@ -14,13 +14,13 @@ import (
 // A Func commits registrations for one caller and returns one result for each, in their order.
 type Func func(context.Context, []revoked.Registration) ([]revoked.RegisterResult, error)
 
-// Limits of the attempts for one call of a bulk registration.
+// Limits for the number of attempts to make one call of a bulk registration.
 const (
-	overloadTries = 8 // while the queue is full or the record is behind: 1.4 s of pauses in all
+	overloadTries = 8 // while the queue is full or the caller's record is outdated: 1.4 s of pauses in all
 	unknownTries  = 3 // for an unknown outcome or no leader, each with its own timeout
 )
 
-// WithRetry repeats a call while the queue of a node is full, the leader changes, or this node does
+// WithRetry retries a call while the queue of a node is full, the leader changes, or this node does
 // not have the caller's newest record. So a bulk registration slows down instead of failing.
 // Registrations are idempotent.
 func WithRetry(register Func) Func {

@@ -16,7 +16,7 @@ import (
 
 // Limits of members that several bodies have, in bytes.
 const (
-	MaxBody   = 64 << 10 // a body below /v1, other than registrations and issuers
+	MaxBody   = 64 << 10 // size of a body below /v1, except those of registrations and issuers
 	MaxReason = 256
 	MaxID     = registration.MaxID
 	MaxURI    = registration.MaxURI
@@ -106,7 +106,7 @@ func Names(elements, limit int) ReadFunc[[]string] {
 // ReadReason reads a reason, which may be empty.
 func ReadReason(j *strictjson.Reader) (string, error) { return j.Line(MaxReason) }
 
-// Decode reads the request's body, a JSON object with some of fields.
+// Decode reads the request's body, a JSON object whose members must be among fields.
 func (r *Request) Decode(types []string, fields ...Field) error {
 	return r.DecodeLimited(types, MaxBody, fields...)
 }
@@ -138,8 +138,8 @@ func (r *Request) DecodeOptional(fields ...Field) error {
 	return DecodeObject(b, fields)
 }
 
-// DecodeObject reads b, a JSON object with some of fields, and then clears b, which may hold a
-// secret.
+// DecodeObject reads b, a JSON object whose members must be among fields. Then it clears b, which
+// may hold a secret.
 func DecodeObject(b []byte, fields []Field) error {
 	defer clear(b)
 	var j strictjson.Reader
@@ -156,7 +156,7 @@ func DecodeObject(b []byte, fields []Field) error {
 }
 
 // ReadDuration reads a duration of Go's syntax, such as "2s". It accepts any sign and size: the
-// bounds belong to the record that the duration goes to.
+// record that receives the duration checks its bounds.
 func ReadDuration(j *strictjson.Reader) (time.Duration, error) {
 	text, err := j.Name(MaxID)
 	if err != nil {
@@ -169,8 +169,8 @@ func ReadDuration(j *strictjson.Reader) (time.Duration, error) {
 	return d, nil
 }
 
-// A Patched is a field of a merge patch (RFC 7396). null sets it to its zero value, or to the
-// default that Value had before the body was read.
+// A Patched is a field of a merge patch (RFC 7396). The value null leaves Value as it was before
+// the body was read: the zero value, or a default.
 type Patched[T any] struct {
 	Set   bool // the body has the field
 	Value T

@@ -13,7 +13,7 @@ import (
 	"revoked/api/strictjson"
 )
 
-// A mapping is a row of the table of sentinels.
+// A mapping is a row of the table that maps sentinel errors to HTTP.
 type mapping struct {
 	sentinel error
 	status   int

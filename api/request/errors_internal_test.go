@@ -22,9 +22,9 @@ func TestTable_Rows_FitRFC6749(t *testing.T) {
 	}
 }
 
-// No OAuth endpoint defines 404, 409 or 422, so a client of OAuth must not get them. Such an error
+// No OAuth endpoint defines 404, 409 or 422, so an OAuth client must not get them. Such an error
 // becomes a 503.
-func TestFailureOf_ImpossibleAtOAuth_Is503(t *testing.T) {
+func TestFailureOf_StatusUndefinedInOAuth_Is503(t *testing.T) {
 	for _, err := range []error{revoked.ErrNotFound, revoked.ErrConflict, revoked.ErrUnprocessable} {
 		wrapped := fmt.Errorf("%w: facts", err)
 		if f := FailureOf("/oauth2/revoke", wrapped); f.Status != http.StatusServiceUnavailable || f.Detail != "" {
@@ -36,8 +36,8 @@ func TestFailureOf_ImpossibleAtOAuth_Is503(t *testing.T) {
 	}
 }
 
-// The cause of a failed fetch of keys names their address, so only administrators read it.
-func TestFailureOf_KeysNotFetched_CauseForAdmins(t *testing.T) {
+// The cause of a failed fetch of keys names the address of the keys, so only administrators get it.
+func TestFailureOf_KeysNotFetched_ShowsCauseToAdmins(t *testing.T) {
 	err := fmt.Errorf("%w: status 500", revoked.ErrKeysNotFetched)
 	for path, shown := range map[string]bool{
 		"/v1/issuers/as/refresh": true, "/v1/explain": true, "/v1/check": false, "/oauth2/introspect": false,

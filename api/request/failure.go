@@ -23,7 +23,7 @@ const OutcomeNoLeader = "no_leader"
 
 // Titles that several failures share.
 const (
-	titleMalformed   = "malformed request" // of a 400 from a handler below /v1
+	titleMalformed   = "malformed request" // title of a 400 from a handler below /v1
 	TitleUnavailable = "cannot be answered now, retry later"
 )
 
@@ -34,15 +34,15 @@ type Failure struct {
 	Status  int
 	Code    string // OAuth error code; default invalid_request
 	Title   string // characters of RFC 6749 section 5.2 only: %x20-21 %x23-5B %x5D-7E
-	Detail  string // problem documents only
+	Detail  string // for problem documents only
 	Outcome string // one word for metrics and the log; default "refused"
 
-	Allow      string        // for Allow
-	Challenge  string        // for WWW-Authenticate; default Basic
-	RetryAfter time.Duration // for Retry-After; default 1 s
-	Matched    *int          // member of the problem document
+	Allow      string        // value of the header Allow
+	Challenge  string        // value of the header WWW-Authenticate; default Basic
+	RetryAfter time.Duration // value of the header Retry-After; default 1 s
+	Matched    *int          // the member matched of the problem document
 	Cause      error         // logged with a 5xx
-	Unrouted   bool          // found before routing: OAuth shape unless the path is below /v1
+	Unrouted   bool          // the error occurred before routing: OAuth shape unless the path is below /v1
 }
 
 // Error implements error.
@@ -69,7 +69,7 @@ func StatusFailure(path string, status int) *Failure {
 }
 
 // showsKeys reports whether administrators call path to learn about the keys of an issuer. They may
-// read why a fetch failed; the error names the address of the keys. The handler of an explanation
+// read why a fetch failed; the error names the address of the keys. The handler of /v1/explain
 // answers other callers itself.
 func showsKeys(path string) bool {
 	return strings.HasPrefix(path, "/v1/issuers/") || path == "/v1/explain"

@@ -30,21 +30,21 @@ const SlowTimeout = time.Minute
 // middleware counts and logs at the end. Only the goroutine of its handler may use it.
 type Request struct {
 	echo.Context
-	Client  *revoked.Client    // the authenticated caller, or nil; must not be changed
-	Caller  *clientauth.Caller // authenticated caller, or nil
+	Client  *revoked.Client    // record of the authenticated caller, or nil; must not be changed
+	Caller  *clientauth.Caller // how the caller was authenticated, or nil
 	Outcome string             // one word for metrics and the log
 	Err     error              // cause of a 5xx, for the log only
 	Quiet   bool               // a success is logged at debug level
-	Flood   bool               // refused at a limit of capacity: logged at debug level
+	Flood   bool               // the request was refused at a capacity limit: logged at debug level
 	Counted bool               // Client's requests in progress include this one
-	Inner   *Inner             // nil: a request from outside this process
+	Inner   *Inner             // nil for a request from outside this process
 	IDs     *IDs               // supplies ID
 	id      string
 
 	// For the audit entry of a refusal. A handler sets them once it has read them from the request.
-	Kind      revoked.AuditKind // empty: that of the route
+	Kind      revoked.AuditKind // empty: the kind of the route
 	Object    revoked.AuditObject
-	Unaudited bool // a dry run
+	Unaudited bool // no audit entry for a refusal, because the request is a dry run
 
 	// Presented is the assertion of the request; nil before it is read, and for other methods.
 	Presented *clientauth.Presented
@@ -89,7 +89,7 @@ func (r *Request) Actor() revoked.Actor {
 // A Handler serves one route. If it returns an error, the middleware writes the response.
 type Handler func(r *Request) error
 
-// Adapt makes h a handler of echo. A middleware must have replaced echo's context by a *Request.
+// Adapt makes h a handler of echo. A middleware must have replaced echo's context with a *Request.
 func Adapt(h Handler) echo.HandlerFunc {
 	return func(c echo.Context) error { return h(c.(*Request)) }
 }
@@ -182,6 +182,6 @@ func (ids *IDs) Of(r *http.Request) string {
 }
 
 // requestID matches the ids of callers that may be logged: UUIDs, trace ids (W3C Trace Context) and
-// short ones. Any other id may be a token.
+// short ids. Any other id may be a token.
 var requestID = regexp.MustCompile(
 	`^([0-9A-Za-z._-]{1,20}|[0-9A-Fa-f]{32}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})$`)

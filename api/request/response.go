@@ -55,7 +55,7 @@ type IndexView struct {
 	Matched *int   `json:"matched,omitempty"`
 }
 
-// SendIndex sends the log index of a write, unless err is set.
+// SendIndex sends the log index of a write. If err is not nil, it only returns err.
 func (r *Request) SendIndex(index uint64, err error) error {
 	if err != nil {
 		return err
@@ -91,7 +91,7 @@ type RevocationView struct {
 	By     string      `json:"by"`
 	Reason string      `json:"reason"`
 	Index  uint64      `json:"index"`
-	Cutoff bool        `json:"cutoff,omitempty"` // by a cut-off
+	Cutoff bool        `json:"cutoff,omitempty"` // a cut-off has revoked the grant
 }
 
 // SelectorView is the selector of a cut-off, as the feed and explanations show it. It converts from
@@ -114,7 +114,7 @@ type problemBody struct {
 }
 
 // Fail sends the response to err in the shape of the request's path, and records its outcome. If a
-// response has begun, it only records err. The text of a 5xx cause goes to the log alone. No other
+// response has begun, it only records err. The text of a 5xx cause goes only to the log. No other
 // function writes an error.
 func (r *Request) Fail(err error) {
 	if r.Response().Committed {

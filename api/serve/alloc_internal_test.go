@@ -51,7 +51,7 @@ func TestSlots_Full_ClosesLongestIdle(t *testing.T) {
 	a.setBusy()
 	b.setBusy()
 	c.setBusy()
-	c.setDone() // idle later than d
+	c.setDone() // c became idle after d
 	want := func(name string, closed *slot) {
 		t.Helper()
 		take(name)

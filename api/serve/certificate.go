@@ -145,8 +145,9 @@ func (c *ClientCAs) Pool() *x509.CertPool {
 	return c.current.Load()
 }
 
-// TLSConfig returns a configuration with TLS 1.2 and 1.3, HTTP/2, HTTP/1.1 and HTTP/1.0. TLS 1.2
-// has ephemeral elliptic-curve key exchange and authenticated ciphers only (RFC 8996, RFC 10015).
+// TLSConfig returns a configuration with TLS 1.2 and 1.3, HTTP/2, HTTP/1.1 and HTTP/1.0. With TLS
+// 1.2, the server accepts only ephemeral elliptic-curve key exchange and authenticated ciphers (RFC
+// 8996, RFC 10015).
 //
 // It requests a client certificate but does not require one. With clientCAs, a certificate must
 // chain to one of them, even when the peer resumes a session. Without clientCAs, any certificate
@@ -158,7 +159,7 @@ func TLSConfig(cert *Certificate, clientCAs *ClientCAs) *tls.Config {
 		return cfg
 	}
 	var mu sync.Mutex
-	var verifying *tls.Config // for the pool in use
+	var verifying *tls.Config // configuration for the pool in use
 	cfg.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -176,7 +177,7 @@ func baseConfig(cert *Certificate) *tls.Config {
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     []string{"h2", "http/1.1", "http/1.0"},
 		GetCertificate: cert.GetCertificate,
-		CipherSuites: []uint16{ // TLS 1.2 only; crypto/tls fixes those of TLS 1.3
+		CipherSuites: []uint16{ // for TLS 1.2 only; the suites of TLS 1.3 are not configurable
 			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
 			tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
 			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,

@@ -21,14 +21,14 @@ import (
 	"revoked/internal/await"
 )
 
-// certFiles writes a self-signed certificate for 127.0.0.1 and its key. It is valid for one more
-// hour, of two in all.
+// certFiles writes a self-signed certificate for 127.0.0.1 and its key. The certificate is valid
+// for one more hour, of a lifetime of two hours.
 func certFiles(t testing.TB, dir, name string) (certFile, keyFile string, pool *x509.CertPool) {
 	t.Helper()
 	return certFilesFor(t, dir, name, time.Hour)
 }
 
-// certFilesFor writes a certificate with a lifetime of two hours. left is the rest of this time.
+// certFilesFor writes a certificate with a lifetime of two hours. left is the remaining part of it.
 func certFilesFor(t testing.TB, dir, name string, left time.Duration) (certFile, keyFile string, pool *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -105,7 +105,7 @@ func TestCertificate_ChangedFiles_AreReloaded(t *testing.T) {
 		t.Error("broken file: got another certificate, want the previous one")
 	}
 	certFiles(t, dir, "two")
-	for await.Receive(t, observed, "an observed check") != nil { // key and certificate mismatch for a moment
+	for await.Receive(t, observed, "an observed check") != nil { // the key does not match the certificate for a moment
 	}
 	if serial() == first {
 		t.Error("new files: got the previous certificate, want the new one")
@@ -145,7 +145,7 @@ func TestCertificate_ExpiresSoon_ReportedOnce(t *testing.T) {
 	if got := families[0].GetMetric()[0].GetGauge().GetValue(); got != float64(cert.NotAfter().Unix()) {
 		t.Errorf("metric: got %v, want the expiry of the certificate, %d", got, cert.NotAfter().Unix())
 	}
-	certFiles(t, dir, "two") // renewed; between the two files the pair is an error
+	certFiles(t, dir, "two") // renewed: after the first of the two files, the pair is invalid
 	for await.Receive(t, changes, "the renewal") != nil {
 	}
 	cancel()

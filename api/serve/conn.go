@@ -10,13 +10,13 @@ import (
 // A conn is an accepted TCP connection, below TLS. It holds a slot until Close.
 //
 // A write that fails may have sent a part of a TLS record. crypto/tls still sends a close_notify
-// after it, which the peer would decrypt together with that part and report as "bad record MAC". So
-// every write after a failed one fails too.
+// after the failed write, which the peer would decrypt together with that part and report as "bad
+// record MAC". So every write after a failed one fails too.
 type conn struct {
 	net.Conn
 	peeked []byte // bytes that negotiate has read; Read returns them first
 	slot   *slot
-	failed atomic.Pointer[error] // of the first failed write
+	failed atomic.Pointer[error] // error of the first failed write
 
 	readBy, writeBy deadline
 }
@@ -38,8 +38,8 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 }
 
-// Write fails with the first error once a write has failed, even after a short write. It may be
-// called concurrently.
+// After a Write has failed or was short, every later Write returns the error of that first failure.
+// It may be called concurrently.
 func (c *conn) Write(b []byte) (int, error) {
 	if err := c.failed.Load(); err != nil {
 		return 0, *err
@@ -54,7 +54,7 @@ func (c *conn) Write(b []byte) (int, error) {
 		err = io.ErrShortWrite
 	}
 	if err != nil {
-		first := err // not err itself: it would be allocated for every write
+		first := err // a copy: the address of err would make every write allocate
 		c.failed.CompareAndSwap(nil, &first)
 	}
 	return n, err
@@ -74,7 +74,7 @@ func (c *conn) SetReadDeadline(t time.Time) error { return c.readBy.set(t, c.Con
 // SetWriteDeadline implements [net.Conn]. It may return nil for a closed connection.
 func (c *conn) SetWriteDeadline(t time.Time) error { return c.writeBy.set(t, c.Conn.SetWriteDeadline) }
 
-// CloseWrite sends the end of the stream, if the transport can.
+// CloseWrite closes the sending side of the connection, if the transport supports that.
 func (c *conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

@@ -22,7 +22,7 @@ func (c *cutConn) Write(b []byte) (int, error) {
 }
 
 // The peer must see the end of the stream after a part of a TLS record. A later record, such as
-// close_notify, would complete it to one that the peer cannot decrypt.
+// close_notify, would complete that part to a record that the peer cannot decrypt.
 func TestConn_WriteFailed_RefusesLaterWrites(t *testing.T) {
 	below := &cutConn{}
 	c := &conn{Conn: below}

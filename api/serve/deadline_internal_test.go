@@ -85,7 +85,7 @@ func TestDeadline_RandomMoves_FailLikeTheSocket(t *testing.T) {
 						if !writes[i].pending() && !writes[i].state().late { // a conn fails after a failed write
 							writes[i] = call(ends[i].Write, []byte("abcdef"))
 						}
-					case 6: // the peer takes a part of a write, and sends a byte to a read in progress
+					case 6: // the peer reads a part of a write, and sends a byte to a read in progress
 						if writes[i].pending() {
 							b := make([]byte, 2)
 							n, _ := peers[i].Read(b)
@@ -127,9 +127,9 @@ func (c *movedConn) SetReadDeadline(time.Time) error {
 	return nil
 }
 
-// net/http sets these deadlines for each request of a keep-alive connection. Only the interruption
-// of a read and the one after it reach the socket.
-func TestDeadline_RequestsOfOneConnection_MoveTwiceEach(t *testing.T) {
+// net/http sets these deadlines for each request of a keep-alive connection. Only the deadline that
+// interrupts a read, and the one after it, reach the socket.
+func TestDeadline_EachRequest_MovesSocketDeadlineTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		below := &movedConn{}
 		c := &conn{Conn: below}

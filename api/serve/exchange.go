@@ -19,11 +19,11 @@ const (
 // A Refusal is the reason why a handler must refuse a request.
 type Refusal struct {
 	Status int    // 431 or 503
-	Cause  string // a word: header, requests, address_requests, connections or address_connections
-	Text   string // a sentence without the first capital, in the characters of RFC 6749 section 5.2
+	Cause  string // header, requests, address_requests, connections or address_connections
+	Text   string // a sentence that begins in lower case, in the characters of RFC 6749 section 5.2
 }
 
-// refusals lists the texts of all causes.
+// refusals holds the Refusal for each cause.
 var refusals = map[string]*Refusal{
 	causeHeader:   {http.StatusRequestHeaderFieldsTooLarge, causeHeader, "the request header is too large"},
 	causeRequests: {http.StatusServiceUnavailable, causeRequests, "too many requests in progress, retry later"},
@@ -37,7 +37,7 @@ var refusals = map[string]*Refusal{
 type refusalKey struct{}
 
 // Refused returns the reason why the server has no capacity for r, or nil. The handler answers with
-// its status, except to probes.
+// the status of the Refusal, except to probes.
 func Refused(r *http.Request) *Refusal {
 	f, _ := r.Context().Value(refusalKey{}).(*Refusal)
 	return f
@@ -51,15 +51,15 @@ type exchange struct {
 	conn   *recordingConn // nil: HTTP/2, or not served by a Server
 	body   io.ReadCloser  // nil: the request has none
 
-	begun      bool // the final header was passed on
+	begun      bool // the final header has been passed to net/http
 	fullDuplex bool
-	waits      bool // the client sends the body after 100 Continue only
+	waits      bool // the client sends the body only after 100 Continue
 	ended      bool // the body has been read to its end
 	close      bool // the connection closes after the answer
 }
 
-// ServeHTTP serves one request: it counts it, refuses it beyond a limit, and closes an HTTP/1
-// connection whose body does not arrive.
+// ServeHTTP counts a request and calls the handler, with a Refusal if a limit is exceeded. It
+// closes an HTTP/1 connection if the body of the request has not arrived at the end of the answer.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	link, _ := r.Context().Value(connKey{}).(*connLink)
 	x := &exchange{ResponseWriter: w, server: s}
@@ -77,7 +77,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.ProtoMajor >= 2 && headerListSize(r) > maxHeaderBytes+headerOverhead {
 		cause = causeHeader
-		clear(r.Header) // net/http keeps it until the client has read the answer
+		clear(r.Header) // net/http keeps the header until the client has read the answer
 	}
 	if cause != "" {
 		s.metrics.requestsRefused.WithLabelValues(cause).Inc()
@@ -106,7 +106,7 @@ func headerListSize(r *http.Request) int {
 	return n
 }
 
-// WriteHeader passes the header on. It first decides whether the connection stays open.
+// WriteHeader passes the header to net/http. It first decides whether the connection stays open.
 func (x *exchange) WriteHeader(status int) {
 	if status >= http.StatusOK && !x.begun {
 		x.begun = true
@@ -119,7 +119,7 @@ func (x *exchange) WriteHeader(status int) {
 	x.ResponseWriter.WriteHeader(status)
 }
 
-// Write passes a part of the answer on.
+// Write passes a part of the answer to net/http.
 func (x *exchange) Write(b []byte) (int, error) {
 	if !x.begun {
 		x.WriteHeader(http.StatusOK)
@@ -127,8 +127,9 @@ func (x *exchange) Write(b []byte) (int, error) {
 	return x.ResponseWriter.Write(b)
 }
 
-// EnableFullDuplex lets the answer begin before the body has ended. An HTTP/1 connection then
-// closes after the answer: net/http would read the rest of a malformed body as the next request.
+// EnableFullDuplex lets the answer begin before the body has ended. It also makes an HTTP/1
+// connection close after the answer: net/http would read the rest of a malformed body as the next
+// request.
 func (x *exchange) EnableFullDuplex() error {
 	x.fullDuplex, x.close = true, x.close || x.conn != nil
 	return http.NewResponseController(x.ResponseWriter).EnableFullDuplex()
@@ -137,9 +138,9 @@ func (x *exchange) EnableFullDuplex() error {
 // Unwrap returns the ResponseWriter of net/http, see [http.ResponseController].
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-// bodyArrived reports whether the body has ended, or was not to be read before the answer. It reads
-// the arrived part of a body that the handler left. net/http would wait for the rest until the read
-// deadline before it sends the header.
+// bodyArrived reports whether the body has ended, or need not end before the answer. It first reads
+// the arrived part of a body that the handler did not read to its end. net/http would wait for the
+// rest until the read deadline before it sends the header.
 func (x *exchange) bodyArrived() bool {
 	if x.body == nil || x.ended || x.fullDuplex {
 		return true
@@ -156,16 +157,16 @@ func (x *exchange) bodyArrived() bool {
 	return x.ended
 }
 
-// readAll removes the read deadline of an HTTP/1 request that has arrived. net/http watches the
-// connection for its end from here on, and would cancel the request at the deadline.
+// readAll removes the read deadline of an HTTP/1 request that has arrived completely. From then on
+// net/http watches for the end of the connection, and would cancel the request at the deadline.
 func (x *exchange) readAll() {
 	if x.conn != nil {
 		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Time{})
 	}
 }
 
-// end closes an HTTP/1 connection whose body has not ended: net/http would wait for the rest, or
-// read it as the next request.
+// end closes an HTTP/1 connection if the body of its request has not ended. Otherwise net/http
+// would wait for the rest, or read it as the next request.
 func (x *exchange) end() {
 	if x.body != nil && !x.ended {
 		x.conn.stopReading()

@@ -7,27 +7,27 @@ import (
 	"strings"
 )
 
-// Causes of a connection that is closed before its first request.
+// The causes for closing a connection before its first request.
 const (
-	causeSilent    = "no_bytes"  // nothing came within readHeaderTimeout
+	causeSilent    = "no_bytes"  // no byte arrived within readHeaderTimeout
 	causeGone      = "closed"    // the peer closed before its first byte, as probes of a TCP port do
-	causeHandshake = "handshake" // TLS
+	causeHandshake = "handshake" // the TLS handshake failed
 	causeProxyV1   = "proxy_v1"
 	causeProxyV2   = "proxy_v2"
 	causeCleartext = "http2_cleartext"
 	causeNotHTTP   = "not_http"
 	causeNoTLS     = "tls_not_served"
-	causeFrame     = "incomplete_frame" // HTTP/2
-	causeBlocks    = "header_blocks"    // HTTP/2
+	causeFrame     = "incomplete_frame" // HTTP/2: a frame or a header did not arrive in time
+	causeBlocks    = "header_blocks"    // HTTP/2: incomplete headers use too much memory
 )
 
-// openings are the prefixes of protocols that this port does not speak.
+// openings are the prefixes of protocols that this port does not support.
 var openings = []struct {
 	bytes, cause, problem string
 }{
-	{"PROXY ", causeProxyV1, "the PROXY protocol (version 1) is not supported: switch it off at the proxy"},
+	{"PROXY ", causeProxyV1, "the PROXY protocol (version 1) is not supported: disable it at the proxy"},
 	{"\r\n\r\n\x00\r\nQUIT\n", causeProxyV2,
-		"the PROXY protocol (version 2) is not supported: switch it off at the proxy"},
+		"the PROXY protocol (version 2) is not supported: disable it at the proxy"},
 	{"PRI * HTTP/2.0\r\n", causeCleartext, "HTTP/2 without TLS is not supported: use https"},
 }
 
@@ -40,13 +40,14 @@ type refusedError struct {
 func (e *refusedError) Error() string { return e.err.Error() }
 func (e *refusedError) Unwrap() error { return e.err }
 
-// refusedf returns a refusedError. cause is the label of a metric, so it has few values.
+// refusedf returns a refusedError. cause is the value of a metric's label, so it must be one of the
+// constants above.
 func refusedf(cause, format string, args ...any) error {
 	return &refusedError{cause, fmt.Errorf(format, args...)}
 }
 
-// readOpening reads until the bytes of c show a protocol, which takes at most the length of the
-// longest opening. Read of c returns them again.
+// readOpening reads from c until the bytes show the protocol. It reads at most as many bytes as the
+// longest opening has. c.Read returns these bytes again.
 func readOpening(c *conn) (isTLS bool, err error) {
 	var buf [16]byte
 	n := 0

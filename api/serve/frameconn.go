@@ -12,7 +12,7 @@ import (
 const (
 	// firstRequestTime is how long an HTTP/2 connection may exist without a request.
 	firstRequestTime = 10 * time.Second
-	// frameTime limits the time in which a frame other than those of a header must arrive.
+	// frameTime limits the time in which a frame must arrive, except for the frames of a header.
 	frameTime = 10 * time.Second
 	// maxBlockBytes bounds the bytes of all incomplete HTTP/2 headers of a port. A byte may decode
 	// to a field of 56 bytes in memory.
@@ -29,11 +29,11 @@ const (
 const readHeaderTimeout = 5 * time.Second
 
 // A frameConn is an HTTP/2 connection above TLS that limits the time of each frame and each header.
-// The server of HTTP/2 has no such limit. It waits for the rest of a frame, or for the CONTINUATION
-// after a header without its end, until the connection is idle for idleTimeout.
+// The HTTP/2 server has no such limit. It waits for the rest of a frame, or for the CONTINUATION of
+// an incomplete header, until the connection has been idle for idleTimeout.
 //
 // In the other direction it parses the server's frame headers, so that [frameConn.announce] can put
-// a GOAWAY between two of them.
+// a GOAWAY between two frames.
 //
 // Only the server's reading goroutine calls Read. Write may be called concurrently.
 type frameConn struct {
@@ -42,7 +42,7 @@ type frameConn struct {
 	blocks  *atomic.Int64 // bytes of incomplete headers on this port
 	onError func(cause string)
 
-	buf    []byte // read ahead; parsed up to its end
+	buf    []byte // bytes that were read ahead, all of them parsed
 	unread []byte // part of buf that Read has not returned yet
 	parser frameParser
 	limit  time.Time // deadline in force; zero: none
@@ -52,9 +52,9 @@ type frameConn struct {
 	closed bool  // hold has no effect any longer
 
 	writing   sync.Mutex
-	sent      frameParser // of what the server has sent
+	sent      frameParser // parser of the bytes that the server has sent
 	retiring  bool        // the client must learn that the connection ends
-	late      bool        // it began during a shutdown: its first request is answered before that
+	late      bool        // it began during a shutdown: the announcement follows its first answer
 	announced bool
 }
 
@@ -102,8 +102,8 @@ func (c *frameConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// setLimit sets the deadline of the next Read. It changes only when a frame or a header begins or
-// ends.
+// setLimit sets the deadline of the next Read. The deadline changes only when a frame or a header
+// begins or ends.
 func (c *frameConn) setLimit(now time.Time) error {
 	p := &c.parser
 	began := p.began
@@ -127,7 +127,7 @@ func (c *frameConn) setLimit(now time.Time) error {
 	return c.Conn.SetReadDeadline(c.limit)
 }
 
-// hold counts n bytes of an incomplete header.
+// hold records that this connection holds n bytes of an incomplete header.
 func (c *frameConn) hold(n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -137,7 +137,7 @@ func (c *frameConn) hold(n int64) {
 	}
 }
 
-// Write sends frames of the server. After them it sends the GOAWAY that announce could not.
+// Write sends frames of the server. After them it sends the GOAWAY that announce could not send.
 func (c *frameConn) Write(b []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -151,8 +151,8 @@ func (c *frameConn) Write(b []byte) (int, error) {
 
 // announce asks the client to open no further stream here. Requests that are already on their way
 // are served: the announcement names the highest possible stream (RFC 9113 section 6.8). The
-// server's own GOAWAY names the last one that it has seen, and ignores later ones. announce blocks
-// while the client accepts no byte.
+// server's own GOAWAY names the last stream that the server has seen, and the server ignores later
+// streams. announce blocks while the client accepts no byte.
 func (c *frameConn) announce() {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -164,7 +164,7 @@ func (c *frameConn) announce() {
 var goAwayNotice = []byte{0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0}
 
 // sendNotice sends the announcement once, between two frames, and not before the first one, which
-// is SETTINGS. The caller holds the lock.
+// is SETTINGS. The caller holds writing.
 func (c *frameConn) sendNotice() error {
 	if !c.retiring || c.announced || !c.sent.began || c.sent.midFrame() || c.sent.blockBytes > 0 ||
 		c.late && !c.sent.request {
@@ -199,8 +199,8 @@ type frameParser struct {
 // midFrame reports whether a part of a frame is missing.
 func (p *frameParser) midFrame() bool { return p.skip > 0 || p.n > 0 }
 
-// parse reads the frames in b, which may begin and end anywhere in a frame. It copies nothing but
-// the headers of frames.
+// parse reads the frames in b, which may begin and end anywhere in a frame. It copies only the
+// headers of frames.
 func (p *frameParser) parse(b []byte) {
 	for len(b) > 0 {
 		if p.skip > 0 {
@@ -225,7 +225,7 @@ func (p *frameParser) parse(b []byte) {
 	}
 }
 
-// frameBegins reads a whole header of a frame (RFC 9113 section 4.1).
+// frameBegins reads a complete frame header (RFC 9113 section 4.1).
 func (p *frameParser) frameBegins() {
 	p.n = 0
 	p.skip = int(p.header[0])<<16 | int(p.header[1])<<8 | int(p.header[2])

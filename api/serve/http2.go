@@ -9,13 +9,14 @@ import (
 )
 
 const (
-	// maxStreams bounds the requests of one HTTP/2 connection.
+	// maxStreams limits the concurrent requests of one HTTP/2 connection.
 	maxStreams = 50
 	// maxListBytes is the hard limit of an HTTP/2 header. Beyond it the connection ends with every
-	// request on it, so it is far above maxHeaderBytes: up to it the request alone gets 431.
+	// request on it. So it is far above maxHeaderBytes: a header between the two limits costs only its
+	// request, which gets 431.
 	maxListBytes = 1<<20 + 64<<10
-	// minFrame is the smallest limit of a frame (RFC 9113 section 4.2). A buffer of the announced
-	// length is allocated before the frame arrives, and kept.
+	// minFrame is the smallest limit for the size of a frame (RFC 9113 section 4.2). A buffer of the
+	// announced length is allocated before the frame arrives, and kept.
 	minFrame = 16 << 10
 	// maxStreamBuffer and maxConnBuffer bound the bytes of bodies that no handler has read.
 	maxStreamBuffer = 256 << 10
@@ -28,7 +29,8 @@ const (
 )
 
 // An http2Server serves HTTP/2 connections. net/http has the same implementation, but serves only a
-// bare *tls.Conn, with the header limit of HTTP/1, and closes idle connections without GOAWAY.
+// bare *tls.Conn, with the header limit of HTTP/1. net/http also closes idle connections without
+// GOAWAY.
 type http2Server struct {
 	base *http.Server // configuration; serves nothing itself
 	//lint:ignore SA1019 net/http cannot serve a wrapped connection
@@ -78,6 +80,6 @@ func (s *Server) serveHTTP2(c *frameConn) {
 // goAway sends GOAWAY on every connection. Each closes after its last stream. A request that
 // arrives later is ignored, see [frameConn.announce].
 func (s *http2Server) goAway(ctx context.Context) {
-	s.base.SetKeepAlivesEnabled(false) // even for connections that come later
-	_ = s.base.Shutdown(ctx)           // it has no connections of its own, so it does not wait
+	s.base.SetKeepAlivesEnabled(false) // also for later connections
+	_ = s.base.Shutdown(ctx)           // base has no connections of its own, so Shutdown does not wait
 }

@@ -23,8 +23,8 @@ import (
 	"revoked/internal/await"
 )
 
-// refusing answers a refused request with its status and text, /busy when release is closed, and
-// other requests immediately.
+// refusing answers a refused request with the status and text of its Refusal. It answers /busy when
+// release is closed, and other requests immediately.
 func refusing(entered chan<- struct{}, release <-chan struct{}) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if f := serve.Refused(r); f != nil && r.URL.Path != "/livez" {
@@ -39,10 +39,11 @@ func refusing(entered chan<- struct{}, release <-chan struct{}) http.HandlerFunc
 	}
 }
 
-// refusals lets a server answer with the reasons of its limits.
+// refusals configures a server whose handler answers with the reason of each refusal.
 func refusals(c *serve.Config) { c.Handler = refusing(nil, nil) }
 
-// A client with one connection. get returns the answer and whether the connection closes.
+// A oneConn is a client with one connection. get returns the response and whether the connection
+// closes.
 type oneConn struct {
 	net.Conn
 	r *bufio.Reader
@@ -72,8 +73,9 @@ func (c *oneConn) get(path string) string {
 	return fmt.Sprintf("%d %s %t", res.StatusCode, strings.TrimSpace(string(b)), res.Close)
 }
 
-// At a limit the connection that has been idle the longest makes room. If none is idle, a new one
-// is refused with the name of the limit, and health is served.
+// At a limit the connection that has been idle the longest makes room. If none is idle, the
+// requests of a new connection are refused with the name of the limit, but health probes are
+// answered.
 func TestConns_AtLimit_IdleMakesRoom(t *testing.T) {
 	all := func(c *serve.Config) { c.MaxConns, c.MaxConnsPerAddress = 3, 3 }
 	address := func(c *serve.Config) { c.MaxConns, c.MaxConnsPerAddress = 10, 3 }
@@ -330,7 +332,7 @@ func TestServer_PartialWrite_SendsNoBadRecord(t *testing.T) {
 // by one.
 type piecemeal struct {
 	net.Conn
-	sizes *rand.Rand // of writes
+	sizes *rand.Rand // source of the sizes of writes
 	sent  int
 }
 

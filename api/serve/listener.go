@@ -40,8 +40,8 @@ func newListener(inner net.Listener, s *Server) *listener {
 	return l
 }
 
-// Accept returns the next HTTP/1 connection that is ready to be read. After retire it returns those
-// that had connected before, and then [net.ErrClosed].
+// Accept returns the next HTTP/1 connection that is ready to be read. After retire it returns the
+// connections that were established before, and then [net.ErrClosed].
 func (l *listener) Accept() (net.Conn, error) {
 	l.startOnce.Do(func() {
 		if l.ctx.Err() == nil {
@@ -83,11 +83,11 @@ func (l *listener) acceptLoop() {
 			if errors.Is(err, os.ErrDeadlineExceeded) && waiting(l.inner) > 0 && l.sweep() {
 				continue
 			}
-			_ = l.closeInner() // everything that had connected is accepted
+			_ = l.closeInner() // every pending connection has been accepted
 			return
 		}
 		// The likely cause is a temporary lack of file descriptors.
-		l.server.cfg.Log.Warn("accept failed", slog.String("error", err.Error()))
+		l.server.cfg.Log.Warn("cannot accept connections", slog.String("error", err.Error()))
 		select {
 		case <-time.After(backoff):
 		case <-l.ctx.Done():
@@ -96,8 +96,9 @@ func (l *listener) acceptLoop() {
 	}
 }
 
-// retire closes the inner listener after it has accepted the connections that wait in its queue:
-// the kernel would reset them. It blocks until then, or until ctx ends.
+// retire closes the inner listener once the connections in its queue have been accepted. Otherwise
+// the kernel would reset them. It blocks until the inner listener is closed. When ctx ends, it
+// closes the listener without waiting.
 func (l *listener) retire(ctx context.Context) {
 	l.retireOnce.Do(func() {
 		close(l.retired)
@@ -114,7 +115,8 @@ func (l *listener) retire(ctx context.Context) {
 	_ = l.closeInner()
 }
 
-// sweep lets Accept of the inner listener fail after sweepTime. It returns false if it cannot.
+// sweep makes Accept of the inner listener fail after sweepTime. It returns false if the listener
+// does not support that.
 func (l *listener) sweep() bool {
 	timed, ok := l.inner.(interface{ SetDeadline(time.Time) error })
 	return ok && timed.SetDeadline(time.Now().Add(sweepTime)) == nil
@@ -132,7 +134,8 @@ func (l *listener) isRetired() bool {
 	}
 }
 
-// place gives a connection a slot, so that a shutdown waits for its first request, and opens it.
+// place gives a connection a slot and opens it. With the slot, a shutdown waits for its first
+// request.
 func (l *listener) place(tcp net.Conn) {
 	c := &conn{Conn: tcp}
 	slot := l.server.slots.take(c, addressOf(tcp.RemoteAddr()), time.Now())
@@ -143,12 +146,13 @@ func (l *listener) place(tcp net.Conn) {
 	}
 	c.slot = slot
 	if slot.refused != "" {
-		l.refused(tcp.RemoteAddr(), refusedf(slot.refused, "its requests are refused"))
+		l.refused(tcp.RemoteAddr(), refusedf(slot.refused, "the requests on this connection are refused"))
 	}
 	l.group.Go(func() { l.open(c) })
 }
 
-// open passes a connection on, or closes it if it does not negotiate a protocol in time.
+// open passes a connection to the server of its protocol, or closes it if it does not negotiate a
+// protocol in time.
 func (l *listener) open(c *conn) {
 	stop := context.AfterFunc(l.ctx, func() { _ = c.Close() })
 	defer stop()
@@ -172,8 +176,9 @@ func (l *listener) open(c *conn) {
 	}
 }
 
-// refused counts a connection that is closed, or whose requests are refused. It logs a cause
-// rarely, except those of port scanners and of probes without bytes.
+// refused counts a connection that is closed, or whose requests are refused. It logs the causes
+// that port scanners and probes produce at debug level. It logs any other cause as a warning, at
+// most once in rareTime.
 func (l *listener) refused(remote net.Addr, err error) {
 	cause := causeHandshake
 	var r *refusedError
@@ -220,7 +225,8 @@ func (l *listener) negotiate(c *conn) (net.Conn, error) {
 	}
 	if tc.ConnectionState().NegotiatedProtocol == "h2" {
 		return newFrameConn(tc, c.slot, &l.server.blocks, func(cause string) {
-			l.refused(c.RemoteAddr(), refusedf(cause, "HTTP/2 frames did not arrive in time or use too much memory"))
+			l.refused(c.RemoteAddr(), refusedf(cause,
+				"HTTP/2 frames did not arrive in time, or incomplete headers use too much memory"))
 		}), nil
 	}
 	rc := &recordingTLSConn{recordingConn{Conn: tc, link: link}, tc}

@@ -10,14 +10,14 @@ import (
 
 // metrics are the metrics of a server. Labels have few values.
 type metrics struct {
-	connsRefused    *prometheus.CounterVec // cause
+	connsRefused    *prometheus.CounterVec // by cause
 	connsEvicted    prometheus.Counter
-	requestsRefused *prometheus.CounterVec // cause
-	http2Errors     *prometheus.CounterVec // cause
+	requestsRefused *prometheus.CounterVec // by cause
+	http2Errors     *prometheus.CounterVec // by cause
 }
 
-// newMetrics registers the metrics of s, unless r is nil. It panics if r already has those of a
-// server.
+// newMetrics registers the metrics of s, unless r is nil. It panics if r already has the metrics of
+// a server.
 func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 	opts := func(name, help string) prometheus.Opts {
 		return prometheus.Opts{Namespace: "revoked", Subsystem: "api", Name: name, Help: help}
@@ -52,16 +52,16 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 	return m
 }
 
-// rareTime is the least time between two warnings with one cause.
+// rareTime is the minimum time between two warnings with one cause.
 const rareTime = time.Minute
 
-// A rareLog writes warnings whose number a peer controls: one for a cause in rareTime.
+// A rareLog writes warnings whose number a peer controls: at most one per cause in rareTime.
 type rareLog struct {
 	log *slog.Logger
 
 	mu   sync.Mutex
-	last map[string]time.Time
-	left map[string]int // not logged since
+	last map[string]time.Time // time of the last warning, by cause
+	left map[string]int       // number of warnings not logged since, by cause
 }
 
 // warn logs that a peer was refused, unless it logged the same cause a short time ago.

@@ -14,8 +14,8 @@ import (
 
 // Limits of a recordingConn, in bytes.
 const (
-	maxHeaderBytes = 16 << 10               // of one request, also for HTTP/2
-	headerOverhead = 10 * 32                // RFC 9113 section 6.5.2 adds 32 to each field; net/http allows for 10
+	maxHeaderBytes = 16 << 10               // size of the header of one request, also over HTTP/2
+	headerOverhead = 10 * 32                // RFC 9113 section 6.5.2 adds 32 for each field; net/http allows 10 fields
 	maxRecorded    = maxHeaderBytes + 8<<10 // one header and the bytes that net/http reads ahead
 )
 
@@ -30,7 +30,7 @@ const lingerTime = 500 * time.Millisecond
 type recordingConn struct {
 	net.Conn
 	link      connLink
-	wrote     atomic.Bool // since the last Read returned, so the next Read begins a new request
+	wrote     atomic.Bool // a Write began after the last Read, so the next Read begins a new request
 	answering atomic.Bool // a handler was called, and its answer has not ended
 	stopped   atomic.Bool // see stopReading
 
@@ -49,7 +49,7 @@ func (c *recordingConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// record keeps the end of the current request, at most 2 * maxRecorded bytes.
+// record keeps the last bytes of the current request, at most 2 * maxRecorded.
 func (c *recordingConn) record(b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,7 +71,8 @@ func (c *recordingConn) wipe() {
 	c.recorded = c.recorded[:0]
 }
 
-// Write looks for a refusal only outside of the answer of a handler, so it does not inspect bodies.
+// Write looks for refusals of net/http only while no handler answers, so it does not inspect
+// bodies.
 func (c *recordingConn) Write(b []byte) (int, error) {
 	c.wrote.Store(true)
 	if !c.answering.Load() {
@@ -99,13 +100,14 @@ func (c *recordingConn) CloseWrite() error {
 }
 
 // Close also wipes the recorded bytes. After stopReading it waits until the client has closed too,
-// for at most lingerTime. A reset for late bytes of the body could destroy the answer on its way.
+// for at most lingerTime. A reset caused by late bytes of the body could discard the response
+// before the client reads it.
 func (c *recordingConn) Close() error {
 	c.mu.Lock()
 	c.wipe()
 	c.mu.Unlock()
 	if c.stopped.Swap(false) {
-		c.link.slot.setDone() // may be evicted to make room for another connection
+		c.link.slot.setDone() // the connection may now be evicted to make room for another one
 		if c.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
 			_, _ = io.CopyN(io.Discard, c.link.slot.conn, maxDiscard)
 		}
@@ -114,7 +116,7 @@ func (c *recordingConn) Close() error {
 }
 
 // hasContentLength reports whether the recorded bytes have a Content-Length. It may find the header
-// of a pipelined neighbor, and then the request is refused too.
+// of another pipelined request. Then the request is refused too.
 func (c *recordingConn) hasContentLength() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

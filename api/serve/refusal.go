@@ -17,8 +17,8 @@ var refusalHeader = []byte("Content-Type: text/plain; charset=utf-8\r\nConnectio
 // net/http itself, else nil. The contract requires JSON and no-store in every error of an OAuth
 // endpoint, and no handler sees these requests. If Go rewords its refusals, they pass unchanged.
 //
-// The empty headers are those of forward authentication, which every answer of /v1/check has: the
-// path of such a request is unknown here.
+// The answer has the headers of forward authentication, with empty values. Every answer of
+// /v1/check needs them, and the path of such a request is unknown here.
 func jsonRefusal(b []byte) []byte {
 	const digits = len("HTTP/1.1 ")
 	if len(b) < digits+3 || b[digits] < '4' || b[digits] > '5' || !bytes.HasPrefix(b, []byte("HTTP/1.")) {

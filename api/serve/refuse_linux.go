@@ -14,7 +14,7 @@ func waiting(l net.Listener) int {
 	if raw := rawListener(l); raw != nil {
 		_ = raw.Control(func(fd uintptr) {
 			if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-				n = int(info.Unacked) // of a listener
+				n = int(info.Unacked) // for a listener, the length of its accept queue
 			}
 		})
 	}
@@ -35,7 +35,7 @@ func rawListener(l net.Listener) syscall.RawConn {
 
 // refuseNewConnections makes the kernel refuse new connections to l, so that the queue of l becomes
 // empty and nothing is lost when l closes. Handshakes that have begun end normally. It binds l to a
-// network interface that does not exist: no packet comes from there. A process may bind a socket
+// network interface that does not exist: no packet arrives from there. A process may bind a socket
 // once without a privilege since Linux 5.7. An error leaves l as it is.
 func refuseNewConnections(l net.Listener) {
 	raw := rawListener(l)

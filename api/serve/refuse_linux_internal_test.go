@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A connection that waits in the queue is accepted, a new one is refused. Otherwise the kernel
+// A connection that waits in the queue is accepted, but a new one is refused. Otherwise the kernel
 // resets connections that arrive while the listener closes, and their requests are lost.
 func TestRefuseNewConnections_KeepsTheQueue(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -39,7 +39,7 @@ func TestRefuseNewConnections_KeepsTheQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n, err := c.Read(make([]byte, 1)); n != 1 || err != nil {
-		t.Errorf("the connection of the queue: got %d bytes, error %v, want 1", n, err)
+		t.Errorf("the queued connection: got %d bytes, error %v, want 1", n, err)
 	}
 	if got := waiting(l); got != 0 {
 		t.Errorf("waiting: got %d, want 0", got)

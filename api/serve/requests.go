@@ -21,7 +21,7 @@ type requestTable struct {
 }
 
 // enter counts a request. It returns the cause of a refusal, or "". A refused request is not
-// counted; leave must follow any other.
+// counted. Call leave at the end of every other request.
 func (t *requestTable) enter(addr netip.Addr) (cause string) {
 	counted := addr.IsValid() && !within(t.exempt, addr)
 	t.mu.Lock()

@@ -48,7 +48,7 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 
 	RequestTimeout  time.Duration // limit for the handler: writing may end 10 s later, or 15 s after the header
-	ShutdownTimeout time.Duration // for requests in progress; default 15 s
+	ShutdownTimeout time.Duration // limit for the requests in progress; default 15 s
 	// RetireTime is how long Shutdown answers with "Connection: close" and GOAWAY before it closes
 	// the listener.
 	RetireTime time.Duration
@@ -79,8 +79,8 @@ type Server struct {
 	metrics  *metrics
 	rare     *rareLog
 	stopping context.Context    // ends when Shutdown begins, see UntilShutdown
-	stop     context.CancelFunc // ends it
-	retiring atomic.Bool        // answers close their connection
+	stop     context.CancelFunc // ends stopping
+	retiring atomic.Bool        // each answer closes its connection
 }
 
 // New returns a server that does not serve yet. It panics without a Listener or a Handler.
@@ -129,10 +129,10 @@ func (s *Server) Serve() error {
 }
 
 // Shutdown ends the contexts of [UntilShutdown]. From then on each answer asks the client to close
-// its connection, over HTTP/2 with a GOAWAY that lets requests on their way arrive. After
-// RetireTime it closes the listener, waits for the requests in progress, and closes the remaining
-// connections. It returns an error if ctx ends or the shutdown timeout passes before the requests
-// have ended. It may be called twice, and before Serve.
+// its connection, over HTTP/2 with a GOAWAY that does not reject requests already on their way.
+// After RetireTime it closes the listener, waits for the requests in progress, and closes the
+// remaining connections. It returns an error if ctx ends or the shutdown timeout passes before the
+// requests have ended. It may be called twice, and before Serve.
 func (s *Server) Shutdown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ShutdownTimeout)
 	defer cancel()
@@ -195,5 +195,5 @@ func UntilShutdown(r *http.Request) (context.Context, context.CancelFunc) {
 	}
 }
 
-// Connections returns the numbers of open connections and of those without a request.
+// Connections returns the number of open connections, and how many of them have no request.
 func (s *Server) Connections() (open, idle int) { return s.slots.counts() }

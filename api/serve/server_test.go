@@ -23,7 +23,7 @@ import (
 	"revoked/internal/await"
 )
 
-// A server under test, closed at the end of the test.
+// A server is the server under test. Test cleanup closes it.
 type server struct {
 	*serve.Server
 	pool   *x509.CertPool

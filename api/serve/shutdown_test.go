@@ -21,8 +21,8 @@ import (
 	"revoked/internal/await"
 )
 
-// Clients with keep-alive send requests throughout a shutdown. Each gets an answer, or cannot
-// connect any longer.
+// Clients with keep-alive send requests throughout a shutdown. Each request gets an answer, unless
+// its client can no longer connect.
 func TestShutdown_KeepAlive_LosesNoRequest(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		s := start(t, func(c *serve.Config) { c.RetireTime = 500 * time.Millisecond })
@@ -33,8 +33,7 @@ func TestShutdown_KeepAlive_LosesNoRequest(t *testing.T) {
 			c := s.client(t, h2, 0)
 			wg.Go(func() {
 				for {
-					// GOAWAY names the requests that the server has not seen, so the client may
-					// repeat them.
+					// GOAWAY names the requests that the server has not seen, so the client may retry them.
 					body := io.Reader(strings.NewReader("hello"))
 					if !h2 {
 						body = io.NopCloser(body)
@@ -76,7 +75,7 @@ func TestShutdown_KeepAlive_LosesNoRequest(t *testing.T) {
 }
 
 // A request that arrives during the shutdown, on a connection that was idle before, is answered.
-func TestShutdown_IdleConnection_AnswersLast(t *testing.T) {
+func TestShutdown_IdleConnection_LastRequestIsAnswered(t *testing.T) {
 	s := start(t, func(c *serve.Config) { c.RetireTime = time.Minute })
 	c := s.client(t, false, 0)
 	if _, _, err := s.post(c, "https"); err != nil {

@@ -20,7 +20,7 @@ const (
 )
 
 // spareSlots is the number of connections beyond each limit. On these connections the server
-// answers probes. To every other request it answers which limit was reached.
+// answers probes, and refuses every other request with the limit that was reached.
 const spareSlots = 32
 
 // A slotTable bounds the open connections: all of them, and those of one address. At a limit it
@@ -41,8 +41,8 @@ type slotTable struct {
 	change chan struct{} // nil, or closed when a slot becomes idle or free
 }
 
-// A pool counts slots below one limit. order lists them all. Those without a request are in the
-// order in which they became idle; those with one may be anywhere.
+// A pool counts slots below one limit. order lists them all. Slots without a request are in the
+// order in which they became idle; slots with a request may be anywhere.
 type pool struct {
 	n, limit int
 	busy     int // slots with a request
@@ -63,10 +63,10 @@ type slot struct {
 	table   *slotTable
 	conn    net.Conn
 	addr    netip.Addr
-	since   time.Time // when it was taken
-	refused string    // cause; empty: within the limits
+	since   time.Time // when the slot was taken
+	refused string    // cause for refusing its requests; empty: within the limits
 	pools   []*pool
-	places  []*list.Element // in the lists of the pools
+	places  []*list.Element // its elements in the lists of the pools
 	busy    bool            // has a request
 	used    bool            // a request has begun
 	http2   bool
@@ -140,8 +140,8 @@ func (t *slotTable) placeSpare(s *slot, cause string) (evicted *slot) {
 	return evicted
 }
 
-// oldest returns the slot that has been idle the longest, or nil. It moves the busy slots before it
-// to the end, so that the next search does not examine them again.
+// oldest returns the slot that has been idle the longest, or nil. It moves the busy slots in front
+// of that slot to the end, so that the next search does not examine them again.
 func (p *pool) oldest() *slot {
 	for p.busy < p.n {
 		front := p.order.Front()
@@ -236,18 +236,18 @@ func (t *slotTable) changed() {
 	}
 }
 
-// counts returns the open connections and those of them that are idle.
+// counts returns the number of open connections, and how many of them are idle.
 func (t *slotTable) counts() (open, idle int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.open), len(t.open) - t.busy
 }
 
-// slotCounts are numbers of connections. A fresh one is younger than freshTime and has had no
-// request.
+// slotCounts are numbers of connections. A fresh connection is younger than freshTime and has had
+// no request.
 type slotCounts struct{ open, busy, fresh, http2 int }
 
-// await blocks until ok returns true. It returns the error of ctx.
+// await blocks until ok returns true. If ctx ends first, it returns the error of ctx.
 func (t *slotTable) await(ctx context.Context, ok func(slotCounts) bool) error {
 	for {
 		t.mu.Lock()
@@ -268,7 +268,7 @@ func (t *slotTable) await(ctx context.Context, ok func(slotCounts) bool) error {
 		}
 		select {
 		case <-change:
-		case <-time.After(freshTime / 20): // a fresh connection ages
+		case <-time.After(freshTime / 20): // a fresh connection may have become too old
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -309,7 +309,7 @@ func addressKey(a netip.Addr) netip.Addr {
 	return a
 }
 
-// within reports whether a network has a part of the counted network of addr.
+// within reports whether one of networks overlaps the network that counts for addr.
 func within(networks []netip.Prefix, addr netip.Addr) bool {
 	counted := netip.PrefixFrom(addr, addrBits(addr))
 	return slices.ContainsFunc(networks, counted.Overlaps)

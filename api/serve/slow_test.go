@@ -44,12 +44,12 @@ func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 type frames struct {
 	*http2.Framer
 	conn   net.Conn
-	block  []byte // of a POST
+	block  []byte // encoded header of a POST
 	goAway bool   // a GOAWAY has been read
 }
 
 // Clients that send or read slowly lose their connection, however they do it. Each row sets the
-// time after which it must have ended.
+// time after which the connection must have ended.
 func TestServer_SlowClient_LosesConnection(t *testing.T) {
 	certFile, keyFile, pool := certFiles(t, t.TempDir(), "one")
 	cert, err := serve.LoadCertificate(certFile, keyFile)
@@ -182,7 +182,8 @@ func answer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// certTime is within the validity of cert: a bubble begins in the year 2000.
+// certTime returns a time within the validity of cert. The clock of a synctest bubble begins in the
+// year 2000, before cert is valid.
 func certTime(cert *serve.Certificate) time.Time { return cert.NotAfter().Add(-time.Minute) }
 
 func newFrames(c net.Conn) *frames {

@@ -22,7 +22,7 @@ func (b *Budget) Used() int64 {
 	return b.used
 }
 
-// take takes at most n bytes, as many as are left, and returns their number.
+// take takes n bytes, or as many as are left, and returns the number of bytes taken.
 func (b *Budget) take(n int64) int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()

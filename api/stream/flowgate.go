@@ -25,7 +25,7 @@ type flowGate struct {
 
 	mu      sync.Mutex
 	sent    int
-	stalled bool      // the body is not read before the client reads
+	stalled bool      // the body is not read until the client has read results
 	reading time.Time // start of the blocked Read of the body; zero if none is blocked
 }
 

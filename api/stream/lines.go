@@ -38,9 +38,9 @@ func (l *LineReader) WaitFirst() error {
 	return err
 }
 
-// Next returns the next line without its line end; it is valid until the next call. If tooLong is
-// set, the line exceeded the limit and was skipped. The error is io.EOF after the last line, or the
-// error of the stream, which also drops a partial line.
+// Next returns the next line without its line end. The line is valid until the next call. If
+// tooLong is set, the line exceeded the limit and was skipped. The error is io.EOF after the last
+// line, or the error of the stream. After an error of the stream, a partial line is dropped.
 func (l *LineReader) Next() (line []byte, tooLong bool, err error) {
 	if l.n == 0 { // RFC 8259 section 8.1: a reader may ignore a byte order mark
 		l.skipMark()
@@ -61,8 +61,8 @@ func (l *LineReader) Next() (line []byte, tooLong bool, err error) {
 	return line, len(line) > l.limit, nil
 }
 
-// skipMark skips a byte order mark. It waits for more than one byte only if the first may begin
-// one.
+// skipMark skips a byte order mark. It waits for more than one byte only if the first byte may
+// begin a mark.
 func (l *LineReader) skipMark() {
 	if first, _ := l.br.Peek(1); string(first) != bom[:1] {
 		return

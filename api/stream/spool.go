@@ -19,11 +19,11 @@ var ErrSpool = errors.New("spool of results failed")
 
 // SpoolConfig configures a [Spool]. Limit and Budget are required.
 type SpoolConfig struct {
-	Dir    string  // folder of the file; empty: the system's temporary folder
-	Limit  int64   // bytes of the file
-	Budget *Budget // bytes of the files of all spools
-	// Full is called with true when a Write begins to wait for room, and with false when it ends. It
-	// may be nil.
+	Dir    string  // directory of the file; empty: the system's temporary directory
+	Limit  int64   // maximum size of the file, in bytes
+	Budget *Budget // limit for the files of all spools together
+	// Full is called with true when a Write begins to wait for room, and with false when that Write
+	// returns. It may be nil.
 	Full func(full bool)
 	// Failed is called when the file fails, so that the caller can end a Drain that waits for its
 	// client. It must not block, and may be nil.
@@ -46,7 +46,7 @@ type Spool struct {
 	change *sync.Cond    // signals bytes to read, closed or err
 	room   chan struct{} // closed when a waiting Write may continue; nil: no Write waits
 	mem    []byte
-	spare  []byte // the next mem
+	spare  []byte // memory for the next mem
 	file   *os.File
 	from   int64 // bytes read from file; the offset is from modulo the limit
 	to     int64 // bytes written to file
@@ -96,8 +96,8 @@ func (s *Spool) Write(p []byte) (n int, err error) {
 	}
 }
 
-// accept appends the bytes of p that have room. If none has, room is closed when Drain has made
-// some.
+// accept appends as many bytes of p as fit. If none fits, room is closed once Drain has freed some
+// space.
 func (s *Spool) accept(p []byte) (n int, room <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,12 +123,12 @@ func (s *Spool) accept(p []byte) (n int, room <-chan struct{}, err error) {
 	return n, s.room, nil
 }
 
-// spill writes the bytes of p that have room to the file.
+// spill writes as many bytes of p to the file as fit.
 func (s *Spool) spill(p []byte) (n int, err error) {
 	room := min(int64(len(p)), s.cfg.Limit-(s.to-s.from))
 	s.size += s.cfg.Budget.take(min(s.to+room, s.cfg.Limit) - s.size)
 	if s.size < s.cfg.Limit {
-		room = min(room, s.size-s.to) // the file is not full, so it has not wrapped
+		room = min(room, s.size-s.to) // the file has not reached the limit, so writes have not wrapped around
 	}
 	if room > 0 && s.file == nil {
 		if s.file, err = createUnnamed(s.cfg.Dir); err != nil {
@@ -187,7 +187,7 @@ func (s *Spool) Close() {
 }
 
 // Drain writes everything to w, in order, until the spool is closed and empty, or w fails. It calls
-// flush after it has written all buffered bytes. Call it once; it removes the file.
+// flush after it has written all buffered bytes. Drain removes the file. Call it only once.
 func (s *Spool) Drain(w io.Writer, flush func() error) (err error) {
 	defer func() {
 		s.mu.Lock()
@@ -222,7 +222,8 @@ func (s *Spool) Drain(w io.Writer, flush func() error) (err error) {
 	}
 }
 
-// next blocks until there are bytes and returns the oldest. After the last bytes, last is true.
+// next blocks until the spool has bytes or has ended, and returns the oldest bytes. last is true if
+// no bytes follow.
 func (s *Spool) next(chunk []byte) (part []byte, last bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -243,8 +244,8 @@ func (s *Spool) next(chunk []byte) (part []byte, last bool, err error) {
 	return part, s.closed && len(s.mem) == 0 && s.from == s.to, nil
 }
 
-// readFile returns the oldest bytes of the file. After the end of the file it returns its bytes to
-// the budget.
+// readFile returns the oldest bytes of the file. When all bytes of the file have been read, it
+// returns the size of the file to the budget.
 func (s *Spool) readFile(chunk []byte) ([]byte, error) {
 	at := s.from % s.cfg.Limit
 	part := chunk[:min(int64(len(chunk)), s.to-s.from, s.cfg.Limit-at)]

@@ -229,7 +229,8 @@ func TestSpool_WaitingWrite_EndsWithSpool(t *testing.T) {
 	}
 }
 
-// A full disk, or a folder that cannot be written, fails this spool only and gives its budget back.
+// A full disk, or a directory that cannot be written, fails only this spool, and its part of the
+// budget is released.
 func TestSpool_FileFails_ReturnsErrSpool(t *testing.T) {
 	budget := NewBudget(1 << 20)
 	s := NewSpool(SpoolConfig{Dir: filepath.Join(t.TempDir(), "missing"), Limit: 1 << 20, Budget: budget})

@@ -3,8 +3,8 @@ package stream
 // TypeEventStream is the media type of server-sent events.
 const TypeEventStream = "text/event-stream"
 
-// AppendEvent appends a server-sent event whose data is one line. An empty id appends no id field:
-// a client that reconnects then resumes after an earlier event.
+// AppendEvent appends a server-sent event whose data is one line. If id is empty, the event has no
+// id field: a client that reconnects resumes after an earlier event.
 func AppendEvent(b []byte, id, event string, data []byte) []byte {
 	if id != "" {
 		b = append(append(append(b, "id: "...), id...), '\n')

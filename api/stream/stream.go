@@ -16,8 +16,8 @@ const Idle = time.Minute
 var ErrIdle = errors.New("client did not read in time")
 
 // A Stream reads the body and writes the answer of one request. One goroutine may read while
-// another writes. Its deadlines move while bytes flow; they are the socket's and follow the system
-// clock.
+// another writes. It moves the deadlines while bytes flow; these are deadlines of the socket and
+// follow the system clock.
 type Stream struct {
 	w    http.ResponseWriter
 	r    *http.Request
@@ -29,7 +29,7 @@ type Stream struct {
 	deaf atomic.Bool  // StopReading was called
 }
 
-// New returns the stream of a request, which ends after idle without a byte.
+// New returns the stream of a request. The stream ends if no byte flows for the duration idle.
 func New(w http.ResponseWriter, r *http.Request, idle time.Duration) *Stream {
 	return &Stream{w: w, r: r, rc: http.NewResponseController(w), idle: idle}
 }
@@ -51,7 +51,7 @@ func (s *Stream) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	if s.over.Load() {
-		s.Abort() // it may have set its deadline just before this one
+		s.Abort() // Abort may have set its deadline just before this one
 	}
 	if s.deaf.Load() {
 		s.StopReading()
@@ -67,8 +67,8 @@ func (s *Stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Stall reports that the body is not read until the client has read results, or that it is read
-// again. It may be called concurrently with Write.
+// Stall records whether the body is not read until the client has read results. It may be called
+// concurrently with Write.
 func (s *Stream) Stall(stalled bool) { s.gate.setStalled(stalled) }
 
 // Write writes a part of the answer. It may block until the client is ready, see [flowGate]. It
@@ -82,8 +82,8 @@ func (s *Stream) Write(p []byte) (int, error) {
 	return n, s.idleError(err)
 }
 
-// idleError adds ErrIdle to an error of writing after the write deadline. Read may have moved the
-// deadline since, so an error that names the deadline counts too, unless Abort caused it.
+// idleError adds ErrIdle to a write error that occurs after the write deadline. Read may have moved
+// the deadline since, so os.ErrDeadlineExceeded counts too, unless Abort caused it.
 func (s *Stream) idleError(err error) error {
 	late := errors.Is(err, os.ErrDeadlineExceeded) && !s.over.Load()
 	if err != nil && (late || time.Now().UnixNano() >= s.end.Load()) {
@@ -98,7 +98,7 @@ func (s *Stream) ExtendWrite(d time.Duration) error {
 	s.end.Store(at.UnixNano())
 	err := s.rc.SetWriteDeadline(at)
 	if s.over.Load() {
-		s.Abort() // it may have set its deadline just before this one
+		s.Abort() // Abort may have set its deadline just before this one
 	}
 	return err
 }

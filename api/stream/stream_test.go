@@ -51,7 +51,7 @@ func echo(t *testing.T, w http.ResponseWriter, r *http.Request, cfg stream.Spool
 	return <-drained
 }
 
-// roomy is a spool that never fills up.
+// roomy returns the configuration of a spool that never fills up.
 func roomy(t *testing.T) stream.SpoolConfig {
 	return stream.SpoolConfig{Dir: t.TempDir(), Limit: 64 << 20, Budget: stream.NewBudget(64 << 20)}
 }
@@ -173,7 +173,7 @@ type pipeListener struct {
 }
 
 // cut closes every connection below TLS. Otherwise both sides may wait for each other to read their
-// close_notify, with a goroutine that waits for a mutex: virtual time stands still then.
+// close_notify, while a goroutine waits for a mutex. Virtual time would then stand still.
 func (l *pipeListener) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -213,7 +213,7 @@ func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0
 
 // A client that sends without end and reads nothing is stopped, and its part of the budget is
 // released.
-func TestStream_ClientNeverReads_EndsIdle(t *testing.T) {
+func TestStream_ClientNeverReads_ReturnsErrIdle(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		dir := t.TempDir()
 		synctest.Test(t, func(t *testing.T) { neverRead(t, h2, dir) })
@@ -277,7 +277,7 @@ func (w lateWriter) Write([]byte) (int, error) {
 func (w lateWriter) SetReadDeadline(time.Time) error  { return nil }
 func (w lateWriter) SetWriteDeadline(time.Time) error { return nil }
 
-func TestStream_ReadAtWriteDeadline_IsIdle(t *testing.T) {
+func TestStream_ReadAtWriteDeadline_ReturnsErrIdle(t *testing.T) {
 	for _, aborted := range []bool{false, true} {
 		var s *stream.Stream
 		w := lateWriter{httptest.NewRecorder(), func() {

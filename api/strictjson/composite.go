@@ -13,8 +13,8 @@ const maxDepth = 16
 
 // Object reads an object with the given field names, at most 64. It calls read at most once for
 // each field, with the index of its name. A name that is unknown or repeated is an error. With a
-// repeated name, a proxy and this server could each act on another one of the values (RFC 8259
-// section 4). read must consume exactly one value. After an error, r is in the middle of the text.
+// repeated name, a proxy and this server could act on different values (RFC 8259 section 4). read
+// must consume exactly one value. After an error, r is in the middle of the text.
 func (r *Reader) Object(names []string, read func(k int) error) error {
 	outer := r.field
 	var seen uint64
@@ -40,8 +40,8 @@ func (r *Reader) Object(names []string, read func(k int) error) error {
 }
 
 // Strings reads an object of at most entries strings. Names have 1 to name bytes, values at most
-// value bytes; both have no control characters. A repeated name is an error. The map is never nil,
-// and its strings are copies that outlive the text.
+// value bytes; neither may contain control characters. A repeated name is an error. The map is
+// never nil, and its strings are copies that outlive the text.
 func (r *Reader) Strings(entries, name, value int) (map[string]string, error) {
 	m := map[string]string{}
 	err := r.members(func(b []byte) error {
@@ -86,8 +86,8 @@ func (r *Reader) colon() error {
 	return nil
 }
 
-// shownName returns the name for an error, after a space. It returns nothing for a name that may be
-// a token or a secret: one that is long or not plain.
+// shownName returns the name for an error, after a space. It returns an empty text for a name that
+// may be a token or a secret: one that is long or not plain.
 func shownName(name []byte) string {
 	if len(name) == 0 || len(name) > 32 {
 		return ""
@@ -111,7 +111,7 @@ func (r *Reader) Array(limit int, read func() error) error {
 	})
 }
 
-// Names reads an array of at most elements names and drops repeated ones. The list is never nil.
+// Names reads an array of at most elements names and drops repeated names. The list is never nil.
 func (r *Reader) Names(elements, limit int) ([]string, error) {
 	list := []string{}
 	err := r.Array(elements, func() error {

@@ -42,7 +42,7 @@ func (r *Reader) number() (text []byte, integer int, err error) {
 			return nil, 0, r.Fail("want a number")
 		}
 	}
-	// No value of the API needs as many digits.
+	// No value of the API needs that many digits.
 	if r.i-start > 64 {
 		return nil, 0, r.Fail("number with too many digits")
 	}

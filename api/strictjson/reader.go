@@ -41,7 +41,7 @@ func (r *Reader) Fail(problem string) error {
 	return fmt.Errorf("%w: %s (byte %d)", revoked.ErrInvalid, problem, r.i)
 }
 
-// Peek returns the next byte after white space, 0 at the end of the text.
+// Peek returns the next byte after white space, or 0 at the end of the text.
 func (r *Reader) Peek() byte {
 	for ; r.i < len(r.b); r.i++ {
 		if c := r.b[r.i]; c != ' ' && c != '\n' && c != '\r' && c != '\t' {
@@ -55,12 +55,12 @@ func (r *Reader) Peek() byte {
 func (r *Reader) End() error {
 	if r.Peek() != 0 || r.i != len(r.b) {
 		r.field = ""
-		return r.Fail("more than one JSON value")
+		return r.Fail("unexpected text after the JSON value")
 	}
 	return nil
 }
 
-// literal consumes word if it comes next.
+// literal consumes word if it comes next, and reports whether it did.
 func (r *Reader) literal(word string) bool {
 	r.Peek()
 	if len(r.b)-r.i < len(word) || string(r.b[r.i:r.i+len(word)]) != word {
@@ -70,7 +70,8 @@ func (r *Reader) literal(word string) bool {
 	return true
 }
 
-// Null consumes null, if it comes next. Call it before another method to accept null for a field.
+// Null consumes null if it comes next, and reports whether it did. Call it before another method to
+// accept null for a field.
 func (r *Reader) Null() bool { return r.literal("null") }
 
 // Bool reads true or false.

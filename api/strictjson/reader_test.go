@@ -56,7 +56,7 @@ func TestObject_UnexpectedName_IsRejected(t *testing.T) {
 		`{"a":1,}`:                  "invalid request: want a string (byte 7)",
 		`{"a" 1}`:                   "invalid request: a: want a colon (byte 5)",
 		`{"a":1 "b":2}`:             "invalid request: want a comma or the end of the object (byte 7)",
-		`{"a":1} {}`:                "invalid request: more than one JSON value (byte 8)",
+		`{"a":1} {}`:                "invalid request: unexpected text after the JSON value (byte 8)",
 		`{"a":"1"}`:                 "invalid request: a: want a number (byte 5)",
 		`{"a":9}`:                   "invalid request: a: want a whole number from 0 to 8 (byte 6)",
 		`[]`:                        "invalid request: want an object (byte 0)",

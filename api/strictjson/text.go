@@ -13,7 +13,7 @@ import (
 
 // Text reads a string of at most limit bytes, counted after unescaping. The result is valid until
 // the next call: it is a part of the text, or of scratch if the string has an escape. A caller that
-// reads a secret clears it there.
+// reads a secret must clear the result.
 func (r *Reader) Text(limit int) ([]byte, error) {
 	if r.Peek() != '"' {
 		return nil, r.Fail("want a string")
@@ -55,8 +55,9 @@ var escapes = map[byte]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f'
 
 // escaped reads the rest of a string that began at start and has an escape at r.i.
 //
-// Invariant: s stays in scratch, so that Wipe clears every copy. No escape is shorter than its
-// character, so the rest of the text always has enough room.
+// Invariant: s stays in scratch, so that Wipe clears every copy. An escape is never shorter than
+// the character that it encodes. So the length of the rest of the text is always enough for
+// scratch.
 func (r *Reader) escaped(start, limit int) ([]byte, error) {
 	if rest := len(r.b) - start; cap(r.scratch) < rest {
 		r.Wipe()

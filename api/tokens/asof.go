@@ -12,8 +12,8 @@ import (
 	"revoked/api/request"
 )
 
-// pastView is the response to GET /v1/audit/token. Members that do not apply are absent. Times have
-// microseconds, because an entry is acknowledged within milliseconds.
+// pastView is the response to GET /v1/audit/token. Members that do not apply are absent. Times are
+// precise to the microsecond, because an entry is acknowledged within milliseconds.
 type pastView struct {
 	Digest string            `json:"digest"`
 	At     request.UnixTime  `json:"at"`
@@ -22,9 +22,9 @@ type pastView struct {
 	Until  request.UnixTime  `json:"until,omitempty"`
 	Reason revoked.Reason    `json:"reason,omitempty"`
 	Index  uint64            `json:"index,omitempty"`
-	// AppliedAt is the time by which the leader had applied Index. Before it, any node with a read
-	// lease may have answered from the older state. From AppliedAt to AcknowledgedAt, only the
-	// nodes in WaitedFor may still have done so.
+	// AppliedAt is the time by which the leader had applied Index. Before AppliedAt, any node with
+	// a read lease may have answered from the older state. From AppliedAt to AcknowledgedAt, only
+	// the nodes in WaitedFor may still have answered from it.
 	AppliedAt      request.UnixTime `json:"applied_at,omitempty"`
 	AcknowledgedAt request.UnixTime `json:"acknowledged_at,omitempty"`
 	// AcknowledgedBefore is an upper bound. It is set if AcknowledgedAt was not recorded.
@@ -64,7 +64,7 @@ func (e *Endpoints) AsOf(r *request.Request) error {
 	return r.SendJSON(http.StatusOK, view)
 }
 
-// parseDigest parses the base64url form of a digest. Its error does not repeat the text, because a
+// parseDigest parses the base64url form of a digest. Its error does not contain the text, because a
 // caller may have sent the token itself.
 func parseDigest(text string) (d revoked.Digest, err error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)

@@ -18,7 +18,7 @@ var errTwoWays = badForm(http.StatusBadRequest, "two_ways", "more than one way t
 func (e *Endpoints) identify(r *request.Request, q *oauthRequest, public bool) error {
 	values := r.Request().Header["Authorization"]
 	if len(values) == 1 && (isScheme(values[0], "Bearer") || isScheme(values[0], "DPoP")) {
-		values = nil // an access token authorizes, it does not authenticate a client
+		values = nil // an access token does not authenticate a client
 	}
 	ways := len(values)
 	if q.has(paramClientSecret) {

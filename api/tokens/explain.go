@@ -16,11 +16,11 @@ import (
 type explainBody struct {
 	revoked.PresentedToken
 	hasToken, hasDigest bool
-	as                  string // client id of the caller in question; empty: one that may see every token
+	as                  string // client id of the viewer; empty: a viewer that may see every token
 }
 
 // decodeExplain reads the body and clears the raw token. Exactly one of token and digest is
-// required. With both, it would be unclear which one the answer is about.
+// required. With both, it would be unclear which of the two the answer describes.
 func decodeExplain(r *request.Request) (b explainBody, err error) {
 	err = r.DecodeLimited(request.TypesJSON, request.MaxBody,
 		request.Into("token", &b.PresentedToken, func(j *strictjson.Reader) (revoked.PresentedToken, error) {
@@ -41,7 +41,7 @@ func decodeExplain(r *request.Request) (b explainBody, err error) {
 		}),
 		request.Into("as", &b.as, request.Name(request.MaxID)))
 	if err == nil && b.hasToken == b.hasDigest {
-		err = fmt.Errorf("%w: give either token or digest", revoked.ErrInvalid)
+		err = fmt.Errorf("%w: want exactly one of token and digest", revoked.ErrInvalid)
 	}
 	return b, err
 }
@@ -87,8 +87,9 @@ const (
 	kindUnknown    = "unknown"
 )
 
-// Explain serves POST /v1/explain: it reports why a token is active or not, for any caller. Only an
-// administrator learns the subject, the session and the address of an issuer's keys.
+// Explain serves POST /v1/explain: it reports why a token is active or not, for the viewer that the
+// request names. Only an administrator learns the subject, the session and the address of an
+// issuer's keys.
 func (e *Endpoints) Explain(r *request.Request) error {
 	b, err := decodeExplain(r)
 	if err != nil {

@@ -15,8 +15,9 @@ import (
 // maxForm limits the body of an OAuth request, and a query that carries its parameters, in bytes.
 const maxForm = 16 << 10
 
-// Buffers of forms, in bytes. A request whose body does not arrive holds one, so the first is
-// small. The pool keeps buffers up to the size of a form with a large JWT.
+// Sizes of the buffers of forms, in bytes. A request whose body does not arrive occupies a buffer,
+// so the first buffer of a request is small. The pool keeps buffers up to the size of a form with a
+// large JWT.
 const (
 	firstForm  = 512
 	pooledForm = 4 << 10
@@ -153,7 +154,7 @@ type oauthRequest struct {
 	out   []byte // the response
 }
 
-// acquire returns an empty oauthRequest of the pool.
+// acquire returns an empty oauthRequest from the pool.
 func (e *Endpoints) acquire() *oauthRequest {
 	if q, ok := e.forms.Get().(*oauthRequest); ok {
 		return q
@@ -185,8 +186,8 @@ func badForm(status int, outcome, description string) error {
 // errNoToken is returned after authentication: bad credentials get 401 even without a token.
 var errNoToken = badForm(http.StatusBadRequest, "no_token", "the token is missing")
 
-// read reads a request into q. It checks in the order of the contract: method, content type, size,
-// decoding, repeated parameters.
+// read reads a request into q. It checks the request in the order that the API contract requires:
+// method, content type, size, decoding, repeated parameters.
 func (e *Endpoints) read(r *http.Request, q *oauthRequest) error {
 	const bad = http.StatusBadRequest
 	switch {
@@ -256,8 +257,8 @@ func readForm(r *http.Request, q *oauthRequest) error {
 	return badForm(http.StatusRequestEntityTooLarge, "too_large", "the request is too large")
 }
 
-// isForm ignores the parameters of the content type: clients send a charset, which forms do not
-// have.
+// isForm reports whether a content type is that of a form. It ignores parameters: some clients send
+// a charset, which the content type of forms does not have.
 func isForm(contentType string) bool {
 	media, _, _ := strings.Cut(contentType, ";")
 	return strings.EqualFold(strings.TrimSpace(media), "application/x-www-form-urlencoded")

@@ -124,11 +124,11 @@ func (e *Endpoints) gateway(r *request.Request) (viewer, error) {
 		return viewer{}, unknownGateway(err.Error())
 	}
 	v := viewerOf(client)
-	v.clientID = "" // a resource server is an audience here, not an owner
+	v.clientID = "" // a gateway sees tokens as their audience, not as their owner
 	return v, nil
 }
 
-// anyAudience means every audience in the audiences of a network.
+// anyAudience in the audiences of a network stands for every audience.
 const anyAudience = "*"
 
 // audiencesOf returns the audiences of the network with the longest prefix that contains the
@@ -176,8 +176,8 @@ const (
 	headerScope    = "Revoked-Scope"
 )
 
-// ClearIdentity sets the headers that a gateway may pass on to the empty value. Some gateways keep
-// the user's own header of that name if the answer has none (GHSA-7r4p-vjf4-gxv4).
+// ClearIdentity gives an empty value to each header that a gateway may pass on. Some gateways keep
+// the user's own header of that name if the answer lacks the header (GHSA-7r4p-vjf4-gxv4).
 func ClearIdentity(h http.Header) {
 	h[headerSubject], h[headerClientID], h[headerScope] = noValue, noValue, noValue
 }
@@ -185,9 +185,9 @@ func ClearIdentity(h http.Header) {
 // noValue is the empty value of a header. It must not be changed.
 var noValue = []string{""}
 
-// setSafe sets a header that a gateway may pass on. It keeps the empty value instead of one that is
-// too long, is not printable ASCII, or begins or ends with a space. A recipient would drop that
-// space, and a name that was shortened could be another user's name.
+// setSafe sets a header that a gateway may pass on. The header keeps its empty value if the new
+// value is too long, is not printable ASCII, or begins or ends with a space. A recipient would drop
+// that space, and a shortened name could be another user's name.
 func setSafe(h http.Header, name, value string) {
 	if len(value) > maxCheckHeader || value != strings.Trim(value, " ") {
 		return

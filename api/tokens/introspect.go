@@ -29,7 +29,7 @@ func (e *Endpoints) Introspect(r *request.Request) error {
 	if !q.has(paramToken) {
 		return errNoToken
 	}
-	ctx := r.Request().Context() // Status bounds its wait: most introspections need no timer
+	ctx := r.Request().Context() // no timeout here: Status bounds its own wait
 	v, p := viewerOf(r.Client), q.presented()
 	s, err := e.status(ctx, &v, p)
 	if errors.Is(err, revoked.ErrActorChanged) { // authenticate again with the newer record

@@ -1,7 +1,7 @@
-// Package tokens has the endpoints that get a presented token: revocation (RFC 7009), introspection
-// (RFC 7662), forward authentication and explanations.
+// Package tokens has the endpoints that receive a presented token: revocation (RFC 7009),
+// introspection (RFC 7662), forward authentication and explanations.
 //
-// It promises:
+// The package guarantees:
 //   - A revocation gets 200 only after the [Backend] reported that it is final, or that the token
 //     cannot be valid.
 //   - "active" is sent only for a token whose status the Backend has just proved, and only to a
@@ -9,7 +9,7 @@
 //   - Every caller gets the same answer for an unknown token as for a revoked one (RFC 7009 section
 //     2.2, RFC 7662 section 2.2). Only administrators learn the difference.
 //
-// It never keeps, logs or repeats a token. A handler digests the token that it reads; a JWT is
+// It never keeps, logs or returns a token. A handler digests the token that it reads; a JWT is
 // copied for its verification, and the buffer of the request is cleared.
 //
 // Dangerous: the order of the checks is part of the contract. Bad credentials get 401 even without
@@ -45,7 +45,7 @@ type Backend interface {
 	// Status returns the status of the token at some moment after the call began. A verdict other than
 	// Dead requires a lease or a read barrier; without either, Status returns ErrNotCurrent or
 	// ErrNoLeader. It bounds its own wait by the request timeout. Lookups of unknown tokens may wait
-	// for others of the same caller.
+	// for other lookups of the same caller.
 	Status(ctx context.Context, d revoked.Digest, caller string) (revoked.TokenStatus, error)
 	// StatusOf is Status for a token that may be a JWT of a trusted issuer. It returns ErrOverloaded
 	// if its caller gets no turn to have a signature verified.
@@ -57,7 +57,7 @@ type Backend interface {
 	// AsOf reports whether the token with digest d was active at a given time, 0 for now. It
 	// returns ErrNotCurrent if this node cannot prove that its copy is current.
 	AsOf(ctx context.Context, d revoked.Digest, at revoked.Time) (revoked.PastAnswer, error)
-	// Peek returns this node's own copy, which may be stale.
+	// Peek returns this node's own copy of a token, which may be stale.
 	Peek(d revoked.Digest) (revoked.Record, error)
 
 	// Client returns this node's own copy of a client, so that authentication works without quorum.
@@ -79,9 +79,9 @@ type Config struct {
 	Now            func() time.Time
 	RequestTimeout time.Duration
 
-	RequirePost                bool // GET on a revocation or an introspection gets 405
+	RequirePost                bool // a GET request for a revocation or an introspection gets 405
 	MissesPerSecond            int  // introspections of unknown tokens per caller
-	PublicRevocationsPerMinute int  // of unknown tokens, by one public client from one address
+	PublicRevocationsPerMinute int  // revocations of unknown tokens, per public client and address
 	// CheckNetworks are the networks of peers that may call Check without credentials, with the
 	// audiences of each.
 	CheckNetworks map[netip.Prefix][]string
@@ -93,7 +93,7 @@ type Endpoints struct {
 	metrics   *metrics
 	misses    *clientauth.Limiter // introspections of unknown tokens, by caller
 	anonymous *clientauth.Limiter // revocations of unknown tokens by public clients, by client and address
-	forms     sync.Pool           // of *oauthRequest
+	forms     sync.Pool           // contains *oauthRequest
 }
 
 // New returns the endpoints and registers their metrics. It fails if cfg.Registerer already has
@@ -109,8 +109,8 @@ func New(cfg Config) (*Endpoints, error) {
 	}, nil
 }
 
-// Methods returns the Allow header of Revoke and Introspect, which check the method themselves: the
-// contract checks it before the content type.
+// Methods returns the Allow header of Revoke and Introspect. These two check the method themselves,
+// because the API contract requires that check before the check of the content type.
 func (e *Endpoints) Methods() string {
 	if e.cfg.RequirePost {
 		return "POST"
@@ -125,9 +125,9 @@ func (e *Endpoints) withTimeout(r *request.Request) (context.Context, context.Ca
 
 // metrics are the metrics of the endpoints. A label has few values; a client id is never a label.
 type metrics struct {
-	revocations    *prometheus.CounterVec        // outcome
-	introspections map[string]prometheus.Counter // result: active, inactive, unknown, error
-	checks         *prometheus.CounterVec        // result, see docs/metrics.md
+	revocations    *prometheus.CounterVec        // label outcome
+	introspections map[string]prometheus.Counter // by result: active, inactive, unknown, error
+	checks         *prometheus.CounterVec        // label result, see docs/metrics.md
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -144,7 +144,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	for _, result := range []string{"active", "inactive", "unknown", "error"} {
 		m.introspections[result] = introspections.WithLabelValues(result)
 	}
-	for _, outcome := range []string{"revoked", "unknown"} { // alerts compare their rates
+	for _, outcome := range []string{"revoked", "unknown"} { // alerts compare the rates of both
 		m.revocations.WithLabelValues(outcome)
 	}
 	for _, c := range []prometheus.Collector{m.revocations, introspections, m.checks} {

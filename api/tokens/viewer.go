@@ -11,11 +11,11 @@ import (
 
 // A viewer is the caller that asks for the status of a token.
 type viewer struct {
-	client    *revoked.Client // as authenticated; nil: a network
-	name      string          // key of the limiter of misses
-	clientID  string          // sees the tokens of this client; empty: of no client
-	audiences []string        // of a network, which sees tokens as a resource server does
-	all       bool            // sees every token
+	client    *revoked.Client // record with which the viewer authenticated; nil: a network
+	name      string          // key of the viewer in the limiter of misses
+	clientID  string          // client whose tokens the viewer sees as their owner; may be empty
+	audiences []string        // audiences of a network, which sees tokens as a resource server does
+	all       bool            // whether the viewer sees every token
 }
 
 // viewerOf returns an authenticated client as a viewer.
@@ -23,12 +23,12 @@ func viewerOf(c *revoked.Client) viewer {
 	return viewer{client: c, name: c.ID, clientID: c.ID, all: c.Has(revoked.RoleAdmin)}
 }
 
-// sees reports whether the viewer may know that the token is live.
+// sees reports whether the viewer may learn that the token is active.
 func (v *viewer) sees(r *revoked.Record, foreign bool) bool { return v.refusal(r, foreign) == "" }
 
-// refusal returns why the viewer may not know that the token is live, or "" if it may. The owner
+// refusal returns why the viewer may not learn that the token is active, or "" if it may. The owner
 // and the audience of a token never change, so the result applies to any copy of the record. A
-// client of another issuer is not the client of this cluster with the same id.
+// client of another issuer may have the id of a client of this cluster, but is a different client.
 func (v *viewer) refusal(r *revoked.Record, foreign bool) revoked.Reason {
 	audiences := v.audiences
 	switch {
@@ -59,9 +59,9 @@ func (e *Endpoints) hidden(d revoked.Digest, v *viewer) (revoked.Record, revoked
 }
 
 // status returns the status of the token. It returns [revoked.ErrActorChanged] if the viewer's
-// record is no longer the one that authenticated. The lookup of an unknown token costs the leader a
-// call. So a viewer over its limit gets a 429 for a token that this node does not have. A JWT that
-// this node can verify is exempt.
+// client record has changed since the viewer authenticated. The lookup of an unknown token costs
+// the leader a call. So a viewer over its limit gets a 429 for a token that this node does not
+// have. A JWT that this node can verify is exempt.
 func (e *Endpoints) status(ctx context.Context, v *viewer, p revoked.PresentedToken) (revoked.TokenStatus, error) {
 	d, now := p.Digest, e.cfg.Now()
 	if p.KnownOnly = e.misses.Empty(v.name, now); p.KnownOnly && p.JWT == nil {
@@ -94,7 +94,7 @@ func (e *Endpoints) status(ctx context.Context, v *viewer, p revoked.PresentedTo
 	return s, nil
 }
 
-// statusOf asks the backend about a token.
+// statusOf gets the status of a token from the backend.
 func (e *Endpoints) statusOf(ctx context.Context, v *viewer, p revoked.PresentedToken) (revoked.TokenStatus, error) {
 	if p.JWT == nil {
 		return e.cfg.Backend.Status(ctx, p.Digest, v.name)

@@ -18,7 +18,7 @@ func admitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "admit NODE",
 		Short: "Admit a node to the cluster, or withdraw the admission",
-		Long: "Let the node with this name join the cluster until --ttl has passed. A node that was removed is\n" +
+		Long: "Allow the node with this name to join the cluster until --ttl has passed. A node that was removed is\n" +
 			"barred until you admit it again. Members stay admitted, and a member that lost its disk may\n" +
 			"return. With --withdraw, end the admission of a node that has not joined.",
 		Example: "  revoked admit node4\n  revoked admit replica1 --non-voter --ttl 24h\n  revoked admit node4 --withdraw",
@@ -75,7 +75,7 @@ func admittedCommand() *cobra.Command {
 func promoteCommand() *cobra.Command {
 	return call.Change(&cobra.Command{
 		Use:   "promote NODE",
-		Short: "Let a member vote",
+		Short: "Make a member a voter",
 		Long: "Give a vote to a member that was demoted or admitted as a non-voter. The cluster refuses if the\n" +
 			"member has not caught up, or if its own settings have non_voter.",
 		Args: cobra.ExactArgs(1),
@@ -104,7 +104,7 @@ func joinTokenCommand() *cobra.Command {
 func joinTokenCreateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create",
-		Short: "Create a join token; it is shown only this once",
+		Short: "Create a join token; it is shown only once",
 		Long: "Create a token that admits one node, once. The server keeps only a hash. The token is shown only\n" +
 			"this once or, with --token-out, written to a new file that only you can read. Set\n" +
 			"join_token_file on the new node to a copy of this file.",
@@ -129,7 +129,7 @@ func createJoinToken(cmd *cobra.Command, conn *call.Flags, a client.Admission, f
 	if err != nil {
 		return err
 	}
-	var f *os.File // created first: a token that cannot be stored must not exist
+	var f *os.File // created before the call: a token that cannot be stored must not be created
 	if file != "" {
 		if f, err = os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
 			return fmt.Errorf("write the token: %w", err)
@@ -139,7 +139,7 @@ func createJoinToken(cmd *cobra.Command, conn *call.Flags, a client.Admission, f
 	made, err := c.CreateJoinToken(cmd.Context(), a)
 	if err != nil {
 		if f != nil {
-			_ = os.Remove(file) // still empty
+			_ = os.Remove(file) // the file is still empty
 		}
 		return conn.Advise(err)
 	}

@@ -32,17 +32,17 @@ func benchCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Dir, "dir", "",
-		"folder for the data of the cluster, on a disk; removed afterwards (default: a new one in the current folder)")
-	f.StringVar(&o.DevJSON, "dev-json", "", "measure the running cluster that this dev.json describes instead")
+		"directory for the cluster's data, on a disk; removed afterwards (default: a new one below the working directory)")
+	f.StringVar(&o.DevJSON, "dev-json", "", "measure the running cluster in this dev.json instead of starting one")
 	f.IntVar(&o.APIPort, "api-port", 18443, "API port of the first node; see revoked dev")
-	f.IntVar(&o.Nodes, "nodes", 3, "nodes of the cluster")
-	f.Uint64Var(&o.Pairs, "pairs", 100_000, "live token pairs to register")
-	f.Uint64Var(&o.DenyEntries, "deny-entries", 20_000, "entries of the deny list (measure deny)")
-	f.IntVar(&o.Connections, "connections", 64, "connections of each load")
-	f.IntVar(&o.Rounds, "rounds", 3, "rounds, each with one turn of the baseline and one of the cluster")
+	f.IntVar(&o.Nodes, "nodes", 3, "number of nodes")
+	f.Uint64Var(&o.Pairs, "pairs", 100_000, "active token pairs to register")
+	f.Uint64Var(&o.DenyEntries, "deny-entries", 20_000, "number of entries of the deny list (measure deny)")
+	f.IntVar(&o.Connections, "connections", 64, "number of connections of each load")
+	f.IntVar(&o.Rounds, "rounds", 3, "number of rounds, each with one turn of the baseline and one of the cluster")
 	f.DurationVar(&o.Duration, "duration", 5*time.Second, "length of one turn")
-	f.IntVar(&o.Lone, "lone", 300, "single revocations to time")
-	f.IntVar(&o.Kills, "kills", 5, "how often failover and comeback each kill the leader")
+	f.IntVar(&o.Lone, "lone", 300, "number of single revocations to time")
+	f.IntVar(&o.Kills, "kills", 5, "number of times that failover and comeback each kill the leader")
 	f.DurationVar(&o.Healthy, "healthy", 20*time.Second, "length of the healthy period under mixed load")
 	f.StringVar(&o.Client, "client", bench.ClientNetHTTP,
 		`client of the load, the same for both sides: "`+bench.ClientNetHTTP+`", or "`+bench.ClientLean+
@@ -54,7 +54,7 @@ func benchCommand() *cobra.Command {
 	f.StringSliceVar(&o.Only, "only", nil, "measures to run, separated by commas (default: all)")
 	cli.AddOutputFlag(cmd, &output)
 	cmd.AddCommand(plotCommand(), &cobra.Command{
-		Use: "baseline-server", Short: "Serve fixed bodies over TLS, for bench to compare with",
+		Use: "baseline-server", Short: "Serve fixed responses over TLS, as the baseline of bench",
 		Hidden: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return bench.ServeBaseline(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
@@ -96,6 +96,6 @@ func plotCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", ".", "folder for the SVG files")
+	cmd.Flags().StringVar(&dir, "dir", ".", "directory for the SVG files")
 	return cmd
 }

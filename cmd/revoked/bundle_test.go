@@ -61,8 +61,8 @@ func secretFile(t *testing.T, name, secret string) string {
 	return file
 }
 
-// filesOf returns the secrets in a cluster's folder: the base64 lines of its keys, and the secrets
-// of its clients.
+// filesOf returns the secrets in a cluster's directory: the base64 lines of its keys, and the
+// secrets of its clients.
 func filesOf(t *testing.T, c *devcluster.Cluster) map[string]string {
 	t.Helper()
 	secrets := map[string]string{}
@@ -182,7 +182,7 @@ func TestBundle_RealNode_HasNoSecret(t *testing.T) {
 	stopProgram(t, p)
 }
 
-// The search finds each form. Otherwise the tests above would prove nothing.
+// The forms match a secret in each encoding. If one did not, the test above could miss a secret.
 func TestForms_EachEncoding_IsFound(t *testing.T) {
 	const secret = "canary/QWERTZUIOPASDFGHJKLY+"
 	sum := sha256.Sum256([]byte(secret))

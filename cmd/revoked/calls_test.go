@@ -262,7 +262,7 @@ func TestCommands_EachCall_PrintsAnswer(t *testing.T) {
 			`{"verified":false,"reason":"signature"}`,
 			recorded{method: "POST", path: "/v1/issuers/as/check", contentType: "application/json",
 				body: `{"token":"` + testToken + `"}`}, 2},
-		{"explain a live token", []string{"explain", "-"}, testToken, 200,
+		{"explain an active token", []string{"explain", "-"}, testToken, 200,
 			`{"active":true,"reason":"active","kind":"registered","grant_id":"g-1","client_id":"app","subject":"alice\u001b[2J","session":"s-1","issuer":"https://as.example","jti":"j1","issued_at":1790000000.5,"expires_at":1790003600,"audience":["rs1","rs2"],"scope":"read write","node":"node2","applied_index":42,"lease_left_ms":1500}`,
 			recorded{method: "POST", path: "/v1/explain", contentType: "application/json",
 				body: `{"token":"` + testToken + `"}`}, 0},
@@ -270,7 +270,7 @@ func TestCommands_EachCall_PrintsAnswer(t *testing.T) {
 			`{"active":false,"reason":"revoked","kind":"registered","grant_id":"g-1","client_id":"app","revoked":{"at":1790000100,"by":"admin","reason":"stolen","index":41},"node":"node2","applied_index":42}`,
 			recorded{method: "POST", path: "/v1/explain", contentType: "application/json",
 				body: `{"as":"rs1","token":"` + testToken + `"}`}, 2},
-		{"explain a token that a cutoff revoked", []string{"explain", "-"}, testToken, 200,
+		{"explain a token that a cut-off revoked", []string{"explain", "-"}, testToken, 200,
 			`{"active":false,"reason":"cut_off","kind":"jwt","client_id":"app","cutoff":{"selector":{"subject":"alice"},"issued_before":1790000000,"index":41,"by":"admin","at":1790000100,"reason":""},"node":"node2","applied_index":42}`,
 			recorded{method: "POST", path: "/v1/explain", contentType: "application/json",
 				body: `{"token":"` + testToken + `"}`}, 2},
@@ -532,7 +532,7 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 	t.Run("first is slow to make a change: no other node", func(t *testing.T) {
 		slow := func(w http.ResponseWriter, r *http.Request) {
 			select {
-			case <-time.After(4500 * time.Millisecond): // longer than its share of the timeout
+			case <-time.After(4500 * time.Millisecond): // longer than the share of the timeout that the first node gets
 				answering(200, "application/json", `{}`)(w, r)
 			case <-r.Context().Done():
 			}
@@ -544,7 +544,7 @@ func TestCommands_SeveralNodes_FailOver(t *testing.T) {
 				got.stderr)
 		}
 	})
-	t.Run("none answers: error names each", func(t *testing.T) {
+	t.Run("no node answers: error names each", func(t *testing.T) {
 		one, two := silentAddr(t), silentAddr(t)
 		useNodes(t, one+","+two, nil)
 		got := runWith(t, "", "members", "--timeout", "4s")
@@ -649,7 +649,7 @@ func TestConnection_SecretSources_InOrder(t *testing.T) {
 	runWith(t, "", "members", "--client-secret", "from: file%")
 	for i, want := range []recorded{{user: "other"}, {user: "admin"}, {user: "admin"}} {
 		got := node.asked()[i]
-		// RFC 6749 section 2.3.1: form-encoded.
+		// Client id and secret are form-encoded (RFC 6749 section 2.3.1).
 		if got.user != want.user || got.password != "from%3A+file%25" {
 			t.Errorf("request %d: got %q and %q, want %q and the file's secret, form-encoded", i, got.user, got.password,
 				want.user)
@@ -657,7 +657,7 @@ func TestConnection_SecretSources_InOrder(t *testing.T) {
 	}
 }
 
-func TestToken_OnCommandLine_IsNeverRepeated(t *testing.T) {
+func TestToken_OnCommandLine_IsNeverPrinted(t *testing.T) {
 	node := newFakeNode(t, answering(200, "application/json", `{}`))
 	useNodes(t, node.URL, node)
 	for _, args := range [][]string{
@@ -832,7 +832,8 @@ func TestRegister_Stream_ReportsResults(t *testing.T) {
 		{"incomplete answer", "", nil, 1, "", "ended before its summary", "/v1/grants?results=errors"},
 		{"every result as JSON", `{"grant_id":"g","index":1,"state":"active"}` + "\n" + failures,
 			[]string{"-o", "json", "--results", "all"}, 1,
-			`{"grant_id":"g","index":1,"state":"active"}` + "\n" + failures, "1 registrations failed", "/v1/grants"},
+			`{"grant_id":"g","index":1,"state":"active"}` + "\n" + failures,
+			"failed registrations: 1; it is safe", "/v1/grants"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -879,7 +880,7 @@ func TestStatus_ScheduledBackups_ShowsTheirAge(t *testing.T) {
 func TestClientShow_WeakSecret_Warns(t *testing.T) {
 	weak := strings.Replace(clientBody, `"disabled":false`, `"disabled":false,"weak_secret":true`, 1)
 	for body, want := range map[string]string{
-		clientBody: "", weak: "warning: app has an imported secret of less than 32 bytes",
+		clientBody: "", weak: "warning: app has an imported secret of fewer than 32 bytes",
 	} {
 		node := newFakeNode(t, answering(200, "application/json", body))
 		useNodes(t, node.URL, node)
@@ -921,7 +922,8 @@ func TestTokenRevoke_Outcome_IsPrinted(t *testing.T) {
 	}
 }
 
-// The error has the number of the first line that is not a jti. A token never leaves this process.
+// For a token that fails a check, the command prints the steps that it passed and the one that it
+// failed.
 func TestIssuerCheck_NotVerified_ExplainsTheSteps(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"verified":false,"reason":"format"}`:               "passed: no step; failed: format: ",
@@ -954,6 +956,7 @@ func TestRevokeJTI_ByteOrderMark_IsDropped(t *testing.T) {
 	}
 }
 
+// The error has the number of the first line that is not a jti. A token is never sent to a node.
 func TestRevokeJTI_OtherContent_IsRefused(t *testing.T) {
 	token := "eyJhbGciOiJFUzI1NiJ9.eyJqdGkiOiJqMSJ9.c2lnbmF0dXJl"
 	for name, tc := range map[string]struct {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"revoked/cmd/revoked/internal/cli"
@@ -22,7 +23,7 @@ func certCommand() *cobra.Command {
 		Use:   "cert",
 		Short: "Make certificates, and move a cluster to another CA",
 		Long: "Make a certificate authority and certificates from it.\n\n" +
-			"For development and trials. In production let your own CA issue them: a node's certificate\n" +
+			"For development and trials. In production use your own CA instead: a node's certificate\n" +
 			"has the URI SAN revoked://node/<node id> and is valid for server and client.",
 	}
 	cmd.AddCommand(certCACommand(), certDevCommand(), rotateca.Command(),
@@ -44,7 +45,7 @@ type certOutput struct {
 }
 
 func (o *certOutput) addFlags(cmd *cobra.Command, days int) {
-	cmd.Flags().StringVar(&o.dir, "dir", ".", "folder to write to")
+	cmd.Flags().StringVar(&o.dir, "dir", ".", "directory to write to")
 	cmd.Flags().IntVar(&o.days, "days", days, "validity in days")
 	cmd.Flags().BoolVar(&o.force, "force", false, "replace existing files")
 	cmd.PreRunE = func(*cobra.Command, []string) error {
@@ -95,7 +96,7 @@ func issueCommand(
 	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1)}
 	out.addFlags(cmd, 365)
 	caFile := cmd.Flags().String("ca", "", "certificate of the CA (default: ca.pem in --dir)")
-	caKey := cmd.Flags().String("ca-key", "", "its private key (default: ca-key.pem in --dir)")
+	caKey := cmd.Flags().String("ca-key", "", "private key of the CA (default: ca-key.pem in --dir)")
 	if hostsHelp != "" {
 		cmd.Flags().StringSliceVar(&hosts, "hosts", nil, hostsHelp)
 	}
@@ -144,7 +145,7 @@ func certDevCommand() *cobra.Command {
 		Short: "Make everything that nodes on several machines or containers need",
 		Long: "Make a CA, node1.pem to nodeN.pem and their keys (cluster port), node1-api.pem to nodeN-api.pem\n" +
 			"and their keys (API port), gossip.key, clients.json and admin.secret (the administrator's\n" +
-			"secret) in one folder. Existing files are kept, so you can run it before every start.",
+			"secret) in one directory. Existing files are kept, so you can run it before every start.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			names, err := devfolder.Hosts(hosts, nodes, cmd.Flags().Changed("nodes"))
@@ -155,11 +156,12 @@ func certDevCommand() *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(),
-				"%s is complete: CA, certificates of %d nodes, gossip key, clients.json, admin.secret\n", dir, len(names))
+				"%s is complete: CA, certificates of %s, gossip key, clients.json, admin.secret\n", dir,
+				english.Plural(len(names), "node", "nodes"))
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", ".", "folder to write to")
+	cmd.Flags().StringVar(&dir, "dir", ".", "directory to write to")
 	cmd.Flags().StringSliceVar(&hosts, "hosts", nil, "name or address of each node, in order (default: localhost for all)")
 	cmd.Flags().IntVar(&nodes, "nodes", 3, "number of nodes (default: as many as --hosts)")
 	return cmd

@@ -53,7 +53,7 @@ func setDisabledCommand(use, short string, disabled bool) *cobra.Command {
 
 func printClient(cmd *cobra.Command, r client.ClientRecord) error {
 	if r.WeakSecret {
-		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s has an imported secret of less than 32 bytes, which can be guessed: "+
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s has an imported secret of fewer than 32 bytes, which can be guessed: "+
 			"replace it with revoked client rotate-secret\n", r.ClientID)
 	}
 	pairs := []any{
@@ -129,7 +129,7 @@ func clientListCommand() *cobra.Command {
 func clientCreateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create ID",
-		Short: "Create a client; its secret is shown only this once",
+		Short: "Create a client; its secret is shown only once",
 		Long: "Create a client. The server generates its secret and keeps only a hash. The secret is shown only\n" +
 			"this once or, with --secret-out, written to a new file that only you can read.\n\n" +
 			"Roles: admin may do everything. issuer registers tokens. resource_server introspects them. operator\n" +
@@ -147,8 +147,9 @@ func clientCreateCommand() *cobra.Command {
 	n := client.NewClient{}
 	f.StringVar(&n.Type, "type", "confidential", "confidential or public")
 	jwks := addClientFlags(cmd, &n)
-	f.BoolVar(&n.AllowPublicRevocation, "allow-public-revocation", false, "let this public client revoke its own tokens")
-	secretFile := f.String("secret-file", "", "file of a secret to set instead of a generated one")
+	f.BoolVar(&n.AllowPublicRevocation, "allow-public-revocation", false,
+		"allow this public client to revoke its own tokens")
+	secretFile := f.String("secret-file", "", "file with the secret to set (default: the server generates one)")
 	f.BoolVar(&n.Imported, "imported", false, "with --secret-file: accept a secret shorter than 32 bytes")
 	cmd.PreRunE = func(_ *cobra.Command, args []string) error {
 		n.ClientID = args[0]
@@ -202,7 +203,7 @@ func checkNewClient(n client.NewClient) error {
 		c.Roles = append(c.Roles, revoked.Role(r))
 	}
 	if len(c.AuthMethods) == 0 && c.Type == revoked.Confidential {
-		c.AuthMethods = []string{revoked.AuthBasic, revoked.AuthPost} // as the server does
+		c.AuthMethods = []string{revoked.AuthBasic, revoked.AuthPost} // the default of the server
 	}
 	if err := revoked.ValidateClient(&c); err != nil {
 		return cli.UsageError("%s", revoked.Detail(err))
@@ -213,8 +214,8 @@ func checkNewClient(n client.NewClient) error {
 // maxJWKSFile bounds a file with the public keys of a client, in bytes.
 const maxJWKSFile = 64 << 10
 
-// addClientFlags adds the flags of the fields that a client may also change, and returns the name
-// of the file with its keys.
+// addClientFlags adds the flags that `client create` and `client update` share. It returns the name
+// of the file with the client's keys.
 func addClientFlags(cmd *cobra.Command, n *client.NewClient) (jwks *string) {
 	f := cmd.Flags()
 	f.StringArrayVar(&n.Roles, "role", nil,
@@ -246,7 +247,7 @@ func subjectFlags(s *client.CertificateSubject) []subjectValue {
 	return list
 }
 
-// subjectFlag returns the flag for a part of a certificate.
+// subjectFlag returns the name of the flag that sets a certificate name of kind k.
 func subjectFlag(k revoked.SubjectKind) string { return strings.ReplaceAll(k.Name(), "_", "-") }
 
 func readJWKS(file string, n *client.NewClient) error {
@@ -292,7 +293,7 @@ func clientUpdateCommand() *cobra.Command {
 			}
 		}
 		if cmd.Flags().Changed("jwks") {
-			patch["jwks"] = n.JWKS // nil, which is null, for an empty name
+			patch["jwks"] = n.JWKS // nil, sent as null, if the name of the file is empty
 		}
 		patchSubject(cmd, &n.CertificateSubject, patch)
 		if len(patch) == 0 {
@@ -306,7 +307,8 @@ func clientUpdateCommand() *cobra.Command {
 		}, printClient)
 }
 
-// patchSubject adds the certificate name of the flags to patch, and null for the other kinds.
+// patchSubject adds the certificate name that the flags set to patch. It sets the other kinds of
+// names to null.
 func patchSubject(cmd *cobra.Command, s *client.CertificateSubject, patch map[string]any) {
 	named := false
 	for i := range subjectFlags(s) {

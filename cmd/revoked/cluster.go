@@ -203,7 +203,7 @@ func printStatus(cmd *cobra.Command, s client.Status) error {
 		"Leader", leader, "Term", s.Term, "Commit index", s.CommitIndex, "Applied index", s.AppliedIndex,
 	}
 	switch v := s.Voting; {
-	case v == nil: // a node before 0.4, or no cluster
+	case v == nil: // the node is older than version 0.4, or not in a cluster
 		pairs = append(pairs, "Voters", fmt.Sprintf("%d (quorum %d)", s.Voters, s.Quorum))
 	default:
 		pairs = append(pairs, "Voters", fmt.Sprintf("%d of %d up (quorum %d); %s more may fail", v.VotersUp, v.Voters,

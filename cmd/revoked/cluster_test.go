@@ -25,7 +25,7 @@ import (
 	"revoked/cmd/revoked/internal/files"
 )
 
-// actAs makes the commands that follow call the cluster as that client.
+// actAs sets the environment so that later commands call the cluster as the client with that role.
 func actAs(t *testing.T, c devcluster.Cluster, role string) {
 	t.Helper()
 	var addrs []string
@@ -218,7 +218,7 @@ func clientLife(t *testing.T, c devcluster.Cluster) {
 	}
 }
 
-// keyCommands creates a client that authenticates by a key, and runs commands as this client.
+// keyCommands creates a client that authenticates with a key, and runs commands as this client.
 func keyCommands(t *testing.T, c devcluster.Cluster) {
 	dir := t.TempDir()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -321,7 +321,7 @@ func TestBench_SmallRun_KeepsPromises(t *testing.T) {
 	out, err := p.stdout.ReadBytes('\n')
 	ended := p.wait(t)
 	if err != nil && strings.Contains(p.stderr.String(), "in memory") {
-		t.Skip("the temporary folder is in memory")
+		t.Skip("the temporary directory is in memory")
 	}
 	if err != nil {
 		t.Fatalf("no report: %v; stderr: %s", err, p.stderr)
@@ -348,7 +348,7 @@ func TestBench_SmallRun_KeepsPromises(t *testing.T) {
 				m.FirstFailure)
 		}
 		if n, ok := m.Details["promise_broken"]; ok && n != 0.0 {
-			t.Errorf("%s: got %v broken promises, want none", m.Name, n)
+			t.Errorf("%s: got %v active answers for revoked tokens, want none", m.Name, n)
 		}
 		if compared := slices.Contains([]string{"introspect", "beside", "revoke"}, m.Name); compared &&
 			(m.Baseline == nil || *m.Baseline <= 0) {

@@ -30,7 +30,7 @@ import (
 )
 
 const (
-	longStop     = 2 * time.Minute // stops a test that would hang
+	longStop     = 2 * time.Minute // maximum time to wait before a test fails
 	pollInterval = 20 * time.Millisecond
 )
 
@@ -57,10 +57,10 @@ func startCluster(t *testing.T, dir string) (p *program, printed string) {
 	return p, p.readUntil(t, "Stop with Ctrl-C.")
 }
 
-// startWith is startProgram with more variables of the environment.
+// startWith is startProgram with additional environment variables.
 func startWith(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
-	exe, err := exec.LookPath("revoked") // TestMain put it there
+	exe, err := exec.LookPath("revoked") // TestMain put the program on the path
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func startWith(t *testing.T, env []string, args ...string) *program {
 	go func() { p.ended <- p.cmd.Wait() }()
 	t.Cleanup(func() {
 		r.Close()
-		_ = p.cmd.Process.Kill() // fails if it has exited
+		_ = p.cmd.Process.Kill() // fails only if the program has exited
 		<-p.ended
 	})
 	return p
@@ -259,7 +259,7 @@ func runMembersLine(t *testing.T, printed string) {
 	}
 }
 
-// checkMetricsPage checks that one page has the metrics of every layer.
+// checkMetricsPage checks that the /metrics page of a node has metrics of every layer.
 func checkMetricsPage(t *testing.T, c devcluster.Cluster) {
 	t.Helper()
 	tlsConfig, err := c.TLS()
@@ -314,8 +314,8 @@ func checkNoTokenInLogs(t *testing.T, printed, jwt string, c devcluster.Cluster)
 	}
 }
 
-// checkDevTwice starts dev on a folder that another dev uses. The content of the folder must not
-// change.
+// checkDevTwice starts dev on a directory that another dev uses. The content of the directory must
+// not change.
 func checkDevTwice(t *testing.T, dir string) {
 	t.Helper()
 	name := filepath.Join(dir, "dev.json")
@@ -336,7 +336,7 @@ func checkDevTwice(t *testing.T, dir string) {
 
 // The demo issuer survives a restart: dev neither replaces its key nor creates a second record. If
 // its record was deleted, only the demo fails, not the cluster.
-func TestDev_SameFolder_KeepsDemoIssuer(t *testing.T) {
+func TestDev_SameDirectory_KeepsDemoIssuer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")
 	}
@@ -379,7 +379,7 @@ func TestDev_SameFolder_KeepsDemoIssuer(t *testing.T) {
 		t.Errorf("after the deletion of the issuer: got %s, want no lines with a JWT", printed)
 	}
 	stopProgram(t, p)
-	if !strings.Contains(p.stderr.String(), "no demo of JWTs: create the issuer") {
+	if !strings.Contains(p.stderr.String(), "cannot show the demo of JWTs: create the issuer") {
 		t.Errorf("got %s, want the reason", p.stderr)
 	}
 }
@@ -422,7 +422,7 @@ func TestServer_ReleasedThenSignalled_StopsCleanly(t *testing.T) {
 	if _, err := r.AwaitCluster(ctx); err != nil {
 		t.Fatal(err)
 	}
-	request := holdRequest(t, c) // the shutdown waits for it
+	request := holdRequest(t, c) // the shutdown waits for this request
 	if err := r.Release(0); err != nil {
 		t.Fatal(err)
 	}
@@ -439,7 +439,7 @@ func TestServer_ReleasedThenSignalled_StopsCleanly(t *testing.T) {
 	}
 }
 
-// newRunner returns a runner for a cluster of dev.
+// newRunner returns a runner for a cluster that `revoked dev` prepared.
 func newRunner(t *testing.T, c *devcluster.Cluster) *devcluster.Runner {
 	t.Helper()
 	r, err := devcluster.NewRunner(c, devfolder.Environment(os.Environ()))
@@ -508,7 +508,7 @@ func awaitClosed(t *testing.T, addr string) {
 	}
 }
 
-func TestDev_InitOnlyFolder_RunsAsServers(t *testing.T) {
+func TestDev_InitOnlyDirectory_RunsAsServers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")
 	}
@@ -569,7 +569,7 @@ func TestDev_PortInUse_NamesIt(t *testing.T) {
 		t.Errorf("got %q, want %q in it", p.stderr, want)
 	}
 
-	// No node has run, so the folder is removed even with --keep.
+	// No node has run, so the directory is removed even with --keep.
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
 	p = startProgram(t, "dev", "--nodes", "1", "--keep", "--api-port", strconv.Itoa(port))
@@ -577,6 +577,6 @@ func TestDev_PortInUse_NamesIt(t *testing.T) {
 		t.Error("got no error with --keep")
 	}
 	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
-		t.Errorf("temporary folder: got %v and %v, want it empty", left, err)
+		t.Errorf("temporary directory: got %v and %v, want it empty", left, err)
 	}
 }

@@ -39,7 +39,7 @@ func shell(t *testing.T, dir string, env []string, script string) (string, int) 
 }
 
 // runBlock runs a block with its names replaced, after a prelude. It fails the test unless the exit
-// code is the exit code in the comment.
+// code is 0, or the one in the comment above the block.
 func runBlock(t *testing.T, b block, dir string, env []string, names *strings.Replacer, prelude string) string {
 	t.Helper()
 	code := 0
@@ -65,7 +65,8 @@ func needCurl(t *testing.T) {
 	}
 }
 
-// A docsCluster is a cluster of dev with the names that the pages use.
+// A docsCluster is a cluster started by `revoked dev`, with the node and host names that the
+// documentation uses.
 type docsCluster struct {
 	devcluster.Cluster
 	work  string // directory in which the blocks run
@@ -196,7 +197,7 @@ func (d docsCluster) checkLibraryMetrics(t *testing.T) {
 }
 
 // install.md creates a cluster of three nodes and its first clients. The test replaces only hosts,
-// ports and folders.
+// ports and directories.
 func TestDocs_Install_CreatesCluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs three nodes")
@@ -261,7 +262,8 @@ func TestDocs_Install_CreatesCluster(t *testing.T) {
 	}
 }
 
-// layOutNode copies files from pki to the folder of a node, according to the table in install.md.
+// layOutNode copies files from pki to the directory of a node, according to the table in
+// install.md.
 func layOutNode(t *testing.T, pki, etc, id string) {
 	t.Helper()
 	if err := os.MkdirAll(etc, 0o700); err != nil {

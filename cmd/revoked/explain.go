@@ -132,7 +132,7 @@ func printPast(cmd *cobra.Command, x client.PastAnswer) error {
 	return cli.PrintPairs(cmd.OutOrStdout(), pairs...)
 }
 
-// ending describes who revoked something, when and why.
+// ending describes who revoked a token, when and why.
 func ending(by, at, reason string, index uint64) string {
 	text := fmt.Sprintf("by %s at %s, log index %d", by, at, index)
 	if reason != "" {

@@ -13,7 +13,7 @@ import (
 // docs/faults.md has every row once, and every test that its commands name exists in the package of
 // the command.
 func TestDocs_FaultCommands_NameTests(t *testing.T) {
-	const matrix = 65 // rows of the groups processes to membership
+	const matrix = 65 // number of rows in the groups from "processes" to "membership"
 	row := regexp.MustCompile(`^\| (\d+) \|`)
 	command := regexp.MustCompile("`(?:\\w+=\\w+ )*go test [^`]*-run '([^']*)' \\./([\\w/]+)`")
 	seen := map[int]int{}

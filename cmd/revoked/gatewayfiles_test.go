@@ -24,7 +24,7 @@ const localProxy = "http://127.0.0.1:8480"
 
 // The examples that no test runs have only known members with the right types. They ask the proxy
 // in local.cfg, cache no answers, and refuse a request when they get no answer.
-func TestGatewayFiles_NotRun_AreConsistent(t *testing.T) {
+func TestGatewayFiles_WithoutTestRun_AreConsistent(t *testing.T) {
 	if !strings.Contains(readPage(t, "deploy/examples/haproxy/local.cfg"), "bind 127.0.0.1:8480\n") {
 		t.Error("local.cfg: got another address, want 127.0.0.1:8480")
 	}

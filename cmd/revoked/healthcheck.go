@@ -43,11 +43,11 @@ func healthcheckCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&addr, "addr", "",
-		"URL of the API, or plain http of metrics_addr (REVOKED_ADDR; default "+call.DefaultAddr+")")
+		"URL of the API, or http URL of metrics_addr (REVOKED_ADDR; default "+call.DefaultAddr+")")
 	cmd.Flags().StringVar(&ca, "cacert", "",
 		"file of the CA of the API's certificate (REVOKED_CACERT; default: the system's)")
 	cmd.Flags().StringVar(&configFile, "config", "", "settings file of the node on this machine (REVOKED_CONFIG)")
-	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Second, "longest wait")
+	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Second, "maximum time to wait for an answer")
 	cmd.Flags().BoolVar(&revoke, "revoke", false, "also require a leader")
 	return cmd
 }
@@ -95,7 +95,7 @@ func trustOnly(certFile, keyFile string) (*tls.Config, error) {
 	tlsConfig.RootCAs.AddCert(cert.Leaf)
 	switch leaf := cert.Leaf; {
 	case len(leaf.DNSNames) > 0:
-		tlsConfig.ServerName = strings.Replace(leaf.DNSNames[0], "*", "any", 1) // replaces a wildcard
+		tlsConfig.ServerName = strings.Replace(leaf.DNSNames[0], "*", "any", 1) // a name that the wildcard matches
 	case len(leaf.IPAddresses) > 0:
 		tlsConfig.ServerName = leaf.IPAddresses[0].String()
 	}

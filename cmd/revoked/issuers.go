@@ -247,7 +247,7 @@ var checkSteps = [...]struct{ name, reason, problem string }{
 }
 
 // explainCheck lists the steps that a token passed, and describes the step that it failed. It
-// returns "" for a reason that a newer server gave.
+// returns "" for an unknown reason, which only a newer server sends.
 func explainCheck(t client.TokenCheck) string {
 	var passed []string
 	for _, s := range checkSteps {
@@ -278,7 +278,7 @@ func printTokenCheck(cmd *cobra.Command, t client.TokenCheck) error {
 	return cli.PrintPairs(cmd.OutOrStdout(), pairs...)
 }
 
-// dateText formats Unix seconds with their date; 0 is empty.
+// dateText formats Unix seconds with their date. For 0 it returns "".
 func dateText(seconds int64) string {
 	if seconds == 0 {
 		return ""

@@ -80,7 +80,7 @@ func (k *keygenFlags) text(cmd *cobra.Command) (text, name string, err error) {
 }
 
 // readSecretLine reads the secret on standard input. It accepts a short secret with a warning: the
-// record of such a client needs imported.
+// record of a client with such a secret needs imported: true.
 func readSecretLine(cmd *cobra.Command) (string, error) {
 	buf, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), call.MaxSecretFile))
 	if err != nil {

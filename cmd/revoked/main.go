@@ -48,8 +48,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 func newRoot(stdout io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "revoked",
-		Short: "Revoke OAuth tokens everywhere at once",
-		Long: "revoked keeps OAuth tokens revoked: after any node answered 200 to a revocation,\n" +
+		Short: "Revoke OAuth tokens on every node of a cluster",
+		Long: "revoked keeps OAuth tokens revoked: once a node has answered 200 to a revocation,\n" +
 			"no node of the cluster answers active for that token again.\n\n" +
 			"Start with:  revoked dev",
 		SilenceUsage:  true, // the usage page would hide the error

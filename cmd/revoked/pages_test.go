@@ -43,7 +43,7 @@ const repository = "../.."
 type block struct {
 	page, lang, text string
 	line             int
-	test             string // argument of the comment `<!-- test -->` or `<!-- test: what -->` above it; "-": none
+	test             string // argument of the comment `<!-- test -->` or `<!-- test: what -->` above it; "-": no comment
 }
 
 func (b block) String() string { return fmt.Sprintf("%s:%d", b.page, b.line) }
@@ -559,7 +559,7 @@ func anchors(page string) []string {
 // Files and tests that the pages name exist.
 func TestDocs_Names_Exist(t *testing.T) {
 	tests := regexp.MustCompile(`\b(Test|Fuzz|Benchmark)[A-Z]\w+`)
-	// A path with a folder of the tree before it, in text or in code.
+	// A path with a directory of the tree before it, in text or in code.
 	files := regexp.MustCompile(`\b((?:api|cluster|cmd|deploy|docs|fsm|node|scripts|transport)/[\w./*-]*[\w*])`)
 	var all bytes.Buffer
 	err := fs.WalkDir(os.DirFS(repository), ".", func(path string, d fs.DirEntry, err error) error {

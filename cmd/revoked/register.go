@@ -31,7 +31,7 @@ type registerFlags struct {
 	flags                           *pflag.FlagSet
 }
 
-// grantFlags describe one grant.
+// grantFlags are the names of the flags that describe one grant.
 var grantFlags = []string{
 	"grant", "client", "subject", "session", "username", "issuer", "scope", "audience",
 	"access-token-file", "refresh-token-file", "expires-in", "refresh-expires-in",
@@ -221,7 +221,7 @@ func (r *registerFlags) registerStream(cmd *cobra.Command, conn *call.Flags) err
 		}
 	}
 	if sum.Failed > 0 {
-		return fmt.Errorf("%d registrations failed; it is safe to send them again", sum.Failed)
+		return fmt.Errorf("failed registrations: %d; it is safe to send the whole file again", sum.Failed)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ func revokeAllCommand() *cobra.Command {
 		Short: "Revoke all tokens of a client, subject, session, grant or issuer",
 		Long: "Create a cut-off: it revokes every token of the matching grants that was issued at or before a\n" +
 			"time (default: now), including tokens registered later. Selectors of different kinds must all\n" +
-			"match. --dry-run counts the live grants that match and changes nothing. --expect N fails unless\n" +
+			"match. --dry-run counts the active grants that match and changes nothing. --expect N fails unless\n" +
 			"exactly N match.",
 		Example: "  revoked revoke-all --subject alice --reason \"account taken over\"\n" +
 			"  revoked revoke-all --client app --subject alice --dry-run",
@@ -41,8 +41,8 @@ func revokeAllCommand() *cobra.Command {
 	before := f.String("issued-before", "",
 		"only tokens issued at or before this time: Unix seconds, 2026-01-31 (00:00 UTC) or 2026-01-31T12:00:00Z "+
 			"(default: now)")
-	f.BoolVar(&cut.DryRun, "dry-run", false, "count the live grants that match; change nothing")
-	expect := f.Int("expect", 0, "fail unless exactly this many live grants match")
+	f.BoolVar(&cut.DryRun, "dry-run", false, "count the active grants that match; change nothing")
+	expect := f.Int("expect", 0, "fail unless exactly this many active grants match")
 	f.StringVar(&cut.Reason, "reason", "", "reason, shown in the feed")
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		selected := false
@@ -80,7 +80,7 @@ func revokeAllCommand() *cobra.Command {
 		func(cmd *cobra.Command, r client.CutoffResult) error { return printCutoff(cmd, cut.DryRun, r) })
 }
 
-// printCutoff prints the effect of a cut-off, or with dryRun the effect that it would have.
+// printCutoff prints the effect of a cut-off. If dryRun is set, that is the effect it would have.
 func printCutoff(cmd *cobra.Command, dryRun bool, r client.CutoffResult) error {
 	matched := "not counted"
 	if r.Matched != nil {

@@ -55,7 +55,7 @@ func revokeJTICommand() *cobra.Command {
 // A denyList is a file of jti that is sent as lines of JSON.
 type denyList struct {
 	template client.JTIRevocation
-	failed   error // why the file could not be read
+	failed   error // error that ended the read of the file
 }
 
 // send sends the jti in a file and prints the results as they arrive.
@@ -103,7 +103,7 @@ func (d *denyList) send(cmd *cobra.Command, conn *call.Flags, c *client.Client, 
 		}
 	}
 	if sum.Failed > 0 {
-		return fmt.Errorf("%d jti were not revoked; it is safe to send them again", sum.Failed)
+		return fmt.Errorf("failed revocations: %d; it is safe to send the whole file again", sum.Failed)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func callForSecret(
 	a, err := do(c, cmd.Context(), args)
 	if err != nil {
 		if f != nil {
-			_ = os.Remove(file) // still empty
+			_ = os.Remove(file) // the file is still empty
 		}
 		return conn.Advise(err)
 	}

@@ -21,7 +21,7 @@ func serverCommand() *cobra.Command {
 		Short: "Run one node",
 		Long: "Run one node. Every setting is a key of the file, a flag and a variable: node_id, --node-id,\n" +
 			"REVOKED_NODE_ID. A flag overrides a variable, a variable the file, the file the default. A relative\n" +
-			"path in the file starts from the folder of the file, any other from the working directory. The\n" +
+			"path in the file is relative to the directory of the file, any other to the working directory. The\n" +
 			"node reads certificates and log_level again on SIGHUP and when their files change.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -80,7 +80,7 @@ func notifyStop(signals ...os.Signal) (stop serverStop, end func()) {
 }
 
 // watchParent calls stop when the parent closes its end of the pipe or exits. A read in progress
-// cannot be canceled, so this goroutine may live as long as the process.
+// cannot be canceled, so this goroutine may run as long as the process.
 func watchParent(fd int, stop func()) {
 	defer stop()
 	f := os.NewFile(uintptr(fd), "parent")

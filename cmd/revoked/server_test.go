@@ -28,7 +28,7 @@ import (
 	"revoked/transport/pki"
 )
 
-// oneNode creates the folder of a cluster of one node and returns it with a free address for
+// oneNode creates the directory of a cluster of one node and returns it with a free address for
 // metrics.
 func oneNode(t *testing.T) (c devcluster.Cluster, metricsAddr string) {
 	t.Helper()
@@ -233,7 +233,7 @@ func TestServer_NoMetricsNetworks_Authenticates(t *testing.T) {
 
 // metrics_addr serves health and metrics in plain HTTP and nothing else. healthcheck finds it, and
 // the API port, in the settings.
-func TestServer_MetricsListener_AndHealthcheck(t *testing.T) {
+func TestServer_MetricsAddr_ServesHealthAndMetrics(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node")
 	}
@@ -386,8 +386,8 @@ func TestServer_ClientCAs_AreReloaded(t *testing.T) {
 		return runWith(t, "shop-token", "token", "introspect", "-", "--client-id", "web",
 			"--client-cert", filepath.Join(dir, name+".pem"), "--client-key", filepath.Join(dir, name+".key"))
 	}
-	// expect waits until the node accepts certificates of one CA, and checks that it refuses those of
-	// the other.
+	// expect waits until the node accepts certificates of one CA, and checks that it refuses those
+	// of the other.
 	expect := func(known, unknown string) {
 		t.Helper()
 		await.Until(t, "an answer to a certificate of the CA "+known, func() bool {
@@ -400,7 +400,7 @@ func TestServer_ClientCAs_AreReloaded(t *testing.T) {
 	}
 	expect("old", "new")
 	trust("new")
-	expect("new", "old") // found by the watcher
+	expect("new", "old") // the node noticed that the file changed
 	trust("old")
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)

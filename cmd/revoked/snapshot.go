@@ -220,7 +220,7 @@ func snapshotRestoreCommand() *cobra.Command {
 			}
 			return err
 		}
-		header.Bytes = backup.Bytes // size of the whole stream
+		header.Bytes = backup.Bytes // bytes of the whole backup
 		ended := fmt.Sprintf("every token issued before %s is revoked, and registrations need issued_at",
 			header.Stamp.Std().Format(time.RFC3339))
 		if *acceptLoss {
@@ -228,7 +228,7 @@ func snapshotRestoreCommand() *cobra.Command {
 				cli.Clean(*reason))
 		}
 		_, err = fmt.Fprintf(cmd.ErrOrStderr(),
-			"restored to %s: %s; start the node with node_id %s, then let others join it\n",
+			"restored to %s: %s; start the node with node_id %s, then join other nodes to it\n",
 			*dataDir, ended, cli.Clean(id))
 		if err != nil {
 			return err

@@ -79,7 +79,7 @@ func TestSnapshotSave_Backup_IsVerified(t *testing.T) {
 	node := snapshotNode(t, good, false)
 	useNodes(t, node.URL, node)
 	file := filepath.Join(t.TempDir(), "backup")
-	t.Run("writes a whole one, readable by its owner only", func(t *testing.T) {
+	t.Run("writes a whole backup, readable by its owner only", func(t *testing.T) {
 		if got := runWith(t, "", "snapshot", "save", file); got.code != 0 {
 			t.Fatalf("got exit %d and %q, want 0", got.code, got.stderr)
 		}
@@ -91,7 +91,7 @@ func TestSnapshotSave_Backup_IsVerified(t *testing.T) {
 			t.Errorf("mode: got %v and %v, want 0600", info.Mode(), err)
 		}
 	})
-	t.Run("never over an existing file, unless forced", func(t *testing.T) {
+	t.Run("replaces an existing file only if forced", func(t *testing.T) {
 		if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -84,7 +84,7 @@ func needCommand(cmd *cobra.Command, args []string) error {
 	return cli.UsageError("%s%s", msg, suggestCommand(cmd, args))
 }
 
-// suggestCommand names commands that resemble args, or "". It never repeats args.
+// suggestCommand names commands that resemble args, or "". It never quotes args.
 func suggestCommand(cmd *cobra.Command, args []string) string {
 	near := cmd.SuggestionsFor(args[0])
 	if len(near) == 0 { // such as `revoked cluster members` and `revoked token client list`

@@ -7,10 +7,10 @@ import (
 	"revoked"
 )
 
-// Limits of an Acknowledge operation. They bound its row.
+// Limits of an Acknowledge operation, and so of its row.
 const (
-	MaxAcknowledged = 4096 // entries in one operation
-	maxAckNodes     = 64   // the bits of Acknowledge.waited
+	MaxAcknowledged = 4096 // maximum number of entries in one operation
+	maxAckNodes     = 64   // maximum number of nodes: the bits of each element of Acknowledge.waited
 )
 
 // AcknowledgeOp returns the operation that records when entries became final. list must be in the

@@ -56,7 +56,7 @@ func Via(op *Op, node string) *Op {
 	return op
 }
 
-// InChunk lets op share an audit entry with its neighbors of the same call.
+// InChunk marks op to share an audit entry with the neighboring operations of the same call.
 func InChunk(op *Op) *Op {
 	if op.Origin == nil {
 		op.Origin = new(Origin)
@@ -65,7 +65,7 @@ func InChunk(op *Op) *Op {
 	return op
 }
 
-// WithoutOrigin returns op in the form that programs before version [Audit] understand. It does not
+// WithoutOrigin returns op in the form that programs before version [Audit] support. It does not
 // modify op.
 func WithoutOrigin(op *Op) *Op {
 	if op.Origin == nil {
@@ -85,16 +85,16 @@ func IsAudited(op *Op) bool {
 }
 
 // IsAlwaysAudited reports whether an accepted op leaves an audit entry even if it changes nothing.
-// There are two exceptions. The first is a key fetch by the leader: it has no caller and repeats.
-// The second is JoinNode and EnrollNode: a node sends either again if the leader failed before it
-// changed the configuration.
+// It is false for two kinds of audited operations. The first is a periodic key fetch by the leader,
+// which has no caller. The second is JoinNode and EnrollNode: a node retries them if the leader
+// failed before it changed the configuration.
 func IsAlwaysAudited(op *Op) bool {
 	return IsAudited(op) && op.GetJoinNode() == nil && op.GetEnrollNode() == nil &&
 		(op.GetPutIssuerKeys() == nil || op.GetOrigin().GetCaller() != nil)
 }
 
-// checkNote rejects a kind that rows cannot hold, a digest of the wrong length, and texts that are
-// too long.
+// checkNote rejects a kind that rows cannot encode, a digest of the wrong length, and texts that
+// are too long.
 func checkNote(m *Note) error {
 	if !revoked.IsAuditKind(revoked.AuditKind(m.GetKind())) {
 		return invalid("kind", "unknown")
@@ -111,7 +111,7 @@ func checkNote(m *Note) error {
 }
 
 // Describe returns the audit entry of op without Index, Time and the outcome. ok is false if
-// [IsAudited] is. op must have passed Admit.
+// [IsAudited] reports false. op must have passed Admit.
 func Describe(op *Op) (e revoked.AuditEntry, ok bool) {
 	if !IsAudited(op) {
 		return e, false
@@ -122,7 +122,7 @@ func Describe(op *Op) (e revoked.AuditEntry, ok bool) {
 	return e, true
 }
 
-// CallOf returns an audit entry with the actor of op and the call that it came from.
+// CallOf returns an audit entry with the actor of op, and the node and request id of its call.
 func CallOf(op *Op) (e revoked.AuditEntry) {
 	actor, origin := op.GetActor(), op.GetOrigin()
 	if actor.GetClientId() == "" {
@@ -234,7 +234,7 @@ var setByApply = map[protoreflect.Name]bool{
 type Record = proto.Message
 
 // Changes names the fields that differ between two records of one type, in the order of their
-// descriptor. It shows the values of short fields, never of a secret. The texts are part of the
+// descriptor. It includes the values of short fields, never a secret. The texts are part of the
 // state, so they must never change.
 func Changes(was, now Record) (list []string) {
 	a, b := was.ProtoReflect(), now.ProtoReflect()

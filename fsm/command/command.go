@@ -10,7 +10,7 @@ import (
 	"revoked"
 )
 
-// Limits of a command. They bound a log entry, and with it the memory that Decode allocates.
+// Limits of a command. They limit the size of a log entry, and so the memory that Decode allocates.
 const (
 	format = 0x01 // first byte of every command
 	// MaxBytes is the size of the largest command that Encode returns and Decode accepts.
@@ -22,22 +22,22 @@ const (
 // typeTick is the type byte of Tick.
 const typeTick = 3
 
-// A Command is the message of one log entry. Stamp is the leader's clock when it proposed the
-// entry. The stamp is the only clock of Apply, which raises it monotonically.
+// A Command is the message of one log entry. GetStamp returns the time of the leader's clock when
+// the leader proposed the entry. Apply has no other clock. The stamp of the state never decreases.
 type Command interface {
 	proto.Message
 	GetStamp() int64
 }
 
-// types lists the commands by type byte. A number keeps its meaning forever: logs and backups hold
-// it.
+// types lists the commands by type byte. A number must keep its meaning forever, because logs and
+// backups contain it.
 var types = [...]Command{
 	1: (*Batch)(nil), 2: (*Epoch)(nil), typeTick: (*Tick)(nil), 4: (*Bootstrap)(nil),
 	5: (*Expire)(nil), 6: (*Compact)(nil),
 }
 
 // typeOf returns the type byte of c, or 0 for a message that is not a command. It compares types,
-// not names, so a message of another package never passes.
+// not names, so a message of another package never matches.
 func typeOf(c Command) byte {
 	for t, v := range types {
 		if v != nil && v.ProtoReflect().Type() == c.ProtoReflect().Type() {
@@ -62,7 +62,7 @@ func Encode(c Command) ([]byte, error) {
 }
 
 // Decode is the inverse of Encode. It refuses more than MaxBytes, an unknown format or type, and an
-// unknown field at any depth. A command must not be applied in part. The error wraps
+// unknown field at any depth, because a command must not be applied in part. The error wraps
 // revoked.ErrInvalid. Decode never panics and does not retain b.
 func Decode(b []byte) (Command, error) {
 	if err := checkSize(b); err != nil {
@@ -159,7 +159,7 @@ func checkSize(b []byte) error {
 	return nil
 }
 
-// nameOf returns the name of a message for errors. It shows none of its values.
+// nameOf returns the name of the type of a message, for errors. It contains no values.
 func nameOf(m proto.Message) string { return string(m.ProtoReflect().Descriptor().Name()) }
 
 // CheckKnown returns an error that wraps revoked.ErrInvalid if m has an unknown field at any depth.

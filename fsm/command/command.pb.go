@@ -35,7 +35,7 @@ type Actor struct {
 	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	Admin         bool                   `protobuf:"varint,3,opt,name=admin,proto3" json:"admin,omitempty"`
-	Assertion     *Assertion             `protobuf:"bytes,4,opt,name=assertion,proto3" json:"assertion,omitempty"` // since version 5: the assertion that authenticated the client; absent: another method did
+	Assertion     *Assertion             `protobuf:"bytes,4,opt,name=assertion,proto3" json:"assertion,omitempty"` // since version 5: the assertion that authenticated the client; absent: another method was used
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -159,7 +159,7 @@ func (x *Assertion) GetRequest() []byte {
 	return nil
 }
 
-// Type 1. Operations of clients, applied in order. Each op succeeds or fails by itself.
+// Type 1. Operations of clients, applied in order. Each op succeeds or fails independently.
 type Batch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stamp         int64                  `protobuf:"varint,1,opt,name=stamp,proto3" json:"stamp,omitempty"`
@@ -669,9 +669,9 @@ func (*Op_Members) isOp_Kind() {}
 type Origin struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`                            // node that received the call
-	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // of the call
-	Chunk         bool                   `protobuf:"varint,3,opt,name=chunk,proto3" json:"chunk,omitempty"`                         // neighbors of the same call share one entry
-	Caller        *Actor                 `protobuf:"bytes,4,opt,name=caller,proto3" json:"caller,omitempty"`                        // of an operation of the cluster itself: the client that asked for it
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // id of the call
+	Chunk         bool                   `protobuf:"varint,3,opt,name=chunk,proto3" json:"chunk,omitempty"`                         // neighboring operations of the same call share one audit entry
+	Caller        *Actor                 `protobuf:"bytes,4,opt,name=caller,proto3" json:"caller,omitempty"`                        // client that requested an operation of the cluster itself
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -817,12 +817,12 @@ type AuditObject struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	GrantId       string                 `protobuf:"bytes,2,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"`
-	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"` // of an issuer
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"` // name of an issuer
 	Issuer        string                 `protobuf:"bytes,4,opt,name=issuer,proto3" json:"issuer,omitempty"`
 	Node          string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
 	Thumbprint    string                 `protobuf:"bytes,6,opt,name=thumbprint,proto3" json:"thumbprint,omitempty"`
-	JoinToken     string                 `protobuf:"bytes,7,opt,name=join_token,json=joinToken,proto3" json:"join_token,omitempty"` // its id
-	Digest        []byte                 `protobuf:"bytes,8,opt,name=digest,proto3" json:"digest,omitempty"`                        // of a token, or of a text that is not an id
+	JoinToken     string                 `protobuf:"bytes,7,opt,name=join_token,json=joinToken,proto3" json:"join_token,omitempty"` // id of the join token
+	Digest        []byte                 `protobuf:"bytes,8,opt,name=digest,proto3" json:"digest,omitempty"`                        // digest of a token, or of a text that is not an id
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1845,7 +1845,7 @@ func (x *PutSettings) GetIfVersion() uint64 {
 	return 0
 }
 
-// AdmitNode lets a node join for ttl, counted from the stamp.
+// AdmitNode allows a node to join for ttl, counted from the stamp.
 type AdmitNode struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -2009,7 +2009,7 @@ func (x *BarNode) GetReason() string {
 type JoinNode struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	TokenHash     []byte                 `protobuf:"bytes,2,opt,name=token_hash,json=tokenHash,proto3" json:"token_hash,omitempty"` // empty: the node has no token
+	TokenHash     []byte                 `protobuf:"bytes,2,opt,name=token_hash,json=tokenHash,proto3" json:"token_hash,omitempty"` // hash of the token or of its public key; empty: the node has no token
 	HasKey        bool                   `protobuf:"varint,3,opt,name=has_key,json=hasKey,proto3" json:"has_key,omitempty"`         // since version 7: token_hash is the hash of the public key, which the leader has verified
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2066,12 +2066,13 @@ func (x *JoinNode) GetHasKey() bool {
 	return false
 }
 
-// EnrollNode uses a join token with a key for a node and the key of its certificate. The same node and
-// key may repeat it. It has no actor: the leader proposes it before a member signs the certificate.
+// EnrollNode uses a join token with a key for a node and the key of its certificate. A retry for the same
+// node and key changes nothing. It has no actor: the leader proposes it before a member signs the
+// certificate.
 type EnrollNode struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	TokenHash     []byte                 `protobuf:"bytes,2,opt,name=token_hash,json=tokenHash,proto3" json:"token_hash,omitempty"` // of the public key of the token, which the leader has verified
+	TokenHash     []byte                 `protobuf:"bytes,2,opt,name=token_hash,json=tokenHash,proto3" json:"token_hash,omitempty"` // digest of the public key of the token, which the leader has verified
 	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`                              // SHA-256 of the SubjectPublicKeyInfo of the node
 	Signer        string                 `protobuf:"bytes,4,opt,name=signer,proto3" json:"signer,omitempty"`                        // member that signs the certificate
 	unknownFields protoimpl.UnknownFields
@@ -2136,7 +2137,7 @@ func (x *EnrollNode) GetSigner() string {
 	return ""
 }
 
-// SetVoting records whether an administrator lets a member vote.
+// SetVoting records whether an administrator allows a member to vote.
 type SetVoting struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -2197,9 +2198,9 @@ func (x *SetVoting) GetCall() uint32 {
 	return 0
 }
 
-// Members tells the audit log which servers are in the configuration of Raft. Apply writes an entry
-// for each change that the cluster made by itself. It has no actor, and is refused if the state has
-// learned of another configuration since.
+// Members records for the audit log which servers are in the configuration of Raft. Apply writes an
+// entry for each change that the cluster made by itself. It has no actor. Apply refuses it if the state
+// has recorded another configuration since.
 type Members struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Members       []*Member              `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"` // in the order of the servers
@@ -2397,8 +2398,8 @@ func (x *CreateJoinToken) GetHasKey() bool {
 	return false
 }
 
-// DeleteJoinToken deletes a token, and withdraws the admission that a token with a key gave a node
-// that is not a member.
+// DeleteJoinToken deletes a token. If the token has a key, it also withdraws the admission of the node
+// that used it, unless the node is a member.
 type DeleteJoinToken struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2616,7 +2617,7 @@ type IssuerRecord struct {
 	EarlierLifetime      int64                  `protobuf:"varint,23,opt,name=earlier_lifetime,json=earlierLifetime,proto3" json:"earlier_lifetime,omitempty"`
 	LifetimeSince        int64                  `protobuf:"varint,24,opt,name=lifetime_since,json=lifetimeSince,proto3" json:"lifetime_since,omitempty"`
 	DeletedAt            int64                  `protobuf:"varint,25,opt,name=deleted_at,json=deletedAt,proto3" json:"deleted_at,omitempty"`
-	Due                  int64                  `protobuf:"varint,26,opt,name=due,proto3" json:"due,omitempty"` // the time of the row's queue entry
+	Due                  int64                  `protobuf:"varint,26,opt,name=due,proto3" json:"due,omitempty"` // time of the row's queue entry
 	EarlierSkew          int64                  `protobuf:"varint,27,opt,name=earlier_skew,json=earlierSkew,proto3" json:"earlier_skew,omitempty"`
 	SkewSince            int64                  `protobuf:"varint,28,opt,name=skew_since,json=skewSince,proto3" json:"skew_since,omitempty"`
 	Earlier              []*EarlierMapping      `protobuf:"bytes,29,rep,name=earlier,proto3" json:"earlier,omitempty"` // the oldest first
@@ -3042,11 +3043,11 @@ func (x *DeleteIssuer) GetName() string {
 	return ""
 }
 
-// PutIssuerKeys brings the keys that the leader has fetched. It has no actor.
+// PutIssuerKeys stores the keys that the leader has fetched. It has no actor.
 type PutIssuerKeys struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	KeysVersion   uint64                 `protobuf:"varint,2,opt,name=keys_version,json=keysVersion,proto3" json:"keys_version,omitempty"` // of the keys that it replaces
+	KeysVersion   uint64                 `protobuf:"varint,2,opt,name=keys_version,json=keysVersion,proto3" json:"keys_version,omitempty"` // version of the keys that it replaces
 	Keys          []*IssuerKeyRecord     `protobuf:"bytes,3,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3155,13 +3156,13 @@ func (x *BanIssuerKey) GetThumbprint() string {
 	return ""
 }
 
-// RevokeJWT revokes a JWT of a trusted issuer. With digests, a node has verified the token, and the
-// fields but reason are from it. Without them, only issuer, jti, expires_at and reason are set.
+// RevokeJWT revokes a JWT of a trusted issuer. With digests, a node has verified the token, and all
+// fields except reason come from it. Without them, only issuer, jti, expires_at and reason are set.
 type RevokeJWT struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Issuer         string                 `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"` // the iss claim
 	Jti            string                 `protobuf:"bytes,2,opt,name=jti,proto3" json:"jti,omitempty"`
-	Digests        [][]byte               `protobuf:"bytes,3,rep,name=digests,proto3" json:"digests,omitempty"` // of the token and, if its signature has one, of the other form of that signature
+	Digests        [][]byte               `protobuf:"bytes,3,rep,name=digests,proto3" json:"digests,omitempty"` // digests of the token and, if its signature has a second form, of the token with that form
 	ClientId       string                 `protobuf:"bytes,4,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	Subject        string                 `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
 	Session        string                 `protobuf:"bytes,6,opt,name=session,proto3" json:"session,omitempty"`
@@ -3169,10 +3170,10 @@ type RevokeJWT struct {
 	IssuedAt       int64                  `protobuf:"varint,8,opt,name=issued_at,json=issuedAt,proto3" json:"issued_at,omitempty"`
 	ExpiresAt      int64                  `protobuf:"varint,9,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // 0: unknown
 	Audience       []string               `protobuf:"bytes,10,rep,name=audience,proto3" json:"audience,omitempty"`
-	Thumbprint     string                 `protobuf:"bytes,11,opt,name=thumbprint,proto3" json:"thumbprint,omitempty"` // of the key that verified the token
+	Thumbprint     string                 `protobuf:"bytes,11,opt,name=thumbprint,proto3" json:"thumbprint,omitempty"` // thumbprint of the key that verified the token
 	Reason         string                 `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`
-	Earlier        []*Membership          `protobuf:"bytes,13,rep,name=earlier,proto3" json:"earlier,omitempty"`                                      // by the earlier mappings of the issuer
-	MappingVersion uint64                 `protobuf:"varint,14,opt,name=mapping_version,json=mappingVersion,proto3" json:"mapping_version,omitempty"` // of the record with which the node read the claims
+	Earlier        []*Membership          `protobuf:"bytes,13,rep,name=earlier,proto3" json:"earlier,omitempty"`                                      // memberships under the earlier mappings of the issuer
+	MappingVersion uint64                 `protobuf:"varint,14,opt,name=mapping_version,json=mappingVersion,proto3" json:"mapping_version,omitempty"` // version of the record with which the node read the claims
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -3305,7 +3306,7 @@ func (x *RevokeJWT) GetMappingVersion() uint64 {
 	return 0
 }
 
-// A Membership is the client, session and grant of a JWT by one mapping of its claims.
+// A Membership is the client, session and grant of a JWT under one mapping of its claims.
 type Membership struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
@@ -3388,8 +3389,8 @@ type Acknowledge struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nodes         []string               `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`               // at most 64; the bits of waited are their positions
 	Index         []uint64               `protobuf:"varint,2,rep,packed,name=index,proto3" json:"index,omitempty"`       // the first is absolute, each other one is relative to its predecessor
-	Applied       []int64                `protobuf:"zigzag64,3,rep,packed,name=applied,proto3" json:"applied,omitempty"` // when the leader had applied it; relative like index
-	Wait          []uint64               `protobuf:"varint,4,rep,packed,name=wait,proto3" json:"wait,omitempty"`         // from then until it was acknowledged, in microseconds
+	Applied       []int64                `protobuf:"zigzag64,3,rep,packed,name=applied,proto3" json:"applied,omitempty"` // when the leader had applied the entry; relative like index
+	Wait          []uint64               `protobuf:"varint,4,rep,packed,name=wait,proto3" json:"wait,omitempty"`         // time from applied until the entry was acknowledged, in microseconds
 	Waited        []uint64               `protobuf:"varint,5,rep,packed,name=waited,proto3" json:"waited,omitempty"`     // bit n: the leader waited for nodes[n]
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3471,7 +3472,7 @@ type Epoch struct {
 	EndsBefore int64  `protobuf:"varint,4,opt,name=ends_before,json=endsBefore,proto3" json:"ends_before,omitempty"`
 	Reason     string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Of version 5, set together: the server that leads, and the longest lease that it grants itself in
-	// the term. The next leader need not wait longer for it.
+	// the term. The next leader need not wait longer than that.
 	Server        string `protobuf:"bytes,6,opt,name=server,proto3" json:"server,omitempty"`
 	OwnLease      int64  `protobuf:"varint,7,opt,name=own_lease,json=ownLease,proto3" json:"own_lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3610,7 +3611,7 @@ func (x *Tick) GetMarks() []*Mark {
 	return nil
 }
 
-// A Mark is how far an instance of a node had come: the process with that boot id had applied index.
+// A Mark is the progress of an instance of a node: the process with that boot id had applied index.
 type Mark struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"` // Raft's server id
@@ -3749,7 +3750,7 @@ func (x *Bootstrap) GetAudited() bool {
 }
 
 // Type 5. It turns tokens that expired by `before` into stubs and drops grants, tombstones and
-// cut-offs that are over; at most `limit` records.
+// cut-offs that are no longer needed; at most `limit` records.
 type Expire struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stamp         int64                  `protobuf:"varint,1,opt,name=stamp,proto3" json:"stamp,omitempty"`
@@ -3810,7 +3811,7 @@ func (x *Expire) GetLimit() uint32 {
 	return 0
 }
 
-// Type 6. It turns at most `limit` live tokens that a revocation or a cut-off has ended into stubs.
+// Type 6. It turns at most `limit` tokens that a revocation or a cut-off has ended into stubs.
 type Compact struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stamp         int64                  `protobuf:"varint,1,opt,name=stamp,proto3" json:"stamp,omitempty"`
@@ -3873,16 +3874,16 @@ type SnapshotHead struct {
 	Stamp         int64                  `protobuf:"varint,5,opt,name=stamp,proto3" json:"stamp,omitempty"`
 	LogHash       []byte                 `protobuf:"bytes,6,opt,name=log_hash,json=logHash,proto3" json:"log_hash,omitempty"`
 	StateHash     []byte                 `protobuf:"bytes,7,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
-	Tokens        uint64                 `protobuf:"varint,8,opt,name=tokens,proto3" json:"tokens,omitempty"` // live
-	Grants        uint64                 `protobuf:"varint,9,opt,name=grants,proto3" json:"grants,omitempty"` // live
+	Tokens        uint64                 `protobuf:"varint,8,opt,name=tokens,proto3" json:"tokens,omitempty"` // number of tokens in state Live
+	Grants        uint64                 `protobuf:"varint,9,opt,name=grants,proto3" json:"grants,omitempty"` // number of grants that are not revoked
 	Clients       uint64                 `protobuf:"varint,10,opt,name=clients,proto3" json:"clients,omitempty"`
 	Cutoffs       uint64                 `protobuf:"varint,11,opt,name=cutoffs,proto3" json:"cutoffs,omitempty"`
-	Events        uint64                 `protobuf:"varint,12,opt,name=events,proto3" json:"events,omitempty"`                              // rows of the feed
+	Events        uint64                 `protobuf:"varint,12,opt,name=events,proto3" json:"events,omitempty"`                              // number of rows of the feed
 	EventsFloor   uint64                 `protobuf:"varint,13,opt,name=events_floor,json=eventsFloor,proto3" json:"events_floor,omitempty"` // the highest index dropped from the feed
 	Tombstones    uint64                 `protobuf:"varint,14,opt,name=tombstones,proto3" json:"tombstones,omitempty"`
-	Audits        uint64                 `protobuf:"varint,16,opt,name=audits,proto3" json:"audits,omitempty"`                              // rows of the audit log
+	Audits        uint64                 `protobuf:"varint,16,opt,name=audits,proto3" json:"audits,omitempty"`                              // number of rows of the audit log
 	AuditsFloor   uint64                 `protobuf:"varint,17,opt,name=audits_floor,json=auditsFloor,proto3" json:"audits_floor,omitempty"` // the highest index dropped from the audit log
-	Commands      uint32                 `protobuf:"varint,15,opt,name=commands,proto3" json:"commands,omitempty"`                          // the version of a program that can read the rows; 0: 2 or lower
+	Commands      uint32                 `protobuf:"varint,15,opt,name=commands,proto3" json:"commands,omitempty"`                          // lowest version of a program that can read the rows; 0: 2 or lower
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

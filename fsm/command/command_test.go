@@ -315,7 +315,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// An older member stops at an operation that it does not know.
+// An older member stops at an operation that it does not support.
 func TestVersionOf_NewerOps_NeedTheirVersion(t *testing.T) {
 	for _, s := range samples() {
 		want := max(map[string]uint32{"membership": 2, "issuers": 3, "issuer-mappings": 3, "operator-roles": 4,
@@ -333,7 +333,7 @@ func TestVersionOf_NewerOps_NeedTheirVersion(t *testing.T) {
 			if got := batch.Version(); got != command.Audit {
 				t.Errorf("%s: got version %d, want %d", s.name, got, command.Audit)
 			}
-			continue // the leader drops the origin for older members: it raises the version of no operation
+			continue // the leader drops the origin for older members, so it does not raise the version
 		}
 		for _, op := range batch.Ops {
 			if got := command.VersionOf(op); got != want || got > command.Version {
@@ -345,7 +345,7 @@ func TestVersionOf_NewerOps_NeedTheirVersion(t *testing.T) {
 
 // Contract 6, "Audit entry": while a member is older, an operation with an origin is accepted. A
 // note is refused, because it has no older form.
-func TestVersionOf_Origin_DoesNotCount(t *testing.T) {
+func TestVersionOf_Origin_IsIgnored(t *testing.T) {
 	by := revoked.Actor{ClientID: "app", RequestID: "r-1"}
 	op := command.RevokeOp(by, revoked.DigestToken("a"), "")
 	if op.GetOrigin().GetRequestId() != "r-1" || command.VersionOf(op) != 1 {
@@ -360,7 +360,8 @@ func TestVersionOf_Origin_DoesNotCount(t *testing.T) {
 	}
 }
 
-// The texts of an entry are bounded and have no control characters, whatever a caller sends.
+// The texts of an entry are limited in length and have no control characters, whatever a caller
+// sends.
 func TestDescribe_FreeText_IsCleaned(t *testing.T) {
 	by := revoked.Actor{ClientID: "admin", Version: 7, RequestID: strings.Repeat("r", 100)}
 	long := strings.Repeat("x", 511) + "éé"
@@ -377,7 +378,7 @@ func TestDescribe_FreeText_IsCleaned(t *testing.T) {
 	}
 }
 
-// BenchmarkDecode decodes entries as bulk registrations and revocations make them. Every member
+// BenchmarkDecode decodes entries like those of bulk registrations and revocations. Every member
 // decodes every entry.
 func BenchmarkDecode(b *testing.B) {
 	by := revoked.Actor{ClientID: "issuer"}

@@ -1,9 +1,9 @@
-// Package command holds the commands of the replicated log: their encoding, their limits, and the
-// operations that a batch carries.
+// Package command defines the commands of the replicated log: their encoding, their limits, and the
+// operations of a batch.
 //
-// Encode gives the same bytes on every member. Decode never panics and refuses a command of a type,
-// or with a field, unknown to this program. A command has digests of tokens and hashes of
-// secrets, never the tokens or secrets.
+// Encode returns the same bytes on every member. Decode never panics and refuses a command of a
+// type, or with a field, unknown to this program. A command contains digests of tokens and hashes
+// of secrets, never the tokens or secrets.
 //
 // Dangerous: the limits are part of the meaning of the log. Two members whose limits differ apply
 // the same entry differently, and their states diverge. See Version.
@@ -13,17 +13,17 @@ import "slices"
 
 //go:generate sh -c "cd ../.. && protoc -I . --go_out=. --go_opt=module=revoked fsm/command/command.proto"
 
-// Version is the highest version of operations that this program can apply. Raise it with every
-// new operation or field, and return it from VersionOf for that operation. Members announce their
-// Version; a leader proposes an operation only if every member can apply it.
+// Version is the highest version of operations that this program can apply. Raise it with every new
+// operation or field, and return the new value from VersionOf for that operation. Members report
+// their Version; a leader proposes an operation only if every member can apply it.
 const Version = 8
 
 // Audit is the version of audited commands. The leader audits an entry if every member has at least
-// that Version. [VersionOf] ignores the origin of an operation: the leader drops it from entries
-// that are not audited.
+// that Version. [VersionOf] ignores the origin of an operation: the leader drops the origin from
+// entries that are not audited.
 const Audit = 5
 
-// OwnLease is the version of terms whose first command bounds the leader's own lease.
+// OwnLease is the version of an Epoch that limits the leader's own lease.
 const OwnLease = 5
 
 // KeyTokens is the version of join tokens with a key.
@@ -32,14 +32,16 @@ const KeyTokens = 7
 // Enrollment is the version of certificates that a node gets for a join token.
 const Enrollment = 8
 
-// Rules are the newest rules, the value of Batch.rules. The leader sets the newest ones that every
-// member has by its Version. Apply keeps the rules of older entries. See fsm/DESIGN.md.
+// Rules is the newest value of Batch.rules. The leader sets the newest value that every member
+// supports, according to the Version of each. Apply uses the rules that an entry names, so an old
+// entry keeps its rules. See fsm/DESIGN.md.
 const Rules = JTIRules
 
 const (
 	// RegisterRules decide who may add to a grant, and which issued_at a token may have.
 	RegisterRules = 2
-	// JTIRules let the denial of a jti revoke the registered grants that have a token with this jti.
+	// JTIRules make the denial of a jti revoke the registered grants that have a token with this
+	// jti.
 	JTIRules = 6
 )
 
@@ -55,8 +57,8 @@ func (m *Batch) Version() uint32 {
 	return version
 }
 
-// VersionOf returns the lowest Version of a program that can apply op. Operations are never removed
-// from it: an old log may be replayed at any time.
+// VersionOf returns the lowest Version of a program that can apply op. Never remove an operation
+// from VersionOf, because an old log may be replayed at any time.
 func VersionOf(op *Op) uint32 {
 	if op.GetActor().GetAssertion() != nil {
 		return 5

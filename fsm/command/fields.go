@@ -8,8 +8,8 @@ import (
 	"revoked"
 )
 
-// Limits of an operation, in bytes or in number. They bound rows, entries and feeds. A limit may
-// change only together with Version: see the package comment.
+// Limits of an operation, in bytes or as a count. They limit the size of rows and log entries. A
+// limit may change only together with Version: see the package comment.
 const (
 	maxID      = 512
 	maxReason  = 1024
@@ -22,7 +22,7 @@ const (
 	maxHash    = 128
 
 	maxClientKeys = 16
-	maxMembers    = 256 // servers of a configuration, four times what the leader allows
+	maxMembers    = 256 // maximum number of servers in a configuration; four times what the leader allows
 )
 
 // MaxTime is the latest time that a command may contain: the last second of the year 9999.

@@ -10,7 +10,7 @@ import (
 )
 
 // PutIssuerOp returns the operation that creates i (ifVersion 0) or replaces the record whose
-// version is ifVersion. The keys of i count only if i has no JWKSURI.
+// version is ifVersion. The keys of i are used only if i has no JWKSURI.
 func PutIssuerOp(by revoked.Actor, i *revoked.Issuer, ifVersion uint64) *Op {
 	return newOp(by, &Op_PutIssuer{PutIssuer: &PutIssuer{Issuer: IssuerMessage(i), IfVersion: ifVersion}})
 }
@@ -34,8 +34,7 @@ func BanIssuerKeyOp(by revoked.Actor, name, thumbprint string) *Op {
 }
 
 // RevokeJWTOp returns the operation that revokes j. If j has digests, the caller must have verified
-// it.
-// Otherwise only the issuer, the jti and the expiry of j may be set.
+// the JWT. Otherwise only the issuer, the jti and the expiry of j may be set.
 func RevokeJWTOp(by revoked.Actor, j *revoked.JWT, reason string) *Op {
 	m := &RevokeJWT{
 		Issuer: j.Issuer, Jti: j.JTI, ClientId: j.ClientID, Subject: j.Subject, Session: j.Session,
@@ -97,8 +96,8 @@ func checkIssuerOp(op *Op) error {
 	return errNoKind
 }
 
-// checkFetchedKeys refuses a set without keys: an issuer that publishes none has failed, and its
-// keys stay.
+// checkFetchedKeys refuses a set without keys. An issuer that publishes no keys has failed, and its
+// stored keys stay.
 func checkFetchedKeys(m *PutIssuerKeys) error {
 	if n := len(m.GetKeys()); n == 0 || n > revoked.MaxKeySet {
 		return invalid("keys", "got %d, want 1 to %d", n, revoked.MaxKeySet)
@@ -123,7 +122,7 @@ func checkRevokeJWT(m *RevokeJWT) error {
 	var zero revoked.Digest
 	for i, d := range m.Digests {
 		if i > 1 || len(d) != len(zero) || string(d) == string(zero[:]) {
-			return invalid("digests", "want at most two of %d bytes that are not all zero", len(zero))
+			return invalid("digests", "want at most two, each of %d bytes that are not all zero", len(zero))
 		}
 	}
 	if n := len(m.Earlier); n > revoked.MaxEarlierMappings {
@@ -141,7 +140,7 @@ func checkRevokeJWT(m *RevokeJWT) error {
 	case len(m.Digests) == 0 && fromToken:
 		return invalid("digests", "missing, but the operation has claims of a token")
 	case len(m.Digests) == 0 && m.Jti == "":
-		return invalid("jti", "missing, and no digest")
+		return invalid("jti", "missing, and the operation has no digest")
 	case len(m.Digests) > 0 && (m.IssuedAt == 0 || m.ExpiresAt == 0 || m.Thumbprint == ""):
 		return invalid("digests", "want issued_at, expires_at and thumbprint of the token")
 	}
@@ -173,7 +172,7 @@ func IssuerMessage(i *revoked.Issuer) *IssuerRecord {
 	return m
 }
 
-// Record is the inverse of IssuerMessage. If a claim is repeated, the last one counts.
+// Record is the inverse of IssuerMessage. If a claim is repeated, its last value is used.
 func (m *IssuerRecord) Record() *revoked.Issuer {
 	i := &revoked.Issuer{
 		Name: m.Name, Issuer: m.Issuer, JWKSURI: m.JwksUri, Algorithms: m.Algorithms, TokenTypes: m.TokenTypes,

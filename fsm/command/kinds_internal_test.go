@@ -8,8 +8,8 @@ import (
 	"revoked"
 )
 
-// Every operation that is audited has a kind that rows can hold. A row without one would damage the
-// state of every member.
+// Every operation that is audited has a kind that rows can encode. A row without one would damage
+// the state of every member.
 func TestDescribe_EveryOperation_HasAKind(t *testing.T) {
 	fields := (&Op{}).ProtoReflect().Descriptor().Oneofs().ByName("kind").Fields()
 	for i := range fields.Len() {
@@ -20,7 +20,7 @@ func TestDescribe_EveryOperation_HasAKind(t *testing.T) {
 		if !IsAudited(op) {
 			continue
 		}
-		switch k := op.Kind.(type) { // as Admit has it
+		switch k := op.Kind.(type) { // sets the fields that Admit requires
 		case *Op_Revoke:
 			k.Revoke.Digest = make([]byte, len(revoked.Digest{}))
 		case *Op_Note:

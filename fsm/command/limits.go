@@ -10,10 +10,10 @@ import (
 	"revoked"
 )
 
-// Admit returns an error if op is invalid in every state. The error is ErrInvalid or
+// Admit returns an error if op is invalid whatever the state is. The error is ErrInvalid or
 // ErrUnprocessable for a field that is malformed or over its limit. It is ErrForbidden for an
-// operation without an actor. The leader calls it before it proposes op. Apply repeats it, because
-// a leader of another version may have proposed op.
+// operation that lacks a required actor, or that must not have one. The leader calls Admit before
+// it proposes op. Apply calls it again, because a leader of another version may have proposed op.
 func Admit(op *Op) error {
 	if err := check(op); err != nil {
 		return err
@@ -26,9 +26,9 @@ func Admit(op *Op) error {
 	if op.GetActor().GetClientId() == "" && !mayBeOwn(op) {
 		return fmt.Errorf("%w: operation without an actor", revoked.ErrForbidden)
 	}
-	// Only the leader verifies proofs.
+	// Only the leader verifies the proof that a node has the key, so no client may propose these.
 	if op.GetActor().GetClientId() != "" && (op.GetJoinNode().GetHasKey() || op.GetEnrollNode() != nil) {
-		return fmt.Errorf("%w: join by a client", revoked.ErrForbidden)
+		return fmt.Errorf("%w: operation must not have an actor", revoked.ErrForbidden)
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func checkMembership(op *Op) error {
 		if n := len(k.JoinNode.GetTokenHash()); n != 0 && n != len(revoked.Digest{}) {
 			return invalid("token_hash", "got %d bytes, want %d", n, len(revoked.Digest{}))
 		} else if n == 0 && k.JoinNode.GetHasKey() {
-			return invalid("token_hash", "is missing")
+			return invalid("token_hash", "missing")
 		}
 		return revoked.CheckNodeID(k.JoinNode.GetNode())
 	case *Op_EnrollNode:
@@ -119,8 +119,8 @@ func checkMembership(op *Op) error {
 	return checkIssuerOp(op)
 }
 
-// checkMembers checks a configuration. The servers must be in order, so that a configuration has
-// only one row.
+// checkMembers checks a configuration. The servers must be in order, so that each configuration has
+// only one encoding.
 func checkMembers(m *Members) error {
 	list := m.List()
 	if n := len(list); n == 0 || n > maxMembers {
@@ -137,7 +137,8 @@ func checkMembers(m *Members) error {
 	return nil
 }
 
-// checkJoinToken checks a token by its digest: the token itself never reaches the log.
+// checkJoinToken checks the creation of a join token. It sees only the digest: the token itself
+// never reaches the log.
 func checkJoinToken(m *CreateJoinToken) error {
 	if n := len(m.GetHash()); n != len(revoked.Digest{}) {
 		return invalid("hash", "got %d bytes, want %d", n, len(revoked.Digest{}))
@@ -161,8 +162,8 @@ func checkEnrollNode(m *EnrollNode) error {
 // checkTTL checks a time to live in nanoseconds. Apply adds it to the stamp of the entry.
 func checkTTL(ns int64) error { return revoked.CheckAdmissionTTL(time.Duration(ns)) }
 
-// checkRegister checks a registration on its own. A repeated digest within it is an error, because
-// the rules write each token once.
+// checkRegister checks a registration without the state. A repeated digest within it is an error,
+// because the rules write each token once.
 func checkRegister(m *Register) error {
 	for _, err := range [...]error{
 		checkID("grant_id", m.GetGrantId()), checkID("client_id", m.GetClientId()),
@@ -240,14 +241,14 @@ func checkCutoff(m *MakeCutoff) error {
 }
 
 // Roles that a record may name. OperatorRoles adds the newer ones. A program that does not support
-// them does not support the field either: it stops instead of refusing the record.
+// them does not support that field either, so it stops instead of refusing the record.
 var (
 	oldestRoles = []revoked.Role{revoked.RoleAdmin, revoked.RoleIssuer, revoked.RoleResourceServer}
 	newerRoles  = []revoked.Role{revoked.RoleOperator, revoked.RoleViewer, revoked.RoleAuditor}
 )
 
-// Methods that a record may name. Its keys or its certificate subject add the newer ones, by which
-// an older program stops, as with OperatorRoles.
+// Methods that a record may name. A record with keys or a certificate subject may also name the
+// newer ones. An older program stops at these fields, as with OperatorRoles.
 var (
 	oldestMethods = []string{revoked.AuthBasic, revoked.AuthPost}
 	newerMethods  = []string{revoked.AuthPrivateKey, revoked.AuthTLS, revoked.AuthSelfSigned}
@@ -259,8 +260,8 @@ func (m *ClientRecord) hasStrongMethods() bool {
 }
 
 // CheckClient returns an error that wraps ErrInvalid or ErrUnprocessable for a record that must not
-// be stored. It is weaker than revoked.ValidateClient, and frozen: it decides which records of a
-// Bootstrap every version applies.
+// be stored. It checks less than revoked.ValidateClient. It must never change, because it decides
+// which records of a Bootstrap every version applies.
 func CheckClient(c *ClientRecord) error {
 	roles := oldestRoles
 	if c.GetOperatorRoles() {
@@ -298,7 +299,8 @@ func checkEnum[T ~string](name string, list []string, allowed ...T) error {
 	return nil
 }
 
-// checkSecrets checks stored hashes. A public client cannot authenticate, so it must not have any.
+// checkSecrets checks stored hashes. A public client cannot authenticate, so it must not have
+// secrets or roles.
 func checkSecrets(c *ClientRecord) error {
 	if c.GetType() == string(revoked.Public) {
 		if len(c.Secrets) > 0 || len(c.Roles) > 0 {
@@ -335,8 +337,8 @@ func checkStrongMethods(c *ClientRecord) error {
 }
 
 // AdmitBootstrap checks a whole bootstrap before it is proposed. It returns an error that names the
-// first bad record: a client that revoked.ValidateClient refuses or whose id repeats, or settings
-// out of bounds. Apply cannot refuse a bootstrap: see fsm/DESIGN.md.
+// first invalid record: a client that revoked.ValidateClient refuses, a duplicate client id, or
+// settings out of bounds. Apply cannot refuse a bootstrap: see fsm/DESIGN.md.
 func AdmitBootstrap(m *Bootstrap) error {
 	if m.Settings != nil {
 		if s := m.Settings.Settings(); revoked.ValidateSettings(&s) != nil {

@@ -9,7 +9,7 @@ import (
 )
 
 // RegisterOp returns the operation that registers r for the actor by. It shares the slices of r,
-// and allocates all tokens together: bulk registrations create many.
+// and allocates all tokens together, because bulk registrations create many.
 func RegisterOp(by revoked.Actor, r revoked.Registration) *Op {
 	by.RequestID, by.Via = "", "" // no audit entry names them
 	m := &Register{
@@ -66,14 +66,14 @@ func PutSettingsOp(by revoked.Actor, s revoked.Settings, ifVersion uint64) *Op {
 	return newOp(by, &Op_PutSettings{PutSettings: m})
 }
 
-// AdmitNodeOp returns the operation that lets a node join for ttl. The node never votes if nonVoter
-// is set.
+// AdmitNodeOp returns the operation that allows a node to join for ttl. The node never votes if
+// nonVoter is set.
 func AdmitNodeOp(by revoked.Actor, node string, nonVoter bool, ttl time.Duration) *Op {
 	return newOp(by, &Op_AdmitNode{AdmitNode: &AdmitNode{Node: node, NonVoter: nonVoter, Ttl: int64(ttl)}})
 }
 
 // WithdrawNodeOp returns the operation that withdraws the admission of a node. The zero actor is
-// the cluster: the node left.
+// the cluster itself, after the node has left.
 func WithdrawNodeOp(by revoked.Actor, node string) *Op {
 	return newOp(by, &Op_WithdrawNode{WithdrawNode: &WithdrawNode{Node: node}})
 }
@@ -86,8 +86,8 @@ func BarNodeOp(by revoked.Actor, node, reason string) *Op {
 
 // JoinNodeOp returns the operation with which the leader uses up the admission of a node that
 // joins. token is the digest of the join token that the node sent, zero if it sent none. The result
-// wraps ErrForbidden if neither admits the node. A second JoinNode of the same node changes
-// nothing.
+// wraps ErrForbidden if neither an admission nor the token admits the node. A second JoinNode of
+// the same node changes nothing.
 func JoinNodeOp(node string, token revoked.Digest) *Op {
 	m := &JoinNode{Node: node}
 	if !token.IsZero() {
@@ -96,7 +96,7 @@ func JoinNodeOp(node string, token revoked.Digest) *Op {
 	return newOp(revoked.Actor{}, &Op_JoinNode{JoinNode: m})
 }
 
-// JoinWithKeyOp is JoinNodeOp for a node that has proved that it holds a join token. key is the
+// JoinWithKeyOp is JoinNodeOp for a node that has proved possession of a join token. key is the
 // digest of the token's public key.
 func JoinWithKeyOp(node string, key revoked.Digest) *Op {
 	return newOp(revoked.Actor{}, &Op_JoinNode{JoinNode: &JoinNode{Node: node, TokenHash: key[:], HasKey: true}})
@@ -119,8 +119,9 @@ const (
 	VoteUndone             // the change was refused: the call leaves no entry
 )
 
-// SetVotingOp returns the operation that records whether an administrator lets a member vote. call
-// is the step of the call. It is 0 in operations of older programs, which do not record steps.
+// SetVotingOp returns the operation that records whether an administrator allows a member to vote.
+// The argument call is a step, such as VoteAsked. It is 0 in operations of older programs, which do
+// not record steps.
 func SetVotingOp(by revoked.Actor, node string, nonVoter bool, call uint32) *Op {
 	return newOp(by, &Op_SetVoting{SetVoting: &SetVoting{Node: node, NonVoter: nonVoter, Call: call}})
 }
@@ -185,8 +186,8 @@ func KindOf(op *Op) string {
 	return ""
 }
 
-// newOp returns an operation of by. The zero actor is the cluster itself. Only audited
-// calls have an origin, because it takes bytes in every entry.
+// newOp returns an operation whose actor is by. The zero actor is the cluster itself. Only audited
+// calls have an origin, because an origin takes bytes in every entry.
 func newOp(by revoked.Actor, kind isOp_Kind) *Op {
 	op := &Op{Actor: ActorMessage(by), Kind: kind}
 	if by.RequestID != "" || by.Via != "" {
@@ -291,14 +292,14 @@ func SettingsMessage(s revoked.Settings) *SettingsRecord {
 	return m
 }
 
-// The values for which a record has 0. They are part of the format of the log.
+// The defaults, which a record represents by 0. They are part of the format of the log.
 const (
 	auditRetention  = 9600 * time.Hour
 	auditMaxEntries = 1_000_000
 )
 
-// Settings is the inverse of SettingsMessage. A nil record gives zero settings, but for the audit
-// log.
+// Settings is the inverse of SettingsMessage. A nil record gives zero settings, except those of the
+// audit log.
 func (m *SettingsRecord) Settings() revoked.Settings {
 	return revoked.Settings{
 		LeaseDuration:          time.Duration(m.GetLeaseDuration()),

@@ -8,12 +8,12 @@ import (
 // Get returns the row with that key, or nil. The caller must not change it.
 type Get = func(key []byte) ([]byte, error)
 
-// Denial returns what revokes j except cut-offs, or nil: a denial, a tombstone of its digests, or
-// the registered grant that it claims. own reports that the client ids of its issuer are those of
-// the cluster.
+// Denial returns the revocation of j by a denial, by a tombstone of its digests, or by the
+// registered grant that it claims. It ignores cut-offs, and returns nil if no such revocation
+// exists. The argument own reports that the client ids of the issuer are those of this cluster.
 //
-// A registration wins over the claims of a JWT, so the caller passes only the jti of a registered
-// token. Denial reads up to seven rows, most of them absent.
+// A registration takes precedence over the claims of a JWT, so the caller passes only the jti of a
+// registered token. Denial reads up to seven rows, most of them absent.
 func Denial(get Get, j *revoked.JWT, own bool) (*revoked.Revocation, error) {
 	for _, id := range j.DenialKeys() {
 		key := rows.DigestKey(nil, rows.FamilyDenial, id)
@@ -65,8 +65,8 @@ func DeniedSince(get Get, keys []revoked.Digest) (first *revoked.Moment, err err
 	return first, nil
 }
 
-// bindingTo returns the binding of a tombstone that revokes j, or nil. own reports that j has a
-// client of this cluster by the mapping in force.
+// bindingTo returns the binding of a tombstone that revokes j, or nil. The argument own reports
+// that, under the mapping in force, the client of j is one of this cluster.
 func bindingTo(t *rows.Tombstone, j *revoked.JWT, own bool) *rows.Binding {
 	if b := t.BindingTo(""); b != nil {
 		return b
@@ -98,7 +98,8 @@ func revocationOfGrant(get func(key []byte) ([]byte, error), id, issuer string) 
 	return g.Revoked, nil
 }
 
-// tombstone returns the tombstone of a token. Without a tombstone it has no bindings.
+// tombstone returns the tombstone of a token. If the token has no tombstone, the result has no
+// bindings.
 func tombstone(get Get, d revoked.Digest) (t rows.Tombstone, err error) {
 	key := rows.DigestKey(nil, rows.FamilyTombstone, d)
 	row, err := get(key)
@@ -108,8 +109,9 @@ func tombstone(get Get, d revoked.Digest) (t rows.Tombstone, err error) {
 	return t, err
 }
 
-// Unknown returns the denial of an unknown token or its tombstone, which may bind one client only,
-// or nil. It serves views for administrators: it does not decide whether the token is active.
+// Unknown returns the denial or the tombstone of an unknown token, or nil. The tombstone may apply
+// to one client only. So use the result only to show it to administrators, not to decide whether
+// the token is active.
 func Unknown(get Get, d revoked.Digest) (*revoked.Revocation, error) {
 	denial, err := Denial(get, &revoked.JWT{Digests: []revoked.Digest{d}}, false)
 	if err != nil || denial != nil {

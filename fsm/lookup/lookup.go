@@ -24,7 +24,8 @@ func Token(s Reader, d revoked.Digest) (revoked.Token, bool, error) {
 	return t, err == nil, err
 }
 
-// AssertionUse reads the request that used an assertion. used is false if the state has no use.
+// AssertionUse reads the id of the request that used an assertion. The result used is false if the
+// state does not record a use of the assertion.
 func AssertionUse(s Reader, id revoked.Digest) (request [16]byte, used bool, err error) {
 	key := rows.DigestKey(nil, rows.FamilyAssertion, id)
 	row, err := s.Get(key)
@@ -46,7 +47,7 @@ func Grant(s Reader, id string) (rows.Grant, bool, error) {
 	return g, err == nil, err
 }
 
-// EachToken calls fn with every token of g, including dead ones, until fn returns false. The inline
+// EachToken calls fn with every token of g, including stubs, until fn returns false. The inline
 // tokens come first, in the order of registration, then the others, in the order of their digests.
 func EachToken(s Reader, g *rows.Grant, fn func(*revoked.Token) bool) error {
 	more := true

@@ -9,8 +9,9 @@ import (
 	"revoked/fsm/rows"
 )
 
-// Cutoffs finds the cut-offs that cover a token. It indexes each by its most selective property. So
-// a search costs six map reads and reads the cut-offs of one grant's properties, not all cut-offs.
+// Cutoffs finds the cut-offs that cover a token. It indexes each cut-off by the most selective
+// property of its selector. So a search takes six map lookups and examines only the cut-offs that
+// share such a property with the grant.
 type Cutoffs struct {
 	grants, sessions, subjects, clients, issuers, all map[string][]*rows.Cutoff
 	byKey                                             map[string]*rows.Cutoff
@@ -22,8 +23,8 @@ func NewCutoffs() Cutoffs {
 	return Cutoffs{bucket(), bucket(), bucket(), bucket(), bucket(), bucket(), map[string]*rows.Cutoff{}}
 }
 
-// bucket returns the map and the key in it that index a selector. The zero selector, which only
-// restore and recovery use, is in all.
+// bucket returns the map and the key in it that index a selector. The zero selector, which only a
+// restore and a recovery use, is in the map all.
 func (x *Cutoffs) bucket(s *revoked.Selector) (map[string][]*rows.Cutoff, string) {
 	switch {
 	case s.GrantID != "":
@@ -68,7 +69,8 @@ func (x *Cutoffs) Furthest(g *revoked.Grant, t *revoked.Token, skew time.Duratio
 	return x.best(g, t, skew, func(a, b *rows.Cutoff) bool { return a.IssuedBefore > b.IssuedBefore })
 }
 
-// best returns the first, by better, of the cut-offs that cover a token of g, or nil.
+// best returns the cut-off that comes first, in the order that better defines, among those that
+// cover a token of g. It returns nil if no cut-off covers the token.
 func (x *Cutoffs) best(g *revoked.Grant, t *revoked.Token, skew time.Duration,
 	better func(a, b *rows.Cutoff) bool) *rows.Cutoff {
 	var best *rows.Cutoff
@@ -104,8 +106,9 @@ func (x *Cutoffs) Covering(g *revoked.Grant, t *revoked.Token) (all []*rows.Cuto
 	return all
 }
 
-// Latest returns the latest IssuedBefore of the cut-offs that counts selects, or 0 if there is
-// none. nil selects all. Latest examines every cut-off.
+// Latest returns the latest IssuedBefore of the cut-offs for which the function counts returns
+// true, or 0 without such a cut-off. If counts is nil, Latest considers all cut-offs. Latest
+// examines every cut-off.
 func (x *Cutoffs) Latest(counts func(*revoked.Cutoff) bool) (latest revoked.Time) {
 	for _, c := range x.byKey {
 		if counts == nil || counts(&c.Cutoff) {

@@ -13,8 +13,8 @@ import (
 // randomText returns one of three values, among them the empty one.
 func randomText(r *rand.Rand) string { return []string{"", "a", "b"}[r.IntN(3)] }
 
-// The index must find exactly what a scan over all cut-offs finds.
-func TestCutoffs_RandomSelectors_FindsWhatAScanFinds(t *testing.T) {
+// The index must find exactly the cut-offs that a scan over all of them finds.
+func TestCutoffs_RandomSelectors_MatchScan(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	const hour = revoked.Time(3600e6)
 	for range 300 {

@@ -11,35 +11,34 @@ import (
 	"revoked/fsm/store"
 )
 
-// A State is the part of the state that is in memory. Readers hold the lock of its owner for
+// A State is the part of the state that is in memory. Readers must hold the lock of its owner for
 // reading. Only a commit changes a State, with that lock held for writing.
 type State struct {
 	Applied     rows.Applied
 	Clients     map[string]*revoked.Client
-	Sorted      []*revoked.Client // by id
+	Sorted      []*revoked.Client // the same clients, sorted by id
 	Deleted     map[string]*rows.Deleted
 	Settings    rows.Settings
 	ClusterID   string
 	Cutoffs     Cutoffs
 	Uncompacted map[string]*rows.Cutoff // cut-offs that Compact has not finished, by key
-	Compactions int                     // rows of FamilyCompact
-	Tombstones  map[string]int          // number of bindings by client, for the quota
-	Denials     map[string]uint64       // number of denials by client
-	Assertions  map[string]int          // number of used assertions by client, for the quota
+	Compactions int                     // number of rows of FamilyCompact
+	Tombstones  map[string]int          // number of tombstone bindings of each client, for the quota
+	Denials     map[string]uint64       // number of denials of each client
+	Assertions  map[string]int          // number of used assertions of each client, for the quota
 	Admissions  map[string]*revoked.Admission
 	JoinTokens  map[string]*revoked.JoinToken // by id
 	Issuers     map[string]*rows.Issuer       // by name
-	IssuersByID map[string]*rows.Issuer       // the same, by iss
+	IssuersByID map[string]*rows.Issuer       // the same issuers, by iss
 	Version     rows.Version                  // see FSM.Version
 	History     rows.History                  // zero: the state keeps no history
-	Finals      int                           // rows of FamilyFinal
+	Finals      int                           // number of rows of FamilyFinal
 	Members     rows.Members                  // its slices are never changed
 	QueueFloor  revoked.Time                  // no queue entry is due earlier, so a scan may start here
 }
 
-// Load reads the memory of a state from its rows. It scans each family that is kept in memory once.
-// It also scans all tombstones, to compute the quotas. It returns the first error of the store or
-// of a row.
+// Load builds a State from the rows of s. It scans each family that is kept in memory once. It also
+// scans all tombstones, to compute the quotas. It returns the first error of the store or of a row.
 func Load(s *store.Store) (State, error) {
 	m := State{
 		Clients: map[string]*revoked.Client{}, Deleted: map[string]*rows.Deleted{},
@@ -137,7 +136,7 @@ func (m *State) SortClients() {
 	m.Sorted = slices.SortedFunc(maps.Values(m.Clients), byID)
 }
 
-// SetCutoff replaces the cut-off with that key; nil removes it.
+// SetCutoff replaces the cut-off with that key by c, or removes it if c is nil.
 func (m *State) SetCutoff(key string, c *rows.Cutoff) {
 	m.Cutoffs.remove(key)
 	delete(m.Uncompacted, key)
@@ -155,8 +154,8 @@ func (m *State) Unfinished() []*rows.Cutoff {
 	return slices.SortedFunc(maps.Values(m.Uncompacted), CompareAge)
 }
 
-// JoinTokenByHash returns the join token with that digest, or nil. It scans them, because there are
-// at most MaxJoinTokens.
+// JoinTokenByHash returns the join token with that digest, or nil. It scans all join tokens; at
+// most MaxJoinTokens exist.
 func (m *State) JoinTokenByHash(hash revoked.Digest) *revoked.JoinToken {
 	for _, v := range m.JoinTokens {
 		if v.Hash == hash {
@@ -166,8 +165,8 @@ func (m *State) JoinTokenByHash(hash revoked.Digest) *revoked.JoinToken {
 	return nil
 }
 
-// OriginalSettings returns the default settings of version 0.1. Apply uses them if the log has
-// none, because members of different versions must apply an entry in the same way. Never change
+// OriginalSettings returns the default settings of version 0.1. Apply uses them if the log has no
+// settings, because members of different versions must apply an entry in the same way. Never change
 // them.
 func OriginalSettings() revoked.Settings {
 	return revoked.Settings{

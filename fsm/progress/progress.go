@@ -8,14 +8,14 @@ import (
 	"sync/atomic"
 )
 
-// An Index is a published log index. It wakes each waiter once, when its index is reached. The zero
-// value is at index 0. All methods may be called concurrently.
+// An Index is a published log index. It wakes each waiter once, when the published index reaches
+// the index of the waiter. The zero value is at index 0. All methods may be called concurrently.
 type Index struct {
 	index   atomic.Uint64
 	mu      sync.Mutex
 	waiting map[uint64]*waiters // by index
-	moved   chan struct{}       // nil: not requested
-	closed  error               // nil: open
+	moved   chan struct{}       // channel that Next returned; nil: none
+	closed  error               // error of Close; nil: open
 }
 
 // waiters are the callers of Wait for one index. They share a channel, so an advance costs one
@@ -64,8 +64,8 @@ func (p *Index) Close(err error) {
 }
 
 // Wait blocks until the published index is at least index. It returns the cause of ctx if ctx ends
-// first, and the error of Close if the index closes first. An index that was reached before Close
-// still gives nil.
+// first, and the error of Close if the index closes first. If index was published before Close,
+// Wait still returns nil.
 func (p *Index) Wait(ctx context.Context, index uint64) error {
 	if p.index.Load() >= index {
 		return nil
@@ -90,7 +90,7 @@ func (p *Index) Wait(ctx context.Context, index uint64) error {
 		return p.reached(index)
 	case <-ctx.Done():
 		p.mu.Lock()
-		// An advance that crossed the end of ctx has removed w already.
+		// A concurrent Advance may have removed w already.
 		if w.n--; w.n == 0 && p.waiting[index] == w {
 			delete(p.waiting, index)
 		}
@@ -100,7 +100,7 @@ func (p *Index) Wait(ctx context.Context, index uint64) error {
 }
 
 // reached returns nil if index is published, and otherwise the error of Close, which then woke the
-// waiter. Many waiters of one index wake together, so it takes no lock in the common case.
+// waiter. Many waiters of one index wake together, so reached takes no lock in the common case.
 func (p *Index) reached(index uint64) error {
 	if p.index.Load() >= index {
 		return nil
@@ -111,7 +111,8 @@ func (p *Index) reached(index uint64) error {
 }
 
 // Next returns a channel that is closed when Advance or Close is next called. After Close it
-// returns a closed channel. Callers share one channel, so call Next before you read the state.
+// returns a closed channel. Callers share one channel. Call Next before you read the state, or you
+// may miss an advance.
 func (p *Index) Next() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()

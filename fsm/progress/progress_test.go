@@ -19,7 +19,7 @@ func wait(ctx context.Context, p *progress.Index, index uint64) <-chan error {
 	return result
 }
 
-func TestIndex_Advance_WakesThoseUpToIt(t *testing.T) {
+func TestIndex_Advance_WakesWaitersUpToIndex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p progress.Index
 		five, again, six := wait(t.Context(), &p, 5), wait(t.Context(), &p, 5), wait(t.Context(), &p, 6)
@@ -50,10 +50,10 @@ func TestIndex_Advance_WakesThoseUpToIt(t *testing.T) {
 	})
 }
 
-func TestIndex_CanceledWait_DisturbsNoOther(t *testing.T) {
+func TestIndex_CanceledWait_KeepsOtherWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p progress.Index
-		cause := errors.New("no patience")
+		cause := errors.New("canceled by the test")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		impatient, patient := wait(ctx, &p, 2), wait(t.Context(), &p, 2)
 		cancel(cause)
@@ -70,7 +70,7 @@ func TestIndex_CanceledWait_DisturbsNoOther(t *testing.T) {
 	})
 }
 
-func TestIndex_Next_ClosesOnceItMoves(t *testing.T) {
+func TestIndex_Next_ClosesOnAdvance(t *testing.T) {
 	var p progress.Index
 	first := p.Next()
 	if p.Next() != first {

@@ -6,10 +6,10 @@ import (
 	"revoked"
 )
 
-// An Admission is the row of a node name.
+// An Admission is the row with the decision about a node name.
 type Admission struct{ revoked.Admission }
 
-// Due returns when Expire must drop the row, 0 for never.
+// Due returns when Expire must drop the row, or 0 for never.
 func (v *Admission) Due() revoked.Time {
 	switch v.State {
 	case revoked.Admitted:
@@ -54,7 +54,7 @@ func (v *Admission) code(c *coder) {
 	}
 }
 
-// ParseAdmission decodes the row of a node name.
+// ParseAdmission decodes the row with the decision about a node name.
 func ParseAdmission(key, row []byte) (*revoked.Admission, error) {
 	var v Admission
 	if err := Parse(key, row, &v); err != nil {
@@ -67,7 +67,8 @@ func ParseAdmission(key, row []byte) (*revoked.Admission, error) {
 type JoinToken struct{ revoked.JoinToken }
 
 // Due returns when Expire must drop the row: revoked.AdmissionMemory after the end of the token. A
-// used token with a key can be deleted until it would have expired, which withdraws the admission.
+// used token with a key ends only when it expires or is deleted, because its deletion withdraws the
+// admission.
 func (v *JoinToken) Due() revoked.Time {
 	end := v.ExpiresAt
 	switch {

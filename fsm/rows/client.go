@@ -26,7 +26,7 @@ func ParseClient(id string, row []byte) (*revoked.Client, error) {
 	return rec.Client(), nil
 }
 
-// Settings are the settings and the end of their LeaseCeiling.
+// Settings are the settings and the stamp at which their LeaseCeiling ends.
 type Settings struct {
 	revoked.Settings
 	CeilingUntil revoked.Time

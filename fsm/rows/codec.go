@@ -51,7 +51,7 @@ func (c *coder) end(kind string) error {
 	return nil
 }
 
-// version is the first byte of most rows: 1.
+// version encodes the first byte of most rows, which is 1.
 func (c *coder) version() {
 	v := byte(1)
 	if c.byte(&v); v != 1 {
@@ -59,8 +59,9 @@ func (c *coder) version() {
 	}
 }
 
-// form is the first byte of rows that later programs extended: 1 to most. The older forms keep
-// their bytes, so a state is the same whichever program wrote it.
+// form encodes the first byte of a row that has several forms: a number from 1 to the argument
+// most. A later program adds forms and keeps the bytes of the older ones, so a state does not
+// depend on the program that wrote it.
 func (c *coder) form(v *byte, most byte) {
 	if c.byte(v); *v < 1 || *v > most {
 		c.fail()
@@ -125,8 +126,8 @@ func (c *coder) takeUvarint() uint64 {
 	return v
 }
 
-// time encodes whole seconds in five bytes and anything else exactly: most token times are whole
-// seconds. Times in rows are never negative.
+// time encodes whole seconds in five bytes, and other times in more bytes, without loss. Most token
+// times are whole seconds. Times in rows are never negative.
 func (c *coder) time(values ...*revoked.Time) {
 	for _, v := range values {
 		if !c.decoding {
@@ -187,7 +188,7 @@ func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// bytes copies when it decodes. An empty value decodes to nil.
+// bytes copies the values that it decodes. An empty value decodes to nil.
 func (c *coder) bytes(values ...*[]byte) {
 	for _, v := range values {
 		if !c.decoding {
@@ -224,7 +225,7 @@ func (c *coder) strings(v *[]string) {
 	}
 }
 
-// AppendPair appends a key and a value in the form that a snapshot holds.
+// AppendPair appends a key and a value in the format of a snapshot.
 func AppendPair(b, key, val []byte) []byte { return appendBytes(appendBytes(b, key), val) }
 
 // TakePair takes a key and a value off the front of b, without copying. It reports false for

@@ -6,17 +6,18 @@ import (
 	"revoked"
 )
 
-// A Cutoff is a cut-off and the progress of Compact with it.
+// A Cutoff is a cut-off and the position up to which Compact has applied it.
 type Cutoff struct {
 	revoked.Cutoff
 	Seq uint32 // position among the events and cut-offs of its log entry
-	// Whole revokes every grant older than the cut-off and ignores the issued_at of its tokens. So the
-	// tokens of a deleted client stay revoked when its id is used again.
+	// Whole makes the cut-off revoke every selected grant that is older than it, whatever the
+	// issued_at of the tokens. So the tokens of a deleted client stay revoked when its id is used
+	// again.
 	Whole     bool
 	Due       revoked.Time
 	Compacted bool
-	// Cursor is the key of the last grant that Compact finished. Member is the last of that grant's
-	// overflow tokens, if Compact stopped among them.
+	// Cursor is the key of the last grant that Compact examined. If Compact stopped among the overflow
+	// tokens of that grant, Member is the digest of the last one that it examined.
 	Cursor []byte
 	Member []byte
 }

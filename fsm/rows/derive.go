@@ -25,7 +25,7 @@ func Derive(key, val []byte, put func(key []byte) error) error {
 		due = g.Due
 	case FamilyMember:
 		if len(key) < 33 {
-			return fmt.Errorf("grant token: %w", ErrRow)
+			return fmt.Errorf("overflow token of a grant: %w", ErrRow)
 		}
 		due, err = ParseMember(val)
 		row = DigestKey(nil, FamilyToken, revoked.Digest(key[len(key)-32:]))

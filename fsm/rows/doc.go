@@ -1,9 +1,9 @@
 // Package rows defines the format of the stored state: keys, the encoding of each row, and the
 // state hash.
 //
-// The same row always has the same bytes. Parse functions never panic, never allocate more than
-// the row justifies, and return an error that wraps revoked.ErrDamaged for bytes that no Append
-// function writes.
+// The same row always has the same bytes. Parse functions never panic, and never allocate more
+// memory than the length of the row justifies. For bytes that no Append function writes, they
+// return an error that wraps revoked.ErrDamaged.
 //
 // Dangerous: a change of any byte changes the state hash, so members of two versions would diverge.
 package rows

@@ -2,19 +2,19 @@ package rows
 
 import "revoked"
 
-// InlineTokens is the number of digests that the row of a grant holds. A revocation turns these
+// InlineTokens is the maximum number of digests in the row of a grant. A revocation turns these
 // tokens into stubs in the same log entry. Each overflow token has a member row.
 const InlineTokens = 64
 
 // A Grant is a grant with the fields that only the state machine needs.
 type Grant struct {
 	revoked.Grant
-	// Due is the time of the grant's queue entry, 0 if it has none.
+	// Due is the time of the grant's queue entry, or 0 without one.
 	Due revoked.Time
 	// Ended is the entry that ended the tokens of a revoked grant. It is set only if the revocation
 	// is older: one of the tokens was revoked before it was registered.
 	Ended revoked.Moment
-	// Tokens are the first InlineTokens digests registered in the grant, dead ones included.
+	// Tokens are the first InlineTokens digests registered in the grant, including stubs.
 	Tokens []revoked.Digest
 }
 
@@ -40,8 +40,8 @@ func ParseGrant(id string, row []byte) (Grant, error) {
 }
 
 // grant lists the fields of a grant: strings, times, counts, a position, the revocation, the inline
-// digests. The position is that of the live refresh token among the inline digests. It saves 31
-// bytes.
+// digests. The position is that of the active refresh token among the inline digests. It takes 31
+// bytes less than the digest.
 func (c *coder) grant(g *Grant) {
 	c.version()
 	c.string(&g.ClientID, &g.Subject, &g.Session, &g.Issuer, &g.RegisteredBy)
@@ -75,11 +75,11 @@ func (c *coder) grant(g *Grant) {
 	}
 }
 
-// spelledOut is the position of a live refresh token that is not among the inline digests.
+// spelledOut is the position of an active refresh token that is not among the inline digests.
 const spelledOut = InlineTokens + 1
 
-// refreshPosition returns the position of the live refresh token among the inline digests, counted
-// from 1. It is 0 without a live refresh token.
+// refreshPosition returns the position of the active refresh token among the inline digests,
+// counted from 1. It is 0 without an active refresh token.
 func (g *Grant) refreshPosition() byte {
 	if g.LiveRefresh.IsZero() {
 		return 0
@@ -92,8 +92,8 @@ func (g *Grant) refreshPosition() byte {
 	return spelledOut
 }
 
-// revocation encodes the byte 0 if the grant is not revoked, or 1 and the fields. It encodes 2 and
-// the fields if Ended follows.
+// revocation encodes the byte 0 if the grant is not revoked, or 1 and the fields of the revocation.
+// If Ended is set, it encodes 2, these fields and Ended.
 func (c *coder) revocation(g *Grant) {
 	r := &g.Revoked
 	var present byte
@@ -120,7 +120,7 @@ func (c *coder) revocation(g *Grant) {
 	}
 }
 
-// moment encodes an entry of the log.
+// moment encodes the time and the index of a log entry.
 func (c *coder) moment(m *revoked.Moment) {
 	c.time(&m.At)
 	c.uvarint(&m.Index)

@@ -49,7 +49,8 @@ func StateHashOf(b [32]byte) (s StateHash) {
 	return s
 }
 
-// NextLogHash returns the hash of a log whose hash was prev, extended by one command.
+// NextLogHash returns the hash of a log after one more command. prev is the hash before that
+// command.
 func NextLogHash(prev [32]byte, index, term uint64, command []byte) (next [32]byte) {
 	h := sha256.New()
 	head := binary.BigEndian.AppendUint64(prev[:], index)
@@ -75,13 +76,13 @@ type Applied struct {
 	Stamp       revoked.Time
 	LogHash     [32]byte
 	State       StateHash
-	Tokens      uint64 // live
-	Grants      uint64 // not revoked
-	Tombstones  uint64 // rows
-	Events      uint64 // rows
+	Tokens      uint64 // number of tokens in state Live
+	Grants      uint64 // number of grants that are not revoked
+	Tombstones  uint64 // number of rows
+	Events      uint64 // number of rows of the feed
 	EventsFloor uint64 // highest index dropped from the feed
-	// Audits and AuditsFloor are those of the audit log. A row without audit entries lacks them, as
-	// the rows of programs before command version 5 do.
+	// Audits and AuditsFloor are those of the audit log. The row lacks them before the first audit
+	// entry, like the rows of programs before command version 5.
 	Audits      uint64
 	AuditsFloor uint64
 }

@@ -10,10 +10,11 @@ import (
 	"revoked/fsm/command"
 )
 
-// A History is the head row of the history: it bounds the times for which AsOf has an answer.
-// Without this row the state keeps no history, and tokens have the rows of older versions.
+// A History is the head row of the history. It limits the times for which AsOf returns a result.
+// Without this row the state keeps no history, and the rows of tokens have the format of older
+// versions.
 type History struct {
-	Since  revoked.Time // the stamp of the entry that began it
+	Since  revoked.Time // the stamp of the entry that began the history
 	Floor  revoked.Time // dropped rows of the history covered only times before it
 	Reaped revoked.Time // when a record of a token was last dropped
 	// Undenied is when a denial was last dropped. Distrusted is when the record of an issuer was last
@@ -22,7 +23,7 @@ type History struct {
 	Gaps                 []revoked.Gap
 }
 
-// maxGaps is the number of gaps that a history holds. AddGap merges the oldest gaps.
+// maxGaps is the maximum number of gaps in a history. AddGap merges the oldest gaps.
 const maxGaps = 16
 
 // AddGap adds a gap after all others.
@@ -67,7 +68,8 @@ func ClientChangePrefix(id string) []byte {
 	return appendString([]byte{FamilyHistory, historyClient}, id)
 }
 
-// ClientChangeKey returns the key of the change at index. A client has one row for each entry.
+// ClientChangeKey returns the key of the change at index. A client has at most one such row for
+// each log entry.
 func ClientChangeKey(id string, index uint64) []byte {
 	return binary.BigEndian.AppendUint64(ClientChangePrefix(id), index)
 }
@@ -85,7 +87,7 @@ func (v *ClientChange) code(c *coder) {
 
 // A PastCutoff is a cut-off that a later one with the same selector has replaced.
 type PastCutoff struct {
-	Cutoff     // without its progress
+	Cutoff     // without the progress of Compact
 	ReplacedAt revoked.Time
 }
 
@@ -113,7 +115,7 @@ func pastCutoffPrefix(property byte, value string) []byte {
 // PastCutoffPrefixes returns the prefixes of the keys of the replaced cut-offs that may cover the
 // tokens of g.
 func PastCutoffPrefixes(g *revoked.Grant) [][]byte {
-	out := [][]byte{pastCutoffPrefix(byIssuer, "")} // the cut-offs of everything
+	out := [][]byte{pastCutoffPrefix(byIssuer, "")} // the cut-offs without a selector
 	for _, p := range [...]struct {
 		property byte
 		value    string
@@ -140,8 +142,8 @@ type PastRow interface {
 	Row
 	// DueAt returns the time of the row's queue entry.
 	DueAt() *revoked.Time
-	// End returns the end of the time that the row describes. Once the row is dropped, AsOf cannot
-	// answer for that time.
+	// End returns the end of the time that the row describes. Once the row is dropped, AsOf returns
+	// no result for that time.
 	End() revoked.Time
 }
 

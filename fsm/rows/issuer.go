@@ -12,7 +12,7 @@ import (
 // An Issuer is a trusted issuer with the fields that only the state machine needs.
 type Issuer struct {
 	revoked.Issuer
-	Due revoked.Time // of the row's queue entry, 0 if it has none
+	Due revoked.Time // time of the row's queue entry, or 0 without one
 }
 
 // AppendIssuer appends the row of v: an IssuerRecord.
@@ -34,15 +34,16 @@ func ParseIssuer(name string, row []byte) (*Issuer, error) {
 	return &Issuer{Issuer: *rec.Record(), Due: revoked.Time(rec.Due)}, nil
 }
 
-// A Denial is the row of a denial, whose key holds its revoked.DenialKey.
+// A Denial is the row of a denial. Its key contains the revoked.DenialKey.
 type Denial struct {
 	revoked.Denial
-	// First is the entry that created a denial. It is set only if a later entry extended the denial
+	// First is the entry that created the denial. It is set only if a later entry extended the denial
 	// and the state keeps its history.
 	First revoked.Moment
 }
 
-// Began returns the entry since which the denial revokes tokens, if the row has it.
+// Began returns the entry that created the denial or, if First is not set, the entry that wrote the
+// row.
 func (v *Denial) Began() revoked.Moment {
 	if v.First.Index != 0 {
 		return v.First
@@ -60,8 +61,8 @@ func (v *Denial) code(c *coder) {
 	}
 }
 
-// Denials is the row of the number of denials that a client has written and that are kept. The row
-// is absent for a client without any.
+// Denials is the row with the number of denials in the state that a client has written. A client
+// without denials has no row.
 type Denials struct{ Count uint64 }
 
 func (v *Denials) code(c *coder) {

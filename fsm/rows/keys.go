@@ -12,14 +12,14 @@ import (
 //
 //	t digest                     token or stub
 //	g grant-id                   grant, with the digests of its first InlineTokens tokens
-//	o len grant-id digest        one more token of a grant; value: when its own expiry is queued
+//	o len grant-id digest        overflow token of a grant; value: the time of its queue entry
 //	d digest                     tombstone of an unknown token
 //	c client-id                  client
 //	D client-id                  deleted client
 //	k index seq                  cut-off
 //	l hash                       denial of JWTs, see revoked.DenialKey
 //	m client-id                  number of denials that a client has written
-//	r grant-id                   revoked grant with live tokens beyond the inline ones; value: cursor
+//	r grant-id                   revoked grant that Compact has not finished; value: cursor
 //	e index seq                  event of the feed
 //	h index seq                  entry of the audit log
 //	s                            settings
@@ -28,7 +28,7 @@ import (
 //	j token-id                   join token
 //	u name                       trusted issuer
 //	f index seq                  when entries became final: one Acknowledge operation
-//	p h                          since when the state keeps its history, and what it lost
+//	p h                          head of the history: its start, and which records were dropped
 //	p c len client-id index      change of a client between enabled, disabled and absent
 //	p k by len value index seq   cut-off that a later one replaced, by its most selective property
 //	q key                        use of an assertion, see revoked.AssertionKey
@@ -36,10 +36,10 @@ import (
 //	v                            the highest version of a command in the log; absent: 1
 //	a                            Applied
 //	I property len value id      index from client, subject or session to grants
-//	x time key                   queue: when Expire must look at the row with that key
+//	x time key                   queue: when Expire must examine the row with that key
 //
-// The families from t to v are the state: the state hash and snapshots hold them. I and x derive
-// from them, and Restore rebuilds them. The header of a snapshot holds a.
+// The families from t to v are the state: the state hash and snapshots cover them. I, J and x
+// derive from them, and Restore rebuilds them. The header of a snapshot contains a.
 const (
 	FamilyToken     = 't'
 	FamilyGrant     = 'g'
@@ -66,7 +66,7 @@ const (
 	FamilyApplied   = 'a'
 	FamilyIndex     = 'I'
 	FamilyQueue     = 'x'
-	FamilyJTI       = 'J' // the key of the denial of a token's jti, then the digest of the token
+	FamilyJTI       = 'J' // index from jtis to tokens: the key of the denial of a jti, then the digest of a token
 )
 
 // The fields of a grant that FamilyIndex indexes: the byte after the family in its keys.
@@ -76,7 +76,7 @@ const (
 	bySession = 'n'
 )
 
-// Further selectors by which FamilyHistory stores replaced cut-offs.
+// Further properties by which FamilyHistory stores replaced cut-offs.
 const (
 	byGrant  = 'g'
 	byIssuer = 'i'
@@ -96,16 +96,17 @@ func DigestKey(dst []byte, family byte, d revoked.Digest) []byte {
 	return append(append(dst, family), d[:]...)
 }
 
-// SeqKey appends the key of an event, an audit entry or a cut-off: the seq-th of a log entry.
+// SeqKey appends the key of an event, an audit entry or a cut-off that has the number seq in its
+// log entry.
 func SeqKey(dst []byte, family byte, index uint64, seq uint32) []byte {
 	dst = binary.BigEndian.AppendUint64(append(dst, family), index)
 	return binary.BigEndian.AppendUint32(dst, seq)
 }
 
-// KeyIndex returns the log index in a key of SeqKey.
+// KeyIndex returns the log index in a key that SeqKey appended.
 func KeyIndex(key []byte) uint64 { return binary.BigEndian.Uint64(key[1:]) }
 
-// seqKey decodes a key of SeqKey.
+// seqKey decodes a key that SeqKey appended.
 func (c *coder) seqKey(index *uint64, seq *uint32) {
 	if !c.decoding {
 		return
@@ -117,12 +118,12 @@ func (c *coder) seqKey(index *uint64, seq *uint32) {
 	*index, *seq = KeyIndex(c.key), binary.BigEndian.Uint32(c.key[9:])
 }
 
-// MemberPrefix appends the common prefix of a grant's tokens beyond the inline ones.
+// MemberPrefix appends the common prefix of the keys of a grant's overflow tokens.
 func MemberPrefix(dst []byte, id string) []byte {
 	return appendString(append(dst, FamilyMember), id)
 }
 
-// MemberKey appends the key of one of a grant's tokens beyond the inline ones.
+// MemberKey appends the key of an overflow token of a grant.
 func MemberKey(dst []byte, id string, d revoked.Digest) []byte {
 	return append(MemberPrefix(dst, id), d[:]...)
 }
@@ -130,14 +131,15 @@ func MemberKey(dst []byte, id string, d revoked.Digest) []byte {
 // ParseMemberKey returns the digest in a key that begins with prefix.
 func ParseMemberKey(prefix, key []byte) (d revoked.Digest, err error) {
 	if len(key) != len(prefix)+len(d) {
-		return d, fmt.Errorf("grant token: %w", ErrRow)
+		return d, fmt.Errorf("overflow token of a grant: %w", ErrRow)
 	}
 	copy(d[:], key[len(prefix):])
 	return d, nil
 }
 
-// QueueKey appends the queue entry of row, a key of the state. Expire examines that row once its
-// Before reaches due. With a nil row it appends the common prefix of the entries at due.
+// QueueKey appends the key of the queue entry for row, which is a key of the state. Expire examines
+// that row once its Before reaches the time due. If row is nil, QueueKey appends the common prefix
+// of the entries for that time.
 func QueueKey(dst []byte, due revoked.Time, row []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(append(dst, FamilyQueue), uint64(due))
 	return append(dst, row...)
@@ -164,13 +166,13 @@ func EachIndexKey(buf []byte, g *revoked.Grant, fn func(key []byte)) {
 	}
 }
 
-// JTIPrefix appends the common prefix of the index keys of the registered tokens with a jti of an
-// issuer. id is the key of the denial of that jti.
+// JTIPrefix appends the common prefix of the index keys of an issuer's registered tokens with one
+// jti. id is the key of the denial of that jti.
 func JTIPrefix(dst []byte, id revoked.Digest) []byte { return DigestKey(dst, FamilyJTI, id) }
 
 // JTIKey appends the index key of a token in a grant of issuer. It returns nil if the index does
-// not hold the token: it was revoked, its row has no jti, or the grant has no issuer. The row of a
-// dead token has its jti only with its past.
+// not contain the token: it was revoked, its row has no jti, or the grant has no issuer. A stub has
+// a jti only if the state kept its history.
 func JTIKey(dst []byte, issuer string, t *revoked.Token) []byte {
 	hasJTI := t.JTI != "" && (t.State == revoked.Live || t.RegisteredIndex != 0 || t.EndedIndex != 0)
 	if issuer == "" || !hasJTI || t.State == revoked.Revoked {

@@ -2,21 +2,23 @@ package rows
 
 import "revoked/fsm/command"
 
-// Members is the row of the configuration of Raft as recorded in the audit log, and of the calls
-// that asked for a change of it. The configuration itself is not in a row: Raft keeps it.
+// Members is the row of Raft's configuration as recorded in the audit log, and of the pending calls
+// that requested a change of this configuration. Only Raft stores the configuration that is in
+// force.
 type Members struct {
-	Index uint64                // of the entry that contained List; 0: none yet
-	List  []command.NotedMember // in the order of the servers
-	Asked []AskedVote           // in the order of the log
+	Index uint64                // index of the entry that contained List; 0: none yet
+	List  []command.NotedMember // servers, in the order of their ids
+	Asked []AskedVote           // pending calls, in the order of the log
 }
 
-// An AskedVote is a call that promotes or demotes a member, until its audit entry is written.
+// An AskedVote is a call that promotes or demotes a member. It is kept until its audit entry is
+// written.
 type AskedVote struct {
 	Node             string
 	NonVoter         bool
 	Changed          bool // the call changed whether the member may vote
 	Actor, Via, Call string
-	Version          uint64 // of the actor
+	Version          uint64 // version of the actor
 }
 
 // MembersKey returns the key of the row.

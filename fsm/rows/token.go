@@ -2,7 +2,7 @@ package rows
 
 import "revoked"
 
-// Flags of a live token's row.
+// Flags in the row of a token in state Live.
 const (
 	hasExpiry = 1 << iota
 	hasNotBefore
@@ -15,14 +15,14 @@ const (
 )
 
 // hasPast, in the first byte of a token's row, means that the row has the fields that AsOf needs. A
-// live token has RegisteredAt and RegisteredIndex, a stub all its times and the JTI.
+// token in state Live has RegisteredAt and RegisteredIndex, a stub all its times and the JTI.
 const hasPast = 0x40
 
 // kindMask selects the kind from the upper half of the first byte.
 const kindMask = 0x03
 
-// isAhead, in the first byte of a live token's row, means that the row has RegisteredAt: the
-// token's issued_at was later than its registration.
+// isAhead, in the first byte of the row of a token in state Live, means that the row has
+// RegisteredAt. It is set if the token's issued_at was later than its registration.
 const isAhead = 0x08
 
 // AppendToken appends the row of a token:
@@ -39,7 +39,7 @@ func AppendToken(b []byte, t *revoked.Token) []byte {
 	return c.b
 }
 
-// IsLiveToken reports whether the row holds a live token.
+// IsLiveToken reports whether the row is that of a token in state Live, not a stub.
 func IsLiveToken(row []byte) bool {
 	return len(row) > 0 && revoked.TokenState(row[0]&0x07) == revoked.Live
 }
@@ -138,8 +138,8 @@ func tokenFlags(t *revoked.Token) byte {
 	))
 }
 
-// A member row belongs to a token beyond the inline ones. It holds the time of the token's own
-// queue entry, or 0 if the token has none.
+// A member row belongs to an overflow token. It contains the time of the token's queue entry, or 0
+// without one.
 
 // AppendMember appends a member row.
 func AppendMember(b []byte, due revoked.Time) []byte { return appendTime(b, due) }
@@ -148,5 +148,5 @@ func AppendMember(b []byte, due revoked.Time) []byte { return appendTime(b, due)
 func ParseMember(row []byte) (due revoked.Time, err error) {
 	c := coder{b: row, decoding: true}
 	c.time(&due)
-	return due, c.end("grant token")
+	return due, c.end("overflow token of a grant")
 }

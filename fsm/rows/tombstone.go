@@ -6,11 +6,11 @@ import (
 	"revoked"
 )
 
-// A Binding ties a tombstone to the client whose registrations it revokes. An empty client id
-// means any client.
+// A Binding names the client whose registrations a tombstone revokes. An empty ClientID means any
+// client.
 type Binding struct {
 	ClientID string
-	By       string // the client whose quota it counts against
+	By       string // client whose quota counts the binding
 	At       revoked.Time
 	Until    revoked.Time
 	Index    uint64
@@ -40,11 +40,11 @@ func (t *Tombstone) find(match func(Binding) bool) *Binding {
 	return nil
 }
 
-// An Assertion records the use of a client's assertion. The row lasts until Due, when every node
+// An Assertion records the use of a client's assertion. The row stays until Due, when every node
 // rejects the assertion as expired.
 type Assertion struct {
 	Due      revoked.Time
-	ClientID string // client whose quota counts it
+	ClientID string // client whose quota counts the use
 	Request  [16]byte
 }
 

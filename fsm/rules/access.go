@@ -9,10 +9,10 @@ import (
 	"revoked/fsm/rows"
 )
 
-// access reads and writes typed rows through a unit, and keeps their queue entries. Its methods
-// return a row along with its value: pass it to the put of the same kind. They return no error:
-// unit keeps the first one, and the commit then fails as a whole. So a rule reads like its
-// specification.
+// access reads and writes typed rows through a unit, and maintains their queue entries. Its read
+// methods return the row along with the decoded value: pass the row to the put method of the same
+// kind. The methods return no errors. unit keeps the first error, and the commit then fails as a
+// whole. This keeps error handling out of the rules.
 type access struct {
 	unit
 	mem *memory.State
@@ -33,7 +33,7 @@ func (a *access) token(d revoked.Digest) (t revoked.Token, row []byte) {
 	return t, row
 }
 
-// putToken writes t. The commit announces it to Changes.
+// putToken writes t. The commit passes its digest to Changes.
 func (a *access) putToken(old []byte, t *revoked.Token) {
 	a.keyBuf = rows.DigestKey(a.keyBuf[:0], rows.FamilyToken, t.Digest)
 	a.rowBuf = rows.AppendToken(a.rowBuf[:0], t)
@@ -41,8 +41,8 @@ func (a *access) putToken(old []byte, t *revoked.Token) {
 	a.tokensChanged = append(a.tokensChanged, t.Digest)
 }
 
-// toStub replaces a live token with a stub in state. It records the current entry as the one that
-// ended the token, unless EndedAt is already set.
+// toStub replaces the row of a token with a stub in the given state. It records the current entry
+// as the one that ended the token, unless EndedAt is already set.
 func (a *access) toStub(t *revoked.Token, row []byte, state revoked.TokenState) {
 	t.State = state
 	a.recordEnd(t)
@@ -64,7 +64,7 @@ func (a *access) indexJTI(issuer string, t *revoked.Token) {
 	put(&a.jtis, id, append(a.jtis[id], t.Digest))
 }
 
-// unindexJTI removes a token from the index of jtis. The token may be missing there.
+// unindexJTI removes a token from the index of jtis. The index need not contain the token.
 func (a *access) unindexJTI(t *revoked.Token) {
 	g, _ := a.grant(t.GrantID)
 	live := revoked.Token{Digest: t.Digest, JTI: t.JTI, State: revoked.Live}
@@ -73,7 +73,7 @@ func (a *access) unindexJTI(t *revoked.Token) {
 	}
 }
 
-// dropToken deletes a token or its stub. It leaves the row of the grant alone, which only dropGrant
+// dropToken deletes a token or its stub. It keeps the row of the grant, which only dropGrant
 // deletes.
 func (a *access) dropToken(d revoked.Digest) {
 	t, row := a.token(d)
@@ -122,8 +122,8 @@ func (a *access) deleteGrantRow(old []byte, g *rows.Grant) {
 	a.grantsChanged = append(a.grantsChanged, g.ID)
 }
 
-// indexGrant writes the index keys of a new grant. They never change afterwards, because neither do
-// the properties of a grant.
+// indexGrant writes the index keys of a new grant. The keys never change afterwards, because the
+// properties of a grant never change.
 func (a *access) indexGrant(g *revoked.Grant) {
 	rows.EachIndexKey(a.keyBuf, g, func(key []byte) { a.set(key, nil) })
 }
@@ -159,7 +159,7 @@ func (a *access) putCursor(id string, cursor []byte) {
 }
 
 // event appends an event of the current entry to the feed. seq numbers the events of one entry, so
-// their order is the order of the calls at every member.
+// their order is the order of the calls on every member.
 func (a *access) event(e revoked.Event) {
 	e.Index, e.Time = a.Index, a.Stamp
 	a.keyBuf = rows.SeqKey(a.keyBuf[:0], rows.FamilyEvent, a.Index, a.seq)
@@ -209,9 +209,9 @@ func (a *access) prefetch(ops []*command.Op) {
 	a.load(keys)
 }
 
-// errStray reports a queue entry or a cursor without its row.
+// errStray reports a queue entry or a cursor whose row is missing or does not match.
 func errStray(kind, id string) error {
-	return fmt.Errorf("%s %q: stray entry: %w", kind, id, rows.ErrRow)
+	return fmt.Errorf("%s %q: queue entry or cursor does not match its row: %w", kind, id, rows.ErrRow)
 }
 
 // errOrphan reports a broken invariant: every token has a grant.

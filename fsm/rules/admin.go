@@ -22,7 +22,7 @@ func (a *Applier) updateClient(actor *revoked.Client, m *command.PutClient) Resu
 	case m.IfVersion != 0 && old == nil:
 		return Result{Err: fmt.Errorf("%w: client %q", revoked.ErrNotFound, c.ID)}
 	case old != nil && (old.Version != m.IfVersion || old.Version == a.Index):
-		// A second update in one log entry would repeat the version of the first.
+		// A second update in one log entry would get the same version as the first.
 		return Result{Err: fmt.Errorf("%w: client %q has changed", revoked.ErrConflict, c.ID)}
 	}
 	// A record that an older bootstrap accepted may stay invalid: see DESIGN.md.
@@ -44,12 +44,12 @@ func (a *Applier) updateClient(actor *revoked.Client, m *command.PutClient) Resu
 	return Result{}
 }
 
-// errLastAdmin refuses a change after which no administrator could undo it: only a restore would
-// help then.
+// errLastAdmin refuses a change that would leave the cluster without an administrator. Only a
+// restore could undo such a change.
 var errLastAdmin = fmt.Errorf("%w: no administrator would be left", revoked.ErrUnprocessable)
 
-// leavesAdmin reports whether an administrator remains after client id is replaced with c, or
-// deleted if c is nil.
+// leavesAdmin reports whether an administrator remains after the client with this id is replaced
+// with c, or deleted if c is nil.
 func (a *Applier) leavesAdmin(id string, c *revoked.Client) bool {
 	if isAdmin(c) {
 		return true
@@ -67,9 +67,10 @@ func (a *Applier) leavesAdmin(id string, c *revoked.Client) bool {
 	return false
 }
 
-// isAdmin reports whether c is an enabled administrator with a credential that lasts: a secret that
-// never expires, or a key. A client whose secrets all expire is not enough: the cluster would lose
-// it by waiting. Nor is a certificate of a CA, which expires and needs a setting of the node.
+// isAdmin reports whether c is an enabled administrator with a secret that never expires, or with a
+// key. Secrets that expire do not count, because the cluster would later be left without an
+// administrator. A certificate from a CA does not count either: it expires and needs a setting of
+// the node.
 func isAdmin(c *revoked.Client) bool {
 	if c == nil || !c.Has(revoked.RoleAdmin) || c.Disabled || c.Type != revoked.Confidential {
 		return false
@@ -121,7 +122,7 @@ func (a *Applier) updateSettings(m *command.PutSettings) Result {
 	return Result{}
 }
 
-// ceilingRetention is the time for which a LeaseCeiling holds. It is far longer than the longest
+// ceilingRetention is the time for which a LeaseCeiling applies. It is far longer than the longest
 // lease, because stamps and leases use different clocks.
 const ceilingRetention = time.Hour
 
@@ -140,8 +141,8 @@ func (a *Applier) withCeiling(s revoked.Settings) rows.Settings {
 }
 
 // makeCutoff revokes all selected tokens that were issued at or before a time. 0 means the stamp of
-// the entry. CheckIssuedBefore bounds the time: one far in the future would revoke tokens for
-// years.
+// the entry. CheckIssuedBefore limits the time: a cut-off far in the future would revoke new tokens
+// for years.
 func (a *Applier) makeCutoff(actor *revoked.Client, m *command.MakeCutoff) Result {
 	before := revoked.Time(m.IssuedBefore)
 	if before == 0 {
@@ -157,8 +158,9 @@ func (a *Applier) makeCutoff(actor *revoked.Client, m *command.MakeCutoff) Resul
 	return Result{}
 }
 
-// addCutoff stores c as of the current entry. It replaces the cut-offs with the same selector that
-// c covers. So among those that remain, a newer one has an earlier IssuedBefore.
+// addCutoff stores c as of the current entry. It drops an old cut-off with the same selector if c
+// revokes everything that the old one revokes. So among the remaining cut-offs with this selector,
+// a newer one has an earlier IssuedBefore, unless an older one is Whole.
 func (a *Applier) addCutoff(c *rows.Cutoff) {
 	c.At, c.Index, c.Seq = a.Stamp, a.Index, a.seq
 	a.seq++

@@ -35,14 +35,14 @@ func (a *Applier) membershipOp(op *command.Op) Result {
 	return Result{}
 }
 
-// admitNode admits a node, even one that is barred. Joined and barred nodes do not count: the
-// configuration and MaxBars bound them.
+// admitNode admits a node, even one that is barred. Joined and barred nodes do not count toward
+// MaxAdmissions, because the configuration and MaxBars limit them.
 func (a *Applier) admitNode(by string, m *command.AdmitNode) Result {
 	counts := func(v *revoked.Admission) bool {
 		return v.Node != m.Node && (v.State == revoked.Admitted || v.State == revoked.Withdrawn)
 	}
 	if n := countStaged(a.mem.Admissions, a.admissions, counts); n >= revoked.MaxAdmissions {
-		return Result{Err: fmt.Errorf("%w: %d nodes are admitted or were withdrawn in the last day, the maximum",
+		return Result{Err: fmt.Errorf("%w: too many admissions: %d nodes are admitted or were withdrawn in the last day",
 			revoked.ErrUnprocessable, n)}
 	}
 	if err := a.checkKey(a.admission(m.Node), revoked.Digest{}); err != nil {
@@ -56,7 +56,7 @@ func (a *Applier) admitNode(by string, m *command.AdmitNode) Result {
 }
 
 // withdrawNode withdraws an admission. For a node that is no longer admitted, it changes nothing.
-// by is empty if the leader withdraws a node that has left.
+// The argument by is empty if the leader withdraws a node that has left.
 func (a *Applier) withdrawNode(by, node string) Result {
 	switch old := a.admission(node); {
 	case old == nil && by == "": // an initial member left
@@ -69,8 +69,8 @@ func (a *Applier) withdrawNode(by, node string) Result {
 	return Result{}
 }
 
-// withdrawnFrom returns what v becomes when it ends. It keeps the key of a first certificate while
-// such a certificate may be valid.
+// withdrawnFrom returns the withdrawn admission that replaces v. If the node got a certificate for
+// a join token, withdrawnFrom keeps its key while that certificate may be valid.
 func (a *Applier) withdrawnFrom(v *revoked.Admission, by string) revoked.Admission {
 	w := revoked.Admission{Node: v.Node, State: revoked.Withdrawn, NonVoter: v.NonVoter, By: by}
 	if !v.Key.IsZero() && a.Stamp < v.KeyUntil {
@@ -79,19 +79,20 @@ func (a *Applier) withdrawnFrom(v *revoked.Admission, by string) revoked.Admissi
 	return w
 }
 
-// checkKey returns ErrConflict while a first certificate with another key may be valid for the name
-// of v, which may be nil. Members trust a certificate by its name. So its holder would otherwise
-// count as the node that joins by this name later.
+// checkKey returns ErrConflict while a certificate with another key, issued for a join token, may
+// be valid for the node name of v (may be nil). Members identify a node by the name in its
+// certificate. So the holder of that certificate could act as the node that later joins with this
+// name.
 func (a *Applier) checkKey(v *revoked.Admission, key revoked.Digest) error {
 	if v == nil || v.Key.IsZero() || v.Key == key || a.Stamp >= v.KeyUntil ||
 		v.State != revoked.Admitted && v.State != revoked.Withdrawn {
 		return nil
 	}
-	return fmt.Errorf("%w: a join token gave %s a certificate with another key, which is valid until %s: "+
+	return fmt.Errorf("%w: %s has a certificate with another key from a join token, valid until %s: "+
 		"use another name until then", revoked.ErrConflict, v.Node, v.KeyUntil.Std().UTC().Format(time.RFC3339))
 }
 
-// barNode bars a node. The first reason stays.
+// barNode bars a node. If the node is already barred, the first reason stays.
 func (a *Applier) barNode(by string, m *command.BarNode) Result {
 	old := a.admission(m.Node)
 	if old != nil && old.State == revoked.Barred {
@@ -99,7 +100,7 @@ func (a *Applier) barNode(by string, m *command.BarNode) Result {
 	}
 	isBarred := func(v *revoked.Admission) bool { return v.State == revoked.Barred }
 	if n := countStaged(a.mem.Admissions, a.admissions, isBarred); n >= revoked.MaxBars {
-		return Result{Err: fmt.Errorf("%w: %d nodes are barred, the maximum: admit and withdraw old ones",
+		return Result{Err: fmt.Errorf("%w: too many barred nodes (%d): admit some of them and then withdraw these admissions",
 			revoked.ErrUnprocessable, n)}
 	}
 	a.decide(revoked.Admission{
@@ -109,14 +110,15 @@ func (a *Applier) barNode(by string, m *command.BarNode) Result {
 }
 
 // joinNode uses up the token and the admission of a node. A node may present a token that it used
-// before, because its configuration still names the file: then its admission decides. A node that
-// has joined spends no further token.
+// before, because its configuration still names the token file. Then only its admission counts. A
+// node that has joined does not use up another token.
 func (a *Applier) joinNode(m *command.JoinNode) Result {
 	old := a.admission(m.Node)
 	barred := old != nil && old.State == revoked.Barred
 	joined := revoked.Admission{Node: m.Node, State: revoked.Joined}
 	admitted := old != nil && old.Open(a.Stamp)
-	if err := a.checkKey(old, revoked.Digest{}); err != nil && !admitted { // else the leader has compared the key
+	// For an admitted node, the leader has compared the key.
+	if err := a.checkKey(old, revoked.Digest{}); err != nil && !admitted {
 		return Result{Err: err}
 	}
 	if admitted {
@@ -130,7 +132,7 @@ func (a *Applier) joinNode(m *command.JoinNode) Result {
 		joined.NonVoter, joined.By = joined.NonVoter || t.NonVoter, t.By
 		if t.HasKey {
 			a.usedToken = t.ID
-			if !admitted { // else the end of the token leaves the other admission
+			if !admitted { // an earlier admission does not end with the token
 				joined.JoinToken = t.ID
 			}
 		}
@@ -145,7 +147,8 @@ func (a *Applier) joinNode(m *command.JoinNode) Result {
 	return Result{}
 }
 
-// setVoting records whether a member may vote. It changes nothing else of its admission.
+// setVoting records whether a member may vote. It changes nothing else in the admission of the
+// member.
 func (a *Applier) setVoting(by string, op *command.Op) Result {
 	m, changed := op.GetSetVoting(), true
 	switch old := a.admission(m.Node); {
@@ -165,18 +168,19 @@ func (a *Applier) setVoting(by string, op *command.Op) Result {
 	return Result{}
 }
 
-// hasNotJoined reports whether the node of v has or used its admission, but is not a member. The
-// leader uses an admission up just before it adds the node, so Joined alone does not prove it. The
-// members in the state come from Members operations, which follow Raft's change. If Raft adds the
-// node in between, noteMembers restores the admission.
+// hasNotJoined reports whether the node of v is admitted, or has used its admission, but is not a
+// member. The leader uses up an admission just before it adds the node, so the state Joined does
+// not prove membership. The members in the state come from Members operations, which follow the
+// changes of Raft's configuration. If Raft adds the node in between, noteMembers restores the
+// admission.
 func (a *Applier) hasNotJoined(v *revoked.Admission) bool {
 	members := a.currentMembers()
 	return v.State == revoked.Admitted ||
 		v.State == revoked.Joined && members.Index != 0 && instanceOf(members.List, v.Node) == ""
 }
 
-// restoreAdmission gives a new member the admission back that an administrator withdrew while Raft
-// added the node. Without it, the cluster would forget that the node must not vote.
+// restoreAdmission restores the admission of a new member if an administrator withdrew it while
+// Raft added the node. Otherwise the record that the node must not vote would be lost.
 func (a *Applier) restoreAdmission(was *rows.Members, v *command.NotedMember) {
 	node := nodeOf(v.Server)
 	if max(a.mem.Version.Commands, a.version.Commands) < command.KeyTokens || instanceOf(was.List, node) != "" {
@@ -198,8 +202,8 @@ func (a *Applier) expireAdmission(node string, due revoked.Time) {
 	a.dropAdmission(v)
 }
 
-// forgetAdmissions drops every admission, bar and join token: only the members of the configuration
-// remain.
+// forgetAdmissions drops every admission, bar and join token. Only the members of the configuration
+// remain admitted.
 func (a *Applier) forgetAdmissions() {
 	for _, v := range stagedValues(a.mem.Admissions, a.admissions) {
 		a.dropAdmission(v)
@@ -240,7 +244,7 @@ func (a *access) dropAdmission(v *revoked.Admission) {
 	put(&a.admissions, v.Node, nil)
 }
 
-// admissionDue returns the time of the queue entry of a node's admission, 0 if it has none.
+// admissionDue returns the time of the queue entry of a node's admission, or 0 without one.
 func (a *access) admissionDue(node string) revoked.Time {
 	old := a.admission(node)
 	if old == nil {
@@ -249,8 +253,8 @@ func (a *access) admissionDue(node string) revoked.Time {
 	return (&rows.Admission{Admission: *old}).Due()
 }
 
-// stagedValues returns the values as a unit sees them. Their order is random, so a caller may only
-// count them or treat them all in the same way.
+// stagedValues returns the values of mem with the changes in staged. Their order is random, so a
+// caller may only count them or treat them all in the same way.
 func stagedValues[V any](mem, staged map[string]*V) (list []*V) {
 	for key, v := range mem {
 		if _, changed := staged[key]; !changed {
@@ -265,7 +269,7 @@ func stagedValues[V any](mem, staged map[string]*V) (list []*V) {
 	return list
 }
 
-// countStaged counts values as a unit sees them.
+// countStaged returns the number of stagedValues for which the function counts returns true.
 func countStaged[V any](mem, staged map[string]*V, counts func(*V) bool) (n int) {
 	for _, v := range stagedValues(mem, staged) {
 		if counts(v) {

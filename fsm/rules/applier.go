@@ -18,22 +18,23 @@ type Result struct {
 	// Ended reports that a registration made an older token inactive, by rotation or by a
 	// tombstone. Like a revocation, this is final only when every member has applied it.
 	Ended bool
-	// Unknown reports a revocation of a token that the state does not hold.
+	// Unknown reports a revocation of a token that the state does not contain.
 	Unknown bool
 }
 
 // Options configure the rules.
 type Options struct {
 	Log *slog.Logger // must not be nil
-	// DenialQuota is the number of denials of one client, see the constant. It must be the same at
-	// every member: it decides results. Only tests lower it.
+	// DenialQuota is the maximum number of denials of one client, see the constant DenialQuota. It
+	// must be the same on every member, because results depend on it. Only tests lower it.
 	DenialQuota uint64
-	// AssertionQuota replaces the default quota of used assertions.
+	// AssertionQuota is the maximum number of used assertions of one client, see the constant
+	// AssertionQuota.
 	AssertionQuota int
 }
 
 // An Applier applies entries of the log to the state. It collects their changes until Commit
-// writes them; Publish then makes them visible in memory. One Applier holds the entries of one
+// writes them; Publish then makes them visible in memory. One Applier applies the entries of one
 // commit. It is not safe for concurrent use.
 type Applier struct {
 	access
@@ -44,8 +45,8 @@ type Applier struct {
 }
 
 // New returns an Applier without changes. It reads mem and s, but writes to neither before Commit
-// and Publish. While it applies, nothing else may change mem: the caller is the only one that does,
-// or holds the lock of mem for reading.
+// and Publish. While the Applier is in use, nothing else may change mem. So the caller must be the
+// only writer of mem, or hold the lock of mem for reading.
 func New(s *store.Store, mem *memory.State, opts Options) *Applier {
 	return &Applier{Options: opts, access: access{
 		unit: unit{Applied: mem.Applied, store: s, seeker: s.NewSeeker()},
@@ -64,11 +65,12 @@ func (a *Applier) Err() error { return a.err }
 // them. They are durable after a flush. The Applier must not apply further entries.
 func (a *Applier) Commit() error { return a.commit() }
 
-// Close releases the iterator of reads. Call it in any case; it may be called more than once.
+// Close releases the iterator for reads. Always call it, even after an error. It may be called more
+// than once.
 func (a *Applier) Close() { a.close() }
 
-// Changed returns the digests and the grants whose records the changes may alter. Among the digests
-// are keys of denials.
+// Changed returns the digests of the tokens and the ids of the grants that the changes may affect.
+// The digests include keys of denials.
 func (a *Applier) Changed() (tokens []revoked.Digest, grants []string) {
 	return a.tokensChanged, a.grantsChanged
 }
@@ -76,10 +78,11 @@ func (a *Applier) Changed() (tokens []revoked.Digest, grants []string) {
 // ClientsChanged reports whether a client was created, changed or deleted.
 func (a *Applier) ClientsChanged() bool { return a.clients != nil }
 
-// LastEvent returns the index of the newest event or change of a client among the changes, or 0.
+// LastEvent returns the index of the newest feed event or client change among the changes, or 0
+// without one.
 func (a *Applier) LastEvent() uint64 { return a.lastEvent }
 
-// LastAudit returns the index of the newest audit entry among the changes, or 0.
+// LastAudit returns the index of the newest audit entry among the changes, or 0 without one.
 func (a *Applier) LastAudit() uint64 { return a.lastAudit }
 
 // A HashPoint holds the two hashes of the state at an index.
@@ -100,7 +103,7 @@ func (a *Applier) recordHashes() {
 	a.points = append(a.points, HashPoint{Index: a.Index, Log: a.LogHash, State: a.State.Bytes()})
 }
 
-// begin starts the entry at index. Its events, cut-offs and audit entries count from 0.
+// begin starts the entry at index. Its events, cut-offs and audit entries are numbered from 0.
 func (a *Applier) begin(index, term uint64) {
 	a.Index, a.Term, a.seq, a.auditSeq = index, term, 0, 0
 }

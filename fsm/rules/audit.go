@@ -10,8 +10,9 @@ import (
 	"revoked/fsm/rows"
 )
 
-// runAudited runs op and, unless op is refused, writes its audit entry, even if op changed nothing.
-// For a refused op, the node that refused the call proposes a Note instead.
+// runAudited runs op and, unless op is refused, writes its audit entry. An op that changes nothing
+// gets one only if command.IsAlwaysAudited reports true. For a refused op, the node that refused
+// the call proposes a Note instead.
 func (a *Applier) runAudited(op *command.Op) Result {
 	was := a.replaced(op)
 	a.dirty, a.endedGrant, a.usedToken, a.withdrawn = false, "", "", ""
@@ -85,7 +86,7 @@ func (a *Applier) addToChunk(e *revoked.AuditEntry) {
 	c.Object.JTI, c.Object.Count = "", n+1
 }
 
-// Count returns the number of operations.
+// Count returns the number of operations in the chunk.
 func (c *chunk) Count() uint64 { return c.Object.Count }
 
 // endChunk writes the entry of the current chunk, if it has one.
@@ -120,7 +121,7 @@ func (a *Applier) replaced(op *command.Op) command.Record {
 	return nil
 }
 
-// describeChange adds to e the fields in which the new record differs from was, the one that op
+// describeChange adds to e the fields in which the new record differs from was, the record that op
 // replaced. It reports whether they differ.
 func (a *Applier) describeChange(e *revoked.AuditEntry, op *command.Op, was command.Record) (changed bool) {
 	list := command.Changes(was, a.replaced(op))
@@ -136,8 +137,8 @@ func (a *Applier) describeChange(e *revoked.AuditEntry, op *command.Op, was comm
 	return changed || len(list) > 0
 }
 
-// isMembership reports whether op may go with a change of the configuration or another change that
-// the state does not show.
+// isMembership reports whether op may accompany a change outside the state, such as a change of
+// Raft's configuration.
 func isMembership(op *command.Op) bool {
 	switch op.Kind.(type) {
 	case *command.Op_Note, *command.Op_BarNode:
@@ -148,13 +149,13 @@ func isMembership(op *command.Op) bool {
 	return false
 }
 
-// maxAsked bounds the calls that wait for their audit entry. Beyond that, the oldest call is
-// dropped.
+// maxAsked is the maximum number of promotions and demotions that wait for their audit entry.
+// Beyond that, the oldest call is dropped.
 const maxAsked = 16
 
 // askVote applies a step of a call that promotes or demotes a member. It stores the first step
-// until an operation Members has the change of the configuration. Another leader may propose that
-// operation. If none comes before the last step, there was nothing to change.
+// until a Members operation contains the change of the configuration. Another leader may propose
+// that operation. If no such operation precedes the last step, the configuration did not change.
 func (a *Applier) askVote(op *command.Op, changed bool) {
 	m, call := op.GetSetVoting(), command.CallOf(op)
 	v := rows.AskedVote{Node: m.Node, NonVoter: m.NonVoter, Changed: changed, Actor: call.Actor, Via: call.Node,
@@ -171,7 +172,7 @@ func (a *Applier) askVote(op *command.Op, changed bool) {
 	at := slices.IndexFunc(next.Asked, func(o rows.AskedVote) bool {
 		return o.Node == v.Node && o.Actor == v.Actor && o.Via == v.Via && o.Call == v.Call
 	})
-	if at < 0 { // its entry exists
+	if at < 0 { // the audit entry of the call exists already
 		return
 	}
 	asked := next.Asked[at]
@@ -203,7 +204,7 @@ func (a *Applier) auditVote(v *rows.AskedVote, detail string) {
 func (a *Applier) noteMembers(m *command.Members) Result {
 	was := a.currentMembers()
 	if was.Index != m.Since {
-		return Result{Err: fmt.Errorf("%w: the audit log has the members of index %d, not %d", revoked.ErrConflict,
+		return Result{Err: fmt.Errorf("%w: the audit log records the members as of index %d, not %d", revoked.ErrConflict,
 			was.Index, m.Since)}
 	}
 	next := rows.Members{Index: a.Index, List: m.List(), Asked: was.Asked}
@@ -219,7 +220,7 @@ func (a *Applier) noteMembers(m *command.Members) Result {
 }
 
 // auditMember writes the entries about a server that was added or changed. It writes none for a
-// node with a new name: JoinNode does that.
+// node with a new name, because JoinNode writes that entry.
 func (a *Applier) auditMember(was, next *rows.Members, v *command.NotedMember) {
 	node := nodeOf(v.Server)
 	i := slices.IndexFunc(was.List, func(o command.NotedMember) bool { return o.Server == v.Server })
@@ -255,7 +256,7 @@ func (a *Applier) auditMember(was, next *rows.Members, v *command.NotedMember) {
 }
 
 // auditRemovals writes the entries about instances that other instances have replaced. It writes
-// none for a node that was removed or left: BarNode or WithdrawNode does that.
+// none for a node that was removed or left, because BarNode or WithdrawNode writes that entry.
 func (a *Applier) auditRemovals(was, next *rows.Members) {
 	for _, v := range was.List {
 		node := nodeOf(v.Server)
@@ -270,7 +271,7 @@ func (a *Applier) auditRemovals(was, next *rows.Members) {
 	}
 }
 
-// auditOwn writes an entry about something that the cluster did to a node by itself.
+// auditOwn writes an entry about a change of a node that the cluster made on its own.
 func (a *Applier) auditOwn(kind revoked.AuditKind, node, detail string) {
 	e := revoked.AuditEntry{Kind: kind, Actor: revoked.ActorCluster, Detail: command.CleanReason(detail)}
 	e.Object.Node = node

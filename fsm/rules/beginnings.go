@@ -12,10 +12,11 @@ import (
 )
 
 // bootstrap gives a new cluster its id, settings and first clients. The leader has checked m as a
-// whole (command.AdmitBootstrap). A log of an older version may hold a Bootstrap with bad records:
-// every version skips the same records, and this version logs them. See DESIGN.md.
+// whole (command.AdmitBootstrap). A log of an older version may contain a Bootstrap with invalid
+// records: every version skips the same records, and this version logs them. See DESIGN.md.
 //
-// It changes nothing in a state that has an id: two leaders in a row may both propose one.
+// bootstrap changes nothing in a state that has an id, because two successive leaders may both
+// propose a Bootstrap.
 func (a *Applier) bootstrap(m *command.Bootstrap) {
 	if a.currentCluster() != "" || m.ClusterId == "" {
 		return
@@ -55,7 +56,7 @@ func (a *Applier) bootstrap(m *command.Bootstrap) {
 	}
 }
 
-// openTerm revokes every grant and forgets the admissions if the term is the first one after a
+// openTerm revokes every grant and drops the admissions if the term is the first one after a
 // recovery.
 func (a *Applier) openTerm(m *command.Epoch) {
 	if m.EndsBefore <= 0 {
@@ -77,16 +78,17 @@ func (a *Applier) endEverything(before revoked.Time, reason string) {
 }
 
 // Seed turns the state of a backup into that of a new cluster. It changes the state as one entry
-// after the backup would, although no log contains such an entry. Everything issued at or before
-// the argument before ends; 0 keeps the tokens of the backup active, even those revoked since.
+// after the backup would, although no log contains such an entry. Seed ends everything that was
+// issued at or before the time given by the argument before. 0 keeps the tokens of the backup
+// active, even those that were revoked after the backup.
 //
 // actor is [revoked.ActorRestore] or [revoked.ActorRecover], for the audit log.
 //
 // It returns ErrUnprocessable if before is earlier than the stamp of the backup by more than
-// max_clock_skew. The tokens issued between the two would stay active.
+// max_clock_skew. The tokens issued between these two times would stay active.
 //
-// now is the time of the seed. The history has a gap from the backup to that time. 0 means a
-// time just after the backup.
+// The argument now is the time of the seed. The history has a gap from the backup to that time. 0
+// means a time just after the backup.
 func (a *Applier) Seed(clusterID, actor string, before, now revoked.Time, reason string) error {
 	a.begin(a.Index+1, a.Term)
 	a.LogHash = rows.NextLogHash(a.LogHash, a.Index, a.Term, []byte("seed "+clusterID))

@@ -8,12 +8,12 @@ import (
 	"revoked/fsm/rows"
 )
 
-// compact turns the live rows of tokens that a revocation or a cut-off has revoked into stubs. It
-// starts with the overflow tokens of revoked grants and continues with the oldest unfinished
+// compact turns the rows of tokens that a revocation or a cut-off has revoked into stubs. It starts
+// with the overflow tokens of revoked grants and continues with the oldest unfinished
 // cut-off. It examines about limit rows and records its position.
 //
-// No answer depends on its progress: readers evaluate the grant and the cut-offs themselves. It
-// frees space, and adds the digests that a cut-off ended to the feed.
+// No lookup depends on its progress, because readers evaluate the grant and the cut-offs
+// themselves. compact frees space, and adds the digests of tokens that a cut-off ended to the feed.
 func (a *Applier) compact(limit int) {
 	if a.mem.Compactions > 0 {
 		limit = a.compactGrants(limit)
@@ -51,7 +51,7 @@ func (a *Applier) compactGrants(limit int) int {
 			a.fail(errStray("grant to compact", j.id))
 			return limit
 		}
-		ev := a.deadTokens(&g.Grant, g.Revoked.By, g.Revoked.Reason)
+		ev := a.endedTokens(&g.Grant, g.Revoked.By, g.Revoked.Reason)
 		ev.ended = g.EndedAt()
 		left, cursor := a.compactMembers(&g, j.cursor, limit, func(*revoked.Token) bool { return true }, ev)
 		ev.send()
@@ -64,7 +64,7 @@ func (a *Applier) compactGrants(limit int) int {
 // compactMembers turns the revoked tokens of g beyond the inline ones into stubs, starting after
 // cursor. It returns the remaining limit and the new cursor, which is nil after the last token.
 func (a *Applier) compactMembers(g *rows.Grant, cursor []byte, limit int, ended func(*revoked.Token) bool,
-	ev *deadTokens) (int, []byte) {
+	ev *endedTokens) (int, []byte) {
 	digests, more := a.members(g.ID, cursor, max(limit, 1))
 	a.compactTokens(g, digests, ended, ev)
 	limit -= len(digests)
@@ -74,11 +74,12 @@ func (a *Applier) compactMembers(g *rows.Grant, cursor []byte, limit int, ended 
 	return limit, nil
 }
 
-// compactTokens turns the revoked tokens of g among digests that still have live rows into stubs,
-// and adds them to ev. While a trusted issuer exists, a token under a live grant also gets a denial
-// of its digest. The rows of the grant may be removed while the JWT still lives.
+// compactTokens turns the tokens of g among digests for which the function ended returns true into
+// stubs, and adds them to ev. It skips stubs. While a trusted issuer exists, a token of a grant
+// that is not revoked also gets a denial of its digest. The rows of such a grant may be removed
+// before the JWT expires.
 func (a *Applier) compactTokens(
-	g *rows.Grant, digests []revoked.Digest, ended func(*revoked.Token) bool, ev *deadTokens,
+	g *rows.Grant, digests []revoked.Digest, ended func(*revoked.Token) bool, ev *endedTokens,
 ) {
 	for _, d := range digests {
 		if t, row := a.token(d); row != nil && t.State == revoked.Live && ended(&t) {
@@ -147,7 +148,7 @@ func (a *Applier) compactGrant(c *rows.Cutoff, id string, member []byte, limit i
 		return limit, nil
 	}
 	ended := func(t *revoked.Token) bool { return c.Covers(&g.Grant, t, 0) }
-	ev := a.deadTokens(&g.Grant, c.By, c.Reason)
+	ev := a.endedTokens(&g.Grant, c.By, c.Reason)
 	ev.ended = revoked.Moment{At: c.At, Index: c.Index}
 	if len(member) == 0 {
 		a.compactTokens(&g, g.Tokens, ended, ev)

@@ -10,8 +10,8 @@ import (
 )
 
 // DenialQuota is the number of denials that a client without the role of an administrator may have
-// at a time. It bounds what one client adds to the state. A denial of a session may stay for
-// cutoff_retention, so the quota is large.
+// at a time. It limits the rows that one client can add to the state. A denial of a session may
+// stay for cutoff_retention, so the quota is large.
 const DenialQuota = 10_000_000
 
 // jwtEnd returns the time at which j has expired according to every clock.
@@ -26,8 +26,9 @@ func (a *Applier) jwtEnd(iss *revoked.Issuer, j *revoked.JWT) revoked.Time {
 	return end
 }
 
-// denyJTI denies a jti of an issuer. Without an expiry, each further revocation would move the
-// end of the denial a little. So it writes only if it adds a sixteenth of a lifetime.
+// denyJTI denies a jti of an issuer, and reports whether it wrote the denial. If j has no expiry,
+// each repeated revocation would extend the denial a little. So denyJTI then writes only if it
+// extends the denial by more than a sixteenth of the lifetime.
 func (a *Applier) denyJTI(iss *revoked.Issuer, j *revoked.JWT, by, reason string) bool {
 	var renew time.Duration
 	if j.ExpiresAt == 0 {
@@ -36,7 +37,7 @@ func (a *Applier) denyJTI(iss *revoked.Issuer, j *revoked.JWT, by, reason string
 	return a.deny(revoked.DenialKey(revoked.DenyJTI, iss.Issuer, j.JTI), a.jwtEnd(iss, j), renew, by, reason)
 }
 
-// denyDigests denies the encodings under which a JWT was presented, and reports whether it wrote.
+// denyDigests denies the digests of the encodings of a JWT, and reports whether it wrote a denial.
 func (a *Applier) denyDigests(iss *revoked.Issuer, j *revoked.JWT, by, reason string) (changed bool) {
 	for i := range j.Digests {
 		if a.denyDigest(j.Digests[i], a.jwtEnd(iss, j), by, reason) {
@@ -46,7 +47,8 @@ func (a *Applier) denyDigests(iss *revoked.Issuer, j *revoked.JWT, by, reason st
 	return changed
 }
 
-// denyDigest denies a token, however its issuer is configured.
+// denyDigest denies the digest of a token, whatever the configuration of its issuer. It reports
+// whether it wrote the denial.
 func (a *Applier) denyDigest(d revoked.Digest, until revoked.Time, by, reason string) bool {
 	if !a.deny(revoked.DenialKey(revoked.DenyDigest, "", string(d[:])), until, 0, by, reason) {
 		return false
@@ -57,17 +59,18 @@ func (a *Applier) denyDigest(d revoked.Digest, until revoked.Time, by, reason st
 
 // denyFamily denies a grant or a session, including the tokens that the issuer adds to it later.
 // The denial lasts for at least cutoff_retention, because a refresh may add tokens long after the
-// newest known one. After a further revocation, it lasts for at least the lifetime of a token that
-// was added since.
+// newest known one. A repeated revocation extends the denial only by more than a sixteenth of that
+// time, or if a newer token may outlive it.
 func (a *Applier) denyFamily(kind revoked.DenialKind, iss *revoked.Issuer, value, by, reason string) bool {
 	life := a.jwtLifetime(iss)
 	keep := max(a.currentSettings().CutoffRetention, life)
 	return a.deny(revoked.DenialKey(kind, iss.Issuer, value), a.Stamp.Add(keep), min(keep/16, keep-life), by, reason)
 }
 
-// denyToken denies a registered token that ends: its registration may have named an earlier expiry
-// than the JWT has, and then its rows are removed before the JWT expires. A revoked grant keeps the
-// stubs of its tokens long enough. Other tokens need withDigest.
+// denyToken denies a registered token that is being ended. Its registration may name an earlier
+// expiry than the JWT, and then its rows are removed before the JWT expires. If withDigest is set,
+// denyToken also denies the digest. The tokens of a revoked grant do not need withDigest, because
+// their stubs stay long enough.
 func (a *Applier) denyToken(g *revoked.Grant, t *revoked.Token, by, reason string, withDigest bool) {
 	longest := a.longestJWT()
 	if longest == 0 {
@@ -81,22 +84,24 @@ func (a *Applier) denyToken(g *revoked.Grant, t *revoked.Token, by, reason strin
 	}
 }
 
-// denyGrantOf denies the JWTs that claim to be of the registered grant g, which is being revoked.
+// denyGrantOf denies the JWTs that claim to belong to the registered grant g, which is being
+// revoked.
 func (a *Applier) denyGrantOf(g *revoked.Grant, r *revoked.Revocation) {
 	if iss := a.issuerOf(g.Issuer); g.Issuer != "" && iss != nil && iss.HasGrants() {
 		a.denyFamily(revoked.DenyGrant, &iss.Issuer, g.ID, r.By, r.Reason)
 	}
 }
 
-// deny writes the denial with that key. A further revocation extends it, unless that would add no
-// more than renew and the denial was made to last as long as this one. It reports whether it wrote.
+// deny writes the denial with that key, and reports whether it wrote one. A repeated revocation
+// extends the denial. But deny writes nothing if the extension is at most renew and the denial was
+// written for at least the same duration.
 func (a *Applier) deny(id revoked.Digest, until revoked.Time, renew time.Duration, by, reason string) bool {
 	if until <= a.Stamp {
 		return false
 	}
 	v, row := a.denial(id)
 	if row != nil && v.Until.Sub(v.At) < until.Sub(a.Stamp) {
-		renew = 0 // it had the end of a token that was named with another expiry
+		renew = 0 // the earlier revocation named a shorter lifetime
 	}
 	if row != nil && v.Until.Add(renew) >= until {
 		return false
@@ -136,8 +141,8 @@ func (a *access) isDeniedJTI(g *revoked.Grant, t *revoked.Token) bool {
 	return row != nil
 }
 
-// deniedBefore returns the denial of a token that is about to be registered in g, or nil. A JWT
-// that was revoked must not become active by its registration.
+// deniedBefore returns the denial of a token that is about to be registered in g, or nil. The
+// registration of a revoked JWT must not make the JWT active again.
 func (a *access) deniedBefore(g *revoked.Grant, t *revoked.Token) *rows.Binding {
 	if len(a.mem.Issuers) == 0 && len(a.issuers) == 0 {
 		return nil
@@ -157,9 +162,9 @@ func (a *access) deniedBefore(g *revoked.Grant, t *revoked.Token) *rows.Binding 
 	return nil
 }
 
-// expireDenial drops a denial once all tokens that it revokes have expired. A live registered token
-// may expire later: its grant ends first, which may extend this and other denials. expireDenial
-// returns the number of touched rows.
+// expireDenial drops a denial once all tokens that it revokes have expired. A registered token with
+// the denied jti may expire later. Then expireDenial first revokes the grant of the token, which
+// may extend this and other denials. expireDenial returns the number of touched rows.
 func (a *Applier) expireDenial(id revoked.Digest, due revoked.Time) (touched int) {
 	v, row := a.denial(id)
 	if row != nil && v.Until > due { // this command has extended it
@@ -192,8 +197,8 @@ func (a *Applier) expireDenial(id revoked.Digest, due revoked.Time) (touched int
 	return touched
 }
 
-// denialsOf returns the number of denials that count against the quota of a client, as the unit
-// sees it.
+// denialsOf returns the number of denials that count against the quota of a client, including the
+// changes of the unit.
 func (a *access) denialsOf(client string) uint64 {
 	if n, ok := a.denials[client]; ok {
 		return n
@@ -207,7 +212,7 @@ func (a *access) countDenial(client string, n int) {
 	switch {
 	case n > 0:
 		v.Count++
-	case v.Count > 0: // else the denial is older than this row
+	case v.Count > 0: // the count is 0 if the denial is older than this row
 		v.Count--
 	}
 	put(&a.denials, client, v.Count)
@@ -219,11 +224,12 @@ func (a *access) countDenial(client string, n int) {
 	}
 }
 
-// AssertionQuota is the number of used assertions of one client that the state holds. A client at
-// the quota gets ErrQuota until its oldest use expires. The state never forgets a use early.
+// AssertionQuota is the maximum number of used assertions of one client in the state. A client at
+// the quota gets ErrQuota until its oldest use expires. The state never drops a use before that.
 const AssertionQuota = 100_000
 
-// Bounds of the row of a request with many operations. Each operation extends the row, so that the
+// Durations for the row of an assertion whose request has many operations. Once the row ends in
+// less than assertionRenew, an operation moves its end to assertionExtension from now. So the
 // request may last longer than its assertion.
 const (
 	assertionExtension = time.Hour

@@ -6,8 +6,9 @@
 // An Applier collects the changes of one commit. Reads see its earlier changes, except scans, which
 // see committed rows only. So commit before a command for which [Scans] is true.
 //
-// Three layers apply a command, each a struct that embeds the one below. Applier has the rules,
-// access reads and writes typed rows, and unit collects the writes. Calls go down only.
+// Three layers apply a command, each a struct that embeds the one below. Applier implements the
+// rules, access reads and writes typed rows, and unit collects the writes. A layer calls only the
+// layers below it.
 //
 // A rule that refuses an operation returns a Result with an error and has written nothing. An error
 // of the store, or a broken invariant, is in Applier.Err: the state is undefined and the process

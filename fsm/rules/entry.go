@@ -34,14 +34,14 @@ func (a *Applier) Command(index, term uint64, data []byte, c command.Command) []
 	return results
 }
 
-// Configuration notes an entry with a configuration of Raft. It changes no row of the state.
+// Configuration applies an entry with a Raft configuration. It changes no row of the state.
 func (a *Applier) Configuration(index, term uint64) {
 	a.begin(index, term)
 	a.ConfigIndex = index
 	a.recordHashes()
 }
 
-// Noop notes an entry without content.
+// Noop applies an entry without content.
 func (a *Applier) Noop(index, term uint64) {
 	a.begin(index, term)
 	a.recordHashes()
@@ -77,8 +77,8 @@ func (a *Applier) command(c command.Command) (results []Result) {
 	return results
 }
 
-// recordVersion records the version of a command if it is the highest one yet. The row is in
-// snapshots too, so a member that installs one knows the version without the log.
+// recordVersion records the version of a command if it is the highest one yet. Snapshots contain
+// the row, so a member that installs a snapshot gets the version without the log.
 func (a *Applier) recordVersion(c interface{ Version() uint32 }) {
 	known := max(a.mem.Version.Commands, a.version.Commands, 1)
 	if known >= command.Version {
@@ -97,7 +97,7 @@ func (a *access) putVersion(version rows.Version) {
 	a.version = version
 }
 
-// op applies one operation of a batch. A result without an index is valid at the current entry.
+// op applies one operation of a batch. A result without an index gets that of the current entry.
 func (a *Applier) op(op *command.Op) Result {
 	var r Result
 	if a.audited {
@@ -115,8 +115,8 @@ func (a *Applier) op(op *command.Op) Result {
 }
 
 // run checks the operation and its actor, then applies the rule of its kind. The version of the
-// actor must be the one that authenticated: a client that has changed must not act with its old
-// rights.
+// actor must be the one that was authenticated: a client that has changed since must not act with
+// its previous rights.
 func (a *Applier) run(op *command.Op) Result {
 	if err := command.Admit(op); err != nil {
 		return Result{Err: err}
@@ -154,7 +154,7 @@ func (a *Applier) run(op *command.Op) Result {
 	case *command.Op_DeleteIssuer:
 		return a.deleteIssuer(actor, k.DeleteIssuer.Name)
 	case *command.Op_PutIssuerKeys, *command.Op_Acknowledge, *command.Op_Members:
-		return Result{Err: fmt.Errorf("%w: only the leader proposes this", revoked.ErrForbidden)}
+		return Result{Err: fmt.Errorf("%w: only the leader may propose this operation", revoked.ErrForbidden)}
 	case *command.Op_BanIssuerKey:
 		return a.banKey(actor, k.BanIssuerKey)
 	case *command.Op_RevokeJwt:
@@ -165,9 +165,9 @@ func (a *Applier) run(op *command.Op) Result {
 	return a.membershipOp(op)
 }
 
-// mayPropose returns ErrForbidden unless actor has a role for op. The rule of a revocation decides
-// whose token it may end. An operator must not get further rights: clients, issuers and cut-offs
-// are for administrators only.
+// mayPropose returns ErrForbidden unless actor has a role for op. For a revocation, the rule of the
+// operation checks whose tokens the actor may revoke. An operator must not be able to gain further
+// rights: only administrators may change clients, issuers and cut-offs.
 func mayPropose(actor *revoked.Client, op *command.Op) error {
 	switch op.Kind.(type) {
 	case *command.Op_Revoke, *command.Op_RevokeJwt:
@@ -182,8 +182,8 @@ func mayPropose(actor *revoked.Client, op *command.Op) error {
 	return actor.Require(revoked.RoleAdmin)
 }
 
-// ownOp applies an operation of the cluster itself. It has no actor whose rights could be checked:
-// only the leader proposes it, after its own checks.
+// ownOp applies an operation of the cluster itself. Such an operation has no actor whose rights
+// could be checked. Only the leader proposes it, after its own checks.
 func (a *Applier) ownOp(op *command.Op) Result {
 	switch k := op.Kind.(type) {
 	case *command.Op_PutIssuerKeys:
@@ -198,9 +198,9 @@ func (a *Applier) ownOp(op *command.Op) Result {
 	return a.membershipOp(op)
 }
 
-// DryRun runs op as the next entry would, with the newest rules, and drops the changes. dirty
-// reports that there were any, apart from the audit log. The caller holds the lock of mem for
-// reading.
+// DryRun runs op as the next entry would, with the newest rules, and drops the changes. The result
+// dirty reports whether op changed anything apart from the audit log. The caller must hold the lock
+// of mem for reading.
 func DryRun(s *store.Store, mem *memory.State, opts Options, op *command.Op) (r Result, dirty bool, err error) {
 	a := New(s, mem, opts)
 	a.dry, a.rules = true, command.Rules

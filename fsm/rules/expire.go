@@ -12,19 +12,19 @@ import (
 const MaxEvents = 1_000_000
 
 const (
-	maxLimit = 100_000 // rows; upper bound for every background command
+	maxLimit = 100_000 // upper bound, in rows, for the limit of a background command
 	// cutoffExtension is the time for which Expire keeps a cut-off that Compact has not finished.
 	cutoffExtension = time.Minute
 )
 
-// clampLimit bounds the limit of a command.
+// clampLimit returns the limit of a command, but at least 1 and at most maxLimit.
 func clampLimit(n uint32) int { return int(min(max(n, 1), maxLimit)) }
 
 // expire examines the rows that are due, earliest first, and drops those that are no longer needed.
 // It stops once it has touched about limit rows.
 //
-// Each family has its own rule, but all count the rows that they touch. So the cost of a command
-// depends on its limit, not on what is due.
+// Each family has its own rule, but every rule counts the rows that it touches. So the cost of a
+// command depends on its limit, not on the number of due rows.
 func (a *Applier) expire(before revoked.Time, limit int) {
 	before = min(before, a.Stamp)
 	for _, e := range a.dueRows(before, limit) {
@@ -68,11 +68,11 @@ func (a *Applier) expire(before revoked.Time, limit int) {
 // A dueRow is an entry of the queue.
 type dueRow struct {
 	due revoked.Time
-	row []byte // its key
+	row []byte // key of the due row
 }
 
-// dueRows returns the first n entries of the queue that are due by the time before. It reads
-// committed rows only.
+// dueRows returns the first n entries of the queue that are due no later than the time before. It
+// reads committed rows only.
 func (a *Applier) dueRows(before revoked.Time, n int) []dueRow {
 	var out []dueRow
 	floor := before + 1
@@ -103,8 +103,8 @@ func (a *Applier) dueRows(before revoked.Time, n int) []dueRow {
 }
 
 // expireGrant replaces the expired inline tokens of a grant with stubs. It drops the grant if all
-// of its tokens have expired. It returns the number of touched rows. If a revoked grant has an
-// earlier queue entry, expireGrant only moves the entry, see endGrant.
+// of its tokens have expired. It returns the number of touched rows. If the queue entry of a
+// revoked grant is earlier than revokedDue, expireGrant only moves the entry, see endGrant.
 func (a *Applier) expireGrant(id string, due, before revoked.Time, limit int) int {
 	g, row := a.grant(id)
 	if row == nil || g.Due != due {
@@ -163,7 +163,7 @@ func (a *Applier) dropGrant(g *rows.Grant, row []byte, limit int) int {
 }
 
 // members returns at most n committed digests of a grant's overflow tokens after cursor (nil: from
-// the first), and whether there are more.
+// the first). It also reports whether more exist.
 func (a *Applier) members(id string, cursor []byte, n int) (digests []revoked.Digest, more bool) {
 	prefix := rows.MemberPrefix(nil, id)
 	start := prefix
@@ -185,8 +185,8 @@ func (a *Applier) members(id string, cursor []byte, n int) (digests []revoked.Di
 	return digests, more
 }
 
-// expireMember replaces an expired token beyond the inline ones with a stub. The member row stays
-// without a queue entry, so that the grant still finds the stub.
+// expireMember replaces an expired overflow token with a stub. The member row stays, without a
+// queue entry, because a scan of the grant finds the stub through it.
 func (a *Applier) expireMember(d revoked.Digest, due revoked.Time) int {
 	t, row := a.token(d)
 	a.requeue(rows.DigestKey(nil, rows.FamilyToken, d), due, 0)
@@ -201,7 +201,7 @@ func (a *Applier) expireMember(d revoked.Digest, due revoked.Time) int {
 	return 2
 }
 
-// expireTombstone drops a tombstone: its queue entry is at its latest Until.
+// expireTombstone drops a tombstone. Its queue entry is at the latest Until of its bindings.
 func (a *Applier) expireTombstone(d revoked.Digest, due revoked.Time) {
 	t, row := a.tombstone(d)
 	if row == nil || t.Due != due {
@@ -214,7 +214,7 @@ func (a *Applier) expireTombstone(d revoked.Digest, due revoked.Time) {
 }
 
 // expireCutoff drops a cut-off after its retention, but neither before Compact has finished it nor
-// while a JWT that it covers may live.
+// before every JWT that it covers has expired.
 func (a *Applier) expireCutoff(key string, due, before revoked.Time) {
 	c := a.mem.Cutoffs.ByKey(key)
 	if c == nil || c.Due != due {
@@ -249,8 +249,8 @@ func (a *Applier) expireDeleted(id string, due revoked.Time) {
 	a.putDeleted(id, nil)
 }
 
-// trim drops the oldest rows of the feed and of the audit log, at most limit. It returns early once
-// none is due.
+// trim drops the oldest rows of the feed and of the audit log, at most limit rows. It stops at the
+// first row that must stay.
 func (a *Applier) trim(before revoked.Time, limit int) {
 	s := a.currentSettings()
 	limit = a.trimSequence(&sequence{
@@ -278,14 +278,14 @@ type sequence struct {
 	family byte
 	rows   *uint64      // number of rows
 	floor  *uint64      // highest index dropped
-	most   uint64       // rows beyond go
-	oldest revoked.Time // rows before go
+	most   uint64       // maximum number of rows
+	oldest revoked.Time // rows before this time are dropped
 	timeOf func(key, val []byte) (revoked.Time, error)
 }
 
-// trimSequence drops the oldest rows of q, at most limit: those beyond its number, and those that
-// are too old. It raises the floor to the newest dropped index, so that a reader behind it gets
-// ErrGone instead of a gap. It returns what is left of limit.
+// trimSequence drops the oldest rows of q, at most limit rows: those beyond q.most, and those
+// before q.oldest. It raises the floor to the newest dropped index, so that a reader behind the
+// floor gets ErrGone instead of a gap. It returns the remaining limit.
 func (a *Applier) trimSequence(q *sequence, limit int) int {
 	if limit <= 0 || *q.rows == 0 || a.err != nil {
 		return limit

@@ -13,9 +13,9 @@ const MaxFinals = 100_000
 
 // dropped records which rows that AsOf may need were dropped by the current command.
 type dropped struct {
-	reaped     bool // a record of a token, a denial or a tombstone
-	undenied   bool // a denial
-	distrusted bool // the record of an issuer
+	reaped     bool // the row of a token, a denial or a tombstone was dropped
+	undenied   bool // a denial was dropped whose registered grants had not been revoked
+	distrusted bool // the record of an issuer was dropped
 }
 
 // currentHistory returns the head row of the history. It must not be changed.
@@ -26,8 +26,9 @@ func (a *access) currentHistory() *rows.History {
 	return &a.mem.History
 }
 
-// keepsHistory reports whether rows hold what AsOf needs. It depends only on the state. A member of
-// an older version stops at the operation that begins the history, so it never reads such rows.
+// keepsHistory reports whether rows record the history that AsOf reads. It depends only on the
+// state. A member of an older version stops at the operation that begins the history, so it never
+// reads such rows.
 func (a *access) keepsHistory() bool { return a.currentHistory().Since != 0 }
 
 // putHistory writes the head row of the history.
@@ -39,8 +40,8 @@ func (a *access) putHistory(h rows.History) {
 	}
 }
 
-// recordEnd records in a token that is about to become a stub that the current entry ended it. It
-// also records since when the jti of the token was denied, or may have been denied.
+// recordEnd marks a token that is about to become a stub as ended by the current entry. It also
+// records since when the jti of the token was denied, or may have been denied.
 func (a *access) recordEnd(t *revoked.Token) {
 	if !a.keepsHistory() {
 		return
@@ -66,8 +67,8 @@ func (a *access) recordEnd(t *revoked.Token) {
 	}
 }
 
-// historyRetention is how long the rows of the history stay. They are kept as long as audit
-// entries, which record the same changes, and at least as long as cut-offs.
+// historyRetention returns the time for which the rows of the history stay. They stay at least as
+// long as cut-offs and as audit entries, which record the same changes.
 func (a *access) historyRetention() time.Duration {
 	s := a.currentSettings()
 	return max(s.CutoffRetention, s.AuditRetention)
@@ -84,7 +85,7 @@ func (a *access) recordClient(id string, c *revoked.Client) {
 	}
 	key := rows.ClientChangeKey(id, a.Index)
 	old := a.get(key)
-	if old != nil { // an earlier operation of the same entry changed it
+	if old != nil { // an earlier operation of the same entry changed the client
 		var first rows.ClientChange
 		if err := rows.Parse(key, old, &first); err != nil {
 			a.fail(err)
@@ -95,8 +96,8 @@ func (a *access) recordClient(id string, c *revoked.Client) {
 	a.put(key, old, rows.Append(nil, &v))
 }
 
-// recordReplaced keeps a copy of a cut-off that the current entry replaces. The old cut-off revoked
-// tokens earlier than the time that the new one has.
+// recordReplaced keeps a copy of a cut-off that the current entry replaces, because the old cut-off
+// revoked its tokens before the time of the new one.
 func (a *access) recordReplaced(c *rows.Cutoff) {
 	if !a.keepsHistory() {
 		return

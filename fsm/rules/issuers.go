@@ -11,11 +11,11 @@ import (
 	"revoked/fsm/rows"
 )
 
-// maxIssuers bounds the issuers, with those that were deleted less than max_lifetime ago.
+// maxIssuers is the maximum number of issuers, including those deleted less than max_lifetime ago.
 const maxIssuers = 256
 
 // updateIssuer creates an issuer or replaces its record. The name and the iss of a deleted issuer
-// stay reserved while a token of it may live.
+// stay reserved until all of its tokens have expired.
 func (a *Applier) updateIssuer(actor *revoked.Client, m *command.PutIssuer) Result {
 	next := &rows.Issuer{Issuer: *m.Issuer.Record()}
 	old := a.issuer(next.Name)
@@ -45,7 +45,7 @@ func (a *Applier) updateIssuer(actor *revoked.Client, m *command.PutIssuer) Resu
 		return Result{Err: errTooManyKeys}
 	}
 	if next.JWKSURI != old.JWKSURI || !slices.EqualFunc(next.Keys, old.Keys, equalKeys) {
-		next.KeysVersion = a.Index // a fetch from the old address comes too late
+		next.KeysVersion = a.Index // so that a fetch from the old address is refused
 	}
 	a.putIssuer(next)
 	action := "changed"
@@ -64,21 +64,21 @@ func (a *Applier) mayCreate(next *revoked.Issuer) error {
 		switch {
 		case v == nil:
 		case v.DeletedAt != 0:
-			return fmt.Errorf("%w: issuer %q was deleted; its name and iss are free at %s", revoked.ErrConflict, v.Name,
+			return fmt.Errorf("%w: issuer %q was deleted; its name and iss are reserved until %s", revoked.ErrConflict, v.Name,
 				v.Due.Std().Format(time.RFC3339))
 		default:
-			return fmt.Errorf("%w: issuer %q exists, with iss %q", revoked.ErrConflict, v.Name, v.Issuer.Issuer)
+			return fmt.Errorf("%w: issuer %q already exists with iss %q", revoked.ErrConflict, v.Name, v.Issuer.Issuer)
 		}
 	}
 	if n := len(stagedValues(a.mem.Issuers, a.issuers)); n >= maxIssuers {
-		return fmt.Errorf("%w: %d issuers exist or were deleted less than max_lifetime ago, the maximum",
+		return fmt.Errorf("%w: too many issuers: %d exist or were deleted less than max_lifetime ago",
 			revoked.ErrUnprocessable, n)
 	}
 	return nil
 }
 
-// mayUpdate returns an error unless next may replace old. The iss never changes: denials depend on
-// it, and cached decisions too.
+// mayUpdate returns an error unless next may replace old. The iss never changes, because denials
+// and cached decisions depend on it.
 func (a *Applier) mayUpdate(old *rows.Issuer, next *revoked.Issuer, version uint64) error {
 	switch {
 	case old == nil || old.DeletedAt != 0:
@@ -91,9 +91,10 @@ func (a *Applier) mayUpdate(old *rows.Issuer, next *revoked.Issuer, version uint
 	return nil
 }
 
-// deleteIssuer revokes the tokens of an issuer. Its row stays while one of them may live, so that
-// they can still be revoked. Its cut-off covers all tokens issued until now, and those that another
-// cut-off may have ended. A later record with the same iss may read other claims.
+// deleteIssuer revokes the tokens of an issuer. Its row stays until all of them have expired, so
+// that they can still be revoked. The cut-off covers all tokens issued until now, and those that
+// another cut-off may have ended. A later record with the same iss may map other claims, and then
+// the other cut-off may not match.
 func (a *Applier) deleteIssuer(actor *revoked.Client, name string) Result {
 	old := a.issuer(name)
 	if old == nil {
@@ -105,7 +106,7 @@ func (a *Applier) deleteIssuer(actor *revoked.Client, name string) Result {
 	next := *old
 	next.DeletedAt, next.Version = a.Stamp, a.Index
 	a.putIssuer(&next)
-	// That record may have another skew, too.
+	// A later record with the same iss may also have another clock_skew.
 	before := max(a.Stamp, a.latestCutoff(nil)).Add(next.CutoffSkew(a.Stamp))
 	a.addCutoff(&rows.Cutoff{Cutoff: revoked.Cutoff{
 		Selector: revoked.Selector{Issuer: next.Issuer.Issuer}, IssuedBefore: before, By: actor.ID,
@@ -115,8 +116,8 @@ func (a *Applier) deleteIssuer(actor *revoked.Client, name string) Result {
 	return Result{}
 }
 
-// updateKeys stores a set of keys that the leader has fetched. KeysVersion refuses a fetch that
-// began before the record or its keys changed.
+// updateKeys stores a set of keys that the leader has fetched. If the record or its keys have
+// changed since the fetch began, KeysVersion differs and updateKeys returns ErrConflict.
 func (a *Applier) updateKeys(m *command.PutIssuerKeys) Result {
 	old := a.issuer(m.Name)
 	switch {
@@ -138,8 +139,8 @@ func (a *Applier) updateKeys(m *command.PutIssuerKeys) Result {
 	return Result{}
 }
 
-// banKey bans a key permanently. No later set brings it back, so an administrator need not wait
-// until the issuer stops publishing a key that leaked.
+// banKey bans a key permanently. No key set that is stored later makes the key active again. So an
+// administrator can ban a leaked key while the issuer still publishes it.
 func (a *Applier) banKey(actor *revoked.Client, m *command.BanIssuerKey) Result {
 	old := a.issuer(m.Name)
 	if old == nil || old.Key(m.Thumbprint) == nil {
@@ -190,7 +191,7 @@ func (a *Applier) expireIssuer(name string, due, before revoked.Time) {
 	a.putIssuer(&next)
 }
 
-// issuerDue returns the time at which expireIssuer must look at i, 0 for never.
+// issuerDue returns the time at which expireIssuer must examine i, or 0 for never.
 func (a *access) issuerDue(i *revoked.Issuer) (due revoked.Time) {
 	if i.DeletedAt != 0 {
 		return i.DeletedAt.Add(a.jwtLifetime(i))
@@ -254,10 +255,10 @@ func (a *access) dropIssuer(v *rows.Issuer) {
 	put(&a.issuers, v.Name, nil)
 }
 
-// keyGrace is the time between two fetches without a key that retire the key.
+// keyGrace is the minimum time between two fetches that lack a key before the key is retired.
 const keyGrace = 30 * time.Second
 
-var errTooManyKeys = fmt.Errorf("%w: more than %d keys, with those that are retired or banned",
+var errTooManyKeys = fmt.Errorf("%w: more than %d keys, including retired and banned ones",
 	revoked.ErrUnprocessable, revoked.MaxIssuerKeys)
 
 // keyEvents adds an event for each key that stopped being active, and one if a key is new.
@@ -280,10 +281,10 @@ func (a *Applier) keyEvents(by string, old, next *revoked.Issuer) {
 	}
 }
 
-// mergeKeys returns the keys after set has replaced a set at now. A key that is missing from set
-// for grace is retired. A key that is retired or banned stays so, even if set contains it. Both
-// lists are in the order of their thumbprints. The result depends on stamps only, so every member
-// retires a key at the same entry.
+// mergeKeys returns the keys of an issuer after its key set has become set at the time now. A key
+// that has been missing from the key set for at least grace is retired. A key that is retired or
+// banned stays so, even if set contains it. Both lists are in the order of their thumbprints. The
+// result depends on stamps only, so every member retires a key at the same entry.
 func mergeKeys(old, set []revoked.IssuerKey, now revoked.Time, grace time.Duration) []revoked.IssuerKey {
 	byThumbprint := func(a, b revoked.IssuerKey) int { return cmp.Compare(a.Thumbprint, b.Thumbprint) }
 	var merged []revoked.IssuerKey

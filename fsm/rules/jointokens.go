@@ -16,7 +16,8 @@ func (a *Applier) tokenFor(m *command.JoinNode, old *revoked.Admission) *revoked
 		return nil
 	}
 	t := a.joinTokenByHash(revoked.Digest(m.TokenHash))
-	// The public key of a token is not secret, so it must not pass for a token of the older form.
+	// The public key of a token is not secret. So it must not be accepted as a token of the older
+	// form.
 	if t == nil || t.HasKey != m.HasKey || !t.Admits(m.Node, a.Stamp) {
 		return nil
 	}
@@ -26,16 +27,17 @@ func (a *Applier) tokenFor(m *command.JoinNode, old *revoked.Admission) *revoked
 	return t
 }
 
-// passesBar reports whether t admits a node with that admission, if it is barred: only a token that
-// names it and is newer does.
+// passesBar reports whether t may admit a node whose admission is old. For a barred node, t must
+// name the node and be newer than the bar.
 func passesBar(t *revoked.JoinToken, old *revoked.Admission) bool {
 	return old == nil || old.State != revoked.Barred || t.Node != "" && t.Index > old.Index
 }
 
 // enrollNode uses a join token for a node and the key of its certificate. The node is then admitted
 // until the end of the token, with that key only. Another key, or another node, cannot use the
-// token. A name that has joined gets no certificate: it would be that of a member. A longer
-// admission for the same key stays.
+// token. A node name that has joined is refused: otherwise the token would give its holder the
+// certificate of a member. The token is also refused if another one already admits the same key for
+// longer.
 func (a *Applier) enrollNode(m *command.EnrollNode) Result {
 	t, old := a.joinTokenByHash(revoked.Digest(m.TokenHash)), a.admission(m.Node)
 	key := revoked.Digest(m.Key)
@@ -43,22 +45,24 @@ func (a *Applier) enrollNode(m *command.EnrollNode) Result {
 	case t == nil || !t.HasKey || t.DeletedAt != 0 || a.Stamp >= t.ExpiresAt:
 		return Result{Err: revoked.ErrTokenEnded}
 	case old != nil && old.State == revoked.Joined || instanceOf(a.currentMembers().List, m.Node) != "":
-		return Result{Err: fmt.Errorf("%w: %s has joined already: its certificate does not come from a join token",
+		return Result{Err: fmt.Errorf("%w: %s has joined already and cannot get a certificate from a join token",
 			revoked.ErrConflict, m.Node)}
 	case t.UsedBy == m.Node && old != nil && old.JoinToken == t.ID && old.Key == key && old.Open(a.Stamp):
 		return Result{} // a retry
 	case t.UsedBy != "":
 		return Result{Err: revoked.ErrTokenUsed}
 	case t.Node != "" && t.Node != m.Node:
-		return Result{Err: fmt.Errorf("%w: join token: it is for another node", revoked.ErrForbidden)}
+		return Result{Err: fmt.Errorf("%w: join token is for another node", revoked.ErrForbidden)}
 	case !passesBar(t, old):
 		return Result{Err: revoked.NotAdmittedError(m.Node, true)}
 	case old != nil && old.Key.IsZero() && old.Open(a.Stamp):
-		return Result{Err: fmt.Errorf("%w: %s is admitted by name, for a certificate that it has: withdraw this first",
-			revoked.ErrUnprocessable, m.Node)} // the node asks again: an administrator may withdraw it
+		// This error makes the node retry, because an administrator may withdraw the admission.
+		return Result{Err: fmt.Errorf("%w: %s is admitted by name, with an existing certificate: "+
+			"withdraw that admission first", revoked.ErrUnprocessable, m.Node)}
 	case old != nil && old.Key == key && old.Open(a.Stamp) && old.ExpiresAt > t.ExpiresAt:
-		return Result{Err: fmt.Errorf("%w: join token %s admits %s for this key until %s, which is longer: use that token, "+
-			"or delete it first", revoked.ErrConflict, old.JoinToken, m.Node, old.ExpiresAt.Std().UTC().Format(time.RFC3339))}
+		return Result{Err: fmt.Errorf("%w: join token %s already admits %s with this key until %s, which is later: "+
+			"use that token or delete it first", revoked.ErrConflict, old.JoinToken, m.Node,
+			old.ExpiresAt.Std().UTC().Format(time.RFC3339))}
 	}
 	if err := a.checkKey(old, key); err != nil {
 		return Result{Err: err}
@@ -78,8 +82,8 @@ func (a *Applier) enrollNode(m *command.EnrollNode) Result {
 	return Result{}
 }
 
-// createJoinToken creates a token. A retry changes nothing. The state holds the digest of the
-// token only, so a reader of the state cannot join.
+// createJoinToken creates a token. A retry changes nothing. The state contains only the digest of
+// the token, so a reader of the state cannot join with it.
 func (a *Applier) createJoinToken(by string, m *command.CreateJoinToken) Result {
 	hash := revoked.Digest(m.Hash)
 	old, same := a.joinToken(m.Id), a.joinTokenByHash(hash)
@@ -90,7 +94,7 @@ func (a *Applier) createJoinToken(by string, m *command.CreateJoinToken) Result 
 		return Result{Err: fmt.Errorf("%w: the join token exists", revoked.ErrConflict)}
 	}
 	if n := len(stagedValues(a.mem.JoinTokens, a.joinTokens)); n >= revoked.MaxJoinTokens {
-		return Result{Err: fmt.Errorf("%w: %d join tokens exist or ended in the last day, the maximum",
+		return Result{Err: fmt.Errorf("%w: too many join tokens: %d exist or ended in the last day",
 			revoked.ErrUnprocessable, n)}
 	}
 	a.putJoinToken(&revoked.JoinToken{
@@ -100,8 +104,8 @@ func (a *Applier) createJoinToken(by string, m *command.CreateJoinToken) Result 
 	return Result{}
 }
 
-// deleteJoinToken deletes a token, and withdraws the admission that it gave, unless the node has
-// joined. A retry changes nothing. The row stays for a day, so that the retry finds it.
+// deleteJoinToken deletes a token, and withdraws the admission that came from it, unless the node
+// has joined. A retry changes nothing. The row stays for a day, so that the retry finds it.
 func (a *Applier) deleteJoinToken(by, id string) Result {
 	old := a.joinToken(id)
 	if old == nil {
@@ -129,7 +133,7 @@ func (a *Applier) expireJoinToken(id string, due revoked.Time) {
 	a.dropJoinToken(v)
 }
 
-// joinToken returns a join token, nil if it does not exist. The caller must not change it.
+// joinToken returns a join token, or nil if it does not exist. The caller must not change it.
 func (a *access) joinToken(id string) *revoked.JoinToken {
 	if v, ok := a.joinTokens[id]; ok {
 		return v
@@ -166,7 +170,8 @@ func (a *access) dropJoinToken(v *revoked.JoinToken) {
 	put(&a.joinTokens, v.ID, nil)
 }
 
-// joinTokenDue returns the time of the queue entry of a join token, 0 if it does not exist.
+// joinTokenDue returns the time of the queue entry of a join token, or 0 if the token does not
+// exist.
 func (a *access) joinTokenDue(id string) revoked.Time {
 	old := a.joinToken(id)
 	if old == nil {

@@ -9,12 +9,13 @@ import (
 )
 
 // jwtLifetime returns the time after which every JWT of i that exists now has expired according to
-// every clock. An administrator may increase the clock skew until then, but not beyond its bound.
+// every clock. An administrator may increase clock_skew before then, but not beyond
+// MaxIssuerClockSkew.
 func (a *access) jwtLifetime(i *revoked.Issuer) time.Duration {
 	return i.MaxLifetime + revoked.MaxIssuerClockSkew + a.currentSettings().MaxClockSkew
 }
 
-// longestJWT returns the longest jwtLifetime of the issuers that exist, 0 without any.
+// longestJWT returns the longest jwtLifetime of the issuers that exist, or 0 without issuers.
 func (a *access) longestJWT() (longest time.Duration) {
 	for _, v := range a.issuers {
 		if v != nil && v.DeletedAt == 0 {
@@ -35,8 +36,9 @@ func (a *access) longestLifetime() time.Duration {
 	return revoked.MaxIssuerLifetime + revoked.MaxIssuerClockSkew + a.currentSettings().MaxClockSkew
 }
 
-// keyDue returns the time from which a key is no longer needed, 0 for never. A fetch must not bring
-// back a key that is banned, or retired and still published.
+// keyDue returns the time from which a key is no longer needed, or 0 for never. A banned key, and a
+// retired key that is still published, stay in the state. Otherwise a fetch would make them active
+// again.
 func (a *access) keyDue(i *revoked.Issuer, k *revoked.IssuerKey) revoked.Time {
 	if k.State != revoked.KeyRetired || k.MissingSince == 0 {
 		return 0
@@ -44,16 +46,16 @@ func (a *access) keyDue(i *revoked.Issuer, k *revoked.IssuerKey) revoked.Time {
 	return max(k.EndedAt, k.MissingSince).Add(a.jwtLifetime(i))
 }
 
-// mappingDue returns when the mapping m of issuer i is no longer needed. By then, every token seen
-// under m has expired according to every clock, or its lifetime is too long for it to become active
-// again. See limitLifetime.
+// mappingDue returns when the mapping m of issuer i is no longer needed. By then, each token whose
+// claims were read under m has expired according to every clock, or is too long-lived to become
+// active again. See limitLifetime.
 func (a *access) mappingDue(i *revoked.Issuer, m *revoked.EarlierMapping) revoked.Time {
 	return m.Until.Add(a.jwtLifetime(i))
 }
 
 // limitLifetime sets EarlierLifetime and LifetimeSince. An increase of MaxLifetime must not make an
-// inactive token active: its denial may have expired. A token that was issued before an earlier
-// increase, and may still live, stays bound by the smallest of all values.
+// inactive token active: its denial may have expired. For a token that was issued before an earlier
+// increase, and may still be valid, the smallest earlier MaxLifetime remains the limit.
 func (a *Applier) limitLifetime(old, next *revoked.Issuer) {
 	next.EarlierLifetime, next.LifetimeSince = old.EarlierLifetime, old.LifetimeSince
 	skews := next.ClockSkew + a.currentSettings().MaxClockSkew
@@ -84,9 +86,10 @@ func (a *Applier) keepSkew(old, next *revoked.Issuer) {
 }
 
 // keepMapping sets Earlier and MappingVersion. After a change of the mapping, a token that was
-// ended by its client, session or grant must not become active. Such a token was active, or was cut
-// off, under the mapping that next replaces. So it was issued at most a skew after this entry, or
-// after the latest cut-off. It returns ErrUnprocessable while too many mappings apply.
+// revoked through its client, session or grant must not become active. Such a token was active, or
+// was cut off, under the mapping that next replaces. So it was issued at most a skew after this
+// entry, or after the latest cut-off. keepMapping returns ErrUnprocessable while too many mappings
+// apply.
 func (a *Applier) keepMapping(old, next *revoked.Issuer) error {
 	next.MappingVersion = old.MappingVersion
 	mapping := next.Mapping()
@@ -101,8 +104,9 @@ func (a *Applier) keepMapping(old, next *revoked.Issuer) error {
 		for i := range next.Earlier {
 			due = min(due, a.mappingDue(next, &next.Earlier[i]))
 		}
-		return fmt.Errorf("%w: client_claim, session_claim, grant_claim, own_clients: tokens of %d earlier values may live; "+
-			"another change is possible at %s", revoked.ErrUnprocessable, len(next.Earlier), due.Std().Format(time.RFC3339))
+		return fmt.Errorf("%w: client_claim, session_claim, grant_claim and own_clients cannot change yet: "+
+			"tokens issued under %d earlier settings may still be valid; retry after %s",
+			revoked.ErrUnprocessable, len(next.Earlier), due.Std().Format(time.RFC3339))
 	}
 	next.MappingVersion = a.Index
 	until := a.furthestCutoff(func(c *revoked.Cutoff) bool {
@@ -114,14 +118,16 @@ func (a *Applier) keepMapping(old, next *revoked.Issuer) error {
 	return nil
 }
 
-// furthestCutoff returns the latest IssuedBefore that a cut-off has, or that a cut-off with this
-// stamp may have. counts selects the cut-offs; nil selects all.
+// furthestCutoff returns the latest IssuedBefore that an existing cut-off has, or that a new
+// cut-off may have at this stamp. It considers the existing cut-offs for which counts returns true;
+// nil means all.
 func (a *access) furthestCutoff(counts func(*revoked.Cutoff) bool) revoked.Time {
 	return max(a.Stamp.Add(a.currentSettings().MaxClockSkew), a.latestCutoff(counts))
 }
 
-// latestCutoff returns the latest IssuedBefore of the cut-offs. It may return an earlier time than
-// that if the time is before the stamp. counts selects the cut-offs; nil selects all.
+// latestCutoff returns the latest IssuedBefore of the cut-offs. If that time is before the stamp,
+// latestCutoff may return an earlier time. It considers the cut-offs for which counts returns true;
+// nil means all.
 func (a *access) latestCutoff(counts func(*revoked.Cutoff) bool) revoked.Time {
 	latest := a.mem.Cutoffs.Latest(counts)
 	for _, k := range a.cutoffOrder {

@@ -43,15 +43,15 @@ func (a *Applier) register(actor *revoked.Client, m *command.Register) Result {
 		}
 	}
 	refresh, wasRevoked := g.LiveRefresh, g.Revoked != nil
-	dead := a.addTokens(&g, row, fresh, m.Audience)
+	ended := a.addTokens(&g, row, fresh, m.Audience)
 	for _, t := range known {
-		dead = dead || a.isDead(&g.Grant, &t)
+		ended = ended || a.isEnded(&g.Grant, &t)
 	}
 	rotated := !refresh.IsZero() && g.LiveRefresh != refresh
 	return Result{
 		Ended: row != nil && (rotated || !wasRevoked && g.Revoked != nil),
 		Register: revoked.RegisterResult{
-			GrantID: g.ID, Index: a.Index, Created: true, Revoked: dead || g.Revoked != nil,
+			GrantID: g.ID, Index: a.Index, Created: true, Revoked: ended || g.Revoked != nil,
 		},
 	}
 }
@@ -65,13 +65,13 @@ func mayRegister(actor *revoked.Client, issuer string) error {
 		return nil
 	}
 	if len(actor.Issuers) > 0 && !slices.Contains(actor.Issuers, issuer) {
-		return fmt.Errorf("%w: client %q may not register for issuer %q", revoked.ErrForbidden, actor.ID, issuer)
+		return fmt.Errorf("%w: client %q may not register tokens of issuer %q", revoked.ErrForbidden, actor.ID, issuer)
 	}
 	return nil
 }
 
-// errTaken is the only conflict of a registration. It does not name the property that differs, so
-// an issuer cannot learn the client or the subject of a grant by guessing.
+// errTaken is the only ErrConflict that a registration returns. It does not name the property that
+// differs, so an issuer cannot learn the client or the subject of a grant by guessing.
 var errTaken = fmt.Errorf("%w: the grant or a token is already registered with other properties or by "+
 	"another caller; use another grant_id and other tokens", revoked.ErrConflict)
 
@@ -86,9 +86,9 @@ func (a *Applier) mayJoin(actor *revoked.Client, g *rows.Grant, m *command.Regis
 	return errTaken
 }
 
-// mayExtend reports whether actor may add tokens to g and learn that g holds a token. These actors
-// may: an administrator, an issuer whose Issuers name the issuer of g, and the unbound issuer that
-// registered g.
+// mayExtend reports whether actor may add tokens to g and learn that a token belongs to g. It is
+// true for an administrator, for a client that is bound to the issuer of g, and for the unbound
+// client that registered g.
 func (a *Applier) mayExtend(actor *revoked.Client, g *revoked.Grant) bool {
 	if mayRegister(actor, g.Issuer) != nil {
 		return false
@@ -98,8 +98,8 @@ func (a *Applier) mayExtend(actor *revoked.Client, g *revoked.Grant) bool {
 }
 
 // splitKnown separates the tokens of a registration that are new from those in the state. If any
-// token is new, the known ones must belong to the same grant. Otherwise a caller could join tokens
-// of two grants, and learn whose they are.
+// token is new, the known ones must belong to the grant of the registration. Otherwise a caller
+// could combine the tokens of two grants, and learn the owner of each.
 func (a *Applier) splitKnown(m *command.Register) (fresh, known []revoked.Token, err error) {
 	for _, spec := range m.Tokens {
 		d := revoked.Digest(spec.Digest)
@@ -140,9 +140,10 @@ func (a *Applier) splitKnown(m *command.Register) (fresh, known []revoked.Token,
 	return fresh, known, nil
 }
 
-// checkIssuedAt returns ErrUnprocessable for a new token whose issued_at would defeat a rule. A
-// refresh token from the future would rotate every later one. Without issued_at, a token that was
-// revoked before a restore or a recovery would count as issued after it.
+// checkIssuedAt returns ErrUnprocessable for a new token with an unsafe issued_at. A refresh token
+// issued in the future would make every refresh token issued before that time count as rotated.
+// Without issued_at, a token that was revoked before a restore or a recovery would count as issued
+// after it.
 func (a *Applier) checkIssuedAt(spec *command.TokenSpec) error {
 	if a.rules < command.RegisterRules {
 		return nil
@@ -153,16 +154,17 @@ func (a *Applier) checkIssuedAt(spec *command.TokenSpec) error {
 			revoked.ErrUnprocessable, revoked.FormatDuration(skew))
 	}
 	if c := a.wholeCutoff(); c != nil && spec.IssuedAt == 0 {
-		return fmt.Errorf("%w: issued_at is missing: since the restore or recovery at %s every token needs it",
+		return fmt.Errorf("%w: issued_at is missing: every token needs it since the restore or recovery at %s",
 			revoked.ErrUnprocessable, c.IssuedBefore.Std().Format(time.RFC3339))
 	}
 	return nil
 }
 
 // registerKnown returns the result of a registration whose tokens are all in the state. If they
-// belong to the same client, nothing changes and the result names the grant of the first token.
+// belong to the client of the registration, nothing changes and the result names the grant of the
+// first token.
 func (a *Applier) registerKnown(actor *revoked.Client, m *command.Register, known []revoked.Token) Result {
-	dead, rotated := false, false
+	ended, rotated := false, false
 	for i := range known {
 		t := &known[i]
 		g, row := a.grant(t.GrantID)
@@ -173,29 +175,29 @@ func (a *Applier) registerKnown(actor *revoked.Client, m *command.Register, know
 		if g.ClientID != m.ClientId || !a.mayExtend(actor, &g.Grant) {
 			return Result{Err: errTaken}
 		}
-		dead = dead || g.Revoked != nil || a.isDead(&g.Grant, t)
+		ended = ended || g.Revoked != nil || a.isEnded(&g.Grant, t)
 		rotated = rotated || t.Kind == revoked.RefreshToken && g.TokenCount > len(known)
 	}
 	// The first registration may have invalidated an older token before its response was lost. So the
 	// response to a retry must also wait for all members.
-	return Result{Ended: dead || rotated, Register: revoked.RegisterResult{
-		GrantID: known[0].GrantID, Index: a.Index, Revoked: dead,
+	return Result{Ended: ended || rotated, Register: revoked.RegisterResult{
+		GrantID: known[0].GrantID, Index: a.Index, Revoked: ended,
 	}}
 }
 
-// isDead reports whether a token of g was revoked or cut off.
-func (a *Applier) isDead(g *revoked.Grant, t *revoked.Token) bool {
+// isEnded reports whether a token of g was revoked, was cut off, or has a denied jti.
+func (a *Applier) isEnded(g *revoked.Grant, t *revoked.Token) bool {
 	return t.State == revoked.Revoked || (t.State == revoked.Live && (a.findCutoff(g, t, 0) != nil || a.isDeniedJTI(g, t)))
 }
 
-// addTokens writes fresh tokens into g and reports whether any of them is already dead.
+// addTokens writes fresh tokens into g and reports whether any of them is already revoked.
 //
 // It decides on all tokens before it writes the first one. A later refresh token of the same
 // registration may rotate an earlier one, and one tombstone revokes the whole grant.
-func (a *Applier) addTokens(g *rows.Grant, row []byte, fresh []revoked.Token, audience []string) (dead bool) {
+func (a *Applier) addTokens(g *rows.Grant, row []byte, fresh []revoked.Token, audience []string) (ended bool) {
 	due := g.Due
 	var tombstone *rows.Binding
-	ev := a.deadTokens(&g.Grant, "", "")
+	ev := a.endedTokens(&g.Grant, "", "")
 	if g.Revoked != nil {
 		ev.event.Actor, ev.event.Reason = g.Revoked.By, g.Revoked.Reason
 	}
@@ -211,7 +213,7 @@ func (a *Applier) addTokens(g *rows.Grant, row []byte, fresh []revoked.Token, au
 			tombstone = a.deniedBefore(&g.Grant, t)
 		}
 		if g.Revoked != nil || a.findCutoff(&g.Grant, t, 0) != nil {
-			t.State, dead = revoked.Revoked, true
+			t.State, ended = revoked.Revoked, true
 		} else if t.Kind == revoked.RefreshToken {
 			a.rotate(g, t, fresh[:i])
 		}
@@ -257,12 +259,12 @@ func (a *Applier) addTokens(g *rows.Grant, row []byte, fresh []revoked.Token, au
 		due = a.overDue(&g.Grant)
 	}
 	a.putGrant(row, g, due)
-	return dead
+	return ended
 }
 
-// rotate decides which refresh token of g is live: the one with the latest issued_at or, among
+// rotate decides which refresh token of g is active: the one with the latest issued_at or, among
 // equal ones, the one registered last. RefreshIat remains after the token that set it has expired.
-// So registrations that arrive in any order leave the same token live.
+// So the result does not depend on the order of registrations with different issued_at.
 func (a *Applier) rotate(g *rows.Grant, t *revoked.Token, sameOp []revoked.Token) {
 	if t.IssuedAt < g.RefreshIat {
 		t.State = revoked.Rotated

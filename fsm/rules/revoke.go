@@ -8,13 +8,13 @@ import (
 	"revoked/fsm/rows"
 )
 
-// tombstoneQuota is the number of tombstone bindings that one client may have at a time. It bounds
-// what a client adds to the state by revoking random values.
+// tombstoneQuota is the number of tombstone bindings that one client may have at a time. It limits
+// the rows that a client can add by revoking random values.
 const tombstoneQuota = 10_000
 
 // revoke revokes the grant of a token, whatever the state of the token. For an unknown token it
 // writes a tombstone. A foreign token that is still active is an error (RFC 7009 section 2.1). A
-// dead one is a success, like every invalid token (section 2.2).
+// foreign token that is inactive is a success, like every invalid token (section 2.2).
 func (a *Applier) revoke(actor *revoked.Client, m *command.Revoke) Result {
 	t, row := a.token(revoked.Digest(m.Digest))
 	if row == nil {
@@ -26,7 +26,7 @@ func (a *Applier) revoke(actor *revoked.Client, m *command.Revoke) Result {
 		return Result{}
 	}
 	if g.ClientID != actor.ID && !actor.Has(revoked.RoleAdmin) {
-		if a.isLive(&g.Grant, &t) {
+		if a.isActive(&g.Grant, &t) {
 			return Result{Err: fmt.Errorf("%w: %s", revoked.ErrForeignToken, t.Digest.Prefix())}
 		}
 		return Result{}
@@ -37,14 +37,14 @@ func (a *Applier) revoke(actor *revoked.Client, m *command.Revoke) Result {
 	return Result{}
 }
 
-// isLive reports whether a node may still return the token as active, as of the stamp of the log.
-func (a *Applier) isLive(g *revoked.Grant, t *revoked.Token) bool {
+// isActive reports whether a node may still return the token as active, as of the stamp of the log.
+func (a *Applier) isActive(g *revoked.Grant, t *revoked.Token) bool {
 	return t.State == revoked.Live && g.Revoked == nil && a.findCutoff(g, t, 0) == nil && !a.isDeniedJTI(g, t) &&
 		(t.ExpiresAt == 0 || t.ExpiresAt > a.Stamp)
 }
 
-// deleteGrant revokes a grant by its id. An issuer may revoke only the grants that it registered:
-// another issuer could otherwise log out subjects that are not its own.
+// deleteGrant revokes a grant by its id. An issuer may revoke only the grants that it registered.
+// Otherwise it could log out the subjects of another issuer.
 func (a *Applier) deleteGrant(actor *revoked.Client, m *command.DeleteGrant) Result {
 	g, row := a.grant(m.GrantId)
 	if row == nil {
@@ -61,7 +61,7 @@ func (a *Applier) deleteGrant(actor *revoked.Client, m *command.DeleteGrant) Res
 
 // endGrant sets the revocation of g and replaces its inline tokens with stubs. The revocation also
 // revokes the overflow tokens; Compact replaces their rows later. A dry run stops at the first
-// write: it only needs to know that there is one.
+// write, because it only sets dirty.
 func (a *Applier) endGrant(g *rows.Grant, row []byte, r revoked.Revocation) {
 	if a.dry {
 		a.dirty = true
@@ -73,7 +73,7 @@ func (a *Applier) endGrant(g *rows.Grant, row []byte, r revoked.Revocation) {
 		g.Ended = revoked.Moment{At: a.Stamp, Index: a.Index}
 	}
 	a.Grants--
-	ev := a.deadTokens(&g.Grant, r.By, r.Reason)
+	ev := a.endedTokens(&g.Grant, r.By, r.Reason)
 	for _, d := range g.Tokens {
 		if t, tokenRow := a.token(d); tokenRow != nil && t.State == revoked.Live {
 			ev.add(d, t.Audience)
@@ -82,7 +82,7 @@ func (a *Applier) endGrant(g *rows.Grant, row []byte, r revoked.Revocation) {
 		}
 	}
 	a.denyGrantOf(&g.Grant, &r)
-	a.event(ev.event) // even without tokens; at most InlineTokens digests, so it is not full yet
+	a.event(ev.event) // needed even without digests; add has not sent it, because it has at most InlineTokens
 	if g.Overflows() {
 		a.putCursor(g.ID, []byte{})
 	}
@@ -94,8 +94,8 @@ func (a *Applier) endGrant(g *rows.Grant, row []byte, r revoked.Revocation) {
 	a.putGrant(row, g, due)
 }
 
-// overDue returns the time at which a live grant is due, because its last token has expired by
-// every clock. 0 means never.
+// overDue returns the time at which a grant that is not revoked may be dropped. By then its last
+// token has expired according to every clock. 0 means never.
 func (a *Applier) overDue(g *revoked.Grant) revoked.Time {
 	if g.LatestExpiry == revoked.MaxTime {
 		return 0
@@ -116,11 +116,11 @@ func (a *Applier) revokedDue(g *revoked.Grant) revoked.Time {
 	return max(due, g.LatestExpiry.Add(s.MaxClockSkew))
 }
 
-// addTombstone records the revocation of an unknown token. It revokes registrations for the client
-// that revoked, or for any client if an administrator revoked. A tombstone lasts for two windows
-// for late registrations, and a further revocation renews it after half a window. So each
-// successful revocation is effective for at least one whole window. It also outlasts every JWT that
-// exists now: the key that verifies the token may be published later.
+// addTombstone records the revocation of an unknown token. The tombstone revokes registrations for
+// the client that revoked the token, or for any client if an administrator revoked it. A tombstone
+// lasts for two windows for late registrations, and a repeated revocation renews it after half a
+// window. So each successful revocation is effective for at least one whole window. A tombstone
+// also outlasts every JWT that exists now: the key that verifies the token may be published later.
 func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {
 	d, client := revoked.Digest(m.Digest), actor.ID
 	if actor.Has(revoked.RoleAdmin) {
@@ -128,7 +128,7 @@ func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result 
 	}
 	window, longest := a.currentSettings().LateRegistrationWindow, a.longestJWT()
 	until := a.Stamp.Add(max(2*window, longest))
-	isFresh := func(b *rows.Binding) bool { // the token existed at b.At
+	isFresh := func(b *rows.Binding) bool { // Until covers a JWT that existed at b.At
 		return b != nil && b.Until.Sub(a.Stamp) >= window+window/2 && b.Until.Sub(b.At) >= longest
 	}
 
@@ -158,8 +158,8 @@ func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result 
 	return Result{Unknown: true}
 }
 
-// takeTombstone returns the binding that revokes a registration of d for client, and removes its
-// tombstone: the grant holds the revocation from then on. It returns nil if no binding applies.
+// takeTombstone returns the binding that revokes a registration of d for client. It removes the
+// tombstone, because the grant then records the revocation. It returns nil if no binding applies.
 func (a *Applier) takeTombstone(d revoked.Digest, client string) *rows.Binding {
 	if a.Tombstones == 0 {
 		return nil
@@ -175,22 +175,22 @@ func (a *Applier) takeTombstone(d revoked.Digest, client string) *rows.Binding {
 // maxEventDigests is the largest number of digests in one event.
 const maxEventDigests = 256
 
-// deadTokens collects the dead tokens of one grant for the feed.
-type deadTokens struct {
+// endedTokens collects the ended tokens of one grant for the feed.
+type endedTokens struct {
 	a     *Applier
 	event revoked.Event
-	ended revoked.Moment // the entry that ended them; zero: the current one
+	ended revoked.Moment // entry that ended the tokens; zero: the current one
 }
 
-// deadTokens returns an empty event for tokens of g. by is the actor that ended them.
-func (a *Applier) deadTokens(g *revoked.Grant, by, reason string) *deadTokens {
-	return &deadTokens{a: a, event: revoked.Event{
+// endedTokens returns an empty event for tokens of g. by is the actor that ended them.
+func (a *Applier) endedTokens(g *revoked.Grant, by, reason string) *endedTokens {
+	return &endedTokens{a: a, event: revoked.Event{
 		Kind: revoked.EventGrant, Selector: revoked.Selector{GrantID: g.ID}, Actor: by, Reason: reason,
 	}}
 }
 
 // add adds a token and sends the event if it is full.
-func (d *deadTokens) add(digest revoked.Digest, audience []string) {
+func (d *endedTokens) add(digest revoked.Digest, audience []string) {
 	d.event.Digests = append(d.event.Digests, digest)
 	d.event.Audiences = append(d.event.Audiences, audience)
 	if len(d.event.Digests) == maxEventDigests {
@@ -199,15 +199,15 @@ func (d *deadTokens) add(digest revoked.Digest, audience []string) {
 }
 
 // send appends the event to the feed unless it has no tokens.
-func (d *deadTokens) send() {
+func (d *endedTokens) send() {
 	if len(d.event.Digests) > 0 {
 		d.a.event(d.event)
 		d.event.Digests, d.event.Audiences = nil, nil
 	}
 }
 
-// issuerEvent adds an event for an issuer. Resource servers that read it drop their cached answers
-// about tokens of that issuer, which may have changed.
+// issuerEvent adds an event for an issuer. Resource servers that read it drop their cached results
+// for tokens of that issuer, which may have changed.
 func (a *Applier) issuerEvent(by string, i *revoked.Issuer, action, reason string) {
 	a.event(revoked.Event{
 		Kind: revoked.EventIssuer, Selector: revoked.Selector{Issuer: i.Issuer}, Action: action, Actor: by, Reason: reason,

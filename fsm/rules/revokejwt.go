@@ -14,9 +14,9 @@ import (
 
 // revokeJWT revokes a JWT of a trusted issuer.
 //
-// If one of its digests is registered, that record decides first, because the registration may bind
-// another client. Any client may revoke a JWT that is already dead, and gets success, as for every
-// invalid token (RFC 7009 section 2.2).
+// If one of its digests is registered, the rules for registered tokens apply first, because the
+// registration may name another client. Any client may revoke a JWT that is already inactive, and
+// gets success, as for every invalid token (RFC 7009 section 2.2).
 func (a *Applier) revokeJWT(actor *revoked.Client, m *command.RevokeJWT) Result {
 	iss, j := a.issuerOf(m.Issuer), m.JWT()
 	if iss == nil || iss.DeletedAt != 0 && len(j.Digests) == 0 {
@@ -25,7 +25,7 @@ func (a *Applier) revokeJWT(actor *revoked.Client, m *command.RevokeJWT) Result 
 	if len(j.Digests) == 0 {
 		return a.denyUnseen(actor, &iss.Issuer, j, m.Reason)
 	}
-	if j.MappingVersion != iss.MappingVersion { // the claims were read by another mapping
+	if j.MappingVersion != iss.MappingVersion { // the node read the claims under another mapping
 		return Result{Err: fmt.Errorf("%w: issuer %q has changed", revoked.ErrConflict, iss.Name)}
 	}
 	if res, registered := a.revokeRegistered(actor, j, m.Reason); res.Err != nil || registered && !ownsJWT(actor, iss, j) {
@@ -45,15 +45,16 @@ func (a *Applier) revokeJWT(actor *revoked.Client, m *command.RevokeJWT) Result 
 }
 
 // mayDeny returns ErrQuota if actor has too many denials to add the one with that key. The
-// revocation of a registered token adds its denials in any case: the state already holds the token.
+// revocation of a registered token adds its denials without this check, because the state already
+// contains the token.
 func (a *Applier) mayDeny(actor *revoked.Client, id revoked.Digest) error {
 	if actor.Has(revoked.RoleAdmin) || a.denialsOf(actor.ID) < a.DenialQuota {
 		return nil
 	}
-	if _, row := a.denial(id); row != nil { // a second revocation adds nothing
+	if _, row := a.denial(id); row != nil { // a repeated revocation adds no row
 		return nil
 	}
-	return fmt.Errorf("%w: client %q: %d deny entries, the most of one client", revoked.ErrQuota, actor.ID, a.DenialQuota)
+	return fmt.Errorf("%w: client %q: limit of %d deny entries reached", revoked.ErrQuota, actor.ID, a.DenialQuota)
 }
 
 // ownsJWT reports whether actor may revoke j. The client ids of an issuer are those of this cluster
@@ -62,8 +63,8 @@ func ownsJWT(actor *revoked.Client, iss *rows.Issuer, j *revoked.JWT) bool {
 	return actor.Has(revoked.RoleAdmin) || iss.OwnClients && j.ClientID == actor.ID
 }
 
-// revokeRegistered revokes the grants of the digests that are registered. Their records decide who
-// may do so. It reports whether there are any.
+// revokeRegistered revokes the grants of the digests that are registered. It returns an error if
+// actor may not revoke one of them. found reports whether any digest is registered.
 func (a *Applier) revokeRegistered(actor *revoked.Client, j *revoked.JWT, reason string) (res Result, found bool) {
 	for i := range j.Digests {
 		if _, row := a.token(j.Digests[i]); row == nil {
@@ -78,8 +79,8 @@ func (a *Applier) revokeRegistered(actor *revoked.Client, j *revoked.JWT, reason
 	return res, found
 }
 
-// denyUnseen denies a jti. The actor has not shown the token, so an issuer must be bound to the
-// iss. If the issuer reuses jti, a denial would revoke tokens that the actor does not mean.
+// denyUnseen denies a jti. The actor has not presented the token, so a client with the role issuer
+// must be bound to the iss. If the issuer reuses jti, a denial would also revoke unrelated tokens.
 func (a *Applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) Result {
 	switch err := actor.Require(revoked.RoleAdmin, revoked.RoleIssuer); {
 	case err != nil:
@@ -102,8 +103,8 @@ func (a *Applier) denyUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revo
 }
 
 // maxJTITokens is the maximum number of registered tokens with one jti that an operation examines,
-// and whose grants it revokes. Usually there is one, but no registration is refused for its jti.
-// The denial stays until the grants of the other live tokens are revoked, too.
+// and whose grants it revokes. Usually only one token has a jti, but registrations need not have
+// distinct ones. The denial stays until the grants of the remaining tokens are revoked, too.
 const maxJTITokens = 1024
 
 // denialExtension is the time by which a denial is extended while registered grants with its jti
@@ -121,16 +122,16 @@ func (a *Applier) endUnseen(actor *revoked.Client, iss *revoked.Issuer, j *revok
 	return a.denyJTI(iss, j, actor.ID, reason) || ended > 0
 }
 
-// endsByJTI reports whether the denial of a jti revokes registered grants. Expire has no rules, so
-// endsByJTI also considers the highest version in the log.
+// endsByJTI reports whether the denial of a jti revokes registered grants. The command Expire has
+// no field for rules, so endsByJTI also considers the highest version in the log.
 func (a *Applier) endsByJTI() bool {
 	return a.rules >= command.JTIRules || max(a.mem.Version.Commands, a.version.Commands) >= command.JTIRules
 }
 
 // endJTI revokes the registered grants that have a token of one jti. id is the key of the jti's
-// denial. If live is set, it considers only live tokens; otherwise also expired and rotated ones.
-// It examines at most maxJTITokens tokens. It returns how many grants it ended, and reports whether
-// there may be more.
+// denial. If live is set, endJTI considers only tokens in state Live; otherwise also expired and
+// rotated ones. It examines at most maxJTITokens tokens. It returns the number of grants that it
+// ended, and reports whether more tokens may exist.
 func (a *Applier) endJTI(id revoked.Digest, r revoked.Revocation, live bool) (ended int, more bool) {
 	tokens, more := a.withJTI(id)
 	for i := range tokens {
@@ -148,8 +149,8 @@ func (a *Applier) endJTI(id revoked.Digest, r revoked.Revocation, live bool) (en
 }
 
 // withJTI returns the registered tokens of one jti, except revoked ones, in the order of their
-// digests and at most maxJTITokens. id is the key of the jti's denial. more reports that there are
-// others.
+// digests and at most maxJTITokens. id is the key of the jti's denial. more reports whether others
+// exist.
 //
 // A scan finds committed rows only, so withJTI adds the tokens of the unit and checks every token
 // in the unit. The result therefore does not depend on which entries share a commit.
@@ -182,8 +183,8 @@ func (a *Applier) withJTI(id revoked.Digest) (tokens []revoked.Token, more bool)
 	return tokens, false
 }
 
-// decideJWT decides about j as of the stamp of the log. Introspection makes the same decision, but
-// with its own clock in addition to the stamp.
+// decideJWT evaluates j as of the stamp of the log. Introspection makes the same decision, but with
+// the clock of the node in addition to the stamp.
 func (a *Applier) decideJWT(iss *revoked.Issuer, j *revoked.JWT) revoked.Verdict {
 	r := j.Record()
 	in := revoked.DecideInput{
@@ -203,8 +204,9 @@ func (a *Applier) decideJWT(iss *revoked.Issuer, j *revoked.JWT) revoked.Verdict
 	return revoked.Decide(&r, in).Verdict
 }
 
-// endJWT denies j and, if the issuer has them, its grant or its session. An expired token still
-// revokes these: the issuer may have refreshed them.
+// endJWT denies j. If the issuer uses grants or sessions, endJWT also denies the grant or the
+// session of j. An expired token still revokes its grant or session, because the issuer may have
+// refreshed the token.
 func (a *Applier) endJWT(actor *revoked.Client, iss *revoked.Issuer, j *revoked.JWT, reason string) {
 	changed := a.denyDigests(iss, j, actor.ID, reason)
 	if iss.JTI && j.JTI != "" && a.endUnseen(actor, iss, j, reason) {
@@ -220,8 +222,8 @@ func (a *Applier) endJWT(actor *revoked.Client, iss *revoked.Issuer, j *revoked.
 	}
 }
 
-// endFamily revokes the grant or the session of a JWT by one mapping. It returns the selector of
-// what it ended, and reports whether that is new.
+// endFamily revokes the grant or the session of a JWT under one mapping. It returns the selector of
+// that grant or session, and reports whether it wrote a denial.
 func (a *Applier) endFamily(
 	actor *revoked.Client, iss *revoked.Issuer, m revoked.Membership, reason string,
 ) (sel revoked.Selector, changed bool) {
@@ -240,8 +242,8 @@ func (a *Applier) endFamily(
 	return sel, changed
 }
 
-// jwtEvent adds the event of a JWT that ended. Each digest comes with the audience of its claims,
-// so that a resource server knows whether the event concerns it.
+// jwtEvent adds the event of a revoked JWT. Each digest has the audience of the claims, so that a
+// resource server can select the events about its tokens.
 func (a *Applier) jwtEvent(actor *revoked.Client, j *revoked.JWT, sel revoked.Selector, reason string) {
 	e := revoked.Event{Kind: revoked.EventJWT, Selector: sel, JTI: j.JTI, Actor: actor.ID, Reason: reason}
 	for i := range j.Digests {

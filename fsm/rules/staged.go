@@ -13,22 +13,22 @@ import (
 // changes.
 type staged struct {
 	seq           uint32                        // number of events and cut-offs of the current entry
-	lastEvent     uint64                        // index of the newest event or change of a client; 0: none
+	lastEvent     uint64                        // index of the newest feed event or client change; 0: none
 	auditSeq      uint32                        // number of audit entries of the current entry
 	lastAudit     uint64                        // index of the newest audit entry; 0: none
-	endedGrant    string                        // the grant that the current operation ended
-	usedToken     string                        // the join token with a key that it used
-	withdrawn     string                        // the node whose admission went with its join token
-	clients       map[string]*revoked.Client    // nil: deleted
-	deleted       map[string]*rows.Deleted      // nil: forgotten
+	endedGrant    string                        // id of the grant that the current operation ended
+	usedToken     string                        // id of the join token with a key that the operation used
+	withdrawn     string                        // the node whose admission ended with a join token
+	clients       map[string]*revoked.Client    // by id; nil: deleted
+	deleted       map[string]*rows.Deleted      // by id; nil: dropped
 	cutoffs       map[string]*rows.Cutoff       // by key; nil: dropped
 	cutoffOrder   []string                      // the keys of cutoffs in the order of their first change
 	tombstones    map[string]int                // changes of State.Tombstones
 	assertions    map[string]int                // changes of State.Assertions
 	denials       map[string]uint64             // new values of State.Denials; 0: none
-	admissions    map[string]*revoked.Admission // by node; nil: forgotten
-	joinTokens    map[string]*revoked.JoinToken // by id; nil: forgotten
-	issuers       map[string]*rows.Issuer       // by name; nil: forgotten
+	admissions    map[string]*revoked.Admission // by node; nil: dropped
+	joinTokens    map[string]*revoked.JoinToken // by id; nil: dropped
+	issuers       map[string]*rows.Issuer       // by name; nil: dropped
 	settings      *rows.Settings
 	clusterID     string
 	compactions   int          // change of State.Compactions
@@ -59,8 +59,8 @@ func (a *access) client(id string) *revoked.Client {
 	return a.mem.Clients[id]
 }
 
-// putClient writes c, which must not change afterwards: memory will point to it. It wakes the
-// readers of the feed, whose right to read may have ended.
+// putClient writes c, which must not change afterwards: memory will point to it. The commit wakes
+// the readers of the feed, because their right to read it may have ended.
 func (a *access) putClient(c *revoked.Client) {
 	row, err := rows.AppendClient(nil, c)
 	if err != nil {
@@ -91,7 +91,7 @@ func (a *access) deletedClient(id string) *rows.Deleted {
 	return a.mem.Deleted[id]
 }
 
-// putDeleted records that a client was deleted; nil removes the record.
+// putDeleted records that a client was deleted. If d is nil, it removes the record.
 func (a *access) putDeleted(id string, d *rows.Deleted) {
 	key := rows.Key(nil, rows.FamilyDeleted, id)
 	var was revoked.Time
@@ -129,7 +129,7 @@ func (a *access) putSettings(s *rows.Settings) {
 	a.settings = s
 }
 
-// currentCluster returns the id of the cluster, "" before Bootstrap.
+// currentCluster returns the id of the cluster, or "" before Bootstrap.
 func (a *access) currentCluster() string {
 	if a.clusterID != "" {
 		return a.clusterID
@@ -137,7 +137,7 @@ func (a *access) currentCluster() string {
 	return a.mem.ClusterID
 }
 
-// putClusterID names the cluster. Only Bootstrap and Seed do so.
+// putClusterID writes the id of the cluster. Only Bootstrap and Seed call it.
 func (a *access) putClusterID(id string) {
 	key := []byte{rows.FamilyCluster}
 	a.put(key, a.get(key), []byte(id))
@@ -172,7 +172,8 @@ func (a *access) cutoffsOf(s *revoked.Selector) []*rows.Cutoff {
 	return out
 }
 
-// wholeCutoff returns the newest cut-off of everything, of a restore or a recovery, or nil.
+// wholeCutoff returns the newest cut-off without a selector, or nil. A restore or a recovery
+// creates such a cut-off.
 func (a *access) wholeCutoff() (newest *rows.Cutoff) {
 	for _, c := range a.cutoffsOf(&revoked.Selector{}) {
 		if newest == nil || memory.CompareAge(c, newest) > 0 {
@@ -188,8 +189,8 @@ func (a *access) putCutoff(c *rows.Cutoff) { a.changeCutoff(c.Key(), c) }
 func (a *access) dropCutoff(c *rows.Cutoff) { a.changeCutoff(c.Key(), nil) }
 
 // changeCutoff writes c and moves its queue entry. If c is nil, it deletes both. It finds the old
-// queue entry through the old row. The row counts, not the memory: an earlier operation of the
-// entry may have changed it.
+// queue entry through the old row, not through memory, because an earlier operation of the entry
+// may have changed the row.
 func (a *access) changeCutoff(key []byte, c *rows.Cutoff) {
 	old := a.get(key)
 	var was revoked.Time
@@ -308,7 +309,7 @@ func (a *access) Publish() {
 	m.QueueFloor = a.queueFloor
 }
 
-// publishMap moves staged values into memory; nil values delete.
+// publishMap moves staged values into memory. A nil value deletes its key.
 func publishMap[V any](into, staged map[string]*V) {
 	for key, v := range staged {
 		if into[key] = v; v == nil {
@@ -324,7 +325,7 @@ func publishIssuers(m *memory.State, staged map[string]*rows.Issuer) {
 			delete(m.IssuersByID, old.Issuer.Issuer)
 		}
 	}
-	for _, v := range staged { // a deleted issuer may give its iss to another name
+	for _, v := range staged { // another name may have the iss of a deleted issuer
 		if v != nil {
 			m.IssuersByID[v.Issuer.Issuer] = v
 		}

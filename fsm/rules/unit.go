@@ -17,14 +17,14 @@ import (
 // The first error of the store is kept in err. The caller discards everything computed afterwards,
 // and the process exits.
 //
-// A dry unit discards its writes and only records in dirty that it had one.
+// A dry unit discards its writes and only sets dirty.
 type unit struct {
 	rows.Applied // as of the current entry
 
 	store  *store.Store
 	seeker *store.Seeker
 	dry    bool
-	dirty  bool // a row of the state was written, in an audited batch since the start of the operation
+	dirty  bool // a row of the state was written; an audited batch resets it before each operation
 	err    error
 	size   int // size of the writes in bytes
 	Scratch
@@ -35,13 +35,13 @@ type unit struct {
 type Scratch struct {
 	writes []write
 	order  []position
-	cells  map[string][]byte // rows as the unit sees them; nil: deleted or absent
+	cells  map[string][]byte // rows that the unit wrote or loaded; nil: deleted or absent
 	arena  []byte            // holds keys and rows
 	keyBuf []byte
 	rowBuf []byte
 }
 
-// A write is a write of one key that waits for the commit.
+// A write is a pending write of one key.
 type write struct {
 	key, val []byte
 	deleted  bool
@@ -51,7 +51,7 @@ type write struct {
 // key.
 type position struct {
 	start uint64
-	n     int // among the writes
+	n     int // index among the writes
 }
 
 // Limits of reused memory.
@@ -73,7 +73,7 @@ func (s *Scratch) Reuse() Scratch {
 	}
 }
 
-// keep copies b into memory that lives as long as the unit.
+// keep copies b into memory that stays valid until the commit of the unit.
 func (s *Scratch) keep(b []byte) []byte {
 	if cap(s.arena)-len(s.arena) < len(b) {
 		s.arena = make([]byte, 0, max(1<<10, min(2*cap(s.arena), maxReusedArena), len(b)))
@@ -91,9 +91,9 @@ func (u *unit) fail(err error) {
 	}
 }
 
-// get returns a row as the unit sees it, or nil if the row does not exist. The caller must not
-// change it. It looks in four places, from the fastest to the slowest: the unit, the filter of
-// absent rows, the rows of the newest commits, Pebble.
+// get returns a row as the earlier writes of the unit left it, or nil if the row does not exist.
+// The caller must not change the row. get looks in four places, from the fastest to the slowest:
+// the unit, the filter of absent rows, the rows of the newest commits, Pebble.
 func (u *unit) get(key []byte) []byte {
 	if v, ok := u.cells[string(key)]; ok {
 		return v
@@ -115,7 +115,8 @@ func (u *unit) get(key []byte) []byte {
 	return v
 }
 
-// load reads rows in key order before they are needed. It changes keys.
+// load reads the rows with these keys, in key order, before they are needed. It sorts and shortens
+// the slice.
 func (u *unit) load(keys [][]byte) {
 	keys = slices.DeleteFunc(keys, u.store.Lacks)
 	slices.SortFunc(keys, bytes.Compare)
@@ -139,7 +140,7 @@ func (u *unit) put(key, old, val []byte) {
 	u.set(key, val)
 }
 
-// del deletes a row and updates the state hash. old must be the row that get returned. If it is
+// del deletes a row and updates the state hash. old must be the row that get returned. If old is
 // nil, del does nothing.
 func (u *unit) del(key, old []byte) {
 	if old == nil {
@@ -233,8 +234,8 @@ func (u *unit) writeBatch() error {
 	return nil
 }
 
-// keepRecent keeps the written tokens and grants in memory, except dead tokens, which are rarely
-// read again.
+// keepRecent keeps the written tokens and grants in memory, except stubs, which are rarely read
+// again.
 func (u *unit) keepRecent() {
 	writes := slices.DeleteFunc(u.writes, func(w write) bool {
 		return w.key[0] != rows.FamilyToken && w.key[0] != rows.FamilyGrant

@@ -2,6 +2,6 @@
 // state; a marker represents a local snapshot.
 //
 // The same state always gives the same bytes. Read accepts a stream only if its checksums, state
-// hash and counts are right. It also checks the order and the form of the rows. It bounds every
-// length before it allocates.
+// hash and counts are correct. It also checks the order and the encoding of the rows. It checks
+// every length against a limit before it allocates memory.
 package snapshot

@@ -20,13 +20,13 @@ type Header struct {
 	ClusterID string
 	Clients   uint64
 	Cutoffs   uint64
-	Commands  uint32 // command.Version of a program that can read the rows; 0: 2 or lower
-	Rows      uint64 // rows in the stream; set by Read and Write
+	Commands  uint32 // lowest command.Version of a program that can read the rows; 0: 2 or lower
+	Rows      uint64 // number of rows in the stream; set by Read and Write
 	Bytes     int64  // size of the stream; set by Read and Write
 }
 
-// A Source is a frozen copy of the rows. It must not change while it is written, or the counts of
-// its header would be wrong.
+// A Source is a frozen copy of the rows. The rows must not change while Write reads them, or the
+// counts of the header would be wrong.
 type Source interface {
 	Get(key []byte) ([]byte, error)
 	Scan(prefix, start []byte, fn func(key, val []byte) (bool, error)) error
@@ -61,7 +61,7 @@ func ReadHeader(src Source) (Header, error) {
 	return h, nil
 }
 
-// readCommands returns the version that the header of the state in src names.
+// readCommands returns Header.Commands for the state in src.
 func readCommands(src Source) (uint32, error) {
 	var v rows.Version
 	key := []byte{rows.FamilyVersion}
@@ -72,8 +72,8 @@ func readCommands(src Source) (uint32, error) {
 	return namedCommands(v.Commands), err
 }
 
-// namedCommands returns the version that a header names for a state that includes commands of
-// version v. Programs before version 3 ignore that field, and read only states of their own
+// namedCommands returns Header.Commands for a state that includes commands of version v. It is 0
+// below version 3: programs of those versions ignore the field, and read only states of their own
 // commands.
 func namedCommands(v uint64) uint32 {
 	if v < 3 {
@@ -94,15 +94,15 @@ func (h *Header) encode() ([]byte, error) {
 	})
 }
 
-// decodeHeader is the inverse of encode for a header that this program can read. A state with newer
-// commands is refused with advice, before the unknown fields that it may have.
+// decodeHeader is the inverse of encode for a header that this program can read. It checks the
+// version before it looks for unknown fields, because the error about the version is more useful.
 func decodeHeader(b []byte) (Header, error) {
 	var m command.SnapshotHead
 	if err := proto.Unmarshal(b, &m); err != nil {
 		return Header{}, fmt.Errorf("%w: malformed header: %w", ErrMalformed, err)
 	}
 	if m.Commands > command.Version {
-		return Header{}, fmt.Errorf("%w: needs a program that supports commands of version %d (this one: %d): upgrade it",
+		return Header{}, fmt.Errorf("%w: command version: got %d, want at most %d: upgrade this program",
 			ErrMalformed, m.Commands, command.Version)
 	}
 	if err := command.CheckKnown(&m); err != nil {

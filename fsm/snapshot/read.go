@@ -14,9 +14,9 @@ import (
 	"revoked/fsm/rows"
 )
 
-// Read reads and checks a whole snapshot. fn (may be nil) receives every row before the rest is
-// checked: the caller must discard its effects unless Read succeeds. Key and val are valid only
-// during the call.
+// Read reads and checks a whole snapshot. fn (may be nil) receives every row before the rest of the
+// snapshot is checked. The caller must discard the effects of fn unless Read succeeds. Key and val
+// are valid only during the call.
 func Read(r io.Reader, fn func(key, val []byte) error) (Header, error) {
 	s := &reader{r: r, sum: sha256.New()}
 	h, err := s.head()
@@ -50,7 +50,7 @@ func Verify(r io.Reader) (Header, error) {
 	}
 	n, err := io.Copy(io.Discard, r)
 	if err == nil && n > 0 {
-		err = fmt.Errorf("%w: %d bytes follow it", ErrMalformed, n)
+		err = fmt.Errorf("%w: %d bytes after the end", ErrMalformed, n)
 	}
 	return h, err
 }
@@ -71,7 +71,7 @@ func (s *reader) bytes(n uint32) ([]byte, error) {
 	m, err := io.CopyN(&s.buf, s.r, int64(n))
 	s.n += m
 	if err != nil {
-		return nil, fmt.Errorf("%w: ends after %d bytes: %w", ErrMalformed, s.n, err)
+		return nil, fmt.Errorf("%w: truncated after %d bytes: %w", ErrMalformed, s.n, err)
 	}
 	s.sum.Write(s.buf.Bytes())
 	return s.buf.Bytes(), nil
@@ -83,13 +83,13 @@ func (s *reader) uint32() (uint32, error) {
 	m, err := io.ReadFull(s.r, b[:])
 	s.n += int64(m)
 	if err != nil {
-		return 0, fmt.Errorf("%w: ends after %d bytes: %w", ErrMalformed, s.n, err)
+		return 0, fmt.Errorf("%w: truncated after %d bytes: %w", ErrMalformed, s.n, err)
 	}
 	s.sum.Write(b[:])
 	return binary.BigEndian.Uint32(b[:]), nil
 }
 
-// bounded reads the length of a part and checks it.
+// bounded reads the length of a part and checks it against limit.
 func (s *reader) bounded(part string, limit uint32) (uint32, error) {
 	n, err := s.uint32()
 	if err == nil && n > limit {
@@ -125,8 +125,8 @@ func (s *reader) head() (Header, error) {
 	return decodeHeader(b)
 }
 
-// nextBlock passes the rows of one block to fn. It reports false at the end of the blocks.
-// Ascending keys rule out that a row occurs twice.
+// nextBlock passes the rows of one block to fn. It reports false at the end of the blocks. Because
+// keys must ascend, no row occurs twice.
 func (s *reader) nextBlock(fn func(key, val []byte) error) (bool, error) {
 	size, err := s.bounded("block", maxBlock)
 	if err != nil || size == 0 {
@@ -160,9 +160,10 @@ func (s *reader) nextBlock(fn func(key, val []byte) error) (bool, error) {
 	return true, nil
 }
 
-// end checks the end of the stream and the counts in its header against the rows. The state hash
-// shows a changed row even if the checksums were recomputed, unless the header was changed too.
-// Neither is a signature.
+// end reads the end of the stream. It checks the checksum, the number of rows, and the counts and
+// the state hash of the header against the rows. The state hash reveals a changed row even if the
+// checksums were recomputed, unless the header was changed too. Neither a checksum nor the state
+// hash is a signature.
 func (s *reader) end(h Header, n *counter) (Header, error) {
 	b, err := s.bytes(8)
 	if err != nil {
@@ -193,17 +194,17 @@ func (s *reader) end(h Header, n *counter) (Header, error) {
 	return h, nil
 }
 
-// A counter checks the form of every row and computes the counts of the header.
+// A counter checks the encoding of every row and computes the counts of the header.
 type counter struct {
 	state                                              rows.StateHash
 	rows, tokens, grants, clients, cutoffs, tombstones uint64
 	events, audits                                     uint64
 	cluster                                            string
-	commands                                           uint64 // of the version row
+	commands                                           uint64 // command version in the version row
 }
 
 // count parses one row. A row of a family that the header does not count is only checked. Restore
-// derives further rows from these, so a row of the wrong form must not get that far.
+// derives further rows from the rows of a snapshot, so count must reject malformed ones.
 func (n *counter) count(key, val []byte) (err error) {
 	n.rows++
 	n.state.Add(key, val)
@@ -211,7 +212,7 @@ func (n *counter) count(key, val []byte) (err error) {
 	switch family := key[0]; family {
 	case rows.FamilyToken, rows.FamilyTombstone, rows.FamilyDenial, rows.FamilyAssertion:
 		if len(id) != len(revoked.Digest{}) {
-			return fmt.Errorf("digest in a key: %w", rows.ErrRow)
+			return fmt.Errorf("key with a malformed digest: %w", rows.ErrRow)
 		}
 		if family == rows.FamilyDenial {
 			err = rows.Parse(key, val, new(rows.Denial))

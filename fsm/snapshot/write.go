@@ -13,8 +13,8 @@ import (
 )
 
 // Write writes the state in src, described by h, as a snapshot. The returned header also has Rows
-// and Bytes. After an error, or the end of ctx, w holds part of the snapshot. It uses memory for
-// one block, whatever the size of the state.
+// and Bytes. After an error, or the end of ctx, w has received part of the snapshot. Write uses
+// memory for one block, whatever the size of the state.
 func Write(ctx context.Context, src Source, h Header, w io.Writer) (Header, error) {
 	head, err := h.encode()
 	if err != nil {
@@ -58,7 +58,7 @@ type writer struct {
 	err   error
 }
 
-// write passes b on and adds it to the checksum, unless an earlier write failed.
+// write writes b and adds it to the checksum, unless an earlier write failed.
 func (s *writer) write(b []byte) {
 	if s.err != nil {
 		return

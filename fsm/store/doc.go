@@ -4,6 +4,6 @@
 // A Store runs without Pebble's WAL, because the Raft log is the WAL. Committed rows survive
 // the process only after Flush. Replacing the generation is one rename of the file CURRENT.
 //
-// Dangerous: after the first background error of Pebble, nothing more is guaranteed to reach the
-// disk. Options.Fatal must end the process.
+// Dangerous: after the first background error of Pebble, further writes may never reach the disk.
+// Options.Fatal must end the process.
 package store

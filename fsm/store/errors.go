@@ -44,7 +44,7 @@ type backgroundError struct {
 	fatal func(error)
 	once  sync.Once
 	done  chan struct{}
-	err   error // read after done
+	err   error // valid once done is closed
 }
 
 // report keeps the first error, wakes Flush, and passes every error to fatal.

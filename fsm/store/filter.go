@@ -9,37 +9,38 @@ import (
 	"sync/atomic"
 )
 
-// A filter records in memory which rows of some families the store does not contain. Most rows that
-// a registration looks up do not exist. To find that out, Pebble seeks in each memtable and in each
-// sublevel.
+// A filter keeps the keys of some families in memory, to detect rows that do not exist. Most rows
+// that a registration looks up do not exist. Without a filter, Pebble would seek in each memtable
+// and in each sublevel to find that out.
 //
-// The filter is built by a scan of the store. Until the scan ends, every row may exist.
+// The filter is built by a scan of the store. Until the scan ends, lacks always reports false.
 //
-// Invariant: a complete filter holds every key of its families in the store. A commit adds its keys
-// before it writes them, under mu, to the complete filter and to the one that is being built. So a
-// scan that begins later finds those that it did not add.
+// Invariant: a complete filter has every key of its families in the store. A commit adds its keys
+// before it writes them, under mu, to the complete filter and to the one that is being built. A
+// filter whose scan begins after the commit gets these keys from the scan.
 //
-// A filter forgets nothing. Once many of its keys are deleted, another one replaces it.
+// Keys cannot be removed from a filter. Once many of its keys are deleted from the store, another
+// filter replaces it.
 type filter struct {
 	families string
 	grouped  byte // the family whose keys are hashed without their last groupSuffix bytes
 	seed     maphash.Seed
-	complete atomic.Pointer[keySet] // nil before the first scan has ended
+	complete atomic.Pointer[keySet] // filter in use; nil before the first scan has ended
 
 	mu       sync.Mutex // held during each commit
-	building *keySet    // nil unless a scan runs
-	deleted  int        // deletions since the newest scan began
-	patience int        // deletions before the filter is replaced, if it has fewer keys than twice that
+	building *keySet    // filter that a scan builds; nil: no scan runs
+	deleted  int        // number of deleted keys since the newest scan began
+	patience int        // minimum number of deleted keys before the filter is replaced
 	scans    sync.WaitGroup
 	stop     chan struct{} // closed by the last Release
 }
 
 const (
-	scanChunk = 16 << 10 // rows that a scan reads through one iterator
+	scanChunk = 16 << 10 // number of rows that a scan reads through one iterator
 	patience  = 1 << 20
 )
 
-// covers reports whether the filter holds keys like key.
+// covers reports whether key belongs to a family of the filter.
 func (f *filter) covers(key []byte) bool {
 	for i := range len(f.families) {
 		if key[0] == f.families[i] {
@@ -49,7 +50,8 @@ func (f *filter) covers(key []byte) bool {
 	return false
 }
 
-// groupSuffix is the length of the part in which the keys of a group differ: a digest.
+// groupSuffix is the length in bytes of the digest at the end of a key. The keys of a group differ
+// only there.
 const groupSuffix = 32
 
 // hash returns the hash of a key of the store.
@@ -60,15 +62,16 @@ func (f *filter) hash(key []byte) uint64 {
 	return maphash.Bytes(f.seed, key)
 }
 
-// lacks reports whether the store certainly has no row with that key, and no row of the group with
+// lacks reports true only if the store has neither a row with that key nor a row of the group with
 // that key.
 func (f *filter) lacks(key []byte) bool {
 	s := f.complete.Load()
 	return s != nil && f.covers(key) && !s.has(maphash.Bytes(f.seed, key))
 }
 
-// write runs commit, which writes a batch with keys of these hashes, and with that many deletions
-// of keys that the filter covers. If the filter should be replaced, renew is the room for the next.
+// write adds the hashes of the keys in a batch to the filter and runs commit, which writes the
+// batch. deleted is the number of covered keys that the batch deletes. If the filter should be
+// replaced, renew is the expected number of keys of its replacement, and otherwise 0.
 func (f *filter) write(added []uint64, deleted int, commit func() error) (renew int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -85,7 +88,8 @@ func (f *filter) write(added []uint64, deleted int, commit func() error) (renew 
 	return renew, commit()
 }
 
-// begin starts a filter with room for that many keys. It reports false if a scan already runs.
+// begin starts to build a filter with room for that many keys. It reports false if a scan already
+// runs.
 func (f *filter) begin(room int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -116,7 +120,7 @@ type scan struct {
 }
 
 // chunk adds the next rows. It reports false at the end of the last family. Every chunk has an
-// iterator of its own, which does not keep old files and memtables for long.
+// iterator of its own, because a long-lived iterator would keep old files and memtables.
 func (c *scan) chunk() (more bool, err error) {
 	f := &c.s.filter
 	if c.family == len(f.families) {
@@ -143,7 +147,7 @@ func (c *scan) chunk() (more bool, err error) {
 	return true, nil
 }
 
-// run scans the rest.
+// run scans the remaining rows. It stops early when the store closes.
 func (c *scan) run() {
 	f := &c.s.filter
 	for {
@@ -166,11 +170,11 @@ func (c *scan) run() {
 
 var errStopped = fmt.Errorf("store is closed")
 
-// Filter makes reads of absent rows cheap. It keeps a filter in memory of the keys whose first byte
-// is in families, 12 bits or more for each. expect is the approximate number of such keys. A scan
-// of a large store continues in the background after the call. For keys of the family grouped, the
-// filter holds only the groups: the keys without the digest at their end. The caller must call
-// Filter at most once, right after Open.
+// Filter makes reads of absent rows cheap. It keeps in memory a filter of the keys whose first byte
+// is in families. The filter takes at least 12 bits a key; expect is the approximate number of
+// keys. A scan of a large store continues in the background after the call. For keys of the family
+// grouped, the filter has only the groups: the keys without the digest at their end. The caller
+// must call Filter at most once, right after Open.
 func (s *Store) Filter(families string, grouped byte, expect int) error {
 	s.filter.families, s.filter.grouped = families+string(grouped), grouped
 	s.filter.seed, s.filter.patience = maphash.MakeSeed(), patience
@@ -193,27 +197,27 @@ func (s *Store) renewFilter(room int) {
 	}
 }
 
-// A keySet is a set of hashes that may seem to hold a hash which was not added. Only add changes
-// it, and only one goroutine may call add at a time; has may be called concurrently.
+// A keySet is a set of hashes with false positives. Only add changes it, and only one goroutine may
+// call add at a time; has may be called concurrently.
 //
-// It is a list of Bloom filters. Each is twice as large as the one before, so that the set can grow
-// without its keys.
+// It is a list of Bloom filters. Each is twice as large as the one before, up to largestAdd. So the
+// set can grow although it does not store its keys.
 type keySet struct {
-	keys   int // added ones, without those that the set seemed to hold
+	keys   int // number of added keys, without those for which has already returned true
 	layers atomic.Pointer[[]*layer]
 }
 
 // A layer is a Bloom filter in blocks of a cache line. A key sets one bit in each of the eight
 // words of its block.
 type layer struct {
-	room   int // keys until the filter is full
+	room   int // number of keys that may be added before the layer is full
 	blocks [][8]uint64
 }
 
 const (
-	blockKeys  = 42 // keys to a block of 512 bits: one absent key of 200 seems to be present
+	blockKeys  = 42 // keys per block of 512 bits: about one false positive in 200 absent keys
 	leastRoom  = 64 << 10
-	largestAdd = 16 << 20 // keys of the largest layer that growth adds
+	largestAdd = 16 << 20 // maximum number of keys of a layer that the method add creates
 )
 
 func newKeySet(room int) *keySet {
@@ -255,7 +259,7 @@ func (s *keySet) has(h uint64) bool {
 	return false
 }
 
-// spread gives the bits of h for the words of a block: six bits for each.
+// spread is multiplied with a hash. Six bits of the product select the bit in each word of a block.
 const spread = 0x9e3779b97f4a7c15
 
 func (l *layer) block(h uint64) *[8]uint64 {

@@ -51,8 +51,8 @@ func awaitScan(t *testing.T, s *Store) {
 
 func filterKey(i int) []byte { return fmt.Appendf(nil, "%c-%d", "tgx"[i%3], i) }
 
-// The filter knows whether a group may have keys, even after a restart.
-func TestFilter_Group_LackedWithoutKeys(t *testing.T) {
+// The filter reports whether a group may have keys, even after a restart.
+func TestFilter_GroupWithoutKeys_IsAbsent(t *testing.T) {
 	dir := t.TempDir()
 	key := func(group string, n int) []byte { return fmt.Appendf(nil, "J%s%032d", group, n) }
 	s := openFiltered(t, dir)
@@ -80,7 +80,7 @@ func TestFilter_Group_LackedWithoutKeys(t *testing.T) {
 }
 
 // Random writes, deletions, flushes, renewals and restarts never make the filter lack a row that
-// the store holds.
+// the store has.
 func TestFilter_RandomHistory_NeverLacksARow(t *testing.T) {
 	dir := t.TempDir()
 	s := openFiltered(t, dir)
@@ -192,11 +192,11 @@ func TestFilter_Release_StopsScan(t *testing.T) {
 	}
 }
 
-// Before the scan ends, every row may exist.
+// Before the scan ends, the filter lacks no row.
 func TestFilter_Incomplete_LacksNothing(t *testing.T) {
 	f := filter{families: "t"}
 	if f.lacks([]byte("t-1")) {
-		t.Error("filter without keys lacks a row, want that every row may exist")
+		t.Error("incomplete filter: got that it lacks a row, want that it lacks none")
 	}
 }
 

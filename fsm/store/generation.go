@@ -29,7 +29,7 @@ func CheckpointDir(dir string, n uint64) string {
 	return filepath.Join(dir, checkpointDir, fmt.Sprintf("cp-%d", n))
 }
 
-// IsEmpty reports whether dir holds no state.
+// IsEmpty reports whether dir contains no state.
 func IsEmpty(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, currentFile))
 	return errors.Is(err, os.ErrNotExist)

@@ -7,9 +7,9 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// A scheduler starts compactions as Pebble's own does, but none before the store is open.
-// pebble.Open waits for the compactions that run, and one may rewrite hundreds of megabytes: a node
-// that was killed during an import would start late.
+// A scheduler starts compactions like Pebble's own scheduler, but none before the store is open.
+// pebble.Open waits for running compactions, and one may rewrite hundreds of megabytes. So a node
+// that was killed during an import would otherwise start late.
 type scheduler struct {
 	db         pebble.DBForCompaction // set by Register
 	wake       chan struct{}          // capacity one
@@ -25,8 +25,8 @@ var (
 	_ pebble.CompactionGrantHandle = (*scheduler)(nil)
 )
 
-// pollTime is the interval at which the scheduler asks how many compactions may run. It gets no
-// signal when that number grows, except UpdateGetAllowedWithoutPermission in some cases.
+// pollTime is the interval at which the scheduler polls how many compactions may run. Pebble
+// signals an increase only in some cases, through UpdateGetAllowedWithoutPermission.
 const pollTime = 100 * time.Millisecond
 
 func newScheduler() *scheduler {
@@ -84,7 +84,7 @@ func (*scheduler) Started()                                          {}
 func (*scheduler) MeasureCPU(pebble.CompactionGoroutineKind)         {}
 func (*scheduler) CumulativeStats(pebble.CompactionGrantHandleStats) {}
 
-// run starts compactions that wait until the store closes.
+// run starts waiting compactions. It returns when the store closes.
 func (s *scheduler) run() {
 	defer close(s.done)
 	tick := time.NewTicker(pollTime)

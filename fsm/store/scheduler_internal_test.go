@@ -12,11 +12,11 @@ import (
 	"revoked/internal/await"
 )
 
-// A queueDB has compactions that wait.
+// A queueDB is a database with waiting compactions.
 type queueDB struct {
 	mu               sync.Mutex
 	waiting, allowed int
-	grants           []pebble.CompactionGrantHandle // of those that run
+	grants           []pebble.CompactionGrantHandle // handles of the running compactions
 }
 
 func (d *queueDB) GetAllowedWithoutPermission() int {

@@ -20,11 +20,11 @@ const (
 	defaultCacheBytes = 64 << 20
 	memTableBytes     = 32 << 20
 	memTables         = 2 // one receives writes while the other is flushed
-	stopMemTables     = 4 // with so many, writes wait for a flush
+	stopMemTables     = 4 // with this many memtables, writes wait for a flush
 
-	// A level that compactions reach rewrites the whole next level, because keys are digests. So
-	// level 0 holds many memtables, about half of compactSublevels, before it is compacted, and the
-	// level below it up to baseBytes. With stopSublevels, writes wait for a compaction.
+	// A compaction into a level rewrites that whole level, because keys are digests. So level 0 holds
+	// many memtables before it is compacted: about half as many as compactSublevels. The level below
+	// it holds up to baseBytes. At stopSublevels, writes wait for a compaction.
 	compactSublevels = 32
 	stopSublevels    = 64
 	baseBytes        = 1 << 30
@@ -33,7 +33,7 @@ const (
 // Options configure Open.
 type Options struct {
 	FS         FS
-	CacheBytes int64 // for reads, half of it for recent rows; 0: 64 MiB
+	CacheBytes int64 // size of the read caches, half of it for recent rows; 0: 64 MiB
 	Log        *slog.Logger
 	// Fatal receives every error of Pebble's background work. The store must not be used
 	// afterwards.
@@ -57,11 +57,11 @@ type Store struct {
 	refs       atomic.Int64
 	retired    atomic.Bool
 	closed     chan struct{}
-	err        error // error from closing; read after closed
+	err        error // error from closing the database; set before the channel closed is closed
 }
 
-// Open opens the store in dir, which must exist. The store is held once: the caller must call
-// Release.
+// Open opens the store in dir, which must exist. The caller must call Release. The error wraps
+// revoked.ErrDamaged for corruption and for missing files.
 func Open(dir string, o Options) (*Store, error) {
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = defaultCacheBytes
@@ -128,15 +128,15 @@ func (s *Store) Get(key []byte) ([]byte, error) {
 	return s.View.Get(key)
 }
 
-// Lacks reports whether the store certainly has no row with that key, and no row of the group with
+// Lacks reports true only if the store has neither a row with that key nor a row of the group with
 // that key. It is much faster than a read. See Filter.
 func (s *Store) Lacks(key []byte) bool { return s.filter.lacks(key) }
 
 // NewSeeker returns a Seeker. It opens its iterator on first use.
 func (s *Store) NewSeeker() *Seeker { return &Seeker{db: s.db} }
 
-// Hold keeps the store open until a matching Release. The caller must hold it already, or prevent
-// its last Release by other means.
+// Hold keeps the store open until a matching Release. The caller must hold the store already, or
+// prevent its last Release by other means.
 func (s *Store) Hold() { s.refs.Add(1) }
 
 // Release ends a hold. The last Release closes the store, and removes its directory if the store is
@@ -164,7 +164,7 @@ func (s *Store) Wait() error {
 	return s.err
 }
 
-// WriteLoad returns how close Pebble is to the point at which writes have to wait, in percent. It
+// WriteLoad returns the write load of Pebble in percent. At 100, writes have to wait. The call
 // takes some microseconds.
 func (s *Store) WriteLoad() int {
 	m := s.db.Metrics()

@@ -63,8 +63,8 @@ func prefixEnd(prefix []byte) []byte {
 	return nil
 }
 
-// A Snapshot shows the rows as they were when it was made. It holds back neither commits nor
-// flushes, but the files that it needs stay on disk until Close.
+// A Snapshot reads the rows as of its creation. It blocks neither commits nor flushes, but the
+// files that it needs stay on disk until Close.
 type Snapshot struct {
 	View
 	s *pebble.Snapshot
@@ -84,9 +84,9 @@ func (s *Snapshot) Close() error {
 	return nil
 }
 
-// A Seeker reads single rows through one iterator, faster than Get for rows that do not exist. Get
-// does not consult the Bloom filters of the last level. It sees the rows committed before its first
-// Get, and is not safe for concurrent use.
+// A Seeker reads single rows through one iterator. For rows that do not exist, it is faster than
+// View.Get, which does not consult the Bloom filters of the last level. A Seeker reads the rows
+// committed before its first Get, and is not safe for concurrent use.
 type Seeker struct {
 	db *pebble.DB
 	it *pebble.Iterator

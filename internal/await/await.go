@@ -9,8 +9,8 @@ import (
 const Limit = time.Minute
 
 // Receive returns the next value of c, or the zero value once c is closed. If nothing arrives
-// within [Limit], it ends the test with an error that names what. Only the test's own goroutine may
-// call it.
+// within [Limit], it ends the test with an error that contains what. Only the test's own goroutine
+// may call it.
 func Receive[T any](t testing.TB, c <-chan T, what string) T {
 	t.Helper()
 	stop := time.NewTimer(Limit)
@@ -24,8 +24,8 @@ func Receive[T any](t testing.TB, c <-chan T, what string) T {
 	}
 }
 
-// Until calls ok until it returns true. After [Limit] it ends the test with an error that names
-// what. Only the test's own goroutine may call it.
+// Until calls ok until it returns true. After [Limit] it ends the test with an error that
+// contains what. Only the test's own goroutine may call it.
 func Until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)

@@ -1,3 +1,3 @@
-// Package await has the waits of tests, for tests only. Each wait ends: a goroutine that has failed
-// must not hang the test that waits for it.
+// Package await lets tests wait for values, conditions and log lines; only tests import it. Each
+// wait has a limit, so that a failed goroutine does not hang the test that waits for it.
 package await

@@ -21,7 +21,7 @@ func (b *Broadcast) Wait() <-chan struct{} {
 	return b.ch
 }
 
-// Announce wakes everyone who holds a channel of Wait. It does not block.
+// Announce closes the channels that Wait has returned, which wakes all waiters. It does not block.
 func (b *Broadcast) Announce() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

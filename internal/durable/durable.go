@@ -11,7 +11,7 @@ import (
 
 // Replace writes data to a temporary file in the directory of name, syncs it, and renames it to
 // name. A reader sees the old or the new content, never with a wider mode than mode. The content is
-// durable on return, and the rename after SyncDir.
+// durable on return; the rename is durable only after SyncDir.
 func Replace(name string, data []byte, mode fs.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*") // mode 0600
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package fair serves callers in turn, so that one with many requests does not delay another with
-// few. It starts no goroutine.
+// Package fair serves callers in turn, so that a caller with many requests does not delay a caller
+// with few. It starts no goroutine.
 package fair
 
 import (
@@ -12,7 +12,7 @@ import (
 var ErrStopped = errors.New("stopped")
 
 // A Queue serves its keys in turn, and the values of one key in their order. The zero value is
-// ready.
+// ready. A Queue is not safe for concurrent use.
 type Queue[T any] struct {
 	values map[string][]T
 	order  []string // keys with values; the first is served next
@@ -75,7 +75,8 @@ func (q *Queue[T]) Remove(key string, match func(T) bool) {
 	}
 }
 
-// A Gate admits a few callers at a time. The others wait, and their keys are admitted in turn.
+// A Gate admits a few callers at a time. The others wait, and their keys are admitted in turn. All
+// methods may be called concurrently.
 type Gate struct {
 	mu      sync.Mutex
 	free    int
@@ -85,9 +86,8 @@ type Gate struct {
 // NewGate returns a gate that admits n callers at a time.
 func NewGate(n int) *Gate { return &Gate{free: n} }
 
-// Enter blocks until the caller is admitted. The admitted caller must call Leave. It returns the
-// cause of ctx if ctx ends first, and ErrStopped if stopping is closed first. A nil stopping ends
-// no wait.
+// Enter blocks until the caller is admitted. The admitted caller must call Leave. Enter returns the
+// cause of ctx if ctx ends first, and ErrStopped if stopping is closed first. stopping may be nil.
 func (g *Gate) Enter(ctx context.Context, stopping <-chan struct{}, key string) error {
 	g.mu.Lock()
 	if g.free > 0 {
@@ -118,7 +118,7 @@ func (g *Gate) Enter(ctx context.Context, stopping <-chan struct{}, key string) 
 	return err
 }
 
-// Leave lets the next caller in.
+// Leave admits the next caller.
 func (g *Gate) Leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

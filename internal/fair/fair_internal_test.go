@@ -30,8 +30,8 @@ func TestQueue_KeysTakeTurns(t *testing.T) {
 	}
 }
 
-// A client with many callers does not delay the single caller of another, and callers that gave up
-// take no turn.
+// A client with many callers does not delay the single caller of another client. Callers that gave
+// up do not take a turn.
 func TestGate_KeysTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGate(1)

@@ -29,9 +29,9 @@ type Watcher struct {
 	sum    [sha256.Size]byte // hash of the content loaded last
 }
 
-// New returns a watcher of files. load receives their content in the same order. It must not retain
-// the content, which may hold keys and is overwritten afterwards. After an error of load, the next
-// Reload calls it again.
+// New returns a watcher of files. load receives their contents, in the order of files. load must
+// not retain the contents, which may include keys and are overwritten after the call. If load
+// returns an error, the next Reload calls it again.
 func New(load func(content [][]byte) error, files ...string) *Watcher {
 	return &Watcher{load: load, files: files}
 }
@@ -66,8 +66,8 @@ func (w *Watcher) Reload() (changed bool, err error) {
 	return true, nil
 }
 
-// Watch reloads every interval until ctx ends. After each reload it calls observe. The err of
-// observe is nil if the reload repeats the previous error.
+// Watch reloads every interval until ctx ends. After each reload it calls observe with the results
+// of Reload. An error with the same text as that of the previous reload is passed as nil.
 func (w *Watcher) Watch(ctx context.Context, interval time.Duration, observe func(changed bool, err error)) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()

@@ -57,7 +57,7 @@ func TestWatcher_Reload_LoadsChangedContent(t *testing.T) {
 	}
 }
 
-func TestWatcher_ContentMoves_IsAChange(t *testing.T) {
+func TestReload_ContentMovesToOtherFile_IsAChange(t *testing.T) {
 	a, b := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 	w := filewatch.New(func([][]byte) error { return nil }, a, b)
 	for _, content := range [][2]string{{"xy", "z"}, {"x", "yz"}} {

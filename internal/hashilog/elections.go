@@ -9,9 +9,10 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// Without a quorum Raft repeats the same lines with each election, more than one a second. A line
-// of one kind is shown again after repeatKind, and repeated lines of all kinds together once in
-// repeatAny. The lines of refused requests are as rare, so that both are at most one line a second.
+// Without a quorum Raft logs the same lines at each election, more than one per second. A line of
+// one kind is shown again after repeatKind, and repeated lines of all kinds together once per
+// repeatAny. Lines about refused requests have the same rate, so both together are at most one line
+// per second.
 const (
 	repeatKind = 20 * time.Second
 	repeatAny  = 2 * time.Second
@@ -30,9 +31,9 @@ var electionLines = []string{
 type Elections struct {
 	Sink
 	mu         sync.Mutex
-	shown      map[string]time.Time // the last line of a kind
-	suppressed map[string]int
-	repeated   time.Time // the last repeated line
+	shown      map[string]time.Time // time of the last shown line, by kind
+	suppressed map[string]int       // lines since then, by kind
+	repeated   time.Time            // time of the last repeated line
 }
 
 var _ hclog.SinkAdapter = (*Elections)(nil)
@@ -59,7 +60,8 @@ func (e *Elections) Accept(name string, level hclog.Level, msg string, args ...a
 	e.Sink.Accept(name, level, msg, args...)
 }
 
-// take reports whether a line of a kind is shown now, and how many were not since the last one.
+// take reports whether a line of a kind is shown now, and how many lines of the kind were
+// suppressed since the last shown one.
 func (e *Elections) take(kind string, now time.Time) (pass bool, suppressed int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

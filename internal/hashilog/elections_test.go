@@ -17,7 +17,7 @@ import (
 )
 
 // Ten minutes without a quorum: Raft's lines of each election, twice a second.
-func TestElections_QuorumLost_OneLineASecond(t *testing.T) {
+func TestElections_QuorumLost_LogsOneLinePerSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b bytes.Buffer
 		log := hashilog.NewFor(hashilog.NewElections(hashilog.Sink{Log: slog.New(slog.NewTextHandler(&b, nil))}), "raft")
@@ -45,7 +45,7 @@ func TestElections_QuorumLost_OneLineASecond(t *testing.T) {
 			election(term + 2)
 		}
 		later := strings.Count(b.String(), "\n") - first
-		if later > 300 || later < 60 { // the other half of a line a second is for requests
+		if later > 300 || later < 60 { // half of one line per second; the other half is for requests
 			t.Errorf("ten minutes: got %d lines, want 60 to 300", later)
 		}
 		last := b.String()[strings.LastIndex(strings.TrimSpace(b.String()), "\n")+1:]

@@ -31,7 +31,7 @@ type Sink struct{ Log *slog.Logger }
 var _ hclog.SinkAdapter = Sink{}
 
 // Accept implements hclog.SinkAdapter. A line about a connection that either side has closed is
-// logged at Debug at most. Raft calls it an error, but every restart of a peer causes one.
+// logged at Debug at most. Raft logs it as an error, but every restart of a peer causes one.
 func (s Sink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	if level == hclog.Off {
 		return

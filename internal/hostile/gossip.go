@@ -20,7 +20,7 @@ const (
 	TypeLabel                                                        = 244
 )
 
-// A Gossip sends messages under a gossip key.
+// A Gossip sends messages that are encrypted with a gossip key.
 type Gossip struct {
 	Key   []byte
 	Label string // the id of the cluster
@@ -45,7 +45,7 @@ func (a Gossip) Seal(t testing.TB, version byte, plain, extra []byte) []byte {
 	return gcm.Seal(append([]byte{version}, nonce...), nonce, plain, extra)
 }
 
-// Header returns what precedes each encrypted message.
+// Header returns the label that precedes each encrypted message.
 func (a Gossip) Header() []byte { return append([]byte{TypeLabel, byte(len(a.Label))}, a.Label...) }
 
 // Packet returns a UDP packet with a message.
@@ -54,7 +54,7 @@ func (a Gossip) Packet(t testing.TB, plain []byte) []byte {
 	return append(a.Header(), a.Seal(t, 1, plain, []byte(a.Label))...)
 }
 
-// Stream returns what a TCP connection sends for a message.
+// Stream returns the bytes that a TCP connection sends for a message.
 func (a Gossip) Stream(t testing.TB, version byte, plain []byte) []byte {
 	t.Helper()
 	size := len(a.Seal(t, version, plain, nil))
@@ -63,8 +63,8 @@ func (a Gossip) Stream(t testing.TB, version byte, plain []byte) []byte {
 	return append(append(a.Header(), head...), sealed...)
 }
 
-// SendPackets sends packets and returns after the node has handled them: when it has answered a
-// ping that came later.
+// SendPackets sends packets and returns after the node has handled them, that is, after it has
+// answered a ping that was sent later.
 func (a Gossip) SendPackets(t testing.TB, packets ...[]byte) {
 	t.Helper()
 	c, err := net.Dial("udp", a.Addr)
@@ -106,7 +106,7 @@ func (a Gossip) SendStream(t testing.TB, b []byte) (answer []byte) {
 // wait limits every wait for a node.
 const wait = 30 * time.Second
 
-// A MapEntry is an encoded key and value of msgpack.
+// A MapEntry is a key and a value, both encoded as msgpack.
 type MapEntry struct{ key, value []byte }
 
 // Text encodes a string.
@@ -137,7 +137,7 @@ func Entries(pairs ...MapEntry) []byte {
 // Message encodes a message of memberlist.
 func Message(kind byte, pairs ...MapEntry) []byte { return append([]byte{kind}, Entries(pairs...)...) }
 
-// Bomb returns a compress message of about size bytes that expands a few thousand times.
+// Bomb returns a compressed message of about size bytes that expands by a factor of some thousand.
 func Bomb(t testing.TB, size int) []byte {
 	t.Helper()
 	var packed bytes.Buffer

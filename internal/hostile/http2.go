@@ -65,7 +65,7 @@ func (h *H2) Open(end bool, fields ...Field) (id uint32, err error) {
 	return id, err
 }
 
-// HalfRequest announces a form of length bytes at path and sends the first one.
+// HalfRequest announces a form of length bytes at path, but sends only its first byte.
 func (h *H2) HalfRequest(path string, length int) error {
 	id, err := h.Open(false, append(Request("POST", path), Field{"content-type", "application/x-www-form-urlencoded"},
 		Field{"content-length", strconv.Itoa(length)})...)
@@ -77,11 +77,11 @@ func Request(method, path string) []Field {
 	return []Field{{":method", method}, {":scheme", "https"}, {":authority", "as.example"}, {":path", path}}
 }
 
-// Answer reads until a stream has an answer, see [H2.Answers].
+// Answer reads frames until a stream has an answer, see [H2.Answers].
 func (h *H2) Answer(id uint32) string { return h.Answers(id)[id] }
 
-// Answers reads until each stream has an answer: its status, or the code with which the stream or
-// the connection ended. It drops the bodies.
+// Answers reads frames until each stream has an answer: its status, or the code with which the
+// stream or the connection ended. It drops the bodies.
 func (h *H2) Answers(ids ...uint32) map[uint32]string {
 	got := map[uint32]string{}
 	end := func(text string) map[uint32]string {

@@ -1,9 +1,9 @@
-// Package jointoken holds the form of a join token and the proofs that a node makes with it.
+// Package jointoken defines the form of a join token and the proofs that a node makes with it.
 //
-// A token is a secret and the hash of the key of the cluster's CA. The secret is never sent: the
-// node derives an Ed25519 key from it (RFC 5869, RFC 8032) and signs what it asks for, together
-// with a value that only the two ends of its TLS connection know (RFC 8446 section 7.5). So a
-// captured message is useless on another connection and for another node. A member that received
+// A token consists of a secret and the hash of the key of the cluster's CA. The secret is never
+// sent: the node derives an Ed25519 key from it (RFC 5869, RFC 8032) and signs its request. The
+// signature covers a value that only the ends of the TLS connection know (RFC 8446 section 7.5). So
+// a captured message is useless on another connection and for another node. A member that received
 // the message can replay it while the token is valid, for the same node only. The cluster stores
 // only a digest of the public key.
 //
@@ -22,7 +22,7 @@ import (
 	"strings"
 )
 
-// prefix begins the text of a token. Tokens of programs before it are base64url without a dot.
+// prefix begins the text of a token. Tokens of older versions are base64url without a dot.
 const prefix = "rjt1."
 
 // A Token admits one node. The text is the prefix and the base64url of
@@ -40,7 +40,7 @@ func New(ca [32]byte) Token {
 	return t
 }
 
-// errForm does not quote the text, which may hold a secret.
+// errForm does not quote the text, which may contain a secret.
 var errForm = errors.New("join token: damaged or incomplete (want rjt1. and 86 more characters)")
 
 // Parse is the inverse of Text.
@@ -59,8 +59,8 @@ func Parse(text string) (Token, error) {
 // HasKey reports whether the text begins like that of a token with a key.
 func HasKey(text string) bool { return strings.HasPrefix(text, prefix) }
 
-// IsOlder reports whether the text is a token of an older program: base64url of 32 bytes. Such a
-// token is sent as it is. A damaged token must not be sent, so nothing else passes.
+// IsOlder reports whether the text is a token of an older version: base64url of 32 bytes. A node
+// sends such a token as it is. It must not send a damaged token, so IsOlder accepts no other text.
 func IsOlder(text string) bool {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	return err == nil && len(b) == 32 && !strings.ContainsAny(text, "\r\n")
@@ -92,33 +92,33 @@ func (t Token) PublicKey() []byte { return t.key().Public().(ed25519.PublicKey) 
 // Digest returns the digest of a token's public key, which identifies the token in the cluster.
 func Digest(publicKey []byte) [32]byte { return sha256.Sum256(publicKey) }
 
-// joinUse begins what a join signs. Another use of the key has another text.
+// joinUse begins the message that SignJoin signs. Each use of the key has a different text.
 const joinUse = "revoked join token: join, version 1"
 
-// SignJoin returns the proof that the holder of the token asks for the join of an instance of node,
+// SignJoin returns the proof that the holder of the token requests that an instance of node joins,
 // on the connection with that binding.
 func (t Token) SignJoin(node, instance string, binding []byte) []byte {
 	return ed25519.Sign(t.key(), message(joinUse, []byte(node), []byte(instance), binding))
 }
 
-// VerifyJoin reports whether proof is SignJoin of the token with that public key. It accepts any
-// bytes.
+// VerifyJoin reports whether SignJoin of the token with that public key made proof for the same
+// arguments. The arguments may be any bytes.
 func VerifyJoin(publicKey, proof []byte, node, instance string, binding []byte) bool {
 	return verify(publicKey, proof, message(joinUse, []byte(node), []byte(instance), binding))
 }
 
-// enrollUse begins what a node signs that asks for a certificate.
+// enrollUse begins the message that SignEnrollment signs.
 const enrollUse = "revoked join token: enrollment, version 1"
 
-// SignEnrollment returns the proof that the holder of the token asks for a certificate of node, by
+// SignEnrollment returns the proof that the holder of the token requests a certificate of node, by
 // the certificate request csr, on the connection with that binding.
 func (t Token) SignEnrollment(node string, csr, binding []byte) []byte {
 	sum := sha256.Sum256(csr)
 	return ed25519.Sign(t.key(), message(enrollUse, []byte(node), sum[:], binding))
 }
 
-// VerifyEnrollment reports whether proof is SignEnrollment of the token with that public key. It
-// accepts any bytes.
+// VerifyEnrollment reports whether SignEnrollment of the token with that public key made proof for
+// the same arguments. The arguments may be any bytes.
 func VerifyEnrollment(publicKey, proof []byte, node string, csr, binding []byte) bool {
 	sum := sha256.Sum256(csr)
 	return verify(publicKey, proof, message(enrollUse, []byte(node), sum[:], binding))
@@ -128,7 +128,8 @@ func verify(publicKey, proof, signed []byte) bool {
 	return len(publicKey) == ed25519.PublicKeySize && ed25519.Verify(publicKey, signed, proof)
 }
 
-// message returns the bytes to sign. Each part has its length, so no two lists give the same bytes.
+// message returns the bytes to sign. Each part has a length prefix, so different lists of parts
+// give different bytes.
 func message(use string, parts ...[]byte) []byte {
 	b := append([]byte(use), 0)
 	for _, p := range parts {

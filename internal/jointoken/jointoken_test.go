@@ -42,7 +42,7 @@ func TestParse_BadText_IsRefused(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty":           "",
 		"older form":      strings.Repeat("A", 43),
-		"cut":             fixed[:len(fixed)-1],
+		"truncated":       fixed[:len(fixed)-1],
 		"longer":          fixed + "AA",
 		"not base64url":   fixed[:len(fixed)-1] + "+",
 		"padding bits":    fixed[:len(fixed)-1] + "x",
@@ -55,8 +55,8 @@ func TestParse_BadText_IsRefused(t *testing.T) {
 	}
 }
 
-// Only a token of the older form may be sent. A damaged token of this form must not pass for one.
-func TestIsOlder_OtherTexts_DoNotPass(t *testing.T) {
+// A node sends a token of the older form. A damaged token must not pass for such a token.
+func TestIsOlder_OtherTexts_AreRejected(t *testing.T) {
 	if !jointoken.IsOlder(strings.Repeat("A", 43)) {
 		t.Error("older form: got false, want true")
 	}
@@ -80,7 +80,7 @@ func TestToken_Printed_IsHidden(t *testing.T) {
 	}
 }
 
-func TestVerifyJoin_AnythingElse_IsRefused(t *testing.T) {
+func TestVerifyJoin_OtherProof_IsRejected(t *testing.T) {
 	token, other := jointoken.New([32]byte{1}), jointoken.New([32]byte{1})
 	key, proof, binding := token.PublicKey(), token.SignJoin("node4", "i1", []byte("binding")), []byte("binding")
 	if !jointoken.VerifyJoin(key, proof, "node4", "i1", binding) {
@@ -93,7 +93,7 @@ func TestVerifyJoin_AnythingElse_IsRefused(t *testing.T) {
 		"another instance":   jointoken.VerifyJoin(key, proof, "node4", "i2", binding),
 		"another connection": jointoken.VerifyJoin(key, proof, "node4", "i1", []byte("another")),
 		"no connection":      jointoken.VerifyJoin(key, proof, "node4", "i1", nil),
-		"shifted border":     jointoken.VerifyJoin(key, proof, "node4i", "1", binding),
+		"shifted boundary":   jointoken.VerifyJoin(key, proof, "node4i", "1", binding),
 		"another token":      jointoken.VerifyJoin(other.PublicKey(), proof, "node4", "i1", binding),
 		"changed proof":      jointoken.VerifyJoin(key, changed, "node4", "i1", binding),
 		"no proof":           jointoken.VerifyJoin(key, nil, "node4", "i1", binding),

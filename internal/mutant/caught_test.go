@@ -4,16 +4,16 @@ package mutant_test
 type catch struct {
 	by     string // name of the mutant
 	how    string // kind of test
-	pkg    string // below the module's root
-	test   string // as for -run
+	pkg    string // path of the package below the module's root
+	test   string // name of the test, as for -run
 	says   string // part of the failure text: the test fails for this reason
-	env    string // bounds of a search
+	env    string // environment variable that sets the bounds of a search
 	takes  string // approximate time on two cores
 	byHand bool   // takes longer than .ci/run can wait
 }
 
 // repeats returns how often a test may be run again if it passes under the mutant. A random search
-// may miss it once.
+// may miss the mutant once.
 func (c *catch) repeats() int {
 	if c.how == sim || c.how == schedule {
 		return 2
@@ -49,7 +49,7 @@ const (
 	breaks   = "broken: "
 	heldOnly = "TestNotices_Followers_GetOneAfterTheEntry/holds_it,_not_committed"
 	rule7    = "TestTable_EachRule_Holds/rule_7"
-	booked   = "TestTable_EachRule_Holds/rule_2:_an_admitted_request_is_reserved"
+	booked   = "TestTable_EachRule_Holds/rule_2:_the_lease_of_an_admitted_request"
 )
 
 // caught is the table of docs/proofs.md.
@@ -61,7 +61,7 @@ var caught = []catch{
 	{by: "repeat-acked-at-once", how: unit, pkg: "node/propose", test: "TestPropose_RepeatedOperation_WaitsForEntry",
 		says: "a retry was acknowledged too early", takes: "1 s"},
 	{by: "repeat-acked-at-once", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
-	{by: "join-sent-call", how: unit, pkg: "node/propose", test: "TestReadBarrier_EarlierBarrierSent_SendsItsOwn",
+	{by: "join-sent-call", how: unit, pkg: "node/propose", test: "TestReadBarrier_EarlierBarrierSent_IsNotReused",
 		says: "got an answer from the earlier barrier", takes: "1 s"},
 	{by: "join-sent-call", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "1 min", byHand: true},
 	{by: "join-begun-barrier", how: unit, pkg: "node/propose", test: "TestPacedBarrier_ManyRequests_ShareLaterBarriers",
@@ -74,7 +74,7 @@ var caught = []catch{
 	{by: "clear-newer-reservation", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "1 s"},
 	{by: "reserve-at-reply", how: unit, pkg: "node/lease", test: booked, says: "acknowledge 11", takes: "1 s"},
 	{by: "reserve-at-reply", how: model, pkg: "node/lease", test: oneTerm, says: behind, env: states, takes: "1 s"},
-	{by: "reserve-at-reply", how: schedule, pkg: "node/lease", test: random, says: "the checker complains", env: schedules,
+	{by: "reserve-at-reply", how: schedule, pkg: "node/lease", test: random, says: "the checker reports", env: schedules,
 		takes: "1 s"},
 	{by: "reserve-at-reply", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "1 min", byHand: true},
 	{by: "reply-on-state", how: unit, pkg: "node", test: "TestGrant_NoEntryCommitted_Refused",
@@ -88,9 +88,9 @@ var caught = []catch{
 	{by: "no-new-leader-wait", how: model, pkg: "node/lease", test: twoTerms, says: behind, env: states, takes: "2 s"},
 	{by: "no-new-leader-wait", how: schedule, pkg: "node/lease", test: random, says: behind, env: schedules, takes: "1 s"},
 	{by: "no-new-leader-wait", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "5 s"},
-	{by: "leader-adopts-late", how: sim, pkg: "node", test: sims, says: "before it adopts its term", env: minutes,
+	{by: "leader-adopts-late", how: sim, pkg: "node", test: sims, says: "before it adopts that term", env: minutes,
 		takes: "1 s"},
-	{by: "bound-of-older-leader", how: unit, pkg: "fsm", test: "TestLeaderBefore_NewestEarlierTerm",
+	{by: "bound-of-older-leader", how: unit, pkg: "fsm", test: "TestLeaderBefore_EarlierTerms_ReturnsNewest",
 		says: "the newest of two: got", takes: "1 s"},
 	{by: "wait-from-first-entry", how: unit, pkg: "node/lease", test: "TestIntake_Before_IsNeverTooEarly",
 		says: "want at least", takes: "1 s"},
@@ -119,7 +119,7 @@ var caught = []catch{
 	{by: "no-tombstones", how: unit, pkg: "fsm", test: "TestTombstone_LateRegistration_Revoked",
 		says: "verdict of a-1: got 1, want 2", takes: "1 s"},
 	{by: "no-tombstones", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "2 s"},
-	{by: "as-of-ignores-cutoff", how: unit, pkg: "fsm", test: "TestAsOf_CutoffsInARow_InactiveSinceTheFirst",
+	{by: "as-of-ignores-cutoff", how: unit, pkg: "fsm", test: "TestAsOf_SuccessiveCutoffs_InactiveSinceFirst",
 		says: "want inactive since the first cut-off", takes: "1 s"},
 	{by: "filter-without-commits", how: unit, pkg: "fsm/store", test: "TestFilter_RandomHistory_NeverLacksARow",
 		says: "which the store holds", takes: "1 s"},
@@ -129,7 +129,7 @@ var caught = []catch{
 		says: "applied index when the restore is announced", takes: "1 s"},
 	{by: "serve-during-restore", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "3 s"},
 	{by: "heartbeat-handler", how: unit, pkg: "transport", test: "TestRaft_HeartbeatsUseTheMainLoop",
-		says: "the fast path took a heartbeat", takes: "1 s"},
+		says: "got a heartbeat on the fast path", takes: "1 s"},
 	{by: "heartbeat-handler", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "5 min", byHand: true},
 	{by: "any-instance", how: cluster, pkg: "node", test: "TestNewInstance_OldVote_IsRefused",
 		says: "got a leader without the revocation", takes: "2 s"},
@@ -148,7 +148,7 @@ var caught = []catch{
 	{by: "any-key-renews", how: unit, pkg: "node/certify", test: "TestRenew_EachRefusal_SignsNothing",
 		says: "another key: got", takes: "1 s"},
 	{by: "removed-comes-back", how: unit, pkg: "node/roster", test: "TestVoters_RemovedInParallel_StaysRemoved",
-		says: "want it to stay removed", takes: "1 s"},
+		says: "want the server to stay removed", takes: "1 s"},
 	{by: "rolled-back-vote", how: unit, pkg: "node/roster", test: "TestMayVote_RolledBackDisk_IsRefused",
 		says: "got vote true", takes: "1 s"},
 	{by: "unknown-promotion", how: cluster, pkg: "node", test: "TestElection_VoterMissesPromotion_VotesForNewerLog",
@@ -162,7 +162,7 @@ var caught = []catch{
 	{by: "notice-too-early", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "1 min", byHand: true},
 	{by: "notice-of-another-term", how: unit, pkg: "node/propose", test: "TestAnnounce_LaterTerm_IsNotAnnounced",
 		says: "an entry of a later term: got announcements", takes: "1 s"},
-	{by: "unbounded-commit", how: unit, pkg: "transport", test: "TestRaft_CommitIndex_IsLimitedAndAhead",
+	{by: "unbounded-commit", how: unit, pkg: "transport", test: "TestRaft_CommitIndex_IsLimitedAndPassedAhead",
 		says: "want {prev:7 entries:0 commit:7}", takes: "1 s"},
 	{by: "denial-not-looked-up", how: unit, pkg: "fsm", test: "TestRevokeJWT_GrantOrSession_EndsLaterTokens",
 		says: "later token of the grant: got inactive false, want true", takes: "1 s"},
@@ -174,10 +174,10 @@ var caught = []catch{
 		says: "verdict of a-5: got 1, want 2", takes: "1 s"},
 	{by: "denial-before-its-grants", how: "model, random histories", pkg: "fsm",
 		test: "TestDenyJTI_RandomHistory_NeverActiveAgain", says: "got active, want inactive", takes: "5 s"},
-	{by: "denial-ends-newer-tokens", how: unit, pkg: "fsm", test: "TestExpire_JTIOfCutOffToken_GrantStaysAlive",
+	{by: "denial-ends-newer-tokens", how: unit, pkg: "fsm", test: "TestExpire_JTIOfCutOffToken_KeepsGrantActive",
 		says: "verdict of r-other: got 2, want 1", takes: "1 s"},
-	{by: "extended-denial-is-stray", how: unit, pkg: "fsm", test: "TestExpire_GrantWithTwoJTIs_OneCommand",
-		says: "stray entry", takes: "1 s"},
+	{by: "extended-denial-is-stray", how: unit, pkg: "fsm", test: "TestExpire_GrantWithTwoJTIs_Succeeds",
+		says: "does not match its row", takes: "1 s"},
 	{by: "jtis-of-the-unit", how: unit, pkg: "fsm", test: "TestDenyJTI_RegisteredToken_EndsPermanently",
 		says: "verdict of r-d1: got 1, want 2", takes: "1 s"},
 	{by: "cached-key-state", how: unit, pkg: "node/bearer", test: "TestStatus_Change_EndsCachedJWT/key_banned",
@@ -186,22 +186,22 @@ var caught = []catch{
 	{by: "no-cutoff-of-claims", how: unit, pkg: "fsm", test: "TestCutoff_Whole_CoversJWTsByIssuedAt",
 		says: "got 1, want 2", takes: "1 s"},
 	{by: "no-cutoff-of-claims", how: sim, pkg: "node", test: sims, says: breaks, env: minutes, takes: "4 s"},
-	{by: "no-tombstone-of-jwt", how: unit, pkg: "fsm", test: "TestTombstone_OfJWT_BindsIt",
+	{by: "no-tombstone-of-jwt", how: unit, pkg: "fsm", test: "TestTombstone_UnverifiedJWT_RevokesIt",
 		says: "got inactive false, want true", takes: "1 s"},
 	{by: "denial-expires-by-clock", how: unit, pkg: "fsm", test: "TestExpire_AheadOfStamp_KeepsDenials",
 		says: "got 1, want 2", takes: "1 s"},
-	{by: "ban-ends-by-fetch", how: unit, pkg: "fsm", test: "TestBanIssuerKey_Fetches_DoNotBringItBack",
+	{by: "ban-ends-by-fetch", how: unit, pkg: "fsm", test: "TestBanIssuerKey_LaterFetch_StaysBanned",
 		says: "key a: got state active, want banned", takes: "1 s"},
 	{by: "ban-ends-by-fetch", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "20 s", byHand: true},
 	{by: "lowered-skew", how: unit, pkg: "fsm", test: "TestPutIssuer_LoweredSkew_KeepsCutoffs",
 		says: "got 1, want 2", takes: "1 s"},
-	{by: "earlier-mapping-ignored", how: unit, pkg: "fsm", test: "TestPutIssuer_ChangedMapping_KeepsEndings",
+	{by: "earlier-mapping-ignored", how: unit, pkg: "fsm", test: "TestPutIssuer_ChangedMapping_TokensStayRevoked",
 		says: "got 1, want 2", takes: "1 s"},
 	{by: "earlier-mapping-ignored", how: "model, random histories", pkg: "fsm",
-		test: "TestIssuer_RandomChanges_EndedStaysEnded", says: "got active, want inactive", takes: "5 s"},
+		test: "TestIssuer_RandomChanges_TokensStayRevoked", says: "got active, want inactive", takes: "5 s"},
 	{by: "earlier-mapping-ignored", how: sim, pkg: "node", test: sims, says: breaks, env: hour, takes: "1 min",
 		byHand: true},
-	{by: "claims-of-another-mapping", how: unit, pkg: "fsm", test: "TestPutIssuer_ChangedMapping_TokenHasBoth",
+	{by: "claims-of-another-mapping", how: unit, pkg: "fsm", test: "TestPutIssuer_ChangedMapping_BothMappingsApply",
 		says: "stale claims", takes: "1 s"},
 	{by: "audit-skips-no-change", how: unit, pkg: "fsm", test: "TestAudit_Operations_OneEntryEach",
 		says: "done no change", takes: "1 s"},
@@ -215,10 +215,10 @@ var caught = []catch{
 		says: "operator without the field", takes: "1 s"},
 	{by: "viewer-sees-cutoff", how: unit, pkg: "api", test: "TestExplain_Viewer_SeesNoUser",
 		says: "want no subject and no session", takes: "1 s"},
-	{by: "recover-without-cutoff", how: cluster, pkg: "node", test: "TestRecover_QuorumLost_EndsEverythingBefore/cut-off",
+	{by: "recover-without-cutoff", how: cluster, pkg: "node", test: "TestRecover_QuorumLost_RevokesEarlierTokens/cut-off",
 		says: "got active true, want false", takes: "5 s"},
 	{by: "recover-without-tail", how: cluster, pkg: "node", test: "TestRecover_UncommittedTail_IsApplied",
 		says: "the token of the last entry: got active", takes: "15 s"},
-	{by: "recover-keeps-cluster", how: cluster, pkg: "node", test: "TestRecover_QuorumLost_EndsEverythingBefore/cut-off",
+	{by: "recover-keeps-cluster", how: cluster, pkg: "node", test: "TestRecover_QuorumLost_RevokesEarlierTokens/cut-off",
 		says: "a reader of the old feed resumes", takes: "5 s"},
 }

@@ -13,7 +13,7 @@ var All = []Mutant{
 		"func (m *reservation) blocks(now Instant, index uint64) bool {\n",
 		"func (m *reservation) blocks(now Instant, index uint64) bool {\n\tif true {\n\t\treturn false\n\t}\n",
 	}}},
-	{"repeat-acked-at-once", "a repeated revocation is acknowledged while the first still waits", []Edit{{
+	{"repeat-acked-at-once", "a repeated revocation is acknowledged while the first request still waits", []Edit{{
 		"node/propose/proposer.go",
 		"\tp.check(s)\n",
 		"\tp.check(s)\n\tif len(s.ops) > 0 && !slices.ContainsFunc(s.ops, func(op *command.Op) bool {\n" +
@@ -51,7 +51,7 @@ var sentCalls sync.Map // *Router to *sentCall
 	}, {
 		"node/propose/router.go", "import (\n", "import (\n\t\"sync\"\n",
 	}}},
-	{"join-begun-barrier", "a lookup of an unknown token joins a barrier of its caller that has begun", []Edit{{
+	{"join-begun-barrier", "a lookup of an unknown token joins its caller's barrier after that barrier has begun", []Edit{{
 		"node/propose/pacer.go",
 		"\t\tp.begin(a)\n\t\tif b.err == nil {\n\t\t\tb.err = barrier()\n\t\t}\n",
 		"\t\tif b.err == nil {\n\t\t\tb.err = barrier()\n\t\t}\n\t\tp.begin(a)\n",
@@ -96,11 +96,11 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"wait-from-first-entry", "the wait for old leases begins at the first entry that a log received, not at the last", []Edit{{
 		"node/lease/intake.go", "\ti.latest = now\n", "",
 	}}},
-	{"wait-forgets-own-entries", "the wait for old leases ignores what the new leader proposed as an earlier leader", []Edit{{
+	{"wait-forgets-own-entries", "the wait for old leases ignores entries that the new leader proposed in earlier terms", []Edit{{
 		"node/intake.go", "\tl.intake.Took(low, high, l.steady())\n",
 		"\tif l.term == nil {\n\t\tl.intake.Took(low, high, l.steady())\n\t}\n",
 	}}},
-	{"wait-forgets-restart", "the wait for old leases may begin before the process of the new leader", []Edit{{
+	{"wait-forgets-restart", "the wait for old leases may begin before the new leader's process started", []Edit{{
 		"node/lease/intake.go", "Intake{latest: now, earlier: now}", "Intake{latest: now - 1<<42, earlier: now - 1<<42}",
 	}}},
 	{"wait-forgets-snapshot", "the wait for old leases ignores entries that came in a snapshot", []Edit{{
@@ -112,17 +112,17 @@ var sentCalls sync.Map // *Router to *sentCall
 		"node/read.go", "st.Verdict != revoked.Unknown && n.leases.covers(mark):",
 		"st.Verdict != revoked.Unknown && (early || n.leases.covers(mark)):",
 	}}},
-	{"timer-flag", "a flag that a timer sets replaces the clock", []Edit{{
+	{"timer-flag", "a flag that a timer sets, not the clock, decides whether the lease is in force", []Edit{{
 		"node/leases.go",
 		"\treturn l.holder.Covers(now, skew, mark)\n",
 		"\tif true {\n\t\treturn l.held // as watch saw it last\n\t}\n\treturn l.holder.Covers(now, skew, mark)\n",
 	}}},
-	{"no-epoch-check", "a cached record is used even if it has changed since", []Edit{{
+	{"no-epoch-check", "a cached record is used even if the stored record has changed since", []Edit{{
 		"node/cache/cache.go",
 		"func (c *Cache) current(e *entry) bool {\n",
 		"func (c *Cache) current(e *entry) bool {\n\tif true {\n\t\treturn true\n\t}\n",
 	}}},
-	{"no-tombstones", "the revocation of an unknown token is forgotten", []Edit{{
+	{"no-tombstones", "the revocation of an unknown token is not stored", []Edit{{
 		"fsm/rules/revoke.go",
 		"func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {\n",
 		"func (a *Applier) addTombstone(actor *revoked.Client, m *command.Revoke) Result {\n\tif true {\n\t\treturn Result{}\n\t}\n",
@@ -132,13 +132,13 @@ var sentCalls sync.Map // *Router to *sentCall
 		"\treturn slices.ContainsFunc(h.Cutoffs, func(c Moment) bool { return c.At <= at })\n",
 		"\treturn at < 0 && slices.ContainsFunc(h.Cutoffs, func(c Moment) bool { return c.At <= at })\n",
 	}}},
-	{"filter-without-commits", "the filter of absent rows does not get the rows of commits", []Edit{{
+	{"filter-without-commits", "the filter of absent rows is not updated with committed rows", []Edit{{
 		"fsm/store/filter.go", "[...]*keySet{s, f.building}", "[...]*keySet{f.building}",
 	}}},
 	{"scan-without-commits", "a new filter of absent rows lacks rows committed while it was built", []Edit{{
 		"fsm/store/filter.go", "[...]*keySet{s, f.building}", "[...]*keySet{s}",
 	}}},
-	{"serve-during-restore", "a snapshot's index is published while the old state still answers", []Edit{{
+	{"serve-during-restore", "a snapshot's index is published while reads still use the old state", []Edit{{
 		"fsm/restore.go", "\tmem, err := memory.Load(s)\n", "\tf.progress.Advance(h.Index)\n\tmem, err := memory.Load(s)\n",
 	}}},
 	{"heartbeat-handler", "heartbeats bypass Raft's main loop", []Edit{{
@@ -173,12 +173,12 @@ var sentCalls sync.Map // *Router to *sentCall
 		"\treturn r.TLS.ExportKeyingMaterial(bindingLabel, nil, bindingSize)\n",
 		"\treturn make([]byte, bindingSize), nil\n",
 	}}},
-	{"any-member-enrolls", "a node without a certificate trusts a member of another CA than its token names", []Edit{{
+	{"any-member-enrolls", "a node without a certificate trusts a member whose CA its token does not name", []Edit{{
 		"transport/pki/enroll.go",
 		"func(c *x509.Certificate) bool { return KeyHash(c) == p.Hash })\n",
 		"func(*x509.Certificate) bool { return true })\n",
 	}}},
-	{"any-key-renews", "a certificate is renewed for a key other than the admission's", []Edit{{
+	{"any-key-renews", "a certificate is renewed for a key other than the one in the admission", []Edit{{
 		"node/certify/signer.go",
 		"\tcase a.Key.IsZero() || a.Key != key:\n",
 		"\tcase a.Key.IsZero():\n",
@@ -200,7 +200,7 @@ var sentCalls sync.Map // *Router to *sentCall
 		"node/raftstore/checkedlog.go", "\t\tif err := l.DeleteRange(first, last); err != nil {\n",
 		"\t\tif err := l.LogStore.(*markedLog).LogStore.DeleteRange(first, last); err != nil {\n",
 	}}},
-	{"notice-too-early", "a notice makes a follower commit what it holds, before a majority holds it", []Edit{{
+	{"notice-too-early", "a notice lets a follower commit entries that it has stored but a majority has not", []Edit{{
 		"transport/saferaft/notices.go",
 		"\tn.start(f)\n}\n\n// announce",
 		"\tif req.Term > n.term || req.Term == n.term && f.held > n.index {\n\t\tn.term, n.index = req.Term, f.held\n\t}\n" +
@@ -216,7 +216,7 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"denial-not-looked-up", "introspection of a JWT ignores its denials", []Edit{{
 		"fsm/lookup/denials.go", "range j.DenialKeys() {\n", "range j.DenialKeys()[:0] {\n",
 	}}},
-	{"jti-ends-no-grant", "the denial of a jti revokes no registered grant", []Edit{{
+	{"jti-ends-no-grant", "the denial of a jti does not revoke registered grants", []Edit{{
 		"fsm/rules/revokejwt.go", "\tif a.endsByJTI() {\n\t\tended, _", "\tif false {\n\t\tended, _",
 	}}},
 	{"denial-before-its-grants", "a denial expires before the registered grants with its jti", []Edit{{
@@ -237,7 +237,7 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"no-cutoff-of-claims", "cut-offs do not cover JWTs", []Edit{{
 		"fsm/lookup.go", "Client: f.mem.Clients[j.ClientID], Cutoff: f.covered,", "Client: f.mem.Clients[j.ClientID],",
 	}}},
-	{"no-tombstone-of-jwt", "a tombstone binds registrations only, not JWTs", []Edit{{
+	{"no-tombstone-of-jwt", "a tombstone applies to registrations only, not to JWTs", []Edit{{
 		"fsm/lookup/denials.go",
 		"range j.Digests {\n\t\tt, err := tombstone", "range j.Digests[:0] {\n\t\tt, err := tombstone",
 	}}},
@@ -255,17 +255,17 @@ var sentCalls sync.Map // *Router to *sentCall
 		"node/propose/clock.go", "// Reset starts a term",
 		"func (c *Clock) Wall() revoked.Time { return revoked.TimeOf(c.now()) }\n\n// Reset starts a term",
 	}}},
-	{"ban-ends-by-fetch", "a fetched set makes a banned key active again", []Edit{{
+	{"ban-ends-by-fetch", "a fetched key set makes a banned key active again", []Edit{{
 		"fsm/rules/issuers.go", "set[i].Algorithm, 0\n", "set[i].Algorithm, 0\n\t\t\tk.State = revoked.KeyActive\n",
 	}}},
 	{"lowered-skew", "a lower clock_skew reactivates tokens that a cut-off has revoked", []Edit{{
 		"decide.go", "in.Issuer.CutoffSkew(r.Token.IssuedAt)", "in.Issuer.ClockSkew",
 	}}},
-	{"earlier-mapping-ignored", "a change of an issuer's claims brings back tokens that ended by the earlier claims",
+	{"earlier-mapping-ignored", "a change of an issuer's claims reactivates tokens revoked by the earlier claims",
 		[]Edit{{
 			"mapping.go", "range i.Earlier {\n\t\tm := &i.Earlier[n]", "range i.Earlier[:0] {\n\t\tm := &i.Earlier[n]",
 		}}},
-	{"claims-of-another-mapping", "a JWT is revoked by the claims that an earlier record named", []Edit{{
+	{"claims-of-another-mapping", "a JWT is revoked by claims that were read with an earlier claim mapping", []Edit{{
 		"fsm/rules/revokejwt.go", "\tif j.MappingVersion != iss.MappingVersion {", "\tif false {",
 	}}},
 	{"operator-makes-clients", "an operator may change clients, issuers and cut-offs", []Edit{{
@@ -275,7 +275,7 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"leader-trusts-forwarder", "the leader changes the membership for any client that the forwarder names", []Edit{{
 		"node/roster/authority.go", "\treturn client.Require(revoked.RoleAdmin, revoked.RoleOperator)\n", "\treturn nil\n",
 	}}},
-	{"roles-without-field", "a record with a role that older programs refuse has no field at which they stop", []Edit{{
+	{"roles-without-field", "a record with a newer role lacks the field that makes older programs stop", []Edit{{
 		"fsm/command/limits.go", "\tif c.GetOperatorRoles() {\n", "\tif true {\n",
 	}}},
 	{"viewer-sees-cutoff", "an explanation shows a viewer which user a cut-off selects", []Edit{{
@@ -284,10 +284,10 @@ var sentCalls sync.Map // *Router to *sentCall
 	{"audit-skips-no-change", "an accepted call that changes nothing leaves no audit entry", []Edit{{
 		"fsm/rules/audit.go", "\t\te.Detail = revoked.AuditNoChange\n", "\t\treturn r\n",
 	}}},
-	{"recover-without-cutoff", "a recovery revokes no token, although revocations may be lost", []Edit{{
+	{"recover-without-cutoff", "a recovery that may have lost revocations does not revoke the earlier tokens", []Edit{{
 		"node/recovery/recover.go", "fsm.SeedOptions{AcceptLoss: r.AcceptLoss,", "fsm.SeedOptions{AcceptLoss: true,",
 	}}},
-	{"recover-without-tail", "a recovery drops entries of the log that may not be committed", []Edit{{
+	{"recover-without-tail", "a recovery drops log entries whose commit is uncertain", []Edit{{
 		"node/recovery/recover.go", ", Replay: d.store.Replay}", "}",
 	}}},
 	{"recover-keeps-cluster", "a recovered node keeps the id of its cluster", []Edit{{

@@ -1,4 +1,4 @@
-// Package retry repeats a call with growing delays.
+// Package retry retries a call with growing delays.
 package retry
 
 import (
@@ -19,7 +19,7 @@ func Sleep(ctx context.Context, d time.Duration) error {
 }
 
 // Do calls f until it returns nil, has been called tries(err) times, or ctx ends. It returns the
-// last error. Do waits step before the second call, twice as long before the third, and so on.
+// last error. Do waits step before the second call, 2*step before the third, and so on.
 func Do(ctx context.Context, step time.Duration, tries func(error) int, f func() error) error {
 	for calls := 1; ; calls++ {
 		err := f()

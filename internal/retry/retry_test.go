@@ -12,7 +12,7 @@ import (
 
 var errBusy = errors.New("busy")
 
-func TestDo_Failures_RetriedUntilTriesOrTimeEnd(t *testing.T) {
+func TestDo_Failures_AreRetriedUntilLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, tt := range []struct {
 			name      string

@@ -23,7 +23,7 @@ type Nodes interface {
 	Stop(node int)
 	// Kill stops a node immediately. In one process, it shuts the node down cleanly.
 	Kill(node int)
-	// Exit waits until a running node stops by itself and returns its error, or "".
+	// Exit waits until a running node exits without being stopped, and returns its error, or "".
 	Exit(node int) string
 	// Wipe deletes the data of a stopped node.
 	Wipe(node int)
@@ -128,7 +128,7 @@ func (c *cluster) sendAs(node int, id, secret, method, path string, body any) (r
 }
 
 // change requests a membership change and fails the test unless the response has that status and
-// contains text. It repeats the request while no leader answers.
+// contains text. It retries the request while the status is 503.
 func (c *cluster) change(node int, path string, body any, status int, text string) {
 	c.Helper()
 	var r response
@@ -145,7 +145,7 @@ func (c *cluster) change(node int, path string, body any, status int, text strin
 	}
 }
 
-// awaitChange repeats a change until it succeeds, because the leader may change.
+// awaitChange retries a change until it succeeds, because the leader may change.
 func (c *cluster) awaitChange(node int, path string, body any) {
 	c.Helper()
 	c.until(path+" on "+c.ID(node), func() error {
@@ -186,7 +186,7 @@ func (c *cluster) revoke(node int, token string) {
 	})
 }
 
-// wantActive fails the test unless every node answers that the token is active, or inactive, as in
+// wantActive fails the test unless every node reports that the token is active, or inactive, as in
 // want.
 func (c *cluster) wantActive(want bool, token string, nodes ...int) {
 	c.Helper()
@@ -223,7 +223,7 @@ type member struct {
 	Alive  bool   `json:"alive"`
 }
 
-// get decodes the body of a GET as the administrator.
+// get sends a GET as the administrator and decodes the body of the response into v.
 func (c *cluster) get(node int, path string, v any) error {
 	r, err := c.send(node, "admin", http.MethodGet, path, nil)
 	if err != nil {
@@ -269,7 +269,7 @@ func (c *cluster) ready(node int) error {
 	return err
 }
 
-// awaitReady waits until all running nodes can answer and revoke.
+// awaitReady waits until all running nodes can introspect and revoke.
 func (c *cluster) awaitReady() {
 	c.Helper()
 	for _, k := range c.running() {
@@ -298,7 +298,7 @@ func (c *cluster) awaitMembers(want int) {
 	})
 }
 
-// until repeats f until it returns nil. After longStop it fails the test with the last error.
+// until calls f until it returns nil. After longStop it fails the test with the last error.
 func (c *cluster) until(what string, f func() error) {
 	c.Helper()
 	deadline := time.Now().Add(longStop)

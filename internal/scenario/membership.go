@@ -15,16 +15,16 @@ func (c *cluster) join(through int) int {
 }
 
 func growAndLeave(c *cluster) {
-	live, _ := c.register(0, "live")
-	dead, _ := c.register(0, "dead")
+	active, _ := c.register(0, "active")
+	revoked, _ := c.register(0, "revoked")
 	c.join(0)
 	last := c.join(0)
 	c.change(last, "join", object{"addresses": []string{c.Address(0)}}, http.StatusConflict, "")
 	c.awaitMembers(3)
 	c.awaitReady()
-	c.revoke(last, dead)
-	c.wantActive(true, live, c.running()...)
-	c.wantActive(false, dead, c.running()...)
+	c.revoke(last, revoked)
+	c.wantActive(true, active, c.running()...)
+	c.wantActive(false, revoked, c.running()...)
 
 	leaver := c.leader()
 	c.awaitChange(leaver, "leave", object{})
@@ -35,7 +35,7 @@ func growAndLeave(c *cluster) {
 		c.Errorf("start after leave: got %q, want an error that names --rejoin", got)
 	}
 	c.awaitReady()
-	c.wantActive(false, dead, c.running()...)
+	c.wantActive(false, revoked, c.running()...)
 }
 
 func transfer(c *cluster) {
@@ -47,9 +47,9 @@ func transfer(c *cluster) {
 		}
 		return nil
 	})
-	live, _ := c.register(target, "live")
-	c.revoke(c.follower(), live)
-	c.wantActive(false, live, c.running()...)
+	active, _ := c.register(target, "active")
+	c.revoke(c.follower(), active)
+	c.wantActive(false, active, c.running()...)
 }
 
 // remove checks that only the stopped node of three can be removed.
@@ -99,9 +99,9 @@ func removeAbsent(c *cluster) {
 }
 
 func wipe(c *cluster) {
-	live, _ := c.register(0, "live")
-	dead, _ := c.register(0, "dead")
-	c.revoke(0, dead)
+	active, _ := c.register(0, "active")
+	revoked, _ := c.register(0, "revoked")
+	c.revoke(0, revoked)
 	before, err := c.status(0)
 	if err != nil {
 		c.Fatal(err)
@@ -115,8 +115,8 @@ func wipe(c *cluster) {
 	if s, err := c.status(lost); err != nil || s.ClusterID != before.ClusterID {
 		c.Errorf("cluster of the new instance: got %q, %v, want %q", s.ClusterID, err, before.ClusterID)
 	}
-	c.wantActive(true, live, lost)
-	c.wantActive(false, dead, lost)
+	c.wantActive(true, active, lost)
+	c.wantActive(false, revoked, lost)
 }
 
 func noCluster(c *cluster) {

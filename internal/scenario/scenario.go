@@ -1,5 +1,5 @@
-// Package scenario holds tests of whole clusters that use only the API. The same bodies run against
-// a cluster in one process (package node) and against real processes (package systemtest).
+// Package scenario contains tests of whole clusters that use only the API. The same bodies run
+// against a cluster in one process (package node) and against real processes (package systemtest).
 package scenario
 
 import "testing"

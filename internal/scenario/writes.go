@@ -40,9 +40,9 @@ func revokeEverywhere(c *cluster) {
 }
 
 func restartAll(c *cluster) {
-	live, _ := c.register(0, "live")
-	dead, _ := c.register(0, "dead")
-	c.revoke(1, dead)
+	active, _ := c.register(0, "active")
+	revoked, _ := c.register(0, "revoked")
+	c.revoke(1, revoked)
 	all := c.running()
 	for _, k := range all {
 		c.kill(k)
@@ -51,32 +51,32 @@ func restartAll(c *cluster) {
 		c.start(k)
 	}
 	c.awaitReady()
-	c.wantActive(true, live, all...)
-	c.wantActive(false, dead, all...)
+	c.wantActive(true, active, all...)
+	c.wantActive(false, revoked, all...)
 }
 
 func failover(c *cluster) {
-	dead, _ := c.register(0, "dead")
+	revoked, _ := c.register(0, "revoked")
 	old := c.leader()
-	c.revoke(c.follower(), dead)
+	c.revoke(c.follower(), revoked)
 	c.kill(old)
 	c.awaitReady()
-	c.wantActive(false, dead, c.running()...)
+	c.wantActive(false, revoked, c.running()...)
 	late, _ := c.register(c.follower(), "late")
 	c.revoke(c.follower(), late)
 	c.start(old)
 	c.awaitReady()
-	c.wantActive(false, dead, old)
+	c.wantActive(false, revoked, old)
 	c.wantActive(false, late, old)
 }
 
 // loseQuorum kills all nodes but a follower, restarts them, and kills all but the leader.
 func loseQuorum(c *cluster) {
-	live, _ := c.register(0, "live")
-	dead, _ := c.register(0, "dead")
-	c.revoke(0, dead)
+	active, _ := c.register(0, "active")
+	revoked, _ := c.register(0, "revoked")
+	c.revoke(0, revoked)
 	all := c.running()
-	c.wantActive(true, live, all...) // every cache holds it
+	c.wantActive(true, active, all...) // puts the token into every cache
 	for _, last := range []int{c.follower(), c.leader()} {
 		gone := c.running(last)
 		for _, k := range gone {
@@ -89,17 +89,17 @@ func loseQuorum(c *cluster) {
 			}
 			return nil
 		})
-		c.checkNoQuorum(last, live, dead)
+		c.checkNoQuorum(last, active, revoked)
 		for _, k := range gone {
 			c.start(k)
 		}
 		c.awaitReady()
-		c.wantActive(true, live, all...)
-		c.wantActive(false, dead, all...)
+		c.wantActive(true, active, all...)
+		c.wantActive(false, revoked, all...)
 	}
 }
 
-func (c *cluster) checkNoQuorum(node int, live, dead string) {
+func (c *cluster) checkNoQuorum(node int, active, revoked string) {
 	c.Helper()
 	token := func(v string) url.Values { return url.Values{"token": {v}} }
 	var wg sync.WaitGroup // each request blocks until the request timeout
@@ -108,14 +108,14 @@ func (c *cluster) checkNoQuorum(node int, live, dead string) {
 		form               url.Values
 		want               int
 	}{
-		{"introspect a live token", "/oauth2/introspect", "app", token(live), 503},
-		{"introspect a live token as resource server", "/oauth2/introspect", "resource_server", token(live), 503},
+		{"introspect an active token", "/oauth2/introspect", "app", token(active), 503},
+		{"introspect an active token as resource server", "/oauth2/introspect", "resource_server", token(active), 503},
 		{"introspect an unknown token", "/oauth2/introspect", "app", token("unknown"), 503},
-		{"revoke a live token", "/oauth2/revoke", "app", token(live), 503},
+		{"revoke an active token", "/oauth2/revoke", "app", token(active), 503},
 		{"revoke an unknown token", "/oauth2/revoke", "app", token("unknown"), 503},
-		{"repeat a revocation", "/oauth2/revoke", "app", token(dead), 503},
-		{"revoke without credentials", "/oauth2/revoke", "", token(live), 401},
-		{"introspect without credentials", "/oauth2/introspect", "", token(live), 401},
+		{"retry a revocation", "/oauth2/revoke", "app", token(revoked), 503},
+		{"revoke without credentials", "/oauth2/revoke", "", token(active), 401},
+		{"introspect without credentials", "/oauth2/introspect", "", token(active), 401},
 		{"revoke without a token", "/oauth2/revoke", "app", url.Values{"hint": {"x"}}, 400},
 		{"introspect without a token", "/oauth2/introspect", "app", url.Values{"hint": {"x"}}, 400},
 	} {
@@ -132,11 +132,11 @@ func (c *cluster) checkNoQuorum(node int, live, dead string) {
 	}
 	wg.Wait()
 	id, _ := c.Credentials("app")
-	r, err := c.sendAs(node, id, "wrong", http.MethodPost, "/oauth2/revoke", token(live))
+	r, err := c.sendAs(node, id, "wrong", http.MethodPost, "/oauth2/revoke", token(active))
 	if err != nil || r.status != http.StatusUnauthorized {
 		c.Errorf("revoke with a wrong secret: got %d %s, %v, want 401", r.status, r.body, err)
 	}
-	r, err = c.send(node, "app", http.MethodPost, "/oauth2/introspect", token(dead))
+	r, err = c.send(node, "app", http.MethodPost, "/oauth2/introspect", token(revoked))
 	inactive := r.status == http.StatusOK && strings.Contains(r.body, `"active":false`)
 	if err != nil || !inactive && r.status != http.StatusServiceUnavailable {
 		c.Errorf("introspect a revoked token: got %d %s, %v, want inactive or 503", r.status, r.body, err)

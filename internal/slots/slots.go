@@ -1,9 +1,9 @@
 // Package slots limits how many connections wait concurrently, fairly by source address.
 //
-// A full Set closes no port: a newer connection displaces the oldest one of the source that holds
-// the most slots. So connections that only wait keep no one out, whether they come from one address
-// or from many. A connection that makes progress is displaced only if newer ones fill its share of
-// the slots before it finishes.
+// A full Set still admits connections: a newer connection displaces the oldest one of the source
+// with the most slots. So idle connections, from one address or from many, do not keep others
+// out. A connection that makes progress is displaced only if newer ones fill its share of the slots
+// before it finishes.
 package slots
 
 import (
@@ -26,11 +26,11 @@ func Share(n int) Limits {
 
 // Waiter is a connection that waits.
 type Waiter struct {
-	Source netip.Addr // see Source
+	Source netip.Addr // address by which the connection is counted, see [Source]
 	Known  bool       // may use the reserved slots
-	Order  uint64     // order of arrival, the same in all sets; lower numbers yield to higher ones
-	// Evict is called at most once, when the slot is taken away, maybe before Take returns. Another
-	// goroutine may call it.
+	Order  uint64     // order of arrival, the same in all sets; lower numbers are displaced first
+	// Evict is called at most once, when the connection is displaced, perhaps before Take returns.
+	// Another goroutine may call it.
 	Evict func()
 }
 
@@ -45,13 +45,14 @@ type Set struct {
 // New returns an empty set.
 func New(limits Limits) *Set { return &Set{limits: limits, held: make(map[*Slot]struct{})} }
 
-// Slot is the right of one connection to wait.
+// Slot is the permission of one connection to wait.
 type Slot struct {
 	Waiter
 	set *Set
 }
 
-// Take gives w a slot. If the set is full, Take evicts the oldest connection, which may be w.
+// Take gives w a slot. If that exceeds a limit, Take evicts one connection, which may be w: the
+// oldest of the source with the most slots.
 func (s *Set) Take(w Waiter) *Slot {
 	slot := &Slot{Waiter: w, set: s}
 	s.mu.Lock()
@@ -65,7 +66,8 @@ func (s *Set) Take(w Waiter) *Slot {
 	return slot
 }
 
-// Release gives the slot back. It returns false if the slot was taken away or given back before.
+// Release frees the slot. It returns false if the connection was evicted or the slot was already
+// freed.
 func (s *Slot) Release() bool {
 	s.set.mu.Lock()
 	defer s.set.mu.Unlock()
@@ -103,8 +105,8 @@ func (s *Set) victim(newest *Slot) *Slot {
 	return nil
 }
 
-// oldest returns, of the slots for which pick returns true, the oldest one of the source that holds
-// the most.
+// oldest returns, of the slots for which pick returns true, the oldest one of the source with the
+// most slots.
 func (s *Set) oldest(counts map[netip.Addr]int, pick func(*Slot) bool) *Slot {
 	var found *Slot
 	for slot := range s.held {

@@ -9,7 +9,7 @@ import (
 	"revoked/internal/slots"
 )
 
-// kit names the slots of a set and records which were taken away.
+// kit names the slots of a set and records which were evicted.
 type kit struct {
 	set     *slots.Set
 	order   uint64
@@ -36,7 +36,7 @@ func TestTake_FullSource_DisplacesItsOldest(t *testing.T) {
 		t.Errorf("got %v, want %v", k.evicted, want)
 	}
 	if first.Release() {
-		t.Error("slot taken away: got true, want false")
+		t.Error("evicted slot: got true, want false")
 	}
 	if !other.Release() || other.Release() {
 		t.Error("Release twice: got other than true, false")
@@ -46,8 +46,8 @@ func TestTake_FullSource_DisplacesItsOldest(t *testing.T) {
 	}
 }
 
-// One source gets a quarter of the slots, and all strangers together half of them.
-func TestShare_OfEachKind_LeavesRoom(t *testing.T) {
+// One source gets a quarter of the slots, and all unknown sources together half of them.
+func TestShare_EachTotal_ReservesHalf(t *testing.T) {
 	for n, want := range map[int]slots.Limits{
 		64: {Total: 64, Strangers: 32, PerSource: 16}, 4: {Total: 4, Strangers: 2, PerSource: 1},
 		1: {Total: 1, Strangers: 1, PerSource: 1}, 0: {Total: 1, Strangers: 1, PerSource: 1},
@@ -58,36 +58,35 @@ func TestShare_OfEachKind_LeavesRoom(t *testing.T) {
 	}
 }
 
-func TestTake_ManyStrangers_LeaveReservedSlots(t *testing.T) {
+func TestTake_ManyUnknownSources_KeepReservedSlotsFree(t *testing.T) {
 	k := &kit{set: slots.New(slots.Limits{Total: 4, Strangers: 2, PerSource: 2})}
 	k.take("member", "10.0.0.1", true)
 	k.take("b1", "10.0.0.2", false)
 	k.take("b2", "10.0.0.2", false)
-	k.take("c1", "10.0.0.3", false) // displaces the oldest of the source that holds the most
-	k.take("d1", "10.0.0.4", false) // all hold one: the oldest of the strangers
+	k.take("c1", "10.0.0.3", false) // displaces the oldest of the source with the most slots
+	k.take("d1", "10.0.0.4", false) // all have one slot: displaces the oldest of an unknown source
 	k.take("member2", "10.0.0.5", true)
-	k.take("member3", "10.0.0.6", true) // full: a member yields
+	k.take("member3", "10.0.0.6", true) // full: displaces a member
 	if want := []string{"b1", "b2", "member"}; !slices.Equal(k.evicted, want) {
 		t.Errorf("got %v, want %v", k.evicted, want)
 	}
 }
 
-// A connection that arrived before another must not displace it, even if it asks for its slot
-// later.
-func TestTake_LateOldConnection_YieldsItself(t *testing.T) {
+// A connection that arrived before another must not displace it, even if it calls Take later.
+func TestTake_LateOldConnection_IsEvicted(t *testing.T) {
 	k := &kit{set: slots.New(slots.Limits{Total: 8, Strangers: 4, PerSource: 2})}
 	k.takeAt(8, "new", "10.0.0.1", false)
 	k.takeAt(9, "newer", "10.0.0.1", false)
 	if k.takeAt(7, "old", "10.0.0.1", false).Release() {
-		t.Error("slot of the older connection: got it held, want it taken away")
+		t.Error("slot of the older connection: got it held, want it evicted")
 	}
 	if want := []string{"old"}; !slices.Equal(k.evicted, want) {
 		t.Errorf("got %v, want %v", k.evicted, want)
 	}
 }
 
-// Members may use all slots while no stranger waits, and give them back.
-func TestTake_FullOfMembers_StrangerGetsASlot(t *testing.T) {
+// Members may use all slots, but an unknown source still gets its share.
+func TestTake_FullOfMembers_UnknownSourceGetsASlot(t *testing.T) {
 	k := &kit{set: slots.New(slots.Limits{Total: 2, Strangers: 1, PerSource: 1})}
 	k.take("member", "10.0.0.1", true)
 	k.take("member2", "10.0.0.2", true)

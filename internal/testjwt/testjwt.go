@@ -33,7 +33,8 @@ func NewKey(t testing.TB, id string) Key {
 	return Key{id, private}
 }
 
-// Record returns the active public key as records of issuers and clients hold it.
+// Record returns the active public key in the form in which records of issuers and clients store
+// it.
 func (k Key) Record(t testing.TB) revoked.IssuerKey {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(k.private.Public())
@@ -51,7 +52,7 @@ func (k Key) JWK() string {
 }
 
 // Sign returns a compact JWS with the claims. If typ is "", the header has no typ. Sign panics if
-// JSON cannot hold the claims.
+// the claims cannot be encoded as JSON.
 func (k Key) Sign(typ string, claims map[string]any) string {
 	header := fmt.Sprintf(`{"alg":"EdDSA","kid":%q}`, k.ID)
 	if typ != "" {

@@ -27,8 +27,8 @@ func Printable[T string | []byte](s T) bool {
 	return true
 }
 
-// Clean returns at most limit bytes of s, followed by "..." if s was cut. Each unprintable rune
-// becomes "?".
+// Clean returns at most limit bytes of s, followed by "..." if s was truncated. Each unprintable
+// rune becomes "?".
 func Clean(s string, limit int) string {
 	cut := ""
 	if len(s) > limit {

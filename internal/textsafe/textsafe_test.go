@@ -6,7 +6,7 @@ import (
 	"revoked/internal/textsafe"
 )
 
-func TestClean_UnsafeText_IsCutAndReplaced(t *testing.T) {
+func TestClean_UnsafeText_IsTruncatedAndReplaced(t *testing.T) {
 	for _, tt := range []struct {
 		name, in string
 		limit    int

@@ -1,11 +1,11 @@
 // Package tracing records OpenTelemetry spans of requests that are sampled.
 //
-// It promises that a nil [Tracer], and a request that is not sampled, cost no allocation: the
-// methods then do nothing. Only Root and Begin start a trace. A span has no token, digest, secret,
-// subject or client: callers pass routes, counts, log indexes and names of nodes only.
+// A nil [Tracer] and a request that is not sampled cause no allocation: the methods then do
+// nothing. Only Root and Begin start a trace. A span contains no token, digest, secret, subject or
+// client: callers pass only routes, counts, log indexes and names of nodes.
 //
-// The package uses only the API of OpenTelemetry. The program gives it a provider, which exports
-// the spans.
+// The package uses only the API of OpenTelemetry. The program passes a provider to [New], which
+// exports the spans.
 package tracing
 
 import (
@@ -18,8 +18,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// maxState bounds the tracestate that is accepted from others, in bytes. W3C Trace Context section
-// 3.3.1.5 asks systems to propagate at least that much.
+// maxState bounds the tracestate that is accepted from others, in bytes. By W3C Trace Context
+// section 3.3.1.5, systems should propagate at least that much.
 const maxState = 512
 
 // A Tracer starts spans. A nil Tracer starts none. Its methods may be called concurrently.
@@ -53,7 +53,7 @@ func (t *Tracer) Root(ctx context.Context, name string, parent Context) (context
 	return t.start(extract(ctx, parent), name, trace.WithSpanKind(trace.SpanKindServer))
 }
 
-// Begin starts a span of work that no request asked for. It begins a new trace.
+// Begin starts a span of work that no request caused. It begins a new trace.
 func (t *Tracer) Begin(ctx context.Context, name string) (context.Context, Span) {
 	if t == nil {
 		return ctx, Span{}
@@ -127,7 +127,7 @@ func (t *Tracer) Parents(ctx context.Context) Parents {
 	return nil
 }
 
-// Record records a finished step as a child span of each parent.
+// Record records a finished step as a child span of each parent, and returns these spans.
 func (t *Tracer) Record(parents Parents, name string, from, to time.Time, kind string, attrs ...Attr) Parents {
 	if t == nil || len(parents) == 0 {
 		return nil

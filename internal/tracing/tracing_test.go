@@ -25,8 +25,8 @@ func newTracer(t *testing.T, sample float64) (*tracing.Tracer, *tracetest.SpanRe
 	return tracing.New(p), spans
 }
 
-// A nil tracer, and a request that is not sampled, cost nothing.
-func TestTracer_NotSampled_CostsNothing(t *testing.T) {
+// A nil tracer and a request that is not sampled cause no allocation.
+func TestTracer_NotSampled_DoesNotAllocate(t *testing.T) {
 	unsampled, recorded := newTracer(t, 0)
 	for name, tracer := range map[string]*tracing.Tracer{"nil": nil, "unsampled": unsampled} {
 		ctx, root := tracer.Root(t.Context(), "root", tracing.Context{})

@@ -1,11 +1,12 @@
-// Package bearer decides about the tokens that callers present: registered tokens, and JWTs of
-// trusted issuers, which it verifies.
+// Package bearer decides whether the tokens that callers present are active. It knows registered
+// tokens, and verifies JWTs of trusted issuers.
 //
-// A record or a tombstone of a token's digest wins over its claims. A verified JWT stays in the
-// node's record cache until a change that may revoke it. Each call computes a new verdict.
+// A record or a tombstone with a token's digest takes precedence over the claims of the token. A
+// verified JWT stays in the node's record cache until a change that may revoke it. Each call
+// computes a new verdict.
 //
-// At most half of the processors verify signatures at the same time, and callers take turns: tokens
-// that do not verify must not starve those that do. The package keeps no raw token.
+// At most half of the processors verify signatures at the same time, and callers take turns. So a
+// caller whose tokens do not verify cannot starve other callers. The package keeps no raw token.
 package bearer
 
 import (
@@ -26,20 +27,22 @@ import (
 
 // State is the part of *fsm.FSM that a Decider reads.
 type State interface {
-	// Issuer returns the issuer with that iss, which may be deleted, or nil. A record never changes.
+	// Issuer returns the record of the issuer with that iss, or nil. The issuer may be deleted. A
+	// returned record never changes.
 	Issuer(iss string) *revoked.Issuer
 	// Decide decides about a registered token.
 	Decide(r *revoked.Record, now revoked.Time) (revoked.Decision, error)
-	// DecideJWT returns the input for a JWT, without Key and Denied.
+	// DecideJWT returns the input of the decision about a JWT, without Key and Denied.
 	DecideJWT(j *revoked.JWT, now revoked.Time) revoked.DecideInput
-	// Ending returns the ending of the token with digest d, whose status is st.
+	// Ending returns how and when the token with digest d ended. The token's status is st.
 	Ending(st *revoked.TokenStatus, d revoked.Digest) (revoked.Ending, error)
 }
 
-// maxWait is how long a caller waits for its turn to verify a token.
+// maxWait is the longest time that a caller waits for its turn to verify a token.
 const maxWait = time.Second
 
-// attempts limits the verifications of a token while the record of its issuer keeps changing.
+// attempts is the maximum number of times that a token is verified again because the record of its
+// issuer changed.
 const attempts = 3
 
 // A Decider decides about tokens. All methods may be called concurrently.
@@ -54,21 +57,21 @@ type Decider struct {
 	now   func() time.Time
 	gate  *fair.Gate
 
-	results map[string]prometheus.Counter // counts JWTs
-	cached  prometheus.Counter            // one of results
+	results map[string]prometheus.Counter // counters of JWTs by result
+	cached  prometheus.Counter            // counter of resultCached in results
 
 	mu        sync.Mutex
 	verifiers map[string]verifier // by iss
 }
 
-// A verifier verifies the tokens of one version of an issuer.
+// A verifier verifies tokens with one version of an issuer's record.
 type verifier struct {
 	issuer *revoked.Issuer
 	*jwt.Verifier
 }
 
-// New returns a decider over a cache of the state. now is the node's clock. It registers its metric
-// in reg.
+// New returns a decider that reads tokens through the cache c. The function now is the node's
+// clock. New registers the decider's metric in reg.
 func New(c *cache.Cache, state State, now func() time.Time, reg prometheus.Registerer) *Decider {
 	d := &Decider{
 		Cache: c, state: state, now: now, gate: fair.NewGate(max(1, runtime.GOMAXPROCS(0)/2)),
@@ -87,7 +90,7 @@ func New(c *cache.Cache, state State, now func() time.Time, reg prometheus.Regis
 	return d
 }
 
-// The results that do not refuse a token.
+// Results in the metric besides the reasons why a JWT was refused.
 const (
 	resultCached      = "cached"
 	resultVerified    = "verified"
@@ -95,28 +98,29 @@ const (
 	resultUnavailable = "unavailable" // the keys cannot be fetched, or do not parse
 )
 
-// Status returns the status of a token in this node's copy of the state. Without the JWT itself, it
-// finds only registered tokens, even if the cache has the JWT. It returns revoked.ErrOverloaded if
-// its caller does not get a turn to verify the token in time.
+// Status returns the status of a token in this node's copy of the state. Without p.JWT, it finds
+// only registered tokens, even if the cache contains the JWT. It returns revoked.ErrOverloaded if
+// the caller's turn to verify the token does not come in time.
 func (d *Decider) Status(ctx context.Context, p *revoked.PresentedToken) (revoked.TokenStatus, error) {
 	l := d.Look(p)
 	return l.Status(ctx)
 }
 
-// A Lookup finds the status of one presented token. Status may be called repeatedly: it remembers
-// the results that cannot change between calls. A refused token is verified again only if the
-// record of its issuer has changed. It is not safe for concurrent use.
+// A Lookup finds the status of one presented token. Status may be called repeatedly: the Lookup
+// remembers the results that cannot change between calls. A refused token is verified again only if
+// the record of its issuer has changed. A Lookup is not safe for concurrent use.
 type Lookup struct {
 	decider   *Decider
 	presented revoked.PresentedToken
 	token     *jwt.Token       // nil: not parsed yet
-	why       revoked.Decision // about a token that did not verify
-	malformed bool             // the token does not have the form of a JWT
-	refused   *revoked.Issuer  // record with which it was refused
+	why       revoked.Decision // decision about a token that did not verify
+	malformed bool             // whether the token does not have the form of a JWT
+	refused   *revoked.Issuer  // issuer record with which the token was refused
 	counted   bool
 }
 
-// Look returns a lookup of a token. It copies p, so that neither p nor the lookup is allocated.
+// Look returns a lookup of a token. It copies p, so that neither p nor the lookup escapes to the
+// heap.
 func (d *Decider) Look(p *revoked.PresentedToken) Lookup { return Lookup{decider: d, presented: *p} }
 
 // Status is like [Decider.Status].
@@ -169,14 +173,14 @@ func (l *Lookup) count(result string) {
 	}
 }
 
-// registered decides about a record of the state.
+// registered returns the status of a registered token with the record r.
 func (d *Decider) registered(r *revoked.Record) (revoked.TokenStatus, error) {
 	decision, err := d.state.Decide(r, revoked.TimeOf(d.now()))
 	return revoked.TokenStatus{Decision: decision, Record: *r}, err
 }
 
-// Explain adds the ending of the token p to its status, if the state still has it. The state may be
-// newer than the status.
+// Explain adds to the status of the token p how and when the token ended, if the state still has
+// that. The state may be newer than the status.
 func (d *Decider) Explain(p *revoked.PresentedToken, st revoked.TokenStatus) (revoked.Explanation, error) {
 	x := revoked.Explanation{TokenStatus: st}
 	x.IsJWT = st.JWT != nil || st.Verdict == revoked.Unknown && st.Reason == revoked.ReasonIssuer
@@ -190,9 +194,9 @@ func (d *Decider) Explain(p *revoked.PresentedToken, st revoked.TokenStatus) (re
 	return x, nil
 }
 
-// add verifies a JWT and puts it into the cache. It returns the record of its claims, or the record
-// of the state if a digest of it is registered. Without either, the record is not found, and the
-// decision has the reason.
+// add verifies a JWT and puts it into the cache. It returns the record made from the JWT's claims,
+// or the registered record if one of the JWT's digests is registered. If neither exists, Found is
+// false in the returned record, and the decision contains the reason.
 func (l *Lookup) add(ctx context.Context) (*revoked.Record, *cache.JWT, revoked.Decision, error) {
 	j, why, err := l.verify(ctx)
 	if err != nil || j == nil {
@@ -217,7 +221,8 @@ func (d *Decider) Verify(ctx context.Context, p *revoked.PresentedToken) (*revok
 	return &j.JWT, nil
 }
 
-// verify returns nil, and the reason, for a token that no trusted issuer signed.
+// verify verifies the token. If no trusted issuer signed it, verify returns nil and a decision with
+// the reason.
 func (l *Lookup) verify(ctx context.Context) (*cache.JWT, revoked.Decision, error) {
 	d := l.decider
 	if l.parse(); l.malformed {
@@ -283,7 +288,7 @@ func unverified(why revoked.IssuerReason) revoked.Decision {
 	return revoked.Decision{Verdict: revoked.Unknown, Reason: revoked.ReasonIssuer, IssuerReason: why}
 }
 
-// check verifies a token when it is the turn of its caller.
+// check waits until it is the caller's turn and then verifies the token.
 func (d *Decider) check(
 	ctx context.Context, issuer *revoked.Issuer, t *jwt.Token, caller string,
 ) (jwt.Result, error) {
@@ -302,7 +307,8 @@ func (d *Decider) check(
 
 var errBusy = errors.New("too many tokens to verify")
 
-// verifier returns the verifier of an issuer. It parses the keys once for each version.
+// verifier returns the verifier of an issuer. It parses the keys once for each version of the
+// issuer's record.
 func (d *Decider) verifier(issuer *revoked.Issuer) (*jwt.Verifier, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

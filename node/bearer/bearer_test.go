@@ -14,7 +14,7 @@ import (
 	"revoked/fsm/command"
 )
 
-// twin returns the same token with the other form of its ES256 signature.
+// twin returns the same token with the other valid ES256 signature, (r, n-s).
 func twin(t testing.TB, token string) string {
 	t.Helper()
 	head, last := token[:strings.LastIndexByte(token, '.')+1], token[strings.LastIndexByte(token, '.')+1:]
@@ -27,14 +27,14 @@ func twin(t testing.TB, token string) string {
 	return head + base64.RawURLEncoding.EncodeToString(sig)
 }
 
-func TestStatus_JWT_AnswersFromItsClaims(t *testing.T) {
+func TestStatus_ActiveJWT_ReturnsItsClaims(t *testing.T) {
 	m := newMachine(t, nil)
 	for _, s := range signers() {
 		st := m.status(s.sign(nil))
 		tok, g := &st.Record.Token, &st.Record.Grant
 		if st.Verdict != revoked.Active || !st.Foreign || tok.Scope != "read" || tok.JTI != "j1" || g.ClientID != "app" ||
 			g.Subject != "alice" || g.Issuer != iss || g.Session != "s-1" || tok.ExpiresAt != start.Add(time.Hour) {
-			t.Errorf("%s: got %+v, want it active with its claims", s.alg, st)
+			t.Errorf("%s: got %+v, want the token active with its claims", s.alg, st)
 		}
 	}
 	es := signers()[1]
@@ -118,7 +118,7 @@ func TestStatus_Change_EndsCachedJWT(t *testing.T) {
 		}, suspended},
 		{"client deleted", func(m *machine, _ string) {
 			m.must(command.DeleteClientOp(m.by("admin"), "app"))
-		}, dead}, // by the cut-off
+		}, dead}, // because of the cut-off
 		{"key banned", func(m *machine, _ string) {
 			m.must(command.BanIssuerKeyOp(m.by("admin"), "as1", es.record().Thumbprint))
 		}, dead},
@@ -232,7 +232,7 @@ func TestVerify_ForRevocation_AcceptsInactive(t *testing.T) {
 		change(m)
 		if j := m.verified(token); len(j.Digests) != 2 || j.Digests[0] != revoked.DigestToken(token) ||
 			j.Digests[1] != revoked.DigestToken(twin(t, token)) || j.Thumbprint != es.record().Thumbprint {
-			t.Errorf("%s: got %+v, want it with both digests and its key", name, j)
+			t.Errorf("%s: got %+v, want the JWT with both digests and its key", name, j)
 		}
 	}
 	m := newMachine(t, nil)
@@ -246,8 +246,8 @@ func TestVerify_ForRevocation_AcceptsInactive(t *testing.T) {
 	}
 }
 
-// Neither an opaque token nor a cached JWT is parsed, and neither costs an allocation. That holds
-// even if the caller presents another copy of the token.
+// A lookup of a cached opaque token or JWT neither parses the token nor allocates. That holds even
+// if the caller presents another copy of the token.
 func TestStatus_CachedToken_AllocatesNothing(t *testing.T) {
 	m := newMachine(t, nil)
 	m.must(command.RegisterOp(m.by("issuer"), revoked.Registration{GrantID: "g", ClientID: "app",

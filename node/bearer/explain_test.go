@@ -34,7 +34,7 @@ func TestExplain_UnverifiedToken_GivesReason(t *testing.T) {
 		if err != nil || x.Decision != want || x.IsJWT != (tt.issuer != "") || x.JWT != nil || x.Record.Found {
 			t.Errorf("%s: got %+v, %v, want %+v and no claims", tt.name, x, err, want)
 		}
-		// The state can hold only a tombstone of such a token's digest.
+		// For such a token, the state can contain only a tombstone of its digest.
 		m.must(command.RevokeOp(m.by("admin"), revoked.DigestToken(tt.token), "stolen"))
 		x, err = m.Explain(present(tt.token), m.status(tt.token))
 		want = revoked.Decision{Verdict: revoked.Unknown, Reason: revoked.ReasonDenied}
@@ -44,8 +44,8 @@ func TestExplain_UnverifiedToken_GivesReason(t *testing.T) {
 	}
 }
 
-// The answer about a digest depends on the state alone: a node that has seen the JWT gives the same
-// answer as the others.
+// The answer about a digest depends on the state alone: a node that has cached the JWT gives the
+// same answer as other nodes.
 func TestExplain_DigestOfCachedJWT_IsUnknown(t *testing.T) {
 	m := newMachine(t, nil)
 	token := signers()[1].sign(nil)
@@ -74,7 +74,7 @@ func TestExplain_DigestOfCachedJWT_IsUnknown(t *testing.T) {
 
 // Explain returns the cut-off or the denial that revokes a token by an earlier mapping of its
 // claims.
-func TestExplain_EarlierMapping_NamesTheEnding(t *testing.T) {
+func TestExplain_EarlierMapping_ReturnsTheEnding(t *testing.T) {
 	for name, sel := range map[string]revoked.Selector{
 		"client": {ClientID: "app"}, "session": {Session: "s-1"}, "grant": {GrantID: "g-1", Issuer: iss},
 	} {

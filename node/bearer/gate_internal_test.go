@@ -12,7 +12,7 @@ import (
 )
 
 // C33: a caller that does not get its turn in time gets an error, never an answer.
-func TestCheck_NoTurn_Overloaded(t *testing.T) {
+func TestCheck_NoTurn_ReturnsOverloaded(t *testing.T) {
 	d := New(nil, nil, nil, prometheus.NewRegistry())
 	for range 1024 { // more than half of the processors
 		ctx, cancel := context.WithCancel(t.Context())

@@ -41,7 +41,7 @@ type signer struct {
 	key      crypto.Signer
 }
 
-// signers are one key for each kind of signature.
+// signers returns one key for each signature algorithm that the tests use.
 var signers = sync.OnceValue(func() []signer {
 	must := func(k crypto.Signer, err error) crypto.Signer {
 		if err != nil {
@@ -77,7 +77,8 @@ func issuerKeys() (keys []revoked.IssuerKey) {
 	return keys
 }
 
-// sign returns a token with the claims of RFC 9068 and changes; a change to nil removes a claim.
+// sign returns a token with the claims of RFC 9068, modified by changes. A change to nil removes a
+// claim.
 func (s signer) sign(changes map[string]any) string {
 	claims := map[string]any{
 		"iss": iss, "sub": "alice", "aud": "rs", "client_id": "app", "jti": "j1", "sid": "s-1", "gid": "g-1",
@@ -115,7 +116,7 @@ func (s signer) sign(changes map[string]any) string {
 	return input + "." + enc(sig)
 }
 
-// A machine is a real state machine below a decider.
+// A machine is a decider that reads from a real state machine.
 type machine struct {
 	*fsm.FSM
 	*bearer.Decider
@@ -217,8 +218,9 @@ func (m *machine) want(name, token string, want revoked.Verdict) {
 	}
 }
 
-// awaitCached looks up an active JWT until the cache has its record: the cache may store it late or
-// drop it. Without the wait, a lookup after a change of the state might verify the JWT again.
+// awaitCached looks up an active JWT until the cache has its record, because the cache may store a
+// record late or drop it. Without the wait, a lookup after a change of the state might verify the
+// JWT again.
 func (m *machine) awaitCached(token string) {
 	m.t.Helper()
 	for began := time.Now(); time.Since(began) < time.Minute; runtime.Gosched() {
@@ -228,10 +230,11 @@ func (m *machine) awaitCached(token string) {
 			return
 		}
 	}
-	m.t.Fatal("got no hit of the cache in a minute, want one")
+	m.t.Fatal("got no cache hit in a minute, want one")
 }
 
-// verified returns the token as a node hands it to Apply.
+// verified returns the verified JWT of a token, in the form in which a node puts it into an
+// operation.
 func (m *machine) verified(token string) *revoked.JWT {
 	m.t.Helper()
 	j, err := m.Verify(m.t.Context(), present(token))

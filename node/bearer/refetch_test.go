@@ -10,8 +10,8 @@ import (
 	"revoked/fsm/command"
 )
 
-// A token that names an unknown key makes the leader fetch once. If the keys cannot be fetched, the
-// lookup returns an error, not an unknown token (C29).
+// A token that names an unknown key causes one fetch. If the keys cannot be fetched, the lookup
+// returns an error and does not report the token as unknown (C29).
 func TestStatus_UnknownKey_IsFetchedOnce(t *testing.T) {
 	m := newMachine(t, func(i *revoked.Issuer) { i.JWKSURI = "https://as.example/jwks" })
 	es := signers()[1]
@@ -45,8 +45,8 @@ func TestStatus_UnknownKey_IsFetchedOnce(t *testing.T) {
 	}
 }
 
-// A node looks up an unknown token twice: before and after a read barrier. The second time, it
-// fetches and verifies again only if the issuer has changed.
+// A node looks up an unknown token twice: before and after a read barrier. The second lookup
+// fetches and verifies again only if the issuer's record has changed.
 func TestLookup_Refused_VerifiedOnceForEachIssuer(t *testing.T) {
 	m := newMachine(t, func(i *revoked.Issuer) { i.JWKSURI = "https://as.example/jwks" })
 	calls := 0
@@ -113,7 +113,7 @@ func TestStatus_JWT_ResultIsCounted(t *testing.T) {
 	}
 }
 
-// counted returns revoked_jwt_lookups_total by result.
+// counted returns the values of revoked_jwt_lookups_total by result.
 func (m *machine) counted() map[string]float64 {
 	m.t.Helper()
 	families, err := m.reg.Gather()

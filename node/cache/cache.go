@@ -19,21 +19,21 @@ import (
 
 // Source is the part of *fsm.FSM that the cache reads.
 type Source interface {
-	// LookupToken returns the token, and whether the state has a record of it.
+	// LookupToken returns the token, and whether the state has a record of the token.
 	LookupToken(d revoked.Digest) (revoked.Token, bool, error)
 	// LookupGrant returns the grant, and whether it exists.
 	LookupGrant(id string) (revoked.Grant, bool, error)
-	// IsDenied reports whether the state revokes a JWT that is not registered. own is true if its
-	// client id denotes a client of this cluster.
+	// IsDenied reports whether the state revokes a JWT that is not registered. If own is true, the
+	// JWT's client id denotes a client of this cluster.
 	IsDenied(j *revoked.JWT, own bool) (bool, error)
 }
 
 const (
-	assumedEntrySize = 512 // bytes; only sizes the frequency counters
+	assumedEntrySize = 512 // bytes; used only to compute the number of frequency counters
 	countersPerEntry = 10
 	minCounters      = 1 << 10
 	getBuffer        = 64
-	readAttempts     = 3 // attempts, if the grant of a token is removed during the read
+	readAttempts     = 3 // maximum number of attempts if a token's grant is removed during the read
 )
 
 // A Cache keeps token records read from the state machine. It holds records, never verdicts. All
@@ -51,27 +51,29 @@ type Cache struct {
 	metrics metrics
 	unknown revoked.Record // shared result for all unknown tokens
 
-	mu     sync.RWMutex // read-locked while ristretto is used: its Close must not run during Get or Set
+	mu     sync.RWMutex // read-locked during ristretto's Get and Set, which must not run concurrently with its Close
 	closed bool
 
-	ignoreEpochs bool // set by a test to show that the test can fail
+	ignoreEpochs bool // set only by a test, to prove that the test detects a cache without epochs
 }
 
-// An entry is a record and the epochs that were read before it. Only checked is ever modified.
+// An entry is a record and the epochs that were read before the record. Only checked is ever
+// modified.
 type entry struct {
 	digest revoked.Digest
-	// checked is a value of epochs.all from before the epochs were last found unchanged. While
-	// epochs.all has this value, a look-up skips the other epochs, which lie far apart in memory.
+	// checked is a value that epochs.all had before the entry's epochs were last found unchanged.
+	// While epochs.all has this value, a lookup skips the other epochs, which are far apart in memory.
 	checked    atomic.Uint64
 	generation uint64
 	token      uint64
 	grant      uint64
-	grantNow   *atomic.Uint64 // the epoch of the grant's shard
+	grantNow   *atomic.Uint64 // epoch of the grant's shard
 	record     revoked.Record
-	jwt        *JWT // nil: registered
+	jwt        *JWT // nil: the token is registered
 }
 
-// New returns a cache of at most maxBytes, including its bookkeeping. source must advance ep.
+// New returns a cache of at most maxBytes, including its bookkeeping. The source must advance ep on
+// each change.
 func New(maxBytes int64, ep *Epochs, source Source, reg prometheus.Registerer) (*Cache, error) {
 	c := &Cache{epochs: ep, source: source, seed: maphash.MakeSeed()}
 	c.metrics = newMetrics(reg, c.bytes)
@@ -81,7 +83,7 @@ func New(maxBytes int64, ep *Epochs, source Source, reg prometheus.Registerer) (
 		MaxCost:     maxBytes,
 		BufferItems: getBuffer,
 		KeyToHash:   func(key uint64) (uint64, uint64) { return key, 0 },
-		// OnEvict runs on ristretto's only worker, so it must stay this short.
+		// OnEvict runs on ristretto's only worker goroutine, so it must not do more.
 		OnEvict: func(*ristretto.Item[*entry]) { c.metrics.evictions.Inc() },
 	})
 	if err != nil {
@@ -135,7 +137,7 @@ func (c *Cache) key(d revoked.Digest) uint64 { return maphash.Bytes(c.seed, d[:]
 
 // current reports whether the rows that e was built from are unchanged.
 func (c *Cache) current(e *entry) bool {
-	all := c.epochs.all.Load() // before the others
+	all := c.epochs.all.Load() // read before the other epochs
 	if e.checked.Load() == all {
 		return true
 	}
@@ -146,7 +148,8 @@ func (c *Cache) current(e *entry) bool {
 	return true
 }
 
-// unchanged reports whether every epoch of e still has the value from before e's rows were read.
+// unchanged reports whether every epoch of e still has the value that it had before e's rows were
+// read.
 func (c *Cache) unchanged(e *entry) bool {
 	if e.generation != c.epochs.generation.Load() || e.token != c.epochs.token(e.digest).Load() {
 		return false
@@ -158,7 +161,7 @@ func (c *Cache) unchanged(e *entry) bool {
 }
 
 // read builds an entry from the state, or returns nil for an unknown token. It reads each epoch
-// before the row of the epoch.
+// before the row that the epoch covers.
 func (c *Cache) read(d revoked.Digest) (*entry, error) {
 	for range readAttempts {
 		e := &entry{digest: d}

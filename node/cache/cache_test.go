@@ -16,8 +16,8 @@ import (
 	"revoked"
 )
 
-// A fakeSource is a state of tokens and grants. If between is set, it runs after a row was read and
-// before it is returned, as if the reader were slow.
+// A fakeSource is a Source with tokens and grants in memory. If the function between is set, it
+// runs after a row was read and before the row is returned, as if the reader were slow.
 type fakeSource struct {
 	mu      sync.RWMutex
 	tokens  map[revoked.Digest]revoked.Token
@@ -72,7 +72,7 @@ func (f *fakeSource) change(do func()) {
 	do()
 }
 
-// put adds token i with its own grant, both of version 0.
+// put adds token i with its own grant. Both rows have version 0.
 func (f *fakeSource) put(i int) revoked.Digest {
 	d := revoked.DigestToken(fmt.Sprint("token ", i))
 	id := fmt.Sprint("grant ", i)
@@ -103,7 +103,7 @@ func lookup(t testing.TB, c *Cache, d revoked.Digest) *revoked.Record {
 	return r
 }
 
-// metric returns the value of a metric.
+// metric returns the value of the named metric.
 func metric(t *testing.T, reg *prometheus.Registry, name string) float64 {
 	t.Helper()
 	families, err := reg.Gather()
@@ -120,7 +120,7 @@ func metric(t *testing.T, reg *prometheus.Registry, name string) float64 {
 	return 0
 }
 
-func TestCache_SecondLookup_IsAHit(t *testing.T) {
+func TestCache_SecondLookup_HitsCache(t *testing.T) {
 	source := newFakeSource()
 	d := source.put(1)
 	c, _, reg := newTestCache(t, 1<<20, source)
@@ -130,7 +130,7 @@ func TestCache_SecondLookup_IsAHit(t *testing.T) {
 	}
 	c.entries.Wait()
 	if again := lookup(t, c, d); again != first {
-		t.Errorf("got another record, want the same")
+		t.Errorf("got another record, want the same record")
 	}
 	for name, want := range map[string]float64{
 		"revoked_cache_hits_total": 1, "revoked_cache_misses_total": 1,
@@ -214,9 +214,9 @@ func TestCache_LateFill_IsStale(t *testing.T) {
 	}
 }
 
-// readUnderChanges lets readers fill the cache late while one goroutine changes tokens, grants and
-// the whole state. The expiry of a row is its version. A read is stale if it returns an older
-// version than was published before the read began.
+// readUnderChanges makes readers fill the cache late while one goroutine changes tokens, grants and
+// the whole state. The expiry of a row serves as its version. A read is stale if it returns a
+// version older than the newest one published before the read began.
 func readUnderChanges(t *testing.T, reads int64, ignoreEpochs bool) (stale, hits int64) {
 	const tokens = 2000
 	source := newFakeSource()
@@ -224,7 +224,7 @@ func readUnderChanges(t *testing.T, reads int64, ignoreEpochs bool) (stale, hits
 	for i := range digests {
 		digests[i] = source.put(i)
 	}
-	c, ep, reg := newTestCache(t, 1<<20, source) // small: entries come and go
+	c, ep, reg := newTestCache(t, 1<<20, source) // small, so that entries are evicted
 	c.ignoreEpochs = ignoreEpochs
 	source.between = func(string) {
 		if rand.IntN(16) == 0 {
@@ -275,7 +275,7 @@ func readUnderChanges(t *testing.T, reads int64, ignoreEpochs bool) (stale, hits
 	for range 8 {
 		readers.Go(func() {
 			for left.Add(-1) >= 0 {
-				i := rand.IntN(tokens) * rand.IntN(tokens) / tokens // low numbers are read more often
+				i := rand.IntN(tokens) * rand.IntN(tokens) / tokens // low token numbers are read more often
 				token, grant := published[i].token.Load(), published[i].grant.Load()
 				r, err := c.Lookup(digests[i])
 				if err != nil {
@@ -348,7 +348,7 @@ func TestCache_KeyCollision_ComparesDigests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A collision of the two keys would store this entry.
+	// If the keys of both tokens collided, the cache would contain this entry.
 	c.entries.Set(c.key(b), e, e.cost())
 	c.entries.Wait()
 	if got := lookup(t, c, b); got.Token.Digest != b {
@@ -356,7 +356,7 @@ func TestCache_KeyCollision_ComparesDigests(t *testing.T) {
 	}
 }
 
-func TestCache_TokenWithoutGrant_OnlyLiveIsError(t *testing.T) {
+func TestCache_TokenWithoutGrant_FailsOnlyIfLive(t *testing.T) {
 	tests := []struct {
 		name  string
 		token revoked.Token

@@ -8,20 +8,22 @@ import (
 	"revoked"
 )
 
-// epochShards is the number of shards for tokens and for grants: 4 MiB in total. At 500 revocations
-// a second, a cached record is read again every two and a half minutes.
+// epochShards is the number of token shards, and also of grant shards: 4 MiB in total. At 500
+// revocations a second, a cached record is read again every 2.5 minutes on average.
 const epochShards = 1 << 18
 
 // Epochs count the changes of the state for the cache. The state machine advances them after it
-// commits a change and before it publishes the applied index. The cache reads them before the rows.
-// Invariant: while an epoch is unchanged, the rows read after it are still current.
+// commits a change and before it publishes the applied index. The cache reads an epoch before the
+// rows that the epoch covers. Invariant: while an epoch is unchanged, the rows read after it are
+// still current.
 //
-// Tokens share a shard with other tokens, and grants with other grants: an unrelated change costs
-// one read of the store. All methods may be called concurrently and never block.
+// A token shares its shard with other tokens, and a grant with other grants. A change of another
+// row in the shard only causes one more read of the store. All methods may be called concurrently
+// and never block.
 type Epochs struct {
 	seed maphash.Seed
-	// all counts every change, after the epoch of its row. Invariant: a row read after some value
-	// of all is current while all has that value.
+	// all counts every change. A change advances all after the epoch of the changed row. Invariant: a
+	// row read after a value of all is current while all has that value.
 	all        atomic.Uint64
 	generation atomic.Uint64
 	tokens     [epochShards]atomic.Uint64

@@ -10,15 +10,15 @@ import (
 // A JWT is a verified token that is not registered. It is immutable once it is in the cache.
 type JWT struct {
 	revoked.JWT
-	// Issuer is the record with which the token was verified. The entry is current only as long as
-	// the state machine returns the same one.
+	// Issuer is the record with which the token was verified. The entry is current only while the
+	// state machine returns the same record.
 	Issuer *revoked.Issuer
-	Key    revoked.KeyState // of the key that verified the token
+	Key    revoked.KeyState // state of the key that verified the token
 	Denied bool             // set by Add
 	marks  []mark
 }
 
-// A mark is an epoch that was read before the rows of a JWT.
+// A mark is an epoch that was read before the rows of a JWT, and its value at that time.
 type mark struct {
 	now *atomic.Uint64
 	was uint64
@@ -34,12 +34,12 @@ func (j *JWT) current() bool {
 	return true
 }
 
-// Add stores j and returns the record of its claims. If one of the digests of j is
-// registered, it returns that record instead, and false.
+// Add stores j and returns the record of its claims. If one of the digests of j is registered, Add
+// returns the registered record and false instead.
 //
-// Add reads the epochs of all rows that can end j before it reads the rows. These rows belong to
-// its digests, each denial, and the grants that it claims. The epoch of a digest also advances when
-// a token with that digest is registered or becomes a tombstone.
+// Add reads the epochs of all rows that can end j before it reads the rows. These are the rows of
+// j's digests, of the denials that can cover j, and of the grants that j claims. The epoch of a
+// digest also advances when a token with that digest is registered or becomes a tombstone.
 func (c *Cache) Add(j *JWT) (r *revoked.Record, isJWT bool, err error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -47,7 +47,7 @@ func (c *Cache) Add(j *JWT) (r *revoked.Record, isJWT bool, err error) {
 		return nil, false, fmt.Errorf("%w: record cache", revoked.ErrClosed)
 	}
 	e := &entry{digest: j.Digests[0], record: j.Record(), jwt: j}
-	e.checked.Store(c.epochs.all.Load()) // before the epochs
+	e.checked.Store(c.epochs.all.Load()) // read before the other epochs
 	e.generation = c.epochs.generation.Load()
 	e.token = c.epochs.token(e.digest).Load()
 	for _, d := range append(j.DenialKeys(), j.Digests[1:]...) {

@@ -16,12 +16,13 @@ import (
 	"revoked/transport/pki"
 )
 
-// Files are the files of a certificate that came from a join token.
+// Files are the paths of the CA, the certificate and the key of a node that enrolled with a join
+// token.
 type Files struct{ CA, Cert, Key string }
 
-// A Renewer renews the certificate of this node as soon as the node is a member, and then after two
-// thirds of the lifetime. It renews earlier if a member signs with another CA that this node
-// trusts.
+// A Renewer renews this node's certificate as soon as the node is a member. After that, it renews
+// when two thirds of the lifetime have passed. It renews earlier if a member signs with another CA
+// that this node trusts.
 type Renewer struct {
 	NodeID string
 	Files  Files
@@ -33,7 +34,7 @@ type Renewer struct {
 	// Members returns the addresses of the other members. Call sends a request to one of them.
 	Members func() []string
 	Call    func(ctx context.Context, host string, req *nodepb.RenewRequest, resp *nodepb.RenewResponse) error
-	// Sign signs here, if this node has the CA's key. It may be nil.
+	// Sign signs a certificate on this node. It is nil if this node does not have the CA's key.
 	Sign func(ctx context.Context, req *nodepb.RenewRequest) *nodepb.RenewResponse
 
 	renewed time.Time // expiry of the last renewed certificate, which may be short if the CA expires soon
@@ -44,7 +45,8 @@ const (
 	maxBackoff = time.Hour
 )
 
-// Run renews until ctx ends. It logs a failure when its reason changes.
+// Run renews until ctx ends. It logs a failure only if the reason differs from the last logged
+// reason.
 func (r *Renewer) Run(ctx context.Context) {
 	logged, pause := "", checkEvery
 	for ctx.Err() == nil {
@@ -67,7 +69,8 @@ func (r *Renewer) Run(ctx context.Context) {
 // errNotYet is returned while this node is not a member.
 var errNotYet = errors.New("not a member yet")
 
-// step renews the certificate if it is due.
+// step renews the certificate if a renewal is due, or if a member signs with another CA that this
+// node trusts.
 func (r *Renewer) step(ctx context.Context) error {
 	if !r.IsMember(r.NodeID) {
 		return errNotYet
@@ -81,20 +84,20 @@ func (r *Renewer) step(ctx context.Context) error {
 	}
 	resp, err := r.ask(ctx, &nodepb.RenewRequest{})
 	if err != nil || bytes.Equal(resp.CaKey, own[:]) || !r.Certs.Trusts([32]byte(resp.CaKey)) {
-		return nil // nothing is due, so a failure is not reported
+		return nil // no renewal is due, so a failure is not reported
 	}
 	return r.renew(ctx)
 }
 
-// isDue reports whether two thirds of the lifetime are over, or whether the certificate is a first
-// one, with its short lifetime.
+// isDue reports whether two thirds of the certificate's lifetime have passed, or whether it is a
+// first certificate, which has a short lifetime.
 func (r *Renewer) isDue() bool {
 	from, to := r.Certs.Validity()
 	return to.Sub(from) < Lifetime/2 && !to.Equal(r.renewed) || r.Now().After(from.Add(to.Sub(from)*2/3))
 }
 
-// ask requests a certificate from this node if it can sign, then from the members in turn. It
-// returns the first answer without an error.
+// ask requests a certificate first from this node, if it can sign, and then from the other members
+// in turn. It returns the first response without an error.
 func (r *Renewer) ask(ctx context.Context, req *nodepb.RenewRequest) (*nodepb.RenewResponse, error) {
 	failures := []error{errors.New("no member can sign certificates")}
 	decided := func(resp *nodepb.RenewResponse, err error) bool {
@@ -102,7 +105,7 @@ func (r *Renewer) ask(ctx context.Context, req *nodepb.RenewRequest) (*nodepb.Re
 			err = nodepb.DecodeError(resp.Code, resp.Detail)
 		}
 		if err == nil && len(resp.CaKey) != 32 {
-			err = errors.New("malformed answer")
+			err = errors.New("malformed response")
 		}
 		if err != nil {
 			failures = append(failures, err)
@@ -123,8 +126,8 @@ func (r *Renewer) ask(ctx context.Context, req *nodepb.RenewRequest) (*nodepb.Re
 	return nil, errors.Join(failures...)
 }
 
-// renew gets a certificate for the key that this node has, and puts it in place of the old one. It
-// does nothing if an operator has replaced key or certificate in the meantime.
+// renew gets a new certificate for this node's key, and replaces the old certificate with it. It
+// replaces nothing if an operator has replaced the key or the certificate in the meantime.
 func (r *Renewer) renew(ctx context.Context) error {
 	before, err := r.read()
 	if err != nil {
@@ -160,7 +163,7 @@ func (r *Renewer) renew(ctx context.Context) error {
 	return nil
 }
 
-// Write puts a file of mode 0600 in place of another. It is durable on return.
+// Write replaces the named file with one of mode 0600. The new file is durable on return.
 func Write(name string, data []byte) error {
 	err := durable.Replace(name, data, 0o600)
 	if err == nil {

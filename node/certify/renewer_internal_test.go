@@ -13,15 +13,15 @@ import (
 	"revoked/transport/pki"
 )
 
-// A renewal is a renewer of node4 and a member that signs with a CA.
+// A renewal is a Renewer of node4, and a member that signs for it with a CA.
 type renewal struct {
 	Renewer
 	ca     *pki.CA // the CA that signs
-	asked  int     // requests with a certificate request
-	during func()  // called before the answer
+	asked  int     // number of calls with a certificate request
+	during func()  // called before the response
 }
 
-// newRenewal returns a renewer with a certificate of the first CA. It trusts all of them.
+// newRenewal returns a renewer with a certificate of the first CA. The renewer trusts all of cas.
 func newRenewal(t *testing.T, validFor time.Duration, cas ...*pki.CA) *renewal {
 	t.Helper()
 	dir := t.TempDir()
@@ -78,7 +78,7 @@ func TestStep_WhenDue_Renews(t *testing.T) {
 	ca, next := newCA(t), newCA(t)
 	for name, tt := range map[string]struct {
 		validFor time.Duration
-		later    time.Duration // how far the clock is ahead
+		later    time.Duration // time that has passed since the certificate was issued
 		signer   *pki.CA
 		trusted  []*pki.CA
 		want     bool
@@ -108,7 +108,7 @@ func TestStep_WhenDue_Renews(t *testing.T) {
 }
 
 // An operator may replace the files while a member signs.
-func TestStep_FilesReplacedMeanwhile_KeepsThem(t *testing.T) {
+func TestStep_FilesReplacedMeanwhile_KeepsNewFiles(t *testing.T) {
 	ca := newCA(t)
 	r := newRenewal(t, time.Hour, ca)
 	cert, key, err := ca.IssueNode("node4", nil, Lifetime)
@@ -127,7 +127,7 @@ func TestStep_FilesReplacedMeanwhile_KeepsThem(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, _ := os.ReadFile(r.Files.Cert); !bytes.Equal(got, cert) {
-		t.Error("got another certificate, want the operator's")
+		t.Error("got another certificate, want the operator's certificate")
 	}
 }
 
@@ -140,12 +140,13 @@ func TestStep_UnusableCertificate_IsNotStored(t *testing.T) {
 		t.Error("certificate of an unknown CA: got success, want an error")
 	}
 	if after, _ := os.ReadFile(r.Files.Cert); !bytes.Equal(before, after) {
-		t.Error("got another certificate, want the old one")
+		t.Error("got another certificate, want the old certificate")
 	}
 }
 
-// A CA that expires soon issues short certificates: one renewal is enough.
-func TestStep_ShortRenewed_IsNotDueAgain(t *testing.T) {
+// A CA that expires soon issues certificates with a short validity. Such a certificate must not be
+// renewed again and again.
+func TestStep_ShortRenewedCertificate_IsNotDueAgain(t *testing.T) {
 	ca, err := pki.NewCA("CA", 24*time.Hour)
 	if err != nil {
 		t.Fatal(err)

@@ -36,11 +36,12 @@ type Signer struct {
 
 	IsMember func(node string) bool
 	Leads    func() bool
-	// Current blocks until State has every change acknowledged before the call.
+	// Current blocks until State contains every change that was acknowledged before the call.
 	Current func(context.Context) error
 	// Commit proposes an operation of the cluster, if this node leads.
 	Commit func(context.Context, *command.Op) error
-	// CallLeader makes a PathEnroll call to another member that leads and supports that path.
+	// CallLeader makes a PathEnroll call to the leader, which is another member. It returns an error
+	// if the leader does not support that path.
 	CallLeader func(context.Context, *nodepb.EnrollRequest) error
 }
 
@@ -76,7 +77,7 @@ func (s *Signer) Issue(ctx context.Context, r *enroll.Request) ([]byte, error) {
 	return der, nil
 }
 
-// check checks everything of a request that needs no state.
+// check verifies the parts of a request that can be verified without the state.
 func check(r *nodepb.EnrollRequest) (*pki.Request, error) {
 	if err := revoked.CheckNodeID(r.Node); err != nil {
 		return nil, err
@@ -91,8 +92,8 @@ func check(r *nodepb.EnrollRequest) (*pki.Request, error) {
 	return csr, nil
 }
 
-// find returns the join token with that digest. An unknown one costs at most a read barrier, and no
-// entry of the log while this node holds a lease.
+// find returns the join token with that digest. An unknown digest costs at most one read barrier,
+// and no log entry while this node holds a read lease.
 func (s *Signer) find(ctx context.Context, digest revoked.Digest) (revoked.JoinToken, error) {
 	now := revoked.TimeOf(s.Now())
 	for behind := true; ; behind = false {
@@ -110,8 +111,8 @@ func (s *Signer) find(ctx context.Context, digest revoked.Digest) (revoked.JoinT
 	}
 }
 
-// use records in the log that the token is used for the node and the key. This node must lead. The
-// configuration may have a member that the state lacks so far.
+// use records in the log that the token is used for the node and the key. This node must lead. It
+// also checks Raft's configuration, because a new member may be there before it is in the state.
 func (s *Signer) use(ctx context.Context, r *nodepb.EnrollRequest, csr *pki.Request, signer string) error {
 	if s.IsMember(r.Node) {
 		return fmt.Errorf("%w: %s is a member: its certificate does not come from a join token", revoked.ErrConflict, r.Node)
@@ -123,12 +124,12 @@ func (s *Signer) use(ctx context.Context, r *nodepb.EnrollRequest, csr *pki.Requ
 	return s.Commit(ctx, command.Via(op, signer))
 }
 
-// checkUse returns an error if the state already shows that Apply would refuse this use of the
-// token permanently. So a retry with a stolen token costs no entry of the log. A token stays used,
-// and its admission does not come back, except that of a node that has joined. For such a node, and
-// for an ended token, Apply returns the reason.
+// checkUse returns an error if the state already shows that Apply would always refuse this use of
+// the token. So a retry with a stolen token costs no log entry. A used token stays used, and an
+// admission that has ended does not come back, unless the node has joined. For a node that has
+// joined, and for an ended token, Apply returns the reason.
 func (s *Signer) checkUse(node string, token, key revoked.Digest) error {
-	list := s.State.JoinTokens() // before the admission, which is then at least as new as its token
+	list := s.State.JoinTokens() // read before the admission, so that the admission is at least as new
 	a, _ := s.State.Admission(node)
 	at := slices.IndexFunc(list, func(t revoked.JoinToken) bool { return t.Hash == token })
 	if at < 0 || a.State == revoked.Joined {
@@ -143,8 +144,9 @@ func (s *Signer) checkUse(node string, token, key revoked.Digest) error {
 	return nil
 }
 
-// ServeEnroll records the use of a token for peer, which signs the certificate. The peer vouches
-// for the binding of the node's connection; the proof is checked again.
+// ServeEnroll records the use of a token on behalf of peer, the member that signs the certificate.
+// This node trusts the peer only for the binding of the node's connection, and checks the proof
+// again.
 func (s *Signer) ServeEnroll(ctx context.Context, peer string, r *nodepb.EnrollRequest) error {
 	switch {
 	case !s.IsMember(peer):
@@ -160,9 +162,11 @@ func (s *Signer) ServeEnroll(ctx context.Context, peer string, r *nodepb.EnrollR
 }
 
 // Renew returns the DER of a certificate for the member peer and the hash of the signing CA's key.
-// cert is the current certificate of peer. Without a request it returns only the hash.
+// The current certificate of peer is cert. If der, the certificate request, is empty, Renew returns
+// only the hash.
 //
-// Errors: ErrUnprocessable if this node signs nothing, ErrForbidden, ErrInvalid, ErrNoLeader.
+// Errors: ErrUnprocessable if this node does not have the CA's key, ErrForbidden, ErrInvalid,
+// ErrNoLeader.
 func (s *Signer) Renew(ctx context.Context, peer string, cert *x509.Certificate, der []byte) ([]byte, [32]byte, error) {
 	var none [32]byte
 	if s.CA == nil {
@@ -170,8 +174,8 @@ func (s *Signer) Renew(ctx context.Context, peer string, cert *x509.Certificate,
 	}
 	notMember := fmt.Errorf("%w: %s is not a member with an admission", revoked.ErrForbidden, peer)
 	key := revoked.Digest(pki.KeyHash(cert))
-	// A removed node must not cost a read barrier. If this node is behind, it may not have a new
-	// member in its state.
+	// A removed node must not cause a read barrier. But a node with an open admission may be a new
+	// member that this node has not seen yet.
 	if a, _ := s.State.Admission(peer); !s.IsMember(peer) && (a.Key != key || !a.Open(revoked.TimeOf(s.Now()))) {
 		return nil, none, notMember
 	}

@@ -19,11 +19,11 @@ import (
 	"revoked/transport/pki"
 )
 
-// state is a certify.State in memory.
+// A state is a certify.State in memory.
 type state struct {
 	admissions map[string]revoked.Admission
 	tokens     []revoked.JoinToken
-	next       func() // an entry that is applied after the next read; nil: none
+	next       func() // applies a log entry after the next read; nil: no entry
 }
 
 func (s *state) apply() {
@@ -44,14 +44,14 @@ func (s *state) JoinTokens() []revoked.JoinToken {
 	return slices.Clone(s.tokens)
 }
 
-// A bench is a signer that leads, with the operations that it commits.
+// A bench is a Signer of a leader, with the operations that the Signer has committed.
 type bench struct {
 	certify.Signer
 	state
 	ca        *pki.CA
 	members   map[string]bool
 	committed []*command.Op
-	refuse    error // of the next commit
+	refuse    error // error of each commit; nil: success
 	barriers  int
 }
 
@@ -88,14 +88,14 @@ func (b *bench) token(change func(*revoked.JoinToken)) jointoken.Token {
 	return t
 }
 
-// use marks the first token as used by node4, whose admission has the token with id and the key.
+// use marks the first token as used by node4. The admission of node4 gets the token id and the key.
 func (b *bench) use(id string, key revoked.Digest) {
 	b.tokens[0].UsedBy = "node4"
 	b.admissions["node4"] = revoked.Admission{Node: "node4", State: revoked.Admitted, JoinToken: id, Key: key,
 		ExpiresAt: b.tokens[0].ExpiresAt}
 }
 
-// keyOf returns the digest of the key in a request for a certificate.
+// keyOf returns the digest of the public key in a certificate request.
 func keyOf(r *enroll.Request) revoked.Digest {
 	csr, err := pki.ParseRequest(r.CSR)
 	if err != nil {
@@ -171,7 +171,7 @@ func TestIssue_EachRefusal_SignsNothing(t *testing.T) {
 	}
 }
 
-func TestIssue_ValidRequest_EndsWithTheToken(t *testing.T) {
+func TestIssue_ValidRequest_ExpiresWithTheToken(t *testing.T) {
 	b := newBench(t)
 	req := request(t, b.token(nil), "node4")
 	der, err := b.Issue(t.Context(), req)
@@ -214,8 +214,8 @@ func TestIssue_UsedToken_RepeatIsCommitted(t *testing.T) {
 	}
 }
 
-// The entry of the same request may be applied between two reads of the state. A token may also
-// expire after the signer has found it. In both cases, Apply decides.
+// The log entry of an earlier try of the same request may be applied between two reads of the
+// state. A token may also expire after the signer has found it. In both cases, Apply decides.
 func TestServeEnroll_StateChanges_ApplyDecides(t *testing.T) {
 	for name, change := range map[string]func(*bench, revoked.Digest){
 		"used by this request": func(b *bench, key revoked.Digest) {
@@ -322,7 +322,7 @@ func TestRenew_EachRefusal_SignsNothing(t *testing.T) {
 	}
 }
 
-// A node requests a renewal as soon as it is a member. The signer may not have applied the join
+// A node requests a renewal as soon as it is a member, but the signer may not have applied the join
 // yet.
 func TestRenew_SignerIsBehind_CatchesUp(t *testing.T) {
 	for name, state := range map[string]revoked.AdmissionState{

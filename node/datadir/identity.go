@@ -21,28 +21,28 @@ import (
 	"revoked/node/raftstore"
 )
 
-// An Identity identifies a data directory and holds its lock. The instance is generated once, with
-// the directory. The same node id with an empty disk is another instance, so a voter that lost its
-// votes cannot act as its old instance. NodeID, Instance, Server and Boot never change after Open.
-// Methods may be called concurrently.
+// An Identity identifies a data directory and holds its lock. The instance is generated once, when
+// the directory is created. A node that starts with an empty disk is a new instance of the same
+// node id. So a voter that lost its record of votes cannot act as its old instance. NodeID,
+// Instance, Server and Boot never change after Open. Methods may be called concurrently.
 type Identity struct {
 	NodeID    string `json:"node_id"`
 	Instance  string `json:"instance"`
 	ClusterID string `json:"cluster_id"` // empty until the node joined or bootstrapped a cluster
 	Left      bool   `json:"left"`       // the node left or was removed; it starts again only as a new instance
 
-	Server raft.ServerID `json:"-"` // this instance in Raft
-	Boot   []byte        `json:"-"` // random for each process start: reports of an earlier process are ignored
+	Server raft.ServerID `json:"-"` // server id of this instance in Raft
+	Boot   []byte        `json:"-"` // random for each process start; distinguishes its reports from older ones
 
 	dir  string
 	lock *os.File
 	mu   sync.Mutex // guards ClusterID and Left
 }
 
-// raftID returns the name of an instance in Raft.
+// raftID returns the server id of an instance in Raft.
 func raftID(nodeID, instance string) raft.ServerID { return raft.ServerID(nodeID + "/" + instance) }
 
-// NodeOf returns the node id in the name of an instance.
+// NodeOf returns the node id in a server id.
 func NodeOf(id raft.ServerID) string {
 	name, _, _ := strings.Cut(string(id), "/")
 	return name
@@ -82,9 +82,9 @@ func (id *Identity) Cluster() string {
 	return id.ClusterID
 }
 
-// Bind records the cluster that the data directory belongs to; it is durable on return. fresh
-// reports whether the directory was unbound before. It returns ErrUnprocessable if the directory
-// belongs to another cluster.
+// Bind records the cluster that the data directory belongs to; the record is durable on return. The
+// result fresh reports whether the directory was unbound before. It returns ErrUnprocessable if the
+// directory belongs to another cluster.
 func (id *Identity) Bind(cluster string) (fresh bool, err error) {
 	id.mu.Lock()
 	defer id.mu.Unlock()
@@ -112,8 +112,8 @@ func (id *Identity) MarkLeft() error {
 	return id.save()
 }
 
-// Check completes an interrupted [Replace] in dir, and returns the error that Open would then
-// return. The caller holds the lock.
+// Check completes an interrupted [Replace] in dir, and returns the error that Open would return
+// afterwards. The caller holds the lock.
 func Check(dir, nodeID string, rejoin bool) error {
 	_, err := Complete(dir)
 	if err == nil {
@@ -142,7 +142,7 @@ func readIdentity(dir, nodeID string, rejoin bool) (*Identity, error) {
 }
 
 // findIdentity returns the identity of dir, or nil if dir is new. It returns an error if the node
-// must not start from dir. If the result has Left set, the node rejoins.
+// must not start from dir. If the result has Left set, the node rejoins as a new instance.
 func findIdentity(dir, nodeID string, rejoin bool) (*Identity, error) {
 	b, err := os.ReadFile(filepath.Join(dir, identityFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -178,7 +178,7 @@ func parseIdentity(dir string, b []byte) (*Identity, error) {
 	return id, nil
 }
 
-// StateDir is the directory of the state below the data directory.
+// StateDir is the name of the state's directory inside the data directory.
 const StateDir = "state"
 
 const (
@@ -191,7 +191,7 @@ const (
 var dataFiles = []string{raftstore.LogFile, raftstore.SnapshotDir, StateDir}
 
 // checkComplete returns ErrDamaged if the log or the state of a member is missing. Without its log
-// the node could vote twice. A new state would lack the entries that the log dropped.
+// the node could vote twice. An empty state would lack the entries that the log no longer contains.
 func (id *Identity) checkComplete() error {
 	if id.ClusterID == "" {
 		return nil
@@ -231,7 +231,7 @@ func checkEmpty(dir string) error {
 		dir, strings.Join(found, ", "), identityFile)
 }
 
-// Generate generates a new instance; it is durable on return.
+// Generate generates a new instance. Its identity is durable on return.
 func Generate(dir, nodeID string) (*Identity, error) {
 	b := make([]byte, 8)
 	if _, err := rand.Read(b); err != nil {
@@ -242,7 +242,7 @@ func Generate(dir, nodeID string) (*Identity, error) {
 	return id, id.save()
 }
 
-// save writes the identity; it is durable on return. The caller holds mu, or is the only user.
+// save writes the identity, which is durable on return. The caller holds mu, or is the only user.
 func (id *Identity) save() error {
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err == nil {

@@ -26,7 +26,7 @@ func open(t *testing.T, dir string, rejoin bool) *datadir.Identity {
 	return id
 }
 
-// member fills dir like a member of a cluster.
+// member writes the files of a member of the cluster c1 to dir.
 func member(t *testing.T, dir string) *datadir.Identity {
 	t.Helper()
 	id := open(t, dir, false)
@@ -66,7 +66,8 @@ func TestOpen_SameDirectory_IsSameInstance(t *testing.T) {
 	}
 }
 
-// Each of these directories would let a node vote twice, or serve a state that it does not have.
+// A node that started from one of these directories could vote twice, or serve from an incomplete
+// state.
 func TestOpen_UnsafeDirectory_Refused(t *testing.T) {
 	remove := func(name string) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
@@ -116,7 +117,7 @@ func TestOpen_UnsafeDirectory_Refused(t *testing.T) {
 				_ = id.Close()
 			}
 			if got := datadir.Check(dir, "node1", false); tt.name != "in use" && fmt.Sprint(got) != fmt.Sprint(err) {
-				t.Errorf("check: got %v, want %v", got, err) // its caller holds the lock
+				t.Errorf("check: got %v, want %v", got, err) // the caller of Check holds the lock
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.want) || tt.is != nil && !errors.Is(err, tt.is) {
 				t.Errorf("got %v, want an error with %q (%v)", err, tt.want, tt.is)

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	stagedDir = "recovery.tmp" // of a new member that may be incomplete
-	readyDir  = "recovery"     // of a complete new member, which replaces the current one
+	stagedDir = "recovery.tmp" // directory of a new member that may be incomplete
+	readyDir  = "recovery"     // directory of a complete new member, which replaces the current one
 )
 
 // RecordFile describes the recovery that created a data directory.
@@ -21,7 +21,7 @@ const RecordFile = "recovery.json"
 
 // OpenMember locks dir and reads the identity of the member that it belongs to. It writes only the
 // lock file, and only in the data directory of a node. If a replacement was interrupted, the result
-// is nil, and the caller must call Complete. unlock is set unless err is.
+// is nil, and the caller must call Complete. unlock is nil only if err is not.
 //
 // It returns ErrConflict if a process uses dir, and ErrUnprocessable if dir belongs to no member of
 // a cluster.
@@ -77,9 +77,9 @@ func Stage(dir string) (string, error) {
 	return staged, nil
 }
 
-// Replace puts the staged member, which must be complete and durable, in the place of the current
-// one. After a crash, once Open or Complete has run, dir holds either the current member or the new
-// one. One rename decides which. The caller holds the lock of dir.
+// Replace replaces the current member with the staged member, which must be complete and durable.
+// If the process crashes during Replace, the next Open or Complete leaves either the current member
+// or the new one in dir. One rename decides which. The caller holds the lock of dir.
 func Replace(dir string) error {
 	staged := filepath.Join(dir, stagedDir)
 	err := durable.SyncDir(staged)
@@ -97,10 +97,10 @@ func Replace(dir string) error {
 }
 
 // Complete finishes a Replace that a crash interrupted, and removes a staged member that was never
-// complete. It reports whether it put a new member in place. The caller holds the lock of dir.
+// complete. It reports whether it replaced the member. The caller holds the lock of dir.
 func Complete(dir string) (replaced bool, err error) {
 	if err := os.RemoveAll(filepath.Join(dir, stagedDir)); err != nil {
-		return false, fmt.Errorf("remove leftover: %w", err)
+		return false, fmt.Errorf("remove staged member: %w", err)
 	}
 	if !exists(filepath.Join(dir, readyDir)) {
 		return false, nil
@@ -113,9 +113,9 @@ func Complete(dir string) (replaced bool, err error) {
 	return true, nil
 }
 
-// replaceSteps returns the steps of Complete. Each may be repeated, even after a part of it, and
-// after later ones. While a directory mixes two members it has no identity, so an older program
-// without readyDir refuses it.
+// replaceSteps returns the steps of Complete. Each step may be repeated, even if it was interrupted
+// or if later steps have already run. While a directory contains files of two members, it has no
+// identity file. So an older program, which does not support readyDir, refuses to start from it.
 func replaceSteps(dir string) []func() error {
 	ready := filepath.Join(dir, readyDir)
 	steps := []func() error{func() error {
@@ -139,8 +139,8 @@ func removeIfExists(path string) error {
 	return nil
 }
 
-// move moves a file or directory, and replaces one of the same name. If the first directory does
-// not have it, it has already been moved, and move does nothing.
+// move moves the named file or directory between two directories, and replaces one of the same
+// name. If the source does not exist, an earlier call has moved it, and move does nothing.
 func move(from, to, name string) error {
 	source, target := filepath.Join(from, name), filepath.Join(to, name)
 	if !exists(source) {

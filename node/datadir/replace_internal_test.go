@@ -32,7 +32,8 @@ func fill(t *testing.T, dir, nodeID, cluster string) {
 	}
 }
 
-// stagedMember returns a directory of a member of the cluster "old" with a staged one of "new".
+// stagedMember returns the directory of a member of the cluster "old", which contains a staged
+// member of the cluster "new".
 func stagedMember(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -48,8 +49,8 @@ func stagedMember(t *testing.T) (dir string) {
 	return dir
 }
 
-// wantMember fails the test unless the next start finds the whole member of a cluster, and nothing
-// else.
+// wantMember fails the test unless the next start finds all files of a member of the named cluster,
+// and no others.
 func wantMember(t *testing.T, what, dir, cluster string) {
 	t.Helper()
 	id, err := Open(dir, "node1", false)
@@ -76,7 +77,8 @@ func wantMember(t *testing.T, what, dir, cluster string) {
 	}
 }
 
-// A crash between any two steps, and a second run of each step, leaves one whole member.
+// After a crash between any two steps, and after a second run of each step, dir contains one whole
+// member.
 func TestReplace_CrashAtAnyStep_OneWholeMember(t *testing.T) {
 	dir := stagedMember(t)
 	wantMember(t, "before Replace", dir, "old")
@@ -98,7 +100,7 @@ func TestReplace_CrashAtAnyStep_OneWholeMember(t *testing.T) {
 				t.Fatalf("step %d: %v", k, err)
 			}
 		}
-		// The crash was in the middle of the next step: a directory is partly removed.
+		// Simulate a crash in the middle of the next step, which has removed a part of a directory.
 		if exists(filepath.Join(ready, StateDir)) {
 			if err := os.Remove(filepath.Join(dir, StateDir, "CURRENT")); err != nil {
 				t.Fatal(err)

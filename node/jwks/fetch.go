@@ -35,16 +35,17 @@ var ErrAddress = errors.New("address is not allowed")
 // A Config configures a [Fetcher]. The zero value verifies certificates with the system's roots,
 // connects directly and allows public addresses only.
 type Config struct {
-	CAFile string // PEM file of the roots that replace those of the system; it is read at each fetch
+	CAFile string // PEM file of the roots that replace the system's roots; it is read at each fetch
 	// Allow lists networks beyond the public ones. A server in a loopback, link-local, private or
 	// otherwise reserved network must be in one of them.
 	Allow []netip.Prefix
-	// Proxy is the HTTP proxy for every fetch, or nil. The proxy resolves names, so only the proxy
-	// can check the addresses of names.
+	// Proxy is the HTTP proxy for every fetch, or nil. The proxy resolves host names, so only the
+	// proxy can check the resolved addresses.
 	Proxy *url.URL
 }
 
-// A Fetcher fetches key sets. It may be used concurrently and keeps no connection.
+// A Fetcher fetches key sets. It may be used concurrently, and closes its connection after each
+// fetch.
 type Fetcher struct{ cfg Config }
 
 // NewFetcher returns a fetcher.
@@ -53,7 +54,7 @@ func NewFetcher(cfg Config) *Fetcher { return &Fetcher{cfg: cfg} }
 // A Set is a fetched key set.
 type Set struct {
 	Keys   []revoked.IssuerKey
-	MaxAge time.Duration // how long the set may be cached; 0: the server set no limit
+	MaxAge time.Duration // time for which the set may be cached; 0: the server set no limit
 }
 
 // Fetch fetches the set at uri. It waits for at most 5 seconds. It returns an error for a set
@@ -137,7 +138,7 @@ func (f *Fetcher) transport() (*http.Transport, error) {
 		}
 		tlsConfig.RootCAs = x509.NewCertPool()
 		if !tlsConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, errors.New("read jwks_ca_file: no certificate in it")
+			return nil, errors.New("read jwks_ca_file: file contains no certificate")
 		}
 	}
 	dialer := net.Dialer{Timeout: fetchTimeout}
@@ -176,8 +177,9 @@ func (f *Fetcher) check(addr netip.Addr) error {
 	return fmt.Errorf("%w: %s is not public, and is not in jwks_allow_networks", ErrAddress, addr)
 }
 
-// reserved lists the networks that are not public although Go counts them as global unicast. They
-// are this host, shared addresses (RFC 6598), protocol assignments, benchmarks and the class E.
+// reserved lists the networks that are not public, although Go classifies them as global unicast.
+// They are for this host, shared addresses (RFC 6598), protocol assignments, benchmarks and class
+// E, and two more IPv6 networks.
 var reserved = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"),
 	netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("198.18.0.0/15"),
@@ -185,9 +187,9 @@ var reserved = []netip.Prefix{
 	netip.MustParsePrefix("fec0::/10"),
 }
 
-// isPublic reports whether an address is in no loopback, link-local, private or reserved network.
-// An IPv6 address that embeds an IPv4 address (NAT64, RFC 6052; 6to4, RFC 3056) is as public as the
-// latter.
+// isPublic reports whether an address is outside all loopback, link-local, private and reserved
+// networks. An IPv6 address that embeds an IPv4 address (NAT64, RFC 6052; 6to4, RFC 3056) is public
+// if and only if the IPv4 address is.
 func isPublic(addr netip.Addr) bool {
 	if !addr.IsGlobalUnicast() || addr.IsPrivate() {
 		return false
@@ -208,8 +210,8 @@ func isPublic(addr netip.Addr) bool {
 }
 
 // maxAge returns how long a response may be cached, from Cache-Control and Age (RFC 9111 sections
-// 5.1 and 5.2.2). It returns 0 if the response has neither, and a second if the response must not
-// be cached.
+// 5.1 and 5.2.2). It returns 0 if the response has no max-age, and one second if the response must
+// not be cached.
 func maxAge(h http.Header) time.Duration {
 	var age time.Duration
 	for _, line := range h.Values("Cache-Control") {

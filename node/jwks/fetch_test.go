@@ -40,7 +40,8 @@ func set(t testing.TB) []byte {
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
-// serve starts a server and returns its URI and a configuration that reaches it.
+// serve starts a server. It returns the server's URI and a configuration that allows fetches from
+// it.
 func serve(t testing.TB, h http.HandlerFunc) (string, jwks.Config) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
@@ -71,7 +72,7 @@ func TestFetch_Set_IsRead(t *testing.T) {
 	}
 }
 
-func TestFetch_MaxAge_IsThatOfTheServer(t *testing.T) {
+func TestFetch_MaxAge_ComesFromTheResponse(t *testing.T) {
 	keys := set(t)
 	var header atomic.Value
 	uri, cfg := serve(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -92,7 +93,7 @@ func TestFetch_MaxAge_IsThatOfTheServer(t *testing.T) {
 
 // A fetch from a server that sends a bad set, redirects, sends too much or fails returns an error.
 // The error does not contain the URI.
-func TestFetch_BadServers_FailTheFetch(t *testing.T) {
+func TestFetch_BadServer_ReturnsError(t *testing.T) {
 	keys := set(t)
 	private := bytes.Replace(keys, []byte(`"kid"`), []byte(`"d":"AA","kid"`), 1)
 	var other atomic.Int32
@@ -161,9 +162,8 @@ func TestFetch_BadServers_FailTheFetch(t *testing.T) {
 	}
 }
 
-// A fetch from a server that hangs, before or within its answer, ends with its context or at the
-// time limit.
-func TestFetch_HangingServer_EndsWithTheContext(t *testing.T) {
+// A fetch from a server that hangs before or during its response ends when the context ends.
+func TestFetch_HangingServer_StopsWithTheContext(t *testing.T) {
 	for name, before := range map[string]string{"before the answer": "", "within the body": `{"keys":[`} {
 		reached := make(chan struct{})
 		uri, cfg := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -183,7 +183,7 @@ func TestFetch_HangingServer_EndsWithTheContext(t *testing.T) {
 	}
 }
 
-func TestFetch_SilentServer_EndsWithTheTimeLimit(t *testing.T) {
+func TestFetch_SilentServer_StopsAtTheTimeLimit(t *testing.T) {
 	t.Parallel()
 	uri, cfg := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	_, err := jwks.NewFetcher(cfg).Fetch(t.Context(), uri)
@@ -211,7 +211,7 @@ func TestFetch_Certificate_IsVerified(t *testing.T) {
 	}
 }
 
-// Fetch checks the address when it connects, after DNS.
+// Fetch checks the address when it connects, after the DNS lookup.
 func TestFetch_Address_MustBeAllowed(t *testing.T) {
 	uri, cfg := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("got a request, want none") })
 	port := uri[strings.LastIndexByte(uri, ':'):]
@@ -235,9 +235,9 @@ func TestFetch_OtherSchemes_AreRefused(t *testing.T) {
 	}
 }
 
-// Fetch uses only the configured proxy, never one from the environment. A proxy resolves names;
-// Fetch checks a literal address before it connects.
-func TestFetch_Proxy_OnlyTheConfiguredOne(t *testing.T) {
+// Fetch uses only the configured proxy, never one from the environment. A proxy resolves host
+// names, but Fetch itself checks a literal address before it connects.
+func TestFetch_Proxy_UsesOnlyTheConfiguredProxy(t *testing.T) {
 	var connects atomic.Int32
 	keys := set(t)
 	uri, cfg := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(keys) })
@@ -269,7 +269,7 @@ func TestFetch_Proxy_OnlyTheConfiguredOne(t *testing.T) {
 	}
 }
 
-// tunnel connects the client of a proxy with the target.
+// tunnel serves a CONNECT request: it connects the proxy's client to the target.
 func tunnel(t *testing.T, w http.ResponseWriter, target string) {
 	up, err := net.Dial("tcp", target)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 )
 
 // A Collector reports the keys of all issuers, from this node's copy of the state, and the fetches
-// of its runner. Only the leader, where the runner runs, has series of fetches.
+// of its runner. The runner runs only on the leader, so only the leader has series of fetches.
 type Collector struct {
 	runner                            *Runner
 	issuers, keys, last, age, failing *prometheus.Desc

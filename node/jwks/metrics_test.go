@@ -16,7 +16,8 @@ import (
 	"revoked/node/jwks"
 )
 
-// gathered returns the series of a collector: name{values of the labels}.
+// gathered returns the values of a collector's series by series name, in the form name{label
+// values}.
 func gathered(t *testing.T, c prometheus.Collector) map[string]float64 {
 	t.Helper()
 	reg := prometheus.NewPedanticRegistry()
@@ -40,7 +41,7 @@ func gathered(t *testing.T, c prometheus.Collector) map[string]float64 {
 }
 
 // The leader reports the fetches; every node reports the keys that it has.
-func TestCollector_Fetches_AskLeader(t *testing.T) {
+func TestCollector_Fetches_OnlyOnLeader(t *testing.T) {
 	w := newWorld("a")
 	w.issuers = append(w.issuers, &revoked.Issuer{Name: "given", Keys: []revoked.IssuerKey{
 		{State: revoked.KeyActive}, {State: revoked.KeyRetired}, {State: revoked.KeyBanned}, {State: revoked.KeyBanned},
@@ -60,7 +61,7 @@ func TestCollector_Fetches_AskLeader(t *testing.T) {
 	}
 	answer := w.answer
 	w.answer = func(context.Context) (jwks.Set, error) {
-		time.Sleep(5 * time.Second) // of virtual time
+		time.Sleep(5 * time.Second) // virtual time
 		return jwks.Set{}, errors.New("status 500")
 	}
 	var last *jwks.Collector

@@ -23,9 +23,9 @@ type RunnerConfig struct {
 	// Issuers returns the issuers of the state. Those with a JWKSURI are fetched.
 	Issuers func() []*revoked.Issuer
 	Fetch   func(ctx context.Context, uri string) (Set, error)
-	// Store commits the keys of an issuer, which replace those of its current version. It returns the
-	// log index once it is applied here. Equal keys change nothing. by is the client that requested
-	// the fetch, or zero.
+	// Store commits fetched keys of an issuer, which replace the current keys. It returns the log
+	// index once this node has applied it. Equal keys change nothing. The actor by is the client that
+	// requested the fetch, or zero.
 	Store func(
 		ctx context.Context, by revoked.Actor, i *revoked.Issuer, keys []revoked.IssuerKey,
 	) (index uint64, err error)
@@ -37,15 +37,15 @@ type RunnerConfig struct {
 // concurrently.
 type Runner struct {
 	cfg     RunnerConfig
-	slots   chan struct{} // a slot for each fetch in progress
+	slots   chan struct{} // contains a value for each fetch in progress
 	changed chan struct{}
 
 	mu      sync.Mutex
 	workers map[string]*worker // by name; nil unless Run runs
 }
 
-// NewRunner returns a runner, which does nothing until Run. Run may be called again after it has
-// returned, in a later term.
+// NewRunner returns a runner, which does nothing until Run is called. Run may be called again in a
+// later term, after it has returned.
 func NewRunner(cfg RunnerConfig) *Runner {
 	return &Runner{cfg: cfg, slots: make(chan struct{}, maxFetches), changed: make(chan struct{}, 1)}
 }
@@ -53,28 +53,28 @@ func NewRunner(cfg RunnerConfig) *Runner {
 // A State describes the fetches of an issuer.
 type State struct {
 	At     time.Time // end of the last fetch; zero: none yet
-	OK     bool      // the last fetch succeeded
+	OK     bool      // whether the last fetch succeeded
 	Error  string    // why the last fetch failed
-	NextAt time.Time // when the next fetch is due
+	NextAt time.Time // time at which the next fetch is due
 
-	Failures int       // fetches that failed since the last one that succeeded
-	Since    time.Time // end of the last fetch that succeeded, or the start of the first
+	Failures int       // number of failed fetches since the last success
+	Since    time.Time // end of the last successful fetch; before that, the start of the worker
 }
 
 // An Outcome is the result of a requested fetch.
 type Outcome struct {
-	Index   uint64 // log index of the keys, or of the state that already had them
+	Index   uint64 // log index at which the state has the fetched keys
 	Changed bool
-	Shared  bool // a scheduled fetch, or one for another caller, also served this call
+	Shared  bool // whether a scheduled fetch, or one for another caller, served this call
 }
 
-// A worker fetches the keys of one issuer. The mutex of the runner guards it.
+// A worker fetches the keys of one issuer. The runner's mutex guards its fields.
 type worker struct {
 	name, uri string
 	schedule  Schedule
 	state     State
 	running   *attempt
-	asked     *attempt // the next attempt
+	asked     *attempt // requested attempt that has not begun
 	wake      chan struct{}
 	stop      context.CancelFunc
 	done      chan struct{}
@@ -82,7 +82,7 @@ type worker struct {
 
 // An attempt is one fetch, for all callers that wait for it.
 type attempt struct {
-	by      revoked.Actor // the caller that requested it first, for the audit log; zero: none
+	by      revoked.Actor // first caller that requested the attempt, for the audit log; zero: none
 	done    chan struct{}
 	outcome Outcome
 	err     error
@@ -113,7 +113,7 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
-// Changed makes the runner look at the list of issuers soon.
+// Changed makes the runner read the list of issuers immediately instead of at the next interval.
 func (r *Runner) Changed() {
 	select {
 	case r.changed <- struct{}{}:
@@ -161,10 +161,10 @@ func (r *Runner) stopOthers(uris map[string]string) (stopped []*worker) {
 	return stopped
 }
 
-// Refresh fetches the keys of an issuer now, for by, and waits for the result. Calls during a fetch
-// share it. It returns ErrQuota if a fetch began less than MinInterval ago. It returns
-// ErrNotCurrent for a failed fetch and for an issuer whose keys are not fetched, and ErrNoLeader if
-// this node does not lead.
+// Refresh fetches the keys of an issuer now, on behalf of the actor by, and waits for the result.
+// Calls during a fetch share that fetch. It returns ErrQuota if a fetch began less than MinInterval
+// ago. It returns ErrNotCurrent for a failed fetch and for an issuer whose keys are not fetched,
+// and ErrNoLeader if this node does not lead.
 func (r *Runner) Refresh(ctx context.Context, by revoked.Actor, name string) (Outcome, error) {
 	a, shared, err := r.ask(by, name)
 	if err != nil {
@@ -180,8 +180,8 @@ func (r *Runner) Refresh(ctx context.Context, by revoked.Actor, name string) (Ou
 	}
 }
 
-// ask returns the attempt that a caller of Refresh waits for. It returns a fetch in progress,
-// although that began earlier: MinInterval forbids another one so soon.
+// ask returns the attempt that a caller of Refresh waits for. If a fetch is in progress, ask
+// returns that fetch, because MinInterval does not allow another fetch so soon.
 func (r *Runner) ask(by revoked.Actor, name string) (a *attempt, shared bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -209,8 +209,8 @@ func (r *Runner) ask(by revoked.Actor, name string) (a *attempt, shared bool, er
 
 var errNotRunning = fmt.Errorf("%w: this node does not fetch keys", revoked.ErrNoLeader)
 
-// States returns the state of the fetches of each issuer. It returns false if this node does not
-// fetch.
+// States returns the fetch state of each issuer by name. It returns false if this node does not
+// fetch keys.
 func (r *Runner) States() (map[string]State, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -268,7 +268,7 @@ func (r *Runner) pause(ctx context.Context, w *worker) bool {
 	}
 }
 
-// begin returns the attempt that the fetch serves.
+// begin starts and returns the requested attempt, or a new one if none was requested.
 func (r *Runner) begin(w *worker) *attempt {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -277,7 +277,7 @@ func (r *Runner) begin(w *worker) *attempt {
 		a = &attempt{done: make(chan struct{})}
 	} else {
 		select {
-		case <-w.wake: // the fetch was due just when it was requested
+		case <-w.wake: // the timer fired just when a fetch was requested
 		default:
 		}
 	}
@@ -286,8 +286,8 @@ func (r *Runner) begin(w *worker) *attempt {
 	return a
 }
 
-// store commits a fetched set, on the newest record of the issuer. The operation has the keys
-// version of that record, so Apply refuses keys that were fetched from an old address.
+// store commits a fetched set for the newest record of the issuer. The operation has the keys
+// version of that record, so Apply refuses keys that were fetched from an old URI.
 func (r *Runner) store(ctx context.Context, by revoked.Actor, name string, set Set) (Outcome, error) {
 	i := r.issuer(name)
 	if i == nil {
@@ -311,9 +311,9 @@ func (r *Runner) issuer(name string) *revoked.Issuer {
 	return nil
 }
 
-// end records the result of a fetch and wakes the callers that wait. Only the first of several
-// failures is logged, and the first success after them: an issuer that is down for days would fill
-// the log.
+// end records the result of a fetch and wakes the callers that wait for it. It logs only the first
+// of several failures, and the first success after them. Otherwise an issuer that is down for days
+// would fill the log.
 func (r *Runner) end(ctx context.Context, w *worker, a *attempt, set Set) {
 	missing := false
 	if i := r.issuer(w.name); i != nil {
@@ -343,6 +343,6 @@ func (r *Runner) end(ctx context.Context, w *worker, a *attempt, set Set) {
 	case a.err != nil && !failing && !errors.Is(a.err, revoked.ErrConflict):
 		r.cfg.Log.Warn("cannot fetch keys of issuer", "issuer", w.name, "error", w.state.Error)
 	case a.err == nil && failing:
-		r.cfg.Log.Info("keys of issuer fetched again", "issuer", w.name)
+		r.cfg.Log.Info("fetched keys of issuer after failures", "issuer", w.name)
 	}
 }

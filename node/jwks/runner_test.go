@@ -15,7 +15,7 @@ import (
 	"revoked/node/jwks"
 )
 
-// A world is the state and the servers that a runner works on, in the virtual time of a synctest
+// A world simulates the state and the servers that a runner uses, in the virtual time of a synctest
 // bubble.
 type world struct {
 	mu      sync.Mutex
@@ -99,7 +99,7 @@ func (w *world) count() int {
 	return len(w.fetches)
 }
 
-// run runs a test with a runner that leads until its end.
+// run runs a test with a Runner whose Run is active until the test ends.
 func (w *world) run(t *testing.T, test func(t *testing.T, r *jwks.Runner)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -139,8 +139,8 @@ func TestRunner_Fetches_FollowTheSchedule(t *testing.T) {
 	}
 }
 
-// At most one fetch begins in 30 seconds, however many callers request one. Callers that request
-// one during a fetch share it.
+// At most one fetch begins in 30 seconds, regardless of the number of callers that request one.
+// Callers that request a fetch during a fetch share the running one.
 func TestRunner_Refresh_IsSharedAndLimited(t *testing.T) {
 	w := newWorld("a")
 	w.run(t, func(t *testing.T, r *jwks.Runner) {
@@ -214,7 +214,8 @@ func TestRunner_Failures_BackOffAndAreLoggedOnce(t *testing.T) {
 		}
 		w.set(func() { w.answer = good })
 		time.Sleep(30 * time.Minute)
-		if states, _ = r.States(); !states["a"].OK || strings.Count(w.log.String(), "fetched again") != 1 {
+		states, _ = r.States()
+		if n := strings.Count(w.log.String(), "fetched keys of issuer after failures"); !states["a"].OK || n != 1 {
 			t.Errorf("repaired: got %+v, log:\n%s", states, w.log.String())
 		}
 	})

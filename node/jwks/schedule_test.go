@@ -54,8 +54,8 @@ func TestSchedule_Failures_BackOff(t *testing.T) {
 	}
 }
 
-// Fetches of one issuer begin at least 30 seconds apart, whatever their causes.
-func TestSchedule_Fetches_AreApart(t *testing.T) {
+// Fetches of one issuer begin at least 30 seconds apart, whatever their reasons are.
+func TestSchedule_Fetches_KeepMinInterval(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s jwks.Schedule
 		if !s.Next().IsZero() || s.Wait(start) != 0 {

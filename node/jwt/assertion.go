@@ -30,17 +30,17 @@ func ParseAssertion(raw string) (*Assertion, error) {
 	return &Assertion{t, strings.Clone(t.issuer)}, nil
 }
 
-// ClientID returns the client that the assertion claims to be from. It is unverified: use it only
-// to find the record.
+// ClientID returns the id of the client that the assertion names. The id is unverified: use it only
+// to find the client's record.
 func (a *Assertion) ClientID() string { return a.clientID }
 
 // Verify verifies the assertion with the keys of a client, and checks its claims at the time now.
-// skew is how much the clocks of the client and of this node may differ. audience is the issuer
-// identifier of the cluster, the only audience that the assertion may have (RFC 10070).
+// The clocks of the client and of this node may differ by skew. The only audience that the
+// assertion may have is audience, the issuer identifier of the cluster (RFC 10070).
 //
-// If a key of the client has signed an assertion that is refused, problem gives the reason for the
-// client. Otherwise problem is empty, so that a caller that cannot authenticate learns nothing. The
-// caller of Verify must also reject an assertion whose Key was already used.
+// If Verify refuses an assertion that a key of the client has signed, problem tells the client why.
+// Otherwise problem is empty, so that a caller that cannot authenticate learns nothing. The caller
+// of Verify must also reject an assertion whose Key was already used.
 func (a *Assertion) Verify(c *revoked.Client, audience string, now revoked.Time, skew time.Duration) (
 	v revoked.VerifiedAssertion, problem string, ok bool,
 ) {
@@ -79,9 +79,9 @@ func (a *Assertion) Verify(c *revoked.Client, audience string, now revoked.Time,
 	}, "", true
 }
 
-// isAssertionType reports whether typ is a type of assertions, or absent. RFC 10070 recommends
-// client-authentication+jwt, but allows an absent type. A token of another type must not pass as an
-// assertion (RFC 8725 section 3.11).
+// isAssertionType reports whether typ is absent or is a type that an assertion may have. RFC 10070
+// recommends client-authentication+jwt, but allows an absent type. A token of another type must not
+// pass as an assertion (RFC 8725 section 3.11).
 func isAssertionType(typ string) bool {
 	const prefix = "application/"
 	if len(typ) > len(prefix) && strings.EqualFold(typ[:len(prefix)], prefix) {
@@ -99,8 +99,8 @@ func (a *Assertion) hasAudience(audience string) bool {
 	return aud != nil && aud.kind == text && aud.text == audience
 }
 
-// signer returns the key of the client that made the signature, or nil. Only the client's record
-// decides which keys exist and which algorithm fits each of them, as with [Verifier] for issuers.
+// signer returns the client's key that made the signature, or nil. Only the client's record decides
+// which keys exist and which algorithm fits each of them, as with [Verifier] for issuers.
 func (a *Assertion) signer(c *revoked.Client) *revoked.IssuerKey {
 	v := Verifier{issuer: &revoked.Issuer{}}
 	for i := range c.Keys {

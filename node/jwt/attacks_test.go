@@ -11,10 +11,10 @@ import (
 	"revoked"
 )
 
-// The test forges tokens by the attacks of RFC 8725 section 2, and by those known against JWT
-// libraries. No token may be verified: it could be active, or end the tokens of another user
-// (JW-02, JW-06).
-func TestVerify_Attacks_AreNotVerified(t *testing.T) {
+// The test forges tokens with the attacks of RFC 8725 section 2, and with known attacks on JWT
+// libraries. No forged token may be verified: it could be active, or revoke the tokens of another
+// user (JW-02, JW-06).
+func TestVerify_ForgedTokens_AreRejected(t *testing.T) {
 	rs, es, ed, attacker := keys()["RS256"], keys()["ES256"], keys()["EdDSA"], newKey(t)
 	i := newIssuer(t, rs.jwk(`"kid":"rs"`), es.jwk(`"kid":"es"`), ed.jwk(`"kid":"ed"`))
 	der, err := x509.MarshalPKIXPublicKey(rs.key.Public())
@@ -82,7 +82,7 @@ func TestVerify_Attacks_AreNotVerified(t *testing.T) {
 		{"another header", b64([]byte(`{"alg":"ES256","typ":"at+jwt","kid":"es" }`)) + "." + parts[1] + "." + parts[2],
 			revoked.RefusedSignature},
 		{"one bit of the signature", flip(good), revoked.RefusedSignature},
-		{"signed by a stranger", attacker.sign(es.header("es"), payload), revoked.RefusedSignature},
+		{"signed with an unregistered key", attacker.sign(es.header("es"), payload), revoked.RefusedSignature},
 
 		// JW-08, sections 2.8, 3.11 and 3.12: other kinds of tokens of the same issuer.
 		{"ID token", es.sign(`{"typ":"JWT","alg":"ES256","kid":"es"}`, payload), revoked.RefusedType},
@@ -139,7 +139,7 @@ func TestVerify_AnyCharacterChanged_IsNotVerified(t *testing.T) {
 				}
 				changed := good[:at] + string(c) + good[at+1:]
 				if r := verify(t, i, changed); r.Verified {
-					t.Fatalf("%s: character %d changed to %c: got it verified, want a refusal", alg, at, c)
+					t.Fatalf("%s: character %d changed to %c: got verified, want rejected", alg, at, c)
 				}
 			}
 		}
@@ -162,7 +162,8 @@ func TestVerify_OtherIssuer_IsNotVerified(t *testing.T) {
 	}
 }
 
-// RFC 8725 section 3.8, C32: claims of other names, cases and nesting are not substitutes.
+// RFC 8725 section 3.8, C32: a claim with another name, case or nesting does not replace the right
+// claim.
 func TestVerify_ClaimNames_AreExact(t *testing.T) {
 	k := keys()["ES256"]
 	i := newIssuer(t, k.jwk(""))

@@ -8,8 +8,8 @@ import (
 	"revoked"
 )
 
-// Limits of the claims, in bytes or in number. They are the limits of a registration, see package
-// command.
+// Limits of the claims, in bytes or number of values. They equal the limits of a registration in
+// package command.
 const (
 	maxID     = 512
 	maxScope  = 8192
@@ -17,10 +17,10 @@ const (
 	maxCNF    = 4096
 )
 
-// readClaims returns a verified result with the claims, or RefusedClaims.
+// readClaims returns a verified result with the claims, or a result with the reason RefusedClaims.
 //
-// A token with a bad claim is refused, even if the claim has no effect here. A resource server that
-// reads the claim another way would otherwise act on it.
+// A token with a bad claim is refused, even if this package does not use the claim. Otherwise a
+// resource server that reads the claim in another way would act on it.
 func readClaims(issuer *revoked.Issuer, t *Token) Result {
 	c := claims{object: &t.claims}
 	c.distinguish(issuer)
@@ -51,10 +51,11 @@ func readClaims(issuer *revoked.Issuer, t *Token) Result {
 	return r
 }
 
-// claims reads claims. The strings that it returns do not share the memory of the token.
+// The claims type reads the claims of one token. The strings that it returns do not share the
+// token's memory.
 type claims struct {
 	object *value
-	bad    string // name of the first claim of a wrong type or over its limit; never its value
+	bad    string // name of the first invalid claim; never the claim's value
 }
 
 // require refuses the token because of a claim unless ok is true.
@@ -90,8 +91,9 @@ func (c *claims) text(name string, limit int) string {
 	return strings.Clone(v.text)
 }
 
-// optional returns a claim whose name the operator chose; without a name it is absent. So a record
-// without a session or grant claim never revokes more than the token.
+// optional returns a claim whose name the operator chose. If the name is empty, the claim counts as
+// absent. So if the issuer's record names no session or grant claim, a revocation of the token
+// never covers other tokens.
 func (c *claims) optional(name string) string {
 	if name == "" {
 		return ""
@@ -99,8 +101,8 @@ func (c *claims) optional(name string) string {
 	return c.text(name, maxID)
 }
 
-// client returns the client that the token was issued to, or "" if the token does not name it. A
-// client_id of the wrong type does not fall back to azp. Otherwise the token would belong to a
+// client returns the client that the token was issued to, or "" if the token does not name it. If
+// client_id has the wrong type, azp is not used instead. Otherwise the token would belong to a
 // client that its issuer did not mean.
 func (c *claims) client(name string) string {
 	if name == "" {
@@ -114,8 +116,8 @@ func (c *claims) client(name string) string {
 	return client
 }
 
-// membership reads the claims by an earlier mapping. An invalid claim is treated as absent, because
-// the token did not verify with it then.
+// membership reads the claims with the earlier mapping m. An invalid claim counts as absent,
+// because the token did not verify under that mapping.
 func (c *claims) membership(m revoked.ClaimMapping) revoked.Membership {
 	read := func(get func(*claims) string) string {
 		then := claims{object: c.object}
@@ -133,8 +135,9 @@ func (c *claims) membership(m revoked.ClaimMapping) revoked.Membership {
 }
 
 // second returns a NumericDate in whole seconds. It returns 0 only if the claim is absent or bad.
-// As an expiry, 0 would mean "never", so the second 0 becomes one microsecond. up rounds nbf up, so
-// that a fraction never makes a token active early; iat and exp are rounded down.
+// As an expiry, 0 would mean "never", so the second 0 becomes one microsecond. If up is true,
+// second rounds up: a fraction in nbf must not make a token active early. It rounds iat and exp
+// down.
 func (c *claims) second(name string, up bool) revoked.Time {
 	v := c.object.get(name)
 	if v == nil {
@@ -152,8 +155,8 @@ func (c *claims) second(name string, up bool) revoked.Time {
 	return max(1, revoked.Time(s*1e6))
 }
 
-// scope returns scope (RFC 9068 section 2.2.3), or scp. scope wins, because it is the standard.
-// Both must be well formed if they are there.
+// scope returns the claim scope (RFC 9068 section 2.2.3), or scp if the standard claim scope is
+// absent. Both must be well formed if present.
 func (c *claims) scope() string {
 	scope, other := c.scopes("scope"), c.scopes("scp")
 	if c.object.get("scope") == nil {
@@ -162,9 +165,9 @@ func (c *claims) scope() string {
 	return scope
 }
 
-// scopes returns a claim that is a string of scopes with spaces between them, or a list of scopes,
-// which some issuers send. The result is the string. A name with a space in a list would become two
-// scopes in the string, so it is bad.
+// scopes returns a claim as a string of scopes with spaces between them. The claim is such a string
+// or, from some issuers, a list of scopes. In a list, a name with a space is invalid, because it
+// would become two scopes in the string.
 func (c *claims) scopes(name string) string {
 	v := c.object.get(name)
 	if v == nil || v.kind != array {
@@ -189,8 +192,8 @@ func (c *claims) username() string {
 	return preferred
 }
 
-// audience returns aud, a string or a list (RFC 7519 section 4.1.3). An empty audience is bad: it
-// would match a resource server without a name.
+// audience returns aud, a string or a list (RFC 7519 section 4.1.3). An empty audience is invalid,
+// because it would match a resource server without a name.
 func (c *claims) audience() []string {
 	v := c.object.get("aud")
 	if v == nil {
@@ -212,7 +215,7 @@ func (c *claims) audience() []string {
 	return audience
 }
 
-// confirmation returns cnf (RFC 7800 section 3.1). It is passed on unchanged: this package does not
+// confirmation returns the JSON of cnf (RFC 7800 section 3.1) unchanged. This package does not
 // check the proof of possession.
 func (c *claims) confirmation() []byte {
 	v := c.object.get("cnf")

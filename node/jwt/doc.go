@@ -7,13 +7,15 @@
 // active.
 //
 // The package accepts one encoding of each token. A second encoding would have another digest and
-// would escape a revocation of the first. ECDSA has a second valid signature for every token, the
-// twin (r, n-s): [Token.Twin] returns its digest, and callers look both up.
+// would escape a revocation of the first. ECDSA has a second valid signature for every token, (r,
+// n-s). The token with that signature is the twin: [Token.Twin] returns its digest, and callers
+// look up both digests.
 //
 // The package never fetches a key: jku, x5u and jwk in a header have no effect. The header does not
-// select the algorithm either. It must name one that the issuer and the key allow. The package
-// reads no clock, starts no goroutine and keeps no state. Its functions may be called concurrently.
+// decide which algorithm is allowed either: it must name one that the issuer and the key allow. The
+// package reads no clock, starts no goroutine and keeps no state. Its functions may be called
+// concurrently.
 //
-// Dangerous: a [Token] holds the raw token, and the getters of a Token return what its sender
-// claims. Trust only the JWT of a verified Result.
+// Dangerous: a [Token] contains the raw token, and the getters of a Token return unverified claims
+// of its sender. Trust only the JWT in a verified Result.
 package jwt

@@ -26,12 +26,12 @@ const (
 	object
 )
 
-// A value is a JSON value. Its strings share the memory of the text. So a value that outlives the
-// request must be cloned: it would keep the whole token in memory.
+// A value is a JSON value. Its strings share the memory of the JSON text. So a string that outlives
+// the request must be cloned, or it keeps the whole token in memory.
 type value struct {
 	kind    kind
-	text    string // of a text, unescaped; of a number, its literal
-	raw     string // of an object, its source
+	text    string // unescaped string of a text, or literal of a number
+	raw     string // source of an object
 	list    []value
 	members []member
 }
@@ -56,8 +56,8 @@ func (v *value) get(name string) *value {
 // repeated names at any depth, invalid UTF-8, lone surrogates and control characters, including
 // escaped ones.
 //
-// Two readers of one text must see the same claims. A parser that keeps the first of two equal
-// names and one that keeps the last would disagree about the token.
+// Two readers of one text must see the same claims. If a name is repeated, a parser that keeps the
+// first value and one that keeps the last would disagree about the token.
 func parseObject(s string) (value, error) {
 	r := reader{s: s}
 	v, err := r.value()
@@ -89,7 +89,7 @@ func (r *reader) next() byte {
 	return 0
 }
 
-// value reads one value of any kind. parseObject, not value, checks the text that follows.
+// value reads one value of any kind. It does not check the text after the value.
 func (r *reader) value() (value, error) {
 	switch c := r.next(); {
 	case c == '{':
@@ -121,11 +121,11 @@ func (r *reader) value() (value, error) {
 	return value{}, errJSON
 }
 
-// object reads an object and rejects a repeated name. A map of names begins at 16 members, so that
-// a large object costs no quadratic time.
+// object reads an object and rejects a repeated name. From 16 members on, it uses a map of names,
+// so that a large object does not take quadratic time.
 func (r *reader) object() (value, error) {
 	v, start := value{kind: object}, r.i
-	var seen map[string]bool // built for an object that is not small
+	var seen map[string]bool // nil for a small object
 	err := r.group('}', func() error {
 		if r.next() != '"' {
 			return errJSON
@@ -184,7 +184,7 @@ func (r *reader) group(end byte, read func() error) error {
 }
 
 // number returns the literal of a number in the grammar of RFC 8259 section 6. It does not convert
-// it: a float64 would round a NumericDate.
+// the literal, because a float64 would round a NumericDate.
 func (r *reader) number() (string, error) {
 	start := r.i
 	digits := func() int {
@@ -255,11 +255,11 @@ func (r *reader) text() (string, error) {
 	return "", errJSON
 }
 
-// isControl also covers DEL and the C1 controls, which RFC 8259 allows: logs and terminals
-// interpret them.
+// isControl reports whether c is a control character. It includes DEL and the C1 controls, which
+// RFC 8259 allows, because logs and terminals interpret them.
 func isControl(c rune) bool { return c < ' ' || 0x7f <= c && c <= 0x9f }
 
-// escape reads one escape, or the two of a surrogate pair.
+// escape reads one escape, or both escapes of a surrogate pair.
 func (r *reader) escape() (rune, error) {
 	if r.i+1 >= len(r.s) {
 		return 0, errJSON
@@ -299,8 +299,8 @@ func (r *reader) hex() (rune, error) {
 // lastSecond is the end of the year 9999 (RFC 3339).
 const lastSecond = 253402300799
 
-// wholeSeconds returns a NumericDate (RFC 7519 section 2) in whole seconds, computed in decimal
-// and rounded down, or up. It returns false outside of the years 1970 to 9999.
+// wholeSeconds returns a NumericDate (RFC 7519 section 2) in whole seconds, computed in decimal and
+// rounded down, or up if up is set. It returns false outside of the years 1970 to 9999.
 func wholeSeconds(literal string, up bool) (int64, bool) {
 	if len(literal) > 64 {
 		return 0, false

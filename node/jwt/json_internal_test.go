@@ -84,7 +84,7 @@ func TestParseObject_OnlyStrictJSON_IsAccepted(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
 		}
 		if tt.want && !json.Valid([]byte(tt.in)) {
-			t.Errorf("%s: got it accepted, but encoding/json rejects it", tt.name)
+			t.Errorf("%s: got accepted, but encoding/json rejects it", tt.name)
 		}
 	}
 }

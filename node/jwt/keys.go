@@ -28,22 +28,23 @@ const (
 	maxRSABits  = 8192
 )
 
-// errUnusable is returned for a key that does not verify signatures of JWTs: a key for encryption,
-// or one of an unknown kind. A set may contain such keys (RFC 7517 section 5).
+// errUnusable is returned for a key that cannot verify signatures of JWTs: a key for encryption, or
+// one of an unknown type. A set may contain such keys (RFC 7517 section 5).
 var errUnusable = errors.New("key is not for signatures of JWTs")
 
 // ParseInline reads a JWK set from an operator. It rejects a set with a private, symmetric or
-// malformed key, because the operator can correct it. The keys are active and in the order of their
-// thumbprints. The error wraps [revoked.ErrInvalid] and names the key by its place, from 1.
+// malformed key, because the operator can correct it. The returned keys are active and sorted by
+// thumbprint. The error wraps [revoked.ErrInvalid] and names the key by its position, starting at
+// 1.
 func ParseInline(set []byte) ([]revoked.IssuerKey, error) { return parseSet(set, true) }
 
 // ParseFetched reads a JWK set that an issuer publishes. It ignores symmetric and malformed keys,
-// for the issuer may publish keys for others too. It rejects a set with a private key: every reader
-// of the set can sign with it. Otherwise it is like [ParseInline].
+// because they may be meant for other readers. It rejects a set with a private key, because every
+// reader of the set can sign with that key. Otherwise it is like [ParseInline].
 func ParseFetched(set []byte) ([]revoked.IssuerKey, error) { return parseSet(set, false) }
 
-// parseSet reads a set for both callers. It never quotes the set in an error, which may hold a
-// private key.
+// parseSet implements ParseInline and ParseFetched. Its errors never quote the set, which may
+// contain a private key.
 func parseSet(set []byte, inline bool) ([]revoked.IssuerKey, error) {
 	fail := func(format string, args ...any) ([]revoked.IssuerKey, error) {
 		return nil, fmt.Errorf("%w: jwks: "+format, append([]any{revoked.ErrInvalid}, args...)...)
@@ -57,7 +58,7 @@ func parseSet(set []byte, inline bool) ([]revoked.IssuerKey, error) {
 	}
 	list := parsed.get("keys")
 	if list == nil || list.kind != array {
-		return fail("want an object with an array keys")
+		return fail("want an object with an array named keys")
 	}
 	if n := len(list.list); n > revoked.MaxKeySet {
 		return fail("too many keys (got %d, want at most %d)", n, revoked.MaxKeySet)
@@ -86,8 +87,9 @@ func parseSet(set []byte, inline bool) ([]revoked.IssuerKey, error) {
 	return keys, nil
 }
 
-// addKey adds a key. If two entries have the same key, the first stays. If they give the key the
-// same id for two algorithms, it may be used with any that fits it.
+// addKey adds a key. If two entries of a set contain the same key, addKey keeps the first. If these
+// entries also have the same key id but different algorithms, every algorithm that fits the key is
+// allowed.
 func addKey(keys []revoked.IssuerKey, k revoked.IssuerKey) []revoked.IssuerKey {
 	for i := range keys {
 		if first := &keys[i]; first.Thumbprint == k.Thumbprint {
@@ -172,7 +174,7 @@ func checkUse(use string, hasUse bool, ops *value) error {
 	var names []string
 	for _, op := range ops.list {
 		if op.kind != text || slices.Contains(names, op.text) {
-			return errors.New("key_ops: want strings, none repeated")
+			return errors.New("key_ops: want distinct strings")
 		}
 		names = append(names, op.text)
 	}
@@ -182,8 +184,8 @@ func checkUse(use string, hasUse bool, ops *value) error {
 	return nil
 }
 
-// publicKey returns the key of a JWK, or errUnusable for a kind or a curve that no algorithm here
-// uses.
+// publicKey returns the public key of a JWK. It returns errUnusable for a key type or a curve that
+// no supported algorithm uses.
 func publicKey(kty string, jwk *value) (crypto.PublicKey, error) {
 	switch kty {
 	case "RSA":
@@ -204,8 +206,8 @@ func publicKey(kty string, jwk *value) (crypto.PublicKey, error) {
 	return nil, errUnusable
 }
 
-// rsaKey reads an RSA key (RFC 7518 section 6.3.1). RFC 7518 section 3.3 demands 2048 bits; the
-// upper bound limits the time of one verification, which anyone can cause.
+// rsaKey reads an RSA key (RFC 7518 section 6.3.1). RFC 7518 section 3.3 requires at least 2048
+// bits. The upper bound limits the time of one verification, which any caller can cause.
 func rsaKey(jwk *value) (*rsa.PublicKey, error) {
 	modulus, err := octets(jwk, "n")
 	if err != nil {
@@ -249,8 +251,8 @@ func ecKey(jwk *value) (*ecdsa.PublicKey, error) {
 	return key, nil
 }
 
-// octets returns a member in base64url. Leading zeros of a number are allowed. Some issuers publish
-// them, although RFC 7518 section 2 forbids them.
+// octets decodes the named member from base64url. It accepts leading zeros in a number, because
+// some issuers publish them although RFC 7518 section 2 forbids them.
 func octets(jwk *value, name string) ([]byte, error) {
 	v := jwk.get(name)
 	if v == nil || v.kind != text {
@@ -264,8 +266,8 @@ func octets(jwk *value, name string) ([]byte, error) {
 }
 
 // fits reports whether an algorithm that an issuer may use works with a key. The algorithm must
-// match the type of the key, so that no token can use a public key as a symmetric one (RFC 8725
-// section 2.1).
+// match the key's type, so that no token can use a public key as a symmetric key (RFC 8725 section
+// 2.1).
 func fits(algorithm string, public crypto.PublicKey) bool {
 	switch k := public.(type) {
 	case *rsa.PublicKey:
@@ -279,8 +281,8 @@ func fits(algorithm string, public crypto.PublicKey) bool {
 	return false
 }
 
-// FormatKeys returns the JWK set of keys. They have no private members: the state holds public keys
-// only.
+// FormatKeys returns the JWK set of keys as JSON. It has no private members, because the state
+// holds public keys only.
 func FormatKeys(keys []revoked.IssuerKey) ([]byte, error) {
 	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
 	for i := range keys {

@@ -34,7 +34,7 @@ func ecJWK(change func(x []byte) []byte) string {
 
 func unb64(s string) []byte {
 	var out []byte
-	for _, c := range []byte(s) { // six bits each
+	for _, c := range []byte(s) { // each character encodes six bits
 		out = append(out, byte(strings.IndexByte(
 			"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", c)))
 	}
@@ -46,7 +46,7 @@ func unb64(s string) []byte {
 }
 
 // C40, RFC 8725 sections 2.2, 3.4 and 3.5: the table of keys. The error for an inline set names the
-// operator's mistake; unusable keys of a fetched set are ignored.
+// operator's mistake. Unusable keys of a fetched set are ignored.
 func TestParseKeys_EachKey_IsUsedIgnoredOrRefused(t *testing.T) {
 	good := keys()["EdDSA"].jwk(`"kid":"good"`)
 	const used, ignored, refused = "used", "ignored", "refused"
@@ -174,14 +174,14 @@ func TestParseKeys_Sets_AreBounded(t *testing.T) {
 }
 
 // The keys and thumbprints are the examples of RFC 7638 section 3.1 and RFC 8037 appendix A.3.
-func TestParseKeys_Thumbprint_IsThatOfTheRFCs(t *testing.T) {
+func TestParseKeys_RFCExample_HasItsThumbprint(t *testing.T) {
 	const rsa7638 = `{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw","e":"AQAB","alg":"RS256","kid":"2011-04-29"}`
 	const ed8037 = `{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}`
 	got, err := jwt.ParseFetched(keySet(rsa7638, ed8037))
 	if err != nil {
 		t.Fatal(err)
 	}
-	// In the order of the thumbprints.
+	// The keys are in the order of their thumbprints.
 	want := []struct{ thumbprint, kid, alg string }{
 		{"NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs", "2011-04-29", "RS256"},
 		{"kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", "", ""},

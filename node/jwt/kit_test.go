@@ -21,7 +21,8 @@ import (
 	"revoked/node/jwt"
 )
 
-// Times of the tokens, in seconds: they were issued at iat, expire at exp, and now is between.
+// Times in Unix seconds: the tokens are issued at iat and expire at exp. The time of the
+// verification, now, is between the two.
 const (
 	iat = 1_790_000_000
 	exp = iat + 3600
@@ -36,7 +37,7 @@ type signer struct {
 	key crypto.Signer
 }
 
-// keys returns one key for each algorithm, made once.
+// keys returns one key for each algorithm. It creates the keys only once.
 var keys = sync.OnceValue(func() map[string]signer {
 	must := func(k crypto.Signer, err error) crypto.Signer {
 		if err != nil {
@@ -99,13 +100,13 @@ func (s signer) signature(input string) []byte {
 	return sig
 }
 
-// sign returns a token with the given header and payload, byte for byte.
+// sign returns a signed token with exactly the given header and payload.
 func (s signer) sign(header, payload string) string {
 	input := b64([]byte(header)) + "." + b64([]byte(payload))
 	return input + "." + b64(s.signature(input))
 }
 
-// header returns a header of RFC 9068 for the key with the kid.
+// header returns the header of an RFC 9068 token with the given kid.
 func (s signer) header(kid string) string {
 	return fmt.Sprintf(`{"typ":"at+jwt","alg":%q,"kid":%q}`, s.alg, kid)
 }
@@ -158,7 +159,8 @@ func verifier(t testing.TB, i *revoked.Issuer) *jwt.Verifier {
 	return v
 }
 
-// verify parses and verifies a token. A token of the wrong form has revoked.RefusedFormat.
+// verify parses and verifies a token. For a malformed token, the result has the reason
+// revoked.RefusedFormat.
 func verify(t testing.TB, i *revoked.Issuer, raw string) jwt.Result {
 	t.Helper()
 	tok, err := jwt.Parse(raw)
@@ -168,7 +170,8 @@ func verify(t testing.TB, i *revoked.Issuer, raw string) jwt.Result {
 	return verifier(t, i).Verify(tok, now)
 }
 
-// claims returns the claims of RFC 9068 with changes; a change to nil removes a claim.
+// claims returns the claims of an RFC 9068 token, modified by changes. A change to nil removes a
+// claim.
 func claims(changes map[string]any) string {
 	c := map[string]any{
 		"iss": "https://as.example", "sub": "alice", "aud": "rs1", "client_id": "app", "jti": "j1",

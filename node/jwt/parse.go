@@ -11,15 +11,15 @@ import (
 	"revoked"
 )
 
-// MaxLength is the length of the longest token in bytes. It bounds the work that an unauthenticated
+// MaxLength is the maximum length of a token in bytes. It bounds the work that an unauthenticated
 // sender can cause before the signature is checked.
 const MaxLength = 8192
 
 // ErrFormat is returned for a token that is not a JWT in the compact form of RFC 7515 section 7.1.
 var ErrFormat = errors.New("not a JWT")
 
-// A Token is a JWT of the right form. Its signature is not verified, so its getters return what
-// the sender of the token claims.
+// A Token is a well-formed JWT. Its signature is not verified, so its getters return unverified
+// claims of the sender.
 type Token struct {
 	raw       string
 	header    value
@@ -33,8 +33,9 @@ type Token struct {
 }
 
 // Parse checks the form of a token and decodes it. It returns [ErrFormat] unless the token is the
-// only encoding of its three parts, and header and claims are strict JSON objects. The token may
-// not use extensions: crit (RFC 7515 section 4.1.11) and b64 (RFC 7797) must be absent.
+// only valid encoding of its three parts, and the header and the claims are strict JSON objects.
+// The token may not use extensions: crit (RFC 7515 section 4.1.11) and b64 (RFC 7797) must be
+// absent.
 func Parse(raw string) (*Token, error) {
 	if len(raw) > MaxLength || strings.Count(raw, ".") != 2 {
 		return nil, ErrFormat
@@ -79,17 +80,18 @@ func Parse(raw string) (*Token, error) {
 	return t, nil
 }
 
-// HasHeader reports whether the first part of a token decodes to what may be a JSON object. Such a
-// token is meant as a JWT, even if [Parse] rejects it. So an opaque token with two dots is not
-// taken for one.
+// HasHeader reports whether the first part of a token decodes to text that starts like a JSON
+// object. Such a token was meant to be a JWT, even if [Parse] rejects it. An opaque token with two
+// dots has no such part, so it is not treated as a malformed JWT.
 func HasHeader(raw string) bool {
 	part, _, _ := strings.Cut(raw, ".")
 	header, err := decodePart(part)
 	return err == nil && bytes.HasPrefix(header, []byte("{"))
 }
 
-// decodePart decodes base64url (RFC 7515 section 2). Go's decoder alone would skip CR and LF.
-// Strict rejects bits beyond the last byte, which would be another encoding.
+// decodePart decodes base64url (RFC 7515 section 2). The loop rejects CR and LF, which Go's decoder
+// would skip. Strict rejects nonzero bits after the last byte. Either would be a second encoding of
+// the part.
 func decodePart(s string) ([]byte, error) {
 	for i := range len(s) {
 		switch c := s[i]; {
@@ -101,8 +103,8 @@ func decodePart(s string) ([]byte, error) {
 	return base64.RawURLEncoding.Strict().DecodeString(s)
 }
 
-// Issuer returns the claim iss, or "" if it is not a string. Use it to find a record, never as a
-// fact about the token.
+// Issuer returns the claim iss, or "" if it is not a string. Use it only to find the issuer's
+// record: it is not verified.
 func (t *Token) Issuer() string { return t.issuer }
 
 // KeyID returns the header kid. It returns false if the token has none.
@@ -114,7 +116,7 @@ func (t *Token) Digest() revoked.Digest { return revoked.DigestToken(t.raw) }
 
 // Twin returns the digest of the same token with the other form of its ECDSA signature. Anyone can
 // compute the valid signature (r, n-s) from (r, s). It returns false for a token that has no twin.
-// It does not need the key: the twin verifies if and only if the token does.
+// Twin needs no key: the twin verifies if and only if the token does.
 func (t *Token) Twin() (revoked.Digest, bool) {
 	curve := curveOf(t.algorithm)
 	if curve == nil {

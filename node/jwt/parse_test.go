@@ -104,7 +104,8 @@ func twinOf(s signer, raw string) string {
 	return raw[:i] + b64(sig)
 }
 
-// C26: from an ECDSA token anyone can make a second valid one. Each has the digest of the other.
+// C26: from an ECDSA token anyone can make a second valid token. Twin of each returns the digest of
+// the other.
 func TestToken_Twin_IsTheOtherValidToken(t *testing.T) {
 	for _, alg := range []string{"ES256", "ES384", "ES512"} {
 		k := keys()[alg]
@@ -156,7 +157,7 @@ func TestToken_Twin_OnlyOfECDSA(t *testing.T) {
 	}
 }
 
-// FuzzVerify checks that no input is verified that the issuer did not sign.
+// FuzzVerify checks that Verify verifies only tokens that the issuer signed.
 func FuzzVerify(f *testing.F) {
 	es, rs, ed := keys()["ES256"], keys()["RS256"], keys()["EdDSA"]
 	signed := map[string]bool{}
@@ -182,7 +183,7 @@ func FuzzVerify(f *testing.F) {
 			t.Fatalf("got %q verified, want only tokens that the issuer signed", raw)
 		}
 		if r.Reason == "" && !r.Verified {
-			t.Fatalf("%q: got it active, but not verified", raw)
+			t.Fatalf("%q: got active, but not verified", raw)
 		}
 		if twin, ok := tok.Twin(); ok && twin == tok.Digest() {
 			t.Fatalf("%q: got the token itself as its twin", raw)

@@ -8,8 +8,8 @@ import (
 	"revoked"
 )
 
-// The test verifies tokens with the headers and claims that the products document. It makes up
-// times, names and signatures.
+// The test verifies tokens with the headers and claims that the products document. The times, names
+// and signatures are made up.
 func TestVerify_TokensOfProducts_AreRead(t *testing.T) {
 	rs := keys()["RS256"]
 	type issuer = revoked.Issuer

@@ -13,24 +13,24 @@ import (
 
 // A Result is the outcome of a verification.
 type Result struct {
-	// Verified means that the issuer signed the token as an access token of the right form, with a key
-	// in any state. Then the other fields are trustworthy, and the token may be revoked.
+	// Verified means that the issuer signed the token as a well-formed access token, with a key in any
+	// state. If it is true, the other fields can be trusted, and the token may be revoked.
 	Verified bool
 	// Reason is empty if the token may be active. The caller still decides about revocations.
 	Reason revoked.IssuerReason
 	// Claim is the name of the first wrong claim if the reason is [revoked.RefusedClaims].
 	Claim string
-	// UnknownKey means that the token names a key that the issuer does not have, so its keys may be
-	// out of date. All other fields except Reason are unset.
+	// UnknownKey means that the token names a key that the issuer's record does not have, so the
+	// record may be out of date. If it is true, all other fields except Reason are unset.
 	UnknownKey bool
-	KeyID      string // of the token
+	KeyID      string // kid of the token
 	// JWT has the claims, the digests of the token and of its twin, and the thumbprint of the key.
 	JWT revoked.JWT
 }
 
-// maxTries is the maximum number of keys tried for a token. Only a token without a kid, or keys
-// that share one, need more than one. It bounds the signatures that one request can make a node
-// compute.
+// maxTries is the maximum number of keys that are tried for a token. It limits the signature checks
+// that one request can cause. More than one key is tried only for a token without a kid, or if
+// several keys have the same kid.
 const maxTries = 4
 
 // A Verifier verifies the tokens of one issuer. It is immutable.
@@ -44,8 +44,8 @@ type verifyKey struct {
 	public crypto.PublicKey
 }
 
-// New returns a verifier for an issuer, which must no longer change. It returns an error for a
-// key that does not parse. Parsing the keys is the costly part, so keep the verifier as long as the
+// New returns a verifier for an issuer, whose record must not change any more. It returns an error
+// for a key that does not parse. Parsing the keys is expensive, so keep the verifier as long as the
 // issuer's record.
 func New(issuer *revoked.Issuer) (*Verifier, error) {
 	v := &Verifier{issuer: issuer}
@@ -63,9 +63,10 @@ func New(issuer *revoked.Issuer) (*Verifier, error) {
 
 // Verify verifies a token at the time now.
 //
-// The order of the checks is part of the contract. Verified needs a signature, a type and
-// well-formed claims, but no active key and no time. So a token whose key was retired, or that has
-// expired, can still be revoked, with its session or grant.
+// The order of the checks is part of the contract. Verified requires a valid signature, an accepted
+// type and well-formed claims. It does not require an active key, and does not depend on now. So a
+// token whose key was retired, or that has expired, can still be revoked, with its session or
+// grant.
 func (v *Verifier) Verify(t *Token, now revoked.Time) Result {
 	if t.issuer != v.issuer.Issuer {
 		return Result{Reason: revoked.RefusedIssuer}
@@ -90,8 +91,8 @@ func (v *Verifier) Verify(t *Token, now revoked.Time) Result {
 	return r
 }
 
-// candidates returns the keys to try, or the reason for an empty list. A key with the kid of the
-// token but for another algorithm is not unknown: a fetch would not help.
+// candidates returns the keys to try, or a result with the reason why no key can be tried. A key
+// that has the token's kid but another algorithm counts as known, because a fetch would not help.
 func (v *Verifier) candidates(t *Token) ([]verifyKey, Result) {
 	allowed := v.issuer.Algorithms
 	if len(allowed) == 0 {
@@ -120,8 +121,8 @@ func (v *Verifier) candidates(t *Token) ([]verifyKey, Result) {
 	return keys, Result{}
 }
 
-// signedBy returns the key that made the signature, or nil. The caller has chosen the algorithm:
-// it is one that the issuer and each of the keys allow.
+// signedBy returns the key that made the signature, or nil. The caller has checked that the issuer
+// and each of the keys allow the token's algorithm.
 func (t *Token) signedBy(keys []verifyKey) *verifyKey {
 	jws, err := jose.ParseSignedCompact(t.raw, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(t.algorithm)})
 	if err != nil {
@@ -135,8 +136,8 @@ func (t *Token) signedBy(keys []verifyKey) *verifyKey {
 	return nil
 }
 
-// inactive returns the reason why a verified token cannot be active. It uses the record of the
-// issuer and the clock only: the caller adds denials and cut-offs.
+// inactive returns the reason why a verified token cannot be active. It uses only the issuer's
+// record and the time now: the caller checks denials and cut-offs.
 func (v *Verifier) inactive(t *revoked.JWT, state revoked.KeyState, now revoked.Time) revoked.IssuerReason {
 	switch {
 	case state != revoked.KeyActive:
@@ -155,8 +156,8 @@ func (v *Verifier) inactive(t *revoked.JWT, state revoked.KeyState, now revoked.
 	return ""
 }
 
-// Check verifies a token for an administrator, who may learn why it cannot be active. The error is
-// that of [New]. Check ignores denials and cut-offs.
+// Check verifies a token for an administrator, who may learn why it cannot be active. An error
+// comes from [New]. Check ignores denials and cut-offs.
 func Check(issuer *revoked.Issuer, token string, now revoked.Time) (revoked.TokenCheck, error) {
 	t, err := Parse(token)
 	if err != nil {

@@ -47,7 +47,7 @@ func TestVerify_ValidToken_CopiesClaims(t *testing.T) {
 	}
 }
 
-// C38 and RFC 8725 section 3.10: claims of another type, or out of bounds.
+// C38 and RFC 8725 section 3.10: a claim of a wrong type or over its limit is refused.
 func TestVerify_Claims_AreStrict(t *testing.T) {
 	k := keys()["ES256"]
 	long := func(n int) string { return strings.Repeat("x", n) }
@@ -140,7 +140,7 @@ func TestVerify_Claims_AreStrict(t *testing.T) {
 	}
 }
 
-// The result names a wrong claim, and never shows its value.
+// The result contains the name of a wrong claim, but never its value.
 func TestVerify_WrongClaim_IsNamed(t *testing.T) {
 	k := keys()["ES256"]
 	i := newIssuer(t, k.jwk(""))
@@ -259,7 +259,7 @@ func TestVerify_ScopeAndUsername_HaveFallbacks(t *testing.T) {
 
 // Verify still verifies a token, so that it can be revoked, if its key is retired, its issuer is
 // disabled or it has expired.
-func TestVerify_RetiredKeys_VerifyButNotActive(t *testing.T) {
+func TestVerify_RetiredKey_VerifiesButIsNotActive(t *testing.T) {
 	k := keys()["ES256"]
 	for _, state := range []revoked.KeyState{revoked.KeyRetired, revoked.KeyBanned} {
 		i := newIssuer(t, k.jwk(`"kid":"k1"`))
@@ -306,7 +306,7 @@ func TestVerify_KeyID_SelectsKey(t *testing.T) {
 // Without a kid, Verify tries at most four keys, active ones first.
 func TestVerify_WithoutKeyID_TriesFourKeys(t *testing.T) {
 	var jwks []string
-	signers := map[string]signer{} // by thumbprint
+	signers := map[string]signer{} // signers by thumbprint
 	for n := range 6 {
 		s := newKey(t)
 		jwks = append(jwks, s.jwk(fmt.Sprintf(`"kid":"k%d"`, n)))
@@ -334,7 +334,7 @@ func TestNew_MalformedKey_IsAnError(t *testing.T) {
 	}
 }
 
-func TestCheck_Token_HasItsReason(t *testing.T) {
+func TestCheck_EachToken_ReturnsReason(t *testing.T) {
 	k := keys()["ES256"]
 	i := newIssuer(t, k.jwk(`"kid":"k1"`))
 	for _, tt := range []struct {
@@ -358,8 +358,8 @@ func TestCheck_Token_HasItsReason(t *testing.T) {
 	}
 }
 
-// A token that was issued until a change of the mapping also has the client, session and grant of
-// the earlier one. An invalid claim of the earlier mapping is absent.
+// A token that was issued before a change of the mapping also has the client, session and grant of
+// the earlier mapping. Under the earlier mapping, an invalid claim counts as absent.
 func TestVerify_EarlierMapping_IsRead(t *testing.T) {
 	k := keys()["ES256"]
 	i := newIssuer(t, k.jwk(""))
@@ -373,7 +373,7 @@ func TestVerify_EarlierMapping_IsRead(t *testing.T) {
 		earlier(issued.Add(-time.Second), "c0", "sid", "gid", false), // replaced before the token was issued
 		earlier(issued, "c1", "", "g1", true),
 		earlier(issued.Add(time.Hour), "", "s1", "", false),
-		earlier(issued.Add(time.Hour), "client_id", "sid", "gid", false), // the same
+		earlier(issued.Add(time.Hour), "client_id", "sid", "gid", false), // same mapping as the current one
 		earlier(issued.Add(time.Hour), "number", "number", "long", false),
 	}
 	r := verify(t, i, k.sign(k.header(""), claims(map[string]any{

@@ -9,8 +9,8 @@ import (
 // BootClock reads CLOCK_BOOTTIME. Unlike Go's monotonic clock it advances while the machine is
 // suspended (golang/go#24595). It panics on a kernel without that clock.
 //
-// Every answer reads it. The system call never blocks, so it bypasses the scheduler's bookkeeping,
-// which would double its cost.
+// Every answer from the local copy reads this clock. The system call never blocks, so BootClock
+// skips the scheduler's bookkeeping, which would double the cost.
 func BootClock() Instant {
 	var ts unix.Timespec
 	_, _, err := unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_BOOTTIME, uintptr(unsafe.Pointer(&ts)), 0)

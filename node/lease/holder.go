@@ -2,20 +2,21 @@ package lease
 
 import "time"
 
-// A Holder is a member's side of its read lease. The caller holds one lock around every method.
-// A Holder is not stored: after a restart the boot id differs, and old replies name the old one.
+// A Holder is a member's side of its read lease. The caller holds one lock around every method. A
+// Holder is not stored: after a restart the boot id differs, and old replies contain the old id.
 //
-// skew is the wall clock minus the boot clock, at the time of the call.
+// The parameter skew of the methods is the wall clock minus the boot clock, at the time of the
+// call.
 //
 // Invariants: a lease expires no later than its length after its request was recorded. During one
-// run of leases, the member's copy holds everything that has been acknowledged.
+// run of leases, the member's copy contains every acknowledged change.
 type Holder struct {
 	server, boot string
 
 	nonce       uint64  // nonce of the newest request; never reused in one incarnation
 	requestedAt Instant // when that request was recorded, before it was sent
 	skew        time.Duration
-	open        bool   // that request has not been answered yet
+	open        bool   // whether that request has not been answered yet
 	adopted     uint64 // highest term adopted
 	dropped     uint64 // replies up to this nonce are rejected
 
@@ -37,8 +38,8 @@ func (h *Holder) Run() uint64 { return h.run }
 // Length returns the length of the newest lease, or 0 before the first.
 func (h *Holder) Length() time.Duration { return h.length }
 
-// Adopt adopts a leader's term. A newer term ends the lease and rejects the replies to all requests
-// so far.
+// Adopt sets the highest adopted term to term, unless term is lower. A newer term ends the lease
+// and rejects the replies to all requests so far.
 func (h *Holder) Adopt(term uint64) {
 	if term > h.adopted {
 		h.adopted = term
@@ -59,8 +60,8 @@ func (h *Holder) Request(now Instant, skew time.Duration) Request {
 }
 
 // Take handles a reply and reports whether it accepted the lease. The reply must answer the newest
-// request of this incarnation and come from a term not below the one adopted. If no lease is in
-// force at now, a new run begins.
+// request of this incarnation and come from a term that is not below the adopted term. If no lease
+// is in force at now, a new run begins.
 func (h *Holder) Take(now Instant, skew time.Duration, r Reply) bool {
 	if !h.open || r.Boot != h.boot || r.Nonce != h.nonce || r.Nonce <= h.dropped || r.Term < h.adopted || r.Length <= 0 {
 		return false
@@ -73,15 +74,16 @@ func (h *Holder) Take(now Instant, skew time.Duration, r Reply) bool {
 	return true
 }
 
-// Valid reports whether a lease is in force at now. If the wall clock moved against the boot clock,
-// the lease has expired. The machine may have been suspended and one of the clocks missed it.
+// Valid reports whether a lease is in force at now. The lease also counts as expired if the wall
+// clock moved relative to the boot clock. One of the clocks may have stopped while the machine was
+// suspended.
 func (h *Holder) Valid(now Instant, skew time.Duration) bool {
 	return h.end != 0 && now < h.end.Add(-Guard) && (skew-h.wallSkew).Abs() <= Guard
 }
 
-// Covers reports whether the lease covers an answer whose state was read during the given run. now
-// and skew must be read after the state. A lease that began after the state was read does not cover
-// it: the state may lack changes that were acknowledged before the lease.
+// Covers reports whether the lease covers an answer from state that was read during the given run.
+// now and skew must be read after the state. A lease that began after the state was read does not
+// cover it: the state may lack changes that were acknowledged before the lease.
 func (h *Holder) Covers(now Instant, skew time.Duration, run uint64) bool {
 	return run == h.run && h.Valid(now, skew)
 }

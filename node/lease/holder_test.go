@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Each case checks one rule of "Read leases" (node/DESIGN.md) on a member's side. The holder, of
-// boot id 1, made its request at base with nonce 1; good is the reply to it, of term 5.
+// Each case checks one rule of "Read leases" (node/DESIGN.md) on a member's side. The holder has
+// boot id 1, and made its request with nonce 1 at the instant base. The value good is the reply of
+// term 5 to that request.
 func TestHolder_EachRule_Holds(t *testing.T) {
 	good := Reply{Term: 5, Nonce: 1, Boot: "1", Length: testLength}
 	usable := testLength - Guard
@@ -28,7 +29,7 @@ func TestHolder_EachRule_Holds(t *testing.T) {
 		do   func(t *testing.T, h *holder)
 	}{
 		{"a new holder has no lease", func(t *testing.T, h *holder) { valid(t, h, base, false) }},
-		{"rule 4: a lease runs from its request, however late the reply", func(t *testing.T, h *holder) {
+		{"rule 4: a lease begins at its request, even if the reply is late", func(t *testing.T, h *holder) {
 			take(t, h, base.Add(time.Second), good, true)
 			valid(t, h, base.Add(usable-1), true)
 			valid(t, h, base.Add(usable), false)
@@ -44,7 +45,7 @@ func TestHolder_EachRule_Holds(t *testing.T) {
 			h.Request(base.Add(1), 0)
 			take(t, h, base.Add(2), good, false)
 		}},
-		{"rule 4: a reply is taken once", func(t *testing.T, h *holder) {
+		{"rule 4: a reply is accepted once", func(t *testing.T, h *holder) {
 			take(t, h, base, good, true)
 			take(t, h, base, good, false)
 		}},
@@ -53,7 +54,7 @@ func TestHolder_EachRule_Holds(t *testing.T) {
 			g.Boot = "0"
 			take(t, h, base, g, false)
 		}},
-		{"rule 4: a reply of a term below the adopted one is rejected", func(t *testing.T, h *holder) {
+		{"rule 4: a reply whose term is below the adopted term is rejected", func(t *testing.T, h *holder) {
 			h.Adopt(6)
 			h.Request(base, 0)
 			g := good
@@ -85,7 +86,7 @@ func TestHolder_EachRule_Holds(t *testing.T) {
 				}
 			}
 		}},
-		{"rule 5: a lease that began after the read does not cover it", func(t *testing.T, h *holder) {
+		{"rule 5: a lease that began after a read does not cover the read", func(t *testing.T, h *holder) {
 			run := h.run
 			take(t, h, base, good, true)
 			if h.Covers(base, 0, run) {
@@ -113,7 +114,7 @@ func TestHolder_EachRule_Holds(t *testing.T) {
 				t.Fatal("after a break: got covered, want not")
 			}
 		}},
-		{"rule 7: a newer term ends the lease and rejects open replies", func(t *testing.T, h *holder) {
+		{"rule 7: a newer term ends the lease and rejects outstanding replies", func(t *testing.T, h *holder) {
 			take(t, h, base, good, true)
 			h.Request(base, 0)
 			h.Adopt(6)
@@ -129,7 +130,7 @@ func TestHolder_EachRule_Holds(t *testing.T) {
 			h.Adopt(4)
 			valid(t, h, base, true)
 		}},
-		{"rule 9: a dropped lease has ended, and open replies are rejected", func(t *testing.T, h *holder) {
+		{"rule 9: a dropped lease has ended, and outstanding replies are rejected", func(t *testing.T, h *holder) {
 			take(t, h, base, good, true)
 			h.Request(base, 0)
 			h.Drop()

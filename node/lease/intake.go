@@ -1,18 +1,19 @@
 package lease
 
-// An Intake records when a node's log last received an entry of an earlier term. No lease of an
-// earlier leader was requested after that: DESIGN.md of package node has the argument. The caller
-// holds one lock around every method.
+// An Intake records when a node's log last received an entry of an earlier term. Every lease that
+// an earlier leader granted was requested before that time: DESIGN.md of package node explains why.
+// The caller holds one lock around every method.
 //
-// The instants belong to a clock that may stop, but runs at most RateBound fast.
+// The instants come from a clock that may stop, but is never faster than true time by more than
+// RateBound.
 type Intake struct {
 	term    uint64  // highest term of an entry so far
 	latest  Instant // when the log last received an entry
 	earlier Instant // when the log last received an entry of a term below term
 }
 
-// NewIntake returns the Intake of a process that starts at now. Earlier processes received
-// everything that the log has by then.
+// NewIntake returns the Intake of a process that starts at now. Earlier processes received all
+// entries that the log contains at that time.
 func NewIntake(now Instant) Intake { return Intake{latest: now, earlier: now} }
 
 // Took records that the log receives entries of the terms from low to high at now. For a snapshot,

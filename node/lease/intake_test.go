@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestIntake_Before_LastEarlierEntryCounts(t *testing.T) {
+func TestIntake_Before_ReturnsLastEarlierEntry(t *testing.T) {
 	type took struct {
 		low, high uint64
 		at        Instant
@@ -36,7 +36,7 @@ func TestIntake_Before_LastEarlierEntryCounts(t *testing.T) {
 	}
 }
 
-// No entry of an earlier term comes after the result, whatever the order of the entries.
+// In every order of entries, the log received no entry of an earlier term after the result.
 func TestIntake_Before_IsNeverTooEarly(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 10_000 {
@@ -59,14 +59,15 @@ func TestIntake_Before_IsNeverTooEarly(t *testing.T) {
 	}
 }
 
-// The leader measures the age of the entry with one clock, and then the rest of the wait with
-// another. Each clock may have any rate within the bound, and the first may stop.
+// The leader measures the time since the last earlier entry with one clock, and then the rest of
+// the wait with another. Each clock may have any rate within the bound, and the first may stop.
 func TestInheritedReservation_OutlastsTheLease(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	rate := func() float64 { return 1 + RateBound*(2*rng.Float64()-1) }
 	for range 10_000 {
 		length := 500*time.Millisecond + time.Duration(rng.Int64N(int64(time.Minute)))
-		// True times since the request, whose entry the new leader received immediately.
+		// These are true times since the request. The new leader received the request's barrier entry
+		// immediately.
 		opened := time.Duration(rng.Int64N(int64(2 * length)))
 		ends := time.Duration(float64(length) / (1 - RateBound*rng.Float64()))
 		first, second := rate(), rate()

@@ -6,15 +6,16 @@ import (
 )
 
 // A member whose reservation expired twice within lapseMemory must keep up for probation before it
-// gets a lease again. A slow member would otherwise delay every revocation by a whole lease.
+// gets a lease again. A slow member would otherwise delay every revocation by the length of a
+// lease.
 const (
 	lapseMemory = time.Minute
 	probation   = 10 * time.Second
 )
 
-// lagging is the part of a reservation that recognizes a slow member.
+// lagging is the part of a reservation that detects a slow member.
 type lagging struct {
-	lapses       []Instant // when reservations expired before they were renewed
+	lapses       []Instant // times at which reservations expired before they were renewed
 	keepsUpSince Instant   // start of the probation, or 0
 	goal         uint64    // index that the member must apply next during probation
 	goalSince    Instant   // when goal was set
@@ -43,7 +44,7 @@ func (g *lagging) mayRenew(now Instant, low uint64) bool {
 
 // track restarts the probation of a member that needs longer than patience to apply its goal. Its
 // reports are always older than the newest acknowledged index, so it is measured against one goal
-// after the other; low is the next.
+// after the other. The next goal is low.
 func (g *lagging) track(now Instant, applied, low uint64, patience time.Duration) {
 	late := now.Sub(g.goalSince) > patience
 	if late {

@@ -14,8 +14,8 @@ func (t Instant) Sub(u Instant) time.Duration { return time.Duration(t - u) }
 
 // The constants of the safety argument, which are equal on all nodes of one version.
 const (
-	RateBound = 0.01                  // e: how far a clock's rate may deviate from 1
-	Guard     = 50 * time.Millisecond // d: how early a holder stops answering
+	RateBound = 0.01                  // e in DESIGN.md: largest deviation of a clock's rate from 1
+	Guard     = 50 * time.Millisecond // d in DESIGN.md: a holder stops using its lease this long before the end
 )
 
 // ReservedFor returns how long a reservation lasts on the leader's clock. A lease of the given
@@ -26,7 +26,8 @@ func ReservedFor(length time.Duration) time.Duration {
 
 // OwnLength returns the length of the lease that a leader grants itself, if members get leases of
 // the given length. A new leader waits only for the lease of its predecessor, because the other
-// members drop theirs when they report to it. So a shorter own lease shortens the failover.
+// members drop their leases when they report to the new leader. So a shorter own lease shortens the
+// failover.
 func OwnLength(length time.Duration) time.Duration {
 	return max(length*3/5, min(length, time.Second))
 }
@@ -34,24 +35,24 @@ func OwnLength(length time.Duration) time.Duration {
 // A Leader is the leader of a term, according to the first command of the term.
 type Leader struct {
 	Server string        // empty: unknown
-	Own    time.Duration // the longest lease that it grants itself in the term; 0: unknown
+	Own    time.Duration // longest lease that the leader grants itself in the term; 0: unknown
 }
 
-// A Request asks the leader for a lease. Its fields other than Nonce are also a report.
+// A Request asks the leader for a lease. Its fields other than Nonce also serve as a report.
 type Request struct {
 	Server  string
 	Boot    string // random for each process start: identifies one incarnation of the server
 	Nonce   uint64
 	Applied uint64
 	Adopted uint64 // highest term adopted: the holder has dropped older leases
-	Dropped uint64 // the holder rejects every reply up to this nonce
+	Dropped uint64 // the holder rejects replies whose nonce is not above this one
 }
 
 // An Admission is a request that was admitted: its lease is reserved. Table.Grant returns the
 // reply.
 type Admission struct {
 	Request Request
-	Length  time.Duration // reserved
+	Length  time.Duration // length of the reserved lease
 }
 
 // A Reply grants the lease that was requested with its nonce.

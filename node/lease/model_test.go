@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// envInt returns a number from the environment, for longer runs than the usual one.
+// envInt returns the number in an environment variable, which long runs set, or else usual.
 func envInt(t testing.TB, name string, usual int) int {
 	v := os.Getenv(name)
 	if v == "" {
@@ -24,13 +24,13 @@ func envInt(t testing.TB, name string, usual int) int {
 	return n
 }
 
-// An exploration visits every world of a scope, breadth first. A violation that it finds takes the
-// fewest possible steps.
+// An exploration is the result of visiting every world of a scope, breadth first. So no shorter
+// sequence of steps leads to a violation.
 type exploration struct {
 	states    int
 	complete  bool
 	deepest   int
-	violation []string // the steps to it, in words
+	violation []string // descriptions of the steps that lead to the violation
 	broken    broken
 }
 
@@ -113,8 +113,8 @@ func retrace(s *scope, visits []visit, id int32) []string {
 	return words
 }
 
-// In the model a lease lasts one tick on a slow clock, and a reservation two on a fast one. So the
-// rates of the clocks matter within two ticks.
+// In the model a lease lasts one tick on a slow clock, and a reservation two on a fast one. So
+// different clock rates have an effect within two ticks.
 const modelLength = 100 * time.Second
 
 var (
@@ -140,13 +140,14 @@ func (s *scope) bound(requests, ticks, revokes, barriers int) {
 	s.requests, s.ticks, s.revokes, s.barriers = requests, ticks, revokes, barriers
 }
 
-// boundOwn lets leaders bound their own leases. A bounded lease has expired after a tick, and a
-// lease of a member has not.
+// boundOwn makes leaders announce a bound of their own leases, and keep it. After a tick, such a
+// lease has expired, but a member's lease has not.
 func (s *scope) boundOwn() { s.own, s.tick = s.length/2, s.length*3/5 }
 
 // The scopes together cover two terms, two revocations, a crash, a removal, an addition and a
-// returned lease. Each is small enough to be explored completely, or nearly. Messages may be lost,
-// delayed, repeated and reordered in all of them. Node C requests leases unless the scope differs.
+// returned lease. Each scope is small enough to be explored completely, or nearly completely. In
+// all of them, messages may be lost, delayed, repeated and reordered. Node C requests the leases,
+// unless the scope sets requesters.
 func modelScopes() map[string]*scope {
 	return map[string]*scope{
 		"one term, clocks apart":             modelScope(fastLeader, func(s *scope) { s.bound(2, 2, 1, 2) }),
@@ -234,8 +235,8 @@ func modelScopes() map[string]*scope {
 	}
 }
 
-// The usual run visits 150,000 states of each scope. LEASE_STATES=3000000 completes most of them,
-// in minutes.
+// By default, the test visits 150,000 states of each scope. With LEASE_STATES=3000000 it explores
+// most scopes completely, in minutes.
 func TestModel_AllStates_HoldPromise(t *testing.T) {
 	limit := envInt(t, "LEASE_STATES", 150_000)
 	if underRace {
@@ -255,9 +256,9 @@ func TestModel_AllStates_HoldPromise(t *testing.T) {
 	}
 }
 
-// Every rule of the protocol is needed: without it the model breaks the promise. The scope is the
-// smallest that shows it.
-func TestModel_RuleMissing_Breaks(t *testing.T) {
+// Every rule of the protocol is needed: without the rule, the model breaks the promise. Each case
+// uses the smallest scope in which this happens.
+func TestModel_RuleMissing_BreaksPromise(t *testing.T) {
 	scopes := modelScopes()
 	for _, c := range []struct {
 		off rule

@@ -2,5 +2,5 @@
 
 package lease
 
-// underRace makes long tests shorter where the race detector makes them slower.
+// underRace makes long tests shorter, because the race detector makes them slower.
 const underRace = true

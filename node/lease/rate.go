@@ -6,20 +6,20 @@ import "time"
 // assume that both are within RateBound of true time.
 //
 // It tracks the difference between the two clocks. A delayed report makes the difference look
-// larger, never smaller, so only the smallest of each window is used. A longer route or a stopped
-// machine shifts the difference once, so two consecutive windows must agree. The caller holds one
-// lock around every method.
+// larger, never smaller, so only the smallest difference of each window is used. A longer network
+// route or a stopped machine shifts the difference only once, so two consecutive windows must
+// agree. The caller holds one lock around every method.
 type RateWatch struct {
 	boot  string
-	began Instant // start of this window
+	began Instant // start of the current window
 	count int
-	least rateSample // least sample of this window
+	least rateSample // sample with the smallest difference in the current window
 
-	last  rateSample // the least of an earlier window
-	known bool       // last is set
+	last  rateSample // value of least at the end of an earlier window
+	known bool       // whether last is set
 	drift float64
 	in    int // consecutive windows within the limit
-	out   int // consecutive windows beyond it, to the same side
+	out   int // consecutive windows beyond the limit, in the same direction
 	wrong bool
 }
 
@@ -30,14 +30,14 @@ type rateSample struct {
 
 const (
 	rateWindow  = 10 * time.Second
-	rateReports = 5 // at least, in a window
-	// Two clocks at opposite ends of the bound differ by 2.02 %. The rest allows for varying
-	// delays.
+	rateReports = 5 // minimum number of reports in a window
+	// The rates of two clocks at opposite ends of the bound differ by 2.02 %. The rest allows for
+	// varying delays.
 	rateLimit = (1+RateBound)/(1-RateBound) - 1 + 0.005
 )
 
-// NewRateWatch returns a watch of one incarnation of a member. wrong is the result for its previous
-// incarnation, because both use the clock of the same machine.
+// NewRateWatch returns a watch of one incarnation of a member. The argument wrong is the result for
+// the member's previous incarnation: both use the clock of the same machine.
 func NewRateWatch(boot string, wrong bool) *RateWatch { return &RateWatch{boot: boot, wrong: wrong} }
 
 // Boot returns the boot id of the watched incarnation.
@@ -49,8 +49,8 @@ func (w *RateWatch) Wrong() bool { return w.wrong }
 // Drift returns the newest measurement of how much slower the member's clock is: 0.01 is 1 %.
 func (w *RateWatch) Drift() float64 { return w.drift }
 
-// Observe records a report. theirs is the member's boot clock when it sent the report, and now is
-// this node's when the report arrived.
+// Observe records a report. theirs is the member's boot clock when it sent the report. now is this
+// node's boot clock when the report arrived.
 func (w *RateWatch) Observe(now, theirs Instant) {
 	s := rateSample{now, now.Sub(theirs)}
 	if w.count == 0 || s.diff < w.least.diff {

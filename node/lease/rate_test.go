@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestRateWatch_WrongRate_IsNoticed(t *testing.T) {
+func TestRateWatch_WrongRate_IsDetected(t *testing.T) {
 	const report = 200 * time.Millisecond
 	constant := func(d time.Duration) func(time.Duration) time.Duration {
 		return func(time.Duration) time.Duration { return d }
@@ -25,12 +25,12 @@ func TestRateWatch_WrongRate_IsNoticed(t *testing.T) {
 		name         string
 		ours, theirs float64
 		delay        func(at time.Duration) time.Duration
-		stopped      time.Duration // for how long the member's machine and clock stop, after 35 s
+		stopped      time.Duration // how long the member's machine and clock stop, after 35 s
 		wrong        bool
 	}{
 		{"equal rates", 1, 1, constant(time.Millisecond), 0, false},
-		{"apart by the bounds", 1 - RateBound, 1 + RateBound, constant(time.Millisecond), 0, false},
-		{"apart by the bounds, the other way", 1 + RateBound, 1 - RateBound, constant(time.Millisecond), 0, false},
+		{"member's clock faster within the bounds", 1 - RateBound, 1 + RateBound, constant(time.Millisecond), 0, false},
+		{"member's clock slower within the bounds", 1 + RateBound, 1 - RateBound, constant(time.Millisecond), 0, false},
 		{"too fast", 1, 1.10, constant(time.Millisecond), 0, true},
 		{"too slow", 1, 0.90, constant(time.Millisecond), 0, true},
 		{"a little too slow", 1 + RateBound, 0.96, constant(time.Millisecond), 0, true},

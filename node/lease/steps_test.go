@@ -9,7 +9,7 @@ import (
 	"revoked/node/lease/leasecheck"
 )
 
-// A step is one event in a world. a and b depend on its kind.
+// A step is one event in a world. The meaning of a and b depends on its kind.
 type step struct {
 	kind stepKind
 	a, b int
@@ -29,7 +29,7 @@ const (
 	stepTickEntry
 	stepRevoke
 	stepAccept
-	stepAcceptLate // stepLearn delivers its answer
+	stepAcceptLate // stepLearn delivers the answer later
 	stepLearn
 	stepElect
 	stepOpen
@@ -172,7 +172,7 @@ func (w *world) leadSteps(i int, out []step) []step {
 			add(stepAck, index)
 		}
 	}
-	if s.off == ackInOwnTerm { // an entry of a later term on the same node, by the old table
+	if s.off == ackInOwnTerm { // the old table may acknowledge an entry of a later term on the same node
 		for _, m := range w.leads[i+1:] {
 			if m.node == l.node && m.boot == l.boot {
 				for index := m.first + 1; index <= m.commit; index++ {
@@ -195,9 +195,9 @@ func (w *world) mayGrant(l *worldLead, p int) bool {
 		w.nodes[l.node].log[l.commit-1].term == l.term)
 }
 
-// eager takes immediately the steps that are most harmful when taken immediately, instead of trying
-// them at every moment. A table that opens early ends its waits early, and a reply can be delayed
-// on its way.
+// eager immediately takes the steps that do the most harm when they are early, so these steps are
+// not tried later. A table that opens early ends its waits early, and the network can still delay
+// an early reply.
 func (w *world) eager() {
 	for i, l := range w.leads {
 		if l.boot != w.nodes[l.node].boot {
@@ -305,8 +305,7 @@ func upToDate(a, b []worldEntry) bool {
 	return len(a) >= len(b)
 }
 
-// requestMatters reports whether a request can still have an effect other than a longer
-// reservation.
+// requestMatters reports whether a request can still do more than extend a reservation.
 func (w *world) requestMatters(a worldRequest) bool {
 	h := &w.nodes[a.node].holder
 	return w.s.all || w.s.off == replyNamesNonce || a.r.Boot != h.boot || h.open && a.r.Nonce == h.nonce
@@ -321,7 +320,7 @@ func (w *world) replyMatters(g worldReply) bool {
 	return w.s.off == replyNamesNonce || g.r.Nonce == h.nonce && (w.s.off == replyNamesBoot || g.r.Boot == h.boot)
 }
 
-// needsEntry reports whether a barrier waits for an entry that is not proposed yet.
+// needsEntry reports whether a barrier of l waits for an entry that is not proposed yet.
 func (l *worldLead) needsEntry(log []worldEntry) bool {
 	return slices.ContainsFunc(l.barriers, func(p worldBarrier) bool { return !p.sent && p.after >= len(log) })
 }
@@ -346,7 +345,7 @@ func (w *world) do(st step) broken {
 	return ""
 }
 
-// mayAnswer reports whether a node believes that its lease is in force.
+// mayAnswer reports whether a node's own check finds its lease in force.
 func (w *world) mayAnswer(k int) bool {
 	n := &w.nodes[k]
 	if w.s.off == clockReadPerAnswer {
@@ -417,7 +416,8 @@ func (w *world) readLease(n *worldNode) broken {
 	return ""
 }
 
-// crash restarts a process: its log stays, its state is behind, everything else is lost.
+// crash restarts a process. Its log remains, its state is behind the log, and everything else is
+// lost.
 func (w *world) crash(k int) {
 	w.used.crashes++
 	n := &w.nodes[k]
@@ -467,7 +467,7 @@ func (w *world) elect(k, quorum int) {
 	w.commit(l)
 }
 
-// admit is the leader's step on a request, in one critical section.
+// admit is the step of a leader that receives a request, in one critical section.
 func (w *world) admit(a worldRequest) {
 	l := w.lead(a.term)
 	t, now := l.table, w.nodes[l.node].clock
@@ -508,7 +508,7 @@ func (w *world) admit(a worldRequest) {
 	}
 }
 
-// reservedEvent returns the event that a lease is reserved for a request.
+// reservedEvent returns the event for the reservation of a lease for a request.
 func (w *world) reservedEvent(l *worldLead, a Request) leasecheck.Event {
 	e := eventOf(leasecheck.Reserved, l.term, a)
 	e.Length = w.granted(l, a.Server)
@@ -523,7 +523,7 @@ func (w *world) granted(l *worldLead, server string) time.Duration {
 	return l.table.lengthFor(server)
 }
 
-// tamper changes a report as the rule that is switched off requires.
+// tamper changes a report or a reservation in the way that the disabled rule prevents.
 func (w *world) tamper(b *reservation, a *Request, t *Table) {
 	if w.s.off == reservationNamesBoot && b.boot != "" {
 		a.Boot = b.boot
@@ -543,7 +543,7 @@ func (w *world) report(l *worldLead, a Request) {
 	l.table.report(w.nodes[l.node].clock, a)
 }
 
-// take is the holder's step on a reply.
+// take is the step of a holder that receives a reply.
 func (w *world) take(m worldReply) {
 	n, g := &w.nodes[m.node], m.r
 	switch w.s.off {
@@ -572,7 +572,7 @@ func (w *world) adopt(k int, term uint64) {
 	w.observe(k, leasecheck.Event{Kind: leasecheck.Adopted, Term: term})
 }
 
-// commit raises the leader's commit index as far as it knows, and applies.
+// commit raises the leader's commit index as far as match permits, and applies the entries.
 func (w *world) commit(l *worldLead) {
 	log := w.nodes[l.node].log
 	for index := len(log); index > l.commit && log[index-1].term == l.term; index-- {
@@ -602,8 +602,8 @@ func (w *world) propose(l *worldLead, e worldEntry) {
 	w.commit(l)
 }
 
-// takeIn replaces a node's log with a log that the node has proposed or received, as the rule
-// requires.
+// takeIn replaces a node's log with a log that the node has proposed or received. It records the
+// intake, unless the rule by is disabled.
 func (w *world) takeIn(n *worldNode, log []worldEntry, by rule) {
 	equal := 0
 	for equal < min(len(n.log), len(log)) && n.log[equal] == log[equal] {

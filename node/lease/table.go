@@ -6,8 +6,8 @@ import (
 )
 
 // A Table is the leader's side of the read leases in one term. It tracks which members may still
-// answer from their own copy, and until when. That determines which indexes may be acknowledged.
-// The caller holds one lock around every method.
+// answer from their own copy, and until when. These reservations determine which indexes may be
+// acknowledged. The caller holds one lock around every method.
 //
 // Invariants: a reservation outlives every lease it may lead to, and ends early only if its holder
 // returns the lease. acked never decreases. An index is acknowledged only if every member with an
@@ -25,15 +25,15 @@ type Table struct {
 
 // A reservation holds the leader's assumptions about one member.
 type reservation struct {
-	boot      string  // the incarnation that until and applied belong to; empty before its first report
-	until     Instant // 0: nothing reserved
+	boot      string  // incarnation that until and applied belong to; empty before the member's first report
+	until     Instant // end of the reservation; 0: none
 	applied   uint64
-	inherited Instant   // until when a lease of an earlier term may last; 0: cleared
+	inherited Instant   // latest end of a lease of an earlier term; 0: cleared
 	earlier   []oldBoot // unexpired reservations of earlier incarnations
 	blocked   bool      // no new lease: the member is being removed
-	nonce     uint64    // highest nonce reserved for boot
-	dropped   uint64    // boot rejects every reply up to this nonce
-	heldAt    uint64    // applied when a refused request last got a reservation
+	nonce     uint64    // highest nonce of the reserved requests of boot
+	dropped   uint64    // boot rejects replies whose nonce is not above this one
+	heldAt    uint64    // value of applied when a refused request last got a reservation
 
 	lagging
 }
@@ -57,8 +57,8 @@ func (w *Waiter) Done() <-chan struct{} { return w.done }
 // A Term describes a term to its leader.
 type Term struct {
 	Number  uint64
-	First   uint64  // index of the term's first command, which has been applied here
-	Since   Instant // no entry of an earlier term entered this node's log after it, see Intake
+	First   uint64  // index of the term's first command, which this node has applied
+	Since   Instant // no entry of an earlier term entered this node's log after Since, see Intake
 	Length  time.Duration
 	Longest time.Duration // longest lease that an earlier leader may have granted
 	Members []string
@@ -69,8 +69,8 @@ type Term struct {
 }
 
 // NewTable begins a term. For every member it reserves the longest lease that an earlier leader may
-// have granted. The previous leader can have only its own lease. It dropped all earlier ones before
-// it proposed the first command of its term, and no other node has led since.
+// have granted. The previous leader can hold only the lease that it granted itself. It dropped all
+// earlier ones before it proposed the first command of its term, and no other node has led since.
 func NewTable(n Term) *Table {
 	t := &Table{term: n.Number, first: n.First, length: n.Length, leader: n.Leader,
 		reservations: map[string]*reservation{}}
@@ -84,7 +84,7 @@ func NewTable(n Term) *Table {
 	return t
 }
 
-// lengthFor returns the length of a lease that begins now.
+// lengthFor returns the length of a new lease of a server.
 func (t *Table) lengthFor(server string) time.Duration {
 	if server == t.leader.Server && t.leader.Own > 0 {
 		return min(t.length, t.leader.Own)
@@ -96,7 +96,7 @@ func (t *Table) lengthFor(server string) time.Duration {
 func (t *Table) Term() uint64 { return t.term }
 
 // Update sets the newest configuration and lease length. It forgets servers that are no longer
-// members, once they are free.
+// members, once IsFree returns true for them.
 func (t *Table) Update(now Instant, members []string, length time.Duration) {
 	t.length = length
 	for _, id := range members {
@@ -110,14 +110,14 @@ func (t *Table) Update(now Instant, members []string, length time.Duration) {
 	t.Release(now)
 }
 
-// addMember adds a server that joined during the term: it has held no lease.
+// addMember adds a server that joined during the term, and so has never held a lease.
 func (t *Table) addMember(id string) {
 	if t.reservations[id] == nil {
 		t.reservations[id] = &reservation{}
 	}
 }
 
-// forget drops a server that left the configuration. It must be free.
+// forget deletes a server that left the configuration and for which IsFree returns true.
 func (t *Table) forget(id string) { delete(t.reservations, id) }
 
 // Admit records the report in r and decides whether r may lead to a lease. If it may, Admit
@@ -129,7 +129,8 @@ func (t *Table) Admit(now Instant, r Request) (Admission, Refusal) {
 }
 
 // Grant returns the reply to an admitted request. Call it only after the barrier: an entry that was
-// proposed after Admit returned has been committed in the table's term. It needs no lock.
+// proposed after Admit returned has been committed in the table's term. Only Grant may be called
+// without the lock.
 func (t *Table) Grant(a Admission) Reply {
 	return Reply{Term: t.term, Nonce: a.Request.Nonce, Boot: a.Request.Boot, Length: a.Length}
 }
@@ -141,7 +142,7 @@ func (t *Table) admit(now Instant, r Request) Refusal {
 	}
 	t.report(now, r)
 	m.dropped = max(m.dropped, r.Dropped)
-	if m.blocked || r.Nonce <= m.dropped { // being removed, or it would reject the reply
+	if m.blocked || r.Nonce <= m.dropped { // the member is being removed, or would reject the reply
 		return RefusedReturned
 	}
 	low := t.floor(now)
@@ -159,10 +160,10 @@ func (t *Table) admit(now Instant, r Request) Refusal {
 // maxBehind is the number of entries that a member may be behind and still get a reservation.
 const maxBehind = 64
 
-// hold reserves a lease for a member that is just behind, as if it were admitted: acknowledgements
-// wait for it from now on. Without that a distant member is never admitted under load. Its reports
-// are one network delay old, and newer indexes have been acknowledged since. A member that lapsed,
-// or has applied nothing since its last hold, gets no reservation.
+// hold reserves a lease for a member that is slightly behind, as if it were admitted. From then on,
+// acknowledgements wait for it. Otherwise a distant member would never be admitted under load: its
+// reports are one network delay old, and newer indexes have been acknowledged since. A member that
+// lapsed, or applied nothing since its last hold, gets no reservation.
 func (t *Table) hold(now Instant, m *reservation, r Request, low uint64) {
 	if m.until > now || low-m.applied > maxBehind || m.applied <= m.heldAt || !m.allowRenewal(now, low) {
 		return
@@ -181,7 +182,7 @@ func (m *reservation) allowRenewal(now Instant, low uint64) bool {
 	return m.mayRenew(now, low)
 }
 
-// IsReserved reports whether acknowledgements wait for a member.
+// IsReserved reports whether a member has an unexpired reservation.
 func (t *Table) IsReserved(id string, now Instant) bool {
 	m := t.reservations[id]
 	return m != nil && m.until > now
@@ -246,8 +247,8 @@ func (m *reservation) restart(now Instant, boot string) {
 	m.boot, m.until, m.applied, m.nonce, m.dropped, m.heldAt = boot, 0, 0, 0, 0, 0
 }
 
-// Return ends a member's reservation: it no longer answers, and rejects every reply up to the nonce
-// dropped. A reservation for a later nonce stays, since a later request may arrive first.
+// Return ends a member's reservation. The member has stopped answering, and rejects every reply up
+// to the nonce dropped. A reservation for a later nonce stays: a later request may arrive first.
 func (t *Table) Return(now Instant, id, boot string, dropped uint64) {
 	m := t.reservations[id]
 	if m == nil || m.boot != boot {
@@ -260,14 +261,15 @@ func (t *Table) Return(now Instant, id, boot string, dropped uint64) {
 	t.Release(now)
 }
 
-// Block refuses or, with false, allows new leases for a member that is being removed.
+// Block forbids new leases for a member that is being removed, or allows them again.
 func (t *Table) Block(id string, blocked bool) {
 	if m := t.reservations[id]; m != nil {
 		m.blocked = blocked
 	}
 }
 
-// IsFree reports whether a member can no longer hold a lease, and otherwise until when it may.
+// IsFree reports whether a member can no longer hold a lease. If free is false, the member's last
+// lease may last until the returned instant.
 func (t *Table) IsFree(id string, now Instant) (free bool, until Instant) {
 	m := t.reservations[id]
 	if m == nil {
@@ -341,8 +343,7 @@ func (t *Table) Release(now Instant) {
 	})
 }
 
-// IsBehind reports whether a member other than self has a reservation and has not reported index as
-// applied.
+// IsBehind reports whether a member with a reservation, except self, has not yet reported index.
 func (t *Table) IsBehind(now Instant, self string, index uint64) bool {
 	for id, m := range t.reservations {
 		if id != self && m.until > now && m.applied < index {
@@ -361,8 +362,7 @@ func (t *Table) BlockedBy(now Instant) []string {
 	return t.Blockers(now, newest)
 }
 
-// Blockers returns the members whose reservations block the acknowledgement of index at now, sorted
-// by id.
+// Blockers returns the members whose reservations block acknowledging index at now, by id.
 func (t *Table) Blockers(now Instant, index uint64) []string {
 	if index <= t.acked {
 		return nil
@@ -377,8 +377,8 @@ func (t *Table) Blockers(now Instant, index uint64) []string {
 	return ids
 }
 
-// NextExpiry returns the first instant after now at which a reservation expires, if a waiter
-// exists; otherwise 0.
+// NextExpiry returns the first instant after now at which a reservation expires, or 0 if there is
+// none or no waiter.
 func (t *Table) NextExpiry(now Instant) Instant {
 	if len(t.waiters) == 0 {
 		return 0

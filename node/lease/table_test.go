@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// A tableCase checks one rule of "Read leases" (node/DESIGN.md) on the leader's side. The table is
-// of term 5, begins at index 10, and has the members a and b. The table inherits no lease unless
-// the case opens its own. Time starts at base.
+// A tableCase checks one rule of "Read leases" (node/DESIGN.md) on the leader's side. The table's
+// term is 5, its first command has index 10, and its members are a and b. The table inherits no
+// lease, unless the case opens its own table. The first instant is base.
 type tableCase struct {
 	name string
 	do   func(t *testing.T, lt *Table)
@@ -50,7 +50,7 @@ func wantAck(t *testing.T, lt *Table, now Instant, index uint64, want bool) {
 	}
 }
 
-func TestTable_IsBehind_CountsLeasesOfOthers(t *testing.T) {
+func TestTable_IsBehind_IgnoresOwnLease(t *testing.T) {
 	lt := openTable(false)
 	lt.Report(base, Request{Server: "b", Boot: "1", Applied: 12, Adopted: 5})
 	if lt.IsBehind(base, "a", 20) {
@@ -92,29 +92,29 @@ func TestTable_EachRule_Holds(t *testing.T) {
 		{"rule 2: a member behind the term's first command is refused", func(t *testing.T, lt *Table) {
 			wantAdmit(t, lt, base, requestOf(1, 9), RefusedBehind)
 		}},
-		{"rule 2: a member just behind is reserved, and acknowledgements wait for it", func(t *testing.T, lt *Table) {
+		{"rule 2: a member just behind gets a reservation, and acknowledgements wait for it", func(t *testing.T, lt *Table) {
 			wantAck(t, lt, base, 12, true)
 			wantAdmit(t, lt, base, requestOf(1, 11), RefusedBehind)
 			wantAck(t, lt, base, 13, false)
 			lt.Report(base, Request{Server: "b", Boot: "1", Applied: 13})
 			wantAck(t, lt, base, 13, true)
-			wantAdmit(t, lt, base, requestOf(1, 11), Admitted) // its newest report counts
+			wantAdmit(t, lt, base, requestOf(1, 11), Admitted) // the newest report of the member counts
 		}},
-		{"rule 2: a member far behind is not reserved", func(t *testing.T, lt *Table) {
+		{"rule 2: a member far behind gets no reservation", func(t *testing.T, lt *Table) {
 			wantAck(t, lt, base, 12+maxBehind, true)
 			wantAdmit(t, lt, base, requestOf(1, 11), RefusedBehind)
 			wantAck(t, lt, base, 13+maxBehind, true)
 		}},
-		{"rule 2: a member that has not moved is not reserved again", func(t *testing.T, lt *Table) {
+		{"rule 2: a member that has applied nothing new gets no second reservation", func(t *testing.T, lt *Table) {
 			wantAck(t, lt, base, 12, true)
 			wantAdmit(t, lt, base, requestOf(1, 11), RefusedBehind)
 			wantAdmit(t, lt, base.Add(bound/2), requestOf(2, 11), RefusedBehind)
 			wantAck(t, lt, base.Add(bound-1), 13, false)
-			wantAck(t, lt, base.Add(bound), 13, true) // the second request did not extend it
+			wantAck(t, lt, base.Add(bound), 13, true) // the second request did not extend the reservation
 			wantAdmit(t, lt, base.Add(bound), requestOf(3, 11), RefusedBehind)
 			wantAck(t, lt, base.Add(bound), 14, true)
 			wantAdmit(t, lt, base.Add(bound), requestOf(4, 12), RefusedBehind)
-			wantAck(t, lt, base.Add(bound), 15, false) // the member has moved
+			wantAck(t, lt, base.Add(bound), 15, false) // the member has applied entries since its last reservation
 		}},
 		{"rule 2: a member behind an acknowledged index is refused", func(t *testing.T, lt *Table) {
 			wantAck(t, lt, base, 12, true)
@@ -127,7 +127,7 @@ func TestTable_EachRule_Holds(t *testing.T) {
 			wantAdmit(t, lt, base.Add(testLength/4), requestOf(2, 10), Admitted)
 			wantAdmit(t, lt, base.Add(testLength/4+1), requestOf(3, 10), RefusedBehind)
 		}},
-		{"rule 2: an admitted request is reserved before the reply", func(t *testing.T, lt *Table) {
+		{"rule 2: the lease of an admitted request is reserved before the reply", func(t *testing.T, lt *Table) {
 			wantAdmit(t, lt, base, requestOf(1, 10), Admitted)
 			wantAck(t, lt, base, 11, false)
 		}},
@@ -145,20 +145,20 @@ func TestTable_EachRule_Holds(t *testing.T) {
 			wantAdmit(t, lt, base.Add(1), requestOf(2, 10), Admitted)
 			wantAck(t, lt, base.Add(bound-1), 11, false)
 		}},
-		{"rule 4: a request that its node has dropped is not reserved", func(t *testing.T, lt *Table) {
+		{"rule 4: a request whose replies its node rejects gets no reservation", func(t *testing.T, lt *Table) {
 			wantAdmit(t, lt, base, requestOf(1, 10), Admitted)
 			lt.Return(base, "b", "1", 2)
 			wantAdmit(t, lt, base, requestOf(2, 10), RefusedReturned)
 			wantAck(t, lt, base, 11, true)
 			wantAdmit(t, lt, base, requestOf(3, 11), Admitted)
 		}},
-		{"rule 6: a holder that has applied the index does not block it", func(t *testing.T, lt *Table) {
+		{"rule 6: a holder that has applied an index does not block its acknowledgement", func(t *testing.T, lt *Table) {
 			wantAdmit(t, lt, base, requestOf(1, 10), Admitted)
 			lt.Report(base, Request{Server: "b", Boot: "1", Applied: 11})
 			wantAck(t, lt, base, 11, true)
 			wantAck(t, lt, base, 12, false)
 		}},
-		{"rule 6: an overtaken report has no effect", func(t *testing.T, lt *Table) {
+		{"rule 6: a report that arrives after a newer one has no effect", func(t *testing.T, lt *Table) {
 			wantAdmit(t, lt, base, requestOf(1, 10), Admitted)
 			lt.Report(base, Request{Server: "b", Boot: "1", Applied: 11})
 			lt.Report(base, Request{Server: "b", Boot: "1", Applied: 10})
@@ -240,7 +240,7 @@ func TestTable_EachRule_Holds(t *testing.T) {
 			wantAck(t, lt, base, 9, false)
 			wantAck(t, lt, base.Add(bound), 9, true)
 		}},
-		{"rule 9: a reserved or inherited member is not free until it expires", func(t *testing.T, _ *Table) {
+		{"rule 9: a member is free once its own and its inherited reservation expire", func(t *testing.T, _ *Table) {
 			lt := openTable(true)
 			if ok, until := lt.IsFree("b", base); ok || until != base.Add(bound) {
 				t.Fatalf("inherited: got %v until %v, want false until %v", ok, until.Sub(base), bound)
@@ -276,7 +276,7 @@ func TestTable_EachRule_Holds(t *testing.T) {
 			lt.Return(base, "b", "0", 9)
 			wantAck(t, lt, base, 11, false)
 		}},
-		{"rule 9: a return that a later request overtook has no effect", func(t *testing.T, lt *Table) {
+		{"rule 9: a return that arrives after a later request has no effect", func(t *testing.T, lt *Table) {
 			wantAdmit(t, lt, base, requestOf(2, 10), Admitted)
 			lt.Return(base, "b", "1", 1)
 			wantAck(t, lt, base, 11, false)

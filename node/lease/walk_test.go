@@ -14,22 +14,22 @@ import (
 	"revoked/node/lease/leasecheck"
 )
 
-// A schedule is one random walk through a world. The lease lasts two seconds or thirty. Clocks have
-// their own rates within the bound. Time passes in steps from a millisecond to more than a lease.
-// Steps that are not taken act as paused nodes and as lost or delayed messages. Messages are never
-// removed, so they are repeated and reordered.
+// A schedule is one random walk through a world. A lease lasts two or thirty seconds. Clocks have
+// different rates within the bound. Time passes in steps from a millisecond to more than a lease. A
+// possible step that is not taken represents a paused node, or a lost or delayed message. Messages
+// are never removed, so they may be repeated and reordered.
 type schedule struct {
 	seed uint64
 	rng  *rand.Rand
 	w    *world
 	done [stepKinds]int
-	calm int // number of the step before which neither elections nor crashes happen
+	calm int // step before which neither elections nor crashes happen
 
 	check     *leasecheck.Checker // observes every event of the walk
 	lives     []*leasecheck.Life
-	complaint string // the first one of check
+	complaint string // first error that check reported
 
-	asleep []int // by node: the number of the step at which it resumes
+	asleep []int // by node: number of the step at which the node resumes
 }
 
 const scheduleSteps = 400
@@ -105,7 +105,7 @@ func (k *schedule) run(describe func(string)) broken {
 		if k.rng.IntN(40) == 0 { // a process or all its links pause
 			k.asleep[k.rng.IntN(len(k.asleep))] = i + 10 + k.rng.IntN(60)
 		}
-		steps = slices.DeleteFunc(k.w.steps(steps[:0]), func(st step) bool { // keep rare steps apart
+		steps = slices.DeleteFunc(k.w.steps(steps[:0]), func(st step) bool { // keep elections and crashes apart
 			return (st.kind == stepElect || st.kind == stepCrash) && k.calm > i
 		})
 		st, ok := k.choose(steps, i)
@@ -133,7 +133,7 @@ func (k *schedule) run(describe func(string)) broken {
 			}
 		}
 		if b == "" && k.w.s.off == allRules && k.complaint != "" {
-			b = broken("the checker complains: " + k.complaint)
+			b = broken("the checker reports: " + k.complaint)
 		}
 		if b != "" {
 			return b
@@ -198,7 +198,7 @@ func (k *schedule) actor(st step) int {
 	return w.leads[st.a].node
 }
 
-// prune drops old messages and terms: a schedule has many.
+// prune drops old messages and terms, because a schedule has many of them.
 func (k *schedule) prune() {
 	w := k.w
 	w.leads = w.leads[max(0, len(w.leads)-3):]
@@ -254,15 +254,15 @@ func simulate(off rule, first, count uint64, limit time.Duration) (broke *schedu
 	return broke, what, done, schedules
 }
 
-// lastSteps walks a seed again and describes its last steps.
+// lastSteps repeats the schedule of a seed and describes its last steps.
 func lastSteps(seed uint64, off rule) string {
 	var lines []string
 	newSchedule(seed, off).run(func(s string) { lines = append(lines, s) })
 	return strings.Join(lines[max(0, len(lines)-60):], "\n")
 }
 
-// The usual run walks 4,000 schedules, the long one LEASE_SCHEDULES=75000. LEASE_SEED is the first
-// seed; a failure names its own.
+// By default, the test walks 4,000 schedules. The long run sets LEASE_SCHEDULES=75000. LEASE_SEED
+// is the first seed; a failure message contains the seed of its schedule.
 func TestWalk_RandomSteps_HoldPromise(t *testing.T) {
 	count := envInt(t, "LEASE_SCHEDULES", 4000)
 	if underRace {
@@ -288,7 +288,7 @@ func TestWalk_RuleDisabled_ViolatesPromise(t *testing.T) {
 	if underRace {
 		t.Skip("too slow under the race detector")
 	}
-	// Random schedules rarely break these rules; the model covers them.
+	// Random schedules rarely break the promise without these rules; the model covers them.
 	rare := []rule{barrierProposedAfter, adoptionRejectsReplies, removalBlocks, reservationCoversRates, removalInOwnTerm,
 		reservationNamesBoot, leaderAdoptsFirst, boundOfNewestLeader}
 	for off := allRules + 1; off < rules; off++ {
@@ -300,8 +300,8 @@ func TestWalk_RuleDisabled_ViolatesPromise(t *testing.T) {
 			if k == nil {
 				t.Fatalf("got %d schedules that keep the promise without the rule, want one that breaks it", n)
 			}
-			if k.complaint == "" && off != stateReadUnderLease { // reads are not observed
-				t.Errorf("seed %d: %s: got no complaint of the checker, want one", k.seed, b)
+			if k.complaint == "" && off != stateReadUnderLease { // the checker does not observe reads
+				t.Errorf("seed %d: %s: got no error from the checker, want one", k.seed, b)
 			}
 			t.Logf("seed %d: %s; the checker: %s", k.seed, b, k.complaint)
 		})

@@ -11,48 +11,50 @@ import (
 
 // This file is the world in which the real Table and Holder run. It has an abstract Raft, clocks
 // with their own rates, crashes and a changing membership. The network loses, delays, repeats and
-// reorders messages. model_test.go explores the world completely within bounds. walk_test.go walks
-// through it at random.
+// reorders messages. model_test.go explores the world completely within bounds. walk_test.go takes
+// random steps in the world.
 //
 // Raft is abstract. A follower copies the leader's log in one step (accept), and the leader learns
-// of it in another (learn). So answers can be arbitrarily late, even for a deposed leader. An index
+// that in another (learn). So answers can be arbitrarily late, even for a deposed leader. An index
 // is committed once a majority of the leader's newest configuration is known to have accepted an
-// entry of the leader's own term. A notice of a commit is an accept of a log that has not grown.
+// entry of the leader's own term. To announce a commit, the leader lets a follower accept a log
+// without new entries.
 
-// A rule can be switched off. The switches are here, around the real code, never in it.
+// A rule is a rule of the protocol that a test can disable. The code that disables rules is in the
+// tests, never in the product.
 type rule int
 
 const (
 	allRules                    rule = iota
-	reserveBeforeBarrier             // off: reserved when the reply is sent
-	barrierNeeded                    // off: granted without an entry
+	reserveBeforeBarrier             // off: the lease is reserved only when the reply is sent
+	barrierNeeded                    // off: a lease is granted without an entry
 	barrierProposedAfter             // off: an entry proposed before the reservation counts
 	newLeaderWaits                   // off: a new term assumes that all older leases have expired
 	receivedEntriesCount             // off: a new term's wait may begin before an entry that was received
-	ownEntriesCount                  // off: it may begin before an entry that this node proposed as an earlier leader
-	startCounts                      // off: it may begin before this process
+	ownEntriesCount                  // off: that wait may begin before an entry that this node itself proposed earlier
+	startCounts                      // off: that wait may begin before this process started
 	adoptionClearsOnlyInherited      // off: adopting a term also clears a reservation of that term
 	replyNamesBoot                   // off: a reply to an earlier incarnation is accepted
 	reservationNamesBoot             // off: the applied index of an earlier incarnation is used
-	replyNamesNonce                  // off: a reply to an older request is treated as one to the newest
+	replyNamesNonce                  // off: a reply to an older request is treated as a reply to the newest
 	adoptionRejectsReplies           // off: replies of an older term are accepted
 	adoptionEndsLease                // off: a lease of an older term stays in force
 	clockReadPerAnswer               // off: a flag that a timer set replaces the clock
 	stateReadUnderLease              // off: a lease that began after the state was read covers it
-	ackWaits                         // off: acknowledged when committed
+	ackWaits                         // off: an index is acknowledged as soon as it is committed
 	admitOnlyPastAcked               // off: a member behind an acknowledged index is admitted
 	admitOnlyPastFirst               // off: a member behind the term's first command is admitted
 	openAfterFirst                   // off: a term opens before its first command is applied
-	removalWaits                     // off: a member is removed while reserved
-	removalBlocks                    // off: a member may be reserved between the wait and the removal
-	removedStayReserved              // off: a member is removed while reserved, and forgotten immediately
+	removalWaits                     // off: a member is removed while it has a reservation
+	removalBlocks                    // off: a member may get a reservation between the wait and the removal
+	removedStayReserved              // off: a member is removed while it has a reservation, and forgotten immediately
 	returnNamesNonce                 // off: a return ends reservations made after it was sent
 	reservationCoversRates           // off: a reservation lasts one lease on the leader's own clock
 	ackInOwnTerm                     // off: an old term's table acknowledges entries of a new one
 	removalInOwnTerm                 // off: the wait before a removal may belong to an earlier term
-	leaderAdoptsFirst                // off: a leader bounds its own lease and still holds one as a member
+	leaderAdoptsFirst                // off: a leader that announces a bound still holds a longer lease as a member
 	boundOfNewestLeader              // off: the bound of the leader before the last one counts
-	boundOfLeaderOnly                // off: every member's leases of earlier terms are bounded
+	boundOfLeaderOnly                // off: the bound applies to every member's leases of earlier terms
 	boundHolds                       // off: a leader grants itself a longer lease than it announced
 	rules
 )
@@ -84,22 +86,23 @@ const (
 type worldEntry struct {
 	term uint64
 	kind entryKind
-	node int // the node that entryRemove and entryAdd are about, or the leader of entryFirst
+	node int // node that entryRemove removes or entryAdd adds, or leader that proposed entryFirst
 }
 
-// A scope bounds the steps. A zero bound means never, a negative bound means unlimited.
+// A scope sets the parameters of a world and bounds the number of steps of each kind. A negative
+// bound means unlimited.
 type scope struct {
-	nodes, initial                            int // initial: the number of members at the start
+	nodes, initial                            int // number of nodes, and of members at the start
 	length                                    time.Duration
-	own                                       time.Duration // the leader's bound of its own lease; 0: none
+	own                                       time.Duration // maximum length of a leader's own lease; 0: not announced
 	tick                                      time.Duration // true time of one tick
 	rates                                     []float64     // clock rate of each node
 	requests, ticks, crashes, elections       int
 	revokes, barriers, removes, adds, returns int
-	adoptions, late                           int  // late: answers of followers that are held back
-	requesters, candidates, crashers          int  // bits of nodes
-	reads                                     bool // reads take two steps; otherwise every step ends with a read
-	all                                       bool // includes steps that cannot make anything less safe
+	adoptions, late                           int  // late: number of followers' answers that are held back
+	requesters, candidates, crashers          int  // sets of nodes, as bits
+	reads                                     bool // whether a read takes two steps; otherwise every step ends with a read
+	all                                       bool // whether steps that cannot break the promise are included
 	prologue                                  []step
 	off                                       rule
 }
@@ -108,45 +111,45 @@ type worldNode struct {
 	clock   Instant
 	rate    float64
 	boot    int
-	term    uint64 // highest term in which it voted or accepted
+	term    uint64 // highest term in which the node voted or accepted entries
 	log     []worldEntry
 	intake  Intake
-	applied int // indexes count from 1
+	applied int // applied index; the first index is 1
 	holder  Holder
-	late    *Request // the last report of the earlier incarnation, which may arrive at any time
+	late    *Request // last report of the earlier incarnation, which may arrive at any time
 	lateTo  uint64
 
-	reading bool // a read began after an acknowledgement and found an older state
+	reading bool // whether a read has begun after an acknowledgement and found an older state
 	mark    uint64
 	flag    bool // set by a timer while a lease was in force
 }
 
 func (n *worldNode) bootName() string { return fmt.Sprint(n.boot) }
 
-// A worldLead is one term of leadership. It is copied before a change.
+// A worldLead is one term of leadership. Call world.lead for a copy before you change it.
 type worldLead struct {
 	term     uint64
 	node     int
 	boot     int
-	alive    bool // the node believes that it leads
-	first    int  // index of its first command
+	alive    bool // whether the node acts as leader of the term
+	first    int  // index of the term's first command
 	table    *Table
-	accepted []int // by node: last index accepted in this term
+	accepted []int // by node: last index that the node has accepted in this term
 	match    []int // by node: highest index that the leader knows the node to have
 	commit   int
 	barriers []worldBarrier
-	blocked  int // the node whose removal may be proposed, or -1
+	blocked  int // node whose removal may be proposed, or -1
 }
 
 type worldBarrier struct {
 	request worldRequest
-	after   int // the entry must be above this index
+	after   int // the barrier's entry must be above this index
 	sent    bool
 }
 
 type worldRequest struct {
 	node int
-	term uint64 // term of the leader it was sent to
+	term uint64 // term of the leader to which it was sent
 	r    Request
 }
 
@@ -193,14 +196,15 @@ func newWorld(s *scope) *world {
 	for k := range s.initial {
 		l.accepted[k], l.match[k] = 1, 1
 	}
-	// No lease was granted before the first term.
+	// No leader granted a lease before the first term.
 	l.table = NewTable(Term{Number: 1, First: 1, Since: w.nodes[0].clock.Add(-longAgo(s)), Length: s.length,
 		Longest: s.length, Members: w.members(first), Leader: w.bound(0)})
 	w.leads = append(w.leads, l)
 	return w
 }
 
-// bound returns the leader and the bound in the first command of a term.
+// bound returns the leader and the bound of its own lease that the first command of a term
+// contains.
 func (w *world) bound(k int) Leader {
 	if w.s.own == 0 {
 		return Leader{}
@@ -208,7 +212,7 @@ func (w *world) bound(k int) Leader {
 	return Leader{Server: serverID(k), Own: w.s.own}
 }
 
-// previous returns the leader in the newest first command of an earlier term in a log.
+// previous returns the leader that the log contains for the newest term before the given one.
 func (w *world) previous(log []worldEntry, term uint64) Leader {
 	newest := true
 	for i := len(log) - 1; i >= 0; i-- {
@@ -223,7 +227,7 @@ func (w *world) previous(log []worldEntry, term uint64) Leader {
 	return Leader{}
 }
 
-// longAgo returns a time after which no lease is left.
+// longAgo returns a duration after which every lease has expired.
 func longAgo(s *scope) time.Duration { return 10 * ReservedFor(s.length) }
 
 // eventOf returns an event about a request.
@@ -261,8 +265,8 @@ func (w *world) members(log []worldEntry) []string {
 	return ids
 }
 
-// stable reports whether the newest configuration is committed: only then does Raft accept another
-// change.
+// stable reports whether the newest configuration is committed. Only then does Raft accept another
+// configuration change.
 func (l *worldLead) stable(log []worldEntry) bool {
 	for i := len(log) - 1; i >= l.commit; i-- {
 		if log[i].kind == entryRemove || log[i].kind == entryAdd {
@@ -310,7 +314,8 @@ func (w *world) lead(term uint64) *worldLead {
 	return nil
 }
 
-// deposed ends the terms on node k that are older than the term that it accepted.
+// deposed ends the leadership of node k in all terms that are older than the newest term that the
+// node knows.
 func (w *world) deposed(k int) {
 	for _, l := range w.leads {
 		if l.node == k && l.alive && l.term < w.nodes[k].term {
@@ -324,8 +329,9 @@ func (w *world) applyUpTo(k, index int) {
 	n.applied = max(n.applied, min(index, len(n.log)))
 }
 
-// canonical appends the state that distinguishes worlds. Instants count from their owner's clock,
-// and all past instants are equal. The used bounds are included, so the exploration is finite.
+// canonical appends to b the state that distinguishes worlds. Instants are relative to their
+// owner's clock, and all past instants are equal. The numbers of steps taken are included, so the
+// exploration is finite.
 func (w *world) canonical(b []byte) []byte {
 	num := func(vs ...int) {
 		for _, v := range vs {

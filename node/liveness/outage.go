@@ -20,18 +20,18 @@ const (
 
 // An Outage decides when a request need not wait for a leader. Until the grace has passed, requests
 // wait as usual. Afterwards they are refused immediately if this node reaches too few voters for an
-// election. If it reaches enough, an election is in progress: requests wait for as long as one
-// request may wait in total. Methods may be called concurrently.
+// election. If it reaches enough voters, an election is in progress, and requests wait until
+// patience has passed. Methods may be called concurrently.
 type Outage struct {
 	self     raft.ServerID
-	grace    time.Duration // without a leader
-	silence  time.Duration // without a message, a voter is treated as unreachable
-	patience time.Duration // without a leader, although enough voters are reachable
+	grace    time.Duration // time without a leader during which every request waits
+	silence  time.Duration // time without a message after which a voter counts as unreachable
+	patience time.Duration // time without a leader after which requests are refused in any case
 	since    atomic.Pointer[time.Time]
 }
 
-// NewOutage returns an Outage that begins now: no leader is known yet. Raft needs up to two
-// election timeouts for a first leader, so a shorter silence shows nothing.
+// NewOutage returns an Outage that begins now, because no leader is known yet. Raft needs up to two
+// election timeouts to elect a first leader, so a shorter time without one is normal.
 func NewOutage(self raft.ServerID, electionTimeout, requestTimeout time.Duration) *Outage {
 	grace := max(minGrace, 2*electionTimeout)
 	o := &Outage{self: self, grace: grace, silence: grace + electionTimeout, patience: max(grace, requestTimeout)}
@@ -49,8 +49,8 @@ func (o *Outage) Follow(known bool) {
 	o.since.CompareAndSwap(nil, &now)
 }
 
-// Check returns an OutageError if waiting for a leader is useless, else nil. conf and contact are
-// called only after the grace.
+// Check returns an OutageError if waiting for a leader is useless, else nil. It calls conf and
+// contact only after the grace has passed.
 func (o *Outage) Check(conf func() (raft.Configuration, error), contact func(raft.ServerID) transport.Contact) error {
 	since := o.since.Load()
 	if since == nil || time.Since(*since) < o.grace {
@@ -71,8 +71,8 @@ func (o *Outage) Check(conf func() (raft.Configuration, error), contact func(raf
 	return e
 }
 
-// count fills in the voters. A non-voter requests no votes, so it cannot tell whether an election
-// can succeed.
+// count sets Voters, Reachable and Silent in e. A non-voter requests no votes, so it cannot
+// determine whether an election can succeed, and all three stay empty.
 func (o *Outage) count(e *revoked.OutageError, conf raft.Configuration, contact func(raft.ServerID) transport.Contact) {
 	votes := false
 	for _, s := range conf.Servers {

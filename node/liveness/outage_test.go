@@ -17,12 +17,12 @@ func TestOutageCheck_States_RefuseOrWait(t *testing.T) {
 	voters := raft.Configuration{Servers: []raft.Server{
 		{ID: "node1/a"}, {ID: "node2/b"}, {ID: "node3/c"}, {ID: "node4/d", Suffrage: raft.Nonvoter},
 	}}
-	type contacts map[raft.ServerID]time.Duration // heard so long before now; negative: failing since
+	type contacts map[raft.ServerID]time.Duration // time since a voter was heard; negative: time since its calls fail
 	for _, tt := range []struct {
 		name     string
 		self     raft.ServerID
 		election time.Duration
-		after    time.Duration // without a leader
+		after    time.Duration // time without a leader
 		contacts contacts
 		want     string
 		retry    time.Duration

@@ -10,15 +10,16 @@ import (
 	"revoked/internal/retry"
 )
 
-// A SilenceWatch makes Raft notice in time that its leader is silent.
+// A SilenceWatch makes Raft notice a silent leader sooner than its own timer does.
 //
-// Raft looks at the last contact only when a timer fires, one to two heartbeat timeouts after its
-// start. If there was contact since then, Raft starts the timer again. So a follower notices after
-// one to three timeouts. It refuses pre-votes until then, so an election waits for the slowest of a
-// majority. A SilenceWatch makes Raft look again after one to one and a half timeouts. The random
-// part keeps two followers from standing for election at the same time.
+// Raft checks the last contact only when a timer fires, one to two heartbeat timeouts after its
+// start. If the leader made contact since that start, Raft starts the timer again. So a follower
+// notices a silent leader only after one to three timeouts. It refuses pre-votes until then, so an
+// election waits for the slowest of a majority. A SilenceWatch makes Raft check after 1 to 1.5
+// timeouts without contact. The random part keeps two followers from becoming candidates at the
+// same time.
 //
-// It decides nothing: Raft compares the last contact with its own timeout.
+// A SilenceWatch makes no decision: Raft compares the last contact with its own timeout.
 type SilenceWatch struct {
 	Raft                *raft.Raft
 	Heartbeat, Election time.Duration // Raft's timeouts
@@ -42,11 +43,11 @@ func (w *SilenceWatch) Run(ctx context.Context) {
 	}
 }
 
-// patience returns for how long a leader may be silent.
+// patience returns how long the leader may be silent before look is called.
 func (w *SilenceWatch) patience() time.Duration { return w.Heartbeat + rand.N(w.Heartbeat/2) }
 
-// silent returns for how long the leader that this node follows has been silent. It returns 0 if
-// this node follows none.
+// silent returns how long the leader that this node follows has been silent. It returns 0 if this
+// node follows no leader.
 func (w *SilenceWatch) silent() time.Duration {
 	if w.Raft.State() != raft.Follower || w.Raft.Leader() == "" {
 		return 0

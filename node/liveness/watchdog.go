@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// A Watchdog ends the leadership of a node whose entries do not commit. A leader whose disk hangs
+// A Watchdog ends the leadership of a node that cannot commit entries. A leader whose disk hangs
 // keeps sending heartbeats (hashicorp/raft#503), so no other node would start an election.
 type Watchdog struct {
 	Log        *slog.Logger
 	RenewEvery func() time.Duration        // interval between the leader's own entries
 	Lease      func() time.Duration        // length of a lease
-	Transfer   func() error                // may block forever
-	Hung       func(stalled time.Duration) // ends the process
+	Transfer   func() error                // transfers leadership; may block forever
+	Hung       func(stalled time.Duration) // must end the process
 
 	fed chan struct{}
 }
@@ -32,11 +32,11 @@ func (w *Watchdog) Feed() {
 	}
 }
 
-// Run watches until ctx ends with the term. If no entry commits for two leases, it transfers
-// leadership. If Raft does not answer that request, it is blocked on the disk, and a clean shutdown
-// would block as well. Then Run calls Hung, which ends the process.
+// Run watches until ctx, which must end with the term, ends. If no entry commits for two lease
+// lengths, Run transfers leadership. If Raft does not answer that request, it is blocked on the
+// disk, and a clean shutdown would block as well. Then Run calls Hung, which ends the process.
 func (w *Watchdog) Run(ctx context.Context) {
-	const maxTicks = 16 // each a quarter of a lease; a pause of the process counts as one tick
+	const maxTicks = 16 // a tick is a quarter of a lease; a pause of the process counts as one tick
 	last, next := time.Now(), time.Now()
 	var transfer chan error // result of the attempt in progress
 	ticks := 0
@@ -63,7 +63,7 @@ func (w *Watchdog) Run(ctx context.Context) {
 		if transfer == nil {
 			w.Log.Error("entries do not commit; transferring leadership", "stalled_seconds", stalled.Seconds())
 			transfer, ticks = make(chan error, 1), 0
-			go func(done chan<- error) { done <- w.Transfer() }(transfer) // Raft may never answer
+			go func(done chan<- error) { done <- w.Transfer() }(transfer) // Transfer may block forever
 		}
 		if ticks++; ticks > maxTicks {
 			w.Hung(stalled)
@@ -72,5 +72,5 @@ func (w *Watchdog) Run(ctx context.Context) {
 	}
 }
 
-// maxStall returns how long entries may take to commit.
+// maxStall returns the longest time without a committed entry that Run tolerates.
 func (w *Watchdog) maxStall() time.Duration { return 2 * w.Lease() }

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// A Reply is an HTTP response with its whole body. Its connection can be reused.
+// A Reply is an HTTP response whose body has been read completely.
 type Reply struct {
 	Status int
 	Header http.Header
@@ -26,7 +26,7 @@ func (m *Member) Form(path, client string, form url.Values) Reply {
 	if client != "" {
 		req.SetBasicAuth(client, Secret)
 	}
-	req.Header["X-Idempotency-Key"] = nil // not sent; allows a retry on a closed connection
+	req.Header["X-Idempotency-Key"] = nil // net/http does not send it, but then retries on a closed connection
 	return m.Do(req)
 }
 
@@ -44,12 +44,13 @@ func (m *Member) JSON(method, path, client, body string) Reply {
 	if client != "" {
 		req.SetBasicAuth(client, Secret)
 	}
-	req.Header["X-Idempotency-Key"] = nil // not sent; allows a retry on a closed connection
+	req.Header["X-Idempotency-Key"] = nil // net/http does not send it, but then retries on a closed connection
 	return m.Do(req)
 }
 
-// Decided retries call while its response is 503: on a busy machine a leader may lose its term at
-// any moment. It returns every other response, even an error, for the caller to check.
+// Decided repeats call while its status is 503, because on a busy machine a leader may lose its
+// leadership at any moment. It returns every other response, even an error, for the caller to
+// check.
 func (m *Member) Decided(call func() Reply) (r Reply) {
 	m.c.T.Helper()
 	m.c.Until("a leader decides", func() bool {

@@ -27,21 +27,22 @@ import (
 const Secret = "nodetest-secret-of-32-bytes-or-more"
 
 // Options configure a cluster. The zero value is three nodes with API servers and without gossip.
-// Functions get the number of the node, from 0, and are called before each start.
+// The functions Node and API get the number of the node, from 0. They are called before each start
+// of a node.
 type Options struct {
 	Nodes    int
 	Expect   int // bootstrap_expect; default Nodes
 	Clients  []revoked.Client
-	Node     func(k int, c *node.Config) // changes a node's configuration before it starts
+	Node     func(k int, c *node.Config) // changes a node's configuration before each start
 	API      func(k int, c *api.Config)
 	NoWait   bool // return before the nodes are ready
-	Signers  int  // how many of the first nodes have the key of the CA
+	Signers  int  // number of nodes, from the first, that have the key of the CA
 	LogLevel slog.Level
 	Log      slog.Handler // log of the nodes and their API servers; default: discard
 }
 
-// A Cluster is a set of nodes in this process, numbered from 0. Its methods belong to the goroutine
-// of the test, unless their comments allow more. A failure ends the test.
+// A Cluster is a set of nodes in this process, numbered from 0. Only the goroutine of the test may
+// call its methods, unless a method's comment allows other goroutines. A failure ends the test.
 type Cluster struct {
 	T       testing.TB
 	Members []*Member
@@ -52,8 +53,8 @@ type Cluster struct {
 	log     slog.Handler
 }
 
-// A Member is one node of a Cluster, running or not. A restart keeps its addresses and its
-// directory, so the others find it again.
+// A Member is one node of a Cluster, running or not. After a restart, a member has the same
+// addresses and the same directory, so the other members reach it again.
 type Member struct {
 	Node *node.Node // nil while stopped
 	URL  string     // URL of the API
@@ -62,7 +63,7 @@ type Member struct {
 
 	c        *Cluster
 	k        int
-	cluster  string // address of the cluster port, kept over restarts
+	cluster  string // address of the cluster port, which stays the same across restarts
 	apiAddr  string
 	api      *api.API
 	server   *serve.Server
@@ -117,7 +118,8 @@ func Start(t testing.TB, o Options) *Cluster {
 }
 
 // Clients returns the clients of `revoked dev`: admin, issuer, resource_server, app and other_app.
-// All have Secret. They share one hash, because computing it takes most of the start of a test.
+// All have the secret Secret. They share one hash, because computing a hash takes most of the time
+// that a test needs to start.
 func Clients() []revoked.Client {
 	hash := clientauth.HashSecret(Secret)
 	make := func(id string, roles ...revoked.Role) revoked.Client {
@@ -130,14 +132,14 @@ func Clients() []revoked.Client {
 	}
 }
 
-// Add creates a node that is not in the cluster yet. The caller starts and joins it. The node has a
-// certificate and a directory, but no admission.
+// Add creates a node that is not in the cluster yet. The caller starts the node and joins it to the
+// cluster. The node has a certificate and a directory, but no admission.
 func (c *Cluster) Add() *Member {
 	c.T.Helper()
 	return c.addMember()
 }
 
-// Admit lets a node join. It repeats the request while the cluster has no leader.
+// Admit admits a node to the cluster. It retries the request while the cluster has no leader.
 func (c *Cluster) Admit(m *Member) {
 	c.T.Helper()
 	c.Until(m.ID+" is admitted", func() bool {
@@ -161,7 +163,7 @@ func (c *Cluster) addMember() *Member {
 	return m
 }
 
-// issue writes the certificates of a node for both of its ports.
+// issue writes the certificates of a node for its cluster port and its API.
 func (c *Cluster) issue(m *Member) {
 	c.T.Helper()
 	write := func(name string, b []byte) {
@@ -194,8 +196,8 @@ func (m *Member) Start() {
 	}
 }
 
-// TryStart is Start for a node that may not start. After an error the node does not run and its
-// ports are free. Errors of the kit itself end the test.
+// TryStart is like Start, but returns an error if the node does not start. After an error the node
+// does not run and its ports are free. Errors of the kit itself end the test.
 func (m *Member) TryStart() error {
 	t := m.c.T
 	log := slog.New(m.c.log).With("n", m.ID)
@@ -206,7 +208,7 @@ func (m *Member) TryStart() error {
 	}
 	listener := listen(t, m.cluster)
 	settings := revoked.DefaultSettings()
-	settings.LeaseDuration = 2 * time.Second // a busy machine loses no lease
+	settings.LeaseDuration = 2 * time.Second // long enough that no lease expires on a busy machine
 	m.Registry = prometheus.NewRegistry()
 	conf := node.Config{
 		NodeID: m.ID, Region: fmt.Sprintf("region%d", m.k%2+1), DataDir: path("data"),
@@ -269,7 +271,7 @@ func (m *Member) serve(log *slog.Logger) {
 }
 
 // StopGracefully finishes the running requests and then stops the node, like the program on
-// SIGTERM. It blocks until the last response has been sent, at most for LongStop.
+// SIGTERM. It blocks until the last response has been sent, for at most LongStop.
 func (m *Member) StopGracefully() {
 	ctx, cancel := context.WithTimeout(context.Background(), LongStop)
 	defer cancel()
@@ -298,33 +300,34 @@ func (m *Member) Stop() {
 	m.Node = nil
 }
 
-// Restart stops and starts the node. It keeps its addresses and its data.
+// Restart stops and starts the node, which keeps its addresses and its data.
 func (m *Member) Restart() {
 	m.c.T.Helper()
 	m.Stop()
 	m.Start()
 }
 
-// Wipe removes the data of the stopped node. The next start is another instance of the same node.
+// Wipe removes the data of the stopped node. At the next start, the node is another instance with
+// the same node id.
 func (m *Member) Wipe() {
 	if err := os.RemoveAll(filepath.Join(m.Dir, "data")); err != nil {
 		m.c.T.Fatal(err)
 	}
 }
 
-// ClusterAddr returns the address of the cluster port. It does not change over restarts, except by
-// Move.
+// ClusterAddr returns the address of the cluster port. Only Move changes it.
 func (m *Member) ClusterAddr() string { return m.cluster }
 
-// Move changes the cluster address of the stopped node. back restores the old one. The other
-// members learn the new address when the node starts and announces it.
+// Move changes the cluster address of the stopped node. The returned function restores the old
+// address. The other members learn the new address when the node starts and announces it.
 func (m *Member) Move() (back func()) {
 	was := m.cluster
 	m.cluster = freePort(m.c.T)
 	return func() { m.cluster = was }
 }
 
-// stopAll stops every member, one after the other. Start registers it, so no test needs to.
+// stopAll stops every member, one after the other. Start registers it as a cleanup, so no test
+// needs to call it.
 func (c *Cluster) stopAll() {
 	for _, m := range c.Members {
 		m.Stop()
@@ -352,8 +355,8 @@ func (c *Cluster) Leader() *Member {
 	return leader
 }
 
-// Follower returns a running node that does not lead. It is the first of them in the order of
-// creation.
+// Follower returns a running node that does not lead. If several do not lead, it returns the one
+// that was created first.
 func (c *Cluster) Follower() *Member {
 	c.T.Helper()
 	leader := c.Leader()

@@ -13,9 +13,9 @@ import (
 // and must not share an address.
 var handedOut sync.Map
 
-// freePort returns a free loopback address, each only once. The port is below the kernel's
-// ephemeral ports, so that no connection takes it while its node restarts. Another process may
-// still take the port, which listen waits for.
+// freePort returns a free loopback address. It returns each address only once. The port is below
+// the kernel's ephemeral ports, so that no connection uses it while its node restarts. Another
+// process may still take the port, so the function listen waits until the port is free.
 func freePort(t testing.TB) string {
 	for range 1000 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 22_000+rand.IntN(10_000))
@@ -32,8 +32,8 @@ func freePort(t testing.TB) string {
 	return ""
 }
 
-// listen retries, because the node's last process may only just have released the port. It gives up
-// after LongStop.
+// listen listens on addr. It retries for LongStop, because the node's previous run may only just
+// have released the port.
 func listen(t testing.TB, addr string) net.Listener {
 	deadline := time.Now().Add(LongStop)
 	for {

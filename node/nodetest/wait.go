@@ -9,8 +9,8 @@ import (
 // a minute. A test that passes never waits for it.
 const LongStop = 2 * time.Minute
 
-// Until polls ok until it returns true, and fails the test after LongStop. what is the expected
-// condition, for the failure text.
+// Until polls ok until ok returns true, and ends the test as failed after LongStop. The failure
+// text contains what, the expected condition.
 func (c *Cluster) Until(what string, ok func() bool) {
 	c.T.Helper()
 	if !c.Await(what, ok) {
@@ -18,8 +18,9 @@ func (c *Cluster) Until(what string, ok func() bool) {
 	}
 }
 
-// Await is Until for goroutines other than the test's: it only marks the test as failed. It reports
-// whether ok returned true. Only the test's own goroutine may call FailNow.
+// Await is like Until, but may be called by goroutines other than the test's. It only marks the
+// test as failed, because only the test's own goroutine may call FailNow. It reports whether ok
+// returned true.
 func (c *Cluster) Await(what string, ok func() bool) bool {
 	c.T.Helper()
 	deadline := time.Now().Add(LongStop)

@@ -17,7 +17,7 @@ import (
 // An announcement is a call to Config.Announce.
 type announcement struct{ term, index uint64 }
 
-// A notedLog is a log whose commits are announced.
+// A notedLog is a log that records the announcements of its commits.
 type notedLog struct {
 	*fakeLog
 	lock      sync.Mutex
@@ -79,7 +79,7 @@ func TestAnnounce_Commit_UnlessAnEntryFollows(t *testing.T) {
 		log.want(t, "a single read barrier", announcement{term, 8})
 
 		revoke()
-		revoke() // while the first is in flight
+		revoke() // while the first entry is in flight
 		log.commit(9)
 		log.want(t, "another revocation is queued")
 		log.commit(10)
@@ -93,8 +93,8 @@ func TestAnnounce_Commit_UnlessAnEntryFollows(t *testing.T) {
 	})
 }
 
-// An entry that may belong to a later term is not announced in the proposer's: the leader of that
-// term announces it.
+// A proposer does not announce an entry that may belong to a later term: the leader of that term
+// announces it.
 func TestAnnounce_LaterTerm_IsNotAnnounced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, log := newNotedRouter(t)
@@ -139,7 +139,7 @@ func TestAnnounce_BarrierOfLease_IsNotAnnounced(t *testing.T) {
 func TestAnnounce_SingleCaller_OneEntryEach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{}
-		applied := make(chan struct{}, 1) // by the members, a network delay after the announcement
+		applied := make(chan struct{}, 1) // receives after an announcement and a network delay
 		const delay = time.Millisecond
 		var members sync.WaitGroup
 		r, stop := newSlowRouter(t, log, func(c *propose.Config) {

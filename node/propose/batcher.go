@@ -12,7 +12,7 @@ import (
 const (
 	maxEntryOps   = 1024
 	maxEntryBytes = 512 << 10
-	maxQueue      = 16 << 10 // proposals
+	maxQueue      = 16 << 10 // maximum number of queued proposals
 )
 
 // A batcher queues proposals and returns them in batches. All methods may be called concurrently,
@@ -36,7 +36,7 @@ func (b *batcher) push(p *proposal) error {
 	}
 }
 
-// enter counts p as outstanding until leave.
+// enter counts p as outstanding until leave is called.
 func (b *batcher) enter(p *proposal) { b.demand.change(p.weight()) }
 func (b *batcher) leave(p *proposal) { b.demand.change(-p.weight()) }
 
@@ -55,9 +55,9 @@ func (b *batch) add(p *proposal) {
 
 func (b *batch) full() bool { return b.ops >= maxEntryOps || b.bytes >= maxEntryBytes }
 
-// next blocks until a proposal is queued and returns the batch. If no proposal is queued and other
-// fires, it returns nil. It reports false when ctx has ended. The batch waits for further proposals
-// for at most that long.
+// next blocks until a proposal is queued and returns the batch. If no proposal is queued and it
+// receives from other, it returns nil. It reports false once ctx has ended. The parameter most
+// limits how long next waits for further proposals.
 func (b *batcher) next(ctx context.Context, other <-chan struct{}, most time.Duration) (*batch, bool) {
 	next := &batch{}
 	if len(b.queue) > 0 {
@@ -92,8 +92,8 @@ func (b *batcher) drain(into *batch) {
 	}
 }
 
-// gather fills the batch until it has nearly all expected operations that are not in flight, or
-// until no proposal has arrived for a while.
+// gather fills the batch until it has nearly all expected operations that are not in flight. It
+// stops earlier if no proposal arrives for maxPause.
 func (b *batcher) gather(ctx context.Context, into *batch, expected float64, most time.Duration) {
 	if into.full() || b.demand.holds(into.weight, expected) {
 		return

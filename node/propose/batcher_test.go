@@ -11,23 +11,23 @@ func TestBatcher_ExpectedCallers_ShareABatch(t *testing.T) {
 	const never = time.Hour
 	for _, tt := range []struct {
 		name     string
-		callers  int           // outstanding concurrently before
-		inFlight int           // of these, in an earlier batch
-		idle     time.Duration // before the first proposal
-		late     int           // proposals after the first
-		interval time.Duration // between them
-		took     time.Duration // by earlier batches
-		want     int           // proposals in the batch
-		wait     time.Duration // after the first proposal
+		callers  int           // number of calls that were outstanding at once before the first proposal
+		inFlight int           // number of these calls in an earlier batch
+		idle     time.Duration // time before the first proposal
+		late     int           // number of proposals after the first
+		interval time.Duration // time between these proposals
+		took     time.Duration // time that earlier batches were in flight
+		want     int           // number of proposals in the batch
+		wait     time.Duration // time that the batch waits after the first proposal
 	}{
 		{"a single caller is not delayed", 1, 0, 0, 0, never, time.Second, 1, 0},
 		{"a few callers are not delayed", minExpected - 1, 0, 0, 0, never, time.Second, 1, 0},
-		{"all are waited for", 16, 0, 0, 20, time.Millisecond / 10, time.Second, 16, 1500 * time.Microsecond},
-		{"nearly all of many are enough", 100, 0, 0, 99, time.Millisecond / 100, time.Second, 95, 940 * time.Microsecond},
-		{"does not wait for those in flight", 16, 10, 0, 20, time.Millisecond / 10, time.Second, 6, 500 * time.Microsecond},
+		{"waits for all expected callers", 16, 0, 0, 20, time.Millisecond / 10, time.Second, 16, 1500 * time.Microsecond},
+		{"nearly all callers suffice", 100, 0, 0, 99, time.Millisecond / 100, time.Second, 95, 940 * time.Microsecond},
+		{"does not wait for callers in flight", 16, 10, 0, 20, time.Millisecond / 10, time.Second, 6, 500 * time.Microsecond},
 		{"a pause ends the wait", 16, 0, 0, 3, time.Millisecond, time.Second, 4, 3*time.Millisecond + maxPause},
 		{"a long wait ends", 64, 0, 0, 60, time.Millisecond, time.Second, 8, maxGather},
-		{"half of earlier batches' time", 64, 0, 0, 60, time.Millisecond, 5 * time.Millisecond, 3, 2500 * time.Microsecond},
+		{"half of a batch's time", 64, 0, 0, 60, time.Millisecond, 5 * time.Millisecond, 3, 2500 * time.Microsecond},
 		{"after a load", 64, 0, 4 * halfLife, 0, never, time.Second, 1, 0},
 		{"soon after a load", 64, 0, halfLife, 0, never, time.Second, 1, maxPause},
 	} {
@@ -40,11 +40,11 @@ func TestBatcher_ExpectedCallers_ShareABatch(t *testing.T) {
 					b.enter(gone)
 				}
 				b.demand.end(0)
-				b.demand.begin(0) // they are expected from now on
+				b.demand.begin(0) // the callers are expected from now on
 				for range tt.callers - tt.inFlight {
 					b.leave(gone)
 				}
-				if tt.idle > 0 { // the newest batch was that of a sparse caller
+				if tt.idle > 0 { // the newest batch came from a single caller that sends rarely
 					b.demand.end(0)
 				}
 				send := func() {

@@ -12,29 +12,29 @@ import (
 	"revoked/internal/fair"
 )
 
-// Bulk proposals use the capacity that other work leaves. DESIGN.md has the reasons for these
+// Bulk proposals use the capacity that other work leaves. DESIGN.md gives the reasons for these
 // limits.
 const (
-	bulkCalls = 4   // concurrent bulk proposals of a node; further ones wait for their turn
-	maxBulk   = 256 // bulk proposals that the leader queues
+	bulkCalls = 4   // maximum number of concurrent bulk proposals of a node; further ones wait for their turn
+	maxBulk   = 256 // maximum number of bulk proposals that the leader queues
 
-	// Limits while there are other callers, and without them. The first is the target time for
-	// applying a bulk entry. The second is the number of bulk entries that a member with a lease may
-	// be behind.
+	// Each of these two limits has one value while there are other callers, and another without them.
+	// The limit applyTarget is the target time for applying a bulk entry. The limit maxLag is the
+	// number of bulk entries that a member with a lease may be behind.
 	applyTarget, applyTargetAlone = 2500 * time.Microsecond, 40 * time.Millisecond
 	maxLag, maxLagAlone           = 0, 8
-	aloneAfter                    = 10 * time.Second // without another caller
+	aloneAfter                    = 10 * time.Second // other callers count as gone this long after their last entry
 	minBulkOps                    = 32
 
-	// While there are a few other callers, bulk entries take one part in pauseParts of the time.
-	// The pause after one depends on how long applying it took.
+	// While there are a few other callers, applying bulk entries takes one part in pauseParts of the
+	// time. The pause after an entry is a multiple of the time that applying it took.
 	pauseParts = 20
 	maxPaused  = 100 * time.Millisecond
-	fewWithin  = 2 * time.Second // since the last of the other callers
+	fewWithin  = 2 * time.Second // pauses end this long after the last entry of other callers
 
-	linger     = 1500 * time.Microsecond // wait for other callers before a bulk entry
-	lingerTime = 50 * time.Millisecond   // how long after the last entry of other callers
-	maxSkips   = 8                       // entries of other callers in a row while a bulk proposal waits
+	linger     = 1500 * time.Microsecond // time to wait for other callers before a bulk entry
+	lingerTime = 50 * time.Millisecond   // linger applies this long after the last entry of other callers
+	maxSkips   = 8                       // maximum number of entries of other callers in a row while a bulk proposal waits
 )
 
 // A share is a part of a proposal: ops[from:to].
@@ -45,7 +45,7 @@ type share struct {
 
 func (s share) last() bool { return s.to == len(s.ops) }
 
-// wholes returns the proposals of a batch as shares.
+// wholes returns each proposal of a batch as one share.
 func wholes(b *batch) []share {
 	out := make([]share, len(b.proposals))
 	for i, p := range b.proposals {
@@ -54,13 +54,14 @@ func wholes(b *batch) []share {
 	return out
 }
 
-// A bulkQueue holds the bulk proposals of one term. An entry takes a share of them when its turn
-// comes. The queue opens again for the next entry once the members have caught up.
+// A bulkQueue holds the bulk proposals of one term. The proposer takes shares of them for each bulk
+// entry, which closes the queue. The queue opens for the next bulk entry once the members have
+// caught up.
 type bulkQueue struct {
-	ready chan struct{} // capacity one: wakes the proposer when an entry may take a share
+	ready chan struct{} // has capacity one; wakes the proposer when it may take shares
 
 	mu      sync.Mutex
-	waiting fair.Queue[*share] // by client; from is where the next share begins
+	waiting fair.Queue[*share] // by client; share.from is where the next share of a proposal begins
 	count   int
 	open    bool
 	closed  bool
@@ -69,7 +70,8 @@ type bulkQueue struct {
 
 func newBulkQueue() *bulkQueue { return &bulkQueue{ready: make(chan struct{}, 1), open: true} }
 
-// push queues p, or returns ErrOverloaded or the error of a queue that is closed.
+// push queues p. It returns ErrOverloaded if the queue is full, and errLeadershipEnded if it is
+// closed.
 func (q *bulkQueue) push(p *proposal) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -85,7 +87,7 @@ func (q *bulkQueue) push(p *proposal) error {
 	return nil
 }
 
-// signal must be called with mu held.
+// signal wakes the proposer if it may take shares. The caller must hold mu.
 func (q *bulkQueue) signal() {
 	if !q.open || q.waiting.Empty() {
 		return
@@ -96,7 +98,7 @@ func (q *bulkQueue) signal() {
 	}
 }
 
-// isReady reports whether an entry may take a share now. If so, ready fires again.
+// isReady reports whether the proposer may take shares now. If so, it also sends to ready.
 func (q *bulkQueue) isReady() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -104,12 +106,12 @@ func (q *bulkQueue) isReady() bool {
 	return q.open && !q.waiting.Empty()
 }
 
-// take returns the shares of one entry with at most ops operations: each client has the same part
-// of it, unless it has less. The queue stays closed until reopen.
+// take returns the shares for one entry with at most ops operations. Each client gets an equal
+// part, unless it has fewer operations. The queue then stays closed until reopen is called.
 func (q *bulkQueue) take(ops int) (out []share) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.open { // ready fired for an earlier entry
+	if !q.open { // the value in ready was for an earlier entry
 		return nil
 	}
 	bytes := 0
@@ -135,7 +137,7 @@ func (q *bulkQueue) take(ops int) (out []share) {
 	return out
 }
 
-// reopenAfter is like reopen, after a pause that ends early with ctx.
+// reopenAfter calls reopen after a pause. The pause ends early if ctx ends.
 func (q *bulkQueue) reopenAfter(ctx context.Context, pause time.Duration) {
 	if pause > 0 {
 		timer := time.NewTimer(pause)
@@ -148,7 +150,7 @@ func (q *bulkQueue) reopenAfter(ctx context.Context, pause time.Duration) {
 	q.reopen()
 }
 
-// reopen allows the next entry.
+// reopen opens the queue for the next entry.
 func (q *bulkQueue) reopen() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -156,8 +158,8 @@ func (q *bulkQueue) reopen() {
 	q.signal()
 }
 
-// committed records the index of a bulk entry. It returns the index of the entry that many before
-// it, or 0.
+// committed records the index of the newest bulk entry. It returns the index of the bulk entry that
+// came the given number of bulk entries before it, or 0.
 func (q *bulkQueue) committed(index uint64, before int) uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -166,7 +168,7 @@ func (q *bulkQueue) committed(index uint64, before int) uint64 {
 	return q.recent[before]
 }
 
-// drop removes the rest of the proposals of shares after their entry failed.
+// drop removes the remaining operations of the proposals that had shares in an entry that failed.
 func (q *bulkQueue) drop(shares []share) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -178,7 +180,7 @@ func (q *bulkQueue) drop(shares []share) {
 	}
 }
 
-// close refuses further proposals and returns the waiting ones.
+// close makes push refuse further proposals, and returns the waiting ones.
 func (q *bulkQueue) close() (rest []*share) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -192,7 +194,7 @@ func (q *bulkQueue) close() (rest []*share) {
 	return rest
 }
 
-// clientOf returns the client that ops belong to.
+// clientOf returns the id of the client that requested ops, or "".
 func clientOf(ops []*command.Op) string {
 	if len(ops) == 0 {
 		return ""
@@ -200,8 +202,8 @@ func clientOf(ops []*command.Op) string {
 	return ops[0].GetActor().GetClientId()
 }
 
-// Record proposes an operation of the cluster itself, in the class of bulk work. It blocks until
-// the operation is committed or refused.
+// Record proposes an operation that no client requested, as bulk work. It blocks until the
+// operation is committed or refused.
 func (p *Proposer) Record(ctx context.Context, op *command.Op) error {
 	s := newProposal([]*command.Op{op}, false)
 	s.bulk, s.record = true, true
@@ -211,8 +213,8 @@ func (p *Proposer) Record(ctx context.Context, op *command.Op) error {
 	return s.results[0].Err
 }
 
-// Commit proposes an operation of the cluster itself, and blocks until it is committed or refused.
-// It goes into the log of this proposer's term or not at all.
+// Commit proposes an operation that no client requested, and blocks until it is committed or
+// refused. The operation enters the log in this proposer's term or not at all.
 func (p *Proposer) Commit(ctx context.Context, op *command.Op) error {
 	s := newProposal([]*command.Op{op}, false)
 	if err := p.propose(ctx, s); err != nil {
@@ -221,8 +223,8 @@ func (p *Proposer) Commit(ctx context.Context, op *command.Op) error {
 	return s.results[0].Err
 }
 
-// isRecord reports whether an entry has only an operation of Record. The cost of such an entry does
-// not show the cost of a registration.
+// isRecord reports whether all operations of an entry come from Record. Such an entry is not a
+// measure of the cost of registrations.
 func isRecord(shares []share) bool {
 	return !slices.ContainsFunc(shares, func(s share) bool { return !s.record })
 }

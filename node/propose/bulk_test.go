@@ -18,7 +18,7 @@ import (
 	"revoked/node/propose"
 )
 
-// A slowLog commits each entry by itself, in virtual time: after commitTime, and opTime for each
+// A slowLog commits each entry in virtual time. The commit takes commitTime, plus opTime for each
 // operation.
 type slowLog struct {
 	opTime time.Duration
@@ -32,7 +32,7 @@ type slowLog struct {
 type slowEntry struct {
 	ops   []*command.Op
 	began time.Time
-	took  time.Duration // to apply
+	took  time.Duration // time to apply the entry
 }
 
 const commitTime = 4 * time.Millisecond
@@ -91,7 +91,8 @@ func (l *slowLog) all() []slowEntry {
 	return slices.Clone(l.entries)
 }
 
-// newSlowRouter returns a router of a leader with that log. Its proposer runs until stop.
+// newSlowRouter returns a router of a leader with the given log. Its proposer runs until stop is
+// called.
 func newSlowRouter(t *testing.T, log *slowLog, change ...func(*propose.Config)) (r *propose.Router, stop func()) {
 	var proposer *propose.Proposer
 	change = append([]func(*propose.Config){func(c *propose.Config) {
@@ -106,7 +107,7 @@ func newSlowRouter(t *testing.T, log *slowLog, change ...func(*propose.Config)) 
 	return r, func() { cancel(); running.Wait() }
 }
 
-// A newState has no rows, so every operation changes it.
+// A newState is a state without rows, so every operation changes it.
 type newState struct{ fakeState }
 
 func (newState) DryRun(*command.Op) (fsm.Result, bool) { return fsm.Result{}, false }
@@ -154,7 +155,7 @@ func TestProposeBulk_SingleRevocation_GoesNext(t *testing.T) {
 						t.Fatal(err)
 					}
 					most := 10*time.Millisecond + 2*commitTime + opTime
-					if i == 0 { // the entry before it was proposed for an import that is alone
+					if i == 0 { // the entry before the revocation was proposed while the import was alone
 						most += 30 * time.Millisecond
 					}
 					if took := time.Since(came); took > most {
@@ -170,7 +171,7 @@ func TestProposeBulk_SingleRevocation_GoesNext(t *testing.T) {
 						t.Errorf("entry %d: got %d operations, which take %v, want at most 40ms", i, len(e.ops), e.took)
 					}
 				}
-				// The import gets most of the time that is left.
+				// The import gets most of the remaining time.
 				if least := int(2 * time.Second / opTime / 2); registered < least {
 					t.Errorf("got %d registrations, want at least %d", registered, least)
 				}
@@ -179,8 +180,8 @@ func TestProposeBulk_SingleRevocation_GoesNext(t *testing.T) {
 	}
 }
 
-// While a single caller sends one request after the other, an import leaves it most of the time.
-// Afterwards the import uses that time again.
+// While a single caller sends one request after the other, an import uses only a small part of the
+// time. Afterwards the import uses the rest again.
 func TestProposeBulk_SingleCallers_PauseImport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{opTime: 20 * time.Microsecond}
@@ -219,7 +220,7 @@ func TestProposeBulk_SingleCallers_PauseImport(t *testing.T) {
 	})
 }
 
-// Under a steady load of other callers an import continues, more slowly.
+// Under a steady load of other callers, an import continues more slowly.
 func TestProposeBulk_SteadyLoad_IsNotStarved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{opTime: 20 * time.Microsecond}
@@ -253,7 +254,7 @@ func TestProposeBulk_SteadyLoad_IsNotStarved(t *testing.T) {
 				bulk++
 			}
 		}
-		if most > 8+1 || // the queue may open during the first of them
+		if most > 8+1 || // the queue may open during the first of these entries
 			bulk == 0 || others < 2*bulk {
 			t.Errorf("got %d bulk entries, %d others, %d of them in a row, want others mostly, at most 8 in a row",
 				bulk, others, most)
@@ -276,7 +277,7 @@ func TestProposeBulk_TwoClients_TakeTurns(t *testing.T) {
 		if _, err := r.ProposeBulk(ctx, registrations("small", 64)); err != nil {
 			t.Error(err)
 		}
-		// Four batches of the other client are in flight, 51 ms each. 28 more wait.
+		// Four batches of the large import are in flight, and take 51 ms each. 28 more wait.
 		if took := time.Since(came); took > 8*51*time.Millisecond {
 			t.Errorf("got the answer after %v, want it after the batches in flight", took)
 		}
@@ -286,8 +287,8 @@ func TestProposeBulk_TwoClients_TakeTurns(t *testing.T) {
 	})
 }
 
-// The operations of one proposal commit in their order. After a failure none of the rest is
-// proposed, and the caller learns that some may have committed.
+// The operations of one proposal commit in their order. After an entry has failed, the remaining
+// operations are not proposed, and the caller learns that some operations may have committed.
 func TestProposeBulk_EntryFails_DropsTheRest(t *testing.T) {
 	for name, tt := range map[string]struct {
 		failing int
@@ -365,7 +366,7 @@ func TestProposeBulk_MembersBehind_Waits(t *testing.T) {
 		var streams sync.WaitGroup
 		stream(ctx, t, r, "issuer", &streams)
 		time.Sleep(time.Second)
-		if n := log.count(); n > 10 { // without other callers they may be eight entries behind
+		if n := log.count(); n > 10 { // without other callers, members may be eight entries behind
 			t.Errorf("got %d bulk entries, want at most 10", n)
 		}
 		op := command.RevokeOp(revoked.Actor{ClientID: "app"}, revoked.DigestToken("a"), "")
@@ -388,8 +389,8 @@ func TestProposeBulk_MembersBehind_Waits(t *testing.T) {
 	})
 }
 
-// A caller that gives up while it waits for its turn leaves the queue.
-func TestProposeBulk_CallerGivesUp_PassesItsTurn(t *testing.T) {
+// A caller that gives up while it waits for its turn does not keep its place in the queue.
+func TestProposeBulk_CallerGivesUp_LeavesQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{opTime: 100 * time.Microsecond}
 		r, stop := newSlowRouter(t, log)

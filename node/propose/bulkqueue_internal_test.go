@@ -8,8 +8,9 @@ import (
 	"revoked/fsm/command"
 )
 
-// An entry has the same part for each client. Clients with more operations fill the rest.
-func TestBulkQueue_Take_SharesTheEntry(t *testing.T) {
+// Each client gets an equal part of an entry. The operations of clients with more operations fill
+// the rest of the entry.
+func TestBulkQueue_Take_SplitsEntryByClient(t *testing.T) {
 	q := newBulkQueue()
 	a, b, c := registering("a", 500), registering("b", 30), registering("c", 500)
 	for _, p := range []*proposal{a, b, c, registering("b", 2)} {
@@ -44,7 +45,7 @@ func registering(client string, n int) *proposal {
 	return newProposal(ops, false)
 }
 
-// One slow entry, which waited for a processor, changes nothing. Eight slow entries do.
+// One slow entry, which waited for a CPU, does not change the pace. Eight slow entries do.
 func TestPace_SlowEntry_IsIgnored(t *testing.T) {
 	var p Pace
 	ops := func() int { return p.Ops(10*time.Millisecond, 16, 1024) }

@@ -9,19 +9,20 @@ import (
 )
 
 // A Clock stamps commands with the leader's wall clock, corrected by the median of the voters'
-// clocks, so that one wrong clock never moves it. It never goes back, and does not advance until a
-// majority of the voters has reported in this term. All methods may be called concurrently.
+// clocks. So a single wrong clock never changes the stamps. Its time never goes back, and does not
+// advance until a majority of the voters has reported in this term. All methods may be called
+// concurrently.
 type Clock struct {
 	now  func() time.Time
 	self string
 
 	mu      sync.Mutex
 	last    revoked.Time
-	offsets map[string]time.Duration // a voter's wall clock minus ours, by server id
+	offsets map[string]time.Duration // each member's wall clock minus this node's, by server id
 	voters  map[string]bool
 }
 
-// NewClock returns a clock that reads now; self is the server id of this node.
+// NewClock returns a clock that reads the wall clock with now. self is the server id of this node.
 func NewClock(now func() time.Time, self string) *Clock {
 	return &Clock{now: now, self: self, offsets: map[string]time.Duration{}, voters: map[string]bool{}}
 }
@@ -44,7 +45,7 @@ func (c *Clock) SetVoters(ids []string) {
 	}
 }
 
-// Observe records the wall clock of a member, read at most one network delay ago.
+// Observe records the wall clock of a member, which was read at most one network delay ago.
 func (c *Clock) Observe(id string, wall revoked.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

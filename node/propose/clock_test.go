@@ -14,7 +14,7 @@ func TestClock_Stamp_FollowsMedianOfVoters(t *testing.T) {
 	for name, tc := range map[string]struct {
 		voters  []string
 		offsets map[string]time.Duration
-		want    time.Duration // from start; negative: does not advance
+		want    time.Duration // time since start; negative: the clock does not advance
 	}{
 		"alone":                         {[]string{"self"}, nil, 0},
 		"no majority yet":               {[]string{"self", "a", "b"}, nil, -1},

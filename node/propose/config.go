@@ -13,7 +13,7 @@ import (
 	"revoked/node/nodepb"
 )
 
-// Config holds the functions and limits that proposing needs from the node. All fields except
+// Config contains the functions and limits that this package needs from the node. All fields except
 // Tracer are required, and their functions may be called concurrently.
 type Config struct {
 	NodeID  string // recorded in the audit log
@@ -31,7 +31,7 @@ type Config struct {
 	LeaderChanged func() <-chan struct{}
 	// NoLeader returns an error that wraps ErrNoLeader if waiting for a leader is useless, else nil.
 	NoLeader func() error
-	// Forward calls the leader. ErrNoLeader guarantees that the leader did not get the request.
+	// Forward calls the leader. ErrNoLeader guarantees that the leader did not receive the request.
 	Forward func(ctx context.Context, req *nodepb.SubmitRequest, resp *nodepb.SubmitResponse) error
 	// LeaderKnows returns ErrUnprocessable if the leader is too old for operations of a version, and
 	// ErrNoLeader if no leader answers. It may call the leader.
@@ -45,9 +45,10 @@ type Config struct {
 	Audits func() bool
 	// Forwarded logs the outcome of an administrative operation that the member via forwarded.
 	Forwarded func(via string, op *command.Op, outcome fsm.Result)
-	// Marks returns the marks for an entry without operations, or nil.
+	// Marks returns the progress marks of the members for an entry without operations, or nil.
 	Marks func() []*command.Mark
-	// Acknowledge blocks until no lease of the term can still answer from a state before index.
+	// Acknowledge blocks until no lease still allows answers from a state before index. It fails if
+	// the term has ended.
 	Acknowledge func(ctx context.Context, term, index uint64) (Wait, error)
 	// Final records that an entry with changes became final. The proposer calls it after it has
 	// answered the callers. Final must not block.
@@ -62,10 +63,10 @@ type Config struct {
 	Stopping <-chan struct{}
 }
 
-// A Wait is the wait for the leases of an entry that this node has applied.
+// A Wait describes how the acknowledgement of an applied entry waited for leases.
 type Wait struct {
 	Began time.Time
-	For   []string // the nodes that blocked the acknowledgement at that time
+	For   []string // nodes that blocked the acknowledgement at that time
 }
 
 // Log is the part of *raft.Raft that appends entries.
@@ -78,7 +79,7 @@ type Log interface {
 type State interface {
 	// DryRun returns the result of op if op would change nothing.
 	DryRun(op *command.Op) (fsm.Result, bool)
-	// Review returns the error with which the newest rules refuse a registration.
+	// Review returns the error with which the newest rules refuse a registration, or nil.
 	Review(op *command.Op) error
 	// Client returns a client, and whether it exists.
 	Client(id string) (*revoked.Client, bool)
@@ -88,6 +89,6 @@ type State interface {
 	Wait(ctx context.Context, index uint64) error
 }
 
-// RetryPause is the wait before the next attempt at something that needs a leader: Raft may know a
-// leader before it may propose.
+// RetryPause is the pause between attempts of an operation that needs a leader. Raft may report a
+// leader before that leader accepts proposals.
 const RetryPause = 50 * time.Millisecond

@@ -6,29 +6,29 @@ import (
 	"time"
 )
 
-// Limits of the wait for further proposals. DESIGN.md has the reasons.
+// Limits of the wait for further proposals. DESIGN.md gives the reasons.
 const (
-	minExpected = 8                       // operations; with fewer, no batch waits
-	nearlyAll   = 0.95                    // of the expected operations
-	maxPause    = 1500 * time.Microsecond // between two proposals
-	maxGather   = 8 * time.Millisecond    // total wait
-	halfLife    = 10 * time.Millisecond   // of what is expected, while no batch is taken
+	minExpected = 8                       // number of expected operations; with fewer, no batch waits
+	nearlyAll   = 0.95                    // part of the expected operations that ends the wait
+	maxPause    = 1500 * time.Microsecond // longest wait for the next proposal
+	maxGather   = 8 * time.Millisecond    // longest total wait
+	halfLife    = 10 * time.Millisecond   // half-life of the expected number while no batch is taken
 )
 
-// A demand estimates how many operations the callers of a batcher will send next. It takes the most
-// that were outstanding concurrently, because a caller usually sends its next operation after an
-// answer. Bulk proposals have a queue of their own and are excluded. The zero value has seen no
-// caller. All methods may be called concurrently.
+// A demand estimates how many operations the callers of a batcher will send next. The estimate is
+// the highest number of operations that were outstanding at one time, because a caller usually
+// sends its next operation after an answer. Bulk proposals have a separate queue and do not count.
+// The zero value is ready. All methods may be called concurrently.
 type demand struct {
 	mu          sync.Mutex
-	outstanding int           // not answered yet
-	waiting     int           // of these, in the queue or in the batch that is being filled
-	peak        int           // of outstanding, since the last batch
-	expected    float64       // at the last batch
-	took        time.Duration // how long the latest batches were in flight, about
+	outstanding int           // number of operations that are not answered yet
+	waiting     int           // number of these in the queue or in the batch that is being filled
+	peak        int           // highest value of outstanding since the last batch
+	expected    float64       // expected number of operations at the last batch
+	took        time.Duration // approximate time that the latest batches were in flight
 }
 
-// change adds to the operations that are not answered yet.
+// change adds the given number to the count of operations that are not answered yet.
 func (d *demand) change(by int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -36,15 +36,15 @@ func (d *demand) change(by int) {
 	d.peak = max(d.peak, d.outstanding)
 }
 
-// queued adds to the operations in the queue.
+// queued adds the given number to the count of operations in the queue.
 func (d *demand) queued(by int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.waiting += by
 }
 
-// begin returns how many operations are expected, those in flight included. idle is the time before
-// the first proposal of the batch came.
+// begin returns how many operations are expected, including those in flight. idle is how long the
+// batch waited for its first proposal.
 func (d *demand) begin(idle time.Duration) float64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -53,15 +53,16 @@ func (d *demand) begin(idle time.Duration) float64 {
 	return d.expected
 }
 
-// isSmall reports whether so few operations were expected at the last batch that none waits.
+// isSmall reports whether batches do not wait for more operations, because too few were expected at
+// the last batch.
 func (d *demand) isSmall() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.expected < minExpected
 }
 
-// holds reports whether a batch with that weight has nearly all operations that are expected and
-// not in flight.
+// holds reports whether a batch with the given weight has nearly all operations that are expected
+// and not in flight.
 func (d *demand) holds(weight int, expected float64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -11,16 +11,16 @@ import (
 	"revoked/node/nodepb"
 )
 
-// Limits of the concurrent calls to the leader. Low limits let the next batch grow, so the leader
-// has fewer calls to answer.
+// Limits on the number of concurrent calls to the leader. While all calls are in flight, the next
+// batch grows, so low limits mean fewer calls for the leader.
 const (
 	plainCalls = 6
 	finalCalls = 2
 )
 
-// A forwarder sends proposals to the leader while this node does not lead. One call carries
-// everything that is queued, and the leader never forwards it again. Proposals that must be final
-// go in separate calls, because they also wait for the leases.
+// A forwarder sends proposals to the leader while this node does not lead. One call carries all
+// proposals that are queued, and its receiver never forwards them again. Proposals that must be
+// final go in separate calls, because they also wait for the leases.
 type forwarder struct {
 	cfg          Config
 	plain, final lane
@@ -40,8 +40,8 @@ func newForwarder(cfg Config) *forwarder {
 	return &forwarder{cfg: cfg, plain: newLane(plainCalls), final: newLane(finalCalls)}
 }
 
-// propose queues s and blocks until it is answered, ctx ends or the node stops. A call whose caller
-// gave up still runs to its end.
+// propose queues s and blocks until s is answered, ctx ends or the node stops. The call to the
+// leader continues after its caller has given up.
 func (f *forwarder) propose(ctx context.Context, s *proposal) error {
 	if !f.cfg.HasLeader() {
 		return fmt.Errorf("%w: no leader is known", revoked.ErrNoLeader)
@@ -49,7 +49,7 @@ func (f *forwarder) propose(ctx context.Context, s *proposal) error {
 	if err := f.checkLeader(ctx, s.ops); err != nil {
 		return err
 	}
-	if s.bulk { // the gate bounds these calls
+	if s.bulk { // Router.bulk limits the number of these calls
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		stop := f.cancelOnChange(ctx, cancel)
@@ -76,8 +76,8 @@ func (f *forwarder) propose(ctx context.Context, s *proposal) error {
 	}
 }
 
-// checkLeader returns an error if the leader may not support ops. An older leader cannot report
-// that, and would reject every operation in the same call.
+// checkLeader returns an error if the leader may not support ops. An older leader does not return
+// that error itself, and would reject all operations of the call.
 func (f *forwarder) checkLeader(ctx context.Context, ops []*command.Op) error {
 	version := uint32(1)
 	for _, op := range ops {
@@ -89,8 +89,8 @@ func (f *forwarder) checkLeader(ctx context.Context, ops []*command.Op) error {
 	return f.cfg.LeaderKnows(ctx, version)
 }
 
-// cancelOnChange cancels a long call when the leader changes. A leader that stopped without an
-// answer would otherwise delay it until the timeout. The caller must call stop.
+// cancelOnChange cancels a long call when the leader changes. Otherwise, after a leader has
+// crashed, the call would block until its timeout. The caller must call stop.
 func (f *forwarder) cancelOnChange(ctx context.Context, cancel func()) (stop func()) {
 	changed := f.cfg.LeaderChanged()
 	var wg sync.WaitGroup
@@ -131,7 +131,8 @@ func (f *forwarder) serve(ctx context.Context, l *lane) {
 	}
 }
 
-// call forwards one batch, of one class, and answers its proposals.
+// call forwards one batch and answers its proposals, which must have the same values of final and
+// bulk.
 func (f *forwarder) call(ctx context.Context, batch []*proposal) {
 	ctx, cancel := context.WithTimeout(ctx, batch[0].timeout(f.cfg.Timeout))
 	defer cancel()
@@ -140,7 +141,7 @@ func (f *forwarder) call(ctx context.Context, batch []*proposal) {
 		ops = append(ops, s.ops...)
 	}
 	for i, op := range ops {
-		if op.Origin != nil && f.cfg.State.Version() < command.Audit { // the leader may be too old for it
+		if op.Origin != nil && f.cfg.State.Version() < command.Audit { // the leader may be too old to decode an origin
 			ops[i] = command.WithoutOrigin(op)
 		}
 	}

@@ -16,20 +16,20 @@ import (
 	"revoked/node/propose"
 )
 
-// Times of a trio.
+// The delays of a trio.
 const (
-	hopTime    = 300 * time.Microsecond // between members, one way
+	hopTime    = 300 * time.Microsecond // network delay between members, in one direction
 	clientTime = 200 * time.Microsecond // least time between an answer and the next request
 )
 
-// A trio is a cluster of three members in virtual time. The leader commits as a slowLog does.
+// A trio is a cluster of three members in virtual time. The leader's log is a slowLog.
 type trio struct {
 	log     *slowLog
-	routers []*propose.Router // the leader's first
+	routers []*propose.Router // the leader's router is the first
 	stop    func()
 
 	mu   sync.Mutex
-	took []time.Duration // by revocations
+	took []time.Duration // durations of the revocations
 }
 
 func newTrio(t *testing.T) *trio {
@@ -87,8 +87,8 @@ func (c *trio) callers(ctx context.Context, t *testing.T, n int, done *sync.Wait
 	}
 }
 
-// run runs callers for a while. It returns how many operations a non-empty entry has, and the
-// median time of a revocation.
+// run starts callers and lets them run for 300 ms. It returns how many operations a non-empty entry
+// has on average, and the median time of a revocation.
 func (c *trio) run(t *testing.T, callers int) (perEntry float64, median time.Duration) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -108,9 +108,9 @@ func (c *trio) run(t *testing.T, callers int) (perEntry float64, median time.Dur
 	return float64(ops) / float64(entries), c.took[len(c.took)/2]
 }
 
-// A caller sends its next operation after an answer. So an entry has about half of the callers, and
-// the others wait for the leases of the entry before. If there are few callers, a batch does not
-// wait for others.
+// A caller sends its next operation after an answer. So an entry contains operations of about half
+// of the callers. The others wait until the leases permit the acknowledgement of the previous
+// entry. If there are few callers, a batch does not wait for others.
 func TestGather_ClosedLoop_FillsEntries(t *testing.T) {
 	for callers, least := range map[int]float64{1: 1, 4: 1.5, 8: 2.5, 16: 5, 64: 26} {
 		t.Run(strconv.Itoa(callers), func(t *testing.T) {
@@ -154,7 +154,7 @@ func TestGather_SingleCaller_IsNotDelayed(t *testing.T) {
 				for node, want := range []time.Duration{alone, alone + 2*hopTime, alone + 2*hopTime} {
 					waited := 0
 					for range 10 {
-						time.Sleep(20 * time.Millisecond) // the entry before has committed
+						time.Sleep(20 * time.Millisecond) // the previous entry has committed
 						if c.revoke(t.Context(), t, node) > want {
 							waited++
 						}
@@ -169,7 +169,7 @@ func TestGather_SingleCaller_IsNotDelayed(t *testing.T) {
 	}
 }
 
-// A batch does not wait forever for callers that give up: the others are as fast as without them.
+// Batches stop waiting for callers that gave up: the other callers are as fast as without them.
 func TestGather_CallersGiveUp_AreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTrio(t)

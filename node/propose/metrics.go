@@ -2,7 +2,7 @@ package propose
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics counts entries and forwarded operations.
+// Metrics measures log entries, and counts forwarded operations.
 type Metrics struct {
 	commit      prometheus.Histogram
 	propagation prometheus.Histogram

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// A Pace decides how many operations an entry may hold, from the time that applying earlier ones
-// took. The zero value has measured nothing. It is not safe for concurrent use.
+// A Pace decides how many operations an entry may have, from the time that applying earlier entries
+// took. The zero value is ready. It is not safe for concurrent use.
 type Pace struct {
-	costs []time.Duration // of one operation, in the newest entries
+	costs []time.Duration // average time per operation for each of the newest entries
 }
 
 const (
-	firstOps    = 256 // before the first measurement
-	paceEntries = 8   // the cheapest of so many is used: the others may have waited for a processor
+	firstOps    = 256 // number of operations before the first measurement
+	paceEntries = 8   // number of newest entries whose lowest cost counts: the others may have waited for a CPU
 )
 
 // Observe records that applying ops operations took d.
@@ -27,7 +27,8 @@ func (p *Pace) Observe(ops int, d time.Duration) {
 	p.costs = append(p.costs, max(d/time.Duration(ops), 1))
 }
 
-// Ops returns how many operations take target to apply: at least least, at most limit.
+// Ops returns how many operations can be applied in the time target. The result is between least
+// and limit.
 func (p *Pace) Ops(target time.Duration, least, limit int) int {
 	if len(p.costs) == 0 {
 		return min(firstOps, limit)

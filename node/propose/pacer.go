@@ -7,30 +7,30 @@ import (
 	"revoked"
 )
 
-// Limits of the paced read barriers of one caller at this node. DESIGN.md has the reasons.
+// Limits of the paced read barriers of one caller at this node. DESIGN.md gives the reasons.
 const (
-	barrierPause = 50 * time.Millisecond // average time between two barriers
-	barrierBurst = 10                    // barriers without a pause, after an idle time
+	barrierPause = 50 * time.Millisecond // average time between two barriers of a caller
+	barrierBurst = 10                    // number of barriers without a pause after an idle period
 )
 
-// minSweep is the number of accounts from which unused ones are deleted.
+// minSweep is the number of accounts from which on unused accounts are deleted.
 const minSweep = 1024
 
-// A pacer delays the read barriers of callers that need many, so that each caller has at most one
-// barrier for each barrierPause. Requests of one caller that wait share its next barrier. All
+// A pacer delays the read barriers of callers that need many, so that each caller has on average at
+// most one barrier per barrierPause. The waiting requests of one caller share its next barrier. All
 // methods may be called concurrently. The zero value is ready.
 type pacer struct {
 	mu       sync.Mutex
 	accounts map[string]*barrierAccount // by caller
-	sweepAt  int                        // number of accounts
+	sweepAt  int                        // number of accounts at which unused accounts are deleted next
 	closed   bool
-	wg       sync.WaitGroup // shared barriers
+	wg       sync.WaitGroup // goroutines of the shared barriers
 }
 
-// A barrierAccount is the use that one caller makes of barriers.
+// A barrierAccount records the barriers of one caller.
 type barrierAccount struct {
-	paid time.Time      // its barriers have used up the time until then; a burst may run ahead of the clock
-	next *sharedBarrier // nil: no request waits
+	paid time.Time      // when the charged barriers would be due without bursts; may be in the future
+	next *sharedBarrier // barrier that the waiting requests share; nil: none waits
 }
 
 // wait returns how long the next barrier must wait.
@@ -46,15 +46,15 @@ func (a *barrierAccount) charge(now time.Time) {
 	a.paid = a.paid.Add(barrierPause)
 }
 
-// A sharedBarrier is a read barrier that has not begun when requests join it.
+// A sharedBarrier is a read barrier that several requests may join before it begins.
 type sharedBarrier struct {
 	done chan struct{} // closed after err is set
 	err  error
 }
 
-// enter returns nil if the caller may make a barrier now, and counts that barrier. Otherwise it
-// returns the next barrier of that caller, which begins after enter has returned. The pacer then
-// calls barrier once, unless stopping is closed first.
+// enter returns nil if the caller may run a barrier now, and charges that barrier. Otherwise it
+// returns the next shared barrier of that caller, which begins after enter has returned. For each
+// shared barrier, the pacer calls the function barrier once, unless stopping is closed first.
 func (p *pacer) enter(caller string, stopping <-chan struct{}, barrier func() error) (*sharedBarrier, error) {
 	now := time.Now()
 	p.mu.Lock()
@@ -90,7 +90,7 @@ func (p *pacer) enter(caller string, stopping <-chan struct{}, barrier func() er
 	return b, nil
 }
 
-// begin closes the next barrier of a for further requests, and counts it.
+// begin ends the time in which requests can join the next barrier of a, and charges that barrier.
 func (p *pacer) begin(a *barrierAccount) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,7 +119,7 @@ func (p *pacer) account(caller string, now time.Time) *barrierAccount {
 	return a
 }
 
-// close refuses further barriers and waits for those that have begun.
+// close makes enter refuse further barriers, and waits for the shared barriers to end.
 func (p *pacer) close() {
 	p.mu.Lock()
 	p.closed = true

@@ -29,8 +29,8 @@ func (l *fakeLog) commitAfter(ctx context.Context, rng *rand.Rand, most time.Dur
 	}
 }
 
-// A barrier that began before a request arrived does not cover the request. The answer needs a
-// commit of an entry that was proposed later.
+// A request needs the commit of an entry that was proposed after the request arrived. An earlier
+// barrier does not suffice.
 func TestPacedBarrier_ManyRequests_ShareLaterBarriers(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestPacedBarrier_ManyRequests_ShareLaterBarriers(t *testing.T) {
 			asking.Wait()
 			cancel()
 			committing.Wait()
-			// Two callers with a burst of ten, and one barrier each in 50 ms.
+			// Each of the two callers may begin a burst of ten barriers, and then one barrier every 50 ms.
 			if proposed, _ := log.counts(); proposed > 2*(10+80+10) {
 				t.Errorf("got %d entries for %d requests, want at most 200", proposed, requests)
 			}
@@ -64,7 +64,7 @@ func TestPacedBarrier_ManyRequests_ShareLaterBarriers(t *testing.T) {
 	}
 }
 
-// asks starts n paced barriers of a caller, and returns a channel of their results.
+// asks starts n paced barriers for a caller, and returns a channel that receives their results.
 func asks(r *propose.Router, caller string, n int) <-chan error {
 	answers := make(chan error, n)
 	for range n {
@@ -89,7 +89,7 @@ func TestPacedBarrier_AfterBurst_DelaysOnlyThatCaller(t *testing.T) {
 		}
 		other := asks(r, "other", 1)
 		if commit(); len(other) != 1 || len(flood) != 10 {
-			t.Errorf("another caller: got %d answers, and %d of the flood, want 1 and 10", len(other), len(flood))
+			t.Errorf("another caller: got %d answers, and %d of the first caller, want 1 and 10", len(other), len(flood))
 		}
 		time.Sleep(time.Second)
 		if n := commit(); n != 1 || len(flood) != 100 {
@@ -133,7 +133,7 @@ func TestPacedBarrier_NodeStops_EndsWait(t *testing.T) {
 	})
 }
 
-func TestPacedBarrier_RequestEnds_NotCurrent(t *testing.T) {
+func TestPacedBarrier_RequestEnds_ReturnsNotCurrent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, log := newRouter(t)
 		answers := asks(r, "rs", 10)

@@ -14,20 +14,20 @@ import (
 	"revoked/node/nodepb"
 )
 
-// A proposal is one caller's share of a log entry. Its operations share an entry, but each succeeds
-// or fails separately. Without operations it is a read barrier.
+// A proposal contains the operations of one caller that share a log entry. Each operation succeeds
+// or fails separately. A proposal without operations is a read barrier.
 type proposal struct {
 	ops   []*command.Op
-	final bool // answer only when no node can still report the old state
-	lease bool // the barrier of a lease: followers need not learn quickly that it committed
-	bulk  bool // may wait for others, and be spread over several entries
-	// record marks an operation of the cluster itself, see Record.
+	final bool // whether to answer only when no node can still report the old state
+	lease bool // whether it is the barrier of a lease: followers need not learn quickly that it committed
+	bulk  bool // whether it may wait for other proposals, and be spread over several entries
+	// record marks a proposal that Record made.
 	record bool
 	bytes  int
 
-	parents tracing.Parents // of the spans of this proposal; nil unless it is sampled
+	parents tracing.Parents // parents of the spans of this proposal; nil unless it is sampled
 
-	noop    []bool // on the leader: the operation changes nothing and results holds its result
+	noop    []bool // on the leader: whether an operation changes nothing, so that results already has its result
 	results []fsm.Result
 	index   uint64
 	term    uint64 // term of the entry; set on the leader only
@@ -49,7 +49,7 @@ func (p *proposal) mustBeFinal() bool {
 	return p.final || slices.ContainsFunc(p.results, func(r fsm.Result) bool { return r.Ended })
 }
 
-// weight is the share of a batch that p uses. A read barrier has weight 1.
+// weight returns the number of operations that p counts as in a batch. A read barrier counts as 1.
 func (p *proposal) weight() int { return max(1, len(p.ops)) }
 
 // timeout returns how long a call for p may take.
@@ -60,13 +60,13 @@ func (p *proposal) timeout(normal time.Duration) time.Duration {
 	return normal
 }
 
-// finish answers the caller. It must be called once.
+// finish sets the outcome of p and wakes its caller. It must be called exactly once.
 func (p *proposal) finish(index uint64, err error) {
 	p.index, p.err = index, err
 	close(p.done)
 }
 
-// response encodes the outcome of p for the node that forwarded it.
+// response encodes the outcome of p for the node that forwarded p.
 func (p *proposal) response(err error) *nodepb.SubmitResponse {
 	if err != nil {
 		return &nodepb.SubmitResponse{Code: revoked.Code(err), Detail: revoked.Detail(err)}

@@ -16,13 +16,13 @@ import (
 	"revoked/fsm/command"
 )
 
-// inFlight limits the entries that are proposed but not committed. It is one, because an entry
-// carries the commit index of the entry before it. DESIGN.md has the measurements.
+// inFlight limits the number of entries that are proposed but not committed. It is one, because an
+// entry carries the commit index of the entry before it. DESIGN.md lists the measurements.
 const inFlight = 1
 
-// A Proposer turns proposals into log entries during one term of this node's leadership. Create it
-// only after the first command of the term is applied here. Then the state that checks proposals
-// includes every change acknowledged in earlier terms.
+// A Proposer turns proposals into log entries during one term of this node's leadership. Create a
+// Proposer only after this node has applied the first command of the term. Then the state that
+// proposals are checked against includes every change acknowledged in earlier terms.
 type Proposer struct {
 	cfg  Config
 	term uint64
@@ -31,11 +31,11 @@ type Proposer struct {
 	bulk    *bulkQueue
 	pace    Pace
 	others  time.Time // when the last entry from a non-bulk caller was proposed
-	skips   int       // entries since the last bulk entry while one was ready
+	skips   int       // number of entries since the last bulk entry, while bulk proposals were ready
 	slots   chan struct{}
-	busy    atomic.Int32 // entries in flight
+	busy    atomic.Int32 // number of entries in flight
 
-	mu     sync.Mutex // guards closed against sends on the queue
+	mu     sync.Mutex // held for sends to the queue of batcher, and to set closed
 	closed bool
 	wg     sync.WaitGroup
 }
@@ -51,9 +51,9 @@ func (p *Proposer) Barrier(ctx context.Context) bool {
 	return p.propose(ctx, s) == nil && s.term == p.term
 }
 
-// propose queues s and blocks until it is answered or ctx ends. Operations that would change
-// nothing, not even the audit log, stay out of the entry. Their results are returned once the entry
-// is committed, which shows that they were based on current state.
+// propose queues s and blocks until s is answered or ctx ends. The entry omits operations that
+// would change nothing, not even the audit log. Their results are returned only once the entry is
+// committed. The commit proves that these results are based on current state.
 func (p *Proposer) propose(ctx context.Context, s *proposal) error {
 	p.check(s)
 	if s.bulk {
@@ -95,9 +95,9 @@ func (p *Proposer) check(s *proposal) {
 	}
 }
 
-// mayBeNoop returns false for a registration with a known client. Registrations are nearly always
-// new, and Apply repeats the lookup. A registration for an unknown client may contain anything,
-// even a token, so it stays out of the log.
+// mayBeNoop returns false only for a registration with a known client. Registrations are nearly
+// always new, and Apply repeats the lookup. The client id of a registration for an unknown client
+// could be anything, even a token, so that registration must not enter the log.
 func (p *Proposer) mayBeNoop(op *command.Op) bool {
 	r := op.GetRegister()
 	if r == nil {
@@ -116,8 +116,8 @@ func (p *Proposer) enqueue(s *proposal) error {
 	return p.batcher.push(s)
 }
 
-// Run proposes until ctx ends, and then answers queued proposals with ErrNoLeader: they were never
-// proposed. It returns after every proposal has been answered.
+// Run proposes until ctx ends. Then it answers the proposals that are still queued with
+// ErrNoLeader, because they were never proposed. It returns after every proposal has been answered.
 func (p *Proposer) Run(ctx context.Context) {
 	defer p.stop()
 	for {
@@ -135,8 +135,8 @@ func (p *Proposer) Run(ctx context.Context) {
 }
 
 // next blocks until there is something to propose, and returns the content of the next entry. Bulk
-// proposals have an entry of their own. They get it when no other proposal waits, or after maxSkips
-// other entries.
+// proposals have separate entries. A bulk entry comes next if no other proposal waits, or after
+// maxSkips entries of other callers.
 func (p *Proposer) next(ctx context.Context) ([]share, bool) {
 	for {
 		if waits := p.bulk.isReady(); !waits || p.skips < maxSkips {
@@ -162,11 +162,11 @@ func (p *Proposer) next(ctx context.Context) ([]share, bool) {
 	}
 }
 
-// hasOthers reports whether there are callers other than bulk ones. Only Run may call it.
+// hasOthers reports whether callers made other than bulk proposals recently. Only Run may call it.
 func (p *Proposer) hasOthers() bool { return time.Since(p.others) < aloneAfter }
 
-// nextOfOthers returns the next batch of all but bulk proposals. It returns nil if no operation
-// waits and a bulk entry may be proposed. It waits a moment for the next operations of callers that
+// nextOfOthers returns the next batch without bulk proposals. It returns nil if no such proposal
+// waits and a bulk entry may be proposed. It waits briefly for the next operations of callers that
 // were just answered.
 func (p *Proposer) nextOfOthers(ctx context.Context) (*batch, bool) {
 	most := maxGather
@@ -200,7 +200,7 @@ func (p *Proposer) stop() {
 	p.wg.Wait()
 }
 
-// commit hands one entry to Raft and answers the proposals in a goroutine.
+// commit passes one entry to Raft, and answers its proposals in a goroutine.
 func (p *Proposer) commit(ctx context.Context, shares []share) {
 	data, ops, err := p.encode(shares)
 	if err != nil {
@@ -231,7 +231,7 @@ func (p *Proposer) commit(ctx context.Context, shares []share) {
 		if !bulk && err == nil {
 			p.batcher.demand.observe(time.Since(started))
 		}
-		alone := p.isAlone() // before Run, which waits for the slot, takes what is queued
+		alone := p.isAlone() // evaluated before Run gets the slot and takes the queued proposals
 		<-p.slots
 		p.traceCommit(shares, ops, started, out, err)
 		switch {
@@ -247,7 +247,7 @@ func (p *Proposer) commit(ctx context.Context, shares []share) {
 		if alone {
 			p.announce(shares, term, out.Index)
 		}
-		if bulk { // only now may the next entry have a share of the same proposals
+		if bulk { // from now on the next entry may have shares of the same proposals
 			earlier := p.bulk.committed(out.Index, lag)
 			p.wg.Go(func() {
 				committed := time.Now()
@@ -266,9 +266,9 @@ func (p *Proposer) commit(ctx context.Context, shares []share) {
 
 // encode returns the command of an entry and the number of operations in it. A command without
 // operations is a tick. While a member does not support the newest rules, or has not reported, the
-// entry has older rules. encode then refuses the registrations that the newest rules refuse now.
-// While a member does not support the audit log, the entry is not audited and its operations have
-// no origin.
+// entry has older rules. In that case encode itself refuses the registrations that the newest rules
+// would refuse. While a member does not support the audit log, the entry is not audited and its
+// operations have no origin.
 func (p *Proposer) encode(shares []share) (data []byte, ops int, err error) {
 	cmd := &command.Batch{Stamp: int64(p.cfg.Stamps.Stamp()), Rules: p.cfg.Rules()}
 	audits := p.cfg.Audits()
@@ -299,7 +299,7 @@ func (p *Proposer) encode(shares []share) (data []byte, ops int, err error) {
 	return data, len(cmd.Ops), err
 }
 
-// fail answers the proposals of an entry that failed. The rest of their operations is not proposed.
+// fail answers the proposals of an entry that failed. Their remaining operations are not proposed.
 func (p *Proposer) fail(shares []share, err error) {
 	if len(shares) > 0 && shares[0].bulk {
 		p.bulk.drop(shares)
@@ -319,8 +319,8 @@ func (s *share) fail(err error) {
 }
 
 // ApplyError translates an error of raft.Apply: ErrNoLeader if the entry was certainly not
-// proposed, else ErrOutcomeUnknown. See hashicorp/raft api.go; every error that is not listed is
-// unknown.
+// proposed, else ErrOutcomeUnknown. See hashicorp/raft api.go. Every error that is not listed here
+// means an unknown outcome.
 func ApplyError(err error) error {
 	switch {
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress),
@@ -330,11 +330,12 @@ func ApplyError(err error) error {
 	return fmt.Errorf("%w: %v", revoked.ErrOutcomeUnknown, err)
 }
 
-// distribute gives the results of a committed entry to the proposals and answers those that are
-// complete. It returns those whose answer must wait for the leases, and the term of the entry.
+// distribute copies the results of a committed entry to its proposals and answers the proposals
+// that are complete. It returns the proposals whose answer must wait for the leases, and the term
+// of the entry.
 func (p *Proposer) distribute(shares []share, out *fsm.Outcome) (final []*proposal, term uint64) {
-	// The entry was proposed when Raft's term was at least p.term. If it is not higher now, it is the
-	// entry's own term.
+	// The entry was proposed when Raft's term was at least p.term. So if the current term is p.term,
+	// it is the term of the entry.
 	term = p.cfg.Log.CurrentTerm()
 	next := 0
 	for _, s := range shares {
@@ -357,7 +358,7 @@ func (p *Proposer) distribute(shares []share, out *fsm.Outcome) (final []*propos
 }
 
 // acknowledge answers the proposals of the entry at index once no node can still answer from an
-// older state. changed reports that the entry has operations.
+// older state. The argument changed reports whether the entry has operations.
 func (p *Proposer) acknowledge(ctx context.Context, final []*proposal, term, index uint64, changed bool) {
 	if len(final) == 0 {
 		return
@@ -365,7 +366,7 @@ func (p *Proposer) acknowledge(ctx context.Context, final []*proposal, term, ind
 	committed := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
-	err := fmt.Errorf("%w: committed at index %d in a later term than %d", revoked.ErrOutcomeUnknown, index, p.term)
+	err := fmt.Errorf("%w: committed at index %d, but term %d has ended", revoked.ErrOutcomeUnknown, index, p.term)
 	var wait Wait
 	if term == p.term { // the reservations of p.term do not cover leases granted in a later term
 		wait, err = p.cfg.Acknowledge(ctx, p.term, index)
@@ -383,13 +384,13 @@ func (p *Proposer) acknowledge(ctx context.Context, final []*proposal, term, ind
 	}
 }
 
-// isAlone reports whether no other entry follows now: none is in flight and nothing is queued.
+// isAlone reports whether no entry is in flight and no proposal is queued.
 func (p *Proposer) isAlone() bool {
 	return len(p.batcher.queue) == 0 && p.busy.Load() == 0 && !p.bulk.isReady()
 }
 
-// announce notifies the members of a commit if no other entry would. The barriers of leases do not
-// need it. The members learn of an entry of a later term from its leader.
+// announce notifies the members of a commit, unless the next entry will do so. Barriers of leases
+// need no announcement. The leader of a later term notifies the members of its own entries.
 func (p *Proposer) announce(shares []share, term, index uint64) {
 	lease := !slices.ContainsFunc(shares, func(s share) bool { return !s.lease })
 	if term != p.term || lease || !p.isAlone() {

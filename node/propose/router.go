@@ -25,8 +25,8 @@ type Router struct {
 	pacer     pacer
 }
 
-// NewRouter returns a router; Run starts it. leading returns the proposer of this node's term, or
-// nil if the node may not propose. It may be called concurrently.
+// NewRouter returns a router, whose Run method must be started. The function leading returns the
+// proposer of this node's term, or nil if the node may not propose. It may be called concurrently.
 func NewRouter(cfg Config, leading func() *Proposer) *Router {
 	return &Router{cfg: cfg, leading: leading, forwarder: newForwarder(cfg), bulk: fair.NewGate(bulkCalls)}
 }
@@ -37,7 +37,7 @@ func (r *Router) Run(ctx context.Context) {
 	r.pacer.close()
 }
 
-// NewProposer returns the proposer of a term; Run starts it.
+// NewProposer returns the proposer of a term, whose Run method must be started.
 func (r *Router) NewProposer(term uint64) *Proposer {
 	return &Proposer{
 		cfg: r.cfg, term: term, batcher: newBatcher(), bulk: newBulkQueue(),
@@ -45,9 +45,10 @@ func (r *Router) NewProposer(term uint64) *Proposer {
 	}
 }
 
-// Propose commits ops and blocks for the outcome. If final is set, it returns only when no node can
-// still report the old state. It retries while nothing was proposed. It also retries a read barrier
-// whose outcome is unknown. It does not wait for a leader while NoLeader returns an error.
+// Propose commits ops and blocks until the outcome is known. If final is set, it returns only when
+// no node can still report the old state. It retries after ErrNoLeader, which means that nothing
+// was proposed. It also retries a read barrier whose outcome is unknown. It gives up once
+// Config.NoLeader returns an error.
 //
 // Errors: ErrNoLeader (nothing was proposed), ErrOutcomeUnknown, ErrOverloaded, ErrClosed. The
 // errors of single operations are in the results.
@@ -59,9 +60,9 @@ func (r *Router) Propose(ctx context.Context, ops []*command.Op, final bool) (fs
 }
 
 // ProposeBulk is like Propose with final false, for registrations that may wait. Their order is
-// kept, but they may be spread over several entries, between those of other callers. Each result
-// has the index of its entry. The wait for the client's turn ends only with ctx. Then the call
-// takes at most six times the timeout of other calls.
+// kept, but they may be spread over several entries, between the entries of other callers. Each
+// result has the index of its entry. The wait for the client's turn has no timeout except ctx.
+// After that wait, the call takes at most six times the timeout of other calls.
 func (r *Router) ProposeBulk(ctx context.Context, ops []*command.Op) (fsm.Outcome, error) {
 	switch err := r.bulk.Enter(ctx, r.cfg.Stopping, clientOf(ops)); {
 	case errors.Is(err, fair.ErrStopped):
@@ -77,7 +78,7 @@ func (r *Router) ProposeBulk(ctx context.Context, ops []*command.Op) (fsm.Outcom
 	})
 }
 
-// submit records attempt as a span.
+// submit calls attempt and records a span for it.
 func (r *Router) submit(ctx context.Context, timeout time.Duration, propose func() *proposal) (fsm.Outcome, error) {
 	ctx, span := r.cfg.Tracer.Start(ctx, "propose")
 	out, err := r.attempt(ctx, timeout, propose)
@@ -133,7 +134,7 @@ func limit(ctx context.Context, timeout time.Duration) (context.Context, context
 	return context.WithTimeout(ctx, timeout)
 }
 
-// try proposes s once, here if this node leads, else through the leader that Raft knows.
+// try proposes s once. It forwards s to the leader that Raft knows, unless this node leads.
 func (r *Router) try(ctx context.Context, s *proposal) error {
 	if p := r.leading(); p != nil {
 		return p.propose(ctx, s)
@@ -147,7 +148,8 @@ func (r *Router) Commit(ctx context.Context, op *command.Op) (uint64, error) {
 	return res.Index, err
 }
 
-// CommitResult is like Commit and returns the whole result, whose Index is that of the entry.
+// CommitResult is like Commit, but returns the whole result, with the index of the entry as its
+// Index.
 func (r *Router) CommitResult(ctx context.Context, op *command.Op) (fsm.Result, error) {
 	out, err := r.Propose(ctx, []*command.Op{op}, true)
 	if err == nil {
@@ -174,8 +176,8 @@ func (r *Router) CommitHere(ctx context.Context, op *command.Op) (uint64, error)
 }
 
 // ReadBarrier blocks until this node has applied an entry that was proposed after the call and
-// committed. Reads that follow are current as of the call. If the entry does not commit it returns
-// ErrNotCurrent.
+// committed. Reads after it returns are current as of the call. It returns ErrNotCurrent if the
+// entry may not have committed, or if this node does not apply the entry in time.
 func (r *Router) ReadBarrier(ctx context.Context) error {
 	ctx, cancel := limit(ctx, r.cfg.Timeout)
 	defer cancel()
@@ -192,9 +194,9 @@ func (r *Router) ReadBarrier(ctx context.Context) error {
 	return nil
 }
 
-// PacedBarrier is like ReadBarrier, for a caller that may need many. Its requests beyond a burst
-// wait for at most 50 ms and then share one barrier. A barrier that began before the call never
-// answers it.
+// PacedBarrier is like ReadBarrier, for a caller that may need many barriers. Requests of the
+// caller beyond a burst wait for at most 50 ms and then share one barrier. A request joins only a
+// barrier that has not begun yet.
 func (r *Router) PacedBarrier(ctx context.Context, caller string) error {
 	shared, err := r.pacer.enter(caller, r.cfg.Stopping, func() error { return r.ReadBarrier(context.Background()) })
 	switch {
@@ -213,8 +215,9 @@ func (r *Router) PacedBarrier(ctx context.Context, caller string) error {
 	}
 }
 
-// Serve proposes the operations that the member via forwarded if this node leads. It never forwards
-// them again. Apply checks the actor of each operation against the state.
+// Serve proposes the operations that another member, named via, has forwarded. It never forwards
+// them again, and returns ErrNoLeader if this node does not lead. Apply checks the actor of each
+// operation against the state.
 func (r *Router) Serve(ctx context.Context, via string, req *nodepb.SubmitRequest) *nodepb.SubmitResponse {
 	s := newProposal(req.Ops, req.Final)
 	s.bulk = req.Bulk
@@ -231,11 +234,11 @@ func (r *Router) serve(ctx context.Context, via string, req *nodepb.SubmitReques
 		return revoked.ErrNoLeader
 	}
 	for _, op := range req.Ops {
-		if op.GetActor().GetClientId() == "" || op.Kind == nil { // only the leader proposes operations of the cluster
+		if op.GetActor().GetClientId() == "" || op.Kind == nil { // only the leader proposes operations without a client
 			return fmt.Errorf("%w: operation without actor or kind", revoked.ErrInvalid)
 		}
 		if op.Origin != nil {
-			op.Origin.Node = "" // command.Via sets it from the certificate of via
+			op.Origin.Node = "" // command.Via sets it to via, the name in the member's certificate
 		}
 		command.Via(op, via)
 	}

@@ -24,9 +24,9 @@ const term = 5
 type fakeLog struct {
 	mu       sync.Mutex
 	pending  []*fakeFuture
-	data     []byte // of the newest entry
+	data     []byte // data of the newest entry
 	proposed int
-	later    uint64 // terms that began since the proposer's
+	later    uint64 // number of terms that have begun after the proposer's term
 }
 
 type fakeFuture struct {
@@ -79,8 +79,8 @@ func (l *fakeLog) commit(index uint64) bool {
 	return true
 }
 
-// A fakeState has applied everything. Operations other than registrations
-// change nothing. The newest rules refuse every registration.
+// A fakeState has applied every index. Operations other than registrations do not change it. The
+// newest rules refuse every registration.
 type fakeState struct{}
 
 func (fakeState) DryRun(op *command.Op) (fsm.Result, bool) {
@@ -91,7 +91,8 @@ func (fakeState) Review(*command.Op) error                 { return revoked.ErrC
 func (fakeState) Client(string) (*revoked.Client, bool)    { return nil, false }
 func (fakeState) Wait(ctx context.Context, _ uint64) error { return ctx.Err() }
 
-// newRouter returns a router of a leader, whose proposer runs until the test ends, and its log.
+// newRouter returns the router of a leader, and the leader's log. The proposer runs until the test
+// ends.
 func newRouter(t *testing.T, change ...func(*propose.Config)) (*propose.Router, *fakeLog) {
 	log := &fakeLog{}
 	var proposer *propose.Proposer
@@ -138,8 +139,8 @@ func routerConfig(log propose.Log, change ...func(*propose.Config)) propose.Conf
 	return cfg
 }
 
-// The state holds the revocation, but its first proposal may still wait for a lease. Only an entry
-// that commits now proves that the retry may be acknowledged.
+// The state contains the revocation, but its first proposal may still wait for a lease. Only an
+// entry that is proposed for the retry, and commits, proves that the retry may be acknowledged.
 func TestPropose_RepeatedOperation_WaitsForEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, log := newRouter(t)
@@ -164,8 +165,8 @@ func TestPropose_RepeatedOperation_WaitsForEntry(t *testing.T) {
 	})
 }
 
-// While a member may not support the newest rules, the entry has the old ones. The leader itself
-// then refuses the registrations that the newest rules refuse.
+// While a member may not support the newest rules, entries have the old rules. In that case the
+// leader itself refuses the registrations that the newest rules refuse.
 func TestPropose_MemberTooOld_LeaderReviews(t *testing.T) {
 	for name, rules := range map[string]uint32{"old": 0, "newest": command.Rules} {
 		t.Run(name, func(t *testing.T) {
@@ -261,7 +262,7 @@ func TestPropose_NoOp_ProposedIfAudited(t *testing.T) {
 }
 
 // A barrier sent before a request does not cover changes between the barrier and the request.
-func TestReadBarrier_EarlierBarrierSent_SendsItsOwn(t *testing.T) {
+func TestReadBarrier_EarlierBarrierSent_IsNotReused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, log := newRouter(t)
 		var first, second error
@@ -370,7 +371,7 @@ func TestPropose_NoCommit_EndsAtTheEarlierDeadline(t *testing.T) {
 func TestPropose_WithoutLeader_WaitsOrRefuses(t *testing.T) {
 	outage := &revoked.OutageError{Voters: 3, Reachable: 1, RetryAfter: time.Second}
 	for name, tt := range map[string]struct {
-		elected, useless time.Duration // when a leader is known, and when waiting is useless; 0: never
+		elected, useless time.Duration // times at which a leader is known, and from which waiting is useless; 0: never
 		want             error
 		wait             time.Duration
 	}{
@@ -427,7 +428,8 @@ func TestPropose_WithoutLeader_WaitsOrRefuses(t *testing.T) {
 	}
 }
 
-// A member cannot forward operations of the cluster itself: only the leader proposes those.
+// A member cannot forward an operation that no client requested: only the leader proposes such
+// operations.
 func TestServe_InvalidOperation_IsRefused(t *testing.T) {
 	var nobody revoked.Actor
 	for name, op := range map[string]*command.Op{
@@ -446,7 +448,7 @@ func TestServe_InvalidOperation_IsRefused(t *testing.T) {
 					answered <- r.Serve(context.Background(), "node2", &nodepb.SubmitRequest{Ops: []*command.Op{op}})
 				}()
 				synctest.Wait()
-				log.commit(9) // if it was proposed
+				log.commit(9) // so that the call returns if the operation was proposed
 				if got := revoked.FromCode((<-answered).Code); !errors.Is(got, revoked.ErrInvalid) {
 					t.Errorf("got %v, want %v", got, revoked.ErrInvalid)
 				}

@@ -10,8 +10,8 @@ import (
 	"revoked/node/nodepb"
 )
 
-// maxTraces bounds the sampled requests that a call to the leader lists. Further requests get no
-// spans of the leader.
+// maxTraces is the maximum number of sampled requests in a call to the leader. The leader records
+// no spans for further requests.
 const maxTraces = 64
 
 // Attributes of the spans.
@@ -23,7 +23,8 @@ const (
 	attrWait  = "revoked.waited_for"
 )
 
-// failures are the kinds of errors in spans. The text of an error may name a client or a subject.
+// failures lists the kinds of errors that spans contain instead of error texts. The text of an
+// error may name a client or a subject.
 var failures = []struct {
 	err  error
 	kind string
@@ -78,8 +79,8 @@ func (r *Router) traceServed(via string, req *nodepb.SubmitRequest) tracing.Grou
 		tracing.Int(attrOps, len(req.Ops)))
 }
 
-// traceCommit records the commit of an entry, from its proposal to Raft on. Below that span, it
-// records how long applying took.
+// traceCommit records a span from the proposal of an entry to its commit. As a child of that span,
+// it records how long applying the entry took.
 func (p *Proposer) traceCommit(shares []share, ops int, started time.Time, out *fsm.Outcome, err error) {
 	if p.cfg.Tracer == nil {
 		return

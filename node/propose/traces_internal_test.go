@@ -31,9 +31,9 @@ func sampledGroup(n int) (*tracing.Tracer, *tracetest.SpanRecorder, tracing.Grou
 	return tracer, spans, tracer.StartAll(parents, "forward")
 }
 
-// An earlier version does not support traces. It still reads the operations of a request with
+// An earlier version does not support traces. It can still decode the operations of a request with
 // traces.
-func TestTraces_OldLeader_IgnoresThem(t *testing.T) {
+func TestTraces_OldLeader_IgnoresTraces(t *testing.T) {
 	_, _, spans := sampledGroup(2)
 	req := &nodepb.SubmitRequest{Ops: []*command.Op{{}, {}}, Final: true, Traces: encodeTraces(spans)}
 	if len(req.Traces) != 2 || !strings.HasPrefix(req.Traces[0].Traceparent, "00-") {
@@ -74,7 +74,7 @@ func oldRequest(t *testing.T) *dynamicpb.Message {
 	return dynamicpb.NewMessage(d.Messages().ByName("SubmitRequest"))
 }
 
-// An earlier follower sends no traces. A faulty follower may send bad ones, or too many.
+// An earlier follower sends no traces. A faulty follower may send invalid traces, or too many.
 func TestTraces_Served_AreBounded(t *testing.T) {
 	tracer, spans, group := sampledGroup(1)
 	r := &Router{cfg: Config{Tracer: tracer}}

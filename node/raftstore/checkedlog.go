@@ -8,20 +8,20 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// snapshotCheckedLog shows entries up to the newest snapshot only if they lead to it. The entry at
-// the snapshot's index must exist and have its term. Raft's paper (section 7) has a follower
-// discard its log otherwise; hashicorp/raft keeps it. That has two consequences, and this layer
-// prevents both:
+// snapshotCheckedLog returns entries up to the newest snapshot only if they lead to it. The entry
+// at the snapshot's index must exist and have the snapshot's term. Otherwise a follower in Raft's
+// paper (section 7) discards its log, but hashicorp/raft keeps it. That has two consequences, and
+// this layer prevents both:
 //
 //   - Because of the entry at the snapshot's index, or its absence, Raft refuses every append. The
-//     leader sends its snapshot again and again. So GetLog answers the snapshot's index with the
-//     snapshot's term. If the log ends at that very index, Raft does not ask the log: see
+//     leader sends its snapshot again and again. So GetLog returns an entry with the snapshot's
+//     term for the snapshot's index. If the log ends at that index, Raft does not read the log: see
 //     ReviewAppend.
-//   - If the node leads later, it would send the entries below, which were never committed, to a
-//     node that lags behind. So they are hidden, and the next append deletes them. A leader that is
-//     asked for an entry it does not have sends its snapshot.
+//   - If the node leads later, it would send the entries below the snapshot, which were never
+//     committed, to a follower that lags behind. So they are hidden, and the next append deletes
+//     them. A leader that lacks an entry that a follower needs sends its snapshot.
 //
-// Entries above the snapshot stay: Raft remembers them and removes them itself.
+// Entries above the snapshot stay: Raft keeps track of them and removes them itself.
 type snapshotCheckedLog struct {
 	raft.LogStore
 	newest  func() (index, term uint64)
@@ -30,16 +30,17 @@ type snapshotCheckedLog struct {
 
 var _ raft.LogStore = (*snapshotCheckedLog)(nil)
 
-// snapshotCheck is the result of comparing the log with one snapshot. It stays valid: a snapshot
-// holds committed entries, and those up to its index are deleted only from the front.
+// snapshotCheck is the result of comparing the log with one snapshot. The result stays valid: a
+// snapshot contains committed entries, and log entries up to its index are deleted only from the
+// front.
 type snapshotCheck struct {
 	index, term uint64
-	leads       bool // the log leads to the snapshot, or holds nothing up to its index
+	leads       bool // whether the log leads to the snapshot, or has no entry up to its index
 }
 
 // newSnapshotCheckedLog returns the log after deleting the entries that do not lead to the newest
-// snapshot. If the log holds another entry at the snapshot's index, all of it is deleted. Raft must
-// not run yet, because it remembers the last entry.
+// snapshot. If the log has an entry of another term at the snapshot's index, the whole log is
+// deleted. Raft must not run yet, because it keeps the position of the last entry in memory.
 //
 // newest returns index and term of the newest snapshot, or zeros without a snapshot. Every read and
 // write of the log calls it, from several goroutines: it must be quick and must not use the log.
@@ -56,7 +57,8 @@ func newSnapshotCheckedLog(store raft.LogStore, newest func() (index, term uint6
 	var entry raft.Log
 	switch err := store.GetLog(c.index, &entry); {
 	case errors.Is(err, raft.ErrLogNotFound):
-		// Entries above may follow the snapshot: a compaction may have cut the log right there.
+		// Entries after this index may follow the snapshot: a compaction may have cut the log at the
+		// index.
 		last = min(last, c.index)
 	case err != nil:
 		return nil, fmt.Errorf("read entry %d: %w", c.index, err)
@@ -69,10 +71,10 @@ func newSnapshotCheckedLog(store raft.LogStore, newest func() (index, term uint6
 // IsMonotonic implements raft.MonotonicLogStore: gaps are allowed.
 func (l *snapshotCheckedLog) IsMonotonic() bool { return false }
 
-// GetLog implements raft.LogStore. If the log does not lead to the newest snapshot, the entry at
-// its index is synthetic. Its index and term are right, the rest is empty. Raft only compares it.
-// It cannot be sent, because the entry before it would be sent along as the previous one, and is
-// hidden.
+// GetLog implements raft.LogStore. If the log does not lead to the newest snapshot, GetLog returns
+// a synthetic entry for the snapshot's index. That entry has the right index and term, and is
+// otherwise empty. Raft only compares it. Raft never sends it, because sending requires the entry
+// before it, which is hidden.
 func (l *snapshotCheckedLog) GetLog(index uint64, entry *raft.Log) error {
 	if newest, _ := l.newest(); index > newest {
 		return l.LogStore.GetLog(index, entry)
@@ -100,7 +102,8 @@ func (l *snapshotCheckedLog) StoreLog(entry *raft.Log) error {
 }
 
 // StoreLogs implements raft.LogStore. It first deletes entries that do not lead to the newest
-// snapshot. With an entry above them, a later snapshot could not detect that they are wrong.
+// snapshot. With a valid entry above them, the check against a later snapshot could not detect that
+// they are wrong.
 func (l *snapshotCheckedLog) StoreLogs(entries []*raft.Log) error {
 	c, err := l.check()
 	if err != nil {
@@ -155,16 +158,16 @@ func (l *snapshotCheckedLog) check() (*snapshotCheck, error) {
 	return c, nil
 }
 
-// reviewAppend removes the entries that the newest snapshot holds from a received AppendEntries
-// request. They are committed, so every leader has them. A request that begins at or below the
-// snapshot then has no previous entry to compare.
+// reviewAppend removes the entries that the newest snapshot contains from a received AppendEntries
+// request. They are committed, so every leader has them. After that, a request that began at or
+// below the snapshot has no previous entry for Raft to compare.
 //
-// If the log ends at the snapshot's index in an entry of another term, Raft does not ask the log.
-// It compares with the term that it remembers. It would refuse the entries after the snapshot, and
-// the leader would send the snapshot forever (hashicorp/raft#697).
+// Suppose that the log ends at the snapshot's index in an entry of another term. Raft does not read
+// the log, but compares the term that it keeps in memory. It would refuse the entries after the
+// snapshot, and the leader would send the snapshot forever (hashicorp/raft#697).
 //
 // The next request, which begins below the snapshot, must pass too. Otherwise the leader goes back
-// entry by entry to its own snapshot. That one may be older, and Raft would install it.
+// entry by entry to its own snapshot. That snapshot may be older, and Raft would install it.
 func reviewAppend(req *raft.AppendEntriesRequest, index, term uint64) {
 	if req.PrevLogEntry > index || req.PrevLogEntry == index && req.PrevLogTerm != term {
 		return
@@ -172,7 +175,7 @@ func reviewAppend(req *raft.AppendEntriesRequest, index, term uint64) {
 	held := 0
 	for held < len(req.Entries) && req.Entries[held].Index <= index {
 		if e := req.Entries[held]; e.Index == index && e.Term != term {
-			return // a valid leader sends no such entry: Raft refuses it
+			return // a valid leader sends no such entry, so Raft must refuse it
 		}
 		held++
 	}

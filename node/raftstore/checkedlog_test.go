@@ -13,22 +13,22 @@ func TestCheckedLog_Read_HidesDivergentEntries(t *testing.T) {
 		log          []*raft.Log
 		index, term  uint64
 		shown        []uint64 // indexes that GetLog finds
-		atSnapshot   uint64   // the term at the snapshot's index
-		afterStoring []uint64 // indexes in the store after entry 21 was stored
+		atSnapshot   uint64   // term that GetLog returns for the snapshot's index
+		afterStoring []uint64 // indexes in the store after entry 21 has been stored
 	}{
-		{"snapshot's own entry",
+		{"the snapshot's own entry",
 			entries(3, 1, 20), 10, 3, span(1, 20), 3, span(1, 21)},
 		{"no snapshot",
 			entries(3, 1, 20), 0, 0, span(1, 20), 0, span(1, 21)},
-		{"another entry at the snapshot",
+		{"an entry of another term at the snapshot's index",
 			entries(2, 1, 20), 10, 3, span(10, 20), 3, span(11, 21)},
-		{"ends below the snapshot",
+		{"log ends below the snapshot",
 			entries(2, 1, 5), 10, 3, span(10, 10), 3, span(21, 21)},
 		{"empty log",
 			nil, 10, 3, span(10, 10), 3, span(21, 21)},
-		{"compacted at the snapshot",
+		{"log compacted up to the snapshot",
 			entries(3, 11, 20), 10, 3, span(10, 20), 3, span(11, 21)},
-		{"gap at the snapshot",
+		{"gap at the snapshot's index",
 			append(entries(2, 1, 9), entries(3, 11, 20)...), 10, 3, span(10, 20), 3, span(11, 21)},
 	}
 	for _, test := range tests {
@@ -39,12 +39,13 @@ func TestCheckedLog_Read_HidesDivergentEntries(t *testing.T) {
 				t.Fatal(err)
 			}
 			log := &snapshotCheckedLog{LogStore: cached, newest: noSnapshot}
-			// Stored through the cache, so that the cache holds what must be hidden.
+			// The entries are stored through the cache, so that the cache contains the entries that must be
+			// hidden.
 			if err := log.StoreLogs(test.log); err != nil {
 				t.Fatal(err)
 			}
 			log.newest = func() (uint64, uint64) { return test.index, test.term }
-			for round := range 2 { // the second uses the stored check
+			for round := range 2 { // the second round uses the stored result of the check
 				if got := indexes(t, log); !slices.Equal(got, test.shown) {
 					t.Errorf("round %d: got entries %v, want %v", round, got, test.shown)
 				}
@@ -70,11 +71,11 @@ func TestCheckedLog_Open_DeletesDivergentEntries(t *testing.T) {
 		log  []*raft.Log
 		want []uint64
 	}{
-		{"another entry at its index", entries(2, 1, 20), nil},
-		{"ends below it", entries(2, 1, 9), nil},
-		{"compacted at it", entries(3, 11, 20), span(11, 20)},
-		{"has its entry", entries(3, 1, 20), span(1, 20)},
-		{"gap at it", append(entries(2, 1, 8), entries(3, 11, 20)...), span(11, 20)},
+		{"an entry of another term at the snapshot's index", entries(2, 1, 20), nil},
+		{"log ends below the snapshot", entries(2, 1, 9), nil},
+		{"log compacted up to the snapshot", entries(3, 11, 20), span(11, 20)},
+		{"the snapshot's own entry", entries(3, 1, 20), span(1, 20)},
+		{"gap at the snapshot's index", append(entries(2, 1, 8), entries(3, 11, 20)...), span(11, 20)},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -98,7 +98,7 @@ type benchNode struct {
 	raft      *raft.Raft
 }
 
-// add creates the node id in term 2 with the given log. It does not start it.
+// add creates a node with the given id and log, in term 2. The node is not started.
 func (b *bench) add(id raft.ServerID, log []*raft.Log) *benchNode {
 	_, trans := raft.NewInmemTransport(raft.ServerAddress(id))
 	n := &benchNode{id: id, fsm: newListFSM(), disk: raft.NewInmemStore(), snapshots: raft.NewInmemSnapshotStore(),
@@ -119,12 +119,13 @@ func (b *bench) add(id raft.ServerID, log []*raft.Log) *benchNode {
 type layers int
 
 const (
-	noLayer    layers = iota // the library alone
-	reviewOnly               // ReviewAppend
-	bothLayers               // both
+	noLayer    layers = iota // hashicorp/raft without protection
+	reviewOnly               // ReviewAppend alone
+	bothLayers               // both protections
 )
 
-// start starts n, keeping trailing entries below each snapshot, and connects it with the peers.
+// start starts n and connects it with the peers. trailing is the number of entries that n keeps
+// below each snapshot.
 func (b *bench) start(n *benchNode, c layers, trailing uint64, peers ...*benchNode) {
 	b.t.Helper()
 	log, trans := raft.LogStore(n.disk), raft.Transport(n.trans)
@@ -156,7 +157,7 @@ func (t *reviewedTransport) pass() {
 		select {
 		case rpc := <-t.InmemTransport.Consumer():
 			if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
-				changed := *req // shared with the leader
+				changed := *req // copied, because the leader uses req too
 				index, term := t.newest()
 				reviewAppend(&changed, index, term)
 				rpc.Command = &changed
@@ -172,7 +173,7 @@ func (t *reviewedTransport) pass() {
 	}
 }
 
-// startOn is like start, but uses the given stores and transport.
+// startOn is like start, but with the given stores and transport.
 func (b *bench) startOn(n *benchNode, log raft.LogStore, stable raft.StableStore, trans raft.Transport,
 	trailing uint64, peers ...*benchNode) {
 	b.t.Helper()
@@ -198,7 +199,7 @@ func (b *bench) startOn(n *benchNode, log raft.LogStore, stable raft.StableStore
 	})
 }
 
-// newest returns index and term of the newest snapshot.
+// newest returns the index and the term of the newest snapshot of n.
 func (n *benchNode) newest() (index, term uint64) {
 	metas, err := n.snapshots.List()
 	if err != nil || len(metas) == 0 {
@@ -207,7 +208,7 @@ func (n *benchNode) newest() (index, term uint64) {
 	return metas[0].Index, metas[0].Term
 }
 
-// checkedLog returns the shipped log over n.disk.
+// checkedLog returns the log of the product with n.disk below it.
 func (n *benchNode) checkedLog(t *testing.T) raft.LogStore {
 	t.Helper()
 	s := newStack(func(err error) { t.Errorf("fatal: %v", err) })
@@ -237,8 +238,8 @@ func (b *bench) leader(of ...*benchNode) *benchNode {
 	}
 }
 
-// apply applies commands at the leader among the nodes and returns the leader. If the leader loses
-// its term during this, all commands are applied again.
+// apply applies commands at the node that leads and returns that node. If the node loses leadership
+// in the meantime, all commands are applied again.
 func (b *bench) apply(prefix string, count int, of ...*benchNode) *benchNode {
 	b.t.Helper()
 	for stop := time.Now().Add(longStop); ; {
@@ -257,10 +258,10 @@ func (b *bench) apply(prefix string, count int, of ...*benchNode) *benchNode {
 	}
 }
 
-// healed returns a bench with voters a and b, which committed 100 commands. Each has a snapshot of
-// all of them and has truncated its log up to it. c holds entries of an older term that are only in
-// its log, up to beyond entries after the snapshot. d, if withD, has only the configuration. c and
-// d are not started.
+// healed returns a bench whose voters a and b have committed 100 commands. Each has a snapshot of
+// all commands and has truncated its log up to the snapshot. The log of c has entries of an older
+// term that no other log has, and beyond is the number of these after the snapshot. If withD is
+// set, there is a node d whose log has only the configuration. c and d are not started.
 func healed(t *testing.T, withD bool, beyond uint64) (b *bench, c, d *benchNode) {
 	t.Helper()
 	b = &bench{t: t, nodes: map[raft.ServerID]*benchNode{}}
@@ -307,21 +308,22 @@ func healed(t *testing.T, withD bool, beyond uint64) (b *bench, c, d *benchNode)
 	return b, c, d
 }
 
-// With the library alone, a snapshot over a divergent tail is installed repeatedly. Raft refuses
-// later entries while the entry at the snapshot's index differs or is missing (hashicorp/raft#697).
+// Without protection, hashicorp/raft installs a snapshot over a divergent tail again and again.
+// Raft refuses later entries while the entry at the snapshot's index differs or is missing
+// (hashicorp/raft#697).
 func TestDivergentTail_SnapshotIsInstalledOnce(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		trailing uint64
 		beyond   uint64
 	}{
-		{"entry at the snapshot kept", 10_000, 100},
-		{"entry at the snapshot compacted", 0, 100},
-		{"entry at the snapshot is the last", 10_000, 0},
-		{"last entry compacted", 0, 0},
+		{"entry at the snapshot's index is kept", 10_000, 100},
+		{"entry at the snapshot's index is compacted", 0, 100},
+		{"last entry is at the snapshot's index and is kept", 10_000, 0},
+		{"last entry is at the snapshot's index and is compacted", 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Run("library alone livelocks", func(t *testing.T) {
+			t.Run("Raft without protection livelocks", func(t *testing.T) {
 				b, c, _ := healed(t, false, test.beyond)
 				b.start(c, noLayer, test.trailing, b.nodes["a"], b.nodes["b"])
 				b.apply("after", 1, b.nodes["a"], b.nodes["b"])
@@ -340,8 +342,9 @@ func TestDivergentTail_SnapshotIsInstalledOnce(t *testing.T) {
 	}
 }
 
-// A node that recovered from a divergent tail becomes leader, and another lags behind its snapshot.
-// The rest of the tail below the snapshot was never committed, so it must not be sent.
+// A node that recovered from a divergent tail becomes leader, and another node lags behind the
+// leader's snapshot. The entries of the tail below the snapshot were never committed, so the leader
+// must not send them.
 func TestDivergentTail_IsNeverSent(t *testing.T) {
 	run := func(t *testing.T, has layers) (b *bench, c, d *benchNode) {
 		b, c, d = healed(t, true, 100)
@@ -358,14 +361,14 @@ func TestDivergentTail_IsNeverSent(t *testing.T) {
 				_ = l.raft.LeadershipTransferToServer(c.id, c.trans.LocalAddr()).Error()
 			}
 		}
-		b.start(d, bothLayers, 10_000, c) // only c: the leader before it may not have stepped down
+		b.start(d, bothLayers, 10_000, c) // only with c: the previous leader may not have stepped down yet
 		b.apply("last", 1, c)
 		d.fsm.wait(t, "the laggard", func(commands []string, _ int) bool {
 			return slices.Contains(commands, "last 0")
 		})
 		return b, c, d
 	}
-	t.Run("review alone lets them differ", func(t *testing.T) {
+	t.Run("with ReviewAppend alone the nodes differ", func(t *testing.T) {
 		_, c, d := run(t, reviewOnly)
 		if slices.Equal(c.fsm.list(), d.fsm.list()) {
 			t.Error("got the same commands on both, want different")

@@ -14,9 +14,9 @@ import (
 	"revoked"
 )
 
-// failStop lets writes through until one has failed. After a failed write or sync the content of
-// the disk is unknown, and a second sync may report success. So nothing is retried: the process
-// exits, and the next one reads the disk again.
+// failStop passes writes through until one fails. After a failed write or sync the content of the
+// disk is unknown, and a second sync may report success. So no write is retried: the process exits,
+// and the next process reads the disk again.
 type failStop struct {
 	fatal func(error)
 
@@ -72,7 +72,7 @@ type failStopLog struct {
 	failStop *failStop
 	path     string
 
-	bytes, entries atomic.Int64 // stored since the last snapshot
+	bytes, entries atomic.Int64 // amount stored since the last snapshot
 }
 
 var _ raft.LogStore = (*failStopLog)(nil)
@@ -127,8 +127,8 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksum returns the CRC-32C of an entry. Without it a leader would replicate an entry that was
-// damaged on its disk.
+// checksum returns the CRC-32C of an entry. Without the checksum, a leader would replicate an entry
+// that was damaged on its disk.
 func checksum(e *raft.Log, extensions []byte) uint32 {
 	var head [21]byte
 	binary.BigEndian.PutUint64(head[:], e.Index)

@@ -10,7 +10,7 @@ import (
 	"revoked"
 )
 
-// writes are all the ways in which Raft writes.
+// writes lists every kind of write that Raft makes to the store.
 var writes = []struct {
 	name string
 	do   func(*Store) error
@@ -46,7 +46,7 @@ func TestFailStop_FailedWrite_IsFatalOnce(t *testing.T) {
 			if disk.writes != 1 {
 				t.Errorf("got %d writes on the disk, want 1", disk.writes)
 			}
-			// The cache must not hold it either.
+			// The cache must not contain the entry either.
 			if err := s.log.GetLog(1, new(raft.Log)); !errors.Is(err, raft.ErrLogNotFound) {
 				t.Errorf("got %v for an entry that was not stored, want %v", err, raft.ErrLogNotFound)
 			}

@@ -32,7 +32,7 @@ func Damaged(path string, cause error) error {
 		"and let the node join as a new instance", revoked.ErrDamaged, path, cause)
 }
 
-// openLogFile opens or creates the log in dir. Its name is durable on return.
+// openLogFile opens or creates the log in dir. The name of the file is durable on return.
 func openLogFile(dir string, log *slog.Logger) (bolt *raftboltdb.BoltStore, err error) {
 	path := filepath.Join(dir, LogFile)
 	start := time.Now()
@@ -69,8 +69,8 @@ func openBolt(path string) (*raftboltdb.BoltStore, error) {
 		Path: path,
 		BoltOptions: &bbolt.Options{
 			Timeout: lockTimeout,
-			// After a burst the free list would dominate every commit. It is rebuilt when the file
-			// is opened.
+			// After a burst of writes, writing the free list would dominate the time of every commit. bbolt
+			// rebuilds the list when it opens the file.
 			NoFreelistSync: true,
 			FreelistType:   bbolt.FreelistMapType,
 		},
@@ -97,7 +97,8 @@ func checkLogFile(path string) error {
 	})
 }
 
-// walk reads every key and a byte of every page of every value.
+// walk reads every key, and one byte of every page of every value. It checks that the keys are in
+// order.
 func walk(path string, b *bbolt.Bucket) error {
 	var last []byte
 	var sum byte

@@ -43,7 +43,7 @@ func TestOpen_DamagedLogFile_IsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	used := len(data) / 2 // bbolt grows its file ahead
+	used := len(data) / 2 // bbolt grows its file in advance, so the end is unused
 	for name, damage := range map[string]func([]byte) []byte{
 		"cut in half":     func(b []byte) []byte { return b[:used/4] },
 		"another file":    func(b []byte) []byte { copy(b, strings.Repeat("#!/bin/sh\n", 2000)); return b },
@@ -70,7 +70,7 @@ func flipped(b []byte, every int) []byte {
 	return b
 }
 
-// Raft panics at an entry that it cannot read while it starts.
+// Raft panics if it cannot read an entry while it starts.
 func TestStartRaft_UnreadableEntry_IsAnError(t *testing.T) {
 	for name, tt := range map[string]struct {
 		damage func(*raft.InmemStore) error

@@ -7,7 +7,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// The time of an entry must be known before the entry is in the log: a node may be elected with it.
+// The time of an entry must be recorded before the entry is in the log, because that entry may get
+// a node elected.
 func TestIntakeLog_ReportsTermsBeforeTheWrite(t *testing.T) {
 	s := newStack(func(err error) { t.Errorf("fatal: %v", err) })
 	store := boltErrors{raft.NewInmemStore()}

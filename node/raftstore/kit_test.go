@@ -20,8 +20,8 @@ type testStore struct {
 	bolt *raftboltdb.BoltStore
 }
 
-// openStack opens the log in dir under the snapshot that newest returns. A failed write fails the
-// test.
+// openStack opens the log in dir. The function newest returns the position of the newest snapshot.
+// A failed write fails the test.
 func openStack(t *testing.T, dir string, newest func() (index, term uint64)) testStore {
 	t.Helper()
 	s := newStack(func(err error) { t.Errorf("fatal: %v", err) })
@@ -57,7 +57,7 @@ func openFSM(t *testing.T, installing func(uint64) error) *fsm.FSM {
 	return f
 }
 
-// boltErrors reports missing keys as raftboltdb does; raft.InmemStore does not.
+// boltErrors reports missing keys with the error of raftboltdb, which raft.InmemStore does not use.
 type boltErrors struct{ raft.StableStore }
 
 func (s boltErrors) Get(key []byte) ([]byte, error) {
@@ -78,8 +78,8 @@ func (s boltErrors) GetUint64(key []byte) (uint64, error) {
 
 var errDisk = errors.New("input/output error")
 
-// failingStore is a log and stable store in memory. Its writes fail from number failAt on, counted
-// from 1; 0 means never.
+// failingStore is a log and stable store in memory. Its writes fail from the write with the number
+// failAt on, counted from 1. If failAt is 0, no write fails.
 type failingStore struct {
 	*raft.InmemStore
 	failAt int

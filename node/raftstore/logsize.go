@@ -8,11 +8,11 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// The log is cut by size, not by the number of entries: an entry holds up to a thousand operations.
+// The log is truncated by size, not by the number of entries: an entry has up to 1024 operations.
 const (
 	snapshotBytes = 64 << 20 // log growth after which a snapshot is taken
-	trailingBytes = 16 << 20 // kept for followers that are a little behind
-	maxTrailing   = 4096     // entries
+	trailingBytes = 16 << 20 // log kept after a snapshot, for followers that are a little behind
+	maxTrailing   = 4096     // maximum number of entries kept after a snapshot
 	minTrailing   = 128
 )
 
@@ -35,7 +35,7 @@ func (s *Store) SnapshotBySize(ctx context.Context) {
 		conf := s.raft.ReloadableConfig()
 		conf.TrailingLogs = uint64(min(maxTrailing, max(minTrailing, trailingBytes/average)))
 		if err := s.raft.ReloadConfig(conf); err != nil {
-			s.cfg.Log.Warn("cannot set trailing log entries", "error", err)
+			s.cfg.Log.Warn("cannot set the number of trailing log entries", "error", err)
 		}
 		switch err := s.raft.Snapshot().Error(); {
 		case err == nil, errors.Is(err, raft.ErrNothingNewToSnapshot):

@@ -15,14 +15,14 @@ import (
 const (
 	keyMarks = "Marks"
 
-	// Bounds of the search for the newest marks in an old log. A leader writes marks once a second.
+	// Limits of the search for the newest marks in an old log. A leader writes marks once a second.
 	maxMarkEntries = 4096
 	maxMarkBytes   = 64 << 20
 )
 
 // markedLog records the progress of each member, from the marks that leaders write into ticks. An
-// entry contains all marks of its leader, so only the newest entry counts after a restart. A mark
-// is valid even if its entry is not committed.
+// entry contains all marks of its leader, so only the newest entry with marks counts after a
+// restart. A mark is valid even if its entry is not committed.
 //
 // Invariant: every mark in known is in the newest entry with marks or under keyMarks. Before
 // entries are removed, from the front or from the end, their marks are stored under keyMarks.
@@ -46,9 +46,10 @@ func newMarkedLog(log raft.LogStore, stable raft.StableStore) (*markedLog, error
 	return l, l.search()
 }
 
-// search adds the newest marks in the log to those under keyMarks. Either may be the newer ones: a
-// truncation of the end keeps marks that are newer than all entries that are left. So only the next
-// entry with marks removes a server.
+// search adds the newest marks in the log to those under keyMarks. Either set may be the newer one:
+// keyMarks may have marks from a truncated end of the log, which are newer than all remaining
+// entries. So search keeps the servers of both sets. A server that has left is removed when the
+// next entry with marks is stored.
 func (l *markedLog) search() error {
 	first, err := l.FirstIndex()
 	if err != nil {
@@ -132,7 +133,7 @@ func (l *markedLog) keep(first, last uint64) error {
 	return nil
 }
 
-// learn replaces the known marks with those of the entry at index, and keeps the higher mark of
+// learn replaces the known marks with those of the entry at index, but keeps the higher mark of
 // each server. Servers without a mark have left the configuration.
 func (l *markedLog) learn(index uint64, marks []*command.Mark) {
 	if marks == nil {
@@ -150,7 +151,7 @@ func (l *markedLog) learn(index uint64, marks []*command.Mark) {
 	l.known, l.newest = known, index
 }
 
-// mark returns the highest known mark of a server, or nil. The caller must not change it.
+// mark returns the highest known mark of a server, or nil. The caller must not change the mark.
 func (l *markedLog) mark(server raft.ServerID) *command.Mark {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"revoked/fsm/command"
 )
 
-// marked returns the entry at index with marks of servers and their indexes.
+// marked returns an entry at index that contains a mark for each server in marks.
 func marked(t *testing.T, index uint64, marks map[string]uint64) *raft.Log {
 	t.Helper()
 	tick := &command.Tick{}
@@ -32,13 +32,13 @@ func wantMarks(t *testing.T, s testStore, when string, want map[raft.ServerID]ui
 }
 
 // The marks survive a restart, the deletion of their entries, and a leader with older marks. Marks
-// that were kept at a truncation of the end are newer than those left in the log. The mark of a
-// server that left is removed.
+// that were kept when the end of the log was truncated are newer than the marks in the rest of the
+// log. The mark of a server that has left is removed.
 func TestStore_Marks_SurviveDeletion(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
-		first, last uint64 // deleted
-		gone        uint64 // mark of the server that left, after a restart
+		first, last uint64 // range of entries that are deleted
+		gone        uint64 // mark, after a restart, of the server that left
 	}{
 		{"nothing is deleted", 0, 0, 0},
 		{"a compaction cuts the front", 1, 8, 0},
@@ -78,12 +78,12 @@ func TestStore_Marks_SurviveDeletion(t *testing.T) {
 }
 
 // A log that does not lead to a received snapshot is discarded, when the next entry is stored or
-// when the store is opened. The marks in it stay.
+// when the store is opened. The marks of the discarded log are kept.
 func TestStore_MarksInDiscardedLog_Survive(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
-		stored bool // an entry is stored before the process exits
-	}{{"at the next entry", true}, {"when opened", false}} {
+		stored bool // whether an entry is stored before the process exits
+	}{{"discarded at the next entry", true}, {"discarded when opened", false}} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			var newest uint64

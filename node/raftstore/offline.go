@@ -10,15 +10,15 @@ import (
 // replayBatch is the number of entries that Replay passes on together.
 const replayBatch = 64
 
-// A Survey is what the store of a stopped node holds.
+// A Survey describes the content of a stopped node's store.
 type Survey struct {
-	Index, Term   uint64             // of the last entry, committed or not
+	Index, Term   uint64             // position of the last entry, committed or not
 	Snapshot      uint64             // index of the newest snapshot, or 0
-	Configuration raft.Configuration // the latest one, committed or not
+	Configuration raft.Configuration // latest configuration, committed or not
 }
 
-// Survey reads what the store holds. Raft must not run. It returns an error if an entry after the
-// newest snapshot is missing or damaged.
+// Survey reads the whole store. Raft must not run. It returns an error if an entry after the newest
+// snapshot is missing or damaged.
 func (s *Store) Survey() (Survey, error) {
 	var v Survey
 	list, err := s.snapshots.List()
@@ -57,11 +57,11 @@ func (s *Store) entries(after uint64, f func(*raft.Log) error) error {
 	return nil
 }
 
-// Replay passes the commands and configurations that follow the entry at index, which has that
-// term, to apply. That is what Raft would apply if all of the log was committed. Raft must not run.
+// Replay passes to apply the commands and configurations after the entry with the given index and
+// term. Raft would apply the same entries if the whole log were committed. Raft must not run.
 //
-// A state that was received may be newer than the log. If the log has another entry at index, a
-// later leader has replaced all that follows, and Replay passes nothing.
+// A received state may be newer than the log. If the entry at index has an earlier term, a later
+// leader has replaced it and all entries after it. Replay then passes nothing.
 func (s *Store) Replay(index, term uint64, apply func([]*raft.Log) error) error {
 	var at raft.Log
 	switch err := s.log.GetLog(index, &at); {

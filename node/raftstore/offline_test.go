@@ -21,9 +21,9 @@ func replayed(s *Store, index, term uint64) (got []uint64, err error) {
 	return got, err
 }
 
-// Every entry of a command or configuration that follows the state is passed on once, committed or
-// not, unless a later leader has replaced it.
-func TestReplay_Tail_FollowsState(t *testing.T) {
+// Replay passes on each command and configuration after the state's index once, committed or not.
+// It omits entries that a later leader has replaced.
+func TestReplay_Tail_PassesEachEntryOnce(t *testing.T) {
 	s := openStack(t, t.TempDir(), noSnapshot)
 	var all []*raft.Log
 	for i := uint64(1); i <= 200; i++ {

@@ -7,9 +7,10 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Seed creates the store of a new cluster in cfg.Dir, which must not contain one. It writes a
-// current term, and a snapshot of cfg.FSM at index whose configuration is conf. The log begins
-// after the snapshot. The first failed write is returned instead of being passed to cfg.Fatal.
+// Seed creates the store of a new cluster in cfg.Dir, which must not contain a store. It writes
+// term as the current term, and a snapshot of cfg.FSM at index whose configuration is conf. The log
+// begins after the snapshot. The first failed write is returned instead of being passed to
+// cfg.Fatal.
 func Seed(cfg Config, index, term uint64, conf raft.Configuration) (err error) {
 	var failed error
 	cfg.Fatal = func(err error) { failed = errors.Join(failed, err) }

@@ -14,20 +14,21 @@ import (
 // SnapshotDir is the name of the snapshots' directory in the store's directory.
 const SnapshotDir = "snapshots"
 
-// snapshotTracker is both the snapshot store and the state machine that Raft uses. It has the
-// position of the newest snapshot in memory, because the log needs it at every read and write.
+// snapshotTracker is both the snapshot store and the state machine that Raft uses. It keeps the
+// position of the newest snapshot in memory, because the log needs the position at every read and
+// write.
 //
-// A snapshot taken here counts once it is stored. One that a leader has sent counts once the state
-// machine has been restored from it. After a failed restore Raft continues at its old position, and
-// the log would hide the entries that Raft still has to apply. Those found at startup count
-// immediately: see startError.
+// A snapshot that this node has taken counts once it is stored. A snapshot that a leader has sent
+// counts once the state machine has been restored from it. After a failed restore Raft continues at
+// its old position, and the log would hide the entries that Raft still has to apply. Snapshots
+// found at startup count immediately: see startError.
 type snapshotTracker struct {
 	raft.SnapshotStore
 	raft.BatchingFSM
 	took func(low, high uint64)
 
 	position atomic.Pointer[position] // position of the newest snapshot
-	received atomic.Pointer[position] // stored, not restored from yet
+	received atomic.Pointer[position] // position of a received snapshot from which the state is not restored yet
 	failed   atomic.Pointer[error]    // error of the last restore that failed
 }
 
@@ -65,7 +66,7 @@ func (t *snapshotTracker) count(p *position) {
 }
 
 // startError returns the reason why a start has not restored the newest snapshot, or err. Raft
-// falls back to an older snapshot, but the log is cut at the newest.
+// falls back to an older snapshot, but the log is truncated at the newest.
 func (t *snapshotTracker) startError(dir string, newest bool, err error) error {
 	index, _ := t.newest()
 	failed := t.failed.Load()
@@ -76,7 +77,7 @@ func (t *snapshotTracker) startError(dir string, newest bool, err error) error {
 		return fmt.Errorf("restore snapshot at index %d: %w", index, *failed)
 	}
 	return Damaged(filepath.Join(dir, SnapshotDir),
-		fmt.Errorf("cannot restore the newest, at index %d: %w", index, *failed))
+		fmt.Errorf("cannot restore the newest snapshot, at index %d: %w", index, *failed))
 }
 
 // Create implements raft.SnapshotStore.
@@ -118,7 +119,7 @@ type trackedSink struct {
 	raft.SnapshotSink
 	tracker  *snapshotTracker
 	position *position
-	local    bool // taken here, not received
+	local    bool // whether this node took the snapshot, instead of receiving it
 }
 
 // Close implements raft.SnapshotSink.
@@ -134,7 +135,8 @@ func (s *trackedSink) Close() error {
 	return nil
 }
 
-// localSnapshot marks the sink that it is written to as local.
+// localSnapshot is a snapshot that this node takes. It marks the sink to which it is written as
+// local.
 type localSnapshot struct{ raft.FSMSnapshot }
 
 // Persist implements raft.FSMSnapshot.

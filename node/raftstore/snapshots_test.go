@@ -91,7 +91,7 @@ func TestSnapshotTracker_FailedRestore_NamesCause(t *testing.T) {
 		"disk full, no older one":   {full, false, other, syscall.ENOSPC, "index 70"},
 		"disk full, older one used": {full, false, nil, syscall.ENOSPC, "index 70"},
 		"newest broken, older works": {broken, false, nil, revoked.ErrDamaged,
-			"/data/snapshots (cannot restore the newest, at index 70"},
+			"/data/snapshots (cannot restore the newest snapshot, at index 70"},
 	} {
 		s := &snapshotTracker{}
 		s.position.Store(&position{70, 2})
@@ -105,7 +105,8 @@ func TestSnapshotTracker_FailedRestore_NamesCause(t *testing.T) {
 	}
 }
 
-// streamed brings a state to an index and returns what a leader with that state sends.
+// streamed brings the state of f to an index, and returns the snapshot that a leader with this
+// state sends.
 func streamed(t *testing.T, f *fsm.FSM, index uint64) io.ReadCloser {
 	t.Helper()
 	data, err := command.Encode(&command.Bootstrap{Stamp: 1, ClusterId: "c"})

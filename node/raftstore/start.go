@@ -23,7 +23,7 @@ func (s *Store) StartRaft(conf *raft.Config, trans raft.Transport) (*raft.Raft, 
 	}
 	index, _ := s.snapshots.newest()
 	conf.Logger = hashilog.NewFor(hashilog.NewElections(hashilog.Sink{Log: s.cfg.Log}), "raft")
-	conf.SnapshotThreshold = 1 << 40 // by bytes instead: see SnapshotBySize
+	conf.SnapshotThreshold = 1 << 40 // SnapshotBySize takes the snapshots instead
 	conf.SnapshotInterval = time.Hour
 	conf.TrailingLogs = maxTrailing
 	// The state machine is durable: only a newer snapshot is restored.

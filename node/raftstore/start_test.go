@@ -13,8 +13,8 @@ import (
 	"revoked/node/nodetest"
 )
 
-// The log is cut at the newest snapshot. If Raft started from an older snapshot, the node would
-// append after a gap.
+// The log is truncated at the newest snapshot. If Raft started from an older snapshot, the node
+// would append after a gap.
 func TestStart_NewestSnapshotInvalid_Fails(t *testing.T) {
 	c := nodetest.Start(t, nodetest.Options{Nodes: 1})
 	m := c.Members[0]
@@ -37,7 +37,7 @@ func TestStart_NewestSnapshotInvalid_Fails(t *testing.T) {
 	}
 	err = m.TryStart()
 	if !errors.Is(err, revoked.ErrDamaged) ||
-		!strings.Contains(err.Error(), "snapshots (cannot restore the newest, at index 1000000") ||
+		!strings.Contains(err.Error(), "snapshots (cannot restore the newest snapshot, at index 1000000") ||
 		!strings.Contains(err.Error(), "move the data directory away") {
 		t.Errorf("got %v, want %v, the snapshot and how to recover", err, revoked.ErrDamaged)
 	}

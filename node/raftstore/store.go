@@ -27,16 +27,17 @@ const (
 type Config struct {
 	Dir string
 	FSM *fsm.FSM
-	// Fatal receives the first failed write or damaged entry. It is called at most once and must
-	// not write to the store.
+	// Fatal receives the error of the first failed write or damaged entry. It is called at most once
+	// and must not write to the store.
 	Fatal func(error)
 	// Crash ends the process after the current term could not be stored. If it is nil or returns,
 	// Raft panics.
 	Crash func(error)
 	// Took is called before entries are stored, with their lowest and highest term. Before the state
-	// is restored from a snapshot, it gets 0 and the term of the last entry. It must not block.
+	// is restored from a received snapshot, it is called with 0 and the term of the snapshot. It must
+	// not block.
 	Took  func(low, high uint64)
-	Log   *slog.Logger // nil discards
+	Log   *slog.Logger // nil: no logging
 	Hooks Hooks
 }
 
@@ -45,12 +46,12 @@ type Hooks struct {
 	Log       raft.LogStore
 	Stable    raft.StableStore // required with Log; reports missing keys as raftboltdb.ErrKeyNotFound
 	Snapshots raft.SnapshotStore
-	// Front wraps the finished log and stable store.
+	// Front wraps the outermost log and stable store.
 	Front func(raft.LogStore, raft.StableStore) (raft.LogStore, raft.StableStore)
 }
 
 // Store is Raft's log, votes and snapshots in one data directory. All methods may be called
-// concurrently, except that StartRaft precedes SnapshotBySize.
+// concurrently, but StartRaft must return before SnapshotBySize is called.
 type Store struct {
 	cfg       Config
 	failStop  *failStop
@@ -61,7 +62,7 @@ type Store struct {
 	snapshots *snapshotTracker
 	installed atomic.Uint64
 	raft      *raft.Raft
-	atStart   uint64 // the result of End when Raft started
+	atStart   uint64 // result of End when Raft started
 
 	disk    func() error // closes the log file
 	closing sync.Once
@@ -144,20 +145,20 @@ func (s *Store) crash(err error) {
 	}
 }
 
-// ReviewAppend removes the entries that the newest snapshot holds from a received AppendEntries
+// ReviewAppend removes the entries that the newest snapshot contains from a received AppendEntries
 // request. See reviewAppend.
 func (s *Store) ReviewAppend(req *raft.AppendEntriesRequest) {
 	index, term := s.snapshots.newest()
 	reviewAppend(req, index, term)
 }
 
-// SetInstalled records that the state is about to be replaced with a received one at index. It is
-// durable on return, and must be called before the state is replaced.
+// SetInstalled records that the state is about to be replaced with a received state at index. The
+// record is durable on return. The state must be replaced only after that.
 //
 // A leader streams its current state, which is newer than the snapshot that Raft asked for. Until
 // the log has reached index, the node has applied more than its log contains. The record
-// distinguishes that from a disk that was rolled back, even after a restart. It is in the log file,
-// so an older copy of the log has an older record.
+// distinguishes such a node from one whose disk was rolled back, even after a restart. The record
+// is in the log file, so an older copy of the log has an older record.
 func (s *Store) SetInstalled(index uint64) error {
 	if err := s.stable.SetUint64([]byte(keyInstalled), index); err != nil {
 		return fmt.Errorf("record installed state: %w", err)
@@ -176,7 +177,8 @@ func (s *Store) End() uint64 {
 	return max(s.raft.LastIndex(), min(s.Installed(), s.cfg.FSM.Applied()))
 }
 
-// EndAtStart returns what End returned when Raft started, before the first message of a peer.
+// EndAtStart returns the result of End from the time when Raft started, before the first message of
+// a peer.
 func (s *Store) EndAtStart() uint64 { return s.atStart }
 
 // Mark returns the highest progress of a server that leaders have recorded in this log, or nil. It

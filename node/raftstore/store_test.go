@@ -65,8 +65,8 @@ func TestStore_CloseTwice_RefusesWrites(t *testing.T) {
 	}
 }
 
-// A crash comes between the restore of a snapshot over a divergent tail and the next append. Raft
-// starts with the entries that lead to the snapshot.
+// A node crashes after it has restored a snapshot over a divergent tail, and before the next
+// append. Raft then starts with only the entries that lead to the snapshot.
 func TestStore_CrashAfterInstall_RaftStarts(t *testing.T) {
 	dir := t.TempDir()
 	b := &bench{t: t, nodes: map[raft.ServerID]*benchNode{}}

@@ -21,20 +21,20 @@ const (
 	keyVote          = "Vote"
 )
 
-// voteStore is Raft's stable store, fail-stop. It writes a vote as one record: the term stays in
-// memory until Raft sets the candidate. Reads return the record on disk.
+// voteStore is Raft's stable store with fail-stop writes. It writes a vote as one record: the term
+// stays in memory until Raft sets the candidate. Reads return the record on disk.
 type voteStore struct {
 	store    raft.StableStore
 	failStop *failStop
-	crash    func(error) // see SetUint64
+	crash    func(error) // stops the process, see SetUint64
 
 	mu      sync.Mutex
-	pending *uint64 // the term of a vote without its candidate
+	pending *uint64 // term of a vote whose candidate is not set yet
 }
 
 var _ raft.StableStore = (*voteStore)(nil)
 
-// newVoteStore returns a store that has converted a vote written under Raft's own keys.
+// newVoteStore returns a store, after it has converted a vote written under Raft's own keys.
 func newVoteStore(store raft.StableStore, f *failStop, crash func(error)) (*voteStore, error) {
 	s := &voteStore{store: store, failStop: f, crash: crash}
 	_, err := s.vote()
@@ -76,7 +76,7 @@ func (s *voteStore) Set(key, value []byte) error {
 
 // SetUint64 stores value under key. The term of a vote is kept until Set supplies the candidate. If
 // the current term cannot be stored, Raft panics, even while the node shuts down cleanly after an
-// earlier failure. So crash first stops the process, with the cause.
+// earlier failure. So SetUint64 first calls crash, which stops the process and reports the cause.
 func (s *voteStore) SetUint64(key []byte, value uint64) error {
 	if string(key) == keyVoteTerm {
 		s.mu.Lock()
@@ -100,7 +100,7 @@ func (s *voteStore) Get(key []byte) ([]byte, error) {
 	return v.candidate, err
 }
 
-// GetUint64 is Get for numbers.
+// GetUint64 is like Get, for numbers.
 func (s *voteStore) GetUint64(key []byte) (uint64, error) {
 	if string(key) != keyVoteTerm {
 		return s.store.GetUint64(key)

@@ -13,7 +13,8 @@ import (
 	"revoked"
 )
 
-// wantVote compares the vote that Raft would read; candidate "" means no vote.
+// wantVote checks the vote that Raft would read. An empty candidate means that there must be no
+// vote.
 func wantVote(t *testing.T, s raft.StableStore, term uint64, candidate string) {
 	t.Helper()
 	gotTerm, err := s.GetUint64([]byte(keyVoteTerm))
@@ -29,7 +30,7 @@ func wantVote(t *testing.T, s raft.StableStore, term uint64, candidate string) {
 	}
 }
 
-// cast votes as Raft does (persistVote): first the term, then the candidate.
+// cast stores a vote as Raft does (persistVote): first the term, then the candidate.
 func cast(s raft.StableStore, term uint64, candidate string) error {
 	if err := s.SetUint64([]byte(keyVoteTerm), term); err != nil {
 		return err
@@ -66,8 +67,9 @@ func TestVote_Crash_KeepsWholeVote(t *testing.T) {
 	wantVote(t, openStack(t, dir, noSnapshot).stable, 5, "b")
 }
 
-// The disk fails at each write of two votes in turn. The vote read afterwards must have been cast.
-// Raft's own two writes leave a vote that was never cast, which shows that the test can fail.
+// The disk fails at each write of two votes in turn. The vote that is read afterwards must be one
+// that was cast. With Raft's own two writes, a vote that was never cast remains, which shows that
+// the test can fail.
 func TestVote_FailedWrite_NeverMixesTwoVotes(t *testing.T) {
 	run := func(failAt int, layered bool) (term uint64, candidate string) {
 		disk := &failingStore{InmemStore: raft.NewInmemStore(), failAt: failAt}
@@ -216,7 +218,7 @@ func newTestVotes(disk raft.StableStore) (*voteStore, error) {
 	return newVoteStore(boltErrors{disk}, &failStop{fatal: func(error) {}}, func(error) {})
 }
 
-// Raft panics if it cannot store its term.
+// Raft panics if it cannot store the current term.
 func TestVoteStore_TermNotStored_Crashes(t *testing.T) {
 	for name, tt := range map[string]struct {
 		key     string

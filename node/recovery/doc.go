@@ -1,10 +1,12 @@
-// Package recovery begins a new cluster on the disk of one stopped node. Seed uses the state of a
+// Package recovery creates a new cluster on the disk of one stopped node. Seed uses the state of a
 // backup. Recover uses the state of a member whose cluster has lost its quorum permanently.
 //
-// Promise: the new cluster has another id, another era and only this node, as a new instance. So no
-// node and no disk of the earlier cluster can join it or take this node back. Every token issued
-// before is revoked, unless the caller accepts the loss. A crash leaves the directory as it was, or
-// complete.
+// Promise: the new cluster has a new id and a new era, and its only member is a new instance of
+// this node. So no node or disk of the earlier cluster can join the new cluster, or make this node
+// a member of the earlier one again. Every token issued earlier is revoked, unless the caller
+// accepts the loss. After a crash, the directory contains the old data unchanged, or the complete
+// new cluster.
 //
-// Dangerous: the earlier cluster must no longer run. This package cannot verify that.
+// Dangerous: the earlier cluster must no longer run. This package cannot verify that it has
+// stopped.
 package recovery

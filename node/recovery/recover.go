@@ -24,9 +24,9 @@ import (
 
 // Options configure Recover.
 type Options struct {
-	DryRun bool // examine only
-	// AcceptLoss keeps the tokens of the state active, including those of lost revocations. It needs a
-	// Reason. Without AcceptLoss, every token issued before now is revoked.
+	DryRun bool // only examine the disk
+	// AcceptLoss keeps the tokens of the state active, including those whose revocation is lost. It
+	// requires a Reason. Without AcceptLoss, every token issued before now is revoked.
 	AcceptLoss bool
 	Reason     string
 	Log        *slog.Logger
@@ -36,12 +36,13 @@ type Options struct {
 type Holding struct {
 	NodeID    string `json:"node_id"`
 	ClusterID string `json:"cluster_id"`
-	Index     uint64 `json:"index"` // of the last entry, committed or not
+	Index     uint64 `json:"index"` // index of the last entry, committed or not
 	Term      uint64 `json:"term"`
-	// State is the index of the state. The entries after it come from the log.
+	// State is the index of the last entry that the stored state includes. Later entries come from the
+	// log.
 	State     uint64   `json:"state_index"`
-	LastEntry int64    `json:"last_entry"` // when a leader made the last entry, according to its clock
-	Tokens    uint64   `json:"tokens"`     // as of State; later log entries are not counted
+	LastEntry int64    `json:"last_entry"` // time at which a leader made the last entry, according to that leader's clock
+	Tokens    uint64   `json:"tokens"`     // number of tokens as of State; later log entries are not counted
 	Grants    uint64   `json:"grants"`
 	Members   []Member `json:"members"`
 	// Missing is a lower bound on the number of entries that this disk lacks.
@@ -55,7 +56,8 @@ type Member struct {
 	NodeID string `json:"node_id"`
 	Voter  bool   `json:"voter"`
 	Self   bool   `json:"self"`
-	// Recorded is the last index of its log that a leader recorded in this log, or 0 if unknown.
+	// Recorded is the highest applied index of this member that a leader recorded in the log, or 0 if
+	// unknown.
 	Recorded uint64 `json:"recorded_index"`
 }
 
@@ -72,17 +74,17 @@ type Recovery struct {
 	Reason     string `json:"reason,omitempty"`
 }
 
-// defaultReason is the reason of the cut-off.
+// defaultReason is the reason recorded for the revocation of all earlier tokens.
 const defaultReason = "recovered after a lost quorum"
 
 // Recover makes the stopped voter in dir the first node of a new cluster. It applies the whole log,
 // including entries that may not be committed: they may have been acknowledged. Start the node with
-// the same node id, and let others join with empty directories.
+// the same node id, and then join other nodes with empty directories.
 //
 // It returns ErrConflict if a process uses dir. It returns ErrUnprocessable if dir is not the disk
-// of a voter, if the voter needs no recovery, or if the clock is behind. After any error, even
-// after a crash, dir holds the earlier member or the complete new one: call Recover again to find
-// out which.
+// of a voter, or the voter needs no recovery. It also returns ErrUnprocessable if this machine's
+// clock is behind the last entry. After any error, or a crash, dir contains the earlier member or
+// the complete new one: call Recover again to find out which.
 func Recover(ctx context.Context, dir string, o Options) (r Recovery, err error) {
 	if o.AcceptLoss && o.Reason == "" {
 		return r, fmt.Errorf("%w: recovery: AcceptLoss requires a Reason", revoked.ErrInvalid)
@@ -124,7 +126,7 @@ func Recover(ctx context.Context, dir string, o Options) (r Recovery, err error)
 		return r, nil
 	}
 	if err := d.stage(ctx, dir, &r); err != nil {
-		_ = os.RemoveAll(d.staged) // err is the cause; the next start removes it too
+		_ = os.RemoveAll(d.staged) // err is the cause; the next start also removes the directory
 		return r, err
 	}
 	if err := d.close(); err != nil {
@@ -165,8 +167,8 @@ func (d *disk) close() error {
 	return errors.Join(d.store.Close(), d.state.Close(), d.failed)
 }
 
-// examine describes the disk. It changes nothing, and returns an error for a disk that Recover must
-// not touch.
+// examine describes the disk without changing it. It returns an error for a disk that Recover must
+// not change.
 func (d *disk) examine(id *datadir.Identity) (h Holding, err error) {
 	v, err := d.store.Survey()
 	if err != nil {
@@ -224,7 +226,7 @@ func (d *disk) examine(id *datadir.Identity) (h Holding, err error) {
 	return h, err
 }
 
-// stage builds the new member next to the current one.
+// stage builds the new member in a separate directory inside dir.
 func (d *disk) stage(ctx context.Context, dir string, r *Recovery) (err error) {
 	if d.staged, err = datadir.Stage(dir); err != nil {
 		return err
@@ -252,8 +254,8 @@ func (d *disk) stage(ctx context.Context, dir string, r *Recovery) (err error) {
 	return durable.Replace(filepath.Join(d.staged, datadir.RecordFile), append(b, '\n'), 0o600)
 }
 
-// stream returns the state as a backup. done receives the outcome once the reader is closed or at
-// its end. The outcome is nil if the reader was closed early.
+// stream returns the state as a backup. done receives the outcome once the reader has been closed
+// or read to its end. The outcome is nil if the reader was closed early.
 func (d *disk) stream(ctx context.Context) (_ io.ReadCloser, done <-chan error) {
 	r, w := io.Pipe()
 	c := make(chan error, 1)

@@ -26,15 +26,15 @@ import (
 type SeedOptions struct {
 	NodeID string
 	// AcceptLoss keeps the tokens of the backup active, including those revoked after the backup. It
-	// needs a Reason. Without AcceptLoss, every token issued before now is revoked.
+	// requires a Reason. Without AcceptLoss, every token issued before now is revoked.
 	AcceptLoss bool
 	Reason     string
 	Log        *slog.Logger
 }
 
-// Seed fills dataDir, which must be new or empty, for the first node of a new cluster with the
-// state of the backup. It does not start the node. Start the node with the same node id, and let
-// the others join. After an error no node can start on dataDir.
+// Seed fills dataDir with the state of the backup, for the first node of a new cluster. dataDir
+// must be new or empty. Seed does not start the node. Start the node with the same node id, and
+// then join the other nodes. After an error no node can start on dataDir.
 func Seed(dataDir string, backup io.Reader, o SeedOptions) (h snapshot.Header, err error) {
 	if err := pki.CheckNodeID(o.NodeID); err != nil {
 		return h, fmt.Errorf("%w: node id: %w", revoked.ErrInvalid, err)
@@ -63,8 +63,9 @@ func Seed(dataDir string, backup io.Reader, o SeedOptions) (h snapshot.Header, e
 	return h, err
 }
 
-// found creates the first member of a new cluster in dir, which is empty and not in use. It is
-// durable on return. found sets the id of the cluster and the time of the cut-off.
+// found creates the first member of a new cluster in dir, which is empty and not in use. The member
+// is durable on return. found chooses the id of the cluster and the time before which issued tokens
+// are revoked.
 func found(
 	dir string, backup io.Reader, nodeID string, o fsm.SeedOptions,
 ) (h snapshot.Header, cluster string, err error) {
@@ -87,9 +88,10 @@ func found(
 	return h, o.ClusterID, err
 }
 
-// seedRaft creates Raft's store: a snapshot at the state's index whose configuration contains only
-// this node. The node announces its address when it starts (announceAddress). The other nodes of
-// the old cluster are not in it: each must join the new one with an empty directory.
+// seedRaft creates Raft's store. The store contains a snapshot at the state's index, whose
+// configuration contains only this node. The node announces its address when it starts
+// (announceAddress). The configuration omits the other nodes of the old cluster: each must join the
+// new one with an empty directory.
 func seedRaft(dir string, self *datadir.Identity, h snapshot.Header, log *slog.Logger) (err error) {
 	var failed error
 	f, err := fsm.Open(fsm.Config{Dir: filepath.Join(dir, datadir.StateDir), Log: log,

@@ -18,23 +18,25 @@ import (
 // admissionVersion is the version of the operations that record admissions.
 const admissionVersion = 2
 
-// usesVersion2 reports whether the log holds commands of version 2. Every member then supports
+// usesVersion2 reports whether the log contains commands of version 2. Every member then supports
 // them, because an older program would have stopped at them. So a member that has not reported, or
 // that reports a lower version, is not treated as old.
 func (l *local) usesVersion2() bool { return l.FSM.Version() >= admissionVersion }
 
-// isOld reports whether a member does not support commands of version 2, by its own report.
+// isOld reports whether the member's last hello shows that it does not support commands of version
+// 2.
 func (p *peerView) isOld() bool { return p.hello != nil && max(p.hello.Commands, 1) < admissionVersion }
 
-// A presented is the join token with which a node joins. The zero value is none.
+// A presented holds the join token that a joining node presents, and the key of its certificate.
+// The zero value means no token and an unknown key.
 type presented struct {
-	token string // in plain text, from a node older than command.KeyTokens
-	key   []byte // public key of a token; the caller has verified the proof
+	token string // token in plain text, from a node older than command.KeyTokens
+	key   []byte // public key of a token whose proof has been verified
 
-	certificate revoked.Digest // of the public key of the node's certificate; zero: unknown
+	certificate revoked.Digest // digest of the public key of the node's certificate; zero: unknown
 }
 
-// joinOp returns the operation that uses up the admission of node, or this token.
+// joinOp returns the operation that uses up the admission of node or the presented token.
 func (p presented) joinOp(node string) *command.Op {
 	switch {
 	case p.key != nil:
@@ -45,14 +47,14 @@ func (p presented) joinOp(node string) *command.Op {
 	return command.JoinNodeOp(node, revoked.Digest{})
 }
 
-// presentedBy returns the join token of a request. It returns ErrForbidden unless the proof is that
-// of the token for the node and instance of the hello, made for req.Binding.
+// presentedBy returns the join token of a request. It returns ErrForbidden unless the token's proof
+// is valid for the node and the instance in req.Hello and for req.Binding.
 func presentedBy(req *nodepb.JoinRequest) (p presented, err error) {
 	h := req.Hello
 	copy(p.certificate[:], req.CertificateKey)
 	switch {
 	case jointoken.HasKey(req.Token):
-		return presented{}, fmt.Errorf("%w: join token: %s runs version %s, which sends the token itself; "+
+		return presented{}, fmt.Errorf("%w: join token: %s runs version %s, which sends the token in plain text; "+
 			"upgrade the node and delete the token", revoked.ErrForbidden, h.NodeId, h.Version)
 	case len(req.TokenKey) == 0 && len(req.TokenProof) == 0:
 		p.token = req.Token
@@ -65,11 +67,12 @@ func presentedBy(req *nodepb.JoinRequest) (p presented, err error) {
 	return p, nil
 }
 
-// errOldToken is returned for a member that does not support join tokens with a key.
+// errOldToken is returned by callJoin if the asked member does not support join tokens with a key.
 var errOldToken = fmt.Errorf("%w: join token", revoked.ErrUnprocessable)
 
-// callJoin asks the node at host, which sent h, to admit this node. A join token with a key stays
-// here: the request proves that this node holds it, on this connection only.
+// callJoin asks the node at host, which sent h, to admit this node. A join token with a key never
+// leaves this node: the request proves that this node has the token. The proof is valid only on its
+// connection.
 func (j *joiner) callJoin(ctx context.Context, host string, h *nodepb.Hello, resp proto.Message) error {
 	own := j.Hello()
 	if j.JoinToken == "" || jointoken.IsOlder(j.JoinToken) {
@@ -90,8 +93,8 @@ func (j *joiner) callJoin(ctx context.Context, host string, h *nodepb.Hello, res
 }
 
 // useAdmission uses up the admission of the node that sent h, or its join token. It returns
-// ErrForbidden if the node is not admitted. A member's name needs neither, unless it is barred: the
-// node is a new instance that replaces the old one.
+// ErrForbidden if the node is not admitted. A node with the name of a current member needs neither:
+// it is a new instance that replaces the old one. But a barred name is always refused.
 func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token presented) error {
 	old := t.oldMember()
 	if err := t.checkVersion(h, old != nil); err != nil {
@@ -103,12 +106,13 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token presente
 		}
 		return nil
 	}
-	if token.key != nil { // the deletion of the token depends on the members
+	if token.key != nil { // a later deletion of the token compares the node with the recorded members
 		if err := t.note(); err != nil {
 			return err
 		}
 	}
-	// A row that is not open admits no node, so Apply decides about the name of a first certificate.
+	// Only an open admission is checked here. Without one, Apply checks whether a first certificate
+	// with another key may be valid for the name.
 	if a, _ := t.FSM.Admission(h.NodeId); a.Open(t.Clock.Stamp()) {
 		if err := token.checkKey(&a); err != nil {
 			return err
@@ -131,7 +135,8 @@ func (t *turn) useAdmission(ctx context.Context, h *nodepb.Hello, token presente
 	return nil
 }
 
-// checkKey returns ErrForbidden if a is for another key than that of the node's certificate.
+// checkKey returns ErrForbidden if the admission requires a key other than that of the node's
+// certificate.
 func (p presented) checkKey(a *revoked.Admission) error {
 	if a.Key.IsZero() || a.Key == p.certificate {
 		return nil
@@ -140,8 +145,9 @@ func (p presented) checkKey(a *revoked.Admission) error {
 		revoked.ErrForbidden, a.Node)
 }
 
-// checkUsed checks the admission that useAdmission has used. Before that commit, an administrator
-// may have ended the admission, or another key may have used a join token for the name.
+// checkUsed checks the admission that useAdmission has used. Before useAdmission committed its
+// operation, an administrator may have ended the admission, or another key may have used a join
+// token for the name.
 func (t *turn) checkUsed(h *nodepb.Hello, token presented) error {
 	a, ok := t.FSM.Admission(h.NodeId)
 	switch {
@@ -153,8 +159,8 @@ func (t *turn) checkUsed(h *nodepb.Hello, token presented) error {
 	return token.checkKey(&a)
 }
 
-// checkVersion returns an error if the node that sent h would stop at an entry of the log. mixed
-// reports that a member is as old: then the log does not get this entry.
+// checkVersion returns an error if the node that sent h would stop at an entry of the log. If mixed
+// is true, a member is too old for such entries too, so the leader proposes none.
 func (t *turn) checkVersion(h *nodepb.Hello, mixed bool) error {
 	switch {
 	case max(h.Commands, 1) >= max(admissionVersion, t.FSM.Version()) || mixed:
@@ -167,7 +173,7 @@ func (t *turn) checkVersion(h *nodepb.Hello, mixed bool) error {
 }
 
 // oldMember returns a member that does not support commands of version 2, or nil. If the log has
-// such commands, no member is old, whatever it reports.
+// such commands, no member is old, regardless of its reports.
 func (c *changes) oldMember() *peerView {
 	if c.usesVersion2() {
 		return nil
@@ -180,9 +186,9 @@ func (c *changes) oldMember() *peerView {
 	return nil
 }
 
-// endAdmission records that the name of a member may not join again. It comes before the removal:
-// otherwise the name could join between the two. It records nothing unless every member supports
-// the operation.
+// endAdmission records that the name of a member may not join again. The caller calls endAdmission
+// before the removal, so that the name cannot join again in between. endAdmission records nothing
+// unless every member supports the operation.
 func (t *turn) endAdmission(op *command.Op) error {
 	if op == nil || canApply(admissionVersion, t.views(), t.self, t.FSM.Version(), false) != nil {
 		return nil
@@ -196,7 +202,7 @@ func (t *turn) endAdmission(op *command.Op) error {
 }
 
 // hasEnded reports whether an earlier leader committed op for the same call, but failed before the
-// removal. In that case, a second op would leave a second audit entry.
+// removal. In that case, a second op would write a second audit entry.
 func (t *turn) hasEnded(op *command.Op) bool {
 	e, ok := command.Describe(op)
 	a, known := t.FSM.Admission(e.Object.Node)

@@ -12,12 +12,13 @@ import (
 	"revoked/node/nodepb"
 )
 
-// authorize returns an error unless this node, the leader, may make the change that the node via
+// authorize returns an error unless this node, the leader, may make the change that node via
 // forwards. A leave needs the certificate of the node that leaves. Every other change needs an
-// administrator or an operator. In this node's own state, the client must exist, be enabled, have
-// the role, and have the version that via authenticated. via saw the secret; this node does not.
+// administrator or an operator. In this node's own state, the caller's client must exist, be
+// enabled, have the role, and have the version that node via authenticated. Only node via has
+// checked the client's secret.
 //
-// Errors: ErrForbidden; ErrActorChanged if the client is not the one that authenticated;
+// Errors: ErrForbidden; ErrActorChanged if the client has changed since it authenticated;
 // ErrNoLeader or ErrNotCurrent while this node cannot verify the caller.
 func (r *Roster) authorize(ctx context.Context, via string, req *nodepb.AdminRequest) error {
 	by := req.GetActor().Actor()
@@ -27,7 +28,7 @@ func (r *Roster) authorize(ctx context.Context, via string, req *nodepb.AdminReq
 	case by.ClientID == "":
 		return r.allowOldForwarder(via, req)
 	}
-	// The state must be as new as that of via, which checked the role.
+	// This node's state must be at least as new as the state in which node via checked the role.
 	if err := r.ReadBarrier(ctx); err != nil {
 		return err
 	}
@@ -38,9 +39,9 @@ func (r *Roster) authorize(ctx context.Context, via string, req *nodepb.AdminReq
 	return client.Require(revoked.RoleAdmin, revoked.RoleOperator)
 }
 
-// knownCaller returns by if this node's state has the client in that version, with a role that may
-// change the membership. Otherwise it returns the zero actor. A leave needs no caller, but the
-// audit log must not contain a caller that a thief of a node key has invented.
+// knownCaller returns its argument if this node's state has that client in the same version, with a
+// role that may change the membership. Otherwise it returns the zero actor. A leave needs no
+// caller, but the audit log must not contain a caller that the holder of a stolen node key made up.
 func (r *Roster) knownCaller(by revoked.Actor) revoked.Actor {
 	client, ok := r.FSM.Client(by.ClientID)
 	if !ok || client.Version != by.Version || client.Require(revoked.RoleAdmin, revoked.RoleOperator) != nil {
@@ -53,15 +54,15 @@ func (r *Roster) knownCaller(by revoked.Actor) revoked.Actor {
 // checks of a removal because the node itself requests it.
 func checkLeaver(peer string, req *nodepb.AdminRequest) error {
 	if leaver := nodeOf(raft.ServerID(req.Server)); leaver != peer {
-		return fmt.Errorf("%w: %s requests the leave of %s: a node may only leave by its own name",
+		return fmt.Errorf("%w: %s requested that %s leave: a node may request only its own leave",
 			revoked.ErrForbidden, peer, leaver)
 	}
 	return nil
 }
 
 // allowOldForwarder returns ErrForbidden for a change without a caller, unless it comes from a
-// member of version 0.3, which does not send the caller. Once the log holds commands of version 2,
-// no such member can exist, whatever version a member reports.
+// member of version 0.3, which does not send the caller. Once the log contains commands of version
+// 2, no such member can exist, regardless of the reported versions.
 func (r *Roster) allowOldForwarder(via string, req *nodepb.AdminRequest) error {
 	refused := fmt.Errorf("%w: change forwarded by %s: caller is missing", revoked.ErrForbidden, via)
 	if req.Kind != nodepb.AdminRequest_REMOVE && req.Kind != nodepb.AdminRequest_TRANSFER || r.usesVersion2() {
@@ -81,7 +82,7 @@ func (r *Roster) allowOldForwarder(via string, req *nodepb.AdminRequest) error {
 	return refused
 }
 
-// maxLogged bounds a name from another node in a log line, in bytes.
+// maxLogged is the maximum length of a name from another node in a log line, in bytes.
 const maxLogged = 128
 
 // logChange logs the outcome of a change with the caller and the node that forwarded it.

@@ -15,23 +15,24 @@ import (
 	"revoked/node/propose"
 )
 
-// changes executes changes of the configuration, one at a time, while this node leads.
+// The changes type executes changes of the configuration, one at a time, while this node leads.
 //
-// Every change goes through begin, which takes the turn, and propose, which hands it to Raft in the
-// term of begin. So no other change comes between the checks and the entry.
+// Every change calls begin, which takes the turn, and turn.propose, which hands the change to Raft
+// in the term that begin read. So no other change can come between the checks and the log entry of
+// the change.
 type changes struct {
 	*local
 	transfers *transfers
 	turn      chan struct{} // full while a change is in progress
 
-	// The holder of the turn, or reconcile, uses these.
-	added  map[raft.ServerID]time.Time // when this process added an instance
-	logged map[string]string           // the last problem logged by node, so that it is logged once
+	// Only the holder of the turn uses added. Only reconcile uses logged.
+	added  map[raft.ServerID]time.Time // time at which this process added an instance
+	logged map[string]string           // last logged problem of each node, so that it is logged once
 
-	unenforced string // the member logged last as too old for admissions
+	unenforced string // node that the newest log line names as too old for admissions
 
-	// confirmed is an applied index of the term that is not below the newest configuration's. The
-	// holder of the turn uses it.
+	// confirmed.index is an applied index of confirmed.term, at least the index of the newest
+	// configuration. Only the holder of the turn uses it.
 	confirmed struct{ term, index uint64 }
 }
 
@@ -46,15 +47,16 @@ type turn struct {
 	term uint64
 	conf raft.Configuration
 	// unnoted is the reason why the audit log lacks the committed configuration. The next turn,
-	// perhaps of another leader, tries again.
+	// perhaps of another leader, tries to record it again.
 	unnoted error
 }
 
 // begin waits until no other change is in progress. Then it records an earlier change in the audit
-// log if its leader failed before that. After a nil error, the caller must call end.
+// log, if the leader of that change failed before it did so. After a nil error, the caller must
+// call end.
 func (c *changes) begin() (*turn, error) {
 	c.turn <- struct{}{}
-	term := c.Leader.Term() // before the configuration: later ones of the term come from this node
+	term := c.Leader.Term() // read before the configuration: this node makes all later changes of the term
 	conf, err := c.Configuration()
 	if err == nil && term == 0 {
 		err = fmt.Errorf("%w: this node does not lead", revoked.ErrNoLeader)
@@ -63,7 +65,7 @@ func (c *changes) begin() (*turn, error) {
 		<-c.turn
 		return nil, err
 	}
-	if c.confirmed.term != term { // the term opened after its first entry was applied here
+	if c.confirmed.term != term { // Term is 0 until this node has applied the first entry of the term
 		c.confirmed.term, c.confirmed.index = term, c.FSM.Applied()
 	}
 	t := &turn{changes: c, term: term, conf: conf}
@@ -121,7 +123,7 @@ func (t *turn) note() error {
 	return nil
 }
 
-// notedMembers returns the servers of a configuration in the form of the audit log.
+// notedMembers returns the servers of a configuration in the form that the audit log stores.
 func notedMembers(conf raft.Configuration) []command.NotedMember {
 	list := make([]command.NotedMember, len(conf.Servers))
 	for i, s := range conf.Servers {
@@ -131,7 +133,7 @@ func notedMembers(conf raft.Configuration) []command.NotedMember {
 	return list
 }
 
-// completeAudit records a change that the audit log lacks because its leader failed.
+// completeAudit records a change that the audit log lacks because the leader of that change failed.
 func (c *changes) completeAudit() {
 	noted, since := c.FSM.NotedMembers()
 	conf, err := c.Configuration()
@@ -146,14 +148,14 @@ func (c *changes) completeAudit() {
 // admit adds the node that sent h as a non-voter, or changes the address of a member. A new
 // instance of a member is added in addition to the old one, which reconcile removes later.
 //
-// A node whose name is not a member needs an admission or the join token.
+// If no member has the node's name, the node needs an admission or a join token.
 func (c *changes) admit(ctx context.Context, h *nodepb.Hello, token presented) (uint64, error) {
 	id := c.ClusterID()
 	if id == "" {
 		return 0, fmt.Errorf("%w: the cluster is being bootstrapped", revoked.ErrNoCluster)
 	}
 	if h.ClusterId != "" && h.ClusterId != id {
-		return 0, fmt.Errorf("%w: node %s belongs to cluster %s, this is %s: empty its data directory first",
+		return 0, fmt.Errorf("%w: node %s belongs to cluster %s, not to this cluster %s: empty its data directory first",
 			revoked.ErrUnprocessable, h.NodeId, h.ClusterId, id)
 	}
 	t, err := c.begin()
@@ -198,9 +200,9 @@ func (c *changes) admit(ctx context.Context, h *nodepb.Hello, token presented) (
 	return index, err
 }
 
-// checkDuplicateIdentity returns ErrConflict if a process with the identity of h runs at its old
-// address and advertises that address. Then the data directory was copied, and the two processes
-// could vote twice.
+// checkDuplicateIdentity returns ErrConflict if another process with the identity of h runs at the
+// address old and advertises it. In that case, the data directory was copied, and the two processes
+// could vote for different candidates in one term.
 func (l *local) checkDuplicateIdentity(ctx context.Context, h *nodepb.Hello, old raft.ServerAddress) error {
 	host := hostOf(old)
 	if host == "" || host == h.ClusterAddr {
@@ -228,12 +230,13 @@ func (t *turn) move(ctx context.Context, h *nodepb.Hello, s raft.Server) (uint64
 	})
 }
 
-// replacementGrace is how long a new instance has to report before another instance of its node may
-// replace it.
+// replacementGrace is the time that a new instance gets to send a report. Until then, no other
+// instance of its node may replace it.
 const replacementGrace = 10 * time.Second
 
-// makeRoom prepares the admission of a new instance of a member: all others must be silent. It
-// removes the instances without a vote, so that at most one instance waits to replace the voter.
+// makeRoom prepares the admission of a new instance of a member: all other instances must be
+// silent. It removes the instances without a vote, so that at most one instance waits to replace
+// the voter.
 func (t *turn) makeRoom(node string) error {
 	for _, p := range t.views() {
 		switch {
@@ -258,9 +261,9 @@ func (t *turn) makeRoom(node string) error {
 	return nil
 }
 
-// removeNode removes all instances of a node. Unless forced, it returns ErrConflict if the node is
-// alive: a live node should leave. by is recorded as the client that barred the name; the zero
-// actor is the cluster.
+// removeNode removes all instances of a node. Unless force is true, it returns ErrConflict if the
+// node is alive, because such a node can leave by itself. The parameter by is the client that the
+// state records as the one that barred the name. The zero actor means the cluster.
 func (c *changes) removeNode(by revoked.Actor, node string, force bool, reason string) (uint64, error) {
 	ids, err := c.removable(node, force)
 	if err != nil {
@@ -286,7 +289,7 @@ func (c *changes) removable(node string, force bool) ([]raft.ServerID, error) {
 		case nodeOf(p.server.ID) != node:
 			continue
 		case p.alive && !force:
-			return nil, fmt.Errorf("%w: %s answers: run `revoked leave` on it, or remove it with force and a reason",
+			return nil, fmt.Errorf("%w: %s is alive: run `revoked leave` on it, or remove it with force and a reason",
 				revoked.ErrConflict, node)
 		case p.hello == nil && !force && c.peers.inGracePeriod(time.Now()):
 			return nil, fmt.Errorf("%w: the leader is new and has no report from %s yet", revoked.ErrNoLeader, node)
@@ -299,10 +302,11 @@ func (c *changes) removable(node string, force bool) ([]raft.ServerID, error) {
 	return ids, nil
 }
 
-// remove removes one server after its read lease has expired. Unless forced, it returns
-// ErrQuorumRisk if the other voters would have no live majority; the error names alternative. If
-// the server is this node, remove only transfers leadership and returns ErrNoLeader. It is
-// idempotent. op ends the admission of the name before the removal; it may be nil.
+// remove removes one server after its read lease has expired. Unless force is true, it returns
+// ErrQuorumRisk if the other voters would have no live majority. The error then suggests
+// alternative. If the server is this node, remove only transfers leadership and returns
+// ErrNoLeader. A non-nil op ends the admission of the name, and remove commits it before the
+// removal. A repeated call changes nothing.
 func (c *changes) remove(id raft.ServerID, op *command.Op, force bool, alternative string) (uint64, error) {
 	t, err := c.begin()
 	if err != nil {

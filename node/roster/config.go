@@ -17,26 +17,26 @@ import (
 	"revoked/transport"
 )
 
-// Config describes this node and gives access to the rest of it. All fields are required unless
-// their zero value is explained. The functions may be called concurrently.
+// Config contains this node's settings and its access to the other parts of the node. All fields
+// are required unless their zero value is explained. The functions may be called concurrently.
 type Config struct {
 	NodeID, Region, API, Version string
 	ClusterAdvertise             string   // host:port that peers dial
-	BootstrapExpect              int      // 0: join only
-	Join                         []string // cluster addresses
-	JoinToken                    string   // admits this node; empty: an administrator admits it by name
+	BootstrapExpect              int      // number of initial members; 0: join only
+	Join                         []string // cluster addresses of members to join
+	JoinToken                    string   // admits this node; empty: an administrator must admit it by name
 	NonVoter                     bool
 	Commands                     uint32 // the command.Version that this node announces
 	Gossip                       GossipConfig
 
 	HeartbeatTimeout time.Duration
-	RequestTimeout   time.Duration // longest wait of one call
-	StableTime       time.Duration // how long a new member must be healthy before it becomes a voter
+	RequestTimeout   time.Duration // maximum duration of one call
+	StableTime       time.Duration // time that a new member must be healthy before it becomes a voter
 
 	Log       *slog.Logger
 	Now       func() time.Time
 	BootClock func() lease.Instant
-	Clock     *propose.Clock // clock of the cluster
+	Clock     *propose.Clock // cluster clock
 	Raft      *raft.Raft
 	Transport *transport.Transport
 	FSM       *fsm.FSM
@@ -54,7 +54,8 @@ type Config struct {
 	// Call makes one call to the node at host, whose certificate must contain name. An empty name
 	// accepts every node of the cluster's CA.
 	Call func(ctx context.Context, host, name, path string, req, resp proto.Message) error
-	// CallBound is Call on a connection of its own. makeReq gets the binding of that connection.
+	// CallBound is like Call, but opens a connection for this call. It passes the binding of that
+	// connection to makeReq, which returns the request.
 	CallBound func(ctx context.Context, host, name, path string, makeReq func(binding []byte) proto.Message,
 		resp proto.Message) error
 	// CallLeader makes one call to the leader. ErrNoLeader guarantees that the leader did not get the
@@ -69,7 +70,7 @@ type Store interface {
 	End() uint64
 	// EndAtStart returns what End returned when the process started.
 	EndAtStart() uint64
-	// Mark returns the highest progress of a server that leaders have recorded in this log, or nil.
+	// Mark returns the highest mark that leaders have recorded for a server in this log, or nil.
 	Mark(raft.ServerID) *command.Mark
 }
 
@@ -98,13 +99,13 @@ type Identity struct {
 
 // Holder is the member's side of the read leases. Its functions do not block.
 type Holder struct {
-	// Adopt drops the leases of terms before this one.
+	// Adopt drops the leases of earlier terms.
 	Adopt func(term uint64)
 	// Adopted returns the highest adopted term and the nonce up to which replies are rejected.
 	Adopted func() (term, dropped uint64)
 	// Drop ends the lease and rejects the reply to an open request.
 	Drop func()
-	// Request starts a request. The reply to an earlier one is rejected afterwards.
+	// Request starts a lease request. From then on, replies to earlier requests are rejected.
 	Request func() lease.Request
 	// Take accepts a reply unless it is stale.
 	Take func(lease.Reply)
@@ -120,8 +121,9 @@ type Holder struct {
 type Leader struct {
 	// Term returns the term in which this node accepts proposals, or 0 if it does not lead.
 	Term func() uint64
-	// ChangeInTerm hands a change of the configuration to Raft in the given term or returns
-	// ErrNoLeader. A leader of another term may have granted a lease that Clear did not wait for.
+	// ChangeInTerm hands a change of the configuration to Raft in the given term. It returns
+	// ErrNoLeader if that term has ended, because a later leader may have granted a lease that Clear
+	// did not wait for.
 	ChangeInTerm func(
 		ctx context.Context, term uint64, change func(wait time.Duration) raft.IndexFuture,
 	) (raft.IndexFuture, error)
@@ -129,20 +131,21 @@ type Leader struct {
 	CommitInTerm func(ctx context.Context, term uint64, op *command.Op) error
 	// SetMembers passes a new configuration to the lease table.
 	SetMembers func(raft.Configuration)
-	// Report records what a member has applied and adopted, and acknowledges the revocations that
-	// waited only for that.
+	// Report records the applied index and the adopted term of a member. It acknowledges the
+	// revocations that waited only for this report.
 	Report func(id raft.ServerID, boot string, applied, adopted uint64)
 	// GiveBack ends a member's reservation. The member rejects every reply whose nonce is at most
 	// dropped.
 	GiveBack func(id raft.ServerID, boot string, dropped uint64)
 	// Grant answers a request in the given term. It waits for a read barrier.
 	Grant func(ctx context.Context, term uint64, r lease.Request) (lease.Reply, lease.Refusal)
-	// NextRenewal returns the delay until a member should renew, or 0 for the member's own interval.
-	// late is how late the member's requests arrive; arrived is the arrival of this one.
+	// NextRenewal returns the delay until a member should renew its lease, or 0 for the member's own
+	// interval. The parameter late is the delay of the member's requests after their planned time, and
+	// arrived is the arrival time of this request.
 	NextRenewal  func(late time.Duration, arrived time.Time) time.Duration
 	CountRefusal func(lease.Refusal)
-	// Clear blocks new leases of a member and waits until its lease has expired. It returns the term
-	// of this configuration.
+	// Clear blocks new leases of a member and waits until its lease has expired. The member may be
+	// removed only in the returned term.
 	Clear func(ctx context.Context, id raft.ServerID) (term uint64, err error)
 	// Unblock allows new leases of a member again.
 	Unblock func(id raft.ServerID)

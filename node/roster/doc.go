@@ -6,10 +6,10 @@
 // ended.
 //
 // A new name joins only with an admission or a join token (admission.go). At most one instance of a
-// node votes (rules.go). It never removes or demotes a server on its own, with two exceptions. It
-// removes silent instances of a node that came back with an empty disk, and demotes a voter that is
-// configured as a non-voter. Gossip informs operators; no decision depends on it.
+// node votes (rules.go). The package never removes or demotes a server on its own, with two
+// exceptions. It removes silent instances of a node that came back with an empty disk, and demotes
+// a voter that must not vote. Gossip informs operators; no decision depends on it.
 //
 // A server that is removed without waiting for its lease could serve a revoked token. Every change
-// goes through turn.propose, every removal through turn.remove. DESIGN.md has the reasons.
+// goes through turn.propose, every removal through turn.remove. DESIGN.md gives the reasons.
 package roster

@@ -9,8 +9,8 @@ import (
 	"revoked/internal/retry"
 )
 
-// gossip runs the gossip of this node. It informs operators and never changes membership, addresses
-// or introspections.
+// The gossip type starts and stops the gossip of this node. Gossip informs operators. It never
+// changes membership, addresses or introspection responses.
 type gossip struct {
 	*local
 
@@ -19,7 +19,7 @@ type gossip struct {
 	seeds   []string
 }
 
-// run starts gossip under the cluster's id. It retries until gossip runs or ctx ends.
+// run starts gossip with the cluster's id as the label. It retries until gossip runs or ctx ends.
 func (g *gossip) run(ctx context.Context, id string) {
 	if g.Gossip.Bind == "" {
 		return
@@ -59,7 +59,7 @@ func (g *gossip) join(ctx context.Context, running *cluster.Gossip) {
 	}
 }
 
-// addresses requests the gossip addresses of the members in this node's log.
+// addresses asks the other members in this node's log for their gossip addresses.
 func (g *gossip) addresses(ctx context.Context) []string {
 	conf, err := g.Configuration()
 	if err != nil {
@@ -74,7 +74,7 @@ func (g *gossip) addresses(ctx context.Context) []string {
 	return out
 }
 
-// setSeeds sets the addresses that run contacts first.
+// setSeeds sets the gossip addresses that this node contacts first.
 func (g *gossip) setSeeds(addrs []string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -94,7 +94,7 @@ func (g *gossip) known() map[string]cluster.Peer {
 	return out
 }
 
-// stop announces the departure and stops gossip.
+// stop announces that this node leaves and stops gossip.
 func (g *gossip) stop() {
 	g.mu.Lock()
 	running := g.running

@@ -19,15 +19,16 @@ import (
 	"revoked/node/propose"
 )
 
-// A joiner adds this node to its cluster and keeps its address there up to date.
+// A joiner adds this node to its cluster and keeps the node's address in the configuration up to
+// date.
 type joiner struct {
 	*local
 	changes  *changes
 	gossip   *gossip
 	expected expected
-	initial  atomic.Pointer[initialMembers] // nil unless this process has found all of them
+	initial  atomic.Pointer[initialMembers] // nil until this process has found all initial members
 	ask      askFunc
-	starting context.Context // ends with joinOnStart
+	starting context.Context // context of joinOnStart; stop ends it
 	stop     context.CancelFunc
 }
 
@@ -37,13 +38,13 @@ func newJoiner(l *local, c *changes, g *gossip) *joiner {
 	return j
 }
 
-// expected holds the nodes that may open a Raft stream to this one before its log names the
-// members. They are the initial members, or the members of the cluster that it joins. The zero
+// The expected type holds the nodes that may open a Raft stream to this node while its log is
+// empty. They are the initial members, or the members of the cluster that this node joins. The zero
 // value is ready.
 type expected struct {
 	mu    sync.Mutex
 	names []string
-	hosts []string // of members that may list newer ones
+	hosts []string // addresses of members that may know newer members
 }
 
 func (e *expected) add(names, hosts []string) {
@@ -60,7 +61,7 @@ func (e *expected) get() (names, hosts []string) {
 }
 
 // allowRaft returns an error unless peer may open a Raft stream while this node's log is empty. A
-// certificate of the CA is not enough: its holder could write another log.
+// certificate of the cluster's CA is not enough: its holder could send this node a different log.
 func (j *joiner) allowRaft(peer string) error {
 	names, hosts := j.expected.get()
 	switch {
@@ -76,7 +77,7 @@ func (j *joiner) allowRaft(peer string) error {
 type askFunc func(ctx context.Context, host string) (*nodepb.Hello, error)
 
 // member returns an error unless a node at one of the hosts lists peer as a member of cluster. An
-// empty cluster matches any.
+// empty cluster id matches every cluster.
 func (ask askFunc) member(ctx context.Context, hosts []string, cluster, peer string) error {
 	for _, host := range hosts {
 		h, err := ask(ctx, host)
@@ -89,7 +90,8 @@ func (ask askFunc) member(ctx context.Context, hosts []string, cluster, peer str
 }
 
 // joinOnStart joins or bootstraps the cluster and announces this node's address. It retries until
-// it succeeds or an operator has joined the node. It logs a failure when its reason changes.
+// it succeeds or an operator has joined the node. It logs a failure only if the reason differs from
+// the last logged reason.
 func (j *joiner) joinOnStart(context.Context) {
 	ctx := j.starting
 	logged := ""
@@ -112,7 +114,8 @@ func (j *joiner) joinOnStart(context.Context) {
 // refusedPause is the pause between the attempts of a node that is not admitted.
 const refusedPause = 5 * time.Second
 
-// tryJoinOnStart makes one attempt. The configuration in the log and the settings determine how.
+// tryJoinOnStart makes one attempt. The configuration in the log and the settings determine whether
+// it announces the address, bootstraps or joins.
 func (j *joiner) tryJoinOnStart(ctx context.Context) error {
 	conf, err := j.Configuration()
 	switch {
@@ -143,7 +146,7 @@ func (j *joiner) bootstrap(ctx context.Context) error {
 	j.expected.add(names, nil)
 	j.setInitialMembers(initial)
 	if names[0] != j.NodeID {
-		return fmt.Errorf("waiting for %s to propose the cluster of %v", names[0], names)
+		return fmt.Errorf("waiting for %s to bootstrap the cluster of %v", names[0], names)
 	}
 	var conf raft.Configuration
 	voters := 0
@@ -212,7 +215,7 @@ func (j *joiner) findInitialMembers(ctx context.Context) (map[string]*nodepb.Hel
 		case h.NodeId == j.NodeID:
 			continue
 		case int(h.Expect) != want:
-			return nil, fmt.Errorf("%s (%s) expects %d nodes, this one %d: start all with the same bootstrap_expect",
+			return nil, fmt.Errorf("%s (%s) expects %d nodes, this node %d: start all with the same bootstrap_expect",
 				h.NodeId, host, h.Expect, want)
 		}
 		if h.ClusterAddr == "" {
@@ -226,7 +229,7 @@ func (j *joiner) findInitialMembers(ctx context.Context) (map[string]*nodepb.Hel
 	case len(found) < want:
 		return nil, fmt.Errorf("bootstrap_expect is %d, found %d; no answer from %v", want, len(found), missing)
 	case len(found) > want:
-		return nil, fmt.Errorf("bootstrap_expect is %d, but join leads to %d nodes: list exactly the initial "+
+		return nil, fmt.Errorf("bootstrap_expect is %d, but the join addresses lead to %d nodes: list exactly the initial "+
 			"members of the cluster", want, len(found))
 	}
 	return found, nil
@@ -239,7 +242,7 @@ func (j *joiner) joinAt(ctx context.Context, addresses []string) (uint64, error)
 		return 0, fmt.Errorf("%w: no address to join", revoked.ErrUnprocessable)
 	}
 	var failures []error
-	var undecided error // of the first member that could not decide now
+	var undecided error // error of the first member that could not decide
 	for _, host := range addresses {
 		resp, answer, err := j.requestAdmission(ctx, host)
 		switch {
@@ -264,16 +267,17 @@ func (j *joiner) joinAt(ctx context.Context, addresses []string) (uint64, error)
 	return 0, fmt.Errorf("%w: no cluster could be joined: %w", revoked.ErrUnprocessable, errors.Join(failures...))
 }
 
-// An admissionAnswer is the answer of a node to a failed request for admission.
+// An admissionAnswer classifies how a request for admission failed.
 type admissionAnswer int
 
 const (
-	noMember   admissionAnswer = iota // no member at this address got the request
-	notDecided                        // a member got it and could not decide now; it may have admitted this node
-	refused                           // every member would return the same answer
+	noMember   admissionAnswer = iota // the request reached no member at this address
+	notDecided                        // a member got the request, but no decision arrived; it may have admitted this node
+	refused                           // every member would refuse the request
 )
 
-// requestAdmission asks the node at host to admit this node. answer counts only if err is not nil.
+// requestAdmission asks the node at host to admit this node. answer is meaningful only if err is
+// not nil.
 func (j *joiner) requestAdmission(
 	ctx context.Context, host string,
 ) (resp *nodepb.AdminResponse, answer admissionAnswer, err error) {
@@ -320,7 +324,7 @@ func (j *joiner) waitMember(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: joined, but the log has not arrived yet", revoked.ErrOutcomeUnknown)
+			return fmt.Errorf("%w: joined, but this node has not received the log yet", revoked.ErrOutcomeUnknown)
 		case <-j.FSM.AppliedChan():
 		case <-time.After(propose.RetryPause):
 		}
@@ -348,7 +352,7 @@ func (j *joiner) announceAddress(ctx context.Context, conf raft.Configuration) e
 		_, err := j.joinAt(ctx, slices.Concat(j.Join, j.others(conf)))
 		return err
 	}
-	if !j.leads() { // the only member
+	if !j.leads() { // this node is the only member
 		return errors.New("waiting for leadership to correct this node's address")
 	}
 	_, err := j.changes.admit(ctx, hello, presented{})

@@ -16,8 +16,8 @@ import (
 	"revoked/node/nodepb"
 )
 
-// A certificate of the CA must not write the log of a node that joins.
-func TestAllowRaft_EmptyLog_OnlyExpected(t *testing.T) {
+// A certificate of the cluster's CA must not be enough to replicate a log to a node that joins.
+func TestAllowRaft_EmptyLog_AllowsExpectedOnly(t *testing.T) {
 	asked := map[string]*nodepb.Hello{
 		"a:1": {ClusterId: "c", MemberIds: []string{"a", "late"}},
 		"x:1": {ClusterId: "other", MemberIds: []string{"x"}},
@@ -49,24 +49,24 @@ func TestAllowRaft_EmptyLog_OnlyExpected(t *testing.T) {
 	want("bound", map[string]bool{"a": true, "late": true, "x": false})
 }
 
-// A node that joins gets 422 only if a retry cannot succeed. A member that has no leader, or whose
-// answer is lost, may admit it a moment later, or has done so.
-func TestJoinAt_FailedAddresses_GiveTheMainReason(t *testing.T) {
+// A joining node gets 422 only if a retry cannot succeed. A member without a leader may admit the
+// node a moment later. A member whose response is lost may have admitted it already.
+func TestJoinAt_AllAddressesFail_ReturnsMainReason(t *testing.T) {
 	const inNoCluster, unreachable, silent = 1000, 1001, 1002
 	noLeader, forbidden := revoked.Code(revoked.ErrNoLeader), revoked.Code(revoked.ErrForbidden)
 	r := singleRoster(t)
 	for name, tc := range map[string]struct {
-		answers []uint32 // of the addresses in turn: a code of revoked.Code, or one of the constants above
+		answers []uint32 // answers of the addresses in order: a revoked.Code, or one of the constants above
 		want    error
 	}{
-		"nobody there":              {[]uint32{unreachable}, revoked.ErrUnprocessable},
-		"in no cluster":             {[]uint32{inNoCluster, unreachable}, revoked.ErrUnprocessable},
-		"without a leader":          {[]uint32{noLeader}, revoked.ErrNoLeader},
-		"one of them has no leader": {[]uint32{unreachable, noLeader, inNoCluster}, revoked.ErrNoLeader},
-		"leadership has changed":    {[]uint32{revoked.Code(revoked.ErrOutcomeUnknown)}, revoked.ErrOutcomeUnknown},
-		"the answer is lost":        {[]uint32{silent, unreachable}, revoked.ErrOutcomeUnknown},
-		"too busy":                  {[]uint32{revoked.Code(revoked.ErrOverloaded)}, revoked.ErrOverloaded},
-		"not admitted":              {[]uint32{noLeader, forbidden}, revoked.ErrForbidden},
+		"no node at the address":     {[]uint32{unreachable}, revoked.ErrUnprocessable},
+		"node outside a cluster":     {[]uint32{inNoCluster, unreachable}, revoked.ErrUnprocessable},
+		"member without a leader":    {[]uint32{noLeader}, revoked.ErrNoLeader},
+		"one of three has no leader": {[]uint32{unreachable, noLeader, inNoCluster}, revoked.ErrNoLeader},
+		"leadership has changed":     {[]uint32{revoked.Code(revoked.ErrOutcomeUnknown)}, revoked.ErrOutcomeUnknown},
+		"response lost":              {[]uint32{silent, unreachable}, revoked.ErrOutcomeUnknown},
+		"member overloaded":          {[]uint32{revoked.Code(revoked.ErrOverloaded)}, revoked.ErrOverloaded},
+		"not admitted":               {[]uint32{noLeader, forbidden}, revoked.ErrForbidden},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r.Call = func(_ context.Context, host, _, path string, _, resp proto.Message) error {
@@ -100,8 +100,8 @@ func TestJoinAt_FailedAddresses_GiveTheMainReason(t *testing.T) {
 	}
 }
 
-// A member may report only during the commit that it is too old to apply it.
-func TestUseAdmission_OldMember_IsNotEnforced(t *testing.T) {
+// A member may first report during the commit that its version is too old for the operation.
+func TestUseAdmission_OldMember_NeedsNoAdmission(t *testing.T) {
 	r := singleRoster(t)
 	if err := r.Raft.AddNonvoter("old/1", "old:1", 0, 0).Error(); err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestUseAdmission_OldMember_IsNotEnforced(t *testing.T) {
 }
 
 // A node that does not support an operation in the log would stop at it.
-func TestUseAdmission_LogIsNewer_OldNodeRefused(t *testing.T) {
+func TestUseAdmission_NewerLog_RejectsOldNode(t *testing.T) {
 	r := singleRoster(t)
 	r.Commit = func(context.Context, *command.Op) error { return nil }
 	data, err := command.Encode(&command.Batch{Stamp: 1, Ops: []*command.Op{
@@ -144,7 +144,7 @@ func TestUseAdmission_LogIsNewer_OldNodeRefused(t *testing.T) {
 	}
 }
 
-// An applied applies commands to the state of a roster.
+// An applied is the state of a roster, to which a test applies commands.
 type applied struct {
 	t     *testing.T
 	r     *Roster
@@ -161,7 +161,7 @@ func (a *applied) apply(c command.Command) {
 	a.r.FSM.Apply(&raft.Log{Index: a.index, Term: 1, Type: raft.LogCommand, Data: data})
 }
 
-// enroll creates a join token with the name of the node, and uses it for the key.
+// enroll creates a join token whose id is the node's name, and uses it for the node and the key.
 func (a *applied) enroll(node string, key revoked.Digest, at revoked.Time) {
 	a.t.Helper()
 	admin, ok := a.r.FSM.Client("admin")
@@ -183,7 +183,7 @@ func (a *applied) enroll(node string, key revoked.Digest, at revoked.Time) {
 	}
 }
 
-// The key of an admission binds only while the admission is open. Apply has the same rule.
+// The leader compares the node's key only with an open admission. Apply has the same rule.
 func TestUseAdmission_OtherKey_RefusedWhileOpen(t *testing.T) {
 	r := singleRoster(t)
 	r.Clock.SetVoters([]string{"self/1"})
@@ -215,8 +215,9 @@ func TestUseAdmission_OtherKey_RefusedWhileOpen(t *testing.T) {
 	}
 }
 
-// Another certificate of the name may use a join token between the comparison of the keys and the
-// commit. Then the commit has used the admission of the other certificate.
+// Between the leader's comparison of the keys and the commit, a node with another certificate for
+// the same name may use a join token. In that case, the commit used up the admission of the other
+// certificate.
 func TestAdmit_EnrolledMeanwhile_IsRefused(t *testing.T) {
 	own, thief := revoked.DigestToken("own"), revoked.DigestToken("thief")
 	for name, tt := range map[string]struct {

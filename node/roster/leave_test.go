@@ -16,7 +16,8 @@ import (
 	"revoked/node/nodepb"
 )
 
-// A member often learns of its removal from a report before the answer to its leave arrives.
+// A member often learns of its removal from a reply to a report before the response to its leave
+// request arrives.
 func TestLeave_RemovalSeenFirst_EndsCleanly(t *testing.T) {
 	for name, answer := range map[string]error{
 		"answered":        nil,
@@ -63,7 +64,8 @@ func TestCheckLeaver_AnotherNode_IsForbidden(t *testing.T) {
 	}
 }
 
-// leaver returns a follower whose calls to the leader run call, and the causes that ended it.
+// leaver returns a follower whose calls to the leader run call. The channel receives the arguments
+// of Config.End.
 func leaver(t *testing.T, call func(*Roster) error) (*Roster, <-chan error) {
 	t.Helper()
 	f, err := fsm.Open(fsm.Config{Dir: t.TempDir()})
@@ -87,7 +89,7 @@ func leaver(t *testing.T, call func(*Roster) error) (*Roster, <-chan error) {
 	return r, ended
 }
 
-// While no leader can be elected, a leave and a removal do not wait for one, and the node keeps its
+// While no leader can be elected, Leave and Remove do not wait for a leader, and the node keeps its
 // lease.
 func TestLeaveAndRemove_Outage_RefusedImmediately(t *testing.T) {
 	r, _ := leaver(t, func(*Roster) error { return revoked.ErrNoLeader })

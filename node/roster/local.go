@@ -12,7 +12,7 @@ import (
 	"revoked/transport"
 )
 
-// local is the part of the node that all parts of this package share.
+// A local holds the Config and the peer table, which all types of this package share.
 type local struct {
 	Config
 	self  raft.ServerID
@@ -67,7 +67,7 @@ func (l *local) bind(cluster string) error {
 	return err
 }
 
-// follow passes a new configuration to everything that depends on it.
+// follow passes a new configuration to the reports, the leases and the cluster clock.
 func (l *local) follow(conf raft.Configuration) {
 	l.peers.configure(conf)
 	l.Leader.SetMembers(conf)
@@ -82,8 +82,8 @@ func (l *local) views() []peerView {
 	return l.peers.view(time.Now())
 }
 
-// mustNotVote reports whether a member is a non-voter by its configuration, or because an
-// administrator demoted it or admitted it as one.
+// mustNotVote reports whether a member is configured as a non-voter, or an administrator demoted it
+// or admitted it as a non-voter.
 func (l *local) mustNotVote(p peerView) bool {
 	a, _ := l.FSM.Admission(nodeOf(p.server.ID))
 	return a.NonVoter || p.hello.GetNonVoter() || p.server.ID == l.self && l.NonVoter
@@ -92,7 +92,8 @@ func (l *local) mustNotVote(p peerView) bool {
 // leads reports whether this node accepts proposals.
 func (l *local) leads() bool { return l.Leader.Term() != 0 }
 
-// leader returns the leader that Raft knows. Both values are empty if Raft does not know a leader.
+// leader returns the address and the id of the leader that Raft knows. Both are empty if Raft does
+// not know a leader.
 func (l *local) leader() (raft.ServerAddress, raft.ServerID) { return l.Raft.LeaderWithID() }
 
 // Hello describes this node and its view of the cluster.
@@ -140,7 +141,7 @@ func (l *local) others(conf raft.Configuration) []string {
 	return hosts
 }
 
-// nodeOf returns the node id of a server id.
+// nodeOf returns the node id in a server id.
 func nodeOf(id raft.ServerID) string {
 	name, _, _ := strings.Cut(string(id), "/")
 	return name
@@ -176,8 +177,8 @@ func VoterIDs(conf raft.Configuration) []string {
 	return ids
 }
 
-// standIn returns the stand-in for a candidate by the newest configuration in this node's log. It
-// returns "" if that configuration is unknown.
+// standIn calls the function standIn with the newest configuration in this node's log. It returns
+// "" if that configuration is unknown.
 func (l *local) standIn(candidate raft.ServerID) raft.ServerID {
 	conf, err := l.Configuration()
 	if err != nil {

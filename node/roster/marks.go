@@ -14,25 +14,26 @@ import (
 )
 
 const (
-	// Marks go with the first tick an interval after the last ones, and in an entry of their own once
-	// they are overdue. An idle cluster has three ticks a second.
+	// The leader adds marks to the first tick that it proposes markInterval or more after the last
+	// marks. After markOverdue it proposes the marks in a separate entry. An idle cluster has three
+	// ticks a second.
 	markInterval = 700 * time.Millisecond
 	markOverdue  = 1200 * time.Millisecond
 )
 
-// marks decides when a leader records the progress of each member, and compares the members with
-// these marks. An instance whose log ended below its mark has the disk of an older image, which may
-// also lack votes.
+// The marks type decides when a leader records the progress of each member, and compares the
+// members' logs with these marks. An instance whose log ended below its mark has a disk that was
+// rolled back to an older image. Such a disk may also lack votes.
 type marks struct {
 	*local
 
 	mu       sync.Mutex
-	recorded time.Time // when due last returned marks
+	recorded time.Time // time at which due last returned marks
 }
 
 // due returns the marks of all members for an entry that is about to be proposed. It returns nil if
 // it returned marks within the interval, and in a cluster of one node. It also returns nil before
-// the log holds a command of version 2. Ticks with marks have that version.
+// the log holds a command of version 2, because ticks with marks have that version.
 func (m *marks) due(interval time.Duration) []*command.Mark {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -66,7 +67,7 @@ func higher(a, b *command.Mark) *command.Mark {
 }
 
 // rolledBack describes how the log of an instance contradicts its mark, which may be nil. It
-// returns "" if it does not. The process with that boot started with a log up to atStart, which now
+// returns "" if they agree. The process with that boot started with a log up to atStart, which now
 // ends at end.
 //
 // An instance never loses an entry that it has applied. The log with which this process started
@@ -79,10 +80,10 @@ func rolledBack(m *command.Mark, boot string, atStart, end uint64) string {
 	if m.GetIndex() <= end {
 		return ""
 	}
-	return fmt.Sprintf("it had applied index %d, its log ended at %d", m.Index, end)
+	return fmt.Sprintf("it had applied index %d, but its log ended at %d", m.Index, end)
 }
 
-// endRolledBack stops this node because its disk holds an older image.
+// endRolledBack stops this node because its disk was rolled back to an older image.
 func (l *local) endRolledBack(detail string) {
 	l.Fatal(fmt.Errorf("%w: this data directory was rolled back to an older image (%s): move it away and "+
 		"let the node join as a new instance", revoked.ErrConflict, detail))

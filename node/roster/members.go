@@ -11,7 +11,7 @@ import (
 	"revoked/node/nodepb"
 )
 
-// Members returns the leader's view of the members, or this node's own if the leader does not
+// Members returns the leader's view of the members, or this node's own view if the leader does not
 // answer.
 func (r *Roster) Members(ctx context.Context) []revoked.Member {
 	if r.leads() {
@@ -43,7 +43,8 @@ func (r *Roster) ServeMembers(peer string) *nodepb.MembersResponse {
 	return &nodepb.MembersResponse{Members: r.table()}
 }
 
-// table returns this node's view: from reports on the leader, else from its log and gossip.
+// table returns this node's view of the members. The leader's view comes from their reports, the
+// view of any other node from its log and from gossip.
 func (r *Roster) table() []*nodepb.Member {
 	conf, err := r.Configuration()
 	if err != nil {
@@ -84,7 +85,7 @@ func (r *Roster) table() []*nodepb.Member {
 	return out
 }
 
-// membersOf converts messages. It never returns nil.
+// membersOf converts messages to members. It never returns nil.
 func membersOf(messages []*nodepb.Member) []revoked.Member {
 	out := make([]revoked.Member, len(messages))
 	for i, m := range messages {
@@ -97,8 +98,8 @@ func membersOf(messages []*nodepb.Member) []revoked.Member {
 	return out
 }
 
-// APIOf returns the API URL of a member, or "" if it is unknown. It may ask the leader, for at most
-// a second.
+// APIOf returns the API URL of a member, or "" if it is unknown. It may call the leader, which
+// takes at most a second.
 func (r *Roster) APIOf(id raft.ServerID) string {
 	if id == r.self {
 		return r.API
@@ -121,7 +122,7 @@ func (r *Roster) APIOf(id raft.ServerID) string {
 }
 
 // WriteLoad returns the highest load of the members' stores, in percent: see [fsm.FSM.WriteLoad].
-// Only the leader has the load of the others.
+// Only the leader has the loads of other members.
 func (r *Roster) WriteLoad() int { return max(r.FSM.WriteLoad(), int(r.peers.writeLoad())) }
 
 // CanApply returns ErrUnprocessable unless every member is known to support commands of a version.
@@ -131,15 +132,16 @@ func (r *Roster) CanApply(version uint32) error {
 	return canApply(version, r.views(), r.self, r.FSM.Version(), r.peers.inGracePeriod(time.Now()))
 }
 
-// IsKnown reports whether every member supports commands of a version. A new leader has no reports
-// yet, so the log has to show it or, in the first term, the hellos of the initial members.
+// IsKnown reports whether every member is known to support commands of a version. It does not use
+// reports, because a new leader has none yet. It uses the versions in the log or, in the first
+// term, the hellos of the initial members.
 func (r *Roster) IsKnown(version uint32) bool {
 	return version <= r.FSM.Version() || r.joiner.initialMembersKnow(version)
 }
 
 // canApply is CanApply for the given members. This node, self, supports every operation that it
-// proposes. inLog is the highest version of a command in the log: every member supports it. isNew
-// reports that this node has just become leader.
+// proposes. Every member supports inLog, the highest version of a command in the log. If isNew is
+// true, this node has just become leader.
 func canApply(version uint32, members []peerView, self raft.ServerID, inLog uint32, isNew bool) error {
 	if version <= inLog {
 		return nil
@@ -166,8 +168,8 @@ func tooOld(id raft.ServerID, h *nodepb.Hello) error {
 }
 
 // LeaderKnows returns ErrUnprocessable if the leader, which is another member, does not support
-// commands of a version. It asks the leader, unless the log has commands of that version: then
-// every member supports it. It returns ErrNoLeader if the leader does not answer.
+// commands of a version. It asks the leader, unless the log has commands of that version, because
+// then every member supports them. It returns ErrNoLeader if the leader does not answer.
 func (r *Roster) LeaderKnows(ctx context.Context, version uint32) error {
 	if version <= r.FSM.Version() {
 		return nil
@@ -176,7 +178,7 @@ func (r *Roster) LeaderKnows(ctx context.Context, version uint32) error {
 	h, err := r.hello(ctx, hostOf(addr))
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: ask the leader for its version: %v", revoked.ErrNoLeader, err)
+		return fmt.Errorf("%w: cannot get the version of the leader: %v", revoked.ErrNoLeader, err)
 	case serverOf(h) != id:
 		return fmt.Errorf("%w: %s was restarted or replaced", revoked.ErrNoLeader, nodeOf(id))
 	case max(h.Commands, 1) < version:

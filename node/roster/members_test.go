@@ -38,7 +38,7 @@ func TestMembersOf_Message_KeepsAllFields(t *testing.T) {
 		}
 	}
 	if got[1].LastContact != -1 {
-		t.Errorf("last contact of a node never heard: got %v, want -1", got[1].LastContact)
+		t.Errorf("last contact of a node without a report: got %v, want -1", got[1].LastContact)
 	}
 }
 
@@ -98,7 +98,7 @@ func TestCanApply_MemberTooOld_IsReported(t *testing.T) {
 		{"one without a report", 2, 1, []peerView{self, view("node2/b", nil), third}, "node2 has not reported"},
 		// A member that could not apply version 2 would have stopped. Its report must not prevent a
 		// removal.
-		{"one pretends to be old", 2, 2, []peerView{self, old, view("node3/c", nil)}, ""},
+		{"one reports an old version falsely", 2, 2, []peerView{self, old, view("node3/c", nil)}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			err := canApply(tt.version, tt.members, self.server.ID, tt.inLog, false)

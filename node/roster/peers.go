@@ -14,12 +14,12 @@ import (
 	"revoked/node/nodepb"
 )
 
-// peers holds the leader's data about the other members, from their reports. Operators, autopilot
-// and leadership transfers use it. Acknowledgements depend on the lease table instead. Methods take
-// the time as an argument and may be called concurrently.
+// The peers table holds the leader's data about the other members, from their reports. Operators,
+// autopilot and leadership transfers use it. Acknowledgements depend on the lease table instead.
+// Methods take the time as an argument and may be called concurrently.
 type peers struct {
 	self    raft.ServerID
-	silence time.Duration // without a report for this long a member is treated as unreachable
+	silence time.Duration // time without a report after which a member counts as unreachable
 
 	mu      sync.Mutex
 	started time.Time // start of this term
@@ -28,21 +28,21 @@ type peers struct {
 	// highest holds the highest applied index ever reported to this process. Invariant: it never
 	// decreases.
 	highest map[raft.ServerID]*command.Mark
-	rates   map[raft.ServerID]*lease.RateWatch // kept over terms: they compare two machines' clocks
+	rates   map[raft.ServerID]*lease.RateWatch // kept across terms: a clock's rate does not depend on the term
 }
 
 // A peerState holds the reports of one member in this term.
 type peerState struct {
 	hello     *nodepb.Hello
 	boot      string
-	stream    uint64 // only the reports of this stream count
+	stream    uint64 // number of the newest stream: only its reports count
 	connected bool
 	since     time.Time // start of the stream
 	at        time.Time // time of the newest report; zero: none yet
 	applied   uint64
 	lastIndex uint64
 	lastTerm  uint64
-	diverged  string // how the hashes differ; empty if they agree
+	diverged  string // description of how the hashes differ; empty if they agree
 	load      uint32 // Report.write_load
 }
 
@@ -114,7 +114,7 @@ func (p *peers) mark(id raft.ServerID) *command.Mark {
 	return p.highest[id]
 }
 
-// servers lists the members in the order of their ids.
+// servers returns the server ids of the members in ascending order.
 func (p *peers) servers() []raft.ServerID {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -136,10 +136,10 @@ func (p *peers) observe(id raft.ServerID, stream uint64, now time.Time, r *nodep
 	st.load = r.WriteLoad
 }
 
-// watchRate compares the member's boot clock at the time of the report with this node's at its
-// arrival. It returns whether the rates differ by more than leases allow, whether that changed, and
-// by how much they differ. A new boot inherits the verdict on the previous boot, because the clock
-// belongs to the machine.
+// watchRate compares the member's boot clock when it sent a report, theirs, with this node's boot
+// clock when the report arrived, now. It returns whether the clock rates differ by more than leases
+// allow, whether this verdict changed, and by how much the rates differ. A new boot inherits the
+// verdict on the previous boot, because the clock belongs to the machine.
 func (p *peers) watchRate(
 	id raft.ServerID, stream uint64, now, theirs lease.Instant,
 ) (wrong, changed bool, drift float64) {

@@ -22,13 +22,13 @@ func TestPeers_ReceivedState_IsNotRolledBack(t *testing.T) {
 	rep := &nodepb.Report{Applied: applied, LastIndex: max(last, min(installed, applied))}
 	p.observe("b", 1, p.started, rep, "")
 	if detail := rolledBack(p.mark("b"), "boot", 0, rep.LastIndex); detail != "" {
-		t.Errorf("got rolled back, %s, want it accepted", detail)
+		t.Errorf("got rolled back, %s, want the report accepted", detail)
 	}
 }
 
-// An index that an instance had applied must be in the log with which its next process starts.
-// Entries that a leader has sent since are ignored.
-func TestRolledBack_EveryMark_Decided(t *testing.T) {
+// The log with which an instance's next process starts must contain every index that the instance
+// had applied. Entries that a leader has sent since that start do not count.
+func TestRolledBack_LostEntries_AreReported(t *testing.T) {
 	mark := &command.Mark{Server: "b", Boot: []byte("first"), Index: 100}
 	for _, tt := range []struct {
 		name         string
@@ -50,7 +50,7 @@ func TestRolledBack_EveryMark_Decided(t *testing.T) {
 	}
 }
 
-// The clock belongs to the machine: its verdict outlives a restart of the process.
+// The clock belongs to the machine, so the verdict on the clock outlives a restart of the process.
 func TestPeers_WatchRate_VerdictSurvivesRestart(t *testing.T) {
 	p := newPeers("a", 0)
 	p.open("b", 1, time.Now(), &nodepb.Hello{}, "boot")
@@ -85,14 +85,15 @@ func (s fakeStore) End() uint64                         { return s.end }
 func (s fakeStore) EndAtStart() uint64                  { return s.atStart }
 func (s fakeStore) Mark(id raft.ServerID) *command.Mark { return s.marks[id] }
 
-// A vote needs a voter and a candidate whose logs, at their start, held what they had acknowledged.
+// A vote requires that the logs of the voter and the candidate were complete when their processes
+// started. A log is complete if it contains every entry that its node had acknowledged.
 func TestMayVote_RolledBackDisk_IsRefused(t *testing.T) {
 	mark := func(server, boot string, index uint64) *command.Mark {
 		return &command.Mark{Server: server, Boot: []byte(boot), Index: index}
 	}
 	for _, tt := range []struct {
 		name             string
-		voter, candidate *command.Mark // in the note
+		voter, candidate *command.Mark // marks in the note
 		known            *command.Mark // the voter's mark of the candidate
 		votes, ends      bool
 	}{

@@ -21,19 +21,20 @@ import (
 const (
 	// ReportInterval is the longest time between two reports of a member.
 	ReportInterval = 200 * time.Millisecond
-	// inquiryInterval is the interval at which a member without a leader asks whether it is still a
+	// inquiryInterval is the interval at which a node that knows no leader asks whether it is still a
 	// member.
 	inquiryInterval = 2 * time.Second
 )
 
 // A reporter keeps a report stream open to the leader. It reports the applied index, the hashes and
-// the clocks of this node, and requests read leases. Acknowledgements of revocations depend on it.
+// the clocks of this node, and requests read leases. The leader's acknowledgements of revocations
+// depend on these reports.
 type reporter struct {
 	*local
-	diverged  atomic.Bool   // the leader found that this node's state differs
-	returning atomic.Bool   // request no further lease
-	returned  chan struct{} // the leader has confirmed the return
-	leaving   atomic.Bool   // this node has asked to be removed
+	diverged  atomic.Bool   // whether the leader found that this node's state differs
+	returning atomic.Bool   // whether the lease is being returned: request no further lease
+	returned  chan struct{} // receives a value when the leader has confirmed the return
+	leaving   atomic.Bool   // whether this node has asked to be removed
 
 	mu      sync.Mutex
 	current *reportStream // nil: no stream is open
@@ -108,8 +109,8 @@ func (r *reporter) setCurrent(s *reportStream) {
 	r.current = s
 }
 
-// newReport reads the applied index before the hashes, so that it never claims more than the state
-// holds.
+// newReport returns a report of this node. It reads the applied index before the hashes, so that
+// the report's applied index is never above its hash index.
 func (r *reporter) newReport() *nodepb.Report {
 	rep := &nodepb.Report{
 		Applied: r.FSM.Applied(), Wall: int64(revoked.TimeOf(r.Now())), LastIndex: r.Store.End(),
@@ -120,15 +121,16 @@ func (r *reporter) newReport() *nodepb.Report {
 	return rep
 }
 
-// firstReport returns a report that also names the node and its boot, as the first frame must.
+// firstReport returns a report that also names the node and its boot, as the first frame of a
+// stream must.
 func (r *reporter) firstReport() *nodepb.Report {
 	rep := r.newReport()
 	rep.Hello, rep.BootId, rep.EndAtStart = r.Hello(), r.Identity.Boot, r.Store.EndAtStart()
 	return rep
 }
 
-// giveBack drops this node's lease and waits until a leader, which may still have to be elected,
-// has confirmed it or ctx ends. Afterwards revocations do not wait for this node.
+// giveBack drops this node's lease. It waits until a leader, which may still have to be elected,
+// has confirmed the return, or ctx ends. Afterwards revocations do not wait for this node.
 func (r *reporter) giveBack(ctx context.Context) {
 	r.returning.Store(true)
 	r.Holder.Drop()
@@ -143,7 +145,7 @@ func (r *reporter) giveBack(ctx context.Context) {
 	}
 }
 
-// resume requests leases again after giveBack.
+// resume allows lease requests again after giveBack.
 func (r *reporter) resume() { r.returning.Store(false) }
 
 // inquire asks another member for the leader and the members. Raft does not contact an instance
@@ -169,8 +171,8 @@ func (r *reporter) inquire(ctx context.Context, turn int) {
 	}
 }
 
-// listsServer reports whether a server is a member as the node that sent h sees it. A node of
-// version 0.3 lists only nodes, not instances.
+// listsServer reports whether h lists a server as a member. A node of version 0.3 lists only nodes,
+// not instances.
 func listsServer(h *nodepb.Hello, id raft.ServerID) bool {
 	if len(h.MemberServers) == 0 {
 		return slices.Contains(h.MemberIds, nodeOf(id))
@@ -196,11 +198,11 @@ func (r *reporter) inquireAt(ctx context.Context, leader, host string) {
 	}
 }
 
-// removed stops a node that the cluster has removed: it must neither serve nor become a candidate.
-// reason comes from the leader; it is empty from a leader of version 0.3.
+// removed stops this node because the cluster has removed it: it must neither serve nor become a
+// candidate. The leader sent the reason; a leader of version 0.3 sends none.
 //
-// If the node has asked to leave, the removal is a clean leave. The report that shows it may arrive
-// before the answer to the leave.
+// If the node has asked to leave, the removal is a clean leave. The reply that shows the removal
+// may arrive before the response to the leave request.
 func (r *reporter) removed(reason string) {
 	if err := r.Identity.MarkLeft(); err != nil {
 		r.Log.Error("cannot record the removal", "error", err)

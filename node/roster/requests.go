@@ -69,10 +69,10 @@ func (r *Roster) Leave(ctx context.Context, by revoked.Actor) (uint64, error) {
 }
 
 // Remove removes all instances of a node and returns the index of the change. It blocks until their
-// read leases have expired. force removes a live node, skips the check of the quorum, and needs a
-// reason, which is logged.
+// read leases have expired. If force is true, Remove also removes a live node and skips the quorum
+// check. It then needs a reason, which is logged.
 //
-// Errors: ErrUnprocessable, ErrNotFound, ErrConflict if the node answers, ErrQuorumRisk,
+// Errors: ErrUnprocessable, ErrNotFound, ErrConflict if the node is alive, ErrQuorumRisk,
 // ErrNoLeader, ErrOutcomeUnknown; ErrForbidden or ErrActorChanged if, in the leader's state, the
 // actor is not an administrator or operator.
 func (r *Roster) Remove(
@@ -134,8 +134,8 @@ func (r *Roster) changeSuffrage(
 // block for an election timeout.
 func (r *Roster) TransferAway() error { return r.transfers.transferAway() }
 
-// checkInCluster returns an error unless this node is in a cluster. ErrUnprocessable comes first:
-// ErrNoCluster alone would invite a retry.
+// checkInCluster returns an error unless this node is in a cluster. The error wraps
+// ErrUnprocessable first, because clients retry after ErrNoCluster alone.
 func (r *Roster) checkInCluster() error {
 	if conf, err := r.Configuration(); err != nil || len(conf.Servers) > 0 || r.ClusterID() != "" {
 		return err
@@ -175,14 +175,14 @@ func (r *Roster) toLeader(ctx context.Context, req *nodepb.AdminRequest) (uint64
 // execute makes a change if this node leads, and returns ErrNoLeader if it does not. via is the
 // node that forwards the request: this one, or the member that the certificate names.
 func (r *Roster) execute(ctx context.Context, via string, req *nodepb.AdminRequest) (uint64, error) {
-	if !r.leads() || r.Raft.State() != raft.Leader { // each may change before the other
+	if !r.leads() || r.Raft.State() != raft.Leader { // the term and the state do not change at the same time
 		return 0, fmt.Errorf("%w: this node does not lead", revoked.ErrNoLeader)
 	}
 	index, err := uint64(0), r.authorize(ctx, via, req)
 	if err == nil {
 		index, err = r.change(via, req)
 	}
-	if !errors.Is(err, revoked.ErrNoLeader) { // the caller retries at the next leader
+	if !errors.Is(err, revoked.ErrNoLeader) { // the caller retries on the next leader
 		r.logChange(via, req, err)
 	}
 	return index, err
@@ -217,7 +217,7 @@ func (r *Roster) change(via string, req *nodepb.AdminRequest) (uint64, error) {
 	return 0, fmt.Errorf("%w: unknown membership change", revoked.ErrInvalid)
 }
 
-// ServeAdmin executes a membership change for another member. It does not forward it.
+// ServeAdmin executes a membership change for another member. It does not forward the request.
 func (r *Roster) ServeAdmin(ctx context.Context, peer string, req *nodepb.AdminRequest) *nodepb.AdminResponse {
 	if !r.IsMember(peer) {
 		return refusal(fmt.Errorf("%w: not a member of this cluster", revoked.ErrForbidden))
@@ -232,14 +232,14 @@ func (r *Roster) ServeAdmin(ctx context.Context, peer string, req *nodepb.AdminR
 }
 
 // ServeJoin admits a node. A member that does not lead forwards the request once. The leader
-// accepts a forwarded request only after it has checked with the node itself. The member that
-// forwards a join token vouches only for the binding of its connection: the leader checks the proof
-// again.
+// accepts a forwarded request only after the joining node has confirmed it. The leader trusts the
+// forwarding member only for the binding of that member's connection to the node. It checks the
+// proof of a join token again.
 func (r *Roster) ServeJoin(ctx context.Context, peer string, req *nodepb.JoinRequest) *nodepb.AdminResponse {
 	h := req.GetHello()
 	if h.GetInstance() == "" || h.ClusterAddr == "" ||
 		!req.Forwarded && h.NodeId != peer || req.Forwarded && !r.IsMember(peer) {
-		return refusal(fmt.Errorf("%w: a node may only join by its own name", revoked.ErrForbidden))
+		return refusal(fmt.Errorf("%w: a node may join only under its own name", revoked.ErrForbidden))
 	}
 	token, err := presentedBy(req)
 	if err != nil {
@@ -283,9 +283,9 @@ func (r *Roster) ServeJoin(ctx context.Context, peer string, req *nodepb.JoinReq
 	return resp
 }
 
-// checkForwarded returns an error unless the node of h answers at its address, with a certificate
-// of that name and as that instance. Without this check, a holder of one member's key could move
-// other members and add instances of them.
+// checkForwarded returns an error unless the node that h names answers at the address in h. That
+// node must have a certificate of that name and be the same instance. Without this check, a holder
+// of one member's key could move other members and add instances of them.
 func (r *Roster) checkForwarded(ctx context.Context, h *nodepb.Hello) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()

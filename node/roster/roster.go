@@ -22,7 +22,7 @@ type Roster struct {
 	reporter  *reporter
 	gossip    *gossip
 	marks     *marks
-	streams   atomic.Uint64 // numbers the report streams
+	streams   atomic.Uint64 // number of the newest report stream
 	leaderAPI atomic.Pointer[leaderAPI]
 }
 
@@ -32,7 +32,8 @@ type leaderAPI struct {
 	url string
 }
 
-// New returns a Roster that serves calls, but joins and reports only after Run.
+// New returns a Roster that serves calls. It joins the cluster and reports to the leader only after
+// Run.
 func New(c Config) *Roster {
 	l := &local{
 		Config: c, self: c.Identity.Server,
@@ -45,16 +46,16 @@ func New(c Config) *Roster {
 	return r
 }
 
-// Run starts the goroutines that join the cluster, report to the leader and gossip. start runs a
-// function in a goroutine under a context that ends with the node.
+// Run starts the goroutines that join the cluster, report to the leader and gossip. The function
+// start must run its argument in a goroutine, with a context that ends when the node stops.
 func (r *Roster) Run(start func(func(context.Context))) {
 	start(r.joiner.joinOnStart)
 	start(r.reporter.run)
 	start(r.bindCluster)
 }
 
-// bindCluster binds the data directory to the cluster as soon as the state has its id, and starts
-// gossip with the id as its label.
+// bindCluster binds the data directory to the cluster as soon as the state has the cluster's id.
+// Then it starts gossip with that id as the label.
 func (r *Roster) bindCluster(ctx context.Context) {
 	for {
 		advanced := r.FSM.AppliedChan()
@@ -82,7 +83,8 @@ func (r *Roster) StartTerm(conf raft.Configuration) {
 	r.peers.startTerm(time.Now(), conf)
 }
 
-// FollowConfiguration passes the newest configuration to everything that depends on it.
+// FollowConfiguration passes the newest configuration to the reports, the leases and the cluster
+// clock.
 func (r *Roster) FollowConfiguration() error {
 	conf, err := r.Configuration()
 	if err == nil {
@@ -103,11 +105,12 @@ func (r *Roster) ClockOutlier() bool { return r.peers.clockOutlier() }
 // nil most of the time: marks are recorded about once a second.
 func (r *Roster) Marks() []*command.Mark { return r.marks.due(markInterval) }
 
-// OverdueMarks returns what Marks returns, if no entry has held marks for longer than usual.
+// OverdueMarks is like Marks, but returns nil unless the last marks are overdue.
 func (r *Roster) OverdueMarks() []*command.Mark { return r.marks.due(markOverdue) }
 
-// VoteGuard returns the notes with which this node and the others refuse votes after a disk was
-// rolled back. It also has the stand-ins for candidates whose promotion this node has not stored.
+// VoteGuard returns the functions that write and check the notes in vote requests. The notes ensure
+// that a node whose disk was rolled back neither votes nor gets a vote. StandIn lets this node vote
+// for a candidate whose promotion this node has not stored.
 func (r *Roster) VoteGuard() transport.VoteGuard {
 	return transport.VoteGuard{Note: r.marks.note, MayVote: r.marks.mayVote, StandIn: r.standIn}
 }
@@ -115,11 +118,11 @@ func (r *Roster) VoteGuard() transport.VoteGuard {
 // IsSingleNode reports whether the cluster has one member.
 func (r *Roster) IsSingleNode() bool { return r.peers.isSingleNode() }
 
-// Diverged reports whether the leader found that this node's state differs.
+// Diverged reports whether the leader found that this node's state differs from its own.
 func (r *Roster) Diverged() bool { return r.reporter.diverged.Load() }
 
-// ReturnLease gives up this node's read lease and waits until a leader, which may still have to be
-// elected, has confirmed it or ctx ends. The node requests no lease afterwards.
+// ReturnLease gives up this node's read lease. It waits until a leader, which may still have to be
+// elected, has confirmed the return, or ctx ends. The node requests no lease afterwards.
 func (r *Roster) ReturnLease(ctx context.Context) { r.reporter.giveBack(ctx) }
 
 // CloseTransfers rejects further leadership transfers. Call it before Raft is shut down.
@@ -129,8 +132,8 @@ func (r *Roster) CloseTransfers() { r.transfers.pending.close() }
 // gossip.
 func (r *Roster) StopGossip() { r.gossip.stop() }
 
-// ClusterAddresses returns the cluster addresses of the members in this node's log and of the nodes
-// to join.
+// ClusterAddresses returns the cluster addresses of the other members in this node's log and of the
+// nodes in the join setting.
 func (r *Roster) ClusterAddresses() []string {
 	conf, err := r.Configuration()
 	if err != nil {
@@ -148,9 +151,10 @@ func (r *Roster) OtherAddresses() []string {
 	return r.others(conf)
 }
 
-// AllowRaft returns an error unless the peer may open a Raft stream. A member may. While this node
-// bootstraps, the initial members may. AllowRaft asks the members about a peer that is not in this
-// node's log, because the cluster may have grown while this node was down.
+// AllowRaft returns an error unless the peer may open a Raft stream. A member may. While this
+// node's log is empty, the initial members or the members of the cluster to join may. AllowRaft
+// asks the members about a peer that is not in this node's log, because the cluster may have grown
+// while this node was down.
 func (r *Roster) AllowRaft(peer string) error {
 	conf, err := r.Configuration()
 	switch {

@@ -8,8 +8,8 @@ import (
 	"revoked"
 )
 
-// The rules of a configuration. They are pure: TestRules_PermittedChange_KeepsInvariants tries
-// every order of changes that are permitted.
+// The functions of this file are the rules for a configuration. They are pure:
+// TestRules_PermittedChange_KeepsInvariants tries every order of permitted changes.
 //
 // Invariants: at most one instance of a node votes. A node has at most two instances: the voter and
 // the one that is to replace it. There are at most maxMembers nodes and maxVoters voters.
@@ -42,7 +42,7 @@ func checkAdd(conf raft.Configuration, server raft.ServerID) error {
 	return nil
 }
 
-// checkPromote returns an error unless the non-voter id of conf may become a voter.
+// checkPromote returns an error unless the non-voter id in conf may become a voter.
 func checkPromote(conf raft.Configuration, id raft.ServerID) error {
 	if !inConfiguration(conf, id) {
 		return fmt.Errorf("%w: %s is not a member", revoked.ErrNotFound, nodeOf(id))
@@ -65,7 +65,7 @@ func checkPromote(conf raft.Configuration, id raft.ServerID) error {
 	return nil
 }
 
-// instanceOf returns the instance of node in conf, or "". It prefers the one that votes.
+// instanceOf returns the instance of node in conf, or "". Of two instances, it returns the voter.
 func instanceOf(conf raft.Configuration, node string) (id raft.ServerID) {
 	for _, s := range conf.Servers {
 		if nodeOf(s.ID) == node && (id == "" || s.Suffrage == raft.Voter) {

@@ -40,7 +40,8 @@ func TestRules_PermittedChange_KeepsInvariants(t *testing.T) {
 	}
 }
 
-// changesOf returns the configurations that one permitted change of a server leads to.
+// changesOf returns the configurations that one permitted change of the server id produces from
+// conf.
 func changesOf(conf raft.Configuration, id raft.ServerID) (out []raft.Configuration) {
 	k := slices.IndexFunc(conf.Servers, func(s raft.Server) bool { return s.ID == id })
 	with := func(s raft.ServerSuffrage) {
@@ -83,7 +84,7 @@ func checkInvariants(t *testing.T, conf raft.Configuration) {
 }
 
 func TestRules_Bounds_AreKept(t *testing.T) {
-	if maxMembers != 32 || maxVoters != 7 { // as the manual says
+	if maxMembers != 32 || maxVoters != 7 { // the documented limits
 		t.Errorf("got %d members and %d voters, want 32 and 7", maxMembers, maxVoters)
 	}
 	var conf raft.Configuration

@@ -22,7 +22,7 @@ type session struct {
 	marks  *marks
 	term   uint64
 	stream *transport.Stream
-	number uint64 // number of the stream: only reports of the newest stream count
+	number uint64 // number of the stream; only reports of the newest stream count
 	id     raft.ServerID
 	boot   string
 
@@ -31,7 +31,7 @@ type session struct {
 
 	paceMu   sync.Mutex
 	expected time.Time     // arrival of the next request; zero: unknown
-	late     time.Duration // how late requests arrive, about a round trip
+	late     time.Duration // delay of requests after their planned time, about a round trip
 }
 
 // ServeReports handles the report stream of a member. It blocks until the stream breaks, the term
@@ -69,7 +69,8 @@ func (r *Roster) ServeReports(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// open reads the first report, which names the member, and replies with the term.
+// open reads the first report, which names the member, and replies with the term. It reports
+// whether the stream may continue.
 func (s *session) open(ctx context.Context, peer string) bool {
 	var rep nodepb.Report
 	if receive(s.stream, &rep) != nil {
@@ -102,8 +103,8 @@ func (s *session) reply(r *nodepb.ReportReply) bool {
 	return sendMessage(s.stream, r) == nil
 }
 
-// refuse replies that the node is not a member, if a configuration shows it. The configuration must
-// not be older than this node's leadership.
+// refuse replies that the node is not a member, if the configuration does not contain it. The read
+// barrier ensures that this configuration is not older than this node's leadership.
 func (s *session) refuse(ctx context.Context) {
 	if s.ReadBarrier(ctx) != nil {
 		return
@@ -134,7 +135,8 @@ func (s *session) handle(ctx context.Context, rep *nodepb.Report) {
 	}
 }
 
-// watchRate compares the rates of the two boot clocks and logs a change of the verdict.
+// watchRate compares the rates of the member's and this node's boot clocks. It logs each change of
+// the verdict.
 func (s *session) watchRate(rep *nodepb.Report) {
 	if rep.BootClock == 0 {
 		return
@@ -150,7 +152,7 @@ func (s *session) watchRate(rep *nodepb.Report) {
 	}
 }
 
-// answer grants a lease or replies with the reason for the refusal.
+// answer replies to a lease request with a lease or with the reason for the refusal.
 func (s *session) answer(ctx context.Context, rep *nodepb.Report, arrived time.Time) {
 	granted, refusal := s.request(ctx, rep)
 	if refusal != lease.Admitted {
@@ -182,8 +184,8 @@ func (s *session) request(ctx context.Context, rep *nodepb.Report) (lease.Reply,
 	})
 }
 
-// measureDelay updates the delay of the member's requests. A request that is off by more than half
-// an interval did not follow the plan, so it does not count.
+// measureDelay updates late with the delay of a request that has just arrived. A request that is
+// off by more than half an interval did not follow the plan, so it does not count.
 func (s *session) measureDelay() {
 	s.paceMu.Lock()
 	defer s.paceMu.Unlock()
@@ -194,8 +196,8 @@ func (s *session) measureDelay() {
 	s.expected = time.Time{}
 }
 
-// renewIn returns how long the member should wait before its next request. arrived is the time of
-// the last one.
+// renewIn returns how long the member should wait before its next request. The parameter arrived is
+// the arrival time of the newest request.
 func (s *session) renewIn(arrived time.Time) time.Duration {
 	s.paceMu.Lock()
 	defer s.paceMu.Unlock()
@@ -206,8 +208,8 @@ func (s *session) renewIn(arrived time.Time) time.Duration {
 	return d
 }
 
-// catchUp waits for at most one interval until this node has applied index, so that the hashes can
-// be compared there.
+// catchUp waits for at most one interval until this node has applied index, so that the hashes at
+// index can be compared.
 func (s *session) catchUp(ctx context.Context, index uint64) error {
 	if index <= s.FSM.Applied() {
 		return nil

@@ -8,8 +8,9 @@ import (
 	"revoked/node/rounds"
 )
 
-// A leader renews more often than its members, because its own lease is shorter. Members follow its
-// plan from any phase, so their requests share its rounds.
+// A leader renews its own lease more often than its members renew theirs, because its lease is
+// shorter. Members follow the leader's plan from any phase, so their requests share the leader's
+// rounds.
 func TestSession_Pace_MemberJoinsRounds(t *testing.T) {
 	const leaderInterval = testInterval * 3 / 5
 	for _, oneWay := range []time.Duration{100 * time.Microsecond, 20 * time.Millisecond, 60 * time.Millisecond} {

@@ -21,8 +21,8 @@ type reportStream struct {
 	addr   raft.ServerAddress
 	stream *transport.Stream
 	term   atomic.Uint64 // the leader's term; 0 before its first reply
-	wake   chan struct{} // send a report now
-	replan chan struct{} // the next renewal has moved
+	wake   chan struct{} // tells send to report now
+	replan chan struct{} // tells send that the time of the next renewal has changed
 
 	schedule schedule
 }
@@ -34,7 +34,7 @@ func newReportStream(r *reporter, addr raft.ServerAddress, stream *transport.Str
 	}
 }
 
-// send sends a report whenever the node has applied something, a renewal is due, or ReportInterval
+// send sends a report whenever the node has applied an entry, a renewal is due, or ReportInterval
 // has passed.
 func (s *reportStream) send(ctx context.Context, ended chan error) error {
 	var requested time.Time
@@ -169,8 +169,8 @@ func notify(ch chan struct{}) {
 // A schedule decides when to request the next lease. The zero value is ready.
 type schedule struct {
 	mu      sync.Mutex
-	open    bool      // the newest request has not been answered
-	renewAt time.Time // planned by the leader; zero: not planned
+	open    bool      // whether the newest request has not been answered
+	renewAt time.Time // time planned by the leader; zero: not planned
 }
 
 // requested records that a request was sent.
@@ -181,7 +181,7 @@ func (s *schedule) requested() {
 }
 
 // answered records the answer to a request; an answer to an older request is harmless. renewIn is
-// the leader's plan, or 0.
+// the delay that the leader planned, or 0.
 func (s *schedule) answered(renewIn time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,11 +191,12 @@ func (s *schedule) answered(renewIn time.Duration) {
 	}
 }
 
-// next returns when to request again. That is an interval after the last request, or the leader's
-// time if it is between an eighth of an interval and two. A leader plans by its own interval, which
-// is at least 3/5 of the member's. A plan is for half of that or later, less the time on the way.
-// An open request gets two intervals. A new one would invalidate its answer, so an answer that
-// takes longer than one interval would never arrive.
+// next returns the time of the next request: the leader's planned time, or one interval after the
+// last request. The planned time counts only if it is between 1/8 of an interval and two intervals
+// after the last request. A leader's own interval is at least 3/5 of the member's. It plans at
+// least half of that ahead, less the time that the messages take. While a request is open, the next
+// one is due after two intervals. A new request would invalidate the open one, so an answer that
+// takes longer than one interval would never be accepted.
 func (s *schedule) next(requested time.Time, interval time.Duration) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()

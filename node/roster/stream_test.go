@@ -36,7 +36,7 @@ func TestSchedule_Next_FollowsLeaderWithinLimits(t *testing.T) {
 	}
 }
 
-func TestReportStream_Unfit_RequestsNoLease(t *testing.T) {
+func TestReportStream_Ineligible_RequestsNoLease(t *testing.T) {
 	for name, prepare := range map[string]func(*reportStream){
 		"unknown leader": func(s *reportStream) { s.term.Store(0) },
 		"diverged state": func(s *reportStream) { s.diverged.Store(true) },

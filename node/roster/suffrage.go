@@ -18,7 +18,7 @@ import (
 const maxTrailing = 512
 
 // promote makes a server a voter. It checks only the rules of the configuration: the caller has
-// checked that the server has caught up. It is idempotent.
+// checked that the server has caught up. A repeated call changes nothing.
 func (c *changes) promote(id raft.ServerID) (uint64, error) {
 	t, err := c.begin()
 	if err != nil {
@@ -62,7 +62,7 @@ func (c *changes) promoteNode(node string) (uint64, error) {
 	return c.promote(found.server.ID)
 }
 
-// checkCaughtUp returns an error unless a member may be promoted by its reports.
+// checkCaughtUp returns an error unless a member's reports show that it may be promoted.
 func (c *changes) checkCaughtUp(p peerView) error {
 	node := nodeOf(p.server.ID)
 	switch {
@@ -82,15 +82,17 @@ func (c *changes) checkCaughtUp(p peerView) error {
 	return nil
 }
 
-// hasCaughtUp reports whether a live member's log is close to the leader's.
+// hasCaughtUp reports whether a member is alive, has not diverged, and has a log that ends close to
+// the leader's.
 func (c *changes) hasCaughtUp(p peerView) bool {
 	return p.alive && p.diverged == "" && p.lastTerm == c.Raft.CurrentTerm() &&
 		p.lastIndex+maxTrailing >= c.Raft.LastIndex()
 }
 
 // demoteNode removes the vote of a node. It returns ErrQuorumRisk if the other voters would have no
-// live majority, and ErrConflict if the node is promoted in the meantime. A leader transfers
-// leadership first and returns ErrNoLeader. It is idempotent.
+// live majority, and ErrConflict if the node is promoted in the meantime. If the node is the
+// leader, demoteNode only transfers leadership and returns ErrNoLeader. A repeated call changes
+// nothing.
 func (c *changes) demoteNode(node string) (uint64, error) {
 	t, err := c.begin()
 	if err != nil {
@@ -127,8 +129,9 @@ func (t *turn) demote(id raft.ServerID) (uint64, error) {
 	})
 }
 
-// vote makes a promotion or a demotion. It returns ErrNoLeader if the audit log lacks the change. A
-// retry waits until the audit log has it, so that the caller does not record the change again.
+// vote proposes a promotion or a demotion. It returns ErrNoLeader if the audit log lacks the
+// change. A retry waits until the audit log has it, so that the caller does not record the change
+// again.
 func (t *turn) vote(change func(wait time.Duration) raft.IndexFuture) (uint64, error) {
 	index, err := t.propose(t.term, change)
 	if err == nil {
@@ -137,7 +140,9 @@ func (t *turn) vote(change func(wait time.Duration) raft.IndexFuture) (uint64, e
 	return index, err
 }
 
-// checkQuorum checks that the voters other than id have a live majority.
+// checkQuorum returns ErrQuorumRisk unless a majority of the voters other than id is alive. It
+// returns ErrNoLeader while the reports of a new leader are not complete. Force skips this check,
+// except for the last voter.
 func (c *changes) checkQuorum(id raft.ServerID, force bool, alternative string) error {
 	voters, alive := 0, 0
 	for _, p := range c.views() {
@@ -166,12 +171,12 @@ func (c *changes) checkQuorum(id raft.ServerID, force bool, alternative string) 
 // the newest configuration. It returns ErrNoLeader if RequestTimeout passes or the term ends first.
 // It returns nil immediately if id has no vote.
 //
-// Raft itself rejects a candidate that is not a voter in the newest configuration of the member it
-// asks. VoteGuard.StandIn prevents that, but only in members that have it. Suppose that a voter has
-// not stored the promotion of another voter, and the leader removes a third. If the leader fails
-// before it commits the removal, no member can win an election again. The first rejects the second
-// as a non-voter, and the second rejects the first for its shorter log. Force does not skip this
-// check, because the removal needs the same majority to commit.
+// Without StandIn, Raft rejects a candidate that is not a voter in the newest configuration of the
+// member that it asks. Members of old versions do not have VoteGuard.StandIn. Suppose that a voter
+// has not stored the promotion of a second voter, and the leader removes a third. If the leader
+// fails before it commits the removal, no member can win an election again. The first voter rejects
+// the second as a non-voter. The second voter rejects the first because its log is shorter. Force
+// does not skip this check, because the removal needs the same majority to commit.
 func (t *turn) awaitStored(id raft.ServerID) error {
 	if !isVoter(t.conf, id) {
 		return nil
@@ -196,7 +201,7 @@ func (t *turn) awaitStored(id raft.ServerID) error {
 }
 
 // behind lists the voters other than id that have not reported that they applied the newest
-// configuration. ok reports whether the other voters are a majority.
+// configuration. ok reports whether a majority of the voters other than id has applied it.
 func (t *turn) behind(id raft.ServerID) (nodes []string, ok bool) {
 	voters := 0
 	for _, p := range t.views() {
@@ -243,8 +248,8 @@ func (c *changes) reconcile() {
 	}
 }
 
-// reconcileInstances removes the silent instances of a node once another can take over. It removes
-// the old voter before it promotes the successor: a node never has two votes.
+// reconcileInstances removes the silent instances of a node once another instance can take over.
+// The old voter is removed before its successor is promoted, so a node never has two votes.
 func (c *changes) reconcileInstances(node string, instances []peerView) {
 	alive := 0
 	var ready bool // an instance is alive and may take over a vote
@@ -270,7 +275,8 @@ func (c *changes) reconcileInstances(node string, instances []peerView) {
 	}
 }
 
-// report logs a problem of a node when it changes. A nil error clears the problem.
+// report logs a problem of a node unless it equals the last logged problem. A nil error clears the
+// problem.
 func (c *changes) report(node, message string, err error) {
 	text := ""
 	if err != nil {

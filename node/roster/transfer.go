@@ -11,7 +11,7 @@ import (
 	"revoked"
 )
 
-// transfers transfers leadership from this node.
+// The transfers type transfers leadership from this node to other nodes.
 type transfers struct {
 	*local
 	pending pendingTransfers
@@ -65,13 +65,14 @@ func (t *transfers) transferAway() error {
 	return fmt.Errorf("%w: no other voter is reachable", revoked.ErrQuorumRisk)
 }
 
-// transferTo tries a few times: a transfer fails when the target is a few entries behind.
+// transferTo transfers leadership to s. It tries up to three times, because a transfer fails when
+// the target is a few entries behind.
 //
 // Raft puts a transfer request into a channel of capacity one that only replication to the target
-// reads. A second request blocks Raft's goroutine. If leadership ends then, the goroutine never
-// returns, and this node rejects all entries whenever it leads again (hashicorp/raft#696). Hence
-// transferTo makes no request while replication is stalled, and no second request before Raft has
-// sent the first to the target.
+// reads. A second request blocks Raft's goroutine. If leadership ends while it is blocked, the
+// goroutine never returns, and this node rejects all entries whenever it leads again
+// (hashicorp/raft#696). Hence transferTo makes no request while replication is stalled, and no
+// second request before Raft has sent the first to the target.
 func (t *transfers) transferTo(s raft.Server) error {
 	var err error
 	for range 3 {
@@ -82,7 +83,7 @@ func (t *transfers) transferTo(s raft.Server) error {
 			return fmt.Errorf("%w: replication to %s is stalled", revoked.ErrNoLeader, nodeOf(s.ID))
 		}
 		if !t.pending.add(s.ID, t.Raft.CurrentTerm()) {
-			return fmt.Errorf("%w: %s has not caught up for an earlier transfer: name another member, "+
+			return fmt.Errorf("%w: an earlier transfer to %s is still pending: name another member, "+
 				"or try again under another leader", revoked.ErrNoLeader, nodeOf(s.ID))
 		}
 		sent := t.Transport.TimeoutsSent(s.ID)
@@ -101,7 +102,7 @@ func (t *transfers) transferTo(s raft.Server) error {
 	return fmt.Errorf("%w: transfer to %s: %v", revoked.ErrNoLeader, nodeOf(s.ID), err)
 }
 
-// transferRequest asks Raft for one transfer and waits for the result while the node runs. Raft
+// transferRequest asks Raft for one transfer and waits for the result until the node stops. Raft
 // does not answer a request that it receives during its shutdown.
 func (t *transfers) transferRequest(s raft.Server) error {
 	var future raft.Future
@@ -119,7 +120,7 @@ func (t *transfers) transferRequest(s raft.Server) error {
 }
 
 // pendingTransfers holds the transfer requests that Raft may not have sent yet, at most one for
-// each target and term. A new term has new channels. The zero value is ready.
+// each target and term. Raft creates new channels in each term. The zero value is ready.
 type pendingTransfers struct {
 	mu     sync.Mutex
 	terms  map[raft.ServerID]uint64
@@ -143,14 +144,14 @@ func (t *pendingTransfers) close() {
 	t.closed = true
 }
 
-// has reports whether a request is pending in this term.
+// has reports whether a request to id is pending in the given term.
 func (t *pendingTransfers) has(id raft.ServerID, term uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.terms[id] == term
 }
 
-// add records a request. It returns false if one is pending in this term.
+// add records a request to id. It returns false if a request to id is pending in the given term.
 func (t *pendingTransfers) add(id raft.ServerID, term uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -164,7 +165,7 @@ func (t *pendingTransfers) add(id raft.ServerID, term uint64) bool {
 	return true
 }
 
-// remove records that Raft has sent a request or did not accept it.
+// remove records that Raft has sent the request to id or did not accept it.
 func (t *pendingTransfers) remove(id raft.ServerID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -21,7 +21,7 @@ func TestTransferRequest_AfterClose_DoesNotReachRaft(t *testing.T) {
 	}
 }
 
-// A Raft that is shut down accepts a transfer request, half of the time, and never answers it.
+// After its shutdown, Raft accepts about half of the transfer requests and never answers them.
 func TestTransferRequest_RaftShutDown_ReturnsOnStop(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	transfers := &transfers{local: &local{Config: Config{Context: ctx, Raft: closedRaft(t)}}}

@@ -102,14 +102,14 @@ func (v *Voters) FetchServerStats(
 	return out
 }
 
-// pilotRaft is the Raft that autopilot changes: every change obeys the rules of package roster.
+// A pilotRaft is the Raft handle that autopilot gets. Its changes obey the rules of package roster.
 type pilotRaft struct {
 	*raft.Raft
 	changes *changes
 }
 
-// AddVoter promotes a member. Autopilot decided on an older configuration: Raft itself would add a
-// server that was removed since.
+// AddVoter promotes a member. Autopilot may have decided on an older configuration. Raft's own
+// AddVoter would then add a server that was removed in the meantime.
 func (p pilotRaft) AddVoter(id raft.ServerID, addr raft.ServerAddress, _ uint64, _ time.Duration) raft.IndexFuture {
 	index, err := p.changes.promote(id)
 	return doneFuture{index, err}
@@ -144,8 +144,9 @@ func (p *promoter) CalculatePromotionsAndDemotions(conf *autopilot.Config, st *a
 	return autopilot.RaftChanges{Promotions: spread(candidates, st.Servers)}
 }
 
-// spread orders candidates for promotion, up to maxVoters. The region with the fewest voters comes
-// first, so that the loss of one region costs as few votes as possible.
+// spread returns the candidates to promote, in order. It keeps the cluster at maxVoters voters or
+// fewer. The region with the fewest voters comes first, so that the loss of one region costs as few
+// votes as possible.
 func spread(candidates []raft.ServerID, servers map[raft.ServerID]*autopilot.ServerState) []raft.ServerID {
 	inRegion, voters := map[string]int{}, 0
 	for _, s := range servers {

@@ -23,13 +23,13 @@ func TestVoters_RemovedInParallel_StaysRemoved(t *testing.T) {
 	err := pilotRaft{r.Raft, r.changes}.AddVoter("gone/1", "nowhere", 0, 0).Error()
 	conf, confErr := r.Configuration()
 	if !errors.Is(err, revoked.ErrNotFound) || confErr != nil || len(conf.Servers) != 1 {
-		t.Errorf("got %v, %v, %v, want it to stay removed", err, conf, confErr)
+		t.Errorf("got %v, %v, %v, want the server to stay removed", err, conf, confErr)
 	}
 }
 
-// A promotion, a demotion and a removal are made in the term in which they were decided. In a later
-// term the server may hold a lease.
-func TestChanges_Decided_KeepTheirTerm(t *testing.T) {
+// A promotion, a demotion and a removal are proposed only in the term in which they were decided.
+// In a later term the server may hold a lease.
+func TestChanges_Proposed_UseDecisionTerm(t *testing.T) {
 	r := singleRoster(t)
 	if err := r.Raft.AddNonvoter("b/1", "nowhere", 0, 0).Error(); err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ func TestChanges_Decided_KeepTheirTerm(t *testing.T) {
 	}
 }
 
-// singleRoster returns the roster of a Raft that leads a cluster of itself.
+// singleRoster returns the roster of a node that leads a cluster of one node.
 func singleRoster(t *testing.T) *Roster {
 	t.Helper()
 	f, err := fsm.Open(fsm.Config{Dir: t.TempDir()})
@@ -156,7 +156,7 @@ func TestStandIn_OnlyForMembersWithoutVote(t *testing.T) {
 	}{
 		{"a member without a vote", []raft.Server{other, voter}, "b/1", "a/1"},
 		{"a voter", []raft.Server{voter, other}, "a/1", ""},
-		{"a stranger", []raft.Server{voter, other}, "c/1", ""},
+		{"a server outside the configuration", []raft.Server{voter, other}, "c/1", ""},
 		{"another instance of a member", []raft.Server{voter, other}, "b/2", ""},
 		{"no candidate", []raft.Server{voter, other}, "", ""},
 		{"no voter", []raft.Server{other}, "b/1", ""},

@@ -65,7 +65,7 @@ func TestRounds_Stopped_JoinFails(t *testing.T) {
 }
 
 // The entry of a round in progress may precede a reservation that is made during the round.
-func TestRounds_RoundUnderWay_JoinsNext(t *testing.T) {
+func TestRounds_RequestDuringRound_JoinsNextRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New()
 		slow := r.Begin(time.Now().Add(window(testPace) / 2))
@@ -84,13 +84,13 @@ func TestRounds_RoundUnderWay_JoinsNext(t *testing.T) {
 func TestRounds_Next_IsHalfAWindowBeforeARound(t *testing.T) {
 	for _, tc := range []struct {
 		name          string
-		arrived, next time.Duration // from now
+		arrived, next time.Duration // time from now
 		late, want    time.Duration // want is half a window, 25 ms, before a round
 	}{
 		{"a round just passed", -30 * time.Millisecond, 495 * time.Millisecond, 0, 470 * time.Millisecond},
-		{"a round just passed, far away", -110 * time.Millisecond, 415 * time.Millisecond, 80 * time.Millisecond,
+		{"a round just passed, member far away", -110 * time.Millisecond, 415 * time.Millisecond, 80 * time.Millisecond,
 			310 * time.Millisecond},
-		{"shortly before a round: the one after it", -10 * time.Millisecond, 100 * time.Millisecond, 0,
+		{"shortly before a round: the wait ends at the round after it", -10 * time.Millisecond, 100 * time.Millisecond, 0,
 			575 * time.Millisecond},
 		{"a slow barrier", -325 * time.Millisecond, 200 * time.Millisecond, 20 * time.Millisecond, 155 * time.Millisecond},
 		{"a barrier slower than a round", -510 * time.Millisecond, 15 * time.Millisecond, 20 * time.Millisecond, 0},

@@ -18,14 +18,14 @@ func main() {
 	}
 }
 
-// compile writes the Go file of each template in a folder.
-func compile(folder string) error {
-	files, err := filepath.Glob(filepath.Join(folder, "*.qtpl"))
+// compile writes the Go file of each template in a directory.
+func compile(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*.qtpl"))
 	if err != nil {
 		return err
 	}
 	if len(files) == 0 {
-		return fmt.Errorf("%s has no templates", folder)
+		return fmt.Errorf("%s has no templates", dir)
 	}
 	for _, name := range files {
 		text, err := os.ReadFile(name)
@@ -33,7 +33,7 @@ func compile(folder string) error {
 			return err
 		}
 		var raw bytes.Buffer
-		if err := parser.ParseNoLineComments(&raw, bytes.NewReader(text), name, filepath.Base(folder)); err != nil {
+		if err := parser.ParseNoLineComments(&raw, bytes.NewReader(text), name, filepath.Base(dir)); err != nil {
 			return fmt.Errorf("compile %s: %w", name, err)
 		}
 		code, err := format.Source(raw.Bytes())

@@ -13,21 +13,22 @@ import (
 	"revoked/transport/pki"
 )
 
-// An Applicant is a node that asks for a certificate.
+// An Applicant is a node that requests a certificate.
 type Applicant struct {
 	Node  string
 	Token jointoken.Token
 	CSR   []byte // DER
 }
 
-// A Certificate is what a member issued, and the CA that the token names.
+// A Certificate is an issued certificate with the CA that the token names.
 type Certificate struct {
 	DER   []byte
 	CAPEM []byte
 }
 
-// Ask asks the member at address. Errors: ErrNotOffered, pki.ErrOtherCA, a *Refusal, or that of the
-// connection. It sends nothing to a member that is not of the CA in the token.
+// Ask requests a certificate from the member at address. The error wraps ErrNotOffered,
+// pki.ErrOtherCA, a *Refusal or an error of the connection. Ask sends nothing to a member without a
+// certificate of the CA in the token.
 func (a *Applicant) Ask(ctx context.Context, address string) (*Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, issueTimeout+2*readTimeout)
 	defer cancel()
@@ -70,7 +71,7 @@ func (a *Applicant) ask(c *tls.Conn) ([]byte, error) {
 		return nil, err
 	}
 	if b, err = read(c); err != nil {
-		return nil, fmt.Errorf("no answer: %w", err)
+		return nil, fmt.Errorf("read answer: %w", err)
 	}
 	got, err := decodeAnswer(b)
 	switch {
@@ -82,8 +83,8 @@ func (a *Applicant) ask(c *tls.Conn) ([]byte, error) {
 	return got.certificate, nil
 }
 
-// withoutPorts takes the addresses out of an error of the network: the local port differs each
-// time, and would make each log line another one.
+// withoutPorts removes the addresses from a network error. The local port is different each time,
+// so equal errors would have different texts.
 func withoutPorts(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {

@@ -51,8 +51,8 @@ func certsOf(t *testing.T, ca *pki.CA, all ...*pki.CA) *pki.Certs {
 	return c
 }
 
-// A port is a cluster port. Without serve, got receives for each connection whether anything
-// arrived after the handshake.
+// A port is a cluster port. Without serve, got receives a value for each connection: whether
+// anything arrived after the handshake.
 type port struct {
 	addr string
 	got  chan bool
@@ -116,7 +116,7 @@ func TestAsk_Member_GetsTheRequestAndAnswers(t *testing.T) {
 	}
 }
 
-func TestAsk_Refusal_HasItsSentinelAndText(t *testing.T) {
+func TestAsk_Refusal_ReturnsSentinelAndText(t *testing.T) {
 	ca := newCA(t)
 	s := NewServer(func(context.Context, *Request) ([]byte, error) { return nil, revoked.ErrTokenEnded })
 	p := listen(t, certsOf(t, ca).ServerConfig(Protocol, "other"), s.Serve)
@@ -127,7 +127,8 @@ func TestAsk_Refusal_HasItsSentinelAndText(t *testing.T) {
 	}
 }
 
-// A member of another CA gets neither the request nor the proof. That of the right CA gets them.
+// A member of another CA gets neither the request nor the proof. A member of the pinned CA gets
+// both.
 func TestAsk_OtherCA_SendsNothing(t *testing.T) {
 	ca, other := newCA(t), newCA(t)
 	withoutName, key, err := ca.IssueServer([]string{"localhost"}, time.Hour)
@@ -156,8 +157,8 @@ func TestAsk_OtherCA_SendsNothing(t *testing.T) {
 	}{
 		"the pinned CA":               {certsOf(t, ca).ServerConfig(Protocol, "other"), true},
 		"another CA":                  {certsOf(t, other).ServerConfig(Protocol, "other"), false},
-		"another CA shows the pinned": {plain(foreign), false},
-		"no node":                     {plain(server), false},
+		"another CA, pinned in chain": {plain(foreign), false},
+		"no node name":                {plain(server), false},
 	} {
 		p := listen(t, tt.conf, nil)
 		_, err := applicant(t, tokenOf(ca)).Ask(t.Context(), p.addr)
@@ -170,8 +171,9 @@ func TestAsk_OtherCA_SendsNothing(t *testing.T) {
 	}
 }
 
-// A member without the CA's key does not offer the protocol, and never without a certificate.
-func TestAsk_NotOffered_IsNamed(t *testing.T) {
+// A member without the CA's key does not offer the protocol. A handshake that offers another
+// protocol as well needs a certificate.
+func TestAsk_NotOffered_ReturnsErrNotOffered(t *testing.T) {
 	ca := newCA(t)
 	certs := certsOf(t, ca)
 	p := listen(t, certs.ServerConfig("", "revoked-frames/1"), nil)
@@ -183,7 +185,7 @@ func TestAsk_NotOffered_IsNamed(t *testing.T) {
 		InsecureSkipVerify: true, NextProtos: []string{Protocol, "revoked-frames/1"},
 	})
 	if err == nil {
-		_, err = c.Read(make([]byte, 1)) // with TLS 1.3 the refusal of the certificate comes here
+		_, err = c.Read(make([]byte, 1)) // with TLS 1.3 the client learns only here that it was refused
 		_ = c.Close()
 	}
 	if err == nil || errors.Is(err, io.EOF) {
@@ -199,10 +201,10 @@ func TestServe_BadMessages_CloseWithoutIssue(t *testing.T) {
 	})
 	p := listen(t, certsOf(t, ca).ServerConfig(Protocol, "other"), s.Serve)
 	for name, message := range map[string][]byte{
-		"too long": {0xff, 0xff, 0xff, 0xff},
-		"empty":    {0, 0, 0, 0},
-		"cut":      {0, 0, 0, 3, 0, 9, 1},
-		"longer":   append([]byte{0, 0, 0, 9}, make([]byte, 9)...),
+		"too long":  {0xff, 0xff, 0xff, 0xff},
+		"empty":     {0, 0, 0, 0},
+		"truncated": {0, 0, 0, 3, 0, 9, 1},
+		"longer":    append([]byte{0, 0, 0, 9}, make([]byte, 9)...),
 	} {
 		pin := pki.Pin{Hash: pki.KeyHash(ca.Certificate())}
 		c, err := tls.Dial("tcp", p.addr, pin.Config(Protocol))
@@ -217,8 +219,8 @@ func TestServe_BadMessages_CloseWithoutIssue(t *testing.T) {
 	}
 }
 
-// When the node goes, the work for it ends.
-func TestServe_ConnectionGone_CancelsIssue(t *testing.T) {
+// If the node disconnects, the context of issue is canceled.
+func TestServe_NodeDisconnects_CancelsIssue(t *testing.T) {
 	ca := newCA(t)
 	began, ended := make(chan struct{}), make(chan error, 1)
 	s := NewServer(func(ctx context.Context, _ *Request) ([]byte, error) {
@@ -239,7 +241,7 @@ func TestServe_ConnectionGone_CancelsIssue(t *testing.T) {
 			t.Errorf("got %v, want %v", err, context.Canceled)
 		}
 	case <-time.After(10 * time.Second): // less than issueTimeout
-		t.Error("issue goes on after the node has gone")
+		t.Error("got issue running after the node disconnected, want it canceled")
 	}
 }
 

@@ -73,7 +73,7 @@ func ended(list []<-chan struct{}) (n int) {
 	return n
 }
 
-// All slots may be in use, and a quarter of them by one source. Another connection displaces the
+// If all slots are in use, or one source uses a quarter of them, another connection displaces the
 // oldest one.
 func TestServe_FullPort_ClosesTheOldest(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -103,8 +103,8 @@ func TestServe_FullPort_ClosesTheOldest(t *testing.T) {
 	}
 }
 
-// A member decides few requests concurrently. The others wait for their turn.
-func TestServe_ManyRequests_FewAreDecided(t *testing.T) {
+// A member decides on few requests concurrently. The others wait for their turn.
+func TestServe_ManyRequests_DecisionsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var running atomic.Int64
 		next := make(chan struct{})
@@ -134,7 +134,7 @@ func TestServe_ManyRequests_FewAreDecided(t *testing.T) {
 	})
 }
 
-// Each step has a deadline: a node that stays silent, a decision, and a node that takes no answer.
+// Each step has a deadline: reading the request, the decision, and writing the answer.
 func TestServe_EachStep_HasADeadline(t *testing.T) {
 	slow := func(d time.Duration) func(context.Context, *Request) ([]byte, error) {
 		return func(ctx context.Context, _ *Request) ([]byte, error) {
@@ -151,7 +151,7 @@ func TestServe_EachStep_HasADeadline(t *testing.T) {
 		"silent":           {issue: slow(0), want: readTimeout},
 		"slow decision":    {issue: slow(2 * readTimeout), ask: true, want: 2 * readTimeout},
 		"endless decision": {issue: slow(time.Hour), ask: true, want: issueTimeout, fails: true},
-		"takes no answer":  {issue: slow(0), send: true, want: issueTimeout + readTimeout},
+		"answer not read":  {issue: slow(0), send: true, want: issueTimeout + readTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -182,7 +182,7 @@ func TestServe_EachStep_HasADeadline(t *testing.T) {
 				select {
 				case <-ended:
 				case <-time.After(time.Hour):
-					t.Error("the connection stays open")
+					t.Error("got an open connection, want it closed")
 				}
 				if got := time.Since(start); got != tt.want {
 					t.Errorf("got an end after %v, want %v", got, tt.want)

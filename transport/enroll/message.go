@@ -10,10 +10,10 @@ import (
 // Protocol is the ALPN name (RFC 7301).
 const Protocol = "revoked-enroll/1"
 
-// maxMessage bounds a message in bytes, without its length.
+// maxMessage is the maximum size of a message in bytes, without the length prefix.
 const maxMessage = 16 << 10
 
-// A Request asks for a certificate. On the wire it is
+// A Request is a request for a certificate. On the wire it is
 //
 //	byte 0..3  length of the rest
 //	then node, csr, token key, proof, each as two bytes of length and that many bytes
@@ -23,11 +23,11 @@ type Request struct {
 	TokenKey []byte // public key of the join token
 	Proof    []byte // jointoken.Token.SignEnrollment for Binding
 
-	// Binding is the value of the connection that only its two ends know. It is not sent.
+	// Binding is a value of the connection that only its two ends can compute. It is not sent.
 	Binding []byte
 }
 
-// An answer is the answer to a Request. On the wire it is
+// An answer is the response to a Request. On the wire it is
 //
 //	byte 0..3  length of the rest
 //	byte 4..7  code, as in revoked.Code; 0 for a certificate
@@ -40,7 +40,7 @@ type answer struct {
 
 var errMessage = errors.New("enrollment: malformed message")
 
-// encode returns a message of a head and fields.
+// encode returns a message that consists of head and fields.
 func encode(head []byte, fields ...[]byte) ([]byte, error) {
 	b := append(make([]byte, 4), head...)
 	for _, f := range fields {
@@ -56,7 +56,8 @@ func encode(head []byte, fields ...[]byte) ([]byte, error) {
 	return b, nil
 }
 
-// read reads a message without its length. It refuses one that is too long before it reads it.
+// read reads a message and returns it without its length. It rejects a message that is too long
+// before it reads more than the length.
 func read(r io.Reader) ([]byte, error) {
 	var size [4]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {

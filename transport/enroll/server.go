@@ -16,20 +16,20 @@ import (
 
 // Limits of a server.
 const (
-	maxConnections = 64 // concurrent, from all sources; one source has a quarter of them
-	maxIssues      = 4  // concurrent calls of Issue
+	maxConnections = 64 // concurrent connections from all sources; one source may have a quarter of them
+	maxIssues      = 4  // number of concurrent calls of issue
 	readTimeout    = 5 * time.Second
 	issueTimeout   = 15 * time.Second
 	refusalPause   = time.Second // before a refusal, so that guesses are slow
 )
 
-// bindingLabel names the exported value of a connection (RFC 8446 section 7.5).
+// bindingLabel is the exporter label of a binding (RFC 8446 section 7.5).
 const bindingLabel = "EXPORTER-revoked-enrollment"
 
-// A Server answers nodes that have no certificate.
+// A Server serves the requests of nodes that have no certificate. Serve may be called concurrently.
 type Server struct {
-	// issue returns the DER of a certificate for a request. It checks the proof. Its context ends when
-	// the node closes the connection.
+	// issue checks the proof of a request and returns a certificate in DER. The context ends when the
+	// node closes the connection.
 	issue  func(context.Context, *Request) ([]byte, error)
 	open   *slots.Set
 	issues chan struct{}
@@ -59,7 +59,7 @@ func (s *Server) Serve(ctx context.Context, c *tls.Conn) {
 	_ = c.SetDeadline(time.Now().Add(issueTimeout + readTimeout))
 	gone := make(chan struct{})
 	defer func() { _ = c.NetConn().Close(); <-gone }()
-	go func() { // nothing follows the request, so this returns when the connection goes
+	go func() { // the node sends nothing after the request, so Copy returns when the connection ends
 		_, _ = io.Copy(io.Discard, io.LimitReader(c, 1))
 		cancel()
 		close(gone)
@@ -92,13 +92,13 @@ func binding(c *tls.Conn) ([]byte, error) {
 	return state.ExportKeyingMaterial(bindingLabel, nil, 32)
 }
 
-// decide returns the answer to a request. It waits until few others are being decided.
+// decide returns the answer to a request. It waits while maxIssues other requests are in progress.
 func (s *Server) decide(ctx context.Context, req *Request) *answer {
 	select {
 	case s.issues <- struct{}{}:
 		defer func() { <-s.issues }()
 	case <-ctx.Done():
-		return refusal(fmt.Errorf("%w: too many nodes ask for a certificate", revoked.ErrOverloaded))
+		return refusal(fmt.Errorf("%w: too many concurrent requests for certificates", revoked.ErrOverloaded))
 	}
 	der, err := s.issue(ctx, req)
 	if err != nil {
@@ -109,8 +109,8 @@ func (s *Server) decide(ctx context.Context, req *Request) *answer {
 
 func refusal(err error) *answer { return &answer{code: revoked.Code(err), detail: revoked.Detail(err)} }
 
-// A Refusal is the answer of a member that issues no certificate. It unwraps to the sentinel error
-// of its code.
+// A Refusal is the answer of a member that refuses to issue a certificate. It unwraps to the
+// sentinel error of its code.
 type Refusal struct {
 	code   uint32
 	detail string
@@ -122,4 +122,4 @@ func (r *Refusal) Error() string { return r.detail }
 func (r *Refusal) Unwrap() error { return revoked.FromCode(r.code) }
 
 // ErrNotOffered is returned for a member without a CA key, or of an older version.
-var ErrNotOffered = errors.New("issues no certificates: it has no cluster_ca_key, or an older version")
+var ErrNotOffered = errors.New("member issues no certificates: it has no cluster_ca_key, or runs an older version")

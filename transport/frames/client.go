@@ -11,11 +11,11 @@ import (
 	"revoked"
 )
 
-// ErrNotSent is returned for a call of which the peer cannot have received anything. Only such a
-// call may always be repeated, even if it is not idempotent.
+// ErrNotSent is returned for a call if the peer cannot have received any part of it. Only such a
+// call may be retried even if it is not idempotent.
 var ErrNotSent = errors.New("not sent")
 
-// An Answer is the answer to a call, or the refusal of a stream.
+// An Answer is the response to a call, or the refusal of a stream.
 type Answer struct {
 	Status int    // HTTP status
 	Code   uint32 // revoked.Code of an error, 0 for none
@@ -26,7 +26,7 @@ type Answer struct {
 type Client struct {
 	*link
 	mu      sync.Mutex
-	newest  uint64
+	newest  uint64 // id of the newest call
 	waiting map[uint64]*waiting
 	retired bool
 }
@@ -47,8 +47,8 @@ func NewClient(conn net.Conn, limits Limits) *Client {
 	return c
 }
 
-// Accepted waits for the hello of the accepting side, for at most that long. It reads nothing after
-// the hello.
+// Accepted waits for the hello of the accepting side, at most for the duration wait. It reads
+// nothing after the hello.
 func Accepted(conn net.Conn, wait time.Duration) error {
 	if err := conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return err
@@ -58,15 +58,16 @@ func Accepted(conn net.Conn, wait time.Duration) error {
 		return err
 	}
 	if m, err := parse(b); err != nil || m.kind != kindHello {
-		return fmt.Errorf("%w: got no hello", errMalformed)
+		return fmt.Errorf("%w: first message is not a hello", errMalformed)
 	}
 	return conn.SetReadDeadline(time.Time{})
 }
 
-// Ended reports whether the connection has ended: then no further call can be made.
+// Ended reports whether the connection has ended. After that, every call fails.
 func (c *Client) Ended() bool { return c.isEnded() }
 
-// Retire ends the connection once no call is in progress. Make no further calls. It does not block.
+// Retire ends the connection once no call is in progress. It does not block. The caller must not
+// make further calls.
 func (c *Client) Retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,7 +75,8 @@ func (c *Client) Retire() {
 	c.endRetired()
 }
 
-// endRetired ends a retired connection without calls. The caller holds mu.
+// endRetired ends the connection if it is retired and has no calls in progress. The caller holds
+// mu.
 func (c *Client) endRetired() {
 	if c.retired && len(c.waiting) == 0 {
 		c.end(fmt.Errorf("%w: connection", revoked.ErrClosed))
@@ -84,12 +86,12 @@ func (c *Client) endRetired() {
 // Close ends the connection and the calls in progress, and waits for the client's goroutines.
 func (c *Client) Close() { c.close() }
 
-// Call makes one call. It blocks until the answer, the end of ctx or the end of the connection. The
+// Call makes one call. It blocks until the answer arrives, ctx ends or the connection ends. The
 // error wraps ErrNotSent if the peer cannot have received the call, and ErrTooLarge if the answer
 // is larger than MaxBody.
 //
-// Other calls are written between the parts of a long body. A caller that gives up sends a
-// cancellation without waiting for it, which ends the context of the peer's handler.
+// Other calls are written between the parts of a long body. When ctx ends, Call returns immediately
+// and sends a cancellation, which ends the context of the peer's handler.
 func (c *Client) Call(ctx context.Context, path string, b []byte) (Answer, error) {
 	if err := ctx.Err(); err != nil {
 		return Answer{}, fmt.Errorf("%w: %w", ErrNotSent, err)
@@ -127,14 +129,14 @@ func (c *Client) Call(ctx context.Context, path string, b []byte) (Answer, error
 	case <-c.ended:
 	}
 	select {
-	case <-w.done: // the answer was the last thing to arrive
+	case <-w.done: // the answer arrived just before the connection ended
 		return w.answer, w.err
 	default:
 		return Answer{}, c.err()
 	}
 }
 
-// add gives a call the next id. Ids are never reused on a connection, so a late answer never
+// add assigns the next id to a call. Ids are never reused on a connection, so a late answer never
 // belongs to another call.
 func (c *Client) add(w *waiting) (id uint64) {
 	c.mu.Lock()
@@ -144,7 +146,7 @@ func (c *Client) add(w *waiting) (id uint64) {
 	return c.newest
 }
 
-// forget drops a call whose caller returns. An answer that still arrives is ignored.
+// forget removes a call whose caller returns. An answer that arrives later is ignored.
 func (c *Client) forget(id uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -166,11 +168,11 @@ func (c *Client) receive() {
 	}
 }
 
-// handle handles one message. It ignores those about calls whose caller has gone. An error ends the
-// connection.
+// handle handles one message. It ignores messages about calls that have already returned. An error
+// ends the connection.
 func (c *Client) handle(m *message) error {
 	if m.kind != kindAnswer && m.kind != kindPart && m.kind != kindAborted {
-		return fmt.Errorf("%w: kind %d from the accepting side", errMalformed, m.kind)
+		return fmt.Errorf("%w: unexpected kind %d from the accepting side", errMalformed, m.kind)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"io"
 )
 
-// MaxFrame is the longest payload of a frame of a stream, in bytes.
+// MaxFrame is the maximum payload of a stream's frame, in bytes.
 const MaxFrame = 1 << 20
 
 // ErrTooLarge is returned for a frame, a request or an answer beyond its limit.
@@ -31,7 +31,7 @@ func Append(dst, payload []byte) ([]byte, error) {
 
 // Read reads one frame and returns its payload, which the caller owns. The error is io.EOF between
 // two frames, io.ErrUnexpectedEOF within one, and ErrTooLarge beyond MaxFrame. It allocates at most
-// twice what the peer has sent, or 64 KiB.
+// twice the number of bytes that the peer has sent, or 64 KiB.
 func Read(r io.Reader) ([]byte, error) {
 	n, err := readLength(r, MaxFrame)
 	if err != nil {
@@ -40,7 +40,7 @@ func Read(r io.Reader) ([]byte, error) {
 	return ReadExactly(r, n)
 }
 
-// readLength reads a header. It refuses a length beyond most before anything is allocated for it.
+// readLength reads a header. It returns ErrTooLarge for a length beyond most.
 func readLength(r io.Reader, most int) (int, error) {
 	var head [header]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -56,8 +56,8 @@ func readLength(r io.Reader, most int) (int, error) {
 // ReadExactly reads n bytes. Its buffer grows with the bytes received, not with n.
 func ReadExactly(r io.Reader, n int) ([]byte, error) { return readInto(nil, r, n) }
 
-// readInto is ReadExactly into the memory of buf, as far as it suffices. Growth doubles, so an
-// announced length that never arrives costs one step at most.
+// readInto is like ReadExactly, but reuses the memory of buf. The buffer grows by doubling, so an
+// announced length whose bytes never arrive costs at most one step.
 func readInto(buf []byte, r io.Reader, n int) ([]byte, error) {
 	const step = 64 << 10
 	if buf = buf[:0]; cap(buf) == 0 {

@@ -26,7 +26,7 @@ func TestFrame_GoldenBytes(t *testing.T) {
 	}
 }
 
-func TestReadFrame_Malformed_HasItsError(t *testing.T) {
+func TestReadFrame_Malformed_ReturnsError(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		in   []byte

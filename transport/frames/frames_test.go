@@ -20,7 +20,7 @@ import (
 
 var limits = frames.Limits{Silence: 4 * time.Second, MaxBody: 1 << 20, MaxCalls: 8}
 
-// A peer is the accepting side of one connection, and what its server counted.
+// A peer is the accepting side of one connection, with the counts of its server.
 type peer struct {
 	frames.Server
 	begun, ended, added, read atomic.Int64
@@ -145,7 +145,7 @@ func TestCall_Refused_ConnectionStaysOpen(t *testing.T) {
 	}
 }
 
-// The end of a caller is passed on, and the connection continues to serve.
+// The cancellation of a call reaches its handler, and the connection stays usable.
 func TestCall_CallerGivesUp_HandlerIsCanceled(t *testing.T) {
 	run(t, func(t *testing.T) {
 		left := make(chan error, 1)
@@ -169,15 +169,15 @@ func TestCall_CallerGivesUp_HandlerIsCanceled(t *testing.T) {
 			t.Errorf("next call: got %q, %v, want an answer", a.Body, err)
 		}
 		if _, err := c.Call(ctx, "/", nil); !errors.Is(err, frames.ErrNotSent) {
-			t.Errorf("call without time: got %v, want ErrNotSent", err)
+			t.Errorf("call with an ended context: got %v, want ErrNotSent", err)
 		}
 		c.Close()
 		p.end(t)
 	})
 }
 
-// A handler may take longer than Silence; a peer that does not even answer pings ends the call.
-func TestCall_PeerAlive_WaitsForIt(t *testing.T) {
+// A handler may take longer than Silence, as long as the peer answers pings.
+func TestCall_SlowHandler_IsAwaited(t *testing.T) {
 	run(t, func(t *testing.T) {
 		p, conn := connect(t, func(s *frames.Server) {
 			s.Call = func(ctx context.Context, path string, body []byte) (frames.Answer, bool) {
@@ -210,7 +210,7 @@ func TestCall_PeerSilent_EndsAfterSilence(t *testing.T) {
 					t.Errorf("got %v after %v, want an unknown outcome after %v", err, took, limits.Silence)
 				}
 				if !c.Ended() {
-					t.Error("got a connection that lives, want its end")
+					t.Error("got an open connection, want it ended")
 				}
 				if _, err := c.Call(t.Context(), "/", nil); !errors.Is(err, frames.ErrNotSent) {
 					t.Errorf("next call: got %v, want ErrNotSent", err)
@@ -222,7 +222,7 @@ func TestCall_PeerSilent_EndsAfterSilence(t *testing.T) {
 	}
 }
 
-// The server closes the connection of a client that is silent, and the contexts of its calls.
+// The server closes the connection of a silent client, and cancels the contexts of its calls.
 func TestServer_ClientSilent_EndsCalls(t *testing.T) {
 	run(t, func(t *testing.T) {
 		p, conn := connect(t, func(s *frames.Server) {
@@ -237,7 +237,7 @@ func TestServer_ClientSilent_EndsCalls(t *testing.T) {
 	})
 }
 
-// A server that stops ends its calls, and answers none of them as succeeded.
+// A server that stops ends its calls, and reports success for none of them.
 func TestServer_Stopped_CallsHaveNoAnswer(t *testing.T) {
 	run(t, func(t *testing.T) {
 		p, conn := connect(t, func(s *frames.Server) {
@@ -265,7 +265,7 @@ func TestServer_Malformed_EndsConnection(t *testing.T) {
 		"answer":                   "\x00\x00\x00\x13\x03\x00\x00\x00\x00\x00\x00\x00\x01\x00\xc8\x00\x00\x00\x00\x00\x00\x00\x00",
 		"too long":                 "\x7f\x00\x00\x00",
 		"bytes after a ping":       "\x00\x00\x00\x02\x07x",
-		"part of no call":          "\x00\x00\x00\x09\x04\x00\x00\x00\x00\x00\x00\x00\x09",
+		"part of an unknown call":  "\x00\x00\x00\x09\x04\x00\x00\x00\x00\x00\x00\x00\x09",
 		"id in use":                call + call,
 		"more than announced":      call + "\x00\x00\x00\x0f\x04\x00\x00\x00\x00\x00\x00\x00\x01123456",
 		"stream after a call":      call + "\x00\x00\x00\x04\x09\x00\x01/",
@@ -334,7 +334,7 @@ func TestClient_Retired_FinishesItsCalls(t *testing.T) {
 		caller.Wait()
 		p.end(t)
 		if !c.Ended() {
-			t.Error("got a connection that lives, want its end")
+			t.Error("got an open connection, want it ended")
 		}
 		c.Close()
 	})
@@ -370,7 +370,7 @@ func TestStream_FramesBothWays(t *testing.T) {
 		if err := s.Send(make([]byte, frames.MaxFrame+1)); !errors.Is(err, frames.ErrTooLarge) {
 			t.Errorf("frame too large: got %v, want ErrTooLarge", err)
 		}
-		time.Sleep(time.Minute) // both sides live
+		time.Sleep(time.Minute) // both sides answer pings
 		if err := s.Send([]byte("x")); err != nil {
 			t.Error(err)
 		}
@@ -389,8 +389,8 @@ func TestStream_FramesBothWays(t *testing.T) {
 	})
 }
 
-// Frames that arrived are returned before the end. A side that does not read them blocks the other
-// side, but no connection ends before Silence.
+// Recv returns the frames that have arrived before it returns the end of the stream. A side that
+// does not read blocks the other side, but no connection ends before Silence.
 func TestStream_ReceiverSlow_BoundsMemory(t *testing.T) {
 	run(t, func(t *testing.T) {
 		var sent atomic.Int64
@@ -457,7 +457,7 @@ func TestStream_PeerSilent_EndsAfterSilence(t *testing.T) {
 		}
 		began := time.Now()
 		if _, err := s.Recv(); err == nil || !strings.Contains(err.Error(), "silent") {
-			t.Errorf("got %v, want that the peer is silent", err)
+			t.Errorf("got %v, want an error that the peer is silent", err)
 		}
 		if took := time.Since(began); took > 2*limits.Silence {
 			t.Errorf("got the end after %v, want about %v", took, limits.Silence)

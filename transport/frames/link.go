@@ -17,8 +17,8 @@ type Limits struct {
 	// Silence is how long the peer may send nothing, not even the answer to a ping. It is also how
 	// long the peer may accept nothing of a message.
 	Silence  time.Duration
-	MaxBody  int64 // bytes of a call, and of its answer
-	MaxCalls int   // in progress
+	MaxBody  int64 // limit for the body of a call and of its answer, in bytes
+	MaxCalls int   // maximum number of calls in progress
 }
 
 // errSilent ends a connection whose peer is silent.
@@ -33,8 +33,8 @@ type link struct {
 
 	send    chan struct{} // holds a value while a message is written
 	buf     []byte
-	writing atomic.Int64 // since when a write is in progress; 0: none
-	ponging atomic.Bool  // the answer to a ping waits to be written
+	writing atomic.Int64 // when the write in progress began; 0 if none is in progress
+	ponging atomic.Bool  // a pong waits to be written
 
 	reader  *bufio.Reader
 	scratch []byte
@@ -47,7 +47,8 @@ type link struct {
 	wg     sync.WaitGroup
 }
 
-// newLink starts the goroutine that watches the peer. close ends it.
+// newLink returns the link of a connection and starts the goroutine that watches the peer. The
+// method close ends that goroutine.
 func newLink(conn net.Conn, limits Limits) *link {
 	l := &link{conn: conn, limits: limits, start: time.Now(), send: make(chan struct{}, 1), ended: make(chan struct{})}
 	l.reader = bufio.NewReaderSize((*linkReader)(l), 16<<10)
@@ -77,12 +78,13 @@ func (l *link) isEnded() bool {
 	}
 }
 
-// err returns why the link has ended. It must have ended.
+// err returns why the link has ended. The link must have ended.
 func (l *link) err() error { return fmt.Errorf("connection ended: %w", l.reason) }
 
 // write writes one message. It blocks until the peer accepts it, at most about Silence. sent is
-// false if the link had ended before, so that the peer cannot have received any of it. Messages of
-// concurrent calls never mix. A write that fails may have sent a part, so it ends the connection.
+// false if the link had already ended, so that the peer cannot have received any of the message.
+// Concurrent writes never mix their messages. A write that fails may have sent a part of its
+// message, so it ends the connection.
 func (l *link) write(m *message) (sent bool, err error) {
 	l.send <- struct{}{}
 	defer func() { <-l.send }()
@@ -103,7 +105,7 @@ func (l *link) write(m *message) (sent bool, err error) {
 	return true, nil
 }
 
-// read returns the next message. Its body is valid until the next call.
+// read returns the next message. The body of the message is valid until the next call of read.
 func (l *link) read() (message, error) {
 	n, err := readLength(l.reader, maxMessage)
 	if err == nil {
@@ -119,7 +121,7 @@ func (l *link) read() (message, error) {
 	return m, err
 }
 
-// next returns the next message other than pings and their answers.
+// next returns the next message other than pings and pongs. It answers pings.
 func (l *link) next() (message, error) {
 	for {
 		m, err := l.read()
@@ -134,11 +136,11 @@ func (l *link) next() (message, error) {
 	}
 }
 
-// pong answers a ping. It does not block: two readers that wait for each other's writes would never
-// read again.
+// pong answers a ping. It does not block: if the readers of both sides blocked on a write, neither
+// would read again.
 func (l *link) pong() {
 	if !l.ponging.CompareAndSwap(false, true) {
-		return // one is on its way
+		return // another pong is being written
 	}
 	l.wg.Go(func() {
 		defer l.ponging.Store(false)
@@ -146,8 +148,8 @@ func (l *link) pong() {
 	})
 }
 
-// watch ends the link when its peer is silent, or accepts nothing. It asks by a ping after half of
-// Silence. Without a reader the link receives nothing, so only writes count.
+// watch ends the link when its peer is silent or accepts nothing. It sends a ping after half of
+// Silence. While no read is in progress, watch only checks for a blocked write.
 func (l *link) watch() {
 	tick := time.NewTicker(max(l.limits.Silence/4, time.Millisecond))
 	defer tick.Stop()

@@ -9,25 +9,25 @@ import (
 // A kind is the first byte of a message.
 type kind byte
 
-// The kinds. Numbers are the protocol "revoked-frames/1": a change needs another name.
+// The kinds. The numbers are part of the protocol "revoked-frames/1": a change needs a new name.
 const (
-	kindHello   kind = 1  // from the accepting side, first: this peer is accepted
+	kindHello   kind = 1  // first message of the accepting side: it has accepted the connection
 	kindCall    kind = 2  // id, path, size of the body, first part of it
 	kindAnswer  kind = 3  // id, status, code, size of the body, first part of it
 	kindPart    kind = 4  // id, next part of the body of a call or an answer
 	kindCancel  kind = 5  // id: the caller gave up
 	kindAborted kind = 6  // id: the handler gave no answer
 	kindPing    kind = 7  // answered with kindPong
-	kindPong    kind = 8  // shows that the peer lives
-	kindStream  kind = 9  // path: from the dialing side, first: the connection becomes a stream
+	kindPong    kind = 8  // shows that the peer is alive
+	kindStream  kind = 9  // path; first message of the dialing side: the connection becomes a stream
 	kindAccept  kind = 10 // the stream is accepted
 	kindFrame   kind = 11 // payload of a stream
 )
 
 const (
-	maxPath    = 1 << 10              // bytes
-	maxPart    = 64 << 10             // bytes of a body in one message, so that it does not delay others
-	maxMessage = MaxFrame + 2*maxPath // bytes
+	maxPath    = 1 << 10              // length of a path, in bytes
+	maxPart    = 64 << 10             // bytes of a body in one message, so that other messages can be sent between
+	maxMessage = MaxFrame + 2*maxPath // size of a message, in bytes
 )
 
 // A message is one frame of a connection, big-endian:
@@ -76,11 +76,11 @@ func (m *message) append(dst []byte) []byte {
 	return dst
 }
 
-// errMalformed ends the connection: after it the two sides do not agree where a message begins.
+// errMalformed ends the connection: the two sides no longer agree where a message begins.
 var errMalformed = errors.New("malformed message")
 
-// parse is the inverse of append, without the length. The body of the message is a part of b. It
-// never panics, whatever the bytes.
+// parse decodes a message that append has encoded, without the length. The body of the message
+// shares the memory of b. parse does not panic, whatever b contains.
 func parse(b []byte) (m message, err error) {
 	take := func(n int) (field []byte) {
 		if len(b) < n {
@@ -92,7 +92,7 @@ func parse(b []byte) (m message, err error) {
 	}
 	m.kind = kind(take(1)[0])
 	if m.kind < kindHello || m.kind > kindFrame {
-		return m, fmt.Errorf("%w: kind %d", errMalformed, m.kind)
+		return m, fmt.Errorf("%w: unknown kind %d", errMalformed, m.kind)
 	}
 	if m.kind.hasID() {
 		m.id = binary.BigEndian.Uint64(take(8))
@@ -100,7 +100,7 @@ func parse(b []byte) (m message, err error) {
 	if m.kind.hasPath() {
 		n := int(binary.BigEndian.Uint16(take(2)))
 		if n > maxPath {
-			return m, fmt.Errorf("%w: path of %d bytes", errMalformed, n)
+			return m, fmt.Errorf("%w: path is too long (got %d bytes, want at most %d)", errMalformed, n, maxPath)
 		}
 		m.path = string(take(n))
 	}
@@ -119,21 +119,23 @@ func parse(b []byte) (m message, err error) {
 		err = fmt.Errorf("%w: %d bytes after the last field", errMalformed, len(b))
 	}
 	if err == nil && (m.kind == kindCall || m.kind == kindAnswer) && len(m.body) > m.size {
-		err = fmt.Errorf("%w: %d bytes of a body of %d", errMalformed, len(m.body), m.size)
+		err = fmt.Errorf("%w: first part of a body is too long (got %d bytes, want at most %d)",
+			errMalformed, len(m.body), m.size)
 	}
 	return m, err
 }
 
-// A body collects the parts of a body.
+// A body collects the parts of the body of a call or an answer.
 type body struct {
 	size  int
 	bytes []byte
 }
 
-// add appends a part and reports whether the body is whole. It copies the part.
+// add appends a copy of a part and reports whether the body is complete.
 func (b *body) add(part []byte) (whole bool, err error) {
 	if len(b.bytes)+len(part) > b.size {
-		return false, fmt.Errorf("%w: part of %d bytes after %d of %d", errMalformed, len(part), len(b.bytes), b.size)
+		return false, fmt.Errorf("%w: part of %d bytes after %d of the %d bytes of a body",
+			errMalformed, len(part), len(b.bytes), b.size)
 	}
 	b.bytes = append(b.bytes, part...)
 	return len(b.bytes) == b.size, nil

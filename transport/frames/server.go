@@ -14,17 +14,17 @@ import (
 // called concurrently.
 type Server struct {
 	Limits
-	// Begin counts a call before its body is read, and End ends it: read is the number of bytes of
-	// its body that have arrived. Add counts bytes of its body. An answer of Begin or Add refuses
-	// the call.
+	// Begin counts a call before its body is read. Add counts bytes of its body. If Begin or Add
+	// returns an answer, the call is refused with it. End ends the call; read is the number of bytes
+	// of its body that have arrived.
 	Begin func() *Answer
 	Add   func(n int64) *Answer
 	End   func(read int64)
-	// Call answers a call. ok is false without an answer. Its context ends when the caller gives
-	// up, and with the connection.
+	// Call handles a call. ok is false if there is no answer to send. ctx ends when the caller gives
+	// up or the connection ends.
 	Call func(ctx context.Context, path string, body []byte) (a Answer, ok bool)
-	// Stream serves a stream until it returns. It calls accept at most once; without accept its
-	// answer refuses the stream. Its context ends with the connection.
+	// Stream serves a stream until it returns. It calls accept at most once. If it does not call
+	// accept, its answer refuses the stream. ctx ends with the connection.
 	Stream func(ctx context.Context, path string, accept func() (*Stream, error)) Answer
 }
 
@@ -33,26 +33,26 @@ type serving struct {
 	*link
 	*Server
 	ctx     context.Context
-	partial map[uint64]*partial // calls whose body has not arrived; only Serve's goroutine uses it
+	partial map[uint64]*partial // calls whose body has not arrived completely; used only by the goroutine of Serve
 
 	mu      sync.Mutex
 	running map[uint64]context.CancelFunc
 	calls   sync.WaitGroup
 }
 
-// partial is a call whose body has not arrived.
+// partial is a call whose body has not arrived completely.
 type partial struct {
 	path    string
 	body    body
 	refused bool // the rest of its body is dropped
-	left    int  // bytes of it, if refused
+	left    int  // if refused, number of bytes of the body that have not arrived
 }
 
-// Serve serves conn, which it owns, until the connection or ctx ends. It returns after the
-// handlers.
+// Serve serves conn, which it owns, until the connection or ctx ends. It returns after the handlers
+// have returned.
 func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
-	// The connection ends before the handlers' contexts: an answer that only reports the end never
-	// arrives.
+	// The connection ends before the handlers' contexts, so that an answer that a canceled context has
+	// caused is never sent.
 	handlers, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c := &serving{
 		link: newLink(conn, s.Limits), Server: s, ctx: handlers,
@@ -115,17 +115,17 @@ func (c *serving) handle(m *message) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%w: kind %d from the dialing side", errMalformed, m.kind)
+	return fmt.Errorf("%w: unexpected kind %d from the dialing side", errMalformed, m.kind)
 }
 
-// begin handles the first message of a call. More than MaxCalls in progress end the connection,
-// while Begin refuses one call only.
+// begin handles the first message of a call. A call beyond MaxCalls ends the connection, while a
+// refusal by Begin affects only one call.
 func (c *serving) begin(m *message) error {
 	c.mu.Lock()
 	running, repeated := len(c.running), c.running[m.id] != nil
 	c.mu.Unlock()
 	if repeated || c.partial[m.id] != nil {
-		return fmt.Errorf("%w: id of a call in progress", errMalformed)
+		return fmt.Errorf("%w: duplicate call id", errMalformed)
 	}
 	if len(c.partial)+running >= c.MaxCalls {
 		return fmt.Errorf("%w: more than %d calls in progress", ErrTooLarge, c.MaxCalls)
@@ -142,7 +142,7 @@ func (c *serving) begin(m *message) error {
 	return c.add(m.id, p, m.body)
 }
 
-// add adds a part to the body of a call, and runs the call when it is whole.
+// add adds a part to the body of a call, and runs the call when the body is complete.
 func (c *serving) add(id uint64, p *partial, part []byte) error {
 	if p.refused {
 		if p.left -= len(part); p.left <= 0 {
@@ -152,7 +152,7 @@ func (c *serving) add(id uint64, p *partial, part []byte) error {
 	}
 	whole, err := p.body.add(part)
 	if err != nil {
-		c.partial[id] = p // Serve ends it
+		c.partial[id] = p // Serve calls End for it
 		return err
 	}
 	refusal := c.Add(int64(len(part)))
@@ -169,7 +169,7 @@ func (c *serving) add(id uint64, p *partial, part []byte) error {
 	return nil
 }
 
-// refuse answers a call whose body has not arrived, and has the rest of it dropped.
+// refuse answers a call whose body has not arrived completely. The rest of the body is dropped.
 func (c *serving) refuse(id uint64, p *partial, arrived int, with *Answer) error {
 	*p = partial{refused: true, left: p.body.size - arrived}
 	delete(c.partial, id)
@@ -180,7 +180,7 @@ func (c *serving) refuse(id uint64, p *partial, arrived int, with *Answer) error
 }
 
 // run runs the handler of a call in a goroutine. The call stays counted until its handler returns,
-// even if its caller has gone.
+// even if its caller has given up.
 func (c *serving) run(id uint64, p *partial) {
 	ctx, cancel := context.WithCancel(c.ctx)
 	c.mu.Lock()
@@ -215,7 +215,7 @@ func (c *serving) answer(id uint64, a *Answer) error {
 	return err
 }
 
-// serveStream runs the handler of a stream. The connection has no calls.
+// serveStream runs the handler of a stream. A connection that carries a stream carries no calls.
 func (c *serving) serveStream(path string) error {
 	var stream *Stream
 	a := c.Stream(c.ctx, path, func() (*Stream, error) {

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// maxUnread bounds the frames of a stream that Recv has not returned, in bytes. Beyond it nothing
-	// more is read.
+	// maxUnread limits the frames that have arrived on a stream and that Recv has not returned, in
+	// bytes. Beyond it, the stream reads nothing more from the connection.
 	maxUnread = 1 << 20
 	perFrame  = 64 // bytes that a frame counts in addition to its payload
 )
@@ -23,13 +23,13 @@ const (
 type Stream struct {
 	*link
 	mu     sync.Mutex
-	change sync.Cond // of the fields below
+	change sync.Cond // signals a change of the fields below
 	unread [][]byte
 	bytes  int
 	failed error // the reason why the stream ended
 }
 
-// newStream reads the frames of l from now on. The stream owns l.
+// newStream starts to read the frames of l. The stream owns l.
 func newStream(l *link) *Stream {
 	s := &Stream{link: l}
 	s.change.L = &s.mu
@@ -38,7 +38,7 @@ func newStream(l *link) *Stream {
 }
 
 // OpenStream opens a stream on a connection that [Accepted] has checked. It owns conn. If the peer
-// refuses, it returns the peer's answer. The stream ends with ctx.
+// refuses the stream, OpenStream returns the peer's answer. The stream ends with ctx.
 func OpenStream(ctx context.Context, conn net.Conn, path string, limits Limits) (*Stream, *Answer, error) {
 	l := newLink(conn, limits)
 	stop := context.AfterFunc(ctx, func() { l.end(context.Cause(ctx)) })
@@ -57,7 +57,7 @@ func OpenStream(ctx context.Context, conn net.Conn, path string, limits Limits) 
 		l.close()
 		return nil, answer, nil
 	default:
-		err = fmt.Errorf("%w: kind %d instead of an acceptance", errMalformed, m.kind)
+		err = fmt.Errorf("%w: unexpected kind %d (want an acceptance)", errMalformed, m.kind)
 	}
 	stop()
 	if ctx.Err() != nil {
@@ -67,8 +67,8 @@ func OpenStream(ctx context.Context, conn net.Conn, path string, limits Limits) 
 	return nil, nil, err
 }
 
-// Send sends one frame and does not keep it. It blocks until the peer accepts it, at most about
-// Silence. A frame beyond MaxFrame returns ErrTooLarge; the stream stays usable.
+// Send sends one frame and does not retain payload. It blocks until the peer accepts the frame, at
+// most about Silence. It returns ErrTooLarge beyond MaxFrame; the stream stays usable.
 func (s *Stream) Send(payload []byte) error {
 	if len(payload) > MaxFrame {
 		return fmt.Errorf("%w: frame (got %d bytes, want at most %d)", ErrTooLarge, len(payload), MaxFrame)
@@ -97,7 +97,7 @@ func (s *Stream) Recv() ([]byte, error) {
 // Close ends the stream; a blocked Send or Recv returns an error. It is safe to call twice.
 func (s *Stream) Close() {
 	s.end(fmt.Errorf("%w: stream", revoked.ErrClosed))
-	s.fail(fmt.Errorf("%w: stream", revoked.ErrClosed)) // receive may wait for Recv
+	s.fail(fmt.Errorf("%w: stream", revoked.ErrClosed)) // receive may be waiting until Recv makes room
 	s.wg.Wait()
 }
 
@@ -106,7 +106,7 @@ func (s *Stream) receive() {
 	for {
 		m, err := s.next()
 		if err == nil && m.kind != kindFrame {
-			err = fmt.Errorf("%w: kind %d on a stream", errMalformed, m.kind)
+			err = fmt.Errorf("%w: unexpected kind %d on a stream", errMalformed, m.kind)
 		}
 		if err != nil {
 			s.end(err)
@@ -123,7 +123,7 @@ func (s *Stream) receive() {
 }
 
 // queue adds a copy of a frame once there is room. It returns false after Close. While it waits,
-// nothing is read, and the peer's Send blocks: that is the flow control.
+// nothing is read, and the peer's Send blocks. This is the flow control.
 func (s *Stream) queue(frame []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,7 +139,8 @@ func (s *Stream) queue(frame []byte) bool {
 	return true
 }
 
-// fail ends Recv once the frames that arrived have been returned. Only the first error counts.
+// fail makes Recv return err once Recv has returned all frames that have arrived. Only the first
+// error counts.
 func (s *Stream) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

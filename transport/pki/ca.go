@@ -18,12 +18,12 @@ import (
 	"time"
 )
 
-// backdate moves the start of a certificate's validity into the past, for peers whose clock is
-// behind.
+// backdate moves the start of a certificate's validity into the past, for peers with a slow clock.
 const backdate = 5 * time.Minute
 
-// CA issues certificates for development and tests. Production clusters may use any CA that can put
-// revoked://node/<id> into a certificate. All methods may be called concurrently.
+// A CA issues certificates for development and tests, and for nodes that join with a token.
+// Production clusters may use any CA that can put revoked://node/<id> into a certificate. All
+// methods may be called concurrently.
 type CA struct {
 	cert    *x509.Certificate
 	key     *ecdsa.PrivateKey
@@ -54,8 +54,9 @@ func NewCA(commonName string, validFor time.Duration) (*CA, error) {
 // bom is the byte order mark that some editors write. encoding/pem would skip the block after it.
 var bom = []byte("\ufeff")
 
-// LoadCA reads a CA from PEM files. The key may be PKCS #8 or SEC 1, ECDSA only. It refuses a key
-// that does not belong to the certificate: every node would refuse what such a CA issues.
+// LoadCA reads a CA from PEM files. The key may be PKCS #8 or SEC 1, ECDSA only. LoadCA rejects a
+// key that does not belong to the certificate: every node would reject the certificates of such a
+// CA.
 func LoadCA(certFile, keyFile string) (*CA, error) {
 	certPEM, err := os.ReadFile(certFile)
 	if err != nil {
@@ -92,8 +93,8 @@ func (ca *CA) CertPEM() []byte { return append([]byte(nil), ca.certPEM...) }
 func (ca *CA) KeyPEM() []byte { return append([]byte(nil), ca.keyPEM...) }
 
 // IssueNode issues a certificate for the cluster port of one node. Its SANs are the URI
-// revoked://node/<id> and the hosts (DNS names or IP addresses). It is usable as server and as
-// client.
+// revoked://node/<id> and the hosts (DNS names or IP addresses). The certificate is valid for
+// servers and clients.
 func (ca *CA) IssueNode(nodeID string, hosts []string, validFor time.Duration) (certPEM, keyPEM []byte, err error) {
 	if err := CheckNodeID(nodeID); err != nil {
 		return nil, nil, err
@@ -116,7 +117,7 @@ func (ca *CA) IssueClient(name string, validFor time.Duration) (certPEM, keyPEM 
 	return ca.issue(name, nil, nil, validFor, x509.ExtKeyUsageClientAuth)
 }
 
-// issue makes a new key for each certificate, so a stolen key of one node proves only that node.
+// issue makes a new key for each certificate, so a stolen key authenticates only one node.
 func (ca *CA) issue(name string, hosts []string, uris []*url.URL, validFor time.Duration,
 	usage ...x509.ExtKeyUsage) (certPEM, keyPEM []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -134,7 +135,7 @@ func (ca *CA) issue(name string, hosts []string, uris []*url.URL, validFor time.
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), keyPEM, nil
 }
 
-// sign returns the DER of a certificate of a public key.
+// sign returns the DER of a certificate for a public key.
 func (ca *CA) sign(public crypto.PublicKey, name string, hosts []string, uris []*url.URL, validFor time.Duration,
 	usage ...x509.ExtKeyUsage) ([]byte, error) {
 	tmpl, err := template(name, validFor)
@@ -159,8 +160,8 @@ func (ca *CA) sign(public crypto.PublicKey, name string, hosts []string, uris []
 	return der, nil
 }
 
-// template returns a certificate without usage. Its random serial number distinguishes certificates
-// of one name.
+// template returns a certificate template without key usages. Its random serial number
+// distinguishes certificates with the same name.
 func template(name string, validFor time.Duration) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
@@ -175,8 +176,8 @@ func template(name string, validFor time.Duration) (*x509.Certificate, error) {
 	}, nil
 }
 
-// assemble parses the certificate that was just signed or loaded, so that issue has its subject and
-// key id.
+// assemble returns the CA of a certificate and its key. It parses the certificate, because sign
+// needs the subject and the key id.
 func assemble(der []byte, key *ecdsa.PrivateKey) (*CA, error) {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {

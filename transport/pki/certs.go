@@ -41,7 +41,7 @@ type certSet struct {
 }
 
 // LoadCerts reads the cluster's CA, the node's certificate and its key from PEM files. The error
-// names the file and the problem. A nil log discards.
+// names the file and the problem. A nil log discards all lines.
 func LoadCerts(caFile, certFile, keyFile string, log *slog.Logger) (*Certs, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -69,7 +69,7 @@ func (c *Certs) Validity() (from, to time.Time) {
 	return leaf.NotBefore, leaf.NotAfter
 }
 
-// Trusts reports whether a CA with that KeyHash is among those that this node trusts.
+// Trusts reports whether this node trusts a CA whose KeyHash is caKey.
 func (c *Certs) Trusts(caKey [32]byte) bool {
 	return slices.ContainsFunc(c.current.Load().cas, func(ca *x509.Certificate) bool { return KeyHash(ca) == caKey })
 }
@@ -81,9 +81,9 @@ func (c *Certs) Reload() error {
 	return explain(err)
 }
 
-// Watch reloads every interval until ctx ends, and calls changed after each change, even one that
-// Reload has loaded. It logs each reload, each new error, and once that a certificate has less than
-// a fifth of its lifetime left.
+// Watch reloads the files every interval until ctx ends. It calls changed after each change, even
+// if Reload has loaded it. It logs each reload, each new error and, once for each certificate, that
+// less than a fifth of its lifetime is left.
 func (c *Certs) Watch(ctx context.Context, interval time.Duration, changed func()) {
 	last := c.current.Load()
 	var warned *certSet
@@ -106,8 +106,8 @@ func (c *Certs) Watch(ctx context.Context, interval time.Duration, changed func(
 	})
 }
 
-// Verify checks a peer's chain against the CA in use for one usage. Use it for connections that are
-// open when the CA changes: a handshake verifies by itself.
+// Verify checks that a peer's chain is valid for one usage under the CAs that are now in use. Use
+// it for connections that are open when the CA changes: a handshake verifies the peer in any case.
 func (c *Certs) Verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) error {
 	_, err := c.current.Load().verify(chain, usage)
 	return err
@@ -115,7 +115,7 @@ func (c *Certs) Verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) error 
 
 // CAKeyHash returns the SHA-256 of the public key (SubjectPublicKeyInfo) of the CA under which this
 // node's certificate is valid. While a cluster moves to another CA, several CAs are trusted, and
-// this is the one that signed. Two certificates of one CA key have the same hash.
+// the hash is that of the signing CA. Two CA certificates with the same key have the same hash.
 func (c *Certs) CAKeyHash() ([32]byte, error) {
 	s := c.current.Load()
 	root, err := s.root()
@@ -147,11 +147,12 @@ func (s *certSet) root() (*x509.Certificate, error) {
 	return chains[0][len(chains[0])-1], nil
 }
 
-// ServerConfig returns the configuration of the cluster port. It requires a certificate that names
-// a node. Each handshake uses the newest set, so a listener need not restart after a renewal.
+// ServerConfig returns the TLS configuration of the cluster port. It requires a certificate that
+// names a node. Each handshake uses the newest set of files, so a listener need not restart after a
+// renewal.
 //
 // enroll, if not empty, is the protocol of nodes that have no certificate yet. Only a handshake
-// that offers nothing else gets it, and no other handshake does without a certificate.
+// that offers this protocol alone may use it. Every other handshake needs a certificate.
 func (c *Certs) ServerConfig(enroll string, protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
@@ -177,9 +178,9 @@ func (c *Certs) ServerConfig(enroll string, protocols ...string) *tls.Config {
 }
 
 // ClientConfig returns the configuration for dialing wantNode, or any node if it is empty.
-// instance, if not empty, is sent as the server name (RFC 6066, section 3) and names which of the
-// peer's instances is meant. The peer chooses one of the protocols (RFC 7301). The set is that of
-// the call, so make a configuration for each dial.
+// instance, if not empty, is sent as the server name (RFC 6066, section 3) and names the intended
+// instance of the peer. The peer chooses one of the protocols (RFC 7301). The configuration uses
+// the set that is current now, so make a configuration for each dial.
 func (c *Certs) ClientConfig(wantNode, instance string, protocols ...string) *tls.Config {
 	s := c.current.Load()
 	return &tls.Config{
@@ -189,7 +190,7 @@ func (c *Certs) ClientConfig(wantNode, instance string, protocols ...string) *tl
 		Certificates:           []tls.Certificate{s.pair},
 		SessionTicketsDisabled: true,
 		// This skips only the comparison of host names. A node's name is its URI SAN, whatever its
-		// address is. VerifyConnection checks chain, usage and name, and always runs.
+		// address is. VerifyConnection checks the chain, the usage and the name, and always runs.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			got, err := s.verify(cs.PeerCertificates, x509.ExtKeyUsageServerAuth)
@@ -200,15 +201,15 @@ func (c *Certs) ClientConfig(wantNode, instance string, protocols ...string) *tl
 				return fmt.Errorf("%w (got %s, want %s)", ErrWrongNode, got, wantNode)
 			}
 			if !slices.Contains(protocols, cs.NegotiatedProtocol) {
-				return fmt.Errorf("peer does not speak %s: is this a cluster port?", strings.Join(protocols, " or "))
+				return fmt.Errorf("peer does not support %s: is this a cluster port?", strings.Join(protocols, " or "))
 			}
 			return nil
 		},
 	}
 }
 
-// verify checks a chain for one usage and returns the node that it names. Go checks dates, usages
-// and the path to a root; a revocation list is not consulted.
+// verify checks a chain for one usage and returns the node that it names. crypto/x509 checks dates,
+// usages and the path to a root. No revocation list is consulted.
 func (s *certSet) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) (string, error) {
 	if len(chain) == 0 {
 		return "", errors.New("no certificate")
@@ -261,8 +262,8 @@ func (c *Certs) loadPool(content []byte) ([]*x509.Certificate, *x509.CertPool, e
 	return cas, pool, nil
 }
 
-// loadPair reads the certificate and its key, and checks what a peer would check. So a bad renewal
-// shows in the log of the node, and not first in the handshakes of others.
+// loadPair reads the certificate and its key, and verifies them as a peer would. So the node logs a
+// bad renewal before a handshake with a peer fails.
 func (c *Certs) loadPair(cas []*x509.Certificate, pool *x509.CertPool, certPEM, keyPEM []byte) (*certSet, error) {
 	chain, err := parseCertificates(c.certFile, certPEM)
 	if err != nil {
@@ -295,7 +296,7 @@ func (c *Certs) loadPair(cas []*x509.Certificate, pool *x509.CertPool, certPEM, 
 	set := &certSet{nodeID: nodeID, cas: cas, pool: pool, pair: pair}
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
 		if _, err := set.verify(chain, usage); err != nil {
-			return nil, fmt.Errorf("node certificate %s is not valid under the CA in %s as server and as client: %w",
+			return nil, fmt.Errorf("node certificate %s is not valid under the CA in %s for servers and clients: %w",
 				c.certFile, c.caFile, err)
 		}
 	}
@@ -326,7 +327,7 @@ func parseCertificates(file string, rest []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// explain adds the probable cause to an error of reading a file.
+// explain adds advice on the probable cause to an error of reading a file.
 func explain(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -94,11 +94,11 @@ func TestLoadCerts_InvalidFiles_NamesTheProblem(t *testing.T) {
 	}
 	_, err = pki.LoadCerts("/nowhere/ca.pem", "/nowhere/cert.pem", "/nowhere/key.pem", nil)
 	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "revoked cert") {
-		t.Errorf("missing file: got %v, want %v and how to make it", err, os.ErrNotExist)
+		t.Errorf("missing file: got %v, want %v and advice to create it", err, os.ErrNotExist)
 	}
 }
 
-func TestCerts_FailedReload_KeepsThePrevious(t *testing.T) {
+func TestCerts_FailedReload_KeepsPreviousSet(t *testing.T) {
 	ca := newCA(t)
 	cert, key := issueNode(t, ca, "node1", time.Hour)
 	caFile, certFile, keyFile := files(t, ca.CertPEM(), cert, key)
@@ -176,7 +176,7 @@ func TestCerts_Watch_ReloadsAndLogs(t *testing.T) {
 	log.wait(t, "cluster certificate expires soon")
 	write(t, certFile, []byte("half written"))
 	log.wait(t, "cannot reload certificates")
-	for range 2 { // once by the watcher; the second may be by Reload
+	for range 2 { // the watcher loads the first change; Reload may load the second
 		cert, key = issueNode(t, ca, "node1", 2*time.Hour)
 		write(t, certFile, cert)
 		write(t, keyFile, key)
@@ -192,7 +192,7 @@ func TestCerts_Watch_ReloadsAndLogs(t *testing.T) {
 	<-done
 }
 
-// While a cluster moves to another CA, a join token names the one that signed.
+// While a cluster moves to another CA, a join token names the CA that signed the certificate.
 func TestCAKeyHash_TwoCAs_NamesTheSigner(t *testing.T) {
 	old, next := newCA(t), newCA(t)
 	both := append(old.CertPEM(), next.CertPEM()...)

@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// ErrOtherCA is returned for a peer that is not a node of the pinned CA.
-var ErrOtherCA = errors.New("the member is not of the cluster that the join token names")
+// ErrOtherCA is returned for a peer without a node certificate of the pinned CA.
+var ErrOtherCA = errors.New("member does not belong to the cluster that the join token names")
 
-// LoadSigner reads the private key of a self-signed CA that certs trusts. It refuses a key of
-// another CA: no node would trust what it signs.
+// LoadSigner reads the private key of a self-signed CA that certs trusts. It rejects the key of
+// another CA: no node would trust the certificates that it signs.
 func LoadSigner(certs *Certs, keyFile string) (*CA, error) {
 	raw, err := os.ReadFile(keyFile)
 	if err != nil {
@@ -32,13 +32,13 @@ func LoadSigner(certs *Certs, keyFile string) (*CA, error) {
 	s := certs.current.Load()
 	cert := longest(s.cas, func(c *x509.Certificate) bool { return key.PublicKey.Equal(c.PublicKey) })
 	if cert == nil {
-		return nil, fmt.Errorf("CA key %s: belongs to no self-signed CA in %s that is valid now", keyFile, certs.caFile)
+		return nil, fmt.Errorf("CA key %s: %s has no valid self-signed CA with this key", keyFile, certs.caFile)
 	}
 	return assemble(cert.Raw, key)
 }
 
-// longest returns the self-signed CA for which match is true and which is valid now and longest, or
-// nil.
+// longest returns the self-signed CA that expires last, of those that are valid now and for which
+// match is true. It returns nil if no CA qualifies.
 func longest(certs []*x509.Certificate, match func(*x509.Certificate) bool) (best *x509.Certificate) {
 	now := time.Now()
 	for _, c := range certs {
@@ -50,7 +50,8 @@ func longest(certs []*x509.Certificate, match func(*x509.Certificate) bool) (bes
 	return best
 }
 
-// NewRequest makes a P-256 key for a node and a certificate request (RFC 2986, DER) that proves it.
+// NewRequest makes a P-256 key for a node and a certificate request (RFC 2986, DER) that proves
+// possession of the key.
 func NewRequest(nodeID string) (csr, keyPEM []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -63,7 +64,7 @@ func NewRequest(nodeID string) (csr, keyPEM []byte, err error) {
 	return csr, keyPEM, err
 }
 
-// RequestFor returns a certificate request of a node for a key that exists.
+// RequestFor returns a certificate request of a node for an existing key.
 func RequestFor(nodeID string, keyPEM []byte) ([]byte, error) {
 	key, err := parseECKey(keyPEM)
 	if err != nil {
@@ -80,8 +81,8 @@ type Request struct {
 	KeyHash [32]byte
 }
 
-// ParseRequest checks a certificate request. It uses the key alone: the names in a certificate come
-// from what the requester has proved otherwise.
+// ParseRequest checks a certificate request. It uses only the public key in the request. The
+// requester proves its name by other means.
 func ParseRequest(der []byte) (*Request, error) {
 	csr, err := x509.ParseCertificateRequest(der)
 	if err != nil {
@@ -97,8 +98,8 @@ func ParseRequest(der []byte) (*Request, error) {
 	return &Request{public: public, KeyHash: hashKey(csr.RawSubjectPublicKeyInfo)}, nil
 }
 
-// SignNode returns the DER of a certificate as IssueNode makes it, without hosts, for the key of a
-// request. It ends no later than the CA.
+// SignNode returns a certificate like those of IssueNode, in DER, without hosts, for the key of a
+// request. The certificate expires no later than the CA.
 func (ca *CA) SignNode(nodeID string, r *Request, notAfter time.Time) ([]byte, error) {
 	if err := CheckNodeID(nodeID); err != nil {
 		return nil, err
@@ -110,8 +111,8 @@ func (ca *CA) SignNode(nodeID string, r *Request, notAfter time.Time) ([]byte, e
 		x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth)
 }
 
-// enrollConfig is the configuration for a node that has no certificate. The chain ends with the
-// self-signed CAs, one of which matches the hash in the join token.
+// enrollConfig returns the TLS configuration for nodes that have no certificate yet. The presented
+// chain ends with the self-signed CAs, one of which must match the hash in the join token.
 func (s *certSet) enrollConfig(protocol string) *tls.Config {
 	pair := s.pair
 	pair.Certificate = append([][]byte(nil), pair.Certificate...)
@@ -126,7 +127,8 @@ func (s *certSet) enrollConfig(protocol string) *tls.Config {
 	}
 }
 
-// A Pin is what a node without a certificate trusts: the CA with the key of that hash.
+// A Pin is the trust anchor of a node without a certificate: the CA whose key has this hash. Use a
+// Pin for one connection only.
 type Pin struct {
 	Hash [32]byte
 	ca   *x509.Certificate
@@ -134,7 +136,7 @@ type Pin struct {
 
 // Config returns the configuration for dialing a member. The handshake fails with ErrOtherCA,
 // before anything else is sent, unless the member presents the pinned CA and a node's certificate
-// under it. CA then returns that CA.
+// under it. CAPEM then returns that CA.
 func (p *Pin) Config(protocol string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{protocol}, SessionTicketsDisabled: true,

@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	// ErrBadNodeID is returned for a node id that is not 1 to 64 of A-Z a-z 0-9 . _ -
+	// ErrBadNodeID is returned for a node id that is not 1 to 64 characters of A-Z a-z 0-9 . _ -
 	ErrBadNodeID = errors.New("not a node id")
 	// ErrNotNode is returned for a certificate that does not name exactly one node.
 	ErrNotNode = errors.New("certificate does not name a node")
@@ -22,7 +22,7 @@ var (
 // CheckNodeID is [revoked.CheckNodeID] with an error that wraps ErrBadNodeID.
 func CheckNodeID(id string) error {
 	if revoked.CheckNodeID(id) != nil {
-		return fmt.Errorf("%w (got %.80q, want 1 to 64 of A-Z a-z 0-9 . _ -)", ErrBadNodeID, id)
+		return fmt.Errorf("%w (got %.80q, want 1 to 64 characters of A-Z a-z 0-9 . _ -)", ErrBadNodeID, id)
 	}
 	return nil
 }
@@ -33,8 +33,8 @@ func nodeURI(nodeID string) *url.URL {
 }
 
 // NodeOf returns the node that a certificate names in its one URI SAN revoked://node/<id>. It
-// ignores URIs of other schemes. The error wraps ErrNotNode. A certificate with two names is
-// refused instead of choosing one: two parts of the program could choose differently.
+// ignores URIs of other schemes. The error wraps ErrNotNode. NodeOf rejects a certificate with two
+// names, because two parts of the program could choose different ones.
 func NodeOf(cert *x509.Certificate) (string, error) {
 	var found string
 	for _, u := range cert.URIs {

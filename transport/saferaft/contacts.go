@@ -7,20 +7,21 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// contacts holds when each server last answered a Raft message or sent one, and since when
-// messages to it fail. Methods may be called concurrently.
+// contacts records when each server last sent or answered a Raft message, and since when messages
+// to it have failed. Methods may be called concurrently.
 type contacts struct {
 	mu      sync.Mutex
 	servers map[raft.ServerID]Contact
 }
 
-// A Contact is the state of the Raft messages between this node and a server. Zero times: never.
+// A Contact records when Raft messages between this node and a server last arrived or failed. A
+// zero time means never.
 type Contact struct {
-	Heard   time.Time // the last message from it
-	Failing time.Time // the first message to it that failed since then
+	Heard   time.Time // when the last message or answer from the server arrived
+	Failing time.Time // when a message to the server first failed after Heard
 }
 
-// sent records the outcome of a message to a server, and returns it.
+// sent records whether a message to a server succeeded, and returns err.
 func (c *contacts) sent(id raft.ServerID, err error) error {
 	c.update(id, func(s *Contact) {
 		switch {
@@ -40,7 +41,8 @@ func (c *contacts) received(command any) {
 	}
 }
 
-// maxContacts bounds the servers that are remembered. Instances of removed nodes stay until then.
+// maxContacts limits the number of recorded servers. When it is reached, all records are dropped,
+// including those of removed nodes.
 const maxContacts = 256
 
 func (c *contacts) update(id raft.ServerID, change func(*Contact)) {
@@ -60,7 +62,8 @@ func (c *contacts) of(id raft.ServerID) Contact {
 	return c.servers[id]
 }
 
-// ContactOf returns when Raft messages between this node and the server last arrived or failed.
+// ContactOf returns when the last Raft message from the server arrived, and since when messages to
+// it have failed.
 func (s *Transport) ContactOf(server raft.ServerID) Contact { return s.contacts.of(server) }
 
 // timeoutCounts counts TimeoutNow messages by server.

@@ -6,36 +6,36 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// notices informs followers that an entry has committed. Without it a follower learns this from the
-// next entry, or after Raft's CommitTimeout.
+// notices informs followers that an entry has committed. Without notices, a follower learns of the
+// commit from the next entry, or after Raft's CommitTimeout.
 //
 // A notice is an AppendEntries request without entries, whose previous entry and commit index are
 // the committed entry. It is the message that Raft itself sends after CommitTimeout. The leader of
-// a term may send it at any time, and a follower checks it like every other. It checks the term,
-// then that its own log has this entry of this term.
+// a term may send it at any time, and a follower checks it like any other request. The follower
+// checks the term, then that its own log has an entry with this index and term.
 //
-// Only followers that are known to hold the entry get a notice. Others get it once their own append
-// has succeeded. A notice that fails is not repeated: Raft's own message follows.
+// Only followers that are known to have stored the entry get a notice. The others get one once they
+// have stored the entry. A notice that fails is not retried: Raft's own message follows.
 //
-// Invariant: a follower has at most one notice in flight. So a follower that does not answer holds
-// up one connection, and gets the newest commit index afterwards.
+// Invariant: a follower has at most one notice in flight. So a follower that does not answer
+// occupies only one connection. Once it answers, it gets the newest commit index.
 type notices struct {
 	send func(raft.ServerID, raft.ServerAddress, *raft.AppendEntriesRequest, *raft.AppendEntriesResponse) error
 
 	mu        sync.Mutex
-	term      uint64 // of the newest committed entry that was announced
-	index     uint64
+	term      uint64 // term of the newest committed entry that was announced
+	index     uint64 // index of that entry
 	followers map[raft.ServerID]*follower
 	stopped   bool
 	wg        sync.WaitGroup
 }
 
-// A follower has the state of a server that its answers prove, in the term of request.
+// A follower is the state of the log of a server as its answers prove it, in request.Term.
 type follower struct {
 	id       raft.ServerID
 	target   raft.ServerAddress
-	request  raft.AppendEntriesRequest // the newest successful one, without entries
-	held     uint64                    // the follower's log equals the leader's up to here
+	request  raft.AppendEntriesRequest // the newest successful request, without its entries
+	held     uint64                    // index up to which the follower's log equals the leader's
 	told     uint64                    // highest commit index that was sent
 	inFlight bool
 }
@@ -69,8 +69,8 @@ func (n *notices) appended(id raft.ServerID, target raft.ServerAddress, req *raf
 	n.start(f)
 }
 
-// announce sends notices of the entry at index, which this node appended as the leader of term and
-// which has committed.
+// announce sends notices about the entry at index, which this node appended as the leader of term
+// and which has committed.
 func (n *notices) announce(term, index uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -83,8 +83,8 @@ func (n *notices) announce(term, index uint64) {
 	}
 }
 
-// isDue reports whether f holds the announced entry and did not get its notice. The caller holds
-// mu.
+// isDue reports whether f has stored the announced entry and has not been sent a notice about it.
+// The caller holds mu.
 func (n *notices) isDue(f *follower) bool {
 	return !n.stopped && f.request.Term == n.term && f.held >= n.index && f.told < n.index
 }
@@ -111,12 +111,13 @@ func (n *notices) run(f *follower) {
 		req.PrevLogEntry, req.PrevLogTerm, req.LeaderCommitIndex = n.index, n.term, n.index
 		f.told = n.index
 		n.mu.Unlock()
-		// Raft learns the same from its own messages.
+		// The error does not matter, because Raft's own message follows.
 		_ = n.send(f.id, target, &req, &raft.AppendEntriesResponse{})
 	}
 }
 
-// stop ends the notices. Those in flight end with their connections; wait for them with wg.
+// stop prevents further notices. The notices in flight end with their connections; wait for them
+// with wg.
 func (n *notices) stop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -124,7 +125,7 @@ func (n *notices) stop() {
 }
 
 // proven returns the index up to which the log of a follower that accepts req equals the leader's.
-// It is the last entry of req, or the one before its first.
+// This is the index of the last entry in req, or of its previous entry if req has no entries.
 func proven(req *raft.AppendEntriesRequest) uint64 {
 	if n := len(req.Entries); n > 0 {
 		return req.Entries[n-1].Index

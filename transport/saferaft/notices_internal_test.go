@@ -54,8 +54,8 @@ func newNoticeBook() *noticeBook {
 	return b
 }
 
-// append records the answer of a server to Raft's own request: entries behind prev, and the
-// leader's commit index.
+// append records the answer of a server to Raft's own request. The request has that many entries
+// after index prev, and the leader's commit index.
 func (b *noticeBook) append(id raft.ServerID, term, prev, entries, commit uint64, success bool) {
 	req := &raft.AppendEntriesRequest{RPCHeader: raft.RPCHeader{ID: []byte("leader")}, Term: term, PrevLogEntry: prev,
 		LeaderCommitIndex: commit}
@@ -132,8 +132,8 @@ func TestNotices_Followers_GetOneAfterTheEntry(t *testing.T) {
 	}
 }
 
-// A follower that does not answer has one notice in flight. Then it gets the newest commit index.
-// It delays no other follower.
+// A follower that does not answer has one notice in flight. Once it answers, it gets the newest
+// commit index. It delays no other follower.
 func TestNotices_SilentFollower_HasOneInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newNoticeBook()
@@ -159,8 +159,8 @@ func TestNotices_SilentFollower_HasOneInFlight(t *testing.T) {
 	})
 }
 
-// Raft's own message follows a lost notice, so a notice is not repeated.
-func TestNotices_Failed_IsNotRepeated(t *testing.T) {
+// Raft's own message follows a lost notice, so a notice is not retried.
+func TestNotices_Failed_IsNotRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newNoticeBook()
 		b.fail = errors.New("lost")
@@ -176,8 +176,8 @@ func TestNotices_Failed_IsNotRepeated(t *testing.T) {
 	})
 }
 
-// A plainFollower is a Raft on the library's own transport, without a protection of this package. A
-// member of any version understands at least what it understands.
+// A plainFollower is a Raft node on the library's own transport, without the protections of this
+// package. A member of any version accepts at least the messages that a plainFollower accepts.
 type plainFollower struct {
 	raft    *raft.Raft
 	trans   *raft.InmemTransport
@@ -207,8 +207,8 @@ func startPlainFollower(t *testing.T) plainFollower {
 	return f
 }
 
-// The library checks a notice like every request. It applies the entry if its log has this entry of
-// this term, and else rejects the notice.
+// The library checks a notice like any other request. It applies the entry if its log has an entry
+// with this index and term, and otherwise rejects the notice.
 func TestNotices_LibraryAsFollower_ChecksAndApplies(t *testing.T) {
 	f := startPlainFollower(t)
 	_, leader := raft.NewInmemTransport("leader")
@@ -262,7 +262,7 @@ func TestNotices_LibraryAsFollower_ChecksAndApplies(t *testing.T) {
 			t.Fatalf("got entry %d not applied, want it applied", want)
 		}
 	}
-	// The follower is shown another entry at index 4 by the leader of term 3.
+	// The leader of term 3 sends the follower another entry at index 4.
 	req.Term, req.PrevLogEntry, req.PrevLogTerm = 3, 3, 2
 	req.Entries = []*raft.Log{{Index: 4, Term: 3, Type: raft.LogCommand}}
 	if err := leader.AppendEntries("follower", "follower", req, &resp); err != nil || !resp.Success {

@@ -8,19 +8,19 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// replicationErrors defers errors of replication during an outage of a peer.
+// replicationErrors defers the errors of replication calls during an outage of their peer.
 //
 // After each consecutive error Raft doubles its pause, from 10 ms to 10 s, and no event ends a
 // pause. A member that returns after half a minute would wait ten seconds for its next entry,
-// without a lease. So Raft receives one error for an outage: the call returns it after a heartbeat
-// has reached the peer again. Heartbeats have their own pause of at most half a heartbeat
+// without a lease. So Raft receives only one error per outage: the call returns it after a
+// heartbeat has reached the peer again. Heartbeats have their own pause of at most half a heartbeat
 // timeout.
 type replicationErrors struct {
 	replicates atomic.Pointer[func(raft.ServerID, uint64) bool] // see DeferReplicationErrors; may be nil
 
 	mu         sync.Mutex
 	heartbeats map[raft.ServerID]chan struct{} // closed by the next heartbeat that succeeds
-	calls      map[*replication]struct{}       // in progress or deferred
+	calls      map[*replication]struct{}       // calls in progress or deferred
 }
 
 // replication is one call that replicates entries or a snapshot.
@@ -67,7 +67,7 @@ func (e *replicationErrors) reached(id raft.ServerID) {
 	}
 }
 
-const replicatesInterval = 100 * time.Millisecond // between calls to replicates
+const replicatesInterval = 100 * time.Millisecond // time between calls to replicates
 
 // wait blocks until a heartbeat reaches the server, this node stops replicating to it, or done is
 // closed.

@@ -12,15 +12,16 @@ import (
 // Transport is Raft's own network transport with its unsafe parts replaced:
 //
 //   - It ignores SetHeartbeatHandler, so that heartbeats go through Raft's main loop like all
-//     messages (hashicorp/raft#695). The fast path adopts a term while a deposed leader's main loop
-//     still leads. The next write of one of its clients then gets that term.
-//   - It declines pipelining (hashicorp/raft#612): a follower whose disk stalls can block it
-//     forever.
+//     messages (hashicorp/raft#695). The fast path of a heartbeat handler adopts a newer term while
+//     the main loop of the deposed leader still leads. The next entry that this loop writes then
+//     gets the newer term.
+//   - It declines pipelining (hashicorp/raft#612): a follower whose disk stalls can block a
+//     pipeline forever.
 //   - It limits the commit index of a received message to what the message proves: see boundCommit.
 //   - It lets the node change received messages: see ReviewAppends.
-//   - It defers errors of replication: see DeferReplicationErrors.
-//   - It sends a note with each vote request, and passes requests of members whose promotion this
-//     node has not stored: see GuardVotes.
+//   - It defers the errors of replication calls: see DeferReplicationErrors.
+//   - It attaches a note to each vote request. It also passes on the vote requests of members whose
+//     promotion this node has not stored: see GuardVotes.
 //   - It notifies followers of a commit: see AnnounceCommit.
 //
 // It embeds the concrete type. Embedding the interface would hide RequestPreVote, which silently
@@ -43,15 +44,15 @@ type Transport struct {
 // A Stream is the stream layer below Raft's network transport, with the means to end it.
 type Stream interface {
 	raft.StreamLayer
-	// Done is closed once the layer accepts and dials no further connection.
+	// Done returns a channel that is closed once the layer neither accepts nor dials connections.
 	Done() <-chan struct{}
-	// CloseConns closes Raft's connections in both directions. Closing the layer alone leaves those
-	// that peers opened.
+	// CloseConns closes Raft's connections in both directions. Closing only the layer leaves the
+	// connections open that peers opened.
 	CloseConns()
 }
 
-// New returns a transport over stream. cfg must name the same stream, and one RPC in flight at
-// most. The transport passes on messages of peers as soon as New has returned; Close ends it.
+// New returns a transport over stream. cfg must use the same stream and allow at most one RPC in
+// flight. The transport passes on messages of peers as soon as New has returned, until Close.
 func New(cfg *raft.NetworkTransportConfig, stream Stream) *Transport {
 	s := &Transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(cfg), stream: stream,
@@ -231,17 +232,18 @@ func (s *Transport) ReviewAppends(review func(*raft.AppendEntriesRequest)) {
 
 // AnnounceCommit notifies the followers that the entry at index has committed, without waiting for
 // the next entry. This node must have appended the entry as the leader of term. A follower that
-// lacks it gets a notice once it holds it. AnnounceCommit does not block. Followers of any version
-// understand it: see transport/DESIGN.md.
+// lacks the entry gets a notice once it has stored it. AnnounceCommit does not block. Followers of
+// any version accept notices: see transport/DESIGN.md.
 func (s *Transport) AnnounceCommit(term, index uint64) { s.notices.announce(term, index) }
 
-// DeferReplicationErrors makes a failed call to replication return its error after the outage of
-// its peer, see replicationErrors. Until it is called, errors are returned immediately.
+// DeferReplicationErrors makes a failed replication call return its error only after the outage of
+// its peer, see replicationErrors. Until it is called, errors are returned immediately. replicates
+// reports whether this node still replicates to server in term; it may be called concurrently.
 func (s *Transport) DeferReplicationErrors(replicates func(server raft.ServerID, term uint64) bool) {
 	s.failures.replicates.Store(&replicates)
 }
 
-// Stalled reports whether a call to replication to the server has been in progress or deferred for
+// Stalled reports whether a replication call to the server has been in progress or deferred for
 // longer than d.
 func (s *Transport) Stalled(server raft.ServerID, d time.Duration) bool {
 	return s.failures.stalled(server, d)

@@ -259,8 +259,8 @@ func (b *tab) noScripts(off bool) {
 	}))
 }
 
-// shoot writes a picture of the whole page to the folder REVOKED_SCREENSHOTS, if that variable is
-// set.
+// shoot writes a picture of the whole page to the directory REVOKED_SCREENSHOTS, if that variable
+// is set.
 func (b *tab) shoot(name string) {
 	b.t.Helper()
 	dir := os.Getenv("REVOKED_SCREENSHOTS")

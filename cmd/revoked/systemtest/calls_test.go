@@ -113,7 +113,7 @@ func (c *cluster) mustRevoke(t testing.TB, m *member, token string) {
 	await(t, "the revocation", func() error { return c.revoke(m, "app", token).want(http.StatusOK) })
 }
 
-// wantActive fails the test unless every node answers want. It asks again until a node answers 200.
+// wantActive fails the test unless every node answers want. It retries until each node answers 200.
 func (c *cluster) wantActive(t testing.TB, token string, want bool, nodes ...*member) {
 	t.Helper()
 	for _, m := range nodes {

@@ -27,7 +27,7 @@ func recipe(t *testing.T, mark string) string {
 	return out.String()
 }
 
-// runRecipe runs commands in a folder, as a reader would paste them.
+// runRecipe runs commands in a directory, as a reader would paste them.
 func runRecipe(t *testing.T, dir string, env []string, commands string) {
 	t.Helper()
 	sh := startProcess(t, "", func(c *exec.Cmd) {
@@ -38,8 +38,8 @@ func runRecipe(t *testing.T, dir string, env []string, commands string) {
 	}
 }
 
-// checkRecipe lets the program check the files of a recipe. As node 1, it must accept them without
-// a warning. As node 2, it must refuse them.
+// checkRecipe runs the program's check on the files of a recipe. As node 1, it must accept them
+// without a warning. As node 2, it must refuse them.
 func checkRecipe(t *testing.T, dir string) {
 	t.Helper()
 	runRecipe(t, dir, nil, "revoked keygen --force -f gossip.key")

@@ -189,7 +189,7 @@ func TestConsole_Actions_TakeEffect(t *testing.T) {
 	b.open(m.API + "/ui/cutoffs")
 	b.fill("#subject", "alice")
 	b.submit("form[action$=dry-run]")
-	b.text("2 live grants match")
+	b.text("2 active grants match")
 	b.shoot("dry-run")
 	c.wantActive(t, "AT-secret-3", true, c.Nodes...)
 	b.fill("input[name=typed]", "2"+kb.Enter)

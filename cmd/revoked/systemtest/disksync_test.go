@@ -13,7 +13,7 @@ import (
 )
 
 // A node whose sync fails exits immediately with the cause and does not sync again. The others
-// continue. After a restart it reads its disk again and has everything.
+// continue. After a restart it reads its disk again and has all data.
 func TestSyncError_NodeExits(t *testing.T) {
 	needTracer(t)
 	c := startCluster(t, 3)
@@ -163,8 +163,8 @@ func allTraced(p *process) error {
 	return nil
 }
 
-// A file system becomes read-only after an error. The node exits, the others continue, and with a
-// writable disk the node has everything.
+// A file system becomes read-only after an error. The node exits and the others continue. After a
+// restart with a writable disk, the node has all data.
 func TestReadOnlyDisk_NodeExits(t *testing.T) {
 	needRoot(t, "the test's own file systems")
 	need(t, "mkfs.ext4")

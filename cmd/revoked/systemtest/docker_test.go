@@ -24,7 +24,7 @@ import (
 // repository is the root of the source tree, relative to these tests.
 const repository = "../../.."
 
-// composeFiles define a stack whose image gets a binary built outside.
+// composeFiles define a stack whose image contains a binary that is built outside Docker.
 var composeFiles = []string{"docker-compose.yml", "docker-compose.local.yml"}
 
 // A stack is the project of docker-compose.yml under a unique name. Its containers are the nodes of

@@ -63,7 +63,7 @@ func TestRollingRestart_BehindProxy_LosesNoRequest(t *testing.T) {
 	}
 }
 
-// A proxyLoad introspects one live token through a proxy.
+// A proxyLoad introspects one active token through a proxy.
 type proxyLoad struct {
 	t   *testing.T
 	url string

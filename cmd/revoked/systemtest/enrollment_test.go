@@ -156,7 +156,7 @@ func TestEnrollment_SignedNotStored_AsksAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(text), "fsync(") || !strings.Contains(string(text), "<"+m.Data+">") {
-		t.Errorf("got trace:\n%s\nwant a sync of %s, which has the entry of the folder", text, m.Data)
+		t.Errorf("got trace:\n%s\nwant a sync of %s, which contains the entry of the directory", text, m.Data)
 	}
 	await(t, "the use of the token", func() error {
 		a := c.send(c.Nodes[0], request{method: http.MethodGet, path: "/v1/cluster/join-tokens", as: "admin"})

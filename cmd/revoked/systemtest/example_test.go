@@ -106,7 +106,7 @@ func TestInstallPage_FiveNodes_PasteWorks(t *testing.T) {
 		t.Errorf("got namespaces %q after the last block, want %q", left, before)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
-		t.Errorf("got %v (error %v) in the folder after the last block, want nothing", entries, err)
+		t.Errorf("got %v (error %v) in the directory after the last block, want nothing", entries, err)
 	}
 	if left := processesIn(t, dir); len(left) > 0 {
 		t.Errorf("got processes %v after the last block, want none", left)
@@ -147,7 +147,7 @@ func namespaces(t *testing.T) string {
 	return out
 }
 
-// processesIn returns the ids of the processes whose working directory is a folder or below it.
+// processesIn returns the ids of the processes whose working directory is dir or below dir.
 func processesIn(t *testing.T, dir string) []string {
 	t.Helper()
 	links, err := filepath.Glob("/proc/[0-9]*/cwd")

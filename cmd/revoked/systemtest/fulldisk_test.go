@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// A node whose disk is full, as follower and as leader, exits with the cause. The others continue,
-// and with free space the node returns with everything.
+// A node whose disk is full, as follower and as leader, exits with the cause. The others continue.
+// Once there is free space, the node restarts with all data.
 func TestFullDisk_NodeExits(t *testing.T) {
 	needRoot(t, "the test's own file systems")
 	need(t, "mkfs.ext4")

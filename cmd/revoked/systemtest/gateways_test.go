@@ -41,7 +41,7 @@ type gateway struct {
 // revoked is revoked. The phase revokes doomed.
 type tokens struct{ live, revoked, doomed string }
 
-// Every program of deploy/examples that Debian has runs on one cluster. A gateway accepts a live
+// Every program of deploy/examples that Debian has runs on one cluster. A gateway accepts an active
 // token and refuses a token that was revoked at another node, even while a node is down or hangs.
 // It accepts no token while no node has a quorum, and accepts users again afterwards.
 func TestGateways_NodesFail_RefuseRevoked(t *testing.T) {
@@ -96,7 +96,7 @@ func TestGateways_NodesFail_RefuseRevoked(t *testing.T) {
 	t.Run("no quorum", func(t *testing.T) { c.withoutQuorum(t, gateways) })
 }
 
-// eachGateway registers tokens for each gateway, and calls together.
+// eachGateway registers tokens for each gateway, and runs f for all gateways at the same time.
 func (c *cluster) eachGateway(t *testing.T, gateways []*gateway, f func(*testing.T, *gateway, tokens)) {
 	t.Helper()
 	all := map[*gateway]tokens{}
@@ -184,7 +184,7 @@ func (c *cluster) withoutQuorum(t *testing.T, gateways []*gateway) {
 		var at time.Time
 		var once sync.Once
 		together(t, gateways, func(t *testing.T, g *gateway) {
-			g.await(t, live[g.name], letIn) // the user tries again until then
+			g.await(t, live[g.name], letIn) // the user retries until then
 			accepted := time.Now()
 			once.Do(func() { at = <-ready })
 			t.Logf("%s accepted a user %v after the first node was ready", g.name, accepted.Sub(at).Round(time.Millisecond))

@@ -117,7 +117,7 @@ func (c *cluster) join(t testing.TB, m, through *member) {
 	})
 }
 
-// admit lets a node join.
+// admit admits a node to the cluster.
 func (c *cluster) admit(t testing.TB, m, through *member) {
 	t.Helper()
 	await(t, "admission of "+m.ID, func() error { // the leader may change at any time

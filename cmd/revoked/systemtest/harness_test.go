@@ -426,7 +426,7 @@ func needRoot(t testing.TB, what string) {
 	t.Skipf("%s need root", what)
 }
 
-// number returns the value of an environment variable, or without if it is not set.
+// number returns the value of an environment variable, or the default without if it is not set.
 func number(t testing.TB, name string, without int) int {
 	t.Helper()
 	v := os.Getenv(name)

@@ -30,10 +30,10 @@ const goodAddress, floodAddress, clientAddress, nodeAddress = "127.0.0.2", "127.
 // nodeMemory is the limit for the attacked node, in bytes.
 const nodeMemory = 512 << 20
 
-// Attackers repeat every attack that once stopped a node or locked other clients out, against one
-// node of three. The kernel kills the node at 512 MiB. The node survives, the others stay ready,
-// and a client at another address is served at every node. REVOKED_HOSTILE multiplies the attacks
-// (default 1).
+// Attackers repeat every attack that once stopped a node or locked out other clients. They attack
+// one node of three. The kernel kills the node at 512 MiB. The node survives, the others stay
+// ready, and a client at another address is served at every node. REVOKED_HOSTILE multiplies the
+// attacks (default 1).
 func TestHostileClients_LimitedNode_StaysUp(t *testing.T) {
 	needRoot(t, "memory limits")
 	c := newCluster(t, 3)
@@ -272,7 +272,7 @@ func (a *attack) halfRequests(t *testing.T) {
 	}
 }
 
-// randomTokens asks about tokens that do not exist. Beyond the budget, the answer is 429.
+// randomTokens introspects tokens that do not exist. Beyond the budget, the answer is 429.
 func (a *attack) randomTokens(t *testing.T) {
 	got := map[string]int{}
 	for range 20 * a.scale {

@@ -127,7 +127,7 @@ func TestRemovedCertificate_EmptyDirectory_IsRefused(t *testing.T) {
 
 // A member is stopped with SIGSTOP, and a second directory runs with its certificate. At no time do
 // both vote. The first exits when it continues, because the second has replaced it.
-func TestSecondDirectory_MemberStopped_OneVote(t *testing.T) {
+func TestSecondDirectory_MemberStopped_CastsOneVote(t *testing.T) {
 	c := startCluster(t, 3)
 	m := c.without(c.leader(t))[0]
 	others := c.without(m)

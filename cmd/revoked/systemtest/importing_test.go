@@ -10,7 +10,7 @@ import (
 
 // An issuer imports pairs through every node as fast as the nodes accept them. During the import,
 // revocations are final everywhere, no node loses its lease or its readiness, and every node
-// answers for live tokens itself.
+// introspects active tokens without the leader.
 func TestImport_DuringRevocations_KeepsLeases(t *testing.T) {
 	c := startCluster(t, 3)
 	issued := time.Now().Unix() - 60

@@ -63,7 +63,7 @@ func (o object) named(kind, name string) bool {
 // build runs the program that builds kustomizations, which decodes their objects strictly.
 func build(t *testing.T, dir string) ([]object, error) {
 	t.Helper()
-	program, err := exec.LookPath("revoked") // TestMain removes its folder
+	program, err := exec.LookPath("revoked") // TestMain removes its directory
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func (p pod) setting(name string) string {
 }
 
 // podOf expands the variables as Kubernetes does, and creates the files of the volumes below a
-// folder.
+// directory.
 func podOf(t *testing.T, nodes object, ordinal int) pod {
 	t.Helper()
 	dir, name := t.TempDir(), fmt.Sprintf("revoked-%d", ordinal)

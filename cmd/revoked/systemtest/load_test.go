@@ -221,7 +221,7 @@ func (l *load) pick(r *mrand.Rand) *pair {
 	return l.pairs[len(l.pairs)-1-r.IntN(n)]
 }
 
-// A registrationResult is the answer to a registration or to a line.
+// A registrationResult is the response to a registration or to a line.
 type registrationResult struct {
 	State string `json:"state"`
 	Error string `json:"error"`

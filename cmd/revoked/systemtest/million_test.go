@@ -53,7 +53,7 @@ func (e export) write(t testing.TB, name string, from, to int) {
 }
 
 // All three nodes concurrently register a million pairs from files. The test revokes a sample one
-// by one through every node and the rest by a cutoff per subject. Every node answers inactive for
+// by one through every node and the rest by a cut-off per subject. Every node answers inactive for
 // all of them, even after kill -9 of all nodes.
 func TestMillionPairs_StayRevoked(t *testing.T) {
 	e := export{name: "imported", pairs: number(t, "REVOKED_PAIRS", 1_000_000), issued: time.Now().Unix() - 60}
@@ -261,8 +261,8 @@ func (e export) check(t testing.TB, c *cluster, what string, pairs []int, want b
 	}
 }
 
-// cutOff revokes all subjects but the last few. It returns pairs that were live before: some of
-// revoked subjects and some of spared ones.
+// cutOff revokes the tokens of all subjects but the last few. It returns pairs that were active
+// before: some of revoked subjects and some of spared ones.
 func (e export) cutOff(t testing.TB, c *cluster, stride int) (cut, kept []int) {
 	t.Helper()
 	subjects := (e.pairs + perSubject - 1) / perSubject
@@ -280,7 +280,7 @@ func (e export) cutOff(t testing.TB, c *cluster, stride int) (cut, kept []int) {
 			a = c.send(m, request{method: http.MethodPost, path: "/v1/revocations", as: "admin", json: selector})
 		}
 		if err := a.want(http.StatusOK); err != nil {
-			t.Errorf("cutoff of subject %d: %v", s, err)
+			t.Errorf("cut-off of subject %d: %v", s, err)
 		}
 	})
 	t.Logf("cut off %d subjects of %d pairs each in %v", len(all), perSubject, time.Since(start).Round(time.Millisecond))

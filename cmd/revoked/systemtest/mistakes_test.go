@@ -175,7 +175,7 @@ func TestCluster_Mistakes_ChangeNothing(t *testing.T) {
 		c.mustRevoke(t, m, "revoked-without-gossip")
 		await(t, "a line about the key", func() error {
 			if text := tail(m.Log, 1000) + tail(three[0].Log, 1000); !strings.Contains(text,
-				"a node with another gossip key is talking to this one") {
+				"a node with another gossip key sends messages to this node") {
 				return fmt.Errorf("got %s", text)
 			}
 			return nil

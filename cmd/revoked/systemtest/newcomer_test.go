@@ -16,7 +16,7 @@ import (
 )
 
 // A newcomer clones, builds, runs dev, pastes the printed lines and presses Ctrl-C.
-func TestNewcomer_FirstStepsWork(t *testing.T) {
+func TestNewcomer_FirstSteps_Work(t *testing.T) {
 	need(t, "git")
 	need(t, "curl")
 	repository, err := filepath.Abs("../../..")

@@ -19,7 +19,7 @@ import (
 	yaml "go.yaml.in/yaml/v3"
 )
 
-// promtool runs promtool with a file, in the folder of the file.
+// promtool runs promtool on a file, in the directory of the file.
 func promtool(t *testing.T, file string, args ...string) {
 	t.Helper()
 	cmd := exec.Command("promtool", append(args, filepath.Base(file))...)

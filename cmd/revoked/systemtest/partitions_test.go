@@ -124,8 +124,7 @@ func TestNetworkPartitions_MajorityContinues(t *testing.T) {
 	w.runPartitions(t, partitions())
 }
 
-// The promise above is also kept when one protocol of the cluster port fails, and over slow or
-// lossy links.
+// The same holds if one protocol of the cluster port fails, and over slow or lossy links.
 func TestLinkPartitions_MajorityContinues(t *testing.T) {
 	t.Parallel() // see doc.go
 	w := newNetwork(t, 3)

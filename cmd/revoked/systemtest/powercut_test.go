@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// The test cuts the power of nodes at random instants under load: of one node, of two while the
-// third is down, and of all three. Every acknowledged change survives, even if only the nodes that
+// The test cuts the power of nodes at random instants under load. It cuts one node, two while the
+// third is down, and all three. Every acknowledged change survives, even if only the nodes that
 // lost power have it. The disks lose unsynced data. REVOKED_CUTS is the number of cuts.
 func TestPowerCuts_LoseNothing(t *testing.T) {
 	needRoot(t, "the test's own file systems")

@@ -20,7 +20,7 @@ func recoverDisk(t testing.TB, m *member, args ...string) (code int, out, messag
 }
 
 // The test follows "Quorum lost" in docs/operate.md: two of three disks are gone. The third becomes
-// a new cluster, which two new nodes join. A disk of the old cluster cannot join it.
+// a new cluster, which two new nodes join. A node with a disk of the old cluster cannot join it.
 func TestQuorumLost_Recovered_PromiseHolds(t *testing.T) {
 	c := startCluster(t, 3)
 	first := c.leader(t)
@@ -124,7 +124,7 @@ func TestQuorumLost_Recovered_PromiseHolds(t *testing.T) {
 
 // The command is killed at many moments. The directory then holds either the old member or the new
 // one, complete.
-func TestRecover_Killed_OldOrNew(t *testing.T) {
+func TestRecover_Killed_LeavesOldOrNewState(t *testing.T) {
 	c := startCluster(t, 3)
 	m := c.leader(t)
 	c.mustRegister(t, m, "g", "alice", "at", "rt")
@@ -132,7 +132,7 @@ func TestRecover_Killed_OldOrNew(t *testing.T) {
 	for _, m := range c.Nodes {
 		m.proc.Kill()
 	}
-	// A recovery of so few tokens takes some 50 ms. After the last round it runs to its end.
+	// A recovery of so few tokens takes about 50 ms. The last round does not kill it.
 	outcomes := map[string]int{}
 	for delay, done := time.Duration(0), false; !done; delay += 4 * time.Millisecond {
 		p := startProcess(t, "", nil, "revoked", "recover", "--data-dir", m.Data, "--dry-run=false")

@@ -12,7 +12,7 @@ import (
 	"revoked/internal/durable"
 )
 
-// A rotation is a cluster whose nodes each have their own CA file, and the folder in which an
+// A rotation is a cluster whose nodes each have their own CA file, and the directory in which an
 // operator runs `revoked cert rotate-ca`.
 type rotation struct {
 	c   *cluster
@@ -123,7 +123,7 @@ func TestRotateCA_UnderLoad_NodesStayConnected(t *testing.T) {
 	r.isComplete(t)
 }
 
-// isComplete checks that the folder has the next CA in place of the old one, with a key for its
+// isComplete checks that the directory has the next CA in place of the old one, with a key for its
 // owner only. The next run begins another rotation.
 func (r *rotation) isComplete(t *testing.T) {
 	t.Helper()

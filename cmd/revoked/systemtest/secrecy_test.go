@@ -210,7 +210,7 @@ func basic(cl devcluster.Credential) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(cl.ClientID+":"+cl.ClientSecret))
 }
 
-// sendWrong sends tokens to wrong places. The answers must not repeat them.
+// sendWrong sends tokens to wrong places. The responses must not contain them.
 func (k *canaries) sendWrong(t *testing.T, c *cluster, m *member) {
 	t.Helper()
 	form := func(pairs ...string) url.Values {

@@ -50,7 +50,7 @@ func earlierProgram(t *testing.T) string {
 // A cluster is upgraded node by node from version 0.3 under load. Each combination of versions
 // keeps the promise, whichever version leads. Members of version 0.3 call over HTTP/2, and are
 // called over it.
-func TestRollingUpgrade_FromEarlierVersion(t *testing.T) {
+func TestRollingUpgrade_EarlierVersion_LosesNothing(t *testing.T) {
 	program := earlierProgram(t)
 	if program == "" {
 		return
@@ -124,7 +124,7 @@ func (c *cluster) checkIssuersWork(t *testing.T, port int) {
 	tool("", "issuer", "delete", "demo")
 }
 
-// checkRolesWork lets a client of each role of version 0.4 make a call at every node.
+// checkRolesWork makes a call at every node as a client of each role of version 0.4.
 func (c *cluster) checkRolesWork(t *testing.T) {
 	t.Helper()
 	for role, path := range map[string]string{

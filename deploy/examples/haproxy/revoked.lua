@@ -1,6 +1,6 @@
--- Introspects the bearer token of a request (RFC 7662) and leaves the answer to gateway.cfg:
+-- Introspects the bearer token of a request (RFC 7662) and passes the response to gateway.cfg:
 -- txn.revoked_status: 200 with the JSON in txn.revoked_body; 401 without a token; anything else: not checked.
--- HAProxy 2.6 has no JSON in Lua, so gateway.cfg reads the answer with json_query.
+-- HAProxy 2.6 has no JSON in Lua, so gateway.cfg reads the response with json_query.
 
 local endpoint = "http://127.0.0.1:8480/oauth2/introspect"
 local credentials = "Basic " .. (os.getenv("REVOKED_GATEWAY") or error("REVOKED_GATEWAY is not set"))

@@ -1,5 +1,5 @@
 // Decides a subrequest of auth_request: 204 for an active token with the scopes of $revoked_scope, 401, 403,
-// or 500 if the token could not be checked. It keeps nothing between two requests.
+// or 500 if the token could not be checked. It keeps no state between requests.
 
 async function check(r) {
     const header = r.headersIn.Authorization || '';

@@ -1,6 +1,6 @@
 -- Logs users in by their OAuth token (SASL OAUTHBEARER, RFC 7628), which it introspects (RFC 7662) at the nodes of
--- revoked. For Prosody 0.12. A node that is down, hangs or answers 503 makes it ask the next one. If no node
--- answers, the login fails with temporary-auth-failure. It keeps nothing between two logins.
+-- revoked. For Prosody 0.12. If a node is down, hangs or returns 503, the module tries the next one. If no node
+-- responds, the login fails with temporary-auth-failure. The module keeps no state between logins.
 
 local async = require "util.async";
 local base64 = require "util.encodings".base64;
@@ -23,7 +23,7 @@ local tls = assert(create_context("revoked", "client",
 	{ mode = "client", verify = "peer", cafile = module:get_option_string("revoked_cafile") }));
 local client = http.new({ sslctx = tls });
 
--- Asks one node. Returns the answer of RFC 7662, or nil if the node has not decided.
+-- Introspects a token at one node. Returns the response of RFC 7662, or nil if the node gives none.
 local function ask(node, token)
 	local decided = promise.new(function (resolve)
 		timer.add_task(timeout, function () resolve(nil); end);
@@ -44,7 +44,7 @@ end
 
 local next_node = 0;
 
--- Returns the answer of the first node that decides, nil if none does. Logins begin at the nodes in turn.
+-- Returns the response of the first node that gives one, or nil. Each login begins at another node, in turn.
 local function introspect(token)
 	next_node = next_node % #nodes + 1;
 	for i = 0, #nodes - 1 do
@@ -55,7 +55,7 @@ local function introspect(token)
 	end
 end
 
--- Takes the initial response of RFC 7628 section 3.1: "n,a=user@host,", then key=value fields between \1.
+-- Parses the initial response of RFC 7628 section 3.1: "n,a=user@host,", then key=value fields between \1.
 local function oauthbearer(self, message)
 	local header, fields = (message or ""):match("^(n,[^\1]*,)(\1.*\1\1)$");
 	local token = fields and fields:match("\1auth=[Bb][Ee][Aa][Rr][Ee][Rr] +([%w%-._~+/]+=*)\1");

@@ -1,6 +1,6 @@
--- Prosody asks revoked about the token of every login. Copy mod_auth_revoked.lua to a folder of plugin_paths, and
--- this file to /etc/prosody/conf.d, at mode 0640: it contains a client secret.
--- A system test runs this file with other names, ports and folders.
+-- Prosody introspects the token of every login at revoked. Copy mod_auth_revoked.lua to a directory of plugin_paths,
+-- and this file to /etc/prosody/conf.d, at mode 0640: it contains a client secret.
+-- A system test runs this file with other names, ports and directories.
 
 plugin_paths = { "/etc/prosody/modules" }
 c2s_require_encryption = true -- a login carries a bearer token

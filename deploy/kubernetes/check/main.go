@@ -1,6 +1,5 @@
 // Command check builds kustomizations and prints their objects as YAML. It fails if an object has
-// an unknown kind, a member that its kind does not have, or the same member twice. It does not call
-// a cluster.
+// an unknown kind, an unknown field or a duplicate field. It does not call a cluster.
 //
 //	go run . ../three ../five
 //
@@ -28,7 +27,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "check: no kustomization (want one folder or more)")
+		fmt.Fprintln(os.Stderr, "check: no kustomization (want one or more directories)")
 		os.Exit(2)
 	}
 	for _, dir := range os.Args[1:] {

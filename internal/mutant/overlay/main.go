@@ -1,5 +1,5 @@
-// Command overlay writes the overlay of one mutant into a new temporary folder and prints its path.
-// Run any test of the tree against it:
+// Command overlay writes the overlay of one mutant into a new temporary directory and prints its
+// path. Run any test of the tree against it:
 //
 //	go test -overlay "$(go run ./internal/mutant/overlay timer-flag)" ./node
 //

@@ -91,8 +91,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// ready reads the segments that have arrived. Without bytes it returns how long to wait, or 0 to
-// wait for a change. The caller holds the network's lock.
+// ready copies the bytes of the segments that have arrived into b. If there are none, it returns
+// how long to wait, or 0 to wait for a value in wake. The caller holds the network's lock.
 func (p *pipe) ready(b []byte, closed bool) (n int, wait time.Duration, err error) {
 	now := time.Now()
 	if closed {
@@ -178,7 +178,7 @@ func (c *conn) Close() error {
 	return nil
 }
 
-// SetReadDeadline implements net.Conn. A Read that waits already sees the new deadline.
+// SetReadDeadline implements net.Conn. A Read that is already waiting uses the new deadline.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.net.mu.Lock()
 	defer c.net.mu.Unlock()

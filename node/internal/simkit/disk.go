@@ -13,8 +13,8 @@ import (
 )
 
 // A Disk holds the log, the votes, the state and the snapshots of one instance of a node. A crash
-// copies the synced bytes and a random part of the rest. The next process gets the copy; later
-// writes of the old one are lost.
+// copies the synced bytes and a random part of the rest. The next process gets the copy. Later
+// writes of the old process are lost.
 //
 // A Disk belongs to one process at a time. The log and the votes lose no write, as with bbolt. The
 // state loses its unsynced writes, as Pebble without a WAL.
@@ -46,10 +46,10 @@ func (d *Disk) Mkdir(path string) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// Crash returns the disk of the next process and closes gate. The old process's goroutines run on
-// for an instant, so the order matters. A snapshot is newer than its content, and applied entries
-// are in the log. The snapshots and the log stop changing first, and the write in progress is
-// decided last.
+// Crash returns the disk of the next process and closes gate. The old process's goroutines continue
+// for an instant, so the order matters. The copy must not have a snapshot without the state that
+// belongs to it, or a state without its log entries. So Crash copies the snapshots first, then the
+// state, and the log last. Deletions from the log fail from the start.
 func (d *Disk) Crash(g *Gate, rng *rand.Rand) *Disk {
 	d.log.seal()
 	next := &Disk{snaps: d.snaps.sealedCopy()}
@@ -60,8 +60,8 @@ func (d *Disk) Crash(g *Gate, rng *rand.Rand) *Disk {
 	return next
 }
 
-// Image returns a copy of a disk that no process uses. The simulation puts it back later, as an
-// operator who restores a disk would.
+// Image returns a copy of a disk that no process uses. The simulation uses the copy later, like an
+// operator who restores an old disk.
 func (d *Disk) Image() *Disk {
 	return &Disk{log: d.log.copy(), snaps: d.snaps.copy(), State: d.State.CrashClone(vfs.CrashCloneCfg{})}
 }
@@ -98,8 +98,9 @@ func (d *Disk) HasConfiguration(first uint64) bool {
 	return false
 }
 
-// Hooks returns hooks that replace a node's stores with d. The gate is in front of the node's own
-// layers: below them it would sleep while a layer holds a lock. One Disk serves one node.
+// Hooks returns hooks that replace a node's stores with d. g wraps the outermost log and stable
+// stores. If it wrapped d directly, it would sleep while one of the node's store layers holds a
+// lock. One Disk serves one node.
 func (d *Disk) Hooks(g *Gate) raftstore.Hooks {
 	return raftstore.Hooks{Log: d.log, Stable: d.log, Snapshots: d.snaps,
 		Front: func(log raft.LogStore, stable raft.StableStore) (raft.LogStore, raft.StableStore) {

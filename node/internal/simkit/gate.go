@@ -17,9 +17,9 @@ type Gate struct {
 	Stored  func(*raft.Log) // called for each entry written to the log
 
 	mu      sync.Mutex
-	shut    chan struct{} // nil: open
+	shut    chan struct{} // closed when the gate opens; nil: the gate is open
 	dead    bool
-	pending func() error // the write in progress
+	pending func() error // write in progress
 }
 
 // Close blocks writes until open is called. It has no effect on a closed or dead gate, so faults
@@ -58,7 +58,8 @@ func (g *Gate) crash() {
 	}
 }
 
-// crashed reports whether the process has crashed. Its goroutines may run on for an instant.
+// crashed reports whether the process has crashed. The goroutines of a crashed process may continue
+// for an instant.
 func (g *Gate) crashed() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -99,7 +100,7 @@ type gatedLog struct {
 	raft.LogStore
 	g *Gate
 
-	// lost are the entries that Raft stored after its process crashed. Raft reads them again and
+	// lost contains the entries that Raft stored after its process crashed. Raft reads them again and
 	// panics if they are missing.
 	mu   sync.Mutex
 	lost map[uint64]*raft.Log

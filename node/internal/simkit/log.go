@@ -18,20 +18,20 @@ type memLog struct {
 	entries     map[uint64]*raft.Log
 	first, last uint64
 	kv          map[string][]byte
-	sealed      bool // set: deletions fail
+	sealed      bool // whether deletions fail
 }
 
 // newMemLog returns an empty store.
 func newMemLog() *memLog { return &memLog{entries: map[uint64]*raft.Log{}, kv: map[string][]byte{}} }
 
-// copy returns the durable entries. Later writes of either store do not reach the other.
+// copy returns a store with the same content. Later writes to either store do not change the other.
 func (l *memLog) copy() *memLog {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return &memLog{entries: maps.Clone(l.entries), first: l.first, last: l.last, kv: maps.Clone(l.kv)}
 }
 
-// FirstIndex implements raft.LogStore. It is 0 for an empty log, as the library requires.
+// FirstIndex implements raft.LogStore. It is 0 for an empty log, as hashicorp/raft requires.
 func (l *memLog) FirstIndex() (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,7 +60,7 @@ func (l *memLog) GetLog(index uint64, out *raft.Log) error {
 // StoreLog implements raft.LogStore.
 func (l *memLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
 
-// StoreLogs implements raft.LogStore. An entry replaces the one with its index.
+// StoreLogs implements raft.LogStore. An entry replaces the stored entry with the same index.
 func (l *memLog) StoreLogs(entries []*raft.Log) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -74,8 +74,8 @@ func (l *memLog) StoreLogs(entries []*raft.Log) error {
 	return nil
 }
 
-// seal makes deletions fail. The copy for the next process is made a moment later, and must not
-// lack what the old process deletes until then.
+// seal makes deletions fail. The copy for the next process is made a moment later, and must contain
+// everything that the old process would delete until then.
 func (l *memLog) seal() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -111,8 +111,8 @@ func (l *memLog) Set(key, value []byte) error {
 	return nil
 }
 
-// Get implements raft.StableStore. The error for an absent key is that of the product's store: Raft
-// and the node distinguish it from a failure.
+// Get implements raft.StableStore. The error for a missing key is that of raft-boltdb, because Raft
+// and the node distinguish it from other errors.
 func (l *memLog) Get(key []byte) ([]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -20,7 +20,7 @@ type Network struct {
 	links   map[linkKey]*link
 	conns   map[*conn]struct{}
 	changed chan struct{} // closed when a link or host changes
-	Delay   time.Duration // minimum, one way
+	Delay   time.Duration // minimum delay of one direction
 	jitter  time.Duration
 }
 
@@ -30,7 +30,7 @@ type linkKey struct{ from, to int }
 
 // A link is one direction between two hosts.
 type link struct {
-	cuts int // number of faults that cut it
+	cuts int // number of faults that cut the link
 	slow time.Duration
 }
 
@@ -113,8 +113,8 @@ func (n *Network) transit(l *link) time.Duration {
 	return d
 }
 
-// Dial connects to address. It waits while a link between the hosts is cut. A dead host dials no
-// other host, and an address without a host refuses immediately.
+// Dial connects to address. It waits while a link between the hosts is cut. It fails immediately on
+// a dead host, and for an address without a host.
 func (h *Host) Dial(ctx context.Context, _, address string) (net.Conn, error) {
 	n := h.net
 	for {
@@ -147,8 +147,8 @@ func (h *Host) Dial(ctx context.Context, _, address string) (net.Conn, error) {
 	}
 }
 
-// connect makes the two ends of a connection. It refuses if nothing listens, or the queue of the
-// listener is full, as a kernel would.
+// connect makes the two ends of a connection. As a kernel would, it refuses the connection if to
+// does not listen, or the queue of its listener is full.
 func (h *Host) connect(to *Host) (net.Conn, error) {
 	n := h.net
 	n.mu.Lock()
@@ -185,8 +185,8 @@ func (n *Network) breakConn(c *conn, err error) {
 	delete(n.conns, c)
 }
 
-// Cut holds back one direction until heal is called. Connections across it break after
-// silenceTimeout, which is the TCP user timeout of the product's transport.
+// Cut holds back all segments from one host to another until heal is called. Connections across it
+// break after silenceTimeout, which is the TCP user timeout of the product's transport.
 func (n *Network) Cut(from, to int) (heal func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -215,7 +215,7 @@ func (n *Network) Cut(from, to int) (heal func()) {
 	}
 }
 
-// silenceTimeout is Config.Silence of the product's transport.
+// silenceTimeout has the value of Config.Silence of the product's transport.
 const silenceTimeout = 4 * time.Second
 
 // silence breaks the connections across a cut link. The caller holds the lock.
@@ -271,7 +271,7 @@ func (n *Network) Freeze(h *Host) (thaw func()) {
 
 // Kill kills the process or the machine of a host. When a process dies, the kernel still sends
 // buffered data and closes connections. When the machine dies, nothing is sent, and the peers
-// notice by the timeout.
+// notice the death only after silenceTimeout.
 func (n *Network) Kill(h *Host, machine bool) {
 	n.mu.Lock()
 	h.dead, h.frozen = true, false

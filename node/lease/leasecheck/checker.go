@@ -10,8 +10,8 @@ const (
 	guard     = 50 * time.Millisecond
 )
 
-// reservedFor returns how long a leader must reserve a lease of that length. The bound covers a
-// leader whose clock runs fast and a member whose clock runs slow.
+// reservedFor returns how long a leader must reserve a lease of the given length. The result
+// suffices for a leader whose clock runs fast and a member whose clock runs slow.
 func reservedFor(length time.Duration) time.Duration {
 	return time.Duration(float64(length)*(1+rateBound)/(1-rateBound)) + guard
 }
@@ -30,7 +30,7 @@ const (
 	ruleNonce      = "a reply has the nonce of its request"
 	ruleBoot       = "a reply has the boot id"
 	ruleOwnTerm    = "an acknowledgement belongs to the table's own term"
-	lateAfter      = 500 * time.Millisecond // a longer wait is counted
+	lateAfter      = 500 * time.Millisecond // longer waits are counted
 	waitersInARace = 4
 )
 
@@ -40,7 +40,7 @@ type Checker struct {
 	Fail  func(rule, format string, args ...any)
 	Count func(race string)
 	Time  func() time.Time              // true time
-	Entry func(index, term uint64) bool // some log has held such an entry
+	Entry func(index, term uint64) bool // whether a log has ever contained this entry
 
 	Lives     map[*Life]bool // the processes that run
 	MaxOpened uint64         // highest term opened
@@ -82,7 +82,7 @@ type key struct {
 
 func keyOf(e Event) key { return key{e.Server, e.Boot, e.Nonce} }
 
-// A reserved is the time of a reservation, for the order of reservation, barrier and grant.
+// A reserved records when a lease was reserved. The barrier and the grant must come later.
 type reserved struct {
 	at    time.Time
 	acks  int
@@ -137,7 +137,7 @@ func (c *Checker) Take(l *Life, e Event) {
 	}
 }
 
-// drop ends a lease, and with it every reply to an earlier request.
+// drop ends the lease of l, and makes the replies to all earlier requests invalid.
 func (c *Checker) drop(l *Life) {
 	l.end, l.dropped, l.ended = 0, l.nonce, c.Time()
 }
@@ -159,17 +159,18 @@ func (c *Checker) Forget() {
 	}
 }
 
-// opened checks that a term has one leader, and that its log has every index that an earlier term
-// has acknowledged (I3, I6).
+// opened checks that a term has one leader, and that this leader's log has every index that an
+// earlier term has acknowledged (I3, I6).
 func (c *Checker) opened(l *Life, e Event) {
 	if t := c.terms[e.Term]; t != nil {
 		c.Fail("I6", "term %d is opened by %s and by %s", e.Term, t.life.Server, l.Server)
 	}
 	if l.Applied() < e.Index {
-		c.Fail(ruleOpen, "%s opens term %d at %d, its first command is at %d", l.Server, e.Term, l.Applied(), e.Index)
+		c.Fail(ruleOpen, "%s opens term %d at index %d, before the first command at %d", l.Server, e.Term, l.Applied(),
+			e.Index)
 	}
 	if l.adopted < e.Term {
-		c.Fail(ruleOpen, "%s opens term %d before it adopts its term", l.Server, e.Term)
+		c.Fail(ruleOpen, "%s opens term %d before it adopts that term", l.Server, e.Term)
 	}
 	if !c.Entry(e.Index, e.Term) {
 		c.Fail(ruleOpen, "%s opens term %d on index %d, which is not an entry of that term", l.Server, e.Term, e.Index)
@@ -193,8 +194,8 @@ func (c *Checker) opened(l *Life, e Event) {
 	c.MaxOpened = max(c.MaxOpened, e.Term)
 }
 
-// reported records the applied index of a member. For another process of the same server it starts
-// from 0: its copy may be older.
+// reported records the applied index of a member. A new process of the same server starts from
+// index 0, because its copy may be older.
 func (c *Checker) reported(e Event) {
 	t := c.terms[e.Term]
 	if t == nil {
@@ -220,17 +221,18 @@ func (c *Checker) reserved(l *Life, e Event) {
 		return
 	}
 	applied := e.Applied
-	if t.boots[e.Server] == e.Boot { // its newest report counts
+	if t.boots[e.Server] == e.Boot { // the newest report of this incarnation counts
 		applied = max(applied, t.applied[e.Server])
 	}
 	if applied < t.first {
-		c.Fail(ruleFirst, "%s admits %s at %d in term %d, which begins at %d", l.Server, e.Server, applied, t.term, t.first)
+		c.Fail(ruleFirst, "%s admits %s at index %d in term %d, which begins at %d", l.Server, e.Server, applied, t.term,
+			t.first)
 	}
 	if applied < t.acked {
-		c.Fail(ruleAcked, "%s admits %s at %d in term %d, which has acknowledged %d", l.Server, e.Server, applied,
+		c.Fail(ruleAcked, "%s admits %s at index %d in term %d, which has acknowledged %d", l.Server, e.Server, applied,
 			t.term, t.acked)
 	}
-	if _, again := t.reservations[keyOf(e)]; !again { // a repeated request may be granted on the barrier of the first
+	if _, again := t.reservations[keyOf(e)]; !again { // a repeated request may be granted by the barrier of the first one
 		t.reservations[keyOf(e)] = reserved{at: c.Time(), acks: t.acks, after: l.Last()}
 	}
 	t.until[e.Server] = c.Time().Add(reservedFor(e.Length))
@@ -240,8 +242,8 @@ func (c *Checker) reserved(l *Life, e Event) {
 	}
 }
 
-// granted checks that a grant has a reservation, and an entry of the term that was appended after
-// it.
+// granted checks that a lease was reserved before it is granted, and that the leader appended an
+// entry of the term in between.
 func (c *Checker) granted(l *Life, e Event) {
 	t := c.terms[e.Term]
 	if t == nil {
@@ -252,7 +254,7 @@ func (c *Checker) granted(l *Life, e Event) {
 	case !ok:
 		c.Fail(ruleReserve, "%s grants %s nonce %d in term %d without a reservation", l.Server, e.Server, e.Nonce, t.term)
 	case l.Applied() <= r.after: // the leader appends the barrier's entry after it reserved
-		c.Fail(ruleBarrier, "%s grants %s at index %d, the reservation came after %d", l.Server, e.Server,
+		c.Fail(ruleBarrier, "%s grants %s at index %d, but the reservation came after index %d", l.Server, e.Server,
 			l.Applied(), r.after)
 	case !c.Entry(r.after+1, e.Term):
 		c.Fail(ruleBarrier, "%s grants %s in term %d, index %d is not an entry of that term", l.Server, e.Server,
@@ -264,7 +266,8 @@ func (c *Checker) granted(l *Life, e Event) {
 	t.granted[keyOf(e)] = true
 }
 
-// requested records a request under its nonce, which must be new. It keeps the newest 64.
+// requested records a request under its nonce, which must be new. Only the newest 64 requests are
+// kept.
 func (c *Checker) requested(l *Life, e Event) {
 	if l.requests == nil {
 		l.requests = map[uint64]request{}
@@ -277,8 +280,8 @@ func (c *Checker) requested(l *Life, e Event) {
 	delete(l.requests, l.nonce-64)
 }
 
-// taken checks a reply that a member has accepted: it answers the newest request of this process,
-// and its term granted it. A reply that is rejected breaks no rule.
+// taken checks a reply that a member has accepted. It must answer the newest request of this
+// process, and its term must have granted it. A rejected reply breaks no rule.
 func (c *Checker) taken(l *Life, e Event) {
 	q, ok := l.requests[e.Nonce]
 	if !e.Accepted {
@@ -293,9 +296,9 @@ func (c *Checker) taken(l *Life, e Event) {
 	t := c.terms[e.Term]
 	switch {
 	case e.Term < l.adopted:
-		c.Fail("I6", "%s accepts a lease of term %d and has adopted %d", l.Server, e.Term, l.adopted)
+		c.Fail("I6", "%s accepts a lease of term %d after it adopted term %d", l.Server, e.Term, l.adopted)
 	case !ok || e.Nonce != l.nonce || e.Nonce <= l.dropped:
-		c.Fail(ruleNonce, "%s accepts a reply to nonce %d, its newest is %d, dropped %d", l.Server, e.Nonce,
+		c.Fail(ruleNonce, "%s accepts a reply to nonce %d (newest nonce %d, dropped %d)", l.Server, e.Nonce,
 			l.nonce, l.dropped)
 	case e.Boot != l.Boot:
 		c.Fail(ruleBoot, "%s accepts a reply to another incarnation", l.Server)
@@ -338,8 +341,9 @@ func (c *Checker) acknowledged(l *Life, e Event) {
 	c.Final(e.Index)
 }
 
-// countOverlap counts an acknowledgement that a wait from the beginning of the term would delay: a
-// member has not adopted the term, which is younger than the length of its older lease.
+// countOverlap counts an acknowledgement that would come later if the wait for old leases began
+// with the term. In that case, a member has not adopted the term, and the term is younger than the
+// length of the member's older lease.
 func (c *Checker) countOverlap(t *termState) {
 	for x := range c.Lives {
 		if x.term != 0 && x.term < t.term && x.adopted < t.term && c.Time().Sub(t.opened) < x.length {
@@ -364,8 +368,8 @@ func (c *Checker) countLate(l *Life, t *termState, index uint64) {
 	}
 }
 
-// Final checks I5 for the index of a success before its caller receives it. No process may still
-// answer from a copy that lacks the index, whatever its leader believes.
+// Final checks I5 for an index just before a caller learns that it was acknowledged. No process may
+// still answer from a copy that lacks the index, regardless of the leader's table.
 func (c *Checker) Final(index uint64) {
 	c.Acked = max(c.Acked, index)
 	for l := range c.Lives {

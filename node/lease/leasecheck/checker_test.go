@@ -9,8 +9,8 @@ import (
 	"revoked/node/lease/leasecheck"
 )
 
-// A leader that was frozen opens its term late. The term need not hold what a later term has
-// already acknowledged. It must hold what an earlier term has acknowledged.
+// A leader that was frozen opens its term late. Its log need not contain an index that a later term
+// has already acknowledged. It must contain every index that an earlier term has acknowledged.
 func TestChecker_TermOpensLate_NeedsEarlierIndexes(t *testing.T) {
 	for name, tt := range map[string]struct {
 		terms []uint64 // in the order of opening; the first one acknowledges index 15

@@ -8,7 +8,7 @@ type Event struct {
 	Kind Kind
 	Node string // the node that takes the step
 	Term uint64
-	// Index is the term's first command (Opened) or the index to be acknowledged (Waits,
+	// Index is the index of the term's first command (Opened), or the index to be acknowledged (Waits,
 	// Acknowledged, Canceled).
 	Index uint64
 
@@ -18,7 +18,7 @@ type Event struct {
 	Adopted      uint64
 	Dropped      uint64
 	Length       time.Duration
-	Accepted     bool // Taken: the reply was not rejected
+	Accepted     bool // for Taken: whether the member accepted the reply
 }
 
 // A Kind is the kind of an event. A checker handles every kind, and a node emits events in the

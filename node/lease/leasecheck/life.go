@@ -2,11 +2,11 @@ package leasecheck
 
 import "time"
 
-// A Life is one process of a node. Its clock counts nanoseconds.
+// A Life is one incarnation of a node. Its clocks count nanoseconds.
 type Life struct {
 	Server, Boot  string
 	Clock         func() int64   // boot clock
-	Wall          func() int64   // offset of the wall clock
+	Wall          func() int64   // offset of the wall clock from the boot clock
 	Rate          func() float64 // rate of the boot clock
 	Applied, Last func() uint64  // applied index, last index of the log
 
@@ -17,7 +17,7 @@ type Life struct {
 	term     uint64
 	end      int64 // end of the lease on this incarnation's clock; 0: none
 	length   time.Duration
-	endsWall int64 // offset of the wall clock when its request was recorded
+	endsWall int64 // offset of the wall clock when the lease's request was recorded
 	ended    time.Time
 }
 

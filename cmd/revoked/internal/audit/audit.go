@@ -28,7 +28,7 @@ func Command() *cobra.Command {
 		Use:   "audit",
 		Short: "Show who changed what",
 		Long: "Show the audit log: one line for each accepted change, and for each refused call by an administrator\n" +
-			"or operator. With --follow, wait for further ones until you stop the command. If a node fails,\n" +
+			"or operator. With --follow, wait for further entries until you stop the command. If a node fails,\n" +
 			"continue at another node of REVOKED_ADDR. Needs the role auditor or admin. With -o json,\n" +
 			"print each entry as a line of JSON.",
 		Example: "  revoked audit --since 24h\n" +
@@ -42,9 +42,9 @@ func Command() *cobra.Command {
 	flags.StringVar(&q.Since, "since", "",
 		"only entries from this time on: RFC 3339, Unix seconds, or how long ago, such as 24h")
 	flags.StringVar(&q.Until, "until", "", "only entries up to this time, in the same forms")
-	flags.StringVar(&q.Kind, "kind", "", "only entries of a kind, such as client.update")
-	flags.StringVar(&q.Actor, "actor", "", "only entries of a client")
-	flags.StringVar(&q.Object, "object", "", "only entries about an id, or about the digest of a token")
+	flags.StringVar(&q.Kind, "kind", "", "only entries of this kind, such as client.update")
+	flags.StringVar(&q.Actor, "actor", "", "only entries whose actor is this client")
+	flags.StringVar(&q.Object, "object", "", "only entries whose object has this id, or is the token with this digest")
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		q.Since, q.Until = momentOf(q.Since, time.Now()), momentOf(q.Until, time.Now())
 		return checkKind(q.Kind)
@@ -67,7 +67,7 @@ func Command() *cobra.Command {
 			return conn.Advise(c.Audit(cmd.Context(), q, show))
 		}
 		err = c.FollowAudit(cmd.Context(), q, show)
-		if errors.Is(err, context.Canceled) { // the user has stopped it
+		if errors.Is(err, context.Canceled) { // the user has stopped the command
 			return nil
 		}
 		return conn.Advise(err)
@@ -75,7 +75,7 @@ func Command() *cobra.Command {
 	return cmd
 }
 
-// checkKind returns a usage error unless kind is empty or a kind of entries.
+// checkKind returns a usage error unless kind is empty or the name of a kind of audit entry.
 func checkKind(kind string) error {
 	if kind == "" || revoked.IsAuditKind(revoked.AuditKind(kind)) {
 		return nil

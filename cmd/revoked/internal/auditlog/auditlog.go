@@ -29,16 +29,16 @@ type Source interface {
 	Audit(ctx context.Context, after uint64, limit int) (list []revoked.AuditEntry, upTo uint64, err error)
 	// WaitAudit blocks until there may be an entry with an index above after.
 	WaitAudit(ctx context.Context, after uint64) error
-	// AuditBefore returns an index up to which every entry is older than at. For 0, that is the last
-	// index that was dropped.
+	// AuditBefore returns an index up to which every entry is older than at. If at is 0, it returns
+	// the index of the last entry that was dropped.
 	AuditBefore(at revoked.Time) (uint64, error)
-	// Era returns the era of the indexes.
+	// Era returns the era of the cluster, to which the indexes belong: see [revoked.EraOf].
 	Era() string
 }
 
 const (
-	pageSize   = 256         // entries in one read
-	retryPause = time.Second // after an error
+	pageSize   = 256         // maximum number of entries in one read
+	retryPause = time.Second // pause after an error
 )
 
 // A Log writes the audit log to one destination. Run and Local may run at the same time.
@@ -48,7 +48,7 @@ type Log struct {
 	source  Source
 	log     *slog.Logger
 	metrics *Metrics
-	failed  bool // the last attempt failed
+	failed  bool // the last attempt to write failed
 }
 
 // Metrics are the metrics of a log.
@@ -57,7 +57,7 @@ type Metrics struct {
 	errors  prometheus.Counter
 }
 
-// NewMetrics registers the metrics, which are 0 without a log.
+// NewMetrics registers the metrics. They stay 0 if the node writes no audit log.
 func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		failing: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -95,15 +95,16 @@ func New(path string, stderr io.Writer, s Source, log *slog.Logger, m *Metrics) 
 // block.
 func (l *Log) Reopen() { l.out.reopen() }
 
-// Run writes the entries that the node applies until ctx ends. A file continues after its last
-// line. Otherwise the log begins after the index start. After an error, Run tries again.
+// Run writes the entries that the node applies until ctx ends. If the output is a file with
+// entries, Run continues after the last one. Otherwise it begins after the index start. After an
+// error, Run tries again.
 func (l *Log) Run(ctx context.Context, start uint64) {
 	defer func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.out.close()
 	}()
-	for l.source.Era() == revoked.EraOf("") { // not in a cluster yet
+	for l.source.Era() == revoked.EraOf("") { // while the node is not in a cluster
 		if l.source.WaitAudit(ctx, start) != nil {
 			return
 		}
@@ -121,7 +122,7 @@ func (l *Log) Run(ctx context.Context, start uint64) {
 	}
 }
 
-// resume returns the index after which the log resumes.
+// resume returns the index after which Run begins.
 func (l *Log) resume(start uint64) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -146,7 +147,7 @@ func (l *Log) step(ctx context.Context, after *uint64) error {
 		}
 		return err
 	case err != nil:
-		return fmt.Errorf("read audit: %w", err)
+		return fmt.Errorf("read audit entries: %w", err)
 	case len(list) > 0:
 		if err := l.write(list); err != nil {
 			return err
@@ -189,13 +190,14 @@ func (l *Log) Local(e revoked.AuditEntry) {
 	}
 }
 
-// report counts a failure. It logs the first failure, and the first success after it.
+// report records the result of an attempt to write. It counts each failure, and logs the first
+// failure and the first success after it.
 func (l *Log) report(err error) {
 	if err != nil {
 		l.metrics.errors.Inc()
 		l.metrics.failing.Set(1)
 		if !l.failed {
-			l.log.Error("cannot write audit_log; the entries stay in the state", "error", err)
+			l.log.Error("cannot write audit_log; the entries are kept in the cluster state", "error", err)
 		}
 	} else if l.failed {
 		l.metrics.failing.Set(0)

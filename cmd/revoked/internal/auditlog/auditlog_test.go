@@ -97,7 +97,7 @@ func metrics(t *testing.T) *auditlog.Metrics {
 func write(t *testing.T, path string, h *history, start uint64, during func(*auditlog.Log)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		h.more = make(chan struct{}) // belongs to this bubble
+		h.more = make(chan struct{}) // created in this synctest bubble
 		l, err := auditlog.New(path, io.Discard, h, slog.New(slog.DiscardHandler), metrics(t))
 		if err != nil {
 			t.Fatal(err)
@@ -212,7 +212,8 @@ func TestLog_Rotated_WritesToNewFile(t *testing.T) {
 	}
 }
 
-// The folder is missing for a while, and the entries of that time are dropped from the audit log.
+// The log directory is missing for a while. Of the entries of that time, the log later writes those
+// that the source still has.
 func TestLog_WriteFails_RetriesWithoutLoss(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "logs")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -255,7 +256,7 @@ func TestNew_FileCannotBeOpened_IsAnError(t *testing.T) {
 
 // A node that is not in a cluster writes the calls that it refused. Once the node is in a cluster,
 // the log continues after the last entry of the cluster. The last line need not be such an entry.
-func TestLocal_NoCluster_LineWithoutID(t *testing.T) {
+func TestLocal_NoCluster_WritesLineWithoutID(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	h := newHistory("a")
 	h.add(7)

@@ -15,12 +15,12 @@ import (
 // An output is the destination of the lines. Only Run calls its methods, except reopen.
 type output interface {
 	write(lines []byte) error
-	last() revoked.Position // of the last line; zero: none
+	last() revoked.Position // position of the last entry; zero if there is none
 	reopen()
 	close()
 }
 
-// A stream is an output that cannot be read back.
+// A stream is an output that cannot be read, such as standard error.
 type stream struct{ to io.Writer }
 
 func (s *stream) write(lines []byte) error {
@@ -38,7 +38,7 @@ const maxLine = 64 << 10
 // A file is an output that continues after its last line.
 type file struct {
 	path    string
-	f       *os.File // nil after an error
+	f       *os.File // nil after an error, until the next open
 	rotated atomic.Bool
 }
 
@@ -63,8 +63,8 @@ func (f *file) open() error {
 	return nil
 }
 
-// tail returns the end of the file, which has at least the last line. It is empty for a device or a
-// pipe.
+// tail returns the end of the file, with at least the whole last line. For a device or a pipe, it
+// returns nil.
 func (f *file) tail() []byte {
 	info, err := f.f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
@@ -121,7 +121,7 @@ func (f *file) reopen() { f.rotated.Store(true) }
 
 func (f *file) close() {
 	if f.f != nil {
-		_ = f.f.Close() // it was written without a buffer
+		_ = f.f.Close() // every write has reached the system already
 	}
 	f.f = nil
 }

@@ -29,14 +29,14 @@ type Config struct {
 	NodeID   string
 	Schedule schedule.Schedule
 	Dir      string // must exist
-	Keep     int    // how many backups are kept, at least 1
+	Keep     int    // number of backups to keep, at least 1
 
 	// Free returns the free bytes of the file system of Dir, or 0 if they are unknown. It is nil
 	// unless the data of the node is on the same file system. In that case, a backup leaves free space
 	// for the node.
 	Free func() int64
 
-	Bucket    *BucketConfig     // nil: none
+	Bucket    *BucketConfig     // nil: no copies in a bucket
 	Transport http.RoundTripper // carries requests to the bucket; nil: the network
 
 	Log     *slog.Logger
@@ -48,7 +48,7 @@ type Config struct {
 type Backups struct {
 	cfg    Config
 	dir    *folder
-	bucket *bucket // nil: none
+	bucket *bucket // nil: no copies in a bucket
 	tasks  []*task
 }
 
@@ -69,8 +69,8 @@ func New(cfg Config) (*Backups, error) {
 }
 
 const (
-	joinPause  = time.Second // between two checks whether the node is in a cluster
-	leasePause = time.Minute // before the first backup, longest wait for the node's lease
+	joinPause  = time.Second // pause between two checks whether the node is in a cluster
+	leasePause = time.Minute // longest wait for the node's lease before the first backup
 )
 
 // Run makes backups until ctx ends. It waits until the node is in a cluster.

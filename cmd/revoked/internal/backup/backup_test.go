@@ -25,7 +25,7 @@ import (
 	"revoked/fsm/snapshot"
 )
 
-// golden is a snapshot of the state machine's tests.
+// golden returns a snapshot from the tests of package fsm, and its header.
 func golden(t *testing.T) ([]byte, snapshot.Header) {
 	t.Helper()
 	data, err := os.ReadFile("../../../../fsm/testdata/snapshot-1")
@@ -44,7 +44,7 @@ type node struct {
 	cluster string
 	joined  time.Time
 	write   func(ctx context.Context, w io.Writer) error
-	calls   []time.Duration // since begin
+	calls   []time.Duration // times of the calls of Snapshot, since begin
 	begin   time.Time
 }
 
@@ -75,7 +75,7 @@ type bench struct {
 	cfg    backup.Config
 	reg    *prometheus.Registry
 	log    bytes.Buffer
-	status []revoked.BackupStatus // at the end of run
+	status []revoked.BackupStatus // status at the end of the newest run
 }
 
 func newBench(t *testing.T) *bench {
@@ -118,7 +118,7 @@ func (b *bench) run(t *testing.T, d time.Duration) {
 	<-done
 }
 
-// metric returns the value of a metric of the directory, or -1 if there is no series.
+// metric returns the value of a metric for the target "dir", or -1 if there is no series.
 func (b *bench) metric(t *testing.T, name string) float64 { return b.metricOf(t, name, "dir") }
 
 func (b *bench) metricOf(t *testing.T, name, target string) float64 {
@@ -178,7 +178,7 @@ func TestRun_ManyBackups_KeepsNewestAndForeignFiles(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(b.dir, folder), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		put(t, b.dir, ".revoked-backup-node1-123.tmp") // of a killed process
+		put(t, b.dir, ".revoked-backup-node1-123.tmp") // left by a killed process
 		b.run(t, 5*time.Hour+time.Minute)
 		want := append(foreign, folder)
 		for _, h := range []time.Duration{3, 4, 5} {
@@ -309,7 +309,7 @@ func TestRun_SharedDiskNearlyFull_LeavesRoom(t *testing.T) {
 // After a restart, the schedule continues from the newest backup on the disk.
 func TestRun_Restarted_ContinuesSchedule(t *testing.T) {
 	for name, tt := range map[string]struct {
-		newest time.Duration // before the start
+		newest time.Duration // age of the newest backup at the start
 		want   []time.Duration
 	}{
 		"half an hour ago":        {30 * time.Minute, []time.Duration{30 * time.Minute, 90 * time.Minute}},
@@ -362,7 +362,7 @@ func TestRun_StoppedDuringBackup_LeavesNoFile(t *testing.T) {
 	})
 }
 
-func TestRun_FolderGone_FailsUntilItReturns(t *testing.T) {
+func TestRun_DirectoryMissing_FailsUntilItExists(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		if err := os.Remove(b.dir); err != nil {

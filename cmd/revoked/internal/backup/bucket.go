@@ -28,12 +28,12 @@ type BucketConfig struct {
 	PathStyle      bool   // the name of the bucket is in the path, not in the host name
 	CAFile         string // empty: the CAs of the system
 
-	// Both are read again for each request. Both are empty for requests without a signature.
+	// Each request reads both files again. Both names are empty if requests have no signature.
 	AccessKeyFile, SecretKeyFile string
 }
 
 const (
-	onePart  = 64 << 20 // bytes; a longer backup is uploaded in parts
+	onePart  = 64 << 20 // bytes; a larger backup becomes a multipart upload
 	partSize = 16 << 20 // bytes of a part, which the library holds in memory
 	maxParts = 9000     // the service allows 10,000
 
@@ -44,8 +44,8 @@ const (
 	stallTime = 2 * time.Minute // longest time without progress of an upload, or for any other request
 	maxKey    = 4 << 10         // limit of a file with a key, in bytes
 
-	// staleUpload is the age of an upload, of any node, after which it is treated as unfinished and
-	// abandoned.
+	// staleUpload is the age after which a multipart upload is treated as unfinished, whichever
+	// node began it.
 	staleUpload = 24 * time.Hour
 )
 
@@ -58,8 +58,8 @@ type bucket struct {
 	now    func() time.Time
 }
 
-// newBucket reads the CA, and does no other I/O. If transport is nil, it uses the transport of
-// minio with the CA.
+// newBucket reads the file of the CA and does no other I/O. If transport is nil, it uses the
+// transport of the minio library with that CA.
 func newBucket(cfg BucketConfig, transport http.RoundTripper, now func() time.Time) (*bucket, error) {
 	endpoint, err := ParseEndpoint(cfg.Endpoint)
 	if err != nil {
@@ -125,7 +125,7 @@ func CheckPrefix(prefix string) error {
 // a request may fail, and the task retries it.
 type keyFiles struct{ access, secret string }
 
-// IsExpired makes each request read the files.
+// IsExpired always returns true, so that each request reads the files.
 func (k *keyFiles) IsExpired() bool { return true }
 
 func (k *keyFiles) Retrieve() (credentials.Value, error) { return k.RetrieveWithCredContext(nil) }
@@ -155,8 +155,8 @@ func ReadKey(name string) (string, error) {
 	return key, nil
 }
 
-// put uploads a file. The object appears only when it is complete and the service has received the
-// bytes that were read: each request has their MD5.
+// put uploads a file. The object appears only when it is complete. Each request has the MD5 of its
+// bytes, so the service refuses bytes that were damaged on the way.
 func (b *bucket) put(ctx context.Context, name string, file *os.File, size int64) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -205,7 +205,7 @@ func (b *bucket) remove(ctx context.Context, name string) error {
 	return b.problem(ctx, "remove", b.core.Client.RemoveObject(ctx, b.name, b.prefix+name, minio.RemoveObjectOptions{}))
 }
 
-// sweep aborts uploads in parts that earlier processes did not finish. These are the uploads of
+// sweep aborts multipart uploads that earlier processes did not finish. These are the uploads of
 // backups for which mine returns true, and old uploads of any node.
 func (b *bucket) sweep(ctx context.Context, mine func(name string) bool) error {
 	ctx, cancel := b.limit(ctx)

@@ -147,7 +147,7 @@ func TestUpload_OneServerError_IsRetried(t *testing.T) {
 	})
 }
 
-func TestUpload_KeysReplaced_AreRead(t *testing.T) {
+func TestUpload_KeysReplaced_UsesNewKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, fake := newS3Bench(t)
 		fake.keys = map[string]string{"access-2": "secret-2"}
@@ -295,9 +295,9 @@ func largeFile(t *testing.T) (*os.File, []byte) {
 	return f, data
 }
 
-// A backup of more than 64 MiB is uploaded in parts. A part is sent again if its connection breaks
-// or the service answers 500.
-func TestPut_LargeBackup_InParts(t *testing.T) {
+// A backup of more than 64 MiB becomes a multipart upload. A part is sent again if its connection
+// breaks or the service answers 500.
+func TestPut_LargeBackup_UsesMultipartUpload(t *testing.T) {
 	file, data := largeFile(t)
 	b, fake := newS3Bench(t)
 	parts := 0

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A File is a backup at its target.
+// A File is a complete backup in the directory or in the bucket.
 type File struct {
 	Name    string // revoked-TIME-CLUSTER-INDEX.snap
 	At      time.Time

@@ -27,11 +27,11 @@ const reserve = 256 << 20
 type folder struct {
 	dir, node string
 	keep      int
-	free      func() int64 // nil: the data of the node is elsewhere
+	free      func() int64 // nil: the node's data is on another file system
 	log       *slog.Logger
 }
 
-// temporary returns the prefix and the suffix of this node's half-written files.
+// temporary returns the prefix and the suffix of the names of this node's half-written files.
 func (f *folder) temporary() (prefix, suffix string) {
 	return ".revoked-backup-" + f.node + "-", ".tmp"
 }
@@ -113,13 +113,14 @@ func (f *folder) checkFree() error {
 func (f *folder) sweep() {
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
-		return // save reports this error
+		return // save fails with the same error
 	}
 	prefix, suffix := f.temporary()
 	for _, e := range entries {
 		random, ok := strings.CutPrefix(e.Name(), prefix)
 		random, whole := strings.CutSuffix(random, suffix)
-		// The rest is a number. Anything else belongs to a node with a longer name.
+		// random is a number in a file of this node. Other text belongs to a node with a longer
+		// name.
 		if ok && whole && random != "" && strings.Trim(random, "0123456789") == "" {
 			f.remove(e.Name(), "cannot remove incomplete backup")
 		}

@@ -13,9 +13,9 @@ const (
 	maxRest = 5 * time.Second
 )
 
-// A pacer rests for as long as it worked, so that a backup takes about half of a disk and of a
-// processor. Before each rest it syncs what was written. A single sync at the end could delay the
-// log on the same disk for seconds.
+// A pacer rests for as long as it worked, so that a backup uses a disk and a processor for about
+// half of the time. Before each rest it syncs what was written. A single sync at the end could
+// delay the log on the same disk for seconds.
 type pacer struct {
 	ctx   context.Context
 	sync  func() error // may be nil

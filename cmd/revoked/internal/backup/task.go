@@ -20,10 +20,10 @@ type task struct {
 	b      *Backups
 	target string
 	save   func(ctx context.Context, cluster string) (File, error)
-	find   func(ctx context.Context, cluster string) (File, error) // the newest backup; zero: none
+	find   func(ctx context.Context, cluster string) (File, error) // returns the newest backup, or a zero File
 
 	source *task         // the task whose backups this one copies; nil: this one makes its own by the schedule
-	saved  chan struct{} // receives after a backup; nil: no task copies them
+	saved  chan struct{} // receives a value after each backup; nil: no task copies the backups
 
 	mu   sync.Mutex
 	last File // the newest successful backup; zero: none
@@ -91,8 +91,8 @@ func (t *task) done(f File) {
 	}
 }
 
-// nextDue returns when the next backup is due. If the clock was set back and the last backup is in
-// the future, it is treated as made now.
+// nextDue returns when the next backup is due. If the last backup is in the future, because the
+// clock was set back, nextDue treats it as made now.
 func (t *task) nextDue() time.Time {
 	last, now := t.newest().At, t.b.cfg.Now()
 	switch {

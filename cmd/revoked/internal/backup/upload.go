@@ -16,7 +16,7 @@ func (b *Backups) upload(ctx context.Context, cluster string) (File, error) {
 		return newest, err
 	}
 	defer file.Close()
-	header, err := readBack(ctx, file) // the disk may have damaged the file since
+	header, err := readBack(ctx, file) // the disk may have damaged the file since it was saved
 	if err != nil {
 		return newest, err
 	}

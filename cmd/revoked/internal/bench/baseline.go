@@ -30,7 +30,7 @@ type baselineReady struct {
 func ServeBaseline(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	var bodies map[string]string
 	if err := json.NewDecoder(stdin).Decode(&bodies); err != nil {
-		return fmt.Errorf("read baseline answer: %w", err)
+		return fmt.Errorf("read response bodies from stdin: %w", err)
 	}
 	cert, ca, err := baselineCertificate()
 	if err != nil {
@@ -53,7 +53,7 @@ func ServeBaseline(ctx context.Context, stdin io.Reader, stdout io.Writer) error
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
-		_, _ = io.Copy(io.Discard, stdin) // until the parent closes it or exits
+		_, _ = io.Copy(io.Discard, stdin) // until the parent closes stdin or exits
 		_ = srv.Close()
 	})
 	if err = srv.ServeTLS(ln, "", ""); errors.Is(err, http.ErrServerClosed) {

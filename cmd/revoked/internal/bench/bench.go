@@ -1,12 +1,12 @@
 // Package bench measures a cluster on this machine against a bare TLS server.
 //
-// Introspections and revocations alternate with the same load on a net/http server. It gets the
-// same request bytes from the same client over the same protocol and returns the same body. So the
-// ratio shows the cost of the product on any machine. Nodes, baseline and load share the
-// processors.
+// Introspections and revocations alternate with the same load on a net/http server. That server
+// gets the same request bytes from the same client over the same protocol and returns the same
+// body. So the ratio shows the cost of the product on any machine. Nodes, baseline and load share
+// the processors.
 //
 // Dangerous: bench kills the nodes of its own cluster repeatedly with SIGKILL and removes their
-// folder.
+// directory.
 package bench
 
 import (
@@ -32,7 +32,7 @@ func (o *Options) Check() error {
 	const maxDuration = 10 * time.Minute
 	for _, name := range o.Only {
 		if !slices.Contains(MeasureNames(), name) {
-			return cli.UsageError("--only: no measure %q; want %s", name, strings.Join(MeasureNames(), ", "))
+			return cli.UsageError("--only: unknown measure %q (want %s)", name, strings.Join(MeasureNames(), ", "))
 		}
 	}
 	if o.Client != ClientNetHTTP && o.Client != ClientLean {
@@ -42,7 +42,7 @@ func (o *Options) Check() error {
 		return cli.UsageError(`--against must be "%s"`, AgainstEtcd)
 	}
 	if o.DevJSON != "" && o.Dir != "" {
-		return cli.UsageError("cannot combine --dev-json with --dir: the cluster has a folder")
+		return cli.UsageError("cannot combine --dev-json with --dir: the running cluster already has a directory")
 	}
 	return cmp.Or(
 		between("pairs", o.Pairs, 100, 20_000_000),
@@ -118,9 +118,9 @@ func Run(ctx context.Context, o *Options, progress io.Writer) (*report.Report, e
 
 // A kind is one row of the table of measures.
 type kind struct {
-	name  string // value for the flag --only
-	pairs bool   // needs the live pairs
-	owned bool   // starts and kills nodes: only for a cluster that bench started
+	name  string // value of the flag --only
+	pairs bool   // the measure needs the active pairs
+	owned bool   // the measure starts or kills nodes: only for a cluster that bench started
 	what  string
 	unit  string
 	take  func(*run, context.Context, *report.Measure) error
@@ -130,21 +130,21 @@ type kind struct {
 // because many tokens are revoked or expire, come last.
 func kinds() []kind {
 	return []kind{
-		{"idle", false, false, "an idle node, the busiest", "% of a core", (*run).idle},
+		{"idle", false, false, "processor use of an idle node, the highest", "% of a core", (*run).idle},
 		{"register", true, false, "", "", nil},
-		{"introspect", true, false, "introspections of live tokens, one follower", "1/s", (*run).introspect},
+		{"introspect", true, false, "introspections of active tokens, one follower", "1/s", (*run).introspect},
 		{"jwt", true, false, "introspections of JWTs seen before, one follower (baseline: opaque)", "1/s", (*run).jwts},
-		{"beside", true, false, fmt.Sprintf("the same with %d revocations/s", besideRate), "1/s", (*run).beside},
+		{"beside", true, false, fmt.Sprintf("introspections with %d revocations/s", besideRate), "1/s", (*run).beside},
 		{"latency", true, false, "a single introspection with all pairs, p50 (baseline: with few)", "ms", (*run).latency},
 		{"pace", true, false, "revocations with all pairs, all nodes (baseline: with few)", "1/s", (*run).pace},
-		{"revoke", true, false, "revocations of live pairs, all nodes", "1/s", (*run).revoke},
+		{"revoke", true, false, "revocations of active pairs, all nodes", "1/s", (*run).revoke},
 		{"curve", true, false, "revocations with 1 to 512 connections, the highest rate", "1/s", (*run).curve},
 		{"lone", true, false, "a single revocation, idle cluster, p50", "ms", (*run).lone},
 		{"import", true, false, "a single revocation during an import, p99 (baseline: idle)", "ms", (*run).importing},
 		{"size", true, false, "disk of a node per registered token, the largest", "bytes", (*run).size},
 		{"deny", true, false, "import of a deny list of JWTs (NDJSON), one stream per node", "entries/s", (*run).deny},
 		{"restart", true, true, "restart of a follower until ready, after kill -9", "s", (*run).restart},
-		{"healthy", true, false, "a healthy %v under mixed load, wrong answers", "answers", (*run).healthy},
+		{"healthy", true, false, "wrong answers in %v of mixed load without faults", "answers", (*run).healthy},
 		{"join", true, true, fmt.Sprintf("a new node until ready, with %d revocations/s", besideRate), "s", (*run).join},
 		{"backup", true, true, "backup, restore, and start of the restored node", "s", (*run).backup},
 		{"failover", true, true, "kill -9 of the leader until a revocation succeeds, median", "s", (*run).failover},

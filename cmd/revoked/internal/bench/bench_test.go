@@ -17,7 +17,7 @@ import (
 	"revoked/cmd/revoked/internal/cli"
 )
 
-func TestTenths_CountsByTheTenth(t *testing.T) {
+func TestTenths_Seconds_AreCountedByTenth(t *testing.T) {
 	if got, want := tenths([]float64{1.29, 0.98, 1.2, 1.31}), "0.9: 1, 1.2: 2, 1.3: 1"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -93,7 +93,7 @@ func TestTokens_WithExpiry_ExpireWithinAMinute(t *testing.T) {
 	}
 }
 
-func TestGrowth_SlowerAtTheEnd_MissesGoal(t *testing.T) {
+func TestGrowth_SlowerAtEnd_MissesGoal(t *testing.T) {
 	first := registered{pairs: 100_000, took: 10 * time.Second, cpu: 8 * time.Second}
 	for seconds, met := range map[time.Duration]bool{10: true, 15: true, 16: false} {
 		took := seconds * time.Second
@@ -133,7 +133,7 @@ func loadOf(b load.Target, connections int, path string, p *pool) load.Load {
 	}
 }
 
-func TestLoad_RunsAgainstBaseline(t *testing.T) {
+func TestLoad_AgainstBaseline_CountsRequests(t *testing.T) {
 	b := serveBaseline(t, map[string]string{revokePath: `{}`})
 	for name, lean := range map[string]bool{ClientLean: true, "nethttp": false} {
 		b.Lean = lean
@@ -176,7 +176,7 @@ func testLoad(t *testing.T, b load.Target) {
 	})
 }
 
-func TestLoad_AtARate_SendsWhenDue(t *testing.T) {
+func TestLoad_FixedRate_SendsWhenDue(t *testing.T) {
 	b := serveBaseline(t, map[string]string{revokePath: `{}`})
 	b.Lean = true
 	start := func(t *testing.T, path string, p *pool, perSecond float64) *load.Running {
@@ -232,7 +232,7 @@ func TestOptions_Invalid_IsUsageError(t *testing.T) {
 		"healthy for 1 hour": func(o *Options) { o.Healthy = time.Hour },
 		"a turn of a day":    func(o *Options) { o.Duration = 24 * time.Hour },
 		"an unknown client":  func(o *Options) { o.Client = "curl" },
-		"two folders":        func(o *Options) { o.DevJSON, o.Dir = "x", "y" },
+		"two directories":    func(o *Options) { o.DevJSON, o.Dir = "x", "y" },
 	} {
 		o := valid
 		change(&o)
@@ -243,7 +243,7 @@ func TestOptions_Invalid_IsUsageError(t *testing.T) {
 	}
 }
 
-func TestRun_FolderInMemory_IsUsageError(t *testing.T) {
+func TestRun_DirectoryInMemory_IsUsageError(t *testing.T) {
 	if _, inMemory, err := host.Filesystem("/dev/shm"); err != nil || !inMemory {
 		t.Skip("this machine has no file system in memory")
 	}

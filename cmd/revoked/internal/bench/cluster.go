@@ -28,7 +28,8 @@ import (
 	"revoked/internal/retry"
 )
 
-// A cluster is the subject: one that bench started, one process per node, or one that already runs.
+// A cluster is the cluster to measure. Either bench started it, with one process per node, or it
+// was already running.
 type cluster struct {
 	*devcluster.Runner
 	nodes []devcluster.Node // nodes of the runner's cluster
@@ -108,7 +109,7 @@ func isLoopback(host string) bool {
 func (c *cluster) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	_ = c.Stop(ctx) // the folder with the logs is removed anyway
+	_ = c.Stop(ctx) // the directory with the logs is removed anyway
 }
 
 // awaitReady waits until node i can answer and revoke.
@@ -198,7 +199,7 @@ func (c *cluster) awaitIdle(ctx context.Context) error {
 // rest waits, for half a minute at most, until the nodes are almost idle. Their disk work for the
 // pairs just registered must not affect the next measure.
 func (c *cluster) rest(ctx context.Context) error {
-	const look, busy = 250 * time.Millisecond, 0.25 // busy: share of a core, all nodes together
+	const look, busy = 250 * time.Millisecond, 0.25 // busy: processor use of all nodes together, in cores
 	quiet := 0
 	for end := time.Now().Add(30 * time.Second); quiet < 2 && time.Now().Before(end); {
 		before, err := host.ProcessorTimes(c.pids())

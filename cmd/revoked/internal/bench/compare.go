@@ -35,7 +35,7 @@ func isInactive(status int, body []byte) bool {
 
 func isRevoked(status int, body []byte) bool { return status == http.StatusOK && string(body) == `{}` }
 
-// reads returns a load of introspections of live tokens.
+// reads returns a load of introspections of active tokens.
 func (r *run) reads(targets ...load.Target) load.Load {
 	return load.Load{
 		Targets: targets, Request: r.introspection(),
@@ -67,7 +67,7 @@ func (r *run) startBaseline(ctx context.Context) error {
 		return err
 	}
 	if !isActive(status, body) {
-		return fmt.Errorf("introspection of a live token: %s", load.Describe(status, body))
+		return fmt.Errorf("introspection of an active token: %s", load.Describe(status, body))
 	}
 	r.baseline, err = startBaseline(map[string]string{introspectPath: string(body), revokePath: `{}`})
 	return err
@@ -76,11 +76,11 @@ func (r *run) startBaseline(ctx context.Context) error {
 // A comparison is one load that runs alternately against the subject and the baseline.
 type comparison struct {
 	subject, baseline load.Load
-	before            func(subject *load.Load) error // before each turn of the subject, not measured; may be nil
-	peer              *load.Load                     // a third side, see Options.Against; may be nil
-	beforePeer        func(peer *load.Load) error    // as before; may be nil
-	beside            *load.Load                     // runs at the same time as all sides; may be nil
-	besides           load.Result                    // all runs of beside
+	before            func(subject *load.Load) error // runs before each turn of the subject, unmeasured; may be nil
+	peer              *load.Load                     // load on the peer, see Options.Against; may be nil
+	beforePeer        func(peer *load.Load) error    // runs before each turn of the peer, unmeasured; may be nil
+	beside            *load.Load                     // load that runs at the same time as each side; may be nil
+	besides           load.Result                    // sum of all runs of beside
 }
 
 // compare starts the baseline and returns the comparison of a load with the same load on the
@@ -187,7 +187,7 @@ func (r *run) turns(ctx context.Context, m *report.Measure, c *comparison) error
 			return err
 		}
 		if base.Protocol != got.Protocol {
-			return errors.New("baseline and subject agreed on different protocols or cipher suites")
+			return errors.New("baseline and subject negotiated different protocols or cipher suites")
 		}
 		if base.Failures > 0 {
 			return fmt.Errorf("the baseline failed: %s", base.FirstFailure)

@@ -17,10 +17,10 @@ import (
 	"revoked/cmd/revoked/internal/cli"
 )
 
-// deny imports a deny list: jti of JWTs that no node has seen, one stream per node. It measures the
-// rate, and the memory and disk that the entries use on every node. It also measures a single
-// introspection of an opaque token before and after. Then denied JWTs must be inactive, and others
-// active.
+// deny imports a deny list, one stream per node: the jti of JWTs that no node has seen. It measures
+// the rate, and the memory and disk that the entries use on every node. It also measures a single
+// introspection of an opaque token before and after the import. Finally, it checks that denied JWTs
+// are inactive and others active.
 func (r *run) deny(ctx context.Context, m *report.Measure) error {
 	signers, err := newJWTSigners()
 	if err != nil {
@@ -124,7 +124,7 @@ type denyReader struct {
 	expires   int64 // Unix seconds
 	low, high uint64
 	sent      *atomic.Uint64
-	buf, rest []byte // rest is the part of buf that was not read
+	buf, rest []byte // rest is the part of buf that is not read yet
 }
 
 func (d *denyReader) Read(p []byte) (int, error) {

@@ -12,7 +12,7 @@ import (
 )
 
 // The deny list has every entry once, also across reads that are smaller than a line.
-func TestDenyReader_EachEntry_Once(t *testing.T) {
+func TestDenyReader_Entries_AreReturnedOnce(t *testing.T) {
 	var sent atomic.Uint64
 	list := &denyReader{issuer: "https://x.example", expires: 1_790_000_000, low: 7, high: 1007, sent: &sent}
 	lines := bufio.NewScanner(iotest.HalfReader(list))

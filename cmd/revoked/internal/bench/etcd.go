@@ -34,7 +34,7 @@ const (
 )
 
 const (
-	etcdPortOffset = 400 // above the API port of the first node: one client and one peer port a node
+	etcdPortOffset = 400 // offset from the API port of node 1; each node has a client port and a peer port
 	etcdLive       = 10_000
 	etcdPutsPerTxn = 100 // etcd allows 128 operations in a transaction
 )
@@ -46,11 +46,11 @@ type etcd struct {
 	targets   []load.Target
 	processes []*devcluster.Process
 	logs      []string
-	used      uint64 // keys put; those below etcdLive stay
+	used      uint64 // number of keys put; keys below etcdLive are never deleted
 }
 
-// startEtcd starts the nodes with data in a new folder below dir, and puts the keys that reads ask
-// for.
+// startEtcd starts the nodes with data in a new directory below dir, and puts the keys that reads
+// ask for.
 func startEtcd(ctx context.Context, binary, dir string, nodes, firstPort int) (*etcd, error) {
 	dir, err := os.MkdirTemp(dir, "etcd-*")
 	if err != nil {
@@ -144,8 +144,8 @@ func (e *etcd) fresh(ctx context.Context, n uint64) (*pool, error) {
 	return &pool{low: low, high: e.used}, err
 }
 
-// put puts n new keys through all nodes. While the cluster starts, it tries again for up to a
-// minute.
+// put puts n new keys through all nodes. If starting is set, it retries for up to a minute, until
+// the cluster has started.
 func (e *etcd) put(ctx context.Context, n uint64, starting bool) error {
 	p := &pool{low: e.used, high: e.used + n}
 	e.used += n
@@ -273,7 +273,7 @@ func (e *etcd) deletions(keys numbers) load.Load {
 	}
 }
 
-// reads returns a load of linearizable reads of live keys at one node. RangeResponse.count is
+// reads returns a load of linearizable reads of existing keys at one node. RangeResponse.count is
 // field 4.
 func (e *etcd) reads() load.Load {
 	return load.Load{

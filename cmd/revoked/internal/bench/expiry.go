@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	expiryTime  = time.Minute // in which the tokens of the measure expiry expire
-	expiryPairs = 500_000     // at most
+	expiryTime  = time.Minute // the tokens of the measure expiry expire within this time
+	expiryPairs = 500_000     // maximum number of pairs
 )
 
-// expiry compares the rate of revocations while tokens expire with the rate before. A million
-// tokens expire within a minute, or all pairs if the cluster holds fewer.
+// expiry compares the rate of revocations while tokens expire with the rate before. It registers as
+// many pairs as the cluster holds, at most expiryPairs, and they expire within expiryTime.
 func (r *run) expiry(ctx context.Context, m *report.Measure) error {
 	n := min(expiryPairs, r.opts.Pairs)
 	const slowest = 5000 // pairs registered in a second
@@ -68,7 +68,7 @@ func (r *run) expiry(ctx context.Context, m *report.Measure) error {
 	return nil
 }
 
-// liveTokens returns the number of live tokens in the state.
+// liveTokens returns the number of tokens in the state, as the leader reports it.
 func (r *run) liveTokens(ctx context.Context) (uint64, error) {
 	leader, err := r.cluster.leader(ctx)
 	if err != nil {

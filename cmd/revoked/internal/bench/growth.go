@@ -12,11 +12,11 @@ import (
 // growthPairs is the number of pairs whose registration is compared at the start and at the end.
 const growthPairs = 100_000
 
-// A registered is the cost of a registration.
+// A registered holds the cost of one bulk registration.
 type registered struct {
 	pairs uint64
 	took  time.Duration
-	cpu   time.Duration // of all nodes; 0 if the system does not report it
+	cpu   time.Duration // processor time of all nodes; 0 if the system does not report it
 }
 
 func (g *registered) rate() float64 { return float64(g.pairs) / max(g.took, 1).Seconds() }
@@ -25,7 +25,7 @@ func (g *registered) add(o registered) {
 	g.pairs, g.took, g.cpu = g.pairs+o.pairs, g.took+o.took, g.cpu+o.cpu
 }
 
-// registerLive registers the live pairs from low up to high.
+// registerLive registers the pairs from low up to high, which stay active.
 func (r *run) registerLive(ctx context.Context, low, high uint64) (registered, error) {
 	before, errBefore := host.ProcessorTimes(r.cluster.pids())
 	took, err := r.registerPairs(ctx, r.tokens, low, high)
@@ -40,7 +40,7 @@ func (r *run) registerLive(ctx context.Context, low, high uint64) (registered, e
 	return g, nil
 }
 
-// register registers the live pairs and measures the rate. While the cluster holds few pairs, it
+// register registers the active pairs and measures the rate. While the cluster holds few pairs, it
 // measures the baselines of latency and pace. With many pairs, it compares the first ones with the
 // last ones.
 func (r *run) register(ctx context.Context) error {
@@ -103,7 +103,7 @@ func growth(first, last registered) *report.Measure {
 	return m
 }
 
-// paceFastest is more than the cluster can revoke in a second.
+// paceFastest is greater than the number of pairs that the cluster can revoke in a second.
 const paceFastest = 8000
 
 // revocationPace revokes fresh pairs at all nodes for one turn.
@@ -122,7 +122,7 @@ func (r *run) paceOf(ctx context.Context, p *pool) (*load.Result, error) {
 	return (&comparison{}).turn(ctx, l, r.cluster.pids())
 }
 
-// pace compares revocations while the cluster holds all pairs with those while it held few.
+// pace compares revocations while the cluster holds all pairs with revocations while it held few.
 func (r *run) pace(ctx context.Context, m *report.Measure) error {
 	now, err := r.revocationPace(ctx)
 	if err != nil {

@@ -19,8 +19,8 @@ const (
 	healthyRevocations   = 100
 )
 
-// healthy puts a moderate mixed load on all nodes. No request may fail. No read of a live token may
-// leave its node, as the metrics of the nodes show.
+// healthy puts a moderate mixed load on all nodes. No request may fail. No introspection of an
+// active token may be forwarded, as the metrics of the nodes show.
 func (r *run) healthy(ctx context.Context, m *report.Measure) error {
 	seconds := r.opts.Healthy.Seconds()
 	ended, err := r.fresh(ctx, uint64(healthyRevocations*(seconds+1)))
@@ -63,7 +63,7 @@ func (r *run) healthy(ctx context.Context, m *report.Measure) error {
 	m.Value = float64(m.Failures)
 	m.SetDetail("live_reads_that_left_their_node", readsAfter-reads)
 	m.SetDetail("leases_lost", lossesAfter-losses)
-	m.SetGoal("none, and no live read leaves its node", m.Failures == 0 && readsAfter == reads)
+	m.SetGoal("none, and no read of an active token forwarded", m.Failures == 0 && readsAfter == reads)
 	return nil
 }
 
@@ -78,8 +78,8 @@ func together(ctx context.Context, loads []load.Load) ([]*load.Result, error) {
 }
 
 // forwardedReads counts reads that a node could not answer from its own copy, and lost leases, over
-// all nodes. Under a load of known tokens, every lookup that the leader answers is a read of a
-// live token.
+// all nodes. Under a load of known tokens, every lookup that the leader answers is a read of an
+// active token.
 func (r *run) forwardedReads(ctx context.Context) (reads, losses float64, err error) {
 	for i, n := range r.cluster.nodes {
 		lost, ok := r.cluster.counter(ctx, i, "revoked_lease_losses_total")

@@ -16,8 +16,8 @@ import (
 const importStep = 6_000
 
 // importing measures single revocations while one issuer registers pairs as fast as it can through
-// every node. At the same time, live tokens are introspected at every node. No node may lose its
-// lease or its readiness, and no read of a live token may leave its node.
+// every node. At the same time, active tokens are introspected at every node. No node may lose its
+// lease or its readiness, and no introspection of an active token may be forwarded.
 func (r *run) importing(ctx context.Context, m *report.Measure) error {
 	n := uint64(r.opts.Lone) + uint64(len(r.cluster.nodes))
 	ended, err := r.fresh(ctx, 2*n)
@@ -54,7 +54,7 @@ func (r *run) importing(ctx context.Context, m *report.Measure) error {
 	if err != nil {
 		return err
 	}
-	if err := retry.Sleep(ctx, 2*time.Second); err != nil { // the import has begun
+	if err := retry.Sleep(ctx, 2*time.Second); err != nil { // the import needs time to begin
 		return err
 	}
 	busy, err := r.revokeSingly(ctx, &pool{low: ended.low + n, high: ended.high}, m)
@@ -84,7 +84,7 @@ func (r *run) importing(ctx context.Context, m *report.Measure) error {
 	m.SetDetail("leases_lost", lossesAfter-losses)
 	m.SetDetail("readyz_not_200", unready)
 	m.SetDetail("promise_broken", m.Broken)
-	m.SetGoal("ratio <= 3, no lease lost, ready everywhere, no live read leaves its node", *m.Ratio <= 3 &&
+	m.SetGoal("ratio <= 3, no lease lost, ready everywhere, no read of an active token forwarded", *m.Ratio <= 3 &&
 		m.Failures == 0 && m.Broken == 0 && unready == 0 && readsAfter == reads && lossesAfter == losses)
 	return nil
 }

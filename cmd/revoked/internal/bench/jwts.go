@@ -24,8 +24,8 @@ import (
 const (
 	jwtCount   = 2000 // JWTs of each algorithm
 	forgers    = 8    // connections that send forged JWTs
-	cachedGoal = 0.97 // of the rate of opaque tokens
-	floodGoal  = 0.9  // of the rate without forged JWTs
+	cachedGoal = 0.97 // minimum rate of cached JWTs, as a fraction of the rate of opaque tokens
+	floodGoal  = 0.9  // minimum rate with forged JWTs, as a fraction of the rate without them
 )
 
 // jwts compares introspections of JWTs that one follower has seen with those of opaque tokens. It
@@ -61,7 +61,7 @@ func (r *run) jwts(ctx context.Context, m *report.Measure) error {
 		}
 		first[s.alg] = got
 		r.say(m.Name, "%s, seen for the first time: %.0f/s", s.alg, got.Rate())
-		cached.Bodies = anyText(list) // the last algorithm: a cached JWT does not depend on it
+		cached.Bodies = anyText(list) // JWTs of the last algorithm: the cost of a cached JWT does not depend on it
 	}
 	if err := r.cachedTurns(ctx, m, cached, opaque); err != nil {
 		return err
@@ -139,15 +139,15 @@ func (r *run) cachedTurns(ctx context.Context, m *report.Measure, cached, opaque
 	return nil
 }
 
-// A flood is the effect of one client's introspections on another client, in medians.
+// A flood holds medians: the effect that introspections of one client have on another client.
 type flood struct {
 	left float64 // the rate that the other client keeps, as a fraction of its rate without the flood
-	rate float64 // of the flood
+	rate float64 // requests per second of the flood
 	cpu  float64 // microseconds per request of the flood; 0 if the system does not report it
 }
 
-// floods measures a flood of forged JWTs through another client, and one of known tokens at the
-// same rate. The second shows the minimum cost of any requests.
+// floods measures a flood of forged JWTs through another client, and a flood of known tokens at the
+// same rate. The second flood shows the minimum cost of any flood at that rate.
 func (r *run) floods(
 	ctx context.Context, m *report.Measure, opaque load.Load, s *jwtSigner, iss string,
 ) (forged flood, err error) {
@@ -262,7 +262,7 @@ func newJWTSigners() ([]*jwtSigner, error) {
 	if err != nil {
 		return nil, err
 	}
-	point, err := ecKey.PublicKey.Bytes() // 4, x, y
+	point, err := ecKey.PublicKey.Bytes() // the byte 4, then the coordinates x and y
 	if err != nil {
 		return nil, err
 	}

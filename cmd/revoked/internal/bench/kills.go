@@ -116,8 +116,8 @@ func (r *run) comeback(ctx context.Context, m *report.Measure) error {
 type leaderKill struct {
 	leader, survivor int
 	revoked          *pool         // one pair to revoke
-	took             time.Duration // until the cluster recovered; set by meanwhile, otherwise by killLeader
-	slowest          time.Duration // read at a survivor
+	took             time.Duration // time until the cluster recovered; set by meanwhile, otherwise by killLeader
+	slowest          time.Duration // the slowest read at a survivor
 }
 
 // kills calls killLeader with meanwhile repeatedly and sets m to the median time. After each kill,
@@ -155,14 +155,14 @@ func tenths(seconds []float64) string {
 }
 
 // killLeader kills the leader of an idle cluster and calls meanwhile while it reads at the
-// survivors. It counts their failures in m. The reads continue for a second after meanwhile: a read
-// that fails when a lease expires must count.
+// survivors. It counts failed reads in m. The reads continue for a second after meanwhile returns,
+// because a read that fails when a lease expires must count.
 func (r *run) killLeader(
 	ctx context.Context, m *report.Measure, meanwhile func(*leaderKill) error,
 ) (*leaderKill, error) {
 	nodes := len(r.cluster.nodes)
 	if nodes < 3 {
-		return nil, errors.New("needs three nodes to lose one")
+		return nil, fmt.Errorf("too few nodes (got %d, want 3 or more)", nodes)
 	}
 	revoked, err := r.fresh(ctx, 1)
 	if err != nil {
@@ -206,7 +206,7 @@ func (r *run) revokeUntil(ctx context.Context, k *leaderKill) (refused int, err 
 	return r.askUntil(ctx, k.survivor, r.revocation(), form(r.tokens.refresh(), n), isRevoked)
 }
 
-// askUntil repeats a request until it succeeds, each time over a new connection.
+// askUntil retries a request until it succeeds, each time over a new connection.
 func (r *run) askUntil(
 	ctx context.Context, node int, request *load.Request, body []byte, good func(int, []byte) bool,
 ) (refused int, err error) {

@@ -19,7 +19,7 @@ const fewPairs = 10_000
 // loneGap is the pause between two requests to an idle cluster.
 const loneGap = 15 * time.Millisecond
 
-// expectInactive introspects a revoked token. It counts an active answer as a broken promise.
+// expectInactive introspects a revoked token. It counts an active answer as a violation.
 func (r *run) expectInactive(c *load.Conn, n uint64, m *report.Measure) error {
 	status, body, err := c.Do(r.introspection(), form(r.tokens.access(), n))
 	switch {
@@ -145,7 +145,7 @@ func (r *run) loneIntrospection(ctx context.Context, pairs uint64) (time.Duratio
 			return 0, err
 		}
 		if !isActive(status, answer) {
-			return 0, fmt.Errorf("introspection of a live token: %s", load.Describe(status, answer))
+			return 0, fmt.Errorf("introspection of an active token: %s", load.Describe(status, answer))
 		}
 		if i >= warm {
 			h.Add(time.Since(start))

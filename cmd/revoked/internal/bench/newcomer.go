@@ -21,7 +21,7 @@ import (
 // longest is how long one step with a large state may take.
 const longest = 30 * time.Minute
 
-// extra prepares the k-th node after those of the cluster, and does not start it.
+// extra prepares the k-th additional node of the cluster, without starting it.
 func (r *run) extra(k int, join []string) (*cluster, error) {
 	hosts, err := devfolder.Hosts(nil, len(r.cluster.nodes)+k, true)
 	if err != nil {
@@ -90,7 +90,7 @@ func (r *run) join(ctx context.Context, m *report.Measure) error {
 	return err
 }
 
-// bringUp starts the node of c, waits until it is ready, and introspects live tokens there.
+// bringUp starts the node of c, waits until it is ready, and introspects active tokens there.
 func (r *run) bringUp(ctx context.Context, m *report.Measure, c *cluster) (took time.Duration, err error) {
 	started := time.Now()
 	defer r.reportProgress(m.Name, func() string {

@@ -14,7 +14,7 @@ import (
 	"revoked/cmd/revoked/internal/bench/report"
 )
 
-// The clients of a load.
+// Values of Options.Client.
 const (
 	ClientNetHTTP = "net/http"
 	ClientLean    = "lean"
@@ -23,20 +23,20 @@ const (
 // Options are the parameters of a run.
 type Options struct {
 	Version           string // program version, for the report
-	Dir               string // parent of the folder of the cluster; empty: the working directory
+	Dir               string // parent of the directory of the cluster; empty: the working directory
 	DevJSON           string // dev.json of a running cluster; empty: start one
 	APIPort           int
-	report.Parameters               // without DurationS and OwnCluster, which Run sets
+	report.Parameters               // Run sets DurationS and OwnCluster
 	Duration          time.Duration // length of a turn
 	Lone, Kills       int
 	Healthy           time.Duration
-	Only              []string // measures; empty: all
-	EtcdBinary        string   // program of the nodes of the peer, see Against
+	Only              []string // measures to run; empty: all
+	EtcdBinary        string   // etcd program, if Against is AgainstEtcd
 }
 
 func (o *Options) lean() bool { return o.Client == ClientLean }
 
-// folder returns the folder of the data. If bench starts the cluster, it creates a new folder.
+// folder returns the directory of the data. If bench starts the cluster, it creates a new one.
 func (o *Options) folder() (string, error) {
 	if o.DevJSON != "" {
 		return filepath.Abs(filepath.Dir(o.DevJSON))
@@ -55,14 +55,14 @@ func (o *Options) folder() (string, error) {
 type run struct {
 	opts     *Options
 	cluster  *cluster
-	dir      string    // for the data of the cluster and of the peer
+	dir      string    // directory for the data of the cluster and of the peer
 	baseline *baseline // nil until a measure needs it
 	peer     *etcd     // nil until a measure needs it, see Options.Against
 	report   *report.Report
 	progress io.Writer
 	started  time.Time
 	tokens   tokens
-	used     uint64        // pairs registered; those below opts.Pairs stay live
+	used     uint64        // number of pairs registered; those below opts.Pairs stay active
 	empty    []nodeUse     // use before the first pair; nil if the system does not report it
 	loneP50  time.Duration // latency of a single revocation
 	// While the cluster held few pairs: p50 of a single introspection, and revocations of one turn.

@@ -70,7 +70,7 @@ func (r *run) idle(ctx context.Context, m *report.Measure) error {
 }
 
 // size measures memory and disk of every node per token. The disk also holds the revoked pairs of
-// the other measures. size reports the memory itself and fills in m with the disk.
+// the other measures. size adds a measure "memory" to the report and fills in m with the disk use.
 func (r *run) size(ctx context.Context, m *report.Measure) error {
 	if err := r.cluster.awaitIdle(ctx); err != nil {
 		return err

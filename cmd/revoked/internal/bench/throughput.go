@@ -29,8 +29,8 @@ func (r *run) beside(ctx context.Context, m *report.Measure) error {
 	return r.introspections(ctx, m, &revocations)
 }
 
-// introspections compares introspections of live tokens at one follower while beside runs, if it is
-// not nil.
+// introspections compares introspections of active tokens at one follower with the baseline. If
+// beside is not nil, that load runs at the same time.
 func (r *run) introspections(ctx context.Context, m *report.Measure, beside *load.Load) error {
 	node, err := r.cluster.follower(ctx)
 	if err != nil {

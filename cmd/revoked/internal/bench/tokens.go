@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	tokenLength  = 43 // as long as 256 random bits in base64url
-	tokenDigits  = 10 // the number of a token, at its end
+	tokenLength  = 43 // length of a token: that of 256 random bits in base64url
+	tokenDigits  = 10 // digits of a token's number, at the end of the token
 	bulkSubjects = 5
 )
 
@@ -78,7 +78,7 @@ func (t tokens) registration(b []byte, n uint64) []byte {
 	return append(b, "}\n"...)
 }
 
-// A pairReader reads the NDJSON of the pairs from low to high - 1.
+// A pairReader is an io.Reader that generates the pairs low to high - 1 as NDJSON.
 type pairReader struct {
 	tokens
 	low, high uint64

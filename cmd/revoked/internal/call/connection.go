@@ -1,9 +1,8 @@
 // Package call calls the API for a command. It defines the flags of a connection, makes the call,
 // prints its output, and advises the user if the call fails.
 //
-// It promises that a flag overrides its environment variable, that a secret comes from one source
-// only, and that an error never repeats a secret. A call ends with the context of the command, or
-// after --timeout.
+// A flag overrides its environment variable, a secret comes from one source only, and an error
+// never contains a secret. A call ends with the context of the command, or after --timeout.
 package call
 
 import (
@@ -73,8 +72,8 @@ func AddConnectionFlags(cmd *cobra.Command) *Flags {
 	f.StringVar(&c.jwtKey, "client-jwt-key", "",
 		"file of the private key, PEM or JWK, that signs assertions for private_key_jwt (REVOKED_CLIENT_JWT_KEY)")
 	f.StringVar(&c.clientCert, "client-cert", "", "file of the TLS client certificate (REVOKED_CLIENT_CERT)")
-	f.StringVar(&c.clientKey, "client-key", "", "file of its key (REVOKED_CLIENT_KEY)")
-	f.DurationVar(&c.timeout, "timeout", client.DefaultTimeout, "longest wait for one answer")
+	f.StringVar(&c.clientKey, "client-key", "", "file of the private key of that certificate (REVOKED_CLIENT_KEY)")
+	f.DurationVar(&c.timeout, "timeout", client.DefaultTimeout, "maximum time to wait for one answer")
 	return c
 }
 

@@ -18,7 +18,7 @@ import (
 // maxKeyFile bounds a key file, in bytes.
 const maxKeyFile = 64 << 10
 
-// Problems of a key file. No error repeats its content.
+// Problems of a key file. No error contains its content.
 var (
 	errNoKey     = errors.New("want a private key: PEM, or a JWK")
 	errEncrypted = errors.New("the key is encrypted: decrypt it first")
@@ -64,7 +64,7 @@ func parseJWK(text []byte) (*client.Key, error) {
 		return nil, errPublic
 	}
 	signer, ok := jwk.Key.(crypto.Signer)
-	if !ok { // a symmetric key
+	if !ok { // the key is symmetric
 		return nil, errNoKey
 	}
 	return &client.Key{Signer: signer, ID: jwk.KeyID, Algorithm: jwk.Algorithm}, nil

@@ -1,7 +1,7 @@
 // Package cli holds the conventions of all commands: exit codes, the form of tables and JSON, and
 // the quoting of text for terminals and shells.
 //
-// It does not depend on a command and reads only the flag -o.
+// It depends on no command, and the only flag that it reads is -o.
 package cli
 
 import "fmt"

@@ -97,7 +97,7 @@ func addNetwork(p *map[netip.Prefix][]string, n netip.Prefix, audiences []string
 	all := (*p)[n]
 	for _, a := range audiences {
 		if len(a) > revoked.MaxClientElement {
-			return fmt.Errorf("%v: audience of %d bytes, at most %d", n, len(a), revoked.MaxClientElement)
+			return fmt.Errorf("%v: audience too long (got %d bytes, want at most %d)", n, len(a), revoked.MaxClientElement)
 		}
 		if err := checkScalar(a); err != nil {
 			return fmt.Errorf("%v: audience: %w", n, err)

@@ -63,7 +63,7 @@ func isBelow(path, dir string) bool {
 
 // tryBackups adds a problem if the directory of backups cannot be written, and for each key file
 // that cannot be used. It never creates the directory: if its disk is not mounted, backups must not
-// fill the disk below.
+// fill the disk of the mount point.
 func (c *Config) tryBackups() {
 	if c.BackupDir == "" {
 		return

@@ -104,7 +104,7 @@ func TestCheckBackups_Bucket_IsChecked(t *testing.T) {
 	}
 }
 
-func TestWarnings_BackupsOnDiskOfData_Warned(t *testing.T) {
+func TestWarnings_BackupsOnDataDisk_AreReported(t *testing.T) {
 	dir := t.TempDir()
 	c, err := loadWith(t, nil, nil, "backup_schedule: 1h\nbackup_dir: "+dir+"\ndata_dir: "+dir+"/data")
 	if err != nil {

@@ -28,15 +28,16 @@ func (c *Config) deriveCertificate() {
 	c.ClusterKey = filepath.Join(c.DataDir, "tls", "node.key")
 }
 
-// TokenRecord returns the file with the digest of the join token that the certificate was issued
-// for.
+// TokenRecord returns the path of the file with the digest of the join token for which the
+// certificate was issued.
 func (c *Config) TokenRecord() string {
 	return filepath.Join(filepath.Dir(c.ClusterCert), "used-token")
 }
 
 // needsCertificate reports whether this node must request a certificate with its join token. It
-// must if it has none, or if it is not a member and its certificate was issued for another token.
-// The cluster has no record of the key of such a certificate, and would not renew it.
+// must if it has no certificate, or if it is not a member and its certificate was issued for
+// another token. The cluster has no record of the key of such a certificate, and would not renew
+// it.
 func (c *Config) needsCertificate(token string) bool {
 	if _, err := os.Stat(c.ClusterCert); !c.OwnCertificate || errors.Is(err, os.ErrNotExist) {
 		return c.OwnCertificate
@@ -46,7 +47,7 @@ func (c *Config) needsCertificate(token string) bool {
 		return false
 	}
 	digest := jointoken.Digest(t.PublicKey())
-	record, _ := os.ReadFile(c.TokenRecord()) // without the record, the node requests it again, which the token allows
+	record, _ := os.ReadFile(c.TokenRecord()) // without it, the node requests a certificate again, as the token allows
 	return strings.TrimSpace(string(record)) != hex.EncodeToString(digest[:])
 }
 

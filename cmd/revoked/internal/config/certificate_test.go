@@ -13,9 +13,9 @@ import (
 	"revoked/transport/pki"
 )
 
-// The three files default to a folder below data_dir only for a node whose certificate comes from a
-// join token.
-func TestDeriveCertificate_OnlyWithTokenOrTLSFolder(t *testing.T) {
+// The three files default to a directory below data_dir only for a node whose certificate comes
+// from a join token.
+func TestDeriveCertificate_TokenOrTLSDir_SetsDefaults(t *testing.T) {
 	with, without := t.TempDir(), t.TempDir()
 	if err := os.MkdirAll(filepath.Join(with, "tls"), 0o700); err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func TestLoadJoinToken_NoCertificate_ReportsProblem(t *testing.T) {
 	for name, tt := range map[string]struct {
 		text string
 		join []string
-		want string // of the only problem; empty: none
+		want string // text in the only problem; empty: no problem
 	}{
 		"valid":               {token, []string{"a:1"}, ""},
 		"BOM and white space": {"\ufeff" + token + " \t\r\n", []string{"a:1"}, ""},
@@ -169,7 +169,7 @@ func TestLoadSigner_OtherKey_IsRefused(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"ca-key":    "",
-		"other-key": "CA key " + path("other-key") + ": belongs to no self-signed CA in " + path("ca") + " that is valid now",
+		"other-key": "CA key " + path("other-key") + ": " + path("ca") + " has no valid self-signed CA with this key",
 		"text":      "CA key " + path("text") + ": not a PEM file",
 		"none":      "read CA key: open " + path("none") + ": no such file or directory",
 	} {

@@ -75,8 +75,8 @@ func (c *Config) CheckValues() {
 	c.checkBackups()
 }
 
-// JWKSProxyURL returns the proxy of jwks_proxy, or nil. The error does not repeat the value, which
-// may contain a password.
+// JWKSProxyURL returns the proxy of jwks_proxy, or nil. The error does not contain the value, which
+// may include a password.
 func (s *Settings) JWKSProxyURL() (*url.URL, error) {
 	if s.JWKSProxy == "" {
 		return nil, nil
@@ -123,12 +123,12 @@ func checkIssuer(s string, https bool) error {
 		return fmt.Errorf("got %q, want an https URL", s)
 	}
 	if strings.ContainsAny(s, "?#") {
-		return fmt.Errorf("an issuer has no query and no fragment: %q", s)
+		return fmt.Errorf("got %q, want a URL without query and fragment", s)
 	}
 	return nil
 }
 
-// Warnings returns settings that are valid but likely to be mistakes.
+// Warnings returns a warning for each setting that is valid but likely to be a mistake.
 func (c *Config) Warnings() []string {
 	var out []string
 	warn := func(when bool, format string, args ...any) {
@@ -141,7 +141,7 @@ func (c *Config) Warnings() []string {
 	lease := c.Replicated.LeaseDuration
 	warn(c.RequestTimeout < lease+lease/20,
 		"request_timeout %v is shorter than a lease (%v): "+
-			"revocations answer 503 while the lease of a failed node expires", c.RequestTimeout, lease)
+			"revocations get 503 while the lease of a failed node expires", c.RequestTimeout, lease)
 	warn(!c.RequireHTTPS, "require_https is false: tokens and secrets may cross the network in the clear")
 	if text := c.bootstrapWarning(); !IsMember(c.DataDir) {
 		warn(text != "", "%s", text)
@@ -156,7 +156,7 @@ func (c *Config) Warnings() []string {
 		warn(set, "%s has no effect: use traces_endpoint and traces_sample", name)
 	}
 	for n := range c.CheckNetworks {
-		warn(n.Bits() == 0, "check_networks lets every address call /v1/check without credentials")
+		warn(n.Bits() == 0, "check_networks allows every address to call /v1/check without credentials")
 	}
 	return out
 }

@@ -58,7 +58,7 @@ func TestParseClients_HashesSecretsAndDefaults(t *testing.T) {
 func TestParseClients_InvalidRecord_ReportsIt(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"an unknown key, with its line", "- client_id: a\n  secret: x\n", "line 2"},
-		{"a short secret", "- {client_id: a, client_secret: hunter2}", "less than 32 bytes"},
+		{"a short secret", "- {client_id: a, client_secret: hunter2}", "fewer than 32 bytes"},
 		{"no secret", "- {client_id: a}", "neither client_secret nor"},
 		{"two secrets", "- {client_id: a, client_secret: " + longSecret + ", client_secret_hash: b}", "both"},
 		{"a public client with a secret", "- {client_id: a, type: public, client_secret: hunter2}",

@@ -40,7 +40,7 @@ type Config struct {
 	// OwnCertificate reports that the certificate is below data_dir, where the node stores a
 	// certificate that it got with a join token.
 	OwnCertificate bool
-	origin         map[string]string // by key, such as "--node-id", "REVOKED_NODE_ID", "/etc/revoked.yml:3", "default"
+	origin         map[string]string // by key: "--node-id", "REVOKED_NODE_ID", "/etc/revoked.yml:3" or "default"
 	problems       []Problem
 }
 

@@ -221,7 +221,7 @@ func TestRead_MalformedCheckNetworks_NamesProblem(t *testing.T) {
 		"{rs1: 10.0.0.0/8}":                      `got "rs1", want a network such as 10.0.0.0/8 or an address`,
 		"{[10.0.0.0/8]: rs1}":                    "want a network such as 10.0.0.0/8 or an address",
 		"{10.0.0.0/8=rs1: rs2}":                  `got "10.0.0.0/8=rs1", want a network such as 10.0.0.0/8 or an address`,
-		"10.0.0.0/8=" + strings.Repeat("a", 513): "audience of 513 bytes, at most 512",
+		"10.0.0.0/8=" + strings.Repeat("a", 513): "audience too long (got 513 bytes, want at most 512)",
 	} {
 		_, err := loadWith(t, nil, nil, "check_networks: "+text)
 		if err == nil || !strings.Contains(err.Error(), "revoked.yml:1: check_networks: ") ||
@@ -253,7 +253,7 @@ func TestRead_FlagPath_IsRelativeToWorkingDir(t *testing.T) {
 	}
 }
 
-// The defaults are those of contract.md, "Settings".
+// The defaults are part of the contract of the program (docs/configure.md).
 func TestDefaults_MatchTheContract(t *testing.T) {
 	cfg, err := loadWith(t, nil, nil, "")
 	if err != nil {
@@ -292,7 +292,7 @@ func TestCheckValues_ReportsInvalidValue(t *testing.T) {
 		{"two listeners on one port", "cluster_addr: 127.0.0.1:8443", "127.0.0.1:8443 uses the port of api_addr, :8443"},
 		{"an advertised address without a host", "cluster_advertise: 0.0.0.0:7443", "has no reachable host"},
 		{"port 0", "cluster_addr: ':0'", "cannot advertise port 0"},
-		{"an issuer with a query", "issuer: https://a.example?x=1", "no query"},
+		{"an issuer with a query", "issuer: https://a.example?x=1", "want a URL without query"},
 		{"an issuer without TLS", "issuer: http://a.example", "want an https URL"},
 		{"an API URL without TLS", "api_advertise: http://a.example", "want an https URL"},
 		{"metadata that the server generates", "\nmetadata_extra: {issuer: 'https://a.example'}",

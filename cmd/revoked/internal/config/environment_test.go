@@ -17,9 +17,9 @@ func TestUnknownVariables_EachName_IsKnownOrReported(t *testing.T) {
 		"REVOKED_NODE_ID=n1":                       "",
 		"REVOKED_CONFIG=/etc/revoked.yml":          "",
 		"REVOKED_CLIENT_SECRET=s3cr3t":             "",
-		"REVOKED_NODEID=":                          "", // absent
+		"REVOKED_NODEID=":                          "", // an empty variable counts as absent
 		"OTHER_NODE=n1":                            "",
-		"REVOKED_SERVICE_HOST=10.0.0.1":            "", // Kubernetes
+		"REVOKED_SERVICE_HOST=10.0.0.1":            "", // set by Kubernetes
 		"REVOKED_SERVICE_PORT_API=8443":            "",
 		"REVOKED_PORT=tcp://10.0.0.1:8443":         "",
 		"REVOKED_PORT_8443_TCP_ADDR=10.0.0.1":      "",

@@ -23,11 +23,12 @@ import (
 type Files struct {
 	Certs     *pki.Certs
 	APICert   *serve.Certificate
-	ClientCAs *serve.ClientCAs // nil: the certificate of a caller may come from anywhere
+	ClientCAs *serve.ClientCAs // nil: any CA may have issued the certificate of a caller
 	GossipKey []byte
-	JoinToken string  // empty: none
+	JoinToken string  // empty: no token was read
 	CAKey     *pki.CA // nil: this node signs no certificates
-	// NeedsCertificate reports that Certs is nil, and that the node gets a certificate with JoinToken.
+	// NeedsCertificate reports that Certs is nil, and that the node gets a certificate with
+	// JoinToken.
 	NeedsCertificate bool
 	Clients          []revoked.Client
 	Warnings         []string
@@ -71,7 +72,7 @@ func (c *Config) require(advice string, keys ...string) bool {
 }
 
 func (c *Config) loadAPICert(f *Files) {
-	advice := "the API is HTTPS; for a trial: revoked cert ca && revoked cert server api --hosts NAME"
+	advice := "the API uses HTTPS; for a trial: revoked cert ca && revoked cert server api --hosts NAME"
 	if c.require(advice, "api_cert", "api_key") {
 		cert, err := serve.LoadCertificate(c.APICert, c.APIKey)
 		if err != nil {
@@ -278,7 +279,7 @@ func (c *Config) checkDataDir() {
 }
 
 // tryDataDir returns an error if the data directory could not be created or written. It creates and
-// removes a folder there, or in the nearest parent that exists.
+// removes a directory there, or in the nearest parent that exists.
 func tryDataDir(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

@@ -77,14 +77,15 @@ type Settings struct {
 	BackupS3AccessKeyFile, BackupS3SecretKeyFile, BackupS3CAFile     string
 	BackupS3PathStyle                                                bool
 
-	// Limits of the API port. 0: a share of the memory, or of the limit of all.
+	// Limits of the API port. If one is 0, it is derived from the memory, or from the limit for all
+	// callers.
 	MaxConnections, MaxConnectionsPerAddress                 int
 	MaxRequests, MaxRequestsPerAddress, MaxRequestsPerClient int
 }
 
 // A Setting is one row of the table.
 type Setting struct {
-	Key      string        // in the file
+	Key      string        // key in the settings file
 	Default  string        // as written in a file; empty if it is computed or absent
 	help     string        // one line, no full stop
 	field    any           // pointer to the field; its type decides how a value is parsed
@@ -161,7 +162,7 @@ func (s *Settings) network() []Setting {
 		{"join", "", "cluster addresses of nodes to find the cluster through", &s.Join, 0, 0},
 		{"join_token_file", "", "file with the join token that admits this node; made by revoked join-token create",
 			(*path)(&s.JoinTokenFile), 0, 0},
-		{"non_voter", "false", "answer and forward, but never vote", &s.NonVoter, 0, 0},
+		{"non_voter", "false", "answer introspections and forward writes, but never vote", &s.NonVoter, 0, 0},
 		{"rejoin", "false", "start again from the data of a node that left, as a new member", &s.Rejoin, 0, 0},
 		{"bootstrap_admin_secret_file", "", "file with the secret of the first administrator, client id \"admin\"",
 			(*path)(&s.BootstrapAdminSecretFile), 0, 0},

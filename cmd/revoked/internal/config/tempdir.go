@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 )
 
-// tempDir returns the folder of temporary files.
+// tempDir returns the directory of temporary files.
 func (c *Config) tempDir() string {
 	if c.TempDir != "" {
 		return c.TempDir
@@ -14,9 +14,9 @@ func (c *Config) tempDir() string {
 	return os.TempDir()
 }
 
-// checkTempDir creates and removes a file in the temporary folder. Without that folder a node still
-// serves, except bulk registrations whose callers read slowly. So the problem is a warning unless
-// temp_dir is set.
+// checkTempDir creates and removes a file in the temporary directory. Without that directory a node
+// still serves, except bulk registrations whose callers read slowly. So the problem is a warning
+// unless temp_dir is set.
 func (c *Config) checkTempDir(f *Files) {
 	tmp, err := os.CreateTemp(c.tempDir(), "revoked-check-*")
 	if err == nil {

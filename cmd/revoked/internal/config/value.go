@@ -20,7 +20,7 @@ import (
 
 // These field types need their own parser.
 type (
-	path string // in a file, relative to the folder of the file
+	path string // a relative path in a settings file starts from the directory of that file
 	// destination is a path, or Stderr.
 	destination string
 	size        int64 // bytes, with an optional unit
@@ -33,7 +33,7 @@ type (
 // A value is the text of a setting. The text of a flag or variable is a scalar.
 type value struct {
 	node  *yaml.Node
-	base  string // folder that relative paths start from; empty: the working directory
+	base  string // directory that relative paths start from; empty: the working directory
 	where string // flag, variable, file:line or "default"
 }
 

@@ -99,7 +99,7 @@ func suggestion(key string, table []Setting) string {
 }
 
 // similar returns at most five keys that resemble a misspelled key. It uses the suggestions of
-// cobra. Cobra compares commands, so similar creates a command for every key.
+// cobra, which compares commands. So the function creates a command for every key.
 func similar(key string, table []Setting) []string {
 	var keys cobra.Command
 	keys.SuggestionsMinimumDistance = 2

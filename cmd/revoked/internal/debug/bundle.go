@@ -22,7 +22,7 @@ const formatVersion = 1
 // A source is a page of a node and its file in the bundle.
 type source struct {
 	file string
-	text bool // otherwise binary
+	text bool // the page is text, otherwise it is binary
 	read func(*client.Client, context.Context) ([]byte, error)
 }
 
@@ -75,7 +75,7 @@ type absent struct {
 	err  error
 }
 
-// folder returns the name of the folder that holds all files of the archive.
+// folder returns the name of the directory that contains all files of the archive.
 func (b *bundle) folder() string { return "revoked-debug-" + b.made.Format("20060102T150405Z") }
 
 // collect asks all nodes for all pages at the same time. So it takes only as long as the slowest

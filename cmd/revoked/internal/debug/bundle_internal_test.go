@@ -69,7 +69,7 @@ func runBundle(t *testing.T, args ...string) (stdout, stderr string, err error) 
 	return out.String(), errs.String(), err
 }
 
-// readBundle returns the files of an archive without their common folder, and its manifest.
+// readBundle returns the files of an archive without their common directory, and its manifest.
 func readBundle(t *testing.T, name string) (map[string]string, manifest) {
 	t.Helper()
 	f, err := os.Open(name)
@@ -99,7 +99,7 @@ func readBundle(t *testing.T, name string) (map[string]string, manifest) {
 		}
 		folder, file, _ := strings.Cut(h.Name, "/")
 		if !strings.HasPrefix(folder, "revoked-debug-") || h.Mode != 0o600 {
-			t.Errorf("%s: got mode %o, want 600 in a folder revoked-debug-TIME", h.Name, h.Mode)
+			t.Errorf("%s: got mode %o, want 600 in a directory revoked-debug-TIME", h.Name, h.Mode)
 		}
 		found[file] = string(data)
 	}
@@ -110,7 +110,7 @@ func readBundle(t *testing.T, name string) (map[string]string, manifest) {
 	return found, m
 }
 
-// Each node has a folder with every page, and the manifest lists them.
+// Each node has a directory with every page, and the manifest lists them.
 func TestBundle_TwoNodes_HasEveryPage(t *testing.T) {
 	a, b := fakeNode(t, allPages("of a")), fakeNode(t, allPages("of b"))
 	useNode(t, a)
@@ -153,7 +153,7 @@ func TestBundle_TwoNodes_HasEveryPage(t *testing.T) {
 }
 
 // If a page hangs or fails, it is missing, with the reason, and the bundle is still written.
-func TestBundle_PagesThatFail_AreMissing(t *testing.T) {
+func TestBundle_PagesThatFail_AreListedAsMissing(t *testing.T) {
 	pages := allPages("text")
 	pages["/v1/members"] = nil
 	delete(pages, "/v1/debug/heap")
@@ -170,7 +170,7 @@ func TestBundle_PagesThatFail_AreMissing(t *testing.T) {
 	}
 	for i, want := range []string{"no answer within 1s", "404"} {
 		miss := m.Nodes[0].Missing[i]
-		if !strings.Contains(miss.Reason, want) || !strings.Contains(stderr, "without "+miss.Name) {
+		if !strings.Contains(miss.Reason, want) || !strings.Contains(stderr, "missing "+miss.Name) {
 			t.Errorf("%s: got reason %q and %q, want %q", miss.Name, miss.Reason, stderr, want)
 		}
 	}
@@ -189,7 +189,7 @@ func TestBundle_UnresponsiveNode_OthersAreWritten(t *testing.T) {
 	for what, addr := range map[string]string{"down": down.URL, "hanging": fakeNode(t, hanging).URL} {
 		name := filepath.Join(t.TempDir(), "out.tar.gz")
 		_, _, err := runBundle(t, "--addr", addr+","+n.URL, "-o", name, "--timeout", "1s")
-		if err == nil || !strings.Contains(err.Error(), "got nothing from 1 of 2 nodes") {
+		if err == nil || !strings.Contains(err.Error(), "received nothing from 1 of 2 nodes") {
 			t.Errorf("%s: got %v, want the node that does not answer in the error", what, err)
 		}
 		files, m := readBundle(t, name)

@@ -1,9 +1,9 @@
 // Package debug implements `revoked debug`. The command collects the state of nodes in one file, so
 // that an operator can find out why a cluster does not work.
 //
-// It promises that the file appears whole or not at all, even if a node does not answer. The file
-// lists each missing page with the reason. The file contains no secret: nodes do not show secrets
-// on their pages, and the package replaces text that looks like a secret.
+// The file appears whole or not at all, even if a node does not answer. The file lists each missing
+// page with the reason. The file contains no secret: nodes do not show secrets on their pages, and
+// the package replaces text that looks like a secret.
 package debug
 
 import (
@@ -72,7 +72,7 @@ func bundleCommand(tool any) *cobra.Command {
 }
 
 // report prints what is missing on standard error, and the name of the file on standard output. It
-// returns an error if it got nothing from a node.
+// returns an error if at least one node sent no page.
 func (b *bundle) report(cmd *cobra.Command, name string, conn *call.Flags) error {
 	silent := 0
 	var cause error
@@ -83,7 +83,7 @@ func (b *bundle) report(cmd *cobra.Command, name string, conn *call.Flags) error
 			continue
 		}
 		for _, m := range n.missing {
-			fmt.Fprintf(cmd.ErrOrStderr(), "without %s of %s: %s\n", m.name, n.addr, cli.Clean(m.err.Error()))
+			fmt.Fprintf(cmd.ErrOrStderr(), "missing %s of %s: %s\n", m.name, n.addr, cli.Clean(m.err.Error()))
 		}
 	}
 	if _, err := fmt.Fprintln(cmd.OutOrStdout(), name); err != nil {
@@ -92,6 +92,6 @@ func (b *bundle) report(cmd *cobra.Command, name string, conn *call.Flags) error
 	if silent == 0 {
 		return nil
 	}
-	return fmt.Errorf("got nothing from %d of %d nodes (%s is written and lists them): %w", silent, len(b.nodes), name,
-		conn.Advise(cause))
+	return fmt.Errorf("received nothing from %d of %d nodes (%s is written and lists them): %w", silent, len(b.nodes),
+		name, conn.Advise(cause))
 }

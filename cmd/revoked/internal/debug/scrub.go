@@ -8,8 +8,8 @@ type secretForm struct {
 	with string
 }
 
-// secretForms are forms that only secrets have. Nodes do not write such texts. The list is a second
-// guard, for texts of other programs in the log, such as errors of a proxy.
+// secretForms are forms that only secrets have. Nodes do not write such texts. The list is an
+// additional safeguard, for texts of other programs in the log, such as errors of a proxy.
 func secretForms() []secretForm {
 	return []secretForm{
 		{regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?-----END [A-Z0-9 ]*PRIVATE KEY-----`),

@@ -1,10 +1,11 @@
-// Package dev runs a whole cluster on this machine for trials: it prepares the folder, starts one
-// process per node, and prints commands to paste.
+// Package dev runs a whole cluster on this machine for trials: it prepares the directory, starts
+// one process per node, and prints commands to paste.
 //
-// It promises to stop every node that it started before the command exits. It removes a temporary
-// folder unless the user asked to keep it.
+// The command stops every node that it started before it exits. It removes a temporary directory
+// unless the user asked to keep it.
 //
-// Dangerous: the folder has the keys of the CA and of the demo issuer, and the output has secrets.
+// Dangerous: the directory has the keys of the CA and of the demo issuer, and the output has
+// secrets.
 package dev
 
 import (
@@ -35,7 +36,7 @@ type devRun struct {
 	out      io.Writer
 	messages io.Writer
 	command  string // shell command that runs this program
-	keepDir  bool   // do not remove the temporary folder
+	keepDir  bool   // do not remove the temporary directory
 
 	cluster *devcluster.Cluster
 	runner  *devcluster.Runner
@@ -66,12 +67,12 @@ func Command() *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&nodes, "nodes", 3, "number of nodes")
 	f.StringVar(&d.folder.Dir, "dir", "",
-		"folder for all files; kept, and reused if it exists (default: a temporary one)")
+		"directory for all files; kept, and reused if it exists (default: a temporary one)")
 	f.IntVar(&d.folder.APIPort, "api-port", 8443,
 		"API port of node1, one more for each further node; a node's cluster port is 1000 higher, its gossip port 2000")
 	f.StringSliceVar(&hosts, "hosts", nil, "an address for each node (default: 127.0.0.1 for all)")
-	f.BoolVar(&d.keep, "keep", false, "keep the temporary folder")
-	f.BoolVar(&d.initOnly, "init-only", false, "write the folder and exit")
+	f.BoolVar(&d.keep, "keep", false, "keep the temporary directory")
+	f.BoolVar(&d.initOnly, "init-only", false, "write the directory and exit")
 	cmd.AddCommand(devTokenCommand())
 	return cmd
 }
@@ -114,7 +115,7 @@ func (d *devRun) run(ctx context.Context) (err error) {
 	if err := d.folder.CheckFree(); err != nil {
 		return err
 	}
-	d.keepDir = d.keep // the nodes write logs from here on, even if the start fails
+	d.keepDir = d.keep // from here on, --keep keeps the directory: nodes write logs even if the start fails
 	return d.serve(ctx)
 }
 
@@ -128,7 +129,7 @@ func devSignals() []os.Signal {
 	return signals
 }
 
-// makeFolder creates the folder, or a temporary one if Dir is empty.
+// makeFolder creates the directory, or a temporary one if Dir is empty.
 func (d *devRun) makeFolder() (temporary bool, err error) {
 	if d.folder.Dir == "" {
 		d.folder.Dir, err = os.MkdirTemp("", "revoked-dev-")
@@ -152,11 +153,11 @@ func (d *devRun) serve(ctx context.Context) error {
 		untrusted := d.trustDemoIssuer(ctx)
 		printWelcome(d.out, d.cluster, d.folder.Dir, d.command, untrusted == nil)
 		if untrusted != nil && ctx.Err() == nil {
-			fmt.Fprintf(d.messages, "no demo of JWTs: %v\n", untrusted)
+			fmt.Fprintf(d.messages, "cannot show the demo of JWTs: %v\n", untrusted)
 		}
 		err = d.wait(ctx)
 	case ctx.Err() != nil:
-		err = nil // a signal during the start
+		err = nil // a signal ended ctx during the start
 	}
 	return errors.Join(err, d.stop())
 }
@@ -175,8 +176,8 @@ func (d *devRun) start(ctx context.Context) error {
 	return d.cluster.Write(d.folder.DevFile())
 }
 
-// wait returns when ctx ends or when all nodes have stopped. The stop of a single node is not an
-// error: users kill nodes to see the effect.
+// wait returns when ctx ends or when all nodes have stopped. It is not an error if a single node
+// stops: users may kill nodes to see the effect.
 func (d *devRun) wait(ctx context.Context) error {
 	ended := make(chan int, len(d.cluster.Nodes))
 	for i := range d.cluster.Nodes {

@@ -41,7 +41,7 @@ func devTokenCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dir == "" {
-				return cli.UsageError("--dir is required: the folder of revoked dev")
+				return cli.UsageError("--dir is required: the directory of revoked dev")
 			}
 			if lifetime < time.Second || lifetime > maxDemoLifetime {
 				return cli.UsageError("--lifetime must be 1s to %v, not %v", maxDemoLifetime, lifetime)
@@ -61,7 +61,7 @@ func devTokenCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&dir, "dir", "", "folder of revoked dev (required)")
+	f.StringVar(&dir, "dir", "", "directory of revoked dev (required)")
 	f.StringVar(&claims.ClientID, "client", "app", "client that the token is issued to")
 	f.StringVar(&claims.Subject, "subject", "alice", "subject")
 	f.StringVar(&claims.Session, "session", "", "session (the claim sid)")
@@ -103,17 +103,18 @@ func (d *devRun) trustDemoIssuer(ctx context.Context) error {
 	return errors.Join(refused, err)
 }
 
-// trust creates the record, or checks the token if the record exists. refused is the answer of the
-// cluster. again is an error after which another attempt may succeed, such as during an election.
+// trust creates the record, or checks the token if the record exists. refused is an error that
+// another attempt would not change. again is an error after which another attempt may succeed, such
+// as during an election.
 func trust(ctx context.Context, admin *client.Client, record []byte, token string) (refused, again error) {
 	_, err := admin.CreateIssuer(ctx, record)
-	if statusOf(err) == http.StatusConflict { // an earlier dev on this folder created it
+	if statusOf(err) == http.StatusConflict { // an earlier dev on this directory created it
 		exists := err
 		var got client.Answer[client.TokenCheck]
 		got, err = admin.CheckToken(ctx, devfolder.IssuerName, token)
 		switch {
 		case err == nil && !got.Value.Verified:
-			return fmt.Errorf("the record of issuer %s does not verify a token signed with the key in this folder: %s",
+			return fmt.Errorf("the record of issuer %s does not verify a token signed with the key in this directory: %s",
 				devfolder.IssuerName, got.Value.Reason), nil
 		case statusOf(err) == http.StatusNotFound:
 			return exists, nil

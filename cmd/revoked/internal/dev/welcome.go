@@ -11,13 +11,15 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"revoked/cmd/revoked/internal/cli"
 	"revoked/cmd/revoked/internal/config"
 	"revoked/cmd/revoked/internal/devcluster"
 	"revoked/cmd/revoked/internal/devfolder"
 )
 
-// commandName returns a shell command that runs this program from any folder. exe is the file of
+// commandName returns a shell command that runs this program from any directory. exe is the file of
 // the program, called is its name on the command line, and work is the working directory.
 func commandName(exe, called, work string) string {
 	if builtByGoRun(exe) {
@@ -39,7 +41,8 @@ func commandName(exe, called, work string) string {
 	return cli.ShellQuote(called)
 }
 
-// builtByGoRun reports whether go run built the file, in a temporary folder or in the build cache.
+// builtByGoRun reports whether go run built the file, in a temporary directory or in the build
+// cache.
 func builtByGoRun(exe string) bool {
 	dir := filepath.Dir(exe)
 	entry := filepath.Base(dir) // in the build cache: a hash with the suffix -d
@@ -61,7 +64,7 @@ func thisCommand() (string, error) {
 // printWelcome prints addresses, credentials and first commands for a new user. If jwts is set, it
 // also prints JWTs of the demo issuer.
 func printWelcome(w io.Writer, c *devcluster.Cluster, dir, command string, jwts bool) {
-	fmt.Fprintf(w, "A cluster of %d nodes is ready. Everything is in %s\n\n", len(c.Nodes), dir)
+	fmt.Fprintf(w, "A cluster of %s is ready. Everything is in %s\n\n", english.Plural(len(c.Nodes), "node", "nodes"), dir)
 	var nodes, clients [][]string
 	for _, n := range c.Nodes {
 		nodes = append(nodes, []string{n.ID, n.API, "log " + n.Log})

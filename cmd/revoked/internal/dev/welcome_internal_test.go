@@ -11,7 +11,7 @@ import (
 	"revoked/cmd/revoked/internal/devcluster"
 )
 
-func TestCommandName_WorksFromAnyFolder(t *testing.T) {
+func TestCommandName_AnyDirectory_Works(t *testing.T) {
 	dir := t.TempDir()
 	name := func(at string) string {
 		file := filepath.Join(dir, at)
@@ -48,7 +48,7 @@ func TestCommandName_WorksFromAnyFolder(t *testing.T) {
 	}
 }
 
-func TestCurlLines_FolderWithSpace_IsQuoted(t *testing.T) {
+func TestCurlLines_DirectoryWithSpace_IsQuoted(t *testing.T) {
 	c := &devcluster.Cluster{CA: "/my folder/ca.pem", Nodes: make([]devcluster.Node, 1)}
 	lines := jwtLines(c, "/my folder", "revoked")
 	if want := "JWT=$(revoked dev token --dir '/my folder')"; lines[0] != want {

@@ -63,7 +63,7 @@ func (r *Runner) Client(role string, i int) *client.Client {
 		Addrs: []string{r.Cluster.Nodes[i].API}, ID: as.ClientID, Secret: as.ClientSecret, HTTP: r.HTTP,
 	})
 	if err != nil {
-		panic(err) // the configuration has an address
+		panic(err) // cannot happen: the configuration has an address
 	}
 	return c
 }
@@ -110,14 +110,14 @@ func Poll(ctx context.Context, interval time.Duration, f func(context.Context) e
 		if err == nil {
 			return nil
 		}
-		if last == nil || ctx.Err() == nil { // the end of ctx interrupts a call: its error is not the reason
+		if last == nil || ctx.Err() == nil { // keep the earlier error if ctx interrupted this call
 			last = err
 		}
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
 		}
-		if ctx.Err() != nil { // select picks at random if a tick is due as well
+		if ctx.Err() != nil { // select chooses at random if a tick is due as well
 			return fmt.Errorf("%w (last: %w)", context.Cause(ctx), last)
 		}
 	}

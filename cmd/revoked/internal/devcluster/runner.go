@@ -22,7 +22,7 @@ type Runner struct {
 	HTTP    *http.Client // trusts the CA of the cluster, follows no redirect
 	exe     string
 	env     []string
-	nodes   []*child // by node; nil if the runner did not start it or killed it
+	nodes   []*child // the child of each node; nil if the runner has not started the node or has killed it
 }
 
 type child struct {

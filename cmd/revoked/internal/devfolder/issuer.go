@@ -17,7 +17,7 @@ import (
 	"revoked/cmd/revoked/internal/files"
 )
 
-// The demo issuer of a development cluster: its name here, and the claim iss of its JWTs.
+// The demo issuer of a development cluster: the name of its record, and the claim iss of its JWTs.
 const (
 	IssuerName = "demo"
 	IssuerURL  = "https://demo-issuer.example"
@@ -28,7 +28,8 @@ const (
 	issuerKeyID   = "demo"
 )
 
-// IssuerFile returns the name of the record of the demo issuer, with its public key.
+// IssuerFile returns the path of the file with the record of the demo issuer, which has its public
+// key.
 func (f Folder) IssuerFile() string { return f.path("demo-issuer.json") }
 
 // makeIssuer creates the key of the demo issuer unless it exists, and writes its record.
@@ -66,10 +67,10 @@ func (f Folder) newSigner() (*Signer, error) {
 	return &Signer{key}, files.Write(false, files.Private(f.path(issuerKeyFile), text))
 }
 
-// A Signer signs JWTs as the demo issuer, by ES256. Its methods may be called concurrently.
+// A Signer signs JWTs as the demo issuer, with ES256. Its methods may be called concurrently.
 type Signer struct{ key *ecdsa.PrivateKey }
 
-// ReadSigner reads the key of the demo issuer from the folder of a development cluster.
+// ReadSigner reads the key of the demo issuer from the directory of a development cluster.
 func ReadSigner(dir string) (*Signer, error) {
 	name := filepath.Join(dir, issuerKeyFile)
 	text, err := files.Read(name, maxFile)
@@ -93,7 +94,7 @@ func ReadSigner(dir string) (*Signer, error) {
 
 // jwk returns the public key (RFC 7517).
 func (s *Signer) jwk() (map[string]string, error) {
-	point, err := s.key.PublicKey.Bytes() // 4, x, y
+	point, err := s.key.PublicKey.Bytes() // the byte 4, then the coordinates x and y
 	if err != nil {
 		return nil, err
 	}

@@ -1,5 +1,5 @@
-// Package devfolder creates the folder of a development cluster: keys, certificates, first clients,
-// a demo issuer of JWTs, and the settings of each node.
+// Package devfolder creates the directory of a development cluster: keys, certificates, first
+// clients, a demo issuer of JWTs, and the settings of each node.
 //
 // Not for production: the keys of the CA and of the demo issuer are stored together with the keys
 // of the nodes. It never replaces a CA, a gossip key, a client or an issuer's key that exists.
@@ -30,8 +30,8 @@ const (
 // MaxNodes limits the nodes of a development cluster.
 const MaxNodes = 15
 
-// Hosts returns the host of each node: hosts, or 127.0.0.1 for all n. If nodesSet, the user set n,
-// which must then agree with hosts.
+// Hosts returns the host of each node: hosts, or 127.0.0.1 for each of n nodes. If nodesSet is
+// true, the user set n, and it must be the number of hosts.
 func Hosts(hosts []string, n int, nodesSet bool) ([]string, error) {
 	if len(hosts) > 0 {
 		if nodesSet && n != len(hosts) {
@@ -62,7 +62,7 @@ func CheckPorts(apiPort, n int) error {
 	return nil
 }
 
-// A Folder describes the folder of a cluster. Dir is absolute.
+// A Folder describes the directory of a cluster. Dir is absolute.
 type Folder struct {
 	Dir     string
 	Hosts   []string // host of each node, by index
@@ -74,7 +74,8 @@ func (f Folder) path(name string) string { return filepath.Join(f.Dir, name) }
 // DevFile returns the name of dev.json.
 func (f Folder) DevFile() string { return f.path("dev.json") }
 
-// Lock locks the folder against another dev. The lock lasts until Close or the end of the process.
+// Lock locks the directory against another `revoked dev`. The lock lasts until Close or the end of
+// the process.
 func (f Folder) Lock() (*os.File, error) {
 	l, err := os.OpenFile(f.path("dev.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

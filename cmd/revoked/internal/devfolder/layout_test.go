@@ -35,7 +35,7 @@ func TestLayout_DevFile_HasShapeOfContract(t *testing.T) {
 }
 
 // Members that all move at the same time would not find each other.
-func TestCheckMoved_MembersAtOtherPorts_Refused(t *testing.T) {
+func TestCheckMoved_MembersAtOtherPorts_AreRefused(t *testing.T) {
 	dir := t.TempDir()
 	hosts := []string{"127.0.0.1", "127.0.0.1"}
 	check := func(port, nodes int) error {
@@ -65,7 +65,7 @@ func TestCheckMoved_MembersAtOtherPorts_Refused(t *testing.T) {
 	}
 }
 
-func TestFolder_HalfCA_Refused(t *testing.T) {
+func TestFolder_MissingCAFile_IsRefused(t *testing.T) {
 	for _, lost := range []string{"ca.pem", "ca-key.pem"} {
 		m := Folder{Dir: t.TempDir()}
 		if _, err := m.ca(); err != nil {
@@ -74,13 +74,13 @@ func TestFolder_HalfCA_Refused(t *testing.T) {
 		if err := os.Remove(m.path(lost)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := m.ca(); err == nil || !strings.Contains(err.Error(), "exists without "+lost+": restore that") {
+		if _, err := m.ca(); err == nil || !strings.Contains(err.Error(), "exists without "+lost+": restore the") {
 			t.Errorf("without %s: got %v, want an error with the missing file", lost, err)
 		}
 	}
 }
 
-func TestHosts_DefaultsAndChecks(t *testing.T) {
+func TestHosts_Flags_AreCheckedOrDefaulted(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		hosts []string

@@ -26,7 +26,7 @@ const certLife = 365 * day
 
 const day = 24 * time.Hour
 
-// maxFile bounds a file of the folder, in bytes.
+// maxFile bounds a file of the directory, in bytes.
 const maxFile = 16 << 20
 
 // Make creates everything that is missing or about to expire, and keeps the rest.
@@ -55,7 +55,8 @@ func (f Folder) ca() (*pki.CA, error) {
 	// An earlier run failed halfway, or the key was removed on purpose: do not replace the CA.
 	for have, lacks := range map[string]string{cert: key, key: cert} {
 		if _, err := os.Lstat(have); err == nil {
-			return nil, fmt.Errorf("%s exists without %s: restore that, or use another folder", have, filepath.Base(lacks))
+			return nil, fmt.Errorf("%s exists without %s: restore the missing file, or use another directory",
+				have, filepath.Base(lacks))
 		}
 	}
 	if ca, err = pki.NewCA("revoked development CA", 10*certLife); err != nil {
@@ -89,7 +90,7 @@ func (f Folder) writePair(name string, cert, key []byte, err error) error {
 }
 
 // isGood reports whether a certificate is from this CA, covers the hosts, is valid for another
-// month and matches the key in the same folder.
+// month and matches the key in the same directory.
 func (f Folder) isGood(name string, ca *pki.CA, hosts ...string) bool {
 	pair, err := tls.LoadX509KeyPair(f.path(name+".pem"), f.path(name+"-key.pem"))
 	if err != nil || slices.ContainsFunc(hosts, func(h string) bool { return pair.Leaf.VerifyHostname(h) != nil }) {
@@ -127,7 +128,7 @@ func (f Folder) adminSecret() error {
 		return err
 	}
 	i := slices.IndexFunc(clients, func(c clientRecord) bool { return c.ClientID == config.AdminID })
-	name, secret := f.path("admin.secret"), clients[i].ClientSecret+"\n" // clients checked that it exists
+	name, secret := f.path("admin.secret"), clients[i].ClientSecret+"\n" // f.clients has checked that it exists
 	if data, err := files.Read(name, maxFile); err == nil && string(data) == secret {
 		return nil
 	}

@@ -43,8 +43,8 @@ type setting struct {
 	value any // written as JSON, which is valid YAML
 }
 
-// settingsOf returns the settings of node i. Paths are relative, so that the folder can be copied
-// to another machine and the node started there.
+// settingsOf returns the settings of node i. Paths are relative, so that the directory can be
+// copied to another machine and the node started there.
 func settingsOf(nodes []devcluster.Node, i int) []setting {
 	join := []string{}
 	if len(nodes) > 1 {
@@ -55,8 +55,8 @@ func settingsOf(nodes []devcluster.Node, i int) []setting {
 	return settingsFor(nodes, i, len(nodes), join)
 }
 
-// settingsFor returns the settings of node i. It bootstraps a cluster of expect nodes, unless that
-// is 0.
+// settingsFor returns the settings of node i. The node bootstraps a cluster of expect nodes, unless
+// expect is 0.
 func settingsFor(nodes []devcluster.Node, i, expect int, join []string) []setting {
 	n := nodes[i]
 	return []setting{
@@ -115,7 +115,7 @@ func (f Folder) AddNode(join []string) (devcluster.Node, error) {
 	return nodes[last], writeConfig(nodes[last], settingsFor(nodes, last, 0, slices.Concat([]string{}, join)))
 }
 
-// checkMoved rejects a folder whose nodes are members at other addresses. A single member that
+// checkMoved rejects a directory whose nodes are members at other addresses. A single member that
 // moves finds the others; members that all move at the same time do not find each other.
 func (f Folder) checkMoved(nodes []devcluster.Node) error {
 	if len(nodes) == 1 {

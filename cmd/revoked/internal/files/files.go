@@ -1,7 +1,8 @@
 // Package files reads small files with a limit and replaces files in one step.
 //
-// A reader of a replaced file sees the old or the new content, whole, never with a wider mode than
-// asked for. The package is not safe against another writer of the same folder.
+// A reader of a replaced file sees the whole old or the whole new content. The file never has a
+// wider mode than the caller asked for. The package is not safe against another writer of the same
+// directory.
 package files
 
 import (
@@ -51,8 +52,8 @@ func Private(name string, data []byte) File { return File{name, data, 0o600} }
 // Public returns a file that every user may read.
 func Public(name string, data []byte) File { return File{name, data, 0o644} }
 
-// Write replaces each file with one rename and creates missing folders. Without force it writes no
-// file if one of them exists. After an error, the files before it are written.
+// Write replaces each file with one rename and creates missing directories. Without force it writes
+// no file if one of them exists. After an error, the files before the failed one have been written.
 func Write(force bool, all ...File) error {
 	if !force {
 		for _, f := range all {

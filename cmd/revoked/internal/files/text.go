@@ -27,10 +27,10 @@ func Text(data []byte) ([]byte, error) {
 	return bytes.TrimPrefix(data, bom), nil
 }
 
-// OneLine returns the only line of data: one secret or token. It drops a UTF-8 byte order mark and
-// the line ends after the line. It returns ErrText for anything else that an editor or a shell may
-// add invisibly. Examples are white space around the line, a second line, control characters, and
-// characters without width.
+// OneLine returns the only line of data: one secret or token. It drops a UTF-8 byte order mark, and
+// the line breaks after the line. It returns ErrText for anything else that an editor or a shell
+// may add invisibly. Examples are white space around the line, a second line, control characters,
+// and characters without width.
 func OneLine(data []byte) (string, error) {
 	text, err := Text(data)
 	if err != nil {

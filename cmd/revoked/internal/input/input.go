@@ -1,8 +1,8 @@
 // Package input reads the tokens and files of commands, from a file or from standard input, never
 // from the command line.
 //
-// It promises that an error does not repeat the token, nor the name of the file: a user may have
-// typed the token there.
+// An error contains neither the token nor the name of the file: a user may have typed the token
+// there.
 package input
 
 import (

@@ -1,8 +1,8 @@
 // Package offline implements `revoked recover`, which works on the data directory of a stopped
 // node.
 //
-// It promises that without --dry-run=false it changes only what a start of the node would also
-// change. It never touches a directory that a process uses.
+// Without --dry-run=false it changes only what a start of the node would also change. It never
+// touches a directory that a process uses.
 package offline
 
 import (
@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"revoked"
@@ -96,7 +97,8 @@ func message(r *recovery.Recovery, dryRun bool) string {
 		return "dry run: an earlier recovery was interrupted after its last check; " +
 			"--dry-run=false or a start of the node completes it"
 	case r.Resumed:
-		return "recovered: an earlier recovery was interrupted, and is complete now; start the node, then let others join it"
+		return "recovered: an earlier recovery was interrupted, and is complete now; " +
+			"start the node, then join other nodes to it"
 	case dryRun:
 		return "dry run: nothing was changed. --dry-run=false makes " + cli.Clean(r.Before.NodeID) +
 			" the only member of a new cluster; " + ended + ".\nStop every node of the old cluster first. " +
@@ -117,7 +119,7 @@ func printRecovery(w io.Writer, r *recovery.Recovery) error {
 	}
 	missing := "changes since the last entry, if the others made any"
 	if h.Missing > 0 {
-		missing = fmt.Sprintf("at least %d entries that another member had", h.Missing)
+		missing = fmt.Sprintf("at least %s that another member had", english.Plural(int(h.Missing), "entry", "entries"))
 	}
 	pairs := []any{"Node", h.NodeID, "Cluster", h.ClusterID, "Log ends at index", h.Index, "Term", h.Term,
 		"State at index", h.State, "Last entry at", cli.Date(h.LastEntry), "Tokens", h.Tokens, "Grants", h.Grants,

@@ -24,7 +24,7 @@ type node struct {
 	err         error
 
 	leaf       *x509.Certificate
-	trustsOld  bool // all old CAs
+	trustsOld  bool // the member trusts all old CAs
 	trustsNext bool
 	fromNext   bool // the next CA issued leaf
 }
@@ -39,8 +39,8 @@ type authorities struct {
 var errSeen = errors.New("seen")
 
 // look connects to the cluster port of a member. In the handshake, the member shows its
-// certificate, and asks for one of the CAs that it trusts (RFC 8446, section 4.3.2). look presents
-// none and ends the handshake then.
+// certificate, and asks for a certificate of one of the CAs that it trusts (RFC 8446, section
+// 4.3.2). The function then ends the handshake without a certificate.
 func look(ctx context.Context, id, address string, cas authorities) node {
 	n := node{id: id, address: address}
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
@@ -106,7 +106,7 @@ func (n *node) read(sent []*x509.Certificate, trusted [][]byte, cas authorities)
 }
 
 // issuedBy returns an error unless one of the roots issued the first certificate of sent, directly
-// or through the others.
+// or through the other certificates of sent.
 func issuedBy(sent []*x509.Certificate, roots ...*x509.Certificate) error {
 	opts := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(),
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}

@@ -13,7 +13,7 @@ type nodeView struct {
 	Address     string `json:"cluster"`
 	TrustsOld   bool   `json:"trusts_present"`
 	TrustsNext  bool   `json:"trusts_next"`
-	Certificate string `json:"certificate"` // of the CA: present, next; empty: unknown
+	Certificate string `json:"certificate"` // CA that issued it: "present" or "next"; empty if unknown
 	NotAfter    string `json:"not_after,omitempty"`
 }
 

@@ -24,7 +24,7 @@ import (
 	"revoked/transport/pki"
 )
 
-// The files in the folder of the CA.
+// The files in the directory of the CA.
 const (
 	caFile      = "ca.pem"
 	keyFile     = "ca-key.pem"
@@ -55,14 +55,14 @@ func Command() *cobra.Command {
 		Use:   "rotate-ca",
 		Short: "Move a cluster to another CA, step by step",
 		Long: "Show which CAs the members trust and which certificates they use, and print the next step. Without\n" +
-			"--write, no file changes. The folder has ca.pem, the CA of the cluster port; its key is not needed.\n" +
+			"--write, no file changes. The directory has ca.pem, the CA of the cluster port; its key is not needed.\n" +
 			"Run the command again after each step, until it reports that the rotation is complete.\n" +
 			"If a step would cut off members, the command lists them and stops.",
 		Args: cobra.NoArgs,
 	}
 	conn := call.AddFlags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&r.dir, "dir", ".", "folder of ca.pem, for the new files too")
+	f.StringVar(&r.dir, "dir", ".", "directory of ca.pem, for the new files too")
 	f.StringVar(&r.name, "name", "", "common name of the next CA (default: revoked CA and the time)")
 	f.IntVar(&r.caDays, "ca-days", 3650, "validity of the next CA in days")
 	f.IntVar(&r.certDays, "days", 365, "validity of the nodes' certificates in days")
@@ -91,7 +91,7 @@ func Command() *cobra.Command {
 
 func (r *rotation) path(name string) string { return filepath.Join(r.dir, name) }
 
-// authorities reads the CAs from the folder.
+// authorities reads the CAs from the directory.
 func (r *rotation) authorities() (cas authorities, err error) {
 	if cas.old, err = readCAs(r.path(caFile)); err != nil {
 		return cas, fmt.Errorf("the CA of the cluster port: %w", err)
@@ -193,7 +193,7 @@ func (r *rotation) do(p plan, nodes []node, cas authorities) (made []string, adv
 	switch p.step {
 	case stepBegin:
 		made, err = r.begin(cas)
-		return made, "Run this command again: it shows where to copy " + bothFile + ".", err
+		return made, "Run this command again: it prints where to copy " + bothFile + ".", err
 	case stepTrust:
 		return nil, fmt.Sprintf("Copy %s over cluster_ca of %s. %s", bothFile, list, again), nil
 	case stepRenew:
@@ -204,7 +204,8 @@ func (r *rotation) do(p plan, nodes []node, cas authorities) (made []string, adv
 		return nil, fmt.Sprintf("Copy %s over cluster_ca of %s. %s", nextFile, list, again), nil
 	}
 	made, err = r.finish()
-	return made, fmt.Sprintf("The rotation is complete. Delete %s and the files next-* in this folder.", oldKeyFile), err
+	done := fmt.Sprintf("The rotation is complete. Delete %s and the next-* files in this directory.", oldKeyFile)
+	return made, done, err
 }
 
 // begin makes the next CA. It writes the certificate last, because the certificate shows that the

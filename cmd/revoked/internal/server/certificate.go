@@ -32,7 +32,7 @@ type applicant struct {
 	record string // file with the digest of the token that the certificate was issued for
 	node   string
 	token  jointoken.Token
-	join   []string // addresses of others
+	join   []string // cluster addresses of other nodes
 	hup    <-chan os.Signal
 	log    *slog.Logger
 
@@ -40,7 +40,7 @@ type applicant struct {
 }
 
 func newApplicant(c *config.Config, token jointoken.Token, hup <-chan os.Signal, log *slog.Logger) *applicant {
-	// The list is often the same on all nodes, and this one does not serve yet.
+	// Leave out this node, which does not serve yet: often all nodes have the same list.
 	others := slices.DeleteFunc(slices.Clone(c.Join), func(host string) bool { return host == c.ClusterAdvertise })
 	return &applicant{files: certificateFiles(c), record: c.TokenRecord(), node: c.NodeID, token: token, join: others,
 		hup: hup, log: log, write: certify.Write}
@@ -63,13 +63,13 @@ func getCertificate(
 	if err != nil {
 		return err
 	}
-	if err := datadir.Check(c.DataDir, c.NodeID, c.Rejoin); err != nil { // before the token is used
+	if err := datadir.Check(c.DataDir, c.NodeID, c.Rejoin); err != nil { // check before the token is used
 		return errors.Join(err, lock.Close())
 	}
 	a := newApplicant(c, token, hup, log)
 	if len(a.join) == 0 {
-		return errors.Join(errors.New("no certificate: join has only this node; add a member with cluster_ca_key"),
-			lock.Close())
+		return errors.Join(errors.New("cannot get a certificate: the join setting lists only this node; "+
+			"add the address of a member that has cluster_ca_key"), lock.Close())
 	}
 	got, err := a.run(ctx)
 	if !got {
@@ -85,10 +85,10 @@ func certificateFiles(c *config.Config) certify.Files {
 	return certify.Files{CA: c.ClusterCA, Cert: c.ClusterCert, Key: c.ClusterKey}
 }
 
-// run gets the certificate and stores it. It asks the members until one issues it, or until no
-// member is left that could. In the latter case it returns false and no error if the node has a
-// certificate. The key is on disk before a member sees it. After a crash in between, the node asks
-// again with the same key, which the token allows.
+// run gets the certificate and stores it. It asks the members until one issues the certificate, or
+// until every member that could issue it has refused permanently. After such refusals it returns
+// false, and no error if the node already has a certificate. The key is on disk before a member
+// sees it. So after a crash the node asks again with the same key, which the token allows.
 func (a *applicant) run(ctx context.Context) (got bool, err error) {
 	key, err := a.prepare()
 	if err != nil {
@@ -109,10 +109,10 @@ func (a *applicant) run(ctx context.Context) (got bool, err error) {
 		case ctx.Err() != nil:
 			return false, ctx.Err()
 		case errors.As(err, &end) && !errors.Is(err, errWrongIssue) && a.hasCertificate():
-			a.log.Warn("no new certificate with the join token, keeping the old one", "error", err)
+			a.log.Warn("cannot get a new certificate with the join token; keeping the old one", "error", err)
 			return false, nil
 		case errors.As(err, &end):
-			return false, fmt.Errorf("no certificate: %w", err)
+			return false, fmt.Errorf("cannot get a certificate: %w", err)
 		}
 		if text := err.Error(); text != logged {
 			a.log.Info("no certificate yet", "error", text)
@@ -137,12 +137,13 @@ func (a *applicant) wait(ctx context.Context, d time.Duration) {
 // probeSize is more than the files of a certificate have together.
 const probeSize = 16 << 10
 
-// prepare checks that the folder can be written, before the token is used, and returns the node's
-// key. It creates the key unless an earlier start did. Folder and key are durable on return.
+// prepare checks that the directory can be written, before the token is used, and returns the
+// node's key. It creates the key unless an earlier start did. Directory and key are durable on
+// return.
 func (a *applicant) prepare() ([]byte, error) {
 	dir := filepath.Dir(a.files.Cert)
 	probe, content := filepath.Join(dir, "probe"), make([]byte, probeSize)
-	_, _ = rand.Read(content) // a file system may not store zeros
+	_, _ = rand.Read(content) // random, because a file system may use no space for zeros
 	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
 		err = durable.SyncDirIfSupported(filepath.Dir(dir))
@@ -151,7 +152,7 @@ func (a *applicant) prepare() ([]byte, error) {
 		err = errors.Join(a.write(probe, content), os.Remove(probe))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("folder of the certificate: %w; the join token was not used", err)
+		return nil, fmt.Errorf("certificate directory: %w; the join token was not used", err)
 	}
 	key, err := os.ReadFile(a.files.Key)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -238,9 +239,10 @@ func (a *applicant) hasCertificate() bool {
 	return err == nil && certs.NodeID() == a.node
 }
 
-// store puts the files in place. If the process stops in between, a certificate and its CA remain.
-// The record is written last: without it, the next start asks again with the same token and key,
-// which the token allows. store keeps a certificate of the same CA that expires later.
+// store puts the files in place. If the process stops between two files, the node still has a
+// certificate and its CA. The record is written last: without it, the next start asks again with
+// the same token and key, which the token allows. store keeps a certificate of the same CA that
+// expires later.
 func (a *applicant) store(got *issued) error {
 	type file struct {
 		name string

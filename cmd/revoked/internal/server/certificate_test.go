@@ -35,7 +35,7 @@ type enrollKit struct {
 	dir   string
 	log   await.Log
 	hup   chan os.Signal
-	files *config.Files // of the last enrollment
+	files *config.Files // the files of the last enrollment
 }
 
 func newEnrollKit(t *testing.T) *enrollKit {
@@ -95,7 +95,7 @@ func (k *enrollKit) member(ca *pki.CA, issue func(context.Context, *enroll.Reque
 	return l.Addr().String()
 }
 
-// sign is the decision of a member that signs.
+// sign issues a certificate, as a member with cluster_ca_key does.
 func (k *enrollKit) sign(_ context.Context, r *enroll.Request) ([]byte, error) {
 	req, err := pki.ParseRequest(r.CSR)
 	if err != nil {
@@ -104,7 +104,7 @@ func (k *enrollKit) sign(_ context.Context, r *enroll.Request) ([]byte, error) {
 	return k.ca.SignNode(r.Node, req, time.Now().Add(time.Minute))
 }
 
-// refuse returns the decision of a member that refuses.
+// refuse returns a function for a member that answers every request with err.
 func refuse(err error) func(context.Context, *enroll.Request) ([]byte, error) {
 	return func(context.Context, *enroll.Request) ([]byte, error) { return nil, err }
 }
@@ -124,12 +124,12 @@ func (k *enrollKit) get(ctx context.Context, join ...string) error {
 	return getCertificate(ctx, k.config(join...), k.files, k.hup, k.log.Logger())
 }
 
-// applicant returns node4 without others.
+// applicant returns the applicant of node4, without addresses of other nodes.
 func (k *enrollKit) applicant() *applicant {
 	return newApplicant(k.config(), k.token, k.hup, k.log.Logger())
 }
 
-// read returns a file of the folder tls, or nil.
+// read returns a file of the directory tls, or nil.
 func (k *enrollKit) read(name string) []byte {
 	b, err := os.ReadFile(filepath.Join(k.dir, "tls", name))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -153,7 +153,7 @@ func TestGetCertificate_OneHostRefuses_OthersAreAsked(t *testing.T) {
 		t.Fatalf("got %v, want the certificate of the last host", err)
 	}
 	parent := filepath.Dir(k.dir)
-	var calls atomic.Int64 // at a member without a leader, which decides later
+	var calls atomic.Int64 // number of requests to a member that knows no leader at first
 	k.dir = filepath.Join(parent, "second")
 	late := k.member(k.ca, func(ctx context.Context, r *enroll.Request) ([]byte, error) {
 		if calls.Add(1) == 1 {
@@ -166,7 +166,7 @@ func TestGetCertificate_OneHostRefuses_OthersAreAsked(t *testing.T) {
 	}
 	k.dir = filepath.Join(parent, "third")
 	err = k.get(t.Context(), wrong, wrongIssue, noCA, foreign, own)
-	first := "no certificate: " + wrong + ": " + revoked.Detail(revoked.ErrTokenEnded)
+	first := "cannot get a certificate: " + wrong + ": " + revoked.Detail(revoked.ErrTokenEnded)
 	for _, want := range []string{first, wrongIssue} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no host is left: got %v, want %q", err, want)
@@ -175,7 +175,7 @@ func TestGetCertificate_OneHostRefuses_OthersAreAsked(t *testing.T) {
 	if !errors.Is(err, revoked.ErrForbidden) || k.read("node.crt") != nil || len(k.read("node.key")) == 0 {
 		t.Errorf("no host is left: got %v, want %v, the key and no certificate", err, revoked.ErrForbidden)
 	}
-	if err = k.get(t.Context(), own); err == nil || !strings.Contains(err.Error(), "join has only this node") {
+	if err = k.get(t.Context(), own); err == nil || !strings.Contains(err.Error(), "lists only this node") {
 		t.Errorf("only its own address: got %v, want an error about join", err)
 	}
 }
@@ -236,8 +236,9 @@ func TestGetCertificate_Refused_KeepsTheCertificate(t *testing.T) {
 	}
 }
 
-// A node may get a second token with the same CA that expires before the first one.
-func TestGetCertificate_EarlierExpiry_KeepsTheLonger(t *testing.T) {
+// The certificate for a second token of the same CA may expire before the node's current
+// certificate.
+func TestGetCertificate_NewExpiresEarlier_KeepsOld(t *testing.T) {
 	k := newEnrollKit(t)
 	validFor := 30 * time.Minute
 	signer := k.member(k.ca, func(_ context.Context, r *enroll.Request) ([]byte, error) {
@@ -334,7 +335,7 @@ func TestPrepare_LittleRoom_ReturnsError(t *testing.T) {
 	}
 }
 
-// Two processes with one data directory would ask with two keys.
+// Without the lock, two processes with one data directory would request certificates for two keys.
 func TestGetCertificate_DuringEnrollment_HoldsLock(t *testing.T) {
 	k := newEnrollKit(t)
 	held := make(chan error, 1)
@@ -406,12 +407,12 @@ func TestGetCertificate_DiskFailsDuringStop_IsReported(t *testing.T) {
 	if err := os.MkdirAll(k.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(k.dir, "tls"), nil, 0o600); err != nil { // a file, not a folder
+	if err := os.WriteFile(filepath.Join(k.dir, "tls"), nil, 0o600); err != nil { // a file, not a directory
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := k.get(ctx, "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "the join token was not used") {
-		t.Errorf("got %v, want the error of the folder", err)
+		t.Errorf("got %v, want the error of the directory", err)
 	}
 }

@@ -69,7 +69,8 @@ func (l *lineWriter) end() {
 	_ = l.flush()
 }
 
-// add must be called with mu held.
+// add appends a line to the buffer, and first flushes a buffer without enough space. The caller
+// must hold mu.
 func (l *lineWriter) add(line []byte) {
 	if len(l.buffered)+len(line) > bufferBytes {
 		_ = l.flush()
@@ -77,7 +78,8 @@ func (l *lineWriter) add(line []byte) {
 	l.buffered = append(l.buffered, line...)
 }
 
-// flush must be called with mu held.
+// flush writes the buffered lines, and first ends a line that was written only in part. The caller
+// must hold mu.
 func (l *lineWriter) flush() error {
 	lines := l.buffered
 	l.buffered = l.buffered[:0]

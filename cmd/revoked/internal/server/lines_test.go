@@ -19,7 +19,7 @@ import (
 type recordingWriter struct {
 	mu     sync.Mutex
 	writes []string
-	fail   map[int]int // bytes written by the write of that number, which counts from 0
+	fail   map[int]int // bytes that a failing write stores, by the number of the write, from 0
 }
 
 func (w *recordingWriter) Write(b []byte) (int, error) {
@@ -47,14 +47,14 @@ func (w *recordingWriter) text() string { return strings.Join(w.all(), "") }
 func TestLineWriter_Lines_AreBufferedInOrder(t *testing.T) {
 	long := strings.Repeat("x", bufferBytes-10) + "\n"
 	type step struct {
-		at    time.Duration // from the start
+		at    time.Duration // time since the start
 		later bool
 		line  string
 	}
 	for _, tt := range []struct {
 		name  string
 		steps []step
-		at    time.Duration // when the writes are checked
+		at    time.Duration // time at which the writes are checked
 		want  []string
 	}{
 		{"not written yet", []step{{0, true, "a\n"}, {0, true, "b\n"}}, bufferTime - 1, nil},

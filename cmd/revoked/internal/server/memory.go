@@ -22,12 +22,13 @@ const (
 	maxCache = 128 << 20
 )
 
-// cacheSize returns configured, or if that is 0 a thirty-second of the memory, within bounds.
+// cacheSize returns configured. If configured is 0, it returns 1/32 of the memory, at least
+// minCache and at most maxCache.
 func cacheSize(configured, memory int64) int64 {
 	return cmp.Or(configured, min(max(memory/32, minCache), maxCache))
 }
 
-// A memoryLimit is the available memory in bytes. 0 is unknown.
+// A memoryLimit holds the available memory in bytes. 0 means unknown.
 type memoryLimit struct {
 	machine   int64
 	container int64 // limit of the control groups
@@ -41,7 +42,7 @@ func readMemory() memoryLimit {
 			m.machine = int64(min(*info.MemTotalBytes, math.MaxInt64))
 		}
 	}
-	self, _ := os.ReadFile("/proc/self/cgroup") // without it, the root of the mount counts
+	self, _ := os.ReadFile("/proc/self/cgroup") // if it cannot be read, the limit of the root of the mount applies
 	if n := groupLimit("/sys/fs/cgroup", string(self)); m.machine == 0 || n < m.machine {
 		m.container = n
 	}

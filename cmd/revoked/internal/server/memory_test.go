@@ -36,7 +36,7 @@ func TestReadMemory_ReportsTheMachine(t *testing.T) {
 }
 
 // A service with MemoryMax, or a process of a group below it, has the lowest limit of its groups.
-func TestGroupLimit_NestedGroups_LowestCounts(t *testing.T) {
+func TestGroupLimit_NestedGroups_ReturnsLowest(t *testing.T) {
 	const none = "9223372036854771712"
 	for _, tt := range []struct {
 		name, self string

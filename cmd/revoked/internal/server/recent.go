@@ -12,7 +12,7 @@ const maxRecent = 512 << 10
 // All methods may be called concurrently.
 type recentLog struct {
 	mu       sync.Mutex
-	written  uint64 // lines
+	written  uint64 // number of lines written
 	others   lineQueue
 	requests lineQueue
 }
@@ -26,7 +26,7 @@ type lineQueue struct {
 }
 
 type keptLine struct {
-	number uint64 // its place among all lines
+	number uint64 // place of the line among all lines
 	text   []byte
 }
 

@@ -26,7 +26,7 @@ type reloader struct {
 	log   *slog.Logger
 	hup   <-chan os.Signal
 
-	auditLog *auditlog.Log // nil: none
+	auditLog *auditlog.Log // nil: audit_log is not set
 }
 
 func (r *reloader) run(ctx context.Context) {
@@ -43,7 +43,7 @@ func (r *reloader) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-r.hup:
-			r.log.Info("reloading certificates and log level on SIGHUP, opening audit_log again")
+			r.log.Info("reloading certificates and log level and reopening audit_log on SIGHUP")
 			r.report("cannot reload cluster certificate; keeping the old one", r.files.Certs.Reload())
 			_, err := r.files.APICert.Reload()
 			r.report("cannot reload API certificate; keeping the old one", err)

@@ -73,7 +73,8 @@ func Run(ctx context.Context, stop Stop, flags *config.Flags, build Build, stder
 	for _, w := range append(cfg.Warnings(), loaded.Warnings...) {
 		log.Warn("suspicious configuration", "warning", w)
 	}
-	// Load had no log yet. Certificates loaded with the log report their reload and expiry.
+	// Load ran before the log existed. So load the certificates again, with the log, which reports
+	// their reload and expiry.
 	if loaded.NeedsCertificate {
 		if err := getCertificate(ctx, cfg, loaded, hup, log); err != nil || ctx.Err() != nil {
 			return err

@@ -36,26 +36,26 @@ type server struct {
 	build Build
 	files *config.Files
 
-	base     *slog.Logger       // the node adds its id itself
-	log      *slog.Logger       // names the node
+	base     *slog.Logger       // logger for the node, which adds its id itself
+	log      *slog.Logger       // base with the id of the node
 	settings []config.Effective // as of the start, so that a request touches no file
-	lines    *lineWriter        // of all loggers
-	recent   *recentLog         // of all loggers
+	lines    *lineWriter        // output of all loggers
+	recent   *recentLog         // newest lines of all loggers
 	level    *slog.LevelVar
 
 	limits   portLimits
-	auditLog *auditlog.Log                // nil: none
+	auditLog *auditlog.Log                // nil: audit_log is not set
 	local    atomic.Pointer[auditlog.Log] // auditLog, once it is open; calls may come before that
 
-	traces *traces.Traces // nil: none
+	traces *traces.Traces // nil: traces_endpoint is not set
 
-	endBackups func() // stops the scheduled backups; nil: none run
+	endBackups func() // stops the scheduled backups; nil: no backups are scheduled
 
 	node    *node.Node
 	backend *backend
 	handler *api.API
 	api     *serve.Server // serves handler
-	metrics *serve.Server // nil: on the API port
+	metrics *serve.Server // nil: the API port serves the metrics
 
 	cancel  context.CancelFunc // stops the background goroutines
 	ctx     context.Context
@@ -143,7 +143,7 @@ func (s *server) openAuditLog(reg *prometheus.Registry) error {
 
 func (s *server) nodeConfig(cluster net.Listener, memory int64, reg *prometheus.Registry) node.Config {
 	c := s.cfg
-	proxy, _ := c.JWKSProxyURL() // checked before
+	proxy, _ := c.JWKSProxyURL() // package config has checked it
 	var renew *certify.Files
 	if c.OwnCertificate {
 		files := certificateFiles(c)
@@ -240,8 +240,8 @@ func (s *server) effective() any {
 const retireTime = time.Second
 
 func (s *server) openServers(a *api.API, ports *serverPorts, reg *prometheus.Registry) {
-	// One half is for open requests, the other for the node to transfer leadership and return its
-	// lease.
+	// Open requests get one half of the time. The node gets the other half, to transfer leadership
+	// and return its lease.
 	drain := s.cfg.ShutdownTimeout / 2
 	s.api = serve.New(serve.Config{
 		Listener: ports.api, TLS: serve.TLSConfig(s.files.APICert, s.files.ClientCAs), Handler: a.Handler(), Log: s.log,
@@ -291,10 +291,10 @@ func (s *server) wait(ctx context.Context) error {
 	}
 }
 
-// stop stops all parts within shutdown_timeout, which begins after shutdown_delay. Readiness comes
-// first, so that load balancers stop sending requests. The API is next, so that no request meets a
-// half-closed node. The node then transfers leadership and returns its lease. The metrics listener
-// closes last, so it can show the shutdown. The node stays a member.
+// stop stops all parts within shutdown_timeout, which begins after shutdown_delay. It first makes
+// the node unready, so that load balancers stop sending requests. It then stops the API, so that no
+// request meets a half-closed node. The node then transfers leadership and returns its lease. The
+// metrics listener closes last, so it can show the shutdown. The node stays a member.
 func (s *server) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout)
 	defer cancel()
@@ -360,10 +360,11 @@ func (s *server) clientCAsChanged(err error) {
 	s.log.Info("client CAs reloaded")
 }
 
-// A backend adapts the node to the API. It reports that it is not ready once stop has begun.
+// A backend adapts the node to the API. It reports that the node is not ready once the server has
+// begun to stop.
 type backend struct {
 	*node.Node
-	backups  *backup.Backups // nil: none
+	backups  *backup.Backups // nil: no backups are scheduled
 	stopping atomic.Bool
 }
 

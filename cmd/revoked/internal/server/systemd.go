@@ -46,7 +46,7 @@ func findSupervisor(log *slog.Logger) *supervisor {
 	return s
 }
 
-// report sends a state.
+// report sends a state to systemd.
 func (s *supervisor) report(state string) {
 	if s.conn == nil {
 		return

@@ -21,15 +21,16 @@ import (
 // defaultPath is the path of a collector whose URL has none.
 const defaultPath = "/v1/traces"
 
-// ParseEndpoint reads the URL of a collector. Its errors do not repeat the text, because that may
-// hold a password.
+// ParseEndpoint reads the URL of a collector. Its errors do not contain the text, because it may
+// include a password.
 func ParseEndpoint(text string) (string, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
 		return "", errors.New("want a URL such as http://127.0.0.1:4318")
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return "", errors.New("want a URL without user, query and fragment: let a collector on this machine add credentials")
+		return "", errors.New("want a URL without user, query and fragment: " +
+			"use a collector on this machine to add credentials")
 	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = defaultPath

@@ -1,10 +1,10 @@
 // Package traces exports the spans of a node to an OpenTelemetry collector: OTLP over HTTP, as
 // protobuf.
 //
-// It promises that a slow, hanging or unreachable collector never blocks a request. It keeps at
-// most maxQueue plus maxBatch spans, and drops later ones. It connects only to the endpoint,
-// without a proxy, and does not follow redirects. OTEL_RESOURCE_ATTRIBUTES is the only variable
-// OTEL_... with an effect.
+// A slow, hanging or unreachable collector never blocks a request. The package keeps at most
+// maxQueue plus maxBatch spans, and drops later ones. It connects only to the endpoint, without a
+// proxy, and does not follow redirects. Of the variables whose names begin with OTEL_, only
+// OTEL_RESOURCE_ATTRIBUTES has an effect.
 //
 // It uses the SDK with its own client. The exporter of OpenTelemetry for OTLP over HTTP links gRPC,
 // which would make the program 7 MB larger.
@@ -29,8 +29,8 @@ const (
 	maxQueue    = 2048
 	maxBatch    = 512
 	batchTime   = 2 * time.Second
-	exportLimit = 10 * time.Second // of one export
-	closeLimit  = 3 * time.Second  // of the last export
+	exportLimit = 10 * time.Second // time limit of one export
+	closeLimit  = 3 * time.Second  // time limit of the last export
 )
 
 // Bounds of one span. The spans of a node stay far below them.

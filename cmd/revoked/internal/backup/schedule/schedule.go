@@ -19,11 +19,11 @@ const (
 // A Schedule computes when the next backup is due.
 type Schedule struct {
 	interval time.Duration
-	cron     cron.Schedule // nil: an interval
+	cron     cron.Schedule // nil if the schedule is an interval
 }
 
-// Parse parses an interval such as "1h", or a cron expression in UTC. Its five fields are minute,
-// hour, day of the month, month, and day of the week.
+// Parse parses an interval such as "1h", or a cron expression in UTC. The five fields of an
+// expression are minute, hour, day of the month, month, and day of the week.
 func Parse(text string) (Schedule, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		if d < minInterval || d > maxInterval {

@@ -1,5 +1,5 @@
-// Package host describes the machine of a benchmark, and the resources that processes and folders
-// use.
+// Package host describes the machine of a benchmark, and the resources that processes and
+// directories use.
 //
 // It reads /proc and the file system, so some figures are missing on systems other than Linux. The
 // callers then leave them out of the report.
@@ -31,10 +31,10 @@ type Host struct {
 	FsyncP50US  float64 `json:"fsync_p50_us"`
 	FsyncP99US  float64 `json:"fsync_p99_us"`
 	FsyncProbes int     `json:"fsync_probes"`
-	LoadAverage float64 `json:"load_average"` // over the last minute, before the first measure
+	LoadAverage float64 `json:"load_average"` // load average over the minute before the first measure
 }
 
-// Examine describes the machine. It rejects a folder in memory: fsync would cost nothing there.
+// Examine describes the machine. It rejects a directory in memory: fsync would cost nothing there.
 func Examine(dir string) (Host, error) {
 	h := Host{
 		CPUs: runtime.GOMAXPROCS(0), Platform: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(),
@@ -52,7 +52,7 @@ func Examine(dir string) (Host, error) {
 	}
 	if inMemory {
 		return h, cli.UsageError(
-			"%s is on %s, in memory: nothing would be durable. Use --dir with a folder on a disk", dir, h.Filesystem)
+			"%s is on %s, in memory: nothing would be durable. Use --dir with a directory on a disk", dir, h.Filesystem)
 	}
 	took, err := probeFsync(dir, h.FsyncProbes)
 	if err != nil {

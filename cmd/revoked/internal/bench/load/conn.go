@@ -1,8 +1,8 @@
 // Package load sends the requests of the benchmark and measures the answers.
 //
-// It promises that every target of a load gets the same bytes from the same client. It sends a late
-// request of a fixed rate immediately instead of dropping it, and counts every wrong answer. It
-// runs in the process of the benchmark and so shares the machine with the servers.
+// Every target of a load gets the same bytes from the same client. At a fixed rate, a late request
+// is sent immediately and never dropped. Every wrong answer is counted. The load runs in the
+// process of the benchmark and so shares the machine with the servers.
 package load
 
 import (
@@ -25,12 +25,12 @@ type Target struct {
 	Addr string // host:port
 	TLS  *tls.Config
 	Lean bool  // see Conn
-	GRPC *Call // HTTP/2 without TLS, and gRPC; excludes Lean
+	GRPC *Call // nil, or the first call of a connection with gRPC over HTTP/2 without TLS; excludes Lean
 }
 
-// A Conn is one HTTP/1.1 connection over TLS. A lean Conn writes requests as bytes, because the
-// load shares the machine. Any other Conn is a net/http client, like that of a resource server in
-// Go. One goroutine may use a Conn.
+// A Conn is one HTTP/1.1 connection over TLS. A lean Conn writes requests as bytes, which costs
+// less processor time of the machine that the servers share. Any other Conn is a net/http client,
+// like that of a resource server in Go. One goroutine may use a Conn.
 type Conn struct {
 	Target
 	tcp     *tls.Conn // set for a lean Conn
@@ -83,7 +83,7 @@ func (t Target) Dial(ctx context.Context) (*Conn, error) {
 	return c, err
 }
 
-// awaitReady makes the call that shows that the server answers. It closes c if the call fails.
+// awaitReady makes the call c.GRPC, which shows that the server answers. It closes c on an error.
 func (c *Conn) awaitReady(ctx context.Context) error {
 	status, answer, err := c.Do(NewGRPC(c.GRPC.Path), FrameGRPC(nil, c.GRPC.Message))
 	if err == nil && status != http.StatusOK {

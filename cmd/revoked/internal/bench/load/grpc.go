@@ -20,8 +20,8 @@ func grpcClient() *http.Client {
 	}
 }
 
-// grpcAnswer returns status and body of the answer of a unary call, whose body has been read. The
-// status is 200 only for the gRPC status OK; for any other the body is its message.
+// grpcAnswer returns 200 and body, the body of resp, if a unary call succeeded. Otherwise it
+// returns 502 and a text with the gRPC status and its message.
 func grpcAnswer(resp *http.Response, body []byte) (int, []byte) {
 	get := func(name string) string { return cmp.Or(resp.Trailer.Get(name), resp.Header.Get(name)) }
 	if code := get("Grpc-Status"); resp.StatusCode != http.StatusOK || code != "0" {

@@ -10,7 +10,7 @@ import (
 type Histogram struct {
 	buckets [64 * 64]uint32
 	Count   uint64
-	Max     time.Duration // exactly
+	Max     time.Duration // exact longest duration
 }
 
 // Invariant: bucketOf is monotonic, and upperBound(bucketOf(d)) >= d.

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestHistogram_QuantilesAreWithinTwoPercent(t *testing.T) {
+func TestHistogram_Quantiles_AreWithinTwoPercent(t *testing.T) {
 	h := &Histogram{}
 	rng := rand.New(rand.NewPCG(1, 2))
 	var all []time.Duration
@@ -29,7 +29,7 @@ func TestHistogram_QuantilesAreWithinTwoPercent(t *testing.T) {
 	}
 }
 
-func TestHistogram_BucketsAreMonotonic(t *testing.T) {
+func TestHistogram_Buckets_AreMonotonic(t *testing.T) {
 	last := -1
 	for d := time.Duration(0); d < 1<<40; d += d/100 + 1 {
 		b := bucketOf(d)

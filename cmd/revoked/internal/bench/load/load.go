@@ -29,7 +29,7 @@ type Load struct {
 
 // A Result is the outcome of one run of a load.
 type Result struct {
-	Requests uint64 // that succeeded
+	Requests uint64 // requests that succeeded
 	Tally
 	CPU      float64 // microseconds per request, which the caller sets; 0 if it is not known
 	Elapsed  time.Duration
@@ -180,7 +180,7 @@ type Tally struct {
 	FirstFailure string `json:"first_failure,omitempty"`
 }
 
-// Add adds the counts of o. It keeps the first text.
+// Add adds the counts of o. It keeps the text of the first failure.
 func (f *Tally) Add(o Tally) {
 	f.Failures += o.Failures
 	f.FirstFailure = cmp.Or(f.FirstFailure, o.FirstFailure)

@@ -32,10 +32,10 @@ func NewRequest(path, host, basic, contentType string) *Request {
 	}
 }
 
-// A Call is a unary call that a target of gRPC answers once it is ready.
+// A Call is a unary call that a gRPC target answers once the target is ready.
 type Call struct {
 	Path    string
-	Message []byte // encoded, without prefix
+	Message []byte // encoded message, without the length prefix
 }
 
 // FrameGRPC appends a message with its prefix: no compression, and the length (gRPC over HTTP/2,

@@ -32,7 +32,7 @@ const (
 	top, bottom   = 34.0, 50.0
 )
 
-// colors of the series, distinct also for color-blind readers (Okabe and Ito).
+// colors are the colors of the series, distinct also for color-blind readers (Okabe and Ito).
 var colors = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"}
 
 // Draw returns an SVG document with the charts below one another.
@@ -95,7 +95,8 @@ func (s *Series) line(b *bytes.Buffer, px, py func(float64) float64, color strin
 	}
 }
 
-// bars draws bars whose X is the left edge. Each is as wide as the distance between the first two.
+// bars draws bars whose X is the left edge. Each bar is as wide as the distance between the first
+// two values of X.
 func (s *Series) bars(b *bytes.Buffer, px, py func(float64) float64, color string) {
 	for i := range s.X {
 		w := px(s.X[min(1, len(s.X)-1)]) - px(s.X[0])
@@ -104,7 +105,7 @@ func (s *Series) bars(b *bytes.Buffer, px, py func(float64) float64, color strin
 	}
 }
 
-// An axis maps values to 0 to 1.
+// An axis maps values to the range from 0 to 1.
 type axis struct {
 	low, high float64
 	log       bool

@@ -15,8 +15,8 @@ import (
 
 // Plot draws the figures of reports, the output of bench with -o json, as SVG files in dir. It
 // returns their names: connections.svg from a measure "curve", failover.svg from "failover", and
-// growth.svg from reports with different numbers of pairs. A figure that several reports have comes
-// from the last one.
+// growth.svg from reports with different numbers of pairs. If several reports have the measure of a
+// figure, Plot uses the last of them.
 func Plot(dir string, reports []string) (written []string, err error) {
 	read := make([]*Report, 0, len(reports))
 	for _, file := range reports {

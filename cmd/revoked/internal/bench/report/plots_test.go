@@ -22,7 +22,7 @@ func writeReport(t *testing.T, pairs uint64, measures ...*Measure) string {
 	return file
 }
 
-func TestPlot_Reports_ShowTheirFigures(t *testing.T) {
+func TestPlot_Reports_DrawsTheirFigures(t *testing.T) {
 	curve := &Measure{Name: "curve", Points: []Point{
 		{LoadRevoke, 1, 200, Latency{P99: 8}}, {LoadIntrospect, 1, 3000, Latency{P99: 1}},
 		{LoadRevoke, 64, 3000, Latency{P99: 40}}, {LoadIntrospect, 64, 13000, Latency{P99: 9}},

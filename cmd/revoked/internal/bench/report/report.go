@@ -1,8 +1,8 @@
 // Package report defines the results of a benchmark: the JSON document of bench -o json, its table,
 // and the figures that [Plot] draws from it.
 //
-// It promises that fields of the document are only added, so that old reports can be drawn. It
-// measures nothing.
+// Fields are only added to the document, so that old reports can be drawn. The package measures
+// nothing.
 package report
 
 import (
@@ -63,7 +63,7 @@ type Measure struct {
 	load.Tally
 	Details map[string]any `json:"details,omitempty"`
 
-	Broken int `json:"-"` // active answers for revoked tokens
+	Broken int `json:"-"` // number of active answers for revoked tokens
 }
 
 // A Round is one turn of the baseline and one of the subject.
@@ -76,14 +76,14 @@ type Round struct {
 	SubjectCPUUS    float64  `json:"subject_cpu_us,omitempty"`
 	BaselineCPUUS   float64  `json:"baseline_cpu_us,omitempty"`
 	BaselineLatency *Latency `json:"baseline_latency,omitempty"`
-	// The side of --against.
+	// Results for the side of --against.
 	Peer         float64  `json:"peer,omitempty"`
 	PeerCPUUS    float64  `json:"peer_cpu_us,omitempty"`
 	PeerLatency  *Latency `json:"peer_latency,omitempty"`
 	PeerFailures uint64   `json:"peer_failures,omitempty"`
 }
 
-// The loads of a Point.
+// Values of Point.Load.
 const (
 	LoadRevoke     = "revocations, all nodes"
 	LoadIntrospect = "introspections, one follower"
@@ -104,7 +104,7 @@ type Latency struct {
 	Max float64 `json:"max_ms"`
 }
 
-// LatencyOf returns the quantiles of h, zeros for an empty one.
+// LatencyOf returns the quantiles of h. They are zero if h is empty.
 func LatencyOf(h *load.Histogram) Latency {
 	return Latency{P50: host.Millis(h.Quantile(0.5)), P99: host.Millis(h.Quantile(0.99)), Max: host.Millis(h.Max)}
 }
@@ -133,7 +133,7 @@ func (m *Measure) SetDetail(name string, value any) {
 	m.Details[name] = value
 }
 
-// Median returns the median of values, 0 without values.
+// Median returns the median of values, or 0 if there are none.
 func Median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
@@ -231,7 +231,7 @@ func (m *Measure) facts() string {
 	return strings.Join(parts, "; ")
 }
 
-// number formats f without decimals from 100 on, with one from 10 on, otherwise with two.
+// number formats f with two decimals below 10, one below 100, and none from 100 on or for 0.
 func number(f float64) string {
 	switch {
 	case f >= 100 || f <= -100 || f == 0:

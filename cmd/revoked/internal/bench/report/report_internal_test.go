@@ -12,10 +12,10 @@ import (
 	"revoked/cmd/revoked/internal/bench/load"
 )
 
-func TestReport_PrintsTableAndJSON(t *testing.T) {
+func TestReport_Print_WritesTableAndJSON(t *testing.T) {
 	base, ratio := 10_000.0, 0.91
 	m := &Measure{
-		Name: "introspect", What: "introspections of live tokens, one follower", Unit: "1/s", Value: 9_100, Baseline: &base,
+		Name: "introspect", What: "introspections of active tokens, one follower", Unit: "1/s", Value: 9_100, Baseline: &base,
 		Ratio: &ratio,
 		Rounds: []Round{{Subject: 9_100, Baseline: 10_000, Latency: Latency{P50: 5, P99: 12.5, Max: 20}, SubjectCPUUS: 61,
 			BaselineCPUUS: 52}},
