@@ -144,7 +144,7 @@ var caught = []catch{
 	{by: "proof-on-any-connection", how: cluster, pkg: "node", test: "TestJoinToken_ProofElsewhere_IsRefused",
 		says: "captured at", takes: "3 s"},
 	{by: "any-member-enrolls", how: unit, pkg: "transport/enroll", test: "TestAsk_OtherCA_SendsNothing",
-		says: "want the member is not of the cluster", takes: "1 s"},
+		says: "want member does not belong to the cluster that the join token names", takes: "1 s"},
 	{by: "any-key-renews", how: unit, pkg: "node/certify", test: "TestRenew_EachRefusal_SignsNothing",
 		says: "another key: got", takes: "1 s"},
 	{by: "removed-comes-back", how: unit, pkg: "node/roster", test: "TestVoters_RemovedInParallel_StaysRemoved",
