@@ -344,8 +344,8 @@ func TestAudit_Secrets_NotInEntries(t *testing.T) {
 	}
 }
 
-// Every call that may change something is in the table of audit kinds, or in the list of exceptions
-// below, each for a reason.
+// Every call that may change something is in the table of audit kinds or in the list of exceptions
+// below.
 func TestAudit_Routes_HaveAuditKinds(t *testing.T) {
 	b := newAdminBench(t)
 	b.node.nodes = []revoked.Member{{NodeID: "n2", Leader: true}}

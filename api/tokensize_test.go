@@ -36,7 +36,7 @@ func TestGrants_TokenSize_RegisteredCanBeRevoked(t *testing.T) {
 		{"mixed characters above the limit", max("a", 6143) + max("%", 2049), 400},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			// In JSON, an escaped slash or line break is longer than in the token itself.
+			// An escaped slash or line break takes more bytes in JSON than in the token.
 			body := fmt.Sprintf(`{"client_id":%q,"grant_id":"size-%d","access_token":{"token":%q}}`, id, i, tt.token)
 			w := b.do(call{path: "/v1/grants", auth: as("iss"), contentType: "application/json", body: body})
 			if w.Code != tt.want {

@@ -24,8 +24,8 @@ import (
 	"revoked/client"
 )
 
-// A seen is a request that a metadataNode received.
-type seen struct {
+// A seenRequest is a request that a metadataNode received.
+type seenRequest struct {
 	path, authorization, named string
 	form                       url.Values
 }
@@ -36,7 +36,7 @@ type metadataNode struct {
 	mu     sync.Mutex
 	issuer string
 	status int // status of every other answer
-	calls  []seen
+	calls  []seenRequest
 }
 
 func newMetadataNode(t *testing.T, issuer string, status int) *metadataNode {
@@ -47,7 +47,7 @@ func newMetadataNode(t *testing.T, issuer string, status int) *metadataNode {
 		form, _ := url.ParseQuery(string(body))
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		n.calls = append(n.calls, seen{r.URL.Path, r.Header.Get("Authorization"), r.Header.Get("Revoked-Client-Id"), form})
+		n.calls = append(n.calls, seenRequest{r.URL.Path, r.Header.Get("Authorization"), r.Header.Get("Revoked-Client-Id"), form})
 		w.Header().Set("Content-Type", "application/json")
 		if r.URL.Path == "/.well-known/oauth-authorization-server" {
 			_ = json.NewEncoder(w).Encode(map[string]string{"issuer": n.issuer})
@@ -60,7 +60,7 @@ func newMetadataNode(t *testing.T, issuer string, status int) *metadataNode {
 }
 
 // take returns the requests since the last call.
-func (n *metadataNode) take() []seen {
+func (n *metadataNode) take() []seenRequest {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	calls := n.calls
@@ -74,7 +74,7 @@ func (n *metadataNode) set(issuer string, status int) {
 	n.issuer, n.status = issuer, status
 }
 
-func paths(calls []seen) string {
+func paths(calls []seenRequest) string {
 	var list []string
 	for _, c := range calls {
 		list = append(list, c.path)

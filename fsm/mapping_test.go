@@ -64,8 +64,8 @@ func mapTo(client, session, grant string, own bool) func(*revoked.Issuer) {
 	}
 }
 
-// A token that was revoked through its client, session or grant stays inactive when the claims that
-// name these change. A change adds, removes, replaces or restores a claim.
+// After a revocation by client, session or grant, the issuer's claims for them change: a claim is
+// added, removed, replaced or restored. The token must stay inactive.
 func TestPutIssuer_ChangedMapping_TokensStayRevoked(t *testing.T) {
 	mappings := map[string]func(*revoked.Issuer){
 		"other claims": mapTo("c2", "s2", "g2", true), "fewer claims": mapTo("c2", "", "", false),

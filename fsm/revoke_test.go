@@ -231,7 +231,7 @@ func TestTombstone_Quota_PerClient(t *testing.T) {
 	m.sameAs(m.replayed(2))
 }
 
-func TestDeleteGrant_Rules_VerdictAndError(t *testing.T) {
+func TestDeleteGrant_ActorAndGrant_DecideResult(t *testing.T) {
 	for _, tt := range []struct {
 		name, actor, grant string
 		err                error

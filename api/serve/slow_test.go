@@ -40,8 +40,8 @@ func (l *pipeListener) Close() error {
 
 func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
-// A frames is an HTTP/2 client that sends single frames.
-type frames struct {
+// A frameClient is an HTTP/2 client that sends single frames.
+type frameClient struct {
 	*http2.Framer
 	conn   net.Conn
 	block  []byte // encoded header of a POST
@@ -68,52 +68,52 @@ func TestServer_SlowClient_LosesConnection(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		proto string
-		send  func(c net.Conn, f *frames)
+		send  func(c net.Conn, f *frameClient)
 		reads bool // the client reads what the server sends
 		most  time.Duration
 	}{
-		{"HTTP/1: no byte", "http/1.1", func(net.Conn, *frames) {}, true, 6 * second},
-		{"HTTP/1: header trickles", "http/1.1", func(c net.Conn, _ *frames) {
+		{"HTTP/1: no byte", "http/1.1", func(net.Conn, *frameClient) {}, true, 6 * second},
+		{"HTTP/1: header trickles", "http/1.1", func(c net.Conn, _ *frameClient) {
 			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n")
 			trickle(c, "a: b\r\n")
 		}, true, 6 * second},
-		{"HTTP/1: half a body", "http/1.1", func(c net.Conn, _ *frames) {
+		{"HTTP/1: half a body", "http/1.1", func(c net.Conn, _ *frameClient) {
 			_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")
 		}, true, 7 * second},
-		{"HTTP/1: body trickles", "http/1.1", func(c net.Conn, _ *frames) {
+		{"HTTP/1: body trickles", "http/1.1", func(c net.Conn, _ *frameClient) {
 			_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\nx")
 			trickle(c, "x")
 		}, true, 7 * second},
-		{"HTTP/1: answer is not read", "http/1.1", func(c net.Conn, _ *frames) {
+		{"HTTP/1: answer is not read", "http/1.1", func(c net.Conn, _ *frameClient) {
 			_, _ = io.WriteString(c, "GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
 		}, false, 21 * second},
-		{"HTTP/2: no request", "h2", func(c net.Conn, f *frames) {
+		{"HTTP/2: no request", "h2", func(c net.Conn, f *frameClient) {
 			for f.WritePing(false, [8]byte{}) == nil { // a PING is not a request
 				time.Sleep(second)
 			}
 		}, true, 12 * second},
-		{"HTTP/2: half a preface", "h2", func(c net.Conn, _ *frames) {}, true, 12 * second},
-		{"HTTP/2: half a frame header", "h2", func(c net.Conn, f *frames) {
+		{"HTTP/2: half a preface", "h2", func(c net.Conn, _ *frameClient) {}, true, 12 * second},
+		{"HTTP/2: half a frame header", "h2", func(c net.Conn, f *frameClient) {
 			_ = f.request(1, true)
 			_, _ = c.Write([]byte{0, 0, 8, 6})
 		}, true, 12 * second},
-		{"HTTP/2: half a payload trickles", "h2", func(c net.Conn, f *frames) {
+		{"HTTP/2: half a payload trickles", "h2", func(c net.Conn, f *frameClient) {
 			_ = f.request(1, true)
 			_, _ = c.Write([]byte{0, 0x20, 0, 0xff, 0, 0, 0, 0, 0})
 			trickle(c, "x")
 		}, true, 12 * second},
-		{"HTTP/2: header without its end", "h2", func(c net.Conn, f *frames) {
+		{"HTTP/2: header without its end", "h2", func(c net.Conn, f *frameClient) {
 			_ = f.request(1, true)
 			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: f.block})
 		}, true, 6 * second},
-		{"HTTP/2: header trickles by CONTINUATION", "h2", func(c net.Conn, f *frames) {
+		{"HTTP/2: header trickles by CONTINUATION", "h2", func(c net.Conn, f *frameClient) {
 			_ = f.request(1, false) // an open stream keeps the connection from being idle
 			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: f.block})
 			for f.WriteContinuation(3, false, nil) == nil {
 				time.Sleep(second)
 			}
 		}, true, 6 * second},
-		{"HTTP/2: answer is not read", "h2", func(c net.Conn, f *frames) { _ = f.request(1, true) }, false, 21 * second},
+		{"HTTP/2: answer is not read", "h2", func(c net.Conn, f *frameClient) { _ = f.request(1, true) }, false, 21 * second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -134,7 +134,7 @@ func TestServer_SlowClient_LosesConnection(t *testing.T) {
 					c = tc
 				}
 				ended := make(chan struct{})
-				f := newFrames(c)
+				f := newFrameClient(c)
 				if tt.reads {
 					go func() { _, _ = io.Copy(io.Discard, c) }()
 				}
@@ -186,8 +186,8 @@ func answer(w http.ResponseWriter, r *http.Request) {
 // year 2000, before cert is valid.
 func certTime(cert *serve.Certificate) time.Time { return cert.NotAfter().Add(-time.Minute) }
 
-func newFrames(c net.Conn) *frames {
-	f := &frames{Framer: http2.NewFramer(c, c), conn: c}
+func newFrameClient(c net.Conn) *frameClient {
+	f := &frameClient{Framer: http2.NewFramer(c, c), conn: c}
 	var b bytes.Buffer
 	enc := hpack.NewEncoder(&b)
 	enc.SetMaxDynamicTableSize(0)
@@ -198,7 +198,7 @@ func newFrames(c net.Conn) *frames {
 	return f
 }
 
-func (f *frames) request(id uint32, whole bool) error {
+func (f *frameClient) request(id uint32, whole bool) error {
 	return f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: f.block, EndHeaders: true,
 		EndStream: whole})
 }

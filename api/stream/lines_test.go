@@ -60,7 +60,7 @@ func TestBlank_Whitespace_IsBlank(t *testing.T) {
 	}
 }
 
-// The lines equal those of bytes.Split, except for long ones.
+// LineReader returns the same lines as bytes.Split, unless a line is longer than the limit.
 func FuzzLineReader(f *testing.F) {
 	for _, s := range []string{"", "\n", "a\nb", "a\r\n\r\nb\r", "0123456789abcdef\nx\n", "\r\n\n\n"} {
 		f.Add([]byte(s))

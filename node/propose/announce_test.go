@@ -53,7 +53,7 @@ func revocation() *command.Op {
 }
 
 // The members learn of a commit from the next entry, or else from an announcement.
-func TestAnnounce_Commit_UnlessAnEntryFollows(t *testing.T) {
+func TestAnnounce_Commit_IsSentUnlessEntryFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, log := newNotedRouter(t)
 		var callers sync.WaitGroup

@@ -27,9 +27,9 @@ const LogFile = "raft.db"
 // Damaged returns an error that wraps revoked.ErrDamaged and cause, names the file, and describes
 // how to recover the node.
 func Damaged(path string, cause error) error {
-	return fmt.Errorf("%w: %s (%w): an older copy may contradict votes or entries that this node has acknowledged, "+
-		"so move the data directory away "+
-		"and let the node join as a new instance", revoked.ErrDamaged, path, cause)
+	return fmt.Errorf("%w: %s (%w): do not restore an older copy, which may lack votes or entries "+
+		"that this node has acknowledged; move the data directory away and let the node join "+
+		"as a new instance", revoked.ErrDamaged, path, cause)
 }
 
 // openLogFile opens or creates the log in dir. The name of the file is durable on return.

@@ -134,7 +134,7 @@ func (s *reportStream) handle(reply *nodepb.ReportReply) error {
 		return revoked.ErrConflict
 	case reply.NotMember:
 		s.removed(reply.Ended)
-		return fmt.Errorf("%w: not a member", revoked.ErrForbidden)
+		return fmt.Errorf("%w: this node is not a member of the cluster", revoked.ErrForbidden)
 	case reply.GivenBack:
 		notify(s.returned)
 	case reply.Nonce != 0:

@@ -364,7 +364,7 @@ func (a *attack) unreadBulk(t *testing.T) {
 	own := *a.target
 	own.client = a.good.nodes[2].client // an address with room
 	if got := a.c.sendLines(&own, "/v1/grants", []byte("x\n")); got.want(http.StatusTooManyRequests) != nil {
-		t.Errorf("one more of that client: %v", got.want(http.StatusTooManyRequests))
+		t.Errorf("a further stream of that client: %v", got.want(http.StatusTooManyRequests))
 	}
 }
 

@@ -287,8 +287,8 @@ func controlGroup(t testing.TB, versions ...groupFiles) (dir string, err error) 
 	return "", err
 }
 
-// setGroup writes a setting of a control group. It fails in every other directory: the kernel did
-// not create the file there.
+// setGroup writes a setting of a control group. It never creates the file, so it fails in a
+// directory that is not a control group.
 func setGroup(file, value string) error {
 	f, err := os.OpenFile(file, os.O_WRONLY, 0)
 	if err != nil {

@@ -77,8 +77,8 @@ type Settings struct {
 	BackupS3AccessKeyFile, BackupS3SecretKeyFile, BackupS3CAFile     string
 	BackupS3PathStyle                                                bool
 
-	// Limits of the API port. If one is 0, it is derived from the memory, or from the limit for all
-	// callers.
+	// Limits of the API port. The value 0 means a default: it depends on the memory
+	// of the machine, or on the limit for all callers.
 	MaxConnections, MaxConnectionsPerAddress                 int
 	MaxRequests, MaxRequestsPerAddress, MaxRequestsPerClient int
 }

@@ -35,7 +35,7 @@ func TestReadMemory_ReportsTheMachine(t *testing.T) {
 	}
 }
 
-// A service with MemoryMax, or a process of a group below it, has the lowest limit of its groups.
+// The limit of a process is the lowest MemoryMax of its control group and of all groups above it.
 func TestGroupLimit_NestedGroups_ReturnsLowest(t *testing.T) {
 	const none = "9223372036854771712"
 	for _, tt := range []struct {

@@ -40,8 +40,7 @@ func NewRegistry(v Build, nodeID, region string) (*prometheus.Registry, error) {
 }
 
 // bridgeMetrics registers the metrics of Raft, its store and gossip in reg, as revoked_raft_... and
-// revoked_memberlist_.... The libraries have one global sink for the process, so only the program
-// may set it.
+// revoked_memberlist_.... The libraries share one global sink, so only the program may set it.
 func bridgeMetrics(reg prometheus.Registerer) error {
 	// With an expiration, a series without a change for a minute would vanish.
 	sink, err := metricsprom.NewPrometheusSinkFrom(metricsprom.PrometheusOpts{Registerer: reg, Expiration: 0})
