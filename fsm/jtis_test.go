@@ -223,8 +223,24 @@ func TestOpen_StoreWithoutIndex_FindsJTI(t *testing.T) {
 	}
 }
 
-// dropIndex removes the index of the jtis from a store.
-func dropIndex(t *testing.T, dir string) {
+// The log of a new cluster soon has a command that an older program does not support. From then on,
+// a start does not scan the tokens, however many the state has.
+func TestApply_VersionRaised_MarksIndexComplete(t *testing.T) {
+	for rules, want := range map[uint32]bool{command.RegisterRules: false, command.JTIRules: true} {
+		m := newMachine(t, rules)
+		m.register(withJTI("1", testIss, "j1", m.now))
+		m.f.Close()
+		s := openStore(t, m.dir)
+		mark, err := s.Get(rows.JTIsIndexedKey())
+		if got := mark != nil; err != nil || got != want {
+			t.Errorf("rules %d: got mark %t, %v, want %t", rules, got, err, want)
+		}
+		s.Release()
+	}
+}
+
+// openStore opens the store of a closed state machine.
+func openStore(t *testing.T, dir string) *store.Store {
 	t.Helper()
 	n, err := store.Current(vfs.Default, dir)
 	if err != nil {
@@ -235,9 +251,16 @@ func dropIndex(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+// dropIndex removes the index of the jtis from a store.
+func dropIndex(t *testing.T, dir string) {
+	t.Helper()
+	s := openStore(t, dir)
 	defer s.Release()
 	b, keys := s.NewBatch(), 0
-	err = s.Scan(rows.JTIsIndexedKey(), nil, func(key, _ []byte) (bool, error) {
+	err := s.Scan(rows.JTIsIndexedKey(), nil, func(key, _ []byte) (bool, error) {
 		keys++
 		return true, b.Delete(bytes.Clone(key))
 	})

@@ -210,8 +210,8 @@ func setJTI(b *store.Batch, get lookup.Get, key, val []byte) error {
 const indexChunk = 16 << 10
 
 // indexJTIs completes the index of the jtis of tokens, which older programs do not write. Older
-// programs can open the store until the log has a command of version command.JTIRules. So indexJTIs
-// marks the index as complete only from then on.
+// programs can open the store until the log has a command of version command.JTIRules. Only from
+// then on is the index marked as complete: by the entry of that command, or here.
 func indexJTIs(s *store.Store, mem *memory.State) error {
 	if done, err := s.Get(rows.JTIsIndexedKey()); err != nil || done != nil {
 		return err

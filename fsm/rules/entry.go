@@ -91,10 +91,16 @@ func (a *Applier) recordVersion(c interface{ Version() uint32 }) {
 	a.putVersion(version)
 }
 
+// putVersion records the version, which is higher than the recorded one. From command.JTIRules on,
+// an older program can no longer open the store. The index of the jtis is complete at this moment,
+// because each start completes it. So the mark spares later starts a scan of all tokens.
 func (a *access) putVersion(version rows.Version) {
 	key := []byte{rows.FamilyVersion}
 	a.put(key, a.get(key), rows.Append(nil, &version))
 	a.version = version
+	if version.Commands >= command.JTIRules {
+		a.set(rows.JTIsIndexedKey(), []byte{1})
+	}
 }
 
 // op applies one operation of a batch. A result without an index gets that of the current entry.
