@@ -269,8 +269,8 @@ func (c *cluster) register(ctx context.Context, t tokens, low, high uint64) (tim
 	return time.Since(start), context.Cause(ctx)
 }
 
-// registerAll sends a stream to node i, and sends it again if a pair failed: registered pairs stay
-// as they are.
+// registerAll sends a stream to node i, at most five times, until every pair is registered. It may
+// repeat a pair, because registration is idempotent.
 func (c *cluster) registerAll(ctx context.Context, i int, t tokens, low, high uint64) (err error) {
 	const tries = 5
 	for k := 0; k == 0 && low < high || k < tries && err != nil && ctx.Err() == nil; k++ {

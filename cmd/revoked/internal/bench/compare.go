@@ -118,7 +118,7 @@ func (c *comparison) turn(ctx context.Context, l load.Load, pids []int) (got *lo
 	return got, nil
 }
 
-// againstPeer adds the load on the peer to c, if the options ask for one.
+// againstPeer adds the load on the peer to c, if the options require one.
 func (r *run) againstPeer(ctx context.Context, c *comparison, l func(*etcd) load.Load) error {
 	if r.opts.Against == "" {
 		return nil

@@ -49,8 +49,8 @@ type etcd struct {
 	used      uint64 // number of keys put; keys below etcdLive are never deleted
 }
 
-// startEtcd starts the nodes with data in a new directory below dir, and puts the keys that reads
-// ask for.
+// startEtcd starts the nodes with data in a new directory below dir, and puts the keys for the
+// reads.
 func startEtcd(ctx context.Context, binary, dir string, nodes, firstPort int) (*etcd, error) {
 	dir, err := os.MkdirTemp(dir, "etcd-*")
 	if err != nil {

@@ -68,6 +68,25 @@ func (r *run) expiry(ctx context.Context, m *report.Measure) error {
 	return nil
 }
 
+// awaitStubs waits until the cluster no longer replaces rows of revoked or expired tokens. It
+// pauses for a second at a time while it does so.
+func (r *run) awaitStubs(ctx context.Context) error {
+	const interval, stable = time.Second, 4 // the number of tokens must stay the same that often
+	for same, last := 0, uint64(0); same < stable; {
+		n, err := r.liveTokens(ctx)
+		if err != nil {
+			return err
+		}
+		if same++; n != last {
+			same, last = 0, n
+		}
+		if err := retry.Sleep(ctx, interval); err != nil {
+			return err
+		}
+	}
+	return r.cluster.awaitIdle(ctx)
+}
+
 // liveTokens returns the number of tokens in the state, as the leader reports it.
 func (r *run) liveTokens(ctx context.Context) (uint64, error) {
 	leader, err := r.cluster.leader(ctx)

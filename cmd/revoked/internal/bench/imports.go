@@ -109,7 +109,7 @@ func (r *run) importUntil(ctx context.Context) (pairs uint64, took time.Duration
 	return pairs, took, nil
 }
 
-// countUnready asks every node whether it is ready, ten times a second until ctx ends, and counts
+// countUnready reads /readyz of every node ten times a second until ctx ends, and counts
 // the answers that are not 200.
 func (r *run) countUnready(ctx context.Context) (unready int) {
 	for retry.Sleep(ctx, 100*time.Millisecond) == nil {

@@ -53,14 +53,14 @@ func (r *run) introspections(ctx context.Context, m *report.Measure, beside *loa
 	if _, err := warm.Run(ctx); err != nil {
 		return err
 	}
-	hits, asked, _ := r.cacheUse(ctx, node)
+	hits, lookups, _ := r.cacheUse(ctx, node)
 	if err := r.turns(ctx, m, c); err != nil {
 		return err
 	}
-	hits2, asked2, ok := r.cacheUse(ctx, node)
+	hits2, lookups2, ok := r.cacheUse(ctx, node)
 	hitRatio := 0.0
-	if ok && asked2 > asked {
-		hitRatio = (hits2 - hits) / (asked2 - asked)
+	if ok && lookups2 > lookups {
+		hitRatio = (hits2 - hits) / (lookups2 - lookups)
 		m.SetDetail("cache_hit_ratio", hitRatio)
 	}
 	if beside != nil {
@@ -73,7 +73,7 @@ func (r *run) introspections(ctx context.Context, m *report.Measure, beside *loa
 }
 
 // cacheUse returns the numbers of cache hits and of cache lookups of a node.
-func (r *run) cacheUse(ctx context.Context, node int) (hits, asked float64, ok bool) {
+func (r *run) cacheUse(ctx context.Context, node int) (hits, lookups float64, ok bool) {
 	hits, okHits := r.cluster.counter(ctx, node, "revoked_cache_hits_total")
 	misses, okMisses := r.cluster.counter(ctx, node, "revoked_cache_misses_total")
 	return hits, hits + misses, okHits && okMisses
